@@ -33,16 +33,20 @@ def run(options: Options) -> int:
     if not rows:
         sys.stderr.write(f"No measured server has {options.text!r} in its name; ebbtide servers lists all.\n")
         return 1
-    table = [["--server", "measured", "prompt", "output", "concurrency", "response", "first token", "other shapes"]]
+    table = [
+        ["--server", "measured", "prompt", "output", "concurrency", "at measured tokens", "in the range", "outside"]
+    ]
     for name, entry in sorted(rows):
         fit = entry.fit
         ranges = [f"{span.low:,.0f}-{span.high:,.0f}" for span in (fit.prompt, fit.output, fit.concurrency)]
-        errors = [f"{error.p90:.0%}" for error in (entry.by_row.total, entry.by_row.first, entry.by_shape.total)]
+        errors = [
+            f"{error.total.p90:.0%}, {error.first.p90:.0%}" for error in (entry.by_row, entry.inside, entry.outside)
+        ]
         table.append([name, entry.measured or "-", *ranges, *errors])
     source = head["source"]
     sys.stdout.write(
-        f"{align_table(table, '')}\nResponse, first token, other shapes: 90th percentile of the error of the response, of the "
-        "time to first token,\nand of the response at token counts that were not fitted. "
+        f"{align_table(table, '')}\nThe last three columns are errors (90th percentile) of the response and of the time to first token: at the measured\n"
+        "token counts, at others in the measured range, and outside the range. "
         f"Fitted {head['distilled']} to {head['points']:,} measurements of\n{source['package']} ({source['license']}).\n"
     )
     return 0
@@ -56,6 +60,7 @@ def _describe_entry(name: str, entry: ServerEntry) -> dict[str, Any]:
         "engineVersion": entry.engine_version,
         "measured": entry.measured,
         "points": entry.points,
+        "shapes": [list(shape) for shape in entry.shapes],
         "promptTokens": list(fit.prompt),
         "outputTokens": list(fit.output),
         "concurrency": list(fit.concurrency),
@@ -63,6 +68,8 @@ def _describe_entry(name: str, entry: ServerEntry) -> dict[str, Any]:
         "step": list(fit.step),
         "heldOutByRow": _describe_errors(entry.by_row),
         "heldOutByShape": _describe_errors(entry.by_shape),
+        "inside": _describe_errors(entry.inside),
+        "outside": _describe_errors(entry.outside),
     }
 
 

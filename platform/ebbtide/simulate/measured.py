@@ -1,6 +1,6 @@
 """Continuous-batching servers fitted to load tests: times to first token and between tokens by tokens and concurrency.
 
-The form has ten coefficients of at least 0 for each server, where p and o are prompt and output tokens and n is the number of
+The form has ten positive coefficients for each server, where p and o are prompt and output tokens and n is the number of
 requests in the server:
 
 - time to first token = a0 + a1 p + a2 p n + a3 sqrt(n) + a4 / o
@@ -8,13 +8,17 @@ requests in the server:
 
 A step of the engine produces one token of every request. It takes a fixed time, reads the KV cache of all requests (b2), and
 processes the prompts that arrive while others generate (b3, b4: in steady state, n / o of them in each step).
+
+Few servers were measured with enough combinations of token counts to determine ten coefficients. Each fit therefore starts
+from a prior, a normal distribution of the logarithms of the coefficients of other servers, and moves as far as the
+measurements require (partial pooling).
 """
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
@@ -34,17 +38,24 @@ if TYPE_CHECKING:
 
 #: Table of servers, written by ``make servers``.
 TABLE: Final = Path(__file__).with_name("gpu_servers.json")
-TERMS: Final = 5
-#: Rounds of reweighting: they approach the fit with the smallest sum of relative errors, which a few outliers do not move.
-ROUNDS: Final = 10
-#: Relative error below which a point gets no more weight.
-NEGLIGIBLE: Final = 0.02
+#: Relative errors that a fit expects of measured times to first token and per output token.
+FIRST_NOISE: Final = 0.1
+STEP_NOISE: Final = 0.05
+#: Degrees of freedom of Student's t-distribution, which the errors follow: a few outliers do not move a fit.
+FREEDOM: Final = 4.0
+#: Maximum number of iterations of a fit, and the change of all logarithms below which it ends.
+ITERATIONS: Final = 60
+PRECISION: Final = 1e-9
 #: A time to first token that exceeds what a physical limit allows by this factor is not a measurement of the server.
 IMPLAUSIBLE: Final = 1.5
 #: Tokens of a request, relative to the measured range, beyond which the table is not used.
 REACH: Final = 2.0
-#: Maximum share of the requests beyond ``REACH``.
+#: Maximum share of the requests beyond ``REACH``, and of requests whose larger errors are ignored.
 MOST_BEYOND: Final = 0.05
+#: Largest error by which a server is assumed to be slower than predicted: four times the time.
+LARGEST_ERROR: Final = 0.75
+#: Relative difference from measured token counts up to which the errors at these counts apply.
+NEAR: Final = 0.1
 
 
 class ServingPoint(NamedTuple):
@@ -96,13 +107,27 @@ class ServingFit(NamedTuple):
     concurrency: Range
 
 
+class Prior(NamedTuple):
+    """Normal distribution of the logarithms of coefficients; ``mean`` and ``covariance`` may have a leading axis."""
+
+    mean: Floats
+    covariance: Floats
+
+
+class ServingPrior(NamedTuple):
+    """Prior of the coefficients of the time to first token and of the time per output token."""
+
+    first: Prior
+    step: Prior
+
+
 def first_token_terms(prompt: Floats, output: Floats, concurrency: Floats) -> Floats:
-    """Return the terms of the time to first token, one column for each coefficient."""
-    return np.stack([np.ones_like(prompt), prompt, prompt * concurrency, np.sqrt(concurrency), 1 / output], axis=1)
+    """Return the terms of the time to first token; the last axis has one element for each coefficient."""
+    return np.stack([np.ones_like(prompt), prompt, prompt * concurrency, np.sqrt(concurrency), 1 / output], axis=-1)
 
 
 def step_terms(prompt: Floats, output: Floats, concurrency: Floats) -> Floats:
-    """Return the terms of the time per output token, one column for each coefficient."""
+    """Return the terms of the time per output token, as above."""
     context = prompt + output / 2
     return np.stack(
         [
@@ -112,74 +137,71 @@ def step_terms(prompt: Floats, output: Floats, concurrency: Floats) -> Floats:
             concurrency * prompt / output,
             concurrency / output,
         ],
-        axis=1,
+        axis=-1,
     )
 
 
-def solve_nonnegative(matrix: Floats, values: Floats) -> Floats:
-    """Return the least-squares solution without negative elements (Lawson and Hanson, Solving Least Squares Problems)."""
-    norms = np.linalg.norm(matrix, axis=0)
-    scale = np.where(norms > 0, norms, 1.0)
-    scaled = matrix / scale
-    count = scaled.shape[1]
-    passive = np.zeros(count, dtype=bool)
-    solution = np.zeros(count)
-    tolerance = 1e-10 * max(float(np.abs(scaled.T @ values).max(initial=0.0)), 1e-300)
-    for _ in range(10 * count):
-        gradient = scaled.T @ (values - scaled @ solution)
-        gradient[passive] = -np.inf
-        if passive.all() or gradient.max() <= tolerance:
+def fit_logarithms(
+    terms: Floats,
+    values: Floats,
+    weights: Floats,
+    prior: Prior,
+    noise: float,
+    start: Floats | None = None,
+    iterations: int = ITERATIONS,
+) -> tuple[Floats, Floats]:
+    """Return the most probable logarithms of the coefficients, and their covariance.
+
+    The relative errors follow Student's t-distribution with the scale ``noise``. The arrays may have leading axes, which
+    fits many servers together; a weight of 0 leaves a point out. Newton's method without second derivatives.
+    """
+    precision = np.linalg.inv(prior.covariance)
+    logarithms = prior.mean if start is None else start
+    goals = np.log(values)
+    for _ in range(iterations):
+        parts = terms * np.exp(logarithms)[..., None, :]
+        total = parts.sum(axis=-1)
+        slopes = parts / total[..., None]
+        errors = np.log(total) - goals
+        certainty = weights * (FREEDOM + 1) / (FREEDOM + (errors / noise) ** 2) / noise**2
+        weighted = np.swapaxes(slopes * certainty[..., None], -1, -2)
+        curvature = weighted @ slopes + precision
+        gradient = weighted @ errors[..., None] + precision @ (logarithms - prior.mean)[..., None]
+        change = np.clip(np.linalg.solve(curvature, gradient)[..., 0], -1.0, 1.0)
+        logarithms = logarithms - change
+        if np.abs(change).max(initial=0.0) < PRECISION:
             break
-        passive[int(gradient.argmax())] = True
-        while True:
-            trial = np.zeros(count)
-            trial[passive] = np.linalg.lstsq(scaled[:, passive], values, rcond=None)[0]
-            negative = passive & (trial <= 0)
-            if not negative.any():
-                break
-            # Move toward the trial until the first element reaches 0, and fix that one at 0.
-            steps = solution[negative] / (solution[negative] - trial[negative])
-            solution = solution + float(steps.min()) * (trial - solution)
-            passive &= solution > 1e-12 * max(float(solution.max()), 1e-300)
-            solution[~passive] = 0.0
-            if not passive.any():
-                break
-        solution = trial if passive.any() else solution
-    return solution / scale
+    return logarithms, np.linalg.inv(curvature)
 
 
-def _fit(terms: Floats, values: Floats) -> Floats:
-    """Return coefficients with small relative errors: least squares, reweighted by the errors of the previous round."""
-    weights = 1 / values
-    coefficients = np.zeros(terms.shape[1])
-    for _ in range(ROUNDS + 1):
-        coefficients = solve_nonnegative(terms * weights[:, None], values * weights)
-        errors = np.abs(terms @ coefficients - values) / values
-        weights = 1 / values / np.sqrt(np.maximum(errors, NEGLIGIBLE))
-    return coefficients
+def fit_points(points: Sequence[ServingPoint], prior: ServingPrior | None = None) -> ServingFit:
+    """Fit the form to load tests of one server. Raises ServerError for fewer than two points.
+
+    The default prior is that of a server of any speed, from all servers of the table.
+    """
+    if len(points) < 2 or len({point.concurrency for point in points}) < 2:  # noqa: PLR2004 - a slope needs two
+        raise ServerError("a fit needs results for at least two different numbers of concurrent requests")
+    columns = prompt, output, concurrency, first, step = split_columns(points)
+    shape, weights = (prompt, output, concurrency), np.ones(len(points))
+    pooled = prior or load_prior()
+    first_logarithms, _ = fit_logarithms(first_token_terms(*shape), first, weights, pooled.first, FIRST_NOISE)
+    step_logarithms, _ = fit_logarithms(step_terms(*shape), step, weights, pooled.step, STEP_NOISE)
+    return ServingFit(
+        tuple(np.exp(first_logarithms).tolist()),
+        tuple(np.exp(step_logarithms).tolist()),
+        *(Range(float(column.min()), float(column.max())) for column in columns[:3]),
+    )
 
 
-def _columns(points: Sequence[ServingPoint]) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+def split_columns(points: Sequence[ServingPoint]) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+    """Return the fields of some points as arrays."""
     prompt, output, concurrency, first, step = np.asarray(points, np.float64).T
     return prompt, output, concurrency, first, step
 
 
-def fit_points(points: Sequence[ServingPoint]) -> ServingFit:
-    """Fit the form to load tests. Raises ServerError for fewer than two points."""
-    if len(points) < 2 or len({point.concurrency for point in points}) < 2:  # noqa: PLR2004 - a slope needs two
-        raise ServerError("a fit needs results for at least two different numbers of concurrent requests")
-    prompt, output, concurrency, first, step = _columns(points)
-    shape = (prompt, output, concurrency)
-    return ServingFit(
-        tuple(_fit(first_token_terms(*shape), first).tolist()),
-        tuple(_fit(step_terms(*shape), step).tolist()),
-        *(Range(float(column.min()), float(column.max())) for column in shape),
-    )
-
-
 def predict_points(fit: ServingFit, points: Sequence[ServingPoint]) -> tuple[Floats, Floats]:
     """Return the fitted times to first token and per output token of some points."""
-    prompt, output, concurrency, _, _ = _columns(points)
+    prompt, output, concurrency, _, _ = split_columns(points)
     shape = (prompt, output, concurrency)
     return first_token_terms(*shape) @ np.asarray(fit.first), step_terms(*shape) @ np.asarray(fit.step)
 
@@ -211,24 +233,6 @@ def select_valid_points(points: Iterable[ServingPoint]) -> list[ServingPoint]:
     return valid
 
 
-def hold_out(points: Sequence[ServingPoint], *, by_shape: bool) -> tuple[Floats, Floats, Floats]:
-    """Return the relative errors of first token, step and response of each point, fitted without it or without its shape."""
-    errors = np.zeros((3, len(points)))
-    groups: dict[Any, list[int]] = {}
-    for index, point in enumerate(points):
-        groups.setdefault(point.shape if by_shape else index, []).append(index)
-    for indexes in groups.values():
-        others = [point for index, point in enumerate(points) if index not in indexes]
-        held = [points[index] for index in indexes]
-        first, step = predict_points(fit_points(others), held)
-        _, output, _, true_first, true_step = _columns(held)
-        true_total = true_first + true_step * (output - 1)
-        total = first + step * (output - 1)
-        for row, (value, truth) in enumerate(((first, true_first), (step, true_step), (total, true_total))):
-            errors[row, indexes] = np.abs(value - truth) / truth
-    return errors[0], errors[1], errors[2]
-
-
 def summarize_errors(errors: Sequence[Floats]) -> HeldOutErrors:
     """Return the median and the 90th percentile of the errors of first token, step and response."""
     return HeldOutErrors(*(ErrorShares(float(np.median(row)), float(np.quantile(row, 0.9))) for row in errors))
@@ -248,9 +252,15 @@ class ServerEntry:
     measured: str
     """Date of the newest measurement, empty if unknown."""
     points: int
+    shapes: tuple[tuple[float, float], ...]
+    """Measured pairs of prompt and output tokens."""
     fit: ServingFit
     by_row: HeldOutErrors
     by_shape: HeldOutErrors
+    inside: HeldOutErrors
+    """Errors at token counts in the measured range that were not measured: at least those of all servers."""
+    outside: HeldOutErrors
+    """Errors outside the measured range, as above."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -261,23 +271,39 @@ class ServerEntry:
 
 @lru_cache(maxsize=1)
 def load_table() -> tuple[dict[str, Any], tuple[ServerEntry, ...]]:
-    """Return the table's header, with source and errors, and its servers."""
+    """Return the table's header, with source, errors and prior, and its servers."""
     data = json.loads(TABLE.read_text(encoding="utf-8"))
-    return {name: value for name, value in data.items() if name != "servers"}, tuple(
-        _read_entry(row) for row in data["servers"]
+    head = {name: value for name, value in data.items() if name != "servers"}
+    inside, outside = (_read_errors(head[f"heldOutEverywhere{place}"]) for place in ("Inside", "Outside"))
+    return head, tuple(_read_entry(row, inside, outside) for row in data["servers"])
+
+
+def load_prior() -> ServingPrior:
+    """Return the prior of a server of any speed."""
+    prior = load_table()[0]["prior"]
+    return ServingPrior(
+        *(
+            Prior(np.asarray(prior[name]["mean"]), np.asarray(prior[name]["covariance"]))
+            for name in ("firstToken", "step")
+        )
     )
 
 
-def _read_entry(row: Mapping[str, Any]) -> ServerEntry:
+def _read_errors(data: Mapping[str, Sequence[float]]) -> HeldOutErrors:
+    return HeldOutErrors(*(ErrorShares(*data[part]) for part in ("firstToken", "step", "response")))
+
+
+def _widest(one: HeldOutErrors, other: HeldOutErrors) -> HeldOutErrors:
+    return HeldOutErrors(*(ErrorShares(*map(max, *pair)) for pair in zip(one, other, strict=True)))
+
+
+def _read_entry(row: Mapping[str, Any], inside: HeldOutErrors, outside: HeldOutErrors) -> ServerEntry:
     fit = ServingFit(
         tuple(row["firstToken"]),
         tuple(row["step"]),
         *(Range(*row[name]) for name in ("promptTokens", "outputTokens", "concurrency")),
     )
-    by_row, by_shape = (
-        HeldOutErrors(*(ErrorShares(*row[name][part]) for part in ("firstToken", "step", "response")))
-        for name in ("heldOutByRow", "heldOutByShape")
-    )
+    by_row, by_shape = (_read_errors(row[name]) for name in ("heldOutByRow", "heldOutByShape"))
     return ServerEntry(
         tuple(row["models"]),
         row["gpu"],
@@ -287,9 +313,12 @@ def _read_entry(row: Mapping[str, Any]) -> ServerEntry:
         row["engineVersion"],
         row["measured"],
         row["points"],
+        tuple((prompt, output) for prompt, output in row["shapes"]),
         fit,
         by_row,
         by_shape,
+        _widest(by_shape, inside),
+        _widest(by_shape, outside),
     )
 
 
@@ -363,29 +392,71 @@ class BatchingServer(Server):
             traffic, self.tokens
         )[1]
 
-    def notes(self, traffic: TrafficTrace) -> tuple[str, ...]:
-        """Return notes on the precision: held-out errors, and the share of requests outside the measured range."""
+    def measured_shares(self, traffic: TrafficTrace) -> tuple[float, float]:
+        """Return the shares of the requests in the measured range, and of those with about the token counts of a measurement."""
         prompt, output = require_tokens(traffic, self.tokens)
+        near = np.zeros(len(prompt), dtype=bool)
+        for shape in self.entry.shapes if self.entry else ():
+            near |= (np.abs(prompt / shape[0] - 1) <= NEAR) & (np.abs(output / shape[1] - 1) <= NEAR)
         inside = np.ones(len(prompt), dtype=bool)
         for values, measured in ((prompt, self.fit.prompt), (output, self.fit.output)):
             inside &= (values >= measured.low) & (values <= measured.high)
-        share = float(inside.mean()) if len(prompt) else 1.0
+        return (float((inside | near).mean()), float(near.mean())) if len(prompt) else (1.0, 1.0)
+
+    def notes(self, traffic: TrafficTrace) -> tuple[str, ...]:
+        """Return notes on the precision: held-out errors, and the share of requests outside the measured range."""
+        inside, near = self.measured_shares(traffic)
         ranges = (
             f"prompts of {self.fit.prompt.low:,.0f} to {self.fit.prompt.high:,.0f} tokens, outputs of "
             f"{self.fit.output.low:,.0f} to {self.fit.output.high:,.0f}, {self.fit.concurrency.low:,.0f} to "
             f"{self.fit.concurrency.high:,.0f} concurrent requests"
         )
         if self.entry is None:
-            return (f"the server was fitted to {ranges}; {share:.0%} of the requests are in this range",)
-        row, shape = self.entry.by_row, self.entry.by_shape
+            return (f"the server was fitted to {ranges}; {inside:.0%} of the requests are in this range",)
+        errors = [
+            f"{where}: response {_format_errors(errors.total)}, first token {_format_errors(errors.first)}"
+            for where, errors in (
+                ("at measured token counts", self.entry.by_row),
+                ("at others in the range", self.entry.inside),
+                ("outside", self.entry.outside),
+            )
+        ]
         return (
-            f"the server was measured with {ranges}; {share:.0%} of the requests are in this range",
             (
-                f"errors at measured token counts: response {_format_errors(row.total)}, first token "
-                f"{_format_errors(row.first)}; at others: {_format_errors(shape.total)}, {_format_errors(shape.first)} "
-                "(median, 90th percentile)"
+                f"the server was measured with {ranges}; {inside:.0%} of the requests are in this range, {near:.0%} have "
+                "measured token counts"
             ),
+            f"errors {'; '.join(errors)} (median, 90th percentile)",
         )
+
+    def error_bounds(self, traffic: TrafficTrace) -> tuple[str, BatchingServer, BatchingServer] | None:
+        """Return a text with the errors that apply to the requests, and a server that is faster and one that is slower by them.
+
+        Returns None if the errors of the server are unknown.
+        """
+        if self.entry is None:
+            return None
+        inside, near = self.measured_shares(traffic)
+        where, errors = (
+            ("outside the measured range", self.entry.outside)
+            if 1 - inside > MOST_BEYOND
+            else ("in the measured range", self.entry.inside)
+            if 1 - near > MOST_BEYOND
+            else ("at measured token counts", self.entry.by_row)
+        )
+        first, step = errors.first.p90, errors.step.p90
+        return (
+            f"first token {first:.0%}, between tokens {step:.0%}, {where}",
+            self._scale_times(1 / (1 + first), 1 / (1 + step)),
+            self._scale_times(*(1 / (1 - min(error, LARGEST_ERROR)) for error in (first, step))),
+        )
+
+    def _scale_times(self, first: float, step: float) -> BatchingServer:
+        """Return a server whose times are multiplied."""
+        fit = self.fit._replace(
+            first=tuple(first * value for value in self.fit.first), step=tuple(step * value for value in self.fit.step)
+        )
+        return replace(self, fit=fit)
 
 
 def _format_errors(errors: ErrorShares) -> str:
