@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ebbtide.simulate.load import parse_compound_duration
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -193,6 +195,31 @@ def test_a_metric_of_the_engine_needs_a_server_with_steps(run: Any, spec: Path) 
     assert code == 1
     assert "requests-waiting requires a server whose tokens are simulated" in err
     assert "--server gpu:GPU/MODEL/ENGINE" in err
+
+
+def test_a_measured_server_states_its_interval(run: Any, spec: Path) -> None:
+    server = "gpu:h200/llama-3.1-70b/vllm,tp=4,tokens=1000/200"
+    code, out, err = run("simulate", spec, "--traffic", TRAFFIC, "--server", server, "-o", "json")
+    assert code == 0, err
+    report = json.loads(out)
+    note = next(note for note in report["notes"] if note.startswith("within the server's errors"))
+    # Outputs of 200 tokens are below the measured 1,024.
+    assert re.search(r"first token \d+%, between tokens \d+%, outside the measured range\)", note)
+    low, high = map(parse_compound_duration, re.search(r"p95 time to first token (\S+) to (\S+),", note).groups())  # type: ignore[union-attr]
+    assert low < report["runs"][0]["firstTokenSeconds"]["p95"] < high
+
+
+def test_measured_servers_are_listed(run: Any) -> None:
+    code, out, _ = run("servers", "h200/llama-3.1-70b/vllm")
+    assert code == 0
+    assert out.count("gpu:h200/llama-3.1-70b/vllm,tp=") == 4
+    assert "at measured tokens  in the range   outside" in out
+    code, out, _ = run("servers", "h200/llama-3.1-70b/vllm", "-o", "json")
+    server = json.loads(out)["servers"][0]
+    errors = [server[place]["response"]["p90"] for place in ("heldOutByRow", "inside", "outside")]
+    assert errors == sorted(errors)
+    assert [1024, 8192] in server["shapes"]
+    assert run("servers", "no-such-server").code == 1
 
 
 def test_a_token_based_server_requires_tokens(run: Any, spec: Path) -> None:

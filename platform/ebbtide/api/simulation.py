@@ -6,7 +6,7 @@ All of it runs in a worker process (``workers.py``), never in the server, since 
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -103,11 +103,20 @@ def make_report(
 ) -> SimulationReport:
     """Simulate several settings for comparison; ``values`` maps a setting's name to its fields of the spec.
 
-    With ``update_at``, the first setting is also simulated with an update that begins at this second.
+    With ``update_at``, the first setting is also simulated with an update that begins at this second. If the errors of the
+    server are known, the first setting is also simulated with a faster and a slower server, and a note states the times.
     """
     from ebbtide.simulate import report, rollout  # noqa: PLC0415 - they need numpy
 
     results = {name: case.simulate_setting(setting) for name, setting in settings.items()}
+    errors = case.server.error_bounds(case.traffic)
+    if errors is not None:
+        setting = next(iter(settings.values()))
+        variants = (replace(case, server=changed) for changed in errors[1:])
+        notes = (
+            *notes,
+            report.describe_bounds(errors[0], *(other.measure(other.simulate_setting(setting)) for other in variants)),
+        )
     update = None
     if update_at is not None:
         first, *others = settings
