@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import quantities
@@ -31,11 +32,14 @@ def split_command(command: str | list[str] | None) -> list[str] | None:
     """Return a command line as a list of words. A string is split as a shell splits it, without expansion."""
     if command is None or isinstance(command, list):
         return command
-    if _PLAIN_WORDS.fullmatch(command):
-        return command.split()
+    return command.split() if _PLAIN_WORDS.fullmatch(command) else [*_split_quoted(command)]
+
+
+@lru_cache(maxsize=64)
+def _split_quoted(command: str) -> tuple[str, ...]:
     import shlex  # noqa: PLC0415 - most commands have plain words
 
-    return shlex.split(command)
+    return tuple(shlex.split(command))
 
 
 def choose_pull_policy(plan: Plan) -> str | None:
@@ -68,7 +72,7 @@ def _render_variable(variable: Variable) -> dict[str, Any]:
     elif variable.pod_field_ref is not None:
         source = {"fieldRef": {"fieldPath": variable.pod_field_ref.path}}
     else:
-        return {"name": variable.name, "value": variable.value}
+        return {"name": variable.name, **({} if variable.value is None else {"value": variable.value})}
     return {"name": variable.name, "valueFrom": source}
 
 
@@ -162,7 +166,7 @@ def _make_container_security(plan: Plan) -> dict[str, Any]:
     if not plan.adds_defaults:
         written |= {"capabilities": added or None, "runAsNonRoot": rules.run_as_non_root}
         return {name: value for name, value in written.items() if value is not None}
-    return {
+    security = {
         "allowPrivilegeEscalation": False,
         "capabilities": {"drop": ["ALL"], **added},
         "readOnlyRootFilesystem": written["readOnlyRootFilesystem"],
@@ -171,6 +175,7 @@ def _make_container_security(plan: Plan) -> dict[str, Any]:
         "runAsGroup": written["runAsGroup"],
         "seccompProfile": {"type": "RuntimeDefault"},
     }
+    return {name: value for name, value in security.items() if value is not None}
 
 
 def check(plan: Plan) -> Iterator[Problem]:
@@ -215,7 +220,7 @@ def _check_account(plan: Plan) -> Iterator[Problem]:
         )
 
 
-def _render_probe(probe: Probe | None, port: int | None) -> dict[str, Any] | None:
+def _render_probe(probe: Probe | None, port: int | None, default_period: int | None = None) -> dict[str, Any] | None:
     if probe is None:
         return None
     handler = probe.handler
@@ -233,14 +238,17 @@ def _render_probe(probe: Probe | None, port: int | None) -> dict[str, Any] | Non
     else:
         assert handler.grpc is not None
         rendered["grpc"] = {"port": handler.grpc.port or port, "service": handler.grpc.service}
-    return {
-        **rendered,
-        "initialDelaySeconds": probe.initial_delay_seconds,
-        "periodSeconds": probe.period_seconds,
-        "timeoutSeconds": probe.timeout_seconds,
-        "successThreshold": probe.success_threshold,
-        "failureThreshold": probe.failure_threshold,
-    }
+    pruned: dict[str, Any] = prune_nulls(
+        {
+            **rendered,
+            "initialDelaySeconds": probe.initial_delay_seconds,
+            "periodSeconds": default_period if probe.period_seconds is None else probe.period_seconds,
+            "timeoutSeconds": probe.timeout_seconds,
+            "successThreshold": probe.success_threshold,
+            "failureThreshold": probe.failure_threshold,
+        }
+    )
+    return pruned
 
 
 def _render_readiness_probe(probe: Probe | None, port: int | None) -> dict[str, Any] | None:
@@ -249,25 +257,19 @@ def _render_readiness_probe(probe: Probe | None, port: int | None) -> dict[str, 
     A probe without a period is run by Knative's own fast prober, for which the webhook rejects a timeout and a
     failure threshold.
     """
-    rendered = _render_probe(probe, port)
-    if (
-        rendered is not None
-        and rendered["periodSeconds"] is None
-        and (rendered["timeoutSeconds"] or rendered["failureThreshold"])
-    ):
-        rendered["periodSeconds"] = DEFAULT_PROBE_PERIOD_SECONDS
-    return rendered
+    slow = probe is not None and (probe.timeout_seconds or probe.failure_threshold)
+    return _render_probe(probe, port, DEFAULT_PROBE_PERIOD_SECONDS if slow else None)
 
 
 def make_container(plan: Plan, pod: Pod, port_name: str | None) -> dict[str, Any]:
-    """Return the container. ``port_name`` sets the protocol: ``h2c`` is gRPC for Knative."""
+    """Return the container without the fields that are not set. ``port_name`` sets the protocol: ``h2c`` is gRPC for Knative."""
     spec = plan.spec
     port = runtimes.find_port(spec) if plan.adds_defaults else spec.serving_port.container
     # Knative fills in a probe's port. A Deployment does not, and KServe's runtimes listen on the default port.
     probed = (port if plan.adds_defaults else None) or (None if plan.mode.revisions else port or plan.mode.port)
     probes = spec.probes
-    limits, requests = pod.limits, pod.requests
-    return {
+    resources = {"requests": pod.requests, "limits": pod.limits, "claims": pod.container_claims}
+    container = {
         "name": plan.container,
         "image": spec.image,
         "imagePullPolicy": choose_pull_policy(plan),
@@ -276,23 +278,20 @@ def make_container(plan: Plan, pod: Pod, port_name: str | None) -> dict[str, Any
         "workingDir": spec.working_dir,
         "ports": _make_ports(plan, port, port_name),
         "env": pod.env or None,
-        "resources": {
-            "requests": requests or None,
-            "limits": limits or None,
-            "claims": pod.container_claims or None,
-        }
-        if requests or limits or pod.container_claims
-        else None,
+        "resources": {name: part for name, part in resources.items() if part} or None,
         "readinessProbe": _render_readiness_probe(probes.readiness, probed),
         "livenessProbe": _render_probe(probes.liveness, probed),
         "startupProbe": _render_probe(probes.startup, probed),
         "volumeMounts": pod.mounts or None,
         "securityContext": pod.container_security or None,
     }
+    return {name: value for name, value in container.items() if value is not None}
 
 
 def secure_containers(containers: Sequence[dict[str, Any]] | None, pod: Pod) -> list[dict[str, Any]]:
-    """Return containers with the isolation of the serving container wherever they do not set their own."""
+    """Return containers with the isolation of the serving container wherever they do not set their own, without empty fields."""
+    if not containers:
+        return []
     shared = {
         name: pod.container_security.get(name)
         for name in ("allowPrivilegeEscalation", "runAsNonRoot", "seccompProfile")
@@ -302,10 +301,10 @@ def secure_containers(containers: Sequence[dict[str, Any]] | None, pod: Pod) -> 
         shared["capabilities"] = {"drop": drop}
     shared = {name: value for name, value in shared.items() if value is not None}
     result = []
-    for item in containers or ():
+    for item in containers:
         security = item.get("securityContext")
         merged = apply_merge_patch(shared, security if isinstance(security, dict) else {})
-        result.append({**item, "securityContext": merged} if merged else dict(item))
+        result.append(prune_nulls({**item, "securityContext": merged} if merged else item))
     return result
 
 
@@ -326,7 +325,8 @@ def _make_ports(plan: Plan, port: int | None, port_name: str | None) -> list[dic
     protocol = plan.spec.serving_port.protocol
     if port is None and protocol is None:
         return None
-    return [{"name": None if protocol is None else port_name, "containerPort": port}]
+    named = {} if protocol is None else {"name": port_name}
+    return [named if port is None else {**named, "containerPort": port}]
 
 
 def render_pod_fields(plan: Plan, pod: Pod) -> dict[str, Any]:
@@ -334,7 +334,9 @@ def render_pod_fields(plan: Plan, pod: Pod) -> dict[str, Any]:
     fields = {
         "initContainers": secure_containers(plan.spec.init_containers, pod) or None,
         "serviceAccountName": pod.service_account_name,
-        "imagePullSecrets": [{"name": secret.name} for secret in plan.spec.image_pull_secrets if not secret.exclude]
+        "imagePullSecrets": prune_nulls(
+            [{"name": secret.name} for secret in plan.spec.image_pull_secrets if not secret.exclude]
+        )
         or None,
         "schedulerName": pod.scheduler_name,
         "priorityClassName": pod.priority_class_name,
@@ -347,5 +349,4 @@ def render_pod_fields(plan: Plan, pod: Pod) -> dict[str, Any]:
         "resourceClaims": pod.resource_claims or None,
         "volumes": pod.volumes or None,
     }
-    pruned: dict[str, Any] = prune_nulls(fields)
-    return pruned
+    return {name: value for name, value in fields.items() if value is not None}

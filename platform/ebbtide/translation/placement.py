@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ebbtide.base import keys
 from ebbtide.base.problems import Problem, make_warning
 from ebbtide.translation.gpu import BACKENDS
-from ebbtide.translation.objects import write_model
+from ebbtide.translation.objects import prune_nulls, write_model
 from ebbtide.translation.pods import PodPatch
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def make_placement_patches(plan: Plan) -> Iterator[PodPatch]:
     node = _render_node_affinity(spec, pools if len(pools) > 1 else ())
     if node:
         cause = "nodeAffinityRequired" if spec.node_affinity_required is not None else "nodePools"
-        yield PodPatch(by="placement/node", cause=("spec", cause), affinity={"nodeAffinity": node})
+        yield PodPatch(by="placement/node", cause=("spec", cause), affinity={"nodeAffinity": prune_nulls(node)})
     for field, rule in (("podAffinity", spec.pod_affinity), ("podAntiAffinity", spec.pod_anti_affinity)):
         if rule is not None:
             yield PodPatch(
@@ -155,10 +155,12 @@ def make_placement_patches(plan: Plan) -> Iterator[PodPatch]:
         yield PodPatch(
             by="placement/spread",
             cause=("spec", "topologySpreadConstraints"),
-            topology_spread=[
-                {**row, "labelSelector": row["labelSelector"] or of_workload}
-                for row in write_model(spec.topology_spread_constraints)
-            ],
+            topology_spread=prune_nulls(
+                [
+                    {**row, "labelSelector": row["labelSelector"] or of_workload}
+                    for row in write_model(spec.topology_spread_constraints)
+                ]
+            ),
         )
     if spec.disruption_budget is not None:
         yield PodPatch(
@@ -183,7 +185,7 @@ def make_placement_patches(plan: Plan) -> Iterator[PodPatch]:
         yield PodPatch(
             by="placement/tolerations",
             cause=("spec", "tolerations" if spec.tolerations else "nodePools"),
-            tolerations=tolerations,
+            tolerations=prune_nulls(tolerations),
         )
 
 

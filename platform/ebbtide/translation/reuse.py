@@ -45,7 +45,7 @@ PROFILE: Final = "profile"
 #: A step's function. A translation calls it at most once.
 Step = Any
 #: Steps that return the problems of a plan.
-PLAN_CHECKS: Final = frozenset({*CHECKS, scaling.check})
+PLAN_CHECKS: Final = frozenset({*CHECKS, *scaling.CHECKS})
 _RULES: Final = frozenset(RULES)
 #: Steps that return problems only, or decisions only: no object depends on them, except that an error leaves none.
 REPORTS: Final = PLAN_CHECKS.union(RULES, DECISIONS, POD_CHECKS, (traps.check,))

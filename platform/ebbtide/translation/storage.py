@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ebbtide.base import keys, names
+from ebbtide.translation.objects import prune_nulls
 from ebbtide.translation.pods import PodPatch
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def make_storage_patches(plan: Plan) -> list[PodPatch]:
             PodPatch(
                 by="storage/shm",
                 cause=("spec", "compute", "largeShmRequest"),
-                volumes=[{"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": size}}],
+                volumes=prune_nulls([{"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": size}}]),
                 mounts=[{"name": "shm", "mountPath": SHM}],
             )
         )
@@ -135,7 +136,9 @@ def make_storage_patches(plan: Plan) -> list[PodPatch]:
                 }
             )
         if volumes:
-            result.append(PodPatch(by=kind.feature, cause=kind.cause, volumes=volumes, mounts=mounts))
+            result.append(
+                PodPatch(by=kind.feature, cause=kind.cause, volumes=prune_nulls(volumes), mounts=prune_nulls(mounts))
+            )
     claims = [item for item in storage.pvc if not item.exclude]
     if claims:
         result.append(_make_claims_patch(plan, claims, taken))
@@ -178,7 +181,11 @@ def _make_claims_patch(plan: Plan, claims: list[ClaimVolume], taken: set[str]) -
         if not volume_claim.existing_pvc:
             objects.append(make_claim(plan, claim, volume_claim))
     return PodPatch(
-        by="storage/claims", cause=("spec", "storage", "pvc"), volumes=volumes, mounts=mounts, objects=objects
+        by="storage/claims",
+        cause=("spec", "storage", "pvc"),
+        volumes=prune_nulls(volumes),
+        mounts=prune_nulls(mounts),
+        objects=objects,
     )
 
 

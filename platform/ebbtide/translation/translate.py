@@ -154,7 +154,8 @@ def make_plan(
     for check in CHECKS:
         problems.extend(call(check, plan))
     if SCALING not in broken:
-        problems.extend(call(scaling.check, plan))
+        for check in scaling.CHECKS:
+            problems.extend(call(check, plan))
     elif not scaling.UNKNOWN_METRIC.intersection(problem.code for problem in problems):
         problems.extend(call(scaling.check_threshold, plan))
     problems.extend(call(traps.check, plan))
@@ -369,7 +370,7 @@ DECISIONS: Final[tuple[Callable[[Plan], Iterable[Decision]], ...]] = (
 )
 CHECKS: Final[tuple[Callable[[Plan], Iterable[Problem]], ...]] = (
     placement.check,
-    serving.check,
+    *serving.CHECKS,
     llm.check,
     kserve.check_annotations,
     project.check,

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ebbtide.base.engine_metrics import EngineMetrics
-    from ebbtide.profile.models import ProfileSpec
     from ebbtide.spec.inference import InferenceSpec
     from ebbtide.translation.plan import Plan, Scaler
 
@@ -196,45 +195,40 @@ def choose_metric_name(row: metrics.Metric, written: str, plan: Plan) -> str:
     return of_container or next(iter(metric_names.list_served_names(row, config.names)), written)
 
 
-def check(plan: Plan) -> Iterator[Problem]:
-    """Yield scaling that the cluster or the kind of object does not support, and warnings. The spec has passed the rules."""
-    spec, cluster, scaling = plan.spec, plan.cluster, plan.scaling
-    standard = not plan.mode.revisions
-    if standard:
-        yield from _check_standard(plan)
-    else:
-        yield from _check_limits(spec, cluster)
-        yield from _check_replicas(spec, cluster, scaling)
-        yield from _check_written_class(spec, scaling)
-    auto = spec.autoscaling
-    fixed = scaling.scaler == "fixed"
-    if fixed and auto.metric is not None:
+def _check_fixed(plan: Plan) -> Iterator[Problem]:
+    """Warn about settings without effect on a fixed number of replicas."""
+    auto, scaling = plan.spec.autoscaling, plan.scaling
+    if scaling.scaler != "fixed":
+        return
+    if auto.metric is not None:
         yield make_warning(
             "AUT021",
             (*AUTO, "metric"),
             f"the metric has no effect: minReplicas and maxReplicas are both {scaling.minimum}",
             "increase maxReplicas, or remove metric",
         )
-    if fixed and auto.scale_down_delay_seconds:
+    if auto.scale_down_delay_seconds:
         yield make_warning(
             "AUT021",
             (*AUTO, "scaleDownDelaySeconds"),
             f"the delay has no effect: minReplicas and maxReplicas are both {scaling.minimum}",
             "increase maxReplicas, or remove scaleDownDelaySeconds",
         )
-    if not standard:
-        yield from _check_settings(plan)
-    yield from _check_controller(plan)
+
+
+def _check_targets(plan: Plan) -> Iterator[Problem]:
+    """Check each metric of the autoscaler, its threshold and its source."""
+    scaling = plan.scaling
     for target in scaling.targets:
         if target.row.autoscaler == "kpa":
-            if not standard:
-                yield from _check_concurrency(spec, scaling, target)
+            if plan.mode.revisions:
+                yield from _check_concurrency(plan.spec, scaling, target)
             continue
         if scaling.scaler != "controller":
             yield from _check_hpa(plan)
         yield from _check_target_threshold(plan, target)
         if not target.query:
-            yield from CHECKS[target.row.source](plan, target)
+            yield from METRIC_CHECKS[target.row.source](plan, target)
 
 
 def _check_controller(plan: Plan) -> Iterator[Problem]:
@@ -302,6 +296,8 @@ def _keeps_annotation(plan: Plan) -> bool:
 
 def _check_settings(plan: Plan) -> Iterator[Problem]:
     """Warn about settings of Knative's autoscaler that the workload's autoscaler does not read."""
+    if not plan.mode.revisions:
+        return
     scaler = plan.scaling.scaler
     reason = "an HPA does not read it" if scaler == "knative-hpa" else "minReplicas and maxReplicas are equal"
     for field, attribute, *_, readers in SETTINGS:
@@ -309,10 +305,12 @@ def _check_settings(plan: Plan) -> Iterator[Problem]:
             yield make_warning("AUT021", (*AUTO, field), f"{field} has no effect: {reason}", f"remove {field}")
 
 
-def _check_written_class(spec: InferenceSpec, scaling: Scaling) -> Iterator[Problem]:
+def _check_written_class(plan: Plan) -> Iterator[Problem]:
     """Reject an autoscaler class in the annotations, which needs ``defaults: none``, that does not have the metric."""
-    needed = keys.CLASS_HPA if scaling.scaler == "knative-hpa" else keys.CLASS_KPA
-    for index, annotation in enumerate(spec.annotations):
+    if not plan.mode.revisions:
+        return
+    needed = keys.CLASS_HPA if plan.scaling.scaler == "knative-hpa" else keys.CLASS_KPA
+    for index, annotation in enumerate(plan.spec.annotations):
         if annotation.name == keys.CLASS and not annotation.exclude and annotation.value != needed:
             yield Problem(
                 "LAB002",
@@ -322,8 +320,10 @@ def _check_written_class(spec: InferenceSpec, scaling: Scaling) -> Iterator[Prob
             )
 
 
-def _check_limits(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem]:
-    auto, knative = spec.autoscaling, cluster.knative
+def _check_limits(plan: Plan) -> Iterator[Problem]:
+    if not plan.mode.revisions:
+        return
+    auto, knative = plan.spec.autoscaling, plan.cluster.knative
     hard_limit = (
         parse_whole_quantity(knative.defaults.get("container-concurrency-max-limit", CONTAINER_CONCURRENCY_MAX)) or 0
     )
@@ -352,8 +352,11 @@ def _check_limits(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem
         )
 
 
-def _check_replicas(spec: InferenceSpec, cluster: ProfileSpec, scaling: Scaling) -> Iterator[Problem]:
-    auto, config = spec.autoscaling, cluster.knative.autoscaler
+def _check_replicas(plan: Plan) -> Iterator[Problem]:
+    if not plan.mode.revisions:
+        return
+    cluster, scaling = plan.cluster, plan.scaling
+    auto, config = plan.spec.autoscaling, cluster.knative.autoscaler
     if scaling.minimum == 0 and config.get("enable-scale-to-zero", "true") != "true":
         yield Problem(
             "AUT030",
@@ -727,7 +730,7 @@ def list_scrape_decisions(plan: Plan) -> Iterator[Decision]:
 
 
 #: The checks of an HPA's metric, by its source.
-CHECKS: Final[dict[metrics.Source, Callable[[Plan, ScalingTarget], Iterator[Problem]]]] = {
+METRIC_CHECKS: Final[dict[metrics.Source, Callable[[Plan, ScalingTarget], Iterator[Problem]]]] = {
     "metrics-server": _check_cpu_metric,
     "gpu-exporter": _check_gpu_metric,
     "histogram": _check_latency_metric,
@@ -737,6 +740,8 @@ CHECKS: Final[dict[metrics.Source, Callable[[Plan, ScalingTarget], Iterator[Prob
 
 def _check_standard(plan: Plan) -> Iterator[Problem]:
     """Check the scaling of a Deployment, which Knative's autoscaler and activator do not serve."""
+    if plan.mode.revisions:
+        return
     cluster, scaling, title = plan.cluster, plan.scaling, plan.mode.title
     auto, row = plan.spec.autoscaling, scaling.metric
     if scaling.minimum == 0:
@@ -785,3 +790,17 @@ def _check_standard(plan: Plan) -> Iterator[Problem]:
         )
     elif cluster.metrics.adapter == "none":
         yield _report_missing_adapter(metric)
+
+
+#: The checks of scaling that the cluster or the kind of object does not support, in the order of their problems. The spec has
+#: passed the rules.
+CHECKS: Final[tuple[Callable[[Plan], Iterator[Problem]], ...]] = (
+    _check_standard,
+    _check_limits,
+    _check_replicas,
+    _check_written_class,
+    _check_fixed,
+    _check_settings,
+    _check_controller,
+    _check_targets,
+)

@@ -13,7 +13,6 @@ from ebbtide.base.quantities import parse_nano, parse_whole_quantity
 from ebbtide.base.versions import parse_version
 from ebbtide.translation import runtimes
 from ebbtide.translation.gpu import BACKENDS
-from ebbtide.translation.modes import SERVING_MODES
 from ebbtide.translation.plan import Decision
 from ebbtide.translation.scaling import LIVE_SCALE_SINCE, make_scrape_annotations
 from ebbtide.translation.scaling.controller import make_floor_annotations
@@ -21,11 +20,11 @@ from ebbtide.translation.scaling.knative import SETTINGS
 from ebbtide.translation.serving import reserved
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ebbtide.base.problems import Path
     from ebbtide.profile.models import ProfileSpec
-    from ebbtide.spec.inference import Inference, InferenceSpec
+    from ebbtide.spec.inference import InferenceSpec
     from ebbtide.translation.modes import ServingMode
     from ebbtide.translation.plan import Plan, Serving
 
@@ -63,28 +62,27 @@ def choose(plan: Plan) -> tuple[Serving, Decision]:
     return "knative", Decision("serving", "knative", "an image without a model needs only Knative", ("spec.image",))
 
 
-def check(plan: Plan) -> Iterator[Problem]:
-    """Yield fields that the kind of object or the cluster does not support, and warnings."""
-    spec, cluster, serving, mode = plan.spec, plan.cluster, plan.serving, plan.mode
-    yield from _check_mode(plan)
-    yield from reserved.check_variables(spec, cluster.kserve.version, serving)
+def _check_reserved(plan: Plan) -> Iterator[Problem]:
+    """Reject names and the port that the kind of object reserves."""
+    spec, serving = plan.spec, plan.serving
+    yield from reserved.check_variables(spec, plan.cluster.kserve.version, serving)
     yield from reserved.check_labels(spec, serving)
     yield from reserved.check_port(spec, serving)
-    if not mode.field_table:
-        yield from _check_access(spec, cluster)
-    seconds = spec.serving_configuration.request_timeout_seconds
-    if seconds is not None and not mode.field_table:
-        yield from _check_timeout(seconds, cluster, serving)
-    if not mode.revisions and find_initialization_timeout(spec) is not None:
+
+
+def _check_initialization_timeout(plan: Plan) -> Iterator[Problem]:
+    if not plan.mode.revisions and find_initialization_timeout(plan.spec) is not None:
         yield Problem(
             "SRV014",
             ("spec", "servingConfiguration", "initializationTimeoutSeconds"),
-            f"initializationTimeoutSeconds has no effect under {mode.title}, whose deployments have a fixed deadline of 600 s",
+            f"initializationTimeoutSeconds has no effect under {plan.mode.title}, whose deployments have a fixed deadline of 600 s",
             "remove initializationTimeoutSeconds, or use serving: kserve or knative",
         )
-    yield from _check_traffic(plan)
-    yield from _check_rollout(plan)
-    if spec.deployment_strategy is not None and not mode.strategy:
+
+
+def _check_strategy(plan: Plan) -> Iterator[Problem]:
+    mode = plan.mode
+    if plan.spec.deployment_strategy is not None and not mode.strategy:
         yield Problem(
             "SRV099",
             ("spec", "deploymentStrategy"),
@@ -96,25 +94,48 @@ def check(plan: Plan) -> Iterator[Problem]:
             ),
             "remove deploymentStrategy, or use serving: kserve-standard",
         )
-    if not mode.revisions:
-        for index, url in enumerate(spec.exposed_urls):
-            if not url.exclude and url.url is not None:
-                yield Problem(
-                    "SRV014",
-                    ("spec", "exposedUrls", index),
-                    f"exposedUrls needs a Knative DomainMapping, which {mode.title} does not use",
-                    "remove the URL and create an Ingress or HTTPRoute for it, or use serving: kserve or knative",
-                )
-    else:
-        yield from _check_hosts(spec, cluster)
-    if mode.copies_metadata:
-        yield from _check_copied_metadata(plan.inference)
-        yield from _check_default_limits(spec, cluster) if spec.model is None else _check_runtime_limits(spec, cluster)
-    if not mode.field_table:
-        yield from _check_kserve_fields(spec, cluster, serving)
-    yield from _check_volumes(spec, cluster, serving)
-    yield from reserved.check_containers(spec, cluster.kserve.version, serving)
-    if mode.copies_metadata and keys.SPEC not in cluster.kserve.annotation_disallow_list:
+
+
+def _check_hosts(plan: Plan) -> Iterator[Problem]:
+    """Check host names of the user, each of which needs a DomainMapping of Knative."""
+    mode, network = plan.mode, plan.cluster.knative.network
+    if mode.revisions and network.get("autocreate-cluster-domain-claims") == "true":
+        return
+    for index, url in enumerate(plan.spec.exposed_urls):
+        if url.exclude or url.url is None:
+            continue
+        path = ("spec", "exposedUrls", index)
+        if not mode.revisions:
+            yield Problem(
+                "SRV014",
+                path,
+                f"exposedUrls needs a Knative DomainMapping, which {mode.title} does not use",
+                "remove the URL and create an Ingress or HTTPRoute for it, or use serving: kserve or knative",
+            )
+        else:
+            yield make_warning(
+                "SRV023",
+                path,
+                "this cluster serves a host name only after an administrator has created a ClusterDomainClaim for it and the "
+                "namespace; until then Knative reports that another DomainMapping has the host name",
+                "ask an administrator to create the ClusterDomainClaim, or set autocreate-cluster-domain-claims: true in "
+                "config-network and in knative.network of the profile",
+            )
+
+
+def _check_limits(plan: Plan) -> Iterator[Problem]:
+    """Check the limits that KServe or a serving runtime sets."""
+    if plan.mode.copies_metadata:
+        check_limits = _check_default_limits if plan.spec.model is None else _check_runtime_limits
+        yield from check_limits(plan.spec, plan.cluster)
+
+
+def _check_containers(plan: Plan) -> Iterator[Problem]:
+    yield from reserved.check_containers(plan.spec, plan.cluster.kserve.version, plan.serving)
+
+
+def _check_stored_spec(plan: Plan) -> Iterator[Problem]:
+    if plan.mode.copies_metadata and keys.SPEC not in plan.cluster.kserve.annotation_disallow_list:
         yield make_warning(
             "SRV015",
             ("metadata", "name"),
@@ -147,9 +168,11 @@ _KSERVE_ATTRIBUTES: Final = tuple(
 )
 
 
-def _check_kserve_fields(spec: InferenceSpec, cluster: ProfileSpec, serving: Serving) -> Iterator[Problem]:
+def _check_kserve_fields(plan: Plan) -> Iterator[Problem]:
     """Reject fields that only KServe, or only a later version of it, supports."""
-    version = cluster.kserve.version
+    if plan.mode.field_table:
+        return
+    spec, serving, version = plan.spec, plan.serving, plan.cluster.kserve.version
     for field, since, path, attributes in _KSERVE_ATTRIBUTES:
         value: Any = spec
         for name in attributes:
@@ -170,9 +193,10 @@ def _check_kserve_fields(spec: InferenceSpec, cluster: ProfileSpec, serving: Ser
             )
 
 
-def _check_volumes(spec: InferenceSpec, cluster: ProfileSpec, serving: Serving) -> Iterator[Problem]:
+def _check_volumes(plan: Plan) -> Iterator[Problem]:
+    spec, cluster = plan.spec, plan.cluster
     for index, volume in enumerate(spec.storage.csi_volume):
-        if not (volume.exclude or volume.read_only or not SERVING_MODES[serving].revisions):
+        if not (volume.exclude or volume.read_only or not plan.mode.revisions):
             yield Problem(
                 "STO020",
                 ("spec", "storage", "csiVolume", index, "readOnly"),
@@ -194,9 +218,11 @@ def _mounts_images(cluster: ProfileSpec) -> bool:
     return parse_version(cluster.kubernetes.version) >= IMAGE_VOLUMES_SINCE or IMAGE_VOLUMES in gates
 
 
-def _check_copied_metadata(inference: Inference) -> Iterator[Problem]:
+def _check_copied_metadata(plan: Plan) -> Iterator[Problem]:
     # pkg/controller/v1beta1/inferenceservice/components/predictor.go, buildObjectMeta.
-    user_metadata, category = inference.metadata, inference.spec.category
+    if not plan.mode.copies_metadata:
+        return
+    user_metadata, category = plan.inference.metadata, plan.spec.category
     for path, value in (
         (("metadata", "labels"), user_metadata.labels),
         (("metadata", "annotations"), user_metadata.annotations),
@@ -208,21 +234,6 @@ def _check_copied_metadata(inference: Inference) -> Iterator[Problem]:
                 path,
                 "KServe copies the object's labels and annotations to its pods, so each edit of this field replaces the pods",
                 "use serving: knative, which keeps them on the object, or edit them only together with other changes to the pods",
-            )
-
-
-def _check_hosts(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem]:
-    if cluster.knative.network.get("autocreate-cluster-domain-claims") == "true":
-        return
-    for index, url in enumerate(spec.exposed_urls):
-        if not url.exclude and url.url is not None:
-            yield make_warning(
-                "SRV023",
-                ("spec", "exposedUrls", index),
-                "this cluster serves a host name only after an administrator has created a ClusterDomainClaim for it and the "
-                "namespace; until then Knative reports that another DomainMapping has the host name",
-                "ask an administrator to create the ClusterDomainClaim, or set autocreate-cluster-domain-claims: true in "
-                "config-network and in knative.network of the profile",
             )
 
 
@@ -450,9 +461,9 @@ def _check_model_image(scheme: str, path: Path, cluster: ProfileSpec) -> Iterato
         )
 
 
-def _check_access(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem]:
-    kind = spec.serving_port.authorization_type or "public"
-    if kind != "public" and kind not in cluster.access.enforces:
+def _check_access(plan: Plan) -> Iterator[Problem]:
+    kind = plan.spec.serving_port.authorization_type or "public"
+    if kind != "public" and not plan.mode.field_table and kind not in plan.cluster.access.enforces:
         yield Problem(
             "SRV005",
             ("spec", "servingPort", "authorizationType"),
@@ -462,9 +473,12 @@ def _check_access(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem
         )
 
 
-def _check_timeout(seconds: int, cluster: ProfileSpec, serving: Serving) -> Iterator[Problem]:
+def _check_timeout(plan: Plan) -> Iterator[Problem]:
+    seconds, cluster = plan.spec.serving_configuration.request_timeout_seconds, plan.cluster
+    if seconds is None or plan.mode.field_table:
+        return
     path = ("spec", "servingConfiguration", "requestTimeoutSeconds")
-    if serving == "kserve-standard":
+    if plan.serving == "kserve-standard":
         if not cluster.kserve.http_route_timeouts:
             yield make_warning(
                 "SRV060",
@@ -715,8 +729,8 @@ def make_metadata(plan: Plan, canonical: str | None) -> dict[str, Any]:
     return {
         "name": plan.name,
         "namespace": plan.namespace,
-        "labels": labels or None,
-        "annotations": annotations or None,
+        **({"labels": labels} if labels else {}),
+        **({"annotations": annotations} if annotations else {}),
     }
 
 
@@ -740,3 +754,24 @@ def make_pod_annotations(plan: Plan) -> dict[str, str]:
     if seconds is not None and plan.mode.revisions:
         annotations[keys.PROGRESS_DEADLINE] = f"{seconds}s"
     return annotations
+
+
+#: The checks of what the kind of object and the cluster support, in the order of their problems. ``reuse`` repeats only those
+#: that read a field.
+CHECKS: Final[tuple[Callable[[Plan], Iterator[Problem]], ...]] = (
+    _check_mode,
+    _check_reserved,
+    _check_access,
+    _check_timeout,
+    _check_initialization_timeout,
+    _check_traffic,
+    _check_rollout,
+    _check_strategy,
+    _check_hosts,
+    _check_copied_metadata,
+    _check_limits,
+    _check_kserve_fields,
+    _check_volumes,
+    _check_containers,
+    _check_stored_spec,
+)

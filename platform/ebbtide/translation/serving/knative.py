@@ -128,7 +128,7 @@ def _list_needed_flags(pod: Pod, spec: InferenceSpec) -> Iterator[tuple[str, str
     if claims:
         cause = ("spec", "storage", "pvc")
         yield "persistent volume claims", CLAIM, ENABLED, cause
-        if any(volume["persistentVolumeClaim"]["readOnly"] is None for volume in claims):
+        if any("readOnly" not in volume["persistentVolumeClaim"] for volume in claims):
             yield "writable persistent volume claims", CLAIM_WRITE, ENABLED, cause
     if pod.container_security.get("capabilities", {}).get("add"):
         yield "added capabilities", ADD_CAPABILITIES, ENABLED, ("spec", "security", "capabilities")
@@ -191,8 +191,7 @@ def make_service(plan: Plan, pod: Pod, canonical: str, call: Callable[..., Any])
 
 
 def _make_top_metadata(plan: Plan, canonical: str) -> dict[str, Any]:
-    metadata: dict[str, Any] = prune_nulls(make_metadata(plan, canonical))
-    return metadata
+    return make_metadata(plan, canonical)
 
 
 def _make_template_metadata(plan: Plan, pod: Pod) -> dict[str, Any]:
@@ -221,8 +220,7 @@ def _make_settings(plan: Plan) -> dict[str, Any]:
 
 def _make_containers(plan: Plan, pod: Pod) -> dict[str, Any]:
     container = make_container(plan, pod, _choose_port_name(plan))
-    containers: dict[str, Any] = prune_nulls({"containers": [container, *secure_containers(plan.spec.sidecars, pod)]})
-    return containers
+    return {"containers": [container, *secure_containers(plan.spec.sidecars, pod)]}
 
 
 def _choose_response_start(plan: Plan) -> int | None:

@@ -80,9 +80,8 @@ def _make_top_metadata(plan: Plan, canonical: str) -> dict[str, Any]:
     """Return the metadata. The annotation with the spec is left out if KServe would copy it to the pods."""
     stored = canonical if keys.SPEC in plan.cluster.kserve.annotation_disallow_list else None
     top = make_metadata(plan, stored)
-    top["annotations"] = {**_make_mode_annotations(plan), **(top["annotations"] or {})} or None
-    metadata: dict[str, Any] = prune_nulls(top)
-    return metadata
+    annotations = {**_make_mode_annotations(plan), **top.pop("annotations", {})}
+    return {**top, **({"annotations": annotations} if annotations else {})}
 
 
 def _make_settings(plan: Plan) -> dict[str, Any]:
@@ -173,10 +172,11 @@ def _make_runtime(plan: Plan, pod: Pod) -> dict[str, Any]:
     port_name = ("grpc" if grpc else "http") if plan.serving == "kserve-standard" else ("h2c" if grpc else "http1")
     container = make_container(plan, pod, port_name)
     sidecars = secure_containers(plan.spec.sidecars, pod)
-    runtime: dict[str, Any] = {"containers": [container, *sidecars]}
-    if model is not None:
-        # The serving runtime defines the image, the container's name and the port. These fields override it.
-        runtime = {
+    if model is None:
+        return {"containers": [container, *sidecars]}
+    # The serving runtime defines the image, the container's name and the port. These fields override it.
+    pruned: dict[str, Any] = prune_nulls(
+        {
             "model": {
                 "modelFormat": {"name": model.format, "version": model.format_version},
                 "runtime": model.runtime,
@@ -189,5 +189,5 @@ def _make_runtime(plan: Plan, pod: Pod) -> dict[str, Any]:
             "storageUris": write_model(model.uris),
             "containers": sidecars or None,
         }
-    pruned: dict[str, Any] = prune_nulls(runtime)
+    )
     return pruned

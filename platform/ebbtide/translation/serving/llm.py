@@ -59,8 +59,7 @@ def make_service(plan: Plan, pod: Pod, canonical: str, call: Callable[..., Any])
 
 
 def _make_top_metadata(plan: Plan, canonical: str) -> dict[str, Any]:
-    metadata: dict[str, Any] = prune_nulls(make_metadata(plan, canonical))
-    return metadata
+    return make_metadata(plan, canonical)
 
 
 def _make_spec(plan: Plan, pod: Pod) -> dict[str, Any]:
@@ -68,7 +67,7 @@ def _make_spec(plan: Plan, pod: Pod) -> dict[str, Any]:
     model = spec.model
     assert model is not None
     replicas = plan.scaling.minimum if plan.adds_defaults else spec.autoscaling.min_replicas
-    server = prune_nulls(make_container(plan, pod, "http"))
+    server = make_container(plan, pod, "http")
     # A container that only has its name adds nothing to the preset's.
     containers = [*([server] if len(server) > 1 else []), *secure_containers(spec.sidecars, pod)]
     template = {**render_pod_fields(plan, pod), **({"containers": containers} if containers else {})}

@@ -117,6 +117,8 @@ REFUSED: Final = {
 
 def check_containers(spec: InferenceSpec, kserve_version: str, serving: Serving) -> Iterator[Problem]:
     """Yield the fields and variables of further containers that the kind of object rejects."""
+    if not (spec.sidecars or spec.init_containers):
+        return
     names = {
         row.name: row
         for row in VARIABLES
@@ -146,7 +148,7 @@ def check_containers(spec: InferenceSpec, kserve_version: str, serving: Serving)
 
 def check_labels(spec: InferenceSpec, serving: Serving) -> Iterator[Problem]:
     """Yield a problem for each pod label that the kind of object would overwrite."""
-    reserved = {row.name: row for row in LABELS if serving in row.by}
+    reserved = {row.name: row for row in LABELS if serving in row.by} if spec.labels else {}
     for index, label in enumerate(spec.labels):
         row = None if label.exclude else reserved.get(label.name)
         if row is not None:
