@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import re
+import weakref
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -529,6 +531,41 @@ def test_a_translation_that_only_adds_leaves_can_be_ignored(field: str, value: A
     assert complete.objects != experiment.translation.objects
     assert (ignored is experiment.translation) is adds
     assert adds or ignored.objects == complete.objects
+
+
+def test_a_value_that_changes_the_same_leaves_as_another_one_is_not_translated_to_the_end() -> None:
+    document = native({"workingDir": "/srv", "imagePullPolicy": "Always"})
+    profile = Profile.model_validate(FULL)
+    inference = load_document(document, profile).inference
+    assert inference is not None
+    experiment = explain.Experiment(inference, profile)
+    known: set[Any] = set()
+
+    def translate_change(cause: str, value: Any) -> Any:
+        (change,) = (change for change in explain.list_changes(document) if change.cause == cause)
+        (other,) = experiment.list_variants(document, change._replace(values=(value,), blocks=()))
+        assert other is not None
+        readers = experiment.find_readers(change.attributes)
+        return experiment.translate(other, profile, readers, known, ignore_additions=True)
+
+    first, second = translate_change("spec.workingDir", "/a"), translate_change("spec.workingDir", "/b")
+    elsewhere = translate_change("spec.imagePullPolicy", "Never")
+
+    assert first is not experiment.translation
+    assert second is experiment.translation
+    assert elsewhere is not experiment.translation
+
+
+def test_an_experiment_is_freed_without_the_garbage_collector() -> None:
+    profile = Profile.model_validate(FULL)
+    inference = load_document(native({}), profile).inference
+    assert inference is not None
+    gc.disable()
+    try:
+        steps = weakref.ref(explain.Experiment(inference, profile)._steps)  # noqa: SLF001 - they refer to much
+        assert steps() is None
+    finally:
+        gc.enable()
 
 
 def is_explained_as_from_the_beginning(native: dict[str, Any], profile: dict[str, Any]) -> None:

@@ -272,16 +272,19 @@ def explain_document(native: dict[str, Any], profile: dict[str, Any]) -> Explana
         ignore_additions = not change.is_set and not differs
         if ignore_additions and readers <= REPORTS:
             continue
+        known: set[Any] = set()
         for number, other in enumerate(varied.list_variants(native, change)):
             if translated and number >= change.sufficient:
                 break
-            after = (
-                None if other is None else varied.translate(other, capable, readers, ignore_additions=ignore_additions)
-            )
+            if other is None:
+                continue
+            after = varied.translate(other, capable, readers, known, ignore_additions=ignore_additions)
             if after is None:
                 continue
             translated = True
             has_effect |= _attribute_changes(before, after, causes, change.cause)
+            # From here on, only other leaves matter.
+            ignore_additions |= has_effect and not differs
         if (
             change.is_set
             and translated
@@ -305,8 +308,9 @@ def explain_document(native: dict[str, Any], profile: dict[str, Any]) -> Explana
     for variants in (clusters.changes, of_project.joint):
         for variant in variants:
             readers = compared.find_all_readers(variant.blocks)
+            known = set()
             for cluster in () if readers <= REPORTS else variant.load_clusters():
-                after = compared.translate(inference, cluster, readers, ignore_additions=True)
+                after = compared.translate(inference, cluster, readers, known, ignore_additions=True)
                 if after is not None:
                     _attribute_changes(compared.translation, after, causes, variant.cause)
     return Explanation(
@@ -342,6 +346,7 @@ class Experiment:
         self.inference = inference
         self._steps = RecordedSteps(inference, cluster, varies_spec=varies_spec, varies_profile=varies_profile)
         self.translation = translate(inference, cluster, NO_SPEC, self._steps)
+        self._steps.end()
         # The steps that check patches translate the document repeatedly, and are not recorded.
         self._is_recorded = bool(self.translation.objects) and not inference.spec.patches
 
@@ -354,11 +359,18 @@ class Experiment:
         return set[Any]().union(*map(self.find_readers, paths))
 
     def translate(
-        self, inference: Inference, cluster: Profile | None, readers: set[Any], *, ignore_additions: bool = False
+        self,
+        inference: Inference,
+        cluster: Profile | None,
+        readers: set[Any],
+        known: set[Any] | None = None,
+        *,
+        ignore_additions: bool = False,
     ) -> Translation | None:
         """Return the translation with a change in a field that ``readers`` read, or None if it fails.
 
-        With ``ignore_additions``, return the recorded translation instead of one that only adds to its objects.
+        With ``ignore_additions``, return the recorded translation instead of one that only adds to its objects, or changes
+        what is ``known`` to change with other values of the field.
         """
         if cluster is None:
             return None
@@ -367,7 +379,13 @@ class Experiment:
         if not readers:
             return self.translation
         return translate_again(
-            self._steps, self.translation, inference, cluster, readers, ignore_additions=ignore_additions
+            self._steps,
+            self.translation,
+            inference,
+            cluster,
+            readers,
+            set() if known is None else known,
+            ignore_additions=ignore_additions,
         )
 
     def is_same(self, other: Translation) -> bool:
@@ -607,19 +625,20 @@ def _list_differences(before: Any, after: Any, path: tuple[str | int, ...]) -> I
     """Yield the path of each leaf that is not the same leaf in ``after``, and None for each new part of ``after``."""
     if isinstance(before, dict) and before and isinstance(after, dict) and after:
         for name, item in before.items():
-            if name == keys.SPEC:
+            other = after.get(name, ABSENT)
+            if other is item or name == keys.SPEC:
                 continue
-            if name not in after:
+            if other is ABSENT:
                 yield from (leaf for leaf, _ in _list_leaves(item, (*path, name)))
-            elif item is not after[name] and item != after[name]:
-                yield from _list_differences(item, after[name], (*path, name))
-        if any(name not in before and name != keys.SPEC for name in after):
+            elif item != other:
+                yield from _list_differences(item, other, (*path, name))
+        if not after.keys() - before.keys() <= {keys.SPEC}:
             yield None
     elif isinstance(before, list) and before and isinstance(after, list) and after:
         for index, item in enumerate(before):
             if index >= len(after):
                 yield from (leaf for leaf, _ in _list_leaves(item, (*path, index)))
-            elif item != after[index]:
+            elif item is not after[index] and item != after[index]:
                 yield from _list_differences(item, after[index], (*path, index))
         if len(after) > len(before):
             yield None

@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Container, Iterable
     from typing import Unpack
 
     from ebbtide.base.problems import Path
@@ -47,7 +47,7 @@ class PodParts(TypedDict, total=False):
 
 
 class PodPatch:
-    """The parts of the pod that one feature sets, usually one or two.
+    """The parts of the pod that one feature sets, usually one or two, without empty fields.
 
     ``by`` names the feature. ``cause`` is the spec's field behind it, for problems about the result.
     """
@@ -93,6 +93,7 @@ class Pod:
 
 
 _BY: Final = attrgetter("by")
+_PARTS: Final = tuple(PodParts.__annotations__)
 
 
 def merge_patches(patches: Iterable[PodPatch]) -> Pod:
@@ -100,16 +101,34 @@ def merge_patches(patches: Iterable[PodPatch]) -> Pod:
 
     Raises Conflict if two features set one key or part to different values.
     """
-    pod = Pod()
+    parts, causes = _merge_parts(patches)
+    return Pod(**parts, causes=causes)
+
+
+def merge_again(pod: Pod, patches: Iterable[PodPatch], names: Collection[str]) -> Pod:
+    """Return the pod that combines all ``patches``, of which ``pod`` has all parts except those with ``names``."""
+    parts, causes = _merge_parts(patches, names)
+    kept = {**pod.causes}
+    for name in names:
+        kept.pop(name, None)
+    return Pod(**{name: getattr(pod, name) for name in _PARTS if name not in names}, **parts, causes={**kept, **causes})
+
+
+def _merge_parts(
+    patches: Iterable[PodPatch], only: Container[str] | None = None
+) -> tuple[dict[str, Any], dict[str, Path]]:
+    """Return the merged parts, or ``only`` some of them, and the cause of each."""
+    parts: dict[str, Any] = {}
+    causes: dict[str, Path] = {}
     ordered = sorted(patches, key=_BY)
     for patch in ordered:
         for name, part in patch.parts.items():
-            if not part:
+            if not part or (only is not None and name not in only):
                 continue
-            pod.causes.setdefault(name, patch.cause)
-            merged = getattr(pod, name)
-            if not merged:
-                setattr(pod, name, part.copy() if isinstance(part, dict | list) else part)
+            merged = parts.get(name)
+            if merged is None:
+                causes[name] = patch.cause
+                parts[name] = part.copy() if isinstance(part, dict | list) else part
             elif isinstance(part, list):
                 merged.extend(part)
             elif isinstance(part, dict):
@@ -118,7 +137,7 @@ def merge_patches(patches: Iterable[PodPatch]) -> Pod:
                         raise PatchConflict(_describe_conflict(ordered, patch, name, key))
             elif merged != part:
                 raise PatchConflict(_describe_conflict(ordered, patch, name, None))
-    return pod
+    return parts, causes
 
 
 def _describe_conflict(ordered: list[PodPatch], later: PodPatch, name: str, key: str | None) -> str:

@@ -16,7 +16,7 @@ from ebbtide.base.problems import has_errors
 from ebbtide.spec.rules import METRIC_RULES, RULES
 from ebbtide.translation import scaling, traps
 from ebbtide.translation.plan import Plan
-from ebbtide.translation.pods import Pod, PodPatch, merge_patches
+from ebbtide.translation.pods import Pod, PodPatch, merge_again, merge_patches
 from ebbtide.translation.translate import (
     CHECKS,
     CHOICE_STEPS,
@@ -30,7 +30,7 @@ from ebbtide.translation.translate import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from ebbtide.profile.models import Profile
     from ebbtide.spec.inference import Inference
@@ -42,11 +42,14 @@ Place = tuple[Any, ...]
 NO_SPEC: Final = "{}"
 #: The first part of each place in the profile. No field of a spec has this name.
 PROFILE: Final = "profile"
+#: The custom metrics of the profile, which are an argument of ``METRIC_RULES``.
+CUSTOM_METRICS: Final[Place] = (PROFILE, "spec", "metrics", "custom")
 #: A step's function. A translation calls it at most once.
 Step = Any
 #: Steps that return the problems of a plan.
 PLAN_CHECKS: Final = frozenset({*CHECKS, *scaling.CHECKS})
 _RULES: Final = frozenset(RULES)
+_CHOICES: Final = frozenset(CHOICE_STEPS.values())
 #: Steps that return problems only, or decisions only: no object depends on them, except that an error leaves none.
 REPORTS: Final = PLAN_CHECKS.union(RULES, DECISIONS, POD_CHECKS, (traps.check,))
 #: These, and choices, whose readers run again if they change.
@@ -94,6 +97,8 @@ class RecordedSteps:
         self._complete: dict[Place, set[Step]] = {}
         self._containers: dict[Place, set[Step]] = {}
         self._blocks: dict[Place, set[Step]] = {}
+        #: The steps that read all of a place or of one that contains it, filled as needed.
+        self._above: dict[Place, set[Step]] = {}
 
     def __call__(self, function: Callable[..., Any], /, *arguments: Any) -> Any:
         """Run a step and record it."""
@@ -105,11 +110,17 @@ class RecordedSteps:
             others = [_RecordedPod(other, recorded.parts) if type(other) is Pod else other for other in others]
             result = function(_RecordedPlan(first, self, recorded.choices), *others)
         elif first is self._inference:
+            if function in METRIC_RULES:
+                self._complete.setdefault(CUSTOM_METRICS, set()).add(function)
             result = function(self.read_document("inference"), *others)
         else:
             result = function(*arguments)
         recorded.result = self._without_blocks(result)
         return recorded.result
+
+    def end(self) -> None:
+        """Forget the documents, whose recording blocks refer to these steps, so that no cycle keeps them in memory."""
+        self._documents.clear()
 
     def read_document(self, name: str) -> Any:
         """Return a document, or its ``spec`` block, that records what is read from it."""
@@ -147,23 +158,22 @@ class RecordedSteps:
 
     def find_readers(self, place: Place) -> set[Step]:
         """Return the steps that read the value at a place, something in it, or something that contains it."""
-        readers = {*self._below.get(place, ()), *self._containers.get(place[:-1], ())}
-        for end in range(len(place)):
-            if above := self._complete.get(place[:end]):
-                readers |= above
-        return readers
+        above = place[:-1]
+        known = self._above.get(above)
+        if known is None:
+            ends = range(len(place))
+            known = self._above[above] = set(self._containers.get(above, ())).union(
+                *(self._complete.get(place[:end], ()) for end in ends)
+            )
+        return known.union(self._below.get(place, ()))
 
     def find_readers_of_choice(self, name: str) -> set[Step]:
         """Return the steps that read a choice of the plan."""
         return self._choice_readers.get(name, set())
 
-    def find_readers_of_pod(self, pod: Pod) -> set[Step]:
-        """Return the steps that read a part in which a pod differs from the recorded one."""
-        readers: set[Step] = set()
-        for name, steps in self._part_readers.items():
-            if getattr(pod, name) != getattr(self.pod, name):
-                readers |= steps
-        return readers
+    def find_readers_of_part(self, name: str) -> set[Step]:
+        """Return the steps that read a part of the pod."""
+        return self._part_readers.get(name, set())
 
     @cached_property
     def pod(self) -> Pod:
@@ -225,6 +235,7 @@ def translate_again(
     inference: Inference,
     profile: Profile,
     readers: set[Step],
+    known: set[Place],
     *,
     ignore_additions: bool = False,
 ) -> Translation | None:
@@ -232,24 +243,19 @@ def translate_again(
 
     ``readers`` are the steps that read this field, and ``before`` is a translation without errors, recorded by ``steps``.
     Warnings and decisions are those of ``before``. If the objects are those of ``before``, so is the translation; with
-    ``ignore_additions`` also if they have all leaves of these and more, for which the last checks do not run.
+    ``ignore_additions`` also if they have all leaves of these and more, except leaves that are ``known`` to differ with other
+    values of the field, for which the last checks do not run. Those of a translation that is returned are added to ``known``.
     """
     assert before.plan is not None
     plan = before.plan.with_documents(inference, profile)
     listed = profile.spec.metrics.custom
-    changed = readers if listed == before.plan.cluster.metrics.custom else readers.union(METRIC_RULES)
+    changed = readers
     # The rules and the checks that do not run again find no error, as before.
     for rule in changed.intersection(_RULES):
         if has_errors(rule(inference, listed) if rule in METRIC_RULES else rule(inference)):
             return None
-    for name, choose in CHOICE_STEPS.items():
-        if choose in changed:
-            choice = choose(plan)
-            if name in DECIDED:
-                choice, _ = choice
-            if choice != getattr(plan, name):
-                setattr(plan, name, choice)
-                changed = changed.union(steps.find_readers_of_choice(name))
+    if not changed.isdisjoint(_CHOICES):
+        changed = _choose_again(steps, before.plan, plan, changed)
     if ignore_additions and changed <= _WITHOUT_OBJECTS:
         return before
     for check in changed.intersection(PLAN_CHECKS):
@@ -259,13 +265,16 @@ def translate_again(
         # Other steps make the objects.
         translation = translate_plan(plan, [], NO_SPEC)
         return translation if translation.objects else None
-    pod = _merge_again(steps, plan, changed)
-    if pod is not steps.pod:
-        changed = changed.union(steps.find_readers_of_pod(pod))
+    pod, differing = _merge_again(steps, plan, changed)
+    changed = changed.union(*map(steps.find_readers_of_part, differing))
     parts = _make_parts_again(steps, plan, pod, changed)
-    if ignore_additions and all(
-        not steps.parts[step] or _has_leaves(part, steps.parts[step]) for step, part in parts.items()
-    ):
+    lost = {
+        leaf
+        for step, part in parts.items()
+        if steps.parts[step]
+        for leaf in _list_lost(part, steps.parts[step], (step,))
+    }
+    if ignore_additions and lost <= known:
         return before
     for check in changed.intersection(POD_CHECKS):
         if has_errors(check(plan, pod)):
@@ -276,21 +285,46 @@ def translate_again(
     translation = translate_pod(
         plan, pod, [], NO_SPEC, lambda step, *arguments: results[step] if step in results else step(*arguments)
     )
-    return translation if translation.objects else None
+    if not translation.objects:
+        return None
+    # The place of an object in a list does not identify it.
+    known.update(leaf for leaf in lost if isinstance(steps.parts[leaf[0]], dict))
+    return translation
 
 
-def _merge_again(steps: RecordedSteps, plan: Plan, changed: set[Step]) -> Pod:
-    """Return the pod of a plan, the recorded one if no patch differs."""
+def _choose_again(steps: RecordedSteps, before: Plan, plan: Plan, readers: set[Step]) -> set[Step]:
+    """Make the choices of a plan whose steps read a field that differs, and return all steps that read a difference."""
+    changed = readers
+    for name, choose in CHOICE_STEPS.items():
+        if choose in changed:
+            choice = choose(plan)
+            if name in DECIDED:
+                choice, _ = choice
+            if choice != getattr(before, name):
+                setattr(plan, name, choice)
+                changed = changed.union(steps.find_readers_of_choice(name))
+    return changed
+
+
+def _merge_again(steps: RecordedSteps, plan: Plan, changed: set[Step]) -> tuple[Pod, set[str]]:
+    """Return the pod of a plan, the recorded one if no patch differs, and the names of its parts that differ."""
     patches = {}
     for step in changed.intersection(PATCH_STEPS):
         result = _list_items(step(plan))
         if result != steps.steps[step].result:
             patches[step] = result
     if not patches:
-        return steps.pod
-    return merge_patches(
-        make_patches(plan, lambda step, _: patches[step] if step in patches else steps.steps[step].result)
-    )
+        return steps.pod, set()
+    results = [result for step, result in patches.items()] + [steps.steps[step].result for step in patches]
+    names = {
+        name
+        for result in results
+        for patch in (result if isinstance(result, list) else (result,))
+        for name in patch.parts
+    }
+    everything = make_patches(plan, lambda step, _: patches[step] if step in patches else steps.steps[step].result)
+    pod = merge_again(steps.pod, everything, names)
+    return pod, {name for name in (*names, "causes") if getattr(pod, name) != getattr(steps.pod, name)}
 
 
 def _make_parts_again(steps: RecordedSteps, plan: Plan, pod: Pod, changed: set[Step]) -> dict[Step, Any]:
@@ -304,17 +338,19 @@ def _make_parts_again(steps: RecordedSteps, plan: Plan, pod: Pod, changed: set[S
     return parts
 
 
-def _has_leaves(part: Any, before: Any) -> bool:
-    """Return whether a part of an object has all leaves of another one at the same places."""
+def _list_lost(part: Any, before: Any, place: Place) -> Iterator[Place]:
+    """Yield the places of values of a part of an object that differ or are absent in another one, which is not equal."""
     if isinstance(before, dict) and before and isinstance(part, dict):
         for name, item in before.items():
             other = part.get(name, _ABSENT)
-            if other is not item and other != item and not _has_leaves(other, item):
-                return False
-        return True
-    if isinstance(before, list) and before and isinstance(part, list):
-        return len(part) >= len(before) and all(map(_has_leaves, part, before))
-    return bool(part == before)
+            if other is not item and other != item:
+                yield from _list_lost(other, item, (*place, name))
+    elif isinstance(before, list) and before and isinstance(part, list) and len(part) >= len(before):
+        for index, item in enumerate(before):
+            if part[index] is not item and part[index] != item:
+                yield from _list_lost(part[index], item, (*place, index))
+    else:
+        yield place
 
 
 def _list_items(value: Any) -> Any:
