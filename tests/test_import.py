@@ -7,6 +7,7 @@ import json
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -20,6 +21,8 @@ from ebbtide.adopt.live import ImportResult, import_object
 from ebbtide.documents import load_document, profiles
 from ebbtide.profile.built_in import FULL_NAME
 from ebbtide.readers.loaded import canonical_json
+from ebbtide.readers.reading import API_VERSION, KIND
+from ebbtide.translation import translate as translation_module
 from ebbtide.translation.objects import apply_merge_patch
 from ebbtide.translation.translate import translate
 
@@ -1188,6 +1191,29 @@ def test_a_patch_of_a_field_names_the_field_and_the_patch() -> None:
 
     assert problem.path == "spec.autoscaling.metric"
     assert "spec.patches[0].patch.spec.template.metadata.annotations" in problem.message
+
+
+def test_a_spec_is_translated_once_per_field_for_all_values_that_a_patch_covers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster, count = profile(), 5
+    variables = [{"name": f"NAME_{number}", "value": "1"} for number in range(count)]
+    container = {"name": "user-container", "env": [{**variable, "value": "2"} for variable in reversed(variables)]}
+    patch = {"kind": "Service", "patch": {"spec": {"template": {"spec": {"containers": [container]}}}}}
+    spec = {"image": "nginx", "environmentVariables": variables, "patches": [patch]}
+    loaded = load_document(
+        {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": "chat"}, "spec": spec}, cluster
+    )
+    assert loaded.inference is not None
+    render = Mock(wraps=translate)
+    monkeypatch.setattr(translation_module, "translate", render)
+
+    problems = translate(loaded.inference, cluster, "{}").problems
+
+    paths = [problem.path for problem in problems if problem.code == "PAT003"]
+    assert paths == [f"spec.environmentVariables[{number}]" for number in reversed(range(count))]
+    # Separate variants of each value would be more than three times as many.
+    assert render.call_count <= 2 * count
 
 
 def test_an_object_name_that_is_invalid_in_a_spec_is_an_error() -> None:

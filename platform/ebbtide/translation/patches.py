@@ -13,7 +13,7 @@ from ebbtide.base.problems import Problem, format_path
 from ebbtide.translation.objects import to_camel, with_values
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ebbtide.base.problems import Path
     from ebbtide.spec.inference import Inference
@@ -229,16 +229,32 @@ def without_defaults(inference: Inference) -> Inference:
     return _with_spec(inference, {"defaults": "none", "patches": ()})
 
 
+class Variants:
+    """The objects of a document without one of its fields, for each field. Each is translated once, when it is needed."""
+
+    def __init__(self, inference: Inference, render: Callable[[Inference], Sequence[Object]]) -> None:
+        self._rest = ((path, render(other)) for path, other in _list_variants(without_defaults(inference)))
+        self._known: list[tuple[Path, Sequence[Object]]] = []
+
+    def __iter__(self) -> Iterator[tuple[Path, Sequence[Object]]]:
+        """Yield the path of each field, and the objects without it."""
+        yield from self._known
+        for variant in self._rest:
+            self._known.append(variant)
+            yield variant
+
+
 def check_overrides(
     inference: Inference,
     index: int,
     written: Object,
-    render: Callable[[Inference], Object | None],
+    variants: Iterable[tuple[Path, Sequence[Object]]],
+    find: Callable[[Sequence[Object]], Object | None],
 ) -> Iterator[Problem]:
     """Yield an error for each field of the spec whose rendered value the patch ``index`` changes or removes.
 
     ``written`` is the object without Ebbtide's defaults, so that everything in it comes from a field of the spec, and
-    ``render`` returns that object for another document. The field is found by trying each: without it, the value differs.
+    ``find`` returns that object among others. The field is found by trying each: in its variant, the value differs.
     """
     for override in find_overrides(inference.spec.patches[index].patch, written):
         in_patch: Path = ("spec", "patches", index, "patch", *override.in_patch)
@@ -246,8 +262,8 @@ def check_overrides(
         path = next(
             (
                 path
-                for path, other in _list_variants(without_defaults(inference))
-                if (after := render(other)) is not None and not is_same(_look_up(after, override.in_object), value)
+                for path, objects in variants
+                if (after := find(objects)) is not None and not is_same(_look_up(after, override.in_object), value)
             ),
             None,
         )

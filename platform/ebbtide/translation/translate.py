@@ -291,6 +291,7 @@ def _apply_patches(plan: Plan, objects: list[Object], problems: list[Problem]) -
     """
     bare = patches.without_defaults(plan.inference)
     written = [*objects] if not plan.adds_defaults else translate(bare, plan.profile, "{}").objects
+    variants = patches.Variants(plan.inference, partial(_render, profile=plan.profile))
     for index, patch in enumerate(plan.spec.patches):
         path = ("spec", "patches", index)
         matches = _find_matches(objects, patch)
@@ -316,8 +317,8 @@ def _apply_patches(plan: Plan, objects: list[Object], problems: list[Problem]) -
             )
             continue
         for position in _find_matches(written, patch)[:1]:
-            render = partial(_render_one, profile=plan.profile, patch=patch)
-            problems.extend(patches.check_overrides(plan.inference, index, written[position], render))
+            find = partial(_find_one, patch=patch)
+            problems.extend(patches.check_overrides(plan.inference, index, written[position], variants, find))
         for position in matches:
             objects[position] = patches.apply_patch(objects[position], patch.patch)
         problems.append(
@@ -339,14 +340,18 @@ def _find_matches(objects: Sequence[Object], patch: Patch) -> list[int]:
     ]
 
 
-def _render_one(inference: Inference, profile: Profile, patch: Patch) -> Object | None:
-    """Return the object of a patch as another document renders it, None if that document is not valid."""
+def _find_one(objects: Sequence[Object], patch: Patch) -> Object | None:
+    """Return the first object of a patch, None if there is none."""
+    return next((objects[position] for position in _find_matches(objects, patch)), None)
+
+
+def _render(inference: Inference, profile: Profile) -> Sequence[Object]:
+    """Return the objects of a document, none if it is not valid."""
     try:
-        objects = translate(inference, profile, "{}").objects
+        return translate(inference, profile, "{}").objects
     except TypeError:
         # The document has no value for a required field, such as the key of an affinity; readers reject such documents.
-        return None
-    return next((objects[position] for position in _find_matches(objects, patch)), None)
+        return ()
 
 
 #: The step that makes each choice of a plan, in their order.
