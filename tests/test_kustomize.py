@@ -427,6 +427,32 @@ def test_the_policies_build(kustomize: str) -> None:
     assert kinds.count("ValidatingAdmissionPolicy") == kinds.count("ValidatingAdmissionPolicyBinding") == 9
 
 
+@pytest.mark.parametrize("component", ["controller", "crd"])
+def test_an_overlay_replaces_the_profile_and_the_namespace_of_the_controller(
+    component: str, kustomize: str, tmp_path: Path
+) -> None:
+    (tmp_path / "profile.yaml").write_text("own: true\n")
+    overlay = {
+        "namespace": "scaling",
+        "resources": [os.path.relpath(KUSTOMIZE / component, tmp_path.resolve())],
+        "configMapGenerator": [
+            {"name": "ebbtide-controller-profile", "behavior": "replace", "files": ["profile.yaml"]}
+        ],
+    }
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+    result = build(kustomize, tmp_path)
+    assert result.code == 0, result.err
+    (profile,) = (item for item in result.out if item["kind"] == "ConfigMap")
+    assert profile["data"] == {"profile.yaml": "own: true\n"}
+    (deployment,) = (item for item in result.out if item["kind"] == "Deployment")
+    template = deployment["spec"]["template"]["spec"]
+    assert template["volumes"][0]["configMap"]["name"] == profile["metadata"]["name"]
+    assert "ebbtide-controller" not in str(template["containers"][0]["args"])
+    bindings = [item for item in result.out if item["kind"].endswith("RoleBinding") and "run.ai" not in str(item)]
+    subjects = {row["namespace"] for item in bindings for row in item["subjects"] if row["kind"] == "ServiceAccount"}
+    assert subjects == {"scaling"}
+
+
 def test_the_custom_resources_build(kustomize: str, tmp_path: Path) -> None:
     result = build(kustomize, KUSTOMIZE / "crd")
     assert result.code == 0, result.err

@@ -131,6 +131,14 @@ def test_a_server_with_another_ca_is_not_trusted(tmp_path: Path, monkeypatch: py
     assert received == []
 
 
+def test_the_namespace_is_that_of_the_pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not pod.read_namespace()
+    with api_server(tmp_path, monkeypatch):
+        monkeypatch.setattr(pod, "TOKEN_FILE", tmp_path / "token")
+        (tmp_path / "namespace").write_text("scaling\n")
+        assert pod.read_namespace() == "scaling"
+
+
 def test_an_ipv6_address_has_brackets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with api_server(tmp_path, monkeypatch):
         monkeypatch.setenv(pod.HOST_VARIABLE, "::1")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 PORT: Final = 9090
-#: The namespace of the Lease if the pod's own is not known.
+#: The namespace of the Lease outside of a pod.
 NAMESPACE: Final = "ebbtide-controller"
 OPTIONS: Final = (
     *connection.CONNECTION,
@@ -30,8 +30,8 @@ OPTIONS: Final = (
         "-n",
         "--namespace",
         metavar="NS",
-        default=NAMESPACE,
-        help=f"Namespace of the Lease by which one of several controllers leads (default: {NAMESPACE})",
+        default="",
+        help=f"Namespace of the Lease by which one of several controllers leads (default: the pod's, or {NAMESPACE})",
     ),
     make_option(
         "--port",
@@ -56,7 +56,8 @@ def run(options: Options) -> int:
 
 
 def _run(cluster: connection.Cluster, options: Options) -> int:
-    from ebbtide.controller.process import Process  # noqa: PLC0415 - not loaded for --help
+    from ebbtide.cluster.client import pod  # noqa: PLC0415 - not loaded for --help
+    from ebbtide.controller.process import Process  # noqa: PLC0415 - as above
 
     profile = (
         read_profile(options.profile)
@@ -69,7 +70,7 @@ def _run(cluster: connection.Cluster, options: Options) -> int:
         cluster,
         source,
         connection.clock(),
-        options.namespace,
+        options.namespace or pod.read_namespace() or NAMESPACE,
         identity,
         profile=profile if options.inferences else None,
     )

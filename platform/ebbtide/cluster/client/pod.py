@@ -17,3 +17,9 @@ HOST_VARIABLE: Final = "KUBERNETES_SERVICE_HOST"
 def is_in_cluster() -> bool:
     """Return whether this process runs in a pod that has a service account."""
     return HOST_VARIABLE in os.environ and TOKEN_FILE.exists()
+
+
+def read_namespace() -> str:
+    """Return this pod's namespace, or an empty string outside of a pod."""
+    file = TOKEN_FILE.with_name("namespace")
+    return file.read_text().strip() if is_in_cluster() and file.exists() else ""
