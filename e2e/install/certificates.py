@@ -1,4 +1,4 @@
-"""Certificates of the aggregated APIs, so that the API server knows with whom it speaks."""
+"""Certificates of aggregated APIs and of webhooks, so that the API server knows with whom it speaks."""
 
 import base64
 from pathlib import Path
@@ -11,23 +11,35 @@ from e2e.install.manifests import Object
 MOUNT = "/serving-certificate"
 
 
-def certify(folder: Path, api: Object, deployment: Object) -> Object:
-    """Have a deployment serve with a certificate that its APIService trusts, and return the certificate's Secret.
+def issue(folder: Path, service: str, namespace: str, secret: str) -> tuple[str, Object]:
+    """Return the `caBundle` that trusts a service's certificate, and the Secret with it.
 
     The certificate is kept in `folder`, so that another installation changes nothing.
     """
-    service = api["spec"]["service"]
-    place = folder / f"{service['name']}.pem"
+    place = folder / f"{service}.pem"
     if not place.exists():
-        authority = trustme.CA()
-        issued = authority.issue_cert(f"{service['name']}.{service['namespace']}.svc")
+        authority = trustme.CA(organization_name="ebbtide e2e")
+        issued = authority.issue_cert(f"{service}.{namespace}.svc")
         parts = (authority.cert_pem, issued.cert_chain_pems[0], issued.private_key_pem)
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(b"".join(part.bytes() for part in parts))
     authority_pem, certificate, key = _parts(place.read_text())
-    api["spec"].pop("insecureSkipTLSVerify", None)
-    api["spec"]["caBundle"] = base64.b64encode(authority_pem.encode()).decode()
+    return base64.b64encode(authority_pem.encode()).decode(), {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": "kubernetes.io/tls",
+        "metadata": {"name": secret, "namespace": namespace},
+        "stringData": {"tls.crt": certificate, "tls.key": key},
+    }
+
+
+def certify(folder: Path, api: Object, deployment: Object) -> Object:
+    """Have a deployment serve with a certificate that its APIService trusts, and return the certificate's Secret."""
+    service = api["spec"]["service"]
     secret = f"{service['name']}-serving"
+    bundle, found = issue(folder, service["name"], service["namespace"], secret)
+    api["spec"].pop("insecureSkipTLSVerify", None)
+    api["spec"]["caBundle"] = bundle
     pod: dict[str, Any] = deployment["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     container["args"] = [each for each in container["args"] if not each.startswith("--cert-dir")]
@@ -36,13 +48,7 @@ def certify(folder: Path, api: Object, deployment: Object) -> Object:
         {"name": "serving-certificate", "mountPath": MOUNT, "readOnly": True}
     )
     pod.setdefault("volumes", []).append({"name": "serving-certificate", "secret": {"secretName": secret}})
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "type": "kubernetes.io/tls",
-        "metadata": {"name": secret, "namespace": service["namespace"]},
-        "stringData": {"tls.crt": certificate, "tls.key": key},
-    }
+    return found
 
 
 def _parts(text: str) -> list[str]:

@@ -78,7 +78,7 @@ def install(
     with progress("Contour"):
         kubectl.apply(fit(contour.objects(find_address(kubectl)), image))
     with progress("KServe"):
-        found = kserve.objects(kubectl, STORAGE_IMAGE)
+        found = kserve.objects(kubectl, STORAGE_IMAGE, work / "certificates")
         late += apply_early(kubectl, found, work / "kserve", image, kserve.COMPONENTS)
     with progress("KEDA"):
         late += apply_early(kubectl, keda.objects(kubectl), work / "keda", image, ())

@@ -1,11 +1,10 @@
 """KServe's two controllers, without cert-manager: their certificates are made here and written where cert-manager would."""
 
-from base64 import b64encode
+from pathlib import Path
 from typing import Final
 
-import trustme
-
 from e2e.build import module_folder
+from e2e.install.certificates import issue
 from e2e.install.manifests import Object, parse
 from e2e.kubectl import Kubectl
 from e2e.paths import ROOT
@@ -19,7 +18,7 @@ COMPONENTS: Final = (ROOT / "kustomize/kserve", ROOT / "kustomize/kserve-gateway
 CERT_MANAGER: Final = "cert-manager.io/"
 
 
-def objects(kubectl: Kubectl, storage_image: str) -> list[Object]:
+def objects(kubectl: Kubectl, storage_image: str, certificates: Path) -> list[Object]:
     """Return KServe as its default kustomization renders it, fitted to a cluster without cert-manager."""
     config = module_folder("kserve", MODULE) / "config"
     rendered = [
@@ -28,37 +27,23 @@ def objects(kubectl: Kubectl, storage_image: str) -> list[Object]:
         for item in parse(kubectl.run("kustomize", "--load-restrictor=LoadRestrictionsNone", str(config / place)))
         if not item["apiVersion"].startswith(CERT_MANAGER) and not _is_of_extension(item)
     ]
-    authority = trustme.CA(organization_name="ebbtide e2e")
-    bundle = _base64(authority.cert_pem.bytes())
+    services = {
+        f"{name}-service": issue(certificates, f"{name}-service", NAMESPACE, f"{name}-cert") for name in WEBHOOKS
+    }
     for item in rendered:
         item["metadata"].pop("annotations", None)
         if item["metadata"].get("namespace") is None and item["kind"] in NAMESPACED:
             item["metadata"]["namespace"] = NAMESPACE
-        for webhook in item.get("webhooks", ()):
-            webhook["clientConfig"]["caBundle"] = bundle
-        if item["kind"] == "CustomResourceDefinition":
-            conversion = item["spec"].get("conversion", {}).get("webhook", {}).get("clientConfig")
-            if conversion is not None:
-                conversion["caBundle"] = bundle
+        clients = [webhook["clientConfig"] for webhook in item.get("webhooks", ())]
+        if item["kind"] == "CustomResourceDefinition" and "webhook" in item["spec"].get("conversion", {}):
+            clients.append(item["spec"]["conversion"]["webhook"]["clientConfig"])
+        for client in clients:
+            client["caBundle"], _ = services[client["service"]["name"]]
         if item["kind"] == "Deployment":
             _without_proxy(item)
         if item["kind"] == "ClusterStorageContainer":
             item["spec"]["container"]["image"] = storage_image
-    return [*rendered, *(_secret(authority, webhook) for webhook in WEBHOOKS)]
-
-
-def _secret(authority: trustme.CA, webhook: str) -> Object:
-    certificate = authority.issue_cert(f"{webhook}-service.{NAMESPACE}.svc")
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "type": "kubernetes.io/tls",
-        "metadata": {"name": f"{webhook}-cert", "namespace": NAMESPACE},
-        "data": {
-            "tls.crt": _base64(certificate.cert_chain_pems[0].bytes()),
-            "tls.key": _base64(certificate.private_key_pem.bytes()),
-        },
-    }
+    return [*rendered, *(secret for _, secret in services.values())]
 
 
 def _is_of_extension(item: Object) -> bool:
@@ -74,7 +59,3 @@ def _without_proxy(deployment: Object) -> None:
     pod = deployment["spec"]["template"]["spec"]
     pod["containers"] = [container for container in pod["containers"] if container["name"] == "manager"]
     pod["containers"][0]["resources"]["limits"] = {"cpu": "1", "memory": "600Mi"}
-
-
-def _base64(content: bytes) -> str:
-    return b64encode(content).decode()
