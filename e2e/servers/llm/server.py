@@ -11,6 +11,8 @@ tokens itself: those come from the engine's own counters.
 
 import json
 import os
+import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -214,6 +216,8 @@ def start_engine(parallel: int, threads: int) -> Engine:
 
 def main() -> None:
     """Serve until the process is ended."""
+    # The first process of a container ignores the signal otherwise, and its pod would end with its grace period, after 300 s.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     engine = start_engine(int(os.environ.get("PARALLEL", "4")), int(os.environ.get("THREADS", "1")))
     make_server(engine, int(os.environ.get("PORT", "8080"))).serve_forever()
 
