@@ -5,7 +5,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -16,7 +16,7 @@ import yaml
 
 from e2e.completion import Completion, complete
 from e2e.fidelity.compare import starts
-from e2e.fidelity.record import Head, Record
+from e2e.fidelity.record import Head, Record, Request, Start
 from e2e.fidelity.replay import LONGEST, PATIENCE, QUIET, Watched, sample_machine, watching
 from e2e.kubectl import KubectlError
 from e2e.paths import CLUSTERS, DEFAULT, HERE
@@ -30,10 +30,13 @@ from ebbtide.simulate.load import generate_traffic
 RECORDS: Final = CLUSTERS / "tokens"
 NAME: Final = "tokens"
 SHAPES: Final = ((60, 20), (240, 20), (60, 60), (240, 60))
-"""Prompt and output tokens of the load tests; those of the replay are between them."""
+"""Mean prompt and output tokens of the load tests; those of the replay are between them."""
+SPREAD: Final = 0.5
+"""Largest difference of a request of a load test from the mean. Requests of equal lengths would start and end together: all prompts
+would be computed at the same time and delay no output, which no other traffic does."""
 IN_FLIGHT: Final = (1, 2, 3, 4)
 TYPICAL: Final = (120, 40)
-COLD: Final = 2
+COLD: Final = 4
 """Cold starts that are measured before the traffic."""
 CLUSTER_FAILED: Final = 3
 
@@ -44,7 +47,7 @@ def main() -> int:
     parser.add_argument("--provider", default="")
     parser.add_argument("--name", default=DEFAULT, help="the cluster's name")
     parser.add_argument("--seconds", type=float, default=600.0, help="length of the replay")
-    parser.add_argument("--each", type=int, default=6, help="requests of each client of a load test")
+    parser.add_argument("--each", type=int, default=16, help="requests of each client of a load test")
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
     try:
@@ -77,7 +80,7 @@ def run(stage: Stage, seconds: float, each_client: int, seed: int, say: Callable
     stage.deploy(fixed)
     stage.ready(NAME)
     say("load tests at 1 to 4 in flight")
-    results = asyncio.run(_load_tests(stage, each_client))
+    results = asyncio.run(_load_tests(stage, each_client, seed))
     tests.write_text("".join(f"{json.dumps(each)}\n" for each in results))
     for each in results:
         say(
@@ -91,12 +94,14 @@ def run(stage: Stage, seconds: float, each_client: int, seed: int, say: Callable
     with watching(lambda: KubernetesCluster.from_kubeconfig(kubeconfig), stage.namespace, LONGEST) as watched:
         stage.deploy(document)
         stage.ready(NAME)
-        for _ in range(COLD):
-            stage.until("it is at zero", lambda: not stage.pods(NAME), PATIENCE)
-            asyncio.run(_one_after_another(stage, TYPICAL, 1))
         stage.until("it is at zero", lambda: not stage.pods(NAME), PATIENCE)
+        since, cold = time.monotonic(), []
+        for _ in range(COLD):
+            cold += asyncio.run(_one_after_another(stage, [TYPICAL]))
+            stage.until("it is at zero", lambda: not stage.pods(NAME), PATIENCE)
+        known = _cold_starts(watched, since, cold)
         time.sleep(QUIET)
-        record = asyncio.run(_replayed(stage, watched, document, 1000 / float(alone), seconds, seed))
+        record = asyncio.run(_replayed(stage, watched, document, known, 1000 / float(alone), seconds, seed))
     record.write(kept)
     say(f"recorded {kept}")
     found = compare(record, tests)
@@ -116,29 +121,52 @@ def _client(stage: Stage) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=address, headers={"Host": stage.host(NAME)}, timeout=PATIENCE, limits=limits)
 
 
-async def _one_after_another(stage: Stage, shape: tuple[int, int], count: int) -> list[Completion]:
+async def _one_after_another(stage: Stage, shapes: Iterable[tuple[int, int]]) -> list[Completion]:
     async with _client(stage) as client:
-        return [await complete(client, *shape) for _ in range(count)]
+        return [await complete(client, *shape) for shape in shapes]
 
 
-async def _load_tests(stage: Stage, each_client: int) -> list[dict[str, Any]]:
-    await _one_after_another(stage, TYPICAL, each_client)
+async def _load_tests(stage: Stage, each_client: int, seed: int) -> list[dict[str, Any]]:
+    draws = np.random.default_rng(seed)
+    await _one_after_another(stage, [TYPICAL] * each_client)
     found = []
     for shape in SHAPES:
         for number in IN_FLIGHT:
+            factors = draws.uniform(1 - SPREAD, 1 + SPREAD, (number, each_client, 2))
+            sizes = np.rint(factors * shape).astype(int).tolist()
             start = time.perf_counter()
-            answers = await asyncio.gather(*(_one_after_another(stage, shape, each_client) for _ in range(number)))
+            answers = await asyncio.gather(*(_one_after_another(stage, own) for own in sizes))
             every = [each for some in answers for each in some]
             found.append(load_test(shape, number, every, time.perf_counter() - start))
     return found
 
 
+def _cold_starts(watched: Watched, since: float, answers: Sequence[Completion]) -> list[Start]:
+    """Return the starts since this time: a pod answers before it is ready, as soon as its engine computes the prompt."""
+    pods = [change for change in watched.pods.get(NAME, ()) if change.at >= since]
+    # Completions are timed by another clock than watches.
+    ahead = time.monotonic() - time.perf_counter()
+    requests = []
+    for answer in answers:
+        made = [change for change in pods if change.what == "made" and change.at < answer.tokens[0] + ahead]
+        sent = answer.sent + ahead
+        requests.append(Request(sent, sent, answer.first_token, answer.status, made[-1].pod, answer.prompt_seconds))
+    return starts(pods, watched.levels.get(NAME, ()), requests)
+
+
 async def _replayed(
-    stage: Stage, watched: Watched, document: dict[str, Any], rate: float, seconds: float, seed: int
+    stage: Stage,
+    watched: Watched,
+    document: dict[str, Any],
+    known: Sequence[Start],
+    rate: float,
+    seconds: float,
+    seed: int,
 ) -> TokenRecord:
-    """Send requests of random sizes at rates that need one replica, then two, none, and one; ``rate`` fills one request."""
+    """Send requests of random sizes at rates that need one replica, two, none, one, and two; at ``rate``, one is in flight."""
     part = seconds / 5
-    steps = (1.0, 2.5, 0.0, 1.0, 2.5)
+    # Four requests in flight add a quarter to a replica's rate, so 1.5 is 60% of what two replicas serve.
+    steps = (0.5, 1.5, 0.0, 0.5, 1.5)
     words = "steps:" + ",".join(f"{share * rate:.3f}rps,{part:.0f}s" for share in steps)
     traffic = generate_traffic(words, seed).traffic
     assert traffic is not None, words
@@ -149,7 +177,6 @@ async def _replayed(
             draws.integers(60, 241, len(traffic.times)), draws.integers(20, 61, len(traffic.times)), strict=True
         )
     ]
-    known = starts(watched.pods.get(NAME, ()), watched.levels.get(NAME, ()), ())
     async with _client(stage) as client:
         with sample_machine() as machine:
             opened, began = time.monotonic() + 1.0, time.perf_counter() + 1.0
