@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
@@ -232,11 +233,23 @@ def test_single_request_by_hand() -> None:
     setting = Setting(revision=RevisionSettings(min_scale=1, max_scale=1))
     result = engine.simulate(setting, constant_traffic(1, 1.0, 1000, 101), server, StartUp(), 0)
     first = 0.03 + 5e-5 * 1000 + 2e-6 * 1000 + 0.01 + 2 / 101
-    step = 0.008 + 0.001 + 2e-8 * (1000 + 50.5) + 3e-5 * 1000 / 101 + 0.02 / 101
+    step = 0.008 + 0.001 + 2e-8 * (1000 + 50.5)
     assert result.first_token is not None
     assert result.first_token[0] == pytest.approx(first, abs=1e-6)
     assert result.latency[0] == pytest.approx(first + 100 * step, abs=1e-4)
     assert result.inter_token is not None
+    assert result.inter_token[0] == pytest.approx(step, abs=1e-6)
+
+
+def test_only_the_prompts_of_others_delay_an_output() -> None:
+    server = BatchingServer(max_batch=4, fit=FIT)
+    setting = Setting(revision=RevisionSettings(min_scale=1, max_scale=1))
+    count = np.full(2, 1000, np.int32)
+    two = TrafficTrace("two", np.zeros(2), count, np.full(2, 101, np.int32), 1.0)
+    result = engine.simulate(setting, two, server, StartUp(), 0)
+    step = 0.008 + 0.001 * math.sqrt(2) + 2 * 2e-8 * (1000 + 50.5) + 3e-5 * 1000 / 101 + 0.02 / 101
+    assert result.inter_token is not None
+    # The first one ends while the second still generates.
     assert result.inter_token[0] == pytest.approx(step, abs=1e-6)
 
 

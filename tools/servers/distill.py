@@ -333,9 +333,10 @@ def estimate_prior(
     The first effect, of all servers, is not penalized.
     """
     size = terms.shape[-1]
-    # At the start, each term has an equal share of the mean value.
-    counts = weights.sum(axis=1)[:, None]
-    logarithms = ((np.log(values)[..., None] - np.log(terms)) * weights[..., None]).sum(axis=1) / counts - np.log(size)
+    # At the start, each term has an equal share of the mean value. A term of other requests is 0 for one request.
+    counted = weights[..., None] * (terms > 0)
+    shares = np.log(values)[..., None] - np.log(np.where(terms > 0, terms, 1.0))
+    logarithms = (shares * counted).sum(axis=1) / np.maximum(counted.sum(axis=1), 1.0) - np.log(size)
     covariance = np.eye(size)
     penalty = PENALTY * np.diag(np.arange(design.shape[1]) > 0)
     ridge = np.linalg.solve(design.T @ (design * members[:, None]) + penalty, design.T * members)

@@ -141,9 +141,9 @@ def _prepare_batching(server: Server, traffic: TrafficTrace) -> BatchingInputs |
     times = server.token_times(traffic)
     # A prefill takes at least 1 ns, so that the time of the first token is known.
     prefill = np.maximum(np.rint(times.first * SECOND), 1.0)
-    rest = (np.rint(times.first_each * SECOND), np.rint(times.load * SECOND), times.steps, times.prompt)
+    each, load, delay = (np.rint(part * SECOND) for part in (times.first_each, times.load, times.delay))
     first, step = (np.rint(part * SECOND).astype(np.int64) for part in server.shared_times())
-    requests = np.stack([prefill, *rest], axis=1).astype(np.int64)
+    requests = np.stack([prefill, each, load, delay, times.steps, times.prompt], axis=1).astype(np.int64)
     return BatchingInputs(first, np.maximum(step, 1), requests, server.kv_tokens)
 
 

@@ -127,15 +127,15 @@ def first_token_terms(prompt: Floats, output: Floats, concurrency: Floats) -> Fl
 
 
 def step_terms(prompt: Floats, output: Floats, concurrency: Floats) -> Floats:
-    """Return the terms of the time per output token, as above."""
-    context = prompt + output / 2
+    """Return the terms of the time per output token, as above. Only the prompts of other requests delay an output."""
+    context, others = prompt + output / 2, concurrency - 1
     return np.stack(
         [
             np.ones_like(prompt),
             np.sqrt(concurrency),
             concurrency * context,
-            concurrency * prompt / output,
-            concurrency / output,
+            others * prompt / output,
+            others / output,
         ],
         axis=-1,
     )
@@ -331,6 +331,8 @@ class TokenTimes(NamedTuple):
     """Additional time to first token for each request in the server."""
     load: Floats
     """Time that the request adds to each step."""
+    delay: Floats
+    """Time that its prompt adds to each step of other requests."""
     steps: Floats
     """Number of steps after the first token."""
     prompt: Floats
@@ -366,7 +368,8 @@ class BatchingServer(Server):
         return TokenTimes(
             first=first[0] + first[1] * prompt + first[4] / counted,
             first_each=first[2] * prompt,
-            load=step[2] * (prompt + output / 2) + (step[3] * prompt + step[4]) / safe,
+            load=step[2] * (prompt + output / 2),
+            delay=(step[3] * prompt + step[4]) / safe,
             steps=np.maximum(output - 1, 0.0),
             prompt=prompt,
         )

@@ -201,9 +201,14 @@ def change_load(w: EngineState, pod: int, by: int) -> None:
 
 @hot_kernel
 def get_step_time(w: EngineState, pod: int) -> int:
-    """Return the time of a step of a batching server, which produces one token for each request."""
-    s = w.state
-    return w.tables[s[SHARED_STEP] + min(w.pods[pod + RUNNING], s[SHARED_LAST])] + w.pods[pod + POD_LOAD]
+    """Return the time of a step of a batching server, which produces one token for each request.
+
+    A request's own prompt does not delay its output; on average, the others' are this share of all.
+    """
+    s, p = w.state, w.pods
+    running = p[pod + RUNNING]
+    others = p[pod + POD_DELAY] * (running - 1) // running if running > 1 else 0
+    return w.tables[s[SHARED_STEP] + min(running, s[SHARED_LAST])] + p[pod + POD_LOAD] + others
 
 
 @hot_kernel
@@ -309,6 +314,7 @@ def begin_request(w: EngineState, pod: int, request: int) -> None:
     r[request + BEGAN] = now
     if w.state[MOVING] == BATCHING:
         p[pod + POD_LOAD] += get_token_time(w, request, TOKEN_LOAD)
+        p[pod + POD_DELAY] += get_token_time(w, request, TOKEN_DELAY)
         if w.state[FIRST_EDGES] > 0:
             p[pod + POD_CONTEXT] += get_token_time(w, request, PROMPT_TOKENS) * TOKEN
         running = p[pod + RUNNING]
@@ -330,6 +336,7 @@ def stop_request(w: EngineState, pod: int, request: int) -> None:
         bring_work(w, pod)
     if w.state[MOVING] == BATCHING:
         w.pods[pod + POD_LOAD] -= get_token_time(w, request, TOKEN_LOAD)
+        w.pods[pod + POD_DELAY] -= get_token_time(w, request, TOKEN_DELAY)
         if w.state[FIRST_EDGES] > 0:
             forget_tokens(w, pod, request)
     if w.state[MOVING] == BY_CONCURRENCY or r[request + FIRST_TOKEN] > 0:

@@ -106,8 +106,8 @@ class EngineState(NamedTuple):
     tables: Ints
     """Start-up times, then speeds, then utilization, both by number of concurrent requests.
 
-    For a batching server also the shared times to first token and of a step by number of concurrent requests, and four
-    columns for each request (``TOKEN_ROW``).
+    For a batching server also the shared times to first token and of a step by number of concurrent requests, and the columns
+    of each request (``TOKEN_ROW``).
     """
     heap: Ints
     """Departures, some of them void: pairs of time and request, at most two per request."""
@@ -139,9 +139,9 @@ class ScalerState(NamedTuple):
 #: (-1 for none), flags, and its outcome: ``FINISHED`` is the negated time for a lost request. ``FIRST_TOKEN`` is the time of
 #: the first token, 0 before it and without a batching server. Before the first token, ``DUE`` is when the request entered its pod.
 ARRIVAL, WORK, LINK, BACK, DUE, WHERE, IS_PROXIED, RUNS, FINISHED, BEGAN, COLD, FIRST_TOKEN, REQUEST_ROW = range(13)
-#: Columns of a request's token times: time to first token, the same for each concurrent request, load, tokens after the first,
-#: and tokens of the prompt.
-PREFILL, PREFILL_EACH, TOKEN_LOAD, TOKENS_LEFT, PROMPT_TOKENS, TOKEN_ROW = range(6)
+#: Columns of a request's token times: time to first token, the same for each concurrent request, load, delay of others, tokens
+#: after the first, and tokens of the prompt.
+PREFILL, PREFILL_EACH, TOKEN_LOAD, TOKEN_DELAY, TOKENS_LEFT, PROMPT_TOKENS, TOKEN_ROW = range(7)
 #: Columns of ``lists``.
 READY_LIST, SEEN_LIST, ALIVE_LIST, SAMPLE_LIST, LIST_ROW = range(5)
 #: Columns of ``ticks``.
@@ -151,9 +151,9 @@ NUMBER, BORN, BEGINS, LIFE, IS_READY, IS_SEEN, IS_DELETED, DRAINED, SEE_AT = ran
 POD_INSIDE, POD_PROXIED, RUNNING, FIRST_RUNNING, FIRST_WAITING, LAST_WAITING, VIRTUAL, VIRTUAL_AT = range(9, 17)
 POD_CUT, POD_REPORT, POD_FLOW, FLOW_PROXIED, POD_COUNT, COUNT_PROXIED, REPORTED, REPORTED_PROXIED = range(17, 25)
 # Time and row of its next finished request; utilization in percent times nanoseconds, integrated until then (-1: not yet).
-NEXT_DONE, NEXT_REQUEST, BUSY_SUM, BUSY_AT, POD_LOAD = range(25, 30)
+NEXT_DONE, NEXT_REQUEST, BUSY_SUM, BUSY_AT, POD_LOAD, POD_DELAY = range(25, 31)
 # For a batching server with metrics of tokens: requests that generate, and tokens in the KV cache in units of 1/``TOKEN``.
-GENERATING, POD_CONTEXT, POD_ROW = range(30, 33)
+GENERATING, POD_CONTEXT, POD_ROW = range(31, 34)
 
 # Elements of ``state``: constants of the simulation,
 LEAD, END, TIMEOUT, LIMIT, SLOTS, SEED, STARTABLE, SCRAPED, RPS, WEIGHTED, MOVING, UNIT, EDGES, WATCHED = range(14)
