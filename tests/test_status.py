@@ -218,6 +218,16 @@ def configuration_behind(recording: dict[str, Any]) -> None:
     del recording["top"]["status"]["latestReadyRevisionName"]
 
 
+def configuration_unseen(recording: dict[str, Any]) -> None:
+    """The Route is reconciled a moment before it can see the Configuration that was created with it."""
+    for kind in ("Ready", "RoutesReady"):
+        message = 'Configuration "quick" referenced in traffic not found.'
+        condition(recording["top"], kind).update(status="False", reason="ConfigurationMissing", message=message)
+    for name in ("latestReadyRevisionName", "latestCreatedRevisionName"):
+        recording["top"]["status"].pop(name, None)
+    recording["pods"] = recording["revisions"] = []
+
+
 def four_shares(recording: dict[str, Any], priority: int = 125) -> None:
     pod = recording["pods"][0]
     pod["spec"].update(priority=125, priorityClassName="inference")
@@ -399,6 +409,12 @@ DERIVED: dict[str, tuple[str, Callable[[dict[str, Any]], None], str, str]] = {
         configuration_behind,
         "Initializing",
         "its replicas are ready, but Knative has not updated its status yet",
+    ),
+    "the route sees no configuration": (
+        "running",
+        configuration_unseen,
+        "Creating",
+        "Knative has not routed to the new configuration yet",
     ),
     "four of four": (
         "gpu-waiting",

@@ -97,6 +97,9 @@ UNSCHEDULED: Final = {"Unschedulable", "SchedulingGated"}
 #: Reason of a Route whose Configuration had no ready revision when it was reconciled, also after a failed first attempt
 #: (knative.dev/serving pkg/apis/serving/v1/route_lifecycle.go, MarkConfigurationFailed).
 REVISION_MISSING: Final = "RevisionMissing"
+#: Reason of a Route that was reconciled before it could see the Configuration, which is created with it (the same package,
+#: MarkMissingTrafficTarget).
+CONFIGURATION_MISSING: Final = "ConfigurationMissing"
 #: Reason of a Knative Service whose Configuration has not processed the newest generation: what it says about revisions is
 #: about those before (the same package, service_lifecycle.go, MarkConfigurationNotReconciled).
 OUT_OF_DATE: Final = "OutOfDate"
@@ -366,6 +369,8 @@ def _phase_of_knative(live: LiveWorkload, replicas: Replicas) -> tuple[Phase, st
             # KServe could not create the Knative Service.
             return ("Degraded" if serving else "Failed"), message
         return ("Updating" if serving else "Creating"), "Knative has not processed the change yet"
+    if of_pod.find_condition(service, "Ready").get("reason") == CONFIGURATION_MISSING:
+        return ("Updating" if serving else "Creating"), "Knative has not routed to the new configuration yet"
     if ready.get("status") == "True":
         return _phase_of_ready(live, replicas)
     if serving == newest and serving and live.revisions:
