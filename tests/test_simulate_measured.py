@@ -241,6 +241,36 @@ def test_single_request_by_hand() -> None:
     assert result.inter_token[0] == pytest.approx(step, abs=1e-6)
 
 
+#: A load test of the language model of the end-to-end tests, on a busy machine: tokens, concurrency, and the two times.
+BUSY = (
+    (61.1, 22.7, 1, 0.207, 0.0084),
+    (56.8, 18.9, 2, 0.246, 0.0153),
+    (60.2, 20.4, 3, 0.286, 0.0283),
+    (59.2, 20.5, 4, 0.399, 0.0346),
+    (261.4, 19.4, 1, 0.679, 0.0121),
+    (235.2, 19.9, 2, 1.026, 0.0379),
+    (238.4, 21.2, 3, 1.157, 0.0592),
+    (242.6, 19.5, 4, 1.136, 0.1095),
+    (60.0, 68.1, 1, 0.221, 0.0114),
+    (61.8, 60.9, 2, 0.22, 0.0156),
+    (61.7, 61.7, 3, 0.27, 0.0223),
+    (59.6, 58.4, 4, 0.333, 0.0305),
+    (248.6, 56.7, 1, 0.621, 0.0113),
+    (240.7, 57.9, 2, 0.567, 0.0266),
+    (226.5, 60.0, 3, 0.582, 0.0427),
+    (238.4, 55.2, 4, 0.713, 0.0518),
+)
+
+
+def test_a_fit_does_not_take_most_points_for_outliers() -> None:
+    """From the prior alone, the fit ended at half of the time of a step in six of these points."""
+    points = [ServingPoint(*row) for row in BUSY]
+    _, step = predict_points(fit_points(points), points)
+    errors = step / np.array([point.step for point in points]) - 1
+    assert np.abs(errors).max() < 0.25
+    assert np.median(np.abs(errors)) < 0.1
+
+
 def test_only_the_prompts_of_others_delay_an_output() -> None:
     server = BatchingServer(max_batch=4, fit=FIT)
     setting = Setting(revision=RevisionSettings(min_scale=1, max_scale=1))

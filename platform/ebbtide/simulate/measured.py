@@ -107,6 +107,10 @@ class ServingFit(NamedTuple):
     concurrency: Range
 
 
+#: Share of the largest term where a fit starts.
+SHARE_OF_LARGEST: Final = 0.6
+
+
 class Prior(NamedTuple):
     """Normal distribution of the logarithms of coefficients; ``mean`` and ``covariance`` may have a leading axis."""
 
@@ -184,13 +188,31 @@ def fit_points(points: Sequence[ServingPoint], prior: ServingPrior | None = None
     columns = prompt, output, concurrency, first, step = split_columns(points)
     shape, weights = (prompt, output, concurrency), np.ones(len(points))
     pooled = prior or load_prior()
-    first_logarithms, _ = fit_logarithms(first_token_terms(*shape), first, weights, pooled.first, FIRST_NOISE)
-    step_logarithms, _ = fit_logarithms(step_terms(*shape), step, weights, pooled.step, STEP_NOISE)
     return ServingFit(
-        tuple(np.exp(first_logarithms).tolist()),
-        tuple(np.exp(step_logarithms).tolist()),
+        _fit_best(first_token_terms(*shape), first, weights, pooled.first, FIRST_NOISE),
+        _fit_best(step_terms(*shape), step, weights, pooled.step, STEP_NOISE),
         *(Range(float(column.min()), float(column.max())) for column in columns[:3]),
     )
+
+
+def _fit_best(terms: Floats, values: Floats, weights: Floats, prior: Prior, noise: float) -> tuple[float, ...]:
+    """Return the most probable coefficients of the fits that start at the prior, and with each term as the largest one.
+
+    One fit can end where some points are outliers that another one explains.
+    """
+    precision = np.linalg.inv(prior.covariance)
+    sizes = np.log(np.maximum(terms.mean(axis=-2), np.finfo(float).tiny))
+    shares = np.eye(terms.shape[-1]) * SHARE_OF_LARGEST + (1 - SHARE_OF_LARGEST) / terms.shape[-1]
+    starts = [prior.mean, *(np.log(values.mean() * shares) - sizes)]
+
+    def improbability(logarithms: Floats) -> float:
+        errors = (np.log(terms @ np.exp(logarithms)) - np.log(values)) / noise
+        distance = logarithms - prior.mean
+        likelihood = (FREEDOM + 1) * np.log1p(errors**2 / FREEDOM).sum()
+        return float(likelihood + distance @ precision @ distance)
+
+    fits = [fit_logarithms(terms, values, weights, prior, noise, start)[0] for start in starts]
+    return tuple(np.exp(min(fits, key=improbability)).tolist())
 
 
 def split_columns(points: Sequence[ServingPoint]) -> tuple[Floats, Floats, Floats, Floats, Floats]:
