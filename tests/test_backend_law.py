@@ -7,7 +7,6 @@ docs/add-a-gpu-backend.md, which is read from that page.
 from __future__ import annotations
 
 import ast
-import importlib.util
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -34,6 +33,7 @@ from ebbtide.translation.gpu.backend import GpuNode
 from ebbtide.translation.gpu.shares import make_backend
 from ebbtide.translation.quotas import resourcequota
 from ebbtide.translation.translate import make_plan, translate
+from programs import load_module
 from test_docs import FENCE, ROOT
 
 if TYPE_CHECKING:
@@ -76,12 +76,7 @@ def documented(folder: Path) -> Backend:
     blocks = [match["body"] for match in FENCE.finditer(PAGE.read_text()) if match["info"] == "python"]
     file = folder / "vgpu.py"
     file.write_text(blocks[0])
-    module_spec = importlib.util.spec_from_file_location("vgpu", file)
-    assert module_spec is not None
-    assert module_spec.loader is not None
-    module = importlib.util.module_from_spec(module_spec)
-    module_spec.loader.exec_module(module)
-    backend: Backend = module.BACKEND
+    backend: Backend = load_module(file).BACKEND
     return backend
 
 

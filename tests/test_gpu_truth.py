@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from programs import load_module
 
 np = pytest.importorskip("numpy")
 
@@ -18,17 +19,7 @@ if TYPE_CHECKING:
 PROGRAM = Path(__file__).parent.parent / "tools" / "gpu-truth" / "gpu_truth.py"
 
 
-def load() -> Any:
-    spec = importlib.util.spec_from_file_location("gpu_truth", PROGRAM)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["gpu_truth"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-gpu_truth = load()
+gpu_truth = load_module(PROGRAM)
 
 
 class KnownEngine:

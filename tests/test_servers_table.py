@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from programs import load_module
 
 np = pytest.importorskip("numpy")
 
@@ -26,17 +26,7 @@ CONCURRENCIES = (4.0, 16.0, 64.0)
 BASE = ((0.03, 5e-5, 2e-6, 0.01, 2.0), (0.008, 0.001, 2e-8, 3e-5, 0.02))
 
 
-def load() -> Any:
-    spec = importlib.util.spec_from_file_location("distill", PROGRAM)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["distill"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-distill = load()
+distill = load_module(PROGRAM)
 
 
 def invent_servers(number: int, noise: float = 0.02) -> list[Any]:

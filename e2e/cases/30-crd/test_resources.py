@@ -21,13 +21,13 @@ import yaml
 from e2e.controller import running_controller, start_controller
 from e2e.health import argo_health, flux_health
 from e2e.kubectl import KubectlError, Manifest
+from e2e.overlay import COMPONENTS
 from e2e.paths import HERE
 from e2e.stage import Stage, condition
 
 if TYPE_CHECKING:
     import subprocess
 
-COMPONENTS = HERE.parent / "kustomize"
 CONTROLLER = "ebbtide-controller"
 KUBECONFIG = "controller.kubeconfig"
 """File with the token of the controller's account."""

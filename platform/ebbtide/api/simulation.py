@@ -109,14 +109,12 @@ def make_report(
     from ebbtide.simulate import report, rollout  # noqa: PLC0415 - they need numpy
 
     results = {name: case.simulate_setting(setting) for name, setting in settings.items()}
-    errors = case.server.error_bounds(case.traffic)
-    if errors is not None:
+    bounds = case.server.error_bounds(case.traffic)
+    if bounds is not None:
+        errors, fast, slow = bounds
         setting = next(iter(settings.values()))
-        variants = (replace(case, server=changed) for changed in errors[1:])
-        notes = (
-            *notes,
-            report.describe_bounds(errors[0], *(other.measure(other.simulate_setting(setting)) for other in variants)),
-        )
+        times = (case.measure(replace(case, server=server).simulate_setting(setting)) for server in (fast, slow))
+        notes = (*notes, report.describe_bounds(errors, *times))
     update = None
     if update_at is not None:
         first, *others = settings

@@ -4,10 +4,11 @@ The form has ten positive coefficients for each server, where p and o are prompt
 requests in the server:
 
 - time to first token = a0 + a1 p + a2 p n + a3 sqrt(n) + a4 / o
-- time per output token = b0 + b1 sqrt(n) + b2 n (p + o / 2) + b3 n p / o + b4 n / o
+- time per output token = b0 + b1 sqrt(n) + b2 n (p + o / 2) + b3 (n - 1) p / o + b4 (n - 1) / o
 
 A step of the engine produces one token of every request. It takes a fixed time, reads the KV cache of all requests (b2), and
-processes the prompts that arrive while others generate (b3, b4: in steady state, n / o of them in each step).
+processes the prompts that arrive while others generate (b3, b4: in steady state, n / o of them in each step). A request's
+own prompt is finished before its outputs, so it does not delay them.
 
 Few servers were measured with enough combinations of token counts to determine ten coefficients. Each fit therefore starts
 from a prior, a normal distribution of the logarithms of the coefficients of other servers, and moves as far as the
@@ -46,6 +47,8 @@ FREEDOM: Final = 4.0
 #: Maximum number of iterations of a fit, and the change of all logarithms below which it ends.
 ITERATIONS: Final = 60
 PRECISION: Final = 1e-9
+#: Share of the largest term where a fit starts.
+SHARE_OF_LARGEST: Final = 0.6
 #: A time to first token that exceeds what a physical limit allows by this factor is not a measurement of the server.
 IMPLAUSIBLE: Final = 1.5
 #: Tokens of a request, relative to the measured range, beyond which the table is not used.
@@ -105,10 +108,6 @@ class ServingFit(NamedTuple):
     prompt: Range
     output: Range
     concurrency: Range
-
-
-#: Share of the largest term where a fit starts.
-SHARE_OF_LARGEST: Final = 0.6
 
 
 class Prior(NamedTuple):
@@ -186,16 +185,16 @@ def fit_points(points: Sequence[ServingPoint], prior: ServingPrior | None = None
     if len(points) < 2 or len({point.concurrency for point in points}) < 2:  # noqa: PLR2004 - a slope needs two
         raise ServerError("a fit needs results for at least two different numbers of concurrent requests")
     columns = prompt, output, concurrency, first, step = split_columns(points)
-    shape, weights = (prompt, output, concurrency), np.ones(len(points))
+    shape = (prompt, output, concurrency)
     pooled = prior or load_prior()
     return ServingFit(
-        _fit_best(first_token_terms(*shape), first, weights, pooled.first, FIRST_NOISE),
-        _fit_best(step_terms(*shape), step, weights, pooled.step, STEP_NOISE),
+        _fit_best(first_token_terms(*shape), first, pooled.first, FIRST_NOISE),
+        _fit_best(step_terms(*shape), step, pooled.step, STEP_NOISE),
         *(Range(float(column.min()), float(column.max())) for column in columns[:3]),
     )
 
 
-def _fit_best(terms: Floats, values: Floats, weights: Floats, prior: Prior, noise: float) -> tuple[float, ...]:
+def _fit_best(terms: Floats, values: Floats, prior: Prior, noise: float) -> tuple[float, ...]:
     """Return the most probable coefficients of the fits that start at the prior, and with each term as the largest one.
 
     One fit can end where some points are outliers that another one explains.
@@ -211,6 +210,7 @@ def _fit_best(terms: Floats, values: Floats, weights: Floats, prior: Prior, nois
         likelihood = (FREEDOM + 1) * np.log1p(errors**2 / FREEDOM).sum()
         return float(likelihood + distance @ precision @ distance)
 
+    weights = np.ones(len(values))
     fits = [fit_logarithms(terms, values, weights, prior, noise, start)[0] for start in starts]
     return tuple(np.exp(min(fits, key=improbability)).tolist())
 

@@ -1,6 +1,7 @@
 """The gateways that serve the URLs of workloads: their Services, and the addresses at which a client can reach them.
 
-Upstream: k8s.io/api core/v1 (ServiceStatus), kserve pkg/controller/v1beta1/inferenceservice/reconcilers/ingress (Ingress and HTTPRoute of Standard mode).
+Upstream: k8s.io/api core/v1 (ServiceStatus), kserve pkg/controller/v1beta1/inferenceservice/reconcilers/ingress (Ingress and
+HTTPRoute of Standard mode).
 """
 
 from __future__ import annotations

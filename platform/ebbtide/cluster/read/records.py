@@ -46,13 +46,19 @@ def scaled_revisions(live: LiveWorkload) -> list[str]:
     return [name for name in dict.fromkeys([*serving_revisions(live), newest]) if name]
 
 
+def _read_record(obj: Object | None, annotation: str) -> dict[str, Any] | None:
+    """Return the record in an annotation, None if there is none or it cannot be read."""
+    text = get_at(obj, "metadata", "annotations", annotation)
+    try:
+        record = json.loads(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None
+
+
 def read_scale_record(live: Object) -> dict[str, Any]:
     """Return the record of ``ebbtide scale`` on a workload; empty if there is none, or if it is not valid JSON."""
-    try:
-        record = json.loads(get_at(live, "metadata", "annotations", keys.SCALE, default="{}"))
-    except ValueError:
-        return {}
-    return record if isinstance(record, dict) else {}
+    return _read_record(live, keys.SCALE) or {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +80,12 @@ class RolloutMark:
 
 def read_mark(revision: Object) -> RolloutMark | None:
     """Return a revision's mark; None if it has none."""
-    text = get_at(revision, "metadata", "annotations", keys.ROLLOUT)
-    if text is None:
+    record = _read_record(revision, keys.ROLLOUT)
+    if record is None:
         return None
     try:
-        record = json.loads(text)
         return RolloutMark(int(record.get("replicas", 0)), dict(record.get("saved", {})), str(record.get("failed", "")))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, TypeError):
         return None
 
 
@@ -92,9 +97,4 @@ def is_in_rollout(revision: Object) -> bool:
 
 def read_decision(revision: Object | None) -> dict[str, Any] | None:
     """Return the controller's last decision on a revision, None if there is none or it cannot be read."""
-    text = get_at(revision, "metadata", "annotations", keys.DECISION)
-    try:
-        decision = json.loads(text) if isinstance(text, str) else None
-    except ValueError:
-        return None
-    return decision if isinstance(decision, dict) else None
+    return _read_record(revision, keys.DECISION)

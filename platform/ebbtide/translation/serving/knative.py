@@ -175,7 +175,7 @@ def make_service(plan: Plan, pod: Pod, canonical: str, call: Callable[..., Any])
     return {
         "apiVersion": "serving.knative.dev/v1",
         "kind": "Service",
-        "metadata": call(_make_top_metadata, plan, canonical),
+        "metadata": call(make_metadata, plan, canonical),
         "spec": {
             "template": {
                 **call(_make_template_metadata, plan, pod),
@@ -188,10 +188,6 @@ def make_service(plan: Plan, pod: Pod, canonical: str, call: Callable[..., Any])
             **({} if traffic is None else {"traffic": traffic}),
         },
     }
-
-
-def _make_top_metadata(plan: Plan, canonical: str) -> dict[str, Any]:
-    return make_metadata(plan, canonical)
 
 
 def _make_template_metadata(plan: Plan, pod: Pod) -> dict[str, Any]:

@@ -53,13 +53,9 @@ def make_service(plan: Plan, pod: Pod, canonical: str, call: Callable[..., Any])
     return {
         "apiVersion": API_VERSION,
         "kind": KIND,
-        "metadata": call(_make_top_metadata, plan, canonical),
+        "metadata": call(make_metadata, plan, canonical),
         "spec": call(_make_spec, plan, pod),
     }
-
-
-def _make_top_metadata(plan: Plan, canonical: str) -> dict[str, Any]:
-    return make_metadata(plan, canonical)
 
 
 def _make_spec(plan: Plan, pod: Pod) -> dict[str, Any]:
