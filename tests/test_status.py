@@ -14,6 +14,7 @@ from ebbtide.base.bodies import serialize_body
 from ebbtide.cluster.read.amounts import format_amount
 from ebbtide.cluster.read.inventory import ResourceSupply, compute_supplies, workload_name_of_pod
 from ebbtide.cluster.read.pods import innermost_cause
+from ebbtide.cluster.read.records import is_in_rollout, read_mark
 from ebbtide.cluster.read.status import CONDITIONS, Phase, compute_status, explain_rejection
 
 if TYPE_CHECKING:
@@ -571,6 +572,13 @@ def test_an_invalid_scale_record_raises_no_error(text: str) -> None:
         recording["top"]["metadata"]["annotations"][keys.SCALE] = text
 
     assert isinstance(changed("running", scaled).by_hand, tuple)
+
+
+@pytest.mark.parametrize("text", ["5", "[]", "{", '{"replicas": "four"}', '{"replicas": 4, "saved": 5}'])
+def test_an_invalid_mark_of_a_rollout_is_none(text: str) -> None:
+    revision = {"metadata": {"annotations": {keys.ROLLOUT: text}}}
+    assert read_mark(revision) is None
+    assert not is_in_rollout(revision)
 
 
 def test_the_metric_comes_from_the_annotations_or_the_hpa() -> None:
