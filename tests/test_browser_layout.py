@@ -82,8 +82,9 @@ def test_all_text_of_all_pages_can_be_read(browser: Browser, site: Site, size: s
         for path in PAGES:
             page.goto(path)
             expect(page.locator("h1, h2").first).to_be_visible()
-            # This part is requested after the page.
+            # These parts are requested after the page.
             expect(page.locator("#doctor[hx-trigger=load]")).to_have_count(0)
+            expect(page.get_by_text("Simulating…")).to_have_count(0)
             if found := find_defects(page):
                 defects[path] = found
         page.goto(f"/new?example=chat&step={ALL_STEPS}")
