@@ -269,6 +269,13 @@ def test_a_service_whose_replicas_start_still_serves() -> None:
     )
 
 
+def test_a_service_is_not_running_before_its_condition_holds() -> None:
+    """KServe sees that the last replica is ready a moment after the Deployment says it."""
+    late = running(of={**READY, "Ready": "False", "WorkloadsReady": "False"})
+
+    assert status_of(late).phase == "Initializing"
+
+
 def test_it_is_not_simulated() -> None:
     folder = cases.ROOT / "tests" / "golden" / "llm"
 

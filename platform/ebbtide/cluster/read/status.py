@@ -496,7 +496,8 @@ def _phase_of_standard(live: LiveWorkload, replicas: Replicas) -> tuple[Phase, s
 def _serves_partly(live: LiveWorkload, replicas: Replicas) -> bool:
     """Return whether an LLMInferenceService is not ready only because some of its replicas are not."""
     route, pods = (of_pod.find_condition(live.top, kind).get("status") for kind in ("RouterReady", "WorkloadsReady"))
-    return replicas.ready > 0 and (route, pods) == ("True", "False")
+    # With all of them ready, KServe has only not noticed it yet.
+    return 0 < replicas.ready < replicas.wanted and (route, pods) == ("True", "False")
 
 
 #: The kinds whose pods may belong to a Deployment of KServe.
