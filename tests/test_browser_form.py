@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Route
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium here: apt-get install chromium, or EBBTIDE_CHROMIUM"
@@ -349,6 +349,21 @@ def test_the_editor_completes_and_follows_the_form(sized_page: Page, size: str) 
     expect(content).not_to_be_focused()
     assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size]["width"]
     assert find_violations(page) == []
+
+
+def test_a_selection_outlives_the_loading_of_the_editor(browser: Browser, site: Site) -> None:
+    with open_sized_page(browser, site, "desktop", "light", PATIENCE) as page:
+        held: list[Route] = []
+        page.route("**/new/fields*", lambda route: held.append(route))  # noqa: PLW0108 - Playwright inspects the function
+        page.goto("/new?step=project")
+        text = page.locator("#yaml")
+        with page.expect_request("**/new/fields*"):
+            text.focus()
+        text.select_text()
+        held.pop().continue_()
+        expect(page.locator("#code .cm-content")).to_be_focused()
+        page.keyboard.insert_text("kind: Inference")
+        expect(text).to_have_value("kind: Inference")
 
 
 @pytest.mark.parametrize("size", [*SIZES])

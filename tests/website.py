@@ -405,4 +405,4 @@ def open_sized_page(browser: Browser, site: Site, size: str, scheme: str, patien
     yield page
     wrong += page.evaluate("violations")
     context.close()
-    assert wrong == []
+    assert wrong == [], wrong

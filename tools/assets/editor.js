@@ -122,6 +122,13 @@ export function edit(host, textarea, tree) {
         // After Escape, Tab leaves the editor, also if Escape does something else too.
         keymap.of([{key: "Escape", run: one => { one.setTabFocusMode(10000); return false; }}]),
         keymap.of([...completionKeymap, ...standardKeymap, ...historyKeymap, indentWithTab, {key: "Mod-/", run: toggleLineComment}, {key: "Ctrl-Space", run: startCompletion}]),
+        // Where text replaces highlighted text, Chrome keeps the colors as a style attribute, which the page's policy refuses.
+        EditorView.domEventHandlers({beforeinput(event, one) {
+          if (event.inputType !== "insertText" || event.data === null || event.isComposing || one.state.selection.main.empty) return false;
+          event.preventDefault();
+          one.dispatch(one.state.replaceSelection(event.data), {userEvent: "input.type", scrollIntoView: true});
+          return true;
+        }}),
         EditorView.contentAttributes.of({"aria-label": textarea.getAttribute("aria-label"), spellcheck: "false", autocapitalize: "off"}),
         EditorView.updateListener.of(update => {
           if (!update.docChanged || update.transactions.some(one => one.isUserEvent("sync"))) return;
@@ -133,7 +140,7 @@ export function edit(host, textarea, tree) {
   });
   return {
     focus: () => view.focus(),
-    place: at => view.dispatch({selection: {anchor: Math.min(at, view.state.doc.length)}, scrollIntoView: true}),
+    place: (start, end) => view.dispatch({selection: {anchor: Math.min(start, view.state.doc.length), head: Math.min(end, view.state.doc.length)}, scrollIntoView: true}),
     // Take over a text that the form has changed; only the part that differs, so that the cursor stays.
     sync(text) {
       const old = view.state.doc.toString();

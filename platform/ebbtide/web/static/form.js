@@ -95,12 +95,14 @@
     try {
       const fields = fetch(box.dataset.fields).then(response => response.ok ? response.json() : {});
       await new Promise((done, failed) => document.head.append(Object.assign(document.createElement("script"), {src: box.dataset.script, onload: done, onerror: failed})));
-      const text = $("#yaml"), start = text.selectionStart, focused = document.activeElement === text;
+      const tree = await fields;
+      // The user may have typed and selected while this loaded.
+      const text = $("#yaml"), {selectionStart, selectionEnd} = text, focused = document.activeElement === text;
       $("#code").hidden = false;
-      rich = window.ebbtideEditor.edit($("#code"), text, await fields);
+      rich = window.ebbtideEditor.edit($("#code"), text, tree);
       $("#editor").classList.add("rich");
       mark();
-      if (focused) { rich.focus(); rich.place(start); }
+      if (focused) { rich.focus(); rich.place(selectionStart, selectionEnd); }
     } catch { /* The textarea works too. */ }
   }
   function mark() {
