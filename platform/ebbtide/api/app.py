@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 from contextlib import asynccontextmanager
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import APIRouter, FastAPI
@@ -58,18 +59,18 @@ def make_app(backend: Backend, settings: ServerSettings, routers: Sequence[APIRo
     app.state.backend = backend
     for error in (*(kind for kind, _ in ROWS), HTTPException, Exception):
         app.add_exception_handler(error, handle_error)
-    app.include_router(_make_probes(backend))
-    app.include_router(runai.router)
-    app.include_router(own.router)
-    described = description.make_openapi(app)
+    for router in (_make_probes(backend), runai.router, own.router):
+        # FastAPI's include_router would compile each route's models again.
+        app.routes.extend(router.routes)
+    describe = cache(partial(description.make_openapi, app))
 
     @app.get(OPENAPI, include_in_schema=False)
-    async def openapi() -> JSONResponse:
+    def openapi() -> JSONResponse:
         """Return the OpenAPI document."""
-        return JSONResponse(described)
+        return JSONResponse(describe())
 
     for router in routers:
-        app.include_router(router, include_in_schema=False)
+        app.routes.extend(router.routes)
         app.state.missing_page = getattr(router, "missing_page", None)
     # No other site can cause a response with a session's contents, whose length could reveal them: cookies are SameSite=Strict.
     compressed = GZipMiddleware(app, MIN_COMPRESSED_BYTES, LEVEL)
