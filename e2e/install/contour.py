@@ -71,7 +71,7 @@ def _make_deployment(address: str) -> Object:
         "image": images["contour"],
         "args": [
             *("serve", "--incluster", "--insecure", "--config-path=/settings/contour.yaml", *xds),
-            *(f"--ingress-status-address={address}", *off),
+            *(f"--ingress-status-address={address}", "--disable-leader-election", *off),
         ],
         "env": environment,
         "readinessProbe": {"httpGet": {"path": "/healthz", "port": 8000}, "periodSeconds": 2},

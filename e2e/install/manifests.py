@@ -13,6 +13,8 @@ from e2e.kubectl import Kubectl
 Object = dict[str, Any]
 
 POD_TEMPLATES = {"Deployment", "StatefulSet", "DaemonSet"}
+LEADER = ("--leader-elect", "--leader-elect=false")
+"""An argument of controllers that run once here, and what replaces it: each election is a write every two seconds."""
 CRITICAL = "system-cluster-critical"
 """The priority class of the installation: a workload that fills the node must not preempt the webhooks or Prometheus."""
 
@@ -55,6 +57,8 @@ def fit(objects: Iterable[Object], image: Callable[[str], str]) -> Iterator[Obje
             for container in (*pod.get("initContainers", ()), *pod["containers"]):
                 container["image"] = image(container["image"])
                 container["imagePullPolicy"] = "IfNotPresent"
+                if LEADER[0] in (arguments := container.get("args", ())):
+                    arguments[arguments.index(LEADER[0])] = LEADER[1]
                 container.setdefault("resources", {})["requests"] = {"cpu": "5m", "memory": "32Mi"}
         elif item["kind"] == "Image":
             item["spec"]["image"] = image(item["spec"]["image"])
