@@ -93,7 +93,12 @@ def test_forms_are_compared(capsys: pytest.CaptureFixture[str]) -> None:
     assert distill.compare_forms(invent_servers(3)) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition(":")[0] for line in lines][:3] == ["form of the table", "without effects", "with p^2"]
-    assert all(line.count("%") == 4 for line in lines)
+    assert all(line.count("%") == 4 for line in lines[:-2])
+    labels = ["fitted to all measurements", "by shape, corrected at each tokens and concurrency"]
+    assert [line.partition(":")[0] for line in lines[-2:]] == labels
+    # The times of these servers have no noise.
+    errors = [float(share.strip(" %")) for share in lines[-2].partition(":")[2].split("/")]
+    assert max(errors) < 5
 
 
 def test_servers_with_the_same_measurements_are_kin() -> None:

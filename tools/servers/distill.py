@@ -451,7 +451,31 @@ def compare_forms(servers: Sequence[MeasuredServer]) -> int:
     show("without effects", effects[:, :1])
     for name in list_more_terms(*data.shape()):
         show(f"with {name}", effects, name)
+    print_limits(data, effects)
     return 0
+
+
+def print_limits(data: StackedPoints, effects: Floats) -> None:
+    """Print two errors of the time to first token that no change of the form can go below, both fitted to all measurements.
+
+    The first is the fit itself. The second is the prediction by shape, corrected by the median error of all servers with the
+    same tokens and concurrency: a form whose terms depend on these numbers, with coefficients as accurate as now.
+    """
+    truth = data.points[..., ServingPoint._fields.index("first")]
+    terms, weights = first_token_terms(*data.shape()), data.mask.astype(np.float64)
+    fitted = estimate_prior(terms, truth, weights, effects, np.ones(len(terms)), FIRST_NOISE).logarithms
+    held = fit_part(data, effects, "first", first_token_terms, FIRST_NOISE, everywhere=False).held["heldOutByShape"]
+    ratios = (held / truth)[data.mask]
+    _, cells = np.unique(data.points[data.mask][:, :3], axis=0, return_inverse=True)
+    medians = np.asarray([np.median(ratios[cells == cell]) for cell in range(cells.max() + 1)])
+    for label, errors in (
+        (
+            "fitted to all measurements",
+            np.einsum("spk,sk->sp", terms, np.exp(fitted))[data.mask] / truth[data.mask] - 1,
+        ),
+        ("by shape, corrected at each tokens and concurrency", ratios / medians[cells] - 1),
+    ):
+        print(f"{label}: {np.median(np.abs(errors)):.1%} / {np.quantile(np.abs(errors), 0.9):.1%}")
 
 
 def describe_prior(prior: Prior) -> dict[str, Any]:
