@@ -29,6 +29,7 @@ from ebbtide.simulate.measured import (  # noqa: E402
     ServingPoint,
     fit_points,
     load_table,
+    measure_errors,
     predict_points,
     select_valid_points,
 )
@@ -149,7 +150,7 @@ def test_the_table_is_consistent() -> None:
         for name in entry.names:
             server = parse_server(name)
             assert isinstance(server, BatchingServer)
-            assert server.entry is entry
+            assert server.errors == entry.errors
             assert server.max_batch == entry.fit.concurrency.high
 
 
@@ -185,7 +186,7 @@ def test_traffic_beyond_the_measured_range() -> None:
 def test_errors_grow_outside_the_measured_token_counts() -> None:
     server = parse_server("gpu:h200/llama-3.1-70b/vllm,tp=4")
     assert isinstance(server, BatchingServer)
-    assert server.entry is not None
+    assert server.errors is not None
     seen = {}
     for prompt, output in ((1000, 1000), (3000, 3000), (100, 1000)):
         traffic = constant_traffic(10, 1.0, prompt, output)
@@ -551,6 +552,80 @@ def test_load_tests_in_each_format(tmp_path: Path) -> None:
     server = calibrate_server([appended])
     assert largest_error(server.fit, points) < 0.08
     assert server.max_batch == 64
+
+
+def test_errors_of_a_load_test_are_those_of_separate_fits() -> None:
+    points = [ServingPoint(*row) for row in BUSY]
+    errors = measure_errors(points)
+    assert errors is not None
+    assert errors.inside is not None
+    assert errors.outside is not None
+    truth = np.array([point.first for point in points])
+
+    def is_near(one: ServingPoint, other: ServingPoint) -> bool:
+        return all(0.8 <= a / b <= 1.25 for a, b in zip(one.shape, other.shape, strict=True))
+
+    for part, groups in (
+        (errors.at, [[point] for point in points]),
+        (errors.inside, [[other for other in points if is_near(point, other)] for point in points]),
+    ):
+        predicted = [
+            float(predict_points(fit_points([other for other in points if other not in group]), [point])[0][0])
+            for point, group in zip(points, groups, strict=True)
+        ]
+        expected = np.sort(np.abs(np.array(predicted) / truth - 1))
+        assert part.first.median == pytest.approx(np.median(expected), rel=1e-6)
+        # The sixteenth of seventeen: one more result exceeds it with a probability of at most 10%.
+        assert part.first.p90 == pytest.approx(expected[15], rel=1e-6)
+    assert errors.at.total.p90 < errors.inside.total.p90
+    assert errors.outside.total.p90 >= load_table()[0]["heldOutEverywhereOutside"]["response"][1]
+
+
+def test_calibrated_servers_state_their_errors(tmp_path: Path) -> None:
+    """The range of a noisy load test is wider than that of an exact one."""
+    exact = measured_points()
+    factors = np.exp(np.random.default_rng(5).normal(0, 0.15, (len(exact), 2))).tolist()
+    noisy = [
+        point._replace(first=point.first * one, step=point.step * other)
+        for point, (one, other) in zip(exact, factors, strict=True)
+    ]
+    widths = []
+    for name, points in (("exact", exact), ("noisy", noisy)):
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps(guidellm(points)))
+        server = calibrate_server([path])
+        traffic = constant_traffic(10, 1.0, 1000, 200)
+        bounds = server.error_bounds(traffic)
+        assert bounds is not None
+        assert bounds[0].endswith("at measured token counts")
+        notes = server.notes(traffic)
+        assert notes[0].startswith("the server was fitted to prompts of 100 to 8,000 tokens")
+        assert notes[1].startswith("errors at measured token counts: response ")
+        assert notes[1].endswith("(median, 90th percentile)")
+        low, high = (one.fit.first[0] / server.fit.first[0] for one in bounds[1:])
+        widths.append(high / low)
+    assert widths[0] < 1.05
+    assert 1.3 < widths[1] < 2
+
+
+@pytest.mark.parametrize(
+    ("points", "note"),
+    [
+        (measured_points()[:3], "errors unknown: the load test has 3 results, and errors need at least 4"),
+        (measured_points()[:6:2], "errors unknown"),
+        (
+            [ServingPoint(1000 + 9 * n, 200 - n, n, 0.1 + n / 100, 0.01 + n / 2000) for n in range(1, 8)],
+            "because all results have about the same token counts (median, 90th percentile; the largest error instead of",
+        ),
+    ],
+)
+def test_few_results_have_no_errors(tmp_path: Path, points: list[ServingPoint], note: str) -> None:
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(guidellm(points)))
+    server = calibrate_server([path])
+    assert note in server.notes(constant_traffic(10, 1.0, 1000, 200))[1]
+    # Other token counts than those of the test.
+    assert server.error_bounds(constant_traffic(10, 1.0, 1500, 300)) is None
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.simulate.measured import BatchingServer, ServingPoint, fit_points
+from ebbtide.simulate.measured import BatchingServer, ServingPoint, fit_points, measure_errors
 from ebbtide.simulate.server_model import ServerError
 
 if TYPE_CHECKING:
@@ -22,10 +22,14 @@ FORMATS: Final = "guidellm, inference-perf or vllm bench serve --save-result"
 
 
 def calibrate_server(paths: Sequence[Path]) -> BatchingServer:
-    """Fit a server to the results of load tests. Raises ServerError for a file that cannot be read, or too few results."""
+    """Fit a server to the results of load tests, with its errors.
+
+    Raises ServerError for a file that cannot be read, or too few results.
+    """
     points = [point for path in paths for point in read_load_test(path)]
     fit = fit_points(points)
-    return BatchingServer(max_batch=max(math.ceil(fit.concurrency.high), 1), fit=fit)
+    limit = max(math.ceil(fit.concurrency.high), 1)
+    return BatchingServer(max_batch=limit, fit=fit, errors=measure_errors(points), results=len(points))
 
 
 def read_load_test(path: Path) -> list[ServingPoint]:

@@ -59,6 +59,12 @@ MOST_BEYOND: Final = 0.05
 LARGEST_ERROR: Final = 0.75
 #: Relative difference from measured token counts up to which the errors at these counts apply.
 NEAR: Final = 0.1
+#: Minimum number of results of a load test for errors: without one of them, a fit must still have two.
+MIN_RESULTS: Final = 4
+#: Number of results below which no error has the 90th percentile's rank.
+FEW_RESULTS: Final = 9
+#: Factor up to which the token counts of a load test's results are about the same: means of random lengths differ.
+SAME_TOKENS: Final = 1.25
 
 
 class ServingPoint(NamedTuple):
@@ -91,6 +97,18 @@ class HeldOutErrors(NamedTuple):
     first: ErrorShares
     step: ErrorShares
     total: ErrorShares
+
+
+class ServerErrors(NamedTuple):
+    """Errors of a server by token counts; None if they are unknown."""
+
+    shapes: tuple[tuple[float, float], ...]
+    """Measured pairs of prompt and output tokens."""
+    at: HeldOutErrors
+    """Errors at these token counts."""
+    inside: HeldOutErrors | None
+    """Errors at other token counts in the measured range."""
+    outside: HeldOutErrors | None
 
 
 class Range(NamedTuple):
@@ -184,35 +202,84 @@ def fit_points(points: Sequence[ServingPoint], prior: ServingPrior | None = None
     """
     if len(points) < 2 or len({point.concurrency for point in points}) < 2:  # noqa: PLR2004 - a slope needs two
         raise ServerError("a fit needs results for at least two different numbers of concurrent requests")
-    columns = prompt, output, concurrency, first, step = split_columns(points)
-    shape = (prompt, output, concurrency)
-    pooled = prior or load_prior()
+    columns = split_columns(points)
+    first, step = _fit_parts(columns, np.ones((1, len(points)), np.float64), prior or load_prior())
     return ServingFit(
-        _fit_best(first_token_terms(*shape), first, pooled.first, FIRST_NOISE),
-        _fit_best(step_terms(*shape), step, pooled.step, STEP_NOISE),
+        tuple(first[0].tolist()),
+        tuple(step[0].tolist()),
         *(Range(float(column.min()), float(column.max())) for column in columns[:3]),
     )
 
 
-def _fit_best(terms: Floats, values: Floats, prior: Prior, noise: float) -> tuple[float, ...]:
+def _fit_parts(columns: Sequence[Floats], weights: Floats, prior: ServingPrior) -> tuple[Floats, Floats]:
+    """Return the coefficients of both times, one row for each row of ``weights``."""
+    *shape, first, step = columns
+    return (
+        _fit_best(first_token_terms(*shape), first, weights, prior.first, FIRST_NOISE),
+        _fit_best(step_terms(*shape), step, weights, prior.step, STEP_NOISE),
+    )
+
+
+def measure_errors(points: Sequence[ServingPoint]) -> ServerErrors | None:
+    """Return the errors of a load test's results, each predicted by a fit to the others; None if there are too few.
+
+    For the errors at other token counts, each fit also leaves out the results with about the same token counts. Outside the
+    measured range, the errors are at least those of the table.
+    """
+    if len(points) < MIN_RESULTS:
+        return None
+    columns = split_columns(points)
+    tokens = np.log(np.stack(columns[:2]))
+    same = (np.abs(tokens[:, :, None] - tokens[:, None, :]) <= math.log(SAME_TOKENS)).all(axis=0)
+    shapes = tuple(dict.fromkeys(point.shape for point in points))
+    at = _predict_left_out(columns, np.eye(len(points), dtype=bool))
+    if ((~same).sum(axis=1) < 2).any():  # noqa: PLR2004 - as in fit_points
+        return ServerErrors(shapes, at, None, None)
+    others = _predict_left_out(columns, same)
+    return ServerErrors(shapes, at, others, _widest(others, _read_errors(load_table()[0]["heldOutEverywhereOutside"])))
+
+
+def _predict_left_out(columns: Sequence[Floats], left_out: NDArray[np.bool_]) -> HeldOutErrors:
+    """Return the errors of each point, predicted without the points of its row of ``left_out``.
+
+    The 90th percentile is the value that the error of one more result exceeds with a probability of at most 10%; of fewer
+    than nine results, it is the largest error.
+    """
+    *shape, first, step = columns
+    predicted = [
+        (terms * fitted).sum(axis=-1)
+        for terms, fitted in zip(
+            (first_token_terms(*shape), step_terms(*shape)),
+            _fit_parts(columns, (~left_out).astype(np.float64), load_prior()),
+            strict=True,
+        )
+    ]
+    rest = shape[1] - 1
+    pairs = (*zip(predicted, (first, step), strict=True), (predicted[0] + predicted[1] * rest, first + step * rest))
+    rank = min(math.ceil(0.9 * (len(first) + 1)), len(first))
+    errors = [np.sort(np.abs(value / truth - 1)) for value, truth in pairs]
+    return HeldOutErrors(*(ErrorShares(float(np.median(row)), float(row[rank - 1])) for row in errors))
+
+
+def _fit_best(terms: Floats, values: Floats, weights: Floats, prior: Prior, noise: float) -> Floats:
     """Return the most probable coefficients of the fits that start at the prior, and with each term as the largest one.
 
-    One fit can end where some points are outliers that another one explains.
+    One fit can end where some points are outliers that another one explains. Each row of ``weights`` is a separate fit.
     """
-    precision = np.linalg.inv(prior.covariance)
-    sizes = np.log(np.maximum(terms.mean(axis=-2), np.finfo(float).tiny))
-    shares = np.eye(terms.shape[-1]) * SHARE_OF_LARGEST + (1 - SHARE_OF_LARGEST) / terms.shape[-1]
-    starts = [prior.mean, *(np.log(values.mean() * shares) - sizes)]
-
-    def improbability(logarithms: Floats) -> float:
-        errors = (np.log(terms @ np.exp(logarithms)) - np.log(values)) / noise
-        distance = logarithms - prior.mean
-        likelihood = (FREEDOM + 1) * np.log1p(errors**2 / FREEDOM).sum()
-        return float(likelihood + distance @ precision @ distance)
-
-    weights = np.ones(len(values))
-    fits = [fit_logarithms(terms, values, weights, prior, noise, start)[0] for start in starts]
-    return tuple(np.exp(min(fits, key=improbability)).tolist())
+    size = terms.shape[-1]
+    means = [weights @ part / weights.sum(axis=-1, keepdims=True) for part in (terms, values[:, None])]
+    sizes = np.log(np.maximum(means[0], np.finfo(float).tiny))[:, None, :]
+    shares = np.eye(size) * SHARE_OF_LARGEST + (1 - SHARE_OF_LARGEST) / size
+    starts = np.concatenate(
+        [np.broadcast_to(prior.mean, (len(weights), 1, size)), np.log(means[1][..., None] * shares) - sizes], axis=1
+    )
+    logarithms, _ = fit_logarithms(terms, values, weights[:, None, :], prior, noise, starts)
+    errors = (np.log(np.exp(logarithms) @ terms.T) - np.log(values)) / noise
+    distance = logarithms - prior.mean
+    likelihood = (FREEDOM + 1) * (weights[:, None, :] * np.log1p(errors**2 / FREEDOM)).sum(axis=-1)
+    improbability = likelihood + ((distance @ np.linalg.inv(prior.covariance)) * distance).sum(axis=-1)
+    best: Floats = logarithms[np.arange(len(weights)), improbability.argmin(axis=-1)]
+    return np.exp(best)
 
 
 def split_columns(points: Sequence[ServingPoint]) -> tuple[Floats, Floats, Floats, Floats, Floats]:
@@ -283,6 +350,11 @@ class ServerEntry:
     """Errors at token counts in the measured range that were not measured: at least those of all servers."""
     outside: HeldOutErrors
     """Errors outside the measured range, as above."""
+
+    @property
+    def errors(self) -> ServerErrors:
+        """Errors by token counts."""
+        return ServerErrors(self.shapes, self.by_row, self.inside, self.outside)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -363,11 +435,14 @@ class TokenTimes(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class BatchingServer(Server):
-    """Server with continuous batching that was fitted to load tests; ``entry`` is its row of the table, if it has one."""
+    """Server with continuous batching that was fitted to load tests."""
 
     fit: ServingFit
     tokens: tuple[int, int] | None = None
-    entry: ServerEntry | None = None
+    errors: ServerErrors | None = None
+    """None if they are unknown."""
+    results: int = 0
+    """Number of results of the user's load test, 0 for a server of the table."""
     kv_tokens: int = 0
     """Tokens that the KV cache holds, 0 if unknown."""
 
@@ -421,7 +496,7 @@ class BatchingServer(Server):
         """Return the shares of the requests in the measured range, and of those with about the token counts of a measurement."""
         prompt, output = require_tokens(traffic, self.tokens)
         near = np.zeros(len(prompt), dtype=bool)
-        for shape in self.entry.shapes if self.entry else ():
+        for shape in self.errors.shapes if self.errors else ():
             near |= (np.abs(prompt / shape[0] - 1) <= NEAR) & (np.abs(output / shape[1] - 1) <= NEAR)
         inside = np.ones(len(prompt), dtype=bool)
         for values, measured in ((prompt, self.fit.prompt), (output, self.fit.output)):
@@ -436,22 +511,28 @@ class BatchingServer(Server):
             f"{self.fit.output.low:,.0f} to {self.fit.output.high:,.0f}, {self.fit.concurrency.low:,.0f} to "
             f"{self.fit.concurrency.high:,.0f} concurrent requests"
         )
-        if self.entry is None:
-            return (f"the server was fitted to {ranges}; {inside:.0%} of the requests are in this range",)
+        share = f"{inside:.0%} of the requests are in this range"
+        measured = "measured with" if not self.results else "fitted to"
+        if self.errors is None:
+            return (
+                f"the server was fitted to {ranges}; {share}",
+                f"errors unknown: the load test has {self.results} results, and errors need at least {MIN_RESULTS}",
+            )
         errors = [
             f"{where}: response {_format_errors(errors.total)}, first token {_format_errors(errors.first)}"
             for where, errors in (
-                ("at measured token counts", self.entry.by_row),
-                ("at others in the range", self.entry.inside),
-                ("outside", self.entry.outside),
+                ("at measured token counts", self.errors.at),
+                ("at others in the range", self.errors.inside),
+                ("outside", self.errors.outside),
             )
+            if errors
         ]
+        if self.errors.inside is None:
+            errors.append("at others: unknown, because all results have about the same token counts")
+        few = f"; the largest error instead of the percentile, because there are fewer than {FEW_RESULTS} results"
         return (
-            (
-                f"the server was measured with {ranges}; {inside:.0%} of the requests are in this range, {near:.0%} have "
-                "measured token counts"
-            ),
-            f"errors {'; '.join(errors)} (median, 90th percentile)",
+            f"the server was {measured} {ranges}; {share}, {near:.0%} have measured token counts",
+            f"errors {'; '.join(errors)} (median, 90th percentile{few if 0 < self.results < FEW_RESULTS else ''})",
         )
 
     def error_bounds(self, traffic: TrafficTrace) -> tuple[str, BatchingServer, BatchingServer] | None:
@@ -459,16 +540,18 @@ class BatchingServer(Server):
 
         Returns None if the errors of the server are unknown.
         """
-        if self.entry is None:
+        if self.errors is None:
             return None
         inside, near = self.measured_shares(traffic)
         where, errors = (
-            ("outside the measured range", self.entry.outside)
+            ("outside the measured range", self.errors.outside)
             if 1 - inside > MOST_BEYOND
-            else ("in the measured range", self.entry.inside)
+            else ("in the measured range", self.errors.inside)
             if 1 - near > MOST_BEYOND
-            else ("at measured token counts", self.entry.by_row)
+            else ("at measured token counts", self.errors.at)
         )
+        if errors is None:
+            return None
         first, step = errors.first.p90, errors.step.p90
         return (
             f"first token {first:.0%}, between tokens {step:.0%}, {where}",

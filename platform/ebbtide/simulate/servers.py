@@ -299,7 +299,7 @@ def _make_measured_server(text: str, options: dict[str, str], slots: int | None)
         raise ServerError(f"invalid max={slots}: at most {most} concurrent requests were measured; use 1 to {most}")
     return BatchingServer(
         fit=entry.fit,
-        entry=entry,
+        errors=entry.errors,
         tokens=tokens,
         kv_tokens=kv_tokens,
         max_batch=slots or most,
