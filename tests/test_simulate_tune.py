@@ -10,6 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ebbtide import documents
+from ebbtide.base import metrics
 from ebbtide.documents import profiles
 from ebbtide.simulate import advice, load, servers, slo, tune
 from ebbtide.simulate.case import Case
@@ -285,6 +286,25 @@ def test_knobs_by_metric_and_minimum() -> None:
 def test_zero_is_tried_only_if_the_spec_allows_it() -> None:
     assert tune.make_knobs({}, "concurrency", 0, 3)[1].values == (0, 1, 2, 3)
     assert tune.make_knobs({}, "concurrency", 2, 3)[1].values == (1, 2, 3)
+    assert tune.make_knobs({}, "time-to-first-token", 0, 3)[1].values == (1, 2, 3)
+    assert tune.make_knobs({}, "time-to-first-token", 0, 3, controller=True)[1].values == (0, 1, 2, 3)
+
+
+def test_knobs_with_the_controller_include_the_delays_of_the_kpa() -> None:
+    assert names(tune.make_knobs({}, "requests-waiting", 0, 4, controller=True)) == [
+        "metricThreshold", "minReplicas", "scaleDownDelaySeconds", "scaleToZeroRetentionSeconds", "activationReplicas",
+    ]  # fmt: skip
+
+
+def test_thresholds_are_in_the_unit_of_the_metric() -> None:
+    """Each metric of an inference engine can have a threshold that its values reach."""
+    values = {row.name: tune.make_knobs({}, row.name, 1, 4)[0].values for row in metrics.ROWS.values()}
+    assert values["kv-cache-utilization"] == values["gpu-utilization"] == (10, 20, 30, 40, 50, 60, 70, 80, 90)
+    assert {200, 1000, 5000} <= {*values["time-to-first-token"]}
+    assert {20, 50, 100} <= {*values["inter-token-latency"]}
+    assert {1, 4, 16} <= {*values["requests-waiting"]}
+    assert {100, 1000, 20_000} <= {*values["tokens-per-second"]}
+    assert all(list(thresholds) == sorted({*thresholds}) for thresholds in values.values())
 
 
 def test_the_spec_value_is_among_those_tried() -> None:

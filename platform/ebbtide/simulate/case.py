@@ -142,9 +142,16 @@ def subtract_first_part(whole: SimulationResult, first: SimulationResult) -> Sim
         wait=whole.wait[start:],
         cold=whole.cold[start:],
         lost=whole.lost[start:],
+        first_token=_drop_first(whole.first_token, start),
+        inter_token=_drop_first(whole.inter_token, start),
+        tokens=_drop_first(whole.tokens, start),
         timeline=whole.timeline,
         **whole.since(first.at_end),
     )
+
+
+def _drop_first(values: NDArray[np.float64] | None, number: int) -> NDArray[np.float64] | None:
+    return None if values is None else values[number:]
 
 
 #: Number of GPUs per replica.

@@ -327,8 +327,15 @@ def _find_nearest(values: tuple[Any, ...], target: Any) -> int:
 #: Thresholds to try, in requests in flight per replica; for another metric, the equivalent load.
 THRESHOLDS: Final = (1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 32, 40, 50, 64, 80, 100)
 PERCENTAGES: Final = (10, 20, 30, 40, 50, 60, 70, 80, 90)
-#: Bucket bounds of queue-proxy's latency histogram.
-MILLISECONDS: Final = (25, 50, 75, 100, 250, 500, 750, 1000, 2500, 5000, 7500)
+#: Thresholds to try for a metric that is not counted in requests or in percent. Those of latency are the bucket bounds of
+#: queue-proxy's histogram; those of tokens per second cover small and large GPUs.
+THRESHOLDS_BY_SIGNAL: Final[Mapping[metrics.Signal, tuple[int, ...]]] = {
+    "latency": (25, 50, 75, 100, 250, 500, 750, 1000, 2500, 5000, 7500),
+    "time-to-first-token": (50, 75, 100, 150, 200, 300, 400, 500, 750, 1000, 1500, 2000, 3000, 5000, 7500, 10_000),
+    "inter-token-latency": (5, 7, 10, 12, 15, 20, 25, 30, 40, 50, 60, 75, 100, 150, 200, 300, 500),
+    "requests-waiting": THRESHOLDS,
+    "tokens-per-second": tuple(digits * 10**power for power in range(5) for digits in (10, 15, 20, 30, 40, 50, 70)),
+}
 DELAYS: Final = (None, 30, 60, 120, 300, 600, 900)
 RETENTIONS: Final = (None, 60, 300, 900, 1800, 3600)
 LIMITS: Final = (None, 8, 16, 32, 64, 128)
@@ -348,28 +355,32 @@ FROM_ZERO: Final = ("scaleToZeroRetentionSeconds", "activationReplicas")
 MOVING: Final = ("metric", THRESHOLD, "metricThresholdPercentage", "scaleDownDelaySeconds")
 
 
-def make_knobs(block: Mapping[str, Any], metric: str, minimum: int, maximum: int) -> tuple[Knob, ...]:
+def make_knobs(
+    block: Mapping[str, Any], metric: str, minimum: int, maximum: int, *, controller: bool = False
+) -> tuple[Knob, ...]:
     """Return the knobs of a search for a spec whose ``autoscaling`` is ``block``, with the plan's bounds.
 
-    If the spec has no scaling metric, concurrency is tried. maxReplicas is the budget and is not changed.
+    If the spec has no scaling metric, concurrency is tried. maxReplicas is the budget and is not changed. ``controller`` is
+    true if Ebbtide's controller scales the metric, in addition to the KPA: then the KPA's delays apply, too.
     """
     kpa = metric in {"", *REQUESTS}
     thresholds: tuple[Any, ...] = THRESHOLDS
     if not kpa:
-        thresholds = MILLISECONDS if metrics.ROWS[metric].simulated == "latency" else PERCENTAGES
-    zero = [0] if minimum == 0 and kpa else []
+        signal = metrics.ROWS[metric].simulated
+        thresholds = PERCENTAGES if signal is None else THRESHOLDS_BY_SIGNAL.get(signal, PERCENTAGES)
+    zero = [0] if minimum == 0 and (kpa or controller) else []
     knobs = [
         Knob(THRESHOLD, thresholds),
         Knob("minReplicas", (*zero, *(count for count in MINIMA if count < maximum), maximum)),
     ]
-    if not kpa:
+    if not (kpa or controller):
         return tuple(knobs)
     delay, limit = block.get("scaleDownDelaySeconds"), block.get("concurrencyHardLimit")
-    knobs += [
-        Knob("metric", REQUESTS),
-        Knob("scaleDownDelaySeconds", _include_value(DELAYS, delay)),
-        Knob("concurrencyHardLimit", _include_value(LIMITS, limit)),
-    ]
+    if kpa:
+        knobs.append(Knob("metric", REQUESTS))
+    knobs.append(Knob("scaleDownDelaySeconds", _include_value(DELAYS, delay)))
+    if kpa:
+        knobs.append(Knob("concurrencyHardLimit", _include_value(LIMITS, limit)))
     if minimum == 0:
         knobs.append(
             Knob("scaleToZeroRetentionSeconds", _include_value(RETENTIONS, block.get("scaleToZeroRetentionSeconds")))
@@ -384,7 +395,8 @@ def make_search_space(
 ) -> tuple[tuple[Knob, ...], Values, tuple[int, int]]:
     """Return the knobs of a spec's autoscaling, except those in ``kept``, with the spec's values and its bounds."""
     metric = scaling.metric.name if scaling.metric is not None else ""
-    knobs = make_knobs(block, metric, scaling.minimum, scaling.maximum)
+    controller = scaling.scaler == "controller"
+    knobs = make_knobs(block, metric, scaling.minimum, scaling.maximum, controller=controller)
     base = {knob.name: block.get(knob.name) for knob in knobs}
     base |= {"minReplicas": scaling.minimum, "maxReplicas": scaling.maximum, "metric": block.get("metric")}
     if scaling.scaler in {"knative-kpa", "fixed"}:
