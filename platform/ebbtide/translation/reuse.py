@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base.problems import has_errors
 from ebbtide.spec.rules import METRIC_RULES, RULES
-from ebbtide.translation import scaling, traps
+from ebbtide.translation import placement, scaling, traps
 from ebbtide.translation.plan import Plan
 from ebbtide.translation.pods import Pod, PodPatch, merge_again, merge_patches
 from ebbtide.translation.translate import (
@@ -24,7 +24,6 @@ from ebbtide.translation.translate import (
     DECISIONS,
     PATCH_STEPS,
     POD_CHECKS,
-    make_patches,
     translate_plan,
     translate_pod,
 )
@@ -59,7 +58,10 @@ _WITHOUT_PARTS: Final = _WITHOUT_OBJECTS.union(PATCH_STEPS)
 _ABSENT: Final = object()
 #: The types of most values. None of them is a block or contains one.
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
-DOCUMENTS: Final = {"inference", "spec", "profile", "cluster"}
+#: Types that are not those of blocks.
+_PLAIN: Final = _SCALARS | {dict, list, tuple}
+#: The attributes of a plan that are documents or blocks of them.
+DOCUMENTS: Final = ("inference", "spec", "profile", "cluster")
 
 
 @dataclass(slots=True)
@@ -93,6 +95,7 @@ class RecordedSteps:
             "cluster": _Block(profile.spec, (PROFILE, "spec"), self) if varies_profile else profile.spec,
         }
         self._inference = inference
+        self._plan: _RecordedPlan | None = None
         #: The steps by the places that they read: of values and whole blocks, of lists and mappings of blocks, of blocks.
         self._complete: dict[Place, set[Step]] = {}
         self._containers: dict[Place, set[Step]] = {}
@@ -108,19 +111,27 @@ class RecordedSteps:
         if isinstance(first, Plan):
             recorded.reads_plan, recorded.arguments = True, tuple(others)
             others = [_RecordedPod(other, recorded.parts) if type(other) is Pod else other for other in others]
-            result = function(_RecordedPlan(first, self, recorded.choices), *others)
+            if self._plan is None:
+                self._plan = _RecordedPlan(first, self)
+            result = function(self._plan, *others)
         elif first is self._inference:
             if function in METRIC_RULES:
                 self._complete.setdefault(CUSTOM_METRICS, set()).add(function)
             result = function(self.read_document("inference"), *others)
         else:
             result = function(*arguments)
-        recorded.result = self._without_blocks(result)
+        if function is placement.choose:
+            # Steps read the pools, which are blocks of the profile, field by field.
+            self._documents["pools"] = result
+            recorded.result = tuple(map(_unwrap, result))
+        else:
+            recorded.result = self._without_blocks(result)
         return recorded.result
 
     def end(self) -> None:
         """Forget the documents, whose recording blocks refer to these steps, so that no cycle keeps them in memory."""
         self._documents.clear()
+        self._plan = None
 
     def read_document(self, name: str) -> Any:
         """Return a document, or its ``spec`` block, that records what is read from it."""
@@ -165,7 +176,8 @@ class RecordedSteps:
             known = self._above[above] = set(self._containers.get(above, ())).union(
                 *(self._complete.get(place[:end], ()) for end in ends)
             )
-        return known.union(self._below.get(place, ()))
+        below = self._below.get(place)
+        return known if below is None else known | below
 
     def find_readers_of_choice(self, name: str) -> set[Step]:
         """Return the steps that read a choice of the plan."""
@@ -180,6 +192,11 @@ class RecordedSteps:
         """The pod of the translation."""
         pod: Pod = self.steps[merge_patches].result
         return pod
+
+    @cached_property
+    def patches(self) -> dict[Step, list[PodPatch]]:
+        """The results of the steps that patch the pod, in their order."""
+        return {step: _list_patches(recorded.result) for step, recorded in self.steps.items() if step in PATCH_STEPS}
 
     @cached_property
     def parts(self) -> dict[Step, Any]:
@@ -207,12 +224,14 @@ class RecordedSteps:
             return value
         if kind is _Block:
             self.read_all(object.__getattribute__(value, "_place"))
-            return object.__getattribute__(value, "_block")
+            return _unwrap(value)
         if kind is PodPatch:
             value.parts = self._without_blocks(value.parts)
             return value
         if kind is dict:
-            return {name: self._without_blocks(item) for name, item in value.items()}
+            return {
+                name: item if type(item) in _SCALARS else self._without_blocks(item) for name, item in value.items()
+            }
         if kind is tuple:
             return tuple([self._without_blocks(item) for item in value])
         if kind is list or hasattr(value, "__next__"):
@@ -247,13 +266,15 @@ def translate_again(
     values of the field, for which the last checks do not run. Those of a translation that is returned are added to ``known``.
     """
     assert before.plan is not None
-    plan = before.plan.with_documents(inference, profile)
     listed = profile.spec.metrics.custom
     changed = readers
     # The rules and the checks that do not run again find no error, as before.
     for rule in changed.intersection(_RULES):
         if has_errors(rule(inference, listed) if rule in METRIC_RULES else rule(inference)):
             return None
+    plan = before.plan.with_documents(inference, profile)
+    if profile is not before.plan.profile:
+        plan.pools = placement.choose(plan)
     if not changed.isdisjoint(_CHOICES):
         changed = _choose_again(steps, before.plan, plan, changed)
     if ignore_additions and changed <= _WITHOUT_OBJECTS:
@@ -310,19 +331,15 @@ def _merge_again(steps: RecordedSteps, plan: Plan, changed: set[Step]) -> tuple[
     """Return the pod of a plan, the recorded one if no patch differs, and the names of its parts that differ."""
     patches = {}
     for step in changed.intersection(PATCH_STEPS):
-        result = _list_items(step(plan))
-        if result != steps.steps[step].result:
+        result = _list_patches(step(plan))
+        if result != steps.patches[step]:
             patches[step] = result
     if not patches:
         return steps.pod, set()
-    results = [result for step, result in patches.items()] + [steps.steps[step].result for step in patches]
     names = {
-        name
-        for result in results
-        for patch in (result if isinstance(result, list) else (result,))
-        for name in patch.parts
+        name for step, result in patches.items() for patch in (*result, *steps.patches[step]) for name in patch.parts
     }
-    everything = make_patches(plan, lambda step, _: patches[step] if step in patches else steps.steps[step].result)
+    everything = [patch for step, recorded in steps.patches.items() for patch in patches.get(step, recorded)]
     pod = merge_again(steps.pod, everything, names)
     return pod, {name for name in (*names, "causes") if getattr(pod, name) != getattr(steps.pod, name)}
 
@@ -353,14 +370,19 @@ def _list_lost(part: Any, before: Any, place: Place) -> Iterator[Place]:
         yield place
 
 
-def _list_items(value: Any) -> Any:
-    """Return the items of an iterator as a list, anything else as it is."""
-    return [*value] if hasattr(value, "__next__") else value
+def _list_patches(result: Any) -> list[PodPatch]:
+    """Return the patches that a step returns: one, or several."""
+    return [result] if type(result) is PodPatch else [*result]
 
 
 def _is_block(value: Any) -> bool:
     """Return whether a value is an instance of a model, compiled or not."""
-    return hasattr(value, "__pydantic_fields_set__")
+    return type(value) not in _PLAIN and hasattr(value, "__pydantic_fields_set__")
+
+
+def _unwrap(value: Any) -> Any:
+    """Return a block itself instead of one that records, anything else as it is."""
+    return object.__getattribute__(value, "_block") if type(value) is _Block else value
 
 
 class _Block:
@@ -404,21 +426,25 @@ class _Block:
 class _RecordedPlan:
     """A plan that records which of its choices, and which fields of its documents, are read."""
 
-    __slots__ = ("_choices", "_plan", "_steps")
+    __slots__ = ("_plan", "_steps", *DOCUMENTS)
 
-    def __init__(self, plan: Plan, steps: RecordedSteps, choices: dict[str, Any]) -> None:
+    def __init__(self, plan: Plan, steps: RecordedSteps) -> None:
         self._plan = plan
         self._steps = steps
-        self._choices = choices
+        for name in DOCUMENTS:
+            setattr(self, name, steps.read_document(name))
 
     def __getattr__(self, name: str) -> Any:
-        if name in DOCUMENTS:
-            return self._steps.read_document(name)
-        if name in CHOICE_STEPS:
-            value = self._choices[name] = getattr(self._plan, name)
-            return value
-        # A property, which reads the plan in turn.
-        return getattr(Plan, name).fget(self)
+        """Return a choice."""
+        steps = self._steps
+        value = steps.steps[steps.current].choices[name] = getattr(self._plan, name)
+        return value if name != "pools" else steps.read_document(name)
+
+
+# Properties read the plan in turn.
+for _name, _property in vars(Plan).items():
+    if isinstance(_property, property):
+        setattr(_RecordedPlan, _name, _property)
 
 
 class _RecordedPod:
