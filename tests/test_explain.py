@@ -407,6 +407,25 @@ def test_a_leaf_lists_the_expected_causes(name: str, kind: str, path: str, cause
     assert causes <= set(leaf.causes)
 
 
+def test_fields_that_only_add_leaves_are_no_causes_if_they_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = [*ONE_DOCUMENT][::4]
+    known = [explained(name) for name in few]
+    monkeypatch.setattr(explain, "ADDITIVE", frozenset())
+    explained.cache_clear()
+
+    try:
+        assert [explained(name) for name in few] == known
+    finally:
+        explained.cache_clear()
+
+
+def test_each_field_that_only_adds_leaves_is_a_field_that_would_be_tried() -> None:
+    documents = [cases.make(folder).documents[0].reading.native for folder in ONE_DOCUMENT.values()]
+    tried = {change.cause for document in documents for change in explain.list_changes(document) if not change.is_set}
+
+    assert tried >= explain.ADDITIVE
+
+
 def test_a_leaf_does_not_list_unrelated_fields() -> None:
     by_path = {leaf.path: leaf for leaf in explained("llm-on-a-fraction").leaves}
 
@@ -520,7 +539,7 @@ def test_a_translation_that_only_adds_leaves_can_be_ignored(field: str, value: A
     assert inference is not None
     experiment = explain.Experiment(inference, profile)
     readers = experiment.find_readers(change.attributes)
-    (other,) = experiment.list_variants(document, change._replace(values=(value,), blocks=()))
+    (other,) = experiment.list_variants(document, change._replace(values=(value,), valid=()))
     assert other is not None
 
     complete = experiment.translate(other, profile, readers)
@@ -543,7 +562,7 @@ def test_a_value_that_changes_the_same_leaves_as_another_one_is_not_translated_t
 
     def translate_change(cause: str, value: Any) -> Any:
         (change,) = (change for change in explain.list_changes(document) if change.cause == cause)
-        (other,) = experiment.list_variants(document, change._replace(values=(value,), blocks=()))
+        (other,) = experiment.list_variants(document, change._replace(values=(value,), valid=()))
         assert other is not None
         readers = experiment.find_readers(change.attributes)
         return experiment.translate(other, profile, readers, known, ignore_additions=True)

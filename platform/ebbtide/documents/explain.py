@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, cast, get_args, get_origin
 
 from ebbtide.base import keys
@@ -19,7 +20,6 @@ from ebbtide.profile.models import Profile
 from ebbtide.readers.compiled import inference_validator, validation_error
 from ebbtide.readers.fields import models_in
 from ebbtide.readers.loaded import canonical_json
-from ebbtide.readers.reading import API_VERSION, KIND
 from ebbtide.spec.inference import Inference, InferenceSpec, Metadata
 from ebbtide.translation.gpu import BACKENDS
 from ebbtide.translation.objects import with_values
@@ -45,6 +45,31 @@ Leaf = tuple[str, int, tuple[str | int, ...]]
 INTENT: Final = ("slo", "relatedUrls", "description", "toolType", "toolName", "exclude")
 #: Fields that only select which of their sibling fields applies; Run:ai requires them, but no output depends on them.
 DISCRIMINATORS: Final = ("gpuRequestType",)
+#: Fields that only add leaves if a spec does not set them, or are rejected: they change no leaf that exists, so their
+#: values are not tried. A test tries them with each case.
+ADDITIVE: Final = frozenset(
+    f"spec.{block}{name}"
+    for block, names in {
+        "": "annotations args batcher category command deploymentStrategy disruptionBudget explainer exposedUrls "
+        "imagePullSecrets initContainers labels logger nodeAffinityRequired nodeSelector nodeType podAffinity "
+        "podAntiAffinity serviceAccountName topologySpreadConstraints transformer workingDir",
+        "autoscaling.": "activationReplicas concurrencyHardLimit initialReplicas initializationTimeoutSeconds "
+        "metricAggregation panicThresholdPercentage panicWindowPercentage scaleToZeroRetentionSeconds "
+        "targetBurstCapacity",
+        "compute.": "cpuCoreLimit cpuCoreRequest cpuMemoryLimit cpuMemoryRequest extendedResources gpuMemoryLimit "
+        "largeShmRequest shmSize",
+        "probes.": "liveness readiness startup",
+        **dict.fromkeys(
+            ("probes.liveness.", "probes.readiness.", "probes.startup."),
+            "failureThreshold initialDelaySeconds successThreshold timeoutSeconds",
+        ),
+        "security.": "capabilities readOnlyRootFilesystem runAsGid runAsUid supplementalGroups",
+        "servingConfiguration.": "requestTimeoutSeconds",
+        "servingPort.": "authorizationType",
+        "traffic.": "canaryPercent rolloutDurationSeconds",
+    }.items()
+    for name in names.split()
+)
 OTHER_PROJECT: Final = "team-z"
 #: Values to try for fields whose type is not specific enough, by path without indexes.
 SAMPLES: Final[dict[str, tuple[Any, ...]]] = {
@@ -180,10 +205,8 @@ SAMPLES: Final[dict[str, tuple[Any, ...]]] = {
 }
 #: The change that removes a field.
 ABSENT: Final = object()
-#: The block of a change that the models reject.
+#: The value of a change that the models reject.
 INVALID: Final = object()
-#: Metadata for documents of which only a block of the spec is validated.
-_NAMED: Final = {"name": "other"}
 #: Number of projects of one profile of which variants are kept.
 MAX_PROJECTS: Final = 200
 #: Numbers to try for a field that is not set if only its type is known: a small and a large one, and the others only if the
@@ -256,7 +279,7 @@ def explain_document(native: dict[str, Any], profile: dict[str, Any]) -> Explana
     # The variants of the spec have one cluster, and those of the cluster have one spec: each is validated once.
     of_project = clusters.of_project(project)
     capable = of_project.capable
-    if capable is None or capable == clusters.base:
+    if capable is None or capable is clusters.base:
         varied = compared = Experiment(inference, clusters.base)
     else:
         compared = Experiment(inference, clusters.base, varies_spec=False)
@@ -267,9 +290,11 @@ def explain_document(native: dict[str, Any], profile: dict[str, Any]) -> Explana
     for change in list_changes(native):
         has_effect = False
         translated = False
-        readers = varied.find_readers(change.attributes)
         # Only a field that is set is reported if it has no effect. The causes are those of leaves that exist.
         ignore_additions = not change.is_set and not differs
+        if ignore_additions and change.cause in ADDITIVE:
+            continue
+        readers = varied.find_readers(change.attributes)
         if ignore_additions and readers <= REPORTS:
             continue
         known: set[Any] = set()
@@ -305,34 +330,39 @@ def explain_document(native: dict[str, Any], profile: dict[str, Any]) -> Explana
         after = None if other is None else varied.translate(other, capable, readers)
         if after is not None:
             _attribute_changes(before, after, causes, format_path(path))
-    for variants in (clusters.changes, of_project.joint):
-        for variant in variants:
-            readers = compared.find_all_readers(variant.blocks)
-            known = set()
-            for cluster in () if readers <= REPORTS else variant.load_clusters():
-                after = compared.translate(inference, cluster, readers, known, ignore_additions=True)
-                if after is not None:
-                    _attribute_changes(compared.translation, after, causes, variant.cause)
+    _attribute_cluster_changes(compared, (*clusters.changes, *of_project.joint), causes)
+    # Many leaves have the same causes.
+    describe = cache(partial(_describe_causes, decisions))
     return Explanation(
         [
-            ExplainedField(
-                leaf[0],
-                names[leaf[:2]],
-                format_path(leaf[2]),
-                value,
-                # Omit blocks of which a field is listed too.
-                tuple(
-                    known_path
-                    for known_path in known
-                    if not any(other.startswith((f"{known_path}.", f"{known_path}[")) for other in known)
-                ),
-                tuple(choice for choice in decisions if set(choice.fields).intersection(known)),
-            )
+            ExplainedField(leaf[0], names[leaf[:2]], format_path(leaf[2]), value, *describe(tuple(causes[leaf])))
             for leaf, value in leaves.items()
-            for known in [causes[leaf]]
         ],
         decisions,
         idle,
+    )
+
+
+def _attribute_cluster_changes(
+    compared: Experiment, changes: Iterable[ClusterChange], causes: dict[Leaf, dict[str, None]]
+) -> None:
+    """Add each field of the profile to the leaves that differ with another value of it."""
+    for change in changes:
+        readers = compared.find_all_readers(change.blocks)
+        known: set[Any] = set()
+        for cluster in () if readers <= REPORTS else change.load_clusters():
+            after = compared.translate(compared.inference, cluster, readers, known, ignore_additions=True)
+            if after is not None:
+                _attribute_changes(compared.translation, after, causes, change.cause)
+
+
+def _describe_causes(
+    decisions: tuple[Decision, ...], known: tuple[str, ...]
+) -> tuple[tuple[str, ...], tuple[Decision, ...]]:
+    """Return the causes of a leaf, without blocks of which a field is listed too, and the decisions behind them."""
+    return (
+        tuple(path for path in known if not any(other.startswith((f"{path}.", f"{path}[")) for other in known)),
+        tuple(choice for choice in decisions if not set(choice.fields).isdisjoint(known)),
     )
 
 
@@ -394,29 +424,38 @@ class Experiment:
 
     def list_variants(self, native: dict[str, Any], change: SpecChange) -> Iterator[Inference | None]:
         """Yield the spec with each other value of a field, or None if it is not valid. Only the field's block is validated."""
-        top, name, *_ = change.attributes
-        for block in change.blocks or (validate_block(native, change.path, value) for value in change.values):
-            if block is INVALID:
-                yield None
-            elif top == "spec":
-                yield with_values(self.inference, spec=with_values(self.inference.spec, **{str(name): block}))
-            else:
-                yield with_values(self.inference, metadata=block)
+        depth, _ = _find_block(change.path)
+        place = change.attributes[: depth + 1]
+        for value in change.valid or (validate_value(native, change, value) for value in change.values):
+            yield None if value is INVALID else _replace_attribute(self.inference, place, value)
 
 
-def validate_block(native: dict[str, Any], path: Path, value: Any) -> Any:
-    """Return the metadata, or the spec's block, of a document with one field changed, or ``INVALID``."""
-    top, *rest = path
-    if top == "spec":
-        field, *rest = rest
-        block = {field: native["spec"][field]} if field in native.get("spec", {}) else {}
-        document = {**native, "metadata": _NAMED, "spec": change_at(block, (field, *rest), value)}
-    else:
-        document = change_at({**native, "spec": {}}, path, value)
-    changed = _load_inference(document)
-    if changed is None:
+def validate_value(native: dict[str, Any], change: SpecChange, value: Any) -> Any:
+    """Return the field of the innermost block with a change, as the models read it, or ``INVALID``."""
+    depth, model = _find_block(change.path)
+    block: Any = native
+    for part in change.path[:depth]:
+        block = block[part] if isinstance(part, int) else block.get(part, {})
+    if model is InferenceSpec:
+        # None of its fields is required, and the models have no rules between fields.
+        block = {name: block[name] for name in change.path[depth : depth + 1] if name in block}
+    try:
+        validated = model.__pydantic_validator__.validate_python(change_at(block, change.path[depth:], value))
+    except ValueError:
         return INVALID
-    return getattr(changed.spec, str(_attribute_path(Inference, path[:2])[1])) if top == "spec" else changed.metadata
+    return getattr(validated, str(change.attributes[depth]))
+
+
+def _replace_attribute(value: Any, place: Path, other: Any, depth: int = 0) -> Any:
+    """Return a block, or a list of blocks, to which ``depth`` parts of a place lead, with another value at the place."""
+    if depth == len(place):
+        return other
+    part = place[depth]
+    if isinstance(part, int):
+        items = [*value]
+        items[part] = _replace_attribute(value[part], place, other, depth + 1)
+        return items
+    return with_values(value, **{part: _replace_attribute(getattr(value, part), place, other, depth + 1)})
 
 
 class ClusterChange:
@@ -479,7 +518,7 @@ class ClusterVariants:
                 for path, document in joint_profile_changes(self.full, project)
             ]
             capable = _load_cluster(_with_components(_with_twin_project(self._profile, project)))
-            variants = self._projects[project] = ProjectVariants(capable, joint)
+            variants = self._projects[project] = ProjectVariants(self.base if capable == self.base else capable, joint)
         return variants
 
 
@@ -518,6 +557,22 @@ def _attribute_path(model: type[BaseModel], path: Path) -> Path:
         places.append(name)
         annotation = block.model_fields[name].annotation
     return tuple(places)
+
+
+@lru_cache(maxsize=4096)
+def _find_block(path: Path) -> tuple[int, type[BaseModel]]:
+    """Return the length of the path of the innermost block that contains a field of a spec, and the block's model."""
+    model: type[BaseModel] = Inference
+    found = 0, model
+    for length, (part, following) in enumerate(pairwise(path), 1):
+        if isinstance(part, str):
+            inner = _list_field_types(model)[part].model
+            if inner is None:
+                break
+            model = inner
+        if isinstance(following, str):
+            found = length, model
+    return found
 
 
 def _list_differing_blocks(before: dict[str, Any], after: dict[str, Any], model: type[BaseModel]) -> Iterator[Path]:
@@ -653,19 +708,20 @@ def _list_changes_of_kind(
 ) -> Iterator[Leaf]:
     """Yield the leaves that differ of an object that is gone, or is of another kind now."""
     kind, number = key
-    other_kind = TWIN_KINDS.get(kind)
-    other = others.get((other_kind, number)) if other_kind is not None else None
-    twins = {} if other is None else dict(_list_leaves(other, ()))
+    yield kind, number, ("apiVersion",)
+    yield kind, number, ("kind",)
+    other_kind = TWIN_KINDS.get(kind, "")
+    other = others.get((other_kind, number))
+    if other is None:
+        return
+    twins = dict(_list_leaves(other, ()))
     for path, value in _list_leaves(obj, ()):
-        if path in {("kind",), ("apiVersion",)}:
-            yield kind, number, path
-        elif other_kind is not None:
-            for pod_path, other_path in zip(PODS[kind], PODS[other_kind], strict=True):
-                twin = (*other_path, *path[len(pod_path) :])
-                if path[: len(pod_path)] == pod_path and twin in twins:
-                    if twins[twin] != value:
-                        yield kind, number, path
-                    break
+        for pod_path, other_path in zip(PODS[kind], PODS[other_kind], strict=True):
+            twin = (*other_path, *path[len(pod_path) :])
+            if path[: len(pod_path)] == pod_path and twin in twins:
+                if twins[twin] != value:
+                    yield kind, number, path
+                break
 
 
 #: Paths of the pod spec and the pod metadata in each kind of workload object.
@@ -714,8 +770,8 @@ class SpecChange(NamedTuple):
     is_set: bool
     #: The number of values of which a valid one makes the others unnecessary.
     sufficient: int
-    #: The validated block of the spec with each value, if the same for all documents.
-    blocks: tuple[Any, ...] = ()
+    #: The validated values, if the same for all documents.
+    valid: tuple[Any, ...] = ()
 
 
 def list_changes(native: dict[str, Any]) -> Iterator[SpecChange]:
@@ -741,9 +797,8 @@ def _list_block_changes(fields: Iterator[tuple[Path, Any, FieldType | None, bool
 @cache
 def _list_changes_of_unset(name: str) -> tuple[SpecChange, ...]:
     """Return the changes of a field of the spec that is not set, which follow from the models: those of all documents."""
-    document = {"apiVersion": API_VERSION, "kind": KIND}
     return tuple(
-        change._replace(blocks=tuple(validate_block(document, change.path, value) for value in change.values))
+        change._replace(valid=tuple(validate_value({}, change, value) for value in change.values))
         for change in _list_block_changes(_list_field({}, _list_field_types(InferenceSpec)[name], ("spec",)))
     )
 
