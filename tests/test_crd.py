@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 import yaml
 
 import cases
-from e2e.health import argo_health, flux_health
+from e2e.health import CHECKS, argo_health, flux_health
 from ebbtide import manifests
 from ebbtide.api.access import AccessCache, Caller
 from ebbtide.api.cache import Cache
@@ -30,11 +31,13 @@ from ebbtide.cluster.client.protocol import (
     MissingError,
     RefusedError,
 )
+from ebbtide.cluster.read.status import Phase
 from ebbtide.cluster.write.apply import Workload, is_top_object, plan_workload
 from ebbtide.cluster.write.projects import MEMBER_ROLE
 from ebbtide.cluster.write.removal import plan_removal
 from ebbtide.cluster.write.revisions import pin_revision
 from ebbtide.controller import process
+from ebbtide.controller.conditions import make_status
 from ebbtide.controller.inferences import RESOURCES, Inferences, name_account
 from ebbtide.controller.resources import make_document, render_resource
 from ebbtide.documents import profiles
@@ -43,6 +46,7 @@ from ebbtide.profile.built_in import FULL
 from ebbtide.sandbox.backend import PermissionRule, RestrictedCluster, SimulatedReviewer
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.simulated import Simulated
+from ebbtide.translation.objects import prune_nulls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -627,23 +631,68 @@ def test_a_classic_workload_is_applied_too(stage: Stage) -> None:
 
 # Health.
 
+#: How Argo CD and Flux judge a resource in each phase of its workload that may still change.
+HEALTH: dict[str, tuple[str, str]] = {
+    **dict.fromkeys(get_args(Phase), ("Progressing", "InProgress")),
+    "Running": ("Healthy", "Current"),
+    "Stopped": ("Suspended", "InProgress"),
+    "Degraded": ("Degraded", "InProgress"),
+}
 
-def test_tools_judge_each_state(stage: Stage) -> None:
+
+def judge_health(judge: Judge, item: Object) -> tuple[str, str]:
+    """Return how Argo CD and Flux judge a resource, by Argo CD's Lua engine and Flux's own code."""
+    group = item["apiVersion"].partition("/")[0]
+    checks = yaml.safe_load(CHECKS.read_text())["data"]
+    check = checks[f"resource.customizations.health.{group}_{item['kind']}"]
+    answer = judge.ask("health", object=item, lua=check)
+    assert answer["message"]
+    return answer["argo"], answer["flux"]
+
+
+def test_tools_judge_each_state(stage: Stage, newest_judge: Judge) -> None:
+    def health() -> tuple[str, str]:
+        item = stage.cluster.get(INFERENCE, "chat", "team-a")
+        found = judge_health(newest_judge, item)
+        # The end-to-end cases judge live resources without the judge.
+        assert found == (argo_health(item), flux_health(item))
+        return found
+
     stage.apply(**SPEC)
     new = stage.cluster.get(INFERENCE, "chat", "team-a")
     # The API server writes the definition's default, without which kstatus takes a new resource for ready.
-    assert flux_health(new) == "Current"
+    assert health() == ("Progressing", "Current")
     (definition,) = manifests.read_documents(FILES["Inference"].read_bytes(), "crd")
     schema = definition.data["spec"]["versions"][-1]["schema"]["openAPIV3Schema"]["properties"]["status"]
     new["status"] = schema["default"]
-    assert (argo_health(new), flux_health(new)) == ("Progressing", "InProgress")
+    assert judge_health(newest_judge, new) == (argo_health(new), flux_health(new)) == ("Progressing", "InProgress")
     stage.controller.step()
-    starting = stage.cluster.get(INFERENCE, "chat", "team-a")
-    assert (argo_health(starting), flux_health(starting)) == ("Progressing", "InProgress")
-    running = stage.settle()
-    assert (argo_health(running), flux_health(running)) == ("Healthy", "Current")
+    assert health() == ("Progressing", "InProgress")
+    stage.settle()
+    assert health() == ("Healthy", "Current")
     stage.apply(**SPEC, nonsense=1)
-    unseen = stage.cluster.get(INFERENCE, "chat", "team-a")
-    assert (argo_health(unseen), flux_health(unseen)) == ("Progressing", "InProgress")
-    refused = stage.settle()
-    assert (argo_health(refused), flux_health(refused)) == ("Degraded", "Failed")
+    assert health() == ("Progressing", "InProgress")
+    stage.settle()
+    assert health() == ("Degraded", "Failed")
+    stage.cluster.missing_images.add("registry.test/missing:2")
+    stage.apply(**{**SPEC, "image": "registry.test/missing:2"})
+    stage.settle(120)
+    assert health() == ("Degraded", "InProgress"), "the former revision serves"
+
+
+@pytest.mark.parametrize(
+    ("phase", "settled", "expected"),
+    [(phase, False, expected) for phase, expected in HEALTH.items()] + [("Failed", True, ("Degraded", "Failed"))],
+)
+def test_tools_judge_each_phase(
+    stage: Stage, newest_judge: Judge, phase: Any, expected: tuple[str, str], *, settled: bool
+) -> None:
+    stage.apply(**SPEC)
+    item = stage.settle()
+    key = stage.controller._cache.find(*PLACE)  # noqa: SLF001 - the cache
+    live = replace(stage.controller._cache.status(key, wide=False), phase=phase, settled=settled)  # noqa: SLF001 - as above
+    item["status"] = prune_nulls(
+        make_status(item, {}, live=live, problems=(), failure=None, objects=(), applied=None, now=0.0)
+    )
+
+    assert judge_health(newest_judge, item) == (argo_health(item), flux_health(item)) == expected
