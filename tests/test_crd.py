@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -17,7 +18,8 @@ from e2e.health import CHECKS, argo_health, flux_health
 from ebbtide import manifests
 from ebbtide.api.access import AccessCache, Caller
 from ebbtide.api.cache import Cache
-from ebbtide.base import names
+from ebbtide.base import keys, names
+from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import (
     CLASSIC,
     EVENT,
@@ -598,13 +600,94 @@ def test_an_update_without_a_spare_replica_replaces_one_at_a_time(stage: Stage, 
         # The process does it so, because a rollout takes minutes, and other resources do not wait for it.
         stage.controller._rollout_pool = ThreadPoolExecutor(1)  # noqa: SLF001 - a simulated cluster has no threads
         stage.controller.step()
-        for rollout in stage.controller._rollouts.values():  # noqa: SLF001 - as above
+        for _, rollout in stage.controller._rollouts.values():  # noqa: SLF001 - as above
             assert rollout.result(60) == ""
     resource = stage.settle(120)
 
     assert conditions(resource) == {"Ready": ("True", "Running")}
     assert "chat:2" in stage.service()["spec"]["template"]["spec"]["containers"][0]["image"]
     assert most <= 3
+
+
+FIXED: dict[str, Any] = {"autoscaling": {"minReplicas": 2, "maxReplicas": 2}, "rollout": {"surge": 0}}
+
+
+class Later(Executor):
+    """Run a call when the test says so, in its thread."""
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        self.call, self.future = partial(fn, *args, **kwargs), Future[Any]()
+        return self.future
+
+    def run(self) -> BaseException | None:
+        """Run the last call, and return its error."""
+        try:
+            self.future.set_result(self.call())
+        except ClusterError as error:
+            self.future.set_exception(error)
+        return self.future.exception()
+
+
+def is_limit(item: Object) -> bool:
+    """Return whether a write is that of a rollout to a revision."""
+    return keys.ROLLOUT in get_at(item, "metadata", "annotations", default={})
+
+
+@pytest.mark.parametrize("ended", [False, True])
+@pytest.mark.parametrize("image", ["registry.test/chat:2", "registry.test/missing:2"])
+def test_an_edit_during_a_rollout_is_rolled_out_too(stage: Stage, image: str, *, ended: bool) -> None:
+    stage.cluster.missing_images.add("registry.test/missing:2")
+    stage.apply(image="registry.test/chat:1", **FIXED)
+    stage.settle()
+    edits: list[Object] = []
+
+    def edit(item: Object) -> None:
+        if is_limit(item) and not edits:
+            edits.append(stage.apply(image="registry.test/chat:3", **FIXED))
+            stage.controller.step()
+
+    later = stage.controller._rollout_pool = Later()  # noqa: SLF001 - a simulated cluster has no threads
+    stage.apply(image=image, **FIXED)
+    stage.controller.step()
+    stage.cluster.cut = None if ended else edit
+    error = later.run()
+    if ended:
+        assert error is None
+        stage.apply(image="registry.test/chat:3", **FIXED)
+    else:
+        assert "document changed" in str(error)
+    limits: list[Object] = []
+    stage.cluster.cut = lambda item: limits.append(item) if is_limit(item) else None
+    stage.controller.step()
+    assert later.run() is None
+    resource = stage.settle(120)
+
+    assert conditions(resource) == {"Ready": ("True", "Running")}
+    assert "chat:3" in stage.service()["spec"]["template"]["spec"]["containers"][0]["image"]
+    assert limits, "one replica at a time, and not all together"
+
+
+def test_a_rollout_writes_nothing_after_another_controller_leads(stage: Stage) -> None:
+    stage.apply(image="registry.test/chat:1", **FIXED)
+    stage.settle()
+    later: list[Object] = []
+
+    def lose(item: Object) -> None:
+        if not stage.leads:
+            later.append(item)
+        elif is_limit(item):
+            stage.leads = False
+
+    stage.cluster.cut = lose
+    stage.apply(image="registry.test/chat:2", **FIXED)
+    stage.settle(60)
+    assert not stage.leads
+    assert later == []
+    stage.cluster.cut, stage.leads = None, True
+    resource = stage.settle(120)
+
+    assert conditions(resource) == {"Ready": ("True", "Running")}
+    assert "chat:2" in stage.service()["spec"]["template"]["spec"]["containers"][0]["image"]
 
 
 def test_a_classic_workload_is_applied_too(stage: Stage) -> None:

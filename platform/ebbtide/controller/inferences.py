@@ -98,7 +98,8 @@ class Inferences:
         self._profile, self._leads = profile, leads
         self._pool = ThreadPoolExecutor(WORKERS, "inference") if threads else None
         self._rollout_pool = ThreadPoolExecutor(ROLLOUT_WORKERS, "rollout") if threads else None
-        self._rollouts: dict[ResourceKey, Future[str]] = {}
+        #: The last rollout of each resource, with the digest of its objects.
+        self._rollouts: dict[ResourceKey, tuple[str, Future[str]]] = {}
         self._number = -1
         #: Version of each resource as of its last reconciliation.
         self._done: dict[ResourceKey, str] = {}
@@ -212,6 +213,10 @@ class Inferences:
             before = self._statuses.get(key, (uid, before))[1]
             if failure is not None:
                 self._fail(key, failure.message, rendered.digest, failure)
+        if not self._leads():
+            # The leader reports the state.
+            self._done.pop(key, None)
+            return
         if failure is None or rendered.workload is None:
             self._retries.pop(key, None)
         top = self._find_top(resource, rendered, objects)
@@ -309,25 +314,35 @@ class Inferences:
 
     def _is_rolling_out(self, key: ResourceKey) -> bool:
         rollout = self._rollouts.get(key)
-        return rollout is not None and not rollout.done()
+        return rollout is not None and not rollout[1].done()
 
     def _roll_out(self, key: ResourceKey, account: Cluster, planned: ApplyPlan, digest: str) -> Failure | None:
         """Start a rollout of one replica at a time, or read the result of the one that has ended; return its failure."""
 
         def say(text: str) -> None:
-            if not self._leads():
-                raise BusyError("another controller leads")
             LOG.info("%s %s/%s: %s", key.kind.name, key.namespace, key.name, text.strip())
 
-        def carry_out() -> str:
-            try:
-                return roll_out(account, planned, self._clock, say, force=True)
-            finally:
-                self._retries[key] = Retry(self._clock.ticks(), 0, digest)
+        def check() -> None:
+            if not self._leads():
+                raise BusyError("another controller leads")
+            rendered = self._rendered.get(key)
+            if rendered is None or rendered[1].digest != digest:
+                raise BusyError("the document changed during the rollout")
 
-        ended = self._rollouts.pop(key, None)
+        def carry_out() -> str:
+            return roll_out(account, planned, self._clock, say, force=True, check=check)
+
+        def wake(_: Future[str]) -> None:
+            self._retries[key] = Retry(self._clock.ticks(), 0, digest)
+
+        former, ended = self._rollouts.pop(key, ("", None))
+        if ended is not None and (former != digest or isinstance(ended.exception(), BusyError)):
+            # The rollout of another document has ended, or this one was interrupted: go on from what the cluster has.
+            ended = None
         if ended is None and self._rollout_pool is not None:
-            self._rollouts[key] = self._rollout_pool.submit(carry_out)
+            started = self._rollout_pool.submit(carry_out)
+            self._rollouts[key] = (digest, started)
+            started.add_done_callback(wake)
             return None
         reason = carry_out() if ended is None else ended.result()
         return (

@@ -100,10 +100,12 @@ def roll_out(
     done: Callable[[ApplyStep], None] = lambda step: None,  # noqa: ARG005 - a callback that does nothing
     *,
     force: bool = False,
+    check: Callable[[], None] = lambda: None,
 ) -> str:
     """Write a plan so that its replicas are replaced one at a time; return why the new revision failed, empty if it did not.
 
-    It can be interrupted at any time; the next call continues. Writes need patch on Knative Services and Revisions.
+    It can be interrupted at any time; the next call continues. ``check`` is called before each step, and raises an error to
+    interrupt it. Writes need patch on Knative Services and Revisions.
 
     Raises:
         ClusterError: the cluster rejects a write.
@@ -111,8 +113,10 @@ def roll_out(
 
     """
     rollout = Rollout(cluster, planned, clock, say, done, force=force)
-    while (failure := rollout.step()) is None:
-        pass
+    failure = None
+    while failure is None:
+        check()
+        failure = rollout.step()
     return failure
 
 
