@@ -128,7 +128,7 @@ $(JUDGE): $(wildcard tools/judge/*.go) tools/judge/go.mod tools/judge/go.sum $(W
 	@echo "building the judge: about 6 minutes the first time, on two cores"
 	cd tools/judge && $(GO_KSERVE) build -ldflags "-s -w" -o bin/judge .
 
-$(JUDGE_NEWEST): $(wildcard tools/judge/*.go) tools/judge/newest/go.mod tools/judge/newest/go.sum $(WORKSPACE)
+$(JUDGE_NEWEST): $(wildcard tools/judge/*.go tools/judge/newest/*.go) tools/judge/newest/go.mod tools/judge/newest/go.sum $(WORKSPACE)
 	@echo "building the judge of the newest versions: about 6 minutes the first time, on two cores"
 	cd tools/judge/newest && $(GO_SHARED) build -ldflags "-s -w" -o ../bin/newest .
 
