@@ -33,6 +33,7 @@ from ebbtide.cluster.client.protocol import (
     MissingError,
     RefusedError,
 )
+from ebbtide.cluster.read.pods import is_ready
 from ebbtide.cluster.read.status import Phase
 from ebbtide.cluster.write.apply import Workload, is_top_object, plan_workload
 from ebbtide.cluster.write.projects import MEMBER_ROLE
@@ -688,6 +689,32 @@ def test_a_rollout_writes_nothing_after_another_controller_leads(stage: Stage) -
 
     assert conditions(resource) == {"Ready": ("True", "Running")}
     assert "chat:2" in stage.service()["spec"]["template"]["spec"]["containers"][0]["image"]
+
+
+def test_a_rollout_goes_on_after_its_controller_was_killed_at_any_write(stage: Stage) -> None:
+    stage.apply(image="registry.test/chat:1", **FIXED)
+    stage.settle()
+    ready: list[int] = []
+
+    def kill(item: Object) -> None:
+        if is_limit(item) or get_at(item, "spec", "traffic"):
+            ready.append(sum(map(is_ready, stage.cluster.list(POD).items)))
+            raise Killed
+
+    stage.cluster.cut = kill
+    stage.apply(image="registry.test/chat:2", **FIXED)
+    for _ in range(60):
+        with suppress(Killed):
+            resource = stage.settle(20)
+            break
+        stage.restart()
+    else:
+        pytest.fail("never finished")
+
+    assert conditions(resource) == {"Ready": ("True", "Running")}
+    assert "chat:2" in stage.service()["spec"]["template"]["spec"]["containers"][0]["image"]
+    assert len(ready) > 6, "several writes for each replica"
+    assert min(ready) >= 1
 
 
 def test_a_classic_workload_is_applied_too(stage: Stage) -> None:
