@@ -691,6 +691,20 @@ def test_a_rollout_writes_nothing_after_another_controller_leads(stage: Stage) -
     assert "chat:2" in stage.service()["spec"]["template"]["spec"]["containers"][0]["image"]
 
 
+def test_a_resource_is_not_ready_while_its_rollout_runs(stage: Stage) -> None:
+    stage.apply(image="registry.test/chat:1", **FIXED)
+    stage.settle()
+    later = stage.controller._rollout_pool = Later()  # noqa: SLF001 - a simulated cluster has no threads
+    stage.apply(image="registry.test/chat:2", **FIXED)
+    resource = stage.settle()
+
+    # No replica is touched yet.
+    assert resource["status"]["observedGeneration"] == 2
+    assert conditions(resource) == {"Ready": ("False", "Updating"), "Reconciling": ("True", "Updating")}
+    assert later.run() is None
+    assert conditions(stage.settle()) == {"Ready": ("True", "Running")}
+
+
 def test_a_rollout_goes_on_after_its_controller_was_killed_at_any_write(stage: Stage) -> None:
     stage.apply(image="registry.test/chat:1", **FIXED)
     stage.settle()
@@ -802,7 +816,9 @@ def test_tools_judge_each_phase(
     key = stage.controller._cache.find(*PLACE)  # noqa: SLF001 - the cache
     live = replace(stage.controller._cache.status(key, wide=False), phase=phase, settled=settled)  # noqa: SLF001 - as above
     item["status"] = prune_nulls(
-        make_status(item, {}, live=live, problems=(), failure=None, objects=(), applied=None, now=0.0)
+        make_status(
+            item, {}, live=live, problems=(), failure=None, objects=(), applied=item["status"]["applied"], now=0.0
+        )
     )
 
     assert judge_health(newest_judge, item) == (argo_health(item), flux_health(item)) == expected

@@ -6,6 +6,7 @@ github.com/kubernetes-sigs/cli-utils pkg/kstatus (README.md, status/generic.go).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ebbtide.base.problems import ERROR, MAX_PROBLEMS, Problem
@@ -47,6 +48,9 @@ def make_status(
     """Return a resource's status, with None for what it lost. Conditions that did not change keep the time of ``before``."""
     generation = resource["metadata"].get("generation", 1)
     started = ("Updating" if before.get("objects") else "Creating", "the objects are being applied")
+    if live is not None and failure is None and applied is None and live.phase in AT_REST:
+        # A rollout of one replica at a time has begun, and the live objects are still those of the former document.
+        live = replace(live, phase="Updating", why=started[1])
     phase, reason = _find_phase(live, failure, started)
     status: Object = {
         "phase": phase,
