@@ -34,7 +34,7 @@ from ebbtide.translation.objects import prune_nulls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from concurrent.futures import Future
+    from concurrent.futures import Executor, Future
 
     from ebbtide.api.cache import Cache, WorkloadKey
     from ebbtide.cluster.client.protocol import Clock, Cluster, Kind
@@ -97,7 +97,7 @@ class Inferences:
         self._cluster, self._cache, self._clock = cluster, cache, clock
         self._profile, self._leads = profile, leads
         self._pool = ThreadPoolExecutor(WORKERS, "inference") if threads else None
-        self._rollout_pool = ThreadPoolExecutor(ROLLOUT_WORKERS, "rollout") if threads else None
+        self._rollout_pool: Executor | None = ThreadPoolExecutor(ROLLOUT_WORKERS, "rollout") if threads else None
         #: The last rollout of each resource, with the digest of its objects.
         self._rollouts: dict[ResourceKey, tuple[str, Future[str]]] = {}
         self._number = -1
