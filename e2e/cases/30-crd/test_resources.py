@@ -21,9 +21,11 @@ import yaml
 from e2e.controller import running_controller, start_controller
 from e2e.health import argo_health, flux_health
 from e2e.kubectl import KubectlError, Manifest
+from e2e.load import in_flight
 from e2e.overlay import COMPONENTS
 from e2e.paths import HERE
 from e2e.stage import Stage, condition
+from e2e.watched import watched
 
 if TYPE_CHECKING:
     import subprocess
@@ -37,6 +39,10 @@ KILLS = 8
 """Writes of two resources that are applied at a time: two statuses and a service each, and those of later phases."""
 SETTLED = 90
 """Seconds: a cold start, on a busy machine."""
+REPLICAS = 2
+"""Replicas of a workload that is updated one at a time; each takes half a minute."""
+ROLLOUT = 300
+"""Seconds that this may take."""
 RETRIED = 60
 """Seconds until a failed apply is repeated."""
 
@@ -143,6 +149,35 @@ def test_killed_after_each_write(project: Stage) -> None:
     # The status before, the service and the status after, of both.
     assert len(finished) >= 6, finished
     stage.report(kills=len(finished), finished=str([round(seconds, 1) for seconds in finished]))
+
+
+def test_a_rollout_killed_after_each_write(project: Stage) -> None:
+    """Each controller is killed one write later than the last: all replicas but one stay ready, and no request is lost."""
+    stage = project
+    fixed = {"autoscaling": {"minReplicas": REPLICAS, "maxReplicas": REPLICAS}, "rollout": {"surge": 0}}
+    with controller(stage):
+        apply(stage, spec(stage, **fixed))
+        wait_ready(stage)
+    stage.until("all replicas are ready", lambda: len(stage.pods("chat", ready=True)) == REPLICAS)
+    load = in_flight(stage.provider.gateway(), stage.host("chat"), "/?sleep=100ms", requests=3, seconds=ROLLOUT)
+    with watched(stage, "chat") as seen, load as answers:
+        start = time.monotonic()
+        apply(stage, edited(stage, **fixed))
+        writes: list[list[str]] = []
+        # A write of the status changes no workload, and another test kills the controller after each of them.
+        while more := killed(stage, f"{len(writes) + 1},Inference", partial(all_ready, stage, ["chat"]), ROLLOUT):
+            writes.append(more)
+        took = time.monotonic() - start
+    stage.report(rollout=took, kills=len(writes), answered=answers.answered, lost=answers.lost, fewest=min(seen.ready))
+    stage.report(drains=str(seen.drains))
+    assert answers.lost == 0, answers.outcomes
+    assert min(seen.ready) >= REPLICAS - 1, writes
+    assert len(writes) > REPLICAS, writes
+    for revision in stage.listed("revisions"):
+        assert "autoscaling.knative.dev/ebbtide-rollout" not in revision["metadata"]["annotations"], writes
+    pods = stage.pods("chat", ready=True)
+    assert {pod["metadata"]["labels"]["serving.knative.dev/revision"] for pod in pods} == {"chat-00002"}
+    assert len(pods) == REPLICAS
 
 
 def killed(stage: Stage, when: str, finished: Callable[[], bool], limit: float = SETTLED) -> list[str]:
@@ -263,9 +298,9 @@ def spec(stage: Stage, **fields: Any) -> dict[str, Any]:
     return document
 
 
-def edited(stage: Stage) -> dict[str, Any]:
-    """Return the case's resource with a variable."""
-    return spec(stage, environmentVariables=[{"name": "EDITED", "value": "yes"}])
+def edited(stage: Stage, **fields: Any) -> dict[str, Any]:
+    """Return the case's resource with a variable and other fields."""
+    return spec(stage, environmentVariables=[{"name": "EDITED", "value": "yes"}], **fields)
 
 
 def cluster(stage: Stage) -> str:
