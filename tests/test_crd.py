@@ -755,7 +755,7 @@ def test_a_classic_workload_is_applied_too(stage: Stage) -> None:
 
 # Health.
 
-#: How Argo CD and Flux judge a resource in each phase of its workload that may still change.
+#: Health by Argo CD and Flux of a resource in each phase of its workload that may still change.
 HEALTH: dict[str, tuple[str, str]] = {
     **dict.fromkeys(get_args(Phase), ("Progressing", "InProgress")),
     "Running": ("Healthy", "Current"),
