@@ -74,7 +74,7 @@ class Diagnose(RequestModel):
     ] = None
 
 
-class Simulate(RequestModel):
+class SimulationCase(RequestModel):
     """A spec and its traffic, in the syntax of ``ebbtide simulate``."""
 
     spec: Annotated[Text, Field(max_length=200_000, description="One spec, as YAML or JSON text.")]
@@ -101,7 +101,15 @@ class Simulate(RequestModel):
     )
 
 
-class Tune(Simulate):
+class Simulate(SimulationCase):
+    """A spec and its traffic, in the syntax of ``ebbtide simulate``."""
+
+    update_at: Annotated[
+        str, Field(max_length=50, description="Time at which an update with rollout.surge 0 begins, such as 5m.")
+    ] = ""
+
+
+class Tune(SimulationCase):
     """A search for settings that meet the SLO."""
 
     keep: Annotated[

@@ -65,6 +65,8 @@ class SimulationRequest:
     seed: int = 0
     #: Alternative fields of ``spec.autoscaling``, simulated in addition to the spec; None removes a field.
     settings: Mapping[str, Any] | None = None
+    #: The time at which an update of one replica at a time begins.
+    update_at: str = ""
     # For tune.
     keep: Sequence[str] = ()
     evaluations: int = 200
@@ -81,7 +83,8 @@ def run_simulation(request: SimulationRequest, profile_data: dict[str, Any]) -> 
     from ebbtide.simulate import report  # noqa: PLC0415 - it needs numpy
     from ebbtide.simulate.setting import knative_defaults  # noqa: PLC0415 - as above
 
-    loaded, _, case, server, notes = make_simulation_case(request, load_profile_data(profile_data), "simulate")
+    loaded, plan, case, server, notes = make_simulation_case(request, load_profile_data(profile_data), "simulate")
+    update_at = parse_update(request.update_at, plan)
     with raise_refusals(loaded):
         current = case.setting({})
         tried = {"this spec": current}
@@ -89,7 +92,19 @@ def run_simulation(request: SimulationRequest, profile_data: dict[str, Any]) -> 
             tried["these settings"] = case.setting(request.settings)
         tried["Knative's defaults"] = knative_defaults(current)
         values = {"these settings": dict(request.settings or {})}
-        return report.report_to_json(make_report(loaded, case, server, notes, tried, values))
+        return report.report_to_json(make_report(loaded, case, server, notes, tried, values, update_at))
+
+
+def parse_update(text: str, plan: Plan) -> float | None:
+    """Return the second at which an update begins, None without one. Raises SimulationRequestError."""
+    from ebbtide.simulate.load import parse_compound_duration  # noqa: PLC0415 - it needs numpy
+
+    if not text:
+        return None
+    if plan.spec.rollout.surge is None:
+        fix = "set rollout: {surge: 0} in the spec"
+        raise _make_field_error(("update_at",), "only an update of one replica at a time is simulated", fix)
+    return _parse_field(parse_compound_duration, "update_at", text, "write 5m")
 
 
 def make_report(

@@ -14,6 +14,7 @@ from ebbtide.api.simulation import (
     load_profile_data,
     make_report,
     make_simulation_case,
+    parse_update,
     raise_refusals,
     search_settings,
 )
@@ -44,7 +45,8 @@ def simulate_for_page(request: SimulationRequest, profile_data: dict[str, Any]) 
     from ebbtide.simulate import report  # noqa: PLC0415 - it needs numpy
     from ebbtide.simulate.setting import knative_defaults  # noqa: PLC0415 - as above
 
-    loaded, _, case, server, notes = make_simulation_case(request, load_profile_data(profile_data), "simulate")
+    loaded, plan, case, server, notes = make_simulation_case(request, load_profile_data(profile_data), "simulate")
+    update_at = parse_update(request.update_at, plan)
     count = len(case.traffic.times)
     if count > MAX_REQUESTS:
         text = f"the traffic has {count:,} requests; the page simulates at most {MAX_REQUESTS:,}"
@@ -57,13 +59,14 @@ def simulate_for_page(request: SimulationRequest, profile_data: dict[str, Any]) 
         if request.settings:
             settings["current spec"] = case.setting({})
         settings["Knative's defaults"] = knative_defaults(tried)
-        comparison = make_report(loaded, case, server, notes, settings, {})
-    runs = comparison.runs
+        comparison = make_report(loaded, case, server, notes, settings, {}, update_at)
+    runs, update = comparison.runs, comparison.update
     return {
         "head": report.describe_simulation(comparison).strip(),
         "notes": list(notes),
         "names": [run.name for run in runs],
         "rows": report.make_table_rows(comparison.runs),
+        "rollout": None if update is None else {"text": update.text, "rows": update.make_rows()},
         "seconds": runs[0].result.seconds,
         "charts": report.make_charts(comparison, POINTS),
         "bounds": [[name, report.format_time_share(share)] for name, share in report.list_causes(runs[0].result)],

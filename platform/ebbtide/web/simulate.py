@@ -159,6 +159,7 @@ CAUSES: Final = {
     "zero": "scale to zero",
 }
 WINDOW: Final = NumberInput("stable-window", "Stable window", "s", "60", 10, 600, 5)
+UPDATE: Final = NumberInput("update-at", "Update begins at", "min", "", 0, 60)
 
 
 # State kept between requests.
@@ -289,7 +290,14 @@ def drop_outdated_comments(before: str, after: str, settings: Mapping[str, Any])
 def make_question(text: str, **fields: str) -> PageQuestion:
     """Return the initial request of the page."""
     data = parse_document(text) or {}
-    defaults = {"shape": "diurnal", "server": SERVERS[0][0], "start-up": "30", "slo": _write_slo(data), WINDOW.name: ""}
+    defaults = {
+        "shape": "diurnal",
+        "server": SERVERS[0][0],
+        "start-up": "30",
+        "slo": _write_slo(data),
+        WINDOW.name: "",
+        UPDATE.name: "",
+    }
     defaults |= {number.name: number.default for number in NUMBERS.values()}
     for knob_control in (*(knob.control for knob in KNOBS), METRIC):
         defaults[knob_control.path[-1]] = show_value(knob_control.kind, get_at(data, *knob_control.path)) or ""
@@ -377,6 +385,7 @@ def _make_request(visit: PageVisit, question: PageQuestion) -> SimulationRequest
         fields["slo"],
         f"gpu-hour={fields['price']}" if fields.get("price") else "",
         settings=question.settings or None,
+        update_at=f"{_checked_number(fields, UPDATE)}m" if fields[UPDATE.name] else "",
         evaluations=EVALUATIONS,
         # A shape is the same throughout; of a log, the first half is searched and the second half scores the result.
         part=0.5 if log else 1.0,
@@ -498,6 +507,7 @@ def _render_simulation_page(visit: PageVisit, question: PageQuestion, **context:
         servers=SERVERS,
         knobs=KNOBS,
         metric=METRIC,
+        update=UPDATE if get_at(spec.data, "spec", "rollout", "surge") == 0 else None,
         **{"window": WINDOW, "of": None, "message": "", **context},
     )
 
