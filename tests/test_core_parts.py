@@ -11,9 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import cases
+from ebbtide.base.problems import ERROR, MAX_PROBLEMS, WARNING, Problem, limit_problems
 from ebbtide.base.quantities import format_age
 from ebbtide.documents import load_document, profiles
+from ebbtide.documents.check import Batch
 from ebbtide.documents.files import is_directory, read_file
+from ebbtide.documents.incomplete import MAX_FIELDS, find_further_problems
+from ebbtide.documents.quota import QuotaDemand
 from ebbtide.profile.built_in import FULL
 from ebbtide.readers import rest
 from ebbtide.translation import gpu
@@ -286,3 +290,41 @@ def test_a_label_with_a_list_of_names_is_rejected() -> None:
 
     assert profile is None
     assert [(problem.code, problem.field[-1]) for problem in problems] == [("PRF004", "users")]
+
+
+def test_errors_are_listed_before_warnings_and_the_rest_is_counted() -> None:
+    warnings = [Problem("A", (), f"warning {number}", "", WARNING) for number in range(MAX_PROBLEMS)]
+    error = Problem("B", (), "error", "", ERROR)
+
+    assert limit_problems(warnings) == warnings
+    assert limit_problems([*warnings, error])[-2:] == [
+        error,
+        Problem("FIL052", (), "1 more problems are not listed", "fix the listed problems first", WARNING),
+    ]
+    assert limit_problems([error] * (MAX_PROBLEMS + 2))[-1].severity == ERROR
+
+
+def test_a_warning_of_several_documents_is_counted() -> None:
+    profile = profiles.load_built_in("full")
+    batch = Batch(profile, fold=True)
+    document = native(autoscaling={"minReplicas": 1, "maxReplicas": 1, "stableWindowSeconds": 60})
+    for name in ("one", "two", "three"):
+        batch.add_document(load_document({**document, "metadata": {"name": name}}, profile))
+
+    assert any("2 more" in problem.message for problem in batch.batch_problems())
+
+
+def test_the_demand_of_later_documents_is_added() -> None:
+    demand, later = (QuotaDemand([(1, 2, 0, (gpus, 0, 0))]) for gpus in (1.0, 2.0))
+    later.where = ("spec", "compute")
+    demand.add_later(later)
+
+    assert [row[3][0] for row in demand.requests] == [1.0, 2.0]
+    assert demand.where == later.where
+
+
+def test_a_document_with_many_invalid_fields_has_no_further_problems() -> None:
+    profile = profiles.load_built_in("full")
+    invalid = [{"name": "A", "value": 1}] * (MAX_FIELDS + 1)
+
+    assert find_further_problems(load_document(native(environmentVariables=invalid), profile), profile) == []
