@@ -40,10 +40,8 @@ func judgeHealth(line []byte) (any, error) {
 	}
 	// Numbers become int64, as the API server's client reads them.
 	object := &unstructured.Unstructured{}
-	if data := mustJSON(request.Object); len(data) > 0 {
-		if err := object.UnmarshalJSON(data); err != nil {
-			return nil, err
-		}
+	if err := object.UnmarshalJSON(mustJSON(request.Object)); err != nil {
+		return nil, err
 	}
 	var answer health
 	if err := answer.askFlux(object, request.HealthCheckExprs); err != nil {
