@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from e2e.build import module_folder
 from e2e.install.certificates import certify
-from e2e.install.manifests import CRITICAL, Object, read
+from e2e.install.manifests import CRITICAL, GARBAGE_PERCENT, Object, read
 from e2e.paths import ROOT
 
 NAMESPACE: Final = "monitoring"
@@ -89,6 +89,7 @@ def _prometheus(image: str, node_port: int) -> list[Object]:
                 },
                 "retention": "6h",
                 "scrapeInterval": "5s",
+                "runtime": {"goGC": int(GARBAGE_PERCENT)},
                 "resources": {"requests": {"cpu": "5m", "memory": "64Mi"}},
                 "securityContext": {"runAsNonRoot": True, "runAsUser": 65532, "fsGroup": 65532},
             },
