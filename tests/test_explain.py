@@ -419,11 +419,32 @@ def test_fields_that_only_add_leaves_are_no_causes_if_they_are_tried(monkeypatch
         explained.cache_clear()
 
 
-def test_each_field_that_only_adds_leaves_is_a_field_that_would_be_tried() -> None:
-    documents = [cases.make(folder).documents[0].reading.native for folder in ONE_DOCUMENT.values()]
-    tried = {change.cause for document in documents for change in explain.list_changes(document) if not change.is_set}
+class Everything(frozenset[str]):
+    def __contains__(self, name: object) -> bool:
+        return True
 
-    assert tried >= explain.ADDITIVE
+
+def test_further_values_of_a_field_have_no_further_effect(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = [*ONE_DOCUMENT][1::4]
+    known = [[(leaf.path, {*leaf.causes}) for leaf in explained(name).leaves] for name in few]
+    monkeypatch.setattr(explain, "VARIOUS", Everything())
+    caches = (explained, explain._list_changes_of_unset)  # noqa: SLF001 - it holds which fields are various
+    for cached in caches:
+        cached.cache_clear()
+
+    try:
+        assert [[(leaf.path, {*leaf.causes}) for leaf in explained(name).leaves] for name in few] == known
+    finally:
+        for cached in caches:
+            cached.cache_clear()
+
+
+def test_each_field_of_the_tables_is_a_field_that_would_be_tried() -> None:
+    documents = [cases.make(folder).documents[0].reading.native for folder in ONE_DOCUMENT.values()]
+    changes = [change for document in documents for change in explain.list_changes(document)]
+
+    assert {change.cause for change in changes if not change.is_set} >= explain.ADDITIVE
+    assert {format_path(explain.without_indexes(change.path)) for change in changes} >= explain.VARIOUS
 
 
 def test_a_leaf_does_not_list_unrelated_fields() -> None:

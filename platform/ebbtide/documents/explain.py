@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, ca
 
 from ebbtide.base import keys
 from ebbtide.base.bodies import WrittenBy, body
+from ebbtide.base.paths import get_at
 from ebbtide.base.problems import Problem, format_path, make_warning, select_errors
 from ebbtide.profile.models import Profile
 from ebbtide.readers.compiled import inference_validator, validation_error
 from ebbtide.readers.fields import models_in
-from ebbtide.readers.loaded import canonical_json
 from ebbtide.spec.inference import Inference, InferenceSpec, Metadata
 from ebbtide.translation.gpu import BACKENDS
 from ebbtide.translation.objects import with_values
@@ -70,7 +70,24 @@ ADDITIVE: Final = frozenset(
     }.items()
     for name in names.split()
 )
+#: Fields whose values have different effects, by path without indexes: all values are tried. Of other fields that are set, the
+#: first value with an effect suffices, and of other fields that are not set, the first valid one. A test tries all values.
+VARIOUS: Final = frozenset(
+    f"spec.{block}{name}"
+    for block, names in {
+        "": "autoscaling priorityClass project serving",
+        "autoscaling.": "maxReplicas metric minReplicas",
+        "compute.": "gpuDevicesRequest gpuPortionRequest",
+        "exposedUrls.": "url",
+        "model.": "storageSecret",
+        "servingPort.": "container",
+        "storage.pvc.claimInfo.": "accessModes",
+    }.items()
+    for name in names.split()
+)
 OTHER_PROJECT: Final = "team-z"
+#: The field that differs between a profile and the one of which it is explained.
+POD_SECURITY: Final = ("profile", "spec", "projects", "pod_security")
 #: Values to try for fields whose type is not specific enough, by path without indexes.
 SAMPLES: Final[dict[str, tuple[Any, ...]]] = {
     "metadata.name": ("other",),
@@ -102,6 +119,7 @@ SAMPLES: Final[dict[str, tuple[Any, ...]]] = {
     "spec.explainer": ({"containers": [{"image": "other:1"}]},),
     "spec.logger": ({"url": "http://other.example.com"},),
     "spec.logger.url": ("http://other.example.com",),
+    "spec.logger.mode": ("request", "response", "all"),
     "spec.logger.storage": ({"key": "other", "path": "other", "parameters": {}},),
     "spec.logger.storage.parameters": ({"type": "s3", "other": "1"},),
     "spec.logger.metadataHeaders": (["other"],),
@@ -109,6 +127,7 @@ SAMPLES: Final[dict[str, tuple[Any, ...]]] = {
     "spec.logger.marshallerUrl": ("http://other.example.com",),
     "spec.logger.batchInterval": ("9s",),
     "spec.batcher": ({"maxBatchSize": 9},),
+    "spec.imagePullPolicy": ("Never", "Always", "IfNotPresent"),
     "spec.priorityClass": ("train", "high", "inference"),
     "spec.nodeType": ("other",),
     "spec.category": ("Other",),
@@ -141,10 +160,12 @@ SAMPLES: Final[dict[str, tuple[Any, ...]]] = {
         ([{"type": "Pods", "value": 9, "periodSeconds": 9}],),
     ),
     "spec.autoscaling.metricThreshold": (50, 20),
+    "spec.autoscaling.scaleDownDelaySeconds": (100, 3),
     "spec.autoscaling.stableWindowSeconds": (90, 120),
     "spec.autoscaling.panicThresholdPercentage": (150.0, 300.0),
     "spec.compute.gpuPortionRequest": (0.5, 0.25, 0.1),
     "spec.compute.gpuPortionLimit": (0.75,),
+    "spec.compute.gpuComputePercentage": (100, 3),
     "spec.compute.gpuMemoryRequest": ("8Gi", "10G"),
     "spec.compute.migProfile": ("1g.10gb", "2g.20gb"),
     "spec.compute.cpuMemoryRequest": ("3Gi",),
@@ -198,6 +219,7 @@ SAMPLES: Final[dict[str, tuple[Any, ...]]] = {
     "spec.exposedUrls.url": ("https://other.example.org",),
     "spec.traffic.stableRevision": ("other-00001",),
     "spec.servingPort.container": (8181, 8182),
+    "spec.servingPort.protocol": ("grpc", "http"),
     "spec.patches": (),
     # It turns off much of what other fields do not set, and would be a cause of it all.
     "spec.defaults": (),
@@ -209,11 +231,9 @@ ABSENT: Final = object()
 INVALID: Final = object()
 #: Number of projects of one profile of which variants are kept.
 MAX_PROJECTS: Final = 200
-#: Numbers to try for a field that is not set if only its type is known: a small and a large one, and the others only if the
-#: field accepts neither. A test compares the causes with those of all numbers.
+#: Numbers to try for a field that is not set if only its type is known.
 INTEGERS: Final = (3, 100, 2, 1, 0)
 NUMBERS: Final = (1.0, 50.0, 2.0)
-SUFFICIENT_NUMBERS: Final = 2
 
 
 def _decision_reasons(choices: tuple[Decision, ...]) -> list[str]:
@@ -264,17 +284,12 @@ def explain_document(native: dict[str, Any], profile: dict[str, Any]) -> Explana
     data, which is easy to vary.
     """
     cluster, inference = _load_cluster(profile), _load_inference(native)
-    base = _translate_or_none(inference, cluster)
-    if base is None or inference is None:
+    if cluster is None or inference is None:
         return Explanation()
-    leaves, names = _list_object_leaves(base)
-    decisions = base.decisions
-    causes: dict[Leaf, dict[str, None]] = {leaf: {} for leaf in leaves}
-    idle: list[Problem] = []
     project = native.get("spec", {}).get("project")
     # Variants that violate the namespace's Pod Security level still show the effect of a field, so relax that level.
     relaxed = cast("dict[str, Any]", replace_at(profile, ("spec", "projects", "podSecurity"), "privileged"))
-    clusters = _cluster_variants(canonical_json(relaxed))
+    clusters = _cluster_variants(json.dumps(relaxed))
     assert clusters.base is not None
     # The variants of the spec have one cluster, and those of the cluster have one spec: each is validated once.
     of_project = clusters.of_project(project)
@@ -284,6 +299,13 @@ def explain_document(native: dict[str, Any], profile: dict[str, Any]) -> Explana
     else:
         compared = Experiment(inference, clusters.base, varies_spec=False)
         varied = Experiment(inference, capable, varies_profile=False)
+    base = compared.translate(inference, cluster, compared.find_readers(POD_SECURITY))
+    if base is None:
+        return Explanation()
+    leaves, names = _list_object_leaves(base)
+    decisions = base.decisions
+    causes: dict[Leaf, dict[str, None]] = {leaf: {} for leaf in leaves}
+    idle: list[Problem] = []
     differs = varied is not compared and not compared.is_same(varied.translation)
 
     before = compared.translation if differs else varied.translation
@@ -298,8 +320,9 @@ def explain_document(native: dict[str, Any], profile: dict[str, Any]) -> Explana
         if ignore_additions and readers <= REPORTS:
             continue
         known: set[Any] = set()
-        for number, other in enumerate(varied.list_variants(native, change)):
-            if translated and number >= change.sufficient:
+        for other in varied.list_variants(native, change):
+            # All translations differ from that of a profile without the components.
+            if translated and not change.is_various and (not change.is_set or (has_effect and not differs)):
                 break
             if other is None:
                 continue
@@ -377,8 +400,7 @@ class Experiment:
         self._steps = RecordedSteps(inference, cluster, varies_spec=varies_spec, varies_profile=varies_profile)
         self.translation = translate(inference, cluster, NO_SPEC, self._steps)
         self._steps.end()
-        # The steps that check patches translate the document repeatedly, and are not recorded.
-        self._is_recorded = bool(self.translation.objects) and not inference.spec.patches
+        self._is_recorded = bool(self.translation.objects)
 
     def find_readers(self, path: Path) -> set[Any]:
         """Return the steps that read a field; not empty if the steps are not recorded."""
@@ -404,7 +426,8 @@ class Experiment:
         """
         if cluster is None:
             return None
-        if not self._is_recorded:
+        # No step reads the patches.
+        if not self._is_recorded or inference.spec.patches != self.inference.spec.patches:
             return _translate_or_none(inference, cluster)
         if not readers:
             return self.translation
@@ -714,14 +737,25 @@ def _list_changes_of_kind(
     other = others.get((other_kind, number))
     if other is None:
         return
-    twins = dict(_list_leaves(other, ()))
-    for path, value in _list_leaves(obj, ()):
-        for pod_path, other_path in zip(PODS[kind], PODS[other_kind], strict=True):
-            twin = (*other_path, *path[len(pod_path) :])
-            if path[: len(pod_path)] == pod_path and twin in twins:
-                if twins[twin] != value:
-                    yield kind, number, path
-                break
+    for pod_path, other_path in zip(PODS[kind], PODS[other_kind], strict=True):
+        before, after = get_at(obj, *pod_path), get_at(other, *other_path)
+        if before is not None and after is not None:
+            yield from ((kind, number, path) for path in _list_changed_values(before, after, pod_path))
+
+
+def _list_changed_values(before: Any, after: Any, path: tuple[str | int, ...]) -> Iterator[tuple[str | int, ...]]:
+    """Yield the path of each leaf of both that has another value in ``after``."""
+    if isinstance(before, dict) and before:
+        if isinstance(after, dict):
+            for name, item in before.items():
+                if name in after:
+                    yield from _list_changed_values(item, after[name], (*path, name))
+    elif isinstance(before, list) and before:
+        if isinstance(after, list):
+            for index, items in enumerate(zip(before, after, strict=False)):
+                yield from _list_changed_values(*items, (*path, index))
+    elif before != after and not (isinstance(after, dict | list) and after):
+        yield path
 
 
 #: Paths of the pod spec and the pod metadata in each kind of workload object.
@@ -768,8 +802,8 @@ class SpecChange(NamedTuple):
     #: The values, ``ABSENT`` among them if the field is set.
     values: tuple[Any, ...]
     is_set: bool
-    #: The number of values of which a valid one makes the others unnecessary.
-    sufficient: int
+    #: True if the values have different effects (``VARIOUS``).
+    is_various: bool
     #: The validated values, if the same for all documents.
     valid: tuple[Any, ...] = ()
 
@@ -790,8 +824,8 @@ def _list_block_changes(fields: Iterator[tuple[Path, Any, FieldType | None, bool
         values = _other_values(path, value, row)
         attributes = _attribute_path(Inference, path)
         all_values = (*((ABSENT,) if is_set else ()), *values)
-        sufficient = SUFFICIENT_NUMBERS if row is not None and all_values == row.numbers else len(all_values)
-        yield SpecChange(path, attributes, format_path(path), all_values, is_set, sufficient)
+        is_various = _name_field(path) in VARIOUS
+        yield SpecChange(path, attributes, format_path(path), all_values, is_set, is_various)
 
 
 @cache
@@ -876,9 +910,7 @@ def _list_field(data: Any, row: FieldType, path: Path) -> Iterator[tuple[Path, A
     field_path = (*path, row.name)
     is_set = isinstance(data, dict) and row.name in data
     value = data[row.name] if is_set else None
-    if row.model is None or (
-        not is_set and row.default in (None, ()) and format_path(without_indexes(field_path)) in SAMPLES
-    ):
+    if row.model is None or (not is_set and row.default in (None, ()) and _name_field(field_path) in SAMPLES):
         if isinstance(value, (list, dict)) and is_set and row.model is None:
             yield from _list_items(field_path, value)
         yield field_path, value, row, is_set
@@ -907,12 +939,19 @@ def without_indexes(path: Path) -> Path:
     return tuple(part for part in path if isinstance(part, str))
 
 
+@lru_cache(maxsize=4096)
+def _name_field(path: Path) -> str:
+    """Return a path without indexes, as in ``SAMPLES`` and ``VARIOUS``."""
+    return format_path(without_indexes(path))
+
+
 def _other_values(path: Path, value: Any, row: FieldType | None) -> list[Any]:
     """Return other values for a field: its samples, other literals, the negation, near numbers, or other strings."""
-    sample = SAMPLES.get(format_path(without_indexes(path)))
+    sample = SAMPLES.get(_name_field(path))
     if sample is not None:
         return [other for other in sample if other != value]
-    values: list[Any] = [] if row is None else [other for other in row.literals if other != value]
+    same = row.default if value is None and row is not None else value
+    values: list[Any] = [] if row is None else [other for other in row.literals if other != same]
     if isinstance(value, bool) or (value is None and row is not None and row.is_bool):
         values.append(not value)
     elif isinstance(value, (int, float)):

@@ -304,7 +304,12 @@ def translate_again(
         return before
     results = {**steps.parts, **parts}
     translation = translate_pod(
-        plan, pod, [], NO_SPEC, lambda step, *arguments: results[step] if step in results else step(*arguments)
+        plan,
+        pod,
+        [],
+        NO_SPEC,
+        lambda step, *arguments: results[step] if step in results else step(*arguments),
+        checks_overrides=False,
     )
     if not translation.objects:
         return None

@@ -99,14 +99,23 @@ def translate_plan(
 
 
 def translate_pod(
-    plan: Plan, pod: Pod, problems: list[Problem], canonical: str, call: Callable[..., Any] = call_step
+    plan: Plan,
+    pod: Pod,
+    problems: list[Problem],
+    canonical: str,
+    call: Callable[..., Any] = call_step,
+    *,
+    checks_overrides: bool = True,
 ) -> Translation:
-    """Return the translation of a plan and its pod, of which the checks found ``problems``, none of them an error."""
+    """Return the translation of a plan and its pod, of which the checks found ``problems``, none of them an error.
+
+    ``checks_overrides`` is whether a patch that covers a field of the spec is an error; that check translates many specs.
+    """
     objects = make_objects(plan, pod, canonical, call)
     problems.extend(call(_check_annotation_size, [(obj["kind"], obj["metadata"]) for obj in objects]))
     problems.extend(call(llm.check_templates, objects))
     if plan.spec.patches:
-        objects = _apply_patches(plan, objects, problems)
+        objects = _apply_patches(plan, objects, problems, checks_overrides=checks_overrides)
     if has_errors(problems):
         return Translation((), plan, tuple(problems))
     return Translation(tuple(sort_for_apply(objects)), plan, tuple(problems))
@@ -284,13 +293,17 @@ def _keeps_identity(patch: dict[str, Any]) -> bool:
     )
 
 
-def _apply_patches(plan: Plan, objects: list[Object], problems: list[Problem]) -> list[Object]:
+def _apply_patches(
+    plan: Plan, objects: list[Object], problems: list[Problem], *, checks_overrides: bool
+) -> list[Object]:
     """Return the objects with the spec's patches applied. A patch that matches no object is an error.
 
     A patch that changes what a field of the spec renders is an error too: the field would have no effect.
     """
-    bare = patches.without_defaults(plan.inference)
-    written = [*objects] if not plan.adds_defaults else translate(bare, plan.profile, "{}").objects
+    written: Sequence[Object] = ()
+    if checks_overrides:
+        bare = patches.without_defaults(plan.inference)
+        written = [*objects] if not plan.adds_defaults else translate(bare, plan.profile, "{}").objects
     variants = patches.Variants(plan.inference, partial(_render, profile=plan.profile))
     for index, patch in enumerate(plan.spec.patches):
         path = ("spec", "patches", index)
