@@ -18,6 +18,7 @@ from ebbtide.adopt.live import import_object
 from ebbtide.base import quantities
 from ebbtide.cluster.client.protocol import KNATIVE, NODE
 from ebbtide.cluster.doctor import checks as doctor
+from ebbtide.cluster.doctor import observed
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.write import apply
 from ebbtide.documents import explain, load_document, profiles
@@ -256,7 +257,9 @@ def test_doctor_finds_its_nodes_and_reports_missing_ones(taken: list[Case]) -> N
     cluster = furnished(case)
     assert not pool_findings(cluster, case.profile)
     pools = [
-        row for row in doctor.make_observed_profile(cluster)["spec"]["nodePools"] if row["backend"] == case.backend.name
+        row
+        for row in observed.make_observed_profile(cluster)["spec"]["nodePools"]
+        if row["backend"] == case.backend.name
     ]
     written = case.data["spec"]["nodePools"][0]
     assert all(

@@ -396,7 +396,7 @@ def test_a_pool_with_media_engines_is_found_by_its_resource() -> None:
 
     assert "nvidia.com/mig-1g.10gb.me" in cluster.gpus
     assert format_findings(doctor.examine_cluster(cluster, cluster_profile)) == ""
-    pools = doctor.make_observed_profile(cluster)["spec"]["nodePools"]
+    pools = observed.make_observed_profile(cluster)["spec"]["nodePools"]
     assert ["1g.10gb+me"] in [pool.get("migProfiles") for pool in pools]
 
 
@@ -475,7 +475,7 @@ def test_the_profile_of_a_cluster_has_kserves_routes_and_images(
     data = {"ingress": json.dumps(ingress), "storageInitializer": json.dumps({"image": "storage", **storage})}
     changed(cluster, CONFIG_MAP, "inferenceservice-config", "kserve", lambda obj: obj["data"].update(data))
 
-    kserve = doctor.make_observed_profile(cluster)["spec"]["kserve"]
+    kserve = observed.make_observed_profile(cluster)["spec"]["kserve"]
 
     assert (kserve["httpRouteTimeouts"], kserve["ociModels"]) == (routes, images)
 
@@ -580,7 +580,7 @@ def test_a_written_profile_has_no_findings(data: dict[str, Any]) -> None:
     original, problems = profiles.validate_profile_data(data)
     assert original is not None, problems
     cluster = furnished(original)
-    written, problems = profiles.validate_profile_data(doctor.make_observed_profile(cluster))
+    written, problems = profiles.validate_profile_data(observed.make_observed_profile(cluster))
 
     assert written is not None, problems
     assert problems == []
@@ -629,7 +629,7 @@ def test_an_observed_profile_keeps_the_quota_of_a_queue() -> None:
     for name in known:
         for obj in project.make_project_objects(name, f"runai-{name}", original):
             cluster.put(obj)
-    written, problems = profiles.validate_profile_data(doctor.make_observed_profile(cluster))
+    written, problems = profiles.validate_profile_data(observed.make_observed_profile(cluster))
     assert written is not None, problems
 
     for name in known:
@@ -655,15 +655,15 @@ def test_an_observed_profile_keeps_the_quota_of_a_kueue_queue() -> None:
     for name in known:
         for obj in project.make_project_objects(name, f"runai-{name}", original):
             cluster.put(obj)
-    written, problems = profiles.validate_profile_data(doctor.make_observed_profile(cluster))
+    written, problems = profiles.validate_profile_data(observed.make_observed_profile(cluster))
     assert written is not None, problems
 
     assert format_findings(doctor.examine_cluster(cluster, original)) == ""
-    observed = written.spec.projects
-    assert (observed.quota, observed.parent_queue) == ("kueue", "research")
+    projects = written.spec.projects
+    assert (projects.quota, projects.parent_queue) == ("kueue", "research")
     for name, quota in original.spec.projects.known.items():
         for field in ("gpus", "cpu", "memory", "over_quota", "over_quota_weight"):
-            assert getattr(observed.known[name], field) == getattr(quota, field), (name, field)
+            assert getattr(projects.known[name], field) == getattr(quota, field), (name, field)
 
 
 def test_kueue_must_be_installed() -> None:
@@ -748,7 +748,7 @@ def test_the_observed_profile_has_the_parent_queue() -> None:
     put("Queue", "scheduling.run.ai/v2", "shop", labels=label, spec={"parentQueue": "research"})(cluster)
     put("Queue", "scheduling.run.ai/v2", "theirs", spec={"parentQueue": "other"})(cluster)
 
-    assert doctor.make_observed_profile(cluster)["spec"]["projects"]["parentQueue"] == "research"
+    assert observed.make_observed_profile(cluster)["spec"]["projects"]["parentQueue"] == "research"
 
 
 def with_histograms(*names: str) -> Simulated:
@@ -761,10 +761,10 @@ def with_histograms(*names: str) -> Simulated:
 
 
 def test_the_observed_profile_has_the_gateway_s_histogram() -> None:
-    data = doctor.make_observed_profile(with_histograms("envoy_cluster_upstream_rq_time"))
+    data = observed.make_observed_profile(with_histograms("envoy_cluster_upstream_rq_time"))
 
     assert data["spec"]["metrics"]["gatewayLatency"] == "envoy_cluster_upstream_rq_time"
-    assert "gatewayLatency" not in doctor.make_observed_profile(with_histograms())["spec"]["metrics"]
+    assert "gatewayLatency" not in observed.make_observed_profile(with_histograms())["spec"]["metrics"]
 
 
 @pytest.mark.parametrize(
@@ -788,7 +788,7 @@ def test_a_gateway_that_is_not_measured_is_a_warning(served: list[str], named: s
 def test_the_profile_of_a_bare_cluster_is_valid() -> None:
     cluster = simulated()
     cluster.paths = {"/version": {"gitVersion": "v1.30.1"}}
-    cluster_profile, problems = profiles.validate_profile_data(doctor.make_observed_profile(cluster))
+    cluster_profile, problems = profiles.validate_profile_data(observed.make_observed_profile(cluster))
 
     assert cluster_profile is not None, problems
     assert (cluster_profile.spec.knative.installed, cluster_profile.spec.kserve.installed) == (False, False)

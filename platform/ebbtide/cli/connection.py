@@ -228,7 +228,7 @@ def find_live_profile(cluster: Cluster, options: Options) -> Profile | None:
     """Return the profile for a command that also works without: the named one, or the cluster's own; None if it has errors."""
     if is_profile_named(options):
         return try_read_profile(options.profile)
-    from ebbtide.cluster.doctor.checks import make_observed_profile  # noqa: PLC0415 - as in connect
+    from ebbtide.cluster.doctor.observed import make_observed_profile  # noqa: PLC0415 - as in connect
     from ebbtide.documents import profiles  # noqa: PLC0415 - as above
 
     return profiles.validate_profile_data(make_observed_profile(cluster))[0]

@@ -59,7 +59,7 @@ def run(options: Options) -> int:
 
 def _write_profile(cluster: connection.Cluster, file: str) -> int:
     from ebbtide import manifests  # noqa: PLC0415 - not loaded for --help
-    from ebbtide.cluster.doctor.checks import make_observed_profile  # noqa: PLC0415 - as above
+    from ebbtide.cluster.doctor.observed import make_observed_profile  # noqa: PLC0415 - as above
     from ebbtide.documents import profiles  # noqa: PLC0415 - not loaded for --help
 
     data = make_observed_profile(cluster)

@@ -9,7 +9,7 @@ setting that only the cluster has. Only ``apply_fix_patch`` writes. The checks a
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys
 from ebbtide.cluster.client.protocol import CLUSTER_ROLE
@@ -20,7 +20,6 @@ from ebbtide.cluster.doctor.observed import (
     KSERVE_MAP,
     MAPS,
     ObservedCluster,
-    make_profile_document,
     observe_cluster,
 )
 from ebbtide.translation.translate import translate
@@ -103,11 +102,6 @@ def examine_cluster(
     findings = [finding for check in CHECKS for finding in check(observed, requirements)]
     findings += [finding for check in READING_CHECKS for finding in check(cluster, observed, requirements)]
     return tuple(sorted(findings, key=lambda finding: finding.severity != "error"))
-
-
-def make_observed_profile(cluster: Cluster) -> dict[str, Any]:
-    """Return the profile of a live cluster, as a document. ``examine`` reports no findings for the two together."""
-    return make_profile_document(observe_cluster(cluster))
 
 
 def apply_fix_patch(cluster: Cluster, patch: FixPatch, *, dry_run: bool = False) -> None:

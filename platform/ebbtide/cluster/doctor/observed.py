@@ -463,6 +463,11 @@ def _setting_value(text: str) -> float | str:
 # The observed profile.
 
 
+def make_observed_profile(cluster: Cluster) -> dict[str, Any]:
+    """Return the profile of a live cluster, as a document. Doctor reports no findings for the two together."""
+    return make_profile_document(observe_cluster(cluster))
+
+
 def make_profile_document(observed: ObservedCluster) -> dict[str, Any]:
     """Return the profile of a cluster, as a document; unreadable settings have their defaults."""
     knative: dict[str, Any] = {"installed": "knative" in observed.served}
