@@ -26,7 +26,7 @@ GO_KSERVE := $(GO_FLAGS) GOWORK=$(CURDIR)/$(WORKSPACE_KSERVE) $(GO)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help audit-python audit-go setup setup-simulate setup-serve setup-test assets demo demo-ui picture test accept fuzz lint format types vale prose judge generate check-generated check-pydantic schemas check-schemas overlays vectors check-vectors bench bench-simulate servers check-servers soak lock package site changelog coverage kustomize cluster-up cluster-status cluster-down e2e conformance fidelity fidelity-tokens ci ci-checks ci-tests vet clean
+.PHONY: help audit-python audit-go setup setup-simulate setup-serve setup-test assets demo demo-ui picture test accept fuzz lint format types vale prose judge generate check-generated check-pydantic schemas check-schemas overlays vectors check-vectors bench bench-simulate servers check-servers soak lock package site changelog coverage compiled-simulator test-core test-rest kustomize cluster-up cluster-status cluster-down e2e conformance fidelity fidelity-tokens ci ci-checks ci-tests vet clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | column -t -s '|'
@@ -283,18 +283,24 @@ UNMEASURED := $(wildcard $(addprefix tests/,test_web*.py test_browser*.py test_s
   test_parts.py test_playground.py test_policies.py test_servers_table.py test_shared_responses.py test_world.py attacks/test_*.py fuzz/test_*.py))
 # Some tests wait, so there is one more worker than cores.
 TESTS := $(BIN)/pytest -q -n $$(($$(nproc) + 1))
-coverage: setup-test ## Run the tests, with branch coverage of the pure core, which must be almost complete
-	# Otherwise each worker compiles the simulator.
+coverage: test-core test-rest ## Run the tests, with branch coverage of the pure core, which must be almost complete
+
+# Otherwise each worker of the tests compiles the simulator.
+compiled-simulator: setup-test
 	@$(BIN)/ebbtide simulate examples/concurrency-scale-to-zero/spec.yaml --traffic constant:60rps,1h >/dev/null
+
+test-core: compiled-simulator
 	$(TESTS) --cov --cov-report= $(UNMEASURED:%=--ignore=%)
 	$(BIN)/python tools/core_coverage.py
+
+test-rest: compiled-simulator
 	$(TESTS) $(UNMEASURED)
 
 kustomize: ## Build kustomize at its pinned version if none is on the PATH (needs Go)
 	@tools/kustomize.sh >/dev/null
 
-CI_CHECKS := lint types judge vet kustomize check-generated check-pydantic check-schemas check-vectors
-CI_TESTS := coverage package site
+CI_CHECKS := judge vet kustomize check-vectors lint types check-generated check-pydantic check-schemas test-core
+CI_TESTS := test-rest package site
 ci: $(CI_CHECKS) $(CI_TESTS) ## Run everything that CI runs without a cluster
 
 ci-checks ci-tests:

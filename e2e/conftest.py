@@ -26,11 +26,11 @@ FIGURES = paths.CLUSTERS / "figures"
 WHOLE = {
     "gpu-shared": {"11-shares", "12-priority", "13-quota"},
     "gpu-slices": {"29-surge"},
-    "policies": {"16-policies", "17-dry-run", "test_profile_of_the_cluster"},
+    "policies": {"16-policies", "17-dry-run"},
     "controller": {"28-floor", "30-crd"},
 }
-"""Resources that some cases and tests need exclusively: all shares of the node's GPU, all slices of one size, the API server's
-admission and Knative's flags, and the floors of all workloads, which one controller writes."""
+"""Resources that some cases need exclusively: all shares of the node's GPU, all slices of one size, the API server's admission,
+and the floors of all workloads, which one controller writes."""
 SHARING = ("test_whole_gpus", "test_mig_devices", "test_sidecars_count")
 """Tests of these cases that use other resources."""
 LONGEST = (
@@ -73,8 +73,8 @@ def whole(path: str) -> str:
     """Return what a test needs as a whole, by its node ID; empty where it shares all."""
     if path.endswith(SHARING):
         return ""
-    parts = path.replace("::", "/").split("/")
-    return next((name for name, cases in WHOLE.items() if not cases.isdisjoint(parts)), "")
+    folders = path.split("/")
+    return next((name for name, cases in WHOLE.items() if not cases.isdisjoint(folders)), "")
 
 
 @pytest.fixture(scope="session")

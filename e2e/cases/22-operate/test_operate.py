@@ -56,8 +56,12 @@ def test_doctor(stage: Stage) -> None:
     stage.until("the webhook takes it again", lambda: not refused(stage, spec))
 
 
+@pytest.mark.alone
 def test_profile_of_the_cluster(stage: Stage) -> None:
-    """Doctor writes a profile of the cluster and finds no difference between the two; specs translate with it."""
+    """Doctor writes a profile of the cluster and finds no difference between the two; specs translate with it.
+
+    Other cases turn on all flags of Knative, or stop a controller, which doctor reports.
+    """
     file = CLUSTERS / "operate-profile.yaml"
     done = ebbtide(stage, "doctor", "--write-profile", str(file), profile=None)
     assert done.returncode == 0, done.stderr
