@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from ebbtide.base import metrics
 from ebbtide.documents import profiles
 from ebbtide.simulate import load, servers, slo, tune
 from ebbtide.simulate.case import Case, subtract_first_part
@@ -50,7 +51,7 @@ SHAPES: Final = {
     "idle gaps": "on-off:4rps,4m,6m,2h",
 }
 KNOBS: Final = (
-    tune.Knob(tune.THRESHOLD, tune.THRESHOLDS),
+    tune.Knob(tune.THRESHOLD, metrics.ROWS["concurrency"].thresholds),
     tune.Knob("scaleDownDelaySeconds", tune.DELAYS),
     tune.Knob("stable-window", (15.0, 30.0, 60.0, 90.0, 120.0, 180.0, 300.0), "cluster"),
     tune.Knob("panic-threshold-percentage", (150.0, 200.0, 400.0), "cluster"),

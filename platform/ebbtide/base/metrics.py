@@ -62,6 +62,8 @@ class Metric(NamedTuple):
     aliases: tuple[str, ...] = ()
     #: Field of ``EngineMetrics`` whose series measure it, for a metric of inference engines.
     engine_field: str = ""
+    #: Thresholds that ``tune`` tries.
+    thresholds: tuple[int, ...] = (10, 20, 30, 40, 50, 60, 70, 80, 90)
 
 
 def make_engine_query(field: str, selector: str, engine: str = "") -> str:
@@ -95,6 +97,8 @@ def _average_engine_query(field: str) -> str:
     return f"avg({make_engine_query(field, selector)})"
 
 
+#: Thresholds for numbers of requests.
+_REQUESTS: Final = (1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 32, 40, 50, 64, 80, 100)
 #: The metrics by name, in display order. A new metric needs one row and one golden case.
 ROWS: Final[dict[str, Metric]] = {
     row.name: row
@@ -112,6 +116,7 @@ ROWS: Final[dict[str, Metric]] = {
             simulated="concurrency",
             limited=True,
             unit_label="requests in flight",
+            thresholds=_REQUESTS,
         ),
         Metric(
             name="throughput",
@@ -127,6 +132,7 @@ ROWS: Final[dict[str, Metric]] = {
             label="throughput (requests/s)",
             unit_label="requests/s",
             aliases=("rps", "qps", "requests-per-second"),
+            thresholds=_REQUESTS,
         ),
         Metric(
             name="cpu-utilization",
@@ -170,6 +176,8 @@ ROWS: Final[dict[str, Metric]] = {
             standard="standard_latency",
             simulated="latency",
             label="latency (p95, ms)",
+            # The bucket bounds of queue-proxy's histogram.
+            thresholds=(25, 50, 75, 100, 250, 500, 750, 1000, 2500, 5000, 7500),
         ),
         Metric(
             name="time-to-first-token",
@@ -183,6 +191,7 @@ ROWS: Final[dict[str, Metric]] = {
             label="time to first token (p95, ms)",
             simulated="time-to-first-token",
             engine_field="first_token",
+            thresholds=(50, 75, 100, 150, 200, 300, 400, 500, 750, 1000, 1500, 2000, 3000, 5000, 7500, 10_000),
         ),
         Metric(
             name="inter-token-latency",
@@ -196,6 +205,7 @@ ROWS: Final[dict[str, Metric]] = {
             label="inter-token latency (p95, ms)",
             simulated="inter-token-latency",
             engine_field="inter_token",
+            thresholds=(5, 7, 10, 12, 15, 20, 25, 30, 40, 50, 60, 75, 100, 150, 200, 300, 500),
         ),
         Metric(
             name="requests-waiting",
@@ -209,6 +219,7 @@ ROWS: Final[dict[str, Metric]] = {
             label="requests waiting in the engine",
             simulated="requests-waiting",
             engine_field="waiting",
+            thresholds=_REQUESTS,
         ),
         Metric(
             name="kv-cache-utilization",
@@ -237,6 +248,8 @@ ROWS: Final[dict[str, Metric]] = {
             label="output tokens/s",
             simulated="tokens-per-second",
             engine_field="output_tokens",
+            # For small and large GPUs.
+            thresholds=tuple(digits * 10**power for power in range(5) for digits in (10, 15, 20, 30, 40, 50, 70)),
         ),
         Metric(
             name="custom",

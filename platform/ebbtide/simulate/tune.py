@@ -324,18 +324,6 @@ def _find_nearest(values: tuple[Any, ...], target: Any) -> int:
 
 # Knobs.
 
-#: Thresholds to try, in requests in flight per replica; for another metric, the equivalent load.
-THRESHOLDS: Final = (1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 32, 40, 50, 64, 80, 100)
-PERCENTAGES: Final = (10, 20, 30, 40, 50, 60, 70, 80, 90)
-#: Thresholds to try for a metric that is not counted in requests or in percent. Those of latency are the bucket bounds of
-#: queue-proxy's histogram; those of tokens per second cover small and large GPUs.
-THRESHOLDS_BY_SIGNAL: Final[Mapping[metrics.Signal, tuple[int, ...]]] = {
-    "latency": (25, 50, 75, 100, 250, 500, 750, 1000, 2500, 5000, 7500),
-    "time-to-first-token": (50, 75, 100, 150, 200, 300, 400, 500, 750, 1000, 1500, 2000, 3000, 5000, 7500, 10_000),
-    "inter-token-latency": (5, 7, 10, 12, 15, 20, 25, 30, 40, 50, 60, 75, 100, 150, 200, 300, 500),
-    "requests-waiting": THRESHOLDS,
-    "tokens-per-second": tuple(digits * 10**power for power in range(5) for digits in (10, 15, 20, 30, 40, 50, 70)),
-}
 DELAYS: Final = (None, 30, 60, 120, 300, 600, 900)
 RETENTIONS: Final = (None, 60, 300, 900, 1800, 3600)
 LIMITS: Final = (None, 8, 16, 32, 64, 128)
@@ -364,13 +352,9 @@ def make_knobs(
     true if Ebbtide's controller scales the metric, in addition to the KPA: then the KPA's delays apply, too.
     """
     kpa = metric in {"", *REQUESTS}
-    thresholds: tuple[Any, ...] = THRESHOLDS
-    if not kpa:
-        signal = metrics.ROWS[metric].simulated
-        thresholds = PERCENTAGES if signal is None else THRESHOLDS_BY_SIGNAL.get(signal, PERCENTAGES)
     zero = [0] if minimum == 0 and (kpa or controller) else []
     knobs = [
-        Knob(THRESHOLD, thresholds),
+        Knob(THRESHOLD, metrics.ROWS[metric or "concurrency"].thresholds),
         Knob("minReplicas", (*zero, *(count for count in MINIMA if count < maximum), maximum)),
     ]
     if not (kpa or controller):
