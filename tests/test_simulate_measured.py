@@ -20,7 +20,12 @@ from ebbtide.autoscaler.arithmetic import to_nanoseconds  # noqa: E402
 from ebbtide.autoscaler.targets import RevisionSettings  # noqa: E402
 from ebbtide.base.metrics import TokenSignal  # noqa: E402
 from ebbtide.simulate import engine, state  # noqa: E402
-from ebbtide.simulate.calibrate import calibrate_server, read_load_test  # noqa: E402
+from ebbtide.simulate.calibrate import (  # noqa: E402
+    calibrate_server,
+    count_with_constant_intervals,
+    count_with_random_arrivals,
+    read_load_test,
+)
 from ebbtide.simulate.case import subtract_first_part  # noqa: E402
 from ebbtide.simulate.data import StartUp, TrafficTrace  # noqa: E402
 from ebbtide.simulate.load import slice_traffic  # noqa: E402
@@ -503,7 +508,7 @@ def test_the_rest_of_the_traffic_has_the_times_of_its_tokens() -> None:
 # Load tests.
 
 
-def guidellm(points: list[ServingPoint]) -> dict[str, Any]:
+def guidellm(points: list[ServingPoint], strategy: str = "concurrent") -> dict[str, Any]:
     def benchmark(point: ServingPoint) -> dict[str, Any]:
         values = {
             "prompt_token_count": point.prompt,
@@ -512,7 +517,8 @@ def guidellm(points: list[ServingPoint]) -> dict[str, Any]:
             "time_to_first_token_ms": point.first * 1000,
             "inter_token_latency_ms": point.step * 1000,
         }
-        return {"metrics": {name: {"successful": {"mean": value, "count": 10}} for name, value in values.items()}}
+        metrics = {name: {"successful": {"mean": value, "count": 10}} for name, value in values.items()}
+        return {"config": {"strategy": {"type_": strategy}}, "metrics": metrics}
 
     return {"metadata": {}, "benchmarks": [benchmark(point) for point in points]}
 
@@ -552,24 +558,57 @@ def vllm(point: ServingPoint, *, rate: bool = False) -> dict[str, Any]:
 
 def test_load_tests_in_each_format(tmp_path: Path) -> None:
     points = measured_points()
+    without_config = guidellm(points)
+    for benchmark in without_config["benchmarks"]:
+        del benchmark["config"]
+    # A request of a test with a rate finds more in the server, itself included, than the mean over time.
     documents = {
-        "guidellm": guidellm(points),
-        "inference-perf": inference_perf(points[3]),
-        "inference-perf-old": inference_perf(points[3], old=True),
-        "vllm": vllm(points[3]),
-        "vllm-rate": vllm(points[3], rate=True),
+        "guidellm": (guidellm(points), 0),
+        "guidellm-old": (without_config, 0),
+        "guidellm-poisson": (guidellm(points, "poisson"), 1),
+        "guidellm-constant": (guidellm(points, "constant"), 0.5),
+        "inference-perf": (inference_perf(points[3]), 0),
+        "inference-perf-old": (inference_perf(points[3], old=True), 0.5),
+        "vllm": (vllm(points[3]), 0),
+        "vllm-rate": (vllm(points[3], rate=True), 1),
     }
-    for name, document in documents.items():
+    for name, (document, more) in documents.items():
         path = tmp_path / f"{name}.json"
         path.write_text(json.dumps(document))
-        expected = points if name == "guidellm" else [points[3]]
+        expected = points if name.startswith("guidellm") else [points[3]]
         for point, other in zip(read_load_test(path), expected, strict=True):
-            assert point == pytest.approx(other), name
+            assert point == pytest.approx(other._replace(concurrency=other.concurrency + more)), name
     appended = tmp_path / "appended.json"
     appended.write_text("".join(f"{json.dumps(vllm(point))}\n" for point in points))
     server = calibrate_server([appended])
     assert largest_error(server.fit, points) < 0.08
     assert server.max_batch == 64
+
+
+def test_requests_at_constant_intervals_are_alone_if_the_previous_one_has_ended() -> None:
+    assert [count_with_constant_intervals(mean) for mean in (0.1, 0.5, 4.0)] == [1, 1, 4.5]
+
+
+@pytest.mark.parametrize("load", [0.3, 2.0, 6.0])
+def test_a_test_with_random_arrivals_measures_what_the_fit_predicts(load: float) -> None:
+    server = BatchingServer(max_batch=64, fit=FIT)
+    alone = float(server.alone(constant_traffic(1, 1.0, 1000, 200), np.random.default_rng(0))[0])
+    count = 4000
+    times = np.cumsum(np.random.default_rng(2).exponential(alone / load, count))
+    prompts, outputs = np.full(count, 1000, np.int32), np.full(count, 200, np.int32)
+    came = TrafficTrace("random", times, prompts, outputs, float(times[-1]))
+    setting = Setting(revision=RevisionSettings(min_scale=1, max_scale=1), timeout=1e5)
+    result = engine.simulate(setting, came, server, StartUp(), 0)
+    assert result.first_token is not None
+    assert result.inter_token is not None
+    first, step = float(result.first_token.mean()), float(result.inter_token.mean())
+    mean = (first + 199 * step) * count / float(times[-1])
+    point = ServingPoint(1000, 200, count_with_random_arrivals(mean), first, step)
+    (fitted_first,), (fitted_step,) = predict_points(FIT, [point])
+    assert first == pytest.approx(fitted_first, rel=0.03)
+    assert step == pytest.approx(fitted_step, rel=0.03)
+    # With the mean over time, a request in an almost empty server would be faster than alone.
+    assert step > predict_points(FIT, [point._replace(concurrency=mean)])[1][0] * 1.02
 
 
 def test_errors_of_a_load_test_are_those_of_separate_fits() -> None:

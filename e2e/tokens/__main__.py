@@ -35,6 +35,9 @@ SPREAD: Final = 0.5
 """Largest difference of a request of a load test from the mean. Requests of equal lengths would start and end together: all prompts
 would be computed at the same time and delay no output, which no other traffic does."""
 IN_FLIGHT: Final = (1, 2, 3, 4)
+LOADS: Final = (0.4, 0.8)
+"""Loads of the tests with random arrivals: requests in the time of one that is alone."""
+ARRIVALS: Final = 30
 TYPICAL: Final = (120, 40)
 COLD: Final = 4
 """Cold starts that are measured before the traffic."""
@@ -83,8 +86,9 @@ def run(stage: Stage, seconds: float, each_client: int, seed: int, say: Callable
     results = asyncio.run(_load_tests(stage, each_client, seed))
     tests.write_text("".join(f"{json.dumps(each)}\n" for each in results))
     for each in results:
+        number = each["max_concurrency"] or "random times"
         say(
-            f"  {each['input_len']}/{each['output_len']} at {each['max_concurrency']}: {each['mean_ttft_ms']:.1f} ms, "
+            f"  {each['input_len']}/{each['output_len']} at {number}: {each['mean_ttft_ms']:.1f} ms, "
             f"then {each['mean_tpot_ms']:.2f} ms"
         )
     alone = np.mean(
@@ -138,7 +142,25 @@ async def _load_tests(stage: Stage, each_client: int, seed: int) -> list[dict[st
             answers = await asyncio.gather(*(_one_after_another(stage, own) for own in sizes))
             every = [each for some in answers for each in some]
             found.append(load_test(shape, number, every, time.perf_counter() - start))
+        alone = next(each for each in found if (each["input_len"], each["output_len"]) == shape)
+        seconds = (alone["mean_ttft_ms"] + (shape[1] - 1) * alone["mean_tpot_ms"]) / 1000
+        found += [await _random_test(stage, shape, seconds / load, draws) for load in LOADS]
     return found
+
+
+async def _random_test(
+    stage: Stage, shape: tuple[int, int], interval: float, draws: np.random.Generator
+) -> dict[str, Any]:
+    """Send requests at random times, as users do, who do not wait for each other."""
+    sizes = np.rint(draws.uniform(1 - SPREAD, 1 + SPREAD, (ARRIVALS, 2)) * shape).astype(int).tolist()
+    start = time.perf_counter()
+    tasks = []
+    async with _client(stage) as client:
+        for size, due in zip(sizes, start + np.cumsum(draws.exponential(interval, ARRIVALS)), strict=True):
+            await asyncio.sleep(max(due - time.perf_counter(), 0.0))
+            tasks.append(asyncio.create_task(complete(client, *size)))
+        answers = await asyncio.gather(*tasks)
+    return load_test(shape, None, answers, time.perf_counter() - start)
 
 
 def _cold_starts(watched: Watched, since: float, answers: Sequence[Completion]) -> list[Start]:

@@ -2,7 +2,8 @@
 
 Upstream: vllm-project/guidellm src/guidellm/benchmark/schemas/metrics.py (0.8: times in milliseconds, by status of the
 requests); kubernetes-sigs/inference-perf inference_perf/reportgen/base.py (times in seconds); vllm-project/vllm
-vllm/benchmarks/serve.py (``--save-result``: times in milliseconds, token totals).
+vllm/benchmarks/serve.py (``--save-result``: times in milliseconds, token totals). A test with a fixed number of concurrent
+requests states this number; of a test with a rate, it is derived from the mean over time.
 """
 
 from __future__ import annotations
@@ -82,6 +83,24 @@ def describe_point(point: ServingPoint) -> str:
     return ", ".join(f"{name} {value:g}" for name, value in zip(point._fields, point, strict=True))
 
 
+def count_with_random_arrivals(mean: float) -> float:
+    """Return the requests in the server during a request, itself included: at a random time, there is the mean number of others."""
+    return mean + 1
+
+
+def count_with_constant_intervals(mean: float) -> float:
+    """Return the same for requests at constant intervals, which find half a request fewer on average, but never fewer than none."""
+    return max(mean + 0.5, 1.0)
+
+
+#: Types of guidellm's strategies with a rate (src/guidellm/scheduler/strategies.py).
+RATES: Final[Mapping[str, Callable[[float], float]]] = {
+    "poisson": count_with_random_arrivals,
+    "constant": count_with_constant_intervals,
+    "async": count_with_constant_intervals,
+}
+
+
 def _read_guidellm(document: Mapping[str, Any]) -> Iterator[ServingPoint]:
     for benchmark in document["benchmarks"]:
         metrics = benchmark["metrics"]
@@ -89,10 +108,12 @@ def _read_guidellm(document: Mapping[str, Any]) -> Iterator[ServingPoint]:
         def mean(name: str, metrics: Mapping[str, Any] = metrics) -> float:
             return float(metrics[name]["successful"]["mean"])
 
+        strategy = (benchmark.get("config") or {}).get("strategy") or {}
+        count = RATES.get(strategy.get("type_", ""), float)
         yield ServingPoint(
             mean("prompt_token_count"),
             mean("output_token_count"),
-            mean("request_concurrency"),
+            count(mean("request_concurrency")),
             mean("time_to_first_token_ms") / 1000,
             mean("inter_token_latency_ms") / 1000,
         )
@@ -106,8 +127,11 @@ def _read_inference_perf(document: Mapping[str, Any]) -> Iterator[ServingPoint]:
         successes.get(new) or successes[old]
         for new, old in (("prompt_tokens", "prompt_len"), ("output_tokens", "output_len"))
     )
-    # Little's law, if the test set a rate.
-    concurrency = load.get("concurrency") or successes["throughput"]["requests_per_sec"] * latency["request_latency"]
+    concurrency = load.get("concurrency")
+    if not concurrency:
+        # Little's law. Its default load has constant intervals.
+        mean = successes["throughput"]["requests_per_sec"] * latency["request_latency"]
+        concurrency = count_with_constant_intervals(mean)
     yield ServingPoint(
         float(prompt["mean"]),
         float(output["mean"]),
@@ -121,8 +145,11 @@ def _read_vllm(document: Mapping[str, Any]) -> Iterator[ServingPoint]:
     completed = document["completed"]
     prompt, output = (document[name] / completed for name in ("total_input_tokens", "total_output_tokens"))
     first, step = (document[name] / 1000 for name in ("mean_ttft_ms", "mean_tpot_ms"))
-    # Little's law, if the test set a rate instead of a concurrency.
-    concurrency = document.get("max_concurrency") or (first + step * (output - 1)) * completed / document["duration"]
+    concurrency = document.get("max_concurrency")
+    if not concurrency:
+        # Little's law. Its default arrivals are random.
+        mean = (first + step * (output - 1)) * completed / document["duration"]
+        concurrency = count_with_random_arrivals(mean)
     yield ServingPoint(float(prompt), float(output), float(concurrency), float(first), float(step))
 
 
