@@ -163,7 +163,7 @@ def test_traffic_that_ends_first() -> None:
     update = simulate_update(make_case("constant:1rps,2m"), fixed(4), AT)
     assert math.isnan(update.end)
     assert update.fewest == 3
-    with pytest.raises(NotSimulated, match="the traffic ends after 120 s"):
+    with pytest.raises(NotSimulated, match="traffic: it ends after 120 s, before the update at 500 s"):
         simulate_update(make_case("constant:1rps,2m"), fixed(4), 500.0)
 
 
@@ -278,7 +278,7 @@ def test_an_update_that_does_not_end_is_said(run: Any, spec: Path) -> None:
 
 
 def test_what_simulate_refuses_of_updates(run: Any, spec: Path) -> None:
-    assert "the traffic ends after 480 s" in simulate(run, spec, "--update-at", "9m").err
+    assert "it ends after 480 s, before the update at 540 s" in simulate(run, spec, "--update-at", "9m").err
     assert simulate(run, spec, "--update-at", "soon").code == 2
     spec.write_text(SPEC.replace("  rollout:\n    surge: 0\n", ""))
     ran = simulate(run, spec, "--update-at", "1m")

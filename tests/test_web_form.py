@@ -373,7 +373,7 @@ def test_an_update_is_simulated_for_a_spec_with_one_replica_at_a_time(site: Site
     assert "Update at 2m, one replica at a time: it takes" in updated
     assert "requests during it</th>" in updated
     assert "with the update" in updated
-    assert "the traffic ends after 600 s" in late
+    assert "it ends after 600 s, before the update" in late
     assert "update-at" not in fields(site.get("/simulate?example=chat").text)
 
 

@@ -215,9 +215,9 @@ def simulate_update(case: Case, setting: Setting, at: float) -> SimulatedUpdate:
         )
     if at >= case.traffic.seconds:
         raise NotSimulated(
-            "--update-at",
-            f"the traffic ends after {case.traffic.seconds:g} s, before the update",
-            "use an earlier time",
+            "traffic",
+            f"it ends after {case.traffic.seconds:g} s, before the update at {at:g} s",
+            "use an earlier time for the update, or longer traffic",
         )
     kind = RolloutSimulation if setting.floor is None else FloorRolloutSimulation
     runs: list[RolloutSimulation] = []
