@@ -75,8 +75,9 @@ def fit(objects: Iterable[Object], image: Callable[[str], str]) -> Iterator[Obje
 def _with_less_collection(variables: Iterable[Object], limits: Mapping[str, Any]) -> list[Object]:
     """Return the variables of a container with Go's for garbage collection; programs in other languages ignore them."""
     own = {"GOGC": GARBAGE_PERCENT}
-    if limit := limits.get("memory"):
-        own["GOMEMLIMIT"] = str(int((parse_whole_quantity(limit) or 0) * MEMORY_SHARE))
+    limit = parse_whole_quantity(limits.get("memory", ""))
+    if limit is not None:
+        own["GOMEMLIMIT"] = str(int(limit * MEMORY_SHARE))
     others = (each for each in variables if each["name"] not in own)
     return [*others, *({"name": name, "value": value} for name, value in own.items())]
 
