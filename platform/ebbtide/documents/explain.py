@@ -428,7 +428,8 @@ class Experiment:
             return None
         # No step reads the patches.
         if not self._is_recorded or inference.spec.patches != self.inference.spec.patches:
-            return _translate_or_none(inference, cluster)
+            translation = translate(inference, cluster, NO_SPEC)
+            return translation if translation.objects else None
         if not readers:
             return self.translation
         return translate_again(
@@ -623,14 +624,6 @@ def _load_inference(native: dict[str, Any]) -> Inference | None:
     except validation_error():
         return None
     return inference
-
-
-def _translate_or_none(inference: Inference | None, cluster: Profile | None) -> Translation | None:
-    """Return the translation of a spec for a cluster, or None if one of them is invalid or the translation fails."""
-    if inference is None or cluster is None:
-        return None
-    translation = translate(inference, cluster, NO_SPEC)
-    return translation if translation.objects else None
 
 
 def _list_object_leaves(translation: Translation) -> tuple[dict[Leaf, Any], dict[tuple[str, int], str]]:
