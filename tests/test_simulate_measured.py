@@ -561,6 +561,7 @@ def test_load_tests_in_each_format(tmp_path: Path) -> None:
     without_config = guidellm(points)
     for benchmark in without_config["benchmarks"]:
         del benchmark["config"]
+    without_config["benchmarks"][0]["config"] = "not a mapping"
     # A request of a test with a rate finds more in the server, itself included, than the mean over time.
     documents = {
         "guidellm": (guidellm(points), 0),

@@ -12,6 +12,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any, Final
 
+from ebbtide.base.paths import get_at
 from ebbtide.simulate.measured import BatchingServer, ServingPoint, fit_points, measure_errors
 from ebbtide.simulate.server_model import ServerError
 
@@ -108,8 +109,7 @@ def _read_guidellm(document: Mapping[str, Any]) -> Iterator[ServingPoint]:
         def mean(name: str, metrics: Mapping[str, Any] = metrics) -> float:
             return float(metrics[name]["successful"]["mean"])
 
-        strategy = (benchmark.get("config") or {}).get("strategy") or {}
-        count = RATES.get(strategy.get("type_", ""), float)
+        count = RATES.get(get_at(benchmark, "config", "strategy", "type_"), float)
         yield ServingPoint(
             mean("prompt_token_count"),
             mean("output_token_count"),

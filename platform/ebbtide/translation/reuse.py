@@ -264,6 +264,7 @@ def translate_again(
     Warnings and decisions are those of ``before``. If the objects are those of ``before``, so is the translation; with
     ``ignore_additions`` also if they have all leaves of these and more, except leaves that are ``known`` to differ with other
     values of the field, for which the last checks do not run. Those of a translation that is returned are added to ``known``.
+    Patches are applied, and may cover fields of the spec.
     """
     assert before.plan is not None
     listed = profile.spec.metrics.custom
