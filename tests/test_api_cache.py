@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -399,3 +400,11 @@ def test_a_backend_reports_that_the_cluster_has_not_been_read() -> None:
     _, backend = serving.backend()
     with pytest.raises(NothingReadError):
         backend.workloads(serving.CALLERS["root"])
+
+
+def test_the_first_request_waits_until_the_cluster_has_been_read() -> None:
+    _, backend = serving.backend()
+    reading = threading.Timer(0.2, backend.cache.start)
+    reading.start()
+    assert backend.workloads(serving.CALLERS["root"]).value == []
+    reading.join()

@@ -95,6 +95,8 @@ MAX_REPORTED: Final = 500
 MAX_UPDATE_ATTEMPTS: Final = 10
 #: Seconds for which a write waits for the cache, so that the caller's next read includes the write.
 CACHE_WAIT_SECONDS: Final = 3.0
+#: Seconds for which a request waits for the first reading of the cluster, so that the first page after a start has data.
+SYNC_SECONDS: Final = 2.0
 
 T = TypeVar("T")
 
@@ -248,7 +250,7 @@ class Backend:
         return self._cache.find(namespace, name, lambda top: self.can_see(caller, top))
 
     def _require_synced(self) -> None:
-        if not self._cache.synced():
+        if not self._cache.wait_synced(SYNC_SECONDS):
             raise NothingReadError("the cluster has not been read yet; retry in a few seconds")
 
     # Reads
