@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ import httpx
 import yaml
 from prometheus_api_client import PrometheusConnect
 
+from e2e.forked import run as run_command
 from e2e.kubectl import Kubectl, KubectlError, Manifest
 from e2e.paths import CLUSTERS, HERE
 from e2e.providers.protocol import Provider
@@ -91,9 +91,7 @@ class Stage:
 
     def ebbtide(self, arguments: Sequence[str], stdin: str = "") -> "subprocess.CompletedProcess[str]":
         """Run the real command."""
-        return subprocess.run(
-            [sys.executable, "-m", "ebbtide", *arguments], input=stdin, check=False, capture_output=True, text=True
-        )
+        return run_command(arguments, stdin)
 
     def profile(self, changes: Mapping[str, Any] | None = None) -> list[str]:
         """Return the options that name the suite's profile, with changes."""
