@@ -7,6 +7,7 @@ and Knative's HPA extension are in the cluster, but no service of this case uses
 import json
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -60,14 +61,14 @@ def test_to_zero_and_back(stage: Stage) -> None:
             # The query doubles the queue of 7, and 14 items are two workers, which no request started.
             query = until_ready(stage, "worker", 2)
         written_by_controller(stage)
-        # The queue alone holds three replicas, without a request.
-        stage.settles("the queue holds them without a request", lambda: len(stage.pods("embed")) == 3, 75)
 
         assert stage.ask(stage.host("caption")).status_code == 200
         busy(stage, "caption", 170)
-        gpu = until_ready(stage, "caption", 3)
-        with in_flight(stage.provider.gateway(), stage.host("rank"), requests=2) as load:
-            latency = until_ready(stage, "rank", 3)
+        with ThreadPoolExecutor() as both, in_flight(gateway, stage.host("rank"), requests=2) as load:
+            scaled = both.map(lambda name: until_ready(stage, name, 3), ("caption", "rank"))
+            # The queue alone holds three replicas, without a request.
+            stage.settles("the queue holds them without a request", lambda: len(stage.pods("embed")) == 3, 75)
+            gpu, latency = scaled
         assert load.lost == 0, load.outcomes
         reasons = why(stage, "embed")
         assert any("ebbtide_test_queue_length" in line for line in reasons["sums"]), reasons
