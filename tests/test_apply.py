@@ -517,6 +517,25 @@ def test_retries_of_a_busy_server_end() -> None:
         apply.write_workload(cluster, planned, cluster.clock)
 
 
+def test_a_failure_whose_pods_were_read_too_early_does_not_end_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = running()
+    found = compute_status(live(cluster))
+
+    def failed(why: str, *, settled: bool) -> Status:
+        return replace(found, phase="Failed", why=why, settled=settled)
+
+    first, retried, lasting = (
+        failed("Container failed with:", settled=True),
+        failed("exited; it will be restarted", settled=False),
+        failed("exited; restarted 3 times", settled=True),
+    )
+    read = iter([first, retried, first, retried, lasting, lasting])
+    monkeypatch.setattr(apply, "compute_status", lambda _: next(read))
+    end = apply.wait_for_workload(cluster, "chat", "team-shop", cluster.clock, 60)
+    assert end == lasting
+    assert next(read, None) is None
+
+
 def test_a_workload_deleted_during_the_wait_is_missing() -> None:
     cluster = running()
     cluster.delete(KNATIVE, "chat", "team-shop")

@@ -663,7 +663,8 @@ def wait_for_workload(
 ) -> Status | None:
     """Poll a workload until it has settled, and report each change of phase or reason; return None after ``limit`` seconds.
 
-    A failure that Kubernetes keeps retrying, such as the first crashes of a container, does not end the wait.
+    A failure that Kubernetes keeps retrying, such as the first crashes of a container, does not end the wait. Any other failure
+    must be read twice: kinds are read at the same time, so the pods may be older than the condition that reports their failure.
 
     Raises:
         MissingError: the workload was deleted.
@@ -673,6 +674,7 @@ def wait_for_workload(
     reported: tuple[str, str, str] | None = None
     live: LiveWorkload | None = None
     hint, next_hint = "", start + hints.PATIENCE_SECONDS
+    failed_before = False
     while True:
         try:
             live = inventory.find_workload(cluster, name, namespace, clock.now(), known=live)
@@ -691,7 +693,11 @@ def wait_for_workload(
                 seen(WaitUpdate(clock.ticks() - start, now, hint))
             early = live.top["kind"] == "InferenceService" and clock.ticks() - start < KSERVE_LAG_SECONDS
             if now.settled and not early and _has_minimum_replicas(now):
-                return now
+                if failed_before or not failed:
+                    return now
+                failed_before = True
+                continue
+            failed_before = False
         if clock.ticks() - start >= limit:
             return None
         _wait_for_change(cluster, live, clock)
