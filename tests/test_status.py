@@ -613,6 +613,24 @@ def test_the_first_crashes_end_no_wait(restarts: int, reason: str, *, settled: b
     assert (state.phase, state.settled) == ("Failed", settled)
 
 
+@pytest.mark.parametrize(("restarts", "settled"), [(1, False), (3, True)])
+def test_a_container_that_runs_again_keeps_the_reason_of_a_failed_revision(restarts: int, *, settled: bool) -> None:
+    def runs_again(recording: dict[str, Any]) -> None:
+        row = next(
+            row for row in recording["pods"][0]["status"]["containerStatuses"] if row["name"] == "user-container"
+        )
+        row |= {"restartCount": restarts, "ready": True, "state": {"running": {}}}
+        row["lastState"]["terminated"] = {"exitCode": 137, "reason": "OOMKilled"}
+        mark = {"type": "Ready", "status": "False", "reason": "ExitCode137", "message": "Container failed with: "}
+        recording["revisions"][0]["status"]["conditions"] = [mark]
+        recording["top"]["status"]["conditions"] = [mark]
+
+    state = changed("crashing", runs_again)
+
+    assert (state.phase, state.settled) == ("Failed", settled)
+    assert "it used more memory than its limit (OOMKilled)" in state.why
+
+
 @pytest.mark.parametrize("stale", [False, True])
 def test_an_update_that_crashes_is_degraded(*, stale: bool) -> None:
     """Knative may still say that the pod waits for a node."""

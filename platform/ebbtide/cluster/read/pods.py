@@ -116,6 +116,17 @@ def find_trouble(pod: Object) -> PodTrouble | None:
     return None
 
 
+def find_earlier_crash(pod: Object) -> PodTrouble | None:
+    """Return the last crash of a container that runs again, in a pod that is not ready; None without one.
+
+    Knative's user container has no readiness probe of its own, so it counts as ready as soon as it runs.
+    """
+    for row in get_at(pod, "status", "containerStatuses", default=[]):
+        if get_at(row, "lastState", "terminated", "exitCode", default=0) != 0 and not is_ready(pod):
+            return PodTrouble("crash", _describe_crash(row), row.get("restartCount", 0) >= LASTING_RESTARTS)
+    return None
+
+
 def last_end(row: Object) -> Object:
     """Return how a container ended last: the state ``terminated`` of this or of the previous run."""
     ended: Object = get_at(row, "lastState", "terminated", default={}) or get_at(row, "state", "terminated", default={})

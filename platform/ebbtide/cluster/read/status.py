@@ -583,6 +583,8 @@ def _find_trouble(live: LiveWorkload, revision: str) -> of_pod.PodTrouble | None
             return trouble._replace(words=explain_unschedulable(trouble.words, pod, live))
         if trouble is not None:
             return trouble
+        if _is_marked_failed(live, revision) and (crash := of_pod.find_earlier_crash(pod)):
+            return crash
     for deployment in live.deployments:
         if revision and not deployment["metadata"]["name"].startswith(revision):
             continue
@@ -599,6 +601,11 @@ def _find_trouble(live: LiveWorkload, revision: str) -> of_pod.PodTrouble | None
         ):
             return of_pod.PodTrouble("rejected", explain_rejection(str(event.get("message", ""))))
     return None
+
+
+def _is_marked_failed(live: LiveWorkload, revision: str) -> bool:
+    marked = inventory.find_by_name(live.revisions, revision)
+    return marked is not None and of_pod.find_condition(marked, "Ready").get("status") == "False"
 
 
 def _find_pod_trouble(pod: Object, live: LiveWorkload) -> of_pod.PodTrouble | None:
