@@ -29,7 +29,7 @@ ONLY: Final = os.environ.get("EBBTIDE_E2E_ONLY", "").split()
 IMAGE: Final = "ebbtide.local/e2e/load:v1"
 PYTHON: Final = "ebbtide.local/e2e/ebbtide:v1"
 """An image with Python, whose HTTP server ignores PORT."""
-AT_ONCE: Final = 8
+AT_ONCE: Final = 12
 """Situations side by side: most of them wait for the cluster."""
 PATIENCE: Final = 120.0
 """Seconds until the situation exists on the cluster."""
@@ -414,29 +414,29 @@ def killed(scene: Scene) -> None:
     scene.stage.report(kills=kills)
 
 
-#: Each situation, with changes of the suite's profile, and True if it needs a separate project.
+#: Each situation, the longest first, with changes of the suite's profile, and True if it needs a separate project.
 SITUATIONS: Final[tuple[tuple[Callable[[Scene], None], Mapping[str, Any] | None, bool], ...]] = (
-    (wrong_port, None, False),
-    (never_ready, None, False),
-    (standard_wrong_port, None, False),
-    (failed_update, None, False),
-    (killed, None, True),
-    (holding, None, False),
-    (at_zero, None, False),
-    (no_metric, None, False),
-    (out_of_memory, None, False),
-    (edited, None, False),
-    (two_users, None, True),
-    (no_image, None, False),
-    (crash_loop, None, False),
     (no_command, None, False),
     (no_secret, None, False),
     (no_config_map, None, False),
-    (no_gpu, BIG, False),
-    (no_kai, KAI, False),
-    (no_scheduler, KAI, False),
-    (no_prometheus, None, False),
+    (holding, None, False),
+    (crash_loop, None, False),
+    (out_of_memory, None, False),
+    (failed_update, None, False),
+    (never_ready, None, False),
+    (wrong_port, None, False),
+    (edited, None, False),
+    (no_image, None, False),
+    (at_zero, None, False),
     (canary, None, False),
+    (no_gpu, BIG, False),
+    (no_metric, None, False),
+    (no_scheduler, KAI, False),
+    (standard_wrong_port, None, False),
+    (killed, None, True),
+    (two_users, None, True),
+    (no_kai, KAI, False),
+    (no_prometheus, None, False),
     (clash, None, False),
     (standard, None, False),
     (quota, None, True),
