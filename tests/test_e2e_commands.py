@@ -1,4 +1,4 @@
-"""The suite's forked commands: the same output and status as the command in a process of its own imports."""
+"""The suite's forked commands: the same output and status as the command in a process with its own imports."""
 
 import subprocess
 import sys

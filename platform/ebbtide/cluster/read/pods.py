@@ -119,7 +119,7 @@ def find_trouble(pod: Object) -> PodTrouble | None:
 def find_earlier_crash(pod: Object) -> PodTrouble | None:
     """Return the last crash of a container that runs again, in a pod that is not ready; None without one.
 
-    Knative's user container has no readiness probe of its own, so it counts as ready as soon as it runs.
+    Knative's user container has no readiness probe, so it counts as ready as soon as it runs.
     """
     for row in get_at(pod, "status", "containerStatuses", default=[]):
         if get_at(row, "lastState", "terminated", "exitCode", default=0) != 0 and not is_ready(pod):
