@@ -39,8 +39,8 @@ LONGEST = (
 )
 """Cases to start first, so that none of them runs on at the end while other workers have nothing left to do."""
 
-LAST = ("19-many", "00-provider")
-"""Cases marked `alone` that run last: what the first leaves is removed while the second uses another cluster."""
+LAST = ("26-situations", "19-many", "00-provider")
+"""Cases marked `alone` that run last: what one of them leaves is removed while the next one runs, the last on another cluster."""
 
 
 def pytest_configure(config: pytest.Config) -> None:

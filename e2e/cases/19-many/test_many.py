@@ -24,8 +24,8 @@ ALL_READY = 1200
 SYSTEM = ("knative-serving", "kourier-system")
 CONTROLLER = "ebbtide-controller"
 CONTROLLED = {"autoscaling": {"controller": True}, "metrics": {"adapter": "none"}}
-WATCHED = 60
-"""Seconds for which the controller's use is measured: four decisions."""
+WATCHED = 30
+"""Seconds for which the controller's use is measured: two decisions."""
 
 
 @pytest.fixture
