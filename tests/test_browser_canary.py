@@ -10,7 +10,7 @@ pytest.importorskip("numpy")
 from playwright.sync_api import expect
 
 from test_canary import SEARCH, canary_world
-from website import CHROMIUM, LOOKS, SIZES, Site, backend_of, find_violations, open_sized_page
+from website import CHROMIUM, SIZES, Site, backend_of, find_violations, open_sized_page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +37,8 @@ def sized_page(browser: Browser, site: Site, size: str, scheme: str) -> Iterator
         yield page
 
 
-@pytest.mark.parametrize(("size", "scheme"), LOOKS)
+@pytest.mark.parametrize("size", [*SIZES])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_canary_is_weighted_and_a_project_created(sized_page: Page, size: str) -> None:
     page = sized_page
     page.goto(f"{SEARCH}/revisions")

@@ -10,19 +10,7 @@ from playwright.sync_api import expect
 
 from ebbtide.sandbox.clocks import RealClock
 from ebbtide.web.new import load_examples
-from website import (
-    CHROMIUM,
-    LOOKS,
-    PHONE,
-    SIZES,
-    WATCH,
-    WIDE,
-    Site,
-    backend_of,
-    cluster,
-    find_violations,
-    open_sized_page,
-)
+from website import CHROMIUM, PHONE, SIZES, WATCH, WIDE, Site, backend_of, cluster, find_violations, open_sized_page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -299,7 +287,8 @@ def sized_page(browser: Browser, site: Site, size: str, scheme: str) -> Iterator
         yield page
 
 
-@pytest.mark.parametrize(("size", "scheme"), LOOKS)
+@pytest.mark.parametrize("size", [*SIZES])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_steps_lead_through_the_form(sized_page: Page, size: str) -> None:
     page = sized_page
     page.goto("/new?example=chat")
@@ -324,7 +313,8 @@ def test_the_steps_lead_through_the_form(sized_page: Page, size: str) -> None:
     expect(page.locator("#f-spec-autoscaling-maxReplicas")).to_be_focused()
 
 
-@pytest.mark.parametrize(("size", "scheme"), LOOKS)
+@pytest.mark.parametrize("size", [*SIZES])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_editor_completes_and_follows_the_form(sized_page: Page, size: str) -> None:
     page = sized_page
     loaded: list[str] = []
@@ -376,7 +366,8 @@ def test_a_selection_outlives_the_loading_of_the_editor(browser: Browser, site: 
         expect(text).to_have_value("kind: Inference")
 
 
-@pytest.mark.parametrize(("size", "scheme"), LOOKS)
+@pytest.mark.parametrize("size", [*SIZES])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_known_model_fills_the_form(sized_page: Page, size: str) -> None:
     page = sized_page
     page.goto("/new?step=compute")

@@ -11,7 +11,7 @@ pytest.importorskip("numpy")
 from playwright.sync_api import expect
 
 from test_playground import BASE, shop
-from website import CHROMIUM, LOOKS, SIZES, Site, backend_of, find_violations, open_sized_page
+from website import CHROMIUM, SIZES, Site, backend_of, find_violations, open_sized_page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +40,8 @@ def sized_page(browser: Browser, site: Site, size: str, scheme: str) -> Iterator
         yield page
 
 
-@pytest.mark.parametrize(("size", "scheme"), LOOKS)
+@pytest.mark.parametrize("size", [*SIZES])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_chat_is_sent_and_shown(sized_page: Page, size: str) -> None:
     page = sized_page
     page.goto(f"{BASE}/chat/playground")

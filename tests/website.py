@@ -373,8 +373,6 @@ FLAGS = [
 WIDE, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 #: The sizes at which each flow is tested.
 SIZES = {"desktop": {"width": 1440, "height": 900}, "tablet": {"width": 820, "height": 1180}, "phone": PHONE}
-#: A size and a color scheme of each run of a flow: each of them is enough once, because the pages have tests with all pairs.
-LOOKS = [("desktop", "dark"), ("tablet", "light"), ("phone", "dark")]
 AXE = Path(__file__).parent.parent / "tools" / "assets" / "node_modules" / "axe-core" / "axe.min.js"
 
 
