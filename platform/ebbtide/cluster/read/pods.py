@@ -105,8 +105,7 @@ def find_trouble(pod: Object) -> PodTrouble | None:
             return PodTrouble("image", f"cannot pull image {image}: {cause}", lasting)
         failed = get_at(row, "state", "terminated", "exitCode", default=0) != 0
         if failed or reason == "CrashLoopBackOff" or (row.get("restartCount", 0) > 0 and not row.get("ready")):
-            lasting = row.get("restartCount", 0) >= LASTING_RESTARTS or _cannot_start(row)
-            return PodTrouble("crash", _describe_crash(row), lasting, _cannot_start(row))
+            return _make_crash(row)
         if reason in {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}:
             return PodTrouble(
                 "config",
@@ -117,14 +116,19 @@ def find_trouble(pod: Object) -> PodTrouble | None:
 
 
 def find_earlier_crash(pod: Object) -> PodTrouble | None:
-    """Return the last crash of a container that runs again, in a pod that is not ready; None without one.
+    """Return the last crash of a container that runs again, of a pod that is not ready; None without one.
 
     Knative's user container has no readiness probe, so it counts as ready as soon as it runs.
     """
     for row in get_at(pod, "status", "containerStatuses", default=[]):
-        if get_at(row, "lastState", "terminated", "exitCode", default=0) != 0 and not is_ready(pod):
-            return PodTrouble("crash", _describe_crash(row), row.get("restartCount", 0) >= LASTING_RESTARTS)
+        if get_at(row, "lastState", "terminated", "exitCode", default=0) != 0:
+            return _make_crash(row)
     return None
+
+
+def _make_crash(row: Object) -> PodTrouble:
+    lasting = row.get("restartCount", 0) >= LASTING_RESTARTS or _cannot_start(row)
+    return PodTrouble("crash", _describe_crash(row), lasting, _cannot_start(row))
 
 
 def last_end(row: Object) -> Object:

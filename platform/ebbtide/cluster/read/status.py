@@ -326,8 +326,7 @@ def _is_retried(live: LiveWorkload) -> bool:
     current = list_current_revisions(live)
     if not current:
         return False
-    failed = inventory.find_by_name(live.revisions, current[0])
-    reason = of_pod.find_condition(failed, "Ready").get("reason") if failed is not None else ""
+    reason = _find_revision_ready(live, current[0]).get("reason")
     trouble = _find_trouble(live, current[0])
     return (
         reason != PROGRESS_DEADLINE and trouble is not None and trouble.kind in of_pod.FAILING and not trouble.lasting
@@ -534,9 +533,9 @@ def _condition_message(condition: Object) -> str:
 
 def _explain_failure(live: LiveWorkload, revision: str) -> str:
     """Return why a revision failed, from its Ready condition and its pods."""
-    failed = inventory.find_by_name(live.revisions, revision)
-    ready = of_pod.find_condition(failed, "Ready") if failed is not None else {}
+    ready = _find_revision_ready(live, revision)
     if ready.get("reason") == PROGRESS_DEADLINE:
+        failed = inventory.find_by_name(live.revisions, revision)
         waiting = [pod for pod in _list_revision_pods(live, revision) if not of_pod.is_ready(pod)]
         progress = of_pod.describe_startup(waiting[0]) if waiting else "no replica became ready"
         limit = get_at(failed, "metadata", "annotations", keys.PROGRESS_DEADLINE, default="the progress deadline")
@@ -550,8 +549,7 @@ def _explain_recovery(live: LiveWorkload, revision: str) -> str:
     Knative marks a revision as failed as soon as a pod is unschedulable, has a scheduling gate, or is rejected by a quota.
     All of these are retried, and the revision becomes ready once they succeed. The mark may also be outdated: the pod may have been scheduled since.
     """
-    marked = inventory.find_by_name(live.revisions, revision)
-    ready = of_pod.find_condition(marked, "Ready") if marked is not None else {}
+    ready = _find_revision_ready(live, revision)
     message = str(ready.get("message", ""))
     if ready.get("status") in {"True", "Unknown"}:
         # The Configuration has not seen yet that its revision recovered.
@@ -583,7 +581,8 @@ def _find_trouble(live: LiveWorkload, revision: str) -> of_pod.PodTrouble | None
             return trouble._replace(words=explain_unschedulable(trouble.words, pod, live))
         if trouble is not None:
             return trouble
-        if _is_marked_failed(live, revision) and (crash := of_pod.find_earlier_crash(pod)):
+        failed = _find_revision_ready(live, revision).get("status") == "False"
+        if failed and (crash := of_pod.find_earlier_crash(pod)):
             return crash
     for deployment in live.deployments:
         if revision and not deployment["metadata"]["name"].startswith(revision):
@@ -603,9 +602,10 @@ def _find_trouble(live: LiveWorkload, revision: str) -> of_pod.PodTrouble | None
     return None
 
 
-def _is_marked_failed(live: LiveWorkload, revision: str) -> bool:
-    marked = inventory.find_by_name(live.revisions, revision)
-    return marked is not None and of_pod.find_condition(marked, "Ready").get("status") == "False"
+def _find_revision_ready(live: LiveWorkload, revision: str) -> Object:
+    """Return the Ready condition of a revision, or an empty dict."""
+    found = inventory.find_by_name(live.revisions, revision)
+    return of_pod.find_condition(found, "Ready") if found is not None else {}
 
 
 def _find_pod_trouble(pod: Object, live: LiveWorkload) -> of_pod.PodTrouble | None:
@@ -647,7 +647,7 @@ def find_revision_failure(live: LiveWorkload, revision: str) -> str:
         scheduled = inventory.parse_timestamp(of_pod.find_condition(pod, "PodScheduled").get("lastTransitionTime"))
         if scheduled and live.now - scheduled >= deadline:
             return f"a replica is not ready after {deadline:.0f} s; {of_pod.describe_startup(pod)}"
-    ready = of_pod.find_condition(marked, "Ready") if marked is not None else {}
+    ready = _find_revision_ready(live, revision)
     if ready.get("status") == "False" and not _explain_recovery(live, revision):
         return _explain_failure(live, revision)
     return ""

@@ -692,12 +692,12 @@ def wait_for_workload(
                 reported = (now.phase, now.why, hint)
                 seen(WaitUpdate(clock.ticks() - start, now, hint))
             early = live.top["kind"] == "InferenceService" and clock.ticks() - start < KSERVE_LAG_SECONDS
-            if now.settled and not early and _has_minimum_replicas(now):
-                if failed_before or not failed:
-                    return now
-                failed_before = True
+            ends = now.settled and not early and _has_minimum_replicas(now)
+            if ends and (failed_before or not failed):
+                return now
+            failed_before = ends
+            if ends:
                 continue
-            failed_before = False
         if clock.ticks() - start >= limit:
             return None
         _wait_for_change(cluster, live, clock)
