@@ -536,6 +536,21 @@ def test_a_failure_whose_pods_were_read_too_early_does_not_end_the_wait(monkeypa
     assert next(read, None) is None
 
 
+def test_a_success_whose_deployment_was_read_too_early_does_not_end_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = running()
+    success = compute_status(live(cluster))
+    assert success.settled
+    updating = replace(success, phase="Updating", settled=False)
+    read = iter([success, updating, success, success])
+    monkeypatch.setattr(apply, "compute_status", lambda _: next(read))
+    phases: list[str] = []
+    end = apply.wait_for_workload(
+        cluster, "chat", "team-shop", cluster.clock, 60, lambda look: phases.append(look.status.phase)
+    )
+    assert (end, next(read, None)) == (success, None)
+    assert phases == ["Running", "Updating", "Running"]
+
+
 def test_a_workload_deleted_during_the_wait_is_missing() -> None:
     cluster = running()
     cluster.delete(KNATIVE, "chat", "team-shop")

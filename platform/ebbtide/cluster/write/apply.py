@@ -663,8 +663,8 @@ def wait_for_workload(
 ) -> Status | None:
     """Poll a workload until it has settled, and report each change of phase or reason; return None after ``limit`` seconds.
 
-    A failure that Kubernetes keeps retrying, such as the first crashes of a container, does not end the wait. Any other failure
-    must be read twice: kinds are read at the same time, so the pods may be older than the condition that reports their failure.
+    A failure that Kubernetes keeps retrying, such as the first crashes of a container, does not end the wait. What ends it must
+    be read twice: kinds are read at the same time, so a Deployment or a pod may be older than the condition that is about it.
 
     Raises:
         MissingError: the workload was deleted.
@@ -674,7 +674,7 @@ def wait_for_workload(
     reported: tuple[str, str, str] | None = None
     live: LiveWorkload | None = None
     hint, next_hint = "", start + hints.PATIENCE_SECONDS
-    failed_before = False
+    settled_before = False
     while True:
         try:
             live = inventory.find_workload(cluster, name, namespace, clock.now(), known=live)
@@ -682,21 +682,20 @@ def wait_for_workload(
             live = None
         if live is not None:
             now = compute_status(live)
-            failed = now.phase in {"Failed", "Degraded"}
             if now.phase == "Running":
                 hint = ""
-            elif failed or clock.ticks() >= next_hint:
+            elif now.phase in {"Failed", "Degraded"} or clock.ticks() >= next_hint:
                 hint = hints.read_server_hint(cluster, live)
                 next_hint = clock.ticks() + hints.PATIENCE_SECONDS
             if (now.phase, now.why, hint) != reported:
                 reported = (now.phase, now.why, hint)
                 seen(WaitUpdate(clock.ticks() - start, now, hint))
             early = live.top["kind"] == "InferenceService" and clock.ticks() - start < KSERVE_LAG_SECONDS
-            ends = now.settled and not early and _has_minimum_replicas(now)
-            if ends and (failed_before or not failed):
+            settled = now.settled and not early and _has_minimum_replicas(now)
+            if settled and settled_before:
                 return now
-            failed_before = ends
-            if ends:
+            settled_before = settled
+            if settled:
                 continue
         if clock.ticks() - start >= limit:
             return None
