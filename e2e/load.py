@@ -114,5 +114,6 @@ def _client(address: str, host: str, connections: int) -> httpx.AsyncClient:
         base_url=f"http://{address}",
         headers={"Host": host},
         timeout=120,
-        limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+        # After a pause of the client, its pool would close expired connections, and with them requests that they just got.
+        limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=None),
     )
