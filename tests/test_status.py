@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from copy import deepcopy
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
@@ -15,7 +16,7 @@ from ebbtide.cluster.read.amounts import format_amount
 from ebbtide.cluster.read.inventory import ResourceSupply, compute_supplies, workload_name_of_pod
 from ebbtide.cluster.read.pods import innermost_cause
 from ebbtide.cluster.read.records import is_in_rollout, read_mark
-from ebbtide.cluster.read.status import CONDITIONS, Phase, compute_status, explain_rejection
+from ebbtide.cluster.read.status import CONDITIONS, Phase, compute_status, explain_rejection, find_revision_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -613,22 +614,36 @@ def test_the_first_crashes_end_no_wait(restarts: int, reason: str, *, settled: b
     assert (state.phase, state.settled) == ("Failed", settled)
 
 
+def runs_again(recording: dict[str, Any], restarts: int) -> None:
+    """Let a container run after a crash, for which Knative has marked its revision as failed."""
+    row = next(row for row in recording["pods"][0]["status"]["containerStatuses"] if row["name"] == "user-container")
+    row |= {"restartCount": restarts, "ready": True, "state": {"running": {}}}
+    row["lastState"]["terminated"] = {"exitCode": 137, "reason": "OOMKilled"}
+    mark = {"type": "Ready", "status": "False", "reason": "ExitCode137", "message": "Container failed with: "}
+    recording["revisions"][0]["status"]["conditions"] = [mark]
+    recording["top"]["status"]["conditions"] = [mark]
+
+
 @pytest.mark.parametrize(("restarts", "settled"), [(1, False), (3, True)])
 def test_a_container_that_runs_again_keeps_the_reason_of_a_failed_revision(restarts: int, *, settled: bool) -> None:
-    def runs_again(recording: dict[str, Any]) -> None:
-        row = next(
-            row for row in recording["pods"][0]["status"]["containerStatuses"] if row["name"] == "user-container"
-        )
-        row |= {"restartCount": restarts, "ready": True, "state": {"running": {}}}
-        row["lastState"]["terminated"] = {"exitCode": 137, "reason": "OOMKilled"}
-        mark = {"type": "Ready", "status": "False", "reason": "ExitCode137", "message": "Container failed with: "}
-        recording["revisions"][0]["status"]["conditions"] = [mark]
-        recording["top"]["status"]["conditions"] = [mark]
-
-    state = changed("crashing", runs_again)
+    state = changed("crashing", lambda recording: runs_again(recording, restarts))
 
     assert (state.phase, state.settled) == ("Failed", settled)
     assert "it used more memory than its limit (OOMKilled)" in state.why
+
+
+@pytest.mark.parametrize(("restarts", "age", "fails"), [(1, 20, False), (1, 70, True), (3, 20, True)])
+def test_the_first_crash_of_a_pod_ends_no_rollout(restarts: int, age: int, *, fails: bool) -> None:
+    recording = deepcopy(situations.data("crashing"))
+    runs_again(recording, restarts)
+    live = situations.live(recording)
+    created = datetime.fromtimestamp(live.now - age, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    live.pods[0]["metadata"]["creationTimestamp"] = created
+
+    failure = find_revision_failure(live, live.revisions[0]["metadata"]["name"])
+
+    assert bool(failure) == fails
+    assert ("OOMKilled" in failure) == fails
 
 
 @pytest.mark.parametrize("stale", [False, True])

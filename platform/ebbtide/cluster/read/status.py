@@ -10,6 +10,7 @@ k8s.io/kubernetes pkg/scheduler/framework/types.go (messages of FitError).
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
@@ -647,10 +648,14 @@ def find_revision_failure(live: LiveWorkload, revision: str) -> str:
         scheduled = inventory.parse_timestamp(of_pod.find_condition(pod, "PodScheduled").get("lastTransitionTime"))
         if scheduled and live.now - scheduled >= deadline:
             return f"a replica is not ready after {deadline:.0f} s; {of_pod.describe_startup(pod)}"
-    ready = _find_revision_ready(live, revision)
-    if ready.get("status") == "False" and not _explain_recovery(live, revision):
+    ready, trouble = _find_revision_ready(live, revision), _find_trouble(live, revision)
+    if ready.get("status") != "False" or _explain_recovery(live, revision):
+        return ""
+    if trouble is None or ready.get("reason") == PROGRESS_DEADLINE:
         return _explain_failure(live, revision)
-    return ""
+    # Knative marks a revision as failed at the first crash of a container.
+    oldest = max((_object_age(live, pod["metadata"]) for pod in _list_revision_pods(live, revision)), default=math.inf)
+    return "" if oldest < PATIENCE_SECONDS and not trouble.lasting else trouble.words
 
 
 def _describe_progress(live: LiveWorkload, revision: str) -> str:
