@@ -279,15 +279,30 @@ def test_a_fit_does_not_take_most_points_for_outliers() -> None:
     assert np.median(np.abs(errors)) < 0.1
 
 
-def test_only_the_prompts_of_others_delay_an_output() -> None:
+def test_a_prompt_delays_the_outputs_of_the_requests_before_it() -> None:
     server = BatchingServer(max_batch=4, fit=FIT)
     setting = Setting(revision=RevisionSettings(min_scale=1, max_scale=1))
     count = np.full(2, 1000, np.int32)
-    two = TrafficTrace("two", np.zeros(2), count, np.full(2, 101, np.int32), 1.0)
+    two = TrafficTrace("two", np.array([0.0, 0.5]), count, np.full(2, 101, np.int32), 1.0)
     result = engine.simulate(setting, two, server, StartUp(), 0)
-    step = 0.008 + 0.001 * math.sqrt(2) + 2 * 2e-8 * (1000 + 50.5) + 3e-5 * 1000 / 101 + 0.02 / 101
+    first = 0.03 + 5e-5 * 1000 + 2e-6 * 1000 + 0.01 + 2 / 101
+    alone = 0.008 + 0.001 + 2e-8 * (1000 + 50.5)
+    together = 0.008 + 0.001 * math.sqrt(2) + 2 * 2e-8 * (1000 + 50.5)
+    prompt = 3e-5 * 1000 + 0.02
+    left = 100 - (0.5 - first) / alone
+    assert result.latency[0] == pytest.approx(0.5 + prompt + left * together, abs=1e-5)
+    # Neither its own prompt nor that of the first one delays an output of the second.
     assert result.inter_token is not None
-    # The first one ends while the second still generates.
+    assert alone < result.inter_token[1] < together
+
+
+def test_prompts_of_the_same_time_delay_no_output() -> None:
+    server = BatchingServer(max_batch=4, fit=FIT)
+    setting = Setting(revision=RevisionSettings(min_scale=1, max_scale=1))
+    two = TrafficTrace("two", np.zeros(2), np.full(2, 1000, np.int32), np.full(2, 101, np.int32), 1.0)
+    result = engine.simulate(setting, two, server, StartUp(), 0)
+    assert result.inter_token is not None
+    step = 0.008 + 0.001 * math.sqrt(2) + 2 * 2e-8 * (1000 + 50.5)
     assert result.inter_token[0] == pytest.approx(step, abs=1e-6)
 
 
@@ -377,6 +392,22 @@ def test_metrics_of_tokens_by_hand() -> None:
     assert bounds[bounds.index(high) - 1] <= seen / 1000 <= high
     assert values_of_metric("time-to-first-token", 200) == 0
     assert values_of_metric("tokens-per-second", 20) == 0
+
+
+def test_the_gap_after_a_prompt_is_counted_with_its_time() -> None:
+    server = BatchingServer(max_batch=3, fit=LONG_FIT)
+    count = np.full(2, 1000, np.int32)
+    came = TrafficTrace("two", np.array([20.0, 40.0]), count, np.full(2, 40_000, np.int32), 400.0)
+    setting = scaled("inter-token-latency", 1.0)
+    run = engine.HpaSimulation(setting, engine.prepare_inputs(setting, came, server, StartUp(), 0))
+    run.advance(run.inputs.lead + to_nanoseconds(60))
+    run._call.bring_work(run.world, 0)  # noqa: SLF001 - counts up to now
+    bounds = engine.TOKEN_EDGES[1]
+    start = sum(run.world.state[index] for index in (state.EDGES, state.FIRST_EDGES)) + 2
+    counts = [each / state.TOKEN for each in run.world.counts[start : start + len(bounds) + 1]]
+    # The time of the prompt, 50 ms, and a step of 9 to 10 ms.
+    assert counts[next(index for index, bound in enumerate(bounds) if bound >= 0.06)] == 1
+    assert sum(counts[: bounds.index(0.025) + 1]) == pytest.approx(sum(counts) - 1)
 
 
 @pytest.mark.parametrize("metric", TOKEN_METRICS)

@@ -35,10 +35,8 @@ SPREAD: Final = 0.5
 """Largest difference of a request of a load test from the mean. Requests of equal lengths would start and end together: all prompts
 would be computed at the same time and delay no output, which no other traffic does."""
 IN_FLIGHT: Final = (1, 2, 3, 4)
-LOADS: Final = (0.4, 0.8)
-"""Loads of the tests with random arrivals: requests in the time of one that is alone."""
-ARRIVALS: Final = 30
 TYPICAL: Final = (120, 40)
+WARM_UP: Final = 8
 COLD: Final = 4
 """Cold starts that are measured before the traffic."""
 CLUSTER_FAILED: Final = 3
@@ -50,7 +48,7 @@ def main() -> int:
     parser.add_argument("--provider", default="")
     parser.add_argument("--name", default=DEFAULT, help="the cluster's name")
     parser.add_argument("--seconds", type=float, default=600.0, help="length of the replay")
-    parser.add_argument("--each", type=int, default=16, help="requests of each client of a load test")
+    parser.add_argument("--counted", type=int, default=32, help="requests of each load test")
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
     try:
@@ -60,7 +58,7 @@ def main() -> int:
             return run(
                 stage,
                 options.seconds,
-                options.each,
+                options.counted,
                 options.seed,
                 lambda line: print(line, file=sys.stderr, flush=True),
             )
@@ -71,7 +69,7 @@ def main() -> int:
         return CLUSTER_FAILED
 
 
-def run(stage: Stage, seconds: float, each_client: int, seed: int, say: Callable[[str], None]) -> int:
+def run(stage: Stage, seconds: float, counted: int, seed: int, say: Callable[[str], None]) -> int:
     """Measure, replay and compare."""
     stage.clean()
     kept = RECORDS / f"{datetime.now(UTC):%Y%m%d-%H%M%S}.jsonl"
@@ -85,11 +83,10 @@ def run(stage: Stage, seconds: float, each_client: int, seed: int, say: Callable
         stage.deploy(fixed)
         stage.ready(NAME)
         say("load tests at 1 to 4 in flight")
-        found = asyncio.run(_load_tests(stage, each_client // 2, draw))
+        found = asyncio.run(_load_tests(stage, counted, draw))
         for each in found:
-            number = each["max_concurrency"] or "random times"
             say(
-                f"  {each['input_len']}/{each['output_len']} at {number}: {each['mean_ttft_ms']:.1f} ms, "
+                f"  {each['input_len']}/{each['output_len']} at {each['max_concurrency']}: {each['mean_ttft_ms']:.1f} ms, "
                 f"then {each['mean_tpot_ms']:.2f} ms"
             )
         return found
@@ -137,37 +134,23 @@ async def _one_after_another(stage: Stage, shapes: Iterable[tuple[int, int]]) ->
         return [await complete(client, *shape) for shape in shapes]
 
 
-async def _load_tests(stage: Stage, each_client: int, seed: int) -> list[dict[str, Any]]:
+async def _load_tests(stage: Stage, counted: int, seed: int) -> list[dict[str, Any]]:
+    """Return a result of ``counted`` requests for each combination of tokens and number in flight.
+
+    The first requests start together and the last ones end alone, so as many as are in flight are left out at both ends.
+    """
     draws = np.random.default_rng(seed)
-    await _one_after_another(stage, [TYPICAL] * each_client)
+    await _one_after_another(stage, [TYPICAL] * WARM_UP)
     found = []
     for shape in SHAPES:
         for number in IN_FLIGHT:
-            factors = draws.uniform(1 - SPREAD, 1 + SPREAD, (number, each_client, 2))
-            sizes = np.rint(factors * shape).astype(int).tolist()
+            factors = draws.uniform(1 - SPREAD, 1 + SPREAD, (counted + 2 * number, 2))
+            waiting = iter(np.rint(factors * shape).astype(int).tolist())
             start = time.perf_counter()
-            answers = await asyncio.gather(*(_one_after_another(stage, own) for own in sizes))
-            every = [each for some in answers for each in some]
-            found.append(load_test(shape, number, every, time.perf_counter() - start))
-        alone = next(each for each in found if (each["input_len"], each["output_len"]) == shape)
-        seconds = (alone["mean_ttft_ms"] + (shape[1] - 1) * alone["mean_tpot_ms"]) / 1000
-        found += [await _random_test(stage, shape, seconds / load, draws) for load in LOADS]
+            answers = await asyncio.gather(*(_one_after_another(stage, waiting) for _ in range(number)))
+            every = sorted((each for some in answers for each in some), key=lambda each: each.sent)
+            found.append(load_test(shape, number, every[number:-number], time.perf_counter() - start))
     return found
-
-
-async def _random_test(
-    stage: Stage, shape: tuple[int, int], interval: float, draws: np.random.Generator
-) -> dict[str, Any]:
-    """Send requests at random times, as users do, who do not wait for each other."""
-    sizes = np.rint(draws.uniform(1 - SPREAD, 1 + SPREAD, (ARRIVALS, 2)) * shape).astype(int).tolist()
-    start = time.perf_counter()
-    tasks = []
-    async with _client(stage) as client:
-        for size, due in zip(sizes, start + np.cumsum(draws.exponential(interval, ARRIVALS)), strict=True):
-            await asyncio.sleep(max(due - time.perf_counter(), 0.0))
-            tasks.append(asyncio.create_task(complete(client, *size)))
-        answers = await asyncio.gather(*tasks)
-    return load_test(shape, None, answers, time.perf_counter() - start)
 
 
 def _cold_starts(watched: Watched, since: float, answers: Sequence[Completion]) -> list[Start]:

@@ -61,13 +61,8 @@ class Compared(NamedTuple):
         return (self.measured / self.predicted - 1) * 100
 
 
-def load_test(
-    shape: tuple[int, int], in_flight: int | None, answers: Sequence[Completion], seconds: float
-) -> dict[str, Any]:
-    """Return a load test's result as `vllm bench serve --save-result` has it, with times in milliseconds.
-
-    ``in_flight`` is None for requests that arrived at random.
-    """
+def load_test(shape: tuple[int, int], in_flight: int, answers: Sequence[Completion], seconds: float) -> dict[str, Any]:
+    """Return a load test's result as `vllm bench serve --save-result` has it, with times in milliseconds."""
     done = [each for each in answers if each.status == "200" and len(each.tokens) > 1]
     gaps = [(each.tokens[-1] - each.tokens[0]) / (len(each.tokens) - 1) for each in done]
     return {

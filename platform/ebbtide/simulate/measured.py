@@ -8,7 +8,8 @@ requests in the server:
 
 A step of the engine produces one token of every request. It takes a fixed time, reads the KV cache of all requests (b2), and
 processes the prompts that arrive while others generate (b3, b4: in steady state, n / o of them in each step). A request's
-own prompt is finished before its outputs, so it does not delay them.
+own prompt is finished before its outputs, so it does not delay them. The simulator delays the outputs of a replica's requests
+when a prompt arrives, by b3 p + b4: with a fixed number of requests this is the form, and with random arrivals it differs.
 
 Few servers were measured with enough combinations of token counts to determine ten coefficients. Each fit therefore starts
 from a prior, a normal distribution of the logarithms of the coefficients of other servers, and moves as far as the
@@ -426,7 +427,7 @@ class TokenTimes(NamedTuple):
     load: Floats
     """Time that the request adds to each step."""
     delay: Floats
-    """Time that its prompt adds to each step of other requests."""
+    """Time by which its prompt delays the outputs of other requests."""
     steps: Floats
     """Number of steps after the first token."""
     prompt: Floats
@@ -461,12 +462,11 @@ class BatchingServer(Server):
         # Only the ratio is limited: below the range, 1 / output would grow without bound.
         counted = np.maximum(output, self.fit.output.low)
         first, step = self.fit.first, self.fit.step
-        safe = np.maximum(output, 1.0)
         return TokenTimes(
             first=first[0] + first[1] * prompt + first[4] / counted,
             first_each=first[2] * prompt,
             load=step[2] * (prompt + output / 2),
-            delay=(step[3] * prompt + step[4]) / safe,
+            delay=step[3] * prompt + step[4],
             steps=np.maximum(output - 1, 0.0),
             prompt=prompt,
         )

@@ -201,14 +201,9 @@ def change_load(w: EngineState, pod: int, by: int) -> None:
 
 @hot_kernel
 def get_step_time(w: EngineState, pod: int) -> int:
-    """Return the time of a step of a batching server, which produces one token for each request.
-
-    A request's own prompt does not delay its output; on average, the others' are this share of all.
-    """
+    """Return the time of a step of a batching server, which produces one token for each request."""
     s, p = w.state, w.pods
-    running = p[pod + RUNNING]
-    others = p[pod + POD_DELAY] * (running - 1) // running if running > 1 else 0
-    return w.tables[s[SHARED_STEP] + min(running, s[SHARED_LAST])] + p[pod + POD_LOAD] + others
+    return w.tables[s[SHARED_STEP] + min(p[pod + RUNNING], s[SHARED_LAST])] + p[pod + POD_LOAD]
 
 
 @hot_kernel
@@ -228,10 +223,18 @@ def count_value(w: EngineState, pod: int, histogram: int, edges: int, seconds: f
 
 @kernel
 def count_gaps(w: EngineState, pod: int, seconds: float, produced: int) -> None:
-    """Count the gaps between tokens of a pod that has produced parts of a token for each request."""
-    s, gaps = w.state, w.pods[pod + GENERATING] * produced
-    w.pods[pod + POD_CONTEXT] += gaps
-    count_value(w, pod, s[EDGES] + s[FIRST_EDGES] + 2, s[BETWEEN_EDGES], seconds, gaps)
+    """Count the gaps between tokens of a pod that has produced parts of a token for each request.
+
+    The gap of the token after a prompt is longer by the time of that prompt.
+    """
+    s, p = w.state, w.pods
+    p[pod + POD_CONTEXT] += p[pod + GENERATING] * produced
+    histogram, late = s[EDGES] + s[FIRST_EDGES] + 2, min(produced, p[pod + STALLED_TOKEN])
+    count_value(w, pod, histogram, s[BETWEEN_EDGES], seconds + p[pod + STALL] / SECOND, p[pod + GENERATING] * late)
+    count_value(w, pod, histogram, s[BETWEEN_EDGES], seconds, p[pod + GENERATING] * (produced - late))
+    p[pod + STALLED_TOKEN] -= late
+    if p[pod + STALLED_TOKEN] == 0:
+        p[pod + STALL] = 0
 
 
 @kernel
@@ -261,6 +264,7 @@ def bring_work(w: EngineState, pod: int) -> None:
     if p[pod + RUNNING] > 0:
         passed = now - p[pod + VIRTUAL_AT]
         if w.state[MOVING] == BATCHING:
+            passed = max(now - max(p[pod + VIRTUAL_AT], p[pod + STALLED]), 0)
             step = get_step_time(w, pod)
             produced = passed * TOKEN // step
             p[pod + VIRTUAL] += produced
@@ -270,6 +274,7 @@ def bring_work(w: EngineState, pod: int) -> None:
             p[pod + VIRTUAL] += passed * get_request_speed(w, pod)
     else:
         p[pod + VIRTUAL] = 0
+        p[pod + STALL] = 0
     p[pod + VIRTUAL_AT] = now
 
 
@@ -314,13 +319,18 @@ def begin_request(w: EngineState, pod: int, request: int) -> None:
     r[request + BEGAN] = now
     if w.state[MOVING] == BATCHING:
         p[pod + POD_LOAD] += get_token_time(w, request, TOKEN_LOAD)
-        p[pod + POD_DELAY] += get_token_time(w, request, TOKEN_DELAY)
+        running, delay = p[pod + RUNNING], get_token_time(w, request, TOKEN_DELAY)
+        prefill = get_token_time(w, request, PREFILL) + running * get_token_time(w, request, PREFILL_EACH)
+        first = now + prefill + w.tables[w.state[SHARED_FIRST] + min(running, w.state[SHARED_LAST])]
+        # A request's own prompt does not delay its outputs.
+        stalled = max(p[pod + STALLED], now) + delay
+        p[pod + STALLED] = stalled if running > 1 else min(stalled, first)
         if w.state[FIRST_EDGES] > 0:
             p[pod + POD_CONTEXT] += get_token_time(w, request, PROMPT_TOKENS) * TOKEN
-        running = p[pod + RUNNING]
-        prefill = get_token_time(w, request, PREFILL) + running * get_token_time(w, request, PREFILL_EACH)
-        shared = w.tables[w.state[SHARED_FIRST] + min(running, w.state[SHARED_LAST])]
-        push_departure(w.state, w.heap, now + prefill + shared, request)
+            if p[pod + GENERATING] > 0:
+                p[pod + STALL] += delay
+                p[pod + STALLED_TOKEN] = TOKEN
+        push_departure(w.state, w.heap, first, request)
     elif moving:
         r[request + DUE] = p[pod + VIRTUAL] + r[request + WORK] * SPEED
         link_request(w, pod, request)
@@ -336,7 +346,6 @@ def stop_request(w: EngineState, pod: int, request: int) -> None:
         bring_work(w, pod)
     if w.state[MOVING] == BATCHING:
         w.pods[pod + POD_LOAD] -= get_token_time(w, request, TOKEN_LOAD)
-        w.pods[pod + POD_DELAY] -= get_token_time(w, request, TOKEN_DELAY)
         if w.state[FIRST_EDGES] > 0:
             forget_tokens(w, pod, request)
     if w.state[MOVING] == BY_CONCURRENCY or r[request + FIRST_TOKEN] > 0:
@@ -375,7 +384,7 @@ def reschedule_departure(w: EngineState, pod: int) -> None:
         request = r[request + LINK]
     missing = p[pod + VIRTUAL] - due
     if w.state[MOVING] == BATCHING:
-        at = p[pod + VIRTUAL_AT] - min(0, missing * get_step_time(w, pod) // TOKEN)
+        at = max(p[pod + VIRTUAL_AT], p[pod + STALLED]) - min(0, missing * get_step_time(w, pod) // TOKEN)
     else:
         at = p[pod + VIRTUAL_AT] - min(0, missing // get_request_speed(w, pod))
     if at != p[pod + NEXT_DONE] or earliest != p[pod + NEXT_REQUEST]:

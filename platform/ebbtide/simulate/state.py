@@ -151,9 +151,10 @@ NUMBER, BORN, BEGINS, LIFE, IS_READY, IS_SEEN, IS_DELETED, DRAINED, SEE_AT = ran
 POD_INSIDE, POD_PROXIED, RUNNING, FIRST_RUNNING, FIRST_WAITING, LAST_WAITING, VIRTUAL, VIRTUAL_AT = range(9, 17)
 POD_CUT, POD_REPORT, POD_FLOW, FLOW_PROXIED, POD_COUNT, COUNT_PROXIED, REPORTED, REPORTED_PROXIED = range(17, 25)
 # Time and row of its next finished request; utilization in percent times nanoseconds, integrated until then (-1: not yet).
-NEXT_DONE, NEXT_REQUEST, BUSY_SUM, BUSY_AT, POD_LOAD, POD_DELAY = range(25, 31)
-# For a batching server with metrics of tokens: requests that generate, and tokens in the KV cache in units of 1/``TOKEN``.
-GENERATING, POD_CONTEXT, POD_ROW = range(31, 34)
+NEXT_DONE, NEXT_REQUEST, BUSY_SUM, BUSY_AT, POD_LOAD, STALLED = range(25, 31)
+# For a batching server with metrics of tokens: requests that generate, tokens in the KV cache in units of 1/``TOKEN``, time of the
+# prompts since the last token, and the part of the next token that waits for them, in the same units.
+GENERATING, POD_CONTEXT, STALL, STALLED_TOKEN, POD_ROW = range(31, 36)
 
 # Elements of ``state``: constants of the simulation,
 LEAD, END, TIMEOUT, LIMIT, SLOTS, SEED, STARTABLE, SCRAPED, RPS, WEIGHTED, MOVING, UNIT, EDGES, WATCHED = range(14)
