@@ -5,10 +5,10 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import httpx
 import numpy as np
@@ -37,9 +37,16 @@ would be computed at the same time and delay no output, which no other traffic d
 IN_FLIGHT: Final = (1, 2, 3, 4)
 TYPICAL: Final = (120, 40)
 WARM_UP: Final = 8
+CLOCK: Final = "clock"
+"""Service whose one replica computes a small request every few seconds, next to a load test or a replay: the speed of a machine
+changes by a third within half an hour."""
+TICK: Final = 4.0
+TICKED: Final = (60, 20)
 COLD: Final = 4
 """Cold starts that are measured before the traffic."""
 CLUSTER_FAILED: Final = 3
+
+Found = TypeVar("Found")
 
 
 def main() -> int:
@@ -48,7 +55,7 @@ def main() -> int:
     parser.add_argument("--provider", default="")
     parser.add_argument("--name", default=DEFAULT, help="the cluster's name")
     parser.add_argument("--seconds", type=float, default=600.0, help="length of the replay")
-    parser.add_argument("--counted", type=int, default=32, help="requests of each load test")
+    parser.add_argument("--counted", type=int, default=24, help="requests of each load test")
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
     try:
@@ -78,17 +85,21 @@ def run(stage: Stage, seconds: float, counted: int, seed: int, say: Callable[[st
     document: dict[str, Any] = yaml.safe_load((stage.folder / "spec.yaml").read_text())
     fixed = {**document, "spec": {**document["spec"], "autoscaling": {**document["spec"]["autoscaling"]}}}
     fixed["spec"]["autoscaling"].update(minReplicas=1, maxReplicas=1)
+    stage.deploy({**fixed, "metadata": {"name": CLOCK}})
+    stage.ready(CLOCK)
 
     def measured(draw: int) -> list[dict[str, Any]]:
         stage.deploy(fixed)
         stage.ready(NAME)
         say("load tests at 1 to 4 in flight")
-        found = asyncio.run(_load_tests(stage, counted, draw))
+        found, tick = asyncio.run(_with_clock(stage, _load_tests(stage, counted, draw)))
+        say(f"  the clock's request takes {1000 * tick:.0f} ms")
         for each in found:
             say(
                 f"  {each['input_len']}/{each['output_len']} at {each['max_concurrency']}: {each['mean_ttft_ms']:.1f} ms, "
                 f"then {each['mean_tpot_ms']:.2f} ms"
             )
+            each["clock"] = tick
         return found
 
     results = measured(seed)
@@ -106,10 +117,15 @@ def run(stage: Stage, seconds: float, counted: int, seed: int, say: Callable[[st
             stage.until("it is at zero", lambda: not stage.pods(NAME), PATIENCE)
         known = _cold_starts(watched, since, cold)
         time.sleep(QUIET)
-        record = asyncio.run(_replayed(stage, watched, document, known, 1000 / float(alone), seconds, seed))
+        replayed = _replayed(stage, watched, document, known, 1000 / float(alone), seconds, seed)
+        record, tick = asyncio.run(_with_clock(stage, replayed))
     record.write(kept)
-    # The speed of a machine changes within half an hour, so half of the load test is measured before the replay and half after it.
+    say(f"replayed; the clock's request takes {1000 * tick:.0f} ms")
+    # Half of the load test follows the replay, and all of it is stated for the machine's speed during the replay.
     results += measured(seed + 1)
+    for each in results:
+        for name in ("mean_ttft_ms", "mean_tpot_ms"):
+            each[name] *= tick / each["clock"]
     tests.write_text("".join(f"{json.dumps(each)}\n" for each in results))
     say(f"recorded {kept}")
     found = compare(record, tests)
@@ -123,10 +139,30 @@ def run(stage: Stage, seconds: float, counted: int, seed: int, say: Callable[[st
     return 0 if all(abs(row.percent) <= PERCENT for row in found) else 1
 
 
-def _client(stage: Stage) -> httpx.AsyncClient:
+async def _with_clock(stage: Stage, measuring: Coroutine[Any, Any, Found]) -> tuple[Found, float]:
+    """Return a measurement, and the mean seconds of the clock's requests next to it."""
+    seconds: list[float] = []
+
+    async def tick() -> None:
+        async with _client(stage, CLOCK) as client:
+            while True:
+                answer = await complete(client, *TICKED)
+                if answer.status == "200":
+                    seconds.append(answer.prompt_seconds + answer.generation_seconds)
+                await asyncio.sleep(TICK)
+
+    ticking = asyncio.create_task(tick())
+    try:
+        found = await measuring
+    finally:
+        ticking.cancel()
+    return found, float(np.mean(seconds))
+
+
+def _client(stage: Stage, name: str = NAME) -> httpx.AsyncClient:
     limits = httpx.Limits(max_connections=None)
     address = f"http://{stage.provider.gateway()}"
-    return httpx.AsyncClient(base_url=address, headers={"Host": stage.host(NAME)}, timeout=PATIENCE, limits=limits)
+    return httpx.AsyncClient(base_url=address, headers={"Host": stage.host(name)}, timeout=PATIENCE, limits=limits)
 
 
 async def _one_after_another(stage: Stage, shapes: Iterable[tuple[int, int]]) -> list[Completion]:
