@@ -64,7 +64,8 @@ def test_what_the_model_predicts_is_within_the_goal(tmp_path: Path) -> None:
     for row in found:
         # The fit expects times that grow with the prompt; this server's do not.
         assert abs(row.percent) <= (1 if row.name == "replica-seconds" else 4), row
-    assert "| replica-seconds | 60 | 60 |" in markdown(found)
+        assert row.lowest <= row.predicted <= row.highest
+    assert "| replica-seconds | 60 | 60 | 60 | 60 |" in markdown(found)
 
 
 def test_what_differs_is_outside_the_goal(tmp_path: Path) -> None:

@@ -54,6 +54,10 @@ class Compared(NamedTuple):
     name: str
     measured: float
     predicted: float
+    """Median of the simulations."""
+    lowest: float
+    highest: float
+    """Of the simulations: a scaling decision that chance makes a tick later can move a percentile by half."""
 
     @property
     def percent(self) -> float:
@@ -93,7 +97,11 @@ def compare(record: TokenRecord, tests: Path, seeds: int = SEEDS) -> list[Compar
     real = {**_times(np.array(first), np.array(between))}
     real["replica-seconds"] = integral(changes(record.base, "there"), head.seconds)
     rows = [_predicted(result) for result in _simulated(record, tests, seeds)]
-    return [Compared(name, value, float(np.median([row[name] for row in rows]))) for name, value in real.items()]
+    found = {name: [row[name] for row in rows] for name in real}
+    return [
+        Compared(name, value, float(np.median(found[name])), min(found[name]), max(found[name]))
+        for name, value in real.items()
+    ]
 
 
 def _simulated(record: TokenRecord, tests: Path, seeds: int) -> Iterator[SimulationResult]:
@@ -131,10 +139,12 @@ def _times(first: Any, between: Any) -> dict[str, float]:
 def markdown(found: Sequence[Compared]) -> str:
     """Return a row for each number, as docs have it."""
     rows = [
-        f"| {row.name} | {_written(row.name, row.measured)} | {_written(row.name, row.predicted)} | {row.percent:+.1f}% |\n"
+        f"| {row.name} | {' | '.join(_written(row.name, value) for value in row[1:])} | {row.percent:+.1f}% |\n"
         for row in found
     ]
-    return "".join(["| | measured | predicted | difference |\n", "|---|--:|--:|--:|\n", *rows])
+    return "".join(
+        ["| | measured | predicted | smallest | largest | difference |\n", "|---|--:|--:|--:|--:|--:|\n", *rows]
+    )
 
 
 def _written(name: str, value: float) -> str:
