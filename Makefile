@@ -202,7 +202,7 @@ RUNS ?= 1
 fidelity: $(VENV)/.e2e ## Compare the simulator with the cluster by replaying requests at real speed, 15 minutes per run: RUNS=3
 	@$(E2E).fidelity run --provider=$(PROVIDER) --name=$(CLUSTER) --runs=$(RUNS)
 
-fidelity-tokens: $(VENV)/.e2e ## Compare the simulator's language model with a real one on the cluster, 15 minutes: SECONDS=600
+fidelity-tokens: $(VENV)/.e2e ## Compare the simulator's language model with a real one on the cluster, half an hour: SECONDS=600
 	@$(E2E).tokens --provider=$(PROVIDER) --name=$(CLUSTER) --seconds=$(or $(SECONDS),600)
 
 $(VENV)-audit/.made: requirements/audit.txt
