@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from copy import deepcopy
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
@@ -13,7 +12,7 @@ import situations
 from ebbtide.base import keys
 from ebbtide.base.bodies import serialize_body
 from ebbtide.cluster.read.amounts import format_amount
-from ebbtide.cluster.read.inventory import ResourceSupply, compute_supplies, workload_name_of_pod
+from ebbtide.cluster.read.inventory import ResourceSupply, compute_supplies, format_timestamp, workload_name_of_pod
 from ebbtide.cluster.read.pods import innermost_cause
 from ebbtide.cluster.read.records import is_in_rollout, read_mark
 from ebbtide.cluster.read.status import CONDITIONS, Phase, compute_status, explain_rejection, find_revision_failure
@@ -637,8 +636,7 @@ def test_the_first_crash_of_a_pod_ends_no_rollout(restarts: int, age: int, *, fa
     recording = deepcopy(situations.data("crashing"))
     runs_again(recording, restarts)
     live = situations.live(recording)
-    created = datetime.fromtimestamp(live.now - age, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    live.pods[0]["metadata"]["creationTimestamp"] = created
+    live.pods[0]["metadata"]["creationTimestamp"] = format_timestamp(live.now - age)
 
     failure = find_revision_failure(live, live.revisions[0]["metadata"]["name"])
 

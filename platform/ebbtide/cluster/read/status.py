@@ -10,7 +10,6 @@ k8s.io/kubernetes pkg/scheduler/framework/types.go (messages of FitError).
 from __future__ import annotations
 
 import json
-import math
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
@@ -298,7 +297,9 @@ def compute_status(live: LiveWorkload) -> Status:
     labels = metadata.get("labels") or {}
     replicas = compute_replicas(live)
     phase, why = compute_phase(live, replicas)
-    retried = phase in {"Failed", "Degraded"} and _is_retried(live)
+    retried = phase in {"Failed", "Degraded"} and any(
+        _is_retried(live, name) for name in list_current_revisions(live)[:1]
+    )
     return Status(
         name=live.name,
         namespace=live.namespace,
@@ -322,13 +323,10 @@ def compute_status(live: LiveWorkload) -> Status:
     )
 
 
-def _is_retried(live: LiveWorkload) -> bool:
+def _is_retried(live: LiveWorkload, revision: str) -> bool:
     """Return whether a failure is of a kind that the kubelet's next attempt may end: a pull, or the first crashes."""
-    current = list_current_revisions(live)
-    if not current:
-        return False
-    reason = _find_revision_ready(live, current[0]).get("reason")
-    trouble = _find_trouble(live, current[0])
+    reason = _find_revision_ready(live, revision).get("reason")
+    trouble = _find_trouble(live, revision)
     return (
         reason != PROGRESS_DEADLINE and trouble is not None and trouble.kind in of_pod.FAILING and not trouble.lasting
     )
@@ -648,14 +646,15 @@ def find_revision_failure(live: LiveWorkload, revision: str) -> str:
         scheduled = inventory.parse_timestamp(of_pod.find_condition(pod, "PodScheduled").get("lastTransitionTime"))
         if scheduled and live.now - scheduled >= deadline:
             return f"a replica is not ready after {deadline:.0f} s; {of_pod.describe_startup(pod)}"
-    ready, trouble = _find_revision_ready(live, revision), _find_trouble(live, revision)
+    ready = _find_revision_ready(live, revision)
     if ready.get("status") != "False" or _explain_recovery(live, revision):
         return ""
-    if trouble is None or ready.get("reason") == PROGRESS_DEADLINE:
-        return _explain_failure(live, revision)
     # Knative marks a revision as failed at the first crash of a container.
-    oldest = max((_object_age(live, pod["metadata"]) for pod in _list_revision_pods(live, revision)), default=math.inf)
-    return "" if oldest < PATIENCE_SECONDS and not trouble.lasting else trouble.words
+    ages = [_object_age(live, pod["metadata"]) for pod in _list_revision_pods(live, revision)]
+    if ages and max(ages) < PATIENCE_SECONDS and _is_retried(live, revision):
+        return ""
+    trouble = None if ready.get("reason") == PROGRESS_DEADLINE else _find_trouble(live, revision)
+    return trouble.words if trouble is not None else _explain_failure(live, revision)
 
 
 def _describe_progress(live: LiveWorkload, revision: str) -> str:
