@@ -230,11 +230,12 @@ def count_gaps(w: EngineState, pod: int, seconds: float, produced: int) -> None:
     s, p = w.state, w.pods
     p[pod + POD_CONTEXT] += p[pod + GENERATING] * produced
     histogram, late = s[EDGES] + s[FIRST_EDGES] + 2, min(produced, p[pod + STALLED_TOKEN])
-    count_value(w, pod, histogram, s[BETWEEN_EDGES], seconds + p[pod + STALL] / SECOND, p[pod + GENERATING] * late)
+    if late > 0:
+        count_value(w, pod, histogram, s[BETWEEN_EDGES], seconds + p[pod + STALL] / SECOND, p[pod + GENERATING] * late)
+        p[pod + STALLED_TOKEN] -= late
+        if p[pod + STALLED_TOKEN] == 0:
+            p[pod + STALL] = 0
     count_value(w, pod, histogram, s[BETWEEN_EDGES], seconds, p[pod + GENERATING] * (produced - late))
-    p[pod + STALLED_TOKEN] -= late
-    if p[pod + STALLED_TOKEN] == 0:
-        p[pod + STALL] = 0
 
 
 @kernel
@@ -262,7 +263,6 @@ def bring_work(w: EngineState, pod: int) -> None:
     """Update a pod's completed work to now."""
     p, now = w.pods, w.state[NOW]
     if p[pod + RUNNING] > 0:
-        passed = now - p[pod + VIRTUAL_AT]
         if w.state[MOVING] == BATCHING:
             passed = max(now - max(p[pod + VIRTUAL_AT], p[pod + STALLED]), 0)
             step = get_step_time(w, pod)
@@ -271,7 +271,7 @@ def bring_work(w: EngineState, pod: int) -> None:
             if w.state[FIRST_EDGES] > 0:
                 count_gaps(w, pod, step / SECOND, produced)
         else:
-            p[pod + VIRTUAL] += passed * get_request_speed(w, pod)
+            p[pod + VIRTUAL] += (now - p[pod + VIRTUAL_AT]) * get_request_speed(w, pod)
     else:
         p[pod + VIRTUAL] = 0
         p[pod + STALL] = 0

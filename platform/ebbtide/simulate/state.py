@@ -151,6 +151,7 @@ NUMBER, BORN, BEGINS, LIFE, IS_READY, IS_SEEN, IS_DELETED, DRAINED, SEE_AT = ran
 POD_INSIDE, POD_PROXIED, RUNNING, FIRST_RUNNING, FIRST_WAITING, LAST_WAITING, VIRTUAL, VIRTUAL_AT = range(9, 17)
 POD_CUT, POD_REPORT, POD_FLOW, FLOW_PROXIED, POD_COUNT, COUNT_PROXIED, REPORTED, REPORTED_PROXIED = range(17, 25)
 # Time and row of its next finished request; utilization in percent times nanoseconds, integrated until then (-1: not yet).
+# For a batching server, the time that its requests add to a step, and the time until which prompts delay its outputs.
 NEXT_DONE, NEXT_REQUEST, BUSY_SUM, BUSY_AT, POD_LOAD, STALLED = range(25, 31)
 # For a batching server with metrics of tokens: requests that generate, tokens in the KV cache in units of 1/``TOKEN``, time of the
 # prompts since the last token, and the part of the next token that waits for them, in the same units.
