@@ -34,7 +34,7 @@ def write_load_tests(folder: Path) -> Path:
     """Return load tests of a server that takes 100 ms, and then 10 ms for each token, whatever its load."""
     file = folder / "load-test.jsonl"
     results = [
-        load_test(shape, number, [answer(*shape, 0.1, 0.01)] * 3, 3.0)
+        load_test(shape, number, [answer(*shape, 0.1, 0.01)] * 3)
         for shape in ((60, 20), (240, 60))
         for number in (1, 2, 4)
     ]

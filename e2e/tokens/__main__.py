@@ -182,10 +182,9 @@ async def _load_tests(stage: Stage, counted: int, seed: int) -> list[dict[str, A
         for number in IN_FLIGHT:
             factors = draws.uniform(1 - SPREAD, 1 + SPREAD, (counted + 2 * number, 2))
             waiting = iter(np.rint(factors * shape).astype(int).tolist())
-            start = time.perf_counter()
             answers = await asyncio.gather(*(_one_after_another(stage, waiting) for _ in range(number)))
             every = sorted((each for some in answers for each in some), key=lambda each: each.sent)
-            found.append(load_test(shape, number, every[number:-number], time.perf_counter() - start))
+            found.append(load_test(shape, number, every[number:-number]))
     return found
 
 

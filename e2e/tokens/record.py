@@ -65,13 +65,13 @@ class Compared(NamedTuple):
         return (self.measured / self.predicted - 1) * 100
 
 
-def load_test(shape: tuple[int, int], in_flight: int, answers: Sequence[Completion], seconds: float) -> dict[str, Any]:
+def load_test(shape: tuple[int, int], in_flight: int, answers: Sequence[Completion]) -> dict[str, Any]:
     """Return a load test's result as `vllm bench serve --save-result` has it, with times in milliseconds."""
     done = [each for each in answers if each.status == "200" and len(each.tokens) > 1]
     gaps = [(each.tokens[-1] - each.tokens[0]) / (len(each.tokens) - 1) for each in done]
     return {
         "completed": len(done),
-        "duration": seconds,
+        "duration": max(each.tokens[-1] for each in done) - min(each.sent for each in done),
         "max_concurrency": in_flight,
         "total_input_tokens": sum(each.prompt_tokens for each in done),
         "total_output_tokens": sum(each.output_tokens for each in done),
