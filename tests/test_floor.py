@@ -30,7 +30,7 @@ from ebbtide.autoscaler.targets import RevisionSettings
 from ebbtide.base import keys
 from ebbtide.base.cron import CronError, Window, parse_cron
 from ebbtide.cluster.client.protocol import ForbiddenError, MissingError
-from ebbtide.cluster.read.inventory import LiveWorkload
+from ebbtide.cluster.read.inventory import LiveWorkload, format_timestamp
 from ebbtide.controller.loop import Controller
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.simulate.data import StartUp, TrafficTrace
@@ -388,7 +388,7 @@ class Bench:
                     "items": [
                         {
                             "metadata": {"namespace": "shop", "name": name},
-                            "timestamp": "2027-01-15T08:00:00Z",
+                            "timestamp": format_timestamp(self.clock.now()),
                             "window": "15s",
                             "containers": [{"usage": {"cpu": f"{sample.value}m"}}],
                         }
@@ -457,7 +457,7 @@ def test_controller_and_floor_decide_alike(seed: int) -> None:
                 else:
                     measured.append(round(level * 1000))
             stamped = [
-                {name: replace_time(sample) for name, sample in samples_of(values).items()}
+                {name: replace_time(sample, bench.clock.now()) for name, sample in samples_of(values).items()}
                 if metric.scope == "resource"
                 else values
                 for metric, values in zip(value.metrics, measured, strict=True)
@@ -468,8 +468,8 @@ def test_controller_and_floor_decide_alike(seed: int) -> None:
             expected = bench.floor
 
 
-def replace_time(sample: hpa.Sample) -> hpa.Sample:
-    return sample._replace(timestamp=datetime(2027, 1, 15, 8, tzinfo=UTC).timestamp(), window=15.0)
+def replace_time(sample: hpa.Sample, now: float) -> hpa.Sample:
+    return sample._replace(timestamp=now, window=15.0)
 
 
 def live_pods(count: int) -> dict[str, hpa.HpaPod]:

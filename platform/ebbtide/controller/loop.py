@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ebbtide.autoscaler.floor import Floor, FloorDecision, FloorError, FloorSettings, parse_settings
 from ebbtide.base import keys
 from ebbtide.base.paths import get_at
 from ebbtide.base.quantities import format_number
-from ebbtide.cluster.client.protocol import REVISION, ClusterError, MissingError
+from ebbtide.cluster.client.protocol import ClusterError, MissingError, StaleError
 from ebbtide.cluster.read.inventory import find_by_name, format_timestamp
 from ebbtide.cluster.read.pods import find_condition
 from ebbtide.cluster.read.records import (
@@ -26,14 +27,17 @@ from ebbtide.cluster.read.records import (
     serving_revisions,
 )
 from ebbtide.controller.events import make_event, record_event
+from ebbtide.controller.fence import write_floor
 from ebbtide.controller.measure import Readings, read_pod
+from ebbtide.controller.sampling import Recorder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from ebbtide.cluster.client.protocol import Clock, Cluster
     from ebbtide.cluster.read.inventory import LiveWorkload
     from ebbtide.controller.measure import SampleSource
+    from ebbtide.controller.sampling import Requests
     from ebbtide.translation.objects import Object
 
 LOG: Final = logging.getLogger("ebbtide.controller")
@@ -55,19 +59,47 @@ class Change(NamedTuple):
 class Controller:
     """The floors of all workloads with the controller's annotation."""
 
-    def __init__(self, cluster: Cluster, source: SampleSource, clock: Clock) -> None:
-        """Start without a past."""
+    def __init__(
+        self,
+        cluster: Cluster,
+        source: SampleSource,
+        clock: Clock,
+        *,
+        may_write: Callable[[], bool] = lambda: True,
+        term: Callable[[], str] = lambda: "",
+    ) -> None:
+        """Start without a past.
+
+        ``may_write`` is called directly before each write of a floor. ``term`` identifies the leader, if there are several
+        controllers (``controller.fence``).
+        """
         self._cluster, self._source, self._clock = cluster, source, clock
+        self._may_write, self._term = may_write, term
         self._floors: dict[tuple[str, str], tuple[str, Floor]] = {}
         self._told: dict[tuple[str, str], str] = {}
         #: Number of workloads, decisions, patches and errors, for the process's own metrics.
-        self.counts = {"workloads": 0, "decisions": 0, "patches": 0, "errors": 0, "blind": 0}
+        self.counts = {"workloads": 0, "decisions": 0, "patches": 0, "errors": 0, "blind": 0, "conflicts": 0}
         #: Time of the last complete step, in seconds since 1970.
         self.stepped_at = 0.0
 
-    def step(self, workloads: Iterable[LiveWorkload]) -> list[Change]:
-        """Decide for all workloads and write the changed floors. An error of one workload does not stop the others."""
-        readings = Readings(self._source, self._cluster)
+    def list_requests(self, workloads: Iterable[LiveWorkload]) -> Requests:
+        """Return the queries that ``step`` needs for the workloads, so that they can be asked side by side."""
+        recorder = Recorder()
+        for live in workloads:
+            text = (live.top["metadata"].get("annotations") or {}).get(keys.FLOOR)
+            # ``step`` reports a workload whose settings cannot be read.
+            with suppress(FloorError):
+                metrics = parse_settings(text).metrics if text is not None else ()
+                for name in serving_revisions(live) if metrics else ():
+                    recorder.record(metrics, live.namespace, name)
+        return recorder.requests
+
+    def step(self, workloads: Iterable[LiveWorkload], readings: Readings | None = None) -> list[Change]:
+        """Decide for all workloads and write the changed floors. An error of one workload does not stop the others.
+
+        ``readings`` has the answers to the queries; without it, each is asked when it is needed.
+        """
+        readings = readings or Readings(self._source, self._cluster)
         now = self._clock.now()
         changes: list[Change] = []
         known: set[tuple[str, str]] = set()
@@ -87,6 +119,10 @@ class Controller:
             except ClusterError as error:
                 self.counts["errors"] += 1
                 LOG.warning("%s/%s: %s", live.namespace, live.name, error)
+            except Exception:
+                # One workload of unexpected content must not stop the others.
+                self.counts["errors"] += 1
+                LOG.exception("%s/%s", live.namespace, live.name)
         for key in self._floors.keys() - known:
             del self._floors[key]
         for place in self._told.keys() - told:
@@ -201,8 +237,15 @@ class Controller:
         }
         annotations = {keys.MIN_SCALE: str(floor), keys.DECISION: json.dumps(record, separators=(",", ":"))}
         try:
-            self._cluster.patch(REVISION, name, live.namespace, {"metadata": {"annotations": annotations}})
+            if revision is None or not write_floor(
+                self._cluster, live.namespace, revision, annotations, self._may_write, self._term()
+            ):
+                return
         except MissingError:
+            return
+        except StaleError:
+            # Another process wrote the floor first. The next step decides on the revision as it is then.
+            self.counts["conflicts"] += 1
             return
         self.counts["patches"] += 1
         if floor != (before or 0):

@@ -27,13 +27,17 @@ from ebbtide.cluster.client.protocol import (
     REVISION,
     ClusterError,
 )
+from ebbtide.controller.fence import Fence, Leadership
 from ebbtide.controller.lease import RENEW_SECONDS, Lease
 from ebbtide.controller.loop import Controller, has_new_revision
+from ebbtide.controller.measure import Readings
+from ebbtide.controller.sampling import Sampler
 from ebbtide.controller.stored import strip_for_decisions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
+    from ebbtide.api.cache import WorkloadKey
     from ebbtide.cluster.client.protocol import Clock, Cluster
     from ebbtide.cluster.read.inventory import LiveWorkload
     from ebbtide.controller.inferences import Inferences
@@ -51,12 +55,18 @@ SYNC_SECONDS: Final = 60.0
 PAUSE_SECONDS: Final = 0.2
 #: Age of the cache in seconds above which nothing is decided.
 MAX_AGE_SECONDS: Final = 30.0
-#: Seconds without a complete step after which the process is not healthy.
+#: Seconds without progress of the main thread after which the Lease is not renewed, and after which the process is not
+#: healthy. A single request to the API server, the longest that the thread waits, takes at most 70 s.
+HUNG_SECONDS: Final = 75.0
 STALLED_SECONDS: Final = 120.0
 
 
 class Process:
-    """One controller process: it leads or waits to lead."""
+    """One controller process: it leads or waits to lead.
+
+    One thread renews the Lease, so that no slow step lets it lapse. The main thread decides and writes the floors. With a
+    profile, a third one applies custom resources.
+    """
 
     def __init__(
         self,
@@ -69,13 +79,20 @@ class Process:
         profile: Profile | None = None,
         threads: bool = True,
     ) -> None:
-        """Prepare; nothing is read before ``run``. With a profile, custom resources are rendered with it and applied."""
-        self._clock = clock
+        """Prepare; nothing is read before ``run``. With a profile, custom resources are rendered with it and applied.
+
+        Without ``threads``, everything happens in the caller's thread, for tests with a manual clock.
+        """
+        self._clock, self._threads = clock, threads
         kinds = KINDS if profile is None else (*KINDS, *RESOURCE_KINDS)
         strip = strip_for_decisions if profile is None else None
         self._cache = Cache(cluster, clock, threads=threads, kinds=kinds, strip=strip)
         self._lease = Lease(cluster, namespace, identity, clock)
-        self.controller = Controller(cluster, source, clock)
+        self._fence = Fence(cluster, self._cache, threads=threads)
+        self._sampler = Sampler(source, cluster, clock, threads=threads)
+        self.controller = Controller(
+            cluster, source, clock, may_write=self.may_write, term=lambda: self._lease.term
+        )
         self.inferences: Inferences | None = None
         if profile is not None:
             # Optional, and it loads the translation and the writers.
@@ -84,42 +101,92 @@ class Process:
             self.inferences = Inferences(cluster, self._cache, clock, profile, self._lease.leads, threads=threads)
         self._beat = clock.ticks()
         self._holder = ""
+        self._next_step = 0.0
         #: The count of changes whose rollouts were followed.
         self._seen = 0
 
     def run(self, ended: threading.Event) -> None:
         """Renew the Lease and step while it is held, until ``ended`` is set."""
-        self._cache.start()
-        self._cache.wait_synced(SYNC_SECONDS)
+        self.start()
+        if self._threads:
+            threading.Thread(target=self._keep_lease, args=(ended,), name="lease", daemon=True).start()
         if self.inferences is not None:
             threading.Thread(target=self._apply_resources, args=(ended,), name="inferences", daemon=True).start()
-        next_step = next_renewal = 0.0
-        self._seen = self._cache.number()
+        next_renewal = 0.0
         while not ended.is_set():
-            now = self._clock.ticks()
-            if now >= next_renewal:
-                holder = self._lease.renew()
-                next_renewal = now + RENEW_SECONDS
-                if holder != self._holder:
-                    LOG.info("leader: %s", holder or "unknown")
-                    self._holder = holder
-            now = self._clock.ticks()
-            self._beat = now
-            if self._lease.leads() and now >= next_step and self._cache.synced():
-                if self._cache.age() <= MAX_AGE_SECONDS:
-                    self.step()
-                    next_step = max(next_step + PERIOD_SECONDS, now + PERIOD_SECONDS / 2)
-                else:
-                    LOG.warning(
-                        "the API server has not answered for %.0f s: floors stay as they are", self._cache.age()
-                    )
-            due = min(next_renewal, next_step or next_renewal)
+            if not self._threads and self._clock.ticks() >= next_renewal:
+                next_renewal = self._clock.ticks() + RENEW_SECONDS
+                self.renew()
+            due = self.turn()
             self._cache.wait(self._seen, max(PAUSE_SECONDS, due - self._clock.ticks()))
             if self._cache.number() != self._seen and not self._follow_changes():
                 # Changes come in groups, so those of this pause are handled together.
                 ended.wait(PAUSE_SECONDS)
         self._lease.release()
         self._cache.stop()
+
+    def start(self) -> None:
+        """Read the cluster."""
+        self._cache.start()
+        self._cache.wait_synced(SYNC_SECONDS)
+        self._seen = self._cache.number()
+
+    def turn(self) -> float:
+        """Do what is due, and return when the next turn is, in ticks. An error is logged, and the next period tries again."""
+        now = self._beat = self._clock.ticks()
+        if now >= self._next_step and self._lease.leads() and self._is_readable():
+            # Before the step, so that one that fails is not repeated immediately.
+            self._next_step = max(self._next_step + PERIOD_SECONDS, now + PERIOD_SECONDS / 2)
+            try:
+                if self._take_over():
+                    self.step()
+            except Exception:
+                self.controller.counts["errors"] += 1
+                LOG.exception("the step failed")
+        # A candidate notices within a renewal that it leads.
+        return min(now + RENEW_SECONDS, max(self._next_step, now))
+
+    def renew(self) -> None:
+        """Take or renew the Lease, unless the main thread hangs: then another process takes it when it has expired."""
+        if self._clock.ticks() - self._beat > HUNG_SECONDS:
+            LOG.error("no progress for %.0f s: the Lease is not renewed", self._clock.ticks() - self._beat)
+            return
+        holder = self._lease.renew()
+        if holder != self._holder:
+            LOG.info("leader: %s", holder or "unknown")
+            self._holder = holder
+
+    def may_write(self) -> bool:
+        """Return whether this process may write a floor now: it leads, and no former leader's write has an effect."""
+        return self._lease.leads() and self._fence.is_raised(self._lease.term)
+
+    def _keep_lease(self, ended: threading.Event) -> None:
+        while not ended.is_set():
+            try:
+                self.renew()
+            except Exception:
+                # A record of unexpected content must not end the thread.
+                LOG.exception("Lease")
+            ended.wait(RENEW_SECONDS)
+
+    def _is_readable(self) -> bool:
+        """Return whether the cached objects are complete and current enough to decide on."""
+        if not self._cache.synced():
+            return False
+        if self._cache.age() <= MAX_AGE_SECONDS:
+            return True
+        LOG.warning("the API server has not answered for %.0f s: floors stay as they are", self._cache.age())
+        return False
+
+    def _take_over(self) -> bool:
+        """Raise the fence after this process has acquired the Lease; return whether it is raised."""
+        leadership = Leadership(self._lease.term, self._lease.leads, self._lease.confirm)
+        return self._fence.is_raised(leadership.term) or self._fence.raise_for(
+            leadership, self._list_workloads(), self._note_progress
+        )
+
+    def _note_progress(self) -> None:
+        self._beat = self._clock.ticks()
 
     def _apply_resources(self, ended: threading.Event) -> None:
         """Work on custom resources whenever something changes, while the Lease is held."""
@@ -142,12 +209,34 @@ class Process:
             ended.wait(PAUSE_SECONDS)
 
     def step(self) -> None:
-        """Decide once for all workloads, and between two of them follow the rollouts of the others."""
-        self.controller.step(self._list_workloads())
+        """Decide once for all workloads. Meanwhile, follow the rollouts of the others."""
+        answers = self._sampler.begin(self.controller.list_requests(self._list_workloads()))
+        while not answers.wait(PAUSE_SECONDS):
+            self._note_progress()
+            self._follow_changes()
+        answers.close()
+        conflicts = self.controller.counts["conflicts"]
+        self.controller.step(self._follow_between(self._list_workloads()), Readings(answers, answers))
+        if self.controller.counts["conflicts"] > conflicts:
+            self._fence.lower()
 
     def _list_workloads(self) -> Iterator[LiveWorkload]:
-        for live in self._cache.workloads_with(keys.FLOOR):
+        """Yield the workloads with a floor, without those that cannot be read."""
+        for place in self._cache.list_tops(None, lambda _: True):
+            yield from self._read_workloads([place])
+
+    def _read_workloads(self, places: Iterable[WorkloadKey] | None) -> Iterator[LiveWorkload]:
+        try:
+            yield from self._cache.workloads_with(keys.FLOOR, places)
+        except Exception:
+            # A workload of unexpected content must not stop the others.
+            self.controller.counts["errors"] += 1
+            LOG.exception("workloads %s", places)
+
+    def _follow_between(self, workloads: Iterable[LiveWorkload]) -> Iterator[LiveWorkload]:
+        for live in workloads:
             yield live
+            self._note_progress()
             self._follow_changes()
 
     def _follow_changes(self) -> bool:
@@ -156,11 +245,21 @@ class Process:
             return False
         self._seen, changed = self._cache.changes_since(self._seen)
         rolling = False
-        if self._lease.leads():
-            for live in self._cache.workloads_with(keys.FLOOR, changed or ()):
-                self.controller.follow_rollout(live)
-                rolling |= has_new_revision(live)
+        if self.may_write():
+            for place in changed or ():
+                for live in self._read_workloads([place]):
+                    rolling |= self._follow(live)
         return rolling
+
+    def _follow(self, live: LiveWorkload) -> bool:
+        try:
+            self.controller.follow_rollout(live)
+            return has_new_revision(live)
+        except Exception:
+            # As in a step.
+            self.controller.counts["errors"] += 1
+            LOG.exception("%s/%s", live.namespace, live.name)
+            return False
 
     # Metrics and probes.
 
