@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import threading
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.api.cache import Cache
@@ -31,6 +30,7 @@ from ebbtide.controller.fence import Fence, Leadership
 from ebbtide.controller.lease import RENEW_SECONDS, Lease
 from ebbtide.controller.loop import Controller, has_new_revision
 from ebbtide.controller.measure import Readings
+from ebbtide.controller.probes import start_probe_server
 from ebbtide.controller.sampling import Sampler
 from ebbtide.controller.stored import strip_for_decisions
 
@@ -90,9 +90,7 @@ class Process:
         self._lease = Lease(cluster, namespace, identity, clock)
         self._fence = Fence(cluster, self._cache, threads=threads)
         self._sampler = Sampler(source, cluster, clock, threads=threads)
-        self.controller = Controller(
-            cluster, source, clock, may_write=self.may_write, term=lambda: self._lease.term
-        )
+        self.controller = Controller(cluster, source, clock, may_write=self.may_write, term=lambda: self._lease.term)
         self.inferences: Inferences | None = None
         if profile is not None:
             # Optional, and it loads the translation and the writers.
@@ -265,25 +263,7 @@ class Process:
 
     def serve(self, port: int) -> int:
         """Answer /metrics, /healthz and /readyz on a port, in a thread, and return the port."""
-        process = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                status, text = process.answer(self.path)
-                body = text.encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "text/plain; version=0.0.4")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                """Log no probes."""
-
-        server = ThreadingHTTPServer(("", port), Handler)
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
-        return int(server.server_address[1])
+        return start_probe_server(port, self.answer)
 
     def answer(self, path: str) -> tuple[HTTPStatus, str]:
         """Return the status and the text of one of the three paths."""
