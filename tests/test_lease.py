@@ -63,8 +63,8 @@ class Election:
         self.time = ManualClock()
         self.cluster = Simulated(self.time)
         self.link_a, self.link_b = Link(self.cluster), Link(self.cluster)
-        self.a = Lease(self.link_a, SPACE, "a", OwnClock(self.time, -9e8, 0.25))  # type: ignore[arg-type] # a part of one
-        self.b = Lease(self.link_b, SPACE, "b", OwnClock(self.time, 7e5, -3600.0))  # type: ignore[arg-type] # as above
+        self.a = Lease(self.link_a, SPACE, "a", OwnClock(self.time, -9e8, 0.25))
+        self.b = Lease(self.link_b, SPACE, "b", OwnClock(self.time, 7e5, -3600.0))
 
     @property
     def record(self) -> dict[str, Any]:
@@ -247,7 +247,7 @@ def test_a_release_leaves_the_lease_of_another_holder(election: Election) -> Non
     assert (election.record["holderIdentity"], election.leaders()) == ("b", "b")
 
     version = election.cluster.get(LEASE, NAME, SPACE)["metadata"]["resourceVersion"]
-    candidate = Lease(election.link_a, SPACE, "c", election.time)  # type: ignore[arg-type] # as above
+    candidate = Lease(election.link_a, SPACE, "c", election.time)
     candidate.release()
     assert election.cluster.get(LEASE, NAME, SPACE)["metadata"]["resourceVersion"] == version
 

@@ -79,8 +79,6 @@ class Controller:
         self._told: dict[tuple[str, str], str] = {}
         #: Number of workloads, decisions, patches and errors, for the process's own metrics.
         self.counts = {"workloads": 0, "decisions": 0, "patches": 0, "errors": 0, "blind": 0, "conflicts": 0}
-        #: Time of the last complete step, in seconds since 1970.
-        self.stepped_at = 0.0
 
     def list_requests(self, workloads: Iterable[LiveWorkload]) -> Requests:
         """Return the queries that ``step`` needs for the workloads, so that they can be asked side by side."""
@@ -128,7 +126,6 @@ class Controller:
         for place in self._told.keys() - told:
             del self._told[place]
         self.counts["errors"] += len(readings.errors)
-        self.stepped_at = self._clock.now()
         return changes
 
     def _step_workload(

@@ -53,6 +53,8 @@ RESOURCE_KINDS: Final = (INFERENCE, CLASSIC, DEPLOYMENT, HPA, QUOTA)
 SYNC_SECONDS: Final = 60.0
 #: Seconds between two checks of changed workloads, of which none has a new revision.
 PAUSE_SECONDS: Final = 0.2
+#: Seconds between two checks of a candidate whether it leads.
+CANDIDATE_SECONDS: Final = 1.0
 #: Age of the cache in seconds above which nothing is decided.
 MAX_AGE_SECONDS: Final = 30.0
 #: Seconds without progress of the main thread after which the Lease is not renewed, and after which the process is not
@@ -100,6 +102,8 @@ class Process:
         self._beat = clock.ticks()
         self._holder = ""
         self._next_step = 0.0
+        #: When the last step was complete, in ticks; None before the first.
+        self._stepped: float | None = None
         #: The count of changes whose rollouts were followed.
         self._seen = 0
 
@@ -141,7 +145,8 @@ class Process:
             except Exception:
                 self.controller.counts["errors"] += 1
                 LOG.exception("the step failed")
-        # A candidate notices within a renewal that it leads.
+        if not self._lease.leads():
+            return now + CANDIDATE_SECONDS
         return min(now + RENEW_SECONDS, max(self._next_step, now))
 
     def renew(self) -> None:
@@ -215,6 +220,7 @@ class Process:
         answers.close()
         conflicts = self.controller.counts["conflicts"]
         self.controller.step(self._follow_between(self._list_workloads()), Readings(answers, answers))
+        self._stepped = self._clock.ticks()
         if self.controller.counts["conflicts"] > conflicts:
             self._fence.lower()
 
@@ -282,14 +288,20 @@ class Process:
         resources = dict.fromkeys(("resources", "applies", "statuses", "failures"), 0)
         if self.inferences is not None:
             resources = self.inferences.counts
-        age = max(0.0, self._clock.now() - self.controller.stepped_at) if self.controller.stepped_at else 0.0
+        age = 0.0 if self._stepped is None else self._clock.ticks() - self._stepped
         rows = (
-            ("leader", "gauge", "1 if this process writes", float(self._lease.leads())),
+            ("leader", "gauge", "1 if this process writes", float(self.may_write())),
             ("workloads", "gauge", "Workloads that the controller scales", counts["workloads"]),
             ("blind_revisions", "gauge", "Revisions of which a metric has no value", counts["blind"]),
             ("decisions_total", "counter", "Decided floors", counts["decisions"]),
             ("patches_total", "counter", "Written floors", counts["patches"]),
             ("errors_total", "counter", "Failed queries and writes", counts["errors"]),
+            (
+                "conflicts_total",
+                "counter",
+                "Floors not written, because another process wrote first",
+                counts["conflicts"],
+            ),
             ("last_step_age_seconds", "gauge", "Seconds since the last complete step", age),
             ("resources", "gauge", "Custom resources", resources["resources"]),
             ("applies_total", "counter", "Applied specs of custom resources", resources["applies"]),

@@ -86,6 +86,8 @@ class Sampler:
         self._running: set[Request] = set()
         #: The number of slow answers in a row, and the time before which the request is skipped.
         self._slow: dict[Request, tuple[int, float]] = {}
+        #: When a request was last answered.
+        self._answered_at = float("-inf")
         self._steps = 0
 
     def begin(self, requests: Requests) -> Answers:
@@ -121,7 +123,8 @@ class Sampler:
                 slow = now - begun >= SAMPLE_SECONDS
                 if not slow:
                     self._slow.pop(request, None)
-                elif answers.answered:
+                    self._answered_at = now if not isinstance(answer, Exception) else self._answered_at
+                elif now - self._answered_at <= 2 * PERIOD_SECONDS:
                     # While no query is answered, it is Prometheus that is slow, and not this query.
                     times = self._slow.get(request, (0, 0.0))[0] + 1
                     self._slow[request] = (times, now + min(PERIOD_SECONDS * 2**times, MAX_PAUSE_SECONDS))
@@ -164,8 +167,6 @@ class Answers:
         self._running: Counter[str] = Counter()
         self._heap = [self._rank(name) for name in names]
         heapq.heapify(self._heap)
-        #: Whether a query of this step has been answered in time.
-        self.answered = False
 
     def wait(self, seconds: float) -> bool:
         """Wait until all queries are answered or the budget is spent, at most ``seconds``; return whether the step goes on."""
@@ -204,7 +205,6 @@ class Answers:
     def put(self, request: Request, namespace: str, answer: Any) -> None:
         """Store an answer, or the error, unless the step has gone on."""
         self._count(namespace, -1)
-        self.answered |= not isinstance(answer, Exception)
         self._open.discard(request)
         if not self._closed:
             self._results[request] = answer
