@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ebbtide.cli.connection import SystemClock
 from ebbtide.controller import probes
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def answer(path: str) -> tuple[HTTPStatus, str]:
 
 @pytest.fixture
 def port() -> int:
-    return probes.start_probe_server(0, answer)
+    return probes.start_probe_server(0, answer, SystemClock())
 
 
 def connect(port: int) -> socket.socket:
@@ -88,7 +89,7 @@ def test_a_probe_is_answered_between_many_clients_that_wait(port: int, sent: byt
 @pytest.mark.parametrize("sent", [b"", b"GET /healthz HTTP/1.1\r\nX: ", b"GET /huge HTTP/1.1\r\n\r\n"])
 def test_a_connection_ends_after_its_time(sent: bytes, clients: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probes, "REQUEST_SECONDS", 0.5)
-    port = probes.start_probe_server(0, answer)
+    port = probes.start_probe_server(0, answer, SystemClock())
     client = clients.enter_context(connect(port))
     client.sendall(sent)
     wait_until_handled(0)
@@ -100,7 +101,7 @@ def test_a_client_that_sends_a_byte_from_time_to_time_gets_no_more_time(
     clients: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(probes, "REQUEST_SECONDS", 0.5)
-    port = probes.start_probe_server(0, answer)
+    port = probes.start_probe_server(0, answer, SystemClock())
     client = clients.enter_context(connect(port))
     with pytest.raises(OSError, match=r"reset|Broken pipe"):
         send_slowly(client)

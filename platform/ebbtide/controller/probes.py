@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Final
@@ -16,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
     from http import HTTPStatus
+
+    from ebbtide.cluster.client.protocol import Clock
 
 #: Seconds for a request and its response.
 REQUEST_SECONDS: Final = 5.0
@@ -31,11 +32,11 @@ class ProbeServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = BACKLOG
 
-    def __init__(self, port: int, answer: Callable[[str], tuple[HTTPStatus, str]]) -> None:
+    def __init__(self, port: int, answer: Callable[[str], tuple[HTTPStatus, str]], clock: Clock) -> None:
         """Listen on all addresses, as the kubelet requires."""
         #: The deadline of each open connection, oldest first.
         self._deadlines: dict[Any, float] = {}
-        self._lock = threading.Lock()
+        self._lock, self._clock = threading.Lock(), clock
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
@@ -55,7 +56,7 @@ class ProbeServer(ThreadingHTTPServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         """Handle a connection in a thread, and close the oldest one if it is one too many."""
         with self._lock:
-            self._deadlines[request] = time.monotonic() + REQUEST_SECONDS
+            self._deadlines[request] = self._clock.ticks() + REQUEST_SECONDS
             surplus = [*self._deadlines][:-MAX_CONNECTIONS]
         self._end(surplus)
         super().process_request(request, client_address)
@@ -68,7 +69,7 @@ class ProbeServer(ThreadingHTTPServer):
 
     def service_actions(self) -> None:
         """Close the connections whose time is over."""
-        now = time.monotonic()
+        now = self._clock.ticks()
         with self._lock:
             late = [request for request, deadline in self._deadlines.items() if now >= deadline]
         self._end(late)
@@ -87,8 +88,8 @@ class ProbeServer(ThreadingHTTPServer):
                 request.shutdown(socket.SHUT_RDWR)
 
 
-def start_probe_server(port: int, answer: Callable[[str], tuple[HTTPStatus, str]]) -> int:
+def start_probe_server(port: int, answer: Callable[[str], tuple[HTTPStatus, str]], clock: Clock) -> int:
     """Serve the answers to paths on a port, in a thread, and return the port; 0 selects a free one."""
-    server = ProbeServer(port, answer)
+    server = ProbeServer(port, answer, clock)
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
     return int(server.server_address[1])

@@ -269,7 +269,7 @@ class Process:
 
     def serve(self, port: int) -> int:
         """Answer /metrics, /healthz and /readyz on a port, in a thread, and return the port."""
-        return start_probe_server(port, self.answer)
+        return start_probe_server(port, self.answer, self._clock)
 
     def answer(self, path: str) -> tuple[HTTPStatus, str]:
         """Return the status and the text of one of the three paths."""
