@@ -44,7 +44,7 @@ class EndError(BaseException):
 
 
 class Scheduler:
-    """Tasks of which one runs at a time: the one that wakes first."""
+    """Tasks of which one runs at a time: the one that is due first."""
 
     def __init__(self) -> None:
         self.clock = ManualClock()

@@ -136,7 +136,7 @@ def test_each_renewal_restarts_the_candidate_s_wait(election: Election) -> None:
 
 
 def test_a_record_read_late_is_not_older_than_its_renewal(election: Election) -> None:
-    """The candidate's request is under way for longer than the duration, and the leader renews meanwhile."""
+    """The candidate's request is under way for longer than the duration, and the leader renews in the meantime."""
     election.a.renew()
 
     def delay(_: str) -> None:

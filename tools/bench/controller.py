@@ -33,7 +33,7 @@ from ebbtide.base import keys
 from ebbtide.cli import connection
 from ebbtide.cli.common import read_profile
 from ebbtide.cluster.client import pod
-from ebbtide.cluster.client.protocol import POD, Kind, WatchBookmark, WatchChange
+from ebbtide.cluster.client.protocol import POD, ClusterError, Kind, WatchBookmark, WatchChange
 from ebbtide.controller.loop import Controller
 from ebbtide.controller.process import KINDS as WATCHED
 
@@ -94,6 +94,9 @@ class ControllerStandin(Standin):
     def patch(self, *_: Any, **__: Any) -> dict[str, Any]:
         self.patches += 1
         return {}
+
+    def read(self, path: str) -> dict[str, Any]:
+        raise ClusterError(f"no {path}")
 
     def create(self, item: dict[str, Any]) -> dict[str, Any]:
         self.events += 1

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 LOG: Final = logging.getLogger("ebbtide.controller")
 #: The annotations of a revision that must not have changed since it was read.
 _DECIDED_ON: Final = (keys.MIN_SCALE, keys.DECISION, keys.ROLLOUT, keys.LEADER)
-#: Attempts to write on a revision whose status changes meanwhile, as with each new replica.
+#: Attempts to write on a revision whose status changes in the meantime, as with each new replica.
 ATTEMPTS: Final = 3
 #: Revisions that are written side by side.
 WORKERS: Final = 8

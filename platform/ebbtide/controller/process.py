@@ -212,7 +212,7 @@ class Process:
             ended.wait(PAUSE_SECONDS)
 
     def step(self) -> None:
-        """Decide once for all workloads. Meanwhile, follow the rollouts of the others."""
+        """Decide once for all workloads, and follow the rollouts of the others in the meantime."""
         answers = self._sampler.begin(self.controller.list_requests(self._list_workloads()))
         while not answers.wait(PAUSE_SECONDS):
             self._note_progress()
@@ -260,7 +260,7 @@ class Process:
             self.controller.follow_rollout(live)
             return has_new_revision(live)
         except Exception:
-            # As in a step.
+            # A workload of unexpected content must not stop the others.
             self.controller.counts["errors"] += 1
             LOG.exception("%s/%s", live.namespace, live.name)
             return False

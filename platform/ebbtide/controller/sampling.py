@@ -86,7 +86,7 @@ class Sampler:
         self._running: set[Request] = set()
         #: The number of slow answers in a row, and the time before which the request is skipped.
         self._slow: dict[Request, tuple[int, float]] = {}
-        #: When a request was last answered.
+        #: The time of the last answer.
         self._answered_at = float("-inf")
         self._steps = 0
 
