@@ -280,6 +280,27 @@ def test_the_revision_s_status_may_change_between_the_decision_and_the_write() -
     assert bench.floor("b-00001") == "8"
 
 
+def test_a_floor_with_another_owner_is_taken_before_the_decision() -> None:
+    """Two controllers with different Leases write in turn, as the docs say, and neither skips a decision."""
+    bench = Bench("b")
+    running = lead(bench)
+    other = Process(bench.cluster, bench.values, bench.clock, "default", "other", threads=False)
+    other.start()
+    floors = []
+    for number in range(6):
+        current = (running, other)[number % 2]
+        patch = {"metadata": {"annotations": {keys.MIN_SCALE: "1"}}}
+        bench.cluster.patch(REVISION, "b-00001", SPACE, patch)
+        current.renew()
+        current.turn()
+        floors.append(bench.floor("b-00001") != "1")
+        owner = bench.cluster.get(REVISION, "b-00001", SPACE)["metadata"]["annotations"][keys.LEADER]
+        assert owner.split()[0] == ("one", "other")[number % 2]
+        bench.clock.sleep(PERIOD_SECONDS)
+    assert floors == [True] * 6
+    assert running.controller.counts["conflicts"] == other.controller.counts["conflicts"] == 0
+
+
 @pytest.mark.parametrize("thread", [True, False])
 def test_a_process_with_threads_leads_decides_and_ends(thread: bool) -> None:
     """The real threads, for some hundredths of a second: the Lease, the queries and the loop."""

@@ -259,6 +259,29 @@ def test_a_candidate_ends_without_a_request(election: Election) -> None:
     assert (asked, election.record["holderIdentity"]) == ([], "a")
 
 
+def test_a_term_is_confirmed_by_the_api_server(election: Election) -> None:
+    assert not election.b.confirm("")
+    election.a.renew()
+    first = election.a.term
+    assert election.a.confirm(first)
+    assert not election.b.confirm("")
+    election.b.renew()
+    election.time.sleep(DURATION_SECONDS)
+    election.b.renew()
+    assert not election.a.confirm(first)
+    election.a.renew()
+    election.time.sleep(DURATION_SECONDS)
+    # A later term of the same process does not confirm an earlier one.
+    election.a.renew()
+    assert (election.a.confirm(first), election.a.confirm(election.a.term)) == (False, True)
+
+    def fail(_: str) -> None:
+        raise UnreachableError("no answer")
+
+    election.link_a.before = fail
+    assert not election.a.confirm(election.a.term)
+
+
 def test_a_release_without_an_api_server_ends_the_leadership(election: Election) -> None:
     election.a.renew()
 

@@ -172,6 +172,15 @@ class Fence:
         return complete
 
 
+def owns_floors(live: LiveWorkload, term: str) -> bool:
+    """Return whether no revision of a workload that may get a floor has another term."""
+    leaders = [
+        get_at(find_by_name(live.revisions, name), "metadata", "annotations", keys.LEADER)
+        for name in scaled_revisions(live)
+    ]
+    return {None, term}.issuperset(leaders)
+
+
 def _list_revisions(live: LiveWorkload, term: str) -> list[tuple[str, Object]]:
     """Return the revisions of a workload that may get a floor and do not have the term, with their namespace."""
     revisions = [find_by_name(live.revisions, name) for name in scaled_revisions(live)]

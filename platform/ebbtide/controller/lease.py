@@ -64,10 +64,10 @@ class Lease:
             # The server does not answer, or another candidate was faster.
             return ""
 
-    def confirm(self) -> bool:
-        """Ask the API server whether this process holds the Lease, and has held it since its term began."""
+    def confirm(self, term: str) -> bool:
+        """Ask the API server whether this process holds the Lease, and has held it since the term began."""
         try:
-            return bool(self._acquired) and self._holds(self._cluster.get(LEASE, NAME, self._namespace))
+            return self._holds(self._cluster.get(LEASE, NAME, self._namespace)) and term == self.term != ""
         except ClusterError:
             return False
 

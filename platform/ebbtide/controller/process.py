@@ -26,7 +26,7 @@ from ebbtide.cluster.client.protocol import (
     REVISION,
     ClusterError,
 )
-from ebbtide.controller.fence import Fence, Leadership
+from ebbtide.controller.fence import Fence, Leadership, owns_floors
 from ebbtide.controller.lease import RENEW_SECONDS, Lease
 from ebbtide.controller.loop import Controller, has_new_revision
 from ebbtide.controller.measure import Readings
@@ -183,8 +183,14 @@ class Process:
 
     def _take_over(self) -> bool:
         """Raise the fence after this process has acquired the Lease; return whether it is raised."""
-        leadership = Leadership(self._lease.term, self._lease.leads, self._lease.confirm)
-        return self._fence.is_raised(leadership.term) or self._fence.raise_for(
+        term = self._lease.term
+        # The thread of the Lease may start another term at any moment.
+        leadership = Leadership(
+            term,
+            leads=lambda: self._lease.leads() and self._lease.term == term,
+            confirm=lambda: self._lease.confirm(term),
+        )
+        return self._fence.is_raised(term) or self._fence.raise_for(
             leadership, self._list_workloads(), self._note_progress
         )
 
@@ -213,7 +219,10 @@ class Process:
 
     def step(self) -> None:
         """Decide once for all workloads, and follow the rollouts of the others in the meantime."""
-        answers = self._sampler.begin(self.controller.list_requests(self._list_workloads()))
+        requests = self.controller.list_requests(self._check_owners(self._list_workloads()))
+        if not self._take_over():
+            return
+        answers = self._sampler.begin(requests)
         while not answers.wait(PAUSE_SECONDS):
             self._note_progress()
             self._follow_changes()
@@ -223,6 +232,13 @@ class Process:
         self._stepped = self._clock.ticks()
         if self.controller.counts["conflicts"] > conflicts:
             self._fence.lower()
+
+    def _check_owners(self, workloads: Iterable[LiveWorkload]) -> Iterator[LiveWorkload]:
+        """Lower the fence if a floor has another owner: a controller with another Lease, or a user who changed it."""
+        for live in workloads:
+            if not owns_floors(live, self._lease.term):
+                self._fence.lower()
+            yield live
 
     def _list_workloads(self) -> Iterator[LiveWorkload]:
         """Yield the workloads with a floor, without those that cannot be read."""
