@@ -35,12 +35,13 @@ class Values:
     def __init__(self, cluster: Simulated) -> None:
         self.cluster = cluster
         self.asked: Callable[[], object] = lambda: None
+        self.high: tuple[str, ...] = ("b-",)
 
     def samples(self, query: str) -> list[tuple[Mapping[str, str], float]]:
         assert query == "latency"
         self.asked()
         names = [pod["metadata"]["name"] for pod in self.cluster.list(POD, SPACE).items]
-        return [({"namespace": SPACE, "pod": name}, 200.0 if name.startswith("b-") else 100.0) for name in names]
+        return [({"namespace": SPACE, "pod": name}, 200.0 if name.startswith(self.high) else 100.0) for name in names]
 
 
 class Loops:
@@ -221,26 +222,22 @@ def test_a_process_that_hangs_gives_up_the_lease_and_then_its_health() -> None:
 
 
 def test_a_long_step_keeps_the_lease_and_the_health() -> None:
-    """Each workload takes 30 s: the Lease has its own thread, and each workload is progress."""
-    bench = Bench("a", "b")
+    """Each write takes 50 s: the Lease has its own thread, and each workload is progress."""
+    bench = Bench("a", "b", "c")
     running = lead(bench)
+    bench.values.high = ("b-", "c-")
+    written: list[str | None] = []
 
-    def delay() -> None:
-        for _ in range(6):
-            bench.clock.sleep(5)
-            running.renew()
-        bench.cluster.cut = None
+    def delay(patch: Any) -> None:
+        if keys.LEADER in get_at(patch, "metadata", "annotations", default={}):
+            written.append(patch["metadata"]["annotations"].get(keys.MIN_SCALE))
+            for _ in range(10):
+                bench.clock.sleep(5)
+                running.renew()
 
-    written: list[str] = []
-
-    def cut(patch: Any) -> None:
-        if get_at(patch, "metadata", "annotations", keys.MIN_SCALE):
-            written.append(patch["metadata"]["annotations"][keys.MIN_SCALE])
-            delay()
-
-    bench.cluster.cut = cut
+    bench.cluster.cut = delay
     running.turn()
-    assert written == ["6"]
+    assert written == [None, None, None, "6", "6"]
     assert running.may_write()
     assert running.answer("/healthz")[0] == HTTPStatus.OK
 
