@@ -86,30 +86,40 @@ def test_a_value_above_its_target_keeps_the_last_replica_for_the_calm_period() -
         make(LATENCY, behavior=hpa.ScalingBehavior(scale_down=hpa.ScalingRules(stabilization_window_seconds=0)))
     )
     assert floor.decide(0, 0, 1, pods(1), [each(1, 200)]).floor == 2
-    assert floor.decide(15, 2, 2, pods(2), [each(2, 40)])[:2] == (1, "delay")
+    assert floor.decide(15, 2, 2, pods(2), [each(2, 40)])[:2] == (2, "delay")
+    assert floor.decide(30, 2, 2, pods(2), [each(2, 40)])[:2] == (1, "delay")
     assert floor.decide(45, 1, 1, pods(1), [each(1, 40)])[:2] == (1, "delay")
     assert floor.decide(60, 1, 1, pods(1), [each(1, 40)])[:2] == (0, "rest")
 
 
 def test_after_a_restart_a_floor_is_kept_for_the_calm_period() -> None:
     floor = Floor(make(LATENCY))
-    assert floor.decide(1000, 1, 1, pods(1), [each(1, 10)])[:2] == (1, "delay")
+    for second in (1000, 1015, 1030, 1045):
+        assert floor.decide(second, 1, 1, pods(1), [each(1, 10)])[:2] == (1, "delay")
     assert floor.decide(1060, 1, 1, pods(1), [each(1, 10)])[:2] == (0, "rest")
 
 
 def test_a_total_wakes_from_zero() -> None:
     floor = Floor(make(TOTAL, LATENCY))
     assert floor.decide(0, 0, 0, {}, [25_000, {}])[:2] == (3, "metric")
-    assert floor.decide(15, 3, 0, {}, [0, {}])[:2] == (0, "rest")
+    assert floor.decide(15, 3, None, {}, [0, {}])[:2] == (3, "held")
 
 
-def test_lost_values_hold_the_floor_and_then_leave_it_to_the_kpa() -> None:
+def test_lost_values_hold_the_floor() -> None:
     floor = Floor(make(LATENCY, minimum=1))
     assert floor.decide(0, 1, 2, pods(2), [each(2, 200)]).floor == 4
+    for second in range(15, 90_000, 15):
+        assert floor.decide(second, 4, 4, pods(4), [None])[:2] == (4, "held")
+
+
+def test_lost_values_lead_to_the_stated_fallback() -> None:
+    floor = Floor(make(LATENCY, minimum=1, fallback_replicas=2))
+    assert floor.decide(0, 1, 2, pods(2), [each(2, 200)]).floor == 4
     assert floor.decide(15, 4, 4, pods(4), [None])[:2] == (4, "held")
-    assert floor.decide(130, 4, 4, pods(4), [None])[:2] == (4, "held")
-    assert floor.decide(135, 4, 4, pods(4), [None])[:2] == (1, "minimum")
-    assert floor.decide(150, 1, 4, pods(4), [each(4, 100)])[:2] == (4, "metric")
+    for second in range(30, 135, 15):
+        assert floor.decide(second, 4, 4, pods(4), [None])[:2] == (4, "held")
+    assert floor.decide(135, 4, 4, pods(4), [None])[:2] == (2, "fallback")
+    assert floor.decide(150, 2, 4, pods(4), [each(4, 100)])[:2] == (4, "metric")
 
 
 def test_one_lost_metric_of_two_still_scales_up_but_not_down() -> None:
@@ -136,7 +146,9 @@ def test_bounds_and_schedule_are_kept() -> None:
     assert floor.decide(noon, 0, 2, pods(2), [each(2, 900)])[:2] == (4, "maximum")
     assert Floor(make(LATENCY, schedule=(window,))).decide(noon, 0, 0, {}, [{}])[:2] == (3, "schedule")
     assert Floor(make(LATENCY, maximum=2, schedule=(window,))).decide(noon, 0, 0, {}, [{}]).floor == 2
-    assert Floor(make(schedule=(window,))).decide(noon + 7 * 3600, 3, 3, pods(3), [])[:2] == (0, "rest")
+    floor = Floor(make(schedule=(window,)))
+    assert floor.decide(noon + 7 * 3600, 3, 3, pods(3), [])[:2] == (3, "delay")
+    assert floor.decide(noon + 7 * 3600 + 15, 3, 3, pods(3), [])[:2] == (0, "rest")
 
 
 def test_a_behavior_limits_steps() -> None:
@@ -280,6 +292,7 @@ SETTINGS = st.builds(
     schedule=st.lists(st.just(Window("0 8 * * mon", "0 9 * * *", "Europe/Berlin", 2)), max_size=2).map(tuple),
     calm=st.sampled_from([60.0, 120.0, 7.5]),
     fallback=st.sampled_from([900.0, 60.0]),
+    fallback_replicas=st.sampled_from([None, 0, 3]),
 )
 
 
@@ -513,7 +526,7 @@ def test_an_outage_is_told_once_and_its_end_too() -> None:
         assert bench.step(4, [None]) == 4
     bench.clock.time += 15
     bench.step(4, [each(4, 100)])
-    assert [event["reason"] for event in bench.cluster.events] == ["Scaled", "MetricMissing", "MetricFound"]
+    assert [event["reason"] for event in bench.cluster.events] == ["Scaled", "EvidenceMissing", "EvidenceFound"]
     assert "Prometheus does not answer" in bench.cluster.events[1]["message"]
 
 

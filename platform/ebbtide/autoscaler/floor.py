@@ -25,15 +25,17 @@ if TYPE_CHECKING:
 PERIOD_SECONDS: Final = hpa.DEFAULTS.sync_period
 #: Seconds that all metrics must be at or below their targets before the floor falls to zero.
 CALM_SECONDS: Final = 60.0
-#: Seconds without a metric's value after which the KPA alone decides.
+#: Seconds without a metric's value after which the stated fallback, if there is one, replaces the held floor.
 FALLBACK_SECONDS: Final = 900.0
+#: Seconds between two decisions after which the earlier one is no evidence for the later one.
+GAP_SECONDS: Final = 4 * PERIOD_SECONDS
 MILLI: Final = 1000
 
 #: The scope of a metric's value: each pod (one value per pod), all pods (their average), the workload (a total), or the use of
 #: a resource by each pod, in percent of its request.
 Scope = Literal["pod", "average", "total", "resource"]
 #: The cause of a floor: a metric, the spec's bounds, a window of the schedule, a delayed or limited step, no load, pods
-#: that have no values yet, values that are missing for a short or a long time, a rollout.
+#: that have no values yet, incomplete evidence, the stated fallback, a rollout.
 Cause = Literal[
     "metric", "minimum", "maximum", "schedule", "delay", "step", "rest", "wait", "held", "fallback", "rollout"
 ]
@@ -67,7 +69,10 @@ class FloorMetric:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FloorSettings:
-    """The settings of a workload's floor; ``calm`` and ``fallback`` are in seconds."""
+    """The settings of a workload's floor; ``calm`` and ``fallback`` are in seconds.
+
+    Without ``fallback_replicas``, the floor stays as long as a metric has no value.
+    """
 
     minimum: int
     maximum: int
@@ -76,6 +81,7 @@ class FloorSettings:
     schedule: tuple[Window, ...] = ()
     calm: float = CALM_SECONDS
     fallback: float = FALLBACK_SECONDS
+    fallback_replicas: int | None = None
 
 
 class Proposed(NamedTuple):
@@ -96,9 +102,23 @@ class FloorDecision(NamedTuple):
 
 
 class Floor:
-    """The floor of one revision, with the state between its decisions."""
+    """The floor of one revision, with the state between its decisions.
 
-    __slots__ = ("_busy_at", "_hpa", "_lost_since", "_metrics", "_settings", "_tolerances")
+    A floor falls only on evidence: the autoscaler's number is known, all metrics have values, and the decision before this
+    one, at most ``GAP_SECONDS`` ago, recommended no more than the new floor with evidence of its own. Anything less holds
+    the floor. Bounds of the settings and a stated fallback need no evidence.
+    """
+
+    __slots__ = (
+        "_busy_at",
+        "_decided_at",
+        "_hpa",
+        "_lost_since",
+        "_metrics",
+        "_recommended",
+        "_settings",
+        "_tolerances",
+    )
 
     def __init__(self, settings: FloorSettings) -> None:
         """Start without a past. Changed settings need a new instance."""
@@ -116,71 +136,116 @@ class Floor:
         self._tolerances = hpa.Tolerances(tolerance, tolerance)
         self._busy_at: float | None = None
         self._lost_since: float | None = None
+        self._decided_at: float | None = None
+        #: What the last decision recommended, None if its evidence was incomplete.
+        self._recommended: int | None = None
 
     def decide(
         self,
         now: float,
         floor: int,
-        replicas: int,
+        replicas: int | None,
         pods: Mapping[str, hpa.HpaPod],
         measured: Sequence[hpa.Measured],
+        *,
+        date: float | None = None,
     ) -> FloorDecision:
-        """Return the decision at ``now``, in seconds since 1970 if there is a schedule; call it every ``PERIOD_SECONDS``.
+        """Return the decision at ``now``; call it every ``PERIOD_SECONDS``.
 
-        ``floor`` is the revision's present min-scale, ``replicas`` its present number of replicas, ``pods`` its pods by name,
-        and ``measured`` the values of the settings' metrics, in order, None if they could not be read.
+        ``now`` and the times of ``pods`` and of their samples are seconds of a clock that only advances. ``date`` is the time
+        for the schedule, in seconds since 1970, by default ``now``. ``floor`` is the last decision's number, or at the start
+        the revision's min-scale. ``replicas`` is the number that the autoscaler decided after it read that min-scale, None if
+        it is unknown. ``pods`` are those that do not terminate, by name, and ``measured`` the values of the settings'
+        metrics, in order, None if they could not be read.
         """
         settings = self._settings
-        scheduled = _find_scheduled_minimum(settings.schedule, now)
+        if self._decided_at is not None and now - self._decided_at > GAP_SECONDS:
+            self._recommended = self._lost_since = None
+        self._decided_at = now
+        scheduled = _find_scheduled_minimum(settings.schedule, now if date is None else date)
         low = min(max(settings.minimum, scheduled), settings.maximum)
-        ask = hpa.MetricInputs(replicas, len(pods), pods, self._tolerances, hpa.DEFAULTS, now)
-        proposals = [_propose(ask, metric, values) for metric, values in zip(self._metrics, measured, strict=True)]
-        proposed = tuple(
-            Proposed(metric.name, *_describe(proposal, values), metric.target)
-            for metric, proposal, values in zip(settings.metrics, proposals, measured, strict=True)
+        kept = min(floor, settings.maximum)
+        count = len(pods) if replicas is None else replicas
+        proposals = self._propose(now, count, pods, measured)
+        recommended = max((row.replicas for row in proposals if row is not None), default=0)
+        if recommended < count and 0 < len(pods) < count:
+            # Pods that the autoscaler requested and that were not read yet may serve: as an HPA does with pods without a
+            # value, assume that they are at their target.
+            pods = _complete_pods(pods, count)
+            proposals = self._propose(now, count, pods, measured)
+            recommended = max((row.replicas for row in proposals if row is not None), default=0)
+        self._note_losses(now, count, measured)
+        evidence = replicas is not None and all(
+            proposal is not None or (count == 0 and metric.scope != "total")
+            for metric, proposal in zip(settings.metrics, proposals, strict=True)
         )
-        wanted, cause = self._want(now, floor, replicas, pods, measured, proposals)
+        if self._is_any_above(proposals, len(pods)) or (floor > 0 and (not evidence or self._busy_at is None)):
+            # Only a time with complete evidence is calm. A controller that has just started knows of none.
+            self._busy_at = now
+        elif count == 0:
+            self._busy_at = None
+        wanted, cause = self._want(now, kept, count, pods, measured, proposals)
         if wanted < low:
             wanted, cause = low, "schedule" if low > settings.minimum else "minimum"
         if wanted > settings.maximum:
             wanted, cause = settings.maximum, "maximum"
+        if self._is_fallback_due(now):
+            assert settings.fallback_replicas is not None
+            wanted, cause = min(max(settings.fallback_replicas, recommended, low), settings.maximum), "fallback"
+        elif wanted < kept:
+            if not evidence:
+                wanted, cause = kept, "held"
+            elif self._recommended is None or self._recommended > wanted:
+                wanted, cause = kept if self._recommended is None else min(self._recommended, kept), "delay"
+        # One replica is what the metrics recommend at least; the calm window decides about the last one.
+        last = 0 if recommended == 1 and settings.minimum == 0 else recommended
+        self._recommended = last if evidence else None
+        proposed = tuple(
+            Proposed(metric.name, *_describe(proposal, values), metric.target)
+            for metric, proposal, values in zip(settings.metrics, proposals, measured, strict=True)
+        )
         return FloorDecision(wanted, cause, proposed)
+
+    def _propose(
+        self, now: float, count: int, pods: Mapping[str, hpa.HpaPod], measured: Sequence[hpa.Measured]
+    ) -> list[hpa.Proposal | None]:
+        ask = hpa.MetricInputs(count, len(pods), pods, self._tolerances, hpa.DEFAULTS, now)
+        return [_propose(ask, metric, values) for metric, values in zip(self._metrics, measured, strict=True)]
+
+    def _note_losses(self, now: float, count: int, measured: Sequence[hpa.Measured]) -> None:
+        """Record since when a metric has no value; without replicas, only the total of a workload has one."""
+        lost = any(
+            values is None and (count or metric.scope == "total")
+            for metric, values in zip(self._settings.metrics, measured, strict=True)
+        )
+        if not lost:
+            self._lost_since = None
+        elif self._lost_since is None:
+            self._lost_since = now
+
+    def _is_fallback_due(self, now: float) -> bool:
+        settings = self._settings
+        return (
+            settings.fallback_replicas is not None
+            and self._lost_since is not None
+            and now - self._lost_since >= settings.fallback
+        )
 
     def _want(
         self,
         now: float,
         floor: int,
-        replicas: int,
+        count: int,
         pods: Mapping[str, hpa.HpaPod],
         measured: Sequence[hpa.Measured],
         proposals: Sequence[hpa.Proposal | None],
     ) -> tuple[int, Cause]:
-        """Return the floor within no bounds but the maximum, and its cause."""
+        """Return the floor that the metrics ask for, within no bounds but the maximum, and its cause."""
         if not self._metrics:
             return 0, "rest"
-        # Without pods, only the total of a workload has a value.
-        readable = [
-            values
-            for metric, values in zip(self._settings.metrics, measured, strict=True)
-            if replicas or metric.scope == "total"
-        ]
-        if any(values is None for values in readable):
-            self._lost_since = now if self._lost_since is None else self._lost_since
-            if now - self._lost_since >= self._settings.fallback:
-                return 0, "fallback"
-        else:
-            self._lost_since = None
-        if replicas == 0:
-            if self._lost_since is not None:
-                return floor, "held"
-            self._busy_at = None
-            return self._want_at_zero(proposals)
-        if self._busy_at is None and floor > 0:
-            # A controller that has just started does not know how long the metrics have been calm.
-            self._busy_at = now
-        if any(self._is_above(place, proposal, len(pods)) for place, proposal in enumerate(proposals)):
-            self._busy_at = now
-        decision = self._hpa.reconcile(now, replicas, len(pods), pods, measured)
+        if count == 0:
+            return (floor, "held") if self._lost_since is not None else self._want_at_zero(proposals)
+        decision = self._hpa.reconcile(now, count, len(pods), pods, measured)
         if not decision.rescale and decision.limited is None and any(proposal is None for proposal in proposals):
             return floor, "wait" if self._lost_since is None else "held"
         if decision.replicas <= 1 and self._settings.minimum == 0:
@@ -200,6 +265,9 @@ class Floor:
         ]
         wanted = max([0, *totals])
         return wanted, "metric" if wanted else "rest"
+
+    def _is_any_above(self, proposals: Sequence[hpa.Proposal | None], existing: int) -> bool:
+        return any(self._is_above(place, proposal, existing) for place, proposal in enumerate(proposals))
 
     def _is_above(self, place: int, proposal: hpa.Proposal | None, existing: int) -> bool:
         """Return whether a metric is above its target."""
@@ -222,6 +290,12 @@ def _find_scheduled_minimum(windows: tuple[Window, ...], now: float) -> int:
     from ebbtide.autoscaler.schedule import scheduled_minimum  # noqa: PLC0415 - render needs no calendar
 
     return scheduled_minimum(windows, now)
+
+
+def _complete_pods(pods: Mapping[str, hpa.HpaPod], count: int) -> dict[str, hpa.HpaPod]:
+    """Return ``count`` pods: the known ones, and running ones without a value."""
+    unknown = hpa.HpaPod(request=next(iter(pods.values())).request)
+    return {**pods, **{f"unknown {index}": unknown for index in range(count - len(pods))}}
 
 
 def _propose(ask: hpa.MetricInputs, metric: hpa.Metric, measured: hpa.Measured) -> hpa.Proposal | None:
@@ -277,6 +351,8 @@ def format_settings(settings: FloorSettings) -> str:
         value["calmSeconds"] = _shorten(settings.calm)
     if settings.fallback != FALLBACK_SECONDS:
         value["fallbackSeconds"] = _shorten(settings.fallback)
+    if settings.fallback_replicas is not None:
+        value["fallbackReplicas"] = settings.fallback_replicas
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -315,6 +391,7 @@ def parse_settings(text: str) -> FloorSettings:
             schedule=tuple(_parse_window(row) for row in value.get("schedule", ())),
             calm=float(value.get("calmSeconds", CALM_SECONDS)),
             fallback=float(value.get("fallbackSeconds", FALLBACK_SECONDS)),
+            fallback_replicas=None if (replicas := value.get("fallbackReplicas")) is None else int(replicas),
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise FloorError(f"invalid scaling settings: {error}") from error

@@ -27,8 +27,8 @@ FLOOR_WORDS: Final = {
     "step": "a step is limited by the behavior",
     "rest": "all metrics are at or below their targets, so Knative decides alone",
     "wait": "the pods have no values yet",
-    "held": "held, because a metric has no value",
-    "fallback": "a metric has had no value for long, so Knative decides alone",
+    "held": "held, because the evidence for fewer replicas is incomplete",
+    "fallback": "a metric has had no value for long: fallbackReplicas",
     "rollout": "that of the revision that it replaces",
     "manual": "set by ebbtide scale",
 }
