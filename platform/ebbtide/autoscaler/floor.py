@@ -270,7 +270,7 @@ class Floor:
         return any(self._is_above(place, proposal, existing) for place, proposal in enumerate(proposals))
 
     def _is_above(self, place: int, proposal: hpa.Proposal | None, existing: int) -> bool:
-        """Return whether a metric is above its target."""
+        """Return whether a metric is above its target, or a total above 0, which would start the last replica again."""
         metric = self._metrics[place]
         if proposal is None:
             return False
@@ -281,7 +281,7 @@ class Floor:
         assert isinstance(metric, hpa.ObjectMetric)
         if metric.value is not None:
             return proposal.usage > metric.value
-        return existing > 0 and proposal.usage > (metric.average_value or 0)
+        return existing > 0 and proposal.usage > 0
 
 
 def _find_scheduled_minimum(windows: tuple[Window, ...], now: float) -> int:
