@@ -696,7 +696,7 @@ def test_a_floor_falls_only_on_evidence(
         read = pods(math.ceil(replicas * share))
         values = each(len(read), 100 * load / replicas) if replicas else {}
         measured = {"latency": values if latency else None, "query": int(load * 10_000) if total else None}
-        latency, total = latency or LATENCY not in used, total or TOTAL not in used
+        has_latency, has_total = latency or LATENCY not in used, total or TOTAL not in used
         decision = floor.decide(
             now,
             value,
@@ -704,9 +704,9 @@ def test_a_floor_falls_only_on_evidence(
             read,
             [measured[metric.name] for metric in used],
         )
-        complete = scaler and latency and total
+        complete = scaler and has_latency and has_total
         seen = [*seen[-1:], (now, load)] if complete else []
-        readable = (latency or not replicas) and total
+        readable = (has_latency or not replicas) and has_total
         lost = now if readable or seconds > 60 else lost
         if decision.cause == "fallback":
             assert fallback is not None
