@@ -89,7 +89,9 @@ def needs_rollout(cluster: Cluster, planned: ApplyPlan) -> bool:
         return False
     live = inventory.find_workload(cluster, top.name, top.namespace, 0.0)
     newest = get_at(live.top, "status", "latestCreatedRevisionName")
-    return (top.rollout or newest not in _read_status_shares(live)) and _count_serving(live) >= MIN_REPLICAS
+    if not top.rollout and newest in _read_status_shares(live):
+        return False
+    return bool(_find_unread(live)) or _count_serving(live) >= MIN_REPLICAS
 
 
 def roll_out(
@@ -158,6 +160,9 @@ class Rollout:
             return ended
         if not _is_processed(live):
             self._wait("Knative to process the service")
+            return None
+        if unread := _find_unread(live):
+            self._wait(f"the pods of {unread} to be read")
             return None
         state, failed = observe_rollout(live, pending=self._pending)
         self._end_surplus(live, state)
@@ -332,6 +337,23 @@ def observe_rollout(live: LiveWorkload, *, pending: bool) -> tuple[RolloutState,
     routed = _read_status_shares(live) == requested and find_condition(live.top, "RoutesReady").get("status") == "True"
     state = RolloutState(replicas, target, sources, requested, routed)
     return (reverse_roles(state, newest) if failed else state), failed
+
+
+def _find_unread(live: LiveWorkload) -> str:
+    """Return a revision of which not all pods were read, empty if there is none.
+
+    A cluster that does not serve a kind at the moment returns no objects of it, and a rollout must not take that for the
+    end of the replicas. A Deployment counts its pods that do not terminate (k8s.io/kubernetes v1.37.2
+    pkg/controller/deployment/sync.go, calculateStatus).
+    """
+    by_revision = {
+        get_at(row, "metadata", "ownerReferences", 0, "name"): get_at(row, "status", "replicas", default=0)
+        for row in live.deployments
+    }
+    labels = [get_at(pod, "metadata", "labels", keys.KNATIVE_REVISION) for pod in live.pods if not has_ended(pod)]
+    serving = [name for name in _read_status_shares(live) if name not in by_revision]
+    missing = [name for name, replicas in by_revision.items() if name and labels.count(name) < replicas]
+    return next((str(name) for name in (*serving, *missing)), "")
 
 
 def _observe_revision(live: LiveWorkload, revision: Object, shares: dict[str, int]) -> RevisionState:
