@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, get_args
 
 from ebbtide.autoscaler import hpa
+from ebbtide.base import annotations as shapes
+from ebbtide.base import keys
+from ebbtide.base.annotations import Record, read_annotation
 from ebbtide.base.cron import Window, parse_cron
 
 if TYPE_CHECKING:
@@ -375,48 +378,108 @@ def _format_rules(rules: hpa.ScalingRules) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
+_RULES: Final = shapes.fields(
+    {},
+    {
+        "stabilizationWindowSeconds": shapes.whole(0, shapes.MAX_SECONDS),
+        "selectPolicy": shapes.choice(*get_args(hpa.SelectPolicy)),
+        "policies": shapes.rows(
+            shapes.fields(
+                {
+                    "type": shapes.choice("Pods", "Percent"),
+                    "value": shapes.whole(1),
+                    "periodSeconds": shapes.whole(1, shapes.MAX_SECONDS),
+                },
+                {},
+            ),
+            shapes.MAX_ROWS,
+        ),
+        "tolerance": shapes.number(0),
+    },
+)
+_SETTINGS: Final = Record(
+    shapes.fields(
+        {"minReplicas": shapes.whole(), "maxReplicas": shapes.whole(1)},
+        {
+            "metrics": shapes.rows(
+                shapes.fields(
+                    {
+                        "name": shapes.name(),
+                        "scope": shapes.choice(*get_args(Scope)),
+                        "target": shapes.number(shapes.MIN_TARGET),
+                    },
+                    {"query": shapes.text()},
+                ),
+                shapes.MAX_ROWS,
+            ),
+            "behavior": shapes.fields({}, {"scaleUp": _RULES, "scaleDown": _RULES}),
+            "schedule": shapes.rows(
+                shapes.fields(
+                    {
+                        "start": shapes.name(),
+                        "end": shapes.name(),
+                        "timeZone": shapes.name(),
+                        "minReplicas": shapes.whole(),
+                    },
+                    {},
+                ),
+                shapes.MAX_ROWS,
+            ),
+            "calmSeconds": shapes.number(0, shapes.MAX_SECONDS),
+            "fallbackSeconds": shapes.number(0, shapes.MAX_SECONDS),
+            "fallbackReplicas": shapes.whole(),
+        },
+    )
+)
+
+
+def read_settings(top: Mapping[str, Any]) -> FloorSettings | None:
+    """Return the settings on a workload's top object, None if Ebbtide's controller does not scale it.
+
+    Raises FloorError with the annotation and the reason if they cannot be read.
+    """
+    text = read_annotation(top, keys.FLOOR)
+    try:
+        return None if text is None else parse_settings(text)
+    except FloorError as error:
+        raise FloorError(f"{keys.FLOOR} cannot be read: {error}") from error
+
+
 def parse_settings(text: str) -> FloorSettings:
     """Return the settings of an annotation.
 
     Raises FloorError with the reason for anything that ``format_settings`` does not write.
     """
     try:
-        value = json.loads(text)
-        behavior = value.get("behavior")
+        value = _SETTINGS.read(text)
         settings = FloorSettings(
-            minimum=int(value["minReplicas"]),
-            maximum=int(value["maxReplicas"]),
-            metrics=tuple(_parse_metric(row) for row in value.get("metrics", ())),
-            behavior=None if behavior is None else parse_behavior(behavior),
+            minimum=value["minReplicas"],
+            maximum=value["maxReplicas"],
+            metrics=tuple(FloorMetric(**row) for row in value.get("metrics", ())),
+            behavior=parse_behavior(value["behavior"]) if "behavior" in value else None,
             schedule=tuple(_parse_window(row) for row in value.get("schedule", ())),
-            calm=float(value.get("calmSeconds", CALM_SECONDS)),
-            fallback=float(value.get("fallbackSeconds", FALLBACK_SECONDS)),
-            fallback_replicas=None if (replicas := value.get("fallbackReplicas")) is None else int(replicas),
+            calm=value.get("calmSeconds", CALM_SECONDS),
+            fallback=value.get("fallbackSeconds", FALLBACK_SECONDS),
+            fallback_replicas=value.get("fallbackReplicas"),
         )
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise FloorError(f"invalid scaling settings: {error}") from error
-    if not 0 <= settings.minimum <= settings.maximum or settings.maximum < 1:
-        raise FloorError(f"invalid replica bounds {settings.minimum} and {settings.maximum}")
+    except ValueError as error:
+        raise FloorError(str(error)) from error
+    if settings.minimum > settings.maximum:
+        raise FloorError(f"minReplicas {settings.minimum} must be at most maxReplicas {settings.maximum}")
+    for metric in settings.metrics:
+        if metric.scope == "resource" and metric.target < 1:
+            raise FloorError(f"target {metric.target:g} of {metric.name} must be at least 1 percent")
     return settings
 
 
 def _parse_window(row: Mapping[str, Any]) -> Window:
     from ebbtide.autoscaler.schedule import load_zone  # noqa: PLC0415 - render needs no calendar
 
-    window = Window(str(row["start"]), str(row["end"]), str(row["timeZone"]), int(row["minReplicas"]))
+    window = Window(row["start"], row["end"], row["timeZone"], row["minReplicas"])
     for text in (window.start, window.end):
         parse_cron(text)
     load_zone(window.time_zone)
     return window
-
-
-def _parse_metric(row: Mapping[str, Any]) -> FloorMetric:
-    scope, target = row["scope"], float(row["target"])
-    if scope not in get_args(Scope):
-        raise FloorError(f"unknown scope {scope}")
-    if target <= 0:
-        raise FloorError(f"invalid target {target:g} of {row['name']}")
-    return FloorMetric(name=str(row["name"]), scope=scope, target=target, query=str(row.get("query", "")))
 
 
 def parse_behavior(value: Mapping[str, Any]) -> hpa.ScalingBehavior:
@@ -433,6 +496,6 @@ def _parse_rules(row: Mapping[str, Any]) -> hpa.ScalingRules:
         select_policy=row.get("selectPolicy"),
         policies=None
         if policies is None
-        else tuple(hpa.Policy(item["type"], int(item["value"]), int(item["periodSeconds"])) for item in policies),
+        else tuple(hpa.Policy(item["type"], item["value"], item["periodSeconds"]) for item in policies),
         tolerance=row.get("tolerance"),
     )

@@ -138,7 +138,7 @@ class Controller:
             for name in serving:
                 self._decided.pop((live.namespace, name), None)
             return
-        manual = get_at(read_scale_record(live.top), "minReplicas")
+        manual = read_scale_record(live.top).minimum
         highest = 0
         for name in serving:
             revision = find_by_name(live.revisions, name)
@@ -230,7 +230,7 @@ class Controller:
             floor, cause = int(manual), "manual"
         words = _explain(cause, decision, reasons)
         last = read_decision(revision)
-        turned_blind = (cause in BLIND) != (last is not None and last.get("cause") in BLIND)
+        turned_blind = (cause in BLIND) != (last is not None and last.cause in BLIND)
         if floor == (before or 0) and not turned_blind:
             return
         now = self._clock.now()

@@ -39,7 +39,7 @@ from ebbtide.cluster.client.protocol import (
 )
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read.pods import find_condition, has_ended, is_ready
-from ebbtide.cluster.read.records import RolloutMark, is_in_rollout, read_mark
+from ebbtide.cluster.read.records import SAVED, RolloutMark, is_in_rollout, read_mark
 from ebbtide.cluster.read.status import find_revision_failure, is_unscheduled
 from ebbtide.cluster.write.apply import LATEST, POLL_SECONDS, is_top_object, write_steps
 
@@ -412,8 +412,7 @@ def _mark_of(revision: Object, replicas: int) -> RolloutMark:
     if mark is not None and mark.replicas:
         return mark
     annotations = revision["metadata"].get("annotations") or {}
-    changed = (keys.MIN_SCALE, keys.MAX_SCALE, *ENDING, keys.PROGRESS_DEADLINE)
-    return RolloutMark(replicas, {key: annotations.get(key) for key in changed}, "" if mark is None else mark.failed)
+    return RolloutMark(replicas, {key: annotations.get(key) for key in SAVED}, "" if mark is None else mark.failed)
 
 
 def _with_traffic(item: Object, rows: list[Object]) -> Object:
