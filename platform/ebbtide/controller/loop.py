@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ebbtide.autoscaler.floor import Floor, FloorDecision, FloorError, FloorSettings, parse_settings
+from ebbtide.autoscaler.floor import Floor, FloorDecision, FloorError, FloorSettings, read_settings
 from ebbtide.base import keys
+from ebbtide.base.annotations import read_count
 from ebbtide.base.paths import get_at
 from ebbtide.base.quantities import format_number
 from ebbtide.cluster.client.protocol import REVISION, ClusterError, MissingError, StaleError, is_no_older
@@ -23,6 +24,7 @@ from ebbtide.cluster.read.records import (
     FLOOR_WORDS,
     is_in_rollout,
     read_decision,
+    read_desired_scale,
     read_scale_record,
     scaled_revisions,
     serving_revisions,
@@ -58,9 +60,9 @@ class Change(NamedTuple):
 
 
 class _Kept(NamedTuple):
-    """What is kept of a revision: the annotation with its settings, and their floor with its past."""
+    """What is kept of a revision: its settings, and their floor with its past."""
 
-    text: str
+    settings: FloorSettings
     floor: Floor
 
 
@@ -95,13 +97,13 @@ class Controller:
         told: set[tuple[str, str]] = set()
         self.counts["workloads"] = self.counts["blind"] = 0
         for live in workloads:
-            text = (live.top["metadata"].get("annotations") or {}).get(keys.FLOOR)
-            if text is None or "deletionTimestamp" in live.top["metadata"]:
+            if "deletionTimestamp" in live.top["metadata"]:
                 continue
-            self.counts["workloads"] += 1
             try:
-                settings = parse_settings(text)
-                changes += self._step_workload(live, text, settings, readings, known)
+                settings = read_settings(live.top)
+                if settings is not None:
+                    self.counts["workloads"] += 1
+                    changes += self._step_workload(live, settings, readings, known)
             except FloorError as error:
                 told.add((live.namespace, live.name))
                 self._tell(live, "InvalidScaling", str(error))
@@ -126,7 +128,6 @@ class Controller:
     def _step_workload(
         self,
         live: LiveWorkload,
-        text: str,
         settings: FloorSettings,
         readings: Readings,
         known: set[tuple[str, str]],
@@ -146,7 +147,7 @@ class Controller:
                 # Its floor is unknown, and so is what a write would change.
                 LOG.warning("%s/%s: revision %s was not read", live.namespace, live.name, name)
                 continue
-            decision, reasons = self._decide(live, revision, text, settings, readings)
+            decision, reasons = self._decide(live, revision, settings, readings)
             highest = max(highest, decision.floor)
             yield from self._write(live, revision, decision, manual, reasons)
         yield from self._raise_new_revision(live, highest)
@@ -156,7 +157,9 @@ class Controller:
 
         Call it as soon as the workload changes: a revision can be ready before the next step.
         """
-        floors = [_read_floor(find_by_name(live.revisions, name)) or 0 for name in serving_revisions(live)]
+        floors = [
+            read_count(find_by_name(live.revisions, name), keys.MIN_SCALE) or 0 for name in serving_revisions(live)
+        ]
         try:
             return list(self._raise_new_revision(live, max([0, *floors])))
         except ClusterError as error:
@@ -172,17 +175,19 @@ class Controller:
         revision = find_by_name(live.revisions, newest[0]) if newest else None
         if revision is None or newest[0] in serving or not serving:
             return
-        if find_condition(revision, "Ready").get("status") != "False" and floor > (_read_floor(revision) or 0):
+        if find_condition(revision, "Ready").get("status") != "False" and floor > (
+            read_count(revision, keys.MIN_SCALE) or 0
+        ):
             yield from self._write(live, revision, FloorDecision(floor, "rollout", ()), None, [])
 
     def _decide(
-        self, live: LiveWorkload, revision: Object, text: str, settings: FloorSettings, readings: Readings
+        self, live: LiveWorkload, revision: Object, settings: FloorSettings, readings: Readings
     ) -> tuple[FloorDecision, list[str]]:
         name = str(revision["metadata"]["name"])
         place = (live.namespace, name)
         kept = self._kept.get(place)
-        if kept is None or kept.text != text:
-            kept = self._kept[place] = _Kept(text, Floor(settings))
+        if kept is None or kept.settings != settings:
+            kept = self._kept[place] = _Kept(settings, Floor(settings))
         resource = next((metric.name for metric in settings.metrics if metric.scope == "resource"), "cpu")
         now, date = self._clock.ticks(), self._clock.now()
         # As a Deployment does, count only replicas that stay.
@@ -194,7 +199,7 @@ class Controller:
         }
         measured, reasons = readings.measure(settings.metrics, live.namespace, name, pods, date)
         replicas = _read_replicas(find_by_name(live.scalers, name), revision, self._written.get(place, ""))
-        floor = self._decided.get(place, _read_floor(revision) or 0)
+        floor = self._decided.get(place, read_count(revision, keys.MIN_SCALE) or 0)
         decision = kept.floor.decide(
             now,
             floor,
@@ -221,13 +226,12 @@ class Controller:
     ) -> Iterator[Change]:
         """Write a floor that differs from the revision's; an unchanged floor is written only if its cause becomes blind."""
         name = str(revision["metadata"]["name"])
-        before, floor, cause = _read_floor(revision), decision.floor, str(decision.cause)
-        limit = get_at(revision, "metadata", "annotations", keys.MAX_SCALE, default="0")
-        maximum = int(limit) if str(limit).isdigit() else 0
+        before, floor, cause = read_count(revision, keys.MIN_SCALE), decision.floor, str(decision.cause)
+        maximum = read_count(revision, keys.MAX_SCALE)
         if maximum and floor > maximum:
             floor, cause = maximum, "maximum"
         if manual is not None and manual > floor:
-            floor, cause = int(manual), "manual"
+            floor, cause = manual, "manual"
         words = _explain(cause, decision, reasons)
         last = read_decision(revision)
         turned_blind = (cause in BLIND) != (last is not None and last.cause in BLIND)
@@ -306,11 +310,6 @@ def _read_annotation(revision: Object, key: str) -> Any:
     return get_at(revision, "metadata", "annotations", key)
 
 
-def _read_floor(revision: Object | None) -> int | None:
-    text = get_at(revision, "metadata", "annotations", keys.MIN_SCALE)
-    return int(text) if isinstance(text, str) and text.isdigit() else None
-
-
 def _read_replicas(scaler: Object | None, revision: Object, written: str) -> int | None:
     """Return the number that the autoscaler decided after it read the revision's floor, None if it is unknown.
 
@@ -318,8 +317,8 @@ def _read_replicas(scaler: Object | None, revision: Object, written: str) -> int
     pkg/reconciler/autoscaling/kpa/scaler.go, scaleUnknown). A number below the floor is older than the floor, which
     it never goes below (applyBounds), and a revision older than the last write has another floor.
     """
-    replicas = get_at(scaler, "status", "desiredScale")
-    if not isinstance(replicas, int) or isinstance(replicas, bool) or replicas < (_read_floor(revision) or 0):
+    replicas = read_desired_scale(scaler)
+    if replicas is None or replicas < (read_count(revision, keys.MIN_SCALE) or 0):
         return None
     version = str(get_at(revision, "metadata", "resourceVersion", default=""))
     return replicas if not written or is_no_older(version, written) else None
