@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import serving
-from ebbtide.api.cache import KINDS, Cache, WorkloadKey, add_age, strip_object
+from ebbtide.api.cache import KINDS, MAX_NAME_LENGTH, Cache, WorkloadKey, add_age, strip_object
 from ebbtide.cluster.client.protocol import (
+    EVENT,
     HPA,
     KNATIVE,
     KSERVE,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ebbtide.sandbox.simulated import Simulated
+    from ebbtide.translation.objects import Object
 
 CHAT = WorkloadKey("team-shop", "chat", "Service")
 
@@ -408,3 +410,51 @@ def test_the_first_request_waits_until_the_cluster_has_been_read() -> None:
     reading.start()
     assert backend.workloads(serving.CALLERS["root"]).value == []
     reading.join()
+
+
+# Text from the cluster.
+
+
+def make_event(name: str, **fields: str) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": "event.1", "namespace": "team-shop"},
+        "involvedObject": {"kind": "Pod", "name": name, "namespace": "team-shop"},
+        "type": "Warning",
+        **fields,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "groups"),
+    [
+        ("chat-00001-deployment", ["chat", "chat-00001", "chat-00001-deployment"]),
+        ("a" * MAX_NAME_LENGTH, ["a" * MAX_NAME_LENGTH]),
+        ("a" * (MAX_NAME_LENGTH + 1), []),
+        ("a-" * 45_000, []),
+    ],
+)
+def test_an_event_of_a_name_that_no_object_can_have_belongs_to_no_workload(name: str, groups: list[str]) -> None:
+    cluster = simulated()
+    cluster.put(make_event(name))
+    watch_cache = cache(cluster)
+    assert sorted(group for kind, _, group in watch_cache._groups if kind == EVENT) == groups  # noqa: SLF001 - the index
+    assert len(watch_cache.objects(EVENT)) == 1
+
+
+@pytest.mark.parametrize(("length", "is_owned"), [(MAX_NAME_LENGTH, True), (MAX_NAME_LENGTH + 1, False)])
+def test_a_label_that_no_object_can_be_named_by_belongs_to_no_workload(length: int, is_owned: bool) -> None:
+    cluster = simulated()
+    labels = {"serving.knative.dev/service": "a" * length}
+    metadata = {"name": "p", "namespace": "team-shop", "labels": labels}
+    cluster.put({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": []}})
+    assert bool(cache(cluster)._groups) == is_owned  # noqa: SLF001 - the index
+
+
+def test_long_texts_of_events_are_cut() -> None:
+    stored = strip_object(EVENT, make_event("chat", message="m" * 1024, reason="r" * 128))
+    assert (stored["message"], stored["reason"]) == ("m" * 1024, "r" * 128)
+    stored = strip_object(EVENT, make_event("chat", message="m" * 1_000_000, reason="r" * 129))
+    assert (stored["message"], stored["reason"]) == ("m" * 1020 + " ...", "r" * 124 + " ...")
+    assert "message" not in strip_object(EVENT, make_event("chat"))

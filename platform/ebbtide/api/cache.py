@@ -66,6 +66,15 @@ SILENCE_SECONDS: Final = 15.0
 AGE_PRECISION: Final = 0.02
 #: Number of changes that are stored for streams to resume from.
 MAX_CHANGES: Final = 20_000
+#: Maximum length of the name of an object (k8s.io/apimachinery pkg/util/validation, DNS1123SubdomainMaxLength). The API
+#: server does not check the name in an Event's ``involvedObject``.
+MAX_NAME_LENGTH: Final = 253
+#: Maximum lengths of an Event's message and reason in events.k8s.io/v1; those of ``v1`` Events have no limit
+#: (k8s.io/kubernetes pkg/apis/core/validation/events.go, NoteLengthLimit, ReasonLengthLimit, legacyValidateEvent).
+MAX_MESSAGE_LENGTH: Final = 1024
+MAX_REASON_LENGTH: Final = 128
+#: The end of a text that is cut, as the scheduler cuts its messages (k8s.io/kubernetes pkg/scheduler/schedule_one.go).
+CUT_MARK: Final = " ..."
 #: Kinds of a workload's main object, by name; of objects with the same name, the first kind takes precedence.
 TOPS: Final = {kind.name: kind for kind in (KSERVE, LLM, KNATIVE)}
 LOG: Final = logging.getLogger("ebbtide.api")
@@ -663,11 +672,13 @@ def _workload_names(kind: Kind, obj: Object) -> tuple[str, ...]:
     owner_names = [text for text in owners if text]
     # A predictor's objects are the InferenceService's.
     service_names = [text.removesuffix(names.name_predictor("")) for text in owner_names]
-    return tuple(dict.fromkeys(text for text in (*owner_names, *service_names) if text))
+    return tuple(dict.fromkeys(text for text in (*owner_names, *service_names) if 0 < len(text) <= MAX_NAME_LENGTH))
 
 
 def _name_prefixes(name: str) -> Iterator[str]:
     """Yield a name and each of its prefixes that end before a hyphen: an owner's name begins the names of its objects."""
+    if len(name) > MAX_NAME_LENGTH:
+        return
     yield name
     while "-" in name:
         name = name.rpartition("-")[0]
@@ -717,6 +728,9 @@ def _strip_revision(obj: Object) -> Object:
 def _strip_event(obj: Object) -> Object:
     fields = _keep_fields(obj, "apiVersion", "kind", "type", "reason", "message", "count")
     fields |= _keep_fields(obj, "firstTimestamp", "lastTimestamp", "eventTime")
+    for name, limit in (("message", MAX_MESSAGE_LENGTH), ("reason", MAX_REASON_LENGTH)):
+        if len(fields.get(name) or "") > limit:
+            fields[name] = fields[name][: limit - len(CUT_MARK)] + CUT_MARK
     return {
         **{name: value for name, value in fields.items() if value is not None},
         "metadata": _keep_fields(obj["metadata"], "name", "namespace", "uid", "creationTimestamp"),
