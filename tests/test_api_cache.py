@@ -130,6 +130,19 @@ def test_a_status_follows_its_objects_and_time() -> None:
     assert watch_cache.statuses(None, wide=True, kinds=lambda _: True) == []
 
 
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_the_ages_of_a_status_follow_a_clock_that_is_set(hours: int) -> None:
+    cluster = simulated()
+    applied(cluster, "chat")
+    cluster.clock.sleep(7200)
+    watch_cache = cache(cluster)
+    first = watch_cache.status(CHAT, wide=True)
+    cluster.clock.sleep(hours * 3600)
+    live = watch_cache.live(CHAT, wide=True)
+    assert watch_cache.status(CHAT, wide=True) == compute_status(live)
+    assert compute_status(live).age_seconds == first.age_seconds + hours * 3600
+
+
 def test_a_new_object_has_a_status() -> None:
     """Before any controller has acted on it, it has no condition, no revision and no pod."""
     cluster = simulated()

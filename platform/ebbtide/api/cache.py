@@ -620,9 +620,10 @@ class Cache:
 
     def _compute_status(self, top: WorkloadKey, now: float, *, wide: bool) -> Status:
         known = self._known[wide].get(top)
-        if known is not None and now - known.now <= known.holds:
+        if known is not None and abs(now - known.now) <= known.holds:
             return known.status
-        if known is None:
+        # Ages use the time of day. If it was set back, they are computed from the objects.
+        if known is None or now < known.now:
             live = self._group_live_workload(top, now, wide=wide)
             computed = compute_status(live)
             short = inventory.has_unscheduled_pods([*live.pods])
