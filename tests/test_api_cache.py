@@ -945,6 +945,31 @@ def test_any_order_of_changes_leads_to_the_state_of_the_server(steps: list[tuple
     server.check()
 
 
+def test_a_reading_includes_a_write_once_its_version_was_seen(rejecting: Rejecting) -> None:
+    watch_cache = rejecting.cache()
+
+    def write(value: str) -> str:
+        patch = {"metadata": {"labels": {"written": value}}}
+        return str(rejecting.cluster.patch(KNATIVE, "chat", "team-shop", patch)["metadata"]["resourceVersion"])
+
+    assert watch_cache.has_seen(KNATIVE, "team-shop", "chat", first := write("1"))
+    rejecting.errors[KNATIVE] = FORBIDDEN
+    second = write("2")
+    assert not watch_cache.has_seen(KNATIVE, "team-shop", "chat", second)
+    assert watch_cache.has_seen(KNATIVE, "team-shop", "chat", first)
+    del rejecting.errors[KNATIVE]
+    assert not watch_cache.has_seen(KNATIVE, "team-shop", "chat", second)
+    rejecting.pass_time(watch_cache, 1)
+    assert watch_cache.has_seen(KNATIVE, "team-shop", "chat", second)
+    rejecting.cluster.delete(KNATIVE, "chat", "team-shop")
+    assert watch_cache.has_seen(KNATIVE, "team-shop", "chat", second)
+    assert not watch_cache.has_seen(KNATIVE, "team-shop", "chat", "9999999")
+    # Neither a kind that is not read nor one that is absent was seen.
+    assert not watch_cache.has_seen(CONFIG_MAP, "team-shop", "chat", "1")
+    rejecting.errors[KNATIVE], rejecting.discovery = MISSING, MISSING
+    assert not watch_cache.has_seen(KNATIVE, "team-shop", "chat", first)
+
+
 # Text from the cluster.
 
 

@@ -528,16 +528,17 @@ class Cache:
         """Return the present time of the clock for deadlines, in seconds."""
         return self._ticks()
 
+    def has_seen(self, kind: Kind, namespace: str, name: str, version: str) -> bool:
+        """Return whether the cache has read a version of an object, or a later one, or its deletion after that version."""
+        self.take_changes()
+        with self._lock:
+            entry = self._items.get(kind, {}).get((namespace, name))
+            return _no_older(self._versions.get(kind, "") if entry is None else entry.version, version)
+
     def wait_seen(self, obj: Object, deadline: float) -> None:
         """Wait until a written object, or a later version of it, is in the cache, or until ``deadline``."""
-        kind, key = kind_of(obj), _object_key(obj)
-        version = _object_version(obj)
-
-        def seen() -> bool:
-            entry = self._items[kind].get(key)
-            return entry is not None and _no_older(entry.version, version)
-
-        self._wait_for(seen, deadline)
+        kind, key, version = kind_of(obj), _object_key(obj), _object_version(obj)
+        self._wait_for(lambda: self.has_seen(kind, *key, version), deadline)
 
     def wait_gone(self, top: Object, deadline: float) -> None:
         """Wait until a deleted workload is gone from the cache or is being deleted, or until ``deadline``."""
