@@ -32,6 +32,8 @@ CALM_SECONDS: Final = 60.0
 FALLBACK_SECONDS: Final = 900.0
 #: Seconds between two decisions after which the earlier one is no evidence for the later one.
 GAP_SECONDS: Final = 4 * PERIOD_SECONDS
+#: Maximum age of a metric's value in seconds. After a reduction, values of this age are of the pods before it.
+VALUE_AGE_SECONDS: Final = 90.0
 MILLI: Final = 1000
 
 #: The scope of a metric's value: each pod (one value per pod), all pods (their average), the workload (a total), or the use of
@@ -107,9 +109,9 @@ class FloorDecision(NamedTuple):
 class Floor:
     """The floor of one revision, with the state between its decisions.
 
-    A floor falls only on evidence: the autoscaler's number is known, all metrics have values, and the decision before this
-    one, at most ``GAP_SECONDS`` ago, recommended no more than the new floor with evidence of its own. Anything less holds
-    the floor. Bounds of the settings and a stated fallback need no evidence.
+    A floor falls only on evidence: the autoscaler's number is known, all metrics have values, none of which can be older than
+    the last reduction, and the decision before this one, at most ``GAP_SECONDS`` ago, recommended no more than the new floor
+    with evidence of its own. Anything less holds the floor. Bounds of the settings and a stated fallback need no evidence.
     """
 
     __slots__ = (
@@ -117,6 +119,7 @@ class Floor:
         "_decided_at",
         "_hpa",
         "_lost_since",
+        "_lowered_at",
         "_metrics",
         "_recommended",
         "_settings",
@@ -140,6 +143,7 @@ class Floor:
         self._busy_at: float | None = None
         self._lost_since: float | None = None
         self._decided_at: float | None = None
+        self._lowered_at: float | None = None
         #: What the last decision recommended, None if its evidence was incomplete.
         self._recommended: int | None = None
 
@@ -198,8 +202,14 @@ class Floor:
         elif wanted < kept:
             if not evidence:
                 wanted, cause = kept, "held"
-            elif self._recommended is None or self._recommended > wanted:
-                wanted, cause = kept if self._recommended is None else min(self._recommended, kept), "delay"
+            elif self._recommended is None or (
+                self._lowered_at is not None and now - self._lowered_at < VALUE_AGE_SECONDS and wanted > 0
+            ):
+                wanted, cause = kept, "delay"
+            elif self._recommended > wanted:
+                wanted, cause = min(self._recommended, kept), "delay"
+            if wanted < kept:
+                self._lowered_at = now
         # One replica is what the metrics recommend at least; the calm window decides about the last one.
         last = 0 if recommended == 1 and settings.minimum == 0 else recommended
         self._recommended = last if evidence else None
