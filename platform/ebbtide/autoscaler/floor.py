@@ -203,7 +203,7 @@ class Floor:
             if not evidence:
                 wanted, cause = kept, "held"
             elif self._recommended is None or (
-                self._lowered_at is not None and now - self._lowered_at < VALUE_AGE_SECONDS and wanted > 0
+                self._lowered_at is not None and now - self._lowered_at < VALUE_AGE_SECONDS and kept > 1
             ):
                 wanted, cause = kept, "delay"
             elif self._recommended > wanted:

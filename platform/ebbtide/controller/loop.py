@@ -210,7 +210,8 @@ class Controller:
         )
         if replicas is None:
             reasons = [*reasons, "the autoscaler has not reported a decision since the last floor"]
-        self._decided[place] = decision.floor
+        # A reduction counts once it is written: an old one must not be made up for without new evidence.
+        self._decided[place] = max(decision.floor, floor)
         self.counts["decisions"] += 1
         if decision.cause in BLIND:
             self.counts["blind"] += 1
@@ -235,7 +236,9 @@ class Controller:
         words = _explain(cause, decision, reasons)
         last = read_decision(revision)
         turned_blind = (cause in BLIND) != (last is not None and last.cause in BLIND)
+        place = (live.namespace, name)
         if floor == (before or 0) and not turned_blind:
+            self._decided[place] = decision.floor
             return
         now = self._clock.now()
         record = {
@@ -250,6 +253,7 @@ class Controller:
         annotations = {keys.MIN_SCALE: str(floor), keys.DECISION: json.dumps(record, separators=(",", ":"))}
         if not self._patch(live.namespace, revision, annotations):
             return
+        self._decided[place] = decision.floor
         self.counts["patches"] += 1
         if floor != (before or 0):
             self._note(live, "Normal", "Scaled", f"floor of {name} from {before or 0} to {floor}: {words}", now)
