@@ -266,6 +266,7 @@ class Server:
         yield from (change for _, version, change in own if version > int(since))
 
     def get(self, kind: Kind, name: str, namespace: str = "") -> Object:
+        assert namespace == SPACE
         self.check(kind)
         if (kind, name) not in self.objects:
             raise MissingError(name)
@@ -273,6 +274,7 @@ class Server:
 
     def read(self, path: str) -> Object:
         """Discovery: every resource is served, whatever its objects answer."""
+        assert path.startswith("/api")
         return {"resources": [{"name": kind.plural} for kind in KINDS]}
 
     def create(self, item: Object) -> Object:
@@ -283,6 +285,7 @@ class Server:
     def patch(
         self, kind: Kind, name: str, namespace: str, patch: Object, *, basis: Object | None = None, **_: Any
     ) -> Object:
+        assert namespace == SPACE
         self.check(kind)
         item = self.objects[kind, name]
         stale = basis is not None and basis["metadata"]["resourceVersion"] != item["metadata"]["resourceVersion"]
@@ -318,12 +321,14 @@ class Candidate:
     """A controller with its own cache."""
 
     def __init__(self, server: Server) -> None:
-        self.server, self.steps = server, 0
+        # It has the methods of a cluster that a controller calls.
+        cluster: Any = server
+        self.steps = 0
         self.cache = Cache(
-            server, server.clock, threads=False, ticks=server.clock.ticks, kinds=KINDS, strip=strip_for_decisions
-        )  # type: ignore[arg-type] # a part of one
+            cluster, server.clock, threads=False, ticks=server.clock.ticks, kinds=KINDS, strip=strip_for_decisions
+        )
         self.cache.start()
-        self.controller = Controller(server, server, server.clock)  # type: ignore[arg-type] # as above
+        self.controller = Controller(cluster, server, server.clock)
 
     def step(self) -> None:
         """Decide as the process does: only on data that is current and readable."""
