@@ -7,7 +7,8 @@ import shutil
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -287,6 +288,31 @@ def test_a_request_ends_at_its_time_limit(redirecting: str) -> None:
         for _ in exchange.send("GET", "/endless", None):
             pass
     exchange.close()
+
+
+class Dripping(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+        with suppress(OSError):
+            while True:
+                self.wfile.write(b"x")
+                time.sleep(0.02)
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
+@pytest.mark.parametrize("accept", ["text/event-stream", "text/html"])
+def test_a_response_head_that_drips_ends_at_the_time_limit(accept: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(playground, "STREAM_SECONDS", 0.5)
+    monkeypatch.setattr(playground, "PAGE_SECONDS", 0.5)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Dripping)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    gateway = f"http://127.0.0.1:{server.server_address[1]}"
+    with shop() as (world, _), Site(backend_of(world.cluster, world.clock, demo=True, gateway=gateway)) as opened:
+        assert f"No response from {gateway}: " in send(opened, "plain", accept=accept, kind="raw").text
+    server.shutdown()
+    server.server_close()
 
 
 # The snippets.
