@@ -1,4 +1,4 @@
-"""Atomic replacement of a user's file."""
+"""Atomic replacement of a user's file, and files that only the user can read."""
 
 from __future__ import annotations
 
@@ -42,6 +42,37 @@ def replace_file(name: str | Path, data: bytes) -> None:
                 temporary.unlink()
             raise
     _synchronize_directory(target.parent)
+
+
+def create_private_file(name: str, data: bytes) -> Path:
+    """Create a file that only this account can read, in a new directory that only this account can enter.
+
+    The directory is in the account's runtime directory if there is one, which the system removes when the user signs out.
+
+    Raises:
+        OSError: the file cannot be written.
+
+    """
+    import tempfile  # noqa: PLC0415 - most writes do not need it
+
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    usable = Path(runtime).is_absolute() and os.access(runtime, os.W_OK)
+    file = Path(tempfile.mkdtemp(prefix="ebbtide-", dir=runtime if usable else None), name)
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
+    except BaseException:
+        remove_private_file(file)
+        raise
+    return file
+
+
+def remove_private_file(file: Path) -> None:
+    """Remove a file of ``create_private_file`` and its directory, unless it was removed already."""
+    with suppress(OSError):
+        file.unlink(missing_ok=True)
+        file.parent.rmdir()
 
 
 def _name_temporary_file(target: Path, suffix: str) -> str:
