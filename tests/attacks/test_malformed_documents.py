@@ -150,3 +150,11 @@ def test_the_problem_names_the_field_and_its_line(text: str, code: str, path: st
         problems = check(text, profiles.load_built_in(profile))
         assert (code, path, line) in [(problem.code, problem.path, problem.line) for problem in problems]
         assert all(len(problem.message) < 400 for problem in problems)
+
+
+@pytest.mark.parametrize("field", ["gpus", "cpu"])
+def test_a_quota_of_a_profile_is_limited(field: str) -> None:
+    projects = {"quota": "kueue", "known": {"team-a": {field: 1e308}}}
+    profile, problems = profiles.validate_profile_data({"kind": "Profile", "spec": {"projects": projects}})
+    assert profile is None
+    assert f"spec.projects.known.team-a.{field}" in [problem.path for problem in problems]

@@ -201,10 +201,10 @@ class Project(Model):
 
     id: Text | None = None
     """Project ID that REST clients send as projectId."""
-    gpus: Annotated[float, Field(ge=0)] | None = None
+    gpus: Annotated[float, Field(ge=0, le=1_000_000_000)] | None = None
     """GPU quota. Default: no limit. A ResourceQuota applies it to each resource name of the pools separately, so the
     limits add up."""
-    cpu: Annotated[float, Field(ge=0)] | None = None
+    cpu: Annotated[float, Field(ge=0, le=1_000_000_000)] | None = None
     """CPU quota in cores. Default: no limit."""
     memory: Text | None = None
     """Memory quota, such as 64Gi. Default: no limit."""
