@@ -569,6 +569,14 @@ def test_only_safe_cluster_urls_become_links() -> None:
                 assert bool(page.all("a", href=url)) is linked, (url, path)
 
 
+def test_pages_that_were_read_do_not_count_as_unread() -> None:
+    simulated = cluster()
+    backend = backend_of(simulated, simulated.clock)
+    limits = ServerSettings(max_sending_bytes_per_caller=60_000)
+    with serving.served(backend, limits, routers=[make_router(backend)]) as visitor:
+        assert {visitor.get("/overview").status_code for _ in range(40)} == {200}
+
+
 # Forged requests.
 
 

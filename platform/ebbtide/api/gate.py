@@ -312,11 +312,11 @@ class Gate:
         self._working.discard(request)
         if request.is_expensive:
             self._expensive[caller_key] -= 1
-        if request.sending_bytes:
-            self._sending[caller_key] -= request.sending_bytes
-        for counts in (self._expensive, self._sending):
-            if not counts[caller_key]:
-                del counts[caller_key]
+        # A page finds its caller after the request has begun, so the two counts may have different keys.
+        self._sending[request.caller_key] -= request.sending_bytes
+        for counts, key in ((self._expensive, caller_key), (self._sending, request.caller_key)):
+            if not counts[key]:
+                del counts[key]
 
     def _register_response(self, request: _Request, size: int) -> Exception | None:
         """Count the bytes of a response until they are sent, or return the error if they are too many."""
