@@ -9,7 +9,7 @@ import pytest
 
 from ebbtide.autoscaler.floor import FloorError, parse_settings, read_settings
 from ebbtide.base import keys
-from ebbtide.base.annotations import UnreadableError, parse_finite, read_count, read_spec
+from ebbtide.base.annotations import UnreadableError, parse_finite, parse_seconds, read_count, read_spec
 from ebbtide.cluster.read.records import (
     Decision,
     ScaleRecord,
@@ -18,6 +18,9 @@ from ebbtide.cluster.read.records import (
     read_mark,
     read_scale_record,
 )
+from ebbtide.documents import profiles
+from ebbtide.slo.promises import read_slo
+from ebbtide.translation.gpu import find_annotated_gpus
 
 
 def annotated(key: str, value: Any) -> dict[str, Any]:
@@ -218,3 +221,48 @@ def test_a_stored_spec_is_as_it_was_written() -> None:
 
     assert read_spec(annotated(keys.SPEC, spec)) == spec
     assert read_spec({"metadata": {}}) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        *(("60s", 60), ("1m30s", 90), ("1h0m5.5s", 3605.5), ("500ms", 0.5), ("0s", 0)),
+        *((text, None) for text in ("", "5", "s", "-5s", "1e9h", "1.5.5s", "1 s", "9" * 400 + "s", "999999999999h")),
+    ],
+)
+def test_a_duration_is_read_as_go_does(text: str, seconds: float | None) -> None:
+    assert parse_seconds(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("annotations", "amounts"),
+    [
+        ({keys.KAI_FRACTION: "0.25"}, {keys.KAI_FRACTION: 0.25}),
+        ({keys.KAI_MEMORY: "4096", keys.KAI_DEVICES: "2"}, {keys.KAI_MEMORY: 8192}),
+        *(({keys.KAI_FRACTION: text}, {}) for text in ("NaN", "inf", "1e400", "-1", "2", "x")),
+        *(({keys.KAI_FRACTION: "0.5", keys.KAI_DEVICES: text}, {}) for text in ("-1", "9" * 5000, "2000", "x")),
+        ({keys.KAI_MEMORY: "1e15"}, {}),
+    ],
+)
+def test_gpus_in_an_annotation_are_amounts_that_a_pod_can_have(
+    annotations: dict[str, str], amounts: dict[str, float]
+) -> None:
+    assert find_annotated_gpus(annotations) == amounts
+
+
+def test_a_stored_spec_that_no_calculation_expects_has_no_slo(caplog: pytest.LogCaptureFixture) -> None:
+    stored = {
+        "image": "x",
+        "serving": "kserve-standard",
+        "autoscaling": {
+            "minReplicas": 1,
+            "maxReplicas": 4,
+            "metric": "vllm:kv_cache_usage_perc",
+            "metricThreshold": 1e308,
+        },
+    }
+    top = annotated(keys.SPEC, stored)
+    top["metadata"]["namespace"] = "team-shop"
+    slo = read_slo(top, profiles.load_built_in("full"))
+    assert (slo.slo, slo.gpus) == (None, None)
+    assert "team-shop/chat cannot be read: OverflowError in " in caplog.text

@@ -593,6 +593,15 @@ def test_a_broken_annotation_is_told_once() -> None:
     bench.controller.step([bench.live(1)])
     bench.controller.step([bench.live(1)])
     assert [event["reason"] for event in bench.cluster.events] == ["InvalidScaling"]
+    assert bench.cluster.events[0]["message"] == f"{keys.FLOOR} cannot be read: minReplicas is missing"
+
+
+def test_a_manual_override_that_cannot_be_read_is_told_and_ignored() -> None:
+    bench = Bench(make(LATENCY))
+    bench.top_annotations[keys.SCALE] = '{"minReplicas":"abc"}'
+    assert bench.step(2, [each(2, 900)]) == 4
+    events = [event["message"] for event in bench.cluster.events if event["reason"] == "InvalidScaling"]
+    assert events == [f"{keys.SCALE} cannot be read: minReplicas must be a whole number"]
 
 
 def test_a_query_with_several_values_is_refused_by_name() -> None:

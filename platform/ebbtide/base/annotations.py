@@ -1,6 +1,6 @@
 """Annotations of live objects, read as input from a stranger: a user who may edit one workload can write any text there.
 
-Every module that reads such a value reads it here, or by a shape that is made here. JSON is parsed and checked in one pass
+Records and numbers are read here, or by a shape that is made here. JSON is parsed and checked in one pass
 by pydantic_core, which ``ebbtide list`` loads anyway; pydantic's models would add 0.2 s to it. Its parser ends at 200
 levels, and refuses half of a surrogate pair. Upstream: knative.dev/serving v0.51.0 pkg/apis/autoscaling/annotation_validation.go
 (counts), k8s.io/apimachinery pkg/api/validation (256 KiB for all annotations of an object).
@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import re
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from ebbtide.base import keys
 from ebbtide.base.paths import get_at
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 #: Maximum bytes of a record that Ebbtide writes as JSON.
 MAX_RECORD_BYTES: Final = 64 << 10
@@ -37,6 +37,9 @@ MAX_TEXT: Final = 4000
 MAX_ROWS: Final = 100
 #: Numbers as Go's strconv.ParseInt and ParseFloat read them, without hexadecimal digits, NaN and infinity.
 _COUNT: Final = re.compile(r"\+?[0-9]{1,20}")
+_UNITS: Final = {"ns": 1e-9, "us": 1e-6, "\N{MICRO SIGN}s": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_PART: Final = re.compile(f"([0-9]{{1,15}}(?:[.][0-9]{{0,9}})?)({'|'.join(_UNITS)})")
+_DURATION: Final = re.compile(f"(?:{_PART.pattern})+")
 _NUMBER: Final = re.compile(r"[-+]?[0-9]{1,20}(\.[0-9]{0,20})?([eE][-+]?[0-9]{1,3})?")
 
 #: A schema of pydantic_core, which also describes itself in a message.
@@ -191,10 +194,82 @@ def parse_finite(value: Any) -> float | None:
     return result if abs(result) <= MAX_NUMBER else None
 
 
+def parse_seconds(value: Any) -> float | None:
+    """Return the seconds of a Go duration of one or more units such as 1m30s; None for any other value."""
+    if not isinstance(value, str) or len(value) > MAX_NAME or _DURATION.fullmatch(value) is None:
+        return None
+    seconds = sum(float(amount) * _UNITS[unit] for amount, unit in _PART.findall(value))
+    return seconds if seconds <= MAX_SECONDS else None
+
+
+class Setting(NamedTuple):
+    """The parser of an annotation of Knative's autoscaler, and the smallest and largest value that Knative accepts."""
+
+    parse: Callable[[Any], float | None]
+    low: float
+    high: float
+    valid: str
+
+    def read(self, value: Any) -> float | None:
+        """Return the value of a text, None if Knative does not accept it."""
+        result = self.parse(value)
+        return result if result is not None and self.low <= result <= self.high else None
+
+
+def _make_setting(parse: Callable[[Any], float | None], low: float, high: float, kind: str) -> Setting:
+    unit = "s" if parse is parse_seconds else ""
+    bounds = f"of at least {low:.12g}{unit}" if high >= MAX_SECONDS else f"from {low:.12g}{unit} to {high:.12g}{unit}"
+    return Setting(parse, low, high, f"{kind} {bounds}")
+
+
+#: The numbers in Knative's annotations.
+SETTINGS: Final[dict[str, Setting]] = {
+    **{
+        key: _make_setting(parse_count, low, MAX_COUNT, "a whole number")
+        for key, low in (
+            (keys.MIN_SCALE, 0),
+            (keys.MAX_SCALE, 0),
+            (keys.INITIAL_SCALE, 0),
+            (keys.ACTIVATION_SCALE, 1),
+        )
+    },
+    **{
+        key: _make_setting(parse_finite, low, high, "a number")
+        for key, low, high in (
+            (keys.TARGET, 0.01, MAX_NUMBER),
+            (keys.TARGET_UTILIZATION, 1, 100),
+            (keys.PANIC_WINDOW, 1, 100),
+            (keys.PANIC_THRESHOLD, 110, 1000),
+            (keys.BURST_CAPACITY, -1, MAX_NUMBER),
+        )
+    },
+    **{
+        key: _make_setting(parse_seconds, low, high, "a duration")
+        for key, low, high in (
+            (keys.WINDOW, 6, 3600),
+            (keys.SCALE_DOWN_DELAY, 0, 3600),
+            (keys.RETENTION, 0, 3600),
+            (keys.PROGRESS_DEADLINE, 1, MAX_SECONDS),
+        )
+    },
+}
+
+
 def read_annotation(obj: Any, key: str) -> str | None:
     """Return an annotation of an object, None if it has none, or one that is not a text."""
     value = get_at(obj, "metadata", "annotations", key)
     return value if isinstance(value, str) else None
+
+
+def read_setting(obj: Any, key: str) -> float | None:
+    """Return a number in one of Knative's annotations; None if it is missing, or if Knative does not accept it."""
+    return SETTINGS[key].read(read_annotation(obj, key))
+
+
+def read_name(obj: Any, key: str) -> str | None:
+    """Return the name in an annotation, such as that of a metric; None if it is missing, too long, or not printable."""
+    value = read_annotation(obj, key)
+    return value if value is not None and 0 < len(value) <= MAX_NAME and value.isprintable() else None
 
 
 def read_count(obj: Any, key: str) -> int | None:
@@ -210,8 +285,8 @@ def read_spec(obj: Any) -> dict[str, Any] | None:
 
     """
     value = read_annotation(obj, keys.SPEC)
-    return None if value is None else _SPEC.read(value)
+    return None if value is None else STORED_SPEC.read(value)
 
 
-#: The spec is validated by those who use one.
-_SPEC: Final = Record(ANYTHING, MAX_SPEC_BYTES)
+#: A stored spec; its fields are checked as those of any other document.
+STORED_SPEC: Final = Record(ANYTHING, MAX_SPEC_BYTES)

@@ -22,6 +22,7 @@ from ebbtide.cluster.read.inventory import find_by_name, format_timestamp
 from ebbtide.cluster.read.pods import find_condition
 from ebbtide.cluster.read.records import (
     FLOOR_WORDS,
+    ScaleRecord,
     is_in_rollout,
     read_decision,
     read_desired_scale,
@@ -103,6 +104,9 @@ class Controller:
                 settings = read_settings(live.top)
                 if settings is not None:
                     self.counts["workloads"] += 1
+                    if problem := read_scale_record(live.top).problem:
+                        told.add((live.namespace, live.name))
+                        self._tell(live, "InvalidScaling", problem)
                     changes += self._step_workload(live, settings, readings, known)
             except FloorError as error:
                 told.add((live.namespace, live.name))
@@ -139,7 +143,7 @@ class Controller:
             for name in serving:
                 self._decided.pop((live.namespace, name), None)
             return
-        manual = read_scale_record(live.top).minimum
+        manual = read_scale_record(live.top)
         highest = 0
         for name in serving:
             revision = find_by_name(live.revisions, name)
@@ -178,7 +182,7 @@ class Controller:
         if find_condition(revision, "Ready").get("status") != "False" and floor > (
             read_count(revision, keys.MIN_SCALE) or 0
         ):
-            yield from self._write(live, revision, FloorDecision(floor, "rollout", ()), None, [])
+            yield from self._write(live, revision, FloorDecision(floor, "rollout", ()), ScaleRecord(), [])
 
     def _decide(
         self, live: LiveWorkload, revision: Object, settings: FloorSettings, readings: Readings
@@ -222,7 +226,7 @@ class Controller:
         live: LiveWorkload,
         revision: Object,
         decision: FloorDecision,
-        manual: int | None,
+        manual: ScaleRecord,
         reasons: list[str],
     ) -> Iterator[Change]:
         """Write a floor that differs from the revision's; an unchanged floor is written only if its cause becomes blind."""
@@ -231,8 +235,10 @@ class Controller:
         maximum = read_count(revision, keys.MAX_SCALE)
         if maximum and floor > maximum:
             floor, cause = maximum, "maximum"
-        if manual is not None and manual > floor:
-            floor, cause = manual, "manual"
+        # Until a manual minimum can be read, it may be the present one.
+        minimum = before if manual.problem else manual.minimum
+        if minimum is not None and minimum > floor:
+            floor, cause = minimum, "manual"
         words = _explain(cause, decision, reasons)
         last = read_decision(revision)
         turned_blind = (cause in BLIND) != (last is not None and last.cause in BLIND)

@@ -11,9 +11,10 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from ebbtide.autoscaler.floor import FloorError, read_settings
 from ebbtide.base import annotations as shapes
 from ebbtide.base import keys
-from ebbtide.base.annotations import Record, UnreadableError, read_annotation
+from ebbtide.base.annotations import Record, UnreadableError, read_annotation, read_spec
 from ebbtide.base.paths import get_at
 from ebbtide.base.quantities import drop_zero_fraction
 
@@ -207,3 +208,42 @@ def read_desired_scale(scaler: Object | None) -> int | None:
     value = get_at(scaler, "status", "desiredScale")
     known = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= shapes.MAX_COUNT
     return value if known else None
+
+
+def find_unreadable(live: LiveWorkload) -> tuple[str, ...]:
+    """Return a sentence for each annotation of a workload that cannot be read, with what is valid."""
+    newest = live.revisions[-1] if live.revisions else get_at(live.service, "spec", "template", default={})
+    marks = (read(revision) for revision in live.revisions for read in (read_decision, read_mark))
+    problems = [
+        _explain_spec(live.top),
+        _explain_settings(live.top),
+        read_scale_record(live.top).problem,
+        *(record.problem for record in marks if record is not None),
+        *(
+            f"{key} cannot be read: must be {setting.valid}"
+            for key, setting in shapes.SETTINGS.items()
+            if (value := read_annotation(newest, key)) is not None and setting.read(value) is None
+        ),
+        *(
+            f"{key} cannot be read: must be a name of at most {shapes.MAX_NAME} characters"
+            for key in (keys.METRIC, keys.CLASS)
+            if read_annotation(newest, key) is not None and shapes.read_name(newest, key) is None
+        ),
+    ]
+    return tuple(dict.fromkeys(filter(None, problems)))
+
+
+def _explain_spec(top: Object) -> str:
+    try:
+        read_spec(top)
+    except UnreadableError as error:
+        return f"{keys.SPEC} cannot be read: {error}"
+    return ""
+
+
+def _explain_settings(top: Object) -> str:
+    try:
+        read_settings(top)
+    except FloorError as error:
+        return str(error)
+    return ""

@@ -13,7 +13,9 @@ import json
 from typing import TYPE_CHECKING, NamedTuple
 
 from ebbtide.base import keys
+from ebbtide.base.annotations import parse_count, parse_finite
 from ebbtide.base.paths import get_at
+from ebbtide.base.quantities import drop_zero_fraction
 from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, LLM, REVISION, ClusterError, CutShortError, kind_of
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.inventory import find_by_name
@@ -130,8 +132,8 @@ def explain_no_scale(live: LiveWorkload, values: dict[str, float]) -> str:
     if reason := _explain_unfinished(live):
         return reason
     annotations = get_at(live.revisions[-1], "metadata", "annotations", default={}) if live.revisions else {}
-    low = values.get("minReplicas", _parse_scale(annotations.get(keys.MIN_SCALE), 0))
-    high = values.get("maxReplicas", _parse_scale(annotations.get(keys.MAX_SCALE), 0))
+    low = values.get("minReplicas", parse_count(annotations.get(keys.MIN_SCALE)) or 0)
+    high = values.get("maxReplicas", parse_count(annotations.get(keys.MAX_SCALE)) or 0)
     if low < 0 or high < 0 or (high and low > high):
         return f"invalid bounds: min {low:g} and max {high:g}; min must be at least 0 and must not exceed max"
     if "maxReplicas" in values and not high:
@@ -153,10 +155,6 @@ def explain_no_scale(live: LiveWorkload, values: dict[str, float]) -> str:
         limit = "a whole number of at least 1, because an HPA scales this workload" if by_hpa else "greater than 0"
         return f"invalid target {target:g}: must be {limit}"
     return ""
-
-
-def _parse_scale(text: str | None, default: int) -> int:
-    return int(text) if text is not None and text.isdigit() else default
 
 
 def scale_workload(cluster: Cluster, live: LiveWorkload, requested: dict[str, float]) -> None:
@@ -183,12 +181,8 @@ def scale_workload(cluster: Cluster, live: LiveWorkload, requested: dict[str, fl
 
 def _read_spec_value(live: LiveWorkload, name: str) -> int | float | None:
     """Return the spec's value of a field, from the template."""
-    text = get_scale_value(live.top, name)
-    try:
-        value = float(text) if text is not None else None
-    except ValueError:
-        return None
-    return int(value) if value is not None and value == int(value) else value
+    value = parse_finite(get_scale_value(live.top, name))
+    return None if value is None else drop_zero_fraction(value)
 
 
 def reset_scale(cluster: Cluster, live: LiveWorkload) -> None:

@@ -27,6 +27,7 @@ from ebbtide.autoscaler.rollout import (
     reverse_roles,
 )
 from ebbtide.base import keys
+from ebbtide.base.annotations import parse_count, read_annotation
 from ebbtide.base.paths import get_at
 from ebbtide.base.prose import count_noun
 from ebbtide.cluster.client.protocol import (
@@ -361,8 +362,7 @@ def _observe_revision(live: LiveWorkload, revision: Object, shares: dict[str, in
     pods = [pod for pod in live.pods if get_at(pod, "metadata", "labels", keys.KNATIVE_REVISION) == name]
     alive = [pod for pod in pods if not has_ended(pod)]
     leaving = sum("deletionTimestamp" in pod["metadata"] for pod in pods)
-    text = get_at(revision, "metadata", "annotations", keys.MIN_SCALE, default="0")
-    limit = int(text) if is_in_rollout(revision) and text.isdigit() else None
+    limit = parse_count(read_annotation(revision, keys.MIN_SCALE) or "0") if is_in_rollout(revision) else None
     mark = read_mark(revision)
     former = name != _newest(live) or (mark is not None and mark.failed)
     if limit is None and former and not alive and not shares.get(name):
