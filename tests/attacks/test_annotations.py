@@ -173,7 +173,7 @@ COMBINATIONS = [
     *((key, text) for key in (*RECORDS, *OTHERS) for text in TEXTS),
     *((key, dump(value)) for key, record in RECORDS.items() for value in replace_each(record)),
 ]
-#: Combinations that ended a list, a page or the controller before annotations were checked.
+#: Known attacks; most of them ended a list, a page or the controller before annotations were checked.
 KNOWN = [
     (keys.SCALE, '{"minReplicas":"abc"}'),
     (keys.SCALE, '{"minReplicas":1,"base":"x"}'),
