@@ -51,30 +51,6 @@ WORKERS: Final = 8
 SEEN_SECONDS: Final = 5.0
 
 
-def write_floor(
-    cluster: Cluster,
-    namespace: str,
-    revision: Object,
-    annotations: Mapping[str, str],
-    may_write: Callable[[], bool],
-    term: str = "",
-) -> bool:
-    """Write annotations of a revision if it has the floor that was read; return whether they were written.
-
-    With a ``term``, the revision must have no other one, and has it afterwards.
-
-    Raises:
-        StaleError: another process has written the floor.
-        ClusterError: the write failed.
-
-    """
-    leader = get_at(revision, "metadata", "annotations", keys.LEADER)
-    if term and leader not in {None, term}:
-        raise StaleError(f"the floor belongs to {leader}")
-    written = {**annotations, **({keys.LEADER: term} if term else {})}
-    return _write(cluster, namespace, revision, written, may_write) is not None
-
-
 def _write(
     cluster: Cluster, namespace: str, revision: Object, annotations: Mapping[str, str], may_write: Callable[[], bool]
 ) -> Object | None:

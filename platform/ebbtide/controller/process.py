@@ -190,9 +190,13 @@ class Process:
             leads=lambda: self._lease.leads() and self._lease.term == term,
             confirm=lambda: self._lease.confirm(term),
         )
-        return self._fence.is_raised(term) or self._fence.raise_for(
-            leadership, self._list_workloads(), self._note_progress
-        )
+        if self._fence.is_raised(term):
+            return True
+        raised = self._fence.raise_for(leadership, self._list_workloads(), self._note_progress)
+        if raised:
+            # Another process may have decided in the meantime.
+            self.controller.forget()
+        return raised
 
     def _note_progress(self) -> None:
         self._beat = self._clock.ticks()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import metrics, quantities
 from ebbtide.base.cron import CronError, parse_cron
-from ebbtide.base.problems import Problem, make_warning
+from ebbtide.base.problems import Problem, make_warning, shorten_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -264,7 +264,7 @@ def _check_threshold(metric: str, row: metrics.Metric, value: float | None, wher
         )
     elif value > row.max_threshold:
         percentage = row.unit.startswith("%")
-        threshold = f"{value:g}" if percentage else quantities.format_number(value)
+        threshold = f"{value:g}" if percentage else shorten_text(quantities.format_number(value))
         fix = f"use a percentage from 1 to {row.max_threshold:g}" if percentage else "use a smaller threshold"
         yield Problem("AUT011", where, row.above_max_message.format(threshold), fix)
 
