@@ -578,6 +578,22 @@ def _check_gpu_metric(plan: Plan, target: ScalingTarget) -> Iterator[Problem]:
                 for field in row.named[1:]
             ),
         )
+    elif shares_device(plan) and not _can_query(plan, target):
+        yield Problem(
+            "AUT136",
+            path,
+            f"{TITLES[plan.scaling.scaler]} reads Prometheus, and {target.name} is the metrics adapter's name of {row.name} on a "
+            "shared GPU, for which there is no query",
+            f"set metrics.queries.{target.name} in the profile to its PromQL query"
+            if plan.scaling.scaler == "keda"
+            else "scale on concurrency or throughput, or set metrics to a list with a query",
+        )
+
+
+def _can_query(plan: Plan, target: ScalingTarget) -> bool:
+    """Return whether the autoscaler can read a metric that only the profile names: by the adapter, or by the profile's query."""
+    queries, scaler = plan.cluster.metrics.queries, plan.scaling.scaler
+    return scaler != "controller" and (scaler != "keda" or not queries.keys().isdisjoint({target.name, target.row.name}))
 
 
 def _check_latency_metric(plan: Plan, target: ScalingTarget) -> Iterator[Problem]:
