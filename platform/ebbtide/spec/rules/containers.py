@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import names
 from ebbtide.base.paths import get_at
-from ebbtide.base.problems import Problem
+from ebbtide.base.problems import Problem, remove_field
 from ebbtide.spec.rules.serving import is_image
 
 if TYPE_CHECKING:
@@ -126,6 +126,7 @@ def _check_container(path: Path, item: dict[str, Any]) -> Iterator[Problem]:
                 f"{'hostPort' if field == ('ports',) else '.'.join(field[1:])} gives the container more privileges than the Pod Security "
                 "Standards allow",
                 "remove it",
+                fixes=remove_field(),
             )
 
 
@@ -137,4 +138,5 @@ def _check_fields(path: Path, value: dict[str, Any], known: frozenset[str] | set
                 (*path, name),
                 f"unknown or unsupported field {name}",
                 f"remove it; the valid fields are {', '.join(sorted(known))}",
+                fixes=remove_field(),
             )
