@@ -7,7 +7,8 @@ command imports this module, so it stays small.
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, field
+from dataclasses import KW_ONLY
+from dataclasses import field as make_field
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple
 
 from ebbtide.base.bodies import WrittenBy, body, mark_body
@@ -100,7 +101,7 @@ class Problem:
     line: int = 0
     _: KW_ONLY
     document: str = ""
-    fixes: tuple[Fix, ...] = field(default=(), compare=False)
+    fixes: tuple[Fix, ...] = make_field(default=(), compare=False)
 
     @property
     def path(self) -> str:

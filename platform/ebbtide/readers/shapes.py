@@ -227,7 +227,7 @@ def _fix_of_text(kind: str, last: str, text: str) -> tuple[str, tuple[Fix, ...]]
 
 def _unknown_field_problem(where: Path, last: str, native: Any) -> Problem:
     meant = find_meant_field(where, of_profile=_is_profile(native))
-    fixes = remove_field()
+    fixes: tuple[Fix, ...] = remove_field()
     if meant is None:
         from ebbtide.readers.fields import field_names_at  # noqa: PLC0415 - loads the models
 

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Final
 from ebbtide.base import keys, metrics
 from ebbtide.base.engine_metrics import find_engine_metrics
 from ebbtide.base.paths import get_at
-from ebbtide.base.problems import Problem, choose_serving, make_warning, offer_values, remove_field, set_value
+from ebbtide.base.problems import (
+    Change,
+    Fix,
+    Problem,
+    choose_serving,
+    make_warning,
+    offer_values,
+    remove_field,
+    set_value,
+)
 from ebbtide.base.prose import count_noun
 from ebbtide.base.quantities import is_milli, parse_whole_quantity
 from ebbtide.base.versions import parse_version
@@ -22,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ebbtide.base.engine_metrics import EngineMetrics
+    from ebbtide.spec.autoscaling import Autoscaling
     from ebbtide.spec.inference import InferenceSpec
     from ebbtide.translation.plan import Plan, Scaler
 
@@ -206,7 +216,7 @@ def _check_fixed(plan: Plan) -> Iterator[Problem]:
             (*AUTO, "metric"),
             f"the metric has no effect: minReplicas and maxReplicas are both {scaling.minimum}",
             "increase maxReplicas, or remove metric",
-            fixes=remove_field(safe=True),
+            fixes=(Fix(_remove_metric(auto), safe=True),),
         )
     if auto.scale_down_delay_seconds:
         yield make_warning(
@@ -216,6 +226,17 @@ def _check_fixed(plan: Plan) -> Iterator[Problem]:
             "increase maxReplicas, or remove scaleDownDelaySeconds",
             fixes=remove_field(safe=True),
         )
+
+
+def _remove_metric(auto: Autoscaling) -> tuple[Change, ...]:
+    """Return the removal of the metric and of the fields that need one."""
+    values = {
+        "metric": auto.metric,
+        "metricName": auto.metric_name,
+        "metricThreshold": auto.metric_threshold,
+        "metricThresholdPercentage": auto.metric_threshold_percentage,
+    }
+    return tuple(Change((*AUTO, name)) for name, value in values.items() if value is not None)
 
 
 def _check_targets(plan: Plan) -> Iterator[Problem]:
