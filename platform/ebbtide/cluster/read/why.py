@@ -24,10 +24,9 @@ from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.inventory import ResourceHolder
 from ebbtide.cluster.read.records import FLOOR_WORDS, read_decision
 from ebbtide.cluster.read.status import (
-    BLIND_HPA,
-    SCALED_TO_ZERO,
     Replicas,
     compute_status,
+    describe_blind_hpa,
     read_floor_settings,
     read_hpa_metric,
     read_hpa_value,
@@ -689,9 +688,15 @@ def _explain_influences(live: LiveWorkload, state: Status, part: _ScalerExplanat
     if (
         state.why
         and all(state.why != reason.words for reason in part.reasons)
-        and not any(known in state.why for known in (SCALED_TO_ZERO, BLIND_HPA))
+        and not _is_explained_by_scaler(live, state)
     ):
         yield WhyReason("pods", state.why)
+
+
+def _is_explained_by_scaler(live: LiveWorkload, state: Status) -> bool:
+    """Return whether the status has a reason that the autoscaler's explanation states too: zero, or an unreadable metric."""
+    scaled_to_zero = state.replicas.wanted == state.replicas.ready == 0
+    return state.phase == "Running" and (scaled_to_zero or bool(describe_blind_hpa(live, state.replicas)))
 
 
 def _list_gpu_holders(live: LiveWorkload) -> tuple[ResourceHolder, ...]:
