@@ -35,7 +35,7 @@ Data = dict[str, Any]
 UNLAWFUL: Final = 0.25
 #: The one of the versions of KServe in random profiles that has the rendered version of LLMInferenceService.
 LLM_KSERVE: Final = "0.20"
-#: How many times the refused blocks of a document are drawn again.
+#: Maximum number of times that the refused blocks of a document are drawn again.
 DRAWS: Final = 12
 PROJECTS: Final = ("team-a", "team-b", "research", "5f1c9a")
 IMAGES: Final = (

@@ -383,18 +383,13 @@ _PERCENT: Final = re.compile(r"(.+)_percent")
 
 
 def find_pod_template(row: Metric, name: str = "", *, engine: str = "", knative_version: str = "") -> str:
-    """Return the template of a metric. ``name`` is that of a custom metric, ``engine`` the recognized inference engine.
-
-    Raises ``KeyError`` for a metric that the autoscaler does not read from Prometheus.
-    """
+    """Return the template of a metric. ``name`` is that of a custom metric, ``engine`` the recognized inference engine."""
     if row.source == "histogram":
         histogram = find_histogram(knative_version)
         only = 'container="queue-proxy",{selector}' if histogram.series.startswith("http_") else "{selector}"
         return " or ".join(_make_quantile_template(histogram.series, histogram.milliseconds, only))
     if row.engine_field and engine:
         return make_engine_template(row.engine_field, engine)
-    if not row.pod_query:
-        raise KeyError(row.name)
     own = row.pod_query.replace("{metric}", name)
     if row is not CUSTOM:
         return own
