@@ -14,6 +14,7 @@ JUDGE := tools/judge/bin/judge
 JUDGE_NEWEST := tools/judge/bin/newest
 VECTORS := tools/vectors/bin/vectors
 VALE := tools/vale/bin/vale
+PROMTOOL := tools/promtool/bin/promtool
 PROSE := PYTHONPATH=tools $(BIN)/python -m text.prose
 GO ?= go
 # One version of each library and one set of flags for the judges, the vectors and the cluster's programs, so that they reuse
@@ -98,7 +99,7 @@ accept: setup-test ## Write the output of the golden cases as their expected out
 	git --no-pager diff --stat -- tests/golden examples
 
 fuzz: setup-test judge ## Compare reader and writer with Go's by fuzzing
-	EBBTIDE_FUZZ=long $(BIN)/pytest -q tests/fuzz
+	EBBTIDE_FUZZ=long $(BIN)/pytest -q --timeout=0 tests/fuzz
 
 lint: setup-test $(VALE) ## Check format, lint rules, layers and prose (needs Go and a C compiler)
 	$(BIN)/ruff format --check platform tests tools e2e
@@ -132,7 +133,12 @@ $(JUDGE_NEWEST): $(wildcard tools/judge/*.go tools/judge/newest/*.go) tools/judg
 	@echo "building the judge of the newest versions: about 6 minutes the first time, on two cores"
 	cd tools/judge/newest && $(GO_SHARED) build -ldflags "-s -w" -o ../bin/newest .
 
-judge: $(JUDGE) $(JUDGE_NEWEST) ## Build the judge: upstream's own code as a program (needs Go)
+$(PROMTOOL): tools/promtool/go.mod tools/promtool/go.sum
+	@echo "building promtool: about 3 minutes the first time, on two cores"
+	cd tools/promtool && GOFLAGS="-trimpath -mod=readonly" GOWORK=off \
+	  $(GO) build -ldflags "-s -w" -o bin/promtool github.com/prometheus/prometheus/cmd/promtool
+
+judge: $(JUDGE) $(JUDGE_NEWEST) $(PROMTOOL) ## Build the judge: upstream's own code as programs (needs Go)
 
 $(VECTORS): $(wildcard tools/vectors/*.go) tools/vectors/go.mod tools/vectors/go.sum $(WORKSPACE)
 	@echo "building upstream's autoscalers: about 4 minutes the first time, on two cores, and seconds after the judge"
@@ -216,8 +222,8 @@ audit-python: $(VENV)-audit/.made ## Check the lock files for published vulnerab
 	for part in requirements/*.txt; do echo "$$part"; $(VENV)-audit/bin/pip-audit --strict --require-hashes --disable-pip -r $$part || exit 1; done
 
 audit-go: ## Check the Go modules for published vulnerabilities (needs Go and vuln.go.dev)
-	# Vale's module has no Go files, and names its program as a tool.
-	for part in "tools/judge -scan module" "tools/vectors -scan module" "tools/vale -scan package tool"; do echo "$$part"; \
+	# The modules of Vale and promtool have no Go files, and name their program as a tool.
+	for part in "tools/judge -scan module" "tools/vectors -scan module" "tools/vale -scan package tool" "tools/promtool -scan package tool"; do echo "$$part"; \
 	  GOWORK=off $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0 -C $$part || exit 1; done
 
 $(VENV)-site/.made: requirements/site.txt
@@ -312,4 +318,4 @@ vet: judge
 	cd tools/vectors && $(GO_SHARED) vet .
 
 clean: ## Remove build results
-	rm -rf $(VENV) $(VENV)-audit $(VENV)-site dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis tools/judge/bin tools/vectors/bin tools/vale/bin
+	rm -rf $(VENV) $(VENV)-audit $(VENV)-site dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis tools/judge/bin tools/vectors/bin tools/vale/bin tools/promtool/bin

@@ -15,19 +15,28 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hypothesis import strategies as st
 
+from ebbtide.documents import load_document
+from ebbtide.documents.profiles import validate_profile_data
 from ebbtide.profile.built_in import FULL
 from ebbtide.spec.inference import Inference
 from ebbtide.translation.gpu import BACKENDS
+from ebbtide.translation.translate import translate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pydantic import BaseModel
 
+    from ebbtide.profile.models import Profile
+
 Data = dict[str, Any]
 
 #: Probability that a body gets a change that Run:ai or the cluster rejects.
 UNLAWFUL: Final = 0.25
+#: The one of the versions of KServe in random profiles that has the rendered version of LLMInferenceService.
+LLM_KSERVE: Final = "0.20"
+#: Maximum number of times that the refused blocks of a document are drawn again.
+DRAWS: Final = 12
 PROJECTS: Final = ("team-a", "team-b", "research", "5f1c9a")
 IMAGES: Final = (
     "registry.example.com/team/server:1.4",
@@ -614,6 +623,59 @@ def random_native(rng: random.Random, *, unlawful: float = UNLAWFUL) -> Data:
     return document
 
 
+def random_fitting(rng: random.Random, profile: Data) -> Data:
+    """Return a native document that is drawn from a profile: from its serving modes, node pools and projects.
+
+    A block of fields that the cluster refuses is drawn again, so most of the documents render.
+    """
+    checked, _ = validate_profile_data(profile)
+    assert checked is not None
+    cluster, kserve = checked.spec, checked.spec.kserve
+    document = random_native(rng, unlawful=0)
+    spec = document["spec"]
+    modes = {
+        "knative": cluster.knative.installed,
+        "kserve": cluster.knative.installed and kserve.installed and "Knative" in kserve.modes,
+        "kserve-standard": kserve.installed and "Standard" in kserve.modes,
+        "llm": kserve.installed and kserve.llm != "none" and kserve.version == LLM_KSERVE,
+    }
+    spec["serving"] = rng.choice([mode for mode, available in modes.items() if available] or ["auto"])
+    if spec["serving"] == "llm":
+        spec["model"] = {"uri": rng.choice(("hf://org/model", "pvc://claim/a"))}
+    if cluster.projects.known:
+        spec["project"] = rng.choice([*cluster.projects.known])
+    if "nodePools" in spec:
+        spec["nodePools"] = [pool.name for pool in cluster.node_pools][: rng.randint(1, 2)]
+    for _ in range(DRAWS):
+        refused = _list_refused(document, checked)
+        if not refused:
+            break
+        other = random_native(rng, unlawful=0)["spec"]
+        for name in refused - {"serving"}:
+            spec.pop(name, None)
+            if name in other and name not in {"project", "nodePools"}:
+                spec[name] = other[name]
+    return document
+
+
+def _list_refused(document: Data, profile: Profile) -> set[str]:
+    """Return the names of the blocks of a spec that have errors, in the order of the names."""
+    loaded = load_document(document, profile)
+    problems = loaded.problems
+    if loaded.inference is not None:
+        problems = [*problems, *translate(loaded.inference, profile, "{}").problems]
+    return {str(problem.field[1]) for problem in problems if problem.severity == "error" and problem.field[1:]}
+
+
+def random_pair(
+    rng: random.Random, *, unlawful: float = UNLAWFUL, change: Callable[[random.Random, Data], Data] | None = None
+) -> tuple[Data, Data]:
+    """Return a document and a profile. With probability ``unlawful``, they are drawn independently of each other."""
+    profile = random_profile(rng)
+    document = random_native(rng) if maybe(rng, unlawful) else random_fitting(rng, profile)
+    return (document if change is None else change(rng, document)), profile
+
+
 def random_profile(rng: random.Random) -> Data:
     """Return a valid profile: any backend, old and new versions, flags on and off, any adapter."""
     data = copy.deepcopy(FULL)
@@ -785,9 +847,8 @@ def _number(rng: random.Random, schema: Data) -> float | int:
     return float(rng.choice((low + 5e-324, low + 0.25, low + 1, min(low + 70, high), min(low + 1e-9, high), high)))
 
 
-def random_hostile(rng: random.Random) -> Data:
-    """Return a valid document in which a few parts are any data that the models accept."""
-    document = random_native(rng, unlawful=0)
+def random_hostile(rng: random.Random, document: Data) -> Data:
+    """Return a document in which a few parts are any data that the models accept."""
     other = random_any(rng)
     names = sorted(other["spec"])
     for name in rng.sample(names, min(len(names), rng.randint(1, 3))):
@@ -871,7 +932,12 @@ rest_bodies = st.builds(random_rest, _DICE)
 natives = st.builds(random_native, _DICE)
 lawful = st.builds(lambda rng: random_native(rng, unlawful=0), _DICE)
 profiles = st.builds(random_profile, _DICE)
-hostile = st.builds(random_hostile, _DICE)
+#: A document and a profile: drawn from the profile or not, only drawn from it, and with a few parts of any data.
+pairs = st.builds(random_pair, _DICE)
+fitting_pairs = st.builds(lambda rng: random_pair(rng, unlawful=0), _DICE)
+hostile_pairs = st.builds(lambda rng: random_pair(rng, unlawful=0, change=random_hostile), _DICE)
+#: Documents that are drawn from the built-in profile.
+fitting = st.builds(lambda rng: random_fitting(rng, FULL), _DICE)
 #: Data that JSON and YAML can represent.
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.sampled_from(TEXTS)
 _KEYS = st.text(max_size=8) | st.sampled_from(

@@ -229,7 +229,7 @@ def test_check_in_json_has_every_part_of_a_problem(run: Any, wrong: Path) -> Non
     (error,) = (row for row in json.loads(out) if row["severity"] == "error")
 
     assert (code, err) == (1, "")
-    assert list(error) == ["code", "severity", "document", "field", "line", "message", "fix"]
+    assert list(error) == ["code", "severity", "document", "field", "line", "message", "fix", "fixes"]
     assert (error["code"], error["document"], error["field"], error["line"]) == (
         "AUT001",
         str(wrong),

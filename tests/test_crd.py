@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -39,7 +40,7 @@ from ebbtide.cluster.write.apply import Workload, is_top_object, plan_workload
 from ebbtide.cluster.write.projects import MEMBER_ROLE
 from ebbtide.cluster.write.removal import plan_removal
 from ebbtide.cluster.write.revisions import pin_revision
-from ebbtide.controller import process
+from ebbtide.controller import inferences, process
 from ebbtide.controller.conditions import make_status
 from ebbtide.controller.inferences import RESOURCES, Inferences, name_account
 from ebbtide.controller.resources import make_document, render_resource
@@ -564,6 +565,24 @@ def test_a_busy_server_is_asked_again(stage: Stage) -> None:
     assert conditions(stage.settle())["Stalled"] == ("True", "Rejected")
     stage.cluster.fail = None
     assert conditions(stage.settle(120)) == {"Ready": ("True", "Running")}
+
+
+def test_a_refused_resource_is_tried_again_at_most_every_five_minutes(stage: Stage) -> None:
+    attempts: list[float] = []
+
+    def fail(item: Object) -> None:
+        if item.get("kind") == "Service":
+            attempts.append(stage.clock.ticks())
+            raise ClusterError("the webhook says no")
+
+    stage.cluster.fail = fail
+    stage.apply(**SPEC)
+    stage.settle(3600)
+    gaps = [later - earlier for earlier, later in itertools.pairwise(dict.fromkeys(attempts))]
+
+    assert gaps[0] == pytest.approx(inferences.RETRY_SECONDS, abs=1)
+    assert gaps == sorted(gaps)
+    assert gaps[-3:] == pytest.approx([inferences.MAX_RETRY_SECONDS] * 3, abs=1)
 
 
 def test_a_change_is_not_lost_while_another_process_leads(stage: Stage) -> None:

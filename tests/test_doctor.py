@@ -36,7 +36,9 @@ from ebbtide.cluster.doctor import observed
 from ebbtide.cluster.doctor.preflight import examine_plans
 from ebbtide.documents import load_document, profiles
 from ebbtide.profile.built_in import FULL
+from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.furnished import furnish_cluster
+from ebbtide.sandbox.simulated import Simulated
 from ebbtide.sandbox.store import make_bare
 from ebbtide.slo.proxy import find_gateway_histogram
 from ebbtide.translation import project
@@ -48,7 +50,6 @@ if TYPE_CHECKING:
 
     from ebbtide.cluster.doctor.findings import Finding
     from ebbtide.profile.models import Profile
-    from ebbtide.sandbox.simulated import Simulated
     from ebbtide.spec.inference import Inference
     from ebbtide.translation.objects import Object
 
@@ -635,6 +636,21 @@ def test_an_observed_profile_keeps_the_quota_of_a_queue() -> None:
     for name in known:
         objects = project.make_project_objects(name, f"runai-{name}", original)
         assert project.make_project_objects(name, f"runai-{name}", written) == objects
+
+
+def test_an_aggregated_api_whose_server_does_not_answer_is_unavailable() -> None:
+    class HalfBroken(Simulated):
+        def read(self, path: str) -> Object:
+            if path == "/apis/metrics.k8s.io/v1beta1":
+                raise ClusterError("the server is currently unable to handle the request")
+            return super().read(path)
+
+    cluster = HalfBroken(ManualClock())
+    furnish_cluster(cluster, profile())
+    (finding,) = doctor.examine_cluster(cluster, profile())
+
+    assert finding.code == "DOC008"
+    assert "metrics.k8s.io is unavailable" in finding.what
 
 
 def kueue(**projects: Any) -> Profile:

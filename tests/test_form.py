@@ -437,7 +437,7 @@ def test_no_input_raises_an_error(data: st.DataObject) -> None:
         ("minReplicas: 9\n    maxReplicas: 4", "Set minReplicas to 4", "minReplicas: 4\n    maxReplicas: 4"),
         ("minReplica: 1", "Rename to minReplicas", "minReplicas: 1"),
         ('minReplicas: "1"', "Remove the quotes: 1", "minReplicas: 1"),
-        ("minReplicas: 1\n    maxReplicas: 3", "Use concurrency, 10 requests in flight per replica",
+        ("minReplicas: 1\n    maxReplicas: 3", "Set metric to concurrency and set metricThreshold to 10",
          "minReplicas: 1\n    maxReplicas: 3\n    metric: concurrency\n    metricThreshold: 10"),
         ("minReplicas: 1\n    frobnicate: 2", "Remove frobnicate", "minReplicas: 1"),
     ],

@@ -83,9 +83,9 @@ def scale_of(item: dict[str, Any]) -> dict[str, str]:
 
 
 @MANY
-@given(made.hostile, made.profiles)
-def test_no_valid_document_raises(native: Any, profile: Any) -> None:
-    made_of = translated(native, profile)
+@given(made.hostile_pairs)
+def test_no_valid_document_raises(pair: tuple[Any, Any]) -> None:
+    made_of = translated(*pair)
 
     assert made_of.objects or [problem for problem in made_of.problems if problem.severity == "error"]
 
@@ -176,8 +176,9 @@ def test_the_reader_does_not_raise_for_any_yaml_like_text(words: list[str]) -> N
 
 
 @LAWS
-@given(made.natives, made.profiles)
-def test_the_same_spec_renders_the_same_bytes(native: Any, profile: Any) -> None:
+@given(made.pairs)
+def test_the_same_spec_renders_the_same_bytes(pair: tuple[Any, Any]) -> None:
+    native, profile = pair
     first, second = translated(native, profile), translated(json.loads(json.dumps(native)), profile)
 
     assert "".join(manifests.write_documents(first.objects)) == "".join(manifests.write_documents(second.objects))
@@ -191,8 +192,9 @@ def test_another_process_renders_the_same_bytes_for_any_hash_seed() -> None:
         "from ebbtide.base.bodies import serialize_body\nfrom ebbtide.translation.translate import translate\n"
         "for seed in range(60):\n"
         "    rng = strategies.dice(seed)\n"
-        "    profile, _ = profiles.validate_profile_data(strategies.random_profile(rng))\n"
-        "    loaded = load_document(strategies.random_native(rng), profile)\n"
+        "    native, data = strategies.random_pair(rng)\n"
+        "    profile, _ = profiles.validate_profile_data(data)\n"
+        "    loaded = load_document(native, profile)\n"
         "    if loaded.inference is None: print(serialize_body(loaded.problems)); continue\n"
         "    made = translate(loaded.inference, profile, loaded.canonical)\n"
         "    print(''.join(manifests.write_documents(made.objects)), serialize_body(made.problems))\n"
@@ -213,9 +215,9 @@ def test_another_process_renders_the_same_bytes_for_any_hash_seed() -> None:
 
 
 @MANY
-@given(made.natives, made.profiles)
-def test_every_rendered_name_is_valid_in_kubernetes(native: Any, profile: Any) -> None:
-    for obj in translated(native, profile).objects:
+@given(made.pairs)
+def test_every_rendered_name_is_valid_in_kubernetes(pair: tuple[Any, Any]) -> None:
+    for obj in translated(*pair).objects:
         name = obj["metadata"]["name"]
         if obj["kind"] in DOMAINS:
             assert SUBDOMAIN.fullmatch(name), name
@@ -228,28 +230,31 @@ def test_every_rendered_name_is_valid_in_kubernetes(native: Any, profile: Any) -
         assert len(namespace) <= names.LONGEST
 
 
-def test_minimum_and_maximum_replicas_are_preserved_and_in_order() -> None:
-    # Few random documents fit a random profile, so they are counted instead of left to a search for examples.
-    checked = 0
-    for seed in range(600):
-        rng = made.dice(seed)
-        make = made.random_native if seed % 2 else made.random_rest
-        native = make(rng, unlawful=0)
-        native = native if seed % 2 else made.native_of(native)
-        cluster, _ = profiles.validate_profile_data(made.random_profile(rng))
+def test_half_of_the_documents_that_are_drawn_from_a_profile_render() -> None:
+    """Otherwise the laws of objects would be about rejections, and depend on a few seeds."""
+    rendered = 0
+    for seed in range(200):
+        native, profile = made.random_pair(made.dice(seed))
+        cluster, _ = profiles.validate_profile_data(profile)
         assert cluster is not None
         loaded = load_document(native, cluster)
-        result = translate(loaded.inference, cluster, loaded.canonical) if loaded.inference is not None else None
-        if result is None or not result.objects:
-            continue
-        checked += 1
-        assert result.plan is not None
-        given_bounds = native["spec"].get("autoscaling", {})
-        minimum = given_bounds.get("minReplicas", 1)
-        maximum = given_bounds.get("maxReplicas", max(minimum, 1))
-        assert (result.plan.scaling.minimum, result.plan.scaling.maximum) == (minimum, maximum)
-        assert {*bounds_of(result)} == {(minimum, maximum)}, seed
-    assert checked >= 40
+        if loaded.inference is not None:
+            rendered += bool(translate(loaded.inference, cluster, loaded.canonical).objects)
+
+    assert rendered >= 100
+
+
+@MANY
+@given(made.fitting_pairs)
+def test_minimum_and_maximum_replicas_are_preserved_and_in_order(pair: tuple[Any, Any]) -> None:
+    result = translated(*pair)
+    assume(result.objects)
+    assert result.plan is not None
+    given_bounds = pair[0]["spec"].get("autoscaling", {})
+    minimum = given_bounds.get("minReplicas", 1)
+    maximum = given_bounds.get("maxReplicas", max(minimum, 1))
+    assert (result.plan.scaling.minimum, result.plan.scaling.maximum) == (minimum, maximum)
+    assert {*bounds_of(result)} == {(minimum, maximum)}
 
 
 def bounds_of(result: Translation) -> Iterator[tuple[int, int]]:
@@ -272,8 +277,9 @@ def bounds_of(result: Translation) -> Iterator[tuple[int, int]]:
 
 
 @LAWS
-@given(made.lawful, made.profiles, st.randoms(use_true_random=False))
-def test_the_order_of_pod_patches_does_not_change_the_pod(native: Any, profile: Any, rng: random.Random) -> None:
+@given(made.fitting_pairs, st.randoms(use_true_random=False))
+def test_the_order_of_pod_patches_does_not_change_the_pod(pair: tuple[Any, Any], rng: random.Random) -> None:
+    native, profile = pair
     cluster, _ = profiles.validate_profile_data(profile)
     assert cluster is not None
     inference, _ = shapes.validate_inference(native)
@@ -288,17 +294,17 @@ def test_the_order_of_pod_patches_does_not_change_the_pod(native: Any, profile: 
 
 
 @LAWS
-@given(made.natives, made.profiles)
-def test_objects_are_in_apply_order(native: Any, profile: Any) -> None:
-    kinds = [obj["kind"] for obj in translated(native, profile).objects]
+@given(made.pairs)
+def test_objects_are_in_apply_order(pair: tuple[Any, Any]) -> None:
+    kinds = [obj["kind"] for obj in translated(*pair).objects]
 
     assert [objects.ORDER[kind] for kind in kinds] == sorted(objects.ORDER[kind] for kind in kinds)
 
 
 @MANY
-@given(made.lawful, made.profiles)
-def test_no_object_contains_null_and_each_is_rendered_once(native: Any, profile: Any) -> None:
-    objects = translated(native, profile).objects
+@given(made.fitting_pairs)
+def test_no_object_contains_null_and_each_is_rendered_once(pair: tuple[Any, Any]) -> None:
+    objects = translated(*pair).objects
 
     assert [value for obj in objects for value in everything(obj) if value is None] == []
     identities = [
@@ -434,10 +440,10 @@ def test_every_problem_of_a_rest_body_has_a_code_a_fix_and_a_place_in_it(body: A
 
 
 @MANY
-@given(made.natives, made.profiles)
-def test_every_problem_of_a_native_document_has_a_code_a_fix_and_a_place_in_it(native: Any, profile: Any) -> None:
-    for problem in translated(native, profile).problems:
-        assert_told(problem, native)
+@given(made.pairs)
+def test_every_problem_of_a_native_document_has_a_code_a_fix_and_a_place_in_it(pair: tuple[Any, Any]) -> None:
+    for problem in translated(*pair).problems:
+        assert_told(problem, pair[0])
 
 
 @MANY
@@ -516,7 +522,7 @@ def test_canonical_json_round_trips(data: Any) -> None:
 
 
 @LAWS
-@given(made.lawful)
+@given(made.fitting)
 def test_the_annotation_contains_the_whole_spec(native: Any) -> None:
     cluster = profiles.load_built_in("full")
     for item in translated(native, FULL).objects:
@@ -527,7 +533,7 @@ def test_the_annotation_contains_the_whole_spec(native: Any) -> None:
 
 
 @LAWS
-@given(made.lawful)
+@given(made.fitting)
 def test_the_same_spec_twice_in_one_call_is_refused(native: Any) -> None:
     batch = Batch(profiles.load_built_in("full"))
     first, _, _ = batch.add_document(load_document(native, batch.profile, name="one"))

@@ -186,7 +186,7 @@ def test_kserve_standard_uses_an_autoscaler_that_ebbtide_renders(row: metrics.Me
         (trigger,) = scaler["spec"]["triggers"]
         query = trigger["metadata"]["query"]
         assert 'namespace="default"' in query
-        assert name in query or row.query is not None
+        assert name in query or row.pod_query
         assert not re.search(r"\{(namespace|deployment|metric)\}", query)
         return
     (metric,) = scaler["spec"]["metrics"]

@@ -255,8 +255,13 @@ def test_percents_add_up(weights: dict[str, int]) -> None:
             RolloutState(2, RevisionState("new", 2, 2, 2), (RevisionState("old", 0, 0, 0, 1),), {"new": 100}),
             Wait("the last former replica to end"),
         ),
+        (
+            # Kubernetes has not ended the pods of the new revision above its limit yet. They don't delay the next replica.
+            RolloutState(4, RevisionState("new", 1, 1, 3), (RevisionState("old", 2, 2, 2),), {"old": 67, "new": 33}),
+            Limit("new", 2),
+        ),
     ],
-    ids=["too few are ready", "none is ready", "the last one terminates"],
+    ids=["too few are ready", "none is ready", "the last one terminates", "surplus pods"],
 )
 def test_an_interrupted_rollout_continues_with_the_step_of_its_state(state: RolloutState, step: RolloutStep) -> None:
     assert next_step(state) == step

@@ -1,6 +1,6 @@
 """Results of the queries and rules in Prometheus' own engine, on manually written series.
 
-``promtool`` evaluates them; without it the tests are skipped, and only the end-to-end case covers them.
+``promtool`` evaluates them. ``make judge`` builds it; without it the tests are skipped, and only an end-to-end case covers them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ import json
 import re
 import shutil
 import subprocess
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,11 +19,10 @@ from ebbtide.slo import alerts, queries
 from ebbtide.slo.source import Ref
 from ebbtide.spec.serving import Slo
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-PROMTOOL = shutil.which("promtool")
-pytestmark = pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed")
+BUILT = Path(__file__).parent.parent / "tools" / "promtool" / "bin" / "promtool"
+PROMTOOL = str(BUILT) if BUILT.exists() else shutil.which("promtool")
+NEEDS_PROMTOOL = pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed")
+pytestmark = NEEDS_PROMTOOL
 
 CHAT = Ref("shop", "chat")
 ENVOY = queries.GATEWAYS["envoy_cluster_upstream_rq_time"]

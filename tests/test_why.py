@@ -54,12 +54,16 @@ class Counted:
         return dict.fromkeys(refs, self.series["stable"][self.now - when])
 
     def history(self, ref: Ref, start: float, end: float, step: float) -> History:
-        del start, end, step
+        del step
         self.asked.append(ref)
         return History(
             ref,
             {
-                name: tuple(SeriesPoint(self.now - ago, value) for ago, value in sorted(values.items(), reverse=True))
+                name: tuple(
+                    SeriesPoint(self.now - ago, value)
+                    for ago, value in sorted(values.items(), reverse=True)
+                    if start <= self.now - ago <= end
+                )
                 for name, values in self.series.items()
             },
         )
@@ -162,6 +166,16 @@ def test_metrics_per_replica_are_multiplied_by_the_ready_replicas() -> None:
             {"stable": {50.0: 5.0, 40.0: 5.0, 0.0: 5.0}, "panic": {50.0: 20.0, 40.0: 5.0, 0.0: 5.0}},
             3,
             "scaleDownDelay 60 s keeps 3 replicas, desired in panic mode 40 s ago, for at least another 20 s",
+        ),
+        # Panic mode began before the delay, and ended within it.
+        (
+            {"scale_down_delay": "600s"},
+            {
+                "stable": {612.0: 5.0, 595.0: 5.0, 0.0: 5.0},
+                "panic": {612.0: 20.0, 595.0: 5.0, 0.0: 5.0},
+            },
+            3,
+            "keeps 3 replicas, desired in panic mode 10 min ago, for at least another 5 s",
         ),
         (
             {"scale_down_delay": "60s", "max_scale": "2"},

@@ -340,8 +340,11 @@ def metrics_page() -> str:
         ),
         "## Default PromQL queries for KEDA\n\n",
         "`metrics.queries` of the profile overrides these queries:\n\n",
-        *(f"- `{row.name}`: `{row.query}`\n" for row in metrics.ROWS.values() if row.query),
-        *(f"- `{row.name}` on MIG: `{row.partition_query}`\n" for row in metrics.ROWS.values() if row.partition_query),
+        *(
+            f"- `{row.name}`: `{metrics.make_average_query(row, '{metric}')}`\n"
+            for row in metrics.ROWS.values()
+            if row.pod_query
+        ),
     ]
     return "".join(out)
 

@@ -42,10 +42,10 @@ class Metric(NamedTuple):
     knative: str | None = None
     named: tuple[str, ...] = ()
     standard: str | None = None
-    #: Default PromQL for KEDA, an average over the workload's pods. None: the query of ``custom``.
-    query: str | None = None
-    #: Default PromQL on a partitioned GPU. None: ``query``.
-    partition_query: str | None = None
+    #: PromQL template with one value per pod. ``{by}`` is the labels that name a pod, ``{selector}`` the matchers of the pods.
+    #: The queries of KEDA, of prometheus-adapter's rules and of the controller derive from it. Empty for a metric that the
+    #: autoscaler does not read from Prometheus, and for ``latency``, whose histogram depends on Knative's version.
+    pod_query: str = ""
     #: Key of config-autoscaler with the default target, and upstream's default value.
     default_target: tuple[str, str] = ("", "")
     #: Signal that a simulation uses for the metric. None: the metric cannot be simulated.
@@ -66,35 +66,31 @@ class Metric(NamedTuple):
     thresholds: tuple[int, ...] = (10, 20, 30, 40, 50, 60, 70, 80, 90)
 
 
-def make_engine_query(field: str, selector: str, engine: str = "") -> str:
-    """Return the query of an engine's metric by namespace and pod, of one engine or of all; empty if it does not export it.
+def _make_quantile_template(series: str, milliseconds: float, matchers: str = "{selector}") -> tuple[str, str]:
+    """Return the templates of a histogram's 95th percentile in ms, and of 0 for the pods that have no requests.
+
+    Without requests, the percentile is not a number.
+    """
+    return (
+        f"{milliseconds:g} * histogram_quantile(0.95, sum by ({{by}}, le) (rate({series}_bucket{{{matchers}}}[1m]))) >= 0",
+        f"0 * sum by ({{by}}) ({series}_count{{{matchers}}})",
+    )
+
+
+def make_engine_template(field: str, engine: str = "") -> str:
+    """Return the template of an engine's metric, of one engine or of all; empty if the engine does not export it.
 
     Of several names, Prometheus takes the first one that a pod has. Times are 95th percentiles in ms, 0 without requests.
     """
     rows = [row for row in ENGINE_METRICS if engine in {"", row.engine}]
-    histograms = [
-        histogram for row in rows if field in {"first_token", "inter_token"} for histogram in getattr(row, field)
-    ]
-    if histograms:
-        quantiles = (
-            f"{1000 * item.unit:g} * histogram_quantile(0.95, sum by (namespace, pod, le) "
-            f"(rate({item.series}_bucket{{{selector}}}[1m]))) >= 0"
-            for item in histograms
-        )
-        idle = (f"0 * sum by (namespace, pod) ({item.series}_count{{{selector}}})" for item in histograms)
-        return " or ".join([*quantiles, *idle])
-    names = [name for row in rows for name in getattr(row, field)]
+    if field in {"first_token", "inter_token"}:
+        parts = [_make_quantile_template(item.series, 1000 * item.unit) for row in rows for item in getattr(row, field)]
+        return " or ".join([*(quantile for quantile, _ in parts), *(idle for _, idle in parts)])
     template = {
-        "kv_cache": "100 * avg by (namespace, pod) ({})",
-        "output_tokens": "sum by (namespace, pod) (rate({}[1m]))",
-    }.get(field, "sum by (namespace, pod) ({})")
-    return " or ".join(template.format(f"{name}{{{selector}}}") for name in names)
-
-
-def _average_engine_query(field: str) -> str:
-    """Return the default query for KEDA: the average over the workload's pods, by all engines."""
-    selector = 'namespace="{namespace}",pod=~"{deployment}-.*"'
-    return f"avg({make_engine_query(field, selector)})"
+        "kv_cache": "100 * avg by ({by}) (NAME{{selector}})",
+        "output_tokens": "sum by ({by}) (rate(NAME{{selector}}[1m]))",
+    }.get(field, "sum by ({by}) (NAME{{selector}})")
+    return " or ".join(template.replace("NAME", name) for row in rows for name in getattr(row, field))
 
 
 #: Thresholds for numbers of requests.
@@ -156,9 +152,9 @@ ROWS: Final[dict[str, Metric]] = {
             source="gpu-exporter",
             how="DCGM through prometheus-adapter",
             named=("gpu_utilization", "gpu_utilization_per_container"),
-            query='avg(DCGM_FI_DEV_GPU_UTIL{namespace="{namespace}",pod=~"{deployment}-.*"})',
             # On MIG, DEV_GPU_UTIL has no value per instance; GR_ENGINE_ACTIVE is a ratio.
-            partition_query='avg(100 * DCGM_FI_PROF_GR_ENGINE_ACTIVE{namespace="{namespace}",pod=~"{deployment}-.*"})',
+            pod_query='avg by ({by}) (100 * DCGM_FI_PROF_GR_ENGINE_ACTIVE{{selector},GPU_I_ID!=""}) '
+            'or avg by ({by}) (DCGM_FI_DEV_GPU_UTIL{{selector},GPU_I_ID=""})',
             simulated="gpu-utilization",
             max_threshold=100,
             above_max_message="a threshold of {}% cannot be reached",
@@ -187,7 +183,7 @@ ROWS: Final[dict[str, Metric]] = {
             source="adapter",
             how="histogram of the inference engine",
             knative="time_to_first_token_p95_milliseconds",
-            query=_average_engine_query("first_token"),
+            pod_query=make_engine_template("first_token"),
             label="time to first token (p95, ms)",
             simulated="time-to-first-token",
             engine_field="first_token",
@@ -201,7 +197,7 @@ ROWS: Final[dict[str, Metric]] = {
             source="adapter",
             how="histogram of the inference engine",
             knative="inter_token_latency_p95_milliseconds",
-            query=_average_engine_query("inter_token"),
+            pod_query=make_engine_template("inter_token"),
             label="inter-token latency (p95, ms)",
             simulated="inter-token-latency",
             engine_field="inter_token",
@@ -215,7 +211,7 @@ ROWS: Final[dict[str, Metric]] = {
             source="adapter",
             how="gauge of the inference engine",
             knative="engine_requests_waiting",
-            query=_average_engine_query("waiting"),
+            pod_query=make_engine_template("waiting"),
             label="requests waiting in the engine",
             simulated="requests-waiting",
             engine_field="waiting",
@@ -229,7 +225,7 @@ ROWS: Final[dict[str, Metric]] = {
             source="adapter",
             how="gauge of the inference engine",
             knative="kv_cache_utilization_percent",
-            query=_average_engine_query("kv_cache"),
+            pod_query=make_engine_template("kv_cache"),
             max_threshold=100,
             above_max_message="a threshold of {}% cannot be reached",
             label="KV cache utilization (%)",
@@ -244,7 +240,7 @@ ROWS: Final[dict[str, Metric]] = {
             source="adapter",
             how="counter of the inference engine",
             knative="engine_tokens_per_second",
-            query=_average_engine_query("output_tokens"),
+            pod_query=make_engine_template("output_tokens"),
             label="output tokens/s",
             simulated="tokens-per-second",
             engine_field="output_tokens",
@@ -258,7 +254,7 @@ ROWS: Final[dict[str, Metric]] = {
             unit="the metric's own unit, per replica",
             source="adapter",
             how="prometheus-adapter or KEDA",
-            query='avg({metric}{namespace="{namespace}",pod=~"{deployment}-.*"})',
+            pod_query="avg by ({by}) ({metric}{{selector}})",
         ),
     )
 }
@@ -374,3 +370,61 @@ def find_histogram(knative_version: str) -> Histogram:
     """Return queue-proxy's response time histogram of a Knative version."""
     release = parse_version(knative_version)
     return next(row for since, row in HISTOGRAMS if release >= since)
+
+
+#: Matchers of all pods, and of the pods of KEDA's workload. ``{prefix}`` is the prefix of an exporter's own labels, if any.
+ALL_PODS: Final = '{prefix}pod!=""'
+KEDA_PODS: Final = '{prefix}namespace="{namespace}",{prefix}pod=~"{deployment}-.*"'
+#: The rate of a counter, under the name of ``name_rate``, and a ratio as a percentage, under that of ``name_percentage``.
+RATE_TEMPLATE: Final = "sum by ({by}) (rate({metric}{{selector}}[1m]))"
+PERCENTAGE_TEMPLATE: Final = "100 * avg by ({by}) ({metric}{{selector}})"
+_RATE: Final = re.compile(r"(.+)_per_second")
+_PERCENT: Final = re.compile(r"(.+)_percent")
+
+
+def find_pod_template(row: Metric, name: str = "", *, engine: str = "", knative_version: str = "") -> str:
+    """Return the template of a metric. ``name`` is that of a custom metric, ``engine`` the recognized inference engine."""
+    if row.source == "histogram":
+        histogram = find_histogram(knative_version)
+        only = 'container="queue-proxy",{selector}' if histogram.series.startswith("http_") else "{selector}"
+        return " or ".join(_make_quantile_template(histogram.series, histogram.milliseconds, only))
+    if row.engine_field and engine:
+        return make_engine_template(row.engine_field, engine)
+    own = row.pod_query.replace("{metric}", name)
+    if row is not CUSTOM:
+        return own
+    if rate := _RATE.fullmatch(name):
+        return f"{RATE_TEMPLATE.replace('{metric}', f'{rate[1]}_total')} or {own}"
+    if percent := _PERCENT.fullmatch(name):
+        ratios = (f"{percent[1]}_{ending}" for ending in ("perc", "ratio", "fraction"))
+        return " or ".join([*(PERCENTAGE_TEMPLATE.replace("{metric}", ratio) for ratio in ratios), own])
+    return own
+
+
+def fill_template(template: str, selector: str, by: str = "namespace, pod") -> str:
+    """Return the query of a template for the pods of a selector."""
+    return template.replace("{selector}", selector).replace("{by}", by)
+
+
+def make_pod_query(
+    row: Metric, name: str = "", *, pods: str = ALL_PODS, engine: str = "", knative_version: str = ""
+) -> str:
+    """Return the query of a metric by namespace and pod; the other arguments are those of ``find_pod_template``.
+
+    A GPU exporter's own labels name the pods that use a GPU. With honorLabels Prometheus keeps them, otherwise it adds a prefix
+    to them, and those without the prefix name the exporter's pod (prometheus/prometheus scrape/scrape.go, ``mutateSampleLabels``).
+    """
+    template = find_pod_template(row, name, engine=engine, knative_version=knative_version)
+    selector = pods.replace("{prefix}", "")
+    if row.source != "gpu-exporter":
+        return fill_template(template, selector)
+    own = fill_template(template, f'{selector},exported_pod=""')
+    renamed = fill_template(template, pods.replace("{prefix}", "exported_"), "exported_namespace, exported_pod")
+    for label in ("namespace", "pod"):
+        renamed = f'label_replace({renamed}, "{label}", "$1", "exported_{label}", "(.+)")'
+    return f"{own} or sum by (namespace, pod) ({renamed})"
+
+
+def make_average_query(row: Metric, name: str = "") -> str:
+    """Return KEDA's query: the average over the workload's pods, with the placeholders of the profile's ``metrics.queries``."""
+    return f"avg({make_pod_query(row, name, pods=KEDA_PODS)})"

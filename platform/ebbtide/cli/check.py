@@ -7,12 +7,19 @@ from typing import Final
 
 from ebbtide.base.problems import Problem, has_errors, limit_problems
 from ebbtide.base.prose import count_noun
-from ebbtide.cli.common import exit_code, load_documents, print_problems, read_profile, read_sources, write_json
-from ebbtide.cli.options import FILES, Options, make_output_option
+from ebbtide.cli import terminal
+from ebbtide.cli.common import STDIN, exit_code, load_documents, print_problems, read_profile, read_sources, write_json
+from ebbtide.cli.fix_files import fix_sources
+from ebbtide.cli.options import FILES, Options, make_output_option, make_switch
 from ebbtide.documents.check import MAY_RUN_AS_ROOT, Batch
 from ebbtide.translation.serving import list_rollout_decisions
 
-OPTIONS: Final = (*FILES, make_output_option("text", "json"))
+OPTIONS: Final = (
+    *FILES,
+    make_output_option("text", "json"),
+    make_switch("--fix", help="Apply the safe fixes to the files; the other problems are printed as usual"),
+)
+USAGE: Final = 2
 
 
 def run(options: Options) -> int:
@@ -21,7 +28,10 @@ def run(options: Options) -> int:
     batch = Batch(profile)
     problems: list[Problem] = []
     costs: list[str] = []
-    for loaded in load_documents(read_sources(options.files), profile):
+    if options.fix and STDIN in options.files:
+        terminal.exit_with_message("ebbtide check: error: --fix needs files, not stdin", USAGE)
+    sources = read_sources(options.files)
+    for loaded in load_documents(fix_sources(sources, profile) if options.fix else sources, profile):
         _, translation, found = batch.add_document(loaded)
         problems += found
         if translation is not None and translation.plan is not None and not has_errors(found):

@@ -26,7 +26,7 @@ from yaml.events import (
     SequenceStartEvent,
 )
 
-from ebbtide.base.problems import Path, Problem
+from ebbtide.base.problems import Fix, Path, Problem, set_value
 from ebbtide.manifests.scalars import (
     LARGEST_INTEGER,
     SMALLEST_INTEGER,
@@ -356,16 +356,16 @@ class _Builder:
             self._note(FEATURE, event, place, "tags (!) are not supported", fix)
         if self.flow and type(event) is ScalarEvent and not event.style and "?" in event.value:
             message = f"{_shorten(event.value)} has a ? inside {{}} or [], which kubectl reads as a key indicator"
-            self._note(AMBIGUOUS, event, place, message, f"quote it: {_quote_shortened(event.value)}")
+            self._note_unquoted(AMBIGUOUS, event, place, message)
 
     def _refuse(self, refusal: Refusal, event: Event, place: Place) -> str:
         """Report why a plain scalar is rejected, and return its text instead of a value."""
         text: str = event.value
-        fix = f"quote it: {_quote_shortened(text)}"
         if refusal is TOO_LARGE:
-            self._note(LIMIT, event, place, f"the number {_shorten(text)} is too large: it must fit into 64 bits", fix)
+            message = f"the number {_shorten(text)} is too large: it must fit into 64 bits"
+            self._note_unquoted(LIMIT, event, place, message)
         else:
-            self._note(AMBIGUOUS, event, place, f"{_shorten(text)} is ambiguous: {describe_readings(text)}", fix)
+            self._note_unquoted(AMBIGUOUS, event, place, f"{_shorten(text)} is ambiguous: {describe_readings(text)}")
         return text
 
     def _refuse_key(self, event: Event, place: Place) -> None:
@@ -398,9 +398,14 @@ class _Builder:
         line: int = mark.line
         return self.first_line + min(line, self.text.rstrip().count("\n"))
 
-    def _note(self, code: str, event: Event, place: Place, message: str, fix: str) -> None:
+    def _note_unquoted(self, code: str, event: Event, place: Place, message: str) -> None:
+        """Report a value that is a string only in quotes. They are safe to add: it is read as this text now."""
+        fix = f"quote it: {_quote_shortened(event.value)}"
+        self._note(code, event, place, message, fix, set_value(event.value, safe=True))
+
+    def _note(self, code: str, event: Event, place: Place, message: str, fix: str, fixes: tuple[Fix, ...] = ()) -> None:
         line = self.first_line + event.start_mark.line
-        self.problems.append(Problem(code, _path_to(place), message, fix, line=line, document=self.name))
+        self.problems.append(Problem(code, _path_to(place), message, fix, line=line, document=self.name, fixes=fixes))
 
 
 def _shorten(text: str) -> str:

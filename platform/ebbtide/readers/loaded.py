@@ -60,7 +60,9 @@ class LoadedDocument:
                     field=where,
                     line=problem.line or self.line(where),
                     document=problem.document or self.name,
-                )
+                    # They change native fields.
+                    fixes=() if self.reading.origins else problem.fixes,
+                ),
             )
         return placed
 

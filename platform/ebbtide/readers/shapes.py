@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import quantities
-from ebbtide.base.problems import Problem, describe_invalid, format_path
+from ebbtide.base.paths import get_at
+from ebbtide.base.problems import (
+    Change,
+    Fix,
+    Problem,
+    describe_invalid,
+    format_path,
+    offer_values,
+    remove_field,
+    set_value,
+)
 from ebbtide.readers.compiled import inference_validator, profile_validator, validation_error
 from ebbtide.translation.gpu import BACKENDS
 
@@ -158,11 +168,13 @@ def _convert_error(error: Mapping[str, Any], where: Path, native: Any) -> Proble
     if kind == "missing":
         return Problem("SPEC003", where, f"{last} is missing", f"set {last}")
     if kind in WANTED:
-        return Problem("SPEC002", where, describe_invalid(last, value, WANTED[kind]), _type_fix(kind, last, value))
+        fix, fixes = _type_fix(kind, last, value)
+        return Problem("SPEC002", where, describe_invalid(last, value, WANTED[kind]), fix, fixes=fixes)
     if kind == "literal_error":
         allowed = context.get("expected", "").replace("'", "").replace(" or ", ", ")
         choice = f"one of {allowed}" if "," in allowed else allowed
-        return Problem("SPEC004", where, describe_invalid(last, value, choice), f"use {choice}")
+        fixes = offer_values(allowed.split(", "))
+        return Problem("SPEC004", where, describe_invalid(last, value, choice), f"use {choice}", fixes=fixes)
     bounds = {
         "greater_than_equal": ("ge", "at least"),
         "greater_than": ("gt", "more than"),
@@ -172,44 +184,50 @@ def _convert_error(error: Mapping[str, Any], where: Path, native: Any) -> Proble
     if kind in bounds:
         key, words = bounds[kind]
         bound = quantities.format_number(context[key])
-        return Problem("SPEC004", where, describe_invalid(last, value, f"{words} {bound}"), f"use {words} {bound}")
+        message = describe_invalid(last, value, f"{words} {bound}")
+        fixes = set_value(context[key]) if key in {"ge", "le"} else ()
+        return Problem("SPEC004", where, message, f"use {words} {bound}", fixes=fixes)
     if kind == "string_pattern_mismatch":
         form = FORMS.get(last, f"a string that matches {context.get('pattern', '')}")
         return Problem("SPEC004", where, describe_invalid(last, value, form), f"write {form}")
     if kind in {"string_too_short", "too_short"}:
-        return Problem("SPEC004", where, f"{last} is empty", f"set a value, or remove {last}")
+        return Problem("SPEC004", where, f"{last} is empty", f"set a value, or remove {last}", fixes=remove_field())
     if kind in {"string_too_long", "too_long"}:
         return Problem("SPEC004", where, f"{last} is longer than {context.get('max_length')} characters", "shorten it")
     return Problem("SPEC002", where, f"invalid {last}: {error['msg']}", "see the reference for this field")
 
 
-def _type_fix(kind: str, last: str, value: Any) -> str:
+def _type_fix(kind: str, last: str, value: Any) -> tuple[str, tuple[Fix, ...]]:
+    """Return the fix of a value of the wrong type, as text and as changes. Only a change that keeps the value is safe."""
     if value is None:
-        return "set a value, or remove the line"
+        return "set a value, or remove the line", ()
     if kind == "string_type" and isinstance(value, (bool, int, float)):
-        text = str(value).lower() if isinstance(value, bool) else value
-        return f'quote it: "{text}"'
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        return f'quote it: "{text}"', set_value(text, safe=True)
     if isinstance(value, str) and kind in {"int_type", "float_type", "bool_type"}:
         return _fix_of_text(kind, last, value.strip())
-    return f"write {WANTED[kind]}"
+    return f"write {WANTED[kind]}", ()
 
 
-def _fix_of_text(kind: str, last: str, text: str) -> str:
+def _fix_of_text(kind: str, last: str, text: str) -> tuple[str, tuple[Fix, ...]]:
     """Return the fix of a text where a number, or true or false, is valid."""
     if not text:
-        return "set a value"
-    if kind == "bool_type":
-        return "remove the quotes" if text in {"true", "false"} else f"write {WANTED[kind]}"
+        return "set a value", ()
+    if kind == "bool_type" and text in {"true", "false"}:
+        return "remove the quotes", set_value(text == "true", safe=True)
     number = text.removesuffix("%").rstrip()
-    if (NUMBER if kind == "float_type" else WHOLE_NUMBER).fullmatch(number) is None:
-        return f"write {WANTED[kind]}"
+    if kind == "bool_type" or (NUMBER if kind == "float_type" else WHOLE_NUMBER).fullmatch(number) is None:
+        return f"write {WANTED[kind]}", ()
     if number == text:
-        return "remove the quotes"
-    return f"set {last} to {float(number) / 100:g}" if last in FRACTIONS else f"set {last} to {number}"
+        return "remove the quotes", set_value(float(number) if kind == "float_type" else int(number), safe=True)
+    if last in FRACTIONS:
+        return f"set {last} to {float(number) / 100:g}", set_value(float(number) / 100)
+    return f"set {last} to {number}", set_value(float(number) if kind == "float_type" else int(number))
 
 
 def _unknown_field_problem(where: Path, last: str, native: Any) -> Problem:
     meant = find_meant_field(where, of_profile=_is_profile(native))
+    fixes: tuple[Fix, ...] = remove_field()
     if meant is None:
         from ebbtide.readers.fields import field_names_at  # noqa: PLC0415 - loads the models
 
@@ -217,9 +235,11 @@ def _unknown_field_problem(where: Path, last: str, native: Any) -> Problem:
         hint = f"remove it; the valid fields are {', '.join(known)}" if known else "remove it"
     elif meant[:-1] == where[:-1]:
         hint = f"did you mean {meant[-1]}?"
+        fixes = (Fix((Change(()), Change(meant, get_at(native, *where))), safe=True),)
     else:
         hint = f"set {format_path(meant)} instead"
-    return Problem("SPEC001", where, f"unknown field {last}", hint)
+        fixes = ()
+    return Problem("SPEC001", where, f"unknown field {last}", hint, fixes=fixes)
 
 
 def _is_profile(native: Any) -> bool:

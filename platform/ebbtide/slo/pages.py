@@ -89,10 +89,8 @@ def format_reached(verdict: Verdict) -> str:
         return f"measured {format_interval(verdict.reached)}"
     share = format_interval(verdict.reached, format_slo_percent)
     if verdict.name == "uptime":
-        by_readiness = verdict.why.startswith("by readiness")
-        return (
-            f"available {share} of the time" if by_readiness else f"available in {share} of the minutes with requests"
-        )
+        minutes = f"available in {share} of the minutes with requests"
+        return f"available {share} of the time" if verdict.by_readiness else minutes
     unit = {"ttft": "responses", "itl": "tokens"}.get(verdict.name, "requests")
     return f"{share} of {unit} were within the limit, {verdict.share * PERCENT:g}% required"
 

@@ -87,6 +87,8 @@ class Verdict:
     burn: ValueInterval | None = None
     #: The share of the requests, responses or tokens that must be within the limit.
     share: Number = P95
+    #: True for an uptime by readiness, False for one by the minutes with requests.
+    by_readiness: bool = False
 
 
 @body(
@@ -639,6 +641,7 @@ def judge_uptime(
         reason,
         compute_budget(reached, target),
         None if recent is None else compute_budget(ValueInterval(recent, recent), target),
+        by_readiness=measured.minutes_asked < LEAST,
     )
 
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import quantities
-from ebbtide.base.problems import Problem
+from ebbtide.base.problems import Problem, offer_values, remove_field
 from ebbtide.spec.rules.containers import CONTAINERS
 from ebbtide.spec.rules.serving import DEFAULT_PORT
 from ebbtide.translation import pod_security, runtimes
@@ -209,6 +209,7 @@ def _check_account(plan: Plan) -> Iterator[Problem]:
             path,
             f"the cluster profile does not allow service account {name}",
             f"use one of {', '.join(allowed)}, or add it to projects.serviceAccounts of the profile",
+            fixes=offer_values(allowed),
         )
     if plan.spec.model is not None and plan.spec.model.storage_secret is not None:
         yield Problem(
@@ -217,6 +218,7 @@ def _check_account(plan: Plan) -> Iterator[Problem]:
             "storageSecret and serviceAccountName are mutually exclusive: KServe reads a model's credentials from the Secrets of "
             "the pods' service account",
             f"remove storageSecret, and add the Secret to the secrets of service account {name}",
+            fixes=remove_field(),
         )
 
 

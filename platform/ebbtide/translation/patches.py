@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ebbtide.base.problems import Problem, format_path
+from ebbtide.base.problems import Problem, format_path, remove_field
 from ebbtide.translation.objects import to_camel, with_values
 
 if TYPE_CHECKING:
@@ -274,6 +274,7 @@ def check_overrides(
             path,
             f"{format_path(path)} has no effect: {format_path(in_patch)} changes or removes what it renders",
             f"remove {format_path(in_patch)}, or remove {format_path(path)}",
+            fixes=remove_field(in_patch) + remove_field(),
         )
 
 

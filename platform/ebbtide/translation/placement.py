@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ebbtide.base import keys
-from ebbtide.base.problems import Problem, make_warning
+from ebbtide.base.problems import Change, Fix, Problem, make_warning, offer_values, remove_field, set_value
 from ebbtide.translation.gpu import BACKENDS
 from ebbtide.translation.objects import prune_nulls, write_model
 from ebbtide.translation.pods import PodPatch
@@ -41,6 +41,7 @@ def check(plan: Plan) -> Iterator[Problem]:
                 ("spec", "nodePools", index),
                 f"node pool {name} not found in the cluster profile",
                 f"use one of {', '.join(known)}" if known else "remove nodePools: the profile has no node pools",
+                fixes=(offer_values(known)) if known else (remove_field(("spec", "nodePools"))),
             )
     for key, value in (spec.node_selector or {}).items():
         yield from _check_selected_label(plan, key, value)
@@ -63,6 +64,7 @@ def check(plan: Plan) -> Iterator[Problem]:
                 ("spec", "nodeType"),
                 f"nodeType is {spec.node_type}, but the nodes of pool {pool.name} have type {node_type}, so no node matches both",
                 "remove nodeType, or use another pool in nodePools",
+                fixes=remove_field(),
             )
 
 
@@ -75,6 +77,7 @@ def _check_selected_label(plan: Plan, key: str, value: str) -> Iterator[Problem]
             path,
             f"nodeSelector requires {key} {value}, but nodeType requires {plan.spec.node_type}",
             "remove nodeType, or remove the label from nodeSelector",
+            fixes=remove_field(("spec", "nodeType")),
         )
     for pool in _list_selecting_pools(plan):
         if plan.gpu is not None and key == keys.GPU_PRODUCT and BACKENDS[pool.backend].partitioned:
@@ -83,6 +86,7 @@ def _check_selected_label(plan: Plan, key: str, value: str) -> Iterator[Problem]
                 path,
                 f"the GPU backend of node pool {pool.name} selects nodes by {key}, with the suffix that the device plugin adds",
                 "remove it, and select the node pool with nodePools",
+                fixes=remove_field(),
             )
         elif pool.selector.get(key, value) != value:
             yield Problem(
@@ -91,6 +95,7 @@ def _check_selected_label(plan: Plan, key: str, value: str) -> Iterator[Problem]
                 f"nodeSelector requires {key} {value}, but the nodes of pool {pool.name} have {pool.selector[key]}, so no node "
                 "matches both",
                 "remove it, or use another pool in nodePools",
+                fixes=remove_field(),
             )
 
 
@@ -221,6 +226,7 @@ def _check_disruption_budget(plan: Plan) -> Iterator[Problem]:
                 "remove minAvailable, and set maxUnavailable: 1"
                 if field == "minAvailable"
                 else "set maxUnavailable: 1",
+                fixes=(Fix((Change(()), Change(("spec", "disruptionBudget", "maxUnavailable"), 1))),),
             )
         elif field == "minAvailable" and isinstance(value, int) and value >= scaling.minimum > 0:
             yield make_warning(
@@ -228,6 +234,7 @@ def _check_disruption_budget(plan: Plan) -> Iterator[Problem]:
                 ("spec", "disruptionBudget", field),
                 f"with minReplicas {scaling.minimum}, minAvailable {value} allows no eviction until the autoscaler adds replicas",
                 f"set minReplicas to {value + 1}, or use maxUnavailable instead",
+                fixes=set_value(value + 1, ("spec", "autoscaling", "minReplicas")),
             )
 
 

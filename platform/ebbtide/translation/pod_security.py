@@ -12,14 +12,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from ebbtide.base.paths import get_at
-from ebbtide.base.problems import Problem
+from ebbtide.base.problems import Problem, remove_field
 from ebbtide.base.versions import parse_version
 from ebbtide.translation.modes import SERVING_MODES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ebbtide.base.problems import Path
+    from ebbtide.base.problems import Fix, Path
     from ebbtide.profile.models import ProfileSpec
     from ebbtide.spec.inference import InferenceSpec
     from ebbtide.translation.plan import Plan, Serving
@@ -38,6 +38,7 @@ class PodSecurityRule(NamedTuple):
     find_paths: Callable[[InferenceSpec, ProfileSpec, Serving], Iterator[Path]]
     words: str
     fix: str
+    fixes: tuple[Fix, ...] = ()
 
 
 def requires_non_root(spec: InferenceSpec, cluster: ProfileSpec) -> bool | None:
@@ -126,6 +127,7 @@ RULES: Final = (
         _find_probe_hosts,
         "has a probe that sets host",
         "remove host: without it, the probe goes to the pod itself",
+        remove_field(),
     ),
 )
 
@@ -157,4 +159,5 @@ def check(plan: Plan) -> Iterator[Problem]:
             f"the pod {rule.words}, which is forbidden in the namespace of project {spec.project}: its Pod Security level "
             f"is {namespace_level}",
             rule.fix,
+            fixes=rule.fixes,
         )

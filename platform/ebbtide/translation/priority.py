@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys
-from ebbtide.base.problems import Problem, make_warning
+from ebbtide.base.problems import Problem, choose_serving, make_warning, offer_values, remove_field, set_value
 from ebbtide.base.versions import parse_version
 from ebbtide.translation.modes import SERVING_MODES
 from ebbtide.translation.plan import Decision, Priority
@@ -135,6 +135,7 @@ def check(plan: Plan) -> Iterator[Problem]:
             f"preemptibility is {preemptibility}, but class {requested} has value {chosen.value} and is "
             f"{'' if chosen.preemptible else 'non-'}preemptible: a value of {NON_PREEMPTIBLE} or more is non-preemptible",
             f"remove preemptibility, or use a level: priorityClass: {USUAL_LEVEL} with preemptibility: {preemptibility}",
+            fixes=remove_field(),
         )
     yield from _warn_about_scheduler(plan)
     yield from _warn_about_delay(plan)
@@ -156,6 +157,7 @@ def _report_unknown_class(requested: str, cluster: ProfileSpec) -> Problem:
         ("spec", "priorityClass"),
         f"priority class {requested} not found in the cluster profile; Kubernetes rejects a pod with an unknown class",
         f"did you mean {similar[0]}?" if similar else f"use one of {', '.join(known)}",
+        fixes=set_value(similar[0], safe=True) if similar else offer_values(known),
     )
 
 
@@ -170,6 +172,7 @@ def _warn_about_scheduler(plan: Plan) -> Iterator[Problem]:
                 f"kubelet uses the priority of {chosen.name}",
                 "use serving: kserve-standard, or turn --knative-gang-schedule on (with KAI 0.17 or earlier, also set "
                 "minReplicas to at least 1)",
+                fixes=choose_serving("kserve-standard"),
             )
         return
     if plan.spec.priority_class is None:
@@ -214,6 +217,7 @@ def _warn_about_delay(plan: Plan) -> Iterator[Problem]:
                 ("spec", "annotations", index, "name"),
                 f"{keys.KAI_PREEMPTION_DELAY} has no effect: {reason}",
                 "remove it, or use serving: kserve-standard on a cluster with KAI 0.17 or later",
+                fixes=remove_field(("spec", "annotations", index)) + choose_serving("kserve-standard"),
             )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys
-from ebbtide.base.problems import Problem
+from ebbtide.base.problems import Problem, offer_values
 from ebbtide.translation.pods import PodPatch
 from ebbtide.translation.quotas import QUOTA_BACKENDS
 from ebbtide.translation.quotas.backend import ProjectRequest
@@ -44,6 +44,7 @@ def check(plan: Plan) -> Iterator[Problem]:
             f"use one of {', '.join(sorted(projects.known))}, or add it to projects.known of the profile"
             if projects.known
             else "add it to projects.known of the profile, which has no projects",
+            fixes=(offer_values(sorted(projects.known))) if projects.known else (()),
         )
     yield from QUOTA_BACKENDS[projects.quota].check(plan)
     if len(text) > 63:  # noqa: PLR2004 - Kubernetes' limit

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import keys
-from ebbtide.base.problems import ERROR, Problem, has_errors, make_warning
+from ebbtide.base.problems import ERROR, Problem, has_errors, make_warning, offer_values
 from ebbtide.spec import rules
 from ebbtide.translation import (
     container,
@@ -138,6 +138,7 @@ def _check_mounts(plan: Plan, pod: Pod) -> Iterator[Problem]:
                         f"use one of {', '.join(known)}, or set the name of a volume in storage"
                         if known
                         else "add a volume with this name to storage",
+                        fixes=(offer_values(known)) if known else (()),
                     )
 
 

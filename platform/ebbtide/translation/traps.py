@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import metrics, quantities
-from ebbtide.base.problems import Problem, make_warning
+from ebbtide.base.problems import Problem, choose_serving, make_warning, remove_field, set_value
 from ebbtide.base.prose import count_noun
 from ebbtide.spec.rules.serving import DEFAULT_PORT
 from ebbtide.translation.container import DEFAULT_PROBE_PERIOD_SECONDS, split_command
@@ -23,7 +23,7 @@ from ebbtide.translation.serving import DEFAULT_TIMEOUT_SECONDS, find_initializa
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ebbtide.base.problems import Path
+    from ebbtide.base.problems import Fix, Path
     from ebbtide.spec.container import Probe
     from ebbtide.translation.loaded_model import LoadedModel
     from ebbtide.translation.plan import Plan
@@ -88,10 +88,13 @@ def _compute_patience(probe: Probe) -> int:
     return (probe.initial_delay_seconds or 0) + period * (probe.failure_threshold or DEFAULT_FAILURES)
 
 
-def _fix_deadline(plan: Plan, seconds: int) -> str:
+def _fix_deadline(plan: Plan, seconds: int) -> tuple[str, tuple[Fix, ...]]:
+    """Return the fix of a deadline that is too early, as text and as changes."""
     if not plan.mode.revisions:
-        return "use serving: knative or kserve, whose deadline initializationTimeoutSeconds sets"
-    return f"set servingConfiguration.initializationTimeoutSeconds: {seconds}"
+        text = "use serving: knative or kserve, whose deadline initializationTimeoutSeconds sets"
+        return text, choose_serving("knative", "kserve")
+    field = ("spec", "servingConfiguration", "initializationTimeoutSeconds")
+    return f"set servingConfiguration.initializationTimeoutSeconds: {seconds}", set_value(seconds, field)
 
 
 def _check_start(plan: Plan) -> Iterator[Problem]:
@@ -104,7 +107,7 @@ def _check_start(plan: Plan) -> Iterator[Problem]:
                 "PRB044",
                 (*PROBES, field, "initialDelaySeconds"),
                 f"the first {field} check is after {delay} s, but a revision that is not ready after {deadline} s has failed",
-                _fix_deadline(plan, 2 * delay),
+                *_fix_deadline(plan, 2 * delay),
             )
     startup = plan.spec.probes.startup
     if startup is not None and (startup.initial_delay_seconds or 0) < deadline < _compute_patience(startup):
@@ -113,7 +116,7 @@ def _check_start(plan: Plan) -> Iterator[Problem]:
             (*PROBES, "startup"),
             f"the startup probe allows {_compute_patience(startup)} s, but a revision that is not ready after {deadline} s "
             "has failed",
-            _fix_deadline(plan, _compute_patience(startup)),
+            *_fix_deadline(plan, _compute_patience(startup)),
         )
 
 
@@ -175,6 +178,7 @@ def _check_first_request(plan: Plan) -> Iterator[Problem]:
             f"a request that starts the first replica fails after {timeout} s, the request timeout, but {source} {seconds} s "
             "for the start",
             f"set minReplicas to 1, or requestTimeoutSeconds to at least {seconds} if the cluster allows it, or lower {path[-1]}",
+            fixes=set_value(1, ("spec", "autoscaling", "minReplicas")),
         )
 
 
@@ -208,6 +212,7 @@ def _check_port(plan: Plan) -> Iterator[Problem]:
             PORT,
             f"{reason}, but the serving port is {served}: the service would never become ready",
             f"set servingPort.container: {port}",
+            fixes=set_value(port),
         )
 
 
@@ -241,6 +246,7 @@ def _check_memory_volumes(plan: Plan) -> Iterator[Problem]:
             f"the memory limit {plan.spec.compute.cpu_memory_limit} includes the files in /dev/shm: a server that uses the shared "
             "memory of largeShmRequest would be killed",
             "raise cpuMemoryLimit by the shared memory that the server needs, or remove largeShmRequest",
+            fixes=remove_field("largeShmRequest"),
         )
     for index, volume in enumerate(plan.spec.storage.empty_dir_volume):
         size = quantities.parse_nano(volume.size_limit) if volume.size_limit is not None else None
@@ -342,7 +348,7 @@ def _check_load_time(plan: Plan, served: LoadedModel) -> Iterator[Problem]:
             "SRV193",
             ("spec", "servingConfiguration", "initializationTimeoutSeconds"),
             f"{start}, but a revision that is not ready after {_find_deadline(plan)} s has failed",
-            _fix_deadline(plan, seconds),
+            *_fix_deadline(plan, seconds),
         )
     if plan.scaling.minimum == 0 and seconds > timeout and (find_initialization_timeout(spec) or 0) <= timeout:
         yield make_warning(
@@ -351,6 +357,7 @@ def _check_load_time(plan: Plan, served: LoadedModel) -> Iterator[Problem]:
             f"{start}, but a request that starts the first replica fails after {timeout} s, the request timeout",
             f"set minReplicas to 1, or requestTimeoutSeconds to at least {seconds} if the cluster allows it, or mount a claim with "
             "the weights",
+            fixes=set_value(1),
         )
 
 
@@ -372,4 +379,5 @@ def _check_target(plan: Plan) -> Iterator[Problem]:
             f"replicas are added above a latency of {threshold:g} ms, but the objective p95LatencyMilliseconds is "
             f"{objective:g} ms: the objective is missed before the service scales",
             f"use at most {objective:g}",
+            fixes=set_value(objective),
         )

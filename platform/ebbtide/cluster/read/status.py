@@ -95,8 +95,6 @@ UNFIT: Final = (
     ("didn't match pod anti-affinity rules", "each node already has a replica, and the workload allows one per node"),
     ("unschedulable", "the nodes are cordoned"),
 )
-#: The start of the reason of a workload whose HPA has no value.
-BLIND_HPA: Final = "the HPA cannot read metric"
 #: Seconds for which an HPA may have no value before that is trouble: several scrapes and evaluations.
 BLIND_SECONDS: Final = 45.0
 PROGRESS_DEADLINE: Final = "ProgressDeadlineExceeded"
@@ -116,8 +114,6 @@ OUT_OF_DATE: Final = "OutOfDate"
 DEFAULT_DEADLINE_SECONDS: Final = 600.0
 #: Seconds for which a pod may fail to pull an image or exit before its revision counts as failed during a rollout.
 PATIENCE_SECONDS: Final = 60.0
-#: The start of the reason of a workload without replicas.
-SCALED_TO_ZERO: Final = "scaled to zero"
 #: The metrics' names in Knative's annotations.
 KNATIVE_METRICS: Final = {row.knative for row in metrics.ROWS.values()}
 #: Explanations of a condition with status True, Unknown and False.
@@ -466,10 +462,10 @@ def _phase_of_first_start(live: LiveWorkload, newest: str, trouble: str) -> tupl
 
 def _phase_of_ready(live: LiveWorkload, replicas: Replicas) -> tuple[Phase, str]:
     """Return the phase of a workload with a true Ready condition, which does not cover every pod."""
-    pinned = _join_parts(_describe_pin(live), _describe_blind_hpa(live, replicas))
+    pinned = _join_parts(_describe_pin(live), describe_blind_hpa(live, replicas))
     trouble = next(filter(None, (_explain_trouble(live, name) for name in list_current_revisions(live))), "")
     if replicas.wanted == 0 and replicas.ready == 0:
-        return "Running", _join_parts(f"{SCALED_TO_ZERO}; the next request starts a replica", pinned)
+        return "Running", _join_parts("scaled to zero; the next request starts a replica", pinned)
     if replicas.ready == 0:
         if trouble:
             unscheduled = any(is_unscheduled(pod) for pod in live.pods)
@@ -749,7 +745,7 @@ def _describe_pin(live: LiveWorkload) -> str:
     return ""
 
 
-def _describe_blind_hpa(live: LiveWorkload, replicas: Replicas) -> str:
+def describe_blind_hpa(live: LiveWorkload, replicas: Replicas) -> str:
     """Return that an HPA cannot read its metric; empty if it can, or if the metric needs requests or ready replicas."""
     metric = find_scaling_metric(live)
     row = metrics.ROWS.get(metric.name) if metric is not None else None
@@ -759,7 +755,7 @@ def _describe_blind_hpa(live: LiveWorkload, replicas: Replicas) -> str:
         active = of_pod.find_condition(hpa, "ScalingActive")
         settled = live.now - inventory.parse_timestamp(active.get("lastTransitionTime")) > BLIND_SECONDS
         if active.get("status") == "False" and str(active.get("reason", "")).startswith("FailedGet") and settled:
-            return f"{BLIND_HPA} {metric.name}, so the number of replicas does not change"
+            return f"the HPA cannot read metric {metric.name}, so the number of replicas does not change"
     return ""
 
 

@@ -26,11 +26,10 @@ from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.inventory import ResourceHolder
 from ebbtide.cluster.read.records import FLOOR_WORDS, find_unreadable, read_decision, read_desired_scale
 from ebbtide.cluster.read.status import (
-    BLIND_HPA,
-    SCALED_TO_ZERO,
     Replicas,
     compute_phase,
     compute_status,
+    describe_blind_hpa,
     read_floor_settings,
     read_hpa_metric,
     read_hpa_value,
@@ -701,13 +700,19 @@ def _explain_influences(live: LiveWorkload, state: Status, part: _ScalerExplanat
             "bound", f"initialReplicas {first}: all of them must be ready once before the autoscaler follows the load"
         )
     yield from (WhyReason("unknown", text) for text in find_unreadable(live))
-    _, why = compute_phase(live, state.replicas)
+    phase, why = compute_phase(live, state.replicas)
     if (
         why
         and all(why != reason.words for reason in part.reasons)
-        and not any(known in why for known in (SCALED_TO_ZERO, BLIND_HPA))
+        and not _is_explained_by_scaler(live, phase, state.replicas)
     ):
         yield WhyReason("pods", why)
+
+
+def _is_explained_by_scaler(live: LiveWorkload, phase: str, replicas: Replicas) -> bool:
+    """Return whether the status has a reason that the autoscaler's explanation states too: zero, or an unreadable metric."""
+    scaled_to_zero = replicas.wanted == replicas.ready == 0
+    return phase == "Running" and (scaled_to_zero or bool(describe_blind_hpa(live, replicas)))
 
 
 def _list_gpu_holders(live: LiveWorkload) -> tuple[ResourceHolder, ...]:

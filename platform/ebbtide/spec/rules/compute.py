@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys, quantities
-from ebbtide.base.problems import Problem
+from ebbtide.base.problems import Change, Fix, Problem, remove_field, set_value
 from ebbtide.spec.rules.naming import LABEL_KEY
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def check_gpu(inference: Inference) -> Iterator[Problem]:
             (*COMPUTE, "gpuPortionRequest"),
             f"gpuPortionRequest {portion:g} is below the minimum of {SMALLEST_PORTION:g}",
             f"use {SMALLEST_PORTION:g} or more",
+            fixes=set_value(SMALLEST_PORTION),
         )
     elif portion is not None and not 0 < portion <= 1:
         yield Problem(
@@ -57,6 +58,9 @@ def check_gpu(inference: Inference) -> Iterator[Problem]:
             f"for {portion:g} whole devices, set gpuDevicesRequest: {int(portion)} and remove gpuPortionRequest"
             if portion > 1 and portion == int(portion)
             else "use a number above 0 and at most 1, or remove gpuPortionRequest to request no GPU",
+            fixes=(Fix((Change((*COMPUTE, "gpuDevicesRequest"), int(portion)), Change(()))),)
+            if portion > 1 and portion == int(portion)
+            else remove_field(),
         )
     for request, limit, field in (
         (portion, compute.gpu_portion_limit, "gpuPortionLimit"),
@@ -84,6 +88,7 @@ def check_gpu(inference: Inference) -> Iterator[Problem]:
             (*COMPUTE, "gpuPortionLimit"),
             f"gpuPortionLimit {compute.gpu_portion_limit:g} is more than one GPU",
             "use at most 1",
+            fixes=set_value(1),
         )
     devices = compute.gpu_devices_request
     yield from _check_gpu_compute(inference, bool(fraction_fields) or bool(devices))
@@ -93,6 +98,7 @@ def check_gpu(inference: Inference) -> Iterator[Problem]:
             (*COMPUTE, "gpuDevicesRequest"),
             f"gpuDevicesRequest is 0, but {fraction_fields[0]} requests a fraction of a device",
             f"set gpuDevicesRequest to 1, or remove {fraction_fields[0]}",
+            fixes=set_value(1) + remove_field(fraction_fields[0]),
         )
     if devices is not None and devices > 1 and (memory is not None or profile is not None):
         yield Problem(
@@ -100,6 +106,7 @@ def check_gpu(inference: Inference) -> Iterator[Problem]:
             (*COMPUTE, "gpuDevicesRequest"),
             f"a request for {devices} devices supports only gpuPortionRequest, not memory or a MIG profile",
             "use gpuRequestType: portion, or set gpuDevicesRequest to 1",
+            fixes=set_value(1),
         )
 
 
@@ -113,6 +120,7 @@ def _check_gpu_compute(inference: Inference, requests_gpu: bool) -> Iterator[Pro
             field,
             "migProfile and gpuComputePercentage are mutually exclusive: a MIG profile has a fixed share of the compute",
             "remove gpuComputePercentage",
+            fixes=remove_field("gpuComputePercentage"),
         )
     elif not requests_gpu:
         yield Problem(
@@ -128,6 +136,7 @@ def _check_gpu_compute(inference: Inference, requests_gpu: bool) -> Iterator[Pro
                 ("spec", "environmentVariables", index, "name"),
                 f"{keys.MPS_THREADS} and gpuComputePercentage are mutually exclusive: each sets the share of the compute",
                 "remove the variable",
+                fixes=remove_field(("spec", "environmentVariables", index)),
             )
 
 
@@ -154,6 +163,7 @@ def check_cpu(inference: Inference) -> Iterator[Problem]:
                 (*COMPUTE, field),
                 f"{cores:g} cores is not a multiple of 0.001, the smallest unit of CPU in Kubernetes",
                 f"use {max(0.001, round(cores, 3)):g}",
+                fixes=set_value(max(0.001, round(cores, 3))),
             )
     for low, high, field in (
         (compute.cpu_core_request, compute.cpu_core_limit, "cpuCoreLimit"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.base.problems import Problem
+from ebbtide.base.problems import Problem, offer_values, remove_field, set_value
 from ebbtide.spec.rules.naming import LABEL_KEY
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def check_environment(inference: Inference) -> Iterator[Problem]:
                 (*where, "podFieldRef", "path"),
                 f"invalid pod field {variable.pod_field_ref.path!r}: an environment variable cannot refer to it",
                 f"use one of {', '.join(POD_FIELDS)}, metadata.labels['key'] or metadata.annotations['key']",
+                fixes=offer_values(POD_FIELDS),
             )
         if ENV_NAME.fullmatch(variable.name) is None:
             yield Problem(
@@ -106,6 +107,7 @@ def check_security(inference: Inference) -> Iterator[Problem]:
                 (*where, "capabilities", index),
                 f"capability {capability} is not allowed by the restricted Pod Security Standard",
                 "remove it; only NET_BIND_SERVICE may be added",
+                fixes=remove_field(),
             )
     if rules.seccomp_profile_type in {"Unconfined", "Localhost"}:
         yield Problem(
@@ -118,6 +120,7 @@ def check_security(inference: Inference) -> Iterator[Problem]:
                 else "not supported: Run:ai's spec has no field for the profile file"
             ),
             "use RuntimeDefault",
+            fixes=set_value("RuntimeDefault"),
         )
     if rules.uid_gid_source == "fromIdpToken":
         yield Problem(
@@ -140,6 +143,7 @@ def check_security(inference: Inference) -> Iterator[Problem]:
                     (*where, field),
                     f"{field} contradicts uidGidSource: fromTheImage",
                     f"set uidGidSource: custom, or remove {field}",
+                    fixes=set_value("custom", "uidGidSource") + remove_field(),
                 )
     groups = (rules.supplemental_groups or "").replace(";", ",")
     if any(text.strip() and int(text) > LARGEST_ID for text in groups.split(",")):
@@ -152,6 +156,7 @@ def check_security(inference: Inference) -> Iterator[Problem]:
             (*where, "runAsUid"),
             "runAsNonRoot does not allow user 0 (root)",
             "set another runAsUid, or set runAsNonRoot: false",
+            fixes=set_value(False, "runAsNonRoot"),
         )
 
 
@@ -194,4 +199,5 @@ def check_probes(inference: Inference) -> Iterator[Problem]:
                 (*where, "successThreshold"),
                 f"successThreshold of a {field} probe must be 1",
                 "remove successThreshold",
+                fixes=remove_field(),
             )

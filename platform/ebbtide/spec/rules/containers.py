@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import names
 from ebbtide.base.paths import get_at
-from ebbtide.base.problems import Problem
+from ebbtide.base.problems import Problem, remove_field
 from ebbtide.spec.rules.serving import is_image
 
 if TYPE_CHECKING:
@@ -38,6 +38,11 @@ TAKEN: Final = frozenset(
     {"user-container", "kserve-container", "queue-proxy", "agent", "storage-initializer", "modelcar"}
 )
 CONTAINERS: Final = ("containers", "initContainers")
+#: Fields of a container that are lists, with the type of their items.
+LISTS: Final[dict[str, tuple[type, str]]] = {
+    **dict.fromkeys(("command", "args"), (str, "a list of strings")),
+    **dict.fromkeys(("ports", "env", "envFrom", "volumeMounts"), (dict, "a list of mappings")),
+}
 
 
 def check_containers(inference: Inference) -> Iterator[Problem]:
@@ -110,10 +115,21 @@ def _check_container(path: Path, item: dict[str, Any]) -> Iterator[Problem]:
             "the image is missing" if image is None else f"invalid image reference {image!r}",
             "use a lowercase reference such as registry.example.com/team/name:tag, or a digest (@sha256:…)",
         )
+    for field, (kind, expected) in LISTS.items():
+        values = item.get(field)
+        if values is not None and not (isinstance(values, list) and all(isinstance(value, kind) for value in values)):
+            yield Problem("SRV046", (*path, field), f"invalid {field}: must be {expected}", f"write {expected}")
+    variables = item.get("env")
+    for index, variable in enumerate(variables if isinstance(variables, list) else ()):
+        if isinstance(variable, dict) and not isinstance(variable.get("name"), str):
+            where = (*path, "env", index, "name")
+            yield Problem(
+                "SRV046", where, "invalid name of a variable: must be a string", "set a name such as LOG_LEVEL"
+            )
     security = item.get("securityContext")
     added = get_at(security, "capabilities", "add")
     ports = item.get("ports")
-    for field, refused in (
+    for privilege, refused in (
         (("securityContext", "privileged"), get_at(security, "privileged")),
         (("securityContext", "allowPrivilegeEscalation"), get_at(security, "allowPrivilegeEscalation")),
         (("securityContext", "capabilities", "add"), added and added != ["NET_BIND_SERVICE"]),
@@ -122,10 +138,11 @@ def _check_container(path: Path, item: dict[str, Any]) -> Iterator[Problem]:
         if refused:
             yield Problem(
                 "SEC019",
-                (*path, *field),
-                f"{'hostPort' if field == ('ports',) else '.'.join(field[1:])} gives the container more privileges than the Pod Security "
+                (*path, *privilege),
+                f"{'hostPort' if privilege == ('ports',) else '.'.join(privilege[1:])} gives the container more privileges than the Pod Security "
                 "Standards allow",
                 "remove it",
+                fixes=remove_field(),
             )
 
 
@@ -137,4 +154,5 @@ def _check_fields(path: Path, value: dict[str, Any], known: frozenset[str] | set
                 (*path, name),
                 f"unknown or unsupported field {name}",
                 f"remove it; the valid fields are {', '.join(sorted(known))}",
+                fixes=remove_field(),
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.base.problems import Problem
+from ebbtide.base.problems import Problem, remove_field, set_value
 from ebbtide.spec.rules.naming import LABEL_KEY, LABEL_VALUE
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def check_placement(inference: Inference) -> Iterator[Problem]:
                 (*where, "value"),
                 "operator Exists matches any value, so Kubernetes rejects a toleration with value",
                 "remove value, or use operator Equal",
+                fixes=remove_field(),
             )
         if toleration.operator != "Exists" and not toleration.key:
             yield Problem(
@@ -42,6 +43,7 @@ def check_placement(inference: Inference) -> Iterator[Problem]:
                 (*where, "seconds"),
                 "seconds is only valid with effect NoExecute",
                 "set effect: NoExecute, or remove seconds",
+                fixes=set_value("NoExecute", "effect") + remove_field(),
             )
         if toleration.key is not None and LABEL_KEY.fullmatch(toleration.key) is None:
             yield Problem(
@@ -80,7 +82,11 @@ def check_placement(inference: Inference) -> Iterator[Problem]:
             is_comparison = rule.operator in {"Gt", "Lt"}
             if is_existence and rule.values:
                 yield Problem(
-                    "PLC004", (*place, "values"), f"operator {rule.operator} does not accept values", "remove values"
+                    "PLC004",
+                    (*place, "values"),
+                    f"operator {rule.operator} does not accept values",
+                    "remove values",
+                    fixes=remove_field(),
                 )
             elif not is_existence and not rule.values:
                 yield Problem(
@@ -128,15 +134,33 @@ def _check_strategy(strategy: DeploymentStrategy | None) -> Iterator[Problem]:
     path = ("spec", "deploymentStrategy", "rollingUpdate")
     if strategy.type == "Recreate":
         message = "rollingUpdate is only valid with type RollingUpdate: Recreate removes all replicas in one step"
-        yield Problem("PLC090", path, message, "remove rollingUpdate")
+        yield Problem(
+            "PLC090",
+            path,
+            message,
+            "remove rollingUpdate",
+            fixes=remove_field(),
+        )
         return
     zero = {0, "0%"}
     if step.max_surge in zero and step.max_unavailable in zero:
         message = "maxSurge and maxUnavailable are both 0, so an update could neither add nor remove a replica"
-        yield Problem("PLC090", (*path, "maxUnavailable"), message, "set maxUnavailable: 1")
+        yield Problem(
+            "PLC090",
+            (*path, "maxUnavailable"),
+            message,
+            "set maxUnavailable: 1",
+            fixes=set_value(1),
+        )
     if isinstance(step.max_unavailable, str) and int(step.max_unavailable.removesuffix("%")) > MAX_PERCENT:
         message = f"maxUnavailable {step.max_unavailable} is more than all replicas"
-        yield Problem("PLC090", (*path, "maxUnavailable"), message, "use at most 100%")
+        yield Problem(
+            "PLC090",
+            (*path, "maxUnavailable"),
+            message,
+            "use at most 100%",
+            fixes=set_value("100%"),
+        )
 
 
 def _check_spread(spec: InferenceSpec) -> Iterator[Problem]:
@@ -157,6 +181,7 @@ def _check_spread(spec: InferenceSpec) -> Iterator[Problem]:
                     (*where, field),
                     f"label {key} is in matchLabels too",
                     "remove it from one of them",
+                    fixes=remove_field(),
                 )
         for key in labels:
             if LABEL_KEY.fullmatch(key) is None:
@@ -172,6 +197,7 @@ def _check_spread(spec: InferenceSpec) -> Iterator[Problem]:
                 (*where, "minDomains"),
                 "minDomains is only valid with whenUnsatisfiable: DoNotSchedule",
                 "remove minDomains",
+                fixes=remove_field(),
             )
         pair = (item.topology_key, item.when_unsatisfiable)
         if pair in pairs:
@@ -180,5 +206,6 @@ def _check_spread(spec: InferenceSpec) -> Iterator[Problem]:
                 where,
                 f"another constraint has topologyKey {item.topology_key} and {item.when_unsatisfiable} too",
                 "remove the item",
+                fixes=remove_field(),
             )
         pairs.add(pair)

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import metrics, quantities
 from ebbtide.base.cron import CronError, parse_cron
-from ebbtide.base.problems import Problem, make_warning, shorten_text
+from ebbtide.base.problems import (
+    Change,
+    Fix,
+    Problem,
+    make_warning,
+    offer_values,
+    remove_field,
+    set_value,
+    shorten_text,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -43,6 +52,7 @@ def check_replicas(inference: Inference) -> Iterator[Problem]:
             (*AUTO, "minReplicas"),
             f"minReplicas {low} is above maxReplicas {high}",
             f"lower minReplicas to {high} or raise maxReplicas to {low}",
+            fixes=set_value(high) + set_value(low, "maxReplicas"),
         )
     if inference.spec.defaults == "none":
         # The cluster decides about unset fields.
@@ -54,6 +64,10 @@ def check_replicas(inference: Inference) -> Iterator[Problem]:
             f"scaling between {low} and {high} replicas requires a metric",
             "set metric and metricThreshold (concurrency and 10, for example), or set minReplicas and maxReplicas to the same "
             "value",
+            fixes=(
+                Fix((Change((*AUTO, "metric"), "concurrency"), Change((*AUTO, "metricThreshold"), 10))),
+                *set_value(max(low, 1), "maxReplicas"),
+            ),
         )
     if auto.metric is not None and auto.metric_threshold is None and auto.metric.lower() not in metrics.ABSENT:
         yield Problem(
@@ -68,6 +82,7 @@ def check_replicas(inference: Inference) -> Iterator[Problem]:
             (*AUTO, "metricThreshold"),
             "metricThreshold has no effect without metric",
             "set metric, or remove metricThreshold",
+            fixes=remove_field(safe=True),
         )
 
 
@@ -85,6 +100,7 @@ def check_metric(inference: Inference, listed: Sequence[str] = ()) -> Iterator[P
             (*AUTO, "metricName"),
             f"metricName requires metric: custom, but metric is {metric_name or 'not set'}",
             "set metric: custom, or remove metricName",
+            fixes=set_value("custom", "metric") + remove_field(),
         )
     if metric_name is None:
         if auto.metric_threshold_percentage is not None and inference.spec.defaults != "none":
@@ -93,6 +109,7 @@ def check_metric(inference: Inference, listed: Sequence[str] = ()) -> Iterator[P
                 (*AUTO, "metricThresholdPercentage"),
                 "metricThresholdPercentage requires a metric (concurrency or throughput)",
                 "set metric and metricThreshold, or remove metricThresholdPercentage",
+                fixes=remove_field(),
             )
         return
     if metric_name == "custom" and auto.metric_name is None:
@@ -121,6 +138,7 @@ def check_metric(inference: Inference, listed: Sequence[str] = ()) -> Iterator[P
             (*AUTO, "metricThresholdPercentage"),
             f"metricThresholdPercentage is only valid for concurrency and throughput, not for {auto.metric}",
             "remove metricThresholdPercentage and set metricThreshold to the target value",
+            fixes=remove_field(),
         )
     yield from _check_threshold(metric_name, row, auto.metric_threshold, (*AUTO, "metricThreshold"))
 
@@ -141,6 +159,7 @@ def _check_metric_name(
             f"invalid metric {metric_name}: the autoscaler would wait for a custom metric of that name",
             "remove metric and metricThreshold (with 0..1 replicas any request scales the service from zero, and equal bounds "
             "keep a fixed number of replicas), or set one of " + ", ".join(metrics.ROWS),
+            fixes=(Fix((Change((*AUTO, "metric")), Change((*AUTO, "metricThreshold")))),),
         )
         return
     if metrics.find_metric(metric_name) is not None:
@@ -155,6 +174,7 @@ def _check_metric_name(
             f"use {replacement}"
             if replacement
             else "scale on concurrency, throughput or cpu-utilization: memory use does not fall with the load",
+            fixes=set_value(replacement) if replacement else (),
         )
         return
     near = None if metric_name in listed else metrics.find_similar_metric(metric_name)
@@ -165,6 +185,7 @@ def _check_metric_name(
             where,
             f"unknown metric {metric_name}",
             f"did you mean {near}?" + (custom if metrics.NAME.fullmatch(metric_name) and not listing else ""),
+            fixes=set_value(near, safe=True),
         )
     elif metrics.NAME.fullmatch(metric_name) is None:
         yield Problem(
@@ -172,6 +193,7 @@ def _check_metric_name(
             where,
             f"{metric_name!r} is neither a built-in metric nor a valid Prometheus metric name",
             f"use one of {', '.join(metrics.ROWS)}, or a name of letters, digits, _ and :",
+            fixes=offer_values(metrics.ROWS),
         )
 
 
@@ -184,6 +206,7 @@ def check_metrics(inference: Inference, listed: Sequence[str] = ()) -> Iterator[
             (*AUTO, "metrics"),
             "metric and metrics exclude each other",
             "move metric and metricThreshold into metrics, or remove metrics",
+            fixes=remove_field(),
         )
     by_kpa = []
     for index, item in enumerate(auto.metrics):
@@ -194,11 +217,16 @@ def check_metrics(inference: Inference, listed: Sequence[str] = ()) -> Iterator[
                 path,
                 "each entry of metrics has either metric or query",
                 "set metric to a name, or query to PromQL" if item.metric is None else "remove metric or query",
+                fixes=() if item.metric is None else remove_field((*path, "metric")) + remove_field((*path, "query")),
             )
             continue
         if item.query is None and item.query_result is not None:
             yield Problem(
-                "AUT093", (*path, "queryResult"), "queryResult has no effect without query", "remove queryResult"
+                "AUT093",
+                (*path, "queryResult"),
+                "queryResult has no effect without query",
+                "remove queryResult",
+                fixes=remove_field(safe=True),
             )
         if item.metric is None:
             yield from _check_query(item.query or "", (*path, "query"))
@@ -249,6 +277,7 @@ def _check_schedule(inference: Inference) -> Iterator[Problem]:
                 (*path, "minReplicas"),
                 f"minReplicas {window.min_replicas} is above maxReplicas {high}",
                 f"use at most {high}",
+                fixes=set_value(high),
             )
 
 
@@ -261,6 +290,7 @@ def _check_threshold(metric: str, row: metrics.Metric, value: float | None, wher
             where,
             f"a threshold of {value:g} is below the minimum for {metric}",
             "use 1 or more" if row.autoscaler == "hpa" else "use 0.01 or more",
+            fixes=(set_value(1)) if row.autoscaler == "hpa" else (set_value(0.01)),
         )
     elif value > row.max_threshold:
         percentage = row.unit.startswith("%")
@@ -279,6 +309,7 @@ def check_scaling_fields(inference: Inference) -> Iterator[Problem]:
             (*AUTO, "scaleToZeroRetentionSeconds"),
             f"scaleToZeroRetentionSeconds has no effect: with minReplicas {low} the service never scales to zero",
             "set minReplicas to 0, or remove scaleToZeroRetentionSeconds",
+            fixes=set_value(0, "minReplicas") + remove_field(),
         )
     if auto.initial_replicas is not None and auto.initial_replicas > high:
         yield Problem(
@@ -286,6 +317,7 @@ def check_scaling_fields(inference: Inference) -> Iterator[Problem]:
             (*AUTO, "initialReplicas"),
             f"initialReplicas {auto.initial_replicas} is above maxReplicas {high}",
             f"use at most {high}",
+            fixes=set_value(high),
         )
     if auto.activation_replicas is not None:
         if auto.activation_replicas > high:
@@ -294,6 +326,7 @@ def check_scaling_fields(inference: Inference) -> Iterator[Problem]:
                 (*AUTO, "activationReplicas"),
                 f"activationReplicas {auto.activation_replicas} is above maxReplicas {high}",
                 f"use at most {high}",
+                fixes=set_value(high),
             )
         elif low > 0:
             yield make_warning(
@@ -301,6 +334,7 @@ def check_scaling_fields(inference: Inference) -> Iterator[Problem]:
                 (*AUTO, "activationReplicas"),
                 f"activationReplicas has no effect: with minReplicas {low} the service never scales from zero",
                 "remove activationReplicas",
+                fixes=remove_field(safe=True),
             )
     if auto.target_burst_capacity is not None and -1 < auto.target_burst_capacity < 0:
         yield Problem(

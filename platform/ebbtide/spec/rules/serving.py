@@ -6,7 +6,7 @@ import posixpath
 import re
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.base.problems import Problem, make_warning
+from ebbtide.base.problems import Problem, make_warning, offer_values, remove_field, set_value
 from ebbtide.spec.objectives import DEFAULT_TOKEN_PERCENT
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ def check_serving(inference: Inference) -> Iterator[Problem]:
                 (*where, field),
                 f"{field} is set, but authorizationType is {kind}, which does not restrict access to the listed entries",
                 f"set authorizationType: {field}",
+                fixes=set_value(field, "authorizationType"),
             )
     if kind == "authorizedUsersOrGroups" and not (port.authorized_users or port.authorized_groups):
         yield Problem(
@@ -108,6 +109,7 @@ def check_serving(inference: Inference) -> Iterator[Problem]:
                     "exposedUrls contradicts clusterLocalAccessOnly: a DomainMapping always makes the service reachable from "
                     "outside the cluster",
                     "remove exposedUrls or clusterLocalAccessOnly",
+                    fixes=remove_field(("spec", "exposedUrls")),
                 )
     slo = spec.slo
     if (
@@ -121,6 +123,7 @@ def check_serving(inference: Inference) -> Iterator[Problem]:
             ("spec", "slo", "meanLatencyMilliseconds"),
             "meanLatencyMilliseconds is above p95LatencyMilliseconds, so it is almost always met when the 95th percentile is",
             "lower meanLatencyMilliseconds, or remove it",
+            fixes=remove_field(),
         )
     if slo is not None:
         yield from _check_token_objectives(slo)
@@ -138,6 +141,7 @@ def _check_token_objectives(slo: Slo) -> Iterator[Problem]:
                 ("spec", "slo", f"{field}Percent"),
                 f"{field}Percent has no effect without {field}Milliseconds",
                 f"set {field}Milliseconds, or remove {field}Percent",
+                fixes=remove_field(),
             )
     first, response = slo.time_to_first_token_milliseconds, slo.p95_latency_milliseconds
     share = slo.time_to_first_token_percent or DEFAULT_TOKEN_PERCENT
@@ -148,6 +152,7 @@ def _check_token_objectives(slo: Slo) -> Iterator[Problem]:
             f"timeToFirstTokenMilliseconds ({first:g}) is above p95LatencyMilliseconds ({response:g}), so it is met whenever "
             "the whole response is in time",
             f"use at most {response:g}",
+            fixes=set_value(response),
         )
 
 
@@ -186,6 +191,7 @@ def _check_model(spec: InferenceSpec) -> Iterator[Problem]:
             (*where, *name.split(".")),
             f"model.{locations[0]} and model.{name} are mutually exclusive: KServe loads a model from one location",
             f"remove {name.rpartition('.')[2]}, or remove {locations[0]}",
+            fixes=remove_field(),
         )
     yield from _check_model_uris(model)
     if spec.image is not None and model.runtime_version is not None:
@@ -194,6 +200,7 @@ def _check_model(spec: InferenceSpec) -> Iterator[Problem]:
             (*where, "runtimeVersion"),
             "runtimeVersion replaces the tag of the image, and the spec sets image, which has its own",
             "remove runtimeVersion, and set the tag in image",
+            fixes=remove_field(),
         )
     if storage is None:
         return
@@ -205,6 +212,7 @@ def _check_model(spec: InferenceSpec) -> Iterator[Problem]:
             (*where, "storageSecret"),
             "storageSecret has no effect with model.storage: KServe reads the credentials of storage.key",
             "remove storageSecret",
+            fixes=remove_field(),
         )
     if kind is not None and kind not in STORES:
         yield Problem(
@@ -212,6 +220,7 @@ def _check_model(spec: InferenceSpec) -> Iterator[Problem]:
             (*where, "storage", "parameters", "type"),
             f"KServe's storage Secret does not support the type {kind!r}",
             f"use one of {', '.join(STORES)}",
+            fixes=offer_values(STORES),
         )
     elif kind == "s3" and storage.path is not None and "bucket" not in parameters:
         yield Problem(
@@ -219,6 +228,7 @@ def _check_model(spec: InferenceSpec) -> Iterator[Problem]:
             (*where, "storage", "parameters"),
             "parameters set the type s3 but no bucket, and KServe reads the bucket from the Secret only together with the type",
             "set parameters.bucket, or remove type",
+            fixes=remove_field((*where, "storage", "parameters", "type")),
         )
     if model.uri is not None and storage.path is None and model.uri.partition("://")[0] not in STORES:
         yield Problem(
@@ -226,6 +236,7 @@ def _check_model(spec: InferenceSpec) -> Iterator[Problem]:
             (*where, "storage"),
             f"KServe's storage Secret does not support the URI {model.uri}",
             f"remove storage, or use a URI that starts with one of {', '.join(f'{store}://' for store in STORES)}",
+            fixes=remove_field(),
         )
 
 
@@ -284,6 +295,7 @@ def _check_exposed_url(index: int, url: object, serving_port: int) -> Iterator[P
             (*where, "container"),
             f"port {container} is not the serving port {serving_port}, the only port that Knative serves",
             f"set container to {serving_port}, or remove it",
+            fixes=set_value(serving_port) + remove_field(),
         )
     if address is None:
         yield make_warning(
@@ -305,6 +317,7 @@ def _check_exposed_url(index: int, url: object, serving_port: int) -> Iterator[P
             (*where, "authorizationType"),
             "an exposed URL has no separate access control: servingPort.authorizationType applies to it",
             "set servingPort.authorizationType, and remove this field",
+            fixes=remove_field(),
         )
 
 
@@ -351,6 +364,7 @@ def check_control_plane(inference: Inference) -> Iterator[Problem]:
                     (*where, index, "exclude"),
                     "exclude removes an item that a Run:ai policy adds; Ebbtide reads no policies, so the item is left out",
                     "remove the item",
+                    fixes=remove_field((*where, index)),
                 )
 
 

@@ -6,7 +6,7 @@ import posixpath
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import quantities
-from ebbtide.base.problems import Problem
+from ebbtide.base.problems import Problem, remove_field
 from ebbtide.spec.rules.compute import COMPUTE
 from ebbtide.spec.rules.serving import is_image
 
@@ -150,6 +150,7 @@ def _check_claim(where: Path, claim: object) -> Iterator[Problem]:
             (*where, "claimInfo"),
             "claimInfo is not valid for an existing claim",
             "remove claimInfo or existingPvc",
+            fixes=remove_field(),
         )
     if not existing and (info is None or info.size is None):
         yield Problem("STO005", where, "a new claim requires a size", "set claimInfo.size, or existingPvc: true")

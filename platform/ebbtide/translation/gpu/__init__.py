@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import quantities
-from ebbtide.base.problems import ERROR, Problem
+from ebbtide.base.problems import ERROR, Problem, remove_field, set_value
 from ebbtide.base.prose import count_noun
 from ebbtide.translation.gpu import devices, dra, hami, kai, mig, mps, timeslicing
 from ebbtide.translation.gpu.backend import Backend, GpuNode, PoolRequest
@@ -138,6 +138,7 @@ def check(ask: PoolRequest, compute: Compute) -> Iterator[Problem]:
             f"{count_noun(ask.request.devices, 'device')} requested, but a node of pool {ask.pool.name} has {ask.pool.devices}, "
             "and a replica runs on one node",
             f"set gpuDevicesRequest to at most {ask.pool.devices}",
+            fixes=set_value(ask.pool.devices),
         )
     yield from _check_backend(ask, backend)
 
@@ -151,6 +152,7 @@ def _check_backend(ask: PoolRequest, backend: Backend) -> Iterator[Problem]:
             ("spec", "compute", "gpuComputePercentage"),
             f"backend {backend.name} of node pool {ask.pool.name} does not allocate compute: {backend.compute}",
             f"remove it, or use a node pool with backend {', '.join(able[:-1])} or {able[-1]}",
+            fixes=remove_field(),
         )
     yield from backend.check(ask)
 

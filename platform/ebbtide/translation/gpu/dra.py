@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys, names, quantities
-from ebbtide.base.problems import Problem, make_warning
+from ebbtide.base.problems import Problem, choose_serving, make_warning, remove_field
 from ebbtide.base.versions import parse_version
 from ebbtide.translation.gpu import devices, mig
 from ebbtide.translation.gpu.backend import (
@@ -65,6 +65,7 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
             f"Kubernetes {kubernetes.version} does not provide extended resources through DRA",
             f"set serving: kserve-standard, use Kubernetes 1.36 or later, turn feature gate {EXTENDED} on and add it to "
             "kubernetes.featureGates of the profile, or use a node pool with another backend",
+            fixes=choose_serving("kserve-standard"),
         )
         return
     if claims and parse_version(kubernetes.version) < CLAIMS:
@@ -82,6 +83,7 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
                 ask.cause,
                 "an extended resource cannot request a part of a device (KEP-6406 is not implemented yet)",
                 "set serving: kserve-standard, or request whole devices or a migProfile",
+                fixes=choose_serving("kserve-standard"),
             )
         elif not ask.pool.consumable_capacity:
             yield Problem(
@@ -124,6 +126,7 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
             (*ask.cause[:2], "gpuPortionLimit" if request.kind == "portion" else "gpuMemoryLimit"),
             "a claim has a single size and does not support a limit above the request",
             "remove the limit",
+            fixes=remove_field(),
         )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys, quantities
-from ebbtide.base.problems import Problem, make_warning
+from ebbtide.base.problems import Problem, make_warning, remove_field, set_value
 from ebbtide.translation.gpu import devices
 from ebbtide.translation.gpu.backend import Backend, GpuFields, GpuPod, PoolRequest, count_portions, find_device_bytes
 from ebbtide.translation.pods import PodPatch
@@ -49,6 +49,7 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
             ("spec", "compute", "gpuComputePercentage"),
             "HAMi gives a pod with all of the compute a dedicated GPU, whatever its memory",
             f"use at most {WHOLE - 1}, or request a whole device with gpuDevicesRequest",
+            fixes=set_value(WHOLE - 1),
         )
     if request.kind == "mig":
         yield Problem(
@@ -72,6 +73,7 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
             (*ask.cause[:2], "gpuPortionLimit" if request.kind == "portion" else "gpuMemoryLimit"),
             "HAMi does not support a limit above the request: it has one value for both",
             "remove the limit, and request the maximum that the service needs",
+            fixes=remove_field(),
         )
     total = find_device_bytes(ask.pool)
     if request.kind == "memory" and total and request.memory > total:

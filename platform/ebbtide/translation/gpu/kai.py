@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import keys, quantities
 from ebbtide.base.annotations import parse_count, parse_finite
-from ebbtide.base.problems import Problem, make_warning
+from ebbtide.base.problems import Problem, make_warning, remove_field, set_value
 from ebbtide.base.versions import parse_version
 from ebbtide.translation.gpu import devices
 from ebbtide.translation.gpu.backend import (
@@ -152,6 +152,7 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
             limit_field,
             "KAI schedules by the request and enforces no limit: the server can use the whole GPU, whatever the limit",
             "remove the limit, or use KAI 0.18 or later with sharingMode NvFractions, which enforces it",
+            fixes=remove_field(),
         )
     elif limited and kai.sharing_mode != "NvFractions":
         yield Problem(
@@ -159,6 +160,7 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
             limit_field,
             f"KAI's sharing mode {kai.sharing_mode} enforces the request and does not support a limit above it",
             "remove the limit, or use KAI 0.18 or later with sharingMode NvFractions",
+            fixes=remove_field(),
         )
     if limited and kai.sharing_mode == "NvFractions" and not find_device_bytes(ask.pool):
         yield Problem(
@@ -167,6 +169,7 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
             f"the GPU memory of node pool {ask.pool.name} is unknown, and a limit needs it",
             "set gpuMemoryMebibytes for the pool in the profile, or remove "
             + ("gpuPortionLimit" if request.kind == "portion" else "gpuMemoryLimit"),
+            fixes=remove_field("gpuPortionLimit" if request.kind == "portion" else "gpuMemoryLimit"),
         )
     yield from _check_memory(ask)
     if kai.sharing_mode == "NonMemoryEnforced":
@@ -190,6 +193,7 @@ def _check_memory(ask: PoolRequest) -> Iterator[Problem]:
                 f"{memory} MiB is more than KAI counts for one {ask.pool.product or 'GPU'}: {counted} of {total} MiB, a "
                 f"multiple of {MEMORY_STEP} MiB",
                 f"use at most {counted}Mi, or request whole devices with gpuDevicesRequest",
+                fixes=set_value(f"{counted}Mi"),
             )
         elif total and counted // memory < total // memory and request.memory_limit == request.memory:
             yield make_warning(
@@ -198,6 +202,7 @@ def _check_memory(ask: PoolRequest) -> Iterator[Problem]:
                 f"KAI counts {counted} of the {total} MiB of a GPU, so {counted // memory} replicas of {memory} MiB fit on "
                 f"one GPU, not {total // memory}",
                 f"use at most {counted // (total // memory)}Mi",
+                fixes=set_value(f"{counted // (total // memory)}Mi"),
             )
         elif request.memory % quantities.MIB:
             yield make_warning(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import keys, quantities
-from ebbtide.base.problems import Problem, make_warning
+from ebbtide.base.problems import Problem, make_warning, offer_values, remove_field, set_value
 from ebbtide.base.prose import count_noun
 from ebbtide.translation.gpu import devices
 from ebbtide.translation.gpu.backend import Backend, GpuFields, GpuNode, GpuPod, PoolRequest
@@ -174,6 +174,7 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
             (*ask.cause[:2], "gpuDevicesRequest"),
             f"{request.devices} MIG devices requested, but a CUDA process can use only one",
             "set gpuDevicesRequest to 1, and request a device with more memory",
+            fixes=set_value(1),
         )
         return
     if request.portion_limit > request.portion or request.memory_limit > request.memory:
@@ -182,6 +183,7 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
             (*ask.cause[:2], "gpuPortionLimit" if request.kind == "portion" else "gpuMemoryLimit"),
             "a MIG device has a fixed size and does not support a limit above the request",
             "remove the limit",
+            fixes=remove_field(),
         )
     chosen = choose(ask)
     requested = {request.mig_profile} if request.kind == "mig" else set(pool.mig_profiles)
@@ -206,6 +208,7 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
             + f"use one of {', '.join(count_profile_instances(pool))}"
             if count_profile_instances(pool)
             else f"set migProfiles of the pool in the profile to MIG profiles of {pool.product}",
+            fixes=(offer_values(count_profile_instances(pool))) if count_profile_instances(pool) else (()),
         )
     elif request.kind == "portion":
         equal_memory = [row for row in profiles if row.memory == chosen.memory]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import keys
-from ebbtide.base.problems import Problem, make_warning
+from ebbtide.base.problems import Problem, make_warning, remove_field, set_value
 from ebbtide.base.prose import count_noun
 from ebbtide.translation.gpu.backend import Backend, GpuFields, GpuNode, GpuPod, PoolRequest, compute_portion
 from ebbtide.translation.pods import PodPatch
@@ -59,6 +59,7 @@ def _check_share(ask: PoolRequest) -> Iterator[Problem]:
             f"portions of {count_noun(request.devices, 'device')} are not supported by {pool.backend}: the shares may be on the "
             "same GPU",
             "set gpuDevicesRequest to 1",
+            fixes=set_value(1),
         )
         return
     if request.portion_limit > request.portion or request.memory_limit > request.memory:
@@ -67,6 +68,7 @@ def _check_share(ask: PoolRequest) -> Iterator[Problem]:
             (*ask.cause[:2], "gpuPortionLimit" if request.kind == "portion" else "gpuMemoryLimit"),
             f"{pool.backend} has equal shares only and does not support a limit above the request",
             "remove the limit",
+            fixes=remove_field(),
         )
     if request.kind == "memory" and not pool.gpu_memory_mebibytes:
         yield Problem(
@@ -155,6 +157,7 @@ def make_backend(
                 ("spec", "compute", "gpuComputePercentage"),
                 f"{ask.request.compute}% of the compute is more than one share of node pool {ask.pool.name} has ({share}%)",
                 f"use at most {share}, or use a node pool with fewer shares",
+                fixes=set_value(share),
             )
         if ask.request.kind in {"portion", "memory"}:
             yield make_warning("GPU013", ask.cause, isolation_warning, fix)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import keys, quantities
 from ebbtide.base.paths import get_at
-from ebbtide.base.problems import ERROR, Problem
+from ebbtide.base.problems import ERROR, Problem, remove_field
 from ebbtide.translation.gpu import BACKENDS, list_pool_requests
 from ebbtide.translation.quotas.backend import QuotaBackend
 from ebbtide.translation.quotas.resourcequota import DEFAULT_REQUEST, make_limit_range
@@ -151,6 +151,7 @@ def _check_groups(plan: Plan) -> Iterator[Problem]:
                     f"{entry.name} puts all pods of the workload into one group with a fixed number of pods, and Kueue deletes "
                     "the pods that an autoscaler adds to it",
                     "remove it: Kueue admits each pod of the workload separately",
+                    fixes=remove_field(("spec", field, index)),
                 )
 
 
@@ -200,6 +201,7 @@ def _report_resource(resource: str, path: Path, plan: Plan) -> Problem:
         path,
         f"the ClusterQueue of project {plan.spec.project} does not cover {resource}, and Kueue never admits such a pod",
         "remove it, or set projects.manage: false in the profile and create a ClusterQueue that covers it",
+        fixes=remove_field(),
     )
 
 

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Final
 from ebbtide.base import keys, metrics
 from ebbtide.base.engine_metrics import find_engine_metrics
 from ebbtide.base.paths import get_at
-from ebbtide.base.problems import Problem, make_warning
+from ebbtide.base.problems import (
+    Change,
+    Fix,
+    Problem,
+    choose_serving,
+    make_warning,
+    offer_values,
+    remove_field,
+    set_value,
+)
 from ebbtide.base.prose import count_noun
 from ebbtide.base.quantities import is_milli, parse_whole_quantity
 from ebbtide.base.versions import parse_version
@@ -22,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ebbtide.base.engine_metrics import EngineMetrics
+    from ebbtide.spec.autoscaling import Autoscaling
     from ebbtide.spec.inference import InferenceSpec
     from ebbtide.translation.plan import Plan, Scaler
 
@@ -206,6 +216,7 @@ def _check_fixed(plan: Plan) -> Iterator[Problem]:
             (*AUTO, "metric"),
             f"the metric has no effect: minReplicas and maxReplicas are both {scaling.minimum}",
             "increase maxReplicas, or remove metric",
+            fixes=(Fix(_remove_metric(auto), safe=True),),
         )
     if auto.scale_down_delay_seconds:
         yield make_warning(
@@ -213,7 +224,19 @@ def _check_fixed(plan: Plan) -> Iterator[Problem]:
             (*AUTO, "scaleDownDelaySeconds"),
             f"the delay has no effect: minReplicas and maxReplicas are both {scaling.minimum}",
             "increase maxReplicas, or remove scaleDownDelaySeconds",
+            fixes=remove_field(safe=True),
         )
+
+
+def _remove_metric(auto: Autoscaling) -> tuple[Change, ...]:
+    """Return the removal of the metric and of the fields that need one."""
+    values = {
+        "metric": auto.metric,
+        "metricName": auto.metric_name,
+        "metricThreshold": auto.metric_threshold,
+        "metricThresholdPercentage": auto.metric_threshold_percentage,
+    }
+    return tuple(Change((*AUTO, name)) for name, value in values.items() if value is not None)
 
 
 def _check_targets(plan: Plan) -> Iterator[Problem]:
@@ -246,6 +269,7 @@ def _check_controller(plan: Plan) -> Iterator[Problem]:
                 (*AUTO, field),
                 f"{field} needs Ebbtide's controller, which scales Knative revisions, and {plan.mode.title} has none",
                 f"use serving: kserve or knative, or remove {field}",
+                fixes=choose_serving("kserve", "knative") + remove_field(),
             )
         elif not has_controller:
             yield Problem(
@@ -253,12 +277,19 @@ def _check_controller(plan: Plan) -> Iterator[Problem]:
                 (*AUTO, field),
                 f"{field} needs Ebbtide's controller, which this cluster does not have",
                 f"{fix}, or remove {field}",
+                fixes=remove_field(),
             )
         elif scaling.scaler != "controller":
             reason = (
                 "minReplicas and maxReplicas are equal" if scaling.scaler == "fixed" else "the KPA does not read it"
             )
-            yield make_warning("AUT021", (*AUTO, field), f"{field} has no effect: {reason}", f"remove {field}")
+            yield make_warning(
+                "AUT021",
+                (*AUTO, field),
+                f"{field} has no effect: {reason}",
+                f"remove {field}",
+                fixes=remove_field(safe=True),
+            )
     if (
         scaling.scaler == "controller"
         and not standard
@@ -290,6 +321,7 @@ def _check_controller(plan: Plan) -> Iterator[Problem]:
                     f"a service cannot scale to zero on {auto.metric}: the metric has no value without replicas",
                     "set minReplicas to 1 or more, or scale on concurrency or throughput, or remove the metric and use 0..1 "
                     f"replicas, or {fix}",
+                    fixes=set_value(1),
                 )
 
 
@@ -322,7 +354,13 @@ def _check_settings(plan: Plan) -> Iterator[Problem]:
     reason = "an HPA does not read it" if scaler == "knative-hpa" else "minReplicas and maxReplicas are equal"
     for field, attribute, *_, readers in SETTINGS:
         if getattr(plan.spec.autoscaling, attribute) is not None and scaler not in readers:
-            yield make_warning("AUT021", (*AUTO, field), f"{field} has no effect: {reason}", f"remove {field}")
+            yield make_warning(
+                "AUT021",
+                (*AUTO, field),
+                f"{field} has no effect: {reason}",
+                f"remove {field}",
+                fixes=remove_field(safe=True),
+            )
 
 
 def _check_written_class(plan: Plan) -> Iterator[Problem]:
@@ -337,6 +375,7 @@ def _check_written_class(plan: Plan) -> Iterator[Problem]:
                 ("spec", "annotations", index),
                 f"the autoscaler class is {annotation.value}, but the scaling fields of the spec require {needed}",
                 "remove the annotation",
+                fixes=remove_field(),
             )
 
 
@@ -353,6 +392,7 @@ def _check_limits(plan: Plan) -> Iterator[Problem]:
             (*AUTO, "concurrencyHardLimit"),
             f"{auto.concurrency_hard_limit} is above this cluster's maximum of {hard_limit} (container-concurrency-max-limit)",
             f"set concurrencyHardLimit to at most {hard_limit}",
+            fixes=set_value(hard_limit),
         )
     if auto.concurrency_hard_limit == 0 and knative.defaults.get("allow-container-concurrency-zero") == "false":
         yield Problem(
@@ -360,6 +400,7 @@ def _check_limits(plan: Plan) -> Iterator[Problem]:
             (*AUTO, "concurrencyHardLimit"),
             "0 means no limit, and this cluster requires a hard limit (allow-container-concurrency-zero)",
             "set concurrencyHardLimit to 1 or more",
+            fixes=set_value(1),
         )
     scale_limit = parse_whole_quantity(knative.autoscaler.get("max-scale-limit", "0"))
     maximum = auto.max_replicas or max(auto.min_replicas or 1, 1)
@@ -369,6 +410,7 @@ def _check_limits(plan: Plan) -> Iterator[Problem]:
             (*AUTO, "maxReplicas"),
             f"{maximum} is above this cluster's maximum of {count_noun(scale_limit, 'replica')} (max-scale-limit)",
             f"set maxReplicas to at most {scale_limit}",
+            fixes=set_value(scale_limit),
         )
 
 
@@ -383,6 +425,7 @@ def _check_replicas(plan: Plan) -> Iterator[Problem]:
             (*AUTO, "minReplicas"),
             "scale to zero is disabled in this cluster (enable-scale-to-zero), so the service would stay at 1 replica",
             "set minReplicas to 1, or enable it in config-autoscaler and in knative.autoscaler of the profile",
+            fixes=set_value(1),
         )
     if (
         auto.initial_replicas == 0
@@ -394,6 +437,7 @@ def _check_replicas(plan: Plan) -> Iterator[Problem]:
             (*AUTO, "initialReplicas"),
             "this cluster starts every revision with at least 1 replica (allow-zero-initial-scale)",
             "set initialReplicas to 1 or more, or allow 0 in config-autoscaler and in knative.autoscaler of the profile",
+            fixes=set_value(1),
         )
     elif auto.initial_replicas == 0 and scaling.minimum > 0:
         yield make_warning(
@@ -401,6 +445,7 @@ def _check_replicas(plan: Plan) -> Iterator[Problem]:
             (*AUTO, "initialReplicas"),
             f"initialReplicas has no effect: minReplicas is {scaling.minimum}, which is higher",
             "remove initialReplicas, or set minReplicas to 0",
+            fixes=remove_field(safe=True) + set_value(0, "minReplicas"),
         )
     elif auto.initial_replicas:
         if auto.initial_replicas <= scaling.minimum:
@@ -409,6 +454,7 @@ def _check_replicas(plan: Plan) -> Iterator[Problem]:
                 (*AUTO, "initialReplicas"),
                 f"initialReplicas has no effect: a revision starts with at least minReplicas, which is {scaling.minimum}",
                 f"remove initialReplicas, or set it above {scaling.minimum}",
+                fixes=remove_field(safe=True),
             )
         else:
             yield make_warning(
@@ -417,6 +463,7 @@ def _check_replicas(plan: Plan) -> Iterator[Problem]:
                 f"Knative starts every new revision, not only the first, with {count_noun(auto.initial_replicas, 'replica')}: each "
                 "update needs capacity for them",
                 "remove initialReplicas if there is no spare capacity during updates",
+                fixes=remove_field(),
             )
     if auto.activation_replicas is not None and auto.activation_replicas > 1 and scaling.minimum == 0:
         yield make_warning(
@@ -425,6 +472,7 @@ def _check_replicas(plan: Plan) -> Iterator[Problem]:
             f"Knative keeps at least {count_noun(auto.activation_replicas, 'replica')} as long as requests arrive, not only when it "
             "scales from zero",
             "remove activationReplicas if a few requests must not keep that many replicas",
+            fixes=remove_field(),
         )
     kai = cluster.scheduling.kai
     if (
@@ -439,6 +487,7 @@ def _check_replicas(plan: Plan) -> Iterator[Problem]:
             f"KAI {kai.version} with gang scheduling rejects a pod group without pods, so a service that is scaled to zero "
             "cannot start again",
             "set minReplicas to 1, turn --knative-gang-schedule off, or use KAI 0.18 or later",
+            fixes=set_value(1),
         )
 
 
@@ -451,6 +500,7 @@ def _check_concurrency(spec: InferenceSpec, scaling: Scaling, target: ScalingTar
             f"Knative scales on the smaller of the two values: concurrencyHardLimit {hard_limit} replaces metricThreshold "
             f"{scaling.threshold:g}",
             f"set metricThreshold to at most {hard_limit}, or increase concurrencyHardLimit",
+            fixes=set_value(hard_limit, "metricThreshold"),
         )
 
 
@@ -473,6 +523,7 @@ def _check_hpa(plan: Plan) -> Iterator[Problem]:
                 (*AUTO, "scaleDownDelaySeconds"),
                 f"the delay has no effect: an HPA of Knative's HPA class keeps replicas for {HPA_STABILIZATION_SECONDS} s in any case",
                 "remove scaleDownDelaySeconds",
+                fixes=remove_field(safe=True),
             )
         elif auto.scale_down_delay_seconds:
             yield Problem(
@@ -481,6 +532,7 @@ def _check_hpa(plan: Plan) -> Iterator[Problem]:
                 f"Knative's HPA class keeps replicas for {HPA_STABILIZATION_SECONDS} s and does not support a longer scale-down delay: "
                 "its window would also delay scaling up",
                 f"use at most {HPA_STABILIZATION_SECONDS}, or use serving: kserve-standard, which supports it",
+                fixes=set_value(HPA_STABILIZATION_SECONDS) + choose_serving("kserve-standard"),
             )
         if resource is None and cluster.metrics.adapter != "prometheus-adapter":
             yield Problem(
@@ -490,6 +542,7 @@ def _check_hpa(plan: Plan) -> Iterator[Problem]:
                 + ("KEDA does not serve" if cluster.metrics.adapter == "keda" else "is unavailable in this cluster"),
                 "install prometheus-adapter with the rules of kustomize/metrics, or use serving: kserve-standard with KEDA, "
                 "or scale on concurrency or throughput",
+                fixes=choose_serving("kserve-standard"),
             )
     elif resource is None and cluster.metrics.adapter == "none":
         yield _report_missing_adapter(metric or "")
@@ -520,6 +573,7 @@ def _check_target_threshold(plan: Plan, target: ScalingTarget) -> Iterator[Probl
                 path,
                 f"{value:g} is not a multiple of 0.001, the smallest unit of an HPA's target",
                 f"use {max(0.001, round(value, 3)):g}",
+                fixes=set_value(max(0.001, round(value, 3))),
             )
     elif value != int(value):
         fix = "use whole milliseconds or percent"
@@ -598,6 +652,24 @@ def _check_gpu_metric(plan: Plan, target: ScalingTarget) -> Iterator[Problem]:
                 for field in row.named[1:]
             ),
         )
+    elif shares_device(plan) and not _can_query(plan, target):
+        yield Problem(
+            "AUT136",
+            path,
+            f"{TITLES[plan.scaling.scaler]} reads Prometheus, and {target.name} is the metrics adapter's name of {row.name} on a "
+            "shared GPU, for which there is no query",
+            f"set metrics.queries.{target.name} in the profile to its PromQL query"
+            if plan.scaling.scaler == "keda"
+            else "scale on concurrency or throughput, or set metrics to a list with a query",
+        )
+
+
+def _can_query(plan: Plan, target: ScalingTarget) -> bool:
+    """Return whether the autoscaler can read a metric that only the profile names: by the adapter, or by the profile's query."""
+    queries, scaler = plan.cluster.metrics.queries, plan.scaling.scaler
+    return scaler != "controller" and (
+        scaler != "keda" or not queries.keys().isdisjoint({target.name, target.row.name})
+    )
 
 
 def _check_latency_metric(plan: Plan, target: ScalingTarget) -> Iterator[Problem]:
@@ -641,6 +713,7 @@ def _check_latency_metric(plan: Plan, target: ScalingTarget) -> Iterator[Problem
             f"{value:g} ms is between two bucket bounds of the histogram, {lower:g} and {upper:g} ms: the percentile is "
             f"interpolated, with an error of up to {upper - lower:g} ms",
             f"set metricThreshold to {lower:g} or {upper:g}" if lower else f"set metricThreshold to {upper:g}",
+            fixes=(set_value(lower) if lower else ()) + set_value(upper),
         )
 
 
@@ -664,6 +737,7 @@ def _check_engine_metric(plan: Plan, target: ScalingTarget) -> Iterator[Problem]
         target.path,
         f"{engine.name} does not export {row.name}",
         f"use one of {', '.join([*names, 'concurrency', 'throughput'])}",
+        fixes=offer_values([*names, "concurrency", "throughput"]),
     )
 
 
@@ -676,6 +750,7 @@ def _check_custom_metric(plan: Plan, target: ScalingTarget) -> Iterator[Problem]
             path,
             f"metric {name} not found: this cluster's metrics adapter does not serve it",
             f"use one of {', '.join(listed)}, or add a rule to the adapter and the metric to metrics.custom of the profile",
+            fixes=offer_values(listed),
         )
         return
     if target.row.engine_field:
@@ -770,6 +845,7 @@ def _check_standard(plan: Plan) -> Iterator[Problem]:
             (*AUTO, "minReplicas"),
             f"{title} cannot scale from zero: it has no activator, so requests to a service without replicas fail",
             "set minReplicas to 1, or use serving: kserve or knative",
+            fixes=set_value(1) + choose_serving("kserve", "knative"),
         )
     for field, attribute, neutral in KNATIVE_ONLY:
         if getattr(auto, attribute) not in {None, neutral}:
@@ -778,6 +854,7 @@ def _check_standard(plan: Plan) -> Iterator[Problem]:
                 (*AUTO, field),
                 f"{field} needs Knative, which {title} does not use",
                 f"remove {field}, or use serving: kserve or knative",
+                fixes=choose_serving("kserve", "knative") + remove_field(),
             )
     if auto.metric is None and auto.metric_threshold is not None:
         yield Problem(
@@ -785,6 +862,7 @@ def _check_standard(plan: Plan) -> Iterator[Problem]:
             (*AUTO, "metricThreshold"),
             "without a metric, KServe manages the replicas and does not use metricThreshold",
             "set metric, or remove metricThreshold",
+            fixes=remove_field(),
         )
     if auto.metric_threshold_percentage is not None and row is not None and row.autoscaler == "kpa":
         yield Problem(
@@ -792,6 +870,7 @@ def _check_standard(plan: Plan) -> Iterator[Problem]:
             (*AUTO, "metricThresholdPercentage"),
             f"metricThresholdPercentage needs Knative: under {title} the autoscaler's target is metricThreshold itself",
             "remove metricThresholdPercentage, and set metricThreshold to the target value",
+            fixes=remove_field(),
         )
     if row is None or row.source not in {"queue-proxy", "histogram"}:
         return
@@ -807,6 +886,7 @@ def _check_standard(plan: Plan) -> Iterator[Problem]:
                 if row.standard is not None
                 else ""
             ),
+            fixes=choose_serving("kserve", "knative"),
         )
     elif cluster.metrics.adapter == "none":
         yield _report_missing_adapter(metric)

@@ -1,13 +1,12 @@
 """The annotation by which Ebbtide's controller scales a workload, and the queries of its metrics.
 
 A query returns one value per pod for all workloads of the cluster, so that the controller asks once for a kind of metric.
-The queries are those of prometheus-adapter's rules in kustomize/metrics, by namespace and pod.
+The controller reads Prometheus and not the metrics adapter, so the adapter's names for metrics are not part of a query.
 """
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from ebbtide.base import keys, metrics
 from ebbtide.base.cron import Window
@@ -15,16 +14,9 @@ from ebbtide.base.engine_metrics import find_engine_metrics
 from ebbtide.translation.engines import find_engine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ebbtide.autoscaler.floor import FloorMetric, FloorSettings, Scope
     from ebbtide.spec.autoscaling import Autoscaling, ScalingRules
     from ebbtide.translation.plan import Plan, ScalingTarget
-
-#: Without honorLabels, an exporter's labels have a prefix, and those without it are the exporter's own.
-_RENAMED: Final = 'label_replace(label_replace({}, "namespace", "$1", "exported_namespace", "(.+)"), "pod", "$1", "exported_pod", "(.+)")'
-_RATE: Final = re.compile(r"(.+)_per_second")
-_PERCENT: Final = re.compile(r"(.+)_percent")
 
 
 def make_floor_settings(plan: Plan) -> FloorSettings:
@@ -67,54 +59,15 @@ def make_floor_metric(plan: Plan, target: ScalingTarget) -> FloorMetric:
         return FloorMetric(name="query", scope=scope, target=threshold, query=query)
     if target.row.source == "metrics-server":
         return FloorMetric(name=target.name, scope="resource", target=threshold)
-    name = target.row.name if target.row is not metrics.CUSTOM else target.name
-    return FloorMetric(name=name, scope="pod", target=threshold, query=_QUERIES[target.row.source](plan, target))
-
-
-def _make_latency_query(plan: Plan, _: ScalingTarget) -> str:
-    """Return the 95th percentile of each pod in ms; 0 for a pod without requests, whose percentile is not a number."""
-    histogram = metrics.find_histogram(plan.cluster.knative.version)
-    selector = '{container="queue-proxy",pod!=""}' if histogram.series.startswith("http_") else '{pod!=""}'
-    factor = f"{histogram.milliseconds} * " if histogram.milliseconds != 1 else ""
-    return (
-        f"{factor}histogram_quantile(0.95, sum by (namespace, pod, le) (rate({histogram.series}_bucket{selector}[1m]))) >= 0 "
-        f"or 0 * sum by (namespace, pod) ({histogram.series}_count{selector})"
+    engine = find_engine(plan.spec.image)
+    query = metrics.make_pod_query(
+        target.row,
+        target.name,
+        engine=engine.name if engine is not None and find_engine_metrics(engine.name) is not None else "",
+        knative_version=plan.cluster.knative.version,
     )
-
-
-def _make_gpu_query(plan: Plan, target: ScalingTarget) -> str:
-    """Return the utilization of each pod's devices, by exporters with and without honorLabels."""
-    if target.name != plan.cluster.metrics.names.gpu_utilization:
-        return f'avg by (namespace, pod) ({target.name}{{pod!=""}})'
-    instance = _RENAMED.format('100 * DCGM_FI_PROF_GR_ENGINE_ACTIVE{pod!="",GPU_I_ID!=""}')
-    device = _RENAMED.format('DCGM_FI_DEV_GPU_UTIL{pod!="",GPU_I_ID=""}')
-    return f"avg by (namespace, pod) ({instance}) or avg by (namespace, pod) ({device})"
-
-
-def _make_custom_query(plan: Plan, target: ScalingTarget) -> str:
-    """Return a gauge of each pod, the rate of a counter, or a ratio as a percentage, by the names of the adapter's rules.
-
-    For a metric of inference engines, it is the query of the engine that the image is recognized as, or else of all engines.
-    """
-    if target.row.engine_field:
-        engine = find_engine(plan.spec.image)
-        name = engine.name if engine is not None and find_engine_metrics(engine.name) is not None else ""
-        return metrics.make_engine_query(target.row.engine_field, 'pod!=""', name)
-    own = f'avg by (namespace, pod) ({target.name}{{pod!=""}})'
-    if rate := _RATE.fullmatch(target.name):
-        return f'sum by (namespace, pod) (rate({rate[1]}_total{{pod!=""}}[1m])) or {own}'
-    if percent := _PERCENT.fullmatch(target.name):
-        ratios = (f'{{__name__="{percent[1]}_{ending}",pod!=""}}' for ending in ("perc", "ratio", "fraction"))
-        return " or ".join([*(f"100 * avg by (namespace, pod) ({ratio})" for ratio in ratios), own])
-    return own
-
-
-#: The query of a metric, by its source.
-_QUERIES: Final[dict[metrics.Source, Callable[[Plan, ScalingTarget], str]]] = {
-    "gpu-exporter": _make_gpu_query,
-    "histogram": _make_latency_query,
-    "adapter": _make_custom_query,
-}
+    name = target.row.name if target.row is not metrics.CUSTOM else target.name
+    return FloorMetric(name=name, scope="pod", target=threshold, query=query)
 
 
 def make_behavior_fields(auto: Autoscaling) -> dict[str, Any] | None:

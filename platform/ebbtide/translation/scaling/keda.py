@@ -7,22 +7,15 @@ CPU trigger, for the reason in ``scaling.choose``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from ebbtide.base import metrics, names
 from ebbtide.base.quantities import format_number
-from ebbtide.translation.gpu import BACKENDS
 from ebbtide.translation.scaling.controller import make_behavior_fields
 
 if TYPE_CHECKING:
     from ebbtide.translation.objects import Object
     from ebbtide.translation.plan import Plan
-RATE: Final = "_per_second"
-#: The rate of a counter x_total, which prometheus-adapter serves as x_per_second, or else a gauge of that name.
-RATE_QUERY: Final = (
-    'avg(sum by (pod) (rate({counter}{namespace="{namespace}",pod=~"{deployment}-.*"}[1m]))) '
-    'or avg({metric}{namespace="{namespace}",pod=~"{deployment}-.*"})'
-)
 
 
 def make_scaled_object(plan: Plan) -> Object:
@@ -47,21 +40,15 @@ def _make_trigger(plan: Plan) -> dict[str, Any]:
     scaling, config = plan.scaling, plan.cluster.metrics
     threshold = format_number(scaling.threshold or 0.0)
     row = scaling.metric or metrics.CUSTOM
-    partitioned = plan.pool is not None and BACKENDS[plan.pool.backend].partitioned
     template = (
         config.queries.get(scaling.metric_name)
         or config.queries.get(row.name)
-        or (row.partition_query if partitioned else None)
-        or (RATE_QUERY if row is metrics.CUSTOM and scaling.metric_name.endswith(RATE) else None)
-        or row.query
-        or metrics.CUSTOM.query
-        or ""
+        or metrics.make_average_query(row if row.pod_query else metrics.CUSTOM, scaling.metric_name)
     )
     query = (
         template.replace("{namespace}", plan.namespace)
         .replace("{deployment}", plan.mode.name_pods(plan.name))
         .replace("{metric}", scaling.metric_name)
-        .replace("{counter}", f"{scaling.metric_name.removesuffix(RATE)}_total")
     )
     return {
         "type": "prometheus",

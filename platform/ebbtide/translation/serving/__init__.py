@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import keys, names
 from ebbtide.base.ingress import INGRESS_GATEWAYS
-from ebbtide.base.problems import Problem, make_warning
+from ebbtide.base.problems import Problem, choose_serving, make_warning, offer_values, remove_field, set_value
 from ebbtide.base.prose import count_noun
 from ebbtide.base.quantities import parse_nano, parse_whole_quantity
 from ebbtide.base.versions import parse_version
@@ -77,6 +77,7 @@ def _check_initialization_timeout(plan: Plan) -> Iterator[Problem]:
             ("spec", "servingConfiguration", "initializationTimeoutSeconds"),
             f"initializationTimeoutSeconds has no effect under {plan.mode.title}, whose deployments have a fixed deadline of 600 s",
             "remove initializationTimeoutSeconds, or use serving: kserve or knative",
+            fixes=choose_serving("kserve", "knative") + remove_field(),
         )
 
 
@@ -93,6 +94,7 @@ def _check_strategy(plan: Plan) -> Iterator[Problem]:
                 else f"{mode.title} has no field for it"
             ),
             "remove deploymentStrategy, or use serving: kserve-standard",
+            fixes=choose_serving("kserve-standard") + remove_field(),
         )
 
 
@@ -111,6 +113,7 @@ def _check_hosts(plan: Plan) -> Iterator[Problem]:
                 path,
                 f"exposedUrls needs a Knative DomainMapping, which {mode.title} does not use",
                 "remove the URL and create an Ingress or HTTPRoute for it, or use serving: kserve or knative",
+                fixes=choose_serving("kserve", "knative"),
             )
         else:
             yield make_warning(
@@ -183,6 +186,7 @@ def _check_kserve_fields(plan: Plan) -> Iterator[Problem]:
                 path,
                 f"a Knative Service does not support {field}, which only KServe has",
                 f"use serving: kserve, or remove {field}",
+                fixes=choose_serving("kserve") + remove_field(),
             )
         elif value and serving != "knative" and parse_version(version) < since:
             yield Problem(
@@ -190,6 +194,7 @@ def _check_kserve_fields(plan: Plan) -> Iterator[Problem]:
                 path,
                 f"KServe {version} does not support {field}",
                 f"remove it, or use KServe {since[0]}.{since[1]} or later",
+                fixes=remove_field(),
             )
 
 
@@ -202,6 +207,7 @@ def _check_volumes(plan: Plan) -> Iterator[Problem]:
                 ("spec", "storage", "csiVolume", index, "readOnly"),
                 "Knative accepts a CSI volume only with a read-only mount",
                 "remove readOnly, or use serving: kserve-standard",
+                fixes=choose_serving("kserve-standard") + remove_field(),
             )
     if any(not volume.exclude for volume in spec.storage.image_volume) and not _mounts_images(cluster):
         yield Problem(
@@ -209,6 +215,7 @@ def _check_volumes(plan: Plan) -> Iterator[Problem]:
             ("spec", "storage", "imageVolume"),
             f"image volumes need feature gate {IMAGE_VOLUMES}, which is off by default in Kubernetes {cluster.kubernetes.version}",
             f"turn {IMAGE_VOLUMES} on and add it to kubernetes.featureGates of the profile, or remove imageVolume",
+            fixes=remove_field(),
         )
 
 
@@ -234,6 +241,7 @@ def _check_copied_metadata(plan: Plan) -> Iterator[Problem]:
                 path,
                 "KServe copies the object's labels and annotations to its pods, so each edit of this field replaces the pods",
                 "use serving: knative, which keeps them on the object, or edit them only together with other changes to the pods",
+                fixes=choose_serving("knative"),
             )
 
 
@@ -313,6 +321,7 @@ def _check_mode(plan: Plan) -> Iterator[Problem]:
             path,
             "Knative Serving is not installed in this cluster",
             "use serving: kserve-standard, or install Knative Serving and set knative.installed: true in the profile",
+            fixes=choose_serving("kserve-standard"),
         )
     if serving != "knative":
         mode = plan.mode
@@ -322,6 +331,7 @@ def _check_mode(plan: Plan) -> Iterator[Problem]:
                 path,
                 "KServe is not installed in this cluster",
                 "use serving: knative with an image, or install KServe and set kserve.installed: true in the profile",
+                fixes=choose_serving("knative"),
             )
         elif not mode.listed:
             yield from _check_llm(cluster)
@@ -350,6 +360,7 @@ def _check_mode(plan: Plan) -> Iterator[Problem]:
             ("spec", "model"),
             "a Knative Service runs an image and does not support model",
             "remove model and set image, or use serving: kserve",
+            fixes=choose_serving("kserve") + remove_field(),
         )
         return
     if model.uri is not None:
@@ -362,6 +373,7 @@ def _check_mode(plan: Plan) -> Iterator[Problem]:
             ("spec", "model", "name"),
             "the serving runtime of an InferenceService sets the name of the model in requests",
             "remove name, or use serving: llm",
+            fixes=choose_serving("llm") + remove_field(),
         )
     known = cluster.kserve.runtimes
     if model.runtime is not None and known and model.runtime not in known:
@@ -370,6 +382,7 @@ def _check_mode(plan: Plan) -> Iterator[Problem]:
             ("spec", "model", "runtime"),
             f"serving runtime {model.runtime} not found in the cluster profile",
             f"use one of {', '.join(known)}, or remove runtime so that KServe chooses one",
+            fixes=offer_values(known) + remove_field(),
         )
     for index, item in enumerate(model.uris):
         yield from _check_model_uri(item.uri, ("spec", "model", "uris", index, "uri"), cluster, plan.mode)
@@ -380,6 +393,7 @@ def _check_mode(plan: Plan) -> Iterator[Problem]:
             ("spec", "servingPort", "container"),
             f"the serving runtime listens on port {runtimes.HTTP_PORT}, not on {port.container}, so the service would never be ready",
             "remove container, or set args so that the runtime listens on this port",
+            fixes=remove_field(),
         )
 
 
@@ -401,6 +415,7 @@ def _check_llm(cluster: ProfileSpec) -> Iterator[Problem]:
             ("spec", "serving"),
             "LLMInferenceService is not available in this cluster",
             "use serving: kserve-standard, or install kserve-llmisvc and set kserve.llm: route or scheduler in the profile",
+            fixes=choose_serving("kserve-standard"),
         )
     elif parse_version(cluster.kserve.version) < LLM_SINCE:
         yield Problem(
@@ -408,6 +423,7 @@ def _check_llm(cluster: ProfileSpec) -> Iterator[Problem]:
             ("spec", "serving"),
             f"the LLMInferenceService of KServe {cluster.kserve.version} is older than v1alpha2, the API version that is rendered",
             "use serving: kserve-standard, or use KServe 0.17 or later",
+            fixes=choose_serving("kserve-standard"),
         )
 
 
@@ -428,6 +444,7 @@ def _check_model_uri(uri: str, path: Path, cluster: ProfileSpec, mode: ServingMo
             f"{'' if mode.runtime else f'{mode.title} of '}KServe {cluster.kserve.version} does not support the URI "
             f"scheme {scheme}://",
             f"use one of {', '.join(sorted(schemes))}",
+            fixes=offer_values(sorted(schemes)),
         )
     elif scheme in FROM_IMAGE:
         yield from _check_model_image(scheme, path, cluster)
@@ -499,6 +516,7 @@ def _check_timeout(plan: Plan) -> Iterator[Problem]:
             path,
             f"a timeout of {seconds} s is above this cluster's maximum of {maximum} s (max-revision-timeout-seconds)",
             f"use at most {maximum}, or increase the maximum in config-defaults and in knative.defaults of the profile",
+            fixes=set_value(maximum),
         )
     elif seconds > DEFAULT_TIMEOUT_SECONDS:
         yield make_warning(
@@ -518,6 +536,7 @@ def _check_traffic(plan: Plan) -> Iterator[Problem]:
             ("spec", "traffic", "rolloutDurationSeconds"),
             f"{mode.title} has no revisions, between which Knative shifts traffic",
             "remove rolloutDurationSeconds, or use serving: kserve or knative",
+            fixes=choose_serving("kserve", "knative") + remove_field(),
         )
     percent = traffic.canary_percent
     if percent is None:
@@ -527,6 +546,7 @@ def _check_traffic(plan: Plan) -> Iterator[Problem]:
                 ("spec", "traffic", "stableRevision"),
                 "stableRevision has no effect: without canaryPercent, all traffic goes to the latest revision",
                 "set canaryPercent, or remove stableRevision",
+                fixes=remove_field(safe=True),
             )
         return
     path = ("spec", "traffic", "canaryPercent")
@@ -536,6 +556,7 @@ def _check_traffic(plan: Plan) -> Iterator[Problem]:
             path,
             f"{mode.title} has no revisions to split traffic between, and a spec describes one deployment",
             "remove canaryPercent, or use serving: kserve or knative",
+            fixes=choose_serving("kserve", "knative") + remove_field(),
         )
     elif serving == "knative" and traffic.stable_revision is None and percent < 100:  # noqa: PLR2004 - all of it
         yield Problem(
@@ -543,6 +564,7 @@ def _check_traffic(plan: Plan) -> Iterator[Problem]:
             path,
             "a Knative Service must name the revision that gets the remaining traffic",
             "set traffic.stableRevision (ebbtide apply fills it in), or use serving: kserve, which tracks the revision itself",
+            fixes=choose_serving("kserve"),
         )
     elif serving == "kserve" and traffic.stable_revision is not None:
         yield make_warning(
@@ -550,6 +572,7 @@ def _check_traffic(plan: Plan) -> Iterator[Problem]:
             ("spec", "traffic", "stableRevision"),
             "stableRevision has no effect: KServe tracks the last revision that was rolled out",
             "remove stableRevision",
+            fixes=remove_field(safe=True),
         )
     if mode.revisions:
         yield from _check_split_gateway(plan)
@@ -593,6 +616,7 @@ def _check_rollout(plan: Plan) -> Iterator[Problem]:
             f"surge: 0 replaces one replica at a time, and with a minimum of {plan.scaling.minimum} no replica would serve "
             "in the meantime",
             "set minReplicas to 2 or more, or remove rollout",
+            fixes=set_value(2, ("spec", "autoscaling", "minReplicas")) + remove_field(("spec", "rollout")),
         )
     if plan.serving == "kserve-standard":
         if spec.deployment_strategy is not None:
@@ -601,6 +625,7 @@ def _check_rollout(plan: Plan) -> Iterator[Problem]:
                 path,
                 "deploymentStrategy sets how the replicas are replaced, too",
                 "remove rollout, or remove deploymentStrategy",
+                fixes=remove_field(("spec", "rollout")) + remove_field(("spec", "deploymentStrategy")),
             )
         return
     if plan.serving == "kserve":
@@ -610,6 +635,7 @@ def _check_rollout(plan: Plan) -> Iterator[Problem]:
             "KServe in Knative mode sets the traffic of its revisions itself, only between the newest and the one before, so "
             "it cannot follow the replicas",
             "use serving: knative or kserve-standard, or remove rollout",
+            fixes=choose_serving("knative", "kserve-standard") + remove_field(("spec", "rollout")),
         )
         return
     if scaler == "knative-hpa":
@@ -618,6 +644,7 @@ def _check_rollout(plan: Plan) -> Iterator[Problem]:
             path,
             "Knative's HPA class keeps one replica of each former revision, which would hold its GPU",
             "scale on concurrency or throughput, set minReplicas and maxReplicas to the same number, or remove rollout",
+            fixes=remove_field(("spec", "rollout")),
         )
     if parse_version(cluster.knative.version) < LIVE_SCALE_SINCE:
         yield Problem(
@@ -626,6 +653,7 @@ def _check_rollout(plan: Plan) -> Iterator[Problem]:
             f"Knative {cluster.knative.version} does not apply a changed min-scale to a live revision, by which the replicas "
             "are replaced",
             "use Knative 1.21 or later, or remove rollout",
+            fixes=remove_field(("spec", "rollout")),
         )
     if cluster.knative.autoscaler.get("enable-scale-to-zero", "true") != "true":
         yield Problem(
@@ -633,6 +661,7 @@ def _check_rollout(plan: Plan) -> Iterator[Problem]:
             path,
             "scale to zero is disabled in this cluster (enable-scale-to-zero), so each former revision keeps one replica",
             "enable it in config-autoscaler and in knative.autoscaler of the profile, or remove rollout",
+            fixes=remove_field(("spec", "rollout")),
         )
     for field, value, problem in (
         ("traffic.canaryPercent", spec.traffic.canary_percent, "it splits the requests by percent"),
@@ -649,6 +678,7 @@ def _check_rollout(plan: Plan) -> Iterator[Problem]:
                 path,
                 f"{field} is set, too: {problem}, while surge: 0 replaces one replica at a time",
                 f"remove {field}, or remove rollout",
+                fixes=remove_field(("spec", *field.split("."))) + remove_field(("spec", "rollout")),
             )
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ebbtide.base.problems import Problem, format_path, make_warning
+from ebbtide.base.problems import Problem, format_path, make_warning, set_value
 from ebbtide.base.versions import parse_version
 from ebbtide.translation.container import make_container, render_pod_fields, secure_containers, split_command
 from ebbtide.translation.modes import SERVING_MODES
@@ -222,6 +222,7 @@ def check(plan: Plan) -> Iterator[Problem]:
             ("spec", "autoscaling", "maxReplicas"),
             "without a metric, an LLMInferenceService has a fixed number of replicas",
             f"set maxReplicas to {plan.scaling.minimum}, or set metric and metricThreshold",
+            fixes=set_value(plan.scaling.minimum),
         )
     yield from _check_arguments(plan)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys
 from ebbtide.base.paths import get_at
-from ebbtide.base.problems import Problem
+from ebbtide.base.problems import Problem, choose_serving, remove_field
 from ebbtide.base.versions import parse_version
 
 if TYPE_CHECKING:
@@ -133,6 +133,7 @@ def check_containers(spec: InferenceSpec, kserve_version: str, serving: Serving)
                         ("spec", field, index, name),
                         f"Knative rejects {name} in {field}",
                         f"remove {name}, or use serving: kserve-standard",
+                        fixes=choose_serving("kserve-standard") + remove_field(),
                     )
             variables = item.get("env")
             for place, variable in enumerate(variables if isinstance(variables, list) else ()):

@@ -1,0 +1,61 @@
+"""``ebbtide check --fix``: apply the safe fixes of native specs to their files."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ebbtide.base.prose import make_printable
+from ebbtide.cli.common import load_documents
+from ebbtide.cli.files import replace_file
+from ebbtide.documents.check import check_documents
+from ebbtide.readers.reading import KIND
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from ebbtide.base.problems import Problem
+    from ebbtide.cli.common import Source
+    from ebbtide.profile.models import Profile
+    from ebbtide.readers.loaded import LoadedDocument
+
+
+def fix_sources(sources: Iterable[Source], profile: Profile) -> Iterator[Source]:
+    """Yield the sources with the safe fixes of each file that is one native spec, and print each change on stderr.
+
+    The other files are not changed. A file that cannot be written keeps its content and its problems.
+    """
+    for source in sources:
+        yield _fix_source(source, profile) if source.unread is None else source
+
+
+def _fix_source(source: Source, profile: Profile) -> Source:
+    from ebbtide.documents.fixes import apply_safe_fixes  # noqa: PLC0415 - it loads the models
+
+    def load(text: str) -> list[LoadedDocument]:
+        return [*load_documents([replace(source, text=text.encode())], profile)]
+
+    def check(text: str) -> list[Problem]:
+        return check_documents(load(text), profile)
+
+    documents = [*load_documents([source], profile)]
+    if len(documents) != 1 or not _is_native(documents[0]):
+        return source
+    text, applied = apply_safe_fixes(source.text.decode(), lambda text: load(text)[0].reading.native, check)
+    if not applied:
+        return source
+    try:
+        replace_file(source.name, text.encode())
+    except OSError as error:
+        reason = (error.strerror or "unknown error").lower()
+        sys.stderr.write(f"{make_printable(source.name)} is unchanged: {reason}\n")
+        return source
+    for problem, lines in applied:
+        sys.stderr.write(f"fixed {problem.code} in {make_printable(source.name)}:{problem.line}\n")
+        sys.stderr.writelines(f"  {make_printable(line)}\n" for line in lines)
+    return replace(source, text=text.encode())
+
+
+def _is_native(loaded: LoadedDocument) -> bool:
+    return loaded.reading.native.get("kind") == KIND and not loaded.reading.origins
