@@ -9,6 +9,7 @@ from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import KNATIVE, POD, REVISION
 from ebbtide.controller import process
 from ebbtide.controller.process import PAUSE_SECONDS, Process
+from ebbtide.profile.models import Projects
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.simulated import Simulated
 from live_cluster import SCALING, spec, workload
@@ -68,7 +69,9 @@ class Bench:
             self.cluster.patch(REVISION, revision["metadata"]["name"], SPACE, patch)
         self.pass_time()
         self.values = Values(self.cluster)
-        self.process = Process(self.cluster, self.values, self.clock, SPACE, "one", threads=False)
+        self.process = Process(
+            self.cluster, self.values, self.clock, SPACE, "one", projects=Projects(queries="any"), threads=False
+        )
 
     def pass_time(self) -> None:
         self.clock.sleep(30)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ebbtide.cluster.client.protocol import Clock, Cluster
     from ebbtide.cluster.read.inventory import LiveWorkload
     from ebbtide.controller.measure import SampleSource
+    from ebbtide.profile.models import Projects
     from ebbtide.translation.objects import Object
 
 LOG: Final = logging.getLogger("ebbtide.controller")
@@ -55,9 +56,9 @@ class Change(NamedTuple):
 class Controller:
     """The floors of all workloads with the controller's annotation."""
 
-    def __init__(self, cluster: Cluster, source: SampleSource, clock: Clock) -> None:
-        """Start without a past."""
-        self._cluster, self._source, self._clock = cluster, source, clock
+    def __init__(self, cluster: Cluster, source: SampleSource, clock: Clock, projects: Projects) -> None:
+        """Start without a past. ``projects`` limits what the queries of members read."""
+        self._cluster, self._source, self._clock, self._projects = cluster, source, clock, projects
         self._floors: dict[tuple[str, str], tuple[str, Floor]] = {}
         self._told: dict[tuple[str, str], str] = {}
         #: Number of workloads, decisions, patches and errors, for the process's own metrics.
@@ -67,7 +68,7 @@ class Controller:
 
     def step(self, workloads: Iterable[LiveWorkload]) -> list[Change]:
         """Decide for all workloads and write the changed floors. An error of one workload does not stop the others."""
-        readings = Readings(self._source, self._cluster)
+        readings = Readings(self._source, self._cluster, self._projects)
         now = self._clock.now()
         changes: list[Change] = []
         known: set[tuple[str, str]] = set()

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ebbtide.cluster.read.inventory import LiveWorkload
     from ebbtide.controller.inferences import Inferences
     from ebbtide.controller.measure import SampleSource
-    from ebbtide.profile.models import Profile
+    from ebbtide.profile.models import Profile, Projects
 
 LOG: Final = logging.getLogger("ebbtide.controller")
 #: The kinds that the controller reads; nothing else is watched or stored.
@@ -66,16 +66,20 @@ class Process:
         namespace: str,
         identity: str,
         *,
+        projects: Projects,
         profile: Profile | None = None,
         threads: bool = True,
     ) -> None:
-        """Prepare; nothing is read before ``run``. With a profile, custom resources are rendered with it and applied."""
+        """Prepare; nothing is read before ``run``. ``projects`` limits what the queries of members read.
+
+        With a profile, custom resources are rendered with it and applied.
+        """
         self._clock = clock
         kinds = KINDS if profile is None else (*KINDS, *RESOURCE_KINDS)
         strip = strip_for_decisions if profile is None else None
         self._cache = Cache(cluster, clock, threads=threads, kinds=kinds, strip=strip)
         self._lease = Lease(cluster, namespace, identity, clock)
-        self.controller = Controller(cluster, source, clock)
+        self.controller = Controller(cluster, source, clock, projects)
         self.inferences: Inferences | None = None
         if profile is not None:
             # Optional, and it loads the translation and the writers.
