@@ -10,16 +10,19 @@ import os
 import random
 import re
 import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
-from ebbtide.autoscaler.floor import FloorMetric
+from ebbtide.autoscaler.floor import FloorMetric, parse_settings
 from ebbtide.autoscaler.hpa import HpaPod
-from ebbtide.base import metrics
+from ebbtide.base import keys, metrics
 from ebbtide.base.engine_metrics import ENGINE_METRICS
+from ebbtide.base.paths import get_at
 from ebbtide.controller.measure import Readings
 from ebbtide.profile.models import Project, Projects
 from ebbtide.sandbox.clocks import ManualClock
@@ -30,7 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 promql_parser = pytest.importorskip("promql_parser", reason="promql-parser is not installed")
-PROMQL = Path(__file__).parents[2] / "tools" / "promql" / "bin" / "promql"
+ROOT = Path(__file__).parents[2]
+PROMQL = ROOT / "tools" / "promql" / "bin" / "promql"
 needs_upstream = pytest.mark.skipif(not PROMQL.exists(), reason="tools/promql is not built: run make judge")
 LONG = os.environ.get("EBBTIDE_FUZZ") == "long"
 OWN, OTHER = "team-a", "team-b"
@@ -461,4 +465,46 @@ def test_the_namespace_decides_about_the_access_of_a_project() -> None:
     ]
     assert [reasons for _, reasons in values][2:] == [
         [f"query: the project of namespace {place} must not use queries"] for place in ("team-c", "shop")
+    ]
+
+
+def test_every_metric_of_the_golden_cases_has_a_shared_query() -> None:
+    """The controller recognizes the queries of all specs, also if a profile has other names for metrics."""
+    count = 0
+    for file in sorted((ROOT / "tests" / "golden").glob("*/expected.yaml")):
+        for document in yaml.safe_load_all(file.read_text()):
+            text = get_at(document, "metadata", "annotations", keys.FLOOR)
+            for metric in parse_settings(text).metrics if text else ():
+                count += metric.scope == "pod"
+                assert (metric.scope == "pod") == metrics.is_pod_query(metric.name, metric.query), (file, metric)
+    assert count > 5
+
+
+def test_check_reports_forbidden_and_invalid_queries(tmp_path: Path) -> None:
+    spec = tmp_path / "spec.yaml"
+    queries = (
+        'sum(foo{namespace="team-b"})',
+        'sum(foo{revision="{revision}"})',
+        "sum(foo) by by (pod)",
+        "sum(info(foo))",
+    )
+    items = "".join(f"      - query: '{query}'\n        threshold: 1\n" for query in queries)
+    spec.write_text(
+        "apiVersion: ebbtide.dev/v1alpha1\nkind: Inference\nmetadata:\n  name: chat\nspec:\n  project: trusted\n"
+        f"  image: ghcr.io/acme/chat:1\n  autoscaling:\n    minReplicas: 0\n    maxReplicas: 4\n    metrics:\n{items}"
+    )
+    profile = ROOT / "tests" / "golden" / "controller-query-forbidden" / "profile.yaml"
+    ran = subprocess.run(
+        [sys.executable, "-m", "ebbtide", "check", "--profile", profile, "-o", "json", spec],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert ran.returncode == 1
+    rows = [(row["code"], row["field"]) for row in json.loads(ran.stdout) if row["severity"] == "error"]
+    assert rows == [
+        ("PRJ008", "spec.autoscaling.metrics[0].query"),
+        ("AUT094", "spec.autoscaling.metrics[2].query"),
+        ("PRJ008", "spec.autoscaling.metrics[3].query"),
     ]

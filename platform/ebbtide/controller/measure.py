@@ -11,6 +11,7 @@ from ebbtide.base.quantities import parse_nano
 from ebbtide.cluster.client.protocol import ClusterError
 from ebbtide.cluster.read.inventory import parse_timestamp
 from ebbtide.cluster.read.pods import find_condition
+from ebbtide.profile.query_access import find_query_access
 from ebbtide.slo.source import SourceError
 from ebbtide.slo.tenant_queries import QueryError, scope_query
 
@@ -118,7 +119,7 @@ def scope_metric(metric: FloorMetric, namespace: str, revision: str, projects: P
     query = metric.query.replace("{revision}", revision)
     if metric.scope == "pod" and is_pod_query(metric.name, query):
         return query
-    return scope_query(query, namespace, projects.find_query_access(namespace))
+    return scope_query(query, namespace, find_query_access(projects, namespace))
 
 
 def _read_sample(item: Object, resource: str) -> Sample:

@@ -252,12 +252,6 @@ class Projects(Model):
     """Access of the queries in autoscaling.metrics, for every namespace: none, the series with the label namespace of the
     workload's own namespace, or any series that the controller can read."""
 
-    def find_query_access(self, namespace: str) -> QueryAccess:
-        """Return the access of the queries of a namespace: that of the project whose namespace it is, or the default."""
-        projects = ((self.namespace.replace("{project}", name), project) for name, project in self.known.items())
-        own = next((project.queries for place, project in projects if place == namespace), None)
-        return own or self.queries
-
 
 class Enforcer(Model):
     """Labels and annotations that make the gateway enforce an authorizationType."""

@@ -15,10 +15,14 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
+from ebbtide.base.problems import Problem
+from ebbtide.profile.query_access import find_query_access
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from ebbtide.profile.models import QueryAccess
+    from ebbtide.translation.plan import Plan
 
 LABEL: Final = "namespace"
 #: Limits of a query. The parser recurses, and a deep syntax tree overflows its stack, which ends the process.
@@ -32,7 +36,11 @@ _GROUPS: Final = {"VectorMatchCardinality.ManyToOne": "group_left", "VectorMatch
 
 
 class QueryError(ValueError):
-    """A query is forbidden or cannot be read; the message is for its author."""
+    """A query cannot be read; the message is for its author."""
+
+
+class ForbiddenQueryError(QueryError):
+    """A query reads what the project must not read."""
 
 
 def scope_query(query: str, namespace: str, access: QueryAccess) -> str:
@@ -40,11 +48,30 @@ def scope_query(query: str, namespace: str, access: QueryAccess) -> str:
     if access == "any":
         return query
     if access == "none":
-        raise QueryError(f"the project of namespace {namespace} must not use queries")
+        raise ForbiddenQueryError(f"the project of namespace {namespace} must not use queries")
     scoped = _scope(query, namespace)
     if isinstance(scoped, QueryError):
-        raise QueryError(str(scoped))
+        raise type(scoped)(*scoped.args)
     return scoped
+
+
+def check_queries(plan: Plan) -> Iterator[Problem]:
+    """Report the queries of a spec that the controller would not send to Prometheus."""
+    access = find_query_access(plan.cluster.projects, plan.namespace)
+    for index, item in enumerate(plan.spec.autoscaling.metrics):
+        query = item.query or ""
+        for name, value in (("workload", plan.name), ("namespace", plan.namespace), ("revision", f"{plan.name}-00001")):
+            query = query.replace(f"{{{name}}}", value)
+        # The translation reports a query of a project without queries.
+        if query and access == "own-namespace":
+            try:
+                scope_query(query, plan.namespace, access)
+            except ForbiddenQueryError as error:
+                fix = f"read series of namespace {plan.namespace}, or ask an administrator to set queries: any for the project"
+                yield Problem("PRJ008", ("spec", "autoscaling", "metrics", index, "query"), str(error), fix)
+            except QueryError as error:
+                fix = "write PromQL that promql-parser and Prometheus read"
+                yield Problem("AUT094", ("spec", "autoscaling", "metrics", index, "query"), str(error), fix)
 
 
 @lru_cache(maxsize=2048)
@@ -57,7 +84,7 @@ def _scope(query: str, namespace: str) -> str | QueryError:
     if "`" in query and "\\" in query:
         # The parser reads escapes between backticks, and Prometheus does not.
         return QueryError("the query has backticks and backslashes: write its strings in double quotes")
-    # Only workloads with a query of their own need it.
+    # Only workloads with such a query need it.
     import promql_parser  # noqa: PLC0415 - as above
 
     try:
@@ -70,7 +97,7 @@ def _scope(query: str, namespace: str) -> str | QueryError:
         return QueryError(f"the query is not valid PromQL: {error}")
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # noqa: BLE001 - a panic of the parser, such as that of a[1e30], is no Exception
+    except BaseException as error:  # noqa: BLE001 - a panic of the parser, as for a[1e30], is a BaseException
         return QueryError(f"the query cannot be read: {error}")
 
 
@@ -107,7 +134,7 @@ class _Writer:
             case "Call" if node.func.name != "info":
                 return f"{node.func.name}({', '.join(map(self.write, node.args))})"
             case "Call":
-                raise QueryError("info() is not allowed, because it reads series without a selector")
+                raise ForbiddenQueryError("info() is not allowed, because it reads series without a selector")
             case kind:
                 raise QueryError(f"the query has an expression that is not supported: {kind}")
 
@@ -118,8 +145,9 @@ class _Writer:
         for row in node.matchers.matchers:
             operator = _OPERATORS[str(row.op)]
             if row.name == LABEL and operator == "=" and row.value != self._namespace:
-                raise QueryError(
-                    f"the query reads namespace {row.value or 'empty'}, and this project may read only {self._namespace}"
+                raise ForbiddenQueryError(
+                    f"the query reads series with {LABEL}={_quote(row.value)}, and this project may read only those with "
+                    f"{LABEL}={_quote(self._namespace)}"
                 )
             rows.append(f"{_write_label(row.name)}{operator}{_quote(row.value)}")
         return f"{{{','.join([*rows, f'{LABEL}={_quote(self._namespace)}'])}}}"
