@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import random
 from collections.abc import Mapping
 from dataclasses import replace
@@ -40,6 +42,7 @@ from ebbtide.simulate.servers import parse_server
 from ebbtide.simulate.setting import Setting, read_spec_setting
 from ebbtide.slo.source import SourceError
 
+LONG = os.environ.get("EBBTIDE_FUZZ") == "long"
 #: The queries of these tests are names.
 ANY_QUERY = Projects(queries="any")
 LATENCY = FloorMetric(name="latency", scope="pod", target=100, query="latency")
@@ -89,36 +92,56 @@ def test_a_value_above_its_target_keeps_the_last_replica_for_the_calm_period() -
         make(LATENCY, behavior=hpa.ScalingBehavior(scale_down=hpa.ScalingRules(stabilization_window_seconds=0)))
     )
     assert floor.decide(0, 0, 1, pods(1), [each(1, 200)]).floor == 2
-    assert floor.decide(15, 2, 2, pods(2), [each(2, 40)])[:2] == (1, "delay")
+    assert floor.decide(15, 2, 2, pods(2), [each(2, 40)])[:2] == (2, "delay")
+    assert floor.decide(30, 2, 2, pods(2), [each(2, 40)])[:2] == (1, "delay")
     assert floor.decide(45, 1, 1, pods(1), [each(1, 40)])[:2] == (1, "delay")
     assert floor.decide(60, 1, 1, pods(1), [each(1, 40)])[:2] == (0, "rest")
 
 
 def test_after_a_restart_a_floor_is_kept_for_the_calm_period() -> None:
     floor = Floor(make(LATENCY))
-    assert floor.decide(1000, 1, 1, pods(1), [each(1, 10)])[:2] == (1, "delay")
+    for second in (1000, 1015, 1030, 1045):
+        assert floor.decide(second, 1, 1, pods(1), [each(1, 10)])[:2] == (1, "delay")
     assert floor.decide(1060, 1, 1, pods(1), [each(1, 10)])[:2] == (0, "rest")
 
 
 def test_a_total_wakes_from_zero() -> None:
     floor = Floor(make(TOTAL, LATENCY))
     assert floor.decide(0, 0, 0, {}, [25_000, {}])[:2] == (3, "metric")
-    assert floor.decide(15, 3, 0, {}, [0, {}])[:2] == (0, "rest")
+    assert floor.decide(15, 3, None, {}, [0, {}])[:2] == (3, "held")
 
 
-def test_lost_values_hold_the_floor_and_then_leave_it_to_the_kpa() -> None:
+def test_lost_values_hold_the_floor() -> None:
     floor = Floor(make(LATENCY, minimum=1))
     assert floor.decide(0, 1, 2, pods(2), [each(2, 200)]).floor == 4
+    for second in range(15, 90_000, 15):
+        assert floor.decide(second, 4, 4, pods(4), [None])[:2] == (4, "held")
+
+
+def test_lost_values_lead_to_the_stated_fallback() -> None:
+    floor = Floor(make(LATENCY, minimum=1, fallback_replicas=2))
+    assert floor.decide(0, 1, 2, pods(2), [each(2, 200)]).floor == 4
     assert floor.decide(15, 4, 4, pods(4), [None])[:2] == (4, "held")
-    assert floor.decide(130, 4, 4, pods(4), [None])[:2] == (4, "held")
-    assert floor.decide(135, 4, 4, pods(4), [None])[:2] == (1, "minimum")
-    assert floor.decide(150, 1, 4, pods(4), [each(4, 100)])[:2] == (4, "metric")
+    for second in range(30, 135, 15):
+        assert floor.decide(second, 4, 4, pods(4), [None])[:2] == (4, "held")
+    assert floor.decide(135, 4, 4, pods(4), [None])[:2] == (2, "fallback")
+    assert floor.decide(150, 2, 4, pods(4), [each(4, 100)])[:2] == (4, "metric")
 
 
 def test_one_lost_metric_of_two_still_scales_up_but_not_down() -> None:
     floor = Floor(make(LATENCY, TOTAL))
     assert floor.decide(0, 0, 2, pods(2), [each(2, 200), None])[:2] == (4, "metric")
     assert floor.decide(15, 4, 4, pods(4), [each(4, 10), None])[:2] == (4, "held")
+
+
+def test_a_total_that_would_start_a_replica_keeps_it() -> None:
+    floor = Floor(make(TOTAL))
+    assert floor.decide(0, 0, 0, {}, [1])[:2] == (1, "metric")
+    for second in range(15, 600, 15):
+        assert floor.decide(second, 1, 1, pods(1), [1]).floor == 1
+    for second in range(600, 645, 15):
+        assert floor.decide(second, 1, 1, pods(1), [0])[:2] == (1, "delay")
+    assert floor.decide(645, 1, 1, pods(1), [0])[:2] == (0, "rest")
 
 
 def test_a_lost_total_holds_the_floor_at_zero() -> None:
@@ -139,7 +162,9 @@ def test_bounds_and_schedule_are_kept() -> None:
     assert floor.decide(noon, 0, 2, pods(2), [each(2, 900)])[:2] == (4, "maximum")
     assert Floor(make(LATENCY, schedule=(window,))).decide(noon, 0, 0, {}, [{}])[:2] == (3, "schedule")
     assert Floor(make(LATENCY, maximum=2, schedule=(window,))).decide(noon, 0, 0, {}, [{}]).floor == 2
-    assert Floor(make(schedule=(window,))).decide(noon + 7 * 3600, 3, 3, pods(3), [])[:2] == (0, "rest")
+    floor = Floor(make(schedule=(window,)))
+    assert floor.decide(noon + 7 * 3600, 3, 3, pods(3), [])[:2] == (3, "delay")
+    assert floor.decide(noon + 7 * 3600 + 15, 3, 3, pods(3), [])[:2] == (0, "rest")
 
 
 def test_a_behavior_limits_steps() -> None:
@@ -283,6 +308,7 @@ SETTINGS = st.builds(
     schedule=st.lists(st.just(Window("0 8 * * mon", "0 9 * * *", "Europe/Berlin", 2)), max_size=2).map(tuple),
     calm=st.sampled_from([60.0, 120.0, 7.5]),
     fallback=st.sampled_from([900.0, 60.0]),
+    fallback_replicas=st.sampled_from([None, 0, 3]),
 )
 
 
@@ -516,7 +542,7 @@ def test_an_outage_is_told_once_and_its_end_too() -> None:
         assert bench.step(4, [None]) == 4
     bench.clock.time += 15
     bench.step(4, [each(4, 100)])
-    assert [event["reason"] for event in bench.cluster.events] == ["Scaled", "MetricMissing", "MetricFound"]
+    assert [event["reason"] for event in bench.cluster.events] == ["Scaled", "EvidenceMissing", "EvidenceFound"]
     assert "Prometheus does not answer" in bench.cluster.events[1]["message"]
 
 
@@ -631,3 +657,92 @@ def test_a_terminating_pod_is_no_replica() -> None:
     live.scalers[0]["status"]["desiredScale"] = 2
     bench.controller.step([live])
     assert bench.floor == 2
+
+
+# The law: a floor falls only on evidence.
+
+STEPS = st.lists(
+    st.tuples(
+        # Seconds since the last decision, the load in replicas, and whether the autoscaler and each metric are known.
+        st.sampled_from([15, 15, 15, 15, 15, 30, 200, 4000]),
+        st.one_of(st.integers(0, 8), st.floats(0, 9)),
+        st.booleans() | st.just(True),
+        st.booleans() | st.just(True),
+        st.booleans() | st.just(True),
+        st.integers(0, 8),
+        # The share of the pods that were read: events may be late.
+        st.sampled_from([1.0, 1.0, 1.0, 0.5, 0.25]),
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=20_000 if LONG else 300, deadline=None)
+@given(
+    STEPS,
+    st.integers(0, 2),
+    st.sampled_from([None, 1, 5]),
+    st.sampled_from([0, 60, None]),
+    st.sampled_from(["both", "pod", "total"]),
+)
+def test_a_floor_falls_only_on_evidence(
+    steps: list[Any], minimum: int, fallback: int | None, stabilization: int | None, scopes: str
+) -> None:
+    """The oracle knows the load of each decision: fewer replicas than two complete decisions in a row need are wrong."""
+    behavior = hpa.ScalingBehavior(scale_down=hpa.ScalingRules(stabilization_window_seconds=stabilization))
+    used = [metric for metric in (LATENCY, TOTAL) if scopes in {"both", metric.scope}]
+    floor = Floor(make(*used, minimum=minimum, behavior=behavior, fallback_replicas=fallback))
+    now, value, seen, lost = 0.0, 0, [(0.0, 9.0)], 0.0
+    for seconds, load, scaler, latency, total, kpa, share in steps:
+        now += seconds
+        replicas = max(value, kpa)
+        read = pods(math.ceil(replicas * share))
+        values = each(len(read), 100 * load / replicas) if replicas else {}
+        measured = {"latency": values if latency else None, "query": int(load * 10_000) if total else None}
+        has_latency, has_total = latency or LATENCY not in used, total or TOTAL not in used
+        decision = floor.decide(
+            now,
+            value,
+            replicas if scaler else None,
+            read,
+            [measured[metric.name] for metric in used],
+        )
+        complete = scaler and has_latency and has_total
+        seen = [*seen[-1:], (now, load)] if complete else []
+        readable = (has_latency or not replicas) and has_total
+        lost = now if readable or seconds > 60 else lost
+        if decision.cause == "fallback":
+            assert fallback is not None
+            assert now - lost >= 120
+        elif decision.floor < value:
+            assert len(seen) == 2, "two complete decisions in a row"
+            assert seen[1][0] - seen[0][0] <= 60
+            # An HPA's tolerance is a tenth.
+            assert decision.floor >= min(8, *(load / 1.1 for _, load in seen)) or max(load for _, load in seen) <= 1
+        value = decision.floor
+
+
+@pytest.mark.parametrize("value", [85, 150])
+@pytest.mark.parametrize("metric", [LATENCY, AVERAGE])
+def test_pods_that_were_not_read_yet_count_as_busy(metric: FloorMetric, value: int) -> None:
+    """With only two of eight pods, whose events came first, the load of the two would need two or three replicas."""
+    quick = hpa.ScalingBehavior(scale_down=hpa.ScalingRules(stabilization_window_seconds=0))
+    floor, share = Floor(make(metric, behavior=quick)), value / 100 * metric.target
+    measured = each(2, share) if metric is LATENCY else round(share * 1000)
+    for second in range(0, 60, 15):
+        assert floor.decide(second, 8, 8, pods(2), [measured]).floor >= 7
+
+
+def test_a_number_below_the_floor_is_no_evidence() -> None:
+    """Knative never decides less than min-scale: a smaller number was decided before the floor was written."""
+    bench = Bench(
+        make(LATENCY, behavior=hpa.ScalingBehavior(scale_down=hpa.ScalingRules(stabilization_window_seconds=0)))
+    )
+    assert bench.step(4, [each(4, 180)]) == 8
+    for _ in range(8):
+        bench.clock.time += 15
+        assert bench.step(4, [each(4, 10)]) == 8
+    bench.clock.time += 15
+    bench.step(8, [each(8, 10)])
+    bench.clock.time += 15
+    assert bench.step(8, [each(8, 10)]) == 1

@@ -575,9 +575,12 @@ def test_an_invalid_scale_record_raises_no_error(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["5", "[]", "{", '{"replicas": "four"}', '{"replicas": 4, "saved": 5}'])
-def test_an_invalid_mark_of_a_rollout_is_none(text: str) -> None:
+def test_an_invalid_mark_of_a_rollout_is_no_rollout_and_has_a_reason(text: str) -> None:
     revision = {"metadata": {"annotations": {keys.ROLLOUT: text}}}
-    assert read_mark(revision) is None
+    mark = read_mark(revision)
+    assert mark is not None
+    assert not mark.replicas
+    assert mark.problem.startswith(f"{keys.ROLLOUT} cannot be read: ")
     assert not is_in_rollout(revision)
 
 

@@ -133,8 +133,8 @@ class AutoscalingProfile(Model):
     controller: bool = False
     """True if Ebbtide's controller runs (ebbtide controller). It scales on any metric, to zero too."""
     fallback_seconds: Annotated[int, Field(ge=60, le=86400)] = 900
-    """Seconds without a metric's value after which the controller leaves the replicas to Knative alone. Until then, it
-    holds them."""
+    """Seconds without a metric's value after which the controller sets fallbackReplicas of a spec that has it. Until then,
+    and without it, the replicas stay."""
 
 
 class NodePool(Model):

@@ -55,6 +55,7 @@ OURS_INSIDE: Final = (
     ("autoscaling", "metrics"),
     ("autoscaling", "schedule"),
     ("autoscaling", "behavior"),
+    ("autoscaling", "fallbackReplicas"),
 )
 #: Length of the suffix of a name that is a prefix.
 SUFFIX_LENGTH: Final = 5

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 
 from ebbtide.adopt.scaling_fields import parse_go_seconds
 from ebbtide.autoscaler import targets
-from ebbtide.autoscaler.floor import FloorError, FloorSettings, parse_settings
+from ebbtide.autoscaler.floor import FloorError, FloorSettings, read_settings
 from ebbtide.base import keys, metrics
 from ebbtide.base.bodies import WrittenBy, body
 from ebbtide.base.paths import get_at
@@ -26,6 +26,7 @@ from ebbtide.cluster.client.protocol import KSERVE, LLM
 from ebbtide.cluster.read import amounts, inventory
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.inventory import KUEUE_WORKLOAD
+from ebbtide.cluster.read.records import read_scale_record
 from ebbtide.slo.source import Ref
 from ebbtide.translation import gpu
 
@@ -907,9 +908,8 @@ def _read_scale_bounds(live: LiveWorkload, revision: str) -> tuple[int, int]:
 
 def read_floor_settings(top: Object) -> FloorSettings | None:
     """Return what Ebbtide's controller decides by, None for a workload that it does not scale or cannot read."""
-    text = (top["metadata"].get("annotations") or {}).get(keys.FLOOR)
     try:
-        return None if text is None else parse_settings(text)
+        return read_settings(top)
     except FloorError:
         return None
 
@@ -1094,15 +1094,9 @@ def _make_pod_rows(live: LiveWorkload) -> Iterator[PodRow]:
 
 
 def _describe_overrides(live: LiveWorkload) -> Iterator[str]:
-    text = get_at(live.top, "metadata", "annotations", keys.SCALE)
-    if text is None:
-        return
-    try:
-        record = json.loads(text)
-    except ValueError:
-        yield f"invalid annotation {keys.SCALE}: must be JSON, got {text[:80]}"
-        return
-    base = get_at(record, "base", default={})
-    for field in ("minReplicas", "maxReplicas", "metricThreshold"):
-        if isinstance(record, dict) and field in record and record[field] != base.get(field):
-            yield f"{field} {record[field]} set by ebbtide scale (the spec has {base.get(field, 'none')})"
+    record = read_scale_record(live.top)
+    for field, value in record.values.items():
+        base = record.base.get(field)
+        if value != base:
+            spec = "none" if base is None else format_number(base)
+            yield f"{field} {format_number(value)} set by ebbtide scale (the spec has {spec})"

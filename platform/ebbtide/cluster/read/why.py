@@ -351,18 +351,18 @@ def _add_floor(part: _ScalerExplanation, live: LiveWorkload, name: str) -> _Scal
         if settings.metrics and settings.minimum == 0:
             words = "Ebbtide's controller has not raised the floor yet, so Knative decides alone"
         return part._replace(reasons=[WhyReason("unknown", words), *part.reasons])
-    since = _format_time(max(0.0, live.now - inventory.parse_timestamp(decision.get("at"))))
-    topic: Topic = FLOOR_TOPICS.get(str(decision.get("cause")), "load")
-    words = f"floor {decision.get('floor')} by Ebbtide's controller, for {since}: {FLOOR_WORDS.get(str(decision.get('cause')), '')}"
-    lines = []
-    for row in decision.get("metrics") or ():
-        if row.get("value") is None:
-            lines.append(f"{row.get('name')}: no value")
-            continue
-        lines.append(
-            f"{row.get('name')}: {format_number(round(float(row['value']), 3))} against {format_number(float(row['target']))}, so "
-            f"{count_noun(int(row['replicas']), 'replica')}"
-        )
+    if decision.floor is None:
+        return part._replace(reasons=[WhyReason("unknown", decision.problem), *part.reasons])
+    since = _format_time(max(0.0, live.now - inventory.parse_timestamp(decision.at)))
+    topic: Topic = FLOOR_TOPICS.get(decision.cause, "load")
+    words = f"floor {decision.floor} by Ebbtide's controller, for {since}: {FLOOR_WORDS[decision.cause]}"
+    lines = [
+        f"{row.name}: no value"
+        if row.value is None or row.replicas is None
+        else f"{row.name}: {format_number(round(row.value, 3))} against {format_number(row.target)}, so "
+        f"{count_noun(row.replicas, 'replica')}"
+        for row in decision.metrics
+    ]
     return part._replace(reasons=[WhyReason(topic, words), *part.reasons], sums=[*lines, *part.sums])
 
 

@@ -176,8 +176,8 @@ def scale_workload(cluster: Cluster, live: LiveWorkload, requested: dict[str, fl
     for kind, name, patch in writes:
         cluster.patch(kind, name, live.namespace, patch, dry_run=True)
     record = read_scale_record(live.top)
-    base = {**{name: _read_spec_value(live, name) for name in values}, **get_at(record, "base", default={})}
-    text = json.dumps({**record, **values, "base": base}, sort_keys=True)
+    base = {**{name: _read_spec_value(live, name) for name in values}, **record.base}
+    text = json.dumps({**record.values, **values, "base": base}, sort_keys=True)
     _write_all(cluster, live, [_make_record_write(live, text), *writes])
 
 
@@ -199,13 +199,15 @@ def reset_scale(cluster: Cluster, live: LiveWorkload) -> None:
     the same errors as ``scale``.
     """
     record = read_scale_record(live.top)
-    base = get_at(record, "base", default={})
-    names = [name for name in SCALED if name in record]
-    annotations = {SCALED[name]: None if base.get(name) is None else str(base[name]) for name in names}
-    if not annotations:
+    annotations = {
+        SCALED[name]: None if record.base.get(name) is None else str(record.base[name]) for name in record.values
+    }
+    if not annotations and not record.problem:
         return
     remaining = {
-        name: base[name] for name in names if base.get(name) is not None and _read_spec_value(live, name) != base[name]
+        name: base
+        for name in record.values
+        if (base := record.base.get(name)) is not None and _read_spec_value(live, name) != base
     }
     note = _make_record_write(live, json.dumps({**remaining, "base": remaining}, sort_keys=True) if remaining else None)
     _write_all(cluster, live, [*_make_revision_writes(live, annotations), note])
