@@ -137,6 +137,7 @@ HOSTILE = {
     "foo{pod!='x\\'} or bar{pod!=\\'y'}": "evaluated",
     "foo{pod!=`}`}": "evaluated",
     "foo{pod!=`\\`} or bar or foo{pod!=`\\`}": "rejected",
+    "foo{pod!=`team-a\\x2d0`}": "rejected",
     'foo{pod!="\\x22} or bar{pod!=\\x22"}': "evaluated",
     'foo{pod!="\\u0022}\\U0001F600\\377"}': "evaluated",
     'foo{"na\\x6despace"=~"team-.*"}': "evaluated",
