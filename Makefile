@@ -13,6 +13,7 @@ ASSETS := platform/ebbtide/web/static/vendor
 JUDGE := tools/judge/bin/judge
 JUDGE_NEWEST := tools/judge/bin/newest
 VECTORS := tools/vectors/bin/vectors
+PROMQL := tools/promql/bin/promql
 VALE := tools/vale/bin/vale
 PROMTOOL := tools/promtool/bin/promtool
 PROSE := PYTHONPATH=tools $(BIN)/python -m text.prose
@@ -138,7 +139,11 @@ $(PROMTOOL): tools/promtool/go.mod tools/promtool/go.sum
 	cd tools/promtool && GOFLAGS="-trimpath -mod=readonly" GOWORK=off \
 	  $(GO) build -ldflags "-s -w" -o bin/promtool github.com/prometheus/prometheus/cmd/promtool
 
-judge: $(JUDGE) $(JUDGE_NEWEST) $(PROMTOOL) ## Build the judge: upstream's own code as programs (needs Go)
+judge: $(JUDGE) $(JUDGE_NEWEST) $(PROMTOOL) $(PROMQL) ## Build the judge: upstream's own code as programs (needs Go)
+
+$(PROMQL): $(wildcard tools/promql/*.go) tools/promql/go.mod tools/promql/go.sum
+	@echo "building Prometheus' parser and engine: about 1 minute the first time, on two cores"
+	cd tools/promql && $(GO_FLAGS) GOWORK=off $(GO) build -ldflags "-s -w" -o bin/promql .
 
 $(VECTORS): $(wildcard tools/vectors/*.go) tools/vectors/go.mod tools/vectors/go.sum $(WORKSPACE)
 	@echo "building upstream's autoscalers: about 4 minutes the first time, on two cores, and seconds after the judge"
@@ -223,7 +228,7 @@ audit-python: $(VENV)-audit/.made ## Check the lock files for published vulnerab
 
 audit-go: ## Check the Go modules for published vulnerabilities (needs Go and vuln.go.dev)
 	# The modules of Vale and promtool have no Go files, and name their program as a tool.
-	for part in "tools/judge -scan module" "tools/vectors -scan module" "tools/vale -scan package tool" "tools/promtool -scan package tool"; do echo "$$part"; \
+	for part in "tools/judge -scan module" "tools/vectors -scan module" "tools/promql -scan module" "tools/vale -scan package tool" "tools/promtool -scan package tool"; do echo "$$part"; \
 	  GOWORK=off $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0 -C $$part || exit 1; done
 
 $(VENV)-site/.made: requirements/site.txt
@@ -316,6 +321,7 @@ vet: judge
 	cd tools/judge && $(GO_KSERVE) vet . && $(GO_KSERVE) test -count=1 .
 	cd tools/judge/newest && $(GO_SHARED) vet .
 	cd tools/vectors && $(GO_SHARED) vet .
+	cd tools/promql && $(GO_FLAGS) GOWORK=off $(GO) vet .
 
 clean: ## Remove build results
-	rm -rf $(VENV) $(VENV)-audit $(VENV)-site dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis tools/judge/bin tools/vectors/bin tools/vale/bin tools/promtool/bin
+	rm -rf $(VENV) $(VENV)-audit $(VENV)-site dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis tools/judge/bin tools/vectors/bin tools/promql/bin tools/vale/bin tools/promtool/bin

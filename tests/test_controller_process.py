@@ -18,6 +18,7 @@ from ebbtide.controller import process
 from ebbtide.controller.lease import LEADS_SECONDS, NAME, Lease
 from ebbtide.controller.measure import read_pod
 from ebbtide.controller.process import PAUSE_SECONDS, Process
+from ebbtide.profile.models import Projects
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.simulated import Simulated
 from live_cluster import SCALING, spec, workload
@@ -76,7 +77,9 @@ class Bench:
             self.cluster.patch(REVISION, revision["metadata"]["name"], SPACE, patch)
         self.pass_time()
         self.values = Values(self.cluster)
-        self.process = Process(self.cluster, self.values, self.clock, SPACE, "one", threads=False)
+        self.process = Process(
+            self.cluster, self.values, self.clock, SPACE, "one", projects=Projects(queries="any"), threads=False
+        )
 
     def pass_time(self) -> None:
         self.clock.sleep(30)
@@ -281,7 +284,9 @@ def test_a_floor_with_another_owner_is_taken_before_the_decision() -> None:
     """Two controllers with different Leases write in turn, as the docs say, and neither skips a decision."""
     bench = Bench("b")
     running = lead(bench)
-    other = Process(bench.cluster, bench.values, bench.clock, "default", "other", threads=False)
+    other = Process(
+        bench.cluster, bench.values, bench.clock, "default", "other", projects=Projects(queries="any"), threads=False
+    )
     other.start()
     floors = []
     for number in range(6):
@@ -302,7 +307,9 @@ def test_a_floor_with_another_owner_is_taken_before_the_decision() -> None:
 def test_a_process_with_threads_leads_decides_and_ends(thread: bool) -> None:
     """The real threads, for some hundredths of a second: the Lease, the queries and the loop."""
     bench = Bench("b")
-    running = Process(bench.cluster, bench.values, SystemClock(), SPACE, "threads", threads=thread)
+    running = Process(
+        bench.cluster, bench.values, SystemClock(), SPACE, "threads", projects=Projects(queries="any"), threads=thread
+    )
     ended = threading.Event()
     bench.cluster.cut = lambda patch: (
         ended.set() if get_at(patch, "metadata", "annotations", keys.MIN_SCALE) == "6" else None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ebbtide.autoscaler.floor import PERIOD_SECONDS, FloorMetric
+from ebbtide.autoscaler.floor import PERIOD_SECONDS, VALUE_AGE_SECONDS, FloorMetric
 from ebbtide.autoscaler.hpa import HpaPod, Sample
 from ebbtide.cluster.client.protocol import BusyError, ClusterError
 from ebbtide.cluster.read.inventory import format_timestamp
@@ -23,8 +23,9 @@ from ebbtide.controller.sampling import (
     Request,
     Sampler,
 )
+from ebbtide.profile.models import Projects
 from ebbtide.sandbox.clocks import ManualClock
-from ebbtide.slo.source import SAMPLE_AGE_SECONDS, SAMPLE_SECONDS, SourceError
+from ebbtide.slo.source import SAMPLE_SECONDS, SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -94,7 +95,7 @@ def test_the_requests_of_metrics_are_those_that_readings_ask() -> None:
         FloorMetric(name="queue", scope="total", target=1, query="sum(queue{revision='{revision}'})"),
         FloorMetric(name="cpu", scope="resource", target=1),
     ]
-    recorder = Recorder()
+    recorder = Recorder(Projects(queries="any"))
     recorder.record(metrics, "a", "chat-1")
     recorder.record(metrics[:1], "b", "embed-1")
     assert recorder.requests == {
@@ -105,7 +106,9 @@ def test_the_requests_of_metrics_are_those_that_readings_ask() -> None:
 
     source = Source()
     answers = Sampler(source, source, source.clock, threads=False).begin(recorder.requests)  # type: ignore[arg-type] # as above
-    values, reasons = Readings(answers, answers).measure(metrics, "a", "chat-1", {}, source.clock.now())
+    values, reasons = Readings(answers, answers, Projects(queries="any")).measure(
+        metrics, "a", "chat-1", {}, source.clock.now()
+    )
     assert (values, reasons) == ([{}, 1000, {}], [])
 
 
@@ -195,11 +198,11 @@ def test_an_old_value_of_metrics_server_is_no_value(age: int, known: bool) -> No
     source.use = rows
     metric = FloorMetric(name="cpu", scope="resource", target=1)
     pods = {f"p{number}": HpaPod() for number in range(2)}
-    (value,), reasons = Readings(source, source).measure([metric], "a", "chat-1", pods, now)
+    (value,), reasons = Readings(source, source, Projects()).measure([metric], "a", "chat-1", pods, now)
     if known:
         assert (value, reasons) == ({"p0": Sample(500, now - age, 15.0)}, [])
     else:
-        assert (value, reasons) == (None, [f"cpu: no value is newer than {SAMPLE_AGE_SECONDS:g} s"])
+        assert (value, reasons) == (None, [f"cpu: no value is newer than {VALUE_AGE_SECONDS:g} s"])
 
 
 def test_errors_are_answers() -> None:

@@ -41,6 +41,7 @@ from ebbtide.cluster.read.inventory import format_timestamp
 from ebbtide.controller.loop import Controller
 from ebbtide.controller.process import KINDS, MAX_AGE_SECONDS
 from ebbtide.controller.stored import strip_for_decisions
+from ebbtide.profile.models import Projects
 from ebbtide.slo.source import SourceError
 
 if TYPE_CHECKING:
@@ -328,7 +329,7 @@ class Candidate:
             cluster, server.clock, threads=False, ticks=server.clock.ticks, kinds=KINDS, strip=strip_for_decisions
         )
         self.cache.start()
-        self.controller = Controller(cluster, server, server.clock)
+        self.controller = Controller(cluster, server, server.clock, Projects(queries="any"))
 
     def step(self) -> None:
         """Decide as the process does: only on data that is current and readable."""

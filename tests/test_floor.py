@@ -34,6 +34,7 @@ from ebbtide.base.cron import CronError, Window, parse_cron
 from ebbtide.cluster.client.protocol import ForbiddenError, MissingError
 from ebbtide.cluster.read.inventory import LiveWorkload, format_timestamp
 from ebbtide.controller.loop import Controller
+from ebbtide.profile.models import Projects
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.simulate.data import StartUp, TrafficTrace
 from ebbtide.simulate.engine import simulate
@@ -42,6 +43,8 @@ from ebbtide.simulate.setting import Setting, read_spec_setting
 from ebbtide.slo.source import SourceError
 
 LONG = os.environ.get("EBBTIDE_FUZZ") == "long"
+#: The queries of these tests are names.
+ANY_QUERY = Projects(queries="any")
 LATENCY = FloorMetric(name="latency", scope="pod", target=100, query="latency")
 TOTAL = FloorMetric(name="query", scope="total", target=10, query="queue")
 AVERAGE = FloorMetric(name="query", scope="average", target=0.5, query="cache")
@@ -399,7 +402,7 @@ class Bench:
             "status": {"conditions": [{"type": "Ready", "status": "True"}]},
         }
         self.cluster, self.values, self.clock = Writes(self.revision), Values(), ManualClock()
-        self.controller = Controller(self.cluster, self.values, self.clock)  # type: ignore[arg-type] # a part of one
+        self.controller = Controller(self.cluster, self.values, self.clock, ANY_QUERY)  # type: ignore[arg-type] # a part of one
         self.top_annotations = {keys.FLOOR: format_settings(value)}
 
     @property

@@ -30,6 +30,7 @@ from ebbtide.controller.process import KINDS
 from ebbtide.controller.stored import strip_for_decisions
 from ebbtide.documents import load_document, profiles
 from ebbtide.documents.check import Batch
+from ebbtide.profile.models import Projects
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.simulated import Simulated
 from ebbtide.sandbox.state import PodLife
@@ -212,7 +213,7 @@ class Bench:
             next(row for row in self.series if row.workload.plan.name == name).revision = revision["metadata"]["name"]
         cache = Cache(self.cluster, self.clock, threads=False, kinds=KINDS, strip=strip_for_decisions)
         cache.start()
-        self.cache, self.controller = cache, Controller(self.cluster, self.values, self.clock)
+        self.cache, self.controller = cache, Controller(self.cluster, self.values, self.clock, Projects(queries="any"))
         self.lost: set[str] = set()
 
     def _apply(self, profile: Profile, number: int) -> Series:

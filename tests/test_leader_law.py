@@ -21,6 +21,7 @@ from ebbtide.base import keys
 from ebbtide.cluster.client.protocol import KNATIVE, POD, REVISION, StaleError
 from ebbtide.controller.lease import RENEW_SECONDS
 from ebbtide.controller.process import Process
+from ebbtide.profile.models import Projects
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.simulated import Simulated
 from live_cluster import SCALING, spec, workload
@@ -127,7 +128,9 @@ class Node:
         self.name, self.bench, self.draws = name, bench, bench.draws
         self.clock = NodeClock(bench.scheduler.clock, self.draws.uniform(-1e6, 1e6))
         self.frozen_until = 0.0
-        self.process = Process(self, bench, self.clock, "default", name, threads=False)
+        self.process = Process(
+            self, bench, self.clock, "default", name, projects=Projects(queries="any"), threads=False
+        )
         bench.scheduler.spawn(self.decide)
         bench.scheduler.spawn(self.keep_lease)
 

@@ -29,6 +29,7 @@ from ebbtide.controller.process import KINDS as CONTROLLED
 from ebbtide.controller.stored import strip_for_decisions
 from ebbtide.documents import load_document, profiles
 from ebbtide.documents.check import Batch
+from ebbtide.profile.models import Projects
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.simulated import Simulated
 from ebbtide.translation.objects import apply_merge_patch
@@ -386,7 +387,7 @@ class World:
 
     def step(self) -> str:
         """Compare the decision for the other project."""
-        controller = Controller(self.cluster, NoSamples(), self.site.backend.clock)
+        controller = Controller(self.cluster, NoSamples(), self.site.backend.clock, Projects())
         changes = controller.step(self.cache.workloads_with(keys.FLOOR))
         calm = [change for change in changes if change.namespace == ZOO]
         self.baseline.setdefault("changes", calm)

@@ -15,6 +15,7 @@ from ebbtide.cluster.write import apply
 from ebbtide.controller.lease import Lease
 from ebbtide.controller.process import Process
 from ebbtide.documents import profiles
+from ebbtide.profile.models import Projects
 from ebbtide.sandbox.backend import make_simulated_backend
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.simulated import Simulated
@@ -122,7 +123,9 @@ def test_the_controller_leads_and_holds_its_floors_after_a_jump(jump: float) -> 
     """The controller's machine jumps, and the other candidate's, the cluster's and Prometheus' time do not."""
     bench = controlled.Bench("a", "b")
     clock = MachineClock(cluster=bench.clock)
-    running = Process(bench.cluster, bench.values, clock, controlled.SPACE, "one", threads=False)
+    running = Process(
+        bench.cluster, bench.values, clock, controlled.SPACE, "one", projects=Projects(queries="any"), threads=False
+    )
     other = Lease(bench.cluster, controlled.SPACE, "two", bench.clock)
     running.start()
     floors: list[tuple[str, str]] = []

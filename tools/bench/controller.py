@@ -20,6 +20,7 @@ import tempfile
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
+from inspect import signature
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,13 +37,14 @@ from ebbtide.cluster.client import pod
 from ebbtide.cluster.client.protocol import POD, ClusterError, Kind, WatchBookmark, WatchChange
 from ebbtide.controller.loop import Controller
 from ebbtide.controller.process import KINDS as WATCHED
+from ebbtide.profile.models import Profile, Projects
 
 HERE: Final = Path(__file__).resolve()
 PROFILE: Final = HERE.parents[2] / "kustomize" / "controller" / "profile.yaml"
 ADDRESS: Final = "http://prometheus.invalid"
 GOAL_MEGABYTES: Final = 60
 GOAL_SHARE: Final = 0.05
-QUERY: Final = "avg by (namespace, pod) (queue_length)"
+QUERY: Final = 'avg by (namespace, pod) (queue_length{pod!=""})'
 SETTINGS: Final = FloorSettings(
     minimum=0, maximum=8, metrics=(FloorMetric(name="queue_length", scope="pod", target=3, query=QUERY),)
 )
@@ -119,6 +121,11 @@ class Values:
         ]
 
 
+def _read_projects(profile: Profile) -> tuple[Projects, ...]:
+    """Return the last argument of the controller, which an older version does not have."""
+    return (profile.spec.projects,) if "projects" in signature(Controller).parameters else ()
+
+
 def measure(folder: Path, steps: int) -> dict[str, Any]:
     """Return the figures of this process."""
     # As in a pod, with an empty token; an older version fails here, but it has loaded its client.
@@ -126,14 +133,15 @@ def measure(folder: Path, steps: int) -> dict[str, Any]:
     pod.TOKEN_FILE.touch()
     connection.run_on_cluster(Namespace(kubeconfig=None, context=None), lambda _: 0, pod=True)
     clock, cluster = Clock(), ControllerStandin(folder)
-    connection.connect_source(cluster, ADDRESS, read_profile(str(PROFILE)))  # type: ignore[arg-type] # a stand-in
+    profile = read_profile(str(PROFILE))
+    connection.connect_source(cluster, ADDRESS, profile)  # type: ignore[arg-type] # a stand-in
     base = memory(os.getpid())
     cache = Cache(cluster, clock, threads=True, kinds=WATCHED, **_read_strip())  # type: ignore[arg-type] # a stand-in
     cache.start()
     assert cache.wait_synced(300)
     read = memory(os.getpid())
     values = Values(sorted(cluster.pods))
-    controller = Controller(cluster, values, clock)  # type: ignore[arg-type] # as above
+    controller = Controller(cluster, values, clock, *_read_projects(profile))  # type: ignore[arg-type] # as above
     step = _make_step(controller, cache, values, cluster, clock)
     spent = []
     for _ in range(steps):
@@ -170,7 +178,9 @@ def _make_step(
     def step() -> None:
         answers = sampler.begin(controller.list_requests(cache.workloads_with(keys.FLOOR)))
         assert answers.wait(60)
-        controller.step(cache.workloads_with(keys.FLOOR), Readings(answers, answers))
+        controller.step(
+            cache.workloads_with(keys.FLOOR), Readings(answers, answers, *_read_projects(read_profile(str(PROFILE))))
+        )
 
     return step
 

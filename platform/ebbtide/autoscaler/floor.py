@@ -32,7 +32,8 @@ CALM_SECONDS: Final = 60.0
 FALLBACK_SECONDS: Final = 900.0
 #: Seconds between two decisions after which the earlier one is no evidence for the later one.
 GAP_SECONDS: Final = 4 * PERIOD_SECONDS
-#: Maximum age of a metric's value in seconds. After a reduction, values of this age are of the pods before it.
+#: Age in seconds above which a metric's value is none: half as long again as a scrape interval of 60 s. For as long after a
+#: reduction, values may be of the pods before it.
 VALUE_AGE_SECONDS: Final = 90.0
 MILLI: Final = 1000
 

@@ -428,3 +428,25 @@ def make_pod_query(
 def make_average_query(row: Metric, name: str = "") -> str:
     """Return KEDA's query: the average over the workload's pods, with the placeholders of the profile's ``metrics.queries``."""
     return f"avg({make_pod_query(row, name, pods=KEDA_PODS)})"
+
+
+def is_pod_query(name: str, query: str) -> bool:
+    """Return whether a query is one that ``make_pod_query`` makes for the metric of that name, by any engine and version.
+
+    Such a query has values of all pods of the cluster, each with its namespace, so that one query serves all workloads.
+    """
+    return bool(query) and query in _list_pod_queries(name)
+
+
+@lru_cache(maxsize=256)
+def _list_pod_queries(name: str) -> frozenset[str]:
+    row = find_metric(name)
+    if row is None or row is CUSTOM:
+        return frozenset((make_pod_query(CUSTOM, name),)) if NAME.fullmatch(name) else frozenset()
+    if row.source != "histogram" and not row.pod_query:
+        return frozenset()
+    return frozenset(
+        make_pod_query(row, engine=engine, knative_version=f"{major}.{minor}")
+        for engine in ("", *(item.engine for item in ENGINE_METRICS))
+        for (major, minor), _ in HISTOGRAMS
+    )

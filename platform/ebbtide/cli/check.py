@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import Final
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Final
 
 from ebbtide.base.problems import Problem, has_errors, limit_problems
 from ebbtide.base.prose import count_noun
@@ -14,12 +15,24 @@ from ebbtide.cli.options import FILES, Options, make_output_option, make_switch
 from ebbtide.documents.check import MAY_RUN_AS_ROOT, Batch
 from ebbtide.translation.serving import list_rollout_decisions
 
+if TYPE_CHECKING:
+    from ebbtide.translation.plan import Plan
+
 OPTIONS: Final = (
     *FILES,
     make_output_option("text", "json"),
     make_switch("--fix", help="Apply the safe fixes to the files; the other problems are printed as usual"),
 )
 USAGE: Final = 2
+
+
+def _check_queries(plan: Plan) -> list[Problem]:
+    """Return the problems of the PromQL in a spec; none without the parser, which the extra ``slo`` installs."""
+    if not any(item.query for item in plan.spec.autoscaling.metrics) or find_spec("promql_parser") is None:
+        return []
+    from ebbtide.slo.tenant_queries import check_queries  # noqa: PLC0415 - most specs have no query
+
+    return list(check_queries(plan))
 
 
 def run(options: Options) -> int:
@@ -33,10 +46,12 @@ def run(options: Options) -> int:
     sources = read_sources(options.files)
     for loaded in load_documents(fix_sources(sources, profile) if options.fix else sources, profile):
         _, translation, found = batch.add_document(loaded)
-        problems += found
         if translation is not None and translation.plan is not None and not has_errors(found):
             plan = translation.plan
+            in_queries = loaded.place_problems(_check_queries(plan))
+            found = sorted([*found, *in_queries], key=lambda problem: problem.line)
             costs += (f"{plan.name}: {row.value}: {row.because}\n" for row in list_rollout_decisions(plan))
+        problems += found
     problems += batch.batch_problems()
     if options.output == "json":
         write_json(limit_problems(problems))

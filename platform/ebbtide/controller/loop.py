@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from ebbtide.cluster.read.inventory import LiveWorkload
     from ebbtide.controller.measure import SampleSource
     from ebbtide.controller.sampling import Requests
+    from ebbtide.profile.models import Projects
     from ebbtide.translation.objects import Object
 
 LOG: Final = logging.getLogger("ebbtide.controller")
@@ -78,16 +79,17 @@ class Controller:
         cluster: Cluster,
         source: SampleSource,
         clock: Clock,
+        projects: Projects,
         *,
         may_write: Callable[[], bool] = lambda: True,
         term: Callable[[], str] = lambda: "",
     ) -> None:
-        """Start without a past.
+        """Start without a past. ``projects`` limits what the queries of members read.
 
         ``may_write`` is called directly before each write. ``term`` identifies the leader, if there are several controllers
         (``controller.fence``).
         """
-        self._cluster, self._source, self._clock = cluster, source, clock
+        self._cluster, self._source, self._clock, self._projects = cluster, source, clock, projects
         self._may_write, self._term = may_write, term
         self._kept: dict[tuple[str, str], _Kept] = {}
         #: The number of each revision's last decision, which is held without evidence, and the version of the last write.
@@ -104,7 +106,7 @@ class Controller:
 
     def list_requests(self, workloads: Iterable[LiveWorkload]) -> Requests:
         """Return the queries that ``step`` needs for the workloads, so that they can be asked side by side."""
-        recorder = Recorder()
+        recorder = Recorder(self._projects)
         for live in workloads:
             # ``step`` reports a workload that cannot be read.
             with suppress(Exception):
@@ -119,7 +121,7 @@ class Controller:
 
         ``readings`` has the answers to the queries; without it, each is asked when it is needed.
         """
-        readings = readings or Readings(self._source, self._cluster)
+        readings = readings or Readings(self._source, self._cluster, self._projects)
         changes: list[Change] = []
         known: set[tuple[str, str]] = set()
         told: set[tuple[str, str]] = set()

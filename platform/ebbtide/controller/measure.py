@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
+from ebbtide.autoscaler.floor import VALUE_AGE_SECONDS
 from ebbtide.autoscaler.hpa import HpaPod, Sample
+from ebbtide.base.metrics import is_pod_query
 from ebbtide.base.paths import get_at
 from ebbtide.base.quantities import parse_nano
 from ebbtide.cluster.client.protocol import ClusterError
 from ebbtide.cluster.read.inventory import parse_timestamp
 from ebbtide.cluster.read.pods import find_condition
-from ebbtide.slo.source import SAMPLE_AGE_SECONDS, SourceError
+from ebbtide.profile.query_access import find_query_access
+from ebbtide.slo.source import SourceError
+from ebbtide.slo.tenant_queries import QueryError, scope_query
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ebbtide.autoscaler.floor import FloorMetric
     from ebbtide.autoscaler.hpa import Measured
+    from ebbtide.profile.models import Projects
     from ebbtide.translation.objects import Object
 
 #: The use of all pods' resources, by metrics-server.
@@ -44,9 +49,9 @@ class UseSource(Protocol):
 class Readings:
     """The values of one moment: each query is asked once, when it is first needed."""
 
-    def __init__(self, source: SampleSource, cluster: UseSource) -> None:
-        """Ask nothing yet."""
-        self._source, self._cluster = source, cluster
+    def __init__(self, source: SampleSource, cluster: UseSource, projects: Projects) -> None:
+        """Ask nothing yet. ``projects`` limits what the queries of members read."""
+        self._source, self._cluster, self._projects = source, cluster, projects
         self._rows: dict[str, list[tuple[Mapping[str, str], float]] | str] = {}
         self._by_pod: dict[str, dict[tuple[str, str], float]] = {}
         self._use: dict[tuple[str, str], Object] | str | None = None
@@ -78,10 +83,13 @@ class Readings:
             if isinstance(use, str):
                 return None, use
             samples = {pod: _read_sample(use[namespace, pod], metric.name) for pod in pods if (namespace, pod) in use}
-            fresh = {pod: sample for pod, sample in samples.items() if now - sample.timestamp <= SAMPLE_AGE_SECONDS}
+            fresh = {pod: sample for pod, sample in samples.items() if now - sample.timestamp <= VALUE_AGE_SECONDS}
             old = samples and not fresh
-            return (None, f"no value is newer than {SAMPLE_AGE_SECONDS:g} s") if old else (fresh, "")
-        query = metric.query.replace("{revision}", revision)
+            return (None, f"no value is newer than {VALUE_AGE_SECONDS:g} s") if old else (fresh, "")
+        try:
+            query = scope_metric(metric, namespace, revision, self._projects)
+        except QueryError as error:
+            return None, str(error)
         rows = self._ask(query)
         if isinstance(rows, str):
             return None, rows
@@ -115,6 +123,18 @@ class Readings:
                 self._use = f"metrics-server does not answer: {error}"
                 self.errors.add(self._use)
         return self._use
+
+
+def scope_metric(metric: FloorMetric, namespace: str, revision: str, projects: Projects) -> str:
+    """Return the query to send for a metric of a workload, or raise a ``QueryError``.
+
+    The annotation contains only text, which members of the project can write. So a query is shared by all workloads only if
+    Ebbtide makes the same one for the metric's name: each of its values has the namespace and the pod that it belongs to.
+    """
+    query = metric.query.replace("{revision}", revision)
+    if metric.scope == "pod" and is_pod_query(metric.name, query):
+        return query
+    return scope_query(query, namespace, find_query_access(projects, namespace))
 
 
 def _read_sample(item: Object, resource: str) -> Sample:

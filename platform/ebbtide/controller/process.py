@@ -42,11 +42,13 @@ if TYPE_CHECKING:
     from ebbtide.cluster.read.inventory import LiveWorkload
     from ebbtide.controller.inferences import Inferences
     from ebbtide.controller.measure import SampleSource
-    from ebbtide.profile.models import Profile
+    from ebbtide.profile.models import Profile, Projects
 
 LOG: Final = logging.getLogger("ebbtide.controller")
 #: The kinds that the controller reads; nothing else is watched or stored.
 KINDS: Final = (KSERVE, KNATIVE, REVISION, POD_AUTOSCALER, POD)
+#: The kinds without which nothing is decided: a cluster without KServe has no InferenceServices.
+DECIDING_KINDS: Final = (REVISION, POD_AUTOSCALER, POD)
 #: The kinds that it reads in addition if it applies custom resources: these, and what a workload's status depends on.
 RESOURCE_KINDS: Final = (INFERENCE, CLASSIC, DEPLOYMENT, HPA, QUOTA)
 #: Seconds to wait for the first list of all kinds.
@@ -78,21 +80,26 @@ class Process:
         namespace: str,
         identity: str,
         *,
+        projects: Projects,
         profile: Profile | None = None,
         threads: bool = True,
     ) -> None:
-        """Prepare; nothing is read before ``run``. With a profile, custom resources are rendered with it and applied.
+        """Prepare; nothing is read before ``run``. ``projects`` limits what the queries of members read.
 
-        Without ``threads``, everything happens in the caller's thread, for tests with a manual clock.
+        With a profile, custom resources are rendered with it and applied. Without ``threads``, everything happens in the
+        caller's thread, for tests with a manual clock.
         """
         self._clock, self._threads = clock, threads
         kinds = KINDS if profile is None else (*KINDS, *RESOURCE_KINDS)
         strip = strip_for_decisions if profile is None else None
-        self._cache = Cache(cluster, clock, threads=threads, kinds=kinds, strip=strip)
+        self._cache = Cache(cluster, clock, threads=threads, ticks=clock.ticks, kinds=kinds, strip=strip)
         self._lease = Lease(cluster, namespace, identity, clock)
         self._fence = Fence(cluster, self._cache, threads=threads)
+        self._projects = projects
         self._sampler = Sampler(source, cluster, clock, threads=threads)
-        self.controller = Controller(cluster, source, clock, may_write=self.may_write, term=lambda: self._lease.term)
+        self.controller = Controller(
+            cluster, source, clock, projects, may_write=self.may_write, term=lambda: self._lease.term
+        )
         self.inferences: Inferences | None = None
         if profile is not None:
             # Optional, and it loads the translation and the writers.
@@ -176,9 +183,9 @@ class Process:
         """Return whether the cached objects are complete and current enough to decide on."""
         if not self._cache.synced():
             return False
-        if self._cache.age() <= MAX_AGE_SECONDS:
+        if self._cache.age() <= MAX_AGE_SECONDS and self._cache.readable(DECIDING_KINDS):
             return True
-        LOG.warning("the API server has not answered for %.0f s: floors stay as they are", self._cache.age())
+        LOG.warning("the cluster was last read completely %.0f s ago: floors stay as they are", self._cache.age())
         return False
 
     def _take_over(self) -> bool:
@@ -232,7 +239,7 @@ class Process:
             self._follow_changes()
         answers.close()
         conflicts = self.controller.counts["conflicts"]
-        self.controller.step(self._follow_between(self._list_workloads()), Readings(answers, answers))
+        self.controller.step(self._follow_between(self._list_workloads()), Readings(answers, answers, self._projects))
         self._stepped = self._clock.ticks()
         if self.controller.counts["conflicts"] > conflicts:
             self._fence.lower()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ebbtide.autoscaler.floor import FloorMetric
     from ebbtide.cluster.client.protocol import Clock, Cluster
     from ebbtide.controller.measure import SampleSource
+    from ebbtide.profile.models import Projects
     from ebbtide.translation.objects import Object
 
 LOG: Final = logging.getLogger("ebbtide.controller")
@@ -53,15 +54,16 @@ Requests = dict[Request, set[str]]
 class Recorder:
     """A source without values that records the requests of a step."""
 
-    def __init__(self) -> None:
+    def __init__(self, projects: Projects) -> None:
         """Start without requests."""
         self.requests: Requests = {}
+        self._projects = projects
         self._namespace = ""
 
     def record(self, metrics: Iterable[FloorMetric], namespace: str, revision: str) -> None:
         """Record what the values of a revision's metrics need."""
         self._namespace = namespace
-        Readings(self, self).measure_none([*metrics], namespace, revision)
+        Readings(self, self, self._projects).measure_none([*metrics], namespace, revision)
 
     def samples(self, query: str) -> list[tuple[Mapping[str, str], float]]:
         """Record a query."""

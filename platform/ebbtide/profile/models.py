@@ -196,8 +196,12 @@ class Scheduling(Model):
     """Owner of the four classes. Ebbtide renders them only if it is the owner."""
 
 
+#: Access of a project's queries to Prometheus.
+QueryAccess = Literal["none", "own-namespace", "any"]
+
+
 class Project(Model):
-    """Quota of a project."""
+    """Quota of a project, and what its members may do."""
 
     id: Text | None = None
     """Project ID that REST clients send as projectId."""
@@ -214,6 +218,8 @@ class Project(Model):
     over_quota_weight: NotNegative = 1
     """Over-quota weight: relative share of idle resources compared with other projects. KAI only, and
     Kueue with fairSharing."""
+    queries: QueryAccess | None = None
+    """Access of the project's queries. Default: ``projects.queries``."""
 
 
 class Projects(Model):
@@ -242,6 +248,9 @@ class Projects(Model):
     """Labels of every project namespace, for policies, such as ebbtide.dev/environment: production."""
     pod_security: Literal["restricted", "baseline", "privileged"] = "baseline"
     """Pod Security level of project namespaces. Specs whose pods would be forbidden are rejected (SEC007)."""
+    queries: QueryAccess = "own-namespace"
+    """Access of the queries in autoscaling.metrics, for every namespace: none, the series with the label namespace of the
+    workload's own namespace, or any series that the controller can read."""
 
 
 class Enforcer(Model):

@@ -22,12 +22,12 @@ from prometheus_api_client import PrometheusConnect
 from prometheus_api_client.exceptions import PrometheusApiClientException
 from urllib3.util.retry import Retry
 
+from ebbtide.autoscaler.floor import VALUE_AGE_SECONDS
 from ebbtide.base.engine_metrics import ENGINE_METRICS
 from ebbtide.base.prose import make_printable
 from ebbtide.slo import queries
 from ebbtide.slo.proxy import proxy_path
 from ebbtide.slo.source import (
-    SAMPLE_AGE_SECONDS,
     SAMPLE_SECONDS,
     Bucket,
     History,
@@ -51,7 +51,7 @@ SAMPLE_TIMEOUT: Final = (2.0, SAMPLE_SECONDS)
 #: Parameters of a query for a decision: Prometheus stops the calculation, and uses no older sample.
 #: Upstream: github.com/prometheus/prometheus web/api/v1/api.go (query) since v2.43.0 (#12088), github.com/thanos-io/thanos
 #: pkg/api/query/v1.go (LookbackDeltaParam). Earlier versions ignore lookback_delta, as any unknown parameter, and use 5 minutes.
-SAMPLE_PARAMETERS: Final = {"timeout": f"{SAMPLE_SECONDS:g}s", "lookback_delta": f"{SAMPLE_AGE_SECONDS:g}s"}
+SAMPLE_PARAMETERS: Final = {"timeout": f"{SAMPLE_SECONDS:g}s", "lookback_delta": f"{VALUE_AGE_SECONDS:g}s"}
 #: Maximum size of the response to such a query, about 30,000 values: a query of one workload must not fill the memory.
 MAX_SAMPLE_BYTES: Final = 4 * 2**20
 CHUNK_BYTES: Final = 2**16

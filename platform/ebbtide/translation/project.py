@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys
 from ebbtide.base.problems import Problem, offer_values
+from ebbtide.profile.query_access import find_query_access
 from ebbtide.translation.pods import PodPatch
 from ebbtide.translation.quotas import QUOTA_BACKENDS
 from ebbtide.translation.quotas.backend import ProjectRequest
@@ -32,8 +33,9 @@ def choose_namespace(plan: Plan) -> str:
 
 
 def check(plan: Plan) -> Iterator[Problem]:
-    """Reject a project that is not in the profile or whose namespace's name is too long, and what its quota backend rejects."""
+    """Reject an unknown project, a namespace's name that is too long, forbidden queries, and what the quota backend rejects."""
     project, projects, text = plan.spec.project, plan.cluster.projects, plan.namespace
+    yield from _check_queries(plan)
     if project is None:
         return
     if projects.closed and project not in projects.known:
@@ -54,6 +56,20 @@ def check(plan: Plan) -> Iterator[Problem]:
             f"the project's namespace {text} has {len(text)} characters; Kubernetes allows at most 63",
             "use a shorter project name",
         )
+
+
+def _check_queries(plan: Plan) -> Iterator[Problem]:
+    items = plan.spec.autoscaling.metrics
+    if any(item.query for item in items) and find_query_access(plan.cluster.projects, plan.namespace) == "none":
+        for index, item in enumerate(items):
+            if item.query:
+                yield Problem(
+                    "PRJ008",
+                    ("spec", "autoscaling", "metrics", index, "query"),
+                    f"the project of namespace {plan.namespace} must not use queries",
+                    "set metric to the name of a metric instead of query, or ask an administrator of the cluster for "
+                    "queries: own-namespace in projects.known of the profile",
+                )
 
 
 def make_project_patch(plan: Plan) -> PodPatch:
