@@ -1,11 +1,13 @@
 """The pods of a service while something happens: how many are ready, and how long terminating ones stay."""
 
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
+from e2e.kubectl import KubectlError
 from e2e.stage import Stage
 
 
@@ -24,17 +26,21 @@ class Watched:
 
 @contextmanager
 def watched(stage: Stage, service: str) -> Iterator[Watched]:
-    """Look at the pods four times a second."""
+    """Look at the pods four times a second, whenever the API server answers."""
     seen, stop = Watched(), threading.Event()
 
     def look() -> None:
         while not stop.wait(0.25):
-            seen.ready.append(len(stage.pods(service, ready=True)))
-            now = time.monotonic()
-            for pod in stage.listed("pods"):
-                if "deletionTimestamp" in pod["metadata"]:
-                    name = pod["metadata"]["name"]
-                    seen.leaving[name] = (seen.leaving.get(name, (now, now))[0], now)
+            with suppress(KubectlError, subprocess.TimeoutExpired):
+                look_once()
+
+    def look_once() -> None:
+        seen.ready.append(len(stage.pods(service, ready=True)))
+        now = time.monotonic()
+        for pod in stage.listed("pods"):
+            if "deletionTimestamp" in pod["metadata"]:
+                name = pod["metadata"]["name"]
+                seen.leaving[name] = (seen.leaving.get(name, (now, now))[0], now)
 
     thread = threading.Thread(target=look, daemon=True)
     thread.start()

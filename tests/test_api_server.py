@@ -7,6 +7,7 @@ import concurrent.futures
 import gc
 import json
 import logging
+import os
 import socket
 import threading
 import time
@@ -288,6 +289,12 @@ def test_a_worker_that_exceeds_its_time_is_replaced() -> None:
     assert pool.do(max, 1, 2, seconds=30) == 2
     with pytest.raises(ZeroDivisionError):
         pool.do(divmod, 1, 0, seconds=30)
+    pool.close()
+
+
+def test_a_worker_has_a_lower_priority_than_the_server() -> None:
+    pool = Workers(1, 0)
+    assert pool.do(os.nice, 0, seconds=30) == min(os.nice(0) + workers.NICENESS, 19)
     pool.close()
 
 

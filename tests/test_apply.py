@@ -692,7 +692,7 @@ def test_a_changed_spec_replaces_the_scale_and_its_record() -> None:
     bring(cluster, third)
 
     assert annotation(cluster, "chat-00002") == "3"
-    assert records.read_scale_record(cluster.get(KNATIVE, "chat", "team-shop")) == {}
+    assert records.read_scale_record(cluster.get(KNATIVE, "chat", "team-shop")) == records.ScaleRecord()
     assert not apply.plan_workload(cluster, third).different
 
 
@@ -710,7 +710,7 @@ def test_a_spec_with_the_scale_s_value_creates_no_revision() -> None:
     assert not apply.plan_workload(cluster, workload(autoscaling=caught_up)).different
     bring(cluster, workload(autoscaling=caught_up, image="ghcr.io/acme/chat:2"))
     assert annotation(cluster, "chat-00002") == "2"
-    assert records.read_scale_record(cluster.get(KNATIVE, "chat", "team-shop")) == {}
+    assert records.read_scale_record(cluster.get(KNATIVE, "chat", "team-shop")) == records.ScaleRecord()
 
 
 def test_a_reset_restores_the_spec_s_values() -> None:
@@ -737,7 +737,7 @@ def test_a_reset_after_a_rollout_creates_no_revision() -> None:
     assert not apply.plan_workload(cluster, second).different
     bring(cluster, workload(autoscaling=SCALING, image="ghcr.io/acme/chat:3"))
     assert annotation(cluster, "chat-00003") == "1"
-    assert records.read_scale_record(cluster.get(KNATIVE, "chat", "team-shop")) == {}
+    assert records.read_scale_record(cluster.get(KNATIVE, "chat", "team-shop")) == records.ScaleRecord()
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("numpy")
 from playwright.sync_api import expect
 
+from ebbtide.web import playground
 from test_playground import BASE, shop
 from website import CHROMIUM, SIZES, Site, backend_of, find_violations, open_sized_page
 
@@ -81,6 +82,23 @@ def test_a_request_can_be_stopped(browser: Browser, site: Site) -> None:
 
     expect(page.locator(".exchange .state")).to_have_text("Stopped")
     expect(page.get_by_role("button", name="Send")).to_be_focused()
+    context.close()
+
+
+def test_a_refused_request_shows_the_reason(browser: Browser, site: Site) -> None:
+    context = browser.new_context(base_url=site.address)
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    page.goto(f"{BASE}/plain/playground")
+    user = site.backend.caller_of("").name
+    playground.CALL_SLOTS.take(user, playground.MAX_CALLS_PER_CALLER)
+    page.get_by_role("button", name="Send").click()
+    expect(page.locator(".exchange .measured")).to_have_text(
+        "Request limit exceeded: the maximum is 4 playground requests per user at a time: wait for one to end"
+    )
+    playground.CALL_SLOTS.release(user, playground.MAX_CALLS_PER_CALLER)
+    page.get_by_role("button", name="Send").click()
+    expect(page.locator(".exchange .state").first).to_have_text("200 OK")
     context.close()
 
 

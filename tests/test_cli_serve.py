@@ -10,6 +10,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from argparse import Namespace
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ import trustme
 import yaml
 
 from ebbtide.cli import connection, make_parser, serve
+from ebbtide.cli.browser import FirstPage
 from ebbtide.cluster.client import pod
 from ebbtide.cluster.client.kubernetes import KubernetesCluster
 from ebbtide.cluster.client.protocol import UnreachableError
@@ -350,9 +352,8 @@ def test_its_pod_is_restricted_and_its_arguments_are_valid() -> None:
 
 @pytest.mark.parametrize("works", [True, False])
 def test_open_starts_the_browser_when_the_server_listens(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, works: bool
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, *, works: bool
 ) -> None:
-    """The URL has a key that is valid once: it is printed only if no browser starts."""
     opened: list[str] = []
     done = threading.Event()
 
@@ -362,19 +363,55 @@ def test_open_starts_the_browser_when_the_server_listens(
         return works
 
     monkeypatch.setattr("webbrowser.open", start)
-    url = "http://127.0.0.1:1/?key=a"
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    page = FirstPage('http://127.0.0.1:1/?key=a&"b')
+    assert [*tmp_path.rglob("*")] == [page.file.parent, page.file]
+    assert 'content="0; url=http://127.0.0.1:1/?key=a&amp;&quot;b"' in page.file.read_text()
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        serve._open_browser(url, listener.getsockname())  # noqa: SLF001 - the function under test
+        page.open(listener.getsockname())
         assert not done.wait(0.3)
         listener.listen()
         assert done.wait(10)
     for thread in threading.enumerate():
-        if thread.daemon and "open_when_ready" in thread.name:
+        if thread.daemon and "_open_when_ready" in thread.name:
             thread.join(10)
+    page.remove()
+    page.remove()
 
-    assert opened == [url]
-    assert (url in capsys.readouterr().err) != works
+    assert opened == [page.file.as_uri()]
+    assert [*tmp_path.iterdir()] == []
+    assert ("No browser found: open the printed URL" in capsys.readouterr().err) != works
+
+
+def test_the_first_page_is_removed_after_a_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("webbrowser.open", lambda _: True)
+    monkeypatch.setattr("ebbtide.cli.browser.READ_SECONDS", 0.01)
+    # A directory that does not exist is not used.
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "missing"))
+    page = FirstPage("http://127.0.0.1:1/")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        page.open(listener.getsockname())
+        deadline = time.monotonic() + 60
+        while page.file.parent.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert not page.file.parent.exists()
+
+
+def test_open_ends_if_the_first_page_cannot_be_written(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tempfile.mkdtemp", fail)
+    monkeypatch.setattr("ebbtide.cli.browser.exit_on_signals", lambda: None)
+    with pytest.raises(SystemExit) as ended:
+        serve._open_browser("http://127.0.0.1:1/?key=a", ("127.0.0.1", 1))  # noqa: SLF001 - the function under test
+    assert ended.value.code == 2
+    assert (
+        "cannot write the browser's first page: no space left on device; use ebbtide serve" in capsys.readouterr().err
+    )
 
 
 def test_open_serves_the_local_user_only(run: Any) -> None:

@@ -28,6 +28,7 @@ from ebbtide.cluster.client.protocol import (
     MANAGER,
     NAMESPACE,
     POD,
+    POD_AUTOSCALER,
     REVISION,
     BusyError,
     ConflictError,
@@ -264,6 +265,13 @@ def test_a_non_object_path_is_read(cluster: Cluster) -> None:
     assert cluster.read("/apis/serving.knative.dev/v1")["kind"] == "APIResourceList"
     with pytest.raises(MissingError):
         cluster.read("/apis/nowhere.ebbtide.dev/v1")
+
+
+@pytest.mark.parametrize("kind", [POD, DEPLOYMENT, KNATIVE, REVISION, POD_AUTOSCALER])
+def test_discovery_has_the_resources_of_a_group(cluster: Cluster, kind: Kind) -> None:
+    rows = {row["name"]: row for row in cluster.read(kind.path)["resources"]}
+    assert (rows[kind.plural]["kind"], rows[kind.plural]["namespaced"]) == (kind.name, kind.namespaced)
+    assert "nothings" not in rows
 
 
 def test_a_list_is_filtered_by_namespace_and_labels(cluster: Cluster, namespace: str, name: str) -> None:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import threading
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from ebbtide.api.cache import Cache
+from ebbtide.autoscaler.floor import PERIOD_SECONDS
 from ebbtide.base import keys
 from ebbtide.base.paths import get_at
-from ebbtide.cluster.client.protocol import KNATIVE, POD, REVISION
+from ebbtide.cli.connection import SystemClock
+from ebbtide.cluster.client.protocol import KNATIVE, LEASE, POD, REVISION, StaleError
 from ebbtide.controller import process
+from ebbtide.controller.lease import LEADS_SECONDS, NAME, Lease
+from ebbtide.controller.measure import read_pod
 from ebbtide.controller.process import PAUSE_SECONDS, Process
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.simulated import Simulated
@@ -15,8 +24,6 @@ from live_cluster import SCALING, spec, workload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-    import pytest
 
 SPACE = "team-shop"
 FLOOR = '{"minReplicas":0,"maxReplicas":8,"metrics":[{"name":"latency","scope":"pod","target":100,"query":"latency"}]}'
@@ -28,12 +35,13 @@ class Values:
     def __init__(self, cluster: Simulated) -> None:
         self.cluster = cluster
         self.asked: Callable[[], object] = lambda: None
+        self.high: tuple[str, ...] = ("b-",)
 
     def samples(self, query: str) -> list[tuple[Mapping[str, str], float]]:
         assert query == "latency"
         self.asked()
         names = [pod["metadata"]["name"] for pod in self.cluster.list(POD, SPACE).items]
-        return [({"namespace": SPACE, "pod": name}, 200.0 if name.startswith("b-") else 100.0) for name in names]
+        return [({"namespace": SPACE, "pod": name}, 200.0 if name.startswith(self.high) else 100.0) for name in names]
 
 
 class Loops:
@@ -124,3 +132,184 @@ def test_a_rollout_is_followed_during_a_step() -> None:
     bench.process.run(Loops(nothing))  # type: ignore[arg-type] # as above
     assert written == ["3", "6"]
     assert (bench.floor("a-00002"), bench.floor("b-00001")) == ("3", "6")
+
+
+# Errors, hangs and jumps of the clock.
+
+
+def lead(bench: Bench) -> Process:
+    """Return the process, after it has taken the Lease."""
+    bench.process.start()
+    bench.process.renew()
+    return bench.process
+
+
+def test_an_error_ends_neither_the_loop_nor_the_steps_of_other_workloads(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = Bench("a", "b")
+    running = lead(bench)
+
+    def fail(pod: Any, resource: str) -> Any:
+        if pod["metadata"]["name"].startswith("a-"):
+            raise RecursionError("too deep")
+        return read_pod(pod, resource)
+
+    monkeypatch.setattr("ebbtide.controller.loop.read_pod", fail)
+    running.turn()
+    assert bench.floor("b-00001") == "6"
+    assert running.controller.counts["errors"] == 1
+    assert "RecursionError: too deep" in caplog.text
+
+
+def test_a_failed_step_is_repeated_after_a_period(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench("b")
+    running = lead(bench)
+    steps = []
+
+    def fail() -> None:
+        steps.append(bench.clock.ticks())
+        raise ValueError("unexpected")
+
+    monkeypatch.setattr(running, "step", fail)
+    begin = bench.clock.ticks()
+    for _ in range(40):
+        running.renew()
+        running.turn()
+        bench.clock.sleep(1)
+    assert [moment - begin for moment in steps] == [0, 8, 23, 38]
+    assert running.controller.counts["errors"] == 4
+    assert running.answer("/healthz") == (HTTPStatus.OK, "ok\n")
+
+
+def test_a_workload_that_cannot_be_read_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench("a", "b")
+    running = lead(bench)
+    group = Cache._group_live_workload  # noqa: SLF001 - stands for any error of reading
+
+    def fail(cache: Cache, top: Any, now: float, *, wide: bool) -> Any:
+        if top.name == "a":
+            raise AttributeError("no metadata")
+        return group(cache, top, now, wide=wide)
+
+    monkeypatch.setattr(Cache, "_group_live_workload", fail)
+    running.turn()
+    assert bench.floor("b-00001") == "6"
+
+
+def test_a_process_that_hangs_gives_up_the_lease_and_then_its_health() -> None:
+    bench = Bench("a")
+    running = lead(bench)
+    running.turn()
+    other = Lease(bench.cluster, SPACE, "two", bench.clock)
+    health = {}
+    leads = {}
+    # The main thread makes no progress; the thread of the Lease goes on.
+    for second in range(0, 150, 5):
+        running.renew()
+        other.renew()
+        health[second], _ = running.answer("/healthz")
+        leads[second] = (running.may_write(), other.leads())
+        bench.clock.sleep(5)
+    assert leads[70] == (True, False)
+    assert leads[100] == (False, True)
+    assert (health[115], health[130]) == (HTTPStatus.OK, HTTPStatus.SERVICE_UNAVAILABLE)
+    assert not any(all(both) for both in leads.values())
+    # It goes on as a candidate when the main thread does.
+    running.turn()
+    running.renew()
+    assert not running.may_write()
+
+
+def test_a_long_step_keeps_the_lease_and_the_health() -> None:
+    """Each write takes 50 s: the Lease has its own thread, and each workload is progress."""
+    bench = Bench("a", "b", "c")
+    running = lead(bench)
+    bench.values.high = ("b-", "c-")
+    written: list[str | None] = []
+
+    def delay(patch: Any) -> None:
+        if keys.LEADER in get_at(patch, "metadata", "annotations", default={}):
+            written.append(patch["metadata"]["annotations"].get(keys.MIN_SCALE))
+            for _ in range(10):
+                bench.clock.sleep(5)
+                running.renew()
+
+    bench.cluster.cut = delay
+    running.turn()
+    assert written == [None, None, None, "6", "6"]
+    assert running.may_write()
+    assert running.answer("/healthz")[0] == HTTPStatus.OK
+
+
+def test_nothing_is_written_after_the_lease_has_expired_during_a_step() -> None:
+    bench = Bench("b")
+    running = lead(bench)
+    bench.values.asked = lambda: bench.clock.sleep(LEADS_SECONDS)
+    running.turn()
+    assert bench.floor("b-00001") == "3"
+    bench.values.asked = nothing
+    running.renew()
+    bench.clock.sleep(PERIOD_SECONDS)
+    running.renew()
+    running.turn()
+    assert bench.floor("b-00001") == "6"
+
+
+def test_the_revision_s_status_may_change_between_the_decision_and_the_write() -> None:
+    bench = Bench("b")
+    running = lead(bench)
+    running.turn()
+    bench.clock.sleep(PERIOD_SECONDS)
+    changed: list[bool] = []
+
+    def change(patch: Any) -> None:
+        if get_at(patch, "metadata", "annotations", keys.MIN_SCALE) == "8" and not changed:
+            changed.append(True)
+            bench.cluster.patch_status(REVISION, "b-00001", SPACE, {"actualReplicas": 5})
+            raise StaleError("the object has been modified")
+
+    bench.cluster.fail = change
+    bench.cluster.settle()
+    running.renew()
+    running.turn()
+    assert changed
+    assert bench.floor("b-00001") == "8"
+
+
+def test_a_floor_with_another_owner_is_taken_before_the_decision() -> None:
+    """Two controllers with different Leases write in turn, as the docs say, and neither skips a decision."""
+    bench = Bench("b")
+    running = lead(bench)
+    other = Process(bench.cluster, bench.values, bench.clock, "default", "other", threads=False)
+    other.start()
+    floors = []
+    for number in range(6):
+        current = (running, other)[number % 2]
+        patch = {"metadata": {"annotations": {keys.MIN_SCALE: "1"}}}
+        bench.cluster.patch(REVISION, "b-00001", SPACE, patch)
+        current.renew()
+        current.turn()
+        floors.append(bench.floor("b-00001") != "1")
+        owner = bench.cluster.get(REVISION, "b-00001", SPACE)["metadata"]["annotations"][keys.LEADER]
+        assert owner.split()[0] == ("one", "other")[number % 2]
+        bench.clock.sleep(PERIOD_SECONDS)
+    assert floors == [True] * 6
+    assert running.controller.counts["conflicts"] == other.controller.counts["conflicts"] == 0
+
+
+@pytest.mark.parametrize("thread", [True, False])
+def test_a_process_with_threads_leads_decides_and_ends(thread: bool) -> None:
+    """The real threads, for some hundredths of a second: the Lease, the queries and the loop."""
+    bench = Bench("b")
+    running = Process(bench.cluster, bench.values, SystemClock(), SPACE, "threads", threads=thread)
+    ended = threading.Event()
+    bench.cluster.cut = lambda patch: (
+        ended.set() if get_at(patch, "metadata", "annotations", keys.MIN_SCALE) == "6" else None
+    )
+    worker = threading.Thread(target=running.run, args=(ended,))
+    worker.start()
+    worker.join(60)
+    assert not worker.is_alive()
+    assert bench.floor("b-00001") == "6"
+    assert bench.cluster.get(LEASE, NAME, SPACE)["spec"]["holderIdentity"] == ""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import random
 from collections.abc import Mapping
 from dataclasses import replace
@@ -30,7 +32,7 @@ from ebbtide.autoscaler.targets import RevisionSettings
 from ebbtide.base import keys
 from ebbtide.base.cron import CronError, Window, parse_cron
 from ebbtide.cluster.client.protocol import ForbiddenError, MissingError
-from ebbtide.cluster.read.inventory import LiveWorkload
+from ebbtide.cluster.read.inventory import LiveWorkload, format_timestamp
 from ebbtide.controller.loop import Controller
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.simulate.data import StartUp, TrafficTrace
@@ -39,6 +41,7 @@ from ebbtide.simulate.servers import parse_server
 from ebbtide.simulate.setting import Setting, read_spec_setting
 from ebbtide.slo.source import SourceError
 
+LONG = os.environ.get("EBBTIDE_FUZZ") == "long"
 LATENCY = FloorMetric(name="latency", scope="pod", target=100, query="latency")
 TOTAL = FloorMetric(name="query", scope="total", target=10, query="queue")
 AVERAGE = FloorMetric(name="query", scope="average", target=0.5, query="cache")
@@ -86,36 +89,56 @@ def test_a_value_above_its_target_keeps_the_last_replica_for_the_calm_period() -
         make(LATENCY, behavior=hpa.ScalingBehavior(scale_down=hpa.ScalingRules(stabilization_window_seconds=0)))
     )
     assert floor.decide(0, 0, 1, pods(1), [each(1, 200)]).floor == 2
-    assert floor.decide(15, 2, 2, pods(2), [each(2, 40)])[:2] == (1, "delay")
+    assert floor.decide(15, 2, 2, pods(2), [each(2, 40)])[:2] == (2, "delay")
+    assert floor.decide(30, 2, 2, pods(2), [each(2, 40)])[:2] == (1, "delay")
     assert floor.decide(45, 1, 1, pods(1), [each(1, 40)])[:2] == (1, "delay")
     assert floor.decide(60, 1, 1, pods(1), [each(1, 40)])[:2] == (0, "rest")
 
 
 def test_after_a_restart_a_floor_is_kept_for_the_calm_period() -> None:
     floor = Floor(make(LATENCY))
-    assert floor.decide(1000, 1, 1, pods(1), [each(1, 10)])[:2] == (1, "delay")
+    for second in (1000, 1015, 1030, 1045):
+        assert floor.decide(second, 1, 1, pods(1), [each(1, 10)])[:2] == (1, "delay")
     assert floor.decide(1060, 1, 1, pods(1), [each(1, 10)])[:2] == (0, "rest")
 
 
 def test_a_total_wakes_from_zero() -> None:
     floor = Floor(make(TOTAL, LATENCY))
     assert floor.decide(0, 0, 0, {}, [25_000, {}])[:2] == (3, "metric")
-    assert floor.decide(15, 3, 0, {}, [0, {}])[:2] == (0, "rest")
+    assert floor.decide(15, 3, None, {}, [0, {}])[:2] == (3, "held")
 
 
-def test_lost_values_hold_the_floor_and_then_leave_it_to_the_kpa() -> None:
+def test_lost_values_hold_the_floor() -> None:
     floor = Floor(make(LATENCY, minimum=1))
     assert floor.decide(0, 1, 2, pods(2), [each(2, 200)]).floor == 4
+    for second in range(15, 90_000, 15):
+        assert floor.decide(second, 4, 4, pods(4), [None])[:2] == (4, "held")
+
+
+def test_lost_values_lead_to_the_stated_fallback() -> None:
+    floor = Floor(make(LATENCY, minimum=1, fallback_replicas=2))
+    assert floor.decide(0, 1, 2, pods(2), [each(2, 200)]).floor == 4
     assert floor.decide(15, 4, 4, pods(4), [None])[:2] == (4, "held")
-    assert floor.decide(130, 4, 4, pods(4), [None])[:2] == (4, "held")
-    assert floor.decide(135, 4, 4, pods(4), [None])[:2] == (1, "minimum")
-    assert floor.decide(150, 1, 4, pods(4), [each(4, 100)])[:2] == (4, "metric")
+    for second in range(30, 135, 15):
+        assert floor.decide(second, 4, 4, pods(4), [None])[:2] == (4, "held")
+    assert floor.decide(135, 4, 4, pods(4), [None])[:2] == (2, "fallback")
+    assert floor.decide(150, 2, 4, pods(4), [each(4, 100)])[:2] == (4, "metric")
 
 
 def test_one_lost_metric_of_two_still_scales_up_but_not_down() -> None:
     floor = Floor(make(LATENCY, TOTAL))
     assert floor.decide(0, 0, 2, pods(2), [each(2, 200), None])[:2] == (4, "metric")
     assert floor.decide(15, 4, 4, pods(4), [each(4, 10), None])[:2] == (4, "held")
+
+
+def test_a_total_that_would_start_a_replica_keeps_it() -> None:
+    floor = Floor(make(TOTAL))
+    assert floor.decide(0, 0, 0, {}, [1])[:2] == (1, "metric")
+    for second in range(15, 600, 15):
+        assert floor.decide(second, 1, 1, pods(1), [1]).floor == 1
+    for second in range(600, 645, 15):
+        assert floor.decide(second, 1, 1, pods(1), [0])[:2] == (1, "delay")
+    assert floor.decide(645, 1, 1, pods(1), [0])[:2] == (0, "rest")
 
 
 def test_a_lost_total_holds_the_floor_at_zero() -> None:
@@ -136,7 +159,9 @@ def test_bounds_and_schedule_are_kept() -> None:
     assert floor.decide(noon, 0, 2, pods(2), [each(2, 900)])[:2] == (4, "maximum")
     assert Floor(make(LATENCY, schedule=(window,))).decide(noon, 0, 0, {}, [{}])[:2] == (3, "schedule")
     assert Floor(make(LATENCY, maximum=2, schedule=(window,))).decide(noon, 0, 0, {}, [{}]).floor == 2
-    assert Floor(make(schedule=(window,))).decide(noon + 7 * 3600, 3, 3, pods(3), [])[:2] == (0, "rest")
+    floor = Floor(make(schedule=(window,)))
+    assert floor.decide(noon + 7 * 3600, 3, 3, pods(3), [])[:2] == (3, "delay")
+    assert floor.decide(noon + 7 * 3600 + 15, 3, 3, pods(3), [])[:2] == (0, "rest")
 
 
 def test_a_behavior_limits_steps() -> None:
@@ -280,6 +305,7 @@ SETTINGS = st.builds(
     schedule=st.lists(st.just(Window("0 8 * * mon", "0 9 * * *", "Europe/Berlin", 2)), max_size=2).map(tuple),
     calm=st.sampled_from([60.0, 120.0, 7.5]),
     fallback=st.sampled_from([900.0, 60.0]),
+    fallback_replicas=st.sampled_from([None, 0, 3]),
 )
 
 
@@ -388,7 +414,7 @@ class Bench:
                     "items": [
                         {
                             "metadata": {"namespace": "shop", "name": name},
-                            "timestamp": "2027-01-15T08:00:00Z",
+                            "timestamp": format_timestamp(self.clock.now()),
                             "window": "15s",
                             "containers": [{"usage": {"cpu": f"{sample.value}m"}}],
                         }
@@ -457,7 +483,7 @@ def test_controller_and_floor_decide_alike(seed: int) -> None:
                 else:
                     measured.append(round(level * 1000))
             stamped = [
-                {name: replace_time(sample) for name, sample in samples_of(values).items()}
+                {name: replace_time(sample, bench.clock.now()) for name, sample in samples_of(values).items()}
                 if metric.scope == "resource"
                 else values
                 for metric, values in zip(value.metrics, measured, strict=True)
@@ -468,8 +494,8 @@ def test_controller_and_floor_decide_alike(seed: int) -> None:
             expected = bench.floor
 
 
-def replace_time(sample: hpa.Sample) -> hpa.Sample:
-    return sample._replace(timestamp=datetime(2027, 1, 15, 8, tzinfo=UTC).timestamp(), window=15.0)
+def replace_time(sample: hpa.Sample, now: float) -> hpa.Sample:
+    return sample._replace(timestamp=now, window=15.0)
 
 
 def live_pods(count: int) -> dict[str, hpa.HpaPod]:
@@ -513,7 +539,7 @@ def test_an_outage_is_told_once_and_its_end_too() -> None:
         assert bench.step(4, [None]) == 4
     bench.clock.time += 15
     bench.step(4, [each(4, 100)])
-    assert [event["reason"] for event in bench.cluster.events] == ["Scaled", "MetricMissing", "MetricFound"]
+    assert [event["reason"] for event in bench.cluster.events] == ["Scaled", "EvidenceMissing", "EvidenceFound"]
     assert "Prometheus does not answer" in bench.cluster.events[1]["message"]
 
 
@@ -567,6 +593,15 @@ def test_a_broken_annotation_is_told_once() -> None:
     bench.controller.step([bench.live(1)])
     bench.controller.step([bench.live(1)])
     assert [event["reason"] for event in bench.cluster.events] == ["InvalidScaling"]
+    assert bench.cluster.events[0]["message"] == f"{keys.FLOOR} cannot be read: minReplicas is missing"
+
+
+def test_a_manual_override_that_cannot_be_read_is_told_and_ignored() -> None:
+    bench = Bench(make(LATENCY))
+    bench.top_annotations[keys.SCALE] = '{"minReplicas":"abc"}'
+    assert bench.step(2, [each(2, 900)]) == 4
+    events = [event["message"] for event in bench.cluster.events if event["reason"] == "InvalidScaling"]
+    assert events == [f"{keys.SCALE} cannot be read: minReplicas must be a whole number"]
 
 
 def test_a_query_with_several_values_is_refused_by_name() -> None:
@@ -628,3 +663,92 @@ def test_a_terminating_pod_is_no_replica() -> None:
     live.scalers[0]["status"]["desiredScale"] = 2
     bench.controller.step([live])
     assert bench.floor == 2
+
+
+# The law: a floor falls only on evidence.
+
+STEPS = st.lists(
+    st.tuples(
+        # Seconds since the last decision, the load in replicas, and whether the autoscaler and each metric are known.
+        st.sampled_from([15, 15, 15, 15, 15, 30, 200, 4000]),
+        st.one_of(st.integers(0, 8), st.floats(0, 9)),
+        st.booleans() | st.just(True),
+        st.booleans() | st.just(True),
+        st.booleans() | st.just(True),
+        st.integers(0, 8),
+        # The share of the pods that were read: events may be late.
+        st.sampled_from([1.0, 1.0, 1.0, 0.5, 0.25]),
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=20_000 if LONG else 300, deadline=None)
+@given(
+    STEPS,
+    st.integers(0, 2),
+    st.sampled_from([None, 1, 5]),
+    st.sampled_from([0, 60, None]),
+    st.sampled_from(["both", "pod", "total"]),
+)
+def test_a_floor_falls_only_on_evidence(
+    steps: list[Any], minimum: int, fallback: int | None, stabilization: int | None, scopes: str
+) -> None:
+    """The oracle knows the load of each decision: fewer replicas than two complete decisions in a row need are wrong."""
+    behavior = hpa.ScalingBehavior(scale_down=hpa.ScalingRules(stabilization_window_seconds=stabilization))
+    used = [metric for metric in (LATENCY, TOTAL) if scopes in {"both", metric.scope}]
+    floor = Floor(make(*used, minimum=minimum, behavior=behavior, fallback_replicas=fallback))
+    now, value, seen, lost = 0.0, 0, [(0.0, 9.0)], 0.0
+    for seconds, load, scaler, latency, total, kpa, share in steps:
+        now += seconds
+        replicas = max(value, kpa)
+        read = pods(math.ceil(replicas * share))
+        values = each(len(read), 100 * load / replicas) if replicas else {}
+        measured = {"latency": values if latency else None, "query": int(load * 10_000) if total else None}
+        has_latency, has_total = latency or LATENCY not in used, total or TOTAL not in used
+        decision = floor.decide(
+            now,
+            value,
+            replicas if scaler else None,
+            read,
+            [measured[metric.name] for metric in used],
+        )
+        complete = scaler and has_latency and has_total
+        seen = [*seen[-1:], (now, load)] if complete else []
+        readable = (has_latency or not replicas) and has_total
+        lost = now if readable or seconds > 60 else lost
+        if decision.cause == "fallback":
+            assert fallback is not None
+            assert now - lost >= 120
+        elif decision.floor < value:
+            assert len(seen) == 2, "two complete decisions in a row"
+            assert seen[1][0] - seen[0][0] <= 60
+            # An HPA's tolerance is a tenth.
+            assert decision.floor >= min(8, *(load / 1.1 for _, load in seen)) or max(load for _, load in seen) <= 1
+        value = decision.floor
+
+
+@pytest.mark.parametrize("value", [85, 150])
+@pytest.mark.parametrize("metric", [LATENCY, AVERAGE])
+def test_pods_that_were_not_read_yet_count_as_busy(metric: FloorMetric, value: int) -> None:
+    """With only two of eight pods, whose events came first, the load of the two would need two or three replicas."""
+    quick = hpa.ScalingBehavior(scale_down=hpa.ScalingRules(stabilization_window_seconds=0))
+    floor, share = Floor(make(metric, behavior=quick)), value / 100 * metric.target
+    measured = each(2, share) if metric is LATENCY else round(share * 1000)
+    for second in range(0, 60, 15):
+        assert floor.decide(second, 8, 8, pods(2), [measured]).floor >= 7
+
+
+def test_a_number_below_the_floor_is_no_evidence() -> None:
+    """Knative never decides less than min-scale: a smaller number was decided before the floor was written."""
+    bench = Bench(
+        make(LATENCY, behavior=hpa.ScalingBehavior(scale_down=hpa.ScalingRules(stabilization_window_seconds=0)))
+    )
+    assert bench.step(4, [each(4, 180)]) == 8
+    for _ in range(8):
+        bench.clock.time += 15
+        assert bench.step(4, [each(4, 10)]) == 8
+    bench.clock.time += 15
+    bench.step(8, [each(8, 10)])
+    bench.clock.time += 15
+    assert bench.step(8, [each(8, 10)]) == 1

@@ -449,6 +449,21 @@ def test_an_overlay_replaces_the_profile_and_the_namespace_of_the_controller(
     assert subjects == {"scaling"}
 
 
+def test_the_network_policies_allow_the_same_egress_and_only_the_named_port() -> None:
+    (of_server,) = read(KUSTOMIZE / "ebbtide" / "network-policy.yaml")
+    (of_controller,) = read(KUSTOMIZE / "controller" / "network-policy.yaml")
+    assert of_controller["spec"]["policyTypes"] == ["Ingress", "Egress"]
+    assert of_controller["spec"]["egress"] == of_server["spec"]["egress"]
+    (deployment,) = read(KUSTOMIZE / "controller" / "deployment.yaml")
+    assert of_controller["spec"]["podSelector"] == deployment["spec"]["selector"]
+    (ingress,) = of_controller["spec"]["ingress"]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert [row["port"] for row in ingress["ports"]] == [row["name"] for row in container["ports"]]
+    assert len(ingress["from"]) == 2
+    (kustomization,) = read(KUSTOMIZE / "controller" / "kustomization.yaml")
+    assert "network-policy.yaml" in kustomization["resources"]
+
+
 def test_the_custom_resources_build(kustomize: str, tmp_path: Path) -> None:
     result = build(kustomize, KUSTOMIZE / "crd")
     assert result.code == 0, result.err

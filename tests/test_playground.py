@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
+import ssl
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trustme
 
 np = pytest.importorskip("numpy")
 
@@ -33,6 +37,7 @@ from website import CSRF, READER, STRANGER, WRITER, Parsed, Site, backend_of  # 
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     import httpx
 
@@ -272,6 +277,72 @@ def test_a_guarded_endpoint_never_calls_this_machine(redirecting: str) -> None:
     assert Redirecting.seen == []
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_guarded_endpoint_does_not_connect_to_this_machine(scheme: str) -> None:
+    """A connection, even without a handshake, would show which ports are open."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"{scheme}://localhost:{listener.getsockname()[1]}"
+        with pytest.raises(CallError, match="localhost resolves to an address that only this server can reach"):
+            [*Exchange(Endpoint(url, "chat.shop", 10.0, guarded=True)).send("GET", "/", None)]
+        listener.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+
+def resolve_to(monkeypatch: pytest.MonkeyPatch, *answers: list[str]) -> list[str]:
+    """Answer each question for an address with the next list; return the addresses to which connections are opened."""
+    remaining, connected = [*answers], []
+
+    def resolve(*_: Any, **__: Any) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in remaining.pop(0)]
+
+    def connect(place: tuple[str, int], timeout: float) -> socket.socket:
+        assert timeout <= 10
+        connected.append(place[0])
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    monkeypatch.setattr(socket, "create_connection", connect)
+    return connected
+
+
+def test_a_name_that_resolves_differently_later_gets_no_connection_to_this_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    guarded = Endpoint("https://chat.shop.example.com", "chat.shop", 10.0, guarded=True)
+    connected = resolve_to(monkeypatch, ["203.0.113.1", "203.0.113.2"], ["127.0.0.1"])
+    with pytest.raises(ConnectionRefusedError):
+        guarded.connect()
+    assert connected == ["203.0.113.1", "203.0.113.2"]
+    connected = resolve_to(monkeypatch, ["203.0.113.1", "169.254.169.254"])
+    with pytest.raises(CallError, match="an address that only this server can reach"):
+        guarded.connect()
+    assert connected == []
+
+
+def test_a_tls_server_is_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority = trustme.CA()
+    trusted = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(trusted))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    Redirecting.seen = []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Redirecting)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    port = server.server_address[1]
+    with pytest.raises(ssl.SSLCertVerificationError):
+        Endpoint(f"https://localhost:{port}", "chat.shop", 10.0).connect()
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+    exchange = Exchange(Endpoint(f"https://localhost:{port}", "chat.shop", 10.0))
+    assert ("".join(exchange.send("GET", "/over-tls", None)), exchange.status) == ("", 302)
+    with pytest.raises(ssl.SSLCertVerificationError):
+        Endpoint(f"https://127.0.0.1:{port}", "chat.shop", 10.0).connect()
+    assert Redirecting.seen == ["/over-tls"]
+    server.shutdown()
+    server.server_close()
+
+
 def test_a_long_response_is_cut(redirecting: str) -> None:
     exchange = Exchange(Endpoint(redirecting, "chat.shop", 10.0), max_bytes=5_000)
 
@@ -287,6 +358,31 @@ def test_a_request_ends_at_its_time_limit(redirecting: str) -> None:
         for _ in exchange.send("GET", "/endless", None):
             pass
     exchange.close()
+
+
+class Dripping(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+        with suppress(OSError):
+            while True:
+                self.wfile.write(b"x")
+                time.sleep(0.02)
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
+@pytest.mark.parametrize("accept", ["text/event-stream", "text/html"])
+def test_a_response_head_that_drips_ends_at_the_time_limit(accept: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(playground, "STREAM_SECONDS", 0.5)
+    monkeypatch.setattr(playground, "PAGE_SECONDS", 0.5)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Dripping)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    gateway = f"http://127.0.0.1:{server.server_address[1]}"
+    with shop() as (world, _), Site(backend_of(world.cluster, world.clock, demo=True, gateway=gateway)) as opened:
+        assert f"No response from {gateway}: " in send(opened, "plain", accept=accept, kind="raw").text
+    server.shutdown()
+    server.server_close()
 
 
 # The snippets.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,15 +11,16 @@ from ebbtide import manifests
 from ebbtide.base import keys
 from ebbtide.base.paths import get_at
 from ebbtide.cli import calls
-from ebbtide.cluster.client.protocol import KNATIVE, POD, REVISION
+from ebbtide.cluster.client.protocol import DEPLOYMENT, KNATIVE, POD, REVISION, Kind
 from ebbtide.cluster.read.pods import has_ended, is_ready
 from ebbtide.cluster.read.records import is_in_rollout
+from ebbtide.sandbox.simulated import Simulated
 from live_cluster import PROFILE, connected, simulated, text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from ebbtide.sandbox.simulated import Simulated
     from ebbtide.translation.objects import Object
 
 REPLICAS = 4
@@ -182,3 +184,25 @@ def test_an_ordinary_apply_needs_no_right_to_read_revisions(cluster: Simulated, 
     assert ran.code == 0, ran
     denied = apply("apply", "-y", "-q", "--wait", "0", image="ghcr.io/acme/chat:3")
     assert (denied.code, "revisions is forbidden" in denied.err) == (3, True)
+
+
+@pytest.mark.parametrize("kind", [POD, DEPLOYMENT, REVISION])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_kind_that_is_not_served_for_a_moment_removes_no_replica(
+    kind: Kind, seed: int, cluster: Simulated, apply: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An API server returns no objects of a kind whose definition is being replaced."""
+    original = Simulated.list_all
+    # The faults end before the apply waits for the service.
+    faults = iter([random.Random(seed * 100 + place).random() < 0.4 for place in range(30)])  # noqa: S311 - a test's own series
+
+    def list_all(self: Simulated, kinds: Sequence[Kind], namespace: str = "") -> dict[Kind, list[Object]]:
+        lists = original(self, kinds, namespace)
+        return {**lists, kind: []} if next(faults, False) else lists
+
+    counts = watch(cluster, monkeypatch)
+    monkeypatch.setattr(Simulated, "list_all", list_all)
+    assert apply(image="ghcr.io/acme/chat:2").code == 0
+    assert min(counts) >= REPLICAS - 1
+    monkeypatch.setattr(Simulated, "list_all", original)
+    check_end(cluster, "chat-00002")

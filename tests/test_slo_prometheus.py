@@ -7,6 +7,7 @@ import math
 import socket
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +17,7 @@ from ebbtide.base.engine_metrics import ENGINE_METRICS
 from ebbtide.slo import queries
 from ebbtide.slo.proxy import proxy_path
 from ebbtide.slo.report import ValueInterval, compute_mean, compute_quantile_interval
-from ebbtide.slo.source import Bucket, Ref, SourceError
+from ebbtide.slo.source import SAMPLE_SECONDS, Bucket, Ref, SourceError
 from ebbtide.translation.engines import ENGINES
 
 if TYPE_CHECKING:
@@ -405,3 +406,81 @@ def test_every_engine_with_metrics_is_recognized_by_its_image() -> None:
     # Each histogram has one name in the table.
     names = [histogram.series for row in ENGINE_METRICS for histogram in (*row.first_token, *row.inter_token)]
     assert len(set(names)) == len(names)
+
+
+# Values for decisions.
+
+
+def answered(payload: dict[str, Any]) -> Answer:
+    return Answer(200, json.dumps({"status": "success", **payload}).encode())
+
+
+VECTOR = {"resultType": "vector", "result": [{"metric": {"pod": "p"}, "value": [END, "3"]}]}
+
+
+def test_a_query_for_a_decision_states_its_time_and_the_age_of_its_values() -> None:
+    asked: dict[str, str] = {}
+
+    def answer(path: str, query: dict[str, str]) -> Answer:
+        asked.update(query, path=path)
+        return answered({"data": VECTOR})
+
+    with answering(answer) as url:
+        assert prometheus.PrometheusSource(url, profile()).samples("up") == [({"pod": "p"}, 3.0)]
+    assert asked == {"path": "/api/v1/query", "query": "up", "timeout": "5s", "lookback_delta": "90s"}
+
+
+@pytest.mark.parametrize(
+    ("extra", "reason"),
+    [
+        ({"warnings": ["No StoreAPIs matched for this query"]}, "may be incomplete: No StoreAPIs matched"),
+        ({"warnings": ["PromQL info: x", "PromQL warning: y"]}, "may be incomplete: PromQL warning: y"),
+        ({"warnings": ["\x1b[2J"]}, r"may be incomplete: \\x1b"),
+        ({"warnings": ["PromQL info: metric might not be a counter"], "infos": ["x"]}, ""),
+        ({"warnings": None}, ""),
+        ({"warnings": []}, ""),
+    ],
+)
+def test_an_answer_with_warnings_is_no_value(extra: dict[str, Any], reason: str) -> None:
+    with answering(lambda _path, _query: answered({"data": VECTOR, **extra})) as url:
+        source = prometheus.PrometheusSource(url, profile())
+        if not reason:
+            assert source.samples("up") == [({"pod": "p"}, 3.0)]
+            return
+        with pytest.raises(SourceError, match=reason):
+            source.samples("up")
+
+
+def test_an_answer_that_is_too_long_is_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prometheus, "MAX_SAMPLE_BYTES", 2**20)
+    rows = [{"metric": {"pod": f"pod-{number}"}, "value": [END, "3"]} for number in range(30_000)]
+    with answering(lambda _path, _query: fine(rows)) as url, pytest.raises(SourceError, match="exceeds 1 MiB"):
+        prometheus.PrometheusSource(url, profile()).samples("up")
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"data":null}', b'{"data":{"result":{}}}', b""])
+def test_a_malformed_answer_is_no_value(body: bytes) -> None:
+    with answering(lambda _path, _query: Answer(200, body)) as url:
+        source = prometheus.PrometheusSource(url, profile())
+        if b"result" in body:
+            assert source.samples("up") == []
+            return
+        with pytest.raises(SourceError, match="unknown format"):
+            source.samples("up")
+
+
+def test_a_query_for_a_decision_ends_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prometheus, "SAMPLE_TIMEOUT", (1.0, 0.1))
+    answering_ended = threading.Event()
+
+    def answer(_path: str, _query: dict[str, str]) -> Answer:
+        answering_ended.wait(60)
+        return fine([])
+
+    with answering(answer) as url:
+        try:
+            with pytest.raises(SourceError, match="timed out"):
+                prometheus.PrometheusSource(url, profile()).samples("up")
+        finally:
+            answering_ended.set()
+    assert prometheus.SAMPLE_PARAMETERS["timeout"] == f"{SAMPLE_SECONDS:g}s"

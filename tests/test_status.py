@@ -574,10 +574,63 @@ def test_an_invalid_scale_record_raises_no_error(text: str) -> None:
     assert isinstance(changed("running", scaled).by_hand, tuple)
 
 
+@pytest.mark.parametrize(
+    ("key", "text", "valid"),
+    [
+        (keys.SPEC, "[" * 50_000, "must be JSON: recursion limit exceeded"),
+        (keys.SCALE, '{"minReplicas":"abc"}', "minReplicas must be a whole number"),
+        (keys.FLOOR, "{}", "minReplicas is missing"),
+    ],
+)
+def test_an_annotation_that_cannot_be_read_is_the_reason_of_the_row(key: str, text: str, valid: str) -> None:
+    def broken(recording: dict[str, Any]) -> None:
+        recording["top"]["metadata"]["annotations"][key] = text
+
+    state = changed("running", broken)
+    assert state.phase == "Running"
+    assert f"{key} cannot be read: {valid}" in state.why
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "valid"),
+    [
+        (keys.DECISION, "[]", "must be an object"),
+        (keys.MIN_SCALE, "\N{SUPERSCRIPT TWO}", "must be a whole number of at least 0"),
+        (keys.TARGET, "NaN", "must be a number of at least 0.01"),
+        (keys.TARGET_UTILIZATION, "0", "must be a number from 1 to 100"),
+        (keys.WINDOW, "1e9h", "must be a duration from 6s to 3600s"),
+        (keys.METRIC, "x" * 1000, "must be a name of at most 253 characters"),
+    ],
+)
+def test_an_annotation_of_a_revision_that_cannot_be_read_is_the_reason(key: str, text: str, valid: str) -> None:
+    def broken(recording: dict[str, Any]) -> None:
+        recording["revisions"][-1]["metadata"]["annotations"][key] = text
+
+    state = changed("running", broken)
+    assert f"{key} cannot be read: {valid}" in state.why
+    assert len(state.why) < 1000
+
+
+def test_an_unexpected_value_gives_a_row_and_one_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    def broken(recording: dict[str, Any]) -> None:
+        recording["top"]["metadata"]["name"] = "unexpected"
+        recording["pods"][0]["status"]["containerStatuses"] = 5
+
+    states = [changed("running", broken) for _ in range(3)]
+    assert {(state.name, state.phase, state.project) for state in states} == {("unexpected", "Unknown", "record")}
+    assert states[0].why.startswith("cannot be read: an object has a value that Ebbtide does not expect (TypeError in ")
+    assert len(caplog.records) == 1
+    assert "/unexpected cannot be read: TypeError in " in caplog.text
+    json.dumps(serialize_body(states[0]))
+
+
 @pytest.mark.parametrize("text", ["5", "[]", "{", '{"replicas": "four"}', '{"replicas": 4, "saved": 5}'])
-def test_an_invalid_mark_of_a_rollout_is_none(text: str) -> None:
+def test_an_invalid_mark_of_a_rollout_is_no_rollout_and_has_a_reason(text: str) -> None:
     revision = {"metadata": {"annotations": {keys.ROLLOUT: text}}}
-    assert read_mark(revision) is None
+    mark = read_mark(revision)
+    assert mark is not None
+    assert not mark.replicas
+    assert mark.problem.startswith(f"{keys.ROLLOUT} cannot be read: ")
     assert not is_in_rollout(revision)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -498,3 +499,27 @@ def test_replicas_without_a_gpu_share_are_explained_with_holders() -> None:
         "priority class inference cannot preempt them"
     ) in words(answer)
     assert [row.name for row in answer.holders] == ["chat", "embed", "rank", "vision"]
+
+
+@pytest.mark.parametrize(("key", "text"), [(keys.SCALE, "[]"), (keys.FLOOR, '{"minReplicas":NaN}'), (keys.SPEC, "x")])
+def test_an_annotation_that_cannot_be_read_is_a_reason(key: str, text: str) -> None:
+    recording = deepcopy(situations.data("running"))
+    recording["top"]["metadata"]["annotations"][key] = text
+    answer = explain_replicas(situations.live(recording))
+    assert [reason.topic for reason in answer.reasons if f"{key} cannot be read: " in reason.words] == ["unknown"]
+
+
+def test_a_decision_that_cannot_be_read_is_a_reason_next_to_the_load() -> None:
+    recording = deepcopy(situations.data("running"))
+    recording["top"]["metadata"]["annotations"][keys.FLOOR] = '{"minReplicas":1,"maxReplicas":4}'
+    recording["revisions"][-1]["metadata"]["annotations"][keys.DECISION] = '{"floor":"3"}'
+    reasons = words(explain_replicas(situations.live(recording)))
+    assert f"{keys.DECISION} cannot be read: floor must be a whole number" in reasons
+    assert len(reasons) > 1
+
+
+def test_an_unexpected_value_is_a_reason() -> None:
+    recording = deepcopy(situations.data("running"))
+    recording["scalers"][0]["status"]["conditions"] = 5
+    (reason,) = words(explain_replicas(situations.live(recording)))
+    assert reason.startswith("cannot be read: an object has a value that Ebbtide does not expect (TypeError in ")

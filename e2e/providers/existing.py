@@ -57,9 +57,9 @@ class Existing:
         """Return what PROMETHEUS says."""
         return _variable(PROMETHEUS)
 
-    def kill(self, program: str) -> None:
+    def kill(self, program: str, signal: str = "KILL") -> None:
         """Refuse: the programs are not ours."""
-        raise ProviderError(f"`{program}` belongs to somebody else's cluster")
+        raise ProviderError(f"no SIG{signal} to `{program}`, which belongs to somebody else's cluster")
 
     def load(self, archives: Sequence[Path]) -> None:
         """Refuse: the images have to be in a registry that the cluster pulls from."""

@@ -135,10 +135,10 @@ class Kind:
         """Return Prometheus' address on loopback."""
         return f"http://{self._published(PROMETHEUS_PORT)}"
 
-    def kill(self, program: str) -> None:
-        """End one program on the first node; the kubelet or systemd restarts it."""
+    def kill(self, program: str, signal: str = "KILL") -> None:
+        """Send a signal to one program on the first node; the kubelet or systemd restarts one that ends."""
         try:
-            self._engine().run("exec", f"{self.cluster}-control-plane", "pkill", "-KILL", "-x", program[:LETTERS])
+            self._engine().run("exec", f"{self.cluster}-control-plane", "pkill", f"-{signal}", "-x", program[:LETTERS])
         except BuildError as error:
             raise ProviderError(f"`{program}` does not run on the node: {error}") from error
 

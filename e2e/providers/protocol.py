@@ -66,8 +66,8 @@ class Provider(Protocol):
         """Return the URL of Prometheus, reachable from the tests."""
         ...
 
-    def kill(self, program: str) -> None:
-        """End one program of the node (`kube-apiserver`), which its init then starts again.
+    def kill(self, program: str, signal: str = "KILL") -> None:
+        """Send a signal to one program of the node (`kube-apiserver`), by default to end it: its init starts it again.
 
         Raises:
             ProviderError: the provider has no access to the node.

@@ -8,6 +8,7 @@ import resource
 import socket
 import time
 from contextlib import ExitStack, contextmanager
+from select import select
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -16,12 +17,15 @@ import trustme
 
 import serving
 from ebbtide.api import offline, protocol, workers
-from ebbtide.api.access import BURST_PER_ADDRESS
+from ebbtide.api.access import BURST_PER_ADDRESS, Caller
 from ebbtide.api.gate import ServerSettings
 from ebbtide.api.protocol import ConnectionLimits, raise_file_limit
+from ebbtide.api.sessions import COOKIE
 from ebbtide.api.workers import LimitExceededError, Workers
 from ebbtide.base.problems import MAX_PROBLEMS, Problem, limit_problems, make_warning
+from ebbtide.web import playground
 from ebbtide.web.routes import make_router
+from ebbtide.web.slots import CallerSlots
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -257,6 +261,118 @@ def test_large_responses_are_refused() -> None:
         assert (answer.status_code, answer.json()["type"]) == (429, "urn:ebbtide:too-much")
     with attacked(ServerSettings(max_sending_bytes_per_caller=1_000)) as client:
         assert "you have not read" in post(client, "render", specs(2)).json()["detail"]
+
+
+# Requests of the playground, to a workload that accepts connections and never answers.
+
+PLAYGROUND = "/workloads/team-alpha/aardvark/playground"
+SECOND = Caller(serving.ACCOUNT, ("system:serviceaccounts",), token=serving.token("owner", 4_000_000_001.0))
+
+
+@contextmanager
+def silent_workload(settings: ServerSettings | None = None) -> Iterator[tuple[httpx.Client, socket.socket]]:
+    tokens = {caller.token: caller for caller in (*serving.CALLERS.values(), SECOND)}
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as silent:
+        gateway = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        _, backend = serving.inhabited(tokens=tokens, gateway=gateway)
+        with serving.served(backend, settings, [make_router(backend)]) as client:
+            yield client, silent
+            # The connections that wait are reset, so that their requests end.
+            silent.close()
+
+
+def sign_in(client: httpx.Client, token: str) -> dict[str, str]:
+    """Return the headers of a browser that signed in with a token, with its protection of forms."""
+    with httpx.Client(base_url=client.base_url, timeout=60) as browser:
+        csrf = {"csrf": browser.get("/login").text.partition('name="csrf" value="')[2][:64]}
+        assert browser.post("/login", data={**csrf, "token": token}).status_code == 303
+        form = browser.get(PLAYGROUND).text.partition('name="csrf" value="')[2][:64]
+        return {"Cookie": f"{COOKIE}={browser.cookies[COOKIE]}", "X-CSRF-Token": form}
+
+
+def form_request(client: httpx.Client, headers: dict[str, str]) -> bytes:
+    request = client.build_request("POST", PLAYGROUND, data={"kind": "raw"}, headers=headers)
+    head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+    return f"POST {PLAYGROUND} HTTP/1.1\r\n{head}\r\n".encode() + request.read()
+
+
+def test_one_user_does_not_take_the_playground_from_others() -> None:
+    with silent_workload() as (client, _), ExitStack() as stack:
+        sessions = [sign_in(client, token) for token in (serving.CALLERS["owner"].token, SECOND.token)]
+        kinds = [{**session, "Accept": accept} for session in sessions for accept in ("text/html", "text/event-stream")]
+        links = [
+            stack.enter_context(connect(client, form_request(client, headers))) for headers in kinds for _ in range(16)
+        ]
+        refused, answered, deadline = 0, 0, time.monotonic() + 120
+        while refused < 60 and time.monotonic() < deadline:
+            for link in select(links, [], [], 1.0)[0]:
+                head = link.recv(65_536)
+                links.remove(link)
+                if head.startswith((b"HTTP/1.1 429", b"HTTP/1.1 503")):
+                    assert b"\r\nretry-after: " in head.lower()
+                    refused += 1
+                else:
+                    # A stream that got a slot.
+                    assert head.startswith(b"HTTP/1.1 200"), head
+                    while b"event: sent" not in head and (part := link.recv(65_536)):
+                        head += part
+                    assert b"event: sent" in head
+                    answered += 1
+        assert (refused, answered + len(links)) == (60, 4)
+        # Others get lists, pages and slots; the user gets lists.
+        assert client.get(f"{V1}/workloads", headers=ROOT).status_code == 200
+        assert client.get("/projects", headers=ROOT).status_code == 200
+        assert client.get(f"{V1}/workloads", headers=OWNER).status_code == 200
+        other = {**sign_in(client, serving.CALLERS["root"].token), "Accept": "text/event-stream"}
+        with client.stream("POST", PLAYGROUND, data={"kind": "raw"}, headers=other) as stream:
+            assert next(stream.iter_lines()) == "event: sent"
+        answer = client.post(PLAYGROUND, data={"kind": "raw"}, headers=kinds[0])
+        assert (answer.status_code, answer.headers["retry-after"]) == (429, "2")
+        assert "the maximum is 4 playground requests per user at a time: wait for one to end" in answer.text
+
+
+def test_slots_are_free_again_when_the_requests_have_ended() -> None:
+    with silent_workload() as (client, silent):
+        headers = {**sign_in(client, SECOND.token), "Accept": "text/event-stream"}
+        for _ in range(2):
+            with ExitStack() as stack:
+                for _ in range(playground.MAX_CALLS_PER_CALLER):
+                    link = stack.enter_context(connect(client, form_request(client, headers)))
+                    assert link.recv(65_536).startswith(b"HTTP/1.1 200")
+                    stack.enter_context(silent.accept()[0])
+                assert client.post(PLAYGROUND, data={"kind": "raw"}, headers=headers).status_code == 429
+            deadline = time.monotonic() + 60
+            while playground.CALL_SLOTS.count_taken(serving.ACCOUNT) and time.monotonic() < deadline:
+                time.sleep(0.05)
+
+
+def test_all_tokens_of_a_user_are_one_caller() -> None:
+    with silent_workload(ServerSettings(max_requests_per_caller=1)) as (client, silent):
+        session, other = sign_in(client, serving.CALLERS["owner"].token), sign_in(client, SECOND.token)
+        with connect(client, form_request(client, session)), silent.accept()[0]:
+            busy = "you have 1 requests in progress, the maximum per caller; retry"
+            assert post(client, "check", "a: 1").json()["detail"] == busy
+            assert client.post(PLAYGROUND, data={"kind": "raw"}, headers=other).json()["detail"] == busy
+            assert client.post(f"{V1}/check", json={"spec": "a: 1"}, headers=ROOT).status_code == 200
+
+
+def test_the_pages_that_a_user_has_read_do_not_count() -> None:
+    with attacked(ServerSettings(max_sending_bytes_per_caller=20_000), pages=True) as client:
+        assert {client.get("/overview", headers=OWNER).status_code for _ in range(30)} == {200}
+
+
+def test_slots_belong_to_a_caller() -> None:
+    slots = CallerSlots(5, 3, "calls")
+    slots.take("a", 3)
+    with pytest.raises(LimitExceededError, match="the maximum is 3 calls per user"):
+        slots.take("a")
+    with pytest.raises(LimitExceededError, match="the maximum is 5 calls of all users"):
+        slots.take("b", 3)
+    slots.take("b", 2)
+    slots.release("a")
+    slots.take("c")
+    with pytest.raises(LimitExceededError):
+        slots.take("c")
 
 
 # Long lists of errors.

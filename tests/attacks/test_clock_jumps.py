@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
 
+import test_controller_process as controlled
 from ebbtide.cli import connection
 from ebbtide.cli.connection import wait_until_gone
 from ebbtide.cluster.write import apply
+from ebbtide.controller.lease import Lease
+from ebbtide.controller.process import Process
 from ebbtide.documents import profiles
 from ebbtide.sandbox.backend import make_simulated_backend
 from ebbtide.sandbox.clocks import ManualClock
@@ -97,3 +101,48 @@ def test_the_server_answers_after_a_jump(jump: float) -> None:
     assert before == after == [200] * 4
     assert phase == "Running"
     assert scaled == 200
+
+
+@dataclass(slots=True)
+class MachineClock(ManualClock):
+    """The clock of a machine whose time of day was set; the ticks go on."""
+
+    cluster: ManualClock = field(default_factory=ManualClock)
+    jump: float = 0.0
+
+    def now(self) -> float:
+        return self.cluster.now() + self.jump
+
+    def ticks(self) -> float:
+        return self.cluster.ticks()
+
+
+@pytest.mark.parametrize("jump", [-HOUR, HOUR])
+def test_the_controller_leads_and_holds_its_floors_after_a_jump(jump: float) -> None:
+    """The controller's machine jumps, and the other candidate's, the cluster's and Prometheus' time do not."""
+    bench = controlled.Bench("a", "b")
+    clock = MachineClock(cluster=bench.clock)
+    running = Process(bench.cluster, bench.values, clock, controlled.SPACE, "one", threads=False)
+    other = Lease(bench.cluster, controlled.SPACE, "two", bench.clock)
+    running.start()
+    floors: list[tuple[str, str]] = []
+    steps: list[tuple[int, int]] = []
+    for second in range(120):
+        if second == 50:
+            clock.jump = jump
+        if second % 5 == 0:
+            running.renew()
+            assert (running.may_write() or second == 0, other.renew(), other.leads()) == (True, "one", False)
+        running.turn()
+        decisions = running.controller.counts["decisions"]
+        if not steps or decisions > steps[-1][1]:
+            steps.append((second, decisions))
+        floors.append((bench.floor("a-00001"), bench.floor("b-00001")))
+        bench.clock.sleep(1)
+        bench.cluster.settle()
+    # One step in each period, and no floor lower than before.
+    assert [second for second, _ in steps] == [0, 8, 23, 38, 53, 68, 83, 98, 113]
+    assert floors == sorted(floors)
+    assert floors[-1] == ("3", "8")
+    assert running.answer("/healthz")[0] == 200
+    assert re.search(r"^ebbtide_controller_last_step_age_seconds [0-7]$", running.answer("/metrics")[1], re.MULTILINE)

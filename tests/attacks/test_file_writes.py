@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import fcntl
 import os
 import signal
 import stat
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -103,6 +106,67 @@ def test_a_kill_at_any_step_leaves_a_complete_file(tmp_path: Path, step: str, wh
 
     assert ran.returncode == -signal.SIGKILL
     assert file.read_bytes() == (NEW if (step, when) == ("pathlib.Path.replace", "after") else OLD)
+
+
+def kill_at_sync(file: Path) -> None:
+    program = (
+        "import os, signal, sys\n"
+        "from ebbtide.cli.files import replace_file\n"
+        "os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "replace_file(sys.argv[1], b'incomplete')\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program, str(file)], check=False).returncode == -signal.SIGKILL
+
+
+def test_the_next_write_removes_what_killed_ones_left(tmp_path: Path) -> None:
+    file, other = tmp_path / "spec.yaml", tmp_path / "other.yaml"
+    kill_at_sync(other)
+    of_other = {*tmp_path.iterdir()}
+    for _ in range(3):
+        kill_at_sync(file)
+        assert len({*tmp_path.iterdir()} - of_other) == 1
+    replace_file(file, NEW)
+
+    # The file of another target stays until that target is written.
+    assert {*tmp_path.iterdir()} == {file, *of_other}
+    replace_file(other, NEW)
+    assert {path.name for path in tmp_path.iterdir()} == {"spec.yaml", "other.yaml"}
+
+
+def test_a_writer_does_not_remove_the_file_of_another(spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synchronize, reached, resume = os.fsync, threading.Event(), threading.Event()
+
+    def wait(descriptor: int) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            reached.set()
+            assert resume.wait(60)
+        synchronize(descriptor)
+
+    monkeypatch.setattr(os, "fsync", wait)
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(replace_file, spec, OLD + NEW)
+        assert reached.wait(60)
+        replace_file(spec, NEW)
+        assert spec.read_bytes() == NEW
+        resume.set()
+        slow.result(60)
+    assert spec.read_bytes() == OLD + NEW
+
+
+def test_a_file_that_is_removed_before_it_is_locked_is_created_again(
+    spec: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, calls = fcntl.flock, []
+
+    def remove_first(descriptor: int, operation: int) -> None:
+        calls.append(operation)
+        if len(calls) == 1:
+            next(path for path in spec.parent.iterdir() if path.suffix == ".tmp").unlink()
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", remove_first)
+    replace_file(spec, NEW)
+    assert (spec.read_bytes(), len(calls)) == (NEW, 2)
 
 
 def test_a_protected_file_is_not_replaced(spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import pwd
 import re
@@ -12,6 +13,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import httpx
@@ -19,7 +21,6 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 LINE: Final = re.compile(r"Open (http://127\.0\.0\.1:\d+/)\?key=([A-Za-z0-9_-]{43}) \(valid once\)")
 WORKLOADS: Final = "api/ebbtide/v1/workloads"
@@ -61,9 +62,9 @@ class Demo:
 
 
 @contextmanager
-def demo(*words: str) -> Iterator[Demo]:
-    command = [sys.executable, "-m", "ebbtide", "serve", "--demo", *words]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+def demo(*words: str, name: str = "serve", **environment: str) -> Iterator[Demo]:
+    command = [sys.executable, "-m", "ebbtide", name, "--demo", *words]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}) as process:
         watchdog = threading.Timer(180, process.kill)
         watchdog.start()
         try:
@@ -80,11 +81,15 @@ def visitor(address: str) -> httpx.Client:
 
 
 def request_as_nobody(method: str, address: str, path: str) -> str:
+    return run_as_nobody(REQUEST, method, address, path)
+
+
+def run_as_nobody(program: str, *words: str) -> str:
     if os.geteuid() != 0:
         pytest.skip("needs root, to become another account")
     uid = str(pwd.getpwnam("nobody").pw_uid)
     # The process starts as root, since the other account may be unable to read the interpreter's folder.
-    command = [sys.executable, "-I", "-c", REQUEST, method, address, path, uid]
+    command = [sys.executable, "-I", "-c", program, *words, uid]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
 
 
@@ -148,3 +153,76 @@ def test_a_unix_socket_is_open_to_its_account_alone(tmp_path: Path) -> None:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert request_as_nobody("GET", str(path), f"/{WORKLOADS}") == "denied"
     assert not path.exists()
+
+
+# `ebbtide open`, which hands the key to a browser.
+
+OPENING: Final = re.compile(
+    r"Opening the browser.*open (http://127\.0\.0\.1:\d+/)\?key=([A-Za-z0-9_-]{43}) \(valid once\)"
+)
+#: A browser that records its arguments and its environment, and keeps running.
+BROWSER: Final = """#!/bin/sh
+{ tr '\\0' '\\n' < /proc/$$/cmdline; echo; env; } > "$RECORD.part"
+mv "$RECORD.part" "$RECORD"
+exec sleep 5
+"""
+#: Prints the arguments of all processes that another account can read, then an attempt to read a file.
+SPY: Final = """
+import os, pathlib, sys
+os.setgid(int(sys.argv[2])); os.setuid(int(sys.argv[2]))
+for file in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+    try:
+        print(file.read_text().replace("\\0", " "))
+    except OSError:
+        pass
+try:
+    print(open(sys.argv[1]).read())
+except PermissionError:
+    print("denied")
+"""
+
+
+@contextmanager
+def opened(tmp_path: Path) -> Iterator[tuple[Demo, str, str, Path]]:
+    """Start ``ebbtide open``; yield the server, its address, the key, and the file that the browser got."""
+    browser, record, runtime = tmp_path / "browser", tmp_path / "record", tmp_path / "runtime"
+    browser.write_text(BROWSER)
+    browser.chmod(0o755)
+    runtime.mkdir()
+    for folder in (runtime, tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        folder.chmod(0o755)
+    environment = {"BROWSER": str(browser), "RECORD": str(record), "XDG_RUNTIME_DIR": str(runtime)}
+    with demo("--port", "0", name="open", **environment) as server:
+        match = server.wait_for(OPENING)
+        deadline = time.monotonic() + 120
+        while not record.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert match[2] not in record.read_text()
+        words = record.read_text().partition("\n\n")[0].split("\n")
+        assert words[-1].startswith("file:///"), words
+        yield server, match[1], match[2], Path(words[-1].removeprefix("file://"))
+
+
+def test_the_browser_gets_the_key_in_a_private_file(tmp_path: Path) -> None:
+    with opened(tmp_path) as (server, address, key, file):
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+        seen = run_as_nobody(SPY, str(file)) if os.geteuid() == 0 else "denied"
+        assert key not in seen
+        assert seen.endswith("denied")
+        url = html.unescape(file.read_text().partition("url=")[2].partition('"')[0])
+        assert url == f"{address}?key={key}"
+        with visitor(address) as client:
+            assert client.get(url).url.path == "/overview"
+        # The key was used.
+        server.wait_for(LINE)
+        assert [*(tmp_path / "runtime").iterdir()] == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_the_private_file_is_removed_when_the_command_ends(tmp_path: Path, number: signal.Signals) -> None:
+    with opened(tmp_path) as (server, _, _, file):
+        assert file.exists()
+        server.process.send_signal(number)
+        server.process.wait(60)
+        assert [*(tmp_path / "runtime").iterdir()] == []

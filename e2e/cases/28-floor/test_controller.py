@@ -93,7 +93,9 @@ def test_an_outage_holds_and_then_falls_back(stage: Stage) -> None:
         from_one_to_three(stage)
         # Prometheus is gone for this controller, and for no other case.
         relay.close()
-        blind = stage.until("it says so", lambda: any("MetricMissing" in line for line in stage.events("embed")), SLOW)
+        blind = stage.until(
+            "it says so", lambda: any("EvidenceMissing" in line for line in stage.events("embed")), SLOW
+        )
         assert floors(stage) == {"embed-00001": 3}
         fallback = stage.until(
             "after a minute, Knative decides alone", lambda: floors(stage) == {"embed-00001": 0}, SLOW

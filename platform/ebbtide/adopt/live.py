@@ -6,7 +6,6 @@ The derived spec is a best effort and is verified: it is rendered, and each diff
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -26,6 +25,7 @@ from ebbtide.adopt.derive import adds_defaults, derive_metadata, derive_spec
 from ebbtide.adopt.pod_fields import list_candidate_pools
 from ebbtide.adopt.view import filter_mappings
 from ebbtide.base import keys, names
+from ebbtide.base.annotations import UnreadableError, read_annotation, read_spec
 from ebbtide.base.paths import get_at
 from ebbtide.base.problems import Path, Problem, format_path, make_warning
 from ebbtide.readers.reading import Reading, make_document
@@ -73,9 +73,8 @@ def import_object(obj: Object, profile: Profile) -> ImportResult:
     cleaned = clean_object(obj, profile)
     view: ObjectView = kind.make_view(cleaned, profile.spec)
     found_problems: list[Problem] = []
-    stored = get_at(obj, "metadata", "annotations", keys.SPEC)
-    if stored is not None:
-        imported = _restore_stored_spec(stored, view, profile, marked=marked)
+    if read_annotation(obj, keys.SPEC) is not None:
+        imported = _restore_stored_spec(obj, view, profile, marked=marked)
         if imported is not None:
             return imported
         message = "the spec stored on the object no longer matches it: the object was changed without Ebbtide"
@@ -177,24 +176,23 @@ def render_stored_spec(obj: Object, profile: Profile) -> tuple[Object, Object] |
     None if no valid spec is stored on it.
     """
     kind = find_kind_module(obj)
-    stored = get_at(obj, "metadata", "annotations", keys.SPEC)
-    if kind is None or stored is None:
+    if kind is None or read_annotation(obj, keys.SPEC) is None:
         return None
     profile = with_kinds_installed(profile)
     view: ObjectView = kind.make_view(clean_object(obj, profile), profile.spec)
-    rendered = _render_stored_spec(stored, view, profile, marked=is_server_written(obj))
+    rendered = _render_stored_spec(obj, view, profile, marked=is_server_written(obj))
     return None if rendered is None else (rendered[1], view.obj)
 
 
 def _render_stored_spec(
-    stored: Any, view: ObjectView, profile: Profile, *, marked: bool
+    obj: Object, view: ObjectView, profile: Profile, *, marked: bool
 ) -> tuple[dict[str, Any], Object] | None:
     """Return the document of the spec that is stored on an object, and its rendered object; None if it is invalid."""
     try:
-        spec = json.loads(stored) if isinstance(stored, str) else None
-    except (ValueError, RecursionError):
+        spec = read_spec(obj)
+    except UnreadableError:
         return None
-    if not isinstance(spec, dict):
+    if spec is None:
         return None
     draft = Draft(make_document(None, {}), cluster=profile.spec)
     derive_metadata(view, draft)
@@ -208,9 +206,9 @@ def _render_stored_spec(
     return None if top is None or problems else (native, clean_object(top, profile, marked=marked))
 
 
-def _restore_stored_spec(stored: Any, view: ObjectView, profile: Profile, *, marked: bool) -> ImportResult | None:
+def _restore_stored_spec(obj: Object, view: ObjectView, profile: Profile, *, marked: bool) -> ImportResult | None:
     """Return the spec that is stored on the object, None if rendering it does not reproduce the object."""
-    rendered = _render_stored_spec(stored, view, profile, marked=marked)
+    rendered = _render_stored_spec(obj, view, profile, marked=marked)
     return None if rendered is None or rendered[1] != view.obj else ImportResult(rendered[0])
 
 

@@ -37,7 +37,7 @@ def recognize(data: dict[str, Any]) -> bool:
 def normalize(obj: Object, _: ProfileSpec, *, marked: bool) -> None:
     """Remove the webhook's defaults, in place: the model's name is the object's unless the author sets one."""
     model = get_at(obj, *MODEL)
-    if isinstance(model, dict) and model.get("name") == get_at(obj, "metadata", "name"):
+    if isinstance(model, dict) and "name" in model and model["name"] == get_at(obj, "metadata", "name"):
         del model["name"]
     drop_defaults(obj, DEFAULTS, marked=marked)
 

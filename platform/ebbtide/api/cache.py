@@ -56,9 +56,12 @@ if TYPE_CHECKING:
 #: The kinds of a workload's objects. An account or a cluster may be without LLMInferenceServices, as without any kind.
 OF_WORKLOADS: Final = (*GROUPED, LLM)
 KINDS: Final = (*OF_WORKLOADS, EVENT, NODE, NAMESPACE)
-#: Seconds before a lost connection is retried, and before a kind that is missing or forbidden is.
+#: Seconds before a lost connection is retried, and before a kind that is absent is.
 RECONNECT_SECONDS: Final = 1.0
 ABSENT_RETRY_SECONDS: Final = 30.0
+#: Seconds of 403 or 404 responses, with interruptions of at most ``SILENCE_SECONDS``, after which the objects of a kind
+#: that was readable are removed.
+REJECTED_SECONDS: Final = 300.0
 #: Seconds between two checks of the API server, and without an answer until it counts as unreachable.
 CHECK_SECONDS: Final = 5.0
 SILENCE_SECONDS: Final = 15.0
@@ -66,6 +69,15 @@ SILENCE_SECONDS: Final = 15.0
 AGE_PRECISION: Final = 0.02
 #: Number of changes that are stored for streams to resume from.
 MAX_CHANGES: Final = 20_000
+#: Maximum length of the name of an object (k8s.io/apimachinery pkg/util/validation, DNS1123SubdomainMaxLength). The API
+#: server does not check the name in an Event's ``involvedObject``.
+MAX_NAME_LENGTH: Final = 253
+#: Maximum lengths of an Event's message and reason in events.k8s.io/v1; those of ``v1`` Events have no limit
+#: (k8s.io/kubernetes pkg/apis/core/validation/events.go, NoteLengthLimit, ReasonLengthLimit, legacyValidateEvent).
+MAX_MESSAGE_LENGTH: Final = 1024
+MAX_REASON_LENGTH: Final = 128
+#: The end of a text that is cut, as the scheduler cuts its messages (k8s.io/kubernetes pkg/scheduler/schedule_one.go).
+CUT_MARK: Final = " ..."
 #: Kinds of a workload's main object, by name; of objects with the same name, the first kind takes precedence.
 TOPS: Final = {kind.name: kind for kind in (KSERVE, LLM, KNATIVE)}
 LOG: Final = logging.getLogger("ebbtide.api")
@@ -138,8 +150,14 @@ class Cache:
         self._versions: dict[Kind, str] = {}
         self._lost: dict[Kind, float] = dict.fromkeys(kinds, ticks())
         self._synced: set[Kind] = set()
-        #: Kinds that the server's account is not allowed to read.
+        #: Kinds that have been listed and are not absent.
+        self._present: set[Kind] = set()
+        #: Times of the first and the latest 403 or 404 response to reads of a present kind.
+        self._rejected: dict[Kind, tuple[float, float]] = {}
+        #: Absent kinds that the server's account is not allowed to read.
         self.forbidden: set[Kind] = set()
+        #: Times of the next attempts to read the kinds of a simulated cluster.
+        self._retries: dict[Kind, float] = {}
         self._heard = ticks()
         #: Identifies this process's count of changes, which starts at 0 in each process.
         self.word = secrets.token_hex(8)
@@ -180,20 +198,30 @@ class Cache:
 
     def age(self) -> float:
         """Return the seconds since the data was last known to be current; 0 while it is."""
-        if not self._threads:
-            return 0.0
         now = self._ticks()
         with self._lock:
-            silent = now - self._heard
+            # A simulated cluster has no connection that could be silent.
+            silent = now - self._heard if self._threads else 0.0
             return max([0.0 if silent < SILENCE_SECONDS else silent, *(now - lost for lost in self._lost.values())])
+
+    def readable(self, kinds: Iterable[Kind]) -> bool:
+        """Return whether each of the kinds has been listed, and its reads have not been answered with 403 or 404 since.
+
+        Other errors only increase the ``age``.
+        """
+        self.take_changes()
+        with self._lock:
+            return all(kind in self._present and kind not in self._rejected for kind in kinds)
 
     def take_changes(self) -> None:
         """Apply the pending changes of a simulated cluster."""
         if self._threads:
             return
         with self._lock:
+            now = self._ticks()
             for kind in self._kinds:
-                self._apply_connection_changes(kind)
+                if now >= self._retries.get(kind, now):
+                    self._retries[kind] = now + self._read_kind(kind)
 
     def compute_statuses(self) -> int:
         """Compute all statuses, so that the first list is as fast as later ones, and return the number of workloads."""
@@ -208,27 +236,30 @@ class Cache:
 
     def _watch_kind(self, kind: Kind) -> None:
         while not self._stopped.is_set():
-            begun = self._ticks()
-            pause = 0.0
             try:
-                self._apply_connection_changes(kind)
-                # Without a pause, a server that closes every connection immediately would be called in a tight loop.
-                pause = RECONNECT_SECONDS if self._ticks() - begun < RECONNECT_SECONDS else 0.0
-            except GoneError:
-                self._versions.pop(kind, None)
-            except (MissingError, ForbiddenError) as error:
-                self._mark_absent(kind, forbidden=isinstance(error, ForbiddenError))
-                pause = ABSENT_RETRY_SECONDS
-            except ClusterError:
-                with self._lock:
-                    self._lost.setdefault(kind, self._ticks())
-                pause = RECONNECT_SECONDS
+                pause = self._read_kind(kind)
             except Exception:
                 # An object of unexpected shape must not end the watch of its kind.
                 LOG.exception("restarting the watch of %s", kind.plural)
-                self._versions.pop(kind, None)
+                self._mark_lost(kind, relist=True)
                 pause = RECONNECT_SECONDS
             self._stopped.wait(pause)
+
+    def _read_kind(self, kind: Kind) -> float:
+        """Read a kind until its connection ends, and return the seconds to wait before the next one."""
+        begun = self._ticks()
+        try:
+            self._apply_connection_changes(kind)
+        except (MissingError, ForbiddenError) as error:
+            return self._mark_rejected(kind, error)
+        except ClusterError as error:
+            self._mark_lost(kind, relist=isinstance(error, GoneError))
+            return RECONNECT_SECONDS
+        if not self._threads:
+            return 0.0
+        self._mark_lost(kind)
+        # Without a pause, a server that closes every connection immediately would be called in a tight loop.
+        return RECONNECT_SECONDS if self._ticks() - begun < RECONNECT_SECONDS else 0.0
 
     def _check_periodically(self) -> None:
         while not self._stopped.wait(CHECK_SECONDS):
@@ -247,7 +278,14 @@ class Cache:
             self._heard = asked_at
 
     def _apply_connection_changes(self, kind: Kind) -> None:
-        """Apply the changes that one watch connection reports."""
+        """Apply the changes that one watch connection reports, after a list if the watch cannot continue."""
+        try:
+            self._follow_kind(kind)
+        except GoneError:
+            self._mark_lost(kind, relist=True)
+            self._follow_kind(kind)
+
+    def _follow_kind(self, kind: Kind) -> None:
         since = self._versions.get(kind, "")
         changes = self._cluster.follow(kind, since=since)
         if not since:
@@ -256,16 +294,19 @@ class Cache:
         for change in changes:
             with self._lock:
                 if isinstance(change, WatchBookmark):
-                    self._versions[kind] = change.version
-                    self._mark_current(kind)
+                    self._advance(kind, change.version)
+                    self._mark_read(kind)
                 else:
-                    self._store_change(kind, _object_key(change.item), change)
-                    self._versions[kind] = str(get_at(change.item, "metadata", "resourceVersion", default=""))
+                    self._apply_change(kind, change)
             if self._stopped.is_set():
                 return
 
     def _apply_list(self, kind: Kind, changes: Iterator[WatchChange | WatchBookmark]) -> None:
-        """Apply a list, up to its mark, and remove objects that are not in it."""
+        """Apply a list, up to its mark, and remove objects that are not in it.
+
+        The API server reads a list without a resource version from etcd. It replaces newer objects, too, which exist
+        after etcd was restored from a backup.
+        """
         missing = set(self._items[kind])
         for change in changes:
             with self._lock:
@@ -273,41 +314,113 @@ class Cache:
                     for key in missing:
                         self._remove_object(kind, key)
                     self._versions[kind] = change.version
-                    self._mark_current(kind)
+                    self._mark_read(kind)
                     return
                 key = _object_key(change.item)
                 missing.discard(key)
-                self._store_change(kind, key, change)
+                self._store_object(kind, key, change.item)
+
+    def _advance(self, kind: Kind, version: str) -> None:
+        """Move the version from which the watch of a kind continues, never back."""
+        if not _no_older(self._versions.get(kind, ""), version):
+            self._versions[kind] = version
+
+    def _mark_read(self, kind: Kind) -> None:
+        self._present.add(kind)
+        if self._rejected.pop(kind, None) is not None:
+            LOG.info("reading %s again", kind.plural)
+        self.forbidden.discard(kind)
+        self._mark_current(kind)
 
     def _mark_current(self, kind: Kind) -> None:
         self._lost.pop(kind, None)
         self._heard = self._ticks()
-        self.forbidden.discard(kind)
         if kind not in self._synced:
             self._synced.add(kind)
             self._moved.notify_all()
 
+    def _mark_lost(self, kind: Kind, *, relist: bool = False) -> None:
+        """Record that a kind is not read at present, so that its objects get older."""
+        with self._lock:
+            if relist:
+                self._versions.pop(kind, None)
+            self._lost.setdefault(kind, self._ticks())
+
+    def _mark_rejected(self, kind: Kind, error: MissingError | ForbiddenError) -> float:
+        """Record that reading a kind is answered with 404 or 403, and return the seconds to wait before the next attempt.
+
+        An account or a cluster may be without a kind, which is absent then. A kind that was readable keeps its objects,
+        which get older, until ``REJECTED_SECONDS`` have passed, or discovery shows that the resource was removed: an API
+        server that starts and an edit of a role also cause such responses.
+        """
+        is_removed = kind in self._present and isinstance(error, MissingError) and not self._is_served(kind)
+        with self._lock:
+            now = self._ticks()
+            if isinstance(error, MissingError):
+                # If the resource exists again, its objects may be others.
+                self._versions.pop(kind, None)
+            if kind in self._present and not is_removed:
+                if kind not in self._rejected:
+                    LOG.warning("cannot read %s, of which the known objects are kept: %s", kind.plural, error)
+                first, latest = self._rejected.get(kind, (now, now))
+                # Two starts of an API server are not one long rejection.
+                first = now if now - latest > SILENCE_SECONDS else first
+                self._rejected[kind] = first, now
+                if now - first < REJECTED_SECONDS:
+                    self._lost.setdefault(kind, now)
+                    return RECONNECT_SECONDS
+            self._mark_absent(kind, forbidden=isinstance(error, ForbiddenError))
+        return ABSENT_RETRY_SECONDS
+
+    def _is_served(self, kind: Kind) -> bool:
+        """Return whether the API server has the resource of a kind; True if its discovery does not answer."""
+        try:
+            discovered = self._cluster.read(kind.path)
+        except MissingError:
+            return False
+        except ClusterError:
+            return True
+        return any(row["name"] == kind.plural for row in discovered["resources"])
+
     def _mark_absent(self, kind: Kind, *, forbidden: bool) -> None:
         """Record that a kind does not exist in the cluster, or that reading it is forbidden."""
-        with self._lock:
-            for key in [*self._items[kind]]:
-                self._remove_object(kind, key)
-            self._versions.pop(kind, None)
-            self._mark_current(kind)
-            if forbidden:
-                self.forbidden.add(kind)
-
-    def _store_change(self, kind: Kind, key: Key, change: WatchChange) -> None:
-        if change.change == "DELETED":
+        if kind in self._present:
+            LOG.warning("%s are no longer readable: removing the known objects", kind.plural)
+        for key in [*self._items[kind]]:
             self._remove_object(kind, key)
-            return
+        self._versions.pop(kind, None)
+        self._present.discard(kind)
+        self._mark_current(kind)
+        (self.forbidden.add if forbidden else self.forbidden.discard)(kind)
+
+    def _apply_change(self, kind: Kind, change: WatchChange) -> None:
+        """Apply a change of a watch, unless the cache has a later state.
+
+        Raises:
+            GoneError: the change is older than the watch, and the object is unknown: it may have been deleted since.
+
+        """
+        key, version = _object_key(change.item), _object_version(change.item)
         before = self._items[kind].get(key)
-        version = str(get_at(change.item, "metadata", "resourceVersion", default=""))
+        is_late = _no_older(self._versions.get(kind, "") if before is None else before.version, version)
+        if change.change == "DELETED":
+            # A late deletion is that of an earlier object of the name, unless it has the same UID.
+            if before is not None and (not is_late or before.uid == _object_uid(change.item)):
+                self._remove_object(kind, key)
+        elif not is_late:
+            self._store_object(kind, key, change.item)
+        elif before is None:
+            raise GoneError(f"a change of {kind.plural} arrived late: version {version}")
+        self._advance(kind, version)
+
+    def _store_object(self, kind: Kind, key: Key, obj: Object) -> None:
+        before = self._items[kind].get(key)
+        version = _object_version(obj)
         if before is not None and before.version == version:
             return
-        stored = self._strip(kind, change.item)
+        stored = self._strip(kind, obj)
         groups = _workload_names(kind, stored)
-        entry = _Item(marshal.dumps(stored), version, groups, str(get_at(stored, "metadata", "uid", default="")))
+        entry = _Item(marshal.dumps(stored), version, groups, _object_uid(stored))
         self._items[kind][key] = entry
         self._update_groups(kind, key, before, entry)
         gone = self._record_top(WorkloadKey(*key, kind.name), stored, entry.uid) if kind in TOPS.values() else None
@@ -415,16 +528,17 @@ class Cache:
         """Return the present time of the clock for deadlines, in seconds."""
         return self._ticks()
 
+    def has_seen(self, kind: Kind, namespace: str, name: str, version: str) -> bool:
+        """Return whether the cache has read a version of an object, or a later one, or its deletion after that version."""
+        self.take_changes()
+        with self._lock:
+            entry = self._items.get(kind, {}).get((namespace, name))
+            return _no_older(self._versions.get(kind, "") if entry is None else entry.version, version)
+
     def wait_seen(self, obj: Object, deadline: float) -> None:
         """Wait until a written object, or a later version of it, is in the cache, or until ``deadline``."""
-        kind, key = kind_of(obj), _object_key(obj)
-        version = str(get_at(obj, "metadata", "resourceVersion", default=""))
-
-        def seen() -> bool:
-            entry = self._items[kind].get(key)
-            return entry is not None and _no_older(entry.version, version)
-
-        self._wait_for(seen, deadline)
+        kind, key, version = kind_of(obj), _object_key(obj), _object_version(obj)
+        self._wait_for(lambda: self.has_seen(kind, *key, version), deadline)
 
     def wait_gone(self, top: Object, deadline: float) -> None:
         """Wait until a deleted workload is gone from the cache or is being deleted, or until ``deadline``."""
@@ -507,9 +621,10 @@ class Cache:
 
     def _compute_status(self, top: WorkloadKey, now: float, *, wide: bool) -> Status:
         known = self._known[wide].get(top)
-        if known is not None and now - known.now <= known.holds:
+        if known is not None and abs(now - known.now) <= known.holds:
             return known.status
-        if known is None:
+        # Ages use the time of day. If it was set back, they are computed from the objects.
+        if known is None or now < known.now:
             live = self._group_live_workload(top, now, wide=wide)
             computed = compute_status(live)
             short = inventory.has_unscheduled_pods([*live.pods])
@@ -639,6 +754,14 @@ def _no_older(version: str, than: str) -> bool:
     return version == than or (version.isdigit() and than.isdigit() and int(version) >= int(than))
 
 
+def _object_version(obj: Object) -> str:
+    return str(get_at(obj, "metadata", "resourceVersion", default=""))
+
+
+def _object_uid(obj: Object) -> str:
+    return str(get_at(obj, "metadata", "uid", default=""))
+
+
 def _object_key(obj: Object) -> Key:
     return get_at(obj, "metadata", "namespace", default=""), str(obj["metadata"]["name"])
 
@@ -663,11 +786,13 @@ def _workload_names(kind: Kind, obj: Object) -> tuple[str, ...]:
     owner_names = [text for text in owners if text]
     # A predictor's objects are the InferenceService's.
     service_names = [text.removesuffix(names.name_predictor("")) for text in owner_names]
-    return tuple(dict.fromkeys(text for text in (*owner_names, *service_names) if text))
+    return tuple(dict.fromkeys(text for text in (*owner_names, *service_names) if 0 < len(text) <= MAX_NAME_LENGTH))
 
 
 def _name_prefixes(name: str) -> Iterator[str]:
     """Yield a name and each of its prefixes that end before a hyphen: an owner's name begins the names of its objects."""
+    if len(name) > MAX_NAME_LENGTH:
+        return
     yield name
     while "-" in name:
         name = name.rpartition("-")[0]
@@ -717,6 +842,9 @@ def _strip_revision(obj: Object) -> Object:
 def _strip_event(obj: Object) -> Object:
     fields = _keep_fields(obj, "apiVersion", "kind", "type", "reason", "message", "count")
     fields |= _keep_fields(obj, "firstTimestamp", "lastTimestamp", "eventTime")
+    for name, limit in (("message", MAX_MESSAGE_LENGTH), ("reason", MAX_REASON_LENGTH)):
+        if len(fields.get(name) or "") > limit:
+            fields[name] = fields[name][: limit - len(CUT_MARK)] + CUT_MARK
     return {
         **{name: value for name, value in fields.items() if value is not None},
         "metadata": _keep_fields(obj["metadata"], "name", "namespace", "uid", "creationTimestamp"),

@@ -21,7 +21,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import cookie_parser
 
-from ebbtide.api.access import ADDRESS, UnauthorizedError, digest_secret
+from ebbtide.api.access import ADDRESS, UnauthorizedError
 from ebbtide.api.errors import UNFORESEEN, make_error_response
 from ebbtide.api.workers import CALLER, LimitExceededError
 
@@ -116,7 +116,7 @@ class Gate:
         self._expensive: Counter[str] = Counter()
         #: Bytes of responses that are being sent, by caller.
         self._sending: Counter[str] = Counter()
-        #: Open streams, and the name of each one's caller.
+        #: Open streams, and the key of each one's caller.
         self._streaming: dict[_Request, str] = {}
         #: Requests that timed out but still run; without a reference, the event loop would drop their tasks.
         self._timed_out: set[asyncio.Task[None]] = set()
@@ -157,7 +157,9 @@ class Gate:
             self._check_room()
             ADDRESS.set("" if self._settings.behind_proxy else str((request.scope.get("client") or ("",))[0]))
             request.session_token = self._backend.sessions.token(cookie_parser(request.headers.get("cookie", "")))
-            if request.path.startswith(API) and request.path not in OPEN:
+            if not request.path.startswith(API):
+                await self._identify(request)
+            elif request.path not in OPEN:
                 request.state["caller"] = await self._authenticate(request)
             body = await self._receive_body(request, receive) if request.has_body else b""
             self._check_room()
@@ -197,7 +199,21 @@ class Gate:
             raise HTTPException(
                 403, "cross-site requests cannot write without a token: send one as Authorization: Bearer TOKEN"
             )
-        token = token.strip() or request.session_token
+        return await self._find_caller(request, token.strip() or request.session_token)
+
+    async def _identify(self, request: _Request) -> None:
+        """Store the caller of a page, or the error that a page with sign-in responds with."""
+        # An authenticating proxy sends the user's token with each request.
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        try:
+            request.state["caller"] = await self._find_caller(
+                request, token.strip() if scheme.lower() == "bearer" else request.session_token
+            )
+        except Exception as error:  # noqa: BLE001 - the page shows it
+            request.state["caller_error"] = error
+
+    async def _find_caller(self, request: _Request, token: str) -> Caller:
+        """Return the owner of a token, so that all sessions and tokens of a user count as one caller."""
         caller = self._backend.find_known_caller(token)
         if caller is None:
             caller = await run_in_threadpool(self._backend.caller_of, token)
@@ -296,11 +312,11 @@ class Gate:
         self._working.discard(request)
         if request.is_expensive:
             self._expensive[caller_key] -= 1
-        if request.sending_bytes:
-            self._sending[caller_key] -= request.sending_bytes
-        for counts in (self._expensive, self._sending):
-            if not counts[caller_key]:
-                del counts[caller_key]
+        # A page finds its caller after the request has begun, so the two counts may have different keys.
+        self._sending[request.caller_key] -= request.sending_bytes
+        for counts, key in ((self._expensive, caller_key), (self._sending, request.caller_key)):
+            if not counts[key]:
+                del counts[key]
 
     def _register_response(self, request: _Request, size: int) -> Exception | None:
         """Count the bytes of a response until they are sent, or return the error if they are too many."""
@@ -320,15 +336,15 @@ class Gate:
 
     def _register_stream(self, request: _Request) -> HTTPException | None:
         """Register a stream, or return the error if there are too many."""
-        settings, caller_name = self._settings, "" if request.caller is None else request.caller.name
+        settings, caller_key = self._settings, request.caller_key
         if len(self._streaming) >= settings.max_streams:
             return _make_busy_error("too many streams are open; retry")
-        if sum(name == caller_name for name in self._streaming.values()) >= settings.max_streams_per_caller:
+        if sum(key == caller_key for key in self._streaming.values()) >= settings.max_streams_per_caller:
             streams = "stream" if settings.max_streams_per_caller == 1 else "streams"
             return _make_busy_error(
                 f"you have {settings.max_streams_per_caller} open {streams}, the maximum per caller; close one"
             )
-        self._streaming[request] = caller_name
+        self._streaming[request] = caller_key
         return None
 
     def _finish_timed_out(self, task: asyncio.Task[None]) -> None:
@@ -413,7 +429,7 @@ class _Request:
         self.headers = Headers(scope=scope)
         #: Maximum bytes of the body.
         self.max_body_bytes = settings.max_log_bytes if self.path == LOGS else settings.max_body_bytes
-        #: The ASGI scope's state; ``caller`` is set by this gate or by the page.
+        #: The ASGI scope's state, with ``caller``, or for a page ``caller_error``.
         self.state: dict[str, Any] = scope.setdefault("state", {})
         self.started_at = time.monotonic()
         #: Set when the application starts its response.
@@ -435,10 +451,8 @@ class _Request:
 
     @property
     def caller_key(self) -> str:
-        """A name for the caller, to count requests by: the user, or a digest of the session's token."""
-        if self.caller is not None:
-            return self.caller.name
-        return digest_secret(self.session_token).hex() if self.session_token else ""
+        """The name of the user, to count requests by; empty for all clients without a valid token."""
+        return "" if self.caller is None else self.caller.name
 
     @property
     def is_expensive(self) -> bool:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 MIN_MEMORY_BYTES: Final = 512 * 2**20
 MAX_MEMORY_BYTES: Final = 6 * 2**30
 SERVER_MEMORY_BYTES: Final = 512 * 2**20
+#: Added to the niceness of the server (nice(2)).
+NICENESS: Final = 10
 #: Files with the memory limit of this process's control group, in version 2 and 1; a container sees its own as the root.
 MEMORY_LIMITS: Final = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 #: The caller whose request runs in this context; empty if there is only one.
@@ -199,6 +201,8 @@ def _serve_tasks(far: Connection, memory_bytes: int) -> None:
     import resource  # noqa: PLC0415 - Unix only, and only here
     import signal  # noqa: PLC0415 - as above
 
+    # A simulation of one caller must not delay the list of another.
+    os.nice(NICENESS)
     # The server's own process handles Ctrl-C.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Not the address space, of which compiled code reserves much more than it uses.

@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, get_args
 
 from ebbtide.autoscaler import hpa
+from ebbtide.base import annotations as shapes
+from ebbtide.base import keys
+from ebbtide.base.annotations import Record, read_annotation
 from ebbtide.base.cron import Window, parse_cron
 
 if TYPE_CHECKING:
@@ -25,15 +28,19 @@ if TYPE_CHECKING:
 PERIOD_SECONDS: Final = hpa.DEFAULTS.sync_period
 #: Seconds that all metrics must be at or below their targets before the floor falls to zero.
 CALM_SECONDS: Final = 60.0
-#: Seconds without a metric's value after which the KPA alone decides.
+#: Seconds without a metric's value after which the stated fallback, if there is one, replaces the held floor.
 FALLBACK_SECONDS: Final = 900.0
+#: Seconds between two decisions after which the earlier one is no evidence for the later one.
+GAP_SECONDS: Final = 4 * PERIOD_SECONDS
+#: Maximum age of a metric's value in seconds. After a reduction, values of this age are of the pods before it.
+VALUE_AGE_SECONDS: Final = 90.0
 MILLI: Final = 1000
 
 #: The scope of a metric's value: each pod (one value per pod), all pods (their average), the workload (a total), or the use of
 #: a resource by each pod, in percent of its request.
 Scope = Literal["pod", "average", "total", "resource"]
 #: The cause of a floor: a metric, the spec's bounds, a window of the schedule, a delayed or limited step, no load, pods
-#: that have no values yet, values that are missing for a short or a long time, a rollout.
+#: that have no values yet, incomplete evidence, the stated fallback, a rollout.
 Cause = Literal[
     "metric", "minimum", "maximum", "schedule", "delay", "step", "rest", "wait", "held", "fallback", "rollout"
 ]
@@ -67,7 +74,10 @@ class FloorMetric:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FloorSettings:
-    """The settings of a workload's floor; ``calm`` and ``fallback`` are in seconds."""
+    """The settings of a workload's floor; ``calm`` and ``fallback`` are in seconds.
+
+    Without ``fallback_replicas``, the floor stays as long as a metric has no value.
+    """
 
     minimum: int
     maximum: int
@@ -76,6 +86,7 @@ class FloorSettings:
     schedule: tuple[Window, ...] = ()
     calm: float = CALM_SECONDS
     fallback: float = FALLBACK_SECONDS
+    fallback_replicas: int | None = None
 
 
 class Proposed(NamedTuple):
@@ -96,9 +107,24 @@ class FloorDecision(NamedTuple):
 
 
 class Floor:
-    """The floor of one revision, with the state between its decisions."""
+    """The floor of one revision, with the state between its decisions.
 
-    __slots__ = ("_busy_at", "_hpa", "_lost_since", "_metrics", "_settings", "_tolerances")
+    A floor falls only on evidence: the autoscaler's number is known, all metrics have values, none of which can be older than
+    the last reduction, and the decision before this one, at most ``GAP_SECONDS`` ago, recommended no more than the new floor
+    with evidence of its own. Anything less holds the floor. Bounds of the settings and a stated fallback need no evidence.
+    """
+
+    __slots__ = (
+        "_busy_at",
+        "_decided_at",
+        "_hpa",
+        "_lost_since",
+        "_lowered_at",
+        "_metrics",
+        "_recommended",
+        "_settings",
+        "_tolerances",
+    )
 
     def __init__(self, settings: FloorSettings) -> None:
         """Start without a past. Changed settings need a new instance."""
@@ -116,71 +142,123 @@ class Floor:
         self._tolerances = hpa.Tolerances(tolerance, tolerance)
         self._busy_at: float | None = None
         self._lost_since: float | None = None
+        self._decided_at: float | None = None
+        self._lowered_at: float | None = None
+        #: What the last decision recommended, None if its evidence was incomplete.
+        self._recommended: int | None = None
 
     def decide(
         self,
         now: float,
         floor: int,
-        replicas: int,
+        replicas: int | None,
         pods: Mapping[str, hpa.HpaPod],
         measured: Sequence[hpa.Measured],
+        *,
+        date: float | None = None,
     ) -> FloorDecision:
-        """Return the decision at ``now``, in seconds since 1970 if there is a schedule; call it every ``PERIOD_SECONDS``.
+        """Return the decision at ``now``; call it every ``PERIOD_SECONDS``.
 
-        ``floor`` is the revision's present min-scale, ``replicas`` its present number of replicas, ``pods`` its pods by name,
-        and ``measured`` the values of the settings' metrics, in order, None if they could not be read.
+        ``now`` and the times of ``pods`` and of their samples are seconds of a clock that only advances. ``date`` is the time
+        for the schedule, in seconds since 1970, by default ``now``. ``floor`` is the last decision's number, or at the start
+        the revision's min-scale. ``replicas`` is the number that the autoscaler decided after it read that min-scale, None if
+        it is unknown. ``pods`` are those that do not terminate, by name, and ``measured`` the values of the settings'
+        metrics, in order, None if they could not be read.
         """
         settings = self._settings
-        scheduled = _find_scheduled_minimum(settings.schedule, now)
+        if self._decided_at is not None and now - self._decided_at > GAP_SECONDS:
+            self._recommended = self._lost_since = None
+        self._decided_at = now
+        scheduled = _find_scheduled_minimum(settings.schedule, now if date is None else date)
         low = min(max(settings.minimum, scheduled), settings.maximum)
-        ask = hpa.MetricInputs(replicas, len(pods), pods, self._tolerances, hpa.DEFAULTS, now)
-        proposals = [_propose(ask, metric, values) for metric, values in zip(self._metrics, measured, strict=True)]
-        proposed = tuple(
-            Proposed(metric.name, *_describe(proposal, values), metric.target)
-            for metric, proposal, values in zip(settings.metrics, proposals, measured, strict=True)
+        kept = min(floor, settings.maximum)
+        count = len(pods) if replicas is None else replicas
+        proposals = self._propose(now, count, pods, measured)
+        recommended = max((row.replicas for row in proposals if row is not None), default=0)
+        if recommended < count and 0 < len(pods) < count:
+            # Pods that the autoscaler requested and that were not read yet may serve: as an HPA does with pods without a
+            # value, assume that they are at their target.
+            pods = _complete_pods(pods, count)
+            proposals = self._propose(now, count, pods, measured)
+            recommended = max((row.replicas for row in proposals if row is not None), default=0)
+        self._note_losses(now, count, measured)
+        evidence = replicas is not None and all(
+            proposal is not None or (count == 0 and metric.scope != "total")
+            for metric, proposal in zip(settings.metrics, proposals, strict=True)
         )
-        wanted, cause = self._want(now, floor, replicas, pods, measured, proposals)
+        if self._is_any_above(proposals, len(pods)) or (floor > 0 and (not evidence or self._busy_at is None)):
+            # Only a time with complete evidence is calm. A controller that has just started knows of none.
+            self._busy_at = now
+        elif count == 0:
+            self._busy_at = None
+        wanted, cause = self._want(now, kept, count, pods, measured, proposals)
         if wanted < low:
             wanted, cause = low, "schedule" if low > settings.minimum else "minimum"
         if wanted > settings.maximum:
             wanted, cause = settings.maximum, "maximum"
+        if self._is_fallback_due(now):
+            assert settings.fallback_replicas is not None
+            wanted, cause = min(max(settings.fallback_replicas, recommended, low), settings.maximum), "fallback"
+        elif wanted < kept:
+            if not evidence:
+                wanted, cause = kept, "held"
+            elif self._recommended is None or (
+                self._lowered_at is not None and now - self._lowered_at < VALUE_AGE_SECONDS and kept > 1
+            ):
+                wanted, cause = kept, "delay"
+            elif self._recommended > wanted:
+                wanted, cause = min(self._recommended, kept), "delay"
+            if wanted < kept:
+                self._lowered_at = now
+        # One replica is what the metrics recommend at least; the calm window decides about the last one.
+        last = 0 if recommended == 1 and settings.minimum == 0 else recommended
+        self._recommended = last if evidence else None
+        proposed = tuple(
+            Proposed(metric.name, *_describe(proposal, values), metric.target)
+            for metric, proposal, values in zip(settings.metrics, proposals, measured, strict=True)
+        )
         return FloorDecision(wanted, cause, proposed)
+
+    def _propose(
+        self, now: float, count: int, pods: Mapping[str, hpa.HpaPod], measured: Sequence[hpa.Measured]
+    ) -> list[hpa.Proposal | None]:
+        ask = hpa.MetricInputs(count, len(pods), pods, self._tolerances, hpa.DEFAULTS, now)
+        return [_propose(ask, metric, values) for metric, values in zip(self._metrics, measured, strict=True)]
+
+    def _note_losses(self, now: float, count: int, measured: Sequence[hpa.Measured]) -> None:
+        """Record since when a metric has no value; without replicas, only the total of a workload has one."""
+        lost = any(
+            values is None and (count or metric.scope == "total")
+            for metric, values in zip(self._settings.metrics, measured, strict=True)
+        )
+        if not lost:
+            self._lost_since = None
+        elif self._lost_since is None:
+            self._lost_since = now
+
+    def _is_fallback_due(self, now: float) -> bool:
+        settings = self._settings
+        return (
+            settings.fallback_replicas is not None
+            and self._lost_since is not None
+            and now - self._lost_since >= settings.fallback
+        )
 
     def _want(
         self,
         now: float,
         floor: int,
-        replicas: int,
+        count: int,
         pods: Mapping[str, hpa.HpaPod],
         measured: Sequence[hpa.Measured],
         proposals: Sequence[hpa.Proposal | None],
     ) -> tuple[int, Cause]:
-        """Return the floor within no bounds but the maximum, and its cause."""
+        """Return the floor that the metrics ask for, within no bounds but the maximum, and its cause."""
         if not self._metrics:
             return 0, "rest"
-        # Without pods, only the total of a workload has a value.
-        readable = [
-            values
-            for metric, values in zip(self._settings.metrics, measured, strict=True)
-            if replicas or metric.scope == "total"
-        ]
-        if any(values is None for values in readable):
-            self._lost_since = now if self._lost_since is None else self._lost_since
-            if now - self._lost_since >= self._settings.fallback:
-                return 0, "fallback"
-        else:
-            self._lost_since = None
-        if replicas == 0:
-            if self._lost_since is not None:
-                return floor, "held"
-            self._busy_at = None
-            return self._want_at_zero(proposals)
-        if self._busy_at is None and floor > 0:
-            # A controller that has just started does not know how long the metrics have been calm.
-            self._busy_at = now
-        if any(self._is_above(place, proposal, len(pods)) for place, proposal in enumerate(proposals)):
-            self._busy_at = now
-        decision = self._hpa.reconcile(now, replicas, len(pods), pods, measured)
+        if count == 0:
+            return (floor, "held") if self._lost_since is not None else self._want_at_zero(proposals)
+        decision = self._hpa.reconcile(now, count, len(pods), pods, measured)
         if not decision.rescale and decision.limited is None and any(proposal is None for proposal in proposals):
             return floor, "wait" if self._lost_since is None else "held"
         if decision.replicas <= 1 and self._settings.minimum == 0:
@@ -201,8 +279,11 @@ class Floor:
         wanted = max([0, *totals])
         return wanted, "metric" if wanted else "rest"
 
+    def _is_any_above(self, proposals: Sequence[hpa.Proposal | None], existing: int) -> bool:
+        return any(self._is_above(place, proposal, existing) for place, proposal in enumerate(proposals))
+
     def _is_above(self, place: int, proposal: hpa.Proposal | None, existing: int) -> bool:
-        """Return whether a metric is above its target."""
+        """Return whether a metric is above its target, or a total above 0, which would start the last replica again."""
         metric = self._metrics[place]
         if proposal is None:
             return False
@@ -213,7 +294,7 @@ class Floor:
         assert isinstance(metric, hpa.ObjectMetric)
         if metric.value is not None:
             return proposal.usage > metric.value
-        return existing > 0 and proposal.usage > (metric.average_value or 0)
+        return existing > 0 and proposal.usage > 0
 
 
 def _find_scheduled_minimum(windows: tuple[Window, ...], now: float) -> int:
@@ -222,6 +303,12 @@ def _find_scheduled_minimum(windows: tuple[Window, ...], now: float) -> int:
     from ebbtide.autoscaler.schedule import scheduled_minimum  # noqa: PLC0415 - render needs no calendar
 
     return scheduled_minimum(windows, now)
+
+
+def _complete_pods(pods: Mapping[str, hpa.HpaPod], count: int) -> dict[str, hpa.HpaPod]:
+    """Return ``count`` pods: the known ones, and running ones without a value."""
+    unknown = hpa.HpaPod(request=next(iter(pods.values())).request)
+    return {**pods, **{f"unknown {index}": unknown for index in range(count - len(pods))}}
 
 
 def _propose(ask: hpa.MetricInputs, metric: hpa.Metric, measured: hpa.Measured) -> hpa.Proposal | None:
@@ -277,6 +364,8 @@ def format_settings(settings: FloorSettings) -> str:
         value["calmSeconds"] = _shorten(settings.calm)
     if settings.fallback != FALLBACK_SECONDS:
         value["fallbackSeconds"] = _shorten(settings.fallback)
+    if settings.fallback_replicas is not None:
+        value["fallbackReplicas"] = settings.fallback_replicas
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -299,47 +388,108 @@ def _format_rules(rules: hpa.ScalingRules) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
+_RULES: Final = shapes.fields(
+    {},
+    {
+        "stabilizationWindowSeconds": shapes.whole(0, shapes.MAX_SECONDS),
+        "selectPolicy": shapes.choice(*get_args(hpa.SelectPolicy)),
+        "policies": shapes.rows(
+            shapes.fields(
+                {
+                    "type": shapes.choice("Pods", "Percent"),
+                    "value": shapes.whole(1),
+                    "periodSeconds": shapes.whole(1, shapes.MAX_SECONDS),
+                },
+                {},
+            ),
+            shapes.MAX_ROWS,
+        ),
+        "tolerance": shapes.number(0),
+    },
+)
+_SETTINGS: Final = Record(
+    shapes.fields(
+        {"minReplicas": shapes.whole(), "maxReplicas": shapes.whole(1)},
+        {
+            "metrics": shapes.rows(
+                shapes.fields(
+                    {
+                        "name": shapes.name(),
+                        "scope": shapes.choice(*get_args(Scope)),
+                        "target": shapes.number(shapes.MIN_TARGET),
+                    },
+                    {"query": shapes.text()},
+                ),
+                shapes.MAX_ROWS,
+            ),
+            "behavior": shapes.fields({}, {"scaleUp": _RULES, "scaleDown": _RULES}),
+            "schedule": shapes.rows(
+                shapes.fields(
+                    {
+                        "start": shapes.name(),
+                        "end": shapes.name(),
+                        "timeZone": shapes.name(),
+                        "minReplicas": shapes.whole(),
+                    },
+                    {},
+                ),
+                shapes.MAX_ROWS,
+            ),
+            "calmSeconds": shapes.number(0, shapes.MAX_SECONDS),
+            "fallbackSeconds": shapes.number(0, shapes.MAX_SECONDS),
+            "fallbackReplicas": shapes.whole(),
+        },
+    )
+)
+
+
+def read_settings(top: Mapping[str, Any]) -> FloorSettings | None:
+    """Return the settings on a workload's top object, None if Ebbtide's controller does not scale it.
+
+    Raises FloorError with the annotation and the reason if they cannot be read.
+    """
+    text = read_annotation(top, keys.FLOOR)
+    try:
+        return None if text is None else parse_settings(text)
+    except FloorError as error:
+        raise FloorError(f"{keys.FLOOR} cannot be read: {error}") from error
+
+
 def parse_settings(text: str) -> FloorSettings:
     """Return the settings of an annotation.
 
     Raises FloorError with the reason for anything that ``format_settings`` does not write.
     """
     try:
-        value = json.loads(text)
-        behavior = value.get("behavior")
+        value = _SETTINGS.read(text)
         settings = FloorSettings(
-            minimum=int(value["minReplicas"]),
-            maximum=int(value["maxReplicas"]),
-            metrics=tuple(_parse_metric(row) for row in value.get("metrics", ())),
-            behavior=None if behavior is None else parse_behavior(behavior),
+            minimum=value["minReplicas"],
+            maximum=value["maxReplicas"],
+            metrics=tuple(FloorMetric(**row) for row in value.get("metrics", ())),
+            behavior=parse_behavior(value["behavior"]) if "behavior" in value else None,
             schedule=tuple(_parse_window(row) for row in value.get("schedule", ())),
-            calm=float(value.get("calmSeconds", CALM_SECONDS)),
-            fallback=float(value.get("fallbackSeconds", FALLBACK_SECONDS)),
+            calm=value.get("calmSeconds", CALM_SECONDS),
+            fallback=value.get("fallbackSeconds", FALLBACK_SECONDS),
+            fallback_replicas=value.get("fallbackReplicas"),
         )
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise FloorError(f"invalid scaling settings: {error}") from error
-    if not 0 <= settings.minimum <= settings.maximum or settings.maximum < 1:
-        raise FloorError(f"invalid replica bounds {settings.minimum} and {settings.maximum}")
+    except ValueError as error:
+        raise FloorError(str(error)) from error
+    if settings.minimum > settings.maximum:
+        raise FloorError(f"minReplicas {settings.minimum} must be at most maxReplicas {settings.maximum}")
+    for metric in settings.metrics:
+        if metric.scope == "resource" and metric.target < 1:
+            raise FloorError(f"target {metric.target:g} of {metric.name} must be at least 1 percent")
     return settings
 
 
 def _parse_window(row: Mapping[str, Any]) -> Window:
     from ebbtide.autoscaler.schedule import load_zone  # noqa: PLC0415 - render needs no calendar
 
-    window = Window(str(row["start"]), str(row["end"]), str(row["timeZone"]), int(row["minReplicas"]))
+    window = Window(row["start"], row["end"], row["timeZone"], row["minReplicas"])
     for text in (window.start, window.end):
         parse_cron(text)
     load_zone(window.time_zone)
     return window
-
-
-def _parse_metric(row: Mapping[str, Any]) -> FloorMetric:
-    scope, target = row["scope"], float(row["target"])
-    if scope not in get_args(Scope):
-        raise FloorError(f"unknown scope {scope}")
-    if target <= 0:
-        raise FloorError(f"invalid target {target:g} of {row['name']}")
-    return FloorMetric(name=str(row["name"]), scope=scope, target=target, query=str(row.get("query", "")))
 
 
 def parse_behavior(value: Mapping[str, Any]) -> hpa.ScalingBehavior:
@@ -356,6 +506,6 @@ def _parse_rules(row: Mapping[str, Any]) -> hpa.ScalingRules:
         select_policy=row.get("selectPolicy"),
         policies=None
         if policies is None
-        else tuple(hpa.Policy(item["type"], int(item["value"]), int(item["periodSeconds"])) for item in policies),
+        else tuple(hpa.Policy(item["type"], item["value"], item["periodSeconds"]) for item in policies),
         tolerance=row.get("tolerance"),
     )

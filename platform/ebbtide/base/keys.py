@@ -77,6 +77,8 @@ AGGREGATION: Final = "autoscaling.knative.dev/metric-aggregation-algorithm"
 #: Knative copies all annotations of a revision to its pods except those with this prefix, so any other key would replace the
 #: pods (knative.dev/serving v0.51.0 pkg/reconciler/revision/resources/meta.go, podAnnotations).
 DECISION: Final = "autoscaling.knative.dev/ebbtide-decision"
+#: The controller process that writes a revision's floor: autoscaling.knative.dev/ebbtide-leader: "pod-1_1 since 2026-…".
+LEADER: Final = "autoscaling.knative.dev/ebbtide-leader"
 #: A rollout without additional replicas as JSON, on each of its revisions, with the annotations to restore:
 #: autoscaling.knative.dev/ebbtide-rollout: {"replicas":4,"saved":{"autoscaling.knative.dev/min-scale":"4",…}}
 ROLLOUT: Final = "autoscaling.knative.dev/ebbtide-rollout"

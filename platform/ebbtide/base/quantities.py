@@ -77,7 +77,8 @@ def parse_whole_quantity(text: str | float) -> int | None:
 
 def is_milli(value: float) -> bool:
     """Return whether CPU cores are a multiple of 0.001, the smallest unit in Kubernetes, apart from rounding errors."""
-    return abs(value * 1000 - round(value * 1000)) < 1e-6  # noqa: PLR2004 - rounding errors of floats
+    # A thousand times a very large number is infinite and cannot be rounded.
+    return value % 1 == 0 or abs(value * 1000 - round(value * 1000)) < 1e-6  # noqa: PLR2004 - rounding errors of floats
 
 
 def format_cores(value: float) -> str:

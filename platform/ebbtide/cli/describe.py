@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ebbtide.base import keys
 from ebbtide.base.bodies import serialize_body
 from ebbtide.base.prose import make_printable
 from ebbtide.base.quantities import format_age
@@ -126,11 +124,13 @@ def _drop_durations(value: Any) -> Any:
     return [_drop_durations(inner) for inner in value] if isinstance(value, list) else value
 
 
-def read_stored_spec(workload: LiveWorkload) -> Any:
-    """Return the spec stored in the object's annotation, or None."""
+def read_stored_spec(workload: LiveWorkload) -> dict[str, Any] | None:
+    """Return the spec stored in the object's annotation, None if there is none, or none that can be read."""
+    from ebbtide.base.annotations import UnreadableError, read_spec  # noqa: PLC0415 - not loaded for --help
+
     try:
-        return json.loads((workload.top["metadata"].get("annotations") or {}).get(keys.SPEC, "null"))
-    except ValueError:
+        return read_spec(workload.top)
+    except UnreadableError:
         return None
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ebbtide.api.access import Caller
     from ebbtide.api.backend import Backend
     from ebbtide.api.gate import ServerSettings
+    from ebbtide.cli.browser import FirstPage
     from ebbtide.cluster.client.kubernetes import KubernetesCluster
     from ebbtide.profile.models import Profile
     from ebbtide.slo.source import MetricsSource
@@ -80,8 +81,6 @@ OPTIONS: Final = (
     make_switch("--read-only", help="Reject requests that would change the cluster"),
     make_switch("--demo", help="Use a simulated cluster with synthetic traffic"),
 )
-#: Time that ``open`` waits for the server before it opens the browser, in seconds.
-OPEN_SECONDS: Final = 30.0
 
 
 def run(options: Options) -> int:
@@ -286,16 +285,18 @@ def _serve(backend: Backend, options: Options) -> int:
     tls: dict[str, Any] = {"ssl_certfile": options.tls_cert, "ssl_keyfile": options.tls_key} if options.tls_cert else {}
     address = ""
 
-    is_opened = options.command == "open"
+    first_page: FirstPage | None = None
 
     def print_url(key: str) -> None:
-        nonlocal is_opened
-        if is_opened:
-            # Only the first key: the server prints another one when the browser has used it.
-            is_opened = False
-            _open_browser(f"{address}?key={key}", sockets[0].getsockname())
-        else:
-            terminal.write_stderr(f"Open {address}?key={key} (valid once)")
+        nonlocal first_page
+        url = f"{address}?key={key}"
+        if options.command == "open" and first_page is None:
+            first_page = _open_browser(url, sockets[0].getsockname())
+            return
+        if first_page is not None:
+            # The browser has used the first key.
+            first_page.remove()
+        terminal.write_stderr(f"Open {url} (valid once)")
 
     one_time_key = OneTimeKey(print_url) if backend.has_local_user else None
     pages = make_router(backend, secure=bool(tls) or options.behind_proxy, one_time_key=one_time_key)
@@ -319,35 +320,32 @@ def _serve(backend: Backend, options: Options) -> int:
         host, port = options.host, sockets[0].getsockname()[1]
         address = f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}/"
     terminal.write_stderr(f"Serving on {address} (press Ctrl-C to stop)")
-    if one_time_key is not None:
-        one_time_key.renew()
     server = uvicorn.Server(config)
     try:
+        if one_time_key is not None:
+            one_time_key.renew()
         server.run(sockets)
     finally:
         if options.unix_socket:
             Path(options.unix_socket).unlink(missing_ok=True)
+        if first_page is not None:
+            first_page.remove()
     return 0 if server.started else connection.CLUSTER
 
 
-def _open_browser(url: str, place: tuple[Any, ...]) -> None:
-    """Open the URL in the browser when the server listens; print it if no browser starts."""
-    import time  # noqa: PLC0415 - only `open` needs them
-    import webbrowser  # noqa: PLC0415 - as above
-    from threading import Thread  # noqa: PLC0415 - as above
+def _open_browser(url: str, place: tuple[Any, ...]) -> FirstPage:
+    """Open a private page that leads to the URL, and print the URL for a browser that cannot read the page."""
+    from ebbtide.cli.browser import FirstPage, exit_on_signals  # noqa: PLC0415 - only `open` needs it
 
-    def open_when_ready() -> None:
-        deadline = time.monotonic() + OPEN_SECONDS
-        while time.monotonic() < deadline:
-            try:
-                socket.create_connection(place[:2], 1.0).close()
-                break
-            except OSError:
-                time.sleep(0.1)
-        if not webbrowser.open(url):
-            terminal.write_stderr(f"No browser found. Open {url} (valid once)")
-
-    Thread(target=open_when_ready, daemon=True).start()
+    exit_on_signals()
+    try:
+        page = FirstPage(url)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        terminal.exit_with_message(f"error: cannot write the browser's first page: {reason}; use ebbtide serve", USAGE)
+    terminal.write_stderr(f"Opening the browser. If it shows no page, open {url} (valid once)")
+    page.open(place)
+    return page
 
 
 def _bind_unix_socket(path: str) -> socket.socket:

@@ -10,14 +10,13 @@ from ebbtide.base.quantities import parse_nano
 from ebbtide.cluster.client.protocol import ClusterError
 from ebbtide.cluster.read.inventory import parse_timestamp
 from ebbtide.cluster.read.pods import find_condition
-from ebbtide.slo.source import SourceError
+from ebbtide.slo.source import SAMPLE_AGE_SECONDS, SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ebbtide.autoscaler.floor import FloorMetric
     from ebbtide.autoscaler.hpa import Measured
-    from ebbtide.cluster.client.protocol import Cluster
     from ebbtide.translation.objects import Object
 
 #: The use of all pods' resources, by metrics-server.
@@ -35,10 +34,17 @@ class SampleSource(Protocol):
         """Return the labels and the finite values of a query's result now, or raise a ``SourceError``."""
 
 
+class UseSource(Protocol):
+    """The API server, or a part of it that serves ``USE``."""
+
+    def read(self, path: str) -> Object:
+        """Return the response at a path, or raise a ``ClusterError``."""
+
+
 class Readings:
     """The values of one moment: each query is asked once, when it is first needed."""
 
-    def __init__(self, source: SampleSource, cluster: Cluster) -> None:
+    def __init__(self, source: SampleSource, cluster: UseSource) -> None:
         """Ask nothing yet."""
         self._source, self._cluster = source, cluster
         self._rows: dict[str, list[tuple[Mapping[str, str], float]] | str] = {}
@@ -59,6 +65,11 @@ class Readings:
                 reasons.append(f"{metric.name}: {reason}")
         return values, reasons
 
+    def measure_none(self, metrics: Sequence[FloorMetric], namespace: str, revision: str) -> None:
+        """Ask what ``measure`` asks, for a source that only records it."""
+        for metric in metrics:
+            self._measure_one(metric, namespace, revision, {}, 0.0)
+
     def _measure_one(
         self, metric: FloorMetric, namespace: str, revision: str, pods: Mapping[str, HpaPod], now: float
     ) -> tuple[Measured, str]:
@@ -66,7 +77,10 @@ class Readings:
             use = self._read_use()
             if isinstance(use, str):
                 return None, use
-            return {pod: _read_sample(use[namespace, pod], metric.name) for pod in pods if (namespace, pod) in use}, ""
+            samples = {pod: _read_sample(use[namespace, pod], metric.name) for pod in pods if (namespace, pod) in use}
+            fresh = {pod: sample for pod, sample in samples.items() if now - sample.timestamp <= SAMPLE_AGE_SECONDS}
+            old = samples and not fresh
+            return (None, f"no value is newer than {SAMPLE_AGE_SECONDS:g} s") if old else (fresh, "")
         query = metric.query.replace("{revision}", revision)
         rows = self._ask(query)
         if isinstance(rows, str):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import threading
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.api.cache import Cache
@@ -27,13 +26,18 @@ from ebbtide.cluster.client.protocol import (
     REVISION,
     ClusterError,
 )
+from ebbtide.controller.fence import Fence, Leadership, owns_floors
 from ebbtide.controller.lease import RENEW_SECONDS, Lease
 from ebbtide.controller.loop import Controller, has_new_revision
+from ebbtide.controller.measure import Readings
+from ebbtide.controller.probes import start_probe_server
+from ebbtide.controller.sampling import Sampler
 from ebbtide.controller.stored import strip_for_decisions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
+    from ebbtide.api.cache import WorkloadKey
     from ebbtide.cluster.client.protocol import Clock, Cluster
     from ebbtide.cluster.read.inventory import LiveWorkload
     from ebbtide.controller.inferences import Inferences
@@ -49,14 +53,22 @@ RESOURCE_KINDS: Final = (INFERENCE, CLASSIC, DEPLOYMENT, HPA, QUOTA)
 SYNC_SECONDS: Final = 60.0
 #: Seconds between two checks of changed workloads, of which none has a new revision.
 PAUSE_SECONDS: Final = 0.2
+#: Seconds between two checks of a candidate whether it leads.
+CANDIDATE_SECONDS: Final = 1.0
 #: Age of the cache in seconds above which nothing is decided.
 MAX_AGE_SECONDS: Final = 30.0
-#: Seconds without a complete step after which the process is not healthy.
+#: Seconds without progress of the main thread after which the Lease is not renewed, and after which the process is not
+#: healthy. A single request to the API server, the longest that the thread waits, takes at most 70 s.
+HUNG_SECONDS: Final = 75.0
 STALLED_SECONDS: Final = 120.0
 
 
 class Process:
-    """One controller process: it leads or waits to lead."""
+    """One controller process: it leads or waits to lead.
+
+    One thread renews the Lease, so that no slow step lets it lapse. The main thread decides and writes the floors. With a
+    profile, a third one applies custom resources.
+    """
 
     def __init__(
         self,
@@ -69,13 +81,18 @@ class Process:
         profile: Profile | None = None,
         threads: bool = True,
     ) -> None:
-        """Prepare; nothing is read before ``run``. With a profile, custom resources are rendered with it and applied."""
-        self._clock = clock
+        """Prepare; nothing is read before ``run``. With a profile, custom resources are rendered with it and applied.
+
+        Without ``threads``, everything happens in the caller's thread, for tests with a manual clock.
+        """
+        self._clock, self._threads = clock, threads
         kinds = KINDS if profile is None else (*KINDS, *RESOURCE_KINDS)
         strip = strip_for_decisions if profile is None else None
         self._cache = Cache(cluster, clock, threads=threads, kinds=kinds, strip=strip)
         self._lease = Lease(cluster, namespace, identity, clock)
-        self.controller = Controller(cluster, source, clock)
+        self._fence = Fence(cluster, self._cache, threads=threads)
+        self._sampler = Sampler(source, cluster, clock, threads=threads)
+        self.controller = Controller(cluster, source, clock, may_write=self.may_write, term=lambda: self._lease.term)
         self.inferences: Inferences | None = None
         if profile is not None:
             # Optional, and it loads the translation and the writers.
@@ -84,42 +101,105 @@ class Process:
             self.inferences = Inferences(cluster, self._cache, clock, profile, self._lease.leads, threads=threads)
         self._beat = clock.ticks()
         self._holder = ""
+        self._next_step = 0.0
+        #: When the last step was complete, in ticks; None before the first.
+        self._stepped: float | None = None
         #: The count of changes whose rollouts were followed.
         self._seen = 0
 
     def run(self, ended: threading.Event) -> None:
         """Renew the Lease and step while it is held, until ``ended`` is set."""
-        self._cache.start()
-        self._cache.wait_synced(SYNC_SECONDS)
+        self.start()
+        if self._threads:
+            threading.Thread(target=self._keep_lease, args=(ended,), name="lease", daemon=True).start()
         if self.inferences is not None:
             threading.Thread(target=self._apply_resources, args=(ended,), name="inferences", daemon=True).start()
-        next_step = next_renewal = 0.0
-        self._seen = self._cache.number()
+        next_renewal = 0.0
         while not ended.is_set():
-            now = self._clock.ticks()
-            if now >= next_renewal:
-                holder = self._lease.renew()
-                next_renewal = now + RENEW_SECONDS
-                if holder != self._holder:
-                    LOG.info("leader: %s", holder or "unknown")
-                    self._holder = holder
-            now = self._clock.ticks()
-            self._beat = now
-            if self._lease.leads() and now >= next_step and self._cache.synced():
-                if self._cache.age() <= MAX_AGE_SECONDS:
-                    self.step()
-                    next_step = max(next_step + PERIOD_SECONDS, now + PERIOD_SECONDS / 2)
-                else:
-                    LOG.warning(
-                        "the API server has not answered for %.0f s: floors stay as they are", self._cache.age()
-                    )
-            due = min(next_renewal, next_step or next_renewal)
+            if not self._threads and self._clock.ticks() >= next_renewal:
+                next_renewal = self._clock.ticks() + RENEW_SECONDS
+                self.renew()
+            due = self.turn()
             self._cache.wait(self._seen, max(PAUSE_SECONDS, due - self._clock.ticks()))
             if self._cache.number() != self._seen and not self._follow_changes():
                 # Changes come in groups, so those of this pause are handled together.
                 ended.wait(PAUSE_SECONDS)
         self._lease.release()
         self._cache.stop()
+
+    def start(self) -> None:
+        """Read the cluster."""
+        self._cache.start()
+        self._cache.wait_synced(SYNC_SECONDS)
+        self._seen = self._cache.number()
+
+    def turn(self) -> float:
+        """Do what is due, and return when the next turn is, in ticks. An error is logged, and the next period tries again."""
+        now = self._beat = self._clock.ticks()
+        if now >= self._next_step and self._lease.leads() and self._is_readable():
+            # Before the step, so that one that fails is not repeated immediately.
+            self._next_step = max(self._next_step + PERIOD_SECONDS, now + PERIOD_SECONDS / 2)
+            try:
+                if self._take_over():
+                    self.step()
+            except Exception:
+                self.controller.counts["errors"] += 1
+                LOG.exception("the step failed")
+        if not self._lease.leads():
+            return now + CANDIDATE_SECONDS
+        return min(now + RENEW_SECONDS, max(self._next_step, now))
+
+    def renew(self) -> None:
+        """Take or renew the Lease, unless the main thread hangs: then another process takes it when it has expired."""
+        if self._clock.ticks() - self._beat > HUNG_SECONDS:
+            LOG.error("no progress for %.0f s: the Lease is not renewed", self._clock.ticks() - self._beat)
+            return
+        holder = self._lease.renew()
+        if holder != self._holder:
+            LOG.info("leader: %s", holder or "unknown")
+            self._holder = holder
+
+    def may_write(self) -> bool:
+        """Return whether this process may write a floor now: it leads, and no former leader's write has an effect."""
+        return self._lease.leads() and self._fence.is_raised(self._lease.term)
+
+    def _keep_lease(self, ended: threading.Event) -> None:
+        while not ended.is_set():
+            try:
+                self.renew()
+            except Exception:
+                # A record of unexpected content must not end the thread.
+                LOG.exception("Lease")
+            ended.wait(RENEW_SECONDS)
+
+    def _is_readable(self) -> bool:
+        """Return whether the cached objects are complete and current enough to decide on."""
+        if not self._cache.synced():
+            return False
+        if self._cache.age() <= MAX_AGE_SECONDS:
+            return True
+        LOG.warning("the API server has not answered for %.0f s: floors stay as they are", self._cache.age())
+        return False
+
+    def _take_over(self) -> bool:
+        """Raise the fence after this process has acquired the Lease; return whether it is raised."""
+        term = self._lease.term
+        # The thread of the Lease may start another term at any moment.
+        leadership = Leadership(
+            term,
+            leads=lambda: self._lease.leads() and self._lease.term == term,
+            confirm=lambda: self._lease.confirm(term),
+        )
+        if self._fence.is_raised(term):
+            return True
+        raised = self._fence.raise_for(leadership, self._list_workloads(), self._note_progress)
+        if raised:
+            # Another process may have decided in the meantime.
+            self.controller.forget()
+        return raised
+
+    def _note_progress(self) -> None:
+        self._beat = self._clock.ticks()
 
     def _apply_resources(self, ended: threading.Event) -> None:
         """Work on custom resources whenever something changes, while the Lease is held."""
@@ -142,12 +222,45 @@ class Process:
             ended.wait(PAUSE_SECONDS)
 
     def step(self) -> None:
-        """Decide once for all workloads, and between two of them follow the rollouts of the others."""
-        self.controller.step(self._list_workloads())
+        """Decide once for all workloads, and follow the rollouts of the others in the meantime."""
+        requests = self.controller.list_requests(self._check_owners(self._list_workloads()))
+        if not self._take_over():
+            return
+        answers = self._sampler.begin(requests)
+        while not answers.wait(PAUSE_SECONDS):
+            self._note_progress()
+            self._follow_changes()
+        answers.close()
+        conflicts = self.controller.counts["conflicts"]
+        self.controller.step(self._follow_between(self._list_workloads()), Readings(answers, answers))
+        self._stepped = self._clock.ticks()
+        if self.controller.counts["conflicts"] > conflicts:
+            self._fence.lower()
+
+    def _check_owners(self, workloads: Iterable[LiveWorkload]) -> Iterator[LiveWorkload]:
+        """Lower the fence if a floor has another owner: a controller with another Lease, or a user who changed it."""
+        for live in workloads:
+            if not owns_floors(live, self._lease.term):
+                self._fence.lower()
+            yield live
 
     def _list_workloads(self) -> Iterator[LiveWorkload]:
-        for live in self._cache.workloads_with(keys.FLOOR):
+        """Yield the workloads with a floor, without those that cannot be read."""
+        for place in self._cache.list_tops(None, lambda _: True):
+            yield from self._read_workloads([place])
+
+    def _read_workloads(self, places: Iterable[WorkloadKey] | None) -> Iterator[LiveWorkload]:
+        try:
+            yield from self._cache.workloads_with(keys.FLOOR, places)
+        except Exception:
+            # A workload of unexpected content must not stop the others.
+            self.controller.counts["errors"] += 1
+            LOG.exception("workloads %s", places)
+
+    def _follow_between(self, workloads: Iterable[LiveWorkload]) -> Iterator[LiveWorkload]:
+        for live in workloads:
             yield live
+            self._note_progress()
             self._follow_changes()
 
     def _follow_changes(self) -> bool:
@@ -156,35 +269,27 @@ class Process:
             return False
         self._seen, changed = self._cache.changes_since(self._seen)
         rolling = False
-        if self._lease.leads():
-            for live in self._cache.workloads_with(keys.FLOOR, changed or ()):
-                self.controller.follow_rollout(live)
-                rolling |= has_new_revision(live)
+        if self.may_write():
+            for place in changed or ():
+                for live in self._read_workloads([place]):
+                    rolling |= self._follow(live)
         return rolling
+
+    def _follow(self, live: LiveWorkload) -> bool:
+        try:
+            self.controller.follow_rollout(live)
+            return has_new_revision(live)
+        except Exception:
+            # A workload of unexpected content must not stop the others.
+            self.controller.counts["errors"] += 1
+            LOG.exception("%s/%s", live.namespace, live.name)
+            return False
 
     # Metrics and probes.
 
     def serve(self, port: int) -> int:
         """Answer /metrics, /healthz and /readyz on a port, in a thread, and return the port."""
-        process = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                status, text = process.answer(self.path)
-                body = text.encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "text/plain; version=0.0.4")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                """Log no probes."""
-
-        server = ThreadingHTTPServer(("", port), Handler)
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
-        return int(server.server_address[1])
+        return start_probe_server(port, self.answer, self._clock)
 
     def answer(self, path: str) -> tuple[HTTPStatus, str]:
         """Return the status and the text of one of the three paths."""
@@ -203,14 +308,20 @@ class Process:
         resources = dict.fromkeys(("resources", "applies", "statuses", "failures"), 0)
         if self.inferences is not None:
             resources = self.inferences.counts
-        age = max(0.0, self._clock.now() - self.controller.stepped_at) if self.controller.stepped_at else 0.0
+        age = 0.0 if self._stepped is None else self._clock.ticks() - self._stepped
         rows = (
-            ("leader", "gauge", "1 if this process writes", float(self._lease.leads())),
+            ("leader", "gauge", "1 if this process writes", float(self.may_write())),
             ("workloads", "gauge", "Workloads that the controller scales", counts["workloads"]),
             ("blind_revisions", "gauge", "Revisions of which a metric has no value", counts["blind"]),
             ("decisions_total", "counter", "Decided floors", counts["decisions"]),
             ("patches_total", "counter", "Written floors", counts["patches"]),
             ("errors_total", "counter", "Failed queries and writes", counts["errors"]),
+            (
+                "conflicts_total",
+                "counter",
+                "Floors not written, because another process wrote first",
+                counts["conflicts"],
+            ),
             ("last_step_age_seconds", "gauge", "Seconds since the last complete step", age),
             ("resources", "gauge", "Custom resources", resources["resources"]),
             ("applies_total", "counter", "Applied specs of custom resources", resources["applies"]),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import keys
 from ebbtide.base.paths import get_at
-from ebbtide.base.problems import Problem, make_warning
+from ebbtide.base.problems import Problem, make_warning, shorten_text
 from ebbtide.readers import native
 from ebbtide.readers.loaded import LoadedDocument, OtherObject, validate_reading
 from ebbtide.readers.reading import Reading
@@ -133,8 +133,8 @@ def _unsupported_problem(kind: Any, version: Any) -> Problem:
 
         code, message, fix = DISTRIBUTED
         return Problem(code, ("kind",), message, fix)
-    described = f"{version} {kind}" if kind or version else "a document without apiVersion and kind"
-    if isinstance(version, str) and version.startswith(OTHER_GROUPS) and kind in OTHER_KINDS:
+    described = shorten_text(f"{version} {kind}") if kind or version else "a document without apiVersion and kind"
+    if isinstance(version, str) and isinstance(kind, str) and version.startswith(OTHER_GROUPS) and kind in OTHER_KINDS:
         message = f"{described} is not rendered from a spec, so it cannot be converted"
         return Problem("SPEC005", ("kind",), message, OTHER_KINDS[kind])
     return Problem(

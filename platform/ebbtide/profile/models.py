@@ -133,8 +133,8 @@ class AutoscalingProfile(Model):
     controller: bool = False
     """True if Ebbtide's controller runs (ebbtide controller). It scales on any metric, to zero too."""
     fallback_seconds: Annotated[int, Field(ge=60, le=86400)] = 900
-    """Seconds without a metric's value after which the controller leaves the replicas to Knative alone. Until then, it
-    holds them."""
+    """Seconds without a metric's value after which the controller sets fallbackReplicas of a spec that has it. Until then,
+    and without it, the replicas stay."""
 
 
 class NodePool(Model):
@@ -201,10 +201,10 @@ class Project(Model):
 
     id: Text | None = None
     """Project ID that REST clients send as projectId."""
-    gpus: Annotated[float, Field(ge=0)] | None = None
+    gpus: Annotated[float, Field(ge=0, le=1_000_000_000)] | None = None
     """GPU quota. Default: no limit. A ResourceQuota applies it to each resource name of the pools separately, so the
     limits add up."""
-    cpu: Annotated[float, Field(ge=0)] | None = None
+    cpu: Annotated[float, Field(ge=0, le=1_000_000_000)] | None = None
     """CPU quota in cores. Default: no limit."""
     memory: Text | None = None
     """Memory quota, such as 64Gi. Default: no limit."""

@@ -55,6 +55,7 @@ OURS_INSIDE: Final = (
     ("autoscaling", "metrics"),
     ("autoscaling", "schedule"),
     ("autoscaling", "behavior"),
+    ("autoscaling", "fallbackReplicas"),
 )
 #: Length of the suffix of a name that is a prefix.
 SUFFIX_LENGTH: Final = 5
@@ -102,9 +103,10 @@ def _take_project_id(draft: Draft, row: FieldRow, project: Any, where: Path) -> 
 def take_prefix(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:  # noqa: ARG001 - the signature of every handler
     """Add a suffix to the name: a hash of the spec, so that the same request always has the same name."""
     name = draft.native["metadata"]["name"]
-    if not isinstance(name, str):
+    if not isinstance(name, str) or not isinstance(draft.spec, dict):
+        # Validation rejects it.
         return
-    spec = {field: item for field, item in draft.native["spec"].items() if field != "project"}
+    spec = {field: item for field, item in draft.spec.items() if field != "project"}
     suffix = sha256(canonical_json(spec).encode()).hexdigest()[:SUFFIX_LENGTH]
     draft.native["metadata"]["name"] = f"{name}-{suffix}"
     message = f"Run:ai adds a random suffix to the name, Ebbtide a hash of the spec: the name is {name}-{suffix}, and a changed spec is another service"

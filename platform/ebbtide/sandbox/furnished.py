@@ -43,7 +43,7 @@ from ebbtide.cluster.doctor.observed import (
 )
 from ebbtide.cluster.read.inventory import KNATIVE_NAMESPACE
 from ebbtide.profile import metric_names
-from ebbtide.sandbox.store import make_bare
+from ebbtide.sandbox.store import make_bare, make_discovery
 from ebbtide.translation.gpu import BACKENDS
 from ebbtide.translation.plan import Priority
 from ebbtide.translation.priority import KAI, make_priority_class
@@ -107,7 +107,7 @@ def _set_api_paths(cluster: Simulated, spec: ProfileSpec) -> None:
     for name, path in GROUPS.items():
         cluster.paths.pop(path, None)
         if is_served[name]:
-            cluster.paths[path] = {"kind": "APIResourceList", "resources": []}
+            cluster.paths[path] = make_discovery(path)
     cluster.paths.pop(CUSTOM_METRICS, None)
     if spec.metrics.adapter == "prometheus-adapter":
         rows = [row for row in metrics.ROWS.values() if row.source in {"gpu-exporter", "histogram", "adapter"}]

@@ -20,14 +20,17 @@ from ebbtide.base import keys
 from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import (
     DEPLOYMENT,
+    HPA,
     KINDS,
     KNATIVE,
     KSERVE,
+    LEASE,
     LIVE_MANAGER,
     MANAGER,
     NAMESPACE,
     NODE,
     POD,
+    POD_AUTOSCALER,
     QUOTA,
     REVISION,
     ExistsError,
@@ -52,6 +55,7 @@ from ebbtide.sandbox.store import (
     StoredObject,
     list_leaves,
     make_bare,
+    make_discovery,
     matches_selector,
     merge_applied,
     place_of,
@@ -69,8 +73,7 @@ if TYPE_CHECKING:
 #: Responses at the paths of an API server with Knative and KServe: its version and its API groups.
 PATHS: Final[dict[str, Object]] = {
     "/version": {"major": "1", "minor": "37", "gitVersion": "v1.37.0"},
-    "/apis/serving.knative.dev/v1": {"kind": "APIResourceList", "resources": []},
-    "/apis/serving.kserve.io/v1beta1": {"kind": "APIResourceList", "resources": []},
+    **{kind.path: make_discovery(kind.path) for kind in (POD, DEPLOYMENT, HPA, LEASE, KNATIVE, POD_AUTOSCALER, KSERVE)},
 }
 #: Seconds until a followed connection ends.
 FOLLOW_SECONDS: Final = 60.0

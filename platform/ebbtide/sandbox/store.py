@@ -18,7 +18,7 @@ from uuid import UUID
 
 from ebbtide.base import keys
 from ebbtide.base.paths import get_at
-from ebbtide.cluster.client.protocol import EVENT, MANAGER, NAMESPACE, ConflictError, Kind
+from ebbtide.cluster.client.protocol import EVENT, KINDS, MANAGER, NAMESPACE, ConflictError, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -330,3 +330,13 @@ def digest_text(text: str, length: int) -> str:
 def strip_transition_time(condition: Object) -> Object:
     """Return a condition without the time of its last transition."""
     return {name: value for name, value in condition.items() if name != "lastTransitionTime"}
+
+
+def make_discovery(path: str) -> Object:
+    """Return the discovery of the API group and version at a path: those of its resources that Ebbtide reads or writes."""
+    rows = [
+        {"name": kind.plural, "kind": kind.name, "namespaced": kind.namespaced}
+        for kind in KINDS.values()
+        if kind.path == path
+    ]
+    return {"kind": "APIResourceList", "resources": rows}

@@ -15,6 +15,7 @@ from ebbtide.autoscaler import hpa
 from ebbtide.autoscaler.floor import FloorError, FloorSettings, parse_behavior, parse_settings
 from ebbtide.autoscaler.targets import AutoscalerConfig, RevisionSettings, scale_bounds
 from ebbtide.base import keys, metrics
+from ebbtide.base.annotations import SETTINGS, parse_count, parse_finite, parse_seconds
 from ebbtide.base.quantities import parse_nano
 from ebbtide.profile import metric_names
 from ebbtide.translation.translate import translate
@@ -37,7 +38,6 @@ FLOOR_SIGNALS: Final[dict[str, Metric]] = {
 TIMEOUT: Final = 300.0
 #: Maximum replicas of an HPA without a limit.
 _NO_LIMIT: Final = (1 << 31) - 1
-_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 class NotSimulated(ValueError):  # noqa: N818 - named after the condition, like Problem
@@ -339,28 +339,24 @@ def _get_cpu_request(container: Mapping[str, Any]) -> str | None:
 
 def _parse_duration(key: str, text: str) -> float:
     """Parse a Go duration of one or more units, as in 1m30s."""
-    total, rest = 0.0, text.strip()
-    while rest:
-        digits = len(rest) - len(rest.lstrip("0123456789."))
-        unit = next((unit for unit in _UNITS if rest[digits:].startswith(unit)), None)
-        if not digits or unit is None:
-            raise NotSimulated(key, f"invalid duration {text!r}", "use a Go duration, as in 60s")
-        total += _parse_number(key, rest[:digits]) * _UNITS[unit]
-        rest = rest[digits + len(unit) :]
-    return total
+    seconds = parse_seconds(text.strip())
+    if seconds is None:
+        raise NotSimulated(key, f"invalid duration {text[:80]!r}", "use a Go duration, as in 60s")
+    return seconds
 
 
 def _parse_number(key: str, text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise NotSimulated(key, f"invalid value {text!r}: must be a number") from None
+    value = parse_finite(text)
+    if value is None:
+        raise NotSimulated(key, f"invalid value {text[:80]!r}: must be a number")
+    return value
 
 
 def _parse_count(key: str, text: str) -> int:
-    if not text.isdecimal():
-        raise NotSimulated(key, f"invalid value {text!r}: must be a whole number of at least 0")
-    return int(text)
+    value = parse_count(text)
+    if value is None:
+        raise NotSimulated(key, f"invalid value {text[:80]!r}: must be a whole number of at least 0")
+    return value
 
 
 #: Parsers of annotations and of ``config-autoscaler``, by the name of the field that each sets.
@@ -403,4 +399,7 @@ def _read_fields(
         text = texts.get(key)
         if text is not None and name in kind.__dataclass_fields__:
             fields[name] = reader(key, text)
+            allowed = SETTINGS.get(key)
+            if allowed is not None and allowed.read(text) is None:
+                raise NotSimulated(key, f"invalid value {text[:80]!r}: must be {allowed.valid}")
     return fields

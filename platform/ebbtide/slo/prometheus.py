@@ -7,6 +7,7 @@ Upstream: prometheus.io/docs/prometheus/latest/querying/api.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
@@ -25,7 +26,16 @@ from ebbtide.base.engine_metrics import ENGINE_METRICS
 from ebbtide.base.prose import make_printable
 from ebbtide.slo import queries
 from ebbtide.slo.proxy import proxy_path
-from ebbtide.slo.source import Bucket, History, Ref, SeriesPoint, SourceError, WorkloadMeasurements
+from ebbtide.slo.source import (
+    SAMPLE_AGE_SECONDS,
+    SAMPLE_SECONDS,
+    Bucket,
+    History,
+    Ref,
+    SeriesPoint,
+    SourceError,
+    WorkloadMeasurements,
+)
 from ebbtide.spec.objectives import TITLES
 
 if TYPE_CHECKING:
@@ -36,6 +46,18 @@ if TYPE_CHECKING:
 
 #: Connect timeout and read timeout in seconds; Prometheus aborts a query after two minutes.
 TIMEOUT: Final = (5.0, 130.0)
+#: The same of a query for a decision: two attempts to connect take less than a slow query.
+SAMPLE_TIMEOUT: Final = (2.0, SAMPLE_SECONDS)
+#: Parameters of a query for a decision: Prometheus stops the calculation, and uses no older sample.
+#: Upstream: github.com/prometheus/prometheus web/api/v1/api.go (query) since v2.43.0 (#12088), github.com/thanos-io/thanos
+#: pkg/api/query/v1.go (LookbackDeltaParam). Earlier versions ignore lookback_delta, as any unknown parameter, and use 5 minutes.
+SAMPLE_PARAMETERS: Final = {"timeout": f"{SAMPLE_SECONDS:g}s", "lookback_delta": f"{SAMPLE_AGE_SECONDS:g}s"}
+#: Maximum size of the response to such a query, about 30,000 values: a query of one workload must not fill the memory.
+MAX_SAMPLE_BYTES: Final = 4 * 2**20
+CHUNK_BYTES: Final = 2**16
+#: Start of an annotation that does not doubt the result. Some versions return these as warnings, newer ones as infos
+#: (github.com/prometheus/prometheus util/annotations/annotations.go).
+INFO: Final = "PromQL info"
 #: One retry of a failed connection; a request that reached Prometheus is not retried.
 RETRY: Final = Retry(total=1, connect=1, read=0, status=0, other=0, backoff_factor=0.2)
 #: Messages by exception class; the first class that matches is used.
@@ -75,6 +97,8 @@ class PrometheusSource:
         self._host = urlsplit(url).netloc
         session = session or requests.Session()
         session.hooks["response"].append(_raise_for_status)
+        self._session = session
+        self._instant_url = f"{url.rstrip('/')}/api/v1/query"
         self._connection = PrometheusConnect(
             url=url.rstrip("/"),
             session=session,
@@ -167,8 +191,37 @@ class PrometheusSource:
         )
 
     def samples(self, query: str) -> list[tuple[Mapping[str, str], float]]:
-        """Return the labels and the finite values of a query's result now."""
-        return list(self._query_instant(query, None))
+        """Return the labels and the finite values of a query's result now.
+
+        Raises:
+            SourceError: there is no answer in time, it is too long, or it has warnings, as a partial answer of Thanos has.
+
+        """
+        with self._convert_errors():
+            answer = json.loads(self._read_answer(query))
+            result = answer["data"]["result"]
+            warnings = [str(text) for text in answer.get("warnings") or () if not str(text).startswith(INFO)]
+        if warnings:
+            text = make_printable(warnings[0])[:MAX_MESSAGE_CHARACTERS]
+            raise SourceError(f"the answer of Prometheus may be incomplete: {text}")
+        parsed = ((labels, _parse_pair(pair)[1]) for labels, pair in _iterate_samples(result, "value"))
+        return [(labels, value) for labels, value in parsed if value is not None]
+
+    def _read_answer(self, query: str) -> bytes:
+        """Return the body of the response to a query for a decision."""
+        with self._session.get(
+            self._instant_url,
+            params={"query": query, **SAMPLE_PARAMETERS},
+            verify=self._session.verify,
+            timeout=SAMPLE_TIMEOUT,
+            stream=True,
+        ) as response:
+            body = bytearray()
+            for chunk in response.iter_content(CHUNK_BYTES):
+                body += chunk
+                if len(body) > MAX_SAMPLE_BYTES:
+                    raise SourceError(f"the answer of Prometheus exceeds {MAX_SAMPLE_BYTES // 2**20} MiB")
+        return bytes(body)
 
     def _read_tokens(
         self, refs: Sequence[Ref], window: int, end: float, known: Mapping[str, set[str]]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ebbtide.base import keys
+from ebbtide.base.annotations import UnreadableError, read_spec
+from ebbtide.base.failures import report_failure
 from ebbtide.documents import load_document
 from ebbtide.slo.source import Ref
 from ebbtide.translation import gpu, traps
@@ -15,8 +16,10 @@ from ebbtide.translation.translate import make_plan
 if TYPE_CHECKING:
     from ebbtide.base.problems import Problem
     from ebbtide.profile.models import Profile
+    from ebbtide.spec.inference import Inference
     from ebbtide.spec.serving import Slo
     from ebbtide.translation.objects import Object
+    from ebbtide.translation.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,28 +39,36 @@ def read_slo(top: Object, profile: Profile) -> WorkloadSlo:
     metadata = top["metadata"]
     ref = Ref(metadata["namespace"], metadata["name"])
     project = str((metadata.get("labels") or {}).get(keys.PROJECT, ""))
-    inference = load_document(read_spec_document(top), profile).inference
-    if inference is None:
-        return WorkloadSlo(ref, project, None, None)
-    plan, _ = make_plan(inference, profile)
-    return WorkloadSlo(ref, project, inference.spec.slo, None if plan is None else gpu.count_gpus_per_replica(plan))
+    inference, plan = _load_stored_spec(top, profile)
+    slo = None if inference is None else inference.spec.slo
+    return WorkloadSlo(ref, project, slo, None if plan is None else gpu.count_gpus_per_replica(plan))
 
 
 def list_slo_warnings(top: Object, profile: Profile) -> list[Problem]:
     """Return the warnings about a workload's SLO, from its stored spec: a scaling target that is looser than the SLO."""
-    inference = load_document(read_spec_document(top), profile).inference
-    plan = None if inference is None or inference.spec.slo is None else make_plan(inference, profile)[0]
-    return [] if plan is None else [problem for problem in traps.check(plan) if problem.code.startswith("SLO")]
+    inference, plan = _load_stored_spec(top, profile)
+    if plan is None or inference is None or inference.spec.slo is None:
+        return []
+    return [problem for problem in traps.check(plan) if problem.code.startswith("SLO")]
+
+
+def _load_stored_spec(top: Object, profile: Profile) -> tuple[Inference | None, Plan | None]:
+    """Return the stored spec and its plan, None if it is missing or invalid."""
+    try:
+        inference = load_document(read_spec_document(top), profile).inference
+        return inference, None if inference is None else make_plan(inference, profile)[0]
+    except Exception as error:  # noqa: BLE001 - the spec of one workload must not end the report of the others
+        report_failure(top["metadata"]["namespace"], top["metadata"]["name"], error)
+        return None, None
 
 
 def read_spec_document(top: Object) -> dict[str, Any] | None:
     """Return the stored spec of an object as a document, or None if it is missing or invalid."""
-    text = (top["metadata"].get("annotations") or {}).get(keys.SPEC)
     try:
-        spec = json.loads(text or "null")
-    except ValueError:
+        spec = read_spec(top)
+    except UnreadableError:
         return None
-    if not isinstance(spec, dict):
+    if spec is None:
         return None
     metadata = {"name": top["metadata"]["name"]}
     return {"apiVersion": "ebbtide.dev/v1alpha1", "kind": "Inference", "metadata": metadata, "spec": spec}

@@ -22,6 +22,12 @@ class SourceError(Exception):
     """The metrics are unavailable: the source does not answer, or its response is invalid; the message is for the user."""
 
 
+#: Age in seconds above which a value is no value for a decision: half as long again as a scrape interval of 60 s.
+SAMPLE_AGE_SECONDS: Final = 90.0
+#: Seconds that Prometheus may take for a value for a decision.
+SAMPLE_SECONDS: Final = 5.0
+
+
 def json_number(value: float) -> float | None:
     """Return a JSON number; None for an infinite one or NaN."""
     if not math.isfinite(value):

@@ -97,6 +97,9 @@ class Autoscaling(Model):
     Ebbtide extension."""
     behavior: ScalingBehavior | None = None
     """Stabilization and step limits. Needs Ebbtide's controller, or KServe Standard. Ebbtide extension."""
+    fallback_replicas: Positive | None = None
+    """Replicas after the profile's fallbackSeconds without a metric's value. Default: the last decided number stays. Needs
+    Ebbtide's controller. Ebbtide extension."""
     metric_threshold_percentage: Percentage | None = None
     """Target utilization: percentage of metricThreshold that a replica may use before the autoscaler adds another one.
     Only for concurrency and throughput. Default: 70."""

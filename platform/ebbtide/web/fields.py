@@ -166,6 +166,7 @@ ROWS: Final[tuple[FormRow, ...]] = (
     FormRow(AUTO + "schedule[].end", "End", ADVANCED, "0 18 * * mon-fri"),
     FormRow(AUTO + "schedule[].timeZone", "Time zone", ADVANCED, "UTC"),
     FormRow(AUTO + "schedule[].minReplicas", "Minimum replicas", ADVANCED, "2"),
+    FormRow(AUTO + "fallbackReplicas", "Replicas without metrics", ADVANCED),
     FormRow("spec.priorityClass", "Priority class", PRIORITY, choices="priorities"),
     FormRow("spec.preemptibility", "Preemptibility", PRIORITY),
     FormRow("spec.storage.pvc[].claimName", "Claim name", STORAGE, "models"),

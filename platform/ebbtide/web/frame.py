@@ -29,6 +29,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from ebbtide.api.access import ExpiringCache
+from ebbtide.api.errors import AGAIN
 from ebbtide.api.gate import is_cross_site
 from ebbtide.api.sessions import COOKIE
 from ebbtide.base import quantities
@@ -296,14 +297,11 @@ class PageFrame:
                     "This form has expired",
                     "The page was opened before the server restarted. Reload the page and submit the form again.",
                 )
-        caller = None
-        # An authenticating proxy sends the user's token with each request.
-        scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
-        token = bearer.strip() if scheme.lower() == "bearer" else visit.session.token
-        if not page.public or token:
-            caller = await run_in_threadpool(self._find_caller, token, public=page.public)
-            # The gate limits streams per caller.
-            request.state.caller = caller
+        # The gate has reviewed the token of the header or of the session.
+        caller: Caller | None = getattr(request.state, "caller", None)
+        if caller is None and not page.public:
+            error: Exception = request.state.caller_error
+            raise error
         return PageVisit(self, request, caller, visit.session, form, lists)
 
     def make_missing_page(self, request: Request) -> Response | None:
@@ -317,14 +315,6 @@ class PageFrame:
         response.headers.setdefault("Cache-Control", "no-store")
         return response
 
-    def _find_caller(self, token: str, *, public: bool) -> Caller | None:
-        try:
-            return self.backend.caller_of(token)
-        except Exception:
-            if public:
-                return None
-            raise
-
     def _render_error(self, visit: PageVisit, error: Exception) -> Response:
         page = make_page_error(error)
         if page.status == 401:  # noqa: PLR2004 - an HTTP status
@@ -334,9 +324,12 @@ class PageFrame:
         if page.status == 500:  # noqa: PLR2004 - as above
             # An unexpected error. The path may contain line breaks, so it is quoted before it is logged.
             log.error("%s %s", visit.request.method, quote(visit.request.url.path), exc_info=error)
-        return visit.render(
+        response = visit.render(
             "comp_error.html" if visit.is_partial else "page_error.html", page.status, error=page, page=""
         )
+        if page.status in {429, 503}:
+            response.headers["Retry-After"] = AGAIN
+        return response
 
 
 def list_changed_lines(old: str, new: str) -> list[tuple[int, int, list[str]]] | None:

@@ -11,7 +11,7 @@ import asyncio
 import json
 from contextlib import suppress
 from dataclasses import dataclass, field
-from threading import BoundedSemaphore, Event, Lock, Thread
+from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Final
 
 from starlette.concurrency import run_in_threadpool
@@ -20,6 +20,7 @@ from starlette.responses import PlainTextResponse
 from ebbtide.base.prose import make_printable
 from ebbtide.web.errors import PageError, make_page_error
 from ebbtide.web.pulse import stream_events
+from ebbtide.web.slots import CallerSlots
 from ebbtide.web.workload import ALL, MAX_LOG_LINES, list_replica_containers
 
 if TYPE_CHECKING:
@@ -31,8 +32,9 @@ if TYPE_CHECKING:
     from ebbtide.cluster.client.protocol import LogStream
     from ebbtide.web.frame import PageVisit
 
-#: The maximum number of followed logs, of lines per event, and of lines queued for a slow reader.
+#: The maximum number of followed logs of all callers and of one, of lines per event, and of lines queued for a slow reader.
 MAX_FOLLOWED: Final = 64
+MAX_FOLLOWED_PER_CALLER: Final = 32
 MAX_BATCH_LINES: Final = 200
 MAX_QUEUED_LINES: Final = 2_000
 #: The maximum number of lines of a downloaded log.
@@ -43,7 +45,7 @@ ENDED: Final = "The container has stopped, or its pod was deleted."
 MAX_LINE_CHARACTERS: Final = 8_192
 #: Seconds between keep-alive comments on a quiet log.
 KEEP_ALIVE_SECONDS: Final = 15.0
-FOLLOW_SLOTS: Final = BoundedSemaphore(MAX_FOLLOWED)
+FOLLOW_SLOTS: Final = CallerSlots(MAX_FOLLOWED, MAX_FOLLOWED_PER_CALLER, "followed logs")
 
 
 @dataclass(slots=True)
@@ -52,6 +54,8 @@ class LogFollower:
 
     #: Each log with the text in front of its lines.
     streams: Sequence[tuple[str, LogStream]]
+    #: The name of the user, who has a slot for each log.
+    caller: str
     loop: asyncio.AbstractEventLoop
     queue: asyncio.Queue[str | Exception | None] = field(default_factory=lambda: asyncio.Queue(MAX_QUEUED_LINES))
     closed: Event = field(default_factory=Event)
@@ -73,7 +77,7 @@ class LogFollower:
         except Exception as error:  # noqa: BLE001 - the reader receives the error
             trouble = error
         finally:
-            FOLLOW_SLOTS.release()
+            FOLLOW_SLOTS.release(self.caller)
         with self._lock:
             self._ended += 1
             is_last = self._ended == len(self.streams)
@@ -152,18 +156,8 @@ async def follow_log(visit: PageVisit) -> Response:
         follow=True,
         tail=min(int(tail), MAX_LOG_LINES) if tail.isdigit() and len(tail) < 6 else MAX_LOG_LINES,  # noqa: PLR2004 - five digits
     )
-    taken = 0
-    while taken < len(streams) and FOLLOW_SLOTS.acquire(blocking=False):
-        taken += 1
-    if taken < len(streams):
-        for _ in range(taken):
-            FOLLOW_SLOTS.release()
-        raise PageError(
-            503,
-            "Too many log streams",
-            f"{MAX_FOLLOWED} logs are already being followed. Close a log page and try again.",
-        )
-    follower = LogFollower(streams, asyncio.get_running_loop())
+    FOLLOW_SLOTS.take(visit.user.name, len(streams))
+    follower = LogFollower(streams, visit.user.name, asyncio.get_running_loop())
     follower.start()
     return stream_events(follower.events(visit.request))
 

@@ -11,10 +11,9 @@ import asyncio
 import json
 import re
 import shlex
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass
-from threading import BoundedSemaphore
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -27,9 +26,10 @@ from ebbtide.cluster.read.served_model import find_served_model
 from ebbtide.web import words
 from ebbtide.web.errors import PageError
 from ebbtide.web.pulse import stream_events
+from ebbtide.web.slots import CallerSlots
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Generator, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping
     from typing import TypeAlias
 
     from starlette.responses import Response
@@ -53,9 +53,10 @@ MAX_TOKENS: Final = 100_000
 STREAM_SECONDS: Final = 300.0
 PAGE_SECONDS: Final = 60.0
 KEEP_ALIVE_SECONDS: Final = 10.0
-#: Maximum number of requests of all callers at a time; each occupies a thread.
+#: Maximum numbers of requests at a time, of all callers and of one; each occupies a thread.
 MAX_CALLS: Final = 16
-CALL_SLOTS: Final = BoundedSemaphore(MAX_CALLS)
+MAX_CALLS_PER_CALLER: Final = 4
+CALL_SLOTS: Final = CallerSlots(MAX_CALLS, MAX_CALLS_PER_CALLER, "playground requests")
 EXECUTOR: Final = ThreadPoolExecutor(MAX_CALLS, "call")
 #: A path in origin form: printable ASCII without spaces.
 PATH: Final = re.compile(r"/[!-~]*")
@@ -182,22 +183,91 @@ class CallResult:
 
 
 async def send_request(visit: PageVisit, render: RenderTab) -> Response:
-    """Send a request to the workload, and stream the response, or show it with ``render``."""
+    """Send a request to the workload, and stream the response, or show it with ``render``.
+
+    Raises:
+        LimitExceededError: too many requests of the caller, or of all callers, are in progress.
+
+    """
     place = visit.path_parameter("namespace"), visit.path_parameter("name")
     if visit.form.get("do") == "snippets":
         return await run_in_threadpool(_show_snippets, visit, render)
     streamed = STREAM in visit.request.headers.get("accept", "")
     seconds = STREAM_SECONDS if streamed else PAGE_SECONDS
     row, endpoint, request, trouble = await run_in_threadpool(_prepare_call, visit, place, seconds)
-    if not streamed:
-        return await run_in_threadpool(_show_call, visit, render, endpoint, request, trouble)
     if endpoint is None or request is None:
-        return stream_events(_report_failure(trouble))
-    if not CALL_SLOTS.acquire(blocking=False):
-        return stream_events(_report_failure(f"{MAX_CALLS} requests are already running; retry when one has ended."))
-    exchange = Exchange(endpoint, MAX_RESPONSE_BYTES)
-    sent = {"cold": not row.replicas.ready, "time": visit.backend.clock.now()}
-    return stream_events(_stream_call(exchange, request, sent))
+        if streamed:
+            return stream_events(_report_failure(trouble))
+        return await run_in_threadpool(_render_tab, visit, render, request, trouble=trouble)
+    call = WorkloadCall(Exchange(endpoint, MAX_RESPONSE_BYTES), cold=not row.replicas.ready)
+    call.start(request, visit.user.name)
+    if streamed:
+        return stream_events(_stream_call(call, visit.backend.clock.now()))
+    result = None
+    try:
+        result = CallResult(call.exchange, "".join([piece async for piece in call.read_pieces() if piece]), call.cold)
+    except (OSError, CallError) as error:
+        trouble = explain_failure(error, call.exchange)
+    return await run_in_threadpool(_render_tab, visit, render, request, result=result, trouble=trouble)
+
+
+@dataclass(slots=True)
+class WorkloadCall:
+    """A request in progress: a thread of ``EXECUTOR`` reads the response, so that no thread of the pages waits for it."""
+
+    exchange: Exchange
+    #: True if no replica was ready when the request was sent.
+    cold: bool
+    #: The parts of the response, then the thread's future.
+    _queue: asyncio.Queue[str | Future[None]] = field(default_factory=asyncio.Queue)
+
+    def start(self, request: PlaygroundRequest, caller: str) -> None:
+        """Send a request. The thread keeps one of the caller's slots until it ends, even if the client disconnects earlier.
+
+        Raises:
+            LimitExceededError: no slot is free.
+
+        """
+        loop = asyncio.get_running_loop()
+
+        def put(item: str | Future[None]) -> None:
+            # The loop of a server that shut down is closed.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._queue.put_nowait, item)
+
+        def read() -> None:
+            for piece in _start(self.exchange, request):
+                put(piece)
+
+        CALL_SLOTS.take(caller)
+        reading = EXECUTOR.submit(read)
+        reading.add_done_callback(lambda _: CALL_SLOTS.release(caller))
+        reading.add_done_callback(put)
+        # The timeout of a socket does not end a response head that arrives byte by byte.
+        loop.call_later(self.exchange.endpoint.timeout + 1, self.exchange.close)
+
+    async def read_pieces(self) -> AsyncGenerator[str, None]:
+        """Yield the parts of the response as they arrive, and an empty string after each 10 s without one.
+
+        Raises:
+            CallError: the request is invalid, or the response cannot be read.
+            OSError: the server does not answer in time.
+
+        """
+        try:
+            while True:
+                try:
+                    item = await asyncio.wait_for(self._queue.get(), KEEP_ALIVE_SECONDS)
+                except TimeoutError:
+                    yield ""
+                    continue
+                if isinstance(item, Future):
+                    item.result()
+                    return
+                yield item
+        finally:
+            # It also ends the thread.
+            self.exchange.close()
 
 
 def _prepare_call(
@@ -219,46 +289,17 @@ async def _report_failure(message: str) -> AsyncIterator[str]:
     yield _event("fail", message)
 
 
-async def _stream_call(exchange: Exchange, request: PlaygroundRequest, sent: dict[str, Any]) -> AsyncIterator[str]:
+async def _stream_call(call: WorkloadCall, time: float) -> AsyncIterator[str]:
     """Yield events: ``sent``, ``text`` with the parts of the response, then ``end`` or ``fail``."""
-    loop = asyncio.get_running_loop()
-    pieces = _start(exchange, request)
-    reading: asyncio.Future[str | None] | None = None
+    yield _event("sent", {"cold": call.cold, "time": time})
     try:
-        yield _event("sent", sent)
-        while True:
-            reading = reading or loop.run_in_executor(EXECUTOR, next, pieces, None)
-            done, _ = await asyncio.wait({reading}, timeout=KEEP_ALIVE_SECONDS)
-            if not done:
-                yield ": waiting\n\n"
-                continue
-            try:
-                piece = reading.result()
-            except (OSError, CallError) as error:
-                yield _event("fail", explain_failure(error, exchange))
-                return
-            finally:
-                reading = None
-            if piece is None:
-                break
-            yield _event("text", make_printable(piece, "\n\t"))
-        yield _event("end", describe_exchange(exchange))
-    finally:
-        exchange.close()
-        if reading is None:
-            _end_call(pieces)
-        else:
-            # The thread ends when the closed connection reports an error.
-            reading.add_done_callback(lambda ended: _end_call(pieces, ended))
-
-
-def _end_call(pieces: Generator[str, None, None], reading: asyncio.Future[str | None] | None = None) -> None:
-    """Close the connection, and let another request begin."""
-    if reading is not None and not reading.cancelled():
-        reading.exception()
-    with suppress(OSError, CallError):
-        pieces.close()
-    CALL_SLOTS.release()
+        async with aclosing(call.read_pieces()) as pieces:
+            async for piece in pieces:
+                yield _event("text", make_printable(piece, "\n\t")) if piece else ": waiting\n\n"
+    except (OSError, CallError) as error:
+        yield _event("fail", explain_failure(error, call.exchange))
+    else:
+        yield _event("end", describe_exchange(call.exchange))
 
 
 def _start(exchange: Exchange, request: PlaygroundRequest) -> Generator[str, None, None]:
@@ -300,31 +341,6 @@ def explain_failure(error: Exception, exchange: Exchange) -> str:
 
 def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}."
-
-
-def _show_call(
-    visit: PageVisit,
-    render: RenderTab,
-    endpoint: Endpoint | None,
-    request: PlaygroundRequest | None,
-    trouble: str,
-) -> Response:
-    """Show a response as a whole page."""
-    result = None
-    if endpoint is not None and request is not None:
-        with CALL_SLOTS:
-            exchange = Exchange(endpoint, MAX_RESPONSE_BYTES)
-            cold = not visit.backend.status(
-                visit.user, visit.path_parameter("namespace"), visit.path_parameter("name")
-            ).value.replicas.ready
-            try:
-                text = "".join(_start(exchange, request))
-                result = CallResult(exchange, text, cold)
-            except (OSError, CallError) as error:
-                trouble = explain_failure(error, exchange)
-            finally:
-                exchange.close()
-    return _render_tab(visit, render, request, result=result, trouble=trouble)
 
 
 def _show_snippets(visit: PageVisit, render: RenderTab) -> Response:

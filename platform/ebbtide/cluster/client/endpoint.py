@@ -59,17 +59,41 @@ class Endpoint(NamedTuple):
             OSError: the server does not answer.
 
         """
-        from http.client import HTTPConnection, HTTPSConnection  # noqa: PLC0415 - not loaded for --help
+        from http.client import HTTPConnection  # noqa: PLC0415 - not loaded for --help
 
         parts = urlsplit(self.url)
-        kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-        client = kind(parts.hostname or "", parts.port, timeout=self.timeout)
-        client.connect()
-        # The address is checked after the name was resolved, so that the name cannot resolve to another one later.
-        if self.guarded and is_forbidden_address(str(client.sock.getpeername()[0])):
-            client.close()
-            raise CallError(f"{parts.hostname} resolves to an address that only this server can reach")
+        host, secure = parts.hostname or "", parts.scheme == "https"
+        client = HTTPConnection(host, parts.port or (443 if secure else 80))
+        client.sock = self._connect_socket(host, client.port)
+        if secure:
+            import ssl  # noqa: PLC0415 - slow to load
+
+            client.sock = ssl.create_default_context().wrap_socket(client.sock, server_hostname=host)
         return client
+
+    def _connect_socket(self, host: str, port: int) -> socket.socket:
+        """Resolve a name once, check all of its addresses, and connect to the first one that answers.
+
+        A forbidden address thus gets no connection, and the name cannot resolve to another address after the check.
+        """
+        deadline = time.monotonic() + self.timeout
+        rows = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses = [str(row[4][0]) for row in rows]
+        if self.guarded and any(is_forbidden_address(address) for address in addresses):
+            raise CallError(f"{host} resolves to an address that only this server can reach")
+        failure: OSError | None = None
+        for address in addresses:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            try:
+                link = socket.create_connection((address, port), left)
+            except OSError as error:
+                failure = error
+            else:
+                link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                return link
+        raise failure or TimeoutError(f"no connection to {host} after {self.timeout:g} s")
 
 
 def is_forbidden_address(text: str) -> bool:

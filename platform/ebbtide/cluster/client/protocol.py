@@ -375,6 +375,11 @@ def add_preconditions(item: Object, basis: Object | None) -> Object:
     return {**item, "metadata": {**item.get("metadata", {}), **preconditions}}
 
 
+def is_no_older(version: str, than: str) -> bool:
+    """Return whether a resource version equals another or follows it; API servers increase them numerically."""
+    return version == than or (version.isdecimal() and than.isdecimal() and int(version) >= int(than))
+
+
 def explain_forbidden(message: str) -> str:
     """Return the API server's message about a missing permission as a sentence, with the command that grants it.
 

@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys
+from ebbtide.base.annotations import read_annotation, read_setting
 from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import ClusterError
 from ebbtide.cluster.read import pods as of_pod
@@ -131,7 +132,8 @@ def describe_idle_holders(live: LiveWorkload) -> Iterator[str]:
         amounts_text = " and ".join(format_amount(resource, amount) for resource, amount in sorted(totals.items()))
         if not amounts_text or (name == newest and len(live.revisions) == 1):
             continue
-        limit = get_at(revision, "metadata", "annotations", keys.PROGRESS_DEADLINE, default="10 min by default")
+        known = read_setting(revision, keys.PROGRESS_DEADLINE) is not None
+        limit = read_annotation(revision, keys.PROGRESS_DEADLINE) if known else "10 min by default"
         first = "apply a spec that works, then " if name == newest else ""
         yield (
             f"revision {name} fails and still holds {amounts_text}, until Knative's progress deadline ({limit}); to free "

@@ -1,6 +1,7 @@
 """Records of a workload's scaling on its objects: traffic, manual overrides, rollouts, the controller's decisions.
 
-The controller reads them at each step, and loads nothing that writes or explains. Upstream: knative.dev/serving
+The controller reads them at each step, and loads nothing that writes or explains. A record that cannot be read has the
+reason in ``problem``, and otherwise the values of a missing one. Upstream: knative.dev/serving
 pkg/apis/serving/v1/route_types.go (traffic).
 """
 
@@ -10,10 +11,16 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from ebbtide.autoscaler.floor import FloorError, read_settings
+from ebbtide.base import annotations as shapes
 from ebbtide.base import keys
+from ebbtide.base.annotations import Record, UnreadableError, read_annotation, read_spec
 from ebbtide.base.paths import get_at
+from ebbtide.base.quantities import drop_zero_fraction
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ebbtide.cluster.read.inventory import LiveWorkload
     from ebbtide.translation.objects import Object
 
@@ -27,8 +34,8 @@ FLOOR_WORDS: Final = {
     "step": "a step is limited by the behavior",
     "rest": "all metrics are at or below their targets, so Knative decides alone",
     "wait": "the pods have no values yet",
-    "held": "held, because a metric has no value",
-    "fallback": "a metric has had no value for long, so Knative decides alone",
+    "held": "held, because the evidence for fewer replicas is incomplete",
+    "fallback": "a metric has had no value for long: fallbackReplicas",
     "rollout": "that of the revision that it replaces",
     "manual": "set by ebbtide scale",
 }
@@ -46,19 +53,87 @@ def scaled_revisions(live: LiveWorkload) -> list[str]:
     return [name for name in dict.fromkeys([*serving_revisions(live), newest]) if name]
 
 
-def _read_record(obj: Object | None, annotation: str) -> dict[str, Any] | None:
-    """Return the record in an annotation, None if there is none or it cannot be read."""
-    text = get_at(obj, "metadata", "annotations", annotation)
+_SCALED: Final = {"minReplicas": shapes.whole(), "maxReplicas": shapes.whole(), "metricThreshold": shapes.number(0)}
+_SCALE: Final = Record(
+    shapes.fields(
+        {},
+        {**_SCALED, "base": shapes.fields({}, {name: shapes.nullable(shapes.number(0)) for name in _SCALED})},
+    )
+)
+_DECISION: Final = Record(
+    shapes.fields(
+        {"floor": shapes.whole(), "cause": shapes.choice(*FLOOR_WORDS), "at": shapes.name()},
+        {
+            "metrics": shapes.rows(
+                shapes.fields(
+                    {"name": shapes.name(), "target": shapes.number(shapes.MIN_TARGET)},
+                    {"replicas": shapes.nullable(shapes.whole()), "value": shapes.nullable(shapes.number())},
+                ),
+                shapes.MAX_ROWS,
+            )
+        },
+    )
+)
+#: The annotations that a rollout changes, and restores from its mark.
+SAVED: Final = (
+    keys.MIN_SCALE,
+    keys.MAX_SCALE,
+    keys.WINDOW,
+    keys.SCALE_DOWN_DELAY,
+    keys.RETENTION,
+    keys.PROGRESS_DEADLINE,
+)
+_MARK: Final = Record(
+    shapes.fields(
+        {},
+        {
+            "replicas": shapes.whole(),
+            "saved": shapes.fields({}, {key: shapes.nullable(shapes.text(shapes.MAX_NAME)) for key in SAVED}),
+            "failed": shapes.text(),
+        },
+    )
+)
+
+
+def _read_record(obj: Object | None, annotation: str, record: Record) -> tuple[dict[str, Any] | None, str]:
+    """Return the object in an annotation, None if it is missing or cannot be read, and the reason why it cannot."""
+    value = read_annotation(obj, annotation)
     try:
-        record = json.loads(text) if isinstance(text, str) else None
-    except ValueError:
-        return None
-    return record if isinstance(record, dict) else None
+        return (None if value is None else record.read(value)), ""
+    except UnreadableError as error:
+        return None, f"{annotation} cannot be read: {error}"
 
 
-def read_scale_record(live: Object) -> dict[str, Any]:
-    """Return the record of ``ebbtide scale`` on a workload; empty if there is none, or if it is not valid JSON."""
-    return _read_record(live, keys.SCALE) or {}
+@dataclass(frozen=True, slots=True)
+class ScaleRecord:
+    """The record of ``ebbtide scale`` on a workload."""
+
+    #: The manual values: minReplicas and maxReplicas, which are int, and metricThreshold.
+    values: Mapping[str, float] = field(default_factory=dict)
+    #: The spec's values at that time, by the same names; None for those that it did not have.
+    base: Mapping[str, float | None] = field(default_factory=dict)
+    problem: str = ""
+
+    def __bool__(self) -> bool:
+        """Return whether there is an override."""
+        return bool(self.values)
+
+    @property
+    def minimum(self) -> int | None:
+        """The manual minimum of replicas."""
+        value = self.values.get("minReplicas")
+        return None if value is None else int(value)
+
+
+def read_scale_record(live: Object) -> ScaleRecord:
+    """Return the record of ``ebbtide scale`` on a workload; empty if there is none, or none that can be read."""
+    record, problem = _read_record(live, keys.SCALE, _SCALE)
+    if record is None:
+        return ScaleRecord(problem=problem)
+    base = {
+        name: None if value is None else drop_zero_fraction(value) for name, value in record.pop("base", {}).items()
+    }
+    return ScaleRecord({name: drop_zero_fraction(value) for name, value in record.items()}, base)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +146,7 @@ class RolloutMark:
     saved: dict[str, str | None] = field(default_factory=dict)
     #: The reason why the revision failed, and the rollout returns to the former one.
     failed: str = ""
+    problem: str = ""
 
     def format(self) -> str:
         """Return the mark as the annotation's value."""
@@ -80,13 +156,10 @@ class RolloutMark:
 
 def read_mark(revision: Object) -> RolloutMark | None:
     """Return a revision's mark; None if it has none."""
-    record = _read_record(revision, keys.ROLLOUT)
+    record, problem = _read_record(revision, keys.ROLLOUT, _MARK)
     if record is None:
-        return None
-    try:
-        return RolloutMark(int(record.get("replicas", 0)), dict(record.get("saved", {})), str(record.get("failed", "")))
-    except (ValueError, TypeError):
-        return None
+        return RolloutMark(0, problem=problem) if problem else None
+    return RolloutMark(record.get("replicas", 0), record.get("saved", {}), record.get("failed", ""))
 
 
 def is_in_rollout(revision: Object) -> bool:
@@ -95,6 +168,82 @@ def is_in_rollout(revision: Object) -> bool:
     return mark is not None and mark.replicas > 0
 
 
-def read_decision(revision: Object | None) -> dict[str, Any] | None:
-    """Return the controller's last decision on a revision, None if there is none or it cannot be read."""
-    return _read_record(revision, keys.DECISION)
+@dataclass(frozen=True, slots=True)
+class DecisionMetric:
+    """The proposal of one metric: replicas and value are None without a value."""
+
+    name: str
+    target: float
+    replicas: int | None = None
+    value: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The controller's last decision on a revision. The floor is None, and the cause empty, if it cannot be read."""
+
+    floor: int | None = None
+    #: One of ``FLOOR_WORDS``.
+    cause: str = ""
+    #: API timestamp.
+    at: str = ""
+    metrics: tuple[DecisionMetric, ...] = ()
+    problem: str = ""
+
+
+def read_decision(revision: Object | None) -> Decision | None:
+    """Return the controller's last decision on a revision, None if there is none."""
+    record, problem = _read_record(revision, keys.DECISION, _DECISION)
+    if record is None:
+        return Decision(problem=problem) if problem else None
+    rows = tuple(DecisionMetric(**row) for row in record.get("metrics", ()))
+    return Decision(record["floor"], record["cause"], record["at"], rows)
+
+
+def read_desired_scale(scaler: Object | None) -> int | None:
+    """Return the replicas that a PodAutoscaler reports to want, None if it does not know.
+
+    Knative reports -1 until it has metrics (knative.dev/serving pkg/reconciler/autoscaling/kpa/scaler.go, scaleUnknown).
+    """
+    value = get_at(scaler, "status", "desiredScale")
+    known = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= shapes.MAX_COUNT
+    return value if known else None
+
+
+def find_unreadable(live: LiveWorkload) -> tuple[str, ...]:
+    """Return a sentence for each annotation of a workload that cannot be read, with what is valid."""
+    newest = live.revisions[-1] if live.revisions else get_at(live.service, "spec", "template", default={})
+    marks = (read(revision) for revision in live.revisions for read in (read_decision, read_mark))
+    problems = [
+        _explain_spec(live.top),
+        _explain_settings(live.top),
+        read_scale_record(live.top).problem,
+        *(record.problem for record in marks if record is not None),
+        *(
+            f"{key} cannot be read: must be {setting.valid}"
+            for key, setting in shapes.SETTINGS.items()
+            if (value := read_annotation(newest, key)) is not None and setting.read(value) is None
+        ),
+        *(
+            f"{key} cannot be read: must be a name of at most {shapes.MAX_NAME} characters"
+            for key in (keys.METRIC, keys.CLASS)
+            if read_annotation(newest, key) is not None and shapes.read_name(newest, key) is None
+        ),
+    ]
+    return tuple(dict.fromkeys(filter(None, problems)))
+
+
+def _explain_spec(top: Object) -> str:
+    try:
+        read_spec(top)
+    except UnreadableError as error:
+        return f"{keys.SPEC} cannot be read: {error}"
+    return ""
+
+
+def _explain_settings(top: Object) -> str:
+    try:
+        read_settings(top)
+    except FloorError as error:
+        return str(error)
+    return ""

@@ -9,16 +9,24 @@ k8s.io/kubernetes pkg/scheduler/framework/types.go (messages of FitError).
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 
-from ebbtide.adopt.scaling_fields import parse_go_seconds
 from ebbtide.autoscaler import targets
-from ebbtide.autoscaler.floor import FloorError, FloorSettings, parse_settings
+from ebbtide.autoscaler.floor import FloorError, FloorSettings, read_settings
 from ebbtide.base import keys, metrics
+from ebbtide.base.annotations import (
+    UnreadableError,
+    parse_count,
+    parse_finite,
+    read_annotation,
+    read_name,
+    read_setting,
+    read_spec,
+)
 from ebbtide.base.bodies import WrittenBy, body
+from ebbtide.base.failures import report_failure
 from ebbtide.base.paths import get_at
 from ebbtide.base.prose import count_noun
 from ebbtide.base.quantities import NANO, format_number, parse_nano
@@ -26,6 +34,7 @@ from ebbtide.cluster.client.protocol import KSERVE, LLM
 from ebbtide.cluster.read import amounts, inventory
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.inventory import KUEUE_WORKLOAD
+from ebbtide.cluster.read.records import find_unreadable, read_desired_scale, read_scale_record
 from ebbtide.slo.source import Ref
 from ebbtide.translation import gpu
 
@@ -288,7 +297,40 @@ def _add_current_load(state: Status, load: float | None) -> Status:
 
 
 def compute_status(live: LiveWorkload) -> Status:
-    """Return a workload's status."""
+    """Return a workload's status; one that cannot be computed has the phase Unknown, and does not end a list."""
+    try:
+        return _compute_status(live)
+    except Exception as error:  # noqa: BLE001 - one workload must not hide the others
+        return _make_unreadable_status(live, report_failure(live.namespace, live.name, error))
+
+
+def _make_unreadable_status(live: LiveWorkload, why: str) -> Status:
+    project = get_at(live.top, "metadata", "labels", keys.PROJECT, default="")
+    return Status(
+        name=live.name,
+        namespace=live.namespace,
+        project=str(project),
+        kind=_name_kind(live),
+        phase="Unknown",
+        why=why,
+        replicas=Replicas(0, 0, 0, 0),
+        gpus="",
+        cpu_cores=0.0,
+        memory_bytes=0.0,
+        metric=None,
+        url="",
+        age_seconds=0.0,
+        conditions=(),
+        revisions=(),
+        pods=(),
+    )
+
+
+def _name_kind(live: LiveWorkload) -> str:
+    return "Knative Service" if live.top["kind"] == "Service" else str(live.top["kind"])
+
+
+def _compute_status(live: LiveWorkload) -> Status:
     metadata = live.top["metadata"]
     labels = metadata.get("labels") or {}
     replicas = compute_replicas(live)
@@ -300,9 +342,9 @@ def compute_status(live: LiveWorkload) -> Status:
         name=live.name,
         namespace=live.namespace,
         project=labels.get(keys.PROJECT, ""),
-        kind="Knative Service" if live.top["kind"] == "Service" else live.top["kind"],
+        kind=_name_kind(live),
         phase=phase,
-        why=why,
+        why=_join_parts(why, *find_unreadable(live)),
         replicas=replicas,
         gpus=format_gpus(live),
         cpu_cores=_sum_pod_requests(live, "cpu"),
@@ -533,7 +575,8 @@ def _explain_failure(live: LiveWorkload, revision: str) -> str:
         failed = inventory.find_by_name(live.revisions, revision)
         waiting = [pod for pod in _list_revision_pods(live, revision) if not of_pod.is_ready(pod)]
         progress = of_pod.describe_startup(waiting[0]) if waiting else "no replica became ready"
-        limit = get_at(failed, "metadata", "annotations", keys.PROGRESS_DEADLINE, default="the progress deadline")
+        known = read_setting(failed, keys.PROGRESS_DEADLINE) is not None
+        limit = read_annotation(failed, keys.PROGRESS_DEADLINE) if known else "the progress deadline"
         return f"not ready within {limit}; {progress}"
     return _condition_message(ready)
 
@@ -637,8 +680,7 @@ def find_revision_failure(live: LiveWorkload, revision: str) -> str:
         trouble, age = of_pod.find_trouble(pod), _object_age(live, pod["metadata"])
         if trouble is not None and trouble.kind in of_pod.FAILING and (trouble.lasting or age >= PATIENCE_SECONDS):
             return trouble.words
-        written = get_at(marked, "metadata", "annotations", keys.PROGRESS_DEADLINE, default="")
-        deadline = parse_go_seconds(written) or DEFAULT_DEADLINE_SECONDS
+        deadline = read_setting(marked, keys.PROGRESS_DEADLINE) or DEFAULT_DEADLINE_SECONDS
         scheduled = inventory.parse_timestamp(of_pod.find_condition(pod, "PodScheduled").get("lastTransitionTime"))
         if scheduled and live.now - scheduled >= deadline:
             return f"a replica is not ready after {deadline:.0f} s; {of_pod.describe_startup(pod)}"
@@ -878,11 +920,10 @@ def compute_replicas(live: LiveWorkload) -> Replicas:
 
 def _desired_replicas(live: LiveWorkload, revision: str) -> int:
     scaler = inventory.find_by_name(live.scalers, revision)
-    desired = get_at(scaler, "status", "desiredScale")
-    annotations = get_at(scaler, "metadata", "annotations", default={})
+    desired = read_desired_scale(scaler)
     # An HPA without a metric value reports 0, although it never goes below its minimum.
-    undecided = desired == 0 and annotations.get(keys.CLASS) == keys.CLASS_HPA
-    if isinstance(desired, int) and desired >= 0 and not undecided:
+    undecided = desired == 0 and read_annotation(scaler, keys.CLASS) == keys.CLASS_HPA
+    if desired is not None and not undecided:
         return desired
     deployment = next(
         (deployment for deployment in live.deployments if deployment["metadata"]["name"].startswith(f"{revision}-")),
@@ -897,21 +938,16 @@ def _read_scale_bounds(live: LiveWorkload, revision: str) -> tuple[int, int]:
         live.service, "spec", "template", "metadata", "annotations", default={}
     )
     floor = read_floor_settings(live.top)
-    low = annotations.get(keys.MIN_SCALE) if floor is None else floor.minimum
-    return _parse_whole(low), _parse_whole(annotations.get(keys.MAX_SCALE))
+    low = parse_count(annotations.get(keys.MIN_SCALE)) if floor is None else floor.minimum
+    return low or 0, parse_count(annotations.get(keys.MAX_SCALE)) or 0
 
 
 def read_floor_settings(top: Object) -> FloorSettings | None:
     """Return what Ebbtide's controller decides by, None for a workload that it does not scale or cannot read."""
-    text = (top["metadata"].get("annotations") or {}).get(keys.FLOOR)
     try:
-        return None if text is None else parse_settings(text)
+        return read_settings(top)
     except FloorError:
         return None
-
-
-def _parse_whole(text: Any) -> int:
-    return int(text) if str(text).isdigit() else 0
 
 
 def format_gpus(live: LiveWorkload) -> str:
@@ -948,47 +984,44 @@ def find_scaling_metric(live: LiveWorkload) -> ScalingMetric | None:
             return ScalingMetric(_name_in_spec(live, name), target, now)
     current = list_current_revisions(live)
     newest = inventory.find_by_name(live.revisions, current[0]) if current else None
-    annotations = get_at(newest, "metadata", "annotations", default={})
     floor = read_floor_settings(live.top)
     if floor is not None and floor.metrics:
         first = floor.metrics[0]
         return ScalingMetric(_name_in_spec(live, first.name), format_number(first.target))
-    if keys.METRIC not in annotations or keys.TARGET not in annotations:
+    metric, threshold = read_name(newest, keys.METRIC), read_setting(newest, keys.TARGET)
+    if metric is None or threshold is None:
         return None
-    aim = _find_aim(live, annotations, get_at(newest, "spec", "containerConcurrency", default=0))
-    return ScalingMetric(_name_in_spec(live, annotations[keys.METRIC]), annotations[keys.TARGET], aim=aim)
+    aim = _find_aim(live, newest, metric, threshold)
+    return ScalingMetric(_name_in_spec(live, metric), format_number(threshold), aim=aim)
 
 
-def _find_aim(live: LiveWorkload, annotations: Object, container_concurrency: int) -> str:
-    """Return the value that the KPA aims at; empty if another autoscaler decides, or if the target cannot be read."""
-    if annotations.get(keys.CLASS, keys.CLASS_KPA) != keys.CLASS_KPA:
+def _find_aim(live: LiveWorkload, revision: Object | None, metric: str, target: float) -> str:
+    """Return the value that the KPA aims at; empty if another autoscaler decides."""
+    if (read_name(revision, keys.CLASS) or keys.CLASS_KPA) != keys.CLASS_KPA:
         return ""
-    try:
-        share = annotations.get(keys.TARGET_UTILIZATION)
-        default = float((live.settings or {}).get("container-concurrency-target-percentage", 70))
-        revision = targets.RevisionSettings(
-            metric=annotations[keys.METRIC],
-            container_concurrency=container_concurrency,
-            target=float(annotations[keys.TARGET]),
-            target_utilization_percentage=None if share is None else float(share),
-        )
-    except ValueError:
-        return ""
+    default = parse_finite((live.settings or {}).get("container-concurrency-target-percentage")) or 70
     # A percentage up to 1 is a fraction (autoscalerconfig.Config).
     config = targets.AutoscalerConfig(container_concurrency_target_fraction=default if default <= 1 else default / 100)
-    target, _ = targets.resolve_metric_target(revision, config)
-    return format_number(round(target, 3))
+    resolved, _ = targets.resolve_metric_target(
+        targets.RevisionSettings(
+            metric=metric,
+            container_concurrency=get_at(revision, "spec", "containerConcurrency", default=0),
+            target=target,
+            target_utilization_percentage=read_setting(revision, keys.TARGET_UTILIZATION),
+        ),
+        config,
+    )
+    return format_number(round(resolved, 3))
 
 
 def _name_in_spec(live: LiveWorkload, name: str) -> str:
     """Return a metric's name as the stored spec has it; the cluster's own name if the live metric is another one."""
     try:
-        spec = json.loads(get_at(live.top, "metadata", "annotations", keys.SPEC, default="null"))
-    except ValueError:
+        written = get_at(read_spec(live.top), "autoscaling", "metric", default="")
+    except UnreadableError:
         return name
-    written = get_at(spec, "autoscaling", "metric", default="") if isinstance(spec, dict) else ""
-    row = metrics.ROWS.get(written)
-    return name if row is None or (name in KNATIVE_METRICS and name != row.knative) else written
+    row = metrics.ROWS.get(written) if isinstance(written, str) else None
+    return name if row is None or (name in KNATIVE_METRICS and name != row.knative) else row.name
 
 
 def read_hpa_metric(spec: Object) -> tuple[str, str]:
@@ -1090,15 +1123,9 @@ def _make_pod_rows(live: LiveWorkload) -> Iterator[PodRow]:
 
 
 def _describe_overrides(live: LiveWorkload) -> Iterator[str]:
-    text = get_at(live.top, "metadata", "annotations", keys.SCALE)
-    if text is None:
-        return
-    try:
-        record = json.loads(text)
-    except ValueError:
-        yield f"invalid annotation {keys.SCALE}: must be JSON, got {text[:80]}"
-        return
-    base = get_at(record, "base", default={})
-    for field in ("minReplicas", "maxReplicas", "metricThreshold"):
-        if isinstance(record, dict) and field in record and record[field] != base.get(field):
-            yield f"{field} {record[field]} set by ebbtide scale (the spec has {base.get(field, 'none')})"
+    record = read_scale_record(live.top)
+    for field, value in record.values.items():
+        base = record.base.get(field)
+        if value != base:
+            spec = "none" if base is None else format_number(base)
+            yield f"{field} {format_number(value)} set by ebbtide scale (the spec has {spec})"

@@ -15,16 +15,19 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from ebbtide.autoscaler import hpa, kpa, targets
 from ebbtide.base import keys, metrics
+from ebbtide.base.annotations import read_count
 from ebbtide.base.bodies import body
+from ebbtide.base.failures import report_failure
 from ebbtide.base.paths import get_at
 from ebbtide.base.prose import count_noun
 from ebbtide.base.quantities import NANO, format_number, parse_nano
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.inventory import ResourceHolder
-from ebbtide.cluster.read.records import FLOOR_WORDS, read_decision
+from ebbtide.cluster.read.records import FLOOR_WORDS, find_unreadable, read_decision, read_desired_scale
 from ebbtide.cluster.read.status import (
     Replicas,
+    compute_phase,
     compute_status,
     describe_blind_hpa,
     read_floor_settings,
@@ -163,7 +166,16 @@ def explain_replicas(
     if ``live`` has none. A source that cannot answer is reported in the explanation and does not raise.
     """
     state = compute_status(live)
-    when = live.now if now is None else now
+    try:
+        return _explain_replicas(live, state, source, live.now if now is None else now, cluster)
+    except Exception as error:  # noqa: BLE001 - a page or a list of a workload must not end at one of its objects
+        reason = WhyReason("unknown", report_failure(live.namespace, live.name, error))
+        return Why(live.name, live.namespace, "none", state.replicas, (reason,), {}, ())
+
+
+def _explain_replicas(
+    live: LiveWorkload, state: Status, source: MetricsSource | None, when: float, cluster: ProfileSpec | None
+) -> Why:
     replicas = state.replicas
     name = serving_revision(live)
     if state.phase in {"Stopped", "Stopping", "Deleting"}:
@@ -308,7 +320,8 @@ def _explain_kpa(
         "desired": None,
         "asOf": None,
     }
-    reported = int(get_at(scaler, "status", "desiredScale", default=-1))
+    desired_scale = read_desired_scale(scaler)
+    reported = -1 if desired_scale is None else desired_scale
     if reported == 0 and state.phase == "Failed":
         return _ScalerExplanation(
             "kpa", [WhyReason("rest", "scaled to zero by Knative, because no replica became ready")], numbers, []
@@ -350,18 +363,19 @@ def _add_floor(part: _ScalerExplanation, live: LiveWorkload, name: str) -> _Scal
         if settings.metrics and settings.minimum == 0:
             words = "Ebbtide's controller has not raised the floor yet, so Knative decides alone"
         return part._replace(reasons=[WhyReason("unknown", words), *part.reasons])
-    since = _format_time(max(0.0, live.now - inventory.parse_timestamp(decision.get("at"))))
-    topic: Topic = FLOOR_TOPICS.get(str(decision.get("cause")), "load")
-    words = f"floor {decision.get('floor')} by Ebbtide's controller, for {since}: {FLOOR_WORDS.get(str(decision.get('cause')), '')}"
-    lines = []
-    for row in decision.get("metrics") or ():
-        if row.get("value") is None:
-            lines.append(f"{row.get('name')}: no value")
-            continue
-        lines.append(
-            f"{row.get('name')}: {format_number(round(float(row['value']), 3))} against {format_number(float(row['target']))}, so "
-            f"{count_noun(int(row['replicas']), 'replica')}"
-        )
+    if decision.floor is None:
+        # The annotation that cannot be read is among the other influences.
+        return part
+    since = _format_time(max(0.0, live.now - inventory.parse_timestamp(decision.at)))
+    topic: Topic = FLOOR_TOPICS.get(decision.cause, "load")
+    words = f"floor {decision.floor} by Ebbtide's controller, for {since}: {FLOOR_WORDS[decision.cause]}"
+    lines = [
+        f"{row.name}: no value"
+        if row.value is None or row.replicas is None
+        else f"{row.name}: {format_number(round(row.value, 3))} against {format_number(row.target)}, so "
+        f"{count_noun(row.replicas, 'replica')}"
+        for row in decision.metrics
+    ]
     return part._replace(reasons=[WhyReason(topic, words), *part.reasons], sums=[*lines, *part.sums])
 
 
@@ -680,17 +694,15 @@ def _explain_influences(live: LiveWorkload, state: Status, part: _ScalerExplanat
     initialized = next(
         (of_pod.find_condition(obj, "ScaleTargetInitialized").get("status") for obj in live.scalers[-1:]), "True"
     )
-    first = read_annotations(live.scalers[-1]).get(keys.INITIAL_SCALE) if live.scalers else None
-    if initialized != "True" and first not in {None, "0", "1"}:
+    first = read_count(live.scalers[-1], keys.INITIAL_SCALE) if live.scalers else None
+    if initialized != "True" and first is not None and first > 1:
         yield WhyReason(
             "bound", f"initialReplicas {first}: all of them must be ready once before the autoscaler follows the load"
         )
-    if (
-        state.why
-        and all(state.why != reason.words for reason in part.reasons)
-        and not _is_explained_by_scaler(live, state)
-    ):
-        yield WhyReason("pods", state.why)
+    yield from (WhyReason("unknown", text) for text in find_unreadable(live))
+    _, why = compute_phase(live, state.replicas)
+    if why and all(why != reason.words for reason in part.reasons) and not _is_explained_by_scaler(live, state):
+        yield WhyReason("pods", why)
 
 
 def _is_explained_by_scaler(live: LiveWorkload, state: Status) -> bool:

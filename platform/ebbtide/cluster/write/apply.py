@@ -399,13 +399,12 @@ def keep_scale(obj: Object, live: Object, *, folded: bool) -> tuple[Object, tupl
     the value. If the spec has another value, the spec wins.
     """
     record = read_scale_record(live)
-    base = get_at(record, "base", default={})
     result, notes = deepcopy(obj), []
     for name in SCALED:
-        if name not in record:
+        if name not in record.values:
             continue
-        spec_value, override = get_scale_value(obj, name), str(record[name])
-        if spec_value is None or spec_value not in {override, str(base.get(name))}:
+        spec_value, override = get_scale_value(obj, name), str(record.values[name])
+        if spec_value is None or spec_value not in {override, str(record.base.get(name))}:
             notes.append(
                 f"manual override {name} {override} is dropped: the spec has changed to {spec_value or 'none'}"
             )
@@ -612,21 +611,22 @@ def _write_step(cluster: Cluster, step: ApplyStep, *, force: bool, basis: Object
 def _update_scale_record(cluster: Cluster, step: ApplyStep, result: Object) -> None:
     """Update the record of a manual scale override to the spec; drop the fields that the template has by now."""
     record = read_scale_record(result)
-    base = get_at(record, "base", default={})
-    overrides: dict[str, Any] = {}
+    values, base = record.values, dict(record.base)
+    overrides: dict[str, float] = {}
     for name in SCALED:
         spec_value = step.spec_values.get(name)
-        if name not in record or spec_value is None or spec_value not in {str(record[name]), str(base.get(name))}:
+        if name not in values or spec_value is None or spec_value not in {str(values[name]), str(base.get(name))}:
             continue
-        if spec_value == str(record[name]) == get_scale_value(result, name):
+        if spec_value == str(values[name]) == get_scale_value(result, name):
             continue
-        overrides[name] = record[name]
-        base = {**base, name: record[name] if spec_value == str(record[name]) else base.get(name)}
-    new_record = {**overrides, "base": {name: base.get(name) for name in overrides}} if overrides else {}
-    if new_record == record:
+        overrides[name] = values[name]
+        if spec_value == str(values[name]):
+            base[name] = values[name]
+    new_base = {name: base.get(name) for name in overrides}
+    if (overrides, new_base) == (values, record.base):
         return
     metadata = step.item["metadata"]
-    value = json.dumps(new_record, sort_keys=True) if new_record else None
+    value = json.dumps({**overrides, "base": new_base}, sort_keys=True) if overrides else None
     patch = {"metadata": {"annotations": {keys.SCALE: value}}}
     cluster.patch(kind_of(step.item), metadata["name"], metadata["namespace"], patch)
 

@@ -13,6 +13,7 @@ import re
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 from ebbtide.base import keys
+from ebbtide.base.annotations import STORED_SPEC, UnreadableError
 from ebbtide.base.bodies import WrittenBy, mark_body
 from ebbtide.base.paths import get_at
 from ebbtide.base.prose import count_noun
@@ -179,8 +180,8 @@ def _format_value(value: Any, *, full: bool) -> str:
 def _describe_spec_change(before: Any, after: Any) -> str:
     """Return the fields of the stored spec that differ."""
     try:
-        old, new = (json.loads(text) if text else {} for text in (before, after))
-    except (TypeError, ValueError):
+        old, new = (STORED_SPEC.read(text) if isinstance(text, str) else {} for text in (before, after))
+    except UnreadableError:
         return "the stored spec changes"
     fields = sorted(_format_path(change.path) for change in _walk_differences(old, new, ()))
     return f"the stored spec changes in {', '.join(fields)}" if fields else "the stored spec is reformatted"

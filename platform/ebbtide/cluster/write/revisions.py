@@ -13,7 +13,9 @@ import json
 from typing import TYPE_CHECKING, NamedTuple
 
 from ebbtide.base import keys
+from ebbtide.base.annotations import parse_count, parse_finite
 from ebbtide.base.paths import get_at
+from ebbtide.base.quantities import drop_zero_fraction
 from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, LLM, REVISION, ClusterError, CutShortError, kind_of
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.inventory import find_by_name
@@ -130,8 +132,8 @@ def explain_no_scale(live: LiveWorkload, values: dict[str, float]) -> str:
     if reason := _explain_unfinished(live):
         return reason
     annotations = get_at(live.revisions[-1], "metadata", "annotations", default={}) if live.revisions else {}
-    low = values.get("minReplicas", _parse_scale(annotations.get(keys.MIN_SCALE), 0))
-    high = values.get("maxReplicas", _parse_scale(annotations.get(keys.MAX_SCALE), 0))
+    low = values.get("minReplicas", parse_count(annotations.get(keys.MIN_SCALE)) or 0)
+    high = values.get("maxReplicas", parse_count(annotations.get(keys.MAX_SCALE)) or 0)
     if low < 0 or high < 0 or (high and low > high):
         return f"invalid bounds: min {low:g} and max {high:g}; min must be at least 0 and must not exceed max"
     if "maxReplicas" in values and not high:
@@ -155,10 +157,6 @@ def explain_no_scale(live: LiveWorkload, values: dict[str, float]) -> str:
     return ""
 
 
-def _parse_scale(text: str | None, default: int) -> int:
-    return int(text) if text is not None and text.isdigit() else default
-
-
 def scale_workload(cluster: Cluster, live: LiveWorkload, requested: dict[str, float]) -> None:
     """Record bounds or target on the workload, and set them on the revisions. Safe to repeat after an interruption.
 
@@ -176,19 +174,15 @@ def scale_workload(cluster: Cluster, live: LiveWorkload, requested: dict[str, fl
     for kind, name, patch in writes:
         cluster.patch(kind, name, live.namespace, patch, dry_run=True)
     record = read_scale_record(live.top)
-    base = {**{name: _read_spec_value(live, name) for name in values}, **get_at(record, "base", default={})}
-    text = json.dumps({**record, **values, "base": base}, sort_keys=True)
+    base = {**{name: _read_spec_value(live, name) for name in values}, **record.base}
+    text = json.dumps({**record.values, **values, "base": base}, sort_keys=True)
     _write_all(cluster, live, [_make_record_write(live, text), *writes])
 
 
 def _read_spec_value(live: LiveWorkload, name: str) -> int | float | None:
     """Return the spec's value of a field, from the template."""
-    text = get_scale_value(live.top, name)
-    try:
-        value = float(text) if text is not None else None
-    except ValueError:
-        return None
-    return int(value) if value is not None and value == int(value) else value
+    value = parse_finite(get_scale_value(live.top, name))
+    return None if value is None else drop_zero_fraction(value)
 
 
 def reset_scale(cluster: Cluster, live: LiveWorkload) -> None:
@@ -199,13 +193,15 @@ def reset_scale(cluster: Cluster, live: LiveWorkload) -> None:
     the same errors as ``scale``.
     """
     record = read_scale_record(live.top)
-    base = get_at(record, "base", default={})
-    names = [name for name in SCALED if name in record]
-    annotations = {SCALED[name]: None if base.get(name) is None else str(base[name]) for name in names}
-    if not annotations:
+    annotations = {
+        SCALED[name]: None if record.base.get(name) is None else str(record.base[name]) for name in record.values
+    }
+    if not annotations and not record.problem:
         return
     remaining = {
-        name: base[name] for name in names if base.get(name) is not None and _read_spec_value(live, name) != base[name]
+        name: base
+        for name in record.values
+        if (base := record.base.get(name)) is not None and _read_spec_value(live, name) != base
     }
     note = _make_record_write(live, json.dumps({**remaining, "base": remaining}, sort_keys=True) if remaining else None)
     _write_all(cluster, live, [*_make_revision_writes(live, annotations), note])

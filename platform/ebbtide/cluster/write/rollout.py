@@ -27,6 +27,7 @@ from ebbtide.autoscaler.rollout import (
     reverse_roles,
 )
 from ebbtide.base import keys
+from ebbtide.base.annotations import parse_count, read_annotation
 from ebbtide.base.paths import get_at
 from ebbtide.base.prose import count_noun
 from ebbtide.cluster.client.protocol import (
@@ -39,7 +40,7 @@ from ebbtide.cluster.client.protocol import (
 )
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read.pods import find_condition, has_ended, is_ready
-from ebbtide.cluster.read.records import RolloutMark, is_in_rollout, read_mark
+from ebbtide.cluster.read.records import SAVED, RolloutMark, is_in_rollout, read_mark
 from ebbtide.cluster.read.status import find_revision_failure, is_unscheduled
 from ebbtide.cluster.write.apply import LATEST, POLL_SECONDS, is_top_object, write_steps
 
@@ -89,7 +90,9 @@ def needs_rollout(cluster: Cluster, planned: ApplyPlan) -> bool:
         return False
     live = inventory.find_workload(cluster, top.name, top.namespace, 0.0)
     newest = get_at(live.top, "status", "latestCreatedRevisionName")
-    return (top.rollout or newest not in _read_status_shares(live)) and _count_serving(live) >= MIN_REPLICAS
+    if not top.rollout and newest in _read_status_shares(live):
+        return False
+    return bool(_find_unread(live)) or _count_serving(live) >= MIN_REPLICAS
 
 
 def roll_out(
@@ -158,6 +161,9 @@ class Rollout:
             return ended
         if not _is_processed(live):
             self._wait("Knative to process the service")
+            return None
+        if unread := _find_unread(live):
+            self._wait(f"the pods of {unread} to be read")
             return None
         state, failed = observe_rollout(live, pending=self._pending)
         self._end_surplus(live, state)
@@ -334,13 +340,29 @@ def observe_rollout(live: LiveWorkload, *, pending: bool) -> tuple[RolloutState,
     return (reverse_roles(state, newest) if failed else state), failed
 
 
+def _find_unread(live: LiveWorkload) -> str:
+    """Return a revision of which not all pods were read, empty if there is none.
+
+    A cluster that does not serve a kind at the moment returns no objects of it, and a rollout must not take that for the
+    end of the replicas. A Deployment counts its pods that do not terminate (k8s.io/kubernetes v1.37.2
+    pkg/controller/deployment/sync.go, calculateStatus).
+    """
+    by_revision = {
+        get_at(row, "metadata", "ownerReferences", 0, "name"): get_at(row, "status", "replicas", default=0)
+        for row in live.deployments
+    }
+    labels = [get_at(pod, "metadata", "labels", keys.KNATIVE_REVISION) for pod in live.pods if not has_ended(pod)]
+    serving = [name for name in _read_status_shares(live) if name not in by_revision]
+    missing = [name for name, replicas in by_revision.items() if name and labels.count(name) < replicas]
+    return next((str(name) for name in (*serving, *missing)), "")
+
+
 def _observe_revision(live: LiveWorkload, revision: Object, shares: dict[str, int]) -> RevisionState:
     name = revision["metadata"]["name"]
     pods = [pod for pod in live.pods if get_at(pod, "metadata", "labels", keys.KNATIVE_REVISION) == name]
     alive = [pod for pod in pods if not has_ended(pod)]
     leaving = sum("deletionTimestamp" in pod["metadata"] for pod in pods)
-    text = get_at(revision, "metadata", "annotations", keys.MIN_SCALE, default="0")
-    limit = int(text) if is_in_rollout(revision) and text.isdigit() else None
+    limit = parse_count(read_annotation(revision, keys.MIN_SCALE) or "0") if is_in_rollout(revision) else None
     mark = read_mark(revision)
     former = name != _newest(live) or (mark is not None and mark.failed)
     if limit is None and former and not alive and not shares.get(name):
@@ -390,8 +412,7 @@ def _mark_of(revision: Object, replicas: int) -> RolloutMark:
     if mark is not None and mark.replicas:
         return mark
     annotations = revision["metadata"].get("annotations") or {}
-    changed = (keys.MIN_SCALE, keys.MAX_SCALE, *ENDING, keys.PROGRESS_DEADLINE)
-    return RolloutMark(replicas, {key: annotations.get(key) for key in changed}, "" if mark is None else mark.failed)
+    return RolloutMark(replicas, {key: annotations.get(key) for key in SAVED}, "" if mark is None else mark.failed)
 
 
 def _with_traffic(item: Object, rows: list[Object]) -> Object:

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import metrics, quantities
 from ebbtide.base.cron import CronError, parse_cron
-from ebbtide.base.problems import Change, Fix, Problem, make_warning, offer_values, remove_field, set_value
+from ebbtide.base.problems import (
+    Change,
+    Fix,
+    Problem,
+    make_warning,
+    offer_values,
+    remove_field,
+    set_value,
+    shorten_text,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -285,7 +294,7 @@ def _check_threshold(metric: str, row: metrics.Metric, value: float | None, wher
         )
     elif value > row.max_threshold:
         percentage = row.unit.startswith("%")
-        threshold = f"{value:g}" if percentage else quantities.format_number(value)
+        threshold = f"{value:g}" if percentage else shorten_text(quantities.format_number(value))
         fix = f"use a percentage from 1 to {row.max_threshold:g}" if percentage else "use a smaller threshold"
         yield Problem("AUT011", where, row.above_max_message.format(threshold), fix)
 

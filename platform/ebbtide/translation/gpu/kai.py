@@ -13,6 +13,7 @@ import math
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import keys, quantities
+from ebbtide.base.annotations import parse_count, parse_finite
 from ebbtide.base.problems import Problem, make_warning, remove_field, set_value
 from ebbtide.base.versions import parse_version
 from ebbtide.translation.gpu import devices
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from ebbtide.profile.models import NodePool
 
 SCHEDULER: Final = "kai-scheduler"
+#: The most devices and MiB that a pod is believed to have.
+MAX_DEVICES: Final = 1024
+MAX_MEBIBYTES: Final = 1 << 24
 #: The first KAI version with each sharing mode.
 NV_FRACTIONS: Final = (0, 18)
 HAMI_CORE: Final = (0, 17)
@@ -282,12 +286,11 @@ def detect(node: GpuNode) -> dict[str, Any] | None:
 def annotated(annotations: dict[str, str]) -> dict[str, float]:
     """Return the portion or the memory in MiB, summed over the devices."""
     amounts: dict[str, float] = {}
-    for key in (keys.KAI_FRACTION, keys.KAI_MEMORY):
-        if key in annotations:
-            try:
-                amounts[key] = float(annotations[key]) * int(annotations.get(keys.KAI_DEVICES, 1))
-            except ValueError:
-                continue
+    for key, largest in ((keys.KAI_FRACTION, 1), (keys.KAI_MEMORY, MAX_MEBIBYTES)):
+        amount, devices = parse_finite(annotations.get(key)), parse_count(annotations.get(keys.KAI_DEVICES, "1"))
+        # A pod can have any text there: one amount must not hide the sum of all others.
+        if amount is not None and devices is not None and 0 <= amount <= largest and devices <= MAX_DEVICES:
+            amounts[key] = amount * devices
     return amounts
 
 

@@ -259,7 +259,8 @@ def _check_controller(plan: Plan) -> Iterator[Problem]:
     auto, scaling, standard = plan.spec.autoscaling, plan.scaling, not plan.mode.revisions
     has_controller = plan.cluster.autoscaling.controller
     fix = "run ebbtide controller in the cluster and set autoscaling.controller: true in the profile"
-    for field, wanted in (("metrics", auto.metrics), ("schedule", auto.schedule), ("behavior", auto.behavior)):
+    for field in ("metrics", "schedule", "behavior", "fallbackReplicas"):
+        wanted = auto.fallback_replicas if field == "fallbackReplicas" else getattr(auto, field)
         if not wanted or (field == "behavior" and scaling.scaler in {"own-hpa", "keda"}):
             continue
         if standard:
@@ -309,6 +310,8 @@ def _check_controller(plan: Plan) -> Iterator[Problem]:
             f"add {keys.FLOOR} to KServe's serviceAnnotationDisallowedList (kustomize/kserve does) and to "
             "kserve.annotationDisallowList of the profile",
         )
+    if scaling.scaler == "controller" and auto.fallback_replicas is not None:
+        yield from _check_fallback(plan, auto.fallback_replicas)
     if auto.min_replicas == 0 and not standard and scaling.scaler != "controller":
         for target in scaling.targets:
             if not target.row.to_zero:
@@ -320,6 +323,23 @@ def _check_controller(plan: Plan) -> Iterator[Problem]:
                     f"replicas, or {fix}",
                     fixes=set_value(1),
                 )
+
+
+def _check_fallback(plan: Plan, replicas: int) -> Iterator[Problem]:
+    """Check the replicas without metrics: fewer than the load needs would remove serving replicas in an outage."""
+    where, maximum = (*AUTO, "fallbackReplicas"), plan.scaling.maximum
+    if replicas > maximum:
+        yield Problem(
+            "AUT020", where, f"fallbackReplicas {replicas} is above maxReplicas {maximum}", f"use at most {maximum}"
+        )
+    elif replicas < maximum:
+        yield make_warning(
+            "AUT097",
+            where,
+            f"after {plan.cluster.autoscaling.fallback_seconds} s without a metric's value, the service is set to {replicas} of "
+            f"{maximum} replicas, even if its load needs more",
+            "remove fallbackReplicas, which keeps the last decided number, or set it to the replicas that the highest load needs",
+        )
 
 
 def _keeps_annotation(plan: Plan) -> bool:

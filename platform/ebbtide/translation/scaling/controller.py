@@ -35,6 +35,7 @@ def make_floor_settings(plan: Plan) -> FloorSettings:
         ),
         calm=float(max(auto.stable_window_seconds or floor.CALM_SECONDS, auto.scale_down_delay_seconds or 0)),
         fallback=float(plan.cluster.autoscaling.fallback_seconds),
+        fallback_replicas=auto.fallback_replicas,
     )
 
 

@@ -88,7 +88,7 @@
   }
   async function problem(response) {
     const page = new DOMParser().parseFromString(await response.text(), "text/html");
-    return all(".notice strong, .notice span", page).map(part => part.textContent.trim()).join(": ") || `The server returned status ${response.status}.`;
+    return all(".tall h1, .tall .prose", page).map(part => part.textContent.trim()).join(": ") || `The server returned status ${response.status}.`;
   }
   function finish({box, state, answer, measured}, data, text, chat) {
     const waited = data.total ? 100 * (data.first || data.total) / data.total : 100;
