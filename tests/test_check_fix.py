@@ -99,6 +99,25 @@ def test_a_suggestion_is_shown_but_not_written(tmp_path: Path, capsys: pytest.Ca
 
 
 @pytest.mark.parametrize(
+    "line",
+    [
+        # The misspelled field would replace the value of the correct one.
+        "autoscaling: {minReplica: 2, minReplicas: 1}",
+        # In YAML 1.1 it is true, and a string is not valid.
+        "compute: {largeShmRequest: yes}",
+        "autoscaling: {minReplicas: 50%}",
+    ],
+)
+def test_a_value_that_would_be_lost_or_stay_invalid_is_not_written(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "chat.yaml"
+    text = SPEC.partition("  environmentVariables")[0] + f"  {line}\n"
+    file.write_text(text)
+
+    assert cli.main(["check", "--fix", str(file)]) == 1
+    assert file.read_text() == text
+
+
+@pytest.mark.parametrize(
     "text",
     [
         SPEC + "---\n" + SPEC.replace("name: chat", "name: other"),

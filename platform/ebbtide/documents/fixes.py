@@ -27,11 +27,19 @@ MAX_APPLIED: Final = 100
 
 
 class WorkingFix(NamedTuple):
-    """A fix that works: the problem, the changes, and the resulting text."""
+    """A fix that works: the problem, the changes, the resulting text, and the paths of its remaining errors."""
 
     problem: Problem
     fix: Fix
     text: str
+    wrong: frozenset[str]
+
+    @property
+    def safe(self) -> bool:
+        """True if the fix is safe and its new values are valid. ``yes`` in quotes is no longer ambiguous, but not ``true``."""
+        return self.fix.safe and self.wrong.isdisjoint(
+            format_path(change.field) for change in self.fix.changes if change.value is not None
+        )
 
 
 def list_fixes(problem: Problem, data: Any) -> Sequence[Fix]:
@@ -57,9 +65,9 @@ def find_working_fixes(
         except NotEdited:
             continue
         after = check(fixed)
-        solved = identify(problem) not in {identify(other) for other in after}
-        if solved and {identify(other) for other in after if other.severity == ERROR} <= errors:
-            yield WorkingFix(problem, fix, fixed)
+        remaining = {identify(other) for other in after if other.severity == ERROR}
+        if identify(problem) not in {identify(other) for other in after} and remaining <= errors:
+            yield WorkingFix(problem, fix, fixed, frozenset(path for _, path in remaining))
 
 
 def apply_safe_fixes(
@@ -71,7 +79,7 @@ def apply_safe_fixes(
         data, problems = load(text), check(text)
         safe = (problem for problem in problems if any(fix.safe for fix in problem.fixes))
         working = (one for problem in safe for one in find_working_fixes(text, data, problem, problems, check))
-        chosen = next((one for one in working if one.fix.safe), None)
+        chosen = next((one for one in working if one.safe), None)
         if chosen is None:
             break
         applied.append((chosen.problem, describe_changes(chosen.fix, data)))

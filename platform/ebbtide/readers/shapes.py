@@ -235,7 +235,8 @@ def _unknown_field_problem(where: Path, last: str, native: Any) -> Problem:
         hint = f"remove it; the valid fields are {', '.join(known)}" if known else "remove it"
     elif meant[:-1] == where[:-1]:
         hint = f"did you mean {meant[-1]}?"
-        fixes = (Fix((Change(()), Change(meant, get_at(native, *where))), safe=True),)
+        if get_at(native, *meant) is None:
+            fixes = (Fix((Change(()), Change(meant, get_at(native, *where))), safe=True),)
     else:
         hint = f"set {format_path(meant)} instead"
         fixes = ()
