@@ -628,10 +628,6 @@ class Backend:
             LimitExceededError: the text has too many specs, or takes too long.
 
         """
-        if len(text) <= offline.SHORT_TEXT:
-            documents = offline.parse_documents(text, self.profile, offline.MAX_EXPLAINED)
-            if len(documents) <= offline.FEW_EXPLAINED:
-                return offline.explain_documents(documents, part, self.profile, self._parts.profile_data)
         return self._check_specs(offline.explain_in_worker, text, part)
 
     def simulate(self, request: SimulationRequest) -> dict[str, Any]:
