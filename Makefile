@@ -280,7 +280,7 @@ changelog: $(VENV)/.release ## Assemble CHANGELOG.md from the files in changes, 
 # Tests that cover nothing of the core that the others do not: branch coverage doubles the CPU time of a test.
 UNMEASURED := $(wildcard $(addprefix tests/,test_web*.py test_browser*.py test_simulate*.py test_fidelity*.py test_api_c*.py test_api_s*.py \
   test_cli_demo.py test_cli_serve.py test_cli_simulate.py test_canary.py test_crd.py test_docs.py test_floor_law.py test_judge.py test_kustomize.py test_layers.py \
-  test_parts.py test_playground.py test_policies.py test_servers_table.py test_shared_responses.py test_world.py attacks/test_*.py fuzz/test_*.py))
+  test_playground.py test_policies.py test_servers_table.py test_shared_responses.py test_world.py attacks/test_*.py fuzz/test_*.py))
 # Some tests wait, so there is one more worker than cores. The first worker would otherwise get all tests with a browser.
 TESTS := $(BIN)/pytest -q -n $$(($$(nproc) + 1)) --dist worksteal
 coverage: test-core test-rest ## Run the tests, with branch coverage of the pure core, which must be almost complete

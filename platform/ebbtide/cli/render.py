@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from ebbtide.cli.common import Source
     from ebbtide.profile.models import Profile
 
-#: Input size in bytes from which a second process saves more time than its start costs: about 250 specs.
-LARGE: Final = 200_000
 OPTIONS: Final = (
     *FILES,
     make_output_option("yaml", "json"),
@@ -51,15 +49,9 @@ def run(options: Options) -> int:
 
 
 def render_sources(
-    sources: list[Source], profile: Profile, *, as_json: bool, large: int = LARGE, choice: str = others.FAIL
+    sources: list[Source], profile: Profile, *, as_json: bool, choice: str = others.FAIL
 ) -> tuple[list[str], list[Problem]]:
     """Return the manifests as chunks of text, and every problem. ``choice`` is what happens to objects of other kinds."""
-    if not as_json and choice == others.FAIL and sum(len(source.text) for source in sources) >= large:
-        from ebbtide.cli import parts  # noqa: PLC0415 - most calls are small
-
-        result = parts.render_parts(sources, profile, large // 2)
-        if result is not None:
-            return result
     problems: list[Problem] = []
     objects = _translate_sources(sources, profile, problems, choice)
     if as_json:
