@@ -196,14 +196,14 @@ e2e: $(VENV)/.e2e ## Run the end-to-end cases on the cluster, or one: CASE=01-co
 	  $(BIN)/python -m e2e.report; exit $${exit_with:-0}
 
 conformance: $(VENV)/.e2e ## Run Knative Serving's own conformance tests on the cluster, 15 minutes: ARGS="--run=TestCmdArgs --variant=defaults"
-	@$(E2E).conformance --provider=$(PROVIDER) --name=$(CLUSTER) $(ARGS)
+	@$(E2E).experiments.conformance --provider=$(PROVIDER) --name=$(CLUSTER) $(ARGS)
 
 RUNS ?= 1
 fidelity: $(VENV)/.e2e ## Compare the simulator with the cluster by replaying requests at real speed, 15 minutes per run: RUNS=3
-	@$(E2E).fidelity run --provider=$(PROVIDER) --name=$(CLUSTER) --runs=$(RUNS)
+	@$(E2E).experiments.fidelity run --provider=$(PROVIDER) --name=$(CLUSTER) --runs=$(RUNS)
 
 fidelity-tokens: $(VENV)/.e2e ## Compare the simulator's language model with a real one on the cluster, half an hour: SECONDS=600
-	@$(E2E).tokens --provider=$(PROVIDER) --name=$(CLUSTER) --seconds=$(or $(SECONDS),600)
+	@$(E2E).experiments.tokens --provider=$(PROVIDER) --name=$(CLUSTER) --seconds=$(or $(SECONDS),600)
 
 $(VENV)-audit/.made: requirements/audit.txt
 	test -x $(VENV)-audit/bin/python || $(PYTHON) -m venv $(VENV)-audit
@@ -278,7 +278,7 @@ changelog: $(VENV)/.release ## Assemble CHANGELOG.md from the files in changes, 
 	$(BIN)/towncrier build --yes
 
 # Tests that cover nothing of the core that the others do not: branch coverage doubles the CPU time of a test.
-UNMEASURED := $(wildcard $(addprefix tests/,test_web*.py test_browser*.py test_simulate*.py test_fidelity*.py test_api_c*.py test_api_s*.py \
+UNMEASURED := $(wildcard $(addprefix tests/,test_web*.py test_browser*.py test_simulate*.py test_api_c*.py test_api_s*.py \
   test_cli_demo.py test_cli_serve.py test_cli_simulate.py test_canary.py test_crd.py test_docs.py test_floor_law.py test_judge.py test_kustomize.py test_layers.py \
   test_playground.py test_policies.py test_servers_table.py test_shared_responses.py test_world.py attacks/test_*.py fuzz/test_*.py))
 # Some tests wait, so there is one more worker than cores. The first worker would otherwise get all tests with a browser.

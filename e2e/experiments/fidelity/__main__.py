@@ -1,4 +1,4 @@
-"""`python -m e2e.fidelity run|compare`: replay requests on the cluster, and hold the prediction against what came."""
+"""`python -m e2e.experiments.fidelity run|compare`: replay requests on the cluster, and hold the prediction against what came."""
 
 import argparse
 import sys
@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from e2e.fidelity import show
-from e2e.fidelity.compare import Comparison, compare, own_starts, verdicts
-from e2e.fidelity.kinds import REPLAYS
-from e2e.fidelity.record import Record, RecordError, read
+from e2e.experiments.fidelity import show
+from e2e.experiments.fidelity.compare import Comparison, compare, own_starts, verdicts
+from e2e.experiments.fidelity.kinds import REPLAYS
+from e2e.experiments.fidelity.record import Record, RecordError, read
 from e2e.paths import CLUSTERS, DEFAULT, HERE
 
 RECORDS: Final = CLUSTERS / "fidelity"
@@ -19,7 +19,9 @@ CLUSTER_FAILED: Final = 3
 
 def main() -> int:
     """Run the command: 0 where the goal was met, 1 where it was missed."""
-    parser = argparse.ArgumentParser(prog="python -m e2e.fidelity", description="The simulator held against a cluster.")
+    parser = argparse.ArgumentParser(
+        prog="python -m e2e.experiments.fidelity", description="The simulator held against a cluster."
+    )
     actions = parser.add_subparsers(dest="action", required=True)
     run = actions.add_parser("run", help="replay on the running cluster, and compare")
     run.add_argument("--provider", default="", help="kind, local or existing; else kind where an engine answers")
@@ -68,7 +70,7 @@ def _compared(records: Iterator[Record], form: str, *, hindsight: bool) -> int:
 def _recorded(options: argparse.Namespace) -> Iterator[Record]:
     """Yield what is recorded, and keep it in files."""
     # The packages for a cluster are missing where records are only read.
-    from e2e.fidelity.replay import run  # noqa: PLC0415 - as above
+    from e2e.experiments.fidelity.replay import run  # noqa: PLC0415 - as above
     from e2e.kubectl import KubectlError  # noqa: PLC0415 - as above
     from e2e.providers import choose  # noqa: PLC0415 - as above
     from e2e.providers.protocol import ProviderError  # noqa: PLC0415 - as above
@@ -77,7 +79,7 @@ def _recorded(options: argparse.Namespace) -> Iterator[Record]:
     replays = [replay for replay in REPLAYS if not options.only or replay.kind in options.only]
     try:
         provider = choose(options.provider, options.name)
-        stage = Stage(provider, provider.kubectl(), HERE / "fidelity", "fidelity")
+        stage = Stage(provider, provider.kubectl(), HERE / "experiments" / "fidelity", "fidelity")
         try:
             for records in run(stage, replays, options.runs, lambda line: print(line, file=sys.stderr, flush=True)):
                 for record in records:

@@ -13,7 +13,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from e2e.fidelity.record import Level, PodChange, Record, RecordError, Request, Start, What
+from e2e.experiments.fidelity.record import Level, PodChange, Record, RecordError, Request, Start, What
 from ebbtide.documents import profiles
 from ebbtide.simulate import servers, slo
 from ebbtide.simulate.case import Case

@@ -1,4 +1,4 @@
-"""`python -m e2e.tokens`: measure the language model at 1 to 4 in flight, replay requests, and compare with the prediction."""
+"""`python -m e2e.experiments.tokens`: measure the language model at 1 to 4 in flight, replay requests, and compare with the prediction."""
 
 import argparse
 import asyncio
@@ -15,15 +15,15 @@ import numpy as np
 import yaml
 
 from e2e.completion import Completion, complete
-from e2e.fidelity.compare import starts
-from e2e.fidelity.record import Head, Record, Request, Start
-from e2e.fidelity.replay import LONGEST, PATIENCE, QUIET, Watched, sample_machine, watching
+from e2e.experiments.fidelity.compare import starts
+from e2e.experiments.fidelity.record import Head, Record, Request, Start
+from e2e.experiments.fidelity.replay import LONGEST, PATIENCE, QUIET, Watched, sample_machine, watching
+from e2e.experiments.tokens.record import PERCENT, Sent, TokenRecord, compare, load_test, markdown
 from e2e.kubectl import KubectlError
 from e2e.paths import CLUSTERS, DEFAULT, HERE
 from e2e.providers import choose
 from e2e.providers.protocol import ProviderError
 from e2e.stage import PROFILE, Stage
-from e2e.tokens.record import PERCENT, Sent, TokenRecord, compare, load_test, markdown
 from ebbtide.cluster.client.kubernetes import KubernetesCluster
 from ebbtide.simulate.load import generate_traffic
 
@@ -51,7 +51,7 @@ Found = TypeVar("Found")
 
 def main() -> int:
     """Run the command: 0 if every number is within the goal, 1 if not."""
-    parser = argparse.ArgumentParser(prog="python -m e2e.tokens", description=(__doc__ or "").strip())
+    parser = argparse.ArgumentParser(prog="python -m e2e.experiments.tokens", description=(__doc__ or "").strip())
     parser.add_argument("--provider", default="")
     parser.add_argument("--name", default=DEFAULT, help="the cluster's name")
     parser.add_argument("--seconds", type=float, default=600.0, help="length of the replay")
@@ -60,7 +60,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         provider = choose(options.provider, options.name)
-        stage = Stage(provider, provider.kubectl(), HERE / "tokens", "token-replay")
+        stage = Stage(provider, provider.kubectl(), HERE / "experiments" / "tokens", "token-replay")
         try:
             return run(
                 stage,

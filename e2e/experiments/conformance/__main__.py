@@ -1,4 +1,4 @@
-"""`python -m e2e.conformance`: run Knative's conformance tests on the cluster. `make conformance` calls it.
+"""`python -m e2e.experiments.conformance`: run Knative's conformance tests on the cluster. `make conformance` calls it.
 
 Each test runs three times: with the Services as the tests create them, with the Services that Ebbtide renders from its
 translation of them, and with the same translation and Ebbtide's defaults.
@@ -22,9 +22,9 @@ from rich.table import Table
 from e2e import catalog, paths
 from e2e.build import BuildError, module_folder
 from e2e.components import COMPONENTS
-from e2e.conformance import suite
-from e2e.conformance.expected import EXPECTED
-from e2e.conformance.translate import DEFAULTS
+from e2e.experiments.conformance import suite
+from e2e.experiments.conformance.expected import EXPECTED
+from e2e.experiments.conformance.translate import DEFAULTS
 from e2e.install import knative
 from e2e.install.manifests import parse
 from e2e.kubectl import Kubectl, KubectlError
@@ -57,7 +57,9 @@ class Outcome:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m e2e.conformance", description="Knative's conformance tests.")
+    parser = argparse.ArgumentParser(
+        prog="python -m e2e.experiments.conformance", description="Knative's conformance tests."
+    )
     parser.add_argument("--provider", default="", help="kind (default) or existing")
     parser.add_argument("--name", default=paths.DEFAULT, help="the cluster's name")
     parser.add_argument("--run", default="", help="a regular expression of test names (default: all)")
@@ -162,7 +164,7 @@ def write_translator() -> Path:
     place = STATE / "translate"
     python = shlex.quote(sys.executable)
     place.write_text(
-        f"#!/bin/sh\nPYTHONPATH={shlex.quote(str(paths.ROOT))} exec {python} -m e2e.conformance.translate\n"
+        f"#!/bin/sh\nPYTHONPATH={shlex.quote(str(paths.ROOT))} exec {python} -m e2e.experiments.conformance.translate\n"
     )
     place.chmod(0o755)
     return place

@@ -20,9 +20,9 @@ from typing import Any, Final
 import httpx
 import yaml
 
-from e2e.fidelity.compare import starts
-from e2e.fidelity.kinds import Replay, document, requests_of
-from e2e.fidelity.record import Head, Level, Noise, PodChange, Record, Request, Start, What
+from e2e.experiments.fidelity.compare import starts
+from e2e.experiments.fidelity.kinds import Replay, document, requests_of
+from e2e.experiments.fidelity.record import Head, Level, Noise, PodChange, Record, Request, Start, What
 from e2e.stage import PROFILE, Stage, condition
 from ebbtide.cluster.client.kubernetes import KubernetesCluster
 from ebbtide.cluster.client.protocol import DEPLOYMENT, POD, Cluster, ClusterError, Kind, WatchChange

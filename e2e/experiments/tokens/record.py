@@ -9,8 +9,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from e2e.completion import Completion
-from e2e.fidelity.compare import SEEDS, changes, fitted, integral
-from e2e.fidelity.record import Record, RecordError
+from e2e.experiments.fidelity.compare import SEEDS, changes, fitted, integral
+from e2e.experiments.fidelity.record import Record, RecordError
 from ebbtide.documents import profiles
 from ebbtide.simulate.calibrate import calibrate_server
 from ebbtide.simulate.case import Case

@@ -5,8 +5,8 @@ from typing import Final
 
 import numpy as np
 
-from e2e.fidelity.compare import PERCENT, POINTS, Comparison, Counts, Verdict, lateness, own_starts, value
-from e2e.fidelity.record import Record
+from e2e.experiments.fidelity.compare import PERCENT, POINTS, Comparison, Counts, Verdict, lateness, own_starts, value
+from e2e.experiments.fidelity.record import Record
 from ebbtide.simulate.report import align_table
 from ebbtide.simulate.slo import format_duration
 
