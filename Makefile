@@ -16,6 +16,7 @@ VECTORS := tools/vectors/bin/vectors
 VALE := tools/vale/bin/vale
 PROSE := PYTHONPATH=tools $(BIN)/python -m text.prose
 GO ?= go
+ACTIONLINT := cd e2e/modules/actionlint && GOWORK=off $(GO) tool actionlint -shellcheck= -pyflakes=
 # One version of each library and one set of flags for the judges, the vectors and the cluster's programs, so that they reuse
 # each other's compiled packages. KServe does not compile with the newest libraries.
 WORKSPACE := e2e/modules/go.work
@@ -100,10 +101,11 @@ accept: setup-test ## Write the output of the golden cases as their expected out
 fuzz: setup-test judge ## Compare reader and writer with Go's by fuzzing
 	EBBTIDE_FUZZ=long $(BIN)/pytest -q tests/fuzz
 
-lint: setup-test $(VALE) ## Check format, lint rules, layers and prose (needs Go and a C compiler)
+lint: setup-test $(VALE) ## Check format, lint rules, layers, workflows and prose (needs Go and a C compiler)
 	$(BIN)/ruff format --check platform tests tools e2e
 	$(BIN)/ruff check platform tests tools e2e
 	$(BIN)/lint-imports
+	$(ACTIONLINT) $(CURDIR)/.github/workflows/*.yaml
 	$(PROSE)
 
 format: setup-test ## Format the code
