@@ -1,8 +1,8 @@
 """Recorded simulations: reading their inputs, and summaries of their results.
 
 ``vectors/engine`` has the results of a second, readable engine, which followed upstream's code and decided as upstream's
-queues, windows and load balancing in ``vectors``. It was removed after the recording. A change of a recorded result is a
-change of what the simulator promises: it needs a reason from upstream's code, and a reviewed difference of the file.
+queues, windows and load balancing in ``vectors``. It was removed after the recording. A different result is a
+different simulation: it needs a reason from upstream's code, and a reviewed difference of the file.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def make_busy_hour() -> Inputs:
 
 
 def make_bursts() -> Inputs:
-    """Return a case with so many pods that the array of pods grows."""
+    """Return a case with more pods than the array of pods holds at the start."""
     times = np.repeat(np.arange(0.0, 120.0, 20.0), 1500)
     revision = RevisionSettings(target=1.0, target_utilization_percentage=100.0, window=6.0, min_scale=1)
     traffic = TrafficTrace("bursts", times, seconds=300.0)
