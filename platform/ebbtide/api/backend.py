@@ -53,6 +53,7 @@ from ebbtide.cluster.write.projects import plan_project
 from ebbtide.cluster.write.removal import plan_removal, remove_workload
 from ebbtide.cluster.write.rollout import needs_rollout
 from ebbtide.documents.check import Batch
+from ebbtide.simulate.prepared import SimulationRequestError
 from ebbtide.slo import pages, report
 from ebbtide.slo.promises import read_slo
 from ebbtide.slo.source import SourceError
@@ -657,7 +658,7 @@ class Backend:
             result: dict[str, Any] = self._workers.do(
                 work, request, self._parts.profile_data, seconds=seconds, on_progress=on_progress
             )
-        except simulation.SimulationRequestError as error:
+        except SimulationRequestError as error:
             raise InputError(error.problems) from None
         return result
 
