@@ -474,7 +474,7 @@ def test_an_invalid_spec_has_no_explanation(spec: dict[str, Any]) -> None:
 
 
 def is_explained_as_from_the_beginning(native: dict[str, Any], profile: dict[str, Any]) -> None:
-    """Read and translate every pair of spec and profile by itself, and compare all leaves."""
+    """Read and translate each pair of spec and profile separately, and compare all leaves."""
     project = native["spec"].get("project")
 
     def leaves(spec: dict[str, Any], cluster: dict[str, Any]) -> dict[explain.Leaf, Any] | None:

@@ -39,7 +39,7 @@ class SimulationRequestError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class CaseInputs:
-    """What a caller sets for a simulation. Values that are None get a default, which a note names."""
+    """Values that a caller sets for a simulation. Those that are None get a default, which a note names."""
 
     loaded: LoadedDocument
     plan: Plan
