@@ -18,6 +18,7 @@ VALE := tools/vale/bin/vale
 PROMTOOL := tools/promtool/bin/promtool
 PROSE := PYTHONPATH=tools $(BIN)/python -m text.prose
 GO ?= go
+ACTIONLINT := cd e2e/modules/actionlint && GOWORK=off $(GO) tool actionlint -shellcheck= -pyflakes=
 # One version of each library and one set of flags for the judges, the vectors and the cluster's programs, so that they reuse
 # each other's compiled packages. KServe does not compile with the newest libraries.
 WORKSPACE := e2e/modules/go.work
@@ -28,7 +29,7 @@ GO_KSERVE := $(GO_FLAGS) GOWORK=$(CURDIR)/$(WORKSPACE_KSERVE) $(GO)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help audit-python audit-go setup setup-simulate setup-serve setup-test assets demo demo-ui picture test accept fuzz lint format types vale prose judge generate check-generated check-pydantic schemas check-schemas overlays vectors check-vectors bench bench-simulate servers check-servers soak lock package site changelog coverage compiled-simulator test-core test-rest kustomize cluster-up cluster-status cluster-down e2e conformance fidelity fidelity-tokens ci ci-checks ci-tests vet clean
+.PHONY: help audit-python audit-go setup setup-simulate setup-serve setup-test assets demo demo-ui picture test accept fuzz lint format types vale prose judge generate check-generated check-pydantic schemas check-schemas overlays vectors check-vectors bench bench-simulate soak lock package site changelog coverage compiled-simulator test-core test-rest kustomize cluster-up cluster-status cluster-down e2e conformance fidelity fidelity-tokens ci ci-checks ci-tests vet clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | column -t -s '|'
@@ -102,10 +103,11 @@ accept: setup-test ## Write the output of the golden cases as their expected out
 fuzz: setup-test judge ## Compare reader and writer with Go's by fuzzing
 	EBBTIDE_FUZZ=long $(BIN)/pytest -q --timeout=0 tests/fuzz
 
-lint: setup-test $(VALE) ## Check format, lint rules, layers and prose (needs Go and a C compiler)
+lint: setup-test $(VALE) ## Check format, lint rules, layers, workflows and prose (needs Go and a C compiler)
 	$(BIN)/ruff format --check platform tests tools e2e
 	$(BIN)/ruff check platform tests tools e2e
 	$(BIN)/lint-imports
+	$(ACTIONLINT) $(CURDIR)/.github/workflows/*.yaml
 	$(PROSE)
 
 format: setup-test ## Format the code
@@ -207,14 +209,14 @@ e2e: $(VENV)/.e2e ## Run the end-to-end cases on the cluster, or one: CASE=01-co
 	  $(BIN)/python -m e2e.report; exit $${exit_with:-0}
 
 conformance: $(VENV)/.e2e ## Run Knative Serving's own conformance tests on the cluster, 15 minutes: ARGS="--run=TestCmdArgs --variant=defaults"
-	@$(E2E).conformance --provider=$(PROVIDER) --name=$(CLUSTER) $(ARGS)
+	@$(E2E).experiments.conformance --provider=$(PROVIDER) --name=$(CLUSTER) $(ARGS)
 
 RUNS ?= 1
 fidelity: $(VENV)/.e2e ## Compare the simulator with the cluster by replaying requests at real speed, 15 minutes per run: RUNS=3
-	@$(E2E).fidelity run --provider=$(PROVIDER) --name=$(CLUSTER) --runs=$(RUNS)
+	@$(E2E).experiments.fidelity run --provider=$(PROVIDER) --name=$(CLUSTER) --runs=$(RUNS)
 
 fidelity-tokens: $(VENV)/.e2e ## Compare the simulator's language model with a real one on the cluster, half an hour: SECONDS=600
-	@$(E2E).tokens --provider=$(PROVIDER) --name=$(CLUSTER) --seconds=$(or $(SECONDS),600)
+	@$(E2E).experiments.tokens --provider=$(PROVIDER) --name=$(CLUSTER) --seconds=$(or $(SECONDS),600)
 
 $(VENV)-audit/.made: requirements/audit.txt
 	test -x $(VENV)-audit/bin/python || $(PYTHON) -m venv $(VENV)-audit
@@ -248,21 +250,6 @@ bench: setup-test ## Measure render and compare it with helm and kustomize (need
 bench-simulate: $(VENV)/.simulate ## Measure the simulator: requests per second, and 250 settings on all processors
 	$(BIN)/python tools/bench/simulate.py
 
-# The wheel has 82 MB; pip compares it with this digest.
-SERVERS_WHEEL = aiconfigurator-core==0.12.0
-SERVERS_DIGEST = sha256:aadc4aad0a00bf8a61c477c62bef43de479849c3aa0b1c3078068e08309eccc4
-build/servers/.made: tools/servers/distill.py
-	@mkdir -p build/servers && echo "$(SERVERS_WHEEL) --hash=$(SERVERS_DIGEST)" >build/servers/requirements.txt
-	$(BIN)/pip download --quiet --no-deps --require-hashes --only-binary :all: --python-version 3.11 --platform manylinux_2_28_x86_64 \
-	  --dest build/servers -r build/servers/requirements.txt
-	@touch $@
-
-servers: $(VENV)/.simulate build/servers/.made ## Fit the table of measured servers again, from the measurements on PyPI
-	$(BIN)/python tools/servers/distill.py build/servers/*.whl
-
-check-servers: $(VENV)/.simulate build/servers/.made ## Compare the table of measured servers with the measurements on PyPI
-	$(BIN)/python tools/servers/distill.py --check build/servers/*.whl
-
 MINUTES ?= 10
 soak: setup-serve ## Run the demo server under mixed traffic and print memory, response times and errors: MINUTES=10
 	nice -n 10 $(BIN)/python tools/bench/soak.py --minutes $(MINUTES)
@@ -289,9 +276,9 @@ changelog: $(VENV)/.release ## Assemble CHANGELOG.md from the files in changes, 
 	$(BIN)/towncrier build --yes
 
 # Tests that cover nothing of the core that the others do not: branch coverage doubles the CPU time of a test.
-UNMEASURED := $(wildcard $(addprefix tests/,test_web*.py test_browser*.py test_simulate*.py test_fidelity*.py test_api_c*.py test_api_s*.py \
+UNMEASURED := $(wildcard $(addprefix tests/,test_web*.py test_browser*.py test_simulate*.py test_api_c*.py test_api_s*.py \
   test_cli_demo.py test_cli_serve.py test_cli_simulate.py test_canary.py test_crd.py test_docs.py test_floor_law.py test_judge.py test_kustomize.py test_layers.py \
-  test_parts.py test_playground.py test_policies.py test_servers_table.py test_shared_responses.py test_world.py attacks/test_*.py fuzz/test_*.py))
+  test_playground.py test_policies.py test_shared_responses.py test_world.py attacks/test_*.py fuzz/test_*.py))
 # Some tests wait, so there is one more worker than cores. The first worker would otherwise get all tests with a browser.
 TESTS := $(BIN)/pytest -q -n $$(($$(nproc) + 1)) --dist worksteal
 coverage: test-core test-rest ## Run the tests, with branch coverage of the pure core, which must be almost complete

@@ -131,7 +131,6 @@ COMPONENTS: Final[Mapping[str, Component]] = {
         ),
         Component("kind", "v0.33.0", {"kind": "kind"}, workspace=""),
         # Reads the workflow as the runner will.
-        Component("actionlint", "v1.7.12", {"actionlint": "actionlint"}, workspace=""),
         # Our own, a page long: every pod's first container.
         Component("pause", "v1", {"pause": "pause"}, workspace=""),
     )

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import oracle_autoscaler as oracle
-from ebbtide.autoscaler import arithmetic, hpa, kpa, reconciler, targets
+from ebbtide.autoscaler import arithmetic, hpa, kpa, reconciler, targets, windows
 
 LAWS = settings(derandomize=True, database=None, deadline=None, max_examples=100)
 LOADS = st.floats(0, 1e6)
@@ -37,43 +36,12 @@ def test_division_and_rounding_as_in_go() -> None:
 @pytest.mark.parametrize(("window", "granularity"), [(60, 0.5), (60, 7), (0, 1), (-1, 1)])
 def test_windows_with_invalid_buckets_are_rejected(window: float, granularity: float) -> None:
     with pytest.raises(ValueError, match=r"invalid (window|buckets) of"):
-        oracle.TimedBuckets(window, granularity)
+        windows.new_buckets(window, granularity)
 
 
 def test_an_autoscaler_starts_in_panic_mode_if_pods_run() -> None:
     assert kpa.KnativeAutoscaler(kpa.DeciderSpec(), 2).panicking
     assert not kpa.KnativeAutoscaler(kpa.DeciderSpec(), 1).panicking
-
-
-def test_old_pods_are_sampled_first() -> None:
-    shuffled: list[list[int]] = []
-
-    def reverse(pods: list[int]) -> None:
-        shuffled.append(list(pods))
-        pods.reverse()
-
-    assert oracle.choose([1, 2], [3, 4, 5], reverse) == [1, 2, 5, 4, 3]
-    assert oracle.choose([1, 2, 3, 4, 5], [6], reverse) == [5, 4, 3, 2, 1, 6]
-    assert shuffled == [[3, 4, 5], [1, 2, 3, 4, 5]]
-
-
-def test_activators_choose_among_pods() -> None:
-    assert oracle.random_choice_2([7], 0, 0, coin=True) == 0
-    assert oracle.random_choice_2([1, 2, 3], 2, 0, coin=False) == 0
-    assert oracle.random_choice_2([1, 2, 3], 0, 0, coin=False) == 0
-    assert oracle.random_choice_2([5, 5], 1, 0, coin=True) == 0
-    assert oracle.random_choice_2([5, 5], 1, 0, coin=False) == 1
-    assert oracle.first_available([0, 0]) is None
-    assert oracle.round_robin([0, 0], 5) is None
-
-
-def test_a_breaker_needs_a_queue_and_releases_waiting_requests() -> None:
-    with pytest.raises(ValueError, match="invalid breaker"):
-        oracle.Breaker(0, 1, 1)
-    breaker = oracle.Breaker(1, 1, 0)
-    assert breaker.enqueue()
-    breaker.abandon()
-    assert (breaker.waiting, breaker.in_flight) == (0, 0)
 
 
 def ask(**pods: hpa.HpaPod) -> hpa.MetricInputs:
@@ -203,10 +171,10 @@ def test_panic_mode_removes_no_pods(steps: list[tuple[float, int]]) -> None:
 @LAWS
 @given(st.integers(0, 10**6), st.integers(1, 200), st.integers(1, 60))
 def test_a_steady_load_is_its_own_average(load: int, seconds: int, window: int) -> None:
-    buckets = oracle.TimedBuckets(window)
+    buckets, marks = windows.new_buckets(window, 1)
     for second in range(seconds):
-        buckets.record(1000 + second, load)
-    assert buckets.window_average(1000 + seconds - 1) == load
+        windows.record_value(buckets, marks, arithmetic.to_nanoseconds(1000 + second), load)
+    assert windows.timed_average(buckets, marks, arithmetic.to_nanoseconds(1000 + seconds - 1)) == load
 
 
 @LAWS
@@ -225,12 +193,3 @@ def test_an_hpa_keeps_its_bounds(present: int, low: int, more: int, values: dict
     )
 
     assert decision.replicas == 0 if present == 0 else low <= decision.replicas <= low + more
-
-
-@LAWS
-@given(st.integers(1, 400), st.integers(1, 50))
-def test_each_pod_is_assigned_to_an_activator(pods: int, activators: int) -> None:
-    assigned = [oracle.assign_slice(pods, index, activators) for index in range(activators)]
-
-    assert {pod for part in assigned for pod in part} == set(range(pods))
-    assert all(assigned)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import re
-import weakref
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -20,14 +18,12 @@ from ebbtide.documents.explain import DISCRIMINATORS, INTENT, explain_document
 from ebbtide.profile.built_in import FULL, FULL_NAME
 from ebbtide.profile.models import Profile
 from ebbtide.readers.fields import models_in
-from ebbtide.spec.container import Security
 from ebbtide.spec.inference import Inference
-from ebbtide.translation import reuse
 from ebbtide.translation.profile_rules import check
 from ebbtide.translation.translate import translate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from pydantic import BaseModel
 
@@ -407,46 +403,6 @@ def test_a_leaf_lists_the_expected_causes(name: str, kind: str, path: str, cause
     assert causes <= set(leaf.causes)
 
 
-def test_fields_that_only_add_leaves_are_no_causes_if_they_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    few = [*ONE_DOCUMENT][::4]
-    known = [explained(name) for name in few]
-    monkeypatch.setattr(explain, "ADDITIVE", frozenset())
-    explained.cache_clear()
-
-    try:
-        assert [explained(name) for name in few] == known
-    finally:
-        explained.cache_clear()
-
-
-class Everything(frozenset[str]):
-    def __contains__(self, name: object) -> bool:
-        return True
-
-
-def test_further_values_of_a_field_have_no_further_effect(monkeypatch: pytest.MonkeyPatch) -> None:
-    few = [*ONE_DOCUMENT][1::4]
-    known = [[(leaf.path, {*leaf.causes}) for leaf in explained(name).leaves] for name in few]
-    monkeypatch.setattr(explain, "VARIOUS", Everything())
-    caches = (explained, explain._list_changes_of_unset)  # noqa: SLF001 - it holds which fields are various
-    for cached in caches:
-        cached.cache_clear()
-
-    try:
-        assert [[(leaf.path, {*leaf.causes}) for leaf in explained(name).leaves] for name in few] == known
-    finally:
-        for cached in caches:
-            cached.cache_clear()
-
-
-def test_each_field_of_the_tables_is_a_field_that_would_be_tried() -> None:
-    documents = [cases.make(folder).documents[0].reading.native for folder in ONE_DOCUMENT.values()]
-    changes = [change for document in documents for change in explain.list_changes(document)]
-
-    assert {change.cause for change in changes if not change.is_set} >= explain.ADDITIVE
-    assert {format_path(explain.without_indexes(change.path)) for change in changes} >= explain.VARIOUS
-
-
 def test_a_leaf_does_not_list_unrelated_fields() -> None:
     by_path = {leaf.path: leaf for leaf in explained("llm-on-a-fraction").leaves}
 
@@ -517,99 +473,8 @@ def test_an_invalid_spec_has_no_explanation(spec: dict[str, Any]) -> None:
     assert explain_document(native(spec), FULL).leaves == []
 
 
-def test_only_the_latest_variants_of_a_profile_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(explain, "MAX_PROJECTS", 1)
-    variants = explain.ClusterVariants(FULL)
-
-    first = variants.of_project("team-a")
-    assert variants.of_project("team-a") is first
-    variants.of_project("team-b")
-
-    assert variants.of_project("team-a") is not first
-    assert variants.of_project("team-a").capable == first.capable
-
-
-@pytest.mark.parametrize("use", [hash, vars, lambda block: block == Security()], ids=["hash", "vars", "compare"])
-def test_a_step_that_uses_a_block_as_a_whole_reads_all_of_it(use: Callable[[Any], Any]) -> None:
-    profile = Profile.model_validate(FULL)
-    inference = load_document(native({}), profile).inference
-    assert inference is not None
-    steps = reuse.RecordedSteps(inference, profile)
-
-    def step(spec: Any) -> Any:
-        return use(spec.security)
-
-    assert steps(step, steps.read_document("spec")) == use(inference.spec.security)
-    assert steps.find_readers(("spec", "security", "run_as_uid")) == {step}
-    assert steps.find_readers(("spec", "compute")) == set()
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "adds"),
-    [
-        # Both are not set: the first adds a leaf, the second changes the priority class of the pod.
-        ("spec.traffic.rolloutDurationSeconds", 60, True),
-        ("spec.priorityClass", "train", False),
-    ],
-)
-def test_a_translation_that_only_adds_leaves_can_be_ignored(field: str, value: Any, adds: bool) -> None:
-    document = native({})
-    profile = Profile.model_validate(FULL)
-    (change,) = (change for change in explain.list_changes(document) if change.cause == field)
-    inference = load_document(document, profile).inference
-    assert inference is not None
-    experiment = explain.Experiment(inference, profile)
-    readers = experiment.find_readers(change.attributes)
-    (other,) = experiment.list_variants(document, change._replace(values=(value,), valid=()))
-    assert other is not None
-
-    complete = experiment.translate(other, profile, readers)
-    ignored = experiment.translate(other, profile, readers, ignore_additions=True)
-
-    assert complete is not None
-    assert ignored is not None
-    assert complete.objects != experiment.translation.objects
-    assert (ignored is experiment.translation) is adds
-    assert adds or ignored.objects == complete.objects
-
-
-def test_a_value_that_changes_the_same_leaves_as_another_one_is_not_translated_to_the_end() -> None:
-    document = native({"workingDir": "/srv", "imagePullPolicy": "Always"})
-    profile = Profile.model_validate(FULL)
-    inference = load_document(document, profile).inference
-    assert inference is not None
-    experiment = explain.Experiment(inference, profile)
-    known: set[Any] = set()
-
-    def translate_change(cause: str, value: Any) -> Any:
-        (change,) = (change for change in explain.list_changes(document) if change.cause == cause)
-        (other,) = experiment.list_variants(document, change._replace(values=(value,), valid=()))
-        assert other is not None
-        readers = experiment.find_readers(change.attributes)
-        return experiment.translate(other, profile, readers, known, ignore_additions=True)
-
-    first, second = translate_change("spec.workingDir", "/a"), translate_change("spec.workingDir", "/b")
-    elsewhere = translate_change("spec.imagePullPolicy", "Never")
-
-    assert first is not experiment.translation
-    assert second is experiment.translation
-    assert elsewhere is not experiment.translation
-
-
-def test_an_experiment_is_freed_without_the_garbage_collector() -> None:
-    profile = Profile.model_validate(FULL)
-    inference = load_document(native({}), profile).inference
-    assert inference is not None
-    gc.disable()
-    try:
-        steps = weakref.ref(explain.Experiment(inference, profile)._steps)  # noqa: SLF001 - they refer to much
-        assert steps() is None
-    finally:
-        gc.enable()
-
-
 def is_explained_as_from_the_beginning(native: dict[str, Any], profile: dict[str, Any]) -> None:
-    """Validate and translate every pair of spec and profile from the beginning, and compare all leaves: nothing is reused."""
+    """Read and translate each pair of spec and profile separately, and compare all leaves."""
     project = native["spec"].get("project")
 
     def leaves(spec: dict[str, Any], cluster: dict[str, Any]) -> dict[explain.Leaf, Any] | None:
@@ -637,12 +502,7 @@ def is_explained_as_from_the_beginning(native: dict[str, Any], profile: dict[str
     capable = explain._with_components(explain._with_twin_project(relaxed, project))  # noqa: SLF001 - as above
     full = explain.plain_data(Profile.model_validate(relaxed).model_dump(by_alias=True, warnings=False))
     variants = [
-        *(
-            (change.cause, explain.change_at(native, change.path, value), capable)
-            for change in explain.list_changes(native)
-            for value in change.values
-        ),
-        *((format_path(path), spec, capable) for path, spec in explain.joint_changes(native)),
+        *((format_path(path), spec, capable) for path, specs, _ in explain.list_changes(native) for spec in specs),
         *(
             (f"profile.{format_path(path[1:])}", native, explain.replace_at(full, path, value))
             for path, values in explain.list_profile_changes(full)

@@ -8,7 +8,7 @@ import pytest
 
 from text import prose
 from text.markup import comment_texts, script_texts, template_texts, yaml_texts
-from text.strings import Scope, Text, python_texts
+from text.strings import Text, python_texts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -150,101 +150,6 @@ def test_a_line_with_a_reason_is_excused(tmp_path: Path) -> None:
 
 
 vale = pytest.mark.skipif(not prose.VALE.exists(), reason="Vale not built: make vale")
-
-
-def alerts(*texts: str, scope: Scope = "docstrings") -> list[set[str]]:
-    """Return the rules that each text breaks."""
-    reported = prose.lint([Text(scope, "a.py", ((7 * number, text),)) for number, text in enumerate(texts)], [])
-    assert [alert.line for alert in reported] == [7 * alert.text for alert in reported]
-    return [{alert.rule.removeprefix("Ebbtide.") for alert in reported if alert.text == n} for n in range(len(texts))]
-
-
-@vale
-def test_the_glossary_reports_what_it_lists() -> None:
-    bad = [
-        "It rests at zero.",
-        "Requests wake it.",
-        "Set the fewest replicas.",
-        "This is what moves them.",
-        "It is used of the threshold.",
-        "To mend it, remove it.",
-        "There is no such thing.",
-        "You may not read this.",
-        "Some others own what would be changed.",
-        "The numbers are not to be had.",
-        "The cluster lacks a class.",
-        "The user is told why.",
-        "Return what it says of pods.",
-        "Read whoever asks.",
-        "Show nobody.",
-        "Add who counts.",
-        "Read the spec beside the profile.",
-        "Create it anew.",
-        "The error stands in the log.",
-        "The file lies in the folder.",
-        "The id is made of both.",
-        "Return what becomes of it.",
-        "It burns at the pace that lasts.",
-        "Read each promise.",
-        "It was set by hand.",
-        "Lead a port to the pod.",
-        "Bring specs onto the cluster.",
-        "Wait for the next look.",
-        "It looks every 2 s.",
-        "Do the sums.",
-        "Print it in its own words.",
-        "It waits for ever.",
-        "Stop at once.",
-        "Wait so many seconds.",
-        "Take leave of it.",
-        "Use a process of its own.",
-        "It ends by itself.",
-    ]
-
-    assert [text for text, rules in zip(bad, alerts(*bad), strict=True) if rules != {"Glossary"}] == []
-
-
-@vale
-@pytest.mark.parametrize(
-    ("rule", "text"),
-    [
-        ("Invalid", "{…} is no number."),
-        ("Invalid", "These are no bounds."),
-        ("Opening", "What a backend is made up from."),
-        ("Opening", "Who may see it."),
-        ("Opening", "Whether it is ready."),
-        ("Opening", "When it was last seen."),
-        ("Percent", "Use 98.3 % of it."),
-        ("Percent", "Use {…} %."),
-        ("Spelling", "Return the utilisation."),
-        ("Spelling", "Describe the behaviour."),
-    ],
-)
-def test_a_rule_reports(rule: str, text: str) -> None:
-    assert alerts(text) == [{rule}]
-
-
-@vale
-def test_plain_sentences_are_not_reported() -> None:
-    good = [
-        "Return whether it is ready.",
-        "There is no pod.",
-        "It is no longer there.",
-        "Where it is None, use the default.",
-        "When a pod ends, count it.",
-        "What changed?",
-        "That is all.",
-        "How to add a backend.",
-        "Try again in 5 s, or read the rest of it.",
-        "The names can be told apart.",
-        "Use at most replicas * 2, or 98.3%.",
-        "Besides, a {…} stands for a value.",
-        "Return the sums of quotas.",
-        "The minimum need not be set.",
-        'Print "%d pods".',
-    ]
-
-    assert [text for text, rules in zip(good, alerts(*good), strict=True) if rules] == []
 
 
 @vale

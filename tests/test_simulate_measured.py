@@ -1,7 +1,6 @@
 """Measured servers: the fit, the table, load tests of users, and the batching engine.
 
-``make check-servers`` proves the table with the measurements; the tests here only check that the committed file is
-consistent, because the measurements are not part of the repository.
+The measurements are not part of the repository, so the tests only check that the table is consistent.
 """
 
 from __future__ import annotations
@@ -38,7 +37,6 @@ from ebbtide.simulate.measured import (  # noqa: E402
     load_table,
     measure_errors,
     predict_points,
-    select_valid_points,
 )
 from ebbtide.simulate.report import measurements_to_json  # noqa: E402
 from ebbtide.simulate.servers import ServerError, parse_server  # noqa: E402
@@ -124,18 +122,6 @@ def test_too_few_points() -> None:
         fit_points(measured_points()[:1])
 
 
-def test_points_that_physical_limits_rule_out() -> None:
-    one = ServingPoint(1000, 100, 1, 0.1, 0.01)
-    eight = one._replace(concurrency=8, first=0.7)
-    assert select_valid_points([one, eight]) == [one, eight]
-    # Eight prompts one after the other take 0.8 s; 2 s means that requests queued.
-    assert select_valid_points([one, eight._replace(first=2.0)]) == [one]
-    # A single request does not take longer than eight at a time.
-    assert select_valid_points([one._replace(first=3.0), eight]) == [eight]
-    # Repeated measurements count once, with their median.
-    assert select_valid_points([one, one._replace(first=0.3), one._replace(first=0.2)]) == [one._replace(first=0.2)]
-
-
 # Table.
 
 
@@ -143,7 +129,7 @@ def test_the_table_is_consistent() -> None:
     head, entries = load_table()
     assert head["source"]["license"] == "Apache-2.0"
     assert head["points"] == sum(entry.points for entry in entries)
-    # The goals, as the table states them; make check-servers computes them.
+    # The goals, as the table states them.
     for name in ("heldOutByRow", "heldOutByShape"):
         assert head[name]["response"][0] <= 0.04
         assert head[name]["response"][1] <= 0.15

@@ -189,7 +189,6 @@ def test_the_specs_of_a_request_are_limited_and_long_texts_run_in_a_worker(monke
         apart = post(client, "render", few).json(), post(client, "check", few + "a: 1\n").json()
         monkeypatch.setattr(offline, "SHORT_TEXT", 0)
         assert (post(client, "render", few).json(), post(client, "check", few + "a: 1\n").json()) == apart
-        monkeypatch.setattr(offline, "FEW_EXPLAINED", 0)
         invalid = post(client, "explain", "kind: Inference")
         assert (invalid.status_code, invalid.json()["problems"][0]["code"]) == (422, "SPEC003")
 

@@ -45,8 +45,8 @@ class Size:
     goal: float | None = None
 
 
-FULL: Final = (Size(1, 21, 4.0), Size(100, 21), Size(1000, 7, 0.8), Size(4000, 7, 0.5))
-QUICK: Final = (Size(1, 5, 4.0), Size(100, 5), Size(1000, 3, 0.8))
+FULL: Final = (Size(1, 21, 2.5), Size(100, 21), Size(1000, 7, 0.7), Size(4000, 7, 0.8))
+QUICK: Final = (Size(1, 5, 2.5), Size(100, 5), Size(1000, 3, 0.7))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Measured:
 
     @property
     def megabytes(self) -> float:
-        """Highest peak memory; for several processes, that of the largest one."""
+        """Highest peak memory."""
         return max(self.kibibytes) * 1024 / 1e6
 
 

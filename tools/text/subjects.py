@@ -1,6 +1,7 @@
 """Check the subjects of commits: imperative, at most 72 characters, ``Capital ...`` or ``scope: ...``, no period at the end.
 
 python3 tools/text/subjects.py origin/main..HEAD
+python3 tools/text/subjects.py .git/COMMIT_EDITMSG
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -35,10 +37,13 @@ def faults(subject: str) -> Iterator[str]:
         yield f"'{parts['verb']}' is not an imperative: write 'Add', not 'Added' or 'Adds'"
 
 
-def main(revisions: str) -> int:
-    """Print the faults of the subjects in a range of revisions, without merges."""
-    command = ["git", "log", "--no-merges", "--format=%h %s", revisions]
-    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+def main(source: str) -> int:
+    """Print the faults of the subjects in a range of revisions, without merges, or of the message in a file."""
+    if Path(source).is_file():
+        lines = [f"message {Path(source).read_text().partition(chr(10))[0]}"]
+    else:
+        command = ["git", "log", "--no-merges", "--format=%h %s", source]
+        lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     reports = [f"{line}\n  {fault}" for line in lines for fault in faults(line.partition(" ")[2])]
     print(*reports, f"{len(lines)} subjects checked, {len(reports)} faults", sep="\n")
     return bool(reports)

@@ -53,6 +53,7 @@ from ebbtide.cluster.write.projects import plan_project
 from ebbtide.cluster.write.removal import plan_removal, remove_workload
 from ebbtide.cluster.write.rollout import needs_rollout
 from ebbtide.documents.check import Batch
+from ebbtide.simulate.prepared import SimulationRequestError
 from ebbtide.slo import pages, report
 from ebbtide.slo.promises import read_slo
 from ebbtide.slo.source import SourceError
@@ -628,10 +629,6 @@ class Backend:
             LimitExceededError: the text has too many specs, or takes too long.
 
         """
-        if len(text) <= offline.SHORT_TEXT:
-            documents = offline.parse_documents(text, self.profile, offline.MAX_EXPLAINED)
-            if len(documents) <= offline.FEW_EXPLAINED:
-                return offline.explain_documents(documents, part, self.profile, self._parts.profile_data)
         return self._check_specs(offline.explain_in_worker, text, part)
 
     def simulate(self, request: SimulationRequest) -> dict[str, Any]:
@@ -661,7 +658,7 @@ class Backend:
             result: dict[str, Any] = self._workers.do(
                 work, request, self._parts.profile_data, seconds=seconds, on_progress=on_progress
             )
-        except simulation.SimulationRequestError as error:
+        except SimulationRequestError as error:
             raise InputError(error.problems) from None
         return result
 

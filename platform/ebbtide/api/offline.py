@@ -1,7 +1,7 @@
 """Operations on specs that need no cluster: parse, check, render and explain a text, within limits.
 
-A long text is processed in a worker process (``workers.py``), which is stopped at a time limit, so that no request can keep
-the server's own process busy. Only plain data is passed in and out.
+A long text, and every text to explain, is processed in a worker process (``workers.py``), which is stopped at a time limit,
+so that no request can keep the server's own process busy. Only plain data is passed in and out.
 """
 
 from __future__ import annotations
@@ -27,9 +27,8 @@ if TYPE_CHECKING:
 #: Maximum number of specs in a request, and in a request to explain them.
 MAX_SPECS: Final = 500
 MAX_EXPLAINED: Final = 50
-#: Length of a text, in characters, and number of specs to explain that the server's own process handles.
+#: Length of a text, in characters, that the server's own process checks or renders.
 SHORT_TEXT: Final = 2**15
-FEW_EXPLAINED: Final = 2
 #: Seconds that the specs of a request may take.
 MAX_SECONDS: Final = 30.0
 
@@ -90,19 +89,6 @@ def render_text(text: str, profile: Profile) -> Rendered:
     return Rendered(tuple(objects), tuple(limit_problems(problems + batch.batch_problems())))
 
 
-def explain_documents(
-    documents: Sequence[LoadedDocument], part: str, profile: Profile, profile_data: dict[str, Any]
-) -> list[Explanation]:
-    """Explain the fields of each document's objects, limited to fields whose path contains ``part``.
-
-    Raises:
-        InputError: a document has errors.
-
-    """
-    require_valid(documents, profile)
-    return [explain_document(loaded.reading.native, profile_data).select_fields(loaded, part) for loaded in documents]
-
-
 # In a worker, which gets the profile's document: compiled profile classes cannot be pickled.
 
 
@@ -117,9 +103,16 @@ def render_in_worker(text: str, profile_data: dict[str, Any]) -> Rendered:
 
 
 def explain_in_worker(text: str, part: str, profile_data: dict[str, Any]) -> list[Explanation]:
-    """Explain the fields of the objects of the specs in a text."""
+    """Explain the fields of the objects of the specs in a text, limited to fields whose path contains ``part``.
+
+    Raises:
+        InputError: a spec has errors.
+
+    """
     profile = _load_profile(profile_data)
-    return explain_documents(parse_documents(text, profile, MAX_EXPLAINED), part, profile, profile_data)
+    documents = parse_documents(text, profile, MAX_EXPLAINED)
+    require_valid(documents, profile)
+    return [explain_document(loaded.reading.native, profile_data).select_fields(loaded, part) for loaded in documents]
 
 
 def _load_profile(data: dict[str, Any]) -> Profile:

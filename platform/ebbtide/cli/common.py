@@ -62,13 +62,12 @@ def try_read_profile(option: str) -> Profile | None:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Bytes of a file, of stdin, or of a section of either that starts on ``first_line``."""
+    """Bytes of a file or of stdin."""
 
     name: str
     text: bytes
     #: True if a document of another kind is a problem. It is not in a directory, which may contain a profile as well.
     strictly: bool = True
-    first_line: int = 1
     #: Reason why the source cannot be read.
     unread: Problem | None = None
 
@@ -100,9 +99,7 @@ def load_documents(sources: Iterable[Source], profile: Profile) -> Iterator[Load
         if source.unread is not None:
             yield unparsed_document(source.name, [source.unread])
         else:
-            yield from load_text(
-                source.text, source.name, profile, first_line=source.first_line, strictly=source.strictly
-            )
+            yield from load_text(source.text, source.name, profile, strictly=source.strictly)
 
 
 def print_problems_unless_quiet(problems: Iterable[Problem], options: Options) -> None:

@@ -9,7 +9,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
-from ebbtide.api.simulation import SimulationRequestError, complete_case, make_report, raise_refusals
 from ebbtide.base.problems import Problem, has_errors
 from ebbtide.base.prose import count_noun
 from ebbtide.cli import connection
@@ -17,6 +16,14 @@ from ebbtide.cli.common import load_documents, print_problems, read_profile, rea
 from ebbtide.cli.options import PROFILE, Options, make_option, make_output_option
 from ebbtide.documents.files import read_file, unreadable_problem
 from ebbtide.simulate import words
+from ebbtide.simulate.prepared import (
+    CaseInputs,
+    PreparedCase,
+    SimulationRequestError,
+    complete_case,
+    make_report,
+    raise_refusals,
+)
 from ebbtide.simulate.words import PLAIN_SERVER, TOKENS_SERVER
 from ebbtide.translation.translate import translate
 
@@ -103,21 +110,22 @@ OPTIONS: Final = (
 
 def run(options: Options) -> int:
     update_at = None
-    loaded, plan, case, server, notes = read_case(options)
+    prepared = read_case(options)
+    case = prepared.case
     if options.update_at:
         from ebbtide.simulate.load import parse_compound_duration  # noqa: PLC0415 - it needs numpy
 
         update_at = _parse_option(parse_compound_duration, options.update_at, "--update-at", options.command)
-        if plan.spec.rollout.surge is None:
+        if prepared.plan.spec.rollout.surge is None:
             exit_with_usage_error("--update-at needs a spec with rollout.surge: 0", options.command)
     from ebbtide.simulate import report  # noqa: PLC0415 - it needs numpy
     from ebbtide.simulate.setting import knative_defaults  # noqa: PLC0415 - as above
 
-    with report_refusals(loaded):
+    with report_refusals(prepared.loaded):
         spec_setting = case.setting({})
         settings = {"this spec": spec_setting, "Knative's defaults": knative_defaults(spec_setting)}
         values = {"this spec": get_autoscaling(case)}
-        report_data = make_report(loaded, case, server, notes, settings, values, update_at)
+        report_data = make_report(prepared, settings, values, update_at)
     if options.output == "json":
         write_json(report.report_to_json(report_data))
     else:
@@ -156,8 +164,8 @@ def get_autoscaling(case: Case) -> dict[str, Any]:
     return dict(case.document["spec"].get("autoscaling") or {})
 
 
-def read_case(options: Options) -> tuple[LoadedDocument, Plan, Case, str, tuple[str, ...]]:
-    """Return the spec, its plan, the case to simulate, the server model as text, and the assumptions made."""
+def read_case(options: Options) -> PreparedCase:
+    """Return the case to simulate, or print what is wrong and exit."""
     command = options.command
     if find_spec("numpy") is None:
         exit_with_usage_error("numpy is not installed; run pip install 'ebbtide[simulate]'", command)
@@ -180,8 +188,10 @@ def read_case(options: Options) -> tuple[LoadedDocument, Plan, Case, str, tuple[
     print_problems(traffic_reading.problems)
     if traffic_reading.traffic is None:
         raise SystemExit(1)
-    parts = (server_text, server, start_up, options.seed, bounds, price)
-    return complete_case(loaded, plan, profile, traffic_reading.traffic, *parts, command, "set it with --server")
+    inputs = CaseInputs(
+        loaded, plan, profile, traffic_reading.traffic, server, server_text, start_up, options.seed, bounds, price
+    )
+    return complete_case(inputs, command, "set it with --server")
 
 
 def _read_spec(name: str, profile: Profile) -> tuple[LoadedDocument, Plan]:

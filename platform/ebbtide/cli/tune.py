@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from ebbtide.api.simulation import make_report, workload_name_of
 from ebbtide.base.problems import Problem
 from ebbtide.cli.common import STDIN, write_json
 from ebbtide.cli.files import replace_file
@@ -21,13 +20,12 @@ from ebbtide.cli.simulate import (
     report_refusals,
 )
 from ebbtide.cli.streams import unguard_stream
+from ebbtide.simulate.prepared import PreparedCase, make_report, workload_name_of
 from ebbtide.simulate.words import KEEPABLE
 
 if TYPE_CHECKING:
     from ebbtide.readers.loaded import LoadedDocument
-    from ebbtide.simulate.case import Case
     from ebbtide.simulate.tune import SearchResult, TuningResult
-    from ebbtide.translation.plan import Plan
 
 INTERRUPTED: Final = 130
 BAR: Final = 24
@@ -63,25 +61,18 @@ def run(options: Options) -> int:
         if kept_fields - set(KEEPABLE):
             invalid = ", ".join(sorted(kept_fields - set(KEEPABLE)))
             exit_with_usage_error(f"invalid --keep {invalid!r}: must be one of {', '.join(KEEPABLE)}", "tune")
-        return _run_search(options, kept_fields, *read_case(options))
+        return _run_search(options, kept_fields, read_case(options))
     except KeyboardInterrupt:
         # A search that is interrupted returns its best result so far; this is an interrupt before the search.
         sys.stderr.write("Interrupted before the first simulation.\n")
         return INTERRUPTED
 
 
-def _run_search(
-    options: Options,
-    kept_fields: set[str],
-    loaded: LoadedDocument,
-    plan: Plan,
-    case: Case,
-    server: str,
-    notes: tuple[str, ...],
-) -> int:
+def _run_search(options: Options, kept_fields: set[str], prepared: PreparedCase) -> int:
     from ebbtide.simulate import advice, report  # noqa: PLC0415 - they need numpy
     from ebbtide.simulate.tune import diff_values, make_search_space, tune_settings  # noqa: PLC0415 - as above
 
+    loaded, plan, case, _, notes = prepared
     if not case.bounds:
         text = "no SLO is set, neither in the spec nor with --slo"
         exit_with_problems(
@@ -100,7 +91,7 @@ def _run_search(
             )
         finally:
             progress.end()
-        tune_report = _make_report(loaded, case, server, notes, tuned)
+        tune_report = _make_report(prepared, tuned)
     if options.output == "html":
         sys.stdout.write(advice.render_advice_page(tuned, tune_report))
     elif options.output == "json":
@@ -119,14 +110,15 @@ def _run_search(
     return 0
 
 
-def _make_report(loaded: LoadedDocument, case: Case, server: str, notes: tuple[str, ...], tuned: TuningResult) -> Any:
+def _make_report(prepared: PreparedCase, tuned: TuningResult) -> Any:
     """Return a report over all traffic that compares the recommended setting, the spec and Knative's defaults."""
     from ebbtide.simulate.setting import knative_defaults  # noqa: PLC0415 - it needs numpy
 
+    case = prepared.case
     settings = {} if tuned.chosen is None else {"recommended": case.setting(tuned.chosen.values)}
     spec_setting = case.setting({})
     settings |= {"current spec": spec_setting, "Knative's defaults": knative_defaults(spec_setting)}
-    return make_report(loaded, case, server, notes, settings, {})
+    return make_report(prepared, settings, {})
 
 
 class ProgressBar:

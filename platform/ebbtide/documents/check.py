@@ -45,12 +45,11 @@ class Batch:
 
     def add_document(self, loaded: LoadedDocument) -> tuple[list[Object], Translation | None, list[Problem]]:
         """Return one document's new objects, its translation and its problems in the order of their lines."""
-        objects, translation, problems = self.add_unsorted(loaded)
+        objects, translation, problems = self._add(loaded)
         # A problem without a line concerns the whole document.
         return objects, translation, sorted(problems, key=lambda problem: problem.line)
 
-    def add_unsorted(self, loaded: LoadedDocument) -> tuple[list[Object], Translation | None, list[Problem]]:
-        """Return the same with the document's own problems first, then those of the translation."""
+    def _add(self, loaded: LoadedDocument) -> tuple[list[Object], Translation | None, list[Problem]]:
         if loaded.inference is None:
             from ebbtide.documents.incomplete import find_further_problems  # noqa: PLC0415 - slow, and only after an error
 

@@ -8,9 +8,8 @@ field that changes no leaf has no effect.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import cache, lru_cache, partial
-from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, cast, get_args, get_origin
 
 from ebbtide.base import keys
@@ -22,21 +21,18 @@ from ebbtide.readers.compiled import inference_validator, validation_error
 from ebbtide.readers.fields import models_in
 from ebbtide.spec.inference import Inference, InferenceSpec, Metadata
 from ebbtide.translation.gpu import BACKENDS
-from ebbtide.translation.objects import with_values
 from ebbtide.translation.plan import Decision
 from ebbtide.translation.profile_rules import check
-from ebbtide.translation.reuse import NO_SPEC, REPORTS, RecordedSteps, translate_again
 from ebbtide.translation.serving import reserved
 from ebbtide.translation.translate import translate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator
 
     from pydantic import BaseModel
 
     from ebbtide.base.problems import Path
     from ebbtide.readers.loaded import LoadedDocument
-    from ebbtide.translation.objects import Object
     from ebbtide.translation.translate import Translation
 
 #: A scalar of the output: the object (its kind, and its index among the objects of that kind), and the path in it.
@@ -45,49 +41,7 @@ Leaf = tuple[str, int, tuple[str | int, ...]]
 INTENT: Final = ("slo", "relatedUrls", "description", "toolType", "toolName", "exclude")
 #: Fields that only select which of their sibling fields applies; Run:ai requires them, but no output depends on them.
 DISCRIMINATORS: Final = ("gpuRequestType",)
-#: Fields that only add leaves if a spec does not set them, or are rejected: they change no leaf that exists, so their
-#: values are not tried. A test tries them with each case.
-ADDITIVE: Final = frozenset(
-    f"spec.{block}{name}"
-    for block, names in {
-        "": "annotations args batcher category command deploymentStrategy disruptionBudget explainer exposedUrls "
-        "imagePullSecrets initContainers labels logger nodeAffinityRequired nodeSelector nodeType podAffinity "
-        "podAntiAffinity serviceAccountName topologySpreadConstraints transformer workingDir",
-        "autoscaling.": "activationReplicas concurrencyHardLimit initialReplicas initializationTimeoutSeconds "
-        "metricAggregation panicThresholdPercentage panicWindowPercentage scaleToZeroRetentionSeconds "
-        "targetBurstCapacity",
-        "compute.": "cpuCoreLimit cpuCoreRequest cpuMemoryLimit cpuMemoryRequest extendedResources gpuMemoryLimit "
-        "largeShmRequest shmSize",
-        "probes.": "liveness readiness startup",
-        **dict.fromkeys(
-            ("probes.liveness.", "probes.readiness.", "probes.startup."),
-            "failureThreshold initialDelaySeconds successThreshold timeoutSeconds",
-        ),
-        "security.": "capabilities readOnlyRootFilesystem runAsGid runAsUid supplementalGroups",
-        "servingConfiguration.": "requestTimeoutSeconds",
-        "servingPort.": "authorizationType",
-        "traffic.": "canaryPercent rolloutDurationSeconds",
-    }.items()
-    for name in names.split()
-)
-#: Fields whose values have different effects, by path without indexes: all values are tried. Of other fields that are set, the
-#: first value with an effect suffices, and of other fields that are not set, the first valid one. A test tries all values.
-VARIOUS: Final = frozenset(
-    f"spec.{block}{name}"
-    for block, names in {
-        "": "autoscaling priorityClass project serving",
-        "autoscaling.": "maxReplicas metric minReplicas",
-        "compute.": "gpuDevicesRequest gpuPortionRequest",
-        "exposedUrls.": "url",
-        "model.": "storageSecret",
-        "servingPort.": "container",
-        "storage.pvc.claimInfo.": "accessModes",
-    }.items()
-    for name in names.split()
-)
 OTHER_PROJECT: Final = "team-z"
-#: The field that differs between a profile and the one of which it is explained.
-POD_SECURITY: Final = ("profile", "spec", "projects", "pod_security")
 #: Values to try for fields whose type is not specific enough, by path without indexes.
 SAMPLES: Final[dict[str, tuple[Any, ...]]] = {
     "metadata.name": ("other",),
@@ -225,12 +179,8 @@ SAMPLES: Final[dict[str, tuple[Any, ...]]] = {
     "spec.defaults": (),
     "spec.environmentVariables.podFieldRef.path": ("metadata.namespace", "metadata.name"),
 }
-#: The change that removes a field.
-ABSENT: Final = object()
-#: The value of a change that the models reject.
-INVALID: Final = object()
-#: Number of projects of one profile of which variants are kept.
-MAX_PROJECTS: Final = 200
+#: The spec that is stored on the objects. It differs in each translation, and is not compared.
+NO_SPEC: Final = "{}"
 #: Numbers to try for a field that is not set if only its type is known.
 INTEGERS: Final = (3, 100, 2, 1, 0)
 NUMBERS: Final = (1.0, 50.0, 2.0)
@@ -283,77 +233,53 @@ def explain_document(native: dict[str, Any], profile: dict[str, Any]) -> Explana
     ``native`` is a native document that translates without errors, ``profile`` is a profile document. Both are plain
     data, which is easy to vary.
     """
-    cluster, inference = _load_cluster(profile), _load_inference(native)
-    if cluster is None or inference is None:
-        return Explanation()
-    project = native.get("spec", {}).get("project")
-    # Variants that violate the namespace's Pod Security level still show the effect of a field, so relax that level.
-    relaxed = cast("dict[str, Any]", replace_at(profile, ("spec", "projects", "podSecurity"), "privileged"))
-    clusters = _cluster_variants(json.dumps(relaxed))
-    assert clusters.base is not None
-    # The variants of the spec have one cluster, and those of the cluster have one spec: each is validated once.
-    of_project = clusters.of_project(project)
-    capable = of_project.capable
-    if capable is None or capable is clusters.base:
-        varied = compared = Experiment(inference, clusters.base)
-    else:
-        compared = Experiment(inference, clusters.base, varies_spec=False)
-        varied = Experiment(inference, capable, varies_profile=False)
-    base = compared.translate(inference, cluster, compared.find_readers(POD_SECURITY))
+    inference = _load_inference(native)
+    base = _translate_or_none(inference, _load_cluster(profile))
     if base is None:
         return Explanation()
     leaves, names = _list_object_leaves(base)
     decisions = base.decisions
     causes: dict[Leaf, dict[str, None]] = {leaf: {} for leaf in leaves}
     idle: list[Problem] = []
-    differs = varied is not compared and not compared.is_same(varied.translation)
+    project = native.get("spec", {}).get("project")
+    # Variants that violate the namespace's Pod Security level still show the effect of a field, so relax that level.
+    relaxed = json.dumps(replace_at(profile, ("spec", "projects", "podSecurity"), "privileged"))
+    (cluster, variants), (capable, joint) = _list_variants(relaxed), _list_project_variants(relaxed, project)
+    compared = _translate_or_none(inference, cluster)
+    assert compared is not None
+    before = _list_object_leaves(compared)[0]
 
-    before = compared.translation if differs else varied.translation
-    for change in list_changes(native):
+    def translate_variant(document: dict[str, Any]) -> Translation | None:
+        # A patch of the document itself may cover the field that differs.
+        checks_overrides = get_at(document, "spec", "patches") != get_at(native, "spec", "patches")
+        return _translate_or_none(_load_inference(document), capable, checks_overrides=checks_overrides)
+
+    def attribute(after: Translation, cause: str) -> bool:
+        # Many variants change nothing, and comparing objects is faster than listing their leaves.
+        is_equal = after.objects == compared.objects
+        return not is_equal and _attribute_changes(before, _list_object_leaves(after)[0], causes, cause)
+
+    for path, documents, is_set in list_changes(native):
         has_effect = False
         translated = False
-        # Only a field that is set is reported if it has no effect. The causes are those of leaves that exist.
-        ignore_additions = not change.is_set and not differs
-        if ignore_additions and change.cause in ADDITIVE:
-            continue
-        readers = varied.find_readers(change.attributes)
-        if ignore_additions and readers <= REPORTS:
-            continue
-        known: set[Any] = set()
-        for other in varied.list_variants(native, change):
-            # All translations differ from that of a profile without the components.
-            if translated and not change.is_various and (not change.is_set or (has_effect and not differs)):
-                break
-            if other is None:
-                continue
-            after = varied.translate(other, capable, readers, known, ignore_additions=ignore_additions)
-            if after is None:
-                continue
-            translated = True
-            has_effect |= _attribute_changes(before, after, causes, change.cause)
-            # From here on, only other leaves matter.
-            ignore_additions |= has_effect and not differs
-        if (
-            change.is_set
-            and translated
-            and not has_effect
-            and not any(part in INTENT + DISCRIMINATORS for part in change.path)
-        ):
+        for document in documents:
+            after = translate_variant(document)
+            if after is not None:
+                translated = True
+                has_effect |= attribute(after, format_path(path))
+        if is_set and translated and not has_effect and not any(part in INTENT + DISCRIMINATORS for part in path):
             idle.append(
                 make_warning(
                     "IGN001",
-                    change.path,
-                    f"{change.cause} has no effect on the rendered objects",
+                    path,
+                    f"{format_path(path)} has no effect on the rendered objects",
                     "remove it, or check that it is in the right place",
                 )
             )
-    for path, document in joint_changes(native):
-        other = _load_inference(document)
-        readers = varied.find_all_readers(_list_differing_blocks(native, document, Inference))
-        after = None if other is None else varied.translate(other, capable, readers)
+    for cause, other in (*variants, *joint):
+        after = _translate_or_none(inference, other)
         if after is not None:
-            _attribute_changes(before, after, causes, format_path(path))
-    _attribute_cluster_changes(compared, (*clusters.changes, *of_project.joint), causes)
+            attribute(after, cause)
     # Many leaves have the same causes.
     describe = cache(partial(_describe_causes, decisions))
     return Explanation(
@@ -366,19 +292,6 @@ def explain_document(native: dict[str, Any], profile: dict[str, Any]) -> Explana
     )
 
 
-def _attribute_cluster_changes(
-    compared: Experiment, changes: Iterable[ClusterChange], causes: dict[Leaf, dict[str, None]]
-) -> None:
-    """Add each field of the profile to the leaves that differ with another value of it."""
-    for change in changes:
-        readers = compared.find_all_readers(change.blocks)
-        known: set[Any] = set()
-        for cluster in () if readers <= REPORTS else change.load_clusters():
-            after = compared.translate(compared.inference, cluster, readers, known, ignore_additions=True)
-            if after is not None:
-                _attribute_changes(compared.translation, after, causes, change.cause)
-
-
 def _describe_causes(
     decisions: tuple[Decision, ...], known: tuple[str, ...]
 ) -> tuple[tuple[str, ...], tuple[Decision, ...]]:
@@ -389,223 +302,41 @@ def _describe_causes(
     )
 
 
-class Experiment:
-    """A translation that is repeated with one field changed, and that reuses the steps which do not read the field."""
+class ProfileVariant(NamedTuple):
+    """A profile in which one field has another value, None if it is not valid, and the field's name in explanations."""
 
-    def __init__(
-        self, inference: Inference, cluster: Profile, *, varies_spec: bool = True, varies_profile: bool = True
-    ) -> None:
-        """Translate a valid spec for a cluster that accepts it, to vary fields of one of them or of both."""
-        self.inference = inference
-        self._steps = RecordedSteps(inference, cluster, varies_spec=varies_spec, varies_profile=varies_profile)
-        self.translation = translate(inference, cluster, NO_SPEC, self._steps)
-        self._steps.end()
-        self._is_recorded = bool(self.translation.objects)
-
-    def find_readers(self, path: Path) -> set[Any]:
-        """Return the steps that read a field; not empty if the steps are not recorded."""
-        return self._steps.find_readers(path) if self._is_recorded else {None}
-
-    def find_all_readers(self, paths: Iterable[Path]) -> set[Any]:
-        """Return the steps that read any of several fields."""
-        return set[Any]().union(*map(self.find_readers, paths))
-
-    def translate(
-        self,
-        inference: Inference,
-        cluster: Profile | None,
-        readers: set[Any],
-        known: set[Any] | None = None,
-        *,
-        ignore_additions: bool = False,
-    ) -> Translation | None:
-        """Return the translation with a change in a field that ``readers`` read, or None if it fails.
-
-        With ``ignore_additions``, return the recorded translation instead of one that only adds to its objects, or changes
-        what is ``known`` to change with other values of the field.
-        """
-        if cluster is None:
-            return None
-        # No step reads the patches.
-        if not self._is_recorded or inference.spec.patches != self.inference.spec.patches:
-            translation = translate(inference, cluster, NO_SPEC)
-            return translation if translation.objects else None
-        if not readers:
-            return self.translation
-        return translate_again(
-            self._steps,
-            self.translation,
-            inference,
-            cluster,
-            readers,
-            set() if known is None else known,
-            ignore_additions=ignore_additions,
-        )
-
-    def is_same(self, other: Translation) -> bool:
-        """Return whether another translation has the same objects."""
-        return self.translation.objects == other.objects
-
-    def list_variants(self, native: dict[str, Any], change: SpecChange) -> Iterator[Inference | None]:
-        """Yield the spec with each other value of a field, or None if it is not valid. Only the field's block is validated."""
-        depth, _ = _find_block(change.path)
-        place = change.attributes[: depth + 1]
-        for value in change.valid or (validate_value(native, change, value) for value in change.values):
-            yield None if value is INVALID else _replace_attribute(self.inference, place, value)
-
-
-def validate_value(native: dict[str, Any], change: SpecChange, value: Any) -> Any:
-    """Return the field of the innermost block with a change, as the models read it, or ``INVALID``."""
-    depth, model = _find_block(change.path)
-    block: Any = native
-    for part in change.path[:depth]:
-        block = block[part] if isinstance(part, int) else block.get(part, {})
-    if model is InferenceSpec:
-        # None of its fields is required, and the models have no rules between fields.
-        block = {name: block[name] for name in change.path[depth : depth + 1] if name in block}
-    try:
-        validated = model.__pydantic_validator__.validate_python(change_at(block, change.path[depth:], value))
-    except ValueError:
-        return INVALID
-    return getattr(validated, str(change.attributes[depth]))
-
-
-def _replace_attribute(value: Any, place: Path, other: Any, depth: int = 0) -> Any:
-    """Return a block, or a list of blocks, to which ``depth`` parts of a place lead, with another value at the place."""
-    if depth == len(place):
-        return other
-    part = place[depth]
-    if isinstance(part, int):
-        items = [*value]
-        items[part] = _replace_attribute(value[part], place, other, depth + 1)
-        return items
-    return with_values(value, **{part: _replace_attribute(getattr(value, part), place, other, depth + 1)})
-
-
-class ClusterChange:
-    """A part of a profile with other values of it; the profile with each value is validated once, if it is needed."""
-
-    def __init__(self, cause: str, blocks: tuple[Path, ...], documents: Iterable[dict[str, Any]]) -> None:
-        """Take the attributes that differ, and the documents of the variants."""
-        self.cause = cause
-        self.blocks = blocks
-        self._documents = documents
-        self._clusters: list[Profile | None] | None = None
-
-    def load_clusters(self) -> list[Profile | None]:
-        """Return the profile with each value, None for each one that is not valid."""
-        if self._clusters is None:
-            self._clusters = [_load_cluster(document) for document in self._documents]
-        return self._clusters
-
-
-@dataclass(frozen=True)
-class ProjectVariants:
-    """The variants of a profile that depend on a spec's project."""
-
-    #: The profile with the components that only some specs need, and with another project, if it is valid.
-    capable: Profile | None
-    joint: list[ClusterChange]
-
-
-class ClusterVariants:
-    """A profile document and its variants, each of which is validated once."""
-
-    def __init__(self, profile: dict[str, Any]) -> None:
-        """Validate a profile document."""
-        self.base = _load_cluster(profile)
-        self._profile = profile
-        #: The document with all defaults.
-        self.full = plain_data(Profile.model_validate(profile).model_dump(by_alias=True, warnings=False))
-        self.changes = [
-            ClusterChange(
-                _name_cause(path),
-                (("profile", *_attribute_path(Profile, path)),),
-                _replace_each(self.full, path, values),
-            )
-            for path, values in list_profile_changes(self.full)
-        ]
-        self._projects: dict[Any, ProjectVariants] = {}
-
-    def of_project(self, project: Any) -> ProjectVariants:
-        """Return the variants for specs of a project."""
-        variants = self._projects.get(project)
-        if variants is None:
-            if len(self._projects) >= MAX_PROJECTS:
-                self._projects.clear()
-            joint = [
-                ClusterChange(
-                    _name_cause(path),
-                    tuple(("profile", *block) for block in _list_differing_blocks(self.full, document, Profile)),
-                    (document,),
-                )
-                for path, document in joint_profile_changes(self.full, project)
-            ]
-            capable = _load_cluster(_with_components(_with_twin_project(self._profile, project)))
-            variants = self._projects[project] = ProjectVariants(self.base if capable == self.base else capable, joint)
-        return variants
-
-
-def _replace_each(document: dict[str, Any], path: Path, values: list[Any]) -> Iterator[dict[str, Any]]:
-    """Yield a document with each value at ``path``."""
-    for value in values:
-        yield replace_at(document, path, value)
-
-
-def _name_cause(path: Path) -> str:
-    """Return the name of a field of the profile in explanations."""
-    return "profile." + format_path(path[1:])
+    cause: str
+    cluster: Profile | None
 
 
 @lru_cache(maxsize=2)
-def _cluster_variants(profile: str) -> ClusterVariants:
-    """Return the variants of a profile. The specs of one call have one profile."""
-    return ClusterVariants(json.loads(profile))
+def _list_variants(profile: str) -> tuple[Profile | None, list[ProfileVariant]]:
+    """Return a profile and its variants. The specs of one call have one profile."""
+    data = json.loads(profile)
+    full = _with_all_defaults(data)
+    return _load_cluster(data), [
+        _make_variant(path, replace_at(full, path, value))
+        for path, values in list_profile_changes(full)
+        for value in values
+    ]
 
 
-@lru_cache(maxsize=4096)
-def _attribute_path(model: type[BaseModel], path: Path) -> Path:
-    """Return a path in a document as the path of attributes, indexes and keys in the validated document."""
-    annotation: Any = model
-    places: list[str | int] = []
-    for part in path:
-        block = None if annotation is None else next(models_in(annotation), None)
-        if block is None or isinstance(part, int):
-            places.append(part)
-            continue
-        name = next((name for name, info in block.model_fields.items() if info.alias == part), None)
-        if name is None:
-            # A key of a mapping of blocks.
-            places.append(part)
-            continue
-        places.append(name)
-        annotation = block.model_fields[name].annotation
-    return tuple(places)
+@lru_cache(maxsize=200)
+def _list_project_variants(profile: str, project: Any) -> tuple[Profile | None, list[ProfileVariant]]:
+    """Return what depends on a spec's project: the profile for variants of the spec, and further variants of the profile."""
+    data = json.loads(profile)
+    joint = joint_profile_changes(_with_all_defaults(data), project)
+    capable = _load_cluster(_with_components(_with_twin_project(data, project)))
+    return capable, [_make_variant(*change) for change in joint]
 
 
-@lru_cache(maxsize=4096)
-def _find_block(path: Path) -> tuple[int, type[BaseModel]]:
-    """Return the length of the path of the innermost block that contains a field of a spec, and the block's model."""
-    model: type[BaseModel] = Inference
-    found = 0, model
-    for length, (part, following) in enumerate(pairwise(path), 1):
-        if isinstance(part, str):
-            inner = _list_field_types(model)[part].model
-            if inner is None:
-                break
-            model = inner
-        if isinstance(following, str):
-            found = length, model
-    return found
+def _with_all_defaults(profile: dict[str, Any]) -> dict[str, Any]:
+    full: dict[str, Any] = plain_data(Profile.model_validate(profile).model_dump(by_alias=True, warnings=False))
+    return full
 
 
-def _list_differing_blocks(before: dict[str, Any], after: dict[str, Any], model: type[BaseModel]) -> Iterator[Path]:
-    """Yield the attributes of the metadata and the spec in which two documents differ."""
-    for top in ("metadata", "spec"):
-        old, new = before.get(top, {}), after.get(top, {})
-        for name in {**old, **new}:
-            if old.get(name) != new.get(name):
-                yield _attribute_path(model, (top, name))
+def _make_variant(path: Path, document: dict[str, Any]) -> ProfileVariant:
+    return ProfileVariant("profile." + format_path(path[1:]), _load_cluster(document))
 
 
 def _load_cluster(profile: dict[str, Any]) -> Profile | None:
@@ -624,6 +355,16 @@ def _load_inference(native: dict[str, Any]) -> Inference | None:
     except validation_error():
         return None
     return inference
+
+
+def _translate_or_none(
+    inference: Inference | None, cluster: Profile | None, *, checks_overrides: bool = False
+) -> Translation | None:
+    """Return the translation of a spec for a cluster, or None if one of them is invalid or the translation fails."""
+    if inference is None or cluster is None:
+        return None
+    translation = translate(inference, cluster, NO_SPEC, checks_overrides=checks_overrides)
+    return translation if translation.objects else None
 
 
 def _list_object_leaves(translation: Translation) -> tuple[dict[Leaf, Any], dict[tuple[str, int], str]]:
@@ -654,101 +395,28 @@ def _list_leaves(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[tupl
         yield path, value
 
 
+ABSENT: Final = object()
+
+
 def _attribute_changes(
-    before: Translation, after: Translation, causes: dict[Leaf, dict[str, None]], cause: str
+    before: dict[Leaf, Any], after: dict[Leaf, Any], causes: dict[Leaf, dict[str, None]], cause: str
 ) -> bool:
     """Add ``cause`` to each leaf that differs, but only to the kind and apiVersion of an object that is gone.
 
     Return whether anything differs.
     """
-    if before is after:
-        return False
-    others = dict(_number_objects(after.objects))
-    changed: list[Leaf] = []
-    has_more = len(before.objects) != len(after.objects)
-    for (kind, number), obj in _number_objects(before.objects):
-        other = others.get((kind, number))
-        if other is None:
-            has_more = True
-            changed += _list_changes_of_kind((kind, number), obj, others)
-        elif other is not obj:
-            for path in _list_differences(obj, other, ()):
-                if path is None:
-                    has_more = True
-                else:
-                    changed.append((kind, number, path))
-    for leaf in changed:
-        causes[leaf][cause] = None
-    return has_more or bool(changed)
-
-
-def _number_objects(objects: Sequence[Object]) -> Iterator[tuple[tuple[str, int], Object]]:
-    """Yield each object with its kind, and its index among the objects of that kind."""
-    counts: dict[str, int] = {}
-    for obj in objects:
-        kind = obj["kind"]
-        number = counts.get(kind, 0)
-        counts[kind] = number + 1
-        yield (kind, number), obj
-
-
-def _list_differences(before: Any, after: Any, path: tuple[str | int, ...]) -> Iterator[tuple[str | int, ...] | None]:
-    """Yield the path of each leaf that is not the same leaf in ``after``, and None for each new part of ``after``."""
-    if isinstance(before, dict) and before and isinstance(after, dict) and after:
-        for name, item in before.items():
-            other = after.get(name, ABSENT)
-            if other is item or name == keys.SPEC:
-                continue
-            if other is ABSENT:
-                yield from (leaf for leaf, _ in _list_leaves(item, (*path, name)))
-            elif item != other:
-                yield from _list_differences(item, other, (*path, name))
-        if not after.keys() - before.keys() <= {keys.SPEC}:
-            yield None
-    elif isinstance(before, list) and before and isinstance(after, list) and after:
-        for index, item in enumerate(before):
-            if index >= len(after):
-                yield from (leaf for leaf, _ in _list_leaves(item, (*path, index)))
-            elif item is not after[index] and item != after[index]:
-                yield from _list_differences(item, after[index], (*path, index))
-        if len(after) > len(before):
-            yield None
-    elif before != after:
-        yield from (leaf for leaf, _ in _list_leaves(before, path))
-        if isinstance(after, (dict, list)):
-            yield None
-
-
-def _list_changes_of_kind(
-    key: tuple[str, int], obj: Object, others: Mapping[tuple[str, int], Object]
-) -> Iterator[Leaf]:
-    """Yield the leaves that differ of an object that is gone, or is of another kind now."""
-    kind, number = key
-    yield kind, number, ("apiVersion",)
-    yield kind, number, ("kind",)
-    other_kind = TWIN_KINDS.get(kind, "")
-    other = others.get((other_kind, number))
-    if other is None:
-        return
-    for pod_path, other_path in zip(PODS[kind], PODS[other_kind], strict=True):
-        before, after = get_at(obj, *pod_path), get_at(other, *other_path)
-        if before is not None and after is not None:
-            yield from ((kind, number, path) for path in _list_changed_values(before, after, pod_path))
-
-
-def _list_changed_values(before: Any, after: Any, path: tuple[str | int, ...]) -> Iterator[tuple[str | int, ...]]:
-    """Yield the path of each leaf of both that has another value in ``after``."""
-    if isinstance(before, dict) and before:
-        if isinstance(after, dict):
-            for name, item in before.items():
-                if name in after:
-                    yield from _list_changed_values(item, after[name], (*path, name))
-    elif isinstance(before, list) and before:
-        if isinstance(after, list):
-            for index, items in enumerate(zip(before, after, strict=False)):
-                yield from _list_changed_values(*items, (*path, index))
-    elif before != after and not (isinstance(after, dict | list) and after):
-        yield path
+    objects = {leaf[:2] for leaf in after}
+    changed = len(before) != len(after)
+    for leaf, value in before.items():
+        if leaf[:2] not in objects:
+            twin = _find_counterpart(leaf, after, objects)
+            if leaf[2] in {("kind",), ("apiVersion",)} or (twin is not None and after[twin] != value):
+                causes[leaf][cause] = None
+                changed = True
+        elif after.get(leaf, ABSENT) != value:
+            causes[leaf][cause] = None
+            changed = True
+    return changed
 
 
 #: Paths of the pod spec and the pod metadata in each kind of workload object.
@@ -763,6 +431,20 @@ TWIN_KINDS: Final = {
     "InferenceService": "Service",
     "LLMInferenceService": "InferenceService",
 }
+
+
+def _find_counterpart(leaf: Leaf, after: dict[Leaf, Any], objects: set[tuple[str, int]]) -> Leaf | None:
+    """Return the corresponding leaf of the other workload kind, if a variant turned a workload into that kind."""
+    kind, number, path = leaf
+    other = TWIN_KINDS.get(kind)
+    if other is None or (other, number) not in objects:
+        return None
+    for pod_path, other_path in zip(PODS[kind], PODS[other], strict=True):
+        if path[: len(pod_path)] == pod_path:
+            twin = (other, number, other_path + path[len(pod_path) :])
+            if twin in after:
+                return twin
+    return None
 
 
 def _with_twin_project(profile: dict[str, Any], project: Any) -> dict[str, Any]:
@@ -784,50 +466,15 @@ def _with_components(profile: dict[str, Any]) -> dict[str, Any]:
     return cast("dict[str, Any]", capable)
 
 
-class SpecChange(NamedTuple):
-    """A field of the spec, with other values of it."""
-
-    path: Path
-    #: The path of attributes in the validated document.
-    attributes: Path
-    #: The path as text.
-    cause: str
-    #: The values, ``ABSENT`` among them if the field is set.
-    values: tuple[Any, ...]
-    is_set: bool
-    #: True if the values have different effects (``VARIOUS``).
-    is_various: bool
-    #: The validated values, if the same for all documents.
-    valid: tuple[Any, ...] = ()
-
-
-def list_changes(native: dict[str, Any]) -> Iterator[SpecChange]:
-    """Yield each field of the document, with other values of it."""
-    yield from _list_block_changes(_list_fields(native.get("metadata", {}), Metadata, ("metadata",)))
-    spec = native.get("spec", {})
-    for name, row in _list_field_types(InferenceSpec).items():
-        if name in spec:
-            yield from _list_block_changes(_list_field(spec, row, ("spec",)))
-        else:
-            yield from _list_changes_of_unset(name)
-
-
-def _list_block_changes(fields: Iterator[tuple[Path, Any, FieldType | None, bool]]) -> Iterator[SpecChange]:
-    for path, value, row, is_set in fields:
-        values = _other_values(path, value, row)
-        attributes = _attribute_path(Inference, path)
-        all_values = (*((ABSENT,) if is_set else ()), *values)
-        is_various = _name_field(path) in VARIOUS
-        yield SpecChange(path, attributes, format_path(path), all_values, is_set, is_various)
-
-
-@cache
-def _list_changes_of_unset(name: str) -> tuple[SpecChange, ...]:
-    """Return the changes of a field of the spec that is not set, which follow from the models: those of all documents."""
-    return tuple(
-        change._replace(valid=tuple(validate_value({}, change, value) for value in change.values))
-        for change in _list_block_changes(_list_field({}, _list_field_types(InferenceSpec)[name], ("spec",)))
-    )
+def list_changes(native: dict[str, Any]) -> Iterator[tuple[Path, list[dict[str, Any]], bool]]:
+    """Yield each field of the document, set or not, with variants of the document in which only this field differs."""
+    for top, model in (("metadata", Metadata), ("spec", InferenceSpec)):
+        for path, value, row, is_set in _list_fields(native.get(top, {}), model, (top,)):
+            variants = [remove_at(native, path)] if is_set else []
+            variants += [replace_at(native, path, other) for other in _other_values(path, value, row)]
+            yield path, variants, is_set
+    for path, document in joint_changes(native):
+        yield path, [document], False
 
 
 def joint_changes(native: dict[str, Any]) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -934,7 +581,7 @@ def without_indexes(path: Path) -> Path:
 
 @lru_cache(maxsize=4096)
 def _name_field(path: Path) -> str:
-    """Return a path without indexes, as in ``SAMPLES`` and ``VARIOUS``."""
+    """Return a path without indexes, as in ``SAMPLES``."""
     return format_path(without_indexes(path))
 
 
@@ -1037,11 +684,6 @@ OPTIONAL: Final[dict[str, Any]] = {
     "resource": "example.com/gpu",
     "gpuUtilizationPerContainer": "other_metric",
 }
-
-
-def change_at(document: Any, path: Path, value: Any) -> Any:
-    """Return ``document`` with ``value`` at ``path``, or without anything there if the value is ``ABSENT``."""
-    return remove_at(document, path) if value is ABSENT else replace_at(document, path, value)
 
 
 def replace_at(document: Any, path: Path, value: Any) -> Any:

@@ -16,15 +16,13 @@ if TYPE_CHECKING:
     from ebbtide.profile.models import Profile
 
 
-def load_text(
-    text: bytes, name: str, profile: Profile, *, first_line: int = 1, strictly: bool = True
-) -> Iterator[LoadedDocument]:
+def load_text(text: bytes, name: str, profile: Profile, *, strictly: bool = True) -> Iterator[LoadedDocument]:
     """Yield every document of a YAML text. Unless ``strictly``, skip documents that are not specs."""
-    for document in manifests.read_documents(text, name, first_line):
-        yield from load_parsed(document, profile, strictly=strictly)
+    for document in manifests.read_documents(text, name):
+        yield from _load_parsed(document, profile, strictly=strictly)
 
 
-def load_parsed(document: manifests.Document, profile: Profile, *, strictly: bool) -> Iterator[LoadedDocument]:
+def _load_parsed(document: manifests.Document, profile: Profile, *, strictly: bool) -> Iterator[LoadedDocument]:
     """Yield the content of one document: a spec, or the items of a list; nothing for a kind in ``OTHERS``."""
     data = document.data
     kind = data.get("kind") if isinstance(data, dict) else None

@@ -117,20 +117,17 @@ class _Chunk:
     first_line: int
 
 
-def read_documents(text: str | bytes, name: str, first_line: int = 1) -> Iterator[Document]:
-    """Yield the documents of ``text``. ``name`` is the name of the first document; the second is ``name#2``.
-
-    ``first_line`` is the line of the file on which ``text`` starts.
-    """
+def read_documents(text: str | bytes, name: str) -> Iterator[Document]:
+    """Yield the documents of ``text``. ``name`` is the name of the first document; the second is ``name#2``."""
     if isinstance(text, bytes):
         raw = text
         try:
             text = _decode_utf8(raw)
         except UnicodeError as error:
-            yield Document(name, None, [_encoding_problem(error, raw, name, first_line)], "", first_line)
+            yield Document(name, None, [_encoding_problem(error, raw, name)], "", 1)
             return
     number = 1
-    for chunk in _split_chunks(text.removeprefix(BYTE_ORDER_MARK), first_line):
+    for chunk in _split_chunks(text.removeprefix(BYTE_ORDER_MARK)):
         document = _read_chunk(chunk, name if number == 1 else f"{name}#{number}")
         if document.data is not None or document.problems:
             yield document
@@ -145,18 +142,18 @@ def _decode_utf8(raw: bytes) -> str:
     return raw.decode()
 
 
-def _encoding_problem(error: UnicodeError, raw: bytes, name: str, first_line: int) -> Problem:
+def _encoding_problem(error: UnicodeError, raw: bytes, name: str) -> Problem:
     fix = "save the file as UTF-8"
     if not isinstance(error, UnicodeDecodeError):
-        return Problem(SYNTAX, (), f"the file is encoded as {error}, not UTF-8", fix, line=first_line, document=name)
-    line = raw.count(b"\n", 0, error.start) + first_line
+        return Problem(SYNTAX, (), f"the file is encoded as {error}, not UTF-8", fix, line=1, document=name)
+    line = raw.count(b"\n", 0, error.start) + 1
     byte = raw[error.start]
     return Problem(SYNTAX, (), f"byte 0x{byte:02x} is not valid UTF-8", fix, line=line, document=name)
 
 
-def _split_chunks(text: str, line: int) -> Iterator[_Chunk]:
+def _split_chunks(text: str) -> Iterator[_Chunk]:
     """Split ``text`` as kubectl does, so that an invalid document does not affect the others."""
-    start = 0
+    start, line = 0, 1
     for separator in _SEPARATOR.finditer(text):
         end = separator.start()
         if end:

@@ -30,7 +30,7 @@ import numpy as np
 from ebbtide.simulate.server_model import Server, ServerError, require_tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     Floats: TypeAlias = NDArray[np.float64]
 
-#: Table of servers, written by ``make servers``.
+#: Table of servers; its head names the measurements that it was fitted to.
 TABLE: Final = Path(__file__).with_name("gpu_servers.json")
 #: Relative errors that a fit expects of measured times to first token and per output token.
 FIRST_NOISE: Final = 0.1
@@ -50,8 +50,6 @@ ITERATIONS: Final = 60
 PRECISION: Final = 1e-9
 #: Share of the largest term where a fit starts.
 SHARE_OF_LARGEST: Final = 0.6
-#: A time to first token that exceeds what a physical limit allows by this factor is not a measurement of the server.
-IMPLAUSIBLE: Final = 1.5
 #: Tokens of a request, relative to the measured range, beyond which the table is not used.
 REACH: Final = 2.0
 #: Maximum share of the requests beyond ``REACH``, and of requests whose larger errors are ignored.
@@ -196,15 +194,15 @@ def fit_logarithms(
     return logarithms, np.linalg.inv(curvature)
 
 
-def fit_points(points: Sequence[ServingPoint], prior: ServingPrior | None = None) -> ServingFit:
+def fit_points(points: Sequence[ServingPoint]) -> ServingFit:
     """Fit the form to load tests of one server. Raises ServerError for fewer than two points.
 
-    The default prior is that of a server of any speed, from all servers of the table.
+    The prior is that of a server of any speed, from all servers of the table.
     """
     if len(points) < 2 or len({point.concurrency for point in points}) < 2:  # noqa: PLR2004 - a slope needs two
         raise ServerError("a fit needs results for at least two different numbers of concurrent requests")
     columns = split_columns(points)
-    first, step = _fit_parts(columns, np.ones((1, len(points)), np.float64), prior or load_prior())
+    first, step = _fit_parts(columns, np.ones((1, len(points)), np.float64), load_prior())
     return ServingFit(
         tuple(first[0].tolist()),
         tuple(step[0].tolist()),
@@ -294,33 +292,6 @@ def predict_points(fit: ServingFit, points: Sequence[ServingPoint]) -> tuple[Flo
     prompt, output, concurrency, _, _ = split_columns(points)
     shape = (prompt, output, concurrency)
     return first_token_terms(*shape) @ np.asarray(fit.first), step_terms(*shape) @ np.asarray(fit.step)
-
-
-def select_valid_points(points: Iterable[ServingPoint]) -> list[ServingPoint]:
-    """Return the points without those that physical limits rule out, one for each shape and concurrency (the median).
-
-    A server that only processes prompts takes at most n times as long for n prompts as for one: a longer time to first token
-    means that requests queued for a full KV cache, or that the engine compiled kernels. A time to first token also does not
-    fall when more requests arrive: one that is longer than at a higher concurrency is a warm-up.
-    """
-    grouped: dict[tuple[float, float, float], list[ServingPoint]] = {}
-    for point in points:
-        grouped.setdefault((point.prompt, point.output, point.concurrency), []).append(point)
-    medians = [
-        ServingPoint(*key, *(float(np.median([getattr(row, name) for row in rows])) for name in ("first", "step")))
-        for key, rows in sorted(grouped.items())
-    ]
-    valid = []
-    for point in medians:
-        same_shape = [other for other in medians if other.shape == point.shape]
-        highest = [
-            other.first * max(point.concurrency / other.concurrency, 1.0)
-            for other in same_shape
-            if other.concurrency != point.concurrency
-        ]
-        if point.first <= IMPLAUSIBLE * min(highest, default=math.inf):
-            valid.append(point)
-    return valid
 
 
 def summarize_errors(errors: Sequence[Floats]) -> HeldOutErrors:

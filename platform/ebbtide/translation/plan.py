@@ -127,20 +127,6 @@ class Plan:
         self.decisions.append(decision)
         return choice
 
-    def with_documents(self, inference: Inference, profile: Profile) -> Plan:
-        """Return a plan of the same choices for other documents."""
-        return Plan(
-            inference,
-            profile,
-            self.namespace,
-            self.pools,
-            self.gpu,
-            self.serving,
-            self.scaling,
-            self.priority,
-            self.decisions,
-        )
-
     @property
     def name(self) -> str:
         """The workload's name."""

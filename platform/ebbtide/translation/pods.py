@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Container, Iterable
+    from collections.abc import Iterable
     from typing import Unpack
 
     from ebbtide.base.problems import Path
@@ -59,11 +59,6 @@ class PodPatch:
         self.cause = cause
         self.parts = parts
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, PodPatch) and (self.parts, self.cause, self.by) == (other.parts, other.cause, other.by)
-
-    __hash__ = None  # type: ignore[assignment]
-
 
 @dataclass(slots=True)
 class Pod:
@@ -93,7 +88,6 @@ class Pod:
 
 
 _BY: Final = attrgetter("by")
-_PARTS: Final = tuple(PodParts.__annotations__)
 
 
 def merge_patches(patches: Iterable[PodPatch]) -> Pod:
@@ -101,29 +95,12 @@ def merge_patches(patches: Iterable[PodPatch]) -> Pod:
 
     Raises Conflict if two features set one key or part to different values.
     """
-    parts, causes = _merge_parts(patches)
-    return Pod(**parts, causes=causes)
-
-
-def merge_again(pod: Pod, patches: Iterable[PodPatch], names: Collection[str]) -> Pod:
-    """Return the pod that combines all ``patches``, of which ``pod`` has all parts except those with ``names``."""
-    parts, causes = _merge_parts(patches, names)
-    kept = {**pod.causes}
-    for name in names:
-        kept.pop(name, None)
-    return Pod(**{name: getattr(pod, name) for name in _PARTS if name not in names}, **parts, causes={**kept, **causes})
-
-
-def _merge_parts(
-    patches: Iterable[PodPatch], only: Container[str] | None = None
-) -> tuple[dict[str, Any], dict[str, Path]]:
-    """Return the merged parts, or ``only`` some of them, and the cause of each."""
     parts: dict[str, Any] = {}
     causes: dict[str, Path] = {}
     ordered = sorted(patches, key=_BY)
     for patch in ordered:
         for name, part in patch.parts.items():
-            if not part or (only is not None and name not in only):
+            if not part:
                 continue
             merged = parts.get(name)
             if merged is None:
@@ -137,7 +114,7 @@ def _merge_parts(
                         raise PatchConflict(_describe_conflict(ordered, patch, name, key))
             elif merged != part:
                 raise PatchConflict(_describe_conflict(ordered, patch, name, None))
-    return parts, causes
+    return Pod(**parts, causes=causes)
 
 
 def _describe_conflict(ordered: list[PodPatch], later: PodPatch, name: str, key: str | None) -> str:

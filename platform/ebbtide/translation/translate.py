@@ -54,11 +54,6 @@ TOP_OBJECTS: Final = {
 }
 
 
-def call_step(function: Callable[..., Any], /, *arguments: Any) -> Any:
-    """Call a step of the translation. ``reuse`` has calls that take the result of an earlier translation instead."""
-    return function(*arguments)
-
-
 @dataclass(frozen=True, slots=True)
 class Translation:
     """The result of translating one spec: objects in apply order (none if there is an error), the plan, the problems."""
@@ -73,47 +68,25 @@ class Translation:
         return tuple(self.plan.decisions) if self.plan is not None else ()
 
 
-def translate(
-    inference: Inference, profile: Profile, canonical: str, call: Callable[..., Any] = call_step
-) -> Translation:
+def translate(inference: Inference, profile: Profile, canonical: str, *, checks_overrides: bool = True) -> Translation:
     """Return the objects for ``inference`` on the cluster of ``profile``.
 
     ``canonical`` is the spec as JSON, which is stored in the top object's annotation. No input that the models
-    accept raises an exception. ``call`` calls each step with the plan, or with what earlier steps returned.
+    accept raises an exception. ``checks_overrides`` is whether a patch that covers a field of the spec is an error; that
+    check translates many specs.
     """
-    plan, problems = make_plan(inference, profile, call)
-    return Translation((), None, tuple(problems)) if plan is None else translate_plan(plan, problems, canonical, call)
-
-
-def translate_plan(
-    plan: Plan, problems: list[Problem], canonical: str, call: Callable[..., Any] = call_step
-) -> Translation:
-    """Return the translation of a plan whose checks found ``problems``, none of them an error."""
-    pod = call(pods.merge_patches, make_patches(plan, call))
-    problems.extend(call(_check_mounts, plan, pod))
+    plan, problems = make_plan(inference, profile)
+    if plan is None:
+        return Translation((), None, tuple(problems))
+    pod = pods.merge_patches(make_patches(plan))
+    problems.extend(_check_mounts(plan, pod))
     if plan.mode.revisions:
-        problems.extend(call(knative.check_flags, plan, pod))
+        problems.extend(knative.check_flags(plan, pod))
     if has_errors(problems):
         return Translation((), plan, tuple(problems))
-    return translate_pod(plan, pod, problems, canonical, call)
-
-
-def translate_pod(
-    plan: Plan,
-    pod: Pod,
-    problems: list[Problem],
-    canonical: str,
-    call: Callable[..., Any] = call_step,
-    *,
-    checks_overrides: bool = True,
-) -> Translation:
-    """Return the translation of a plan and its pod, of which the checks found ``problems``, none of them an error.
-
-    ``checks_overrides`` is whether a patch that covers a field of the spec is an error; that check translates many specs.
-    """
-    objects = make_objects(plan, pod, canonical, call)
-    problems.extend(call(_check_annotation_size, [(obj["kind"], obj["metadata"]) for obj in objects]))
-    problems.extend(call(llm.check_templates, objects))
+    objects = make_objects(plan, pod, canonical)
+    problems.extend(_check_annotation_size(objects))
+    problems.extend(llm.check_templates(objects))
     if plan.spec.patches:
         objects = _apply_patches(plan, objects, problems, checks_overrides=checks_overrides)
     if has_errors(problems):
@@ -142,33 +115,31 @@ def _check_mounts(plan: Plan, pod: Pod) -> Iterator[Problem]:
                     )
 
 
-def make_plan(
-    inference: Inference, profile: Profile, call: Callable[..., Any] = call_step
-) -> tuple[Plan | None, list[Problem]]:
+def make_plan(inference: Inference, profile: Profile) -> tuple[Plan | None, list[Problem]]:
     """Return the plan with every choice, or None if there is an error, and the problems.
 
     Every choice is made even if another field is invalid, so that each check can read a complete plan. There are two
     exceptions: an invalid GPU request is treated as no GPU, and invalid scaling fields are not checked further.
     """
-    problems = rules.check(inference, profile.spec.metrics.custom, call)
+    problems = rules.check(inference, profile.spec.metrics.custom)
     broken = {problem.code[:3] for problem in problems if problem.severity == ERROR}
     plan = Plan(inference, profile)
-    plan.namespace = call(project.choose_namespace, plan)
-    plan.pools = call(placement.choose, plan)
-    plan.gpu = None if broken.intersection(GPU) else call(gpu.choose, plan)
-    plan.serving = plan.record_decision(*call(serving.choose, plan))
-    plan.scaling = plan.record_decision(*call(scaling.choose, plan))
-    plan.priority = plan.record_decision(*call(priority.choose, plan))
+    plan.namespace = project.choose_namespace(plan)
+    plan.pools = placement.choose(plan)
+    plan.gpu = None if broken.intersection(GPU) else gpu.choose(plan)
+    plan.serving = plan.record_decision(*serving.choose(plan))
+    plan.scaling = plan.record_decision(*scaling.choose(plan))
+    plan.priority = plan.record_decision(*priority.choose(plan))
     for list_decisions in DECISIONS:
-        plan.decisions.extend(call(list_decisions, plan))
+        plan.decisions.extend(list_decisions(plan))
     for check in CHECKS:
-        problems.extend(call(check, plan))
+        problems.extend(check(plan))
     if SCALING not in broken:
         for check in scaling.CHECKS:
-            problems.extend(call(check, plan))
+            problems.extend(check(plan))
     elif not scaling.UNKNOWN_METRIC.intersection(problem.code for problem in problems):
-        problems.extend(call(scaling.check_threshold, plan))
-    problems.extend(call(traps.check, plan))
+        problems.extend(scaling.check_threshold(plan))
+    problems.extend(traps.check(plan))
     return (None if has_errors(problems) else plan), problems
 
 
@@ -207,11 +178,11 @@ def _list_gpu_decisions(plan: Plan) -> Iterator[Decision]:
     )
 
 
-def make_patches(plan: Plan, call: Callable[..., Any] = call_step) -> list[PodPatch]:
+def make_patches(plan: Plan) -> list[PodPatch]:
     """Return the pod patches of all features."""
-    patches = [call(feature, plan) for feature in FEATURES]
+    patches = [feature(plan) for feature in FEATURES]
     for feature in FEATURES_WITH_PATCHES:
-        patches.extend(call(feature, plan))
+        patches.extend(feature(plan))
     return patches
 
 
@@ -234,17 +205,13 @@ def _make_gpu_patches(plan: Plan) -> Iterator[PodPatch]:
         yield pods.PodPatch(by="gpu/runtime", cause=ask.cause, runtime_class_name=runtime_class)
 
 
-def make_objects(plan: Plan, pod: Pod, canonical: str, call: Callable[..., Any] = call_step) -> list[Object]:
+def make_objects(plan: Plan, pod: Pod, canonical: str) -> list[Object]:
     """Return every object of the workload, without the fields that are not set."""
-    objects = list(call(_place_objects, plan, pod))
-    objects.append(TOP_OBJECTS[plan.mode.kind](plan, pod, canonical, call))
-    objects.extend(call(_make_exposing_objects, plan))
-    return objects
-
-
-def _place_objects(plan: Plan, pod: Pod) -> list[Object]:
-    """Return the objects of the features."""
-    return [_place_object(obj, plan) for obj in pod.objects]
+    return [
+        *(_place_object(obj, plan) for obj in pod.objects),
+        TOP_OBJECTS[plan.mode.kind](plan, pod, canonical),
+        *_make_exposing_objects(plan),
+    ]
 
 
 def _make_exposing_objects(plan: Plan) -> list[Object]:
@@ -255,16 +222,20 @@ def _make_exposing_objects(plan: Plan) -> list[Object]:
     return [] if make_scaler is None else [_place_object(make_scaler(plan), plan)]
 
 
-def _check_annotation_size(objects: list[tuple[str, dict[str, Any]]]) -> Iterator[Problem]:
+def _check_annotation_size(objects: list[Object]) -> Iterator[Problem]:
     """Yield a problem for each object whose annotations, which include the spec, are too large for the API server."""
-    for kind, metadata in objects:
+    for obj in objects:
+        metadata = obj["metadata"]
         annotations = metadata.get("annotations") or {}
+        # No character has more than four bytes.
+        if 4 * sum(map(len, (*annotations, *annotations.values()))) <= MAX_ANNOTATION_BYTES:
+            continue
         size = sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items())
         if size > MAX_ANNOTATION_BYTES:
             yield Problem(
                 "SPEC007",
                 ("spec",),
-                f"the annotations of {kind} {metadata['name']}, which include the spec, have {size} bytes; "
+                f"the annotations of {obj['kind']} {metadata['name']}, which include the spec, have {size} bytes; "
                 f"Kubernetes allows at most {MAX_ANNOTATION_BYTES}",
                 "move long values to a ConfigMap and refer to it",
             )
@@ -368,18 +339,7 @@ def _render(inference: Inference, profile: Profile) -> Sequence[Object]:
         return ()
 
 
-#: The step that makes each choice of a plan, in their order.
-CHOICE_STEPS: Final[dict[str, Callable[[Plan], Any]]] = {
-    "namespace": project.choose_namespace,
-    "pools": placement.choose,
-    "gpu": gpu.choose,
-    "serving": serving.choose,
-    "scaling": scaling.choose,
-    "priority": priority.choose,
-}
-#: The choices that a step returns together with a decision.
-DECIDED: Final = frozenset(("serving", "scaling", "priority"))
-#: The steps of ``make_plan`` and ``make_patches`` that only read the plan, in the order of their results.
+#: The functions of ``make_plan`` and ``make_patches`` that only read the plan, in the order of their results.
 DECISIONS: Final[tuple[Callable[[Plan], Iterable[Decision]], ...]] = (
     _list_gpu_decisions,
     container.list_container_decisions,
@@ -412,7 +372,3 @@ FEATURES_WITH_PATCHES: Final[tuple[Callable[[Plan], Iterable[PodPatch]], ...]] =
     _make_gpu_patches,
     kserve.make_storage_patches,
 )
-#: The steps of ``make_patches``.
-PATCH_STEPS: Final = frozenset({*FEATURES, *FEATURES_WITH_PATCHES})
-#: The checks that read the pod.
-POD_CHECKS: Final = frozenset({_check_mounts, knative.check_flags})

@@ -9,17 +9,10 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.api.simulation import (
-    SimulationRequestError,
-    load_profile_data,
-    make_report,
-    make_simulation_case,
-    parse_update,
-    raise_refusals,
-    search_settings,
-)
+from ebbtide.api.simulation import load_profile_data, make_simulation_case, parse_update, search_settings
 from ebbtide.base.problems import Problem
 from ebbtide.simulate import load
+from ebbtide.simulate.prepared import SimulationRequestError, make_report, raise_refusals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,25 +38,25 @@ def simulate_for_page(request: SimulationRequest, profile_data: dict[str, Any]) 
     from ebbtide.simulate import report  # noqa: PLC0415 - it needs numpy
     from ebbtide.simulate.setting import knative_defaults  # noqa: PLC0415 - as above
 
-    loaded, plan, case, server, notes = make_simulation_case(request, load_profile_data(profile_data), "simulate")
-    update_at = parse_update(request.update_at, plan)
-    count = len(case.traffic.times)
+    prepared = make_simulation_case(request, load_profile_data(profile_data), "simulate")
+    update_at = parse_update(request.update_at, prepared.plan)
+    count = len(prepared.case.traffic.times)
     if count > MAX_REQUESTS:
         text = f"the traffic has {count:,} requests; the page simulates at most {MAX_REQUESTS:,}"
         fix = "use a shorter duration or a lower rate, or run ebbtide simulate"
         raise SimulationRequestError(Problem(load.MANY, ("traffic",), text, fix))
-    case = replace(case, fast=True)
-    with raise_refusals(loaded):
+    case = replace(prepared.case, fast=True)
+    with raise_refusals(prepared.loaded):
         tried = case.setting(request.settings or {})
         settings = {"these settings": tried}
         if request.settings:
             settings["current spec"] = case.setting({})
         settings["Knative's defaults"] = knative_defaults(tried)
-        comparison = make_report(loaded, case, server, notes, settings, {}, update_at)
+        comparison = make_report(prepared._replace(case=case), settings, {}, update_at)
     runs, update = comparison.runs, comparison.update
     return {
         "head": report.describe_simulation(comparison).strip(),
-        "notes": list(notes),
+        "notes": list(prepared.notes),
         "names": [run.name for run in runs],
         "rows": report.make_table_rows(comparison.runs),
         "rollout": None if update is None else {"text": update.text, "rows": update.make_rows()},

@@ -6,7 +6,7 @@ of their topic in ``ebbtide.translation`` (``scaling``, ``gpu``, ``serving``, ``
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from ebbtide.spec.rules import compute, container, containers, naming, placement, scaling, serving, storage
 
@@ -40,19 +40,12 @@ RULES: Final[tuple[Callable[[Inference], Iterable[Problem]], ...]] = (
 )
 
 
-def call_rule(rule: Callable[..., Any], /, *arguments: Any) -> Any:
-    """Call a rule."""
-    return rule(*arguments)
-
-
-def check(
-    inference: Inference, listed: Sequence[str] = (), call: Callable[..., Iterable[Problem]] = call_rule
-) -> list[Problem]:
+def check(inference: Inference, listed: Sequence[str] = ()) -> list[Problem]:
     """Return the problems that all rules find, in the order of the rules.
 
-    ``listed`` names the custom metrics that the profile lists. ``call`` calls each rule with its arguments.
+    ``listed`` names the custom metrics that the profile lists.
     """
     problems: list[Problem] = []
     for rule in RULES:
-        problems.extend(call(rule, inference, listed) if rule in METRIC_RULES else call(rule, inference))
+        problems.extend(rule(inference, listed) if rule in METRIC_RULES else rule(inference))
     return problems

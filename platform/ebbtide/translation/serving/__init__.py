@@ -786,8 +786,7 @@ def make_pod_annotations(plan: Plan) -> dict[str, str]:
     return annotations
 
 
-#: The checks of what the kind of object and the cluster support, in the order of their problems. ``reuse`` repeats only those
-#: that read a field.
+#: The checks of what the kind of object and the cluster support, in the order of their problems.
 CHECKS: Final[tuple[Callable[[Plan], Iterator[Problem]], ...]] = (
     _check_mode,
     _check_reserved,

@@ -18,7 +18,7 @@ from ebbtide.translation.scaling.knative import make_bound_annotations, make_sca
 from ebbtide.translation.serving import make_access_metadata, make_metadata, make_pod_annotations, make_pod_labels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from ebbtide.base.problems import Path
     from ebbtide.spec.inference import InferenceSpec
@@ -169,20 +169,20 @@ def _list_spec_flags(spec: InferenceSpec, oci_models: str) -> Iterator[tuple[str
         yield "shareProcessNamespace", SHARED_PROCESSES, ALLOWED, cause
 
 
-def make_service(plan: Plan, pod: Pod, canonical: str, call: Callable[..., Any]) -> Object:
-    """Return the Knative Service, without the fields that are not set. ``call`` calls the function of each part."""
-    traffic = call(_make_traffic, plan)
+def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:
+    """Return the Knative Service, without the fields that are not set."""
+    traffic = _make_traffic(plan)
     return {
         "apiVersion": "serving.knative.dev/v1",
         "kind": "Service",
-        "metadata": call(make_metadata, plan, canonical),
+        "metadata": make_metadata(plan, canonical),
         "spec": {
             "template": {
-                **call(_make_template_metadata, plan, pod),
+                **_make_template_metadata(plan, pod),
                 "spec": {
-                    **call(_make_settings, plan),
-                    **call(render_pod_fields, plan, pod),
-                    **call(_make_containers, plan, pod),
+                    **_make_settings(plan),
+                    **render_pod_fields(plan, pod),
+                    **_make_containers(plan, pod),
                 },
             },
             **({} if traffic is None else {"traffic": traffic}),

@@ -19,7 +19,7 @@ from ebbtide.translation.scaling.knative import make_scaling_annotations
 from ebbtide.translation.serving import make_metadata, make_pod_annotations, make_pod_labels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from ebbtide.profile.models import ProfileSpec
     from ebbtide.spec.inference import InferenceSpec
@@ -58,20 +58,20 @@ def make_storage_patches(plan: Plan) -> Iterator[PodPatch]:
     )
 
 
-def make_service(plan: Plan, pod: Pod, canonical: str, call: Callable[..., Any]) -> Object:
-    """Return the InferenceService, without the fields that are not set. ``call`` calls the function of each part."""
+def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:
+    """Return the InferenceService, without the fields that are not set."""
     return {
         "apiVersion": "serving.kserve.io/v1beta1",
         "kind": "InferenceService",
-        "metadata": call(_make_top_metadata, plan, canonical),
+        "metadata": _make_top_metadata(plan, canonical),
         "spec": {
             "predictor": {
-                **call(_make_settings, plan),
-                **call(_make_predictor_metadata, plan, pod),
-                **call(render_pod_fields, plan, pod),
-                **call(_make_runtime, plan, pod),
+                **_make_settings(plan),
+                **_make_predictor_metadata(plan, pod),
+                **render_pod_fields(plan, pod),
+                **_make_runtime(plan, pod),
             },
-            **call(_make_components, plan, pod),
+            **_make_components(plan, pod),
         },
     }
 

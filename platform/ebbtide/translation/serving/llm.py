@@ -45,16 +45,16 @@ SHELL_SINCE: Final = (0, 18)
 SHELL: Final = re.compile(r"[\s\"'`$\\|&;<>(){}*?\[\]#~!]")
 
 
-def make_service(plan: Plan, pod: Pod, canonical: str, call: Callable[..., Any]) -> Object:
-    """Return the LLMInferenceService, without the fields that are not set. ``call`` calls the function of each part.
+def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:
+    """Return the LLMInferenceService, without the fields that are not set.
 
     Its labels and annotations are not copied to the pods, so it always stores the spec.
     """
     return {
         "apiVersion": API_VERSION,
         "kind": KIND,
-        "metadata": call(make_metadata, plan, canonical),
-        "spec": call(_make_spec, plan, pod),
+        "metadata": make_metadata(plan, canonical),
+        "spec": _make_spec(plan, pod),
     }
 
 
