@@ -7,7 +7,6 @@ controller reads through its own cache, as its process does. ``EBBTIDE_FUZZ=long
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import random
@@ -399,12 +398,8 @@ def check_reductions(server: Server) -> None:
 
 @pytest.mark.parametrize("batch", range(SCHEDULES // BATCH))
 def test_no_floor_falls_without_evidence(batch: int) -> None:
-    for seed in range(batch * BATCH, (batch + 1) * BATCH):
-        server, decided = run_schedule(seed)
-        assert decided > STEPS / 4, "the schedules leave most decisions possible"
-        assert (
-            json.loads(server.objects[REVISION, FIRST]["metadata"]["annotations"].get(keys.DECISION, "{}")) is not None
-        )
+    decided = [run_schedule(seed)[1] for seed in range(batch * BATCH, (batch + 1) * BATCH)]
+    assert sum(decided) > BATCH * STEPS / 3, "the faults leave many decisions possible"
 
 
 def test_the_schedules_raise_and_lower_floors() -> None:
