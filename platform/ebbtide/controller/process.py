@@ -92,7 +92,7 @@ class Process:
         self._clock, self._threads = clock, threads
         kinds = KINDS if profile is None else (*KINDS, *RESOURCE_KINDS)
         strip = strip_for_decisions if profile is None else None
-        self._cache = Cache(cluster, clock, threads=threads, ticks=clock.ticks, kinds=kinds, strip=strip)
+        self._cache = Cache(cluster, clock, threads=threads, kinds=kinds, strip=strip)
         self._lease = Lease(cluster, namespace, identity, clock)
         self._fence = Fence(cluster, self._cache, threads=threads)
         self._projects = projects
