@@ -13,7 +13,7 @@ from ebbtide.autoscaler.floor import PERIOD_SECONDS
 from ebbtide.base import keys
 from ebbtide.base.paths import get_at
 from ebbtide.cli.connection import SystemClock
-from ebbtide.cluster.client.protocol import KNATIVE, LEASE, POD, REVISION, StaleError
+from ebbtide.cluster.client.protocol import KNATIVE, LEASE, POD, REVISION, ForbiddenError, Kind, StaleError
 from ebbtide.controller import process
 from ebbtide.controller.lease import LEADS_SECONDS, NAME, Lease
 from ebbtide.controller.measure import read_pod
@@ -145,6 +145,31 @@ def lead(bench: Bench) -> Process:
     bench.process.start()
     bench.process.renew()
     return bench.process
+
+
+@pytest.mark.parametrize("kind", process.DECIDING_KINDS)
+def test_nothing_is_decided_while_a_kind_cannot_be_read(
+    kind: Kind, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A process that starts without the right to read pods knows of none, and must not take that for their end."""
+    follow = Simulated.follow
+
+    def refuse(cluster: Simulated, asked: Kind, *, since: str = "") -> Any:
+        if asked == kind:
+            raise ForbiddenError("no right")
+        return follow(cluster, asked, since=since)
+
+    bench = Bench("b")
+    with monkeypatch.context() as patched:
+        patched.setattr(Simulated, "follow", refuse)
+        running = lead(bench)
+        for _ in range(8):
+            running.renew()
+            running.turn()
+            bench.pass_time()
+    assert bench.floor("b-00001") == "3"
+    assert running.controller.counts["decisions"] == 0
+    assert caplog.text.count(f"cannot read {kind.plural}: floors stay as they are") == 1
 
 
 def test_an_error_ends_neither_the_loop_nor_the_steps_of_other_workloads(

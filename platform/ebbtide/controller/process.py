@@ -109,6 +109,8 @@ class Process:
         self._beat = clock.ticks()
         self._holder = ""
         self._next_step = 0.0
+        #: Why nothing is decided at present.
+        self._unreadable = ""
         #: When the last step was complete, in ticks; None before the first.
         self._stepped: float | None = None
         #: The count of changes whose rollouts were followed.
@@ -143,7 +145,10 @@ class Process:
     def turn(self) -> float:
         """Do what is due, and return when the next turn is, in ticks. An error is logged, and the next period tries again."""
         now = self._beat = self._clock.ticks()
-        if now >= self._next_step and self._lease.leads() and self._is_readable():
+        is_due = now >= self._next_step and self._lease.leads()
+        if is_due and not self._is_readable():
+            self._next_step = now + CANDIDATE_SECONDS
+        elif is_due:
             # Before the step, so that one that fails is not repeated immediately.
             self._next_step = max(self._next_step + PERIOD_SECONDS, now + PERIOD_SECONDS / 2)
             try:
@@ -183,10 +188,14 @@ class Process:
         """Return whether the cached objects are complete and current enough to decide on."""
         if not self._cache.synced():
             return False
-        if self._cache.age() <= MAX_AGE_SECONDS and self._cache.readable(DECIDING_KINDS):
-            return True
-        LOG.warning("the cluster was last read completely %.0f s ago: floors stay as they are", self._cache.age())
-        return False
+        rejected = [kind.plural for kind in DECIDING_KINDS if not self._cache.readable([kind])]
+        reason = f"cannot read {', '.join(rejected)}" if rejected else ""
+        if not rejected and self._cache.age() > MAX_AGE_SECONDS:
+            reason = "the API server does not answer"
+        if reason and reason != self._unreadable:
+            LOG.warning("%s: floors stay as they are", reason)
+        self._unreadable = reason
+        return not reason
 
     def _take_over(self) -> bool:
         """Raise the fence after this process has acquired the Lease; return whether it is raised."""
