@@ -102,11 +102,27 @@ def fields_page(title: str, lead: str, root: type[BaseModel], *, spec: bool) -> 
     out = [NOTE, f"# {title}\n\n", lead, "\n\n"]
     for path, model in list_blocks(root):
         model_schema = schema if model is root else schema["$defs"][model.__name__]
-        description = " ".join((model.__doc__ or "").split())
+        description = " ".join((model.__doc__ or "").split()).removesuffix(" Ebbtide extension.")
         out.append(f"## {path or root.__name__}\n\n{cell(description)}\n\n")
-        head = ("Field", "Type", "Default", *(("Run:ai",) if spec else ()), "Description")
-        out.append(table(head, field_rows(path, model, model_schema, schema["$defs"], spec=spec)))
+        rows = list(field_rows(path, model, model_schema, schema["$defs"], spec=spec))
+        out.append(field_table(rows, spec=spec))
     return "".join(out)
+
+
+def field_table(rows: list[tuple[str, ...]], *, spec: bool) -> str:
+    """Return the table of a block, without a column whose cells are all empty, and with a common origin in one sentence."""
+    head = ("Field", "Type", "Default", *(("Run:ai",) if spec else ()), "Description")
+    origins = {row[3] for row in rows} if spec else set()
+    common = next(iter(origins)) if len(origins) == 1 else ""
+    sentence = {"": "", "Ebbtide": "Ebbtide extension.\n\n"}.get(common, f"Run:ai {common}.\n\n")
+    kept = [
+        number
+        for number, name in enumerate(head)
+        if not (name == "Run:ai" and len(origins) == 1) and any(row[number] for row in rows)
+    ]
+    return sentence + table(
+        tuple(head[number] for number in kept), (tuple(row[number] for number in kept) for row in rows)
+    )
 
 
 def describe(root: type[BaseModel]) -> dict[str, Any]:
@@ -238,9 +254,9 @@ def set_anchors(root: type[BaseModel]) -> None:
 def spec_page() -> str:
     set_anchors(Inference)
     lead = join_lines(
-        "Fields of `kind: Inference`. Field names are those of Run:ai's REST schema. The column *Run:ai* shows the first",
-        f"Run:ai version that has the field, where {OLDEST_VERSION} is the oldest version compared, or *Ebbtide* for an",
-        'extension. Unknown fields are errors, and values are not converted: the string `"2"` is not a valid number.',
+        "Fields of `kind: Inference`. Field names are those of Run:ai's REST schema. The column *Run:ai*, or the line above",
+        f"the table, shows the first Run:ai version that has the field, where {OLDEST_VERSION} is the oldest version compared,",
+        'or that it is an extension of Ebbtide. Unknown fields are errors, and values are not converted: the string `"2"` is not a valid number.',
         "For rules between fields, see [problems](problems.md).",
     )
     return fields_page("Inference spec reference", lead, Inference, spec=True)
