@@ -252,6 +252,17 @@ def test_the_recipes_list_existing_files() -> None:
         assert [path for path in paths if not (ROOT / path).exists()] == [], title
 
 
+def test_the_first_page_of_contributors_is_one_screen_of_existing_paths() -> None:
+    text = (ROOT / "AGENTS.md").read_text()
+    paths = re.findall(r"\b(?:platform|tests|docs|e2e|tools)/[\w./-]*\w", text)
+    targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+    assert paths
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+    assert {word for words in re.findall(r"`make ([a-z -]+)", text) for word in words.split()} <= targets
+    assert len(text.splitlines()) <= 50
+
+
 def test_the_recipe_for_a_spec_field_lists_every_module_that_names_one() -> None:
     listed = set(re.findall(r"`(platform/[\w./-]+\.py)`", section("Add a spec field")))
     named = {

@@ -1,4 +1,4 @@
-"""The table of docs/situations.md, generated from the answers that are recorded on a real cluster.
+"""The table of situations in docs/troubleshooting.md, generated from the answers that are recorded on a real cluster.
 
 ``pytest tests/test_situations_docs.py --accept`` rewrites it.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 from e2e.transcript import RECORDED, parse
 
 ROOT = Path(__file__).parent.parent
-PAGE = ROOT / "docs" / "situations.md"
+PAGE = ROOT / "docs" / "troubleshooting.md"
 TABLE = re.compile(r"(?<=<!-- table -->\n\n)(?:\|.*\n)*(?=\n?<!-- end -->)")
 READY = {"True", "False", "Unknown"}
 

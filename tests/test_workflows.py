@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 from typing import Any, Final
 
@@ -65,3 +66,14 @@ def test_every_image_is_pinned_by_digest() -> None:
 
     assert len(images) == 3
     assert [image for image in images if not re.fullmatch(r"[\w./-]+:[\w.-]+@sha256:[0-9a-f]{64}", image)] == []
+
+
+def test_the_documents_and_the_package_name_the_python_versions_that_are_tested() -> None:
+    tested = jobs(GITHUB / "workflows" / "check.yaml")["test"]["strategy"]["matrix"]["python"]
+    classifiers = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["classifiers"]
+    declared = [one.rpartition(" ")[2] for one in classifiers if re.search(r"Python :: \d+\.\d+$", one)]
+
+    assert declared == tested
+    assert f"Python {tested[0]} to {tested[-1]} are tested" in " ".join((ROOT / "README.md").read_text().split())
+    row = f"| Python | {', '.join(tested[:-1])} and {tested[-1]} are tested |"
+    assert row in (ROOT / "docs" / "versions.md").read_text()

@@ -9,8 +9,10 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
+import re
 import sys
 import warnings
+from collections import Counter
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -61,6 +63,8 @@ VERSIONS: Final = {
 #: The oldest version of Run:ai whose schema was compared.
 OLDEST_VERSION: Final = "2.18"
 TYPES: Final = {"integer": "integer", "number": "number", "string": "string", "boolean": "boolean"}
+#: Number of commands from which an option is described once for all of them.
+COMMON_FROM: Final = 3
 #: The only page of docs/reference that is not generated.
 MANUAL_PAGE: Final = "problems.md"
 
@@ -98,11 +102,27 @@ def fields_page(title: str, lead: str, root: type[BaseModel], *, spec: bool) -> 
     out = [NOTE, f"# {title}\n\n", lead, "\n\n"]
     for path, model in list_blocks(root):
         model_schema = schema if model is root else schema["$defs"][model.__name__]
-        description = " ".join((model.__doc__ or "").split())
+        description = " ".join((model.__doc__ or "").split()).removesuffix(" Ebbtide extension.")
         out.append(f"## {path or root.__name__}\n\n{cell(description)}\n\n")
-        head = ("Field", "Type", "Default", *(("Run:ai",) if spec else ()), "Description")
-        out.append(table(head, field_rows(path, model, model_schema, schema["$defs"], spec=spec)))
+        rows = list(field_rows(path, model, model_schema, schema["$defs"], spec=spec))
+        out.append(field_table(rows, spec=spec))
     return "".join(out)
+
+
+def field_table(rows: list[tuple[str, ...]], *, spec: bool) -> str:
+    """Return the table of a block, without a column whose cells are all empty, and with a common origin in one sentence."""
+    head = ("Field", "Type", "Default", *(("Run:ai",) if spec else ()), "Description")
+    origins = {row[3] for row in rows} if spec else set()
+    common = next(iter(origins)) if len(origins) == 1 else ""
+    sentence = {"": "", "Ebbtide": "Ebbtide extension.\n\n"}.get(common, f"Run:ai {common}.\n\n")
+    kept = [
+        number
+        for number, name in enumerate(head)
+        if not (name == "Run:ai" and len(origins) == 1) and any(row[number] for row in rows)
+    ]
+    return sentence + table(
+        tuple(head[number] for number in kept), (tuple(row[number] for number in kept) for row in rows)
+    )
 
 
 def describe(root: type[BaseModel]) -> dict[str, Any]:
@@ -146,7 +166,8 @@ def field_rows(
             format_type(entry, definitions),
             default,
             *origin,
-            cell(descriptions.get(name, "")),
+            # The column before it states the origin.
+            cell(descriptions.get(name, "").removesuffix(" Ebbtide extension.")),
         )
 
 
@@ -233,9 +254,9 @@ def set_anchors(root: type[BaseModel]) -> None:
 def spec_page() -> str:
     set_anchors(Inference)
     lead = join_lines(
-        "Fields of `kind: Inference`. Field names are those of Run:ai's REST schema. The column *Run:ai* shows the first",
-        f"Run:ai version that has the field, where {OLDEST_VERSION} is the oldest version compared, or *Ebbtide* for an",
-        'extension. Unknown fields are errors, and values are not converted: the string `"2"` is not a valid number.',
+        "Fields of `kind: Inference`. Field names are those of Run:ai's REST schema. The column *Run:ai*, or the line above",
+        f"the table, shows the first Run:ai version that has the field, where {OLDEST_VERSION} is the oldest version compared,",
+        'or that it is an extension of Ebbtide. Unknown fields are errors, and values are not converted: the string `"2"` is not a valid number.',
         "For rules between fields, see [problems](problems.md).",
     )
     return fields_page("Inference spec reference", lead, Inference, spec=True)
@@ -511,14 +532,48 @@ def cli_page() -> str:
             "ResourceList to stdout. See [kustomize](../kustomize.md).",
         ),
     ]
+    rows_of = {name: list_options(root, name) for name, _, _ in COMMANDS}
+    common = find_common_options(rows_of)
+    out += [
+        "## Common options\n\n",
+        "Several commands have these options. Each command names those that it has.\n\n",
+        table(("Argument", "Description"), common),
+    ]
+    seen: dict[tuple[tuple[str, str], ...], str] = {}
+    for name, _, text in COMMANDS:
+        out.append(f"## ebbtide {name}\n\n{cell(text[:1].upper() + text[1:])}.\n\n")
+        rows = rows_of[name]
+        twin = seen.setdefault(tuple(rows), name)
+        if twin != name:
+            out.append(f"The arguments are those of [{twin}](#ebbtide-{twin}).\n\n")
+            continue
+        own = [row for row in rows if row not in common]
+        if own:
+            out.append(table(("Argument", "Description"), own))
+        shared = ", ".join(f"`{first_name(row)}`" for row in rows if row in common)
+        if shared:
+            out.append(f"{'Also the' if own else 'The'} [common options](#common-options) {shared}.\n\n")
+    return "".join(out)
+
+
+def list_options(root: argparse.ArgumentParser, name: str) -> list[tuple[str, str]]:
+    """Return the table rows of a command's arguments."""
     actions = root._actions  # noqa: SLF001 - argparse has no public access to commands and options
     subparsers = next(action for action in actions if isinstance(action, argparse._SubParsersAction))  # noqa: SLF001 - as above
-    for name, _, text in COMMANDS:
-        command = subparsers.choices[name]
-        out.append(f"## ebbtide {name}\n\n{cell(text[:1].upper() + text[1:])}.\n\n")
-        rows = [option_row(action) for action in command._actions if not isinstance(action, argparse._HelpAction)]  # noqa: SLF001 - as above
-        out.append(table(("Argument", "Description"), rows))
-    return "".join(out)
+    command = subparsers.choices[name]
+    return [option_row(action) for action in command._actions if not isinstance(action, argparse._HelpAction)]  # noqa: SLF001 - as above
+
+
+def find_common_options(rows_of: dict[str, list[tuple[str, str]]]) -> list[tuple[str, str]]:
+    """Return the options that several commands describe in the same words: for each name, the most frequent description."""
+    counts = Counter(row for rows in rows_of.values() for row in rows if row[0].startswith("`-"))
+    most = {first_name(row): row for row, count in reversed(counts.most_common()) if count >= COMMON_FROM}
+    return [row for row in counts if most.get(first_name(row)) == row]
+
+
+def first_name(row: tuple[str, str]) -> str:
+    """Return the first name of an option, as in ``-p``."""
+    return re.split(r"[ ,`]", row[0].strip("`"))[0]
 
 
 def option_row(action: argparse.Action) -> tuple[str, str]:

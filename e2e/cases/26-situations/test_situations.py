@@ -1,7 +1,7 @@
 """Situations that users meet, and what the commands say in each: compared with the recorded answers.
 
 `EBBTIDE_E2E_ACCEPT=1` rewrites the files in `recorded`; read the differences as a user. kubectl's words are recorded next to
-Ebbtide's for docs/situations.md, and are not compared.
+Ebbtide's for docs/troubleshooting.md, and are not compared.
 """
 
 import json
