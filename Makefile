@@ -277,7 +277,7 @@ changelog: $(VENV)/.release ## Assemble CHANGELOG.md from the files in changes, 
 
 # Tests that cover nothing of the core that the others do not: branch coverage doubles the CPU time of a test.
 UNMEASURED := $(wildcard $(addprefix tests/,test_web*.py test_browser*.py test_simulate*.py test_api_c*.py test_api_s*.py \
-  test_cli_demo.py test_cli_serve.py test_cli_simulate.py test_canary.py test_crd.py test_docs.py test_floor_law.py test_judge.py test_kustomize.py test_layers.py \
+  test_cli_demo.py test_cli_serve.py test_cli_simulate.py test_canary.py test_controller_*.py test_crd.py test_docs.py test_fault_law.py test_floor_law.py test_leader_law.py test_lease.py test_judge.py test_kustomize.py test_layers.py \
   test_playground.py test_policies.py test_shared_responses.py test_world.py attacks/test_*.py fuzz/test_*.py))
 # Some tests wait, so there is one more worker than cores. The first worker would otherwise get all tests with a browser.
 TESTS := $(BIN)/pytest -q -n $$(($$(nproc) + 1)) --dist worksteal
