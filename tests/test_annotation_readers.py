@@ -19,6 +19,7 @@ from ebbtide.cluster.read.records import (
     read_scale_record,
 )
 from ebbtide.documents import profiles
+from ebbtide.slo import promises
 from ebbtide.slo.promises import read_slo
 from ebbtide.translation.gpu import find_annotated_gpus
 
@@ -250,18 +251,14 @@ def test_gpus_in_an_annotation_are_amounts_that_a_pod_can_have(
     assert find_annotated_gpus(annotations) == amounts
 
 
-def test_a_stored_spec_that_no_calculation_expects_has_no_slo(caplog: pytest.LogCaptureFixture) -> None:
-    stored = {
-        "image": "x",
-        "serving": "kserve-standard",
-        "autoscaling": {
-            "minReplicas": 1,
-            "maxReplicas": 4,
-            "metric": "vllm:kv_cache_usage_perc",
-            "metricThreshold": 1e308,
-        },
-    }
-    top = annotated(keys.SPEC, stored)
+def test_a_stored_spec_that_no_calculation_expects_has_no_slo(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def overflow(*_: object) -> None:
+        raise OverflowError("cannot convert float infinity to integer")
+
+    monkeypatch.setattr(promises, "make_plan", overflow)
+    top = annotated(keys.SPEC, {"image": "x"})
     top["metadata"]["namespace"] = "team-shop"
     slo = read_slo(top, profiles.load_built_in("full"))
     assert (slo.slo, slo.gpus) == (None, None)

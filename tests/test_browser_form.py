@@ -72,7 +72,7 @@ def test_a_form_edit_updates_the_yaml(page: Page) -> None:
     expect(page.locator("#f-spec-autoscaling-metric")).to_be_visible()
     expect(page.locator("#f-spec-autoscaling-metric")).to_have_attribute("aria-invalid", "true")
     expect(page.locator("#f-spec-autoscaling-metric-told")).to_contain_text("AUT002")
-    page.get_by_role("button", name="Use concurrency, 10 requests in flight per replica").click()
+    page.get_by_role("button", name="Set metric to concurrency and set metricThreshold to 10").click()
 
     expect(page.locator("#f-spec-autoscaling-metricThreshold")).to_have_value("10")
     expect(page.locator("#yaml")).to_have_value(re.compile(r"metric: concurrency\n    metricThreshold: 10\n"))

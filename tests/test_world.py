@@ -707,7 +707,10 @@ def test_annotations_are_validated_as_by_knative_and_unsimulated_values_are_igno
         for event in sandbox.cluster.list(EVENT, "team-shop").items
         if event["reason"] == "NotSimulated"
     ]
-    assert [message.partition(": ")[0] for message in messages][:1] == ["the new annotations are ignored"]
+    assert [message.partition(": ")[0] for message in messages] == [
+        "the number of replicas is fixed",
+        "the new annotations are ignored",
+    ]
 
     sandbox = world()
     apply_annotated(sandbox, **{keys.PROGRESS_DEADLINE: "1m30s", "autoscaling.knative.dev/window": "0s"})
@@ -718,7 +721,9 @@ def test_annotations_are_validated_as_by_knative_and_unsimulated_values_are_igno
         for event in sandbox.cluster.list(EVENT, "team-shop").items
         if event["reason"] == "NotSimulated"
     ]
-    assert messages == ["the number of replicas is fixed: invalid window of 0.0 s: must be above 0 s"]
+    assert messages == [
+        "the number of replicas is fixed: autoscaling.knative.dev/window: invalid value '0s': must be a duration from 6s to 3600s"
+    ]
 
 
 def test_a_recreated_workload_continues_its_counts() -> None:
