@@ -74,7 +74,7 @@ def test_no_field_of_ebbtide_reaches_a_rest_body() -> None:
     marked = {
         (*heading.split(".")[1:], name)
         for heading, text in re.findall(r"^## (spec(?:\.\w+)?)\n(.*?)(?=^## |\Z)", reference, re.MULTILINE | re.DOTALL)
-        for name in re.findall(r"^\| `(\w+)` \|.* Ebbtide extension\. \|$", text, re.MULTILINE)
+        for name in re.findall(r"^\| `(\w+)` \|.* \| Ebbtide \| [^|]+ \|$", text, re.MULTILINE)
         if heading.removeprefix("spec.") not in rest.OURS
     }
 
