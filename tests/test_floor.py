@@ -88,14 +88,33 @@ def test_at_rest_the_kpa_decides_alone_at_once_after_a_wake() -> None:
 
 
 def test_a_value_above_its_target_keeps_the_last_replica_for_the_calm_period() -> None:
-    floor = Floor(
-        make(LATENCY, behavior=hpa.ScalingBehavior(scale_down=hpa.ScalingRules(stabilization_window_seconds=0)))
-    )
-    assert floor.decide(0, 0, 1, pods(1), [each(1, 200)]).floor == 2
-    assert floor.decide(15, 2, 2, pods(2), [each(2, 40)])[:2] == (2, "delay")
-    assert floor.decide(30, 2, 2, pods(2), [each(2, 40)])[:2] == (1, "delay")
-    assert floor.decide(45, 1, 1, pods(1), [each(1, 40)])[:2] == (1, "delay")
+    floor = Floor(make(LATENCY, maximum=1))
+    assert floor.decide(0, 0, 1, pods(1), [each(1, 200)]).floor == 1
+    for second in (15, 30, 45):
+        assert floor.decide(second, 1, 1, pods(1), [each(1, 40)])[:2] == (1, "delay")
     assert floor.decide(60, 1, 1, pods(1), [each(1, 40)])[:2] == (0, "rest")
+
+
+def test_values_that_may_be_of_other_pods_remove_none() -> None:
+    """Prometheus' values are up to 90 s old: after the number of pods has changed, they do not count for as long."""
+    quick = hpa.ScalingBehavior(scale_down=hpa.ScalingRules(stabilization_window_seconds=0))
+    floor = Floor(make(LATENCY, behavior=quick))
+    assert floor.decide(0, 0, 1, pods(1), [each(1, 400)]).floor == 4
+    for second in range(15, 105, 15):
+        assert floor.decide(second, 4, 4, pods(4), [each(4, 60)])[:2] == (4, "delay")
+    assert floor.decide(105, 4, 4, pods(4), [each(4, 60)])[:2] == (3, "metric")
+    assert floor.decide(120, 3, 3, pods(3), [each(3, 60)])[:2] == (3, "delay")
+
+
+@pytest.mark.parametrize("value", [85, 30])
+def test_pods_whose_readiness_was_not_read_yet_carry_as_much_as_the_others(value: int) -> None:
+    """An HPA ignores pods that are not ready, and would count the load of the one that was ready first."""
+    quick = hpa.ScalingBehavior(scale_down=hpa.ScalingRules(stabilization_window_seconds=0))
+    floor = Floor(make(LATENCY, behavior=quick))
+    starting = {f"p{index}": hpa.HpaPod(phase="Pending", ready="False") for index in range(1, 4)}
+    for second in range(0, 105, 15):
+        result = floor.decide(second, 4, 4, {**pods(1), **starting}, [each(1, value)]).floor
+    assert result == (4 if value == 85 else 2)
 
 
 def test_after_a_restart_a_floor_is_kept_for_the_calm_period() -> None:
@@ -751,7 +770,8 @@ def test_a_number_below_the_floor_is_no_evidence() -> None:
     for _ in range(8):
         bench.clock.time += 15
         assert bench.step(4, [each(4, 10)]) == 8
+    for _ in range(6):
+        bench.clock.time += 15
+        assert bench.step(8, [each(8, 10)]) == 8
     bench.clock.time += 15
-    bench.step(8, [each(8, 10)])
-    bench.clock.time += 15
-    assert bench.step(8, [each(8, 10)]) == 1
+    assert bench.step(8, [each(8, 10)]) == 0

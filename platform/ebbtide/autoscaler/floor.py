@@ -12,6 +12,7 @@ one scale, targets and values are in thousandths as in ``hpa``.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, get_args
 
@@ -22,7 +23,7 @@ from ebbtide.base.annotations import Record, read_annotation
 from ebbtide.base.cron import Window, parse_cron
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 #: Seconds between two decisions, as an HPA's.
 PERIOD_SECONDS: Final = hpa.DEFAULTS.sync_period
@@ -117,10 +118,11 @@ class Floor:
 
     __slots__ = (
         "_busy_at",
+        "_changed_at",
+        "_count",
         "_decided_at",
         "_hpa",
         "_lost_since",
-        "_lowered_at",
         "_metrics",
         "_recommended",
         "_settings",
@@ -144,7 +146,9 @@ class Floor:
         self._busy_at: float | None = None
         self._lost_since: float | None = None
         self._decided_at: float | None = None
-        self._lowered_at: float | None = None
+        #: The autoscaler's last number, and when it or the floor changed: values may be of the pods before that.
+        self._count: int | None = None
+        self._changed_at = float("-inf")
         #: What the last decision recommended, None if its evidence was incomplete.
         self._recommended: int | None = None
 
@@ -176,12 +180,10 @@ class Floor:
         count = len(pods) if replicas is None else replicas
         proposals = self._propose(now, count, pods, measured)
         recommended = max((row.replicas for row in proposals if row is not None), default=0)
-        if recommended < count and 0 < len(pods) < count:
-            # Pods that the autoscaler requested and that were not read yet may serve: as an HPA does with pods without a
-            # value, assume that they are at their target.
-            pods = _complete_pods(pods, count)
+        if recommended < count and pods:
+            pods, measured = _assume_unseen(pods, measured, self._metrics, count)
             proposals = self._propose(now, count, pods, measured)
-            recommended = max((row.replicas for row in proposals if row is not None), default=0)
+            recommended = min(max((row.replicas for row in proposals if row is not None), default=0), count)
         self._note_losses(now, count, measured)
         evidence = replicas is not None and all(
             proposal is not None or (count == 0 and metric.scope != "total")
@@ -192,7 +194,12 @@ class Floor:
             self._busy_at = now
         elif count == 0:
             self._busy_at = None
+        if count != self._count:
+            self._count, self._changed_at = count, now
         wanted, cause = self._want(now, kept, count, pods, measured, proposals)
+        if recommended <= count < wanted:
+            # What is assumed of pods must not add any.
+            wanted = max(count, kept)
         if wanted < low:
             wanted, cause = low, "schedule" if low > settings.minimum else "minimum"
         if wanted > settings.maximum:
@@ -204,13 +211,13 @@ class Floor:
             if not evidence:
                 wanted, cause = kept, "held"
             elif self._recommended is None or (
-                self._lowered_at is not None and now - self._lowered_at < VALUE_AGE_SECONDS and kept > 1
+                self._metrics and kept > 1 and now - self._changed_at < VALUE_AGE_SECONDS
             ):
                 wanted, cause = kept, "delay"
             elif self._recommended > wanted:
                 wanted, cause = min(self._recommended, kept), "delay"
             if wanted < kept:
-                self._lowered_at = now
+                self._changed_at = now
         # One replica is what the metrics recommend at least; the calm window decides about the last one.
         last = 0 if recommended == 1 and settings.minimum == 0 else recommended
         self._recommended = last if evidence else None
@@ -306,10 +313,41 @@ def _find_scheduled_minimum(windows: tuple[Window, ...], now: float) -> int:
     return scheduled_minimum(windows, now)
 
 
-def _complete_pods(pods: Mapping[str, hpa.HpaPod], count: int) -> dict[str, hpa.HpaPod]:
-    """Return ``count`` pods: the known ones, and running ones without a value."""
-    unknown = hpa.HpaPod(request=next(iter(pods.values())).request)
-    return {**pods, **{f"unknown {index}": unknown for index in range(count - len(pods))}}
+def _assume_unseen(
+    pods: Mapping[str, hpa.HpaPod], measured: Sequence[hpa.Measured], metrics: Sequence[hpa.Metric], count: int
+) -> tuple[dict[str, hpa.HpaPod], list[hpa.Measured]]:
+    """Return the pods and values with those that may serve already, although it was not read yet.
+
+    An HPA ignores pods that are not ready when it removes replicas. A state that is some seconds old would then count the load
+    of only those that were ready before. So such pods, and those that the autoscaler requested and that were not read, count
+    as ready, each with the mean of the others, or without a value if that is above the target.
+    """
+    seen = {name for name, pod in pods.items() if pod.phase == "Running" and pod.ready == "True"}
+    request = next(iter(pods.values())).request
+    names = [name for name, pod in pods.items() if name not in seen and not pod.deleted and pod.phase != "Failed"]
+    names += [f"unknown {index}" for index in range(count - len(pods))]
+    assumed = {**pods, **{name: hpa.HpaPod(request=request) for name in names}}
+    return assumed, [
+        _assume_values(values, metric, names, seen, request) for metric, values in zip(metrics, measured, strict=True)
+    ]
+
+
+def _assume_values(
+    values: hpa.Measured, metric: hpa.Metric, names: Sequence[str], seen: set[str], request: int | None
+) -> hpa.Measured:
+    if not isinstance(values, Mapping):
+        return values
+    known = [sample for name, sample in values.items() if name in seen]
+    if not known:
+        return values
+    mean = -(-sum(sample.value for sample in known) // len(known))
+    if isinstance(metric, hpa.ResourceMetric):
+        target = (request or 0) * (metric.average_utilization or 0) // 100
+    else:
+        assert isinstance(metric, hpa.PodsMetric)
+        target = metric.average_value
+    assumed = known[-1]._replace(value=mean)
+    return {**({} if mean > target else dict.fromkeys(names, assumed)), **values}
 
 
 def _propose(ask: hpa.MetricInputs, metric: hpa.Metric, measured: hpa.Measured) -> hpa.Proposal | None:

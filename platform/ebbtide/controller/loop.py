@@ -231,7 +231,8 @@ class Controller:
         }
         measured, reasons = readings.measure(settings.metrics, live.namespace, name, pods, date)
         replicas = _read_replicas(find_by_name(live.scalers, name), revision, self._written.get(place, ""))
-        floor = self._decided.get(place, read_count(revision, keys.MIN_SCALE) or 0)
+        # A floor that was read late, after a change of the leader, must not be held below the present one.
+        floor = max(self._decided.get(place, 0), read_count(revision, keys.MIN_SCALE) or 0)
         decision = kept.floor.decide(
             now,
             floor,
