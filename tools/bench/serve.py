@@ -266,7 +266,8 @@ def report(options: argparse.Namespace, pid: int, port: int) -> None:
             print(
                 f"{title:26}{caller:>7}{statistics.median(milliseconds):7.1f}ms{slow:7.1f}ms{max(milliseconds):7.1f}ms{cpu_milliseconds:9.1f}ms{size / 1000:8.0f}"
             )
-        several(client, options.times)
+        for clients in (16, 64):
+            several(client, options.times, clients)
     megabytes = memory(pid)
     print(
         f"\nworst p95: {worst:.0f} ms   goal {GOAL_MILLISECONDS:g} ms: {'met' if worst < GOAL_MILLISECONDS else 'missed'}"
@@ -276,21 +277,21 @@ def report(options: argparse.Namespace, pid: int, port: int) -> None:
     )
 
 
-def several(client: "httpx.Client", times: int) -> None:
-    """Print the response times of eight concurrent clients."""
+def several(client: "httpx.Client", times: int, clients: int) -> None:
+    """Print the response times of concurrent clients."""
     milliseconds: list[float] = []
 
     def measure_one() -> None:
         milliseconds.extend(measure(client, "/api/v1/workloads", "all", times // 4)[0])
 
-    threads = [threading.Thread(target=measure_one) for _ in range(8)]
+    threads = [threading.Thread(target=measure_one) for _ in range(clients)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     slow = statistics.quantiles(milliseconds, n=TENTH)[-1]
     print(
-        f"{'eight clients at once':26}{'all':>7}{statistics.median(milliseconds):7.1f}ms{slow:7.1f}ms{max(milliseconds):7.1f}ms"
+        f"{f'{clients} clients at once':26}{'all':>7}{statistics.median(milliseconds):7.1f}ms{slow:7.1f}ms{max(milliseconds):7.1f}ms"
     )
 
 
