@@ -395,7 +395,7 @@ def check_reductions(server: Server) -> None:
         for kind in READ:
             assert not server.has(f"forbidden {kind.plural}"), (row, server.faults)
             assert not server.has(f"missing {kind.plural}"), (row, server.faults)
-            # What was read shortly before is current enough.
+            # Objects that were read shortly before are current enough.
             broken = f"broken {kind.plural}"
             assert not server.has(broken) or now - server.begun[broken] <= MAX_AGE_SECONDS, (row, server.faults)
 

@@ -2,8 +2,7 @@
 
 The controller runs from the command line with the account and the rights of kustomize/controller, and its queries go through
 a relay. Faults one after the other, and several at a time: the right to read pods is taken away while another controller
-process starts; Prometheus is away for longer than the profile's fallbackSeconds, and meanwhile Knative's autoscaler is
-deleted and the API server stopped.
+process starts; Prometheus is away for longer than the profile's fallbackSeconds, while Knative's autoscaler is deleted and the API server stopped.
 """
 
 import subprocess
@@ -75,7 +74,7 @@ def test_a_busy_service_keeps_its_replicas(stage: Stage) -> None:
 
 
 def outage(stage: Stage, relay: Relay) -> float:
-    """Take Prometheus away, delete the autoscaler and stop the API server meanwhile; return the seconds of it."""
+    """Take Prometheus away, and in the meantime delete the autoscaler and stop the API server; return the seconds of it."""
     begun = time.monotonic()
     relay.close()
     stage.until("the controller says so", lambda: any("EvidenceMissing" in line for line in stage.events("embed")), 60)
@@ -115,7 +114,7 @@ def ready(stage: Stage) -> int:
 
 @contextmanager
 def accounted(stage: Stage) -> Iterator[dict[str, Any]]:
-    """Give an account of the namespace the rights of kustomize/controller, those to pods as a role of their own."""
+    """Give an account of the namespace the rights of kustomize/controller, those to pods in a separate role."""
     kubeconfig = write_kubeconfig(stage, ACCOUNT)
     roles = [*yaml.safe_load_all((ROOT / "kustomize/controller/roles.yaml").read_text())]
     rights = {role["kind"]: role["rules"] for role in roles if role["kind"] in {"ClusterRole", "Role"}}

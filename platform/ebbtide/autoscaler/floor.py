@@ -31,7 +31,7 @@ PERIOD_SECONDS: Final = hpa.DEFAULTS.sync_period
 CALM_SECONDS: Final = 60.0
 #: Seconds without a metric's value after which the stated fallback, if there is one, replaces the held floor.
 FALLBACK_SECONDS: Final = 900.0
-#: Seconds between two decisions after which the earlier one is no evidence for the later one.
+#: Seconds between two decisions after which the earlier one does not confirm the later one.
 GAP_SECONDS: Final = 4 * PERIOD_SECONDS
 #: Age in seconds above which a metric's value is none: half as long again as a scrape interval of 60 s. For as long after a
 #: reduction, values may be of the pods before it.
@@ -113,7 +113,7 @@ class Floor:
 
     A floor falls only on evidence: the autoscaler's number is known, all metrics have values, none of which can be older than
     the last reduction, and the decision before this one, at most ``GAP_SECONDS`` ago, recommended no more than the new floor
-    with evidence of its own. Anything less holds the floor. Bounds of the settings and a stated fallback need no evidence.
+    with separate evidence. Anything less holds the floor. Bounds of the settings and a stated fallback need no evidence.
     """
 
     __slots__ = (
@@ -149,7 +149,7 @@ class Floor:
         #: The autoscaler's last number, and when it or the floor changed: values may be of the pods before that.
         self._count: int | None = None
         self._changed_at = float("-inf")
-        #: What the last decision recommended, None if its evidence was incomplete.
+        #: The last decision's recommendation, None if its evidence was incomplete.
         self._recommended: int | None = None
 
     def decide(
@@ -198,7 +198,7 @@ class Floor:
             self._count, self._changed_at = count, now
         wanted, cause = self._want(now, kept, count, pods, measured, proposals)
         if recommended <= count < wanted:
-            # What is assumed of pods must not add any.
+            # Assumptions about pods must not add any.
             wanted = max(count, kept)
         if wanted < low:
             wanted, cause = low, "schedule" if low > settings.minimum else "minimum"

@@ -65,7 +65,7 @@ class Change(NamedTuple):
 
 
 class _Kept(NamedTuple):
-    """What is kept of a revision: its settings, and their floor with its past."""
+    """The settings of a revision, and their floor with its past."""
 
     settings: FloorSettings
     floor: Floor

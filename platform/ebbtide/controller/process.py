@@ -109,7 +109,7 @@ class Process:
         self._beat = clock.ticks()
         self._holder = ""
         self._next_step = 0.0
-        #: Why nothing is decided at present.
+        #: The reason for which nothing is decided at present; empty if there is none.
         self._unreadable = ""
         #: When the last step was complete, in ticks; None before the first.
         self._stepped: float | None = None
