@@ -221,8 +221,14 @@ def test_the_browser_gets_the_key_in_a_private_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_the_private_file_is_removed_when_the_command_ends(tmp_path: Path, number: signal.Signals) -> None:
-    with opened(tmp_path) as (server, _, _, file):
-        assert file.exists()
-        server.process.send_signal(number)
-        server.process.wait(60)
-        assert [*(tmp_path / "runtime").iterdir()] == []
+    # Tests that run under nohup ignore the signal, and so would the command.
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        with opened(tmp_path) as (server, _, _, file):
+            signal.signal(number, before)
+            assert file.exists()
+            server.process.send_signal(number)
+            server.process.wait(60)
+            assert [*(tmp_path / "runtime").iterdir()] == []
+    finally:
+        signal.signal(number, before)
