@@ -59,7 +59,7 @@ class Existing:
 
     def kill(self, program: str, signal: str = "KILL") -> None:
         """Refuse: the programs are not ours."""
-        raise ProviderError(f"no SIG{signal} to `{program}`, which belongs to somebody else's cluster")
+        raise ProviderError(f"cannot send SIG{signal} to `{program}`: the suite did not create this cluster")
 
     def load(self, archives: Sequence[Path]) -> None:
         """Refuse: the images have to be in a registry that the cluster pulls from."""

@@ -40,6 +40,7 @@ from ebbtide.cluster.client.protocol import (
     MissingError,
     WatchBookmark,
     event_time,
+    is_no_older,
     kind_of,
 )
 from ebbtide.cluster.read import inventory
@@ -322,7 +323,7 @@ class Cache:
 
     def _advance(self, kind: Kind, version: str) -> None:
         """Move the version from which the watch of a kind continues, never back."""
-        if not _no_older(self._versions.get(kind, ""), version):
+        if not is_no_older(self._versions.get(kind, ""), version):
             self._versions[kind] = version
 
     def _mark_read(self, kind: Kind) -> None:
@@ -402,7 +403,7 @@ class Cache:
         """
         key, version = _object_key(change.item), _object_version(change.item)
         before = self._items[kind].get(key)
-        is_late = _no_older(self._versions.get(kind, "") if before is None else before.version, version)
+        is_late = is_no_older(self._versions.get(kind, "") if before is None else before.version, version)
         if change.change == "DELETED":
             # A late deletion is that of an earlier object of the name, unless it has the same UID.
             if before is not None and (not is_late or before.uid == _object_uid(change.item)):
@@ -533,7 +534,7 @@ class Cache:
         self.take_changes()
         with self._lock:
             entry = self._items.get(kind, {}).get((namespace, name))
-            return _no_older(self._versions.get(kind, "") if entry is None else entry.version, version)
+            return is_no_older(self._versions.get(kind, "") if entry is None else entry.version, version)
 
     def wait_seen(self, obj: Object, deadline: float) -> None:
         """Wait until a written object, or a later version of it, is in the cache, or until ``deadline``."""
@@ -747,11 +748,6 @@ def add_age(workload_status: Status, seconds: float) -> Status:
 def _unpack_entry(entry: _Item) -> Object:
     obj: Object = marshal.loads(entry.packed)  # noqa: S302 - packed by this process, from JSON
     return obj
-
-
-def _no_older(version: str, than: str) -> bool:
-    """Return whether a version equals another or follows it; API servers increase resource versions numerically."""
-    return version == than or (version.isdigit() and than.isdigit() and int(version) >= int(than))
 
 
 def _object_version(obj: Object) -> str:

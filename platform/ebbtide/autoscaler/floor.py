@@ -111,9 +111,9 @@ class FloorDecision(NamedTuple):
 class Floor:
     """The floor of one revision, with the state between its decisions.
 
-    A floor falls only on evidence: the autoscaler's number is known, all metrics have values, none of which can be older than
-    the last reduction, and the decision before this one, at most ``GAP_SECONDS`` ago, recommended no more than the new floor
-    with separate evidence. Anything less holds the floor. Bounds of the settings and a stated fallback need no evidence.
+    A floor falls only on evidence: the autoscaler's number is known, all metrics have values, neither the floor nor that number
+    has changed for ``VALUE_AGE_SECONDS``, and the decision before this one, at most ``GAP_SECONDS`` ago, recommended no more
+    than the new floor with separate evidence. Anything less holds the floor. Bounds of the settings and a stated fallback need no evidence.
     """
 
     __slots__ = (

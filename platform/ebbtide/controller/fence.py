@@ -51,10 +51,19 @@ WORKERS: Final = 8
 SEEN_SECONDS: Final = 5.0
 
 
-def _write(
+def write_annotations(
     cluster: Cluster, namespace: str, revision: Object, annotations: Mapping[str, str], may_write: Callable[[], bool]
 ) -> Object | None:
-    """Return the written revision; None if the process must not write."""
+    """Write annotations of a revision that has the floor, decision, rollout and leader that were read, and return it.
+
+    Knative writes the status of a revision at any time, so a later version with the same ones is written too. None if the
+    process must not write.
+
+    Raises:
+        StaleError: another process has written one of them.
+        ClusterError: the write failed.
+
+    """
     name, basis = revision["metadata"]["name"], revision
     for attempt in range(1, ATTEMPTS + 1):
         if not may_write():
@@ -119,7 +128,7 @@ class Fence:
                 if row is None:
                     return
                 try:
-                    result = _write(self._cluster, *row, {keys.LEADER: term}, leadership.leads)
+                    result = write_annotations(self._cluster, *row, {keys.LEADER: term}, leadership.leads)
                     if result is None:
                         complete = False
                     else:

@@ -11,14 +11,14 @@ import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ebbtide.autoscaler.floor import Floor, FloorDecision, FloorError, FloorSettings, read_settings
 from ebbtide.base import keys
 from ebbtide.base.annotations import read_count
 from ebbtide.base.paths import get_at
 from ebbtide.base.quantities import format_number
-from ebbtide.cluster.client.protocol import REVISION, ClusterError, MissingError, StaleError, is_no_older
+from ebbtide.cluster.client.protocol import ClusterError, MissingError, StaleError, is_no_older
 from ebbtide.cluster.read.inventory import find_by_name, format_timestamp
 from ebbtide.cluster.read.pods import find_condition
 from ebbtide.cluster.read.records import (
@@ -32,6 +32,7 @@ from ebbtide.cluster.read.records import (
     serving_revisions,
 )
 from ebbtide.controller.events import make_event, record_event
+from ebbtide.controller.fence import write_annotations
 from ebbtide.controller.measure import Readings, read_pod
 from ebbtide.controller.sampling import Recorder
 
@@ -47,8 +48,6 @@ if TYPE_CHECKING:
     from ebbtide.translation.objects import Object
 
 LOG: Final = logging.getLogger("ebbtide.controller")
-#: Attempts to write a floor to a revision that changes in the meantime.
-WRITE_ATTEMPTS: Final = 3
 #: Causes without values to decide by.
 BLIND: Final = frozenset({"held", "fallback"})
 
@@ -298,35 +297,24 @@ class Controller:
         yield Change(live.namespace, live.name, name, before, floor, words)
 
     def _patch(self, namespace: str, revision: Object, annotations: dict[str, str]) -> bool:
-        """Write annotations to a revision, and return whether they were written.
-
-        The write succeeds only on the version that was read, or on a later one with the same floor and decision: Knative
-        writes the status of a revision at any time, and another controller writes both annotations.
-        """
-        term = self._term()
+        """Write annotations to a revision of this leader, and return whether they were written."""
+        term, place = self._term(), (namespace, str(revision["metadata"]["name"]))
         if term:
-            if _read_annotation(revision, keys.LEADER) not in {None, term}:
+            if get_at(revision, "metadata", "annotations", keys.LEADER) not in {None, term}:
                 self.counts["conflicts"] += 1
                 return False
             annotations = {**annotations, keys.LEADER: term}
-        name, patch = str(revision["metadata"]["name"]), {"metadata": {"annotations": annotations}}
-        latest = revision
-        for _ in range(WRITE_ATTEMPTS):
-            if not self._may_write():
-                return False
-            try:
-                patched = self._cluster.patch(REVISION, name, namespace, patch, basis=latest)
-            except StaleError:
-                latest = self._cluster.get(REVISION, name, namespace)
-                if any(_read_annotation(latest, key) != _read_annotation(revision, key) for key in annotations):
-                    self.counts["conflicts"] += 1
-                    return False
-            except MissingError:
-                return False
-            else:
-                self._written[namespace, name] = str(get_at(patched, "metadata", "resourceVersion", default=""))
-                return True
-        return False
+        try:
+            written = write_annotations(self._cluster, namespace, revision, annotations, self._may_write)
+        except StaleError:
+            self.counts["conflicts"] += 1
+            return False
+        except MissingError:
+            return False
+        if written is None:
+            return False
+        self._written[place] = str(get_at(written, "metadata", "resourceVersion", default=""))
+        return True
 
     def _tell(self, live: LiveWorkload, reason: str, message: str) -> None:
         """Record a defect of a workload once."""
@@ -350,10 +338,6 @@ def has_new_revision(live: LiveWorkload) -> bool:
     revision = find_by_name(live.revisions, newest)
     failed = revision is not None and find_condition(revision, "Ready").get("status") == "False"
     return bool(newest) and newest not in serving_revisions(live) and not failed
-
-
-def _read_annotation(revision: Object, key: str) -> Any:
-    return get_at(revision, "metadata", "annotations", key)
 
 
 def _read_replicas(scaler: Object | None, revision: Object, written: str) -> int | None:

@@ -194,7 +194,7 @@ class PrometheusSource:
         """Return the labels and the finite values of a query's result now.
 
         Raises:
-            SourceError: there is no answer in time, it is too long, or it has warnings, as a partial answer of Thanos has.
+            SourceError: no answer in time, one that is too long, or one with warnings, such as a partial answer of Thanos.
 
         """
         with self._convert_errors():
