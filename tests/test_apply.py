@@ -34,7 +34,8 @@ from ebbtide.cluster.client.protocol import (
 )
 from ebbtide.cluster.read import amounts, records
 from ebbtide.cluster.read.inventory import find_workload
-from ebbtide.cluster.read.status import Replicas, compute_status
+from ebbtide.cluster.read.scaling_state import Replicas
+from ebbtide.cluster.read.status import compute_status
 from ebbtide.cluster.write import apply, revisions
 from ebbtide.cluster.write.apply import ApplyStep
 from ebbtide.cluster.write.changes import FieldChange, creates_pods, diff_objects, list_other_owners

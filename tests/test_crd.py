@@ -34,8 +34,8 @@ from ebbtide.cluster.client.protocol import (
     MissingError,
     RefusedError,
 )
+from ebbtide.cluster.read.phases import Phase
 from ebbtide.cluster.read.pods import is_ready
-from ebbtide.cluster.read.status import Phase
 from ebbtide.cluster.write.apply import Workload, is_top_object, plan_workload
 from ebbtide.cluster.write.projects import MEMBER_ROLE
 from ebbtide.cluster.write.removal import plan_removal

@@ -9,7 +9,8 @@ import pytest
 from ebbtide.cli import calls
 from ebbtide.cluster.client.protocol import GATEWAY, HTTP_ROUTE, INGRESS
 from ebbtide.cluster.read.gateways import explain_unrouted, find_route_gateway
-from ebbtide.cluster.read.status import Replicas, Status
+from ebbtide.cluster.read.scaling_state import Replicas
+from ebbtide.cluster.read.status import Status
 from ebbtide.sandbox.store import make_bare
 from live_cluster import simulated
 

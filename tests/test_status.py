@@ -13,9 +13,12 @@ from ebbtide.base import keys
 from ebbtide.base.bodies import serialize_body
 from ebbtide.cluster.read.amounts import format_amount
 from ebbtide.cluster.read.inventory import ResourceSupply, compute_supplies, format_timestamp, workload_name_of_pod
+from ebbtide.cluster.read.phases import Phase
 from ebbtide.cluster.read.pods import innermost_cause
 from ebbtide.cluster.read.records import is_in_rollout, read_mark
-from ebbtide.cluster.read.status import CONDITIONS, Phase, compute_status, explain_rejection, find_revision_failure
+from ebbtide.cluster.read.rejections import explain_rejection
+from ebbtide.cluster.read.revision_state import find_revision_failure
+from ebbtide.cluster.read.status import CONDITIONS, compute_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -52,7 +52,8 @@ if TYPE_CHECKING:
     from ebbtide.api.asked import RequestContext
     from ebbtide.api.backend import Backend
     from ebbtide.cluster.read.inventory import LiveWorkload
-    from ebbtide.cluster.read.status import Phase, Status
+    from ebbtide.cluster.read.phases import Phase
+    from ebbtide.cluster.read.status import Status
     from ebbtide.profile.models import Profile
     from ebbtide.readers.loaded import LoadedDocument
     from ebbtide.translation.objects import Object

@@ -18,11 +18,13 @@ from ebbtide.base.bodies import DerivedBody, WrittenBy, body, derive_attribute
 from ebbtide.base.paths import get_at
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read import pods as of_pod
-from ebbtide.cluster.read.status import Phase, Status
+from ebbtide.cluster.read.phases import Phase
 from ebbtide.readers import nim, rest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from ebbtide.cluster.read.status import Status
 
     from ebbtide.profile.models import Profile
     from ebbtide.translation.objects import Object

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
     from starlette.responses import Response
 
-    from ebbtide.cluster.read.status import Phase, ScalingMetric, Status
+    from ebbtide.cluster.read.phases import Phase
+    from ebbtide.cluster.read.scaling_state import ScalingMetric
+    from ebbtide.cluster.read.status import Status
     from ebbtide.web.frame import PageVisit
     from ebbtide.web.slo_states import State
 

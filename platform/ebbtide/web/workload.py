@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
     from ebbtide.cluster.read.inventory import LiveWorkload
     from ebbtide.cluster.read.past import PastDecisions
-    from ebbtide.cluster.read.status import Replicas, Status
+    from ebbtide.cluster.read.scaling_state import Replicas
+    from ebbtide.cluster.read.status import Status
     from ebbtide.profile.models import MetricNames
     from ebbtide.slo.source import History, WorkloadMeasurements
     from ebbtide.spec.serving import Slo

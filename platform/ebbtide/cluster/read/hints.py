@@ -16,7 +16,8 @@ from ebbtide.cluster.client.protocol import ClusterError
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.amounts import format_amount
 from ebbtide.cluster.read.inventory import parse_timestamp
-from ebbtide.cluster.read.status import compute_status, list_current_revisions
+from ebbtide.cluster.read.revision_state import list_current_revisions, list_revision_pods
+from ebbtide.cluster.read.status import compute_status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -117,11 +118,7 @@ def describe_idle_holders(live: LiveWorkload) -> Iterator[str]:
     newest = live.revisions[-1]["metadata"]["name"] if live.revisions else ""
     for revision in live.revisions:
         name = revision["metadata"]["name"]
-        alive = [
-            pod
-            for pod in live.pods
-            if get_at(pod, "metadata", "labels", keys.KNATIVE_REVISION) == name and not of_pod.has_ended(pod)
-        ]
+        alive = list_revision_pods(live, name)
         if any(of_pod.is_ready(pod) for pod in alive) or not any(map(of_pod.find_trouble, alive)):
             continue
         totals: dict[str, float] = {}

@@ -24,16 +24,16 @@ from ebbtide.base.quantities import NANO, format_number, parse_nano
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.inventory import ResourceHolder
+from ebbtide.cluster.read.phases import compute_phase
 from ebbtide.cluster.read.records import FLOOR_WORDS, find_unreadable, read_decision, read_desired_scale
-from ebbtide.cluster.read.status import (
+from ebbtide.cluster.read.scaling_state import (
     Replicas,
-    compute_phase,
-    compute_status,
     describe_blind_hpa,
     read_floor_settings,
     read_hpa_metric,
     read_hpa_value,
 )
+from ebbtide.cluster.read.status import compute_status
 from ebbtide.profile.models import Knative, ProfileSpec
 from ebbtide.simulate import setting
 from ebbtide.slo.source import Ref, SourceError

@@ -39,7 +39,8 @@ from ebbtide.cluster.client.protocol import (
 from ebbtide.cluster.read import amounts, hints, inventory
 from ebbtide.cluster.read.pods import find_condition
 from ebbtide.cluster.read.records import read_scale_record
-from ebbtide.cluster.read.status import Status, compute_status, explain_rejection
+from ebbtide.cluster.read.rejections import explain_rejection
+from ebbtide.cluster.read.status import Status, compute_status
 from ebbtide.cluster.write.changes import FieldChange, creates_pods, diff_objects
 from ebbtide.documents.quota import sum_replica_requests, update_replicas
 from ebbtide.translation import gpu

@@ -41,11 +41,11 @@ from ebbtide.cluster.client.protocol import (
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read.pods import find_condition, has_ended, is_ready
 from ebbtide.cluster.read.records import SAVED, RolloutMark, is_in_rollout, read_mark
-from ebbtide.cluster.read.status import find_revision_failure, is_unscheduled
+from ebbtide.cluster.read.revision_state import find_revision_failure, is_unscheduled, sum_percents, traffic_shares
 from ebbtide.cluster.write.apply import LATEST, POLL_SECONDS, is_top_object, write_steps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from ebbtide.autoscaler.rollout import RolloutStep
     from ebbtide.cluster.client.protocol import Clock, Cluster
@@ -90,7 +90,7 @@ def needs_rollout(cluster: Cluster, planned: ApplyPlan) -> bool:
         return False
     live = inventory.find_workload(cluster, top.name, top.namespace, 0.0)
     newest = get_at(live.top, "status", "latestCreatedRevisionName")
-    if not top.rollout and newest in _read_status_shares(live):
+    if not top.rollout and newest in traffic_shares(live):
         return False
     return bool(_find_unread(live)) or _count_serving(live) >= MIN_REPLICAS
 
@@ -335,7 +335,7 @@ def observe_rollout(live: LiveWorkload, *, pending: bool) -> tuple[RolloutState,
         target = target._replace(failure=find_revision_failure(live, newest))
     named = bool(failed) or pending
     requested = shares if _is_requested(live, shares, "" if named else newest, reverse=named) else {}
-    routed = _read_status_shares(live) == requested and find_condition(live.top, "RoutesReady").get("status") == "True"
+    routed = traffic_shares(live) == requested and find_condition(live.top, "RoutesReady").get("status") == "True"
     state = RolloutState(replicas, target, sources, requested, routed)
     return (reverse_roles(state, newest) if failed else state), failed
 
@@ -352,7 +352,7 @@ def _find_unread(live: LiveWorkload) -> str:
         for row in live.deployments
     }
     labels = [get_at(pod, "metadata", "labels", keys.KNATIVE_REVISION) for pod in live.pods if not has_ended(pod)]
-    serving = [name for name in _read_status_shares(live) if name not in by_revision]
+    serving = [name for name in traffic_shares(live) if name not in by_revision]
     missing = [name for name, replicas in by_revision.items() if name and labels.count(name) < replicas]
     return next((str(name) for name in (*serving, *missing)), "")
 
@@ -434,26 +434,14 @@ def _is_processed(live: LiveWorkload) -> bool:
 
 def _count_serving(live: LiveWorkload) -> int:
     """Return the number of replicas of the revisions that receive requests."""
-    serving = _read_status_shares(live)
+    serving = traffic_shares(live)
     labels = (get_at(pod, "metadata", "labels", keys.KNATIVE_REVISION) for pod in live.pods if not has_ended(pod))
     return sum(name in serving for name in labels)
 
 
 def _read_shares(live: LiveWorkload, newest: str) -> dict[str, int]:
     """Return the percentages by revision that the service requests."""
-    return _sum_percents(get_at(live.top, "spec", "traffic", default=[]) or LATEST, newest)
-
-
-def _read_status_shares(live: LiveWorkload) -> dict[str, int]:
-    return _sum_percents(get_at(live.top, "status", "traffic", default=[]), "")
-
-
-def _sum_percents(rows: Iterable[Object], newest: str) -> dict[str, int]:
-    shares: dict[str, int] = {}
-    for row in rows:
-        name = row.get("revisionName") or newest
-        shares[name] = shares.get(name, 0) + (row.get("percent") or 0)
-    return {name: percent for name, percent in shares.items() if percent}
+    return sum_percents(get_at(live.top, "spec", "traffic", default=[]) or LATEST, newest)
 
 
 def _is_requested(live: LiveWorkload, shares: dict[str, int], target: str, *, reverse: bool) -> bool:

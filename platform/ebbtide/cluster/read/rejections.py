@@ -1,0 +1,168 @@
+"""Why a pod is not scheduled, admitted or created: the messages of schedulers, quotas, webhooks and registries, explained.
+
+Upstream: k8s.io/kubernetes pkg/scheduler/framework/types.go (messages of FitError).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from ebbtide.base import keys
+from ebbtide.base.paths import get_at
+from ebbtide.cluster.read import amounts
+from ebbtide.cluster.read import pods as of_pod
+from ebbtide.cluster.read.inventory import KUEUE_WORKLOAD
+from ebbtide.translation import gpu
+
+if TYPE_CHECKING:
+    from ebbtide.cluster.read.inventory import LiveWorkload, ResourceSupply
+    from ebbtide.translation.objects import Object
+
+#: The start of Kueue's reason for a pod, which has one set of pods.
+FLAVORLESS: Final = re.compile(r"^couldn't assign flavors to pod set \S+: ")
+INSUFFICIENT: Final = re.compile(r"(\d+) Insufficient ([\w/-]+(?:\.[\w/-]+)*)")
+#: KAI's message about a pod beyond the quota of its queue (pkg/scheduler/api/unschedule_info.go).
+OVER_QUOTA: Final = re.compile(
+    r"Workload requested (?P<asked>[\d.]+) (?P<unit>GPUs|CPU cores|GB memory), but (?P<queue>\S+) quota is "
+    r"(?P<hard>[\d.]+) \w+, while (?P<used>[\d.]+) \w+ are already allocated for non-preemptible pods"
+)
+EXCEEDED: Final = re.compile(
+    r"exceeded quota: (?P<quota>[\w.-]+), requested: (?P<asked>\S+), used: (?P<used>\S+), limited: (?P<hard>\S+)"
+)
+IMAGE: Final = re.compile(r'Unable to fetch image "(?P<image>[^"]+)": (?P<cause>.+)', re.DOTALL)
+#: Go's errors for a registry that is limited to TLS 1.2. Since Knative 1.21.2, its controller requires TLS 1.3 of registries
+#: (knative.dev/serving pkg/reconciler/revision/resolve.go, knative.dev/pkg network/tls).
+OLD_TLS: Final = re.compile(r"tls: (?:protocol version not supported|server selected unsupported protocol version)")
+CLASS_MISSING: Final = re.compile(r"no PriorityClass with name (\S+) was found")
+#: Scheduler messages about unsuitable nodes, and their explanations.
+UNFIT: Final = (
+    (
+        "didn't match Pod's node affinity/selector",
+        "no node has the labels that the workload requires (node pool or node type)",
+    ),
+    ("untolerated taint", "the matching nodes have taints that the workload does not tolerate"),
+    ("didn't have free ports", "the port is in use on every node"),
+    ("unbound immediate PersistentVolumeClaims", "its volume claim is not bound: no matching volume"),
+    ("volume node affinity conflict", "its volume is on another node"),
+    ("didn't match pod anti-affinity rules", "each node already has a replica, and the workload allows one per node"),
+    ("unschedulable", "the nodes are cordoned"),
+)
+
+
+def explain_unschedulable(message: str, pod: Object, live: LiveWorkload) -> str:
+    """Explain why a pod cannot be scheduled: the missing resource, its holders, and whether they can be preempted."""
+    gates = [str(gate.get("name", "")) for gate in get_at(pod, "spec", "schedulingGates", default=[])]
+    if gates:
+        return _explain_admission(pod, live) if keys.KUEUE_GATE in gates else f"held back by gate {', '.join(gates)}"
+    beyond = OVER_QUOTA.search(message)
+    if beyond is not None:
+        unit = beyond["unit"].removesuffix("s") if beyond["asked"] == "1" else beyond["unit"]
+        return (
+            f"exceeds the quota of queue {beyond['queue']}: it requests {beyond['asked']} {unit} with "
+            f"{beyond['used']} of {beyond['hard']} in use by pods that cannot be preempted; only a preemptible workload can "
+            "exceed the quota"
+        )
+    missing = [resource for _, resource in INSUFFICIENT.findall(message)]
+    for resource in missing:
+        if gpu.is_gpu_resource(resource):
+            return _explain_gpu_wait(resource, message, pod, (live.supplies or {}).get(resource))
+    if missing:
+        requests = of_pod.sum_requests(pod)
+        parts = ", ".join(_format_request(name, requests.get(name, 0.0)) for name in dict.fromkeys(missing))
+        return f"waiting for a node with {parts} free"
+    for part, explanation in UNFIT:
+        if part in message:
+            return f"waiting for a node: {explanation}"
+    # KAI's message begins with a line feed, and ends with the dots of several sentences.
+    return f"waiting for a node: {' '.join(message.partition(' preemption:')[0].split()).rstrip('.')}"
+
+
+def _explain_admission(pod: Object, live: LiveWorkload) -> str:
+    """Explain why Kueue has not admitted a pod, by the last event of the pod's Workload.
+
+    Upstream: kubernetes-sigs/kueue pkg/controller/jobframework/workload_names.go (a long name is cut before the hash),
+    pkg/scheduler/scheduler.go (the event ``Pending``), pkg/scheduler/flavorassigner/flavorassigner.go (its message).
+    """
+    queue = get_at(pod, "metadata", "labels", keys.KUEUE_QUEUE, default="")
+    waits = f"waiting for Kueue to admit it to queue {queue}"
+    for event in reversed(live.events):
+        involved = event.get("involvedObject", {})
+        prefix = str(involved.get("name", "")).rpartition("-")[0]
+        if (
+            involved.get("kind") == KUEUE_WORKLOAD
+            and event.get("reason") == "Pending"
+            and prefix
+            and f"pod-{pod['metadata']['name']}".startswith(prefix)
+        ):
+            reason = FLAVORLESS.sub("", str(event.get("message", "")))
+            return f"{waits}: {reason}" if reason else waits
+    return waits
+
+
+def _explain_gpu_wait(resource: str, message: str, pod: Object, supply: ResourceSupply | None) -> str:
+    requested = of_pod.sum_requests(pod).get(resource, 1.0)
+    waits = f"waiting for {_format_request(resource, requested)}"
+    if supply is None:
+        return f"{waits}: no node has enough free"
+    if not supply.total:
+        return f"{waits}: no node provides {resource}"
+    if requested > supply.total:
+        return f"{waits}: the cluster has only {supply.total:g}"
+    users = ", ".join(dict.fromkeys(holder.name for holder in supply.holders))
+    if not users:
+        return f"{waits}: all {supply.total:g} are free, but not on one node"
+    if "terminating pod on the nominated node" in message:
+        return f"{waits}: the preempted pods are still terminating"
+    waits += f": {supply.used:g} of {supply.total:g} used by {users}"
+    priority = get_at(pod, "spec", "priority", default=0)
+    weaker = dict.fromkeys(holder.name for holder in supply.holders if holder.priority < priority)
+    if get_at(pod, "spec", "preemptionPolicy") == "Never" or not weaker:
+        name = get_at(pod, "spec", "priorityClassName", default="")
+        preemptor = f"priority class {name}" if name else "a pod without a priority"
+        return f"{waits}; {preemptor} cannot preempt them"
+    return f"{waits}; {', '.join(weaker)} must be preempted first"
+
+
+def _format_request(resource: str, amount: float) -> str:
+    """Return what a pod asks for: ``a GPU``, ``2 GPUs``, ``0.5 CPU cores``."""
+    text = amounts.format_amount(resource, amount)
+    return f"a{text[1:]}" if amount == 1 and text.startswith(("1 GPU", "1 MIG")) else text
+
+
+def _explain_exceeded(match: re.Match[str]) -> str:
+    """Explain what a quota rejected, by ``EXCEEDED``; the amounts are lists such as ``requests.cpu=125m,pods=1``."""
+    requested, in_use, limits = (
+        {name: value for name, _, value in (part.partition("=") for part in match[group].rstrip(":.,").split(","))}
+        for group in ("asked", "used", "hard")
+    )
+    parts = [
+        f"it requests {amounts.format_amount(name, amounts.parse_amount(amount))} with "
+        f"{amounts.QuotaShare(name, limits.get(name, '0'), in_use.get(name, '0'))}"
+        for name, amount in requested.items()
+    ]
+    return f"exceeds quota {match['quota']}: {'; '.join(parts)}"
+
+
+def explain_rejection(message: str) -> str:
+    """Return a rejection message, reworded if Ebbtide knows it: a quota, a missing class, pod security, an image."""
+    if "Initial scale was never achieved" in message:
+        return "no replica became ready before the progress deadline"
+    if match := EXCEEDED.search(message):
+        return _explain_exceeded(match)
+    if match := CLASS_MISSING.search(message):
+        return (
+            f"priority class {match[1].rstrip(',:')} not found; create it, or set scheduling.classesOwner: ebbtide in the "
+            "profile"
+        )
+    if match := IMAGE.search(message):
+        cause = of_pod.innermost_cause(match["cause"])
+        if OLD_TLS.search(match["cause"]):
+            cause = (
+                "the registry does not support TLS 1.3, which Knative's controller requires since 1.21.2; name the image by "
+                "its digest, or set TAG_TO_DIGEST_TLS_MIN_VERSION to 1.2 in the controller's environment"
+            )
+        return f"cannot resolve image {match['image']}: {cause}"
+    if "violates PodSecurity" in message:
+        return f"rejected by the namespace's pod security: {message.partition('violates PodSecurity')[2].strip()}"
+    return message.partition("failed with message: ")[2].rstrip(". ") or message.rstrip(". ")
