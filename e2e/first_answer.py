@@ -21,7 +21,7 @@ from e2e.providers import choose
 from e2e.specs import make_spec
 from e2e.stage import Stage, condition
 from ebbtide.cluster.client.kubernetes import KubernetesCluster
-from ebbtide.cluster.client.protocol import KNATIVE
+from ebbtide.cluster.client.protocol import KNATIVE, WatchBookmark
 
 PAUSE = 0.02
 LIMIT = 120.0
@@ -58,7 +58,9 @@ def measure(stage: Stage, name: str, command: list[str], stdin: str) -> Seconds:
                 time.sleep(PAUSE)
 
     def watch() -> None:
-        for change in cluster.watch(KNATIVE, stage.namespace, seconds=LIMIT):
+        for change in cluster.follow(KNATIVE, stage.namespace, seconds=LIMIT):
+            if isinstance(change, WatchBookmark):
+                continue
             if change.item["metadata"]["name"] == name and condition(change.item, "Ready") == "True":
                 reported.append(time.monotonic() - start)
                 return

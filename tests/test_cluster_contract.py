@@ -322,69 +322,56 @@ def test_several_kinds_are_listed_together(cluster: Cluster, namespace: str, nam
     assert found[unknown] == []
 
 
-def test_a_watch_continues_from_a_version(cluster: Cluster, namespace: str, name: str) -> None:
-    cluster.apply(config(f"{name}-before", namespace, {"of": name}))
-    version = cluster.list(CONFIG_MAP, namespace, labels=f"of={name}").version
-    cluster.apply(config(name, namespace, {"of": name}, a="1"))
-    cluster.apply(config(name, namespace, {"of": name}, a="2"))
+def select_changes(stream: Iterable[WatchChange | WatchBookmark], name: str) -> Iterator[tuple[str, Object]]:
+    for event in stream:
+        if isinstance(event, WatchChange) and event.item["metadata"]["name"] == name:
+            yield event.change, event.item["data"]
+
+
+def test_follow_yields_the_changes_of_a_namespace_for_some_seconds(cluster: Cluster, namespace: str, name: str) -> None:
+    cluster.apply(config(name, namespace))
+    version = cluster.list(CONFIG_MAP, namespace).version
+    cluster.apply(config(name, namespace, a="1"))
+    cluster.apply(config(name, namespace, a="2"))
     cluster.delete(CONFIG_MAP, name, namespace)
 
-    changes = list(cluster.watch(CONFIG_MAP, namespace, labels=f"of={name}", since=version, seconds=2))
+    changes = [*cluster.follow(CONFIG_MAP, namespace, since=version, seconds=2)]
 
-    assert [(change, obj["metadata"]["name"]) for change, obj in changes] == [
-        ("ADDED", name),
-        ("MODIFIED", name),
-        ("DELETED", name),
+    assert [*select_changes(changes, name)] == [
+        ("MODIFIED", {"a": "1"}),
+        ("MODIFIED", {"a": "2"}),
+        ("DELETED", {"a": "2"}),
     ]
-    assert [obj["data"]["a"] for _, obj in changes] == ["1", "2", "2"]
+    assert {change.item["metadata"]["namespace"] for change in changes if isinstance(change, WatchChange)} == {
+        namespace
+    }
+    others = cluster.follow(CONFIG_MAP, "kube-system", since=version, seconds=1)
+    assert [*select_changes(others, name)] == []
 
 
-def test_a_watch_without_a_version_starts_with_the_existing_objects(
-    cluster: Cluster, namespace: str, name: str
-) -> None:
-    cluster.apply(config(name, namespace, {"of": name}, a="1"))
-
-    changes = list(cluster.watch(CONFIG_MAP, namespace, labels=f"of={name}", seconds=1))
-
-    assert [(change, obj["data"]) for change, obj in changes] == [("ADDED", {"a": "1"})]
-
-
-def test_a_watch_reports_later_changes(cluster: Cluster, namespace: str, name: str) -> None:
+def test_follow_reports_later_changes(cluster: Cluster, namespace: str, name: str) -> None:
     if isinstance(cluster, Simulated):
         pytest.skip("a simulated clock does not advance while another thread acts")
     version = cluster.list(CONFIG_MAP, namespace).version
-    later = threading.Timer(1.0, lambda: cluster.apply(config(name, namespace, {"of": name})))
+    later = threading.Timer(1.0, lambda: cluster.apply(config(name, namespace)))
     later.start()
 
-    first = next(cluster.watch(CONFIG_MAP, namespace, labels=f"of={name}", since=version, seconds=20))
+    first, _ = next(select_changes(cluster.follow(CONFIG_MAP, namespace, since=version, seconds=20), name))
 
-    assert first.change == "ADDED"
-
-
-def test_a_watch_from_an_old_version_lists_the_objects(cluster: Cluster, namespace: str, name: str) -> None:
-    cluster.apply(config(name, namespace, {"of": name}, a="1"))
-
-    changes = list(cluster.watch(CONFIG_MAP, namespace, labels=f"of={name}", since="1", seconds=2))
-
-    assert changes[-1].item["data"] == {"a": "1"}
+    assert first == "ADDED"
 
 
 def test_follow_lists_objects_up_to_a_mark_and_continues_from_it(cluster: Cluster, namespace: str, name: str) -> None:
-    def ours(stream: Iterable[WatchChange | WatchBookmark]) -> Iterator[tuple[str, Object]]:
-        for event in stream:
-            if isinstance(event, WatchChange) and event.item["metadata"]["name"] == name:
-                yield event.change, event.item["data"]
-
     cluster.apply(config(name, namespace, a="1"))
     stream = cluster.follow(CONFIG_MAP)
     before: list[WatchChange | WatchBookmark] = []
     while not isinstance(event := next(iter(stream)), WatchBookmark):
         before.append(event)
-    assert list(ours(before)) == [("ADDED", {"a": "1"})]
+    assert [*select_changes(before, name)] == [("ADDED", {"a": "1"})]
 
     cluster.apply(config(name, namespace, a="2"))
     cluster.delete(CONFIG_MAP, name, namespace)
-    changes = ours(cluster.follow(CONFIG_MAP, since=event.version))
+    changes = select_changes(cluster.follow(CONFIG_MAP, since=event.version), name)
     assert [next(changes), next(changes)] == [("MODIFIED", {"a": "2"}), ("DELETED", {"a": "2"})]
 
 

@@ -32,6 +32,7 @@ from ebbtide.cluster.client.protocol import (  # noqa: E402
     REVISION,
     MissingError,
     RefusedError,
+    WatchChange,
 )
 from ebbtide.cluster.doctor import checks as doctor  # noqa: E402
 from ebbtide.cluster.read import inventory, status  # noqa: E402
@@ -786,8 +787,8 @@ def test_a_thread_advances_time_and_a_watch_reports_changes() -> None:
     sandbox.arrive()
     sandbox.apply(spec(autoscaling={"minReplicas": 1, "maxReplicas": 1}))
     with sandbox.running():
-        for change in sandbox.cluster.watch(KNATIVE, "team-shop", seconds=6000.0):
-            if get_at(change.item, "status", "latestReadyRevisionName"):
+        for change in sandbox.cluster.follow(KNATIVE, "team-shop", seconds=6000.0):
+            if isinstance(change, WatchChange) and get_at(change.item, "status", "latestReadyRevisionName"):
                 break
         else:
             pytest.fail("no ready revision was reported")

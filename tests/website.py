@@ -95,13 +95,10 @@ class FixedCluster:
     def list_all(self, kinds: Sequence[Kind], namespace: str = "") -> dict[Kind, Objects]:
         return {kind: self.list(kind, namespace).items for kind in kinds}
 
-    def watch(
-        self, kind: Kind, namespace: str = "", *, labels: str = "", since: str = "", seconds: float = 60.0
-    ) -> Iterator[WatchChange]:
-        del labels, namespace, seconds
-        return iter([event for of, event in self.log[int(since or 0) :] if of == kind])
-
-    def follow(self, kind: Kind, *, since: str = "") -> Iterator[WatchChange | WatchBookmark]:
+    def follow(
+        self, kind: Kind, namespace: str = "", *, since: str = "", seconds: float | None = None
+    ) -> Iterator[WatchChange | WatchBookmark]:
+        del namespace, seconds
         yield from [event for of, event in self.log[int(since or 0) :] if of == kind]
         yield WatchBookmark(str(len(self.log)))
 

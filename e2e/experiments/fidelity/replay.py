@@ -25,7 +25,7 @@ from e2e.experiments.fidelity.kinds import Replay, document, requests_of
 from e2e.experiments.fidelity.record import Head, Level, Noise, PodChange, Record, Request, Start, What
 from e2e.stage import PROFILE, Stage, condition
 from ebbtide.cluster.client.kubernetes import KubernetesCluster
-from ebbtide.cluster.client.protocol import DEPLOYMENT, POD, Cluster, ClusterError, Kind, WatchChange
+from ebbtide.cluster.client.protocol import DEPLOYMENT, POD, Cluster, ClusterError, Kind, WatchBookmark, WatchChange
 from ebbtide.simulate.data import TrafficTrace
 
 SERVICE: Final = "serving.knative.dev/service"
@@ -102,14 +102,20 @@ def watching(connect: Callable[[], Cluster], namespace: str, seconds: float) -> 
 
     def watch(kind: Kind, note: Callable[[WatchChange, float], None]) -> None:
         # One connection per watch, since a watch occupies it.
-        cluster = connect()
+        cluster, version = connect(), ""
         while not stop.is_set():
             try:
-                for seen in cluster.watch(kind, namespace, labels=SERVICE, seconds=seconds):
-                    note(seen, time.monotonic())
+                for seen in cluster.follow(kind, namespace, since=version, seconds=seconds):
+                    if isinstance(seen, WatchBookmark):
+                        version = seen.version
+                    else:
+                        version = seen.item["metadata"]["resourceVersion"]
+                        if _service(seen):
+                            note(seen, time.monotonic())
                     if stop.is_set():
                         return
             except ClusterError:
+                version = ""
                 time.sleep(1)
 
     for kind, note in ((POD, watched.pod), (DEPLOYMENT, watched.deployment), (PATH, watched.path)):

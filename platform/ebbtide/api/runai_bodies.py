@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ebbtide.cluster.read.status import Status
-
     from ebbtide.profile.models import Profile
     from ebbtide.translation.objects import Object
 

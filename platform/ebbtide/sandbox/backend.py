@@ -91,15 +91,11 @@ class RestrictedCluster:
     def list_all(self, kinds: Sequence[Kind], namespace: str = "") -> dict[Kind, Objects]:
         return {kind: self.list(kind, namespace).items for kind in kinds}
 
-    def watch(
-        self, kind: Kind, namespace: str = "", *, labels: str = "", since: str = "", seconds: float = 60.0
-    ) -> Iterator[WatchChange]:
+    def follow(
+        self, kind: Kind, namespace: str = "", *, since: str = "", seconds: float | None = None
+    ) -> Iterator[WatchChange | WatchBookmark]:
         self._require("watch", kind, namespace)
-        return self._cluster.watch(kind, namespace, labels=labels, since=since, seconds=seconds)
-
-    def follow(self, kind: Kind, *, since: str = "") -> Iterator[WatchChange | WatchBookmark]:
-        self._require("watch", kind, "")
-        return self._cluster.follow(kind, since=since)
+        return self._cluster.follow(kind, namespace, since=since, seconds=seconds)
 
     def apply(self, item: Object, *, force: bool = False, dry_run: bool = False, basis: Object | None = None) -> Object:
         kind, metadata = kind_of(item), item["metadata"]

@@ -146,49 +146,17 @@ class Simulated(ClusterState):
     def list_all(self, kinds: Sequence[Kind], namespace: str = "") -> dict[Kind, Objects]:
         return {kind: self.list(kind, namespace).items for kind in kinds}
 
-    def watch(
-        self, kind: Kind, namespace: str = "", *, labels: str = "", since: str = "", seconds: float = 60.0
-    ) -> Iterator[WatchChange]:
-        """Yield changes until ``seconds`` have passed."""
-        end = self.clock.now() + seconds
-        known: dict[tuple[str, str], Object] = {}
-        version = int(since) if since else -1
-        while True:
-            if version < 0:
-                listing = self.list(kind, namespace, labels=labels)
-                yield from _list_missed_changes(known, listing.items)
-                version = int(listing.version)
-            self.settle()
-            with self.lock:
-                changes = self.store.since(kind, version)
-            if changes is None:
-                version = -1
-                continue
-            for change in changes:
-                version = change.version
-                if namespace not in {"", change.namespace}:
-                    continue
-                item = unpack_object(change.packed)
-                if not labels or matches_selector(labels, item):
-                    place = (change.namespace, item["metadata"]["name"])
-                    if change.change == "DELETED":
-                        known.pop(place, None)
-                    else:
-                        known[place] = item
-                    yield WatchChange(change.change, item)
-            if (seconds_left := end - self.clock.now()) <= 0:
-                return
-            self._pause(min(seconds_left, WATCH_POLL_SECONDS))
-
-    def follow(self, kind: Kind, *, since: str = "") -> Iterator[WatchChange | WatchBookmark]:
-        """Yield pending changes; in real time, continue for a while."""
+    def follow(
+        self, kind: Kind, namespace: str = "", *, since: str = "", seconds: float | None = None
+    ) -> Iterator[WatchChange | WatchBookmark]:
+        """Yield pending changes; in real time or with ``seconds``, continue for a while."""
         if kind not in KINDS.values():
             raise MissingError(f"the server could not find the requested resource: {kind.plural}")
-        end = self.clock.now() + (FOLLOW_SECONDS if self.real else 0.0)
+        end = self.clock.now() + (seconds or (FOLLOW_SECONDS if self.real else 0.0))
         if since:
             version = int(since)
         else:
-            listing = self.list(kind)
+            listing = self.list(kind, namespace)
             version = int(listing.version)
             yield from (WatchChange("ADDED", item) for item in listing.items)
         reported = -1
@@ -198,7 +166,9 @@ class Simulated(ClusterState):
                 changes, now = self.store.since(kind, version), self.store.version
             if changes is None:
                 raise GoneError(f"too old resource version: {version} ({now})")
-            yield from (WatchChange(change.change, unpack_object(change.packed)) for change in changes)
+            for change in changes:
+                if namespace in {"", change.namespace}:
+                    yield WatchChange(change.change, unpack_object(change.packed))
             version = now
             if changes or reported < 0:
                 reported = version
@@ -451,15 +421,3 @@ def _check_basis(basis: Object | None, stored: StoredObject | None) -> None:
     now = {} if stored is None else stored.item["metadata"]
     if basis is not None and any(now.get(part) != basis["metadata"][part] for part in ("uid", "resourceVersion")):
         raise StaleError("the object has been modified; please apply your changes to the latest version and try again")
-
-
-def _list_missed_changes(known: dict[tuple[str, str], Object], items: Objects) -> Iterator[WatchChange]:
-    """Yield the differences between a fresh list and the objects a watch has reported, and update the latter."""
-    now = {place_of(item): item for item in items}
-    for place in [place for place in known if place not in now]:
-        yield WatchChange("DELETED", known.pop(place))
-    for place, item in now.items():
-        before = known.get(place)
-        known[place] = item
-        if before is None or before["metadata"]["resourceVersion"] != item["metadata"]["resourceVersion"]:
-            yield WatchChange("ADDED" if before is None else "MODIFIED", item)

@@ -254,18 +254,12 @@ class Cluster(Protocol):
     def list_all(self, kinds: Sequence[Kind], namespace: str = "") -> dict[Kind, Objects]:
         """Return all objects of several kinds, which a client may read at the same time; raise the first kind's error."""
 
-    def watch(
-        self, kind: Kind, namespace: str = "", *, labels: str = "", since: str = "", seconds: float = 60.0
-    ) -> Iterator[WatchChange]:
-        """Yield changes after version ``since`` for ``seconds``; without it, the existing objects come first, as added.
+    def follow(
+        self, kind: Kind, namespace: str = "", *, since: str = "", seconds: float | None = None
+    ) -> Iterator[WatchChange | WatchBookmark]:
+        """Yield the changes of a kind after version ``since``, in a namespace or in all, over one connection until it closes.
 
-        A closed connection is resumed at its last version. If that version is too old, the objects are listed: existing
-        objects are reported as added or modified, objects deleted in the meantime as deleted. No object's change is lost,
-        but intermediate states may be.
-        """
-
-    def follow(self, kind: Kind, *, since: str = "") -> Iterator[WatchChange | WatchBookmark]:
-        """Yield the changes of a kind in all namespaces after version ``since``, over one connection, until it closes.
+        It closes after ``seconds``, by default after those that bound the time to detect a dead one.
 
         Without a version, the existing objects come first, as added and page by page, followed by a mark: every object
         that the caller knew and that did not appear before the mark has been deleted. With a version, a mark first

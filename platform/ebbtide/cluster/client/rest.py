@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from abc import ABC, abstractmethod
 from contextlib import contextmanager, suppress
 from copy import copy
@@ -58,12 +57,8 @@ READERS: Final = 4
 PAGE: Final = 500
 #: Objects per page of a list whose objects are not kept: Python returns little of a larger page's memory to the system.
 FOLLOW_PAGE: Final = 25
-#: Seconds after which a watch request is renewed: well below the server's limit of 30 minutes.
-WATCH_SECONDS: Final = 300.0
 #: Seconds that ``follow`` keeps a connection: it bounds the time to detect a dead one.
 FOLLOW_SECONDS: Final = 60.0
-#: Seconds between two attempts to start a watch.
-PAUSE: Final = 1.0
 APPLY: Final = "application/apply-patch+yaml"
 MERGE: Final = "application/merge-patch+json"
 JSON: Final = "application/json"
@@ -133,64 +128,25 @@ class RestCluster(ABC):
             if not token:
                 return
 
-    def watch(
-        self, kind: Kind, namespace: str = "", *, labels: str = "", since: str = "", seconds: float = 60.0
-    ) -> Iterator[WatchChange]:
-        """Yield changes, across closed connections and compacted versions."""
-        end = time.monotonic() + seconds
-        known: dict[tuple[str, str], Object] = {}
-        version = since
-        while (remaining := end - time.monotonic()) > 0:
-            if not version:
-                listing = self.list(kind, namespace, labels=labels)
-                yield from _diff_listing(known, listing.items)
-                version = listing.version
-                if not version:
-                    # The cluster does not know the kind yet.
-                    time.sleep(min(PAUSE, remaining))
-                    continue
-            try:
-                for change in self._stream_watch(kind, namespace, labels, version, remaining):
-                    if isinstance(change, WatchBookmark):
-                        version = change.version
-                        continue
-                    version = change.item["metadata"]["resourceVersion"]
-                    if change.change == "DELETED":
-                        known.pop(_namespaced_key(change.item), None)
-                    else:
-                        known[_namespaced_key(change.item)] = change.item
-                    yield change
-            except GoneError:
-                version = ""
-            except (UnreachableError, BusyError):
-                if time.monotonic() >= end:
-                    raise
-                time.sleep(min(PAUSE, max(0.0, end - time.monotonic())))
-
-    def follow(self, kind: Kind, *, since: str = "") -> Iterator[WatchChange | WatchBookmark]:
-        """Yield one connection's changes; without a version, list the objects first."""
+    def follow(
+        self, kind: Kind, namespace: str = "", *, since: str = "", seconds: float | None = None
+    ) -> Iterator[WatchChange | WatchBookmark]:
+        """Yield one connection's changes, and the server's bookmarks; without a version, list the objects first."""
         if not since:
-            for page in self._list_pages(kind, limit=FOLLOW_PAGE):
+            for page in self._list_pages(kind, namespace, limit=FOLLOW_PAGE):
                 since = page.version
                 yield from (WatchChange("ADDED", item) for item in page.items)
             yield WatchBookmark(since)
-        yield from self._stream_watch(kind, "", "", since, FOLLOW_SECONDS)
-
-    def _stream_watch(
-        self, kind: Kind, namespace: str, labels: str, version: str, remaining: float
-    ) -> Iterator[WatchChange | WatchBookmark]:
-        """Yield one connection's changes, and the server's bookmarks as marks."""
+        seconds = FOLLOW_SECONDS if seconds is None else seconds
         query = {
             "watch": "true",
-            "resourceVersion": version,
-            "labelSelector": labels,
+            "resourceVersion": since,
             "allowWatchBookmarks": "true",
-            "timeoutSeconds": max(1, int(min(remaining, WATCH_SECONDS))),
+            "timeoutSeconds": max(1, int(seconds)),
         }
-        response = self._request(
-            "GET", _make_object_path(kind, namespace), query, timeout=(TIMEOUT[0], remaining + TIMEOUT[0])
-        )
-        yield WatchBookmark(version)
+        timeout = (TIMEOUT[0], seconds + TIMEOUT[0])
+        response = self._request("GET", _make_object_path(kind, namespace), query, timeout=timeout)
+        yield WatchBookmark(since)
         with _convert_connection_errors():
             for line in _iterate_lines(response):
                 event = json.loads(line)
@@ -435,24 +391,6 @@ def _convert_connection_errors() -> Iterator[None]:
 def _make_object_path(kind: Kind, namespace: str, name: str = "") -> str:
     scope = f"/namespaces/{quote(namespace)}" if kind.namespaced and namespace else ""
     return f"{kind.path}{scope}/{kind.plural}{f'/{quote(name)}' if name else ''}"
-
-
-def _namespaced_key(item: Object) -> tuple[str, str]:
-    return get_at(item, "metadata", "namespace", default=""), item["metadata"]["name"]
-
-
-def _diff_listing(known: dict[tuple[str, str], Object], items: list[Object]) -> Iterator[WatchChange]:
-    """Yield the changes between the known objects and a new list, and update the known objects."""
-    present = {_namespaced_key(item): item for item in items}
-    for key in [key for key in known if key not in present]:
-        yield WatchChange("DELETED", known.pop(key))
-    for key, item in present.items():
-        before = known.get(key)
-        known[key] = item
-        if before is None:
-            yield WatchChange("ADDED", item)
-        elif get_at(before, "metadata", "resourceVersion") != get_at(item, "metadata", "resourceVersion"):
-            yield WatchChange("MODIFIED", item)
 
 
 def _iterate_lines(response: Any) -> Iterator[bytes]:

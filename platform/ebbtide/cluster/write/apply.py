@@ -9,6 +9,7 @@ Upstream: kubernetes.io/docs/reference/using-api/server-side-apply (conflicts).
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -33,6 +34,7 @@ from ebbtide.cluster.client.protocol import (
     ForbiddenError,
     MissingError,
     RefusedError,
+    WatchBookmark,
     kind_of,
     make_applicable,
 )
@@ -711,17 +713,14 @@ def _wait_for_change(cluster: Cluster, live: LiveWorkload | None, clock: Clock) 
     if live is None:
         clock.sleep(POLL_SECONDS)
         return
-    version = live.top["metadata"].get("resourceVersion", "")
-    try:
-        for change in cluster.watch(kind_of(live.top), live.namespace, since=version, seconds=POLL_SECONDS):
-            metadata = change.item["metadata"]
-            # If the version is too old for a watch, the objects come first as they are, and this one is among them.
-            if metadata["name"] != live.name or metadata.get("resourceVersion") == version:
+    end, version = clock.ticks() + POLL_SECONDS, live.top["metadata"]["resourceVersion"]
+    with suppress(ClusterError):
+        for change in cluster.follow(kind_of(live.top), live.namespace, since=version, seconds=POLL_SECONDS):
+            if isinstance(change, WatchBookmark) or change.item["metadata"]["name"] != live.name:
                 continue
             if change.change == "DELETED" or find_condition(change.item, "Ready").get("status") != "Unknown":
                 return
-    except ClusterError:
-        clock.sleep(POLL_SECONDS)
+    clock.sleep(max(0.0, end - clock.ticks()))
 
 
 def _has_minimum_replicas(now: Status) -> bool:
