@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ebbtide.base.problems import ERROR, MAX_PROBLEMS, Problem
 from ebbtide.cluster.read.inventory import format_timestamp
+from ebbtide.controller.events import MESSAGE_LENGTH
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 INVALID: Final = "Invalid"
 #: Phases in which the workload needs no further work.
 AT_REST: Final = frozenset({"Running", "Stopped", "Completed"})
-#: Length to which a condition's message is cut; the API allows 32,768 bytes.
-MESSAGE_LENGTH: Final = 1024
 
 
 class Failure(NamedTuple):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ebbtide.translation.objects import Object
 
 LOG: Final = logging.getLogger("ebbtide.controller")
-#: Length to which a message is cut, as the API server requires.
+#: Length to which a message is cut, as the API server requires of Events; a condition's may have 32,768 bytes.
 MESSAGE_LENGTH: Final = 1024
 
 

@@ -12,7 +12,7 @@ Pure functions with objects as plain dicts. The queries come from ``queries.py``
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ebbtide.base import keys
@@ -23,7 +23,7 @@ from ebbtide.slo.report import LEAST, P95, PERCENT, format_span
 from ebbtide.spec.objectives import TITLES, list_token_objectives
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ebbtide.slo.queries import LatencyHistogram, PodGauges
     from ebbtide.slo.source import Ref
@@ -82,106 +82,116 @@ def make_rules(
     ``labels`` are added to the PrometheusRule, for a Prometheus that selects rules by label. ``engine`` is the name of the
     inference server, whose histograms measure objectives of tokens; empty if the image is not that of a known one.
     """
-    notes: list[str] = []
-    records: list[dict[str, Any]] = []
-    alerts: list[dict[str, Any]] = []
-    enough = _enough_requests(ref, timer)
+    draft = _Draft(ref)
     if slo.mean_latency_milliseconds is not None:
-        limit = slo.mean_latency_milliseconds / 1000
-        records += [
-            _make_recording(ref, "mean", f"ebbtide:latency_mean:seconds{over}", _mean_query(ref, timer, over))
-            for over in ("5m", "1h")
-        ]
-        alerts.append(_make_mean_alert(ref, limit, enough))
+        _add_mean_rules(draft, timer, slo.mean_latency_milliseconds / 1000)
     if slo.p95_latency_milliseconds is not None:
-        limit = slo.p95_latency_milliseconds / 1000
-        watched, note = choose_bound(timer, limit)
-        notes += [note] if note else []
-        if watched is not None:
-            records += [
-                _make_recording(ref, "p95", _bad_ratio_name(over), _slow_query(ref, timer, watched, over))
-                for over in WINDOWS
-            ]
-            symptom = f"{{{{ $value | humanizePercentage }}}} of requests to {_workload_label(ref)} took longer than {format_span(watched)} or failed"
-            description = f"{symptom}; the SLO allows at most 5%"
-            alerts += _make_burn_alerts(ref, "p95", 1 - P95, description, dict.fromkeys(WINDOWS, enough), notes)
+        _add_p95_rules(draft, timer, slo.p95_latency_milliseconds / 1000)
     for token_objective in list_token_objectives(slo):
-        token_records, token_alerts = _make_token_rules(ref, token_objective, engine, notes)
-        records += token_records
-        alerts += token_alerts
+        _add_token_rules(draft, token_objective, engine)
     if slo.uptime_percent is not None:
-        target = slo.uptime_percent / PERCENT
-        growth = f"{_growth_query(ref, timer)} > bool 0"
-        records += [
-            _make_recording(ref, "uptime", "ebbtide:minutes_asked:bool", growth),
-            _make_recording(
-                ref,
-                "uptime",
-                "ebbtide:minutes_unanswered:bool",
-                f"({growth}) - (({_growth_query(ref, timer, answered=True)} > bool 0) or 0 * ({growth}))",
-            ),
-            *(_make_recording(ref, "uptime", _bad_ratio_name(over), _unanswered_query(ref, over)) for over in WINDOWS),
-        ]
-        symptom = f"in {{{{ $value | humanizePercentage }}}} of the minutes with requests, {_workload_label(ref)} answered none"
-        if 1 - target > SAME:
-            description = f"{symptom}; the SLO allows at most {100 - slo.uptime_percent:g}%"
-            alerts += _make_burn_alerts(
-                ref, "uptime", 1 - target, description, {over: _enough_minutes(ref, over) for over in WINDOWS}, notes
-            )
-        else:
-            notes.append("uptime 100% leaves no error budget: the alert fires on the first bad minute of five")
-            alerts.append(_make_first_minute_alert(ref, symptom))
-        alerts.append(_make_none_ready_alert(ref, exporters))
-        if timer.place != "gateway":
-            notes.append(
-                "uptime is measured at the pods, which count only requests that reach them: in a total outage only "
-                f"{NONE_READY} fires, and only if Prometheus scrapes {' or '.join(row.exporter for row in exporters)}; "
-                "to measure at the gateway, set metrics.gatewayLatency to its histogram"
-            )
-    groups = [
-        {"name": f"{ref.namespace}-{ref.name}-slo", "interval": INTERVAL, "rules": [*records, *alerts]},
-    ]
+        _add_uptime_rules(draft, timer, slo.uptime_percent, exporters)
+    rules = [*draft.records, *draft.alerts]
     all_labels = {keys.APP_MANAGED_BY: "ebbtide", keys.APP_NAME: ref.name, **(labels or {})}
     return AlertRules(
         {
             "apiVersion": "monitoring.coreos.com/v1",
             "kind": "PrometheusRule",
             "metadata": {"name": fit_name(ref.name, "slo"), "namespace": ref.namespace, "labels": all_labels},
-            "spec": {"groups": groups},
+            "spec": {"groups": [{"name": f"{ref.namespace}-{ref.name}-slo", "interval": INTERVAL, "rules": rules}]},
         },
-        tuple(dict.fromkeys(notes)),
+        tuple(dict.fromkeys(draft.notes)),
     )
 
 
-def _make_token_rules(
-    ref: Ref, objective: TokenObjective, engine: str, notes: list[str]
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return the recordings and alerts of an objective of tokens; adds to ``notes``."""
-    name, limit, target = objective
+@dataclass(slots=True)
+class _Draft:
+    """The rules of a workload that were made so far, and the notes on them."""
+
+    ref: Ref
+    records: list[dict[str, Any]] = field(default_factory=list)
+    alerts: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def record(self, objective: str, name: str, expression: str) -> None:
+        """Add a recording rule."""
+        self.records.append({"record": name, "expr": expression, "labels": _rule_labels(self.ref, objective)})
+
+    def record_bad_ratios(self, objective: str, make_query: Callable[[str], str]) -> None:
+        """Add the recording rules of the share of bad requests or minutes, one for each window."""
+        for over in WINDOWS:
+            self.record(objective, _bad_ratio_name(over), make_query(over))
+
+
+def _add_mean_rules(draft: _Draft, timer: LatencyHistogram, limit: float) -> None:
+    for over in ("5m", "1h"):
+        draft.record("mean", f"ebbtide:latency_mean:seconds{over}", _mean_query(draft.ref, timer, over))
+    draft.alerts.append(_make_mean_alert(draft.ref, limit, _enough_requests(draft.ref, timer)))
+
+
+def _add_p95_rules(draft: _Draft, timer: LatencyHistogram, limit: float) -> None:
+    watched, note = choose_bound(timer, limit)
+    draft.notes += [note] if note else []
+    if watched is None:
+        return
+    draft.record_bad_ratios("p95", lambda over: _slow_query(draft.ref, timer, watched, over))
+    symptom = f"{{{{ $value | humanizePercentage }}}} of requests to {_workload_label(draft.ref)} took longer than {format_span(watched)} or failed"
+    enough = dict.fromkeys(WINDOWS, _enough_requests(draft.ref, timer))
+    _add_burn_alerts(draft, "p95", 1 - P95, f"{symptom}; the SLO allows at most 5%", enough)
+
+
+def _add_uptime_rules(draft: _Draft, timer: LatencyHistogram, percent: float, exporters: Sequence[PodGauges]) -> None:
+    ref, target = draft.ref, percent / PERCENT
+    growth = f"{_growth_query(ref, timer)} > bool 0"
+    answered = f"{_growth_query(ref, timer, answered=True)} > bool 0"
+    draft.record("uptime", "ebbtide:minutes_asked:bool", growth)
+    draft.record("uptime", "ebbtide:minutes_unanswered:bool", f"({growth}) - (({answered}) or 0 * ({growth}))")
+    draft.record_bad_ratios("uptime", lambda over: _unanswered_query(ref, over))
+    symptom = (
+        f"in {{{{ $value | humanizePercentage }}}} of the minutes with requests, {_workload_label(ref)} answered none"
+    )
+    if 1 - target > SAME:
+        description = f"{symptom}; the SLO allows at most {100 - percent:g}%"
+        _add_burn_alerts(
+            draft, "uptime", 1 - target, description, {over: _enough_minutes(ref, over) for over in WINDOWS}
+        )
+    else:
+        draft.notes.append("uptime 100% leaves no error budget: the alert fires on the first bad minute of five")
+        draft.alerts.append(_make_first_minute_alert(ref, symptom))
+    draft.alerts.append(_make_none_ready_alert(ref, exporters))
+    if timer.place != "gateway":
+        draft.notes.append(
+            "uptime is measured at the pods, which count only requests that reach them: in a total outage only "
+            f"{NONE_READY} fires, and only if Prometheus scrapes {' or '.join(row.exporter for row in exporters)}; "
+            "to measure at the gateway, set metrics.gatewayLatency to its histogram"
+        )
+
+
+def _add_token_rules(draft: _Draft, objective: TokenObjective, engine: str) -> None:
+    ref, (name, limit, target) = draft.ref, objective
     metrics = find_engine_metrics(engine)
     histogram = next(iter(metrics.histograms(name)), None) if metrics is not None else None
     if histogram is None:
         owner = f"{engine} does not export it" if metrics is not None else "the image is not that of a known engine"
-        notes.append(f"{TITLES[name]} is not monitored: {owner}")
-        return [], []
+        draft.notes.append(f"{TITLES[name]} is not monitored: {owner}")
+        return
     timer = queries.engine_histogram(histogram)
     watched, note = choose_bound(timer, limit, f"{TITLES[name]} p{target * PERCENT:g}")
-    notes += [text for text in (note, histogram.note) if text]
+    draft.notes += [text for text in (note, histogram.note) if text]
     if watched is None:
-        return [], []
-    records = []
-    for over in WINDOWS:
+        return
+
+    def make_query(over: str) -> str:
         within = _rate_query(ref, timer, f"{timer.series}_bucket", over, _bound_matcher(timer, watched))
-        ended = _rate_query(ref, timer, timer.counter, over)
-        query = f"clamp(1 - {within} / ({ended} > 0), 0, 1)"
-        records.append(_make_recording(ref, name, _bad_ratio_name(over), query))
+        return f"clamp(1 - {within} / ({_rate_query(ref, timer, timer.counter, over)} > 0), 0, 1)"
+
+    draft.record_bad_ratios(name, make_query)
     unit = "responses" if name == "ttft" else "tokens"
     description = (
         f"the {TITLES[name]} of {{{{ $value | humanizePercentage }}}} of the {unit} of {_workload_label(ref)} was above "
         f"{format_span(watched)}; the SLO allows at most {100 - target * PERCENT:g}%"
     )
-    enough = dict.fromkeys(WINDOWS, _enough_requests(ref, timer))
-    return records, _make_burn_alerts(ref, name, 1 - target, description, enough, notes)
+    _add_burn_alerts(draft, name, 1 - target, description, dict.fromkeys(WINDOWS, _enough_requests(ref, timer)))
 
 
 def choose_bound(timer: LatencyHistogram, limit: float, title: str = "p95") -> tuple[float | None, str]:
@@ -223,10 +233,6 @@ def _rule_labels(ref: Ref, objective: str) -> dict[str, str]:
 def _recorded_selector(name: str, ref: Ref, objective: str) -> str:
     matchers = ",".join(f'{label}="{value}"' for label, value in _rule_labels(ref, objective).items())
     return f"{name}{{{matchers}}}"
-
-
-def _make_recording(ref: Ref, objective: str, name: str, expression: str) -> dict[str, Any]:
-    return {"record": name, "expr": expression, "labels": _rule_labels(ref, objective)}
 
 
 def _rate_query(ref: Ref, timer: LatencyHistogram, series: str, over: str, *more: str) -> str:
@@ -281,15 +287,15 @@ def _enough_minutes(ref: Ref, over: str) -> str:
     return f" and sum_over_time({_recorded_selector('ebbtide:minutes_asked:bool', ref, 'uptime')}[{over}]) >= {LEAST}"
 
 
-def _make_burn_alerts(
-    ref: Ref, objective: str, allowed: float, description: str, enough: Mapping[str, str], notes: list[str]
-) -> list[dict[str, Any]]:
-    """Return the alerts of an error budget; ``enough`` has the additional condition by long window."""
-    alerts = []
+def _add_burn_alerts(
+    draft: _Draft, objective: str, allowed: float, description: str, enough: Mapping[str, str]
+) -> None:
+    """Add the alerts of an error budget; ``enough`` has the additional condition by long window."""
+    ref = draft.ref
     for burn in BURNS:
         threshold = burn.rate * allowed
         if threshold >= 1:
-            notes.append(
+            draft.notes.append(
                 f"{objective}: no alert over {burn.long}, because {burn.rate:g} times the sustainable burn rate would be more "
                 "than 100% bad"
             )
@@ -298,7 +304,7 @@ def _make_burn_alerts(
             f"{_recorded_selector(_bad_ratio_name(over), ref, objective)} > {threshold:.6g}"
             for over in (burn.long, burn.short)
         )
-        alerts.append(
+        draft.alerts.append(
             _make_alert(
                 ref,
                 "EbbtideBudgetBurns",
@@ -308,7 +314,6 @@ def _make_burn_alerts(
                 f"In the last {burn.long}, {description}.",
             )
         )
-    return alerts
 
 
 def _make_mean_alert(ref: Ref, limit: float, enough: str) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys
 from ebbtide.base.metrics import find_resource_metric
-from ebbtide.base.prose import count_noun
 from ebbtide.cluster.client.protocol import CONFIG_MAP
 from ebbtide.cluster.doctor.findings import FixPatch, make_error_finding, make_warning_finding
 from ebbtide.cluster.doctor.observed import (
@@ -20,6 +19,7 @@ from ebbtide.cluster.doctor.observed import (
     KSERVE_NAMESPACE,
     MAPS,
     changed_settings,
+    describe_stopped_controller,
     effective_settings,
     is_equivalent,
     minor_version,
@@ -248,18 +248,12 @@ def find_missing_controller(observed: ObservedCluster, requirements: SpecRequire
     expected = requirements.profile.spec.autoscaling.controller
     if running or not (names or expected):
         return
-    stale = next((lease for lease in observed.controllers if lease.holder), None)
-    state = (
-        "Ebbtide's controller is not running"
-        if stale is None
-        else f"Ebbtide's controller {stale.holder} stopped {count_noun(round(stale.age_seconds / 60), 'minute')} ago"
-    )
     why = (
         f"{', '.join(names)} {'needs' if len(names) == 1 else 'need'} it" if names else "the profile says that it runs"
     )
     yield (make_error_finding if names else make_warning_finding)(
         "DOC071",
-        f"{state}, but {why}",
+        f"Ebbtide's controller {describe_stopped_controller(observed.controllers)}, but {why}",
         "floors stay as they are: services do not scale on latency, CPU, GPU, custom metrics and schedules, although Knative "
         "still starts and removes replicas with the traffic",
         "run kubectl apply -k kustomize/controller, or set autoscaling.controller: false in the profile",

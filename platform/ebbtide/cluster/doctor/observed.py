@@ -10,12 +10,14 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ebbtide.base import keys, names, quantities
 from ebbtide.base.paths import get_at
+from ebbtide.base.prose import count_noun
 from ebbtide.cluster.client.protocol import (
     CLASSIC,
     CLUSTER_QUEUE,
@@ -141,47 +143,55 @@ class ControllerLease(NamedTuple):
         return bool(self.holder) and self.age_seconds < STALE_SECONDS
 
 
+def describe_stopped_controller(leases: Iterable[ControllerLease]) -> str:
+    """Return how it is known that no controller runs: the last one stopped, or there is none."""
+    stale = next((lease for lease in leases if lease.holder), None)
+    if stale is None:
+        return "is not running"
+    return f"{stale.holder} stopped {count_noun(round(stale.age_seconds / 60), 'minute')} ago"
+
+
 @dataclass(frozen=True, slots=True)
 class ObservedCluster:
     """A cluster as it was read. A part that was not read is None; an unknown version is empty."""
 
-    kubernetes: str
-    knative: str
-    kserve: str
     #: Names of the ``GROUPS`` that are served.
     served: frozenset[str]
+    kubernetes: str = ""
+    knative: str = ""
+    kserve: str = ""
     #: Data of Knative's ConfigMaps ``config-<name>`` by name.
-    maps: Mapping[str, Mapping[str, str] | None]
+    maps: Mapping[str, Mapping[str, str] | None] = field(default_factory=dict)
     #: Data of KServe's ConfigMap.
-    kserve_map: Mapping[str, str] | None
+    kserve_map: Mapping[str, str] | None = None
     #: Knative's Deployments by name; True if at least one replica is available.
-    deployments: Mapping[str, bool] | None
-    #: KAI's Deployments; None if they were not read.
-    kai: tuple[Object, ...] | None
-    #: True if KServe's controller has an available replica; None if it was not read.
-    kserve_runs: bool | None
+    deployments: Mapping[str, bool] | None = None
+    #: KAI's Deployments.
+    kai: tuple[Object, ...] | None = None
+    #: True if KServe's controller has an available replica.
+    kserve_runs: bool | None = None
     #: Names of the pod metrics of custom.metrics.k8s.io; None if that API is not served.
-    metrics: frozenset[str] | None
-    classes: tuple[Object, ...] | None
-    nodes: tuple[Object, ...] | None
-    namespaces: tuple[Object, ...] | None
-    quotas: tuple[Object, ...] | None
-    queues: tuple[Object, ...] | None
-    hpas: tuple[Object, ...] | None
-    services: tuple[Object, ...]
-    runtimes: tuple[str, ...] | None
-    #: The gateway's histogram in the cluster's Prometheus; empty without one, None if it was not read.
+    metrics: frozenset[str] | None = None
+    classes: tuple[Object, ...] | None = None
+    nodes: tuple[Object, ...] | None = None
+    namespaces: tuple[Object, ...] | None = None
+    quotas: tuple[Object, ...] | None = None
+    queues: tuple[Object, ...] | None = None
+    hpas: tuple[Object, ...] | None = None
+    services: tuple[Object, ...] = ()
+    runtimes: tuple[str, ...] | None = None
+    #: The gateway's histogram in the cluster's Prometheus; empty without one.
     gateway_histogram: str | None = None
-    #: Names of the RuntimeClasses; None if they were not read.
+    #: Names of the RuntimeClasses.
     runtime_classes: tuple[str, ...] | None = None
-    #: Kueue's ClusterQueues, and its configuration; None if they were not read.
+    #: Kueue's ClusterQueues, and its configuration.
     cluster_queues: tuple[Object, ...] | None = None
     kueue_configuration: str | None = None
-    #: Ebbtide's controllers by the namespace of their Lease; None if Leases were not read.
-    controllers: tuple[ControllerLease, ...] | None = ()
-    #: Ebbtide's definitions of custom resources, and the resources; None if they were not read.
-    definitions: tuple[Object, ...] | None = ()
-    resources: tuple[Object, ...] | None = ()
+    #: Ebbtide's controllers by the namespace of their Lease.
+    controllers: tuple[ControllerLease, ...] | None = None
+    #: Ebbtide's definitions of custom resources, and the resources.
+    definitions: tuple[Object, ...] = ()
+    resources: tuple[Object, ...] = ()
     #: Descriptions of the objects that the caller is not allowed to read.
     unread: tuple[str, ...] = ()
 
@@ -222,35 +232,79 @@ class ObservedCluster:
         return settings if isinstance(settings, dict) else {}
 
 
-def observe_groups(
-    cluster: Cluster, groups: Iterable[str], *, metrics: bool, controller: bool = False
-) -> ObservedCluster:
-    """Read only whether API groups are served, KServe's settings for ``kserve``, the pod metrics, and the controller's Lease."""
-    served = frozenset(name for name in groups if _is_served(cluster, GROUPS[name]))
-    kserve_map: Mapping[str, str] | None = None
-    if "kserve" in served:
+class _Reader:
+    """Reads of a cluster; what is missing or forbidden is None, and what is forbidden is recorded."""
+
+    def __init__(self, cluster: Cluster, groups: Iterable[str]) -> None:
+        """Read which of the API groups are served."""
+        self._cluster = cluster
+        self.served = frozenset(name for name in groups if _is_served(cluster, GROUPS[name]))
+        #: Descriptions of the forbidden reads, in order and without duplicates.
+        self.unread: dict[str, None] = {}
+
+    def read(self, title: str, request: Callable[[], Any]) -> Any:
         try:
-            kserve_map = get_at(cluster.get(CONFIG_MAP, KSERVE_MAP, KSERVE_NAMESPACE), "data", default={})
-        except ClusterError:
-            kserve_map = None
+            return request()
+        except MissingError:
+            return None
+        except ForbiddenError:
+            self.unread[title] = None
+            return None
+
+    def list(self, kind: Kind, namespace: str = "", *, labels: str = "", group: str = "") -> tuple[Object, ...] | None:
+        """Return the objects of a kind; none of a ``group`` that is not served."""
+        if group and group not in self.served:
+            return ()
+        place = f" in {namespace}" if namespace else ""
+        objects: tuple[Object, ...] | None = self.read(
+            f"{kind.plural}{place}", lambda: tuple(self._cluster.list(kind, namespace, labels=labels).items)
+        )
+        return objects
+
+    def read_map(self, name: str, namespace: str, group: str) -> Mapping[str, str] | None:
+        """Return the data of a ConfigMap; None if its group is not served."""
+        if group not in self.served:
+            return None
+        title = f"{CONFIG_MAP.plural} in {namespace}"
+        config_map = self.read(title, lambda: self._cluster.get(CONFIG_MAP, name, namespace))
+        return None if config_map is None else get_at(config_map, "data", default={})
+
+    def read_controllers(self) -> tuple[ControllerLease, ...] | None:
+        """Return the Leases of Ebbtide's controllers."""
+        leases = self.list(LEASE, labels=f"{keys.APP_NAME}={names.CONTROLLER}")
+        if leases is None:
+            return None
+        now = datetime.now(UTC).timestamp()
+        return tuple(
+            ControllerLease(
+                lease["metadata"]["namespace"],
+                get_at(lease, "spec", "holderIdentity", default=""),
+                max(0.0, now - parse_timestamp(get_at(lease, "spec", "renewTime"))),
+            )
+            for lease in leases
+        )
+
+    def read_definitions(self) -> dict[Kind, Object]:
+        """Return Ebbtide's definitions of custom resources."""
+        return {
+            kind: row
+            for kind, path in DEFINITIONS.items()
+            if (row := self.read(f"{kind.plural}' definition", lambda path=path: self._cluster.read(path))) is not None  # type: ignore[misc] # mypy#12557
+            and get_at(row, "metadata", "labels", keys.APP_MANAGED_BY) == "ebbtide"
+        }
+
+
+def observe_groups(cluster: Cluster, groups: Iterable[str], *, metrics: bool, controller: bool) -> ObservedCluster:
+    """Read only whether API groups are served, KServe's settings for ``kserve``, the pod metrics, and the controller's Lease."""
+    reader = _Reader(cluster, groups)
+    kserve_map = None
+    with suppress(ClusterError):
+        kserve_map = reader.read_map(KSERVE_MAP, KSERVE_NAMESPACE, "kserve")
     return ObservedCluster(
-        *("", "", ""),
-        served=served,
-        maps={},
+        reader.served,
         kserve_map=kserve_map,
-        deployments=None,
-        kai=None,
-        kserve_runs=None,
         metrics=_read_custom_metrics(cluster) if metrics else None,
-        controllers=_read_controllers(_list_leases(cluster)) if controller else None,
-        classes=None,
-        nodes=None,
-        namespaces=None,
-        quotas=None,
-        queues=None,
-        hpas=None,
-        services=(),
-        runtimes=None,
+        controllers=reader.read_controllers() if controller else None,
     )
 
 
@@ -261,102 +315,52 @@ def observe_cluster(cluster: Cluster) -> ObservedCluster:
         UnreachableError: the cluster does not answer.
 
     """
-    unread: list[str] = []
-
-    def read(title: str, request: Callable[[], Any]) -> Any:
-        try:
-            return request()
-        except MissingError:
-            return None
-        except ForbiddenError:
-            unread.append(title)
-            return None
-
-    def list_(kind: Kind, namespace: str = "", labels: str = "") -> tuple[Object, ...] | None:
-        place = f" in {namespace}" if namespace else ""
-        objects: tuple[Object, ...] | None = read(
-            f"{kind.plural}{place}", lambda: tuple(cluster.list(kind, namespace, labels=labels).items)
-        )
-        return objects
-
-    def read_map(name: str, namespace: str) -> Mapping[str, str] | None:
-        config_map = read(f"{CONFIG_MAP.plural} in {namespace}", lambda: cluster.get(CONFIG_MAP, name, namespace))
-        return None if config_map is None else get_at(config_map, "data", default={})
-
-    served = frozenset(name for name, path in GROUPS.items() if _is_served(cluster, path))
-    knative = list_(DEPLOYMENT, KNATIVE_NAMESPACE) if "knative" in served else ()
-    kserve = list_(DEPLOYMENT, KSERVE_NAMESPACE) if "kserve" in served else ()
-    kserve_map = read_map(KSERVE_MAP, KSERVE_NAMESPACE) if "kserve" in served else None
-    runtime_classes = list_(RUNTIME_CLASS) if "kai" in served else ()
-    runtimes = list_(CLUSTER_RUNTIME) if "kserve" in served else ()
-    definitions = {
-        kind: row
-        for kind, path in DEFINITIONS.items()
-        if (row := read(f"{kind.plural}' definition", lambda path=path: cluster.read(path))) is not None  # type: ignore[misc] # mypy#12557
-        and get_at(row, "metadata", "labels", keys.APP_MANAGED_BY) == "ebbtide"
-    }
+    reader = _Reader(cluster, GROUPS)
+    knative = reader.list(DEPLOYMENT, KNATIVE_NAMESPACE, group="knative")
+    kserve = reader.list(DEPLOYMENT, KSERVE_NAMESPACE, group="kserve")
+    kserve_map = reader.read_map(KSERVE_MAP, KSERVE_NAMESPACE, "kserve")
+    runtime_classes = reader.list(RUNTIME_CLASS, group="kai")
+    runtimes = reader.list(CLUSTER_RUNTIME, group="kserve")
+    definitions = reader.read_definitions()
     # Each workload has several Services, so list only candidates for Prometheus.
     services = (
-        *(list_(SERVICE, MONITORING_NAMESPACE) or ()),
-        *(list_(SERVICE, labels=f"{keys.APP_NAME}=prometheus") or ()),
+        *(reader.list(SERVICE, MONITORING_NAMESPACE) or ()),
+        *(reader.list(SERVICE, labels=f"{keys.APP_NAME}=prometheus") or ()),
     )
     return ObservedCluster(
+        reader.served,
         kubernetes=_parse_version(str(cluster.read("/version").get("gitVersion", ""))),
         knative=_read_release(knative or (), "controller"),
         kserve=_read_release(kserve or (), KSERVE_CONTROLLER) or _version_of_images(kserve_map or {}),
-        served=served,
-        maps={name: read_map(f"config-{name}", KNATIVE_NAMESPACE) for name in (*MAPS, "domain")}
-        if "knative" in served
-        else dict.fromkeys((*MAPS, "domain")),
+        maps={name: reader.read_map(f"config-{name}", KNATIVE_NAMESPACE, "knative") for name in (*MAPS, "domain")},
         kserve_map=kserve_map,
         deployments=None if knative is None else {obj["metadata"]["name"]: _is_available(obj) for obj in knative},
-        kai=list_(DEPLOYMENT, KAI_NAMESPACE) if "kai" in served else (),
+        kai=reader.list(DEPLOYMENT, KAI_NAMESPACE, group="kai"),
         kserve_runs=None
         if kserve is None
         else any(_has_name(obj, KSERVE_CONTROLLER) and _is_available(obj) for obj in kserve),
         metrics=_read_custom_metrics(cluster),
-        classes=list_(PRIORITY_CLASS),
-        nodes=list_(NODE),
-        namespaces=list_(NAMESPACE),
-        quotas=list_(QUOTA),
-        queues=list_(QUEUE) if "kai" in served else (),
-        hpas=list_(HPA),
+        classes=reader.list(PRIORITY_CLASS),
+        nodes=reader.list(NODE),
+        namespaces=reader.list(NAMESPACE),
+        quotas=reader.list(QUOTA),
+        queues=reader.list(QUEUE, group="kai"),
+        hpas=reader.list(HPA),
         services=services,
         runtimes=_read_names(runtimes),
         runtime_classes=_read_names(runtime_classes),
         gateway_histogram=_read_gateway_histogram(cluster, find_prometheus(services)),
-        cluster_queues=list_(CLUSTER_QUEUE) if "kueue" in served else (),
-        controllers=_read_controllers(list_(LEASE, labels=f"{keys.APP_NAME}={names.CONTROLLER}")),
+        cluster_queues=reader.list(CLUSTER_QUEUE, group="kueue"),
+        controllers=reader.read_controllers(),
         definitions=tuple(definitions.values()),
-        resources=tuple(row for kind in definitions for row in list_(kind) or ()),
-        kueue_configuration=(read_map(KUEUE_MAP, KUEUE_NAMESPACE) or {}).get(KUEUE_KEY) if "kueue" in served else None,
-        unread=tuple(dict.fromkeys(unread)),
+        resources=tuple(row for kind in definitions for row in reader.list(kind) or ()),
+        kueue_configuration=(reader.read_map(KUEUE_MAP, KUEUE_NAMESPACE, "kueue") or {}).get(KUEUE_KEY),
+        unread=tuple(reader.unread),
     )
 
 
 def _read_names(objects: tuple[Object, ...] | None) -> tuple[str, ...] | None:
     return None if objects is None else tuple(obj["metadata"]["name"] for obj in objects)
-
-
-def _list_leases(cluster: Cluster) -> tuple[Object, ...] | None:
-    try:
-        return tuple(cluster.list(LEASE, labels=f"{keys.APP_NAME}={names.CONTROLLER}").items)
-    except ForbiddenError:
-        return None
-
-
-def _read_controllers(leases: tuple[Object, ...] | None) -> tuple[ControllerLease, ...] | None:
-    if leases is None:
-        return None
-    now = datetime.now(UTC).timestamp()
-    return tuple(
-        ControllerLease(
-            lease["metadata"]["namespace"],
-            get_at(lease, "spec", "holderIdentity", default=""),
-            max(0.0, now - parse_timestamp(get_at(lease, "spec", "renewTime"))),
-        )
-        for lease in leases
-    )
 
 
 def _read_gateway_histogram(cluster: Cluster, address: str) -> str | None:

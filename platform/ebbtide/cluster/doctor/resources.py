@@ -9,7 +9,7 @@ from ebbtide.base.paths import get_at
 from ebbtide.base.prose import count_noun
 from ebbtide.cluster.client.protocol import INFERENCE
 from ebbtide.cluster.doctor.findings import make_error_finding, make_warning_finding
-from ebbtide.cluster.doctor.observed import STALE_SECONDS
+from ebbtide.cluster.doctor.observed import STALE_SECONDS, describe_stopped_controller
 from ebbtide.cluster.read.inventory import parse_timestamp
 from ebbtide.readers.fields import make_json_schema
 
@@ -30,14 +30,9 @@ def _check_applied(observed: ObservedCluster, _: SpecRequirements) -> Iterator[F
     """Yield custom resources that no controller applies."""
     if not observed.definitions or observed.controllers is None:
         return
-    waiting = [_name_resource(row) for row in observed.resources or () if _waits(row)]
+    waiting = [_name_resource(row) for row in observed.resources if _waits(row)]
     if not any(lease.runs for lease in observed.controllers):
-        stale = next((lease for lease in observed.controllers if lease.holder), None)
-        state = (
-            "is not running"
-            if stale is None
-            else f"{stale.holder} stopped {count_noun(round(stale.age_seconds / 60), 'minute')} ago"
-        )
+        state = describe_stopped_controller(observed.controllers)
         held = f", and {_list_names(waiting)} {'waits' if len(waiting) == 1 else 'wait'} for it" if waiting else ""
         yield (make_error_finding if waiting else make_warning_finding)(
             "DOC189",
@@ -56,7 +51,7 @@ def _check_applied(observed: ObservedCluster, _: SpecRequirements) -> Iterator[F
 
 def _check_refused(observed: ObservedCluster, _: SpecRequirements) -> Iterator[Finding]:
     """Yield custom resources whose document or permissions prevent an apply."""
-    refused = [(row, _find_refusal(row)) for row in observed.resources or ()]
+    refused = [(row, _find_refusal(row)) for row in observed.resources]
     found = [f"{_name_resource(row)} ({message})" for row, message in refused if message]
     if found:
         yield make_warning_finding(
@@ -70,7 +65,7 @@ def _check_refused(observed: ObservedCluster, _: SpecRequirements) -> Iterator[F
 def _check_definition(observed: ObservedCluster, _: SpecRequirements) -> Iterator[Finding]:
     """Yield a definition without fields that this version reads."""
     definition = next(
-        (row for row in observed.definitions or () if get_at(row, "spec", "names", "kind") == INFERENCE.name), None
+        (row for row in observed.definitions if get_at(row, "spec", "names", "kind") == INFERENCE.name), None
     )
     if definition is None:
         return
