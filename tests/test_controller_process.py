@@ -26,6 +26,9 @@ from live_cluster import SCALING, spec, workload
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from ebbtide.api.cache import WorkloadKey
+    from ebbtide.cluster.read.inventory import LiveWorkload
+
 SPACE = "team-shop"
 FLOOR = '{"minReplicas":0,"maxReplicas":8,"metrics":[{"name":"latency","scope":"pod","target":100,"query":"latency"}]}'
 
@@ -106,6 +109,34 @@ def test_a_new_revision_has_its_floor_without_a_pause() -> None:
     bench.process.run(loops)  # type: ignore[arg-type] # the part of an event that it uses
     assert (bench.floor("chat-00001"), bench.floor("chat-00002")) == ("3", "3")
     assert loops.pauses == 0
+
+
+def test_a_step_reads_an_unchanged_workload_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    group = Cache._group_live_workload  # noqa: SLF001 - what unpacks the objects of a workload
+
+    def count(cache: Cache, top: WorkloadKey, now: float, *, wide: bool) -> LiveWorkload:
+        read.append(top.name)
+        return group(cache, top, now, wide=wide)
+
+    def step() -> list[str]:
+        bench.pass_time()
+        bench.process.renew()
+        bench.process._follow_changes()  # noqa: SLF001 - so that only the step reads
+        read.clear()
+        bench.process.turn()
+        return read
+
+    bench = Bench("a", "b")
+    bench.values.high = ()
+    bench.process.start()
+    monkeypatch.setattr(Cache, "_group_live_workload", count)
+    # The first step takes over, and its writes change both workloads.
+    step()
+    step()
+    assert step() == ["a", "b"]
+    bench.cluster.patch(KNATIVE, "b", SPACE, {"metadata": {"annotations": {"example.com/note": "checked"}}})
+    assert step() == ["b", "a", "b"]
 
 
 def test_changes_without_a_new_revision_come_in_groups(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from ebbtide.cluster.read.inventory import LiveWorkload
     from ebbtide.controller.inferences import Inferences
     from ebbtide.controller.measure import SampleSource
+    from ebbtide.controller.sampling import Requests
     from ebbtide.profile.models import Profile, Projects
 
 LOG: Final = logging.getLogger("ebbtide.controller")
@@ -115,6 +116,9 @@ class Process:
         self._stepped: float | None = None
         #: The count of changes whose rollouts were followed.
         self._seen = 0
+        #: The queries of each workload with a floor, and the count of changes up to which they are known.
+        self._requests: dict[WorkloadKey, Requests] = {}
+        self._listed = -1
 
     def run(self, ended: threading.Event) -> None:
         """Renew the Lease and step while it is held, until ``ended`` is set."""
@@ -239,7 +243,7 @@ class Process:
 
     def step(self) -> None:
         """Decide once for all workloads, and follow the rollouts of the others in the meantime."""
-        requests = self.controller.list_requests(self._check_owners(self._list_workloads()))
+        requests = self._list_requests()
         if not self._take_over():
             return
         answers = self._sampler.begin(requests)
@@ -253,12 +257,26 @@ class Process:
         if self.controller.counts["conflicts"] > conflicts:
             self._fence.lower()
 
-    def _check_owners(self, workloads: Iterable[LiveWorkload]) -> Iterator[LiveWorkload]:
-        """Lower the fence if a floor has another owner: a controller with another Lease, or a user who changed it."""
-        for live in workloads:
-            if not owns_floors(live, self._lease.term):
-                self._fence.lower()
-            yield live
+    def _list_requests(self) -> Requests:
+        """Return the queries that a step needs, from the workloads that changed since the last one; the others need the same.
+
+        Lowers the fence if a floor has another owner: a controller with another Lease, or a user who changed it.
+        """
+        self._listed, changed = self._cache.changes_since(self._listed)
+        if changed is None:
+            self._requests.clear()
+            changed = self._cache.list_tops(None, lambda _: True)
+        for place in changed:
+            self._requests.pop(place, None)
+            for live in self._read_workloads([place]):
+                if not owns_floors(live, self._lease.term):
+                    self._fence.lower()
+                self._requests[place] = self.controller.list_requests([live])
+        merged: Requests = {}
+        for requests in self._requests.values():
+            for request, namespaces in requests.items():
+                merged.setdefault(request, set()).update(namespaces)
+        return merged
 
     def _list_workloads(self) -> Iterator[LiveWorkload]:
         """Yield the workloads with a floor, without those that cannot be read."""
