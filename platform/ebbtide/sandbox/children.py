@@ -13,6 +13,7 @@ from copy import deepcopy
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys
+from ebbtide.base.annotations import parse_seconds
 from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import DEPLOYMENT, HPA, KNATIVE, POD, POD_AUTOSCALER, REVISION, RefusedError
 from ebbtide.cluster.read.pods import QUEUE_PROXY
@@ -48,8 +49,6 @@ _PREDICTOR_FIELDS: Final = {
 #: The webhook's defaults for a template's spec.
 DEFAULTS: Final[Object] = {"containerConcurrency": 0, "timeoutSeconds": 300, "enableServiceLinks": False}
 _TARGET: Final = re.compile(r"\d+(\.\d+)?")
-_DURATION_PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
-_UNIT_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def _make_owned(kind: Kind, name: str, owner: Object, **metadata: Object) -> Object:
@@ -217,7 +216,7 @@ def check_annotations(annotations: Object, where: str, limit: int) -> None:
     if _TARGET.fullmatch(target) is None:
         raise _make_webhook_error(f"invalid value: {target}: {where}.{keys.TARGET}")
     deadline = annotations.get(keys.PROGRESS_DEADLINE)
-    if deadline is not None and go_seconds(deadline) is None:
+    if deadline is not None and parse_seconds(deadline) is None:
         raise _make_webhook_error(f"invalid value: {deadline}: {where}.{keys.PROGRESS_DEADLINE}")
     # With a limit, Knative requires the default of max-scale to be within it, so an absent annotation is valid.
     low, high = annotations.get(keys.MIN_SCALE, "0"), annotations.get(keys.MAX_SCALE, str(limit))
@@ -230,11 +229,3 @@ def check_annotations(annotations: Object, where: str, limit: int) -> None:
 def _make_webhook_error(reason: str) -> RefusedError:
     webhook = "validation.webhook.serving.knative.dev"
     return RefusedError(f'admission webhook "{webhook}" denied the request: validation failed: {reason}')
-
-
-def go_seconds(text: str) -> float | None:
-    """Parse a duration in Go's format into seconds; None if it is invalid."""
-    parts = _DURATION_PART.findall(str(text))
-    if not parts or "".join(number + unit for number, unit in parts) != text:
-        return None
-    return sum(float(number) * _UNIT_SECONDS[unit] for number, unit in parts)

@@ -10,13 +10,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys
+from ebbtide.base.annotations import parse_seconds
 from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import DEPLOYMENT, HPA, KNATIVE, POD_AUTOSCALER, REVISION
 from ebbtide.sandbox import kserve
 from ebbtide.sandbox.children import (
     ROUTING,
     TEMPLATE,
-    go_seconds,
     make_deployment,
     make_hpa,
     make_revision,
@@ -67,7 +67,7 @@ def reconcile_knative(state: ClusterState, namespace: str, name: str) -> None:
     }
     state.set_status(KNATIVE, namespace, name, status)
     deadline = get_at(template, "metadata", "annotations", keys.PROGRESS_DEADLINE)
-    seconds = (go_seconds(deadline) if deadline else None) or state.life.deadline
+    seconds = parse_seconds(deadline) or state.life.deadline
     state.later(seconds, lambda: expire_revision(state, namespace, revision_name))
     if state.driver is None:
         reconcile_pods(state, namespace, revision_name)

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from ebbtide.profile.models import Profile
-    from ebbtide.slo.queries import LatencyHistogram, PodGauges
+    from ebbtide.slo.queries import LatencyHistogram
 
 #: Connect timeout and read timeout in seconds; Prometheus aborts a query after two minutes.
 TIMEOUT: Final = (5.0, 130.0)
@@ -99,12 +99,7 @@ class PrometheusSource:
         session.hooks["response"].append(_raise_for_status)
         self._session = session
         self._instant_url = f"{url.rstrip('/')}/api/v1/query"
-        self._connection = PrometheusConnect(
-            url=url.rstrip("/"),
-            session=session,
-            retry=RETRY,
-            timeout=TIMEOUT,
-        )
+        self._connection = PrometheusConnect(url=url.rstrip("/"), session=session, retry=RETRY, timeout=TIMEOUT)
 
     def measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, WorkloadMeasurements]:
         if not refs:
@@ -114,13 +109,7 @@ class PrometheusSource:
         known = _group_names(refs)
         timer = self.timer
 
-        buckets: dict[Ref, dict[float, float]] = defaultdict(lambda: defaultdict(float))
-        for ref, labels, value in self._query_workloads(
-            queries.bucket_query(timer, refs, window), end, timer.owner, known
-        ):
-            bound = _parse_finite(labels.get("le", ""))
-            if bound is not None or labels.get("le") == "+Inf":
-                buckets[ref][math.inf if bound is None else bound * timer.unit] += value
+        buckets = self._read_buckets(queries.bucket_query(timer, refs, window), end, timer.owner, known, timer.unit)
         sums = {
             name: _sum_by_workload(self._query_workloads(query, end, timer.owner, known))
             for name, query in (
@@ -138,7 +127,7 @@ class PrometheusSource:
                 ref,
                 start,
                 end,
-                **_request_fields(timer, buckets[ref], {name: by_ref[ref] for name, by_ref in sums.items()}),
+                **_request_fields(timer, buckets.get(ref, {}), {name: by_ref[ref] for name, by_ref in sums.items()}),
                 **_pod_fields(figures.get(ref, {}), queries.evaluation_seconds(window)),
                 **tokens.get(ref, {}),
             )
@@ -150,21 +139,19 @@ class PrometheusSource:
             raise SourceError(
                 f"too many points: Prometheus returns at most {MAX_POINTS:,} per query; use a longer step"
             )
-        # The client rounds the start down to whole seconds.
-        start = math.floor(start)
-        times = [start + index * step for index in range(int((end - start) / step) + 1)]
+        start, times = _list_times(start, end, step)
         series = {}
         for name, query in queries.chart_queries(self.timer, self._profile, ref, step).items():
-            values = self._query_range(query, start, end, step)
-            if values:
+            # The query has a single series.
+            rows = self._query_ranges(query, start, end, step)
+            if values := {time: value for _, row in rows for time, value in row.items()}:
                 series[name] = tuple(SeriesPoint(time, values.get(_to_milliseconds(time))) for time in times)
         return History(ref, series)
 
     def histories(self, refs: Sequence[Ref], start: float, end: float, step: float) -> dict[Ref, History]:
         if not refs:
             return {}
-        start = math.floor(start)
-        times = [start + index * step for index in range(int((end - start) / step) + 1)]
+        start, times = _list_times(start, end, step)
         known = _group_names(refs)
         series: dict[Ref, dict[str, tuple[SeriesPoint, ...]]] = defaultdict(dict)
         for name, alternatives in queries.shared_queries(self.timer, self._profile, refs, step).items():
@@ -227,24 +214,17 @@ class PrometheusSource:
         self, refs: Sequence[Ref], window: int, end: float, known: Mapping[str, set[str]]
     ) -> dict[Ref, dict[str, Any]]:
         """Return the fields of ``WorkloadMeasurements`` about tokens, each from the engine's newest series that has data."""
-        present = {
-            (ref, labels.get("__name__", ""))
-            for ref, labels, _ in self._query_workloads(
-                queries.engine_series_query(refs, window), end, queries.ENGINE_OWNER, known
-            )
-        }
+        query = queries.engine_series_query(refs, window)
+        rows = self._query_workloads(query, end, queries.ENGINE_OWNER, known)
+        present = {(ref, labels.get("__name__", "")) for ref, labels, _ in rows}
         names = {name for _, name in present}
         fields: dict[Ref, dict[str, Any]] = {ref: {"token_buckets": {}, "token_notes": {}} for ref, _ in present}
         for objective in TITLES:
             for histogram in (row for engine in ENGINE_METRICS for row in engine.histograms(objective)):
                 if f"{histogram.series}_count" not in names:
                     continue
-                counts: dict[Ref, dict[float, float]] = defaultdict(lambda: defaultdict(float))
                 query = queries.token_bucket_query(histogram, refs, window)
-                for ref, labels, value in self._query_workloads(query, end, queries.ENGINE_OWNER, known):
-                    bound = math.inf if labels.get("le") == "+Inf" else _parse_finite(labels.get("le", ""))
-                    if bound is not None:
-                        counts[ref][bound * histogram.unit] += value
+                counts = self._read_buckets(query, end, queries.ENGINE_OWNER, known, histogram.unit)
                 for ref, by_bound in counts.items():
                     measured = fields.setdefault(ref, {"token_buckets": {}, "token_notes": {}})
                     if objective in measured["token_buckets"] or not max(by_bound.values(), default=0.0):
@@ -258,11 +238,21 @@ class PrometheusSource:
         for field in ("prompt_tokens", "output_tokens"):
             for series in (name for engine in ENGINE_METRICS for name in getattr(engine, field) if name in names):
                 query = queries.token_count_query(series, refs, window)
-                for ref, count in _sum_by_workload(
-                    self._query_workloads(query, end, queries.ENGINE_OWNER, known)
-                ).items():
+                rows = self._query_workloads(query, end, queries.ENGINE_OWNER, known)
+                for ref, count in _sum_by_workload(rows).items():
                     fields.setdefault(ref, {}).setdefault(field, count)
         return fields
+
+    def _read_buckets(
+        self, query: str, time: float, owner: Sequence[str], known: Mapping[str, set[str]], unit: float
+    ) -> dict[Ref, dict[float, float]]:
+        """Return the cumulative counts of a histogram by workload and bound in seconds; ``unit`` is that of its bounds."""
+        counts: dict[Ref, dict[float, float]] = defaultdict(lambda: defaultdict(float))
+        for ref, labels, value in self._query_workloads(query, time, owner, known):
+            bound = math.inf if labels.get("le") == "+Inf" else _parse_finite(labels.get("le", ""))
+            if bound is not None:
+                counts[ref][bound * unit] += value
+        return counts
 
     def _read_pod_figures(
         self, refs: Sequence[Ref], window: int, end: float, known: Mapping[str, set[str]]
@@ -270,33 +260,20 @@ class PrometheusSource:
         """Return the figures of ``queries.OF_PODS`` by workload, each from the first exporter that has them."""
         figures: dict[Ref, dict[str, float]] = {}
         for exporter in queries.pod_gauges(self._profile):
+            found: dict[Ref, dict[str, float]] = defaultdict(lambda: defaultdict(float))
             missing = [ref for ref in refs if ref not in figures]
-            if missing:
-                figures |= self._read_figures_of(exporter, missing, window, end, known)
-        missing = [ref for ref in refs if ref not in figures]
-        if missing:
-            unknown = set(missing)
-            for ref, _, value in self._query_workloads(
-                queries.scraped_pods_query(missing, window), end, queries.POD_OWNER, known
-            ):
-                if ref in unknown:
-                    figures.setdefault(ref, defaultdict(float))["pods"] += value
-        return figures
-
-    def _read_figures_of(
-        self, exporter: PodGauges, refs: Sequence[Ref], window: int, end: float, known: Mapping[str, set[str]]
-    ) -> dict[Ref, dict[str, float]]:
-        figures: dict[Ref, dict[str, float]] = {}
-        requested = set(refs)
-        for name in queries.OF_PODS:
-            for ref, _, value in self._query_workloads(
-                queries.pod_figure_query(exporter, name, refs, window), end, exporter.owner, known
-            ):
-                if ref in requested:
-                    figures.setdefault(ref, defaultdict(float))[name] += value
-            if not figures:
-                # This exporter has none of the workloads, so skip the other queries.
-                break
+            for name in queries.OF_PODS if missing else ():
+                query = queries.pod_figure_query(exporter, name, missing, window)
+                for ref, _, value in self._query_workloads(query, end, exporter.owner, known):
+                    found[ref][name] += value
+                if not found:
+                    # This exporter has none of the workloads, so skip the other queries.
+                    break
+            figures = {**found, **figures}
+        if missing := [ref for ref in refs if ref not in figures]:
+            query = queries.scraped_pods_query(missing, window)
+            rows = self._query_workloads(query, end, queries.POD_OWNER, known)
+            figures = {ref: {"pods": pods} for ref, pods in _sum_by_workload(rows).items()} | figures
         return figures
 
     def _clip_range(self, start: float, end: float) -> tuple[float, float]:
@@ -308,9 +285,8 @@ class PrometheusSource:
         if end <= start:
             raise SourceError(f"empty time range: Prometheus' clock is at {_format_utc(now)}")
         window = max(queries.SCRAPE, round(end - start))
-        first = next(
-            (value for _, value in self._query_instant(queries.first_data_query(self.timer, window), end)), None
-        )
+        query = queries.first_data_query(self.timer, window)
+        first = next((value for _, value in self._query_instant(query, end)), None)
         if first is not None and first > start + 2 * queries.first_data_precision(window):
             # One scrape later: every series has then been scraped once and does not count as new.
             start = min(first + queries.SCRAPE, end - queries.SCRAPE)
@@ -334,12 +310,6 @@ class PrometheusSource:
             if value is not None:
                 yield labels, value
 
-    def _query_range(self, query: str, start: float, end: float, step: float) -> dict[int, float]:
-        """Return the values of a range query with a single series, by time in whole milliseconds."""
-        return {
-            time: value for _, values in self._query_ranges(query, start, end, step) for time, value in values.items()
-        }
-
     def _query_ranges(
         self, query: str, start: float, end: float, step: float
     ) -> Iterator[tuple[Mapping[str, str], dict[int, float]]]:
@@ -350,10 +320,10 @@ class PrometheusSource:
             )
         for labels, pairs in _iterate_samples(result, "values"):
             parsed = (_parse_pair(pair) for pair in (pairs if isinstance(pairs, list) else ()))
-            yield (
-                labels,
-                {_to_milliseconds(time): value for time, value in parsed if time is not None and value is not None},
-            )
+            numbers = {
+                _to_milliseconds(time): value for time, value in parsed if time is not None and value is not None
+            }
+            yield labels, numbers
 
     @contextmanager
     def _convert_errors(self) -> Iterator[None]:
@@ -415,6 +385,12 @@ def _parse_finite(text: Any) -> float | None:
     except (TypeError, ValueError):
         return None
     return value if math.isfinite(value) else None
+
+
+def _list_times(start: float, end: float, step: float) -> tuple[float, list[float]]:
+    """Return the start of a range query, which the client rounds down to whole seconds, and the times of its points."""
+    start = math.floor(start)
+    return start, [start + index * step for index in range(int((end - start) / step) + 1)]
 
 
 def _sum_by_workload(rows: Iterable[tuple[Ref, Mapping[str, str], float]]) -> dict[Ref, float]:

@@ -297,6 +297,11 @@ def _select_series(series: str, *matchers: str) -> str:
     return f"{series}{{{selector}}}" if selector else series
 
 
+def _select_names(names: str, matchers: str) -> str:
+    """Return the selector of the series whose names match a regular expression."""
+    return _select_series("", f'__name__=~"{names}"', matchers)
+
+
 def _sum_by(labels: Iterable[str]) -> str:
     names = ",".join(labels)
     return f"sum by ({names})" if names else "sum"
@@ -347,8 +352,8 @@ def engine_series_query(refs: Iterable[Ref], window: int) -> str:
         {f"{histogram.series}_count" for row in ENGINE_METRICS for histogram in (*row.first_token, *row.inter_token)}
         | {name for row in ENGINE_METRICS for name in (*row.prompt_tokens, *row.output_tokens)}
     )
-    matchers = ",".join(filter(None, (f'__name__=~"{"|".join(names)}"', scope_matchers(refs, ENGINE_OWNER))))
-    return f"group by (__name__,{','.join(ENGINE_OWNER)}) (last_over_time({{{matchers}}}[{window}s]))"
+    selector = _select_names("|".join(names), scope_matchers(refs, ENGINE_OWNER))
+    return f"group by (__name__,{','.join(ENGINE_OWNER)}) (last_over_time({selector}[{window}s]))"
 
 
 def token_bucket_query(histogram: TokenHistogram, refs: Iterable[Ref], window: int) -> str:
@@ -502,7 +507,7 @@ def replica_queries(exporters: Sequence[PodGauges], matchers: Sequence[str]) -> 
 def autoscaler_queries(exporter: PodGauges, matchers: str) -> dict[str, str]:
     """Return queries for the autoscaler's inputs per ready replica: stable window, panic window and target."""
     ready = f"clamp_min(sum({_select_series(exporter.ready, matchers)}), 1)"
-    selectors = {name: f'{{__name__=~"{regex}",{matchers}}}' for name, regex in exporter.windows.items()}
+    selectors = {name: _select_names(regex, matchers) for name, regex in exporter.windows.items()}
     return {
         "stable": f"sum({selectors['stable']}) / {ready}",
         "panic": f"sum({selectors['panic']}) / {ready}",
@@ -520,8 +525,8 @@ def shared_queries(
     over = f"{max(SHORTEST_RATE, math.ceil(step))}s"
     exporters = pod_gauges(profile)
     autoscaler = exporters[0]
-    by, scope = _sum_by(autoscaler.owner), scope_matchers(refs, autoscaler.owner)
-    target = ",".join(filter(None, (f'__name__=~"{autoscaler.windows["target"]}"', scope)))
+    by = _sum_by(autoscaler.owner)
+    target = _select_names(autoscaler.windows["target"], scope_matchers(refs, autoscaler.owner))
     counter = _select_series(timer.counter, scope_matchers(refs, timer.owner), timer.only)
     gauges = {
         name: tuple(
@@ -537,16 +542,15 @@ def shared_queries(
         **gauges,
         "rate": ((f"{_sum_by(timer.owner)} (rate({counter}[{over}]))", timer.owner),),
         "stable": ((load_query(autoscaler, refs), autoscaler.owner),),
-        "target": ((f"{by.replace('sum', 'max', 1)} ({{{target}}})", autoscaler.owner),),
+        "target": ((f"{by.replace('sum', 'max', 1)} ({target})", autoscaler.owner),),
     }
 
 
 def load_query(exporter: PodGauges, refs: Iterable[Ref]) -> str:
     """Return the instant query for the stable window by workload, per ready replica."""
     matchers = scope_matchers(refs, exporter.owner)
-    selector = ",".join(filter(None, (f'__name__=~"{exporter.windows["stable"]}"', matchers)))
-    by = _sum_by(exporter.owner)
-    return f"{by} ({{{selector}}}) / clamp_min({by} ({_select_series(exporter.ready, matchers)}), 1)"
+    by, stable = _sum_by(exporter.owner), _select_names(exporter.windows["stable"], matchers)
+    return f"{by} ({stable}) / clamp_min({by} ({_select_series(exporter.ready, matchers)}), 1)"
 
 
 def gpu_query(namespace: str, service: str) -> str:

@@ -141,10 +141,7 @@ class ReportRow:
     @property
     def token_latency_seconds(self) -> dict[str, dict[str, ValueInterval | None]]:
         """The quantiles of the engine's token times, by objective; empty without an engine's metrics."""
-        return {
-            name: {quantile: compute_quantile_interval(buckets, share) for quantile, share in QUANTILES.items()}
-            for name, buckets in self.measured.token_buckets.items()
-        }
+        return {name: _compute_quantiles(buckets) for name, buckets in self.measured.token_buckets.items()}
 
     @property
     def cost_per_million_tokens(self) -> Number | None:
@@ -266,10 +263,7 @@ def _make_report_row(
         workloads=workloads,
         measured=measured,
         mean=compute_mean(measured),
-        quantiles={
-            quantile_name: compute_quantile_interval(measured.buckets, share)
-            for quantile_name, share in QUANTILES.items()
-        },
+        quantiles=_compute_quantiles(measured.buckets),
         rate=measured.requests / seconds if seconds > 0 else 0.0,
         concurrency=measured.total_seconds / seconds if seconds > 0 and measured.place else None,
         errors=share_of(measured.failed, measured.requests),
@@ -396,6 +390,10 @@ def compute_quantile_interval(buckets: Sequence[Bucket], share: float) -> ValueI
     return ValueInterval(low, math.inf)
 
 
+def _compute_quantiles(buckets: Sequence[Bucket]) -> dict[str, ValueInterval | None]:
+    return {name: compute_quantile_interval(buckets, share) for name, share in QUANTILES.items()}
+
+
 def share_within(measured: WorkloadMeasurements, limit: float) -> tuple[ValueInterval, float] | None:
     """Return the share of requests that were answered within a limit, and the limit that this share is exact for.
 
@@ -474,34 +472,21 @@ def judge_tokens(
 ) -> Verdict:
     """Return the verdict on an objective of tokens, by the engine's histogram, which starts when the engine gets a request."""
     name, limit, target = objective
-    title = TITLES[name]
     timed = _select_token_times(measured, name)
-    share = share_within(timed, limit)
-    if share is None:
+    if timed.requests <= 0:
         reason = (
-            f"Prometheus has no {title} of vLLM, SGLang, TGI or Triton for this workload: let it scrape the engine's "
+            f"Prometheus has no {TITLES[name]} of vLLM, SGLang, TGI or Triton for this workload: let it scrape the engine's "
             "metrics, and send requests that stream"
         )
         return Verdict(name, limit, "unknown", None, reason, share=target)
+    recent = None if last_hour is None else _select_token_times(last_hour, name)
+    verdict = _judge_share(name, timed, limit, target, recent, "samples")
     if timed.requests < LEAST:
-        return Verdict(name, limit, "unknown", share[0], _explain_too_few(timed.requests, "samples"), share=target)
-    reached, exact_limit = share
-    outcome = _judge_interval(_reaches_target(reached.low, target), _reaches_target(reached.high, target))
-    reason = _explain_bound(timed, limit, exact_limit, outcome)
-    if name == "ttft" and outcome == "kept" and _may_have_slept(measured):
-        outcome = "unknown"
-        reason = _join_reasons(reason, "the engine does not measure the wait for a cold start")
-    recent = share_within(_select_token_times(last_hour, name), limit) if last_hour is not None else None
-    return Verdict(
-        name,
-        limit,
-        outcome,
-        reached,
-        _join_reasons(reason, measured.token_notes.get(name, "")),
-        compute_budget(reached, target),
-        compute_budget(recent[0], target) if recent else None,
-        target,
-    )
+        return verdict
+    if name == "ttft" and verdict.outcome == "kept" and _may_have_slept(measured):
+        reason = _join_reasons(verdict.why, "the engine does not measure the wait for a cold start")
+        verdict = replace(verdict, outcome="unknown", why=reason)
+    return replace(verdict, why=_join_reasons(verdict.why, measured.token_notes.get(name, "")))
 
 
 def _select_token_times(measured: WorkloadMeasurements, name: str) -> WorkloadMeasurements:
@@ -516,9 +501,8 @@ def _limit_to_measured(verdict: Verdict, measured: WorkloadMeasurements) -> Verd
 
     A limit that is violated in the pods is violated for clients too, who wait longer.
     """
-    if verdict.name == "uptime" or verdict.outcome != "kept" or measured.place == "gateway":
-        return verdict
-    if not _may_have_slept(measured):
+    by_client = verdict.name == "uptime" or measured.place == "gateway"
+    if by_client or verdict.outcome != "kept" or not _may_have_slept(measured):
         return verdict
     reason = "cold starts are not measured: set metrics.gatewayLatency in the profile to the gateway's histogram"
     return replace(verdict, outcome="unknown", why=_join_reasons(verdict.why, reason))
@@ -550,43 +534,46 @@ def judge_mean(measured: WorkloadMeasurements, limit: float, _last_hour: Workloa
     if reached is None or measured.timed < LEAST:
         return Verdict("mean", limit, "unknown", reached, _explain_too_few(measured.timed, "timed requests"))
     outcome = _judge_interval(reached.high <= limit, reached.low <= limit)
-    reason = (
-        "the gateway only estimates the mean, and the limit is within the margin of error"
-        if outcome == "unknown"
-        else ""
-    )
-    return Verdict("mean", limit, outcome, reached, reason)
+    margin = "the gateway only estimates the mean, and the limit is within the margin of error"
+    return Verdict("mean", limit, outcome, reached, margin if outcome == "unknown" else "")
 
 
 def judge_p95(measured: WorkloadMeasurements, limit: float, last_hour: WorkloadMeasurements | None = None) -> Verdict:
     """Return the verdict on a limit within which at least 95% of requests must be answered."""
+    return _judge_share("p95", measured, limit, P95, last_hour, "requests")
+
+
+def _judge_share(
+    name: str,
+    measured: WorkloadMeasurements,
+    limit: float,
+    target: float,
+    last_hour: WorkloadMeasurements | None,
+    noun: str,
+) -> Verdict:
+    """Return the verdict on a limit within which a share of the requests must be; ``noun`` is what is counted as one."""
     share = share_within(measured, limit)
     if share is None or measured.requests < LEAST:
-        return Verdict(
-            "p95", limit, "unknown", share[0] if share else None, _explain_too_few(measured.requests, "requests")
-        )
+        reached = None if share is None else share[0]
+        return Verdict(name, limit, "unknown", reached, _explain_too_few(measured.requests, noun), share=target)
     reached, exact_limit = share
-    outcome = _judge_interval(_reaches_target(reached.low, P95), _reaches_target(reached.high, P95))
-    recent = share_within(last_hour, limit) if last_hour is not None else None
-    return Verdict(
-        "p95",
-        limit,
-        outcome,
-        reached,
-        _explain_untimed(measured, reached, outcome) or _explain_bound(measured, limit, exact_limit, outcome),
-        compute_budget(reached, P95),
-        compute_budget(recent[0], P95) if recent else None,
+    outcome = _judge_interval(_reaches_target(reached.low, target), _reaches_target(reached.high, target))
+    reason = _explain_untimed(measured, reached, target, outcome) or _explain_bound(
+        measured, limit, exact_limit, outcome
     )
+    recent = share_within(last_hour, limit) if last_hour is not None else None
+    burn = compute_budget(recent[0], target) if recent else None
+    return Verdict(name, limit, outcome, reached, reason, compute_budget(reached, target), burn, target)
 
 
 def _reaches_target(share: float, target: float) -> bool:
     return share >= target - ROUNDING
 
 
-def _explain_untimed(measured: WorkloadMeasurements, reached: ValueInterval, outcome: Outcome) -> str:
+def _explain_untimed(measured: WorkloadMeasurements, reached: ValueInterval, target: float, outcome: Outcome) -> str:
     """Return the reason if only the untimed requests make an outcome unknown; empty otherwise."""
     untimed_count = count_untimed(measured)
-    if outcome != "unknown" or _reaches_target(reached.high - untimed_count / measured.requests, P95):
+    if outcome != "unknown" or _reaches_target(reached.high - untimed_count / measured.requests, target):
         return ""
     return (
         f"{untimed_count:,.0f} of {measured.requests:,.0f} requests were not timed, and may have been within the limit"
@@ -597,11 +584,8 @@ def _explain_bound(measured: WorkloadMeasurements, limit: float, exact_limit: fl
     bounds = [bucket.bound for bucket in measured.buckets if math.isfinite(bucket.bound)]
     if outcome != "unknown":
         # The share is exact for another limit than the SLO's.
-        return (
-            f"the gateway counts up to {format_span(exact_limit)} as within {format_span(limit)}"
-            if exact_limit > limit
-            else ""
-        )
+        counted = f"the gateway counts up to {format_span(exact_limit)} as within {format_span(limit)}"
+        return counted if exact_limit > limit else ""
     if not bounds:
         return "the histogram has no bounds"
     largest = max(bounds)

@@ -99,90 +99,63 @@ class Kind:
         return f"/api/{self.api_version}" if "/" not in self.api_version else f"/apis/{self.api_version}"
 
 
-KNATIVE: Final = Kind("serving.knative.dev/v1", "Service", "services")
-REVISION: Final = Kind("serving.knative.dev/v1", "Revision", "revisions")
-POD_AUTOSCALER: Final = Kind("autoscaling.internal.knative.dev/v1alpha1", "PodAutoscaler", "podautoscalers")
-KSERVE: Final = Kind("serving.kserve.io/v1beta1", "InferenceService", "inferenceservices")
-LLM: Final = Kind("serving.kserve.io/v1alpha2", "LLMInferenceService", "llminferenceservices")
-DEPLOYMENT: Final = Kind("apps/v1", "Deployment", "deployments")
-POD: Final = Kind("v1", "Pod", "pods")
-NODE: Final = Kind("v1", "Node", "nodes", namespaced=False)
-EVENT: Final = Kind("v1", "Event", "events")
-NAMESPACE: Final = Kind("v1", "Namespace", "namespaces", namespaced=False)
-QUOTA: Final = Kind("v1", "ResourceQuota", "resourcequotas")
-HPA: Final = Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
-CONFIG_MAP: Final = Kind("v1", "ConfigMap", "configmaps")
-PRIORITY_CLASS: Final = Kind("scheduling.k8s.io/v1", "PriorityClass", "priorityclasses", namespaced=False)
-SERVICE: Final = Kind("v1", "Service", "services")
-QUEUE: Final = Kind("scheduling.run.ai/v2", "Queue", "queues", namespaced=False)
-ROLE_BINDING: Final = Kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings")
-CLUSTER_ROLE: Final = Kind("rbac.authorization.k8s.io/v1", "ClusterRole", "clusterroles", namespaced=False)
-NETWORK_POLICY: Final = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
-INGRESS: Final = Kind("networking.k8s.io/v1", "Ingress", "ingresses")
-HTTP_ROUTE: Final = Kind("gateway.networking.k8s.io/v1", "HTTPRoute", "httproutes")
-INGRESS_CLASS: Final = Kind("networking.k8s.io/v1", "IngressClass", "ingressclasses", namespaced=False)
-GATEWAY: Final = Kind("gateway.networking.k8s.io/v1", "Gateway", "gateways")
-DOMAIN_CLAIM: Final = Kind(
+#: Every kind that is rendered or read. Discovery is not used: objects of a kind that the cluster does not know count as missing.
+KINDS: Final[dict[tuple[str, str], Kind]] = {}
+
+
+def _add_kind(api_version: str, name: str, plural: str, *, namespaced: bool = True) -> Kind:
+    """Return a kind, and add it to ``KINDS``."""
+    kind = KINDS[api_version, name] = Kind(api_version, name, plural, namespaced)
+    return kind
+
+
+KNATIVE: Final = _add_kind("serving.knative.dev/v1", "Service", "services")
+REVISION: Final = _add_kind("serving.knative.dev/v1", "Revision", "revisions")
+POD_AUTOSCALER: Final = _add_kind("autoscaling.internal.knative.dev/v1alpha1", "PodAutoscaler", "podautoscalers")
+KSERVE: Final = _add_kind("serving.kserve.io/v1beta1", "InferenceService", "inferenceservices")
+LLM: Final = _add_kind("serving.kserve.io/v1alpha2", "LLMInferenceService", "llminferenceservices")
+DEPLOYMENT: Final = _add_kind("apps/v1", "Deployment", "deployments")
+POD: Final = _add_kind("v1", "Pod", "pods")
+NODE: Final = _add_kind("v1", "Node", "nodes", namespaced=False)
+EVENT: Final = _add_kind("v1", "Event", "events")
+NAMESPACE: Final = _add_kind("v1", "Namespace", "namespaces", namespaced=False)
+QUOTA: Final = _add_kind("v1", "ResourceQuota", "resourcequotas")
+HPA: Final = _add_kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
+CONFIG_MAP: Final = _add_kind("v1", "ConfigMap", "configmaps")
+PRIORITY_CLASS: Final = _add_kind("scheduling.k8s.io/v1", "PriorityClass", "priorityclasses", namespaced=False)
+SERVICE: Final = _add_kind("v1", "Service", "services")
+QUEUE: Final = _add_kind("scheduling.run.ai/v2", "Queue", "queues", namespaced=False)
+ROLE_BINDING: Final = _add_kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings")
+CLUSTER_ROLE: Final = _add_kind("rbac.authorization.k8s.io/v1", "ClusterRole", "clusterroles", namespaced=False)
+NETWORK_POLICY: Final = _add_kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
+INGRESS: Final = _add_kind("networking.k8s.io/v1", "Ingress", "ingresses")
+HTTP_ROUTE: Final = _add_kind("gateway.networking.k8s.io/v1", "HTTPRoute", "httproutes")
+INGRESS_CLASS: Final = _add_kind("networking.k8s.io/v1", "IngressClass", "ingressclasses", namespaced=False)
+GATEWAY: Final = _add_kind("gateway.networking.k8s.io/v1", "Gateway", "gateways")
+DOMAIN_CLAIM: Final = _add_kind(
     "networking.internal.knative.dev/v1alpha1", "ClusterDomainClaim", "clusterdomainclaims", namespaced=False
 )
-CLUSTER_RUNTIME: Final = Kind(
+CLUSTER_RUNTIME: Final = _add_kind(
     "serving.kserve.io/v1alpha1", "ClusterServingRuntime", "clusterservingruntimes", namespaced=False
 )
 #: The native document as a custom resource, and Run:ai's classic one (``kustomize/crd``).
-INFERENCE: Final = Kind("ebbtide.dev/v1alpha1", "Inference", "inferences")
-CLASSIC: Final = Kind("run.ai/v2alpha1", "InferenceWorkload", "inferenceworkloads")
-LEASE: Final = Kind("coordination.k8s.io/v1", "Lease", "leases")
-RUNTIME_CLASS: Final = Kind("node.k8s.io/v1", "RuntimeClass", "runtimeclasses", namespaced=False)
-CLUSTER_QUEUE: Final = Kind("kueue.x-k8s.io/v1beta2", "ClusterQueue", "clusterqueues", namespaced=False)
-
-#: Every kind that is rendered or read. Discovery is not used: objects of a kind that the cluster does not know count as missing.
-KINDS: Final[dict[tuple[str, str], Kind]] = {
-    (kind.api_version, kind.name): kind
-    for kind in (
-        KNATIVE,
-        REVISION,
-        POD_AUTOSCALER,
-        KSERVE,
-        LLM,
-        DEPLOYMENT,
-        POD,
-        NODE,
-        EVENT,
-        NAMESPACE,
-        QUOTA,
-        HPA,
-        CONFIG_MAP,
-        PRIORITY_CLASS,
-        SERVICE,
-        QUEUE,
-        ROLE_BINDING,
-        CLUSTER_ROLE,
-        NETWORK_POLICY,
-        INGRESS,
-        HTTP_ROUTE,
-        INGRESS_CLASS,
-        GATEWAY,
-        DOMAIN_CLAIM,
-        CLUSTER_RUNTIME,
-        RUNTIME_CLASS,
-        CLUSTER_QUEUE,
-        LEASE,
-        INFERENCE,
-        CLASSIC,
-        Kind("kueue.x-k8s.io/v1beta2", "ResourceFlavor", "resourceflavors", namespaced=False),
-        Kind("kueue.x-k8s.io/v1beta2", "LocalQueue", "localqueues"),
-        Kind("v1", "LimitRange", "limitranges"),
-        Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims"),
-        Kind("v1", "ServiceAccount", "serviceaccounts"),
-        Kind("serving.knative.dev/v1beta1", "DomainMapping", "domainmappings"),
-        Kind("keda.sh/v1alpha1", "ScaledObject", "scaledobjects"),
-        Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
-        *(
-            Kind(f"resource.k8s.io/{version}", "ResourceClaimTemplate", "resourceclaimtemplates")
-            for version in ("v1", "v1beta1", "v1beta2")
-        ),
-    )
-}
+INFERENCE: Final = _add_kind("ebbtide.dev/v1alpha1", "Inference", "inferences")
+CLASSIC: Final = _add_kind("run.ai/v2alpha1", "InferenceWorkload", "inferenceworkloads")
+LEASE: Final = _add_kind("coordination.k8s.io/v1", "Lease", "leases")
+RUNTIME_CLASS: Final = _add_kind("node.k8s.io/v1", "RuntimeClass", "runtimeclasses", namespaced=False)
+CLUSTER_QUEUE: Final = _add_kind("kueue.x-k8s.io/v1beta2", "ClusterQueue", "clusterqueues", namespaced=False)
+# Kinds that no module needs by name.
+_add_kind("v1", "LimitRange", "limitranges")
+_add_kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
+_add_kind("v1", "ServiceAccount", "serviceaccounts")
+_add_kind("serving.knative.dev/v1beta1", "DomainMapping", "domainmappings")
+_add_kind("keda.sh/v1alpha1", "ScaledObject", "scaledobjects")
+_add_kind("kueue.x-k8s.io/v1beta2", "LocalQueue", "localqueues")
+_add_kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
+_add_kind("resource.k8s.io/v1", "ResourceClaimTemplate", "resourceclaimtemplates")
+_add_kind("resource.k8s.io/v1beta1", "ResourceClaimTemplate", "resourceclaimtemplates")
+_add_kind("resource.k8s.io/v1beta2", "ResourceClaimTemplate", "resourceclaimtemplates")
+_add_kind("kueue.x-k8s.io/v1beta2", "ResourceFlavor", "resourceflavors", namespaced=False)
 
 
 def kind_of(item: Object) -> Kind:

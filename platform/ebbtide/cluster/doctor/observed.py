@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ebbtide.base import keys, names, quantities
+from ebbtide.base.annotations import parse_finite, parse_seconds
 from ebbtide.base.paths import get_at
 from ebbtide.base.prose import count_noun
 from ebbtide.cluster.client.protocol import (
@@ -451,17 +452,12 @@ def is_equivalent(first: str, second: str) -> bool:
     return first.strip() == second.strip() or _setting_value(first) == _setting_value(second)
 
 
-_UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-
-
 def _setting_value(text: str) -> float | str:
-    parts = re.findall(r"([0-9.]+)(ms|h|m|s)", text)
-    try:
-        if parts and "".join(number + unit for number, unit in parts) == text.strip():
-            return sum(float(number) * _UNITS[unit] for number, unit in parts)
-        return float(text)
-    except ValueError:
-        return text.strip()
+    text = text.strip()
+    value = parse_seconds(text)
+    if value is None:
+        value = parse_finite(text)
+    return text if value is None else value
 
 
 # The observed profile.

@@ -198,7 +198,7 @@ def list_tops(cluster: Cluster, namespace: str) -> list[Object]:
         *_list_language_models(cluster, namespace),
         *cluster.list(KNATIVE, namespace).items,
     ]
-    return sorted((top for top in services if _owner_kind(top) != "InferenceService"), key=_namespaced_name)
+    return sorted((top for top in services if not is_made_by_kserve(top)), key=_namespaced_name)
 
 
 def _list_language_models(cluster: Cluster, namespace: str) -> list[Object]:
@@ -245,14 +245,9 @@ def group_workloads(
         for label in (keys.KNATIVE_SERVICE, keys.KSERVE_SERVICE)
     }
     models = objects.get(LLM, [])
-    of_models = (
-        [[obj for obj in listed if serves_language_model(obj)] for listed in (deployments, pods)]
-        if models
-        else [[], []]
-    )
     groups[keys.APP_NAME] = (
-        _group_by_label(of_models[0], keys.APP_NAME),
-        _group_by_label(of_models[1], keys.APP_NAME),
+        _group_by_label(filter(serves_language_model, deployments if models else ()), keys.APP_NAME),
+        _group_by_label(filter(serves_language_model, pods if models else ()), keys.APP_NAME),
     )
     workloads = []
     for top in sorted([*isvcs, *models, *ksvcs], key=_namespaced_name):
@@ -318,10 +313,6 @@ def revision_sort_key(revision: Object) -> tuple[str, int]:
     return labels.get(keys.KNATIVE_SERVICE, ""), int(text) if text.isdigit() else 0
 
 
-def _owner_kind(obj: Object) -> str:
-    return str(get_at(obj, "metadata", "ownerReferences", 0, "kind", default=""))
-
-
 def find_resource_owner(obj: Object) -> Object | None:
     """Return the owner reference of an object to a custom resource that the controller applies; None without one."""
     return next((owner for owner in obj["metadata"].get("ownerReferences", ()) if owner["kind"] in RESOURCES), None)
@@ -349,7 +340,7 @@ def explain_resource_owner(obj: Object) -> str:
 
 def is_made_by_kserve(service: Object) -> bool:
     """Return whether KServe created a Knative Service for an InferenceService, so that it is not a separate workload."""
-    return _owner_kind(service) == "InferenceService"
+    return bool(get_at(service, "metadata", "ownerReferences", 0, "kind") == KSERVE.name)
 
 
 def _is_of_kserve(pod: Object, *, kserve: bool) -> bool:
@@ -389,8 +380,6 @@ def _read_supplies(cluster: Cluster, everywhere: list[Object] | None) -> dict[st
     try:
         nodes = cluster.list(NODE).items
         return compute_supplies(nodes, cluster.list(POD).items if everywhere is None else everywhere)
-    except ForbiddenError:
-        return None
     except ClusterError:
         return None
 

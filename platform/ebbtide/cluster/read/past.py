@@ -159,7 +159,7 @@ def replay_history(live: LiveWorkload, history: History, step: float, cluster: P
     except setting.NotSimulated as error:
         return PastDecisions(marks, unknown=f"{NOT_REPEATED}: {error}", step=step)
     steps, _ = replay_decisions(targets.make_decider(settings.revision, settings.config), tuple(join_series(history)))
-    revision = next((obj for obj in live.revisions if obj["metadata"]["name"] == name), None)
+    revision = inventory.find_by_name(live.revisions, name)
     created = 0.0 if revision is None else inventory.parse_timestamp(revision["metadata"].get("creationTimestamp"))
     known = {point.time: point.value for point in history.series.get("wanted", ()) if point.value is not None}
     return PastDecisions(marks, steps, settings, known, "", step, created)
@@ -178,12 +178,8 @@ def _list_marks(live: LiveWorkload) -> Iterator[Mark]:
         kind = MARKED_EVENTS.get(str(event.get("reason", "")))
         time = inventory.parse_timestamp(event.get("lastTimestamp") or event.get("eventTime"))
         if kind is not None and time:
-            about = str((event.get("involvedObject") or {}).get("name", ""))
-            yield Mark(
-                time,
-                kind,
-                f"{about}: {event.get('message', '')}" if kind == "preempted" else f"HPA: {event.get('message', '')}",
-            )
+            about = str((event.get("involvedObject") or {}).get("name", "")) if kind == "preempted" else "HPA"
+            yield Mark(time, kind, f"{about}: {event.get('message', '')}")
 
 
 def _list_cold_starts(points: Sequence[SeriesPoint]) -> Iterator[Mark]:

@@ -65,11 +65,16 @@ class ScalingMetric:
         return f"{self.name} {self.now or '-'}/{self.target}"
 
 
+def measures_requests(name: str) -> bool:
+    """Return whether a metric has a value only while there are requests."""
+    row = metrics.ROWS.get(name)
+    return row is not None and row.source == "histogram"
+
+
 def describe_blind_hpa(live: LiveWorkload, replicas: Replicas) -> str:
     """Return that an HPA cannot read its metric; empty if it can, or if the metric needs requests or ready replicas."""
     metric = find_scaling_metric(live)
-    row = metrics.ROWS.get(metric.name) if metric is not None else None
-    if metric is None or metric.now or not replicas.ready or (row is not None and row.source == "histogram"):
+    if metric is None or metric.now or not replicas.ready or measures_requests(metric.name):
         return ""
     for hpa in live.hpas:
         active = of_pod.find_condition(hpa, "ScalingActive")

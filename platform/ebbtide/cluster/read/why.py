@@ -29,6 +29,7 @@ from ebbtide.cluster.read.records import FLOOR_WORDS, find_unreadable, read_deci
 from ebbtide.cluster.read.scaling_state import (
     Replicas,
     describe_blind_hpa,
+    measures_requests,
     read_floor_settings,
     read_hpa_metric,
     read_hpa_value,
@@ -71,31 +72,25 @@ FLOOR_TOPICS: Final[dict[str, Topic]] = {
 MAX_AGE_SECONDS: Final = 60.0
 #: Explanations of an HPA's conditions, by type and reason.
 HPA_WORDS: Final = {
-    ("ScalingLimited", "TooManyReplicas"): "limited by maxReplicas {maximum}: the metric asks for more replicas",
-    ("ScalingLimited", "TooFewReplicas"): "limited by minReplicas {minimum}: the metric asks for fewer replicas",
-    ("ScalingLimited", "ScaleUpLimit"): "scale-up is rate limited: one step at most doubles the replicas or adds four",
-    ("ScalingLimited", "ScaleDownLimit"): "scale-down is rate limited by the HPA's behavior settings",
-    (
-        "AbleToScale",
-        "ScaleDownStabilized",
-    ): "scale-down is delayed: the metric asked for more replicas in the last minutes",
-    (
-        "AbleToScale",
-        "ScaleUpStabilized",
-    ): "scale-up is delayed: the metric asked for fewer replicas in the last minutes",
-    ("AbleToScale", "BackoffBoth"): "the HPA has just scaled and waits before it scales again",
-    ("AbleToScale", "BackoffDownscale"): "the HPA has just scaled and waits before it scales down",
-    ("AbleToScale", "BackoffUpscale"): "the HPA has just scaled and waits before it scales up",
-    ("AbleToScale", "FailedGetScale"): "the HPA cannot read the scale of its Deployment",
-    (
-        "AbleToScale",
-        "FailedUpdateScale",
-    ): "the HPA cannot update the scale of its Deployment: forbidden, or the update failed",
-    (
-        "ScalingActive",
-        "ScalingDisabled",
-    ): "the HPA is inactive because the Deployment has no replicas; it cannot scale from zero",
-    ("ScalingActive", "InvalidSelector"): "the HPA cannot identify its pods: the selector is invalid",
+    "ScalingLimited": {
+        "TooManyReplicas": "limited by maxReplicas {maximum}: the metric asks for more replicas",
+        "TooFewReplicas": "limited by minReplicas {minimum}: the metric asks for fewer replicas",
+        "ScaleUpLimit": "scale-up is rate limited: one step at most doubles the replicas or adds four",
+        "ScaleDownLimit": "scale-down is rate limited by the HPA's behavior settings",
+    },
+    "AbleToScale": {
+        "ScaleDownStabilized": "scale-down is delayed: the metric asked for more replicas in the last minutes",
+        "ScaleUpStabilized": "scale-up is delayed: the metric asked for fewer replicas in the last minutes",
+        "BackoffBoth": "the HPA has just scaled and waits before it scales again",
+        "BackoffDownscale": "the HPA has just scaled and waits before it scales down",
+        "BackoffUpscale": "the HPA has just scaled and waits before it scales up",
+        "FailedGetScale": "the HPA cannot read the scale of its Deployment",
+        "FailedUpdateScale": "the HPA cannot update the scale of its Deployment: forbidden, or the update failed",
+    },
+    "ScalingActive": {
+        "ScalingDisabled": "the HPA is inactive because the Deployment has no replicas; it cannot scale from zero",
+        "InvalidSelector": "the HPA cannot identify its pods: the selector is invalid",
+    },
 }
 
 
@@ -154,6 +149,11 @@ class _ScalerExplanation(NamedTuple):
     sums: list[str]
 
 
+def _explain_by(topic: Topic, words: str, scaler: Scaler = "none") -> _ScalerExplanation:
+    """Return an explanation of a single reason, without a calculation."""
+    return _ScalerExplanation(scaler, [WhyReason(topic, words)], {}, [])
+
+
 def explain_replicas(
     live: LiveWorkload,
     source: MetricsSource | None = None,
@@ -179,7 +179,7 @@ def _explain_replicas(
     replicas = state.replicas
     name = serving_revision(live)
     if state.phase in {"Stopped", "Stopping", "Deleting"}:
-        part = _ScalerExplanation("none", [WhyReason("rest", state.why)], {}, [])
+        part = _explain_by("rest", state.why)
     elif is_scaled_by_kpa(live, name):
         part = _explain_kpa(live, state, name, _read_history(live, source, when), autoscaler_settings(live, cluster))
         part = _add_floor(part, live, name)
@@ -238,9 +238,9 @@ def read_annotations(obj: Object) -> dict[str, str]:
 
 def _explain_fixed(live: LiveWorkload, state: Status) -> _ScalerExplanation:
     if live.service is not None and not live.scalers:
-        return _ScalerExplanation("none", [WhyReason("unknown", "its autoscaler has not been created yet")], {}, [])
+        return _explain_by("unknown", "its autoscaler has not been created yet")
     count = count_noun(state.replicas.minimum, "replica")
-    return _ScalerExplanation("none", [WhyReason("bound", f"no autoscaler: it has {count}, whatever the load")], {}, [])
+    return _explain_by("bound", f"no autoscaler: it has {count}, whatever the load")
 
 
 # The KPA.
@@ -288,11 +288,8 @@ def join_series(history: History) -> Iterator[ScalerReading]:
     for time, stable in history.series.get("stable", ()):
         if stable is not None:
             pods = int(ready.get(time) or 0)
-            panic_average = panic.get(time)
-            divisor = max(1, pods)
-            yield ScalerReading(
-                time, stable * divisor, (stable if panic_average is None else panic_average) * divisor, pods
-            )
+            average, divisor = panic.get(time), max(1, pods)
+            yield ScalerReading(time, stable * divisor, (stable if average is None else average) * divisor, pods)
 
 
 def _explain_kpa(
@@ -302,9 +299,7 @@ def _explain_kpa(
     try:
         settings = read_scaler_settings(live, name, cluster)
     except setting.NotSimulated as error:
-        return _ScalerExplanation(
-            "kpa", [WhyReason("unknown", f"its autoscaling settings cannot be evaluated: {error}")], {}, []
-        )
+        return _explain_by("unknown", f"its autoscaling settings cannot be evaluated: {error}", "kpa")
     revision, config = settings.revision, settings.config
     spec = targets.make_decider(revision, config)
     low, high = targets.scale_bounds(revision, config)
@@ -323,28 +318,22 @@ def _explain_kpa(
     desired_scale = read_desired_scale(scaler)
     reported = -1 if desired_scale is None else desired_scale
     if reported == 0 and state.phase == "Failed":
-        return _ScalerExplanation(
-            "kpa", [WhyReason("rest", "scaled to zero by Knative, because no replica became ready")], numbers, []
-        )
+        part = _explain_by("rest", "scaled to zero by Knative, because no replica became ready", "kpa")
+        return part._replace(numbers=numbers)
     if low == high and low:
-        return _ScalerExplanation(
-            "kpa", [WhyReason("bound", f"{_format_fixed_bounds(low)}, so the load has no effect")], numbers, []
-        )
+        return _explain_by("bound", _explain_fixed_bounds(low), "kpa")._replace(numbers=numbers)
     if reported == 0 and state.replicas.ready == 0:
-        return _ScalerExplanation(
-            "kpa", [_explain_zero(scaler, revision, live.now)], numbers, [_make_target_line(spec)]
-        )
+        reasons = [_explain_zero(scaler, revision, live.now)]
+        return _ScalerExplanation("kpa", reasons, numbers, [_make_target_line(spec)])
+    last_replica = _explain_last_replica(scaler, revision, config, reported, live.now)
     if isinstance(readings, str):
-        reasons = [
-            *_explain_bounds(spec, low, high, reported, readings),
-            *_explain_last_replica(scaler, revision, config, reported, live.now),
-        ]
+        reasons = [*_explain_bounds(spec, low, high, reported, readings), *last_replica]
         return _ScalerExplanation("kpa", reasons, numbers, [_make_target_line(spec)])
     last = readings[-1]
     steps, desired = replay_decisions(spec, readings)
     numbers |= {"stable": last.stable, "panic": last.panic, "desired": desired, "asOf": last.time}
     decision = ReplayedDecision(revision, config, spec, steps, desired, reported)
-    reasons = [*explain_decision(decision), *_explain_last_replica(scaler, revision, config, reported, live.now)]
+    reasons = [*explain_decision(decision), *last_replica]
     return _ScalerExplanation("kpa", reasons, numbers, list(_make_calculation(decision)))
 
 
@@ -609,7 +598,7 @@ def _explain_hpa(hpa_object: Object, state: Status) -> _ScalerExplanation:
         now = read_hpa_value(values[index]) if index < len(values) else ""
         numbers |= {"metric": name, "target": target, "now": now or None}
         if not now:
-            reasons.append(_explain_missing_value(name, hpa_status, low, state))
+            reasons.append(_explain_missing_value(name, hpa_object, low, state))
             continue
         words, line = _explain_hpa_metric(name, now, target, state)
         reasons.append(WhyReason("load", words))
@@ -623,18 +612,15 @@ def _explain_hpa(hpa_object: Object, state: Status) -> _ScalerExplanation:
     if never_higher and low != high and values:
         reasons.append(WhyReason("bound", f"minReplicas {low} is the lower limit"))
     if low == high:
-        reasons = [WhyReason("bound", f"{_format_fixed_bounds(low)}, so the load has no effect")]
+        reasons = [WhyReason("bound", _explain_fixed_bounds(low))]
     sums.append(f"bounds  {low} to {high}; the HPA reports {current} current and {desired} desired")
     return _ScalerExplanation("hpa", reasons, numbers, sums)
 
 
-def _explain_missing_value(name: str, hpa_status: Object, low: int, state: Status) -> WhyReason:
+def _explain_missing_value(name: str, hpa_object: Object, low: int, state: Status) -> WhyReason:
     """Explain a metric without a value: nothing is measured without requests, or the metrics API does not have the metric."""
-    active: Object = next(
-        (row for row in get_at(hpa_status, "conditions", default=[]) if row.get("type") == "ScalingActive"), {}
-    )
-    message = str(active.get("message", ""))
-    if "no metrics returned from custom metrics API" in message and _measures_requests(name) and state.replicas.ready:
+    message = str(of_pod.find_condition(hpa_object, "ScalingActive").get("message", ""))
+    if "no metrics returned from custom metrics API" in message and measures_requests(name) and state.replicas.ready:
         return WhyReason(
             "rest", f"{name} has no value, because there were no requests: minReplicas {low} is the lower limit"
         )
@@ -644,14 +630,9 @@ def _explain_missing_value(name: str, hpa_status: Object, low: int, state: Statu
     return WhyReason("unknown", f"no metrics API serves {name} for these pods, so the HPA cannot scale{cause}")
 
 
-def _measures_requests(name: str) -> bool:
-    row = metrics.ROWS.get(name)
-    return row is not None and row.source == "histogram"
-
-
 def _explain_hpa_metric(name: str, now: str, target: str, state: Status) -> tuple[str, str]:
     """Return one metric's recommendation as a sentence, and its calculation."""
-    value, target_value = (_to_thousandths(text) for text in (now, target))
+    value, target_value = ((parse_nano(text.rstrip("%")) or 0) // (NANO // 1000) for text in (now, target))
     pods = max(1, state.replicas.ready)
     if not target_value:
         return f"{name} is {now}, with a target of {target}", f"{name} {now} / {target}"
@@ -665,13 +646,9 @@ def _explain_hpa_metric(name: str, now: str, target: str, state: Status) -> tupl
     return f"{name} is {now} per replica, with a target of {target}: {count_noun(proposed, 'replica')} desired", line
 
 
-def _to_thousandths(text: str) -> int:
-    return (parse_nano(text.rstrip("%")) or 0) // (NANO // 1000)
-
-
 def _explain_hpa_condition(row: Object, low: int, high: int) -> Iterator[WhyReason]:
     kind, reason, holds = row.get("type", ""), row.get("reason", ""), row.get("status")
-    template = HPA_WORDS.get((kind, reason))
+    template = HPA_WORDS.get(kind, {}).get(reason)
     if template is not None:
         yield WhyReason("pace" if kind == "AbleToScale" else "bound", template.format(minimum=low, maximum=high))
     elif kind in {"ScalingActive", "AbleToScale"} and holds == "False":
@@ -701,18 +678,11 @@ def _explain_influences(live: LiveWorkload, state: Status, part: _ScalerExplanat
         )
     yield from (WhyReason("unknown", text) for text in find_unreadable(live))
     phase, why = compute_phase(live, state.replicas)
-    if (
-        why
-        and all(why != reason.words for reason in part.reasons)
-        and not _is_explained_by_scaler(live, phase, state.replicas)
-    ):
+    scaled_to_zero = state.replicas.wanted == state.replicas.ready == 0
+    # The autoscaler's explanation states these too: zero, or an unreadable metric.
+    explained = phase == "Running" and (scaled_to_zero or bool(describe_blind_hpa(live, state.replicas)))
+    if why and not explained and all(why != reason.words for reason in part.reasons):
         yield WhyReason("pods", why)
-
-
-def _is_explained_by_scaler(live: LiveWorkload, phase: str, replicas: Replicas) -> bool:
-    """Return whether the status has a reason that the autoscaler's explanation states too: zero, or an unreadable metric."""
-    scaled_to_zero = replicas.wanted == replicas.ready == 0
-    return phase == "Running" and (scaled_to_zero or bool(describe_blind_hpa(live, replicas)))
 
 
 def _list_gpu_holders(live: LiveWorkload) -> tuple[ResourceHolder, ...]:
@@ -726,8 +696,8 @@ def _list_gpu_holders(live: LiveWorkload) -> tuple[ResourceHolder, ...]:
     return ()
 
 
-def _format_fixed_bounds(count: int) -> str:
-    return f"minReplicas and maxReplicas are both {count}"
+def _explain_fixed_bounds(count: int) -> str:
+    return f"minReplicas and maxReplicas are both {count}, so the load has no effect"
 
 
 def _format_time(seconds: float) -> str:

@@ -413,7 +413,7 @@ def keep_scale(obj: Object, live: Object, *, folded: bool) -> tuple[Object, tupl
             )
             continue
         template_value = get_scale_value(live, name) or spec_value
-        put_scale_value(result, name, override if folded else template_value)
+        _put_scale_value(result, name, override if folded else template_value)
         if spec_value != override:
             notes.append(
                 f"manual override {name} {override} is kept (the spec has {spec_value}); "
@@ -426,28 +426,24 @@ def keep_scale(obj: Object, live: Object, *, folded: bool) -> tuple[Object, tupl
 
 def get_scale_value(obj: Object, name: str) -> str | None:
     """Return an object's template value of a field that ``ebbtide scale`` can set."""
-    if obj["kind"] == "InferenceService":
-        if name != "metricThreshold":
-            value = get_at(obj, "spec", "predictor", name)
-            return None if value is None else str(value)
-        return _text_or_none(get_at(obj, "spec", "predictor", "annotations", keys.TARGET))
-    return _text_or_none(get_at(obj, "spec", "template", "metadata", "annotations", SCALED[name]))
-
-
-def _text_or_none(value: Any) -> str | None:
+    *parents, field_name = _locate_scale_value(obj, name)
+    value = get_at(obj, *parents, field_name)
     return None if value is None else str(value)
 
 
-def put_scale_value(obj: Object, name: str, value: str) -> None:
+def _put_scale_value(obj: Object, name: str, value: str) -> None:
     """Set the template value of a field that ``ebbtide scale`` can set."""
-    if obj["kind"] == "InferenceService":
-        predictor = obj["spec"]["predictor"]
-        if name == "metricThreshold":
-            predictor.setdefault("annotations", {})[keys.TARGET] = value
-        else:
-            predictor[name] = int(value)
-        return
-    obj["spec"]["template"]["metadata"].setdefault("annotations", {})[SCALED[name]] = value
+    *parents, field_name = _locate_scale_value(obj, name)
+    for parent in parents:
+        obj = obj.setdefault(parent, {})
+    obj[field_name] = int(value) if parents[-1] == "predictor" else value
+
+
+def _locate_scale_value(obj: Object, name: str) -> tuple[str, ...]:
+    """Return the path of the template value of a field: a field of KServe's predictor, or an annotation."""
+    if obj["kind"] != KSERVE.name:
+        return "spec", "template", "metadata", "annotations", SCALED[name]
+    return ("spec", "predictor", *(("annotations", keys.TARGET) if name == "metricThreshold" else (name,)))
 
 
 def _end_rollback(obj: Object, live: Object) -> tuple[Object, Object | None]:

@@ -182,7 +182,7 @@ class Rollout:
         """Return why the newest revision failed, if an earlier rollout has returned from it, and the template is the same."""
         if self._pending or any(map(is_in_rollout, live.revisions)):
             return ""
-        newest = next((row for row in live.revisions if row["metadata"]["name"] == _newest(live)), None)
+        newest = inventory.find_by_name(live.revisions, _newest(live))
         mark = None if newest is None else read_mark(newest)
         return "" if mark is None else mark.failed
 
@@ -205,7 +205,9 @@ class Rollout:
         """Write the objects, and limit the new revision to one replica as soon as it exists."""
         rows = make_traffic(_read_shares(live, ""), "", reverse=False)
         steps = [
-            replace(step, item=_with_traffic(step.item, rows)) if is_top_object(step.item) else step
+            replace(step, item={**step.item, "spec": {**step.item["spec"], "traffic": rows}})
+            if is_top_object(step.item)
+            else step
             for step in self._planned.steps
         ]
         write_steps(self._cluster, steps, self._clock, force=self._force, done=self._done)
@@ -329,7 +331,8 @@ def observe_rollout(live: LiveWorkload, *, pending: bool) -> tuple[RolloutState,
         and (state.name in names or state.live or state.leaving or shares.get(state.name))
     )
     replicas = max((_mark_of(revision, 0).replicas for revision in marked), default=_count_serving(live))
-    mark = next((read_mark(row) for row in live.revisions if row["metadata"]["name"] == newest), None)
+    revision = inventory.find_by_name(live.revisions, newest)
+    mark = None if revision is None else read_mark(revision)
     failed = "" if pending or mark is None else mark.failed
     if target is not None and not failed:
         target = target._replace(failure=find_revision_failure(live, newest))
@@ -413,10 +416,6 @@ def _mark_of(revision: Object, replicas: int) -> RolloutMark:
         return mark
     annotations = revision["metadata"].get("annotations") or {}
     return RolloutMark(replicas, {key: annotations.get(key) for key in SAVED}, "" if mark is None else mark.failed)
-
-
-def _with_traffic(item: Object, rows: list[Object]) -> Object:
-    return {**item, "spec": {**item["spec"], "traffic": rows}}
 
 
 def _newest(live: LiveWorkload) -> str:
