@@ -37,12 +37,12 @@ def make_status(
     resource: Object,
     before: Object,
     *,
-    live: Status | None,
     problems: Sequence[Problem],
-    failure: Failure | None,
     objects: Sequence[Object],
-    applied: Object | None,
     now: float,
+    live: Status | None = None,
+    failure: Failure | None = None,
+    applied: Object | None = None,
 ) -> Object:
     """Return a resource's status, with None for what it lost. Conditions that did not change keep the time of ``before``."""
     generation = resource["metadata"].get("generation", 1)

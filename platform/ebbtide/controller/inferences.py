@@ -282,16 +282,8 @@ class Inferences:
             return explain_failure(cause, key.namespace, refused.label), applied, old
         both = [*old, *(row for row in new if row not in old)]
         if planned.different or both != old:
-            begun = make_status(
-                resource,
-                before,
-                live=None,
-                problems=rendered.problems,
-                failure=None,
-                objects=both,
-                applied=None,
-                now=self._clock.now(),
-            )
+            now = self._clock.now()
+            begun = make_status(resource, before, problems=rendered.problems, objects=both, now=now)
             kept: Object = {part: before[part] for part in ("url", "pods", "gpus", "replicas") if part in before}
             self._write_status(key, resource, {**begun, **kept})
         try:

@@ -70,11 +70,6 @@ class Readings:
                 reasons.append(f"{metric.name}: {reason}")
         return values, reasons
 
-    def measure_none(self, metrics: Sequence[FloorMetric], namespace: str, revision: str) -> None:
-        """Ask what ``measure`` asks, for a source that only records it."""
-        for metric in metrics:
-            self._measure_one(metric, namespace, revision, {}, 0.0)
-
     def _measure_one(
         self, metric: FloorMetric, namespace: str, revision: str, pods: Mapping[str, HpaPod], now: float
     ) -> tuple[Measured, str]:

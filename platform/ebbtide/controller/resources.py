@@ -18,8 +18,6 @@ from ebbtide.documents import load_document
 from ebbtide.documents.check import Batch
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from ebbtide.profile.models import Profile
     from ebbtide.translation.objects import Object
 
@@ -73,14 +71,11 @@ def make_document(resource: Object) -> dict[str, Any]:
     if resource["kind"] != INFERENCE.name or get_at(resource, "spec", "project") is None:
         kept["namespace"] = metadata["namespace"]
     for part in ("labels", "annotations"):
-        if own := _drop_tools(metadata.get(part) or {}):
+        pairs = metadata.get(part) or {}
+        if own := {name: value for name, value in pairs.items() if not name.startswith(TOOLS)}:
             kept[part] = own
     head = {"apiVersion": resource["apiVersion"], "kind": resource["kind"], "metadata": kept}
     return {**head, "spec": resource["spec"]} if "spec" in resource else head
-
-
-def _drop_tools(pairs: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in pairs.items() if not name.startswith(TOOLS)}
 
 
 def _find_outside(objects: list[Object], namespace: str) -> str:

@@ -63,7 +63,7 @@ class Recorder:
     def record(self, metrics: Iterable[FloorMetric], namespace: str, revision: str) -> None:
         """Record what the values of a revision's metrics need."""
         self._namespace = namespace
-        Readings(self, self, self._projects).measure_none([*metrics], namespace, revision)
+        Readings(self, self, self._projects).measure([*metrics], namespace, revision, {}, 0.0)
 
     def samples(self, query: str) -> list[tuple[Mapping[str, str], float]]:
         """Record a query."""

@@ -12,9 +12,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.base import quantities
 from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import POD, QUOTA
+from ebbtide.cluster.read.amounts import parse_amount
 from ebbtide.cluster.read.pods import sum_requests
 from ebbtide.sandbox.store import namespace_of, place_of
 
@@ -98,7 +98,7 @@ def _join_reasons(reasons: Mapping[str, int]) -> str:
 
 def _node_capacity(node: Object) -> dict[str, float]:
     allocatable = get_at(node, "status", "allocatable", default={})
-    return {name: (quantities.parse_nano(amount) or 0) / quantities.NANO for name, amount in allocatable.items()}
+    return {name: parse_amount(amount) for name, amount in allocatable.items()}
 
 
 def _free_resources(node: Object, bound_pods: Any) -> dict[str, float]:
@@ -254,8 +254,7 @@ def _exceeded_message(quota: Object, before: Mapping[str, float], more: Mapping[
     over = [
         name
         for name, amount in more.items()
-        if amount
-        and round(before.get(name, 0.0) + amount, 3) > (quantities.parse_nano(hard[name]) or 0) / quantities.NANO
+        if amount and round(before.get(name, 0.0) + amount, 3) > parse_amount(hard[name])
     ]
     if not over:
         return ""

@@ -191,17 +191,14 @@ class Simulated(ClusterState):
         if stored is None:
             updated = StoredObject(apply_defaults(kind, applied, self.max_scale_limit), {MANAGER: applied_fields})
         else:
-            updated = StoredObject(stored.copy(), {manager: set(owned) for manager, owned in stored.owned.items()})
+            updated = stored.fork(stored.copy())
             merge_applied(updated, applied, applied_fields, force=force)
             updated.item = apply_defaults(kind, updated.item, self.max_scale_limit)
         _check_basis(basis, stored)
         if dry_run:
             self.store.identify(kind, updated.item, stored, self.stamp())
             return deepcopy(updated.item)
-        self._before_write(applied)
-        self.commit(kind, updated, stored)
-        self._after_write(applied)
-        return self.expect(kind, namespace, name).copy()
+        return self._write(kind, updated, stored, applied)
 
     @_locked
     def create(self, item: Object) -> Object:
@@ -234,17 +231,14 @@ class Simulated(ClusterState):
             )
         if dry_run:
             return changed
-        self._before_write(patch)
-        updated = StoredObject(changed, {manager: set(owned) for manager, owned in stored.owned.items()})
+        updated = stored.fork(changed)
         touched = set(list_leaves(patch))
         for owned in updated.owned.values():
             owned.difference_update(touched)
         updated.owned.setdefault(LIVE_MANAGER, set()).update(
             leaf for leaf in touched if get_at(updated.item, *leaf, default=ABSENT) is not ABSENT
         )
-        self.commit(kind, updated, stored)
-        self._after_write(patch)
-        return self.expect(kind, namespace, name).copy()
+        return self._write(kind, updated, stored, patch)
 
     @_locked
     def patch_status(self, kind: Kind, name: str, namespace: str, status: Object) -> Object:
@@ -252,10 +246,8 @@ class Simulated(ClusterState):
         self._begin("patch", kind)
         stored = self.expect(kind, namespace, name)
         changed: Object = apply_merge_patch(stored.copy(), {"status": status})
-        self._before_write({"kind": kind.name, "metadata": {"name": name}, "status": status})
-        self.commit(kind, StoredObject(changed, stored.owned), stored)
-        self._after_write(changed)
-        return self.expect(kind, namespace, name).copy()
+        written = {"kind": kind.name, "metadata": {"name": name}, "status": status}
+        return self._write(kind, StoredObject(changed, stored.owned), stored, written)
 
     def impersonate(self, user: str) -> Cluster:
         """Return the cluster of ``accounts`` with a user's permissions, or this one."""
@@ -268,7 +260,8 @@ class Simulated(ClusterState):
         stored = self.store.find(kind, namespace, name)
         if stored is None or uid not in {"", stored.item["metadata"]["uid"]}:
             return
-        self._before_write({"kind": kind.name, "metadata": {"name": name}})
+        if self.fail is not None:
+            self.fail({"kind": kind.name, "metadata": {"name": name}})
         if kind == POD:
             kubelet.mark_for_deletion(self, (namespace, name))
             if self.driver is not None:
@@ -398,14 +391,15 @@ class Simulated(ClusterState):
         if (verb, kind.plural) in self.denied:
             raise ForbiddenError(f"{kind.plural} is forbidden: the user cannot {verb} resource {kind.plural!r}")
 
-    def _before_write(self, item: Object) -> None:
+    def _write(self, kind: Kind, updated: StoredObject, before: StoredObject | None, written: Object) -> Object:
+        """Store an object, and return it; ``written`` is what the client sent."""
         if self.fail is not None:
-            self.fail(item)
-
-    def _after_write(self, item: Object) -> None:
+            self.fail(written)
+        self.commit(kind, updated, before)
         if self.cut is not None:
-            self.cut(item)
+            self.cut(written)
         self.settle()
+        return self.expect(kind, *place_of(updated.item)).copy()
 
     def _pause(self, seconds: float) -> None:
         """Let time pass, or wait for a change if time passes automatically."""

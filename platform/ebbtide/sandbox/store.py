@@ -59,6 +59,10 @@ class StoredObject:
         """Return a copy of the object as last written."""
         return unpack_object(self.packed)
 
+    def fork(self, item: Object) -> StoredObject:
+        """Return another state of the object, whose fields have the same managers."""
+        return StoredObject(item, {manager: set(owned) for manager, owned in self.owned.items()})
+
 
 class ChangeRecord(NamedTuple):
     """One entry of the change log."""

@@ -11,7 +11,7 @@ import select
 import socket
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base.paths import get_at
@@ -71,7 +71,7 @@ def run_command(
         )
     except (ApiException, WebSocketException, OSError) as error:
         raise UnreachableError(f"cannot run the command: {getattr(error, 'reason', None) or error}") from error
-    with _raw_terminal(tty and stdin):
+    with _raw_terminal() if tty and stdin and sys.stdin.isatty() else nullcontext():
         _relay_stdio(running, stdin=stdin)
     return parse_exit_code(running.read_channel(ERROR_CHANNEL).decode(errors="replace"))
 
@@ -145,25 +145,18 @@ def _copy_output(running: Any) -> None:
             out.flush()
 
 
-class _raw_terminal:  # noqa: N801 - used as a statement
-    """A terminal without local echo and line editing; its settings are restored at exit."""
+@contextmanager
+def _raw_terminal() -> Iterator[None]:
+    """Disable local echo and line editing of the terminal, and restore its settings at exit."""
+    import termios  # noqa: PLC0415 - Unix only
+    import tty  # noqa: PLC0415 - as above
 
-    def __init__(self, enabled: bool) -> None:
-        self.enabled = enabled and sys.stdin.isatty()
-
-    def __enter__(self) -> None:
-        if self.enabled:
-            import termios  # noqa: PLC0415 - Unix only
-            import tty  # noqa: PLC0415 - as above
-
-            self.before = termios.tcgetattr(sys.stdin)
-            tty.setraw(sys.stdin)
-
-    def __exit__(self, *_: object) -> None:
-        if self.enabled:
-            import termios  # noqa: PLC0415 - as above
-
-            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self.before)
+    before = termios.tcgetattr(sys.stdin)
+    tty.setraw(sys.stdin)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
 
 
 def open_listener(port: int) -> socket.socket:

@@ -11,8 +11,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.base import keys
-from ebbtide.cluster.client.protocol import CLUSTER_ROLE
 from ebbtide.cluster.doctor import installation, kueue, namespaces, network, resources, scheduling
 from ebbtide.cluster.doctor.findings import SpecRequirements
 from ebbtide.cluster.doctor.observed import (
@@ -22,6 +20,7 @@ from ebbtide.cluster.doctor.observed import (
     ObservedCluster,
     observe_cluster,
 )
+from ebbtide.cluster.write.projects import make_role
 from ebbtide.translation.translate import translate
 
 if TYPE_CHECKING:
@@ -34,40 +33,39 @@ if TYPE_CHECKING:
     from ebbtide.translation.objects import Object
 
 OBSERVER_ROLE: Final = "ebbtide-observer"
-_READ_VERBS: Final = ["get", "list"]
+
+
+def _allow_reads(group: str, *resources: str, names: Sequence[str] = ()) -> Object:
+    """Return a rule that lets an account read resources, or of those only the objects with some names."""
+    verbs = {"resourceNames": [*names], "verbs": ["get"]} if names else {"verbs": ["get", "list"]}
+    return {"apiGroups": [group], "resources": [*resources], **verbs}
+
+
 #: Everything that doctor reads cluster-wide: settings, nodes and objects that workloads refer to. No Secrets, and only these
 #: ConfigMaps.
 OBSERVER_RULES: Final[list[Object]] = [
-    {
-        "apiGroups": [""],
-        "resources": ["configmaps"],
-        "resourceNames": [*(f"config-{part}" for part in (*MAPS, "domain")), KSERVE_MAP, kueue.KUEUE_MAP],
-        "verbs": ["get"],
-    },
-    {"apiGroups": [""], "resources": ["nodes", "namespaces", "services", "resourcequotas"], "verbs": _READ_VERBS},
-    {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": _READ_VERBS},
-    {"apiGroups": ["autoscaling"], "resources": ["horizontalpodautoscalers"], "verbs": _READ_VERBS},
-    {"apiGroups": ["scheduling.k8s.io"], "resources": ["priorityclasses"], "verbs": _READ_VERBS},
-    {"apiGroups": ["node.k8s.io"], "resources": ["runtimeclasses"], "verbs": _READ_VERBS},
-    {
-        "apiGroups": ["networking.k8s.io"],
-        "resources": ["networkpolicies", "ingressclasses", "ingresses"],
-        "verbs": _READ_VERBS,
-    },
-    {"apiGroups": ["gateway.networking.k8s.io"], "resources": ["gateways", "httproutes"], "verbs": _READ_VERBS},
-    {"apiGroups": ["networking.internal.knative.dev"], "resources": ["clusterdomainclaims"], "verbs": _READ_VERBS},
-    {"apiGroups": ["serving.kserve.io"], "resources": ["clusterservingruntimes"], "verbs": _READ_VERBS},
-    {"apiGroups": ["scheduling.run.ai"], "resources": ["queues"], "verbs": _READ_VERBS},
-    {"apiGroups": ["kueue.x-k8s.io"], "resources": ["clusterqueues"], "verbs": _READ_VERBS},
-    {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": _READ_VERBS},
-    {
-        "apiGroups": ["apiextensions.k8s.io"],
-        "resources": ["customresourcedefinitions"],
-        "resourceNames": [path.rpartition("/")[2] for path in DEFINITIONS.values()],
-        "verbs": ["get"],
-    },
-    {"apiGroups": ["ebbtide.dev"], "resources": ["inferences"], "verbs": _READ_VERBS},
-    {"apiGroups": ["run.ai"], "resources": ["inferenceworkloads"], "verbs": _READ_VERBS},
+    _allow_reads(
+        "", "configmaps", names=[*(f"config-{part}" for part in (*MAPS, "domain")), KSERVE_MAP, kueue.KUEUE_MAP]
+    ),
+    _allow_reads("", "nodes", "namespaces", "services", "resourcequotas"),
+    _allow_reads("apps", "deployments"),
+    _allow_reads("autoscaling", "horizontalpodautoscalers"),
+    _allow_reads("scheduling.k8s.io", "priorityclasses"),
+    _allow_reads("node.k8s.io", "runtimeclasses"),
+    _allow_reads("networking.k8s.io", "networkpolicies", "ingressclasses", "ingresses"),
+    _allow_reads("gateway.networking.k8s.io", "gateways", "httproutes"),
+    _allow_reads("networking.internal.knative.dev", "clusterdomainclaims"),
+    _allow_reads("serving.kserve.io", "clusterservingruntimes"),
+    _allow_reads("scheduling.run.ai", "queues"),
+    _allow_reads("kueue.x-k8s.io", "clusterqueues"),
+    _allow_reads("coordination.k8s.io", "leases"),
+    _allow_reads(
+        "apiextensions.k8s.io",
+        "customresourcedefinitions",
+        names=[path.rpartition("/")[2] for path in DEFINITIONS.values()],
+    ),
+    _allow_reads("ebbtide.dev", "inferences"),
+    _allow_reads("run.ai", "inferenceworkloads"),
 ]
 #: Checks that need only the observed state, and checks that read more objects from the cluster.
 CHECKS: Final[tuple[Callable[[ObservedCluster, SpecRequirements], Iterator[Finding]], ...]] = (
@@ -124,12 +122,7 @@ def apply_fix_patch(cluster: Cluster, patch: FixPatch, *, dry_run: bool = False)
 
 def make_observer_role() -> Object:
     """Return the ClusterRole that grants doctor all of its reads; kustomize/roles contains the same role."""
-    return {
-        "apiVersion": CLUSTER_ROLE.api_version,
-        "kind": CLUSTER_ROLE.name,
-        "metadata": {"name": OBSERVER_ROLE, "labels": {keys.APP_MANAGED_BY: "ebbtide"}},
-        "rules": OBSERVER_RULES,
-    }
+    return make_role(OBSERVER_ROLE, OBSERVER_RULES)
 
 
 def _collect_requirements(profile: Profile, specs: Sequence[Inference] | None) -> SpecRequirements:

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from ebbtide.cluster.client.protocol import Cluster
     from ebbtide.cluster.doctor.findings import Finding, SpecRequirements
     from ebbtide.cluster.doctor.observed import ObservedCluster
-    from ebbtide.translation.objects import Object
 
 USUAL_GATEWAY: Final = "istio.ingress.networking.knative.dev"
 #: KServe's default for ``kserveIngressGateway``.
@@ -188,7 +187,9 @@ def _check_network_policies(cluster: Cluster, _: ObservedCluster, requirements: 
         closed = [
             policy
             for policy in policies
-            if _selects_all(policy) and "Ingress" in get_at(policy, "spec", "policyTypes", default=["Ingress"])
+            # An empty selector selects all pods.
+            if not get_at(policy, "spec", "podSelector", default={})
+            and "Ingress" in get_at(policy, "spec", "policyTypes", default=["Ingress"])
         ]
         if closed and not any(get_at(policy, "spec", "ingress", default=[]) for policy in policies):
             names = ", ".join(policy["metadata"]["name"] for policy in closed)
@@ -200,10 +201,6 @@ def _check_network_policies(cluster: Cluster, _: ObservedCluster, requirements: 
                 "from zero",
                 f"allow ingress from namespace {KNATIVE_NAMESPACE} and from the gateway's namespace",
             )
-
-
-def _selects_all(policy: Object) -> bool:
-    return not get_at(policy, "spec", "podSelector", default={})
 
 
 CHECKS: Final = (

@@ -489,6 +489,7 @@ def make_profile_document(observed: ObservedCluster) -> dict[str, Any]:
         kserve |= {"httpRouteTimeouts": observed.http_route_timeouts, "ociModels": observed.oci_models}
     if observed.runtimes:
         kserve["runtimes"] = sorted(observed.runtimes)
+    domains = observed.maps.get("domain") or {}
     spec = {
         "kubernetes": {"version": minor_version(observed.kubernetes) or "1.37", "dra": _has_dra(observed)},
         "knative": knative,
@@ -498,7 +499,7 @@ def make_profile_document(observed: ObservedCluster) -> dict[str, Any]:
         "nodePools": list(_observe_pools(observed)),
         "scheduling": _observe_scheduling(observed),
         "projects": _observe_projects(observed),
-        "domain": _observe_domain(observed),
+        "domain": next((name for name in domains if not name.startswith("_")), "example.com"),
     }
     return {
         "apiVersion": "ebbtide.dev/v1alpha1",
@@ -510,12 +511,8 @@ def make_profile_document(observed: ObservedCluster) -> dict[str, Any]:
 
 def _has_dra(observed: ObservedCluster) -> bool:
     # Every recent cluster serves the API; only a driver makes it usable.
-    return False if observed.nodes is None else any(_has_dra_driver(node) for node in observed.nodes)
-
-
-def _has_dra_driver(node: Object) -> bool:
-    labels = get_at(node, "metadata", "labels", default={})
-    return any("dra-kubelet-plugin" in key for key in labels)
+    labels = [get_at(node, "metadata", "labels", default={}) for node in observed.nodes or ()]
+    return any("dra-kubelet-plugin" in key for row in labels for key in row)
 
 
 def _read_limits(observed: ObservedCluster) -> dict[str, str]:
@@ -688,8 +685,3 @@ def _observe_projects(observed: ObservedCluster) -> dict[str, Any]:
     if known:
         settings["known"] = known
     return settings
-
-
-def _observe_domain(observed: ObservedCluster) -> str:
-    domains = observed.maps.get("domain") or {}
-    return next((name for name in domains if not name.startswith("_")), "example.com")

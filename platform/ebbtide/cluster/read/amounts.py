@@ -23,17 +23,18 @@ def format_amount(resource: str, amount: float) -> str:
     """Return an amount of a resource, given in cores, bytes or devices; a quota's prefix ``requests.`` is left out."""
     name = resource.removeprefix(REQUESTS)
     number = format_amount_number(resource, amount)
+    plural = "" if number == "1" else "s"
     if name == keys.GPU_SHARED:
-        return f"{number} GPU {'share' if number == '1' else 'shares'}"
+        return f"{number} GPU share{plural}"
     if name.startswith(keys.MIG_PREFIX):
-        return f"{number} MIG {'slice' if number == '1' else 'slices'} {name.removeprefix(keys.MIG_PREFIX)}"
+        return f"{number} MIG slice{plural} {name.removeprefix(keys.MIG_PREFIX)}"
     if name == keys.GPU:
-        return f"{number} {'GPU' if number == '1' else 'GPUs'}"
+        return f"{number} GPU{plural}"
     if name == "cpu":
-        return f"{number} CPU {'core' if number == '1' else 'cores'}"
+        return f"{number} CPU core{plural}"
     if "." in name.partition("/")[0]:
         # An extended resource, such as a GPU under another name or HAMi's memory in MiB.
-        return f"{number} {'unit' if number == '1' else 'units'} of {name}"
+        return f"{number} unit{plural} of {name}"
     return f"{number} GiB of {name}" if name in BYTES else f"{number} {name}"
 
 

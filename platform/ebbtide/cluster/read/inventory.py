@@ -239,7 +239,7 @@ def group_workloads(
     services = {_namespaced_name(obj): obj for obj in ksvcs}
     hpas_by_name = {_namespaced_name(obj): obj for obj in hpas}
     hpas_by_service = _group_by_label(hpas, keys.KNATIVE_SERVICE)
-    pods = sorted(objects[POD], key=_created_at)
+    pods = sorted(objects[POD], key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")))
     groups = {
         label: (_group_by_label(deployments, label), _group_by_label(pods, label))
         for label in (keys.KNATIVE_SERVICE, keys.KSERVE_SERVICE)
@@ -273,7 +273,12 @@ def group_workloads(
                 *hpas_by_service.get((namespace, service), ()),
                 *([rendered_hpa] if rendered_hpa is not None else []),
             ),
-            pods=tuple(pod for pod in of_pods.get((namespace, name), ()) if not _is_of_kserve(pod, kserve=kserve)),
+            # A pod with a Knative Service's label may belong to an InferenceService of the same name.
+            pods=tuple(
+                pod
+                for pod in of_pods.get((namespace, name), ())
+                if kserve or keys.KSERVE_SERVICE not in (pod["metadata"].get("labels") or {})
+            ),
             events=tuple(event for event in events if _concerns_workload(event, namespace, service, name)),
             quotas=tuple(obj for obj in quotas if obj["metadata"]["namespace"] == namespace),
             supplies=supplies,
@@ -290,10 +295,6 @@ def serves_language_model(obj: Object) -> bool:
 
 def _namespaced_name(obj: Object) -> tuple[str, str]:
     return obj["metadata"]["namespace"], obj["metadata"]["name"]
-
-
-def _created_at(obj: Object) -> str:
-    return str(obj["metadata"].get("creationTimestamp", ""))
 
 
 def _group_by_label(objects: Iterable[Object], label: str) -> dict[tuple[str, str], list[Object]]:
@@ -341,11 +342,6 @@ def explain_resource_owner(obj: Object) -> str:
 def is_made_by_kserve(service: Object) -> bool:
     """Return whether KServe created a Knative Service for an InferenceService, so that it is not a separate workload."""
     return bool(get_at(service, "metadata", "ownerReferences", 0, "kind") == KSERVE.name)
-
-
-def _is_of_kserve(pod: Object, *, kserve: bool) -> bool:
-    """Return whether a pod with a Knative Service's label belongs to an InferenceService of the same name."""
-    return not kserve and keys.KSERVE_SERVICE in (pod["metadata"].get("labels") or {})
 
 
 def _belongs_to_service(name: str, service: str) -> bool:

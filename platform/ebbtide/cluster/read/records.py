@@ -19,7 +19,7 @@ from ebbtide.base.paths import get_at
 from ebbtide.base.quantities import drop_zero_fraction
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from ebbtide.cluster.read.inventory import LiveWorkload
     from ebbtide.translation.objects import Object
@@ -215,8 +215,7 @@ def find_unreadable(live: LiveWorkload) -> tuple[str, ...]:
     newest = live.revisions[-1] if live.revisions else get_at(live.service, "spec", "template", default={})
     marks = (read(revision) for revision in live.revisions for read in (read_decision, read_mark))
     problems = [
-        _explain_spec(live.top),
-        _explain_settings(live.top),
+        *_find_document_problems(live.top),
         read_scale_record(live.top).problem,
         *(record.problem for record in marks if record is not None),
         *(
@@ -233,17 +232,12 @@ def find_unreadable(live: LiveWorkload) -> tuple[str, ...]:
     return tuple(dict.fromkeys(filter(None, problems)))
 
 
-def _explain_spec(top: Object) -> str:
+def _find_document_problems(top: Object) -> Iterator[str]:
     try:
         read_spec(top)
     except UnreadableError as error:
-        return f"{keys.SPEC} cannot be read: {error}"
-    return ""
-
-
-def _explain_settings(top: Object) -> str:
+        yield f"{keys.SPEC} cannot be read: {error}"
     try:
         read_settings(top)
     except FloorError as error:
-        return str(error)
-    return ""
+        yield str(error)

@@ -307,20 +307,20 @@ def _plan_object(
 def _plan_existing(cluster: Cluster, obj: Object, live: Object, profile: Profile | None) -> ApplyStep:
     if not is_top_object(obj):
         return _plan_change(cluster, obj, live)
-    kept_obj, notes = keep_scale(obj, live, folded=False)
-    kept_obj, unset = _end_rollback(kept_obj, live)
-    step = _plan_change(cluster, kept_obj, live, unset, notes)
-    if step.rollout and read_scale_record(live):
-        # A new revision is created anyway: it takes over the manual override of the old one.
-        kept_obj, notes = keep_scale(obj, live, folded=True)
+    scaled = bool(read_scale_record(live))
+    for folded in (False, True):
+        kept_obj, notes = keep_scale(obj, live, folded=folded)
         kept_obj, unset = _end_rollback(kept_obj, live)
         step = _plan_change(cluster, kept_obj, live, unset, notes)
+        # A new revision that is created anyway takes over the manual override of the old one.
+        if not (step.rollout and scaled):
+            break
     if set(step.owners) & KUBECTL and profile is not None and _is_as_rendered(live, profile):
         owners = {manager: fields for manager, fields in step.owners.items() if manager not in KUBECTL}
         note = "takes over what kubectl applied of the stored spec"
         step = replace(step, owners=owners, notes=(*step.notes, note), adopted=True)
     spec_values = {name: get_scale_value(obj, name) for name in SCALED}
-    return replace(step, spec_values=spec_values, scaled=bool(read_scale_record(live)))
+    return replace(step, spec_values=spec_values, scaled=scaled)
 
 
 def _explain_taken_name(obj: Object, live: Object) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from ebbtide.base import keys
@@ -172,7 +171,10 @@ def read_projects(cluster: Cluster, profile: Profile) -> list[ProjectRow]:
 def make_project_rows(parts: ProjectObjects, profile: Profile) -> list[ProjectRow]:
     """Return the projects of the listed objects and of the profile, in order of name."""
     by_name = {}
-    queues = {obj["metadata"]["name"]: obj for obj in sorted(parts.queues, key=partial(_is_used_queue, profile))}
+    # Of two queues of a name, the one that the profile's kind of quota uses counts.
+    used = QUOTA_BACKENDS[profile.spec.projects.quota].queue
+    sorted_queues = sorted(parts.queues, key=lambda queue: (queue["apiVersion"], queue["kind"]) == used)
+    queues = {obj["metadata"]["name"]: obj for obj in sorted_queues}
     for obj in parts.namespaces:
         name = str(get_at(obj, "metadata", "labels", keys.PROJECT, default=""))
         if name:
@@ -180,11 +182,6 @@ def make_project_rows(parts: ProjectObjects, profile: Profile) -> list[ProjectRo
     for name in profile.spec.projects.known:
         by_name.setdefault(name, ProjectRow(name, project_namespace(name, profile), there=False))
     return [by_name[name] for name in sorted(by_name)]
-
-
-def _is_used_queue(profile: Profile, queue: Object) -> bool:
-    """Return whether the profile's kind of quota uses the queue, rather than another component with queues."""
-    return (queue["apiVersion"], queue["kind"]) == QUOTA_BACKENDS[profile.spec.projects.quota].queue
 
 
 def _make_project_row(name: str, namespace: str, parts: ProjectObjects, queue: Object | None) -> ProjectRow:
@@ -353,11 +350,16 @@ def _set_amounts(profile: Profile, name: str, amounts: dict[str, Any]) -> Profil
 
 def make_member_role() -> Object:
     """Return the ClusterRole of a project's members in its namespace; kustomize/roles contains the same role."""
+    return make_role(MEMBER_ROLE, MEMBER_RULES)
+
+
+def make_role(name: str, rules: list[Object]) -> Object:
+    """Return a ClusterRole of Ebbtide."""
     return {
         "apiVersion": CLUSTER_ROLE.api_version,
         "kind": CLUSTER_ROLE.name,
-        "metadata": {"name": MEMBER_ROLE, "labels": {keys.APP_MANAGED_BY: "ebbtide"}},
-        "rules": MEMBER_RULES,
+        "metadata": {"name": name, "labels": {keys.APP_MANAGED_BY: "ebbtide"}},
+        "rules": rules,
     }
 
 
@@ -415,9 +417,9 @@ def remove_project(cluster: Cluster, planned: ProjectRemoval) -> None:
 # Reading.
 
 
-def _list_or_none(cluster: Cluster, kind: Kind, labels: str = "") -> list[Object] | None:
+def _list_or_none(cluster: Cluster, kind: Kind, labels: str = "", namespace: str = "") -> list[Object] | None:
     try:
-        return cluster.list(kind, labels=labels).items
+        return cluster.list(kind, namespace, labels=labels).items
     except ForbiddenError:
         return None
 
@@ -428,14 +430,7 @@ def _list_everywhere(cluster: Cluster, kind: Kind, namespaces: Sequence[Object],
     everything = _list_or_none(cluster, kind, labels) if len(names) != 1 else None
     if everything is not None:
         return [obj for obj in everything if obj["metadata"].get("namespace") in names]
-    return [obj for name in names for obj in _list_in_namespace(cluster, kind, name, labels)]
-
-
-def _list_in_namespace(cluster: Cluster, kind: Kind, namespace: str, labels: str) -> list[Object]:
-    try:
-        return cluster.list(kind, namespace, labels=labels).items
-    except ForbiddenError:
-        return []
+    return [obj for name in names for obj in _list_or_none(cluster, kind, labels, name) or ()]
 
 
 def _get_namespace(cluster: Cluster, namespace: str) -> Object | None:

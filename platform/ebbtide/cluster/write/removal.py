@@ -79,8 +79,8 @@ def _list_companions(cluster: Cluster, kind: Kind, top: Object) -> list[Object]:
     metadata = top["metadata"]
     labels = f"{keys.APP_NAME}={metadata['name']},{keys.APP_MANAGED_BY}=ebbtide"
     labeled = cluster.list(kind, metadata["namespace"], labels=labels).items
-    return [obj for obj in labeled if _owner_uids(obj) <= {metadata["uid"]}]
-
-
-def _owner_uids(obj: Object) -> set[str]:
-    return {owner["uid"] for owner in obj["metadata"].get("ownerReferences", ())}
+    return [
+        obj
+        for obj in labeled
+        if all(owner["uid"] == metadata["uid"] for owner in obj["metadata"].get("ownerReferences", ()))
+    ]

@@ -48,7 +48,7 @@ def explain_no_rollback(live: LiveWorkload, to: str | None) -> str:
     target = find_rollback_target(live, to)
     if not target:
         return f"{live.name} has no ready revision older than {', '.join(serving_revisions(live)) or 'the newest one'}"
-    if to is not None and not _is_revision_ready(live, to):
+    if to is not None and not _has_ready_condition(find_by_name(live.revisions, to) or {}):
         return f"revision {to} is not ready and cannot serve"
     if live.top["kind"] == "InferenceService":
         previous = get_at(live.top, "status", "components", "predictor", "previousRolledoutRevision")
@@ -94,11 +94,6 @@ def find_rollback_target(live: LiveWorkload, to: str | None) -> str:
 def _is_pinned(live: LiveWorkload) -> bool:
     """Return whether the traffic goes to named revisions, as after a rollback, and not to the newest ready one."""
     return all(row.get("revisionName") for row in get_at(live.service, "spec", "traffic", default=[]) or [{}])
-
-
-def _is_revision_ready(live: LiveWorkload, name: str) -> bool:
-    revision = find_by_name(live.revisions, name)
-    return revision is not None and _has_ready_condition(revision)
 
 
 def _has_ready_condition(revision: Object) -> bool:
