@@ -1,4 +1,4 @@
-"""Why a pod is not scheduled, admitted or created: the messages of schedulers, quotas, webhooks and registries, explained.
+"""Explanations of the messages of schedulers, quotas, webhooks and registries about a pod that is not scheduled or created.
 
 Upstream: k8s.io/kubernetes pkg/scheduler/framework/types.go (messages of FitError).
 """
