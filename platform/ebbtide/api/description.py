@@ -8,7 +8,8 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
 from ebbtide.api.answers import Refusal
-from ebbtide.api.asked import describe_errors
+from ebbtide.api.asked import BEARER, describe_errors
+from ebbtide.api.errors import UNAUTHORIZED
 from ebbtide.api.families import find_family, list_families
 from ebbtide.api.gate import OPENAPI
 
@@ -46,22 +47,27 @@ def make_openapi(app: FastAPI) -> dict[str, Any]:
     open_paths = {OPENAPI, *(path for family in families for path in family.open_paths)}
     for path, operations in document["paths"].items():
         for operation in operations.values():
-            _add_error_responses(path, operation)
-            if path in open_paths:
-                operation["security"] = []
+            _add_error_responses(path, operation, is_open=path in open_paths)
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     return document
 
 
-def _add_error_responses(path: str, operation: dict[str, Any]) -> None:
+def _add_error_responses(path: str, operation: dict[str, Any], *, is_open: bool) -> None:
+    """Add the errors of the gate and of the framework, and whether the path needs authentication."""
     family = find_family(path)
     responses = operation["responses"]
-    statuses = ALWAYS
+    statuses = list(ALWAYS)
+    if is_open:
+        operation["security"] = []
+    else:
+        operation.setdefault("security", [{BEARER.scheme_name: []}])
+        statuses.append(UNAUTHORIZED)
     if "HTTPValidationError" in str(responses.get(UNPROCESSABLE)):
         # FastAPI adds it with its own body. A family whose error is a 400 instead describes that.
         del responses[UNPROCESSABLE]
-        statuses = ALWAYS if BAD_REQUEST in responses else (int(UNPROCESSABLE), *ALWAYS)
+        if BAD_REQUEST not in responses:
+            statuses.append(int(UNPROCESSABLE))
     model: type[Any] = Refusal if family is None or family.error is None else family.error
     for status, response in describe_errors(model, *statuses).items():
         responses.setdefault(str(status), response)
