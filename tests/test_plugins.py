@@ -306,6 +306,55 @@ def test_a_command_of_a_package_cannot_replace_one_of_ebbtide(
     assert "ebbtide-toy registers the same name" in both.stderr
 
 
+#: The backend of the page, in a package.
+PAGE: Final = ROOT / "docs" / "add-a-gpu-backend.md"
+POOL: Final = """
+apiVersion: ebbtide.dev/v1alpha1
+kind: Profile
+metadata: {name: toy}
+spec:
+  nodePools:
+    - {name: default, backend: vgpu, devices: 1, nodes: 1, product: Toy, replicas: 4}
+"""
+
+
+@pytest.fixture
+def vgpu(install: Callable[..., Path]) -> Callable[[str], Path]:
+    source = next(
+        block for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL) if "Backend(" in block
+    )
+    return lambda name: install("ebbtide-toy", source, backends=f"{name} = ebbtide_toy:BACKEND")
+
+
+def test_a_package_adds_a_gpu_backend(vgpu: Callable[[str], Path], specs: tuple[Path, Path], tmp_path: Path) -> None:
+    package = vgpu("vgpu")
+    profile = tmp_path / "profile.yaml"
+    profile.write_text(POOL)
+    specs[0].write_text(NATIVE.replace("{image", "{compute: {gpuPortionRequest: 0.25}, image"))
+    words = ["-m", "ebbtide", "render", "--profile", str(profile), str(specs[0])]
+    rendered, unknown = execute(words, package), execute(words)
+
+    assert (rendered.returncode, rendered.stderr) == (0, "")
+    assert "example.com/vgpu: '1'" in rendered.stdout.replace('"', "'")
+    assert unknown.returncode == 1
+    assert "invalid backend 'vgpu': must be one of devices, kai, hami, mig, time-slicing, mps, dra\n" in unknown.stderr
+    assert '"vgpu"' in execute(["-m", "ebbtide", "schema", "profile"], package).stdout
+    # Other processes of a server get the profile without a validation.
+    program = "import sys; from ebbtide.translation import gpu; print(gpu.BACKENDS['vgpu'].name, [*gpu.BACKENDS][-1])"
+    assert execute(["-c", program], package).stdout == "vgpu vgpu\n"
+
+
+def test_a_gpu_backend_with_the_name_of_another_is_rejected(
+    vgpu: Callable[[str], Path], specs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    profile = tmp_path / "profile.yaml"
+    profile.write_text(POOL)
+    ran = execute(["-m", "ebbtide", "render", "--profile", str(profile), str(specs[0])], vgpu("other"))
+
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert "the name vgpu of the backend must be other" in ran.stderr
+
+
 @pytest.fixture(params=["runai", "sandbox"])
 def removed(request: pytest.FixtureRequest) -> tuple[str, ...]:
     return RUNAI if request.param == "runai" else SANDBOX

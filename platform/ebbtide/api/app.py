@@ -20,6 +20,7 @@ from ebbtide.api.families import list_families
 from ebbtide.api.gate import OPENAPI, Gate, ServerSettings
 from ebbtide.api.shared import LEVEL, MIN_COMPRESSED_BYTES, SharedResponses
 from ebbtide.documents import load_added_readers
+from ebbtide.translation.gpu import BACKENDS, list_backends
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -47,6 +48,8 @@ def make_app(backend: Backend, settings: ServerSettings, routers: Sequence[APIRo
     """
     # A request must not be the first to find out.
     load_added_readers()
+    # With all rows from the beginning, a response does not depend on earlier requests.
+    BACKENDS.update(list_backends())
 
     @asynccontextmanager
     async def running(_: FastAPI) -> AsyncIterator[None]:

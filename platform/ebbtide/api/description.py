@@ -39,7 +39,8 @@ def make_openapi(app: FastAPI) -> dict[str, Any]:
         tags=[*(tag for family in families for tag in family.tags), TAG],
     )
     schemas = document["components"]["schemas"]
-    for model in (Refusal, *(family.error for family in families if family.error is not None)):
+    models: list[type[Any]] = [Refusal, *(family.error for family in families if family.error is not None)]
+    for model in models:
         described = TypeAdapter[Any](model)
         schema = described.json_schema(ref_template="#/components/schemas/{model}", mode="serialization")
         schemas |= schema.pop("$defs", {})

@@ -20,6 +20,8 @@ READERS: Final = "ebbtide.readers"
 COMMANDS: Final = "ebbtide.commands"
 #: A ``PathFamily`` (``ebbtide.api.families``): a router with paths of the API, and the format of their errors.
 ROUTERS: Final = "ebbtide.routers"
+#: A ``Backend`` (``ebbtide.translation.gpu.backend``): a way of sharing GPUs. Its name is that of the entry point.
+BACKENDS: Final = "ebbtide.backends"
 #: A module with ``run_on_demo`` and ``serve_demo``: the simulated cluster of ``--demo``.
 DEMO: Final = "ebbtide.demo"
 
@@ -70,6 +72,7 @@ OWN: Final[dict[str, dict[str, str]]] = {
     READERS: {"nim": "ebbtide.readers.nim:READER", "crd": "ebbtide.readers.crd:READER"},
     COMMANDS: {"submit": "ebbtide.cli.submit"},
     ROUTERS: {"runai": "ebbtide.api.runai:FAMILY"},
+    BACKENDS: {},
     DEMO: {"demo": "ebbtide.cli.demo"},
 }
 

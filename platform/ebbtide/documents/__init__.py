@@ -117,7 +117,7 @@ def _find_rarer_reader(data: dict[str, Any]) -> Reader | ModuleType | None:
     """
     from ebbtide.readers import rest  # noqa: PLC0415 - not on the common path
 
-    own = [part.load(Reader) for part in plugins.list_own(plugins.READERS)]
+    own: list[Reader | ModuleType] = [part.load(Reader) for part in plugins.list_own(plugins.READERS)]
     if reader := next((reader for reader in (*own, rest) if reader.recognize(data)), None):
         return reader
     from ebbtide.adopt import live  # noqa: PLC0415 - as above
