@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Final
@@ -30,40 +31,7 @@ ROOT: Final = Path(__file__).parent.parent
 SPEC: Final = "{image: ghcr.io/acme/chat:1, servingPort: {container: 8000}}"
 NATIVE: Final = f"apiVersion: ebbtide.dev/v1alpha1\nkind: Inference\nmetadata: {{name: chat}}\nspec: {SPEC}\n"
 TOY: Final = "apiVersion: toy.example.com/v1\nkind: Toy\nname: chat\nimage: ghcr.io/acme/chat:1\nport: 8000\n"
-MODULE: Final = '''
-from fastapi import APIRouter
-
-from ebbtide.api.asked import Context
-from ebbtide.api.families import PathFamily
-from ebbtide.cli.options import make_option
-from ebbtide.readers.reading import Reader, Reading, make_document
-
-HELP = "Greet a person"
-OPTIONS = (make_option("--name", default="you", help="Name of the person"),)
-
-
-def run(options):
-    print(f"Hello, {options.name}")
-    return 0
-
-
-def read(data, profile):
-    spec = {"image": data["image"], "servingPort": {"container": data["port"]}}
-    return Reading(make_document(data["name"], spec), {("spec", "image"): ("image",)})
-
-
-READER = Reader(lambda data: data.get("kind") == "Toy", read, "a Toy")
-router = APIRouter(tags=["Toy"])
-
-
-@router.get("/api/toy/greeting")
-def greeting(context: Context, name: str = "you") -> dict[str, str]:
-    """Greet a person."""
-    return {"greeting": f"Hello, {name}, from {context.caller.name}"}
-
-
-FAMILY = PathFamily("/api/toy/", router, "Paths under `/api/toy` greet.", ({"name": "Toy", "description": "Greetings."},))
-'''
+PAGES: Final = {name: (ROOT / name).read_text() for name in ("CONTRIBUTING.md", "docs/add-a-gpu-backend.md")}
 #: Prints the responses of a server with the plugin: a greeting, two errors, and the description.
 SERVE: Final = """
 import json, sys
@@ -115,6 +83,23 @@ SANDBOX: Final = ("ebbtide.sandbox", "ebbtide.cli.demo")
 Run = subprocess.CompletedProcess[str]
 
 
+def find_block(page: str, language: str, word: str) -> str:
+    """Return the code block of a page that contains a word."""
+    blocks = re.findall(rf"```{language}\n(.*?)```", PAGES[page], re.DOTALL)
+    (block,) = (block for block in blocks if word in block)
+    return str(block)
+
+
+#: The package of the page.
+MODULE: Final = find_block("CONTRIBUTING.md", "python", "READER = ")
+GROUPS: Final = {
+    group.removeprefix("ebbtide."): "\n".join(f"{name} = {value}" for name, value in points.items())
+    for group, points in tomllib.loads(find_block("CONTRIBUTING.md", "toml", "entry-points"))["project"][
+        "entry-points"
+    ].items()
+}
+
+
 def execute(words: list[str], *paths: Path) -> Run:
     folders = [*paths, ROOT / "platform", ROOT / "tests"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders)), "COLUMNS": "200"}
@@ -143,13 +128,7 @@ def install(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def toy(install: Callable[..., Path]) -> Path:
-    return install(
-        "ebbtide-toy",
-        MODULE,
-        readers="toy = ebbtide_toy:READER",
-        commands="greet = ebbtide_toy",
-        routers="toy = ebbtide_toy:FAMILY",
-    )
+    return install("ebbtide-toy", MODULE, **GROUPS)
 
 
 @pytest.fixture
@@ -306,8 +285,6 @@ def test_a_command_of_a_package_cannot_replace_one_of_ebbtide(
     assert "ebbtide-toy registers the same name" in both.stderr
 
 
-#: The backend of the page, in a package.
-PAGE: Final = ROOT / "docs" / "add-a-gpu-backend.md"
 POOL: Final = """
 apiVersion: ebbtide.dev/v1alpha1
 kind: Profile
@@ -320,9 +297,7 @@ spec:
 
 @pytest.fixture
 def vgpu(install: Callable[..., Path]) -> Callable[[str], Path]:
-    source = next(
-        block for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL) if "Backend(" in block
-    )
+    source = find_block("docs/add-a-gpu-backend.md", "python", "Backend(")
     return lambda name: install("ebbtide-toy", source, backends=f"{name} = ebbtide_toy:BACKEND")
 
 
