@@ -77,6 +77,7 @@ RUNAI: Final = (
     "ebbtide.readers.command_lines",
     "ebbtide.api.runai",
     "ebbtide.api.runai_bodies",
+    "ebbtide.api.runai_requests",
     "ebbtide.cli.submit",
 )
 SANDBOX: Final = ("ebbtide.sandbox", "ebbtide.cli.demo")
@@ -196,7 +197,7 @@ def test_a_broken_package_is_named_in_one_line(install: Callable[..., Path], spe
     fine = execute(["-m", "ebbtide", "render", str(specs[0])], broken)
     listed = execute(["-m", "ebbtide", "--help"], broken)
 
-    # What does not need the package works.
+    # A native spec does not need the package.
     assert (fine.returncode, fine.stderr) == (0, "")
     assert "\n  greet         Unavailable: the package ebbtide-toy is broken\n" in listed.stdout
     for words, group in ((["check", str(specs[1])], "readers"), (["greet"], "commands")):

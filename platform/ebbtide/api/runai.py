@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from fastapi import Path, Query, Request
 from fastapi.responses import JSONResponse, Response
 
-from ebbtide.api import requests
 from ebbtide.api import runai_bodies as bodies
+from ebbtide.api import runai_requests as requests
 from ebbtide.api.access import SERVICE_ACCOUNT, UnauthorizedError, read_claims
 from ebbtide.api.asked import (
     Context,
