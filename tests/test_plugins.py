@@ -20,12 +20,13 @@ from ebbtide.api.families import list_families
 from ebbtide.api.gate import ServerSettings
 from ebbtide.base import plugins
 from ebbtide.base.plugins import Part, PluginError
-from ebbtide.cli import load_command
-from ebbtide.documents import load_added_readers
-from ebbtide.readers.reading import Reader
+from ebbtide.cli import list_commands, load_command
+from ebbtide.documents import load_added_readers, load_document, profiles
+from ebbtide.readers.reading import Reader, Reading
+from ebbtide.translation import gpu
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 ROOT: Final = Path(__file__).parent.parent
 SPEC: Final = "{image: ghcr.io/acme/chat:1, servingPort: {container: 8000}}"
@@ -212,14 +213,36 @@ def test_a_broken_package_is_named_in_one_line(install: Callable[..., Path], spe
     assert krm.returncode == 0
 
 
-def add_module(monkeypatch: pytest.MonkeyPatch, source: str, group: str, target: str) -> Part:
-    """Register a part of a module with this source, as if a package were installed."""
-    module = ModuleType("ebbtide_toy")
-    exec(source, module.__dict__)  # noqa: S102 - text of this file
-    monkeypatch.setitem(sys.modules, "ebbtide_toy", module)
-    part = Part(group, "toy", target, "ebbtide-toy")
-    monkeypatch.setattr(plugins, "list_added", lambda named: (part,) if named == group else ())
-    return part
+CACHES: Final = (
+    plugins.list_own,
+    plugins.list_added,
+    load_added_readers,
+    list_families,
+    gpu.load_added_backends,
+)
+
+
+@pytest.fixture
+def register(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Part]]:
+    """Return a function that registers a part of a module in this process, as if its package were installed."""
+    backends = dict(gpu.BACKENDS)
+    parts: list[Part] = []
+
+    def registered(source: str, group: str, target: str, name: str = "toy") -> Part:
+        module = ModuleType("ebbtide_toy")
+        exec(source, module.__dict__)  # noqa: S102 - text of this file and of the pages
+        monkeypatch.setitem(sys.modules, "ebbtide_toy", module)
+        parts.append(Part(group, name, target, f"ebbtide-toy{len(parts) or ''}"))
+        monkeypatch.setattr(plugins, "list_added", lambda named: tuple(part for part in parts if part.group == named))
+        return parts[-1]
+
+    for function in CACHES:
+        function.cache_clear()
+    yield registered
+    for function in CACHES:
+        function.cache_clear()
+    gpu.BACKENDS.clear()
+    gpu.BACKENDS.update(backends)
 
 
 @pytest.mark.parametrize(
@@ -230,23 +253,22 @@ def add_module(monkeypatch: pytest.MonkeyPatch, source: str, group: str, target:
         ("ebbtide_toy:HELP", "ebbtide_toy:HELP must be a Reader, not a str"),
     ],
 )
-def test_a_part_of_a_package_is_what_its_group_needs(monkeypatch: pytest.MonkeyPatch, target: str, reason: str) -> None:
-    part = add_module(monkeypatch, MODULE, plugins.READERS, target)
+def test_a_part_of_a_package_is_what_its_group_needs(register: Callable[..., Part], target: str, reason: str) -> None:
+    part = register(MODULE, plugins.READERS, target)
 
     with pytest.raises(PluginError, match=f"ebbtide-toy registers toy in ebbtide.readers.*{reason}"):
         part.load(Reader)
 
 
-def test_a_command_of_a_package_has_help_and_options(monkeypatch: pytest.MonkeyPatch) -> None:
-    add_module(monkeypatch, "HELP = 'x'", plugins.COMMANDS, "ebbtide_toy")
+def test_a_command_of_a_package_has_help_and_options(register: Callable[..., Part]) -> None:
+    register("HELP = 'x'", plugins.COMMANDS, "ebbtide_toy")
 
     with pytest.raises(PluginError, match="ebbtide_toy has no OPTIONS"):
         load_command("toy")
 
 
-def test_a_server_does_not_start_with_a_broken_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    add_module(monkeypatch, "", plugins.READERS, "ebbtide_toy:READER")
-    load_added_readers.cache_clear()
+def test_a_server_does_not_start_with_a_broken_package(register: Callable[..., Part]) -> None:
+    register("", plugins.READERS, "ebbtide_toy:READER")
 
     with pytest.raises(PluginError, match="ebbtide-toy"):
         make_app(serving.inhabited()[1], ServerSettings())
@@ -263,27 +285,50 @@ def test_a_server_does_not_start_with_a_broken_package(monkeypatch: pytest.Monke
     ],
 )
 def test_paths_of_a_package_cannot_replace_those_of_another(
-    monkeypatch: pytest.MonkeyPatch, change: tuple[str, str], reason: str
+    register: Callable[..., Part], change: tuple[str, str], reason: str
 ) -> None:
-    add_module(monkeypatch, MODULE.replace(*change), plugins.ROUTERS, "ebbtide_toy:FAMILY")
+    register(MODULE.replace(*change), plugins.ROUTERS, "ebbtide_toy:FAMILY")
 
     with pytest.raises(PluginError, match=f"ebbtide-toy.*{reason}"):
-        list_families.__wrapped__()
+        list_families()
 
 
-def test_a_command_of_a_package_cannot_replace_one_of_ebbtide(
-    install: Callable[..., Path], specs: tuple[Path, Path]
+def test_a_command_of_a_package_cannot_replace_one_of_ebbtide(register: Callable[..., Part]) -> None:
+    for name in ("render", "submit", "greet", "greet"):
+        register(MODULE, plugins.COMMANDS, "ebbtide_toy", name)
+
+    for name in ("render", "submit"):
+        command = load_command(name)
+        assert command is not None
+        assert command.__name__ == f"ebbtide.cli.{name}"
+    with pytest.raises(PluginError, match=r"ebbtide-toy3 registers greet in ebbtide.commands.*ebbtide-toy2 registers"):
+        load_command("greet")
+
+
+def test_a_reader_of_a_package_reads_what_ebbtide_does_not(register: Callable[..., Part]) -> None:
+    register(MODULE.replace('data.get("kind") == "Toy"', "True"), plugins.READERS, "ebbtide_toy:READER")
+    register("READER = 1", plugins.READERS, "ebbtide_toy:READER", "unused")
+    sys.modules["ebbtide_toy"].READER = Reader(lambda _: True, lambda data, _: Reading(data), "a Toy")
+    profile = profiles.load_built_in()
+    native = {"apiVersion": "ebbtide.dev/v1alpha1", "kind": "Inference", "metadata": {"name": "chat"}}
+    bodies = ({"name": "chat", "projectId": "a", "spec": {}}, {"metadata": {"name": "chat"}, "spec": {}})
+
+    assert load_document({"kind": "Toy"}, profile).reading.native == {"kind": "Toy"}
+    for data in (native, *bodies, {"kind": "InferenceWorkload", "metadata": {"name": "chat"}}):
+        assert load_document(data, profile).reading.native["metadata"]["name"]
+
+
+def test_the_part_of_a_removed_package_does_not_exist(
+    register: Callable[..., Part], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    points = "\n".join(f"{name} = ebbtide_toy" for name in ("render", "submit", "greet"))
-    toy = install("ebbtide-toy", MODULE, commands=points)
-    twin = install("ebbtide-twin", MODULE, commands="greet = ebbtide_twin")
+    part = register(MODULE, plugins.COMMANDS, "ebbtide_toy", "greet")
+    monkeypatch.setitem(plugins.OWN, plugins.COMMANDS, {"submit": "ebbtide.removed.submit"})
 
-    assert "kind: Service" in execute(["-m", "ebbtide", "render", str(specs[0])], toy).stdout
-    assert "usage: ebbtide submit NAME" in execute(["-m", "ebbtide", "submit", "--help"], toy).stdout
-    both = execute(["-m", "ebbtide", "greet"], toy, twin)
-    assert both.returncode == 2
-    assert "ebbtide-twin registers greet in ebbtide.commands" in both.stderr
-    assert "ebbtide-toy registers the same name" in both.stderr
+    assert plugins.list_own(plugins.COMMANDS) == ()
+    assert plugins.find_part(plugins.COMMANDS, "greet") == part
+    assert "submit" not in dict(list_commands())
+    with pytest.raises(PluginError, match=r"submit needs ebbtide.removed.submit"):
+        load_command("submit")
 
 
 POOL: Final = """
@@ -296,14 +341,9 @@ spec:
 """
 
 
-@pytest.fixture
-def vgpu(install: Callable[..., Path]) -> Callable[[str], Path]:
+def test_a_package_adds_a_gpu_backend(install: Callable[..., Path], specs: tuple[Path, Path], tmp_path: Path) -> None:
     source = find_block("docs/add-a-gpu-backend.md", "python", "Backend(")
-    return lambda name: install("ebbtide-toy", source, backends=f"{name} = ebbtide_toy:BACKEND")
-
-
-def test_a_package_adds_a_gpu_backend(vgpu: Callable[[str], Path], specs: tuple[Path, Path], tmp_path: Path) -> None:
-    package = vgpu("vgpu")
+    package = install("ebbtide-toy", source, backends="vgpu = ebbtide_toy:BACKEND")
     profile = tmp_path / "profile.yaml"
     profile.write_text(POOL)
     specs[0].write_text(NATIVE.replace("{image", "{compute: {gpuPortionRequest: 0.25}, image"))
@@ -320,15 +360,26 @@ def test_a_package_adds_a_gpu_backend(vgpu: Callable[[str], Path], specs: tuple[
     assert execute(["-c", program], package).stdout == "vgpu vgpu\n"
 
 
-def test_a_gpu_backend_with_the_name_of_another_is_rejected(
-    vgpu: Callable[[str], Path], specs: tuple[Path, Path], tmp_path: Path
-) -> None:
-    profile = tmp_path / "profile.yaml"
-    profile.write_text(POOL)
-    ran = execute(["-m", "ebbtide", "render", "--profile", str(profile), str(specs[0])], vgpu("other"))
+def test_a_gpu_backend_gets_its_row_when_it_is_named(register: Callable[..., Part]) -> None:
+    register(
+        find_block("docs/add-a-gpu-backend.md", "python", "Backend("), plugins.BACKENDS, "ebbtide_toy:BACKEND", "vgpu"
+    )
 
-    assert (ran.returncode, ran.stdout) == (2, "")
-    assert "the name vgpu of the backend must be other" in ran.stderr
+    assert "vgpu" not in gpu.BACKENDS
+    assert gpu.is_backend("vgpu")
+    assert not gpu.is_backend("other")
+    assert not gpu.is_backend(["vgpu"])
+    assert [*gpu.list_backends()][-1] == "vgpu"
+    assert gpu.BACKENDS["vgpu"].title == "Virtual GPUs"
+    with pytest.raises(KeyError):
+        gpu.BACKENDS["other"]
+
+
+def test_a_gpu_backend_has_a_name_of_its_own(register: Callable[..., Part]) -> None:
+    register(find_block("docs/add-a-gpu-backend.md", "python", "Backend("), plugins.BACKENDS, "ebbtide_toy:BACKEND")
+
+    with pytest.raises(PluginError, match="the name vgpu of the backend must be toy"):
+        gpu.list_backends()
 
 
 @pytest.fixture(params=["runai", "sandbox"])

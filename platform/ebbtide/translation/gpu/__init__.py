@@ -33,7 +33,7 @@ class _Registry(dict[str, Backend]):
     """Backends by name. The backend of another package gets its row when the one of a node pool is looked up."""
 
     def __missing__(self, name: str) -> Backend:
-        backend = self[name] = _load_added_backends()[name]
+        backend = self[name] = load_added_backends()[name]
         return backend
 
 
@@ -55,7 +55,13 @@ BACKENDS: Final = _Registry(
 
 
 @cache
-def _load_added_backends() -> dict[str, Backend]:
+def load_added_backends() -> dict[str, Backend]:
+    """Return the backends of other packages by name.
+
+    Raises:
+        PluginError: a backend cannot be loaded, or has the name of another one.
+
+    """
     backends: dict[str, Backend] = {}
     for part in plugins.list_added(plugins.BACKENDS):
         backend = part.load(Backend)
@@ -72,7 +78,7 @@ def list_backends() -> dict[str, Backend]:
         PluginError: the backend of another package cannot be used.
 
     """
-    return BACKENDS | _load_added_backends()
+    return BACKENDS | load_added_backends()
 
 
 def is_backend(name: Any) -> bool:
@@ -82,7 +88,7 @@ def is_backend(name: Any) -> bool:
         PluginError: the backend of another package cannot be used.
 
     """
-    return isinstance(name, str) and (name in BACKENDS or name in _load_added_backends())
+    return isinstance(name, str) and (name in BACKENDS or name in load_added_backends())
 
 
 def is_named(resource: str, names: tuple[str, ...]) -> bool:
