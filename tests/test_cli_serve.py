@@ -128,7 +128,7 @@ def test_only_loopback_with_a_kubeconfig_uses_the_local_user(monkeypatch: pytest
         lambda *_, **named: callers.append((named["anonymous_caller"], named["local_caller"])),
     )
     monkeypatch.setattr(serve, "_source", lambda *_: None)
-    monkeypatch.setattr(serve, "_serve", lambda *_: 0)
+    monkeypatch.setattr(serve, "serve_backend", lambda *_: 0)
     defaults = {"profile": "built-in", "kubeconfig": None, "context": None, "read_only": False, "prometheus": None}
     for address_options in (
         {},

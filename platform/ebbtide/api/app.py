@@ -1,4 +1,4 @@
-"""The ASGI application: Run:ai's paths, Ebbtide's own, the web page's, probes, and common error handling."""
+"""The ASGI application: Ebbtide's paths, those of the registered families, the page's, probes, and error handling."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import JSONResponse
 
 from ebbtide import __version__
-from ebbtide.api import description, own, runai
+from ebbtide.api import description, own
 from ebbtide.api.errors import ROWS, handle_error
+from ebbtide.api.families import list_families
 from ebbtide.api.gate import OPENAPI, Gate, ServerSettings
 from ebbtide.api.shared import LEVEL, MIN_COMPRESSED_BYTES, SharedResponses
+from ebbtide.documents import load_added_readers
+from ebbtide.translation.gpu import BACKENDS, list_backends
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -37,7 +40,16 @@ MANY_WORKLOADS: Final = 500
 
 
 def make_app(backend: Backend, settings: ServerSettings, routers: Sequence[APIRouter] = ()) -> Gate:
-    """Return the application; it starts to watch the cluster on startup."""
+    """Return the application; it starts to watch the cluster on startup.
+
+    Raises:
+        PluginError: a part that another package registers cannot be loaded.
+
+    """
+    # A request must not be the first to find out.
+    load_added_readers()
+    # With all rows from the beginning, a response does not depend on earlier requests.
+    BACKENDS.update(list_backends())
 
     @asynccontextmanager
     async def running(_: FastAPI) -> AsyncIterator[None]:
@@ -49,7 +61,7 @@ def make_app(backend: Backend, settings: ServerSettings, routers: Sequence[APIRo
     app = FastAPI(
         title="Ebbtide",
         version=__version__,
-        summary="Run:ai's inference API on Knative and KServe, and Ebbtide's own API.",
+        summary="Run:ai inference specs on Knative and KServe.",
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
@@ -59,7 +71,7 @@ def make_app(backend: Backend, settings: ServerSettings, routers: Sequence[APIRo
     app.state.backend = backend
     for error in (*(kind for kind, _ in ROWS), HTTPException, Exception):
         app.add_exception_handler(error, handle_error)
-    for router in (_make_probes(backend), runai.router, own.router):
+    for router in (_make_probes(backend), *(family.router for family in list_families()), own.router):
         # FastAPI's include_router would compile each route's models again.
         app.routes.extend(router.routes)
     describe = cache(partial(description.make_openapi, app))

@@ -22,7 +22,6 @@ from ebbtide.api.workers import SPECS, LimitExceededError, Workers
 from ebbtide.base import keys
 from ebbtide.base.paths import get_at
 from ebbtide.base.problems import Problem, has_errors, limit_problems
-from ebbtide.cluster.client.endpoint import make_guarded_endpoint
 from ebbtide.cluster.client.protocol import (
     EVENT,
     KNATIVE,
@@ -45,6 +44,7 @@ from ebbtide.cluster.client.protocol import (
 )
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read import pods as of_pod
+from ebbtide.cluster.read.gateways import make_guarded_endpoint
 from ebbtide.cluster.read.records import scaled_revisions
 from ebbtide.cluster.read.why import explain_replicas
 from ebbtide.cluster.write import apply as applying

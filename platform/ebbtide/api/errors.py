@@ -1,4 +1,4 @@
-"""Error responses in two formats: RFC 9457 for Ebbtide's paths, ``{code, message, details}`` for Run:ai's.
+"""Error responses: RFC 9457 for Ebbtide's paths, and the format of its family for every other path of the API.
 
 Messages are those that the errors were raised with. For an unexpected error, the client only learns that it happened.
 A response repeats nothing from the request except the location of the invalid field.
@@ -15,8 +15,8 @@ from starlette.responses import JSONResponse
 from ebbtide.api.access import UnauthorizedError
 from ebbtide.api.answers import Refusal
 from ebbtide.api.backend import NothingReadError, ReadOnlyError
+from ebbtide.api.families import API, find_family
 from ebbtide.api.offline import InputError
-from ebbtide.api.runai_bodies import Error
 from ebbtide.api.workers import LimitExceededError
 from ebbtide.base.bodies import serialize_body
 from ebbtide.base.problems import Problem, limit_problems
@@ -38,9 +38,6 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-#: Prefix of Ebbtide's paths; errors of all other paths under ``/api/`` use Run:ai's format.
-OWN: Final = "/api/ebbtide/"
-API: Final = "/api/"
 PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
 #: Seconds after which the client can retry, for errors where a retry can succeed.
 AGAIN: Final = "2"
@@ -159,8 +156,9 @@ def make_error_response(path: str, error: Exception) -> Response:
         headers["WWW-Authenticate"] = "Bearer"
     if row.status in {429, 503}:
         headers["Retry-After"] = AGAIN
-    if path.startswith(API) and not path.startswith(OWN):
-        return _make_runai_error(row, error, headers)
+    family = find_family(path)
+    if family is not None and family.make_error is not None:
+        return family.make_error(error, row.status, headers)
     body = Refusal(
         f"urn:ebbtide:{row.slug}",
         row.title,
@@ -171,15 +169,3 @@ def make_error_response(path: str, error: Exception) -> Response:
         error.done if isinstance(error, CutShortError) else None,
     )
     return JSONResponse(serialize_body(body), row.status, headers, PROBLEM_MEDIA_TYPE)
-
-
-def _make_runai_error(row: ErrorRow, error: Exception, headers: dict[str, str]) -> Response:
-    # Run:ai's schema has no 422; an invalid request is a 400.
-    status = {422: 400}.get(row.status, row.status)
-    body = Error(status, error_detail(error))
-    errors = [problem for problem in list_error_problems(error) if problem.severity == "error"]
-    if errors:
-        fixes = [f"{problem.code} {problem.path}: {problem.fix}" for problem in errors if problem.fix]
-        wrong = "; ".join(f"{problem.path}: {problem.message}" for problem in errors)
-        body = Error(status, wrong, "; ".join(fixes))
-    return JSONResponse(serialize_body(body), status, headers)

@@ -23,6 +23,7 @@ from starlette.requests import cookie_parser
 
 from ebbtide.api.access import ADDRESS, UnauthorizedError
 from ebbtide.api.errors import UNFORESEEN, make_error_response
+from ebbtide.api.families import API, list_families
 from ebbtide.api.workers import CALLER, LimitExceededError
 
 if TYPE_CHECKING:
@@ -34,10 +35,8 @@ if TYPE_CHECKING:
 ACCESS: Final = logging.getLogger("ebbtide.access")
 LOG: Final = logging.getLogger("ebbtide.api")
 PROBES: Final = ("/healthz", "/readyz")
-API: Final = "/api/"
+#: Path of the OpenAPI document, which needs no authentication.
 OPENAPI: Final = "/api/ebbtide/v1/openapi.json"
-#: API paths that need no authentication.
-OPEN: Final = ("/api/v1/token", OPENAPI)
 SAFE: Final = {"GET", "HEAD", "OPTIONS"}
 #: Values of Sec-Fetch-Site for a page of this site, and for an address that the user typed.
 NEAR: Final = {"same-origin", "none"}
@@ -109,6 +108,7 @@ class Gate:
     def __init__(self, app: ASGIApp, backend: Backend, settings: ServerSettings) -> None:
         """Wrap ``app``; callers are authenticated by ``backend``."""
         self._app, self._backend, self._settings = app, backend, settings
+        self._open_paths = {OPENAPI, *(path for family in list_families() for path in family.open_paths)}
         #: Counted separately, so that unauthenticated requests and log uploads block only their own kind.
         self._known, self._unknown, self._logs = _Transfers(), _Transfers(), _Transfers()
         self._working: set[_Request] = set()
@@ -159,7 +159,7 @@ class Gate:
             request.session_token = self._backend.sessions.token(cookie_parser(request.headers.get("cookie", "")))
             if not request.path.startswith(API):
                 await self._identify(request)
-            elif request.path not in OPEN:
+            elif request.path not in self._open_paths:
                 request.state["caller"] = await self._authenticate(request)
             body = await self._receive_body(request, receive) if request.has_body else b""
             self._check_room()

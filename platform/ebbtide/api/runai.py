@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from fastapi import Path, Query, Request
-from fastapi.responses import Response  # noqa: TC002 - FastAPI reads it as the program runs
+from fastapi.responses import JSONResponse, Response
 
-from ebbtide.api import requests
 from ebbtide.api import runai_bodies as bodies
+from ebbtide.api import runai_requests as requests
 from ebbtide.api.access import SERVICE_ACCOUNT, UnauthorizedError, read_claims
 from ebbtide.api.asked import (
     Context,
@@ -33,9 +33,11 @@ from ebbtide.api.asked import (
     sort_rows,
 )
 from ebbtide.api.backend import CachedValue
-from ebbtide.api.errors import RequestError
+from ebbtide.api.errors import RequestError, error_detail, list_error_problems
+from ebbtide.api.families import API, PathFamily
 from ebbtide.api.routing import Router, make_response
 from ebbtide.base import keys
+from ebbtide.base.bodies import serialize_body
 from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import MissingError
 from ebbtide.cluster.read.status import compute_status as status_of
@@ -595,3 +597,30 @@ def get_cluster(context: Context, clusterUuid: ClusterUuid) -> bodies.Cluster:  
     if clusterUuid.lower() != bodies.cluster_id(context.backend.profile).lower():
         raise MissingError(f"cluster {clusterUuid} not found on this server")
     return _make_cluster_row(context.backend)
+
+
+def make_error(error: Exception, status: int, headers: dict[str, str]) -> Response:
+    """Return an error in Run:ai's format."""
+    # Run:ai's schema has no 422; an invalid request is a 400.
+    status = {422: 400}.get(status, status)
+    body = MODEL(status, error_detail(error))
+    errors = [problem for problem in list_error_problems(error) if problem.severity == "error"]
+    if errors:
+        fixes = [f"{problem.code} {problem.path}: {problem.fix}" for problem in errors if problem.fix]
+        wrong = "; ".join(f"{problem.path}: {problem.message}" for problem in errors)
+        body = MODEL(status, wrong, "; ".join(fixes))
+    return JSONResponse(serialize_body(body), status, headers)
+
+
+FAMILY: Final = PathFamily(
+    # Errors of unknown paths of the API have Run:ai's format, too.
+    prefix=API,
+    router=router,
+    about="Paths under `/api/v1` are Run:ai's, so that Run:ai's clients work unchanged; their errors are "
+    "`{code, message, details}`.",
+    tags=({"name": "Run:ai", "description": "Run:ai's API for inferences, workloads, projects and clusters."},),
+    error=MODEL,
+    make_error=make_error,
+    open_paths=("/api/v1/token",),
+    shared_paths=("/api/v1/workloads", "/api/v1/workloads/count", "/api/v1/workloads/inferences"),
+)

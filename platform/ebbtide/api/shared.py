@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 from starlette.datastructures import Headers, MutableHeaders
 
 from ebbtide.api.access import digest_caller
+from ebbtide.api.families import list_families
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -26,11 +27,8 @@ if TYPE_CHECKING:
 
     from ebbtide.api.backend import Backend
 
-#: Paths whose responses are shared.
+#: Ebbtide's own paths whose responses are shared.
 PATHS: Final = {
-    "/api/v1/workloads",
-    "/api/v1/workloads/count",
-    "/api/v1/workloads/inferences",
     "/api/ebbtide/v1/workloads",
     "/api/ebbtide/v1/projects",
     "/api/ebbtide/v1/nodes",
@@ -72,13 +70,14 @@ class SharedResponses:
     def __init__(self, app: ASGIApp, backend: Backend) -> None:
         """Wrap ``app``, whose lists read the cache of ``backend``."""
         self._app, self._backend = app, backend
+        self._paths = PATHS.union(*(family.shared_paths for family in list_families()))
         self._responses: OrderedDict[Key, asyncio.Task[StoredResponse]] = OrderedDict()
         self._computing = asyncio.Semaphore(MAX_COMPUTED)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         number = self._backend.cache.peek_number()
-        if number is None or scope["type"] != "http" or scope["method"] != "GET" or scope["path"] not in PATHS:
+        if number is None or scope["type"] != "http" or scope["method"] != "GET" or scope["path"] not in self._paths:
             await self._app(scope, receive, send)
             return
         caller = digest_caller(scope["state"]["caller"])

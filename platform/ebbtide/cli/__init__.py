@@ -1,11 +1,17 @@
-"""Command line: the command table, the parser and the exit codes. Each command is a module, loaded when it runs."""
+"""Command line: the command table, the parser and the exit codes. Each command is a module, loaded when it runs.
+
+Another package can add a command (``ebbtide.base.plugins``), but not replace one of the table.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
+from types import ModuleType
 from typing import TYPE_CHECKING, Final, NoReturn
 
+from ebbtide.base import plugins
 from ebbtide.cli import streams
 
 if TYPE_CHECKING:
@@ -19,14 +25,15 @@ EPILOG: Final = (
 PLUGIN: Final = "kubectl-inference"
 #: Option that selects the simulated cluster, before or after the command.
 DEMO: Final = "--demo"
-#: Command, module, one line of help.
+USAGE: Final = 2
+#: Command, module of this package, one line of help. ``base.plugins`` has the module of an optional command.
 COMMANDS: Final = (
     ("new", "new", "Write a first spec, from flags or by asking"),
     ("render", "render", "Translate specs to Kubernetes manifests"),
     ("check", "check", "Validate specs and report every problem"),
     ("explain", "explain", "Explain where each manifest field comes from"),
     ("convert", "convert", "Convert specs to another format and report what is lost"),
-    ("submit", "submit", "Create a workload from the flags of `runai inference submit`"),
+    ("submit", "", "Create a workload from the flags of `runai inference submit`"),
     ("apply", "apply", "Apply specs to a cluster and wait until they are ready"),
     ("diff", "diff", "Show the changes that an apply would make"),
     ("list", "listing", "List workloads"),
@@ -57,10 +64,59 @@ COMMANDS: Final = (
 )
 
 
+def list_commands() -> list[tuple[str, str]]:
+    """Return the name and the help of every installed command, those of other packages last."""
+    known = {name for name, _, _ in COMMANDS}
+    return [
+        *((name, text) for name, module, text in COMMANDS if module or plugins.find_part(plugins.COMMANDS, name)),
+        *((part.name, _describe(part)) for part in plugins.list_added(plugins.COMMANDS) if part.name not in known),
+    ]
+
+
+def _describe(part: plugins.Part) -> str:
+    """Return the help of another package's command. A broken one has its package as its help, so that the help is complete."""
+    try:
+        return str(_load_part(part).HELP)
+    except plugins.PluginError:
+        return f"Unavailable: the package {part.distribution} is broken"
+
+
+def load_command(name: str) -> ModuleType | None:
+    """Return the module of a command, or None if the command does not exist.
+
+    Raises:
+        PluginError: an optional part or another package has the command, which cannot be loaded.
+
+    """
+    from importlib import import_module  # noqa: PLC0415 - as in parser
+
+    if module := next((module for command, module, _ in COMMANDS if command == name), ""):
+        return import_module(f"ebbtide.cli.{module}")
+    if name in plugins.OWN[plugins.COMMANDS]:
+        return _load_part(plugins.require_part(plugins.COMMANDS, name, name))
+    return _load_added(name)
+
+
+def _load_added(name: str) -> ModuleType | None:
+    """Return the module of another package's command; None for a command of the table, a flag and an unknown command."""
+    if name.startswith("-") or name in {command for command, _, _ in COMMANDS}:
+        return None
+    part = plugins.find_part(plugins.COMMANDS, name)
+    return None if part is None else _load_part(part)
+
+
+def _load_part(part: plugins.Part) -> ModuleType:
+    module = part.load(ModuleType)
+    runs = "run_words" if hasattr(module, "run_words") else "run"
+    for attribute in ("HELP", "OPTIONS", runs) if part.distribution else ():
+        if not hasattr(module, attribute):
+            raise part.make_error(f"{part.target} has no {attribute}")
+    return module
+
+
 def make_parser(only: str | None = None) -> argparse.ArgumentParser:
-    """Return the argument parser, with the options of the command ``only``, or of every command."""
+    """Return the argument parser, with the options of the command ``only``, or of every command that can be loaded."""
     import argparse  # noqa: PLC0415 - submit does not need it
-    from importlib import import_module  # noqa: PLC0415 - as above
 
     from ebbtide import __version__  # noqa: PLC0415 - as above
     from ebbtide.cli.options import add_options  # noqa: PLC0415 - as above
@@ -69,11 +125,20 @@ def make_parser(only: str | None = None) -> argparse.ArgumentParser:
     root.add_argument("--version", action="version", version=f"ebbtide {__version__}")
     root.add_argument(DEMO, action="store_true", dest="is_demo", help="Run the command on a simulated cluster")
     commands = root.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
-    for name, module, description in COMMANDS:
-        # submit parses Run:ai's flags itself and reports all invalid flags; argparse stops at the first.
-        subparser = commands.add_parser(name, help=description, description=description, add_help=name != "submit")
+    rows = list_commands() if only is None else [(name, text) for name, _, text in COMMANDS]
+    if only is not None and (module := _load_added(only)) is not None:
+        rows.append((only, str(module.HELP)))
+    for name, description in rows:
+        module = None
         if only in {None, name}:
-            add_options(subparser, import_module(f"ebbtide.cli.{module}").OPTIONS)
+            with suppress(plugins.PluginError):
+                module = load_command(name)
+        # submit parses Run:ai's flags itself and reports all invalid flags; argparse stops at the first.
+        subparser = commands.add_parser(
+            name, help=description, description=description, add_help=not hasattr(module, "run_words")
+        )
+        if module is not None:
+            add_options(subparser, module.OPTIONS)
     return root
 
 
@@ -83,6 +148,9 @@ def main(argv: list[str]) -> int:
         try:
             code = _run_command(argv)
             sys.stdout.flush()
+        except plugins.PluginError as error:
+            sys.stderr.write(f"ebbtide: error: {error}\n")
+            return USAGE
         except BrokenPipeError:
             return 0  # the reader closed the pipe, so an error message would not be read
         except OSError as error:
@@ -98,9 +166,6 @@ def get_program() -> str:
 
 
 def _run_command(argv: list[str]) -> int:
-    from importlib import import_module  # noqa: PLC0415 - as in parser
-
-    modules = {name: module for name, module, _ in COMMANDS}
     # As in exec, the arguments after -- belong to another program.
     own = argv[: argv.index("--")] if "--" in argv else argv
     is_demo = DEMO in own
@@ -112,20 +177,22 @@ def _run_command(argv: list[str]) -> int:
         if command in {"-h", "--help"}:
             from ebbtide.cli import usage  # noqa: PLC0415 - only the help needs it
 
-            sys.stdout.write(usage.format_help(get_program(), DESCRIPTION, COMMANDS, EPILOG))
+            sys.stdout.write(usage.format_help(get_program(), DESCRIPTION, list_commands(), EPILOG))
             return 0
-        if command not in modules and not command.startswith("-"):
+        module = load_command(command)
+        if module is None:
+            if command.startswith("-"):
+                # Prints the version, or rejects a flag before the command.
+                parse_words(words)
             from ebbtide.cli import usage  # noqa: PLC0415 - only an error needs it
 
-            return usage.report_unknown_command(command, modules)
-        if is_demo and command in modules:
-            from ebbtide.cli import demo  # noqa: PLC0415 - only --demo needs it
-
-            return demo.run_on_demo(command, modules[command], words, parse_words)
-        if command == "submit":
-            return int(import_module("ebbtide.cli.submit").run_words(words[1:]))
-        options = parse_words(words)
-        return int(import_module(f"ebbtide.cli.{modules[options.command]}").run(options))
+            return usage.report_unknown_command(command, [name for name, _ in list_commands()])
+        if is_demo:
+            demo = plugins.require_part(plugins.DEMO, "demo", DEMO).load(ModuleType)
+            return int(demo.run_on_demo(command, module, words, parse_words))
+        if hasattr(module, "run_words"):
+            return int(module.run_words(words[1:]))
+        return int(module.run(parse_words(words)))
     except SystemExit as stop:
         return int(stop.code or 0)
 
@@ -143,11 +210,9 @@ def parse_words(words: list[str]) -> argparse.Namespace:
 
 def list_flags(command: str) -> list[str]:
     """Return the flags of a command."""
-    from importlib import import_module  # noqa: PLC0415 - as in parser
-
-    module = next(module for name, module, _ in COMMANDS if name == command)
-    options = import_module(f"ebbtide.cli.{module}").OPTIONS
-    return ["--help", *(name for option in options for name in option.names if name.startswith("-"))]
+    module = load_command(command)
+    assert module is not None
+    return ["--help", *(name for option in module.OPTIONS for name in option.names if name.startswith("-"))]
 
 
 def entry() -> NoReturn:

@@ -250,4 +250,4 @@ def format_steps(steps: Iterable[ApplyStep], rollout: str = "", *, full: bool = 
 
 
 def _report_progress(say: Callable[[str], None], prefix: str, poll: WaitUpdate) -> None:
-    say(terminal.format_progress(poll, prefix))
+    say(connection.format_progress(poll, prefix))

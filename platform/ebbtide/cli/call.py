@@ -53,8 +53,8 @@ def _call(cluster: connection.Cluster, options: Options) -> int:
         FAILED_STATUS,
         CallError,
         Exchange,
-        make_endpoint,
     )
+    from ebbtide.cluster.read.gateways import make_endpoint  # noqa: PLC0415 - as above
     from ebbtide.cluster.read.inventory import find_workload  # noqa: PLC0415 - as above
     from ebbtide.cluster.read.status import compute_status  # noqa: PLC0415 - as above
 

@@ -10,16 +10,18 @@ import re
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
 
+from ebbtide.base.prose import make_printable
 from ebbtide.cli.common import find_named_profile, print_problems, read_profile, try_read_profile
 from ebbtide.cli.configuration import find_setting
 from ebbtide.cli.options import ONE_OF, Option, Options, make_option, make_switch
-from ebbtide.cli.terminal import format_progress, write_stderr
+from ebbtide.cli.terminal import paint_state, write_stderr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ebbtide.cluster.client import protocol
     from ebbtide.cluster.read.status import Status
+    from ebbtide.cluster.write.apply import WaitUpdate
     from ebbtide.profile.models import Profile
     from ebbtide.slo.source import MetricsSource
 
@@ -38,6 +40,8 @@ MAX_PORT: Final = 65535
 #: Largest int32, the integer type of Knative's annotations and of Kubernetes' replica counts.
 MAX_INT32: Final = 2**31 - 1
 UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+#: The width of a progress line up to its reason.
+HINT_INDENT: Final = " " * 31
 #: Environment variable with the Prometheus URL.
 PROMETHEUS: Final = "EBBTIDE_PROMETHEUS"
 #: Time that ``list`` waits for Prometheus, in seconds.
@@ -386,6 +390,15 @@ def parse_wait(options: Options) -> float:
     except ValueError:
         write_stderr(f"error: invalid --wait {options.wait!r}: must be a duration, as in 90s, 5m or 1h")
         raise SystemExit(2) from None
+
+
+def format_progress(poll: WaitUpdate, prefix: str = "") -> str:
+    """Return one poll of a workload as a line."""
+    status = poll.status
+    phase = paint_state(status.phase, f"{status.phase:13}")
+    count = f"{status.replicas.ready}/{status.replicas.wanted}"
+    line = f"{poll.seconds:6.1f} s  {prefix}{phase} {count:6} {make_printable(status.why)}".rstrip()
+    return f"{line}\n{HINT_INDENT}{make_printable(poll.hint)}\n" if poll.hint else f"{line}\n"
 
 
 def wait_until_settled(cluster: Cluster, name: str, namespace: str, limit: float) -> int:

@@ -1,18 +1,18 @@
-"""``ebbtide --demo COMMAND``: run a command for a cluster on a simulated one, which exists as long as the command."""
+"""``--demo``: run a command for a cluster, or the server, on a simulated one, which exists as long as the process."""
 
 from __future__ import annotations
 
 import gc
 import os
-from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.cli import connection, terminal
+from ebbtide.cli import connection, serve, terminal
 from ebbtide.cli.configuration import CONFIG_VARIABLE
 from ebbtide.cli.options import PROFILE_VARIABLE, Options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import ModuleType
 
 USAGE: Final = 2
 #: Length of the simulated past in hours. The server's demo has a longer one, which takes longer to generate.
@@ -25,13 +25,12 @@ NOT_SIMULATED: Final = ("exec", "port-forward")
 SERVERS: Final = ("serve", "open")
 
 
-def run_on_demo(command: str, module_name: str, words: list[str], parse: Callable[[list[str]], Options]) -> int:
+def run_on_demo(command: str, module: ModuleType, words: list[str], parse: Callable[[list[str]], Options]) -> int:
     """Run a command on a simulated cluster and return its exit code; ``parse`` parses its arguments."""
     # They describe the user's own cluster.
     for variable in (PROFILE_VARIABLE, connection.PROMETHEUS):
         os.environ.pop(variable, None)
     os.environ[CONFIG_VARIABLE] = ""
-    module = import_module(f"ebbtide.cli.{module_name}")
     flags = {name for option in module.OPTIONS for name in option.names}
     if command in NOT_SIMULATED:
         terminal.exit_with_message(
@@ -42,7 +41,7 @@ def run_on_demo(command: str, module_name: str, words: list[str], parse: Callabl
     if command in SERVERS:
         options = parse([*words, "--demo"])
         return int(module.run(options))
-    if command == "submit":
+    if hasattr(module, "run_words"):
         return _run_simulated(lambda: int(module.run_words(words[1:])))
     options = parse(words)
     for name in ("kubeconfig", "context", "prometheus"):
@@ -74,3 +73,28 @@ def _run_simulated(work: Callable[[], int]) -> int:
             return work()
         finally:
             connection.simulated = None
+
+
+def serve_demo(options: Options) -> int:
+    """Serve a simulated cluster with a generated history until a signal ends the process."""
+    from ebbtide.sandbox import backend as sandbox  # noqa: PLC0415 - they need numpy
+    from ebbtide.sandbox import gateway, services  # noqa: PLC0415 - as above
+
+    terminal.write_stderr("Generating the history of the simulated cluster; this takes a few seconds")
+    world = services.demo_world()
+    anonymous_caller, local_caller = serve.identify_local_user(options, sandbox.ANONYMOUS_CALLER)
+    with world.running(), gateway.serve_gateway(world) as address:
+        backend = sandbox.make_simulated_backend(
+            world.cluster,
+            services.demo_profile(),
+            services.PROFILE,
+            connection.clock(),
+            source=world.source,
+            read_only=options.read_only,
+            demo=True,
+            gpu_hour=options.cost,
+            anonymous_caller=anonymous_caller,
+            local_caller=local_caller,
+            gateway=address,
+        )
+        return serve.serve_backend(backend, options)

@@ -13,6 +13,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from ebbtide import manifests
+from ebbtide.base.plugins import PluginError
 from ebbtide.base.problems import has_errors
 from ebbtide.base.prose import make_printable
 from ebbtide.cli import streams
@@ -174,6 +175,9 @@ def run_function() -> int:
                     where = f"{result['resourceRef']['name']} {result['field']['path']}"
                     sys.stderr.write(make_printable(f"{result['severity']} {where}: {result['message']}") + "\n")
             sys.stdout.flush()
+        except PluginError as error:
+            sys.stderr.write(f"ebbtide-krm: error: {error}\n")
+            return 2
         except OSError as error:
             return streams.report_output_failure(error)
         return code

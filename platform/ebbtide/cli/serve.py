@@ -16,9 +16,11 @@ import stat
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from ebbtide.base import plugins
 from ebbtide.cli import connection, terminal
 from ebbtide.cli.common import choose_profile, print_problems
 from ebbtide.cli.options import LIVE_PROFILE, Options, make_option, make_switch
@@ -109,7 +111,9 @@ def run(options: Options) -> int:
     # urllib3's warnings contain the URLs of queries to the API server.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     try:
-        return _serve_demo(options) if options.demo else _serve_cluster(options)
+        if options.demo:
+            return int(plugins.require_part(plugins.DEMO, "demo", "--demo").load(ModuleType).serve_demo(options))
+        return _serve_cluster(options)
     except (ClusterError, SourceError) as error:
         terminal.exit_with_message(f"error: {error}", connection.CLUSTER)
 
@@ -160,30 +164,6 @@ def _find_contradiction(options: Options) -> str:
     return ""
 
 
-def _serve_demo(options: Options) -> int:
-    from ebbtide.sandbox import backend as sandbox  # noqa: PLC0415 - as in run
-    from ebbtide.sandbox import gateway, services  # noqa: PLC0415 - as above
-
-    terminal.write_stderr("Generating the history of the simulated cluster; this takes a few seconds")
-    world = services.demo_world()
-    anonymous_caller, local_caller = _identify_local_user(options, sandbox.ANONYMOUS_CALLER)
-    with world.running(), gateway.serve_gateway(world) as address:
-        backend = sandbox.make_simulated_backend(
-            world.cluster,
-            services.demo_profile(),
-            services.PROFILE,
-            connection.clock(),
-            source=world.source,
-            read_only=options.read_only,
-            demo=True,
-            gpu_hour=options.cost,
-            anonymous_caller=anonymous_caller,
-            local_caller=local_caller,
-            gateway=address,
-        )
-        return _serve(backend, options)
-
-
 def _serve_cluster(options: Options) -> int:
     from ebbtide.api import make  # noqa: PLC0415 - as in run
     from ebbtide.cluster.client import pod  # noqa: PLC0415 - as in run
@@ -201,7 +181,7 @@ def _serve_cluster(options: Options) -> int:
         cluster = kubernetes.KubernetesCluster.from_pod()
     else:
         cluster, user = make.connect_kubeconfig(options.kubeconfig, options.context)
-        anonymous_caller, local_caller = _identify_local_user(options, user)
+        anonymous_caller, local_caller = identify_local_user(options, user)
     if profile is None:
         profile, data = _observe_profile(cluster)
     backend = make.make_cluster_backend(
@@ -217,7 +197,7 @@ def _serve_cluster(options: Options) -> int:
         gateway=options.gateway,
         gpu_hour=options.cost,
     )
-    return _serve(backend, options)
+    return serve_backend(backend, options)
 
 
 def _read_session_keys(options: Options) -> tuple[str, ...]:
@@ -245,7 +225,7 @@ def _read_session_keys(options: Options) -> tuple[str, ...]:
     return keys
 
 
-def _identify_local_user(options: Options, user: Caller) -> tuple[Caller | None, Caller | None]:
+def identify_local_user(options: Options, user: Caller) -> tuple[Caller | None, Caller | None]:
     """Return the anonymous and the local caller: the user on a Unix socket, the user with a secret on loopback, or none."""
     if options.unix_socket:
         return user, None
@@ -274,7 +254,7 @@ def _source(options: Options, cluster: KubernetesCluster, profile: Profile) -> M
     return connection.connect_metrics_source(cluster, options, profile)
 
 
-def _serve(backend: Backend, options: Options) -> int:
+def serve_backend(backend: Backend, options: Options) -> int:
     import uvicorn  # noqa: PLC0415 - as in run
 
     from ebbtide.api.app import make_app, make_server_config  # noqa: PLC0415 - as in run

@@ -57,11 +57,6 @@ OPTIONS: Final = (
 )
 
 
-def run(options: Options) -> int:  # pragma: no cover - argparse does not parse the arguments of submit
-    """Raise NotImplementedError: ``run_words`` handles this command."""
-    raise NotImplementedError(options)
-
-
 def run_words(words: list[str]) -> int:
     """Parse Run:ai's flags, and create or print the workload. An existing workload is never changed."""
     from ebbtide.readers.loaded import validate_reading  # noqa: PLC0415 - only needed by this command

@@ -13,8 +13,6 @@ from ebbtide.cli.streams import get_style_codes
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ebbtide.cluster.write.apply import WaitUpdate
-
 #: Color of each workload phase and of each SLO outcome.
 STATE_COLORS: Final = {
     "Running": "good",
@@ -25,17 +23,6 @@ STATE_COLORS: Final = {
     "broken": "error",
     "unknown": "warning",
 }
-#: The width of a progress line up to its reason.
-HINT_INDENT: Final = " " * 31
-
-
-def format_progress(poll: WaitUpdate, prefix: str = "") -> str:
-    """Return one poll of a workload as a line."""
-    status = poll.status
-    phase = paint_state(status.phase, f"{status.phase:13}")
-    count = f"{status.replicas.ready}/{status.replicas.wanted}"
-    line = f"{poll.seconds:6.1f} s  {prefix}{phase} {count:6} {make_printable(status.why)}".rstrip()
-    return f"{line}\n{HINT_INDENT}{make_printable(poll.hint)}\n" if poll.hint else f"{line}\n"
 
 
 def print_result(namespace: str, name: str, message: str, output_format: str, **data: Any) -> None:

@@ -53,16 +53,16 @@ GROUPS: Final = (
 )
 
 
-def format_help(program: str, description: str, commands: Iterable[tuple[str, str, str]], epilog: str) -> str:
+def format_help(program: str, description: str, commands: Iterable[tuple[str, str]], epilog: str) -> str:
     """Return the help, at most 80 columns wide: the commands by group, each group with an example."""
-    texts = {name: text for name, _, text in commands}
+    texts = dict(commands)
     colors = get_style_codes(sys.stdout)
     grouped = {name for _, names, _ in GROUPS for name in names}
     rest = tuple(name for name in texts if name not in grouped)
     lines = [f"usage: {program} [--demo] COMMAND [options]", "", description]
     for title, names, example in (*GROUPS, ("Other", rest, "")):
         lines += ["", f"{colors['bold']}{title}{colors['end']}"]
-        lines += [f"  {name:<12}  {texts[name]}" for name in names]
+        lines += [f"  {name:<12}  {texts[name]}" for name in names if name in texts]
         lines += [f"  {colors['fix']}$ {example}{colors['end']}"] if example else []
     lines += [
         "",

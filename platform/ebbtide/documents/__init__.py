@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.base import keys
+from ebbtide.base import keys, plugins
 from ebbtide.base.paths import get_at
 from ebbtide.base.problems import Problem, make_warning, shorten_text
 from ebbtide.readers import native
 from ebbtide.readers.loaded import LoadedDocument, OtherObject, validate_reading
-from ebbtide.readers.reading import Reading
+from ebbtide.readers.reading import Reader, Reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,15 +108,34 @@ def _describe_other(data: dict[str, Any]) -> OtherObject | None:
     return OtherObject(kind, f"{version} {kind} {get_at(data, 'metadata', 'name', default='')}".rstrip(), data)
 
 
-def _find_rarer_reader(data: dict[str, Any]) -> ModuleType | None:
-    """Return the reader of a less common input format, or None."""
-    from ebbtide.readers import crd, nim, rest  # noqa: PLC0415 - not on the common path
+def _find_rarer_reader(data: dict[str, Any]) -> Reader | ModuleType | None:
+    """Return the reader of a less common input format, or None. Another package cannot replace a reader of Ebbtide.
 
-    if reader := next((module for module in (nim, rest, crd) if module.recognize(data)), None):
+    Raises:
+        PluginError: Ebbtide does not recognize the document, and a reader of another package cannot be loaded.
+
+    """
+    from ebbtide.readers import rest  # noqa: PLC0415 - not on the common path
+
+    own: list[Reader | ModuleType] = [part.load(Reader) for part in plugins.list_own(plugins.READERS)]
+    if reader := next((reader for reader in (*own, rest) if reader.recognize(data)), None):
         return reader
     from ebbtide.adopt import live  # noqa: PLC0415 - as above
 
-    return live if live.recognize(data) else None
+    if live.recognize(data):
+        return live
+    return next((reader for reader in load_added_readers() if reader.recognize(data)), None)
+
+
+@cache
+def load_added_readers() -> tuple[Reader, ...]:
+    """Return the readers of other packages.
+
+    Raises:
+        PluginError: a reader cannot be loaded.
+
+    """
+    return tuple(part.load(Reader) for part in plugins.list_added(plugins.READERS))
 
 
 def _companion_warning(kind: str) -> Problem:
@@ -137,10 +157,12 @@ def _unsupported_problem(kind: Any, version: Any) -> Problem:
     if isinstance(version, str) and isinstance(kind, str) and version.startswith(OTHER_GROUPS) and kind in OTHER_KINDS:
         message = f"{described} is not rendered from a spec, so it cannot be converted"
         return Problem("SPEC005", ("kind",), message, OTHER_KINDS[kind])
-    return Problem(
-        "SPEC005",
-        ("kind",),
-        f"{described} is not a supported input",
-        "use kind: Inference, a Run:ai REST body {name, projectId, spec}, a Run:ai InferenceWorkload, a Knative "
-        "Service, or a KServe InferenceService or LLMInferenceService",
+    readers = (*(part.load(Reader) for part in plugins.list_own(plugins.READERS)), *load_added_readers())
+    formats = (
+        "kind: Inference",
+        "a Run:ai REST body {name, projectId, spec}",
+        *(reader.described for reader in readers if reader.described),
+        "a Knative Service",
+        "or a KServe InferenceService or LLMInferenceService",
     )
+    return Problem("SPEC005", ("kind",), f"{described} is not a supported input", f"use {', '.join(formats)}")

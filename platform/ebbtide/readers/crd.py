@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ebbtide.base import metrics, quantities
 from ebbtide.base.paths import get_at
 from ebbtide.base.problems import ERROR, describe_invalid, format_value, make_warning, shorten_text
-from ebbtide.readers.reading import make_document
+from ebbtide.readers.reading import Reader, make_document
 from ebbtide.readers.table import (
     NAMELESS,
     NO_GENERATED_NAMES,
@@ -772,3 +772,6 @@ def _number_text(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         return ""
     return value.strip() if isinstance(value, str) else repr(value)
+
+
+READER: Final = Reader(recognize, read, "a Run:ai InferenceWorkload")

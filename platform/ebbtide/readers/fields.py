@@ -17,7 +17,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from ebbtide.profile.models import NodePool, Profile
 from ebbtide.spec.inference import Inference
-from ebbtide.translation.gpu import BACKENDS
+from ebbtide.translation.gpu import list_backends
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,7 +100,7 @@ def make_json_schema(root: type[BaseModel] = Inference) -> dict[str, Any]:
             if entry.get("default", 0) in ((), [], None) and "default" in entry:
                 del entry["default"]
             if (model, field) == (NodePool, "backend"):
-                entry |= {"enum": [*BACKENDS], "type": entry.pop("type")}
+                entry |= {"enum": [*list_backends()], "type": entry.pop("type")}
             entry["description"] = documentation[field]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ebbtide.base.model_catalog import estimate_start, find_image_model
 from ebbtide.base.problems import make_warning
 from ebbtide.readers import rest
-from ebbtide.readers.reading import make_document
+from ebbtide.readers.reading import Reader, make_document
 from ebbtide.readers.table import (
     DISTRIBUTED,
     Draft,
@@ -311,3 +311,6 @@ def update_spec(native: dict[str, Any], changes: dict[str, Any]) -> dict[str, An
         "projectId": native["spec"].get("project") or native["metadata"].get("namespace"),
     }
     return {"metadata": metadata, "spec": rest.drop_nulls(spec)}
+
+
+READER: Final = Reader(recognize, read)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ebbtide.base.problems import Path, Problem
+    from ebbtide.profile.models import Profile
 
 API_VERSION: Final = "ebbtide.dev/v1alpha1"
 KIND: Final = "Inference"
@@ -34,6 +37,18 @@ class Reading:
             if known is not None:
                 return known + path[length:]
         return path
+
+
+class Reader(NamedTuple):
+    """The reader of an input format that another package, or an optional part of Ebbtide, adds.
+
+    ``recognize`` returns whether a parsed document, a mapping, has this format. ``read`` returns it in native form.
+    """
+
+    recognize: Callable[[dict[str, Any]], bool]
+    read: Callable[[dict[str, Any], Profile], Reading]
+    #: The format with its article, for the list of formats in messages; empty to leave it out.
+    described: str = ""
 
 
 def make_document(name: Any, spec: Any, **metadata: Any) -> dict[str, Any]:

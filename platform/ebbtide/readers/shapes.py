@@ -19,7 +19,7 @@ from ebbtide.base.problems import (
     set_value,
 )
 from ebbtide.readers.compiled import inference_validator, profile_validator, validation_error
-from ebbtide.translation.gpu import BACKENDS
+from ebbtide.translation.gpu import is_backend, list_backends
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -116,7 +116,7 @@ def _mark_unregistered_backends(data: Any) -> Any:
         return data
     marked = [
         {**pool, "backend": _UnregisteredBackend(pool["backend"])}
-        if isinstance(pool, dict) and "backend" in pool and pool["backend"] not in [*BACKENDS]
+        if isinstance(pool, dict) and "backend" in pool and not is_backend(pool["backend"])
         else pool
         for pool in pools
     ]
@@ -161,7 +161,7 @@ def _document_path(loc: tuple[str | int, ...], native: Any) -> Path:
 def _convert_error(error: Mapping[str, Any], where: Path, native: Any) -> Problem:
     kind, context, value = error["type"], error.get("ctx", {}), error.get("input")
     if isinstance(value, _UnregisteredBackend):
-        kind, context, value = "literal_error", {"expected": ", ".join(BACKENDS)}, value.value
+        kind, context, value = "literal_error", {"expected": ", ".join(list_backends())}, value.value
     last = next((part for part in reversed(where) if isinstance(part, str)), "document")
     if kind == "extra_forbidden":
         return _unknown_field_problem(where, last, native)

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
     from http.client import HTTPConnection, HTTPResponse
 
-    from ebbtide.cluster.read.status import Status
-
 FAILED_STATUS: Final = 400
 CHAT_PATH: Final = "/v1/chat/completions"
 MODELS_PATH: Final = "/v1/models"
@@ -117,26 +115,6 @@ def explain_foreign_url(url: str, name: str, namespace: str) -> str:
     if name not in host or namespace not in host:
         return "its host name must contain the names of the workload and its namespace"
     return ""
-
-
-def make_endpoint(status: Status, gateway: str, timeout: float) -> Endpoint:
-    """Return the endpoint of a workload: its URL, or the gateway with the URL's host name."""
-    return Endpoint(gateway or status.url, urlsplit(status.url).netloc, timeout)
-
-
-def make_guarded_endpoint(status: Status, gateway: str, timeout: float) -> Endpoint:
-    """Return the endpoint of a workload for a server that sends requests for its users.
-
-    Raises:
-        CallError: the workload has no URL, or one that Knative or KServe cannot have written.
-
-    """
-    if not status.url:
-        raise CallError(f"{status.name} has no URL: {status.why or status.phase}")
-    if why := explain_foreign_url(status.url, status.name, status.namespace):
-        raise CallError(f"{status.url} is not accepted as the URL of {status.name}: {why}")
-    # The operator of the server chose the gateway, which may be on this machine.
-    return make_endpoint(status, gateway, timeout)._replace(guarded=not gateway)
 
 
 @dataclass(slots=True)

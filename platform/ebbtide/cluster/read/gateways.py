@@ -1,4 +1,4 @@
-"""The gateways that serve the URLs of workloads: their Services, and the addresses at which a client can reach them.
+"""The gateways that serve the URLs of workloads: their Services and addresses, and the endpoint of a workload.
 
 Upstream: k8s.io/api core/v1 (ServiceStatus), kserve pkg/controller/v1beta1/inferenceservice/reconcilers/ingress (Ingress and
 HTTPRoute of Standard mode).
@@ -7,9 +7,11 @@ HTTPRoute of Standard mode).
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
+from urllib.parse import urlsplit
 
 from ebbtide.base.ingress import INGRESS_GATEWAYS
 from ebbtide.base.paths import get_at
+from ebbtide.cluster.client.endpoint import CallError, Endpoint, explain_foreign_url
 from ebbtide.cluster.client.protocol import (
     GATEWAY,
     HTTP_ROUTE,
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ebbtide.cluster.client.protocol import Cluster
+    from ebbtide.cluster.read.status import Status
     from ebbtide.translation.objects import Object
 
 HTTP_PORT: Final = 80
@@ -143,3 +146,23 @@ def _get_or_none(cluster: Cluster, name: str, namespace: str) -> Object | None:
         except MissingError:
             continue
     return None
+
+
+def make_endpoint(status: Status, gateway: str, timeout: float) -> Endpoint:
+    """Return the endpoint of a workload: its URL, or the gateway with the URL's host name."""
+    return Endpoint(gateway or status.url, urlsplit(status.url).netloc, timeout)
+
+
+def make_guarded_endpoint(status: Status, gateway: str, timeout: float) -> Endpoint:
+    """Return the endpoint of a workload for a server that sends requests for its users.
+
+    Raises:
+        CallError: the workload has no URL, or one that Knative or KServe cannot have written.
+
+    """
+    if not status.url:
+        raise CallError(f"{status.name} has no URL: {status.why or status.phase}")
+    if why := explain_foreign_url(status.url, status.name, status.namespace):
+        raise CallError(f"{status.url} is not accepted as the URL of {status.name}: {why}")
+    # The operator of the server chose the gateway, which may be on this machine.
+    return make_endpoint(status, gateway, timeout)._replace(guarded=not gateway)

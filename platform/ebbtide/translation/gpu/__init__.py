@@ -1,14 +1,16 @@
 """The registry of GPU backends, and the functions that query all of them.
 
-To add a backend, add a file with a ``BACKEND``, a row in ``BACKENDS``, and a golden case.
+To add a backend, add a file with a ``BACKEND``, a row in ``BACKENDS``, and a golden case. Another package can add one, too
+(``ebbtide.base.plugins``).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.base import quantities
+from ebbtide.base import plugins, quantities
 from ebbtide.base.problems import ERROR, Problem, remove_field, set_value
 from ebbtide.base.prose import count_noun
 from ebbtide.translation.gpu import devices, dra, hami, kai, mig, mps, timeslicing
@@ -25,19 +27,68 @@ if TYPE_CHECKING:
 
 #: The warning that a server can use more GPU memory than it requests.
 UNISOLATED: Final = "GPU013"
+
+
+class _Registry(dict[str, Backend]):
+    """Backends by name. The backend of another package gets its row when the one of a node pool is looked up."""
+
+    def __missing__(self, name: str) -> Backend:
+        backend = self[name] = load_added_backends()[name]
+        return backend
+
+
 #: The backends by name, in the order in which they are offered.
-BACKENDS: Final[dict[str, Backend]] = {
-    backend.name: backend
-    for backend in (
-        devices.BACKEND,
-        kai.BACKEND,
-        hami.BACKEND,
-        mig.BACKEND,
-        timeslicing.BACKEND,
-        mps.BACKEND,
-        dra.BACKEND,
-    )
-}
+BACKENDS: Final = _Registry(
+    {
+        backend.name: backend
+        for backend in (
+            devices.BACKEND,
+            kai.BACKEND,
+            hami.BACKEND,
+            mig.BACKEND,
+            timeslicing.BACKEND,
+            mps.BACKEND,
+            dra.BACKEND,
+        )
+    }
+)
+
+
+@cache
+def load_added_backends() -> dict[str, Backend]:
+    """Return the backends of other packages by name.
+
+    Raises:
+        PluginError: a backend cannot be loaded, or has the name of another one.
+
+    """
+    backends: dict[str, Backend] = {}
+    for part in plugins.list_added(plugins.BACKENDS):
+        backend = part.load(Backend)
+        if backend.name != part.name or part.name in {*BACKENDS, *backends}:
+            raise part.make_error(f"the name {backend.name} of the backend must be {part.name}, and no other backend's")
+        backends[part.name] = backend
+    return backends
+
+
+def list_backends() -> dict[str, Backend]:
+    """Return all backends by name, those of other packages last.
+
+    Raises:
+        PluginError: the backend of another package cannot be used.
+
+    """
+    return BACKENDS | load_added_backends()
+
+
+def is_backend(name: Any) -> bool:
+    """Return whether a value in a profile is the name of a backend.
+
+    Raises:
+        PluginError: the backend of another package cannot be used.
+
+    """
+    return isinstance(name, str) and (name in BACKENDS or name in load_added_backends())
 
 
 def is_named(resource: str, names: tuple[str, ...]) -> bool:
@@ -58,7 +109,7 @@ def find_annotated_gpus(annotations: dict[str, str]) -> dict[str, float]:
 def detect_pools(node: GpuNode) -> list[dict[str, Any]]:
     """Return the node pools that a node belongs to. The last of several backends that recognize the same pool wins."""
     pools: dict[str, dict[str, Any]] = {}
-    for backend in BACKENDS.values():
+    for backend in list_backends().values():
         pool = backend.detect(node) if backend.labels.items() <= node.labels.items() else None
         if pool is not None:
             pools[pool["name"]] = pool
@@ -187,7 +238,7 @@ def compare_backends(
     If the pool has no number of shares, it is chosen to fit the request, since the table shows what is possible.
     """
     equivalents = []
-    for _, backend in sorted(BACKENDS.items()):
+    for _, backend in sorted(list_backends().items()):
         changes: dict[str, Any] = {"backend": backend.name}
         if "replicas" in backend.needs and pool.replicas is None:
             portion = requested.portion or (
