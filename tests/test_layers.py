@@ -147,6 +147,7 @@ def test_render_needs_neither_pydantic_nor_argparse_s_friends() -> None:
     assert "pydantic_core" in loaded
     assert "pydantic" not in loaded
     for module in (
+        "yaml",
         "kubernetes",
         "fastapi",
         "numpy",
