@@ -15,7 +15,12 @@ from ebbtide.spec.rules.serving import parse_host
 from ebbtide.translation.container import make_container, render_pod_fields, secure_containers
 from ebbtide.translation.objects import prune_nulls
 from ebbtide.translation.scaling.knative import make_bound_annotations, make_scaling_annotations
-from ebbtide.translation.serving import make_access_metadata, make_metadata, make_pod_annotations, make_pod_labels
+from ebbtide.translation.serving.metadata import (
+    make_access_metadata,
+    make_metadata,
+    make_pod_annotations,
+    make_pod_labels,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

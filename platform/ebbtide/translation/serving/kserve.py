@@ -16,7 +16,7 @@ from ebbtide.translation.container import make_container, render_pod_fields, sec
 from ebbtide.translation.objects import prune_nulls, write_model
 from ebbtide.translation.pods import PodPatch
 from ebbtide.translation.scaling.knative import make_scaling_annotations
-from ebbtide.translation.serving import make_metadata, make_pod_annotations, make_pod_labels
+from ebbtide.translation.serving.metadata import make_metadata, make_pod_annotations, make_pod_labels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

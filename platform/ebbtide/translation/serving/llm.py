@@ -19,7 +19,7 @@ from ebbtide.base.versions import parse_version
 from ebbtide.translation.container import make_container, render_pod_fields, secure_containers, split_command
 from ebbtide.translation.modes import SERVING_MODES
 from ebbtide.translation.objects import prune_nulls
-from ebbtide.translation.serving import make_metadata, make_pod_annotations, make_pod_labels
+from ebbtide.translation.serving.metadata import make_metadata, make_pod_annotations, make_pod_labels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
