@@ -34,28 +34,17 @@ if TYPE_CHECKING:
 ENABLED: Final = frozenset({"enabled"})
 ALLOWED: Final = frozenset({"enabled", "allowed"})
 PREFIX: Final = "kubernetes.podspec-"
-#: A part of a pod, the feature flag that allows it, and the flag's values that do.
+#: A part of a pod, the name that Kubernetes gives it, and the feature flag that allows it.
 FLAGS: Final = (
-    ("priority_class_name", keys.PRIORITY_CLASS_FLAG, ALLOWED),
-    ("scheduler_name", PREFIX + "schedulername", ALLOWED),
-    ("runtime_class_name", PREFIX + "runtimeclassname", ALLOWED),
-    ("node_selector", PREFIX + "nodeselector", ALLOWED),
-    ("affinity", PREFIX + "affinity", ALLOWED),
-    ("tolerations", PREFIX + "tolerations", ALLOWED),
-    ("topology_spread", PREFIX + "topologyspreadconstraints", ALLOWED),
-    ("pod_security", PREFIX + "securitycontext", ALLOWED),
+    ("priority_class_name", "priorityClassName", keys.PRIORITY_CLASS_FLAG),
+    ("scheduler_name", "schedulerName", PREFIX + "schedulername"),
+    ("runtime_class_name", "runtimeClassName", PREFIX + "runtimeclassname"),
+    ("node_selector", "nodeSelector", PREFIX + "nodeselector"),
+    ("affinity", "affinity", PREFIX + "affinity"),
+    ("tolerations", "tolerations", PREFIX + "tolerations"),
+    ("topology_spread", "topologySpreadConstraints", PREFIX + "topologyspreadconstraints"),
+    ("pod_security", "a pod's securityContext", PREFIX + "securitycontext"),
 )
-#: The names that Kubernetes gives to these parts.
-POD_FIELDS: Final = {
-    "priority_class_name": "priorityClassName",
-    "scheduler_name": "schedulerName",
-    "runtime_class_name": "runtimeClassName",
-    "node_selector": "nodeSelector",
-    "affinity": "affinity",
-    "tolerations": "tolerations",
-    "topology_spread": "topologySpreadConstraints",
-    "pod_security": "a pod's securityContext",
-}
 CLAIM: Final = PREFIX + "persistent-volume-claim"
 CLAIM_WRITE: Final = PREFIX + "persistent-volume-write"
 EMPTY_DIR: Final = PREFIX + "volumes-emptydir"
@@ -81,7 +70,7 @@ DEFAULT_RESPONSE_START_SECONDS: Final = "300"
 DEFAULTS: Final = {EMPTY_DIR: "enabled", "multi-container": "enabled"}
 #: Every flag that a spec can need. ``doctor`` and the profile's list are built from it.
 EVERY_FLAG: Final = (
-    *(flag for _, flag, _ in FLAGS),
+    *(flag for _, _, flag in FLAGS),
     CLAIM,
     SHARED_PROCESSES,
     CLAIM_WRITE,
@@ -116,9 +105,9 @@ def check_flags(plan: Plan, pod: Pod) -> Iterator[Problem]:
 
 
 def _list_needed_flags(pod: Pod, spec: InferenceSpec) -> Iterator[tuple[str, str, frozenset[str], Path]]:
-    for part, flag, values in FLAGS:
+    for part, name, flag in FLAGS:
         if getattr(pod, part):
-            yield POD_FIELDS[part], flag, values, pod.causes[part]
+            yield name, flag, ALLOWED, pod.causes[part]
     for volume in pod.volumes:
         if "emptyDir" in volume:
             cause: Path = ("spec", "storage", "emptyDirVolume")
@@ -126,9 +115,9 @@ def _list_needed_flags(pod: Pod, spec: InferenceSpec) -> Iterator[tuple[str, str
                 cause = ("spec", "compute", "shmSize" if spec.compute.shm_size is not None else "largeShmRequest")
             yield "emptyDir volumes", EMPTY_DIR, ENABLED, cause
             break
-    for kind, name, flag, path in VOLUME_FLAGS:
+    for kind, title, flag, path in VOLUME_FLAGS:
         if any(kind in volume for volume in pod.volumes):
-            yield name, flag, ENABLED, path
+            yield title, flag, ENABLED, path
     claims = [volume for volume in pod.volumes if "persistentVolumeClaim" in volume]
     if claims:
         cause = ("spec", "storage", "pvc")
@@ -155,10 +144,10 @@ def _list_spec_flags(spec: InferenceSpec, oci_models: str) -> Iterator[tuple[str
     if spec.init_containers:
         yield "init containers", INIT_CONTAINERS, ENABLED, ("spec", "initContainers")
     for component, value in (("transformer", spec.transformer), ("explainer", spec.explainer)):
-        for part, flag, values in FLAGS:
-            name = "securityContext" if part == "pod_security" else POD_FIELDS[part]
+        for _, title, flag in FLAGS:
+            name = title.rpartition(" ")[2]
             if value is not None and value.get(name):
-                yield POD_FIELDS[part], flag, values, ("spec", component, name)
+                yield title, flag, ALLOWED, ("spec", component, name)
         if value is not None and value.get("initContainers"):
             yield "init containers", INIT_CONTAINERS, ENABLED, ("spec", component, "initContainers")
     uris = [] if spec.model is None else [item.uri for item in spec.model.uris]
