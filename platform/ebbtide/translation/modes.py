@@ -55,10 +55,6 @@ class ServingMode:
     schemes: frozenset[str] = SCHEMES
 
 
-def _keep_name(workload: str) -> str:
-    return workload
-
-
 def _label_predictor(workload: str) -> dict[str, str]:
     return {keys.KSERVE_SERVICE: workload, "component": "predictor"}
 
@@ -74,7 +70,7 @@ SERVING_MODES: Final = {
             revisions=True,
             kserve="",
             copies_metadata=False,
-            name_pods=_keep_name,
+            name_pods=str,
             label_pods=lambda workload: {keys.KNATIVE_SERVICE: workload},
         ),
         ServingMode(

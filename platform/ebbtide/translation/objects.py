@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 Object: TypeAlias = dict[str, Any]
+Value = TypeVar("Value")
 
 _CAMEL: Final = re.compile("_(.)")
 #: Kinds in the order in which they must be created. Other kinds go last.
@@ -36,20 +37,19 @@ ORDER: Final = {
 }
 
 
-def prune_nulls(value: Any) -> Any:
+def prune_nulls(value: Value) -> Value:
     """Return ``value`` without keys whose value is None, at every depth. Empty dicts and lists stay."""
     # An exact type is faster to compare, and this visits every leaf of every object.
-    kind = type(value)
+    data: Any = value
+    kind = type(data)
     if kind is dict:
-        result = {}
-        for name, field in value.items():
+        result: Any = {}
+        for name, field in data.items():
             if field is not None:
                 inner = type(field)
                 result[name] = prune_nulls(field) if inner is dict or inner is list else field
         return result
-    if kind is list:
-        return [prune_nulls(field) for field in value]
-    return value
+    return [prune_nulls(field) for field in data] if kind is list else data  # type: ignore[no-any-return] # a list, as the value is
 
 
 def write_model(value: Any) -> Any:
@@ -64,11 +64,11 @@ def write_model(value: Any) -> Any:
     return {to_camel(name): write_model(field) for name, field in vars(value).items()}
 
 
-def with_values(model: Any, /, **values: Any) -> Any:
+def with_values(model: Value, /, **values: Any) -> Value:
     """Return a copy of a model with other values. The models are frozen, and those of the compiled schema have no methods."""
     clone = object.__new__(type(model))
     set_attribute = object.__setattr__
-    set_attribute(clone, "__dict__", {**model.__dict__, **values})
+    set_attribute(clone, "__dict__", {**vars(model), **values})
     set_attribute(clone, "__pydantic_fields_set__", model.__pydantic_fields_set__)
     set_attribute(clone, "__pydantic_extra__", model.__pydantic_extra__)
     set_attribute(clone, "__pydantic_private__", model.__pydantic_private__)

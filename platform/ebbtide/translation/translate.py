@@ -154,7 +154,12 @@ def _check_gpu(plan: Plan) -> Iterator[Problem]:
     if plan.gpu is None:
         return
     if plan.pool is None and not plan.spec.node_pools:
-        yield _report_missing_pool()
+        yield Problem(
+            "GPU007",
+            ("spec", "compute"),
+            "the spec requests a GPU, but the cluster profile has no node pools",
+            "add the GPU nodes to nodePools in the profile, as ebbtide doctor --write-profile does",
+        )
     for index, ask in enumerate(gpu.list_pool_requests(plan)):
         # Warnings are reported for the first pool only, errors for each pool. GPU065 covers servers that limit themselves.
         for problem in gpu.check(ask, plan.spec.compute):
@@ -162,15 +167,6 @@ def _check_gpu(plan: Plan) -> Iterator[Problem]:
                 index == 0 and not (problem.code == gpu.UNISOLATED and traps.limits_memory(plan))
             ):
                 yield problem
-
-
-def _report_missing_pool() -> Problem:
-    return Problem(
-        "GPU007",
-        ("spec", "compute"),
-        "the spec requests a GPU, but the cluster profile has no node pools",
-        "add the GPU nodes to nodePools in the profile, as ebbtide doctor --write-profile does",
-    )
 
 
 def _list_gpu_decisions(plan: Plan) -> Iterator[Decision]:
@@ -258,8 +254,7 @@ def _place_object(obj: Object, plan: Plan) -> Object:
         "namespace": written.get("namespace", plan.namespace),
         "labels": written.get("labels") or {keys.APP_NAME: plan.name, keys.APP_MANAGED_BY: "ebbtide"},
     }
-    placed: Object = prune_nulls({**obj, "metadata": metadata})
-    return placed
+    return prune_nulls({**obj, "metadata": metadata})
 
 
 def _keeps_identity(patch: dict[str, Any]) -> bool:

@@ -126,7 +126,8 @@ def _check_controller(plan: Plan) -> Iterator[Problem]:
             "controller scales",
             "use Knative 1.21 or later, or scale on concurrency or throughput",
         )
-    if scaling.scaler == "controller" and plan.serving == "kserve" and not _keeps_annotation(plan):
+    disallowed = plan.cluster.kserve.annotation_disallow_list
+    if scaling.scaler == "controller" and plan.serving == "kserve" and keys.FLOOR not in disallowed:
         yield Problem(
             "AUT092",
             ("spec", "autoscaling"),
@@ -164,10 +165,6 @@ def _check_fallback(plan: Plan, replicas: int) -> Iterator[Problem]:
             f"{maximum} replicas, even if its load needs more",
             "remove fallbackReplicas, which keeps the last decided number, or set it to the replicas that the highest load needs",
         )
-
-
-def _keeps_annotation(plan: Plan) -> bool:
-    return keys.FLOOR in plan.cluster.kserve.annotation_disallow_list
 
 
 def _check_settings(plan: Plan) -> Iterator[Problem]:

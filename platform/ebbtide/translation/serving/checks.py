@@ -24,14 +24,6 @@ if TYPE_CHECKING:
 SNAKE: Final = re.compile("([A-Z])")
 
 
-def _check_reserved(plan: Plan) -> Iterator[Problem]:
-    """Reject names and the port that the kind of object reserves."""
-    spec, serving = plan.spec, plan.serving
-    yield from reserved.check_variables(spec, plan.cluster.kserve.version, serving)
-    yield from reserved.check_labels(spec, serving)
-    yield from reserved.check_port(spec, serving)
-
-
 def _check_hosts(plan: Plan) -> Iterator[Problem]:
     """Check host names of the user, each of which needs a DomainMapping of Knative."""
     mode, network = plan.mode, plan.cluster.knative.network
@@ -58,10 +50,6 @@ def _check_hosts(plan: Plan) -> Iterator[Problem]:
                 "ask an administrator to create the ClusterDomainClaim, or set autocreate-cluster-domain-claims: true in "
                 "config-network and in knative.network of the profile",
             )
-
-
-def _check_containers(plan: Plan) -> Iterator[Problem]:
-    yield from reserved.check_containers(plan.spec, plan.cluster.kserve.version, plan.serving)
 
 
 def _check_stored_spec(plan: Plan) -> Iterator[Problem]:
@@ -243,7 +231,9 @@ def _check_access(plan: Plan) -> Iterator[Problem]:
 CHECKS: Final[tuple[Callable[[Plan], Iterator[Problem]], ...]] = (
     _check_mode,
     check_model,
-    _check_reserved,
+    reserved.check_variables,
+    reserved.check_labels,
+    reserved.check_port,
     _check_access,
     check_timeout,
     check_initialization_timeout,
@@ -255,6 +245,6 @@ CHECKS: Final[tuple[Callable[[Plan], Iterator[Problem]], ...]] = (
     check_limits,
     _check_kserve_fields,
     _check_volumes,
-    _check_containers,
+    reserved.check_containers,
     _check_stored_spec,
 )

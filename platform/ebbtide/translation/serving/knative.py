@@ -16,6 +16,7 @@ from ebbtide.translation.container import make_container, render_pod_fields, sec
 from ebbtide.translation.objects import prune_nulls
 from ebbtide.translation.scaling.knative import make_bound_annotations, make_scaling_annotations
 from ebbtide.translation.serving.metadata import (
+    drop_empty,
     make_access_metadata,
     make_metadata,
     make_pod_annotations,
@@ -192,24 +193,22 @@ def _make_template_metadata(plan: Plan, pod: Pod) -> dict[str, Any]:
         **pod.annotations,
         **make_pod_annotations(plan),
     }
-    metadata = {**({"labels": labels} if labels else {}), **({"annotations": annotations} if annotations else {})}
-    return {"metadata": metadata} if metadata else {}
+    return drop_empty(metadata=drop_empty(labels=labels, annotations=annotations))
 
 
 def _make_settings(plan: Plan) -> dict[str, Any]:
     """Return the revision's fields that are not fields of a pod."""
-    settings: dict[str, Any] = prune_nulls(
+    return prune_nulls(
         {
             "containerConcurrency": plan.spec.autoscaling.concurrency_hard_limit,
             "timeoutSeconds": plan.spec.serving_configuration.request_timeout_seconds,
             "responseStartTimeoutSeconds": _choose_response_start(plan) if plan.adds_defaults else None,
         }
     )
-    return settings
 
 
 def _make_containers(plan: Plan, pod: Pod) -> dict[str, Any]:
-    container = make_container(plan, pod, _choose_port_name(plan))
+    container = make_container(plan, pod, "h2c" if plan.spec.serving_port.protocol == "grpc" else "http1")
     return {"containers": [container, *secure_containers(plan.spec.sidecars, pod)]}
 
 
@@ -227,28 +226,16 @@ def _choose_response_start(plan: Plan) -> int | None:
     return seconds if seconds is not None and 0 < default < seconds else None
 
 
-def _choose_port_name(plan: Plan) -> str:
-    return "h2c" if plan.spec.serving_port.protocol == "grpc" else "http1"
-
-
 def _make_traffic(plan: Plan) -> list[dict[str, Any]] | None:
     traffic = plan.spec.traffic
     percent = traffic.canary_percent
     if percent is None:
         return None
-    tags = {"newest": {"tag": "canary"}, "stable": {"tag": "stable"}} if plan.adds_defaults else {}
-    newest: dict[str, Any] = {"latestRevision": True, "percent": percent, **tags.get("newest", {})}
-    if traffic.stable_revision is None:
-        return [newest]
-    return [
-        newest,
-        {
-            "revisionName": traffic.stable_revision,
-            "latestRevision": False,
-            "percent": 100 - percent,
-            **tags.get("stable", {}),
-        },
-    ]
+    parts: list[dict[str, Any]] = [{"latestRevision": True, "percent": percent, "tag": "canary"}]
+    if traffic.stable_revision is not None:
+        stable = {"revisionName": traffic.stable_revision, "latestRevision": False, "percent": 100 - percent}
+        parts.append({**stable, "tag": "stable"})
+    return parts if plan.adds_defaults else [{key: part[key] for key in part if key != "tag"} for part in parts]
 
 
 def make_domain_mappings(plan: Plan, service: str) -> list[Object]:

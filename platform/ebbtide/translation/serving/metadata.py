@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from ebbtide.translation.plan import Plan
 
 
+def drop_empty(**fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields that are not empty."""
+    return {name: field for name, field in fields.items() if field}
+
+
 def make_access_metadata(
     spec: InferenceSpec, cluster: ProfileSpec, kind: str | None = None
 ) -> tuple[dict[str, str], dict[str, str]]:
@@ -63,8 +68,7 @@ def make_metadata(plan: Plan, canonical: str | None) -> dict[str, Any]:
     return {
         "name": plan.name,
         "namespace": plan.namespace,
-        **({"labels": labels} if labels else {}),
-        **({"annotations": annotations} if annotations else {}),
+        **drop_empty(labels=labels, annotations=annotations),
     }
 
 
