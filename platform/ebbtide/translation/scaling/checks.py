@@ -18,6 +18,7 @@ from ebbtide.base.prose import count_noun
 from ebbtide.base.quantities import parse_whole_quantity
 from ebbtide.base.versions import parse_version
 from ebbtide.profile import metric_names
+from ebbtide.translation.modes import report_knative_field
 from ebbtide.translation.scaling.choice import AUTO
 from ebbtide.translation.scaling.knative import SETTINGS
 from ebbtide.translation.scaling.targets import check_targets, report_missing_adapter
@@ -25,6 +26,7 @@ from ebbtide.translation.scaling.targets import check_targets, report_missing_ad
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ebbtide.base.problems import Path
     from ebbtide.spec.autoscaling import Autoscaling
     from ebbtide.translation.plan import Plan
 
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 CONTAINER_CONCURRENCY_MAX: Final = "1000"
 #: The first Knative version that applies a changed min-scale to a live revision (knative/serving#16186).
 LIVE_SCALE_SINCE: Final = (1, 21)
+#: The reason why a setting of the autoscaler has no effect on a fixed number of replicas.
+EQUAL: Final = "minReplicas and maxReplicas are equal"
 #: The codes of a metric that is not known, whose autoscaler is not known either.
 UNKNOWN_METRIC: Final = frozenset({"AUT007", "AUT008", "AUT027", "AUT032"})
 #: Fields that only Knative's autoscaler or queue-proxy supports, and the value without effect.
@@ -42,6 +46,14 @@ KNATIVE_ONLY: Final = (
     ("scaleToZeroRetentionSeconds", "scale_to_zero_retention_seconds", 0),
     *((field, attribute, None) for field, attribute, *_ in SETTINGS),
 )
+
+
+def report_no_effect(path: Path, reason: str, fix: str = "", fixes: tuple[Fix, ...] = ()) -> Problem:
+    """Return the warning about a field without effect, which can be removed safely. ``fixes`` are further ones."""
+    text = fix or f"remove {path[-1]}"
+    return make_warning(
+        "AUT021", path, f"{path[-1]} has no effect: {reason}", text, fixes=remove_field(safe=True) + fixes
+    )
 
 
 def _check_fixed(plan: Plan) -> Iterator[Problem]:
@@ -104,16 +116,8 @@ def _check_controller(plan: Plan) -> Iterator[Problem]:
                 fixes=remove_field(),
             )
         elif scaling.scaler != "controller":
-            reason = (
-                "minReplicas and maxReplicas are equal" if scaling.scaler == "fixed" else "the KPA does not read it"
-            )
-            yield make_warning(
-                "AUT021",
-                (*AUTO, field),
-                f"{field} has no effect: {reason}",
-                f"remove {field}",
-                fixes=remove_field(safe=True),
-            )
+            reason = EQUAL if scaling.scaler == "fixed" else "the KPA does not read it"
+            yield report_no_effect((*AUTO, field), reason)
     if (
         scaling.scaler == "controller"
         and not standard
@@ -172,16 +176,10 @@ def _check_settings(plan: Plan) -> Iterator[Problem]:
     if not plan.mode.revisions:
         return
     scaler = plan.scaling.scaler
-    reason = "an HPA does not read it" if scaler == "knative-hpa" else "minReplicas and maxReplicas are equal"
+    reason = "an HPA does not read it" if scaler == "knative-hpa" else EQUAL
     for field, attribute, *_, readers in SETTINGS:
         if getattr(plan.spec.autoscaling, attribute) is not None and scaler not in readers:
-            yield make_warning(
-                "AUT021",
-                (*AUTO, field),
-                f"{field} has no effect: {reason}",
-                f"remove {field}",
-                fixes=remove_field(safe=True),
-            )
+            yield report_no_effect((*AUTO, field), reason)
 
 
 def _check_written_class(plan: Plan) -> Iterator[Problem]:
@@ -261,21 +259,18 @@ def _check_replicas(plan: Plan) -> Iterator[Problem]:
             fixes=set_value(1),
         )
     elif auto.initial_replicas == 0 and scaling.minimum > 0:
-        yield make_warning(
-            "AUT021",
+        yield report_no_effect(
             (*AUTO, "initialReplicas"),
-            f"initialReplicas has no effect: minReplicas is {scaling.minimum}, which is higher",
+            f"minReplicas is {scaling.minimum}, which is higher",
             "remove initialReplicas, or set minReplicas to 0",
-            fixes=remove_field(safe=True) + set_value(0, "minReplicas"),
+            set_value(0, "minReplicas"),
         )
     elif auto.initial_replicas:
         if auto.initial_replicas <= scaling.minimum:
-            yield make_warning(
-                "AUT021",
+            yield report_no_effect(
                 (*AUTO, "initialReplicas"),
-                f"initialReplicas has no effect: a revision starts with at least minReplicas, which is {scaling.minimum}",
+                f"a revision starts with at least minReplicas, which is {scaling.minimum}",
                 f"remove initialReplicas, or set it above {scaling.minimum}",
-                fixes=remove_field(safe=True),
             )
         else:
             yield make_warning(
@@ -328,13 +323,7 @@ def _check_standard(plan: Plan) -> Iterator[Problem]:
         )
     for field, attribute, neutral in KNATIVE_ONLY:
         if getattr(auto, attribute) not in {None, neutral}:
-            yield Problem(
-                "AUT024",
-                (*AUTO, field),
-                f"{field} needs Knative, which {title} does not use",
-                f"remove {field}, or use serving: kserve or knative",
-                fixes=choose_serving("kserve", "knative") + remove_field(),
-            )
+            yield report_knative_field("AUT024", (*AUTO, field), f"{field} needs Knative, which {title} does not use")
     if auto.metric is None and auto.metric_threshold is not None:
         yield Problem(
             "AUT024",

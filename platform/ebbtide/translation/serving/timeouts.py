@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.base.problems import Problem, choose_serving, make_warning, remove_field, set_value
+from ebbtide.base.problems import Problem, make_warning, set_value
 from ebbtide.base.quantities import parse_whole_quantity
+from ebbtide.translation.modes import report_knative_field
 from ebbtide.translation.plan import Decision
 
 if TYPE_CHECKING:
@@ -26,12 +27,10 @@ DEFAULT_ROUTE_TIMEOUT_SECONDS: Final = 60
 
 def check_initialization_timeout(plan: Plan) -> Iterator[Problem]:
     if not plan.mode.revisions and find_initialization_timeout(plan.spec) is not None:
-        yield Problem(
+        yield report_knative_field(
             "SRV014",
             ("spec", "servingConfiguration", "initializationTimeoutSeconds"),
             f"initializationTimeoutSeconds has no effect under {plan.mode.title}, whose deployments have a fixed deadline of 600 s",
-            "remove initializationTimeoutSeconds, or use serving: kserve or knative",
-            fixes=choose_serving("kserve", "knative") + remove_field(),
         )
 
 

@@ -8,8 +8,9 @@ from ebbtide.base.ingress import INGRESS_GATEWAYS
 from ebbtide.base.problems import Problem, choose_serving, make_warning, remove_field, set_value
 from ebbtide.base.prose import count_noun
 from ebbtide.base.versions import parse_version
+from ebbtide.translation.modes import report_knative_field
 from ebbtide.translation.plan import Decision
-from ebbtide.translation.scaling.checks import LIVE_SCALE_SINCE
+from ebbtide.translation.scaling.checks import LIVE_SCALE_SINCE, report_no_effect
 from ebbtide.translation.scaling.knative import SETTINGS
 
 if TYPE_CHECKING:
@@ -44,34 +45,20 @@ def check_strategy(plan: Plan) -> Iterator[Problem]:
 
 def check_traffic(plan: Plan) -> Iterator[Problem]:
     traffic, serving, mode = plan.spec.traffic, plan.serving, plan.mode
+    stable = ("spec", "traffic", "stableRevision")
     if traffic.rollout_duration_seconds is not None and not mode.revisions:
-        yield Problem(
-            "SRV010",
-            ("spec", "traffic", "rolloutDurationSeconds"),
-            f"{mode.title} has no revisions, between which Knative shifts traffic",
-            "remove rolloutDurationSeconds, or use serving: kserve or knative",
-            fixes=choose_serving("kserve", "knative") + remove_field(),
-        )
+        reason = f"{mode.title} has no revisions, between which Knative shifts traffic"
+        yield report_knative_field("SRV010", ("spec", "traffic", "rolloutDurationSeconds"), reason)
     percent = traffic.canary_percent
     if percent is None:
         if traffic.stable_revision is not None:
-            yield make_warning(
-                "AUT021",
-                ("spec", "traffic", "stableRevision"),
-                "stableRevision has no effect: without canaryPercent, all traffic goes to the latest revision",
-                "set canaryPercent, or remove stableRevision",
-                fixes=remove_field(safe=True),
-            )
+            reason = "without canaryPercent, all traffic goes to the latest revision"
+            yield report_no_effect(stable, reason, "set canaryPercent, or remove stableRevision")
         return
     path = ("spec", "traffic", "canaryPercent")
     if not mode.revisions:
-        yield Problem(
-            "SRV010",
-            path,
-            f"{mode.title} has no revisions to split traffic between, and a spec describes one deployment",
-            "remove canaryPercent, or use serving: kserve or knative",
-            fixes=choose_serving("kserve", "knative") + remove_field(),
-        )
+        reason = f"{mode.title} has no revisions to split traffic between, and a spec describes one deployment"
+        yield report_knative_field("SRV010", path, reason)
     elif serving == "knative" and traffic.stable_revision is None and percent < 100:  # noqa: PLR2004 - all of it
         yield Problem(
             "SRV011",
@@ -81,13 +68,7 @@ def check_traffic(plan: Plan) -> Iterator[Problem]:
             fixes=choose_serving("kserve"),
         )
     elif serving == "kserve" and traffic.stable_revision is not None:
-        yield make_warning(
-            "AUT021",
-            ("spec", "traffic", "stableRevision"),
-            "stableRevision has no effect: KServe tracks the last revision that was rolled out",
-            "remove stableRevision",
-            fixes=remove_field(safe=True),
-        )
+        yield report_no_effect(stable, "KServe tracks the last revision that was rolled out")
     if mode.revisions:
         yield from _check_split_gateway(plan)
 
@@ -152,31 +133,26 @@ def check_rollout(plan: Plan) -> Iterator[Problem]:
             fixes=choose_serving("knative", "kserve-standard") + remove_field(("spec", "rollout")),
         )
         return
-    if scaler == "knative-hpa":
-        yield Problem(
-            "SRV181",
-            path,
+    version = cluster.knative.version
+    for is_unsupported, reason, fix in (
+        (
+            scaler == "knative-hpa",
             "Knative's HPA class keeps one replica of each former revision, which would hold its GPU",
-            "scale on concurrency or throughput, set minReplicas and maxReplicas to the same number, or remove rollout",
-            fixes=remove_field(("spec", "rollout")),
-        )
-    if parse_version(cluster.knative.version) < LIVE_SCALE_SINCE:
-        yield Problem(
-            "SRV181",
-            path,
-            f"Knative {cluster.knative.version} does not apply a changed min-scale to a live revision, by which the replicas "
-            "are replaced",
-            "use Knative 1.21 or later, or remove rollout",
-            fixes=remove_field(("spec", "rollout")),
-        )
-    if cluster.knative.autoscaler.get("enable-scale-to-zero", "true") != "true":
-        yield Problem(
-            "SRV181",
-            path,
+            "scale on concurrency or throughput, set minReplicas and maxReplicas to the same number",
+        ),
+        (
+            parse_version(version) < LIVE_SCALE_SINCE,
+            f"Knative {version} does not apply a changed min-scale to a live revision, by which the replicas are replaced",
+            "use Knative 1.21 or later",
+        ),
+        (
+            cluster.knative.autoscaler.get("enable-scale-to-zero", "true") != "true",
             "scale to zero is disabled in this cluster (enable-scale-to-zero), so each former revision keeps one replica",
-            "enable it in config-autoscaler and in knative.autoscaler of the profile, or remove rollout",
-            fixes=remove_field(("spec", "rollout")),
-        )
+            "enable it in config-autoscaler and in knative.autoscaler of the profile",
+        ),
+    ):
+        if is_unsupported:
+            yield Problem("SRV181", path, reason, f"{fix}, or remove rollout", fixes=remove_field(("spec", "rollout")))
     for field, value, problem in (
         ("traffic.canaryPercent", spec.traffic.canary_percent, "it splits the requests by percent"),
         (
