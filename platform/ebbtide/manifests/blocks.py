@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from ebbtide.manifests.scalars import AMBIGUOUS, Refusal, resolve_scalar
 
@@ -41,10 +41,10 @@ class _Line(NamedTuple):
 
 
 @lru_cache(maxsize=1 << 14)
-def _parse_line(text: str) -> _Line | str | None:
-    """Return the tokens of a line, an empty string if it has none, or None if its syntax is another one."""
+def _parse_line(text: str) -> _Line | Literal[False] | None:
+    """Return the tokens of a line, False if it has none, or None if its syntax is another one."""
     if _EMPTY.fullmatch(text):
-        return ""
+        return False
     match = _LINE.fullmatch(text)
     if match is None:
         return None

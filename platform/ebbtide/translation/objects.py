@@ -39,17 +39,21 @@ ORDER: Final = {
 
 def prune_nulls(value: Value) -> Value:
     """Return ``value`` without keys whose value is None, at every depth. Empty dicts and lists stay."""
+    pruned: Value = _prune(value)
+    return pruned
+
+
+def _prune(value: Any) -> Any:
     # An exact type is faster to compare, and this visits every leaf of every object.
-    data: Any = value
-    kind = type(data)
+    kind = type(value)
     if kind is dict:
-        result: Any = {}
-        for name, field in data.items():
+        result = {}
+        for name, field in value.items():
             if field is not None:
                 inner = type(field)
-                result[name] = prune_nulls(field) if inner is dict or inner is list else field
+                result[name] = _prune(field) if inner is dict or inner is list else field
         return result
-    return [prune_nulls(field) for field in data] if kind is list else data  # type: ignore[no-any-return] # a list, as the value is
+    return [_prune(field) for field in value] if kind is list else value
 
 
 def write_model(value: Any) -> Any:
@@ -66,12 +70,12 @@ def write_model(value: Any) -> Any:
 
 def with_values(model: Value, /, **values: Any) -> Value:
     """Return a copy of a model with other values. The models are frozen, and those of the compiled schema have no methods."""
-    clone = object.__new__(type(model))
+    source: Any = model
+    clone: Value = object.__new__(type(model))
     set_attribute = object.__setattr__
-    set_attribute(clone, "__dict__", {**vars(model), **values})
-    set_attribute(clone, "__pydantic_fields_set__", model.__pydantic_fields_set__)
-    set_attribute(clone, "__pydantic_extra__", model.__pydantic_extra__)
-    set_attribute(clone, "__pydantic_private__", model.__pydantic_private__)
+    set_attribute(clone, "__dict__", {**source.__dict__, **values})
+    for name in ("__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__"):
+        set_attribute(clone, name, getattr(source, name))
     return clone
 
 
