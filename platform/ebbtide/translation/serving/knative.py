@@ -136,10 +136,9 @@ def _list_spec_flags(spec: InferenceSpec, oci_models: str) -> Iterator[tuple[str
 
     Upstream: kserve pkg/controller/v1beta1/inferenceservice/reconcilers/knative/ksvc_reconciler.go (createKnativeService).
     """
-    for field, items in (("sidecars", spec.sidecars), ("initContainers", spec.init_containers)):
-        for index, item in enumerate(items):
-            if field == "sidecars" and any(name in item for name in PROBES):
-                yield "probes of sidecars", MULTI_PROBING, ENABLED, ("spec", field, index)
+    for index, item in enumerate(spec.sidecars):
+        if any(name in item for name in PROBES):
+            yield "probes of sidecars", MULTI_PROBING, ENABLED, ("spec", "sidecars", index)
     if spec.sidecars:
         yield "sidecars", MULTI_CONTAINER, ENABLED, ("spec", "sidecars")
     if spec.init_containers:
