@@ -198,3 +198,24 @@ def test_an_instance_is_as_frozen_in_use_as_a_model() -> None:
     assert inference is not None
     assert vars(type(inference))["__slots__"] == compatibility.SLOTS
     assert vars(inference).keys() == {"api_version", "kind", "metadata", "spec"}
+
+
+def test_the_extension_is_that_of_the_package() -> None:
+    """The program loads only the extension; a library may load the package later."""
+    program = (
+        "from ebbtide.readers import compiled\n"
+        "alone = compiled.load_core()\n"
+        "import pydantic_core\n"
+        "assert alone.SchemaValidator is pydantic_core.SchemaValidator\n"
+        "assert alone.ValidationError is compiled.validation_error() is pydantic_core.ValidationError\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_the_package_is_used_if_it_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert compiled.load_core.__wrapped__() is pydantic_core
+
+    monkeypatch.delitem(sys.modules, "pydantic_core")
+    alone = compiled.load_core.__wrapped__()
+    assert alone is not pydantic_core
+    assert alone.SchemaValidator is pydantic_core.SchemaValidator

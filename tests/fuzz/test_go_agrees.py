@@ -19,7 +19,8 @@ import pytest
 import yaml
 
 from ebbtide.manifests import read_documents, write_documents, write_json
-from ebbtide.manifests.scalars import AMBIGUOUS, Refusal, as_kubectl, resolve_scalar
+from ebbtide.manifests.readings import as_kubectl
+from ebbtide.manifests.scalars import AMBIGUOUS, Refusal, resolve_scalar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

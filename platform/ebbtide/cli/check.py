@@ -13,7 +13,7 @@ from ebbtide.cli.common import STDIN, exit_code, load_documents, print_problems,
 from ebbtide.cli.fix_files import fix_sources
 from ebbtide.cli.options import FILES, Options, make_output_option, make_switch
 from ebbtide.documents.check import MAY_RUN_AS_ROOT, Batch
-from ebbtide.translation.serving import list_rollout_decisions
+from ebbtide.translation.serving.updates import list_rollout_decisions
 
 if TYPE_CHECKING:
     from ebbtide.translation.plan import Plan

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from ebbtide.cli.common import choose_profile, exit_code, print_problems, write_json
 from ebbtide.cli.options import PROFILE_VARIABLE, Options, make_option, make_output_option
@@ -48,4 +48,4 @@ def _make_effective(data: dict[str, Any]) -> dict[str, Any]:
     effective["spec"]["knative"]["features"] = {
         flag: features.get(flag, DEFAULTS.get(flag, "disabled")) for flag in sorted({*EVERY_FLAG, *features})
     }
-    return cast("dict[str, Any]", prune_nulls(effective))
+    return prune_nulls(effective)

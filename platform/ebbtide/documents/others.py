@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from ebbtide.base.problems import ERROR, Problem, make_warning
 from ebbtide.documents import OTHER_KINDS
-from ebbtide.manifests.reader import SYNTAX
+from ebbtide.manifests.faults import SYNTAX
 
 if TYPE_CHECKING:
     from ebbtide.readers.loaded import LoadedDocument, OtherObject

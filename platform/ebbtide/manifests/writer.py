@@ -98,6 +98,7 @@ def _write_sequence(items: list[Any], lead: str, indent: str, emit: Callable[[st
             emit(f"{dash}{_scalar_text(item)}\n")
 
 
+@lru_cache(maxsize=1 << 14)
 def _key_text(key: object, indent: str) -> str:
     """Return a key without its colon. A key too long for a simple key is written with a ``?`` on a separate line."""
     if type(key) is not str:

@@ -11,8 +11,6 @@ from __future__ import annotations
 from math import inf
 from typing import Any, Final
 
-import pydantic_core
-
 #: Attributes that pydantic_core sets on an instance.
 SLOTS: Final = ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
 #: Marks a field that a document omits.
@@ -55,6 +53,8 @@ TRIALS: Final[tuple[tuple[Any, ...], ...]] = (
 
 def run_trials(trials: tuple[tuple[Any, ...], ...] = TRIALS) -> str:
     """Return the results of the trials in the installed pydantic_core: values, or errors with locations and contexts."""
+    import pydantic_core  # noqa: PLC0415 - loads slowly, and only another version than the recorded one needs trials
+
     try:
         return repr(_collect_results(pydantic_core.SchemaValidator(make_trial_schema(trials)), trials))
     except (pydantic_core.SchemaError, KeyError, TypeError) as error:
@@ -63,6 +63,8 @@ def run_trials(trials: tuple[tuple[Any, ...], ...] = TRIALS) -> str:
 
 
 def _collect_results(validator: Any, trials: tuple[tuple[Any, ...], ...]) -> list[Any]:
+    from pydantic_core import ValidationError  # noqa: PLC0415 - as above
+
     results = []
     for turn in range(max(map(len, trials)) - 1):
         # Each document has a value for every field; fields with fewer values repeat theirs.
@@ -70,7 +72,7 @@ def _collect_results(validator: Any, trials: tuple[tuple[Any, ...], ...]) -> lis
         document: dict[str, Any] = {name: value for name, value in values.items() if value is not ABSENT}
         try:
             results.append(_plain_attributes(validator.validate_python(document)))
-        except pydantic_core.ValidationError as error:
+        except ValidationError as error:
             rows = error.errors(include_url=False, include_input=False)
             results.append([(row["type"], row["loc"], row.get("ctx")) for row in rows])
     return results

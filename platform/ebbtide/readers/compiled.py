@@ -7,12 +7,34 @@ the installed pydantic_core interprets it like the version that it was generated
 
 from __future__ import annotations
 
+import sys
 from functools import cache
-from typing import Any
-
-import pydantic_core
+from importlib.machinery import PathFinder
+from importlib.util import module_from_spec
+from typing import TYPE_CHECKING, Any
 
 from ebbtide.readers import compatibility
+
+if TYPE_CHECKING:
+    import pydantic_core
+
+
+@cache
+def load_core() -> Any:
+    """Return the extension module of pydantic_core, without the package, whose type definitions take longer to load.
+
+    The extension is the same if the package is loaded too. Without it in its usual place, the package is returned.
+    """
+    package = None if "pydantic_core" in sys.modules else PathFinder.find_spec("pydantic_core")
+    places = None if package is None else package.submodule_search_locations
+    spec = None if places is None else PathFinder.find_spec("pydantic_core._pydantic_core", places)
+    if spec is None or spec.loader is None:
+        import pydantic_core  # noqa: PLC0415 - loads slowly
+
+        return pydantic_core
+    core = module_from_spec(spec)
+    spec.loader.exec_module(core)
+    return core
 
 
 @cache
@@ -29,7 +51,8 @@ def profile_validator() -> Any:
 
 def validation_error() -> type[pydantic_core.ValidationError]:
     """Return the class of exceptions that the validators raise."""
-    return pydantic_core.ValidationError
+    error: type[pydantic_core.ValidationError] = load_core().ValidationError
+    return error
 
 
 def _choose_validator(name: str) -> Any:
@@ -42,7 +65,7 @@ def is_compatible() -> bool:
     from ebbtide.readers import _compiled  # noqa: PLC0415 - slow to load
 
     # The version that recorded the trials needs no comparison.
-    return pydantic_core.__version__ == _compiled.CORE or compatibility.run_trials() == _compiled.BEHAVIOR
+    return load_core().__version__ == _compiled.CORE or compatibility.run_trials() == _compiled.BEHAVIOR
 
 
 def pydantic_validator(name: str) -> Any:
@@ -73,4 +96,4 @@ def compiled_validator(name: str) -> Any:
         object.__setattr__(obj, "__pydantic_private__", None)
         return obj
 
-    return pydantic_core.SchemaValidator(_compiled.schemas(class_of, instance)[name])
+    return load_core().SchemaValidator(_compiled.schemas(class_of, instance)[name])

@@ -240,7 +240,7 @@ def _render_probe(probe: Probe | None, port: int | None, default_period: int | N
     else:
         assert handler.grpc is not None
         rendered["grpc"] = {"port": handler.grpc.port or port, "service": handler.grpc.service}
-    pruned: dict[str, Any] = prune_nulls(
+    return prune_nulls(
         {
             **rendered,
             "initialDelaySeconds": probe.initial_delay_seconds,
@@ -250,7 +250,6 @@ def _render_probe(probe: Probe | None, port: int | None, default_period: int | N
             "failureThreshold": probe.failure_threshold,
         }
     )
-    return pruned
 
 
 def _render_readiness_probe(probe: Probe | None, port: int | None) -> dict[str, Any] | None:

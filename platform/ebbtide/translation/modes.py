@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys, names
+from ebbtide.base.problems import Problem, choose_serving, remove_field
 from ebbtide.spec.rules.serving import DEFAULT_PORT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from ebbtide.base.problems import Path
 
 
 #: URI schemes that KServe's storage initializer supports (pkg/controller/v1beta1/inferenceservice/utils/utils.go), and those
@@ -55,10 +58,6 @@ class ServingMode:
     schemes: frozenset[str] = SCHEMES
 
 
-def _keep_name(workload: str) -> str:
-    return workload
-
-
 def _label_predictor(workload: str) -> dict[str, str]:
     return {keys.KSERVE_SERVICE: workload, "component": "predictor"}
 
@@ -74,7 +73,7 @@ SERVING_MODES: Final = {
             revisions=True,
             kserve="",
             copies_metadata=False,
-            name_pods=_keep_name,
+            name_pods=str,
             label_pods=lambda workload: {keys.KNATIVE_SERVICE: workload},
         ),
         ServingMode(
@@ -118,3 +117,9 @@ SERVING_MODES: Final = {
         ),
     )
 }
+
+
+def report_knative_field(code: str, path: Path, reason: str) -> Problem:
+    """Return the problem of a field that needs revisions of Knative."""
+    fixes = choose_serving("kserve", "knative") + remove_field()
+    return Problem(code, path, reason, f"remove {path[-1]}, or use serving: kserve or knative", fixes=fixes)

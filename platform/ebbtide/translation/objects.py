@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 Object: TypeAlias = dict[str, Any]
+Value = TypeVar("Value")
 
 _CAMEL: Final = re.compile("_(.)")
 #: Kinds in the order in which they must be created. Other kinds go last.
@@ -36,8 +37,13 @@ ORDER: Final = {
 }
 
 
-def prune_nulls(value: Any) -> Any:
+def prune_nulls(value: Value) -> Value:
     """Return ``value`` without keys whose value is None, at every depth. Empty dicts and lists stay."""
+    pruned: Value = _prune(value)
+    return pruned
+
+
+def _prune(value: Any) -> Any:
     # An exact type is faster to compare, and this visits every leaf of every object.
     kind = type(value)
     if kind is dict:
@@ -45,11 +51,9 @@ def prune_nulls(value: Any) -> Any:
         for name, field in value.items():
             if field is not None:
                 inner = type(field)
-                result[name] = prune_nulls(field) if inner is dict or inner is list else field
+                result[name] = _prune(field) if inner is dict or inner is list else field
         return result
-    if kind is list:
-        return [prune_nulls(field) for field in value]
-    return value
+    return [_prune(field) for field in value] if kind is list else value
 
 
 def write_model(value: Any) -> Any:
@@ -64,14 +68,14 @@ def write_model(value: Any) -> Any:
     return {to_camel(name): write_model(field) for name, field in vars(value).items()}
 
 
-def with_values(model: Any, /, **values: Any) -> Any:
+def with_values(model: Value, /, **values: Any) -> Value:
     """Return a copy of a model with other values. The models are frozen, and those of the compiled schema have no methods."""
-    clone = object.__new__(type(model))
+    source: Any = model
+    clone: Value = object.__new__(type(model))
     set_attribute = object.__setattr__
-    set_attribute(clone, "__dict__", {**model.__dict__, **values})
-    set_attribute(clone, "__pydantic_fields_set__", model.__pydantic_fields_set__)
-    set_attribute(clone, "__pydantic_extra__", model.__pydantic_extra__)
-    set_attribute(clone, "__pydantic_private__", model.__pydantic_private__)
+    set_attribute(clone, "__dict__", {**source.__dict__, **values})
+    for name in ("__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__"):
+        set_attribute(clone, name, getattr(source, name))
     return clone
 
 

@@ -192,7 +192,12 @@ def list_patched_paths(patch: dict[str, Any], old: Any, new: Any, path: Path = (
         old_items, new_items = index_items(field, before), index_items(field, after)
         if isinstance(value, dict) and isinstance(before, dict):
             yield from list_patched_paths(value, before, after, where)
-        elif isinstance(value, list) and old_items and new_items and not any(map(_is_replace, value)):
+        elif (
+            isinstance(value, list)
+            and old_items
+            and new_items
+            and not any(_has_directive(item, "replace") for item in value)
+        ):
             places = {key: index for index, key in enumerate(new_items)}
             for item in value:
                 key = item[LIST_KEYS[field]]
@@ -207,10 +212,6 @@ def list_patched_paths(patch: dict[str, Any], old: Any, new: Any, path: Path = (
 
 def _get(data: Any, field: str) -> Any:
     return data.get(field) if isinstance(data, dict) else None
-
-
-def _is_replace(item: Any) -> bool:
-    return _has_directive(item, "replace")
 
 
 def _look_up(data: Any, path: tuple[Any, ...]) -> Any:
@@ -279,8 +280,7 @@ def check_overrides(
 
 
 def _with_spec(inference: Inference, values: dict[str, Any]) -> Inference:
-    changed: Inference = with_values(inference, spec=with_values(inference.spec, **values))
-    return changed
+    return with_values(inference, spec=with_values(inference.spec, **values))
 
 
 def _is_block(value: Any) -> bool:

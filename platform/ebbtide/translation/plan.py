@@ -85,6 +85,11 @@ class GpuRequest(NamedTuple):
     #: The compute of each device in percent, 0 if the spec sets none.
     compute: int = 0
 
+    @property
+    def is_limited(self) -> bool:
+        """True if the limit is above the request."""
+        return self.portion_limit > self.portion or self.memory_limit > self.memory
+
 
 class Priority(NamedTuple):
     """A priority class: name, value, whether Ebbtide renders it, and whether its pods may be preempted."""

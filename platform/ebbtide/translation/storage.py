@@ -39,10 +39,6 @@ class VolumeKind(NamedTuple):
     is_read_only: Callable[[Any], bool]
 
 
-def _is_always(_: Any) -> bool:
-    return True
-
-
 STORAGE: Final = ("spec", "storage")
 KINDS: Final = (
     VolumeKind(
@@ -52,7 +48,7 @@ KINDS: Final = (
         "storage/files/config",
         STORAGE,
         lambda item: {"configMap": {"name": item.config_map, "defaultMode": _parse_mode(item.default_mode)}},
-        _is_always,
+        lambda _: True,
     ),
     VolumeKind(
         "secret_volume",
@@ -61,7 +57,7 @@ KINDS: Final = (
         "storage/files/secret",
         STORAGE,
         lambda item: {"secret": {"secretName": item.secret, "defaultMode": _parse_mode(item.default_mode)}},
-        _is_always,
+        lambda _: True,
     ),
     VolumeKind(
         "empty_dir_volume",
@@ -84,7 +80,7 @@ KINDS: Final = (
         "storage/images",
         (*STORAGE, "imageVolume"),
         lambda item: {"image": {"reference": item.image, "pullPolicy": item.pull_policy}},
-        _is_always,
+        lambda _: True,
     ),
     VolumeKind(
         "csi_volume",

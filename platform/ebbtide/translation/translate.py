@@ -17,16 +17,23 @@ from ebbtide.translation import (
     pods,
     priority,
     project,
-    scaling,
-    serving,
     storage,
     traps,
 )
 from ebbtide.translation.objects import prune_nulls, sort_for_apply
 from ebbtide.translation.plan import Decision, Plan
+from ebbtide.translation.scaling.checks import CHECKS as SCALING_CHECKS
+from ebbtide.translation.scaling.checks import UNKNOWN_METRIC
+from ebbtide.translation.scaling.choice import choose as choose_scaling
 from ebbtide.translation.scaling.keda import make_scaled_object
 from ebbtide.translation.scaling.own_hpa import make_hpa
+from ebbtide.translation.scaling.scraping import list_scrape_decisions
+from ebbtide.translation.scaling.targets import check_threshold
 from ebbtide.translation.serving import knative, kserve, llm
+from ebbtide.translation.serving.checks import CHECKS as SERVING_CHECKS
+from ebbtide.translation.serving.choice import choose as choose_serving
+from ebbtide.translation.serving.timeouts import list_timeout_decisions
+from ebbtide.translation.serving.updates import list_rollout_decisions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -127,18 +134,18 @@ def make_plan(inference: Inference, profile: Profile) -> tuple[Plan | None, list
     plan.namespace = project.choose_namespace(plan)
     plan.pools = placement.choose(plan)
     plan.gpu = None if broken.intersection(GPU) else gpu.choose(plan)
-    plan.serving = plan.record_decision(*serving.choose(plan))
-    plan.scaling = plan.record_decision(*scaling.choose(plan))
+    plan.serving = plan.record_decision(*choose_serving(plan))
+    plan.scaling = plan.record_decision(*choose_scaling(plan))
     plan.priority = plan.record_decision(*priority.choose(plan))
     for list_decisions in DECISIONS:
         plan.decisions.extend(list_decisions(plan))
     for check in CHECKS:
         problems.extend(check(plan))
     if SCALING not in broken:
-        for check in scaling.CHECKS:
+        for check in SCALING_CHECKS:
             problems.extend(check(plan))
-    elif not scaling.UNKNOWN_METRIC.intersection(problem.code for problem in problems):
-        problems.extend(scaling.check_threshold(plan))
+    elif not UNKNOWN_METRIC.intersection(problem.code for problem in problems):
+        problems.extend(check_threshold(plan))
     problems.extend(traps.check(plan))
     return (None if has_errors(problems) else plan), problems
 
@@ -147,7 +154,12 @@ def _check_gpu(plan: Plan) -> Iterator[Problem]:
     if plan.gpu is None:
         return
     if plan.pool is None and not plan.spec.node_pools:
-        yield _report_missing_pool()
+        yield Problem(
+            "GPU007",
+            ("spec", "compute"),
+            "the spec requests a GPU, but the cluster profile has no node pools",
+            "add the GPU nodes to nodePools in the profile, as ebbtide doctor --write-profile does",
+        )
     for index, ask in enumerate(gpu.list_pool_requests(plan)):
         # Warnings are reported for the first pool only, errors for each pool. GPU065 covers servers that limit themselves.
         for problem in gpu.check(ask, plan.spec.compute):
@@ -155,15 +167,6 @@ def _check_gpu(plan: Plan) -> Iterator[Problem]:
                 index == 0 and not (problem.code == gpu.UNISOLATED and traps.limits_memory(plan))
             ):
                 yield problem
-
-
-def _report_missing_pool() -> Problem:
-    return Problem(
-        "GPU007",
-        ("spec", "compute"),
-        "the spec requests a GPU, but the cluster profile has no node pools",
-        "add the GPU nodes to nodePools in the profile, as ebbtide doctor --write-profile does",
-    )
 
 
 def _list_gpu_decisions(plan: Plan) -> Iterator[Decision]:
@@ -251,8 +254,7 @@ def _place_object(obj: Object, plan: Plan) -> Object:
         "namespace": written.get("namespace", plan.namespace),
         "labels": written.get("labels") or {keys.APP_NAME: plan.name, keys.APP_MANAGED_BY: "ebbtide"},
     }
-    placed: Object = prune_nulls({**obj, "metadata": metadata})
-    return placed
+    return prune_nulls({**obj, "metadata": metadata})
 
 
 def _keeps_identity(patch: dict[str, Any]) -> bool:
@@ -343,13 +345,13 @@ def _render(inference: Inference, profile: Profile) -> Sequence[Object]:
 DECISIONS: Final[tuple[Callable[[Plan], Iterable[Decision]], ...]] = (
     _list_gpu_decisions,
     container.list_container_decisions,
-    serving.list_timeout_decisions,
-    serving.list_rollout_decisions,
-    scaling.list_scrape_decisions,
+    list_timeout_decisions,
+    list_rollout_decisions,
+    list_scrape_decisions,
 )
 CHECKS: Final[tuple[Callable[[Plan], Iterable[Problem]], ...]] = (
     placement.check,
-    *serving.CHECKS,
+    *SERVING_CHECKS,
     llm.check,
     kserve.check_annotations,
     project.check,

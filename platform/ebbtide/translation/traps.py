@@ -18,7 +18,7 @@ from ebbtide.translation.engines import find_engine, read_flag, read_port
 from ebbtide.translation.gpu import BACKENDS, list_pool_requests
 from ebbtide.translation.gpu.backend import compute_portion
 from ebbtide.translation.loaded_model import NIM, find_loaded_model
-from ebbtide.translation.serving import DEFAULT_TIMEOUT_SECONDS, find_initialization_timeout
+from ebbtide.translation.serving.timeouts import DEFAULT_TIMEOUT_SECONDS, find_initialization_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,11 +9,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ebbtide.base import keys
+from ebbtide.base.problems import Problem, remove_field
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from ebbtide.base.problems import Path, Problem
+    from ebbtide.base.problems import Path
     from ebbtide.profile.models import NodePool, ProfileSpec
     from ebbtide.translation.plan import GpuRequest, Serving
     from ebbtide.translation.pods import PodPatch
@@ -33,6 +34,11 @@ class PoolRequest(NamedTuple):
     def cause(self) -> Path:
         """The spec's field with the amount."""
         return ("spec", "compute", FIELDS[self.request.kind])
+
+    @property
+    def limit(self) -> Path:
+        """The spec's field with the limit of a portion or of memory."""
+        return ("spec", "compute", "gpuPortionLimit" if self.request.kind == "portion" else "gpuMemoryLimit")
 
 
 class GpuPod(NamedTuple):
@@ -141,6 +147,23 @@ class Backend(NamedTuple):
     annotated: Callable[[dict[str, str]], dict[str, float]] = lambda _: {}
     #: The consequence of requesting a GPU resource in addition to the GPU request, as the end of a message.
     asked_twice: str = ""
+
+
+def reject_limit(ask: PoolRequest, reason: str, fix: str = "remove the limit") -> Iterator[Problem]:
+    """Reject a limit above the request."""
+    if ask.request.is_limited:
+        yield Problem("GPU005", ask.limit, reason, fix, fixes=remove_field())
+
+
+def report_partitions(ask: PoolRequest, title: str) -> Problem:
+    """Return the problem of a backend that shares whole GPUs, on a node pool with MIG devices."""
+    return Problem(
+        "GPU010",
+        ask.cause,
+        f"the GPUs of node pool {ask.pool.name} are partitioned into MIG devices, which {title} cannot share by "
+        f"{ask.request.kind}",
+        "set backend: mig for the pool in the profile, or use another node pool",
+    )
 
 
 def find_device_bytes(pool: NodePool) -> int:

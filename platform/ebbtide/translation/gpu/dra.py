@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys, names, quantities
-from ebbtide.base.problems import Problem, choose_serving, make_warning, remove_field
+from ebbtide.base.problems import Problem, choose_serving, make_warning
 from ebbtide.base.versions import parse_version
 from ebbtide.translation.gpu import devices, mig
 from ebbtide.translation.gpu.backend import (
@@ -21,6 +21,7 @@ from ebbtide.translation.gpu.backend import (
     compute_portion,
     count_portions,
     find_device_bytes,
+    reject_limit,
 )
 from ebbtide.translation.modes import SERVING_MODES
 from ebbtide.translation.pods import PodPatch
@@ -120,14 +121,7 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
             PARTITIONABLE,
             "only existing MIG devices are available, since the driver cannot create them on demand",
         )
-    if request.portion_limit > request.portion or request.memory_limit > request.memory:
-        yield Problem(
-            "GPU005",
-            (*ask.cause[:2], "gpuPortionLimit" if request.kind == "portion" else "gpuMemoryLimit"),
-            "a claim has a single size and does not support a limit above the request",
-            "remove the limit",
-            fixes=remove_field(),
-        )
+    yield from reject_limit(ask, "a claim has a single size and does not support a limit above the request")
 
 
 def _warn_about_gate(ask: PoolRequest, gate: str, without: str) -> Problem:

@@ -10,9 +10,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys, quantities
-from ebbtide.base.problems import Problem, make_warning, remove_field, set_value
+from ebbtide.base.problems import Problem, make_warning, set_value
 from ebbtide.translation.gpu import devices
-from ebbtide.translation.gpu.backend import Backend, GpuFields, GpuPod, PoolRequest, count_portions, find_device_bytes
+from ebbtide.translation.gpu.backend import (
+    Backend,
+    GpuFields,
+    GpuPod,
+    PoolRequest,
+    count_portions,
+    find_device_bytes,
+    reject_limit,
+    report_partitions,
+)
 from ebbtide.translation.pods import PodPatch
 
 if TYPE_CHECKING:
@@ -60,21 +69,13 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
         )
         return
     if ask.pool.mig_profiles:
-        yield Problem(
-            "GPU010",
-            ask.cause,
-            f"the GPUs of node pool {ask.pool.name} are partitioned into MIG devices, which HAMi cannot share by {request.kind}",
-            "set backend: mig for the pool in the profile, or use another node pool",
-        )
+        yield report_partitions(ask, "HAMi")
         return
-    if request.portion_limit > request.portion or request.memory_limit > request.memory:
-        yield Problem(
-            "GPU005",
-            (*ask.cause[:2], "gpuPortionLimit" if request.kind == "portion" else "gpuMemoryLimit"),
-            "HAMi does not support a limit above the request: it has one value for both",
-            "remove the limit, and request the maximum that the service needs",
-            fixes=remove_field(),
-        )
+    yield from reject_limit(
+        ask,
+        "HAMi does not support a limit above the request: it has one value for both",
+        "remove the limit, and request the maximum that the service needs",
+    )
     total = find_device_bytes(ask.pool)
     if request.kind == "memory" and total and request.memory > total:
         yield Problem(

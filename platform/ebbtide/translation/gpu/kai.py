@@ -24,6 +24,8 @@ from ebbtide.translation.gpu.backend import (
     GpuPod,
     PoolRequest,
     find_device_bytes,
+    reject_limit,
+    report_partitions,
 )
 from ebbtide.translation.plan import GpuRequest
 from ebbtide.translation.pods import PodPatch
@@ -118,12 +120,7 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
         )
         return
     if ask.pool.mig_profiles:
-        yield Problem(
-            "GPU010",
-            ask.cause,
-            f"the GPUs of node pool {ask.pool.name} are partitioned into MIG devices, which KAI cannot share by {request.kind}",
-            "set backend: mig for the pool in the profile, or use another node pool",
-        )
+        yield report_partitions(ask, "KAI")
         return
     if kai.sharing_mode == "Disabled":
         yield Problem(
@@ -144,33 +141,8 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
             f"KAI {kai.version} does not have the sharing mode {kai.sharing_mode}",
             "correct scheduling.kai.version or scheduling.kai.sharingMode in the profile: HamiCore needs 0.17, NvFractions 0.18",
         )
-    limited = request.portion_limit > request.portion or request.memory_limit > request.memory
-    limit_field = (*ask.cause[:2], "gpuPortionLimit" if request.kind == "portion" else "gpuMemoryLimit")
-    if limited and kai.sharing_mode == "NonMemoryEnforced":
-        yield make_warning(
-            "GPU066",
-            limit_field,
-            "KAI schedules by the request and enforces no limit: the server can use the whole GPU, whatever the limit",
-            "remove the limit, or use KAI 0.18 or later with sharingMode NvFractions, which enforces it",
-            fixes=remove_field(),
-        )
-    elif limited and kai.sharing_mode != "NvFractions":
-        yield Problem(
-            "GPU005",
-            limit_field,
-            f"KAI's sharing mode {kai.sharing_mode} enforces the request and does not support a limit above it",
-            "remove the limit, or use KAI 0.18 or later with sharingMode NvFractions",
-            fixes=remove_field(),
-        )
-    if limited and kai.sharing_mode == "NvFractions" and not find_device_bytes(ask.pool):
-        yield Problem(
-            "GPU007",
-            ask.cause,
-            f"the GPU memory of node pool {ask.pool.name} is unknown, and a limit needs it",
-            "set gpuMemoryMebibytes for the pool in the profile, or remove "
-            + ("gpuPortionLimit" if request.kind == "portion" else "gpuMemoryLimit"),
-            fixes=remove_field("gpuPortionLimit" if request.kind == "portion" else "gpuMemoryLimit"),
-        )
+    if request.is_limited:
+        yield from _check_limit(ask, kai.sharing_mode)
     yield from _check_memory(ask)
     if kai.sharing_mode == "NonMemoryEnforced":
         yield make_warning(
@@ -179,6 +151,30 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
             "KAI accounts for GPU shares but does not isolate them: a server that uses more memory than it requested can "
             "crash the others on the GPU, and compute is shared evenly, whatever the portion",
             "limit memory in the server itself (vLLM: --gpu-memory-utilization), or use MIG, MPS or HAMi for isolation",
+        )
+
+
+def _check_limit(ask: PoolRequest, mode: str) -> Iterator[Problem]:
+    """Check a limit above the request, which only one sharing mode enforces."""
+    if mode == "NonMemoryEnforced":
+        yield make_warning(
+            "GPU066",
+            ask.limit,
+            "KAI schedules by the request and enforces no limit: the server can use the whole GPU, whatever the limit",
+            "remove the limit, or use KAI 0.18 or later with sharingMode NvFractions, which enforces it",
+            fixes=remove_field(),
+        )
+    elif mode != "NvFractions":
+        reason = f"KAI's sharing mode {mode} enforces the request and does not support a limit above it"
+        yield from reject_limit(ask, reason, "remove the limit, or use KAI 0.18 or later with sharingMode NvFractions")
+    elif not find_device_bytes(ask.pool):
+        field = str(ask.limit[-1])
+        yield Problem(
+            "GPU007",
+            ask.cause,
+            f"the GPU memory of node pool {ask.pool.name} is unknown, and a limit needs it",
+            f"set gpuMemoryMebibytes for the pool in the profile, or remove {field}",
+            fixes=remove_field(field),
         )
 
 
@@ -223,9 +219,7 @@ def patch(ask: PoolRequest) -> PodPatch:
     annotations = {keys.KAI_CONTAINER: ask.container}
     if request.devices > 1:
         annotations[keys.KAI_DEVICES] = str(request.devices)
-    if ask.cluster.scheduling.kai.sharing_mode == "NvFractions" and (
-        request.portion_limit > request.portion or request.memory_limit > request.memory
-    ):
+    if ask.cluster.scheduling.kai.sharing_mode == "NvFractions" and request.is_limited:
         prefix = f"{keys.NV_CONTAINER}{ask.container}.gpu-memory"
         total = find_device_bytes(ask.pool)
         minimum = request.memory or int(request.portion * total)

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import keys, quantities
-from ebbtide.base.problems import Problem, make_warning, offer_values, remove_field, set_value
+from ebbtide.base.problems import Problem, make_warning, offer_values, set_value
 from ebbtide.base.prose import count_noun
 from ebbtide.translation.gpu import devices
-from ebbtide.translation.gpu.backend import Backend, GpuFields, GpuNode, GpuPod, PoolRequest
+from ebbtide.translation.gpu.backend import Backend, GpuFields, GpuNode, GpuPod, PoolRequest, reject_limit
 from ebbtide.translation.pods import PodPatch
 
 if TYPE_CHECKING:
@@ -33,74 +33,30 @@ class MigProfile:
     instances: int
 
 
-def _parse_profiles(*entries: str) -> tuple[MigProfile, ...]:
-    profiles = []
-    for entry in entries:
-        name, _, count = entry.partition("x")
-        slices, _, memory = name.partition("g.")
-        profiles.append(MigProfile(name, int(slices), int(memory.removesuffix("gb")), int(count)))
-    return tuple(profiles)
+def _parse_profile(entry: str) -> MigProfile:
+    name, _, count = entry.partition("x")
+    slices, _, memory = name.partition("g.")
+    return MigProfile(name, int(slices), int(memory.removesuffix("gb")), int(count))
 
 
 #: Product pattern, memory of the whole GPU in GB, plain profiles. Profiles with +me and +gfx are requested by name only.
-PRODUCTS: Final = (
-    (
-        r"A100.*40GB",
-        40,
-        _parse_profiles("1g.5gbx7", "1g.10gbx4", "2g.10gbx3", "3g.20gbx2", "4g.20gbx1", "7g.40gbx1"),
-    ),
-    (
-        r"A100.*80GB",
-        80,
-        _parse_profiles("1g.10gbx7", "1g.20gbx4", "2g.20gbx3", "3g.40gbx2", "4g.40gbx1", "7g.80gbx1"),
-    ),
-    (
-        r"GH200.*144G",
-        144,
-        _parse_profiles("1g.18gbx7", "1g.36gbx4", "2g.36gbx3", "3g.72gbx2", "4g.72gbx1", "7g.144gbx1"),
-    ),
-    (
+PRODUCTS: Final = tuple(
+    (pattern, memory, tuple(map(_parse_profile, profiles.split())))
+    for pattern, memory, profiles in (
+        (r"A100.*40GB", 40, "1g.5gbx7 1g.10gbx4 2g.10gbx3 3g.20gbx2 4g.20gbx1 7g.40gbx1"),
+        (r"A100.*80GB", 80, "1g.10gbx7 1g.20gbx4 2g.20gbx3 3g.40gbx2 4g.40gbx1 7g.80gbx1"),
+        (r"GH200.*144G", 144, "1g.18gbx7 1g.36gbx4 2g.36gbx3 3g.72gbx2 4g.72gbx1 7g.144gbx1"),
         # The names of the other GH200 products contain the CPU's memory: 120GB, 480GB.
-        r"GH200|H100.*96GB",
-        96,
-        _parse_profiles("1g.12gbx7", "1g.24gbx4", "2g.24gbx3", "3g.48gbx2", "4g.48gbx1", "7g.96gbx1"),
-    ),
-    (
-        r"H100.*(80GB|HBM3$|PCIe$)",
-        80,
-        _parse_profiles("1g.10gbx7", "1g.20gbx4", "2g.20gbx3", "3g.40gbx2", "4g.40gbx1", "7g.80gbx1"),
-    ),
-    (
-        r"H100.*NVL",
-        94,
-        _parse_profiles("1g.12gbx7", "1g.24gbx4", "2g.24gbx3", "3g.47gbx2", "4g.47gbx1", "7g.94gbx1"),
-    ),
-    (
-        r"(?<!G)H200",
-        141,
-        _parse_profiles("1g.18gbx7", "1g.35gbx4", "2g.35gbx3", "3g.71gbx2", "4g.71gbx1", "7g.141gbx1"),
-    ),
-    (
-        r"(?<!G)B200",
-        180,
-        _parse_profiles("1g.23gbx7", "1g.45gbx4", "2g.45gbx3", "3g.90gbx2", "4g.90gbx1", "7g.180gbx1"),
-    ),
-    (
-        r"GB200",
-        186,
-        _parse_profiles("1g.23gbx7", "1g.47gbx4", "2g.47gbx3", "3g.93gbx2", "4g.93gbx1", "7g.186gbx1"),
-    ),
-    (
-        r"(?<!G)B300",
-        269,
-        _parse_profiles("1g.34gbx7", "1g.67gbx4", "2g.67gbx3", "3g.135gbx2", "4g.135gbx1", "7g.269gbx1"),
-    ),
-    (
-        r"GB300",
-        278,
-        _parse_profiles("1g.35gbx7", "1g.70gbx4", "2g.70gbx3", "3g.139gbx2", "4g.139gbx1", "7g.278gbx1"),
-    ),
-    (r"A30", 24, _parse_profiles("1g.6gbx4", "2g.12gbx2", "4g.24gbx1")),
+        (r"GH200|H100.*96GB", 96, "1g.12gbx7 1g.24gbx4 2g.24gbx3 3g.48gbx2 4g.48gbx1 7g.96gbx1"),
+        (r"H100.*(80GB|HBM3$|PCIe$)", 80, "1g.10gbx7 1g.20gbx4 2g.20gbx3 3g.40gbx2 4g.40gbx1 7g.80gbx1"),
+        (r"H100.*NVL", 94, "1g.12gbx7 1g.24gbx4 2g.24gbx3 3g.47gbx2 4g.47gbx1 7g.94gbx1"),
+        (r"(?<!G)H200", 141, "1g.18gbx7 1g.35gbx4 2g.35gbx3 3g.71gbx2 4g.71gbx1 7g.141gbx1"),
+        (r"(?<!G)B200", 180, "1g.23gbx7 1g.45gbx4 2g.45gbx3 3g.90gbx2 4g.90gbx1 7g.180gbx1"),
+        (r"GB200", 186, "1g.23gbx7 1g.47gbx4 2g.47gbx3 3g.93gbx2 4g.93gbx1 7g.186gbx1"),
+        (r"(?<!G)B300", 269, "1g.34gbx7 1g.67gbx4 2g.67gbx3 3g.135gbx2 4g.135gbx1 7g.269gbx1"),
+        (r"GB300", 278, "1g.35gbx7 1g.70gbx4 2g.70gbx3 3g.139gbx2 4g.139gbx1 7g.278gbx1"),
+        (r"A30", 24, "1g.6gbx4 2g.12gbx2 4g.24gbx1"),
+    )
 )
 GB: Final = 10**9
 #: The suffix of a profile with the GPU's media engines, which only one instance per GPU can have.
@@ -171,20 +127,13 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
     if request.devices > 1:
         yield Problem(
             "GPU008",
-            (*ask.cause[:2], "gpuDevicesRequest"),
+            ("spec", "compute", "gpuDevicesRequest"),
             f"{request.devices} MIG devices requested, but a CUDA process can use only one",
             "set gpuDevicesRequest to 1, and request a device with more memory",
             fixes=set_value(1),
         )
         return
-    if request.portion_limit > request.portion or request.memory_limit > request.memory:
-        yield Problem(
-            "GPU005",
-            (*ask.cause[:2], "gpuPortionLimit" if request.kind == "portion" else "gpuMemoryLimit"),
-            "a MIG device has a fixed size and does not support a limit above the request",
-            "remove the limit",
-            fixes=remove_field(),
-        )
+    yield from reject_limit(ask, "a MIG device has a fixed size and does not support a limit above the request")
     chosen = choose(ask)
     requested = {request.mig_profile} if request.kind == "mig" else set(pool.mig_profiles)
     if pool.mig_strategy == "single" and (len(pool.mig_profiles) != 1 or requested != set(pool.mig_profiles)):
@@ -199,42 +148,49 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
         )
     elif chosen is None:
         biggest = max(profiles, key=lambda row: row.memory, default=None)
+        names = [*count_profile_instances(pool)]
         yield Problem(
             "GPU015",
             ask.cause,
             f"{_describe_misfit(ask)} in node pool {pool.name}"
             + (f"; the largest is {biggest.name}" if biggest else ""),
-            ("lower gpuComputePercentage, or " if request.compute else "")
-            + f"use one of {', '.join(count_profile_instances(pool))}"
-            if count_profile_instances(pool)
+            ("lower gpuComputePercentage, or " if request.compute else "") + f"use one of {', '.join(names)}"
+            if names
             else f"set migProfiles of the pool in the profile to MIG profiles of {pool.product}",
-            fixes=(offer_values(count_profile_instances(pool))) if count_profile_instances(pool) else (()),
+            fixes=offer_values(names) if names else (),
         )
     elif request.kind == "portion":
-        equal_memory = [row for row in profiles if row.memory == chosen.memory]
+        yield from _warn_about_portion(ask, chosen)
+
+
+def _warn_about_portion(ask: PoolRequest, chosen: MigProfile) -> Iterator[Problem]:
+    """Warn of the profile that was chosen for a portion, and of a portion of which fewer fit on a GPU than expected."""
+    request, pool = ask.request, ask.pool
+    total, profiles = find_pool_profiles(pool)
+    equal_memory = [row for row in profiles if row.memory == chosen.memory]
+    yield make_warning(
+        "GPU014",
+        ask.cause,
+        f"the portion {request.portion:g} of {pool.product} maps to MIG profile {chosen.name}: {chosen.memory} of {total} GB "
+        f"({chosen.memory / total:.1%}) and {chosen.slices}/{_count_slices(pool)} of the compute, {chosen.instances} per GPU"
+        + (
+            f"; {equal_memory[-1].name} has the same memory and more compute"
+            if len(equal_memory) > 1 and equal_memory[-1].slices > chosen.slices
+            else ""
+        ),
+        "to choose another profile, set gpuRequestType: migProfile and migProfile",
+    )
+    expected = int(1 / request.portion + 1e-9)
+    if chosen.instances < expected:
         yield make_warning(
-            "GPU014",
+            "GPU019",
             ask.cause,
-            f"the portion {request.portion:g} of {pool.product} maps to MIG profile {chosen.name}: {chosen.memory} of {total} GB "
-            f"({chosen.memory / total:.1%}) and {chosen.slices}/{_count_slices(pool)} of the compute, {chosen.instances} per GPU"
-            + (
-                f"; {equal_memory[-1].name} has the same memory and more compute"
-                if len(equal_memory) > 1 and equal_memory[-1].slices > chosen.slices
-                else ""
-            ),
-            "to choose another profile, set gpuRequestType: migProfile and migProfile",
+            f"a portion of {request.portion:g} suggests {count_noun(expected, 'replica')} per GPU, but a GPU has only "
+            f"{count_noun(chosen.instances, 'instance')} of {chosen.name}: no profile of {pool.product} has {request.portion:g} "
+            f"of its memory and {expected} instances per GPU",
+            f"request {_describe_fitting_profile(ask, expected)} to fit {count_noun(expected, 'replica')}, or use a backend that shares GPUs "
+            "without partitions",
         )
-        expected = int(1 / request.portion + 1e-9)
-        if chosen.instances < expected:
-            yield make_warning(
-                "GPU019",
-                ask.cause,
-                f"a portion of {request.portion:g} suggests {count_noun(expected, 'replica')} per GPU, but a GPU has only "
-                f"{count_noun(chosen.instances, 'instance')} of {chosen.name}: no profile of {pool.product} has {request.portion:g} "
-                f"of its memory and {expected} instances per GPU",
-                f"request {_describe_fitting_profile(ask, expected)} to fit {count_noun(expected, 'replica')}, or use a backend that shares GPUs "
-                "without partitions",
-            )
 
 
 def _describe_fitting_profile(ask: PoolRequest, expected: int) -> str:

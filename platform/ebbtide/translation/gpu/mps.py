@@ -21,5 +21,6 @@ BACKEND = make_backend(
     isolation_warning="MPS limits each client's memory and compute to its share, but a fault in one client can "
     "terminate the others on the GPU; MPS support in the device plugin is experimental",
     fix="use MIG to isolate faults",
+    names=(keys.GPU, keys.GPU_SHARED),
     labels={keys.GPU_SHARING: "mps"},
 )

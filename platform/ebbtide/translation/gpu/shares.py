@@ -9,13 +9,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import keys
-from ebbtide.base.problems import Problem, make_warning, remove_field, set_value
+from ebbtide.base.problems import Problem, make_warning, set_value
 from ebbtide.base.prose import count_noun
-from ebbtide.translation.gpu.backend import Backend, GpuFields, GpuNode, GpuPod, PoolRequest, compute_portion
+from ebbtide.translation.gpu.backend import (
+    Backend,
+    GpuFields,
+    GpuNode,
+    GpuPod,
+    PoolRequest,
+    compute_portion,
+    reject_limit,
+)
 from ebbtide.translation.pods import PodPatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from ebbtide.profile.models import NodePool
 
@@ -55,21 +63,14 @@ def _check_share(ask: PoolRequest) -> Iterator[Problem]:
     if request.devices > 1:
         yield Problem(
             "GPU008",
-            (*ask.cause[:2], "gpuDevicesRequest"),
+            ("spec", "compute", "gpuDevicesRequest"),
             f"portions of {count_noun(request.devices, 'device')} are not supported by {pool.backend}: the shares may be on the "
             "same GPU",
             "set gpuDevicesRequest to 1",
             fixes=set_value(1),
         )
         return
-    if request.portion_limit > request.portion or request.memory_limit > request.memory:
-        yield Problem(
-            "GPU005",
-            (*ask.cause[:2], "gpuPortionLimit" if request.kind == "portion" else "gpuMemoryLimit"),
-            f"{pool.backend} has equal shares only and does not support a limit above the request",
-            "remove the limit",
-            fixes=remove_field(),
-        )
+    yield from reject_limit(ask, f"{pool.backend} has equal shares only and does not support a limit above the request")
     if request.kind == "memory" and not pool.gpu_memory_mebibytes:
         yield Problem(
             "GPU007",
@@ -129,23 +130,12 @@ def _detect_pool(name: str, node: GpuNode) -> dict[str, Any] | None:
 
 
 def make_backend(
-    *,
-    about: str | None,
-    name: str,
-    title: str,
-    memory: str,
-    compute: str,
-    isolates_memory: bool,
-    isolation_warning: str,
-    fix: str,
-    labels: Mapping[str, str] | None = None,
-    compute_variable: str | None = None,
-    names: tuple[str, ...] = (keys.GPU, keys.GPU_SHARED),
+    name: str, isolation_warning: str, fix: str, *, compute_variable: str | None = None, **row: Any
 ) -> Backend:
     """Return a backend of equal shares. ``isolation_warning`` and ``fix`` warn about missing isolation.
 
-    ``labels`` distinguish its nodes from those of other backends with shares. ``names`` are the names of its shares.
-    ``compute_variable`` is the environment variable that lowers the compute of a share; None: it cannot be lowered.
+    ``compute_variable`` is the environment variable that lowers the compute of a share; None: it cannot be lowered. ``row``
+    has the other fields of the table that the backends do not share.
     """
 
     def check(ask: PoolRequest) -> Iterator[Problem]:
@@ -170,13 +160,8 @@ def make_backend(
         return PodPatch(by=f"gpu/{name}", cause=ask.cause, limits=limits, env=[variable])
 
     return Backend(
-        about=about,
         name=name,
-        title=title,
         rounding="up to one share, 1/replicas of a GPU",
-        memory=memory,
-        compute=compute,
-        isolates_memory=isolates_memory,
         check=check,
         patch=patch,
         share=lambda ask: 1 / (ask.pool.replicas or 1),
@@ -184,10 +169,9 @@ def make_backend(
         shared=True,
         read=read,
         resources=(keys.GPU_SHARED,),
-        names=names,
         advertises=advertises,
         honors_compute=compute_variable is not None,
         needs=("replicas",),
         detect=lambda node: _detect_pool(name, node),
-        labels=labels or {},
+        **row,
     )

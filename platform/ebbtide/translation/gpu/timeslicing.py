@@ -19,6 +19,6 @@ BACKEND = make_backend(
     isolation_warning="time-slicing provides no isolation: every pod on the GPU sees its whole memory, and one that "
     "uses too much crashes the others; compute is time-sliced evenly",
     fix="limit memory in the server itself (vLLM: --gpu-memory-utilization), or use MIG or MPS for isolation",
-    # Only time-slicing shares MIG devices too.
+    # Unlike MPS, time-slicing shares MIG devices too.
     names=(keys.GPU, keys.GPU_SHARED, keys.MIG_PREFIX),
 )

@@ -2,7 +2,7 @@
 
 Upstream: keda.sh scalers/prometheus, concepts/scaling-deployments. The query is an average over the workload's pods,
 so its metric type is ``Value``: KEDA's default ``AverageValue`` would divide it by the number of replicas. There is no
-CPU trigger, for the reason in ``scaling.choose``.
+CPU trigger, for the reason in ``choice.choose``.
 """
 
 from __future__ import annotations

@@ -15,7 +15,13 @@ from ebbtide.spec.rules.serving import parse_host
 from ebbtide.translation.container import make_container, render_pod_fields, secure_containers
 from ebbtide.translation.objects import prune_nulls
 from ebbtide.translation.scaling.knative import make_bound_annotations, make_scaling_annotations
-from ebbtide.translation.serving import make_access_metadata, make_metadata, make_pod_annotations, make_pod_labels
+from ebbtide.translation.serving.metadata import (
+    drop_empty,
+    make_access_metadata,
+    make_metadata,
+    make_pod_annotations,
+    make_pod_labels,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,28 +35,17 @@ if TYPE_CHECKING:
 ENABLED: Final = frozenset({"enabled"})
 ALLOWED: Final = frozenset({"enabled", "allowed"})
 PREFIX: Final = "kubernetes.podspec-"
-#: A part of a pod, the feature flag that allows it, and the flag's values that do.
+#: A part of a pod, the name that Kubernetes gives it, and the feature flag that allows it.
 FLAGS: Final = (
-    ("priority_class_name", keys.PRIORITY_CLASS_FLAG, ALLOWED),
-    ("scheduler_name", PREFIX + "schedulername", ALLOWED),
-    ("runtime_class_name", PREFIX + "runtimeclassname", ALLOWED),
-    ("node_selector", PREFIX + "nodeselector", ALLOWED),
-    ("affinity", PREFIX + "affinity", ALLOWED),
-    ("tolerations", PREFIX + "tolerations", ALLOWED),
-    ("topology_spread", PREFIX + "topologyspreadconstraints", ALLOWED),
-    ("pod_security", PREFIX + "securitycontext", ALLOWED),
+    ("priority_class_name", "priorityClassName", keys.PRIORITY_CLASS_FLAG),
+    ("scheduler_name", "schedulerName", PREFIX + "schedulername"),
+    ("runtime_class_name", "runtimeClassName", PREFIX + "runtimeclassname"),
+    ("node_selector", "nodeSelector", PREFIX + "nodeselector"),
+    ("affinity", "affinity", PREFIX + "affinity"),
+    ("tolerations", "tolerations", PREFIX + "tolerations"),
+    ("topology_spread", "topologySpreadConstraints", PREFIX + "topologyspreadconstraints"),
+    ("pod_security", "a pod's securityContext", PREFIX + "securitycontext"),
 )
-#: The names that Kubernetes gives to these parts.
-POD_FIELDS: Final = {
-    "priority_class_name": "priorityClassName",
-    "scheduler_name": "schedulerName",
-    "runtime_class_name": "runtimeClassName",
-    "node_selector": "nodeSelector",
-    "affinity": "affinity",
-    "tolerations": "tolerations",
-    "topology_spread": "topologySpreadConstraints",
-    "pod_security": "a pod's securityContext",
-}
 CLAIM: Final = PREFIX + "persistent-volume-claim"
 CLAIM_WRITE: Final = PREFIX + "persistent-volume-write"
 EMPTY_DIR: Final = PREFIX + "volumes-emptydir"
@@ -76,7 +71,7 @@ DEFAULT_RESPONSE_START_SECONDS: Final = "300"
 DEFAULTS: Final = {EMPTY_DIR: "enabled", "multi-container": "enabled"}
 #: Every flag that a spec can need. ``doctor`` and the profile's list are built from it.
 EVERY_FLAG: Final = (
-    *(flag for _, flag, _ in FLAGS),
+    *(flag for _, _, flag in FLAGS),
     CLAIM,
     SHARED_PROCESSES,
     CLAIM_WRITE,
@@ -111,9 +106,9 @@ def check_flags(plan: Plan, pod: Pod) -> Iterator[Problem]:
 
 
 def _list_needed_flags(pod: Pod, spec: InferenceSpec) -> Iterator[tuple[str, str, frozenset[str], Path]]:
-    for part, flag, values in FLAGS:
+    for part, name, flag in FLAGS:
         if getattr(pod, part):
-            yield POD_FIELDS[part], flag, values, pod.causes[part]
+            yield name, flag, ALLOWED, pod.causes[part]
     for volume in pod.volumes:
         if "emptyDir" in volume:
             cause: Path = ("spec", "storage", "emptyDirVolume")
@@ -121,9 +116,9 @@ def _list_needed_flags(pod: Pod, spec: InferenceSpec) -> Iterator[tuple[str, str
                 cause = ("spec", "compute", "shmSize" if spec.compute.shm_size is not None else "largeShmRequest")
             yield "emptyDir volumes", EMPTY_DIR, ENABLED, cause
             break
-    for kind, name, flag, path in VOLUME_FLAGS:
+    for kind, title, flag, path in VOLUME_FLAGS:
         if any(kind in volume for volume in pod.volumes):
-            yield name, flag, ENABLED, path
+            yield title, flag, ENABLED, path
     claims = [volume for volume in pod.volumes if "persistentVolumeClaim" in volume]
     if claims:
         cause = ("spec", "storage", "pvc")
@@ -141,19 +136,18 @@ def _list_spec_flags(spec: InferenceSpec, oci_models: str) -> Iterator[tuple[str
 
     Upstream: kserve pkg/controller/v1beta1/inferenceservice/reconcilers/knative/ksvc_reconciler.go (createKnativeService).
     """
-    for field, items in (("sidecars", spec.sidecars), ("initContainers", spec.init_containers)):
-        for index, item in enumerate(items):
-            if field == "sidecars" and any(name in item for name in PROBES):
-                yield "probes of sidecars", MULTI_PROBING, ENABLED, ("spec", field, index)
+    for index, item in enumerate(spec.sidecars):
+        if any(name in item for name in PROBES):
+            yield "probes of sidecars", MULTI_PROBING, ENABLED, ("spec", "sidecars", index)
     if spec.sidecars:
         yield "sidecars", MULTI_CONTAINER, ENABLED, ("spec", "sidecars")
     if spec.init_containers:
         yield "init containers", INIT_CONTAINERS, ENABLED, ("spec", "initContainers")
     for component, value in (("transformer", spec.transformer), ("explainer", spec.explainer)):
-        for part, flag, values in FLAGS:
-            name = "securityContext" if part == "pod_security" else POD_FIELDS[part]
+        for _, title, flag in FLAGS:
+            name = title.rpartition(" ")[2]
             if value is not None and value.get(name):
-                yield POD_FIELDS[part], flag, values, ("spec", component, name)
+                yield title, flag, ALLOWED, ("spec", component, name)
         if value is not None and value.get("initContainers"):
             yield "init containers", INIT_CONTAINERS, ENABLED, ("spec", component, "initContainers")
     uris = [] if spec.model is None else [item.uri for item in spec.model.uris]
@@ -198,24 +192,22 @@ def _make_template_metadata(plan: Plan, pod: Pod) -> dict[str, Any]:
         **pod.annotations,
         **make_pod_annotations(plan),
     }
-    metadata = {**({"labels": labels} if labels else {}), **({"annotations": annotations} if annotations else {})}
-    return {"metadata": metadata} if metadata else {}
+    return drop_empty(metadata=drop_empty(labels=labels, annotations=annotations))
 
 
 def _make_settings(plan: Plan) -> dict[str, Any]:
     """Return the revision's fields that are not fields of a pod."""
-    settings: dict[str, Any] = prune_nulls(
+    return prune_nulls(
         {
             "containerConcurrency": plan.spec.autoscaling.concurrency_hard_limit,
             "timeoutSeconds": plan.spec.serving_configuration.request_timeout_seconds,
             "responseStartTimeoutSeconds": _choose_response_start(plan) if plan.adds_defaults else None,
         }
     )
-    return settings
 
 
 def _make_containers(plan: Plan, pod: Pod) -> dict[str, Any]:
-    container = make_container(plan, pod, _choose_port_name(plan))
+    container = make_container(plan, pod, "h2c" if plan.spec.serving_port.protocol == "grpc" else "http1")
     return {"containers": [container, *secure_containers(plan.spec.sidecars, pod)]}
 
 
@@ -233,28 +225,16 @@ def _choose_response_start(plan: Plan) -> int | None:
     return seconds if seconds is not None and 0 < default < seconds else None
 
 
-def _choose_port_name(plan: Plan) -> str:
-    return "h2c" if plan.spec.serving_port.protocol == "grpc" else "http1"
-
-
 def _make_traffic(plan: Plan) -> list[dict[str, Any]] | None:
     traffic = plan.spec.traffic
     percent = traffic.canary_percent
     if percent is None:
         return None
-    tags = {"newest": {"tag": "canary"}, "stable": {"tag": "stable"}} if plan.adds_defaults else {}
-    newest: dict[str, Any] = {"latestRevision": True, "percent": percent, **tags.get("newest", {})}
-    if traffic.stable_revision is None:
-        return [newest]
-    return [
-        newest,
-        {
-            "revisionName": traffic.stable_revision,
-            "latestRevision": False,
-            "percent": 100 - percent,
-            **tags.get("stable", {}),
-        },
-    ]
+    parts: list[dict[str, Any]] = [{"latestRevision": True, "percent": percent, "tag": "canary"}]
+    if traffic.stable_revision is not None:
+        stable = {"revisionName": traffic.stable_revision, "latestRevision": False, "percent": 100 - percent}
+        parts.append({**stable, "tag": "stable"})
+    return parts if plan.adds_defaults else [{key: part[key] for key in part if key != "tag"} for part in parts]
 
 
 def make_domain_mappings(plan: Plan, service: str) -> list[Object]:

@@ -16,7 +16,7 @@ from ebbtide.translation.container import make_container, render_pod_fields, sec
 from ebbtide.translation.objects import prune_nulls, write_model
 from ebbtide.translation.pods import PodPatch
 from ebbtide.translation.scaling.knative import make_scaling_annotations
-from ebbtide.translation.serving import make_metadata, make_pod_annotations, make_pod_labels
+from ebbtide.translation.serving.metadata import drop_empty, make_metadata, make_pod_annotations, make_pod_labels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,14 +81,14 @@ def _make_top_metadata(plan: Plan, canonical: str) -> dict[str, Any]:
     stored = canonical if keys.SPEC in plan.cluster.kserve.annotation_disallow_list else None
     top = make_metadata(plan, stored)
     annotations = {**_make_mode_annotations(plan), **top.pop("annotations", {})}
-    return {**top, **({"annotations": annotations} if annotations else {})}
+    return {**top, **drop_empty(annotations=annotations)}
 
 
 def _make_settings(plan: Plan) -> dict[str, Any]:
     """Return the predictor's fields that are not fields of a pod."""
     spec = plan.spec
     auto = spec.autoscaling
-    settings: dict[str, Any] = prune_nulls(
+    return prune_nulls(
         {
             "minReplicas": plan.scaling.minimum if plan.adds_defaults else auto.min_replicas,
             "maxReplicas": plan.scaling.maximum if plan.adds_defaults else auto.max_replicas,
@@ -100,21 +100,17 @@ def _make_settings(plan: Plan) -> dict[str, Any]:
             "batcher": write_model(spec.batcher),
         }
     )
-    return settings
 
 
 def _make_predictor_metadata(plan: Plan, pod: Pod) -> dict[str, Any]:
     labels = make_pod_labels(plan, pod.labels)
     scaling = {} if plan.serving == "kserve-standard" else make_scaling_annotations(plan)
     annotations = {**scaling, **pod.annotations, **make_pod_annotations(plan)}
-    return {**({"labels": labels} if labels else {}), **({"annotations": annotations} if annotations else {})}
+    return drop_empty(labels=labels, annotations=annotations)
 
 
 def _make_components(plan: Plan, pod: Pod) -> dict[str, Any]:
-    components: dict[str, Any] = prune_nulls(
-        {name: secure_component(getattr(plan.spec, name), pod) for name in ("transformer", "explainer")}
-    )
-    return components
+    return prune_nulls({name: secure_component(getattr(plan.spec, name), pod) for name in ("transformer", "explainer")})
 
 
 def _make_strategy(spec: InferenceSpec) -> dict[str, Any] | None:
@@ -175,7 +171,7 @@ def _make_runtime(plan: Plan, pod: Pod) -> dict[str, Any]:
     if model is None:
         return {"containers": [container, *sidecars]}
     # The serving runtime defines the image, the container's name and the port. These fields override it.
-    pruned: dict[str, Any] = prune_nulls(
+    return prune_nulls(
         {
             "model": {
                 "modelFormat": {"name": model.format, "version": model.format_version},
@@ -190,4 +186,3 @@ def _make_runtime(plan: Plan, pod: Pod) -> dict[str, Any]:
             "containers": sidecars or None,
         }
     )
-    return pruned

@@ -19,7 +19,7 @@ from ebbtide.base.versions import parse_version
 from ebbtide.translation.container import make_container, render_pod_fields, secure_containers, split_command
 from ebbtide.translation.modes import SERVING_MODES
 from ebbtide.translation.objects import prune_nulls
-from ebbtide.translation.serving import make_metadata, make_pod_annotations, make_pod_labels
+from ebbtide.translation.serving.metadata import make_metadata, make_pod_annotations, make_pod_labels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -67,7 +67,7 @@ def _make_spec(plan: Plan, pod: Pod) -> dict[str, Any]:
     # A container that only has its name adds nothing to the preset's.
     containers = [*([server] if len(server) > 1 else []), *secure_containers(spec.sidecars, pod)]
     template = {**render_pod_fields(plan, pod), **({"containers": containers} if containers else {})}
-    fields: dict[str, Any] = prune_nulls(
+    return prune_nulls(
         {
             "model": {"uri": model.uri, "name": model.name},
             # Without it, KServe leaves the replicas to the HPA or the ScaledObject (workload.go, PreserveDeploymentReplicas).
@@ -78,7 +78,6 @@ def _make_spec(plan: Plan, pod: Pod) -> dict[str, Any]:
             "template": template or None,
         }
     )
-    return fields
 
 
 def _make_router(plan: Plan) -> dict[str, Any] | None:

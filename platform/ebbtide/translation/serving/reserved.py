@@ -19,8 +19,7 @@ from ebbtide.base.versions import parse_version
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ebbtide.spec.inference import InferenceSpec
-    from ebbtide.translation.plan import Serving
+    from ebbtide.translation.plan import Plan
 
 #: Knative checks the revisions of both: KServe in Knative mode creates a Knative Service.
 KNATIVE: Final = frozenset({"knative", "kserve"})
@@ -85,11 +84,18 @@ PROTOCOLS: Final = ("v1", "v2")
 NAMES: Final = frozenset({PROTOCOL, *(row.name for row in (*VARIABLES, *LABELS))})
 
 
-def check_variables(spec: InferenceSpec, kserve_version: str, serving: Serving) -> Iterator[Problem]:
-    """Yield a problem for each variable that the kind of object reserves, in this version of KServe."""
+def _list_variables(plan: Plan) -> dict[str, ReservedName]:
+    """Return the variables that the kind of object reserves, in this version of KServe."""
+    version = parse_version(plan.cluster.kserve.version)
+    return {row.name: row for row in VARIABLES if plan.serving in row.by and version >= row.since}
+
+
+def check_variables(plan: Plan) -> Iterator[Problem]:
+    """Yield a problem for each variable that the kind of object reserves."""
+    spec, serving = plan.spec, plan.serving
     if not spec.environment_variables:
         return
-    reserved = {row.name: row for row in VARIABLES if serving in row.by and parse_version(kserve_version) >= row.since}
+    reserved = _list_variables(plan)
     custom = serving in KSERVE and spec.model is None
     for index, variable in enumerate(spec.environment_variables):
         if variable.exclude:
@@ -115,15 +121,12 @@ REFUSED: Final = {
 }
 
 
-def check_containers(spec: InferenceSpec, kserve_version: str, serving: Serving) -> Iterator[Problem]:
+def check_containers(plan: Plan) -> Iterator[Problem]:
     """Yield the fields and variables of further containers that the kind of object rejects."""
+    spec, serving = plan.spec, plan.serving
     if not (spec.sidecars or spec.init_containers):
         return
-    names = {
-        row.name: row
-        for row in VARIABLES
-        if serving in row.by and parse_version(kserve_version) >= row.since and row.name != "PORT"
-    }
+    names = {name: row for name, row in _list_variables(plan).items() if name != "PORT"}
     for field, items in (("sidecars", spec.sidecars), ("initContainers", spec.init_containers)):
         for index, item in enumerate(items):
             for name in REFUSED[field] if serving in KNATIVE else ():
@@ -147,19 +150,20 @@ def check_containers(spec: InferenceSpec, kserve_version: str, serving: Serving)
                     )
 
 
-def check_labels(spec: InferenceSpec, serving: Serving) -> Iterator[Problem]:
+def check_labels(plan: Plan) -> Iterator[Problem]:
     """Yield a problem for each pod label that the kind of object would overwrite."""
-    reserved = {row.name: row for row in LABELS if serving in row.by} if spec.labels else {}
-    for index, label in enumerate(spec.labels):
+    labels = plan.spec.labels
+    reserved = {row.name: row for row in LABELS if plan.serving in row.by} if labels else {}
+    for index, label in enumerate(labels):
         row = None if label.exclude else reserved.get(label.name)
         if row is not None:
             yield Problem("LAB002", ("spec", "labels", index), f"{row.name} {row.reason}", row.fix)
 
 
-def check_port(spec: InferenceSpec, serving: Serving) -> Iterator[Problem]:
+def check_port(plan: Plan) -> Iterator[Problem]:
     """Yield a problem if the container listens on a port of queue-proxy, which Standard mode does not have."""
-    container = spec.serving_port.container
-    if serving in KNATIVE and container in PORTS:
+    container = plan.spec.serving_port.container
+    if plan.serving in KNATIVE and container in PORTS:
         yield Problem(
             "SRV004",
             ("spec", "servingPort", "container"),
