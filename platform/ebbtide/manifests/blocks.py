@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from ebbtide.base.problems import Path
 
+#: The most characters of a line, and the most lines that are kept parsed: 8 MB at most, whatever strangers send.
+MAX_LENGTH: Final = 256
+MAX_LINES: Final = 1 << 13
 #: The most collections inside each other, far below the reader's limit, which ``events`` reports.
 MAX_DEPTH: Final = 32
 # ASCII only. A plain value has no indicator such as # or ?.
@@ -40,7 +43,7 @@ class _Line(NamedTuple):
     is_open: bool
 
 
-@lru_cache(maxsize=1 << 14)
+@lru_cache(maxsize=MAX_LINES)
 def _parse_line(text: str) -> _Line | Literal[False] | None:
     """Return the tokens of a line, False if it has none, or None if its syntax is another one."""
     if _EMPTY.fullmatch(text):
@@ -69,7 +72,7 @@ def read_block(text: str) -> dict[str, Any] | None:
     outer: list[tuple[int, Any]] = []
     open_key: str | None = None
     for line in text.split("\n"):
-        tokens = _parse_line(line)
+        tokens = _parse_line(line) if len(line) <= MAX_LENGTH else None
         if not tokens:
             if tokens is None:
                 return None
