@@ -526,7 +526,7 @@ def test_an_update_reads_the_cluster_and_not_the_cache() -> None:
     uid = cluster.get(KNATIVE, "bandicoot", "team-beta")["metadata"]["uid"]
     with serving.served(backend) as client:
         # From here on, the cache receives no changes of the cluster.
-        backend.cache.take_changes = lambda: None  # type: ignore[method-assign] # as above
+        backend.cache.changes.take_changes = lambda: None  # type: ignore[method-assign] # as above
         newer = serving.document("bandicoot", "beta", image="ghcr.io/team-beta/bandicoot:2")
         backend.submit(serving.CALLERS["root"], backend.documents(newer))
         sent = {"spec": {"autoscaling": {"maxReplicas": 7}}}
@@ -684,11 +684,11 @@ def test_an_object_recreated_during_a_read_is_not_found(monkeypatch: pytest.Monk
     cluster, backend = serving.inhabited()
     root = serving.CALLERS["root"]
     uid = cluster.get(KNATIVE, "bandicoot", "team-beta")["metadata"]["uid"]
-    by_id = backend.cache.by_id
+    by_id = backend.cache.store.by_id
     place = by_id(uid)
     cluster.delete(KNATIVE, "bandicoot", "team-beta")
     backend.submit(root, backend.documents(serving.document("bandicoot", "beta")))
-    monkeypatch.setattr(backend.cache, "by_id", lambda _: place)
+    monkeypatch.setattr(backend.cache.store, "by_id", lambda _: place)
 
     for read in (backend.by_id, backend.status_by_id):
         with pytest.raises(MissingError, match=uid):

@@ -604,7 +604,7 @@ def test_during_an_outage_reads_succeed_and_writes_fail() -> None:
     with serving.served(backend) as client:
         assert client.get("/api/v1/workloads", headers=ROOT).status_code == 200
         cluster.fail = gone
-        backend.cache.age = lambda: 42.0  # type: ignore[method-assign] # an outage of 42 s
+        backend.cache.freshness.age = lambda: 42.0  # type: ignore[method-assign] # an outage of 42 s
         answer = client.get("/api/v1/workloads", headers=ROOT)
         assert (answer.status_code, answer.headers["Ebbtide-Age"]) == (200, "42.0")
         assert client.get(f"{V1}/workloads", headers=ROOT).json()["age"] == 42.0

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ebbtide.api.cache import Cache
 from ebbtide.autoscaler.floor import PERIOD_SECONDS
 from ebbtide.base import keys
 from ebbtide.base.paths import get_at
 from ebbtide.cli.connection import SystemClock
 from ebbtide.cluster.client.protocol import KNATIVE, LEASE, POD, REVISION, ForbiddenError, Kind, StaleError
+from ebbtide.cluster.watch.statuses import Statuses
 from ebbtide.controller import process
 from ebbtide.controller.lease import LEADS_SECONDS, NAME, Lease
 from ebbtide.controller.measure import read_pod
@@ -213,14 +213,14 @@ def test_a_failed_step_is_repeated_after_a_period(monkeypatch: pytest.MonkeyPatc
 def test_a_workload_that_cannot_be_read_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench("a", "b")
     running = lead(bench)
-    group = Cache._group_live_workload  # noqa: SLF001 - stands for any error of reading
+    group = Statuses._group_live_workload  # noqa: SLF001 - stands for any error of reading
 
-    def fail(cache: Cache, top: Any, now: float, *, wide: bool) -> Any:
+    def fail(statuses: Statuses, top: Any, now: float, *, wide: bool) -> Any:
         if top.name == "a":
             raise AttributeError("no metadata")
-        return group(cache, top, now, wide=wide)
+        return group(statuses, top, now, wide=wide)
 
-    monkeypatch.setattr(Cache, "_group_live_workload", fail)
+    monkeypatch.setattr(Statuses, "_group_live_workload", fail)
     running.turn()
     assert bench.floor("b-00001") == "6"
 

@@ -381,7 +381,7 @@ def test_an_unreachable_api_server_is_shown_with_the_age_of_the_data(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     apply_specs(site, "chat")
-    monkeypatch.setattr(site.backend.cache, "age", lambda: 42.0)
+    monkeypatch.setattr(site.backend.cache.freshness, "age", lambda: 42.0)
     for path in ("/workloads", BASE, "/projects", "/cluster"):
         page = Parsed(site.get(path).text)
         assert "Data is 42s old. Showing data from" in page.text

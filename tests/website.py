@@ -166,7 +166,7 @@ class Site:
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
-        self.cluster: Any = backend.cache._cluster  # noqa: SLF001 - what a test does to the cluster itself
+        self.cluster: Any = backend.cache.watch._cluster  # noqa: SLF001 - what a test does to the cluster itself
         self._open = ExitStack()
 
     def __enter__(self) -> Self:

@@ -151,9 +151,9 @@ def serve(options: argparse.Namespace) -> None:
     from ebbtide.api.access import AccessCache, Caller  # noqa: PLC0415 - as above
     from ebbtide.api.app import make_app  # noqa: PLC0415 - as above
     from ebbtide.api.backend import Backend, BackendParts  # noqa: PLC0415 - as above
-    from ebbtide.api.cache import Cache  # noqa: PLC0415 - as above
     from ebbtide.api.gate import ServerSettings  # noqa: PLC0415 - as above
     from ebbtide.cli.connection import SystemClock  # noqa: PLC0415 - as above
+    from ebbtide.cluster.watch.cache import Cache  # noqa: PLC0415 - as above
     from ebbtide.documents import profiles  # noqa: PLC0415 - as above
     from ebbtide.sandbox.backend import PermissionRule, SimulatedReviewer  # noqa: PLC0415 - as above
 

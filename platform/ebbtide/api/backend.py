@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from ebbtide.api import offline, simulation
 from ebbtide.api.access import AccessCache, Caller, UnauthorizedError, make_access_question
 from ebbtide.api.answers import Deleted, NodeRow, Plans, ProjectUse, Rendered, ShareRow, Submitted, Usage
-from ebbtide.api.cache import TOPS, WorkloadKey
 from ebbtide.api.offline import InputError
 from ebbtide.api.sessions import BrowserSessions
 from ebbtide.api.workers import SPECS, LimitExceededError, Workers
@@ -47,6 +46,7 @@ from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.records import scaled_revisions
 from ebbtide.cluster.read.why import explain_replicas
+from ebbtide.cluster.watch.groups import TOPS, WorkloadKey
 from ebbtide.cluster.write import apply as applying
 from ebbtide.cluster.write import revisions
 from ebbtide.cluster.write.projects import plan_project
@@ -62,7 +62,6 @@ from ebbtide.translation.priority import NON_PREEMPTIBLE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from ebbtide.api.cache import Cache
     from ebbtide.api.sessions import Session
     from ebbtide.api.simulation import SimulationRequest
     from ebbtide.cluster.client.endpoint import Endpoint
@@ -71,6 +70,7 @@ if TYPE_CHECKING:
     from ebbtide.cluster.read.inventory import LiveWorkload
     from ebbtide.cluster.read.status import Status
     from ebbtide.cluster.read.why import Why
+    from ebbtide.cluster.watch.cache import Cache
     from ebbtide.cluster.write.apply import ApplyPlan, ApplyStep
     from ebbtide.cluster.write.projects import ProjectRequest
     from ebbtide.cluster.write.removal import Removal
@@ -173,11 +173,11 @@ class Backend:
 
     def start(self) -> None:
         """Start watching the cluster."""
-        self._cache.start()
+        self._cache.watch.start()
 
     def stop(self) -> None:
         """Stop watching the cluster, and stop the workers."""
-        self._cache.stop()
+        self._cache.changes.stop()
         self._reviews.shutdown(wait=False, cancel_futures=True)
         self._workers.close()
 
@@ -248,17 +248,17 @@ class Backend:
 
     def _find_workload(self, caller: Caller, namespace: str, name: str) -> WorkloadKey:
         """Return a workload's place. A workload that is not visible raises the same error as a missing one."""
-        return self._cache.find(namespace, name, lambda top: self.can_see(caller, top))
+        return self._cache.store.find(namespace, name, lambda top: self.can_see(caller, top))
 
     def _require_synced(self) -> None:
-        if not self._cache.wait_synced(SYNC_SECONDS):
+        if not self._cache.freshness.wait_synced(SYNC_SECONDS):
             raise NothingReadError("the cluster has not been read yet; retry in a few seconds")
 
     # Reads
 
     def age(self) -> float:
         """Return the seconds since the API server last answered; 0 while the data is current."""
-        return self._cache.age()
+        return self._cache.freshness.age()
 
     def workloads(self, caller: Caller, namespace: str = "") -> CachedValue[list[Status]]:
         """Return the visible workloads of one namespace or of all, sorted by namespace and name."""
@@ -267,16 +267,16 @@ class Backend:
     def workload_page(self, caller: Caller, offset: int, limit: int | None, namespace: str = "") -> WorkloadPage:
         """Return one page of what ``workloads`` returns; only the statuses of the page are computed."""
         self._require_synced()
-        self._cache.take_changes()
+        self._cache.changes.take_changes()
         places = {
             kind: self._list_readable_namespaces(
                 caller, TOPS[kind], sorted(of_kind & {namespace} if namespace else of_kind)
             )
-            for kind, of_kind in self._cache.namespaces().items()
+            for kind, of_kind in self._cache.store.namespaces().items()
         }
-        tops = self._cache.list_tops(set().union(*places.values()), lambda top: top.namespace in places[top.kind])
+        tops = self._cache.store.list_tops(set().union(*places.values()), lambda top: top.namespace in places[top.kind])
         end = len(tops) if limit is None else offset + limit
-        statuses = self._cache.statuses_of(tops[offset:end], self._can_see_gpu_holders(caller))
+        statuses = self._cache.statuses.list_statuses(tops[offset:end], self._can_see_gpu_holders(caller))
         with_pods = self._list_readable_namespaces(caller, POD, sorted({status.namespace for status in statuses}))
         rows = [
             status if status.namespace in with_pods or not status.pods else replace(status, pods=())
@@ -290,7 +290,7 @@ class Backend:
 
     def workload_id_of(self, status: Status) -> str:
         """Return the UID of a workload's object (Run:ai's workloadId), or an empty string if it was deleted since."""
-        return self._cache.uid(WorkloadKey(status.namespace, status.name, _top_kind(status)))
+        return self._cache.store.uid(WorkloadKey(status.namespace, status.name, _top_kind(status)))
 
     def status(self, caller: Caller, namespace: str, name: str) -> CachedValue[Status]:
         """Return one workload's status, or raise a ``MissingError`` if it does not exist or is not visible."""
@@ -300,7 +300,7 @@ class Backend:
     def status_of(self, caller: Caller, top: WorkloadKey) -> Status:
         """Return the status of the workload at a place, or raise a ``MissingError``."""
         return self._with_pods(
-            caller, self._cache.status(self._require_visible(caller, top), self._can_see_gpu_holders(caller))
+            caller, self._cache.statuses.status(self._require_visible(caller, top), self._can_see_gpu_holders(caller))
         )
 
     def workload(self, caller: Caller, namespace: str, name: str) -> CachedValue[LiveWorkload]:
@@ -326,16 +326,16 @@ class Backend:
     def status_by_id(self, caller: Caller, uid: str) -> CachedValue[Status]:
         """Return the status of the workload whose object has this UID."""
         top = self._top_by_id(caller, uid)
-        status = self._cache.status(top, self._can_see_gpu_holders(caller))
+        status = self._cache.statuses.status(top, self._can_see_gpu_holders(caller))
         # UIDs are never reused: the status read before is of this object.
-        if self._cache.uid(top) != uid:
+        if self._cache.store.uid(top) != uid:
             raise _workload_missing(uid)
         return CachedValue(self._with_pods(caller, status), self.age())
 
     def _top_by_id(self, caller: Caller, uid: str) -> WorkloadKey:
         """Return the place of the workload with a UID; a name is not enough, since objects of two kinds may share it."""
         self._require_synced()
-        top = self._cache.by_id(uid)
+        top = self._cache.store.by_id(uid)
         if top is None or not self.allowed(caller, "list", TOPS[top.kind], top.namespace):
             raise _workload_missing(uid)
         return top
@@ -343,13 +343,13 @@ class Backend:
     def find_by_revision(self, caller: Caller, uid: str) -> CachedValue[LiveWorkload]:
         """Return the workload that has the revision with this UID."""
         self._require_synced()
-        top = self._cache.find_by_revision(uid)
+        top = self._cache.store.find_by_revision(uid)
         if top is None or not self.allowed(caller, "list", TOPS[top.kind], top.namespace):
             raise MissingError(f"revision with ID {uid} not found")
         return CachedValue(self._hide_forbidden_objects(caller, self._read_live_workload(top, caller)), self.age())
 
     def _read_live_workload(self, top: WorkloadKey, caller: Caller) -> LiveWorkload:
-        return self._cache.live(top, self._can_see_gpu_holders(caller))
+        return self._cache.statuses.live(top, self._can_see_gpu_holders(caller))
 
     def _hide_forbidden_objects(self, caller: Caller, live: LiveWorkload) -> LiveWorkload:
         hidden: dict[str, Any] = {
@@ -367,8 +367,8 @@ class Backend:
             return CachedValue(live.value.events, live.age)
         if not self.allowed(caller, "list", EVENT, namespace):
             raise MissingError(f"no visible events in namespace {namespace}: listing events is forbidden")
-        self._cache.take_changes()
-        return CachedValue(tuple(sorted(self._cache.objects(EVENT, namespace), key=event_time)), self.age())
+        self._cache.changes.take_changes()
+        return CachedValue(tuple(sorted(self._cache.store.objects(EVENT, namespace), key=event_time)), self.age())
 
     def logs(
         self,
@@ -434,11 +434,11 @@ class Backend:
     def projects(self, caller: Caller) -> CachedValue[list[ProjectUse]]:
         """Return the visible projects: namespaces with a project label, and the profile's known projects."""
         self._require_synced()
-        self._cache.take_changes()
+        self._cache.changes.take_changes()
         places: dict[str, str] = {}
         for name in self.profile.spec.projects.known:
             places[self.profile.spec.projects.namespace.replace("{project}", name)] = name
-        for namespace in self._cache.objects(NAMESPACE):
+        for namespace in self._cache.store.objects(NAMESPACE):
             if label := (namespace["metadata"].get("labels") or {}).get(keys.PROJECT):
                 places[namespace["metadata"]["name"]] = label
         visible = self._list_readable_namespaces(caller, KNATIVE, [*places])
@@ -456,7 +456,7 @@ class Backend:
         hard: dict[str, str] = {}
         used: dict[str, str] = {}
         if self.allowed(caller, "list", QUOTA, where):
-            for quota in self._cache.objects(QUOTA, where):
+            for quota in self._cache.store.objects(QUOTA, where):
                 hard |= get_at(quota, "status", "hard", default={}) or get_at(quota, "spec", "hard", default={})
                 used |= get_at(quota, "status", "used", default={})
         quota = {resource: Usage(limit, used.get(resource, "0")) for resource, limit in hard.items()}
@@ -468,11 +468,11 @@ class Backend:
         Namespaces in which the caller is not allowed to list pods are missing.
         """
         self._require_synced()
-        self._cache.take_changes()
+        self._cache.changes.take_changes()
         held: dict[str, dict[str, tuple[float, float]]] = {
             namespace: {} for namespace in self._list_readable_namespaces(caller, POD, namespaces)
         }
-        for pod in self._cache.objects(POD):
+        for pod in self._cache.store.objects(POD):
             amounts = held.get(pod["metadata"]["namespace"])
             if amounts is None or not get_at(pod, "spec", "nodeName") or _is_pod_over(pod):
                 continue
@@ -517,8 +517,10 @@ class Backend:
         self._require_synced()
         if not self.allowed(caller, "list", NODE):
             raise ForbiddenError("listing nodes is forbidden for this caller")
-        self._cache.take_changes()
-        pods = [pod for pod in self._cache.objects(POD) if get_at(pod, "spec", "nodeName") and not _is_pod_over(pod)]
+        self._cache.changes.take_changes()
+        pods = [
+            pod for pod in self._cache.store.objects(POD) if get_at(pod, "spec", "nodeName") and not _is_pod_over(pod)
+        ]
         visible = self._list_readable_namespaces(caller, POD, sorted({pod["metadata"]["namespace"] for pod in pods}))
         shares: dict[str, list[ShareRow]] = {}
         for pod in pods:
@@ -532,7 +534,9 @@ class Backend:
                     pod["metadata"]["name"] if is_visible else "",
                 )
                 shares.setdefault(pod["spec"]["nodeName"], []).append(row)
-        rows = [_node_row(node, tuple(shares.get(node["metadata"]["name"], ()))) for node in self._cache.objects(NODE)]
+        rows = [
+            _node_row(node, tuple(shares.get(node["metadata"]["name"], ()))) for node in self._cache.store.objects(NODE)
+        ]
         return CachedValue(rows, self.age())
 
     def measured(
@@ -570,7 +574,7 @@ class Backend:
         """Return the SLOs and the GPUs per replica of the visible workloads among these, from their stored specs."""
         places = [WorkloadKey(status.namespace, status.name, _top_kind(status)) for status in statuses]
         visible = [place for place in places if self.can_see(caller, place)]
-        return {slo.ref: slo for slo in (read_slo(top, self.profile) for top in self._cache.tops(visible))}
+        return {slo.ref: slo for slo in (read_slo(top, self.profile) for top in self._cache.store.tops(visible))}
 
     def _can_see_ref(self, caller: Caller, ref: Ref) -> bool:
         try:
@@ -586,7 +590,7 @@ class Backend:
 
     def changed(self, since: int, timeout: float) -> int:
         """Wait until the count of changes differs from ``since``, at most ``timeout`` seconds, and return it."""
-        return self._cache.wait(since, timeout)
+        return self._cache.changes.wait(since, timeout)
 
     # Without a cluster
 
@@ -715,7 +719,8 @@ class Backend:
                 f"a report covers at most {MAX_REPORTED} workloads, and there are {len(places)}: select a namespace or a project"
             )
         objectives = {
-            objective.ref: objective for objective in (read_slo(top, self.profile) for top in self._cache.tops(places))
+            objective.ref: objective
+            for objective in (read_slo(top, self.profile) for top in self._cache.store.tops(places))
         }
         if not objectives:
             return report.compute_report({}, {})
@@ -813,9 +818,9 @@ class Backend:
                 done,
             )
         tops = [obj for obj in written if applying.is_top_object(obj)]
-        end = self._cache.ticks() + CACHE_WAIT_SECONDS
+        end = self._cache.changes.ticks() + CACHE_WAIT_SECONDS
         for top in tops:
-            self._cache.wait_seen(top, end)
+            self._cache.watch.wait_seen(top, end)
         known = {(top["metadata"]["namespace"], top["metadata"]["name"]) for top in tops}
         tops += [
             cluster.get(kind_of(obj), workload.name, workload.namespace)
@@ -848,7 +853,7 @@ class Backend:
             return []
 
         _report_partial_writes(go, done)
-        self._cache.wait_gone(planned.top, self._cache.ticks() + CACHE_WAIT_SECONDS)
+        self._cache.watch.wait_gone(planned.top, self._cache.changes.ticks() + CACHE_WAIT_SECONDS)
         return Deleted(tuple(done), tuple(obj["metadata"]["name"] for obj in planned.kept_claims))
 
     def scale(

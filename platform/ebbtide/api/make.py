@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.api.access import AccessCache, Caller, KubernetesReviewer, digest_secret
 from ebbtide.api.backend import Backend, BackendParts
-from ebbtide.api.cache import Cache
+from ebbtide.cluster.watch.cache import Cache
 
 if TYPE_CHECKING:
     from ebbtide.cluster.client.kubernetes import KubernetesCluster

@@ -27,13 +27,13 @@ from ebbtide.api.asked import (
     slice_page,
     sort_rows,
 )
-from ebbtide.api.cache import TOPS
 from ebbtide.api.errors import RequestError
 from ebbtide.api.routing import Router
 from ebbtide.api.simulation import SimulationRequest as Question
 from ebbtide.base.bodies import serialize_body
 from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import KNATIVE, ClusterError, MissingError, event_time
+from ebbtide.cluster.watch.groups import TOPS
 
 # FastAPI resolves these annotations at run time.
 from ebbtide.documents.explain import Explanation  # noqa: TC001
@@ -423,12 +423,12 @@ async def stream(
 def _parse_event_id(context: RequestContext, event_id: str) -> int:
     """Return the count of changes of an event id; -1, which precedes all changes, for an id of another process."""
     match = EVENT_ID.fullmatch(event_id)
-    return int(match["number"]) if match and match["word"] == context.backend.cache.word else -1
+    return int(match["number"]) if match and match["word"] == context.backend.cache.changes.word else -1
 
 
 async def _stream_changes(context: RequestContext, namespace: str, position: int, *, once: bool) -> AsyncIterator[str]:
     quiet = 0.0
-    while not context.backend.cache.stopped():
+    while not context.backend.cache.changes.stopped():
         try:
             lines, position = await run_in_threadpool(_list_changes, context, namespace, position)
         except (UnauthorizedError, ClusterError):
@@ -454,7 +454,7 @@ def _list_changes(context: RequestContext, namespace: str, since: int) -> tuple[
 
     """
     backend, caller = context.backend, context.backend.caller_of(context.caller.token)
-    number, tops = backend.cache.changes_since(since)
+    number, tops = backend.cache.changes.since(since)
     stream_events: list[tuple[str, Any]] = []
     if tops is None:
         rows = backend.workloads(caller, namespace).value
@@ -472,7 +472,7 @@ def _list_changes(context: RequestContext, namespace: str, since: int) -> tuple[
     lines = [f"event: {kind}\ndata: {json.dumps(serialize_body(data))}\n\n" for kind, data in stream_events]
     if lines:
         # Only the last event has the id: a client that disconnects earlier resumes from an older id and misses nothing.
-        lines[-1] = f"id: {backend.cache.word}-{number}\n{lines[-1]}"
+        lines[-1] = f"id: {backend.cache.changes.word}-{number}\n{lines[-1]}"
     return lines, number
 
 

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ebbtide.api.access import AccessCache, Caller, make_access_question
 from ebbtide.api.backend import Backend, BackendParts
-from ebbtide.api.cache import Cache
 from ebbtide.cluster.client.protocol import (
     POD,
     ForbiddenError,
@@ -17,6 +16,7 @@ from ebbtide.cluster.client.protocol import (
     WatchChange,
     kind_of,
 )
+from ebbtide.cluster.watch.cache import Cache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -49,7 +49,7 @@ class ChangePulse:
     def _watch(self, version: int) -> None:
         while True:
             now = self.backend.changed(version, BEAT_SECONDS)
-            _, tops = self.backend.cache.changes_since(version)
+            _, tops = self.backend.cache.changes.since(version)
             changed = None if tops is None else {(top.namespace, top.name) for top in tops}
             with self._lock:
                 if not self._listeners:
