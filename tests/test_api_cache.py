@@ -34,12 +34,11 @@ from ebbtide.cluster.client.protocol import (
 )
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read.status import Status, compute_status
-from ebbtide.cluster.watch.cache import Cache
+from ebbtide.cluster.watch.cache import ABSENT_RETRY_SECONDS, RECONNECT_SECONDS, Cache
 from ebbtide.cluster.watch.freshness import REJECTED_SECONDS, SILENCE_SECONDS
 from ebbtide.cluster.watch.groups import KINDS, MAX_NAME_LENGTH, WorkloadKey
 from ebbtide.cluster.watch.statuses import add_age
 from ebbtide.cluster.watch.strip import strip_object
-from ebbtide.cluster.watch.watching import ABSENT_RETRY_SECONDS, RECONNECT_SECONDS
 from ebbtide.cluster.write import apply
 from live_cluster import simulated, spec, workload
 
@@ -60,7 +59,7 @@ def applied(cluster: Simulated, *names: str, **fields: Any) -> None:
 
 def cache(cluster: Any) -> Cache:
     watch_cache = Cache(cluster, cluster.clock, threads=False)
-    watch_cache.watch.start()
+    watch_cache.start()
     return watch_cache
 
 
@@ -173,7 +172,7 @@ def test_a_relist_removes_deleted_objects_and_adds_new_ones() -> None:
     applied(cluster, "chat", "other")
     watch_cache = cache(cluster)
     # A version that is too old causes a relist.
-    watch_cache.watch._versions.clear()  # noqa: SLF001 - the gap
+    watch_cache._versions.clear()  # noqa: SLF001 - the gap
     cluster.delete(KNATIVE, "chat", "team-shop")
     applied(cluster, "third")
     names = [row.name for row in list_statuses(watch_cache)]
@@ -303,12 +302,12 @@ class Wire:
 
 @pytest.fixture
 def wired(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Wire, Cache, Ticks]]:
-    monkeypatch.setattr("ebbtide.cluster.watch.watching.ABSENT_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr("ebbtide.cluster.watch.cache.ABSENT_RETRY_SECONDS", 0.05)
     cluster = simulated()
     applied(cluster, "chat")
     wire, ticks = Wire(cluster), Ticks()
     watch_cache = Cache(wire, cluster.clock, threads=True, ticks=ticks)  # type: ignore[arg-type] # has a cache's methods
-    watch_cache.watch.start()
+    watch_cache.start()
     assert watch_cache.freshness.wait_synced(30)
     yield wire, watch_cache, ticks
     wire.away = True
@@ -376,7 +375,7 @@ def test_during_an_outage_reads_return_cached_data_with_its_age(wired: Any) -> N
     assert watch_cache.freshness.age() >= 42
     assert [row.name for row in list_statuses(watch_cache)] == ["chat"]
     wire.away = False
-    watch_cache.watch.check_api_server()
+    watch_cache.check_api_server()
     until(lambda: watch_cache.freshness.age() == 0)
 
 
@@ -384,11 +383,11 @@ def test_a_silent_connection_ages_the_data(wired: Any) -> None:
     wire, watch_cache, ticks = wired
     ticks.now += 100
     assert watch_cache.freshness.age() == 100
-    watch_cache.watch.check_api_server()
+    watch_cache.check_api_server()
     assert watch_cache.freshness.age() == 0
     wire.away = True
     ticks.now += 60
-    watch_cache.watch.check_api_server()
+    watch_cache.check_api_server()
     assert watch_cache.freshness.age() == 60
 
 
@@ -415,22 +414,22 @@ def test_an_object_of_unexpected_shape_does_not_end_the_watch(wired: Any) -> Non
 def test_a_read_after_a_write_includes_it(wired: Any) -> None:
     wire, watch_cache, ticks = wired
     top = wire.cluster.get(KNATIVE, "chat", "team-shop")
-    watch_cache.watch.wait_seen(top, ticks.now + 1)
+    watch_cache.wait_seen(top, ticks.now + 1)
     top["metadata"]["labels"]["seen"] = "yes"
     top["metadata"]["resourceVersion"] = "1000000"
     wire.sent[KNATIVE].put(WatchChange("MODIFIED", top))
-    watch_cache.watch.wait_seen(top, ticks.now + 30)
+    watch_cache.wait_seen(top, ticks.now + 30)
     assert watch_cache.statuses.live(CHAT, wide=True).top["metadata"]["labels"]["seen"] == "yes"
     top["metadata"]["resourceVersion"] = "1000001"
     wire.sent[KNATIVE].put(WatchChange("DELETED", top))
-    watch_cache.watch.wait_gone(top, ticks.now + 30)
+    watch_cache.wait_gone(top, ticks.now + 30)
     with pytest.raises(MissingError):
         watch_cache.statuses.live(CHAT, wide=True)
     later = {"uid": "another", "resourceVersion": "1000002"}
     wire.sent[KNATIVE].put(WatchChange("ADDED", {**top, "metadata": {**top["metadata"], **later}}))
     until(lambda: CHAT in watch_cache.store._tops)  # noqa: SLF001 - the known workloads
     # A recreated object of the same name is not the deleted one.
-    watch_cache.watch.wait_gone(top, ticks.now + 30)
+    watch_cache.wait_gone(top, ticks.now + 30)
 
 
 def guard(part: Any, field: str, lock: Any, unlocked: list[str]) -> None:
@@ -465,14 +464,15 @@ def test_every_access_to_objects_statuses_and_ages_holds_the_lock(wired: Any) ->
     uid = top["metadata"]["uid"]
     top["metadata"]["resourceVersion"] = "1000000"
     wire.sent[KNATIVE].put(WatchChange("MODIFIED", top))
-    watch_cache.watch.wait_seen(top, ticks.now + 30)
+    watch_cache.wait_seen(top, ticks.now + 30)
     # A list, the loss of a connection and a rejection.
     wire.pass_on(POD, GoneError("too old"))
     wire.pass_on(NODE, UnreachableError("no answer"))
     wire.absent[EVENT] = ForbiddenError("events is forbidden")
     wire.pass_on(EVENT, UnreachableError("no answer"))
     until(lambda: not watch_cache.freshness.readable([EVENT]))
-    watch_cache.watch.check_api_server()
+    watch_cache.check_api_server()
+    assert watch_cache.freshness.age() >= 0
     assert statuses.compute_all() == 1
     assert statuses.status(CHAT, wide=True).name == "chat"
     assert [*statuses.workloads_with("serving.knative.dev/creator")] == []
@@ -485,7 +485,7 @@ def test_every_access_to_objects_statuses_and_ages_holds_the_lock(wired: Any) ->
     wire.sent[KNATIVE].put(
         WatchChange("DELETED", {**top, "metadata": {**top["metadata"], "resourceVersion": "1000001"}})
     )
-    watch_cache.watch.wait_gone(top, ticks.now + 30)
+    watch_cache.wait_gone(top, ticks.now + 30)
     assert store.list_tops() == []
     assert unlocked == []
 
@@ -502,18 +502,18 @@ def test_the_store_refuses_a_write_without_the_lock(write: str) -> None:
 
 
 def test_a_backend_reports_that_the_cluster_has_not_been_read() -> None:
-    from ebbtide.api.backend import NothingReadError  # noqa: PLC0415 - only here
+    from ebbtide.api.connection import NothingReadError  # noqa: PLC0415 - only here
 
     _, backend = serving.backend()
     with pytest.raises(NothingReadError):
-        backend.workloads(serving.CALLERS["root"])
+        backend.reads.workloads(serving.CALLERS["root"])
 
 
 def test_the_first_request_waits_until_the_cluster_has_been_read() -> None:
     _, backend = serving.backend()
-    reading = threading.Timer(0.2, backend.cache.watch.start)
+    reading = threading.Timer(0.2, backend.cache.start)
     reading.start()
-    assert backend.workloads(serving.CALLERS["root"]).value == []
+    assert backend.reads.workloads(serving.CALLERS["root"]).value == []
     reading.join()
 
 
@@ -547,7 +547,7 @@ class Rejecting:
 
     def cache(self) -> Cache:
         watch_cache = Cache(self, self.clock, threads=False, ticks=self.ticks)  # type: ignore[arg-type] # as above
-        watch_cache.watch.start()
+        watch_cache.start()
         return watch_cache
 
     def pass_time(self, watch_cache: Cache, seconds: float, step: float = 10.0) -> None:
@@ -808,7 +808,7 @@ class Scripted:
         self.history: list[WatchChange] = []
         self.lists = 0
         self.cache = Cache(self, self.clock, threads=False, ticks=self.ticks, kinds=(KNATIVE,))  # type: ignore[arg-type] # as above
-        self.cache.watch.start()
+        self.cache.start()
 
     def follow(self, _: Kind, *, since: str = "") -> Iterator[WatchChange | WatchBookmark]:
         if not since:
@@ -931,7 +931,7 @@ def test_a_late_change_does_not_move_the_watch_back() -> None:
     server = Scripted()
     first, second = server.write("chat"), server.write("other")
     server.deliver(first, second, first)
-    assert server.cache.watch._versions[KNATIVE] == second.item["metadata"]["resourceVersion"]  # noqa: SLF001 - where it continues
+    assert server.cache._versions[KNATIVE] == second.item["metadata"]["resourceVersion"]  # noqa: SLF001 - where it continues
 
 
 def test_versions_that_are_not_numbers_are_applied_in_the_order_of_arrival() -> None:
@@ -1019,22 +1019,22 @@ def test_a_reading_includes_a_write_once_its_version_was_seen(rejecting: Rejecti
         patch = {"metadata": {"labels": {"written": value}}}
         return str(rejecting.cluster.patch(KNATIVE, "chat", "team-shop", patch)["metadata"]["resourceVersion"])
 
-    assert watch_cache.watch.has_seen(KNATIVE, "team-shop", "chat", first := write("1"))
+    assert watch_cache.has_seen(KNATIVE, "team-shop", "chat", first := write("1"))
     rejecting.errors[KNATIVE] = FORBIDDEN
     second = write("2")
-    assert not watch_cache.watch.has_seen(KNATIVE, "team-shop", "chat", second)
-    assert watch_cache.watch.has_seen(KNATIVE, "team-shop", "chat", first)
+    assert not watch_cache.has_seen(KNATIVE, "team-shop", "chat", second)
+    assert watch_cache.has_seen(KNATIVE, "team-shop", "chat", first)
     del rejecting.errors[KNATIVE]
-    assert not watch_cache.watch.has_seen(KNATIVE, "team-shop", "chat", second)
+    assert not watch_cache.has_seen(KNATIVE, "team-shop", "chat", second)
     rejecting.pass_time(watch_cache, 1)
-    assert watch_cache.watch.has_seen(KNATIVE, "team-shop", "chat", second)
+    assert watch_cache.has_seen(KNATIVE, "team-shop", "chat", second)
     rejecting.cluster.delete(KNATIVE, "chat", "team-shop")
-    assert watch_cache.watch.has_seen(KNATIVE, "team-shop", "chat", second)
-    assert not watch_cache.watch.has_seen(KNATIVE, "team-shop", "chat", "9999999")
+    assert watch_cache.has_seen(KNATIVE, "team-shop", "chat", second)
+    assert not watch_cache.has_seen(KNATIVE, "team-shop", "chat", "9999999")
     # Neither a kind that is not read nor one that is absent was seen.
-    assert not watch_cache.watch.has_seen(CONFIG_MAP, "team-shop", "chat", "1")
+    assert not watch_cache.has_seen(CONFIG_MAP, "team-shop", "chat", "1")
     rejecting.errors[KNATIVE], rejecting.discovery = MISSING, MISSING
-    assert not watch_cache.watch.has_seen(KNATIVE, "team-shop", "chat", first)
+    assert not watch_cache.has_seen(KNATIVE, "team-shop", "chat", first)
 
 
 # Text from the cluster.

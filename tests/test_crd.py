@@ -270,7 +270,7 @@ class Stage:
         """Start another controller, which knows nothing."""
         kinds = (*process.KINDS, *process.RESOURCE_KINDS)
         cache = Cache(self.cluster, self.clock, threads=False, kinds=kinds)
-        cache.watch.start()
+        cache.start()
         assert PROFILE is not None
         self.controller = Inferences(self.cluster, cache, self.clock, PROFILE, lambda: self.leads, threads=False)
 

@@ -330,7 +330,7 @@ class Candidate:
         self.cache = Cache(
             cluster, server.clock, threads=False, ticks=server.clock.ticks, kinds=KINDS, strip=strip_for_decisions
         )
-        self.cache.watch.start()
+        self.cache.start()
         self.controller = Controller(cluster, server, server.clock, Projects(queries="any"))
 
     def step(self) -> None:

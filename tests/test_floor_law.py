@@ -212,7 +212,7 @@ class Bench:
             name = revision["metadata"]["labels"][keys.KNATIVE_SERVICE].removesuffix("-predictor")
             next(row for row in self.series if row.workload.plan.name == name).revision = revision["metadata"]["name"]
         cache = Cache(self.cluster, self.clock, threads=False, kinds=KINDS, strip=strip_for_decisions)
-        cache.watch.start()
+        cache.start()
         self.cache, self.controller = cache, Controller(self.cluster, self.values, self.clock, Projects(queries="any"))
         self.lost: set[str] = set()
 

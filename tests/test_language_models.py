@@ -354,7 +354,7 @@ def test_the_cache_has_the_status_of_a_survey_and_follows_the_pods() -> None:
     cluster = running()
     cluster.put(make_event("qwen-kserve-5d4-a"))
     watch_cache = Cache(cluster, cluster.clock, threads=False)
-    watch_cache.watch.start()
+    watch_cache.start()
 
     assert watch_cache.statuses.status(TOP, wide=True) == status_of(cluster)
     live = watch_cache.statuses.live(TOP, wide=True)

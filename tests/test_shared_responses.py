@@ -32,13 +32,13 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(ChangeLog, "peek_number", lambda _: numbers[0])
     monkeypatch.setattr("ebbtide.api.shared.time.monotonic", lambda: 5.0)
     computed: list[Any] = []
-    read = backend.workload_page
+    read = backend.reads.workload_page
 
     def count(*arguments: Any) -> Any:
         computed.append(arguments)
         return read(*arguments)
 
-    monkeypatch.setattr(backend, "workload_page", count)
+    monkeypatch.setattr(backend.reads, "workload_page", count)
     with serving.served(backend) as client:
         yield client, computed, numbers
 
@@ -90,8 +90,8 @@ def test_pages_and_other_responses_are_compressed(world: Any) -> None:
 #: One change of each kind that a list shows.
 CHANGES: dict[str, Callable[[Simulated, Backend], Any]] = {
     "nothing": lambda *_: None,
-    "a new workload": lambda _, backend: backend.submit(
-        serving.CALLERS["root"], backend.documents(serving.document("curlew"))
+    "a new workload": lambda _, backend: backend.writes.submit(
+        serving.CALLERS["root"], backend.specs.documents(serving.document("curlew"))
     ),
     "its pods become ready": lambda cluster, _: cluster.clock.sleep(60),
     "a label": lambda cluster, _: cluster.patch(

@@ -166,7 +166,7 @@ class Site:
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
-        self.cluster: Any = backend.cache.watch._cluster  # noqa: SLF001 - what a test does to the cluster itself
+        self.cluster: Any = backend.cache._cluster  # noqa: SLF001 - what a test does to the cluster itself
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
@@ -327,7 +327,9 @@ def apply_specs(site: Site, *names: str, **how: Any) -> None:
     """Apply specs, and wait until the workloads are ready."""
     for name in names:
         spec = {"project": "team-a", "image": "example.com/chat:v1", "low": 1, "high": 4, **how}
-        site.backend.submit(site.backend.caller_of(""), site.backend.documents(SPEC.format(name=name, **spec)))
+        site.backend.writes.submit(
+            site.backend.logins.caller_of(""), site.backend.specs.documents(SPEC.format(name=name, **spec))
+        )
     site.backend.clock.sleep(30)
 
 

@@ -418,7 +418,7 @@ def world(
     profile = tmp_path / "profile.yaml"
     profile.write_text(manifests.write_document(CLUSTER))
     cache = Cache(cluster, clock, threads=False, kinds=CONTROLLED, strip=strip_for_decisions)
-    cache.watch.start()
+    cache.start()
     victims = [item for item in items if item["metadata"].get("namespace") == SHOP]
     with Site(backend_of(cluster, clock, source=FixedMetrics())) as site:
         yield World(site, cluster, run, files, profile, victims, cache)

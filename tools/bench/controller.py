@@ -137,7 +137,7 @@ def measure(folder: Path, steps: int) -> dict[str, Any]:
     connection.connect_source(cluster, ADDRESS, profile)  # type: ignore[arg-type] # a stand-in
     base = memory(os.getpid())
     cache = Cache(cluster, clock, threads=True, kinds=WATCHED, **_read_strip())  # type: ignore[arg-type] # a stand-in
-    cache.watch.start()
+    cache.start()
     assert cache.freshness.wait_synced(300)
     read = memory(os.getpid())
     values = Values(sorted(cluster.pods))

@@ -41,7 +41,7 @@ def make_app(backend: Backend, settings: ServerSettings, routers: Sequence[APIRo
 
     @asynccontextmanager
     async def running(_: FastAPI) -> AsyncIterator[None]:
-        backend.start()
+        backend.cache.start()
         threading.Thread(target=_warm_up, args=(backend, routers), name="warm", daemon=True).start()
         yield
         backend.stop()

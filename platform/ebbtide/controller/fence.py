@@ -151,7 +151,7 @@ class Fence:
             thread.join()
         deadline = self._cache.changes.ticks() + SEEN_SECONDS
         for obj in written:
-            self._cache.watch.wait_seen(obj, deadline)
+            self._cache.wait_seen(obj, deadline)
         if complete:
             self._term = term
         return complete

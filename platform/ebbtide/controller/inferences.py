@@ -356,7 +356,7 @@ class Inferences:
         results = write_workload(account, planned, self._clock, force=True)
         for result in results:
             if is_top_object(result):
-                self._cache.watch.wait_seen(result, self._cache.changes.ticks() + SEEN_SECONDS)
+                self._cache.wait_seen(result, self._cache.changes.ticks() + SEEN_SECONDS)
         return results
 
     def _read_generation(self, workload: Any, results: list[Object]) -> int:

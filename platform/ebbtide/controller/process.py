@@ -26,6 +26,7 @@ from ebbtide.cluster.client.protocol import (
     ClusterError,
 )
 from ebbtide.cluster.watch.cache import Cache
+from ebbtide.cluster.watch.strip import strip_object
 from ebbtide.controller.fence import Fence, Leadership, owns_floors
 from ebbtide.controller.lease import RENEW_SECONDS, Lease
 from ebbtide.controller.loop import Controller, has_new_revision
@@ -91,7 +92,7 @@ class Process:
         """
         self._clock, self._threads = clock, threads
         kinds = KINDS if profile is None else (*KINDS, *RESOURCE_KINDS)
-        strip = strip_for_decisions if profile is None else None
+        strip = strip_for_decisions if profile is None else strip_object
         self._cache = Cache(cluster, clock, threads=threads, kinds=kinds, strip=strip)
         self._lease = Lease(cluster, namespace, identity, clock)
         self._fence = Fence(cluster, self._cache, threads=threads)
@@ -138,7 +139,7 @@ class Process:
 
     def start(self) -> None:
         """Read the cluster."""
-        self._cache.watch.start()
+        self._cache.start()
         self._cache.freshness.wait_synced(SYNC_SECONDS)
         self._seen = self._cache.changes.number()
 

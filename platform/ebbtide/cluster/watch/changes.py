@@ -65,12 +65,10 @@ class ChangeLog:
     def wait(self, since: int, seconds: float) -> int:
         """Wait until the count of changes differs from ``since``, at most ``seconds``, and return it."""
         deadline = self.ticks() + seconds
-        while True:
-            self.take_changes()
-            with self.lock:
-                if self._number != since or self._stopped.is_set() or (seconds_left := deadline - self.ticks()) <= 0:
-                    return self._number
-                self._changed.wait(seconds_left if self.threads else min(seconds_left, POLL_SECONDS))
+        while self.number() == since and not self.stopped() and (seconds_left := deadline - self.ticks()) > 0:
+            pause = seconds_left if self.threads else min(seconds_left, POLL_SECONDS)
+            self.wait_for(lambda: self._number != since, pause)
+        return self._number
 
     def wait_for(self, holds: Callable[[], bool], seconds: float) -> None:
         """Wait until a condition holds or the cache is stopped, at most ``seconds``."""

@@ -12,7 +12,7 @@ from ebbtide.cluster.read.status import Status, compute_status
 from ebbtide.cluster.watch.groups import OF_WORKLOADS, WorkloadKey
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from ebbtide.cluster.client.protocol import Clock
     from ebbtide.cluster.read.inventory import LiveWorkload, ResourceSupply
