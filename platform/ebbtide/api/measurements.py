@@ -29,7 +29,7 @@ MAX_REPORTED: Final = 500
 
 
 class Measurements:
-    """What the metrics source has measured of workloads.
+    """Measurements of workloads, by the metrics source.
 
     Each method except ``objectives`` raises a ``SourceError`` if there is no source or it is unavailable, and a
     ``MissingError`` if a workload that it names alone does not exist or is not visible.

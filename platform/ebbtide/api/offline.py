@@ -72,16 +72,22 @@ class Specs:
         """
         if len(text) > SHORT_TEXT:
             # Checked first in a process that can be stopped: what passes takes no longer here.
-            self._run(check_in_worker, text)
+            self.check(text)
         return parse_documents(text, self._profile)
 
     def check(self, text: str) -> list[Problem]:
         """Return all problems of the specs in a text, alone and in combination."""
-        return self._run(check_in_worker, text) if len(text) > SHORT_TEXT else check_text(text, self._profile)
+        return self._run_here_if_short(check_text, text)
 
     def render(self, text: str) -> Rendered:
         """Render the specs in a text into objects, with all problems; a spec with errors renders no objects."""
-        return self._run(render_in_worker, text) if len(text) > SHORT_TEXT else render_text(text, self._profile)
+        return self._run_here_if_short(render_text, text)
+
+    def _run_here_if_short(self, work: Callable[[str, Profile], T], text: str) -> T:
+        if len(text) <= SHORT_TEXT:
+            return work(text, self._profile)
+        result: T = self._run(run_with_profile, work, text)
+        return result
 
     def explain(self, text: str, part: str = "") -> list[Explanation]:
         """Explain the fields of the objects of the specs in a text, limited to fields whose path contains ``part``.
@@ -91,12 +97,12 @@ class Specs:
             LimitExceededError: the text has too many specs, or takes too long.
 
         """
-        return self._run(explain_in_worker, text, part)
+        explanations: list[Explanation] = self._run(explain_in_worker, text, part)
+        return explanations
 
-    def _run(self, work: Callable[..., T], *arguments: str) -> T:
+    def _run(self, work: Callable[..., Any], *arguments: Any) -> Any:
         """Run a function of this module on specs in a worker."""
-        result: T = self.workers.do(work, *arguments, self._profile_data, seconds=MAX_SECONDS, subject=SPECS)
-        return result
+        return self.workers.do(work, *arguments, self._profile_data, seconds=MAX_SECONDS, subject=SPECS)
 
     def simulate(self, request: SimulationRequest) -> dict[str, Any]:
         """Simulate a spec under traffic; returns the JSON of ``ebbtide simulate``, and raises as ``run_in_worker`` does."""
@@ -176,14 +182,9 @@ def render_text(text: str, profile: Profile) -> Rendered:
 # In a worker, which gets the profile's document: compiled profile classes cannot be pickled.
 
 
-def check_in_worker(text: str, profile_data: dict[str, Any]) -> list[Problem]:
-    """Return the problems of the specs in a text."""
-    return check_text(text, simulation.load_profile_data(profile_data))
-
-
-def render_in_worker(text: str, profile_data: dict[str, Any]) -> Rendered:
-    """Render the specs in a text."""
-    return render_text(text, simulation.load_profile_data(profile_data))
+def run_with_profile(work: Callable[[str, Profile], T], text: str, profile_data: dict[str, Any]) -> T:
+    """Run a function on the specs in a text."""
+    return work(text, simulation.load_profile_data(profile_data))
 
 
 def explain_in_worker(text: str, part: str, profile_data: dict[str, Any]) -> list[Explanation]:

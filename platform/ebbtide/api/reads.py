@@ -42,7 +42,7 @@ class WorkloadPage:
 
 
 class Reads:
-    """What callers can see of the workloads of a cluster.
+    """The workloads and projects of a cluster, as far as each caller can see them.
 
     A workload that does not exist or is not visible to the caller raises a ``MissingError``.
     """

@@ -20,7 +20,7 @@ LOG: Final = logging.getLogger("ebbtide.api")
 
 
 class Freshness:
-    """What is known of the kinds of a cache. The methods ``mark_*`` and ``keeps_rejected`` need the lock held."""
+    """The state of the reads of each kind. The methods ``mark_*`` and ``keeps_rejected`` need the lock held."""
 
     def __init__(self, kinds: tuple[Kind, ...], changes: ChangeLog) -> None:
         """Begin without any kind read."""
