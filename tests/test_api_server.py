@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography.fernet import Fernet
 
 import serving
 from ebbtide.api import app, simulation, workers
@@ -269,6 +270,14 @@ def test_a_simulation_returns_results_and_invalid_requests_are_problems(world: A
 
 def _camel(body: dict[str, Any]) -> dict[str, Any]:
     return {"startUp" if name == "start_up" else name: value for name, value in body.items()}
+
+
+def test_the_text_of_a_backend_contains_no_secret() -> None:
+    key, user = Fernet.generate_key().decode(), Caller("user", token="secret-of-the-user", is_local=True)
+    _, backend = serving.backend(session_keys=(key,), local_caller=user)
+    assert key not in repr(backend)
+    assert user.token not in repr(backend)
+    backend.stop()
 
 
 def test_a_search_is_bounded() -> None:

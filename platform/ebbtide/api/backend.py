@@ -55,7 +55,7 @@ class Logins:
         return self.sessions.begin(self._connection.local_caller.token)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Backend(Connection):
     """One cluster, and the operations on it by topic."""
 

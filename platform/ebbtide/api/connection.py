@@ -44,7 +44,7 @@ class CachedValue(Generic[T]):
     age: float
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Connection:
     """A cluster with its cache and the permissions of callers.
 
