@@ -142,9 +142,9 @@ def inhabited(**settings: Any) -> tuple[Simulated, Backend]:
     """Return a cluster and a backend whose projects have one workload each."""
     simulated_cluster, server_backend = backend(**settings)
     for (namespace, name), project in zip(WORKLOADS.items(), PROJECTS, strict=True):
-        server_backend.submit(
+        server_backend.writes.submit(
             CALLERS["root"],
-            server_backend.documents(document(name, project, image=f"ghcr.io/{namespace}/{name}:1")),
+            server_backend.specs.documents(document(name, project, image=f"ghcr.io/{namespace}/{name}:1")),
         )
         simulated_cluster.clock.sleep(20)
     return simulated_cluster, server_backend

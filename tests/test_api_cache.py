@@ -12,18 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import serving
-from ebbtide.api.cache import (
-    ABSENT_RETRY_SECONDS,
-    KINDS,
-    MAX_NAME_LENGTH,
-    RECONNECT_SECONDS,
-    REJECTED_SECONDS,
-    SILENCE_SECONDS,
-    Cache,
-    WorkloadKey,
-    add_age,
-    strip_object,
-)
 from ebbtide.cluster.client.protocol import (
     CONFIG_MAP,
     EVENT,
@@ -45,7 +33,12 @@ from ebbtide.cluster.client.protocol import (
     WatchChange,
 )
 from ebbtide.cluster.read import inventory
-from ebbtide.cluster.read.status import compute_status
+from ebbtide.cluster.read.status import Status, compute_status
+from ebbtide.cluster.watch.cache import ABSENT_RETRY_SECONDS, RECONNECT_SECONDS, Cache
+from ebbtide.cluster.watch.freshness import REJECTED_SECONDS, SILENCE_SECONDS
+from ebbtide.cluster.watch.groups import KINDS, MAX_NAME_LENGTH, WorkloadKey
+from ebbtide.cluster.watch.statuses import add_age
+from ebbtide.cluster.watch.strip import strip_object
 from ebbtide.cluster.write import apply
 from live_cluster import simulated, spec, workload
 
@@ -70,6 +63,10 @@ def cache(cluster: Any) -> Cache:
     return watch_cache
 
 
+def list_statuses(watch_cache: Cache) -> list[Status]:
+    return watch_cache.statuses.list_statuses(watch_cache.store.list_tops(), wide=True)
+
+
 @pytest.mark.parametrize("fields", [{}, {"serving": "kserve"}, {"image": "ghcr.io/acme/missing:1"}])
 def test_cached_statuses_match_a_survey_of_the_cluster(fields: dict[str, Any]) -> None:
     cluster = simulated(missing_images={"ghcr.io/acme/missing:1"})
@@ -78,13 +75,13 @@ def test_cached_statuses_match_a_survey_of_the_cluster(fields: dict[str, Any]) -
     now = cluster.clock.now()
     statuses = inventory.read_workloads(cluster, "", now, events=True)
     assert len(statuses) == 3
-    assert watch_cache.statuses(None, wide=True, kinds=lambda _: True) == [compute_status(item) for item in statuses]
+    assert list_statuses(watch_cache) == [compute_status(item) for item in statuses]
     for item in statuses:
         top = WorkloadKey(item.namespace, item.name, item.top["kind"])
-        read = watch_cache.live(top, wide=True)
+        read = watch_cache.statuses.live(top, wide=True)
         assert compute_status(read) == compute_status(item)
         assert [event["reason"] for event in read.events] == [event["reason"] for event in item.events]
-        assert watch_cache.by_id(item.top["metadata"]["uid"]) == top
+        assert watch_cache.store.by_id(item.top["metadata"]["uid"]) == top
 
 
 @pytest.mark.parametrize("name", ["rank-autoscaler", "keda-hpa-rank-autoscaler"])
@@ -104,8 +101,8 @@ def test_the_hpa_of_a_standard_deployment_is_matched_by_name(name: str) -> None:
     )
     watch_cache = cache(cluster)
     top = WorkloadKey("team-shop", "rank", "InferenceService")
-    assert str(watch_cache.status(top, wide=True).metric) == "s0-prometheus -/3"
-    assert watch_cache.status(top, wide=True) == compute_status(
+    assert str(watch_cache.statuses.status(top, wide=True).metric) == "s0-prometheus -/3"
+    assert watch_cache.statuses.status(top, wide=True) == compute_status(
         inventory.find_workload(cluster, "rank", "team-shop", cluster.clock.now())
     )
 
@@ -114,20 +111,20 @@ def test_a_status_follows_its_objects_and_time() -> None:
     cluster = simulated()
     applied(cluster, "chat")
     watch_cache = cache(cluster)
-    first = watch_cache.status(CHAT, wide=True)
-    assert watch_cache.status(CHAT, wide=True) is first
+    first = watch_cache.statuses.status(CHAT, wide=True)
+    assert watch_cache.statuses.status(CHAT, wide=True) is first
     cluster.clock.sleep(1000)
-    later = watch_cache.status(CHAT, wide=True)
+    later = watch_cache.statuses.status(CHAT, wide=True)
     assert later == add_age(first, 1000)
     assert later == compute_status(inventory.find_workload(cluster, "chat", "team-shop", cluster.clock.now()))
     cluster.scale("team-shop", "chat-00001", 2)
-    assert watch_cache.status(CHAT, wide=True).replicas.wanted == 1
+    assert watch_cache.statuses.status(CHAT, wide=True).replicas.wanted == 1
     applied(cluster, "chat", autoscaling={"minReplicas": 2, "maxReplicas": 2})
-    assert watch_cache.status(CHAT, wide=True).replicas.wanted == 2
+    assert watch_cache.statuses.status(CHAT, wide=True).replicas.wanted == 2
     cluster.delete(KNATIVE, "chat", "team-shop")
     with pytest.raises(MissingError):
-        watch_cache.status(CHAT, wide=True)
-    assert watch_cache.statuses(None, wide=True, kinds=lambda _: True) == []
+        watch_cache.statuses.status(CHAT, wide=True)
+    assert list_statuses(watch_cache) == []
 
 
 @pytest.mark.parametrize("hours", [-1, 1])
@@ -136,10 +133,10 @@ def test_the_ages_of_a_status_follow_a_clock_that_is_set(hours: int) -> None:
     applied(cluster, "chat")
     cluster.clock.sleep(7200)
     watch_cache = cache(cluster)
-    first = watch_cache.status(CHAT, wide=True)
+    first = watch_cache.statuses.status(CHAT, wide=True)
     cluster.clock.sleep(hours * 3600)
-    live = watch_cache.live(CHAT, wide=True)
-    assert watch_cache.status(CHAT, wide=True) == compute_status(live)
+    live = watch_cache.statuses.live(CHAT, wide=True)
+    assert watch_cache.statuses.status(CHAT, wide=True) == compute_status(live)
     assert compute_status(live).age_seconds == first.age_seconds + hours * 3600
 
 
@@ -150,8 +147,8 @@ def test_a_new_object_has_a_status() -> None:
     metadata = {"name": "chat", "namespace": "team-shop"}
     cluster.put({"apiVersion": "serving.knative.dev/v1", "kind": "Service", "metadata": metadata, "spec": {}})
     watch_cache = cache(cluster)
-    assert watch_cache.status(CHAT, wide=True).phase == "Creating"
-    assert watch_cache.status(CHAT, wide=True) == compute_status(
+    assert watch_cache.statuses.status(CHAT, wide=True).phase == "Creating"
+    assert watch_cache.statuses.status(CHAT, wide=True) == compute_status(
         inventory.find_workload(cluster, "chat", "team-shop", cluster.clock.now())
     )
 
@@ -163,11 +160,11 @@ def test_the_status_of_a_pod_that_waits_for_a_gpu_follows_the_holders() -> None:
     applied(cluster, "late", **portion, autoscaling={"minReplicas": 1, "maxReplicas": 1})
     watch_cache = cache(cluster)
     late = WorkloadKey("team-shop", "late", "Service")
-    assert "4 of 4 used by big" in watch_cache.status(late, wide=True).why
-    assert "big" not in watch_cache.status(late, wide=False).why
+    assert "4 of 4 used by big" in watch_cache.statuses.status(late, wide=True).why
+    assert "big" not in watch_cache.statuses.status(late, wide=False).why
     cluster.delete(KNATIVE, "big", "team-shop")
     cluster.clock.sleep(20)
-    assert watch_cache.status(late, wide=True).phase == "Running"
+    assert watch_cache.statuses.status(late, wide=True).phase == "Running"
 
 
 def test_a_relist_removes_deleted_objects_and_adds_new_ones() -> None:
@@ -178,27 +175,27 @@ def test_a_relist_removes_deleted_objects_and_adds_new_ones() -> None:
     watch_cache._versions.clear()  # noqa: SLF001 - the gap
     cluster.delete(KNATIVE, "chat", "team-shop")
     applied(cluster, "third")
-    names = [row.name for row in watch_cache.statuses(None, wide=True, kinds=lambda _: True)]
+    names = [row.name for row in list_statuses(watch_cache)]
     assert names == ["other", "third"]
     with pytest.raises(MissingError):
-        watch_cache.find("team-shop", "chat")
+        watch_cache.store.find("team-shop", "chat")
 
 
 def test_changes_are_counted_and_stored_for_resuming_streams() -> None:
     cluster = simulated()
     applied(cluster, "chat")
     watch_cache = cache(cluster)
-    number, places = watch_cache.changes_since(-1)
+    number, places = watch_cache.changes.since(-1)
     assert places is None
-    assert watch_cache.changes_since(number) == (number, [])
+    assert watch_cache.changes.since(number) == (number, [])
     applied(cluster, "other")
-    later, places = watch_cache.changes_since(number)
+    later, places = watch_cache.changes.since(number)
     assert later > number
     assert places is not None
     assert places == [WorkloadKey("team-shop", "other", "Service")]
-    assert watch_cache.changes_since(later + 1)[1] is None
-    assert watch_cache.wait(later, 0.0) == later
-    assert cache(cluster).word != watch_cache.word
+    assert watch_cache.changes.since(later + 1)[1] is None
+    assert watch_cache.changes.wait(later, 0.0) == later
+    assert cache(cluster).changes.word != watch_cache.changes.word
 
 
 def test_only_workloads_are_reported_as_gone() -> None:
@@ -206,20 +203,20 @@ def test_only_workloads_are_reported_as_gone() -> None:
     applied(cluster, "chat")
     applied(cluster, "rank", serving="kserve")
     watch_cache = cache(cluster)
-    number = watch_cache.number()
+    number = watch_cache.changes.number()
     cluster.delete(KSERVE, "rank", "team-shop")
     cluster.clock.sleep(20)
-    assert watch_cache.changes_since(number)[1] == [WorkloadKey("team-shop", "rank", "InferenceService")]
-    number = watch_cache.number()
+    assert watch_cache.changes.since(number)[1] == [WorkloadKey("team-shop", "rank", "InferenceService")]
+    number = watch_cache.changes.number()
     # The Service now belongs to an InferenceService.
     owners = [
         {"apiVersion": KSERVE.api_version, "kind": "InferenceService", "name": "x", "uid": "y", "controller": True}
     ]
     cluster.patch(KNATIVE, "chat", "team-shop", {"metadata": {"ownerReferences": owners}})
-    assert watch_cache.changes_since(number)[1] == [CHAT]
-    number = watch_cache.number()
+    assert watch_cache.changes.since(number)[1] == [CHAT]
+    number = watch_cache.changes.number()
     cluster.delete(KNATIVE, "chat", "team-shop")
-    assert watch_cache.changes_since(number)[1] == []
+    assert watch_cache.changes.since(number)[1] == []
 
 
 def test_unused_fields_are_not_stored() -> None:
@@ -305,16 +302,16 @@ class Wire:
 
 @pytest.fixture
 def wired(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Wire, Cache, Ticks]]:
-    monkeypatch.setattr("ebbtide.api.cache.ABSENT_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr("ebbtide.cluster.watch.cache.ABSENT_RETRY_SECONDS", 0.05)
     cluster = simulated()
     applied(cluster, "chat")
     wire, ticks = Wire(cluster), Ticks()
     watch_cache = Cache(wire, cluster.clock, threads=True, ticks=ticks)  # type: ignore[arg-type] # has a cache's methods
     watch_cache.start()
-    assert watch_cache.wait_synced(30)
+    assert watch_cache.freshness.wait_synced(30)
     yield wire, watch_cache, ticks
     wire.away = True
-    watch_cache.stop()
+    watch_cache.changes.stop()
     for kind in KINDS:
         wire.pass_on(kind, UnreachableError("the end"))
 
@@ -330,8 +327,8 @@ def until(holds: Callable[[], bool]) -> None:
 def test_the_cache_is_current_while_connected_and_a_missing_kind_is_empty(wired: Any) -> None:
     _, watch_cache, ticks = wired
     ticks.now += 10
-    assert watch_cache.age() == 0
-    assert [row.name for row in watch_cache.statuses(None, wide=True, kinds=lambda _: True)] == ["chat"]
+    assert watch_cache.freshness.age() == 0
+    assert [row.name for row in list_statuses(watch_cache)] == ["chat"]
 
 
 @pytest.mark.parametrize("kind", [KSERVE, LLM])
@@ -343,55 +340,55 @@ def test_a_kind_may_appear_and_disappear_while_the_cache_runs(wired: Any, kind: 
     wire.cluster.put({"apiVersion": kind.api_version, "kind": kind.name, "metadata": metadata, "spec": {}})
 
     def places() -> list[WorkloadKey]:
-        tops: list[WorkloadKey] = watch_cache.list_tops(None, lambda _: True)
+        tops: list[WorkloadKey] = watch_cache.store.list_tops()
         return tops
 
-    assert watch_cache.age() == 0
-    assert watch_cache.forbidden == {LLM}
-    assert not watch_cache.readable([kind])
+    assert watch_cache.freshness.age() == 0
+    assert watch_cache.freshness.forbidden == {LLM}
+    assert not watch_cache.freshness.readable([kind])
     assert places() == [CHAT]
 
     del wire.absent[kind]
     until(lambda: model in places())
     assert places() == [CHAT, model]
-    assert watch_cache.find("team-shop", "model") == model
-    assert watch_cache.readable([kind])
-    assert kind not in watch_cache.forbidden
+    assert watch_cache.store.find("team-shop", "model") == model
+    assert watch_cache.freshness.readable([kind])
+    assert kind not in watch_cache.freshness.forbidden
 
-    number = watch_cache.number()
+    number = watch_cache.changes.number()
     wire.absent[kind] = MissingError("no such kind")
     wire.pass_on(kind, UnreachableError("reset by peer"))
     until(lambda: model not in places())
     assert places() == [CHAT]
-    assert watch_cache.changes_since(number)[1] == [model]
-    assert not watch_cache.readable([kind])
-    assert kind not in watch_cache.forbidden
-    until(lambda: watch_cache.age() == 0)
+    assert watch_cache.changes.since(number)[1] == [model]
+    assert not watch_cache.freshness.readable([kind])
+    assert kind not in watch_cache.freshness.forbidden
+    until(lambda: watch_cache.freshness.age() == 0)
 
 
 def test_during_an_outage_reads_return_cached_data_with_its_age(wired: Any) -> None:
     wire, watch_cache, ticks = wired
     wire.away = True
     wire.pass_on(POD, UnreachableError("reset by peer"))
-    until(lambda: POD in watch_cache._lost)  # noqa: SLF001 - the age depends on it
+    until(lambda: POD in watch_cache.freshness._lost)  # noqa: SLF001 - the age depends on it
     ticks.now += 42
-    assert watch_cache.age() >= 42
-    assert [row.name for row in watch_cache.statuses(None, wide=True, kinds=lambda _: True)] == ["chat"]
+    assert watch_cache.freshness.age() >= 42
+    assert [row.name for row in list_statuses(watch_cache)] == ["chat"]
     wire.away = False
     watch_cache.check_api_server()
-    until(lambda: watch_cache.age() == 0)
+    until(lambda: watch_cache.freshness.age() == 0)
 
 
 def test_a_silent_connection_ages_the_data(wired: Any) -> None:
     wire, watch_cache, ticks = wired
     ticks.now += 100
-    assert watch_cache.age() == 100
+    assert watch_cache.freshness.age() == 100
     watch_cache.check_api_server()
-    assert watch_cache.age() == 0
+    assert watch_cache.freshness.age() == 0
     wire.away = True
     ticks.now += 60
     watch_cache.check_api_server()
-    assert watch_cache.age() == 60
+    assert watch_cache.freshness.age() == 60
 
 
 def test_a_compacted_version_causes_a_relist(wired: Any) -> None:
@@ -399,7 +396,7 @@ def test_a_compacted_version_causes_a_relist(wired: Any) -> None:
     wire.cluster.delete(KNATIVE, "chat", "team-shop")
     wire.lists.clear()
     wire.pass_on(KNATIVE, GoneError("too old"))
-    until(lambda: CHAT not in watch_cache._tops)  # noqa: SLF001 - the known workloads
+    until(lambda: CHAT not in watch_cache.store._tops)  # noqa: SLF001 - the known workloads
     assert wire.lists == [KNATIVE]
 
 
@@ -411,7 +408,7 @@ def test_an_object_of_unexpected_shape_does_not_end_the_watch(wired: Any) -> Non
     applied(wire.cluster, "other")
     for kind in KINDS:
         wire.pass_on(kind, GoneError("begin anew"))
-    until(lambda: WorkloadKey("team-shop", "other", "Service") in watch_cache._tops)  # noqa: SLF001 - as above
+    until(lambda: WorkloadKey("team-shop", "other", "Service") in watch_cache.store._tops)  # noqa: SLF001 - as above
 
 
 def test_a_read_after_a_write_includes_it(wired: Any) -> None:
@@ -422,32 +419,101 @@ def test_a_read_after_a_write_includes_it(wired: Any) -> None:
     top["metadata"]["resourceVersion"] = "1000000"
     wire.sent[KNATIVE].put(WatchChange("MODIFIED", top))
     watch_cache.wait_seen(top, ticks.now + 30)
-    assert watch_cache.live(CHAT, wide=True).top["metadata"]["labels"]["seen"] == "yes"
+    assert watch_cache.statuses.live(CHAT, wide=True).top["metadata"]["labels"]["seen"] == "yes"
     top["metadata"]["resourceVersion"] = "1000001"
     wire.sent[KNATIVE].put(WatchChange("DELETED", top))
     watch_cache.wait_gone(top, ticks.now + 30)
     with pytest.raises(MissingError):
-        watch_cache.live(CHAT, wide=True)
+        watch_cache.statuses.live(CHAT, wide=True)
     later = {"uid": "another", "resourceVersion": "1000002"}
     wire.sent[KNATIVE].put(WatchChange("ADDED", {**top, "metadata": {**top["metadata"], **later}}))
-    until(lambda: CHAT in watch_cache._tops)  # noqa: SLF001 - the known workloads
+    until(lambda: CHAT in watch_cache.store._tops)  # noqa: SLF001 - the known workloads
     # A recreated object of the same name is not the deleted one.
     watch_cache.wait_gone(top, ticks.now + 30)
 
 
+def guard(part: Any, field: str, lock: Any, unlocked: list[str]) -> None:
+    """Note each access to a mapping of a cache's part by a thread that does not hold the lock."""
+
+    def guarded(name: str) -> Callable[..., Any]:
+        def access(mapping: Any, *arguments: Any) -> Any:
+            if not lock._is_owned():  # noqa: SLF001 - an RLock tells it in no other way
+                unlocked.append(f"{field}.{name}")
+            return getattr(dict, name)(mapping, *arguments)
+
+        return access
+
+    names = "__contains__ __getitem__ __setitem__ __delitem__ __iter__ get pop setdefault items values"
+    kind = type("Guarded", (dict,), {name: guarded(name) for name in names.split()})
+    setattr(part, field, kind(getattr(part, field)))
+
+
+def test_every_access_to_objects_statuses_and_ages_holds_the_lock(wired: Any) -> None:
+    wire, watch_cache, ticks = wired
+    store, statuses, lock = watch_cache.store, watch_cache.statuses, watch_cache.changes.lock
+    unlocked: list[str] = []
+    for part, fields in (
+        (store, "_objects _groups _tops _by_uid"),
+        (statuses, "_known"),
+        (watch_cache.freshness, "_lost _rejected"),
+    ):
+        for field in fields.split():
+            guard(part, field, lock, unlocked)
+
+    top = wire.cluster.get(KNATIVE, "chat", "team-shop")
+    uid = top["metadata"]["uid"]
+    top["metadata"]["resourceVersion"] = "1000000"
+    wire.sent[KNATIVE].put(WatchChange("MODIFIED", top))
+    watch_cache.wait_seen(top, ticks.now + 30)
+    # A list, the loss of a connection and a rejection.
+    wire.pass_on(POD, GoneError("too old"))
+    wire.pass_on(NODE, UnreachableError("no answer"))
+    wire.absent[EVENT] = ForbiddenError("events is forbidden")
+    wire.pass_on(EVENT, UnreachableError("no answer"))
+    until(lambda: not watch_cache.freshness.readable([EVENT]))
+    watch_cache.check_api_server()
+    assert watch_cache.freshness.age() >= 0
+    assert statuses.compute_all() == 1
+    assert statuses.status(CHAT, wide=True).name == "chat"
+    assert [*statuses.workloads_with("serving.knative.dev/creator")] == []
+    assert len(list_statuses(watch_cache)) == len(store.tops([CHAT])) == len(store.versions(KNATIVE)) == 1
+    assert store.find("team-shop", "chat") == store.by_id(uid) == CHAT
+    assert store.find_by_revision("none") is None
+    assert store.uid(CHAT) == uid
+    assert store.namespaces()["Service"] == {"team-shop"}
+    assert store.objects(KNATIVE)[0] == store.stored(KNATIVE, ("team-shop", "chat"))
+    wire.sent[KNATIVE].put(
+        WatchChange("DELETED", {**top, "metadata": {**top["metadata"], "resourceVersion": "1000001"}})
+    )
+    watch_cache.wait_gone(top, ticks.now + 30)
+    assert store.list_tops() == []
+    assert unlocked == []
+
+
+@pytest.mark.parametrize("write", ["put", "remove"])
+def test_the_store_refuses_a_write_without_the_lock(write: str) -> None:
+    cluster = simulated()
+    applied(cluster, "chat")
+    store, key = cache(cluster).store, ("team-shop", "chat")
+    top = cluster.get(KNATIVE, "chat", "team-shop")
+    top["metadata"]["resourceVersion"] = "1000000"
+    with pytest.raises(RuntimeError):
+        store.put(KNATIVE, key, top) if write == "put" else store.remove(KNATIVE, [key])
+
+
 def test_a_backend_reports_that_the_cluster_has_not_been_read() -> None:
-    from ebbtide.api.backend import NothingReadError  # noqa: PLC0415 - only here
+    from ebbtide.api.connection import NothingReadError  # noqa: PLC0415 - only here
 
     _, backend = serving.backend()
     with pytest.raises(NothingReadError):
-        backend.workloads(serving.CALLERS["root"])
+        backend.reads.workloads(serving.CALLERS["root"])
 
 
 def test_the_first_request_waits_until_the_cluster_has_been_read() -> None:
     _, backend = serving.backend()
     reading = threading.Timer(0.2, backend.cache.start)
     reading.start()
-    assert backend.workloads(serving.CALLERS["root"]).value == []
+    assert backend.reads.workloads(serving.CALLERS["root"]).value == []
     reading.join()
 
 
@@ -489,7 +555,7 @@ class Rejecting:
         end = self.ticks.now + seconds
         while self.ticks.now < end:
             self.ticks.now = min(end, self.ticks.now + step)
-            watch_cache.take_changes()
+            watch_cache.changes.take_changes()
 
 
 @pytest.fixture
@@ -508,35 +574,35 @@ def test_a_kind_that_cannot_be_read_any_longer_keeps_its_objects_and_gets_older(
     rejecting: Rejecting, error: ClusterError
 ) -> None:
     watch_cache, is_rejected = rejecting.cache(), isinstance(error, ForbiddenError | MissingError)
-    status, number = watch_cache.status(CHAT, wide=True), watch_cache.number()
+    status, number = watch_cache.statuses.status(CHAT, wide=True), watch_cache.changes.number()
     assert status.phase == "Running"
-    assert watch_cache.readable([POD, NODE])
+    assert watch_cache.freshness.readable([POD, NODE])
     rejecting.ticks.now += 100
     # A simulated cluster has no connection that could be silent.
-    assert watch_cache.age() == 0
+    assert watch_cache.freshness.age() == 0
     rejecting.errors[POD] = error
-    watch_cache.take_changes()
-    assert watch_cache.age() == 0
+    watch_cache.changes.take_changes()
+    assert watch_cache.freshness.age() == 0
     rejecting.pass_time(watch_cache, 40)
-    assert watch_cache.age() == 40
-    assert watch_cache.status(CHAT, wide=True) == status
-    assert watch_cache.number() == number
-    assert watch_cache.forbidden == set()
-    assert watch_cache.readable([POD, NODE]) != is_rejected
-    assert watch_cache.readable([NODE])
+    assert watch_cache.freshness.age() == 40
+    assert watch_cache.statuses.status(CHAT, wide=True) == status
+    assert watch_cache.changes.number() == number
+    assert watch_cache.freshness.forbidden == set()
+    assert watch_cache.freshness.readable([POD, NODE]) != is_rejected
+    assert watch_cache.freshness.readable([NODE])
 
     del rejecting.errors[POD]
-    watch_cache.take_changes()
-    assert watch_cache.age() == 40
+    watch_cache.changes.take_changes()
+    assert watch_cache.freshness.age() == 40
     rejecting.pass_time(watch_cache, RECONNECT_SECONDS)
-    assert watch_cache.age() == 0
-    assert watch_cache.readable([POD, NODE])
+    assert watch_cache.freshness.age() == 0
+    assert watch_cache.freshness.readable([POD, NODE])
 
 
 def test_a_rejected_kind_is_retried_every_second(rejecting: Rejecting) -> None:
     watch_cache = rejecting.cache()
     rejecting.errors[POD] = FORBIDDEN
-    watch_cache.take_changes()
+    watch_cache.changes.take_changes()
     rejecting.attempts.clear()
     rejecting.pass_time(watch_cache, 10 * RECONNECT_SECONDS, RECONNECT_SECONDS / 4)
     assert [kind for kind, _ in rejecting.attempts].count(POD) == 10
@@ -547,23 +613,23 @@ def test_after_minutes_a_rejected_kind_is_absent(rejecting: Rejecting, error: Cl
     """The objects of a right that was revoked are not shown indefinitely."""
     watch_cache = rejecting.cache()
     rejecting.errors[POD] = error
-    watch_cache.take_changes()
+    watch_cache.changes.take_changes()
     rejecting.pass_time(watch_cache, REJECTED_SECONDS - 1)
-    assert watch_cache.age() == REJECTED_SECONDS - 1
-    assert watch_cache.objects(POD)
+    assert watch_cache.freshness.age() == REJECTED_SECONDS - 1
+    assert watch_cache.store.objects(POD)
     rejecting.pass_time(watch_cache, 1)
-    assert watch_cache.age() == 0
-    assert watch_cache.objects(POD) == []
-    assert (watch_cache.forbidden == {POD}) == (error is FORBIDDEN)
-    assert not watch_cache.readable([POD])
+    assert watch_cache.freshness.age() == 0
+    assert watch_cache.store.objects(POD) == []
+    assert (watch_cache.freshness.forbidden == {POD}) == (error is FORBIDDEN)
+    assert not watch_cache.freshness.readable([POD])
 
     del rejecting.errors[POD]
     rejecting.pass_time(watch_cache, ABSENT_RETRY_SECONDS - 1, 1)
-    assert watch_cache.objects(POD) == []
+    assert watch_cache.store.objects(POD) == []
     rejecting.pass_time(watch_cache, 1)
-    assert watch_cache.objects(POD)
-    assert watch_cache.forbidden == set()
-    assert watch_cache.readable([POD])
+    assert watch_cache.store.objects(POD)
+    assert watch_cache.freshness.forbidden == set()
+    assert watch_cache.freshness.readable([POD])
 
 
 def test_without_the_right_to_read_nodes_no_holders_are_computed(rejecting: Rejecting) -> None:
@@ -572,13 +638,13 @@ def test_without_the_right_to_read_nodes_no_holders_are_computed(rejecting: Reje
     applied(rejecting.cluster, "late", **portion, autoscaling={"minReplicas": 1, "maxReplicas": 1})
     late = WorkloadKey("team-shop", "late", "Service")
     watch_cache = rejecting.cache()
-    assert "4 of 4 used by big" in watch_cache.status(late, wide=True).why
+    assert "4 of 4 used by big" in watch_cache.statuses.status(late, wide=True).why
     rejecting.errors[NODE] = FORBIDDEN
-    watch_cache.take_changes()
+    watch_cache.changes.take_changes()
     rejecting.pass_time(watch_cache, REJECTED_SECONDS - 1)
-    assert "4 of 4 used by big" in watch_cache.status(late, wide=True).why
+    assert "4 of 4 used by big" in watch_cache.statuses.status(late, wide=True).why
     rejecting.pass_time(watch_cache, 1)
-    assert "no node has enough free" in watch_cache.status(late, wide=True).why
+    assert "no node has enough free" in watch_cache.statuses.status(late, wide=True).why
 
 
 def test_other_errors_end_a_rejection_only_if_they_last(rejecting: Rejecting) -> None:
@@ -591,11 +657,11 @@ def test_other_errors_end_a_rejection_only_if_they_last(rejecting: Rejecting) ->
     # A throttled server answers some of the attempts with 429.
     fail(FORBIDDEN, REJECTED_SECONDS / 2)
     fail(BusyError("too many requests"), SILENCE_SECONDS - 1)
-    assert not watch_cache.readable([POD])
+    assert not watch_cache.freshness.readable([POD])
     fail(FORBIDDEN, REJECTED_SECONDS / 2 - SILENCE_SECONDS)
-    assert watch_cache.objects(POD)
+    assert watch_cache.store.objects(POD)
     fail(FORBIDDEN, 3)
-    assert watch_cache.objects(POD) == []
+    assert watch_cache.store.objects(POD) == []
 
     del rejecting.errors[POD]
     rejecting.pass_time(watch_cache, ABSENT_RETRY_SECONDS, 1)
@@ -603,8 +669,8 @@ def test_other_errors_end_a_rejection_only_if_they_last(rejecting: Rejecting) ->
     fail(FORBIDDEN, 10)
     fail(UnreachableError("connection refused"), REJECTED_SECONDS)
     fail(FORBIDDEN, REJECTED_SECONDS - 1)
-    assert watch_cache.objects(POD)
-    assert watch_cache.age() > 2 * REJECTED_SECONDS
+    assert watch_cache.store.objects(POD)
+    assert watch_cache.freshness.age() > 2 * REJECTED_SECONDS
 
 
 def test_a_read_ends_a_rejection(rejecting: Rejecting) -> None:
@@ -612,10 +678,10 @@ def test_a_read_ends_a_rejection(rejecting: Rejecting) -> None:
     for _ in range(3):
         rejecting.errors[POD] = FORBIDDEN
         rejecting.pass_time(watch_cache, REJECTED_SECONDS - 1)
-        assert watch_cache.objects(POD)
+        assert watch_cache.store.objects(POD)
         del rejecting.errors[POD]
         rejecting.pass_time(watch_cache, 1)
-        assert watch_cache.age() == 0
+        assert watch_cache.freshness.age() == 0
 
 
 def test_an_interrupted_watch_continues_but_a_missing_resource_is_listed(rejecting: Rejecting) -> None:
@@ -632,7 +698,7 @@ def test_an_interrupted_watch_continues_but_a_missing_resource_is_listed(rejecti
         rejecting.cluster.put({**bare, "metadata": {"name": str(error), "namespace": "team-shop"}})
         rejecting.pass_time(watch_cache, 1)
         assert [not since for kind, since in rejecting.attempts if kind == POD] == [lists]
-        assert [row["metadata"]["name"] for row in watch_cache.objects(POD)] == [str(error)]
+        assert [row["metadata"]["name"] for row in watch_cache.store.objects(POD)] == [str(error)]
 
 
 @pytest.mark.parametrize("is_group_served", [True, False])
@@ -644,38 +710,38 @@ def test_a_resource_that_discovery_no_longer_has_is_absent(rejecting: Rejecting,
         group["resources"] = [row for row in group["resources"] if row["name"] != KNATIVE.plural]
     else:
         del rejecting.cluster.paths[KNATIVE.path]
-    assert watch_cache.list_tops(None, lambda _: True) == []
-    assert watch_cache.age() == 0
-    assert not watch_cache.readable([KNATIVE])
-    assert watch_cache.forbidden == set()
+    assert watch_cache.store.list_tops() == []
+    assert watch_cache.freshness.age() == 0
+    assert not watch_cache.freshness.readable([KNATIVE])
+    assert watch_cache.freshness.forbidden == set()
 
 
 def test_discovery_does_not_matter_for_a_forbidden_kind(rejecting: Rejecting) -> None:
     watch_cache = rejecting.cache()
     rejecting.errors[KNATIVE], rejecting.discovery = FORBIDDEN, MISSING
-    assert watch_cache.list_tops(None, lambda _: True) == [CHAT]
+    assert watch_cache.store.list_tops() == [CHAT]
 
 
 @pytest.mark.parametrize("error", [ForbiddenError("/apis is forbidden"), UnreachableError("reset by peer")])
 def test_without_discovery_a_missing_kind_is_kept(rejecting: Rejecting, error: ClusterError) -> None:
     watch_cache = rejecting.cache()
     rejecting.errors[KNATIVE], rejecting.discovery = MISSING, error
-    watch_cache.take_changes()
+    watch_cache.changes.take_changes()
     rejecting.pass_time(watch_cache, 9)
-    assert watch_cache.list_tops(None, lambda _: True) == [CHAT]
-    assert watch_cache.age() == 9
+    assert watch_cache.store.list_tops() == [CHAT]
+    assert watch_cache.freshness.age() == 9
 
 
 @pytest.mark.parametrize("error", [FORBIDDEN, MISSING])
 def test_a_kind_that_was_never_readable_is_absent_immediately(rejecting: Rejecting, error: ClusterError) -> None:
     rejecting.errors[POD] = error
     watch_cache = rejecting.cache()
-    assert watch_cache.synced()
-    assert watch_cache.age() == 0
-    assert (watch_cache.forbidden == {POD}) == (error is FORBIDDEN)
-    assert not watch_cache.readable([POD])
-    assert not watch_cache.readable([NODE, POD])
-    assert watch_cache.readable([NODE])
+    assert watch_cache.freshness.synced()
+    assert watch_cache.freshness.age() == 0
+    assert (watch_cache.freshness.forbidden == {POD}) == (error is FORBIDDEN)
+    assert not watch_cache.freshness.readable([POD])
+    assert not watch_cache.freshness.readable([NODE, POD])
+    assert watch_cache.freshness.readable([NODE])
     rejecting.attempts.clear()
     rejecting.pass_time(watch_cache, 2 * ABSENT_RETRY_SECONDS)
     assert [kind for kind, _ in rejecting.attempts].count(POD) == 2
@@ -686,10 +752,10 @@ def test_nothing_is_readable_before_it_was_listed(rejecting: Rejecting) -> None:
     rejecting.errors[POD] = BusyError("HTTP 503")
     watch_cache = rejecting.cache()
     rejecting.ticks.now += 20
-    assert watch_cache.age() == 20
-    assert not watch_cache.readable([POD])
+    assert watch_cache.freshness.age() == 20
+    assert not watch_cache.freshness.readable([POD])
     # The cache reads no ConfigMaps.
-    assert not watch_cache.readable([CONFIG_MAP])
+    assert not watch_cache.freshness.readable([CONFIG_MAP])
 
 
 def test_a_connection_that_was_closed_ages_from_its_end(wired: Any) -> None:
@@ -704,8 +770,8 @@ def test_a_connection_that_was_closed_ages_from_its_end(wired: Any) -> None:
 
     wire.follow = follow
     wire.sent[POD].put(ENDED)
-    until(lambda: wire.away and watch_cache.age() > 0)
-    assert watch_cache.age() == 12
+    until(lambda: wire.away and watch_cache.freshness.age() > 0)
+    assert watch_cache.freshness.age() == 12
 
 
 def test_a_relist_ages_the_data_until_it_is_complete(rejecting: Rejecting) -> None:
@@ -716,13 +782,13 @@ def test_a_relist_ages_the_data_until_it_is_complete(rejecting: Rejecting) -> No
         if since:
             raise GoneError("too old resource version")
         rejecting.ticks.now += 20
-        ages.append(watch_cache.age())
+        ages.append(watch_cache.freshness.age())
         return rejecting.cluster.follow(kind)
 
     rejecting.follow = follow  # type: ignore[method-assign] # a server that compacts
-    watch_cache.take_changes()
+    watch_cache.changes.take_changes()
     assert max(ages) == 20
-    assert watch_cache.age() == 0
+    assert watch_cache.freshness.age() == 0
 
 
 # The changes of a watch: the cache holds what the API server has, in any order of arrival.
@@ -781,20 +847,20 @@ class Scripted:
     def deliver(self, *changes: WatchChange | ClusterError | Callable[[], None]) -> None:
         self.stream += changes
         self.ticks.now += RECONNECT_SECONDS
-        self.cache.take_changes()
+        self.cache.changes.take_changes()
 
     def check(self) -> None:
         """Compare the cache and its indexes with the server."""
         watch_cache, metadata = self.cache, {name: item["metadata"] for name, item in sorted(self.objects.items())}
-        assert watch_cache.versions(KNATIVE) == {
+        assert watch_cache.store.versions(KNATIVE) == {
             ("team", name): row["resourceVersion"] for name, row in metadata.items()
         }
         tops = [WorkloadKey("team", name, "Service") for name in metadata]
-        assert watch_cache.list_tops(None, lambda _: True) == tops
-        assert watch_cache.objects(KNATIVE) == [self.objects[name] for name in metadata]
-        assert [watch_cache.by_id(row["uid"]) for row in metadata.values()] == tops
-        assert set(watch_cache._by_uid) == {row["uid"] for row in metadata.values()}  # noqa: SLF001 - nothing else
-        assert {name for _, _, name in watch_cache._groups} == set(metadata)  # noqa: SLF001 - as above
+        assert watch_cache.store.list_tops() == tops
+        assert watch_cache.store.objects(KNATIVE) == [self.objects[name] for name in metadata]
+        assert [watch_cache.store.by_id(row["uid"]) for row in metadata.values()] == tops
+        assert set(watch_cache.store._by_uid) == {row["uid"] for row in metadata.values()}  # noqa: SLF001 - nothing else
+        assert {name for _, _, name in watch_cache.store._groups} == set(metadata)  # noqa: SLF001 - as above
 
 
 def test_an_older_version_does_not_replace_a_newer_one() -> None:
@@ -844,7 +910,7 @@ def test_a_late_change_of_a_deleted_object_is_checked_by_a_list() -> None:
     server.deliver(first := server.write("chat"), server.remove("chat"), first)
     server.check()
     assert server.lists == 2
-    assert server.cache.age() == 0
+    assert server.cache.freshness.age() == 0
 
 
 def test_after_two_late_changes_of_a_reading_the_next_one_begins_with_a_list() -> None:
@@ -855,7 +921,7 @@ def test_after_two_late_changes_of_a_reading_the_next_one_begins_with_a_list() -
         server.stream += [second, first]
 
     server.deliver(GoneError("too old resource version"), reverse)
-    assert [key for key, _ in server.cache.versions(KNATIVE).items()] == [("team", "other")]
+    assert [key for key, _ in server.cache.store.versions(KNATIVE).items()] == [("team", "other")]
     server.deliver()
     server.check()
     assert server.lists == 3
@@ -897,11 +963,11 @@ def test_a_server_that_compacts_constantly_is_not_called_in_a_loop() -> None:
     server = Scripted()
     server.deliver(*[GoneError("too old resource version")] * 10)
     assert server.lists == 2
-    assert server.cache.age() == 0
+    assert server.cache.freshness.age() == 0
     server.ticks.now += RECONNECT_SECONDS / 2
-    server.cache.take_changes()
+    server.cache.changes.take_changes()
     assert server.lists == 2
-    assert server.cache.age() == RECONNECT_SECONDS / 2
+    assert server.cache.freshness.age() == RECONNECT_SECONDS / 2
 
 
 @settings(max_examples=300, deadline=None)
@@ -935,13 +1001,13 @@ def test_any_order_of_changes_leads_to_the_state_of_the_server(steps: list[tuple
             server.stream.append(errors[step](step))
         elif step == "deliver":
             server.deliver()
-            for item in server.cache.objects(KNATIVE):
+            for item in server.cache.store.objects(KNATIVE):
                 uid, version = item["metadata"]["uid"], int(item["metadata"]["resourceVersion"])
                 assert version >= newest.get(uid, 0)
                 newest[uid] = version
-            if not server.stream and server.cache.age() == 0:
+            if not server.stream and server.cache.freshness.age() == 0:
                 server.check()
-    while server.stream or server.cache.age():
+    while server.stream or server.cache.freshness.age():
         server.deliver()
     server.check()
 
@@ -998,8 +1064,8 @@ def test_an_event_of_a_name_that_no_object_can_have_belongs_to_no_workload(name:
     cluster = simulated()
     cluster.put(make_event(name))
     watch_cache = cache(cluster)
-    assert sorted(group for kind, _, group in watch_cache._groups if kind == EVENT) == groups  # noqa: SLF001 - the index
-    assert len(watch_cache.objects(EVENT)) == 1
+    assert sorted(group for kind, _, group in watch_cache.store._groups if kind == EVENT) == groups  # noqa: SLF001 - the index
+    assert len(watch_cache.store.objects(EVENT)) == 1
 
 
 @pytest.mark.parametrize(("length", "is_owned"), [(MAX_NAME_LENGTH, True), (MAX_NAME_LENGTH + 1, False)])
@@ -1008,7 +1074,7 @@ def test_a_label_that_no_object_can_be_named_by_belongs_to_no_workload(length: i
     labels = {"serving.knative.dev/service": "a" * length}
     metadata = {"name": "p", "namespace": "team-shop", "labels": labels}
     cluster.put({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": []}})
-    assert bool(cache(cluster)._groups) == is_owned  # noqa: SLF001 - the index
+    assert bool(cache(cluster).store._groups) == is_owned  # noqa: SLF001 - the index
 
 
 def test_long_texts_of_events_are_cut() -> None:

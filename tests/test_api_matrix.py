@@ -9,6 +9,7 @@ import pytest
 
 import serving
 from ebbtide.api.access import Caller
+from ebbtide.api.gpus import list_nodes
 from ebbtide.base.bodies import serialize_body
 from ebbtide.cluster.client.protocol import EVENT, KNATIVE, POD, REVISION
 from ebbtide.sandbox.backend import PermissionRule
@@ -143,18 +144,22 @@ def test_nodes_hide_the_holders_of_gpus_in_invisible_namespaces() -> None:
         PermissionRule("watchers", serving.READ, frozenset({"nodes"}), serving.ALL),
     )
     cluster, backend = serving.inhabited(rules=rules)
-    backend.submit(serving.CALLERS["root"], backend.documents(serving.document("gannet", "beta", **_gpus(4))))
+    backend.writes.submit(
+        serving.CALLERS["root"], backend.specs.documents(serving.document("gannet", "beta", **_gpus(4)))
+    )
     cluster.clock.sleep(20)
-    backend.submit(serving.CALLERS["root"], backend.documents(serving.document("wombat", "alpha", **_gpus(1))))
+    backend.writes.submit(
+        serving.CALLERS["root"], backend.specs.documents(serving.document("wombat", "alpha", **_gpus(1)))
+    )
     cluster.clock.sleep(20)
-    nodes_text = json.dumps(serialize_body(backend.nodes(watcher).value))
+    nodes_text = json.dumps(serialize_body(list_nodes(backend, watcher).value))
     assert "nvidia.com/gpu.shared" in nodes_text
     assert "gannet" not in nodes_text
-    narrow = backend.status(watcher, "team-alpha", "wombat").value
+    narrow = backend.reads.status(watcher, "team-alpha", "wombat").value
     assert narrow.phase == "Pending"
     assert "gannet" not in json.dumps(serialize_body(narrow))
-    assert "gannet" not in json.dumps(serialize_body(backend.why(watcher, "team-alpha", "wombat").value))
-    assert "gannet" in backend.status(serving.CALLERS["root"], "team-alpha", "wombat").value.why
+    assert "gannet" not in json.dumps(serialize_body(backend.reads.why(watcher, "team-alpha", "wombat").value))
+    assert "gannet" in backend.reads.status(serving.CALLERS["root"], "team-alpha", "wombat").value.why
 
 
 def _gpus(portion: int) -> dict[str, Any]:
@@ -168,8 +173,8 @@ def test_pods_and_events_need_separate_permissions() -> None:
     narrow = Caller("nina", ("narrow",), token=serving.token("narrow"))
     rule = PermissionRule("narrow", serving.READ, frozenset({KNATIVE.plural}), frozenset({"team-alpha"}))
     _, backend = serving.inhabited(rules=(*serving.RULES, rule))
-    live = backend.workload(narrow, "team-alpha", "aardvark").value
+    live = backend.reads.workload(narrow, "team-alpha", "aardvark").value
     assert (live.pods, live.events, live.quotas) == ((), (), ())
-    status = backend.status(narrow, "team-alpha", "aardvark").value
+    status = backend.reads.status(narrow, "team-alpha", "aardvark").value
     assert (status.phase, status.replicas.ready, status.pods) == ("Running", 1, ())
     assert not backend.allowed(narrow, "list", EVENT, "team-alpha")

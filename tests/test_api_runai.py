@@ -14,10 +14,9 @@ import pytest
 
 import serving
 from ebbtide import manifests
-from ebbtide.api import backend as api_backend
-from ebbtide.api import runai_bodies
-from ebbtide.api.backend import MAX_UPDATE_ATTEMPTS
+from ebbtide.api import runai_bodies, writes
 from ebbtide.api.offline import InputError
+from ebbtide.api.writes import MAX_UPDATE_ATTEMPTS
 from ebbtide.base import keys
 from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, MissingError
 from ebbtide.cluster.write import apply as applying
@@ -340,7 +339,7 @@ def test_an_unsupported_list_query_is_a_400_with_a_message(world: Any, query: st
 
 def test_unmeasured_metrics_are_empty_and_the_status_is_207(world: Any) -> None:
     _, backend, client = world
-    uid = backend.workload_id_of(backend.workloads(serving.CALLERS["root"], "team-alpha").value[0])
+    uid = backend.reads.workload_id_of(backend.reads.workloads(serving.CALLERS["root"], "team-alpha").value[0])
     query = {"start": START, "end": END, "numberOfSamples": 3}
     path = f"/api/v1/workloads/{uid}/metrics"
     answer = client.get(path, params={**query, "metricType": "LATENCY_P95,REPLICAS"}, headers=serving.bearer("root"))
@@ -361,7 +360,7 @@ def test_unmeasured_metrics_are_empty_and_the_status_is_207(world: Any) -> None:
 
 def test_an_update_changes_only_changeable_fields(world: Any) -> None:
     _, backend, client = world
-    uid = backend.workload_id_of(backend.workloads(serving.CALLERS["root"], "team-alpha").value[0])
+    uid = backend.reads.workload_id_of(backend.reads.workloads(serving.CALLERS["root"], "team-alpha").value[0])
     path = f"/api/v1/workloads/inferences/{uid}"
     answer = client.patch(path, json={"spec": {"storage": {}}}, headers=serving.bearer("owner"))
     assert answer.status_code == 400
@@ -508,10 +507,10 @@ def test_an_update_that_needs_another_kind_is_rejected() -> None:
 
     def edit(top: Any) -> LoadedDocument:
         requested.append(top)
-        return backend.documents(serving.document("bandicoot", "beta", serving="kserve"))[0]
+        return backend.specs.documents(serving.document("bandicoot", "beta", serving="kserve"))[0]
 
     with pytest.raises(InputError) as caught:
-        backend.update(serving.CALLERS["root"], uid, edit)
+        backend.writes.update(serving.CALLERS["root"], uid, edit)
 
     (problem,) = [problem for problem in caught.value.problems if problem.severity == "error"]
     assert problem.message == "the changed spec needs kind InferenceService, and the workload is of kind Service"
@@ -526,9 +525,9 @@ def test_an_update_reads_the_cluster_and_not_the_cache() -> None:
     uid = cluster.get(KNATIVE, "bandicoot", "team-beta")["metadata"]["uid"]
     with serving.served(backend) as client:
         # From here on, the cache receives no changes of the cluster.
-        backend.cache.take_changes = lambda: None  # type: ignore[method-assign] # as above
+        backend.cache.changes.take_changes = lambda: None
         newer = serving.document("bandicoot", "beta", image="ghcr.io/team-beta/bandicoot:2")
-        backend.submit(serving.CALLERS["root"], backend.documents(newer))
+        backend.writes.submit(serving.CALLERS["root"], backend.specs.documents(newer))
         sent = {"spec": {"autoscaling": {"maxReplicas": 7}}}
         answer = client.patch(f"{INFERENCES}/{uid}", json=sent, headers=serving.bearer("root"))
 
@@ -591,15 +590,15 @@ def test_an_update_of_a_deleted_workload_recreates_nothing(monkeypatch: pytest.M
 def test_an_update_ends_a_rollback_and_retries_on_its_own_write() -> None:
     cluster, backend = serving.inhabited()
     root = serving.CALLERS["root"]
-    backend.submit(root, backend.documents(serving.document("caracal", "beta", serving="kserve")))
+    backend.writes.submit(root, backend.specs.documents(serving.document("caracal", "beta", serving="kserve")))
     cluster.clock.sleep(30)
     pinned = cluster.patch(KSERVE, "caracal", "team-beta", {"spec": {"predictor": {"canaryTrafficPercent": 0}}})
 
     def edit(_: Any) -> LoadedDocument:
         newer = serving.document("caracal", "beta", serving="kserve", image="ghcr.io/team-beta/caracal:3")
-        return backend.documents(newer)[0]
+        return backend.specs.documents(newer)[0]
 
-    backend.update(root, pinned["metadata"]["uid"], edit)
+    backend.writes.update(root, pinned["metadata"]["uid"], edit)
 
     predictor = cluster.get(KSERVE, "caracal", "team-beta")["spec"]["predictor"]
     assert "canaryTrafficPercent" not in predictor
@@ -658,7 +657,7 @@ def test_a_recreated_object_of_the_same_name_is_not_deleted(planned: bool) -> No
         return real(*args, **kwargs)
 
     with serving.served(backend) as client, pytest.MonkeyPatch.context() as patched:
-        patched.setattr(api_backend, "plan_removal", late)
+        patched.setattr(writes, "plan_removal", late)
         answer = client.delete(f"{INFERENCES}/{before['metadata']['uid']}", headers=serving.bearer("root"))
 
     assert answer.status_code == (202 if planned else 404)
@@ -684,28 +683,28 @@ def test_an_object_recreated_during_a_read_is_not_found(monkeypatch: pytest.Monk
     cluster, backend = serving.inhabited()
     root = serving.CALLERS["root"]
     uid = cluster.get(KNATIVE, "bandicoot", "team-beta")["metadata"]["uid"]
-    by_id = backend.cache.by_id
+    by_id = backend.cache.store.by_id
     place = by_id(uid)
     cluster.delete(KNATIVE, "bandicoot", "team-beta")
-    backend.submit(root, backend.documents(serving.document("bandicoot", "beta")))
-    monkeypatch.setattr(backend.cache, "by_id", lambda _: place)
+    backend.writes.submit(root, backend.specs.documents(serving.document("bandicoot", "beta")))
+    monkeypatch.setattr(backend.cache.store, "by_id", lambda _: place)
 
-    for read in (backend.by_id, backend.status_by_id):
+    for read in (backend.reads.by_id, backend.reads.status_by_id):
         with pytest.raises(MissingError, match=uid):
             read(root, uid)
     with pytest.raises(MissingError, match=uid):
-        backend.update(root, uid, lambda _: backend.documents("")[0])
+        backend.writes.update(root, uid, lambda _: backend.specs.documents("")[0])
 
 
 def test_all_pods_are_listed_although_a_workload_is_deleted_during_the_read() -> None:
     cluster, backend = serving.inhabited()
-    real = backend.by_id
+    real = backend.reads.by_id
 
     def racy(caller: Any, uid: str) -> Any:
         cluster.delete(KNATIVE, "bandicoot", "team-beta")
         return real(caller, uid)
 
-    backend.by_id = racy  # type: ignore[method-assign] # deletes it during the read
+    backend.reads.by_id = racy  # type: ignore[method-assign] # deletes it during the read
     with serving.served(backend) as client:
         answer = client.get("/api/v1/workloads/pods", headers=serving.bearer("root"))
 

@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography.fernet import Fernet
 
 import serving
 from ebbtide.api import app, simulation, workers
@@ -138,7 +139,7 @@ def test_reports_and_series_have_no_nan(world: Any) -> None:
 
 def test_logs_are_of_the_newest_ready_pods_model_server(world: Any) -> None:
     cluster, backend, client = world
-    pod, container = backend.container_of(serving.CALLERS["root"], "team-alpha", "aardvark")
+    pod, container = backend.reads.container_of(serving.CALLERS["root"], "team-alpha", "aardvark")
     for number in range(5):
         cluster.say("team-alpha", pod, container, f"line {number} \x1b[31m<script>")
     answer = client.get(f"{V1}/workloads/team-alpha/aardvark/logs?tail=2", headers=ROOT)
@@ -192,9 +193,11 @@ def test_a_stream_omits_kinds_that_the_caller_cannot_list() -> None:
     cluster, backend = serving.inhabited(tokens=tokens, rules=rules)
     headers = {"Authorization": f"Bearer {kay.token}"}
     with serving.served(backend) as client:
-        backend.submit(serving.CALLERS["root"], backend.documents(serving.document("raven", serving="kserve")))
+        backend.writes.submit(
+            serving.CALLERS["root"], backend.specs.documents(serving.document("raven", serving="kserve"))
+        )
         place = events(client.get(f"{V1}/events?once=true", headers=headers).text)[-1][0]
-        backend.scale(serving.CALLERS["root"], "team-beta", "bandicoot", {"minReplicas": 2.0})
+        backend.writes.scale(serving.CALLERS["root"], "team-beta", "bandicoot", {"minReplicas": 2.0})
         cluster.delete(KNATIVE, "aardvark", "team-alpha")
         assert resumed(client, headers, place) == []
         cluster.delete(KSERVE, "raven", "team-alpha")
@@ -212,8 +215,8 @@ def test_a_stream_ends_with_its_token(error: Exception, monkeypatch: pytest.Monk
     with serving.served(backend) as client, client.stream("GET", f"{V1}/events", headers=ROOT) as stream:
         lines = stream.iter_lines()
         assert next(lines).startswith("event: all")
-        monkeypatch.setattr(backend, "caller_of", ended)
-        backend.submit(serving.CALLERS["root"], backend.documents(serving.document("curlew")))
+        monkeypatch.setattr(backend.logins, "caller_of", ended)
+        backend.writes.submit(serving.CALLERS["root"], backend.specs.documents(serving.document("curlew")))
         assert not any("curlew" in line for line in lines)
 
 
@@ -222,11 +225,11 @@ def test_an_update_of_one_replica_at_a_time_is_left_to_the_command_line() -> Non
     bounds = {"minReplicas": 2, "maxReplicas": 2}
     root = serving.CALLERS["root"]
     stepwise: dict[str, Any] = {"autoscaling": bounds, "rollout": {"surge": 0}}
-    backend.submit(root, backend.documents(serving.document("curlew", **stepwise)))
+    backend.writes.submit(root, backend.specs.documents(serving.document("curlew", **stepwise)))
     cluster.clock.sleep(20)
-    newer = backend.documents(serving.document("curlew", image="ghcr.io/acme/curlew:2", **stepwise))
+    newer = backend.specs.documents(serving.document("curlew", image="ghcr.io/acme/curlew:2", **stepwise))
     with pytest.raises(RefusedError, match="which ebbtide apply carries out"):
-        backend.submit(root, newer)
+        backend.writes.submit(root, newer)
     assert "2" not in cluster.get(KNATIVE, "curlew", "team-alpha")["status"]["latestCreatedRevisionName"]
 
 
@@ -236,7 +239,7 @@ def test_an_open_stream_sends_changes(world: Any) -> None:
         lines = stream.iter_lines()
         while next(lines) != "event: workload":
             pass
-        backend.submit(serving.CALLERS["root"], backend.documents(serving.document("curlew")))
+        backend.writes.submit(serving.CALLERS["root"], backend.specs.documents(serving.document("curlew")))
         assert any("curlew" in line for line in lines)
     cluster.delete(KNATIVE, "curlew", "team-alpha")
 
@@ -269,13 +272,21 @@ def _camel(body: dict[str, Any]) -> dict[str, Any]:
     return {"startUp" if name == "start_up" else name: value for name, value in body.items()}
 
 
+def test_the_text_of_a_backend_contains_no_secret() -> None:
+    key, user = Fernet.generate_key().decode(), Caller("user", token="secret-of-the-user", is_local=True)
+    _, backend = serving.backend(session_keys=(key,), local_caller=user)
+    assert key not in repr(backend)
+    assert user.token not in repr(backend)
+    backend.stop()
+
+
 def test_a_search_is_bounded() -> None:
     _, backend = serving.backend()
     request = SimulationRequest(serving.document("chat"), "constant:1rps,1m", evaluations=simulation.EVALUATIONS + 1)
     with pytest.raises(InputError, match="errors"):
-        backend.tune(request)
+        backend.specs.tune(request)
     with pytest.raises(InputError):
-        backend.tune(SimulationRequest(serving.document("chat"), "constant:1rps,1m"))
+        backend.specs.tune(SimulationRequest(serving.document("chat"), "constant:1rps,1m"))
     backend.stop()
 
 
@@ -383,14 +394,14 @@ def test_on_loopback_other_host_names_and_cross_site_writes_are_rejected() -> No
 def test_requests_above_the_limit_are_told_to_retry() -> None:
     _, backend = serving.inhabited()
     occupied, go = threading.Event(), threading.Event()
-    plain = backend.workload_page
+    plain = backend.reads.workload_page
 
     def slow(*args: Any) -> Any:
         occupied.set()
         go.wait(30)
         return plain(*args)
 
-    backend.workload_page = slow  # type: ignore[assignment,method-assign] # a slow request
+    backend.reads.workload_page = slow  # type: ignore[assignment,method-assign] # a slow request
     with (
         serving.served(backend, ServerSettings(max_requests=1)) as client,
         concurrent.futures.ThreadPoolExecutor(1) as other,
@@ -524,7 +535,7 @@ def test_a_stream_above_the_limit_is_rejected_before_it_begins() -> None:
 def test_a_slow_request_times_out() -> None:
     _, backend = serving.inhabited()
     go = threading.Event()
-    backend.workload_page = lambda *_: go.wait(30)  # type: ignore[assignment,method-assign] # as above
+    backend.reads.workload_page = lambda *_: go.wait(30)  # type: ignore[assignment,method-assign] # as above
     with serving.served(backend, ServerSettings(request_seconds=0.2)) as client:
         answer = client.get(f"{V1}/workloads", headers=ROOT)
         assert answer.status_code == 504
@@ -538,7 +549,7 @@ def test_an_internal_error_reveals_no_details(caplog: pytest.LogCaptureFixture) 
     def broken(*_: Any) -> Any:
         raise KeyError("hunter2")
 
-    backend.workload_page = broken  # type: ignore[assignment,method-assign] # an internal error
+    backend.reads.workload_page = broken  # type: ignore[assignment,method-assign] # an internal error
     with serving.served(backend) as client:
         for path, shape in ((f"{V1}/workloads", "detail"), ("/api/v1/workloads", "message")):
             answer = client.get(path, headers=ROOT)
@@ -604,7 +615,7 @@ def test_during_an_outage_reads_succeed_and_writes_fail() -> None:
     with serving.served(backend) as client:
         assert client.get("/api/v1/workloads", headers=ROOT).status_code == 200
         cluster.fail = gone
-        backend.cache.age = lambda: 42.0  # type: ignore[method-assign] # an outage of 42 s
+        backend.cache.freshness.age = lambda: 42.0  # type: ignore[method-assign] # an outage of 42 s
         answer = client.get("/api/v1/workloads", headers=ROOT)
         assert (answer.status_code, answer.headers["Ebbtide-Age"]) == (200, "42.0")
         assert client.get(f"{V1}/workloads", headers=ROOT).json()["age"] == 42.0
@@ -626,9 +637,9 @@ def test_an_interrupted_apply_lists_its_writes_and_can_be_retried() -> None:
 
     both = serving.document("one") + "---\n" + serving.document("two")
     cluster.fail = second
-    backend.start()
+    backend.cache.start()
     with pytest.raises(CutShortError) as raised:
-        backend.submit(serving.CALLERS["root"], backend.documents(both))
+        backend.writes.submit(serving.CALLERS["root"], backend.specs.documents(both))
     assert raised.value.done == ("created Service team-alpha/one",)
     with serving.served(backend) as client:
         written.clear()

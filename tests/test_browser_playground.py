@@ -90,7 +90,7 @@ def test_a_refused_request_shows_the_reason(browser: Browser, site: Site) -> Non
     page = context.new_page()
     page.set_default_timeout(PATIENCE)
     page.goto(f"{BASE}/plain/playground")
-    user = site.backend.caller_of("").name
+    user = site.backend.logins.caller_of("").name
     playground.CALL_SLOTS.take(user, playground.MAX_CALLS_PER_CALLER)
     page.get_by_role("button", name="Send").click()
     expect(page.locator(".exchange .measured")).to_have_text(

@@ -304,7 +304,7 @@ def manifests() -> dict[str, Any]:
 
 
 def test_its_role_has_only_the_cache_s_reads_and_the_reviews() -> None:
-    from ebbtide.api.cache import KINDS  # noqa: PLC0415 - only needed here
+    from ebbtide.cluster.watch.groups import KINDS  # noqa: PLC0415 - only needed here
 
     rules = manifests()["ClusterRole"]["rules"]
     read = {

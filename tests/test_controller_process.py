@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ebbtide.api.cache import Cache
 from ebbtide.autoscaler.floor import PERIOD_SECONDS
 from ebbtide.base import keys
 from ebbtide.base.paths import get_at
 from ebbtide.cli.connection import SystemClock
 from ebbtide.cluster.client.protocol import KNATIVE, LEASE, POD, REVISION, ForbiddenError, Kind, StaleError
+from ebbtide.cluster.watch.statuses import Statuses
 from ebbtide.controller import process
 from ebbtide.controller.lease import LEADS_SECONDS, NAME, Lease
 from ebbtide.controller.measure import read_pod
@@ -26,8 +26,8 @@ from live_cluster import SCALING, spec, workload
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ebbtide.api.cache import WorkloadKey
     from ebbtide.cluster.read.inventory import LiveWorkload
+    from ebbtide.cluster.watch.groups import WorkloadKey
 
 SPACE = "team-shop"
 FLOOR = '{"minReplicas":0,"maxReplicas":8,"metrics":[{"name":"latency","scope":"pod","target":100,"query":"latency"}]}'
@@ -113,11 +113,11 @@ def test_a_new_revision_has_its_floor_without_a_pause() -> None:
 
 def test_a_step_reads_an_unchanged_workload_once(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
-    group = Cache._group_live_workload  # noqa: SLF001 - what unpacks the objects of a workload
+    group = Statuses._group_live_workload  # noqa: SLF001 - what unpacks the objects of a workload
 
-    def count(cache: Cache, top: WorkloadKey, now: float, *, wide: bool) -> LiveWorkload:
+    def count(statuses: Statuses, top: WorkloadKey, now: float, *, wide: bool) -> LiveWorkload:
         read.append(top.name)
-        return group(cache, top, now, wide=wide)
+        return group(statuses, top, now, wide=wide)
 
     def step() -> list[str]:
         bench.pass_time()
@@ -130,7 +130,7 @@ def test_a_step_reads_an_unchanged_workload_once(monkeypatch: pytest.MonkeyPatch
     bench = Bench("a", "b")
     bench.values.high = ()
     bench.process.start()
-    monkeypatch.setattr(Cache, "_group_live_workload", count)
+    monkeypatch.setattr(Statuses, "_group_live_workload", count)
     # The first step takes over, and its writes change both workloads.
     step()
     step()
@@ -244,14 +244,14 @@ def test_a_failed_step_is_repeated_after_a_period(monkeypatch: pytest.MonkeyPatc
 def test_a_workload_that_cannot_be_read_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench("a", "b")
     running = lead(bench)
-    group = Cache._group_live_workload  # noqa: SLF001 - stands for any error of reading
+    group = Statuses._group_live_workload  # noqa: SLF001 - stands for any error of reading
 
-    def fail(cache: Cache, top: Any, now: float, *, wide: bool) -> Any:
+    def fail(statuses: Statuses, top: Any, now: float, *, wide: bool) -> Any:
         if top.name == "a":
             raise AttributeError("no metadata")
-        return group(cache, top, now, wide=wide)
+        return group(statuses, top, now, wide=wide)
 
-    monkeypatch.setattr(Cache, "_group_live_workload", fail)
+    monkeypatch.setattr(Statuses, "_group_live_workload", fail)
     running.turn()
     assert bench.floor("b-00001") == "6"
 

@@ -18,7 +18,6 @@ import cases
 from e2e.health import CHECKS, argo_health, flux_health
 from ebbtide import manifests
 from ebbtide.api.access import AccessCache, Caller
-from ebbtide.api.cache import Cache
 from ebbtide.base import keys, names
 from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import (
@@ -36,6 +35,7 @@ from ebbtide.cluster.client.protocol import (
 )
 from ebbtide.cluster.read.phases import Phase
 from ebbtide.cluster.read.pods import is_ready
+from ebbtide.cluster.watch.cache import Cache
 from ebbtide.cluster.write.apply import Workload, is_top_object, plan_workload
 from ebbtide.cluster.write.projects import MEMBER_ROLE
 from ebbtide.cluster.write.removal import plan_removal
@@ -483,7 +483,7 @@ def test_an_edit_of_the_live_object_is_undone_but_not_a_rollback(stage: Stage) -
 
     stage.apply(**{**SPEC, "image": "registry.test/chat:2"})
     stage.settle()
-    live = stage.controller._cache.live(stage.controller._cache.find(*PLACE), wide=False)  # noqa: SLF001 - the cache
+    live = stage.controller._cache.statuses.live(stage.controller._cache.store.find(*PLACE), wide=False)  # noqa: SLF001 - the cache
     pin_revision(stage.cluster, live, "chat-00001")
     stage.settle(60)
     assert stage.service()["spec"]["traffic"][0]["revisionName"] == "chat-00001"
@@ -832,8 +832,8 @@ def test_tools_judge_each_phase(
 ) -> None:
     stage.apply(**SPEC)
     item = stage.settle()
-    key = stage.controller._cache.find(*PLACE)  # noqa: SLF001 - the cache
-    live = replace(stage.controller._cache.status(key, wide=False), phase=phase, settled=settled)  # noqa: SLF001 - as above
+    key = stage.controller._cache.store.find(*PLACE)  # noqa: SLF001 - the cache
+    live = replace(stage.controller._cache.statuses.status(key, wide=False), phase=phase, settled=settled)  # noqa: SLF001 - as above
     item["status"] = prune_nulls(
         make_status(
             item, {}, live=live, problems=(), failure=None, objects=(), applied=item["status"]["applied"], now=0.0

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ebbtide.api.cache import Cache
 from ebbtide.autoscaler import hpa
 from ebbtide.autoscaler.floor import PERIOD_SECONDS, FloorMetric, FloorSettings, format_settings
 from ebbtide.base import keys
@@ -37,6 +36,7 @@ from ebbtide.cluster.client.protocol import (
     WatchChange,
 )
 from ebbtide.cluster.read.inventory import format_timestamp
+from ebbtide.cluster.watch.cache import Cache
 from ebbtide.controller.loop import Controller
 from ebbtide.controller.process import KINDS, MAX_AGE_SECONDS
 from ebbtide.controller.stored import strip_for_decisions
@@ -335,8 +335,12 @@ class Candidate:
 
     def step(self) -> None:
         """Decide as the process does: only on data that is current and readable."""
-        if self.cache.synced() and self.cache.age() <= MAX_AGE_SECONDS and self.cache.readable(READ):
-            self.controller.step(self.cache.workloads_with(keys.FLOOR))
+        if (
+            self.cache.freshness.synced()
+            and self.cache.freshness.age() <= MAX_AGE_SECONDS
+            and self.cache.freshness.readable(READ)
+        ):
+            self.controller.step(self.cache.statuses.workloads_with(keys.FLOOR))
             self.steps += 1
 
 
@@ -369,7 +373,7 @@ def run_schedule(seed: int) -> tuple[Server, int]:
         for _ in range(round(PERIOD_SECONDS / TICK)):
             server.advance(load)
             for candidate in candidates:
-                candidate.cache.take_changes()
+                candidate.cache.changes.take_changes()
         if draws.random() < 0.03:
             candidates[draws.randrange(2)] = Candidate(server)
         if draws.random() < 0.05:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import pytest
 
-from ebbtide.api.cache import Cache
 from ebbtide.autoscaler import hpa
 from ebbtide.autoscaler.arithmetic import SECOND
 from ebbtide.autoscaler.floor import PERIOD_SECONDS, FloorMetric
@@ -23,6 +22,7 @@ from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import POD, POD_AUTOSCALER, REVISION
 from ebbtide.cluster.read.inventory import format_timestamp, parse_timestamp
 from ebbtide.cluster.read.pods import find_condition
+from ebbtide.cluster.watch.cache import Cache
 from ebbtide.cluster.write.apply import Workload
 from ebbtide.controller.loop import Controller
 from ebbtide.controller.measure import USE
@@ -264,7 +264,7 @@ class Bench:
         self.cluster.paths.pop(USE, None)
         if "cpu" not in self.lost:
             self.cluster.paths[USE] = {"items": self.use}
-        self.controller.step(self.cache.workloads_with(keys.FLOOR))
+        self.controller.step(self.cache.statuses.workloads_with(keys.FLOOR))
         notes = {
             item["metadata"]["name"]: item["metadata"]["annotations"]
             for item in self.cluster.list(REVISION, SPACE).items

@@ -19,9 +19,9 @@ import pytest
 import yaml
 
 from ebbtide import manifests
-from ebbtide.api.cache import KINDS as CACHED
 from ebbtide.base import keys, metrics
 from ebbtide.cluster.doctor.checks import make_observer_role
+from ebbtide.cluster.watch.groups import KINDS as CACHED
 from ebbtide.cluster.write.projects import make_member_role
 from ebbtide.documents import profiles
 from ebbtide.profile.built_in import FEATURES, FULL

@@ -12,13 +12,14 @@ import pytest
 import cases
 import serving
 from ebbtide.api.access import Caller
-from ebbtide.api.cache import Cache, WorkloadKey
 from ebbtide.base import keys, names
 from ebbtide.cli import main
 from ebbtide.cluster.client.protocol import DEPLOYMENT, LLM, POD, ForbiddenError, MissingError
 from ebbtide.cluster.read.inventory import find_workload, list_tops
 from ebbtide.cluster.read.served_model import find_served_model
 from ebbtide.cluster.read.status import Status, compute_status
+from ebbtide.cluster.watch.cache import Cache
+from ebbtide.cluster.watch.groups import WorkloadKey
 from ebbtide.cluster.write.apply import plan_workload, write_workload
 from ebbtide.documents import load_document, profiles
 from ebbtide.documents.check import Batch
@@ -355,18 +356,18 @@ def test_the_cache_has_the_status_of_a_survey_and_follows_the_pods() -> None:
     watch_cache = Cache(cluster, cluster.clock, threads=False)
     watch_cache.start()
 
-    assert watch_cache.status(TOP, wide=True) == status_of(cluster)
-    live = watch_cache.live(TOP, wide=True)
+    assert watch_cache.statuses.status(TOP, wide=True) == status_of(cluster)
+    live = watch_cache.statuses.live(TOP, wide=True)
     assert [pod["metadata"]["name"] for pod in live.pods] == ["qwen-kserve-5d4-a", "qwen-kserve-5d4-b"]
     assert [event["message"] for event in live.events] == ["image of qwen-kserve-5d4-a"]
 
-    number = watch_cache.number()
+    number = watch_cache.changes.number()
     cluster.delete(POD, "qwen-kserve-5d4-b", "research")
-    assert watch_cache.changes_since(number)[1] == [TOP]
-    assert watch_cache.status(TOP, wide=True).replicas.ready == 1
+    assert watch_cache.changes.since(number)[1] == [TOP]
+    assert watch_cache.statuses.status(TOP, wide=True).replicas.ready == 1
     cluster.delete(LLM, *PLACE)
     with pytest.raises(MissingError):
-        watch_cache.find("research", "qwen")
+        watch_cache.store.find("research", "qwen")
 
 
 def test_the_api_reads_and_deletes_it_and_refuses_what_commands_refuse() -> None:

@@ -128,7 +128,7 @@ def test_a_raw_request_is_sent_as_written(site: Site) -> None:
 def test_a_request_to_a_workload_at_zero_starts_a_replica(site: Site) -> None:
     site.cluster.settle()
     for _ in range(300):
-        if not site.backend.status(site.backend.caller_of(""), "team-shop", "zero").value.replicas.ready:
+        if not site.backend.reads.status(site.backend.logins.caller_of(""), "team-shop", "zero").value.replicas.ready:
             break
         site.backend.clock.sleep(5)
     assert "The next request waits for a cold start." in site.get(f"{BASE}/zero/playground").text
@@ -403,7 +403,7 @@ def run_snippet(language: str, code: str) -> str:
 def test_a_snippet_works_as_printed(site: Site, language: str) -> None:
     if language == "javascript" and shutil.which("node") is None:
         pytest.skip("no Node.js here")
-    row = site.backend.status(site.backend.caller_of(""), "team-shop", "chat").value
+    row = site.backend.reads.status(site.backend.logins.caller_of(""), "team-shop", "chat").value
     message = 'It\'s "quoted" \\ and $HOME\nsecond line </script>'
     request = playground.PlaygroundRequest("chat", message, "Be brief.", "small", 7)
     snippets = playground.write_snippets(request, row, site.backend.gateway, "small")
@@ -412,7 +412,7 @@ def test_a_snippet_works_as_printed(site: Site, language: str) -> None:
         out if language != "curl" else "".join(endpoint.parse_chat(iter([out])))
     )
 
-    plain = site.backend.status(site.backend.caller_of(""), "team-shop", "plain").value
+    plain = site.backend.reads.status(site.backend.logins.caller_of(""), "team-shop", "plain").value
     request = playground.PlaygroundRequest("raw", method="PUT", path="/a?b=%27", body=message)
     out = run_snippet(language, playground.write_snippets(request, plain, site.backend.gateway, "")[language])
     assert f'"bytes": {len(message)}' in out

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import serving
-from ebbtide.api.cache import Cache
 from ebbtide.base import keys
 from ebbtide.cluster.client.protocol import KNATIVE, NAMESPACE
+from ebbtide.cluster.watch.changes import ChangeLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,16 +29,16 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Serve a simulated cluster whose count of changes stands for the watches of a real one."""
     _, backend = serving.inhabited()
     numbers = [1]
-    monkeypatch.setattr(Cache, "peek_number", lambda _: numbers[0])
+    monkeypatch.setattr(ChangeLog, "peek_number", lambda _: numbers[0])
     monkeypatch.setattr("ebbtide.api.shared.time.monotonic", lambda: 5.0)
     computed: list[Any] = []
-    read = backend.workload_page
+    read = backend.reads.workload_page
 
     def count(*arguments: Any) -> Any:
         computed.append(arguments)
         return read(*arguments)
 
-    monkeypatch.setattr(backend, "workload_page", count)
+    monkeypatch.setattr(backend.reads, "workload_page", count)
     with serving.served(backend) as client:
         yield client, computed, numbers
 
@@ -90,8 +90,8 @@ def test_pages_and_other_responses_are_compressed(world: Any) -> None:
 #: One change of each kind that a list shows.
 CHANGES: dict[str, Callable[[Simulated, Backend], Any]] = {
     "nothing": lambda *_: None,
-    "a new workload": lambda _, backend: backend.submit(
-        serving.CALLERS["root"], backend.documents(serving.document("curlew"))
+    "a new workload": lambda _, backend: backend.writes.submit(
+        serving.CALLERS["root"], backend.specs.documents(serving.document("curlew"))
     ),
     "its pods become ready": lambda cluster, _: cluster.clock.sleep(60),
     "a label": lambda cluster, _: cluster.patch(
@@ -113,9 +113,9 @@ def test_a_shared_response_equals_a_new_one_after_each_change(path: str, monkeyp
     with serving.served(backend) as client:
         for words, change in CHANGES.items():
             change(cluster, backend)
-            monkeypatch.setattr(Cache, "peek_number", Cache.number)
+            monkeypatch.setattr(ChangeLog, "peek_number", ChangeLog.number)
             shared = [fetch(client, "root", path) for _ in range(2)]
-            monkeypatch.setattr(Cache, "peek_number", lambda _: None)
+            monkeypatch.setattr(ChangeLog, "peek_number", lambda _: None)
             assert {response.text for response in shared} == {fetch(client, "root", path).text}, words
             bodies.add(shared[0].text)
     assert len(bodies) > 2

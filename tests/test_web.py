@@ -119,7 +119,7 @@ def test_a_service_that_any_request_starts_is_not_shown_as_fixed(site: Site) -> 
     for name, low, high in (("waker", 0, 1), ("always", 2, 2)):
         spec = SPEC.format(name=name, project="team-a", image="example.com/chat:v1", low=low, high=high)
         unscaled = spec.replace(", metric: concurrency, metricThreshold: 10", "")
-        site.backend.submit(site.backend.caller_of(""), site.backend.documents(unscaled))
+        site.backend.writes.submit(site.backend.logins.caller_of(""), site.backend.specs.documents(unscaled))
     site.backend.clock.sleep(30)
     text = Parsed(site.get("/workloads").text).text
     assert "any request" in text
@@ -165,7 +165,7 @@ def test_every_phase_is_in_exactly_one_group_and_in_the_sort_order() -> None:
 
 def test_pagination_shows_every_row_exactly_once(site: Site) -> None:
     apply_specs(site, "chat")
-    row = site.backend.workloads(site.backend.caller_of("")).value[0]
+    row = site.backend.reads.workloads(site.backend.logins.caller_of("")).value[0]
     rows = [replace(row, name=f"w{index:04}") for index in range(5000)]
     names: list[str] = []
     for number in range(1, select_rows(rows, GridView()).pages + 1):
@@ -243,7 +243,9 @@ def test_pages_without_a_metrics_source() -> None:
 
 def test_logs_are_shown_and_streamed(site: Site) -> None:
     apply_specs(site, "chat")
-    pod = site.backend.workload(site.backend.caller_of(""), "runai-team-a", "chat").value.pods[0]["metadata"]["name"]
+    pod = site.backend.reads.workload(site.backend.logins.caller_of(""), "runai-team-a", "chat").value.pods[0][
+        "metadata"
+    ]["name"]
     page = Parsed(site.get(f"{BASE}/logs?pod={pod}").text)
     stream = next(item.attributes["data-stream"] for item in page.all("div", id="log"))
     assert pod in stream
@@ -368,7 +370,7 @@ def test_an_internal_error_shows_no_details(
     def broken(*_: object) -> None:
         raise RuntimeError("the inside")
 
-    monkeypatch.setattr(site.backend, "status", broken)
+    monkeypatch.setattr(site.backend.reads, "status", broken)
     answer = site.get("/workloads/a%0AGET%20nothing/b")
     assert answer.status_code == 500
     assert "Internal error" in answer.text
@@ -381,7 +383,7 @@ def test_an_unreachable_api_server_is_shown_with_the_age_of_the_data(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     apply_specs(site, "chat")
-    monkeypatch.setattr(site.backend.cache, "age", lambda: 42.0)
+    monkeypatch.setattr(site.backend.cache.freshness, "age", lambda: 42.0)
     for path in ("/workloads", BASE, "/projects", "/cluster"):
         page = Parsed(site.get(path).text)
         assert "Data is 42s old. Showing data from" in page.text
@@ -603,7 +605,7 @@ def test_a_form_needs_its_csrf_token_and_the_same_origin(
     form = {name: token[1] if value == "right" else value for name, value in data.items()}
     answer = site.visitor.post(f"{BASE}/do/delete", data={**form, "typed": "chat"}, headers=headers)
     assert answer.status_code == status
-    exists = any(row.name == "chat" for row in site.backend.workloads(site.backend.caller_of("")).value)
+    exists = any(row.name == "chat" for row in site.backend.reads.workloads(site.backend.logins.caller_of("")).value)
     assert exists or status == 303
 
 
@@ -698,7 +700,7 @@ def test_a_read_only_server_disables_all_actions() -> None:
     simulated = cluster()
     writing = backend_of(simulated, simulated.clock)
     text = SPEC.format(name="chat", project="team-a", image="a/b:1", low=1, high=4)
-    writing.submit(writing.caller_of(""), writing.documents(text))
+    writing.writes.submit(writing.logins.caller_of(""), writing.specs.documents(text))
     simulated.clock.sleep(30)
     with Site(backend_of(simulated, simulated.clock, read_only=True)) as site:
         page = Parsed(site.get(BASE).text)
@@ -719,16 +721,18 @@ def test_a_scale_is_reviewed_and_then_applied(site: Site) -> None:
     assert "minReplicas 1 2" in review.text
     assert "maxReplicas 4 6" in review.text
     assert "metricThreshold" not in review.text
-    status = site.backend.status(site.backend.caller_of(""), "runai-team-a", "chat")
+    status = site.backend.reads.status(site.backend.logins.caller_of(""), "runai-team-a", "chat")
     assert status.value.replicas.minimum == 1
     response = site.send(f"{BASE}/do/scale", {"min": "2", "max": "6", "confirm": "yes"})
     assert response.headers["location"] == f"{BASE}?told=scale"
     assert "Scale updated" in site.get(response.headers["location"]).text
-    status = site.backend.status(site.backend.caller_of(""), "runai-team-a", "chat")
+    status = site.backend.reads.status(site.backend.logins.caller_of(""), "runai-team-a", "chat")
     assert (status.value.replicas.minimum, status.value.replicas.maximum) == (2, 6)
     assert "minReplicas 2 set by ebbtide scale (the spec has 1)" in Parsed(site.get(BASE).text).text
     assert site.send(f"{BASE}/do/scale", {"reset": "yes"}).headers["location"] == f"{BASE}?told=reset"
-    assert site.backend.status(site.backend.caller_of(""), "runai-team-a", "chat").value.replicas.minimum == 1
+    assert (
+        site.backend.reads.status(site.backend.logins.caller_of(""), "runai-team-a", "chat").value.replicas.minimum == 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -762,7 +766,7 @@ def test_a_rollback_names_both_revisions_and_routes_the_requests(site: Site) -> 
     response = site.send(f"{BASE}/do/rollback", {"to": "chat-00001"})
     assert response.headers["location"] == f"{BASE}?told=rollback"
     site.backend.clock.sleep(5)
-    rows = site.backend.status(site.backend.caller_of(""), "runai-team-a", "chat").value.revisions
+    rows = site.backend.reads.status(site.backend.logins.caller_of(""), "runai-team-a", "chat").value.revisions
     assert {row.name: row.traffic_percent for row in rows} == {"chat-00001": 100, "chat-00002": 0}
     assert site.send(f"{BASE}/do/rollback", {"to": "chat-00009"}).status_code == 422
 
@@ -779,7 +783,7 @@ def test_a_kserve_workload_is_suspended_and_resumed(site: Site) -> None:
     text = SPEC.format(name="model", project="team-a", image="a/b:1", low=1, high=2).replace(
         "  project", "  serving: kserve\n  project"
     )
-    site.backend.submit(site.backend.caller_of(""), site.backend.documents(text))
+    site.backend.writes.submit(site.backend.logins.caller_of(""), site.backend.specs.documents(text))
     site.backend.clock.sleep(30)
     base = "/workloads/runai-team-a/model"
     offered = {
@@ -790,7 +794,7 @@ def test_a_kserve_workload_is_suspended_and_resumed(site: Site) -> None:
     assert "do-suspend" in offered
     assert site.send(f"{base}/do/suspend", {}).headers["location"] == f"{base}?told=suspend"
     assert (
-        site.backend.as_caller(site.backend.caller_of("")).get(KSERVE, "model", "runai-team-a")["metadata"][
+        site.backend.as_caller(site.backend.logins.caller_of("")).get(KSERVE, "model", "runai-team-a")["metadata"][
             "annotations"
         ][keys.STOP]
         == "true"
@@ -808,7 +812,7 @@ def test_a_deletion_requires_the_name(site: Site) -> None:
     assert site.send(f"{BASE}/do/delete", {"typed": "chat"}).headers["location"] == "/workloads?told=deleted"
     site.backend.clock.sleep(10)
     with pytest.raises(MissingError):
-        site.backend.as_caller(site.backend.caller_of("")).get(KNATIVE, "chat", "runai-team-a")
+        site.backend.as_caller(site.backend.logins.caller_of("")).get(KNATIVE, "chat", "runai-team-a")
     assert "No workloads yet" in site.get("/workloads").text
 
 

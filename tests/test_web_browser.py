@@ -207,7 +207,7 @@ def test_a_row_changes_in_place(site: Site, visit: Callable[..., Page]) -> None:
     link = page.get_by_role("link", name="chat", exact=True)
     link.focus()
     page.evaluate("document.querySelector('a.name').marked = true; scrollTo(0, 60)")
-    site.backend.scale(site.backend.caller_of(""), "runai-team-a", "chat", {"minReplicas": 3.0})
+    site.backend.writes.scale(site.backend.logins.caller_of(""), "runai-team-a", "chat", {"minReplicas": 3.0})
     site.backend.clock.sleep(30)
     expect(page.locator("tr", has=link)).to_contain_text("3/3")
     expect(link).to_be_focused()
@@ -217,7 +217,7 @@ def test_a_row_changes_in_place(site: Site, visit: Callable[..., Page]) -> None:
 def test_a_status_change_is_announced_and_a_new_row_appears(site: Site, visit: Callable[..., Page]) -> None:
     page = visit(site, "/workloads")
     ready(page)
-    site.backend.delete(site.backend.caller_of(""), "runai-team-a", "embed")
+    site.backend.writes.delete(site.backend.logins.caller_of(""), "runai-team-a", "embed")
     expect(page.locator("a.name")).to_have_text(["chat", "none", "rank"])
     apply_specs(site, "later")
     expect(page.locator("a.name")).to_have_text(["chat", "later", "none", "rank"])
@@ -310,7 +310,7 @@ def test_clicks_during_an_update_take_effect(site: Site, visit: Callable[..., Pa
 def test_the_page_of_a_deleted_workload_says_so(site: Site, visit: Callable[..., Page]) -> None:
     page = visit(site, f"{BASE}/pods")
     ready(page)
-    site.backend.delete(site.backend.caller_of(""), "runai-team-a", "chat")
+    site.backend.writes.delete(site.backend.logins.caller_of(""), "runai-team-a", "chat")
     site.backend.clock.sleep(10)
     expect(page.locator("#workload")).to_contain_text("chat is no longer available")
 
@@ -371,7 +371,9 @@ def test_charts_updated_with_their_last_points_are_the_whole_charts(visit: Calla
 
 def test_a_log_can_be_followed_paused_and_resumed(site: Site, visit: Callable[..., Page]) -> None:
     simulated = site.cluster
-    pod = site.backend.workload(site.backend.caller_of(""), "runai-team-a", "chat").value.pods[0]["metadata"]["name"]
+    pod = site.backend.reads.workload(site.backend.logins.caller_of(""), "runai-team-a", "chat").value.pods[0][
+        "metadata"
+    ]["name"]
     simulated.say("runai-team-a", pod, "user-container", "the first line")
     page = visit(site, f"{BASE}/logs")
     expect(page.locator("#log")).to_contain_text("the first line")

@@ -288,7 +288,7 @@ def test_plan_submit_and_progress(site: Site) -> None:
 
 
 def test_a_plan_for_an_edit_shows_changes_and_new_revisions(site: Site) -> None:
-    site.backend.submit(site.backend.caller_of(""), site.backend.documents(HELLO))
+    site.backend.writes.submit(site.backend.logins.caller_of(""), site.backend.specs.documents(HELLO))
     site.backend.clock.sleep(60)
     page = site.get("/workloads/default/hello/edit").text
 
@@ -309,7 +309,7 @@ def test_fields_of_other_managers_are_taken_over_only_on_request() -> None:
     simulated = cluster()
     text = HELLO.replace("hello:1.0", "hello:2.0")
     with Site(backend_of(simulated, simulated.clock)) as site:
-        site.backend.submit(site.backend.caller_of(""), site.backend.documents(HELLO))
+        site.backend.writes.submit(site.backend.logins.caller_of(""), site.backend.specs.documents(HELLO))
         stored = simulated.store.find(KNATIVE, "default", "hello")  # another manager's edit
         assert stored is not None
         leaf = ("spec", "template", "spec", "containers")
@@ -466,7 +466,7 @@ def test_an_uploaded_log_is_replayed_and_invalid_rows_are_reported(site: Site) -
 def test_a_workload_is_simulated_with_its_recorded_traffic() -> None:
     simulated = cluster()
     with Site(backend_of(simulated, simulated.clock, source=SteadyMetrics())) as site:
-        site.backend.submit(site.backend.caller_of(""), site.backend.documents(HELLO))
+        site.backend.writes.submit(site.backend.logins.caller_of(""), site.backend.specs.documents(HELLO))
         simulated.clock.sleep(7 * 3600)
         page = site.get("/simulate?namespace=default&name=hello").text
         values = fields(page)

@@ -127,9 +127,9 @@ spec:
   image: example.com/chat:v1
   autoscaling: {{minReplicas: 1, maxReplicas: 3, metric: concurrency, metricThreshold: 10}}
 {slo}"""
-    caller = site.backend.caller_of("")
+    caller = site.backend.logins.caller_of("")
     for name, slo in (("bare", ""), ("loose", "  slo: {p95LatencyMilliseconds: 60000}\n")):
-        site.backend.submit(caller, site.backend.documents(text.format(name=name, slo=slo)))
+        site.backend.writes.submit(caller, site.backend.specs.documents(text.format(name=name, slo=slo)))
     page = Parsed(site.get(f"/workloads?sort=slo{direction}").text)
     assert [item.attributes["href"].rpartition("/")[2] for item in page.all("a", class_="name")] == names
     assert page.all("th", aria_sort="descending" if direction else "ascending")
@@ -160,7 +160,7 @@ spec:
   autoscaling: {minReplicas: 1, maxReplicas: 3, metric: latency, metricThreshold: 1000}
   slo: {p95LatencyMilliseconds: 500}
 """
-    site.backend.submit(site.backend.caller_of(""), site.backend.documents(text))
+    site.backend.writes.submit(site.backend.logins.caller_of(""), site.backend.specs.documents(text))
     page = Parsed(site.get("/workloads/runai-team-a/rank").text)
     assert "Scaling target looser than the SLO (SLO042): replicas are added above a latency of 1000 ms" in page.text
 

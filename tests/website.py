@@ -324,7 +324,9 @@ def apply_specs(site: Site, *names: str, **how: Any) -> None:
     """Apply specs, and wait until the workloads are ready."""
     for name in names:
         spec = {"project": "team-a", "image": "example.com/chat:v1", "low": 1, "high": 4, **how}
-        site.backend.submit(site.backend.caller_of(""), site.backend.documents(SPEC.format(name=name, **spec)))
+        site.backend.writes.submit(
+            site.backend.logins.caller_of(""), site.backend.specs.documents(SPEC.format(name=name, **spec))
+        )
     site.backend.clock.sleep(30)
 
 

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ebbtide import manifests
-from ebbtide.api.cache import Cache
 from ebbtide.base import keys
 from ebbtide.cli import calls, connection
 from ebbtide.cluster.client.protocol import KINDS, ClusterError
+from ebbtide.cluster.watch.cache import Cache
 from ebbtide.cluster.write.apply import Workload
 from ebbtide.controller.loop import Controller
 from ebbtide.controller.process import KINDS as CONTROLLED
@@ -329,8 +329,8 @@ class World:
 
     def poison(self, key: str, text: str) -> None:
         """Set an annotation on all objects of the victims."""
-        self.site.backend.cache.take_changes()
-        self.cache.take_changes()
+        self.site.backend.cache.changes.take_changes()
+        self.cache.changes.take_changes()
         self.cluster.forget_past()
         changed = deepcopy(self.objects)
         for item in changed:
@@ -388,7 +388,7 @@ class World:
     def step(self) -> str:
         """Compare the decision for the other project."""
         controller = Controller(self.cluster, NoSamples(), self.site.backend.clock, Projects())
-        changes = controller.step(self.cache.workloads_with(keys.FLOOR))
+        changes = controller.step(self.cache.statuses.workloads_with(keys.FLOOR))
         calm = [change for change in changes if change.namespace == ZOO]
         self.baseline.setdefault("changes", calm)
         return "" if calm == self.baseline["changes"] else "the decisions are different"

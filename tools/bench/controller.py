@@ -28,13 +28,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from serve import PAGE, Standin, memory, write
 
-from ebbtide.api.cache import Cache
 from ebbtide.autoscaler.floor import PERIOD_SECONDS, FloorMetric, FloorSettings, format_settings
 from ebbtide.base import keys
 from ebbtide.cli import connection
 from ebbtide.cli.common import read_profile
 from ebbtide.cluster.client import pod
 from ebbtide.cluster.client.protocol import POD, ClusterError, Kind, WatchBookmark, WatchChange
+from ebbtide.cluster.watch.cache import Cache
 from ebbtide.controller.loop import Controller
 from ebbtide.controller.process import KINDS as WATCHED
 from ebbtide.profile.models import Profile, Projects
@@ -138,7 +138,7 @@ def measure(folder: Path, steps: int) -> dict[str, Any]:
     base = memory(os.getpid())
     cache = Cache(cluster, clock, threads=True, kinds=WATCHED, **_read_strip())  # type: ignore[arg-type] # a stand-in
     cache.start()
-    assert cache.wait_synced(300)
+    assert cache.freshness.wait_synced(300)
     read = memory(os.getpid())
     values = Values(sorted(cluster.pods))
     controller = Controller(cluster, values, clock, *_read_projects(profile))  # type: ignore[arg-type] # as above
@@ -169,17 +169,18 @@ def _make_step(
 ) -> Callable[[], object]:
     """Return what the process does in a step; an older version asks one query after the other."""
     if importlib.util.find_spec("ebbtide.controller.sampling") is None:
-        return lambda: controller.step(cache.workloads_with(keys.FLOOR))
+        return lambda: controller.step(cache.statuses.workloads_with(keys.FLOOR))
     from ebbtide.controller.measure import Readings  # noqa: PLC0415 - as above
     from ebbtide.controller.sampling import Sampler  # noqa: PLC0415 - as above
 
     sampler = Sampler(values, cluster, clock, threads=True)  # type: ignore[arg-type] # stand-ins
 
     def step() -> None:
-        answers = sampler.begin(controller.list_requests(cache.workloads_with(keys.FLOOR)))
+        answers = sampler.begin(controller.list_requests(cache.statuses.workloads_with(keys.FLOOR)))
         assert answers.wait(60)
         controller.step(
-            cache.workloads_with(keys.FLOOR), Readings(answers, answers, *_read_projects(read_profile(str(PROFILE))))
+            cache.statuses.workloads_with(keys.FLOOR),
+            Readings(answers, answers, *_read_projects(read_profile(str(PROFILE)))),
         )
 
     return step

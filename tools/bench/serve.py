@@ -150,10 +150,10 @@ def serve(options: argparse.Namespace) -> None:
 
     from ebbtide.api.access import AccessCache, Caller  # noqa: PLC0415 - as above
     from ebbtide.api.app import make_app  # noqa: PLC0415 - as above
-    from ebbtide.api.backend import Backend, BackendParts  # noqa: PLC0415 - as above
-    from ebbtide.api.cache import Cache  # noqa: PLC0415 - as above
+    from ebbtide.api.backend import Backend  # noqa: PLC0415 - as above
     from ebbtide.api.gate import ServerSettings  # noqa: PLC0415 - as above
     from ebbtide.cli.connection import SystemClock  # noqa: PLC0415 - as above
+    from ebbtide.cluster.watch.cache import Cache  # noqa: PLC0415 - as above
     from ebbtide.documents import profiles  # noqa: PLC0415 - as above
     from ebbtide.sandbox.backend import PermissionRule, SimulatedReviewer  # noqa: PLC0415 - as above
 
@@ -163,17 +163,8 @@ def serve(options: argparse.Namespace) -> None:
     few = frozenset(f"team-{number:03d}" for number in range(options.namespaces // 10 or 1))
     rules = (PermissionRule("all", everybody, everybody, everybody), PermissionRule("tenth", everybody, everybody, few))
     clock = SystemClock()
-    backend = Backend(
-        BackendParts(
-            cluster=cluster,
-            profile=profiles.load_built_in("full"),
-            profile_data={},
-            clock=clock,
-            cache=Cache(cluster, clock, threads=True),
-            access=AccessCache(SimulatedReviewer(tokens, rules)),
-            connect=lambda _: cluster,
-        )
-    )
+    cache, access = Cache(cluster, clock, threads=True), AccessCache(SimulatedReviewer(tokens, rules))
+    backend = Backend(profiles.load_built_in("full"), {}, clock, cache, access, lambda _: cluster)
     config = uvicorn.Config(
         make_app(backend, ServerSettings()),
         host="127.0.0.1",

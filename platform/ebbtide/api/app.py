@@ -53,7 +53,7 @@ def make_app(backend: Backend, settings: ServerSettings, routers: Sequence[APIRo
 
     @asynccontextmanager
     async def running(_: FastAPI) -> AsyncIterator[None]:
-        backend.start()
+        backend.cache.start()
         threading.Thread(target=_warm_up, args=(backend, routers), name="warm", daemon=True).start()
         yield
         backend.stop()
@@ -121,10 +121,10 @@ def _warm_up(backend: Backend, routers: Sequence[APIRouter]) -> None:
     """Compute what the first requests would wait for, and every status as soon as the cluster has been read."""
     for router in routers:
         getattr(router, "warm_up", lambda: None)()
-    while not backend.cache.wait_synced(60.0):
-        if backend.cache.stopped():
+    while not backend.cache.freshness.wait_synced(60.0):
+        if backend.cache.changes.stopped():
             return
-    if backend.cache.compute_statuses() >= MANY_WORKLOADS:
+    if backend.cache.statuses.compute_all() >= MANY_WORKLOADS:
         # A full collection would walk all cached objects, and block every response while it does.
         gc.collect()
         gc.freeze()
@@ -141,7 +141,7 @@ def _make_probes(backend: Backend) -> APIRouter:
     @router.get("/readyz")
     async def readyz() -> JSONResponse:
         """Report whether the cluster has been read; later outages do not matter, since cached data can be read."""
-        ready = backend.cache.synced()
+        ready = backend.cache.freshness.synced()
         return JSONResponse(
             {"status": "ok" if ready else "reading the cluster", "age": round(backend.age(), 1)},
             200 if ready else 503,

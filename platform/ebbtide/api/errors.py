@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse
 
 from ebbtide.api.access import UnauthorizedError
 from ebbtide.api.answers import Refusal
-from ebbtide.api.backend import NothingReadError, ReadOnlyError
+from ebbtide.api.connection import NothingReadError, ReadOnlyError
 from ebbtide.api.families import API, find_family
 from ebbtide.api.offline import InputError
 from ebbtide.api.workers import LimitExceededError

@@ -156,7 +156,9 @@ class Gate:
                 return
             self._check_room()
             ADDRESS.set("" if self._settings.behind_proxy else str((request.scope.get("client") or ("",))[0]))
-            request.session_token = self._backend.sessions.token(cookie_parser(request.headers.get("cookie", "")))
+            request.session_token = self._backend.logins.sessions.token(
+                cookie_parser(request.headers.get("cookie", ""))
+            )
             if not request.path.startswith(API):
                 await self._identify(request)
             elif request.path not in self._open_paths:
@@ -214,9 +216,9 @@ class Gate:
 
     async def _find_caller(self, request: _Request, token: str) -> Caller:
         """Return the owner of a token, so that all sessions and tokens of a user count as one caller."""
-        caller = self._backend.find_known_caller(token)
+        caller = self._backend.access.find_caller(token)
         if caller is None:
-            caller = await run_in_threadpool(self._backend.caller_of, token)
+            caller = await run_in_threadpool(self._backend.logins.caller_of, token)
         request.caller_name = caller.name
         return caller
 

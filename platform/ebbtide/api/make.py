@@ -7,55 +7,24 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.api.access import AccessCache, Caller, KubernetesReviewer, digest_secret
-from ebbtide.api.backend import Backend, BackendParts
-from ebbtide.api.cache import Cache
+from ebbtide.api.backend import Backend
+from ebbtide.cluster.watch.cache import Cache
 
 if TYPE_CHECKING:
     from ebbtide.cluster.client.kubernetes import KubernetesCluster
     from ebbtide.cluster.client.protocol import Clock
     from ebbtide.profile.models import Profile
-    from ebbtide.slo.source import MetricsSource
 
 #: Maximum number of callers whose clients are cached.
 MAX_CLIENTS: Final = 64
 
 
 def make_cluster_backend(
-    cluster: KubernetesCluster,
-    profile: Profile,
-    profile_data: dict[str, Any],
-    clock: Clock,
-    *,
-    source: MetricsSource | None = None,
-    anonymous_caller: Caller | None = None,
-    local_caller: Caller | None = None,
-    session_keys: tuple[str, ...] = (),
-    read_only: bool = False,
-    gateway: str = "",
-    gpu_hour: float | None = None,
+    cluster: KubernetesCluster, profile: Profile, profile_data: dict[str, Any], clock: Clock, **options: Any
 ) -> Backend:
-    """Return a backend for a cluster, which is read with ``cluster``'s account.
-
-    ``BackendParts`` describes the other arguments.
-    """
-    return Backend(
-        BackendParts(
-            cluster=cluster,
-            profile=profile,
-            profile_data=profile_data,
-            clock=clock,
-            cache=Cache(cluster, clock, threads=True),
-            access=AccessCache(KubernetesReviewer(cluster.api)),
-            connect=CallerClients(cluster).of,
-            source=source,
-            anonymous_caller=anonymous_caller,
-            local_caller=local_caller,
-            session_keys=session_keys,
-            read_only=read_only,
-            gateway=gateway,
-            gpu_hour=gpu_hour,
-        )
-    )
+    """Return a backend for a cluster, which is read with ``cluster``'s account; ``Connection`` describes the options."""
+    cache, access = Cache(cluster, clock, threads=True), AccessCache(KubernetesReviewer(cluster.api))
+    return Backend(profile, profile_data, clock, cache, access, CallerClients(cluster).of, **options)
 
 
 def connect_kubeconfig(kubeconfig: str | None, context: str | None) -> tuple[KubernetesCluster, Caller]:

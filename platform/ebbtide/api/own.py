@@ -27,13 +27,14 @@ from ebbtide.api.asked import (
     slice_page,
     sort_rows,
 )
-from ebbtide.api.cache import TOPS
 from ebbtide.api.errors import RequestError
+from ebbtide.api.gpus import list_nodes
 from ebbtide.api.routing import Router
 from ebbtide.api.simulation import SimulationRequest as Question
 from ebbtide.base.bodies import serialize_body
 from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import KNATIVE, ClusterError, MissingError, event_time
+from ebbtide.cluster.watch.groups import TOPS
 
 # FastAPI resolves these annotations at run time.
 from ebbtide.documents.explain import Explanation  # noqa: TC001
@@ -89,31 +90,31 @@ SORTS: Final[Mapping[str, Callable[[Status], Any]]] = {
 @router.post("/render", summary="Render Specs", responses=_PURE)
 def render(context: Context, body: requests.Spec) -> answers.Rendered:
     """Render specs to Kubernetes manifests."""
-    return context.backend.render(body.spec)
+    return context.backend.specs.render(body.spec)
 
 
 @router.post("/check", summary="Check Specs", responses=_PURE)
 def check(context: Context, body: requests.Spec) -> answers.Problems:
     """Validate specs and return all problems."""
-    return answers.Problems(context.backend.check(body.spec))
+    return answers.Problems(context.backend.specs.check(body.spec))
 
 
 @router.post("/explain", summary="Explain Manifests", responses=_PURE)
 def explain(context: Context, body: requests.Explain) -> list[Explanation]:
     """Explain each field of the rendered manifests: its value, the spec fields it depends on, and the reasons."""
-    return context.backend.explain(body.spec, body.field)
+    return context.backend.specs.explain(body.spec, body.field)
 
 
 @router.post("/simulate", summary="Simulate Traffic", responses=_PURE)
 def simulate(context: Context, body: requests.Simulate) -> dict[str, Any]:
     """Simulate the autoscaler under traffic, with the spec, with alternative ``settings``, and with Knative's defaults."""
-    return context.backend.simulate(Question(**body.model_dump()))
+    return context.backend.specs.simulate(Question(**body.model_dump()))
 
 
 @router.post("/tune", summary="Tune Settings", responses=_PURE)
 def tune(context: Context, body: requests.Tune) -> dict[str, Any]:
     """Search for autoscaling settings that meet the SLO with as few replicas as possible."""
-    return context.backend.tune(Question(**body.model_dump()))
+    return context.backend.specs.tune(Question(**body.model_dump()))
 
 
 # Plan and apply.
@@ -122,13 +123,13 @@ def tune(context: Context, body: requests.Tune) -> dict[str, Any]:
 @router.post("/plan", summary="Preview Apply", responses=_WRITE)
 def plan(context: Context, body: requests.Spec) -> answers.Plans:
     """Preview an apply by a server-side dry run: its changes and its cost. Nothing is written."""
-    return context.backend.plan(context.caller, context.backend.documents(body.spec))
+    return context.backend.writes.plan(context.caller, context.backend.specs.documents(body.spec))
 
 
 @router.post("/diff", summary="Diff Specs", responses=_WRITE)
 def diff(context: Context, body: requests.Spec) -> answers.Plans:
     """Return only the objects that an apply would change."""
-    plans = context.backend.plan(context.caller, context.backend.documents(body.spec))
+    plans = context.backend.writes.plan(context.caller, context.backend.specs.documents(body.spec))
     planned = (
         replace(workload_plan, steps=tuple(step for step in workload_plan.steps if step.verdict != "keep"))
         for workload_plan in plans.planned
@@ -139,8 +140,8 @@ def diff(context: Context, body: requests.Spec) -> answers.Plans:
 @router.post("/apply", summary="Apply Specs", responses=_WRITE)
 def apply(context: Context, body: requests.Apply) -> answers.Submitted:
     """Apply specs to the cluster. The response does not wait for the workloads to become ready."""
-    documents = context.backend.documents(body.spec)
-    return context.backend.submit(context.caller, documents, force=body.force, create=body.create)
+    documents = context.backend.specs.documents(body.spec)
+    return context.backend.writes.submit(context.caller, documents, force=body.force, create=body.create)
 
 
 # Workloads.
@@ -162,14 +163,14 @@ def workloads(
     if not (project or phase or search or sort_by):
         # Clients poll this list most, so only the rows of the page are made.
         require_order(sort_order)
-        page = context.backend.workload_page(context.caller, offset, limit, namespace)
+        page = context.backend.reads.workload_page(context.caller, offset, limit, namespace)
         return answers.Statuses(
             [_make_workload_status(context, row) for row in page.statuses.value],
             page.total,
             page.next_offset,
             page.statuses.age,
         )
-    statuses = context.backend.workloads(context.caller, namespace)
+    statuses = context.backend.reads.workloads(context.caller, namespace)
     rows = [row for row in statuses.value if project in {"", row.project} and phase in {"", row.phase}]
     if search:
         text = search.lower()
@@ -183,14 +184,14 @@ def workloads(
 
 
 def _make_workload_status(context: RequestContext, row: Status) -> answers.WorkloadStatus:
-    return answers.WorkloadStatus(context.backend.workload_id_of(row), row)
+    return answers.WorkloadStatus(context.backend.reads.workload_id_of(row), row)
 
 
 @router.get("/workloads/{namespace}/{name}", summary="Get Workload", responses=_READ)
 def workload(context: Context, namespace: Namespace, name: Name) -> answers.Detailed:
     """Return the status, the applied spec and the events of one workload."""
-    status = context.backend.status(context.caller, namespace, name)
-    live = context.backend.workload(context.caller, namespace, name)
+    status = context.backend.reads.status(context.caller, namespace, name)
+    live = context.backend.reads.workload(context.caller, namespace, name)
     stored_spec = read_spec_document(live.value.top)
     spec = None if stored_spec is None else stored_spec["spec"]
     return answers.Detailed(
@@ -209,7 +210,7 @@ def delete(
     data: Annotated[bool, Query(description="Also delete the persistent volume claims and their data.")] = False,
 ) -> answers.Deleted:
     """Delete a workload and the objects that were created with it."""
-    return context.backend.delete(context.caller, namespace, name, data=data)
+    return context.backend.writes.delete(context.caller, namespace, name, data=data)
 
 
 @router.post("/workloads/{namespace}/{name}/scale", summary="Scale Workload", responses=_WRITE)
@@ -219,41 +220,41 @@ def scale(context: Context, namespace: Namespace, name: Name, body: requests.Sca
     An empty body removes the override and restores the values of the spec.
     """
     values = {key: float(value) for key, value in body.model_dump(by_alias=True).items() if value is not None}
-    return answers.Done(context.backend.scale(context.caller, namespace, name, values or None))
+    return answers.Done(context.backend.writes.scale(context.caller, namespace, name, values or None))
 
 
 @router.post("/workloads/{namespace}/{name}/rollback", summary="Roll Back Workload", responses=_WRITE)
 def rollback(context: Context, namespace: Namespace, name: Name, body: requests.Rollback) -> answers.Done:
     """Route all traffic to a revision until the next apply."""
-    return answers.Done((context.backend.rollback(context.caller, namespace, name, body.to),))
+    return answers.Done((context.backend.writes.rollback(context.caller, namespace, name, body.to),))
 
 
 @router.post("/workloads/{namespace}/{name}/suspend", summary="Suspend Workload", responses=_WRITE)
 def suspend(context: Context, namespace: Namespace, name: Name) -> answers.Done:
     """Stop a KServe workload and keep its spec."""
-    context.backend.suspend(context.caller, namespace, name)
+    context.backend.writes.suspend(context.caller, namespace, name)
     return answers.Done((f"{namespace}/{name}",))
 
 
 @router.post("/workloads/{namespace}/{name}/resume", summary="Resume Workload", responses=_WRITE)
 def resume(context: Context, namespace: Namespace, name: Name) -> answers.Done:
     """Start a suspended KServe workload."""
-    context.backend.resume(context.caller, namespace, name)
+    context.backend.writes.resume(context.caller, namespace, name)
     return answers.Done((f"{namespace}/{name}",))
 
 
 @router.get("/workloads/{namespace}/{name}/why", summary="Explain Replicas", responses=_READ)
 def why(context: Context, namespace: Namespace, name: Name) -> answers.Reasons:
     """Explain the workload's current number of replicas."""
-    reasons = context.backend.why(context.caller, namespace, name)
+    reasons = context.backend.reads.why(context.caller, namespace, name)
     return answers.Reasons(reasons.value, reasons.age)
 
 
 @router.get("/workloads/{namespace}/{name}/events", summary="List Workload Events", responses=_READ)
 def events(context: Context, namespace: Namespace, name: Name) -> answers.Events:
     """List the Kubernetes events of a workload, oldest first."""
-    workload_events = context.backend.events(context.caller, namespace, name)
-    return answers.Events([_make_event(event) for event in workload_events.value], workload_events.age)
+    live = context.backend.reads.workload(context.caller, namespace, name)
+    return answers.Events([_make_event(event) for event in live.value.events], live.age)
 
 
 @router.get(
@@ -275,8 +276,8 @@ def logs(
     tail: Annotated[int, Query(ge=1, le=MAX_LINES, description="Number of lines from the end of the log.")] = 200,
 ) -> StreamingResponse:
     """Return the last lines of a container's log as plain text."""
-    chosen = context.backend.container_of(context.caller, namespace, name, pod, container)
-    lines = [*context.backend.logs(context.caller, namespace, *chosen, tail=tail)]
+    chosen = context.backend.reads.container_of(context.caller, namespace, name, pod, container)
+    lines = [*context.backend.reads.logs(context.caller, namespace, *chosen, tail=tail)]
     return StreamingResponse((f"{line}\n" for line in lines), media_type="text/plain; charset=utf-8")
 
 
@@ -295,7 +296,7 @@ def history(
         raise RequestError(
             "step", f"the time range must hold 1 to {MAX_POINTS} points", "set end after start, or a longer step"
         )
-    time_series = context.backend.history(context.caller, Ref(namespace, name), first, last, step)
+    time_series = context.backend.measurements.history(context.caller, Ref(namespace, name), first, last, step)
     units = {key: SERIES.get(key, "") for key in time_series.series}
     return answers.Series(namespace, name, units, {key: [*points] for key, points in time_series.series.items()})
 
@@ -307,7 +308,7 @@ Price = Annotated[float | None, Query(alias="gpuHour", ge=0, le=1e6, description
 @router.get("/workloads/{namespace}/{name}/slo", summary="Get Workload SLO Report", responses=_READ)
 def slo_of(context: Context, namespace: Namespace, name: Name, since: Since = "7d", price: Price = None) -> Report:
     """Report how well a workload met its SLO, with its replicas and costs."""
-    return context.backend.report(
+    return context.backend.measurements.report(
         context.caller, namespace=namespace, name=name, since=_parse_period(since), gpu_hour=price
     )
 
@@ -317,7 +318,7 @@ def slo(
     context: Context, namespace: InNamespace = "", project: OfProject = "", since: Since = "7d", price: Price = None
 ) -> Report:
     """Report how well all workloads met their SLOs: by workload, by project, and in total."""
-    return context.backend.report(
+    return context.backend.measurements.report(
         context.caller, namespace=namespace, project=project, since=_parse_period(since), gpu_hour=price
     )
 
@@ -336,27 +337,27 @@ def _parse_period(text: str) -> float:
 @router.get("/doctor", summary="Diagnose Cluster", responses={**_LIST, **describe_errors(MODEL, 502)})
 def doctor(context: Context) -> answers.Findings:
     """Compare the cluster with its profile, as far as the caller's permissions allow."""
-    return answers.Findings(context.backend.doctor(context.caller))
+    return answers.Findings(context.backend.reads.doctor(context.caller))
 
 
 @router.post("/doctor", summary="Diagnose Cluster for Specs", responses=_WRITE)
 def doctor_for(context: Context, body: requests.Diagnose) -> answers.Findings:
     """Check whether the cluster meets the requirements of the specs."""
-    documents = None if body.spec is None else context.backend.documents(body.spec)
-    return answers.Findings(context.backend.doctor(context.caller, documents))
+    documents = None if body.spec is None else context.backend.specs.documents(body.spec)
+    return answers.Findings(context.backend.reads.doctor(context.caller, documents))
 
 
 @router.get("/projects", summary="List Projects", responses=_LIST)
 def projects(context: Context) -> answers.Projects:
     """List the projects that the caller can see, with their quotas and workloads by phase."""
-    visible_projects = context.backend.projects(context.caller)
+    visible_projects = context.backend.reads.projects(context.caller)
     return answers.Projects(visible_projects.value, visible_projects.age)
 
 
 @router.get("/nodes", summary="List Nodes", responses=_LIST)
 def nodes(context: Context) -> answers.Nodes:
     """List the nodes, and the pods that hold their GPUs."""
-    node_rows = context.backend.nodes(context.caller)
+    node_rows = list_nodes(context.backend, context.caller)
     return answers.Nodes(node_rows.value, node_rows.age)
 
 
@@ -415,7 +416,7 @@ async def stream(
 ) -> StreamingResponse:
     """Stream changes of the workloads that the caller can see, from the beginning or from ``Last-Event-ID``."""
     # Permission errors need a status code, which can only be sent before the stream begins.
-    await run_in_threadpool(context.backend.workloads, context.caller, namespace)
+    await run_in_threadpool(context.backend.reads.workloads, context.caller, namespace)
     since = _parse_event_id(context, last_event_id)
     return StreamingResponse(_stream_changes(context, namespace, since, once=once), media_type="text/event-stream")
 
@@ -423,12 +424,12 @@ async def stream(
 def _parse_event_id(context: RequestContext, event_id: str) -> int:
     """Return the count of changes of an event id; -1, which precedes all changes, for an id of another process."""
     match = EVENT_ID.fullmatch(event_id)
-    return int(match["number"]) if match and match["word"] == context.backend.cache.word else -1
+    return int(match["number"]) if match and match["word"] == context.backend.cache.changes.word else -1
 
 
 async def _stream_changes(context: RequestContext, namespace: str, position: int, *, once: bool) -> AsyncIterator[str]:
     quiet = 0.0
-    while not context.backend.cache.stopped():
+    while not context.backend.cache.changes.stopped():
         try:
             lines, position = await run_in_threadpool(_list_changes, context, namespace, position)
         except (UnauthorizedError, ClusterError):
@@ -453,11 +454,11 @@ def _list_changes(context: RequestContext, namespace: str, since: int) -> tuple[
         ClusterError: the API server is unavailable.
 
     """
-    backend, caller = context.backend, context.backend.caller_of(context.caller.token)
-    number, tops = backend.cache.changes_since(since)
+    backend, caller = context.backend, context.backend.logins.caller_of(context.caller.token)
+    number, tops = backend.cache.changes.since(since)
     stream_events: list[tuple[str, Any]] = []
     if tops is None:
-        rows = backend.workloads(caller, namespace).value
+        rows = backend.reads.workloads(caller, namespace).value
         stream_events = [
             ("all", {"count": len(rows)}),
             *(("workload", _make_workload_status(context, row)) for row in rows),
@@ -466,13 +467,13 @@ def _list_changes(context: RequestContext, namespace: str, since: int) -> tuple[
         if namespace not in {"", top.namespace} or not backend.can_see(caller, top):
             continue
         try:
-            stream_events.append(("workload", _make_workload_status(context, backend.status_of(caller, top))))
+            stream_events.append(("workload", _make_workload_status(context, backend.reads.status_of(caller, top))))
         except MissingError:
             stream_events.append(("gone", {"namespace": top.namespace, "name": top.name, "kind": KIND_NAMES[top.kind]}))
     lines = [f"event: {kind}\ndata: {json.dumps(serialize_body(data))}\n\n" for kind, data in stream_events]
     if lines:
         # Only the last event has the id: a client that disconnects earlier resumes from an older id and misses nothing.
-        lines[-1] = f"id: {backend.cache.word}-{number}\n{lines[-1]}"
+        lines[-1] = f"id: {backend.cache.changes.word}-{number}\n{lines[-1]}"
     return lines, number
 
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from starlette.responses import Response
 
-from ebbtide.api.backend import CachedValue
+from ebbtide.api.connection import CachedValue
 from ebbtide.base.bodies import serialize_body
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ FINE: Final = 200
 
 
 class Router(APIRouter):
-    """A router for functions that return a body, or a ``Read[...]`` of one, whose age becomes a header.
+    """A router for functions that return a body, or a ``CachedValue`` of one, whose age becomes a header.
 
     A returned ``Response`` is sent unchanged.
     """
@@ -49,7 +49,7 @@ def _wrap_endpoint(endpoint: Callable[..., Any], status: int) -> Callable[..., R
 
 
 def make_response(value: Any, status: int = FINE) -> Response:
-    """Return a body, or a ``Read`` of one, as a response."""
+    """Return a body, or a ``CachedValue`` of one, as a response."""
     if isinstance(value, CachedValue):
         return JSONResponse(serialize_body(value.value), status, {AGE: f"{value.age:.1f}"})
     return JSONResponse(serialize_body(value), status)

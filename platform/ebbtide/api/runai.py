@@ -32,7 +32,7 @@ from ebbtide.api.asked import (
     slice_page,
     sort_rows,
 )
-from ebbtide.api.backend import CachedValue
+from ebbtide.api.connection import CachedValue
 from ebbtide.api.errors import RequestError, error_detail, list_error_problems
 from ebbtide.api.families import API, PathFamily
 from ebbtide.api.routing import Router, make_response
@@ -147,7 +147,7 @@ def token(request: Request, body: requests.TokenRequest) -> bodies.TokenResponse
     backend: Backend = request.app.state.backend
     if not body.client_id or not body.client_secret:
         raise RequestError("clientId", "clientId and clientSecret are required", "send a service account and its token")
-    caller = backend.caller_of(body.client_secret)
+    caller = backend.logins.caller_of(body.client_secret)
     account = body.client_id.removeprefix(SERVICE_ACCOUNT).replace("/", ":")
     if caller.name.removeprefix(SERVICE_ACCOUNT) != account:
         raise UnauthorizedError
@@ -170,14 +170,16 @@ def create_inference(context: Context, body: requests.InferenceRequest) -> bodie
             f"send {bodies.cluster_id(profile)}, or use the server of the other cluster",
         )
     document = load_data(body.model_dump(by_alias=True, exclude_none=True), profile)
-    return _make_inference(context.backend, context.backend.submit(context.caller, [document], create=True), "Creating")
+    return _make_inference(
+        context.backend, context.backend.writes.submit(context.caller, [document], create=True), "Creating"
+    )
 
 
 @router.get("/api/v1/workloads/inferences/{workloadId}", responses=_READ)
 def get_inference(context: Context, workloadId: WorkloadId) -> CachedValue[bodies.Inference]:  # noqa: N803 - Run:ai's name
     """Return one inference."""
-    live = context.backend.by_id(context.caller, workloadId)
-    status = context.backend.status_by_id(context.caller, workloadId).value
+    live = context.backend.reads.by_id(context.caller, workloadId)
+    status = context.backend.reads.status_by_id(context.caller, workloadId).value
     top, profile = live.value.top, context.backend.profile
     return CachedValue(
         bodies.Inference(profile=profile, top=top, native=read_native(top, profile), phase=status.phase), live.age
@@ -199,13 +201,15 @@ def update_inference(context: Context, workloadId: WorkloadId, body: requests.In
         native = read_native(top, context.backend.profile)
         return load_data({**native, "spec": apply_merge_patch(native["spec"], body.spec)}, context.backend.profile)
 
-    return _make_inference(context.backend, context.backend.update(context.caller, workloadId, changed), "Updating")
+    return _make_inference(
+        context.backend, context.backend.writes.update(context.caller, workloadId, changed), "Updating"
+    )
 
 
 @router.delete("/api/v1/workloads/inferences/{workloadId}", status_code=202, responses=_WRITE)
 def delete_inference(context: Context, workloadId: WorkloadId) -> bodies.Accepted:  # noqa: N803 - as above
     """Delete an inference. Its persistent volume claims are kept."""
-    context.backend.delete_by_id(context.caller, workloadId)
+    context.backend.writes.delete_by_id(context.caller, workloadId)
     return bodies.Accepted(202, "Request has been accepted.")
 
 
@@ -230,13 +234,13 @@ def _make_inference(backend: Backend, submitted: Submitted, phase: Phase) -> bod
 def create_nim_service(context: Context, body: requests.NimServiceRequest) -> bodies.NimService:
     """Create a NIM service: its image is served as an inference. Returns 409 if the name exists."""
     document = load_data(body.model_dump(by_alias=True, exclude_none=True), context.backend.profile)
-    return _make_nim_service(context.backend, context.backend.submit(context.caller, [document], create=True))
+    return _make_nim_service(context.backend, context.backend.writes.submit(context.caller, [document], create=True))
 
 
 @router.get("/api/v2/workloads/nim-services/{workloadId}", responses=_READ)
 def get_nim_service(context: Context, workloadId: WorkloadId) -> CachedValue[bodies.NimService]:  # noqa: N803 - as above
     """Return one NIM service. Another inference is returned as far as a NIM service has its fields."""
-    live = context.backend.by_id(context.caller, workloadId)
+    live = context.backend.reads.by_id(context.caller, workloadId)
     top, profile = live.value.top, context.backend.profile
     return CachedValue(bodies.NimService(profile=profile, top=top, native=read_native(top, profile)), live.age)
 
@@ -255,7 +259,7 @@ def update_nim_service(context: Context, workloadId: WorkloadId, body: requests.
         kept = {name: value for name, value in native["spec"].items() if name not in nim.WRITTEN}
         return load_data({**native, "spec": {**kept, **loaded.reading.native["spec"]}}, profile)
 
-    return _make_nim_service(context.backend, context.backend.update(context.caller, workloadId, changed))
+    return _make_nim_service(context.backend, context.backend.writes.update(context.caller, workloadId, changed))
 
 
 @router.delete("/api/v2/workloads/{workloadId}", status_code=202, responses=_WRITE)
@@ -287,7 +291,7 @@ WORKLOAD_FIELDS: Final[dict[str, Callable[[bodies.Workload], Any]]] = {
 def _select_workloads(
     context: RequestContext, filters: str, search: str, *, deleted: bool
 ) -> CachedValue[list[bodies.Workload]]:
-    statuses = context.backend.workloads(context.caller)
+    statuses = context.backend.reads.workloads(context.caller)
     if deleted:
         return CachedValue([], statuses.age)
     rows = _make_workloads(context, statuses.value)
@@ -319,7 +323,7 @@ def list_workloads(
     if not (deleted or filters or search or sort_by):
         # Clients poll this list most, so only the rows of the page are made.
         require_order(sort_order)
-        page = context.backend.workload_page(context.caller, offset, limit)
+        page = context.backend.reads.workload_page(context.caller, offset, limit)
         rows = _make_workloads(context, page.statuses.value)
         return CachedValue(bodies.Workloads(rows, page.next_offset), page.statuses.age)
     selected = _select_workloads(context, filters, search, deleted=deleted)
@@ -347,14 +351,15 @@ def list_pods(
     search: Search = "",
 ) -> CachedValue[bodies.Pods]:
     """List the pods of all workloads that the caller can see."""
-    statuses = context.backend.workloads(context.caller)
+    statuses = context.backend.reads.workloads(context.caller)
     pods: list[bodies.Pod] = []
     for status in statuses.value if not deleted else ():
         if status.pods:
             # A workload that was deleted after the list was read has no pods.
             with suppress(MissingError):
                 pods += _make_pod_rows(
-                    context, context.backend.by_id(context.caller, context.backend.workload_id_of(status)).value
+                    context,
+                    context.backend.reads.by_id(context.caller, context.backend.reads.workload_id_of(status)).value,
                 )
     pods = filter_rows(
         pods, filters, POD_FIELDS, {"currentNodepool": "not available for pods", "completedAt": "", "deletedAt": ""}
@@ -370,7 +375,7 @@ def _page_of_pods(pods: list[bodies.Pod], search: str, offset: int, limit: int) 
 @router.get("/api/v1/workloads/{workloadId}", responses=_READ)
 def get_workload(context: Context, workloadId: WorkloadId) -> CachedValue[bodies.Workload]:  # noqa: N803 - as above
     """Return one workload."""
-    status = context.backend.status_by_id(context.caller, workloadId)
+    status = context.backend.reads.status_by_id(context.caller, workloadId)
     row = bodies.Workload(backend=context.backend, status=status.value, now=context.backend.clock.now())
     return CachedValue(row, status.age)
 
@@ -396,7 +401,7 @@ def get_workload_pods(
     search: Search = "",
 ) -> CachedValue[bodies.Pods]:
     """List the pods of one workload."""
-    live = context.backend.by_id(context.caller, workloadId)
+    live = context.backend.reads.by_id(context.caller, workloadId)
     return CachedValue(
         _page_of_pods([] if deleted else _make_pod_rows(context, live.value), search, offset, limit), live.age
     )
@@ -414,7 +419,7 @@ def _make_pod_rows(context: RequestContext, live: LiveWorkload) -> list[bodies.P
 @router.get("/api/v1/workloads/inferences/revisions/{revisionId}", responses=_READ)
 def get_revision(context: Context, revisionId: RevisionId) -> CachedValue[bodies.Revision]:  # noqa: N803 - as above
     """Return one revision of an inference."""
-    owner = context.backend.find_by_revision(context.caller, revisionId)
+    owner = context.backend.reads.find_by_revision(context.caller, revisionId)
     for row in _make_revision_rows(context, owner.value):
         if row.id == revisionId:
             return CachedValue(row, owner.age)
@@ -424,14 +429,14 @@ def get_revision(context: Context, revisionId: RevisionId) -> CachedValue[bodies
 @router.get("/api/v1/workloads/inferences/{workloadId}/revisions", responses=_READ)
 def list_revisions(context: Context, workloadId: WorkloadId, deleted: Deleted = False) -> CachedValue[bodies.Revisions]:  # noqa: N803 - as above
     """List the revisions of an inference, newest first."""
-    live = context.backend.by_id(context.caller, workloadId)
+    live = context.backend.reads.by_id(context.caller, workloadId)
     return CachedValue(bodies.Revisions([] if deleted else _make_revision_rows(context, live.value)), live.age)
 
 
 @router.get("/api/v1/workloads/inferences/{workloadId}/revisions/count", responses=_READ)
 def count_revisions(context: Context, workloadId: WorkloadId, deleted: Deleted = False) -> CachedValue[bodies.Count]:  # noqa: N803 - as above
     """Count the revisions of an inference."""
-    live = context.backend.by_id(context.caller, workloadId)
+    live = context.backend.reads.by_id(context.caller, workloadId)
     return CachedValue(bodies.Count(0 if deleted else len(live.value.revisions)), live.age)
 
 
@@ -497,7 +502,7 @@ def get_workload_metrics(
 
 
 def _read_metrics(context: RequestContext, uid: str, types: str, start: str, end: str, samples: int) -> Response:
-    live = context.backend.by_id(context.caller, uid)
+    live = context.backend.reads.by_id(context.caller, uid)
     metrics = [name for name in types.split(",") if name]
     unknown = [name for name in metrics if name not in METRICS and name not in UNCOUNTED]
     if unknown or not metrics:
@@ -510,7 +515,9 @@ def _read_metrics(context: RequestContext, uid: str, types: str, start: str, end
     if not first < last:
         raise RequestError("end", "end must be after start", "swap start and end")
     step = max((last - first) / max(samples - 1, 1), 1.0)
-    history = context.backend.history(context.caller, Ref(live.value.namespace, live.value.name), first, last, step)
+    history = context.backend.measurements.history(
+        context.caller, Ref(live.value.namespace, live.value.name), first, last, step
+    )
     measurements, is_partial = [], False
     for name in metrics:
         series, factor = METRICS.get(name, ("", 1.0))
@@ -540,7 +547,7 @@ _PROJECTS_UNKNOWN: Final = dict.fromkeys(
 
 
 def _org_units(context: RequestContext, filters: str, search: str) -> CachedValue[list[bodies.OrgUnit]]:
-    projects = context.backend.projects(context.caller)
+    projects = context.backend.reads.projects(context.caller)
     units = [bodies.OrgUnit(profile=context.backend.profile, use=row) for row in projects.value]
     rows = filter_rows(units, filters, PROJECT_FIELDS, _PROJECTS_UNKNOWN)
     return CachedValue([row for row in rows if search.lower() in row.name.lower()], projects.age)

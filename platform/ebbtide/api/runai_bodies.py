@@ -202,7 +202,7 @@ class Workload(DerivedBody):
     """A workload of type Inference: its identity, phase, conditions, pods and URLs."""
 
     tenant_id: int = TENANT
-    id: str = derive_attribute(lambda row: row.backend.workload_id_of(row.status))
+    id: str = derive_attribute(lambda row: row.backend.reads.workload_id_of(row.status))
     type: str = TYPE
     name: str = derive_attribute(lambda row: row.status.name)
     namespace: str = derive_attribute(lambda row: row.status.namespace)

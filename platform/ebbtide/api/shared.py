@@ -76,7 +76,7 @@ class SharedResponses:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        number = self._backend.cache.peek_number()
+        number = self._backend.cache.changes.peek_number()
         if number is None or scope["type"] != "http" or scope["method"] != "GET" or scope["path"] not in self._paths:
             await self._app(scope, receive, send)
             return

@@ -278,7 +278,7 @@ def serve_backend(backend: Backend, options: Options) -> int:
             first_page.remove()
         terminal.write_stderr(f"Open {url} (valid once)")
 
-    one_time_key = OneTimeKey(print_url) if backend.has_local_user else None
+    one_time_key = OneTimeKey(print_url) if backend.local_caller is not None else None
     pages = make_router(backend, secure=bool(tls) or options.behind_proxy, one_time_key=one_time_key)
     # A proxy sends the requests of all clients from its own address.
     limits = ConnectionLimits(max_per_address=0) if options.behind_proxy else ConnectionLimits()

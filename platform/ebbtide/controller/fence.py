@@ -35,9 +35,9 @@ from ebbtide.cluster.read.records import scaled_revisions
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from ebbtide.api.cache import Cache
     from ebbtide.cluster.client.protocol import Cluster
     from ebbtide.cluster.read.inventory import LiveWorkload
+    from ebbtide.cluster.watch.cache import Cache
     from ebbtide.translation.objects import Object
 
 LOG: Final = logging.getLogger("ebbtide.controller")
@@ -149,7 +149,7 @@ class Fence:
         work()
         for thread in others:
             thread.join()
-        deadline = self._cache.ticks() + SEEN_SECONDS
+        deadline = self._cache.changes.ticks() + SEEN_SECONDS
         for obj in written:
             self._cache.wait_seen(obj, deadline)
         if complete:

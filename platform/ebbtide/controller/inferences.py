@@ -36,9 +36,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from concurrent.futures import Executor, Future
 
-    from ebbtide.api.cache import Cache, WorkloadKey
     from ebbtide.cluster.client.protocol import Clock, Cluster, Kind
     from ebbtide.cluster.read.status import Status
+    from ebbtide.cluster.watch.cache import Cache
+    from ebbtide.cluster.watch.groups import WorkloadKey
     from ebbtide.cluster.write.apply import ApplyPlan
     from ebbtide.profile.models import Profile
     from ebbtide.translation.objects import Object
@@ -120,12 +121,12 @@ class Inferences:
 
     def step(self) -> int:
         """Work on all resources that need it, and return their number."""
-        number, changed = self._cache.changes_since(self._number)
+        number, changed = self._cache.changes.since(self._number)
         self._number = number
         versions = {
             ResourceKey(kind, *place): version
             for kind in RESOURCES
-            for place, version in self._cache.versions(kind).items()
+            for place, version in self._cache.store.versions(kind).items()
         }
         self.counts["resources"] = len(versions)
         for key in self._done.keys() - versions.keys():
@@ -160,7 +161,7 @@ class Inferences:
             # The change that led here must not be lost if this process goes on to lead.
             self._done.pop(key, None)
             return
-        resource = self._cache.stored(key.kind, (key.namespace, key.name))
+        resource = self._cache.store.stored(key.kind, (key.namespace, key.name))
         if resource is None or "deletionTimestamp" in resource["metadata"]:
             return
         try:
@@ -252,7 +253,7 @@ class Inferences:
         if applied.get("digest") != rendered.digest:
             return True
         try:
-            (top,) = self._cache.tops([self._cache.find(workload.namespace, workload.name)])
+            (top,) = self._cache.store.tops([self._cache.store.find(workload.namespace, workload.name)])
         except (MissingError, ValueError):
             return True
         if top["metadata"].get("generation") == applied.get("generation"):
@@ -347,7 +348,7 @@ class Inferences:
         results = write_workload(account, planned, self._clock, force=True)
         for result in results:
             if is_top_object(result):
-                self._cache.wait_seen(result, self._cache.ticks() + SEEN_SECONDS)
+                self._cache.wait_seen(result, self._cache.changes.ticks() + SEEN_SECONDS)
         return results
 
     def _read_generation(self, workload: Any, results: list[Object]) -> int:
@@ -382,7 +383,7 @@ class Inferences:
             named.insert(0, rendered.workload.name)
         for name in named:
             try:
-                return self._cache.find(namespace, name)
+                return self._cache.store.find(namespace, name)
             except MissingError:
                 continue
         return None
@@ -391,11 +392,11 @@ class Inferences:
         """Return the status of the resource's workload; None if it does not exist, or belongs to another owner."""
         if top is None:
             return None
-        owners = [ref for obj in self._cache.tops([top]) for ref in obj["metadata"].get("ownerReferences", ())]
+        owners = [ref for obj in self._cache.store.tops([top]) for ref in obj["metadata"].get("ownerReferences", ())]
         if not any(ref["uid"] == uid for ref in owners):
             return None
         try:
-            return self._cache.status(top, wide=False)
+            return self._cache.statuses.status(top, wide=False)
         except MissingError:
             return None
 

@@ -10,7 +10,6 @@ import threading
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.api.cache import Cache
 from ebbtide.autoscaler.floor import PERIOD_SECONDS
 from ebbtide.base import keys
 from ebbtide.cluster.client.protocol import (
@@ -26,6 +25,8 @@ from ebbtide.cluster.client.protocol import (
     REVISION,
     ClusterError,
 )
+from ebbtide.cluster.watch.cache import Cache
+from ebbtide.cluster.watch.strip import strip_object
 from ebbtide.controller.fence import Fence, Leadership, owns_floors
 from ebbtide.controller.lease import RENEW_SECONDS, Lease
 from ebbtide.controller.loop import Controller, has_new_revision
@@ -37,9 +38,9 @@ from ebbtide.controller.stored import strip_for_decisions
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ebbtide.api.cache import WorkloadKey
     from ebbtide.cluster.client.protocol import Clock, Cluster
     from ebbtide.cluster.read.inventory import LiveWorkload
+    from ebbtide.cluster.watch.groups import WorkloadKey
     from ebbtide.controller.inferences import Inferences
     from ebbtide.controller.measure import SampleSource
     from ebbtide.controller.sampling import Requests
@@ -92,7 +93,7 @@ class Process:
         """
         self._clock, self._threads = clock, threads
         kinds = KINDS if profile is None else (*KINDS, *RESOURCE_KINDS)
-        strip = strip_for_decisions if profile is None else None
+        strip = strip_for_decisions if profile is None else strip_object
         self._cache = Cache(cluster, clock, threads=threads, kinds=kinds, strip=strip)
         self._lease = Lease(cluster, namespace, identity, clock)
         self._fence = Fence(cluster, self._cache, threads=threads)
@@ -133,18 +134,18 @@ class Process:
                 next_renewal = self._clock.ticks() + RENEW_SECONDS
                 self.renew()
             due = self.turn()
-            self._cache.wait(self._seen, max(PAUSE_SECONDS, due - self._clock.ticks()))
-            if self._cache.number() != self._seen and not self._follow_changes():
+            self._cache.changes.wait(self._seen, max(PAUSE_SECONDS, due - self._clock.ticks()))
+            if self._cache.changes.number() != self._seen and not self._follow_changes():
                 # Changes come in groups, so those of this pause are handled together.
                 ended.wait(PAUSE_SECONDS)
         self._lease.release()
-        self._cache.stop()
+        self._cache.changes.stop()
 
     def start(self) -> None:
         """Read the cluster."""
         self._cache.start()
-        self._cache.wait_synced(SYNC_SECONDS)
-        self._seen = self._cache.number()
+        self._cache.freshness.wait_synced(SYNC_SECONDS)
+        self._seen = self._cache.changes.number()
 
     def turn(self) -> float:
         """Do what is due, and return when the next turn is, in ticks. An error is logged, and the next period tries again."""
@@ -190,11 +191,11 @@ class Process:
 
     def _is_readable(self) -> bool:
         """Return whether the cached objects are complete and current enough to decide on."""
-        if not self._cache.synced():
+        if not self._cache.freshness.synced():
             return False
-        rejected = [kind.plural for kind in DECIDING_KINDS if not self._cache.readable([kind])]
+        rejected = [kind.plural for kind in DECIDING_KINDS if not self._cache.freshness.readable([kind])]
         reason = f"cannot read {', '.join(rejected)}" if rejected else ""
-        if not rejected and self._cache.age() > MAX_AGE_SECONDS:
+        if not rejected and self._cache.freshness.age() > MAX_AGE_SECONDS:
             reason = "the API server does not answer"
         if reason and reason != self._unreadable:
             LOG.warning("%s: floors stay as they are", reason)
@@ -226,7 +227,11 @@ class Process:
         assert self.inferences is not None
         seen, led = -1, False
         while not ended.is_set():
-            leads = self._lease.leads() and self._cache.synced() and self._cache.age() <= MAX_AGE_SECONDS
+            leads = (
+                self._lease.leads()
+                and self._cache.freshness.synced()
+                and self._cache.freshness.age() <= MAX_AGE_SECONDS
+            )
             if leads and not led:
                 self.inferences.forget()
             led = leads
@@ -237,7 +242,7 @@ class Process:
                     LOG.warning("custom resources: %s", error)
                 except Exception:
                     LOG.exception("custom resources")
-            seen = self._cache.wait(seen, RENEW_SECONDS)
+            seen = self._cache.changes.wait(seen, RENEW_SECONDS)
             # Changes come in groups, so those of this pause are handled together.
             ended.wait(PAUSE_SECONDS)
 
@@ -262,10 +267,10 @@ class Process:
 
         Lowers the fence if a floor has another owner: a controller with another Lease, or a user who changed it.
         """
-        self._listed, changed = self._cache.changes_since(self._listed)
+        self._listed, changed = self._cache.changes.since(self._listed)
         if changed is None:
             self._requests.clear()
-            changed = self._cache.list_tops(None, lambda _: True)
+            changed = self._cache.store.list_tops()
         for place in changed:
             self._requests.pop(place, None)
             for live in self._read_workloads([place]):
@@ -280,12 +285,12 @@ class Process:
 
     def _list_workloads(self) -> Iterator[LiveWorkload]:
         """Yield the workloads with a floor, without those that cannot be read."""
-        for place in self._cache.list_tops(None, lambda _: True):
+        for place in self._cache.store.list_tops():
             yield from self._read_workloads([place])
 
     def _read_workloads(self, places: Iterable[WorkloadKey] | None) -> Iterator[LiveWorkload]:
         try:
-            yield from self._cache.workloads_with(keys.FLOOR, places)
+            yield from self._cache.statuses.workloads_with(keys.FLOOR, places)
         except Exception:
             # A workload of unexpected content must not stop the others.
             self.controller.counts["errors"] += 1
@@ -299,9 +304,9 @@ class Process:
 
     def _follow_changes(self) -> bool:
         """Give new revisions of changed workloads their floor; return whether one of them may be ready before the next call."""
-        if self._cache.number() == self._seen:
+        if self._cache.changes.number() == self._seen:
             return False
-        self._seen, changed = self._cache.changes_since(self._seen)
+        self._seen, changed = self._cache.changes.since(self._seen)
         rolling = False
         if self.may_write():
             for place in changed or ():
@@ -333,7 +338,7 @@ class Process:
         if path == "/healthz":
             return (HTTPStatus.SERVICE_UNAVAILABLE, "stalled\n") if stalled else (HTTPStatus.OK, "ok\n")
         if path == "/readyz":
-            ready = self._cache.synced() and not stalled
+            ready = self._cache.freshness.synced() and not stalled
             return (HTTPStatus.OK, "ok\n") if ready else (HTTPStatus.SERVICE_UNAVAILABLE, "reading the cluster\n")
         return HTTPStatus.NOT_FOUND, "not found\n"
 
@@ -365,7 +370,7 @@ class Process:
                 "data_age_seconds",
                 "gauge",
                 "Seconds since the cached objects were known to be current",
-                self._cache.age(),
+                self._cache.freshness.age(),
             ),
         )
         return "".join(

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ebbtide.api.access import AccessCache, Caller, make_access_question
-from ebbtide.api.backend import Backend, BackendParts
-from ebbtide.api.cache import Cache
+from ebbtide.api.backend import Backend
 from ebbtide.cluster.client.protocol import (
     POD,
     ForbiddenError,
@@ -17,6 +16,7 @@ from ebbtide.cluster.client.protocol import (
     WatchChange,
     kind_of,
 )
+from ebbtide.cluster.watch.cache import Cache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from ebbtide.cluster.client.protocol import Clock, Cluster, LogStream, Objects
     from ebbtide.profile.models import Profile
     from ebbtide.sandbox.simulated import Simulated
-    from ebbtide.slo.source import MetricsSource
     from ebbtide.translation.objects import Object
 
 #: The caller of requests without a token on a simulated cluster.
@@ -164,35 +163,19 @@ def make_simulated_backend(
     profile_data: dict[str, Any],
     clock: Clock,
     *,
-    source: MetricsSource | None = None,
     tokens: dict[str, Caller] | None = None,
     rules: tuple[PermissionRule, ...] = (),
     anonymous_caller: Caller | None = ANONYMOUS_CALLER,
-    local_caller: Caller | None = None,
-    session_keys: tuple[str, ...] = (),
-    read_only: bool = False,
-    demo: bool = False,
-    gateway: str = "",
-    gpu_hour: float | None = None,
+    **options: Any,
 ) -> Backend:
-    """Return a backend on a simulated cluster. The local user may do everything, other callers what the rules allow."""
+    """Return a backend on a simulated cluster. The local user may do everything, other callers what the rules allow.
+
+    ``Connection`` describes the other options.
+    """
     access = AccessCache(SimulatedReviewer(tokens or {}, rules))
-    return Backend(
-        BackendParts(
-            cluster=cluster,
-            profile=profile,
-            profile_data=profile_data,
-            clock=clock,
-            cache=Cache(cluster, clock, threads=cluster.real),
-            access=access,
-            connect=lambda caller: RestrictedCluster(cluster, access, caller),
-            source=source,
-            anonymous_caller=anonymous_caller,
-            local_caller=local_caller,
-            session_keys=session_keys,
-            read_only=read_only,
-            demo=demo,
-            gateway=gateway,
-            gpu_hour=gpu_hour,
-        )
-    )
+    cache = Cache(cluster, clock, threads=cluster.real)
+
+    def connect(caller: Caller) -> Cluster:
+        return RestrictedCluster(cluster, access, caller)
+
+    return Backend(profile, profile_data, clock, cache, access, connect, anonymous_caller=anonymous_caller, **options)

@@ -131,12 +131,12 @@ def parse_scale(form: Mapping[str, str], current: Mapping[str, str]) -> dict[str
 
 def _apply_scale(visit: PageVisit, live: LiveWorkload) -> None:
     if visit.form.get("reset"):
-        visit.backend.scale(visit.user, *_workload_ref(live))
+        visit.backend.writes.scale(visit.user, *_workload_ref(live))
         return
     values = parse_scale(visit.form, _scale_form(visit, live)["current"])
     if not values:
         raise PageError(422, "Nothing to change", "These values are already set.")
-    visit.backend.scale(visit.user, *_workload_ref(live), values)
+    visit.backend.writes.scale(visit.user, *_workload_ref(live), values)
 
 
 # The other actions.
@@ -173,7 +173,7 @@ def _format_object(obj: dict[str, Any]) -> str:
 def _delete_workload(visit: PageVisit, live: LiveWorkload) -> None:
     if visit.form.get("typed", "").strip() != live.name:
         raise PageError(422, "The name does not match", f"Type {live.name} to confirm.")
-    visit.backend.delete(visit.user, *_workload_ref(live), data=bool(visit.form.get("data")))
+    visit.backend.writes.delete(visit.user, *_workload_ref(live), data=bool(visit.form.get("data")))
 
 
 ACTIONS: Final[dict[str, Action]] = {
@@ -191,7 +191,9 @@ ACTIONS: Final[dict[str, Action]] = {
         _kind_of_top,
         lambda visit, live: revisions.explain_no_rollback(live, _rollback_revision(visit)),
         _rollback_form,
-        lambda visit, live: visit.backend.rollback(visit.user, *_workload_ref(live), visit.form.get("to") or None),
+        lambda visit, live: visit.backend.writes.rollback(
+            visit.user, *_workload_ref(live), visit.form.get("to") or None
+        ),
     ),
     "suspend": Action(
         "Suspend",
@@ -199,7 +201,7 @@ ACTIONS: Final[dict[str, Action]] = {
         _kind_of_top,
         _no_stop,
         lambda *_: {},
-        lambda visit, live: visit.backend.suspend(visit.user, *_workload_ref(live)),
+        lambda visit, live: visit.backend.writes.suspend(visit.user, *_workload_ref(live)),
     ),
     "resume": Action(
         "Resume",
@@ -207,7 +209,7 @@ ACTIONS: Final[dict[str, Action]] = {
         _kind_of_top,
         _no_stop,
         lambda *_: {},
-        lambda visit, live: visit.backend.resume(visit.user, *_workload_ref(live)),
+        lambda visit, live: visit.backend.writes.resume(visit.user, *_workload_ref(live)),
     ),
     "delete": Action("Delete", "delete", _kind_of_top, lambda *_: "", _delete_form, _delete_workload),
     "promote": Action(
@@ -248,7 +250,7 @@ def _find_action(visit: PageVisit) -> tuple[str, Action, LiveWorkload]:
     return (
         name,
         action,
-        visit.backend.workload(visit.user, visit.path_parameter("namespace"), visit.path_parameter("name")).value,
+        visit.backend.reads.workload(visit.user, visit.path_parameter("namespace"), visit.path_parameter("name")).value,
     )
 
 

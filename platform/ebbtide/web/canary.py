@@ -105,7 +105,7 @@ def _apply_traffic(visit: PageVisit, live: LiveWorkload, changes: dict[str, int 
     canary = _require_canary(visit, live)
     fields: dict[Path, int | None] = {("spec", "traffic", name): value for name, value in changes.items()}
     text = edit_text(canary.text, fields, field_names_at)
-    visit.backend.submit(visit.user, visit.backend.documents(text))
+    visit.backend.writes.submit(visit.user, visit.backend.specs.documents(text))
 
 
 def promote_canary(visit: PageVisit, live: LiveWorkload) -> None:
@@ -128,7 +128,7 @@ def change_weight(visit: PageVisit, live: LiveWorkload) -> None:
 
 def abort_canary(visit: PageVisit, live: LiveWorkload) -> None:
     """Send all requests to the stable revision until the next apply."""
-    visit.backend.rollback(visit.user, live.namespace, live.name, _require_canary(visit, live).stable)
+    visit.backend.writes.rollback(visit.user, live.namespace, live.name, _require_canary(visit, live).stable)
 
 
 # The comparison.
@@ -146,7 +146,7 @@ def compare_revisions(visit: PageVisit, live: LiveWorkload, row: Status) -> dict
         end = visit.backend.clock.now()
 
         def ask() -> list[ReportRow]:
-            measured = visit.backend.measure_revisions(
+            measured = visit.backend.measurements.measure_revisions(
                 visit.user, live.namespace, live.name, refs, end - COMPARED_SECONDS, end
             )
             return [compute_report({ref: measured[ref]}, {}).rows[0] for ref in refs]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
+from ebbtide.api.gpus import list_nodes
 from ebbtide.base import keys
 from ebbtide.base.quantities import NANO, parse_nano
 from ebbtide.cluster.client.protocol import ClusterError, ForbiddenError
@@ -159,7 +160,7 @@ def draw_gpu_picture(
 
 def show_cluster(visit: PageVisit) -> Response:
     try:
-        read = visit.backend.nodes(visit.user)
+        read = list_nodes(visit.backend, visit.user)
         rows, age, hidden = read.value, read.age, ""
     except ForbiddenError as error:
         rows, age, hidden = [], visit.backend.age(), str(error)
@@ -173,7 +174,7 @@ def show_cluster(visit: PageVisit) -> Response:
         )
         for row in rows
     ]
-    statuses = visit.backend.workloads(visit.user).value
+    statuses = visit.backend.reads.workloads(visit.user).value
     return visit.render(
         "comp_cluster.html" if visit.is_partial else "page_cluster.html",
         page="cluster",
@@ -194,7 +195,7 @@ def show_findings(visit: PageVisit) -> Response:
     """Show the findings of the cluster check, errors first."""
     trouble = ""
     try:
-        findings = [*visit.backend.doctor(visit.user)]
+        findings = [*visit.backend.reads.doctor(visit.user)]
     except ClusterError as error:
         findings, trouble = [], str(error)
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))

@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 
 from ebbtide.api.access import UnauthorizedError
-from ebbtide.api.backend import NothingReadError, ReadOnlyError
+from ebbtide.api.connection import NothingReadError, ReadOnlyError
 from ebbtide.api.workers import LimitExceededError
 from ebbtide.cluster.client.protocol import (
     BusyError,

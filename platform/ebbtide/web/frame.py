@@ -217,7 +217,7 @@ class PageFrame:
         """
         self.backend = backend
         self.secure = secure
-        self.sessions = backend.sessions
+        self.sessions = backend.logins.sessions
         self.one_time_key = one_time_key
         self.pulse = ChangePulse(backend)
         self.templates = make_template_environment(backend.profile)

@@ -189,7 +189,7 @@ def add_loads(visit: PageVisit, rows: Sequence[Status]) -> list[Status]:
 
 def show_grid(visit: PageVisit) -> Response:
     view = parse_grid_view(visit)
-    read = visit.backend.workloads(visit.user)
+    read = visit.backend.reads.workloads(visit.user)
     is_judged = len(read.value) <= objectives.MAX_JUDGED
     slos = objectives.judge_workloads(visit, read.value) if is_judged else {}
     selection = select_rows(read.value, view, slos)

@@ -52,7 +52,7 @@ def sign_in(visit: PageVisit) -> Response:
             f"Invalid token: must be one line of at most {MAX_TOKEN_CHARACTERS:,} ASCII characters.",
         )
     try:
-        visit.backend.caller_of(token)
+        visit.backend.logins.caller_of(token)
     except Exception as error:  # noqa: BLE001 - shown on this page
         return _render_login(visit, after, make_page_error(error).text)
     response = visit.redirect(after)
@@ -69,7 +69,7 @@ def sign_in_with_key(visit: PageVisit, key: str) -> Response:
             visit, "/", "This URL is invalid or was used before. Open the latest URL that the server printed."
         )
     response = RedirectResponse("/overview", 303)
-    visit.set_session_cookie(response, visit.backend.begin_local_session())
+    visit.set_session_cookie(response, visit.backend.logins.begin_local_session())
     return response
 
 

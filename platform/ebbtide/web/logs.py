@@ -135,14 +135,14 @@ def open_logs(visit: PageVisit, *, follow: bool, tail: int) -> list[tuple[str, L
     namespace, pod, container = visit.path_parameter("namespace"), visit.query("pod"), visit.query("container")
     places = [(pod, container)]
     if pod == ALL:
-        live = visit.backend.workload(visit.user, namespace, visit.path_parameter("name")).value
+        live = visit.backend.reads.workload(visit.user, namespace, visit.path_parameter("name")).value
         places = [(place.pod, place.name) for place in list_replica_containers(live)]
         if not places:
             raise PageError(404, "No logs", "The workload has no pods now.")
     return [
         (
             f"{name.rpartition('-')[2]}  " if pod == ALL else "",
-            visit.backend.logs(visit.user, namespace, name, of, follow=follow, tail=tail),
+            visit.backend.reads.logs(visit.user, namespace, name, of, follow=follow, tail=tail),
         )
         for name, of in places
     ]

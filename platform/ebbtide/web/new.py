@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from starlette.responses import JSONResponse
 
 from ebbtide import manifests
+from ebbtide.api.gpus import list_nodes
 from ebbtide.api.offline import InputError
 from ebbtide.base import keys, model_catalog
 from ebbtide.base.model_specs import ModelSpec, make_model_spec
@@ -142,7 +143,7 @@ def show_new_form(visit: PageVisit) -> Response:
 def show_edit_form(visit: PageVisit) -> Response:
     """Show the form with a live workload's spec."""
     namespace, name = visit.path_parameter("namespace"), visit.path_parameter("name")
-    live = visit.backend.workload(visit.user, namespace, name).value
+    live = visit.backend.reads.workload(visit.user, namespace, name).value
     text = write_live_spec(live.top, visit.backend.profile)
     return _render_form_page(visit, FormState(text, text, (namespace, name), step=_chosen_step(visit.query("step"))))
 
@@ -223,7 +224,7 @@ def _scales_to_zero(text: str) -> bool:
 def _list_gpu_models(visit: PageVisit) -> dict[str, list[str]]:
     """Return the GPU models of the catalog, those of the cluster's nodes first."""
     try:
-        products = {node.product for node in visit.backend.nodes(visit.user).value}
+        products = {node.product for node in list_nodes(visit.backend, visit.user).value}
     except ClusterError:
         products = set()
     present = {found[0] for product in products if product and (found := model_catalog.find_gpu(product))}
@@ -335,7 +336,7 @@ def describe_fit(visit: PageVisit, spec: ParsedSpec) -> str:
     if not needs:
         return ""
     try:
-        nodes = visit.backend.nodes(visit.user).value
+        nodes = list_nodes(visit.backend, visit.user).value
     except ClusterError:
         return ""
     texts = []
@@ -383,7 +384,7 @@ class ProjectChoice:
 def _list_projects(visit: PageVisit) -> dict[str, ProjectChoice]:
     """Return the visible projects by name; their labels are short, since a list does not wrap them."""
     try:
-        rows = visit.backend.projects(visit.user).value
+        rows = visit.backend.reads.projects(visit.user).value
     except ClusterError:
         return {}
     choices = {}
@@ -405,7 +406,7 @@ def _list_choices(visit: PageVisit) -> dict[str, list[str]]:
     """Return the projects and node pools of the cluster."""
     cluster = visit.backend.profile.spec
     try:
-        projects = [row.name for row in visit.backend.projects(visit.user).value]
+        projects = [row.name for row in visit.backend.reads.projects(visit.user).value]
     except ClusterError:
         projects = [*cluster.projects.known]
     return {"projects": projects, "pools": [pool.name for pool in cluster.node_pools]}
@@ -429,7 +430,7 @@ def _render_panel(visit: PageVisit, spec: ParsedSpec, tab: str) -> Any:
         return [(f"{obj['kind']} {obj['metadata']['name']}", manifests.write_document(obj)) for obj in spec.objects]
     if tab == "explanation":
         with suppress(InputError):
-            return visit.backend.explain(spec.text)
+            return visit.backend.specs.explain(spec.text)
     return None
 
 
@@ -439,7 +440,7 @@ def _render_panel(visit: PageVisit, spec: ParsedSpec, tab: str) -> Any:
 def show_plan(visit: PageVisit) -> Response:
     """Show the changes that an apply would make."""
     state = _read_form_state(visit)
-    plans = visit.backend.plan(visit.user, visit.backend.documents(state.text))
+    plans = visit.backend.writes.plan(visit.user, visit.backend.specs.documents(state.text))
     if any(problem.severity == "error" for problem in plans.problems):
         return _render_form_page(visit, state, 422, message="Fix the highlighted errors before you review the plan.")
     return _render_plan(visit, state, plans)
@@ -469,13 +470,17 @@ def submit_form(visit: PageVisit) -> Response:
     """Apply the spec and redirect to the progress page."""
     state = _read_form_state(visit)
     try:
-        documents = visit.backend.documents(state.text)
-        submitted = visit.backend.submit(visit.user, documents, force=visit.form.get("force") == "on")
+        documents = visit.backend.specs.documents(state.text)
+        submitted = visit.backend.writes.submit(visit.user, documents, force=visit.form.get("force") == "on")
     except InputError:
         return _render_form_page(visit, state, 422, message="Fix the highlighted errors first. Nothing was applied.")
     except (ConflictError, RefusedError) as error:
         return _render_plan(
-            visit, state, visit.backend.plan(visit.user, visit.backend.documents(state.text)), 422, str(error)
+            visit,
+            state,
+            visit.backend.writes.plan(visit.user, visit.backend.specs.documents(state.text)),
+            422,
+            str(error),
         )
     first = submitted.planned[0].workload
     since = visit.backend.clock.now()
@@ -493,7 +498,7 @@ def show_rollout(visit: PageVisit) -> Response:
     since = since if 0 <= since <= now else now
     status: Status | None = None
     try:
-        status = visit.backend.status(visit.user, namespace, name).value
+        status = visit.backend.reads.status(visit.user, namespace, name).value
     except ClusterError:
         if now - since > 60:  # noqa: PLR2004 - seconds until the cache must have the workload
             raise

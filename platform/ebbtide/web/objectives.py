@@ -56,7 +56,8 @@ def judge_workloads(visit: PageVisit, rows: Sequence[Status]) -> dict[Ref, SloSt
     def ask() -> dict[Ref, SloState]:
         now = visit.backend.clock.now()
         day, hour = (
-            visit.backend.measured(visit.user, refs, now - seconds, now) for seconds in (SPAN_SECONDS, BURN_SECONDS)
+            visit.backend.measurements.measured(visit.user, refs, now - seconds, now)
+            for seconds in (SPAN_SECONDS, BURN_SECONDS)
         )
         report = compute_report(day, slos, last_hour=hour)
         states = {row.ref: summarize_row(row) for row in report.rows if row.ref is not None}
@@ -73,4 +74,4 @@ def judge_workloads(visit: PageVisit, rows: Sequence[Status]) -> dict[Ref, SloSt
 def read_objectives(visit: PageVisit, rows: Sequence[Status]) -> dict[Ref, WorkloadSlo]:
     """Return the SLOs of workloads; specs are read again every few seconds."""
     key = ("objectives", visit.user.name, *(Ref(row.namespace, row.name) for row in rows))
-    return visit.frame.cached(key, REUSE_SECONDS / 3, lambda: visit.backend.objectives(visit.user, rows))
+    return visit.frame.cached(key, REUSE_SECONDS / 3, lambda: visit.backend.measurements.objectives(visit.user, rows))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from ebbtide.api.gpus import list_nodes
 from ebbtide.base import keys
 from ebbtide.base.quantities import NANO, parse_nano
 from ebbtide.cluster.client.protocol import ForbiddenError
@@ -75,7 +76,7 @@ class ClusterFigures:
 
 def show_overview(visit: PageVisit) -> Response:
     """Show the overview."""
-    read = visit.backend.workloads(visit.user)
+    read = visit.backend.reads.workloads(visit.user)
     statuses = sorted(read.value, key=lambda row: (TONE_ORDER.index(words.tone_of_phase(row.phase)), row.name))
     shown = statuses[:MAX_TIDES]
     trouble = ""
@@ -118,7 +119,7 @@ def read_histories(visit: PageVisit, rows: Sequence[Status]) -> Mapping[Ref, His
 
     def ask() -> dict[Ref, History]:
         end = visit.backend.clock.now() // tide.STEP_SECONDS * tide.STEP_SECONDS
-        return visit.backend.histories(visit.user, refs, end - tide.SPAN_SECONDS, end, tide.STEP_SECONDS)
+        return visit.backend.measurements.histories(visit.user, refs, end - tide.SPAN_SECONDS, end, tide.STEP_SECONDS)
 
     return visit.frame.polls.get(("histories", *refs), tide.STEP_SECONDS, ask)
 
@@ -175,7 +176,7 @@ def sum_figures(visit: PageVisit, rows: Sequence[TideRow], histories: Mapping[Re
 def _list_resources(visit: PageVisit) -> tuple[tuple[str, float, float], ...]:
     """Return the GPU resources of the nodes, or nothing if the caller is not allowed to list nodes."""
     try:
-        nodes = visit.backend.nodes(visit.user).value
+        nodes = list_nodes(visit.backend, visit.user).value
     except ForbiddenError:
         return ()
     totals: dict[str, float] = {}

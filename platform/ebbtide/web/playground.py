@@ -146,7 +146,7 @@ def playground_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dic
 
 def make_context(visit: PageVisit, live: LiveWorkload, row: Status, request: PlaygroundRequest) -> dict[str, Any]:
     """Return the context of the tab with a request."""
-    why_not = visit.backend.explain_no_call(visit.user, row.namespace)
+    why_not = visit.backend.writes.explain_no_call(visit.user, row.namespace)
     if not why_not and not row.url:
         why_not = "the workload has no URL yet"
     return {
@@ -274,10 +274,10 @@ def _prepare_call(
     visit: PageVisit, place: tuple[str, str], seconds: float
 ) -> tuple[Status, Endpoint | None, PlaygroundRequest | None, str]:
     """Return the workload's status, the endpoint and the request, or the reason why none can be sent."""
-    row = visit.backend.status(visit.user, *place).value
+    row = visit.backend.reads.status(visit.user, *place).value
     try:
         request = parse_request(visit.form)
-        row, endpoint = visit.backend.find_endpoint(visit.user, *place, seconds)
+        row, endpoint = visit.backend.writes.find_endpoint(visit.user, *place, seconds)
     except PageError as error:
         return row, None, None, error.text
     except CallError as error:
@@ -355,8 +355,8 @@ def _show_snippets(visit: PageVisit, render: RenderTab) -> Response:
 def _render_tab(visit: PageVisit, render: RenderTab, request: PlaygroundRequest | None, **context: Any) -> Response:
     """Render the whole page with a request, or for htmx only the snippets."""
     namespace, name = visit.path_parameter("namespace"), visit.path_parameter("name")
-    live = visit.backend.workload(visit.user, namespace, name).value
-    row = visit.backend.status(visit.user, namespace, name).value
+    live = visit.backend.reads.workload(visit.user, namespace, name).value
+    row = visit.backend.reads.status(visit.user, namespace, name).value
     request = request or make_default_request(live)
     context = {**make_context(visit, live, row, request), **context}
     if visit.is_partial:

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from ebbtide.api.gpus import sum_held_gpus
 from ebbtide.base import names
 from ebbtide.base.quantities import NANO, parse_nano, parse_whole_quantity
 from ebbtide.cluster.client.protocol import NAMESPACE, QUOTA, ClusterError
@@ -126,10 +127,10 @@ def explain_no_project_write(visit: PageVisit, namespace: str = "") -> str:
 
 
 def show_projects(visit: PageVisit) -> Response:
-    read = visit.backend.projects(visit.user)
+    read = visit.backend.reads.projects(visit.user)
     # Members are read from the API server rather than the cache, so a page that updates itself keeps the ones it has.
     members = {} if visit.is_partial else list_namespace_members(visit)
-    held = visit.backend.held_gpus(visit.user, [row.namespace for row in read.value])
+    held = sum_held_gpus(visit.backend, visit.user, [row.namespace for row in read.value])
     return visit.render(
         "comp_projects.html" if visit.is_partial else "page_projects.html",
         page="projects",
@@ -166,7 +167,7 @@ def show_project_form(visit: PageVisit) -> Response:
 
 
 def _find_project(visit: PageVisit, name: str) -> ProjectUse:
-    row = next((row for row in visit.backend.projects(visit.user).value if row.name == name), None)
+    row = next((row for row in visit.backend.reads.projects(visit.user).value if row.name == name), None)
     if row is None:
         raise PageError(404, "Project not found", f"No visible project is named {name}.")
     return row
@@ -227,7 +228,7 @@ def parse_project(form: Mapping[str, str], name: str, members: list[str]) -> Pro
 
 
 def _require_new(visit: PageVisit, name: str) -> None:
-    if any(row.name == name for row in visit.backend.projects(visit.user).value):
+    if any(row.name == name for row in visit.backend.reads.projects(visit.user).value):
         raise ValueError(f"project {name} exists: change it on its card")
 
 
@@ -241,7 +242,7 @@ def save_project(visit: PageVisit) -> Response:
         request = parse_project(visit.form, name, members)
         if not name:
             _require_new(visit, request.name)
-        visit.backend.write_project(visit.user, request)
+        visit.backend.writes.write_project(visit.user, request)
     except (ValueError, ClusterError) as error:
         message = (
             f"{str(error)[:1].upper()}{str(error)[1:]}"

@@ -48,8 +48,8 @@ class ChangePulse:
 
     def _watch(self, version: int) -> None:
         while True:
-            now = self.backend.changed(version, BEAT_SECONDS)
-            _, tops = self.backend.cache.changes_since(version)
+            now = self.backend.cache.changes.wait(version, BEAT_SECONDS)
+            _, tops = self.backend.cache.changes.since(version)
             changed = None if tops is None else {(top.namespace, top.name) for top in tops}
             with self._lock:
                 if not self._listeners:
@@ -68,7 +68,7 @@ class ChangePulse:
         """Yield events until the client disconnects, of one workload or of all."""
         listener = (asyncio.get_running_loop(), asyncio.Event(), workload)
         # Changes from here on are reported, even if the thread starts late.
-        version = await run_in_threadpool(self.backend.changed, -1, 0.0)
+        version = await run_in_threadpool(self.backend.cache.changes.wait, -1, 0.0)
         with self._lock:
             self._listeners.add(listener)
             start, self._watching = not self._watching, True

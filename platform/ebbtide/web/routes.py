@@ -64,7 +64,7 @@ async def stream_changes(visit: PageVisit) -> Response:
 
 def _is_visible(visit: PageVisit, namespace: str, name: str) -> bool:
     try:
-        visit.backend.status(visit.user, namespace, name)
+        visit.backend.reads.status(visit.user, namespace, name)
     except MissingError:
         return False
     return True

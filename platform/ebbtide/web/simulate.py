@@ -413,7 +413,7 @@ def show_simulation(visit: PageVisit) -> Response:
     if not name:
         key = visit.query("example")
         return _render_simulation_page(visit, make_question(load_examples().get(key, load_examples()["chat"]).text))
-    live = visit.backend.workload(visit.user, namespace, name).value
+    live = visit.backend.reads.workload(visit.user, namespace, name).value
     text = write_live_spec(live.top, visit.backend.profile)
     log, words = _read_recorded_traffic(visit, Ref(namespace, name))
     if not log:
@@ -435,7 +435,9 @@ def _read_recorded_traffic(visit: PageVisit, ref: Ref) -> tuple[str, str]:
     """Return a workload's recent traffic as a log of rates, and a matching server model; empty if unknown."""
     end = visit.backend.clock.now()
     try:
-        history = visit.backend.history(visit.user, ref, end - TRAFFIC_SECONDS, end, TRAFFIC_SECONDS / TRAFFIC_POINTS)
+        history = visit.backend.measurements.history(
+            visit.user, ref, end - TRAFFIC_SECONDS, end, TRAFFIC_SECONDS / TRAFFIC_POINTS
+        )
     except SourceError:
         return "", ""
     points = [
@@ -527,7 +529,7 @@ def run_page_simulation(visit: PageVisit) -> Response:
 
 def _simulate(visit: PageVisit, question: PageQuestion) -> dict[str, Any]:
     try:
-        report = visit.backend.run_in_worker(
+        report = visit.backend.specs.run_in_worker(
             simulate_for_page, _make_request(visit, question), seconds=SIMULATION_SECONDS
         )
     except InputError as error:
@@ -607,7 +609,7 @@ def _run_search(visit: PageVisit, search: TuningSearch, request: SimulationReque
             raise SearchStoppedError
 
     try:
-        search.result = visit.backend.run_in_worker(
+        search.result = visit.backend.specs.run_in_worker(
             tune_for_page, request, seconds=SEARCH_SECONDS, on_progress=report_progress
         )
     except InputError as error:

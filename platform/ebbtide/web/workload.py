@@ -177,8 +177,8 @@ def render_workload(visit: PageVisit, tab: str, context: dict[str, Any] | None =
     """Render a tab of a workload, with a context other than the tab's own if one is given."""
     namespace, name = visit.path_parameter("namespace"), visit.path_parameter("name")
     try:
-        state = visit.backend.status(visit.user, namespace, name)
-        live = visit.backend.workload(visit.user, namespace, name)
+        state = visit.backend.reads.status(visit.user, namespace, name)
+        live = visit.backend.reads.workload(visit.user, namespace, name)
     except MissingError:
         if visit.is_partial:
             return visit.render("comp_gone.html", namespace=namespace, name=name)
@@ -243,7 +243,7 @@ def measure_recent(visit: PageVisit, ref: Ref, length: float, recent: float) -> 
 
     def ask() -> WorkloadMeasurements | None:
         now = visit.backend.clock.now()
-        return visit.backend.measured(visit.user, [ref], now - length, now).get(ref)
+        return visit.backend.measurements.measured(visit.user, [ref], now - length, now).get(ref)
 
     return visit.frame.cached(("counted", ref, length), recent, ask)
 
@@ -279,7 +279,7 @@ def logs_context(visit: PageVisit, live: LiveWorkload, _row: Status) -> dict[str
         try:
             for place in shown:
                 lead = f"{place.pod.rpartition('-')[2]}  " if chosen.pod == ALL else ""
-                stream = visit.backend.logs(visit.user, live.namespace, place.pod, place.name, tail=MAX_LOG_LINES)
+                stream = visit.backend.reads.logs(visit.user, live.namespace, place.pod, place.name, tail=MAX_LOG_LINES)
                 lines += [f"{lead}{line}" for line in [*stream][-MAX_LOG_LINES // len(shown) :]]
         except Exception as error:  # noqa: BLE001 - the rest of the page is shown
             trouble = make_page_error(error).text
@@ -324,7 +324,7 @@ def revisions_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dict
 
 
 def why_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dict[str, Any]:
-    explanation = visit.backend.why(visit.user, live.namespace, live.name).value
+    explanation = visit.backend.reads.why(visit.user, live.namespace, live.name).value
     drawn = load_charts(visit, live, row, "1h")
     return {
         "why": explanation,
@@ -486,7 +486,7 @@ def load_history(
     lead = math.ceil(lookback_seconds(live) / step) * step if step <= MAX_STEP_SECONDS else 0.0
 
     def ask() -> tuple[History, PastDecisions]:
-        history = visit.backend.history(visit.user, ref, end - length - lead, end, step)
+        history = visit.backend.measurements.history(visit.user, ref, end - length - lead, end, step)
         return history, replay_history(live, history, step, visit.backend.profile.spec)
 
     history, past = visit.frame.cached(("history", ref, chosen, end), HISTORY_REUSE_SECONDS, ask)
@@ -499,8 +499,8 @@ def serve_decision(visit: PageVisit) -> Response:
     time = _parse_time(visit.query("at"))
     if time is None:
         raise PageError(422, "Invalid time", "The parameter at must be a time in seconds since 1970.")
-    state = visit.backend.status(visit.user, namespace, name).value
-    live = visit.backend.workload(visit.user, namespace, name).value
+    state = visit.backend.reads.status(visit.user, namespace, name).value
+    live = visit.backend.reads.workload(visit.user, namespace, name).value
     _, past, _ = load_history(visit, live, state, chosen_range(visit))
     reasons = [{"topic": TOPICS[reason.topic], "words": reason.words} for reason in past.explain(time)]
     return JSONResponse({"time": time, "reasons": reasons})
@@ -597,8 +597,8 @@ def _target_curve(values: Mapping[str, list[float | None]], *, whole: bool) -> l
 def serve_series(visit: PageVisit) -> Response:
     """Return the charts of a workload as JSON, all or those in ``charts``; with ``since`` only the points after that time."""
     namespace, name = visit.path_parameter("namespace"), visit.path_parameter("name")
-    state = visit.backend.status(visit.user, namespace, name).value
-    live = visit.backend.workload(visit.user, namespace, name).value
+    state = visit.backend.reads.status(visit.user, namespace, name).value
+    live = visit.backend.reads.workload(visit.user, namespace, name).value
     drawn_charts = load_charts(visit, live, state, chosen_range(visit), quiet=False)
     selected = visit.query("charts", ",".join(CHARTS)).split(",")
     known = _parse_time(visit.query("since"))

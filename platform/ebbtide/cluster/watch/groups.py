@@ -1,0 +1,83 @@
+"""The kinds that a cache reads, and the workloads that an object belongs to, by the rules of ``cluster.read.inventory``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from ebbtide.base import keys, names
+from ebbtide.base.paths import get_at
+from ebbtide.cluster.client.protocol import EVENT, HPA, KNATIVE, KSERVE, LLM, NAMESPACE, NODE, QUOTA, Kind
+from ebbtide.cluster.read import inventory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ebbtide.translation.objects import Object
+
+#: The kinds of a workload's objects. An account or a cluster may be without LLMInferenceServices, as without any kind.
+OF_WORKLOADS: Final = (*inventory.GROUPED, LLM)
+KINDS: Final = (*OF_WORKLOADS, EVENT, NODE, NAMESPACE)
+#: Kinds of a workload's main object, by name; of objects with the same name, the first kind takes precedence.
+TOPS: Final = {kind.name: kind for kind in (KSERVE, LLM, KNATIVE)}
+#: Maximum length of the name of an object (k8s.io/apimachinery pkg/util/validation, DNS1123SubdomainMaxLength). The API
+#: server does not check the name in an Event's ``involvedObject``.
+MAX_NAME_LENGTH: Final = 253
+
+#: Namespace and name of an object.
+Key = tuple[str, str]
+
+
+class WorkloadKey(NamedTuple):
+    """A workload's place: its namespace, its name, and the kind of its main object."""
+
+    namespace: str
+    name: str
+    kind: str
+
+
+def object_key(obj: Object) -> Key:
+    """Return the namespace and the name of an object."""
+    return get_at(obj, "metadata", "namespace", default=""), str(obj["metadata"]["name"])
+
+
+def object_version(obj: Object) -> str:
+    """Return the resource version of an object."""
+    return str(get_at(obj, "metadata", "resourceVersion", default=""))
+
+
+def object_uid(obj: Object) -> str:
+    """Return the UID of an object."""
+    return str(get_at(obj, "metadata", "uid", default=""))
+
+
+def list_workload_names(kind: Kind, obj: Object) -> tuple[str, ...]:
+    """Return the names of the workloads that an object may belong to."""
+    metadata = obj["metadata"]
+    labels = metadata.get("labels") or {}
+    name = str(metadata["name"])
+    if kind == EVENT:
+        return tuple(dict.fromkeys(_name_prefixes(get_at(obj, "involvedObject", "name", default=""))))
+    if kind in {NODE, NAMESPACE, QUOTA}:
+        return ()
+    owners = [labels.get(keys.KNATIVE_SERVICE), labels.get(keys.KSERVE_SERVICE)]
+    if kind in TOPS.values():
+        owners.append(name)
+    if kind == HPA or inventory.serves_language_model(obj):
+        owners.append(labels.get(keys.APP_NAME))
+    if kind == HPA:
+        # An HPA of ours without its labels, or the HPA that KEDA creates for our ScaledObject.
+        owners.append(name.removeprefix(names.KEDA_HPA).removesuffix(names.name_autoscaler("")))
+    owner_names = [text for text in owners if text]
+    # A predictor's objects are the InferenceService's.
+    service_names = [text.removesuffix(names.name_predictor("")) for text in owner_names]
+    return tuple(dict.fromkeys(text for text in (*owner_names, *service_names) if 0 < len(text) <= MAX_NAME_LENGTH))
+
+
+def _name_prefixes(name: str) -> Iterator[str]:
+    """Yield a name and each of its prefixes that end before a hyphen: an owner's name begins the names of its objects."""
+    if len(name) > MAX_NAME_LENGTH:
+        return
+    yield name
+    while "-" in name:
+        name = name.rpartition("-")[0]
+        yield name
