@@ -46,11 +46,6 @@ class QuotaDemand:
     last: LoadedDocument | None = None
     where: Path = ("spec", "project")
 
-    def add_later(self, later: QuotaDemand) -> None:
-        """Add the requests of later documents of the same call."""
-        self.requests += later.requests
-        self.last, self.where = later.last, later.where
-
 
 def update_replicas(plan: Plan) -> int:
     """Return the number of replicas that an update needs in addition to minReplicas.
