@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ebbtide.base.problems import select_errors
 from ebbtide.profile.built_in import FULL
 from ebbtide.profile.models import Profile
-from ebbtide.readers import command_lines, flags, nim, nim_flags, shapes
+from ebbtide.readers import command_lines, flag_parser, flags, nim, nim_flags, shapes
 from ebbtide.spec import rules
 from ebbtide.spec.inference import Inference
 
@@ -527,8 +527,8 @@ def test_the_value_of_an_unknown_flag_is_not_a_second_name() -> None:
 
 
 def test_every_suggestion_is_a_flag() -> None:
-    assert set(flags.HABITS.values()) <= set(flags.BY_NAME)
-    assert set(flags.HABITS).isdisjoint(flags.BY_NAME)
+    assert set(flag_parser.HABITS.values()) <= set(flags.BY_NAME)
+    assert set(flag_parser.HABITS).isdisjoint(flags.BY_NAME)
 
 
 def test_exactly_one_name_is_required() -> None:
@@ -600,7 +600,7 @@ def test_no_two_flags_share_a_name() -> None:
 
 
 WORDS = (
-    st.sampled_from([*flags.BY_NAME, *flags.HABITS, "--", "-", "=", "true"])
+    st.sampled_from([*flags.BY_NAME, *flag_parser.HABITS, "--", "-", "=", "true"])
     | st.text(max_size=10)
     | st.builds(
         "{}={}".format,
