@@ -406,21 +406,21 @@ def test_a_flag_of_the_client_causes_a_warning(flag: str, words: list[str]) -> N
 
 
 @pytest.mark.parametrize("flag", [flag for flag in flags.FLAGS if flag.kind == "switch"], ids=NAMED)
-def test_a_boolean_flag_set_to_false_has_no_effect(flag: flags.Flag) -> None:
+def test_a_boolean_flag_set_to_false_has_no_effect(flag: flag_parser.Flag) -> None:
     reading = read(f"{flag.name}=false")
     assert select_errors(reading.problems) == []
     assert at(reading, "spec.image") == "nginx"
 
 
 @pytest.mark.parametrize("flag", [flag for flag in flags.FLAGS if flag.kind != "switch"], ids=NAMED)
-def test_a_flag_without_a_value_is_rejected(flag: flags.Flag) -> None:
+def test_a_flag_without_a_value_is_rejected(flag: flag_parser.Flag) -> None:
     reading = read(flag.name)
     assert [(problem.code, problem.path) for problem in reading.problems] == [("FLAGS002", flag.name)]
     assert reading.problems[0].fix.startswith(f"write {flag.name} ")
 
 
 @pytest.mark.parametrize("flag", [flag for flag in flags.FLAGS if flag.choices], ids=NAMED)
-def test_the_models_accept_each_choice_of_a_flag(flag: flags.Flag) -> None:
+def test_the_models_accept_each_choice_of_a_flag(flag: flag_parser.Flag) -> None:
     for choice in flag.choices:
         assert problems(read(flag.name, choice)) == []
 
