@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.base.model_catalog import estimate_start, find_image_model
 from ebbtide.base.problems import make_warning
 from ebbtide.readers import rest
 from ebbtide.readers.reading import make_document
@@ -23,6 +22,7 @@ from ebbtide.readers.table import (
     set_at,
 )
 from ebbtide.translation.loaded_model import name_of_image
+from ebbtide.translation.model_catalog import estimate_start, find_image_model
 from ebbtide.translation.traps import DEFAULT_DEADLINE_SECONDS
 
 if TYPE_CHECKING:
@@ -149,24 +149,14 @@ PORT_FIELDS: Final = {
         ),
     )
 }
+# fmt: off
 #: Fields with the name and the format of the native field.
 SAME: Final = (
-    "annotations",
-    "autoscaling",
-    "category",
-    "compute",
-    "environmentVariables",
-    "image",
-    "imagePullPolicy",
-    "imagePullSecrets",
-    "labels",
-    "nodePools",
-    "preemptibility",
-    "priorityClass",
-    "probes",
-    "security",
+    "annotations", "autoscaling", "category", "compute", "environmentVariables", "image", "imagePullPolicy",
+    "imagePullSecrets", "labels", "nodePools", "preemptibility", "priorityClass", "probes", "security",
     "tolerations",
 )
+# fmt: on
 #: The rows in the order in which they are read: the bounds of the replicas depend on the autoscaling.
 FIELDS: Final = {
     row.name: row
