@@ -240,12 +240,9 @@ def _convert_value(draft: Draft, flag: Flag, text: str | None) -> Any:
     if value is None:
         # The older client of Run:ai has one flag for devices and for a fraction of one.
         is_fraction = flag.name == "--gpu-devices-request" and 0 < (_parse_decimal(text or "") or 0) < 1
-        draft.add_error(
-            "SPEC002",
-            (flag.name,),
-            f"invalid value {shorten_text(repr(text))} of {flag.name}: must be {form.expected}",
-            f"use --gpu-portion-request {text}" if is_fraction else f"write {_flag_syntax(flag)}",
-        )
+        message = f"invalid value {shorten_text(repr(text))} of {flag.name}: must be {form.expected}"
+        fix = f"use --gpu-portion-request {text}" if is_fraction else f"write {_flag_syntax(flag)}"
+        draft.add_error("SPEC002", (flag.name,), message, fix)
     return value
 
 
@@ -260,12 +257,8 @@ def parse_entry(draft: Draft, flag: Flag, text: str) -> dict[str, Any] | None:
         key = key.strip()
         part = flag.parts.get(key)
         if part is None:
-            draft.add_error(
-                "SPEC001",
-                where,
-                f"unknown key {shorten_text(key)} of {flag.name}",
-                f"use one of {', '.join(flag.parts)}",
-            )
+            message = f"unknown key {shorten_text(key)} of {flag.name}"
+            draft.add_error("SPEC001", where, message, f"use one of {', '.join(flag.parts)}")
             continue
         keys.add(key)
         form = PART_FORMS[part.kind]
@@ -274,9 +267,8 @@ def parse_entry(draft: Draft, flag: Flag, text: str) -> dict[str, Any] | None:
         value = form.read(written) if written else None
         if value is None:
             wrong = f" {shorten_text(repr(written))}" if equals else ""
-            draft.add_error(
-                "SPEC002", where, f"invalid {key}{wrong}: must be {form.expected}", f"write {_flag_syntax(flag)}"
-            )
+            message = f"invalid {key}{wrong}: must be {form.expected}"
+            draft.add_error("SPEC002", where, message, f"write {_flag_syntax(flag)}")
             continue
         set_at(entry, split_path(part.to), value)
     for key, part in flag.parts.items():
@@ -302,9 +294,8 @@ def parse_port(draft: Draft, flag: Flag, text: str, key: str) -> dict[str, Any]:
     """Return the entry of a serving port, ``8000`` or ``KEY=8000,…``; empty after reporting problems."""
     port = _parse_whole(text)
     if port is None and "=" not in text:
-        draft.add_error(
-            "SPEC002", (flag.name,), f"invalid port {shorten_text(repr(text))}", f"write 8000, or {key}=8000,…"
-        )
+        message = f"invalid port {shorten_text(repr(text))}"
+        draft.add_error("SPEC002", (flag.name,), message, f"write 8000, or {key}=8000,…")
         return {}
     return parse_entry(draft, flag, text) or {} if port is None else {key: port}
 
