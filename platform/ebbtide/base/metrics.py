@@ -50,9 +50,8 @@ class Metric(NamedTuple):
     default_target: tuple[str, str] = ("", "")
     #: Signal that a simulation uses for the metric. None: the metric cannot be simulated.
     simulated: Signal | None = None
-    #: Maximum threshold, and the message for a larger one.
+    #: Maximum threshold.
     max_threshold: float = 2**31 - 1
-    above_max_message: str = "a threshold of {} cannot be reached"
     #: True if Knative bounds the threshold by the container's hard limit of requests.
     limited: bool = False
     #: Label on the web page, and the label of one unit.
@@ -158,7 +157,6 @@ ROWS: Final[dict[str, Metric]] = {
             default_target=("", "80"),
             simulated="cpu",
             max_threshold=1000,
-            above_max_message="a threshold of {}% cannot be reached",
             aliases=("cpu",),
         ),
         Metric(
@@ -174,7 +172,6 @@ ROWS: Final[dict[str, Metric]] = {
             'or avg by ({by}) (DCGM_FI_DEV_GPU_UTIL{{selector},GPU_I_ID=""})',
             simulated="gpu-utilization",
             max_threshold=100,
-            above_max_message="a threshold of {}% cannot be reached",
             label="GPU utilization (%)",
             aliases=("gpu",),
         ),
@@ -227,7 +224,6 @@ ROWS: Final[dict[str, Metric]] = {
             "kv_cache_utilization_percent",
             label="KV cache utilization (%)",
             max_threshold=100,
-            above_max_message="a threshold of {}% cannot be reached",
         ),
         _make_engine_metric(
             "tokens-per-second",

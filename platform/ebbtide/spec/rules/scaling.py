@@ -221,10 +221,10 @@ def _check_threshold(metric: str, row: metrics.Metric, value: float | None, wher
         message = f"a threshold of {value:g} is below the minimum for {metric}"
         yield Problem("AUT011", where, message, f"use {usual} or more", fixes=set_value(usual))
     elif value > row.max_threshold:
-        percentage = row.unit.startswith("%")
-        threshold = f"{value:g}" if percentage else shorten_text(quantities.format_number(value))
-        fix = f"use a percentage from 1 to {row.max_threshold:g}" if percentage else "use a smaller threshold"
-        yield Problem("AUT011", where, row.above_max_message.format(threshold), fix)
+        threshold, fix = shorten_text(quantities.format_number(value)), "use a smaller threshold"
+        if row.unit.startswith("%"):
+            threshold, fix = f"{value:g}%", f"use a percentage from 1 to {row.max_threshold:g}"
+        yield Problem("AUT011", where, f"a threshold of {threshold} cannot be reached", fix)
 
 
 def check_scaling_fields(inference: Inference) -> Iterator[Problem]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 RESERVED_PATHS: Final = {"/", "/dev", "/dev/log"}
 
 
-#: The volumes of a pod with a mount path: the spec's list, the lists in a spec, and the path of one volume.
+#: The lists of volumes with a mount path: the name of each, and the functions that return the list and a volume's path.
 MOUNTED: Final[tuple[tuple[str, Callable[[Any], Any], Callable[[Any], str]], ...]] = (
     ("configMapVolume", attrgetter("config_map_volume"), attrgetter("mount_path")),
     ("secretVolume", attrgetter("secret_volume"), attrgetter("mount_path")),
