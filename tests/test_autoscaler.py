@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ebbtide.autoscaler import arithmetic, hpa, kpa, reconciler, targets, windows
+import reconciling
+from ebbtide.autoscaler import arithmetic, hpa, kpa, targets, windows
 
 LAWS = settings(derandomize=True, database=None, deadline=None, max_examples=100)
 LOADS = st.floats(0, 1e6)
@@ -84,26 +85,26 @@ def test_a_metric_needs_pods() -> None:
 
 
 def test_a_restarted_autoscaler_keeps_a_revision_scaled_to_zero() -> None:
-    status = reconciler.PodAutoscalerStatus("False", "NoTraffic", 0.0, scale_target_initialized=True, desired_scale=0)
-    observed = reconciler.ObservedState(ready=0, replicas=0)
+    status = reconciling.PodAutoscalerStatus("False", "NoTraffic", 0.0, scale_target_initialized=True, desired_scale=0)
+    observed = reconciling.ObservedState(ready=0, replicas=0)
 
-    result = reconciler.reconcile_revision(
+    result = reconciling.reconcile_revision(
         targets.RevisionSettings(), targets.AutoscalerConfig(), status, observed, 100.0
     )
 
-    assert result == reconciler.ReconcileResult(status, -1, None, "Proxy", 3)
+    assert result == reconciling.ReconcileResult(status, -1, None, "Proxy", 3)
 
 
 def test_a_revision_that_never_starts_times_out() -> None:
     revision, config, status = (
         targets.RevisionSettings(progress_deadline=60.0),
         targets.AutoscalerConfig(),
-        reconciler.NEW,
+        reconciling.NEW,
     )
     history = []
     for now in (0.0, 90.0, 91.0):
-        outcome = reconciler.reconcile_revision(
-            revision, config, status, reconciler.ObservedState(desired_scale=0), now
+        outcome = reconciling.reconcile_revision(
+            revision, config, status, reconciling.ObservedState(desired_scale=0), now
         )
         status = outcome.status
         history.append((outcome.scale_to, outcome.requeue_after, status.active, status.reason))
@@ -122,13 +123,13 @@ def test_the_last_pod_waits_for_retention_and_for_the_activator(
     inactive: float, proxied: float, scale_to: int | None, again: float | None
 ) -> None:
     """The pod is removed exactly at the end of either wait, as in the comparisons of upstream's scaler.go."""
-    status = reconciler.PodAutoscalerStatus(
+    status = reconciling.PodAutoscalerStatus(
         "False", "NoTraffic", 100 - inactive, scale_target_initialized=True, desired_scale=0
     )
     revision = targets.RevisionSettings(scale_to_zero_pod_retention_period=10)
-    observed = reconciler.ObservedState(desired_scale=0, ready=1, proxy_since=100 - proxied)
+    observed = reconciling.ObservedState(desired_scale=0, ready=1, proxy_since=100 - proxied)
 
-    result = reconciler.reconcile_revision(revision, targets.AutoscalerConfig(), status, observed, 100)
+    result = reconciling.reconcile_revision(revision, targets.AutoscalerConfig(), status, observed, 100)
 
     assert (result.want, result.scale_to, result.requeue_after) == (0, scale_to, again)
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ebbtide.autoscaler import hpa, kpa, metrics, reconciler, targets, windows
+import reconciling
+from ebbtide.autoscaler import hpa, kpa, metrics, targets, windows
 from ebbtide.autoscaler.arithmetic import to_nanoseconds
 
 if TYPE_CHECKING:
@@ -106,11 +107,11 @@ def test_reconciler() -> None:
     steps = 0
     for number, line in lines("reconciler"):
         config, revision = targets.AutoscalerConfig(**line["config"]), targets.RevisionSettings(**line["revision"])
-        status = reconciler.NEW
+        status = reconciling.NEW
         for place, (now, desired, excess, replicas, ready, mode, proxy_since, probed, networked, *want) in enumerate(
             line["steps"]
         ):
-            observed = reconciler.ObservedState(
+            observed = reconciling.ObservedState(
                 desired_scale=desired,
                 excess_burst_capacity=excess,
                 replicas=replicas,
@@ -120,7 +121,7 @@ def test_reconciler() -> None:
                 probed=probed,
                 networked=networked,
             )
-            outcome = reconciler.reconcile_revision(revision, config, status, observed, now)
+            outcome = reconciling.reconcile_revision(revision, config, status, observed, now)
             status = outcome.status
             steps += 1
             assert [*dataclasses.astuple(status), outcome.scale_to, outcome.mode, outcome.activators] == want, (

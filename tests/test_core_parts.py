@@ -17,7 +17,6 @@ from ebbtide.documents import load_document, profiles
 from ebbtide.documents.check import Batch
 from ebbtide.documents.files import is_directory, read_file
 from ebbtide.documents.incomplete import MAX_FIELDS, find_further_problems
-from ebbtide.documents.quota import QuotaDemand
 from ebbtide.profile.built_in import FULL
 from ebbtide.readers import rest
 from ebbtide.translation import gpu
@@ -312,15 +311,6 @@ def test_a_warning_of_several_documents_is_counted() -> None:
         batch.add_document(load_document({**document, "metadata": {"name": name}}, profile))
 
     assert any("2 more" in problem.message for problem in batch.batch_problems())
-
-
-def test_the_demand_of_later_documents_is_added() -> None:
-    demand, later = (QuotaDemand([(1, 2, 0, (gpus, 0, 0))]) for gpus in (1.0, 2.0))
-    later.where = ("spec", "compute")
-    demand.add_later(later)
-
-    assert [row[3][0] for row in demand.requests] == [1.0, 2.0]
-    assert demand.where == later.where
 
 
 def test_a_document_with_many_invalid_fields_has_no_further_problems() -> None:

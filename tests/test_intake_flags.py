@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ebbtide.base.problems import select_errors
 from ebbtide.profile.built_in import FULL
 from ebbtide.profile.models import Profile
-from ebbtide.readers import command_lines, flags, nim, nim_flags, shapes
+from ebbtide.readers import command_lines, flag_parser, flags, nim, nim_flags, shapes
 from ebbtide.spec import rules
 from ebbtide.spec.inference import Inference
 
@@ -406,21 +406,21 @@ def test_a_flag_of_the_client_causes_a_warning(flag: str, words: list[str]) -> N
 
 
 @pytest.mark.parametrize("flag", [flag for flag in flags.FLAGS if flag.kind == "switch"], ids=NAMED)
-def test_a_boolean_flag_set_to_false_has_no_effect(flag: flags.Flag) -> None:
+def test_a_boolean_flag_set_to_false_has_no_effect(flag: flag_parser.Flag) -> None:
     reading = read(f"{flag.name}=false")
     assert select_errors(reading.problems) == []
     assert at(reading, "spec.image") == "nginx"
 
 
 @pytest.mark.parametrize("flag", [flag for flag in flags.FLAGS if flag.kind != "switch"], ids=NAMED)
-def test_a_flag_without_a_value_is_rejected(flag: flags.Flag) -> None:
+def test_a_flag_without_a_value_is_rejected(flag: flag_parser.Flag) -> None:
     reading = read(flag.name)
     assert [(problem.code, problem.path) for problem in reading.problems] == [("FLAGS002", flag.name)]
     assert reading.problems[0].fix.startswith(f"write {flag.name} ")
 
 
 @pytest.mark.parametrize("flag", [flag for flag in flags.FLAGS if flag.choices], ids=NAMED)
-def test_the_models_accept_each_choice_of_a_flag(flag: flags.Flag) -> None:
+def test_the_models_accept_each_choice_of_a_flag(flag: flag_parser.Flag) -> None:
     for choice in flag.choices:
         assert problems(read(flag.name, choice)) == []
 
@@ -527,8 +527,8 @@ def test_the_value_of_an_unknown_flag_is_not_a_second_name() -> None:
 
 
 def test_every_suggestion_is_a_flag() -> None:
-    assert set(flags.HABITS.values()) <= set(flags.BY_NAME)
-    assert set(flags.HABITS).isdisjoint(flags.BY_NAME)
+    assert set(flag_parser.HABITS.values()) <= set(flags.BY_NAME)
+    assert set(flag_parser.HABITS).isdisjoint(flags.BY_NAME)
 
 
 def test_exactly_one_name_is_required() -> None:
@@ -600,7 +600,7 @@ def test_no_two_flags_share_a_name() -> None:
 
 
 WORDS = (
-    st.sampled_from([*flags.BY_NAME, *flags.HABITS, "--", "-", "=", "true"])
+    st.sampled_from([*flags.BY_NAME, *flag_parser.HABITS, "--", "-", "=", "true"])
     | st.text(max_size=10)
     | st.builds(
         "{}={}".format,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ebbtide import manifests
-from ebbtide.base import model_catalog as catalog
+from ebbtide.translation import model_catalog as catalog
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -35,24 +35,17 @@ class DefaultValue:
 
 _META: Final = "Kubernetes metav1.ObjectMeta, set by the API server"
 _USER: Final = "serving pkg/apis/serving/metadata_validation.go, SetUserInfo"
+# fmt: off
+#: Metadata that only a server writes.
+_WRITTEN: Final = (
+    "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds",
+    "managedFields", "selfLink", "ownerReferences", "finalizers",
+)
+# fmt: on
 #: Fields that every server adds to any kind.
 SERVER: Final = (
     DefaultValue(("status",), ANY, "set by the controllers"),
-    *(
-        DefaultValue(("metadata", name), ANY, _META)
-        for name in (
-            "uid",
-            "resourceVersion",
-            "generation",
-            "creationTimestamp",
-            "deletionTimestamp",
-            "deletionGracePeriodSeconds",
-            "managedFields",
-            "selfLink",
-            "ownerReferences",
-            "finalizers",
-        )
-    ),
+    *(DefaultValue(("metadata", name), ANY, _META) for name in _WRITTEN),
     *(
         DefaultValue(("metadata", "annotations", name), ANY, source)
         for name, source in (

@@ -223,12 +223,11 @@ def _derive_serving(view: ObjectView, draft: Draft) -> None:
     if view.language_model is not None:
         # The object has no format: vLLM loads this one.
         draft.set_nonempty("spec.model.format", llm.FORMAT, view.language_model)
-    if view.timeout is not None and get_at(view.obj, *view.timeout) != 0:
-        draft.set_nonempty(
-            "spec.servingConfiguration.requestTimeoutSeconds", get_at(view.obj, *view.timeout), view.timeout
-        )
+    timeout = view.value_at(view.timeout)
+    if view.timeout is not None and timeout != 0:
+        draft.set_nonempty("spec.servingConfiguration.requestTimeoutSeconds", timeout, view.timeout)
     if view.concurrency is not None:
-        limit = get_at(view.obj, *view.concurrency)
+        limit = view.value_at(view.concurrency)
         draft.set_nonempty("spec.autoscaling.concurrencyHardLimit", limit, view.concurrency)
     deadline = parse_go_seconds(view.read_annotations().get(keys.PROGRESS_DEADLINE))
     path = (*view.pod_metadata, "annotations", keys.PROGRESS_DEADLINE)

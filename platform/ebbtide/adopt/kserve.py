@@ -46,17 +46,9 @@ DEFAULTS: Final = (
     DefaultValue((*MODEL, "name"), "", "Go writes core/v1 Container.name even if it is empty"),
 )
 #: Predictors by framework, which the webhook rewrites to ``model``, and the protocol that it sets for some of them.
-FRAMEWORKS: Final = {
-    "sklearn": None,
-    "xgboost": None,
-    "lightgbm": None,
-    "paddle": None,
-    "pmml": None,
-    "tensorflow": None,
-    "pytorch": None,
-    "triton": "v2",
-    "onnx": "v2",
-    "huggingface": "v2",
+FRAMEWORKS: Final[dict[str, str | None]] = {
+    **dict.fromkeys(("sklearn", "xgboost", "lightgbm", "paddle", "pmml", "tensorflow", "pytorch")),
+    **dict.fromkeys(("triton", "onnx", "huggingface"), "v2"),
 }
 
 

@@ -74,9 +74,9 @@ def import_object(obj: Object, profile: Profile) -> ImportResult:
     view: ObjectView = kind.make_view(cleaned, profile.spec)
     found_problems: list[Problem] = []
     if read_annotation(obj, keys.SPEC) is not None:
-        imported = _restore_stored_spec(obj, view, profile, marked=marked)
-        if imported is not None:
-            return imported
+        rendered = _render_stored_spec(obj, view, profile, marked=marked)
+        if rendered is not None and rendered[1] == view.obj:
+            return ImportResult(rendered[0])
         message = "the spec stored on the object no longer matches it: the object was changed without Ebbtide"
         fix = "review the imported spec, and apply it to store it on the object"
         found_problems.append(make_warning("IMP003", ("metadata", "annotations", keys.SPEC), message, fix))
@@ -139,7 +139,8 @@ def _patch_differences(
         result.patch = make_patch(ours, _add_empty_maps(cleaned, ours))
         if not result.patch:
             return ours, []
-        patched = {**draft.native, "spec": {**draft.native["spec"], "patches": [_make_entry(kind, name, result.patch)]}}
+        entry = {"kind": kind, "name": name, "patch": result.patch}
+        patched = {**draft.native, "spec": {**draft.native["spec"], "patches": [entry]}}
         top, problems = render_top_object(patched, profile, kind)
         if top is not None and not problems:
             if clean_object(top, profile, marked=marked) != cleaned:
@@ -153,10 +154,6 @@ def _patch_differences(
             return None, problems
         render_attempt(nearest, profile, kind)
     return None, nearest.blocked
-
-
-def _make_entry(kind: str, name: Any, patch: dict[str, Any]) -> dict[str, Any]:
-    return {"kind": kind, "name": name, "patch": patch}
 
 
 def _add_empty_maps(value: Any, ours: Any) -> Any:
@@ -206,12 +203,6 @@ def _render_stored_spec(
     return None if top is None or problems else (native, clean_object(top, profile, marked=marked))
 
 
-def _restore_stored_spec(obj: Object, view: ObjectView, profile: Profile, *, marked: bool) -> ImportResult | None:
-    """Return the spec that is stored on the object, None if rendering it does not reproduce the object."""
-    rendered = _render_stored_spec(obj, view, profile, marked=marked)
-    return None if rendered is None or rendered[1] != view.obj else ImportResult(rendered[0])
-
-
 def _find_nearest_attempt(view: ObjectView, profile: Profile, *, marked: bool) -> RenderAttempt:
     """Return the attempt with the fewest differences from the object, and of equal ones the first."""
     nearest: RenderAttempt | None = None
@@ -237,12 +228,10 @@ def _find_nearest_attempt(view: ObjectView, profile: Profile, *, marked: bool) -
 def _report_impossible(problems: list[Problem], draft: Draft) -> Problem:
     path: Path = ()
     reason, fix = "its parts contradict each other", "import it with the profile of the cluster that it comes from"
-    for problem in problems[:1]:
-        path, reason, fix = (
-            draft.origins.get(problem.field, ()),
-            f"{problem.code}: {problem.message}",
-            problem.fix or fix,
-        )
+    if problems:
+        first = problems[0]
+        path, fix = draft.origins.get(first.field, ()), first.fix or fix
+        reason = f"{first.code}: {first.message}"
     return Problem("IMP005", path, f"no spec renders this object with the cluster profile ({reason})", fix)
 
 
@@ -277,13 +266,12 @@ def _report_patched_fields(
 
 
 def _report_defaults() -> Problem:
-    return make_warning(
-        "IMP008",
-        ("spec",),
+    message = (
         "Ebbtide's defaults are off in the imported spec (defaults: none): labels, security context, scheduler, priority "
-        "class, autoscaler class and bounds are only what the spec sets",
-        "keep it to render the same object, or remove defaults: none from the spec to use Ebbtide's defaults",
+        "class, autoscaler class and bounds are only what the spec sets"
     )
+    fix = "keep it to render the same object, or remove defaults: none from the spec to use Ebbtide's defaults"
+    return make_warning("IMP008", ("spec",), message, fix)
 
 
 def _report_missing_fields(view: ObjectView, obj: Object) -> Iterator[Problem]:

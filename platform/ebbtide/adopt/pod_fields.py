@@ -176,30 +176,23 @@ def derive_placement(view: ObjectView, draft: Draft, pools: tuple[NodePool, ...]
     affinity = (*view.pod, "affinity")
     terms = _find_spec_terms(view, pools)
     if terms:
-        draft.set_nonempty(
-            "spec.nodeAffinityRequired", {"nodeSelectorTerms": terms}, (*affinity, "nodeAffinity", REQUIRED)
-        )
+        path = (*affinity, "nodeAffinity", REQUIRED)
+        draft.set_nonempty("spec.nodeAffinityRequired", {"nodeSelectorTerms": terms}, path)
     for field in ("podAffinity", "podAntiAffinity"):
-        draft.set_nonempty(
-            f"spec.{field}", _convert_pod_affinity(view.value_at(affinity, field), view.name), (*affinity, field)
-        )
+        rule = _convert_pod_affinity(view.value_at(affinity, field), view.name)
+        draft.set_nonempty(f"spec.{field}", rule, (*affinity, field))
     of_workload = {"matchLabels": {keys.APP_NAME: view.name}}
-    constraints = filter_mappings(view.value_at(view.pod, "topologySpreadConstraints"))
-    draft.set_nonempty(
-        "spec.topologySpreadConstraints",
-        [
-            {name: value for name, value in item.items() if (name, value) != ("labelSelector", of_workload)}
-            for item in constraints
-        ],
-        (*view.pod, "topologySpreadConstraints"),
-    )
+    path = (*view.pod, "topologySpreadConstraints")
+    constraints = [
+        {name: value for name, value in item.items() if (name, value) != ("labelSelector", of_workload)}
+        for item in filter_mappings(get_at(view.obj, *path))
+    ]
+    draft.set_nonempty("spec.topologySpreadConstraints", constraints, path)
     tolerations = filter_mappings(view.value_at(view.pod, "tolerations"))
     of_pools = [toleration for pool in pools for toleration in pool.tolerations]
     while tolerations and tolerations[-1] in of_pools:
         of_pools.remove(tolerations.pop())
-    draft.set_nonempty(
-        "spec.tolerations", [_convert_toleration(toleration) for toleration in tolerations], (*view.pod, "tolerations")
-    )
+    draft.set_nonempty("spec.tolerations", list(map(_convert_toleration, tolerations)), (*view.pod, "tolerations"))
 
 
 def _find_spec_terms(view: ObjectView, pools: tuple[NodePool, ...]) -> list[dict[str, Any]]:
@@ -228,14 +221,8 @@ def _convert_pod_affinity(rule: Any, name: str) -> dict[str, Any] | None:
 
 
 def _convert_toleration(toleration: dict[str, Any]) -> dict[str, Any]:
-    fields = (
-        ("key", "key"),
-        ("operator", "operator"),
-        ("value", "value"),
-        ("effect", "effect"),
-        ("tolerationSeconds", "seconds"),
-    )
-    return {field: toleration[name] for name, field in fields if name in toleration}
+    converted = {name: toleration[name] for name in ("key", "operator", "value", "effect") if name in toleration}
+    return converted | ({"seconds": toleration["tolerationSeconds"]} if "tolerationSeconds" in toleration else {})
 
 
 def derive_volumes(view: ObjectView, draft: Draft) -> None:
@@ -283,10 +270,10 @@ READ: Final[dict[str, Callable[[Any], Any]]] = {
 MOUNTED: Final = "mount.mountPath"
 MODE: Final = "volume.defaultMode"
 #: The prefix of the generated names of each list's volumes.
-PREFIXES: Final = {to_camel(kind.attribute): kind.prefix for kind in KINDS} | {
+PREFIXES: Final = {
+    **{to_camel(kind.attribute): kind.prefix for kind in KINDS},
     "pvc": "claim",
-    "hostPath": "",
-    "nfs": "",
+    **dict.fromkeys(("hostPath", "nfs"), ""),
 }
 #: A kind of volume in a pod, the spec's list of such volumes, and the path of each field of an entry.
 VOLUMES: Final[tuple[tuple[str, str, dict[str, str]], ...]] = (
@@ -297,11 +284,7 @@ VOLUMES: Final[tuple[tuple[str, str, dict[str, str]], ...]] = (
     ),
     ("secret", "secretVolume", {"secret": "volume.secretName", "mountPath": MOUNTED, "defaultMode": MODE}),
     ("emptyDir", "emptyDirVolume", {"path": MOUNTED, "medium": "volume.medium", "sizeLimit": "volume.sizeLimit"}),
-    (
-        "persistentVolumeClaim",
-        "pvc",
-        {"claimName": "volume.claimName", "path": MOUNTED, "readOnly": "volume.readOnly"},
-    ),
+    ("persistentVolumeClaim", "pvc", {"claimName": "volume.claimName", "path": MOUNTED, "readOnly": "volume.readOnly"}),
     ("image", "imageVolume", {"image": "volume.reference", "mountPath": MOUNTED, "pullPolicy": "volume.pullPolicy"}),
     (
         "csi",

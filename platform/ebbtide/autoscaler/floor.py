@@ -116,18 +116,12 @@ class Floor:
     than the new floor with separate evidence. Anything less holds the floor. Bounds of the settings and a stated fallback need no evidence.
     """
 
+    # fmt: off
     __slots__ = (
-        "_busy_at",
-        "_changed_at",
-        "_count",
-        "_decided_at",
-        "_hpa",
-        "_lost_since",
-        "_metrics",
-        "_recommended",
-        "_settings",
-        "_tolerances",
+        "_busy_at", "_changed_at", "_count", "_decided_at", "_hpa", "_lost_since", "_metrics", "_recommended",
+        "_settings", "_tolerances",
     )
+    # fmt: on
 
     def __init__(self, settings: FloorSettings) -> None:
         """Start without a past. Changed settings need a new instance."""

@@ -114,8 +114,8 @@ class PodsMetric:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ObjectMetric:
-    """A metric of one object, with a target value or a target value per replica, in thousandths.
+class _SharedMetric:
+    """A metric of all pods together, with a target value or a target value per replica, in thousandths.
 
     Raises ValueError unless exactly one of the two is set.
     """
@@ -128,19 +128,16 @@ class ObjectMetric:
         _require_one_target(self.value, self.average_value)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExternalMetric:
-    """An external metric, summed over its series, with a target value or a target value per replica, in thousandths.
+class ObjectMetric(_SharedMetric):
+    """A metric of one object."""
 
-    Raises ValueError unless exactly one of the two is set.
-    """
+    __slots__ = ()
 
-    value: int | None = None
-    average_value: int | None = None
 
-    def __post_init__(self) -> None:
-        """Check that exactly one target is set."""
-        _require_one_target(self.value, self.average_value)
+class ExternalMetric(_SharedMetric):
+    """An external metric, summed over its series."""
+
+    __slots__ = ()
 
 
 def _require_one_target(*targets: int | None) -> None:
@@ -510,18 +507,11 @@ class _Event(NamedTuple):
 class HorizontalAutoscaler:
     """An HPA with its state: recent recommendations and changes of replicas. Upstream: HorizontalController."""
 
+    # fmt: off
     __slots__ = (
-        "_added",
-        "_config",
-        "_down",
-        "_recommendations",
-        "_removed",
-        "_spec",
-        "_to_zero",
-        "_tolerances",
-        "_up",
-        "_zeroed",
+        "_added", "_config", "_down", "_recommendations", "_removed", "_spec", "_to_zero", "_tolerances", "_up", "_zeroed",
     )
+    # fmt: on
 
     def __init__(self, spec: HpaSpec, config: HpaConfig = DEFAULTS) -> None:
         """Initialize an HPA without state. A changed spec needs a new instance."""

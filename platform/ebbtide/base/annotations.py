@@ -224,34 +224,22 @@ def _make_setting(parse: Callable[[Any], float | None], low: float, high: float,
 
 #: The numbers in Knative's annotations.
 SETTINGS: Final[dict[str, Setting]] = {
-    **{
-        key: _make_setting(parse_count, low, MAX_COUNT, "a whole number")
-        for key, low in (
-            (keys.MIN_SCALE, 0),
-            (keys.MAX_SCALE, 0),
-            (keys.INITIAL_SCALE, 0),
-            (keys.ACTIVATION_SCALE, 1),
-        )
-    },
-    **{
-        key: _make_setting(parse_finite, low, high, "a number")
-        for key, low, high in (
-            (keys.TARGET, 0.01, MAX_NUMBER),
-            (keys.TARGET_UTILIZATION, 1, 100),
-            (keys.PANIC_WINDOW, 1, 100),
-            (keys.PANIC_THRESHOLD, 110, 1000),
-            (keys.BURST_CAPACITY, -1, MAX_NUMBER),
-        )
-    },
-    **{
-        key: _make_setting(parse_seconds, low, high, "a duration")
-        for key, low, high in (
-            (keys.WINDOW, 6, 3600),
-            (keys.SCALE_DOWN_DELAY, 0, 3600),
-            (keys.RETENTION, 0, 3600),
-            (keys.PROGRESS_DEADLINE, 1, MAX_SECONDS),
-        )
-    },
+    key: _make_setting(parse, low, high, kind)
+    for key, parse, low, high, kind in (
+        (keys.MIN_SCALE, parse_count, 0, MAX_COUNT, "a whole number"),
+        (keys.MAX_SCALE, parse_count, 0, MAX_COUNT, "a whole number"),
+        (keys.INITIAL_SCALE, parse_count, 0, MAX_COUNT, "a whole number"),
+        (keys.ACTIVATION_SCALE, parse_count, 1, MAX_COUNT, "a whole number"),
+        (keys.TARGET, parse_finite, 0.01, MAX_NUMBER, "a number"),
+        (keys.TARGET_UTILIZATION, parse_finite, 1, 100, "a number"),
+        (keys.PANIC_WINDOW, parse_finite, 1, 100, "a number"),
+        (keys.PANIC_THRESHOLD, parse_finite, 110, 1000, "a number"),
+        (keys.BURST_CAPACITY, parse_finite, -1, MAX_NUMBER, "a number"),
+        (keys.WINDOW, parse_seconds, 6, 3600, "a duration"),
+        (keys.SCALE_DOWN_DELAY, parse_seconds, 0, 3600, "a duration"),
+        (keys.RETENTION, parse_seconds, 0, 3600, "a duration"),
+        (keys.PROGRESS_DEADLINE, parse_seconds, 1, MAX_SECONDS, "a duration"),
+    )
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from ebbtide.base.engine_metrics import ENGINE_METRICS
 from ebbtide.base.versions import parse_version
@@ -50,9 +50,8 @@ class Metric(NamedTuple):
     default_target: tuple[str, str] = ("", "")
     #: Signal that a simulation uses for the metric. None: the metric cannot be simulated.
     simulated: Signal | None = None
-    #: Maximum threshold, and the message for a larger one.
+    #: Maximum threshold.
     max_threshold: float = 2**31 - 1
-    above_max_message: str = "a threshold of {} cannot be reached"
     #: True if Knative bounds the threshold by the container's hard limit of requests.
     limited: bool = False
     #: Label on the web page, and the label of one unit.
@@ -91,6 +90,23 @@ def make_engine_template(field: str, engine: str = "") -> str:
         "output_tokens": "sum by ({by}) (rate(NAME{{selector}}[1m]))",
     }.get(field, "sum by ({by}) (NAME{{selector}})")
     return " or ".join(template.replace("NAME", name) for row in rows for name in getattr(row, field))
+
+
+def _make_engine_metric(name: TokenSignal, field: str, unit: str, kind: str, served: str, **more: Any) -> Metric:
+    """Return the row of a metric of inference engines: its field in ``EngineMetrics``, and its name at the adapter."""
+    return Metric(
+        name=name,
+        autoscaler="hpa",
+        to_zero=False,
+        unit=unit,
+        source="adapter",
+        how=f"{kind} of the inference engine",
+        knative=served,
+        pod_query=make_engine_template(field),
+        simulated=name,
+        engine_field=field,
+        **more,
+    )
 
 
 #: Thresholds for numbers of requests.
@@ -141,7 +157,6 @@ ROWS: Final[dict[str, Metric]] = {
             default_target=("", "80"),
             simulated="cpu",
             max_threshold=1000,
-            above_max_message="a threshold of {}% cannot be reached",
             aliases=("cpu",),
         ),
         Metric(
@@ -157,7 +172,6 @@ ROWS: Final[dict[str, Metric]] = {
             'or avg by ({by}) (DCGM_FI_DEV_GPU_UTIL{{selector},GPU_I_ID=""})',
             simulated="gpu-utilization",
             max_threshold=100,
-            above_max_message="a threshold of {}% cannot be reached",
             label="GPU utilization (%)",
             aliases=("gpu",),
         ),
@@ -175,75 +189,49 @@ ROWS: Final[dict[str, Metric]] = {
             # The bucket bounds of queue-proxy's histogram.
             thresholds=(25, 50, 75, 100, 250, 500, 750, 1000, 2500, 5000, 7500),
         ),
-        Metric(
-            name="time-to-first-token",
-            autoscaler="hpa",
-            to_zero=False,
-            unit="ms, 95th percentile per replica",
-            source="adapter",
-            how="histogram of the inference engine",
-            knative="time_to_first_token_p95_milliseconds",
-            pod_query=make_engine_template("first_token"),
+        _make_engine_metric(
+            "time-to-first-token",
+            "first_token",
+            "ms, 95th percentile per replica",
+            "histogram",
+            "time_to_first_token_p95_milliseconds",
             label="time to first token (p95, ms)",
-            simulated="time-to-first-token",
-            engine_field="first_token",
             thresholds=(50, 75, 100, 150, 200, 300, 400, 500, 750, 1000, 1500, 2000, 3000, 5000, 7500, 10_000),
         ),
-        Metric(
-            name="inter-token-latency",
-            autoscaler="hpa",
-            to_zero=False,
-            unit="ms, 95th percentile per replica",
-            source="adapter",
-            how="histogram of the inference engine",
-            knative="inter_token_latency_p95_milliseconds",
-            pod_query=make_engine_template("inter_token"),
+        _make_engine_metric(
+            "inter-token-latency",
+            "inter_token",
+            "ms, 95th percentile per replica",
+            "histogram",
+            "inter_token_latency_p95_milliseconds",
             label="inter-token latency (p95, ms)",
-            simulated="inter-token-latency",
-            engine_field="inter_token",
             thresholds=(5, 7, 10, 12, 15, 20, 25, 30, 40, 50, 60, 75, 100, 150, 200, 300, 500),
         ),
-        Metric(
-            name="requests-waiting",
-            autoscaler="hpa",
-            to_zero=False,
-            unit="requests that wait in the engine, per replica",
-            source="adapter",
-            how="gauge of the inference engine",
-            knative="engine_requests_waiting",
-            pod_query=make_engine_template("waiting"),
+        _make_engine_metric(
+            "requests-waiting",
+            "waiting",
+            "requests that wait in the engine, per replica",
+            "gauge",
+            "engine_requests_waiting",
             label="requests waiting in the engine",
-            simulated="requests-waiting",
-            engine_field="waiting",
             thresholds=_REQUESTS,
         ),
-        Metric(
-            name="kv-cache-utilization",
-            autoscaler="hpa",
-            to_zero=False,
-            unit="% of the KV cache",
-            source="adapter",
-            how="gauge of the inference engine",
-            knative="kv_cache_utilization_percent",
-            pod_query=make_engine_template("kv_cache"),
-            max_threshold=100,
-            above_max_message="a threshold of {}% cannot be reached",
+        _make_engine_metric(
+            "kv-cache-utilization",
+            "kv_cache",
+            "% of the KV cache",
+            "gauge",
+            "kv_cache_utilization_percent",
             label="KV cache utilization (%)",
-            simulated="kv-cache-utilization",
-            engine_field="kv_cache",
+            max_threshold=100,
         ),
-        Metric(
-            name="tokens-per-second",
-            autoscaler="hpa",
-            to_zero=False,
-            unit="output tokens per second per replica",
-            source="adapter",
-            how="counter of the inference engine",
-            knative="engine_tokens_per_second",
-            pod_query=make_engine_template("output_tokens"),
+        _make_engine_metric(
+            "tokens-per-second",
+            "output_tokens",
+            "output tokens per second per replica",
+            "counter",
+            "engine_tokens_per_second",
             label="output tokens/s",
-            simulated="tokens-per-second",
-            engine_field="output_tokens",
             # For small and large GPUs.
             thresholds=tuple(digits * 10**power for power in range(5) for digits in (10, 15, 20, 30, 40, 50, 70)),
         ),

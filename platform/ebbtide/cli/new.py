@@ -89,8 +89,8 @@ def run(options: Options) -> int:
 
 def _apply_model(options: Options) -> int | None:
     """Set what a model of the catalog needs, and print the calculation; returns an exit code if there is no proposal."""
-    from ebbtide.base import model_catalog as catalog  # noqa: PLC0415 - only --model needs it
-    from ebbtide.base import model_specs  # noqa: PLC0415 - as above
+    from ebbtide.documents import model_specs  # noqa: PLC0415 - as above
+    from ebbtide.translation import model_catalog as catalog  # noqa: PLC0415 - only --model needs it
 
     if options.model is None:
         return _exit_with_usage("--context needs --model")

@@ -60,13 +60,9 @@ class Batch:
         if translation.plan is not None and translation.objects:
             key = (translation.plan.namespace, translation.plan.name)
             if key in self.names:
-                duplicate = Problem(
-                    "NAM004",
-                    ("metadata", "name"),
-                    f"workload {key[1]} already exists in namespace {key[0]}, from {self.names[key] or 'an earlier document'}",
-                    "rename one of the two",
-                )
-                return [], translation, problems + loaded.place_problems([duplicate])
+                earlier = self.names[key] or "an earlier document"
+                message = f"workload {key[1]} already exists in namespace {key[0]}, from {earlier}"
+                return [], translation, problems + loaded.place_problems([_repeated_name(message)])
             taken = self._find_taken_services(translation.plan)
             if taken:
                 return [], translation, problems + loaded.place_problems(taken)
@@ -81,12 +77,7 @@ class Batch:
         """Return an error for each Service of the workload that an earlier workload creates too."""
         services = [(plan.namespace, name) for name in names.name_services(plan.name, plan.serving)]
         problems = [
-            Problem(
-                "NAM004",
-                ("metadata", "name"),
-                f"{plan.name} and {self.makers[key]} both create a Service {key[1]} in namespace {key[0]}",
-                "rename one of the two",
-            )
+            _repeated_name(f"{plan.name} and {self.makers[key]} both create a Service {key[1]} in namespace {key[0]}")
             for key in services
             if key in self.makers
         ]
@@ -103,14 +94,10 @@ class Batch:
                 continue
             key = object_identity(obj)
             if self.shared.get(key, obj) != obj or earlier.get(key, obj) != obj:
-                problems.append(
-                    Problem(
-                        "NAM005",
-                        ("spec",),
-                        f"{obj['kind']} {obj['metadata']['name']} is rendered twice with different content: the last one applied would win",
-                        "use separate claims and host names for each workload",
-                    )
-                )
+                name = f"{obj['kind']} {obj['metadata']['name']}"
+                message = f"{name} is rendered twice with different content: the last one applied would win"
+                fix = "use separate claims and host names for each workload"
+                problems.append(Problem("NAM005", ("spec",), message, fix))
             earlier[key] = obj
         return problems
 
@@ -134,25 +121,18 @@ class Batch:
         """Return the problems that concern all documents together."""
         problems = list(quota.over_quota(self.demands, self.profile.spec))
         if self.services > MANY_SERVICES:
-            problems.append(
-                make_warning(
-                    "SRV020",
-                    (),
-                    f"{self.services} services: with more than {MANY_SERVICES} services, Knative needs minutes to make a new one ready",
-                    "spread them over several clusters, or merge small ones into one server",
-                )
-            )
+            message = f"{self.services} services: with more than {MANY_SERVICES} services, Knative needs minutes to make a new one ready"
+            fix = "spread them over several clusters, or merge small ones into one server"
+            problems.append(make_warning("SRV020", (), message, fix))
         for (code, where), count in self.warning_counts.items():
             if more := count - 1:
-                problems.append(
-                    make_warning(
-                        code,
-                        where,
-                        f"{more} more {'document has' if more == 1 else 'documents have'} the same problem",
-                        "run ebbtide check",
-                    )
-                )
+                message = f"{more} more {'document has' if more == 1 else 'documents have'} the same problem"
+                problems.append(make_warning(code, where, message, "run ebbtide check"))
         return problems
+
+
+def _repeated_name(message: str) -> Problem:
+    return Problem("NAM004", ("metadata", "name"), message, "rename one of the two")
 
 
 def object_identity(item: Object) -> tuple[str, str, str]:

@@ -268,14 +268,8 @@ def explain_document(native: dict[str, Any], profile: dict[str, Any]) -> Explana
                 translated = True
                 has_effect |= attribute(after, format_path(path))
         if is_set and translated and not has_effect and not any(part in INTENT + DISCRIMINATORS for part in path):
-            idle.append(
-                make_warning(
-                    "IGN001",
-                    path,
-                    f"{format_path(path)} has no effect on the rendered objects",
-                    "remove it, or check that it is in the right place",
-                )
-            )
+            message = f"{format_path(path)} has no effect on the rendered objects"
+            idle.append(make_warning("IGN001", path, message, "remove it, or check that it is in the right place"))
     for cause, other in (*variants, *joint):
         after = _translate_or_none(inference, other)
         if after is not None:

@@ -52,14 +52,9 @@ def load_profile_with_data(where: str) -> tuple[Profile | None, dict[str, Any], 
     try:
         text = read_file(path)
     except OSError as error:
-        problem = Problem(
-            "PRF001",
-            (),
-            f"cannot read the profile: {(error.strerror or 'unknown error').lower()}",
-            f"use a file, a directory that contains {FILE_NAME}, or one of {', '.join(BUILT_INS)}",
-            document=str(path),
-        )
-        return None, {}, [problem]
+        message = f"cannot read the profile: {(error.strerror or 'unknown error').lower()}"
+        fix = f"use a file, a directory that contains {FILE_NAME}, or one of {', '.join(BUILT_INS)}"
+        return None, {}, [Problem("PRF001", (), message, fix, document=str(path))]
     document = next(iter(manifests.read_documents(text, str(path))), None)
     if document is None:
         problem = Problem("PRF001", (), "the profile is empty", "start with kind: Profile", document=str(path))

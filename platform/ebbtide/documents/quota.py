@@ -46,11 +46,6 @@ class QuotaDemand:
     last: LoadedDocument | None = None
     where: Path = ("spec", "project")
 
-    def add_later(self, later: QuotaDemand) -> None:
-        """Add the requests of later documents of the same call."""
-        self.requests += later.requests
-        self.last, self.where = later.last, later.where
-
 
 def update_replicas(plan: Plan) -> int:
     """Return the number of replicas that an update needs in addition to minReplicas.
@@ -196,31 +191,24 @@ def _compare_with_quota(
     at_most = fsum(high * share for _, high, _, share in workloads)
     largest = max(more * share for _, _, more, share in workloads)
     room = limit + 1e-9
+    quota = f"its quota is {format_number(limit)}"
     if needed > room:
-        yield Problem(
-            "PRJ002",
-            where,
-            f"the workloads of project {project} need {_amount(needed, noun)} at their minReplicas; "
-            f"its quota is {format_number(limit)}",
-            "lower minReplicas or the requests, or raise the quota in the profile and in the cluster",
-        )
+        message = f"the workloads of project {project} need {_amount(needed, noun)} at their minReplicas; {quota}"
+        fix = "lower minReplicas or the requests, or raise the quota in the profile and in the cluster"
+        yield Problem("PRJ002", where, message, fix)
         return
     if at_most > room:
+        message = f"the workloads of project {project} need {_amount(at_most, noun)} at their maxReplicas; {quota}"
         yield make_warning(
-            "PRJ003",
-            where,
-            f"the workloads of project {project} need {_amount(at_most, noun)} at their maxReplicas; "
-            f"its quota is {format_number(limit)}, so some replicas will wait",
-            "lower maxReplicas, or raise the quota",
+            "PRJ003", where, f"{message}, so some replicas will wait", "lower maxReplicas, or raise the quota"
         )
     if needed + largest > room:
-        yield make_warning(
-            "PRJ004",
-            where,
+        message = (
             f"an update starts new replicas before it removes old ones, which needs {_amount(needed + largest, noun)} for the "
-            f"largest workload of project {project}; its quota is {format_number(limit)}, so the update would wait and then fail",
-            "leave enough quota for one update, scale down first, or replace one replica at a time with rollout: {surge: 0}",
+            f"largest workload of project {project}; {quota}, so the update would wait and then fail"
         )
+        fix = "leave enough quota for one update, scale down first, or replace one replica at a time with rollout: {surge: 0}"
+        yield make_warning("PRJ004", where, message, fix)
 
 
 def _amount(amount: float, noun: str) -> str:

@@ -103,12 +103,9 @@ def _set_bounds(spec: dict[str, Any], source: str, serving: str, profile: Profil
     if source == "kserve-standard" and "metric" not in auto:
         auto.setdefault("maxReplicas", auto["minReplicas"])
     if "metric" not in auto and old.metric != new.metric and auto["minReplicas"] != auto.get("maxReplicas"):
-        yield Problem(
-            "CNV074",
-            ("spec", "autoscaling"),
-            f"the service scales by {old.metric}, the default of {old.owner}, but {new.owner} would scale it by {new.metric}",
-            f"convert without --serving, set metric and metricThreshold, and set serving to {serving}",
-        )
+        message = f"the service scales by {old.metric}, the default of {old.owner}, but {new.owner} would scale it by {new.metric}"
+        fix = f"convert without --serving, set metric and metricThreshold, and set serving to {serving}"
+        yield Problem("CNV074", ("spec", "autoscaling"), message, fix)
 
 
 def _drop_knative_keys(reading: Reading, serving: str) -> Iterator[Problem]:

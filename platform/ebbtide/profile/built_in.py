@@ -23,17 +23,12 @@ BUILT_IN: Final[dict[str, Any]] = {
 }
 #: Feature flags that ``kustomize/knative`` sets in config-features, and the only ones of the full profile.
 FEATURES: Final[dict[str, str]] = {
-    "kubernetes.podspec-affinity": "enabled",
-    "kubernetes.podspec-fieldref": "enabled",
-    "kubernetes.podspec-init-containers": "enabled",
-    "kubernetes.podspec-nodeselector": "enabled",
-    "kubernetes.podspec-persistent-volume-claim": "enabled",
-    "kubernetes.podspec-persistent-volume-write": "enabled",
-    "kubernetes.podspec-priorityclassname": "enabled",
-    "kubernetes.podspec-runtimeclassname": "enabled",
-    "kubernetes.podspec-schedulername": "enabled",
-    "kubernetes.podspec-securitycontext": "enabled",
-    "kubernetes.podspec-tolerations": "enabled",
+    f"kubernetes.podspec-{name}": "enabled"
+    for name in (
+        *("affinity", "fieldref", "init-containers", "nodeselector", "persistent-volume-claim"),
+        *("persistent-volume-write", "priorityclassname", "runtimeclassname", "schedulername"),
+        *("securitycontext", "tolerations"),
+    )
 }
 #: Knative 1.24, KServe 0.20, and one pool of A100-80 GPUs with KAI 0.17.
 FULL: Final[dict[str, Any]] = {
@@ -75,20 +70,11 @@ FULL: Final[dict[str, Any]] = {
 }
 #: The built-in profiles by name.
 BUILT_INS: Final = {BUILT_IN_NAME: BUILT_IN, FULL_NAME: FULL}
+# fmt: off
 #: Other flags of config-features, which no spec needs but a cluster may have
 #: (knative.dev/serving pkg/apis/config/features.go).
-OTHER_FLAGS: Final = frozenset(
-    f"kubernetes.podspec-{name}"
-    for name in (
-        "dnsconfig",
-        "dnspolicy",
-        "hostaliases",
-        "hostipc",
-        "hostnetwork",
-        "hostpid",
-        "shareprocessnamespace",
-        "volumes-ephemeral",
-        "volumes-hostpath",
-        "volumes-mount-propagation",
-    )
-)
+OTHER_FLAGS: Final = frozenset(f"kubernetes.podspec-{name}" for name in (
+    "dnsconfig", "dnspolicy", "hostaliases", "hostipc", "hostnetwork", "hostpid", "shareprocessnamespace",
+    "volumes-ephemeral", "volumes-hostpath", "volumes-mount-propagation",
+))
+# fmt: on

@@ -124,12 +124,8 @@ def _take_gpu(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
     """Read the number of GPUs: a whole number of devices, or a fraction of one."""
     number = _parse_number(value)
     if number is None:
-        draft.add_error(
-            "SPEC002",
-            where,
-            describe_invalid("number of GPUs", value, "a whole number, or a fraction below 1"),
-            'write "1", "2", or a fraction like "0.5"',
-        )
+        message = describe_invalid("number of GPUs", value, "a whole number, or a fraction below 1")
+        draft.add_error("SPEC002", where, message, 'write "1", "2", or a fraction like "0.5"')
     elif number.is_integer():
         draft.set_field(row.native, int(number), where)
     elif number > 1:
@@ -163,12 +159,8 @@ def _take_words(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
             if text:
                 draft.append_item(row.native, text, where)
     else:
-        draft.add_error(
-            "SPEC002",
-            where,
-            describe_invalid("list", value, "a string, or items"),
-            "write one string with the names, or items",
-        )
+        message = describe_invalid("list", value, "a string, or items")
+        draft.add_error("SPEC002", where, message, "write one string with the names, or items")
 
 
 def _take_pairs(draft: Draft, row: FieldRow, items: list[ClassicItem], where: Path) -> None:  # noqa: ARG001 - items have their paths
@@ -230,9 +222,8 @@ def _take_ports(draft: Draft, row: FieldRow, items: list[ClassicItem], where: Pa
         if "container" in entry:
             draft.set_field(row.native, entry["container"], (*item.where, "container"))
         else:
-            draft.add_error(
-                "SPEC003", item.where, "the port has no number", "set container, for example container: 8000"
-            )
+            fix = "set container, for example container: 8000"
+            draft.add_error("SPEC003", item.where, "the port has no number", fix)
         if "protocol" in entry:
             draft.set_field(PROTOCOL, entry["protocol"], (*item.where, "protocol"))
         for name in ("serviceType", "external"):
@@ -503,9 +494,8 @@ def _read_metadata(draft: Draft, metadata: Any) -> None:
     if metadata is None:
         return
     if not isinstance(metadata, dict):
-        draft.add_error(
-            "SPEC002", ("metadata",), describe_invalid("metadata", metadata, "a mapping"), "write a mapping"
-        )
+        message = describe_invalid("metadata", metadata, "a mapping")
+        draft.add_error("SPEC002", ("metadata",), message, "write a mapping")
         return
     for name, value in metadata.items():
         if value is not None:
@@ -514,12 +504,8 @@ def _read_metadata(draft: Draft, metadata: Any) -> None:
     for name in ("labels", "annotations"):
         value, where = metadata.get(name), ("metadata", name)
         if isinstance(value, dict) and LAST_APPLIED in value:
-            draft.add_warning(
-                "CRD001",
-                (*where, LAST_APPLIED),
-                "kubectl's last-applied-configuration annotation is ignored",
-                "remove it",
-            )
+            message = "kubectl's last-applied-configuration annotation is ignored"
+            draft.add_warning("CRD001", (*where, LAST_APPLIED), message, "remove it")
             value = {key: text for key, text in value.items() if key != LAST_APPLIED}
         if value:
             draft.set_field(where, value, where)
@@ -628,9 +614,8 @@ def _native_entry(draft: Draft, item: ClassicItem, parts: Mapping[str, Subfield]
     entry: dict[str, Any] = {}
     if not isinstance(item.value, dict):
         message = describe_invalid(item.key, item.value, "a mapping")
-        draft.add_error(
-            "SPEC002", item.where, message, f"write a mapping with the fields that you need: {', '.join(parts)}"
-        )
+        fix = f"write a mapping with the fields that you need: {', '.join(parts)}"
+        draft.add_error("SPEC002", item.where, message, fix)
         return entry
     for name, value in item.value.items():
         part = parts.get(name) if isinstance(name, str) else None
@@ -674,9 +659,8 @@ def _check_metric_name(draft: Draft) -> None:
         return
     if metric is not None and metric != "custom":
         message = f"metricName overrides metric, so {format_value(metric)} has no effect"
-        draft.add_warning(
-            "CRD006", ("spec", "metric", "value"), message, "set metric: {value: custom}, or remove metricName"
-        )
+        fix = "set metric: {value: custom}, or remove metricName"
+        draft.add_warning("CRD006", ("spec", "metric", "value"), message, fix)
     draft.set_field((*AUTO, "metric"), "custom", ("spec", "metricName", "value"))
 
 
@@ -704,9 +688,8 @@ def _check_run_as_user(draft: Draft) -> None:
     ids = [name for name in ("runAsUid", "runAsGid") if name in draft.values_by_name]
     where = ("spec", "runAsUser", "value")
     if run_as_user is not None and not isinstance(run_as_user, bool):
-        draft.add_error(
-            "SPEC002", where, describe_invalid("runAsUser", run_as_user, "true or false"), "write true or false"
-        )
+        message = describe_invalid("runAsUser", run_as_user, "true or false")
+        draft.add_error("SPEC002", where, message, "write true or false")
     elif run_as_user and "runAsUid" not in ids:
         message = "runAsUser without runAsUid means the submitting user, whose ID Ebbtide cannot look up"
         draft.add_error("SEC004", where, message, "set runAsUid and runAsGid")
@@ -725,19 +708,13 @@ def _take_node_pool(draft: Draft) -> None:
     if draft.spec.get("nodePools"):
         draft.add_error("CRD005", where, "nodePool and nodePools are mutually exclusive", "keep nodePools")
         return
-    draft.add_warning(
-        "CRD005", where, "nodePool is deprecated; Ebbtide reads it as nodePools", "use nodePools: {value: …}"
-    )
+    message = "nodePool is deprecated; Ebbtide reads it as nodePools"
+    draft.add_warning("CRD005", where, message, "use nodePools: {value: …}")
     draft.append_item(("spec", "nodePools"), pool, where)
 
 
 TOGETHER: Final = (
-    _check_name,
-    _check_port,
-    _check_metric_name,
-    _check_autoscaler_class,
-    _check_gpu,
-    _check_run_as_user,
+    *(_check_name, _check_port, _check_metric_name, _check_autoscaler_class, _check_gpu, _check_run_as_user),
     _take_node_pool,
 )
 

@@ -1,71 +1,50 @@
 """Reader of the flags of ``runai inference submit NAME …``, with their table; ``command_lines`` selects the reader of a line.
 
 Upstream: run-ai/docs, runai_inference_submit.md (2.20), and NVIDIA's page of ``runai inference standard submit`` (2.24);
-the flags of both are supported. Parsing follows spf13/pflag, which Run:ai uses: ``--flag value``, ``--flag=value``,
-``-g 1``, ``-g1``, and boolean flags that take a value only after ``=``. argparse would stop at the first error; this
-parser reports all of them.
+the flags of both are supported.
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
 from functools import partial
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base.problems import make_warning, shorten_text
+from ebbtide.readers.flag_parser import (
+    FORMS,
+    TRUTHS,
+    Flag,
+    GivenFlag,
+    parse_list,
+    parse_pair,
+    parse_port,
+    split_at_dashes,
+    take_arguments,
+)
 from ebbtide.readers.reading import make_document
 from ebbtide.readers.table import (
-    DISTRIBUTED,
     NAMELESS,
     NO_GENERATED_NAMES,
     Draft,
-    FieldRow,
     RefusedValueError,
     Subfield,
-    apply_row,
     leave_to_rule,
     make_exposed_url,
     make_extended_resource,
     make_name_value,
     make_new_claim,
     make_variable,
-    set_at,
     source_paths,
-    split_path,
     true_or_none,
 )
+from ebbtide.translation.objects import to_camel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from ebbtide.base.problems import Path
     from ebbtide.profile.models import Profile
-
-WHOLE: Final = re.compile(r"[-+]?[0-9]{1,18}")
-NUMBER: Final = re.compile(r"[-+]?([0-9]{1,18}(\.[0-9]{0,18})?|\.[0-9]{1,18})")
-#: Flags of ``runai inference distributed submit`` only.
-DISTRIBUTED_FLAGS: Final = ("--workers", "--leader-", "--worker-", "--no-leader")
-#: Values of boolean flags, as strconv.ParseBool accepts them.
-TRUTHS: Final = dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True) | dict.fromkeys(
-    ("0", "f", "F", "FALSE", "false", "False"), False
-)
-#: Flags of older versions or of other commands, with the corresponding supported flag.
-HABITS: Final = {
-    "--min-scale": "--min-replicas",
-    "--max-scale": "--max-replicas",
-    "--target": "--metric-threshold",
-    "--gpu": "--gpu-devices-request",
-    "--cpu": "--cpu-core-request",
-    "--memory": "--cpu-memory-request",
-    "--env": "--environment-variable",
-    "--namespace": "--project",
-    "--pvc": "--existing-pvc",
-    "--volume": "--existing-pvc",
-    "--shm": "--large-shm",
-    "--priority-class": "--priority",
-}
 
 
 #: The native fields whose flags no server has.
@@ -79,66 +58,6 @@ OURS: Final = (
     "spec.servingConfiguration.",
     "spec.storage.",
 )
-
-
-# Formats of text.
-
-
-def _parse_whole(text: str) -> int | None:
-    return int(text) if WHOLE.fullmatch(text) else None
-
-
-def _parse_decimal(text: str) -> float | None:
-    return _parse_whole(text) if WHOLE.fullmatch(text) else float(text) if NUMBER.fullmatch(text) else None
-
-
-def _parse_list(text: str) -> list[str] | None:
-    return [part.strip() for part in text.split(",") if part.strip()] or None
-
-
-def _parse_pair(text: str) -> tuple[str, str] | None:
-    key, equals, value = text.partition("=")
-    return (key, value) if equals and key else None
-
-
-class FlagFormat(NamedTuple):
-    """One format of a flag's text: placeholder for the usage, conversion (None if invalid), and the expected format."""
-
-    placeholder: str
-    read: Callable[[str], Any]
-    expected: str = ""
-
-
-#: The formats of a flag's text.
-FORMS: Final = {
-    "text": FlagFormat("TEXT", str),
-    "whole": FlagFormat("N", _parse_whole, "a whole number"),
-    "number": FlagFormat("NUMBER", _parse_decimal, "a number"),
-    "list": FlagFormat("A,B", _parse_list, "a comma-separated list with at least one value"),
-    "pair": FlagFormat("KEY=VALUE", _parse_pair, "KEY=VALUE"),
-    "fields": FlagFormat("KEY=VALUE,…", str),
-    "switch": FlagFormat("", TRUTHS.get, "true or false"),
-}
-#: The formats of one key's text in ``claimname=data,path=/data``.
-PART_FORMS: Final = {
-    "text": FlagFormat("", str, "a non-empty string"),
-    "whole": FlagFormat("", _parse_whole, "a whole number"),
-    "list": FlagFormat("", lambda text: [name for name in text.split(":") if name] or None, "names separated by :"),
-    "true": FlagFormat("", TRUTHS.get, "true or false, or have no value"),
-    "false": FlagFormat(
-        "", lambda text: None if text not in TRUTHS else not TRUTHS[text], "true or false, or have no value"
-    ),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Flag(FieldRow):
-    """One flag, as used by the reader, the usage text, and shell completion."""
-
-    kind: str = "text"
-    help: str = ""
-    short: str = ""
-    choices: tuple[str, ...] = ()
 
 
 # Conversions of values.
@@ -161,7 +80,7 @@ def _pod_field_variable(pair: tuple[str, str]) -> dict[str, Any]:
 
 def _read_environment(text: str) -> dict[str, Any]:
     """Read ``NAME=VALUE`` as in 2.20; in later versions the flag names an asset of the control plane."""
-    pair = _parse_pair(text)
+    pair = parse_pair(text)
     if pair is None:
         raise RefusedValueError(
             "RUN001", ASSET.format("an environment asset"), "set --image, --command and -e NAME=VALUE yourself"
@@ -193,17 +112,6 @@ def _make_existing_claim(entry: dict[str, Any]) -> dict[str, Any]:
 # Handlers of flags that do not correspond to exactly one native field.
 
 
-def parse_port(draft: Draft, flag: Flag, text: str, key: str) -> dict[str, Any]:
-    """Return the entry of a serving port, ``8000`` or ``KEY=8000,…``; empty after reporting problems."""
-    port = _parse_whole(text)
-    if port is None and "=" not in text:
-        draft.add_error(
-            "SPEC002", (flag.name,), f"invalid port {shorten_text(repr(text))}", f"write 8000, or {key}=8000,…"
-        )
-        return {}
-    return parse_entry(draft, flag, text) or {} if port is None else {key: port}
-
-
 def _take_serving_port(draft: Draft, flag: Flag, text: str, where: Path) -> None:
     for name, item in parse_port(draft, flag, text, "container").items():
         draft.set_field((*flag.native, name), item, where)
@@ -227,6 +135,8 @@ def _take_excluded_nodes(draft: Draft, flag: Flag, nodes: list[str], where: Path
     spec["nodeAffinityRequired"]["nodeSelectorTerms"][0]["matchExpressions"][0]["values"].extend(nodes)
 
 
+PULL_POLICIES: Final = ("Always", "IfNotPresent", "Never")
+VARIABLES: Final = "spec.environmentVariables"
 SERVING_PORT: Final = {
     "container": Subfield("container", "whole", needed=True),
     "authorization-type": Subfield("authorizationType"),
@@ -310,6 +220,23 @@ EXTERNAL_URL: Final = {
 }
 LEVELS: Final = ("very-low", "low", "medium-low", "medium", "medium-high", "high", "very-high")
 ASSET: Final = "{} is stored in Run:ai's control plane, which Ebbtide cannot read"
+CREDENTIALS: Final = "Run:ai user credentials are stored in Run:ai's control plane, which Ebbtide cannot read"
+
+
+def _flags_of(block: str, *rows: tuple[str, str, str]) -> Iterator[Flag]:
+    """Yield the flags of native fields with the same name in camel case. A row has a flag's name, format and help."""
+    for name, kind, text in rows:
+        yield Flag(name, block + to_camel(name.strip("-").replace("-", "_")), kind, help=text)
+
+
+def _item_flag(name: str, to: str, kind: str, text: str, read: Callable[[Any], Any] | None = None, **more: Any) -> Flag:
+    """Return a flag of which each value is one item of a native list; ``text`` is its help."""
+    return Flag(name, to, kind, many=True, read=read, help=text, **more)
+
+
+def _refused_switch(name: str, code: str, message: str, fix: str, text: str) -> Flag:
+    """Return an unsupported boolean flag; ``text`` is its help."""
+    return Flag.refused(name, code, message, fix, help=f"{text}; not supported", kind="switch", read=true_or_none)
 
 
 def _asset_flag(name: str, asset: str, fix: str, *, many: bool = False) -> Flag:
@@ -335,22 +262,13 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "give the workload its own name",
         help="Prefix of a generated name; not supported",
     ),
-    Flag("--label", "spec.labels", "pair", help="Label on the pods", many=True, read=make_name_value),
-    Flag("--annotation", "spec.annotations", "pair", help="Annotation on the pods", many=True, read=make_name_value),
+    _item_flag("--label", "spec.labels", "pair", "Label on the pods", make_name_value),
+    _item_flag("--annotation", "spec.annotations", "pair", "Annotation on the pods", make_name_value),
     # Container
     Flag("--image", "spec.image", help="Container image", short="-i"),
-    Flag(
-        "--image-pull-policy",
-        "spec.imagePullPolicy",
-        help="Image pull policy",
-        choices=("Always", "IfNotPresent", "Never"),
-    ),
-    Flag(
-        "--image-pull-secret",
-        "spec.imagePullSecrets",
-        help="Secret with registry credentials",
-        many=True,
-        read=_make_pull_secret,
+    Flag("--image-pull-policy", "spec.imagePullPolicy", help="Image pull policy", choices=PULL_POLICIES),
+    _item_flag(
+        "--image-pull-secret", "spec.imagePullSecrets", "text", "Secret with registry credentials", _make_pull_secret
     ),
     Flag(
         "--command",
@@ -360,46 +278,49 @@ FLAGS: Final[tuple[Flag, ...]] = (
         take=leave_to_rule,
         short="-c",
     ),
-    Flag(
+    _item_flag(
         "--environment-variable",
-        "spec.environmentVariables",
+        VARIABLES,
         "pair",
-        help="Environment variable; NAME=SECRET:name,key reads it from a Secret",
-        many=True,
-        read=make_variable,
+        "Environment variable; NAME=SECRET:name,key reads it from a Secret",
+        make_variable,
         short="-e",
     ),
-    Flag(
+    _item_flag(
         "--environment",
-        "spec.environmentVariables",
-        help="Environment variable, as in Run:ai 2.20; environment assets of later versions are not supported",
-        many=True,
-        read=_read_environment,
+        VARIABLES,
+        "text",
+        "Environment variable, as in Run:ai 2.20; environment assets of later versions are not supported",
+        _read_environment,
     ),
-    Flag(
+    _item_flag(
         "--env-secret",
-        "spec.environmentVariables",
+        VARIABLES,
         "pair",
-        help="Environment variable from a Secret: NAME=SECRET,key=KEY",
-        many=True,
-        read=_secret_variable,
+        "Environment variable from a Secret: NAME=SECRET,key=KEY",
+        _secret_variable,
     ),
-    Flag(
+    _item_flag(
         "--env-pod-field-ref",
-        "spec.environmentVariables",
+        VARIABLES,
         "pair",
-        help="Environment variable from a pod field: NAME=metadata.name",
-        many=True,
-        read=_pod_field_variable,
+        "Environment variable from a pod field: NAME=metadata.name",
+        _pod_field_variable,
     ),
-    Flag("--working-dir", "spec.workingDir", help="Working directory of the container"),
-    Flag("--create-home-dir", "spec.createHomeDir", "switch", help="Create a home directory; not supported"),
+    *_flags_of(
+        "spec.",
+        ("--working-dir", "text", "Working directory of the container"),
+        ("--create-home-dir", "switch", "Create a home directory; not supported"),
+    ),
     Flag("--large-shm", "spec.compute.largeShmRequest", "switch", help="Provide a larger /dev/shm"),
     # Compute
-    Flag("--cpu-core-request", "spec.compute.cpuCoreRequest", "number", help="CPU request in cores"),
-    Flag("--cpu-core-limit", "spec.compute.cpuCoreLimit", "number", help="CPU limit in cores"),
-    Flag("--cpu-memory-request", "spec.compute.cpuMemoryRequest", help="Memory request, as in 16Gi"),
-    Flag("--cpu-memory-limit", "spec.compute.cpuMemoryLimit", help="Memory limit, as in 16Gi"),
+    *_flags_of(
+        "spec.compute.",
+        ("--cpu-core-request", "number", "CPU request in cores"),
+        ("--cpu-core-limit", "number", "CPU limit in cores"),
+        ("--cpu-memory-request", "text", "Memory request, as in 16Gi"),
+        ("--cpu-memory-limit", "text", "Memory limit, as in 16Gi"),
+    ),
     Flag("--gpu-devices-request", "spec.compute.gpuDevicesRequest", "whole", help="Number of GPU devices", short="-g"),
     Flag(
         "--gpu-request-type",
@@ -408,84 +329,42 @@ FLAGS: Final[tuple[Flag, ...]] = (
         read=_check_request_type,
         choices=("portion", "memory"),
     ),
-    Flag(
-        "--gpu-portion-request",
-        "spec.compute.gpuPortionRequest",
-        "number",
-        help="GPU fraction of each device, as in 0.5",
+    *_flags_of(
+        "spec.compute.",
+        ("--gpu-portion-request", "number", "GPU fraction of each device, as in 0.5"),
+        ("--gpu-portion-limit", "number", "GPU fraction limit of each device"),
+        ("--gpu-memory-request", "text", "GPU memory request per device, as in 20G"),
+        ("--gpu-memory-limit", "text", "GPU memory limit per device"),
     ),
-    Flag("--gpu-portion-limit", "spec.compute.gpuPortionLimit", "number", help="GPU fraction limit of each device"),
-    Flag("--gpu-memory-request", "spec.compute.gpuMemoryRequest", help="GPU memory request per device, as in 20G"),
-    Flag("--gpu-memory-limit", "spec.compute.gpuMemoryLimit", help="GPU memory limit per device"),
-    Flag(
+    _item_flag(
         "--extended-resource",
         "spec.compute.extendedResources",
         "pair",
-        help="Extended resource, as in rdma/hca=1",
-        many=True,
-        read=make_extended_resource,
+        "Extended resource, as in rdma/hca=1",
+        make_extended_resource,
     ),
     # Autoscaling
-    Flag(
-        "--min-replicas",
-        "spec.autoscaling.minReplicas",
-        "whole",
-        help="Minimum number of replicas; 0 enables scale to zero",
+    *_flags_of(
+        "spec.autoscaling.",
+        ("--min-replicas", "whole", "Minimum number of replicas; 0 enables scale to zero"),
+        ("--max-replicas", "whole", "Maximum number of replicas"),
+        ("--initial-replicas", "whole", "Initial number of replicas of a new revision"),
+        ("--activation-replicas", "whole", "Number of replicas when scaling from zero"),
+        ("--metric", "text", "Scaling metric: concurrency, throughput, latency, gpu-utilization, or a custom metric"),
+        ("--metric-threshold", "number", "Scaling threshold per replica"),
+        ("--metric-threshold-percentage", "number", "Target utilization of the threshold in percent, 1 to 100"),
+        ("--concurrency-hard-limit", "whole", "Maximum concurrent requests per replica; 0 for no limit"),
+        (
+            "--scale-down-delay-seconds",
+            "whole",
+            "Scale-down delay: seconds that the load must stay lower before replicas are removed",
+        ),
+        ("--scale-to-zero-retention-seconds", "whole", "Seconds to keep the last replica before scaling to zero"),
     ),
-    Flag("--max-replicas", "spec.autoscaling.maxReplicas", "whole", help="Maximum number of replicas"),
-    Flag(
-        "--initial-replicas",
-        "spec.autoscaling.initialReplicas",
-        "whole",
-        help="Initial number of replicas of a new revision",
-    ),
-    Flag(
-        "--activation-replicas",
-        "spec.autoscaling.activationReplicas",
-        "whole",
-        help="Number of replicas when scaling from zero",
-    ),
-    Flag(
-        "--metric",
-        "spec.autoscaling.metric",
-        help="Scaling metric: concurrency, throughput, latency, gpu-utilization, or a custom metric",
-    ),
-    Flag("--metric-threshold", "spec.autoscaling.metricThreshold", "number", help="Scaling threshold per replica"),
-    Flag(
-        "--metric-threshold-percentage",
-        "spec.autoscaling.metricThresholdPercentage",
-        "number",
-        help="Target utilization of the threshold in percent, 1 to 100",
-    ),
-    Flag(
-        "--concurrency-hard-limit",
-        "spec.autoscaling.concurrencyHardLimit",
-        "whole",
-        help="Maximum concurrent requests per replica; 0 for no limit",
-    ),
-    Flag(
-        "--scale-down-delay-seconds",
-        "spec.autoscaling.scaleDownDelaySeconds",
-        "whole",
-        help="Scale-down delay: seconds that the load must stay lower before replicas are removed",
-    ),
-    Flag(
-        "--scale-to-zero-retention-seconds",
-        "spec.autoscaling.scaleToZeroRetentionSeconds",
-        "whole",
-        help="Seconds to keep the last replica before scaling to zero",
-    ),
-    Flag(
-        "--initialization-timeout-seconds",
-        "spec.servingConfiguration.initializationTimeoutSeconds",
-        "whole",
-        help="Seconds until a revision must be ready",
-    ),
-    Flag(
-        "--request-timeout-seconds",
-        "spec.servingConfiguration.requestTimeoutSeconds",
-        "whole",
-        help="Request timeout in seconds",
+    *_flags_of(
+        "spec.servingConfiguration.",
+        ("--initialization-timeout-seconds", "whole", "Seconds until a revision must be ready"),
+        ("--request-timeout-seconds", "whole", "Request timeout in seconds"),
     ),
     # Network
     Flag(
@@ -496,48 +375,26 @@ FLAGS: Final[tuple[Flag, ...]] = (
         take=_take_serving_port,
         parts=SERVING_PORT,
     ),
-    Flag(
-        "--port",
-        "spec.ports",
-        "fields",
-        help="Additional port; not supported, only the serving port is",
-        many=True,
-        parts=PORT,
+    _item_flag(
+        "--port", "spec.ports", "fields", "Additional port; not supported, only the serving port is", parts=PORT
     ),
-    Flag(
-        "--external-url",
-        "spec.exposedUrls",
-        "fields",
-        help="Custom host name",
-        many=True,
-        read=make_exposed_url,
-        parts=EXTERNAL_URL,
+    _item_flag(
+        "--external-url", "spec.exposedUrls", "fields", "Custom host name", make_exposed_url, parts=EXTERNAL_URL
     ),
     # Scheduling
-    Flag("--node-pools", "spec.nodePools", "list", help="Node pools, in order of preference", many=True),
+    _item_flag("--node-pools", "spec.nodePools", "list", "Node pools, in order of preference"),
     Flag("--node-type", "spec.nodeType", help="Node type"),
-    Flag(
-        "--exclude-node",
-        "spec.nodeAffinityRequired",
-        "list",
-        help="Nodes to avoid",
-        many=True,
-        take=_take_excluded_nodes,
-    ),
-    Flag("--toleration", "spec.tolerations", "fields", help="Toleration for a node taint", many=True, parts=TOLERATION),
-    Flag(
-        "--required-pod-topology-key",
-        "spec.podAffinity",
-        help="Node label whose value must be the same for all replicas (pod affinity)",
-        read=_read_topology_key,
-        take=partial(_take_topology_key, kind="Required"),
-    ),
-    Flag(
-        "--preferred-pod-topology-key",
-        "spec.podAffinity",
-        help="Node label whose value should be the same for all replicas (pod affinity)",
-        read=_read_topology_key,
-        take=partial(_take_topology_key, kind="Preferred"),
+    _item_flag("--exclude-node", "spec.nodeAffinityRequired", "list", "Nodes to avoid", take=_take_excluded_nodes),
+    _item_flag("--toleration", "spec.tolerations", "fields", "Toleration for a node taint", parts=TOLERATION),
+    *(
+        Flag(
+            f"--{kind.lower()}-pod-topology-key",
+            "spec.podAffinity",
+            help=f"Node label whose value {verb} be the same for all replicas (pod affinity)",
+            read=_read_topology_key,
+            take=partial(_take_topology_key, kind=kind),
+        )
+        for kind, verb in (("Required", "must"), ("Preferred", "should"))
     ),
     Flag("--priority", "spec.priorityClass", help="Priority of the workload", choices=LEVELS),
     Flag(
@@ -547,58 +404,33 @@ FLAGS: Final[tuple[Flag, ...]] = (
         choices=("preemptible", "non-preemptible"),
     ),
     # Storage
-    Flag(
+    _item_flag(
         "--existing-pvc",
         "spec.storage.pvc",
         "fields",
-        help="Mount an existing PersistentVolumeClaim",
-        many=True,
-        read=_make_existing_claim,
+        "Mount an existing PersistentVolumeClaim",
+        _make_existing_claim,
         parts=EXISTING_PVC,
     ),
-    Flag(
+    _item_flag(
         "--new-pvc",
         "spec.storage.pvc",
         "fields",
-        help="Create and mount a PersistentVolumeClaim",
-        many=True,
-        read=make_new_claim,
+        "Create and mount a PersistentVolumeClaim",
+        make_new_claim,
         parts=NEW_PVC,
     ),
-    Flag("--nfs", "spec.storage.nfs", "fields", help="NFS share; not supported", many=True, parts=NFS),
-    Flag(
-        "--host-path",
-        "spec.storage.hostPath",
-        "fields",
-        help="Directory on the node; not supported",
-        many=True,
-        parts=HOST_PATH,
+    *(
+        _item_flag(name, f"spec.storage.{to}", "fields", text, parts=parts)
+        for name, to, text, parts in (
+            ("--nfs", "nfs", "NFS share; not supported", NFS),
+            ("--host-path", "hostPath", "Directory on the node; not supported", HOST_PATH),
+            ("--secret-volume", "secretVolume", "Mount files from a Secret", SECRET_VOLUME),
+            ("--configmap-map-volume", "configMapVolume", "Mount files from a ConfigMap", CONFIG_MAP_VOLUME),
+            ("--empty-dir-volume", "emptyDirVolume", "Mount an empty scratch directory", EMPTY_DIR_VOLUME),
+            ("--git-sync", "git", "Git repository; not supported", GIT_SYNC),
+        )
     ),
-    Flag(
-        "--secret-volume",
-        "spec.storage.secretVolume",
-        "fields",
-        help="Mount files from a Secret",
-        many=True,
-        parts=SECRET_VOLUME,
-    ),
-    Flag(
-        "--configmap-map-volume",
-        "spec.storage.configMapVolume",
-        "fields",
-        help="Mount files from a ConfigMap",
-        many=True,
-        parts=CONFIG_MAP_VOLUME,
-    ),
-    Flag(
-        "--empty-dir-volume",
-        "spec.storage.emptyDirVolume",
-        "fields",
-        help="Mount an empty scratch directory",
-        many=True,
-        parts=EMPTY_DIR_VOLUME,
-    ),
-    Flag("--git-sync", "spec.storage.git", "fields", help="Git repository; not supported", many=True, parts=GIT_SYNC),
     Flag.refused(
         "--datavolume",
         "STO004",
@@ -608,24 +440,24 @@ FLAGS: Final[tuple[Flag, ...]] = (
         many=True,
     ),
     # Security
-    Flag("--run-as-uid", "spec.security.runAsUid", "whole", help="User ID of the container"),
-    Flag("--run-as-gid", "spec.security.runAsGid", "whole", help="Group ID of the container"),
-    Flag("--run-as-non-root", "spec.security.runAsNonRoot", "switch", help="Forbid running as root"),
-    Flag.refused(
+    *_flags_of(
+        "spec.security.",
+        ("--run-as-uid", "whole", "User ID of the container"),
+        ("--run-as-gid", "whole", "Group ID of the container"),
+        ("--run-as-non-root", "switch", "Forbid running as root"),
+    ),
+    _refused_switch(
         "--run-as-user",
         "SEC004",
         "--run-as-user means the submitting user, whose ID Ebbtide cannot look up",
         "set --run-as-uid and --run-as-gid",
-        help="Run as the submitting user; not supported",
-        kind="switch",
-        read=true_or_none,
+        "Run as the submitting user",
     ),
-    Flag(
+    _item_flag(
         "--supplemental-groups",
         "spec.security.supplementalGroups",
         "list",
-        help="Additional group IDs",
-        many=True,
+        "Additional group IDs",
         take=leave_to_rule,
     ),
     Flag(
@@ -640,33 +472,27 @@ FLAGS: Final[tuple[Flag, ...]] = (
         help="Seccomp profile",
         choices=("RuntimeDefault", "Unconfined", "Localhost"),
     ),
-    Flag("--capability", "spec.security.capabilities", help="Linux capability to add", many=True),
-    Flag.refused(
+    _item_flag("--capability", "spec.security.capabilities", "text", "Linux capability to add"),
+    _refused_switch(
         "--host-ipc",
         "SEC006",
         "sharing the node's IPC namespace breaks the pod's isolation",
         "use --large-shm",
-        help="Use the node's IPC namespace; not supported",
-        kind="switch",
-        read=true_or_none,
+        "Use the node's IPC namespace",
     ),
-    Flag.refused(
+    _refused_switch(
         "--host-network",
         "SEC006",
         "sharing the node's network breaks the pod's isolation",
         "remove it",
-        help="Use the node's network; not supported",
-        kind="switch",
-        read=true_or_none,
+        "Use the node's network",
     ),
-    Flag.refused(
+    _refused_switch(
         "--privileged",
         "SEC006",
         "a privileged container has root access to the node",
         "remove it",
-        help="Run a privileged container; not supported",
-        kind="switch",
-        read=true_or_none,
+        "Run a privileged container",
     ),
     # Assets of Run:ai's control plane
     _asset_flag("--template", "template", "set the template's flags yourself"),
@@ -681,7 +507,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
     Flag.refused(
         "--env-my-credentials",
         "ENV003",
-        "Run:ai user credentials are stored in Run:ai's control plane, which Ebbtide cannot read",
+        CREDENTIALS,
         "store the credential in a Secret of the project and use --env-secret NAME=SECRET,key=KEY",
         help="Environment variable from a user's credential; not supported",
         many=True,
@@ -689,19 +515,17 @@ FLAGS: Final[tuple[Flag, ...]] = (
     Flag.refused(
         "--image-pull-my-credentials",
         "ENV003",
-        "Run:ai user credentials are stored in Run:ai's control plane, which Ebbtide cannot read",
+        CREDENTIALS,
         "create a Secret of type kubernetes.io/dockerconfigjson and use --image-pull-secret",
         help="Registry credential of a user; not supported",
         many=True,
     ),
-    Flag.refused(
+    _refused_switch(
         "--attach",
         "CRD002",
         "an inference server has no terminal to attach to",
         "remove it",
-        help="Attach a terminal to the container; not supported",
-        kind="switch",
-        read=true_or_none,
+        "Attach a terminal to the container",
     ),
     # Run:ai's client
     _client_flag("--pod-running-timeout", "Time to wait for the pod", "text"),
@@ -717,16 +541,6 @@ BY_NAME: Final = {flag.name: flag for flag in FLAGS} | {flag.short: flag for fla
 ORIGINS: Final[dict[Path, Path]] = {("metadata", "name"): ("NAME",), **source_paths(FLAGS)}
 
 
-# Parsing of arguments.
-
-
-class GivenFlag(NamedTuple):
-    """One flag of a command line, with its text, or None for a boolean flag without a value."""
-
-    flag: Flag
-    text: str | None
-
-
 def read_flags(argv: Sequence[str], profile: Profile) -> Draft:
     """Return a command line in native form, with all its problems. ``argv`` are the arguments after the command."""
     draft = Draft(make_document(NAMELESS, {}), dict(ORIGINS), cluster=profile.spec)
@@ -737,204 +551,11 @@ def read_flags(argv: Sequence[str], profile: Profile) -> Draft:
     return draft
 
 
-def take_arguments(draft: Draft, words: list[str], table: Mapping[str, Flag]) -> list[GivenFlag]:
-    """Set the name and the fields of a table's flags in a draft, and return the flags."""
-    names, flags = _parse_arguments(draft, words, table)
-    for given_flag in flags:
-        _take_flag(draft, given_flag)
-    _set_name(draft, names)
-    return flags
-
-
-def split_at_dashes(argv: list[str]) -> tuple[list[str], list[str] | None]:
-    """Return the arguments before ``--``, and those after it, or None without ``--``."""
-    if "--" not in argv:
-        return argv, None
-    place = argv.index("--")
-    return argv[:place], argv[place + 1 :]
-
-
-def _parse_arguments(draft: Draft, words: list[str], table: Mapping[str, Flag]) -> tuple[list[str], list[GivenFlag]]:
-    """Return the names and the flags among the arguments."""
-    names: list[str] = []
-    flags: list[GivenFlag] = []
-    place = 0
-    while place < len(words):
-        word = words[place]
-        following = words[place + 1] if place + 1 < len(words) else None
-        place += 1
-        if not word.startswith("-") or word == "-":
-            names.append(word)
-        elif word.startswith("--"):
-            place += _parse_long_flag(draft, word, following, flags, table)
-        else:
-            place += _parse_short_flags(draft, word, following, flags, table)
-    return names, flags
-
-
-def _parse_long_flag(
-    draft: Draft, word: str, following: str | None, flags: list[GivenFlag], table: Mapping[str, Flag]
-) -> int:
-    """Parse ``--flag``, ``--flag value`` or ``--flag=value``; return the number of further arguments that it used."""
-    name, equals, text = word.partition("=")
-    flag = table.get(name)
-    if flag is None:
-        _refuse_unknown_flag(draft, name, table)
-        # Skip the value of an unknown flag, which would otherwise be read as a second name.
-        return int(not equals and following is not None and not following.startswith("-"))
-    if equals:
-        flags.append(GivenFlag(flag, text))
-        return 0
-    return _add_flag_with_value(draft, flag, following, flags, table)
-
-
-def _parse_short_flags(
-    draft: Draft, word: str, following: str | None, flags: list[GivenFlag], table: Mapping[str, Flag]
-) -> int:
-    """Parse ``-g 1``, ``-g1``, ``-g=1``, or combined boolean flags like ``-qd``; return as ``_parse_long_flag`` does."""
-    if f"-{word.partition('=')[0]}" in table:
-        # A long flag with one dash, as in Run:ai's quickstart of 2.25: pflag would read its first letter as a flag.
-        return _parse_long_flag(draft, word, following, flags, table)
-    for place in range(1, len(word)):
-        flag = table.get("-" + word[place])
-        if flag is None:
-            _refuse_unknown_flag(draft, "-" + word[place], table)
-            return 0
-        rest = word[place + 1 :]
-        if rest.startswith("=") or (rest and flag.kind != "switch"):
-            flags.append(GivenFlag(flag, rest.removeprefix("=")))
-            return 0
-        if flag.kind != "switch":
-            return _add_flag_with_value(draft, flag, following, flags, table)
-        flags.append(GivenFlag(flag, None))
-    return 0
-
-
-def _add_flag_with_value(
-    draft: Draft, flag: Flag, following: str | None, flags: list[GivenFlag], table: Mapping[str, Flag]
-) -> int:
-    """Add a flag with the following argument as its value; return the number of further arguments that it used."""
-    if flag.kind == "switch":
-        flags.append(GivenFlag(flag, None))
-        return 0
-    if following is None or _is_flag(following, table):
-        draft.add_error("FLAGS002", (flag.name,), f"{flag.name} has no value", f"write {_flag_syntax(flag)}")
-        draft.unread.update(flag.fields)
-        return 0
-    flags.append(GivenFlag(flag, following))
-    return 1
-
-
-def _is_flag(word: str, table: Mapping[str, Flag]) -> bool:
-    return word.partition("=")[0] in table or (word.startswith("--") and len(word) > len("--"))
-
-
-def _refuse_unknown_flag(draft: Draft, name: str, table: Mapping[str, Flag]) -> None:
-    from difflib import get_close_matches  # noqa: PLC0415 - only needed for a misspelled name
-
-    if name.startswith(DISTRIBUTED_FLAGS):
-        draft.add_error(DISTRIBUTED[0], (name,), *DISTRIBUTED[1:])
-        return
-    suggestion = HABITS.get(name, "-" + name)
-    if suggestion not in table:
-        suggestion = next(iter(get_close_matches(name, table, 1, 0.7)), "") if name.startswith("--") else ""
-    hint = f"did you mean {suggestion}?" if suggestion else "see the list of flags with --help"
-    draft.add_error("FLAGS001", (name,), f"unknown flag {shorten_text(name)}", hint)
-    draft.unread.update(table[suggestion].fields if suggestion else ())
-
-
-# Conversion of flags to the native document.
-
-
-def _take_flag(draft: Draft, given_flag: GivenFlag) -> None:
-    flag, where = given_flag.flag, (given_flag.flag.name,)
-    if not flag.many and flag.name in draft.values_by_name:
-        message = f"{flag.name} is set more than once; as in Run:ai, the last value is used"
-        draft.add_warning("FLAGS004", where, message, "keep one of them")
-    draft.values_by_name[flag.name] = given_flag.text or ""
-    with draft.reading_field(flag):
-        value = _convert_value(draft, flag, given_flag.text)
-        if value is not None and flag.parts and flag.take is None:
-            value = parse_entry(draft, flag, value)
-    if value is not None:
-        apply_row(draft, flag, value, where)
-
-
-def _convert_value(draft: Draft, flag: Flag, text: str | None) -> Any:
-    """Return the converted value of a flag, or None after reporting a problem."""
-    form = FORMS[flag.kind]
-    if flag.kind == "switch" and text is None:
-        return True
-    if not text and flag.kind != "switch":
-        draft.add_error("FLAGS002", (flag.name,), f"{flag.name} has no value", f"write {_flag_syntax(flag)}")
-        return None
-    value = form.read(text or "")
-    if value is None:
-        # The older client of Run:ai has one flag for devices and for a fraction of one.
-        is_fraction = flag.name == "--gpu-devices-request" and 0 < (_parse_decimal(text or "") or 0) < 1
-        draft.add_error(
-            "SPEC002",
-            (flag.name,),
-            f"invalid value {shorten_text(repr(text))} of {flag.name}: must be {form.expected}",
-            f"use --gpu-portion-request {text}" if is_fraction else f"write {_flag_syntax(flag)}",
-        )
-    return value
-
-
-def parse_entry(draft: Draft, flag: Flag, text: str) -> dict[str, Any] | None:
-    """Return the native entry of ``claimname=data,path=/data,readonly``, or None after reporting problems."""
-    entry: dict[str, Any] = {}
-    keys: set[str] = set()
-    problems_before = len(draft.problems)
-    where = (flag.name,)
-    for piece in text.split(","):
-        key, equals, written = piece.partition("=")
-        key = key.strip()
-        part = flag.parts.get(key)
-        if part is None:
-            draft.add_error(
-                "SPEC001",
-                where,
-                f"unknown key {shorten_text(key)} of {flag.name}",
-                f"use one of {', '.join(flag.parts)}",
-            )
-            continue
-        keys.add(key)
-        form = PART_FORMS[part.kind]
-        if not equals and part.kind in {"true", "false"}:
-            written = "true"
-        value = form.read(written) if written else None
-        if value is None:
-            wrong = f" {shorten_text(repr(written))}" if equals else ""
-            draft.add_error(
-                "SPEC002", where, f"invalid {key}{wrong}: must be {form.expected}", f"write {_flag_syntax(flag)}"
-            )
-            continue
-        set_at(entry, split_path(part.to), value)
-    for key, part in flag.parts.items():
-        if part.needed and key not in keys:
-            draft.add_error("SPEC003", where, f"{key} of {flag.name} is missing", f"add {key}=…: {_flag_syntax(flag)}")
-    return entry if len(draft.problems) == problems_before else None
-
-
-def _set_name(draft: Draft, names: list[str]) -> None:
-    where = ("NAME",)
-    if not names and "--name-prefix" not in draft.values_by_name:
-        draft.add_error("SPEC003", where, "the workload has no name", "put the name first: chat --image …")
-    for extra in names[1:]:
-        hint = "put the container's command after --"
-        if extra in TRUTHS:
-            hint = f"set the value of a boolean flag with an equals sign: --large-shm={extra}"
-        draft.add_error("FLAGS003", where, f"unexpected argument {shorten_text(repr(extra))}", hint)
-    if names:
-        draft.set_field(("metadata", "name"), names[0], where)
-
-
 def _set_supplemental_groups(draft: Draft, flags: list[GivenFlag]) -> None:
     """Join the group IDs of every ``--supplemental-groups`` into the spec's string."""
     flag = BY_NAME["--supplemental-groups"]
     ids = [
-        group for given_flag in flags if given_flag.flag is flag for group in _parse_list(given_flag.text or "") or ()
+        group for given_flag in flags if given_flag.flag is flag for group in parse_list(given_flag.text or "") or ()
     ]
     if ids:
         draft.set_field(flag.native, ",".join(ids), (flag.name,))
@@ -971,14 +592,6 @@ def _warn_of_late_flags(draft: Draft, rest: list[str]) -> None:
 
 
 # Usage text.
-
-
-def _flag_syntax(flag: Flag) -> str:
-    """Return the syntax of a flag, such as ``--gpu-devices-request N``."""
-    form = f"{{{'|'.join(flag.choices)}}}" if flag.choices else FORMS[flag.kind].placeholder
-    if flag.parts:
-        form = ",".join(f"{key}=…" for key in flag.parts)
-    return f"{flag.name} {form}".strip()
 
 
 #: Groups of the help: the title, and the first flag of the group in the table.

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.base.model_catalog import estimate_start, find_image_model
 from ebbtide.base.problems import make_warning
 from ebbtide.readers import rest
 from ebbtide.readers.reading import Reader, make_document
@@ -23,6 +22,7 @@ from ebbtide.readers.table import (
     set_at,
 )
 from ebbtide.translation.loaded_model import name_of_image
+from ebbtide.translation.model_catalog import estimate_start, find_image_model
 from ebbtide.translation.traps import DEFAULT_DEADLINE_SECONDS
 
 if TYPE_CHECKING:
@@ -48,9 +48,8 @@ NIM_CACHE: Final = (
 def take_replicas(draft: Draft, row: FieldRow, count: Any, where: Path) -> None:  # noqa: ARG001 - the signature of every handler
     """Set equal bounds, unless the service is autoscaled, as in Run:ai."""
     if count == 0:
-        draft.add_error(
-            "RUN068", where, "a NIM service with 0 replicas is stopped", "set replicas to 1, or leave the service out"
-        )
+        fix = "set replicas to 1, or leave the service out"
+        draft.add_error("RUN068", where, "a NIM service with 0 replicas is stopped", fix)
     elif "autoscaling" in draft.spec:
         draft.add_warning("AUT021", where, "replicas has no effect: the service is autoscaled", "remove replicas")
     else:
@@ -119,9 +118,8 @@ def _report_strays(draft: Draft, where: Path, block: Iterable[str], known: Itera
 
 def _take_service_type(draft: Draft, row: FieldRow, kind: Any, where: Path) -> None:  # noqa: ARG001 - the signature of every handler
     if kind != "ClusterIP":
-        draft.add_error(
-            "RUN068", where, f"Knative's gateway exposes the service, not a Service of type {kind}", "remove it"
-        )
+        message = f"Knative's gateway exposes the service, not a Service of type {kind}"
+        draft.add_error("RUN068", where, message, "remove it")
 
 
 PORT_FIELDS: Final = {
@@ -149,24 +147,14 @@ PORT_FIELDS: Final = {
         ),
     )
 }
+# fmt: off
 #: Fields with the name and the format of the native field.
 SAME: Final = (
-    "annotations",
-    "autoscaling",
-    "category",
-    "compute",
-    "environmentVariables",
-    "image",
-    "imagePullPolicy",
-    "imagePullSecrets",
-    "labels",
-    "nodePools",
-    "preemptibility",
-    "priorityClass",
-    "probes",
-    "security",
+    "annotations", "autoscaling", "category", "compute", "environmentVariables", "image", "imagePullPolicy",
+    "imagePullSecrets", "labels", "nodePools", "preemptibility", "priorityClass", "probes", "security",
     "tolerations",
 )
+# fmt: on
 #: The rows in the order in which they are read: the bounds of the replicas depend on the autoscaling.
 FIELDS: Final = {
     row.name: row
@@ -237,11 +225,9 @@ def read(data: dict[str, Any], profile: Profile) -> Draft:
 def _set_window(draft: Draft) -> None:
     auto = draft.spec.get("autoscaling")
     if isinstance(auto, dict) and "scaleWindowSeconds" in auto:
-        window = auto["scaleWindowSeconds"]
         draft.spec["autoscaling"] = {key: item for key, item in auto.items() if key != "scaleWindowSeconds"}
-        draft.set_field(
-            ("spec", "autoscaling", "stableWindowSeconds"), window, (*SPEC, "autoscaling", "scaleWindowSeconds")
-        )
+        path, window = (*SPEC, "autoscaling"), auto["scaleWindowSeconds"]
+        draft.set_field((*path, "stableWindowSeconds"), window, (*path, "scaleWindowSeconds"))
 
 
 def set_defaults(draft: Draft) -> None:

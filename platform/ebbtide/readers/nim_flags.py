@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.readers import nim
+from ebbtide.readers.flag_parser import TRUTHS, Flag, parse_port, split_at_dashes, take_arguments
 from ebbtide.readers.flags import BY_NAME as STANDARD
-from ebbtide.readers.flags import NEW_PVC, TRUTHS, Flag, parse_port, split_at_dashes, take_arguments
+from ebbtide.readers.flags import NEW_PVC
 from ebbtide.readers.reading import make_document
 from ebbtide.readers.rest import take_prefix
 from ebbtide.readers.table import (
@@ -27,41 +28,17 @@ if TYPE_CHECKING:
     from ebbtide.base.problems import Path
     from ebbtide.profile.models import Profile
 
+# fmt: off
 #: The flags that mean the same as in ``runai inference submit``.
 SHARED: Final = (
-    "--project",
-    "--label",
-    "--annotation",
-    "--image",
-    "--image-pull-policy",
-    "--image-pull-secret",
-    "--environment-variable",
-    "--cpu-core-request",
-    "--cpu-core-limit",
-    "--cpu-memory-request",
-    "--cpu-memory-limit",
-    "--gpu-devices-request",
-    "--gpu-request-type",
-    "--gpu-portion-request",
-    "--gpu-portion-limit",
-    "--gpu-memory-request",
-    "--gpu-memory-limit",
-    "--min-replicas",
-    "--max-replicas",
-    "--metric",
-    "--metric-threshold",
-    "--toleration",
-    "--priority",
-    "--preemptibility",
-    "--run-as-uid",
-    "--run-as-gid",
-    "--config-file",
-    "--config-path",
-    "--debug",
-    "--quiet",
-    "--verbose",
-    "--help",
+    "--project", "--label", "--annotation", "--image", "--image-pull-policy", "--image-pull-secret",
+    "--environment-variable", "--cpu-core-request", "--cpu-core-limit", "--cpu-memory-request",
+    "--cpu-memory-limit", "--gpu-devices-request", "--gpu-request-type", "--gpu-portion-request",
+    "--gpu-portion-limit", "--gpu-memory-request", "--gpu-memory-limit", "--min-replicas", "--max-replicas",
+    "--metric", "--metric-threshold", "--toleration", "--priority", "--preemptibility", "--run-as-uid",
+    "--run-as-gid", "--config-file", "--config-path", "--debug", "--quiet", "--verbose", "--help",
 )
+# fmt: on
 #: The keys of a port, with the names of the REST body.
 SERVING_PORT: Final = {
     "port": Subfield("port", "whole", needed=True),

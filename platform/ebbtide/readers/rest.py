@@ -39,23 +39,18 @@ OURS: Final = (
     "disruptionBudget", "deploymentStrategy", "patches",
 )
 # fmt: on
-#: Native fields inside Run:ai's blocks that are missing from Run:ai's REST body.
-OURS_INSIDE: Final = (
-    ("probes", "liveness"),
-    ("probes", "startup"),
-    ("compute", "shmSize"),
-    ("compute", "gpuComputePercentage"),
-    ("storage", "imageVolume"),
-    ("storage", "csiVolume"),
-    ("autoscaling", "stableWindowSeconds"),
-    ("autoscaling", "panicWindowPercentage"),
-    ("autoscaling", "panicThresholdPercentage"),
-    ("autoscaling", "targetBurstCapacity"),
-    ("autoscaling", "metricAggregation"),
-    ("autoscaling", "metrics"),
-    ("autoscaling", "schedule"),
-    ("autoscaling", "behavior"),
-    ("autoscaling", "fallbackReplicas"),
+#: Native fields inside Run:ai's blocks that are missing from Run:ai's REST body, each with its block.
+OURS_INSIDE: Final = tuple(
+    (block, name)
+    for block, names in (
+        ("probes", ("liveness", "startup")),
+        ("compute", ("shmSize", "gpuComputePercentage")),
+        ("storage", ("imageVolume", "csiVolume")),
+        ("autoscaling", ("stableWindowSeconds", "panicWindowPercentage", "panicThresholdPercentage")),
+        ("autoscaling", ("targetBurstCapacity", "metricAggregation", "metrics", "schedule", "behavior")),
+        ("autoscaling", ("fallbackReplicas",)),
+    )
+    for name in names
 )
 #: Length of the suffix of a name that is a prefix.
 SUFFIX_LENGTH: Final = 5

@@ -219,9 +219,8 @@ def set_at(data: dict[str, Any], path: Native, value: Any) -> None:
 def true_or_none(value: Any) -> bool | None:
     """Return true, or None for false, which is the default."""
     if not isinstance(value, bool):
-        raise RefusedValueError(
-            "SPEC002", f"{format_value(value)} is not valid: must be true or false", "write true or false"
-        )
+        message = f"{format_value(value)} is not valid: must be true or false"
+        raise RefusedValueError("SPEC002", message, "write true or false")
     return value or None
 
 

@@ -14,8 +14,8 @@ from ebbtide.translation.engines import Engine, find_engine, read_flag
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ebbtide.base.model_catalog import LanguageModel
     from ebbtide.spec.inference import InferenceSpec
+    from ebbtide.translation.model_catalog import LanguageModel
 
 #: Arguments and variables that make the weights smaller, or keep a part of them elsewhere.
 SMALLER_WEIGHTS: Final = (
@@ -50,7 +50,7 @@ def find_loaded_model(spec: InferenceSpec, words: Sequence[str]) -> LoadedModel 
         return None
     if any(item.name in SMALLER_VARIABLES for item in spec.environment_variables):
         return None
-    from ebbtide.base import model_catalog as catalog  # noqa: PLC0415 - only specs with an engine need it
+    from ebbtide.translation import model_catalog as catalog  # noqa: PLC0415 - only specs with an engine need it
 
     model = catalog.find_model((_find_name(spec, words, engine) or "").removeprefix(HUB))
     if engine is None or engine.name != NIM:

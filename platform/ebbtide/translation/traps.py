@@ -295,7 +295,7 @@ def _check_model_memory(plan: Plan, served: LoadedModel) -> Iterator[Problem]:
     ask = next(list_pool_requests(plan), None)
     if ask is None or ask.pool.gpu_memory_mebibytes is None or ask.request.kind == "mig":
         return
-    from ebbtide.base import model_catalog as catalog  # noqa: PLC0415 - only specs with a model of the catalog need it
+    from ebbtide.translation import model_catalog as catalog  # noqa: PLC0415 - only specs with a model of the catalog need it
 
     model = served.model
     devices, share = ask.request.devices, compute_portion(ask)
@@ -337,7 +337,7 @@ def _check_load_time(plan: Plan, served: LoadedModel) -> Iterator[Problem]:
     spec = plan.spec
     if not plan.mode.revisions or spec.storage.pvc or spec.storage.csi_volume or spec.storage.image_volume:
         return
-    from ebbtide.base import model_catalog as catalog  # noqa: PLC0415 - as above
+    from ebbtide.translation import model_catalog as catalog  # noqa: PLC0415 - as above
 
     seconds = catalog.estimate_start(served.weights)
     speed = f"{catalog.LOAD_BYTES_PER_SECOND // 1_000_000} MB/s"

@@ -16,15 +16,16 @@ from starlette.responses import JSONResponse
 from ebbtide import manifests
 from ebbtide.api.gpus import list_nodes
 from ebbtide.api.offline import InputError
-from ebbtide.base import keys, model_catalog
-from ebbtide.base.model_specs import ModelSpec, make_model_spec
+from ebbtide.base import keys
 from ebbtide.base.paths import get_at
 from ebbtide.base.prose import count_noun
 from ebbtide.base.quantities import NANO, parse_nano
 from ebbtide.cluster.client.protocol import ClusterError, ConflictError, RefusedError
 from ebbtide.cluster.read.pods import sum_pod_gpus
+from ebbtide.documents.model_specs import ModelSpec, make_model_spec
 from ebbtide.manifests.edit import NotEdited, edit_text
 from ebbtide.readers.fields import field_names_at
+from ebbtide.translation import model_catalog
 from ebbtide.web import words
 from ebbtide.web.assets import CACHE_FOREVER
 from ebbtide.web.cluster import resource_label

@@ -17,15 +17,8 @@ ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 #: Pod fields that a variable can refer to, in addition to a label or annotation by its key
 #: (k8s.io/kubernetes pkg/apis/core/validation/validation.go, validEnvDownwardAPIFieldPathExpressions).
 POD_FIELDS: Final = (
-    "metadata.name",
-    "metadata.namespace",
-    "metadata.uid",
-    "spec.nodeName",
-    "spec.serviceAccountName",
-    "status.hostIP",
-    "status.hostIPs",
-    "status.podIP",
-    "status.podIPs",
+    *("metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName", "spec.serviceAccountName"),
+    *("status.hostIP", "status.hostIPs", "status.podIP", "status.podIPs"),
 )
 OF_POD: Final = re.compile(r"metadata\.(labels|annotations)\['(.*)'\]")
 LARGEST_ID: Final = 2**31 - 1
@@ -50,41 +43,24 @@ def check_environment(inference: Inference) -> Iterator[Problem]:
             if value is not None
         ]
         if len(sources) != 1:
-            yield Problem(
-                "ENV001",
-                where,
-                f"{variable.name} has {'no source' if not sources else 'several sources: ' + ', '.join(sources)}",
-                "set exactly one of value, secret, configMap and podFieldRef",
-            )
+            number = f"several sources: {', '.join(sources)}" if sources else "no source"
+            fix = "set exactly one of value, secret, configMap and podFieldRef"
+            yield Problem("ENV001", where, f"{variable.name} has {number}", fix)
         elif variable.user_credential is not None:
-            yield Problem(
-                "ENV003",
-                (*where, "userCredential"),
-                f"{variable.name} refers to a credential of a Run:ai user, which is available only in Run:ai's control plane",
-                "store the value in a Secret of the project and use secret: {name, key}",
-            )
+            message = f"{variable.name} refers to a credential of a Run:ai user, which is available only in Run:ai's control plane"
+            fix = "store the value in a Secret of the project and use secret: {name, key}"
+            yield Problem("ENV003", (*where, "userCredential"), message, fix)
         elif variable.pod_field_ref is not None and not _is_pod_field(variable.pod_field_ref.path):
-            yield Problem(
-                "ENV007",
-                (*where, "podFieldRef", "path"),
-                f"invalid pod field {variable.pod_field_ref.path!r}: an environment variable cannot refer to it",
-                f"use one of {', '.join(POD_FIELDS)}, metadata.labels['key'] or metadata.annotations['key']",
-                fixes=offer_values(POD_FIELDS),
-            )
+            message = f"invalid pod field {variable.pod_field_ref.path!r}: an environment variable cannot refer to it"
+            fix = f"use one of {', '.join(POD_FIELDS)}, metadata.labels['key'] or metadata.annotations['key']"
+            yield Problem("ENV007", (*where, "podFieldRef", "path"), message, fix, fixes=offer_values(POD_FIELDS))
         if ENV_NAME.fullmatch(variable.name) is None:
-            yield Problem(
-                "ENV005",
-                (*where, "name"),
-                f"invalid environment variable name {variable.name!r}",
-                "use letters, digits and _, starting with a letter or _",
-            )
+            message = f"invalid environment variable name {variable.name!r}"
+            yield Problem("ENV005", (*where, "name"), message, "use letters, digits and _, starting with a letter or _")
         elif variable.name in index_by_name:
-            yield Problem(
-                "ENV004",
-                (*where, "name"),
-                f"duplicate environment variable {variable.name} (also in environmentVariables[{index_by_name[variable.name]}])",
-                "keep one of the entries",
-            )
+            first = f"environmentVariables[{index_by_name[variable.name]}]"
+            message = f"duplicate environment variable {variable.name} (also in {first})"
+            yield Problem("ENV004", (*where, "name"), message, "keep one of the entries")
         index_by_name.setdefault(variable.name, index)
 
 
@@ -102,33 +78,21 @@ def check_security(inference: Inference) -> Iterator[Problem]:
     where = ("spec", "security")
     for index, capability in enumerate(rules.capabilities):
         if capability != "NET_BIND_SERVICE":
-            yield Problem(
-                "SEC001",
-                (*where, "capabilities", index),
-                f"capability {capability} is not allowed by the restricted Pod Security Standard",
-                "remove it; only NET_BIND_SERVICE may be added",
-                fixes=remove_field(),
-            )
+            message = f"capability {capability} is not allowed by the restricted Pod Security Standard"
+            fix = "remove it; only NET_BIND_SERVICE may be added"
+            yield Problem("SEC001", (*where, "capabilities", index), message, fix, fixes=remove_field())
     if rules.seccomp_profile_type in {"Unconfined", "Localhost"}:
-        yield Problem(
-            "SEC002",
-            (*where, "seccompProfileType"),
-            f"seccomp profile type {rules.seccomp_profile_type} is "
-            + (
-                "not allowed by the restricted Pod Security Standard"
-                if rules.seccomp_profile_type == "Unconfined"
-                else "not supported: Run:ai's spec has no field for the profile file"
-            ),
-            "use RuntimeDefault",
-            fixes=set_value("RuntimeDefault"),
+        reason = (
+            "not allowed by the restricted Pod Security Standard"
+            if rules.seccomp_profile_type == "Unconfined"
+            else "not supported: Run:ai's spec has no field for the profile file"
         )
+        message, fixes = f"seccomp profile type {rules.seccomp_profile_type} is {reason}", set_value("RuntimeDefault")
+        yield Problem("SEC002", (*where, "seccompProfileType"), message, "use RuntimeDefault", fixes=fixes)
     if rules.uid_gid_source == "fromIdpToken":
-        yield Problem(
-            "SEC004",
-            (*where, "uidGidSource"),
-            "uidGidSource fromIdpToken is not supported: no identity provider is available",
-            "use fromTheImage, or custom with runAsUid and runAsGid",
-        )
+        message = "uidGidSource fromIdpToken is not supported: no identity provider is available"
+        fix = "use fromTheImage, or custom with runAsUid and runAsGid"
+        yield Problem("SEC004", (*where, "uidGidSource"), message, fix)
     if rules.uid_gid_source == "custom" and rules.run_as_uid is None:
         yield Problem("SEC004", (*where, "uidGidSource"), "uidGidSource custom requires runAsUid", "set runAsUid")
     if rules.uid_gid_source == "fromTheImage":
@@ -138,32 +102,22 @@ def check_security(inference: Inference) -> Iterator[Problem]:
             ("supplementalGroups", rules.supplemental_groups),
         ):
             if value is not None:
-                yield Problem(
-                    "SEC004",
-                    (*where, field),
-                    f"{field} contradicts uidGidSource: fromTheImage",
-                    f"set uidGidSource: custom, or remove {field}",
-                    fixes=set_value("custom", "uidGidSource") + remove_field(),
-                )
+                message = f"{field} contradicts uidGidSource: fromTheImage"
+                fix, fixes = f"set uidGidSource: custom, or remove {field}", set_value("custom", "uidGidSource")
+                yield Problem("SEC004", (*where, field), message, fix, fixes=fixes + remove_field())
     groups = (rules.supplemental_groups or "").replace(";", ",")
     if any(text.strip() and int(text) > LARGEST_ID for text in groups.split(",")):
-        yield Problem(
-            "SEC004", (*where, "supplementalGroups"), "a group ID is out of range", f"use IDs of at most {LARGEST_ID}"
-        )
+        fix = f"use IDs of at most {LARGEST_ID}"
+        yield Problem("SEC004", (*where, "supplementalGroups"), "a group ID is out of range", fix)
     if rules.run_as_non_root and rules.run_as_uid == 0:
-        yield Problem(
-            "SEC005",
-            (*where, "runAsUid"),
-            "runAsNonRoot does not allow user 0 (root)",
-            "set another runAsUid, or set runAsNonRoot: false",
-            fixes=set_value(False, "runAsNonRoot"),
-        )
+        message, fix = "runAsNonRoot does not allow user 0 (root)", "set another runAsUid, or set runAsNonRoot: false"
+        yield Problem("SEC005", (*where, "runAsUid"), message, fix, fixes=set_value(False, "runAsNonRoot"))
 
 
 def check_probes(inference: Inference) -> Iterator[Problem]:
     """Check that each probe has exactly one handler, and the values that Kubernetes accepts for its type."""
     all_probes = inference.spec.probes
-    serving_port = inference.spec.serving_port.container
+    has_unknown_port = inference.spec.serving_port.container is None and inference.spec.model is not None
     for field, probe in (
         ("readiness", all_probes.readiness),
         ("liveness", all_probes.liveness),
@@ -173,31 +127,15 @@ def check_probes(inference: Inference) -> Iterator[Problem]:
             continue
         handler = probe.handler
         where = ("spec", "probes", field)
-        if (
-            handler.grpc is not None
-            and handler.grpc.port is None
-            and serving_port is None
-            and inference.spec.model is not None
-        ):
-            yield Problem(
-                "PRB003",
-                (*where, "handler", "grpc"),
-                f"the gRPC {field} probe has no port, and the gRPC port of the model's runtime is unknown",
-                "set handler.grpc.port",
-            )
+        if has_unknown_port and handler.grpc is not None and handler.grpc.port is None:
+            message = f"the gRPC {field} probe has no port, and the gRPC port of the model's runtime is unknown"
+            yield Problem("PRB003", (*where, "handler", "grpc"), message, "set handler.grpc.port")
         checks = [check for check in (handler.http_get, handler.tcp_socket, handler.grpc) if check is not None]
         if len(checks) != 1:
-            yield Problem(
-                "PRB001",
-                (*where, "handler"),
-                f"the {field} probe has {len(checks) or 'no'} handlers",
-                "set exactly one of httpGet, tcpSocket and grpc",
-            )
+            message = f"the {field} probe has {len(checks) or 'no'} handlers"
+            yield Problem("PRB001", (*where, "handler"), message, "set exactly one of httpGet, tcpSocket and grpc")
         if field != "readiness" and probe.success_threshold not in {None, 1}:
+            message = f"successThreshold of a {field} probe must be 1"
             yield Problem(
-                "PRB002",
-                (*where, "successThreshold"),
-                f"successThreshold of a {field} probe must be 1",
-                "remove successThreshold",
-                fixes=remove_field(),
+                "PRB002", (*where, "successThreshold"), message, "remove successThreshold", fixes=remove_field()
             )

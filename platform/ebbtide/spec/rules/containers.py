@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 from ebbtide.base import names
 from ebbtide.base.paths import get_at
 from ebbtide.base.problems import Problem, remove_field
-from ebbtide.spec.rules.serving import is_image
+from ebbtide.spec.rules.serving import IMAGE_FIX, is_image
+from ebbtide.spec.rules.storage import HOST_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,16 +56,11 @@ def check_containers(inference: Inference) -> Iterator[Problem]:
             yield from _check_container(path, item)
             name = item.get("name")
             if not isinstance(name, str) or len(name) > names.LONGEST or names.LABEL.fullmatch(name) is None:
-                yield Problem(
-                    "SRV046",
-                    (*path, "name"),
-                    f"invalid container name {name!r}: must be lowercase letters, digits and dashes, at most 63 characters",
-                    "set a name such as tokenizer",
-                )
+                message = f"invalid container name {name!r}: must be lowercase letters, digits and dashes, at most 63 characters"
+                yield Problem("SRV046", (*path, "name"), message, "set a name such as tokenizer")
             elif name in seen:
-                yield Problem(
-                    "SRV046", (*path, "name"), f"container name {name} is already used in the pod", "use another name"
-                )
+                message = f"container name {name} is already used in the pod"
+                yield Problem("SRV046", (*path, "name"), message, "use another name")
             seen.add(name if isinstance(name, str) else None)
     for field, component in (("transformer", spec.transformer), ("explainer", spec.explainer)):
         if component is not None:
@@ -76,83 +72,62 @@ def _check_component(path: Path, component: dict[str, Any]) -> Iterator[Problem]
     yield from _check_fields(path, component, known)
     kinds = [name for name in ("containers", "art") if component.get(name)]
     if len(kinds) != 1:
-        yield Problem(
-            "SRV046",
-            path,
-            f"{path[-1]} needs exactly one server: a list of containers" + (" or art" if "art" in known else ""),
+        art = " or art" if "art" in known else ""
+        message, fix = (
+            f"{path[-1]} needs exactly one server: a list of containers{art}",
             "set containers: [{name: kserve-container, image: …}]",
         )
+        yield Problem("SRV046", path, message, fix)
     for field in CONTAINERS:
         items = component.get(field)
-        if items is not None and not (isinstance(items, list) and all(isinstance(item, dict) for item in items)):
-            yield Problem(
-                "SRV046",
-                (*path, field),
-                f"invalid {field}: must be a list of mappings",
-                "write a list of containers, each with an image",
-            )
+        if items is not None and not _is_list_of(items, dict):
+            fix = "write a list of containers, each with an image"
+            yield Problem("SRV046", (*path, field), f"invalid {field}: must be a list of mappings", fix)
             continue
         for index, item in enumerate(items or ()):
             yield from _check_container((*path, field, index), item)
     volumes = component.get("volumes")
     for index, volume in enumerate(volumes if isinstance(volumes, list) else ()):
         if get_at(volume, "hostPath") is not None:
-            yield Problem(
-                "STO001",
-                (*path, "volumes", index),
-                "a directory of the node breaks the pod's isolation, and the restricted Pod Security Standard forbids it",
-                "use a persistent volume claim",
-            )
+            yield Problem("STO001", (*path, "volumes", index), HOST_PATH, "use a persistent volume claim")
+
+
+def _is_list_of(value: Any, kind: type) -> bool:
+    return isinstance(value, list) and all(isinstance(item, kind) for item in value)
 
 
 def _check_container(path: Path, item: dict[str, Any]) -> Iterator[Problem]:
     yield from _check_fields(path, item, CONTAINER_FIELDS)
     image = item.get("image")
     if not isinstance(image, str) or not is_image(image):
-        yield Problem(
-            "SRV021",
-            (*path, "image"),
-            "the image is missing" if image is None else f"invalid image reference {image!r}",
-            "use a lowercase reference such as registry.example.com/team/name:tag, or a digest (@sha256:…)",
-        )
+        message = "the image is missing" if image is None else f"invalid image reference {image!r}"
+        yield Problem("SRV021", (*path, "image"), message, IMAGE_FIX)
     for field, (kind, expected) in LISTS.items():
         values = item.get(field)
-        if values is not None and not (isinstance(values, list) and all(isinstance(value, kind) for value in values)):
+        if values is not None and not _is_list_of(values, kind):
             yield Problem("SRV046", (*path, field), f"invalid {field}: must be {expected}", f"write {expected}")
     variables = item.get("env")
     for index, variable in enumerate(variables if isinstance(variables, list) else ()):
         if isinstance(variable, dict) and not isinstance(variable.get("name"), str):
-            where = (*path, "env", index, "name")
-            yield Problem(
-                "SRV046", where, "invalid name of a variable: must be a string", "set a name such as LOG_LEVEL"
-            )
+            message = "invalid name of a variable: must be a string"
+            yield Problem("SRV046", (*path, "env", index, "name"), message, "set a name such as LOG_LEVEL")
     security = item.get("securityContext")
     added = get_at(security, "capabilities", "add")
     ports = item.get("ports")
-    for privilege, refused in (
-        (("securityContext", "privileged"), get_at(security, "privileged")),
-        (("securityContext", "allowPrivilegeEscalation"), get_at(security, "allowPrivilegeEscalation")),
-        (("securityContext", "capabilities", "add"), added and added != ["NET_BIND_SERVICE"]),
-        (("ports",), isinstance(ports, list) and any(get_at(port, "hostPort") for port in ports)),
-    ):
+    for name, privilege, refused in (
+        ("privileged", ("securityContext", "privileged"), get_at(security, "privileged")),
+        ("allowPrivilegeEscalation", ("securityContext", "allowPrivilegeEscalation"), get_at(security, "allowPrivilegeEscalation")),
+        ("capabilities.add", ("securityContext", "capabilities", "add"), added and added != ["NET_BIND_SERVICE"]),
+        ("hostPort", ("ports",), isinstance(ports, list) and any(get_at(port, "hostPort") for port in ports)),
+    ):  # fmt: skip
         if refused:
-            yield Problem(
-                "SEC019",
-                (*path, *privilege),
-                f"{'hostPort' if privilege == ('ports',) else '.'.join(privilege[1:])} gives the container more privileges than the Pod Security "
-                "Standards allow",
-                "remove it",
-                fixes=remove_field(),
-            )
+            message = f"{name} gives the container more privileges than the Pod Security Standards allow"
+            yield Problem("SEC019", (*path, *privilege), message, "remove it", fixes=remove_field())
 
 
 def _check_fields(path: Path, value: dict[str, Any], known: frozenset[str] | set[str]) -> Iterator[Problem]:
     for name in value:
         if name not in known:
-            yield Problem(
-                "SRV046",
-                (*path, name),
-                f"unknown or unsupported field {name}",
-                f"remove it; the valid fields are {', '.join(sorted(known))}",
-                fixes=remove_field(),
-            )
+            message = f"unknown or unsupported field {name}"
+            fix = f"remove it; the valid fields are {', '.join(sorted(known))}"
+            yield Problem("SRV046", (*path, name), message, fix, fixes=remove_field())

@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 import posixpath
-from typing import TYPE_CHECKING, Final
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import quantities
 from ebbtide.base.problems import Problem, remove_field
-from ebbtide.spec.rules.compute import COMPUTE
-from ebbtide.spec.rules.serving import is_image
+from ebbtide.spec.rules.compute import COMPUTE, invalid_amount
+from ebbtide.spec.rules.serving import IMAGE_FIX, is_image
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ebbtide.base.problems import Path
     from ebbtide.spec.inference import Inference, InferenceSpec
+    from ebbtide.spec.storage import ClaimVolume
 
-#: The fields that mount /dev/shm.
-SHM_FIELDS: Final = ("largeShmRequest", "shmSize")
 #: Paths that cannot be mount paths: Knative rejects them (pkg/apis/serving/k8s_validation.go), and no container could run.
 RESERVED_PATHS: Final = {"/", "/dev", "/dev/log"}
+
+
+#: The lists of volumes with a mount path: the name of each, and the functions that return the list and a volume's path.
+MOUNTED: Final[tuple[tuple[str, Callable[[Any], Any], Callable[[Any], str]], ...]] = (
+    ("configMapVolume", attrgetter("config_map_volume"), attrgetter("mount_path")),
+    ("secretVolume", attrgetter("secret_volume"), attrgetter("mount_path")),
+    ("emptyDirVolume", attrgetter("empty_dir_volume"), attrgetter("path")),
+    ("pvc", attrgetter("pvc"), attrgetter("path")),
+    ("imageVolume", attrgetter("image_volume"), attrgetter("mount_path")),
+    ("csiVolume", attrgetter("csi_volume"), attrgetter("mount_path")),
+)
+HOST_PATH: Final = (
+    "a directory of the node breaks the pod's isolation, and the restricted Pod Security Standard forbids it"
+)
 
 
 def check_storage(inference: Inference) -> Iterator[Problem]:
@@ -27,7 +41,7 @@ def check_storage(inference: Inference) -> Iterator[Problem]:
     volumes = inference.spec.storage
     base = ("spec", "storage")
     for field, items, code, reason, fix in (
-        ("hostPath", volumes.host_path, "STO001", "a directory of the node breaks the pod's isolation, and the restricted Pod Security Standard forbids it", "use a persistent volume claim"),
+        ("hostPath", volumes.host_path, "STO001", HOST_PATH, "use a persistent volume claim"),
         ("nfs", volumes.nfs, "STO002", "Knative and the restricted Pod Security Standard accept an NFS share only through a claim", "create a PersistentVolume for the share and use pvc with existingPvc: true"),
         ("git", volumes.git, "STO003", "they require a git container, which Ebbtide does not provide", "add the files to the image, or use model.uri"),
         ("dataVolume", volumes.data_volume, "STO004", "Run:ai's control plane stores the definition of a Run:ai data volume", "use the claim of the data volume: pvc with existingPvc: true"),
@@ -35,88 +49,48 @@ def check_storage(inference: Inference) -> Iterator[Problem]:
         for index, volume in enumerate(items):
             if not volume.exclude:
                 yield Problem(code, (*base, field, index), f"{field} volumes are not supported: {reason}", fix)
-    paths: dict[str, str] = {}
-    for field, index, path in _mount_paths(inference.spec):
-        place = f"storage.{field}[{index}]" if field not in SHM_FIELDS else f"compute.{field}"
-        if path in paths:
-            yield Problem(
-                "STO006",
-                (*base, field, index) if field not in SHM_FIELDS else (*COMPUTE, field),
-                f"mount path {path} is already used by {paths[path]}",
-                "use another path",
-            )
-        elif ":" in path:
-            yield Problem(
-                "STO006",
-                (*base, field, index),
-                f"invalid mount path {path!r}: must not contain a colon",
-                "use another path",
-            )
-        elif path in RESERVED_PATHS:
-            yield Problem(
-                "STO006",
-                (*base, field, index),
-                f"mount path {path} is reserved for the container",
-                "use a separate directory, such as /data",
-            )
-        paths.setdefault(path, place)
+    yield from _check_mount_paths(inference.spec)
     for index, files in enumerate(volumes.config_map_volume):
         sub_path = files.sub_path
         if not files.exclude and sub_path is not None and (sub_path.startswith("/") or ".." in sub_path.split("/")):
-            yield Problem(
-                "STO009",
-                (*base, "configMapVolume", index, "subPath"),
-                f"invalid subPath {sub_path!r}: must be a path inside the volume",
-                "use a key of the ConfigMap, without a leading / and without ..",
-            )
+            message = f"invalid subPath {sub_path!r}: must be a path inside the volume"
+            fix = "use a key of the ConfigMap, without a leading / and without .."
+            yield Problem("STO009", (*base, "configMapVolume", index, "subPath"), message, fix)
     size = inference.spec.compute.shm_size
     if size is not None and not quantities.parse_nano(size):
-        yield Problem(
-            "CPU002", (*COMPUTE, "shmSize"), f"invalid amount of memory {size!r}", "use a quantity such as 8Gi"
-        )
+        yield invalid_amount((*COMPUTE, "shmSize"), size, "memory", "8Gi")
     for index, image in enumerate(volumes.image_volume):
         if not is_image(image.image):
-            yield Problem(
-                "SRV021",
-                (*base, "imageVolume", index, "image"),
-                f"invalid image reference {image.image!r}",
-                "use a lowercase reference such as registry.example.com/team/name:tag, or a digest (@sha256:…)",
-            )
+            message = f"invalid image reference {image.image!r}"
+            yield Problem("SRV021", (*base, "imageVolume", index, "image"), message, IMAGE_FIX)
     for index, scratch in enumerate(volumes.empty_dir_volume):
         if scratch.size_limit is not None and not quantities.parse_nano(scratch.size_limit):
-            yield Problem(
-                "CPU002",
-                (*base, "emptyDirVolume", index, "sizeLimit"),
-                f"invalid amount of storage {scratch.size_limit!r}",
-                "use a quantity such as 10Gi",
-            )
+            yield invalid_amount((*base, "emptyDirVolume", index, "sizeLimit"), scratch.size_limit, "storage", "10Gi")
     for index, claim in enumerate(volumes.pvc):
         if not claim.exclude:
             yield from _check_claim((*base, "pvc", index), claim)
 
 
-def _mount_paths(spec: InferenceSpec) -> Iterator[tuple[str, int, str]]:
+def _check_mount_paths(spec: InferenceSpec) -> Iterator[Problem]:
+    paths: dict[str, str] = {}
     if spec.compute.large_shm_request or spec.compute.shm_size is not None:
-        yield SHM_FIELDS[spec.compute.shm_size is not None], 0, "/dev/shm"  # noqa: S108 - a path in the pod
-    volumes = spec.storage
-    for index, files in enumerate(volumes.config_map_volume):
-        if not files.exclude:
-            yield "configMapVolume", index, _normalize_path(files.mount_path)
-    for index, secret in enumerate(volumes.secret_volume):
-        if not secret.exclude:
-            yield "secretVolume", index, _normalize_path(secret.mount_path)
-    for index, scratch in enumerate(volumes.empty_dir_volume):
-        if not scratch.exclude:
-            yield "emptyDirVolume", index, _normalize_path(scratch.path)
-    for index, claim in enumerate(volumes.pvc):
-        if not claim.exclude:
-            yield "pvc", index, _normalize_path(claim.path)
-    for index, image in enumerate(volumes.image_volume):
-        if not image.exclude:
-            yield "imageVolume", index, _normalize_path(image.mount_path)
-    for index, csi in enumerate(volumes.csi_volume):
-        if not csi.exclude:
-            yield "csiVolume", index, _normalize_path(csi.mount_path)
+        # It is the first volume, so no other can have its path already.
+        paths["/dev/shm"] = f"compute.{'largeShmRequest' if spec.compute.shm_size is None else 'shmSize'}"  # noqa: S108 - a path in the pod
+    for field, get_volumes, get_path in MOUNTED:
+        for index, volume in enumerate(get_volumes(spec.storage)):
+            if volume.exclude:
+                continue
+            where, path = ("spec", "storage", field, index), _normalize_path(get_path(volume))
+            if path in paths:
+                message = f"mount path {path} is already used by {paths[path]}"
+                yield Problem("STO006", where, message, "use another path")
+            elif ":" in path:
+                message = f"invalid mount path {path!r}: must not contain a colon"
+                yield Problem("STO006", where, message, "use another path")
+            elif path in RESERVED_PATHS:
+                message = f"mount path {path} is reserved for the container"
+                yield Problem("STO006", where, message, "use a separate directory, such as /data")
+            paths.setdefault(path, f"storage.{field}[{index}]")
 
 
 def _normalize_path(path: str) -> str:
@@ -124,64 +98,34 @@ def _normalize_path(path: str) -> str:
     return "/" + posixpath.normpath(path).lstrip("/")
 
 
-def _check_claim(where: Path, claim: object) -> Iterator[Problem]:
-    # The parameter is typed as object because the compiled models are not pydantic classes.
-    existing: bool = claim.existing_pvc  # type: ignore[attr-defined]
-    info = claim.claim_info  # type: ignore[attr-defined]
-    if claim.ephemeral:  # type: ignore[attr-defined]
-        yield Problem(
-            "STO005",
-            (*where, "ephemeral"),
-            "ephemeral claims are not supported, neither by Run:ai for inference nor by Knative",
-            "use emptyDirVolume for scratch space",
-        )
-    if claim.data_sharing:  # type: ignore[attr-defined]
-        yield Problem(
-            "STO005",
-            (*where, "dataSharing"),
-            "dataSharing is not supported: Run:ai's control plane shares claims across a project",
-            "create the claim with access mode ReadWriteMany and use existingPvc: true",
-        )
-    if existing and claim.claim_name is None:  # type: ignore[attr-defined]
+def _check_claim(where: Path, claim: ClaimVolume) -> Iterator[Problem]:
+    existing, info = claim.existing_pvc, claim.claim_info
+    if claim.ephemeral:
+        message = "ephemeral claims are not supported, neither by Run:ai for inference nor by Knative"
+        yield Problem("STO005", (*where, "ephemeral"), message, "use emptyDirVolume for scratch space")
+    if claim.data_sharing:
+        message = "dataSharing is not supported: Run:ai's control plane shares claims across a project"
+        fix = "create the claim with access mode ReadWriteMany and use existingPvc: true"
+        yield Problem("STO005", (*where, "dataSharing"), message, fix)
+    if existing and claim.claim_name is None:
         yield Problem("STO005", where, "existingPvc requires claimName", "set claimName")
+    path = (*where, "claimInfo")
     if existing and info is not None:
-        yield Problem(
-            "STO005",
-            (*where, "claimInfo"),
-            "claimInfo is not valid for an existing claim",
-            "remove claimInfo or existingPvc",
-            fixes=remove_field(),
-        )
+        message = "claimInfo is not valid for an existing claim"
+        yield Problem("STO005", path, message, "remove claimInfo or existingPvc", fixes=remove_field())
     if not existing and (info is None or info.size is None):
         yield Problem("STO005", where, "a new claim requires a size", "set claimInfo.size, or existingPvc: true")
     if info is None:
         return
     if info.size is not None and not quantities.parse_nano(info.size):
-        yield Problem(
-            "CPU002",
-            (*where, "claimInfo", "size"),
-            f"invalid amount of storage {info.size!r}",
-            "use a quantity such as 100Gi",
-        )
+        yield invalid_amount((*path, "size"), info.size, "storage", "100Gi")
     if info.volume_mode == "Block":
-        yield Problem(
-            "STO005",
-            (*where, "claimInfo", "volumeMode"),
-            "a block volume cannot be mounted at a path, and Knative does not support volumeDevices",
-            "use volumeMode: Filesystem",
-        )
+        message = "a block volume cannot be mounted at a path, and Knative does not support volumeDevices"
+        yield Problem("STO005", (*path, "volumeMode"), message, "use volumeMode: Filesystem")
     if info.added_attr_values:
-        yield Problem(
-            "STO005",
-            (*where, "claimInfo", "addedAttrValues"),
-            "addedAttrValues is not supported: attributes of a storage asset are available only in Run:ai's control plane",
-            "set storageClass instead",
-        )
+        message = "addedAttrValues is not supported: attributes of a storage asset are available only in Run:ai's control plane"
+        yield Problem("STO005", (*path, "addedAttrValues"), message, "set storageClass instead")
     modes = info.access_modes
     if modes is not None and not (modes.read_write_once or modes.read_only_many or modes.read_write_many):
-        yield Problem(
-            "STO005",
-            (*where, "claimInfo", "accessModes"),
-            "the claim has no access mode",
-            "set at least one access mode to true",
-        )
+        message = "the claim has no access mode"
+        yield Problem("STO005", (*path, "accessModes"), message, "set at least one access mode to true")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, Final, NamedTuple
 
-from ebbtide.base import model_catalog as catalog
+from ebbtide.translation import model_catalog as catalog
 
 #: Knative's default of max-revision-timeout-seconds.
 MAX_REQUEST_SECONDS: Final = 600
