@@ -53,7 +53,7 @@ from ebbtide.cluster.write.projects import plan_project
 from ebbtide.cluster.write.removal import plan_removal, remove_workload
 from ebbtide.cluster.write.rollout import needs_rollout
 from ebbtide.documents.check import Batch
-from ebbtide.simulate.prepared import SimulationRequestError
+from ebbtide.simulate.request import SimulationRequest, SimulationRequestError
 from ebbtide.slo import pages, report
 from ebbtide.slo.promises import read_slo
 from ebbtide.slo.source import SourceError
@@ -64,7 +64,6 @@ if TYPE_CHECKING:
 
     from ebbtide.api.cache import Cache
     from ebbtide.api.sessions import Session
-    from ebbtide.api.simulation import SimulationRequest
     from ebbtide.cluster.client.endpoint import Endpoint
     from ebbtide.cluster.client.protocol import Clock, Cluster, LogStream
     from ebbtide.cluster.doctor.findings import Finding
