@@ -23,7 +23,6 @@ from ebbtide.api.access import Caller, UnauthorizedError
 from ebbtide.api.app import make_app
 from ebbtide.api.gate import LOCAL, ServerSettings
 from ebbtide.api.offline import InputError
-from ebbtide.api.simulation import SimulationRequest
 from ebbtide.api.workers import LimitExceededError, Workers
 from ebbtide.base import keys
 from ebbtide.base.paths import get_at
@@ -37,6 +36,7 @@ from ebbtide.cluster.client.protocol import (
     UnreachableError,
 )
 from ebbtide.sandbox.backend import ANONYMOUS_CALLER, PermissionRule
+from ebbtide.simulate.request import SimulationRequest
 from live_cluster import SCALING
 
 if TYPE_CHECKING:

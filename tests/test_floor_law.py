@@ -35,7 +35,6 @@ from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.simulated import Simulated
 from ebbtide.sandbox.state import PodLife
 from ebbtide.simulate import setting as of_setting
-from ebbtide.simulate import state
 from ebbtide.simulate.data import StartUp, TrafficTrace
 from ebbtide.simulate.engine import FloorSimulation, describe_pod, prepare_inputs
 from ebbtide.simulate.servers import parse_server
@@ -146,7 +145,7 @@ class Mirror(FloorSimulation):
 
     def step_at(self, now: float, replicas: int, pods: dict[str, hpa.HpaPod], values: list[hpa.Measured]) -> int:
         """Decide at ``now``, and return the floor."""
-        self.world.state[state.NOW] = self.inputs.lead + round(now) * SECOND
+        self.world.state.now = self.inputs.lead + round(now) * SECOND
         self.view = (replicas, pods, values)
         self.decide()
         return self.floor_value

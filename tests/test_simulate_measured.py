@@ -18,7 +18,7 @@ from ebbtide.autoscaler import hpa  # noqa: E402 - after the skip
 from ebbtide.autoscaler.arithmetic import to_nanoseconds  # noqa: E402
 from ebbtide.autoscaler.targets import RevisionSettings  # noqa: E402
 from ebbtide.base.metrics import TokenSignal  # noqa: E402
-from ebbtide.simulate import engine, state  # noqa: E402
+from ebbtide.simulate import engine, initial, state  # noqa: E402
 from ebbtide.simulate.calibrate import (  # noqa: E402
     calibrate_server,
     count_with_constant_intervals,
@@ -371,7 +371,7 @@ def test_metrics_of_tokens_by_hand() -> None:
     assert cached is not None
     assert context[0] < cached < min(context[1], 100)
     # The first tokens are in the window of a minute, and then no longer.
-    bounds = engine.TOKEN_EDGES[0]
+    bounds = initial.TOKEN_EDGES[0]
     high = next(bound for bound in bounds if bound >= first)
     seen = values_of_metric("time-to-first-token", 60)
     assert seen is not None
@@ -388,8 +388,8 @@ def test_the_gap_after_a_prompt_is_counted_with_its_time() -> None:
     run = engine.HpaSimulation(setting, engine.prepare_inputs(setting, came, server, StartUp(), 0))
     run.advance(run.inputs.lead + to_nanoseconds(60))
     run._call.bring_work(run.world, 0)  # noqa: SLF001 - counts up to now
-    bounds = engine.TOKEN_EDGES[1]
-    start = sum(run.world.state[index] for index in (state.EDGES, state.FIRST_EDGES)) + 2
+    bounds = initial.TOKEN_EDGES[1]
+    start = run.world.state.latency_edges + run.world.state.first_token_edges + 2
     counts = [each / state.TOKEN for each in run.world.counts[start : start + len(bounds) + 1]]
     # The time of the prompt, 50 ms, and a step of 9 to 10 ms.
     assert counts[next(index for index, bound in enumerate(bounds) if bound >= 0.06)] == 1
@@ -426,12 +426,12 @@ def test_every_token_is_counted_once(timeout: float) -> None:
     run = engine.HpaSimulation(setting, engine.prepare_inputs(setting, came, server, StartUp(), 0))
     result = engine.complete_result(run.run(), server, came)
     assert result.lost.any() == (timeout == 2.5)
-    for pod in range(0, 2 * state.POD_ROW, state.POD_ROW):
+    for pod in range(2):
         run._call.bring_work(run.world, pod)  # noqa: SLF001 - counts up to now
-        assert run.world.pods[pod + state.GENERATING] == 0
+        assert run.world.pods[pod].generating == 0
         # Nothing is left in the KV cache.
-        assert run.world.pods[pod + state.POD_CONTEXT] == 0
-    row, first = run.world.state[state.COUNT_ROW], run.histograms[0][2] + 1
+        assert run.world.pods[pod].context == 0
+    row, first = run.world.state.count_row, run.histograms[0][2] + 1
     counted = sum(sum(run.world.counts[pod * row + first : (pod + 1) * row]) for pod in range(2)) / state.TOKEN
     assert result.tokens is not None
     if timeout > 2.5:

@@ -229,8 +229,8 @@ def test_no_recommendation_costs_more_than_the_spec(scaling: dict[str, Any], wor
     plan = plan_of(case)
     assume(plan is not None)
     assert plan is not None
-    knobs, base, bounds = tune.make_search_space(block, plan.scaling, ())
-    tuning = tune.tune_settings(case, knobs, base, bounds, part=case.traffic.seconds * part, evaluations=12)
+    space = tune.make_search_space(block, plan.scaling, ())
+    tuning = tune.tune_settings(case, space, part=case.traffic.seconds * part, evaluations=12)
 
     assert tuning.current.holds <= (tuning.chosen is not None)
     if tuning.chosen is not None:

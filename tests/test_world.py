@@ -813,7 +813,7 @@ def test_a_day_takes_no_more_memory_than_an_hour() -> None:
         running = revision_replicas.engine
         store = sandbox.cluster.store
         return {
-            "engine": len(running.world.pods) + len(running.world.lists) + running.in_flight,
+            "engine": len(running.world.pods) + len(running.world.alive) + running.in_flight,
             "requests": len(running.world.requests) + len(running.world.heap),
             "pods": len(revision_replicas.pods) + len(revision_replicas.numbers) + len(sandbox.owners),
             "events": len(sandbox.cluster.list(EVENT).items),

@@ -13,18 +13,18 @@ from ebbtide.api import simulation
 from ebbtide.api.answers import Rendered
 from ebbtide.api.workers import SPECS, LimitExceededError, Workers
 from ebbtide.base.problems import Problem, has_errors, limit_problems
-from ebbtide.documents import texts
+from ebbtide.documents import profiles, texts
 from ebbtide.documents.check import Batch, check_documents
 from ebbtide.documents.explain import explain_document
-from ebbtide.simulate.prepared import SimulationRequestError
+from ebbtide.simulate.request import SimulationRequestError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ebbtide.api.simulation import SimulationRequest
     from ebbtide.documents.explain import Explanation
     from ebbtide.profile.models import Profile
     from ebbtide.readers.loaded import LoadedDocument
+    from ebbtide.simulate.request import SimulationRequest
     from ebbtide.translation.objects import Object
 
 #: Maximum number of specs in a request, and in a request to explain them.
@@ -184,7 +184,7 @@ def render_text(text: str, profile: Profile) -> Rendered:
 
 def run_with_profile(work: Callable[[str, Profile], T], text: str, profile_data: dict[str, Any]) -> T:
     """Run a function on the specs in a text."""
-    return work(text, simulation.load_profile_data(profile_data))
+    return work(text, _load_profile(profile_data))
 
 
 def explain_in_worker(text: str, part: str, profile_data: dict[str, Any]) -> list[Explanation]:
@@ -194,7 +194,13 @@ def explain_in_worker(text: str, part: str, profile_data: dict[str, Any]) -> lis
         InputError: a spec has errors.
 
     """
-    profile = simulation.load_profile_data(profile_data)
+    profile = _load_profile(profile_data)
     documents = parse_documents(text, profile, MAX_EXPLAINED)
     require_valid(documents, profile)
     return [explain_document(loaded.reading.native, profile_data).select_fields(loaded, part) for loaded in documents]
+
+
+def _load_profile(data: dict[str, Any]) -> Profile:
+    profile, problems = profiles.validate_profile_data(data)
+    assert profile is not None, problems
+    return profile

@@ -30,7 +30,6 @@ from ebbtide.api.asked import (
 from ebbtide.api.errors import RequestError
 from ebbtide.api.gpus import list_nodes
 from ebbtide.api.routing import Router
-from ebbtide.api.simulation import SimulationRequest as Question
 from ebbtide.base.bodies import serialize_body
 from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import KNATIVE, ClusterError, MissingError, event_time
@@ -38,6 +37,7 @@ from ebbtide.cluster.watch.groups import TOPS
 
 # FastAPI resolves these annotations at run time.
 from ebbtide.documents.explain import Explanation  # noqa: TC001
+from ebbtide.simulate.request import SimulationRequest
 from ebbtide.slo.promises import read_spec_document
 from ebbtide.slo.report import Report  # noqa: TC001
 from ebbtide.slo.source import SERIES, Ref
@@ -108,13 +108,17 @@ def explain(context: Context, body: requests.Explain) -> list[Explanation]:
 @router.post("/simulate", summary="Simulate Traffic", responses=_PURE)
 def simulate(context: Context, body: requests.Simulate) -> dict[str, Any]:
     """Simulate the autoscaler under traffic, with the spec, with alternative ``settings``, and with Knative's defaults."""
-    return context.backend.specs.simulate(Question(**body.model_dump()))
+    return context.backend.specs.simulate(_make_request(body))
 
 
 @router.post("/tune", summary="Tune Settings", responses=_PURE)
 def tune(context: Context, body: requests.Tune) -> dict[str, Any]:
     """Search for autoscaling settings that meet the SLO with as few replicas as possible."""
-    return context.backend.specs.tune(Question(**body.model_dump()))
+    return context.backend.specs.tune(_make_request(body))
+
+
+def _make_request(body: requests.SimulationCase) -> SimulationRequest:
+    return SimulationRequest(**{**body.model_dump(), "log": body.log.encode() or None})
 
 
 # Plan and apply.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
 from ebbtide.base.prose import make_printable
 from ebbtide.cli.common import find_named_profile, print_problems, read_profile, try_read_profile
 from ebbtide.cli.configuration import find_setting
-from ebbtide.cli.options import ONE_OF, Option, Options, make_option, make_switch
+from ebbtide.cli.options import MAX_INT32, ONE_OF, Option, Options, make_option, make_switch
 from ebbtide.cli.terminal import paint_state, write_stderr
 
 if TYPE_CHECKING:
@@ -33,12 +33,8 @@ CLUSTER: Final = 3
 #: Exit code after Ctrl-C, as in shells.
 INTERRUPTED: Final = 130
 DURATION: Final = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?)(?P<unit>[smh]?)")
-#: Whole number of at most 20 digits: more than any limit here needs, fewer than Python's conversion limit.
-WHOLE: Final = re.compile(r"-?[0-9]{1,20}", re.ASCII)
 #: Highest TCP port.
 MAX_PORT: Final = 65535
-#: Largest int32, the integer type of Knative's annotations and of Kubernetes' replica counts.
-MAX_INT32: Final = 2**31 - 1
 UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 #: The width of a progress line up to its reason.
 HINT_INDENT: Final = " " * 31
@@ -136,19 +132,6 @@ def make_wait_option(until: str) -> Option:
     return make_option(
         "--wait", metavar="TIME", default="0", help=f"Time to wait until {until}, as in 90s or 5m (default: 0)"
     )
-
-
-def make_whole_number_parser(low: int, high: int) -> Callable[[str], int]:
-    """Return a parser for an option that is a whole number from ``low`` to ``high``."""
-
-    def read(text: str) -> int:
-        if WHOLE.fullmatch(text) is None or not low <= int(text) <= high:
-            from argparse import ArgumentTypeError  # noqa: PLC0415 - already loaded when an option is parsed
-
-            raise ArgumentTypeError(f"invalid value {text!r}: must be a whole number from {low} to {high}")
-        return int(text)
-
-    return read
 
 
 def parse_positive_number(text: str) -> float:

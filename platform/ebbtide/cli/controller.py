@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.cli import connection, terminal
 from ebbtide.cli.common import read_profile
-from ebbtide.cli.options import LIVE_PROFILE, Options, make_option, make_switch
+from ebbtide.cli.options import LIVE_PROFILE, Options, make_option, make_switch, make_whole_number_parser
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +36,7 @@ OPTIONS: Final = (
     make_option(
         "--port",
         metavar="N",
-        type=connection.make_whole_number_parser(0, connection.MAX_PORT),
+        type=make_whole_number_parser(0, connection.MAX_PORT),
         default=PORT,
         help=f"Port of /metrics, /healthz and /readyz; 0 selects a free port (default: {PORT})",
     ),

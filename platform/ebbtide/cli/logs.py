@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from ebbtide.base.prose import make_printable
 from ebbtide.cli import connection, terminal
-from ebbtide.cli.options import Options, make_option, make_switch
+from ebbtide.cli.options import MAX_INT32, Options, make_option, make_switch, make_whole_number_parser
 from ebbtide.cli.streams import unguard_stream
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ OPTIONS: Final = (
     make_switch("-f", "--follow", help="Stream new lines until the container ends"),
     make_option(
         "--tail",
-        type=connection.make_whole_number_parser(0, connection.MAX_INT32),
+        type=make_whole_number_parser(0, MAX_INT32),
         metavar="N",
         help="Number of most recent lines to print",
     ),

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from ebbtide.profile.built_in import BUILT_IN_NAME, BUILT_INS
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 #: Parsed option values of a command.
 Options: TypeAlias = "Namespace"
 #: Group of mutually exclusive options; any other group name is a title in the help.
 ONE_OF: Final = "one of"
+#: Whole number of at most 20 digits: more than any limit here needs, fewer than Python's conversion limit.
+WHOLE: Final = re.compile(r"-?[0-9]{1,20}", re.ASCII)
+#: Largest int32, the integer type of Knative's annotations and of Kubernetes' replica counts.
+MAX_INT32: Final = 2**31 - 1
 
 
 class Option(NamedTuple):
@@ -54,6 +59,19 @@ def make_output_option(*formats: str) -> Option:
     return make_option(
         "-o", "--output", choices=formats, default=formats[0], help=f"Output format (default: {formats[0]})"
     )
+
+
+def make_whole_number_parser(low: int, high: int) -> Callable[[str], int]:
+    """Return a parser for an option that is a whole number from ``low`` to ``high``."""
+
+    def read(text: str) -> int:
+        if WHOLE.fullmatch(text) is None or not low <= int(text) <= high:
+            from argparse import ArgumentTypeError  # noqa: PLC0415 - already loaded when an option is parsed
+
+            raise ArgumentTypeError(f"invalid value {text!r}: must be a whole number from {low} to {high}")
+        return int(text)
+
+    return read
 
 
 #: The environment variable that names the profile of commands without ``--profile``.

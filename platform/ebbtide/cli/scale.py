@@ -5,16 +5,19 @@ from __future__ import annotations
 from typing import Final
 
 from ebbtide.cli import connection, terminal
-from ebbtide.cli.options import Options, make_option, make_output_option, make_switch
+from ebbtide.cli.options import (
+    MAX_INT32,
+    Options,
+    make_option,
+    make_output_option,
+    make_switch,
+    make_whole_number_parser,
+)
 
 OPTIONS: Final = (
     *connection.WORKLOAD,
-    make_option(
-        "--min", type=connection.make_whole_number_parser(0, connection.MAX_INT32), metavar="N", help="Minimum replicas"
-    ),
-    make_option(
-        "--max", type=connection.make_whole_number_parser(0, connection.MAX_INT32), metavar="N", help="Maximum replicas"
-    ),
+    make_option("--min", type=make_whole_number_parser(0, MAX_INT32), metavar="N", help="Minimum replicas"),
+    make_option("--max", type=make_whole_number_parser(0, MAX_INT32), metavar="N", help="Maximum replicas"),
     make_option(
         "--target",
         type=connection.parse_positive_number,

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 from ebbtide.base import plugins
 from ebbtide.cli import connection, terminal
 from ebbtide.cli.common import choose_profile, print_problems
-from ebbtide.cli.options import LIVE_PROFILE, Options, make_option, make_switch
+from ebbtide.cli.options import LIVE_PROFILE, Options, make_option, make_switch, make_whole_number_parser
 from ebbtide.documents import profiles
 from ebbtide.profile.built_in import BUILT_IN, BUILT_IN_NAME
 
@@ -52,7 +52,7 @@ OPTIONS: Final = (
     make_option(
         "--port",
         metavar="N",
-        type=connection.make_whole_number_parser(0, connection.MAX_PORT),
+        type=make_whole_number_parser(0, connection.MAX_PORT),
         default=PORT,
         help=f"Port to listen on; 0 selects a free port (default: {PORT})",
     ),

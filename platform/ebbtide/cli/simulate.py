@@ -7,39 +7,39 @@ from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from ebbtide.base.problems import Problem, has_errors
+from ebbtide.base.problems import Problem
 from ebbtide.base.prose import count_noun
-from ebbtide.cli import connection
 from ebbtide.cli.common import load_documents, print_problems, read_profile, read_sources, write_json
-from ebbtide.cli.options import PROFILE, Options, make_option, make_output_option
+from ebbtide.cli.options import MAX_INT32, PROFILE, Options, make_option, make_output_option, make_whole_number_parser
 from ebbtide.documents.files import read_file, unreadable_problem
-from ebbtide.simulate import words
-from ebbtide.simulate.prepared import (
-    CaseInputs,
+from ebbtide.simulate.request import (
+    FrontEnd,
     PreparedCase,
+    RequestFieldError,
+    SimulationRequest,
     SimulationRequestError,
-    complete_case,
     make_report,
+    prepare_case,
     raise_refusals,
 )
 from ebbtide.simulate.words import PLAIN_SERVER, TOKENS_SERVER
-from ebbtide.translation.translate import translate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator
 
     from ebbtide.profile.models import Profile
     from ebbtide.readers.loaded import LoadedDocument
-    from ebbtide.simulate.case import Case
-    from ebbtide.simulate.load import TrafficReading
-    from ebbtide.simulate.servers import Server
-    from ebbtide.translation.plan import Plan
 
 USAGE: Final = 2
-A = TypeVar("A")
-T = TypeVar("T")
+COMMAND_LINE: Final = FrontEnd(
+    "--server",
+    "set it with --server",
+    "no SLO is set, neither in the spec nor with --slo",
+    "set --slo p95=2s, or add slo to the spec",
+    lists_warnings=False,
+)
 #: Options that define a simulation.
 CASE: Final = (
     make_option("spec", metavar="SPEC", help="File with one spec, or - for stdin"),
@@ -90,7 +90,7 @@ CASE: Final = (
     make_option(
         "--seed",
         metavar="N",
-        type=connection.make_whole_number_parser(0, connection.MAX_INT32),
+        type=make_whole_number_parser(0, MAX_INT32),
         default=0,
         help="Seed of the random number generator (default: 0)",
     ),
@@ -109,40 +109,31 @@ OPTIONS: Final = (
 
 
 def run(options: Options) -> int:
-    update_at = None
-    prepared = read_case(options)
-    case = prepared.case
-    if options.update_at:
-        from ebbtide.simulate.load import parse_compound_duration  # noqa: PLC0415 - it needs numpy
-
-        update_at = _parse_option(parse_compound_duration, options.update_at, "--update-at", options.command)
-        if prepared.plan.spec.rollout.surge is None:
-            exit_with_usage_error("--update-at needs a spec with rollout.surge: 0", options.command)
+    prepared = read_case(options, update_at=options.update_at)
+    if options.update_at and prepared.plan.spec.rollout.surge is None:
+        exit_with_usage_error("--update-at needs a spec with rollout.surge: 0", options.command)
     from ebbtide.simulate import report  # noqa: PLC0415 - it needs numpy
     from ebbtide.simulate.setting import knative_defaults  # noqa: PLC0415 - as above
 
-    with report_refusals(prepared.loaded):
-        spec_setting = case.setting({})
+    with exit_if_refused(options.command), raise_refusals(prepared):
+        spec_setting = prepared.case.setting({})
         settings = {"this spec": spec_setting, "Knative's defaults": knative_defaults(spec_setting)}
-        values = {"this spec": get_autoscaling(case)}
-        report_data = make_report(prepared, settings, values, update_at)
+        report_data = make_report(prepared, settings, {"this spec": prepared.autoscaling})
     if options.output == "json":
         write_json(report.report_to_json(report_data))
     else:
-        sys.stdout.write(
-            report.render_report_page(report_data)
-            if options.output == "html"
-            else report.render_report_text(report_data)
-        )
+        render = report.render_report_page if options.output == "html" else report.render_report_text
+        sys.stdout.write(render(report_data))
     return 0
 
 
 @contextmanager
-def report_refusals(loaded: LoadedDocument) -> Iterator[None]:
-    """Print what the simulator rejects as problems of the spec, and exit."""
+def exit_if_refused(command: str) -> Iterator[None]:
+    """Print an invalid option as a usage error, and everything else that the simulator rejects as problems, and exit."""
     try:
-        with raise_refusals(loaded, "--server"):
-            yield
+        yield
+    except RequestFieldError as error:
+        exit_with_usage_error(f"--{error.field.replace('_', '-')}: {error}", command)
     except SimulationRequestError as error:
         exit_with_problems(*error.problems)
 
@@ -159,85 +150,59 @@ def exit_with_usage_error(message: str, command: str) -> NoReturn:
     raise SystemExit(USAGE)
 
 
-def get_autoscaling(case: Case) -> dict[str, Any]:
-    """Return the autoscaling settings of the spec."""
-    return dict(case.document["spec"].get("autoscaling") or {})
-
-
-def read_case(options: Options) -> PreparedCase:
-    """Return the case to simulate, or print what is wrong and exit."""
+def read_case(options: Options, **fields: Any) -> PreparedCase:
+    """Return the case to simulate, or print what is wrong and exit; ``fields`` are those of one command's request."""
     command = options.command
     if find_spec("numpy") is None:
         exit_with_usage_error("numpy is not installed; run pip install 'ebbtide[simulate]'", command)
-    from ebbtide.simulate import servers, slo  # noqa: PLC0415 - they need numpy
-
     columns = _parse_columns(options.columns, command)
-    start_up = _parse_option(words.parse_start_up, options.start_up, "--start-up", command)
-    price = _parse_option(words.parse_gpu_hour, options.cost, "--cost", command)
-    bounds = _parse_option(slo.parse_bounds, options.slo, "--slo", command) if options.slo else None
     if options.server and options.calibrate:
         exit_with_usage_error("--server and --calibrate are mutually exclusive: use only one of them", command)
-    server = _parse_option(servers.parse_server, options.server, "--server", command) if options.server else None
-    server_text = options.server
-    if options.calibrate:
-        server = _parse_option(_calibrate_server, options.calibrate, "--calibrate", command)
-        server_text = f"fitted to {', '.join(Path(name).name for name in options.calibrate)}"
     profile = read_profile(options.profile)
-    loaded, plan = _read_spec(options.spec, profile)
-    traffic_reading = _read_traffic(options, columns)
-    print_problems(traffic_reading.problems)
-    if traffic_reading.traffic is None:
-        raise SystemExit(1)
-    inputs = CaseInputs(
-        loaded, plan, profile, traffic_reading.traffic, server, server_text, start_up, options.seed, bounds, price
+    loaded = _read_spec(options.spec, profile)
+    log = _read_log(options)
+    request = SimulationRequest(
+        options.spec,
+        options.traffic if log is None else Path(options.traffic).name,
+        log,
+        tuple(columns.items()),
+        options.server,
+        tuple(options.calibrate),
+        options.start_up,
+        options.slo,
+        options.cost,
+        options.seed,
+        **fields,
     )
-    return complete_case(inputs, command, "set it with --server")
+    with exit_if_refused(command):
+        prepared = prepare_case(request, loaded, profile, command, COMMAND_LINE)
+    print_problems(prepared.warnings)
+    return prepared
 
 
-def _read_spec(name: str, profile: Profile) -> tuple[LoadedDocument, Plan]:
+def _read_spec(name: str, profile: Profile) -> LoadedDocument:
     loaded_specs = list(load_documents(read_sources([name]), profile))
     if len(loaded_specs) != 1:
         text = f"expected one spec, found {count_noun(len(loaded_specs), 'document')}"
         exit_with_problems(Problem("SIM003", (), text, "use a file with one spec", document=name))
-    loaded = loaded_specs[0]
-    if loaded.inference is None:
-        exit_with_problems(*loaded.problems)
-    translation = translate(loaded.inference, profile, loaded.canonical)
-    problems = loaded.problems + loaded.place_problems(translation.problems)
-    if translation.plan is None or has_errors(problems):
-        exit_with_problems(*(problem for problem in problems if problem.severity == "error"))
-    return loaded, translation.plan
+    return loaded_specs[0]
 
 
-def _read_traffic(options: Options, columns: dict[str, str]) -> TrafficReading:
-    from ebbtide.simulate import load  # noqa: PLC0415 - it needs numpy
+def _read_log(options: Options) -> bytes | None:
+    """Return the content of the file of the traffic, None for a shape."""
+    from ebbtide.simulate.load import FORMS, is_shape  # noqa: PLC0415 - it needs numpy
 
-    if load.is_shape(options.traffic):
-        if columns:
+    if is_shape(options.traffic):
+        if options.columns:
             exit_with_usage_error(
                 "--columns applies only to a log: remove it, or set --traffic to a file", options.command
             )
-        return load.generate_traffic(options.traffic, options.seed)
+        return None
     try:
-        data = read_file(Path(options.traffic), limited=False)
+        return read_file(Path(options.traffic), limited=False)
     except OSError as error:
-        problem = unreadable_problem(error, options.traffic)
-        fix = f"check the file name, or use a shape: {', '.join(load.FORMS)}"
-        return load.TrafficReading(None, [replace(problem, fix=fix)])
-    return load.parse_traffic(data, Path(options.traffic).name, options.seed, columns)
-
-
-def _calibrate_server(names: Sequence[str]) -> Server:
-    from ebbtide.simulate.calibrate import calibrate_server  # noqa: PLC0415 - it needs numpy
-
-    return calibrate_server([Path(name) for name in names])
-
-
-def _parse_option(reader: Callable[[A], T], text: A, option: str, command: str) -> T:
-    try:
-        return reader(text)
-    except ValueError as error:
-        exit_with_usage_error(f"{option}: {error}", command)
+        fix = f"check the file name, or use a shape: {', '.join(FORMS)}"
+        exit_with_problems(replace(unreadable_problem(error, options.traffic), fix=fix))
 
 
 def _parse_columns(text: str, command: str) -> dict[str, str]:

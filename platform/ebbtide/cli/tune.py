@@ -13,14 +13,20 @@ from ebbtide.cli.files import replace_file
 from ebbtide.cli.options import Options, make_option, make_output_option, make_switch
 from ebbtide.cli.simulate import (
     CASE,
+    exit_if_refused,
     exit_with_problems,
     exit_with_usage_error,
-    get_autoscaling,
     read_case,
-    report_refusals,
 )
 from ebbtide.cli.streams import unguard_stream
-from ebbtide.simulate.prepared import PreparedCase, make_report, workload_name_of
+from ebbtide.simulate.request import (
+    PreparedCase,
+    make_report,
+    open_search,
+    raise_refusals,
+    search_settings,
+    tuning_to_json,
+)
 from ebbtide.simulate.words import KEEPABLE
 
 if TYPE_CHECKING:
@@ -61,43 +67,35 @@ def run(options: Options) -> int:
         if kept_fields - set(KEEPABLE):
             invalid = ", ".join(sorted(kept_fields - set(KEEPABLE)))
             exit_with_usage_error(f"invalid --keep {invalid!r}: must be one of {', '.join(KEEPABLE)}", "tune")
-        return _run_search(options, kept_fields, read_case(options))
+        prepared = read_case(options, keep=kept_fields, evaluations=options.evaluations, part=options.part)
+        with exit_if_refused("tune"):
+            return _run_search(options, prepared)
     except KeyboardInterrupt:
         # A search that is interrupted returns its best result so far; this is an interrupt before the search.
         sys.stderr.write("Interrupted before the first simulation.\n")
         return INTERRUPTED
 
 
-def _run_search(options: Options, kept_fields: set[str], prepared: PreparedCase) -> int:
+def _run_search(options: Options, prepared: PreparedCase) -> int:
     from ebbtide.simulate import advice, report  # noqa: PLC0415 - they need numpy
-    from ebbtide.simulate.tune import diff_values, make_search_space, tune_settings  # noqa: PLC0415 - as above
+    from ebbtide.simulate.tune import diff_values  # noqa: PLC0415 - as above
 
-    loaded, plan, case, _, notes = prepared
-    if not case.bounds:
-        text = "no SLO is set, neither in the spec nor with --slo"
-        exit_with_problems(
-            Problem("TUN001", ("spec", "slo"), text, "set --slo p95=2s, or add slo to the spec", document=loaded.name)
-        )
-    spec_settings = get_autoscaling(case)
-    knobs, base_values, bounds = make_search_space(spec_settings, plan.scaling, kept_fields)
+    space = open_search(prepared)
     if options.write:
-        _check_writable(options.spec, loaded, spec_settings, tuple(base_values))
-    part = case.traffic.seconds * options.part
+        _check_writable(options.spec, prepared, tuple(space.base))
     progress = ProgressBar(options.evaluations)
-    with report_refusals(loaded):
-        try:
-            tuned = tune_settings(
-                case, knobs, base_values, bounds, part=part, evaluations=options.evaluations, progress=progress.show
-            )
-        finally:
-            progress.end()
+    try:
+        tuned = search_settings(prepared, space, progress.show)
+    finally:
+        progress.end()
+    with raise_refusals(prepared):
         tune_report = _make_report(prepared, tuned)
     if options.output == "html":
         sys.stdout.write(advice.render_advice_page(tuned, tune_report))
     elif options.output == "json":
-        write_json({**advice.tuning_to_json(tuned, workload_name_of(loaded)), "notes": list(notes)})
+        write_json(tuning_to_json(prepared, tuned))
     else:
-        notes_text = "".join(f"note: {note}\n" for note in notes)
+        notes_text = "".join(f"note: {note}\n" for note in prepared.notes)
         sys.stdout.write(advice.render_advice_text(tuned, report.describe_simulation(tune_report) + notes_text))
     if tuned.result.interrupted:
         if options.write:
@@ -106,7 +104,7 @@ def _run_search(options: Options, kept_fields: set[str], prepared: PreparedCase)
     if tuned.chosen is None:
         return 1
     if options.write:
-        _write_settings(options.spec, loaded, diff_values(tuned.chosen.values, tuned.current.values))
+        _write_settings(options.spec, prepared.loaded, diff_values(tuned.chosen.values, tuned.current.values))
     return 0
 
 
@@ -149,10 +147,11 @@ class ProgressBar:
             unguard_stream(sys.stderr).write("\r\x1b[K")
 
 
-def _check_writable(name: str, loaded: LoadedDocument, spec_settings: dict[str, Any], fields: tuple[str, ...]) -> None:
+def _check_writable(name: str, prepared: PreparedCase, fields: tuple[str, ...]) -> None:
     """Exit if the result of the search could not be written: edit a copy of the file in each possible way."""
     from ebbtide.readers.reading import KIND  # noqa: PLC0415 - only needed to write
 
+    loaded, spec_settings = prepared.loaded, prepared.autoscaling
     if name == STDIN or loaded.reading.native.get("kind") != KIND or loaded.reading.origins:
         text = "--write requires a file with kind: Inference"
         exit_with_problems(

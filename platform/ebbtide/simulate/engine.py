@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import fields, replace
 from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
@@ -26,13 +26,13 @@ from ebbtide.autoscaler import hpa, kpa, reconciler, targets, windows
 from ebbtide.autoscaler.arithmetic import SECOND, to_nanoseconds
 from ebbtide.autoscaler.floor import Floor, FloorDecision
 from ebbtide.autoscaler.kernel import FUNCTIONS
-from ebbtide.base.engine_metrics import find_engine_metrics
-from ebbtide.base.metrics import SIMULATED, find_histogram
+from ebbtide.base.metrics import SIMULATED
 from ebbtide.simulate import pods, scaling, state  # noqa: F401 - scaling lists its functions in FUNCTIONS
 from ebbtide.simulate.data import SimulationResult, SimulationUsage, Timeline
-from ebbtide.simulate.measured import BatchingServer
-from ebbtide.simulate.setting import NotSimulated, get_replica_bounds
-from ebbtide.simulate.state import BOUND, COLLECTED, FAR, SPEED, TICK, EngineState, ScalerState, Stream, draw
+from ebbtide.simulate.initial import create_state, make_numbers
+from ebbtide.simulate.inputs import SimulationInputs, prepare_inputs, require_token_server
+from ebbtide.simulate.setting import get_replica_bounds
+from ebbtide.simulate.state import BOUND, FAR, EngineState, PodRow, RequestRow, Stream, TimeIntegrals, draw
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -54,158 +54,26 @@ __all__ = [
     "Stream",
     "draw",
     "prepare_inputs",
+    "require_token_server",
     "simulate",
     "simulate_batch",
     "simulation_class",
 ]
 
-#: Number of start-up times drawn in advance; pods use them in turn.
-_DRAWN: Final = 1024
 #: Scrape interval of metrics-server and Prometheus, and the range of rates (their defaults and Ebbtide's).
 METRICS_EVERY: Final = 15 * SECOND
 RATE_WINDOW: Final = 60 * SECOND
 #: Latency percentile that the autoscaler uses.
 _PERCENTILE: Final = 0.95
-#: Initial number of rows for pods: lists grow, arrays do not.
-_ROWS: Final = 16
+#: Number of rows for pods of a compiled simulation, unless its minimum is high.
 _COMPILED_ROWS: Final = 512
 #: Number of ended requests from which their rows are dropped while others are open.
 _KEPT: Final = 1024
 #: Sources and engine fields of the metrics that a pod's histograms measure, in the order of the histograms.
 _QUANTILES: Final = ("histogram", "first_token", "inter_token")
-#: Metrics of tokens.
-TOKENS: Final = frozenset(signal for signal, row in SIMULATED.items() if row.engine_field)
-_VLLM: Final = find_engine_metrics("vLLM")
-#: Bounds of the histograms of tokens: vLLM's, for all engines.
-TOKEN_EDGES: Final = [list(row[0].bounds) for row in (_VLLM.first_token, _VLLM.inter_token)] if _VLLM else []
 _PLAIN: Final = SimpleNamespace(**{function.__name__: function for function in FUNCTIONS})
 
 _Reduced = TypeVar("_Reduced")
-
-
-@dataclass(frozen=True)
-class SimulationInputs:
-    """Input of a simulation; times are in nanoseconds since the start of the lead-in."""
-
-    lead: int
-    """Start of the traffic; before it, the windows fill with zeros."""
-    end: int
-    """End of the traffic."""
-    arrivals: NDArray[np.int64]
-    work: NDArray[np.int64]
-    """Service time of each request without concurrent requests."""
-    start_ups: NDArray[np.int64]
-    """Time until a pod is ready, by its number modulo the length."""
-    answers: NDArray[np.int64]
-    """Time until a pod answers the activator, which probes it without waiting for Kubernetes' readiness."""
-    begins: NDArray[np.int64]
-    """Time until a pod's containers run; from then on, a deleted pod drains, even if it is not ready."""
-    speeds: NDArray[np.int64]
-    """Speed in units of 1/``SPEED``, by number of concurrent requests; the last value also applies to higher numbers."""
-    busy: NDArray[np.int64]
-    """Pod utilization in percent, by number of concurrent requests; the last value also applies to higher numbers."""
-    timeout: int
-    limit: int
-    """Maximum number of concurrent requests that queue-proxy forwards to a container; 0 means no limit."""
-    slots: int
-    """Maximum number of requests that a pod processes concurrently; 0 means no limit."""
-    seed: int
-    tick: int
-    scrape: int
-    report: int
-    """Time of the first tick, scrape and report."""
-    startable: bool
-    """True if a request can wait for a pod to start without timing out."""
-    batching: BatchingInputs | None = None
-    """Times of a batching server, which replace ``work`` and ``speeds``."""
-
-
-@dataclass(frozen=True)
-class BatchingInputs:
-    """Times of a batching server in nanoseconds."""
-
-    shared_first: NDArray[np.int64]
-    """Shared part of the time to first token, by number of concurrent requests; the last value also applies to higher ones."""
-    shared_step: NDArray[np.int64]
-    """Shared part of a step, as above."""
-    requests: NDArray[np.int64]
-    """Token times of each request, as in ``state.TOKEN_ROW``."""
-    kv_tokens: int = 0
-    """Tokens that the KV cache holds, 0 if unknown."""
-
-
-def _prepare_batching(server: Server, traffic: TrafficTrace) -> BatchingInputs | None:
-    """Return the times of a batching server, None for any other."""
-    if not isinstance(server, BatchingServer):
-        return None
-    times = server.token_times(traffic)
-    # A prefill takes at least 1 ns, so that the time of the first token is known.
-    prefill = np.maximum(np.rint(times.first * SECOND), 1.0)
-    each, load, delay = (np.rint(part * SECOND) for part in (times.first_each, times.load, times.delay))
-    first, step = (np.rint(part * SECOND).astype(np.int64) for part in server.shared_times())
-    requests = np.stack([prefill, each, load, delay, times.steps, times.prompt], axis=1).astype(np.int64)
-    return BatchingInputs(first, np.maximum(step, 1), requests, server.kv_tokens)
-
-
-def require_token_server(setting: Setting, server: Server | None) -> None:
-    """Raise NotSimulated if the server does not produce the values of the setting's metrics."""
-    rows = [SIMULATED[signal] for signal in setting.signals if signal in TOKENS]
-    if not rows:
-        return
-    if not isinstance(server, BatchingServer):
-        raise NotSimulated(
-            "metric",
-            f"{rows[0].name} requires a server whose tokens are simulated",
-            "set --server gpu:GPU/MODEL/ENGINE, or --calibrate",
-        )
-    cache = next((row for row in rows if row.engine_field == "kv_cache"), None)
-    if cache is not None and not server.kv_tokens:
-        raise NotSimulated(
-            "metric",
-            f"{cache.name} requires the size of the KV cache",
-            "add kv=TOKENS to the server, which vLLM logs as 'GPU KV cache size'",
-        )
-
-
-def prepare_inputs(
-    setting: Setting, traffic: TrafficTrace, server: Server, startup: StartUp, seed: int
-) -> SimulationInputs:
-    """Draw the random values that are needed in advance, and convert times to nanoseconds.
-
-    Raises ValueError for traffic that is not sorted or starts before 0.
-    """
-    times = np.asarray(traffic.times, np.float64)
-    if len(times) and (times[0] < 0 or (np.diff(times) < 0).any() or not np.isfinite(times[-1])):
-        raise ValueError(f"invalid traffic {traffic.name}: arrival times must be sorted, finite and at least 0")
-    draws = np.random.default_rng(seed)
-    lead = (math.ceil(targets.stable_window(setting.revision, setting.config)) + 4) * SECOND
-    totals = startup.seconds * np.exp(startup.spread * draws.standard_normal(_DRAWN))
-    ready_share = startup.ready / startup.seconds if setting.probed and startup.seconds else 0.0
-    placed_share = (startup.schedule + startup.pull) / startup.seconds if startup.seconds else 0.0
-    slow_down = np.asarray(server.slow_down or (1.0,))
-    tick = draw(seed, Stream.TICK, 0, TICK)
-    limits = [limit for limit in (setting.container_concurrency, server.max_batch) if limit]
-    return SimulationInputs(
-        lead=lead,
-        end=lead + to_nanoseconds(max(traffic.seconds, float(times[-1]) if len(times) else 0.0)),
-        arrivals=np.rint(times * SECOND).astype(np.int64) + lead,
-        work=np.maximum(np.rint(server.alone(traffic, draws) * SECOND), 1.0).astype(np.int64),
-        start_ups=np.rint(totals * SECOND).astype(np.int64),
-        answers=np.rint(totals * (1 - ready_share) * SECOND).astype(np.int64),
-        begins=np.rint(totals * placed_share * SECOND).astype(np.int64),
-        # Index 0 is never used.
-        speeds=np.concatenate([[SPEED], np.maximum(np.rint(SPEED / slow_down), 1)]).astype(np.int64),
-        busy=np.rint(np.asarray(server.utilization) * 100).astype(np.int64),
-        timeout=to_nanoseconds(setting.timeout),
-        limit=setting.container_concurrency,
-        slots=min(limits, default=0),
-        seed=seed,
-        tick=tick,
-        scrape=(tick + COLLECTED) % SECOND,
-        report=draw(seed, Stream.REPORT, 0, SECOND),
-        startable=startup.seconds <= setting.timeout,
-        batching=_prepare_batching(server, traffic),
-    )
 
 
 def simulate(
@@ -347,19 +215,6 @@ class SimulationObserver(Protocol):
         """Record that a pod has ended."""
 
 
-@dataclass(frozen=True, slots=True)
-class TimeIntegrals:
-    """Integrals over time since the start of the traffic, in nanoseconds times the quantity; utilization is in percent."""
-
-    in_pods: int
-    queued: int
-    pods: int
-    ready: int
-    working: int
-    utilization: int
-    up: int
-
-
 class Simulation:
     """Requests and pods in simulated time; subclasses implement the autoscaler.
 
@@ -385,7 +240,8 @@ class Simulation:
             from ebbtide.simulate import compiled  # noqa: PLC0415 - requires numba
 
             self._call = compiled.compile_functions()
-        self.world, self.deciding = self._create_state(rows)
+        notify = None if observer is None else self._notify
+        self.world, self.deciding = create_state(setting, inputs, notify, rows)
         if observer is not None:
             observer.attached(self)
         self.begin(new=new)
@@ -402,48 +258,50 @@ class Simulation:
 
     # Public state.
 
-    def _value(self, index: int) -> int:
-        return int(self.world.state[index])
-
     @property
     def now(self) -> int:
         """Current time."""
-        return self._value(state.NOW)
+        return int(self.world.state.now)
 
     @property
     def full(self) -> bool:
         """True if there was no row for a pod."""
-        return self._value(state.FULL) > 0
+        return bool(self.world.state.is_full)
+
+    @property
+    def has_ended(self) -> bool:
+        """True if the traffic and every request have ended."""
+        return bool(self.world.state.has_ended) and self.done == len(self.world.requests)
 
     @property
     def replicas(self) -> int:
         """Desired number of pods."""
-        return self._value(state.REPLICAS)
+        return int(self.world.state.replicas)
 
     @property
     def ready(self) -> int:
         """Number of ready pods."""
-        return self._value(state.READY)
+        return int(self.world.state.ready)
 
     @property
     def done(self) -> int:
         """Number of requests that have ended."""
-        return self._value(state.DONE)
+        return int(self.world.state.done)
 
     @property
     def cold_starts(self) -> int:
         """Number of times that a pod was created when none existed."""
-        return self._value(state.COLD_STARTS)
+        return int(self.world.state.cold_starts)
 
     @property
     def in_flight(self) -> int:
         """Number of requests that have arrived and not ended."""
-        return self._value(state.INSIDE) + self._value(state.HELD)
+        return int(self.world.state.inside) + int(self.world.state.held)
 
     @property
     def sums(self) -> TimeIntegrals:
         """Integrals so far."""
-        return TimeIntegrals(*map(int, self.world.state[state.SUM_PODS : state.SUM_UP + 1]))
+        return _copy_integrals(self.world.sums)
 
     # Time.
 
@@ -458,65 +316,62 @@ class Simulation:
         """Process the events up to ``until`` and set the time to it."""
         self.advance(until)
         self._call.reckon(self.world, until)
-        self.world.state[state.NOW] = max(self.now, until)
-        ended = self._value(state.OLDEST)
-        if ended > _KEPT * state.REQUEST_ROW or 0 < ended == len(self.world.requests):
+        self.world.state.now = max(self.now, until)
+        ended = int(self.world.state.oldest)
+        if ended > _KEPT or 0 < ended == len(self.world.requests):
             _drop_ended_requests(self.world)
 
     def feed(self, arrivals: Sequence[int], work: Sequence[int]) -> None:
         """Add requests, sorted, which arrive after ``now`` and after all earlier ones."""
         for arrival, alone in zip(arrivals, work, strict=True):
-            row = [0] * state.REQUEST_ROW
-            row[state.ARRIVAL], row[state.WORK] = arrival, alone
-            row[state.WHERE] = row[state.BEGAN] = -1
-            self.world.requests.extend(row)
+            self.world.requests.append(RequestRow(arrival, alone))
         self.world.heap.extend([0] * 4 * len(arrivals))
 
     # Pods.
 
     def _alive(self) -> Iterator[int]:
         """Yield the rows of existing pods, in order of their numbers."""
-        w = self.world
-        for index in range(self._value(state.ALIVE)):
-            yield int(w.lists[index * state.LIST_ROW + state.ALIVE_LIST])
+        for index in range(int(self.world.state.alive)):
+            yield int(self.world.alive[index])
 
     def _starting(self, number: int) -> int | None:
         """Return the row of the pod with a number if it is neither ready nor deleted, else None."""
-        pods = self.world.pods
         for pod in self._alive():
-            if pods[pod + state.NUMBER] == number and not pods[pod + state.IS_DELETED]:
-                return None if pods[pod + state.IS_READY] else pod
+            p = self.world.pods[pod]
+            if p.number == number and not p.is_deleted:
+                return None if p.is_ready else pod
         return None
 
     def hold(self, number: int) -> None:
         """Keep a pod from becoming ready, and from answering if it does not answer yet, until ``release``."""
-        pod, pods = self._starting(number), self.world.pods
+        pod = self._starting(number)
         if pod is not None:
-            pods[pod + state.LIFE] = FAR
-            if not pods[pod + state.IS_SEEN]:
-                pods[pod + state.BEGINS] = pods[pod + state.SEE_AT] = FAR
+            p = self.world.pods[pod]
+            p.life = FAR
+            if not p.is_seen:
+                p.begins = p.see_at = FAR
 
     def release(self, number: int, life: int) -> None:
         """Make a held pod become ready at ``life``."""
         w, s, pod = self.world, self.world.state, self._starting(number)
         if pod is None:
             return
-        w.pods[pod + state.LIFE] = life
-        s[state.NEXT_POD] = min(s[state.NEXT_POD], life)
-        if not w.pods[pod + state.IS_SEEN]:
-            index = number % s[state.START_UPS]
+        w.pods[pod].life = life
+        s.next_pod = min(s.next_pod, life)
+        if not w.pods[pod].is_seen:
+            index = number % s.start_ups
             created = life - w.tables[index]
-            begins, answers = w.tables[s[state.BEGIN] + index], w.tables[s[state.ANSWERS] + index]
+            begins, answers = w.tables[s.begins_start + index], w.tables[s.answers_start + index]
             self._call.starts(w, pod, created + begins, max(created + answers, self.now))
 
     def replace(self, number: int) -> None:
         """Delete a pod, as an eviction does, and create another in its place."""
         w, s = self.world, self.world.state
         for pod in self._alive():
-            if w.pods[pod + state.NUMBER] == number and not w.pods[pod + state.IS_DELETED]:
+            if w.pods[pod].number == number and not w.pods[pod].is_deleted:
                 replicas = self.replicas
                 self._call.delete_pod(w, pod)
-                s[state.REPLICAS] -= 1
+                s.replicas -= 1
                 self._call.pods_changed(w, self.deciding)
                 self._call.set_replicas(w, max(self.replicas, replicas))
                 return
@@ -537,183 +392,60 @@ class Simulation:
             observer.ticked(number)
             return
         if event == state.CLOSED:
-            row = w.requests[number : number + state.REQUEST_ROW]
-            cold, lost = row[state.COLD] > 0, row[state.FINISHED] < 0
-            pod = w.pods[other + state.NUMBER] if other >= 0 else -1
-            observer.request_closed(ClosedRequest(row[state.ARRIVAL], row[state.BEGAN], self.now, cold, lost, pod))
+            r, pod = w.requests[number], w.pods[other].number if other >= 0 else -1
+            observer.request_closed(ClosedRequest(r.arrival, r.began, self.now, r.is_cold, r.finished < 0, pod))
             return
         notify = (observer.pod_made, observer.pod_ready, observer.pod_deleted, observer.pod_ended)[event - state.MADE]
-        notify(PodEvent(*(w.pods[number + column] for column in (state.NUMBER, state.BORN, state.LIFE))))
-
-    def _create_state(self, rows: int | None) -> tuple[EngineState, ScalerState]:
-        """Return the initial state, without pods."""
-        setting, inputs, is_watched = self.setting, self.inputs, self.observer is not None
-        revision, config = setting.revision, setting.config
-        spec = targets.make_decider(revision, config)
-        count = 0 if is_watched else len(inputs.arrivals)
-        measured = setting.hpa is not None or setting.floor is not None
-        edges = [[edge / 1000 for edge in find_histogram(setting.version).bounds]] if measured else []
-        if not is_watched and inputs.batching is not None and not TOKENS.isdisjoint(setting.signals):
-            edges += TOKEN_EDGES
-        columns = sum(len(bounds) + 1 for bounds in edges)
-        requests = np.zeros((count, state.REQUEST_ROW), np.int64)
-        if count:
-            requests[:, state.ARRIVAL], requests[:, state.WORK] = inputs.arrivals, inputs.work
-            requests[:, state.WHERE] = requests[:, state.BEGAN] = -1
-        batching = None if is_watched else inputs.batching
-        pod_rows = rows or _ROWS
-        ticks = 0 if is_watched else (inputs.end - inputs.lead + inputs.timeout) // TICK + 4
-        stable, stable_marks = windows.new_buckets(targets.stable_window(revision, config), 1.0)
-        panic, panic_marks = windows.new_buckets(targets.panic_window(revision, config), 1.0)
-        decays = [windows.smoothing_coefficient(len(buckets) - 1) for buckets in (stable, panic)]
-        integer, real = np.int64, np.float64
-        fields: dict[str, Any] = {
-            "requests": requests.ravel(),
-            "state": np.zeros(state.STATE, integer),
-            "moments": np.array(
-                [*decays, *[0.0] * (state.EDGE - 2), *(edge for bounds in edges for edge in (*bounds, math.inf))], real
-            ),
-            "pods": np.zeros(pod_rows * state.POD_ROW, integer),
-            "lists": np.zeros(pod_rows * state.LIST_ROW, integer),
-            "tables": np.concatenate([*_list_tables(inputs), *_list_token_tables(batching)]),
-            # Two entries for each request, and two more for its first token.
-            "heap": np.zeros((4 if batching is None else 8) * count + 2, integer),
-            "counts": np.zeros(pod_rows * columns, integer),
-        }
-        scaler: dict[str, Any] = {
-            "stable": np.array(stable, real),
-            "panic": np.array(panic, real),
-            "stable_marks": np.array(stable_marks, integer),
-            "panic_marks": np.array(panic_marks, integer),
-            "decider": np.array(kpa.list_spec_numbers(spec), real),
-            "memory": np.array([-1, 0], integer),
-            "maxima": np.array(windows.new_maxima(spec.scale_down_delay, kpa.TICK_INTERVAL), integer),
-            "ticks": np.zeros(ticks * state.TICK_ROW, integer),
-        }
-        for index, value in _list_initial_values(setting, inputs, spec, edges=edges, watched=is_watched):
-            fields["state"][index] = value
-        if rows is None:
-            fields, scaler = ({name: values.tolist() for name, values in arrays.items()} for arrays in (fields, scaler))
-        observer = self._notify if is_watched else None
-        return EngineState(observer=observer, **fields), ScalerState(
-            rules=reconciler.resolve_rules(revision, config), **scaler
-        )
+        p = w.pods[number]
+        notify(PodEvent(p.number, p.born, p.life))
 
     def _result(self, end: int) -> SimulationResult:
         """Return the result in seconds of a simulation that ended at ``end``."""
-        inputs, s = self.inputs, self.world.state
-        requests = np.asarray(self.world.requests, np.int64).reshape(-1, state.REQUEST_ROW)
-        finished, began = requests[:, state.FINISHED], requests[:, state.BEGAN]
+        inputs, requests = self.inputs, self.world.requests
+        finished, began = _read_column(requests, "finished"), _read_column(requests, "began")
         lost = finished < 0
-        ticks = np.asarray(self.deciding.ticks[: self._value(state.TICKS)], np.int64).reshape(-1, state.TICK_ROW)
-        times = ticks[:, state.AT]
+        ticks = self.deciding.ticks[: int(self.world.state.ticks)]
+        times = _read_column(ticks, "at")
         steps = np.diff(times, prepend=inputs.lead)
         means = []
-        for column in (state.TOTAL_IN_PODS, state.TOTAL_QUEUED):
-            change = np.diff(ticks[:, column], prepend=0)
+        for name in ("in_pods", "queued"):
+            change = np.diff(_read_column(ticks, name), prepend=0)
             means.append(np.divide(change, steps, out=np.zeros(len(times)), where=steps > 0))
-        sums = self.sums
-        at_end = TimeIntegrals(*map(int, s[state.END_PODS : state.END_COLD_STARTS]))
-        first_token = requests[:, state.FIRST_TOKEN]
+        sums, at_end = self.sums, _copy_integrals(self.world.sums_at_end)
+        first_token = _read_column(requests, "first_token")
         return SimulationResult(
             first_token=None
             if inputs.batching is None
             else np.where(first_token > 0, (first_token - inputs.arrivals) / SECOND, np.nan),
             latency=np.where(lost, np.nan, (finished - inputs.arrivals) / SECOND),
             wait=(np.where(began < 0, np.abs(finished), began) - inputs.arrivals) / SECOND,
-            cold=requests[:, state.COLD] != 0,
+            cold=_read_column(requests, "is_cold") != 0,
             lost=lost,
             timeline=Timeline(
                 times=(times - inputs.lead) / SECOND,
-                desired=ticks[:, state.ASKED_FOR].astype(np.int32),
-                ready=ticks[:, state.WERE_READY].astype(np.int32),
-                starting=ticks[:, state.WERE_STARTING].astype(np.int32),
+                desired=_read_column(ticks, "replicas").astype(np.int32),
+                ready=_read_column(ticks, "ready").astype(np.int32),
+                starting=_read_column(ticks, "starting").astype(np.int32),
                 in_flight=means[0],
                 queued=means[1],
-                bound=tuple(BOUND[code] for code in ticks[:, state.BY].tolist()),
+                bound=tuple(BOUND[code] for code in _read_column(ticks, "cause").tolist()),
             ),
-            at_end=_make_usage(inputs, at_end, inputs.end, self._value(state.END_COLD_STARTS)),
+            at_end=_make_usage(inputs, at_end, inputs.end, int(self.world.state.cold_starts_at_end)),
             notes={"utilization": sums.utilization / 100 / sums.ready if sums.ready else 0.0},
             **vars(_make_usage(inputs, sums, end, self.cold_starts)),
         )
 
 
-def _kind_of_server(inputs: SimulationInputs, *, watched: bool) -> int:
-    """Return the kind of the server. A watched simulation feeds requests without tokens."""
-    if inputs.batching is not None and not watched:
-        return state.BATCHING
-    return state.BY_CONCURRENCY if (inputs.speeds != SPEED).any() else state.CONSTANT
+def _copy_integrals(integrals: TimeIntegrals) -> TimeIntegrals:
+    """Return integrals, which may be a record of numpy's numbers, as Python's numbers."""
+    return TimeIntegrals(*(int(getattr(integrals, field.name)) for field in fields(TimeIntegrals)))
 
 
-def _list_tables(inputs: SimulationInputs) -> tuple[NDArray[np.int64], ...]:
-    return (inputs.start_ups, inputs.answers, inputs.begins, inputs.speeds, inputs.busy)
-
-
-def _list_token_tables(batching: BatchingInputs | None) -> tuple[NDArray[np.int64], ...]:
-    return () if batching is None else (batching.shared_first, batching.shared_step, batching.requests.ravel())
-
-
-def _list_token_sections(inputs: SimulationInputs) -> tuple[tuple[int, int], ...]:
-    """Return the starts of a batching server's sections of ``tables``."""
-    if inputs.batching is None:
-        return ()
-    start, length = sum(map(len, _list_tables(inputs))), len(inputs.batching.shared_first)
-    return (
-        (state.SHARED_FIRST, start),
-        (state.SHARED_STEP, start + length),
-        (state.SHARED_LAST, length - 1),
-        (state.TOKEN_TIMES, start + 2 * length),
-    )
-
-
-def _list_initial_values(
-    setting: Setting,
-    inputs: SimulationInputs,
-    spec: kpa.DeciderSpec,
-    *,
-    edges: Sequence[Sequence[float]],
-    watched: bool,
-) -> tuple[tuple[int, int], ...]:
-    """Return the initial values of a world's ``state``, by index."""
-    count = len(inputs.start_ups)
-    rps, scraped = spec.scaling_metric == "rps", spec.target_burst_capacity != -1
-    direct = setting.hpa is not None
-    return (
-        (state.LEAD, inputs.lead),
-        (state.END, FAR if watched else inputs.end),
-        (state.TIMEOUT, inputs.timeout),
-        (state.LIMIT, inputs.limit),
-        (state.SLOTS, inputs.slots),
-        (state.SEED, inputs.seed),
-        (state.STARTABLE, int(inputs.startable)),
-        (state.SCRAPED, int(scraped)),
-        (state.RPS, int(rps)),
-        (state.UNIT, 1 if rps else SECOND),
-        (state.WEIGHTED, int(setting.weighted)),
-        (state.MOVING, _kind_of_server(inputs, watched=watched)),
-        *_list_token_sections(inputs),
-        (state.START_UPS, count),
-        (state.ANSWERS, count),
-        (state.BEGIN, 2 * count),
-        (state.SPEEDS, 3 * count),
-        (state.FASTEST, len(inputs.speeds) - 1),
-        (state.BUSY, 3 * count + len(inputs.speeds)),
-        (state.BUSIEST, len(inputs.busy) - 1),
-        *zip((state.EDGES, state.FIRST_EDGES, state.BETWEEN_EDGES), map(len, edges), strict=False),
-        (state.COUNT_ROW, sum(len(bounds) + 1 for bounds in edges)),
-        (state.WATCHED, int(watched)),
-        (state.RECKONED, 0 if watched else inputs.lead),
-        (state.DIRECT, int(direct)),
-        (state.MINIMUM, get_replica_bounds(setting)[0]),
-        (state.NEXT_REPORT, FAR if direct else inputs.report),
-        (state.NEXT_SCRAPE, FAR if direct or not scraped else inputs.scrape),
-        (state.NEXT_TICK, inputs.tick),
-        (state.LOOK_AT, FAR),
-        (state.NEXT_POD, FAR),
-        (state.FREE, -1),
-        (state.HEAD, -1),
-        (state.DECIDED, state.STABLE),
-    )
+def _read_column(rows: Any, name: str) -> NDArray[np.int64]:
+    """Return a field of all rows: a list of objects, or an array of records."""
+    if isinstance(rows, np.ndarray):
+        return rows[name]
+    return np.array([getattr(row, name) for row in rows], np.int64)
 
 
 def _make_usage(inputs: SimulationInputs, sums: TimeIntegrals, now: int, cold_starts: int) -> SimulationUsage:
@@ -730,46 +462,46 @@ def _make_usage(inputs: SimulationInputs, sums: TimeIntegrals, now: int, cold_st
 
 def _drop_ended_requests(w: EngineState) -> None:
     """Drop the rows of requests before the oldest open one, and adjust all references to the remaining rows."""
-    s, r, offset = w.state, w.requests, w.state[state.OLDEST]
+    s, requests, offset = w.state, w.requests, w.state.oldest
 
     def waiting(first: int) -> list[int]:
         """Return the open requests of a list."""
         open_requests = []
         while first >= 0:
-            if r[first + state.FINISHED] == 0:
+            if requests[first].finished == 0:
                 open_requests.append(first - offset)
-            first = r[first + state.LINK]
+            first = requests[first].next
         return open_requests
 
-    def link(requests: list[int]) -> tuple[int, int]:
+    def link(linked: list[int]) -> tuple[int, int]:
         """Link requests to a list, and return the first and the last."""
         first = -1
-        for request in reversed(requests):
-            r[request + state.LINK] = first
+        for request in reversed(linked):
+            requests[request].next = first
             first = request
-        return first, requests[-1] if requests else -1
+        return first, linked[-1] if linked else -1
 
-    alive = [w.lists[index * state.LIST_ROW + state.ALIVE_LIST] for index in range(s[state.ALIVE])]
-    queues = [waiting(w.pods[pod + state.FIRST_WAITING]) for pod in alive]
-    front = waiting(s[state.HEAD])
-    due = [(w.heap[2 * index], w.heap[2 * index + 1]) for index in range(s[state.HEAP])]
+    alive = [w.pods[pod] for pod in w.alive[: s.alive]]
+    queues = [waiting(pod.first_waiting) for pod in alive]
+    front = waiting(s.head)
+    due = [(w.heap[2 * index], w.heap[2 * index + 1]) for index in range(s.departures)]
     due = sorted((at, request - offset) for at, request in due if not pods.is_void(w, at, request))
-    del r[:offset]
-    if s[state.MOVING]:
-        for request in range(0, len(r), state.REQUEST_ROW):
-            if r[request + state.RUNS]:
-                for column in (state.LINK, state.BACK):
-                    r[request + column] = max(r[request + column] - offset, -1)
+    del requests[:offset]
+    if s.server_kind != state.CONSTANT:
+        for request in requests:
+            if request.is_running:
+                request.next = max(request.next - offset, -1)
+                request.previous = max(request.previous - offset, -1)
     for pod, queue in zip(alive, queues, strict=True):
-        w.pods[pod + state.FIRST_WAITING], w.pods[pod + state.LAST_WAITING] = link(queue)
-        w.pods[pod + state.FIRST_RUNNING] = max(w.pods[pod + state.FIRST_RUNNING] - offset, -1)
-        w.pods[pod + state.NEXT_REQUEST] -= offset
-    s[state.HEAD], s[state.TAIL] = link(front)
-    s[state.HEAP] = len(due)
+        pod.first_waiting, pod.last_waiting = link(queue)
+        pod.first_running = max(pod.first_running - offset, -1)
+        pod.next_request -= offset
+    s.head, s.tail = link(front)
+    s.departures = len(due)
     # A sorted list is a heap.
-    w.heap[:] = [number for pair in due for number in pair] + [0] * (4 * len(r) // state.REQUEST_ROW + 2)
-    s[state.ARRIVED] -= offset
-    s[state.OLDEST] = 0
+    w.heap[:] = [number for pair in due for number in pair] + [0] * (4 * len(requests) + 2)
+    s.arrived -= offset
+    s.oldest = 0
 
 
 class KnativeSimulation(Simulation):
@@ -777,7 +509,7 @@ class KnativeSimulation(Simulation):
 
     def begin(self, *, new: bool) -> None:
         """Create the first pods and the initial state of the decider and the reconciler."""
-        revision, config, w, s = self.setting.revision, self.setting.config, self.world, self.world.state
+        revision, config, s = self.setting.revision, self.setting.config, self.world.state
         self.spec = targets.make_decider(revision, config)
         minimum, maximum = get_replica_bounds(self.setting)
         if not minimum and not config.enable_scale_to_zero:
@@ -785,20 +517,20 @@ class KnativeSimulation(Simulation):
         active, reason = (
             (reconciler.TRUE, reconciler.NO_REASON) if minimum else (reconciler.FALSE, reconciler.NO_TRAFFIC)
         )
-        s[state.DESIRED] = reconciler.SCALE_UNKNOWN if new else minimum
-        s[state.EXCESS] = kpa.initial_excess_burst_capacity(self.spec)
+        s.desired = reconciler.SCALE_UNKNOWN if new else minimum
+        s.excess = kpa.initial_excess_burst_capacity(self.spec)
         if minimum and not new:
-            s[state.EXCESS] = kpa.excess_burst_capacity(self.deciding.decider, minimum, 0.0)
-        s[state.INITIALIZED] = int(not new)
-        s[state.ACTIVE], s[state.REASON] = (reconciler.UNKNOWN, reconciler.NO_REASON) if new else (active, reason)
-        s[state.SERVES] = int(not new and minimum > 0 and s[state.EXCESS] >= 0)
-        w.moments[state.STATUS_SINCE] = -1.0 if new else 0.0
-        w.moments[state.AVERAGE] = w.moments[state.PANIC_AVERAGE] = math.nan
+            s.excess = kpa.excess_burst_capacity(self.deciding.decider, minimum, 0.0)
+        s.is_initialized = not new
+        s.active, s.reason = (reconciler.UNKNOWN, reconciler.NO_REASON) if new else (active, reason)
+        s.serves = not new and minimum > 0 and s.excess >= 0
+        s.status_since = -1.0 if new else 0.0
+        s.average = s.panic_average = math.nan
         if new:
             # Upstream: MakeDeployment.
             first = max(targets.initial_scale(revision, config), get_replica_bounds(self.setting)[0])
-            self._call.set_replicas(w, min(first, maximum) if maximum else first)
-            self._call.reconcile(w, self.deciding)
+            self._call.set_replicas(self.world, min(first, maximum) if maximum else first)
+            self._call.reconcile(self.world, self.deciding)
         else:
             for _ in range(minimum):
                 self._add_ready()
@@ -806,37 +538,35 @@ class KnativeSimulation(Simulation):
     @property
     def active(self) -> tuple[str, str]:
         """Status and reason of the condition Active."""
-        return reconciler.ACTIVES[self._value(state.ACTIVE)], reconciler.REASONS[self._value(state.REASON)]
+        return reconciler.ACTIVES[self.world.state.active], reconciler.REASONS[self.world.state.reason]
 
     @property
     def averages(self) -> tuple[float, float]:
         """Averages over the stable and the panic window at the scaler's last decision, NaN for none."""
-        return float(self.world.moments[state.AVERAGE]), float(self.world.moments[state.PANIC_AVERAGE])
+        return float(self.world.state.average), float(self.world.state.panic_average)
 
     def reconfigure(self, setting: Setting) -> None:
         """Apply other annotations from now on, as after an edit of a revision or of its route.
 
         A new metric starts without measurements. Raises ValueError for a window of length 0.
         """
-        revision, config, w, s = setting.revision, setting.config, self.world, self.world.state
+        revision, config, s = setting.revision, setting.config, self.world.state
         scaler = self.deciding
         spec = targets.make_decider(revision, config)
-        stable, panic = targets.stable_window(revision, config), targets.panic_window(revision, config)
-        for index, length, buckets, marks in (
-            (state.DECAY, stable, scaler.stable, scaler.stable_marks),
-            (state.PANIC_DECAY, panic, scaler.panic, scaler.panic_marks),
+        for length, buckets, marks in (
+            (targets.stable_window(revision, config), scaler.stable, scaler.stable_marks),
+            (targets.panic_window(revision, config), scaler.panic, scaler.panic_marks),
         ):
             assert isinstance(buckets, list)
             assert isinstance(marks, list)
             windows.resize_buckets(buckets, marks, length, self.now)
-            w.moments[index] = windows.smoothing_coefficient(len(buckets) - 1)
             if spec.scaling_metric != self.spec.scaling_metric:
                 buckets[:], marks[:] = windows.new_buckets(length, 1.0)
         self.setting, self.spec = setting, spec
         scaler.decider[:] = kpa.list_spec_numbers(spec)
-        for index, value in _list_initial_values(setting, self.inputs, spec, edges=(), watched=True):
-            if index in {state.SCRAPED, state.RPS, state.UNIT, state.MINIMUM}:
-                s[index] = value
+        numbers = make_numbers(setting, self.inputs, (), is_watched=True)
+        for name in ("is_scraped", "is_rps", "unit", "minimum", "decay", "panic_decay"):
+            setattr(s, name, getattr(numbers, name))
         self.deciding = scaler._replace(rules=reconciler.resolve_rules(revision, config))
         self._call.reconcile(self.world, self.deciding)
 
@@ -861,8 +591,9 @@ class MeasuredSimulation(Simulation):
         # Histograms of a pod, one after another in its row of counts: bounds, and the first and the last column.
         self.histograms: list[tuple[list[float], int, int]] = []
         first = 0
-        for length in (self._value(index) for index in (state.EDGES, state.FIRST_EDGES, state.BETWEEN_EDGES)):
-            bounds = list(self.world.moments[state.EDGE + first : state.EDGE + first + length])
+        s = self.world.state
+        for length in map(int, (s.latency_edges, s.first_token_edges, s.gap_edges)):
+            bounds = list(self.world.edges[first : first + length])
             self.histograms.append((bounds, first, first + length))
             first += length + 1
         # Scrapes by pod, as far back as needed.
@@ -874,11 +605,10 @@ class MeasuredSimulation(Simulation):
         while True:
             stop = min(self.next_scrape, self.next_sync)
             self._call.advance(self.world, self.deciding, min(stop, until))
-            ended = s[state.ENDED] > 0 and s[state.DONE] * state.REQUEST_ROW == len(self.world.requests)
-            if stop > until or ended or self.full:
+            if stop > until or self.has_ended or self.full:
                 return
             self._call.reckon(self.world, stop)
-            s[state.NOW] = stop
+            s.now = stop
             if self.next_scrape == stop:
                 self.next_scrape += METRICS_EVERY
                 self._scrape()
@@ -892,33 +622,35 @@ class MeasuredSimulation(Simulation):
 
     def _scrape(self) -> None:
         """Scrape the metrics of all ready pods."""
-        w, now, columns = self.world, self.now, self._value(state.COUNT_ROW)
-        limit, tokens = self._value(state.LIMIT), self._value(state.FIRST_EDGES) > 0
+        w, now, columns = self.world, self.now, int(self.world.state.count_row)
+        limit, tokens = int(self.world.state.limit), int(self.world.state.first_token_edges) > 0
         previous, self.scrapes = self.scrapes, {}
         for pod in self._alive():
-            if not w.pods[pod + state.IS_READY] or w.pods[pod + state.IS_DELETED]:
+            if not w.pods[pod].is_ready or w.pods[pod].is_deleted:
                 continue
             self._call.reckon_busy(w, pod)
             if tokens:
                 self._call.bring_work(w, pod)
-            number, first = int(w.pods[pod + state.NUMBER]), pod // state.POD_ROW * columns
-            scrapes = self.scrapes[number] = previous.get(number, deque())
-            counts = tuple(map(int, w.counts[first : first + columns]))
-            inside, running, context = (
-                int(w.pods[pod + column]) for column in (state.POD_INSIDE, state.RUNNING, state.POD_CONTEXT)
-            )
+            p = self._copy_pod(pod)
+            scrapes = self.scrapes[p.number] = previous.get(p.number, deque())
+            counts = tuple(map(int, w.counts[pod * columns : (pod + 1) * columns]))
             # Of those inside, queue-proxy passes on no more than its limit.
-            waiting = (min(inside, limit) if limit else inside) - running
-            busy = int(w.pods[pod + state.BUSY_SUM])
-            scrapes.append(PodScrape(now, busy, counts, waiting, context // state.TOKEN))
+            waiting = (min(p.inside, limit) if limit else p.inside) - p.running
+            scrapes.append(PodScrape(now, p.busy_sum, counts, waiting, p.context // state.TOKEN))
             while scrapes[0].at <= now - RATE_WINDOW:
                 scrapes.popleft()
 
+    def _copy_pod(self, pod: int) -> PodRow:
+        """Return a pod's row with Python's numbers, which are read faster than the fields of a record."""
+        p: Any = self.world.pods[pod]
+        return p if isinstance(p, PodRow) else PodRow(*p.item())
+
     def _sample(self, pod: int, metric: Metric) -> hpa.Sample | None:
         """Return a pod's value in the metrics API in thousandths, or None before the second scrape."""
-        if self.world.pods[pod + state.BUSY_AT] < 0:
-            self.world.pods[pod + state.BUSY_AT] = self.now
-        scrapes = self.scrapes.get(int(self.world.pods[pod + state.NUMBER]), deque())
+        p = self.world.pods[pod]
+        if p.busy_at < 0:
+            p.busy_at = self.now
+        scrapes = self.scrapes.get(int(p.number), deque())
         if len(scrapes) < 2:  # noqa: PLR2004 - a rate needs two
             return None
         newest, previous = scrapes[-1], scrapes[-2]
@@ -952,18 +684,17 @@ class MeasuredSimulation(Simulation):
 
     def measure(self, signals: Sequence[Metric]) -> tuple[dict[str, hpa.HpaPod], list[dict[str, hpa.Sample]]]:
         """Return the pods as an HPA sees them, and the samples of each metric, both by the pods' numbers."""
-        rows = self.world.pods
         pods_by_name: dict[str, hpa.HpaPod] = {}
         samples: list[dict[str, hpa.Sample]] = [{} for _ in signals]
         for pod in self._alive():
-            if rows[pod + state.IS_DELETED]:
+            p = self._copy_pod(pod)
+            if p.is_deleted:
                 continue
-            name, ready = str(rows[pod + state.NUMBER]), bool(rows[pod + state.IS_READY])
-            born, life = (self.to_seconds(int(rows[pod + column])) for column in (state.BORN, state.LIFE))
-            runs = ready or self.now >= rows[pod + state.BEGINS]
-            pods_by_name[name] = describe_pod(born, life if ready else None, runs=runs)
+            name, runs = str(p.number), p.is_ready or self.now >= p.begins
+            born, life = self.to_seconds(p.born), self.to_seconds(p.life)
+            pods_by_name[name] = describe_pod(born, life if p.is_ready else None, runs=runs)
             for signal, found in zip(signals, samples, strict=True):
-                sample = self._sample(pod, signal) if ready else None
+                sample = self._sample(pod, signal) if p.is_ready else None
                 if sample is not None:
                     found[name] = sample
         return pods_by_name, samples
@@ -1004,7 +735,7 @@ class HpaSimulation(MeasuredSimulation):
         bound = _LIMITED.get(decision.limited or "", state.NO_DATA)
         if decision.stabilized and decision.replicas > get_replica_bounds(self.setting)[0]:
             bound = state.DELAY
-        self.world.state[state.DECIDED] = bound
+        self.world.state.decided = bound
         if decision.rescale:
             self._call.set_replicas(self.world, decision.replicas)
 

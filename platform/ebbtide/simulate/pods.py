@@ -2,7 +2,8 @@
 
 A request arrives at the gateway and goes to the pods in turn, or through the activator if it is in the path or no pod is
 ready. It waits there, then in queue-proxy within ``containerConcurrency``, then for a slot of the server. Pods start, drain
-and end as in Kubernetes. All functions are kernel functions (``ebbtide.autoscaler.kernel``).
+and end as in Kubernetes. All functions are kernel functions (``ebbtide.autoscaler.kernel``). ``s`` is the scalars, ``p`` a
+pod's row and ``r`` a request's row.
 
 Upstream: knative.dev/serving v0.51.0: pkg/activator/net (probing every 200 ms, load balancing), pkg/queue/{breaker,
 handler}.go and sharedmain (a report every second, a queue of ten times the limit, 30 s of drain). Kubernetes:
@@ -15,7 +16,28 @@ from __future__ import annotations
 from ebbtide.autoscaler.activator import FIRST_AVAILABLE, compute_activator_capacity
 from ebbtide.autoscaler.arithmetic import SECOND
 from ebbtide.autoscaler.kernel import Ints, hot_kernel, kernel
-from ebbtide.simulate.state import *
+from ebbtide.simulate.state import (
+    BATCHING,
+    BECAME_READY,
+    BY_CONCURRENCY,
+    CLOSED,
+    CONSTANT,
+    DELETED,
+    DRAIN,
+    FAR,
+    GONE,
+    MADE,
+    PROBE,
+    QUEUE_DEPTH,
+    SPEED,
+    STREAM_PICK,
+    STREAM_POD,
+    TOKEN,
+    EngineNumbers,
+    EngineState,
+    PodRow,
+    draw,
+)
 
 
 @kernel
@@ -28,78 +50,88 @@ def notify_observer(w: EngineState, event: int, number: int, other: int) -> None
 @kernel
 def add_rows(w: EngineState) -> bool:
     """Add rows for pods; the compiled copy cannot, and returns False."""
-    rows = len(w.pods) // POD_ROW
-    w.pods.extend([0] * len(w.pods))
-    w.lists.extend([0] * len(w.lists))
+    added = len(w.pods)
+    w.pods.extend([PodRow() for _ in range(added)])
+    for pods in (w.ready, w.seen, w.alive, w.sample):
+        pods.extend([0] * added)
     w.counts.extend([0] * len(w.counts))
-    return rows > 0
+    return added > 0
+
+
+@kernel
+def reset_pod(w: EngineState, pod: int) -> None:
+    """Empty the row of a pod; the compiled copy copies an empty row."""
+    w.pods[pod] = PodRow()
 
 
 @hot_kernel
 def reckon(w: EngineState, now: int) -> None:
     """Update the integrals to ``now``."""
-    s = w.state
-    passed = now - s[RECKONED]
+    s, sums = w.state, w.sums
+    passed = now - s.reckoned
     if passed <= 0:
         return
-    s[RECKONED] = now
-    if s[ALIVE] > 0:
-        s[SUM_PODS] += s[INSIDE] * passed
-        s[SUM_ALIVE] += s[ALIVE] * passed
-        s[SUM_READY] += s[ALIVE_READY] * passed
-        s[SUM_WORKING] += s[WORKING] * passed
-        s[SUM_UTILIZATION] += s[UTILIZATION] * passed
-    if s[QUEUED] > 0:
-        s[SUM_QUEUED] += s[QUEUED] * passed
-    if s[READY] > 0 or s[STARTABLE] > 0:
-        s[SUM_UP] += passed
+    s.reckoned = now
+    if s.alive > 0:
+        sums.in_pods += s.inside * passed
+        sums.pods += s.alive * passed
+        sums.ready += s.alive_ready * passed
+        sums.working += s.working * passed
+        sums.utilization += s.utilization * passed
+    if s.queued > 0:
+        sums.queued += s.queued * passed
+    if s.ready > 0 or s.is_startable:
+        sums.up += passed
 
 
 @kernel
 def reckon_end(w: EngineState) -> None:
     """Update the integrals to the end of the traffic, and store their values."""
-    s = w.state
-    reckon(w, s[END])
-    for index in range(SUM_UP - SUM_PODS + 1):
-        s[END_PODS + index] = s[SUM_PODS + index]
-    s[END_COLD_STARTS] = s[COLD_STARTS]
+    s, sums, at_end = w.state, w.sums, w.sums_at_end
+    reckon(w, s.end)
+    at_end.in_pods = sums.in_pods
+    at_end.queued = sums.queued
+    at_end.pods = sums.pods
+    at_end.ready = sums.ready
+    at_end.working = sums.working
+    at_end.utilization = sums.utilization
+    at_end.up = sums.up
+    s.cold_starts_at_end = s.cold_starts
 
 
 @kernel
-def place_of(w: EngineState, column: int, count: int, pod: int) -> int:
-    """Return the index of a pod, or its insertion point, in a column of ``count`` pods sorted by number."""
-    lists, pods = w.lists, w.pods
-    number, index = pods[pod + NUMBER], count
-    while index > 0 and pods[lists[(index - 1) * LIST_ROW + column] + NUMBER] >= number:
+def place_of(w: EngineState, rows: Ints, count: int, pod: int) -> int:
+    """Return the index of a pod, or its insertion point, among ``count`` rows of pods sorted by number."""
+    number, index = w.pods[pod].number, count
+    while index > 0 and w.pods[rows[index - 1]].number >= number:
         index -= 1
     return index
 
 
 @kernel
-def insert_pod(w: EngineState, column: int, count: int, pod: int) -> None:
-    """Insert a pod into a sorted column."""
-    index, lists = place_of(w, column, count, pod), w.lists
+def insert_pod(w: EngineState, rows: Ints, count: int, pod: int) -> None:
+    """Insert a pod into sorted rows of pods."""
+    index = place_of(w, rows, count, pod)
     for later in range(count, index, -1):
-        lists[later * LIST_ROW + column] = lists[(later - 1) * LIST_ROW + column]
-    lists[index * LIST_ROW + column] = pod
+        rows[later] = rows[later - 1]
+    rows[index] = pod
 
 
 @kernel
-def remove_pod(w: EngineState, column: int, count: int, pod: int) -> None:
-    """Remove a pod from a sorted column."""
-    lists = w.lists
-    for later in range(place_of(w, column, count, pod), count - 1):
-        lists[later * LIST_ROW + column] = lists[(later + 1) * LIST_ROW + column]
+def remove_pod(w: EngineState, rows: Ints, count: int, pod: int) -> None:
+    """Remove a pod from sorted rows of pods."""
+    for later in range(place_of(w, rows, count, pod), count - 1):
+        rows[later] = rows[later + 1]
 
 
 # Departures: a heap by time, then request.
 
 
 @kernel
-def push_departure(s: Ints, heap: Ints, at: int, request: int) -> None:
+def push_departure(s: EngineNumbers, heap: Ints, at: int, request: int) -> None:
     """Schedule the departure of a request."""
-    index = s[HEAP]
-    s[HEAP] += 1
+    index = s.departures
+    s.departures += 1
     while index > 0:
         parent = (index - 1) >> 1
         before = heap[2 * parent]
@@ -113,10 +145,10 @@ def push_departure(s: Ints, heap: Ints, at: int, request: int) -> None:
 
 
 @kernel
-def pop_departure(s: Ints, heap: Ints) -> None:
+def pop_departure(s: EngineNumbers, heap: Ints) -> None:
     """Remove the first departure."""
-    s[HEAP] -= 1
-    count = s[HEAP]
+    s.departures -= 1
+    count = s.departures
     at, request = heap[2 * count], heap[2 * count + 1]
     index = 0
     while True:
@@ -142,83 +174,76 @@ def pop_departure(s: Ints, heap: Ints) -> None:
 
 
 @hot_kernel
-def update_flow(p: Ints, pod: int, now: int) -> None:
+def update_flow(p: PodRow, now: int) -> None:
     """Update queue-proxy's integrals to ``now``."""
-    passed = now - p[pod + POD_CUT]
-    p[pod + POD_FLOW] += p[pod + POD_INSIDE] * passed
-    p[pod + FLOW_PROXIED] += p[pod + POD_PROXIED] * passed
-    p[pod + POD_CUT] = now
+    passed = now - p.flow_at
+    p.flow += p.inside * passed
+    p.flow_proxied += p.proxied * passed
+    p.flow_at = now
 
 
 @hot_kernel
 def update_statistics(w: EngineState, pod: int, now: int) -> None:
     """Update queue-proxy's statistics to ``now``, including the reports due until then."""
-    p = w.pods
-    while p[pod + POD_REPORT] <= now:
-        update_flow(p, pod, p[pod + POD_REPORT])
-        # Value of the metric, in the unit of ``state[UNIT]``.
-        rps = w.state[RPS] > 0
-        p[pod + REPORTED] = p[pod + POD_COUNT] if rps else p[pod + POD_FLOW]
-        p[pod + REPORTED_PROXIED] = p[pod + COUNT_PROXIED] if rps else p[pod + FLOW_PROXIED]
-        p[pod + POD_FLOW] = 0
-        p[pod + FLOW_PROXIED] = 0
-        p[pod + POD_COUNT] = 0
-        p[pod + COUNT_PROXIED] = 0
-        p[pod + POD_REPORT] += SECOND
-    update_flow(p, pod, now)
+    p = w.pods[pod]
+    while p.next_report <= now:
+        update_flow(p, p.next_report)
+        # Value of the metric, in the unit of ``s.unit``.
+        p.reported = p.count if w.state.is_rps else p.flow
+        p.reported_proxied = p.count_proxied if w.state.is_rps else p.flow_proxied
+        p.flow = 0
+        p.flow_proxied = 0
+        p.count = 0
+        p.count_proxied = 0
+        p.next_report += SECOND
+    update_flow(p, now)
 
 
 @hot_kernel
 def get_request_speed(w: EngineState, pod: int) -> int:
     """Return the speed of each request in units of 1/``SPEED``."""
-    return w.tables[w.state[SPEEDS] + min(w.pods[pod + RUNNING], w.state[FASTEST])]
+    return w.tables[w.state.speeds_start + min(w.pods[pod].running, w.state.last_speed)]
 
 
 @hot_kernel
 def reckon_busy(w: EngineState, pod: int) -> None:
     """Update a pod's utilization to now, from its first appearance in the metrics pipeline on."""
-    s, p = w.state, w.pods
-    if p[pod + BUSY_AT] >= 0:
-        percent = w.tables[s[BUSY] + min(p[pod + RUNNING], s[BUSIEST])]
-        p[pod + BUSY_SUM] += percent * (s[NOW] - p[pod + BUSY_AT])
-    p[pod + BUSY_AT] = s[NOW]
+    s, p = w.state, w.pods[pod]
+    if p.busy_at >= 0:
+        percent = w.tables[s.busy_start + min(p.running, s.last_busy)]
+        p.busy_sum += percent * (s.now - p.busy_at)
+    p.busy_at = s.now
 
 
 @hot_kernel
 def change_load(w: EngineState, pod: int, by: int) -> None:
     """Change the number of requests that a pod processes by ``by``, and the totals of all pods."""
-    s, p, busy = w.state, w.pods, w.state[BUSY]
-    if s[EDGES] > 0:
+    s, p, busy = w.state, w.pods[pod], w.state.busy_start
+    if s.latency_edges > 0:
         reckon_busy(w, pod)
-    before = p[pod + RUNNING]
-    p[pod + RUNNING] = before + by
+    before = p.running
+    p.running = before + by
     if before == 0:
-        s[WORKING] += 1
+        s.working += 1
     elif before + by == 0:
-        s[WORKING] -= 1
-    s[UTILIZATION] += w.tables[busy + min(before + by, s[BUSIEST])] - w.tables[busy + min(before, s[BUSIEST])]
+        s.working -= 1
+    s.utilization += w.tables[busy + min(before + by, s.last_busy)] - w.tables[busy + min(before, s.last_busy)]
 
 
 @hot_kernel
 def get_step_time(w: EngineState, pod: int) -> int:
     """Return the time of a step of a batching server, which produces one token for each request."""
-    s, p = w.state, w.pods
-    return w.tables[s[SHARED_STEP] + min(p[pod + RUNNING], s[SHARED_LAST])] + p[pod + POD_LOAD]
-
-
-@hot_kernel
-def get_token_time(w: EngineState, request: int, column: int) -> int:
-    """Return an element of a request's token times."""
-    return w.tables[w.state[TOKEN_TIMES] + request // REQUEST_ROW * TOKEN_ROW + column]
+    s, p = w.state, w.pods[pod]
+    return w.tables[s.shared_step_start + min(p.running, s.last_shared)] + p.load
 
 
 @kernel
 def count_value(w: EngineState, pod: int, histogram: int, edges: int, seconds: float, count: int) -> None:
     """Add to a histogram of a pod, which begins at ``histogram`` both in the pod's row and in the list of edges."""
-    index, first = 0, EDGE + histogram
-    while index < edges and w.moments[first + index] < seconds:
+    index = 0
+    while index < edges and w.edges[histogram + index] < seconds:
         index += 1
-    w.counts[pod // POD_ROW * w.state[COUNT_ROW] + histogram + index] += count
+    w.counts[pod * w.state.count_row + histogram + index] += count
 
 
 @kernel
@@ -227,80 +252,81 @@ def count_gaps(w: EngineState, pod: int, seconds: float, produced: int) -> None:
 
     The gap of the token after a prompt is longer by the time of that prompt.
     """
-    s, p = w.state, w.pods
-    p[pod + POD_CONTEXT] += p[pod + GENERATING] * produced
-    histogram, late = s[EDGES] + s[FIRST_EDGES] + 2, min(produced, p[pod + STALLED_TOKEN])
+    s, p = w.state, w.pods[pod]
+    p.context += p.generating * produced
+    histogram, late = s.latency_edges + s.first_token_edges + 2, min(produced, p.stalled_token)
     if late > 0:
-        count_value(w, pod, histogram, s[BETWEEN_EDGES], seconds + p[pod + STALL] / SECOND, p[pod + GENERATING] * late)
-        p[pod + STALLED_TOKEN] -= late
-        if p[pod + STALLED_TOKEN] == 0:
-            p[pod + STALL] = 0
-    count_value(w, pod, histogram, s[BETWEEN_EDGES], seconds, p[pod + GENERATING] * (produced - late))
+        count_value(w, pod, histogram, s.gap_edges, seconds + p.stall / SECOND, p.generating * late)
+        p.stalled_token -= late
+        if p.stalled_token == 0:
+            p.stall = 0
+    count_value(w, pod, histogram, s.gap_edges, seconds, p.generating * (produced - late))
 
 
 @kernel
 def count_first_token(w: EngineState, pod: int, entered: int) -> None:
     """Count the first token of a request that entered the engine at ``entered``."""
-    s, p = w.state, w.pods
-    p[pod + GENERATING] += 1
-    p[pod + POD_CONTEXT] += TOKEN
-    count_value(w, pod, s[EDGES] + 1, s[FIRST_EDGES], (s[NOW] - entered) / SECOND, TOKEN)
+    s, p = w.state, w.pods[pod]
+    p.generating += 1
+    p.context += TOKEN
+    count_value(w, pod, s.latency_edges + 1, s.first_token_edges, (s.now - entered) / SECOND, TOKEN)
 
 
 @kernel
 def forget_tokens(w: EngineState, pod: int, request: int) -> None:
     """Remove the tokens of a request that ends from the KV cache."""
-    p, r = w.pods, w.requests
-    p[pod + POD_CONTEXT] -= get_token_time(w, request, PROMPT_TOKENS) * TOKEN
-    if r[request + FIRST_TOKEN] > 0:
-        left = get_token_time(w, request, TOKENS_LEFT) * TOKEN
-        p[pod + POD_CONTEXT] -= TOKEN + p[pod + VIRTUAL] - (r[request + DUE] - left)
-        p[pod + GENERATING] -= 1
+    p, r, tokens = w.pods[pod], w.requests[request], w.tokens[request]
+    p.context -= tokens.prompt_tokens * TOKEN
+    if r.first_token > 0:
+        left = tokens.tokens_left * TOKEN
+        p.context -= TOKEN + p.completed - (r.due - left)
+        p.generating -= 1
 
 
 @hot_kernel
 def bring_work(w: EngineState, pod: int) -> None:
     """Update a pod's completed work to now."""
-    p, now = w.pods, w.state[NOW]
-    if p[pod + RUNNING] > 0:
-        if w.state[MOVING] == BATCHING:
-            passed = max(now - max(p[pod + VIRTUAL_AT], p[pod + STALLED]), 0)
+    p, now = w.pods[pod], w.state.now
+    if p.running > 0:
+        if w.state.server_kind == BATCHING:
+            passed = max(now - max(p.completed_at, p.stalled_until), 0)
             step = get_step_time(w, pod)
             produced = passed * TOKEN // step
-            p[pod + VIRTUAL] += produced
-            if w.state[FIRST_EDGES] > 0:
+            p.completed += produced
+            if w.state.first_token_edges > 0:
                 count_gaps(w, pod, step / SECOND, produced)
         else:
-            p[pod + VIRTUAL] += (now - p[pod + VIRTUAL_AT]) * get_request_speed(w, pod)
+            p.completed += (now - p.completed_at) * get_request_speed(w, pod)
     else:
-        p[pod + VIRTUAL] = 0
-        p[pod + STALL] = 0
-    p[pod + VIRTUAL_AT] = now
+        p.completed = 0
+        p.stall = 0
+    p.completed_at = now
 
 
 @hot_kernel
 def link_request(w: EngineState, pod: int, request: int) -> None:
     """Add a request to those of a pod that end by its completed work."""
-    r, first = w.requests, w.pods[pod + FIRST_RUNNING]
-    r[request + LINK] = first
-    r[request + BACK] = -1
+    r, p = w.requests[request], w.pods[pod]
+    first = p.first_running
+    r.next = first
+    r.previous = -1
     if first >= 0:
-        r[first + BACK] = request
-    w.pods[pod + FIRST_RUNNING] = request
+        w.requests[first].previous = request
+    p.first_running = request
 
 
 @kernel
 def produce_first_token(w: EngineState, request: int) -> bool:
     """Record the first token of a batching server's request, and let it generate the others; False if there are none."""
-    r, pod = w.requests, w.requests[request + WHERE]
-    r[request + FIRST_TOKEN] = w.state[NOW]
-    left = get_token_time(w, request, TOKENS_LEFT)
+    r = w.requests[request]
+    pod, left = r.pod, w.tokens[request].tokens_left
+    r.first_token = w.state.now
     bring_work(w, pod)
-    if w.state[FIRST_EDGES] > 0:
+    if w.state.first_token_edges > 0:
         # The engine does not see a request that waits in queue-proxy.
-        held_back = 0 < w.state[LIMIT] <= w.state[SLOTS]
-        count_first_token(w, pod, r[request + BEGAN] if held_back else r[request + DUE])
-    r[request + DUE] = w.pods[pod + VIRTUAL] + left * TOKEN
+        held_back = 0 < w.state.limit <= w.state.slots
+        count_first_token(w, pod, r.began if held_back else r.due)
+    r.due = w.pods[pod].completed + left * TOKEN
     link_request(w, pod, request)
     if left > 0:
         reschedule_departure(w, pod)
@@ -310,133 +336,134 @@ def produce_first_token(w: EngineState, request: int) -> bool:
 @hot_kernel
 def begin_request(w: EngineState, pod: int, request: int) -> None:
     """Start processing a request in a pod's server."""
-    p, r, now = w.pods, w.requests, w.state[NOW]
-    moving = w.state[MOVING] > 0
+    p, r, now = w.pods[pod], w.requests[request], w.state.now
+    moving = w.state.server_kind != CONSTANT
     if moving:
         bring_work(w, pod)
     change_load(w, pod, 1)
-    r[request + RUNS] = 1
-    r[request + BEGAN] = now
-    if w.state[MOVING] == BATCHING:
-        p[pod + POD_LOAD] += get_token_time(w, request, TOKEN_LOAD)
-        running, delay = p[pod + RUNNING], get_token_time(w, request, TOKEN_DELAY)
-        prefill = get_token_time(w, request, PREFILL) + running * get_token_time(w, request, PREFILL_EACH)
-        first = now + prefill + w.tables[w.state[SHARED_FIRST] + min(running, w.state[SHARED_LAST])]
+    r.is_running = True
+    r.began = now
+    if w.state.server_kind == BATCHING:
+        tokens = w.tokens[request]
+        p.load += tokens.load
+        running, delay = p.running, tokens.delay
+        prefill = tokens.prefill + running * tokens.prefill_each
+        first = now + prefill + w.tables[w.state.shared_first_start + min(running, w.state.last_shared)]
         # A request's own prompt does not delay its outputs.
-        stalled = max(p[pod + STALLED], now) + delay
-        p[pod + STALLED] = stalled if running > 1 else min(stalled, first)
-        if w.state[FIRST_EDGES] > 0:
-            p[pod + POD_CONTEXT] += get_token_time(w, request, PROMPT_TOKENS) * TOKEN
-            if p[pod + GENERATING] > 0:
-                p[pod + STALL] += delay
-                p[pod + STALLED_TOKEN] = TOKEN
+        stalled = max(p.stalled_until, now) + delay
+        p.stalled_until = stalled if running > 1 else min(stalled, first)
+        if w.state.first_token_edges > 0:
+            p.context += tokens.prompt_tokens * TOKEN
+            if p.generating > 0:
+                p.stall += delay
+                p.stalled_token = TOKEN
         push_departure(w.state, w.heap, first, request)
     elif moving:
-        r[request + DUE] = p[pod + VIRTUAL] + r[request + WORK] * SPEED
+        r.due = p.completed + r.work * SPEED
         link_request(w, pod, request)
     else:
-        push_departure(w.state, w.heap, now + r[request + WORK], request)
+        push_departure(w.state, w.heap, now + r.work, request)
 
 
 @hot_kernel
 def stop_request(w: EngineState, pod: int, request: int) -> None:
     """Stop processing a request in a pod's server."""
-    r = w.requests
-    if w.state[MOVING] > 0:
+    r = w.requests[request]
+    if w.state.server_kind != CONSTANT:
         bring_work(w, pod)
-    if w.state[MOVING] == BATCHING:
-        w.pods[pod + POD_LOAD] -= get_token_time(w, request, TOKEN_LOAD)
-        if w.state[FIRST_EDGES] > 0:
+    if w.state.server_kind == BATCHING:
+        w.pods[pod].load -= w.tokens[request].load
+        if w.state.first_token_edges > 0:
             forget_tokens(w, pod, request)
-    if w.state[MOVING] == BY_CONCURRENCY or r[request + FIRST_TOKEN] > 0:
-        after, before = r[request + LINK], r[request + BACK]
+    if w.state.server_kind == BY_CONCURRENCY or r.first_token > 0:
+        after, before = r.next, r.previous
         if before >= 0:
-            r[before + LINK] = after
+            w.requests[before].next = after
         else:
-            w.pods[pod + FIRST_RUNNING] = after
+            w.pods[pod].first_running = after
         if after >= 0:
-            r[after + BACK] = before
+            w.requests[after].previous = before
     change_load(w, pod, -1)
-    r[request + RUNS] = 0
+    r.is_running = False
 
 
 @hot_kernel
 def schedule_departure(w: EngineState, pod: int) -> None:
     """Schedule the end of a pod's next request, if it depends on concurrency."""
-    if w.state[MOVING] > 0:
+    if w.state.server_kind != CONSTANT:
         reschedule_departure(w, pod)
 
 
 @kernel
 def reschedule_departure(w: EngineState, pod: int) -> None:
     """Schedule the end of a pod's next request; an earlier schedule becomes void."""
-    p, r = w.pods, w.requests
-    request = p[pod + FIRST_RUNNING]
-    if request < 0:
-        p[pod + NEXT_DONE] = FAR
+    p, requests = w.pods[pod], w.requests
+    earliest = p.first_running
+    if earliest < 0:
+        p.next_done = FAR
         return
-    earliest, due = request, r[request + DUE]
-    request = r[request + LINK]
+    due, request = requests[earliest].due, requests[earliest].next
     while request >= 0:
-        other = r[request + DUE]
-        if other <= due and (other < due or request < earliest):
-            earliest, due = request, other
-        request = r[request + LINK]
-    missing = p[pod + VIRTUAL] - due
-    if w.state[MOVING] == BATCHING:
-        at = max(p[pod + VIRTUAL_AT], p[pod + STALLED]) - min(0, missing * get_step_time(w, pod) // TOKEN)
+        r = requests[request]
+        if r.due <= due and (r.due < due or request < earliest):
+            earliest, due = request, r.due
+        request = r.next
+    missing = p.completed - due
+    if w.state.server_kind == BATCHING:
+        at = max(p.completed_at, p.stalled_until) - min(0, missing * get_step_time(w, pod) // TOKEN)
     else:
-        at = p[pod + VIRTUAL_AT] - min(0, missing // get_request_speed(w, pod))
-    if at != p[pod + NEXT_DONE] or earliest != p[pod + NEXT_REQUEST]:
-        p[pod + NEXT_DONE] = at
-        p[pod + NEXT_REQUEST] = earliest
+        at = p.completed_at - min(0, missing // get_request_speed(w, pod))
+    if at != p.next_done or earliest != p.next_request:
+        p.next_done = at
+        p.next_request = earliest
         push_departure(w.state, w.heap, at, earliest)
 
 
 @hot_kernel
 def is_void(w: EngineState, at: int, request: int) -> bool:
     """Return whether a scheduled departure no longer applies to its request."""
-    if w.requests[request + FINISHED] != 0 or w.state[MOVING] == 0:
-        return w.requests[request + FINISHED] != 0
-    if w.state[MOVING] == BATCHING and w.requests[request + FIRST_TOKEN] == 0:
+    r = w.requests[request]
+    if r.finished != 0 or w.state.server_kind == CONSTANT:
+        return r.finished != 0
+    if w.state.server_kind == BATCHING and r.first_token == 0:
         return False
-    pod = w.requests[request + WHERE]
-    return w.pods[pod + NEXT_DONE] != at or w.pods[pod + NEXT_REQUEST] != request
+    p = w.pods[r.pod]
+    return p.next_done != at or p.next_request != request
 
 
 @hot_kernel
 def close_request(w: EngineState, request: int, pod: int, finished: int) -> None:
     """Record the end of a request; ``finished`` is the negated time for a lost request, ``pod`` is -1 for none."""
-    w.requests[request + FINISHED] = finished
-    w.state[DONE] += 1
-    if w.state[WATCHED] > 0:
+    w.requests[request].finished = finished
+    w.state.done += 1
+    if w.state.is_watched:
         notify_observer(w, CLOSED, request, pod)
 
 
 @hot_kernel
 def enter_pod(w: EngineState, pod: int, request: int, proxied: bool) -> bool:
     """Send a request to a pod's queue-proxy; False if its queue is full and the request is lost."""
-    s, p, r = w.state, w.pods, w.requests
-    if s[LIMIT] > 0 and p[pod + POD_INSIDE] >= s[LIMIT] * (1 + QUEUE_DEPTH):
-        close_request(w, request, -1, -s[NOW])
+    s, p, r = w.state, w.pods[pod], w.requests[request]
+    if s.limit > 0 and p.inside >= s.limit * (1 + QUEUE_DEPTH):
+        close_request(w, request, -1, -s.now)
         return False
-    update_statistics(w, pod, s[NOW])
-    p[pod + POD_INSIDE] += 1
-    p[pod + POD_COUNT] += 1
+    update_statistics(w, pod, s.now)
+    p.inside += 1
+    p.count += 1
     if proxied:
-        p[pod + POD_PROXIED] += 1
-        p[pod + COUNT_PROXIED] += 1
-    s[INSIDE] += 1
-    r[request + WHERE] = pod
-    r[request + DUE] = s[NOW]
-    if s[SLOTS] > 0 and p[pod + RUNNING] >= s[SLOTS]:
-        r[request + LINK] = -1
-        if p[pod + FIRST_WAITING] < 0:
-            p[pod + FIRST_WAITING] = request
+        p.proxied += 1
+        p.count_proxied += 1
+    s.inside += 1
+    r.pod = pod
+    r.due = s.now
+    if s.slots > 0 and p.running >= s.slots:
+        r.next = -1
+        if p.first_waiting < 0:
+            p.first_waiting = request
         else:
-            r[p[pod + LAST_WAITING] + LINK] = request
-        p[pod + LAST_WAITING] = request
-        s[QUEUED] += 1
+            w.requests[p.last_waiting].next = request
+        p.last_waiting = request
+        s.queued += 1
     else:
         begin_request(w, pod, request)
         schedule_departure(w, pod)
@@ -446,37 +473,38 @@ def enter_pod(w: EngineState, pod: int, request: int, proxied: bool) -> bool:
 @hot_kernel
 def count_response(w: EngineState, pod: int, seconds: float) -> None:
     """Add a latency to the histogram of its pod."""
-    count_value(w, pod, 0, w.state[EDGES], seconds, 1)
+    count_value(w, pod, 0, w.state.latency_edges, seconds, 1)
 
 
 @hot_kernel
 def finish_request(w: EngineState, request: int, lost: bool) -> None:
     """Remove a request from its pod, with or without a reply, and admit the next one."""
-    s, p, r = w.state, w.pods, w.requests
-    pod, now = r[request + WHERE], s[NOW]
-    if s[EDGES] > 0:
-        count_response(w, pod, (now - r[request + ARRIVAL]) / SECOND)
-    r[request + WHERE] = -1
+    s, r = w.state, w.requests[request]
+    pod, now = r.pod, s.now
+    p = w.pods[pod]
+    if s.latency_edges > 0:
+        count_response(w, pod, (now - r.arrival) / SECOND)
+    r.pod = -1
     close_request(w, request, pod, -now if lost else now)
-    proxied = r[request + IS_PROXIED] > 0
+    proxied = r.is_proxied
     update_statistics(w, pod, now)
-    p[pod + POD_INSIDE] -= 1
+    p.inside -= 1
     if proxied:
-        p[pod + POD_PROXIED] -= 1
-    s[INSIDE] -= 1
-    if r[request + RUNS] > 0:
+        p.proxied -= 1
+    s.inside -= 1
+    if r.is_running:
         stop_request(w, pod, request)
-        while p[pod + FIRST_WAITING] >= 0 and (s[SLOTS] == 0 or p[pod + RUNNING] < s[SLOTS]):
-            waiting = p[pod + FIRST_WAITING]
-            p[pod + FIRST_WAITING] = r[waiting + LINK]
-            if r[waiting + FINISHED] == 0:
-                s[QUEUED] -= 1
+        while p.first_waiting >= 0 and (s.slots == 0 or p.running < s.slots):
+            waiting = p.first_waiting
+            p.first_waiting = w.requests[waiting].next
+            if w.requests[waiting].finished == 0:
+                s.queued -= 1
                 begin_request(w, pod, waiting)
         schedule_departure(w, pod)
     else:
         # The request stays in the pod's list and is skipped there.
-        s[QUEUED] -= 1
-    if p[pod + DRAINED] > 0 and p[pod + POD_INSIDE] == 0:
+        s.queued -= 1
+    if p.is_drained and p.inside == 0:
         end_pod(w, pod)
     if proxied:
         leave_activator(w, request)
@@ -489,32 +517,31 @@ def finish_request(w: EngineState, request: int, lost: bool) -> None:
 @kernel
 def starts(w: EngineState, pod: int, begins: int, answers: int) -> None:
     """Schedule when the activator detects a pod; the pod reports from its first answer on."""
-    p = w.pods
-    p[pod + BEGINS] = begins
+    p = w.pods[pod]
+    p.begins = begins
     # With an HPA, there is no activator.
-    p[pod + SEE_AT] = FAR if w.state[DIRECT] > 0 else -(-answers // PROBE) * PROBE
-    p[pod + POD_CUT] = answers
-    p[pod + POD_REPORT] = answers + 1 + draw(w.state[SEED], STREAM_POD, p[pod + NUMBER], SECOND)
-    w.state[NEXT_POD] = min(w.state[NEXT_POD], p[pod + LIFE], p[pod + SEE_AT])
+    p.see_at = FAR if w.state.is_direct else -(-answers // PROBE) * PROBE
+    p.flow_at = answers
+    p.next_report = answers + 1 + draw(w.state.seed, STREAM_POD, p.number, SECOND)
+    w.state.next_pod = min(w.state.next_pod, p.life, p.see_at)
 
 
 @kernel
 def free_row(w: EngineState) -> int:
     """Return an empty row for a pod, or -1."""
-    s, p = w.state, w.pods
-    pod = s[FREE]
+    s = w.state
+    pod = s.free_row
     if pod >= 0:
-        s[FREE] = p[pod + NUMBER]
+        s.free_row = w.pods[pod].number
     else:
-        pod = s[UNUSED]
-        if pod >= len(p) and not add_rows(w):
-            s[FULL] = 1
+        pod = s.unused_row
+        if pod >= len(w.pods) and not add_rows(w):
+            s.is_full = True
             return -1
-        s[UNUSED] += POD_ROW
-    for column in range(POD_ROW):
-        p[pod + column] = 0
-    for index in range(s[COUNT_ROW]):
-        w.counts[pod // POD_ROW * s[COUNT_ROW] + index] = 0
+        s.unused_row += 1
+    reset_pod(w, pod)
+    for index in range(s.count_row):
+        w.counts[pod * s.count_row + index] = 0
     return pod
 
 
@@ -524,24 +551,21 @@ def add_pod(w: EngineState, begins: int, answers: int, life: int) -> int:
 
     Return -1 if there is no row for it.
     """
-    s, p, pod = w.state, w.pods, free_row(w)
+    s, pod = w.state, free_row(w)
     if pod < 0:
         return -1
-    if s[REPLICAS] == 0 and s[READY] == 0 and s[NOW] > 0:
-        s[COLD_STARTS] += 1
-    p[pod + NUMBER] = s[MADE_SO_FAR]
-    s[MADE_SO_FAR] += 1
-    p[pod + BORN] = s[NOW]
-    p[pod + LIFE] = life
-    p[pod + NEXT_DONE] = FAR
-    p[pod + FIRST_RUNNING] = -1
-    p[pod + FIRST_WAITING] = -1
-    p[pod + BUSY_AT] = -1
+    p = w.pods[pod]
+    if s.replicas == 0 and s.ready == 0 and s.now > 0:
+        s.cold_starts += 1
+    p.number = s.created
+    s.created += 1
+    p.born = s.now
+    p.life = life
     starts(w, pod, begins, answers)
-    insert_pod(w, ALIVE_LIST, s[ALIVE], pod)
-    s[REPLICAS] += 1
-    s[ALIVE] += 1
-    if s[WATCHED] > 0:
+    insert_pod(w, w.alive, s.alive, pod)
+    s.replicas += 1
+    s.alive += 1
+    if s.is_watched:
         notify_observer(w, MADE, pod, 0)
     return pod
 
@@ -549,96 +573,98 @@ def add_pod(w: EngineState, begins: int, answers: int, life: int) -> int:
 @kernel
 def set_replicas(w: EngineState, desired: int) -> None:
     """Create pods, or delete pods that are not ready first, then those ready for the shortest time."""
-    s, p = w.state, w.pods
-    while s[REPLICAS] < desired:
-        index = s[MADE_SO_FAR] % s[START_UPS]
-        begins, answers = w.tables[s[BEGIN] + index], w.tables[s[ANSWERS] + index]
-        if add_pod(w, s[NOW] + begins, s[NOW] + answers, s[NOW] + w.tables[index]) < 0:
+    s = w.state
+    while s.replicas < desired:
+        index = s.created % s.start_ups
+        begins, answers = w.tables[s.begins_start + index], w.tables[s.answers_start + index]
+        if add_pod(w, s.now + begins, s.now + answers, s.now + w.tables[index]) < 0:
             return
-    while s[REPLICAS] > desired:
+    while s.replicas > desired:
         chosen = -1
-        for index in range(s[ALIVE]):
-            pod = w.lists[index * LIST_ROW + ALIVE_LIST]
-            if p[pod + IS_DELETED] > 0:
+        for index in range(s.alive):
+            pod = w.alive[index]
+            p = w.pods[pod]
+            if p.is_deleted:
                 continue
-            # ``LIFE`` is the time when a pod became or becomes ready.
-            if chosen < 0 or (
-                p[pod + IS_READY] == 0
-                if p[pod + IS_READY] != p[chosen + IS_READY]
-                else p[pod + LIFE] >= p[chosen + LIFE]
-            ):
+            if chosen < 0:
+                chosen = pod
+                continue
+            # ``life`` is the time when a pod became or becomes ready.
+            other = w.pods[chosen]
+            if not p.is_ready if p.is_ready != other.is_ready else p.life >= other.life:
                 chosen = pod
         delete_pod(w, chosen)
-        s[REPLICAS] -= 1
+        s.replicas -= 1
 
 
 @kernel
 def delete_pod(w: EngineState, pod: int) -> None:
     """Delete a pod, which drains if its containers run."""
-    s, p = w.state, w.pods
-    p[pod + IS_DELETED] = 1
-    if s[WATCHED] > 0:
+    s, p = w.state, w.pods[pod]
+    p.is_deleted = True
+    if s.is_watched:
         notify_observer(w, DELETED, pod, 0)
-    if s[NOW] < p[pod + BEGINS]:
+    if s.now < p.begins:
         end_pod(w, pod)
         return
-    if p[pod + IS_READY] > 0:
-        remove_pod(w, READY_LIST, s[READY], pod)
-        s[READY] -= 1
-    p[pod + SEE_AT] = FAR
-    if p[pod + IS_SEEN] > 0:
-        remove_pod(w, SEEN_LIST, s[SEEN], pod)
-        s[SEEN] -= 1
-    p[pod + LIFE] = s[NOW] + min(DRAIN, s[TIMEOUT])
-    s[NEXT_POD] = min(s[NEXT_POD], p[pod + LIFE])
+    if p.is_ready:
+        remove_pod(w, w.ready, s.ready, pod)
+        s.ready -= 1
+    p.see_at = FAR
+    if p.is_seen:
+        remove_pod(w, w.seen, s.seen, pod)
+        s.seen -= 1
+    p.life = s.now + min(DRAIN, s.timeout)
+    s.next_pod = min(s.next_pod, p.life)
 
 
 @kernel
 def end_pod(w: EngineState, pod: int) -> None:
     """End a pod and free its row."""
-    s, p = w.state, w.pods
-    remove_pod(w, ALIVE_LIST, s[ALIVE], pod)
-    s[ALIVE] -= 1
-    s[ALIVE_READY] -= p[pod + IS_READY]
-    if s[WATCHED] > 0:
+    s, p = w.state, w.pods[pod]
+    remove_pod(w, w.alive, s.alive, pod)
+    s.alive -= 1
+    s.alive_ready -= p.is_ready
+    if s.is_watched:
         notify_observer(w, GONE, pod, 0)
-    p[pod + NUMBER] = s[FREE]
-    s[FREE] = pod
+    p.number = s.free_row
+    s.free_row = pod
 
 
 @kernel
 def become_ready(w: EngineState, pod: int) -> None:
     """Make a pod ready."""
     s = w.state
-    w.pods[pod + IS_READY] = 1
-    s[ALIVE_READY] += 1
-    insert_pod(w, READY_LIST, s[READY], pod)
-    s[READY] += 1
-    if s[WATCHED] > 0:
+    w.pods[pod].is_ready = True
+    s.alive_ready += 1
+    insert_pod(w, w.ready, s.ready, pod)
+    s.ready += 1
+    if s.is_watched:
         notify_observer(w, BECAME_READY, pod, 0)
 
 
 @kernel
 def detect_pod(w: EngineState, pod: int) -> None:
     """Let the activator use a pod, and send it waiting requests."""
-    w.pods[pod + SEE_AT] = FAR
-    w.pods[pod + IS_SEEN] = 1
-    insert_pod(w, SEEN_LIST, w.state[SEEN], pod)
-    w.state[SEEN] += 1
+    w.pods[pod].see_at = FAR
+    w.pods[pod].is_seen = True
+    insert_pod(w, w.seen, w.state.seen, pod)
+    w.state.seen += 1
     admit_requests(w)
 
 
 @kernel
 def find_next_pod(w: EngineState) -> None:
     """Set the time when the next pod becomes ready, is detected or ends."""
-    p, next_time = w.pods, FAR
-    for index in range(w.state[ALIVE]):
-        pod = w.lists[index * LIST_ROW + ALIVE_LIST]
-        next_time = min(next_time, p[pod + SEE_AT])
-        # The ``LIFE`` of a ready pod is in the past; that of a drained pod is FAR.
-        if (p[pod + IS_READY] == 0 or p[pod + IS_DELETED] > 0) and p[pod + LIFE] < next_time:
-            next_time = p[pod + LIFE]
-    w.state[NEXT_POD] = next_time
+    next_time = FAR
+    for index in range(w.state.alive):
+        pod = w.alive[index]
+        p = w.pods[pod]
+        next_time = min(next_time, p.see_at)
+        # The ``life`` of a ready pod is in the past; that of a drained pod is FAR.
+        if (not p.is_ready or p.is_deleted) and p.life < next_time:
+            next_time = p.life
+    w.state.next_pod = next_time
 
 
 # Queue in front of all pods: that of the activator, or of a Service without endpoints.
@@ -647,63 +673,63 @@ def find_next_pod(w: EngineState) -> None:
 @hot_kernel
 def hold_request(w: EngineState, request: int) -> None:
     """Add a request to the queue in front of all pods."""
-    s, r = w.state, w.requests
-    r[request + LINK] = -1
-    if s[HEAD] < 0:
-        s[HEAD] = request
+    s = w.state
+    w.requests[request].next = -1
+    if s.head < 0:
+        s.head = request
     else:
-        r[s[TAIL] + LINK] = request
-    s[TAIL] = request
-    s[HELD] += 1
-    s[QUEUED] += 1
+        w.requests[s.tail].next = request
+    s.tail = request
+    s.held += 1
+    s.queued += 1
 
 
 @hot_kernel
 def first_held(w: EngineState) -> int:
     """Return the request that has waited longest, skipping requests that timed out."""
-    s, r = w.state, w.requests
-    while r[s[HEAD] + FINISHED] != 0:
-        s[HEAD] = r[s[HEAD] + LINK]
-    return s[HEAD]
+    s = w.state
+    while w.requests[s.head].finished != 0:
+        s.head = w.requests[s.head].next
+    return s.head
 
 
 @hot_kernel
 def unhold_request(w: EngineState, request: int) -> None:
     """Remove the first request, or one that timed out, from the queue."""
-    s, r = w.state, w.requests
-    if r[request + FINISHED] == 0:
-        s[HEAD] = r[request + LINK]
-    s[HELD] -= 1
-    s[QUEUED] -= 1
-    if s[HELD] == 0:
+    s, r = w.state, w.requests[request]
+    if r.finished == 0:
+        s.head = r.next
+    s.held -= 1
+    s.queued -= 1
+    if s.held == 0:
         # The remaining requests in the list timed out.
-        s[HEAD] = -1
+        s.head = -1
 
 
 @hot_kernel
 def activator_flow(w: EngineState) -> None:
     """Update the activator's statistics to now."""
     s = w.state
-    s[FLOW] += s[PROXIED] * (s[NOW] - s[CUT])
-    s[CUT] = s[NOW]
+    s.flow += s.proxied * (s.now - s.flow_at)
+    s.flow_at = s.now
 
 
 @hot_kernel
 def leave_activator(w: EngineState, request: int) -> None:
     """Remove a request from the activator's open requests."""
     activator_flow(w)
-    w.requests[request + IS_PROXIED] = 0
-    w.state[PROXIED] -= 1
+    w.requests[request].is_proxied = False
+    w.state.proxied -= 1
 
 
 @hot_kernel
 def admit_requests(w: EngineState) -> None:
     """Send waiting requests from the activator to pods while these have capacity."""
     s = w.state
-    if s[HELD] == 0:
+    if s.held == 0:
         return
-    room = compute_activator_capacity(s[LIMIT], s[SEEN], s[SEEN], 1)
-    while s[HELD] > 0 and s[PROXIED] - s[HELD] < room:
+    room = compute_activator_capacity(s.limit, s.seen, s.seen, 1)
+    while s.held > 0 and s.proxied - s.held < room:
         request = first_held(w)
         pod = pick_pod(w)
         if pod < 0:
@@ -716,34 +742,35 @@ def admit_requests(w: EngineState) -> None:
 @hot_kernel
 def pick_pod(w: EngineState) -> int:
     """Choose a pod as the activator does, or return -1; ``ebbtide.autoscaler.activator`` for lists of pods."""
-    s, p, lists = w.state, w.pods, w.lists
-    count = s[SEEN]
+    s = w.state
+    count = s.seen
     if count == 0:
         return -1
-    if s[LIMIT] == 0:
+    if s.limit == 0:
         first, second = 0, 0
         if count > 1:
-            first = draw(s[SEED], STREAM_PICK, s[PICKS] + 1, count)
-            second = draw(s[SEED], STREAM_PICK, s[PICKS] + 2, count - 1)
-            s[PICKS] += 2
-        s[PICKS] += 1
-        coin = draw(s[SEED], STREAM_PICK, s[PICKS], 2)
-        first_pod = lists[first * LIST_ROW + SEEN_LIST]
+            first = draw(s.seed, STREAM_PICK, s.picks + 1, count)
+            second = draw(s.seed, STREAM_PICK, s.picks + 2, count - 1)
+            s.picks += 2
+        s.picks += 1
+        coin = draw(s.seed, STREAM_PICK, s.picks, 2)
+        first_pod = w.seen[first]
         if count == 1:
             return first_pod
-        second_pod = lists[(second + (1 if second >= first else 0)) * LIST_ROW + SEEN_LIST]
-        if p[first_pod + POD_PROXIED] == p[second_pod + POD_PROXIED]:
+        second_pod = w.seen[second + (1 if second >= first else 0)]
+        first_load, second_load = w.pods[first_pod].proxied, w.pods[second_pod].proxied
+        if first_load == second_load:
             return second_pod if coin > 0 else first_pod
-        return first_pod if p[first_pod + POD_PROXIED] < p[second_pod + POD_PROXIED] else second_pod
-    turns = s[LIMIT] > FIRST_AVAILABLE
-    start = s[ACTIVATOR_TURN] if turns and s[ACTIVATOR_TURN] < count else 0
+        return first_pod if first_load < second_load else second_pod
+    turns = s.limit > FIRST_AVAILABLE
+    start = s.activator_turn if turns and s.activator_turn < count else 0
     for step in range(count):
         index = start + step
         if index >= count:
             index -= count
-        pod = lists[index * LIST_ROW + SEEN_LIST]
-        if p[pod + POD_PROXIED] < s[LIMIT]:
+        pod = w.seen[index]
+        if w.pods[pod].proxied < s.limit:
             if turns:
-                s[ACTIVATOR_TURN] = index + 1
+                s.activator_turn = index + 1
             return pod
     return -1

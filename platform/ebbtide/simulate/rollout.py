@@ -84,13 +84,12 @@ class RolloutSimulation(KnativeSimulation):
 
     def advance(self, until: int) -> None:
         """Process all events up to a time, and stop the engine for each poll of the update."""
-        s = self.world.state
         while self._due <= until:
             super().advance(self._due)
-            if self.full or (s[state.ENDED] > 0 and s[state.DONE] * state.REQUEST_ROW == len(self.world.requests)):
+            if self.full or self.has_ended:
                 return
             self._call.reckon(self.world, self._due)
-            s[state.NOW] = self._due
+            self.world.state.now = self._due
             self._due = self._poll()
         super().advance(until)
 
@@ -118,20 +117,19 @@ class RolloutSimulation(KnativeSimulation):
 
     def _observe(self) -> RolloutState:
         """Return the state that ``apply`` would read."""
-        rows = self.world.pods
         counts: dict[Revision, list[int]] = {"old": [0, 0, 0], "new": [0, 0, 0]}
         for pod in self._alive():
             row = counts[self._revision_of(pod)]
-            deleted = rows[pod + state.IS_DELETED] > 0
-            row[0] += not deleted and rows[pod + state.IS_READY] > 0
-            row[1] += not deleted
-            row[2] += deleted
+            p = self.world.pods[pod]
+            row[0] += bool(p.is_ready and not p.is_deleted)
+            row[1] += bool(not p.is_deleted)
+            row[2] += bool(p.is_deleted)
         revisions = {name: _make_revision_state(name, limit, counts[name]) for name, limit in self._limits.items()}
         target, routed = revisions.get("new"), self.now >= self._routed
         return RolloutState(self.total, target, (revisions["old"],), self._requested, routed)
 
     def _revision_of(self, pod: int) -> Revision:
-        return "new" if self.world.pods[pod + state.NUMBER] >= self._first_new else "old"
+        return "new" if self.world.pods[pod].number >= self._first_new else "old"
 
     def _carry_out(self, step: RolloutStep) -> None:
         match step:
@@ -142,7 +140,7 @@ class RolloutSimulation(KnativeSimulation):
                 self._limits["new"] = replicas
             case Create():
                 # ``apply`` limits the new revision to one replica as soon as it exists.
-                self._first_new = int(self.world.state[state.MADE_SO_FAR])
+                self._first_new = int(self.world.state.created)
                 self._limits["new"] = 1
             case Route(shares):
                 self._requested, self._routed = shares, self.now + GATEWAY
@@ -152,14 +150,14 @@ class RolloutSimulation(KnativeSimulation):
         """End replicas of the old revision as a ReplicaSet does: not ready first, then those ready for the shortest time."""
         w, rows = self.world, self.world.pods
         alive = [
-            pod for pod in self._alive() if self._revision_of(pod) == "old" and not rows[pod + state.IS_DELETED]
+            pod for pod in self._alive() if self._revision_of(pod) == "old" and not rows[pod].is_deleted
         ]  # fmt: skip
-        alive.sort(key=lambda pod: (rows[pod + state.IS_READY] > 0, -rows[pod + state.LIFE]))
+        alive.sort(key=lambda pod: (rows[pod].is_ready, -rows[pod].life))
         for pod in alive[: len(alive) - limit]:
             self._call.delete_pod(w, pod)
-            w.state[state.REPLICAS] -= 1
+            w.state.replicas -= 1
             if not limit:
-                rows[pod + state.LIFE] += LAST
+                rows[pod].life += LAST
 
     def _set_rules(self, minimum: int, maximum: int | None = None) -> None:
         """Bound the replicas; during the update to a number, so that the autoscaler neither adds nor removes any."""

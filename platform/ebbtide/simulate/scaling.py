@@ -43,7 +43,30 @@ from ebbtide.simulate.pods import (
     unhold_request,
     update_statistics,
 )
-from ebbtide.simulate.state import *
+from ebbtide.simulate.state import (
+    ACTIVATION,
+    BATCHING,
+    DELAY,
+    DOWN,
+    FAR,
+    FLOOR,
+    GRACE,
+    MAX,
+    MIN,
+    NO_DATA,
+    PANIC,
+    RETENTION,
+    SOON,
+    STABLE,
+    STREAM_SAMPLE,
+    TICK,
+    TICKED,
+    UP,
+    ZERO,
+    EngineState,
+    ScalerState,
+    draw,
+)
 
 #: Average without measurements.
 _NONE: Final = math.nan
@@ -55,7 +78,7 @@ _NONE: Final = math.nan
 @hot_kernel
 def record_both(w: EngineState, k: ScalerState, value: float) -> None:
     """Add one report to both windows."""
-    now = w.state[NOW]
+    now = w.state.now
     record_value(k.stable, k.stable_marks, now, value)
     record_value(k.panic, k.panic_marks, now, value)
 
@@ -63,8 +86,8 @@ def record_both(w: EngineState, k: ScalerState, value: float) -> None:
 @kernel
 def record_report(w: EngineState, k: ScalerState, concurrency: float, count: float) -> None:
     """Record a report of the activator, and let the scaler of a revision at zero decide immediately."""
-    record_both(w, k, count if w.state[RPS] > 0 else concurrency)
-    if w.state[DESIRED] == 0 and concurrency != 0:
+    record_both(w, k, count if w.state.is_rps else concurrency)
+    if w.state.desired == 0 and concurrency != 0:
         decide_scale(w, k)
 
 
@@ -72,52 +95,51 @@ def record_report(w: EngineState, k: ScalerState, concurrency: float, count: flo
 def send_report(w: EngineState, k: ScalerState) -> None:
     """Send the activator's report, and drop a revision without requests."""
     s = w.state
-    if s[KNOWN] == 0:
+    if not s.is_known:
         return
     activator_flow(w)
-    lasted = s[NOW] - s[SINCE]
-    mean = s[FLOW] / lasted if lasted > 0 else 0.0
-    concurrency, count = max(mean - s[FIRST], 0.0), float(s[REQUESTS] - s[FIRST])
-    if mean == 0.0 and s[PROXIED] == 0:
-        s[KNOWN] = 0
-    s[FIRST] = 0
-    s[SINCE] = s[NOW]
-    s[FLOW] = 0
-    s[REQUESTS] = 0
+    lasted = s.now - s.since
+    mean = s.flow / lasted if lasted > 0 else 0.0
+    concurrency, count = max(mean - s.first, 0.0), float(s.requests - s.first)
+    if mean == 0.0 and s.proxied == 0:
+        s.is_known = False
+    s.first = 0
+    s.since = s.now
+    s.flow = 0
+    s.requests = 0
     record_report(w, k, concurrency, count)
 
 
 @kernel
 def shuffle_sample(w: EngineState, first: int, count: int) -> None:
     """Shuffle a section of the sample."""
-    s, lists = w.state, w.lists
+    s, sample = w.state, w.sample
     for last in range(count - 1, 0, -1):
-        s[SAMPLES] += 1
-        last_index = (first + last) * LIST_ROW + SAMPLE_LIST
-        drawn_index = (first + draw(s[SEED], STREAM_SAMPLE, s[SAMPLES], last + 1)) * LIST_ROW + SAMPLE_LIST
-        swapped = lists[last_index]
-        lists[last_index] = lists[drawn_index]
-        lists[drawn_index] = swapped
+        s.samples += 1
+        drawn = draw(s.seed, STREAM_SAMPLE, s.samples, last + 1)
+        swapped = sample[first + last]
+        sample[first + last] = sample[first + drawn]
+        sample[first + drawn] = swapped
 
 
 @hot_kernel
 def scrape_pods(w: EngineState, k: ScalerState) -> None:
     """Scrape a sample of the ready pods: pods older than a stable window first, younger ones only if those are too few."""
-    s, p, lists = w.state, w.pods, w.lists
-    total, window = s[READY], k.stable_marks[LENGTH]
+    s = w.state
+    total, window = s.ready, k.stable_marks[LENGTH]
     if total == 0:
         return
     old = 0
     for index in range(total):
-        pod = lists[index * LIST_ROW + READY_LIST]
-        if s[NOW] - p[pod + BORN] >= window:
-            lists[old * LIST_ROW + SAMPLE_LIST] = pod
+        pod = w.ready[index]
+        if s.now - w.pods[pod].born >= window:
+            w.sample[old] = pod
             old += 1
     young = old
     for index in range(total):
-        pod = lists[index * LIST_ROW + READY_LIST]
-        if s[NOW] - p[pod + BORN] < window:
-            lists[young * LIST_ROW + SAMPLE_LIST] = pod
+        pod = w.ready[index]
+        if s.now - w.pods[pod].born < window:
+            w.sample[young] = pod
             young += 1
     size = int(population_mean_sample_size(float(total)))
     if old < size:
@@ -126,10 +148,11 @@ def scrape_pods(w: EngineState, k: ScalerState) -> None:
         shuffle_sample(w, 0, old)
     value, proxied = 0.0, 0.0
     for index in range(size):
-        pod = lists[index * LIST_ROW + SAMPLE_LIST]
-        update_statistics(w, pod, s[NOW])
-        value += p[pod + REPORTED] / s[UNIT]
-        proxied += p[pod + REPORTED_PROXIED] / s[UNIT]
+        pod = w.sample[index]
+        update_statistics(w, pod, s.now)
+        p = w.pods[pod]
+        value += p.reported / s.unit
+        proxied += p.reported_proxied / s.unit
     # Divide first, then multiply, as upstream does, for identical rounding.
     record_both(w, k, value / size * total - proxied / size * total)
 
@@ -156,24 +179,24 @@ def decided_by(spec: Floats, stable: float, ready: int, desired: int, panicking:
 @hot_kernel
 def decide_scale(w: EngineState, k: ScalerState) -> bool:
     """Let the scaler decide, and reconcile if the decision or the sign of the excess changed; False without measurements."""
-    s, f, now = w.state, w.moments, w.state[NOW]
-    if s[SCRAPED] > 0 and is_empty(k.stable_marks, now):
-        f[AVERAGE] = _NONE
-        f[PANIC_AVERAGE] = _NONE
+    s, now = w.state, w.state.now
+    if s.is_scraped and is_empty(k.stable_marks, now):
+        s.average = _NONE
+        s.panic_average = _NONE
         return False
-    if s[WEIGHTED] > 0:
-        stable = weighted_average(k.stable, k.stable_marks, f[DECAY], now)
-        panic = weighted_average(k.panic, k.panic_marks, f[PANIC_DECAY], now)
+    if s.is_weighted:
+        stable = weighted_average(k.stable, k.stable_marks, s.decay, now)
+        panic = weighted_average(k.panic, k.panic_marks, s.panic_decay, now)
     else:
         stable = timed_average(k.stable, k.stable_marks, now)
         panic = timed_average(k.panic, k.panic_marks, now)
-    f[AVERAGE] = stable
-    f[PANIC_AVERAGE] = panic
-    desired, excess = decide_pods(k.decider, k.memory, k.maxima, now, stable, panic, s[READY])
-    s[DECIDED] = decided_by(k.decider, stable, s[READY], desired, k.memory[PANIC_SINCE] >= 0)
-    changed = desired != s[DESIRED] or (excess < 0) != (s[EXCESS] < 0)
-    s[DESIRED] = desired
-    s[EXCESS] = excess
+    s.average = stable
+    s.panic_average = panic
+    desired, excess = decide_pods(k.decider, k.memory, k.maxima, now, stable, panic, s.ready)
+    s.decided = decided_by(k.decider, stable, s.ready, desired, k.memory[PANIC_SINCE] >= 0)
+    changed = desired != s.desired or (excess < 0) != (s.excess < 0)
+    s.desired = desired
+    s.excess = excess
     if changed:
         reconcile(w, k)
     return True
@@ -182,27 +205,27 @@ def decide_scale(w: EngineState, k: ScalerState) -> bool:
 @kernel
 def reconcile(w: EngineState, k: ScalerState) -> None:
     """Reconcile until the objects that the reconciler watches no longer change."""
-    s, f = w.state, w.moments
+    s = w.state
     while True:
-        now = s[NOW] / SECOND
-        serves, replicas = s[SERVES], s[REPLICAS]
-        before = StatusNumbers(s[ACTIVE], s[REASON], f[STATUS_SINCE], s[INITIALIZED] > 0)
-        sight = ObservedNumbers(s[DESIRED], s[READY], serves > 0, now if serves > 0 else f[PROXY_SINCE], True)
+        now = s.now / SECOND
+        serves, replicas = s.serves, s.replicas
+        before = StatusNumbers(s.active, s.reason, s.status_since, s.is_initialized)
+        sight = ObservedNumbers(s.desired, s.ready, serves, now if serves else s.proxy_since, True)
         desired, apply, after = wanted_scale(k.rules, before, sight, now)
-        updated = next_memory(k.rules, before, s[READY], True, desired, now)
-        s[ACTIVE] = updated.active
-        s[REASON] = updated.reason
-        f[STATUS_SINCE] = updated.since
-        s[INITIALIZED] = 1 if updated.initialized else 0
-        s[SERVES] = 1 if desired > 0 and s[EXCESS] >= 0 else 0
-        if s[SERVES] != serves:
-            f[PROXY_SINCE] = now
+        updated = next_memory(k.rules, before, s.ready, True, desired, now)
+        s.active = updated.active
+        s.reason = updated.reason
+        s.status_since = updated.since
+        s.is_initialized = updated.initialized
+        s.serves = desired > 0 and s.excess >= 0
+        if s.serves != serves:
+            s.proxy_since = now
         if apply and desired != replicas:
             set_replicas(w, desired)
         if after >= 0:
-            s[LOOK_AT] = s[NOW] + max(to_nanoseconds(after), SOON)
+            s.next_look = s.now + max(to_nanoseconds(after), SOON)
         same = updated.active == before.active and updated.reason == before.reason
-        if (same and serves == s[SERVES] and replicas == s[REPLICAS]) or s[FULL] > 0:
+        if (same and serves == s.serves and replicas == s.replicas) or s.is_full:
             return
 
 
@@ -210,39 +233,39 @@ def reconcile(w: EngineState, k: ScalerState) -> None:
 def find_bound(w: EngineState, k: ScalerState, valid: bool) -> int:
     """Return the code of the cause of the number of replicas at a tick."""
     s, rules = w.state, k.rules
-    if s[REPLICAS] == 0:
+    if s.replicas == 0:
         return ZERO
     if not valid:
         return NO_DATA
-    if s[DESIRED] < rules.min_replicas:
-        return FLOOR if rules.min_replicas > s[MINIMUM] else MIN
-    if 0 < rules.max_replicas < s[DESIRED]:
+    if s.desired < rules.min_replicas:
+        return FLOOR if rules.min_replicas > s.minimum else MIN
+    if 0 < rules.max_replicas < s.desired:
         return MAX
-    if s[DESIRED] != 0:
-        return s[DECIDED]
-    if s[ACTIVE] != FALSE:
+    if s.desired != 0:
+        return s.decided
+    if s.active != FALSE:
         return STABLE
-    return RETENTION if s[NOW] / SECOND - max(w.moments[STATUS_SINCE], 0.0) < rules.retention else GRACE
+    return RETENTION if s.now / SECOND - max(s.status_since, 0.0) < rules.retention else GRACE
 
 
 @kernel
 def record_tick(w: EngineState, k: ScalerState, code: int) -> None:
     """Record the state at a tick, from the start of the traffic on."""
-    s, ticks = w.state, k.ticks
-    if s[WATCHED] > 0:
+    s = w.state
+    if s.is_watched:
         notify_observer(w, TICKED, code, 0)
         return
-    if s[NOW] < s[LEAD]:
+    if s.now < s.lead:
         return
-    row = s[TICKS]
-    s[TICKS] += TICK_ROW
-    ticks[row + AT] = s[NOW]
-    ticks[row + ASKED_FOR] = s[REPLICAS]
-    ticks[row + WERE_READY] = s[READY]
-    ticks[row + WERE_STARTING] = s[REPLICAS] - s[READY]
-    ticks[row + TOTAL_IN_PODS] = s[SUM_PODS]
-    ticks[row + TOTAL_QUEUED] = s[SUM_QUEUED]
-    ticks[row + BY] = code
+    tick = k.ticks[s.ticks]
+    s.ticks += 1
+    tick.at = s.now
+    tick.replicas = s.replicas
+    tick.ready = s.ready
+    tick.starting = s.replicas - s.ready
+    tick.in_pods = w.sums.in_pods
+    tick.queued = w.sums.queued
+    tick.cause = code
 
 
 # Order of events.
@@ -251,8 +274,8 @@ def record_tick(w: EngineState, k: ScalerState, code: int) -> None:
 @hot_kernel
 def enter_next(w: EngineState, request: int) -> None:
     """Send a request to the next pod, round-robin."""
-    pod = w.lists[w.state[TURN] % w.state[READY] * LIST_ROW + READY_LIST]
-    w.state[TURN] += 1
+    pod = w.ready[w.state.turn % w.state.ready]
+    w.state.turn += 1
     enter_pod(w, pod, request, False)
 
 
@@ -260,24 +283,24 @@ def enter_next(w: EngineState, request: int) -> None:
 def route_request(w: EngineState, k: ScalerState, request: int) -> None:
     """Send a request to the pods round-robin, or queue it: for a ready pod with an HPA, in the activator with the KPA."""
     s = w.state
-    if (s[SERVES] > 0 or s[DIRECT] > 0) and s[READY] > 0:
+    if (s.serves or s.is_direct) and s.ready > 0:
         enter_next(w, request)
         return
-    if s[DIRECT] > 0:
+    if s.is_direct:
         hold_request(w, request)
         return
-    if s[KNOWN] == 0:
-        s[KNOWN] = 1
-        s[FIRST] = 1
-        s[SINCE] = s[NOW]
-        s[CUT] = s[NOW]
-        s[FLOW] = 0
-        s[REQUESTS] = 0
+    if not s.is_known:
+        s.is_known = True
+        s.first = 1
+        s.since = s.now
+        s.flow_at = s.now
+        s.flow = 0
+        s.requests = 0
         record_report(w, k, 1.0, 1.0)
     activator_flow(w)
-    w.requests[request + IS_PROXIED] = 1
-    s[PROXIED] += 1
-    s[REQUESTS] += 1
+    w.requests[request].is_proxied = True
+    s.proxied += 1
+    s.requests += 1
     hold_request(w, request)
     admit_requests(w)
 
@@ -285,8 +308,8 @@ def route_request(w: EngineState, k: ScalerState, request: int) -> None:
 @kernel
 def expire_request(w: EngineState, request: int) -> None:
     """End a request that timed out before it reached a pod."""
-    close_request(w, request, -1, -w.state[NOW])
-    if w.requests[request + IS_PROXIED] > 0:
+    close_request(w, request, -1, -w.state.now)
+    if w.requests[request].is_proxied:
         leave_activator(w, request)
     unhold_request(w, request)
 
@@ -295,11 +318,11 @@ def expire_request(w: EngineState, request: int) -> None:
 def pods_changed(w: EngineState, k: ScalerState) -> None:
     """Reconcile, because the reconciler watches the pods; with an HPA, send waiting requests to the pods."""
     s = w.state
-    if s[DIRECT] == 0:
-        if s[NOW] > 0:
+    if not s.is_direct:
+        if s.now > 0:
             reconcile(w, k)
         return
-    while s[HELD] > 0 and s[READY] > 0:
+    while s.held > 0 and s.ready > 0:
         request = first_held(w)
         unhold_request(w, request)
         enter_next(w, request)
@@ -308,11 +331,11 @@ def pods_changed(w: EngineState, k: ScalerState) -> None:
 @kernel
 def change_pod(w: EngineState, k: ScalerState, pod: int) -> None:
     """Make a pod ready, or end it, as scheduled."""
-    p = w.pods
-    if p[pod + IS_DELETED] > 0:
-        p[pod + LIFE] = FAR
-        p[pod + DRAINED] = 1
-        if p[pod + POD_INSIDE] == 0:
+    p = w.pods[pod]
+    if p.is_deleted:
+        p.life = FAR
+        p.is_drained = True
+        if p.inside == 0:
             end_pod(w, pod)
         return
     become_ready(w, pod)
@@ -322,16 +345,17 @@ def change_pod(w: EngineState, k: ScalerState, pod: int) -> None:
 @kernel
 def next_change(w: EngineState, k: ScalerState) -> None:
     """Process one pod event that is due now: the activator detects pods after others become ready or end."""
-    p, now = w.pods, w.state[NOW]
-    for index in range(w.state[ALIVE]):
-        pod = w.lists[index * LIST_ROW + ALIVE_LIST]
-        if p[pod + LIFE] == now and (p[pod + IS_READY] == 0 or p[pod + IS_DELETED] > 0):
+    now = w.state.now
+    for index in range(w.state.alive):
+        pod = w.alive[index]
+        p = w.pods[pod]
+        if p.life == now and (not p.is_ready or p.is_deleted):
             change_pod(w, k, pod)
             find_next_pod(w)
             return
-    for index in range(w.state[ALIVE]):
-        pod = w.lists[index * LIST_ROW + ALIVE_LIST]
-        if p[pod + SEE_AT] == now:
+    for index in range(w.state.alive):
+        pod = w.alive[index]
+        if w.pods[pod].see_at == now:
             detect_pod(w, pod)
             break
     find_next_pod(w)
@@ -340,22 +364,22 @@ def next_change(w: EngineState, k: ScalerState) -> None:
 @kernel
 def run_autoscaler(w: EngineState, k: ScalerState) -> None:
     """Process one autoscaler event that is due now, in order."""
-    s, at = w.state, w.state[NOW]
-    if s[NEXT_REPORT] == at:
-        s[NEXT_REPORT] += SECOND
+    s, at = w.state, w.state.now
+    if s.next_report == at:
+        s.next_report += SECOND
         send_report(w, k)
-    elif s[NEXT_SCRAPE] == at:
-        s[NEXT_SCRAPE] += SECOND
+    elif s.next_scrape == at:
+        s.next_scrape += SECOND
         scrape_pods(w, k)
-    elif s[NEXT_TICK] == at:
-        s[NEXT_TICK] += TICK
-        if s[DIRECT] > 0:
-            record_tick(w, k, s[DECIDED])
+    elif s.next_tick == at:
+        s.next_tick += TICK
+        if s.is_direct:
+            record_tick(w, k, s.decided)
         else:
             valid = decide_scale(w, k)
             record_tick(w, k, find_bound(w, k, valid))
     else:
-        s[LOOK_AT] = FAR
+        s.next_look = FAR
         reconcile(w, k)
 
 
@@ -365,42 +389,42 @@ def advance(w: EngineState, k: ScalerState, until: int) -> None:
 
     Return earlier if the traffic and every request have ended, or if there is no row for another pod.
     """
-    s, r = w.state, w.requests
-    count = len(r)
+    s, requests = w.state, w.requests
+    count = len(requests)
     while True:
-        arrived, oldest = s[ARRIVED], s[OLDEST]
-        at_arrival = r[arrived + ARRIVAL] if arrived < count else FAR
-        while s[HEAP] > 0 and is_void(w, w.heap[0], w.heap[1]):
+        arrived, oldest = s.arrived, s.oldest
+        at_arrival = requests[arrived].arrival if arrived < count else FAR
+        while s.departures > 0 and is_void(w, w.heap[0], w.heap[1]):
             pop_departure(s, w.heap)
-        at_departure = w.heap[0] if s[HEAP] > 0 else FAR
-        while oldest < arrived and r[oldest + FINISHED] != 0:
-            oldest += REQUEST_ROW
-        s[OLDEST] = oldest
-        at_expiry = r[oldest + ARRIVAL] + s[TIMEOUT] if oldest < arrived else FAR
-        clock = min(s[NEXT_REPORT], s[NEXT_SCRAPE], s[NEXT_TICK], s[LOOK_AT])
-        at = min(at_arrival, at_departure, at_expiry, s[NEXT_POD], clock)
-        if s[ENDED] == 0 and min(at, until) > s[END]:
-            s[ENDED] = 1
+        at_departure = w.heap[0] if s.departures > 0 else FAR
+        while oldest < arrived and requests[oldest].finished != 0:
+            oldest += 1
+        s.oldest = oldest
+        at_expiry = requests[oldest].arrival + s.timeout if oldest < arrived else FAR
+        clock = min(s.next_report, s.next_scrape, s.next_tick, s.next_look)
+        at = min(at_arrival, at_departure, at_expiry, s.next_pod, clock)
+        if not s.has_ended and min(at, until) > s.end:
+            s.has_ended = True
             reckon_end(w)
-        if at > until or s[FULL] > 0 or (s[ENDED] > 0 and s[DONE] * REQUEST_ROW == count):
+        if at > until or s.is_full or (s.has_ended and s.done == count):
             return
         reckon(w, at)
-        s[NOW] = at
-        if s[NEXT_POD] == at:
+        s.now = at
+        if s.next_pod == at:
             next_change(w, k)
-        elif at_departure == at or (at_expiry == at and r[oldest + WHERE] >= 0):
+        elif at_departure == at or (at_expiry == at and requests[oldest].pod >= 0):
             lost, request = at_departure != at, oldest
             if not lost:
                 request = w.heap[1]
                 pop_departure(s, w.heap)
-                if s[MOVING] == BATCHING and r[request + FIRST_TOKEN] == 0 and produce_first_token(w, request):
+                if s.server_kind == BATCHING and requests[request].first_token == 0 and produce_first_token(w, request):
                     continue
             finish_request(w, request, lost)
         elif at_expiry == at:
             expire_request(w, oldest)
         elif at_arrival == at:
-            r[arrived + COLD] = 1 if s[READY] == 0 else 0
-            s[ARRIVED] = arrived + REQUEST_ROW
+            requests[arrived].is_cold = s.ready == 0
+            s.arrived = arrived + 1
             route_request(w, k, arrived)
         else:
             run_autoscaler(w, k)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import KW_ONLY, InitVar, dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import numpy as np
 
@@ -374,9 +374,15 @@ def make_knobs(
     return tuple(knobs)
 
 
-def make_search_space(
-    block: Mapping[str, Any], scaling: Scaling, preserved: Container[str]
-) -> tuple[tuple[Knob, ...], Values, tuple[int, int]]:
+class SearchSpace(NamedTuple):
+    """Settings that a search may change, the spec's values, and its minimum and maximum replicas."""
+
+    knobs: tuple[Knob, ...]
+    base: Values
+    bounds: tuple[int, int]
+
+
+def make_search_space(block: Mapping[str, Any], scaling: Scaling, kept: Container[str]) -> SearchSpace:
     """Return the knobs of a spec's autoscaling, except those in ``kept``, with the spec's values and its bounds."""
     metric = scaling.metric.name if scaling.metric is not None else ""
     controller = scaling.scaler == "controller"
@@ -385,7 +391,8 @@ def make_search_space(
     base |= {"minReplicas": scaling.minimum, "maxReplicas": scaling.maximum, "metric": block.get("metric")}
     if scaling.scaler in {"knative-kpa", "fixed"}:
         base["metricThresholdPercentage"] = block.get("metricThresholdPercentage")
-    return tuple(knob for knob in knobs if knob.name not in preserved), base, (scaling.minimum, scaling.maximum)
+    varied = tuple(knob for knob in knobs if knob.name not in kept)
+    return SearchSpace(varied, base, (scaling.minimum, scaling.maximum))
 
 
 def _include_value(values: tuple[Any, ...], current: Any) -> tuple[Any, ...]:
@@ -572,19 +579,17 @@ class TuningResult:
 
 def tune_settings(
     case: Case,
-    knobs: tuple[Knob, ...],
-    base: Values,
-    bounds: tuple[int, int],
+    space: SearchSpace,
     *,
     part: float,
     evaluations: int = EVALUATIONS,
-    progress: Callable[[SearchResult], None] = lambda result: None,  # noqa: ARG005 - no progress by default
+    progress: Callable[[SearchResult], None] = lambda _: None,
 ) -> TuningResult:
     """Search for settings on the first ``part`` seconds of the traffic, and evaluate them on the rest.
 
-    ``base`` contains the spec's values, ``bounds`` its minimum and maximum replicas. Raises NotSimulated if the current
-    spec cannot be simulated, and ServerError if the server does not fit the traffic.
+    Raises NotSimulated if the current spec cannot be simulated, and ServerError if the server does not fit the traffic.
     """
+    knobs, base, bounds = space
     is_whole = part >= case.traffic.seconds
     first = case if is_whole else case.until(part)
     seconds = first.service_seconds()
@@ -609,8 +614,7 @@ def tune_settings(
 
     result = search(knobs, line).run(round(evaluations * MAIN))
     result.points.append(current)
-    lowered: SettingPoint | None = None
-    cluster: SettingPoint | None = None
+    lowered = cluster = None
     threshold = knobs[0]
     if not result.interrupted:
         alone = search((threshold,), line).run(len(threshold.values), PROMISE)
@@ -623,35 +627,22 @@ def tune_settings(
     if not result.interrupted and chosen is not None:
         chosen = simplify_best(result, first.evaluate, current, lowered, valid)
         if not result.interrupted:
-            other = _search_cluster(search, chosen, threshold, first.cluster(), remaining)
-            result.interrupted = other.interrupted
-            if other.best is not None and other.best.cost < chosen.cost * (1 - MIN_CLUSTER_SAVING):
-                cluster = other.best
+            cluster = _search_cluster(result, search, chosen, threshold, first.cluster(), remaining)
     reliefs: tuple[Relief, ...] = ()
-    measurements_of_rest: dict[str, SimulationMeasurements] = {}
+    rest: dict[str, SimulationMeasurements] = {}
     try:
         if not result.interrupted and result.best is None and result.nearest is not None:
             reliefs = find_reliefs(first, result.nearest.values, *bounds)
         if not result.interrupted and not is_whole:
-            measurements_of_rest["default"] = _measure_rest(case, first, defaults)
+            rest["default"] = _measure_rest(case, first, defaults)
             points = {"current": current, "chosen": chosen, "lowered": lowered, "cluster": cluster}
             for name, point in points.items():
                 if point is not None:
-                    measurements_of_rest[name] = _measure_rest(case, first, first.setting(point.values))
+                    rest[name] = _measure_rest(case, first, first.setting(point.values))
     except KeyboardInterrupt:
-        result.interrupted, measurements_of_rest = True, {}
-    return TuningResult(
-        result,
-        current,
-        default,
-        lowered,
-        chosen,
-        cluster,
-        first.cluster(),
-        reliefs,
-        measurements_of_rest,
-        min(part, case.traffic.seconds),
-    )
+        result.interrupted, rest = True, {}
+    part = min(part, case.traffic.seconds)
+    return TuningResult(result, current, default, lowered, chosen, cluster, first.cluster(), reliefs, rest, part)
 
 
 def simplify_best(
@@ -700,19 +691,25 @@ def simplify_best(
 
 
 def _search_cluster(
+    result: SearchResult,
     search: Callable[[tuple[Knob, ...], Values], Search],
     best: SettingPoint,
     threshold: Knob,
     cluster: Mapping[str, float],
     evaluations: int,
-) -> SearchResult:
-    """Search near the best point for points that also change cluster settings; ``cluster`` has the current ones."""
+) -> SettingPoint | None:
+    """Return a point near ``best`` that also changes cluster settings and is clearly cheaper, None if there is none.
+
+    ``cluster`` has the current settings. Of ``result``, only ``interrupted`` changes.
+    """
     knobs = tuple(
         Knob(knob.name, tuple(sorted({*knob.values, cluster[knob.name]})), "cluster") for knob in CLUSTER_KNOBS
     )
     # A spec without a threshold has no adjacent thresholds to try.
     thresholds = refine_knobs(best.raw, threshold)[:1] if best.raw.get(THRESHOLD) is not None else ()
-    return search((*thresholds, *knobs), {**best.raw, **cluster}).run(evaluations, PROMISE)
+    found = search((*thresholds, *knobs), {**best.raw, **cluster}).run(evaluations, PROMISE)
+    result.interrupted = found.interrupted
+    return found.best if found.best is not None and found.best.cost < best.cost * (1 - MIN_CLUSTER_SAVING) else None
 
 
 def _measure_rest(case: Case, first: Case, setting: Setting) -> SimulationMeasurements:

@@ -9,15 +9,15 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.api.simulation import load_profile_data, make_simulation_case, parse_update, search_settings
+from ebbtide.api.simulation import API, prepare_request, run_search_with_progress
 from ebbtide.base.problems import Problem
 from ebbtide.simulate import load
-from ebbtide.simulate.prepared import SimulationRequestError, make_report, raise_refusals
+from ebbtide.simulate.request import SimulationRequestError, make_report, raise_refusals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ebbtide.api.simulation import SimulationRequest
+    from ebbtide.simulate.request import SimulationRequest
     from ebbtide.simulate.tune import SearchResult
 
 #: The maximum number of requests in a simulation that follows a slider.
@@ -26,33 +26,35 @@ MAX_REQUESTS: Final = 400_000
 POINTS: Final = 400
 #: Seconds between two progress reports of a search.
 PROGRESS_SECONDS: Final = 0.25
+PAGE: Final = API._replace(
+    no_slo="neither the spec nor the question sets an SLO", slo_fix="set an SLO, for example p95=2s"
+)
 
 
 def simulate_for_page(request: SimulationRequest, profile_data: dict[str, Any]) -> dict[str, Any]:
     """Return a comparison of the tried settings, the current spec, and Knative's defaults.
 
     Raises:
-        AskedError: the question is invalid.
+        SimulationRequestError: the question is invalid.
 
     """
     from ebbtide.simulate import report  # noqa: PLC0415 - it needs numpy
     from ebbtide.simulate.setting import knative_defaults  # noqa: PLC0415 - as above
 
-    prepared = make_simulation_case(request, load_profile_data(profile_data), "simulate")
-    update_at = parse_update(request.update_at, prepared.plan)
+    prepared = prepare_request(request, profile_data, "simulate")
     count = len(prepared.case.traffic.times)
     if count > MAX_REQUESTS:
         text = f"the traffic has {count:,} requests; the page simulates at most {MAX_REQUESTS:,}"
         fix = "use a shorter duration or a lower rate, or run ebbtide simulate"
         raise SimulationRequestError(Problem(load.MANY, ("traffic",), text, fix))
     case = replace(prepared.case, fast=True)
-    with raise_refusals(prepared.loaded):
+    with raise_refusals(prepared):
         tried = case.setting(request.settings or {})
         settings = {"these settings": tried}
         if request.settings:
             settings["current spec"] = case.setting({})
         settings["Knative's defaults"] = knative_defaults(tried)
-        comparison = make_report(prepared._replace(case=case), settings, {}, update_at)
+        comparison = make_report(prepared._replace(case=case), settings, {})
     runs, update = comparison.runs, comparison.update
     return {
         "head": report.describe_simulation(comparison).strip(),
@@ -73,7 +75,7 @@ def tune_for_page(
     """Run a search with progress reports, and return the JSON of ``ebbtide tune`` with all tried points.
 
     Raises:
-        AskedError: the question is invalid.
+        SimulationRequestError: the question is invalid.
 
     """
     evaluations, last = 0, 0.0
@@ -86,7 +88,7 @@ def tune_for_page(
             best = search.best
             tell({"done": evaluations, "best": None if best is None else best.cost})
 
-    search, result = search_settings(request, profile_data, "question", "set an SLO, for example p95=2s", progress)
+    search, result = run_search_with_progress(request, profile_data, PAGE, progress)
     # All tried settings, for the scatter plot.
     points = [
         {"hours": point.cost, "attainment": point.measured.attainment, "holds": point.holds}

@@ -12,13 +12,14 @@ from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.api.offline import InputError
-from ebbtide.api.simulation import REQUESTS, SimulationRequest
+from ebbtide.api.simulation import REQUESTS
 from ebbtide.api.workers import LimitExceededError
 from ebbtide.base.paths import get_at
 from ebbtide.base.problems import Problem
 from ebbtide.base.prose import count_noun
 from ebbtide.manifests.edit import NotEdited, edit_text
 from ebbtide.readers.fields import field_names_at
+from ebbtide.simulate.request import SimulationRequest
 from ebbtide.slo.source import Ref, SourceError
 from ebbtide.spec.objectives import DEFAULT_TOKEN_PERCENT
 from ebbtide.web.charts import Chart, Curve
@@ -363,8 +364,7 @@ def _make_request(visit: PageVisit, question: PageQuestion) -> SimulationRequest
         InputError: a field is invalid.
 
     """
-    fields = question.fields
-    log, traffic = "", ""
+    fields, log = question.fields, ""
     if fields["shape"] == "log":
         log = DESK.get_log(visit.session.name, fields.get("log", ""))
         traffic = "the log"
@@ -379,11 +379,11 @@ def _make_request(visit: PageVisit, question: PageQuestion) -> SimulationRequest
     return SimulationRequest(
         question.text,
         traffic,
-        log,
-        fields.get("words", "") or fields["server"],
-        fields["start-up"] if any(sign.isalpha() for sign in fields["start-up"]) else f"{fields['start-up']}s",
-        fields["slo"],
-        f"gpu-hour={fields['price']}" if fields.get("price") else "",
+        log.encode() or None,
+        server=fields.get("words", "") or fields["server"],
+        start_up=fields["start-up"] if any(map(str.isalpha, fields["start-up"])) else f"{fields['start-up']}s",
+        slo=fields["slo"],
+        cost=f"gpu-hour={fields['price']}" if fields.get("price") else "",
         settings=question.settings or None,
         update_at=f"{_checked_number(fields, UPDATE)}m" if fields[UPDATE.name] else "",
         evaluations=EVALUATIONS,
