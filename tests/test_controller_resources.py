@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ebbtide.cli.connection import SystemClock
 from ebbtide.cluster.client.protocol import (
     INFERENCE,
     KNATIVE,
@@ -23,7 +22,7 @@ from ebbtide.controller.inferences import explain_failure
 from ebbtide.controller.process import Process
 from ebbtide.documents import profiles
 from ebbtide.profile.models import Projects
-from ebbtide.sandbox.clocks import ManualClock
+from ebbtide.sandbox.clocks import ManualClock, RealClock
 from ebbtide.sandbox.simulated import Simulated
 
 if TYPE_CHECKING:
@@ -71,7 +70,7 @@ def test_the_threads_apply_resources_until_the_process_ends() -> None:
     profile, problems = profiles.validate_profile_data(data)
     assert profile is not None, problems
     running = Process(
-        cluster, NoMetrics(), SystemClock(), SPACE, "one", projects=Projects(), profile=profile, threads=True
+        cluster, NoMetrics(), RealClock(), SPACE, "one", projects=Projects(), profile=profile, threads=True
     )
     refused: list[str] = []
 
