@@ -58,6 +58,10 @@ $(VENV)/.test: $(VENV)/.serve $(VENV)/.release requirements/test.txt requirement
 	$(BIN)/pip install --quiet --require-hashes -r requirements/test.txt -r requirements/serve-test.txt
 	@touch $@
 
+$(VENV)/.test-core: $(VENV)/.runtime requirements/test-core.txt
+	$(BIN)/pip install --quiet --require-hashes -r requirements/test-core.txt
+	@touch $@
+
 $(VENV)/.release: $(VENV)/.runtime requirements/release.txt
 	$(BIN)/pip install --quiet --require-hashes -r requirements/release.txt
 	@touch $@
@@ -93,8 +97,14 @@ demo-ui: setup-serve $(if $(filter kind,$(CLUSTER)),$(VENV)/.e2e) ## Serve the w
 picture: setup-test ## Take the picture of the overview in the README (needs Chromium)
 	$(BIN)/python tools/picture.py
 
-test: setup-test ## Run the tests (including those with upstream's code if it is built: make judge)
-	$(BIN)/pytest -q -n auto
+# Each file runs in one process, which builds its clusters, servers and browsers once, and the files that take long come first
+# (tests/conftest.py). Some tests wait, so there is one more worker than cores.
+TESTS := $(BIN)/pytest -q -n $$(($$(nproc) + 1)) --dist loadfile --no-loadscope-reorder
+# The tests of these tiers need fewer packages than the others.
+SETUP_core := $(VENV)/.test-core
+SETUP_simulator := $(VENV)/.test-core $(VENV)/.simulate
+test: $(or $(SETUP_$(TIER)),setup-test) ## Run the tests (with upstream's code if it is built: make judge), or those of one tier: TIER=core
+	$(TESTS) $(if $(TIER),tests/$(TIER))
 
 accept: setup-test ## Write the output of the golden cases as their expected output; read the difference
 	$(BIN)/pytest -q tests/test_golden.py --accept
@@ -255,7 +265,7 @@ soak: setup-serve ## Run the demo server under mixed traffic and print memory, r
 	nice -n 10 $(BIN)/python tools/bench/soak.py --minutes $(MINUTES)
 
 lock: ## Update Python's lock files (needs uv)
-	for part in build runtime simulate test serve serve-test release e2e audit site; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	for part in build runtime simulate test test-core serve serve-test release e2e audit site; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-strip-extras --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" requirements/$$part.in -o requirements/$$part.txt; done
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url --no-emit-find-links \
 	  --custom-compile-command "make lock" e2e/modules/envoy/requirements.in -o e2e/modules/envoy/requirements.txt
@@ -275,13 +285,12 @@ package: $(VENV)/.release assets ## Build the sdist and the wheel in dist, test 
 changelog: $(VENV)/.release ## Assemble CHANGELOG.md from the files in changes, for the version in ebbtide/__init__.py
 	$(BIN)/towncrier build --yes
 
-# Tests that cover nothing of the core that the others do not: branch coverage doubles the CPU time of a test.
-UNMEASURED := $(wildcard $(addprefix tests/,test_web*.py test_browser*.py test_simulate*.py test_api_c*.py test_api_s*.py \
-  test_cli_demo.py test_cli_serve.py test_cli_simulate.py test_canary.py test_controller_*.py test_crd.py test_docs.py test_fault_law.py test_floor_law.py test_leader_law.py test_lease.py test_judge.py test_kustomize.py test_layers.py \
-  test_playground.py test_policies.py test_shared_responses.py test_world.py attacks/test_*.py fuzz/test_*.py))
-# Some tests wait, so there is one more worker than cores. The first worker would otherwise get all tests with a browser.
-TESTS := $(BIN)/pytest -q -n $$(($$(nproc) + 1)) --dist worksteal
-coverage: test-core test-rest ## Run the tests, with branch coverage of the pure core, which must be almost complete
+# Tests that cover nothing of the measured packages that the others do not: branch coverage doubles the CPU time of a test.
+MEASURED := test_web_overview.py attacks/test_availability.py attacks/test_tenant_queries.py
+UNMEASURED := $(filter-out $(MEASURED:%=tests/%),$(wildcard $(addprefix tests/,test_web*.py test_browser*.py test_simulate*.py \
+  test_api_schema.py test_cli_demo.py test_cli_simulate.py test_docs.py test_fault_law.py test_floor_law.py test_leader_law.py test_judge.py \
+  test_kustomize.py test_layers.py test_policies.py test_shared_responses.py test_world.py attacks/test_*.py fuzz/test_*.py)))
+coverage: test-core test-rest ## Run the tests, with coverage of the core and of the packages of a cluster, which must be almost complete
 
 # Otherwise each worker of the tests compiles the simulator.
 compiled-simulator: setup-test

@@ -26,6 +26,21 @@ ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests"), str(ROOT)]
 
 
+#: Files whose tests run for long or wait, the longest first. Started last, one of them would run alone at the end.
+LONG_FILES = (
+    "test_api_server", "test_other_account", "test_browser_layout", "test_browser_form", "test_api_schema", "test_web_browser",
+    "test_browser_overview", "test_package", "test_leader_law", "test_availability", "test_fault_law", "test_browser_canary",
+    "test_browser_playground", "test_cli_serve", "test_simulate_tune", "test_world", "test_go_agrees", "test_web_form",
+    "test_kustomize", "test_docs", "test_import", "test_cli_simulate", "test_e2e_servers", "test_policies", "test_laws",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that run longest, and keep the order of the others."""
+    places = {name: place for place, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--accept", action="store_true", help="write what is made as what is expected")
 

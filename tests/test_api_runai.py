@@ -8,6 +8,8 @@ import sys
 import warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -31,16 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import httpx
+    from runai.runai_client import RunaiClient
 
     from ebbtide.readers.loaded import LoadedDocument
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # runapy's own
-    from runai import models
-    from runai.api_client import ApiClient
-    from runai.configuration import Configuration
-    from runai.exceptions import ApiException
-    from runai.runai_client import RunaiClient
 
 START, END = "2027-01-15T07:00:00Z", "2027-01-15T08:00:00Z"
 
@@ -52,24 +47,37 @@ def world() -> Iterator[tuple[Any, Any, httpx.Client]]:
         yield cluster, backend, client
 
 
+@cache
+def sdk() -> Any:
+    """Return NVIDIA's client, which takes seconds to import: only the process that runs these tests needs it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # runapy's own
+        for part in ("api_client", "configuration", "exceptions", "models", "runai_client"):
+            import_module(f"runai.{part}")
+    return import_module("runai")
+
+
 def runapy(client: httpx.Client, caller: str = "owner", name: str = serving.ACCOUNT) -> RunaiClient:
-    settings = Configuration(
+    settings = sdk().configuration.Configuration(
         client_id=name,
         client_secret=serving.CALLERS[caller].token,
         runai_base_url=str(client.base_url),
         retry_enabled=False,
     )
-    return RunaiClient(ApiClient(settings))
+    session: RunaiClient = sdk().runai_client.RunaiClient(sdk().api_client.ApiClient(settings))
+    return session
 
 
 def refused(call: Any, *args: Any, **kwargs: Any) -> tuple[int, dict[str, Any]]:
-    with pytest.raises(ApiException) as raised:
+    with pytest.raises(sdk().exceptions.ApiException) as raised:
         call(*args, **kwargs)
-    return raised.value.status, raised.value.data
+    error: Any = raised.value
+    return error.status, error.data
 
 
 def test_runapy_creates_lists_gets_measures_updates_and_deletes(world: Any) -> None:
     cluster, _, client = world
+    models = sdk().models
     session = runapy(client)
     project = session.organizations.projects.get_projects(filter_by=["name==alpha"]).data["projects"][0]
     assert (project["id"], project["status"]["namespace"]) == ("alpha", "team-alpha")
@@ -153,6 +161,7 @@ def test_runapy_creates_lists_gets_measures_updates_and_deletes(world: Any) -> N
 
 
 def test_runapy_creates_gets_updates_and_deletes_a_nim_service(world: Any) -> None:
+    models = sdk().models
     cluster, _, client = world
     session = runapy(client)
     services = session.workloads.nvidia_nim
@@ -207,6 +216,7 @@ def test_runapy_creates_gets_updates_and_deletes_a_nim_service(world: Any) -> No
 
 
 def test_the_official_example_is_rejected_with_fields_and_fixes(world: Any) -> None:
+    models = sdk().models
     """Its metric is misspelled and its GPU portion is invalid, and the client checks neither."""
     session = runapy(world[2])
     cluster = session.organizations.clusters.get_clusters().data[0]

@@ -1,4 +1,4 @@
-"""Canaries, projects and the GPU map in a real browser, at each size and in both color schemes."""
+"""Canaries, projects and the GPU map in a real browser, at each size."""
 
 from __future__ import annotations
 
@@ -32,13 +32,12 @@ def site() -> Iterator[Site]:
 
 
 @pytest.fixture
-def sized_page(browser: Browser, site: Site, size: str, scheme: str) -> Iterator[Page]:
-    with open_sized_page(browser, site, size, scheme, PATIENCE) as page:
+def sized_page(browser: Browser, site: Site, size: str) -> Iterator[Page]:
+    with open_sized_page(browser, site, size, "light", PATIENCE) as page:
         yield page
 
 
 @pytest.mark.parametrize("size", [*SIZES])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_canary_is_weighted_and_a_project_created(sized_page: Page, size: str) -> None:
     page = sized_page
     page.goto(f"{SEARCH}/revisions")

@@ -282,13 +282,12 @@ def test_tune_and_apply(page: Page) -> None:
 
 
 @pytest.fixture
-def sized_page(browser: Browser, site: Site, size: str, scheme: str) -> Iterator[Page]:
-    with open_sized_page(browser, site, size, scheme, PATIENCE) as page:
+def sized_page(browser: Browser, site: Site, size: str) -> Iterator[Page]:
+    with open_sized_page(browser, site, size, "light", PATIENCE) as page:
         yield page
 
 
 @pytest.mark.parametrize("size", [*SIZES])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_steps_lead_through_the_form(sized_page: Page, size: str) -> None:
     page = sized_page
     page.goto("/new?example=chat")
@@ -314,7 +313,6 @@ def test_the_steps_lead_through_the_form(sized_page: Page, size: str) -> None:
 
 
 @pytest.mark.parametrize("size", [*SIZES])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_editor_completes_and_follows_the_form(sized_page: Page, size: str) -> None:
     page = sized_page
     loaded: list[str] = []
@@ -367,7 +365,6 @@ def test_a_selection_outlives_the_loading_of_the_editor(browser: Browser, site: 
 
 
 @pytest.mark.parametrize("size", [*SIZES])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_known_model_fills_the_form(sized_page: Page, size: str) -> None:
     page = sized_page
     page.goto("/new?step=compute")

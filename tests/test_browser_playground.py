@@ -1,4 +1,4 @@
-"""The playground in a real browser, at each size and in both color schemes."""
+"""The playground in a real browser, at each size."""
 
 from __future__ import annotations
 
@@ -36,13 +36,12 @@ def site() -> Iterator[Site]:
 
 
 @pytest.fixture
-def sized_page(browser: Browser, site: Site, size: str, scheme: str) -> Iterator[Page]:
-    with open_sized_page(browser, site, size, scheme, PATIENCE) as page:
+def sized_page(browser: Browser, site: Site, size: str) -> Iterator[Page]:
+    with open_sized_page(browser, site, size, "light", PATIENCE) as page:
         yield page
 
 
 @pytest.mark.parametrize("size", [*SIZES])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_chat_is_sent_and_shown(sized_page: Page, size: str) -> None:
     page = sized_page
     page.goto(f"{BASE}/chat/playground")

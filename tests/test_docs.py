@@ -7,6 +7,8 @@ the following lines. A line of three dots stands for any lines, and ``…`` at t
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import re
 import shlex
@@ -21,7 +23,7 @@ import pytest
 
 from ebbtide import manifests
 from ebbtide.api import errors
-from ebbtide.cli import COMMANDS, DEMO, list_flags
+from ebbtide.cli import COMMANDS, DEMO, list_flags, main
 from ebbtide.documents import load_document, profiles
 from ebbtide.documents.check import Batch
 
@@ -141,8 +143,14 @@ def steps(body: str) -> Iterator[tuple[str, str]]:
         yield command, output
 
 
+#: Characters of a command that only a shell interprets.
+OF_A_SHELL = frozenset("|<>&;$`(){}*?~#")
+
+
 def run(command: str) -> str:
     """Return the output of a command including errors, without colors and local paths."""
+    if not OF_A_SHELL & {*command}:
+        return call(shlex.split(command.replace("\\\n", ""))[1:])
     script = f'ebbtide() {{ "{sys.executable}" -m ebbtide "$@"; }}\nset -o pipefail\n{command}\n'
     environment = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     environment["PYTHONUTF8"] = "1"
@@ -156,6 +164,24 @@ def run(command: str) -> str:
         check=False,
     )
     return process.stdout.decode()
+
+
+def call(words: list[str]) -> str:
+    """Return the output of ``ebbtide`` in this process, in the repository's root and with a plain environment."""
+    output = io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.chdir(ROOT),
+        contextlib.redirect_stdout(output),
+        contextlib.redirect_stderr(output),
+    ):
+        for name in [*os.environ]:
+            if name.startswith(("EBBTIDE_", "KUBE")):
+                patch.delenv(name)
+        # The width of a pipe.
+        patch.setenv("COLUMNS", "80")
+        main(words)
+    return output.getvalue()
 
 
 def marked(expected: str) -> bool:

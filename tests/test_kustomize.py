@@ -5,12 +5,14 @@ The tests look for kustomize in EBBTIDE_KUSTOMIZE, on the PATH, and in the folde
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +22,7 @@ import yaml
 
 from ebbtide import manifests
 from ebbtide.base import keys, metrics
+from ebbtide.cli import main
 from ebbtide.cluster.doctor.checks import make_observer_role
 from ebbtide.cluster.watch.groups import KINDS as CACHED
 from ebbtide.cluster.write.projects import make_member_role
@@ -500,16 +503,14 @@ def test_the_health_check_of_argo_cd_builds(kustomize: str, tmp_path: Path) -> N
 # Overlays.
 
 
-def render(profile: Path, *files: str, stdin: str | None = None) -> list[Object]:
-    run = subprocess.run(
-        [sys.executable, "-m", "ebbtide", "render", "--quiet", "--profile", str(profile), *files],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
-    return parsed(run.stdout, "render")
+def render(profile: Path, *files: str, stdin: str = "") -> list[Object]:
+    """Return what the command prints, called in this process."""
+    output, errors = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(output), redirect_stderr(errors):
+        patch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+        status = main(["render", "--quiet", "--profile", str(profile), *files])
+    assert status == 0, errors.getvalue()
+    return parsed(output.getvalue(), "render")
 
 
 EXEC = ("--enable-alpha-plugins", "--enable-exec")

@@ -6,8 +6,6 @@ The judge runs the API server's admission code with its CEL, so both decide equa
 from __future__ import annotations
 
 import copy
-import subprocess
-import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,6 +20,9 @@ from ebbtide.profile.models import Scheduling
 from ebbtide.translation import priority
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from commands import Ran
     from conftest import Judge
     from ebbtide.translation.objects import Object
 
@@ -271,15 +272,12 @@ def test_the_objects_that_kserve_creates_pass(kserve_judge: Judge, kind: str) ->
 
 
 @pytest.mark.parametrize("environment", ["dev", "staging", "production"])
-def test_every_overlay_passes_in_its_environment(judge: Judge, environment: str) -> None:
+def test_every_overlay_passes_in_its_environment(judge: Judge, run: Callable[..., Ran], environment: str) -> None:
     folder = ROOT / "overlays" / environment
     files = [str(path) for path in sorted((folder / "specs").glob("*.yaml")) if path.name != "kustomization.yaml"]
-    run = subprocess.run(
-        [sys.executable, "-m", "ebbtide", "render", "--quiet", "--profile", str(folder), *files],
-        capture_output=True,
-        check=True,
-    )
-    objects = [document.data for document in manifests.read_documents(run.stdout, environment)]
+    rendered = run("render", "--quiet", "--profile", folder, *files)
+    assert rendered.code == 0, rendered.err
+    objects = [document.data for document in manifests.read_documents(rendered.out, environment)]
     workloads = [item for item in objects if item["kind"] in JUDGED]
     assert workloads
     for item in workloads:

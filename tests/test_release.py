@@ -12,7 +12,6 @@ from typing import Final
 
 import pytest
 
-import bill_of_materials
 import release
 from ebbtide import __version__
 
@@ -104,6 +103,8 @@ def test_the_command_says_what_is_wrong() -> None:
 
 
 def test_the_bill_of_materials_has_the_pages_libraries_as_parts_of_ebbtide() -> None:
+    import bill_of_materials  # noqa: PLC0415 - its validator takes seconds to import, in each process that collects this file
+
     bill = {
         "components": [{"name": "ebbtide"}, {"name": "pydantic"}],
         "dependencies": [{"ref": "ebbtide==1", "dependsOn": ["pydantic==1"]}, {"ref": "pydantic==1"}],

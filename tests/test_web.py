@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import replace
@@ -21,6 +22,7 @@ from ebbtide.base import keys
 from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, MissingError
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.slo.source import History, Ref, SourceError, WorkloadMeasurements
+from ebbtide.web.assets import STATIC
 from ebbtide.web.charts import Chart, Curve
 from ebbtide.web.frame import HEADERS, POLICY, list_changed_lines
 from ebbtide.web.grid import GROUPS, URGENCY, GridView, select_rows
@@ -946,3 +948,15 @@ def test_streams_are_limited_per_caller() -> None:
         for user, status in (("root", 200), ("root", 503), ("reader", 200), ("reader", 503)):
             answer = stack.enter_context(client.stream("GET", "/live", headers=serving.bearer(user)))
             assert answer.status_code == status, user
+
+
+def test_the_color_schemes_differ_only_in_colors() -> None:
+    """Tests in a browser look at the layout in one scheme, and at the contrast in both."""
+    sheets = {file.name: file.read_text(encoding="utf-8") for file in STATIC.glob("*.css")}
+    assert {"app.css", "form.css", "playground.css"} <= sheets.keys()
+    color = r"(#[0-9a-f]{3,8})"
+    for name, sheet in sheets.items():
+        assert "prefers-color-scheme" not in sheet, name
+        assert sheet.count("light-dark(") == len(re.findall(rf"light-dark\({color}, {color}\)", sheet)), name
+        themes = re.findall(r"[^\n}]*data-theme[^{]*\{[^}]*\}", sheet)
+        assert [row for row in themes if not re.fullmatch(r'.*data-theme="(\w+)"\] \{ color-scheme: \1; \}', row)] == []

@@ -77,3 +77,10 @@ def test_the_documents_and_the_package_name_the_python_versions_that_are_tested(
     assert f"Python {tested[0]} to {tested[-1]} are tested" in " ".join((ROOT / "README.md").read_text().split())
     row = f"| Python | {', '.join(tested[:-1])} and {tested[-1]} are tested |"
     assert row in (ROOT / "docs" / "versions.md").read_text()
+
+
+def test_the_files_that_begin_the_tests_exist() -> None:
+    from conftest import LONG_FILES  # noqa: PLC0415 - on the path once the tests run
+
+    known = {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
+    assert [name for name in LONG_FILES if name not in known] == []

@@ -376,10 +376,24 @@ AXE = Path(__file__).parent.parent / "tools" / "assets" / "node_modules" / "axe-
 
 
 def find_violations(page: Page) -> list[str]:
-    """Return the violations of accessibility rules that axe finds on a page."""
-    page.evaluate(AXE.read_text(encoding="utf-8"))
+    """Return the violations of accessibility rules that axe finds on a page, and of contrast in the other color scheme.
+
+    The schemes differ only in colors, which a test of the style sheet holds.
+    """
+    if page.evaluate("typeof axe") == "undefined":
+        page.evaluate(AXE.read_text(encoding="utf-8"))
     found = page.evaluate("axe.run().then(result => result.violations)")
+    dark = page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
+    page.emulate_media(color_scheme="light" if dark else "dark")
+    found += page.evaluate("axe.run({runOnly: ['color-contrast']}).then(result => result.violations)")
+    page.emulate_media(color_scheme="dark" if dark else "light")
     return [f"{rule['id']}: {node['html'][:200]}" for rule in found for node in rule["nodes"]]
+
+
+def resize(page: Page, size: str) -> None:
+    """Give a page another size, and wait until its charts have it."""
+    page.set_viewport_size(SIZES[size])  # type: ignore[arg-type]
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
 WATCH = """

@@ -6,9 +6,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from commands import Ran
 
 ROOT = Path(__file__).parents[2]
 EBBTIDE = f"{sys.executable} -m ebbtide"
@@ -63,11 +68,11 @@ def test_the_kustomize_function_reports_streams_as_well() -> None:
 
 
 @pytest.mark.parametrize("words", ["check {}", "render {}", "check --profile {} " + SPEC, "tune {} --traffic {}"])
-def test_a_name_that_is_too_long_is_a_problem(words: str) -> None:
-    ran = shell(f"{EBBTIDE} {words.replace('{}', 'a' * 5000)}")
+def test_a_name_that_is_too_long_is_a_problem(run: Callable[..., Ran], words: str) -> None:
+    ran = run(*words.replace("{}", "a" * 5000).split())
 
-    assert ran.returncode == 1
-    assert "file name too long" in ran.stdout + ran.stderr
+    assert ran.code == 1
+    assert "file name too long" in ran.out + ran.err
 
 
 @pytest.fixture
@@ -80,22 +85,22 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_directory_reports_pipes_and_devices(folder: Path) -> None:
-    ran = shell(f"{EBBTIDE} check {folder}")
+def test_a_directory_reports_pipes_and_devices(run: Callable[..., Ran], folder: Path) -> None:
+    ran = run("check", folder)
 
-    assert ran.returncode == 1
-    assert f"{folder}/pipe.yaml\n    cannot read the file: it is a named pipe" in ran.stdout
-    assert f"{folder}/zero.yaml\n    cannot read the file: it is not a regular file" in ran.stdout
-    assert f"{folder}/loop.yaml\n    cannot read the file: too many levels of symbolic links" in ran.stdout
-    assert "1 service translated, 3 errors" in ran.stdout
+    assert ran.code == 1
+    assert f"{folder}/pipe.yaml\n    cannot read the file: it is a named pipe" in ran.out
+    assert f"{folder}/zero.yaml\n    cannot read the file: it is not a regular file" in ran.out
+    assert f"{folder}/loop.yaml\n    cannot read the file: too many levels of symbolic links" in ran.out
+    assert "1 service translated, 3 errors" in ran.out
 
 
 @pytest.mark.parametrize("words", ["check {}/pipe.yaml", "check --profile {}/pipe.yaml " + SPEC])
-def test_a_named_pipe_without_a_writer_is_not_waited_for(folder: Path, words: str) -> None:
-    ran = shell(f"{EBBTIDE} {words.format(folder)}")
+def test_a_named_pipe_without_a_writer_is_not_waited_for(run: Callable[..., Ran], folder: Path, words: str) -> None:
+    ran = run(*words.format(folder).split())
 
-    assert ran.returncode == 1
-    assert "it is a named pipe" in ran.stdout + ran.stderr
+    assert ran.code == 1
+    assert "it is a named pipe" in ran.out + ran.err
 
 
 def test_the_pipe_of_a_process_substitution_is_read() -> None:
@@ -112,9 +117,10 @@ def test_an_endless_input_is_refused(words: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["{}", "[]", '"x"'])
-def test_a_name_prefix_of_another_type_is_a_problem(value: str) -> None:
-    body = f'{{"name": "chat", "useGivenNameAsPrefix": {value}, "projectId": "p", "spec": {{"image": "a"}}}}'
-    ran = shell(f"{EBBTIDE} check -", input=body)
+def test_a_name_prefix_of_another_type_is_a_problem(run: Callable[..., Ran], tmp_path: Path, value: str) -> None:
+    body = tmp_path / "body.json"
+    body.write_text(f'{{"name": "chat", "useGivenNameAsPrefix": {value}, "projectId": "p", "spec": {{"image": "a"}}}}')
+    ran = run("check", body)
 
-    assert ran.returncode == 1
-    assert "useGivenNameAsPrefix" in ran.stdout
+    assert ran.code == 1
+    assert "useGivenNameAsPrefix" in ran.out

@@ -304,7 +304,8 @@ class RestCluster(ABC):
         return _KubernetesLog(lambda: self._request("GET", path, query, timeout=timeout))
 
     def _request_json(self, method: str, path: str, body: Any = None, content: str = JSON, **query: Any) -> Object:
-        document = json.loads(self._request(method, path, query, body, content).data)
+        with _convert_connection_errors():
+            document = json.loads(self._request(method, path, query, body, content).data)
         assert isinstance(document, dict)
         return document
 

@@ -1,0 +1,135 @@
+"""The work that the server gives to other processes, called in this one: simulations, searches, and checks of long texts."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import pytest
+
+from ebbtide.api import offline, simulation
+from ebbtide.api.offline import InputError
+from ebbtide.api.simulation import SimulationRequest, run_search, run_simulation
+from ebbtide.profile.built_in import FULL
+from ebbtide.simulate.prepared import SimulationRequestError
+
+SPEC = """apiVersion: ebbtide.dev/v1alpha1
+kind: Inference
+metadata: {name: chat}
+spec:
+  image: ghcr.io/acme/chat:1
+  autoscaling: {minReplicas: 1, maxReplicas: 4, metric: concurrency, metricThreshold: 4}
+"""
+#: It is updated one replica at a time.
+STEPWISE = SPEC.replace("minReplicas: 1", "minReplicas: 2") + "  rollout: {surge: 0}\n"
+FIXED = "fixed:200ms,max=8"
+
+
+def request(**changes: Any) -> SimulationRequest:
+    return SimulationRequest(
+        **{"spec": SPEC, "traffic": "constant:5rps,2m", "server": FIXED, "slo": "p95=2s", **changes}
+    )
+
+
+def test_a_simulation_compares_the_spec_with_other_settings_and_knatives_defaults() -> None:
+    report = run_simulation(request(settings={"metricThreshold": 2}), FULL)
+    alone = run_simulation(request(), FULL)
+
+    assert [run["name"] for run in report["runs"]] == ["this spec", "these settings", "Knative's defaults"]
+    assert report["runs"][1]["settings"] == {"metricThreshold": 2}
+    assert [run["name"] for run in alone["runs"]] == ["this spec", "Knative's defaults"]
+
+
+def test_a_log_replaces_the_shape_of_the_traffic() -> None:
+    log = "time\n" + "".join(f"{second}\n" for second in range(60))
+    report = run_simulation(request(log=log, traffic="morning.csv"), FULL)
+
+    assert (report["traffic"]["name"], report["traffic"]["requests"]) == ("morning.csv", 60)
+    with pytest.raises(SimulationRequestError) as refused:
+        run_simulation(request(log="time\nnever\n", traffic="morning.csv"), FULL)
+    assert refused.value.problems
+
+
+def test_an_update_of_one_replica_at_a_time_is_simulated() -> None:
+    report = run_simulation(request(spec=STEPWISE, update_at="30s"), FULL)
+
+    assert report["update"]["beginSeconds"] == 30
+    with pytest.raises(SimulationRequestError) as refused:
+        run_simulation(request(update_at="30s"), FULL)
+    (problem,) = refused.value.problems
+    assert (problem.path, problem.fix) == ("update_at", "set rollout: {surge: 0} in the spec")
+
+
+@pytest.mark.parametrize(
+    ("changes", "path"),
+    [
+        ({"part": 0.0}, "part"),
+        ({"evaluations": simulation.EVALUATIONS + 1}, "part"),
+        ({"server": "empirical:/etc/passwd"}, "server"),
+        ({"server": "fixed"}, "server"),
+        ({"traffic": "waves"}, "traffic"),
+        ({"traffic": "constant:5000rps,1h"}, "traffic"),
+        ({"start_up": "soon"}, "start_up"),
+        ({"slo": "fast"}, "slo"),
+        ({"cost": "free"}, "cost"),
+        ({"update_at": "later", "spec": STEPWISE}, "update_at"),
+    ],
+)
+def test_an_invalid_field_is_named(changes: dict[str, Any], path: str) -> None:
+    with pytest.raises(SimulationRequestError) as refused:
+        run_simulation(request(**changes), FULL)
+
+    assert [problem.path for problem in refused.value.problems] == [path]
+    assert all(problem.fix for problem in refused.value.problems)
+
+
+@pytest.mark.parametrize(
+    ("spec", "code"),
+    [
+        ("", "SIM003"),
+        (f"{SPEC}---\n{SPEC}", "SIM003"),
+        (SPEC.replace("image:", "imagee:"), "SPEC001"),
+        (SPEC.replace("minReplicas: 1", "minReplicas: 9"), "AUT001"),
+    ],
+    ids=["none", "two", "misspelled", "bounds"],
+)
+def test_only_one_valid_spec_is_simulated(spec: str, code: str) -> None:
+    with pytest.raises(SimulationRequestError) as refused:
+        run_simulation(request(spec=spec), FULL)
+
+    assert code in [problem.code for problem in refused.value.problems]
+
+
+def test_a_search_has_a_recommendation_and_reports_its_progress() -> None:
+    reports: list[object] = []
+    small = request(evaluations=6, keep=("minReplicas",))
+    result, data = simulation.search_settings(small, FULL, "request", "set slo", reports.append)
+
+    assert reports
+    assert result is not None
+    assert data.keys() == run_search(small, FULL).keys()
+    assert "notes" in data
+
+
+@pytest.mark.parametrize(
+    ("changes", "path"), [({"keep": ("image",)}, "keep"), ({"slo": ""}, "spec.slo")], ids=["keep", "no slo"]
+)
+def test_a_search_needs_an_slo_and_known_fields(changes: dict[str, Any], path: str) -> None:
+    with pytest.raises(SimulationRequestError) as refused:
+        run_search(request(**changes), FULL)
+
+    assert [problem.path for problem in refused.value.problems] == [path]
+
+
+def test_a_worker_checks_renders_and_explains_as_the_server_does() -> None:
+    profile = simulation.load_profile_data(FULL)
+    wrong = SPEC.replace("minReplicas: 1", "minReplicas: 9")
+
+    assert offline.check_in_worker(wrong, FULL) == offline.check_text(wrong, profile) != []
+    assert offline.render_in_worker(SPEC, FULL) == offline.render_text(SPEC, profile)
+    (explained,) = offline.explain_in_worker(SPEC, "maxScale", FULL)
+    assert explained == offline.explain_in_worker(SPEC, "maxScale", FULL)[0]
+    with pytest.raises(InputError) as refused:
+        offline.explain_in_worker(wrong, "", FULL)
+    # The error reaches the server's process.
+    assert pickle.loads(pickle.dumps(refused.value)).problems == refused.value.problems  # noqa: S301 - its own bytes
