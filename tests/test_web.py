@@ -23,8 +23,9 @@ from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.slo.source import History, Ref, SourceError, WorkloadMeasurements
 from ebbtide.web.charts import Chart, Curve
 from ebbtide.web.frame import HEADERS, POLICY, list_changed_lines
-from ebbtide.web.grid import GROUPS, URGENCY, GridView, select_rows
+from ebbtide.web.grid import URGENCY, GridView, select_rows
 from ebbtide.web.routes import make_router
+from ebbtide.web.shared import GROUPS
 from ebbtide.web.workload import RANGES, TABS
 from website import (
     ATTACK,

@@ -46,11 +46,11 @@ class Action:
     """
 
     label: str
-    verb: str
-    kind: Callable[[LiveWorkload], Kind]
-    why_not: Callable[[PageVisit, LiveWorkload], str]
-    show: Callable[[PageVisit, LiveWorkload], dict[str, Any]]
     do: Callable[[PageVisit, LiveWorkload], object]
+    why_not: Callable[[PageVisit, LiveWorkload], str] = lambda *_: ""
+    show: Callable[[PageVisit, LiveWorkload], dict[str, Any]] = lambda *_: {}
+    verb: str = "patch"
+    kind: Callable[[LiveWorkload], Kind] = lambda live: kind_of(live.top)
     #: True for an action on a canary, which is offered with its revisions.
     canary: bool = False
 
@@ -59,14 +59,6 @@ FIELDS: Final = {"minReplicas": "min", "maxReplicas": "max", "metricThreshold": 
 #: Nine digits, more than any replica count or target needs.
 WHOLE: Final = re.compile(r"[0-9]{1,9}")
 FRACTION: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,6})?")
-
-
-def _kind_of_top(live: LiveWorkload) -> Kind:
-    return kind_of(live.top)
-
-
-def _workload_ref(live: LiveWorkload) -> tuple[str, str]:
-    return live.namespace, live.name
 
 
 def _no_stop(_visit: PageVisit, live: LiveWorkload) -> str:
@@ -131,12 +123,12 @@ def parse_scale(form: Mapping[str, str], current: Mapping[str, str]) -> dict[str
 
 def _apply_scale(visit: PageVisit, live: LiveWorkload) -> None:
     if visit.form.get("reset"):
-        visit.backend.scale(visit.user, *_workload_ref(live))
+        visit.backend.scale(visit.user, *visit.place)
         return
     values = parse_scale(visit.form, _scale_form(visit, live)["current"])
     if not values:
         raise PageError(422, "Nothing to change", "These values are already set.")
-    visit.backend.scale(visit.user, *_workload_ref(live), values)
+    visit.backend.scale(visit.user, *visit.place, values)
 
 
 # The other actions.
@@ -173,70 +165,29 @@ def _format_object(obj: dict[str, Any]) -> str:
 def _delete_workload(visit: PageVisit, live: LiveWorkload) -> None:
     if visit.form.get("typed", "").strip() != live.name:
         raise PageError(422, "The name does not match", f"Type {live.name} to confirm.")
-    visit.backend.delete(visit.user, *_workload_ref(live), data=bool(visit.form.get("data")))
+    visit.backend.delete(visit.user, *visit.place, data=bool(visit.form.get("data")))
 
 
 ACTIONS: Final[dict[str, Action]] = {
     "scale": Action(
         "Scale",
-        "patch",
-        lambda _live: REVISION,
+        _apply_scale,
         lambda _visit, live: revisions.explain_no_scale(live, {}),
         _scale_form,
-        _apply_scale,
+        kind=lambda _live: REVISION,
     ),
     "rollback": Action(
         "Roll back",
-        "patch",
-        _kind_of_top,
+        lambda visit, _live: visit.backend.rollback(visit.user, *visit.place, visit.form.get("to") or None),
         lambda visit, live: revisions.explain_no_rollback(live, _rollback_revision(visit)),
         _rollback_form,
-        lambda visit, live: visit.backend.rollback(visit.user, *_workload_ref(live), visit.form.get("to") or None),
     ),
-    "suspend": Action(
-        "Suspend",
-        "patch",
-        _kind_of_top,
-        _no_stop,
-        lambda *_: {},
-        lambda visit, live: visit.backend.suspend(visit.user, *_workload_ref(live)),
-    ),
-    "resume": Action(
-        "Resume",
-        "patch",
-        _kind_of_top,
-        _no_stop,
-        lambda *_: {},
-        lambda visit, live: visit.backend.resume(visit.user, *_workload_ref(live)),
-    ),
-    "delete": Action("Delete", "delete", _kind_of_top, lambda *_: "", _delete_form, _delete_workload),
-    "promote": Action(
-        "Promote",
-        "patch",
-        _kind_of_top,
-        canary.explain_no_canary,
-        canary.canary_form,
-        canary.promote_canary,
-        canary=True,
-    ),
-    "weight": Action(
-        "Change weight",
-        "patch",
-        _kind_of_top,
-        canary.explain_no_canary,
-        canary.canary_form,
-        canary.change_weight,
-        canary=True,
-    ),
-    "abort": Action(
-        "Abort",
-        "patch",
-        _kind_of_top,
-        canary.explain_no_abort,
-        canary.canary_form,
-        canary.abort_canary,
-        canary=True,
-    ),
+    "suspend": Action("Suspend", lambda visit, _live: visit.backend.suspend(visit.user, *visit.place), _no_stop),
+    "resume": Action("Resume", lambda visit, _live: visit.backend.resume(visit.user, *visit.place), _no_stop),
+    "delete": Action("Delete", _delete_workload, show=_delete_form, verb="delete"),
+    "promote": Action("Promote", canary.promote_canary, canary.explain_no_canary, canary.canary_form, canary=True),
+    "weight": Action("Change weight", canary.change_weight, canary.explain_no_canary, canary.canary_form, canary=True),
+    "abort": Action("Abort", canary.abort_canary, canary.explain_no_abort, canary.canary_form, canary=True),
 }
 
 
@@ -245,11 +196,7 @@ def _find_action(visit: PageVisit) -> tuple[str, Action, LiveWorkload]:
     action = ACTIONS.get(name)
     if action is None:
         raise PageError(404, "Page not found", "Check the address for typing errors.")
-    return (
-        name,
-        action,
-        visit.backend.workload(visit.user, visit.path_parameter("namespace"), visit.path_parameter("name")).value,
-    )
+    return name, action, visit.read_workload()
 
 
 def show_action(visit: PageVisit) -> Response:
@@ -263,8 +210,8 @@ def _render_action(
 ) -> Response:
     why = explain_unavailable(visit, live, action)
     context = action.show(visit, live) if name != "rollback" or not why else {"target": "", "serving": [], "why": why}
-    return visit.render(
-        "comp_action.html" if visit.is_partial else "page_action.html",
+    return visit.render_page(
+        "action",
         status,
         page="workloads",
         action=name,
@@ -308,8 +255,8 @@ def _review_scale(visit: PageVisit, action: Action, live: LiveWorkload) -> Respo
     if message:
         return _render_action(visit, "scale", action, live, message, 422)
     changes = [(field, form["current"][FIELDS[field]] or "none", f"{value:g}") for field, value in values.items()]
-    return visit.render(
-        "comp_review.html" if visit.is_partial else "page_review.html",
+    return visit.render_page(
+        "review",
         page="workloads",
         live=live,
         changes=changes,

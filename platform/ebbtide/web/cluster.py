@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
 from ebbtide.base import keys
-from ebbtide.base.quantities import NANO, parse_nano
 from ebbtide.cluster.client.protocol import ClusterError, ForbiddenError
-from ebbtide.translation import gpu
+from ebbtide.cluster.read.amounts import parse_amount
 from ebbtide.translation.gpu import BACKENDS
 from ebbtide.web import words
+from ebbtide.web.shared import label_gpus, list_gpus, sum_gpus
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -72,14 +72,6 @@ class NodeCard:
     memory: str
 
 
-def resource_label(resource: str) -> str:
-    if resource == keys.GPU_SHARED:
-        return "GPU shares"
-    if resource.startswith(keys.MIG_PREFIX):
-        return f"MIG slices {resource.removeprefix(keys.MIG_PREFIX)}"
-    return "GPUs" if resource == keys.GPU else resource
-
-
 def assign_colors(rows: list[NodeRow]) -> dict[tuple[str, str], int]:
     """Return a color for each workload that holds GPUs; it depends only on the workload's namespace and name."""
     holders = {(share.namespace, share.name) for row in rows for share in row.holders}
@@ -106,23 +98,13 @@ def describe_size(resource: str, amount: float, pool: NodePool | None) -> str:
 def draw_gpu_pictures(
     row: NodeRow, colour: dict[tuple[str, str], int], pool: NodePool | None = None
 ) -> list[GpuPicture]:
-    """Return a picture for each GPU resource of a node; KAI's fractions are parts of whole GPUs."""
-    capacities = {
-        resource: (parse_nano(amount) or 0) / NANO
-        for resource, amount in row.allocatable.items()
-        if gpu.is_gpu_resource(resource)
-    }
-    drawings = []
-    for resource, total in capacities.items():
-        if not total:
-            continue
-        names = {resource, keys.KAI_FRACTION} if resource == keys.GPU else {resource}
-        shares = sorted(
-            (share for share in row.holders if share.resource in names),
-            key=lambda share: (share.namespace, share.name, share.pod),
+    """Return a picture for each GPU resource of a node."""
+    return [
+        draw_gpu_picture(
+            resource, total, sorted(shares, key=lambda share: (share.namespace, share.name, share.pod)), colour, pool
         )
-        drawings.append(draw_gpu_picture(resource, total, shares, colour, pool))
-    return drawings
+        for resource, total, shares in list_gpus(row)
+    ]
 
 
 def draw_gpu_picture(
@@ -154,7 +136,7 @@ def draw_gpu_picture(
             amount = before + part.amount
             size = describe_size(resource, amount, pool)
             holders[holder] = replace(holders.get(holder, part), amount=amount, size=size)
-    return GpuPicture(resource, resource_label(resource), total, used, tuple(parts), tuple(holders.values()), marks)
+    return GpuPicture(resource, label_gpus(resource), total, used, tuple(parts), tuple(holders.values()), marks)
 
 
 def show_cluster(visit: PageVisit) -> Response:
@@ -168,25 +150,24 @@ def show_cluster(visit: PageVisit) -> Response:
         NodeCard(
             row,
             tuple(draw_gpu_pictures(row, colour, find_pool(row, visit.backend.profile))),
-            words.format_decimal((parse_nano(row.allocatable.get("cpu", "0")) or 0) / NANO),
-            words.format_bytes((parse_nano(row.allocatable.get("memory", "0")) or 0) / NANO),
+            words.format_decimal(parse_amount(row.allocatable.get("cpu", "0"))),
+            words.format_bytes(parse_amount(row.allocatable.get("memory", "0"))),
         )
         for row in rows
     ]
     statuses = visit.backend.workloads(visit.user).value
-    return visit.render(
-        "comp_cluster.html" if visit.is_partial else "page_cluster.html",
+    return visit.render_page(
+        "cluster",
         page="cluster",
         nodes=cards,
         with_gpus=[card for card in cards if card.pictures],
         without=[card for card in cards if not card.pictures],
-        totals=sum_gpus(cards),
+        totals=sum_gpus(rows),
         # A training workload can hold GPUs too, but has no page to link to.
         workloads={(row.namespace, row.name) for row in statuses},
         waiting=[row for row in statuses if row.phase == "Pending"],
         hidden=hidden,
         age=age,
-        now=visit.backend.clock.now(),
     )
 
 
@@ -198,19 +179,9 @@ def show_findings(visit: PageVisit) -> Response:
     except ClusterError as error:
         findings, trouble = [], str(error)
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
-    return visit.render(
-        "comp_doctor.html" if visit.is_partial else "page_doctor.html",
+    return visit.render_page(
+        "doctor",
         page="cluster",
         findings=findings,
         trouble=trouble,
     )
-
-
-def sum_gpus(nodes: list[NodeCard]) -> list[tuple[str, float, float]]:
-    """Return each GPU resource with its allocated and total amount on all nodes."""
-    amounts: dict[str, tuple[float, float]] = {}
-    for node in nodes:
-        for drawing in node.pictures:
-            used, total = amounts.get(drawing.label, (0.0, 0.0))
-            amounts[drawing.label] = used + drawing.used, total + drawing.total
-    return [(label, used, total) for label, (used, total) in amounts.items()]

@@ -19,14 +19,13 @@ from ebbtide.base import keys, model_catalog
 from ebbtide.base.model_specs import ModelSpec, make_model_spec
 from ebbtide.base.paths import get_at
 from ebbtide.base.prose import count_noun
-from ebbtide.base.quantities import NANO, parse_nano
 from ebbtide.cluster.client.protocol import ClusterError, ConflictError, RefusedError
+from ebbtide.cluster.read.amounts import parse_amount
 from ebbtide.cluster.read.pods import sum_pod_gpus
 from ebbtide.manifests.edit import NotEdited, edit_text
 from ebbtide.readers.fields import field_names_at
 from ebbtide.web import words
 from ebbtide.web.assets import CACHE_FOREVER
-from ebbtide.web.cluster import resource_label
 from ebbtide.web.errors import PageError
 from ebbtide.web.fields import ALL_STEPS, LISTS, STEPS, list_completions
 from ebbtide.web.form import (
@@ -40,9 +39,8 @@ from ebbtide.web.form import (
     render_form,
     write_live_spec,
 )
-from ebbtide.web.projects import make_project_card
 from ebbtide.web.remedies import apply_fix, find_fixes
-from ebbtide.web.workload import call_command, workload_path
+from ebbtide.web.shared import call_command, label_gpus, list_quota_uses, workload_path
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -141,10 +139,8 @@ def show_new_form(visit: PageVisit) -> Response:
 
 def show_edit_form(visit: PageVisit) -> Response:
     """Show the form with a live workload's spec."""
-    namespace, name = visit.path_parameter("namespace"), visit.path_parameter("name")
-    live = visit.backend.workload(visit.user, namespace, name).value
-    text = write_live_spec(live.top, visit.backend.profile)
-    return _render_form_page(visit, FormState(text, text, (namespace, name), step=_chosen_step(visit.query("step"))))
+    text = write_live_spec(visit.read_workload().top, visit.backend.profile)
+    return _render_form_page(visit, FormState(text, text, visit.place, step=_chosen_step(visit.query("step"))))
 
 
 def _chosen_step(text: str) -> str:
@@ -240,8 +236,8 @@ def _render_form_page(visit: PageVisit, state: FormState, status: int = 200, **c
     visible_spec = spec if spec.readable else read_spec(state.good, visit.backend.profile)
     groups, unplaced = render_form(visible_spec.data, spec.problems)
     fixes = find_fixes(spec, visit.backend.profile)
-    return visit.render(
-        "comp_form.html" if visit.is_partial else "page_new.html",
+    return visit.render_page(
+        "form",
         status,
         page="" if state.of else "new",
         state=state,
@@ -345,16 +341,16 @@ def describe_fit(visit: PageVisit, spec: ParsedSpec) -> str:
         free = []
         total = 0.0
         for node in nodes:
-            whole = (parse_nano(node.allocatable.get(resource, "0")) or 0) / NANO
+            whole = parse_amount(node.allocatable.get(resource, "0"))
             total += whole
             if node.ready and node.schedulable:
                 free.append(whole - sum(share.amount for share in node.holders if share.resource in names))
         if not total:
-            return f"No node has {resource_label(resource)}."
+            return f"No node has {label_gpus(resource)}."
         room = sum(int(left // amount) for left in free if left >= amount)
         left = words.format_decimal(sum(max(0.0, left) for left in free))
         texts.append(
-            f"{left} of {words.format_decimal(total)} {resource_label(resource)} are free now: room for {count_noun(room, 'replica')}"
+            f"{left} of {words.format_decimal(total)} {label_gpus(resource)} are free now: room for {count_noun(room, 'replica')}"
         )
     return f"{'; '.join(texts)}."
 
@@ -388,7 +384,7 @@ def _list_projects(visit: PageVisit) -> dict[str, ProjectChoice]:
         return {}
     choices = {}
     for row in rows:
-        uses = [use for use in make_project_card(row, {}).uses if "GPU" in use.label and use.limit]
+        uses = [use for use in list_quota_uses(row) if "GPU" in use.label and use.limit]
         left = ", ".join(f"{use.free} {use.label.removesuffix('s') if use.free == '1' else use.label}" for use in uses)
         quota = ", ".join(f"{use.free} of {use.hard} {use.label}" for use in uses)
         choices[row.name] = ProjectChoice(
@@ -484,7 +480,7 @@ def submit_form(visit: PageVisit) -> Response:
 
 def show_rollout(visit: PageVisit) -> Response:
     """Show the progress of a workload by phase; the phases seen before are query parameters."""
-    namespace, name = visit.path_parameter("namespace"), visit.path_parameter("name")
+    namespace, name = visit.place
     now = visit.backend.clock.now()
     try:
         since = float(visit.query("since"))
@@ -493,7 +489,7 @@ def show_rollout(visit: PageVisit) -> Response:
     since = since if 0 <= since <= now else now
     status: Status | None = None
     try:
-        status = visit.backend.status(visit.user, namespace, name).value
+        status = visit.read_status()
     except ClusterError:
         if now - since > 60:  # noqa: PLR2004 - seconds until the cache must have the workload
             raise
@@ -501,8 +497,8 @@ def show_rollout(visit: PageVisit) -> Response:
     steps = [step for step in history if len(step) == 3]  # noqa: PLR2004 - time, phase, and reason, as below
     if status is not None and (not steps or steps[-1][1:] != (status.phase, status.why)):
         steps.append((f"{now - since:.1f}", status.phase, status.why))
-    return visit.render(
-        "comp_progress.html" if visit.is_partial else "page_progress.html",
+    return visit.render_page(
+        "progress",
         page="",
         namespace=namespace,
         name=name,

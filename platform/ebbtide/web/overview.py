@@ -8,12 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.base import keys
-from ebbtide.base.quantities import NANO, parse_nano
 from ebbtide.cluster.client.protocol import ForbiddenError
 from ebbtide.slo.source import Ref, SourceError
-from ebbtide.translation import gpu
-from ebbtide.web import cluster, objectives, slo_states, tide, words
+from ebbtide.web import objectives, tide, words
+from ebbtide.web.shared import make_row, read_histories, sum_gpus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,23 +21,13 @@ if TYPE_CHECKING:
     from ebbtide.cluster.read.status import Status
     from ebbtide.slo.source import History
     from ebbtide.web.frame import PageVisit
-    from ebbtide.web.slo_states import SloState
-    from ebbtide.web.tide import Tide
+    from ebbtide.web.shared import TideRow
     from ebbtide.web.words import Tone
 
 #: Maximum number of workloads with a tide.
 MAX_TIDES: Final = 48
 #: The sort order of tides and alerts.
 TONE_ORDER: Final = ("bad", "wait", "good", "calm")
-
-
-@dataclass(frozen=True, slots=True)
-class TideRow:
-    """One workload of the overview."""
-
-    status: Status
-    slo: SloState
-    tide: Tide | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +51,7 @@ class ClusterFigures:
     gpu_area: str
     #: GPUs of ready replicas, and each resource of the nodes with its used and total amount.
     gpus: float | None
-    resources: tuple[tuple[str, float, float], ...]
+    resources: list[tuple[str, float, float]]
     #: Replicas that are desired but not ready, and the workloads that wait for resources.
     waiting: int
     pending: int
@@ -87,8 +75,8 @@ def show_overview(visit: PageVisit) -> Response:
     slos = objectives.judge_workloads(visit, shown)
     rows = [make_row(row, slos, histories) for row in shown]
     rows.sort(key=lambda row: (row.status.name, row.status.namespace))
-    return visit.render(
-        "comp_overview.html" if visit.is_partial else "page_overview.html",
+    return visit.render_page(
+        "overview",
         page="overview",
         rows=rows,
         hidden_rows=len(statuses) - len(shown),
@@ -97,30 +85,7 @@ def show_overview(visit: PageVisit) -> Response:
         trouble=trouble,
         box=(tide.WIDTH, tide.HEIGHT),
         age=read.age,
-        now=visit.backend.clock.now(),
     )
-
-
-def make_row(row: Status, slos: Mapping[Ref, SloState], histories: Mapping[Ref, History]) -> TideRow:
-    """Return a workload with its SLO state and its tide."""
-    ref = Ref(row.namespace, row.name)
-    return TideRow(row, slos.get(ref, slo_states.NO_SLO), tide.draw_tide(histories.get(ref)))
-
-
-def read_histories(visit: PageVisit, rows: Sequence[Status]) -> Mapping[Ref, History]:
-    """Return the last 30 minutes of workloads, from one poll for all of them.
-
-    Raises:
-        SourceError: the metrics source is missing or does not answer.
-
-    """
-    refs = sorted(Ref(row.namespace, row.name) for row in rows)
-
-    def ask() -> dict[Ref, History]:
-        end = visit.backend.clock.now() // tide.STEP_SECONDS * tide.STEP_SECONDS
-        return visit.backend.histories(visit.user, refs, end - tide.SPAN_SECONDS, end, tide.STEP_SECONDS)
-
-    return visit.frame.polls.get(("histories", *refs), tide.STEP_SECONDS, ask)
 
 
 def list_alerts(rows: Sequence[TideRow]) -> list[Alert]:
@@ -172,21 +137,9 @@ def sum_figures(visit: PageVisit, rows: Sequence[TideRow], histories: Mapping[Re
     )
 
 
-def _list_resources(visit: PageVisit) -> tuple[tuple[str, float, float], ...]:
+def _list_resources(visit: PageVisit) -> list[tuple[str, float, float]]:
     """Return the GPU resources of the nodes, or nothing if the caller is not allowed to list nodes."""
     try:
-        nodes = visit.backend.nodes(visit.user).value
+        return sum_gpus(visit.backend.nodes(visit.user).value)
     except ForbiddenError:
-        return ()
-    totals: dict[str, float] = {}
-    used: dict[str, float] = {}
-    for node in nodes:
-        for resource, amount in node.allocatable.items():
-            if gpu.is_gpu_resource(resource) and (count := (parse_nano(amount) or 0) / NANO):
-                totals[resource] = totals.get(resource, 0.0) + count
-        for share in node.holders:
-            resource = keys.GPU if share.resource == keys.KAI_FRACTION else share.resource
-            used[resource] = used.get(resource, 0.0) + share.amount
-    return tuple(
-        (cluster.resource_label(resource), used.get(resource, 0.0), total) for resource, total in totals.items()
-    )
+        return []
