@@ -176,7 +176,11 @@ def show_grid(visit: PageVisit) -> Response:
         selection=selection,
         choices=(
             ("", "All"),
-            *((name, label) for name, (label, _) in GROUPS.items()),
+            *(
+                (name, label)
+                for name, (label, _) in GROUPS.items()
+                if name != "unknown" or selection.counts[name] or view.state == name
+            ),
             *(((SLO_KEY, "SLO violated"),) if is_judged else ()),
         ),
         # Without the states of all workloads, only those of the page are known.

@@ -33,7 +33,9 @@ GROUPS: Final[dict[str, tuple[str, tuple[Phase, ...]]]] = {
     "running": ("Running", ("Running", "Completed")),
     "starting": ("Starting", ("Creating", "Initializing", "Resuming", "Pending", "Updating")),
     "trouble": ("Failing", ("Degraded", "Failed")),
-    "stopped": ("Stopped", ("Stopped", "Stopping", "Deleting", "Terminating", "Unknown")),
+    "stopped": ("Stopped", ("Stopped", "Stopping", "Deleting", "Terminating")),
+    # Their status cannot be computed, so they may run.
+    "unknown": ("Unknown", ("Unknown",)),
 }
 #: Seconds for which measured loads are reused.
 LOAD_REUSE_SECONDS: Final = 4.0
