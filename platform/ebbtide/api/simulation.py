@@ -69,8 +69,8 @@ def run_simulation(request: SimulationRequest, profile_data: dict[str, Any]) -> 
         SimulationRequestError: the request cannot be simulated.
 
     """
-    from ebbtide.simulate import report  # noqa: PLC0415 - it needs numpy
-    from ebbtide.simulate.setting import knative_defaults  # noqa: PLC0415 - as above
+    from ebbtide.simulate import report  # it needs numpy
+    from ebbtide.simulate.setting import knative_defaults
 
     prepared = make_simulation_case(request, load_profile_data(profile_data), "simulate")
     case, update_at = prepared.case, parse_update(request.update_at, prepared.plan)
@@ -86,7 +86,7 @@ def run_simulation(request: SimulationRequest, profile_data: dict[str, Any]) -> 
 
 def parse_update(text: str, plan: Plan) -> float | None:
     """Return the second at which an update begins, None without one. Raises SimulationRequestError."""
-    from ebbtide.simulate.load import parse_compound_duration  # noqa: PLC0415 - it needs numpy
+    from ebbtide.simulate.load import parse_compound_duration  # it needs numpy
 
     if not text:
         return None
@@ -114,9 +114,9 @@ def search_settings(
     progress: Callable[[SearchResult], None] = lambda _: None,
 ) -> tuple[TuningResult, dict[str, Any]]:
     """Run a search, and return its result and its JSON. ``source`` and ``fix`` complete the error for a missing SLO."""
-    from ebbtide.simulate import advice  # noqa: PLC0415 - it needs numpy
-    from ebbtide.simulate.tune import make_search_space  # noqa: PLC0415 - as above
-    from ebbtide.simulate.tune import tune_settings as search  # noqa: PLC0415 - as above
+    from ebbtide.simulate import advice  # it needs numpy
+    from ebbtide.simulate.tune import make_search_space
+    from ebbtide.simulate.tune import tune_settings as search
 
     unknown = sorted({*request.keep} - {*words.KEEPABLE})
     if unknown:
@@ -146,7 +146,7 @@ def load_profile_data(data: dict[str, Any]) -> Profile:
 
 def make_simulation_case(request: SimulationRequest, profile: Profile, command: str) -> PreparedCase:
     """Return the case to simulate. Raises SimulationRequestError."""
-    from ebbtide.simulate import load, servers, slo  # noqa: PLC0415 - they need numpy
+    from ebbtide.simulate import load, servers, slo  # they need numpy
 
     if not 0 < request.part <= 1 or not 1 <= request.evaluations <= EVALUATIONS:
         raise _make_field_error(
@@ -199,7 +199,7 @@ def make_simulation_case(request: SimulationRequest, profile: Profile, command: 
 @lru_cache(maxsize=2)
 def _parse_log(log: str, name: str, seed: int) -> TrafficReading:
     """Parse a log; cached, since a client that varies a setting sends the same log each time."""
-    from ebbtide.simulate import load  # noqa: PLC0415 - it needs numpy
+    from ebbtide.simulate import load  # it needs numpy
 
     return load.parse_traffic(log.encode(), name, seed)
 

@@ -69,7 +69,7 @@ def run(options: Options) -> int:
 
 
 def translate_workloads(files: list[str], batch: Batch) -> tuple[list[Workload], list[Problem]]:
-    from ebbtide.cluster.write import apply  # noqa: PLC0415 - not loaded for --help
+    from ebbtide.cluster.write import apply
 
     return apply.collect_workloads(common.load_documents(common.read_sources(files), batch.profile), batch)
 
@@ -78,7 +78,7 @@ def apply_workloads(
     cluster: connection.Cluster, workloads: list[Workload], options: Options, limit: float, *, create: bool = False
 ) -> int:
     """Plan, confirm, apply and wait for translated workloads; with ``create``, fail if one exists."""
-    from ebbtide.cluster.write import apply, rollout  # noqa: PLC0415 - as in workloads
+    from ebbtide.cluster.write import apply, rollout
 
     as_json = options.output == "json"
     out = sys.stdout if options.output == "text" else sys.stderr
@@ -170,7 +170,7 @@ def apply_workloads(
 
 def _examine_workloads(cluster: connection.Cluster, workloads: Sequence[Workload]) -> list[Finding]:
     """Return doctor's findings about the workloads to apply, each once."""
-    from ebbtide.cluster.doctor.preflight import examine_plans  # noqa: PLC0415 - as in workloads
+    from ebbtide.cluster.doctor.preflight import examine_plans
 
     plans = [workload.plan for workload in workloads]
     profiles = {id(plan.profile): plan.profile for plan in plans}

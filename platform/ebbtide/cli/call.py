@@ -49,14 +49,9 @@ def run(options: Options) -> int:
 
 
 def _call(cluster: connection.Cluster, options: Options) -> int:
-    from ebbtide.cluster.client.endpoint import (  # noqa: PLC0415 - not loaded for --help
-        FAILED_STATUS,
-        CallError,
-        Exchange,
-        make_endpoint,
-    )
-    from ebbtide.cluster.read.inventory import find_workload  # noqa: PLC0415 - as above
-    from ebbtide.cluster.read.status import compute_status  # noqa: PLC0415 - as above
+    from ebbtide.cluster.client.endpoint import FAILED_STATUS, CallError, Exchange, make_endpoint
+    from ebbtide.cluster.read.inventory import find_workload
+    from ebbtide.cluster.read.status import compute_status
 
     namespace = connection.resolve_namespace(cluster, options)
     live = find_workload(cluster, options.name, namespace, connection.clock().now())
@@ -86,10 +81,10 @@ def _open_gateway(cluster: connection.Cluster, status: Status, top: object, addr
 
     If this machine reaches no address of the gateway, a port is forwarded to one of its pods.
     """
-    from ebbtide.cli import calls  # noqa: PLC0415 - not loaded for --help
-    from ebbtide.cluster.client import streams  # noqa: PLC0415 - the client is slow to import
-    from ebbtide.cluster.client.protocol import ClusterError  # noqa: PLC0415 - as above
-    from ebbtide.cluster.read.gateways import find_gateway_pod  # noqa: PLC0415 - as above
+    from ebbtide.cli import calls
+    from ebbtide.cluster.client import streams  # the client is slow to import
+    from ebbtide.cluster.client.protocol import ClusterError
+    from ebbtide.cluster.read.gateways import find_gateway_pod
 
     if address:
         yield address
@@ -115,7 +110,7 @@ def _open_gateway(cluster: connection.Cluster, status: Status, top: object, addr
 
 
 def _explain(error: Exception, status: Status, gateway: str) -> str:
-    from ebbtide.cluster.client.endpoint import NoModelError  # noqa: PLC0415 - not loaded for --help
+    from ebbtide.cluster.client.endpoint import NoModelError
 
     reason = (error.strerror if isinstance(error, OSError) else "") or str(error) or type(error).__name__
     text = f"no response from {gateway or status.url}: {reason[:1].lower()}{reason[1:]}"
@@ -147,9 +142,9 @@ def _print_response(exchange: Exchange, pieces: Iterator[str], status: Status, f
 
 def _read_data(text: str | None) -> bytes | None:
     """Return the body: the text, or the bytes of the file after ``@``."""
-    from pathlib import Path  # noqa: PLC0415 - not loaded for --help
+    from pathlib import Path
 
-    from ebbtide.documents.files import read_file  # noqa: PLC0415 - as above
+    from ebbtide.documents.files import read_file
 
     if text is None:
         return None

@@ -31,7 +31,7 @@ class Access(NamedTuple):
 
 def find_access(cluster: Cluster, status: Status, top: object) -> Access:
     """Return the way from this machine to a workload with a URL."""
-    from ebbtide.cluster.read.gateways import find_gateway, find_route_gateway  # noqa: PLC0415 - not loaded for --help
+    from ebbtide.cluster.read.gateways import find_gateway, find_route_gateway
 
     if ".svc." in status.url:
         return Access(reason=f"{status.url} is reachable only inside the cluster")
@@ -51,7 +51,7 @@ def find_access(cluster: Cluster, status: Status, top: object) -> Access:
 
 def format_call(cluster: Cluster, status: Status, top: object) -> str:
     """Return the command that calls a workload; empty if it has no URL."""
-    from ebbtide.cluster.read.gateways import HTTP_PORT  # noqa: PLC0415 - not loaded for --help
+    from ebbtide.cluster.read.gateways import HTTP_PORT
 
     if not status.url:
         return ""
@@ -94,7 +94,7 @@ def describe_access(cluster: Cluster, status: Status, top: object) -> tuple[str,
 
 def explain_no_route(cluster: Cluster, status: Status, top: object) -> str:
     """Return why a workload's URL does not answer; empty if it may."""
-    from ebbtide.cluster.read.gateways import explain_unrouted  # noqa: PLC0415 - as above
+    from ebbtide.cluster.read.gateways import explain_unrouted
 
     return explain_unrouted(cluster, top) if is_standard(top, status) else ""
 
@@ -106,7 +106,7 @@ def is_standard(top: object, status: Status) -> TypeGuard[Object]:
 
 def resolves(host: str) -> bool:
     """Return whether this machine resolves a host name; False if its resolver does not answer in time."""
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - only for a call
+    from concurrent.futures import ThreadPoolExecutor
 
     executor = ThreadPoolExecutor(1)
     try:

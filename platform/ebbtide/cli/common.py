@@ -130,6 +130,6 @@ def exit_code(problems: Iterable[Problem]) -> int:
 
 
 def write_json(value: Any) -> None:
-    import json  # noqa: PLC0415 - text output does not need it
+    import json
 
     sys.stdout.write(escape_json(json.dumps(serialize_body(value), indent=2, ensure_ascii=False)) + "\n")

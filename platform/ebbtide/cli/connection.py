@@ -76,11 +76,11 @@ simulated: SimulatedConnection | None = None
 
 def parse_price(text: str) -> float:
     """Parse the price of a GPU-hour, as in ``gpu-hour=2.5``."""
-    from ebbtide.simulate.words import PRICE_FORM, read_gpu_hour  # noqa: PLC0415 - not loaded for --help
+    from ebbtide.simulate.words import PRICE_FORM, read_gpu_hour
 
     price = read_gpu_hour(text)
     if price is None:
-        from argparse import ArgumentTypeError  # noqa: PLC0415 - already loaded when an option is parsed
+        from argparse import ArgumentTypeError
 
         raise ArgumentTypeError(f"invalid value {text!r}: {PRICE_FORM}")
     return price
@@ -139,7 +139,7 @@ def make_whole_number_parser(low: int, high: int) -> Callable[[str], int]:
 
     def read(text: str) -> int:
         if WHOLE.fullmatch(text) is None or not low <= int(text) <= high:
-            from argparse import ArgumentTypeError  # noqa: PLC0415 - already loaded when an option is parsed
+            from argparse import ArgumentTypeError
 
             raise ArgumentTypeError(f"invalid value {text!r}: must be a whole number from {low} to {high}")
         return int(text)
@@ -154,7 +154,7 @@ def parse_positive_number(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value <= MAX_INT32:
-        from argparse import ArgumentTypeError  # noqa: PLC0415 - as in whole
+        from argparse import ArgumentTypeError
 
         raise ArgumentTypeError(f"invalid value {text!r}: must be a number above 0 and at most {MAX_INT32}")
     return value
@@ -167,12 +167,12 @@ def connect(kubeconfig: str | None, context: str | None) -> Cluster:
         UnreachableError: the client is not installed, or the kubeconfig names no cluster.
 
     """
-    from ebbtide.cluster.client.protocol import UnreachableError  # noqa: PLC0415 - only when a command connects
+    from ebbtide.cluster.client.protocol import UnreachableError
 
     if simulated is not None:
         return simulated.cluster
     try:
-        from ebbtide.cluster.client.kubernetes import KubernetesCluster  # noqa: PLC0415 - the client is slow to import
+        from ebbtide.cluster.client.kubernetes import KubernetesCluster  # the client is slow to import
     except ImportError as error:
         raise UnreachableError(
             f"the Kubernetes client is not installed ({error}); run pip install 'ebbtide[cluster]'"
@@ -187,13 +187,13 @@ def connect_source(cluster: Cluster, address: str | None, profile: Profile) -> M
         SourceError: the client is not installed, or the address is invalid.
 
     """
-    from ebbtide.slo.source import SourceError  # noqa: PLC0415 - as in connect
+    from ebbtide.slo.source import SourceError
 
     if simulated is not None:
         return simulated.source
     try:
-        from ebbtide.slo import prometheus  # noqa: PLC0415 - the client is slow to import
-        from ebbtide.slo.proxy import proxy_path  # noqa: PLC0415 - as above
+        from ebbtide.slo import prometheus  # the client is slow to import
+        from ebbtide.slo.proxy import proxy_path
     except ImportError as error:
         raise SourceError(
             f"the Prometheus client is not installed ({error}); run pip install 'ebbtide[slo]'"
@@ -214,7 +214,7 @@ def connect_metrics_source(cluster: Cluster, options: Options, profile: Profile)
         SourceError: the address of ``--prometheus`` is invalid, or the client is not installed.
 
     """
-    from ebbtide.slo.source import SourceError  # noqa: PLC0415 - as in connect
+    from ebbtide.slo.source import SourceError
 
     try:
         return connect_source(cluster, options.prometheus, profile)
@@ -228,8 +228,8 @@ def find_live_profile(cluster: Cluster, options: Options) -> Profile | None:
     """Return the profile for a command that also works without: the named one, or the cluster's own; None if it has errors."""
     if is_profile_named(options):
         return try_read_profile(options.profile)
-    from ebbtide.cluster.doctor.observed import make_observed_profile  # noqa: PLC0415 - as in connect
-    from ebbtide.documents import profiles  # noqa: PLC0415 - as above
+    from ebbtide.cluster.doctor.observed import make_observed_profile
+    from ebbtide.documents import profiles
 
     return profiles.validate_profile_data(make_observed_profile(cluster))[0]
 
@@ -246,10 +246,10 @@ def add_metric_values(
 
     A failure is reported only if the user named the source. The wait is limited, because the metric is only one column.
     """
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - as above
+    from concurrent.futures import ThreadPoolExecutor
 
-    from ebbtide.cluster.read.status import add_current_loads as load  # noqa: PLC0415 - as above
-    from ebbtide.slo.source import SourceError  # noqa: PLC0415 - as above
+    from ebbtide.cluster.read.status import add_current_loads as load
+    from ebbtide.slo.source import SourceError
 
     if source is None:
         return list(statuses)
@@ -274,8 +274,8 @@ def run_on_cluster(options: Options, work: Callable[[Cluster], int], *, pod: boo
 
     With ``pod``, a command without --kubeconfig that runs in a pod uses the pod's service account.
     """
-    from ebbtide.cluster.client.protocol import ClusterError  # noqa: PLC0415 - as in connect
-    from ebbtide.slo.source import SourceError  # noqa: PLC0415 - as in connect
+    from ebbtide.cluster.client.protocol import ClusterError
+    from ebbtide.slo.source import SourceError
 
     try:
         return work(_connect_pod() if pod and not options.kubeconfig else connect(options.kubeconfig, options.context))
@@ -286,11 +286,11 @@ def run_on_cluster(options: Options, work: Callable[[Cluster], int], *, pod: boo
 
 def _connect_pod() -> Cluster:
     """Connect to the cluster that this pod runs in, or to that of the kubeconfig outside of a pod."""
-    from ebbtide.cluster.client import pod  # noqa: PLC0415 - as in connect
+    from ebbtide.cluster.client import pod
 
     if simulated is not None or not pod.is_in_cluster():
         return connect(None, None)
-    from ebbtide.cluster.client.service_account import PodCluster  # noqa: PLC0415 - as in connect
+    from ebbtide.cluster.client.service_account import PodCluster
 
     return PodCluster()
 
@@ -304,8 +304,8 @@ def observe_profile(cluster: Cluster) -> tuple[Profile, dict[str, Any]]:
     """Return the cluster's own profile and its document, and report that it is used; exit if it has errors."""
     if simulated is not None:
         return simulated.profile, simulated.profile_data
-    from ebbtide.cluster.doctor.observed import make_profile_document, observe_cluster  # noqa: PLC0415 - as in connect
-    from ebbtide.documents import profiles  # noqa: PLC0415 - as above
+    from ebbtide.cluster.doctor.observed import make_profile_document, observe_cluster
+    from ebbtide.documents import profiles
 
     observed = observe_cluster(cluster)
     data = make_profile_document(observed)
@@ -348,9 +348,9 @@ def resolve_namespace(cluster: Cluster, options: Options) -> str:
         return str(options.namespace)
     if not options.project:
         return cluster.namespace
-    from ebbtide.base import keys  # noqa: PLC0415 - only needed here
-    from ebbtide.cluster.client.protocol import NAMESPACE, ClusterError, ForbiddenError  # noqa: PLC0415 - as in connect
-    from ebbtide.cluster.doctor.observed import find_namespace_pattern  # noqa: PLC0415 - as in connect
+    from ebbtide.base import keys
+    from ebbtide.cluster.client.protocol import NAMESPACE, ClusterError, ForbiddenError
+    from ebbtide.cluster.doctor.observed import find_namespace_pattern
 
     try:
         namespaces = cluster.list(NAMESPACE, labels=keys.PROJECT).items
@@ -390,7 +390,7 @@ def parse_wait(options: Options) -> float:
 
 def wait_until_settled(cluster: Cluster, name: str, namespace: str, limit: float) -> int:
     """Poll a workload until it has settled, report each phase on stderr, and return the exit code."""
-    from ebbtide.cluster.write.apply import wait_for_workload  # noqa: PLC0415 - only a command that waits
+    from ebbtide.cluster.write.apply import wait_for_workload
 
     if not limit:
         return 0

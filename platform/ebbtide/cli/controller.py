@@ -56,8 +56,8 @@ def run(options: Options) -> int:
 
 
 def _run(cluster: connection.Cluster, options: Options) -> int:
-    from ebbtide.cluster.client import pod  # noqa: PLC0415 - not loaded for --help
-    from ebbtide.controller.process import Process  # noqa: PLC0415 - as above
+    from ebbtide.cluster.client import pod
+    from ebbtide.controller.process import Process
 
     profile = (
         read_profile(options.profile)

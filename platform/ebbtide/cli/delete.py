@@ -28,8 +28,8 @@ LABELS: Final = {
 
 @connection.cluster_command
 def run(cluster: connection.Cluster, options: Options) -> int:
-    from ebbtide.cluster.client.protocol import POD  # noqa: PLC0415 - not loaded for --help
-    from ebbtide.cluster.write.removal import plan_removal, remove_workload  # noqa: PLC0415 - as above
+    from ebbtide.cluster.client.protocol import POD
+    from ebbtide.cluster.write.removal import plan_removal, remove_workload
 
     namespace = connection.resolve_namespace(cluster, options)
     planned = plan_removal(cluster, options.name, namespace, data=options.data)

@@ -20,7 +20,7 @@ OPTIONS: Final = (SPECS, LIVE_PROFILE, *connection.CONNECTION, FULL, make_output
 
 def run(options: Options) -> int:
     """Translate the specs and compare them with the cluster; ``ebbtide check`` reports the warnings."""
-    from ebbtide.cli.apply import translate_workloads  # noqa: PLC0415 - not loaded for --help
+    from ebbtide.cli.apply import translate_workloads
 
     def prepare(profile: Profile) -> list[Workload] | int:
         translated, problems = translate_workloads(options.files, Batch(profile, fold=True))
@@ -33,8 +33,8 @@ def run(options: Options) -> int:
 
 
 def _compare_workloads(cluster: connection.Cluster, workloads: list[Workload], options: Options) -> int:
-    from ebbtide.cli.apply import format_plan  # noqa: PLC0415 - as above
-    from ebbtide.cluster.write import apply  # noqa: PLC0415 - as above
+    from ebbtide.cli.apply import format_plan
+    from ebbtide.cluster.write import apply
 
     planned = [apply.plan_workload(cluster, workload) for workload in workloads]
     if options.output == "json":

@@ -58,9 +58,9 @@ def run(options: Options) -> int:
 
 
 def _write_profile(cluster: connection.Cluster, file: str) -> int:
-    from ebbtide import manifests  # noqa: PLC0415 - not loaded for --help
-    from ebbtide.cluster.doctor.observed import make_observed_profile  # noqa: PLC0415 - as above
-    from ebbtide.documents import profiles  # noqa: PLC0415 - not loaded for --help
+    from ebbtide import manifests
+    from ebbtide.cluster.doctor.observed import make_observed_profile
+    from ebbtide.documents import profiles
 
     data = make_observed_profile(cluster)
     profile, problems = profiles.validate_profile_data(data)
@@ -84,8 +84,8 @@ def _write_profile(cluster: connection.Cluster, file: str) -> int:
 def _examine_cluster(
     cluster: connection.Cluster, profile: Profile, specs: Sequence[Inference] | None, options: Options
 ) -> int:
-    from ebbtide.cluster.doctor.checks import examine_cluster  # noqa: PLC0415 - as in _write
-    from ebbtide.cluster.doctor.observed import observe_cluster  # noqa: PLC0415 - as in _write
+    from ebbtide.cluster.doctor.checks import examine_cluster
+    from ebbtide.cluster.doctor.observed import observe_cluster
 
     observed = observe_cluster(cluster)
     selected = connection.resolve_namespace(cluster, options) if options.project or options.namespace else ""
@@ -113,7 +113,7 @@ def _examine_cluster(
 
 def _apply_patches(cluster: connection.Cluster, patches: Sequence[FixPatch], *, yes: bool) -> int:
     """Dry-run every patch, ask for confirmation, then apply the patches in order."""
-    from ebbtide.cluster.doctor.checks import apply_fix_patch  # noqa: PLC0415 - as in _write
+    from ebbtide.cluster.doctor.checks import apply_fix_patch
 
     for patch in patches:
         apply_fix_patch(cluster, patch, dry_run=True)

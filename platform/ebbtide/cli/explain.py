@@ -42,7 +42,7 @@ def run(options: Options) -> int:
         elif options.backends:
             exit_status |= _compare_backends(loaded, result.plan, answers, options)
         else:
-            from ebbtide.documents.explain import explain_document  # noqa: PLC0415 - not for --backends
+            from ebbtide.documents.explain import explain_document
 
             explanation = explain_document(loaded.reading.native, data).select_fields(loaded, options.field or "")
             if options.output == "json":
@@ -77,7 +77,7 @@ def _print_explanation(explanation: Explanation, *, full: bool) -> None:
 
 
 def _compare_backends(loaded: LoadedDocument, plan: Plan, answers: list[Any], options: Options) -> int:
-    from ebbtide.translation.gpu import compare_backends  # noqa: PLC0415 - only for this table
+    from ebbtide.translation.gpu import compare_backends
 
     if plan.gpu is None or plan.pool is None:
         sys.stderr.write(f"{loaded.name}: the spec requests no GPU\n")

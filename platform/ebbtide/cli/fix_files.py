@@ -31,7 +31,7 @@ def fix_sources(sources: Iterable[Source], profile: Profile) -> Iterator[Source]
 
 
 def _fix_source(source: Source, profile: Profile) -> Source:
-    from ebbtide.documents.fixes import apply_safe_fixes  # noqa: PLC0415 - it loads the models
+    from ebbtide.documents.fixes import apply_safe_fixes  # it loads the models
 
     def load(text: str) -> list[LoadedDocument]:
         return [*load_documents([replace(source, text=text.encode())], profile)]

@@ -76,7 +76,7 @@ def transform_list(text: bytes) -> tuple[dict[str, Any], int]:
 
 
 def _make_list_problem() -> Problem:
-    from ebbtide.base.problems import Problem  # noqa: PLC0415 - only needed for a problem
+    from ebbtide.base.problems import Problem
 
     return Problem(
         "SPEC005",
@@ -102,7 +102,7 @@ def _make_key(item: Object) -> tuple[str, ...]:
 
 def _find_clashes(objects: list[Object], existing: dict[tuple[str, ...], Object]) -> list[Problem]:
     """Return an error for each object that the list already contains with different content."""
-    from ebbtide.base.problems import Problem  # noqa: PLC0415 - only needed for a problem
+    from ebbtide.base.problems import Problem
 
     return [
         Problem(

@@ -31,8 +31,8 @@ OPTIONS: Final = (
 
 @connection.cluster_command
 def run(cluster: connection.Cluster, options: Options) -> int:
-    from ebbtide.cluster.read.inventory import read_workloads  # noqa: PLC0415 - not loaded for --help
-    from ebbtide.cluster.read.status import compute_status  # noqa: PLC0415 - as above
+    from ebbtide.cluster.read.inventory import read_workloads
+    from ebbtide.cluster.read.status import compute_status
 
     namespace = "" if options.all else connection.resolve_namespace(cluster, options)
     clock = connection.clock()

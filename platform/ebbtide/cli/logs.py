@@ -64,7 +64,7 @@ def _write_line(line: str, *, follow: bool) -> None:
 
 def _print_all(logs: dict[str, LogStream], *, follow: bool) -> int:
     """Print the logs of several pods, and report a pod without logs, such as one whose container is still starting."""
-    from ebbtide.cluster.client.protocol import ClusterError, MissingError, RefusedError  # noqa: PLC0415 - as in pods
+    from ebbtide.cluster.client.protocol import ClusterError, MissingError, RefusedError
 
     pods_without_logs = 0
     for pod, entry in _read_concurrently(logs) if follow else _read_sequentially(logs):
@@ -80,7 +80,7 @@ def _print_all(logs: dict[str, LogStream], *, follow: bool) -> int:
 
 def _read_sequentially(logs: dict[str, LogStream]) -> Iterator[tuple[str, str | ClusterError]]:
     """Yield each line with its pod, one pod after the other; an error that ends a log takes the place of a line."""
-    from ebbtide.cluster.client.protocol import ClusterError  # noqa: PLC0415 - as in pods
+    from ebbtide.cluster.client.protocol import ClusterError
 
     for pod, log in logs.items():
         try:
@@ -91,8 +91,8 @@ def _read_sequentially(logs: dict[str, LogStream]) -> Iterator[tuple[str, str | 
 
 def _read_concurrently(logs: dict[str, LogStream]) -> Iterator[tuple[str, str | ClusterError]]:
     """Yield the same for all pods concurrently, in order of arrival, until the last log has ended."""
-    from queue import Queue  # noqa: PLC0415 - only needed here
-    from threading import Thread  # noqa: PLC0415 - as above
+    from queue import Queue
+    from threading import Thread
 
     entries: Queue[tuple[str, str | ClusterError] | None] = Queue(MAX_BUFFERED_LINES)
 
@@ -121,11 +121,11 @@ def select_pods(cluster: Cluster, options: Options, namespace: str, *, every: bo
         MissingError: the workload has no pods, or not the requested one.
 
     """
-    from ebbtide.base.paths import get_at  # noqa: PLC0415 - as above
-    from ebbtide.cluster.client.protocol import MissingError  # noqa: PLC0415 - as above
-    from ebbtide.cluster.read import pods as of_pod  # noqa: PLC0415 - not loaded for --help
-    from ebbtide.cluster.read.inventory import find_workload  # noqa: PLC0415 - as above
-    from ebbtide.cluster.read.status import compute_status  # noqa: PLC0415 - as above
+    from ebbtide.base.paths import get_at
+    from ebbtide.cluster.client.protocol import MissingError
+    from ebbtide.cluster.read import pods as of_pod
+    from ebbtide.cluster.read.inventory import find_workload
+    from ebbtide.cluster.read.status import compute_status
 
     workload = find_workload(cluster, options.name, namespace, connection.clock().now())
     candidates = [pod for pod in workload.pods if options.pod in {None, pod["metadata"]["name"]}]

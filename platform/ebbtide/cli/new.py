@@ -55,7 +55,7 @@ QUESTIONS: Final = (
 
 def run(options: Options) -> int:
     """Write the spec unless it has errors or the file exists."""
-    from ebbtide import manifests  # noqa: PLC0415 - not loaded for --help
+    from ebbtide import manifests
 
     if options.model or options.context:
         refusal = _apply_model(options)
@@ -89,8 +89,8 @@ def run(options: Options) -> int:
 
 def _apply_model(options: Options) -> int | None:
     """Set what a model of the catalog needs, and print the calculation; returns an exit code if there is no proposal."""
-    from ebbtide.base import model_catalog as catalog  # noqa: PLC0415 - only --model needs it
-    from ebbtide.base import model_specs  # noqa: PLC0415 - as above
+    from ebbtide.base import model_catalog as catalog
+    from ebbtide.base import model_specs
 
     if options.model is None:
         return _exit_with_usage("--context needs --model")
@@ -196,9 +196,9 @@ def _to_number(text: str | None) -> int | float | str | None:
 
 def check_text(text: str, name: str) -> list[Problem]:
     """Return the errors of a spec on a cluster that has everything. ``check`` has the warnings for a cluster."""
-    from ebbtide.base.problems import select_errors  # noqa: PLC0415 - as in run
-    from ebbtide.documents import profiles  # noqa: PLC0415 - as in run
-    from ebbtide.documents.check import Batch  # noqa: PLC0415 - as in run
+    from ebbtide.base.problems import select_errors
+    from ebbtide.documents import profiles
+    from ebbtide.documents.check import Batch
 
     batch = Batch(profiles.load_built_in("full"))
     problems: list[Problem] = []

@@ -33,7 +33,7 @@ def run(options: Options) -> int:
 
 
 def _forward_port(cluster: connection.Cluster, options: Options, local: int, remote: int) -> int:
-    from ebbtide.cluster.client import streams  # noqa: PLC0415 - the client is slow to import
+    from ebbtide.cluster.client import streams  # the client is slow to import
 
     namespace = connection.resolve_namespace(cluster, options)
     ((pod, _),) = select_pods(cluster, options, namespace)

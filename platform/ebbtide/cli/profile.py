@@ -31,17 +31,17 @@ def run(options: Options) -> int:
     if options.output == "json":
         write_json(effective)
     else:
-        from ebbtide import manifests  # noqa: PLC0415 - JSON does not need it
+        from ebbtide import manifests
 
         sys.stdout.write(manifests.write_document(effective))
     return 0
 
 
 def _make_effective(data: dict[str, Any]) -> dict[str, Any]:
-    from ebbtide.documents.explain import plain_data  # noqa: PLC0415 - only needed for show
-    from ebbtide.profile.models import Profile  # noqa: PLC0415 - as above
-    from ebbtide.translation.objects import prune_nulls  # noqa: PLC0415 - as above
-    from ebbtide.translation.serving.knative import DEFAULTS, EVERY_FLAG  # noqa: PLC0415 - as above
+    from ebbtide.documents.explain import plain_data
+    from ebbtide.profile.models import Profile
+    from ebbtide.translation.objects import prune_nulls
+    from ebbtide.translation.serving.knative import DEFAULTS, EVERY_FLAG
 
     effective: dict[str, Any] = plain_data(Profile.model_validate(data).model_dump(by_alias=True, warnings=False))
     features = effective["spec"]["knative"]["features"]

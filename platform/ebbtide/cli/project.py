@@ -79,8 +79,8 @@ def run(options: Options) -> int:
 
 
 def _create(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
-    from ebbtide.cli.apply import confirm_steps, format_steps  # noqa: PLC0415 - not loaded for --help
-    from ebbtide.cluster.write import apply, projects  # noqa: PLC0415 - as above
+    from ebbtide.cli.apply import confirm_steps, format_steps
+    from ebbtide.cluster.write import apply, projects
 
     try:
         steps = projects.plan_project(cluster, _read_request(options), profile)
@@ -105,8 +105,8 @@ def _create(cluster: connection.Cluster, options: Options, profile: Profile) -> 
 
 
 def _read_request(options: Options) -> ProjectRequest:
-    from ebbtide.base import quantities  # noqa: PLC0415 - as above
-    from ebbtide.cluster.write.projects import ProjectRequest, parse_member  # noqa: PLC0415 - as above
+    from ebbtide.base import quantities
+    from ebbtide.cluster.write.projects import ProjectRequest, parse_member
 
     for name in ("gpus", "cpu"):
         value = getattr(options, name)
@@ -146,8 +146,8 @@ def _report_profile_difference(options: Options, profile: Profile) -> None:
 
 
 def _list(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
-    from ebbtide.cluster.client.protocol import NAMESPACE  # noqa: PLC0415 - as above
-    from ebbtide.cluster.write.projects import read_projects  # noqa: PLC0415 - as above
+    from ebbtide.cluster.client.protocol import NAMESPACE
+    from ebbtide.cluster.write.projects import read_projects
 
     rows = read_projects(cluster, profile)
     if options.output != "text":
@@ -177,8 +177,8 @@ def _format_cells(row: ProjectRow) -> tuple[str, ...]:
 
 
 def _find_project(cluster: connection.Cluster, name: str, profile: Profile) -> ProjectRow:
-    from ebbtide.cluster.client.protocol import MissingError  # noqa: PLC0415 - as above
-    from ebbtide.cluster.write.projects import read_projects  # noqa: PLC0415 - as above
+    from ebbtide.cluster.client.protocol import MissingError
+    from ebbtide.cluster.write.projects import read_projects
 
     project = next((row for row in read_projects(cluster, profile) if row.name == name), None)
     if project is None:
@@ -189,8 +189,8 @@ def _find_project(cluster: connection.Cluster, name: str, profile: Profile) -> P
 
 
 def _describe(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
-    from ebbtide.cluster.read.inventory import read_workloads  # noqa: PLC0415 - as above
-    from ebbtide.cluster.read.status import compute_status  # noqa: PLC0415 - as above
+    from ebbtide.cluster.read.inventory import read_workloads
+    from ebbtide.cluster.read.status import compute_status
 
     row = _find_project(cluster, options.name, profile)
     if options.output != "text":
@@ -220,7 +220,7 @@ def _describe(cluster: connection.Cluster, options: Options, profile: Profile) -
 
 def _format_classes(row: ProjectRow) -> str:
     """Return the priority classes that count against the quota, with Run:ai's levels as one entry."""
-    from ebbtide.translation.priority import PREFIX  # noqa: PLC0415 - as above
+    from ebbtide.translation.priority import PREFIX
 
     other_classes = [name for name in row.guaranteed if not name.startswith(PREFIX)]
     levels = ["Run:ai's non-preemptible levels"] if len(other_classes) < len(row.guaranteed) else []
@@ -239,8 +239,8 @@ def _print_projects(rows: Iterable[ProjectRow], output_format: str) -> int:
 
 
 def _delete(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
-    from ebbtide.cluster.client.protocol import NAMESPACE, MissingError  # noqa: PLC0415 - as above
-    from ebbtide.cluster.write import projects  # noqa: PLC0415 - as above
+    from ebbtide.cluster.client.protocol import NAMESPACE, MissingError
+    from ebbtide.cluster.write import projects
 
     limit = connection.parse_wait(options)
     planned_removal = projects.plan_project_removal(cluster, options.name, profile)

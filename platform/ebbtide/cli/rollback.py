@@ -19,9 +19,9 @@ OPTIONS: Final = (
 @connection.cluster_command
 def run(cluster: connection.Cluster, options: Options) -> int:
     """Choose the revision, ask for confirmation and route the traffic."""
-    from ebbtide.cluster.read.inventory import find_workload  # noqa: PLC0415 - as above
-    from ebbtide.cluster.read.records import serving_revisions  # noqa: PLC0415 - not loaded for --help
-    from ebbtide.cluster.write import revisions  # noqa: PLC0415 - as above
+    from ebbtide.cluster.read.inventory import find_workload
+    from ebbtide.cluster.read.records import serving_revisions
+    from ebbtide.cluster.write import revisions
 
     workload = find_workload(
         cluster, options.name, connection.resolve_namespace(cluster, options), connection.clock().now()

@@ -37,9 +37,9 @@ def run(options: Options) -> int:
 
 
 def _scale_workload(cluster: connection.Cluster, options: Options, overrides: dict[str, float], limit: float) -> int:
-    from ebbtide.cluster.read.inventory import find_workload  # noqa: PLC0415 - as above
-    from ebbtide.cluster.read.records import scaled_revisions  # noqa: PLC0415 - as above
-    from ebbtide.cluster.write import revisions  # noqa: PLC0415 - as above
+    from ebbtide.cluster.read.inventory import find_workload
+    from ebbtide.cluster.read.records import scaled_revisions
+    from ebbtide.cluster.write import revisions
 
     workload = find_workload(
         cluster, options.name, connection.resolve_namespace(cluster, options), connection.clock().now()

@@ -37,8 +37,8 @@ def parse_period(text: str) -> float:
 
 def parse_label(text: str) -> tuple[str, str]:
     """Parse a label such as ``release=prometheus`` and return its key and value."""
-    from ebbtide.base import keys  # noqa: PLC0415 - not loaded for --help
-    from ebbtide.spec.rules.naming import LABEL_KEY, LABEL_VALUE  # noqa: PLC0415 - as above
+    from ebbtide.base import keys
+    from ebbtide.spec.rules.naming import LABEL_KEY, LABEL_VALUE
 
     key, sign, value = text.partition("=")
     if not sign or LABEL_KEY.fullmatch(key) is None or LABEL_VALUE.fullmatch(value) is None:
@@ -115,8 +115,8 @@ def _find_contradiction(options: Options) -> str:
 
 
 def _report_slos(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
-    from ebbtide.slo import pages, report  # noqa: PLC0415 - not loaded for --help
-    from ebbtide.slo.promises import read_slo  # noqa: PLC0415 - as above
+    from ebbtide.slo import pages, report
+    from ebbtide.slo.promises import read_slo
 
     objectives = {
         objective.ref: objective for objective in (read_slo(top, profile) for top in _find_workloads(cluster, options))
@@ -135,7 +135,7 @@ def _report_slos(cluster: connection.Cluster, options: Options, profile: Profile
 
 def _find_workloads(cluster: connection.Cluster, options: Options) -> list[Object]:
     """Return the top-level objects of the workloads, as their authors applied them."""
-    from ebbtide.cluster.read.inventory import get_top, list_tops  # noqa: PLC0415 - as in _report
+    from ebbtide.cluster.read.inventory import get_top, list_tops
 
     if options.name:
         return [get_top(cluster, options.name, connection.resolve_namespace(cluster, options))]
@@ -147,7 +147,7 @@ def _describe_place(cluster: connection.Cluster, options: Options) -> str:
 
 
 def _print_report(report: Report, output_format: str) -> None:
-    from ebbtide.slo import pages  # noqa: PLC0415 - as in _report
+    from ebbtide.slo import pages
 
     if output_format == "json":
         write_json(report)
@@ -159,11 +159,11 @@ def _print_report(report: Report, output_format: str) -> None:
 
 def _print_rules(files: list[str], profile: Profile, labels: dict[str, str], *, as_json: bool) -> int:
     """Print the Prometheus rules of specs; report what the rules cannot monitor on stderr."""
-    from ebbtide import manifests  # noqa: PLC0415 - as in _report
-    from ebbtide.slo import alerts, queries  # noqa: PLC0415 - as above
-    from ebbtide.slo.source import Ref  # noqa: PLC0415 - as above
-    from ebbtide.translation.engines import find_engine  # noqa: PLC0415 - as above
-    from ebbtide.translation.translate import make_plan  # noqa: PLC0415 - as above
+    from ebbtide import manifests
+    from ebbtide.slo import alerts, queries
+    from ebbtide.slo.source import Ref
+    from ebbtide.translation.engines import find_engine
+    from ebbtide.translation.translate import make_plan
 
     try:
         timer = queries.choose_histogram(profile)

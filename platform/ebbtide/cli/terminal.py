@@ -107,7 +107,7 @@ def write_data(value: Any, output_format: str, *, watched: bool = False) -> None
     if output_format == "json":
         write_json(value)
         return
-    from ebbtide import manifests  # noqa: PLC0415 - JSON does not need it
+    from ebbtide import manifests
 
     data = serialize_body(value)
     rows = data if isinstance(data, list) else [data]

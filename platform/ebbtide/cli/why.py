@@ -23,9 +23,9 @@ def run(options: Options) -> int:
 
 
 def _explain(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
-    from ebbtide.cluster.read.hints import read_server_hint  # noqa: PLC0415 - not loaded for --help
-    from ebbtide.cluster.read.inventory import find_workload  # noqa: PLC0415 - as above
-    from ebbtide.cluster.read.why import WhyReason, explain_replicas  # noqa: PLC0415 - as above
+    from ebbtide.cluster.read.hints import read_server_hint
+    from ebbtide.cluster.read.inventory import find_workload
+    from ebbtide.cluster.read.why import WhyReason, explain_replicas
 
     workload = find_workload(
         cluster, options.name, connection.resolve_namespace(cluster, options), connection.clock().now()
