@@ -678,7 +678,7 @@ class Backend:
             InputError: a spec has errors.
 
         """
-        from ebbtide.cluster.doctor.checks import examine_cluster  # noqa: PLC0415 - slow to load
+        from ebbtide.cluster.doctor.checks import examine_cluster  # slow to load
 
         specs = None
         if documents is not None:

@@ -59,11 +59,11 @@ COMMANDS: Final = (
 
 def make_parser(only: str | None = None) -> argparse.ArgumentParser:
     """Return the argument parser, with the options of the command ``only``, or of every command."""
-    import argparse  # noqa: PLC0415 - submit does not need it
-    from importlib import import_module  # noqa: PLC0415 - as above
+    import argparse
+    from importlib import import_module
 
-    from ebbtide import __version__  # noqa: PLC0415 - as above
-    from ebbtide.cli.options import add_options  # noqa: PLC0415 - as above
+    from ebbtide import __version__
+    from ebbtide.cli.options import add_options
 
     root = argparse.ArgumentParser(prog=get_program(), description=DESCRIPTION, epilog=EPILOG)
     root.add_argument("--version", action="version", version=f"ebbtide {__version__}")
@@ -98,7 +98,7 @@ def get_program() -> str:
 
 
 def _run_command(argv: list[str]) -> int:
-    from importlib import import_module  # noqa: PLC0415 - as in parser
+    from importlib import import_module
 
     modules = {name: module for name, module, _ in COMMANDS}
     # As in exec, the arguments after -- belong to another program.
@@ -110,16 +110,16 @@ def _run_command(argv: list[str]) -> int:
     command = words[0] if words else "--help"
     try:
         if command in {"-h", "--help"}:
-            from ebbtide.cli import usage  # noqa: PLC0415 - only the help needs it
+            from ebbtide.cli import usage
 
             sys.stdout.write(usage.format_help(get_program(), DESCRIPTION, COMMANDS, EPILOG))
             return 0
         if command not in modules and not command.startswith("-"):
-            from ebbtide.cli import usage  # noqa: PLC0415 - only an error needs it
+            from ebbtide.cli import usage
 
             return usage.report_unknown_command(command, modules)
         if is_demo and command in modules:
-            from ebbtide.cli import demo  # noqa: PLC0415 - only --demo needs it
+            from ebbtide.cli import demo
 
             return demo.run_on_demo(command, modules[command], words, parse_words)
         if command == "submit":
@@ -135,7 +135,7 @@ def parse_words(words: list[str]) -> argparse.Namespace:
     parser = make_parser(words[0])
     options, unknown = parser.parse_known_args(words)
     if unknown:
-        from ebbtide.cli import usage  # noqa: PLC0415 - only an error needs it
+        from ebbtide.cli import usage
 
         raise SystemExit(usage.report_unknown_arguments(options.command, unknown, list_flags(options.command)))
     return options
@@ -143,7 +143,7 @@ def parse_words(words: list[str]) -> argparse.Namespace:
 
 def list_flags(command: str) -> list[str]:
     """Return the flags of a command."""
-    from importlib import import_module  # noqa: PLC0415 - as in parser
+    from importlib import import_module
 
     module = next(module for name, module, _ in COMMANDS if name == command)
     options = import_module(f"ebbtide.cli.{module}").OPTIONS
@@ -157,7 +157,7 @@ def entry() -> NoReturn:
 
 def _run_arguments() -> int:
     if "_ARGCOMPLETE" in os.environ:
-        import argcomplete  # noqa: PLC0415 - only shell completion needs it
+        import argcomplete
 
         argcomplete.autocomplete(make_parser())
     return main(sys.argv[1:])

@@ -55,7 +55,7 @@ def run_on_demo(command: str, module_name: str, words: list[str], parse: Callabl
 
 def _run_simulated(work: Callable[[], int]) -> int:
     try:
-        from ebbtide.sandbox import gateway, services  # noqa: PLC0415 - they need numpy
+        from ebbtide.sandbox import gateway, services  # they need numpy
     except ImportError as error:
         terminal.exit_with_message(
             f"error: the simulated cluster's packages are not installed ({error}); run pip install 'ebbtide[demo]'",

@@ -113,13 +113,13 @@ def run(options: Options) -> int:
     prepared = read_case(options)
     case = prepared.case
     if options.update_at:
-        from ebbtide.simulate.load import parse_compound_duration  # noqa: PLC0415 - it needs numpy
+        from ebbtide.simulate.load import parse_compound_duration  # it needs numpy
 
         update_at = _parse_option(parse_compound_duration, options.update_at, "--update-at", options.command)
         if prepared.plan.spec.rollout.surge is None:
             exit_with_usage_error("--update-at needs a spec with rollout.surge: 0", options.command)
-    from ebbtide.simulate import report  # noqa: PLC0415 - it needs numpy
-    from ebbtide.simulate.setting import knative_defaults  # noqa: PLC0415 - as above
+    from ebbtide.simulate import report  # it needs numpy
+    from ebbtide.simulate.setting import knative_defaults
 
     with report_refusals(prepared.loaded):
         spec_setting = case.setting({})
@@ -169,7 +169,7 @@ def read_case(options: Options) -> PreparedCase:
     command = options.command
     if find_spec("numpy") is None:
         exit_with_usage_error("numpy is not installed; run pip install 'ebbtide[simulate]'", command)
-    from ebbtide.simulate import servers, slo  # noqa: PLC0415 - they need numpy
+    from ebbtide.simulate import servers, slo  # they need numpy
 
     columns = _parse_columns(options.columns, command)
     start_up = _parse_option(words.parse_start_up, options.start_up, "--start-up", command)
@@ -210,7 +210,7 @@ def _read_spec(name: str, profile: Profile) -> tuple[LoadedDocument, Plan]:
 
 
 def _read_traffic(options: Options, columns: dict[str, str]) -> TrafficReading:
-    from ebbtide.simulate import load  # noqa: PLC0415 - it needs numpy
+    from ebbtide.simulate import load  # it needs numpy
 
     if load.is_shape(options.traffic):
         if columns:
@@ -228,7 +228,7 @@ def _read_traffic(options: Options, columns: dict[str, str]) -> TrafficReading:
 
 
 def _calibrate_server(names: Sequence[str]) -> Server:
-    from ebbtide.simulate.calibrate import calibrate_server  # noqa: PLC0415 - it needs numpy
+    from ebbtide.simulate.calibrate import calibrate_server  # it needs numpy
 
     return calibrate_server([Path(name) for name in names])
 
@@ -241,7 +241,7 @@ def _parse_option(reader: Callable[[A], T], text: A, option: str, command: str) 
 
 
 def _parse_columns(text: str, command: str) -> dict[str, str]:
-    from ebbtide.simulate.load import COLUMNS, UNITS  # noqa: PLC0415 - it needs numpy
+    from ebbtide.simulate.load import COLUMNS, UNITS  # it needs numpy
 
     columns = {}
     for assignment in text.split(",") if text else ():

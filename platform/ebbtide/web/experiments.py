@@ -35,8 +35,8 @@ def simulate_for_page(request: SimulationRequest, profile_data: dict[str, Any]) 
         AskedError: the question is invalid.
 
     """
-    from ebbtide.simulate import report  # noqa: PLC0415 - it needs numpy
-    from ebbtide.simulate.setting import knative_defaults  # noqa: PLC0415 - as above
+    from ebbtide.simulate import report  # it needs numpy
+    from ebbtide.simulate.setting import knative_defaults
 
     prepared = make_simulation_case(request, load_profile_data(profile_data), "simulate")
     update_at = parse_update(request.update_at, prepared.plan)
