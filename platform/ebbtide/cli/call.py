@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base.prose import count_noun
 from ebbtide.cli import connection, terminal
 from ebbtide.cli.options import Options, make_option
+from ebbtide.documents.files import read_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,11 +52,9 @@ def run(options: Options) -> int:
 
 def _call(cluster: connection.Cluster, options: Options) -> int:
     from ebbtide.cluster.client.endpoint import FAILED_STATUS, CallError, Exchange, make_endpoint
-    from ebbtide.cluster.read.inventory import find_workload
     from ebbtide.cluster.read.status import compute_status
 
-    namespace = connection.resolve_namespace(cluster, options)
-    live = find_workload(cluster, options.name, namespace, connection.clock().now())
+    live = connection.find_live_workload(cluster, options)
     status = compute_status(live)
     if not status.url:
         terminal.write_stderr(f"error: {options.name} has no URL: {status.why or status.phase}")
@@ -142,10 +142,6 @@ def _print_response(exchange: Exchange, pieces: Iterator[str], status: Status, f
 
 def _read_data(text: str | None) -> bytes | None:
     """Return the body: the text, or the bytes of the file after ``@``."""
-    from pathlib import Path
-
-    from ebbtide.documents.files import read_file
-
     if text is None:
         return None
     return read_file(Path(text[1:])) if text.startswith("@") else text.encode()

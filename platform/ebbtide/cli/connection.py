@@ -8,17 +8,21 @@ from __future__ import annotations
 import os
 import re
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
 
+from ebbtide.base import keys
 from ebbtide.cli.common import find_named_profile, print_problems, read_profile, try_read_profile
 from ebbtide.cli.configuration import find_setting
 from ebbtide.cli.options import ONE_OF, Option, Options, make_option, make_switch
-from ebbtide.cli.terminal import format_progress, write_stderr
+from ebbtide.cli.terminal import exit_with_message, format_progress, write_stderr
+from ebbtide.documents import profiles
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from ebbtide.cluster.client import protocol
+    from ebbtide.cluster.read.inventory import LiveWorkload
     from ebbtide.cluster.read.status import Status
     from ebbtide.profile.models import Profile
     from ebbtide.slo.source import MetricsSource
@@ -229,7 +233,6 @@ def find_live_profile(cluster: Cluster, options: Options) -> Profile | None:
     if is_profile_named(options):
         return try_read_profile(options.profile)
     from ebbtide.cluster.doctor.observed import make_observed_profile
-    from ebbtide.documents import profiles
 
     return profiles.validate_profile_data(make_observed_profile(cluster))[0]
 
@@ -305,7 +308,6 @@ def observe_profile(cluster: Cluster) -> tuple[Profile, dict[str, Any]]:
     if simulated is not None:
         return simulated.profile, simulated.profile_data
     from ebbtide.cluster.doctor.observed import make_profile_document, observe_cluster
-    from ebbtide.documents import profiles
 
     observed = observe_cluster(cluster)
     data = make_profile_document(observed)
@@ -316,6 +318,13 @@ def observe_profile(cluster: Cluster) -> tuple[Profile, dict[str, Any]]:
     unread = f", without {', '.join(observed.unread)} (access denied)" if observed.unread else ""
     write_stderr(f"Profile: this cluster as observed{unread}. To use another, set --profile")
     return profile, data
+
+
+def profile_command(work: Callable[[Cluster, Options, Profile], int]) -> Callable[[Options], int]:
+    """Decorate a function to run as a command on the cluster that its options select, with its profile."""
+    return lambda options: run_with_profile(
+        options, lambda profile: profile, lambda cluster, profile: work(cluster, options, profile)
+    )
 
 
 def run_with_profile(
@@ -348,7 +357,6 @@ def resolve_namespace(cluster: Cluster, options: Options) -> str:
         return str(options.namespace)
     if not options.project:
         return cluster.namespace
-    from ebbtide.base import keys
     from ebbtide.cluster.client.protocol import NAMESPACE, ClusterError, ForbiddenError
     from ebbtide.cluster.doctor.observed import find_namespace_pattern
 
@@ -366,6 +374,18 @@ def resolve_namespace(cluster: Cluster, options: Options) -> str:
             raise ClusterError("cannot determine the namespace of the project without a valid profile")
         pattern = profile.spec.projects.namespace
     return pattern.replace("{project}", options.project)
+
+
+def find_live_workload(cluster: Cluster, options: Options) -> LiveWorkload:
+    """Return the workload that the options name.
+
+    Raises:
+        MissingError: the workload does not exist.
+
+    """
+    from ebbtide.cluster.read.inventory import find_workload
+
+    return find_workload(cluster, options.name, resolve_namespace(cluster, options), clock().now())
 
 
 def cluster_command(work: Callable[[Cluster, Options], int]) -> Callable[[Options], int]:
@@ -388,21 +408,27 @@ def parse_wait(options: Options) -> float:
         raise SystemExit(2) from None
 
 
+@contextmanager
+def explain_interrupt(explain: Callable[[], str]) -> Iterator[None]:
+    """Print what Ctrl-C leaves behind, and exit."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        exit_with_message(f"\n{explain()}", INTERRUPTED)
+
+
 def wait_until_settled(cluster: Cluster, name: str, namespace: str, limit: float) -> int:
     """Poll a workload until it has settled, report each phase on stderr, and return the exit code."""
     from ebbtide.cluster.write.apply import wait_for_workload
 
     if not limit:
         return 0
-    try:
+    with explain_interrupt(
+        lambda: f"Stopped waiting. The operation continues. For its status, run ebbtide describe {name} -n {namespace}"
+    ):
         status = wait_for_workload(
             cluster, name, namespace, clock(), limit, lambda poll: write_stderr(format_progress(poll).rstrip())
         )
-    except KeyboardInterrupt:
-        write_stderr(
-            f"\nStopped waiting. The operation continues. For its status, run ebbtide describe {name} -n {namespace}"
-        )
-        return INTERRUPTED
     if status is None:
         write_stderr(
             f"{name} has not settled after {limit:.0f} s. The operation continues; for its status, run "
@@ -423,15 +449,12 @@ def wait_until_gone(remaining: Callable[[], str], limit: float, subject: str) ->
     """
     system_clock = clock()
     deadline = system_clock.ticks() + limit
-    try:
+    with explain_interrupt(lambda: f"Stopped waiting. The deletion of {subject} continues."):
         while limit and (rest := remaining()):
             if system_clock.ticks() >= deadline:
                 write_stderr(f"Timed out after {limit:.0f} s: {rest} still terminating")
                 return CLUSTER
             system_clock.sleep(1.0)
-    except KeyboardInterrupt:
-        write_stderr(f"\nStopped waiting. The deletion of {subject} continues.")
-        return INTERRUPTED
     return 0
 
 

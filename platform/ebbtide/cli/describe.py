@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from ebbtide import manifests
+from ebbtide.base.annotations import UnreadableError, read_spec
 from ebbtide.base.bodies import serialize_body
 from ebbtide.base.prose import make_printable
 from ebbtide.base.quantities import format_age
@@ -126,8 +128,6 @@ def _drop_durations(value: Any) -> Any:
 
 def read_stored_spec(workload: LiveWorkload) -> dict[str, Any] | None:
     """Return the spec stored in the object's annotation, None if there is none, or none that can be read."""
-    from ebbtide.base.annotations import UnreadableError, read_spec
-
     try:
         return read_spec(workload.top)
     except UnreadableError:
@@ -177,8 +177,6 @@ def _format_workload(workload: LiveWorkload, status: Status, notes: Notes) -> It
             yield f"\n{title}\n{terminal.format_table(header, lines, '  ')}"
     stored_spec = read_stored_spec(workload)
     if stored_spec is not None:
-        from ebbtide import manifests
-
         yield "\nspec\n"
         yield from (f"  {line}\n" for line in manifests.write_document(stored_spec).splitlines())
 

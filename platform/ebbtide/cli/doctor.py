@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Final
 
+from ebbtide import manifests
 from ebbtide.base.prose import count_noun, make_printable
 from ebbtide.cli import common, connection, terminal
 from ebbtide.cli.files import replace_file
 from ebbtide.cli.options import LIVE_PROFILE, YES, Options, make_option, make_output_option, make_switch
 from ebbtide.cli.streams import get_style_codes
+from ebbtide.documents import profiles
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +48,7 @@ def run(options: Options) -> int:
     def prepare(profile: Profile) -> tuple[Profile, list[Inference] | None] | int:
         specs: list[Inference] = []
         for loaded in common.load_documents(common.read_sources(options.files), profile):
-            common.print_problems(problem for problem in loaded.problems if problem.severity == "error")
+            common.print_problems(loaded.problems, quiet=True)
             if common.exit_code(loaded.problems) or loaded.inference is None:
                 return PROBLEMS
             specs.append(loaded.inference)
@@ -58,9 +60,7 @@ def run(options: Options) -> int:
 
 
 def _write_profile(cluster: connection.Cluster, file: str) -> int:
-    from ebbtide import manifests
     from ebbtide.cluster.doctor.observed import make_observed_profile
-    from ebbtide.documents import profiles
 
     data = make_observed_profile(cluster)
     profile, problems = profiles.validate_profile_data(data)

@@ -11,6 +11,7 @@ from ebbtide.cli.options import FILES, Options, make_option, make_output_option,
 from ebbtide.cli.streams import get_style_codes
 from ebbtide.documents import profiles
 from ebbtide.documents.check import Batch
+from ebbtide.translation.gpu import compare_backends
 
 if TYPE_CHECKING:
     from ebbtide.documents.explain import Explanation
@@ -77,8 +78,6 @@ def _print_explanation(explanation: Explanation, *, full: bool) -> None:
 
 
 def _compare_backends(loaded: LoadedDocument, plan: Plan, answers: list[Any], options: Options) -> int:
-    from ebbtide.translation.gpu import compare_backends
-
     if plan.gpu is None or plan.pool is None:
         sys.stderr.write(f"{loaded.name}: the spec requests no GPU\n")
         return 1

@@ -13,7 +13,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from ebbtide import manifests
-from ebbtide.base.problems import has_errors
+from ebbtide.base.problems import Problem, has_errors
 from ebbtide.base.prose import make_printable
 from ebbtide.cli import streams
 from ebbtide.documents import load_document, profiles
@@ -23,7 +23,6 @@ from ebbtide.profile.built_in import BUILT_IN
 from ebbtide.readers.reading import KIND
 
 if TYPE_CHECKING:
-    from ebbtide.base.problems import Problem
     from ebbtide.translation.objects import Object
 
 API_VERSION: Final = "config.kubernetes.io/v1"
@@ -76,8 +75,6 @@ def transform_list(text: bytes) -> tuple[dict[str, Any], int]:
 
 
 def _make_list_problem() -> Problem:
-    from ebbtide.base.problems import Problem
-
     return Problem(
         "SPEC005",
         (),
@@ -102,8 +99,6 @@ def _make_key(item: Object) -> tuple[str, ...]:
 
 def _find_clashes(objects: list[Object], existing: dict[tuple[str, ...], Object]) -> list[Problem]:
     """Return an error for each object that the list already contains with different content."""
-    from ebbtide.base.problems import Problem
-
     return [
         Problem(
             "NAM005",

@@ -7,9 +7,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from ebbtide import manifests
+from ebbtide.base.problems import select_errors
 from ebbtide.cli import common
 from ebbtide.cli.files import replace_file
 from ebbtide.cli.options import Options, make_option
+from ebbtide.documents import profiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -55,8 +58,6 @@ QUESTIONS: Final = (
 
 def run(options: Options) -> int:
     """Write the spec unless it has errors or the file exists."""
-    from ebbtide import manifests
-
     if options.model or options.context:
         refusal = _apply_model(options)
         if refusal is not None:
@@ -196,8 +197,6 @@ def _to_number(text: str | None) -> int | float | str | None:
 
 def check_text(text: str, name: str) -> list[Problem]:
     """Return the errors of a spec on a cluster that has everything. ``check`` has the warnings for a cluster."""
-    from ebbtide.base.problems import select_errors
-    from ebbtide.documents import profiles
     from ebbtide.documents.check import Batch
 
     batch = Batch(profiles.load_built_in("full"))

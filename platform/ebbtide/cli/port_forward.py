@@ -35,8 +35,7 @@ def run(options: Options) -> int:
 def _forward_port(cluster: connection.Cluster, options: Options, local: int, remote: int) -> int:
     from ebbtide.cluster.client import streams  # the client is slow to import
 
-    namespace = connection.resolve_namespace(cluster, options)
-    ((pod, _),) = select_pods(cluster, options, namespace)
+    ((namespace, pod, _),) = select_pods(cluster, options)
     with streams.open_listener(local) as listener:
         sys.stdout.write(
             f"Forwarding http://127.0.0.1:{listener.getsockname()[1]}/ to port {remote} of {pod}. Press Ctrl-C to stop.\n"

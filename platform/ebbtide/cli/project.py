@@ -6,7 +6,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.base import names
+from ebbtide.base import names, quantities
 from ebbtide.base.prose import make_printable
 from ebbtide.base.quantities import format_number
 from ebbtide.cli import connection, terminal
@@ -15,7 +15,6 @@ from ebbtide.cli.options import LIVE_PROFILE, YES, Options, make_option, make_ou
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ebbtide.cluster.write.apply import ApplyStep
     from ebbtide.cluster.write.projects import ProjectRequest, ProjectRow
     from ebbtide.profile.models import Profile
 
@@ -70,34 +69,26 @@ def run(options: Options) -> int:
             USAGE,
         )
     work = {"create": _create, "list": _list, "describe": _describe, "delete": _delete}[options.action]
-    return connection.run_with_profile(
-        options, lambda profile: profile, lambda cluster, profile: work(cluster, options, profile)
-    )
+    return connection.profile_command(work)(options)
 
 
 # create
 
 
 def _create(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
-    from ebbtide.cli.apply import confirm_steps, format_steps
+    from ebbtide.cli.apply import WriteProgress, confirm_steps, format_steps
     from ebbtide.cluster.write import apply, projects
 
     try:
         steps = projects.plan_project(cluster, _read_request(options), profile)
     except ValueError as error:
         terminal.exit_with_message(f"error: {error}", USAGE)
-    out = sys.stdout if options.output == "text" else sys.stderr
-    out.write("\n".join([f"project {options.name}", *format_steps(steps)]) + "\n")
-    out.flush()
+    progress = WriteProgress(sys.stdout if options.output == "text" else sys.stderr)
+    progress.say("\n".join([f"project {options.name}", *format_steps(steps)]) + "\n")
     refused = any(step.verdict == "refused" or step.owners for step in steps)
     different = any(step.verdict != "keep" for step in steps)
     confirm_steps(steps, options, [{"name": options.name, "different": different, "steps": steps}], refused=refused)
-
-    def done(step: ApplyStep) -> None:
-        out.write(f"{'created' if step.verdict == 'create' else 'changed'} {step.label}\n")
-        out.flush()
-
-    apply.write_steps(cluster, steps, connection.clock(), done=done)
+    apply.write_steps(cluster, steps, connection.clock(), done=progress.report_step)
     _report_profile_difference(options, profile)
     if options.output != "text":
         return _print_projects([_find_project(cluster, options.name, profile)], options.output)
@@ -105,7 +96,6 @@ def _create(cluster: connection.Cluster, options: Options, profile: Profile) -> 
 
 
 def _read_request(options: Options) -> ProjectRequest:
-    from ebbtide.base import quantities
     from ebbtide.cluster.write.projects import ProjectRequest, parse_member
 
     for name in ("gpus", "cpu"):

@@ -19,13 +19,10 @@ OPTIONS: Final = (
 @connection.cluster_command
 def run(cluster: connection.Cluster, options: Options) -> int:
     """Choose the revision, ask for confirmation and route the traffic."""
-    from ebbtide.cluster.read.inventory import find_workload
     from ebbtide.cluster.read.records import serving_revisions
     from ebbtide.cluster.write import revisions
 
-    workload = find_workload(
-        cluster, options.name, connection.resolve_namespace(cluster, options), connection.clock().now()
-    )
+    workload = connection.find_live_workload(cluster, options)
     reason = revisions.explain_no_rollback(workload, options.to)
     if reason:
         terminal.exit_with_message(f"error: {reason}", 1)

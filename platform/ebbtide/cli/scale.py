@@ -37,13 +37,10 @@ def run(options: Options) -> int:
 
 
 def _scale_workload(cluster: connection.Cluster, options: Options, overrides: dict[str, float], limit: float) -> int:
-    from ebbtide.cluster.read.inventory import find_workload
     from ebbtide.cluster.read.records import scaled_revisions
     from ebbtide.cluster.write import revisions
 
-    workload = find_workload(
-        cluster, options.name, connection.resolve_namespace(cluster, options), connection.clock().now()
-    )
+    workload = connection.find_live_workload(cluster, options)
     reason = revisions.explain_no_scale(workload, overrides)
     if reason:
         terminal.exit_with_message(f"error: {reason}", 1)

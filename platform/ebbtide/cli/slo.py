@@ -7,10 +7,14 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from ebbtide import manifests
+from ebbtide.base import keys
 from ebbtide.base.problems import has_errors
 from ebbtide.cli import connection, terminal
 from ebbtide.cli.common import load_documents, print_problems, read_profile, read_sources, write_json
 from ebbtide.cli.options import Options, make_option, make_output_option, make_switch
+from ebbtide.spec.rules.naming import LABEL_KEY, LABEL_VALUE
+from ebbtide.translation.engines import find_engine
 
 if TYPE_CHECKING:
     from ebbtide.profile.models import Profile
@@ -37,9 +41,6 @@ def parse_period(text: str) -> float:
 
 def parse_label(text: str) -> tuple[str, str]:
     """Parse a label such as ``release=prometheus`` and return its key and value."""
-    from ebbtide.base import keys
-    from ebbtide.spec.rules.naming import LABEL_KEY, LABEL_VALUE
-
     key, sign, value = text.partition("=")
     if not sign or LABEL_KEY.fullmatch(key) is None or LABEL_VALUE.fullmatch(value) is None:
         raise argparse.ArgumentTypeError(f"invalid label {text!r}: must be KEY=VALUE, as in release=prometheus")
@@ -97,9 +98,7 @@ def run(options: Options) -> int:
     if options.rules:
         profile = read_profile(options.profile)
         return _print_rules(options.rules, profile, dict(options.label), as_json=options.output == "json")
-    return connection.run_with_profile(
-        options, lambda profile: profile, lambda cluster, profile: _report_slos(cluster, options, profile)
-    )
+    return _report_slos(options)
 
 
 def _find_contradiction(options: Options) -> str:
@@ -114,6 +113,7 @@ def _find_contradiction(options: Options) -> str:
     return ""
 
 
+@connection.profile_command
 def _report_slos(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
     from ebbtide.slo import pages, report
     from ebbtide.slo.promises import read_slo
@@ -159,10 +159,8 @@ def _print_report(report: Report, output_format: str) -> None:
 
 def _print_rules(files: list[str], profile: Profile, labels: dict[str, str], *, as_json: bool) -> int:
     """Print the Prometheus rules of specs; report what the rules cannot monitor on stderr."""
-    from ebbtide import manifests
     from ebbtide.slo import alerts, queries
     from ebbtide.slo.source import Ref
-    from ebbtide.translation.engines import find_engine
     from ebbtide.translation.translate import make_plan
 
     try:

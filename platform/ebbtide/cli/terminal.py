@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from ebbtide import manifests
 from ebbtide.base.bodies import serialize_body
 from ebbtide.base.prose import make_printable
 from ebbtide.cli.common import write_json
@@ -107,8 +108,6 @@ def write_data(value: Any, output_format: str, *, watched: bool = False) -> None
     if output_format == "json":
         write_json(value)
         return
-    from ebbtide import manifests
-
     data = serialize_body(value)
     rows = data if isinstance(data, list) else [data]
     if watched:

@@ -18,7 +18,7 @@ from ebbtide.cluster.write import revisions
 from ebbtide.cluster.write.apply import SCALED
 from ebbtide.cluster.write.removal import plan_removal
 from ebbtide.web import canary
-from ebbtide.web.errors import PageError, make_page_error
+from ebbtide.web.errors import PageError, make_missing_page_error, make_page_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -195,7 +195,7 @@ def _find_action(visit: PageVisit) -> tuple[str, Action, LiveWorkload]:
     name = visit.path_parameter("action")
     action = ACTIONS.get(name)
     if action is None:
-        raise PageError(404, "Page not found", "Check the address for typing errors.")
+        raise make_missing_page_error()
     return name, action, visit.read_workload()
 
 

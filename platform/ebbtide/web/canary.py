@@ -8,7 +8,7 @@ docs/modelserving/v1beta1/rollout/canary.md.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ebbtide.base.paths import get_at
 from ebbtide.cluster.read.records import serving_revisions
@@ -23,7 +23,7 @@ from ebbtide.web.errors import PageError
 from ebbtide.web.form import parse_document, write_live_spec
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ebbtide.base.problems import Path
     from ebbtide.cluster.read.inventory import LiveWorkload
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ebbtide.slo.report import ReportRow
     from ebbtide.web.frame import PageVisit
 
+T = TypeVar("T")
 #: Seconds that the comparison covers, and for which its measurements are reused.
 COMPARED_SECONDS: Final = 900.0
 REUSE_SECONDS: Final = 10.0
@@ -168,30 +169,22 @@ def list_figures(
     revision_rows: tuple[RevisionRow | None, RevisionRow | None], reports: Sequence[ReportRow | None]
 ) -> list[ComparedRow]:
     """Return the figures of both revisions; unknown ones are dashes."""
-    rows = [
-        ComparedRow("Traffic", *(f"{item.traffic_percent}%" if item else words.NONE for item in revision_rows)),
-        ComparedRow("Replicas", *(f"{item.ready} of {item.wanted}" if item else words.NONE for item in revision_rows)),
-    ]
+
+    def compare(label: str, write: Callable[[T], str], both: Sequence[T | None]) -> ComparedRow:
+        return ComparedRow(label, *(words.NONE if one is None else write(one) for one in both))
+
     measured = [report if report is not None and report.measured.requests else None for report in reports]
-    rows.append(ComparedRow("Requests/s", *(words.NONE if one is None else f"{one.rate:.3g}" for one in measured)))
-    rows.append(
-        ComparedRow(
-            "Errors",
-            *(
-                words.NONE if one is None or one.errors is None else pages.format_slo_percent(one.errors)
-                for one in measured
-            ),
-        )
-    )
-    rows.append(
-        ComparedRow("Mean", *(words.NONE if one is None else pages.format_interval(one.mean) for one in measured))
-    )
-    names = dict.fromkeys(name for one in measured if one is not None for name in one.quantiles)
-    rows += [
-        ComparedRow(
-            name,
-            *(words.NONE if one is None else pages.format_interval(one.quantiles.get(name)) for one in measured),
-        )
-        for name in names
+    quantiles = dict.fromkeys(name for one in measured if one is not None for name in one.quantiles)
+    return [
+        compare("Traffic", lambda item: f"{item.traffic_percent}%", revision_rows),
+        compare("Replicas", lambda item: f"{item.ready} of {item.wanted}", revision_rows),
+        compare("Requests/s", lambda one: f"{one.rate:.3g}", measured),
+        compare(
+            "Errors", lambda one: words.NONE if one.errors is None else pages.format_slo_percent(one.errors), measured
+        ),
+        compare("Mean", lambda one: pages.format_interval(one.mean), measured),
+        *(
+            compare(name, pages.format_interval, [None if one is None else one.quantiles.get(name) for one in measured])
+            for name in quantiles
+        ),
     ]
-    return rows

@@ -306,23 +306,17 @@ def format_json(text: str) -> str:
     except (ValueError, RecursionError):
         return text
     # The parts stay as they are, since another writer could change a number.
-    lines, depth = [""], 0
+    result, indent = "", "\n"
     for part in JSON_PART.findall(stripped):
         if part in "}]":
-            depth -= 1
-            if lines[-1].strip():
-                lines.append("  " * depth)
-            lines[-1] = lines[-1][: len("  " * depth)] + part
+            indent = indent[:-2]
+            result += indent + part
         elif part in "{[":
-            depth += 1
-            lines[-1] += part
-            lines.append("  " * depth)
-        elif part == ",":
-            lines[-1] += part
-            lines.append("  " * depth)
+            indent += "  "
+            result += part + indent
         else:
-            lines[-1] += f"{part} " if part == ":" else part
-    return "\n".join(line for line in lines if line.strip()) + "\n"
+            result += part + {",": indent, ":": " "}.get(part, "")
+    return "\n".join(line for line in result.split("\n") if line.strip()) + "\n"
 
 
 def describe_fit(visit: PageVisit, spec: ParsedSpec) -> str:

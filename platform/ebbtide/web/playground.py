@@ -140,13 +140,11 @@ def parse_request(form: Mapping[str, str]) -> PlaygroundRequest:
 # The tab.
 
 
-def playground_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dict[str, Any]:
-    """Return the context of the tab with the first request."""
-    return make_context(visit, live, row, make_default_request(live))
-
-
-def make_context(visit: PageVisit, live: LiveWorkload, row: Status, request: PlaygroundRequest) -> dict[str, Any]:
-    """Return the context of the tab with a request."""
+def playground_context(
+    visit: PageVisit, live: LiveWorkload, row: Status, request: PlaygroundRequest | None = None
+) -> dict[str, Any]:
+    """Return the context of the tab with a request, by default the first one for the workload."""
+    request = request or make_default_request(live)
     why_not = visit.backend.explain_no_call(visit.user, row.namespace)
     if not why_not and not row.url:
         why_not = "the workload has no URL yet"
@@ -348,8 +346,7 @@ def _show_snippets(visit: PageVisit, render: RenderTab) -> Response:
 def _render_tab(visit: PageVisit, render: RenderTab, request: PlaygroundRequest | None, **context: Any) -> Response:
     """Render the whole page with a request, or for htmx only the snippets."""
     live, row = visit.read_workload(), visit.read_status()
-    request = request or make_default_request(live)
-    context = {**make_context(visit, live, row, request), **context}
+    context = {**playground_context(visit, live, row, request), **context}
     if visit.is_partial:
         return visit.render("comp_snippets.html", row=row, **context)
     return render(visit, "playground", context)

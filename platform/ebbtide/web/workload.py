@@ -23,7 +23,7 @@ from ebbtide.slo.report import compute_report
 from ebbtide.slo.source import Ref, SourceError
 from ebbtide.web import actions, canary, logs, objectives, playground, words
 from ebbtide.web.charts import Chart, Curve
-from ebbtide.web.errors import PageError
+from ebbtide.web.errors import PageError, make_missing_page_error
 from ebbtide.web.shared import LOAD_REUSE_SECONDS, add_loads, call_command, workload_path
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def show_workload(visit: PageVisit) -> Response:
     """Show a tab of a workload; if it was deleted, an open page says so and stops updating."""
     tab = visit.request.path_params.get("tab", "overview")
     if tab not in TABS:
-        raise PageError(404, "Page not found", "Check the address for typing errors.")
+        raise make_missing_page_error()
     return render_workload(visit, tab)
 
 
