@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from ebbtide.profile.models import Profile
 
 FINE: Final = 0
-USAGE: Final = 2
 VERDICT_LABELS: Final = {"create": "+ create", "change": "~ change", "keep": "= keep", "refused": "! rejected"}
 OPTIONS: Final = (
     SPECS,
@@ -206,7 +205,7 @@ def confirm_steps(steps: Sequence[ApplyStep], options: Options, data: Any, *, re
         raise SystemExit(connection.CLUSTER if refused else FINE)
     count = sum(step.verdict != "keep" for step in steps)
     if count and not terminal.ask_confirmation(f"Apply {count_noun(count, 'object')}?", yes=options.yes):
-        raise SystemExit(USAGE)
+        raise SystemExit(terminal.USAGE)
     return count
 
 

@@ -43,10 +43,10 @@ def run(options: Options) -> int:
         options.timeout = connection.parse_duration(options.timeout)
     except ValueError:
         terminal.exit_with_message(
-            f"ebbtide call: error: invalid --timeout {options.timeout!r}: must be a duration, as in 90s or 5m", 2
+            f"ebbtide call: error: invalid --timeout {options.timeout!r}: must be a duration, as in 90s or 5m"
         )
     if options.chat is not None and options.data is not None:
-        terminal.exit_with_message("ebbtide call: error: --chat and --data are mutually exclusive: use one of them", 2)
+        terminal.exit_with_message("ebbtide call: error: --chat and --data are mutually exclusive: use one of them")
     return connection.run_on_cluster(options, lambda cluster: _call(cluster, options))
 
 

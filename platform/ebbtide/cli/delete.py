@@ -36,7 +36,7 @@ def run(cluster: connection.Cluster, options: Options) -> int:
     top = planned.top
     names = ", ".join(f"{obj['kind']} {obj['metadata']['name']}" for obj in (top, *planned.items[:-1]))
     if not terminal.ask_confirmation(f"Delete {names} in namespace {namespace}?", yes=options.yes):
-        return 2
+        return terminal.USAGE
     for obj in remove_workload(cluster, planned):
         if options.output == "text":
             sys.stdout.write(f"deleted {obj['kind']} {namespace}/{obj['metadata']['name']}\n")

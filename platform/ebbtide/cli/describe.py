@@ -113,7 +113,7 @@ def _print_workload(workload: LiveWorkload, status: Status, notes: Notes, output
         data = {
             **serialize_body(status),
             "hint": notes.hint,
-            "events": _list_events(workload),
+            "events": [_convert_event(event, workload.now) for event in workload.events[-EVENTS:]],
             "spec": read_stored_spec(workload),
         }
         terminal.write_data(data, output_format, watched=watched)
@@ -197,11 +197,6 @@ def _list_unexplained_events(workload: LiveWorkload, status: Status) -> list[dic
         and STALE_WRITE not in str(event.get("message"))
         for row in [_convert_event(event, workload.now)]
     ][-EVENTS:]
-
-
-def _list_events(workload: LiveWorkload) -> list[dict[str, Any]]:
-    """Return the most recent events as data."""
-    return [_convert_event(event, workload.now) for event in workload.events[-EVENTS:]]
 
 
 def _convert_event(event: dict[str, Any], now: float) -> dict[str, Any]:

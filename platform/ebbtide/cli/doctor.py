@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ebbtide.profile.models import Profile
     from ebbtide.spec.inference import Inference
 
-FINE, PROBLEMS, USAGE = 0, 1, 2
+FINE, PROBLEMS = 0, 1
 HEADER = (
     "# Written by ebbtide doctor --write-profile from the state of the cluster. Settings that it cannot observe have\n"
     "# Ebbtide's defaults: project quotas without a KAI queue (projects.known), request authorization (access), pod rules (pods).\n"
@@ -74,7 +74,7 @@ def _write_profile(cluster: connection.Cluster, file: str) -> int:
     try:
         replace_file(file, text.encode())
     except OSError as error:
-        terminal.exit_with_message(f"error: cannot write {file}: {(error.strerror or 'unknown error').lower()}", USAGE)
+        terminal.exit_with_message(f"error: cannot write {file}: {(error.strerror or 'unknown error').lower()}")
     terminal.write_stderr(
         f"Wrote the cluster's profile to {file}. To check the cluster against it, run ebbtide doctor --profile {file}"
     )
@@ -122,7 +122,7 @@ def _apply_patches(cluster: connection.Cluster, patches: Sequence[FixPatch], *, 
     if not terminal.ask_confirmation(
         f"Apply {'this patch' if count == 1 else f'these {count} patches'} to the cluster?", yes=yes
     ):
-        return USAGE
+        return terminal.USAGE
     for patch in patches:
         apply_fix_patch(cluster, patch)
         terminal.write_stderr(

@@ -26,8 +26,7 @@ def run(options: Options) -> int:
     if not 0 < remote <= connection.MAX_PORT or local > connection.MAX_PORT:
         terminal.exit_with_message(
             f"invalid port {options.port}: use PORT or LOCAL:PORT, as in 8080 or 9000:8080, with ports from 1 to "
-            f"{connection.MAX_PORT}; LOCAL may be 0",
-            2,
+            f"{connection.MAX_PORT}; LOCAL may be 0"
         )
     return connection.run_on_cluster(options, lambda cluster: _forward_port(cluster, options, local, remote))
 

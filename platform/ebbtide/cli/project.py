@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ebbtide.cluster.write.projects import ProjectRequest, ProjectRow
     from ebbtide.profile.models import Profile
 
-FINE, PROBLEMS, USAGE = 0, 1, 2
+FINE, PROBLEMS = 0, 1
 HEADER: Final = ("PROJECT", "NAMESPACE", "WORKLOADS", "QUOTA (USED/HARD)", "PRIORITY", "MEMBERS")
 NAME: Final = re.compile(names.LABEL.pattern)
 MEMBERS: Final = "Member to add: jane, group:ml or serviceaccount:NAMESPACE:NAME; repeatable"
@@ -60,13 +60,11 @@ def run(options: Options) -> int:
         terminal.exit_with_message(
             "error: list takes no name"
             if options.name
-            else f"error: missing project name: run ebbtide project {options.action} NAME",
-            USAGE,
+            else f"error: missing project name: run ebbtide project {options.action} NAME"
         )
     if options.name is not None and not NAME.fullmatch(options.name):
         terminal.exit_with_message(
-            f"error: invalid project name {options.name!r}: must be lowercase letters, digits and dashes, as in team-a",
-            USAGE,
+            f"error: invalid project name {options.name!r}: must be lowercase letters, digits and dashes, as in team-a"
         )
     work = {"create": _create, "list": _list, "describe": _describe, "delete": _delete}[options.action]
     return connection.profile_command(work)(options)
@@ -82,7 +80,7 @@ def _create(cluster: connection.Cluster, options: Options, profile: Profile) -> 
     try:
         steps = projects.plan_project(cluster, _read_request(options), profile)
     except ValueError as error:
-        terminal.exit_with_message(f"error: {error}", USAGE)
+        terminal.exit_with_message(f"error: {error}")
     progress = WriteProgress(sys.stdout if options.output == "text" else sys.stderr)
     progress.say("\n".join([f"project {options.name}", *format_steps(steps)]) + "\n")
     refused = any(step.verdict == "refused" or step.owners for step in steps)
@@ -239,7 +237,7 @@ def _delete(cluster: connection.Cluster, options: Options, profile: Profile) -> 
         return connection.CLUSTER if not planned_removal.row.there else PROBLEMS
     terminal.write_stderr("".join(f"  - {make_printable(line)}\n" for line in planned_removal.lines()).rstrip("\n"))
     if not terminal.ask_confirmation(f"Delete project {options.name}?", yes=options.yes):
-        return USAGE
+        return terminal.USAGE
     projects.remove_project(cluster, planned_removal)
     if options.output == "name":
         sys.stdout.write(f"{options.name}\n")

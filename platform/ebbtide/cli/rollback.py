@@ -23,8 +23,7 @@ def run(cluster: connection.Cluster, options: Options) -> int:
     from ebbtide.cluster.write import revisions
 
     workload = connection.find_live_workload(cluster, options)
-    reason = revisions.explain_no_rollback(workload, options.to)
-    if reason:
+    if reason := revisions.explain_no_rollback(workload, options.to):
         terminal.exit_with_message(f"error: {reason}", 1)
     target = revisions.find_rollback_target(workload, options.to)
     serving = ", ".join(serving_revisions(workload)) or "no revision"
@@ -34,7 +33,7 @@ def run(cluster: connection.Cluster, options: Options) -> int:
         else f"Route all traffic to {target} instead of {serving}?"
     )
     if not terminal.ask_confirmation(question, yes=options.yes):
-        return 2
+        return terminal.USAGE
     revisions.pin_revision(cluster, workload, target)
     message = f"all traffic of {workload.namespace}/{workload.name} is routed to {target} until the next apply"
     terminal.print_result(workload.namespace, workload.name, message, options.output, revision=target)

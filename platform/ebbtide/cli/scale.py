@@ -31,7 +31,7 @@ def run(options: Options) -> int:
     options_by_field = {"minReplicas": options.min, "maxReplicas": options.max, "metricThreshold": options.target}
     overrides = {name: value for name, value in options_by_field.items() if value is not None}
     if bool(overrides) == options.reset:
-        terminal.exit_with_message("error: set at least one of --min, --max and --target, or only --reset", 2)
+        terminal.exit_with_message("error: set at least one of --min, --max and --target, or only --reset")
     limit = connection.parse_wait(options)
     return connection.run_on_cluster(options, lambda cluster: _scale_workload(cluster, options, overrides, limit))
 
@@ -41,8 +41,7 @@ def _scale_workload(cluster: connection.Cluster, options: Options, overrides: di
     from ebbtide.cluster.write import revisions
 
     workload = connection.find_live_workload(cluster, options)
-    reason = revisions.explain_no_scale(workload, overrides)
-    if reason:
+    if reason := revisions.explain_no_scale(workload, overrides):
         terminal.exit_with_message(f"error: {reason}", 1)
     names = ", ".join(scaled_revisions(workload))
     if options.reset:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from ebbtide.slo.report import Report
     from ebbtide.translation.objects import Object
 
-USAGE: Final = 2
 DIFFERENT: Final = 4
 DAY: Final = 86_400.0
 
@@ -94,7 +93,7 @@ OPTIONS: Final = (
 def run(options: Options) -> int:
     contradiction = _find_contradiction(options)
     if contradiction:
-        terminal.exit_with_message(f"ebbtide slo: error: {contradiction}", USAGE)
+        terminal.exit_with_message(f"ebbtide slo: error: {contradiction}")
     if options.rules:
         profile = read_profile(options.profile)
         return _print_rules(options.rules, profile, dict(options.label), as_json=options.output == "json")
@@ -123,7 +122,8 @@ def _report_slos(cluster: connection.Cluster, options: Options, profile: Profile
     }
     end = connection.clock().now()
     if not objectives:
-        terminal.write_stderr(f"No workloads found in {_describe_place(cluster, options)}.")
+        place = "the cluster" if options.all else f"namespace {connection.resolve_namespace(cluster, options)}"
+        terminal.write_stderr(f"No workloads found in {place}.")
         if options.output != "text":
             _print_report(replace(report.compute_report({}, {}), start=end - options.since, end=end), options.output)
         return 0
@@ -140,10 +140,6 @@ def _find_workloads(cluster: connection.Cluster, options: Options) -> list[Objec
     if options.name:
         return [get_top(cluster, options.name, connection.resolve_namespace(cluster, options))]
     return list_tops(cluster, "" if options.all else connection.resolve_namespace(cluster, options))
-
-
-def _describe_place(cluster: connection.Cluster, options: Options) -> str:
-    return "the cluster" if options.all else f"namespace {connection.resolve_namespace(cluster, options)}"
 
 
 def _print_report(report: Report, output_format: str) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from ebbtide.cluster.write.apply import WaitUpdate
 
+USAGE: Final = 2
 #: Color of each workload phase and of each SLO outcome.
 STATE_COLORS: Final = {
     "Running": "good",
@@ -53,8 +54,8 @@ def write_stderr(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 
-def exit_with_message(text: str, code: int) -> NoReturn:
-    """Write a line to stderr and exit with ``code``."""
+def exit_with_message(text: str, code: int = USAGE) -> NoReturn:
+    """Write a line to stderr and exit with ``code``, by default that of invalid usage."""
     write_stderr(text)
     raise SystemExit(code)
 

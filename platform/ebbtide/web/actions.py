@@ -42,7 +42,7 @@ class ActionOffer:
 class Action:
     """One action: its label, the verb and kind that need permission, its preconditions, and its effect.
 
-    ``show`` returns the context of its dialog; ``do`` performs it.
+    ``show`` returns the context of the dialog of an available action; ``do`` performs it.
     """
 
     label: str
@@ -140,13 +140,8 @@ def _rollback_revision(visit: PageVisit) -> str | None:
 
 
 def _rollback_form(visit: PageVisit, live: LiveWorkload) -> dict[str, Any]:
-    revision = _rollback_revision(visit)
-    why = revisions.explain_no_rollback(live, revision)
-    return {
-        "target": "" if why else revisions.find_rollback_target(live, revision),
-        "serving": serving_revisions(live),
-        "why": why,
-    }
+    target = revisions.find_rollback_target(live, _rollback_revision(visit))
+    return {"target": target, "serving": serving_revisions(live)}
 
 
 def _delete_form(visit: PageVisit, live: LiveWorkload) -> dict[str, Any]:
@@ -209,7 +204,6 @@ def _render_action(
     visit: PageVisit, name: str, action: Action, live: LiveWorkload, message: str = "", status: int = 200
 ) -> Response:
     why = explain_unavailable(visit, live, action)
-    context = action.show(visit, live) if name != "rollback" or not why else {"target": "", "serving": [], "why": why}
     return visit.render_page(
         "action",
         status,
@@ -217,10 +211,10 @@ def _render_action(
         action=name,
         label=action.label,
         live=live,
-        why_not=why or context.pop("why", ""),
+        why_not=why,
         message=message,
         values=visit.form,
-        **{key: value for key, value in context.items() if key != "why"},
+        **({} if why else action.show(visit, live)),
     )
 
 

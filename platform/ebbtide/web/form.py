@@ -22,7 +22,7 @@ from ebbtide.documents.check import Batch
 from ebbtide.manifests.edit import NotEdited, apply_change, edit_text
 from ebbtide.readers.fields import field_names_at
 from ebbtide.readers.reading import API_VERSION, KIND
-from ebbtide.web.fields import CONDITIONS, list_controls, list_field_groups
+from ebbtide.web.fields import CONDITIONS, STEPS, list_controls, list_field_groups
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -442,6 +442,37 @@ class ShownGroup:
     @property
     def warnings(self) -> int:
         return sum(problem.severity != "error" for block in self.blocks for problem in block.all_problems)
+
+
+@dataclass(frozen=True, slots=True)
+class FormStep:
+    """A step of the form, with the number of problems at its fields."""
+
+    key: str
+    title: str
+    errors: int
+    warnings: int
+
+
+def list_steps(groups: Sequence[ShownGroup]) -> list[FormStep]:
+    """Return the steps of the form."""
+    steps = []
+    for key, title, _ in STEPS:
+        shown = [group for group in groups if group.group.step == key]
+        steps.append(FormStep(key, title, sum(group.errors for group in shown), sum(group.warnings for group in shown)))
+    return steps
+
+
+def find_first_error(groups: Sequence[ShownGroup]) -> tuple[str, str] | None:
+    """Return the step and the HTML id of the first field with an error."""
+    fields = (
+        (group.group.step, field)
+        for group in groups
+        for block in group.blocks
+        for row in (block.fields, *block.items)
+        for field in row
+    )
+    return next(((step, field.id) for step, field in fields if field.wrong), None)
 
 
 def render_form(data: Any, problems: Sequence[Problem]) -> tuple[tuple[ShownGroup, ...], list[Problem]]:

@@ -31,6 +31,8 @@ from ebbtide.web.fields import ALL_STEPS, LISTS, STEPS, list_completions
 from ebbtide.web.form import (
     MAX_SPEC_CHARACTERS,
     fill_fields,
+    find_first_error,
+    list_steps,
     list_unshown_fields,
     merge_form,
     order_fields,
@@ -192,17 +194,8 @@ def _read_form_state(visit: PageVisit) -> FormState:
     # With JavaScript, selecting an example loads it immediately, and the response clears the selection.
     if fields.get("example") in load_examples() and (visit.is_partial or fields.get("do") == "example"):
         text = load_examples()[fields["example"]].text
-    model = ModelChoice(
-        *(
-            fields.get(f"model-{part}", default)[:80]
-            for part, default in (
-                ("name", ""),
-                ("gpu", ""),
-                ("context", str(model_catalog.CONTEXT)),
-                ("requests", str(model_catalog.REQUESTS)),
-            )
-        )
-    )
+    posted = {part: fields.get(f"model-{part}") for part in ("name", "gpu", "context", "requests")}
+    model = ModelChoice(**{part: text[:80] for part, text in posted.items() if text is not None})
     if fields.get("do") == "model" and (proposed := model.propose(to_zero=_scales_to_zero(text))) and proposed.fields:
         filled = fill_fields(text, proposed.fields)
         text, refused = filled.text, (*refused, *filled.refused)
@@ -244,27 +237,9 @@ def _render_form_page(visit: PageVisit, state: FormState, status: int = 200, **c
         spec=spec,
         base=state.text if spec.readable else state.good,
         groups=groups,
-        steps=[
-            FormStep(
-                key,
-                title,
-                sum(group.errors for group in groups if group.group.step == key),
-                sum(group.warnings for group in groups if group.group.step == key),
-            )
-            for key, title, _ in STEPS
-        ],
+        steps=list_steps(groups),
         all_steps=ALL_STEPS,
-        first_error=next(
-            (
-                (group.group.step, field.id)
-                for group in groups
-                for block in group.blocks
-                for row in (block.fields, *block.items)
-                for field in row
-                if field.wrong
-            ),
-            None,
-        ),
+        first_error=find_first_error(groups),
         fields_hash=hash_fields(),
         fit=describe_fit(visit, spec),
         projects=_list_projects(visit),
@@ -284,16 +259,6 @@ def _render_form_page(visit: PageVisit, state: FormState, status: int = 200, **c
         panel=_render_panel(visit, spec, state.tab),
         **context,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class FormStep:
-    """A step of the form, with the number of problems at its fields."""
-
-    key: str
-    title: str
-    errors: int
-    warnings: int
 
 
 def format_json(text: str) -> str:

@@ -186,16 +186,14 @@ def render_workload(visit: PageVisit, tab: str, context: dict[str, Any] | None =
 
 def playground_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dict[str, Any]:
     """Return the context of the playground, and the chart of the replicas, where a cold start is marked."""
-    drawn = load_charts(visit, live, row, PLAYGROUND_RANGE)
-    charts = {name: chart for name, chart in drawn.items() if name == "replicas"}
-    return {**playground.playground_context(visit, live, row), "charts": charts, "range": PLAYGROUND_RANGE}
+    drawn = select_charts(visit, live, row, ("replicas",), PLAYGROUND_RANGE)
+    return {**playground.playground_context(visit, live, row), **drawn, "range": PLAYGROUND_RANGE}
 
 
 def overview_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dict[str, Any]:
     """Return the figures of the last minute, the latest events, and the charts of the last hour."""
     measured = measure_last_minute(visit, row)
     timed = measured if measured is not None and measured.place else None
-    drawn_now = load_charts(visit, live, row, "1h")
     return {
         "row": add_loads(visit, [row])[0],
         "rate": timed.requests / (timed.end - timed.start) if timed and timed.end > timed.start else None,
@@ -203,8 +201,7 @@ def overview_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dict[
         "events": [*list_workload_events(live)][:OVERVIEW_EVENTS],
         # The summary condition first.
         "conditions": sorted(row.conditions, key=lambda condition: condition.name != "Ready"),
-        "charts": {name: drawn_now[name] for name in OVERVIEW_CHARTS if name in drawn_now},
-        "series": f"/series?range=1h&charts={','.join(OVERVIEW_CHARTS)}",
+        **select_charts(visit, live, row, OVERVIEW_CHARTS),
         "curl": call_command(row),
         "slo_warnings": list_slo_warnings(live.top, visit.backend.profile),
     }
@@ -234,7 +231,7 @@ def metrics_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dict[s
     drawn_charts: dict[str, Chart] = {}
     trouble = ""
     try:
-        drawn_charts = load_charts(visit, live, row, chosen, quiet=False)
+        drawn_charts = load_charts(visit, live, row, chosen)
     except SourceError as error:
         trouble = str(error)
     return {"range": chosen, "ranges": RANGES, "charts": drawn_charts, "trouble": trouble}
@@ -270,14 +267,11 @@ def revisions_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dict
 
 
 def why_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dict[str, Any]:
-    explanation = visit.backend.why(visit.user, live.namespace, live.name).value
-    drawn = load_charts(visit, live, row, "1h")
     return {
-        "why": explanation,
+        "why": visit.backend.why(visit.user, live.namespace, live.name).value,
         "topics": TOPICS,
         "scalers": SCALERS,
-        "charts": {name: drawn[name] for name in WHY_CHARTS if name in drawn},
-        "series": f"/series?range=1h&charts={','.join(WHY_CHARTS)}",
+        **select_charts(visit, live, row, WHY_CHARTS),
     }
 
 
@@ -345,23 +339,27 @@ def chosen_range(visit: PageVisit) -> str:
     return chosen if chosen in RANGES else "1h"
 
 
-def load_charts(
-    visit: PageVisit, live: LiveWorkload, row: Status, chosen: str, *, quiet: bool = True
-) -> dict[str, Chart]:
+def select_charts(
+    visit: PageVisit, live: LiveWorkload, row: Status, names: Sequence[str], chosen: str = "1h"
+) -> dict[str, Any]:
+    """Return some charts of a workload, none without metrics, and the end of the path of their values."""
+    try:
+        drawn = load_charts(visit, live, row, chosen)
+    except SourceError:
+        drawn = {}
+    charts = {name: drawn[name] for name in names if name in drawn}
+    return {"charts": charts, "series": f"/series?range={chosen}&charts={','.join(names)}"}
+
+
+def load_charts(visit: PageVisit, live: LiveWorkload, row: Status, chosen: str) -> dict[str, Chart]:
     """Return the charts of a workload.
 
     Raises:
-        SourceError: the metrics are unavailable and ``quiet`` is False.
+        SourceError: the metrics are unavailable.
 
     """
-    length, _ = RANGES[chosen]
-    try:
-        history, past, end = load_history(visit, live, row, chosen)
-    except SourceError:
-        if quiet:
-            return {}
-        raise
-    start = end - length
+    history, past, end = load_history(visit, live, row, chosen)
+    start = end - RANGES[chosen][0]
     shown = {name: tuple(point for point in points if point.time >= start) for name, points in history.series.items()}
     drawn = make_workload_charts(
         replace(history, series=shown),
@@ -506,7 +504,7 @@ def _target_curve(values: Mapping[str, list[float | None]], *, whole: bool) -> l
 
 def serve_series(visit: PageVisit) -> Response:
     """Return the charts of a workload as JSON, all or those in ``charts``; with ``since`` only the points after that time."""
-    drawn_charts = load_charts(visit, visit.read_workload(), visit.read_status(), chosen_range(visit), quiet=False)
+    drawn_charts = load_charts(visit, visit.read_workload(), visit.read_status(), chosen_range(visit))
     selected = visit.query("charts", ",".join(CHARTS)).split(",")
     known = _parse_time(visit.query("since"))
     return JSONResponse(
