@@ -32,8 +32,7 @@ from ebbtide.api.errors import RequestError
 from ebbtide.api.routing import Router
 from ebbtide.api.simulation import SimulationRequest as Question
 from ebbtide.base.bodies import serialize_body
-from ebbtide.base.paths import get_at
-from ebbtide.cluster.client.protocol import KNATIVE, ClusterError, MissingError, event_time
+from ebbtide.cluster.client.protocol import KNATIVE, ClusterError, MissingError
 
 # FastAPI resolves these annotations at run time.
 from ebbtide.documents.explain import Explanation  # noqa: TC001
@@ -46,7 +45,6 @@ if TYPE_CHECKING:
 
     from ebbtide.api.asked import RequestContext
     from ebbtide.cluster.read.status import Status
-    from ebbtide.translation.objects import Object
 
 router = Router(prefix="/api/ebbtide/v1", tags=["Ebbtide"])
 
@@ -196,7 +194,7 @@ def workload(context: Context, namespace: Namespace, name: Name) -> answers.Deta
     return answers.Detailed(
         _make_workload_status(context, status.value),
         spec,
-        [_make_event(event) for event in live.value.events],
+        [answers.make_event(event) for event in live.value.events],
         live.age,
     )
 
@@ -253,7 +251,7 @@ def why(context: Context, namespace: Namespace, name: Name) -> answers.Reasons:
 def events(context: Context, namespace: Namespace, name: Name) -> answers.Events:
     """List the Kubernetes events of a workload, oldest first."""
     workload_events = context.backend.events(context.caller, namespace, name)
-    return answers.Events([_make_event(event) for event in workload_events.value], workload_events.age)
+    return answers.Events([answers.make_event(event) for event in workload_events.value], workload_events.age)
 
 
 @router.get(
@@ -474,15 +472,3 @@ def _list_changes(context: RequestContext, namespace: str, since: int) -> tuple[
         # Only the last event has the id: a client that disconnects earlier resumes from an older id and misses nothing.
         lines[-1] = f"id: {backend.cache.word}-{number}\n{lines[-1]}"
     return lines, number
-
-
-def _make_event(event: Object) -> answers.Event:
-    about = event.get("involvedObject", {})
-    return answers.Event(
-        event_time(event) or None,
-        str(event.get("type", "")),
-        str(event.get("reason", "")),
-        f"{str(about.get('kind', '')).lower()}/{about.get('name', '')}",
-        str(event.get("message", "")),
-        int(get_at(event, "count", default=1)),
-    )

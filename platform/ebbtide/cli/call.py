@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base.prose import count_noun
-from ebbtide.cli import connection, terminal
+from ebbtide.cli import calls, connection, terminal
 from ebbtide.cli.options import Options, make_option
 from ebbtide.documents.files import read_file
 
@@ -81,7 +81,6 @@ def _open_gateway(cluster: connection.Cluster, status: Status, top: object, addr
 
     If this machine reaches no address of the gateway, a port is forwarded to one of its pods.
     """
-    from ebbtide.cli import calls
     from ebbtide.cluster.client import streams  # the client is slow to import
     from ebbtide.cluster.client.protocol import ClusterError
     from ebbtide.cluster.read.gateways import find_gateway_pod
@@ -120,8 +119,8 @@ def _explain(error: Exception, status: Status, gateway: str) -> str:
         return text
     if ".svc." in status.url:
         return (
-            f"{text}; the URL is reachable only inside the cluster: run ebbtide port-forward {status.name} "
-            f"-n {status.namespace} 8080, with the port of the server, and set --gateway http://127.0.0.1:8080"
+            f"{text}; the URL is reachable only inside the cluster: run {calls.forward_command(status)}, with the port of "
+            f"the server, and set --gateway http://127.0.0.1:{calls.LOCAL_PORT}"
         )
     return (
         f"{text}; if the gateway has no address that this machine reaches, forward a port to it, as in kubectl port-forward "

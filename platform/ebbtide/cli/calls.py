@@ -49,6 +49,11 @@ def find_access(cluster: Cluster, status: Status, top: object) -> Access:
     return Access(service=(gateway.namespace, gateway.service))
 
 
+def forward_command(status: Status) -> str:
+    """Return the command that forwards a local port to a workload."""
+    return f"ebbtide port-forward {status.name} -n {status.namespace} {LOCAL_PORT}"
+
+
 def format_call(cluster: Cluster, status: Status, top: object) -> str:
     """Return the command that calls a workload; empty if it has no URL."""
     from ebbtide.cluster.read.gateways import HTTP_PORT
@@ -70,7 +75,7 @@ def format_call(cluster: Cluster, status: Status, top: object) -> str:
             f"kubectl port-forward -n {namespace} service/{name} {LOCAL_PORT}:{HTTP_PORT} & "
             f"curl --retry 5 --retry-connrefused -H 'Host: {host}' http://127.0.0.1:{LOCAL_PORT}/"
         )
-    return f"ebbtide port-forward {status.name} -n {status.namespace} {LOCAL_PORT}   # {access.reason}"
+    return f"{forward_command(status)}   # {access.reason}"
 
 
 #: Phases in which no replica may ever answer.
@@ -87,8 +92,7 @@ def describe_access(cluster: Cluster, status: Status, top: object) -> tuple[str,
         return f"{status.url} (does not answer: the workload is {status.phase})", ""
     unrouted = explain_no_route(cluster, status, top)
     if unrouted:
-        forward = f"ebbtide port-forward {status.name} -n {status.namespace} {LOCAL_PORT}"
-        return f"{status.url} (does not answer: {unrouted})", forward
+        return f"{status.url} (does not answer: {unrouted})", forward_command(status)
     return status.url, format_call(cluster, status, top)
 
 

@@ -149,7 +149,11 @@ def _print_findings(
     else:
         sys.stdout.write(_format_header(observed, profile, findings))
         for finding in findings:
-            sys.stdout.write(_format_title(finding) if finding in printed else _format_finding(finding))
+            lines = common.format_report(finding, finding.what, finding.means, sys.stdout)
+            if finding.patch is not None:
+                colors = get_style_codes(sys.stdout)
+                lines.append(f"    {colors['fix']}--fix:{colors['end']} {make_printable(str(finding.patch))}\n")
+            sys.stdout.writelines(lines[:1] if finding in printed else lines)
     sys.stdout.flush()
 
 
@@ -163,22 +167,3 @@ def _format_header(observed: ObservedCluster, profile: Profile, findings: Sequen
     count = f"{count_noun(errors, 'error')}, {count_noun(warnings, 'warning')}"
     summary = count if findings else "no problems found"
     return f"{', '.join(parts)}; profile {profile.metadata.name}: {summary}\n"
-
-
-def _format_title(finding: Finding) -> str:
-    colors = get_style_codes(sys.stdout)
-    header = (
-        f"{colors[finding.severity]}{finding.severity}{colors['end']} {colors['bold']}{finding.code}{colors['end']}"
-    )
-    return f"{header} {make_printable(finding.what)}\n"
-
-
-def _format_finding(finding: Finding) -> str:
-    colors = get_style_codes(sys.stdout)
-    lines = [
-        f"    {make_printable(finding.means)}",
-        f"    {colors['fix']}fix:{colors['end']} {make_printable(finding.fix)}",
-    ]
-    if finding.patch is not None:
-        lines.append(f"    {colors['fix']}--fix:{colors['end']} {make_printable(str(finding.patch))}")
-    return _format_title(finding) + "\n".join(lines) + "\n"

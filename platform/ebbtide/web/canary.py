@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from ebbtide.base.problems import Path
     from ebbtide.cluster.read.inventory import LiveWorkload
     from ebbtide.cluster.read.status import RevisionRow, Status
-    from ebbtide.profile.models import Profile
     from ebbtide.slo.report import ReportRow
     from ebbtide.web.frame import PageVisit
 
@@ -60,13 +59,13 @@ class ComparedRow:
     newest: str
 
 
-def find_canary(live: LiveWorkload, profile: Profile) -> RunningCanary | None:
+def find_canary(visit: PageVisit, live: LiveWorkload) -> RunningCanary | None:
     """Return the canary of a workload, or None if one revision receives all requests."""
     serving = serving_revisions(live)
     newest = str(get_at(live.service, "status", "latestCreatedRevisionName", default=""))
     if not newest or len(live.revisions) < 2:  # noqa: PLR2004 - a canary has two
         return None
-    text = write_live_spec(live.top, profile)
+    text = write_live_spec(live.top, visit.backend.profile)
     traffic = get_at(parse_document(text), "spec", "traffic", default={})
     percent = traffic.get("canaryPercent")
     if not isinstance(percent, int) or isinstance(percent, bool) or not 0 <= percent < WHOLE_PERCENT:
@@ -81,22 +80,22 @@ def find_canary(live: LiveWorkload, profile: Profile) -> RunningCanary | None:
 
 def explain_no_canary(visit: PageVisit, live: LiveWorkload) -> str:
     """Return the reason if no canary can be changed; empty if one can."""
-    return "" if find_canary(live, visit.backend.profile) is not None else NO_CANARY
+    return "" if find_canary(visit, live) is not None else NO_CANARY
 
 
 def explain_no_abort(visit: PageVisit, live: LiveWorkload) -> str:
     """Return why a canary cannot be aborted; empty if it can."""
-    canary = find_canary(live, visit.backend.profile)
+    canary = find_canary(visit, live)
     return NO_CANARY if canary is None else revisions.explain_no_rollback(live, canary.stable)
 
 
 def canary_form(visit: PageVisit, live: LiveWorkload) -> dict[str, Any]:
     """Return the context of the actions' dialogs."""
-    return {"canary": find_canary(live, visit.backend.profile)}
+    return {"canary": find_canary(visit, live)}
 
 
 def _require_canary(visit: PageVisit, live: LiveWorkload) -> RunningCanary:
-    canary = find_canary(live, visit.backend.profile)
+    canary = find_canary(visit, live)
     if canary is None:
         raise PageError(422, "No canary", f"The workload has changed: {NO_CANARY}.")
     return canary
@@ -137,7 +136,7 @@ def abort_canary(visit: PageVisit, live: LiveWorkload) -> None:
 
 def compare_revisions(visit: PageVisit, live: LiveWorkload, row: Status) -> dict[str, Any]:
     """Return the context of the comparison: the canary, and the figures of both revisions."""
-    canary = find_canary(live, visit.backend.profile)
+    canary = find_canary(visit, live)
     if canary is None:
         return {"canary": None}
     refs = [Ref(live.namespace, name) for name in (canary.stable, canary.newest)]

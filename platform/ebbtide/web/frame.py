@@ -34,6 +34,7 @@ from ebbtide.api.sessions import COOKIE
 from ebbtide.base import quantities
 from ebbtide.base.bodies import serialize_body
 from ebbtide.base.prose import count_noun, make_printable
+from ebbtide.cluster.read.inventory import format_timestamp
 from ebbtide.web import words
 from ebbtide.web.assets import asset_url
 from ebbtide.web.errors import PageError, make_page_error
@@ -374,7 +375,7 @@ def make_template_environment(profile: Profile) -> Environment:
         age=quantities.format_age,
         counted=count_noun,
         number=words.format_decimal,
-        moment=words.format_time,
+        moment=format_timestamp,
         tone=words.tone_of_phase,
         tone_with=tone_with_slo,
         amount=words.format_quantity,

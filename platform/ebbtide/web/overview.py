@@ -104,32 +104,27 @@ def list_alerts(rows: Sequence[TideRow]) -> list[Alert]:
 
 def sum_figures(visit: PageVisit, rows: Sequence[TideRow], histories: Mapping[Ref, History]) -> ClusterFigures:
     """Return the figures of all workloads together."""
-    known = objectives.read_objectives(visit, [row.status for row in rows])
+    statuses = [row.status for row in rows]
+    gpus_of = {ref: slo.gpus for ref, slo in objectives.read_objectives(visit, statuses).items() if slo.gpus}
     rates, gpu_rows = [], []
     for ref, history in histories.items():
         series = {name: [point.value for point in points] for name, points in history.series.items()}
         if "rate" in series:
             rates.append(series["rate"])
-        gpus = known[ref].gpus if ref in known else None
-        if gpus and "ready" in series:
-            gpu_rows.append([None if ready is None else ready * gpus for ready in series["ready"]])
+        if ref in gpus_of and "ready" in series:
+            gpu_rows.append([None if ready is None else ready * gpus_of[ref] for ready in series["ready"]])
     total_rates, total_gpus = tide.add_series(rates), tide.add_series(gpu_rows)
-    per_replica = [
-        (row.status.replicas.ready, known[Ref(row.status.namespace, row.status.name)].gpus or 0.0)
-        for row in rows
-        if Ref(row.status.namespace, row.status.name) in known
-    ]
-    gpus_now = sum(ready * gpus for ready, gpus in per_replica)
+    gpus_now = sum(row.replicas.ready * gpus_of.get(Ref(row.namespace, row.name), 0.0) for row in statuses)
     price = visit.backend.gpu_hour
     states = [row.slo.state for row in rows]
     return ClusterFigures(
         rate=next((value for value in reversed(total_rates) if value is not None), None),
         rate_area=tide.draw_total(total_rates),
         gpu_area=tide.draw_total(total_gpus),
-        gpus=gpus_now if any(gpus for _, gpus in per_replica) else None,
+        gpus=gpus_now if gpus_of else None,
         resources=_list_resources(visit),
-        waiting=sum(max(0, row.status.replicas.wanted - row.status.replicas.ready) for row in rows),
-        pending=sum(row.status.phase == "Pending" for row in rows),
+        waiting=sum(max(0, row.replicas.wanted - row.replicas.ready) for row in statuses),
+        pending=sum(row.phase == "Pending" for row in statuses),
         met=states.count("met"),
         violated=states.count("violated"),
         undecided=states.count("unknown"),

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from ebbtide.base import metrics
 from ebbtide.base.quantities import NANO, parse_nano
-from ebbtide.cluster.read.inventory import format_timestamp
 from ebbtide.profile import metric_names
 
 if TYPE_CHECKING:
@@ -52,11 +51,6 @@ def format_decimal(value: float | None, digits: int = 3) -> str:
     if abs(value) >= THOUSAND:
         return f"{value:,.0f}"
     return f"{value:.{digits}g}"
-
-
-def format_time(seconds: float) -> str:
-    """Return a time as ISO 8601 in UTC; the browser converts it to the reader's time zone."""
-    return format_timestamp(seconds)
 
 
 def strip_scheme(url: str) -> str:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from starlette.responses import JSONResponse
 
 from ebbtide import manifests
+from ebbtide.api.answers import make_event
 from ebbtide.base import keys
 from ebbtide.base.bodies import serialize_body
 from ebbtide.base.metrics import ROWS
-from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import MissingError
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read.past import MAX_STEP_SECONDS, replay_history
@@ -27,10 +27,11 @@ from ebbtide.web.errors import PageError, make_missing_page_error
 from ebbtide.web.shared import LOAD_REUSE_SECONDS, add_loads, call_command, workload_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from starlette.responses import Response
 
+    from ebbtide.api.answers import Event
     from ebbtide.cluster.read.inventory import LiveWorkload
     from ebbtide.cluster.read.past import PastDecisions
     from ebbtide.cluster.read.status import Replicas, Status
@@ -134,18 +135,6 @@ DONE_MESSAGES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class WorkloadEvent:
-    """One Kubernetes event."""
-
-    time: float
-    kind: str
-    reason: str
-    involved: str
-    message: str
-    count: int
-
-
 def show_workload(visit: PageVisit) -> Response:
     """Show a tab of a workload; if it was deleted, an open page says so and stops updating."""
     tab = visit.request.path_params.get("tab", "overview")
@@ -198,7 +187,7 @@ def overview_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dict[
         "row": add_loads(visit, [row])[0],
         "rate": timed.requests / (timed.end - timed.start) if timed and timed.end > timed.start else None,
         "mean": timed.total_seconds / timed.requests if timed and timed.requests else None,
-        "events": [*list_workload_events(live)][:OVERVIEW_EVENTS],
+        "events": list_events(live, OVERVIEW_EVENTS),
         # The summary condition first.
         "conditions": sorted(row.conditions, key=lambda condition: condition.name != "Ready"),
         **select_charts(visit, live, row, OVERVIEW_CHARTS),
@@ -298,7 +287,7 @@ CONTEXTS: Final[Mapping[str, Callable[[PageVisit, LiveWorkload, Status], dict[st
     "revisions": revisions_context,
     # This tab only needs the status.
     "pods": lambda *_: {},
-    "events": lambda _visit, live, _row: {"events": [*list_workload_events(live)][:MAX_EVENTS]},
+    "events": lambda _visit, live, _row: {"events": list_events(live, MAX_EVENTS)},
     "logs": logs.logs_context,
     "slo": slo_context,
     "why": why_context,
@@ -315,19 +304,10 @@ def strip_bookkeeping(obj: Object) -> Object:
     return {**obj, "metadata": metadata}
 
 
-def list_workload_events(live: LiveWorkload) -> Iterator[WorkloadEvent]:
-    """Yield a workload's events, latest first."""
-    for event in reversed(live.events):
-        involved = get_at(event, "involvedObject", default={})
-        timestamp = event.get("lastTimestamp") or event.get("eventTime") or event.get("firstTimestamp")
-        yield WorkloadEvent(
-            time=inventory.parse_timestamp(timestamp),
-            kind=str(event.get("type", "")),
-            reason=str(event.get("reason", "")),
-            involved=f"{str(involved.get('kind', '')).lower()}/{involved.get('name', '')}",
-            message=str(event.get("message", "")),
-            count=count if isinstance(count := event.get("count"), int) else 1,
-        )
+def list_events(live: LiveWorkload, count: int) -> list[tuple[float, Event]]:
+    """Return a workload's latest events with their times, latest first."""
+    events = [make_event(event) for event in reversed(live.events[-count:])]
+    return [(inventory.parse_timestamp(event.time), event) for event in events]
 
 
 # Charts.
