@@ -104,7 +104,7 @@ def parse_scale(form: Mapping[str, str], current: Mapping[str, str]) -> dict[str
     """Return the scale fields that a form changes.
 
     Raises:
-        PageError: a field is not a valid number.
+        PageError: a field is not a valid number, or none is changed.
 
     """
     changes: dict[str, float] = {}
@@ -118,6 +118,8 @@ def parse_scale(form: Mapping[str, str], current: Mapping[str, str]) -> dict[str
             message = f"Invalid {field} “{text[:40]}”: must be {valid} of at most nine digits."
             raise PageError(422, f"Invalid {field}", message)
         changes[field] = float(text)
+    if not changes:
+        raise PageError(422, "Nothing to change", "These values are already set.")
     return changes
 
 
@@ -126,8 +128,6 @@ def _apply_scale(visit: PageVisit, live: LiveWorkload) -> None:
         visit.backend.scale(visit.user, *visit.place)
         return
     values = parse_scale(visit.form, _scale_form(visit, live)["current"])
-    if not values:
-        raise PageError(422, "Nothing to change", "These values are already set.")
     visit.backend.scale(visit.user, *visit.place, values)
 
 
@@ -223,9 +223,9 @@ def perform_action(visit: PageVisit) -> Response:
     name, action, live = _find_action(visit)
     if why := explain_unavailable(visit, live, action):
         return _render_action(visit, name, action, live, why, 422)
-    if name == "scale" and not visit.form.get("confirm") and not visit.form.get("reset"):
-        return _review_scale(visit, action, live)
     try:
+        if name == "scale" and not visit.form.get("confirm") and not visit.form.get("reset"):
+            return _review_scale(visit, live)
         action.do(visit, live)
     except Exception as error:
         page = make_page_error(error)
@@ -238,16 +238,12 @@ def perform_action(visit: PageVisit) -> Response:
     return visit.redirect(f"{visit.request.url.path.rpartition('/do/')[0]}?told={outcome}")
 
 
-def _review_scale(visit: PageVisit, action: Action, live: LiveWorkload) -> Response:
+def _review_scale(visit: PageVisit, live: LiveWorkload) -> Response:
     """Show the changes of a scale before they are applied."""
     form = _scale_form(visit, live)
-    try:
-        values = parse_scale(visit.form, form["current"])
-    except PageError as error:
-        return _render_action(visit, "scale", action, live, error.text, 422)
-    message = revisions.explain_no_scale(live, values) if values else "These values are already set."
-    if message:
-        return _render_action(visit, "scale", action, live, message, 422)
+    values = parse_scale(visit.form, form["current"])
+    if refusal := revisions.explain_no_scale(live, values):
+        raise PageError(422, "Invalid scale", refusal)
     changes = [(field, form["current"][FIELDS[field]] or "none", f"{value:g}") for field, value in values.items()]
     return visit.render_page(
         "review",

@@ -202,11 +202,10 @@ def parse_document(text: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class MergedText:
-    """YAML with the form's changes, the fields that could not be changed, and the number of changes made."""
+    """YAML with the form's changes, and the fields that could not be changed."""
 
     text: str
     refused: tuple[str, ...] = ()
-    changed_count: int = 0
 
 
 def merge_form(base: str, text: str, posted: Mapping[str, str]) -> MergedText:
@@ -220,7 +219,7 @@ def merge_form(base: str, text: str, posted: Mapping[str, str]) -> MergedText:
     text = text if text.strip() else EMPTY
     text = text.replace("spec: {}\n", "spec:\n", 1) if parse_document(text) == parse_document(EMPTY) else text
     try:
-        return MergedText(edit_text(text, changes, field_names_at), changed_count=len(changes))
+        return MergedText(edit_text(text, changes, field_names_at))
     except NotEdited:
         refused = []
     # Apply the changes one at a time, so that the possible ones are made and the others are reported.
@@ -229,7 +228,7 @@ def merge_form(base: str, text: str, posted: Mapping[str, str]) -> MergedText:
             text = edit_text(text, {path: value}, field_names_at)
         except NotEdited:
             refused.append(format_path(path))
-    return MergedText(text, tuple(refused), len(changes) - len(refused))
+    return MergedText(text, tuple(refused))
 
 
 #: Fields of a spec that another server or another number of GPUs would leave behind.
@@ -272,7 +271,7 @@ def fill_fields(text: str, fields: Mapping[str, Any]) -> MergedText:
         if path not in RETAINED or get_at(data, *path) is None
     }
     try:
-        return MergedText(edit_text(text, changes, field_names_at), changed_count=len(changes))
+        return MergedText(edit_text(text, changes, field_names_at))
     except NotEdited:
         return MergedText(text, ("spec",))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -181,7 +182,9 @@ def playground_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dic
 
 def overview_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dict[str, Any]:
     """Return the figures of the last minute, the latest events, and the charts of the last hour."""
-    measured = measure_last_minute(visit, row)
+    measured = None
+    with suppress(SourceError):
+        measured = measure_recent(visit, Ref(row.namespace, row.name), MINUTE_SECONDS, LOAD_REUSE_SECONDS)
     timed = measured if measured is not None and measured.place else None
     return {
         "row": add_loads(visit, [row])[0],
@@ -194,14 +197,6 @@ def overview_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dict[
         "curl": call_command(row),
         "slo_warnings": list_slo_warnings(live.top, visit.backend.profile),
     }
-
-
-def measure_last_minute(visit: PageVisit, row: Status) -> WorkloadMeasurements | None:
-    """Return the measurements of the last minute, or None if there is no metrics source."""
-    try:
-        return measure_recent(visit, Ref(row.namespace, row.name), MINUTE_SECONDS, LOAD_REUSE_SECONDS)
-    except SourceError:
-        return None
 
 
 def measure_recent(visit: PageVisit, ref: Ref, length: float, recent: float) -> WorkloadMeasurements | None:
