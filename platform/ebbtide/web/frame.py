@@ -38,7 +38,6 @@ from ebbtide.cluster.read.inventory import format_timestamp
 from ebbtide.web import words
 from ebbtide.web.assets import asset_url
 from ebbtide.web.errors import PageError, make_page_error
-from ebbtide.web.objectives import tone_with_slo
 from ebbtide.web.polls import SharedPolls
 from ebbtide.web.pulse import ChangePulse
 
@@ -377,7 +376,7 @@ def make_template_environment(profile: Profile) -> Environment:
         number=words.format_decimal,
         moment=format_timestamp,
         tone=words.tone_of_phase,
-        tone_with=tone_with_slo,
+        tone_with=words.tone_with_slo,
         amount=words.format_quantity,
         metric=partial(words.label_metric, names=profile.spec.metrics.names),
         host=words.strip_scheme,

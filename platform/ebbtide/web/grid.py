@@ -8,8 +8,9 @@ from urllib.parse import urlencode
 
 from ebbtide.slo.source import Ref, SourceError
 from ebbtide.web import tide
-from ebbtide.web.objectives import MAX_JUDGED, NO_SLO, SloState, judge_workloads
+from ebbtide.web.objectives import MAX_JUDGED, judge_workloads
 from ebbtide.web.shared import GROUPS, add_loads, make_row, read_histories
+from ebbtide.web.words import NO_SLO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from ebbtide.cluster.read.status import Phase, Status
     from ebbtide.web.frame import PageVisit
-    from ebbtide.web.objectives import State
+    from ebbtide.web.words import SloState, State
 
 ROWS_PER_PAGE: Final = 50
 # fmt: off

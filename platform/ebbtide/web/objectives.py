@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from ebbtide.slo import pages
 from ebbtide.slo.report import compute_report
 from ebbtide.slo.source import Ref, SourceError
-from ebbtide.web.words import tone_of_phase
+from ebbtide.web.words import NO_SLO, SloState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,32 +16,8 @@ if TYPE_CHECKING:
     from ebbtide.slo.promises import WorkloadSlo
     from ebbtide.slo.report import ReportRow, Verdict
     from ebbtide.web.frame import PageVisit
-    from ebbtide.web.words import Tone
+    from ebbtide.web.words import State
 
-State = Literal["met", "violated", "unknown", "none"]
-TONES: Final[dict[State, Tone]] = {"met": "good", "violated": "bad", "unknown": "calm", "none": "calm"}
-
-
-@dataclass(frozen=True, slots=True)
-class SloState:
-    """The state of one workload's SLO in the last 24 hours."""
-
-    state: State = "none"
-    #: One sentence per objective, the worst first: the objective, the measured value, and the burn rate.
-    sentences: tuple[str, ...] = ()
-
-    @property
-    def tone(self) -> Tone:
-        return TONES[self.state]
-
-    @property
-    def words(self) -> str:
-        """The state with the worst objective, for a tooltip or a list."""
-        return self.sentences[0] if self.sentences else ""
-
-
-#: The state of a workload without an SLO.
-NO_SLO: Final = SloState()
 #: The time of the measurements in seconds, as by default in ``ebbtide slo``, and that of the burn rate.
 SPAN_SECONDS: Final = 86_400.0
 BURN_SECONDS: Final = 3600.0
@@ -52,12 +27,6 @@ REUSE_SECONDS: Final = 30.0
 MAX_JUDGED: Final = 500
 
 STATES: Final[dict[str, State]] = {"kept": "met", "broken": "violated", "unknown": "unknown"}
-
-
-def tone_with_slo(phase: str, slo: SloState, at_zero: bool = False) -> Tone:
-    """Return the tone of a phase; a workload that violates its SLO is never shown as good."""
-    tone: Tone = "calm" if at_zero else tone_of_phase(phase)
-    return "wait" if slo.state == "violated" and tone in {"good", "calm"} else tone
 
 
 def describe_verdict(verdict: Verdict) -> str:

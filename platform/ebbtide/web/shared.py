@@ -16,7 +16,7 @@ from ebbtide.cluster.read.status import add_current_loads
 from ebbtide.slo.source import Ref, SourceError
 from ebbtide.translation import gpu
 from ebbtide.web import tide, words
-from ebbtide.web.objectives import NO_SLO
+from ebbtide.web.words import NO_SLO
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from ebbtide.cluster.read.status import Phase, ScalingMetric, Status
     from ebbtide.slo.source import History
     from ebbtide.web.frame import PageVisit
-    from ebbtide.web.objectives import SloState
     from ebbtide.web.tide import Tide
+    from ebbtide.web.words import SloState
 
 #: The groups of workloads by status: a label, and the phases it includes.
 GROUPS: Final[dict[str, tuple[str, tuple[Phase, ...]]]] = {

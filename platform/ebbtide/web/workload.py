@@ -164,7 +164,7 @@ def render_workload(visit: PageVisit, tab: str, context: dict[str, Any] | None =
         base=workload_path(state.value.namespace, state.value.name),
         offers=actions.list_offers(visit, live.value),
         slo=objectives.judge_workloads(visit, [state.value]).get(
-            Ref(state.value.namespace, state.value.name), objectives.NO_SLO
+            Ref(state.value.namespace, state.value.name), words.NO_SLO
         ),
         message=DONE_MESSAGES.get(visit.query("told"), ""),
         **{"row": state.value, **(context or CONTEXTS[tab](visit, live.value, state.value))},
