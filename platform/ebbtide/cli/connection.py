@@ -211,8 +211,8 @@ def connect_source(cluster: Cluster, address: str | None, profile: Profile) -> M
     return prometheus.connect_through(api, profile_address, profile)
 
 
-def connect_metrics_source(cluster: Cluster, options: Options, profile: Profile) -> MetricsSource | None:
-    """Return the metrics source: the address of ``--prometheus``, or the profile's through the API server.
+def connect_metrics_source(cluster: Cluster, options: Options, profile: Profile | None) -> MetricsSource | None:
+    """Return the metrics source: the address of ``--prometheus``, or the profile's through the API server; None without one.
 
     Raises:
         SourceError: the address of ``--prometheus`` is invalid, or the client is not installed.
@@ -221,7 +221,7 @@ def connect_metrics_source(cluster: Cluster, options: Options, profile: Profile)
     from ebbtide.slo.source import SourceError
 
     try:
-        return connect_source(cluster, options.prometheus, profile)
+        return None if profile is None else connect_source(cluster, options.prometheus, profile)
     except SourceError:
         if options.prometheus:
             raise
@@ -235,11 +235,6 @@ def find_live_profile(cluster: Cluster, options: Options) -> Profile | None:
     from ebbtide.cluster.doctor.observed import make_observed_profile
 
     return profiles.validate_profile_data(make_observed_profile(cluster))[0]
-
-
-def find_metrics_source(cluster: Cluster, options: Options, profile: Profile | None) -> MetricsSource | None:
-    """Return the metrics source for a command that also works without one."""
-    return None if profile is None else connect_metrics_source(cluster, options, profile)
 
 
 def add_metric_values(

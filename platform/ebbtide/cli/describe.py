@@ -60,7 +60,7 @@ def run(cluster: connection.Cluster, options: Options) -> int:
     from ebbtide.cluster.read.status import compute_status
 
     clock, profile = connection.clock(), connection.find_live_profile(cluster, options)
-    source = connection.find_metrics_source(cluster, options, profile)
+    source = connection.connect_metrics_source(cluster, options, profile)
     namespace = connection.resolve_namespace(cluster, options)
     previous: dict[str, Any] = {}
     while True:

@@ -36,7 +36,7 @@ def run(cluster: connection.Cluster, options: Options) -> int:
 
     namespace = "" if options.all else connection.resolve_namespace(cluster, options)
     clock = connection.clock()
-    source = connection.find_metrics_source(cluster, options, connection.find_live_profile(cluster, options))
+    source = connection.connect_metrics_source(cluster, options, connection.find_live_profile(cluster, options))
     previous_rows: dict[Key, tuple[str, ...]] = {}
     table = terminal.GrowingTable(("TIME", *HEADER) if options.watch else HEADER)
     while True:

@@ -231,19 +231,19 @@ def _delete(cluster: connection.Cluster, options: Options, profile: Profile) -> 
     from ebbtide.cluster.write import projects
 
     limit = connection.parse_wait(options)
-    planned_removal = projects.plan_project_removal(cluster, options.name, profile)
-    if planned_removal.refused and not (options.force and planned_removal.row.there):
-        terminal.write_stderr(f"error: {planned_removal.refused}")
-        return connection.CLUSTER if not planned_removal.row.there else PROBLEMS
-    terminal.write_stderr("".join(f"  - {make_printable(line)}\n" for line in planned_removal.lines()).rstrip("\n"))
+    removal = projects.plan_project_removal(cluster, options.name, profile)
+    if removal.refused and not (options.force and removal.row.there):
+        terminal.write_stderr(f"error: {removal.refused}")
+        return connection.CLUSTER if not removal.row.there else PROBLEMS
+    terminal.write_stderr("".join(f"  - {make_printable(line)}\n" for line in removal.lines()).rstrip("\n"))
     if not terminal.ask_confirmation(f"Delete project {options.name}?", yes=options.yes):
         return terminal.USAGE
-    projects.remove_project(cluster, planned_removal)
+    projects.remove_project(cluster, removal)
     if options.output == "name":
         sys.stdout.write(f"{options.name}\n")
     elif options.output != "text":
         terminal.write_data(
-            [{"name": options.name, "namespace": planned_removal.row.namespace, "deleted": True}], options.output
+            [{"name": options.name, "namespace": removal.row.namespace, "deleted": True}], options.output
         )
     else:
         sys.stdout.write(
@@ -252,9 +252,9 @@ def _delete(cluster: connection.Cluster, options: Options, profile: Profile) -> 
 
     def remaining() -> str:
         try:
-            cluster.get(NAMESPACE, planned_removal.row.namespace)
+            cluster.get(NAMESPACE, removal.row.namespace)
         except MissingError:
             return ""
-        return f"namespace {planned_removal.row.namespace} is"
+        return f"namespace {removal.row.namespace} is"
 
-    return connection.wait_until_gone(remaining, limit, f"namespace {planned_removal.row.namespace}")
+    return connection.wait_until_gone(remaining, limit, f"namespace {removal.row.namespace}")

@@ -118,24 +118,21 @@ def draw_gpu_picture(
     used = sum(share.amount for share in shares)
     whole = max(total, used)
     parts, at = [], 0.0
+    holders: dict[tuple[str, str], PictureSection] = {}
     for share in shares:
         width = share.amount / whole * 100
         name = share.name or "workload in a namespace you cannot access"
         holder = (share.namespace, share.name)
         size = describe_size(resource, share.amount, pool)
-        parts.append(PictureSection(name, *holder, share.pod, share.amount, at, width, colour[holder], size))
+        part = PictureSection(name, *holder, share.pod, share.amount, at, width, colour[holder], size)
+        parts.append(part)
+        amount = share.amount + (holders[holder].amount if holder in holders else 0.0)
+        size = describe_size(resource, amount, pool)
+        holders[holder] = replace(holders.get(holder, part), amount=amount, size=size)
         at += width
     if total > used:
         parts.append(PictureSection("free", "", "", "", total - used, at, 100 - at, None))
     marks = tuple(index / whole * 100 for index in range(1, int(whole))) if whole <= MAX_MARKS else ()
-    holders: dict[tuple[str, str], PictureSection] = {}
-    for part in parts:
-        if part.colour is not None:
-            holder = (part.namespace, part.name)
-            before = holders[holder].amount if holder in holders else 0.0
-            amount = before + part.amount
-            size = describe_size(resource, amount, pool)
-            holders[holder] = replace(holders.get(holder, part), amount=amount, size=size)
     return GpuPicture(resource, label_gpus(resource), total, used, tuple(parts), tuple(holders.values()), marks)
 
 
