@@ -176,9 +176,4 @@ def show_findings(visit: PageVisit) -> Response:
     except ClusterError as error:
         findings, trouble = [], str(error)
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
-    return visit.render_page(
-        "doctor",
-        page="cluster",
-        findings=findings,
-        trouble=trouble,
-    )
+    return visit.render_page("doctor", page="cluster", findings=findings, trouble=trouble)
