@@ -151,7 +151,7 @@ def compare_revisions(visit: PageVisit, live: LiveWorkload, row: Status) -> dict
             )
             return [compute_report({ref: measured[ref]}, {}).rows[0] for ref in refs]
 
-        reports = [*visit.frame.cached(("revisions", *refs), REUSE_SECONDS, ask)]
+        reports = [*visit.frame.polls.compute(("revisions", *refs), REUSE_SECONDS, ask)]
     except SourceError as error:
         trouble = str(error)
     states = {item.name: item for item in row.revisions}

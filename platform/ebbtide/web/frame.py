@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -42,7 +42,7 @@ from ebbtide.web.polls import SharedPolls
 from ebbtide.web.pulse import ChangePulse
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Hashable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from starlette.requests import Request
 
@@ -53,11 +53,9 @@ if TYPE_CHECKING:
     from ebbtide.cluster.read.status import Status
     from ebbtide.profile.models import Profile
 
-T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 HERE: Final = Path(__file__).parent
-CACHED_RESULTS: Final = 1_000
 #: Parts that are stored to send only their changed lines: their maximum number and length, and seconds after the response.
 MAX_PARTS: Final = 256
 MAX_PART_CHARACTERS: Final = 50_000
@@ -240,22 +238,10 @@ class PageFrame:
         self.one_time_key = one_time_key
         self.pulse = ChangePulse(backend)
         self.templates = make_template_environment(backend.profile)
-        #: Query results shared by all open pages, so that one change does not cause one query per page.
-        self._results: ExpiringCache[Hashable, Any] = ExpiringCache(CACHED_RESULTS, time.monotonic)
         #: Parts that browsers show, by ETag; only a client that has received a part knows its ETag.
         self.parts: ExpiringCache[str, str] = ExpiringCache(MAX_PARTS, time.monotonic)
-        #: Queries of the metrics source, shared by all open pages.
+        #: Query results shared by all open pages, so that one change does not cause one query per page.
         self.polls = SharedPolls()
-
-    def cached(self, key: Hashable, seconds: float, compute: Callable[[], T]) -> T:
-        """Return a cached value that is at most ``seconds`` old, or compute it; the cache is shared by all callers."""
-        known = self._results.find_valid(key, seconds)
-        if known is not None:
-            value: T = known[0]
-            return value
-        value = compute()
-        self._results.put(key, value)
-        return value
 
     def make_endpoint(self, page: PageRoute) -> Callable[[Request], Awaitable[Response]]:
         """Return the ASGI endpoint for a page."""

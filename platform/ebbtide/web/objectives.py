@@ -73,4 +73,4 @@ def judge_workloads(visit: PageVisit, rows: Sequence[Status]) -> dict[Ref, SloSt
 def read_objectives(visit: PageVisit, rows: Sequence[Status]) -> dict[Ref, WorkloadSlo]:
     """Return the SLOs of workloads; specs are read again every few seconds."""
     key = ("objectives", visit.user.name, *(Ref(row.namespace, row.name) for row in rows))
-    return visit.frame.cached(key, REUSE_SECONDS / 3, lambda: visit.backend.objectives(visit.user, rows))
+    return visit.frame.polls.compute(key, REUSE_SECONDS / 3, lambda: visit.backend.objectives(visit.user, rows))

@@ -206,7 +206,7 @@ def measure_recent(visit: PageVisit, ref: Ref, length: float, recent: float) -> 
         now = visit.backend.clock.now()
         return visit.backend.measured(visit.user, [ref], now - length, now).get(ref)
 
-    return visit.frame.cached(("counted", ref, length), recent, ask)
+    return visit.frame.polls.compute(("counted", ref, length), recent, ask)
 
 
 def metrics_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dict[str, Any]:
@@ -375,7 +375,7 @@ def load_history(
         history = visit.backend.history(visit.user, ref, end - length - lead, end, step)
         return history, replay_history(live, history, step, visit.backend.profile.spec)
 
-    history, past = visit.frame.cached(("history", ref, chosen, end), HISTORY_REUSE_SECONDS, ask)
+    history, past = visit.frame.polls.compute(("history", ref, chosen, end), HISTORY_REUSE_SECONDS, ask)
     return history, past, end
 
 
