@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from ebbtide.api import offline, simulation
+from ebbtide.api import offline
 from ebbtide.api.offline import InputError
-from ebbtide.api.simulation import SimulationRequest, run_search, run_simulation
+from ebbtide.api.simulation import API, EVALUATIONS, run_search, run_search_with_progress, run_simulation
+from ebbtide.documents import profiles
 from ebbtide.profile.built_in import FULL
-from ebbtide.simulate.prepared import SimulationRequestError
+from ebbtide.simulate.request import SimulationRequest, SimulationRequestError
 
 SPEC = """apiVersion: ebbtide.dev/v1alpha1
 kind: Inference
@@ -64,7 +65,7 @@ def test_an_update_of_one_replica_at_a_time_is_simulated() -> None:
     ("changes", "path"),
     [
         ({"part": 0.0}, "part"),
-        ({"evaluations": simulation.EVALUATIONS + 1}, "part"),
+        ({"evaluations": EVALUATIONS + 1}, "part"),
         ({"server": "empirical:/etc/passwd"}, "server"),
         ({"server": "fixed"}, "server"),
         ({"traffic": "waves"}, "traffic"),
@@ -103,7 +104,7 @@ def test_only_one_valid_spec_is_simulated(spec: str, code: str) -> None:
 def test_a_search_has_a_recommendation_and_reports_its_progress() -> None:
     reports: list[object] = []
     small = request(evaluations=6, keep=("minReplicas",))
-    result, data = simulation.search_settings(small, FULL, "request", "set slo", reports.append)
+    result, data = run_search_with_progress(small, FULL, API, reports.append)
 
     assert reports
     assert result is not None
@@ -122,11 +123,12 @@ def test_a_search_needs_an_slo_and_known_fields(changes: dict[str, Any], path: s
 
 
 def test_a_worker_checks_renders_and_explains_as_the_server_does() -> None:
-    profile = simulation.load_profile_data(FULL)
+    profile, _ = profiles.validate_profile_data(FULL)
+    assert profile is not None
     wrong = SPEC.replace("minReplicas: 1", "minReplicas: 9")
 
-    assert offline.check_in_worker(wrong, FULL) == offline.check_text(wrong, profile) != []
-    assert offline.render_in_worker(SPEC, FULL) == offline.render_text(SPEC, profile)
+    assert offline.run_with_profile(offline.check_text, wrong, FULL) == offline.check_text(wrong, profile) != []
+    assert offline.run_with_profile(offline.render_text, SPEC, FULL) == offline.render_text(SPEC, profile)
     (explained,) = offline.explain_in_worker(SPEC, "maxScale", FULL)
     assert explained == offline.explain_in_worker(SPEC, "maxScale", FULL)[0]
     with pytest.raises(InputError) as refused:

@@ -247,7 +247,6 @@ def test_an_edit_keeps_comments_and_unknown_fields() -> None:
     result = merge_form(SPEC, SPEC, {"spec.image": "a/b:2", "spec.autoscaling.maxReplicas": "8"})
 
     assert result.text == SPEC.replace("a/b:1", "a/b:2").replace("maxReplicas: 4", "maxReplicas: 8")
-    assert result.changed_count == 2
     assert list_unshown_fields(parse_document(SPEC)) == ["spec.environmentVariables[1].description", "spec.tolerations"]
 
 

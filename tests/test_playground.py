@@ -31,7 +31,7 @@ from ebbtide.sandbox.replicas import SimulatedBehavior  # noqa: E402
 from ebbtide.sandbox.world import World  # noqa: E402
 from ebbtide.simulate.data import StartUp  # noqa: E402
 from ebbtide.slo.source import Ref  # noqa: E402
-from ebbtide.web import playground  # noqa: E402
+from ebbtide.web import playground, shared  # noqa: E402
 from test_world import node, profiled  # noqa: E402
 from website import CSRF, READER, STRANGER, WRITER, Parsed, Site, backend_of  # noqa: E402
 
@@ -452,7 +452,7 @@ def test_a_cluster_local_workload_needs_a_forwarded_port(guarded: Site) -> None:
     snippets = playground.write_snippets(playground.PlaygroundRequest("raw"), row, "", "")
 
     assert snippets["curl"] == "curl http://127.0.0.1:8080/"
-    assert playground.forward_command(row) == "ebbtide port-forward local -n shop 8080"
+    assert shared.forward_command(row) == "ebbtide port-forward local -n shop 8080"
     del guarded
 
 

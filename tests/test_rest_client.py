@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import threading
 from dataclasses import dataclass, field
@@ -144,37 +143,6 @@ def test_a_kind_that_the_cluster_does_not_have_has_no_objects(scripted: tuple[Ap
 
     assert cluster.list(CONFIG_MAP) == Listing([], "")
     assert cluster.list_all([CONFIG_MAP, POD], "x") == {CONFIG_MAP: [], POD: []}
-
-
-def test_a_watch_reports_what_changed_while_it_was_interrupted(
-    scripted: tuple[ApiServer, KubernetesCluster], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("ebbtide.cluster.client.rest.PAUSE", 0.0)
-    api_server, cluster = scripted
-    stream = events(
-        ("ADDED", item("b", "6")), ("BOOKMARK", item("", "7")), ("DELETED", item("a", "8")), ("ERROR", GONE)
-    )
-    api_server.answers = [
-        (200, page(item("a"))),
-        (200, stream),
-        (200, page(item("b", "9"), item("c", "9"), version="9")),
-        # Neither ends the watch: the server asks to retry, and the connection ends within a change.
-        (200, events(("ERROR", {"code": 500, "message": "try later"}))),
-        (200, '{"type": "MODIFIED"'),
-        (200, events(("DELETED", item("c", "10")))),
-    ]
-
-    changes = itertools.islice(cluster.watch(CONFIG_MAP, "x"), 6)
-    assert [(change.change, change.item["metadata"]["name"]) for change in changes] == [
-        ("ADDED", "a"),
-        ("ADDED", "b"),
-        ("DELETED", "a"),
-        ("MODIFIED", "b"),
-        ("ADDED", "c"),
-        ("DELETED", "c"),
-    ]
-    versions = [request.query["resourceVersion"] for request in api_server.requests if "watch" in request.query]
-    assert versions == ["5", "9", "9", "9"]
 
 
 @pytest.mark.parametrize(

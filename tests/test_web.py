@@ -20,13 +20,15 @@ import situations
 from ebbtide.api.gate import ServerSettings
 from ebbtide.base import keys
 from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, MissingError
+from ebbtide.cluster.read import status
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.slo.source import History, Ref, SourceError, WorkloadMeasurements
 from ebbtide.web.assets import STATIC
 from ebbtide.web.charts import Chart, Curve
 from ebbtide.web.frame import HEADERS, POLICY, list_changed_lines
-from ebbtide.web.grid import GROUPS, URGENCY, GridView, select_rows
+from ebbtide.web.grid import URGENCY, GridView, select_rows
 from ebbtide.web.routes import make_router
+from ebbtide.web.shared import GROUPS
 from ebbtide.web.workload import RANGES, TABS
 from website import (
     ATTACK,
@@ -52,6 +54,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ebbtide.api.access import Caller
+    from ebbtide.cluster.read.inventory import LiveWorkload
+    from ebbtide.cluster.read.status import Status
 
 
 class FailingMetrics:
@@ -163,6 +167,30 @@ def test_every_phase_is_in_exactly_one_group_and_in_the_sort_order() -> None:
     grouped = [phase for _, phases in GROUPS.values() for phase in phases]
     assert sorted(grouped) == sorted(URGENCY)
     assert len(set(grouped)) == len(grouped)
+
+
+def test_a_workload_whose_status_cannot_be_computed_is_not_counted_as_stopped(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply_specs(site, "chat", "embed")
+    assert "Unknown" not in Parsed(site.get("/workloads").text).text
+    compute = status._compute_status  # noqa: SLF001 - fails for one workload
+
+    def fail(live: LiveWorkload) -> Status:
+        if live.name == "embed":
+            raise ValueError(live.name)
+        return compute(live)
+
+    monkeypatch.setattr(status, "_compute_status", fail)
+    with Site(backend_of(site.cluster, site.backend.clock)) as later:
+        text = Parsed(later.get("/workloads").text).text
+        assert "Stopped 0 Unknown 1" in text
+        assert Parsed(later.get("/workloads?state=stopped").text).all("a", class_="name") == []
+        (link,) = Parsed(later.get("/workloads?state=unknown").text).all("a", class_="name")
+        assert link.attributes["href"].endswith("/embed")
+        card = Parsed(later.get("/projects").text).text
+        assert "1 running 1 unknown" in card
+        assert "stopped" not in card
 
 
 def test_pagination_shows_every_row_exactly_once(site: Site) -> None:

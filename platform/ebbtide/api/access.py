@@ -236,7 +236,7 @@ class KubernetesReviewer:
 
     def __init__(self, api: Any) -> None:
         """Use the official client's ``ApiClient``."""
-        from kubernetes.client import AuthenticationV1Api, AuthorizationV1Api  # noqa: PLC0415 - slow to load
+        from kubernetes.client import AuthenticationV1Api, AuthorizationV1Api  # slow to load
 
         self._tokens, self._access = AuthenticationV1Api(api), AuthorizationV1Api(api)
 
@@ -273,8 +273,8 @@ TIMEOUT_SECONDS: Final = (5.0, 10.0)
 
 def _run_review(work: Callable[[], Any]) -> Any:
     """Run a review, and translate its errors; their messages omit the request, which holds the token."""
-    import urllib3  # noqa: PLC0415 - with the client, which is slow to load
-    from kubernetes.client import ApiException  # noqa: PLC0415 - as above
+    import urllib3  # with the client, which is slow to load
+    from kubernetes.client import ApiException
 
     try:
         return work()

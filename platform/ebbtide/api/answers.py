@@ -12,6 +12,7 @@ from ebbtide.base.bodies import INLINE, WrittenBy, body
 
 # Serialization resolves these annotations at run time.
 from ebbtide.base.problems import Problem
+from ebbtide.cluster.client.protocol import event_time
 from ebbtide.cluster.doctor.findings import Finding
 from ebbtide.cluster.read.status import Status
 from ebbtide.cluster.read.why import Why
@@ -155,6 +156,19 @@ class Event:
     about: str
     message: str
     count: int
+
+
+def make_event(event: Object) -> Event:
+    """Return an event of the cluster."""
+    about, count = event.get("involvedObject") or {}, event.get("count")
+    return Event(
+        event_time(event) or None,
+        str(event.get("type", "")),
+        str(event.get("reason", "")),
+        f"{str(about.get('kind', '')).lower()}/{about.get('name', '')}",
+        str(event.get("message", "")),
+        count if isinstance(count, int) else 1,
+    )
 
 
 @body()

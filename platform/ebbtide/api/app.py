@@ -91,9 +91,9 @@ def make_app(backend: Backend, settings: ServerSettings, routers: Sequence[APIRo
 
 def make_server_config(app: Gate, host: str, port: int, limits: ConnectionLimits | None = None, **tls: Any) -> Config:
     """Return uvicorn's configuration for the application; ``tls`` holds the ``ssl_*`` options."""
-    from uvicorn import Config  # noqa: PLC0415 - only the server needs it
+    from uvicorn import Config
 
-    from ebbtide.api.protocol import ConnectionLimits, make_protocol  # noqa: PLC0415 - as above
+    from ebbtide.api.protocol import ConnectionLimits, make_protocol
 
     return Config(
         app,

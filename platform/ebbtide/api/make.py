@@ -34,11 +34,11 @@ def connect_kubeconfig(kubeconfig: str | None, context: str | None) -> tuple[Kub
         UnreachableError: the kubeconfig or the context is missing or invalid.
 
     """
-    import kubernetes.config  # noqa: PLC0415 - slow to load
+    import kubernetes.config  # slow to load
 
-    from ebbtide.base.paths import get_at  # noqa: PLC0415 - only here
-    from ebbtide.cluster.client.kubernetes import KubernetesCluster  # noqa: PLC0415 - as above
-    from ebbtide.cluster.client.rest import POOL_SIZE  # noqa: PLC0415 - as above
+    from ebbtide.base.paths import get_at
+    from ebbtide.cluster.client.kubernetes import KubernetesCluster
+    from ebbtide.cluster.client.rest import POOL_SIZE
 
     cluster = KubernetesCluster.from_kubeconfig(kubeconfig, context)
     pool = cluster.api.rest_client.pool_manager.connection_pool_kw
@@ -72,9 +72,9 @@ class CallerClients:
             return client
 
     def _make(self, token: str) -> KubernetesCluster:
-        import kubernetes.client  # noqa: PLC0415 - slow to load
+        import kubernetes.client  # slow to load
 
-        from ebbtide.cluster.client.kubernetes import KubernetesCluster  # noqa: PLC0415 - as above
+        from ebbtide.cluster.client.kubernetes import KubernetesCluster
 
         base, configuration = self._cluster.api.configuration, kubernetes.client.Configuration()
         for name in ("host", "verify_ssl", "ssl_ca_cert", "assert_hostname", "tls_server_name", "proxy", "no_proxy"):

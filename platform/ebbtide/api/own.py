@@ -31,8 +31,7 @@ from ebbtide.api.errors import RequestError
 from ebbtide.api.gpus import list_nodes
 from ebbtide.api.routing import Router
 from ebbtide.base.bodies import serialize_body
-from ebbtide.base.paths import get_at
-from ebbtide.cluster.client.protocol import KNATIVE, ClusterError, MissingError, event_time
+from ebbtide.cluster.client.protocol import KNATIVE, ClusterError, MissingError
 from ebbtide.cluster.watch.groups import TOPS
 
 # FastAPI resolves these annotations at run time.
@@ -47,7 +46,6 @@ if TYPE_CHECKING:
 
     from ebbtide.api.asked import RequestContext
     from ebbtide.cluster.read.status import Status
-    from ebbtide.translation.objects import Object
 
 router = Router(prefix="/api/ebbtide/v1", tags=["Ebbtide"])
 
@@ -201,7 +199,7 @@ def workload(context: Context, namespace: Namespace, name: Name) -> answers.Deta
     return answers.Detailed(
         _make_workload_status(context, status.value),
         spec,
-        [_make_event(event) for event in live.value.events],
+        [answers.make_event(event) for event in live.value.events],
         live.age,
     )
 
@@ -258,7 +256,7 @@ def why(context: Context, namespace: Namespace, name: Name) -> answers.Reasons:
 def events(context: Context, namespace: Namespace, name: Name) -> answers.Events:
     """List the Kubernetes events of a workload, oldest first."""
     live = context.backend.reads.workload(context.caller, namespace, name)
-    return answers.Events([_make_event(event) for event in live.value.events], live.age)
+    return answers.Events([answers.make_event(event) for event in live.value.events], live.age)
 
 
 @router.get(
@@ -479,15 +477,3 @@ def _list_changes(context: RequestContext, namespace: str, since: int) -> tuple[
         # Only the last event has the id: a client that disconnects earlier resumes from an older id and misses nothing.
         lines[-1] = f"id: {backend.cache.changes.word}-{number}\n{lines[-1]}"
     return lines, number
-
-
-def _make_event(event: Object) -> answers.Event:
-    about = event.get("involvedObject", {})
-    return answers.Event(
-        event_time(event) or None,
-        str(event.get("type", "")),
-        str(event.get("reason", "")),
-        f"{str(about.get('kind', '')).lower()}/{about.get('name', '')}",
-        str(event.get("message", "")),
-        int(get_at(event, "count", default=1)),
-    )

@@ -170,7 +170,7 @@ MAX_FILES: Final = 65_536
 
 def raise_file_limit() -> None:
     """Raise the limit of open files to the hard limit, at most ``MAX_FILES``."""
-    import resource  # noqa: PLC0415 - Unix only
+    import resource  # Unix only
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)

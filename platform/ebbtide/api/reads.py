@@ -192,7 +192,7 @@ class Reads:
             InputError: a spec has errors.
 
         """
-        from ebbtide.cluster.doctor.checks import examine_cluster  # noqa: PLC0415 - slow to load
+        from ebbtide.cluster.doctor.checks import examine_cluster
 
         specs = None
         if documents is not None:

@@ -45,8 +45,8 @@ def run_simulation(request: SimulationRequest, profile_data: dict[str, Any]) -> 
         SimulationRequestError: the request cannot be simulated.
 
     """
-    from ebbtide.simulate import report  # noqa: PLC0415 - it needs numpy
-    from ebbtide.simulate.setting import knative_defaults  # noqa: PLC0415 - as above
+    from ebbtide.simulate import report
+    from ebbtide.simulate.setting import knative_defaults
 
     prepared = prepare_request(request, profile_data, "simulate")
     with raise_refusals(prepared):
@@ -88,7 +88,7 @@ def prepare_request(
     request: SimulationRequest, profile_data: dict[str, Any], command: str, front_end: FrontEnd = API
 ) -> PreparedCase:
     """Return the case of a request within the limits. Raises SimulationRequestError."""
-    from ebbtide.simulate.load import MANY  # noqa: PLC0415 - it needs numpy
+    from ebbtide.simulate.load import MANY
 
     # The profile comes as a document, because compiled profile classes cannot be pickled.
     profile, problems = profiles.validate_profile_data(profile_data)

@@ -198,8 +198,8 @@ def compute_worker_memory(limit: int, count: int) -> int:
 
 
 def _serve_tasks(far: Connection, memory_bytes: int) -> None:
-    import resource  # noqa: PLC0415 - Unix only, and only here
-    import signal  # noqa: PLC0415 - as above
+    import resource  # Unix only
+    import signal
 
     # A simulation of one caller must not delay the list of another.
     os.nice(NICENESS)

@@ -88,7 +88,7 @@ def load_command(name: str) -> ModuleType | None:
         PluginError: an optional part or another package has the command, which cannot be loaded.
 
     """
-    from importlib import import_module  # noqa: PLC0415 - as in parser
+    from importlib import import_module
 
     if module := next((module for command, module, _ in COMMANDS if command == name), ""):
         return import_module(f"ebbtide.cli.{module}")
@@ -116,10 +116,10 @@ def _load_part(part: plugins.Part) -> ModuleType:
 
 def make_parser(only: str | None = None) -> argparse.ArgumentParser:
     """Return the argument parser, with the options of the command ``only``, or of every command that can be loaded."""
-    import argparse  # noqa: PLC0415 - submit does not need it
+    import argparse
 
-    from ebbtide import __version__  # noqa: PLC0415 - as above
-    from ebbtide.cli.options import add_options  # noqa: PLC0415 - as above
+    from ebbtide import __version__
+    from ebbtide.cli.options import add_options
 
     root = argparse.ArgumentParser(prog=get_program(), description=DESCRIPTION, epilog=EPILOG)
     root.add_argument("--version", action="version", version=f"ebbtide {__version__}")
@@ -175,7 +175,7 @@ def _run_command(argv: list[str]) -> int:
     command = words[0] if words else "--help"
     try:
         if command in {"-h", "--help"}:
-            from ebbtide.cli import usage  # noqa: PLC0415 - only the help needs it
+            from ebbtide.cli import usage
 
             sys.stdout.write(usage.format_help(get_program(), DESCRIPTION, list_commands(), EPILOG))
             return 0
@@ -184,7 +184,7 @@ def _run_command(argv: list[str]) -> int:
             if command.startswith("-"):
                 # Prints the version, or rejects a flag before the command.
                 parse_words(words)
-            from ebbtide.cli import usage  # noqa: PLC0415 - only an error needs it
+            from ebbtide.cli import usage
 
             return usage.report_unknown_command(command, [name for name, _ in list_commands()])
         if is_demo:
@@ -202,7 +202,7 @@ def parse_words(words: list[str]) -> argparse.Namespace:
     parser = make_parser(words[0])
     options, unknown = parser.parse_known_args(words)
     if unknown:
-        from ebbtide.cli import usage  # noqa: PLC0415 - only an error needs it
+        from ebbtide.cli import usage
 
         raise SystemExit(usage.report_unknown_arguments(options.command, unknown, list_flags(options.command)))
     return options
@@ -222,7 +222,7 @@ def entry() -> NoReturn:
 
 def _run_arguments() -> int:
     if "_ARGCOMPLETE" in os.environ:
-        import argcomplete  # noqa: PLC0415 - only shell completion needs it
+        import argcomplete
 
         argcomplete.autocomplete(make_parser())
     return main(sys.argv[1:])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from functools import partial
 from itertools import compress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from ebbtide.base.prose import count_noun, make_printable
 from ebbtide.cli import calls, common, connection, terminal
@@ -26,14 +27,12 @@ from ebbtide.documents.check import Batch
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from ebbtide.base.problems import Problem
     from ebbtide.cluster.doctor.findings import Finding
     from ebbtide.cluster.read.status import Status
     from ebbtide.cluster.write.apply import ApplyPlan, ApplyStep, WaitUpdate, Workload
     from ebbtide.profile.models import Profile
 
 FINE: Final = 0
-USAGE: Final = 2
 VERDICT_LABELS: Final = {"create": "+ create", "change": "~ change", "keep": "= keep", "refused": "! rejected"}
 OPTIONS: Final = (
     SPECS,
@@ -58,73 +57,66 @@ def run(options: Options) -> int:
     """Translate the specs and apply the result."""
     limit = connection.parse_wait(options)
 
-    def prepare(profile: Profile) -> list[Workload] | int:
-        translated, problems = translate_workloads(options.files, Batch(profile, fold=True))
-        common.print_problems_unless_quiet(problems, options)
-        return common.exit_code(problems) or translated
-
-    return connection.run_with_profile(
-        options, prepare, lambda cluster, workloads: apply_workloads(cluster, workloads, options, limit)
+    return run_with_workloads(
+        options, lambda cluster, workloads: apply_workloads(cluster, workloads, options, limit), quiet=options.quiet
     )
 
 
-def translate_workloads(files: list[str], batch: Batch) -> tuple[list[Workload], list[Problem]]:
-    from ebbtide.cluster.write import apply  # noqa: PLC0415 - not loaded for --help
+def run_with_workloads(
+    options: Options, work: Callable[[connection.Cluster, list[Workload]], int], *, quiet: bool
+) -> int:
+    """Translate the specs, print the problems, with ``quiet`` only errors, and run ``work`` unless there is an error."""
+    from ebbtide.cluster.write.apply import collect_workloads
 
-    return apply.collect_workloads(common.load_documents(common.read_sources(files), batch.profile), batch)
+    def prepare(profile: Profile) -> list[Workload] | int:
+        documents = common.load_documents(common.read_sources(options.files), profile)
+        workloads, problems = collect_workloads(documents, Batch(profile, fold=True))
+        common.print_problems(problems, quiet=quiet)
+        return common.exit_code(problems) or workloads
+
+    return connection.run_with_profile(options, prepare, work)
+
+
+@dataclass(slots=True)
+class WriteProgress:
+    """The lines about the objects that a command writes, and their number."""
+
+    output: TextIO
+    written: int = 0
+
+    def say(self, text: str) -> None:
+        self.output.write(text)
+        self.output.flush()
+
+    def report_step(self, step: ApplyStep) -> None:
+        """Report that an object is written."""
+        self.written += 1
+        self.say(f"{'created' if step.verdict == 'create' else 'changed'} {step.label}\n")
 
 
 def apply_workloads(
     cluster: connection.Cluster, workloads: list[Workload], options: Options, limit: float, *, create: bool = False
 ) -> int:
     """Plan, confirm, apply and wait for translated workloads; with ``create``, fail if one exists."""
-    from ebbtide.cluster.write import apply, rollout  # noqa: PLC0415 - as in workloads
+    from ebbtide.cluster.write import apply
 
-    as_json = options.output == "json"
-    out = sys.stdout if options.output == "text" else sys.stderr
+    progress = WriteProgress(sys.stdout if options.output == "text" else sys.stderr)
     findings = _examine_workloads(cluster, workloads)
     planned = [apply.plan_workload(cluster, workload, create=create) for workload in workloads]
-    for planned_workload in planned:
-        out.write(format_plan(planned_workload, full=options.full))
-    out.writelines(map(format_finding, findings))
-    blocked = any(finding.severity == "error" for finding in findings)
-    refused = blocked or any(
-        step.verdict == "refused" or (step.owners and not options.force)
-        for planned_workload in planned
-        for step in planned_workload.steps
+    steps = [step for planned_workload in planned for step in planned_workload.steps]
+    plans = [format_plan(planned_workload, full=options.full) for planned_workload in planned]
+    progress.say("".join((*plans, *map(format_finding, findings))))
+    refused = any(finding.severity == "error" for finding in findings) or any(
+        step.verdict == "refused" or (step.owners and not options.force) for step in steps
     )
-    out.flush()
-    count = confirm_steps(
-        [step for planned_workload in planned for step in planned_workload.steps], options, planned, refused=refused
-    )
-    clock = connection.clock()
-
-    def say(text: str) -> None:
-        out.write(text)
-        out.flush()
-
-    written = 0
-
-    def done(step: ApplyStep) -> None:
-        nonlocal written
-        written += 1
-        say(f"{'created' if step.verdict == 'create' else 'changed'} {step.label}\n")
-
-    # Write every workload before waiting for the first, so that they start concurrently.
-    failed: dict[str, str] = {}
-    stepwise = [not create and rollout.needs_rollout(cluster, row) for row in planned]
-    try:
-        for planned_workload, is_stepwise in zip(planned, stepwise, strict=True):
-            if not is_stepwise:
-                apply.write_workload(cluster, planned_workload, clock, force=options.force, done=done)
-        for planned_workload in compress(planned, stepwise):
-            if failure := rollout.roll_out(cluster, planned_workload, clock, say, done, force=options.force):
-                failed[planned_workload.workload.name] = failure
-    except KeyboardInterrupt:
-        terminal.exit_with_message(
-            f"\nInterrupted: {written} of {count_noun(count, 'object')} written. To write the rest, run ebbtide apply again.",
-            connection.INTERRUPTED,
+    count = confirm_steps(steps, options, planned, refused=refused)
+    with connection.explain_interrupt(
+        lambda: (
+            f"Interrupted: {progress.written} of {count_noun(count, 'object')} written. To write the rest, run ebbtide "
+            "apply again."
         )
+    ):
+        failed = _write_workloads(cluster, planned, progress, force=options.force, create=create)
     for name, failure in failed.items():
         terminal.write_stderr(
             f"{name}: the new revision failed: {failure}. The former revision serves again with all replicas. "
@@ -133,44 +125,64 @@ def apply_workloads(
     if failed:
         return connection.CLUSTER
     if options.output == "name":
-        sys.stdout.writelines(
-            f"{planned_workload.workload.namespace}/{planned_workload.workload.name}\n" for planned_workload in planned
-        )
+        names = (planned_workload.workload for planned_workload in planned)
+        sys.stdout.writelines(f"{workload.namespace}/{workload.name}\n" for workload in names)
         sys.stdout.flush()
-    if not limit:
-        if as_json:
-            common.write_json(_pair_statuses((planned_workload, None) for planned_workload in planned))
-        return FINE
-    statuses: list[tuple[ApplyPlan, Status | None]] = []
+    # Null if the command does not wait, or if the wait times out.
+    statuses: list[Status | None] = [None] * len(planned)
+    if limit:
+        with connection.explain_interrupt(
+            lambda: "Stopped waiting. The applied objects stay in the cluster. For their status, run ebbtide list."
+        ):
+            statuses = _wait_for_workloads(cluster, planned, progress, limit)
+    pairs = [*zip(planned, statuses, strict=True)]
+    code = _report_statuses(cluster, pairs, limit, options.output) if limit else FINE
+    if options.output == "json":
+        common.write_json([{"plan": planned_workload, "status": status} for planned_workload, status in pairs])
+    return code
+
+
+def _write_workloads(
+    cluster: connection.Cluster, planned: list[ApplyPlan], progress: WriteProgress, *, force: bool, create: bool
+) -> dict[str, str]:
+    """Write the objects, and return the reason of each failed rollout by the name of its workload."""
+    from ebbtide.cluster.write import apply, rollout
+
+    clock = connection.clock()
+    failed: dict[str, str] = {}
+    # Write every workload before waiting for the first, so that they start concurrently.
+    stepwise = [not create and rollout.needs_rollout(cluster, row) for row in planned]
+    for planned_workload, is_stepwise in zip(planned, stepwise, strict=True):
+        if not is_stepwise:
+            apply.write_workload(cluster, planned_workload, clock, force=force, done=progress.report_step)
+    for planned_workload in compress(planned, stepwise):
+        if failure := rollout.roll_out(
+            cluster, planned_workload, clock, progress.say, progress.report_step, force=force
+        ):
+            failed[planned_workload.workload.name] = failure
+    return failed
+
+
+def _wait_for_workloads(
+    cluster: connection.Cluster, planned: list[ApplyPlan], progress: WriteProgress, limit: float
+) -> list[Status | None]:
+    """Return the status of each workload when it has settled; None for one that has not in ``limit`` seconds together."""
+    from ebbtide.cluster.write import apply
+
+    clock = connection.clock()
     deadline = clock.ticks() + limit
-    try:
-        for planned_workload in planned:
-            prefix = f"{planned_workload.workload.name}: " if len(planned) > 1 else ""
-            report = partial(_report_progress, say, prefix)
-            statuses.append(
-                (
-                    planned_workload,
-                    apply.wait_for_workload(
-                        cluster,
-                        planned_workload.workload.name,
-                        planned_workload.workload.namespace,
-                        clock,
-                        max(0.0, deadline - clock.ticks()),
-                        report,
-                    ),
-                )
-            )
-    except KeyboardInterrupt:
-        terminal.exit_with_message(
-            "\nStopped waiting. The applied objects stay in the cluster. For their status, run ebbtide list.",
-            connection.INTERRUPTED,
-        )
-    return _report_statuses(cluster, statuses, limit, options.output)
+    statuses = []
+    for workload in (planned_workload.workload for planned_workload in planned):
+        prefix = f"{workload.name}: " if len(planned) > 1 else ""
+        report = partial(_report_progress, progress.say, prefix)
+        rest = max(0.0, deadline - clock.ticks())
+        statuses.append(apply.wait_for_workload(cluster, workload.name, workload.namespace, clock, rest, report))
+    return statuses
 
 
 def _examine_workloads(cluster: connection.Cluster, workloads: Sequence[Workload]) -> list[Finding]:
     """Return doctor's findings about the workloads to apply, each once."""
-    from ebbtide.cluster.doctor.preflight import examine_plans  # noqa: PLC0415 - as in workloads
+    from ebbtide.cluster.doctor.preflight import examine_plans
 
     plans = [workload.plan for workload in workloads]
     profiles = {id(plan.profile): plan.profile for plan in plans}
@@ -193,7 +205,7 @@ def confirm_steps(steps: Sequence[ApplyStep], options: Options, data: Any, *, re
         raise SystemExit(connection.CLUSTER if refused else FINE)
     count = sum(step.verdict != "keep" for step in steps)
     if count and not terminal.ask_confirmation(f"Apply {count_noun(count, 'object')}?", yes=options.yes):
-        raise SystemExit(USAGE)
+        raise SystemExit(terminal.USAGE)
     return count
 
 
@@ -214,14 +226,7 @@ def _report_statuses(
         elif output_format == "text" and status.url:
             top = next((step.item for step in planned.steps if step.kind == "InferenceService"), None)
             sys.stdout.write("\n".join(("", *filter(None, calls.describe_access(cluster, status, top)), "")))
-    if output_format == "json":
-        common.write_json(_pair_statuses(statuses))
     return code
-
-
-def _pair_statuses(statuses: Iterable[tuple[ApplyPlan, Status | None]]) -> list[dict[str, Any]]:
-    """Return each plan with the workload's status, which is null if the command did not wait or the wait timed out."""
-    return [{"plan": planned, "status": status} for planned, status in statuses]
 
 
 def format_plan(planned: ApplyPlan, *, full: bool = False) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base.prose import count_noun
-from ebbtide.cli import connection, terminal
+from ebbtide.cli import calls, connection, terminal
 from ebbtide.cli.options import Options, make_option
+from ebbtide.documents.files import read_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,25 +43,23 @@ def run(options: Options) -> int:
         options.timeout = connection.parse_duration(options.timeout)
     except ValueError:
         terminal.exit_with_message(
-            f"ebbtide call: error: invalid --timeout {options.timeout!r}: must be a duration, as in 90s or 5m", 2
+            f"ebbtide call: error: invalid --timeout {options.timeout!r}: must be a duration, as in 90s or 5m"
         )
     if options.chat is not None and options.data is not None:
-        terminal.exit_with_message("ebbtide call: error: --chat and --data are mutually exclusive: use one of them", 2)
+        terminal.exit_with_message("ebbtide call: error: --chat and --data are mutually exclusive: use one of them")
     return connection.run_on_cluster(options, lambda cluster: _call(cluster, options))
 
 
 def _call(cluster: connection.Cluster, options: Options) -> int:
-    from ebbtide.cluster.client.endpoint import (  # noqa: PLC0415 - not loaded for --help
+    from ebbtide.cluster.client.endpoint import (
         FAILED_STATUS,
         CallError,
         Exchange,
     )
-    from ebbtide.cluster.read.gateways import make_endpoint  # noqa: PLC0415 - as above
-    from ebbtide.cluster.read.inventory import find_workload  # noqa: PLC0415 - as above
-    from ebbtide.cluster.read.status import compute_status  # noqa: PLC0415 - as above
+    from ebbtide.cluster.read.gateways import make_endpoint
+    from ebbtide.cluster.read.status import compute_status
 
-    namespace = connection.resolve_namespace(cluster, options)
-    live = find_workload(cluster, options.name, namespace, connection.clock().now())
+    live = connection.find_live_workload(cluster, options)
     status = compute_status(live)
     if not status.url:
         terminal.write_stderr(f"error: {options.name} has no URL: {status.why or status.phase}")
@@ -86,10 +86,9 @@ def _open_gateway(cluster: connection.Cluster, status: Status, top: object, addr
 
     If this machine reaches no address of the gateway, a port is forwarded to one of its pods.
     """
-    from ebbtide.cli import calls  # noqa: PLC0415 - not loaded for --help
-    from ebbtide.cluster.client import streams  # noqa: PLC0415 - the client is slow to import
-    from ebbtide.cluster.client.protocol import ClusterError  # noqa: PLC0415 - as above
-    from ebbtide.cluster.read.gateways import find_gateway_pod  # noqa: PLC0415 - as above
+    from ebbtide.cluster.client import streams  # the client is slow to import
+    from ebbtide.cluster.client.protocol import ClusterError
+    from ebbtide.cluster.read.gateways import find_gateway_pod
 
     if address:
         yield address
@@ -115,7 +114,7 @@ def _open_gateway(cluster: connection.Cluster, status: Status, top: object, addr
 
 
 def _explain(error: Exception, status: Status, gateway: str) -> str:
-    from ebbtide.cluster.client.endpoint import NoModelError  # noqa: PLC0415 - not loaded for --help
+    from ebbtide.cluster.client.endpoint import NoModelError
 
     reason = (error.strerror if isinstance(error, OSError) else "") or str(error) or type(error).__name__
     text = f"no response from {gateway or status.url}: {reason[:1].lower()}{reason[1:]}"
@@ -125,8 +124,8 @@ def _explain(error: Exception, status: Status, gateway: str) -> str:
         return text
     if ".svc." in status.url:
         return (
-            f"{text}; the URL is reachable only inside the cluster: run ebbtide port-forward {status.name} "
-            f"-n {status.namespace} 8080, with the port of the server, and set --gateway http://127.0.0.1:8080"
+            f"{text}; the URL is reachable only inside the cluster: run {calls.forward_command(status)}, with the port of "
+            f"the server, and set --gateway http://127.0.0.1:{calls.LOCAL_PORT}"
         )
     return (
         f"{text}; if the gateway has no address that this machine reaches, forward a port to it, as in kubectl port-forward "
@@ -147,10 +146,6 @@ def _print_response(exchange: Exchange, pieces: Iterator[str], status: Status, f
 
 def _read_data(text: str | None) -> bytes | None:
     """Return the body: the text, or the bytes of the file after ``@``."""
-    from pathlib import Path  # noqa: PLC0415 - not loaded for --help
-
-    from ebbtide.documents.files import read_file  # noqa: PLC0415 - as above
-
     if text is None:
         return None
     return read_file(Path(text[1:])) if text.startswith("@") else text.encode()

@@ -31,7 +31,7 @@ class Access(NamedTuple):
 
 def find_access(cluster: Cluster, status: Status, top: object) -> Access:
     """Return the way from this machine to a workload with a URL."""
-    from ebbtide.cluster.read.gateways import find_gateway, find_route_gateway  # noqa: PLC0415 - not loaded for --help
+    from ebbtide.cluster.read.gateways import find_gateway, find_route_gateway
 
     if ".svc." in status.url:
         return Access(reason=f"{status.url} is reachable only inside the cluster")
@@ -49,9 +49,14 @@ def find_access(cluster: Cluster, status: Status, top: object) -> Access:
     return Access(service=(gateway.namespace, gateway.service))
 
 
+def forward_command(status: Status) -> str:
+    """Return the command that forwards a local port to a workload."""
+    return f"ebbtide port-forward {status.name} -n {status.namespace} {LOCAL_PORT}"
+
+
 def format_call(cluster: Cluster, status: Status, top: object) -> str:
     """Return the command that calls a workload; empty if it has no URL."""
-    from ebbtide.cluster.read.gateways import HTTP_PORT  # noqa: PLC0415 - not loaded for --help
+    from ebbtide.cluster.read.gateways import HTTP_PORT
 
     if not status.url:
         return ""
@@ -70,7 +75,7 @@ def format_call(cluster: Cluster, status: Status, top: object) -> str:
             f"kubectl port-forward -n {namespace} service/{name} {LOCAL_PORT}:{HTTP_PORT} & "
             f"curl --retry 5 --retry-connrefused -H 'Host: {host}' http://127.0.0.1:{LOCAL_PORT}/"
         )
-    return f"ebbtide port-forward {status.name} -n {status.namespace} {LOCAL_PORT}   # {access.reason}"
+    return f"{forward_command(status)}   # {access.reason}"
 
 
 #: Phases in which no replica may ever answer.
@@ -87,14 +92,13 @@ def describe_access(cluster: Cluster, status: Status, top: object) -> tuple[str,
         return f"{status.url} (does not answer: the workload is {status.phase})", ""
     unrouted = explain_no_route(cluster, status, top)
     if unrouted:
-        forward = f"ebbtide port-forward {status.name} -n {status.namespace} {LOCAL_PORT}"
-        return f"{status.url} (does not answer: {unrouted})", forward
+        return f"{status.url} (does not answer: {unrouted})", forward_command(status)
     return status.url, format_call(cluster, status, top)
 
 
 def explain_no_route(cluster: Cluster, status: Status, top: object) -> str:
     """Return why a workload's URL does not answer; empty if it may."""
-    from ebbtide.cluster.read.gateways import explain_unrouted  # noqa: PLC0415 - as above
+    from ebbtide.cluster.read.gateways import explain_unrouted
 
     return explain_unrouted(cluster, top) if is_standard(top, status) else ""
 
@@ -106,7 +110,7 @@ def is_standard(top: object, status: Status) -> TypeGuard[Object]:
 
 def resolves(host: str) -> bool:
     """Return whether this machine resolves a host name; False if its resolver does not answer in time."""
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - only for a call
+    from concurrent.futures import ThreadPoolExecutor
 
     executor = ThreadPoolExecutor(1)
     try:

@@ -23,14 +23,13 @@ OPTIONS: Final = (
     make_output_option("text", "json"),
     make_switch("--fix", help="Apply the safe fixes to the files; the other problems are printed as usual"),
 )
-USAGE: Final = 2
 
 
 def _check_queries(plan: Plan) -> list[Problem]:
     """Return the problems of the PromQL in a spec; none without the parser, which the extra ``slo`` installs."""
     if not any(item.query for item in plan.spec.autoscaling.metrics) or find_spec("promql_parser") is None:
         return []
-    from ebbtide.slo.tenant_queries import check_queries  # noqa: PLC0415 - most specs have no query
+    from ebbtide.slo.tenant_queries import check_queries
 
     return list(check_queries(plan))
 
@@ -42,7 +41,7 @@ def run(options: Options) -> int:
     problems: list[Problem] = []
     costs: list[str] = []
     if options.fix and STDIN in options.files:
-        terminal.exit_with_message("ebbtide check: error: --fix needs files, not stdin", USAGE)
+        terminal.exit_with_message("ebbtide check: error: --fix needs files, not stdin")
     sources = read_sources(options.files)
     for loaded in load_documents(fix_sources(sources, profile) if options.fix else sources, profile):
         _, translation, found = batch.add_document(loaded)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from ebbtide.base.problems import Problem
-    from ebbtide.cli.options import Options
+    from ebbtide.cluster.doctor.findings import Finding
     from ebbtide.profile.models import Profile
     from ebbtide.readers.loaded import LoadedDocument
 
@@ -102,26 +103,26 @@ def load_documents(sources: Iterable[Source], profile: Profile) -> Iterator[Load
             yield from load_text(source.text, source.name, profile, strictly=source.strictly)
 
 
-def print_problems_unless_quiet(problems: Iterable[Problem], options: Options) -> None:
-    """Print problems, without warnings if ``--quiet`` is set."""
-    print_problems(problem for problem in problems if not (options.quiet and problem.severity == "warning"))
-
-
-def print_problems(problems: Iterable[Problem], stream: TextIO | None = None) -> None:
-    """Print problems as text: severity, code, location, message and fix. Default stream: stderr."""
+def print_problems(problems: Iterable[Problem], stream: TextIO | None = None, *, quiet: bool = False) -> None:
+    """Print problems as text: severity, code, location, message and fix; with ``quiet`` only errors. Default: on stderr."""
     output = stream or sys.stderr
-    colors = get_style_codes(output)
-    for problem in limit_problems([*problems]):
+    for problem in limit_problems([row for row in problems if not quiet or row.severity == "error"]):
         location = problem.document or "input"
         if problem.line:
             location += f":{problem.line}"
         field = f" {problem.path}" if problem.field else ""
-        output.write(
-            f"{colors[problem.severity]}{problem.severity}{colors['end']} {colors['bold']}{problem.code}{colors['end']} "
-            f"{make_printable(location + field)}\n    {make_printable(problem.message)}\n"
-        )
-        if problem.fix:
-            output.write(f"    {colors['fix']}fix:{colors['end']} {make_printable(problem.fix)}\n")
+        output.writelines(format_report(problem, location + field, problem.message, output))
+
+
+def format_report(row: Problem | Finding, heading: str, text: str, stream: TextIO) -> list[str]:
+    """Return a problem or a finding as lines: its severity and code with a heading, a text, and the fix."""
+    colors = get_style_codes(stream)
+    severity = f"{colors[row.severity]}{row.severity}{colors['end']}"
+    lines = [f"{severity} {colors['bold']}{row.code}{colors['end']} {make_printable(heading)}"]
+    lines.append(f"    {make_printable(text)}")
+    if row.fix:
+        lines.append(f"    {colors['fix']}fix:{colors['end']} {make_printable(row.fix)}")
+    return [f"{line}\n" for line in lines]
 
 
 def exit_code(problems: Iterable[Problem]) -> int:
@@ -130,6 +131,4 @@ def exit_code(problems: Iterable[Problem]) -> int:
 
 
 def write_json(value: Any) -> None:
-    import json  # noqa: PLC0415 - text output does not need it
-
     sys.stdout.write(escape_json(json.dumps(serialize_body(value), indent=2, ensure_ascii=False)) + "\n")

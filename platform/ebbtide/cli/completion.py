@@ -12,7 +12,7 @@ OPTIONS: Final = (make_option("shell", choices=("bash", "zsh", "fish"), help="Sh
 
 def run(options: Options) -> int:
     """Print the script; the user adds it to the shell's startup file."""
-    from argcomplete.shell_integration import shellcode  # noqa: PLC0415 - no other command needs it
+    from argcomplete.shell_integration import shellcode
 
     sys.stdout.write(shellcode(["ebbtide"], shell=options.shell))
     return 0

@@ -47,9 +47,9 @@ def _read_settings() -> Mapping[str, str]:
     path = find_file()
     if path is None:
         return {}
-    from ebbtide.documents.files import read_file  # noqa: PLC0415 - most users have none
-    from ebbtide.manifests import read_documents  # noqa: PLC0415 - as above
-    from ebbtide.profile.built_in import BUILT_INS  # noqa: PLC0415 - as above
+    from ebbtide.documents.files import read_file
+    from ebbtide.manifests import read_documents
+    from ebbtide.profile.built_in import BUILT_INS
 
     try:
         text = read_file(path)

@@ -8,18 +8,22 @@ from __future__ import annotations
 import os
 import re
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
 
+from ebbtide.base import keys
 from ebbtide.base.prose import make_printable
 from ebbtide.cli.common import find_named_profile, print_problems, read_profile, try_read_profile
 from ebbtide.cli.configuration import find_setting
 from ebbtide.cli.options import MAX_INT32, ONE_OF, Option, Options, make_option, make_switch
-from ebbtide.cli.terminal import paint_state, write_stderr
+from ebbtide.cli.terminal import exit_with_message, paint_state, write_stderr
+from ebbtide.documents import profiles
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from ebbtide.cluster.client import protocol
+    from ebbtide.cluster.read.inventory import LiveWorkload
     from ebbtide.cluster.read.status import Status
     from ebbtide.cluster.write.apply import WaitUpdate
     from ebbtide.profile.models import Profile
@@ -76,11 +80,11 @@ simulated: SimulatedConnection | None = None
 
 def parse_price(text: str) -> float:
     """Parse the price of a GPU-hour, as in ``gpu-hour=2.5``."""
-    from ebbtide.simulate.words import PRICE_FORM, read_gpu_hour  # noqa: PLC0415 - not loaded for --help
+    from ebbtide.simulate.words import PRICE_FORM, read_gpu_hour
 
     price = read_gpu_hour(text)
     if price is None:
-        from argparse import ArgumentTypeError  # noqa: PLC0415 - already loaded when an option is parsed
+        from argparse import ArgumentTypeError
 
         raise ArgumentTypeError(f"invalid value {text!r}: {PRICE_FORM}")
     return price
@@ -141,7 +145,7 @@ def parse_positive_number(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value <= MAX_INT32:
-        from argparse import ArgumentTypeError  # noqa: PLC0415 - as in whole
+        from argparse import ArgumentTypeError
 
         raise ArgumentTypeError(f"invalid value {text!r}: must be a number above 0 and at most {MAX_INT32}")
     return value
@@ -154,12 +158,12 @@ def connect(kubeconfig: str | None, context: str | None) -> Cluster:
         UnreachableError: the client is not installed, or the kubeconfig names no cluster.
 
     """
-    from ebbtide.cluster.client.protocol import UnreachableError  # noqa: PLC0415 - only when a command connects
+    from ebbtide.cluster.client.protocol import UnreachableError
 
     if simulated is not None:
         return simulated.cluster
     try:
-        from ebbtide.cluster.client.kubernetes import KubernetesCluster  # noqa: PLC0415 - the client is slow to import
+        from ebbtide.cluster.client.kubernetes import KubernetesCluster  # the client is slow to import
     except ImportError as error:
         raise UnreachableError(
             f"the Kubernetes client is not installed ({error}); run pip install 'ebbtide[cluster]'"
@@ -174,13 +178,13 @@ def connect_source(cluster: Cluster, address: str | None, profile: Profile) -> M
         SourceError: the client is not installed, or the address is invalid.
 
     """
-    from ebbtide.slo.source import SourceError  # noqa: PLC0415 - as in connect
+    from ebbtide.slo.source import SourceError
 
     if simulated is not None:
         return simulated.source
     try:
-        from ebbtide.slo import prometheus  # noqa: PLC0415 - the client is slow to import
-        from ebbtide.slo.proxy import proxy_path  # noqa: PLC0415 - as above
+        from ebbtide.slo import prometheus  # the client is slow to import
+        from ebbtide.slo.proxy import proxy_path
     except ImportError as error:
         raise SourceError(
             f"the Prometheus client is not installed ({error}); run pip install 'ebbtide[slo]'"
@@ -194,17 +198,17 @@ def connect_source(cluster: Cluster, address: str | None, profile: Profile) -> M
     return prometheus.connect_through(api, profile_address, profile)
 
 
-def connect_metrics_source(cluster: Cluster, options: Options, profile: Profile) -> MetricsSource | None:
-    """Return the metrics source: the address of ``--prometheus``, or the profile's through the API server.
+def connect_metrics_source(cluster: Cluster, options: Options, profile: Profile | None) -> MetricsSource | None:
+    """Return the metrics source: the address of ``--prometheus``, or the profile's through the API server; None without one.
 
     Raises:
         SourceError: the address of ``--prometheus`` is invalid, or the client is not installed.
 
     """
-    from ebbtide.slo.source import SourceError  # noqa: PLC0415 - as in connect
+    from ebbtide.slo.source import SourceError
 
     try:
-        return connect_source(cluster, options.prometheus, profile)
+        return None if profile is None else connect_source(cluster, options.prometheus, profile)
     except SourceError:
         if options.prometheus:
             raise
@@ -215,15 +219,9 @@ def find_live_profile(cluster: Cluster, options: Options) -> Profile | None:
     """Return the profile for a command that also works without: the named one, or the cluster's own; None if it has errors."""
     if is_profile_named(options):
         return try_read_profile(options.profile)
-    from ebbtide.cluster.doctor.observed import make_observed_profile  # noqa: PLC0415 - as in connect
-    from ebbtide.documents import profiles  # noqa: PLC0415 - as above
+    from ebbtide.cluster.doctor.observed import make_observed_profile
 
     return profiles.validate_profile_data(make_observed_profile(cluster))[0]
-
-
-def find_metrics_source(cluster: Cluster, options: Options, profile: Profile | None) -> MetricsSource | None:
-    """Return the metrics source for a command that also works without one."""
-    return None if profile is None else connect_metrics_source(cluster, options, profile)
 
 
 def add_metric_values(
@@ -233,10 +231,10 @@ def add_metric_values(
 
     A failure is reported only if the user named the source. The wait is limited, because the metric is only one column.
     """
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - as above
+    from concurrent.futures import ThreadPoolExecutor
 
-    from ebbtide.cluster.read.status import add_current_loads as load  # noqa: PLC0415 - as above
-    from ebbtide.slo.source import SourceError  # noqa: PLC0415 - as above
+    from ebbtide.cluster.read.status import add_current_loads as load
+    from ebbtide.slo.source import SourceError
 
     if source is None:
         return list(statuses)
@@ -261,8 +259,8 @@ def run_on_cluster(options: Options, work: Callable[[Cluster], int], *, pod: boo
 
     With ``pod``, a command without --kubeconfig that runs in a pod uses the pod's service account.
     """
-    from ebbtide.cluster.client.protocol import ClusterError  # noqa: PLC0415 - as in connect
-    from ebbtide.slo.source import SourceError  # noqa: PLC0415 - as in connect
+    from ebbtide.cluster.client.protocol import ClusterError
+    from ebbtide.slo.source import SourceError
 
     try:
         return work(_connect_pod() if pod and not options.kubeconfig else connect(options.kubeconfig, options.context))
@@ -273,11 +271,11 @@ def run_on_cluster(options: Options, work: Callable[[Cluster], int], *, pod: boo
 
 def _connect_pod() -> Cluster:
     """Connect to the cluster that this pod runs in, or to that of the kubeconfig outside of a pod."""
-    from ebbtide.cluster.client import pod  # noqa: PLC0415 - as in connect
+    from ebbtide.cluster.client import pod
 
     if simulated is not None or not pod.is_in_cluster():
         return connect(None, None)
-    from ebbtide.cluster.client.service_account import PodCluster  # noqa: PLC0415 - as in connect
+    from ebbtide.cluster.client.service_account import PodCluster
 
     return PodCluster()
 
@@ -291,8 +289,7 @@ def observe_profile(cluster: Cluster) -> tuple[Profile, dict[str, Any]]:
     """Return the cluster's own profile and its document, and report that it is used; exit if it has errors."""
     if simulated is not None:
         return simulated.profile, simulated.profile_data
-    from ebbtide.cluster.doctor.observed import make_profile_document, observe_cluster  # noqa: PLC0415 - as in connect
-    from ebbtide.documents import profiles  # noqa: PLC0415 - as above
+    from ebbtide.cluster.doctor.observed import make_profile_document, observe_cluster
 
     observed = observe_cluster(cluster)
     data = make_profile_document(observed)
@@ -303,6 +300,13 @@ def observe_profile(cluster: Cluster) -> tuple[Profile, dict[str, Any]]:
     unread = f", without {', '.join(observed.unread)} (access denied)" if observed.unread else ""
     write_stderr(f"Profile: this cluster as observed{unread}. To use another, set --profile")
     return profile, data
+
+
+def profile_command(work: Callable[[Cluster, Options, Profile], int]) -> Callable[[Options], int]:
+    """Decorate a function to run as a command on the cluster that its options select, with its profile."""
+    return lambda options: run_with_profile(
+        options, lambda profile: profile, lambda cluster, profile: work(cluster, options, profile)
+    )
 
 
 def run_with_profile(
@@ -335,9 +339,8 @@ def resolve_namespace(cluster: Cluster, options: Options) -> str:
         return str(options.namespace)
     if not options.project:
         return cluster.namespace
-    from ebbtide.base import keys  # noqa: PLC0415 - only needed here
-    from ebbtide.cluster.client.protocol import NAMESPACE, ClusterError, ForbiddenError  # noqa: PLC0415 - as in connect
-    from ebbtide.cluster.doctor.observed import find_namespace_pattern  # noqa: PLC0415 - as in connect
+    from ebbtide.cluster.client.protocol import NAMESPACE, ClusterError, ForbiddenError
+    from ebbtide.cluster.doctor.observed import find_namespace_pattern
 
     try:
         namespaces = cluster.list(NAMESPACE, labels=keys.PROJECT).items
@@ -353,6 +356,18 @@ def resolve_namespace(cluster: Cluster, options: Options) -> str:
             raise ClusterError("cannot determine the namespace of the project without a valid profile")
         pattern = profile.spec.projects.namespace
     return pattern.replace("{project}", options.project)
+
+
+def find_live_workload(cluster: Cluster, options: Options) -> LiveWorkload:
+    """Return the workload that the options name.
+
+    Raises:
+        MissingError: the workload does not exist.
+
+    """
+    from ebbtide.cluster.read.inventory import find_workload
+
+    return find_workload(cluster, options.name, resolve_namespace(cluster, options), clock().now())
 
 
 def cluster_command(work: Callable[[Cluster, Options], int]) -> Callable[[Options], int]:
@@ -384,21 +399,27 @@ def format_progress(poll: WaitUpdate, prefix: str = "") -> str:
     return f"{line}\n{HINT_INDENT}{make_printable(poll.hint)}\n" if poll.hint else f"{line}\n"
 
 
+@contextmanager
+def explain_interrupt(explain: Callable[[], str]) -> Iterator[None]:
+    """Print what Ctrl-C leaves behind, and exit."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        exit_with_message(f"\n{explain()}", INTERRUPTED)
+
+
 def wait_until_settled(cluster: Cluster, name: str, namespace: str, limit: float) -> int:
     """Poll a workload until it has settled, report each phase on stderr, and return the exit code."""
-    from ebbtide.cluster.write.apply import wait_for_workload  # noqa: PLC0415 - only a command that waits
+    from ebbtide.cluster.write.apply import wait_for_workload
 
     if not limit:
         return 0
-    try:
+    with explain_interrupt(
+        lambda: f"Stopped waiting. The operation continues. For its status, run ebbtide describe {name} -n {namespace}"
+    ):
         status = wait_for_workload(
             cluster, name, namespace, clock(), limit, lambda poll: write_stderr(format_progress(poll).rstrip())
         )
-    except KeyboardInterrupt:
-        write_stderr(
-            f"\nStopped waiting. The operation continues. For its status, run ebbtide describe {name} -n {namespace}"
-        )
-        return INTERRUPTED
     if status is None:
         write_stderr(
             f"{name} has not settled after {limit:.0f} s. The operation continues; for its status, run "
@@ -419,15 +440,12 @@ def wait_until_gone(remaining: Callable[[], str], limit: float, subject: str) ->
     """
     system_clock = clock()
     deadline = system_clock.ticks() + limit
-    try:
+    with explain_interrupt(lambda: f"Stopped waiting. The deletion of {subject} continues."):
         while limit and (rest := remaining()):
             if system_clock.ticks() >= deadline:
                 write_stderr(f"Timed out after {limit:.0f} s: {rest} still terminating")
                 return CLUSTER
             system_clock.sleep(1.0)
-    except KeyboardInterrupt:
-        write_stderr(f"\nStopped waiting. The deletion of {subject} continues.")
-        return INTERRUPTED
     return 0
 
 

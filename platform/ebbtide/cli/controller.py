@@ -9,15 +9,11 @@ import signal
 import socket
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from ebbtide.cli import connection, terminal
 from ebbtide.cli.common import read_profile
 from ebbtide.cli.options import LIVE_PROFILE, Options, make_option, make_switch, make_whole_number_parser
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import FrameType
 
 PORT: Final = 9090
 #: The namespace of the Lease outside of a pod.
@@ -56,8 +52,8 @@ def run(options: Options) -> int:
 
 
 def _run(cluster: connection.Cluster, options: Options) -> int:
-    from ebbtide.cluster.client import pod  # noqa: PLC0415 - not loaded for --help
-    from ebbtide.controller.process import Process  # noqa: PLC0415 - as above
+    from ebbtide.cluster.client import pod
+    from ebbtide.controller.process import Process
 
     profile = (
         read_profile(options.profile)
@@ -76,13 +72,8 @@ def _run(cluster: connection.Cluster, options: Options) -> int:
         profile=profile if options.inferences else None,
     )
     ended = threading.Event()
-
-    def end(_number: int, _frame: FrameType | None) -> None:
-        ended.set()
-
-    handler: Callable[[int, FrameType | None], None] = end
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, handler)
+        signal.signal(number, lambda *_: ended.set())
     port = process.serve(options.port)
     terminal.write_stderr(f"Controller {identity}: metrics and probes on port {port}")
     process.run(ended)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide import manifests
 from ebbtide.cli import terminal
@@ -16,7 +16,6 @@ from ebbtide.readers import rest
 if TYPE_CHECKING:
     from ebbtide.base.problems import Problem
 
-USAGE: Final = 2
 OPTIONS: Final = (
     *FILES,
     make_option(
@@ -48,11 +47,17 @@ def run(options: Options) -> int:
     as_rest = options.to == "rest"
     choice = options.others or (others.DROP if as_rest else others.KEEP)
     if as_rest and choice == others.KEEP:
-        _exit_with_usage_error("--others keep needs --to native: a REST body cannot contain other objects")
+        terminal.exit_with_message(
+            "ebbtide convert: error: --others keep needs --to native: a REST body cannot contain other objects"
+        )
     if options.cluster_id is not None and not as_rest:
-        _exit_with_usage_error("--cluster-id needs --to rest: a native spec has no cluster ID")
+        terminal.exit_with_message(
+            "ebbtide convert: error: --cluster-id needs --to rest: a native spec has no cluster ID"
+        )
     if options.serving is not None and as_rest:
-        _exit_with_usage_error("--serving needs --to native: a REST body does not select the kind of object")
+        terminal.exit_with_message(
+            "ebbtide convert: error: --serving needs --to native: a REST body does not select the kind of object"
+        )
     profile = read_profile(options.profile)
     problems: list[Problem] = []
     bodies: list[dict[str, Any]] = []
@@ -81,7 +86,3 @@ def run(options: Options) -> int:
     elif code == 0:
         sys.stdout.write(SEPARATOR.join(texts))
     return code
-
-
-def _exit_with_usage_error(message: str) -> NoReturn:
-    terminal.exit_with_message(f"ebbtide convert: error: {message}", USAGE)

@@ -28,15 +28,15 @@ LABELS: Final = {
 
 @connection.cluster_command
 def run(cluster: connection.Cluster, options: Options) -> int:
-    from ebbtide.cluster.client.protocol import POD  # noqa: PLC0415 - not loaded for --help
-    from ebbtide.cluster.write.removal import plan_removal, remove_workload  # noqa: PLC0415 - as above
+    from ebbtide.cluster.client.protocol import POD
+    from ebbtide.cluster.write.removal import plan_removal, remove_workload
 
     namespace = connection.resolve_namespace(cluster, options)
     planned = plan_removal(cluster, options.name, namespace, data=options.data)
     top = planned.top
     names = ", ".join(f"{obj['kind']} {obj['metadata']['name']}" for obj in (top, *planned.items[:-1]))
     if not terminal.ask_confirmation(f"Delete {names} in namespace {namespace}?", yes=options.yes):
-        return 2
+        return terminal.USAGE
     for obj in remove_workload(cluster, planned):
         if options.output == "text":
             sys.stdout.write(f"deleted {obj['kind']} {namespace}/{obj['metadata']['name']}\n")

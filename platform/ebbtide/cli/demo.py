@@ -54,7 +54,7 @@ def run_on_demo(command: str, module: ModuleType, words: list[str], parse: Calla
 
 def _run_simulated(work: Callable[[], int]) -> int:
     try:
-        from ebbtide.sandbox import gateway, services  # noqa: PLC0415 - they need numpy
+        from ebbtide.sandbox import gateway, services  # they need numpy
     except ImportError as error:
         terminal.exit_with_message(
             f"error: the simulated cluster's packages are not installed ({error}); run pip install 'ebbtide[demo]'",
@@ -77,8 +77,8 @@ def _run_simulated(work: Callable[[], int]) -> int:
 
 def serve_demo(options: Options) -> int:
     """Serve a simulated cluster with a generated history until a signal ends the process."""
-    from ebbtide.sandbox import backend as sandbox  # noqa: PLC0415 - they need numpy
-    from ebbtide.sandbox import gateway, services  # noqa: PLC0415 - as above
+    from ebbtide.sandbox import backend as sandbox
+    from ebbtide.sandbox import gateway, services
 
     terminal.write_stderr("Generating the history of the simulated cluster; this takes a few seconds")
     world = services.demo_world()

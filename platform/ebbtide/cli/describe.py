@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from ebbtide import manifests
+from ebbtide.base.annotations import UnreadableError, read_spec
 from ebbtide.base.bodies import serialize_body
 from ebbtide.base.prose import make_printable
 from ebbtide.base.quantities import format_age
@@ -54,11 +56,11 @@ class Notes(NamedTuple):
 
 @connection.cluster_command
 def run(cluster: connection.Cluster, options: Options) -> int:
-    from ebbtide.cluster.read.inventory import find_workload  # noqa: PLC0415 - not loaded for --help
-    from ebbtide.cluster.read.status import compute_status  # noqa: PLC0415 - as above
+    from ebbtide.cluster.read.inventory import find_workload
+    from ebbtide.cluster.read.status import compute_status
 
     clock, profile = connection.clock(), connection.find_live_profile(cluster, options)
-    source = connection.find_metrics_source(cluster, options, profile)
+    source = connection.connect_metrics_source(cluster, options, profile)
     namespace = connection.resolve_namespace(cluster, options)
     previous: dict[str, Any] = {}
     while True:
@@ -80,7 +82,7 @@ def run(cluster: connection.Cluster, options: Options) -> int:
 def _read_notes(
     cluster: connection.Cluster, workload: LiveWorkload, status: Status, profile: Profile | None, output_format: str
 ) -> Notes:
-    from ebbtide.cluster.read.hints import describe_idle_holders, read_server_hint  # noqa: PLC0415 - as above
+    from ebbtide.cluster.read.hints import describe_idle_holders, read_server_hint
 
     hint = read_server_hint(cluster, workload)
     if output_format != "text":
@@ -91,8 +93,8 @@ def _read_notes(
 
 def find_drift(workload: LiveWorkload, profile: Profile | None) -> Iterator[str]:
     """Yield each field of the live object that another program changed, from the value of the stored spec."""
-    from ebbtide.adopt.live import render_stored_spec  # noqa: PLC0415 - as above
-    from ebbtide.cluster.write.changes import diff_objects, list_other_owners  # noqa: PLC0415 - as above
+    from ebbtide.adopt.live import render_stored_spec
+    from ebbtide.cluster.write.changes import diff_objects, list_other_owners
 
     owners = list_other_owners(workload.top)
     pair = render_stored_spec(workload.top, profile) if owners and profile is not None else None
@@ -111,7 +113,7 @@ def _print_workload(workload: LiveWorkload, status: Status, notes: Notes, output
         data = {
             **serialize_body(status),
             "hint": notes.hint,
-            "events": _list_events(workload),
+            "events": [_convert_event(event, workload.now) for event in workload.events[-EVENTS:]],
             "spec": read_stored_spec(workload),
         }
         terminal.write_data(data, output_format, watched=watched)
@@ -126,8 +128,6 @@ def _drop_durations(value: Any) -> Any:
 
 def read_stored_spec(workload: LiveWorkload) -> dict[str, Any] | None:
     """Return the spec stored in the object's annotation, None if there is none, or none that can be read."""
-    from ebbtide.base.annotations import UnreadableError, read_spec  # noqa: PLC0415 - not loaded for --help
-
     try:
         return read_spec(workload.top)
     except UnreadableError:
@@ -177,8 +177,6 @@ def _format_workload(workload: LiveWorkload, status: Status, notes: Notes) -> It
             yield f"\n{title}\n{terminal.format_table(header, lines, '  ')}"
     stored_spec = read_stored_spec(workload)
     if stored_spec is not None:
-        from ebbtide import manifests  # noqa: PLC0415 - only text output needs it
-
         yield "\nspec\n"
         yield from (f"  {line}\n" for line in manifests.write_document(stored_spec).splitlines())
 
@@ -201,13 +199,8 @@ def _list_unexplained_events(workload: LiveWorkload, status: Status) -> list[dic
     ][-EVENTS:]
 
 
-def _list_events(workload: LiveWorkload) -> list[dict[str, Any]]:
-    """Return the most recent events as data."""
-    return [_convert_event(event, workload.now) for event in workload.events[-EVENTS:]]
-
-
 def _convert_event(event: dict[str, Any], now: float) -> dict[str, Any]:
-    from ebbtide.cluster.read.inventory import parse_timestamp  # noqa: PLC0415 - as above
+    from ebbtide.cluster.read.inventory import parse_timestamp
 
     about = event.get("involvedObject", {})
     when = event.get("lastTimestamp") or event.get("eventTime") or event.get("firstTimestamp")

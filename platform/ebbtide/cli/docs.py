@@ -23,7 +23,7 @@ def run(options: Options) -> int:
         return 0
     text = texts.get(options.code.upper())
     if text is None:
-        from difflib import get_close_matches  # noqa: PLC0415 - only needed for an unknown code
+        from difflib import get_close_matches
 
         close = get_close_matches(options.code.upper(), texts, 3, 0.6)
         hint = f"did you mean {', '.join(close)}?" if close else "to list all codes, run ebbtide docs"

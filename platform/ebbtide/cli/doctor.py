@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Final
 
+from ebbtide import manifests
 from ebbtide.base.prose import count_noun, make_printable
 from ebbtide.cli import common, connection, terminal
 from ebbtide.cli.files import replace_file
 from ebbtide.cli.options import LIVE_PROFILE, YES, Options, make_option, make_output_option, make_switch
 from ebbtide.cli.streams import get_style_codes
+from ebbtide.documents import profiles
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from ebbtide.profile.models import Profile
     from ebbtide.spec.inference import Inference
 
-FINE, PROBLEMS, USAGE = 0, 1, 2
+FINE, PROBLEMS = 0, 1
 HEADER = (
     "# Written by ebbtide doctor --write-profile from the state of the cluster. Settings that it cannot observe have\n"
     "# Ebbtide's defaults: project quotas without a KAI queue (projects.known), request authorization (access), pod rules (pods).\n"
@@ -46,7 +48,7 @@ def run(options: Options) -> int:
     def prepare(profile: Profile) -> tuple[Profile, list[Inference] | None] | int:
         specs: list[Inference] = []
         for loaded in common.load_documents(common.read_sources(options.files), profile):
-            common.print_problems(problem for problem in loaded.problems if problem.severity == "error")
+            common.print_problems(loaded.problems, quiet=True)
             if common.exit_code(loaded.problems) or loaded.inference is None:
                 return PROBLEMS
             specs.append(loaded.inference)
@@ -58,9 +60,7 @@ def run(options: Options) -> int:
 
 
 def _write_profile(cluster: connection.Cluster, file: str) -> int:
-    from ebbtide import manifests  # noqa: PLC0415 - not loaded for --help
-    from ebbtide.cluster.doctor.observed import make_observed_profile  # noqa: PLC0415 - as above
-    from ebbtide.documents import profiles  # noqa: PLC0415 - not loaded for --help
+    from ebbtide.cluster.doctor.observed import make_observed_profile
 
     data = make_observed_profile(cluster)
     profile, problems = profiles.validate_profile_data(data)
@@ -74,7 +74,7 @@ def _write_profile(cluster: connection.Cluster, file: str) -> int:
     try:
         replace_file(file, text.encode())
     except OSError as error:
-        terminal.exit_with_message(f"error: cannot write {file}: {(error.strerror or 'unknown error').lower()}", USAGE)
+        terminal.exit_with_message(f"error: cannot write {file}: {(error.strerror or 'unknown error').lower()}")
     terminal.write_stderr(
         f"Wrote the cluster's profile to {file}. To check the cluster against it, run ebbtide doctor --profile {file}"
     )
@@ -84,8 +84,8 @@ def _write_profile(cluster: connection.Cluster, file: str) -> int:
 def _examine_cluster(
     cluster: connection.Cluster, profile: Profile, specs: Sequence[Inference] | None, options: Options
 ) -> int:
-    from ebbtide.cluster.doctor.checks import examine_cluster  # noqa: PLC0415 - as in _write
-    from ebbtide.cluster.doctor.observed import observe_cluster  # noqa: PLC0415 - as in _write
+    from ebbtide.cluster.doctor.checks import examine_cluster
+    from ebbtide.cluster.doctor.observed import observe_cluster
 
     observed = observe_cluster(cluster)
     selected = connection.resolve_namespace(cluster, options) if options.project or options.namespace else ""
@@ -113,7 +113,7 @@ def _examine_cluster(
 
 def _apply_patches(cluster: connection.Cluster, patches: Sequence[FixPatch], *, yes: bool) -> int:
     """Dry-run every patch, ask for confirmation, then apply the patches in order."""
-    from ebbtide.cluster.doctor.checks import apply_fix_patch  # noqa: PLC0415 - as in _write
+    from ebbtide.cluster.doctor.checks import apply_fix_patch
 
     for patch in patches:
         apply_fix_patch(cluster, patch, dry_run=True)
@@ -122,7 +122,7 @@ def _apply_patches(cluster: connection.Cluster, patches: Sequence[FixPatch], *, 
     if not terminal.ask_confirmation(
         f"Apply {'this patch' if count == 1 else f'these {count} patches'} to the cluster?", yes=yes
     ):
-        return USAGE
+        return terminal.USAGE
     for patch in patches:
         apply_fix_patch(cluster, patch)
         terminal.write_stderr(
@@ -149,7 +149,11 @@ def _print_findings(
     else:
         sys.stdout.write(_format_header(observed, profile, findings))
         for finding in findings:
-            sys.stdout.write(_format_title(finding) if finding in printed else _format_finding(finding))
+            lines = common.format_report(finding, finding.what, finding.means, sys.stdout)
+            if finding.patch is not None:
+                colors = get_style_codes(sys.stdout)
+                lines.append(f"    {colors['fix']}--fix:{colors['end']} {make_printable(str(finding.patch))}\n")
+            sys.stdout.writelines(lines[:1] if finding in printed else lines)
     sys.stdout.flush()
 
 
@@ -163,22 +167,3 @@ def _format_header(observed: ObservedCluster, profile: Profile, findings: Sequen
     count = f"{count_noun(errors, 'error')}, {count_noun(warnings, 'warning')}"
     summary = count if findings else "no problems found"
     return f"{', '.join(parts)}; profile {profile.metadata.name}: {summary}\n"
-
-
-def _format_title(finding: Finding) -> str:
-    colors = get_style_codes(sys.stdout)
-    header = (
-        f"{colors[finding.severity]}{finding.severity}{colors['end']} {colors['bold']}{finding.code}{colors['end']}"
-    )
-    return f"{header} {make_printable(finding.what)}\n"
-
-
-def _format_finding(finding: Finding) -> str:
-    colors = get_style_codes(sys.stdout)
-    lines = [
-        f"    {make_printable(finding.means)}",
-        f"    {colors['fix']}fix:{colors['end']} {make_printable(finding.fix)}",
-    ]
-    if finding.patch is not None:
-        lines.append(f"    {colors['fix']}--fix:{colors['end']} {make_printable(str(finding.patch))}")
-    return _format_title(finding) + "\n".join(lines) + "\n"

@@ -20,8 +20,7 @@ OPTIONS: Final = (
 @connection.cluster_command
 def run(cluster: connection.Cluster, options: Options) -> int:
     """Run the command and return its exit code."""
-    from ebbtide.cluster.client import streams  # noqa: PLC0415 - the client is slow to import
+    from ebbtide.cluster.client import streams  # the client is slow to import
 
-    namespace = connection.resolve_namespace(cluster, options)
-    ((pod, container),) = select_pods(cluster, options, namespace)
+    ((namespace, pod, container),) = select_pods(cluster, options)
     return streams.run_command(cluster, namespace, pod, container, options.words, stdin=options.stdin, tty=options.tty)

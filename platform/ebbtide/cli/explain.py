@@ -11,6 +11,7 @@ from ebbtide.cli.options import FILES, Options, make_option, make_output_option,
 from ebbtide.cli.streams import get_style_codes
 from ebbtide.documents import profiles
 from ebbtide.documents.check import Batch
+from ebbtide.translation.gpu import compare_backends
 
 if TYPE_CHECKING:
     from ebbtide.documents.explain import Explanation
@@ -42,7 +43,7 @@ def run(options: Options) -> int:
         elif options.backends:
             exit_status |= _compare_backends(loaded, result.plan, answers, options)
         else:
-            from ebbtide.documents.explain import explain_document  # noqa: PLC0415 - not for --backends
+            from ebbtide.documents.explain import explain_document
 
             explanation = explain_document(loaded.reading.native, data).select_fields(loaded, options.field or "")
             if options.output == "json":
@@ -77,8 +78,6 @@ def _print_explanation(explanation: Explanation, *, full: bool) -> None:
 
 
 def _compare_backends(loaded: LoadedDocument, plan: Plan, answers: list[Any], options: Options) -> int:
-    from ebbtide.translation.gpu import compare_backends  # noqa: PLC0415 - only for this table
-
     if plan.gpu is None or plan.pool is None:
         sys.stderr.write(f"{loaded.name}: the spec requests no GPU\n")
         return 1

@@ -53,7 +53,7 @@ def create_private_file(name: str, data: bytes) -> Path:
         OSError: the file cannot be written.
 
     """
-    import tempfile  # noqa: PLC0415 - most writes do not need it
+    import tempfile
 
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     usable = Path(runtime).is_absolute() and os.access(runtime, os.W_OK)

@@ -31,7 +31,7 @@ def fix_sources(sources: Iterable[Source], profile: Profile) -> Iterator[Source]
 
 
 def _fix_source(source: Source, profile: Profile) -> Source:
-    from ebbtide.documents.fixes import apply_safe_fixes  # noqa: PLC0415 - it loads the models
+    from ebbtide.documents.fixes import apply_safe_fixes  # it loads the models
 
     def load(text: str) -> list[LoadedDocument]:
         return [*load_documents([replace(source, text=text.encode())], profile)]
@@ -40,7 +40,10 @@ def _fix_source(source: Source, profile: Profile) -> Source:
         return check_documents(load(text), profile)
 
     documents = [*load_documents([source], profile)]
-    if len(documents) != 1 or not _is_native(documents[0]):
+    is_native = (
+        len(documents) == 1 and documents[0].reading.native.get("kind") == KIND and not documents[0].reading.origins
+    )
+    if not is_native:
         return source
     text, applied = apply_safe_fixes(source.text.decode(), lambda text: load(text)[0].reading.native, check)
     if not applied:
@@ -55,7 +58,3 @@ def _fix_source(source: Source, profile: Profile) -> Source:
         sys.stderr.write(f"fixed {problem.code} in {make_printable(source.name)}:{problem.line}\n")
         sys.stderr.writelines(f"  {make_printable(line)}\n" for line in lines)
     return replace(source, text=text.encode())
-
-
-def _is_native(loaded: LoadedDocument) -> bool:
-    return loaded.reading.native.get("kind") == KIND and not loaded.reading.origins

@@ -13,8 +13,9 @@ import sys
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from ebbtide import manifests
+from ebbtide.base.paths import get_at
 from ebbtide.base.plugins import PluginError
-from ebbtide.base.problems import has_errors
+from ebbtide.base.problems import Problem, has_errors
 from ebbtide.base.prose import make_printable
 from ebbtide.cli import streams
 from ebbtide.documents import load_document, profiles
@@ -24,7 +25,6 @@ from ebbtide.profile.built_in import BUILT_IN
 from ebbtide.readers.reading import KIND
 
 if TYPE_CHECKING:
-    from ebbtide.base.problems import Problem
     from ebbtide.translation.objects import Object
 
 API_VERSION: Final = "config.kubernetes.io/v1"
@@ -39,17 +39,23 @@ MARKS: Final = (
 #: Annotation of items that are local to kustomize, unless its value is "false". Neither they nor objects made from them
 #: are in the output. Upstream: sigs.k8s.io/kustomize/api v0.21.1 resource/factory.go (DropLocalNodes).
 LOCAL: Final = "config.kubernetes.io/local-config"
+NO_LIST: Final = Problem(
+    "SPEC005",
+    (),
+    "stdin does not contain a ResourceList",
+    "run ebbtide-krm from kustomize, or pipe a ResourceList into it",
+)
 
 
 def transform_list(text: bytes) -> tuple[dict[str, Any], int]:
-    data = next(iter(manifests.read_documents(text, "stdin")), None)
-    if data is None or data.problems or not isinstance(data.data, dict):
-        problems = data.problems if data is not None else []
-        return _make_list([], problems or [_make_list_problem()]), 1
-    items = data.data.get("items") or []
-    if data.data.get("kind") != LIST or not isinstance(items, list):
-        return _make_list([], [_make_list_problem()]), 1
-    config = data.data.get("functionConfig")
+    document = next(iter(manifests.read_documents(text, "stdin")), None)
+    if document is not None and document.problems:
+        return _make_list([], document.problems), 1
+    data = {} if document is None else document.data
+    items = get_at(data, "items") or []
+    if get_at(data, "kind") != LIST or not isinstance(items, list):
+        return _make_list([], [NO_LIST]), 1
+    config = data.get("functionConfig")
     profile, profile_problems = profiles.validate_profile_data(
         BUILT_IN if config is None else _drop_annotations(config)
     )
@@ -67,24 +73,13 @@ def transform_list(text: bytes) -> tuple[dict[str, Any], int]:
         if _is_local(item):
             continue
         clean = _drop_annotations(item)
-        loaded = load_document(clean, profile, name=_get_name(clean))
+        loaded = load_document(clean, profile, name=str(get_at(clean, "metadata", "name", default="")))
         objects, _, item_problems = batch.add_document(loaded)
         problems.extend(item_problems)
         problems.extend(loaded.place_problems(_find_clashes(objects, existing)))
         output_items.extend(obj for obj in objects if _make_key(obj) not in existing)
     problems.extend(batch.batch_problems())
     return _make_list(output_items, problems), int(has_errors(problems))
-
-
-def _make_list_problem() -> Problem:
-    from ebbtide.base.problems import Problem  # noqa: PLC0415 - only needed for a problem
-
-    return Problem(
-        "SPEC005",
-        (),
-        "stdin does not contain a ResourceList",
-        "run ebbtide-krm from kustomize, or pipe a ResourceList into it",
-    )
 
 
 def _is_object(item: Any) -> bool:
@@ -103,8 +98,6 @@ def _make_key(item: Object) -> tuple[str, ...]:
 
 def _find_clashes(objects: list[Object], existing: dict[tuple[str, ...], Object]) -> list[Problem]:
     """Return an error for each object that the list already contains with different content."""
-    from ebbtide.base.problems import Problem  # noqa: PLC0415 - only needed for a problem
-
     return [
         Problem(
             "NAM005",
@@ -118,14 +111,8 @@ def _find_clashes(objects: list[Object], existing: dict[tuple[str, ...], Object]
 
 
 def _is_local(item: dict[str, Any]) -> bool:
-    metadata = item.get("metadata")
-    annotations = metadata.get("annotations") if isinstance(metadata, dict) else None
+    annotations = get_at(item, "metadata", "annotations")
     return isinstance(annotations, dict) and annotations.get(LOCAL, "false") != "false"
-
-
-def _get_name(item: dict[str, Any]) -> str:
-    metadata = item.get("metadata")
-    return str(metadata.get("name", "")) if isinstance(metadata, dict) else ""
 
 
 def _drop_annotations(item: Any) -> Any:

@@ -31,12 +31,12 @@ OPTIONS: Final = (
 
 @connection.cluster_command
 def run(cluster: connection.Cluster, options: Options) -> int:
-    from ebbtide.cluster.read.inventory import read_workloads  # noqa: PLC0415 - not loaded for --help
-    from ebbtide.cluster.read.status import compute_status  # noqa: PLC0415 - as above
+    from ebbtide.cluster.read.inventory import read_workloads
+    from ebbtide.cluster.read.status import compute_status
 
     namespace = "" if options.all else connection.resolve_namespace(cluster, options)
     clock = connection.clock()
-    source = connection.find_metrics_source(cluster, options, connection.find_live_profile(cluster, options))
+    source = connection.connect_metrics_source(cluster, options, connection.find_live_profile(cluster, options))
     previous_rows: dict[Key, tuple[str, ...]] = {}
     table = terminal.GrowingTable(("TIME", *HEADER) if options.watch else HEADER)
     while True:

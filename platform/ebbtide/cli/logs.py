@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Final
 
+from ebbtide.base.paths import get_at
 from ebbtide.base.prose import make_printable
 from ebbtide.cli import connection, terminal
 from ebbtide.cli.options import MAX_INT32, Options, make_option, make_switch, make_whole_number_parser
@@ -39,12 +40,11 @@ OPTIONS: Final = (
 
 @connection.cluster_command
 def run(cluster: Cluster, options: Options) -> int:
-    namespace = connection.resolve_namespace(cluster, options)
     logs = {
         pod: cluster.logs(
             namespace, pod, container, follow=options.follow, tail=options.tail, previous=options.previous
         )
-        for pod, container in select_pods(cluster, options, namespace, every=options.all)
+        for namespace, pod, container in select_pods(cluster, options, every=options.all)
     }
     if options.all:
         return _print_all(logs, follow=options.follow)
@@ -64,7 +64,7 @@ def _write_line(line: str, *, follow: bool) -> None:
 
 def _print_all(logs: dict[str, LogStream], *, follow: bool) -> int:
     """Print the logs of several pods, and report a pod without logs, such as one whose container is still starting."""
-    from ebbtide.cluster.client.protocol import ClusterError, MissingError, RefusedError  # noqa: PLC0415 - as in pods
+    from ebbtide.cluster.client.protocol import ClusterError, MissingError, RefusedError
 
     pods_without_logs = 0
     for pod, entry in _read_concurrently(logs) if follow else _read_sequentially(logs):
@@ -80,7 +80,7 @@ def _print_all(logs: dict[str, LogStream], *, follow: bool) -> int:
 
 def _read_sequentially(logs: dict[str, LogStream]) -> Iterator[tuple[str, str | ClusterError]]:
     """Yield each line with its pod, one pod after the other; an error that ends a log takes the place of a line."""
-    from ebbtide.cluster.client.protocol import ClusterError  # noqa: PLC0415 - as in pods
+    from ebbtide.cluster.client.protocol import ClusterError
 
     for pod, log in logs.items():
         try:
@@ -91,8 +91,8 @@ def _read_sequentially(logs: dict[str, LogStream]) -> Iterator[tuple[str, str | 
 
 def _read_concurrently(logs: dict[str, LogStream]) -> Iterator[tuple[str, str | ClusterError]]:
     """Yield the same for all pods concurrently, in order of arrival, until the last log has ended."""
-    from queue import Queue  # noqa: PLC0415 - only needed here
-    from threading import Thread  # noqa: PLC0415 - as above
+    from queue import Queue
+    from threading import Thread
 
     entries: Queue[tuple[str, str | ClusterError] | None] = Queue(MAX_BUFFERED_LINES)
 
@@ -114,20 +114,18 @@ def _read_concurrently(logs: dict[str, LogStream]) -> Iterator[tuple[str, str | 
             yield entry
 
 
-def select_pods(cluster: Cluster, options: Options, namespace: str, *, every: bool = False) -> list[tuple[str, str]]:
-    """Return the pods that the options select, each with its container. Without ``every``, only the best pod.
+def select_pods(cluster: Cluster, options: Options, *, every: bool = False) -> list[tuple[str, str, str]]:
+    """Return the namespace, name and container of the pods that the options select; without ``every``, of the best pod.
 
     Raises:
         MissingError: the workload has no pods, or not the requested one.
 
     """
-    from ebbtide.base.paths import get_at  # noqa: PLC0415 - as above
-    from ebbtide.cluster.client.protocol import MissingError  # noqa: PLC0415 - as above
-    from ebbtide.cluster.read import pods as of_pod  # noqa: PLC0415 - not loaded for --help
-    from ebbtide.cluster.read.inventory import find_workload  # noqa: PLC0415 - as above
-    from ebbtide.cluster.read.status import compute_status  # noqa: PLC0415 - as above
+    from ebbtide.cluster.client.protocol import MissingError
+    from ebbtide.cluster.read import pods as of_pod
+    from ebbtide.cluster.read.status import compute_status
 
-    workload = find_workload(cluster, options.name, namespace, connection.clock().now())
+    workload = connection.find_live_workload(cluster, options)
     candidates = [pod for pod in workload.pods if options.pod in {None, pod["metadata"]["name"]}]
     if options.pod is not None and not candidates:
         names = ", ".join(pod["metadata"]["name"] for pod in workload.pods) or "none"
@@ -144,4 +142,7 @@ def select_pods(cluster: Cluster, options: Options, namespace: str, *, every: bo
         ]
         return str(options.container or (names[0] if names else ""))
 
-    return [(pod["metadata"]["name"], container(pod)) for pod in (candidates if every else candidates[-1:])]
+    return [
+        (workload.namespace, pod["metadata"]["name"], container(pod))
+        for pod in (candidates if every else candidates[-1:])
+    ]

@@ -5,18 +5,20 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from ebbtide.cli import common
+from ebbtide import manifests
+from ebbtide.base.problems import select_errors
+from ebbtide.cli import common, terminal
 from ebbtide.cli.files import replace_file
 from ebbtide.cli.options import Options, make_option
+from ebbtide.documents import profiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ebbtide.base.problems import Problem
 
-USAGE: Final = 2
 #: A number of GPUs, or a part of one.
 NUMBER: Final = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6})?", re.ASCII)
 GPU: Final = "GPUs, as in 1, a fraction of one, as in 0.25, or memory of one, as in 20Gi"
@@ -55,20 +57,20 @@ QUESTIONS: Final = (
 
 def run(options: Options) -> int:
     """Write the spec unless it has errors or the file exists."""
-    from ebbtide import manifests  # noqa: PLC0415 - not loaded for --help
+    if options.model == "?":
+        from ebbtide.base.model_catalog import MODELS
 
+        sys.stdout.writelines(f"{row.name:18} {row.repository}\n" for row in MODELS.values())
+        return 0
     if options.model or options.context:
-        refusal = _apply_model(options)
-        if refusal is not None:
-            return refusal
+        _apply_model(options)
     if not (options.name and options.image):
         if not sys.stdin.isatty():
-            return _exit_with_usage("set NAME and --image, as in ebbtide new chat --image YOUR-IMAGE")
+            _exit_with_usage("set NAME and --image, as in ebbtide new chat --image YOUR-IMAGE")
         try:
             _ask(options)
         except (EOFError, KeyboardInterrupt):
-            sys.stderr.write("\nNothing was written.\n")
-            return USAGE
+            terminal.exit_with_message("\nNothing was written.")
     file = options.output or f"{options.name}.yaml"
     text = manifests.write_document(make_document(options))
     if errors := check_text(text, file):
@@ -78,53 +80,44 @@ def run(options: Options) -> int:
         sys.stdout.write(text)
         return 0
     if Path(file).exists():
-        return _exit_with_usage(f"{file} exists: choose another file with -o")
+        _exit_with_usage(f"{file} exists: choose another file with -o")
     try:
         replace_file(file, text.encode())
     except OSError as error:
-        return _exit_with_usage(f"cannot write {file}: {(error.strerror or 'unknown error').lower()}")
+        _exit_with_usage(f"cannot write {file}: {(error.strerror or 'unknown error').lower()}")
     sys.stderr.write(f"Wrote {file}. Next: ebbtide check {file}, then ebbtide apply {file}\n")
     return 0
 
 
-def _apply_model(options: Options) -> int | None:
-    """Set what a model of the catalog needs, and print the calculation; returns an exit code if there is no proposal."""
-    from ebbtide.documents import model_specs  # noqa: PLC0415 - as above
-    from ebbtide.translation import model_catalog as catalog  # noqa: PLC0415 - only --model needs it
+def _apply_model(options: Options) -> None:
+    """Set what a model of the catalog needs, and print the calculation; exit if there is no proposal."""
+    from ebbtide.documents import model_specs
+    from ebbtide.translation import model_catalog as catalog
 
     if options.model is None:
-        return _exit_with_usage("--context needs --model")
-    if options.model == "?":
-        sys.stdout.writelines(f"{row.name:18} {row.repository}\n" for row in catalog.MODELS.values())
-        return 0
+        _exit_with_usage("--context needs --model")
     model = catalog.find_model(options.model)
     if model is None:
-        return _exit_with_usage(f"model {options.model} not found: use one of {', '.join(catalog.MODELS)}")
+        _exit_with_usage(f"model {options.model} not found: use one of {', '.join(catalog.MODELS)}")
     if options.image or options.args:
-        return _exit_with_usage("--model sets the image and its arguments: remove --image and --args")
+        _exit_with_usage("--model sets the image and its arguments: remove --image and --args")
     found = catalog.find_gpu(options.gpu or "")
     if found is None:
         names = ", ".join(name for name, _, _ in catalog.GPUS)
-        return _exit_with_usage(
-            f"--model needs a GPU model in --gpu: use one of {names}, or the label nvidia.com/gpu.product"
-        )
+        _exit_with_usage(f"--model needs a GPU model in --gpu: use one of {names}, or the label nvidia.com/gpu.product")
     context, requests = _to_number(options.context or str(catalog.CONTEXT)), _to_number(options.threshold or "8")
     if not isinstance(context, int) or not 0 < context <= model.context:
-        return _exit_with_usage(
-            f"invalid --context {options.context}: must be a whole number from 1 to {model.context}"
-        )
+        _exit_with_usage(f"invalid --context {options.context}: must be a whole number from 1 to {model.context}")
     if not isinstance(requests, int) or requests < 1:
-        return _exit_with_usage(
-            f"invalid --threshold {options.threshold}: must be a whole number of at least 1 with --model"
-        )
+        _exit_with_usage(f"invalid --threshold {options.threshold}: must be a whole number of at least 1 with --model")
     proposed = model_specs.make_model_spec(
         model, found, context, requests, port=_to_number(options.port or str(catalog.PORT)), to_zero=options.min == "0"
     )
     if not proposed.fields:
-        sys.stderr.write(
-            f"{proposed.calculation}\nerror: {proposed.outcome}: use GPUs with more memory, or a smaller --context or --threshold\n"
+        terminal.exit_with_message(
+            f"{proposed.calculation}\nerror: {proposed.outcome}: use GPUs with more memory, or a smaller --context or --threshold",
+            1,
         )
-        return 1
     sys.stderr.write(f"{proposed.calculation}\nProposal: {proposed.outcome}. Facts as of {catalog.DATED}.\n")
     options.model_fields, options.image, options.port = (
         proposed.fields,
@@ -133,12 +126,10 @@ def _apply_model(options: Options) -> int | None:
     )
     options.metric, options.threshold = options.metric or "concurrency", str(requests)
     options.min, options.max = options.min or "1", options.max or "4"
-    return None
 
 
-def _exit_with_usage(text: str) -> int:
-    sys.stderr.write(f"ebbtide new: error: {text}\n")
-    return USAGE
+def _exit_with_usage(text: str) -> NoReturn:
+    terminal.exit_with_message(f"ebbtide new: error: {text}")
 
 
 def _ask(options: Options) -> None:
@@ -196,9 +187,7 @@ def _to_number(text: str | None) -> int | float | str | None:
 
 def check_text(text: str, name: str) -> list[Problem]:
     """Return the errors of a spec on a cluster that has everything. ``check`` has the warnings for a cluster."""
-    from ebbtide.base.problems import select_errors  # noqa: PLC0415 - as in run
-    from ebbtide.documents import profiles  # noqa: PLC0415 - as in run
-    from ebbtide.documents.check import Batch  # noqa: PLC0415 - as in run
+    from ebbtide.documents.check import Batch
 
     batch = Batch(profiles.load_built_in("full"))
     problems: list[Problem] = []

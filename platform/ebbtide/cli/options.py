@@ -66,7 +66,7 @@ def make_whole_number_parser(low: int, high: int) -> Callable[[str], int]:
 
     def read(text: str) -> int:
         if WHOLE.fullmatch(text) is None or not low <= int(text) <= high:
-            from argparse import ArgumentTypeError  # noqa: PLC0415 - already loaded when an option is parsed
+            from argparse import ArgumentTypeError
 
             raise ArgumentTypeError(f"invalid value {text!r}: must be a whole number from {low} to {high}")
         return int(text)

@@ -26,17 +26,15 @@ def run(options: Options) -> int:
     if not 0 < remote <= connection.MAX_PORT or local > connection.MAX_PORT:
         terminal.exit_with_message(
             f"invalid port {options.port}: use PORT or LOCAL:PORT, as in 8080 or 9000:8080, with ports from 1 to "
-            f"{connection.MAX_PORT}; LOCAL may be 0",
-            2,
+            f"{connection.MAX_PORT}; LOCAL may be 0"
         )
     return connection.run_on_cluster(options, lambda cluster: _forward_port(cluster, options, local, remote))
 
 
 def _forward_port(cluster: connection.Cluster, options: Options, local: int, remote: int) -> int:
-    from ebbtide.cluster.client import streams  # noqa: PLC0415 - the client is slow to import
+    from ebbtide.cluster.client import streams  # the client is slow to import
 
-    namespace = connection.resolve_namespace(cluster, options)
-    ((pod, _),) = select_pods(cluster, options, namespace)
+    ((namespace, pod, _),) = select_pods(cluster, options)
     with streams.open_listener(local) as listener:
         sys.stdout.write(
             f"Forwarding http://127.0.0.1:{listener.getsockname()[1]}/ to port {remote} of {pod}. Press Ctrl-C to stop.\n"

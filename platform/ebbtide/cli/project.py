@@ -6,7 +6,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.base import names
+from ebbtide.base import names, quantities
 from ebbtide.base.prose import make_printable
 from ebbtide.base.quantities import format_number
 from ebbtide.cli import connection, terminal
@@ -15,11 +15,10 @@ from ebbtide.cli.options import LIVE_PROFILE, YES, Options, make_option, make_ou
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ebbtide.cluster.write.apply import ApplyStep
     from ebbtide.cluster.write.projects import ProjectRequest, ProjectRow
     from ebbtide.profile.models import Profile
 
-FINE, PROBLEMS, USAGE = 0, 1, 2
+FINE, PROBLEMS = 0, 1
 HEADER: Final = ("PROJECT", "NAMESPACE", "WORKLOADS", "QUOTA (USED/HARD)", "PRIORITY", "MEMBERS")
 NAME: Final = re.compile(names.LABEL.pattern)
 MEMBERS: Final = "Member to add: jane, group:ml or serviceaccount:NAMESPACE:NAME; repeatable"
@@ -61,43 +60,33 @@ def run(options: Options) -> int:
         terminal.exit_with_message(
             "error: list takes no name"
             if options.name
-            else f"error: missing project name: run ebbtide project {options.action} NAME",
-            USAGE,
+            else f"error: missing project name: run ebbtide project {options.action} NAME"
         )
     if options.name is not None and not NAME.fullmatch(options.name):
         terminal.exit_with_message(
-            f"error: invalid project name {options.name!r}: must be lowercase letters, digits and dashes, as in team-a",
-            USAGE,
+            f"error: invalid project name {options.name!r}: must be lowercase letters, digits and dashes, as in team-a"
         )
     work = {"create": _create, "list": _list, "describe": _describe, "delete": _delete}[options.action]
-    return connection.run_with_profile(
-        options, lambda profile: profile, lambda cluster, profile: work(cluster, options, profile)
-    )
+    return connection.profile_command(work)(options)
 
 
 # create
 
 
 def _create(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
-    from ebbtide.cli.apply import confirm_steps, format_steps  # noqa: PLC0415 - not loaded for --help
-    from ebbtide.cluster.write import apply, projects  # noqa: PLC0415 - as above
+    from ebbtide.cli.apply import WriteProgress, confirm_steps, format_steps
+    from ebbtide.cluster.write import apply, projects
 
     try:
         steps = projects.plan_project(cluster, _read_request(options), profile)
     except ValueError as error:
-        terminal.exit_with_message(f"error: {error}", USAGE)
-    out = sys.stdout if options.output == "text" else sys.stderr
-    out.write("\n".join([f"project {options.name}", *format_steps(steps)]) + "\n")
-    out.flush()
+        terminal.exit_with_message(f"error: {error}")
+    progress = WriteProgress(sys.stdout if options.output == "text" else sys.stderr)
+    progress.say("\n".join([f"project {options.name}", *format_steps(steps)]) + "\n")
     refused = any(step.verdict == "refused" or step.owners for step in steps)
     different = any(step.verdict != "keep" for step in steps)
     confirm_steps(steps, options, [{"name": options.name, "different": different, "steps": steps}], refused=refused)
-
-    def done(step: ApplyStep) -> None:
-        out.write(f"{'created' if step.verdict == 'create' else 'changed'} {step.label}\n")
-        out.flush()
-
-    apply.write_steps(cluster, steps, connection.clock(), done=done)
+    apply.write_steps(cluster, steps, connection.clock(), done=progress.report_step)
     _report_profile_difference(options, profile)
     if options.output != "text":
         return _print_projects([_find_project(cluster, options.name, profile)], options.output)
@@ -105,8 +94,7 @@ def _create(cluster: connection.Cluster, options: Options, profile: Profile) -> 
 
 
 def _read_request(options: Options) -> ProjectRequest:
-    from ebbtide.base import quantities  # noqa: PLC0415 - as above
-    from ebbtide.cluster.write.projects import ProjectRequest, parse_member  # noqa: PLC0415 - as above
+    from ebbtide.cluster.write.projects import ProjectRequest, parse_member
 
     for name in ("gpus", "cpu"):
         value = getattr(options, name)
@@ -146,8 +134,8 @@ def _report_profile_difference(options: Options, profile: Profile) -> None:
 
 
 def _list(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
-    from ebbtide.cluster.client.protocol import NAMESPACE  # noqa: PLC0415 - as above
-    from ebbtide.cluster.write.projects import read_projects  # noqa: PLC0415 - as above
+    from ebbtide.cluster.client.protocol import NAMESPACE
+    from ebbtide.cluster.write.projects import read_projects
 
     rows = read_projects(cluster, profile)
     if options.output != "text":
@@ -177,8 +165,8 @@ def _format_cells(row: ProjectRow) -> tuple[str, ...]:
 
 
 def _find_project(cluster: connection.Cluster, name: str, profile: Profile) -> ProjectRow:
-    from ebbtide.cluster.client.protocol import MissingError  # noqa: PLC0415 - as above
-    from ebbtide.cluster.write.projects import read_projects  # noqa: PLC0415 - as above
+    from ebbtide.cluster.client.protocol import MissingError
+    from ebbtide.cluster.write.projects import read_projects
 
     project = next((row for row in read_projects(cluster, profile) if row.name == name), None)
     if project is None:
@@ -189,8 +177,8 @@ def _find_project(cluster: connection.Cluster, name: str, profile: Profile) -> P
 
 
 def _describe(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
-    from ebbtide.cluster.read.inventory import read_workloads  # noqa: PLC0415 - as above
-    from ebbtide.cluster.read.status import compute_status  # noqa: PLC0415 - as above
+    from ebbtide.cluster.read.inventory import read_workloads
+    from ebbtide.cluster.read.status import compute_status
 
     row = _find_project(cluster, options.name, profile)
     if options.output != "text":
@@ -220,7 +208,7 @@ def _describe(cluster: connection.Cluster, options: Options, profile: Profile) -
 
 def _format_classes(row: ProjectRow) -> str:
     """Return the priority classes that count against the quota, with Run:ai's levels as one entry."""
-    from ebbtide.translation.priority import PREFIX  # noqa: PLC0415 - as above
+    from ebbtide.translation.priority import PREFIX
 
     other_classes = [name for name in row.guaranteed if not name.startswith(PREFIX)]
     levels = ["Run:ai's non-preemptible levels"] if len(other_classes) < len(row.guaranteed) else []
@@ -239,23 +227,23 @@ def _print_projects(rows: Iterable[ProjectRow], output_format: str) -> int:
 
 
 def _delete(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
-    from ebbtide.cluster.client.protocol import NAMESPACE, MissingError  # noqa: PLC0415 - as above
-    from ebbtide.cluster.write import projects  # noqa: PLC0415 - as above
+    from ebbtide.cluster.client.protocol import NAMESPACE, MissingError
+    from ebbtide.cluster.write import projects
 
     limit = connection.parse_wait(options)
-    planned_removal = projects.plan_project_removal(cluster, options.name, profile)
-    if planned_removal.refused and not (options.force and planned_removal.row.there):
-        terminal.write_stderr(f"error: {planned_removal.refused}")
-        return connection.CLUSTER if not planned_removal.row.there else PROBLEMS
-    terminal.write_stderr("".join(f"  - {make_printable(line)}\n" for line in planned_removal.lines()).rstrip("\n"))
+    removal = projects.plan_project_removal(cluster, options.name, profile)
+    if removal.refused and not (options.force and removal.row.there):
+        terminal.write_stderr(f"error: {removal.refused}")
+        return connection.CLUSTER if not removal.row.there else PROBLEMS
+    terminal.write_stderr("".join(f"  - {make_printable(line)}\n" for line in removal.lines()).rstrip("\n"))
     if not terminal.ask_confirmation(f"Delete project {options.name}?", yes=options.yes):
-        return USAGE
-    projects.remove_project(cluster, planned_removal)
+        return terminal.USAGE
+    projects.remove_project(cluster, removal)
     if options.output == "name":
         sys.stdout.write(f"{options.name}\n")
     elif options.output != "text":
         terminal.write_data(
-            [{"name": options.name, "namespace": planned_removal.row.namespace, "deleted": True}], options.output
+            [{"name": options.name, "namespace": removal.row.namespace, "deleted": True}], options.output
         )
     else:
         sys.stdout.write(
@@ -264,9 +252,9 @@ def _delete(cluster: connection.Cluster, options: Options, profile: Profile) -> 
 
     def remaining() -> str:
         try:
-            cluster.get(NAMESPACE, planned_removal.row.namespace)
+            cluster.get(NAMESPACE, removal.row.namespace)
         except MissingError:
             return ""
-        return f"namespace {planned_removal.row.namespace} is"
+        return f"namespace {removal.row.namespace} is"
 
-    return connection.wait_until_gone(remaining, limit, f"namespace {planned_removal.row.namespace}")
+    return connection.wait_until_gone(remaining, limit, f"namespace {removal.row.namespace}")

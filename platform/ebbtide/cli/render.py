@@ -46,7 +46,7 @@ def run(options: Options) -> int:
     profile = common.read_profile(options.profile)
     sources = list(common.read_sources(options.files))
     chunks, problems = render_sources(sources, profile, as_json=options.output == "json", choice=options.others)
-    common.print_problems_unless_quiet(problems, options)
+    common.print_problems(problems, quiet=options.quiet)
     code = common.exit_code(problems)
     if code == 0:
         sys.stdout.writelines(chunks)

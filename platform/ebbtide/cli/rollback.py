@@ -19,15 +19,11 @@ OPTIONS: Final = (
 @connection.cluster_command
 def run(cluster: connection.Cluster, options: Options) -> int:
     """Choose the revision, ask for confirmation and route the traffic."""
-    from ebbtide.cluster.read.inventory import find_workload  # noqa: PLC0415 - as above
-    from ebbtide.cluster.read.records import serving_revisions  # noqa: PLC0415 - not loaded for --help
-    from ebbtide.cluster.write import revisions  # noqa: PLC0415 - as above
+    from ebbtide.cluster.read.records import serving_revisions
+    from ebbtide.cluster.write import revisions
 
-    workload = find_workload(
-        cluster, options.name, connection.resolve_namespace(cluster, options), connection.clock().now()
-    )
-    reason = revisions.explain_no_rollback(workload, options.to)
-    if reason:
+    workload = connection.find_live_workload(cluster, options)
+    if reason := revisions.explain_no_rollback(workload, options.to):
         terminal.exit_with_message(f"error: {reason}", 1)
     target = revisions.find_rollback_target(workload, options.to)
     serving = ", ".join(serving_revisions(workload)) or "no revision"
@@ -37,7 +33,7 @@ def run(cluster: connection.Cluster, options: Options) -> int:
         else f"Route all traffic to {target} instead of {serving}?"
     )
     if not terminal.ask_confirmation(question, yes=options.yes):
-        return 2
+        return terminal.USAGE
     revisions.pin_revision(cluster, workload, target)
     message = f"all traffic of {workload.namespace}/{workload.name} is routed to {target} until the next apply"
     terminal.print_result(workload.namespace, workload.name, message, options.output, revision=target)

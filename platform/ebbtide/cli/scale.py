@@ -34,21 +34,17 @@ def run(options: Options) -> int:
     options_by_field = {"minReplicas": options.min, "maxReplicas": options.max, "metricThreshold": options.target}
     overrides = {name: value for name, value in options_by_field.items() if value is not None}
     if bool(overrides) == options.reset:
-        terminal.exit_with_message("error: set at least one of --min, --max and --target, or only --reset", 2)
+        terminal.exit_with_message("error: set at least one of --min, --max and --target, or only --reset")
     limit = connection.parse_wait(options)
     return connection.run_on_cluster(options, lambda cluster: _scale_workload(cluster, options, overrides, limit))
 
 
 def _scale_workload(cluster: connection.Cluster, options: Options, overrides: dict[str, float], limit: float) -> int:
-    from ebbtide.cluster.read.inventory import find_workload  # noqa: PLC0415 - as above
-    from ebbtide.cluster.read.records import scaled_revisions  # noqa: PLC0415 - as above
-    from ebbtide.cluster.write import revisions  # noqa: PLC0415 - as above
+    from ebbtide.cluster.read.records import scaled_revisions
+    from ebbtide.cluster.write import revisions
 
-    workload = find_workload(
-        cluster, options.name, connection.resolve_namespace(cluster, options), connection.clock().now()
-    )
-    reason = revisions.explain_no_scale(workload, overrides)
-    if reason:
+    workload = connection.find_live_workload(cluster, options)
+    if reason := revisions.explain_no_scale(workload, overrides):
         terminal.exit_with_message(f"error: {reason}", 1)
     names = ", ".join(scaled_revisions(workload))
     if options.reset:

@@ -93,17 +93,17 @@ def run(options: Options) -> int:
     if not options.unix_socket:
         _require_free_port(options.host, options.port)
     try:
-        import uvicorn  # noqa: F401, PLC0415 - only this command needs it
+        import uvicorn  # noqa: F401 - checks that it is installed
 
         if options.demo:
-            import numpy as np  # noqa: F401, PLC0415 - as above
+            import numpy as np  # noqa: F401 - as above
     except ImportError as error:
         extra = "demo" if options.demo else "serve"
         terminal.exit_with_message(
             f"error: the server's packages are not installed ({error}); run pip install 'ebbtide[{extra}]'", USAGE
         )
-    from ebbtide.cluster.client.protocol import ClusterError  # noqa: PLC0415 - not loaded for --help
-    from ebbtide.slo.source import SourceError  # noqa: PLC0415 - as above
+    from ebbtide.cluster.client.protocol import ClusterError
+    from ebbtide.slo.source import SourceError
 
     # The entry point disables garbage collection for short-lived commands; a server needs it.
     gc.enable()
@@ -165,8 +165,8 @@ def _find_contradiction(options: Options) -> str:
 
 
 def _serve_cluster(options: Options) -> int:
-    from ebbtide.api import make  # noqa: PLC0415 - as in run
-    from ebbtide.cluster.client import pod  # noqa: PLC0415 - as in run
+    from ebbtide.api import make
+    from ebbtide.cluster.client import pod
 
     profile: Profile | None = None
     if connection.is_profile_named(options):
@@ -176,7 +176,7 @@ def _serve_cluster(options: Options) -> int:
             return 1
     anonymous_caller, local_caller = None, None
     if not options.kubeconfig and pod.is_in_cluster():
-        from ebbtide.cluster.client import kubernetes  # noqa: PLC0415 - as in run
+        from ebbtide.cluster.client import kubernetes
 
         cluster = kubernetes.KubernetesCluster.from_pod()
     else:
@@ -204,7 +204,7 @@ def _read_session_keys(options: Options) -> tuple[str, ...]:
     """Return the keys of ``--session-key-file``, or exit if they are invalid."""
     if not options.session_key_file:
         return ()
-    from cryptography.fernet import Fernet  # noqa: PLC0415 - as in run
+    from cryptography.fernet import Fernet
 
     try:
         keys = tuple(Path(options.session_key_file).read_text().split())
@@ -236,7 +236,7 @@ def identify_local_user(options: Options, user: Caller) -> tuple[Caller | None, 
 
 def _observe_profile(cluster: KubernetesCluster) -> tuple[Profile, dict[str, Any]]:
     """Return the cluster's own profile, or the default one if the cluster does not answer, since the server starts anyway."""
-    from ebbtide.cluster.client.protocol import ClusterError  # noqa: PLC0415 - as in run
+    from ebbtide.cluster.client.protocol import ClusterError
 
     try:
         return connection.observe_profile(cluster)
@@ -247,7 +247,7 @@ def _observe_profile(cluster: KubernetesCluster) -> tuple[Profile, dict[str, Any
 
 def _source(options: Options, cluster: KubernetesCluster, profile: Profile) -> MetricsSource | None:
     """Return the metrics source: the address of ``--prometheus``, or the profile's, directly or through the API server."""
-    from ebbtide.cluster.client import pod  # noqa: PLC0415 - as in run
+    from ebbtide.cluster.client import pod
 
     if options.prometheus is None and pod.is_in_cluster():
         options.prometheus = profile.spec.metrics.prometheus
@@ -255,12 +255,12 @@ def _source(options: Options, cluster: KubernetesCluster, profile: Profile) -> M
 
 
 def serve_backend(backend: Backend, options: Options) -> int:
-    import uvicorn  # noqa: PLC0415 - as in run
+    import uvicorn
 
-    from ebbtide.api.app import make_app, make_server_config  # noqa: PLC0415 - as in run
-    from ebbtide.api.protocol import ConnectionLimits, raise_file_limit  # noqa: PLC0415 - as in run
-    from ebbtide.api.sessions import OneTimeKey  # noqa: PLC0415 - as in run
-    from ebbtide.web.routes import make_router  # noqa: PLC0415 - as in run
+    from ebbtide.api.app import make_app, make_server_config
+    from ebbtide.api.protocol import ConnectionLimits, raise_file_limit
+    from ebbtide.api.sessions import OneTimeKey
+    from ebbtide.web.routes import make_router
 
     tls: dict[str, Any] = {"ssl_certfile": options.tls_cert, "ssl_keyfile": options.tls_key} if options.tls_cert else {}
     address = ""
@@ -315,7 +315,7 @@ def serve_backend(backend: Backend, options: Options) -> int:
 
 def _open_browser(url: str, place: tuple[Any, ...]) -> FirstPage:
     """Open a private page that leads to the URL, and print the URL for a browser that cannot read the page."""
-    from ebbtide.cli.browser import FirstPage, exit_on_signals  # noqa: PLC0415 - only `open` needs it
+    from ebbtide.cli.browser import FirstPage, exit_on_signals
 
     exit_on_signals()
     try:
@@ -358,7 +358,7 @@ def _bind_unix_socket(path: str) -> socket.socket:
 
 def make_settings(options: Options) -> ServerSettings:
     """Return the server's settings: the accepted host names, and whether it uses TLS."""
-    from ebbtide.api.gate import LOCAL, ServerSettings  # noqa: PLC0415 - as in run
+    from ebbtide.api.gate import LOCAL, ServerSettings
 
     names = {name.lower() for name in options.allow_host}
     if options.unix_socket or (options.host in LOOPBACK and not options.behind_proxy):

@@ -22,8 +22,8 @@ def run(options: Options) -> int:
     if find_spec("numpy") is None:
         sys.stderr.write("ebbtide servers: error: numpy is not installed; run pip install 'ebbtide[simulate]'\n")
         return 2
-    from ebbtide.simulate.measured import load_table  # noqa: PLC0415 - it needs numpy
-    from ebbtide.simulate.report import align_table  # noqa: PLC0415 - as above
+    from ebbtide.simulate.measured import load_table  # it needs numpy
+    from ebbtide.simulate.report import align_table
 
     head, entries = load_table()
     rows = [(name, entry) for entry in entries for name in entry.names if options.text.lower() in name]

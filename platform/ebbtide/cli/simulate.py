@@ -112,8 +112,8 @@ def run(options: Options) -> int:
     prepared = read_case(options, update_at=options.update_at)
     if options.update_at and prepared.plan.spec.rollout.surge is None:
         exit_with_usage_error("--update-at needs a spec with rollout.surge: 0", options.command)
-    from ebbtide.simulate import report  # noqa: PLC0415 - it needs numpy
-    from ebbtide.simulate.setting import knative_defaults  # noqa: PLC0415 - as above
+    from ebbtide.simulate import report
+    from ebbtide.simulate.setting import knative_defaults
 
     with exit_if_refused(options.command), raise_refusals(prepared):
         spec_setting = prepared.case.setting({})
@@ -190,7 +190,7 @@ def _read_spec(name: str, profile: Profile) -> LoadedDocument:
 
 def _read_log(options: Options) -> bytes | None:
     """Return the content of the file of the traffic, None for a shape."""
-    from ebbtide.simulate.load import FORMS, is_shape  # noqa: PLC0415 - it needs numpy
+    from ebbtide.simulate.load import FORMS, is_shape
 
     if is_shape(options.traffic):
         if options.columns:
@@ -206,7 +206,7 @@ def _read_log(options: Options) -> bytes | None:
 
 
 def _parse_columns(text: str, command: str) -> dict[str, str]:
-    from ebbtide.simulate.load import COLUMNS, UNITS  # noqa: PLC0415 - it needs numpy
+    from ebbtide.simulate.load import COLUMNS, UNITS  # it needs numpy
 
     columns = {}
     for assignment in text.split(",") if text else ():

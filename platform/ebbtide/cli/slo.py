@@ -7,17 +7,20 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from ebbtide import manifests
+from ebbtide.base import keys
 from ebbtide.base.problems import has_errors
 from ebbtide.cli import connection, terminal
 from ebbtide.cli.common import load_documents, print_problems, read_profile, read_sources, write_json
 from ebbtide.cli.options import Options, make_option, make_output_option, make_switch
+from ebbtide.spec.rules.naming import LABEL_KEY, LABEL_VALUE
+from ebbtide.translation.engines import find_engine
 
 if TYPE_CHECKING:
     from ebbtide.profile.models import Profile
     from ebbtide.slo.report import Report
     from ebbtide.translation.objects import Object
 
-USAGE: Final = 2
 DIFFERENT: Final = 4
 DAY: Final = 86_400.0
 
@@ -37,9 +40,6 @@ def parse_period(text: str) -> float:
 
 def parse_label(text: str) -> tuple[str, str]:
     """Parse a label such as ``release=prometheus`` and return its key and value."""
-    from ebbtide.base import keys  # noqa: PLC0415 - not loaded for --help
-    from ebbtide.spec.rules.naming import LABEL_KEY, LABEL_VALUE  # noqa: PLC0415 - as above
-
     key, sign, value = text.partition("=")
     if not sign or LABEL_KEY.fullmatch(key) is None or LABEL_VALUE.fullmatch(value) is None:
         raise argparse.ArgumentTypeError(f"invalid label {text!r}: must be KEY=VALUE, as in release=prometheus")
@@ -93,13 +93,11 @@ OPTIONS: Final = (
 def run(options: Options) -> int:
     contradiction = _find_contradiction(options)
     if contradiction:
-        terminal.exit_with_message(f"ebbtide slo: error: {contradiction}", USAGE)
+        terminal.exit_with_message(f"ebbtide slo: error: {contradiction}")
     if options.rules:
         profile = read_profile(options.profile)
         return _print_rules(options.rules, profile, dict(options.label), as_json=options.output == "json")
-    return connection.run_with_profile(
-        options, lambda profile: profile, lambda cluster, profile: _report_slos(cluster, options, profile)
-    )
+    return _report_slos(options)
 
 
 def _find_contradiction(options: Options) -> str:
@@ -114,16 +112,18 @@ def _find_contradiction(options: Options) -> str:
     return ""
 
 
+@connection.profile_command
 def _report_slos(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
-    from ebbtide.slo import pages, report  # noqa: PLC0415 - not loaded for --help
-    from ebbtide.slo.promises import read_slo  # noqa: PLC0415 - as above
+    from ebbtide.slo import pages, report
+    from ebbtide.slo.promises import read_slo
 
     objectives = {
         objective.ref: objective for objective in (read_slo(top, profile) for top in _find_workloads(cluster, options))
     }
     end = connection.clock().now()
     if not objectives:
-        terminal.write_stderr(f"No workloads found in {_describe_place(cluster, options)}.")
+        place = "the cluster" if options.all else f"namespace {connection.resolve_namespace(cluster, options)}"
+        terminal.write_stderr(f"No workloads found in {place}.")
         if options.output != "text":
             _print_report(replace(report.compute_report({}, {}), start=end - options.since, end=end), options.output)
         return 0
@@ -135,19 +135,15 @@ def _report_slos(cluster: connection.Cluster, options: Options, profile: Profile
 
 def _find_workloads(cluster: connection.Cluster, options: Options) -> list[Object]:
     """Return the top-level objects of the workloads, as their authors applied them."""
-    from ebbtide.cluster.read.inventory import get_top, list_tops  # noqa: PLC0415 - as in _report
+    from ebbtide.cluster.read.inventory import get_top, list_tops
 
     if options.name:
         return [get_top(cluster, options.name, connection.resolve_namespace(cluster, options))]
     return list_tops(cluster, "" if options.all else connection.resolve_namespace(cluster, options))
 
 
-def _describe_place(cluster: connection.Cluster, options: Options) -> str:
-    return "the cluster" if options.all else f"namespace {connection.resolve_namespace(cluster, options)}"
-
-
 def _print_report(report: Report, output_format: str) -> None:
-    from ebbtide.slo import pages  # noqa: PLC0415 - as in _report
+    from ebbtide.slo import pages
 
     if output_format == "json":
         write_json(report)
@@ -159,11 +155,9 @@ def _print_report(report: Report, output_format: str) -> None:
 
 def _print_rules(files: list[str], profile: Profile, labels: dict[str, str], *, as_json: bool) -> int:
     """Print the Prometheus rules of specs; report what the rules cannot monitor on stderr."""
-    from ebbtide import manifests  # noqa: PLC0415 - as in _report
-    from ebbtide.slo import alerts, queries  # noqa: PLC0415 - as above
-    from ebbtide.slo.source import Ref  # noqa: PLC0415 - as above
-    from ebbtide.translation.engines import find_engine  # noqa: PLC0415 - as above
-    from ebbtide.translation.translate import make_plan  # noqa: PLC0415 - as above
+    from ebbtide.slo import alerts, queries
+    from ebbtide.slo.source import Ref
+    from ebbtide.translation.translate import make_plan
 
     try:
         timer = queries.choose_histogram(profile)

@@ -19,25 +19,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 OUTPUT_FAILED: Final = 2
-#: Styles of text. Each is one half of a surrogate pair, which no decoded text contains, so that no text from outside can
+#: Styles of text: the name, the mark, and the terminal's sequence. A mark is one half of a surrogate pair, which no decoded text contains, so that no text from outside can
 #: use a style; the guard replaces it with the terminal's sequence.
-STYLES: Final = {
-    "error": "\udc01",
-    "good": "\udc02",
-    "warning": "\udc03",
-    "fix": "\udc04",
-    "bold": "\udc05",
-    "end": "\udc06",
-}
+_STYLES: Final = (
+    ("error", "\udc01", "\x1b[31m"),
+    ("good", "\udc02", "\x1b[32m"),
+    ("warning", "\udc03", "\x1b[33m"),
+    ("fix", "\udc04", "\x1b[36m"),
+    ("bold", "\udc05", "\x1b[1m"),
+    ("end", "\udc06", "\x1b[0m"),
+)
+STYLES: Final = {name: mark for name, mark, _ in _STYLES}
 NO_STYLES: Final = dict.fromkeys(STYLES, "")
-_SEQUENCES: Final = {
-    STYLES["error"]: "\x1b[31m",
-    STYLES["good"]: "\x1b[32m",
-    STYLES["warning"]: "\x1b[33m",
-    STYLES["fix"]: "\x1b[36m",
-    STYLES["bold"]: "\x1b[1m",
-    STYLES["end"]: "\x1b[0m",
-}
+_SEQUENCES: Final = {mark: sequence for _, mark, sequence in _STYLES}
 #: All controls except the line feed and the tab. Bytes of a file name that are not UTF-8, U+DC80 to U+DCFF, are left to the
 #: stream's error handler.
 _NO_SURROGATES: Final = CONTROLS_OUTSIDE_ASCII.replace("\ud800-\udfff", "")

@@ -59,7 +59,7 @@ OPTIONS: Final = (
 
 def run_words(words: list[str]) -> int:
     """Parse Run:ai's flags, and create or print the workload. An existing workload is never changed."""
-    from ebbtide.readers.loaded import validate_reading  # noqa: PLC0415 - only needed by this command
+    from ebbtide.readers.loaded import validate_reading
 
     if not words or {"-h", "--help"}.intersection(words):
         sys.stdout.write(_make_help())
@@ -90,8 +90,8 @@ def run_words(words: list[str]) -> int:
             [manifests.write_json(prepared[0])] if as_json else manifests.write_documents(prepared[0])
         )
         return 0
-    from ebbtide.cli.apply import apply_workloads  # noqa: PLC0415 - a dry run needs no cluster
-    from ebbtide.cluster.write.apply import Workload  # noqa: PLC0415 - as above
+    from ebbtide.cli.apply import apply_workloads
+    from ebbtide.cluster.write.apply import Workload
 
     limit = parse_wait(options)
     return run_with_profile(
@@ -134,7 +134,7 @@ def _placeholder(option_: Option) -> str:
 
 def _split_words(words: list[str]) -> tuple[list[str], Options]:
     """Split the arguments into Run:ai's words and Ebbtide's parsed options."""
-    from argparse import Namespace  # noqa: PLC0415 - only needed by this command
+    from argparse import Namespace
 
     runai_words: list[str] = []
     known = {name: option_ for option_ in EBBTIDE_OPTIONS for name in option_.names}

@@ -17,8 +17,8 @@ OPTIONS: Final = (
 @connection.cluster_command
 def run(cluster: connection.Cluster, options: Options) -> int:
     """Set KServe's stop annotation for ``suspend``; remove it for ``resume``."""
-    from ebbtide.cluster.read.inventory import get_top  # noqa: PLC0415 - as above
-    from ebbtide.cluster.write import revisions  # noqa: PLC0415 - not loaded for --help
+    from ebbtide.cluster.read.inventory import get_top
+    from ebbtide.cluster.write import revisions
 
     stop = options.command == "suspend"
     top = get_top(cluster, options.name, connection.resolve_namespace(cluster, options))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from ebbtide import manifests
 from ebbtide.base.bodies import serialize_body
 from ebbtide.base.prose import make_printable
 from ebbtide.cli.common import write_json
@@ -13,6 +14,8 @@ from ebbtide.cli.streams import get_style_codes
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+
+USAGE: Final = 2
 #: Color of each workload phase and of each SLO outcome.
 STATE_COLORS: Final = {
     "Running": "good",
@@ -39,8 +42,8 @@ def write_stderr(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 
-def exit_with_message(text: str, code: int) -> NoReturn:
-    """Write a line to stderr and exit with ``code``."""
+def exit_with_message(text: str, code: int = USAGE) -> NoReturn:
+    """Write a line to stderr and exit with ``code``, by default that of invalid usage."""
     write_stderr(text)
     raise SystemExit(code)
 
@@ -94,8 +97,6 @@ def write_data(value: Any, output_format: str, *, watched: bool = False) -> None
     if output_format == "json":
         write_json(value)
         return
-    from ebbtide import manifests  # noqa: PLC0415 - JSON does not need it
-
     data = serialize_body(value)
     rows = data if isinstance(data, list) else [data]
     if watched:

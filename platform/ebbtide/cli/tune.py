@@ -77,8 +77,8 @@ def run(options: Options) -> int:
 
 
 def _run_search(options: Options, prepared: PreparedCase) -> int:
-    from ebbtide.simulate import advice, report  # noqa: PLC0415 - they need numpy
-    from ebbtide.simulate.tune import diff_values  # noqa: PLC0415 - as above
+    from ebbtide.simulate import advice, report
+    from ebbtide.simulate.tune import diff_values
 
     space = open_search(prepared)
     if options.write:
@@ -110,7 +110,7 @@ def _run_search(options: Options, prepared: PreparedCase) -> int:
 
 def _make_report(prepared: PreparedCase, tuned: TuningResult) -> Any:
     """Return a report over all traffic that compares the recommended setting, the spec and Knative's defaults."""
-    from ebbtide.simulate.setting import knative_defaults  # noqa: PLC0415 - it needs numpy
+    from ebbtide.simulate.setting import knative_defaults  # it needs numpy
 
     case = prepared.case
     settings = {} if tuned.chosen is None else {"recommended": case.setting(tuned.chosen.values)}
@@ -149,7 +149,7 @@ class ProgressBar:
 
 def _check_writable(name: str, prepared: PreparedCase, fields: tuple[str, ...]) -> None:
     """Exit if the result of the search could not be written: edit a copy of the file in each possible way."""
-    from ebbtide.readers.reading import KIND  # noqa: PLC0415 - only needed to write
+    from ebbtide.readers.reading import KIND
 
     loaded, spec_settings = prepared.loaded, prepared.autoscaling
     if name == STDIN or loaded.reading.native.get("kind") != KIND or loaded.reading.origins:
@@ -179,8 +179,8 @@ def _write_settings(name: str, loaded: LoadedDocument, changes: dict[str, Any]) 
 
 def _edit_settings(name: str, loaded: LoadedDocument, changes: dict[str, Any], fix: str) -> str:
     """Return the file's text with changed autoscaling settings; print a problem and exit if the edit fails."""
-    from ebbtide.manifests.edit import NotEdited, edit_text  # noqa: PLC0415 - only needed to write
-    from ebbtide.simulate.tune import address_changes  # noqa: PLC0415 - it needs numpy
+    from ebbtide.manifests.edit import NotEdited, edit_text
+    from ebbtide.simulate.tune import address_changes  # it needs numpy
 
     try:
         return edit_text(Path(name).read_bytes().decode(), address_changes(changes))

@@ -16,20 +16,12 @@ if TYPE_CHECKING:
 OPTIONS: Final = (*connection.WORKLOAD, connection.COUNTS, make_output_option("text", "json", "yaml"))
 
 
-def run(options: Options) -> int:
-    return connection.run_with_profile(
-        options, lambda profile: profile, lambda cluster, profile: _explain(cluster, options, profile)
-    )
+@connection.profile_command
+def run(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
+    from ebbtide.cluster.read.hints import read_server_hint
+    from ebbtide.cluster.read.why import WhyReason, explain_replicas
 
-
-def _explain(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
-    from ebbtide.cluster.read.hints import read_server_hint  # noqa: PLC0415 - not loaded for --help
-    from ebbtide.cluster.read.inventory import find_workload  # noqa: PLC0415 - as above
-    from ebbtide.cluster.read.why import WhyReason, explain_replicas  # noqa: PLC0415 - as above
-
-    workload = find_workload(
-        cluster, options.name, connection.resolve_namespace(cluster, options), connection.clock().now()
-    )
+    workload = connection.find_live_workload(cluster, options)
     explanation = explain_replicas(
         workload, connection.connect_metrics_source(cluster, options, profile), cluster=profile.spec
     )

@@ -18,7 +18,7 @@ from ebbtide.cluster.write import revisions
 from ebbtide.cluster.write.apply import SCALED
 from ebbtide.cluster.write.removal import plan_removal
 from ebbtide.web import canary
-from ebbtide.web.errors import PageError, make_page_error
+from ebbtide.web.errors import PageError, make_missing_page_error, make_page_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -42,15 +42,15 @@ class ActionOffer:
 class Action:
     """One action: its label, the verb and kind that need permission, its preconditions, and its effect.
 
-    ``show`` returns the context of its dialog; ``do`` performs it.
+    ``show`` returns the context of the dialog of an available action; ``do`` performs it.
     """
 
     label: str
-    verb: str
-    kind: Callable[[LiveWorkload], Kind]
-    why_not: Callable[[PageVisit, LiveWorkload], str]
-    show: Callable[[PageVisit, LiveWorkload], dict[str, Any]]
     do: Callable[[PageVisit, LiveWorkload], object]
+    why_not: Callable[[PageVisit, LiveWorkload], str] = lambda *_: ""
+    show: Callable[[PageVisit, LiveWorkload], dict[str, Any]] = lambda *_: {}
+    verb: str = "patch"
+    kind: Callable[[LiveWorkload], Kind] = lambda live: kind_of(live.top)
     #: True for an action on a canary, which is offered with its revisions.
     canary: bool = False
 
@@ -59,14 +59,6 @@ FIELDS: Final = {"minReplicas": "min", "maxReplicas": "max", "metricThreshold": 
 #: Nine digits, more than any replica count or target needs.
 WHOLE: Final = re.compile(r"[0-9]{1,9}")
 FRACTION: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,6})?")
-
-
-def _kind_of_top(live: LiveWorkload) -> Kind:
-    return kind_of(live.top)
-
-
-def _workload_ref(live: LiveWorkload) -> tuple[str, str]:
-    return live.namespace, live.name
 
 
 def _no_stop(_visit: PageVisit, live: LiveWorkload) -> str:
@@ -112,7 +104,7 @@ def parse_scale(form: Mapping[str, str], current: Mapping[str, str]) -> dict[str
     """Return the scale fields that a form changes.
 
     Raises:
-        PageError: a field is not a valid number.
+        PageError: a field is not a valid number, or none is changed.
 
     """
     changes: dict[str, float] = {}
@@ -126,17 +118,17 @@ def parse_scale(form: Mapping[str, str], current: Mapping[str, str]) -> dict[str
             message = f"Invalid {field} “{text[:40]}”: must be {valid} of at most nine digits."
             raise PageError(422, f"Invalid {field}", message)
         changes[field] = float(text)
+    if not changes:
+        raise PageError(422, "Nothing to change", "These values are already set.")
     return changes
 
 
 def _apply_scale(visit: PageVisit, live: LiveWorkload) -> None:
     if visit.form.get("reset"):
-        visit.backend.writes.scale(visit.user, *_workload_ref(live))
+        visit.backend.writes.scale(visit.user, *visit.place)
         return
     values = parse_scale(visit.form, _scale_form(visit, live)["current"])
-    if not values:
-        raise PageError(422, "Nothing to change", "These values are already set.")
-    visit.backend.writes.scale(visit.user, *_workload_ref(live), values)
+    visit.backend.writes.scale(visit.user, *visit.place, values)
 
 
 # The other actions.
@@ -148,13 +140,8 @@ def _rollback_revision(visit: PageVisit) -> str | None:
 
 
 def _rollback_form(visit: PageVisit, live: LiveWorkload) -> dict[str, Any]:
-    revision = _rollback_revision(visit)
-    why = revisions.explain_no_rollback(live, revision)
-    return {
-        "target": "" if why else revisions.find_rollback_target(live, revision),
-        "serving": serving_revisions(live),
-        "why": why,
-    }
+    target = revisions.find_rollback_target(live, _rollback_revision(visit))
+    return {"target": target, "serving": serving_revisions(live)}
 
 
 def _delete_form(visit: PageVisit, live: LiveWorkload) -> dict[str, Any]:
@@ -173,72 +160,29 @@ def _format_object(obj: dict[str, Any]) -> str:
 def _delete_workload(visit: PageVisit, live: LiveWorkload) -> None:
     if visit.form.get("typed", "").strip() != live.name:
         raise PageError(422, "The name does not match", f"Type {live.name} to confirm.")
-    visit.backend.writes.delete(visit.user, *_workload_ref(live), data=bool(visit.form.get("data")))
+    visit.backend.writes.delete(visit.user, *visit.place, data=bool(visit.form.get("data")))
 
 
 ACTIONS: Final[dict[str, Action]] = {
     "scale": Action(
         "Scale",
-        "patch",
-        lambda _live: REVISION,
+        _apply_scale,
         lambda _visit, live: revisions.explain_no_scale(live, {}),
         _scale_form,
-        _apply_scale,
+        kind=lambda _live: REVISION,
     ),
     "rollback": Action(
         "Roll back",
-        "patch",
-        _kind_of_top,
+        lambda visit, _live: visit.backend.writes.rollback(visit.user, *visit.place, visit.form.get("to") or None),
         lambda visit, live: revisions.explain_no_rollback(live, _rollback_revision(visit)),
         _rollback_form,
-        lambda visit, live: visit.backend.writes.rollback(
-            visit.user, *_workload_ref(live), visit.form.get("to") or None
-        ),
     ),
-    "suspend": Action(
-        "Suspend",
-        "patch",
-        _kind_of_top,
-        _no_stop,
-        lambda *_: {},
-        lambda visit, live: visit.backend.writes.suspend(visit.user, *_workload_ref(live)),
-    ),
-    "resume": Action(
-        "Resume",
-        "patch",
-        _kind_of_top,
-        _no_stop,
-        lambda *_: {},
-        lambda visit, live: visit.backend.writes.resume(visit.user, *_workload_ref(live)),
-    ),
-    "delete": Action("Delete", "delete", _kind_of_top, lambda *_: "", _delete_form, _delete_workload),
-    "promote": Action(
-        "Promote",
-        "patch",
-        _kind_of_top,
-        canary.explain_no_canary,
-        canary.canary_form,
-        canary.promote_canary,
-        canary=True,
-    ),
-    "weight": Action(
-        "Change weight",
-        "patch",
-        _kind_of_top,
-        canary.explain_no_canary,
-        canary.canary_form,
-        canary.change_weight,
-        canary=True,
-    ),
-    "abort": Action(
-        "Abort",
-        "patch",
-        _kind_of_top,
-        canary.explain_no_abort,
-        canary.canary_form,
-        canary.abort_canary,
-        canary=True,
-    ),
+    "suspend": Action("Suspend", lambda visit, _live: visit.backend.writes.suspend(visit.user, *visit.place), _no_stop),
+    "resume": Action("Resume", lambda visit, _live: visit.backend.writes.resume(visit.user, *visit.place), _no_stop),
+    "delete": Action("Delete", _delete_workload, show=_delete_form, verb="delete"),
+    "promote": Action("Promote", canary.promote_canary, canary.explain_no_canary, canary.canary_form, canary=True),
+    "weight": Action("Change weight", canary.change_weight, canary.explain_no_canary, canary.canary_form, canary=True),
+    "abort": Action("Abort", canary.abort_canary, canary.explain_no_abort, canary.canary_form, canary=True),
 }
 
 
@@ -246,12 +190,8 @@ def _find_action(visit: PageVisit) -> tuple[str, Action, LiveWorkload]:
     name = visit.path_parameter("action")
     action = ACTIONS.get(name)
     if action is None:
-        raise PageError(404, "Page not found", "Check the address for typing errors.")
-    return (
-        name,
-        action,
-        visit.backend.reads.workload(visit.user, visit.path_parameter("namespace"), visit.path_parameter("name")).value,
-    )
+        raise make_missing_page_error()
+    return name, action, visit.read_workload()
 
 
 def show_action(visit: PageVisit) -> Response:
@@ -264,18 +204,17 @@ def _render_action(
     visit: PageVisit, name: str, action: Action, live: LiveWorkload, message: str = "", status: int = 200
 ) -> Response:
     why = explain_unavailable(visit, live, action)
-    context = action.show(visit, live) if name != "rollback" or not why else {"target": "", "serving": [], "why": why}
-    return visit.render(
-        "comp_action.html" if visit.is_partial else "page_action.html",
+    return visit.render_page(
+        "action",
         status,
         page="workloads",
         action=name,
         label=action.label,
         live=live,
-        why_not=why or context.pop("why", ""),
+        why_not=why,
         message=message,
         values=visit.form,
-        **{key: value for key, value in context.items() if key != "why"},
+        **({} if why else action.show(visit, live)),
     )
 
 
@@ -284,9 +223,9 @@ def perform_action(visit: PageVisit) -> Response:
     name, action, live = _find_action(visit)
     if why := explain_unavailable(visit, live, action):
         return _render_action(visit, name, action, live, why, 422)
-    if name == "scale" and not visit.form.get("confirm") and not visit.form.get("reset"):
-        return _review_scale(visit, action, live)
     try:
+        if name == "scale" and not visit.form.get("confirm") and not visit.form.get("reset"):
+            return _review_scale(visit, live)
         action.do(visit, live)
     except Exception as error:
         page = make_page_error(error)
@@ -299,19 +238,15 @@ def perform_action(visit: PageVisit) -> Response:
     return visit.redirect(f"{visit.request.url.path.rpartition('/do/')[0]}?told={outcome}")
 
 
-def _review_scale(visit: PageVisit, action: Action, live: LiveWorkload) -> Response:
+def _review_scale(visit: PageVisit, live: LiveWorkload) -> Response:
     """Show the changes of a scale before they are applied."""
     form = _scale_form(visit, live)
-    try:
-        values = parse_scale(visit.form, form["current"])
-    except PageError as error:
-        return _render_action(visit, "scale", action, live, error.text, 422)
-    message = revisions.explain_no_scale(live, values) if values else "These values are already set."
-    if message:
-        return _render_action(visit, "scale", action, live, message, 422)
+    values = parse_scale(visit.form, form["current"])
+    if refusal := revisions.explain_no_scale(live, values):
+        raise PageError(422, "Invalid scale", refusal)
     changes = [(field, form["current"][FIELDS[field]] or "none", f"{value:g}") for field, value in values.items()]
-    return visit.render(
-        "comp_review.html" if visit.is_partial else "page_review.html",
+    return visit.render_page(
+        "review",
         page="workloads",
         live=live,
         changes=changes,

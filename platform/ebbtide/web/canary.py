@@ -8,7 +8,7 @@ docs/modelserving/v1beta1/rollout/canary.md.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ebbtide.base.paths import get_at
 from ebbtide.cluster.read.records import serving_revisions
@@ -23,15 +23,15 @@ from ebbtide.web.errors import PageError
 from ebbtide.web.form import parse_document, write_live_spec
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ebbtide.base.problems import Path
     from ebbtide.cluster.read.inventory import LiveWorkload
     from ebbtide.cluster.read.status import RevisionRow, Status
-    from ebbtide.profile.models import Profile
     from ebbtide.slo.report import ReportRow
     from ebbtide.web.frame import PageVisit
 
+T = TypeVar("T")
 #: Seconds that the comparison covers, and for which its measurements are reused.
 COMPARED_SECONDS: Final = 900.0
 REUSE_SECONDS: Final = 10.0
@@ -59,13 +59,13 @@ class ComparedRow:
     newest: str
 
 
-def find_canary(live: LiveWorkload, profile: Profile) -> RunningCanary | None:
+def find_canary(visit: PageVisit, live: LiveWorkload) -> RunningCanary | None:
     """Return the canary of a workload, or None if one revision receives all requests."""
     serving = serving_revisions(live)
     newest = str(get_at(live.service, "status", "latestCreatedRevisionName", default=""))
     if not newest or len(live.revisions) < 2:  # noqa: PLR2004 - a canary has two
         return None
-    text = write_live_spec(live.top, profile)
+    text = write_live_spec(live.top, visit.backend.profile)
     traffic = get_at(parse_document(text), "spec", "traffic", default={})
     percent = traffic.get("canaryPercent")
     if not isinstance(percent, int) or isinstance(percent, bool) or not 0 <= percent < WHOLE_PERCENT:
@@ -80,22 +80,22 @@ def find_canary(live: LiveWorkload, profile: Profile) -> RunningCanary | None:
 
 def explain_no_canary(visit: PageVisit, live: LiveWorkload) -> str:
     """Return the reason if no canary can be changed; empty if one can."""
-    return "" if find_canary(live, visit.backend.profile) is not None else NO_CANARY
+    return "" if find_canary(visit, live) is not None else NO_CANARY
 
 
 def explain_no_abort(visit: PageVisit, live: LiveWorkload) -> str:
     """Return why a canary cannot be aborted; empty if it can."""
-    canary = find_canary(live, visit.backend.profile)
+    canary = find_canary(visit, live)
     return NO_CANARY if canary is None else revisions.explain_no_rollback(live, canary.stable)
 
 
 def canary_form(visit: PageVisit, live: LiveWorkload) -> dict[str, Any]:
     """Return the context of the actions' dialogs."""
-    return {"canary": find_canary(live, visit.backend.profile)}
+    return {"canary": find_canary(visit, live)}
 
 
 def _require_canary(visit: PageVisit, live: LiveWorkload) -> RunningCanary:
-    canary = find_canary(live, visit.backend.profile)
+    canary = find_canary(visit, live)
     if canary is None:
         raise PageError(422, "No canary", f"The workload has changed: {NO_CANARY}.")
     return canary
@@ -136,7 +136,7 @@ def abort_canary(visit: PageVisit, live: LiveWorkload) -> None:
 
 def compare_revisions(visit: PageVisit, live: LiveWorkload, row: Status) -> dict[str, Any]:
     """Return the context of the comparison: the canary, and the figures of both revisions."""
-    canary = find_canary(live, visit.backend.profile)
+    canary = find_canary(visit, live)
     if canary is None:
         return {"canary": None}
     refs = [Ref(live.namespace, name) for name in (canary.stable, canary.newest)]
@@ -151,7 +151,7 @@ def compare_revisions(visit: PageVisit, live: LiveWorkload, row: Status) -> dict
             )
             return [compute_report({ref: measured[ref]}, {}).rows[0] for ref in refs]
 
-        reports = [*visit.frame.cached(("revisions", *refs), REUSE_SECONDS, ask)]
+        reports = [*visit.frame.polls.compute(("revisions", *refs), REUSE_SECONDS, ask)]
     except SourceError as error:
         trouble = str(error)
     states = {item.name: item for item in row.revisions}
@@ -168,30 +168,22 @@ def list_figures(
     revision_rows: tuple[RevisionRow | None, RevisionRow | None], reports: Sequence[ReportRow | None]
 ) -> list[ComparedRow]:
     """Return the figures of both revisions; unknown ones are dashes."""
-    rows = [
-        ComparedRow("Traffic", *(f"{item.traffic_percent}%" if item else words.NONE for item in revision_rows)),
-        ComparedRow("Replicas", *(f"{item.ready} of {item.wanted}" if item else words.NONE for item in revision_rows)),
-    ]
+
+    def compare(label: str, write: Callable[[T], str], both: Sequence[T | None]) -> ComparedRow:
+        return ComparedRow(label, *(words.NONE if one is None else write(one) for one in both))
+
     measured = [report if report is not None and report.measured.requests else None for report in reports]
-    rows.append(ComparedRow("Requests/s", *(words.NONE if one is None else f"{one.rate:.3g}" for one in measured)))
-    rows.append(
-        ComparedRow(
-            "Errors",
-            *(
-                words.NONE if one is None or one.errors is None else pages.format_slo_percent(one.errors)
-                for one in measured
-            ),
-        )
-    )
-    rows.append(
-        ComparedRow("Mean", *(words.NONE if one is None else pages.format_interval(one.mean) for one in measured))
-    )
-    names = dict.fromkeys(name for one in measured if one is not None for name in one.quantiles)
-    rows += [
-        ComparedRow(
-            name,
-            *(words.NONE if one is None else pages.format_interval(one.quantiles.get(name)) for one in measured),
-        )
-        for name in names
+    quantiles = dict.fromkeys(name for one in measured if one is not None for name in one.quantiles)
+    return [
+        compare("Traffic", lambda item: f"{item.traffic_percent}%", revision_rows),
+        compare("Replicas", lambda item: f"{item.ready} of {item.wanted}", revision_rows),
+        compare("Requests/s", lambda one: f"{one.rate:.3g}", measured),
+        compare(
+            "Errors", lambda one: words.NONE if one.errors is None else pages.format_slo_percent(one.errors), measured
+        ),
+        compare("Mean", lambda one: pages.format_interval(one.mean), measured),
+        *(
+            compare(name, pages.format_interval, [None if one is None else one.quantiles.get(name) for one in measured])
+            for name in quantiles
+        ),
     ]
-    return rows

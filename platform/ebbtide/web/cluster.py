@@ -8,11 +8,11 @@ from zlib import crc32
 
 from ebbtide.api.gpus import list_nodes
 from ebbtide.base import keys
-from ebbtide.base.quantities import NANO, parse_nano
 from ebbtide.cluster.client.protocol import ClusterError, ForbiddenError
-from ebbtide.translation import gpu
+from ebbtide.cluster.read.amounts import parse_amount
 from ebbtide.translation.gpu import BACKENDS
 from ebbtide.web import words
+from ebbtide.web.shared import label_gpus, list_gpus, sum_gpus
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -73,14 +73,6 @@ class NodeCard:
     memory: str
 
 
-def resource_label(resource: str) -> str:
-    if resource == keys.GPU_SHARED:
-        return "GPU shares"
-    if resource.startswith(keys.MIG_PREFIX):
-        return f"MIG slices {resource.removeprefix(keys.MIG_PREFIX)}"
-    return "GPUs" if resource == keys.GPU else resource
-
-
 def assign_colors(rows: list[NodeRow]) -> dict[tuple[str, str], int]:
     """Return a color for each workload that holds GPUs; it depends only on the workload's namespace and name."""
     holders = {(share.namespace, share.name) for row in rows for share in row.holders}
@@ -107,23 +99,13 @@ def describe_size(resource: str, amount: float, pool: NodePool | None) -> str:
 def draw_gpu_pictures(
     row: NodeRow, colour: dict[tuple[str, str], int], pool: NodePool | None = None
 ) -> list[GpuPicture]:
-    """Return a picture for each GPU resource of a node; KAI's fractions are parts of whole GPUs."""
-    capacities = {
-        resource: (parse_nano(amount) or 0) / NANO
-        for resource, amount in row.allocatable.items()
-        if gpu.is_gpu_resource(resource)
-    }
-    drawings = []
-    for resource, total in capacities.items():
-        if not total:
-            continue
-        names = {resource, keys.KAI_FRACTION} if resource == keys.GPU else {resource}
-        shares = sorted(
-            (share for share in row.holders if share.resource in names),
-            key=lambda share: (share.namespace, share.name, share.pod),
+    """Return a picture for each GPU resource of a node."""
+    return [
+        draw_gpu_picture(
+            resource, total, sorted(shares, key=lambda share: (share.namespace, share.name, share.pod)), colour, pool
         )
-        drawings.append(draw_gpu_picture(resource, total, shares, colour, pool))
-    return drawings
+        for resource, total, shares in list_gpus(row)
+    ]
 
 
 def draw_gpu_picture(
@@ -137,25 +119,22 @@ def draw_gpu_picture(
     used = sum(share.amount for share in shares)
     whole = max(total, used)
     parts, at = [], 0.0
+    holders: dict[tuple[str, str], PictureSection] = {}
     for share in shares:
         width = share.amount / whole * 100
         name = share.name or "workload in a namespace you cannot access"
         holder = (share.namespace, share.name)
         size = describe_size(resource, share.amount, pool)
-        parts.append(PictureSection(name, *holder, share.pod, share.amount, at, width, colour[holder], size))
+        part = PictureSection(name, *holder, share.pod, share.amount, at, width, colour[holder], size)
+        parts.append(part)
+        amount = share.amount + (holders[holder].amount if holder in holders else 0.0)
+        size = describe_size(resource, amount, pool)
+        holders[holder] = replace(holders.get(holder, part), amount=amount, size=size)
         at += width
     if total > used:
         parts.append(PictureSection("free", "", "", "", total - used, at, 100 - at, None))
     marks = tuple(index / whole * 100 for index in range(1, int(whole))) if whole <= MAX_MARKS else ()
-    holders: dict[tuple[str, str], PictureSection] = {}
-    for part in parts:
-        if part.colour is not None:
-            holder = (part.namespace, part.name)
-            before = holders[holder].amount if holder in holders else 0.0
-            amount = before + part.amount
-            size = describe_size(resource, amount, pool)
-            holders[holder] = replace(holders.get(holder, part), amount=amount, size=size)
-    return GpuPicture(resource, resource_label(resource), total, used, tuple(parts), tuple(holders.values()), marks)
+    return GpuPicture(resource, label_gpus(resource), total, used, tuple(parts), tuple(holders.values()), marks)
 
 
 def show_cluster(visit: PageVisit) -> Response:
@@ -169,25 +148,24 @@ def show_cluster(visit: PageVisit) -> Response:
         NodeCard(
             row,
             tuple(draw_gpu_pictures(row, colour, find_pool(row, visit.backend.profile))),
-            words.format_decimal((parse_nano(row.allocatable.get("cpu", "0")) or 0) / NANO),
-            words.format_bytes((parse_nano(row.allocatable.get("memory", "0")) or 0) / NANO),
+            words.format_decimal(parse_amount(row.allocatable.get("cpu", "0"))),
+            words.format_bytes(parse_amount(row.allocatable.get("memory", "0"))),
         )
         for row in rows
     ]
     statuses = visit.backend.reads.workloads(visit.user).value
-    return visit.render(
-        "comp_cluster.html" if visit.is_partial else "page_cluster.html",
+    return visit.render_page(
+        "cluster",
         page="cluster",
         nodes=cards,
         with_gpus=[card for card in cards if card.pictures],
         without=[card for card in cards if not card.pictures],
-        totals=sum_gpus(cards),
+        totals=sum_gpus(rows),
         # A training workload can hold GPUs too, but has no page to link to.
         workloads={(row.namespace, row.name) for row in statuses},
         waiting=[row for row in statuses if row.phase == "Pending"],
         hidden=hidden,
         age=age,
-        now=visit.backend.clock.now(),
     )
 
 
@@ -199,19 +177,4 @@ def show_findings(visit: PageVisit) -> Response:
     except ClusterError as error:
         findings, trouble = [], str(error)
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
-    return visit.render(
-        "comp_doctor.html" if visit.is_partial else "page_doctor.html",
-        page="cluster",
-        findings=findings,
-        trouble=trouble,
-    )
-
-
-def sum_gpus(nodes: list[NodeCard]) -> list[tuple[str, float, float]]:
-    """Return each GPU resource with its allocated and total amount on all nodes."""
-    amounts: dict[str, tuple[float, float]] = {}
-    for node in nodes:
-        for drawing in node.pictures:
-            used, total = amounts.get(drawing.label, (0.0, 0.0))
-            amounts[drawing.label] = used + drawing.used, total + drawing.total
-    return [(label, used, total) for label, (used, total) in amounts.items()]
+    return visit.render_page("doctor", page="cluster", findings=findings, trouble=trouble)

@@ -49,6 +49,10 @@ class PageError(Exception):
         self.text = text
 
 
+def make_missing_page_error() -> PageError:
+    return PageError(404, "Page not found", "Check the address for typing errors.")
+
+
 def make_page_error(error: Exception) -> PageError:
     """Return the error page for an exception; an unexpected one shows no details."""
     if isinstance(error, PageError):
@@ -59,7 +63,7 @@ def make_page_error(error: Exception) -> PageError:
     if isinstance(error, (HTTPException, MultiPartException)):
         status = error.status_code if isinstance(error, HTTPException) else 400
         if status == 404:  # noqa: PLR2004 - an HTTP status
-            return PageError(404, "Page not found", "Check the address for typing errors.")
+            return make_missing_page_error()
         return PageError(
             status, "Invalid request", "The server does not accept this request. Reload the page and try again."
         )

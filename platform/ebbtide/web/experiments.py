@@ -38,8 +38,8 @@ def simulate_for_page(request: SimulationRequest, profile_data: dict[str, Any]) 
         SimulationRequestError: the question is invalid.
 
     """
-    from ebbtide.simulate import report  # noqa: PLC0415 - it needs numpy
-    from ebbtide.simulate.setting import knative_defaults  # noqa: PLC0415 - as above
+    from ebbtide.simulate import report  # it needs numpy
+    from ebbtide.simulate.setting import knative_defaults
 
     prepared = prepare_request(request, profile_data, "simulate")
     count = len(prepared.case.traffic.times)

@@ -377,20 +377,11 @@ def _list_fields(model: type[BaseModel], depth: int) -> dict[str, Any]:
             values += ["true", "false"]
         text = _OURS.sub("", texts.get(name, "")).replace("``", "")
         rows[info.alias or name] = [text, values, _list_fields(inner, depth + 1) if inner is not None else None]
-    for path, choices in ((row.path, row.choices) for row in ROWS if row.choices in CHOICES):
-        parent, _, last = path.rpartition(".")
-        if last in rows and model is _model_at(parent):
-            rows[last][1] = [*CHOICES[choices]()]
+    for row in ROWS:
+        parent, _, last = row.path.rpartition(".")
+        if row.choices in CHOICES and last in rows and model in models_in(_find_model_field(parent)[0]):
+            rows[last][1] = [*CHOICES[row.choices]()]
     return rows
-
-
-def _model_at(path: str) -> type[BaseModel]:
-    """Return the model of the block at a path."""
-    model: type[BaseModel] = Inference
-    for part in path.replace("[]", "").split("."):
-        annotation = next(info.annotation for info in model.model_fields.values() if info.alias == part)
-        model = next(models_in(annotation))
-    return model
 
 
 # Visibility conditions, evaluated on the document.

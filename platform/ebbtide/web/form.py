@@ -22,7 +22,7 @@ from ebbtide.documents.check import Batch
 from ebbtide.manifests.edit import NotEdited, apply_change, edit_text
 from ebbtide.readers.fields import field_names_at
 from ebbtide.readers.reading import API_VERSION, KIND
-from ebbtide.web.fields import CONDITIONS, list_controls, list_field_groups
+from ebbtide.web.fields import CONDITIONS, STEPS, list_controls, list_field_groups
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -202,11 +202,10 @@ def parse_document(text: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class MergedText:
-    """YAML with the form's changes, the fields that could not be changed, and the number of changes made."""
+    """YAML with the form's changes, and the fields that could not be changed."""
 
     text: str
     refused: tuple[str, ...] = ()
-    changed_count: int = 0
 
 
 def merge_form(base: str, text: str, posted: Mapping[str, str]) -> MergedText:
@@ -220,7 +219,7 @@ def merge_form(base: str, text: str, posted: Mapping[str, str]) -> MergedText:
     text = text if text.strip() else EMPTY
     text = text.replace("spec: {}\n", "spec:\n", 1) if parse_document(text) == parse_document(EMPTY) else text
     try:
-        return MergedText(edit_text(text, changes, field_names_at), changed_count=len(changes))
+        return MergedText(edit_text(text, changes, field_names_at))
     except NotEdited:
         refused = []
     # Apply the changes one at a time, so that the possible ones are made and the others are reported.
@@ -229,7 +228,7 @@ def merge_form(base: str, text: str, posted: Mapping[str, str]) -> MergedText:
             text = edit_text(text, {path: value}, field_names_at)
         except NotEdited:
             refused.append(format_path(path))
-    return MergedText(text, tuple(refused), len(changes) - len(refused))
+    return MergedText(text, tuple(refused))
 
 
 #: Fields of a spec that another server or another number of GPUs would leave behind.
@@ -272,7 +271,7 @@ def fill_fields(text: str, fields: Mapping[str, Any]) -> MergedText:
         if path not in RETAINED or get_at(data, *path) is None
     }
     try:
-        return MergedText(edit_text(text, changes, field_names_at), changed_count=len(changes))
+        return MergedText(edit_text(text, changes, field_names_at))
     except NotEdited:
         return MergedText(text, ("spec",))
 
@@ -442,6 +441,37 @@ class ShownGroup:
     @property
     def warnings(self) -> int:
         return sum(problem.severity != "error" for block in self.blocks for problem in block.all_problems)
+
+
+@dataclass(frozen=True, slots=True)
+class FormStep:
+    """A step of the form, with the number of problems at its fields."""
+
+    key: str
+    title: str
+    errors: int
+    warnings: int
+
+
+def list_steps(groups: Sequence[ShownGroup]) -> list[FormStep]:
+    """Return the steps of the form."""
+    steps = []
+    for key, title, _ in STEPS:
+        shown = [group for group in groups if group.group.step == key]
+        steps.append(FormStep(key, title, sum(group.errors for group in shown), sum(group.warnings for group in shown)))
+    return steps
+
+
+def find_first_error(groups: Sequence[ShownGroup]) -> tuple[str, str] | None:
+    """Return the step and the HTML id of the first field with an error."""
+    fields = (
+        (group.group.step, field)
+        for group in groups
+        for block in group.blocks
+        for row in (block.fields, *block.items)
+        for field in row
+    )
+    return next(((step, field.id) for step, field in fields if field.wrong), None)
 
 
 def render_form(data: Any, problems: Sequence[Problem]) -> tuple[tuple[ShownGroup, ...], list[Problem]]:

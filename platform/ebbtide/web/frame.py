@@ -13,12 +13,11 @@ import json
 import logging
 import secrets
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -35,28 +34,28 @@ from ebbtide.api.sessions import COOKIE
 from ebbtide.base import quantities
 from ebbtide.base.bodies import serialize_body
 from ebbtide.base.prose import count_noun, make_printable
-from ebbtide.web import slo_states, words
+from ebbtide.cluster.read.inventory import format_timestamp
+from ebbtide.web import words
 from ebbtide.web.assets import asset_url
 from ebbtide.web.errors import PageError, make_page_error
 from ebbtide.web.polls import SharedPolls
 from ebbtide.web.pulse import ChangePulse
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Hashable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from starlette.requests import Request
 
     from ebbtide.api.access import Caller
     from ebbtide.api.backend import Backend
     from ebbtide.api.sessions import OneTimeKey, Session
+    from ebbtide.cluster.read.inventory import LiveWorkload
+    from ebbtide.cluster.read.status import Status
     from ebbtide.profile.models import Profile
 
-T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 HERE: Final = Path(__file__).parent
-EXECUTOR_THREADS: Final = 4
-CACHED_RESULTS: Final = 1_000
 #: Parts that are stored to send only their changed lines: their maximum number and length, and seconds after the response.
 MAX_PARTS: Final = 256
 MAX_PART_CHARACTERS: Final = 50_000
@@ -153,8 +152,25 @@ class PageVisit:
     def path_parameter(self, name: str) -> str:
         return str(self.request.path_params[name])
 
+    @property
+    def place(self) -> tuple[str, str]:
+        """The namespace and the name of the workload in the path."""
+        return self.path_parameter("namespace"), self.path_parameter("name")
+
+    def read_workload(self) -> LiveWorkload:
+        """Return the objects of the workload in the path."""
+        return self.backend.reads.workload(self.user, *self.place).value
+
+    def read_status(self) -> Status:
+        """Return the status of the workload in the path."""
+        return self.backend.reads.status(self.user, *self.place).value
+
     def query(self, name: str, default: str = "") -> str:
         return self.request.query_params.get(name, default)
+
+    def render_page(self, name: str, status: int = 200, /, **context: Any) -> Response:
+        """Render ``page_NAME.html``, or for htmx only ``comp_NAME.html``, the part of the page that changes."""
+        return self.render(f"{'comp' if self.is_partial else 'page'}_{name}.html", status, **context)
 
     def render(self, template: str, status: int = 200, **context: Any) -> Response:
         """Render a template: a whole page (``page_*``) or a part (``comp_*``)."""
@@ -164,6 +180,7 @@ class PageVisit:
             backend=self.backend,
             csrf=self.frame.sessions.csrf_token(self.session),
             theme=self.theme,
+            now=self.backend.clock.now(),
             **context,
         )
         if self.is_partial and status == 200:  # noqa: PLR2004 - an HTTP status
@@ -221,34 +238,16 @@ class PageFrame:
         self.one_time_key = one_time_key
         self.pulse = ChangePulse(backend)
         self.templates = make_template_environment(backend.profile)
-        #: Query results shared by all open pages, so that one change does not cause one query per page.
-        self._results: ExpiringCache[Hashable, Any] = ExpiringCache(CACHED_RESULTS, time.monotonic)
         #: Parts that browsers show, by ETag; only a client that has received a part knows its ETag.
         self.parts: ExpiringCache[str, str] = ExpiringCache(MAX_PARTS, time.monotonic)
-        #: Queries of the metrics source, shared by all open pages.
+        #: Query results shared by all open pages, so that one change does not cause one query per page.
         self.polls = SharedPolls()
-        #: Threads for queries that a page waits for only a limited time.
-        self.executor = ThreadPoolExecutor(EXECUTOR_THREADS, thread_name_prefix="aside")
-
-    def cached(self, key: Hashable, seconds: float, compute: Callable[[], T]) -> T:
-        """Return a cached value that is at most ``seconds`` old, or compute it; the cache is shared by all callers."""
-        known = self._results.find_valid(key, seconds)
-        if known is not None:
-            value: T = known[0]
-            return value
-        value = compute()
-        self._results.put(key, value)
-        return value
 
     def make_endpoint(self, page: PageRoute) -> Callable[[Request], Awaitable[Response]]:
         """Return the ASGI endpoint for a page."""
 
         async def answer(request: Request) -> Response:
-            response = await self._handle(page, request)
-            for name, value in HEADERS.items():
-                response.headers.setdefault(name, value)
-            response.headers.setdefault("Cache-Control", "no-store")
-            return response
+            return add_headers(await self._handle(page, request))
 
         return answer
 
@@ -309,11 +308,7 @@ class PageFrame:
         if request.method not in SAFE or "text/html" not in request.headers.get("accept", ""):
             return None
         session, _ = self.sessions.identify(request.cookies)
-        response = self._render_error(PageVisit(self, request, None, session), HTTPException(404))
-        for name, value in HEADERS.items():
-            response.headers.setdefault(name, value)
-        response.headers.setdefault("Cache-Control", "no-store")
-        return response
+        return add_headers(self._render_error(PageVisit(self, request, None, session), HTTPException(404)))
 
     def _render_error(self, visit: PageVisit, error: Exception) -> Response:
         page = make_page_error(error)
@@ -324,12 +319,17 @@ class PageFrame:
         if page.status == 500:  # noqa: PLR2004 - as above
             # An unexpected error. The path may contain line breaks, so it is quoted before it is logged.
             log.error("%s %s", visit.request.method, quote(visit.request.url.path), exc_info=error)
-        response = visit.render(
-            "comp_error.html" if visit.is_partial else "page_error.html", page.status, error=page, page=""
-        )
+        response = visit.render_page("error", page.status, error=page, page="")
         if page.status in {429, 503}:
             response.headers["Retry-After"] = AGAIN
         return response
+
+
+def add_headers(response: Response) -> Response:
+    """Add the headers of every page, except those that a page has set otherwise."""
+    for name, value in {**HEADERS, "Cache-Control": "no-store"}.items():
+        response.headers.setdefault(name, value)
+    return response
 
 
 def list_changed_lines(old: str, new: str) -> list[tuple[int, int, list[str]]] | None:
@@ -360,9 +360,9 @@ def make_template_environment(profile: Profile) -> Environment:
         age=quantities.format_age,
         counted=count_noun,
         number=words.format_decimal,
-        moment=words.format_time,
+        moment=format_timestamp,
         tone=words.tone_of_phase,
-        tone_with=slo_states.tone_with_slo,
+        tone_with=words.tone_with_slo,
         amount=words.format_quantity,
         metric=partial(words.label_metric, names=profile.spec.metrics.names),
         host=words.strip_scheme,

@@ -6,34 +6,23 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
-from ebbtide.cluster.read.status import add_current_loads as loaded
 from ebbtide.slo.source import Ref, SourceError
-from ebbtide.web import objectives, overview, tide
-from ebbtide.web.slo_states import NO_SLO, SloState
+from ebbtide.web import tide
+from ebbtide.web.objectives import MAX_JUDGED, judge_workloads
+from ebbtide.web.shared import GROUPS, add_loads, make_row, read_histories
+from ebbtide.web.words import NO_SLO
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from starlette.responses import Response
 
     from ebbtide.cluster.read.phases import Phase
-    from ebbtide.cluster.read.scaling_state import ScalingMetric
     from ebbtide.cluster.read.status import Status
     from ebbtide.web.frame import PageVisit
-    from ebbtide.web.slo_states import State
+    from ebbtide.web.words import SloState, State
 
 ROWS_PER_PAGE: Final = 50
-#: Seconds that a page waits for the metrics source.
-METRICS_TIMEOUT_SECONDS: Final = 2.0
-#: Seconds for which measured loads are reused.
-REUSE_SECONDS: Final = 4.0
-#: The status filters: a label, and the phases it includes.
-GROUPS: Final[dict[str, tuple[str, tuple[Phase, ...]]]] = {
-    "running": ("Running", ("Running", "Completed")),
-    "starting": ("Starting", ("Creating", "Initializing", "Resuming", "Pending", "Updating")),
-    "trouble": ("Failing", ("Degraded", "Failed")),
-    "stopped": ("Stopped", ("Stopped", "Stopping", "Deleting", "Terminating", "Unknown")),
-}
 # fmt: off
 #: The name of the status filter for workloads that violate their SLO, and of the column with its state.
 SLO_KEY: Final = "slo"
@@ -169,52 +158,37 @@ def select_rows(rows: list[Status], view: GridView, slos: Mapping[Ref, SloState]
     )
 
 
-def add_loads(visit: PageVisit, rows: Sequence[Status]) -> list[Status]:
-    """Return rows with their current load; if the metrics source is slow or fails, return them unchanged."""
-    source = visit.backend.source
-    if source is None:
-        return [*rows]
-
-    def ask() -> dict[Ref, ScalingMetric | None]:
-        future = visit.frame.executor.submit(loaded, rows, source, visit.backend.clock.now())
-        return {Ref(row.namespace, row.name): row.metric for row in future.result(METRICS_TIMEOUT_SECONDS)}
-
-    key = ("loads", *((row.namespace, row.name, row.metric) for row in rows))
-    try:
-        metrics = visit.frame.cached(key, REUSE_SECONDS, ask)
-    except (SourceError, TimeoutError):
-        return [*rows]
-    return [replace(row, metric=metrics[Ref(row.namespace, row.name)]) for row in rows]
-
-
 def show_grid(visit: PageVisit) -> Response:
     view = parse_grid_view(visit)
     read = visit.backend.reads.workloads(visit.user)
-    is_judged = len(read.value) <= objectives.MAX_JUDGED
-    slos = objectives.judge_workloads(visit, read.value) if is_judged else {}
+    is_judged = len(read.value) <= MAX_JUDGED
+    slos = judge_workloads(visit, read.value) if is_judged else {}
     selection = select_rows(read.value, view, slos)
     if not is_judged:
-        slos = objectives.judge_workloads(visit, selection.rows)
+        slos = judge_workloads(visit, selection.rows)
     try:
-        histories = overview.read_histories(visit, selection.rows)
+        histories = read_histories(visit, selection.rows)
     except SourceError:
         histories = {}
-    return visit.render(
-        "comp_grid.html" if visit.is_partial else "page_grid.html",
+    return visit.render_page(
+        "grid",
         page="workloads",
         message=DELETED_MESSAGE if visit.query("told") == "deleted" else "",
         view=view,
         selection=selection,
         choices=(
             ("", "All"),
-            *((name, label) for name, (label, _) in GROUPS.items()),
+            *(
+                (name, label)
+                for name, (label, _) in GROUPS.items()
+                if name != "unknown" or selection.counts[name] or view.state == name
+            ),
             *(((SLO_KEY, "SLO violated"),) if is_judged else ()),
         ),
         # Without the states of all workloads, only those of the page are known.
         columns=[("" if name == SLO_KEY and not is_judged else name, *rest) for name, *rest, _ in COLUMNS],
-        rows=[overview.make_row(row, slos, histories) for row in add_loads(visit, selection.rows)],
+        rows=[make_row(row, slos, histories) for row in add_loads(visit, selection.rows)],
         box=(tide.WIDTH, tide.HEIGHT),
         rows_a_page=ROWS_PER_PAGE,
         age=read.age,
-        now=visit.backend.clock.now(),
     )

@@ -47,9 +47,7 @@ def sign_in(visit: PageVisit) -> Response:
     after = local_path(visit.form.get("next", "/"))
     if not token or len(token) > MAX_TOKEN_CHARACTERS or not token.isascii():
         return _render_login(
-            visit,
-            after,
-            f"Invalid token: must be one line of at most {MAX_TOKEN_CHARACTERS:,} ASCII characters.",
+            visit, after, f"Invalid token: must be one line of at most {MAX_TOKEN_CHARACTERS:,} ASCII characters."
         )
     try:
         visit.backend.logins.caller_of(token)

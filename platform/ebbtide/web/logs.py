@@ -12,26 +12,34 @@ import json
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Event, Lock, Thread
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import PlainTextResponse
 
+from ebbtide.base.paths import get_at
 from ebbtide.base.prose import make_printable
+from ebbtide.cluster.read import pods as of_pod
 from ebbtide.web.errors import PageError, make_page_error
 from ebbtide.web.pulse import stream_events
 from ebbtide.web.slots import CallerSlots
-from ebbtide.web.workload import ALL, MAX_LOG_LINES, list_replica_containers
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
     from starlette.requests import Request
     from starlette.responses import Response
 
     from ebbtide.cluster.client.protocol import LogStream
+    from ebbtide.cluster.read.inventory import LiveWorkload
+    from ebbtide.cluster.read.status import Status
     from ebbtide.web.frame import PageVisit
 
+#: The maximum number of lines of a log on the page; the latest are shown.
+MAX_LOG_LINES: Final = 500
+#: The name of all replicas in place of a pod, and the maximum number of them whose logs are shown together.
+ALL: Final = "*"
+MAX_REPLICA_LOGS: Final = 8
 #: The maximum number of followed logs of all callers and of one, of lines per event, and of lines queued for a slow reader.
 MAX_FOLLOWED: Final = 64
 MAX_FOLLOWED_PER_CALLER: Final = 32
@@ -46,6 +54,14 @@ MAX_LINE_CHARACTERS: Final = 8_192
 #: Seconds between keep-alive comments on a quiet log.
 KEEP_ALIVE_SECONDS: Final = 15.0
 FOLLOW_SLOTS: Final = CallerSlots(MAX_FOLLOWED, MAX_FOLLOWED_PER_CALLER, "followed logs")
+
+
+@dataclass(frozen=True, slots=True)
+class LogContainer:
+    """A container of a pod, with a log."""
+
+    pod: str
+    name: str
 
 
 @dataclass(slots=True)
@@ -130,28 +146,86 @@ def clean_log_line(line: str) -> str:
     return text if len(line) <= MAX_LINE_CHARACTERS else f"{text} … {len(line) - MAX_LINE_CHARACTERS} more characters"
 
 
-def open_logs(visit: PageVisit, *, follow: bool, tail: int) -> list[tuple[str, LogStream]]:
-    """Return the requested log, or those of all replicas, each with the text in front of its lines."""
-    namespace, pod, container = visit.path_parameter("namespace"), visit.query("pod"), visit.query("container")
-    places = [(pod, container)]
-    if pod == ALL:
-        live = visit.backend.reads.workload(visit.user, namespace, visit.path_parameter("name")).value
-        places = [(place.pod, place.name) for place in list_replica_containers(live)]
-        if not places:
-            raise PageError(404, "No logs", "The workload has no pods now.")
+def list_replica_containers(live: LiveWorkload) -> list[LogContainer]:
+    """Return the model server's container of each pod that has not ended."""
+    running = {pod["metadata"]["name"] for pod in live.pods if not of_pod.has_ended(pod)}
+    containers: dict[str, LogContainer] = {}
+    for container in list_log_containers(live):
+        if container.pod in running:
+            containers.setdefault(container.pod, container)
+    return [*containers.values()][:MAX_REPLICA_LOGS]
+
+
+def list_log_containers(live: LiveWorkload) -> list[LogContainer]:
+    """Return the containers of all pods: ready and recent pods first, queue-proxy last in each pod."""
+    pods = [*reversed(live.pods)]
+    pods.sort(key=lambda pod: (of_pod.has_ended(pod), not of_pod.is_ready(pod)))
     return [
-        (
-            f"{name.rpartition('-')[2]}  " if pod == ALL else "",
-            visit.backend.reads.logs(visit.user, namespace, name, of, follow=follow, tail=tail),
+        LogContainer(pod["metadata"]["name"], name)
+        for pod in pods
+        for name in sorted(
+            (str(row.get("name", "")) for row in get_at(pod, "spec", "containers", default=[])),
+            key=lambda name: name == of_pod.QUEUE_PROXY,
         )
-        for name, of in places
     ]
+
+
+def logs_context(visit: PageVisit, live: LiveWorkload, _row: Status) -> dict[str, Any]:
+    """Return the containers, and the end of the selected one's log for readers without JavaScript."""
+    all_containers = list_log_containers(live)
+    replicas = list_replica_containers(live)
+    together = [LogContainer(ALL, ALL)] if len(replicas) > 1 else []
+    container, pod = visit.query("container"), visit.query("pod")
+    fitting = [
+        row
+        for row in (*together, *all_containers)
+        if container == f"{row.pod}/{row.name}" or (not container and row.pod == pod)
+    ]
+    chosen = next(iter([*fitting, *all_containers]), None)
+    lines: list[str] = []
+    trouble = ""
+    if chosen is not None and not visit.is_partial:
+        shown = replicas if chosen.pod == ALL else [chosen]
+        try:
+            for lead, stream in open_logs(visit, shown, together=chosen.pod == ALL, tail=MAX_LOG_LINES):
+                lines += [f"{lead}{line}" for line in [*stream][-MAX_LOG_LINES // len(shown) :]]
+        except Exception as error:  # noqa: BLE001 - the rest of the page is shown
+            trouble = make_page_error(error).text
+    return {
+        "containers": [*together, *all_containers],
+        "chosen": chosen,
+        "lines": lines,
+        "trouble": trouble,
+        "tail": MAX_LOG_LINES,
+        "all_replicas": ALL,
+        "replicas": len(replicas),
+    }
+
+
+def open_logs(
+    visit: PageVisit, containers: Sequence[LogContainer], *, together: bool, follow: bool = False, tail: int
+) -> Iterator[tuple[str, LogStream]]:
+    """Yield the logs of containers, each with the text in front of its lines if they are shown together."""
+    for place in containers:
+        lead = f"{place.pod.rpartition('-')[2]}  " if together else ""
+        stream = visit.backend.reads.logs(visit.user, visit.place[0], place.pod, place.name, follow=follow, tail=tail)
+        yield lead, stream
+
+
+def open_selected_logs(visit: PageVisit, *, follow: bool = False, tail: int) -> list[tuple[str, LogStream]]:
+    """Return the log that a request names, or those of all replicas."""
+    pod = visit.query("pod")
+    if pod != ALL:
+        containers = [LogContainer(pod, visit.query("container"))]
+    elif not (containers := list_replica_containers(visit.read_workload())):
+        raise PageError(404, "No logs", "The workload has no pods now.")
+    return [*open_logs(visit, containers, together=pod == ALL, follow=follow, tail=tail)]
 
 
 async def follow_log(visit: PageVisit) -> Response:
     tail = visit.query("tail")
     streams = await run_in_threadpool(
-        open_logs,
+        open_selected_logs,
         visit,
         follow=True,
         tail=min(int(tail), MAX_LOG_LINES) if tail.isdigit() and len(tail) < 6 else MAX_LOG_LINES,  # noqa: PLR2004 - five digits
@@ -165,7 +239,7 @@ async def follow_log(visit: PageVisit) -> Response:
 def download_log(visit: PageVisit) -> Response:
     """Return the end of a log, or of those of all replicas one after another, as a text file."""
     lines: list[str] = []
-    for lead, stream in open_logs(visit, follow=False, tail=MAX_DOWNLOADED_LINES):
+    for lead, stream in open_selected_logs(visit, tail=MAX_DOWNLOADED_LINES):
         lines += [f"{lead}{clean_log_line(line)}" for line in stream][-MAX_DOWNLOADED_LINES:]
     name = visit.path_parameter("name") if visit.query("pod") == ALL else visit.query("pod")
     safe = "".join(letter for letter in name if letter.isascii() and (letter.isalnum() or letter in "-."))

@@ -16,24 +16,24 @@ from starlette.responses import JSONResponse
 from ebbtide import manifests
 from ebbtide.api.gpus import list_nodes
 from ebbtide.api.offline import InputError
-from ebbtide.base import keys
+from ebbtide.base import keys, model_catalog
+from ebbtide.base.model_specs import ModelSpec, make_model_spec
 from ebbtide.base.paths import get_at
 from ebbtide.base.prose import count_noun
-from ebbtide.base.quantities import NANO, parse_nano
 from ebbtide.cluster.client.protocol import ClusterError, ConflictError, RefusedError
+from ebbtide.cluster.read.amounts import parse_amount
 from ebbtide.cluster.read.pods import sum_pod_gpus
-from ebbtide.documents.model_specs import ModelSpec, make_model_spec
 from ebbtide.manifests.edit import NotEdited, edit_text
 from ebbtide.readers.fields import field_names_at
-from ebbtide.translation import model_catalog
 from ebbtide.web import words
 from ebbtide.web.assets import CACHE_FOREVER
-from ebbtide.web.cluster import resource_label
 from ebbtide.web.errors import PageError
 from ebbtide.web.fields import ALL_STEPS, LISTS, STEPS, list_completions
 from ebbtide.web.form import (
     MAX_SPEC_CHARACTERS,
     fill_fields,
+    find_first_error,
+    list_steps,
     list_unshown_fields,
     merge_form,
     order_fields,
@@ -42,9 +42,8 @@ from ebbtide.web.form import (
     render_form,
     write_live_spec,
 )
-from ebbtide.web.projects import make_project_card
 from ebbtide.web.remedies import apply_fix, find_fixes
-from ebbtide.web.workload import call_command, workload_path
+from ebbtide.web.shared import call_command, label_gpus, list_quota_uses, workload_path
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -143,10 +142,8 @@ def show_new_form(visit: PageVisit) -> Response:
 
 def show_edit_form(visit: PageVisit) -> Response:
     """Show the form with a live workload's spec."""
-    namespace, name = visit.path_parameter("namespace"), visit.path_parameter("name")
-    live = visit.backend.reads.workload(visit.user, namespace, name).value
-    text = write_live_spec(live.top, visit.backend.profile)
-    return _render_form_page(visit, FormState(text, text, (namespace, name), step=_chosen_step(visit.query("step"))))
+    text = write_live_spec(visit.read_workload().top, visit.backend.profile)
+    return _render_form_page(visit, FormState(text, text, visit.place, step=_chosen_step(visit.query("step"))))
 
 
 def _chosen_step(text: str) -> str:
@@ -198,17 +195,8 @@ def _read_form_state(visit: PageVisit) -> FormState:
     # With JavaScript, selecting an example loads it immediately, and the response clears the selection.
     if fields.get("example") in load_examples() and (visit.is_partial or fields.get("do") == "example"):
         text = load_examples()[fields["example"]].text
-    model = ModelChoice(
-        *(
-            fields.get(f"model-{part}", default)[:80]
-            for part, default in (
-                ("name", ""),
-                ("gpu", ""),
-                ("context", str(model_catalog.CONTEXT)),
-                ("requests", str(model_catalog.REQUESTS)),
-            )
-        )
-    )
+    posted = {part: fields.get(f"model-{part}") for part in ("name", "gpu", "context", "requests")}
+    model = ModelChoice(**{part: text[:80] for part, text in posted.items() if text is not None})
     if fields.get("do") == "model" and (proposed := model.propose(to_zero=_scales_to_zero(text))) and proposed.fields:
         filled = fill_fields(text, proposed.fields)
         text, refused = filled.text, (*refused, *filled.refused)
@@ -242,35 +230,17 @@ def _render_form_page(visit: PageVisit, state: FormState, status: int = 200, **c
     visible_spec = spec if spec.readable else read_spec(state.good, visit.backend.profile)
     groups, unplaced = render_form(visible_spec.data, spec.problems)
     fixes = find_fixes(spec, visit.backend.profile)
-    return visit.render(
-        "comp_form.html" if visit.is_partial else "page_new.html",
+    return visit.render_page(
+        "form",
         status,
         page="" if state.of else "new",
         state=state,
         spec=spec,
         base=state.text if spec.readable else state.good,
         groups=groups,
-        steps=[
-            FormStep(
-                key,
-                title,
-                sum(group.errors for group in groups if group.group.step == key),
-                sum(group.warnings for group in groups if group.group.step == key),
-            )
-            for key, title, _ in STEPS
-        ],
+        steps=list_steps(groups),
         all_steps=ALL_STEPS,
-        first_error=next(
-            (
-                (group.group.step, field.id)
-                for group in groups
-                for block in group.blocks
-                for row in (block.fields, *block.items)
-                for field in row
-                if field.wrong
-            ),
-            None,
-        ),
+        first_error=find_first_error(groups),
         fields_hash=hash_fields(),
         fit=describe_fit(visit, spec),
         projects=_list_projects(visit),
@@ -292,16 +262,6 @@ def _render_form_page(visit: PageVisit, state: FormState, status: int = 200, **c
     )
 
 
-@dataclass(frozen=True, slots=True)
-class FormStep:
-    """A step of the form, with the number of problems at its fields."""
-
-    key: str
-    title: str
-    errors: int
-    warnings: int
-
-
 def format_json(text: str) -> str:
     """Return a JSON document on one line with line breaks, so that its problems have lines; other text is unchanged."""
     stripped = text.strip()
@@ -312,23 +272,17 @@ def format_json(text: str) -> str:
     except (ValueError, RecursionError):
         return text
     # The parts stay as they are, since another writer could change a number.
-    lines, depth = [""], 0
+    result, indent = "", "\n"
     for part in JSON_PART.findall(stripped):
         if part in "}]":
-            depth -= 1
-            if lines[-1].strip():
-                lines.append("  " * depth)
-            lines[-1] = lines[-1][: len("  " * depth)] + part
+            indent = indent[:-2]
+            result += indent + part
         elif part in "{[":
-            depth += 1
-            lines[-1] += part
-            lines.append("  " * depth)
-        elif part == ",":
-            lines[-1] += part
-            lines.append("  " * depth)
+            indent += "  "
+            result += part + indent
         else:
-            lines[-1] += f"{part} " if part == ":" else part
-    return "\n".join(line for line in lines if line.strip()) + "\n"
+            result += part + {",": indent, ":": " "}.get(part, "")
+    return "\n".join(line for line in result.split("\n") if line.strip()) + "\n"
 
 
 def describe_fit(visit: PageVisit, spec: ParsedSpec) -> str:
@@ -347,16 +301,16 @@ def describe_fit(visit: PageVisit, spec: ParsedSpec) -> str:
         free = []
         total = 0.0
         for node in nodes:
-            whole = (parse_nano(node.allocatable.get(resource, "0")) or 0) / NANO
+            whole = parse_amount(node.allocatable.get(resource, "0"))
             total += whole
             if node.ready and node.schedulable:
                 free.append(whole - sum(share.amount for share in node.holders if share.resource in names))
         if not total:
-            return f"No node has {resource_label(resource)}."
+            return f"No node has {label_gpus(resource)}."
         room = sum(int(left // amount) for left in free if left >= amount)
         left = words.format_decimal(sum(max(0.0, left) for left in free))
         texts.append(
-            f"{left} of {words.format_decimal(total)} {resource_label(resource)} are free now: room for {count_noun(room, 'replica')}"
+            f"{left} of {words.format_decimal(total)} {label_gpus(resource)} are free now: room for {count_noun(room, 'replica')}"
         )
     return f"{'; '.join(texts)}."
 
@@ -390,7 +344,7 @@ def _list_projects(visit: PageVisit) -> dict[str, ProjectChoice]:
         return {}
     choices = {}
     for row in rows:
-        uses = [use for use in make_project_card(row, {}).uses if "GPU" in use.label and use.limit]
+        uses = [use for use in list_quota_uses(row) if "GPU" in use.label and use.limit]
         left = ", ".join(f"{use.free} {use.label.removesuffix('s') if use.free == '1' else use.label}" for use in uses)
         quota = ", ".join(f"{use.free} of {use.hard} {use.label}" for use in uses)
         choices[row.name] = ProjectChoice(
@@ -490,7 +444,7 @@ def submit_form(visit: PageVisit) -> Response:
 
 def show_rollout(visit: PageVisit) -> Response:
     """Show the progress of a workload by phase; the phases seen before are query parameters."""
-    namespace, name = visit.path_parameter("namespace"), visit.path_parameter("name")
+    namespace, name = visit.place
     now = visit.backend.clock.now()
     try:
         since = float(visit.query("since"))
@@ -499,7 +453,7 @@ def show_rollout(visit: PageVisit) -> Response:
     since = since if 0 <= since <= now else now
     status: Status | None = None
     try:
-        status = visit.backend.reads.status(visit.user, namespace, name).value
+        status = visit.read_status()
     except ClusterError:
         if now - since > 60:  # noqa: PLR2004 - seconds until the cache must have the workload
             raise
@@ -507,8 +461,8 @@ def show_rollout(visit: PageVisit) -> Response:
     steps = [step for step in history if len(step) == 3]  # noqa: PLR2004 - time, phase, and reason, as below
     if status is not None and (not steps or steps[-1][1:] != (status.phase, status.why)):
         steps.append((f"{now - since:.1f}", status.phase, status.why))
-    return visit.render(
-        "comp_progress.html" if visit.is_partial else "page_progress.html",
+    return visit.render_page(
+        "progress",
         page="",
         namespace=namespace,
         name=name,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from ebbtide.slo import pages
 from ebbtide.slo.report import compute_report
 from ebbtide.slo.source import Ref, SourceError
-from ebbtide.web.slo_states import NO_SLO, SloState
+from ebbtide.web.words import NO_SLO, SloState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ebbtide.slo.promises import WorkloadSlo
     from ebbtide.slo.report import ReportRow, Verdict
     from ebbtide.web.frame import PageVisit
-    from ebbtide.web.slo_states import State
+    from ebbtide.web.words import State
 
 #: The time of the measurements in seconds, as by default in ``ebbtide slo``, and that of the burn rate.
 SPAN_SECONDS: Final = 86_400.0
@@ -74,4 +74,6 @@ def judge_workloads(visit: PageVisit, rows: Sequence[Status]) -> dict[Ref, SloSt
 def read_objectives(visit: PageVisit, rows: Sequence[Status]) -> dict[Ref, WorkloadSlo]:
     """Return the SLOs of workloads; specs are read again every few seconds."""
     key = ("objectives", visit.user.name, *(Ref(row.namespace, row.name) for row in rows))
-    return visit.frame.cached(key, REUSE_SECONDS / 3, lambda: visit.backend.measurements.objectives(visit.user, rows))
+    return visit.frame.polls.compute(
+        key, REUSE_SECONDS / 3, lambda: visit.backend.measurements.objectives(visit.user, rows)
+    )

@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.api.gpus import list_nodes
-from ebbtide.base import keys
-from ebbtide.base.quantities import NANO, parse_nano
 from ebbtide.cluster.client.protocol import ForbiddenError
 from ebbtide.slo.source import Ref, SourceError
-from ebbtide.translation import gpu
-from ebbtide.web import cluster, objectives, slo_states, tide, words
+from ebbtide.web import objectives, tide, words
+from ebbtide.web.shared import make_row, read_histories, sum_gpus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,23 +22,13 @@ if TYPE_CHECKING:
     from ebbtide.cluster.read.status import Status
     from ebbtide.slo.source import History
     from ebbtide.web.frame import PageVisit
-    from ebbtide.web.slo_states import SloState
-    from ebbtide.web.tide import Tide
+    from ebbtide.web.shared import TideRow
     from ebbtide.web.words import Tone
 
 #: Maximum number of workloads with a tide.
 MAX_TIDES: Final = 48
 #: The sort order of tides and alerts.
 TONE_ORDER: Final = ("bad", "wait", "good", "calm")
-
-
-@dataclass(frozen=True, slots=True)
-class TideRow:
-    """One workload of the overview."""
-
-    status: Status
-    slo: SloState
-    tide: Tide | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +52,7 @@ class ClusterFigures:
     gpu_area: str
     #: GPUs of ready replicas, and each resource of the nodes with its used and total amount.
     gpus: float | None
-    resources: tuple[tuple[str, float, float], ...]
+    resources: list[tuple[str, float, float]]
     #: Replicas that are desired but not ready, and the workloads that wait for resources.
     waiting: int
     pending: int
@@ -88,8 +76,8 @@ def show_overview(visit: PageVisit) -> Response:
     slos = objectives.judge_workloads(visit, shown)
     rows = [make_row(row, slos, histories) for row in shown]
     rows.sort(key=lambda row: (row.status.name, row.status.namespace))
-    return visit.render(
-        "comp_overview.html" if visit.is_partial else "page_overview.html",
+    return visit.render_page(
+        "overview",
         page="overview",
         rows=rows,
         hidden_rows=len(statuses) - len(shown),
@@ -98,30 +86,7 @@ def show_overview(visit: PageVisit) -> Response:
         trouble=trouble,
         box=(tide.WIDTH, tide.HEIGHT),
         age=read.age,
-        now=visit.backend.clock.now(),
     )
-
-
-def make_row(row: Status, slos: Mapping[Ref, SloState], histories: Mapping[Ref, History]) -> TideRow:
-    """Return a workload with its SLO state and its tide."""
-    ref = Ref(row.namespace, row.name)
-    return TideRow(row, slos.get(ref, slo_states.NO_SLO), tide.draw_tide(histories.get(ref)))
-
-
-def read_histories(visit: PageVisit, rows: Sequence[Status]) -> Mapping[Ref, History]:
-    """Return the last 30 minutes of workloads, from one poll for all of them.
-
-    Raises:
-        SourceError: the metrics source is missing or does not answer.
-
-    """
-    refs = sorted(Ref(row.namespace, row.name) for row in rows)
-
-    def ask() -> dict[Ref, History]:
-        end = visit.backend.clock.now() // tide.STEP_SECONDS * tide.STEP_SECONDS
-        return visit.backend.measurements.histories(visit.user, refs, end - tide.SPAN_SECONDS, end, tide.STEP_SECONDS)
-
-    return visit.frame.polls.get(("histories", *refs), tide.STEP_SECONDS, ask)
 
 
 def list_alerts(rows: Sequence[TideRow]) -> list[Alert]:
@@ -140,32 +105,27 @@ def list_alerts(rows: Sequence[TideRow]) -> list[Alert]:
 
 def sum_figures(visit: PageVisit, rows: Sequence[TideRow], histories: Mapping[Ref, History]) -> ClusterFigures:
     """Return the figures of all workloads together."""
-    known = objectives.read_objectives(visit, [row.status for row in rows])
+    statuses = [row.status for row in rows]
+    gpus_of = {ref: slo.gpus for ref, slo in objectives.read_objectives(visit, statuses).items() if slo.gpus}
     rates, gpu_rows = [], []
     for ref, history in histories.items():
         series = {name: [point.value for point in points] for name, points in history.series.items()}
         if "rate" in series:
             rates.append(series["rate"])
-        gpus = known[ref].gpus if ref in known else None
-        if gpus and "ready" in series:
-            gpu_rows.append([None if ready is None else ready * gpus for ready in series["ready"]])
+        if ref in gpus_of and "ready" in series:
+            gpu_rows.append([None if ready is None else ready * gpus_of[ref] for ready in series["ready"]])
     total_rates, total_gpus = tide.add_series(rates), tide.add_series(gpu_rows)
-    per_replica = [
-        (row.status.replicas.ready, known[Ref(row.status.namespace, row.status.name)].gpus or 0.0)
-        for row in rows
-        if Ref(row.status.namespace, row.status.name) in known
-    ]
-    gpus_now = sum(ready * gpus for ready, gpus in per_replica)
+    gpus_now = sum(row.replicas.ready * gpus_of.get(Ref(row.namespace, row.name), 0.0) for row in statuses)
     price = visit.backend.gpu_hour
     states = [row.slo.state for row in rows]
     return ClusterFigures(
         rate=next((value for value in reversed(total_rates) if value is not None), None),
         rate_area=tide.draw_total(total_rates),
         gpu_area=tide.draw_total(total_gpus),
-        gpus=gpus_now if any(gpus for _, gpus in per_replica) else None,
+        gpus=gpus_now if gpus_of else None,
         resources=_list_resources(visit),
-        waiting=sum(max(0, row.status.replicas.wanted - row.status.replicas.ready) for row in rows),
-        pending=sum(row.status.phase == "Pending" for row in rows),
+        waiting=sum(max(0, row.replicas.wanted - row.replicas.ready) for row in statuses),
+        pending=sum(row.phase == "Pending" for row in statuses),
         met=states.count("met"),
         violated=states.count("violated"),
         undecided=states.count("unknown"),
@@ -173,21 +133,9 @@ def sum_figures(visit: PageVisit, rows: Sequence[TideRow], histories: Mapping[Re
     )
 
 
-def _list_resources(visit: PageVisit) -> tuple[tuple[str, float, float], ...]:
+def _list_resources(visit: PageVisit) -> list[tuple[str, float, float]]:
     """Return the GPU resources of the nodes, or nothing if the caller is not allowed to list nodes."""
     try:
-        nodes = list_nodes(visit.backend, visit.user).value
+        return sum_gpus(list_nodes(visit.backend, visit.user).value)
     except ForbiddenError:
-        return ()
-    totals: dict[str, float] = {}
-    used: dict[str, float] = {}
-    for node in nodes:
-        for resource, amount in node.allocatable.items():
-            if gpu.is_gpu_resource(resource) and (count := (parse_nano(amount) or 0) / NANO):
-                totals[resource] = totals.get(resource, 0.0) + count
-        for share in node.holders:
-            resource = keys.GPU if share.resource == keys.KAI_FRACTION else share.resource
-            used[resource] = used.get(resource, 0.0) + share.amount
-    return tuple(
-        (cluster.resource_label(resource), used.get(resource, 0.0), total) for resource, total in totals.items()
-    )
+        return []

@@ -26,6 +26,7 @@ from ebbtide.cluster.read.served_model import find_served_model
 from ebbtide.web import words
 from ebbtide.web.errors import PageError
 from ebbtide.web.pulse import stream_events
+from ebbtide.web.shared import forward_command
 from ebbtide.web.slots import CallerSlots
 
 if TYPE_CHECKING:
@@ -139,13 +140,11 @@ def parse_request(form: Mapping[str, str]) -> PlaygroundRequest:
 # The tab.
 
 
-def playground_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dict[str, Any]:
-    """Return the context of the tab with the first request."""
-    return make_context(visit, live, row, make_default_request(live))
-
-
-def make_context(visit: PageVisit, live: LiveWorkload, row: Status, request: PlaygroundRequest) -> dict[str, Any]:
-    """Return the context of the tab with a request."""
+def playground_context(
+    visit: PageVisit, live: LiveWorkload, row: Status, request: PlaygroundRequest | None = None
+) -> dict[str, Any]:
+    """Return the context of the tab with a request, by default the first one for the workload."""
+    request = request or make_default_request(live)
     why_not = visit.backend.writes.explain_no_call(visit.user, row.namespace)
     if not why_not and not row.url:
         why_not = "the workload has no URL yet"
@@ -161,11 +160,6 @@ def make_context(visit: PageVisit, live: LiveWorkload, row: Status, request: Pla
         "seconds": STREAM_SECONDS,
         "charts": {},
     }
-
-
-def forward_command(row: Status) -> str:
-    """Return the command that makes a workload reachable from outside its cluster."""
-    return f"ebbtide port-forward {row.name} -n {row.namespace} 8080"
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,12 +183,11 @@ async def send_request(visit: PageVisit, render: RenderTab) -> Response:
         LimitExceededError: too many requests of the caller, or of all callers, are in progress.
 
     """
-    place = visit.path_parameter("namespace"), visit.path_parameter("name")
     if visit.form.get("do") == "snippets":
         return await run_in_threadpool(_show_snippets, visit, render)
     streamed = STREAM in visit.request.headers.get("accept", "")
     seconds = STREAM_SECONDS if streamed else PAGE_SECONDS
-    row, endpoint, request, trouble = await run_in_threadpool(_prepare_call, visit, place, seconds)
+    row, endpoint, request, trouble = await run_in_threadpool(_prepare_call, visit, seconds)
     if endpoint is None or request is None:
         if streamed:
             return stream_events(_report_failure(trouble))
@@ -270,14 +263,12 @@ class WorkloadCall:
             self.exchange.close()
 
 
-def _prepare_call(
-    visit: PageVisit, place: tuple[str, str], seconds: float
-) -> tuple[Status, Endpoint | None, PlaygroundRequest | None, str]:
+def _prepare_call(visit: PageVisit, seconds: float) -> tuple[Status, Endpoint | None, PlaygroundRequest | None, str]:
     """Return the workload's status, the endpoint and the request, or the reason why none can be sent."""
-    row = visit.backend.reads.status(visit.user, *place).value
+    row = visit.read_status()
     try:
         request = parse_request(visit.form)
-        row, endpoint = visit.backend.writes.find_endpoint(visit.user, *place, seconds)
+        row, endpoint = visit.backend.writes.find_endpoint(visit.user, *visit.place, seconds)
     except PageError as error:
         return row, None, None, error.text
     except CallError as error:
@@ -354,11 +345,8 @@ def _show_snippets(visit: PageVisit, render: RenderTab) -> Response:
 
 def _render_tab(visit: PageVisit, render: RenderTab, request: PlaygroundRequest | None, **context: Any) -> Response:
     """Render the whole page with a request, or for htmx only the snippets."""
-    namespace, name = visit.path_parameter("namespace"), visit.path_parameter("name")
-    live = visit.backend.reads.workload(visit.user, namespace, name).value
-    row = visit.backend.reads.status(visit.user, namespace, name).value
-    request = request or make_default_request(live)
-    context = {**make_context(visit, live, row, request), **context}
+    live, row = visit.read_workload(), visit.read_status()
+    context = {**playground_context(visit, live, row, request), **context}
     if visit.is_partial:
         return visit.render("comp_snippets.html", row=row, **context)
     return render(visit, "playground", context)

@@ -1,4 +1,4 @@
-"""Queries whose results all open pages share: each runs once per period, and no page waits long for it."""
+"""Results that all open pages share: each query of the metrics source runs once per period, and no page waits long for it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-THREADS: Final = 4
-MAX_RESULTS: Final = 1_000
+THREADS: Final = 8
+MAX_RESULTS: Final = 2_000
 #: Seconds that a page waits for a query.
 WAIT_SECONDS: Final = 2.0
 #: Seconds for which an earlier result is shown while the next query runs.
@@ -33,6 +33,14 @@ class SharedPolls:
         self._results: ExpiringCache[Hashable, Any] = ExpiringCache(MAX_RESULTS, time.monotonic)
         self._running: dict[Hashable, Future[Any]] = {}
         self._lock = Lock()
+
+    def compute(self, key: Hashable, seconds: float, compute: Callable[[], T]) -> T:
+        """Return a result that is at most ``seconds`` old, or compute it, however long that takes."""
+        valid = self._results.find_valid(key, seconds)
+        value: T = compute() if valid is None else valid[0]
+        if valid is None:
+            self._results.put(key, value)
+        return value
 
     def get(self, key: Hashable, seconds: float, compute: Callable[[], T]) -> T:
         """Return a result that is at most ``seconds`` old; an earlier one if the query takes longer than a page waits.

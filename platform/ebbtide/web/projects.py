@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Final
 
 from ebbtide.api.gpus import sum_held_gpus
 from ebbtide.base import names
-from ebbtide.base.quantities import NANO, parse_nano, parse_whole_quantity
+from ebbtide.base.quantities import parse_whole_quantity
 from ebbtide.cluster.client.protocol import NAMESPACE, QUOTA, ClusterError
 from ebbtide.cluster.write.projects import ProjectRequest, parse_member, project_namespace
 from ebbtide.cluster.write.projects import read_projects as on_cluster
 from ebbtide.web import words
 from ebbtide.web.errors import PageError, make_page_error
-from ebbtide.web.grid import GROUPS
+from ebbtide.web.shared import GROUPS, QuotaUse, label_quota, list_quota_uses
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,32 +24,6 @@ if TYPE_CHECKING:
     from ebbtide.api.answers import ProjectUse
     from ebbtide.web.frame import PageVisit
 
-#: Labels of quota resources, by the resource's name, and the unit in which they are shown.
-RESOURCES: Final = (
-    ("nvidia.com/gpu.shared", "GPU shares", ""),
-    ("nvidia.com/gpu", "GPUs", ""),
-    ("memory", "Memory", "bytes"),
-    ("storage", "Storage", "bytes"),
-    ("cpu", "CPU cores", ""),
-    ("pods", "Pods", ""),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class QuotaUse:
-    """The usage of one quota resource: as text for people, and ``amount`` and ``limit`` as numbers."""
-
-    resource: str
-    label: str
-    used: str
-    hard: str
-    free: str
-    amount: float
-    limit: float
-    #: The amount that pods outside the quota hold, as text and as a number: preemptible pods, which do not count.
-    over: str = ""
-    over_amount: float = 0.0
-
 
 @dataclass(frozen=True, slots=True)
 class ProjectCard:
@@ -57,34 +31,6 @@ class ProjectCard:
     uses: tuple[QuotaUse, ...]
     #: A status group, its label, and the number of workloads in it.
     groups: tuple[tuple[str, str, int], ...]
-
-
-def label_resource(resource: str) -> tuple[str, str]:
-    """Return a resource's label and its unit."""
-    bare = resource.removeprefix("requests.")
-    limit = bare.startswith("limits.")
-    bare = bare.removeprefix("limits.")
-    for name, label, unit in RESOURCES:
-        if bare == name:
-            return (f"{label} (limits)" if limit else label), unit
-    if bare.startswith("nvidia.com/mig-"):
-        return f"MIG {bare.removeprefix('nvidia.com/mig-')}", ""
-    return resource, ""
-
-
-def make_quota_use(resource: str, hard: str, used: str) -> QuotaUse:
-    label, unit = label_resource(resource)
-    limit, amount = ((parse_nano(text) or 0) / NANO for text in (hard, used))
-    format_amount = words.format_bytes if unit == "bytes" else words.format_decimal
-    return QuotaUse(
-        resource,
-        label,
-        format_amount(amount),
-        format_amount(limit),
-        format_amount(max(0.0, limit - amount)),
-        amount,
-        limit,
-    )
 
 
 def add_over_quota(use: QuotaUse, held: Mapping[str, tuple[float, float]]) -> QuotaUse:
@@ -96,10 +42,7 @@ def add_over_quota(use: QuotaUse, held: Mapping[str, tuple[float, float]]) -> Qu
 
 def make_project_card(row: ProjectUse, held: Mapping[str, tuple[float, float]]) -> ProjectCard:
     """Return a project's card, with GPUs first; ``held`` are the GPUs of its pods."""
-    uses = [
-        add_over_quota(make_quota_use(resource, usage.hard, usage.used), held) for resource, usage in row.quota.items()
-    ]
-    uses.sort(key=lambda use: ("GPU" not in use.label and "MIG" not in use.label, use.label))
+    uses = (add_over_quota(use, held) for use in list_quota_uses(row))
     groups = (
         (name, label, sum(row.phases.get(phase, 0) for phase in phases)) for name, (label, phases) in GROUPS.items()
     )
@@ -131,15 +74,14 @@ def show_projects(visit: PageVisit) -> Response:
     # Members are read from the API server rather than the cache, so a page that updates itself keeps the ones it has.
     members = {} if visit.is_partial else list_namespace_members(visit)
     held = sum_held_gpus(visit.backend, visit.user, [row.namespace for row in read.value])
-    return visit.render(
-        "comp_projects.html" if visit.is_partial else "page_projects.html",
+    return visit.render_page(
+        "projects",
         page="projects",
         members=members,
         cards=[make_project_card(row, held.get(row.namespace, {})) for row in read.value],
         saved=visit.query("saved") if names.LABEL.fullmatch(visit.query("saved")) else "",
         why_not_create=explain_no_project_write(visit),
         age=read.age,
-        now=visit.backend.clock.now(),
     )
 
 
@@ -160,7 +102,7 @@ def show_project_form(visit: PageVisit) -> Response:
         row = _find_project(visit, name)
         for resource, usage in row.quota.items():
             for field, label in (("gpus", "GPU"), ("cpu", "CPU cores"), ("memory", "Memory")):
-                if label in label_resource(resource)[0] and "(limits)" not in label_resource(resource)[0]:
+                if label in label_quota(resource)[0] and "(limits)" not in label_quota(resource)[0]:
                     values.setdefault(field, usage.hard)
         members = list_namespace_members(visit).get(row.namespace, [])
     return _render_project_form(visit, name, values, members)
@@ -177,8 +119,8 @@ def _render_project_form(
     visit: PageVisit, name: str, values: Mapping[str, str], members: list[str], message: str = "", status: int = 200
 ) -> Response:
     namespace = project_namespace(name, visit.backend.profile) if name else ""
-    return visit.render(
-        "comp_project_form.html" if visit.is_partial else "page_project_form.html",
+    return visit.render_page(
+        "project_form",
         status,
         page="projects",
         project=name,

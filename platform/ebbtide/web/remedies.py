@@ -55,8 +55,5 @@ def find_fixes(spec: ParsedSpec, profile: Profile) -> dict[int, tuple[OfferedFix
 
 def apply_fix(spec: ParsedSpec, profile: Profile, key: str) -> str:
     """Return the text of the fix that ``key`` identifies, or the unchanged text if it is not offered."""
-    for offered in find_fixes(spec, profile).values():
-        for remedy in offered:
-            if remedy.key == key:
-                return remedy.text
-    return spec.text
+    offered = (fix for fixes in find_fixes(spec, profile).values() for fix in fixes)
+    return next((fix.text for fix in offered if fix.key == key), spec.text)

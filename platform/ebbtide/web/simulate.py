@@ -346,7 +346,7 @@ def _read_question(visit: PageVisit) -> PageQuestion:
 
 def _drop_zero_fields(data: Any, settings: dict[str, Any]) -> dict[str, Any]:
     """Return settings that also remove scale-to-zero fields if the minimum is raised above 0."""
-    from ebbtide.simulate.tune import FROM_ZERO  # noqa: PLC0415 - it needs numpy
+    from ebbtide.simulate.tune import FROM_ZERO  # it needs numpy
 
     def value(name: str) -> Any:
         return settings[name] if name in settings else get_at(data, *BLOCK, name)
@@ -661,7 +661,7 @@ def _render_search(visit: PageVisit, name: str, search: TuningSearch) -> Respons
 
 def _diff_lines(before: str, after: str) -> list[tuple[str, str]]:
     """Return the lines that differ, each with ``-`` or ``+``."""
-    from difflib import ndiff  # noqa: PLC0415 - only needed for a result
+    from difflib import ndiff
 
     return [(line[0], line[2:]) for line in ndiff(before.splitlines(), after.splitlines()) if line[0] in "+-"]
 

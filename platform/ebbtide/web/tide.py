@@ -95,9 +95,9 @@ def draw_tide(history: History | None) -> Tide | None:
     )
 
 
-def draw_total(values: Sequence[float | None], top: float = 0.0) -> str:
-    """Return an area of values for a box of ``WIDTH`` by ``HEIGHT``; ``top`` is the lowest scale."""
-    return _draw_area(values, max(top, _find_highest(values)) or 1.0)
+def draw_total(values: Sequence[float | None]) -> str:
+    """Return an area of values for a box of ``WIDTH`` by ``HEIGHT``."""
+    return _draw_area(values, _find_highest(values) or 1.0)
 
 
 def add_series(rows: Sequence[Sequence[float | None]]) -> list[float | None]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from ebbtide.base import metrics
 from ebbtide.base.quantities import NANO, parse_nano
-from ebbtide.cluster.read.inventory import format_timestamp
 from ebbtide.profile import metric_names
 
 if TYPE_CHECKING:
@@ -31,6 +31,38 @@ def tone_of_phase(phase: str) -> Tone:
     return next((name for name, phases in TONES.items() if phase in phases), "calm")
 
 
+State = Literal["met", "violated", "unknown", "none"]
+SLO_TONES: Final[dict[State, Tone]] = {"met": "good", "violated": "bad", "unknown": "calm", "none": "calm"}
+
+
+@dataclass(frozen=True, slots=True)
+class SloState:
+    """The state of one workload's SLO in the last 24 hours."""
+
+    state: State = "none"
+    #: One sentence per objective, the worst first: the objective, the measured value, and the burn rate.
+    sentences: tuple[str, ...] = ()
+
+    @property
+    def tone(self) -> Tone:
+        return SLO_TONES[self.state]
+
+    @property
+    def words(self) -> str:
+        """The state with the worst objective, for a tooltip or a list."""
+        return self.sentences[0] if self.sentences else ""
+
+
+#: The state of a workload without an SLO.
+NO_SLO: Final = SloState()
+
+
+def tone_with_slo(phase: str, slo: SloState, at_zero: bool = False) -> Tone:
+    """Return the tone of a phase; a workload that violates its SLO is never shown as good."""
+    tone: Tone = "calm" if at_zero else tone_of_phase(phase)
+    return "wait" if slo.state == "violated" and tone in {"good", "calm"} else tone
+
+
 def format_share(share: float) -> str:
     """Return a share as a percentage with three significant digits: 0.214 is 21.4%, 1 is 100%."""
     return f"{100 * share:.3g}%"
@@ -52,11 +84,6 @@ def format_decimal(value: float | None, digits: int = 3) -> str:
     if abs(value) >= THOUSAND:
         return f"{value:,.0f}"
     return f"{value:.{digits}g}"
-
-
-def format_time(seconds: float) -> str:
-    """Return a time as ISO 8601 in UTC; the browser converts it to the reader's time zone."""
-    return format_timestamp(seconds)
 
 
 def strip_scheme(url: str) -> str:

@@ -3,35 +3,36 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote
 
 from starlette.responses import JSONResponse
 
 from ebbtide import manifests
+from ebbtide.api.answers import make_event
 from ebbtide.base import keys
 from ebbtide.base.bodies import serialize_body
 from ebbtide.base.metrics import ROWS
-from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import MissingError
 from ebbtide.cluster.read import inventory
-from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.past import MAX_STEP_SECONDS, replay_history
 from ebbtide.cluster.read.why import lookback_seconds
 from ebbtide.slo import pages
 from ebbtide.slo.promises import list_slo_warnings, read_slo, read_spec_document
 from ebbtide.slo.report import compute_report
 from ebbtide.slo.source import Ref, SourceError
-from ebbtide.web import actions, canary, grid, objectives, playground, slo_states, words
+from ebbtide.web import actions, canary, logs, objectives, playground, words
 from ebbtide.web.charts import Chart, Curve
-from ebbtide.web.errors import PageError, make_page_error
+from ebbtide.web.errors import PageError, make_missing_page_error
+from ebbtide.web.shared import LOAD_REUSE_SECONDS, add_loads, call_command, workload_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from starlette.responses import Response
 
+    from ebbtide.api.answers import Event
     from ebbtide.cluster.read.inventory import LiveWorkload
     from ebbtide.cluster.read.past import PastDecisions
     from ebbtide.cluster.read.scaling_state import Replicas
@@ -42,12 +43,8 @@ if TYPE_CHECKING:
     from ebbtide.translation.objects import Object
     from ebbtide.web.frame import PageVisit
 
-#: The maximum number of log lines and of events on the page; the latest are shown.
-MAX_LOG_LINES: Final = 500
+#: The maximum number of events on the page; the latest are shown.
 MAX_EVENTS: Final = 200
-#: The name of all replicas in place of a pod, and the maximum number of them whose logs are shown together.
-ALL: Final = "*"
-MAX_REPLICA_LOGS: Final = 8
 MINUTE_SECONDS: Final = 60.0
 #: Seconds for which an SLO report is reused.
 REPORT_REUSE_SECONDS: Final = 30.0
@@ -140,42 +137,17 @@ DONE_MESSAGES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class WorkloadEvent:
-    """One Kubernetes event."""
-
-    time: float
-    kind: str
-    reason: str
-    involved: str
-    message: str
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class LogContainer:
-    """A container of a pod, with a log."""
-
-    pod: str
-    name: str
-
-
-def workload_path(namespace: str, name: str, lead: str = "/workloads") -> str:
-    """Return the path of a workload's page, or with ``lead`` of another page about it."""
-    return f"{lead}/{quote(namespace, safe='')}/{quote(name, safe='')}"
-
-
 def show_workload(visit: PageVisit) -> Response:
     """Show a tab of a workload; if it was deleted, an open page says so and stops updating."""
     tab = visit.request.path_params.get("tab", "overview")
     if tab not in TABS:
-        raise PageError(404, "Page not found", "Check the address for typing errors.")
+        raise make_missing_page_error()
     return render_workload(visit, tab)
 
 
 def render_workload(visit: PageVisit, tab: str, context: dict[str, Any] | None = None) -> Response:
     """Render a tab of a workload, with a context other than the tab's own if one is given."""
-    namespace, name = visit.path_parameter("namespace"), visit.path_parameter("name")
+    namespace, name = visit.place
     try:
         state = visit.backend.reads.status(visit.user, namespace, name)
         live = visit.backend.reads.workload(visit.user, namespace, name)
@@ -183,18 +155,17 @@ def render_workload(visit: PageVisit, tab: str, context: dict[str, Any] | None =
         if visit.is_partial:
             return visit.render("comp_gone.html", namespace=namespace, name=name)
         raise
-    return visit.render(
-        "comp_workload.html" if visit.is_partial else "page_workload.html",
+    return visit.render_page(
+        "workload",
         page="workloads",
         live=live.value,
         age=max(state.age, live.age),
-        now=visit.backend.clock.now(),
         tab=tab,
         tabs=TABS,
         base=workload_path(state.value.namespace, state.value.name),
         offers=actions.list_offers(visit, live.value),
         slo=objectives.judge_workloads(visit, [state.value]).get(
-            Ref(state.value.namespace, state.value.name), slo_states.NO_SLO
+            Ref(state.value.namespace, state.value.name), words.NO_SLO
         ),
         message=DONE_MESSAGES.get(visit.query("told"), ""),
         **{"row": state.value, **(context or CONTEXTS[tab](visit, live.value, state.value))},
@@ -206,36 +177,27 @@ def render_workload(visit: PageVisit, tab: str, context: dict[str, Any] | None =
 
 def playground_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dict[str, Any]:
     """Return the context of the playground, and the chart of the replicas, where a cold start is marked."""
-    drawn = load_charts(visit, live, row, PLAYGROUND_RANGE)
-    charts = {name: chart for name, chart in drawn.items() if name == "replicas"}
-    return {**playground.playground_context(visit, live, row), "charts": charts, "range": PLAYGROUND_RANGE}
+    drawn = select_charts(visit, live, row, ("replicas",), PLAYGROUND_RANGE)
+    return {**playground.playground_context(visit, live, row), **drawn, "range": PLAYGROUND_RANGE}
 
 
 def overview_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dict[str, Any]:
     """Return the figures of the last minute, the latest events, and the charts of the last hour."""
-    measured = measure_last_minute(visit, row)
+    measured = None
+    with suppress(SourceError):
+        measured = measure_recent(visit, Ref(row.namespace, row.name), MINUTE_SECONDS, LOAD_REUSE_SECONDS)
     timed = measured if measured is not None and measured.place else None
-    drawn_now = load_charts(visit, live, row, "1h")
     return {
-        "row": grid.add_loads(visit, [row])[0],
+        "row": add_loads(visit, [row])[0],
         "rate": timed.requests / (timed.end - timed.start) if timed and timed.end > timed.start else None,
         "mean": timed.total_seconds / timed.requests if timed and timed.requests else None,
-        "events": [*list_workload_events(live)][:OVERVIEW_EVENTS],
+        "events": list_events(live, OVERVIEW_EVENTS),
         # The summary condition first.
         "conditions": sorted(row.conditions, key=lambda condition: condition.name != "Ready"),
-        "charts": {name: drawn_now[name] for name in OVERVIEW_CHARTS if name in drawn_now},
-        "series": f"/series?range=1h&charts={','.join(OVERVIEW_CHARTS)}",
+        **select_charts(visit, live, row, OVERVIEW_CHARTS),
         "curl": call_command(row),
         "slo_warnings": list_slo_warnings(live.top, visit.backend.profile),
     }
-
-
-def measure_last_minute(visit: PageVisit, row: Status) -> WorkloadMeasurements | None:
-    """Return the measurements of the last minute, or None if there is no metrics source."""
-    try:
-        return measure_recent(visit, Ref(row.namespace, row.name), MINUTE_SECONDS, grid.REUSE_SECONDS)
-    except SourceError:
-        return None
 
 
 def measure_recent(visit: PageVisit, ref: Ref, length: float, recent: float) -> WorkloadMeasurements | None:
@@ -245,7 +207,7 @@ def measure_recent(visit: PageVisit, ref: Ref, length: float, recent: float) -> 
         now = visit.backend.clock.now()
         return visit.backend.measurements.measured(visit.user, [ref], now - length, now).get(ref)
 
-    return visit.frame.cached(("counted", ref, length), recent, ask)
+    return visit.frame.polls.compute(("counted", ref, length), recent, ask)
 
 
 def metrics_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dict[str, Any]:
@@ -254,44 +216,10 @@ def metrics_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dict[s
     drawn_charts: dict[str, Chart] = {}
     trouble = ""
     try:
-        drawn_charts = load_charts(visit, live, row, chosen, quiet=False)
+        drawn_charts = load_charts(visit, live, row, chosen)
     except SourceError as error:
         trouble = str(error)
     return {"range": chosen, "ranges": RANGES, "charts": drawn_charts, "trouble": trouble}
-
-
-def logs_context(visit: PageVisit, live: LiveWorkload, _row: Status) -> dict[str, Any]:
-    """Return the containers, and the end of the selected one's log for readers without JavaScript."""
-    all_containers = list_log_containers(live)
-    replicas = list_replica_containers(live)
-    together = [LogContainer(ALL, ALL)] if len(replicas) > 1 else []
-    container, pod = visit.query("container"), visit.query("pod")
-    fitting = [
-        row
-        for row in (*together, *all_containers)
-        if container == f"{row.pod}/{row.name}" or (not container and row.pod == pod)
-    ]
-    chosen = next(iter([*fitting, *all_containers]), None)
-    lines: list[str] = []
-    trouble = ""
-    if chosen is not None and not visit.is_partial:
-        shown = replicas if chosen.pod == ALL else [chosen]
-        try:
-            for place in shown:
-                lead = f"{place.pod.rpartition('-')[2]}  " if chosen.pod == ALL else ""
-                stream = visit.backend.reads.logs(visit.user, live.namespace, place.pod, place.name, tail=MAX_LOG_LINES)
-                lines += [f"{lead}{line}" for line in [*stream][-MAX_LOG_LINES // len(shown) :]]
-        except Exception as error:  # noqa: BLE001 - the rest of the page is shown
-            trouble = make_page_error(error).text
-    return {
-        "containers": [*together, *all_containers],
-        "chosen": chosen,
-        "lines": lines,
-        "trouble": trouble,
-        "tail": MAX_LOG_LINES,
-        "all_replicas": ALL,
-        "replicas": len(replicas),
-    }
 
 
 def slo_context(visit: PageVisit, live: LiveWorkload, _row: Status) -> dict[str, Any]:
@@ -324,14 +252,11 @@ def revisions_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dict
 
 
 def why_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dict[str, Any]:
-    explanation = visit.backend.reads.why(visit.user, live.namespace, live.name).value
-    drawn = load_charts(visit, live, row, "1h")
     return {
-        "why": explanation,
+        "why": visit.backend.reads.why(visit.user, live.namespace, live.name).value,
         "topics": TOPICS,
         "scalers": SCALERS,
-        "charts": {name: drawn[name] for name in WHY_CHARTS if name in drawn},
-        "series": f"/series?range=1h&charts={','.join(WHY_CHARTS)}",
+        **select_charts(visit, live, row, WHY_CHARTS),
     }
 
 
@@ -358,21 +283,12 @@ CONTEXTS: Final[Mapping[str, Callable[[PageVisit, LiveWorkload, Status], dict[st
     "revisions": revisions_context,
     # This tab only needs the status.
     "pods": lambda *_: {},
-    "events": lambda _visit, live, _row: {"events": [*list_workload_events(live)][:MAX_EVENTS]},
-    "logs": logs_context,
+    "events": lambda _visit, live, _row: {"events": list_events(live, MAX_EVENTS)},
+    "logs": logs.logs_context,
     "slo": slo_context,
     "why": why_context,
     "yaml": yaml_context,
 }
-
-
-def call_command(row: Status) -> str:
-    """Return a command that calls the workload from a terminal, or an empty string."""
-    if not row.url:
-        return ""
-    if not words.is_web(row.url):
-        return f"ebbtide port-forward {row.name} -n {row.namespace} 8080"
-    return f"curl {row.url}/"
 
 
 def strip_bookkeeping(obj: Object) -> Object:
@@ -384,43 +300,10 @@ def strip_bookkeeping(obj: Object) -> Object:
     return {**obj, "metadata": metadata}
 
 
-def list_workload_events(live: LiveWorkload) -> Iterator[WorkloadEvent]:
-    """Yield a workload's events, latest first."""
-    for event in reversed(live.events):
-        involved = get_at(event, "involvedObject", default={})
-        timestamp = event.get("lastTimestamp") or event.get("eventTime") or event.get("firstTimestamp")
-        yield WorkloadEvent(
-            time=inventory.parse_timestamp(timestamp),
-            kind=str(event.get("type", "")),
-            reason=str(event.get("reason", "")),
-            involved=f"{str(involved.get('kind', '')).lower()}/{involved.get('name', '')}",
-            message=str(event.get("message", "")),
-            count=count if isinstance(count := event.get("count"), int) else 1,
-        )
-
-
-def list_replica_containers(live: LiveWorkload) -> list[LogContainer]:
-    """Return the model server's container of each pod that has not ended."""
-    running = {pod["metadata"]["name"] for pod in live.pods if not of_pod.has_ended(pod)}
-    containers: dict[str, LogContainer] = {}
-    for container in list_log_containers(live):
-        if container.pod in running:
-            containers.setdefault(container.pod, container)
-    return [*containers.values()][:MAX_REPLICA_LOGS]
-
-
-def list_log_containers(live: LiveWorkload) -> list[LogContainer]:
-    """Return the containers of all pods: ready and recent pods first, queue-proxy last in each pod."""
-    pods = [*reversed(live.pods)]
-    pods.sort(key=lambda pod: (of_pod.has_ended(pod), not of_pod.is_ready(pod)))
-    return [
-        LogContainer(pod["metadata"]["name"], name)
-        for pod in pods
-        for name in sorted(
-            (str(row.get("name", "")) for row in get_at(pod, "spec", "containers", default=[])),
-            key=lambda name: name == of_pod.QUEUE_PROXY,
-        )
-    ]
+def list_events(live: LiveWorkload, count: int) -> list[tuple[float, Event]]:
+    """Return a workload's latest events with their times, latest first."""
+    events = [make_event(event) for event in reversed(live.events[-count:])]
+    return [(inventory.parse_timestamp(event.time), event) for event in events]
 
 
 # Charts.
@@ -432,23 +315,27 @@ def chosen_range(visit: PageVisit) -> str:
     return chosen if chosen in RANGES else "1h"
 
 
-def load_charts(
-    visit: PageVisit, live: LiveWorkload, row: Status, chosen: str, *, quiet: bool = True
-) -> dict[str, Chart]:
+def select_charts(
+    visit: PageVisit, live: LiveWorkload, row: Status, names: Sequence[str], chosen: str = "1h"
+) -> dict[str, Any]:
+    """Return some charts of a workload, none without metrics, and the end of the path of their values."""
+    try:
+        drawn = load_charts(visit, live, row, chosen)
+    except SourceError:
+        drawn = {}
+    charts = {name: drawn[name] for name in names if name in drawn}
+    return {"charts": charts, "series": f"/series?range={chosen}&charts={','.join(names)}"}
+
+
+def load_charts(visit: PageVisit, live: LiveWorkload, row: Status, chosen: str) -> dict[str, Chart]:
     """Return the charts of a workload.
 
     Raises:
-        SourceError: the metrics are unavailable and ``quiet`` is False.
+        SourceError: the metrics are unavailable.
 
     """
-    length, _ = RANGES[chosen]
-    try:
-        history, past, end = load_history(visit, live, row, chosen)
-    except SourceError:
-        if quiet:
-            return {}
-        raise
-    start = end - length
+    history, past, end = load_history(visit, live, row, chosen)
+    start = end - RANGES[chosen][0]
     shown = {name: tuple(point for point in points if point.time >= start) for name, points in history.series.items()}
     drawn = make_workload_charts(
         replace(history, series=shown),
@@ -489,19 +376,16 @@ def load_history(
         history = visit.backend.measurements.history(visit.user, ref, end - length - lead, end, step)
         return history, replay_history(live, history, step, visit.backend.profile.spec)
 
-    history, past = visit.frame.cached(("history", ref, chosen, end), HISTORY_REUSE_SECONDS, ask)
+    history, past = visit.frame.polls.compute(("history", ref, chosen, end), HISTORY_REUSE_SECONDS, ask)
     return history, past, end
 
 
 def serve_decision(visit: PageVisit) -> Response:
     """Return the autoscaler's decision at a time in words, as JSON."""
-    namespace, name = visit.path_parameter("namespace"), visit.path_parameter("name")
     time = _parse_time(visit.query("at"))
     if time is None:
         raise PageError(422, "Invalid time", "The parameter at must be a time in seconds since 1970.")
-    state = visit.backend.reads.status(visit.user, namespace, name).value
-    live = visit.backend.reads.workload(visit.user, namespace, name).value
-    _, past, _ = load_history(visit, live, state, chosen_range(visit))
+    _, past, _ = load_history(visit, visit.read_workload(), visit.read_status(), chosen_range(visit))
     reasons = [{"topic": TOPICS[reason.topic], "words": reason.words} for reason in past.explain(time)]
     return JSONResponse({"time": time, "reasons": reasons})
 
@@ -596,10 +480,7 @@ def _target_curve(values: Mapping[str, list[float | None]], *, whole: bool) -> l
 
 def serve_series(visit: PageVisit) -> Response:
     """Return the charts of a workload as JSON, all or those in ``charts``; with ``since`` only the points after that time."""
-    namespace, name = visit.path_parameter("namespace"), visit.path_parameter("name")
-    state = visit.backend.reads.status(visit.user, namespace, name).value
-    live = visit.backend.reads.workload(visit.user, namespace, name).value
-    drawn_charts = load_charts(visit, live, state, chosen_range(visit), quiet=False)
+    drawn_charts = load_charts(visit, visit.read_workload(), visit.read_status(), chosen_range(visit))
     selected = visit.query("charts", ",".join(CHARTS)).split(",")
     known = _parse_time(visit.query("since"))
     return JSONResponse(
