@@ -8,7 +8,7 @@ PROVIDER ?= kind
 # Images on kind: upstream (default), or built from packages and modules, which needs no registry.
 SOURCE ?=
 CLUSTER ?= ebbtide
-ASSETS := platform/ebbtide/web/static/vendor
+ASSETS := platform/ebbtide/server/web/static/vendor
 # The oldest Knative minor that is supported with KServe, and the newest one.
 JUDGE := tools/judge/bin/judge
 JUDGE_NEWEST := tools/judge/bin/newest
@@ -135,7 +135,7 @@ $(VALE): tools/vale/go.mod tools/vale/go.sum
 
 vale: $(VALE) ## Build Vale, which lints prose (needs Go and a C compiler)
 
-prose: setup-test $(VALE) ## Print the prose alerts and their counts, of everything or of FILES="platform/ebbtide/web README.md"
+prose: setup-test $(VALE) ## Print the prose alerts and their counts, of everything or of FILES="platform/ebbtide/server/web README.md"
 	@$(PROSE) $(ARGS) $(FILES)
 
 $(JUDGE): $(wildcard tools/judge/*.go) tools/judge/go.mod tools/judge/go.sum $(WORKSPACE_KSERVE)

@@ -22,7 +22,7 @@ import ebbtide.cli
 PRELOADED: Final = (
     *(f"ebbtide.cli.{module.name}" for module in pkgutil.iter_modules(ebbtide.cli.__path__)),
     *("ebbtide.cluster.client.kubernetes", "ebbtide.cluster.doctor.checks", "ebbtide.cluster.read.why"),
-    *("ebbtide.cluster.write.apply", "ebbtide.cluster.write.projects", "ebbtide.slo.prometheus"),
+    *("ebbtide.cluster.write.apply", "ebbtide.cluster.write.projects", "ebbtide.cluster.slo.prometheus"),
 )
 """Modules of the commands, and others that they import when they need them."""
 READY: Final = b"ready"

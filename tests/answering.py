@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
-from ebbtide.documents import profiles
-from ebbtide.slo import queries
-from ebbtide.slo.source import Ref
+from ebbtide.cluster.slo import queries
+from ebbtide.cluster.slo.source import Ref
+from ebbtide.core.documents import profiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ebbtide.profile.models import Profile
+    from ebbtide.core.profile.models import Profile
 
 RECORDED: dict[str, Any] = json.loads((Path(__file__).parent / "recorded" / "prometheus.json").read_text())
 CHAT, DEAD = Ref("e2e-slo", "chat"), Ref("e2e-slo", "dead")

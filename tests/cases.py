@@ -7,16 +7,16 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ebbtide import manifests
-from ebbtide.documents import load_document, profiles
-from ebbtide.documents.check import Batch
-from ebbtide.profile.built_in import BUILT_IN_NAME, BUILT_INS, FULL_NAME
+from ebbtide.core import manifests
+from ebbtide.core.documents import load_document, profiles
+from ebbtide.core.documents.check import Batch
+from ebbtide.core.profile.built_in import BUILT_IN_NAME, BUILT_INS, FULL_NAME
 
 if TYPE_CHECKING:
-    from ebbtide.base.problems import Problem
-    from ebbtide.profile.models import Profile
-    from ebbtide.readers.loaded import LoadedDocument
-    from ebbtide.translation.objects import Object
+    from ebbtide.core.base.problems import Problem
+    from ebbtide.core.profile.models import Profile
+    from ebbtide.core.readers.loaded import LoadedDocument
+    from ebbtide.core.translation.objects import Object
 
 ROOT = Path(__file__).parent.parent
 #: The names of a spec's file: YAML in any format, or a REST body of Run:ai.

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ebbtide import manifests
 from ebbtide.cli import connection
 from ebbtide.cluster.write.apply import Workload
-from ebbtide.documents import load_document, profiles
-from ebbtide.documents.check import Batch
+from ebbtide.core import manifests
+from ebbtide.core.documents import load_document, profiles
+from ebbtide.core.documents.check import Batch
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.simulated import Simulated
 
 if TYPE_CHECKING:
     import pytest
 
-    from ebbtide.profile.models import Profile
+    from ebbtide.core.profile.models import Profile
 
 PROFILE: dict[str, Any] = {
     "apiVersion": "ebbtide.dev/v1alpha1",

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from fastapi.routing import APIRoute
 
 import serving
-from ebbtide.api import own, runai
+from ebbtide.runai import routes as runai
+from ebbtide.server.api import own
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from ebbtide.autoscaler.arithmetic import to_int32
-from ebbtide.autoscaler.reconciler import (
+from ebbtide.core.autoscaler.arithmetic import to_int32
+from ebbtide.core.autoscaler.reconciler import (
     ACTIVES,
     REASONS,
     SCALE_UNKNOWN,
@@ -19,7 +19,7 @@ from ebbtide.autoscaler.reconciler import (
     resolve_rules,
     wanted_scale,
 )
-from ebbtide.autoscaler.targets import (
+from ebbtide.core.autoscaler.targets import (
     AutoscalerConfig,
     RevisionSettings,
     resolve_metric_target,

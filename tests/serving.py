@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Final
 import httpx
 import uvicorn
 
-from ebbtide.api.access import Caller
-from ebbtide.api.app import make_app, make_server_config
-from ebbtide.api.gate import ServerSettings
-from ebbtide.base import keys
-from ebbtide.documents import profiles
+from ebbtide.cluster.slo.source import Bucket, History, SeriesPoint, WorkloadMeasurements
+from ebbtide.core.base import keys
+from ebbtide.core.documents import profiles
 from ebbtide.sandbox.backend import PermissionRule, make_simulated_backend
-from ebbtide.slo.source import Bucket, History, SeriesPoint, WorkloadMeasurements
+from ebbtide.server.api.access import Caller
+from ebbtide.server.api.app import make_app, make_server_config
+from ebbtide.server.api.gate import ServerSettings
 from live_cluster import PROFILE, SCALING, simulated, spec, text
 
 if TYPE_CHECKING:
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
     from fastapi import APIRouter
 
-    from ebbtide.api.backend import Backend
-    from ebbtide.api.protocol import ConnectionLimits
+    from ebbtide.cluster.slo.source import Ref
     from ebbtide.sandbox.simulated import Simulated
-    from ebbtide.slo.source import Ref
+    from ebbtide.server.api.backend import Backend
+    from ebbtide.server.api.protocol import ConnectionLimits
 
 #: The cluster's administrator creates the namespaces, as in the local cluster's profile.
 MADE: Final[dict[str, Any]] = copy.deepcopy(PROFILE)

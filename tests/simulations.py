@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from ebbtide.autoscaler import hpa
-from ebbtide.autoscaler.arithmetic import SECOND
-from ebbtide.autoscaler.targets import AutoscalerConfig, RevisionSettings
-from ebbtide.simulate.data import StartUp, TrafficTrace
-from ebbtide.simulate.servers import parse_server
-from ebbtide.simulate.setting import Metric, Setting
+from ebbtide.core.autoscaler import hpa
+from ebbtide.core.autoscaler.arithmetic import SECOND
+from ebbtide.core.autoscaler.targets import AutoscalerConfig, RevisionSettings
+from ebbtide.simulator.data import StartUp, TrafficTrace
+from ebbtide.simulator.servers import parse_server
+from ebbtide.simulator.setting import Metric, Setting
 
 if TYPE_CHECKING:
     from collections.abc import Callable

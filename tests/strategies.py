@@ -15,19 +15,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hypothesis import strategies as st
 
-from ebbtide.documents import load_document
-from ebbtide.documents.profiles import validate_profile_data
-from ebbtide.profile.built_in import FULL
-from ebbtide.spec.inference import Inference
-from ebbtide.translation.gpu import BACKENDS
-from ebbtide.translation.translate import translate
+from ebbtide.core.documents import load_document
+from ebbtide.core.documents.profiles import validate_profile_data
+from ebbtide.core.profile.built_in import FULL
+from ebbtide.core.spec.inference import Inference
+from ebbtide.core.translation.gpu import BACKENDS
+from ebbtide.core.translation.translate import translate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pydantic import BaseModel
 
-    from ebbtide.profile.models import Profile
+    from ebbtide.core.profile.models import Profile
 
 Data = dict[str, Any]
 

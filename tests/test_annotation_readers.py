@@ -7,9 +7,6 @@ from typing import Any
 
 import pytest
 
-from ebbtide.autoscaler.floor import FloorError, parse_settings, read_settings
-from ebbtide.base import keys
-from ebbtide.base.annotations import UnreadableError, parse_finite, parse_seconds, read_count, read_spec
 from ebbtide.cluster.read.records import (
     Decision,
     ScaleRecord,
@@ -18,10 +15,13 @@ from ebbtide.cluster.read.records import (
     read_mark,
     read_scale_record,
 )
-from ebbtide.documents import profiles
-from ebbtide.slo import promises
-from ebbtide.slo.promises import read_slo
-from ebbtide.translation.gpu import find_annotated_gpus
+from ebbtide.cluster.slo import promises
+from ebbtide.cluster.slo.promises import read_slo
+from ebbtide.core.autoscaler.floor import FloorError, parse_settings, read_settings
+from ebbtide.core.base import keys
+from ebbtide.core.base.annotations import UnreadableError, parse_finite, parse_seconds, read_count, read_spec
+from ebbtide.core.documents import profiles
+from ebbtide.core.translation.gpu import find_annotated_gpus
 
 
 def annotated(key: str, value: Any) -> dict[str, Any]:

@@ -8,9 +8,16 @@ from typing import Any
 import pytest
 
 import serving
-from ebbtide.api import access
-from ebbtide.api.access import AccessCache, Caller, ExpiringCache, UnauthorizedError, make_access_question, read_claims
 from ebbtide.cluster.client.protocol import KNATIVE, NODE, UnreachableError
+from ebbtide.server.api import access
+from ebbtide.server.api.access import (
+    AccessCache,
+    Caller,
+    ExpiringCache,
+    UnauthorizedError,
+    make_access_question,
+    read_claims,
+)
 
 JANE = Caller("jane", ("team",), token="jane's")
 

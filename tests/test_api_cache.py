@@ -45,8 +45,8 @@ from live_cluster import simulated, spec, workload
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ebbtide.core.translation.objects import Object
     from ebbtide.sandbox.simulated import Simulated
-    from ebbtide.translation.objects import Object
 
 CHAT = WorkloadKey("team-shop", "chat", "Service")
 
@@ -502,7 +502,7 @@ def test_the_store_refuses_a_write_without_the_lock(write: str) -> None:
 
 
 def test_a_backend_reports_that_the_cluster_has_not_been_read() -> None:
-    from ebbtide.api.connection import NothingReadError  # noqa: PLC0415 - only here
+    from ebbtide.server.api.connection import NothingReadError  # noqa: PLC0415 - only here
 
     _, backend = serving.backend()
     with pytest.raises(NothingReadError):

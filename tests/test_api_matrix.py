@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import serving
-from ebbtide.api.access import Caller
-from ebbtide.api.gpus import list_nodes
-from ebbtide.base.bodies import serialize_body
 from ebbtide.cluster.client.protocol import EVENT, KNATIVE, POD, REVISION
+from ebbtide.core.base.bodies import serialize_body
 from ebbtide.sandbox.backend import PermissionRule
+from ebbtide.server.api.access import Caller
+from ebbtide.server.api.gpus import list_nodes
 from matrix import ASKS, OPEN, PURE, ROUTES, Asker, Place, nowhere, said_of, secrets_of
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ebbtide.api.access import AccessQuestion, Caller, KubernetesReviewer
 from ebbtide.cluster.client.protocol import BusyError, ClusterError, ForbiddenError, UnreachableError
+from ebbtide.server.api.access import AccessQuestion, Caller, KubernetesReviewer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

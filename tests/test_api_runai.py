@@ -15,19 +15,20 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import serving
-from ebbtide import manifests
-from ebbtide.api import runai_bodies, writes
-from ebbtide.api.offline import InputError
-from ebbtide.api.writes import MAX_UPDATE_ATTEMPTS
-from ebbtide.base import keys
 from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, MissingError
 from ebbtide.cluster.write import apply as applying
 from ebbtide.cluster.write import removal
 from ebbtide.cluster.write.apply import is_top_object
-from ebbtide.documents.profiles import validate_profile_data
-from ebbtide.readers import shapes
+from ebbtide.core import manifests
+from ebbtide.core.base import keys
+from ebbtide.core.documents.profiles import validate_profile_data
+from ebbtide.core.readers import shapes
+from ebbtide.core.translation import translate
+from ebbtide.runai import bodies as runai_bodies
 from ebbtide.sandbox.backend import RestrictedCluster
-from ebbtide.translation import translate
+from ebbtide.server.api import writes
+from ebbtide.server.api.offline import InputError
+from ebbtide.server.api.writes import MAX_UPDATE_ATTEMPTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     import httpx
     from runai.runai_client import RunaiClient
 
-    from ebbtide.readers.loaded import LoadedDocument
+    from ebbtide.core.readers.loaded import LoadedDocument
 
 START, END = "2027-01-15T07:00:00Z", "2027-01-15T08:00:00Z"
 

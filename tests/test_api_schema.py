@@ -16,7 +16,8 @@ from fastapi import FastAPI
 from schemathesis import checks
 
 import serving
-from ebbtide.api import description, own, runai
+from ebbtide.runai import routes as runai
+from ebbtide.server.api import description, own
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,14 +18,6 @@ import pytest
 from cryptography.fernet import Fernet
 
 import serving
-from ebbtide.api import app, simulation, workers
-from ebbtide.api.access import Caller, UnauthorizedError
-from ebbtide.api.app import make_app
-from ebbtide.api.gate import LOCAL, ServerSettings
-from ebbtide.api.offline import InputError
-from ebbtide.api.workers import LimitExceededError, Workers
-from ebbtide.base import keys
-from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import (
     KNATIVE,
     KSERVE,
@@ -35,8 +27,16 @@ from ebbtide.cluster.client.protocol import (
     RefusedError,
     UnreachableError,
 )
+from ebbtide.core.base import keys
+from ebbtide.core.base.paths import get_at
 from ebbtide.sandbox.backend import ANONYMOUS_CALLER, PermissionRule
-from ebbtide.simulate.request import SimulationRequest
+from ebbtide.server.api import app, simulation, workers
+from ebbtide.server.api.access import Caller, UnauthorizedError
+from ebbtide.server.api.app import make_app
+from ebbtide.server.api.gate import LOCAL, ServerSettings
+from ebbtide.server.api.offline import InputError
+from ebbtide.server.api.workers import LimitExceededError, Workers
+from ebbtide.simulator.request import SimulationRequest
 from live_cluster import SCALING
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from ebbtide.api.gate import Gate
+    from ebbtide.server.api.gate import Gate
 
 V1 = "/api/ebbtide/v1"
 ROOT = serving.bearer("root")

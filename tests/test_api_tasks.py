@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from ebbtide.api import offline
-from ebbtide.api.offline import InputError
-from ebbtide.api.simulation import API, EVALUATIONS, run_search, run_search_with_progress, run_simulation
-from ebbtide.documents import profiles
-from ebbtide.profile.built_in import FULL
-from ebbtide.simulate.request import SimulationRequest, SimulationRequestError
+from ebbtide.core.documents import profiles
+from ebbtide.core.profile.built_in import FULL
+from ebbtide.server.api import offline
+from ebbtide.server.api.offline import InputError
+from ebbtide.server.api.simulation import API, EVALUATIONS, run_search, run_search_with_progress, run_simulation
+from ebbtide.simulator.request import SimulationRequest, SimulationRequestError
 
 SPEC = """apiVersion: ebbtide.dev/v1alpha1
 kind: Inference

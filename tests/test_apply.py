@@ -12,9 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ebbtide.base import keys
-from ebbtide.base.bodies import serialize_body
-from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import (
     HPA,
     KINDS,
@@ -39,6 +36,9 @@ from ebbtide.cluster.read.status import compute_status
 from ebbtide.cluster.write import apply, revisions
 from ebbtide.cluster.write.apply import ApplyStep
 from ebbtide.cluster.write.changes import FieldChange, creates_pods, diff_objects, list_other_owners
+from ebbtide.core.base import keys
+from ebbtide.core.base.bodies import serialize_body
+from ebbtide.core.base.paths import get_at
 from ebbtide.sandbox.state import PodLife
 from live_cluster import SCALING, simulated, spec, workload
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from ebbtide import manifests
 from ebbtide.cli import main
 from ebbtide.cluster.client.protocol import KNATIVE, NAMESPACE, REVISION, BusyError
+from ebbtide.core import manifests
 from live_cluster import PROFILE, text
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import reconciling
-from ebbtide.autoscaler import arithmetic, hpa, kpa, targets, windows
+from ebbtide.core.autoscaler import arithmetic, hpa, kpa, targets, windows
 
 LAWS = settings(derandomize=True, database=None, deadline=None, max_examples=100)
 LOADS = st.floats(0, 1e6)

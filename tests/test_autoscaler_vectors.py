@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import reconciling
-from ebbtide.autoscaler import hpa, kpa, metrics, targets, windows
-from ebbtide.autoscaler.arithmetic import to_nanoseconds
+from ebbtide.core.autoscaler import hpa, kpa, metrics, targets, windows
+from ebbtide.core.autoscaler.arithmetic import to_nanoseconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

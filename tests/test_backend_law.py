@@ -14,26 +14,26 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from ebbtide.adopt.live import import_object
-from ebbtide.base import quantities
 from ebbtide.cluster.client.protocol import KNATIVE, NODE
 from ebbtide.cluster.doctor import checks as doctor
 from ebbtide.cluster.doctor import observed
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.write import apply
-from ebbtide.documents import explain, load_document, profiles
-from ebbtide.documents.check import Batch
-from ebbtide.profile.built_in import FEATURES
-from ebbtide.profile.models import Profile
-from ebbtide.readers.fields import make_json_schema
+from ebbtide.core.adopt.live import import_object
+from ebbtide.core.base import quantities
+from ebbtide.core.documents import explain, load_document, profiles
+from ebbtide.core.documents.check import Batch
+from ebbtide.core.profile.built_in import FEATURES
+from ebbtide.core.profile.models import Profile
+from ebbtide.core.readers.fields import make_json_schema
+from ebbtide.core.translation import gpu
+from ebbtide.core.translation.gpu.backend import GpuNode
+from ebbtide.core.translation.gpu.shares import make_backend
+from ebbtide.core.translation.quotas import resourcequota
+from ebbtide.core.translation.translate import make_plan, translate
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.furnished import furnish_cluster
 from ebbtide.sandbox.simulated import Simulated
-from ebbtide.translation import gpu
-from ebbtide.translation.gpu.backend import GpuNode
-from ebbtide.translation.gpu.shares import make_backend
-from ebbtide.translation.quotas import resourcequota
-from ebbtide.translation.translate import make_plan, translate
 from programs import load_module
 from test_docs import FENCE, ROOT
 
@@ -41,10 +41,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from ebbtide.spec.inference import Inference
-    from ebbtide.translation.gpu.backend import Backend, PoolRequest
-    from ebbtide.translation.objects import Object
-    from ebbtide.translation.plan import Plan
+    from ebbtide.core.spec.inference import Inference
+    from ebbtide.core.translation.gpu.backend import Backend, PoolRequest
+    from ebbtide.core.translation.objects import Object
+    from ebbtide.core.translation.plan import Plan
 
 PAGE = ROOT / "docs" / "add-a-gpu-backend.md"
 #: The shares per GPU, and the GPUs per node.

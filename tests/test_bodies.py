@@ -11,8 +11,8 @@ import pytest
 from pydantic import TypeAdapter
 
 import ebbtide
-from ebbtide.base import bodies
-from ebbtide.base.bodies import INLINE, DerivedBody, WrittenBy, body, derive_attribute, mark_body, serialize_body
+from ebbtide.core.base import bodies
+from ebbtide.core.base.bodies import INLINE, DerivedBody, WrittenBy, body, derive_attribute, mark_body, serialize_body
 
 
 def whole(value: float) -> int:

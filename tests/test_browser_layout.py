@@ -11,9 +11,9 @@ from playwright.sync_api import expect
 from ebbtide.sandbox.backend import make_simulated_backend
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.services import PROFILE, demo_profile, demo_world
-from ebbtide.web.fields import ALL_STEPS, STEPS
-from ebbtide.web.new import load_examples
-from ebbtide.web.workload import TABS
+from ebbtide.server.web.fields import ALL_STEPS, STEPS
+from ebbtide.server.web.new import load_examples
+from ebbtide.server.web.workload import TABS
 from website import CHROMIUM, SIZES, Site, open_sized_page, resize
 
 if TYPE_CHECKING:

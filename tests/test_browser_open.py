@@ -8,10 +8,10 @@ import pytest
 from playwright.sync_api import expect
 
 import serving
-from ebbtide.api.access import Caller
-from ebbtide.api.sessions import OneTimeKey
 from ebbtide.cli.browser import FirstPage
-from ebbtide.web.routes import make_router
+from ebbtide.server.api.access import Caller
+from ebbtide.server.api.sessions import OneTimeKey
+from ebbtide.server.web.routes import make_router
 from website import CHROMIUM
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import expect
 
+from ebbtide.cluster.slo.source import History, SeriesPoint
 from ebbtide.sandbox.clocks import RealClock
-from ebbtide.slo.source import History, SeriesPoint
 from website import (
     BASE,
     CHROMIUM,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser, Page
 
-    from ebbtide.slo.source import Ref
+    from ebbtide.cluster.slo.source import Ref
 
 PATIENCE = 60_000
 pytestmark = pytest.mark.skipif(

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("numpy")
 from playwright.sync_api import expect
 
-from ebbtide.web import playground
+from ebbtide.server.web import playground
 from test_playground import BASE, shop
 from website import CHROMIUM, SIZES, Site, backend_of, find_violations, open_sized_page
 

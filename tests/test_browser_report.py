@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from ebbtide.simulate import engine, report, slo
-from ebbtide.simulate.data import StartUp, TrafficTrace
-from ebbtide.simulate.servers import parse_server
-from ebbtide.simulate.setting import Setting
+from ebbtide.simulator import engine, report, slo
+from ebbtide.simulator.data import StartUp, TrafficTrace
+from ebbtide.simulator.servers import parse_server
+from ebbtide.simulator.setting import Setting
 from website import CHROMIUM, PHONE, WIDE
 
 if TYPE_CHECKING:

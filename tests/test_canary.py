@@ -8,10 +8,10 @@ import pytest
 
 np = pytest.importorskip("numpy")
 
-from ebbtide.api.answers import NodeRow, ShareRow  # noqa: E402 - after the skip
-from ebbtide.base import keys  # noqa: E402
-from ebbtide.base.paths import get_at  # noqa: E402
 from ebbtide.cluster.client.protocol import KNATIVE, POD  # noqa: E402
+from ebbtide.cluster.slo.source import Ref  # noqa: E402
+from ebbtide.core.base import keys  # noqa: E402
+from ebbtide.core.base.paths import get_at  # noqa: E402
 from ebbtide.sandbox.backend import PermissionRule, make_simulated_backend  # noqa: E402
 from ebbtide.sandbox.clocks import ManualClock  # noqa: E402
 from ebbtide.sandbox.replicas import SimulatedBehavior  # noqa: E402
@@ -19,16 +19,16 @@ from ebbtide.sandbox.services import PROFILE as DEMO  # noqa: E402
 from ebbtide.sandbox.services import demo_profile  # noqa: E402
 from ebbtide.sandbox.store import make_bare  # noqa: E402
 from ebbtide.sandbox.world import World  # noqa: E402
-from ebbtide.slo.source import Ref  # noqa: E402
-from ebbtide.web import cluster as of_cluster  # noqa: E402
-from ebbtide.web.projects import parse_project  # noqa: E402
+from ebbtide.server.api.answers import NodeRow, ShareRow  # noqa: E402 - after the skip
+from ebbtide.server.web import cluster as of_cluster  # noqa: E402
+from ebbtide.server.web.projects import parse_project  # noqa: E402
 from test_world import START, node, profiled  # noqa: E402
 from website import READER, WRITER, Parsed, Site, backend_of  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ebbtide.api.backend import Backend
+    from ebbtide.server.api.backend import Backend
 
 SEARCH = "/workloads/team-shop/search"
 SPEC: dict[str, Any] = {

@@ -8,20 +8,21 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import cases
-from ebbtide import cli, manifests
-from ebbtide.base.problems import Problem, remove_field, set_value
-from ebbtide.documents import fixes, load_document, profiles
-from ebbtide.documents.check import Batch
-from ebbtide.manifests.edit import NotEdited, edit_text
-from ebbtide.readers.fields import field_names_at
+from ebbtide import cli
+from ebbtide.core import manifests
+from ebbtide.core.base.problems import Problem, remove_field, set_value
+from ebbtide.core.documents import fixes, load_document, profiles
+from ebbtide.core.documents.check import Batch
+from ebbtide.core.manifests.edit import NotEdited, edit_text
+from ebbtide.core.readers.fields import field_names_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from ebbtide.base.problems import Fix
-    from ebbtide.profile.models import Profile
-    from ebbtide.translation.objects import Object
+    from ebbtide.core.base.problems import Fix
+    from ebbtide.core.profile.models import Profile
+    from ebbtide.core.translation.objects import Object
 
 SPEC = """\
 # The chat of team A.

@@ -19,12 +19,13 @@ import pytest
 
 import cases
 from commands import Ran
-from ebbtide import __version__, manifests
+from ebbtide import __version__
 from ebbtide.cli import COMMANDS
 from ebbtide.cli.streams import configure_output_encoding
-from ebbtide.documents import profiles
-from ebbtide.documents.problem_texts import read_problem_texts
-from ebbtide.profile.built_in import FULL
+from ebbtide.core import manifests
+from ebbtide.core.documents import profiles
+from ebbtide.core.documents.problem_texts import read_problem_texts
+from ebbtide.core.profile.built_in import FULL
 
 ROOT = Path(__file__).parent.parent
 CODES = read_problem_texts()
@@ -614,7 +615,7 @@ def test_completion_is_for_ebbtide(run: Any, shell: str) -> None:
 
 
 def test_submit_renders_runai_s_flags(run: Any) -> None:
-    pytest.importorskip("ebbtide.readers.flags", reason="the flags of `runai inference submit` are not there yet")
+    pytest.importorskip("ebbtide.runai.flags", reason="the flags of `runai inference submit` are not there yet")
 
     code, out, err = run("submit", "chat", "--image", "registry.example.com/chat:1", "--project", "team-a", "--dry-run")
 
@@ -624,7 +625,7 @@ def test_submit_renders_runai_s_flags(run: Any) -> None:
 
 
 def test_submit_refuses_an_unknown_flag_and_prints_nothing(run: Any) -> None:
-    pytest.importorskip("ebbtide.readers.flags", reason="the flags of `runai inference submit` are not there yet")
+    pytest.importorskip("ebbtide.runai.flags", reason="the flags of `runai inference submit` are not there yet")
 
     code, out, err = run("submit", "chat", "--imag", "a", "--dry-run")
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from ebbtide import manifests
 from ebbtide.cli import call, calls, connection
 from ebbtide.cluster.client import streams
 from ebbtide.cluster.client.protocol import NODE, POD, SERVICE
+from ebbtide.core import manifests
 from ebbtide.sandbox.store import make_bare
 from live_cluster import PROFILE, SCALING, connected, simulated, text
 

@@ -16,10 +16,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from answering import Answer, answering, fine
-from ebbtide import manifests
-from ebbtide.base import keys
-from ebbtide.base.paths import get_at
-from ebbtide.base.quantities import format_age
 from ebbtide.cli import calls, connection, describe
 from ebbtide.cli.terminal import GrowingTable
 from ebbtide.cluster.client import pod, service_account, streams
@@ -39,7 +35,11 @@ from ebbtide.cluster.client.protocol import (
     explain_forbidden,
 )
 from ebbtide.cluster.read.inventory import find_workload
-from ebbtide.documents import profiles
+from ebbtide.core import manifests
+from ebbtide.core.base import keys
+from ebbtide.core.base.paths import get_at
+from ebbtide.core.base.quantities import format_age
+from ebbtide.core.documents import profiles
 from ebbtide.sandbox.state import PodLife
 from ebbtide.sandbox.store import make_bare
 from live_cluster import PROFILE, SCALING, connected, simulated, text
@@ -1096,11 +1096,11 @@ import sys
 from argparse import Namespace
 from ebbtide.cli import connection, controller
 from ebbtide.cluster.client import pod
-from ebbtide.controller import process
+from ebbtide.cluster.controller import process
 pod.is_in_cluster = lambda: True
 connection.run_on_cluster(Namespace(kubeconfig=None, context=None), lambda _: 0, pod=True)
 assert "ebbtide.cluster.client.service_account" in sys.modules
-others = ("kubernetes", "pydantic.main", "ebbtide.api.backend", "ebbtide.cluster.read.why", "ebbtide.cluster.write.apply", "ebbtide.simulate", "fastapi")
+others = ("kubernetes", "pydantic.main", "ebbtide.server.api.backend", "ebbtide.cluster.read.why", "ebbtide.cluster.write.apply", "ebbtide.simulator", "fastapi")
 print(*[name for name in others if name in sys.modules])
 """
     words = [sys.executable, "-c", program]

@@ -111,8 +111,8 @@ def test_only_configured_host_names_are_accepted() -> None:
 
 
 def test_only_loopback_with_a_kubeconfig_uses_the_local_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ebbtide.api import make  # noqa: PLC0415 - only needed here
-    from ebbtide.api.access import Caller  # noqa: PLC0415 - as above
+    from ebbtide.server.api import make  # noqa: PLC0415 - only needed here
+    from ebbtide.server.api.access import Caller  # noqa: PLC0415 - as above
 
     callers: list[tuple[Any, Any]] = []
 
@@ -147,8 +147,8 @@ def test_only_loopback_with_a_kubeconfig_uses_the_local_user(monkeypatch: pytest
 def test_a_callers_client_has_no_credentials_of_the_server() -> None:
     import kubernetes.client  # noqa: PLC0415 - slow to import
 
-    from ebbtide.api.access import Caller  # noqa: PLC0415 - only needed here
-    from ebbtide.api.make import MAX_CLIENTS, CallerClients  # noqa: PLC0415 - as above
+    from ebbtide.server.api.access import Caller  # noqa: PLC0415 - only needed here
+    from ebbtide.server.api.make import MAX_CLIENTS, CallerClients  # noqa: PLC0415 - as above
 
     server_config = kubernetes.client.Configuration()
     server_config.host, server_config.ssl_ca_cert = "https://192.0.2.1:6443", None

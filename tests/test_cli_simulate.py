@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ebbtide.simulate.load import parse_compound_duration
+from ebbtide.simulator.load import parse_compound_duration
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -399,7 +399,7 @@ def test_other_files_are_not_written(run: Any, tmp_path: Path) -> None:
 def test_an_uneditable_file_is_reported_before_the_search(
     run: Any, spec: Path, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
-    monkeypatch.setattr("ebbtide.simulate.tune.tune_settings", lambda *_, **__: pytest.fail("it searched"))
+    monkeypatch.setattr("ebbtide.simulator.tune.tune_settings", lambda *_, **__: pytest.fail("it searched"))
     spec.write_text(text, encoding="utf-8")
     code, out, err = tune(run, spec, "--write")
 
@@ -422,7 +422,7 @@ def test_a_full_disk_is_reported_with_the_settings(run: Any, spec: Path, monkeyp
 
 
 def test_an_interrupt_prints_the_results_so_far(run: Any, spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ebbtide.simulate.case import Case  # noqa: PLC0415 - requires numpy
+    from ebbtide.simulator.case import Case  # noqa: PLC0415 - requires numpy
 
     evaluate, calls = Case.evaluate, []
 
@@ -444,7 +444,7 @@ def test_an_interrupt_prints_the_results_so_far(run: Any, spec: Path, monkeypatc
 def test_an_interrupt_during_the_cluster_search_is_reported(
     run: Any, spec: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ebbtide.simulate.case import Case  # noqa: PLC0415 - requires numpy
+    from ebbtide.simulator.case import Case  # noqa: PLC0415 - requires numpy
 
     evaluate = Case.evaluate
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from answering import END, Answer, answering, recorded
-from ebbtide import manifests
 from ebbtide.cli import connection
+from ebbtide.core import manifests
 from live_cluster import PROFILE, simulated, spec, text
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ebbtide.sandbox.simulated import Simulated
 
-pytest.importorskip("ebbtide.slo.prometheus", reason="prometheus-api-client is not installed")
+pytest.importorskip("ebbtide.cluster.slo.prometheus", reason="prometheus-api-client is not installed")
 
 SLO = {"meanLatencyMilliseconds": 200, "p95LatencyMilliseconds": 100, "uptimePercent": 99}
 

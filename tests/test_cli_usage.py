@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from ebbtide.cli import COMMANDS, streams, tune, usage
-from ebbtide.simulate import load
+from ebbtide.simulator import load
 from test_layers import loaded_by
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def test_the_help_loads_no_parser_and_no_cluster() -> None:
 
     assert "ebbtide.cli.usage" in loaded
     assert not {
-        name for name in loaded if name.startswith(("ebbtide.cluster", "ebbtide.spec", "kubernetes", "argparse"))
+        name for name in loaded if name.startswith(("ebbtide.cluster", "ebbtide.core.spec", "kubernetes", "argparse"))
     }
 
 

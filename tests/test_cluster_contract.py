@@ -17,8 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ebbtide.base import keys
-from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import (
     CONFIG_MAP,
     DEPLOYMENT,
@@ -41,6 +39,8 @@ from ebbtide.cluster.client.protocol import (
     WatchChange,
 )
 from ebbtide.cluster.read.pods import find_condition, is_ready
+from ebbtide.core.base import keys
+from ebbtide.core.base.paths import get_at
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.simulated import Simulated
 
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from ebbtide.cluster.client.protocol import Cluster
-    from ebbtide.translation.objects import Object
+    from ebbtide.core.translation.objects import Object
 
 KUBECONFIG = os.environ.get("EBBTIDE_E2E_KUBECONFIG", "")
 #: An image that the cluster can pull: the suite's server, which answers immediately.

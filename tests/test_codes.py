@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ebbtide.cli import main
-from ebbtide.documents import load_document, profiles
-from ebbtide.documents.check import MANY_SERVICES, Batch
-from ebbtide.documents.explain import explain_document
-from ebbtide.documents.problem_texts import read_problem_texts
-from ebbtide.profile.built_in import FULL
+from ebbtide.core.documents import load_document, profiles
+from ebbtide.core.documents.check import MANY_SERVICES, Batch
+from ebbtide.core.documents.explain import explain_document
+from ebbtide.core.documents.problem_texts import read_problem_texts
+from ebbtide.core.profile.built_in import FULL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -13,10 +13,10 @@ from pydantic import BaseModel
 
 import compile_schema
 import strategies
-from ebbtide.profile.built_in import FULL
-from ebbtide.profile.models import Profile
-from ebbtide.readers import _compiled, compatibility, compiled, shapes
-from ebbtide.spec.inference import Inference
+from ebbtide.core.profile.built_in import FULL
+from ebbtide.core.profile.models import Profile
+from ebbtide.core.readers import _compiled, compatibility, compiled, shapes
+from ebbtide.core.spec.inference import Inference
 
 if TYPE_CHECKING:
     import random
@@ -203,7 +203,7 @@ def test_an_instance_is_as_frozen_in_use_as_a_model() -> None:
 def test_the_extension_is_that_of_the_package() -> None:
     """The program loads only the extension; a library may load the package later."""
     program = (
-        "from ebbtide.readers import compiled\n"
+        "from ebbtide.core.readers import compiled\n"
         "alone = compiled.load_core()\n"
         "import pydantic_core\n"
         "assert alone.SchemaValidator is pydantic_core.SchemaValidator\n"

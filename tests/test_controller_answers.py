@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from http import HTTPStatus
 
-from ebbtide.controller.process import PAUSE_SECONDS, STALLED_SECONDS
+from ebbtide.cluster.controller.process import PAUSE_SECONDS, STALLED_SECONDS
 from test_controller_process import Bench, lead
 
 

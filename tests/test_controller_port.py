@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ebbtide.cli.connection import SystemClock
-from ebbtide.controller import probes
+from ebbtide.cluster.controller import probes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ebbtide.autoscaler.floor import PERIOD_SECONDS
-from ebbtide.base import keys
-from ebbtide.base.paths import get_at
 from ebbtide.cli.connection import SystemClock
 from ebbtide.cluster.client.protocol import KNATIVE, LEASE, POD, REVISION, ForbiddenError, Kind, StaleError
+from ebbtide.cluster.controller import process
+from ebbtide.cluster.controller.lease import LEADS_SECONDS, NAME, Lease
+from ebbtide.cluster.controller.measure import read_pod
+from ebbtide.cluster.controller.process import PAUSE_SECONDS, Process
 from ebbtide.cluster.watch.statuses import Statuses
-from ebbtide.controller import process
-from ebbtide.controller.lease import LEADS_SECONDS, NAME, Lease
-from ebbtide.controller.measure import read_pod
-from ebbtide.controller.process import PAUSE_SECONDS, Process
-from ebbtide.profile.models import Projects
+from ebbtide.core.autoscaler.floor import PERIOD_SECONDS
+from ebbtide.core.base import keys
+from ebbtide.core.base.paths import get_at
+from ebbtide.core.profile.models import Projects
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.simulated import Simulated
 from live_cluster import SCALING, spec, workload
@@ -214,7 +214,7 @@ def test_an_error_ends_neither_the_loop_nor_the_steps_of_other_workloads(
             raise RecursionError("too deep")
         return read_pod(pod, resource)
 
-    monkeypatch.setattr("ebbtide.controller.loop.read_pod", fail)
+    monkeypatch.setattr("ebbtide.cluster.controller.loop.read_pod", fail)
     running.turn()
     assert bench.floor("b-00001") == "6"
     assert running.controller.counts["errors"] == 1

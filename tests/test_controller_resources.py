@@ -18,10 +18,10 @@ from ebbtide.cluster.client.protocol import (
     RefusedError,
     UnreachableError,
 )
-from ebbtide.controller.inferences import explain_failure
-from ebbtide.controller.process import Process
-from ebbtide.documents import profiles
-from ebbtide.profile.models import Projects
+from ebbtide.cluster.controller.inferences import explain_failure
+from ebbtide.cluster.controller.process import Process
+from ebbtide.core.documents import profiles
+from ebbtide.core.profile.models import Projects
 from ebbtide.sandbox.clocks import ManualClock, RealClock
 from ebbtide.sandbox.simulated import Simulated
 

@@ -8,12 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ebbtide.autoscaler.floor import PERIOD_SECONDS, VALUE_AGE_SECONDS, FloorMetric
-from ebbtide.autoscaler.hpa import HpaPod, Sample
 from ebbtide.cluster.client.protocol import BusyError, ClusterError
-from ebbtide.cluster.read.inventory import format_timestamp
-from ebbtide.controller.measure import USE, Readings
-from ebbtide.controller.sampling import (
+from ebbtide.cluster.controller.measure import USE, Readings
+from ebbtide.cluster.controller.sampling import (
     BUDGET_SECONDS,
     MAX_PAUSE_SECONDS,
     SLOW,
@@ -23,14 +20,17 @@ from ebbtide.controller.sampling import (
     Request,
     Sampler,
 )
-from ebbtide.profile.models import Projects
+from ebbtide.cluster.read.inventory import format_timestamp
+from ebbtide.cluster.slo.source import SAMPLE_SECONDS, SourceError
+from ebbtide.core.autoscaler.floor import PERIOD_SECONDS, VALUE_AGE_SECONDS, FloorMetric
+from ebbtide.core.autoscaler.hpa import HpaPod, Sample
+from ebbtide.core.profile.models import Projects
 from ebbtide.sandbox.clocks import ManualClock
-from ebbtide.slo.source import SAMPLE_SECONDS, SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ebbtide.controller.sampling import Answers, Requests
+    from ebbtide.cluster.controller.sampling import Answers, Requests
 
 
 class Source:

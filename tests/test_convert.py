@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ebbtide.documents import load_document, profiles
-from ebbtide.documents.check import check_documents
-from ebbtide.documents.targets import SERVINGS, convert_serving
-from ebbtide.profile.built_in import FULL
-from ebbtide.readers.loaded import canonical_json
-from ebbtide.translation.objects import apply_merge_patch
-from ebbtide.translation.translate import translate
+from ebbtide.core.documents import load_document, profiles
+from ebbtide.core.documents.check import check_documents
+from ebbtide.core.documents.targets import SERVINGS, convert_serving
+from ebbtide.core.profile.built_in import FULL
+from ebbtide.core.readers.loaded import canonical_json
+from ebbtide.core.translation.objects import apply_merge_patch
+from ebbtide.core.translation.translate import translate
 
 if TYPE_CHECKING:
-    from ebbtide.readers.loaded import LoadedDocument
+    from ebbtide.core.readers.loaded import LoadedDocument
 
 NO_KNATIVE = "tests/profiles/no-knative.yaml"
 AUTOSCALING = "autoscaling.knative.dev"

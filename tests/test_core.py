@@ -7,17 +7,17 @@ from typing import Any
 import pytest
 
 import ebbtide
-from ebbtide.base import metrics, names
-from ebbtide.documents import load_document, profiles
-from ebbtide.profile.built_in import FULL
-from ebbtide.profile.models import Profile
-from ebbtide.readers.fields import field_names_at, make_json_schema
-from ebbtide.spec import rules
-from ebbtide.spec.rules.serving import is_image
-from ebbtide.translation import gpu, pods, project
-from ebbtide.translation.gpu.backend import PoolRequest
-from ebbtide.translation.plan import GpuRequest
-from ebbtide.translation.translate import translate
+from ebbtide.core.base import metrics, names
+from ebbtide.core.documents import load_document, profiles
+from ebbtide.core.profile.built_in import FULL
+from ebbtide.core.profile.models import Profile
+from ebbtide.core.readers.fields import field_names_at, make_json_schema
+from ebbtide.core.spec import rules
+from ebbtide.core.spec.rules.serving import is_image
+from ebbtide.core.translation import gpu, pods, project
+from ebbtide.core.translation.gpu.backend import PoolRequest
+from ebbtide.core.translation.plan import GpuRequest
+from ebbtide.core.translation.translate import translate
 
 
 def native(spec: dict[str, Any], name: str = "chat") -> dict[str, Any]:

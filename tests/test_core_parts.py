@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import cases
-from ebbtide.base.problems import ERROR, MAX_PROBLEMS, WARNING, Problem, limit_problems
-from ebbtide.base.quantities import format_age
-from ebbtide.documents import load_document, profiles
-from ebbtide.documents.check import Batch
-from ebbtide.documents.files import is_directory, read_file
-from ebbtide.documents.incomplete import MAX_FIELDS, find_further_problems
-from ebbtide.profile.built_in import FULL
-from ebbtide.readers import rest
-from ebbtide.translation import gpu
-from ebbtide.translation.objects import with_values
-from ebbtide.translation.translate import translate
+from ebbtide.core.base.problems import ERROR, MAX_PROBLEMS, WARNING, Problem, limit_problems
+from ebbtide.core.base.quantities import format_age
+from ebbtide.core.documents import load_document, profiles
+from ebbtide.core.documents.check import Batch
+from ebbtide.core.documents.files import is_directory, read_file
+from ebbtide.core.documents.incomplete import MAX_FIELDS, find_further_problems
+from ebbtide.core.profile.built_in import FULL
+from ebbtide.core.readers import rest
+from ebbtide.core.translation import gpu
+from ebbtide.core.translation.objects import with_values
+from ebbtide.core.translation.translate import translate
 
 if TYPE_CHECKING:
-    from ebbtide.readers.loaded import LoadedDocument
+    from ebbtide.core.readers.loaded import LoadedDocument
 
 
 def native(**spec: Any) -> dict[str, Any]:

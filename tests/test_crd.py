@@ -16,10 +16,6 @@ import yaml
 
 import cases
 from e2e.health import CHECKS, argo_health, flux_health
-from ebbtide import manifests
-from ebbtide.api.access import AccessCache, Caller
-from ebbtide.base import keys, names
-from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import (
     CLASSIC,
     EVENT,
@@ -33,6 +29,10 @@ from ebbtide.cluster.client.protocol import (
     MissingError,
     RefusedError,
 )
+from ebbtide.cluster.controller import inferences, process
+from ebbtide.cluster.controller.conditions import make_status
+from ebbtide.cluster.controller.inferences import RESOURCES, Inferences, name_account
+from ebbtide.cluster.controller.resources import make_document, render_resource
 from ebbtide.cluster.read.phases import Phase
 from ebbtide.cluster.read.pods import is_ready
 from ebbtide.cluster.watch.cache import Cache
@@ -40,23 +40,23 @@ from ebbtide.cluster.write.apply import Workload, is_top_object, plan_workload
 from ebbtide.cluster.write.projects import MEMBER_ROLE
 from ebbtide.cluster.write.removal import plan_removal
 from ebbtide.cluster.write.revisions import pin_revision
-from ebbtide.controller import inferences, process
-from ebbtide.controller.conditions import make_status
-from ebbtide.controller.inferences import RESOURCES, Inferences, name_account
-from ebbtide.controller.resources import make_document, render_resource
-from ebbtide.documents import profiles
-from ebbtide.documents.check import Batch
-from ebbtide.profile.built_in import FULL
+from ebbtide.core import manifests
+from ebbtide.core.base import keys, names
+from ebbtide.core.base.paths import get_at
+from ebbtide.core.documents import profiles
+from ebbtide.core.documents.check import Batch
+from ebbtide.core.profile.built_in import FULL
+from ebbtide.core.translation.objects import prune_nulls
 from ebbtide.sandbox.backend import PermissionRule, RestrictedCluster, SimulatedReviewer
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.simulated import Simulated
-from ebbtide.translation.objects import prune_nulls
+from ebbtide.server.api.access import AccessCache, Caller
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from conftest import Judge
-    from ebbtide.translation.objects import Object
+    from ebbtide.core.translation.objects import Object
 
 ROOT = Path(__file__).parent.parent
 FILES = {

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ebbtide import manifests
-from ebbtide.api import errors
 from ebbtide.cli import COMMANDS, DEMO, list_flags, main
-from ebbtide.documents import load_document, profiles
-from ebbtide.documents.check import Batch
+from ebbtide.core import manifests
+from ebbtide.core.documents import load_document, profiles
+from ebbtide.core.documents.check import Batch
+from ebbtide.server.api import errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,22 +14,22 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from ebbtide import manifests
 from ebbtide.cli import calls, connection, main
 from ebbtide.cluster.client.protocol import CONFIG_MAP, NODE
-from ebbtide.documents import profiles
+from ebbtide.cluster.slo.source import Ref
+from ebbtide.core import manifests
+from ebbtide.core.documents import profiles
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.furnished import furnish_cluster
 from ebbtide.sandbox.store import make_bare
 from ebbtide.sandbox.world import World
-from ebbtide.slo.source import Ref
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import pytest
 
-    from ebbtide.profile.models import Profile
+    from ebbtide.core.profile.models import Profile
 
 ROOT = Path(__file__).parent.parent
 #: Pages with blocks, in the order of the commands.

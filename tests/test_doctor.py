@@ -11,9 +11,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from ebbtide import manifests
-from ebbtide.base import keys
-from ebbtide.base.bodies import serialize_body
 from ebbtide.cluster.client.protocol import (
     CONFIG_MAP,
     DEPLOYMENT,
@@ -34,24 +31,27 @@ from ebbtide.cluster.client.protocol import (
 from ebbtide.cluster.doctor import checks as doctor
 from ebbtide.cluster.doctor import observed
 from ebbtide.cluster.doctor.preflight import examine_plans
-from ebbtide.documents import load_document, profiles
-from ebbtide.profile.built_in import FULL
+from ebbtide.cluster.slo.proxy import find_gateway_histogram
+from ebbtide.core import manifests
+from ebbtide.core.base import keys
+from ebbtide.core.base.bodies import serialize_body
+from ebbtide.core.documents import load_document, profiles
+from ebbtide.core.profile.built_in import FULL
+from ebbtide.core.translation import project
+from ebbtide.core.translation.translate import translate
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.furnished import furnish_cluster
 from ebbtide.sandbox.simulated import Simulated
 from ebbtide.sandbox.store import make_bare
-from ebbtide.slo.proxy import find_gateway_histogram
-from ebbtide.translation import project
-from ebbtide.translation.translate import translate
 from live_cluster import PROFILE, SCALING, connected, simulated, spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ebbtide.cluster.doctor.findings import Finding
-    from ebbtide.profile.models import Profile
-    from ebbtide.spec.inference import Inference
-    from ebbtide.translation.objects import Object
+    from ebbtide.core.profile.models import Profile
+    from ebbtide.core.spec.inference import Inference
+    from ebbtide.core.translation.objects import Object
 
 SERVING = "knative-serving"
 PRIORITY = "kubernetes.podspec-priorityclassname"

@@ -17,7 +17,7 @@ import pytest
 
 from e2e.paths import CACHE
 from e2e.servers import images
-from ebbtide.base.engine_metrics import find_engine_metrics
+from ebbtide.core.base.engine_metrics import find_engine_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

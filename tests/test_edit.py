@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cases
-from ebbtide import manifests
-from ebbtide.manifests.edit import NotEdited, apply_change, edit_text
-from ebbtide.readers.fields import field_names_at
+from ebbtide.core import manifests
+from ebbtide.core.manifests.edit import NotEdited, apply_change, edit_text
+from ebbtide.core.readers.fields import field_names_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ebbtide.base.problems import Path
+    from ebbtide.core.base.problems import Path
 
 HEAD = "apiVersion: ebbtide.dev/v1alpha1\nkind: Inference\nmetadata: {name: chat}\n"
 COMMENTED = f"""\

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ebbtide.translation.engines import find_engine, read_flag, read_port
+from ebbtide.core.translation.engines import find_engine, read_flag, read_port
 
 
 @pytest.mark.parametrize(

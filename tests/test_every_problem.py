@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ebbtide import manifests
-from ebbtide.documents import profiles
-from ebbtide.documents.check import check_documents
-from ebbtide.documents.texts import load_data, load_text
-from ebbtide.profile.built_in import BUILT_IN_NAME
+from ebbtide.core import manifests
+from ebbtide.core.documents import profiles
+from ebbtide.core.documents.check import check_documents
+from ebbtide.core.documents.texts import load_data, load_text
+from ebbtide.core.profile.built_in import BUILT_IN_NAME
 
 if TYPE_CHECKING:
-    from ebbtide.base.problems import Problem
+    from ebbtide.core.base.problems import Problem
 
 PROFILE, _ = profiles.load_profile(BUILT_IN_NAME)
 #: A spec with one error of each of several rules.

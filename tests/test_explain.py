@@ -11,23 +11,23 @@ from hypothesis import given, settings
 
 import cases
 import strategies
-from ebbtide.base.problems import format_path, select_errors
-from ebbtide.documents import explain, load_document, profiles
-from ebbtide.documents.check import Batch
-from ebbtide.documents.explain import DISCRIMINATORS, INTENT, explain_document
-from ebbtide.profile.built_in import FULL, FULL_NAME
-from ebbtide.profile.models import Profile
-from ebbtide.readers.fields import models_in
-from ebbtide.spec.inference import Inference
-from ebbtide.translation.profile_rules import check
-from ebbtide.translation.translate import translate
+from ebbtide.core.base.problems import format_path, select_errors
+from ebbtide.core.documents import explain, load_document, profiles
+from ebbtide.core.documents.check import Batch
+from ebbtide.core.documents.explain import DISCRIMINATORS, INTENT, explain_document
+from ebbtide.core.profile.built_in import FULL, FULL_NAME
+from ebbtide.core.profile.models import Profile
+from ebbtide.core.readers.fields import models_in
+from ebbtide.core.spec.inference import Inference
+from ebbtide.core.translation.profile_rules import check
+from ebbtide.core.translation.translate import translate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pydantic import BaseModel
 
-    from ebbtide.documents.explain import ExplainedField, Explanation
+    from ebbtide.core.documents.explain import ExplainedField, Explanation
 
 ONE_DOCUMENT = {folder.name: folder for folder in cases.RENDERED if len(cases.make(folder).documents) == 1}
 #: Maximum fraction of leaves without a cause.

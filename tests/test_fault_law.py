@@ -17,10 +17,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from ebbtide.autoscaler import hpa
-from ebbtide.autoscaler.floor import PERIOD_SECONDS, FloorMetric, FloorSettings, format_settings
-from ebbtide.base import keys
-from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import (
     KNATIVE,
     POD,
@@ -36,18 +32,22 @@ from ebbtide.cluster.client.protocol import (
     WatchBookmark,
     WatchChange,
 )
+from ebbtide.cluster.controller.loop import Controller
+from ebbtide.cluster.controller.process import KINDS, MAX_AGE_SECONDS
+from ebbtide.cluster.controller.stored import strip_for_decisions
 from ebbtide.cluster.read.inventory import format_timestamp
+from ebbtide.cluster.slo.source import SourceError
 from ebbtide.cluster.watch.cache import Cache
-from ebbtide.controller.loop import Controller
-from ebbtide.controller.process import KINDS, MAX_AGE_SECONDS
-from ebbtide.controller.stored import strip_for_decisions
-from ebbtide.profile.models import Projects
-from ebbtide.slo.source import SourceError
+from ebbtide.core.autoscaler import hpa
+from ebbtide.core.autoscaler.floor import PERIOD_SECONDS, FloorMetric, FloorSettings, format_settings
+from ebbtide.core.base import keys
+from ebbtide.core.base.paths import get_at
+from ebbtide.core.profile.models import Projects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from ebbtide.translation.objects import Object
+    from ebbtide.core.translation.objects import Object
 
 LONG = os.environ.get("EBBTIDE_FUZZ") == "long"
 SCHEDULES, BATCH, STEPS = (20_000 if LONG else 200), 20, 60

@@ -18,8 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cases
-from ebbtide.autoscaler import hpa
-from ebbtide.autoscaler.floor import (
+from ebbtide.cluster.client.protocol import ForbiddenError, MissingError
+from ebbtide.cluster.controller.loop import Controller
+from ebbtide.cluster.read.inventory import LiveWorkload, format_timestamp
+from ebbtide.cluster.slo.source import SourceError
+from ebbtide.core.autoscaler import hpa
+from ebbtide.core.autoscaler.floor import (
     Floor,
     FloorError,
     FloorMetric,
@@ -27,20 +31,16 @@ from ebbtide.autoscaler.floor import (
     format_settings,
     parse_settings,
 )
-from ebbtide.autoscaler.schedule import ScheduleError, is_open, last_occurrence, scheduled_minimum
-from ebbtide.autoscaler.targets import RevisionSettings
-from ebbtide.base import keys
-from ebbtide.base.cron import CronError, Window, parse_cron
-from ebbtide.cluster.client.protocol import ForbiddenError, MissingError
-from ebbtide.cluster.read.inventory import LiveWorkload, format_timestamp
-from ebbtide.controller.loop import Controller
-from ebbtide.profile.models import Projects
+from ebbtide.core.autoscaler.schedule import ScheduleError, is_open, last_occurrence, scheduled_minimum
+from ebbtide.core.autoscaler.targets import RevisionSettings
+from ebbtide.core.base import keys
+from ebbtide.core.base.cron import CronError, Window, parse_cron
+from ebbtide.core.profile.models import Projects
 from ebbtide.sandbox.clocks import ManualClock
-from ebbtide.simulate.data import StartUp, TrafficTrace
-from ebbtide.simulate.engine import simulate
-from ebbtide.simulate.servers import parse_server
-from ebbtide.simulate.setting import Setting, read_spec_setting
-from ebbtide.slo.source import SourceError
+from ebbtide.simulator.data import StartUp, TrafficTrace
+from ebbtide.simulator.engine import simulate
+from ebbtide.simulator.servers import parse_server
+from ebbtide.simulator.setting import Setting, read_spec_setting
 
 LONG = os.environ.get("EBBTIDE_FUZZ") == "long"
 #: The queries of these tests are names.

@@ -14,38 +14,38 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import pytest
 
-from ebbtide.autoscaler import hpa
-from ebbtide.autoscaler.arithmetic import SECOND
-from ebbtide.autoscaler.floor import PERIOD_SECONDS, FloorMetric
-from ebbtide.base import keys
-from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import POD, POD_AUTOSCALER, REVISION
+from ebbtide.cluster.controller.loop import Controller
+from ebbtide.cluster.controller.measure import USE
+from ebbtide.cluster.controller.process import KINDS
+from ebbtide.cluster.controller.stored import strip_for_decisions
 from ebbtide.cluster.read.inventory import format_timestamp, parse_timestamp
 from ebbtide.cluster.read.pods import find_condition
+from ebbtide.cluster.slo.source import SourceError
 from ebbtide.cluster.watch.cache import Cache
 from ebbtide.cluster.write.apply import Workload
-from ebbtide.controller.loop import Controller
-from ebbtide.controller.measure import USE
-from ebbtide.controller.process import KINDS
-from ebbtide.controller.stored import strip_for_decisions
-from ebbtide.documents import load_document, profiles
-from ebbtide.documents.check import Batch
-from ebbtide.profile.models import Projects
+from ebbtide.core.autoscaler import hpa
+from ebbtide.core.autoscaler.arithmetic import SECOND
+from ebbtide.core.autoscaler.floor import PERIOD_SECONDS, FloorMetric
+from ebbtide.core.base import keys
+from ebbtide.core.base.paths import get_at
+from ebbtide.core.documents import load_document, profiles
+from ebbtide.core.documents.check import Batch
+from ebbtide.core.profile.models import Projects
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.simulated import Simulated
 from ebbtide.sandbox.state import PodLife
-from ebbtide.simulate import setting as of_setting
-from ebbtide.simulate.data import StartUp, TrafficTrace
-from ebbtide.simulate.engine import FloorSimulation, describe_pod, prepare_inputs
-from ebbtide.simulate.servers import parse_server
-from ebbtide.slo.source import SourceError
+from ebbtide.simulator import setting as of_setting
+from ebbtide.simulator.data import StartUp, TrafficTrace
+from ebbtide.simulator.engine import FloorSimulation, describe_pod, prepare_inputs
+from ebbtide.simulator.servers import parse_server
 from live_cluster import PROFILE, spec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ebbtide.profile.models import Profile
-    from ebbtide.translation.objects import Object
+    from ebbtide.core.profile.models import Profile
+    from ebbtide.core.translation.objects import Object
 
 LONG = os.environ.get("EBBTIDE_FUZZ") == "long"
 #: Workloads of one cluster, clusters, and decisions of each workload.

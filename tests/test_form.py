@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cases
-from ebbtide import manifests
-from ebbtide.base.paths import get_at
-from ebbtide.documents import profiles
-from ebbtide.manifests.edit import apply_change
-from ebbtide.spec.inference import Inference
-from ebbtide.web import new
-from ebbtide.web.fields import CHOICES, CONDITIONS, LISTS, ROWS, list_controls, list_field_groups
-from ebbtide.web.form import (
+from ebbtide.core import manifests
+from ebbtide.core.base.paths import get_at
+from ebbtide.core.documents import profiles
+from ebbtide.core.manifests.edit import apply_change
+from ebbtide.core.spec.inference import Inference
+from ebbtide.server.web import new
+from ebbtide.server.web.fields import CHOICES, CONDITIONS, LISTS, ROWS, list_controls, list_field_groups
+from ebbtide.server.web.form import (
     EMPTY,
     find_changes,
     list_unshown_fields,
@@ -30,10 +30,10 @@ from ebbtide.web.form import (
     show_value,
     write_live_spec,
 )
-from ebbtide.web.remedies import apply_fix, find_fixes
+from ebbtide.server.web.remedies import apply_fix, find_fixes
 
 if TYPE_CHECKING:
-    from ebbtide.base.problems import Path
+    from ebbtide.core.base.problems import Path
 
 PROFILE = profiles.load_built_in("full")
 HEAD = "apiVersion: ebbtide.dev/v1alpha1\nkind: Inference\nmetadata:\n  name: chat\nspec:\n"

@@ -14,8 +14,8 @@ from live_cluster import simulated, spec, workload
 
 if TYPE_CHECKING:
     from conftest import Judge
+    from ebbtide.core.translation.objects import Object
     from ebbtide.sandbox.simulated import Simulated
-    from ebbtide.translation.objects import Object
 
 KINDS = {"knative": KNATIVE, "kserve": KSERVE}
 MISSING = "ghcr.io/acme/missing:1"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import cases
-from ebbtide import manifests
+from ebbtide.core import manifests
 
 if TYPE_CHECKING:
     from pathlib import Path

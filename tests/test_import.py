@@ -14,17 +14,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cases import profile_name
-from ebbtide import manifests
-from ebbtide.adopt import knative, kserve
-from ebbtide.adopt.cleaning import clean_object
-from ebbtide.adopt.live import ImportResult, import_object
-from ebbtide.documents import load_document, profiles
-from ebbtide.profile.built_in import FULL_NAME
-from ebbtide.readers.loaded import canonical_json
-from ebbtide.readers.reading import API_VERSION, KIND
-from ebbtide.translation import translate as translation_module
-from ebbtide.translation.objects import apply_merge_patch
-from ebbtide.translation.translate import translate
+from ebbtide.core import manifests
+from ebbtide.core.adopt import knative, kserve
+from ebbtide.core.adopt.cleaning import clean_object
+from ebbtide.core.adopt.live import ImportResult, import_object
+from ebbtide.core.documents import load_document, profiles
+from ebbtide.core.profile.built_in import FULL_NAME
+from ebbtide.core.readers.loaded import canonical_json
+from ebbtide.core.readers.reading import API_VERSION, KIND
+from ebbtide.core.translation import translate as translation_module
+from ebbtide.core.translation.objects import apply_merge_patch
+from ebbtide.core.translation.translate import translate
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ebbtide.adopt import attempt, knative, kserve, live
-from ebbtide.adopt.cleaning import clean_object
-from ebbtide.adopt.defaults import is_server_written
-from ebbtide.adopt.derive import derive_spec
-from ebbtide.adopt.live import ImportResult, import_object, render_stored_spec
-from ebbtide.documents import load_document, profiles
-from ebbtide.profile.built_in import FULL, FULL_NAME
-from ebbtide.profile.models import Profile
-from ebbtide.readers import flags
-from ebbtide.translation.objects import apply_merge_patch
-from ebbtide.translation.pods import PatchConflict
-from ebbtide.translation.translate import translate
+from ebbtide.core.adopt import attempt, knative, kserve, live
+from ebbtide.core.adopt.cleaning import clean_object
+from ebbtide.core.adopt.defaults import is_server_written
+from ebbtide.core.adopt.derive import derive_spec
+from ebbtide.core.adopt.live import ImportResult, import_object, render_stored_spec
+from ebbtide.core.documents import load_document, profiles
+from ebbtide.core.profile.built_in import FULL, FULL_NAME
+from ebbtide.core.profile.models import Profile
+from ebbtide.core.translation.objects import apply_merge_patch
+from ebbtide.core.translation.pods import PatchConflict
+from ebbtide.core.translation.translate import translate
+from ebbtide.runai import flags
 
 if TYPE_CHECKING:
-    from ebbtide.base.problems import Problem
-    from ebbtide.readers.loaded import LoadedDocument
+    from ebbtide.core.base.problems import Problem
+    from ebbtide.core.readers.loaded import LoadedDocument
 
 PROFILE = Profile.model_validate(FULL)
 IMAGE = "ghcr.io/acme/chat:1.0"

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ebbtide.base.problems import select_errors
-from ebbtide.documents import load_document
-from ebbtide.profile.built_in import FULL
-from ebbtide.profile.models import Profile
-from ebbtide.readers import crd
-from ebbtide.spec.inference import Inference
+from ebbtide.core.base.problems import select_errors
+from ebbtide.core.documents import load_document
+from ebbtide.core.profile.built_in import FULL
+from ebbtide.core.profile.models import Profile
+from ebbtide.core.spec.inference import Inference
+from ebbtide.runai import crd
 
 if TYPE_CHECKING:
-    from ebbtide.readers.loaded import LoadedDocument
+    from ebbtide.core.readers.loaded import LoadedDocument
 
 PROFILE = Profile.model_validate(FULL)
 WORKLOAD: dict[str, Any] = {

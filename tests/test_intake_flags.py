@@ -11,15 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ebbtide.base.problems import select_errors
-from ebbtide.profile.built_in import FULL
-from ebbtide.profile.models import Profile
-from ebbtide.readers import command_lines, flag_parser, flags, nim, nim_flags, shapes
-from ebbtide.spec import rules
-from ebbtide.spec.inference import Inference
+from ebbtide.core.base.problems import select_errors
+from ebbtide.core.profile.built_in import FULL
+from ebbtide.core.profile.models import Profile
+from ebbtide.core.readers import flag_parser, shapes
+from ebbtide.core.spec import rules
+from ebbtide.core.spec.inference import Inference
+from ebbtide.runai import command_lines, flags, nim, nim_flags
 
 if TYPE_CHECKING:
-    from ebbtide.readers.reading import Reading
+    from ebbtide.core.readers.reading import Reading
 
 PROFILE = Profile.model_validate(FULL)
 NAMED = operator.attrgetter("name")

@@ -17,13 +17,13 @@ import yaml
 
 import cases
 import ebbtide
-from ebbtide.base import keys
-from ebbtide.base.paths import get_at
-from ebbtide.documents import profiles
-from ebbtide.translation.serving import llm, reserved
+from ebbtide.core.base import keys
+from ebbtide.core.base.paths import get_at
+from ebbtide.core.documents import profiles
+from ebbtide.core.translation.serving import llm, reserved
 
 if TYPE_CHECKING:
-    from ebbtide.translation.objects import Object
+    from ebbtide.core.translation.objects import Object
 
 BUILT_IN_KINDS = {
     "HorizontalPodAutoscaler",

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from ebbtide.base import quantities
 from ebbtide.cluster.doctor.kai import read_kai_settings, read_runtime_class
-from ebbtide.documents import profiles
-from ebbtide.profile.built_in import FULL
-from ebbtide.translation import gpu
-from ebbtide.translation.gpu import kai
-from ebbtide.translation.gpu.backend import PoolRequest
-from ebbtide.translation.plan import GpuRequest
+from ebbtide.core.base import quantities
+from ebbtide.core.documents import profiles
+from ebbtide.core.profile.built_in import FULL
+from ebbtide.core.translation import gpu
+from ebbtide.core.translation.gpu import kai
+from ebbtide.core.translation.gpu.backend import PoolRequest
+from ebbtide.core.translation.plan import GpuRequest
 
 
 def ask(memory: str = "", portion: float = 0.0, total: int | None = 81920) -> PoolRequest:

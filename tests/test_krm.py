@@ -14,14 +14,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import strategies
-from ebbtide import manifests
 from ebbtide.cli.krm import transform_list
-from ebbtide.documents import load_document, profiles
-from ebbtide.documents.check import Batch
-from ebbtide.profile.built_in import BUILT_IN, FULL
+from ebbtide.core import manifests
+from ebbtide.core.documents import load_document, profiles
+from ebbtide.core.documents.check import Batch
+from ebbtide.core.profile.built_in import BUILT_IN, FULL
 
 if TYPE_CHECKING:
-    from ebbtide.translation.objects import Object
+    from ebbtide.core.translation.objects import Object
 
 ROOT = Path(__file__).parent.parent
 LAWS = settings(

@@ -17,7 +17,7 @@ import cases
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from ebbtide.translation.objects import Object
+    from ebbtide.core.translation.objects import Object
 
 CASES = [
     pytest.param(item, id=f"{folder.name}-{item['metadata']['name']}")

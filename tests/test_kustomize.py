@@ -20,23 +20,23 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from ebbtide import manifests
-from ebbtide.base import keys, metrics
 from ebbtide.cli import main
 from ebbtide.cluster.doctor.checks import make_observer_role
+from ebbtide.cluster.slo import queries
 from ebbtide.cluster.watch.groups import KINDS as CACHED
 from ebbtide.cluster.write.projects import make_member_role
-from ebbtide.documents import profiles
-from ebbtide.profile.built_in import FEATURES, FULL
-from ebbtide.profile.models import MetricNames, Profile, Scheduling
-from ebbtide.slo import queries
-from ebbtide.translation import priority, project
-from ebbtide.translation.plan import Priority
-from ebbtide.translation.serving.kserve import MODES
+from ebbtide.core import manifests
+from ebbtide.core.base import keys, metrics
+from ebbtide.core.documents import profiles
+from ebbtide.core.profile.built_in import FEATURES, FULL
+from ebbtide.core.profile.models import MetricNames, Profile, Scheduling
+from ebbtide.core.translation import priority, project
+from ebbtide.core.translation.plan import Priority
+from ebbtide.core.translation.serving.kserve import MODES
 
 if TYPE_CHECKING:
     from conftest import Judge
-    from ebbtide.translation.objects import Object
+    from ebbtide.core.translation.objects import Object
 
 ROOT = Path(__file__).parent.parent
 KUSTOMIZE = ROOT / "kustomize"
@@ -48,7 +48,7 @@ CONFIG_MAPS = ("features", "autoscaler", "defaults", "deployment", "observabilit
 NOT_IN_PROFILE = {"network"}
 AUTOSCALER_SERIES = (queries.AUTOSCALER, queries.AUTOSCALER_OPENCENSUS)
 CLASSES_HEADER = (
-    "# Generated from ebbtide.translation.priority by `pytest tests/test_kustomize.py --accept`. A value cannot be changed in a cluster: the\n"
+    "# Generated from ebbtide.core.translation.priority by `pytest tests/test_kustomize.py --accept`. A value cannot be changed in a cluster: the\n"
     "# class has to be deleted first.\n"
 )
 ROLES_HEADER = "# Generated from ebbtide.cluster by `pytest tests/test_kustomize.py --accept`.\n"

@@ -11,8 +11,6 @@ import pytest
 
 import cases
 import serving
-from ebbtide.api.access import Caller
-from ebbtide.base import keys, names
 from ebbtide.cli import main
 from ebbtide.cluster.client.protocol import DEPLOYMENT, LLM, POD, ForbiddenError, MissingError
 from ebbtide.cluster.read.inventory import find_workload, list_tops
@@ -21,13 +19,15 @@ from ebbtide.cluster.read.status import Status, compute_status
 from ebbtide.cluster.watch.cache import Cache
 from ebbtide.cluster.watch.groups import WorkloadKey
 from ebbtide.cluster.write.apply import plan_workload, write_workload
-from ebbtide.documents import load_document, profiles
-from ebbtide.documents.check import Batch
+from ebbtide.core.base import keys, names
+from ebbtide.core.documents import load_document, profiles
+from ebbtide.core.documents.check import Batch
+from ebbtide.core.translation.modes import SERVING_MODES
 from ebbtide.sandbox.backend import PermissionRule
 from ebbtide.sandbox.simulated import Simulated
-from ebbtide.simulate.setting import NotSimulated, from_objects
-from ebbtide.translation.modes import SERVING_MODES
-from ebbtide.web.workload import TABS
+from ebbtide.server.api.access import Caller
+from ebbtide.server.web.workload import TABS
+from ebbtide.simulator.setting import NotSimulated, from_objects
 from live_cluster import connected, simulated, workload
 from website import Parsed, Site, backend_of
 

@@ -17,26 +17,26 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 import strategies as made
-from ebbtide import manifests
-from ebbtide.base import keys, names, quantities
-from ebbtide.base.problems import format_path
-from ebbtide.documents import load_document, profiles
-from ebbtide.documents.check import Batch
-from ebbtide.documents.problem_texts import read_problem_texts
-from ebbtide.profile.built_in import FULL
-from ebbtide.readers import shapes
-from ebbtide.readers.loaded import canonical_json
-from ebbtide.translation import gpu, objects, patches, pods
-from ebbtide.translation.container import split_command
-from ebbtide.translation.translate import make_patches, make_plan, translate
+from ebbtide.core import manifests
+from ebbtide.core.base import keys, names, quantities
+from ebbtide.core.base.problems import format_path
+from ebbtide.core.documents import load_document, profiles
+from ebbtide.core.documents.check import Batch
+from ebbtide.core.documents.problem_texts import read_problem_texts
+from ebbtide.core.profile.built_in import FULL
+from ebbtide.core.readers import shapes
+from ebbtide.core.readers.loaded import canonical_json
+from ebbtide.core.translation import gpu, objects, patches, pods
+from ebbtide.core.translation.container import split_command
+from ebbtide.core.translation.translate import make_patches, make_plan, translate
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Iterator
 
-    from ebbtide.base.problems import Path as Place
-    from ebbtide.base.problems import Problem
-    from ebbtide.translation.translate import Translation
+    from ebbtide.core.base.problems import Path as Place
+    from ebbtide.core.base.problems import Problem
+    from ebbtide.core.translation.translate import Translation
 
 ROOT = Path(__file__).parent.parent
 CODES = read_problem_texts()
@@ -188,8 +188,8 @@ def test_the_same_spec_renders_the_same_bytes(pair: tuple[Any, Any]) -> None:
 def test_another_process_renders_the_same_bytes_for_any_hash_seed() -> None:
     program = (
         "import sys; sys.path[:0] = ['tests']\n"
-        "import strategies\nfrom ebbtide import manifests\nfrom ebbtide.documents import load_document, profiles\n"
-        "from ebbtide.base.bodies import serialize_body\nfrom ebbtide.translation.translate import translate\n"
+        "import strategies\nfrom ebbtide import manifests\nfrom ebbtide.core.documents import load_document, profiles\n"
+        "from ebbtide.core.base.bodies import serialize_body\nfrom ebbtide.core.translation.translate import translate\n"
         "for seed in range(60):\n"
         "    rng = strategies.dice(seed)\n"
         "    native, data = strategies.random_pair(rng)\n"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ebbtide.readers import compiled
+from ebbtide.core.readers import compiled
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -23,12 +23,12 @@ SOURCE = ROOT / "platform"
 MODULES = sorted((SOURCE / "ebbtide").rglob("*.py"))
 #: The layers from the spec to explain: no client, no YAML, no command line.
 CORE = (
-    "ebbtide.translation.translate",
-    "ebbtide.documents.explain",
-    "ebbtide.documents.check",
-    "ebbtide.documents",
-    "ebbtide.adopt.live",
-    "ebbtide.documents.profiles",
+    "ebbtide.core.translation.translate",
+    "ebbtide.core.documents.explain",
+    "ebbtide.core.documents.check",
+    "ebbtide.core.documents",
+    "ebbtide.core.adopt.live",
+    "ebbtide.core.documents.profiles",
 )
 #: Packages that the core may import in addition to the standard library.
 ALLOWED = {
@@ -71,7 +71,13 @@ def test_the_core_imports_pydantic_and_the_standard_library_only(module: str) ->
 
 
 @pytest.mark.parametrize(
-    "module", ["ebbtide.translation.translate", "ebbtide.documents.check", "ebbtide.documents", "ebbtide.adopt.live"]
+    "module",
+    [
+        "ebbtide.core.translation.translate",
+        "ebbtide.core.documents.check",
+        "ebbtide.core.documents",
+        "ebbtide.core.adopt.live",
+    ],
 )
 def test_the_core_imports_nothing_impure_and_not_pydantic_itself(module: str) -> None:
     loaded = loaded_by(f"import {module}")
@@ -86,23 +92,23 @@ def test_the_command_line_parses_without_the_translation() -> None:
     loaded = loaded_by("from ebbtide.cli import main\nmain(['--version'])")
 
     assert {name for name in loaded if name.startswith("ebbtide.")} == {
-        "ebbtide.base",
-        "ebbtide.base.plugins",
-        "ebbtide.base.prose",
+        "ebbtide.core.base",
+        "ebbtide.core.base.plugins",
+        "ebbtide.core.base.prose",
         "ebbtide.cli",
         "ebbtide.cli.options",
         "ebbtide.cli.streams",
-        "ebbtide.profile",
-        "ebbtide.profile.built_in",
+        "ebbtide.core.profile",
+        "ebbtide.core.profile.built_in",
     }
 
 
 def test_the_autoscalers_import_the_standard_library_only() -> None:
-    loaded = loaded_by("from ebbtide.autoscaler import activator, hpa, metrics, reconciler")
+    loaded = loaded_by("from ebbtide.core.autoscaler import activator, hpa, metrics, reconciler")
 
-    assert "ebbtide.autoscaler.windows" in loaded
+    assert "ebbtide.core.autoscaler.windows" in loaded
     assert {
-        name for name in loaded if name.startswith("ebbtide.") and not name.startswith("ebbtide.autoscaler")
+        name for name in loaded if name.startswith("ebbtide.") and not name.startswith("ebbtide.core.autoscaler")
     } == set()
     assert {name.partition(".")[0] for name in loaded} - {"ebbtide"} - sys.stdlib_module_names == set()
 
@@ -154,10 +160,10 @@ def test_render_needs_neither_pydantic_nor_argparse_s_friends() -> None:
         "numpy",
         "jinja2",
         "requests",
-        "ebbtide.documents.explain",
-        "ebbtide.documents.problem_texts",
-        "ebbtide.readers.table",
-        "ebbtide.adopt",
+        "ebbtide.core.documents.explain",
+        "ebbtide.core.documents.problem_texts",
+        "ebbtide.core.readers.table",
+        "ebbtide.core.adopt",
     ):
         assert module not in loaded
 
@@ -231,7 +237,7 @@ def test_serve_on_a_real_cluster_loads_no_sandbox() -> None:
 
     loaded = loaded_by(program)
 
-    assert "ebbtide.api.make" in loaded
+    assert "ebbtide.server.api.make" in loaded
     assert not {name for name in loaded if name.startswith("ebbtide.sandbox")}
 
 

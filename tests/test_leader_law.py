@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ebbtide.base import keys
 from ebbtide.cluster.client.protocol import KNATIVE, POD, REVISION, StaleError
-from ebbtide.controller.lease import RENEW_SECONDS
-from ebbtide.controller.process import Process
-from ebbtide.profile.models import Projects
+from ebbtide.cluster.controller.lease import RENEW_SECONDS
+from ebbtide.cluster.controller.process import Process
+from ebbtide.core.base import keys
+from ebbtide.core.profile.models import Projects
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.simulated import Simulated
 from live_cluster import SCALING, spec, workload

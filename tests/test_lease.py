@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import LEASE, UnreachableError
-from ebbtide.controller.lease import DURATION_SECONDS, LEADS_SECONDS, NAME, RENEW_SECONDS, Lease
+from ebbtide.cluster.controller.lease import DURATION_SECONDS, LEADS_SECONDS, NAME, RENEW_SECONDS, Lease
+from ebbtide.core.base.paths import get_at
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.simulated import Simulated
 

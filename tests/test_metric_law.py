@@ -12,27 +12,27 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ebbtide.adopt.live import import_object
-from ebbtide.autoscaler.floor import parse_settings
-from ebbtide.base import keys, metrics
 from ebbtide.cluster.doctor import checks as doctor
-from ebbtide.documents import explain, load_document, profiles
-from ebbtide.profile import metric_names
+from ebbtide.core.adopt.live import import_object
+from ebbtide.core.autoscaler.floor import parse_settings
+from ebbtide.core.base import keys, metrics
+from ebbtide.core.documents import explain, load_document, profiles
+from ebbtide.core.profile import metric_names
+from ebbtide.core.translation import gpu
+from ebbtide.core.translation.translate import translate
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.furnished import furnish_cluster
 from ebbtide.sandbox.simulated import Simulated
-from ebbtide.simulate import setting, tune
-from ebbtide.translation import gpu
-from ebbtide.translation.translate import translate
-from ebbtide.web import fields, words
+from ebbtide.server.web import fields, words
+from ebbtide.simulator import setting, tune
 from test_backend_law import profile_data
 from test_docs import FENCE, ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ebbtide.profile.models import Profile
-    from ebbtide.translation.translate import Translation
+    from ebbtide.core.profile.models import Profile
+    from ebbtide.core.translation.translate import Translation
 
 PAGE = ROOT / "CONTRIBUTING.md"
 #: A GPU and a CPU request, which some metrics require.

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ebbtide.autoscaler.floor import parse_settings
-from ebbtide.base import keys, metrics
-from ebbtide.profile import metric_names
-from ebbtide.profile.models import MetricNames
+from ebbtide.core.autoscaler.floor import parse_settings
+from ebbtide.core.base import keys, metrics
+from ebbtide.core.profile import metric_names
+from ebbtide.core.profile.models import MetricNames
 from test_kustomize import ADAPTERS, rules
 from test_metric_law import GATEWAY, codes, documented, native, profile, translated
 from test_slo_promql import NEEDS_PROMTOOL, evaluated

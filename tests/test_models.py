@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ebbtide import manifests
-from ebbtide.translation import model_catalog as catalog
+from ebbtide.core import manifests
+from ebbtide.core.translation import model_catalog as catalog
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,7 +17,7 @@ from typing import Final
 import pytest
 
 from ebbtide import __version__
-from ebbtide.documents.problem_texts import read_problem_texts
+from ebbtide.core.documents.problem_texts import read_problem_texts
 
 ROOT: Final = Path(__file__).parent.parent
 VENDOR: Final = Path("platform", "ebbtide", "web", "static", "vendor")
@@ -71,7 +71,7 @@ def test_the_wheel_holds_every_file_of_the_package(dist: Path) -> None:
         cwd=ROOT,
     ).stdout.split()
     expected = {PurePosixPath(name).relative_to("platform").as_posix() for name in tracked if (ROOT / name).exists()}
-    expected |= {f"ebbtide/web/static/vendor/{name}" for name in LIBRARIES}
+    expected |= {f"ebbtide/server/web/static/vendor/{name}" for name in LIBRARIES}
     with zipfile.ZipFile(dist / f"ebbtide-{__version__}-py3-none-any.whl") as wheel:
         names = {name for name in wheel.namelist() if ".dist-info/" not in name}
 

@@ -8,8 +8,8 @@ import pytest
 
 import situations
 from ebbtide.cluster.read.past import MAX_STEP_SECONDS, PastDecisions, replay_history
-from ebbtide.profile.models import ProfileSpec
-from ebbtide.slo.source import History, Ref, SeriesPoint
+from ebbtide.cluster.slo.source import History, Ref, SeriesPoint
+from ebbtide.core.profile.models import ProfileSpec
 from test_why import scaled
 
 STEP = 15.0

@@ -24,14 +24,14 @@ from ebbtide.cluster.client import endpoint  # noqa: E402 - after the skip
 from ebbtide.cluster.client.endpoint import CallError, Endpoint, Exchange, explain_foreign_url  # noqa: E402
 from ebbtide.cluster.client.protocol import KNATIVE  # noqa: E402
 from ebbtide.cluster.read.served_model import find_served_model  # noqa: E402
+from ebbtide.cluster.slo.source import Ref  # noqa: E402
 from ebbtide.sandbox.backend import PermissionRule  # noqa: E402
 from ebbtide.sandbox.clocks import RealClock  # noqa: E402
 from ebbtide.sandbox.gateway import serve_gateway  # noqa: E402
 from ebbtide.sandbox.replicas import SimulatedBehavior  # noqa: E402
 from ebbtide.sandbox.world import World  # noqa: E402
-from ebbtide.simulate.data import StartUp  # noqa: E402
-from ebbtide.slo.source import Ref  # noqa: E402
-from ebbtide.web import playground, shared  # noqa: E402
+from ebbtide.server.web import playground, shared  # noqa: E402
+from ebbtide.simulator.data import StartUp  # noqa: E402
 from test_world import node, profiled  # noqa: E402
 from website import CSRF, READER, STRANGER, WRITER, Parsed, Site, backend_of  # noqa: E402
 

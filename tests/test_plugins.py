@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 import serving
-from ebbtide.api.app import make_app
-from ebbtide.api.families import list_families
-from ebbtide.api.gate import ServerSettings
-from ebbtide.base import plugins
-from ebbtide.base.plugins import Part, PluginError
 from ebbtide.cli import list_commands, load_command
-from ebbtide.documents import load_added_readers, load_document, profiles
-from ebbtide.readers.reading import Reader
-from ebbtide.translation import gpu
+from ebbtide.core.base import plugins
+from ebbtide.core.base.plugins import Part, PluginError
+from ebbtide.core.documents import load_added_readers, load_document, profiles
+from ebbtide.core.readers.reading import Reader
+from ebbtide.core.translation import gpu
+from ebbtide.server.api.app import make_app
+from ebbtide.server.api.families import list_families
+from ebbtide.server.api.gate import ServerSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -71,17 +71,17 @@ class Removed(MetaPathFinder):
 sys.meta_path.insert(0, Removed())
 """
 RUNAI: Final = (
-    "ebbtide.readers.crd",
-    "ebbtide.readers.flags",
-    "ebbtide.readers.nim",
-    "ebbtide.readers.nim_flags",
-    "ebbtide.readers.command_lines",
-    "ebbtide.api.runai",
-    "ebbtide.api.runai_bodies",
-    "ebbtide.api.runai_requests",
-    "ebbtide.cli.submit",
+    "ebbtide.runai.crd",
+    "ebbtide.runai.flags",
+    "ebbtide.runai.nim",
+    "ebbtide.runai.nim_flags",
+    "ebbtide.runai.command_lines",
+    "ebbtide.runai.routes",
+    "ebbtide.runai.bodies",
+    "ebbtide.runai.requests",
+    "ebbtide.runai.submit",
 )
-SANDBOX: Final = ("ebbtide.sandbox", "ebbtide.cli.demo")
+SANDBOX: Final = ("ebbtide.sandbox", "ebbtide.sandbox.demo")
 Run = subprocess.CompletedProcess[str]
 
 
@@ -256,7 +256,7 @@ def register(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Part]]:
 def test_a_part_of_a_package_is_what_its_group_needs(register: Callable[..., Part], target: str, reason: str) -> None:
     part = register(MODULE, plugins.READERS, target)
 
-    with pytest.raises(PluginError, match=f"ebbtide-toy registers toy in ebbtide.readers.*{reason}"):
+    with pytest.raises(PluginError, match=f"ebbtide-toy registers toy in ebbtide.core.readers.*{reason}"):
         part.load(Reader)
 
 
@@ -306,7 +306,7 @@ def test_a_command_of_a_package_cannot_replace_one_of_ebbtide(register: Callable
 
 
 def test_a_reader_of_a_package_reads_what_ebbtide_does_not(register: Callable[..., Part]) -> None:
-    source = "from ebbtide.readers.reading import Reader, Reading\n"
+    source = "from ebbtide.core.readers.reading import Reader, Reading\n"
     source += "READER = Reader(lambda _: True, lambda data, _: Reading(data))"
     register(source, plugins.READERS, "ebbtide_toy:READER")
     profile = profiles.load_built_in()
@@ -356,7 +356,9 @@ def test_a_package_adds_a_gpu_backend(install: Callable[..., Path], specs: tuple
     assert "invalid backend 'vgpu': must be one of devices, kai, hami, mig, time-slicing, mps, dra\n" in unknown.stderr
     assert '"vgpu"' in execute(["-m", "ebbtide", "schema", "profile"], package).stdout
     # Other processes of a server get the profile without a validation.
-    program = "import sys; from ebbtide.translation import gpu; print(gpu.BACKENDS['vgpu'].name, [*gpu.BACKENDS][-1])"
+    program = (
+        "import sys; from ebbtide.core.translation import gpu; print(gpu.BACKENDS['vgpu'].name, [*gpu.BACKENDS][-1])"
+    )
     assert execute(["-c", program], package).stdout == "vgpu vgpu\n"
 
 
@@ -408,10 +410,10 @@ def test_the_commands_work_without_an_optional_part(removed: tuple[str, ...], sp
 def test_the_server_works_without_an_optional_part(removed: tuple[str, ...]) -> None:
     program = f"""{WITHOUT}
 from unittest.mock import MagicMock
-from ebbtide.api.app import make_app
-from ebbtide.api.errors import make_error_response
-from ebbtide.api.gate import ServerSettings
-from ebbtide.web.routes import make_router
+from ebbtide.server.api.app import make_app
+from ebbtide.server.api.errors import make_error_response
+from ebbtide.server.api.gate import ServerSettings
+from ebbtide.server.web.routes import make_router
 from starlette.exceptions import HTTPException
 
 backend = MagicMock()
@@ -427,11 +429,11 @@ print(make_error_response("/api/v1/workloads", HTTPException(404)).body.decode()
 @pytest.mark.parametrize(
     ("parts", "words", "message"),
     [
-        (RUNAI, ["submit", "chat"], "submit needs ebbtide.cli.submit, which this installation does not contain"),
-        (RUNAI, ["submit", "--help"], "submit needs ebbtide.cli.submit, which this installation does not contain"),
-        (SANDBOX, ["--demo", "list"], "--demo needs ebbtide.cli.demo, which this installation does not contain"),
-        (SANDBOX, ["serve", "--demo"], "--demo needs ebbtide.cli.demo, which this installation does not contain"),
-        (SANDBOX, ["--demo", "serve"], "--demo needs ebbtide.cli.demo, which this installation does not contain"),
+        (RUNAI, ["submit", "chat"], "submit needs ebbtide.runai.submit, which this installation does not contain"),
+        (RUNAI, ["submit", "--help"], "submit needs ebbtide.runai.submit, which this installation does not contain"),
+        (SANDBOX, ["--demo", "list"], "--demo needs ebbtide.sandbox.demo, which this installation does not contain"),
+        (SANDBOX, ["serve", "--demo"], "--demo needs ebbtide.sandbox.demo, which this installation does not contain"),
+        (SANDBOX, ["--demo", "serve"], "--demo needs ebbtide.sandbox.demo, which this installation does not contain"),
     ],
 )
 def test_a_removed_part_is_named_with_the_way_to_get_it(parts: tuple[str, ...], words: list[str], message: str) -> None:

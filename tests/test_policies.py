@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import cases
-from ebbtide import manifests
-from ebbtide.base.paths import get_at
-from ebbtide.profile.models import Scheduling
-from ebbtide.translation import priority
+from ebbtide.core import manifests
+from ebbtide.core.base.paths import get_at
+from ebbtide.core.profile.models import Scheduling
+from ebbtide.core.translation import priority
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from commands import Ran
     from conftest import Judge
-    from ebbtide.translation.objects import Object
+    from ebbtide.core.translation.objects import Object
 
 ROOT = Path(__file__).parent.parent
 POLICIES = sorted(path.parent for path in (ROOT / "policies").glob("*/policy.yaml"))

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import strategies
-from ebbtide.documents import profiles
-from ebbtide.documents.problem_texts import read_problem_texts
-from ebbtide.profile.built_in import BUILT_INS, FEATURES, FULL, FULL_NAME, OTHER_FLAGS
-from ebbtide.profile.models import Profile
+from ebbtide.core.documents import profiles
+from ebbtide.core.documents.problem_texts import read_problem_texts
+from ebbtide.core.profile.built_in import BUILT_INS, FEATURES, FULL, FULL_NAME, OTHER_FLAGS
+from ebbtide.core.profile.models import Profile
 
 if TYPE_CHECKING:
-    from ebbtide.base.problems import Problem
+    from ebbtide.core.base.problems import Problem
 
 ROOT = Path(__file__).parent.parent
 CODES = read_problem_texts()

@@ -9,10 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ebbtide import manifests
-from ebbtide.base import keys
-from ebbtide.base.bodies import serialize_body
-from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import (
     CLUSTER_QUEUE,
     CLUSTER_ROLE,
@@ -28,14 +24,18 @@ from ebbtide.cluster.client.protocol import (
 from ebbtide.cluster.read.amounts import QuotaShare
 from ebbtide.cluster.write import apply, projects
 from ebbtide.cluster.write.projects import ProjectMember, ProjectRequest, parse_member
-from ebbtide.documents import profiles
+from ebbtide.core import manifests
+from ebbtide.core.base import keys
+from ebbtide.core.base.bodies import serialize_body
+from ebbtide.core.base.paths import get_at
+from ebbtide.core.documents import profiles
 from live_cluster import PROFILE, SCALING, connected, profile, simulated, workload
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ebbtide.cluster.write.projects import ProjectRow
-    from ebbtide.profile.models import Profile
+    from ebbtide.core.profile.models import Profile
     from ebbtide.sandbox.simulated import Simulated
 
 JANE, ML = ProjectMember("User", "jane"), ProjectMember("Group", "ml")

@@ -42,7 +42,9 @@ class A:
 
 
 def test_a_docstring_is_read_without_its_code() -> None:
-    source = '"""Sum up.\n\n    >>> total(nobody)\n    3\n\nSee ``a.b`` and platform/ebbtide/base or os.path.\n"""\n'
+    source = (
+        '"""Sum up.\n\n    >>> total(nobody)\n    3\n\nSee ``a.b`` and platform/ebbtide/core/base or os.path.\n"""\n'
+    )
 
     assert list_texts(list(python_texts("a.py", source, strings=True))) == [
         ("docstrings", 1, "Sum up. / ¶ / ¶ / ¶ / ¶ / See ``x.x`` and xxxxxxxx/xxxxxxx/xxxx or xx.xxxx."),

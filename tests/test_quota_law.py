@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 
-from ebbtide.adopt.live import import_object
 from ebbtide.cluster.client.protocol import kind_of
 from ebbtide.cluster.doctor import checks as doctor
 from ebbtide.cluster.doctor.observed import GROUPS, observe_cluster
-from ebbtide.documents import COMPANIONS, load_document, profiles
-from ebbtide.profile.built_in import FULL
-from ebbtide.profile.models import Projects
+from ebbtide.core.adopt.live import import_object
+from ebbtide.core.documents import COMPANIONS, load_document, profiles
+from ebbtide.core.profile.built_in import FULL
+from ebbtide.core.profile.models import Projects
+from ebbtide.core.translation.quotas import QUOTA_BACKENDS
+from ebbtide.core.translation.translate import translate
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.furnished import furnish_cluster
 from ebbtide.sandbox.simulated import Simulated
-from ebbtide.translation.quotas import QUOTA_BACKENDS
-from ebbtide.translation.translate import translate
 
 if TYPE_CHECKING:
-    from ebbtide.profile.models import Profile
-    from ebbtide.translation.objects import Object
+    from ebbtide.core.profile.models import Profile
+    from ebbtide.core.translation.objects import Object
 
 NAMES = tuple(QUOTA_BACKENDS)
 SERVING = ("knative", "kserve", "kserve-standard")

@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import strategies
-from ebbtide import manifests
-from ebbtide.documents import load_document, profiles
-from ebbtide.documents.check import Batch
-from ebbtide.documents.problem_texts import read_problem_texts
+from ebbtide.core import manifests
+from ebbtide.core.documents import load_document, profiles
+from ebbtide.core.documents.check import Batch
+from ebbtide.core.documents.problem_texts import read_problem_texts
 from schemas.validate import validate
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ebbtide.base.problems import Problem
-    from ebbtide.translation.objects import Object
+    from ebbtide.core.base.problems import Problem
+    from ebbtide.core.translation.objects import Object
 
 CODES = read_problem_texts()
 NUMBER = 300

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ebbtide.manifests import Document, read_documents, write_documents
-from ebbtide.manifests.blocks import find_block_lines, read_block
-from ebbtide.manifests.events import Builder, find_event_lines
+from ebbtide.core.manifests import Document, read_documents, write_documents
+from ebbtide.core.manifests.blocks import find_block_lines, read_block
+from ebbtide.core.manifests.events import Builder, find_event_lines
 
 
 def read_one(text: str | bytes) -> Document:

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ebbtide.adopt import derive
-from ebbtide.readers import crd, flags, nim, nim_flags, rest
-from ebbtide.readers.fields import field_names_at
-from ebbtide.readers.table import split_path
+from ebbtide.core.adopt import derive
+from ebbtide.core.readers import rest
+from ebbtide.core.readers.fields import field_names_at
+from ebbtide.core.readers.table import split_path
+from ebbtide.runai import crd, flags, nim, nim_flags
 
 if TYPE_CHECKING:
-    from ebbtide.base.problems import Path
-    from ebbtide.readers.table import FieldRow
+    from ebbtide.core.base.problems import Path
+    from ebbtide.core.readers.table import FieldRow
 
 TABLES: dict[str, list[FieldRow]] = {
     "classic resource": [*crd.FIELDS.values()],

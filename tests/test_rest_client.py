@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ebbtide.cluster.client.kubernetes import KubernetesCluster
-    from ebbtide.translation.objects import Object
+    from ebbtide.core.translation.objects import Object
 
 kubernetes = pytest.importorskip("kubernetes", reason="the official client is not installed")
 MAPS = "/api/v1/namespaces/x/configmaps"

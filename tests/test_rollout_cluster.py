@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ebbtide import manifests
-from ebbtide.base import keys
-from ebbtide.base.paths import get_at
 from ebbtide.cli import calls
 from ebbtide.cluster.client.protocol import DEPLOYMENT, KNATIVE, POD, REVISION, Kind
 from ebbtide.cluster.read.pods import has_ended, is_ready
 from ebbtide.cluster.read.records import is_in_rollout
+from ebbtide.core import manifests
+from ebbtide.core.base import keys
+from ebbtide.core.base.paths import get_at
 from ebbtide.sandbox.simulated import Simulated
 from live_cluster import PROFILE, connected, simulated, text
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from ebbtide.translation.objects import Object
+    from ebbtide.core.translation.objects import Object
 
 REPLICAS = 4
 SPACE = "team-shop"

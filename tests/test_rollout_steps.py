@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ebbtide.autoscaler.rollout import (
+from ebbtide.core.autoscaler.rollout import (
     Create,
     Finish,
     GiveUp,

@@ -9,10 +9,10 @@ import pytest
 from cryptography.fernet import Fernet
 
 import serving
-from ebbtide.api import sessions
-from ebbtide.api.sessions import COOKIE, BrowserSessions
 from ebbtide.sandbox.clocks import ManualClock
-from ebbtide.web.routes import make_router
+from ebbtide.server.api import sessions
+from ebbtide.server.api.sessions import COOKIE, BrowserSessions
+from ebbtide.server.web.routes import make_router
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import serving
-from ebbtide.base import keys
 from ebbtide.cluster.client.protocol import KNATIVE, NAMESPACE
 from ebbtide.cluster.watch.changes import ChangeLog
+from ebbtide.core.base import keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import httpx
 
-    from ebbtide.api.backend import Backend
     from ebbtide.sandbox.simulated import Simulated
+    from ebbtide.server.api.backend import Backend
 
 V1 = "/api/ebbtide/v1"
 LIST = f"{V1}/workloads"
@@ -30,7 +30,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Any:
     _, backend = serving.inhabited()
     numbers = [1]
     monkeypatch.setattr(ChangeLog, "peek_number", lambda _: numbers[0])
-    monkeypatch.setattr("ebbtide.api.shared.time.monotonic", lambda: 5.0)
+    monkeypatch.setattr("ebbtide.server.api.shared.time.monotonic", lambda: 5.0)
     computed: list[Any] = []
     read = backend.reads.workload_page
 
@@ -108,7 +108,7 @@ CHANGES: dict[str, Callable[[Simulated, Backend], Any]] = {
 )
 def test_a_shared_response_equals_a_new_one_after_each_change(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     cluster, backend = serving.inhabited()
-    monkeypatch.setattr("ebbtide.api.shared.time.monotonic", lambda: 5.0)
+    monkeypatch.setattr("ebbtide.server.api.shared.time.monotonic", lambda: 5.0)
     bodies = set()
     with serving.served(backend) as client:
         for words, change in CHANGES.items():

@@ -12,17 +12,18 @@ from hypothesis import strategies as st
 
 np = pytest.importorskip("numpy")
 
-from ebbtide.autoscaler import hpa  # noqa: E402 - after the skip
-from ebbtide.autoscaler.arithmetic import SECOND  # noqa: E402
-from ebbtide.autoscaler.targets import AutoscalerConfig, RevisionSettings  # noqa: E402
-from ebbtide.base import keys  # noqa: E402 - after the skip
-from ebbtide.documents.profiles import load_built_in  # noqa: E402
-from ebbtide.profile.models import Knative, ProfileSpec  # noqa: E402
-from ebbtide.simulate import engine  # noqa: E402
-from ebbtide.simulate.case import subtract_first_part  # noqa: E402
-from ebbtide.simulate.data import SimulationResult, SimulationUsage, StartUp, TrafficTrace  # noqa: E402
-from ebbtide.simulate.load import slice_traffic  # noqa: E402
-from ebbtide.simulate.servers import (  # noqa: E402
+from ebbtide.core.autoscaler import hpa  # noqa: E402 - after the skip
+from ebbtide.core.autoscaler.arithmetic import SECOND  # noqa: E402
+from ebbtide.core.autoscaler.targets import AutoscalerConfig, RevisionSettings  # noqa: E402
+from ebbtide.core.base import keys  # noqa: E402 - after the skip
+from ebbtide.core.documents.profiles import load_built_in  # noqa: E402
+from ebbtide.core.profile.models import Knative, ProfileSpec  # noqa: E402
+from ebbtide.core.spec.inference import Inference  # noqa: E402
+from ebbtide.simulator import engine  # noqa: E402
+from ebbtide.simulator.case import subtract_first_part  # noqa: E402
+from ebbtide.simulator.data import SimulationResult, SimulationUsage, StartUp, TrafficTrace  # noqa: E402
+from ebbtide.simulator.load import slice_traffic  # noqa: E402
+from ebbtide.simulator.servers import (  # noqa: E402
     EmpiricalServer,
     FixedServer,
     LanguageModelServer,
@@ -31,7 +32,7 @@ from ebbtide.simulate.servers import (  # noqa: E402
     interpolate_table,
     parse_server,
 )
-from ebbtide.simulate.setting import (  # noqa: E402
+from ebbtide.simulator.setting import (  # noqa: E402
     NotSimulated,
     Setting,
     from_annotations,
@@ -40,7 +41,6 @@ from ebbtide.simulate.setting import (  # noqa: E402
     knative_defaults,
     read_spec_setting,
 )
-from ebbtide.spec.inference import Inference  # noqa: E402
 
 if TYPE_CHECKING:
     from pathlib import Path

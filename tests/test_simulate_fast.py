@@ -17,13 +17,13 @@ np = pytest.importorskip("numpy")
 pytest.importorskip("numba")
 
 import simulations  # noqa: E402 - after the skip
-from ebbtide.autoscaler import hpa, kpa, metrics, windows  # noqa: E402
-from ebbtide.autoscaler.arithmetic import SECOND, to_nanoseconds  # noqa: E402
-from ebbtide.autoscaler.targets import AutoscalerConfig, RevisionSettings  # noqa: E402
-from ebbtide.simulate import compiled, engine  # noqa: E402
-from ebbtide.simulate.data import SimulationResult, StartUp, TrafficTrace  # noqa: E402
-from ebbtide.simulate.servers import parse_server  # noqa: E402
-from ebbtide.simulate.setting import Metric, Setting  # noqa: E402
+from ebbtide.core.autoscaler import hpa, kpa, metrics, windows  # noqa: E402
+from ebbtide.core.autoscaler.arithmetic import SECOND, to_nanoseconds  # noqa: E402
+from ebbtide.core.autoscaler.targets import AutoscalerConfig, RevisionSettings  # noqa: E402
+from ebbtide.simulator import compiled, engine  # noqa: E402
+from ebbtide.simulator.data import SimulationResult, StartUp, TrafficTrace  # noqa: E402
+from ebbtide.simulator.servers import parse_server  # noqa: E402
+from ebbtide.simulator.setting import Metric, Setting  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -268,11 +268,11 @@ def test_the_result_is_the_same_without_numba() -> None:
 import sys
 sys.modules["numba"] = None
 import numpy as np
-from ebbtide.autoscaler.targets import RevisionSettings
-from ebbtide.simulate import engine
-from ebbtide.simulate.data import StartUp, TrafficTrace
-from ebbtide.simulate.servers import parse_server
-from ebbtide.simulate.setting import Setting
+from ebbtide.core.autoscaler.targets import RevisionSettings
+from ebbtide.simulator import engine
+from ebbtide.simulator.data import StartUp, TrafficTrace
+from ebbtide.simulator.servers import parse_server
+from ebbtide.simulator.setting import Setting
 traffic = TrafficTrace("steady", np.arange(0.0, 60.0, 0.1), seconds=60.0)
 setting = Setting(revision=RevisionSettings(target=2.0))
 print(engine.simulate(setting, traffic, parse_server("fixed:1s"), StartUp(), 7, fast=True).latency.sum())

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ebbtide.simulate import load
+from ebbtide.simulator import load
 
 if TYPE_CHECKING:
-    from ebbtide.base.problems import Problem
-    from ebbtide.simulate.data import TrafficTrace
+    from ebbtide.core.base.problems import Problem
+    from ebbtide.simulator.data import TrafficTrace
 
 
 def traffic(text: str, **settings: Any) -> TrafficTrace:

@@ -14,21 +14,22 @@ import pytest
 
 np = pytest.importorskip("numpy")
 
-from ebbtide.autoscaler import hpa  # noqa: E402 - after the skip
-from ebbtide.autoscaler.arithmetic import to_nanoseconds  # noqa: E402
-from ebbtide.autoscaler.targets import RevisionSettings  # noqa: E402
-from ebbtide.base.metrics import TokenSignal  # noqa: E402
-from ebbtide.simulate import engine, initial, state  # noqa: E402
-from ebbtide.simulate.calibrate import (  # noqa: E402
+from ebbtide.core.autoscaler import hpa  # noqa: E402 - after the skip
+from ebbtide.core.autoscaler.arithmetic import to_nanoseconds  # noqa: E402
+from ebbtide.core.autoscaler.targets import RevisionSettings  # noqa: E402
+from ebbtide.core.base.metrics import TokenSignal  # noqa: E402
+from ebbtide.core.spec.serving import Slo  # noqa: E402
+from ebbtide.simulator import engine, initial, state  # noqa: E402
+from ebbtide.simulator.calibrate import (  # noqa: E402
     calibrate_server,
     count_with_constant_intervals,
     count_with_random_arrivals,
     read_load_test,
 )
-from ebbtide.simulate.case import subtract_first_part  # noqa: E402
-from ebbtide.simulate.data import StartUp, TrafficTrace  # noqa: E402
-from ebbtide.simulate.load import slice_traffic  # noqa: E402
-from ebbtide.simulate.measured import (  # noqa: E402
+from ebbtide.simulator.case import subtract_first_part  # noqa: E402
+from ebbtide.simulator.data import StartUp, TrafficTrace  # noqa: E402
+from ebbtide.simulator.load import slice_traffic  # noqa: E402
+from ebbtide.simulator.measured import (  # noqa: E402
     BatchingServer,
     Range,
     ServingFit,
@@ -38,11 +39,10 @@ from ebbtide.simulate.measured import (  # noqa: E402
     measure_errors,
     predict_points,
 )
-from ebbtide.simulate.report import measurements_to_json  # noqa: E402
-from ebbtide.simulate.servers import ServerError, parse_server  # noqa: E402
-from ebbtide.simulate.setting import NotSimulated, Setting  # noqa: E402
-from ebbtide.simulate.slo import measure_result, parse_bounds, read_spec_bounds  # noqa: E402
-from ebbtide.spec.serving import Slo  # noqa: E402
+from ebbtide.simulator.report import measurements_to_json  # noqa: E402
+from ebbtide.simulator.servers import ServerError, parse_server  # noqa: E402
+from ebbtide.simulator.setting import NotSimulated, Setting  # noqa: E402
+from ebbtide.simulator.slo import measure_result, parse_bounds, read_spec_bounds  # noqa: E402
 
 if TYPE_CHECKING:
     from pathlib import Path

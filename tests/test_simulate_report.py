@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ebbtide.simulate import report, slo
-from ebbtide.simulate.data import SimulationResult, Timeline, TrafficTrace
-from ebbtide.simulate.slo import SloBound
+from ebbtide.simulator import report, slo
+from ebbtide.simulator.data import SimulationResult, Timeline, TrafficTrace
+from ebbtide.simulator.slo import SloBound
 
 COUNT = 100
 

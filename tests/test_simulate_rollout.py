@@ -13,27 +13,27 @@ from hypothesis import strategies as st
 
 np = pytest.importorskip("numpy")
 
-from ebbtide import manifests  # noqa: E402 - after the skip
-from ebbtide.autoscaler.floor import FloorMetric, FloorSettings  # noqa: E402
-from ebbtide.autoscaler.rollout import Finish, Limit, RolloutStep, Route, Wait, next_step  # noqa: E402
-from ebbtide.autoscaler.targets import RevisionSettings  # noqa: E402
 from ebbtide.cli import calls  # noqa: E402
 from ebbtide.cluster.write import apply as writing  # noqa: E402
 from ebbtide.cluster.write import rollout as live_rollout  # noqa: E402
+from ebbtide.core import manifests  # noqa: E402 - after the skip
+from ebbtide.core.autoscaler.floor import FloorMetric, FloorSettings  # noqa: E402
+from ebbtide.core.autoscaler.rollout import Finish, Limit, RolloutStep, Route, Wait, next_step  # noqa: E402
+from ebbtide.core.autoscaler.targets import RevisionSettings  # noqa: E402
 from ebbtide.sandbox.state import PodLife  # noqa: E402
-from ebbtide.simulate import rollout  # noqa: E402
-from ebbtide.simulate.case import Case  # noqa: E402
-from ebbtide.simulate.data import StartUp  # noqa: E402
-from ebbtide.simulate.load import generate_traffic  # noqa: E402
-from ebbtide.simulate.rollout import RolloutSimulation, SimulatedUpdate, simulate_update  # noqa: E402
-from ebbtide.simulate.servers import parse_server  # noqa: E402
-from ebbtide.simulate.setting import NotSimulated, Setting  # noqa: E402
+from ebbtide.simulator import rollout  # noqa: E402
+from ebbtide.simulator.case import Case  # noqa: E402
+from ebbtide.simulator.data import StartUp  # noqa: E402
+from ebbtide.simulator.load import generate_traffic  # noqa: E402
+from ebbtide.simulator.rollout import RolloutSimulation, SimulatedUpdate, simulate_update  # noqa: E402
+from ebbtide.simulator.servers import parse_server  # noqa: E402
+from ebbtide.simulator.setting import NotSimulated, Setting  # noqa: E402
 from live_cluster import PROFILE, connected, simulated, text  # noqa: E402
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ebbtide.simulate.data import SimulationResult
+    from ebbtide.simulator.data import SimulationResult
 
 
 AT = 60.0

@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("numpy")
 
 import simulations
-from ebbtide.simulate import engine
+from ebbtide.simulator import engine
 
 
 def test_events_are_as_recorded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,20 +9,20 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from ebbtide import documents
-from ebbtide.base import metrics
-from ebbtide.documents import profiles
-from ebbtide.simulate import advice, load, servers, slo, tune
-from ebbtide.simulate.case import Case
-from ebbtide.simulate.data import StartUp
-from ebbtide.simulate.slo import BoundResult, SimulationMeasurements, SloBound
-from ebbtide.translation.translate import translate
+from ebbtide.core import documents
+from ebbtide.core.base import metrics
+from ebbtide.core.documents import profiles
+from ebbtide.core.translation.translate import translate
+from ebbtide.simulator import advice, load, servers, slo, tune
+from ebbtide.simulator.case import Case
+from ebbtide.simulator.data import StartUp
+from ebbtide.simulator.slo import BoundResult, SimulationMeasurements, SloBound
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ebbtide.simulate.tune import Knob, SearchResult, SettingPoint, Values
-    from ebbtide.translation.plan import Plan
+    from ebbtide.core.translation.plan import Plan
+    from ebbtide.simulator.tune import Knob, SearchResult, SettingPoint, Values
 
 BOUND = SloBound("latency", 1.0, 0.99)
 KNOBS = (

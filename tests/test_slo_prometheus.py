@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from answering import CHAT, DEAD, END, START, STEP, Answer, answering, any_nan, fine, profile, recorded
-from ebbtide.base.engine_metrics import ENGINE_METRICS
-from ebbtide.slo import queries
-from ebbtide.slo.proxy import proxy_path
-from ebbtide.slo.report import ValueInterval, compute_mean, compute_quantile_interval
-from ebbtide.slo.source import SAMPLE_SECONDS, Bucket, Ref, SourceError
-from ebbtide.translation.engines import ENGINES
+from ebbtide.cluster.slo import queries
+from ebbtide.cluster.slo.proxy import proxy_path
+from ebbtide.cluster.slo.report import ValueInterval, compute_mean, compute_quantile_interval
+from ebbtide.cluster.slo.source import SAMPLE_SECONDS, Bucket, Ref, SourceError
+from ebbtide.core.base.engine_metrics import ENGINE_METRICS
+from ebbtide.core.translation.engines import ENGINES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-prometheus = pytest.importorskip("ebbtide.slo.prometheus", reason="prometheus-api-client is not installed")
+prometheus = pytest.importorskip("ebbtide.cluster.slo.prometheus", reason="prometheus-api-client is not installed")
 requests = pytest.importorskip("requests")
 
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from ebbtide.documents import profiles
-from ebbtide.slo import alerts, queries
-from ebbtide.slo.source import Ref
-from ebbtide.spec.serving import Slo
+from ebbtide.cluster.slo import alerts, queries
+from ebbtide.cluster.slo.source import Ref
+from ebbtide.core.documents import profiles
+from ebbtide.core.spec.serving import Slo
 
 BUILT = Path(__file__).parent.parent / "tools" / "promtool" / "bin" / "promtool"
 PROMTOOL = str(BUILT) if BUILT.exists() else shutil.which("promtool")

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ebbtide.base.bodies import serialize_body
-from ebbtide.slo import pages, report
-from ebbtide.slo.report import ValueInterval
-from ebbtide.slo.source import Bucket, Ref, WorkloadMeasurements
-from ebbtide.spec.serving import Slo
+from ebbtide.cluster.slo import pages, report
+from ebbtide.cluster.slo.report import ValueInterval
+from ebbtide.cluster.slo.source import Bucket, Ref, WorkloadMeasurements
+from ebbtide.core.base.bodies import serialize_body
+from ebbtide.core.spec.serving import Slo
 
 CHAT = Ref("team-shop", "chat")
 WEEK = 7 * 86_400.0

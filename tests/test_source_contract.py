@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from answering import CHAT, END, START, answering, any_nan, profile, recorded
-from ebbtide.documents import profiles
-from ebbtide.slo.source import SERIES, SHARED_SERIES, MetricsSource, Ref
+from ebbtide.cluster.slo.source import SERIES, SHARED_SERIES, MetricsSource, Ref
+from ebbtide.core.documents import profiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-prometheus = pytest.importorskip("ebbtide.slo.prometheus", reason="prometheus-api-client is not installed")
+prometheus = pytest.importorskip("ebbtide.cluster.slo.prometheus", reason="prometheus-api-client is not installed")
 
 
 class SourceCase(NamedTuple):

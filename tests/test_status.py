@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any, get_args
 import pytest
 
 import situations
-from ebbtide.base import keys
-from ebbtide.base.bodies import serialize_body
 from ebbtide.cluster.read.amounts import format_amount
 from ebbtide.cluster.read.inventory import ResourceSupply, compute_supplies, format_timestamp, workload_name_of_pod
 from ebbtide.cluster.read.phases import Phase
@@ -19,6 +17,8 @@ from ebbtide.cluster.read.records import is_in_rollout, read_mark
 from ebbtide.cluster.read.rejections import explain_rejection
 from ebbtide.cluster.read.revision_state import find_revision_failure
 from ebbtide.cluster.read.status import CONDITIONS, compute_status
+from ebbtide.core.base import keys
+from ebbtide.core.base.bodies import serialize_body
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,19 +17,19 @@ from hypothesis import strategies as st
 
 import serving
 import situations
-from ebbtide.api.gate import ServerSettings
-from ebbtide.base import keys
 from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, MissingError
 from ebbtide.cluster.read import status
+from ebbtide.cluster.slo.source import History, Ref, SourceError, WorkloadMeasurements
+from ebbtide.core.base import keys
 from ebbtide.sandbox.clocks import ManualClock
-from ebbtide.slo.source import History, Ref, SourceError, WorkloadMeasurements
-from ebbtide.web.assets import STATIC
-from ebbtide.web.charts import Chart, Curve
-from ebbtide.web.frame import HEADERS, POLICY, list_changed_lines
-from ebbtide.web.grid import URGENCY, GridView, select_rows
-from ebbtide.web.routes import make_router
-from ebbtide.web.shared import GROUPS
-from ebbtide.web.workload import RANGES, TABS
+from ebbtide.server.api.gate import ServerSettings
+from ebbtide.server.web.assets import STATIC
+from ebbtide.server.web.charts import Chart, Curve
+from ebbtide.server.web.frame import HEADERS, POLICY, list_changed_lines
+from ebbtide.server.web.grid import URGENCY, GridView, select_rows
+from ebbtide.server.web.routes import make_router
+from ebbtide.server.web.shared import GROUPS
+from ebbtide.server.web.workload import RANGES, TABS
 from website import (
     ATTACK,
     BASE,
@@ -53,9 +53,9 @@ from website import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ebbtide.api.access import Caller
     from ebbtide.cluster.read.inventory import LiveWorkload
     from ebbtide.cluster.read.status import Status
+    from ebbtide.server.api.access import Caller
 
 
 class FailingMetrics:
@@ -405,7 +405,7 @@ def test_an_internal_error_shows_no_details(
     assert answer.status_code == 500
     assert "Internal error" in answer.text
     assert "the inside" not in answer.text
-    logged = next(record for record in caplog.records if record.name == "ebbtide.web.frame")
+    logged = next(record for record in caplog.records if record.name == "ebbtide.server.web.frame")
     assert logged.getMessage() == "GET /workloads/aGET%20nothing/b"
 
 

@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 
 import situations
 from ebbtide.sandbox.clocks import ManualClock, RealClock
-from ebbtide.web.workload import TABS
+from ebbtide.server.web.workload import TABS
 from website import (
     ATTACK,
     BASE,

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ebbtide import manifests
-from ebbtide.base import keys
 from ebbtide.cluster.client.protocol import KNATIVE
+from ebbtide.cluster.slo.source import History, Ref, SeriesPoint
+from ebbtide.core import manifests
+from ebbtide.core.base import keys
 from ebbtide.sandbox.backend import make_simulated_backend
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.simulated import Simulated
-from ebbtide.slo.source import History, Ref, SeriesPoint
-from ebbtide.web import simulate
-from ebbtide.web.fields import STEPS, list_field_groups
-from ebbtide.web.new import format_json, load_examples
+from ebbtide.server.web import simulate
+from ebbtide.server.web.fields import STEPS, list_field_groups
+from ebbtide.server.web.new import format_json, load_examples
 from website import CSRF, Parsed, Site, backend_of
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from ebbtide.slo.source import WorkloadMeasurements
+    from ebbtide.cluster.slo.source import WorkloadMeasurements
 
 HELLO = load_examples()["hello"].text
 TEXTAREA = re.compile(r'<textarea[^>]*\bname="(\w+)"[^>]*>\n?(.*?)</textarea>', re.DOTALL)

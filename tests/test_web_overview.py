@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ebbtide.slo.source import History, Ref, SeriesPoint, SourceError
-from ebbtide.web import polls
-from ebbtide.web.polls import SharedPolls
-from ebbtide.web.tide import HEIGHT, STEP_WIDTH, add_series, draw_tide
+from ebbtide.cluster.slo.source import History, Ref, SeriesPoint, SourceError
+from ebbtide.server.web import polls
+from ebbtide.server.web.polls import SharedPolls
+from ebbtide.server.web.tide import HEIGHT, STEP_WIDTH, add_series, draw_tide
 from website import BASE, FixedMetrics, Parsed, Site, apply_specs, backend_of, cluster
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import pytest
 
 import situations
 from ebbtide.sandbox.clocks import ManualClock
-from ebbtide.web.simulate import drop_outdated_comments
+from ebbtide.server.web.simulate import drop_outdated_comments
 from website import FixedCluster, FixedMetrics, Parsed, Site, apply_specs, backend_of, cluster
 
 if TYPE_CHECKING:

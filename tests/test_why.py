@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import situations
-from ebbtide.autoscaler import kpa, targets
-from ebbtide.base import keys
-from ebbtide.base.bodies import serialize_body
 from ebbtide.cluster.read.inventory import ResourceHolder, ResourceSupply, find_workload
 from ebbtide.cluster.read.why import Why, explain_replicas
+from ebbtide.cluster.slo.source import History, Ref, SeriesPoint, SourceError, WorkloadMeasurements
 from ebbtide.cluster.write import apply, revisions
-from ebbtide.slo.source import History, Ref, SeriesPoint, SourceError, WorkloadMeasurements
+from ebbtide.core.autoscaler import kpa, targets
+from ebbtide.core.base import keys
+from ebbtide.core.base.bodies import serialize_body
 from live_cluster import SCALING, simulated, spec, workload
 
 if TYPE_CHECKING:

@@ -16,8 +16,6 @@ from hypothesis import strategies as st
 
 np = pytest.importorskip("numpy")
 
-from ebbtide.base import keys  # noqa: E402 - after the skip
-from ebbtide.base.paths import get_at  # noqa: E402
 from ebbtide.cluster.client.protocol import (  # noqa: E402
     DEPLOYMENT,
     EVENT,
@@ -36,23 +34,25 @@ from ebbtide.cluster.client.protocol import (  # noqa: E402
 )
 from ebbtide.cluster.doctor import checks as doctor  # noqa: E402
 from ebbtide.cluster.read import inventory, status  # noqa: E402
+from ebbtide.cluster.slo.source import Ref  # noqa: E402
 from ebbtide.cluster.write import apply, projects  # noqa: E402
-from ebbtide.documents import profiles  # noqa: E402 - after the skip
+from ebbtide.core.base import keys  # noqa: E402 - after the skip
+from ebbtide.core.base.paths import get_at  # noqa: E402
+from ebbtide.core.documents import profiles  # noqa: E402 - after the skip
 from ebbtide.sandbox.clocks import ManualClock, RealClock  # noqa: E402
 from ebbtide.sandbox.replicas import SimulatedBehavior  # noqa: E402
 from ebbtide.sandbox.services import SERVICES, demo_world  # noqa: E402
 from ebbtide.sandbox.traffic import parse_traffic_shape  # noqa: E402
 from ebbtide.sandbox.world import World  # noqa: E402
-from ebbtide.simulate import engine  # noqa: E402
-from ebbtide.simulate.data import StartUp  # noqa: E402
-from ebbtide.simulate.servers import parse_server  # noqa: E402
-from ebbtide.slo.source import Ref  # noqa: E402
+from ebbtide.simulator import engine  # noqa: E402
+from ebbtide.simulator.data import StartUp  # noqa: E402
+from ebbtide.simulator.servers import parse_server  # noqa: E402
 from live_cluster import PROFILE, spec, workload  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ebbtide.profile.models import Profile
+    from ebbtide.core.profile.models import Profile
     from ebbtide.sandbox.replicas import RevisionReplicas
 
 CHAT = Ref("team-shop", "chat")

@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ebbtide.manifests import read_documents, write_document, write_documents, write_json
+from ebbtide.core.manifests import read_documents, write_document, write_documents, write_json
 
 SERVICE = {
     "apiVersion": "serving.knative.dev/v1",

@@ -12,8 +12,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from ebbtide.api.access import Caller
-from ebbtide.base import keys
 from ebbtide.cluster.client.protocol import (
     KINDS,
     Listing,
@@ -24,14 +22,16 @@ from ebbtide.cluster.client.protocol import (
     kind_of,
 )
 from ebbtide.cluster.read.inventory import OBJECT_FIELDS
-from ebbtide.documents import profiles
-from ebbtide.profile.built_in import FULL
+from ebbtide.cluster.slo.source import Bucket, History, Ref, SeriesPoint, WorkloadMeasurements
+from ebbtide.core.base import keys
+from ebbtide.core.documents import profiles
+from ebbtide.core.profile.built_in import FULL
 from ebbtide.sandbox.backend import PermissionRule, make_simulated_backend
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.simulated import Simulated
-from ebbtide.slo.source import Bucket, History, Ref, SeriesPoint, WorkloadMeasurements
-from ebbtide.web.charts import LATE_SECONDS
-from ebbtide.web.routes import make_router
+from ebbtide.server.api.access import Caller
+from ebbtide.server.web.charts import LATE_SECONDS
+from ebbtide.server.web.routes import make_router
 from serving import served
 
 if TYPE_CHECKING:
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     import httpx
     from playwright.sync_api import Browser, Page
 
-    from ebbtide.api.backend import Backend
     from ebbtide.cluster.client.protocol import Clock, Cluster, Kind, Objects
-    from ebbtide.translation.objects import Object
+    from ebbtide.core.translation.objects import Object
+    from ebbtide.server.api.backend import Backend
 
 BARE = {kind.name: kind for kind in KINDS.values()}
 CSRF = re.compile(r'name="csrf" value="([0-9a-f]{64})"')

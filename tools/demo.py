@@ -7,10 +7,10 @@ import textwrap
 from pathlib import Path
 from typing import Any, Final
 
-from ebbtide import manifests
-from ebbtide.documents import profiles
-from ebbtide.documents.check import Batch
-from ebbtide.documents.texts import load_text
+from ebbtide.core import manifests
+from ebbtide.core.documents import profiles
+from ebbtide.core.documents.check import Batch
+from ebbtide.core.documents.texts import load_text
 
 ROOT: Final = Path(__file__).parent.parent
 SPEC: Final = "docs/specs/chat.yaml"

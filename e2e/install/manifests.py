@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from e2e.kubectl import Kubectl
-from ebbtide.base.quantities import parse_whole_quantity
+from ebbtide.core.base.quantities import parse_whole_quantity
 
 Object = dict[str, Any]
 

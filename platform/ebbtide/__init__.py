@@ -9,19 +9,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from ebbtide.documents import load_document as load
-    from ebbtide.documents.check import check_documents as check
-    from ebbtide.documents.explain import explain_document as explain
-    from ebbtide.translation.translate import translate
+    from ebbtide.core.documents import load_document as load
+    from ebbtide.core.documents.check import check_documents as check
+    from ebbtide.core.documents.explain import explain_document as explain
+    from ebbtide.core.translation.translate import translate
 
 __all__ = ["__version__", "check", "explain", "load", "translate"]
 __version__ = "0.1.0"
 
 _HOMES: Final = {
-    "check": ("ebbtide.documents.check", "check_documents"),
-    "explain": ("ebbtide.documents.explain", "explain_document"),
-    "load": ("ebbtide.documents", "load_document"),
-    "translate": ("ebbtide.translation.translate", "translate"),
+    "check": ("ebbtide.core.documents.check", "check_documents"),
+    "explain": ("ebbtide.core.documents.explain", "explain_document"),
+    "load": ("ebbtide.core.documents", "load_document"),
+    "translate": ("ebbtide.core.translation.translate", "translate"),
 }
 
 

@@ -18,21 +18,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ebbtide import manifests
-from ebbtide.base import keys
 from ebbtide.cli import calls, connection
 from ebbtide.cluster.client.protocol import KINDS, ClusterError
+from ebbtide.cluster.controller.loop import Controller
+from ebbtide.cluster.controller.process import KINDS as CONTROLLED
+from ebbtide.cluster.controller.stored import strip_for_decisions
 from ebbtide.cluster.watch.cache import Cache
 from ebbtide.cluster.write.apply import Workload
-from ebbtide.controller.loop import Controller
-from ebbtide.controller.process import KINDS as CONTROLLED
-from ebbtide.controller.stored import strip_for_decisions
-from ebbtide.documents import load_document, profiles
-from ebbtide.documents.check import Batch
-from ebbtide.profile.models import Projects
+from ebbtide.core import manifests
+from ebbtide.core.base import keys
+from ebbtide.core.documents import load_document, profiles
+from ebbtide.core.documents.check import Batch
+from ebbtide.core.profile.models import Projects
+from ebbtide.core.translation.objects import apply_merge_patch
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.simulated import Simulated
-from ebbtide.translation.objects import apply_merge_patch
 from live_cluster import PROFILE, SCALING, spec
 from website import FixedCluster, FixedMetrics, Site, backend_of
 
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ebbtide.cluster.client.protocol import Kind
-    from ebbtide.profile.models import Profile
-    from ebbtide.translation.objects import Object
+    from ebbtide.core.profile.models import Profile
+    from ebbtide.core.translation.objects import Object
 
 LONG = os.environ.get("EBBTIDE_FUZZ") == "long"
 #: Combinations that are drawn in addition to the known ones.

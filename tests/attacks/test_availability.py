@@ -16,16 +16,16 @@ import pytest
 import trustme
 
 import serving
-from ebbtide.api import offline, protocol, workers
-from ebbtide.api.access import BURST_PER_ADDRESS, Caller
-from ebbtide.api.gate import ServerSettings
-from ebbtide.api.protocol import ConnectionLimits, raise_file_limit
-from ebbtide.api.sessions import COOKIE
-from ebbtide.api.workers import LimitExceededError, Workers
-from ebbtide.base.problems import MAX_PROBLEMS, Problem, limit_problems, make_warning
-from ebbtide.web import playground
-from ebbtide.web.routes import make_router
-from ebbtide.web.slots import CallerSlots
+from ebbtide.core.base.problems import MAX_PROBLEMS, Problem, limit_problems, make_warning
+from ebbtide.server.api import offline, protocol, workers
+from ebbtide.server.api.access import BURST_PER_ADDRESS, Caller
+from ebbtide.server.api.gate import ServerSettings
+from ebbtide.server.api.protocol import ConnectionLimits, raise_file_limit
+from ebbtide.server.api.sessions import COOKIE
+from ebbtide.server.api.workers import LimitExceededError, Workers
+from ebbtide.server.web import playground
+from ebbtide.server.web.routes import make_router
+from ebbtide.server.web.slots import CallerSlots
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,11 +11,11 @@ import pytest
 import test_controller_process as controlled
 from ebbtide.cli import connection
 from ebbtide.cli.connection import wait_until_gone
+from ebbtide.cluster.controller.lease import Lease
+from ebbtide.cluster.controller.process import Process
 from ebbtide.cluster.write import apply
-from ebbtide.controller.lease import Lease
-from ebbtide.controller.process import Process
-from ebbtide.documents import profiles
-from ebbtide.profile.models import Projects
+from ebbtide.core.documents import profiles
+from ebbtide.core.profile.models import Projects
 from ebbtide.sandbox.backend import make_simulated_backend
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.simulated import Simulated

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 import cases
-from ebbtide import manifests
-from ebbtide.documents import profiles, texts
-from ebbtide.documents.check import check_documents
+from ebbtide.core import manifests
+from ebbtide.core.documents import profiles, texts
+from ebbtide.core.documents.check import check_documents
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ebbtide.base.problems import Problem
-    from ebbtide.profile.models import Profile
+    from ebbtide.core.base.problems import Problem
+    from ebbtide.core.profile.models import Profile
 
     Place = tuple[str | int, ...]
     Change = tuple[Profile, dict[str, Any], Place, Any]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from ebbtide.manifests import read_documents, reader
+from ebbtide.core.manifests import read_documents, reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,8 +113,6 @@ def test_a_long_number_is_not_converted_for_its_message(shape: str, monkeypatch:
 
 def test_every_shape_is_read() -> None:
     """A regular expression that backtracks exponentially ends at no size; the limit is far above what is needed."""
-    program = (
-        "import sys\nfrom ebbtide.manifests import read_documents\nlist(read_documents(sys.stdin.buffer.read(), 'x'))"
-    )
+    program = "import sys\nfrom ebbtide.core.manifests import read_documents\nlist(read_documents(sys.stdin.buffer.read(), 'x'))"
     for make in SHAPES.values():
         subprocess.run([sys.executable, "-c", program], input=make(2**16).encode(), check=True, timeout=120)

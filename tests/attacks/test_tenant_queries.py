@@ -18,16 +18,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from ebbtide.autoscaler.floor import FloorMetric, parse_settings
-from ebbtide.autoscaler.hpa import HpaPod
-from ebbtide.base import keys, metrics
-from ebbtide.base.engine_metrics import ENGINE_METRICS
-from ebbtide.base.paths import get_at
-from ebbtide.controller.measure import Readings
-from ebbtide.profile.models import Project, Projects
+from ebbtide.cluster.controller.measure import Readings
+from ebbtide.cluster.slo.tenant_queries import MAX_CHARACTERS, MAX_SIGNS, QueryError, scope_query
+from ebbtide.core.autoscaler.floor import FloorMetric, parse_settings
+from ebbtide.core.autoscaler.hpa import HpaPod
+from ebbtide.core.base import keys, metrics
+from ebbtide.core.base.engine_metrics import ENGINE_METRICS
+from ebbtide.core.base.paths import get_at
+from ebbtide.core.profile.models import Project, Projects
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.simulated import Simulated
-from ebbtide.slo.tenant_queries import MAX_CHARACTERS, MAX_SIGNS, QueryError, scope_query
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

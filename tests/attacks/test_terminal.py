@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ebbtide import manifests
-from ebbtide.base.problems import Problem
 from ebbtide.cli import COMMANDS, common, load_command, main, terminal
 from ebbtide.cli.options import make_option
 from ebbtide.cli.streams import STYLES, guard_text
+from ebbtide.core import manifests
+from ebbtide.core.base.problems import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from ebbtide.manifests import read_documents, write_documents, write_json
-from ebbtide.manifests.readings import as_kubectl
-from ebbtide.manifests.scalars import AMBIGUOUS, Refusal, resolve_scalar
+from ebbtide.core.manifests import read_documents, write_documents, write_json
+from ebbtide.core.manifests.readings import as_kubectl
+from ebbtide.core.manifests.scalars import AMBIGUOUS, Refusal, resolve_scalar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from ebbtide.base.problems import Problem
+    from ebbtide.core.base.problems import Problem
 
     Judge = Callable[[list[str]], list[dict[str, Any]]]
 

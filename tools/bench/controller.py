@@ -28,16 +28,16 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from serve import PAGE, Standin, memory, write
 
-from ebbtide.autoscaler.floor import PERIOD_SECONDS, FloorMetric, FloorSettings, format_settings
-from ebbtide.base import keys
 from ebbtide.cli import connection
 from ebbtide.cli.common import read_profile
 from ebbtide.cluster.client import pod
 from ebbtide.cluster.client.protocol import POD, ClusterError, Kind, WatchBookmark, WatchChange
+from ebbtide.cluster.controller.loop import Controller
+from ebbtide.cluster.controller.process import KINDS as WATCHED
 from ebbtide.cluster.watch.cache import Cache
-from ebbtide.controller.loop import Controller
-from ebbtide.controller.process import KINDS as WATCHED
-from ebbtide.profile.models import Profile, Projects
+from ebbtide.core.autoscaler.floor import PERIOD_SECONDS, FloorMetric, FloorSettings, format_settings
+from ebbtide.core.base import keys
+from ebbtide.core.profile.models import Profile, Projects
 
 HERE: Final = Path(__file__).resolve()
 PROFILE: Final = HERE.parents[2] / "kustomize" / "controller" / "profile.yaml"
@@ -168,10 +168,10 @@ def _make_step(
     controller: Controller, cache: Cache, values: Values, cluster: ControllerStandin, clock: Clock
 ) -> Callable[[], object]:
     """Return what the process does in a step; an older version asks one query after the other."""
-    if importlib.util.find_spec("ebbtide.controller.sampling") is None:
+    if importlib.util.find_spec("ebbtide.cluster.controller.sampling") is None:
         return lambda: controller.step(cache.statuses.workloads_with(keys.FLOOR))
-    from ebbtide.controller.measure import Readings  # noqa: PLC0415 - as above
-    from ebbtide.controller.sampling import Sampler  # noqa: PLC0415 - as above
+    from ebbtide.cluster.controller.measure import Readings  # noqa: PLC0415 - as above
+    from ebbtide.cluster.controller.sampling import Sampler  # noqa: PLC0415 - as above
 
     sampler = Sampler(values, cluster, clock, threads=True)  # type: ignore[arg-type] # stand-ins
 
@@ -188,9 +188,9 @@ def _make_step(
 
 def _read_strip() -> dict[str, Any]:
     """Return the function that strips objects, as the process passes it; an older version has none."""
-    if importlib.util.find_spec("ebbtide.controller.stored") is None:
+    if importlib.util.find_spec("ebbtide.cluster.controller.stored") is None:
         return {}
-    from ebbtide.controller.stored import strip_for_decisions  # noqa: PLC0415 - as above
+    from ebbtide.cluster.controller.stored import strip_for_decisions  # noqa: PLC0415 - as above
 
     return {"strip": strip_for_decisions}
 

@@ -148,14 +148,14 @@ def serve(options: argparse.Namespace) -> None:
     """Serve the stand-in cluster; runs in the process that is measured."""
     import uvicorn  # noqa: PLC0415 - as above
 
-    from ebbtide.api.access import AccessCache, Caller  # noqa: PLC0415 - as above
-    from ebbtide.api.app import make_app  # noqa: PLC0415 - as above
-    from ebbtide.api.backend import Backend  # noqa: PLC0415 - as above
-    from ebbtide.api.gate import ServerSettings  # noqa: PLC0415 - as above
     from ebbtide.cli.connection import SystemClock  # noqa: PLC0415 - as above
     from ebbtide.cluster.watch.cache import Cache  # noqa: PLC0415 - as above
-    from ebbtide.documents import profiles  # noqa: PLC0415 - as above
+    from ebbtide.core.documents import profiles  # noqa: PLC0415 - as above
     from ebbtide.sandbox.backend import PermissionRule, SimulatedReviewer  # noqa: PLC0415 - as above
+    from ebbtide.server.api.access import AccessCache, Caller  # noqa: PLC0415 - as above
+    from ebbtide.server.api.app import make_app  # noqa: PLC0415 - as above
+    from ebbtide.server.api.backend import Backend  # noqa: PLC0415 - as above
+    from ebbtide.server.api.gate import ServerSettings  # noqa: PLC0415 - as above
 
     cluster: Any = Standin(Path(options.serve), options.changes)
     everybody = frozenset({"*"})

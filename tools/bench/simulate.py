@@ -16,11 +16,11 @@ from typing import Final
 
 import numpy as np
 
-from ebbtide.autoscaler.targets import RevisionSettings
-from ebbtide.simulate import engine
-from ebbtide.simulate.data import SimulationResult, StartUp, TrafficTrace
-from ebbtide.simulate.servers import parse_server
-from ebbtide.simulate.setting import Setting
+from ebbtide.core.autoscaler.targets import RevisionSettings
+from ebbtide.simulator import engine
+from ebbtide.simulator.data import SimulationResult, StartUp, TrafficTrace
+from ebbtide.simulator.servers import parse_server
+from ebbtide.simulator.setting import Setting
 
 SERVERS: Final = (
     "fixed:200ms",

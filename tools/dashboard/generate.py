@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ebbtide.slo import queries
-from ebbtide.slo.source import SERIES
+from ebbtide.cluster.slo import queries
+from ebbtide.cluster.slo.source import SERIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,15 +18,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide import __version__
-from ebbtide.base import metrics
 from ebbtide.cli import COMMANDS, make_parser
-from ebbtide.documents import profiles
-from ebbtide.profile.models import Profile, Scheduling
-from ebbtide.readers import rest
-from ebbtide.readers.fields import make_json_schema, models_in, read_field_texts
-from ebbtide.spec.inference import Inference
-from ebbtide.translation import gpu, plan, priority
-from ebbtide.translation.gpu import mig
+from ebbtide.core.base import metrics
+from ebbtide.core.documents import profiles
+from ebbtide.core.profile.models import Profile, Scheduling
+from ebbtide.core.readers import rest
+from ebbtide.core.readers.fields import make_json_schema, models_in, read_field_texts
+from ebbtide.core.spec.inference import Inference
+from ebbtide.core.translation import gpu, plan, priority
+from ebbtide.core.translation.gpu import mig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -18,8 +18,8 @@ import yaml
 
 from e2e.paths import ROOT
 from e2e.stage import Stage
-from ebbtide.profile.built_in import OTHER_FLAGS
-from ebbtide.translation.serving.knative import EVERY_FLAG
+from ebbtide.core.profile.built_in import OTHER_FLAGS
+from ebbtide.core.translation.serving.knative import EVERY_FLAG
 
 FOLDERS: Final = ("tests/golden", "examples")
 FLAGS: Final = "config-features"

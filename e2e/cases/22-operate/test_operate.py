@@ -228,10 +228,10 @@ def set_flag(stage: Stage, value: str) -> None:
 
 def workload(stage: Stage, number: int) -> Any:
     """Return the case's spec as a workload whose container knows its number."""
-    from ebbtide import documents  # noqa: PLC0415 - as in the case
     from ebbtide.cluster.write.apply import Workload  # noqa: PLC0415 - as in the case
-    from ebbtide.documents import profiles  # noqa: PLC0415 - as in the case
-    from ebbtide.translation.translate import translate  # noqa: PLC0415 - as in the case
+    from ebbtide.core import documents  # noqa: PLC0415 - as in the case
+    from ebbtide.core.documents import profiles  # noqa: PLC0415 - as in the case
+    from ebbtide.core.translation.translate import translate  # noqa: PLC0415 - as in the case
 
     profile, problems = profiles.load_profile(str(PROFILE))
     assert profile is not None, problems

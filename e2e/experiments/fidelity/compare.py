@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from e2e.experiments.fidelity.record import Level, PodChange, Record, RecordError, Request, Start, What
-from ebbtide.documents import profiles
-from ebbtide.simulate import servers, slo
-from ebbtide.simulate.case import Case
-from ebbtide.simulate.data import SimulationResult, StartUp, Timeline, TrafficTrace
-from ebbtide.simulate.servers import Server
-from ebbtide.simulate.setting import NotSimulated
-from ebbtide.simulate.slo import SimulationMeasurements
+from ebbtide.core.documents import profiles
+from ebbtide.simulator import servers, slo
+from ebbtide.simulator.case import Case
+from ebbtide.simulator.data import SimulationResult, StartUp, Timeline, TrafficTrace
+from ebbtide.simulator.servers import Server
+from ebbtide.simulator.setting import NotSimulated
+from ebbtide.simulator.slo import SimulationMeasurements
 
 SEEDS: Final = 21
 """An odd number: the median is one of them."""

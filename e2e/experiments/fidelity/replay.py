@@ -26,7 +26,7 @@ from e2e.experiments.fidelity.record import Head, Level, Noise, PodChange, Recor
 from e2e.stage import PROFILE, Stage, condition
 from ebbtide.cluster.client.kubernetes import KubernetesCluster
 from ebbtide.cluster.client.protocol import DEPLOYMENT, POD, Cluster, ClusterError, Kind, WatchBookmark, WatchChange
-from ebbtide.simulate.data import TrafficTrace
+from ebbtide.simulator.data import TrafficTrace
 
 SERVICE: Final = "serving.knative.dev/service"
 """The label of what belongs to a service."""

@@ -25,7 +25,7 @@ from e2e.providers import choose
 from e2e.providers.protocol import ProviderError
 from e2e.stage import PROFILE, Stage
 from ebbtide.cluster.client.kubernetes import KubernetesCluster
-from ebbtide.simulate.load import generate_traffic
+from ebbtide.simulator.load import generate_traffic
 
 RECORDS: Final = CLUSTERS / "tokens"
 NAME: Final = "tokens"

@@ -11,10 +11,10 @@ import numpy as np
 from e2e.completion import Completion
 from e2e.experiments.fidelity.compare import SEEDS, changes, fitted, integral
 from e2e.experiments.fidelity.record import Record, RecordError
-from ebbtide.documents import profiles
-from ebbtide.simulate.calibrate import calibrate_server
-from ebbtide.simulate.case import Case
-from ebbtide.simulate.data import SimulationResult, TrafficTrace
+from ebbtide.core.documents import profiles
+from ebbtide.simulator.calibrate import calibrate_server
+from ebbtide.simulator.case import Case
+from ebbtide.simulator.data import SimulationResult, TrafficTrace
 
 PERCENT: Final = 10.0
 """Allowed difference of each number, in percent."""

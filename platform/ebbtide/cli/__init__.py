@@ -1,6 +1,6 @@
 """Command line: the command table, the parser and the exit codes. Each command is a module, loaded when it runs.
 
-Another package can add a command (``ebbtide.base.plugins``), but not replace one of the table.
+Another package can add a command (``ebbtide.core.base.plugins``), but not replace one of the table.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from contextlib import suppress
 from types import ModuleType
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from ebbtide.base import plugins
 from ebbtide.cli import streams
+from ebbtide.core.base import plugins
 
 if TYPE_CHECKING:
     import argparse

@@ -8,7 +8,6 @@ from functools import partial
 from itertools import compress
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
-from ebbtide.base.prose import count_noun, make_printable
 from ebbtide.cli import calls, common, connection, terminal
 from ebbtide.cli.options import (
     FORCE,
@@ -22,7 +21,8 @@ from ebbtide.cli.options import (
     make_output_option,
     make_switch,
 )
-from ebbtide.documents.check import Batch
+from ebbtide.core.base.prose import count_noun, make_printable
+from ebbtide.core.documents.check import Batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ebbtide.cluster.doctor.findings import Finding
     from ebbtide.cluster.read.status import Status
     from ebbtide.cluster.write.apply import ApplyPlan, ApplyStep, WaitUpdate, Workload
-    from ebbtide.profile.models import Profile
+    from ebbtide.core.profile.models import Profile
 
 FINE: Final = 0
 VERDICT_LABELS: Final = {"create": "+ create", "change": "~ change", "keep": "= keep", "refused": "! rejected"}

@@ -7,10 +7,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.base.prose import count_noun
 from ebbtide.cli import calls, connection, terminal
 from ebbtide.cli.options import Options, make_option
-from ebbtide.documents.files import read_file
+from ebbtide.core.base.prose import count_noun
+from ebbtide.core.documents.files import read_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from ebbtide.cli.connection import Cluster
     from ebbtide.cluster.read.status import Status
-    from ebbtide.translation.objects import Object
+    from ebbtide.core.translation.objects import Object
 
 #: Seconds to wait for a name to resolve, and for a gateway to accept a connection.
 RESOLVE_SECONDS: Final = 1.0

@@ -6,17 +6,17 @@ import sys
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.base.problems import Problem, has_errors, limit_problems
-from ebbtide.base.prose import count_noun
 from ebbtide.cli import terminal
 from ebbtide.cli.common import STDIN, exit_code, load_documents, print_problems, read_profile, read_sources, write_json
 from ebbtide.cli.fix_files import fix_sources
 from ebbtide.cli.options import FILES, Options, make_output_option, make_switch
-from ebbtide.documents.check import MAY_RUN_AS_ROOT, Batch
-from ebbtide.translation.serving.updates import list_rollout_decisions
+from ebbtide.core.base.problems import Problem, has_errors, limit_problems
+from ebbtide.core.base.prose import count_noun
+from ebbtide.core.documents.check import MAY_RUN_AS_ROOT, Batch
+from ebbtide.core.translation.serving.updates import list_rollout_decisions
 
 if TYPE_CHECKING:
-    from ebbtide.translation.plan import Plan
+    from ebbtide.core.translation.plan import Plan
 
 OPTIONS: Final = (
     *FILES,
@@ -29,7 +29,7 @@ def _check_queries(plan: Plan) -> list[Problem]:
     """Return the problems of the PromQL in a spec; none without the parser, which the extra ``slo`` installs."""
     if not any(item.query for item in plan.spec.autoscaling.metrics) or find_spec("promql_parser") is None:
         return []
-    from ebbtide.slo.tenant_queries import check_queries
+    from ebbtide.cluster.slo.tenant_queries import check_queries
 
     return list(check_queries(plan))
 

@@ -10,24 +10,24 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
-from ebbtide.base.bodies import serialize_body
-from ebbtide.base.problems import has_errors, limit_problems
-from ebbtide.base.prose import escape_json, make_printable
 from ebbtide.cli.configuration import find_setting
 from ebbtide.cli.options import PROFILE_VARIABLE
 from ebbtide.cli.streams import get_style_codes
-from ebbtide.documents import profiles
-from ebbtide.documents.files import is_directory, read_file, read_stdin, unreadable_problem
-from ebbtide.documents.texts import load_text, unparsed_document
-from ebbtide.profile.built_in import BUILT_IN_NAME, BUILT_INS
+from ebbtide.core.base.bodies import serialize_body
+from ebbtide.core.base.problems import has_errors, limit_problems
+from ebbtide.core.base.prose import escape_json, make_printable
+from ebbtide.core.documents import profiles
+from ebbtide.core.documents.files import is_directory, read_file, read_stdin, unreadable_problem
+from ebbtide.core.documents.texts import load_text, unparsed_document
+from ebbtide.core.profile.built_in import BUILT_IN_NAME, BUILT_INS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from ebbtide.base.problems import Problem
     from ebbtide.cluster.doctor.findings import Finding
-    from ebbtide.profile.models import Profile
-    from ebbtide.readers.loaded import LoadedDocument
+    from ebbtide.core.base.problems import Problem
+    from ebbtide.core.profile.models import Profile
+    from ebbtide.core.readers.loaded import LoadedDocument
 
 EXTENSIONS: Final = (".yaml", ".yml", ".json")
 STDIN: Final = "-"

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from ebbtide.base.prose import make_printable
+from ebbtide.core.base.prose import make_printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,9 +47,9 @@ def _read_settings() -> Mapping[str, str]:
     path = find_file()
     if path is None:
         return {}
-    from ebbtide.documents.files import read_file
-    from ebbtide.manifests import read_documents
-    from ebbtide.profile.built_in import BUILT_INS
+    from ebbtide.core.documents.files import read_file
+    from ebbtide.core.manifests import read_documents
+    from ebbtide.core.profile.built_in import BUILT_INS
 
     try:
         text = read_file(path)

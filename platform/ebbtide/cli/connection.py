@@ -11,13 +11,13 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
 
-from ebbtide.base import keys
-from ebbtide.base.prose import make_printable
 from ebbtide.cli.common import find_named_profile, print_problems, read_profile, try_read_profile
 from ebbtide.cli.configuration import find_setting
 from ebbtide.cli.options import MAX_INT32, ONE_OF, Option, Options, make_option, make_switch
 from ebbtide.cli.terminal import exit_with_message, paint_state, write_stderr
-from ebbtide.documents import profiles
+from ebbtide.core.base import keys
+from ebbtide.core.base.prose import make_printable
+from ebbtide.core.documents import profiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from ebbtide.cluster.client import protocol
     from ebbtide.cluster.read.inventory import LiveWorkload
     from ebbtide.cluster.read.status import Status
+    from ebbtide.cluster.slo.source import MetricsSource
     from ebbtide.cluster.write.apply import WaitUpdate
-    from ebbtide.profile.models import Profile
-    from ebbtide.slo.source import MetricsSource
+    from ebbtide.core.profile.models import Profile
 
 #: Cluster that a command works on.
 Cluster: TypeAlias = "protocol.Cluster"
@@ -80,7 +80,7 @@ simulated: SimulatedConnection | None = None
 
 def parse_price(text: str) -> float:
     """Parse the price of a GPU-hour, as in ``gpu-hour=2.5``."""
-    from ebbtide.simulate.words import PRICE_FORM, read_gpu_hour
+    from ebbtide.simulator.words import PRICE_FORM, read_gpu_hour
 
     price = read_gpu_hour(text)
     if price is None:
@@ -178,13 +178,13 @@ def connect_source(cluster: Cluster, address: str | None, profile: Profile) -> M
         SourceError: the client is not installed, or the address is invalid.
 
     """
-    from ebbtide.slo.source import SourceError
+    from ebbtide.cluster.slo.source import SourceError
 
     if simulated is not None:
         return simulated.source
     try:
-        from ebbtide.slo import prometheus  # the client is slow to import
-        from ebbtide.slo.proxy import proxy_path
+        from ebbtide.cluster.slo import prometheus  # the client is slow to import
+        from ebbtide.cluster.slo.proxy import proxy_path
     except ImportError as error:
         raise SourceError(
             f"the Prometheus client is not installed ({error}); run pip install 'ebbtide[slo]'"
@@ -205,7 +205,7 @@ def connect_metrics_source(cluster: Cluster, options: Options, profile: Profile 
         SourceError: the address of ``--prometheus`` is invalid, or the client is not installed.
 
     """
-    from ebbtide.slo.source import SourceError
+    from ebbtide.cluster.slo.source import SourceError
 
     try:
         return None if profile is None else connect_source(cluster, options.prometheus, profile)
@@ -234,7 +234,7 @@ def add_metric_values(
     from concurrent.futures import ThreadPoolExecutor
 
     from ebbtide.cluster.read.status import add_current_loads as load
-    from ebbtide.slo.source import SourceError
+    from ebbtide.cluster.slo.source import SourceError
 
     if source is None:
         return list(statuses)
@@ -260,7 +260,7 @@ def run_on_cluster(options: Options, work: Callable[[Cluster], int], *, pod: boo
     With ``pod``, a command without --kubeconfig that runs in a pod uses the pod's service account.
     """
     from ebbtide.cluster.client.protocol import ClusterError
-    from ebbtide.slo.source import SourceError
+    from ebbtide.cluster.slo.source import SourceError
 
     try:
         return work(_connect_pod() if pod and not options.kubeconfig else connect(options.kubeconfig, options.context))

@@ -53,7 +53,7 @@ def run(options: Options) -> int:
 
 def _run(cluster: connection.Cluster, options: Options) -> int:
     from ebbtide.cluster.client import pod
-    from ebbtide.controller.process import Process
+    from ebbtide.cluster.controller.process import Process
 
     profile = (
         read_profile(options.profile)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from typing import Final
 
-from ebbtide.base import keys
-from ebbtide.base.prose import count_noun
 from ebbtide.cli import connection, terminal
 from ebbtide.cli.options import YES, Options, make_output_option, make_switch
+from ebbtide.core.base import keys
+from ebbtide.core.base.prose import count_noun
 
 OPTIONS: Final = (
     *connection.WORKLOAD,

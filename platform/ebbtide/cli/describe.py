@@ -5,20 +5,20 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ebbtide import manifests
-from ebbtide.base.annotations import UnreadableError, read_spec
-from ebbtide.base.bodies import serialize_body
-from ebbtide.base.prose import make_printable
-from ebbtide.base.quantities import format_age
 from ebbtide.cli import calls, connection, terminal
 from ebbtide.cli.options import Options, make_output_option, make_switch
+from ebbtide.core import manifests
+from ebbtide.core.base.annotations import UnreadableError, read_spec
+from ebbtide.core.base.bodies import serialize_body
+from ebbtide.core.base.prose import make_printable
+from ebbtide.core.base.quantities import format_age
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ebbtide.cluster.read.inventory import LiveWorkload
     from ebbtide.cluster.read.status import Status
-    from ebbtide.profile.models import Profile
+    from ebbtide.core.profile.models import Profile
 
 #: Number of most recent events to show.
 EVENTS: Final = 10
@@ -93,8 +93,8 @@ def _read_notes(
 
 def find_drift(workload: LiveWorkload, profile: Profile | None) -> Iterator[str]:
     """Yield each field of the live object that another program changed, from the value of the stored spec."""
-    from ebbtide.adopt.live import render_stored_spec
     from ebbtide.cluster.write.changes import diff_objects, list_other_owners
+    from ebbtide.core.adopt.live import render_stored_spec
 
     owners = list_other_owners(workload.top)
     pair = render_stored_spec(workload.top, profile) if owners and profile is not None else None

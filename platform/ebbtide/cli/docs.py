@@ -6,7 +6,7 @@ import sys
 from typing import Final
 
 from ebbtide.cli.options import Options, make_option
-from ebbtide.documents.problem_texts import read_problem_texts
+from ebbtide.core.documents.problem_texts import read_problem_texts
 
 OPTIONS: Final = (
     make_option("code", nargs="?", metavar="CODE", help="Problem code, as in AUT004 (default: list all codes)"),

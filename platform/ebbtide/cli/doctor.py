@@ -5,21 +5,21 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Final
 
-from ebbtide import manifests
-from ebbtide.base.prose import count_noun, make_printable
 from ebbtide.cli import common, connection, terminal
 from ebbtide.cli.files import replace_file
 from ebbtide.cli.options import LIVE_PROFILE, YES, Options, make_option, make_output_option, make_switch
 from ebbtide.cli.streams import get_style_codes
-from ebbtide.documents import profiles
+from ebbtide.core import manifests
+from ebbtide.core.base.prose import count_noun, make_printable
+from ebbtide.core.documents import profiles
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ebbtide.cluster.doctor.findings import Finding, FixPatch
     from ebbtide.cluster.doctor.observed import ObservedCluster
-    from ebbtide.profile.models import Profile
-    from ebbtide.spec.inference import Inference
+    from ebbtide.core.profile.models import Profile
+    from ebbtide.core.spec.inference import Inference
 
 FINE, PROBLEMS = 0, 1
 HEADER = (

@@ -5,19 +5,19 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.base.prose import count_noun
 from ebbtide.cli import common
 from ebbtide.cli.options import FILES, Options, make_option, make_output_option, make_switch
 from ebbtide.cli.streams import get_style_codes
-from ebbtide.documents import profiles
-from ebbtide.documents.check import Batch
-from ebbtide.translation.gpu import compare_backends
+from ebbtide.core.base.prose import count_noun
+from ebbtide.core.documents import profiles
+from ebbtide.core.documents.check import Batch
+from ebbtide.core.translation.gpu import compare_backends
 
 if TYPE_CHECKING:
-    from ebbtide.documents.explain import Explanation
-    from ebbtide.readers.loaded import LoadedDocument
-    from ebbtide.translation.gpu import BackendEquivalent
-    from ebbtide.translation.plan import Plan
+    from ebbtide.core.documents.explain import Explanation
+    from ebbtide.core.readers.loaded import LoadedDocument
+    from ebbtide.core.translation.gpu import BackendEquivalent
+    from ebbtide.core.translation.plan import Plan
 
 OPTIONS: Final = (
     *FILES,
@@ -43,7 +43,7 @@ def run(options: Options) -> int:
         elif options.backends:
             exit_status |= _compare_backends(loaded, result.plan, answers, options)
         else:
-            from ebbtide.documents.explain import explain_document
+            from ebbtide.core.documents.explain import explain_document
 
             explanation = explain_document(loaded.reading.native, data).select_fields(loaded, options.field or "")
             if options.output == "json":

@@ -6,19 +6,19 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ebbtide.base.prose import make_printable
 from ebbtide.cli.common import load_documents
 from ebbtide.cli.files import replace_file
-from ebbtide.documents.check import check_documents
-from ebbtide.readers.reading import KIND
+from ebbtide.core.base.prose import make_printable
+from ebbtide.core.documents.check import check_documents
+from ebbtide.core.readers.reading import KIND
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ebbtide.base.problems import Problem
     from ebbtide.cli.common import Source
-    from ebbtide.profile.models import Profile
-    from ebbtide.readers.loaded import LoadedDocument
+    from ebbtide.core.base.problems import Problem
+    from ebbtide.core.profile.models import Profile
+    from ebbtide.core.readers.loaded import LoadedDocument
 
 
 def fix_sources(sources: Iterable[Source], profile: Profile) -> Iterator[Source]:
@@ -31,7 +31,7 @@ def fix_sources(sources: Iterable[Source], profile: Profile) -> Iterator[Source]
 
 
 def _fix_source(source: Source, profile: Profile) -> Source:
-    from ebbtide.documents.fixes import apply_safe_fixes  # it loads the models
+    from ebbtide.core.documents.fixes import apply_safe_fixes  # it loads the models
 
     def load(text: str) -> list[LoadedDocument]:
         return [*load_documents([replace(source, text=text.encode())], profile)]

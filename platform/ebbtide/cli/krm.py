@@ -12,20 +12,20 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from ebbtide import manifests
-from ebbtide.base.paths import get_at
-from ebbtide.base.plugins import PluginError
-from ebbtide.base.problems import Problem, has_errors
-from ebbtide.base.prose import make_printable
 from ebbtide.cli import streams
-from ebbtide.documents import load_document, profiles
-from ebbtide.documents.check import Batch, object_identity
-from ebbtide.documents.files import read_stdin
-from ebbtide.profile.built_in import BUILT_IN
-from ebbtide.readers.reading import KIND
+from ebbtide.core import manifests
+from ebbtide.core.base.paths import get_at
+from ebbtide.core.base.plugins import PluginError
+from ebbtide.core.base.problems import Problem, has_errors
+from ebbtide.core.base.prose import make_printable
+from ebbtide.core.documents import load_document, profiles
+from ebbtide.core.documents.check import Batch, object_identity
+from ebbtide.core.documents.files import read_stdin
+from ebbtide.core.profile.built_in import BUILT_IN
+from ebbtide.core.readers.reading import KIND
 
 if TYPE_CHECKING:
-    from ebbtide.translation.objects import Object
+    from ebbtide.core.translation.objects import Object
 
 API_VERSION: Final = "config.kubernetes.io/v1"
 LIST: Final = "ResourceList"

@@ -7,9 +7,9 @@ import sys
 import time
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from ebbtide.base.quantities import format_age
 from ebbtide.cli import connection, terminal
 from ebbtide.cli.options import Options, make_output_option, make_switch
+from ebbtide.core.base.quantities import format_age
 
 if TYPE_CHECKING:
     from ebbtide.cluster.read.status import Status

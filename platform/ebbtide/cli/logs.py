@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.base.paths import get_at
-from ebbtide.base.prose import make_printable
 from ebbtide.cli import connection, terminal
 from ebbtide.cli.options import MAX_INT32, Options, make_option, make_switch, make_whole_number_parser
 from ebbtide.cli.streams import unguard_stream
+from ebbtide.core.base.paths import get_at
+from ebbtide.core.base.prose import make_printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,17 +7,17 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from ebbtide import manifests
-from ebbtide.base.problems import select_errors
 from ebbtide.cli import common, terminal
 from ebbtide.cli.files import replace_file
 from ebbtide.cli.options import Options, make_option
-from ebbtide.documents import profiles
+from ebbtide.core import manifests
+from ebbtide.core.base.problems import select_errors
+from ebbtide.core.documents import profiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ebbtide.base.problems import Problem
+    from ebbtide.core.base.problems import Problem
 
 #: A number of GPUs, or a part of one.
 NUMBER: Final = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6})?", re.ASCII)
@@ -58,7 +58,7 @@ QUESTIONS: Final = (
 def run(options: Options) -> int:
     """Write the spec unless it has errors or the file exists."""
     if options.model == "?":
-        from ebbtide.base.model_catalog import MODELS
+        from ebbtide.core.translation.model_catalog import MODELS
 
         sys.stdout.writelines(f"{row.name:18} {row.repository}\n" for row in MODELS.values())
         return 0
@@ -91,8 +91,8 @@ def run(options: Options) -> int:
 
 def _apply_model(options: Options) -> None:
     """Set what a model of the catalog needs, and print the calculation; exit if there is no proposal."""
-    from ebbtide.documents import model_specs
-    from ebbtide.translation import model_catalog as catalog
+    from ebbtide.core.documents import model_specs
+    from ebbtide.core.translation import model_catalog as catalog
 
     if options.model is None:
         _exit_with_usage("--context needs --model")
@@ -187,7 +187,7 @@ def _to_number(text: str | None) -> int | float | str | None:
 
 def check_text(text: str, name: str) -> list[Problem]:
     """Return the errors of a spec on a cluster that has everything. ``check`` has the warnings for a cluster."""
-    from ebbtide.documents.check import Batch
+    from ebbtide.core.documents.check import Batch
 
     batch = Batch(profiles.load_built_in("full"))
     problems: list[Problem] = []

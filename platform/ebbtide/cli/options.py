@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
-from ebbtide.profile.built_in import BUILT_IN_NAME, BUILT_INS
+from ebbtide.core.profile.built_in import BUILT_IN_NAME, BUILT_INS
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace

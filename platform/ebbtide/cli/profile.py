@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from typing import Any, Final
 
-from ebbtide import manifests
 from ebbtide.cli.common import choose_profile, exit_code, print_problems, write_json
 from ebbtide.cli.options import PROFILE_VARIABLE, Options, make_option, make_output_option
-from ebbtide.documents import profiles
-from ebbtide.translation.objects import prune_nulls
-from ebbtide.translation.serving.knative import DEFAULTS, EVERY_FLAG
+from ebbtide.core import manifests
+from ebbtide.core.documents import profiles
+from ebbtide.core.translation.objects import prune_nulls
+from ebbtide.core.translation.serving.knative import DEFAULTS, EVERY_FLAG
 
 WHERE: Final = f"Cluster profile: a file, a directory, built-in or full (default: ${PROFILE_VARIABLE}, that of the configuration file, or built-in)"
 OPTIONS: Final = (
@@ -39,8 +39,8 @@ def run(options: Options) -> int:
 
 
 def _make_effective(data: dict[str, Any]) -> dict[str, Any]:
-    from ebbtide.documents.explain import plain_data
-    from ebbtide.profile.models import Profile
+    from ebbtide.core.documents.explain import plain_data
+    from ebbtide.core.profile.models import Profile
 
     effective: dict[str, Any] = plain_data(Profile.model_validate(data).model_dump(by_alias=True, warnings=False))
     features = effective["spec"]["knative"]["features"]

@@ -6,17 +6,17 @@ import re
 import sys
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.base import names, quantities
-from ebbtide.base.prose import make_printable
-from ebbtide.base.quantities import format_number
 from ebbtide.cli import connection, terminal
 from ebbtide.cli.options import LIVE_PROFILE, YES, Options, make_option, make_output_option, make_switch
+from ebbtide.core.base import names, quantities
+from ebbtide.core.base.prose import make_printable
+from ebbtide.core.base.quantities import format_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ebbtide.cluster.write.projects import ProjectRequest, ProjectRow
-    from ebbtide.profile.models import Profile
+    from ebbtide.core.profile.models import Profile
 
 FINE, PROBLEMS = 0, 1
 HEADER: Final = ("PROJECT", "NAMESPACE", "WORKLOADS", "QUOTA (USED/HARD)", "PRIORITY", "MEMBERS")
@@ -208,7 +208,7 @@ def _describe(cluster: connection.Cluster, options: Options, profile: Profile) -
 
 def _format_classes(row: ProjectRow) -> str:
     """Return the priority classes that count against the quota, with Run:ai's levels as one entry."""
-    from ebbtide.translation.priority import PREFIX
+    from ebbtide.core.translation.priority import PREFIX
 
     other_classes = [name for name in row.guaranteed if not name.startswith(PREFIX)]
     levels = ["Run:ai's non-preemptible levels"] if len(other_classes) < len(row.guaranteed) else []

@@ -9,21 +9,21 @@ import sys
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide import manifests
 from ebbtide.cli import common
 from ebbtide.cli.options import FILES, QUIET, Options, make_option, make_output_option
-from ebbtide.documents import others
-from ebbtide.documents.check import Batch
-from ebbtide.manifests.writer import SEPARATOR
-from ebbtide.readers.loaded import OtherObject
+from ebbtide.core import manifests
+from ebbtide.core.documents import others
+from ebbtide.core.documents.check import Batch
+from ebbtide.core.manifests.writer import SEPARATOR
+from ebbtide.core.readers.loaded import OtherObject
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ebbtide.base.problems import Problem
     from ebbtide.cli.common import Source
-    from ebbtide.profile.models import Profile
-    from ebbtide.readers.loaded import LoadedDocument
+    from ebbtide.core.base.problems import Problem
+    from ebbtide.core.profile.models import Profile
+    from ebbtide.core.readers.loaded import LoadedDocument
 
 #: Number of documents that are read, then translated, then written. Each of these steps is faster for several documents than
 #: in turns with the others, whose code and data it would find outside the processor's caches.

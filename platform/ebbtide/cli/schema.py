@@ -13,9 +13,9 @@ OPTIONS: Final = (
 
 
 def run(options: Options) -> int:
-    from ebbtide.profile.models import Profile
-    from ebbtide.readers.fields import make_json_schema  # reads the models' source
-    from ebbtide.spec.inference import Inference
+    from ebbtide.core.profile.models import Profile
+    from ebbtide.core.readers.fields import make_json_schema  # reads the models' source
+    from ebbtide.core.spec.inference import Inference
 
     write_json(make_json_schema(Profile if options.what == "profile" else Inference))
     return 0

@@ -20,21 +20,21 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from ebbtide.base import plugins
 from ebbtide.cli import connection, terminal
 from ebbtide.cli.common import choose_profile, print_problems
 from ebbtide.cli.options import LIVE_PROFILE, Options, make_option, make_switch, make_whole_number_parser
-from ebbtide.documents import profiles
-from ebbtide.profile.built_in import BUILT_IN, BUILT_IN_NAME
+from ebbtide.core.base import plugins
+from ebbtide.core.documents import profiles
+from ebbtide.core.profile.built_in import BUILT_IN, BUILT_IN_NAME
 
 if TYPE_CHECKING:
-    from ebbtide.api.access import Caller
-    from ebbtide.api.backend import Backend
-    from ebbtide.api.gate import ServerSettings
     from ebbtide.cli.browser import FirstPage
     from ebbtide.cluster.client.kubernetes import KubernetesCluster
-    from ebbtide.profile.models import Profile
-    from ebbtide.slo.source import MetricsSource
+    from ebbtide.cluster.slo.source import MetricsSource
+    from ebbtide.core.profile.models import Profile
+    from ebbtide.server.api.access import Caller
+    from ebbtide.server.api.backend import Backend
+    from ebbtide.server.api.gate import ServerSettings
 
 USAGE: Final = 2
 PORT: Final = 8042
@@ -103,7 +103,7 @@ def run(options: Options) -> int:
             f"error: the server's packages are not installed ({error}); run pip install 'ebbtide[{extra}]'", USAGE
         )
     from ebbtide.cluster.client.protocol import ClusterError
-    from ebbtide.slo.source import SourceError
+    from ebbtide.cluster.slo.source import SourceError
 
     # The entry point disables garbage collection for short-lived commands; a server needs it.
     gc.enable()
@@ -165,8 +165,8 @@ def _find_contradiction(options: Options) -> str:
 
 
 def _serve_cluster(options: Options) -> int:
-    from ebbtide.api import make
     from ebbtide.cluster.client import pod
+    from ebbtide.server.api import make
 
     profile: Profile | None = None
     if connection.is_profile_named(options):
@@ -257,10 +257,10 @@ def _source(options: Options, cluster: KubernetesCluster, profile: Profile) -> M
 def serve_backend(backend: Backend, options: Options) -> int:
     import uvicorn
 
-    from ebbtide.api.app import make_app, make_server_config
-    from ebbtide.api.protocol import ConnectionLimits, raise_file_limit
-    from ebbtide.api.sessions import OneTimeKey
-    from ebbtide.web.routes import make_router
+    from ebbtide.server.api.app import make_app, make_server_config
+    from ebbtide.server.api.protocol import ConnectionLimits, raise_file_limit
+    from ebbtide.server.api.sessions import OneTimeKey
+    from ebbtide.server.web.routes import make_router
 
     tls: dict[str, Any] = {"ssl_certfile": options.tls_cert, "ssl_keyfile": options.tls_key} if options.tls_cert else {}
     address = ""
@@ -358,7 +358,7 @@ def _bind_unix_socket(path: str) -> socket.socket:
 
 def make_settings(options: Options) -> ServerSettings:
     """Return the server's settings: the accepted host names, and whether it uses TLS."""
-    from ebbtide.api.gate import LOCAL, ServerSettings
+    from ebbtide.server.api.gate import LOCAL, ServerSettings
 
     names = {name.lower() for name in options.allow_host}
     if options.unix_socket or (options.host in LOOPBACK and not options.behind_proxy):

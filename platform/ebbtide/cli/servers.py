@@ -10,7 +10,7 @@ from ebbtide.cli.common import write_json
 from ebbtide.cli.options import Options, make_option, make_output_option
 
 if TYPE_CHECKING:
-    from ebbtide.simulate.measured import HeldOutErrors, ServerEntry
+    from ebbtide.simulator.measured import HeldOutErrors, ServerEntry
 
 OPTIONS: Final = (
     make_option("text", metavar="TEXT", nargs="?", default="", help="Part of the name, as in h200 or llama-3.1-70b"),
@@ -22,8 +22,8 @@ def run(options: Options) -> int:
     if find_spec("numpy") is None:
         sys.stderr.write("ebbtide servers: error: numpy is not installed; run pip install 'ebbtide[simulate]'\n")
         return 2
-    from ebbtide.simulate.measured import load_table  # it needs numpy
-    from ebbtide.simulate.report import align_table
+    from ebbtide.simulator.measured import load_table  # it needs numpy
+    from ebbtide.simulator.report import align_table
 
     head, entries = load_table()
     rows = [(name, entry) for entry in entries for name in entry.names if options.text.lower() in name]

@@ -9,12 +9,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from ebbtide.base.problems import Problem
-from ebbtide.base.prose import count_noun
 from ebbtide.cli.common import load_documents, print_problems, read_profile, read_sources, write_json
 from ebbtide.cli.options import MAX_INT32, PROFILE, Options, make_option, make_output_option, make_whole_number_parser
-from ebbtide.documents.files import read_file, unreadable_problem
-from ebbtide.simulate.request import (
+from ebbtide.core.base.problems import Problem
+from ebbtide.core.base.prose import count_noun
+from ebbtide.core.documents.files import read_file, unreadable_problem
+from ebbtide.simulator.request import (
     FrontEnd,
     PreparedCase,
     RequestFieldError,
@@ -24,13 +24,13 @@ from ebbtide.simulate.request import (
     prepare_case,
     raise_refusals,
 )
-from ebbtide.simulate.words import PLAIN_SERVER, TOKENS_SERVER
+from ebbtide.simulator.words import PLAIN_SERVER, TOKENS_SERVER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ebbtide.profile.models import Profile
-    from ebbtide.readers.loaded import LoadedDocument
+    from ebbtide.core.profile.models import Profile
+    from ebbtide.core.readers.loaded import LoadedDocument
 
 USAGE: Final = 2
 COMMAND_LINE: Final = FrontEnd(
@@ -112,8 +112,8 @@ def run(options: Options) -> int:
     prepared = read_case(options, update_at=options.update_at)
     if options.update_at and prepared.plan.spec.rollout.surge is None:
         exit_with_usage_error("--update-at needs a spec with rollout.surge: 0", options.command)
-    from ebbtide.simulate import report
-    from ebbtide.simulate.setting import knative_defaults
+    from ebbtide.simulator import report
+    from ebbtide.simulator.setting import knative_defaults
 
     with exit_if_refused(options.command), raise_refusals(prepared):
         spec_setting = prepared.case.setting({})
@@ -190,7 +190,7 @@ def _read_spec(name: str, profile: Profile) -> LoadedDocument:
 
 def _read_log(options: Options) -> bytes | None:
     """Return the content of the file of the traffic, None for a shape."""
-    from ebbtide.simulate.load import FORMS, is_shape
+    from ebbtide.simulator.load import FORMS, is_shape
 
     if is_shape(options.traffic):
         if options.columns:
@@ -206,7 +206,7 @@ def _read_log(options: Options) -> bytes | None:
 
 
 def _parse_columns(text: str, command: str) -> dict[str, str]:
-    from ebbtide.simulate.load import COLUMNS, UNITS  # it needs numpy
+    from ebbtide.simulator.load import COLUMNS, UNITS  # it needs numpy
 
     columns = {}
     for assignment in text.split(",") if text else ():

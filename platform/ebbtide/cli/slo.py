@@ -7,19 +7,19 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from ebbtide import manifests
-from ebbtide.base import keys
-from ebbtide.base.problems import has_errors
 from ebbtide.cli import connection, terminal
 from ebbtide.cli.common import load_documents, print_problems, read_profile, read_sources, write_json
 from ebbtide.cli.options import Options, make_option, make_output_option, make_switch
-from ebbtide.spec.rules.naming import LABEL_KEY, LABEL_VALUE
-from ebbtide.translation.engines import find_engine
+from ebbtide.core import manifests
+from ebbtide.core.base import keys
+from ebbtide.core.base.problems import has_errors
+from ebbtide.core.spec.rules.naming import LABEL_KEY, LABEL_VALUE
+from ebbtide.core.translation.engines import find_engine
 
 if TYPE_CHECKING:
-    from ebbtide.profile.models import Profile
-    from ebbtide.slo.report import Report
-    from ebbtide.translation.objects import Object
+    from ebbtide.cluster.slo.report import Report
+    from ebbtide.core.profile.models import Profile
+    from ebbtide.core.translation.objects import Object
 
 DIFFERENT: Final = 4
 DAY: Final = 86_400.0
@@ -114,8 +114,8 @@ def _find_contradiction(options: Options) -> str:
 
 @connection.profile_command
 def _report_slos(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
-    from ebbtide.slo import pages, report
-    from ebbtide.slo.promises import read_slo
+    from ebbtide.cluster.slo import pages, report
+    from ebbtide.cluster.slo.promises import read_slo
 
     objectives = {
         objective.ref: objective for objective in (read_slo(top, profile) for top in _find_workloads(cluster, options))
@@ -143,7 +143,7 @@ def _find_workloads(cluster: connection.Cluster, options: Options) -> list[Objec
 
 
 def _print_report(report: Report, output_format: str) -> None:
-    from ebbtide.slo import pages
+    from ebbtide.cluster.slo import pages
 
     if output_format == "json":
         write_json(report)
@@ -155,9 +155,9 @@ def _print_report(report: Report, output_format: str) -> None:
 
 def _print_rules(files: list[str], profile: Profile, labels: dict[str, str], *, as_json: bool) -> int:
     """Print the Prometheus rules of specs; report what the rules cannot monitor on stderr."""
-    from ebbtide.slo import alerts, queries
-    from ebbtide.slo.source import Ref
-    from ebbtide.translation.translate import make_plan
+    from ebbtide.cluster.slo import alerts, queries
+    from ebbtide.cluster.slo.source import Ref
+    from ebbtide.core.translation.translate import make_plan
 
     try:
         timer = queries.choose_histogram(profile)

@@ -13,7 +13,7 @@ import sys
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TextIO, cast
 
-from ebbtide.base.prose import CONTROLS_OUTSIDE_ASCII, escape_character
+from ebbtide.core.base.prose import CONTROLS_OUTSIDE_ASCII, escape_character
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from ebbtide import manifests
-from ebbtide.base.bodies import serialize_body
-from ebbtide.base.prose import make_printable
 from ebbtide.cli.common import write_json
 from ebbtide.cli.streams import get_style_codes
+from ebbtide.core import manifests
+from ebbtide.core.base.bodies import serialize_body
+from ebbtide.core.base.prose import make_printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from ebbtide.base.problems import Problem
 from ebbtide.cli.common import STDIN, write_json
 from ebbtide.cli.files import replace_file
 from ebbtide.cli.options import Options, make_option, make_output_option, make_switch
@@ -19,7 +18,8 @@ from ebbtide.cli.simulate import (
     read_case,
 )
 from ebbtide.cli.streams import unguard_stream
-from ebbtide.simulate.request import (
+from ebbtide.core.base.problems import Problem
+from ebbtide.simulator.request import (
     PreparedCase,
     make_report,
     open_search,
@@ -27,11 +27,11 @@ from ebbtide.simulate.request import (
     search_settings,
     tuning_to_json,
 )
-from ebbtide.simulate.words import KEEPABLE
+from ebbtide.simulator.words import KEEPABLE
 
 if TYPE_CHECKING:
-    from ebbtide.readers.loaded import LoadedDocument
-    from ebbtide.simulate.tune import SearchResult, TuningResult
+    from ebbtide.core.readers.loaded import LoadedDocument
+    from ebbtide.simulator.tune import SearchResult, TuningResult
 
 INTERRUPTED: Final = 130
 BAR: Final = 24
@@ -77,8 +77,8 @@ def run(options: Options) -> int:
 
 
 def _run_search(options: Options, prepared: PreparedCase) -> int:
-    from ebbtide.simulate import advice, report
-    from ebbtide.simulate.tune import diff_values
+    from ebbtide.simulator import advice, report
+    from ebbtide.simulator.tune import diff_values
 
     space = open_search(prepared)
     if options.write:
@@ -110,7 +110,7 @@ def _run_search(options: Options, prepared: PreparedCase) -> int:
 
 def _make_report(prepared: PreparedCase, tuned: TuningResult) -> Any:
     """Return a report over all traffic that compares the recommended setting, the spec and Knative's defaults."""
-    from ebbtide.simulate.setting import knative_defaults  # it needs numpy
+    from ebbtide.simulator.setting import knative_defaults  # it needs numpy
 
     case = prepared.case
     settings = {} if tuned.chosen is None else {"recommended": case.setting(tuned.chosen.values)}
@@ -149,7 +149,7 @@ class ProgressBar:
 
 def _check_writable(name: str, prepared: PreparedCase, fields: tuple[str, ...]) -> None:
     """Exit if the result of the search could not be written: edit a copy of the file in each possible way."""
-    from ebbtide.readers.reading import KIND
+    from ebbtide.core.readers.reading import KIND
 
     loaded, spec_settings = prepared.loaded, prepared.autoscaling
     if name == STDIN or loaded.reading.native.get("kind") != KIND or loaded.reading.origins:
@@ -179,8 +179,8 @@ def _write_settings(name: str, loaded: LoadedDocument, changes: dict[str, Any]) 
 
 def _edit_settings(name: str, loaded: LoadedDocument, changes: dict[str, Any], fix: str) -> str:
     """Return the file's text with changed autoscaling settings; print a problem and exit if the edit fails."""
-    from ebbtide.manifests.edit import NotEdited, edit_text
-    from ebbtide.simulate.tune import address_changes  # it needs numpy
+    from ebbtide.core.manifests.edit import NotEdited, edit_text
+    from ebbtide.simulator.tune import address_changes  # it needs numpy
 
     try:
         return edit_text(Path(name).read_bytes().decode(), address_changes(changes))

@@ -6,12 +6,12 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.base.prose import make_printable
 from ebbtide.cli import connection, terminal
 from ebbtide.cli.options import Options, make_output_option
+from ebbtide.core.base.prose import make_printable
 
 if TYPE_CHECKING:
-    from ebbtide.profile.models import Profile
+    from ebbtide.core.profile.models import Profile
 
 OPTIONS: Final = (*connection.WORKLOAD, connection.COUNTS, make_output_option("text", "json", "yaml"))
 

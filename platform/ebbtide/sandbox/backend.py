@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ebbtide.api.access import AccessCache, Caller, make_access_question
-from ebbtide.api.backend import Backend
 from ebbtide.cluster.client.protocol import (
     POD,
     ForbiddenError,
@@ -17,15 +15,17 @@ from ebbtide.cluster.client.protocol import (
     kind_of,
 )
 from ebbtide.cluster.watch.cache import Cache
+from ebbtide.server.api.access import AccessCache, Caller, make_access_question
+from ebbtide.server.api.backend import Backend
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ebbtide.api.access import AccessQuestion
     from ebbtide.cluster.client.protocol import Clock, Cluster, LogStream, Objects
-    from ebbtide.profile.models import Profile
+    from ebbtide.core.profile.models import Profile
+    from ebbtide.core.translation.objects import Object
     from ebbtide.sandbox.simulated import Simulated
-    from ebbtide.translation.objects import Object
+    from ebbtide.server.api.access import AccessQuestion
 
 #: The caller of requests without a token on a simulated cluster.
 ANONYMOUS_CALLER: Final = Caller("you", is_local=True)

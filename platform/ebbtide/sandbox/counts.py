@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
-from ebbtide.base.engine_metrics import ENGINE_METRICS
-from ebbtide.slo.queries import ENVOY_BOUNDS
-from ebbtide.slo.source import SHARED_SERIES, Bucket, History, Ref, SeriesPoint, WorkloadMeasurements
+from ebbtide.cluster.slo.queries import ENVOY_BOUNDS
+from ebbtide.cluster.slo.source import SHARED_SERIES, Bucket, History, Ref, SeriesPoint, WorkloadMeasurements
+from ebbtide.core.base.engine_metrics import ENGINE_METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -10,8 +10,6 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from ebbtide.base import keys, metrics
-from ebbtide.base.ingress import INGRESS_GATEWAYS
 from ebbtide.cluster.client.protocol import (
     CLUSTER_RUNTIME,
     CONFIG_MAP,
@@ -42,17 +40,19 @@ from ebbtide.cluster.doctor.observed import (
     VERSION_LABEL,
 )
 from ebbtide.cluster.read.inventory import KNATIVE_NAMESPACE
-from ebbtide.profile import metric_names
+from ebbtide.core.base import keys, metrics
+from ebbtide.core.base.ingress import INGRESS_GATEWAYS
+from ebbtide.core.profile import metric_names
+from ebbtide.core.translation.gpu import BACKENDS
+from ebbtide.core.translation.plan import Priority
+from ebbtide.core.translation.priority import KAI, make_priority_class
+from ebbtide.core.translation.quotas import QUOTA_BACKENDS, kai
 from ebbtide.sandbox.store import make_bare, make_discovery
-from ebbtide.translation.gpu import BACKENDS
-from ebbtide.translation.plan import Priority
-from ebbtide.translation.priority import KAI, make_priority_class
-from ebbtide.translation.quotas import QUOTA_BACKENDS, kai
 
 if TYPE_CHECKING:
-    from ebbtide.profile.models import NodePool, Profile, ProfileSpec
+    from ebbtide.core.profile.models import NodePool, Profile, ProfileSpec
+    from ebbtide.core.translation.objects import Object
     from ebbtide.sandbox.simulated import Simulated
-    from ebbtide.translation.objects import Object
 
 KOURIER: Final = "kourier.ingress.networking.knative.dev"
 

@@ -17,11 +17,11 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.endpoint import CHAT_PATH, MODELS_PATH
 from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, ClusterError
 from ebbtide.cluster.read.served_model import find_served_model
-from ebbtide.slo.source import Ref
+from ebbtide.cluster.slo.source import Ref
+from ebbtide.core.base.paths import get_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

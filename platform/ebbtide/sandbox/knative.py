@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.base import keys
-from ebbtide.base.annotations import parse_seconds
-from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import DEPLOYMENT, HPA, KNATIVE, POD_AUTOSCALER, REVISION
+from ebbtide.core.base import keys
+from ebbtide.core.base.annotations import parse_seconds
+from ebbtide.core.base.paths import get_at
 from ebbtide.sandbox import kserve
 from ebbtide.sandbox.children import (
     ROUTING,
@@ -30,8 +30,8 @@ from ebbtide.sandbox.store import bounds_of, digest_text, namespace_of, number_o
 
 if TYPE_CHECKING:
     from ebbtide.cluster.client.protocol import Objects
+    from ebbtide.core.translation.objects import Object
     from ebbtide.sandbox.state import ClusterState
-    from ebbtide.translation.objects import Object
 
 #: The message of an inactive PodAutoscaler, by its reason.
 INACTIVE: Final = {

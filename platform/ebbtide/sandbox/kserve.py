@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ebbtide.base import keys
-from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, RefusedError
+from ebbtide.core.base import keys
+from ebbtide.core.base.paths import get_at
 from ebbtide.sandbox.children import apply_defaults, make_predictor
 from ebbtide.sandbox.kubelet import remove_object
 from ebbtide.sandbox.state import keep_conditions
 from ebbtide.sandbox.store import StoredObject, namespace_of, place_of
 
 if TYPE_CHECKING:
+    from ebbtide.core.translation.objects import Object
     from ebbtide.sandbox.state import ClusterState
-    from ebbtide.translation.objects import Object
 
 
 def reconcile_kserve(state: ClusterState, namespace: str, name: str) -> None:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.base import keys
-from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import DEPLOYMENT, NODE, POD, POD_AUTOSCALER, PRIORITY_CLASS, REVISION
 from ebbtide.cluster.read.pods import is_ready, sum_requests
+from ebbtide.core.base import keys
+from ebbtide.core.base.paths import get_at
 from ebbtide.sandbox import scheduling
 from ebbtide.sandbox.children import make_pod
 from ebbtide.sandbox.state import BoundPod, keep_conditions
@@ -29,9 +29,9 @@ from ebbtide.sandbox.store import (
 
 if TYPE_CHECKING:
     from ebbtide.cluster.client.protocol import Kind, Objects
+    from ebbtide.core.translation.objects import Object
     from ebbtide.sandbox.state import ClusterState, PodLife
     from ebbtide.sandbox.store import Place
-    from ebbtide.translation.objects import Object
 
 #: Seconds before the first and the longest retry of a rejected pod; each delay is twice the one before.
 RETRY_SECONDS: Final = (5.0, 320.0)

@@ -12,17 +12,17 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import POD, QUOTA
 from ebbtide.cluster.read.amounts import parse_amount
 from ebbtide.cluster.read.pods import sum_requests
+from ebbtide.core.base.paths import get_at
 from ebbtide.sandbox.store import namespace_of, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ebbtide.core.translation.objects import Object
     from ebbtide.sandbox.state import BoundPod, ClusterState
-    from ebbtide.translation.objects import Object
 
 UNFIT: Final = "node(s) didn't match Pod's node affinity/selector"
 UNHELPFUL: Final = "Preemption is not helpful for scheduling"

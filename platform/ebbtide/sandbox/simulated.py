@@ -16,8 +16,6 @@ from dataclasses import dataclass, field
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, TypeVar
 
-from ebbtide.base import keys
-from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import (
     DEPLOYMENT,
     HPA,
@@ -47,6 +45,9 @@ from ebbtide.cluster.client.protocol import (
     make_applicable,
 )
 from ebbtide.cluster.read.pods import sum_requests
+from ebbtide.core.base import keys
+from ebbtide.core.base.paths import get_at
+from ebbtide.core.translation.objects import apply_merge_patch
 from ebbtide.sandbox import knative, kserve, kubelet, scheduling
 from ebbtide.sandbox.children import apply_defaults, check_annotations
 from ebbtide.sandbox.state import ClusterState, ContainerLog
@@ -61,14 +62,13 @@ from ebbtide.sandbox.store import (
     place_of,
     unpack_object,
 )
-from ebbtide.translation.objects import apply_merge_patch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
 
     from ebbtide.cluster.client.protocol import Cluster
+    from ebbtide.core.translation.objects import Object
     from ebbtide.sandbox.state import PodLife
-    from ebbtide.translation.objects import Object
 
 #: Responses at the paths of an API server with Knative and KServe: its version and its API groups.
 PATHS: Final[dict[str, Object]] = {

@@ -16,9 +16,9 @@ from datetime import datetime
 from threading import Condition
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import EVENT, MissingError
 from ebbtide.cluster.read.inventory import format_timestamp
+from ebbtide.core.base.paths import get_at
 from ebbtide.sandbox.store import (
     ObjectKey,
     ObjectStore,
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from ebbtide.cluster.client.protocol import Clock, Kind, Objects
+    from ebbtide.core.translation.objects import Object
     from ebbtide.sandbox.store import Leaf, Place, StoredObject
-    from ebbtide.translation.objects import Object
 
 LOG: Final = logging.getLogger(__name__)
 #: Maximum lines kept of a container's log.

@@ -16,15 +16,15 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import UUID
 
-from ebbtide.base import keys
-from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import EVENT, KINDS, MANAGER, NAMESPACE, ConflictError, Kind
+from ebbtide.core.base import keys
+from ebbtide.core.base.paths import get_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from ebbtide.cluster.client.protocol import Change
-    from ebbtide.translation.objects import Object
+    from ebbtide.core.translation.objects import Object
 
 #: The path of a field that a field manager owns.
 Leaf = tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Endless requests for one service: a shape of ``ebbtide.simulate.load`` repeated period by period, and bursts on demand.
+"""Endless requests for one service: a shape of ``ebbtide.simulator.load`` repeated period by period, and bursts on demand.
 
 The first period is what ``load.shape`` returns for the service's seed, with the times that ``engine.prepare`` draws, so that
 a world does what a simulation of the same traffic computes. Times are whole nanoseconds of the world.
@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ebbtide.autoscaler.arithmetic import SECOND
-from ebbtide.simulate import load
-from ebbtide.simulate.data import TrafficTrace
+from ebbtide.core.autoscaler.arithmetic import SECOND
+from ebbtide.simulator import load
+from ebbtide.simulator.data import TrafficTrace
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ebbtide.simulate import engine
-    from ebbtide.simulate.servers import Server
+    from ebbtide.simulator import engine
+    from ebbtide.simulator.servers import Server
 
 #: Traffic without requests.
 SILENCE = TrafficTrace("none", np.zeros(0))

@@ -1,6 +1,6 @@
 """A running simulated cluster: requests arrive, Knative's autoscalers decide, pods start and end, and metrics are counted.
 
-The engine is the simulator's (``ebbtide.simulate.engine``), one per revision. It receives requests as time passes, so that
+The engine is the simulator's (``ebbtide.simulator.engine``), one per revision. It receives requests as time passes, so that
 the replicas match what ``ebbtide simulate`` computes for the same traffic. The cluster is ``ebbtide.sandbox.simulated``: it
 decides whether a pod is scheduled; if not, the engine's pod waits. Time passes in whole seconds, independently of the
 callers, so that the same calls at the same times give the same history.
@@ -21,16 +21,18 @@ from zlib import crc32
 
 import numpy as np
 
-from ebbtide.autoscaler import hpa
-from ebbtide.autoscaler.arithmetic import SECOND
-from ebbtide.base import keys
-from ebbtide.base.paths import get_at
-from ebbtide.base.quantities import parse_whole_quantity
 from ebbtide.cluster.client.protocol import DEPLOYMENT, KNATIVE, KSERVE, POD, REVISION, MissingError
 from ebbtide.cluster.read.pods import sum_requests
+from ebbtide.cluster.slo.source import Ref
 from ebbtide.cluster.write import apply
-from ebbtide.documents import load_document
-from ebbtide.documents.check import Batch
+from ebbtide.core.autoscaler import hpa
+from ebbtide.core.autoscaler.arithmetic import SECOND
+from ebbtide.core.base import keys
+from ebbtide.core.base.paths import get_at
+from ebbtide.core.base.quantities import parse_whole_quantity
+from ebbtide.core.documents import load_document
+from ebbtide.core.documents.check import Batch
+from ebbtide.core.translation.gpu import BACKENDS, is_gpu_resource
 from ebbtide.sandbox.clocks import ManualClock, PastClock
 from ebbtide.sandbox.counts import TallySource
 from ebbtide.sandbox.replicas import RevisionReplicas, SimulatedBehavior, SimulatedWorkload
@@ -38,21 +40,19 @@ from ebbtide.sandbox.simulated import Simulated
 from ebbtide.sandbox.state import PodLife
 from ebbtide.sandbox.store import make_bare
 from ebbtide.sandbox.traffic import SILENCE, Sender, parse_traffic_shape
-from ebbtide.simulate import engine
-from ebbtide.simulate.data import TrafficTrace
-from ebbtide.simulate.load import slice_traffic
-from ebbtide.simulate.servers import LanguageModelServer, ServerError, parse_server
-from ebbtide.simulate.setting import NotSimulated, Setting, from_annotations
-from ebbtide.slo.source import Ref
-from ebbtide.translation.gpu import BACKENDS, is_gpu_resource
+from ebbtide.simulator import engine
+from ebbtide.simulator.data import TrafficTrace
+from ebbtide.simulator.load import slice_traffic
+from ebbtide.simulator.servers import LanguageModelServer, ServerError, parse_server
+from ebbtide.simulator.setting import NotSimulated, Setting, from_annotations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ebbtide.cluster.client.protocol import Clock
-    from ebbtide.profile.models import Profile
-    from ebbtide.simulate.servers import Server
-    from ebbtide.translation.objects import Object
+    from ebbtide.core.profile.models import Profile
+    from ebbtide.core.translation.objects import Object
+    from ebbtide.simulator.servers import Server
 
 LOG: Final = logging.getLogger(__name__)
 #: Annotations of a workload's main object that set its simulated behavior, in the syntax of ``ebbtide simulate``: a traffic

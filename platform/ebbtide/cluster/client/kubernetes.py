@@ -15,9 +15,9 @@ from typing import Any
 import kubernetes.client
 import kubernetes.config
 
-from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import UnreachableError
 from ebbtide.cluster.client.rest import APPLY, POOL_SIZE, RestCluster
+from ebbtide.core.base.paths import get_at
 
 
 class KubernetesCluster(RestCluster):

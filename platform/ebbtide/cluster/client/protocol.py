@@ -12,12 +12,12 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, TypeAlias
 
-from ebbtide.base.paths import get_at
+from ebbtide.core.base.paths import get_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ebbtide.translation.objects import Object
+    from ebbtide.core.translation.objects import Object
 
 #: The API server's message about a missing permission.
 FORBIDDEN: Final = re.compile(

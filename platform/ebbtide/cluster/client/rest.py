@@ -16,7 +16,6 @@ from urllib.parse import quote, urlencode
 
 import urllib3
 
-from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import (
     LIVE_MANAGER,
     MANAGER,
@@ -40,12 +39,13 @@ from ebbtide.cluster.client.protocol import (
     kind_of,
     make_applicable,
 )
+from ebbtide.core.base.paths import get_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from ebbtide.cluster.client.protocol import LogStream
-    from ebbtide.translation.objects import Object
+    from ebbtide.core.translation.objects import Object
 
 #: Connect timeout and read timeout between two bytes, in seconds; webhooks may take 10 s each.
 TIMEOUT: Final = (10.0, 60.0)

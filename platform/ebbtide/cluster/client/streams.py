@@ -14,8 +14,8 @@ import threading
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import ClusterError, UnreachableError, shorten_start_error
+from ebbtide.core.base.paths import get_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -21,16 +21,16 @@ from ebbtide.cluster.doctor.observed import (
     observe_cluster,
 )
 from ebbtide.cluster.write.projects import make_role
-from ebbtide.translation.translate import translate
+from ebbtide.core.translation.translate import translate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from ebbtide.cluster.client.protocol import Cluster
     from ebbtide.cluster.doctor.findings import Finding, FixPatch
-    from ebbtide.profile.models import Profile
-    from ebbtide.spec.inference import Inference
-    from ebbtide.translation.objects import Object
+    from ebbtide.core.profile.models import Profile
+    from ebbtide.core.spec.inference import Inference
+    from ebbtide.core.translation.objects import Object
 
 OBSERVER_ROLE: Final = "ebbtide-observer"
 

@@ -7,16 +7,16 @@ import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from ebbtide.base.bodies import WrittenBy, body
-from ebbtide.base.problems import Severity
 from ebbtide.cluster.client.protocol import ClusterError, Kind, MissingError
-from ebbtide.translation.objects import Object
+from ebbtide.core.base.bodies import WrittenBy, body
+from ebbtide.core.base.problems import Severity
+from ebbtide.core.translation.objects import Object
 
 if TYPE_CHECKING:
     from ebbtide.cluster.client.protocol import Cluster
-    from ebbtide.profile.models import Profile
-    from ebbtide.spec.inference import Inference
-    from ebbtide.translation.plan import Plan
+    from ebbtide.core.profile.models import Profile
+    from ebbtide.core.spec.inference import Inference
+    from ebbtide.core.translation.plan import Plan
 
 Action = Literal["merge", "create", "delete"]
 

@@ -7,8 +7,6 @@ from copy import deepcopy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.base import keys
-from ebbtide.base.metrics import find_resource_metric
 from ebbtide.cluster.client.protocol import CONFIG_MAP
 from ebbtide.cluster.doctor.findings import FixPatch, make_error_finding, make_warning_finding
 from ebbtide.cluster.doctor.observed import (
@@ -25,10 +23,12 @@ from ebbtide.cluster.doctor.observed import (
     minor_version,
 )
 from ebbtide.cluster.read.inventory import KNATIVE_NAMESPACE
-from ebbtide.translation.objects import with_values
-from ebbtide.translation.pods import merge_patches
-from ebbtide.translation.serving.knative import ALLOWED, check_flags
-from ebbtide.translation.translate import make_patches
+from ebbtide.core.base import keys
+from ebbtide.core.base.metrics import find_resource_metric
+from ebbtide.core.translation.objects import with_values
+from ebbtide.core.translation.pods import merge_patches
+from ebbtide.core.translation.serving.knative import ALLOWED, check_flags
+from ebbtide.core.translation.translate import make_patches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.base.paths import get_at
-from ebbtide.base.versions import parse_version
-from ebbtide.translation.gpu.kai import NV_FRACTIONS
+from ebbtide.core.base.paths import get_at
+from ebbtide.core.base.versions import parse_version
+from ebbtide.core.translation.gpu.kai import NV_FRACTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ebbtide.translation.objects import Object
+    from ebbtide.core.translation.objects import Object
 
 KAI_NAMESPACE: Final = "kai-scheduler"
 GANG_FLAG: Final = "--knative-gang-schedule"

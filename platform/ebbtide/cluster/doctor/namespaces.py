@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.base import keys
-from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import (
     DEPLOYMENT,
     EVENT,
@@ -25,7 +23,9 @@ from ebbtide.cluster.client.protocol import (
 from ebbtide.cluster.doctor.findings import FixPatch, fetch_or_none, make_error_finding, make_warning_finding
 from ebbtide.cluster.doctor.observed import POD_SECURITY
 from ebbtide.cluster.write.apply import SHARED
-from ebbtide.translation import pod_security
+from ebbtide.core.base import keys
+from ebbtide.core.base.paths import get_at
+from ebbtide.core.translation import pod_security
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ebbtide.cluster.client.protocol import Cluster
     from ebbtide.cluster.doctor.findings import Finding, SpecRequirements
     from ebbtide.cluster.doctor.observed import ObservedCluster
-    from ebbtide.translation.objects import Object
+    from ebbtide.core.translation.objects import Object
 
 #: Kinds that commands list in a workload's namespace.
 READ: Final = (KNATIVE, KSERVE, REVISION, POD_AUTOSCALER, DEPLOYMENT, POD, HPA, QUOTA, EVENT)

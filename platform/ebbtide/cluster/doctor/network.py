@@ -8,8 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from ebbtide.base.ingress import INGRESS_GATEWAYS
-from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import (
     DOMAIN_CLAIM,
     GATEWAY,
@@ -20,7 +18,9 @@ from ebbtide.cluster.client.protocol import (
 )
 from ebbtide.cluster.doctor.findings import FixPatch, fetch_or_none, make_error_finding, make_warning_finding
 from ebbtide.cluster.read.inventory import KNATIVE_NAMESPACE
-from ebbtide.slo.queries import GATEWAYS as HISTOGRAMS
+from ebbtide.cluster.slo.queries import GATEWAYS as HISTOGRAMS
+from ebbtide.core.base.ingress import INGRESS_GATEWAYS
+from ebbtide.core.base.paths import get_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,10 +15,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ebbtide.base import keys, names, quantities
-from ebbtide.base.annotations import parse_finite, parse_seconds
-from ebbtide.base.paths import get_at
-from ebbtide.base.prose import count_noun
 from ebbtide.cluster.client.protocol import (
     CLASSIC,
     CLUSTER_QUEUE,
@@ -42,19 +38,23 @@ from ebbtide.cluster.client.protocol import (
 from ebbtide.cluster.doctor.kai import KAI_NAMESPACE, read_kai_settings
 from ebbtide.cluster.doctor.kueue import KUEUE_KEY, KUEUE_MAP, KUEUE_NAMESPACE, observe_kueue_quotas
 from ebbtide.cluster.read.inventory import KNATIVE_NAMESPACE, parse_timestamp
-from ebbtide.profile.built_in import OTHER_FLAGS
-from ebbtide.slo.proxy import find_gateway_histogram
-from ebbtide.translation import gpu
-from ebbtide.translation.gpu.backend import GpuNode
-from ebbtide.translation.priority import FOUR, LEVELS, PREFIX
-from ebbtide.translation.quotas.kai import RESOURCES, UNLIMITED
-from ebbtide.translation.serving.knative import DEFAULTS, EVERY_FLAG
+from ebbtide.cluster.slo.proxy import find_gateway_histogram
+from ebbtide.core.base import keys, names, quantities
+from ebbtide.core.base.annotations import parse_finite, parse_seconds
+from ebbtide.core.base.paths import get_at
+from ebbtide.core.base.prose import count_noun
+from ebbtide.core.profile.built_in import OTHER_FLAGS
+from ebbtide.core.translation import gpu
+from ebbtide.core.translation.gpu.backend import GpuNode
+from ebbtide.core.translation.priority import FOUR, LEVELS, PREFIX
+from ebbtide.core.translation.quotas.kai import RESOURCES, UNLIMITED
+from ebbtide.core.translation.serving.knative import DEFAULTS, EVERY_FLAG
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from ebbtide.cluster.client.protocol import Cluster, Kind
-    from ebbtide.translation.objects import Object
+    from ebbtide.core.translation.objects import Object
 
 KSERVE_NAMESPACE: Final = "kserve"
 MONITORING_NAMESPACE: Final = "monitoring"

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ebbtide.base.metrics import find_resource_metric
 from ebbtide.cluster.doctor import installation, network, scheduling
 from ebbtide.cluster.doctor.findings import SpecRequirements
 from ebbtide.cluster.doctor.observed import observe_groups
-from ebbtide.translation.priority import KAI
+from ebbtide.core.base.metrics import find_resource_metric
+from ebbtide.core.translation.priority import KAI
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ebbtide.cluster.client.protocol import Cluster
     from ebbtide.cluster.doctor.findings import Finding
-    from ebbtide.profile.models import Profile
-    from ebbtide.translation.plan import Plan
+    from ebbtide.core.profile.models import Profile
+    from ebbtide.core.translation.plan import Plan
 
 
 def examine_plans(cluster: Cluster, profile: Profile, plans: Sequence[Plan]) -> tuple[Finding, ...]:

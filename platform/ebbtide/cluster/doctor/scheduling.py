@@ -5,26 +5,26 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import PRIORITY_CLASS, QUEUE, QUOTA
 from ebbtide.cluster.doctor.findings import FixPatch, make_error_finding, make_warning_finding
 from ebbtide.cluster.doctor.kai import read_runtime_class
 from ebbtide.cluster.doctor.kueue import KUEUE_MAP, POD_FRAMEWORK, read_frameworks
 from ebbtide.cluster.doctor.observed import make_gpu_node, observe_kai, read_class_values
 from ebbtide.cluster.read.inventory import find_by_name
-from ebbtide.translation import project
-from ebbtide.translation.gpu import BACKENDS
-from ebbtide.translation.plan import Priority
-from ebbtide.translation.priority import KAI, make_priority_class
-from ebbtide.translation.quotas import kai, resourcequota
+from ebbtide.core.base.paths import get_at
+from ebbtide.core.translation import project
+from ebbtide.core.translation.gpu import BACKENDS
+from ebbtide.core.translation.plan import Priority
+from ebbtide.core.translation.priority import KAI, make_priority_class
+from ebbtide.core.translation.quotas import kai, resourcequota
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from ebbtide.cluster.doctor.findings import Finding, SpecRequirements
     from ebbtide.cluster.doctor.observed import ObservedCluster
-    from ebbtide.profile.models import NodePool
-    from ebbtide.translation.gpu.backend import GpuNode
+    from ebbtide.core.profile.models import NodePool
+    from ebbtide.core.translation.gpu.backend import GpuNode
 
 
 #: Conditions under which the control plane taints a node (kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration).

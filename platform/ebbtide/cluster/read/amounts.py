@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.base import keys
-from ebbtide.base.bodies import body
-from ebbtide.base.paths import get_at
-from ebbtide.base.quantities import GIB, NANO, format_number, parse_nano
+from ebbtide.core.base import keys
+from ebbtide.core.base.bodies import body
+from ebbtide.core.base.paths import get_at
+from ebbtide.core.base.quantities import GIB, NANO, format_number, parse_nano
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from ebbtide.translation.objects import Object
+    from ebbtide.core.translation.objects import Object
 
 BYTES: Final = {"memory", "ephemeral-storage"}
 #: Prefix of the names in a quota (k8s.io/api core/v1 DefaultResourceRequestsPrefix).

@@ -9,8 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from ebbtide.base.ingress import INGRESS_GATEWAYS
-from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.endpoint import CallError, Endpoint, explain_foreign_url
 from ebbtide.cluster.client.protocol import (
     GATEWAY,
@@ -23,13 +21,15 @@ from ebbtide.cluster.client.protocol import (
     MissingError,
 )
 from ebbtide.cluster.read.pods import is_ready
+from ebbtide.core.base.ingress import INGRESS_GATEWAYS
+from ebbtide.core.base.paths import get_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ebbtide.cluster.client.protocol import Cluster
     from ebbtide.cluster.read.status import Status
-    from ebbtide.translation.objects import Object
+    from ebbtide.core.translation.objects import Object
 
 HTTP_PORT: Final = 80
 

@@ -10,9 +10,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.base import keys, names
-from ebbtide.base.bodies import body
-from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import (
     CLASSIC,
     CONFIG_MAP,
@@ -34,13 +31,16 @@ from ebbtide.cluster.client.protocol import (
     event_time,
 )
 from ebbtide.cluster.read import pods as of_pod
-from ebbtide.translation import gpu
+from ebbtide.core.base import keys, names
+from ebbtide.core.base.bodies import body
+from ebbtide.core.base.paths import get_at
+from ebbtide.core.translation import gpu
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from ebbtide.cluster.client.protocol import Cluster, Kind
-    from ebbtide.translation.objects import Object
+    from ebbtide.core.translation.objects import Object
 
 
 @body()

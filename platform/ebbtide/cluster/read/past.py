@@ -12,9 +12,6 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
-from ebbtide.autoscaler import targets
-from ebbtide.base.bodies import body
-from ebbtide.base.prose import count_noun
 from ebbtide.cluster.client.protocol import LIVE_MANAGER
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read.why import (
@@ -28,16 +25,19 @@ from ebbtide.cluster.read.why import (
     replay_decisions,
     serving_revision,
 )
-from ebbtide.simulate import setting
+from ebbtide.core.autoscaler import targets
+from ebbtide.core.base.bodies import body
+from ebbtide.core.base.prose import count_noun
+from ebbtide.simulator import setting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ebbtide.cluster.read.inventory import LiveWorkload
     from ebbtide.cluster.read.why import ReplayedStep
-    from ebbtide.profile.models import ProfileSpec
-    from ebbtide.simulate.setting import Setting
-    from ebbtide.slo.source import History, SeriesPoint
+    from ebbtide.cluster.slo.source import History, SeriesPoint
+    from ebbtide.core.profile.models import ProfileSpec
+    from ebbtide.simulator.setting import Setting
 
 #: The causes of a number of replicas.
 Cause = Literal["stable", "panic", "bound", "delay", "zero"]

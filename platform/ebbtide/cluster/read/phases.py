@@ -9,9 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal
 
-from ebbtide.base import keys
-from ebbtide.base.paths import get_at
-from ebbtide.base.prose import count_noun
 from ebbtide.cluster.client.protocol import KSERVE, LLM
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.revision_state import (
@@ -27,11 +24,14 @@ from ebbtide.cluster.read.revision_state import (
     list_revision_pods,
 )
 from ebbtide.cluster.read.scaling_state import describe_blind_hpa
+from ebbtide.core.base import keys
+from ebbtide.core.base.paths import get_at
+from ebbtide.core.base.prose import count_noun
 
 if TYPE_CHECKING:
     from ebbtide.cluster.read.inventory import LiveWorkload
     from ebbtide.cluster.read.scaling_state import Replicas
-    from ebbtide.translation.objects import Object
+    from ebbtide.core.translation.objects import Object
 
 Phase = Literal[
     "Creating",

@@ -11,18 +11,18 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.autoscaler.floor import FloorError, read_settings
-from ebbtide.base import annotations as shapes
-from ebbtide.base import keys
-from ebbtide.base.annotations import Record, UnreadableError, read_annotation, read_spec
-from ebbtide.base.paths import get_at
-from ebbtide.base.quantities import drop_zero_fraction
+from ebbtide.core.autoscaler.floor import FloorError, read_settings
+from ebbtide.core.base import annotations as shapes
+from ebbtide.core.base import keys
+from ebbtide.core.base.annotations import Record, UnreadableError, read_annotation, read_spec
+from ebbtide.core.base.paths import get_at
+from ebbtide.core.base.quantities import drop_zero_fraction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from ebbtide.cluster.read.inventory import LiveWorkload
-    from ebbtide.translation.objects import Object
+    from ebbtide.core.translation.objects import Object
 
 #: The words of a floor's cause.
 FLOOR_WORDS: Final = {

@@ -8,16 +8,16 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.base import keys
-from ebbtide.base.paths import get_at
 from ebbtide.cluster.read import amounts
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.inventory import KUEUE_WORKLOAD
-from ebbtide.translation import gpu
+from ebbtide.core.base import keys
+from ebbtide.core.base.paths import get_at
+from ebbtide.core.translation import gpu
 
 if TYPE_CHECKING:
     from ebbtide.cluster.read.inventory import LiveWorkload, ResourceSupply
-    from ebbtide.translation.objects import Object
+    from ebbtide.core.translation.objects import Object
 
 #: The start of Kueue's reason for a pod, which has one set of pods.
 FLAVORLESS: Final = re.compile(r"^couldn't assign flavors to pod set \S+: ")

@@ -9,11 +9,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 
-from ebbtide.base import keys
-from ebbtide.base.bodies import WrittenBy, body
-from ebbtide.base.failures import report_failure
-from ebbtide.base.paths import get_at
-from ebbtide.base.quantities import format_number
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.phases import Phase, compute_phase, join_parts
@@ -38,13 +33,18 @@ from ebbtide.cluster.read.scaling_state import (
     desired_replicas,
     find_scaling_metric,
 )
-from ebbtide.slo.source import Ref
+from ebbtide.cluster.slo.source import Ref
+from ebbtide.core.base import keys
+from ebbtide.core.base.bodies import WrittenBy, body
+from ebbtide.core.base.failures import report_failure
+from ebbtide.core.base.paths import get_at
+from ebbtide.core.base.quantities import format_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ebbtide.cluster.read.inventory import LiveWorkload
-    from ebbtide.slo.source import MetricsSource
+    from ebbtide.cluster.slo.source import MetricsSource
 
 #: Phases that end a wait, unless Kubernetes repeats an attempt that may still succeed.
 SETTLED: Final = {"Running", "Failed", "Stopped", "Degraded"}

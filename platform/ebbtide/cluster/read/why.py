@@ -1,7 +1,7 @@
 """Explanation of a workload's current number of replicas: reasons first, then the calculation behind them.
 
 A pure function of the live workload and the metrics of its requests. The calculation repeats the autoscaler's own
-(``ebbtide.autoscaler``) on the values that it used. Without metrics, the autoscaler's desired number of replicas still
+(``ebbtide.core.autoscaler``) on the values that it used. Without metrics, the autoscaler's desired number of replicas still
 gives bounds for the load. Upstream: knative.dev/serving pkg/autoscaler/scaling/autoscaler.go,
 pkg/reconciler/autoscaling/kpa/scaler.go; k8s.io/kubernetes pkg/controller/podautoscaler/horizontal.go (conditions).
 """
@@ -13,14 +13,6 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-from ebbtide.autoscaler import hpa, kpa, targets
-from ebbtide.base import keys, metrics
-from ebbtide.base.annotations import read_count
-from ebbtide.base.bodies import body
-from ebbtide.base.failures import report_failure
-from ebbtide.base.paths import get_at
-from ebbtide.base.prose import count_noun
-from ebbtide.base.quantities import NANO, format_number, parse_nano
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.inventory import ResourceHolder
@@ -35,19 +27,27 @@ from ebbtide.cluster.read.scaling_state import (
     read_hpa_value,
 )
 from ebbtide.cluster.read.status import compute_status
-from ebbtide.profile.models import Knative, ProfileSpec
-from ebbtide.simulate import setting
-from ebbtide.slo.source import Ref, SourceError
+from ebbtide.cluster.slo.source import Ref, SourceError
+from ebbtide.core.autoscaler import hpa, kpa, targets
+from ebbtide.core.base import keys, metrics
+from ebbtide.core.base.annotations import read_count
+from ebbtide.core.base.bodies import body
+from ebbtide.core.base.failures import report_failure
+from ebbtide.core.base.paths import get_at
+from ebbtide.core.base.prose import count_noun
+from ebbtide.core.base.quantities import NANO, format_number, parse_nano
+from ebbtide.core.profile.models import Knative, ProfileSpec
+from ebbtide.simulator import setting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ebbtide.autoscaler.targets import AutoscalerConfig, RevisionSettings
     from ebbtide.cluster.read.inventory import LiveWorkload
     from ebbtide.cluster.read.status import Status
-    from ebbtide.simulate.setting import Setting
-    from ebbtide.slo.source import History, MetricsSource
-    from ebbtide.translation.objects import Object
+    from ebbtide.cluster.slo.source import History, MetricsSource
+    from ebbtide.core.autoscaler.targets import AutoscalerConfig, RevisionSettings
+    from ebbtide.core.translation.objects import Object
+    from ebbtide.simulator.setting import Setting
 
 Scaler = Literal["kpa", "hpa", "none"]
 Topic = Literal["load", "bound", "rest", "pace", "hand", "rollout", "pods", "unknown"]

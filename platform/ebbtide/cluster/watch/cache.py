@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ebbtide.cluster.client.protocol import Clock, Cluster, WatchChange
-    from ebbtide.translation.objects import Object
+    from ebbtide.core.translation.objects import Object
 
 #: Seconds before a lost connection is retried, and before a kind that is absent is.
 RECONNECT_SECONDS: Final = 1.0
 ABSENT_RETRY_SECONDS: Final = 30.0
 #: Seconds between two checks of the API server.
 CHECK_SECONDS: Final = 5.0
-LOG: Final = logging.getLogger("ebbtide.api")
+LOG: Final = logging.getLogger("ebbtide.server.api")
 
 
 class Cache:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 REJECTED_SECONDS: Final = 300.0
 #: Seconds without an answer of the API server until it counts as unreachable.
 SILENCE_SECONDS: Final = 15.0
-LOG: Final = logging.getLogger("ebbtide.api")
+LOG: Final = logging.getLogger("ebbtide.server.api")
 
 
 class Freshness:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from ebbtide.cluster.watch.changes import ChangeLog
-    from ebbtide.translation.objects import Object
+    from ebbtide.core.translation.objects import Object
 
 
 @dataclass(frozen=True, slots=True)

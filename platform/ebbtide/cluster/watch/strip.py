@@ -10,7 +10,7 @@ from ebbtide.cluster.watch.groups import TOPS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ebbtide.translation.objects import Object
+    from ebbtide.core.translation.objects import Object
 
 #: Maximum lengths of an Event's message and reason in events.k8s.io/v1; those of ``v1`` Events have no limit
 #: (k8s.io/kubernetes pkg/apis/core/validation/events.go, NoteLengthLimit, ReasonLengthLimit, legacyValidateEvent).

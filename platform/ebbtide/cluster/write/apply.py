@@ -15,12 +15,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from ebbtide.adopt.live import import_object
-from ebbtide.base import keys
-from ebbtide.base.bodies import body
-from ebbtide.base.paths import get_at
-from ebbtide.base.prose import count_noun
-from ebbtide.base.quantities import format_number
 from ebbtide.cluster.client.protocol import (
     KNATIVE,
     KSERVE,
@@ -44,20 +38,26 @@ from ebbtide.cluster.read.records import read_scale_record
 from ebbtide.cluster.read.rejections import explain_rejection
 from ebbtide.cluster.read.status import Status, compute_status
 from ebbtide.cluster.write.changes import FieldChange, creates_pods, diff_objects
-from ebbtide.documents.quota import sum_replica_requests, update_replicas
-from ebbtide.translation import gpu
-from ebbtide.translation.objects import Object, apply_merge_patch
+from ebbtide.core.adopt.live import import_object
+from ebbtide.core.base import keys
+from ebbtide.core.base.bodies import body
+from ebbtide.core.base.paths import get_at
+from ebbtide.core.base.prose import count_noun
+from ebbtide.core.base.quantities import format_number
+from ebbtide.core.documents.quota import sum_replica_requests, update_replicas
+from ebbtide.core.translation import gpu
+from ebbtide.core.translation.objects import Object, apply_merge_patch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from ebbtide.base.problems import Problem
     from ebbtide.cluster.client.protocol import Clock, Cluster
     from ebbtide.cluster.read.inventory import LiveWorkload
-    from ebbtide.documents.check import Batch
-    from ebbtide.profile.models import Profile
-    from ebbtide.readers.loaded import LoadedDocument
-    from ebbtide.translation.plan import Plan
+    from ebbtide.core.base.problems import Problem
+    from ebbtide.core.documents.check import Batch
+    from ebbtide.core.profile.models import Profile
+    from ebbtide.core.readers.loaded import LoadedDocument
+    from ebbtide.core.translation.plan import Plan
 
 Verdict = Literal["create", "change", "keep", "refused"]
 #: Seconds between two polls of a workload, and between two attempts to write to a busy server.

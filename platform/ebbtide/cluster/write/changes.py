@@ -12,17 +12,17 @@ import json
 import re
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
-from ebbtide.base import keys
-from ebbtide.base.annotations import STORED_SPEC, UnreadableError
-from ebbtide.base.bodies import WrittenBy, mark_body
-from ebbtide.base.paths import get_at
-from ebbtide.base.prose import count_noun
 from ebbtide.cluster.client.protocol import LIVE_MANAGER, LLM, MANAGER
+from ebbtide.core.base import keys
+from ebbtide.core.base.annotations import STORED_SPEC, UnreadableError
+from ebbtide.core.base.bodies import WrittenBy, mark_body
+from ebbtide.core.base.paths import get_at
+from ebbtide.core.base.prose import count_noun
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ebbtide.translation.objects import Object
+    from ebbtide.core.translation.objects import Object
 
 #: Metadata fields that the server sets.
 SERVERS: Final = frozenset(

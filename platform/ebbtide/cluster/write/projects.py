@@ -1,6 +1,6 @@
 """Projects on a live cluster: each is a namespace, the objects that enforce its quota, and its members.
 
-A project's objects are those that ``ebbtide.translation.project`` renders for a spec, and a RoleBinding of its members to
+A project's objects are those that ``ebbtide.core.translation.project`` renders for a spec, and a RoleBinding of its members to
 the ClusterRole ``ebbtide-project-member``, which grants exactly the permissions that Ebbtide's commands need in a
 namespace. A project has no other state. Upstream: kubernetes.io/docs/reference/access-authn-authz/rbac; KAI-Scheduler
 pkg/apis/scheduling/v2/queue_types.go (priority and allocated); kubernetes-sigs/kueue apis/kueue/v1beta2/clusterqueue_types.go
@@ -13,11 +13,6 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from ebbtide.base import keys
-from ebbtide.base.bodies import WrittenBy, body
-from ebbtide.base.paths import get_at
-from ebbtide.base.prose import count_noun
-from ebbtide.base.quantities import format_number
 from ebbtide.cluster.client.protocol import (
     CLUSTER_QUEUE,
     CLUSTER_ROLE,
@@ -35,17 +30,22 @@ from ebbtide.cluster.client.protocol import (
 )
 from ebbtide.cluster.read.amounts import REQUESTS, QuotaShare, list_quota_shares, parse_amount
 from ebbtide.cluster.write import apply
-from ebbtide.profile.models import Project
-from ebbtide.translation import project
-from ebbtide.translation.quotas import QUOTA_BACKENDS, kai, kueue
+from ebbtide.core.base import keys
+from ebbtide.core.base.bodies import WrittenBy, body
+from ebbtide.core.base.paths import get_at
+from ebbtide.core.base.prose import count_noun
+from ebbtide.core.base.quantities import format_number
+from ebbtide.core.profile.models import Project
+from ebbtide.core.translation import project
+from ebbtide.core.translation.quotas import QUOTA_BACKENDS, kai, kueue
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from ebbtide.cluster.client.protocol import Cluster, Kind
     from ebbtide.cluster.write.apply import ApplyStep
-    from ebbtide.profile.models import Profile
-    from ebbtide.translation.objects import Object
+    from ebbtide.core.profile.models import Profile
+    from ebbtide.core.translation.objects import Object
 
 MEMBER_ROLE: Final = "ebbtide-project-member"
 BINDING: Final = "ebbtide-project-members"

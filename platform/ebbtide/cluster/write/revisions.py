@@ -12,22 +12,22 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, NamedTuple
 
-from ebbtide.base import keys
-from ebbtide.base.annotations import parse_count, parse_finite
-from ebbtide.base.paths import get_at
-from ebbtide.base.quantities import drop_zero_fraction
 from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, LLM, REVISION, ClusterError, CutShortError, kind_of
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.inventory import find_by_name
 from ebbtide.cluster.read.records import is_in_rollout, read_scale_record, scaled_revisions, serving_revisions
 from ebbtide.cluster.write.apply import SCALED, get_scale_value
+from ebbtide.core.base import keys
+from ebbtide.core.base.annotations import parse_count, parse_finite
+from ebbtide.core.base.paths import get_at
+from ebbtide.core.base.quantities import drop_zero_fraction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ebbtide.cluster.client.protocol import Cluster, Kind
     from ebbtide.cluster.read.inventory import LiveWorkload
-    from ebbtide.translation.objects import Object
+    from ebbtide.core.translation.objects import Object
 
 
 def explain_no_rollback(live: LiveWorkload, to: str | None) -> str:

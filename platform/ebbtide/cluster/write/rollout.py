@@ -13,23 +13,6 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.autoscaler.rollout import (
-    FULL_PERCENT,
-    Create,
-    Finish,
-    GiveUp,
-    Limit,
-    RevisionState,
-    RolloutState,
-    Route,
-    Wait,
-    next_step,
-    reverse_roles,
-)
-from ebbtide.base import keys
-from ebbtide.base.annotations import parse_count, read_annotation
-from ebbtide.base.paths import get_at
-from ebbtide.base.prose import count_noun
 from ebbtide.cluster.client.protocol import (
     DEPLOYMENT,
     KNATIVE,
@@ -43,15 +26,32 @@ from ebbtide.cluster.read.pods import find_condition, has_ended, is_ready
 from ebbtide.cluster.read.records import SAVED, RolloutMark, is_in_rollout, read_mark
 from ebbtide.cluster.read.revision_state import find_revision_failure, is_unscheduled, sum_percents, traffic_shares
 from ebbtide.cluster.write.apply import LATEST, POLL_SECONDS, is_top_object, write_steps
+from ebbtide.core.autoscaler.rollout import (
+    FULL_PERCENT,
+    Create,
+    Finish,
+    GiveUp,
+    Limit,
+    RevisionState,
+    RolloutState,
+    Route,
+    Wait,
+    next_step,
+    reverse_roles,
+)
+from ebbtide.core.base import keys
+from ebbtide.core.base.annotations import parse_count, read_annotation
+from ebbtide.core.base.paths import get_at
+from ebbtide.core.base.prose import count_noun
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ebbtide.autoscaler.rollout import RolloutStep
     from ebbtide.cluster.client.protocol import Clock, Cluster
     from ebbtide.cluster.read.inventory import LiveWorkload
     from ebbtide.cluster.write.apply import ApplyPlan, ApplyStep
-    from ebbtide.translation.objects import Object
+    from ebbtide.core.autoscaler.rollout import RolloutStep
+    from ebbtide.core.translation.objects import Object
 
 #: Minimum number of replicas: with one, none would serve during the rollout.
 MIN_REPLICAS: Final = 2

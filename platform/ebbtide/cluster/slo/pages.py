@@ -1,0 +1,445 @@
+"""Formats of a report: text for a terminal, Markdown, and a static page of HTML without network requests or scripts.
+
+All text can contain names from a cluster: control characters are removed, and HTML and Markdown are escaped.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from ebbtide.cluster.slo.report import HOUR, PLACES, ValueInterval, compute_report, format_span
+from ebbtide.core.base.prose import count_noun, make_printable
+from ebbtide.core.spec.objectives import TITLES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from ebbtide.cluster.slo.promises import WorkloadSlo
+    from ebbtide.cluster.slo.report import Outcome, Report, ReportRow, Verdict
+    from ebbtide.cluster.slo.source import MetricsSource, Ref, WorkloadMeasurements
+
+PERCENT: Final = 100
+#: Labels of the outcomes.
+OUTCOMES: Final = {"kept": "met", "broken": "VIOLATED", "unknown": "unknown", "none": "-"}
+#: Characters with a meaning in Markdown.
+_MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]<>()#+!|~])")
+
+
+# Formatted numbers.
+
+
+def format_slo_percent(share: float) -> str:
+    """Return a share as a percentage, rounded down; a positive share below 0.01% is not shown as 0."""
+    if 0 < share < 0.0001:  # noqa: PLR2004 - see the text
+        return "<0.01%"
+    digits = 3 if 0.999 < share < 1 else 2  # noqa: PLR2004 - nines
+    return f"{math.floor(share * PERCENT * 10**digits + 1e-7) / 10**digits:g}%"
+
+
+def format_interval(value: ValueInterval | None, formatted: Callable[[float], str] = format_span) -> str:
+    """Return an interval: ``250 to 510 ms`` if both ends have the same unit, ``above 10 s`` if it has no upper end."""
+    if value is None:
+        return "-"
+    if math.isinf(value.high):
+        return f"above {formatted(value.low)}"
+    low, high = formatted(value.low), formatted(value.high)
+    if low == high:
+        return low
+    if value.low == 0 and formatted is format_span:
+        return f"up to {high}"
+    number, _, unit = low.rpartition(" ")
+    return f"{number} to {high}" if unit == high.rpartition(" ")[2] and number else f"{low} to {high}"
+
+
+def _format_share(value: float | None) -> str:
+    return "-" if value is None else format_slo_percent(value)
+
+
+def _format_number(value: float | None, digits: int = 0) -> str:
+    return "-" if value is None else f"{value:,.{digits}f}"
+
+
+def _format_hours(value: float | None) -> str:
+    return _format_number(value, 2)
+
+
+def format_budget_use(value: ValueInterval) -> str:
+    """Return the used share of an error budget: ``40%``, or ``620%`` if more than all of it is used."""
+    return format_interval(value, lambda share: format_slo_percent(share) if share <= 1 else f"{share * PERCENT:,.0f}%")
+
+
+def format_objective(verdict: Verdict) -> str:
+    """Return the SLO: ``p95 within 500 ms``."""
+    if verdict.name == "uptime":
+        return f"uptime {verdict.limit * PERCENT:g}%"
+    if verdict.name in TITLES:
+        return f"{TITLES[verdict.name]} p{verdict.share * PERCENT:g} within {format_span(verdict.limit)}"
+    return f"{verdict.name} within {format_span(verdict.limit)}"
+
+
+def format_reached(verdict: Verdict) -> str:
+    """Return the measured value as text; empty if nothing was measured."""
+    if verdict.reached is None:
+        return ""
+    if verdict.name == "mean":
+        return f"measured {format_interval(verdict.reached)}"
+    share = format_interval(verdict.reached, format_slo_percent)
+    if verdict.name == "uptime":
+        minutes = f"available in {share} of the minutes with requests"
+        return f"available {share} of the time" if verdict.by_readiness else minutes
+    unit = {"ttft": "responses", "itl": "tokens"}.get(verdict.name, "requests")
+    return f"{share} of {unit} were within the limit, {verdict.share * PERCENT:g}% required"
+
+
+def format_verdict(verdict: Verdict) -> str:
+    """Return a verdict without its name: the measured value, the reason, the error budget and the burn rate."""
+    parts = [format_reached(verdict), verdict.why]
+    if verdict.used is not None:
+        parts.append(f"error budget used: {format_budget_use(verdict.used)}")
+    if verdict.burn is not None:
+        parts.append(f"last hour: {format_burn_rate(verdict.burn)}")
+    return "; ".join(filter(None, parts))
+
+
+def format_burn_rate(burn: ValueInterval) -> str:
+    """Return the burn rate of an error budget as text."""
+    return f"{format_interval(burn, lambda value: f'{value:.3g}')} times the sustainable burn rate"
+
+
+def format_report_time(report: Report) -> str:
+    """Return the time range of a report."""
+    if not report.rows:
+        return "no workloads"
+    start, end = (datetime.fromtimestamp(time, UTC) for time in (report.start, report.end))
+    return f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC ({_format_length(report.end - report.start)})"
+
+
+def format_moment(time: float) -> str:
+    """Return a time to the minute, in UTC."""
+    return f"{datetime.fromtimestamp(time, UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _format_length(seconds: float) -> str:
+    days, hours, minutes = seconds / 86_400, seconds / 3600, seconds / 60
+    for value, unit in ((days, "days"), (hours, "hours"), (minutes, "minutes")):
+        if value >= 2:  # noqa: PLR2004 - two of a unit
+            return f"{value:.3g} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
+def _format_token_quantile(row: ReportRow, name: str) -> str:
+    return format_interval(row.token_latency_seconds.get(name, {}).get("p95"))
+
+
+#: The columns of the table: heading, and the cell of a row.
+COLUMNS: Final[tuple[tuple[str, Callable[[ReportRow], str]], ...]] = (
+    ("REQUESTS", lambda row: _format_number(row.measured.requests)),
+    ("ERRORS", lambda row: _format_share(row.errors)),
+    ("MEAN", lambda row: format_interval(row.mean)),
+    ("P95", lambda row: format_interval(row.quantiles["p95"])),
+    ("ANSWERED", lambda row: _format_share(row.answered)),
+    ("READY", lambda row: _format_share(row.ready)),
+    ("COLD-STARTS", lambda row: _format_number(row.measured.cold_starts)),
+    ("REPLICA-H", lambda row: _format_hours(row.replica_hours)),
+    ("GPU-H", lambda row: _format_hours(row.gpu_hours)),
+    ("COST", lambda row: _format_hours(row.cost)),
+    ("TTFT-P95", lambda row: _format_token_quantile(row, "ttft")),
+    ("ITL-P95", lambda row: _format_token_quantile(row, "itl")),
+    ("TOKENS", lambda row: _format_number(row.measured.output_tokens)),
+    ("COST/M", lambda row: _format_hours(row.cost_per_million_tokens)),
+)
+#: Explanation of the columns, below the table.
+LEGEND: Final = (
+    "P95: the histogram bounds that enclose the percentile. ANSWERED: share of the minutes with requests in "
+    "which at least one was answered. READY: share of the time in which a pod was ready or no replica was desired."
+)
+
+
+#: Headings of the leading text columns; the other columns are numbers.
+TEXTS: Final = ("WORKLOAD", "PROJECT", "SLO")
+
+
+def _make_table(report: Report) -> list[tuple[str, ...]]:
+    """Return the table of all rows, headings first, without empty columns."""
+    several = len(report.rows) > 1
+    rows = [*report.rows, *(report.projects if len(report.projects) > 1 else ()), *([report.total] if several else [])]
+    columns = [(heading, [cell(row) for row in rows]) for heading, cell in COLUMNS]
+    used = [(heading, cells) for heading, cells in columns if any(cell != "-" for cell in cells)]
+    lines = (
+        (_row_title(row, report), row.project or "-", _format_outcome(row), *(cells[index] for _, cells in used))
+        for index, row in enumerate(rows)
+    )
+    return [(*TEXTS, *(heading for heading, _ in used)), *lines]
+
+
+def _row_title(row: ReportRow, report: Report) -> str:
+    if row.ref is not None:
+        return make_printable(row.name)
+    count = count_noun(row.workloads, "workload")
+    return count if row is not report.total else f"total: {count}"
+
+
+def _format_outcome(row: ReportRow) -> str:
+    if row.outcome is not None:
+        return OUTCOMES[row.outcome]
+    counts = row.outcomes or {}
+    parts = [f"{counts[name]} {OUTCOMES[name]}" for name in ("broken", "unknown", "kept") if counts.get(name)]
+    return ", ".join(parts) or OUTCOMES["none"]
+
+
+def _collect_notes(report: Report) -> list[str]:
+    """Return the notes of a report without duplicates; a note on a single workload starts with its name."""
+    several = len(report.rows) > 1
+    row_notes = (
+        note if note in PLACES.values() or not several else f"{row.name}: {note}"
+        for row in report.rows
+        for note in row.notes
+    )
+    return list(dict.fromkeys([*row_notes, *report.notes]))
+
+
+# Text.
+
+
+def format_text(report: Report, paint: Callable[[Outcome | str, str], str] = lambda _, words: words) -> str:
+    """Return the report for a terminal; ``paint`` colors an outcome's label."""
+    if len(report.rows) == 1:
+        return _format_single(report, report.rows[0], paint)
+    lines = [f"{format_report_time(report)}\n\n"]
+    if report.rows:
+        lines += [_align_columns(_make_table(report)), "\n"]
+        lines += [
+            _format_verdict_line(row, verdict, paint, named=True) for row in report.rows for verdict in row.verdicts
+        ]
+        lines += ["\n" * any(row.verdicts for row in report.rows), f"{_wrap_text(LEGEND)}\n"]
+    lines += [f"{_wrap_text(note)}\n" for note in _collect_notes(report)]
+    return "".join(lines)
+
+
+def _format_single(report: Report, row: ReportRow, paint: Callable[[Outcome | str, str], str]) -> str:
+    """Return the report on one workload, with one line for each number."""
+    lines = [f"{make_printable(row.name)}   {make_printable(row.project)}   {format_report_time(report)}\n", "\n"]
+    lines += [_format_verdict_line(row, verdict, paint, named=False) for verdict in row.verdicts]
+    if not row.verdicts:
+        lines.append("  no SLO: set slo in the spec to define one\n")
+    lines.append("\n")
+    rows = list_details(row)
+    width = max(len(name) for name, _ in rows)
+    lines += [f"  {name:{width}}  {value}\n" for name, value in rows]
+    lines.append("\n")
+    lines += [f"{_wrap_text(note)}\n" for note in _collect_notes(report)]
+    return "".join(lines)
+
+
+def list_details(row: ReportRow) -> list[tuple[str, str]]:
+    """Return the formatted numbers of one row by name, without unknown ones."""
+    measured = row.measured
+    minutes = f"of the minutes with requests ({_format_number(measured.minutes_asked)})"
+    delayed = f", affecting at least {format_slo_percent(row.cold)} of requests" if row.cold else ""
+    facts = [
+        ("requests", f"{_format_number(measured.requests)}, {row.rate:.3g} per second"),
+        ("in flight", "" if row.concurrency is None else f"{row.concurrency:.3g} on average"),
+        (
+            "errors",
+            "" if row.errors is None else f"{format_slo_percent(row.errors)} ({_format_number(measured.failed)})",
+        ),
+        ("mean", format_interval(row.mean)),
+        *((name, format_interval(value)) for name, value in row.quantiles.items()),
+        ("answered", "" if row.answered is None else f"in {format_slo_percent(row.answered)} {minutes}"),
+        (
+            "ready",
+            "" if row.ready is None else f"{format_slo_percent(row.ready)} of the time, including time scaled to zero",
+        ),
+        ("scaled to zero", "" if not row.rest else f"{format_slo_percent(row.rest)} of the time"),
+        ("cold starts", "" if measured.cold_starts is None else f"{_format_number(measured.cold_starts)}{delayed}"),
+        ("replica-hours", _format_hours(row.replica_hours)),
+        ("GPU-hours", _format_hours(row.gpu_hours)),
+        ("cost", _format_hours(row.cost)),
+        *(
+            (f"{TITLES[name]} {quantile}", format_interval(value))
+            for name, quantiles in row.token_latency_seconds.items()
+            for quantile, value in quantiles.items()
+        ),
+        ("prompt tokens", _format_number(measured.prompt_tokens)),
+        ("output tokens", _format_number(measured.output_tokens)),
+        ("cost per million tokens", _format_hours(row.cost_per_million_tokens)),
+    ]
+    return [(name, value) for name, value in facts if value not in {"", "-"}]
+
+
+def _format_verdict_line(
+    row: ReportRow, verdict: Verdict, paint: Callable[[Outcome | str, str], str], *, named: bool
+) -> str:
+    name = f"{make_printable(row.name)}: " if named else ""
+    outcome = paint(verdict.outcome, OUTCOMES[verdict.outcome])
+    details = format_verdict(verdict)
+    return f"  {name}{format_objective(verdict)}: {outcome}{f'; {details}' if details else ''}\n"
+
+
+def _align_columns(lines: Sequence[tuple[str, ...]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "".join(
+        "   ".join(
+            cell.ljust(width) if column < len(TEXTS) else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        + "\n"
+        for line in lines
+    )
+
+
+def _wrap_text(words: str, width: int = 100) -> str:
+    import textwrap  # noqa: PLC0415 - only text needs it
+
+    return textwrap.fill(make_printable(words), width)
+
+
+# Markdown.
+
+
+def format_markdown(report: Report) -> str:
+    lines = [f"# SLO report\n\n{format_report_time(report)}\n\n"]
+    if report.rows:
+        headings, *rows = _make_table(report)
+        rule = f"|{'---|' * len(TEXTS)}{'---:|' * (len(headings) - len(TEXTS))}\n"
+        lines += [_make_markdown_row(headings), rule, *map(_make_markdown_row, rows)]
+        verdicts = [
+            f"- {_escape_markdown(make_printable(row.name))}, {_escape_markdown(format_objective(verdict))}: **{OUTCOMES[verdict.outcome]}**"
+            f"{f'; {_escape_markdown(format_verdict(verdict))}' if format_verdict(verdict) else ''}\n"
+            for row in report.rows
+            for verdict in row.verdicts
+        ]
+        lines += ["\n", *verdicts, "\n" * bool(verdicts), f"{_escape_markdown(LEGEND)}\n"]
+    lines += [f"\n{_escape_markdown(make_printable(note))}\n" for note in _collect_notes(report)]
+    return "".join(lines)
+
+
+def _escape_markdown(words: str) -> str:
+    return _MARKDOWN.sub(r"\\\1", words)
+
+
+def _make_markdown_row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(_escape_markdown(cell) for cell in cells)} |\n"
+
+
+# HTML.
+
+STYLE: Final = """
+:root { color-scheme: light dark; --back: #fff; --text: #1a1f24; --soft: #5b6670; --line: #d5dade;
+  --kept: #1a7f37; --broken: #a8123e; --unknown: #8a5a00; }
+@media (prefers-color-scheme: dark) { :root { --back: #14181c; --text: #e6eaee; --soft: #9aa6b1; --line: #39424b;
+  --kept: #56d364; --broken: #ff8098; --unknown: #e3b341; } }
+body { margin: 0 auto; max-width: 80rem; padding: 1.5rem; background: var(--back); color: var(--text);
+  font: 16px/1.5 system-ui, sans-serif; }
+h1 { font-size: 1.4rem; margin: 0; } h2 { font-size: 1.1rem; margin: 1.5rem 0 .25rem; }
+p { margin: .25rem 0; } .soft { color: var(--soft); } .wide { overflow-x: auto; }
+table { border-collapse: collapse; margin: .75rem 0; font-variant-numeric: tabular-nums; }
+th, td { padding: .25rem 1rem .25rem 0; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
+th { font-weight: 600; } th[scope=row] { font-weight: normal; } .left, th[scope=row] { text-align: left; }
+ul + table td { white-space: normal; }
+ul { padding-left: 1.2rem; margin: .25rem 0; }
+.kept { color: var(--kept); } .broken { color: var(--broken); font-weight: 600; } .unknown { color: var(--unknown); }
+.bar { display: inline-block; width: 10rem; height: .6rem; border: 1px solid var(--line); vertical-align: middle; }
+.bar i { display: block; height: 100%; background: var(--kept); } .bar.over i { background: var(--broken); }
+"""
+
+
+def format_html(report: Report) -> str:
+    """Return the report as one HTML page without scripts and links, with all text escaped."""
+    body = [f"<h1>SLO report</h1>\n<p class=soft>{html.escape(format_report_time(report))}</p>\n"]
+    if report.rows:
+        body.append(_make_html_table(_make_table(report)))
+    for row in report.rows:
+        body.append(
+            f"<h2>{html.escape(make_printable(row.name))} <span class=soft>{html.escape(make_printable(row.project))}</span></h2>\n"
+        )
+        body.append("<ul>\n" + "".join(_make_html_verdict(verdict) for verdict in row.verdicts) + "</ul>\n")
+        cells = "".join(
+            f"<tr><th scope=row>{html.escape(name)}</th><td class=left>{html.escape(value)}</td></tr>\n"
+            for name, value in list_details(row)
+        )
+        body.append(f"<table><tbody>{cells}</tbody></table>\n")
+    body += [
+        f"<p class=soft>{html.escape(make_printable(note))}</p>\n"
+        for note in ([LEGEND] * bool(report.rows) + _collect_notes(report))
+    ]
+    return (
+        "<!DOCTYPE html>\n<html lang=en>\n<head>\n<meta charset=utf-8>\n"
+        '<meta name=viewport content="width=device-width, initial-scale=1">\n'
+        "<meta http-equiv=Content-Security-Policy content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
+        f"<title>SLO report: {html.escape(format_report_time(report))}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"{''.join(body)}</main>\n</body>\n</html>\n"
+    )
+
+
+def _make_html_table(table: Sequence[tuple[str, ...]]) -> str:
+    def cells(tag: str, row: Sequence[str], start: int = 0) -> str:
+        return "".join(
+            f"<{tag}{' class=left' if column < len(TEXTS) else ''}>{html.escape(cell)}</{tag[:2]}>"
+            for column, cell in enumerate(row[start:], start)
+        )
+
+    head = cells("th scope=col", table[0])
+    rows = "".join(f"<tr><th scope=row>{html.escape(row[0])}</th>{cells('td', row, 1)}</tr>\n" for row in table[1:])
+    return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>\n{rows}</tbody></table></div>\n"
+
+
+def _make_html_verdict(verdict: Verdict) -> str:
+    details = format_verdict(verdict)
+    bar = ""
+    if verdict.used is not None and verdict.used.exact:
+        used = verdict.used.high
+        over = " over" if used > 1 else ""
+        filled = min(used, 1.0) * PERCENT
+        bar = f" <span class='bar{over}' aria-hidden=true><i style='width: {filled:.0f}%'></i></span>"
+    return (
+        f"<li>{html.escape(format_objective(verdict))}: <span class={verdict.outcome}>{OUTCOMES[verdict.outcome]}</span>"
+        f"{html.escape(f'; {details}' if details else '')}{bar}</li>\n"
+    )
+
+
+def make_report_notes(
+    *,
+    measurements: Mapping[Ref, WorkloadMeasurements],
+    start: float,
+    end: float,
+    workloads: Mapping[Ref, WorkloadSlo],
+    cost: float | None,
+) -> list[str]:
+    """Return the notes on all numbers of a report."""
+    texts = []
+    earliest = min(row.start for row in measurements.values())
+    latest = max(row.end for row in measurements.values())
+    # A difference of one or two scrapes is not reported.
+    if earliest > start + max(60.0, 0.02 * (end - start)):
+        texts.append(f"Prometheus has no data before {format_moment(earliest)}, so the report starts there")
+    if latest < end - 60:
+        texts.append(
+            f"Prometheus' clock is {end - latest:.0f} s behind this machine's, so the report ends at Prometheus' current time"
+        )
+    if cost is not None and not any(row.gpus for row in workloads.values()):
+        texts.append("no workload has a spec that requests GPUs, so there are no costs to report")
+    return texts
+
+
+def make_slo_report(
+    workloads: Mapping[Ref, WorkloadSlo], source: MetricsSource, since: float, end: float, gpu_hour: float | None
+) -> Report:
+    """Return the report on the last ``since`` seconds. Raises SourceError."""
+    refs = sorted(workloads)
+    measured = source.measure(refs, end - since, end)
+    # A report of at most an hour needs no separate measurement of the last hour.
+    burns = since > HOUR and any(row.slo is not None for row in workloads.values())
+    return compute_report(
+        measured,
+        {ref: row.slo for ref, row in workloads.items()},
+        projects={ref: row.project for ref, row in workloads.items()},
+        gpus={ref: row.gpus for ref, row in workloads.items() if row.gpus},
+        gpu_hour=gpu_hour,
+        last_hour=source.measure(refs, end - HOUR, end) if burns else None,
+        notes=make_report_notes(measurements=measured, start=end - since, end=end, workloads=workloads, cost=gpu_hour),
+    )

@@ -1,0 +1,540 @@
+"""Prometheus as a ``Source``, over ``prometheus-api-client``: plain numbers from a few queries.
+
+One query for each figure covers all workloads. Anything that Prometheus returns instead of a number (an error, an HTML
+page, NaN, nothing) results in a ``SourceError`` or an unknown value; NaN is never returned.
+Upstream: prometheus.io/docs/prometheus/latest/querying/api.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections import defaultdict
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+import requests
+from prometheus_api_client import PrometheusConnect
+from prometheus_api_client.exceptions import PrometheusApiClientException
+from urllib3.util.retry import Retry
+
+from ebbtide.cluster.slo import queries
+from ebbtide.cluster.slo.proxy import proxy_path
+from ebbtide.cluster.slo.source import (
+    SAMPLE_SECONDS,
+    Bucket,
+    History,
+    Ref,
+    SeriesPoint,
+    SourceError,
+    WorkloadMeasurements,
+)
+from ebbtide.core.autoscaler.floor import VALUE_AGE_SECONDS
+from ebbtide.core.base.engine_metrics import ENGINE_METRICS
+from ebbtide.core.base.prose import make_printable
+from ebbtide.core.spec.objectives import TITLES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from ebbtide.cluster.slo.queries import LatencyHistogram
+    from ebbtide.core.profile.models import Profile
+
+#: Connect timeout and read timeout in seconds; Prometheus aborts a query after two minutes.
+TIMEOUT: Final = (5.0, 130.0)
+#: The same of a query for a decision: two attempts to connect take less than a slow query.
+SAMPLE_TIMEOUT: Final = (2.0, SAMPLE_SECONDS)
+#: Parameters of a query for a decision: Prometheus stops the calculation, and uses no older sample.
+#: Upstream: github.com/prometheus/prometheus web/api/v1/api.go (query) since v2.43.0 (#12088), github.com/thanos-io/thanos
+#: pkg/api/query/v1.go (LookbackDeltaParam). Earlier versions ignore lookback_delta, as any unknown parameter, and use 5 minutes.
+SAMPLE_PARAMETERS: Final = {"timeout": f"{SAMPLE_SECONDS:g}s", "lookback_delta": f"{VALUE_AGE_SECONDS:g}s"}
+#: Maximum size of the response to such a query, about 30,000 values: a query of one workload must not fill the memory.
+MAX_SAMPLE_BYTES: Final = 4 * 2**20
+CHUNK_BYTES: Final = 2**16
+#: Start of an annotation that does not doubt the result. Some versions return these as warnings, newer ones as infos
+#: (github.com/prometheus/prometheus util/annotations/annotations.go).
+INFO: Final = "PromQL info"
+#: One retry of a failed connection; a request that reached Prometheus is not retried.
+RETRY: Final = Retry(total=1, connect=1, read=0, status=0, other=0, backoff_factor=0.2)
+#: Messages by exception class; the first class that matches is used.
+FAILURES: Final[dict[type[Exception], str]] = {
+    requests.exceptions.JSONDecodeError: "{host} does not return a valid Prometheus response; check the address",
+    requests.exceptions.Timeout: "Prometheus at {host} timed out; query fewer workloads or a shorter time range",
+    requests.exceptions.SSLError: "invalid certificate of Prometheus at {host}: {reason}",
+    **dict.fromkeys((requests.exceptions.RequestException, OSError), "Prometheus at {host} does not answer: {reason}"),
+    **dict.fromkeys(
+        (PrometheusApiClientException, KeyError, TypeError, ValueError),
+        "Prometheus at {host} returned a response in an unknown format",
+    ),
+}
+#: Prometheus rejects queries with more points per series.
+MAX_POINTS: Final = 11_000
+#: Maximum length of a quoted error message.
+MAX_MESSAGE_CHARACTERS: Final = 300
+
+
+class PrometheusSource:
+    """A Prometheus server, queried for the metrics that the profile names."""
+
+    def __init__(self, url: str, profile: Profile, session: requests.Session | None = None) -> None:
+        """Connect to an address, with a preconfigured ``session`` if the default one is not sufficient.
+
+        Raises:
+            SourceError: the address is invalid, or the profile names an unknown histogram.
+
+        """
+        if urlsplit(url).scheme not in {"http", "https"}:
+            raise SourceError(f"invalid Prometheus address {url}: must start with http:// or https://")
+        try:
+            self.timer: LatencyHistogram = queries.choose_histogram(profile)
+        except queries.UnknownHistogramError as error:
+            raise SourceError(str(error)) from error
+        self._profile = profile
+        self._host = urlsplit(url).netloc
+        session = session or requests.Session()
+        session.hooks["response"].append(_raise_for_status)
+        self._session = session
+        self._instant_url = f"{url.rstrip('/')}/api/v1/query"
+        self._connection = PrometheusConnect(url=url.rstrip("/"), session=session, retry=RETRY, timeout=TIMEOUT)
+
+    def measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, WorkloadMeasurements]:
+        if not refs:
+            return {}
+        start, end = self._clip_range(start, end)
+        window = max(queries.SCRAPE, round(end - start))
+        known = _group_names(refs)
+        timer = self.timer
+
+        buckets = self._read_buckets(queries.bucket_query(timer, refs, window), end, timer.owner, known, timer.unit)
+        sums = {
+            name: _sum_by_workload(self._query_workloads(query, end, timer.owner, known))
+            for name, query in (
+                ("total", queries.total_query(timer, refs, window)),
+                ("ended", queries.request_query(timer, refs, window)),
+                ("failed", queries.request_query(timer, refs, window, failed=True)),
+                ("asked", queries.minute_query(timer, refs, window)),
+                ("answered", queries.minute_query(timer, refs, window, answered=True)),
+            )
+        }
+        figures = self._read_pod_figures(refs, window, end, known)
+        tokens = self._read_tokens(refs, window, end, known)
+        return {
+            ref: WorkloadMeasurements(
+                ref,
+                start,
+                end,
+                **_request_fields(timer, buckets.get(ref, {}), {name: by_ref[ref] for name, by_ref in sums.items()}),
+                **_pod_fields(figures.get(ref, {}), queries.evaluation_seconds(window)),
+                **tokens.get(ref, {}),
+            )
+            for ref in refs
+        }
+
+    def history(self, ref: Ref, start: float, end: float, step: float) -> History:
+        if step <= 0 or (end - start) / step > MAX_POINTS:
+            raise SourceError(
+                f"too many points: Prometheus returns at most {MAX_POINTS:,} per query; use a longer step"
+            )
+        start, times = _list_times(start, end, step)
+        series = {}
+        for name, query in queries.chart_queries(self.timer, self._profile, ref, step).items():
+            # The query has a single series.
+            rows = self._query_ranges(query, start, end, step)
+            if values := {time: value for _, row in rows for time, value in row.items()}:
+                series[name] = tuple(SeriesPoint(time, values.get(_to_milliseconds(time))) for time in times)
+        return History(ref, series)
+
+    def histories(self, refs: Sequence[Ref], start: float, end: float, step: float) -> dict[Ref, History]:
+        if not refs:
+            return {}
+        start, times = _list_times(start, end, step)
+        known = _group_names(refs)
+        series: dict[Ref, dict[str, tuple[SeriesPoint, ...]]] = defaultdict(dict)
+        for name, alternatives in queries.shared_queries(self.timer, self._profile, refs, step).items():
+            for query, owner in alternatives:
+                sums: dict[Ref, dict[int, float]] = defaultdict(dict)
+                for labels, values in self._query_ranges(query, start, end, step):
+                    ref = queries.find_workload_of(labels, owner, known)
+                    if ref is None or name in series[ref]:
+                        continue
+                    for time, value in values.items():
+                        sums[ref][time] = sums[ref].get(time, 0.0) + value
+                for ref, values in sums.items():
+                    series[ref][name] = tuple(SeriesPoint(time, values.get(_to_milliseconds(time))) for time in times)
+                if all(name in series[ref] for ref in refs):
+                    break
+        return {ref: History(ref, by_name) for ref, by_name in series.items() if by_name and ref in {*refs}}
+
+    def loads(self, refs: Sequence[Ref], when: float) -> dict[Ref, float]:
+        if not refs:
+            return {}
+        exporter, known = queries.pod_gauges(self._profile)[0], _group_names(refs)
+        return dict(
+            _sum_by_workload(self._query_workloads(queries.load_query(exporter, refs), when, exporter.owner, known))
+        )
+
+    def samples(self, query: str) -> list[tuple[Mapping[str, str], float]]:
+        """Return the labels and the finite values of a query's result now.
+
+        Raises:
+            SourceError: no answer in time, one that is too long, or one with warnings, such as a partial answer of Thanos.
+
+        """
+        with self._convert_errors():
+            answer = json.loads(self._read_answer(query))
+            result = answer["data"]["result"]
+            warnings = [str(text) for text in answer.get("warnings") or () if not str(text).startswith(INFO)]
+        if warnings:
+            text = make_printable(warnings[0])[:MAX_MESSAGE_CHARACTERS]
+            raise SourceError(f"the answer of Prometheus may be incomplete: {text}")
+        parsed = ((labels, _parse_pair(pair)[1]) for labels, pair in _iterate_samples(result, "value"))
+        return [(labels, value) for labels, value in parsed if value is not None]
+
+    def _read_answer(self, query: str) -> bytes:
+        """Return the body of the response to a query for a decision."""
+        with self._session.get(
+            self._instant_url,
+            params={"query": query, **SAMPLE_PARAMETERS},
+            verify=self._session.verify,
+            timeout=SAMPLE_TIMEOUT,
+            stream=True,
+        ) as response:
+            body = bytearray()
+            for chunk in response.iter_content(CHUNK_BYTES):
+                body += chunk
+                if len(body) > MAX_SAMPLE_BYTES:
+                    raise SourceError(f"the answer of Prometheus exceeds {MAX_SAMPLE_BYTES // 2**20} MiB")
+        return bytes(body)
+
+    def _read_tokens(
+        self, refs: Sequence[Ref], window: int, end: float, known: Mapping[str, set[str]]
+    ) -> dict[Ref, dict[str, Any]]:
+        """Return the fields of ``WorkloadMeasurements`` about tokens, each from the engine's newest series that has data."""
+        query = queries.engine_series_query(refs, window)
+        rows = self._query_workloads(query, end, queries.ENGINE_OWNER, known)
+        present = {(ref, labels.get("__name__", "")) for ref, labels, _ in rows}
+        names = {name for _, name in present}
+        fields: dict[Ref, dict[str, Any]] = {ref: {"token_buckets": {}, "token_notes": {}} for ref, _ in present}
+        for objective in TITLES:
+            for histogram in (row for engine in ENGINE_METRICS for row in engine.histograms(objective)):
+                if f"{histogram.series}_count" not in names:
+                    continue
+                query = queries.token_bucket_query(histogram, refs, window)
+                counts = self._read_buckets(query, end, queries.ENGINE_OWNER, known, histogram.unit)
+                for ref, by_bound in counts.items():
+                    measured = fields.setdefault(ref, {"token_buckets": {}, "token_notes": {}})
+                    if objective in measured["token_buckets"] or not max(by_bound.values(), default=0.0):
+                        continue
+                    by_bound.setdefault(math.inf, max(by_bound.values()))
+                    measured["token_buckets"][objective] = make_monotonic(
+                        Bucket(bound, by_bound[bound]) for bound in sorted(by_bound)
+                    )
+                    if histogram.note:
+                        measured["token_notes"][objective] = histogram.note
+        for field in ("prompt_tokens", "output_tokens"):
+            for series in (name for engine in ENGINE_METRICS for name in getattr(engine, field) if name in names):
+                query = queries.token_count_query(series, refs, window)
+                rows = self._query_workloads(query, end, queries.ENGINE_OWNER, known)
+                for ref, count in _sum_by_workload(rows).items():
+                    fields.setdefault(ref, {}).setdefault(field, count)
+        return fields
+
+    def _read_buckets(
+        self, query: str, time: float, owner: Sequence[str], known: Mapping[str, set[str]], unit: float
+    ) -> dict[Ref, dict[float, float]]:
+        """Return the cumulative counts of a histogram by workload and bound in seconds; ``unit`` is that of its bounds."""
+        counts: dict[Ref, dict[float, float]] = defaultdict(lambda: defaultdict(float))
+        for ref, labels, value in self._query_workloads(query, time, owner, known):
+            bound = math.inf if labels.get("le") == "+Inf" else _parse_finite(labels.get("le", ""))
+            if bound is not None:
+                counts[ref][bound * unit] += value
+        return counts
+
+    def _read_pod_figures(
+        self, refs: Sequence[Ref], window: int, end: float, known: Mapping[str, set[str]]
+    ) -> dict[Ref, dict[str, float]]:
+        """Return the figures of ``queries.OF_PODS`` by workload, each from the first exporter that has them."""
+        figures: dict[Ref, dict[str, float]] = {}
+        for exporter in queries.pod_gauges(self._profile):
+            found: dict[Ref, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+            missing = [ref for ref in refs if ref not in figures]
+            for name in queries.OF_PODS if missing else ():
+                query = queries.pod_figure_query(exporter, name, missing, window)
+                for ref, _, value in self._query_workloads(query, end, exporter.owner, known):
+                    found[ref][name] += value
+                if not found:
+                    # This exporter has none of the workloads, so skip the other queries.
+                    break
+            figures = {**found, **figures}
+        if missing := [ref for ref in refs if ref not in figures]:
+            query = queries.scraped_pods_query(missing, window)
+            rows = self._query_workloads(query, end, queries.POD_OWNER, known)
+            figures = {ref: {"pods": pods} for ref, pods in _sum_by_workload(rows).items()} | figures
+        return figures
+
+    def _clip_range(self, start: float, end: float) -> tuple[float, float]:
+        """Return the part of a time range for which this Prometheus has data, by its own clock."""
+        now = next((value for _, value in self._query_instant(queries.NOW, None)), None)
+        if now is None:
+            raise SourceError(f"{self._host} does not return the current time, so it is not a Prometheus server")
+        end = min(end, now)
+        if end <= start:
+            raise SourceError(f"empty time range: Prometheus' clock is at {_format_utc(now)}")
+        window = max(queries.SCRAPE, round(end - start))
+        query = queries.first_data_query(self.timer, window)
+        first = next((value for _, value in self._query_instant(query, end)), None)
+        if first is not None and first > start + 2 * queries.first_data_precision(window):
+            # One scrape later: every series has then been scraped once and does not count as new.
+            start = min(first + queries.SCRAPE, end - queries.SCRAPE)
+        return start, end
+
+    def _query_workloads(
+        self, query: str, time: float, owner: Sequence[str], known: Mapping[str, set[str]]
+    ) -> Iterator[tuple[Ref, Mapping[str, str], float]]:
+        """Yield the samples of a query that belong to known workloads, with the workload."""
+        for labels, value in self._query_instant(query, time):
+            ref = queries.find_workload_of(labels, owner, known)
+            if ref is not None:
+                yield ref, labels, value
+
+    def _query_instant(self, query: str, time: float | None) -> Iterator[tuple[Mapping[str, str], float]]:
+        """Yield the samples of an instant query that are finite numbers."""
+        with self._convert_errors():
+            result = self._connection.custom_query(query, params={} if time is None else {"time": f"{time:.3f}"})
+        for labels, pair in _iterate_samples(result, "value"):
+            _, value = _parse_pair(pair)
+            if value is not None:
+                yield labels, value
+
+    def _query_ranges(
+        self, query: str, start: float, end: float, step: float
+    ) -> Iterator[tuple[Mapping[str, str], dict[int, float]]]:
+        """Yield the labels and the finite values of each series of a range query, by time in whole milliseconds."""
+        with self._convert_errors():
+            result = self._connection.custom_query_range(
+                query, datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC), f"{step:g}"
+            )
+        for labels, pairs in _iterate_samples(result, "values"):
+            parsed = (_parse_pair(pair) for pair in (pairs if isinstance(pairs, list) else ()))
+            numbers = {
+                _to_milliseconds(time): value for time, value in parsed if time is not None and value is not None
+            }
+            yield labels, numbers
+
+    @contextmanager
+    def _convert_errors(self) -> Iterator[None]:
+        """Convert connection errors into a ``SourceError``."""
+        try:
+            yield
+        except tuple(FAILURES) as error:
+            text = next(text for kind, text in FAILURES.items() if isinstance(error, kind))
+            raise SourceError(text.format(host=self._host, reason=_innermost_reason(error))) from error
+
+
+def _raise_for_status(response: requests.Response, **_: Any) -> None:
+    """Raise a ``SourceError`` for an error status, with Prometheus' message if there is one."""
+    if response.ok:
+        return
+    host = urlsplit(response.url).netloc
+    try:
+        answer = response.json()
+    except ValueError:
+        answer = None
+    message = ""
+    if isinstance(answer, dict):
+        # Prometheus uses the key error, an API server proxy the key message.
+        message = make_printable(str(answer.get("error") or answer.get("message") or ""))[:MAX_MESSAGE_CHARACTERS]
+    suffix = f": {message}" if message else ""
+    match response.status_code:
+        case 401 | 403:
+            raise SourceError(f"forbidden: {host} does not allow this account to query Prometheus{suffix}")
+        case 404:
+            raise SourceError(f"Prometheus not found at this address of {host}{suffix}")
+        case _ if message:
+            raise SourceError(f"Prometheus rejected the query: {message}")
+        case status:
+            raise SourceError(f"Prometheus at {host} failed with HTTP {status} and without a message")
+
+
+def _iterate_samples(result: Any, field: str) -> Iterator[tuple[Mapping[str, str], Any]]:
+    for row in result if isinstance(result, list) else ():
+        if isinstance(row, dict):
+            labels = row.get("metric")
+            yield (labels if isinstance(labels, dict) else {}), row.get(field)
+
+
+def _parse_pair(pair: Any) -> tuple[float | None, float | None]:
+    """Return a sample's time and value; each is None unless it is a finite number."""
+    if not isinstance(pair, list) or len(pair) != 2:  # noqa: PLR2004 - time and value
+        return None, None
+    return _parse_finite(pair[0]), _parse_finite(pair[1])
+
+
+def _to_milliseconds(time: float) -> int:
+    return round(time * 1000)
+
+
+def _parse_finite(text: Any) -> float | None:
+    """Parse a finite number; return None for anything else."""
+    try:
+        value = float(text)
+    except (TypeError, ValueError):
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _list_times(start: float, end: float, step: float) -> tuple[float, list[float]]:
+    """Return the start of a range query, which the client rounds down to whole seconds, and the times of its points."""
+    start = math.floor(start)
+    return start, [start + index * step for index in range(int((end - start) / step) + 1)]
+
+
+def _sum_by_workload(rows: Iterable[tuple[Ref, Mapping[str, str], float]]) -> dict[Ref, float]:
+    sums: dict[Ref, float] = defaultdict(float)
+    for ref, _, value in rows:
+        sums[ref] += value
+    return sums
+
+
+def _request_fields(
+    timer: LatencyHistogram, buckets: Mapping[float, float], sums: Mapping[str, float]
+) -> dict[str, Any]:
+    """Return the fields of ``Measured`` about requests."""
+    timed = max(buckets.values(), default=0.0)
+    counts = {**buckets, math.inf: timed} if buckets else {}
+    seconds = sums["total"] * timer.unit
+    return {
+        "place": timer.place if timed else None,
+        "requests": max(sums["ended"], timed),
+        "failed": sums["failed"],
+        "total_seconds": seconds,
+        "total_between": sum_bounds(seconds, timed) if timer.blurred and timed else None,
+        "buckets": make_monotonic(
+            Bucket(bound, counts[bound], envoy_reach(bound) if timer.blurred else None) for bound in sorted(counts)
+        ),
+        "minutes_asked": sums["asked"],
+        "minutes_answered": min(sums["answered"], sums["asked"]),
+    }
+
+
+def _pod_fields(figures: Mapping[str, float], interval: int) -> dict[str, Any]:
+    """Return the fields of ``Measured`` about pods, from figures counted once every ``interval`` seconds; empty if unknown."""
+    if not figures:
+        return {}
+    seconds = {name: value * interval for name, value in figures.items()}
+    known = seconds.get("known", 0.0)
+    return {
+        "seconds_known": known,
+        "seconds_up": min(seconds.get("up", 0.0), known),
+        "seconds_at_rest": min(seconds.get("rest", 0.0), seconds.get("up", 0.0)),
+        # An exporter that has the workload but no pods means that there were none.
+        "replica_seconds": seconds.get("pods", 0.0),
+        "cold_starts": figures.get("woken", 0.0) if known else None,
+    }
+
+
+def make_monotonic(buckets: Iterable[Bucket]) -> tuple[Bucket, ...]:
+    """Return buckets with non-decreasing counts; the input may decrease if buckets were scraped at different times."""
+    monotonic: list[Bucket] = []
+    for bucket in buckets:
+        count = max(bucket.count, monotonic[-1].count if monotonic else 0.0)
+        monotonic.append(bucket._replace(count=count))
+    return tuple(monotonic)
+
+
+def envoy_reach(bound: float) -> float:
+    """Return the longest time, in seconds, that Envoy counts within a bound.
+
+    Envoy rounds times down to whole milliseconds and keeps two digits; a bound includes its whole bin: 500 ms includes
+    times up to 510 ms, 1 s includes times up to 1.1 s (circonus-labs/libcircllhist, hist_approx_count_below).
+    """
+    if math.isinf(bound):
+        return bound
+    milliseconds = bound * 1000
+    width: float = 10.0 ** (math.floor(math.log10(milliseconds) + 1e-9) - 1)
+    return (milliseconds + max(width, 1.0)) / 1000
+
+
+def sum_bounds(seconds: float, timed: float) -> tuple[float, float]:
+    """Return lower and upper bounds of the true sum; Envoy sums up the midpoints of its bins.
+
+    The width of a bin is at most a tenth of its lower end, and times are rounded down to milliseconds.
+    """
+    return seconds / 1.05, seconds * 1.05 + timed / 1000
+
+
+def _group_names(refs: Iterable[Ref]) -> dict[str, set[str]]:
+    names: dict[str, set[str]] = defaultdict(set)
+    for ref in refs:
+        names[ref.namespace].add(ref.name)
+    return names
+
+
+def _format_utc(time: float) -> str:
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _innermost_reason(error: Exception) -> str:
+    """Return the innermost message of an error, without the object representations in it."""
+    inner: Any = error
+    while getattr(inner, "args", None) and isinstance(inner.args[0], BaseException):
+        inner = getattr(inner.args[0], "reason", None) or inner.args[0]
+    text = re.sub(r"^<.*?>:\s*|.*object at 0x[0-9a-f]+>:\s*|^HTTPS?Connection\(.*?\):\s*", "", str(inner))
+    text = re.sub(r"^Failed to establish a new connection: (?:\[Errno \d+\] )?", "", text)
+    return make_printable(text)[:MAX_MESSAGE_CHARACTERS]
+
+
+# Access to Prometheus.
+
+
+def runs_in_cluster() -> bool:
+    """Return whether this process runs in a pod, and so can reach Services by name."""
+    return "KUBERNETES_SERVICE_HOST" in os.environ
+
+
+def connect_through(api: Any, url: str, profile: Profile) -> PrometheusSource:
+    """Return the Prometheus at a Service's address, through the API server's proxy with a ``kubernetes`` client's account.
+
+    The account needs ``get`` on ``services/proxy`` in Prometheus' namespace; no port-forward is needed.
+
+    Raises:
+        SourceError: the address is not that of a Service.
+
+    """
+    path = proxy_path(url)
+    if path is None:
+        raise SourceError(
+            f"{url} is not the address of a Service in the cluster: set --prometheus to an address that this machine can "
+            "reach"
+        )
+    return PrometheusSource(f"{api.configuration.host.rstrip('/')}{path}", profile, make_session(api))
+
+
+def make_session(api: Any) -> requests.Session:
+    """Return a session with the credentials and the certificate authority of a ``kubernetes`` client."""
+    configuration = api.configuration
+    session = requests.Session()
+    # Proxies and credentials of the environment or a netrc must not mix with the account's credentials.
+    session.trust_env = False
+    session.verify = (configuration.ssl_ca_cert or True) if configuration.verify_ssl else False
+    if configuration.cert_file:
+        session.cert = (configuration.cert_file, configuration.key_file)
+    session.auth = _Account(api)
+    return session
+
+
+class _Account(requests.auth.AuthBase):
+    """The client's credentials, read for each request because tokens expire."""
+
+    def __init__(self, api: Any) -> None:
+        self._api = api
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        headers: dict[str, str] = {}
+        self._api.update_params_for_auth(headers, [], ["BearerToken"], "", request.method, None)
+        request.headers.update(headers)
+        return request

@@ -1,0 +1,1 @@
+"""The translation of specs, as pure functions: same input, same bytes."""

@@ -1,0 +1,704 @@
+"""Causes of each output field, found by experiment instead of by tracing.
+
+The translation is a pure function, so causes can be measured: change one field of the spec or of the profile,
+retranslate, and compare the leaves of the output. A leaf that no field changes is a constant of its backend. A
+field that changes no leaf has no effect.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import field, replace
+from functools import cache, lru_cache, partial
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, cast, get_args, get_origin
+
+from ebbtide.core.base import keys
+from ebbtide.core.base.bodies import WrittenBy, body
+from ebbtide.core.base.paths import get_at
+from ebbtide.core.base.problems import Problem, format_path, make_warning, select_errors
+from ebbtide.core.profile.models import Profile
+from ebbtide.core.readers.compiled import inference_validator, validation_error
+from ebbtide.core.readers.fields import models_in
+from ebbtide.core.spec.inference import Inference, InferenceSpec, Metadata
+from ebbtide.core.translation.gpu import BACKENDS
+from ebbtide.core.translation.plan import Decision
+from ebbtide.core.translation.profile_rules import check
+from ebbtide.core.translation.serving import reserved
+from ebbtide.core.translation.translate import translate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pydantic import BaseModel
+
+    from ebbtide.core.base.problems import Path
+    from ebbtide.core.readers.loaded import LoadedDocument
+    from ebbtide.core.translation.translate import Translation
+
+#: A scalar of the output: the object (its kind, and its index among the objects of that kind), and the path in it.
+Leaf = tuple[str, int, tuple[str | int, ...]]
+#: Fields for reports and pages only: they affect no object, and are not reported as fields without effect.
+INTENT: Final = ("slo", "relatedUrls", "description", "toolType", "toolName", "exclude")
+#: Fields that only select which of their sibling fields applies; Run:ai requires them, but no output depends on them.
+DISCRIMINATORS: Final = ("gpuRequestType",)
+OTHER_PROJECT: Final = "team-z"
+#: Values to try for fields whose type is not specific enough, by path without indexes.
+SAMPLES: Final[dict[str, tuple[Any, ...]]] = {
+    "metadata.name": ("other",),
+    "metadata.namespace": ("elsewhere",),
+    "spec.project": (OTHER_PROJECT,),
+    "spec.image": ("registry.example.com/other:1",),
+    "spec.serviceAccountName": ("other-account",),
+    "spec.imagePullSecrets": ([{"name": "pull"}],),
+    "spec.containerName": ("other",),
+    "spec.command": (["other"],),
+    "spec.args": (["--other"],),
+    "spec.workingDir": ("/other",),
+    "spec.model": ({"format": "onnx", "uri": "s3://models/other"},),
+    "spec.model.format": ("xgboost",),
+    "spec.model.uri": ("s3://models/other",),
+    "spec.model.runtime": ("other-runtime",),
+    "spec.model.formatVersion": ("9",),
+    "spec.model.storageSecret": ("other-secret",),
+    "spec.model.storage": ({"path": "other"},),
+    "spec.model.storage.path": ("other",),
+    "spec.model.storage.key": ("other",),
+    "spec.model.storage.parameters": ({"type": "s3", "bucket": "other"},),
+    "spec.model.uris.uri": ("s3://models/other",),
+    "spec.model.uris.mountPath": ("/mnt/models/other",),
+    "spec.model.runtimeVersion": ("9",),
+    "spec.sidecars": ([{"name": "other", "image": "other:1"}],),
+    "spec.initContainers": ([{"name": "other", "image": "other:1"}],),
+    "spec.transformer": ({"containers": [{"image": "other:1"}]},),
+    "spec.explainer": ({"containers": [{"image": "other:1"}]},),
+    "spec.logger": ({"url": "http://other.example.com"},),
+    "spec.logger.url": ("http://other.example.com",),
+    "spec.logger.mode": ("request", "response", "all"),
+    "spec.logger.storage": ({"key": "other", "path": "other", "parameters": {}},),
+    "spec.logger.storage.parameters": ({"type": "s3", "other": "1"},),
+    "spec.logger.metadataHeaders": (["other"],),
+    "spec.logger.metadataAnnotations": (["other"],),
+    "spec.logger.marshallerUrl": ("http://other.example.com",),
+    "spec.logger.batchInterval": ("9s",),
+    "spec.batcher": ({"maxBatchSize": 9},),
+    "spec.imagePullPolicy": ("Never", "Always", "IfNotPresent"),
+    "spec.priorityClass": ("train", "high", "inference"),
+    "spec.nodeType": ("other",),
+    "spec.category": ("Other",),
+    "spec.autoscaling": (
+        {"minReplicas": 1, "maxReplicas": 5, "metric": "other_metric", "metricThreshold": 12},
+        {"minReplicas": 1, "maxReplicas": 5, "metric": "concurrency", "metricThreshold": 12},
+        {"minReplicas": 1, "maxReplicas": 5, "metric": "cpu-utilization", "metricThreshold": 12},
+        {"minReplicas": 2, "maxReplicas": 2},
+    ),
+    "spec.autoscaling.metric": ("throughput", "concurrency", "cpu-utilization", "other_metric"),
+    "spec.autoscaling.metricName": ("other_metric",),
+    "spec.autoscaling.metrics": (
+        [{"metric": "latency", "threshold": 12}],
+        [{"metric": "other_metric", "threshold": 12}],
+    ),
+    "spec.autoscaling.metrics.metric": ("latency", "other_metric"),
+    "spec.autoscaling.metrics.query": ("other_metric",),
+    "spec.autoscaling.metrics.queryResult": ("average", "total"),
+    "spec.autoscaling.metrics.threshold": (12, 9),
+    "spec.autoscaling.schedule": ([{"start": "0 1 * * *", "end": "0 2 * * *", "minReplicas": 1}],),
+    **dict.fromkeys(("spec.autoscaling.schedule.start", "spec.autoscaling.schedule.end"), ("0 3 * * *",)),
+    "spec.autoscaling.schedule.timeZone": ("Europe/Paris",),
+    "spec.autoscaling.schedule.minReplicas": (1, 3),
+    "spec.autoscaling.behavior": ({"scaleDown": {"selectPolicy": "Min"}},),
+    **dict.fromkeys(
+        ("spec.autoscaling.behavior.scaleUp", "spec.autoscaling.behavior.scaleDown"), ({"selectPolicy": "Min"},)
+    ),
+    **dict.fromkeys(
+        ("spec.autoscaling.behavior.scaleUp.policies", "spec.autoscaling.behavior.scaleDown.policies"),
+        ([{"type": "Pods", "value": 9, "periodSeconds": 9}],),
+    ),
+    "spec.autoscaling.metricThreshold": (50, 20),
+    "spec.autoscaling.scaleDownDelaySeconds": (100, 3),
+    "spec.autoscaling.stableWindowSeconds": (90, 120),
+    "spec.autoscaling.panicThresholdPercentage": (150.0, 300.0),
+    "spec.compute.gpuPortionRequest": (0.5, 0.25, 0.1),
+    "spec.compute.gpuPortionLimit": (0.75,),
+    "spec.compute.gpuComputePercentage": (100, 3),
+    "spec.compute.gpuMemoryRequest": ("8Gi", "10G"),
+    "spec.compute.migProfile": ("1g.10gb", "2g.20gb"),
+    "spec.compute.cpuMemoryRequest": ("3Gi",),
+    "spec.compute.cpuMemoryLimit": ("300Gi",),
+    "spec.compute.cpuCoreLimit": (1000,),
+    "spec.compute.extendedResources": ([{"resource": "example.com/other", "quantity": "1"}],),
+    "spec.environmentVariables": ([{"name": "OTHER", "value": "1"}],),
+    "spec.environmentVariables.name": ("OTHER_NAME",),
+    "spec.tolerations": ([{"operator": "Exists"}],),
+    "spec.tolerations.key": ("other-key",),
+    "spec.labels": ([{"name": "other", "value": "1"}],),
+    "spec.annotations": ([{"name": "other", "value": "1"}],),
+    "spec.nodeSelector": ({"other": "1"},),
+    "spec.topologySpreadConstraints": ([{"topologyKey": "other"}],),
+    "spec.topologySpreadConstraints.topologyKey": ("other",),
+    "spec.topologySpreadConstraints.matchLabelKeys": (["other"],),
+    "spec.topologySpreadConstraints.labelSelector": ({"matchLabels": {"other": "1"}},),
+    "spec.disruptionBudget": ({"maxUnavailable": 1},),
+    "spec.disruptionBudget.minAvailable": ("40%",),
+    "spec.disruptionBudget.maxUnavailable": ("40%",),
+    "spec.deploymentStrategy": ({"type": "Recreate"},),
+    "spec.deploymentStrategy.rollingUpdate": ({"maxSurge": 1},),
+    "spec.deploymentStrategy.rollingUpdate.maxSurge": ("40%",),
+    "spec.deploymentStrategy.rollingUpdate.maxUnavailable": ("40%",),
+    "spec.compute.shmSize": ("3Gi",),
+    "spec.podAffinity": ({"type": "Required", "key": "kubernetes.io/hostname"},),
+    "spec.podAntiAffinity": ({"type": "Required", "key": "kubernetes.io/hostname"},),
+    "spec.nodeAffinityRequired": (
+        {"nodeSelectorTerms": [{"matchExpressions": [{"key": "other", "operator": "Exists"}]}]},
+    ),
+    **dict.fromkeys(
+        ("spec.probes.readiness", "spec.probes.liveness", "spec.probes.startup"),
+        ({"handler": {"httpGet": {"path": "/other"}}},),
+    ),
+    "spec.security.capabilities": (["NET_BIND_SERVICE"],),
+    "spec.security.supplementalGroups": ("4242",),
+    "spec.security.runAsUid": (4242,),
+    "spec.storage.emptyDirVolume": ([{"path": "/other"}],),
+    "spec.storage.imageVolume": ([{"image": "registry.example.com/other:1", "mountPath": "/other"}],),
+    "spec.storage.imageVolume.image": ("registry.example.com/other:1",),
+    "spec.storage.csiVolume": ([{"driver": "other.example.com", "mountPath": "/other"}],),
+    "spec.storage.csiVolume.volumeAttributes": ({"other": "1"},),
+    **dict.fromkeys((f"spec.storage.{kind}.mountPath" for kind in ("imageVolume", "csiVolume")), ("/other",)),
+    "spec.storage.pvc.claimName": ("other-claim",),
+    "spec.storage.pvc.path": ("/other",),
+    "spec.storage.pvc.claimInfo.accessModes": ({"readWriteOnce": False, "readWriteMany": True},),
+    "spec.storage.emptyDirVolume.path": ("/other",),
+    "spec.storage.configMapVolume.mountPath": ("/other",),
+    "spec.storage.secretVolume.mountPath": ("/other",),
+    "spec.exposedUrls": ([{"url": "https://other.example.org"}],),
+    "spec.exposedUrls.url": ("https://other.example.org",),
+    "spec.traffic.stableRevision": ("other-00001",),
+    "spec.servingPort.container": (8181, 8182),
+    "spec.servingPort.protocol": ("grpc", "http"),
+    "spec.patches": (),
+    # It turns off much of what other fields do not set, and would be a cause of it all.
+    "spec.defaults": (),
+    "spec.environmentVariables.podFieldRef.path": ("metadata.namespace", "metadata.name"),
+}
+#: The spec that is stored on the objects. It differs in each translation, and is not compared.
+NO_SPEC: Final = "{}"
+#: Numbers to try for a field that is not set if only its type is known.
+INTEGERS: Final = (3, 100, 2, 1, 0)
+NUMBERS: Final = (1.0, 50.0, 2.0)
+
+
+def _decision_reasons(choices: tuple[Decision, ...]) -> list[str]:
+    return [choice.because for choice in choices]
+
+
+@body("object field=path value causes reasons")
+class ExplainedField:
+    """One leaf of the output: its object, path and value, the fields that change it, and the decisions behind it."""
+
+    kind: str
+    name: str
+    path: str
+    value: Any
+    causes: tuple[str, ...]
+    reasons: Annotated[tuple[Decision, ...], WrittenBy(_decision_reasons)]
+
+    @property
+    def object(self) -> str:
+        """The object as ``kind/name``."""
+        return f"{self.kind}/{self.name}"
+
+
+@body("document choices=decisions fields=leaves idle")
+class Explanation:
+    """The explanation of every leaf, all decisions, and the fields without effect."""
+
+    leaves: list[ExplainedField] = field(default_factory=list)
+    decisions: tuple[Decision, ...] = ()
+    idle: list[Problem] = field(default_factory=list)
+    document: str = ""
+
+    @property
+    def constants(self) -> list[ExplainedField]:
+        """The leaves that no field changes."""
+        return [leaf for leaf in self.leaves if not leaf.causes]
+
+    def select_fields(self, loaded: LoadedDocument, part: str) -> Explanation:
+        """Return the explanation of the output fields whose path contains ``part``, with source lines for idle fields."""
+        leaves = [leaf for leaf in self.leaves if part in f"{leaf.kind}.{leaf.path}"]
+        return replace(self, leaves=leaves, idle=loaded.place_problems(self.idle), document=loaded.name)
+
+
+def explain_document(native: dict[str, Any], profile: dict[str, Any]) -> Explanation:
+    """Return the causes of each leaf of a document's translation.
+
+    ``native`` is a native document that translates without errors, ``profile`` is a profile document. Both are plain
+    data, which is easy to vary.
+    """
+    inference = _load_inference(native)
+    base = _translate_or_none(inference, _load_cluster(profile))
+    if base is None:
+        return Explanation()
+    leaves, names = _list_object_leaves(base)
+    decisions = base.decisions
+    causes: dict[Leaf, dict[str, None]] = {leaf: {} for leaf in leaves}
+    idle: list[Problem] = []
+    project = native.get("spec", {}).get("project")
+    # Variants that violate the namespace's Pod Security level still show the effect of a field, so relax that level.
+    relaxed = json.dumps(replace_at(profile, ("spec", "projects", "podSecurity"), "privileged"))
+    (cluster, variants), (capable, joint) = _list_variants(relaxed), _list_project_variants(relaxed, project)
+    compared = _translate_or_none(inference, cluster)
+    assert compared is not None
+    before = _list_object_leaves(compared)[0]
+
+    def translate_variant(document: dict[str, Any]) -> Translation | None:
+        # A patch of the document itself may cover the field that differs.
+        checks_overrides = get_at(document, "spec", "patches") != get_at(native, "spec", "patches")
+        return _translate_or_none(_load_inference(document), capable, checks_overrides=checks_overrides)
+
+    def attribute(after: Translation, cause: str) -> bool:
+        # Many variants change nothing, and comparing objects is faster than listing their leaves.
+        is_equal = after.objects == compared.objects
+        return not is_equal and _attribute_changes(before, _list_object_leaves(after)[0], causes, cause)
+
+    for path, documents, is_set in list_changes(native):
+        has_effect = False
+        translated = False
+        for document in documents:
+            after = translate_variant(document)
+            if after is not None:
+                translated = True
+                has_effect |= attribute(after, format_path(path))
+        if is_set and translated and not has_effect and not any(part in INTENT + DISCRIMINATORS for part in path):
+            message = f"{format_path(path)} has no effect on the rendered objects"
+            idle.append(make_warning("IGN001", path, message, "remove it, or check that it is in the right place"))
+    for cause, other in (*variants, *joint):
+        after = _translate_or_none(inference, other)
+        if after is not None:
+            attribute(after, cause)
+    # Many leaves have the same causes.
+    describe = cache(partial(_describe_causes, decisions))
+    return Explanation(
+        [
+            ExplainedField(leaf[0], names[leaf[:2]], format_path(leaf[2]), value, *describe(tuple(causes[leaf])))
+            for leaf, value in leaves.items()
+        ],
+        decisions,
+        idle,
+    )
+
+
+def _describe_causes(
+    decisions: tuple[Decision, ...], known: tuple[str, ...]
+) -> tuple[tuple[str, ...], tuple[Decision, ...]]:
+    """Return the causes of a leaf, without blocks of which a field is listed too, and the decisions behind them."""
+    return (
+        tuple(path for path in known if not any(other.startswith((f"{path}.", f"{path}[")) for other in known)),
+        tuple(choice for choice in decisions if not set(choice.fields).isdisjoint(known)),
+    )
+
+
+class ProfileVariant(NamedTuple):
+    """A profile in which one field has another value, None if it is not valid, and the field's name in explanations."""
+
+    cause: str
+    cluster: Profile | None
+
+
+@lru_cache(maxsize=2)
+def _list_variants(profile: str) -> tuple[Profile | None, list[ProfileVariant]]:
+    """Return a profile and its variants. The specs of one call have one profile."""
+    data = json.loads(profile)
+    full = _with_all_defaults(data)
+    return _load_cluster(data), [
+        _make_variant(path, replace_at(full, path, value))
+        for path, values in list_profile_changes(full)
+        for value in values
+    ]
+
+
+@lru_cache(maxsize=200)
+def _list_project_variants(profile: str, project: Any) -> tuple[Profile | None, list[ProfileVariant]]:
+    """Return what depends on a spec's project: the profile for variants of the spec, and further variants of the profile."""
+    data = json.loads(profile)
+    joint = joint_profile_changes(_with_all_defaults(data), project)
+    capable = _load_cluster(_with_components(_with_twin_project(data, project)))
+    return capable, [_make_variant(*change) for change in joint]
+
+
+def _with_all_defaults(profile: dict[str, Any]) -> dict[str, Any]:
+    full: dict[str, Any] = plain_data(Profile.model_validate(profile).model_dump(by_alias=True, warnings=False))
+    return full
+
+
+def _make_variant(path: Path, document: dict[str, Any]) -> ProfileVariant:
+    return ProfileVariant("profile." + format_path(path[1:]), _load_cluster(document))
+
+
+def _load_cluster(profile: dict[str, Any]) -> Profile | None:
+    """Return a valid profile, or None."""
+    try:
+        cluster = Profile.model_validate(profile)
+    except ValueError:
+        return None
+    return None if select_errors([*check(cluster)]) else cluster
+
+
+def _load_inference(native: dict[str, Any]) -> Inference | None:
+    """Return a valid spec, or None. A native document is read without a profile."""
+    try:
+        inference: Inference = inference_validator().validate_python(native)
+    except validation_error():
+        return None
+    return inference
+
+
+def _translate_or_none(
+    inference: Inference | None, cluster: Profile | None, *, checks_overrides: bool = False
+) -> Translation | None:
+    """Return the translation of a spec for a cluster, or None if one of them is invalid or the translation fails."""
+    if inference is None or cluster is None:
+        return None
+    translation = translate(inference, cluster, NO_SPEC, checks_overrides=checks_overrides)
+    return translation if translation.objects else None
+
+
+def _list_object_leaves(translation: Translation) -> tuple[dict[Leaf, Any], dict[tuple[str, int], str]]:
+    """Return the leaves of a translation's objects, and the objects' names."""
+    leaves: dict[Leaf, Any] = {}
+    counts: dict[str, int] = {}
+    names: dict[tuple[str, int], str] = {}
+    for obj in translation.objects:
+        kind = obj["kind"]
+        number = counts.get(kind, 0)
+        counts[kind] = number + 1
+        names[kind, number] = obj["metadata"]["name"]
+        for path, value in _list_leaves(obj, ()):
+            leaves[kind, number, path] = value
+    return leaves, names
+
+
+def _list_leaves(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+    """Yield the path and the value of each leaf, except the stored spec."""
+    if isinstance(value, dict) and value:
+        for name, item in value.items():
+            if name != keys.SPEC:
+                yield from _list_leaves(item, (*path, name))
+    elif isinstance(value, list) and value:
+        for index, item in enumerate(value):
+            yield from _list_leaves(item, (*path, index))
+    else:
+        yield path, value
+
+
+ABSENT: Final = object()
+
+
+def _attribute_changes(
+    before: dict[Leaf, Any], after: dict[Leaf, Any], causes: dict[Leaf, dict[str, None]], cause: str
+) -> bool:
+    """Add ``cause`` to each leaf that differs, but only to the kind and apiVersion of an object that is gone.
+
+    Return whether anything differs.
+    """
+    objects = {leaf[:2] for leaf in after}
+    changed = len(before) != len(after)
+    for leaf, value in before.items():
+        if leaf[:2] not in objects:
+            twin = _find_counterpart(leaf, after, objects)
+            if leaf[2] in {("kind",), ("apiVersion",)} or (twin is not None and after[twin] != value):
+                causes[leaf][cause] = None
+                changed = True
+        elif after.get(leaf, ABSENT) != value:
+            causes[leaf][cause] = None
+            changed = True
+    return changed
+
+
+#: Paths of the pod spec and the pod metadata in each kind of workload object.
+PODS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
+    "Service": (("spec", "template", "spec"), ("spec", "template", "metadata")),
+    "InferenceService": (("spec", "predictor"), ("spec", "predictor")),
+    "LLMInferenceService": (("spec", "template"), ("spec",)),
+}
+#: The kind of object that a workload of another kind is compared with.
+TWIN_KINDS: Final = {
+    "Service": "InferenceService",
+    "InferenceService": "Service",
+    "LLMInferenceService": "InferenceService",
+}
+
+
+def _find_counterpart(leaf: Leaf, after: dict[Leaf, Any], objects: set[tuple[str, int]]) -> Leaf | None:
+    """Return the corresponding leaf of the other workload kind, if a variant turned a workload into that kind."""
+    kind, number, path = leaf
+    other = TWIN_KINDS.get(kind)
+    if other is None or (other, number) not in objects:
+        return None
+    for pod_path, other_path in zip(PODS[kind], PODS[other], strict=True):
+        if path[: len(pod_path)] == pod_path:
+            twin = (other, number, other_path + path[len(pod_path) :])
+            if twin in after:
+                return twin
+    return None
+
+
+def _with_twin_project(profile: dict[str, Any], project: Any) -> dict[str, Any]:
+    """Return the profile with a copy of the project under another name, so that a changed project name is valid."""
+    known = profile.get("spec", {}).get("projects", {}).get("known", {})
+    if project not in known:
+        return profile
+    return cast("dict[str, Any]", replace_at(profile, ("spec", "projects", "known", OTHER_PROJECT), known[project]))
+
+
+def _with_components(profile: dict[str, Any]) -> dict[str, Any]:
+    """Return the profile with the components that only some specs need, so that more variants of a spec are valid."""
+    capable = plain_data(profile)
+    spec = capable["spec"]
+    spec["kserve"] = {**spec.get("kserve", {}), "installed": True}
+    spec["knative"] = {**spec.get("knative", {}), "hpa": True}
+    metrics = {**spec.get("metrics", {}), "metricsServer": True}
+    spec["metrics"] = {**metrics, "adapter": "prometheus-adapter"} if metrics.get("adapter") == "none" else metrics
+    return cast("dict[str, Any]", capable)
+
+
+def list_changes(native: dict[str, Any]) -> Iterator[tuple[Path, list[dict[str, Any]], bool]]:
+    """Yield each field of the document, set or not, with variants of the document in which only this field differs."""
+    for top, model in (("metadata", Metadata), ("spec", InferenceSpec)):
+        for path, value, row, is_set in _list_fields(native.get(top, {}), model, (top,)):
+            variants = [remove_at(native, path)] if is_set else []
+            variants += [replace_at(native, path, other) for other in _other_values(path, value, row)]
+            yield path, variants, is_set
+    for path, document in joint_changes(native):
+        yield path, [document], False
+
+
+def joint_changes(native: dict[str, Any]) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield variants of the document in which fields that exclude each other replace each other."""
+    spec = native.get("spec", {})
+    if "model" in spec:
+        image = SAMPLES["spec.image"][0]
+        bare = {name: item for name, item in spec.items() if name not in {"model", "serving"}}
+        yield ("spec", "model"), {**native, "spec": {**bare, "image": image}}
+    if spec.get("serving") == "llm":
+        # An InferenceService has no name of the model.
+        unnamed = {key: value for key, value in spec.get("model", {}).items() if key != "name"}
+        yield ("spec", "serving"), {**native, "spec": {**spec, "model": unnamed, "serving": "kserve"}}
+    if "patches" in spec:
+        # A patch names its object; with another name or kind of workload it would have no target.
+        bare = {**native, "spec": {name: item for name, item in spec.items() if name != "patches"}}
+        yield ("metadata", "name"), replace_at(bare, ("metadata", "name"), SAMPLES["metadata.name"][0])
+        yield ("spec", "serving"), replace_at(bare, ("spec", "serving"), "kserve")
+    free = _without_reserved(spec)
+    if free != spec:
+        # Names that are valid in one kind of object are reserved in the other and would be rejected there.
+        yield ("spec", "serving"), replace_at({**native, "spec": free}, ("spec", "serving"), "kserve")
+
+
+def _without_reserved(spec: dict[str, Any]) -> dict[str, Any]:
+    """Return a spec without the names and ports that are reserved in any kind of object."""
+    free = dict(spec)
+    for name in ("environmentVariables", "labels"):
+        if name in free:
+            free[name] = [item for item in free[name] if item["name"] not in reserved.NAMES]
+    if free.get("servingPort", {}).get("container") in reserved.PORTS:
+        del free["servingPort"]
+    return free
+
+
+class FieldType(NamedTuple):
+    """A field of a model, and the values that its type allows."""
+
+    name: str
+    #: The model of its block, or of its list's or mapping's blocks.
+    model: type[BaseModel] | None
+    default: Any
+    literals: tuple[Any, ...]
+    is_bool: bool
+    #: Numbers to try for a field that is not set.
+    numbers: tuple[Any, ...]
+
+
+@cache
+def _list_field_types(model: type[BaseModel]) -> dict[str, FieldType]:
+    """Return the fields of a model by their names in documents."""
+    return {
+        str(info.alias): FieldType(
+            str(info.alias),
+            next(models_in(info.annotation), None),
+            info.default,
+            tuple(list_literals(info.annotation)),
+            _has_type(info.annotation, bool),
+            INTEGERS if _has_type(info.annotation, int) else NUMBERS if _has_type(info.annotation, float) else (),
+        )
+        for info in model.model_fields.values()
+    }
+
+
+def _list_fields(data: Any, model: type[BaseModel], path: Path) -> Iterator[tuple[Path, Any, FieldType | None, bool]]:
+    """Yield (path, value, type, whether it is set) of each leaf field, descending into blocks with data."""
+    for row in _list_field_types(model).values():
+        yield from _list_field(data, row, path)
+
+
+def _list_field(data: Any, row: FieldType, path: Path) -> Iterator[tuple[Path, Any, FieldType | None, bool]]:
+    """Yield the leaf fields of one field of a block."""
+    field_path = (*path, row.name)
+    is_set = isinstance(data, dict) and row.name in data
+    value = data[row.name] if is_set else None
+    if row.model is None or (not is_set and row.default in (None, ()) and _name_field(field_path) in SAMPLES):
+        if isinstance(value, (list, dict)) and is_set and row.model is None:
+            yield from _list_items(field_path, value)
+        yield field_path, value, row, is_set
+    elif is_set and isinstance(value, list):
+        yield field_path, value, None, True
+        for index, item in enumerate(value):
+            yield (*field_path, index), item, None, True
+            yield from _list_fields(item, row.model, (*field_path, index))
+    elif is_set or row.default is not None:
+        if is_set or format_path(field_path) in SAMPLES:
+            yield field_path, value, None, is_set
+        if row.default != ():
+            yield from _list_fields(value if is_set else {}, row.model, field_path)
+
+
+def _list_items(path: Path, value: Any) -> Iterator[tuple[Path, Any, None, bool]]:
+    places = value if isinstance(value, dict) else range(len(value))
+    for place in places:
+        item = value[place]
+        yield (*path, place), item, None, True
+        if isinstance(item, (dict, list)):
+            yield from _list_items((*path, place), item)
+
+
+def without_indexes(path: Path) -> Path:
+    return tuple(part for part in path if isinstance(part, str))
+
+
+@lru_cache(maxsize=4096)
+def _name_field(path: Path) -> str:
+    """Return a path without indexes, as in ``SAMPLES``."""
+    return format_path(without_indexes(path))
+
+
+def _other_values(path: Path, value: Any, row: FieldType | None) -> list[Any]:
+    """Return other values for a field: its samples, other literals, the negation, near numbers, or other strings."""
+    sample = SAMPLES.get(_name_field(path))
+    if sample is not None:
+        return [other for other in sample if other != value]
+    same = row.default if value is None and row is not None else value
+    values: list[Any] = [] if row is None else [other for other in row.literals if other != same]
+    if isinstance(value, bool) or (value is None and row is not None and row.is_bool):
+        values.append(not value)
+    elif isinstance(value, (int, float)):
+        values += [other for other in (value + 1, max(0, value - 1), value * 2) if other != value]
+    elif value is None and not values and row is not None:
+        values += row.numbers
+    elif isinstance(value, str) and not values:
+        values += [value + "x", value[:-1] or "x", "1Gi", "1"]
+    return values
+
+
+def list_literals(annotation: Any) -> list[Any]:
+    if get_origin(annotation) is Literal:
+        return list(get_args(annotation))
+    return [value for part in get_args(annotation) for value in list_literals(part)]
+
+
+def _has_type(annotation: Any, kind: type) -> bool:
+    return annotation is kind or any(_has_type(part, kind) for part in get_args(annotation))
+
+
+def list_profile_changes(full: dict[str, Any]) -> Iterator[tuple[Path, list[Any]]]:
+    """Yield each leaf of a profile that has all defaults, with other values of it."""
+    for path, value in _list_leaves(full["spec"], ("spec",)):
+        others: list[Any] = []
+        if isinstance(value, bool):
+            others = [not value]
+        elif isinstance(value, (int, float)):
+            others = [value + 1, value * 2]
+            if path[-2] == "classes":
+                # One value on each side of the threshold between preemptible and non-preemptible.
+                others = [10, 150]
+        elif path[-1] == "backend":
+            others = [name for name in BACKENDS if name != value]
+        elif path[-1] in CHOICES:
+            others = [other for other in CHOICES[str(path[-1])] if other != value]
+        elif isinstance(value, str):
+            others = [value + "x"]
+        elif value is None and path[-1] in OPTIONAL:
+            others = [OPTIONAL[str(path[-1])]]
+        elif value == {} and path[-1] == "selector":
+            others = [{"other": "value"}]
+        yield path, others
+
+
+def joint_profile_changes(full: dict[str, Any], project: Any) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield variants of the profile in which fields that must agree are changed together."""
+    spec = full["spec"]
+    path: Path = ("spec", "scheduling", "scheduler")
+    custom = next(row.scheduler for row in BACKENDS.values() if row.scheduler is not None)
+    scheduler = "default-scheduler" if spec["scheduling"]["scheduler"] == custom else custom
+    under = next(row for row in BACKENDS.values() if row.shared and (row.scheduler or "default-scheduler") == scheduler)
+    swapped = [{**pool, "backend": under.name} for pool in spec["nodePools"]]
+    other = replace_at(full, ("spec", "nodePools"), swapped)
+    yield path, replace_at(other, path, scheduler)
+    cut = next(row for row in BACKENDS.values() if "replicas" in row.needs)
+    shared = [{**pool, "backend": cut.name, "replicas": 2} for pool in spec["nodePools"]]
+    other = replace_at(full, path, "default-scheduler")
+    yield ("spec", "nodePools"), replace_at(other, ("spec", "nodePools"), shared)
+    classes = {**spec["scheduling"]["classes"], "another": 150}
+    yield ("spec", "scheduling", "classes"), replace_at(full, ("spec", "scheduling", "classes"), classes)
+    quota = {"gpus": 3, "cpu": 7, "memory": "9Gi", "overQuota": False, "overQuotaWeight": 2}
+    if isinstance(project, str):
+        path = ("spec", "projects", "known", project)
+        yield path, replace_at(full, path, quota)
+
+
+def plain_data(value: Any) -> Any:
+    """Return data with every tuple as a list."""
+    if isinstance(value, dict):
+        return {name: plain_data(item) for name, item in value.items()}
+    return [plain_data(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+#: Values to try for profile fields with few valid values.
+CHOICES: Final[dict[str, tuple[str, ...]]] = {
+    "quota": ("none", "resourcequota", "kai"),
+    "scheduler": ("default-scheduler", "kai-scheduler"),
+    "classesOwner": ("ebbtide", "kai"),
+    "adapter": ("prometheus-adapter", "keda"),
+    "llm": ("route", "scheduler"),
+    "version": ("0.15", "0.18", "1.18", "1.36"),
+    "podSecurity": ("restricted", "baseline", "privileged"),
+    "namespace": ("other-{project}",),
+    "product": ("NVIDIA-H200", "NVIDIA-A100-SXM4-40GB"),
+    "migStrategy": ("single", "mixed"),
+}
+OPTIONAL: Final[dict[str, Any]] = {
+    "runtimeClass": "nvidia",
+    "resource": "example.com/gpu",
+    "gpuUtilizationPerContainer": "other_metric",
+}
+
+
+def replace_at(document: Any, path: Path, value: Any) -> Any:
+    """Return ``document`` with ``value`` at ``path``; only the containers on the path are copied."""
+    if not path:
+        return value
+    head, rest = path[0], path[1:]
+    if isinstance(document, list):
+        assert isinstance(head, int)
+        return [*document[:head], replace_at(document[head], rest, value), *document[head + 1 :]]
+    base = document if isinstance(document, dict) else {}
+    return {**base, head: replace_at(base.get(head), rest, value)}
+
+
+def remove_at(document: Any, path: Path) -> Any:
+    """Return ``document`` without the value at ``path``."""
+    head, rest = path[0], path[1:]
+    if isinstance(document, list):
+        assert isinstance(head, int)
+        inner = [] if not rest else [remove_at(document[head], rest)]
+        return [*document[:head], *inner, *document[head + 1 :]]
+    if not rest:
+        return {name: item for name, item in document.items() if name != head}
+    return {**document, head: remove_at(document[head], rest)}

@@ -1,0 +1,300 @@
+"""Reader and writer of Run:ai's REST body: ``{name, projectId, clusterId, spec}``, versions 2.18 to 2.24.
+
+Upstream: runai-professional-services/runapy, schema InferenceCreationRequest. The native document uses the field names
+of its spec, so only the fields next to the spec need a mapping.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide.core.base import metrics
+from ebbtide.core.base.problems import Problem, make_warning, shorten_text
+from ebbtide.core.readers.loaded import canonical_json
+from ebbtide.core.readers.reading import make_document
+from ebbtide.core.readers.table import (
+    DISTRIBUTED,
+    NAMELESS,
+    Draft,
+    FieldRow,
+    RefusedValueError,
+    apply_row,
+    leave_to_rule,
+)
+from ebbtide.core.translation.priority import LEVELS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ebbtide.core.base.problems import Path
+    from ebbtide.core.profile.models import Profile
+
+#: Native fields that are missing from Run:ai's REST body.
+# fmt: off
+OURS: Final = (
+    "model", "serving", "defaults", "serviceAccountName", "containerName", "sidecars", "initContainers", "transformer",
+    "explainer", "logger", "batcher", "slo", "traffic", "rollout", "nodeSelector", "podAntiAffinity", "topologySpreadConstraints",
+    "disruptionBudget", "deploymentStrategy", "patches",
+)
+# fmt: on
+#: Native fields inside Run:ai's blocks that are missing from Run:ai's REST body, each with its block.
+OURS_INSIDE: Final = tuple(
+    (block, name)
+    for block, names in (
+        ("probes", ("liveness", "startup")),
+        ("compute", ("shmSize", "gpuComputePercentage")),
+        ("storage", ("imageVolume", "csiVolume")),
+        ("autoscaling", ("stableWindowSeconds", "panicWindowPercentage", "panicThresholdPercentage")),
+        ("autoscaling", ("targetBurstCapacity", "metricAggregation", "metrics", "schedule", "behavior")),
+        ("autoscaling", ("fallbackReplicas",)),
+    )
+    for name in names
+)
+#: Length of the suffix of a name that is a prefix.
+SUFFIX_LENGTH: Final = 5
+#: Fields of a spec that only Run:ai's other kinds of inference have, and the refusal.
+OTHER_KINDS: Final = (
+    ("leader", DISTRIBUTED),
+    ("worker", DISTRIBUTED),
+    ("workers", DISTRIBUTED),
+)
+AUTO: Final = ("spec", "autoscaling")
+
+
+def _check_prefix(value: Any) -> bool | None:
+    if value is not True and value != 0:
+        raise RefusedValueError("SPEC002", "useGivenNameAsPrefix must be true or false", "remove it")
+    return value or None
+
+
+def _take_cluster_id(draft: Draft, row: FieldRow, requested_id: Any, where: Path) -> None:  # noqa: ARG001 - the signature of every handler
+    cluster_id = draft.cluster.cluster_id
+    if not isinstance(requested_id, str):
+        draft.add_error("SPEC002", where, "clusterId must be a string", "quote it")
+    elif cluster_id is not None and requested_id != cluster_id:
+        message = f"the request is for cluster {requested_id}, but the profile describes cluster {cluster_id}"
+        draft.add_error("PRJ005", where, message, "use the profile of that cluster")
+
+
+def _take_project_id(draft: Draft, row: FieldRow, project: Any, where: Path) -> None:
+    """Look up the project by its ID in the profile, or use the ID as the project's name."""
+    projects = draft.cluster.projects
+    if not isinstance(project, str):
+        draft.add_error("SPEC002", where, "projectId must be a string", "quote it")
+    elif isinstance(draft.spec, dict):
+        name = next((name for name, known in projects.known.items() if known.id == project), None)
+        if name is None and project not in projects.known and not projects.closed:
+            namespace = projects.namespace.replace("{project}", shorten_text(project))
+            message = f"the profile has no project with ID {shorten_text(project)}: Ebbtide uses the ID as the project's name, and the namespace is {namespace}"
+            draft.add_warning("PRJ006", where, message, "add the project with its ID to projects.known")
+        if "project" in draft.spec:
+            message = "unknown field spec.project of Run:ai's request"
+            draft.add_error("SPEC001", row.native, message, "use projectId")
+        draft.set_field(row.native, name or project, where)
+
+
+def take_prefix(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:  # noqa: ARG001 - the signature of every handler
+    """Add a suffix to the name: a hash of the spec, so that the same request always has the same name."""
+    name = draft.native["metadata"]["name"]
+    if not isinstance(name, str) or not isinstance(draft.spec, dict):
+        # Validation rejects it.
+        return
+    spec = {field: item for field, item in draft.spec.items() if field != "project"}
+    suffix = sha256(canonical_json(spec).encode()).hexdigest()[:SUFFIX_LENGTH]
+    draft.native["metadata"]["name"] = f"{name}-{suffix}"
+    message = f"Run:ai adds a random suffix to the name, Ebbtide a hash of the spec: the name is {name}-{suffix}, and a changed spec is another service"
+    draft.add_warning("RUN045", where, message, f"remove {where[-1]} to keep one service, which apply updates")
+
+
+FIELDS: Final = {
+    row.name: row
+    for row in (
+        FieldRow("name", "metadata.name"),
+        FieldRow.refused(
+            "templateId",
+            "RUN001",
+            "templateId references a template in Run:ai's control plane, which Ebbtide cannot read",
+            "copy its fields into the request",
+        ),
+        FieldRow("useGivenNameAsPrefix", "metadata.name", read=_check_prefix, take=take_prefix),
+        FieldRow("clusterId", take=_take_cluster_id),
+        FieldRow("projectId", "spec.project", take=_take_project_id),
+        # Its fields already have native names.
+        FieldRow("spec", take=leave_to_rule),
+    )
+}
+
+
+def recognize(data: dict[str, Any]) -> bool:
+    """Return whether ``data`` is a REST body: without apiVersion and kind, with a spec or project."""
+    return "apiVersion" not in data and "kind" not in data and bool({"spec", "projectId"}.intersection(data))
+
+
+def read(data: dict[str, Any], profile: Profile) -> Draft:
+    """Return the body in native form; look up IDs in the profile."""
+    spec = data.get("spec")
+    draft = Draft(make_document(data.get("name"), {} if spec is None else drop_nulls(spec)), cluster=profile.spec)
+    draft.origins = {("metadata",): (), ("spec", "project"): ("projectId",)}
+    other_kind = next((row for row in OTHER_KINDS if isinstance(spec, dict) and row[0] in spec), None)
+    if other_kind is not None:
+        draft.native["metadata"]["name"] = NAMELESS
+        draft.refuse_kind(("spec", other_kind[0]), other_kind[1])
+        return draft
+    for name in data:
+        if name not in FIELDS:
+            known = ", ".join(sorted(FIELDS))
+            draft.add_error("SPEC001", (name,), f"unknown field {name} of Run:ai's request", f"use one of {known}")
+    if "name" not in data:
+        draft.add_error("SPEC003", ("name",), "the request has no name", "set name")
+    for name, row in FIELDS.items():
+        # NVIDIA's client writes null for every field that is not set.
+        if data.get(name) is not None:
+            apply_row(draft, row, data[name], (name,))
+    if data.get("projectId") is None:
+        message = "the request has no project"
+        draft.add_error("SPEC003", ("projectId",), message, "set projectId to the project's ID or name")
+    return draft
+
+
+def _find_single_metric(items: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the first named metric of a list as Run:ai's only one; empty if all are queries."""
+    first = next((item for item in items if "metric" in item), None)
+    return {} if first is None else {"metric": first["metric"], "metricThreshold": first["threshold"]}
+
+
+def drop_nulls(value: Any) -> Any:
+    """Return ``value`` without the fields that are null, as if they were not set."""
+    if isinstance(value, dict):
+        # In a merge patch, null removes a field.
+        return {key: item if key == "patches" else drop_nulls(item) for key, item in value.items() if item is not None}
+    return [drop_nulls(item) for item in value] if isinstance(value, list) else value
+
+
+# Conversion of native documents to REST bodies.
+
+
+def write_body(
+    native: dict[str, Any], profile: Profile, cluster_id: str | None = None
+) -> tuple[dict[str, Any], list[Problem]]:
+    """Return Run:ai's REST body of a native document, a warning for each field that it cannot express, and errors.
+
+    Args:
+        native: the document.
+        profile: the profile of the cluster, with the IDs of Run:ai.
+        cluster_id: the ID of the cluster, if it is not that of the profile.
+
+    """
+    spec = {name: value for name, value in native["spec"].items() if name != "project"}
+    lost = []
+    if "image" not in spec:
+        message = (
+            "Run:ai's REST body runs an image, and the spec serves a model without one: the body would run nothing"
+        )
+        lost.append(
+            Problem("CNV003", ("spec", "model"), message, "set image, or keep the native document as the source")
+        )
+    lost += [_loss_warning(("spec", name)) for name in OURS if spec.pop(name, None) is not None]
+    for block, name in OURS_INSIDE:
+        inner = spec.get(block)
+        if isinstance(inner, dict) and name in inner:
+            spec[block] = {key: value for key, value in inner.items() if key != name}
+            if name == "metrics":
+                spec[block] |= _find_single_metric(inner[name])
+            lost.append(_loss_warning(("spec", block, name)))
+    lost += [
+        _loss_warning(("metadata", name))
+        for name in ("labels", "annotations", "namespace")
+        if native["metadata"].get(name)
+    ]
+    # Blocks that both formats have, in which Run:ai supports fewer values.
+    for block, change in (
+        ("autoscaling", partial(_convert_autoscaling, listed=profile.spec.metrics.custom)),
+        ("probes", _convert_probes),
+        ("compute", _convert_compute),
+    ):
+        inner = spec.get(block)
+        if isinstance(inner, dict):
+            spec[block] = change(inner, lost)
+            if not spec[block]:
+                del spec[block]
+    priority = spec.get("priorityClass")
+    if priority is not None and priority not in LEVELS:
+        del spec["priorityClass"]
+        lost.append(_loss_warning(("spec", "priorityClass"), f"priority class {priority}, only {', '.join(LEVELS)}"))
+    for name in ("command", "args"):
+        if isinstance(spec.get(name), list):
+            import shlex  # noqa: PLC0415 - most specs have no command
+
+            spec[name] = shlex.join(spec[name])
+    project = native["spec"].get("project")
+    known = profile.spec.projects.known.get(project) if project else None
+    if project is None:
+        message = "Run:ai requires a project, but the spec has none"
+        lost.append(Problem("CNV002", ("spec",), message, "set spec.project"))
+    cluster_id = cluster_id or profile.spec.cluster_id
+    if not cluster_id:
+        message = "Run:ai requires the cluster's ID, but neither --cluster-id nor the profile sets it"
+        lost.append(Problem("CNV002", (), message, "pass --cluster-id, or set clusterId in the profile"))
+    ids = {"projectId": known.id if known is not None and known.id else project, "clusterId": cluster_id}
+    return {
+        "name": native["metadata"]["name"],
+        **{name: value for name, value in ids.items() if value},
+        "spec": spec,
+    }, lost
+
+
+def _convert_autoscaling(auto: dict[str, Any], lost: list[Problem], listed: Sequence[str]) -> dict[str, Any]:
+    converted = dict(auto)
+    metric, name = converted.get("metric"), converted.pop("metricName", None)
+    if name is not None and metric == "custom" and _is_unambiguous(name, listed):
+        # Run:ai reads every name other than that of a built-in metric as a custom metric.
+        converted["metric"] = name
+    elif name is not None:
+        for field in ("metric", "metricThreshold") if metric == "custom" else ():
+            converted.pop(field, None)
+        lost.append(_loss_warning((*AUTO, "metricName"), f"custom metric named {name}"))
+    elif isinstance(metric, str) and "-" in metric:
+        # Run:ai's pattern for metrics has no hyphen.
+        converted["metric"] = metric.replace("-", "_")
+    threshold = converted.get("metricThreshold")
+    if isinstance(threshold, float):
+        converted["metricThreshold"] = max(1, round(threshold))
+        if threshold != int(threshold):
+            message = (
+                f"Run:ai supports whole thresholds only: {threshold:g} is rounded to {converted['metricThreshold']}"
+            )
+            lost.append(make_warning("CNV001", (*AUTO, "metricThreshold"), message, "use a whole number"))
+    return converted
+
+
+def _is_unambiguous(name: str, listed: Sequence[str]) -> bool:
+    """Return whether the name of a custom metric is unambiguous: it cannot be read as another metric."""
+    return metrics.find_metric(name) is None and (name in listed or metrics.find_similar_metric(name) is None)
+
+
+def _convert_probes(probes: dict[str, Any], lost: list[Problem]) -> dict[str, Any]:
+    converted = dict(probes)
+    handler = (converted.get("readiness") or {}).get("handler") or {}
+    for kind in ("tcpSocket", "grpc"):
+        if handler.get(kind) is not None:
+            converted.pop("readiness", None)
+            where = ("spec", "probes", "readiness", "handler", kind)
+            lost.append(_loss_warning(where, f"{kind} probe, only an HTTP probe"))
+    return converted
+
+
+def _convert_compute(compute: dict[str, Any], lost: list[Problem]) -> dict[str, Any]:
+    converted = {name: value for name, value in compute.items() if name != "migProfile"}
+    if converted.get("gpuRequestType") == "migProfile":
+        del converted["gpuRequestType"]
+    if compute.get("migProfile") is not None:
+        lost.append(_loss_warning(("spec", "compute", "migProfile")))
+    return converted
+
+
+def _loss_warning(path: tuple[str, ...], description: str = "") -> Problem:
+    """Return the warning that Run:ai's REST body cannot express a field."""
+    message = f"Run:ai's REST body has no {description or path[-1]}; it is omitted"
+    return make_warning("CNV001", path, message, "keep the native document as the source")

@@ -1,0 +1,262 @@
+"""Validation of the structure of native documents and profiles, with pydantic's errors converted to problems."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide.core.base import quantities
+from ebbtide.core.base.paths import get_at
+from ebbtide.core.base.problems import (
+    Change,
+    Fix,
+    Problem,
+    describe_invalid,
+    format_path,
+    offer_values,
+    remove_field,
+    set_value,
+)
+from ebbtide.core.readers.compiled import inference_validator, profile_validator, validation_error
+from ebbtide.core.translation.gpu import is_backend, list_backends
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ebbtide.core.base.problems import Path
+    from ebbtide.core.profile.models import Profile
+    from ebbtide.core.spec.inference import Inference
+
+#: Descriptions of the expected type by pydantic's error type.
+WANTED: Final = {
+    "string_type": "a string",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+    "finite_number": "a finite number",
+}
+#: Fields whose number is a fraction of one: 50% is 0.5 there, and 50 elsewhere.
+FRACTIONS: Final = {"gpuPortionRequest", "gpuPortionLimit"}
+WHOLE_NUMBER: Final = re.compile(r"[-+]?[0-9]{1,18}")
+NUMBER: Final = re.compile(r"[-+]?[0-9]{1,18}(\.[0-9]{1,18})?")
+#: Descriptions of patterns by field name; other patterns are shown as regular expressions.
+FORMS: Final = {
+    "cpuMemoryRequest": "an amount like 512Mi, 16Gi or 20G",
+    "cpuMemoryLimit": "an amount like 512Mi, 16Gi or 20G",
+    "gpuMemoryRequest": "an amount like 20Gi or 4000M",
+    "gpuMemoryLimit": "an amount like 20Gi or 4000M",
+    "sizeLimit": "an amount like 10Gi",
+    "size": "an amount like 100Gi",
+    "quantity": "a whole number",
+    "migProfile": "a MIG profile like 1g.10gb",
+    "defaultMode": "an octal mode like 0644",
+    "mountPath": "a path that starts with /",
+    "path": "a path that starts with /",
+    "capabilities": "a capability like NET_BIND_SERVICE",
+    "supplementalGroups": "group IDs like 1000,2000",
+}
+#: Names in Kubernetes, Knative, KServe or older versions of Run:ai, with the field that has this meaning here.
+HABITS: Final = {
+    "containerConcurrency": "spec.autoscaling.concurrencyHardLimit",
+    "containerPort": "spec.servingPort.container",
+    "cpu": "spec.compute.cpuCoreRequest",
+    "cpuLimit": "spec.compute.cpuCoreLimit",
+    "cpuRequest": "spec.compute.cpuCoreRequest",
+    "env": "spec.environmentVariables",
+    "gpu": "spec.compute.gpuDevicesRequest",
+    "gpuFraction": "spec.compute.gpuPortionRequest",
+    "gpuMemory": "spec.compute.gpuMemoryRequest",
+    "gpuPortion": "spec.compute.gpuPortionRequest",
+    "gpus": "spec.compute.gpuDevicesRequest",
+    "maxScale": "spec.autoscaling.maxReplicas",
+    "memory": "spec.compute.cpuMemoryRequest",
+    "memoryLimit": "spec.compute.cpuMemoryLimit",
+    "memoryRequest": "spec.compute.cpuMemoryRequest",
+    "minScale": "spec.autoscaling.minReplicas",
+    "namespace": "metadata.namespace",
+    "port": "spec.servingPort.container",
+    "priorityClassName": "spec.priorityClass",
+    "replicas": "spec.autoscaling.minReplicas",
+    "resources": "spec.compute",
+    "storageUri": "spec.model.uri",
+    "target": "spec.autoscaling.metricThreshold",
+    "timeoutSeconds": "spec.servingConfiguration.requestTimeoutSeconds",
+    "volumes": "spec.storage",
+}
+
+
+def validate_inference(native: dict[str, Any]) -> tuple[Inference | None, list[Problem]]:
+    """Return the validated document, or all problems of its structure."""
+    return _run_validator(inference_validator(), native)
+
+
+@dataclass(frozen=True, slots=True)
+class _UnregisteredBackend:
+    """The name of an unregistered backend, wrapped so that the models reject it."""
+
+    value: Any
+
+
+def validate_profile(data: Any) -> tuple[Profile | None, list[Problem]]:
+    """Return the validated profile, or all problems of its structure."""
+    return _run_validator(profile_validator(), _mark_unregistered_backends(data))
+
+
+def _mark_unregistered_backends(data: Any) -> Any:
+    """Return a profile in which each unregistered backend is wrapped, so that it is rejected at its field."""
+    spec: Any = data.get("spec") if isinstance(data, dict) else None
+    pools = spec.get("nodePools") if isinstance(spec, dict) else None
+    if not isinstance(pools, list):
+        return data
+    marked = [
+        {**pool, "backend": _UnregisteredBackend(pool["backend"])}
+        if isinstance(pool, dict) and "backend" in pool and not is_backend(pool["backend"])
+        else pool
+        for pool in pools
+    ]
+    return {**data, "spec": {**spec, "nodePools": marked}}
+
+
+def _run_validator(validator: Any, data: Any) -> tuple[Any, list[Problem]]:
+    try:
+        return validator.validate_python(data), []
+    except validation_error() as error:
+        return None, _convert_errors(error.errors(include_url=False, include_context=True), data)
+
+
+def _convert_errors(errors: Sequence[Mapping[str, Any]], native: Any) -> list[Problem]:
+    problems: dict[Path, Problem] = {}
+    for error in errors:
+        where = _document_path(error["loc"], native)
+        # Each branch of a union reports an error for the same value; only the first is used.
+        if where not in problems:
+            problems[where] = _convert_error(error, where, native)
+    return list(problems.values())
+
+
+def _document_path(loc: tuple[str | int, ...], native: Any) -> Path:
+    """Return ``loc`` without pydantic's labels for union branches, which do not occur in documents."""
+    path: list[str | int] = []
+    value = native
+    for place, part in enumerate(loc):
+        if isinstance(value, dict) and isinstance(part, str):
+            if part not in value and place < len(loc) - 1:
+                continue
+            if part not in value and ("[" in part or part in {"str", "int", "constrained-str", "constrained-int"}):
+                continue
+            path.append(part)
+            value = value.get(part)
+        elif isinstance(value, list) and isinstance(part, int) and part < len(value):
+            path.append(part)
+            value = value[part]
+    return tuple(path)
+
+
+def _convert_error(error: Mapping[str, Any], where: Path, native: Any) -> Problem:
+    kind, context, value = error["type"], error.get("ctx", {}), error.get("input")
+    if isinstance(value, _UnregisteredBackend):
+        kind, context, value = "literal_error", {"expected": ", ".join(list_backends())}, value.value
+    last = next((part for part in reversed(where) if isinstance(part, str)), "document")
+    if kind == "extra_forbidden":
+        return _unknown_field_problem(where, last, native)
+    if kind == "missing":
+        return Problem("SPEC003", where, f"{last} is missing", f"set {last}")
+    if kind in WANTED:
+        fix, fixes = _type_fix(kind, last, value)
+        return Problem("SPEC002", where, describe_invalid(last, value, WANTED[kind]), fix, fixes=fixes)
+    if kind == "literal_error":
+        allowed = context.get("expected", "").replace("'", "").replace(" or ", ", ")
+        choice = f"one of {allowed}" if "," in allowed else allowed
+        fixes = offer_values(allowed.split(", "))
+        return Problem("SPEC004", where, describe_invalid(last, value, choice), f"use {choice}", fixes=fixes)
+    bounds = {
+        "greater_than_equal": ("ge", "at least"),
+        "greater_than": ("gt", "more than"),
+        "less_than_equal": ("le", "at most"),
+        "less_than": ("lt", "less than"),
+    }
+    if kind in bounds:
+        key, words = bounds[kind]
+        bound = quantities.format_number(context[key])
+        message = describe_invalid(last, value, f"{words} {bound}")
+        fixes = set_value(context[key]) if key in {"ge", "le"} else ()
+        return Problem("SPEC004", where, message, f"use {words} {bound}", fixes=fixes)
+    if kind == "string_pattern_mismatch":
+        form = FORMS.get(last, f"a string that matches {context.get('pattern', '')}")
+        return Problem("SPEC004", where, describe_invalid(last, value, form), f"write {form}")
+    if kind in {"string_too_short", "too_short"}:
+        return Problem("SPEC004", where, f"{last} is empty", f"set a value, or remove {last}", fixes=remove_field())
+    if kind in {"string_too_long", "too_long"}:
+        return Problem("SPEC004", where, f"{last} is longer than {context.get('max_length')} characters", "shorten it")
+    return Problem("SPEC002", where, f"invalid {last}: {error['msg']}", "see the reference for this field")
+
+
+def _type_fix(kind: str, last: str, value: Any) -> tuple[str, tuple[Fix, ...]]:
+    """Return the fix of a value of the wrong type, as text and as changes. Only a change that keeps the value is safe."""
+    if value is None:
+        return "set a value, or remove the line", ()
+    if kind == "string_type" and isinstance(value, (bool, int, float)):
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        return f'quote it: "{text}"', set_value(text, safe=True)
+    if isinstance(value, str) and kind in {"int_type", "float_type", "bool_type"}:
+        return _fix_of_text(kind, last, value.strip())
+    return f"write {WANTED[kind]}", ()
+
+
+def _fix_of_text(kind: str, last: str, text: str) -> tuple[str, tuple[Fix, ...]]:
+    """Return the fix of a text where a number, or true or false, is valid."""
+    if not text:
+        return "set a value", ()
+    if kind == "bool_type" and text in {"true", "false"}:
+        return "remove the quotes", set_value(text == "true", safe=True)
+    number = text.removesuffix("%").rstrip()
+    if kind == "bool_type" or (NUMBER if kind == "float_type" else WHOLE_NUMBER).fullmatch(number) is None:
+        return f"write {WANTED[kind]}", ()
+    if number == text:
+        return "remove the quotes", set_value(float(number) if kind == "float_type" else int(number), safe=True)
+    if last in FRACTIONS:
+        return f"set {last} to {float(number) / 100:g}", set_value(float(number) / 100)
+    return f"set {last} to {number}", set_value(float(number) if kind == "float_type" else int(number))
+
+
+def _unknown_field_problem(where: Path, last: str, native: Any) -> Problem:
+    meant = find_meant_field(where, of_profile=_is_profile(native))
+    fixes: tuple[Fix, ...] = remove_field()
+    if meant is None:
+        from ebbtide.core.readers.fields import field_names_at  # noqa: PLC0415 - loads the models
+
+        known = field_names_at(where[:-1], of_profile=_is_profile(native))
+        hint = f"remove it; the valid fields are {', '.join(known)}" if known else "remove it"
+    elif meant[:-1] == where[:-1]:
+        hint = f"did you mean {meant[-1]}?"
+        if get_at(native, *meant) is None:
+            fixes = (Fix((Change(()), Change(meant, get_at(native, *where))), safe=True),)
+    else:
+        hint = f"set {format_path(meant)} instead"
+        fixes = ()
+    return Problem("SPEC001", where, f"unknown field {last}", hint, fixes=fixes)
+
+
+def _is_profile(native: Any) -> bool:
+    return isinstance(native, dict) and native.get("kind") == "Profile"
+
+
+def find_meant_field(where: Path, *, of_profile: bool = False) -> Path | None:
+    """Return the path of the field that an unknown field most likely means: by its spelling, or in another API's terms."""
+    from difflib import get_close_matches  # noqa: PLC0415 - only needed for a misspelled name
+
+    from ebbtide.core.readers.fields import field_names_at  # noqa: PLC0415 - loads the models
+
+    name = str(where[-1])
+    habit = None if of_profile or where[0] != "spec" else HABITS.get(name)
+    if habit is not None:
+        return tuple(habit.split("."))
+    lowered = {text.lower(): text for text in field_names_at(where[:-1], of_profile=of_profile)}
+    close = get_close_matches(name.lower().replace("_", "").replace("-", ""), lowered, 1, 0.7)
+    return (*where[:-1], lowered[close[0]]) if close else None

@@ -1,0 +1,177 @@
+"""The complete document of ``kind: Inference``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from ebbtide.core.spec.autoscaling import Autoscaling
+from ebbtide.core.spec.compute import Compute
+from ebbtide.core.spec.container import Probes, PullSecret, Security, Variable
+from ebbtide.core.spec.scalars import Label, Model, NamedValue, ObjectName, Text, Words, empty_list
+from ebbtide.core.spec.scheduling import (
+    DeploymentStrategy,
+    DisruptionBudget,
+    NodeAffinity,
+    PodAffinity,
+    Toleration,
+    TopologySpread,
+)
+from ebbtide.core.spec.serving import (
+    Batcher,
+    ExposedPort,
+    ExposedUrl,
+    Logger,
+    Patch,
+    RelatedUrl,
+    Rollout,
+    ServedModel,
+    ServingConfiguration,
+    ServingPort,
+    Slo,
+    Traffic,
+)
+from ebbtide.core.spec.storage import Storage
+
+
+class Metadata(Model):
+    """Name, namespace, labels and annotations of the rendered object."""
+
+    name: Annotated[str, Field(min_length=1, max_length=253)]
+    """Name of the workload: lowercase letters, digits and dashes, starting with a letter."""
+    namespace: Annotated[str, Field(min_length=1, max_length=63)] | None = None
+    """Namespace. Must not be set together with spec.project, which determines the namespace."""
+    labels: dict[str, Label] | None = None
+    """Labels of the rendered object. Unlike spec.labels, they are not set on the pods, except by KServe, which copies
+    them."""
+    annotations: dict[str, str] | None = None
+    """Annotations of the rendered object. Unlike spec.annotations, they are not set on the pods, except by KServe, which
+    copies them."""
+
+
+class InferenceSpec(Model):
+    """Run:ai's REST schema for an inference workload, with Ebbtide extensions."""
+
+    project: Annotated[str, Field(min_length=1, max_length=63)] | None = None
+    """Project, which determines the namespace and the quota. REST bodies have projectId outside the spec. Ebbtide
+    extension."""
+    serving: Literal["auto", "knative", "kserve", "kserve-standard", "llm"] | None = None
+    """Type of object to render. ``auto`` selects kserve-standard if the GPU comes from a resource claim (DRA), otherwise
+    kserve for a model and knative for an image. ``llm`` is KServe's LLMInferenceService. Default: auto. Ebbtide extension."""
+    defaults: Literal["ebbtide", "none"] | None = None
+    """Settings that Ebbtide adds to those of the spec: labels, security context, scheduler, priority class, port, autoscaler
+    class, replica bounds. ``none`` adds nothing, so that the cluster's own defaults apply, and a metric is not required.
+    Import sets ``none``. Default: ebbtide. Ebbtide extension."""
+    image: Text | None = None
+    """Container image. Required unless ``model`` is set."""
+    image_pull_policy: Literal["Always", "Never", "IfNotPresent"] | None = None
+    """Image pull policy. Default: Always for the tag ``:latest`` or no tag, otherwise IfNotPresent. Knative resolves a
+    tag once per revision."""
+    service_account_name: ObjectName | None = None
+    """Service account of the pods, for their permissions and their cloud identity (IRSA, Workload Identity). Default: the
+    account ``default`` of the namespace. Ebbtide extension."""
+    image_pull_secrets: list[PullSecret] = empty_list()
+    """Secrets with credentials for the image registry."""
+    container_name: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)] | None = None
+    """Name of the serving container. Only for a Knative Service; KServe names the container itself. Default:
+    user-container. Ebbtide extension."""
+    command: Words | None = None
+    """Command to run instead of the image's entrypoint."""
+    args: Words | None = None
+    """Arguments of the command."""
+    working_dir: Text | None = None
+    """Working directory of the container."""
+    create_home_dir: bool = False
+    """Create a home directory for the Run:ai user. ``true`` is not supported."""
+    environment_variables: list[Variable] = empty_list()
+    """Environment variables of the container."""
+    probes: Probes = Probes()
+    """Readiness, liveness and startup probes."""
+    model: ServedModel | None = None
+    """Model to serve with a KServe runtime instead of an image. Ebbtide extension."""
+    sidecars: list[dict[str, Any]] = empty_list()
+    """Further containers of the pod, with Kubernetes' field names. They mount volumes of ``storage`` by name. Ebbtide
+    extension."""
+    init_containers: list[dict[str, Any]] = empty_list()
+    """Containers that run before the server, with Kubernetes' field names. Ebbtide extension."""
+    transformer: dict[str, Any] | None = None
+    """KServe's transformer, which processes requests before and after the model, with KServe's field names. KServe only.
+    Quotas do not include its requests. Ebbtide extension."""
+    explainer: dict[str, Any] | None = None
+    """KServe's explainer, with KServe's field names. KServe only. Quotas do not include its requests. Ebbtide extension."""
+    logger: Logger | None = None
+    """Log of requests and responses. KServe only. Ebbtide extension."""
+    batcher: Batcher | None = None
+    """Batches of requests. KServe only. Ebbtide extension."""
+    compute: Compute = Compute()
+    """CPU, memory and GPU resources of one replica."""
+    autoscaling: Autoscaling = Autoscaling()
+    """Replica bounds and scaling metric."""
+    serving_port: ServingPort = ServingPort()
+    """Serving port and access control."""
+    serving_configuration: ServingConfiguration = ServingConfiguration()
+    """Timeouts for initialization and requests."""
+    slo: Slo | None = None
+    """Service level objectives. Ebbtide extension."""
+    traffic: Traffic = Traffic()
+    """Traffic split between the newest and the stable revision. Ebbtide extension."""
+    rollout: Rollout = Rollout()
+    """Replacement of the replicas in an update. Ebbtide extension."""
+    priority_class: Annotated[str, Field(min_length=1, max_length=253)] | None = None
+    """Priority class: train, build-preemptible, build, inference, a level from very-low to very-high, or another class
+    of the cluster."""
+    preemptibility: Literal["preemptible", "non-preemptible", "semi-preemptible"] | None = None
+    """Preemptibility: allows workloads of higher priority to preempt this one. semi-preemptible is not supported."""
+    node_pools: list[Text] = empty_list()
+    """Node pools in order of preference."""
+    node_type: Text | None = None
+    """Node type: required value of the node label run.ai/type."""
+    node_selector: dict[str, Label] | None = None
+    """Required node labels, in addition to those of node pools and node type. Ebbtide extension."""
+    node_affinity_required: NodeAffinity | None = None
+    """Required node affinity."""
+    pod_affinity: PodAffinity | None = None
+    """Run the replicas in the same topology domain."""
+    pod_anti_affinity: PodAffinity | None = None
+    """Run the replicas in different topology domains. Ebbtide extension."""
+    topology_spread_constraints: list[TopologySpread] = empty_list()
+    """Distribution of the replicas over zones, nodes or other domains. Ebbtide extension."""
+    disruption_budget: DisruptionBudget | None = None
+    """Limit of the replicas that a node drain may stop at a time. Ebbtide extension."""
+    deployment_strategy: DeploymentStrategy | None = None
+    """Replacement of the replicas in an update. KServe Standard only. Ebbtide extension."""
+    tolerations: list[Toleration] = empty_list()
+    """Tolerations for node taints."""
+    storage: Storage = Storage()
+    """Volumes and their mount paths."""
+    security: Security = Security()
+    """User, group and privileges of the container."""
+    labels: list[NamedValue] = empty_list()
+    """Labels of the pods. A change creates a new revision."""
+    annotations: list[NamedValue] = empty_list()
+    """Annotations of the pods. A change creates a new revision."""
+    category: Label | None = None
+    """Run:ai's workload category, set as a label of the rendered object."""
+    exposed_urls: list[ExposedUrl] = empty_list()
+    """Custom host names of the service."""
+    ports: list[ExposedPort] = empty_list()
+    """Additional ports. Only the serving port is supported."""
+    related_urls: list[RelatedUrl] = empty_list()
+    """Links to show with the workload. Not rendered."""
+    patches: list[Patch] = empty_list()
+    """Patches of the rendered objects. Import writes settings here that have no field in the spec. Ebbtide
+    extension."""
+
+
+class Inference(Model):
+    """An inference workload."""
+
+    api_version: Literal["ebbtide.dev/v1alpha1"]
+    """API version of the document."""
+    kind: Literal["Inference"]
+    """Kind of the document."""
+    metadata: Metadata
+    """Name, namespace, labels and annotations."""
+    spec: InferenceSpec
+    """Specification of the workload."""

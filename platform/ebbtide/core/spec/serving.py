@@ -1,0 +1,245 @@
+"""Serving port, timeouts, model, SLO, traffic and exposed URLs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from ebbtide.core.spec.scalars import (
+    AbsolutePath,
+    Model,
+    NotNegative,
+    ObjectName,
+    Port,
+    Positive,
+    Protocol,
+    Text,
+    empty_list,
+)
+
+
+class ServingPort(Model):
+    """Serving port of the container and access control."""
+
+    container: Port | None = None
+    """Container port. Default: 8080, as in Knative, or 9000 for a model that is served by gRPC."""
+    protocol: Protocol | None = None
+    """Protocol: http, or grpc (HTTP/2 without TLS). Default: http."""
+    authorization_type: (
+        Literal["public", "authenticatedUsers", "authorizedUsers", "authorizedGroups", "authorizedUsersOrGroups"] | None
+    ) = None
+    """Clients that may send requests. Default: public."""
+    authorized_users: list[Text] = empty_list()
+    """Users that may send requests. Only with authorizationType authorizedUsers or authorizedUsersOrGroups."""
+    authorized_groups: list[Text] = empty_list()
+    """Groups that may send requests. Only with authorizationType authorizedGroups or authorizedUsersOrGroups."""
+    cluster_local_access_only: bool = False
+    """Make the service reachable only from inside the cluster."""
+
+
+class ServingConfiguration(Model):
+    """Timeouts for initialization and requests."""
+
+    initialization_timeout_seconds: Positive | None = None
+    """Initialization timeout: seconds that a new revision may take to become ready before it fails."""
+    request_timeout_seconds: Positive | None = None
+    """Request timeout: maximum duration of one request, in seconds."""
+
+
+class ModelStorage(Model):
+    """A model in an object store whose address and credentials are in KServe's storage Secret. Ebbtide extension."""
+
+    key: Text | None = None
+    """Key of the Secret storage-config with the type, address and credentials of the store. Default: ``default``, or
+    ``default_<type>`` if parameters set a type."""
+    path: Text | None = None
+    """Path of the model in the bucket. Must not be set together with model.uri."""
+    parameters: dict[str, str] | None = None
+    """Values to use instead of those in the Secret, such as type (s3, hdfs or webhdfs) and bucket."""
+
+
+class ModelUri(Model):
+    """One of several storage URIs of a model. Ebbtide extension."""
+
+    uri: Text
+    """Storage URI, such as s3://bucket/path or pvc://claim/path."""
+    mount_path: AbsolutePath | None = None
+    """Directory in the container. Default: /mnt/models."""
+
+
+class ServedModel(Model):
+    """A model that a KServe runtime loads from storage and serves. Ebbtide extension."""
+
+    format: Text
+    """Model format, such as sklearn, onnx or huggingface."""
+    name: Text | None = None
+    """Name of the model in requests. Only for serving llm. Default: the name of the workload."""
+    format_version: Text | None = None
+    """Version of the format, if the runtime requires one."""
+    uri: Text | None = None
+    """Storage URI of the model: s3://…, gs://…, hf://…, pvc://claim/path, https://…, oci://… or oci+native://…."""
+    uris: list[ModelUri] = empty_list()
+    """Several storage URIs, such as those of a base model and its adapters, instead of ``uri``."""
+    storage: ModelStorage | None = None
+    """Location or credentials in KServe's storage Secret. A model without uri, uris and storage is loaded by its runtime,
+    which args or environmentVariables must tell the model's name, such as --model_id=org/model."""
+    runtime: ObjectName | None = None
+    """Name of the serving runtime. Default: KServe selects one by format."""
+    runtime_version: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=128)] | None = None
+    """Version of the serving runtime: replaces the tag of its image, unless the image has a digest."""
+    protocol: Literal["v1", "v2", "grpc-v1", "grpc-v2"] | None = None
+    """Inference protocol."""
+    storage_secret: ObjectName | None = None
+    """Secret with credentials for the storage URI. Not valid with ``storage``, which has its own credentials."""
+
+
+class LoggerStorage(Model):
+    """A store for the payload log, instead of a URL. Ebbtide extension."""
+
+    key: Text
+    """Key of the Secret with the store's credentials."""
+    path: Text
+    """Path of the log in the store."""
+    parameters: dict[str, str]
+    """Properties of the store, such as type, bucket and format."""
+    service_account_name: ObjectName | None = None
+    """Service account whose Secret has the credentials."""
+
+
+class Logger(Model):
+    """Payload log: KServe's agent sends requests and responses as CloudEvents. Ebbtide extension."""
+
+    url: Text | None = None
+    """URL that receives the events. Default: defaultUrl of KServe's logger configuration."""
+    mode: Literal["all", "request", "response"] = "all"
+    """Payloads to log."""
+    metadata_headers: list[Text] = empty_list()
+    """Request headers to add to the events."""
+    metadata_annotations: list[Text] = empty_list()
+    """Keys of pod annotations to add to the events."""
+    storage: LoggerStorage | None = None
+    """Store for the log."""
+    marshaller_url: Text | None = None
+    """URL of a service that formats the records for the store."""
+    batch_size: Positive | None = None
+    """Records per object in the store. Default: 1."""
+    batch_interval: Text | None = None
+    """Time after which an incomplete object is stored, such as 5s."""
+
+
+class Batcher(Model):
+    """Request batching by KServe's agent. Ebbtide extension."""
+
+    max_batch_size: Positive | None = None
+    """Number of instances that complete a batch. Default: 32."""
+    max_latency: Positive | None = None
+    """Milliseconds after which an incomplete batch is sent. Default: 5000."""
+    timeout: Positive | None = None
+    """Timeout of a batch, in seconds. KServe accepts it without effect."""
+
+
+class Slo(Model):
+    """Service level objectives. ``simulate`` predicts them, ``slo`` reports them, and alerts monitor them. Ebbtide extension."""
+
+    mean_latency_milliseconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Maximum mean response time, in milliseconds."""
+    p95_latency_milliseconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Maximum response time of 95% of the requests, in milliseconds, including cold starts."""
+    uptime_percent: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] | None = None
+    """Minimum percentage of time that the service answers requests."""
+    time_to_first_token_milliseconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Maximum time until the first token of a response, in milliseconds, including cold starts."""
+    time_to_first_token_percent: Annotated[float, Field(gt=0, le=99.999, allow_inf_nan=False)] | None = None
+    """Percentage of the responses to which timeToFirstTokenMilliseconds applies. Default: 95."""
+    inter_token_milliseconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Maximum time between two tokens of a response, in milliseconds."""
+    inter_token_percent: Annotated[float, Field(gt=0, le=99.999, allow_inf_nan=False)] | None = None
+    """Percentage of the tokens to which interTokenMilliseconds applies. Default: 95."""
+
+
+class Traffic(Model):
+    """Traffic split during a rollout. Ebbtide extension."""
+
+    canary_percent: Annotated[int, Field(ge=0, le=100)] | None = None
+    """Percentage of requests that the latest revision receives."""
+    stable_revision: ObjectName | None = None
+    """Revision that receives the remaining requests. Required for a Knative Service; set by ``apply``."""
+    rollout_duration_seconds: NotNegative | None = None
+    """Seconds over which Knative shifts the traffic to a new revision. Default: rollout-duration of the cluster, 0."""
+
+
+class Rollout(Model):
+    """Replacement of the replicas when an update creates a new revision. Ebbtide extension."""
+
+    surge: Literal[0] | None = None
+    """0 replaces the replicas one at a time, without additional ones, so that no spare GPU is needed. Requires at least
+    2 replicas. With a Knative Service, ebbtide apply carries it out. Default: Knative starts all new replicas first."""
+
+
+class ExposedUrl(Model):
+    """A custom host name of the service."""
+
+    container: Port | None = None
+    """Container port. Must be the serving port."""
+    url: Text | None = None
+    """URL without path or port, such as https://chat.example.com."""
+    authorization_type: Literal["public", "authenticatedUsers", "authorizedUsers", "authorizedGroups"] | None = None
+    """Clients that may send requests. Only public is accepted; servingPort.authorizationType applies to every host
+    name."""
+    authorized_users: list[Text] = empty_list()
+    """Authorized users. Not supported; use servingPort."""
+    authorized_groups: list[Text] = empty_list()
+    """Authorized groups. Not supported; use servingPort."""
+    tool_type: str | None = None
+    """Tool type in Run:ai's UI. Not rendered."""
+    tool_name: str | None = None
+    """Tool name in Run:ai's UI. Not rendered."""
+    name: Text | None = None
+    """Display name. Not rendered."""
+    exclude: bool = False
+    """Run:ai's marker for "do not inherit this item from a policy". The item is left out."""
+
+
+class ExposedPort(Model):
+    """An additional port. Only the serving port is accepted, because a Knative revision serves one port."""
+
+    container: Port | None = None
+    """Container port. Must be the serving port."""
+    service_type: Literal["LoadBalancer", "NodePort", "ClusterIP"] | None = None
+    """Type of Kubernetes Service. Only ClusterIP is accepted."""
+    external: int | None = None
+    """External port."""
+    tool_type: str | None = None
+    """Tool type in Run:ai's UI. Not rendered."""
+    tool_name: str | None = None
+    """Tool name in Run:ai's UI. Not rendered."""
+    name: Text | None = None
+    """Display name. Not rendered."""
+    exclude: bool = False
+    """Run:ai's marker for "do not inherit this item from a policy". The item is left out."""
+
+
+class RelatedUrl(Model):
+    """A link to show with the workload. Not rendered."""
+
+    url: str | None = None
+    """URL of the link."""
+    type: str | None = None
+    """Type of the linked page."""
+    name: str | None = None
+    """Display name."""
+    exclude: bool = False
+    """Run:ai's marker for "do not inherit this item from a policy". The item is left out."""
+
+
+class Patch(Model):
+    """A patch of one rendered object, for settings without a field in the spec. Ebbtide extension."""
+
+    kind: Text
+    """Kind of the object."""
+    name: Text | None = None
+    """Name of the object. Required if several objects of the kind are rendered."""
+    patch: dict[str, Any]
+    """Values to merge into the object. null removes a field. Containers, variables, volumes, mounts and ports are merged by
+    name, path or number, as in Kubernetes' strategic merge patch. A patch must not change what a field of the spec renders."""

@@ -1,0 +1,218 @@
+"""Volumes of a replica: Run:ai's ``storage`` block."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from ebbtide.core.spec.scalars import AbsolutePath, FileMode, Model, ObjectName, Quantity, Text, empty_list
+
+
+class Mount(Model):
+    """Fields of every type of volume."""
+
+    name: Text | None = None
+    """Name of the volume, if it is a valid and unique name; otherwise a display name, and Ebbtide generates one."""
+    exclude: bool = False
+    """Run:ai's marker for "do not inherit this item from a policy". The item is left out."""
+
+
+class ConfigMapVolume(Mount):
+    """A volume with files from a ConfigMap."""
+
+    config_map: ObjectName
+    """Name of the ConfigMap."""
+    mount_path: AbsolutePath
+    """Mount path in the container."""
+    sub_path: Text | None = None
+    """Single key to mount instead of all keys. A relative path without ``..``."""
+    default_mode: FileMode | None = None
+    """File mode in octal, such as 0644."""
+
+
+class SecretVolume(Mount):
+    """A volume with files from a Secret."""
+
+    secret: ObjectName
+    """Name of the Secret."""
+    mount_path: AbsolutePath
+    """Mount path in the container."""
+    default_mode: FileMode | None = None
+    """File mode in octal, such as 0644."""
+
+
+class EmptyDirVolume(Mount):
+    """A scratch volume that exists as long as the replica."""
+
+    path: AbsolutePath
+    """Mount path in the container."""
+    medium: Literal["Memory", ""] | None = None
+    """Memory for a RAM disk, which counts against the container's memory limit. Default: the node's disk."""
+    size_limit: Quantity | None = None
+    """Maximum size of the volume, such as 10Gi."""
+
+
+class AccessModes(Model):
+    """Access modes of a new persistent volume claim."""
+
+    read_write_once: bool = True
+    """ReadWriteOnce: read-write on one node."""
+    read_only_many: bool = False
+    """ReadOnlyMany: read-only on many nodes."""
+    read_write_many: bool = False
+    """ReadWriteMany: read-write on many nodes."""
+
+
+class ClaimInfo(Model):
+    """Properties of a new persistent volume claim."""
+
+    size: Quantity | None = None
+    """Size of the claim, such as 100Gi. Required for a new claim."""
+    storage_class: ObjectName | None = None
+    """Storage class. Default: the cluster's default storage class."""
+    access_modes: AccessModes | None = None
+    """Access modes of the claim."""
+    volume_mode: Literal["Filesystem", "Block"] | None = None
+    """Volume mode. Only Filesystem is supported."""
+    added_attr_values: list[dict[str, str]] = empty_list()
+    """Attributes of a Run:ai storage asset. Not supported."""
+
+
+class ClaimVolume(Mount):
+    """A volume from an existing or a new persistent volume claim."""
+
+    path: AbsolutePath
+    """Mount path in the container."""
+    existing_pvc: bool = False
+    """Use an existing claim instead of creating one. Requires claimName."""
+    claim_name: ObjectName | None = None
+    """Name of the claim."""
+    read_only: bool = False
+    """Mount the volume read-only."""
+    ephemeral: bool = False
+    """Create a claim for each pod. Not supported; Run:ai does not offer it for inference either."""
+    claim_info: ClaimInfo | None = None
+    """Properties of a new claim. Not valid with existingPvc."""
+    data_sharing: bool = False
+    """Share the claim across a project through Run:ai's control plane. Not supported."""
+
+
+class ImageVolume(Mount):
+    """A read-only volume with the files of a container image. Ebbtide extension."""
+
+    image: Text
+    """Container image."""
+    mount_path: AbsolutePath
+    """Mount path in the container."""
+    pull_policy: Literal["Always", "Never", "IfNotPresent"] | None = None
+    """Image pull policy. Default: Always for the tag ``:latest`` or no tag, otherwise IfNotPresent."""
+
+
+class CsiVolume(Mount):
+    """A volume that a CSI driver creates for each replica, such as secrets-store.csi.k8s.io. Ebbtide extension."""
+
+    driver: Text
+    """Name of the CSI driver."""
+    mount_path: AbsolutePath
+    """Mount path in the container."""
+    read_only: bool = True
+    """Mount the volume read-only. Knative requires it."""
+    fs_type: Text | None = None
+    """File system type, such as ext4. Default: that of the driver."""
+    volume_attributes: dict[str, str] | None = None
+    """Properties for the driver."""
+    node_publish_secret: ObjectName | None = None
+    """Secret with credentials for the driver."""
+
+
+class HostPathVolume(Mount):
+    """A directory of the node. Not supported: the restricted Pod Security Standard forbids it."""
+
+    path: AbsolutePath
+    """Directory on the node."""
+    mount_path: AbsolutePath
+    """Mount path in the container."""
+    read_only: bool = True
+    """Mount the volume read-only."""
+    mount_propagation: Literal["None", "HostToContainer"] | None = None
+    """Mount propagation from the node to the container."""
+
+
+class NfsVolume(Mount):
+    """An NFS share. Not supported: Knative and the restricted Pod Security Standard accept it only through a claim."""
+
+    server: Text
+    """Host name or address of the NFS server."""
+    path: AbsolutePath
+    """Exported path on the server."""
+    mount_path: AbsolutePath
+    """Mount path in the container."""
+    read_only: bool = True
+    """Mount the volume read-only."""
+
+
+class DataVolume(Mount):
+    """A Run:ai data volume. Not supported: Run:ai's control plane stores its definition."""
+
+    id: str | None = None
+    """ID of the data volume."""
+    mount_path: str | None = None
+    """Mount path in the container."""
+
+
+class GitSecret(Model):
+    """Credentials for a Git repository."""
+
+    name: Text | None = None
+    """Name of the Secret."""
+    authentication_method: Literal["password", "ssh-key"] | None = None
+    """Authentication method: password or SSH key."""
+    secret_key_of_user: Text | None = None
+    """Secret key that holds the user name."""
+    secret_key_of_password: Text | None = None
+    """Secret key that holds the password."""
+
+
+class GitVolume(Mount):
+    """Files of a Git repository. Not supported: it requires a container image that Ebbtide does not provide."""
+
+    repository: Text | None = None
+    """URL of the repository."""
+    branch: Text | None = None
+    """Branch to check out."""
+    revision: Text | None = None
+    """Commit to check out."""
+    path: Text | None = None
+    """Mount path in the container."""
+    password_secret: Text | None = None
+    """Name of the Secret with the credentials."""
+    secret_key_of_user: Text | None = None
+    """Secret key that holds the user name."""
+    secret_key_of_password: Text | None = None
+    """Secret key that holds the password."""
+    secret_ref: GitSecret | None = None
+    """Secret with the credentials."""
+
+
+class Storage(Model):
+    """Volumes, by type."""
+
+    config_map_volume: list[ConfigMapVolume] = empty_list()
+    """Volumes from ConfigMaps."""
+    secret_volume: list[SecretVolume] = empty_list()
+    """Volumes from Secrets."""
+    empty_dir_volume: list[EmptyDirVolume] = empty_list()
+    """Scratch volumes."""
+    pvc: list[ClaimVolume] = empty_list()
+    """Volumes from persistent volume claims."""
+    image_volume: list[ImageVolume] = empty_list()
+    """Volumes from container images. Ebbtide extension."""
+    csi_volume: list[CsiVolume] = empty_list()
+    """Volumes of CSI drivers. Ebbtide extension."""
+    host_path: list[HostPathVolume] = empty_list()
+    """Directories of the node. Not supported."""
+    nfs: list[NfsVolume] = empty_list()
+    """NFS shares. Not supported."""
+    git: list[GitVolume] = empty_list()
+    """Git repositories. Not supported."""
+    data_volume: list[DataVolume] = empty_list()
+    """Run:ai data volumes. Not supported."""

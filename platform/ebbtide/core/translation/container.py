@@ -1,0 +1,353 @@
+"""The serving container: image, command, environment, resources, probes and security context."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide.core.base import quantities
+from ebbtide.core.base.problems import Problem, offer_values, remove_field
+from ebbtide.core.spec.rules.containers import CONTAINERS
+from ebbtide.core.spec.rules.serving import DEFAULT_PORT
+from ebbtide.core.translation import pod_security, runtimes
+from ebbtide.core.translation.objects import apply_merge_patch, prune_nulls
+from ebbtide.core.translation.plan import Decision
+from ebbtide.core.translation.pods import Pod, PodPatch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ebbtide.core.spec.container import Probe, Variable
+    from ebbtide.core.translation.plan import Plan
+
+
+#: A command line without characters that a shell treats specially.
+_PLAIN_WORDS: Final = re.compile(r"[A-Za-z0-9_@%+=:,./ -]*")
+#: Kubernetes' default of a probe's periodSeconds.
+DEFAULT_PROBE_PERIOD_SECONDS: Final = 10
+
+
+def split_command(command: str | list[str] | None) -> list[str] | None:
+    """Return a command line as a list of words. A string is split as a shell splits it, without expansion."""
+    if command is None or isinstance(command, list):
+        return command
+    return command.split() if _PLAIN_WORDS.fullmatch(command) else [*_split_quoted(command)]
+
+
+@lru_cache(maxsize=64)
+def _split_quoted(command: str) -> tuple[str, ...]:
+    import shlex  # noqa: PLC0415 - most commands have plain words
+
+    return tuple(shlex.split(command))
+
+
+def choose_pull_policy(plan: Plan) -> str | None:
+    """Return the image pull policy: as written, or Always for an image without a fixed tag in a Deployment of KServe.
+
+    KServe writes IfNotPresent, so Kubernetes' default of Always for ``latest`` never applies (github.com/kserve/kserve
+    pkg/controller/v1beta1/inferenceservice/reconcilers/deployment, setDefaultPodSpec; config/llmisvcconfig).
+    """
+    policy, image = plan.spec.image_pull_policy, plan.spec.image
+    if policy is not None or not plan.adds_defaults or plan.mode.revisions or image is None or "@" in image:
+        return policy
+    tag = image.rpartition("/")[2].partition(":")[2]
+    return "Always" if tag in {"", "latest"} else None
+
+
+def make_environment_patch(plan: Plan) -> PodPatch:
+    """Return the variables in their written order, since later ones may refer to earlier ones."""
+    return PodPatch(
+        by="environment",
+        cause=("spec", "environmentVariables"),
+        env=[_render_variable(variable) for variable in plan.spec.environment_variables if not variable.exclude],
+    )
+
+
+def _render_variable(variable: Variable) -> dict[str, Any]:
+    if variable.secret is not None:
+        source = {"secretKeyRef": {"name": variable.secret.name, "key": variable.secret.key}}
+    elif variable.config_map is not None:
+        source = {"configMapKeyRef": {"name": variable.config_map.name, "key": variable.config_map.key}}
+    elif variable.pod_field_ref is not None:
+        source = {"fieldRef": {"fieldPath": variable.pod_field_ref.path}}
+    else:
+        return {"name": variable.name, **({} if variable.value is None else {"value": variable.value})}
+    return {"name": variable.name, "valueFrom": source}
+
+
+def make_account_patch(plan: Plan) -> PodPatch:
+    """Return the pods' service account."""
+    name = plan.spec.service_account_name
+    return PodPatch(by="account", cause=("spec", "serviceAccountName"), service_account_name=name or "")
+
+
+def make_resources_patch(plan: Plan) -> PodPatch:
+    """Return CPU, memory and extended resources."""
+    compute = plan.spec.compute
+    requests: dict[str, str] = {}
+    limits: dict[str, str] = {}
+    for name, request, limit in (
+        ("cpu", _format_cores(compute.cpu_core_request), _format_cores(compute.cpu_core_limit)),
+        ("memory", compute.cpu_memory_request, compute.cpu_memory_limit),
+    ):
+        if request is not None:
+            requests[name] = str(request)
+        if limit is not None:
+            limits[name] = str(limit)
+    for extended in compute.extended_resources:
+        if not extended.exclude:
+            limits[extended.resource] = str(quantities.parse_whole_quantity(extended.quantity))
+    return PodPatch(by="resources", cause=("spec", "compute"), requests=requests, limits=limits)
+
+
+def _format_cores(value: float | None) -> str | None:
+    return None if value is None else quantities.format_cores(value)
+
+
+def list_container_decisions(plan: Plan) -> Iterator[Decision]:
+    """Yield the choices for container fields that the spec leaves out."""
+    spec = plan.spec
+    if spec.serving_port.container is None and spec.model is None and plan.adds_defaults:
+        yield Decision(
+            "port",
+            f"{DEFAULT_PORT}",
+            f"the spec sets no port, and {DEFAULT_PORT} is Knative's default",
+            ("spec.servingPort.container",),
+        )
+    if spec.image_pull_policy is None and choose_pull_policy(plan) is not None:
+        yield Decision(
+            "pull policy",
+            "Always",
+            f"the image has no fixed tag, and the default of {plan.mode.title}, IfNotPresent, would reuse the image cached on a node",
+            ("spec.image",),
+        )
+    if may_run_as_root(plan):
+        yield Decision(
+            "user",
+            "root allowed",
+            "neither the spec nor the profile forbids root; the container has no capabilities and cannot gain any",
+            ("spec.security.runAsNonRoot",),
+        )
+
+
+def may_run_as_root(plan: Plan) -> bool:
+    """Return whether the container may run as root because neither the spec nor the profile sets its user."""
+    rules = plan.spec.security
+    return (
+        rules.run_as_non_root is None
+        and not rules.run_as_uid
+        and pod_security.requires_non_root(plan.spec, plan.cluster) is False
+    )
+
+
+def make_security_patch(plan: Plan) -> PodPatch:
+    """Return the restricted security context. The container may run as root unless the spec or the profile forbids it."""
+    rules = plan.spec.security
+    groups = rules.supplemental_groups
+    return PodPatch(
+        by="security",
+        cause=("spec", "security", "supplementalGroups"),
+        container_security=_make_container_security(plan),
+        pod_security={}
+        if groups is None
+        else {"supplementalGroups": [int(text) for text in groups.replace(";", ",").split(",")]},
+    )
+
+
+def _make_container_security(plan: Plan) -> dict[str, Any]:
+    rules = plan.spec.security
+    added: dict[str, Any] = {"add": [*rules.capabilities]} if rules.capabilities else {}
+    written: dict[str, Any] = {
+        "readOnlyRootFilesystem": rules.read_only_root_filesystem,
+        "runAsUser": rules.run_as_uid,
+        "runAsGroup": rules.run_as_gid,
+    }
+    if not plan.adds_defaults:
+        written |= {"capabilities": added or None, "runAsNonRoot": rules.run_as_non_root}
+        return {name: value for name, value in written.items() if value is not None}
+    security = {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"], **added},
+        "readOnlyRootFilesystem": written["readOnlyRootFilesystem"],
+        "runAsNonRoot": pod_security.requires_non_root(plan.spec, plan.cluster),
+        "runAsUser": written["runAsUser"],
+        "runAsGroup": written["runAsGroup"],
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    return {name: value for name, value in security.items() if value is not None}
+
+
+def check(plan: Plan) -> Iterator[Problem]:
+    """Reject user 0 or a pod that the profile or the namespace forbids."""
+    rules, forbidden = plan.spec.security, plan.cluster.pods.run_as_non_root
+    yield from pod_security.check(plan)
+    yield from _check_account(plan)
+    if not plan.adds_defaults:
+        return
+    if forbidden and rules.run_as_non_root is None and rules.run_as_uid == 0:
+        yield Problem(
+            "SEC005",
+            ("spec", "security", "runAsUid"),
+            "user 0 is root, and the cluster profile forbids containers that run as root (pods.runAsNonRoot)",
+            "set runAsUid to a user other than 0",
+        )
+
+
+def _check_account(plan: Plan) -> Iterator[Problem]:
+    """Reject a service account that the profile does not allow, or that replaces the one of the model's credentials."""
+    name, allowed, path = (
+        plan.spec.service_account_name,
+        plan.cluster.projects.service_accounts,
+        ("spec", "serviceAccountName"),
+    )
+    if name is None:
+        return
+    if allowed and name not in allowed:
+        yield Problem(
+            "SEC018",
+            path,
+            f"the cluster profile does not allow service account {name}",
+            f"use one of {', '.join(allowed)}, or add it to projects.serviceAccounts of the profile",
+            fixes=offer_values(allowed),
+        )
+    if plan.spec.model is not None and plan.spec.model.storage_secret is not None:
+        yield Problem(
+            "SRV039",
+            ("spec", "model", "storageSecret"),
+            "storageSecret and serviceAccountName are mutually exclusive: KServe reads a model's credentials from the Secrets of "
+            "the pods' service account",
+            f"remove storageSecret, and add the Secret to the secrets of service account {name}",
+            fixes=remove_field(),
+        )
+
+
+def _render_probe(probe: Probe | None, port: int | None, default_period: int | None = None) -> dict[str, Any] | None:
+    if probe is None:
+        return None
+    handler = probe.handler
+    rendered: dict[str, Any] = {}
+    if handler.http_get is not None:
+        get = handler.http_get
+        rendered["httpGet"] = {
+            "path": get.path,
+            "port": get.port or port,
+            "host": get.host,
+            "scheme": get.scheme,
+        }
+    elif handler.tcp_socket is not None:
+        rendered["tcpSocket"] = {"port": handler.tcp_socket.port or port}
+    else:
+        assert handler.grpc is not None
+        rendered["grpc"] = {"port": handler.grpc.port or port, "service": handler.grpc.service}
+    return prune_nulls(
+        {
+            **rendered,
+            "initialDelaySeconds": probe.initial_delay_seconds,
+            "periodSeconds": default_period if probe.period_seconds is None else probe.period_seconds,
+            "timeoutSeconds": probe.timeout_seconds,
+            "successThreshold": probe.success_threshold,
+            "failureThreshold": probe.failure_threshold,
+        }
+    )
+
+
+def _render_readiness_probe(probe: Probe | None, port: int | None) -> dict[str, Any] | None:
+    """Return the readiness probe, with Kubernetes' default period if it has a timeout or a failure threshold.
+
+    A probe without a period is run by Knative's own fast prober, for which the webhook rejects a timeout and a
+    failure threshold.
+    """
+    slow = probe is not None and (probe.timeout_seconds or probe.failure_threshold)
+    return _render_probe(probe, port, DEFAULT_PROBE_PERIOD_SECONDS if slow else None)
+
+
+def make_container(plan: Plan, pod: Pod, port_name: str | None) -> dict[str, Any]:
+    """Return the container without the fields that are not set. ``port_name`` sets the protocol: ``h2c`` is gRPC for Knative."""
+    spec = plan.spec
+    port = runtimes.find_port(spec) if plan.adds_defaults else spec.serving_port.container
+    # Knative fills in a probe's port. A Deployment does not, and KServe's runtimes listen on the default port.
+    probed = (port if plan.adds_defaults else None) or (None if plan.mode.revisions else port or plan.mode.port)
+    probes = spec.probes
+    resources = {"requests": pod.requests, "limits": pod.limits, "claims": pod.container_claims}
+    container = {
+        "name": plan.container,
+        "image": spec.image,
+        "imagePullPolicy": choose_pull_policy(plan),
+        "command": split_command(spec.command),
+        "args": split_command(spec.args),
+        "workingDir": spec.working_dir,
+        "ports": _make_ports(plan, port, port_name),
+        "env": pod.env or None,
+        "resources": {name: part for name, part in resources.items() if part} or None,
+        "readinessProbe": _render_readiness_probe(probes.readiness, probed),
+        "livenessProbe": _render_probe(probes.liveness, probed),
+        "startupProbe": _render_probe(probes.startup, probed),
+        "volumeMounts": pod.mounts or None,
+        "securityContext": pod.container_security or None,
+    }
+    return {name: value for name, value in container.items() if value is not None}
+
+
+def secure_containers(containers: Sequence[dict[str, Any]] | None, pod: Pod) -> list[dict[str, Any]]:
+    """Return containers with the isolation of the serving container wherever they do not set their own, without empty fields."""
+    if not containers:
+        return []
+    shared = {
+        name: pod.container_security.get(name)
+        for name in ("allowPrivilegeEscalation", "runAsNonRoot", "seccompProfile")
+    }
+    drop = (pod.container_security.get("capabilities") or {}).get("drop")
+    if drop is not None:
+        shared["capabilities"] = {"drop": drop}
+    shared = {name: value for name, value in shared.items() if value is not None}
+    result = []
+    for item in containers:
+        security = item.get("securityContext")
+        merged = apply_merge_patch(shared, security if isinstance(security, dict) else {})
+        result.append(prune_nulls({**item, "securityContext": merged} if merged else item))
+    return result
+
+
+def secure_component(component: dict[str, Any] | None, pod: Pod) -> dict[str, Any] | None:
+    """Return a transformer or an explainer whose containers have the isolation of the serving container."""
+    if component is None:
+        return None
+    secured: dict[str, Any] = {
+        name: secure_containers(component[name], pod) for name in CONTAINERS if component.get(name) is not None
+    }
+    return {**component, **secured}
+
+
+def _make_ports(plan: Plan, port: int | None, port_name: str | None) -> list[dict[str, Any]] | None:
+    """Return the port. Without Ebbtide's defaults, its name is rendered only for a protocol that the spec sets."""
+    if plan.adds_defaults:
+        return None if port is None else [{"name": port_name, "containerPort": port}]
+    protocol = plan.spec.serving_port.protocol
+    if port is None and protocol is None:
+        return None
+    named = {} if protocol is None else {"name": port_name}
+    return [named if port is None else {**named, "containerPort": port}]
+
+
+def render_pod_fields(plan: Plan, pod: Pod) -> dict[str, Any]:
+    """Return the pod's fields other than its containers, without those that are not set."""
+    fields = {
+        "initContainers": secure_containers(plan.spec.init_containers, pod) or None,
+        "serviceAccountName": pod.service_account_name,
+        "imagePullSecrets": prune_nulls(
+            [{"name": secret.name} for secret in plan.spec.image_pull_secrets if not secret.exclude]
+        )
+        or None,
+        "schedulerName": pod.scheduler_name,
+        "priorityClassName": pod.priority_class_name,
+        "runtimeClassName": pod.runtime_class_name,
+        "nodeSelector": pod.node_selector or None,
+        "affinity": pod.affinity or None,
+        "tolerations": pod.tolerations or None,
+        "topologySpreadConstraints": pod.topology_spread or None,
+        "securityContext": pod.pod_security or None,
+        "resourceClaims": pod.resource_claims or None,
+        "volumes": pod.volumes or None,
+    }
+    return {name: value for name, value in fields.items() if value is not None}

@@ -1,0 +1,285 @@
+"""The registry of GPU backends, and the functions that query all of them.
+
+To add a backend, add a file with a ``BACKEND``, a row in ``BACKENDS``, and a golden case. Another package can add one, too
+(``ebbtide.core.base.plugins``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide.core.base import plugins, quantities
+from ebbtide.core.base.problems import ERROR, Problem, remove_field, set_value
+from ebbtide.core.base.prose import count_noun
+from ebbtide.core.translation.gpu import devices, dra, hami, kai, mig, mps, timeslicing
+from ebbtide.core.translation.gpu.backend import Backend, GpuNode, PoolRequest
+from ebbtide.core.translation.objects import with_values
+from ebbtide.core.translation.plan import GpuRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ebbtide.core.profile.models import NodePool, ProfileSpec
+    from ebbtide.core.spec.compute import Compute
+    from ebbtide.core.translation.plan import Plan, Serving
+
+#: The warning that a server can use more GPU memory than it requests.
+UNISOLATED: Final = "GPU013"
+
+
+class _Registry(dict[str, Backend]):
+    """Backends by name. The backend of another package gets its row when the one of a node pool is looked up."""
+
+    def __missing__(self, name: str) -> Backend:
+        backend = self[name] = load_added_backends()[name]
+        return backend
+
+
+#: The backends by name, in the order in which they are offered.
+BACKENDS: Final = _Registry(
+    {
+        backend.name: backend
+        for backend in (
+            devices.BACKEND,
+            kai.BACKEND,
+            hami.BACKEND,
+            mig.BACKEND,
+            timeslicing.BACKEND,
+            mps.BACKEND,
+            dra.BACKEND,
+        )
+    }
+)
+
+
+@cache
+def load_added_backends() -> dict[str, Backend]:
+    """Return the backends of other packages by name.
+
+    Raises:
+        PluginError: a backend cannot be loaded, or has the name of another one.
+
+    """
+    backends: dict[str, Backend] = {}
+    for part in plugins.list_added(plugins.BACKENDS):
+        backend = part.load(Backend)
+        if backend.name != part.name or part.name in {*BACKENDS, *backends}:
+            raise part.make_error(f"the name {backend.name} of the backend must be {part.name}, and no other backend's")
+        backends[part.name] = backend
+    return backends
+
+
+def list_backends() -> dict[str, Backend]:
+    """Return all backends by name, those of other packages last.
+
+    Raises:
+        PluginError: the backend of another package cannot be used.
+
+    """
+    return BACKENDS | load_added_backends()
+
+
+def is_backend(name: Any) -> bool:
+    """Return whether a value in a profile is the name of a backend.
+
+    Raises:
+        PluginError: the backend of another package cannot be used.
+
+    """
+    return isinstance(name, str) and (name in BACKENDS or name in load_added_backends())
+
+
+def is_named(resource: str, names: tuple[str, ...]) -> bool:
+    """Return whether a resource has one of the names, of which one that ends in ``-`` is a prefix."""
+    return any(resource.startswith(name) if name.endswith("-") else resource == name for name in names)
+
+
+def is_gpu_resource(resource: str) -> bool:
+    """Return whether a resource name counts GPUs or parts of GPUs."""
+    return "/" in resource and any(is_named(resource, backend.resources) for backend in BACKENDS.values())
+
+
+def find_annotated_gpus(annotations: dict[str, str]) -> dict[str, float]:
+    """Return the GPUs that a pod requests by annotation, by the annotation's key."""
+    return {key: gpus for backend in BACKENDS.values() for key, gpus in backend.annotated(annotations).items()}
+
+
+def detect_pools(node: GpuNode) -> list[dict[str, Any]]:
+    """Return the node pools that a node belongs to. The last of several backends that recognize the same pool wins."""
+    pools: dict[str, dict[str, Any]] = {}
+    for backend in list_backends().values():
+        pool = backend.detect(node) if backend.labels.items() <= node.labels.items() else None
+        if pool is not None:
+            pools[pool["name"]] = pool
+    # A spec that names no pool gets the first one, so pools with shares come first.
+    return sorted(pools.values(), key=lambda pool: "replicas" not in pool)
+
+
+def choose(plan: Plan) -> GpuRequest | None:
+    """Return the GPU request of a replica, None for no GPU.
+
+    A portion that rounds to 1 is a whole device. ``compute`` has passed the rules.
+    """
+    compute = plan.spec.compute
+    count = compute.gpu_devices_request
+    portion, memory = compute.gpu_portion_request, compute.gpu_memory_request
+    number = 1 if count is None else count
+    percentage = compute.gpu_compute_percentage or 0
+    if compute.mig_profile is not None:
+        return GpuRequest("mig", number, mig_profile=compute.mig_profile)
+    if memory is not None:
+        size = quantities.parse_whole_quantity(memory) or 0
+        limit = (
+            quantities.parse_whole_quantity(compute.gpu_memory_limit) if compute.gpu_memory_limit is not None else size
+        )
+        return GpuRequest("memory", number, memory=size, memory_limit=limit or size, compute=percentage)
+    if portion is not None and round(portion, 6) < 1:
+        limited = compute.gpu_portion_limit or portion
+        return GpuRequest("portion", number, portion=portion, portion_limit=limited, compute=percentage)
+    if portion is not None or count:
+        return GpuRequest("devices", number, compute=percentage)
+    return None
+
+
+def list_pool_requests(plan: Plan) -> Iterator[PoolRequest]:
+    """Yield the plan's GPU request for each of its node pools. The pod is rendered for the first one."""
+    if plan.gpu is not None:
+        for pool in plan.pools:
+            yield PoolRequest(plan.gpu, pool, plan.cluster, plan.serving, plan.name, plan.container)
+
+
+def check(ask: PoolRequest, compute: Compute) -> Iterator[Problem]:
+    """Yield the problems of a request: those that apply to any backend, and those of the pool's backend."""
+    if not ask.pool.product and not ask.pool.devices and not ask.pool.gpu_memory_mebibytes:
+        yield Problem(
+            "GPU007",
+            ask.cause,
+            f"the spec requests a GPU, but node pool {ask.pool.name} has none in the profile",
+            "use a node pool with GPUs in nodePools, or set product, devices or gpuMemoryMebibytes of the pool in the profile",
+        )
+        return
+    backend = BACKENDS[ask.pool.backend]
+    extended = compute.extended_resources
+    gpu_resources = tuple(name for other in BACKENDS.values() for name in other.resources) if extended else ()
+    for index, item in enumerate(extended):
+        field = next(
+            (other.fields[item.resource] for other in BACKENDS.values() if item.resource in other.fields), None
+        )
+        if not item.exclude and field is not None:
+            yield Problem(
+                "GPU011",
+                ("spec", "compute", "extendedResources", index, "resource"),
+                f"extended resource {item.resource} is part of a GPU request",
+                f"remove the extended resource and set {field} instead",
+            )
+        elif not item.exclude and (item.resource.startswith(gpu_resources) or item.resource == ask.pool.resource):
+            yield Problem(
+                "GPU011",
+                ("spec", "compute", "extendedResources", index, "resource"),
+                f"extended resource {item.resource} requests a GPU in addition to the GPU request"
+                + (f"; {backend.asked_twice}" if backend.asked_twice and ask.request.kind != "devices" else ""),
+                "remove the extended resource and keep the GPU request",
+            )
+    if ask.pool.devices and ask.request.devices > ask.pool.devices:
+        yield Problem(
+            "GPU022",
+            ("spec", "compute", "gpuDevicesRequest"),
+            f"{count_noun(ask.request.devices, 'device')} requested, but a node of pool {ask.pool.name} has {ask.pool.devices}, "
+            "and a replica runs on one node",
+            f"set gpuDevicesRequest to at most {ask.pool.devices}",
+            fixes=set_value(ask.pool.devices),
+        )
+    yield from _check_backend(ask, backend)
+
+
+def _check_backend(ask: PoolRequest, backend: Backend) -> Iterator[Problem]:
+    """Yield the backend's problems, and reject a percentage of the compute if the backend does not honor one."""
+    if ask.request.compute and not backend.honors_compute:
+        able = [name for name, other in BACKENDS.items() if other.honors_compute]
+        yield Problem(
+            "GPU087",
+            ("spec", "compute", "gpuComputePercentage"),
+            f"backend {backend.name} of node pool {ask.pool.name} does not allocate compute: {backend.compute}",
+            f"remove it, or use a node pool with backend {', '.join(able[:-1])} or {able[-1]}",
+            fixes=remove_field(),
+        )
+    yield from backend.check(ask)
+
+
+@dataclass(frozen=True, slots=True)
+class BackendEquivalent:
+    """A GPU request on one backend: its annotations, limits and selectors, how many fit on one device, and its problems."""
+
+    backend: Backend
+    written: dict[str, str]
+    fits: int
+    share: float
+    problems: tuple[Problem, ...]
+
+    @property
+    def possible(self) -> bool:
+        """True if the backend supports the request."""
+        return all(problem.severity != ERROR for problem in self.problems)
+
+    @property
+    def unisolated(self) -> bool:
+        """True if a server can use more of the GPU than it requests, or affect the others on it."""
+        return any(problem.code == UNISOLATED for problem in self.problems)
+
+
+def compare_backends(
+    requested: GpuRequest, pool: NodePool, cluster: ProfileSpec, serving: Serving, workload: str, container: str
+) -> list[BackendEquivalent]:
+    """Return the request on every backend, as if the pool had that backend and the scheduler that it needs.
+
+    Backends that enforce the request come first, such as KAI in HamiCore or NvFractions mode, and unsupported ones last.
+    If the pool has no number of shares, it is chosen to fit the request, since the table shows what is possible.
+    """
+    equivalents = []
+    for _, backend in sorted(list_backends().items()):
+        changes: dict[str, Any] = {"backend": backend.name}
+        if "replicas" in backend.needs and pool.replicas is None:
+            portion = requested.portion or (
+                requested.memory / ((pool.gpu_memory_mebibytes or 0) << 20 or requested.memory or 1)
+            )
+            changes["replicas"] = max(2, int(1 / portion + 1e-9)) if portion else 2
+        scheduler = backend.scheduler or "default-scheduler"
+        ask = PoolRequest(
+            requested,
+            with_values(pool, **changes),
+            with_values(
+                cluster,
+                scheduling=with_values(cluster.scheduling, scheduler=scheduler),
+                kubernetes=with_values(cluster.kubernetes, dra=True),
+            ),
+            serving,
+            workload,
+            container,
+        )
+        problems = tuple(_check_backend(ask, backend))
+        possible = all(problem.severity != ERROR for problem in problems)
+        written: dict[str, str] = {}
+        if possible:
+            parts = backend.patch(ask).parts
+            written = {**parts.get("annotations", {}), **parts.get("limits", {}), **parts.get("node_selector", {})}
+            written |= {variable["name"]: variable["value"] for variable in parts.get("env", ())}
+            if "resource_claims" in parts:
+                written["resourceClaims"] = parts["resource_claims"][0]["resourceClaimTemplateName"]
+        equivalents.append(
+            BackendEquivalent(
+                backend,
+                written,
+                backend.fits(ask) if possible else 0,
+                backend.share(ask) if possible else 0.0,
+                problems,
+            )
+        )
+    return sorted(equivalents, key=lambda row: (not row.possible, row.unisolated))
+
+
+def count_gpus_per_replica(plan: Plan) -> float:
+    """Return the number of GPUs that one replica takes, after the backend's rounding. A portion counts as a fraction."""
+    ask = next(list_pool_requests(plan), None)
+    return 0.0 if ask is None else ask.request.devices * BACKENDS[ask.pool.backend].share(ask)

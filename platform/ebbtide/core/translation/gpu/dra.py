@@ -1,0 +1,203 @@
+"""GPUs allocated by dynamic resource allocation (DRA).
+
+Upstream: kubernetes-sigs/dra-driver-nvidia-gpu demo/specs; KEP-5004 (extended resources served by DRA), KEP-5075
+(consumable capacity), KEP-4815 (partitionable devices); k8s.io/kubernetes pkg/features/kube_features.go (the version from
+which a gate is on by default), pkg/registry/resource/resourceclaimtemplate/strategy.go (which drops fields whose gate is
+off); knative.dev/serving pkg/apis/serving/fieldmask.go, which drops claims: knative/serving#15332.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ebbtide.core.base import keys, names, quantities
+from ebbtide.core.base.problems import Problem, choose_serving, make_warning
+from ebbtide.core.base.versions import parse_version
+from ebbtide.core.translation.gpu import devices, mig
+from ebbtide.core.translation.gpu.backend import (
+    Backend,
+    ClaimRules,
+    PoolRequest,
+    compute_portion,
+    count_portions,
+    find_device_bytes,
+    reject_limit,
+)
+from ebbtide.core.translation.modes import SERVING_MODES
+from ebbtide.core.translation.pods import PodPatch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ebbtide.core.profile.models import Kubernetes, NodePool, ProfileSpec
+
+#: The Kubernetes version from which resource.k8s.io/v1 is on by default.
+CLAIMS: Final = (1, 34)
+EXTENDED: Final = "DRAExtendedResource"
+CONSUMABLE: Final = "DRAConsumableCapacity"
+PARTITIONABLE: Final = "DRAPartitionableDevices"
+#: The version from which each feature gate is on by default. Before, it is alpha and off.
+GATES: Final = {EXTENDED: (1, 36), CONSUMABLE: (1, 36), PARTITIONABLE: (1, 36)}
+MIG_CLASS: Final = "mig.nvidia.com"
+
+
+def has_feature_gate(gate: str, kubernetes: Kubernetes) -> bool:
+    """Return whether a feature gate is on, by the cluster's version or by the profile."""
+    return parse_version(kubernetes.version) >= GATES[gate] or gate in kubernetes.feature_gates
+
+
+def check(ask: PoolRequest) -> Iterator[Problem]:
+    """Reject claims that the serving object or the cluster does not support, and parts that the driver does not provide."""
+    request, kubernetes = ask.request, ask.cluster.kubernetes
+    claims = not SERVING_MODES[ask.serving].revisions
+    if not kubernetes.dra:
+        yield Problem(
+            "GPU007",
+            ask.cause,
+            f"node pool {ask.pool.name} has backend dra, but no DRA driver runs in the cluster (kubernetes.dra: false)",
+            "install the driver and set kubernetes.dra: true in the profile, or set another backend for the pool",
+        )
+        return
+    if not claims and not has_feature_gate(EXTENDED, kubernetes):
+        yield Problem(
+            "GPU016",
+            ask.cause,
+            "a Knative revision does not support resource claims, which Knative's webhook rejects, and this cluster's "
+            f"Kubernetes {kubernetes.version} does not provide extended resources through DRA",
+            f"set serving: kserve-standard, use Kubernetes 1.36 or later, turn feature gate {EXTENDED} on and add it to "
+            "kubernetes.featureGates of the profile, or use a node pool with another backend",
+            fixes=choose_serving("kserve-standard"),
+        )
+        return
+    if claims and parse_version(kubernetes.version) < CLAIMS:
+        yield Problem(
+            "GPU016",
+            ask.cause,
+            f"Kubernetes {kubernetes.version} does not have the API resource.k8s.io/v1, which resource claims need",
+            "use Kubernetes 1.34 or later, or a node pool with another backend",
+        )
+        return
+    if request.kind in {"portion", "memory"}:
+        if not claims:
+            yield Problem(
+                "GPU008",
+                ask.cause,
+                "an extended resource cannot request a part of a device (KEP-6406 is not implemented yet)",
+                "set serving: kserve-standard, or request whole devices or a migProfile",
+                fixes=choose_serving("kserve-standard"),
+            )
+        elif not ask.pool.consumable_capacity:
+            yield Problem(
+                "GPU008",
+                ask.cause,
+                f"the driver of node pool {ask.pool.name} allocates whole devices only (consumableCapacity: false)",
+                "turn on the driver's ConsumableShares gate and set consumableCapacity: true for the pool in the profile, or "
+                "request whole devices or a migProfile",
+            )
+        elif request.kind == "portion" and not find_device_bytes(ask.pool):
+            yield Problem(
+                "GPU007",
+                ask.cause,
+                f"the GPU memory of node pool {ask.pool.name} is unknown, so a portion cannot be converted to memory",
+                "set gpuMemoryMebibytes for the pool in the profile, or request memory with gpuMemoryRequest",
+            )
+        else:
+            yield make_warning(
+                "GPU013",
+                ask.cause,
+                "DRA's consumable capacity only accounts for memory; the driver's sharing strategy determines whether it is "
+                "enforced",
+                "check the sharing strategy of the driver's ConsumableShares gate",
+            )
+            if not has_feature_gate(CONSUMABLE, kubernetes):
+                yield _warn_about_gate(
+                    ask,
+                    CONSUMABLE,
+                    "the API server drops the amount from the claim, so each replica takes a whole device",
+                )
+    elif request.kind == "mig" and claims and not has_feature_gate(PARTITIONABLE, kubernetes):
+        yield _warn_about_gate(
+            ask,
+            PARTITIONABLE,
+            "only existing MIG devices are available, since the driver cannot create them on demand",
+        )
+    yield from reject_limit(ask, "a claim has a single size and does not support a limit above the request")
+
+
+def _warn_about_gate(ask: PoolRequest, gate: str, without: str) -> Problem:
+    since = ".".join(map(str, GATES[gate]))
+    return make_warning(
+        "GPU024",
+        ask.cause,
+        f"feature gate {gate} is alpha and off by default in Kubernetes {ask.cluster.kubernetes.version}: without it, {without}",
+        f"turn {gate} on in every control plane component and every kubelet, and add it to kubernetes.featureGates of the "
+        f"profile, or use Kubernetes {since} or later",
+    )
+
+
+def patch(ask: PoolRequest) -> PodPatch:
+    """Return a claim template and the pod's reference to it in Standard mode, an extended resource in Knative mode."""
+    request = ask.request
+    if SERVING_MODES[ask.serving].revisions:
+        name = keys.MIG_PREFIX + request.mig_profile.replace("+", ".") if request.kind == "mig" else keys.GPU
+        return PodPatch(by="gpu/dra", cause=ask.cause, limits={ask.pool.resource or name: str(request.devices)})
+    exactly: dict[str, object] = {"deviceClassName": ask.pool.device_class, "count": request.devices}
+    if request.kind == "mig":
+        exactly |= {
+            "deviceClassName": MIG_CLASS,
+            "selectors": [
+                {"cel": {"expression": f"device.attributes['gpu.nvidia.com'].profile == '{request.mig_profile}'"}}
+            ],
+        }
+    elif request.kind != "devices":
+        memory = request.memory or int(request.portion * find_device_bytes(ask.pool))
+        exactly |= {"capacity": {"requests": {"memory": f"{quantities.parse_mebibytes(memory)}Mi"}}}
+    template = {
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "ResourceClaimTemplate",
+        "metadata": {"name": names.name_gpu_claim(ask.workload)},
+        "spec": {"spec": {"devices": {"requests": [{"name": "gpu", "exactly": exactly}]}}},
+    }
+    return PodPatch(
+        by="gpu/dra",
+        cause=ask.cause,
+        objects=[template],
+        resource_claims=[{"name": "gpu", "resourceClaimTemplateName": names.name_gpu_claim(ask.workload)}],
+        container_claims=[{"name": "gpu"}],
+    )
+
+
+def needed(cluster: ProfileSpec) -> bool:
+    """Return whether GPUs are available by claim only, because DRA does not provide extended resources."""
+    return not has_feature_gate(EXTENDED, cluster.kubernetes)
+
+
+def counted(ask: PoolRequest) -> bool:
+    """Return whether the claim is of the pool's device class. MIG devices have another class, which no quota counts."""
+    return not SERVING_MODES[ask.serving].revisions and ask.request.kind != "mig"
+
+
+def quota(pool: NodePool) -> dict[str, int]:
+    """Return the ResourceQuota's resource name for devices of a class (kubernetes.io, resource quotas, DRA)."""
+    return {f"{pool.device_class}.deviceclass.resource.k8s.io/devices": 1}
+
+
+BACKEND = Backend(
+    about=__doc__,
+    name="dra",
+    title="DRA",
+    rounding="memory up to whole MiB",
+    memory="by device; for parts, depends on the driver's sharing strategy",
+    compute="by device; for parts, depends on the driver's sharing strategy",
+    isolates_memory=False,
+    shared=False,
+    check=check,
+    patch=patch,
+    share=compute_portion,
+    fits=lambda ask: count_portions(compute_portion(ask)),
+    read=lambda pool, pod: mig.read(pool, pod) or devices.read(pool, pod),
+    resources=(keys.GPU, keys.MIG_PREFIX),
+    advertises=devices.advertises,
+    quota=quota,
+    claims=ClaimRules(needed, counted),
+)

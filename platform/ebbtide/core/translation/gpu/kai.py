@@ -1,0 +1,312 @@
+"""GPU portions and GPU memory, allocated by KAI-Scheduler.
+
+Upstream: KAI-Scheduler pkg/common/constants/constants.go (annotations),
+pkg/binder/plugins/gpusharing/gpu-request/gpu_request_validator.go (rules),
+pkg/scheduler/api/node_info/node_info.go and gpu_sharing_node_info.go of v0.17.0 (arithmetic, also observed: docs/versions.md);
+pkg/admission/webhook/v1alpha2/runtimeenforcement (the RuntimeClass nvidia by default); docs/gpu-sharing/README.md:
+KAI does not enforce memory, and time-slices compute evenly, whatever the portion.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide.core.base import keys, quantities
+from ebbtide.core.base.annotations import parse_count, parse_finite
+from ebbtide.core.base.problems import Problem, make_warning, remove_field, set_value
+from ebbtide.core.base.versions import parse_version
+from ebbtide.core.translation.gpu import devices
+from ebbtide.core.translation.gpu.backend import (
+    Backend,
+    GpuFields,
+    GpuNode,
+    GpuPod,
+    PoolRequest,
+    find_device_bytes,
+    reject_limit,
+    report_partitions,
+)
+from ebbtide.core.translation.plan import GpuRequest
+from ebbtide.core.translation.pods import PodPatch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ebbtide.core.profile.models import NodePool
+
+SCHEDULER: Final = "kai-scheduler"
+#: The most devices and MiB that a pod is believed to have.
+MAX_DEVICES: Final = 1024
+MAX_MEBIBYTES: Final = 1 << 24
+#: The first KAI version with each sharing mode.
+NV_FRACTIONS: Final = (0, 18)
+HAMI_CORE: Final = (0, 17)
+#: The sharing modes in which a server cannot use more memory than it requests.
+ENFORCED: Final = ("HamiCore", "NvFractions")
+#: Unit in MiB to which KAI rounds the memory of a node's GPUs down, and the memory of a GPU without a label.
+MEMORY_STEP: Final = 100
+#: Decimals of a portion that replaces an amount of memory. The portion is rounded down, so that as many replicas fit.
+PORTION_STEPS: Final = 10**6
+
+
+def count_device_mebibytes(pool: NodePool) -> int:
+    """Return the memory of one GPU in MiB, as KAI counts it."""
+    return (pool.gpu_memory_mebibytes or MEMORY_STEP) // MEMORY_STEP * MEMORY_STEP or MEMORY_STEP
+
+
+def convert_even_memory(request: GpuRequest, pool: NodePool) -> GpuRequest:
+    """Return memory that divides a GPU evenly as a portion or whole devices, and any other request unchanged.
+
+    KAI counts 81900 MiB of a GPU with 81920 MiB, so four requests of 20480 MiB do not fit, but four portions of 0.25 do.
+    """
+    total = pool.gpu_memory_mebibytes
+    if request.kind != "memory" or total is None or request.memory_limit != request.memory:
+        return request
+    memory = quantities.parse_mebibytes(request.memory)
+    if memory == total:
+        return GpuRequest("devices", request.devices)
+    is_even = total % memory == 0 or memory * 10_000 % total == 0
+    if memory > total or not is_even:
+        return request
+    portion = memory * PORTION_STEPS // total / PORTION_STEPS
+    return GpuRequest("portion", request.devices, portion=portion, portion_limit=portion)
+
+
+def count_replica_mebibytes(request: GpuRequest, pool: NodePool) -> int:
+    """Return the memory in MiB that KAI counts for one replica on each of its GPUs (GetResourceGpuMemory)."""
+    if request.kind == "memory":
+        return quantities.parse_mebibytes(request.memory)
+    total = count_device_mebibytes(pool)
+    return int(request.portion * total) if request.kind == "portion" else total
+
+
+def share(ask: PoolRequest) -> float:
+    """Return the GPUs that a queue counts for each device: memory is rounded up to 0.01 (getGpuMemoryFractionalOnNode)."""
+    request = convert_even_memory(ask.request, ask.pool)
+    if request.kind == "portion":
+        return request.portion
+    if request.kind == "memory" and ask.pool.gpu_memory_mebibytes:
+        return math.ceil(count_replica_mebibytes(request, ask.pool) / count_device_mebibytes(ask.pool) * 100) / 100
+    return 1.0
+
+
+def fits(ask: PoolRequest) -> int:
+    """Return the number of replicas on one GPU: KAI adds their memory in MiB (enoughResourcesOnGpu)."""
+    request = convert_even_memory(ask.request, ask.pool)
+    if request.kind == "memory" and not ask.pool.gpu_memory_mebibytes:
+        return 1
+    return count_device_mebibytes(ask.pool) // max(1, count_replica_mebibytes(request, ask.pool))
+
+
+def check(ask: PoolRequest) -> Iterator[Problem]:
+    """Reject requests that KAI's validator rejects, and warn of what KAI does not isolate."""
+    request, kai = convert_even_memory(ask.request, ask.pool), ask.cluster.scheduling.kai
+    if ask.cluster.scheduling.scheduler != SCHEDULER:
+        yield Problem(
+            "GPU018",
+            ask.cause,
+            f"node pool {ask.pool.name} has backend kai, but the profile's scheduler is {ask.cluster.scheduling.scheduler}",
+            "set scheduling.scheduler: kai-scheduler in the profile, or another backend for the pool",
+        )
+    if request.kind == "devices":
+        return
+    if request.kind == "mig":
+        yield Problem(
+            "GPU008",
+            ask.cause,
+            f"the GPUs of node pool {ask.pool.name} are shared by KAI and not partitioned into MIG devices",
+            "request a portion or memory, or use a node pool with backend mig",
+        )
+        return
+    if ask.pool.mig_profiles:
+        yield report_partitions(ask, "KAI")
+        return
+    if kai.sharing_mode == "Disabled":
+        yield Problem(
+            "GPU017",
+            ask.cause,
+            "GPU sharing is disabled in this cluster's KAI (scheduling.kai.sharingMode: Disabled)",
+            "enable it with KAI's setting gpuSharing (0.17) or gpuSharingMode (0.18), and set scheduling.kai.sharingMode in "
+            "the profile",
+        )
+        return
+    installed = parse_version(kai.version)
+    if (kai.sharing_mode == "NvFractions" and installed < NV_FRACTIONS) or (
+        kai.sharing_mode == "HamiCore" and installed < HAMI_CORE
+    ):
+        yield Problem(
+            "GPU017",
+            ask.cause,
+            f"KAI {kai.version} does not have the sharing mode {kai.sharing_mode}",
+            "correct scheduling.kai.version or scheduling.kai.sharingMode in the profile: HamiCore needs 0.17, NvFractions 0.18",
+        )
+    if request.is_limited:
+        yield from _check_limit(ask, kai.sharing_mode)
+    yield from _check_memory(ask)
+    if kai.sharing_mode == "NonMemoryEnforced":
+        yield make_warning(
+            "GPU013",
+            ask.cause,
+            "KAI accounts for GPU shares but does not isolate them: a server that uses more memory than it requested can "
+            "crash the others on the GPU, and compute is shared evenly, whatever the portion",
+            "limit memory in the server itself (vLLM: --gpu-memory-utilization), or use MIG, MPS or HAMi for isolation",
+        )
+
+
+def _check_limit(ask: PoolRequest, mode: str) -> Iterator[Problem]:
+    """Check a limit above the request, which only one sharing mode enforces."""
+    if mode == "NonMemoryEnforced":
+        yield make_warning(
+            "GPU066",
+            ask.limit,
+            "KAI schedules by the request and enforces no limit: the server can use the whole GPU, whatever the limit",
+            "remove the limit, or use KAI 0.18 or later with sharingMode NvFractions, which enforces it",
+            fixes=remove_field(),
+        )
+    elif mode != "NvFractions":
+        reason = f"KAI's sharing mode {mode} enforces the request and does not support a limit above it"
+        yield from reject_limit(ask, reason, "remove the limit, or use KAI 0.18 or later with sharingMode NvFractions")
+    elif not find_device_bytes(ask.pool):
+        field = str(ask.limit[-1])
+        yield Problem(
+            "GPU007",
+            ask.cause,
+            f"the GPU memory of node pool {ask.pool.name} is unknown, and a limit needs it",
+            f"set gpuMemoryMebibytes for the pool in the profile, or remove {field}",
+            fixes=remove_field(field),
+        )
+
+
+def _check_memory(ask: PoolRequest) -> Iterator[Problem]:
+    request, total = convert_even_memory(ask.request, ask.pool), ask.pool.gpu_memory_mebibytes
+    if request.kind == "memory":
+        memory, counted = quantities.parse_mebibytes(request.memory), count_device_mebibytes(ask.pool)
+        if total and memory > counted:
+            yield Problem(
+                "GPU012",
+                ask.cause,
+                f"{memory} MiB is more than KAI counts for one {ask.pool.product or 'GPU'}: {counted} of {total} MiB, a "
+                f"multiple of {MEMORY_STEP} MiB",
+                f"use at most {counted}Mi, or request whole devices with gpuDevicesRequest",
+                fixes=set_value(f"{counted}Mi"),
+            )
+        elif total and counted // memory < total // memory and request.memory_limit == request.memory:
+            yield make_warning(
+                "GPU014",
+                ask.cause,
+                f"KAI counts {counted} of the {total} MiB of a GPU, so {counted // memory} replicas of {memory} MiB fit on "
+                f"one GPU, not {total // memory}",
+                f"use at most {counted // (total // memory)}Mi",
+                fixes=set_value(f"{counted // (total // memory)}Mi"),
+            )
+        elif request.memory % quantities.MIB:
+            yield make_warning(
+                "GPU014",
+                ask.cause,
+                f"KAI allocates whole MiB: the request is rounded up to {quantities.parse_mebibytes(request.memory)} MiB",
+                "write the memory in Mi or Gi",
+            )
+
+
+def patch(ask: PoolRequest) -> PodPatch:
+    """Return annotations and scheduler. A portion is never combined with ``nvidia.com/gpu``."""
+    request = convert_even_memory(ask.request, ask.pool)
+    if request.kind == "devices":
+        return PodPatch(
+            by="gpu/kai", cause=ask.cause, scheduler_name=SCHEDULER, limits={keys.GPU: str(request.devices)}
+        )
+    annotations = {keys.KAI_CONTAINER: ask.container}
+    if request.devices > 1:
+        annotations[keys.KAI_DEVICES] = str(request.devices)
+    if ask.cluster.scheduling.kai.sharing_mode == "NvFractions" and request.is_limited:
+        prefix = f"{keys.NV_CONTAINER}{ask.container}.gpu-memory"
+        total = find_device_bytes(ask.pool)
+        minimum = request.memory or int(request.portion * total)
+        maximum = request.memory_limit or int(request.portion_limit * total)
+        annotations |= {
+            f"{prefix}.request": f"{quantities.parse_mebibytes(minimum)}Mi",
+            f"{prefix}.limit": f"{quantities.parse_mebibytes(maximum)}Mi",
+        }
+    elif request.kind == "portion":
+        annotations[keys.KAI_FRACTION] = quantities.format_number(request.portion)
+    else:
+        annotations[keys.KAI_MEMORY] = str(quantities.parse_mebibytes(request.memory))
+    return PodPatch(by="gpu/kai", cause=ask.cause, scheduler_name=SCHEDULER, annotations=annotations)
+
+
+def read(pool: NodePool, pod: GpuPod) -> GpuFields | None:
+    """Return the portion, memory or memory range of the annotations, or whole devices."""
+    prefix = f"{keys.NV_CONTAINER}{pod.container}.gpu-memory"
+    used = frozenset(
+        {
+            keys.KAI_FRACTION,
+            keys.KAI_MEMORY,
+            keys.KAI_DEVICES,
+            keys.KAI_CONTAINER,
+            f"{prefix}.request",
+            f"{prefix}.limit",
+        }
+    )
+    portion, memory = (
+        quantities.parse_number(pod.annotations.get(keys.KAI_FRACTION)),
+        pod.annotations.get(keys.KAI_MEMORY),
+    )
+    minimum, maximum = pod.annotations.get(f"{prefix}.request"), pod.annotations.get(f"{prefix}.limit")
+    count = quantities.parse_whole(pod.annotations.get(keys.KAI_DEVICES))
+    count_fields = {} if count is None else {"gpuDevicesRequest": count}
+    if portion is not None:
+        return GpuFields({**count_fields, "gpuPortionRequest": portion}, annotations=used)
+    if memory is not None and quantities.parse_whole(memory) is not None:
+        return GpuFields({"gpuMemoryRequest": f"{memory}Mi"}, annotations=used)
+    if minimum is not None and maximum is not None:
+        total = pool.gpu_memory_mebibytes
+        if count_fields and total:
+            # Several devices can be requested by portion only.
+            parts = [quantities.parse_mebibytes(text) / total for text in (minimum, maximum)]
+            return GpuFields(
+                {**count_fields, "gpuPortionRequest": parts[0], "gpuPortionLimit": parts[1]}, annotations=used
+            )
+        return GpuFields({"gpuMemoryRequest": minimum, "gpuMemoryLimit": maximum}, annotations=used)
+    return devices.read(pool, pod)
+
+
+def detect(node: GpuNode) -> dict[str, Any] | None:
+    """Recognize a node with whole GPUs if the cluster serves KAI's API, since KAI shares all of them."""
+    pool = devices.detect(node) if "kai" in node.served else None
+    return pool and {**pool, "backend": "kai"}
+
+
+def annotated(annotations: dict[str, str]) -> dict[str, float]:
+    """Return the portion or the memory in MiB, summed over the devices."""
+    amounts: dict[str, float] = {}
+    for key, largest in ((keys.KAI_FRACTION, 1), (keys.KAI_MEMORY, MAX_MEBIBYTES)):
+        amount, devices = parse_finite(annotations.get(key)), parse_count(annotations.get(keys.KAI_DEVICES, "1"))
+        # A pod can have any text there: one amount must not hide the sum of all others.
+        if amount is not None and devices is not None and 0 <= amount <= largest and devices <= MAX_DEVICES:
+            amounts[key] = amount * devices
+    return amounts
+
+
+BACKEND = Backend(
+    about=__doc__,
+    name="kai",
+    title="KAI-Scheduler",
+    rounding="memory that divides a GPU evenly as a portion, other memory up to whole MiB; a queue counts memory in 0.01 GPU",
+    memory="accounted for, not enforced (HamiCore and NvFractions modes enforce it)",
+    compute="shared evenly, whatever the portion",
+    isolates_memory=False,
+    shared=True,
+    check=check,
+    patch=patch,
+    share=share,
+    fits=fits,
+    read=read,
+    resources=(keys.GPU,),
+    advertises=devices.advertises,
+    scheduler=SCHEDULER,
+    isolates_in=lambda profile: profile.scheduling.kai.sharing_mode in ENFORCED,
+    detect=detect,
+    annotated=annotated,
+    asked_twice="KAI rejects such pods",
+)

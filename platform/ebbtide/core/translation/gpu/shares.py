@@ -1,0 +1,177 @@
+"""Backends that divide a GPU into equal shares, such as time-slicing and MPS.
+
+Upstream: NVIDIA/k8s-device-plugin api/config/v1/replicas.go (a share is named nvidia.com/gpu, or nvidia.com/gpu.shared with
+renameByDefault; another name is ignored), NVIDIA/k8s-device-plugin docs/gpu-feature-discovery (labels of the nodes).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide.core.base import keys
+from ebbtide.core.base.problems import Problem, make_warning, set_value
+from ebbtide.core.base.prose import count_noun
+from ebbtide.core.translation.gpu.backend import (
+    Backend,
+    GpuFields,
+    GpuNode,
+    GpuPod,
+    PoolRequest,
+    compute_portion,
+    reject_limit,
+)
+from ebbtide.core.translation.pods import PodPatch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ebbtide.core.profile.models import NodePool
+
+#: The compute of one GPU, in percent.
+WHOLE: Final = 100
+
+
+def _check_share(ask: PoolRequest) -> Iterator[Problem]:
+    """Reject requests for more than one share. Warn of a share that is larger than the request."""
+    request, pool = ask.request, ask.pool
+    replicas = pool.replicas
+    if replicas is None:
+        yield Problem(
+            "GPU007",
+            ask.cause,
+            f"node pool {pool.name} has backend {pool.backend}, but its number of shares per GPU is not set",
+            "set replicas of the pool in the profile to the device plugin's replicas",
+        )
+        return
+    if request.kind == "mig":
+        yield Problem(
+            "GPU008",
+            ask.cause,
+            f"the GPUs of node pool {pool.name} are shared by {pool.backend} and not partitioned into MIG devices",
+            "request a portion or memory, or use a node pool with backend mig",
+        )
+        return
+    if request.kind == "devices":
+        yield Problem(
+            "GPU008",
+            ask.cause,
+            f"whole GPUs are unavailable in node pool {pool.name}: it has {count_noun(replicas, 'share')} per GPU, and several "
+            "shares may be on different GPUs",
+            "request a portion, or use a node pool with backend devices",
+        )
+        return
+    if request.devices > 1:
+        yield Problem(
+            "GPU008",
+            ("spec", "compute", "gpuDevicesRequest"),
+            f"portions of {count_noun(request.devices, 'device')} are not supported by {pool.backend}: the shares may be on the "
+            "same GPU",
+            "set gpuDevicesRequest to 1",
+            fixes=set_value(1),
+        )
+        return
+    yield from reject_limit(ask, f"{pool.backend} has equal shares only and does not support a limit above the request")
+    if request.kind == "memory" and not pool.gpu_memory_mebibytes:
+        yield Problem(
+            "GPU007",
+            ask.cause,
+            f"the GPU memory of node pool {pool.name} is unknown, so memory cannot be converted to a share",
+            "set gpuMemoryMebibytes for the pool in the profile, or request a portion",
+        )
+        return
+    portion = compute_portion(ask)
+    share = 1 / replicas
+    if portion > share + 1e-9:
+        yield Problem(
+            "GPU008",
+            ask.cause,
+            f"{portion:g} of a GPU is more than one share ({share:g}) of node pool {pool.name}, which has "
+            f"{count_noun(replicas, 'share')} per GPU, and a pod can use only one",
+            f"request at most {share:g}, or use a node pool with fewer shares or whole GPUs",
+        )
+    elif portion < share - 1e-9:
+        yield make_warning(
+            "GPU014",
+            ask.cause,
+            f"{portion:g} of a GPU is rounded up to one of {count_noun(replicas, 'share')}, which is {share:g}",
+            f"request {share:g}, or configure more shares per GPU in the device plugin",
+        )
+
+
+def read(pool: NodePool, pod: GpuPod) -> GpuFields | None:
+    """Return one share as a portion."""
+    resource = pool.resource or keys.GPU_SHARED
+    if resource not in pod.limits or pool.replicas is None:
+        return None
+    return GpuFields({"gpuPortionRequest": 1 / pool.replicas}, frozenset({resource}))
+
+
+def advertises(pool: NodePool) -> dict[str, int]:
+    """Return the resource of a share, and how many shares one GPU has."""
+    return {pool.resource or keys.GPU_SHARED: pool.replicas or 1}
+
+
+def _detect_pool(name: str, node: GpuNode) -> dict[str, Any] | None:
+    """Recognize a node that lists shares. Without the label for replicas, all of them are taken as those of one GPU."""
+    renamed = node.resources.get(keys.GPU_SHARED)
+    unrenamed = node.resources.get(keys.GPU) if node.labels.get(keys.GPU_SHARING) == name else None
+    shares = renamed or unrenamed
+    if not shares:
+        return None
+    label = node.labels.get(keys.GPU_REPLICAS, "")
+    replicas = int(label) if label.isdigit() and int(label) > 1 else shares
+    return {
+        "name": "shared",
+        **({} if renamed else {"resource": keys.GPU}),
+        "devices": max(1, shares // max(replicas, 1)),
+        "backend": name,
+        "replicas": max(2, replicas),
+    }
+
+
+def make_backend(
+    name: str, isolation_warning: str, fix: str, *, compute_variable: str | None = None, **row: Any
+) -> Backend:
+    """Return a backend of equal shares. ``isolation_warning`` and ``fix`` warn about missing isolation.
+
+    ``compute_variable`` is the environment variable that lowers the compute of a share; None: it cannot be lowered. ``row``
+    has the other fields of the table that the backends do not share.
+    """
+
+    def check(ask: PoolRequest) -> Iterator[Problem]:
+        yield from _check_share(ask)
+        share = WHOLE // (ask.pool.replicas or 1)
+        if compute_variable is not None and ask.request.compute > share:
+            yield Problem(
+                "GPU008",
+                ("spec", "compute", "gpuComputePercentage"),
+                f"{ask.request.compute}% of the compute is more than one share of node pool {ask.pool.name} has ({share}%)",
+                f"use at most {share}, or use a node pool with fewer shares",
+                fixes=set_value(share),
+            )
+        if ask.request.kind in {"portion", "memory"}:
+            yield make_warning("GPU013", ask.cause, isolation_warning, fix)
+
+    def patch(ask: PoolRequest) -> PodPatch:
+        limits = {ask.pool.resource or keys.GPU_SHARED: "1"}
+        if compute_variable is None or not ask.request.compute:
+            return PodPatch(by=f"gpu/{name}", cause=ask.cause, limits=limits)
+        variable = {"name": compute_variable, "value": str(ask.request.compute)}
+        return PodPatch(by=f"gpu/{name}", cause=ask.cause, limits=limits, env=[variable])
+
+    return Backend(
+        name=name,
+        rounding="up to one share, 1/replicas of a GPU",
+        check=check,
+        patch=patch,
+        share=lambda ask: 1 / (ask.pool.replicas or 1),
+        fits=lambda ask: ask.pool.replicas or 1,
+        shared=True,
+        read=read,
+        resources=(keys.GPU_SHARED,),
+        advertises=advertises,
+        honors_compute=compute_variable is not None,
+        needs=("replicas",),
+        detect=lambda node: _detect_pool(name, node),
+        **row,
+    )

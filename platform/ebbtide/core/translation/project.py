@@ -1,0 +1,123 @@
+"""Projects: a namespace with a quota, which a quota backend enforces."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ebbtide.core.base import keys
+from ebbtide.core.base.problems import Problem, offer_values
+from ebbtide.core.profile.query_access import find_query_access
+from ebbtide.core.translation.pods import PodPatch
+from ebbtide.core.translation.quotas import QUOTA_BACKENDS
+from ebbtide.core.translation.quotas.backend import ProjectRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ebbtide.core.profile.models import Profile
+    from ebbtide.core.translation.objects import Object
+    from ebbtide.core.translation.plan import Plan
+
+#: Version of the Pod Security rules in the namespaces of projects.
+POD_SECURITY_VERSION: Final = "v1.34"
+
+
+def choose_namespace(plan: Plan) -> str:
+    """Return the namespace: the document's, else the project's by the profile's pattern, else the profile's default."""
+    metadata, project, projects = plan.inference.metadata, plan.spec.project, plan.cluster.projects
+    if metadata.namespace is not None:
+        return metadata.namespace
+    if project is None:
+        return projects.default_namespace
+    return projects.namespace.replace("{project}", project)
+
+
+def check(plan: Plan) -> Iterator[Problem]:
+    """Reject an unknown project, a namespace's name that is too long, forbidden queries, and what the quota backend rejects."""
+    project, projects, text = plan.spec.project, plan.cluster.projects, plan.namespace
+    yield from _check_queries(plan)
+    if project is None:
+        return
+    if projects.closed and project not in projects.known:
+        yield Problem(
+            "PRJ001",
+            ("spec", "project"),
+            f"project {project} not found in the cluster profile",
+            f"use one of {', '.join(sorted(projects.known))}, or add it to projects.known of the profile"
+            if projects.known
+            else "add it to projects.known of the profile, which has no projects",
+            fixes=(offer_values(sorted(projects.known))) if projects.known else (()),
+        )
+    yield from QUOTA_BACKENDS[projects.quota].check(plan)
+    if len(text) > 63:  # noqa: PLR2004 - Kubernetes' limit
+        yield Problem(
+            "PRJ001",
+            ("spec", "project"),
+            f"the project's namespace {text} has {len(text)} characters; Kubernetes allows at most 63",
+            "use a shorter project name",
+        )
+
+
+def _check_queries(plan: Plan) -> Iterator[Problem]:
+    items = plan.spec.autoscaling.metrics
+    if any(item.query for item in items) and find_query_access(plan.cluster.projects, plan.namespace) == "none":
+        for index, item in enumerate(items):
+            if item.query:
+                yield Problem(
+                    "PRJ008",
+                    ("spec", "autoscaling", "metrics", index, "query"),
+                    f"the project of namespace {plan.namespace} must not use queries",
+                    "set metric to the name of a metric instead of query, or ask an administrator of the cluster for "
+                    "queries: own-namespace in projects.known of the profile",
+                )
+
+
+def make_project_patch(plan: Plan) -> PodPatch:
+    """Return the project's objects if Ebbtide manages projects, and under KAI and Kueue the pods' queue label."""
+    project, cluster = plan.spec.project, plan.cluster
+    if project is None:
+        return PodPatch(by="project")
+    labels = {keys.KAI_QUEUE: project} if cluster.scheduling.scheduler == "kai-scheduler" else {}
+    labels |= QUOTA_BACKENDS[cluster.projects.quota].labels(plan)
+    return PodPatch(
+        by="project",
+        cause=("spec", "project"),
+        labels=labels,
+        objects=make_project_objects(project, plan.namespace, plan.profile) if cluster.projects.manage else [],
+    )
+
+
+def make_security_labels(level: str) -> dict[str, str]:
+    """Return the labels of a namespace's Pod Security level.
+
+    A version keeps an upgrade of Kubernetes from changing the rules; a cluster before it uses its own. Audit and warn also
+    report a Deployment or a Job whose pods the level would reject.
+    """
+    return {
+        f"{keys.POD_SECURITY}{mode}{part}": value
+        for mode in ("enforce", "audit", "warn")
+        for part, value in (("", level), ("-version", POD_SECURITY_VERSION))
+    }
+
+
+def make_project_objects(project: str, name: str, profile: Profile) -> list[Object]:
+    """Return the project's namespace and the objects that enforce its quota."""
+    projects = profile.spec.projects
+    labels = {keys.PROJECT: project, keys.APP_MANAGED_BY: "ebbtide"}
+    objects: list[Object] = [
+        {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {
+                "name": name,
+                "labels": {
+                    **projects.labels,
+                    keys.PROJECT: project,
+                    **make_security_labels(projects.pod_security),
+                },
+            },
+        }
+    ]
+    request = ProjectRequest(project, name, projects.known.get(project), profile.spec, labels)
+    objects.extend(QUOTA_BACKENDS[projects.quota].objects(request))
+    return objects

@@ -1,0 +1,374 @@
+"""The checks of what the autoscaler, the cluster and the kind of object support."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ebbtide.core.base import keys
+from ebbtide.core.base.problems import (
+    Change,
+    Fix,
+    Problem,
+    choose_serving,
+    make_warning,
+    remove_field,
+    set_value,
+)
+from ebbtide.core.base.prose import count_noun
+from ebbtide.core.base.quantities import parse_whole_quantity
+from ebbtide.core.base.versions import parse_version
+from ebbtide.core.profile import metric_names
+from ebbtide.core.translation.modes import report_knative_field
+from ebbtide.core.translation.scaling.choice import AUTO
+from ebbtide.core.translation.scaling.knative import SETTINGS
+from ebbtide.core.translation.scaling.targets import check_targets, report_missing_adapter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ebbtide.core.base.problems import Path
+    from ebbtide.core.spec.autoscaling import Autoscaling
+    from ebbtide.core.translation.plan import Plan
+
+
+CONTAINER_CONCURRENCY_MAX: Final = "1000"
+#: The first Knative version that applies a changed min-scale to a live revision (knative/serving#16186).
+LIVE_SCALE_SINCE: Final = (1, 21)
+#: The reason why a setting of the autoscaler has no effect on a fixed number of replicas.
+EQUAL: Final = "minReplicas and maxReplicas are equal"
+#: The codes of a metric that is not known, whose autoscaler is not known either.
+UNKNOWN_METRIC: Final = frozenset({"AUT007", "AUT008", "AUT027", "AUT032"})
+#: Fields that only Knative's autoscaler or queue-proxy supports, and the value without effect.
+KNATIVE_ONLY: Final = (
+    ("initialReplicas", "initial_replicas", None),
+    ("activationReplicas", "activation_replicas", None),
+    ("concurrencyHardLimit", "concurrency_hard_limit", 0),
+    ("scaleToZeroRetentionSeconds", "scale_to_zero_retention_seconds", 0),
+    *((field, attribute, None) for field, attribute, *_ in SETTINGS),
+)
+
+
+def report_no_effect(path: Path, reason: str, fix: str = "", fixes: tuple[Fix, ...] = ()) -> Problem:
+    """Return the warning about a field without effect, which can be removed safely. ``fixes`` are further ones."""
+    text = fix or f"remove {path[-1]}"
+    return make_warning(
+        "AUT021", path, f"{path[-1]} has no effect: {reason}", text, fixes=remove_field(safe=True) + fixes
+    )
+
+
+def _check_fixed(plan: Plan) -> Iterator[Problem]:
+    """Warn about settings without effect on a fixed number of replicas."""
+    auto, scaling = plan.spec.autoscaling, plan.scaling
+    if scaling.scaler != "fixed":
+        return
+    if auto.metric is not None:
+        yield make_warning(
+            "AUT021",
+            (*AUTO, "metric"),
+            f"the metric has no effect: minReplicas and maxReplicas are both {scaling.minimum}",
+            "increase maxReplicas, or remove metric",
+            fixes=(Fix(_remove_metric(auto), safe=True),),
+        )
+    if auto.scale_down_delay_seconds:
+        yield make_warning(
+            "AUT021",
+            (*AUTO, "scaleDownDelaySeconds"),
+            f"the delay has no effect: minReplicas and maxReplicas are both {scaling.minimum}",
+            "increase maxReplicas, or remove scaleDownDelaySeconds",
+            fixes=remove_field(safe=True),
+        )
+
+
+def _remove_metric(auto: Autoscaling) -> tuple[Change, ...]:
+    """Return the removal of the metric and of the fields that need one."""
+    values = {
+        "metric": auto.metric,
+        "metricName": auto.metric_name,
+        "metricThreshold": auto.metric_threshold,
+        "metricThresholdPercentage": auto.metric_threshold_percentage,
+    }
+    return tuple(Change((*AUTO, name)) for name, value in values.items() if value is not None)
+
+
+def _check_controller(plan: Plan) -> Iterator[Problem]:
+    """Check what only Ebbtide's controller supports, and scaling to zero, which other autoscalers do on few metrics."""
+    auto, scaling, standard = plan.spec.autoscaling, plan.scaling, not plan.mode.revisions
+    has_controller = plan.cluster.autoscaling.controller
+    fix = "run ebbtide controller in the cluster and set autoscaling.controller: true in the profile"
+    for field in ("metrics", "schedule", "behavior", "fallbackReplicas"):
+        wanted = auto.fallback_replicas if field == "fallbackReplicas" else getattr(auto, field)
+        if not wanted or (field == "behavior" and scaling.scaler in {"own-hpa", "keda"}):
+            continue
+        if standard:
+            yield Problem(
+                "AUT090",
+                (*AUTO, field),
+                f"{field} needs Ebbtide's controller, which scales Knative revisions, and {plan.mode.title} has none",
+                f"use serving: kserve or knative, or remove {field}",
+                fixes=choose_serving("kserve", "knative") + remove_field(),
+            )
+        elif not has_controller:
+            yield Problem(
+                "AUT090",
+                (*AUTO, field),
+                f"{field} needs Ebbtide's controller, which this cluster does not have",
+                f"{fix}, or remove {field}",
+                fixes=remove_field(),
+            )
+        elif scaling.scaler != "controller":
+            reason = EQUAL if scaling.scaler == "fixed" else "the KPA does not read it"
+            yield report_no_effect((*AUTO, field), reason)
+    if (
+        scaling.scaler == "controller"
+        and not standard
+        and parse_version(plan.cluster.knative.version) < LIVE_SCALE_SINCE
+    ):
+        yield Problem(
+            "AUT091",
+            ("spec", "autoscaling"),
+            f"Knative {plan.cluster.knative.version} does not apply a changed min-scale to a live revision, by which the "
+            "controller scales",
+            "use Knative 1.21 or later, or scale on concurrency or throughput",
+        )
+    disallowed = plan.cluster.kserve.annotation_disallow_list
+    if scaling.scaler == "controller" and plan.serving == "kserve" and keys.FLOOR not in disallowed:
+        yield Problem(
+            "AUT092",
+            ("spec", "autoscaling"),
+            f"this cluster's KServe copies {keys.FLOOR} to the pods, so each change of the scaling would create a new revision",
+            f"add {keys.FLOOR} to KServe's serviceAnnotationDisallowedList (kustomize/kserve does) and to "
+            "kserve.annotationDisallowList of the profile",
+        )
+    if scaling.scaler == "controller" and auto.fallback_replicas is not None:
+        yield from _check_fallback(plan, auto.fallback_replicas)
+    if auto.min_replicas == 0 and not standard and scaling.scaler != "controller":
+        for target in scaling.targets:
+            if not target.row.to_zero:
+                yield Problem(
+                    "AUT004",
+                    (*AUTO, "minReplicas"),
+                    f"a service cannot scale to zero on {auto.metric}: the metric has no value without replicas",
+                    "set minReplicas to 1 or more, or scale on concurrency or throughput, or remove the metric and use 0..1 "
+                    f"replicas, or {fix}",
+                    fixes=set_value(1),
+                )
+
+
+def _check_fallback(plan: Plan, replicas: int) -> Iterator[Problem]:
+    """Check the replicas without metrics: fewer than the load needs would remove serving replicas in an outage."""
+    where, maximum = (*AUTO, "fallbackReplicas"), plan.scaling.maximum
+    if replicas > maximum:
+        yield Problem(
+            "AUT020", where, f"fallbackReplicas {replicas} is above maxReplicas {maximum}", f"use at most {maximum}"
+        )
+    elif replicas < maximum:
+        yield make_warning(
+            "AUT097",
+            where,
+            f"after {plan.cluster.autoscaling.fallback_seconds} s without a metric's value, the service is set to {replicas} of "
+            f"{maximum} replicas, even if its load needs more",
+            "remove fallbackReplicas, which keeps the last decided number, or set it to the replicas that the highest load needs",
+        )
+
+
+def _check_settings(plan: Plan) -> Iterator[Problem]:
+    """Warn about settings of Knative's autoscaler that the workload's autoscaler does not read."""
+    if not plan.mode.revisions:
+        return
+    scaler = plan.scaling.scaler
+    reason = "an HPA does not read it" if scaler == "knative-hpa" else EQUAL
+    for field, attribute, *_, readers in SETTINGS:
+        if getattr(plan.spec.autoscaling, attribute) is not None and scaler not in readers:
+            yield report_no_effect((*AUTO, field), reason)
+
+
+def _check_written_class(plan: Plan) -> Iterator[Problem]:
+    """Reject an autoscaler class in the annotations, which needs ``defaults: none``, that does not have the metric."""
+    if not plan.mode.revisions:
+        return
+    needed = keys.CLASS_HPA if plan.scaling.scaler == "knative-hpa" else keys.CLASS_KPA
+    for index, annotation in enumerate(plan.spec.annotations):
+        if annotation.name == keys.CLASS and not annotation.exclude and annotation.value != needed:
+            yield Problem(
+                "LAB002",
+                ("spec", "annotations", index),
+                f"the autoscaler class is {annotation.value}, but the scaling fields of the spec require {needed}",
+                "remove the annotation",
+                fixes=remove_field(),
+            )
+
+
+def _check_limits(plan: Plan) -> Iterator[Problem]:
+    if not plan.mode.revisions:
+        return
+    auto, knative = plan.spec.autoscaling, plan.cluster.knative
+    hard_limit = (
+        parse_whole_quantity(knative.defaults.get("container-concurrency-max-limit", CONTAINER_CONCURRENCY_MAX)) or 0
+    )
+    if auto.concurrency_hard_limit is not None and auto.concurrency_hard_limit > hard_limit:
+        yield Problem(
+            "AUT023",
+            (*AUTO, "concurrencyHardLimit"),
+            f"{auto.concurrency_hard_limit} is above this cluster's maximum of {hard_limit} (container-concurrency-max-limit)",
+            f"set concurrencyHardLimit to at most {hard_limit}",
+            fixes=set_value(hard_limit),
+        )
+    if auto.concurrency_hard_limit == 0 and knative.defaults.get("allow-container-concurrency-zero") == "false":
+        yield Problem(
+            "AUT023",
+            (*AUTO, "concurrencyHardLimit"),
+            "0 means no limit, and this cluster requires a hard limit (allow-container-concurrency-zero)",
+            "set concurrencyHardLimit to 1 or more",
+            fixes=set_value(1),
+        )
+    scale_limit = parse_whole_quantity(knative.autoscaler.get("max-scale-limit", "0"))
+    maximum = auto.max_replicas or max(auto.min_replicas or 1, 1)
+    if scale_limit and maximum > scale_limit:
+        yield Problem(
+            "AUT022",
+            (*AUTO, "maxReplicas"),
+            f"{maximum} is above this cluster's maximum of {count_noun(scale_limit, 'replica')} (max-scale-limit)",
+            f"set maxReplicas to at most {scale_limit}",
+            fixes=set_value(scale_limit),
+        )
+
+
+def _check_replicas(plan: Plan) -> Iterator[Problem]:
+    if not plan.mode.revisions:
+        return
+    cluster, scaling = plan.cluster, plan.scaling
+    auto, config = plan.spec.autoscaling, cluster.knative.autoscaler
+    if scaling.minimum == 0 and config.get("enable-scale-to-zero", "true") != "true":
+        yield Problem(
+            "AUT030",
+            (*AUTO, "minReplicas"),
+            "scale to zero is disabled in this cluster (enable-scale-to-zero), so the service would stay at 1 replica",
+            "set minReplicas to 1, or enable it in config-autoscaler and in knative.autoscaler of the profile",
+            fixes=set_value(1),
+        )
+    if (
+        auto.initial_replicas == 0
+        and scaling.minimum == 0
+        and config.get("allow-zero-initial-scale", "false") != "true"
+    ):
+        yield Problem(
+            "AUT019",
+            (*AUTO, "initialReplicas"),
+            "this cluster starts every revision with at least 1 replica (allow-zero-initial-scale)",
+            "set initialReplicas to 1 or more, or allow 0 in config-autoscaler and in knative.autoscaler of the profile",
+            fixes=set_value(1),
+        )
+    elif auto.initial_replicas == 0 and scaling.minimum > 0:
+        yield report_no_effect(
+            (*AUTO, "initialReplicas"),
+            f"minReplicas is {scaling.minimum}, which is higher",
+            "remove initialReplicas, or set minReplicas to 0",
+            set_value(0, "minReplicas"),
+        )
+    elif auto.initial_replicas:
+        if auto.initial_replicas <= scaling.minimum:
+            yield report_no_effect(
+                (*AUTO, "initialReplicas"),
+                f"a revision starts with at least minReplicas, which is {scaling.minimum}",
+                f"remove initialReplicas, or set it above {scaling.minimum}",
+            )
+        else:
+            yield make_warning(
+                "AUT025",
+                (*AUTO, "initialReplicas"),
+                f"Knative starts every new revision, not only the first, with {count_noun(auto.initial_replicas, 'replica')}: each "
+                "update needs capacity for them",
+                "remove initialReplicas if there is no spare capacity during updates",
+                fixes=remove_field(),
+            )
+    if auto.activation_replicas is not None and auto.activation_replicas > 1 and scaling.minimum == 0:
+        yield make_warning(
+            "AUT031",
+            (*AUTO, "activationReplicas"),
+            f"Knative keeps at least {count_noun(auto.activation_replicas, 'replica')} as long as requests arrive, not only when it "
+            "scales from zero",
+            "remove activationReplicas if a few requests must not keep that many replicas",
+            fixes=remove_field(),
+        )
+    kai = cluster.scheduling.kai
+    if (
+        scaling.minimum == 0
+        and cluster.scheduling.scheduler == "kai-scheduler"
+        and kai.gang_schedule_knative
+        and parse_version(kai.version) < (0, 18)
+    ):
+        yield Problem(
+            "GPU023",
+            (*AUTO, "minReplicas"),
+            f"KAI {kai.version} with gang scheduling rejects a pod group without pods, so a service that is scaled to zero "
+            "cannot start again",
+            "set minReplicas to 1, turn --knative-gang-schedule off, or use KAI 0.18 or later",
+            fixes=set_value(1),
+        )
+
+
+def _check_standard(plan: Plan) -> Iterator[Problem]:
+    """Check the scaling of a Deployment, which Knative's autoscaler and activator do not serve."""
+    if plan.mode.revisions:
+        return
+    cluster, scaling, title = plan.cluster, plan.scaling, plan.mode.title
+    auto, row = plan.spec.autoscaling, scaling.metric
+    if scaling.minimum == 0:
+        yield Problem(
+            "AUT024",
+            (*AUTO, "minReplicas"),
+            f"{title} cannot scale from zero: it has no activator, so requests to a service without replicas fail",
+            "set minReplicas to 1, or use serving: kserve or knative",
+            fixes=set_value(1) + choose_serving("kserve", "knative"),
+        )
+    for field, attribute, neutral in KNATIVE_ONLY:
+        if getattr(auto, attribute) not in {None, neutral}:
+            yield report_knative_field("AUT024", (*AUTO, field), f"{field} needs Knative, which {title} does not use")
+    if auto.metric is None and auto.metric_threshold is not None:
+        yield Problem(
+            "AUT024",
+            (*AUTO, "metricThreshold"),
+            "without a metric, KServe manages the replicas and does not use metricThreshold",
+            "set metric, or remove metricThreshold",
+            fixes=remove_field(),
+        )
+    if auto.metric_threshold_percentage is not None and row is not None and row.autoscaler == "kpa":
+        yield Problem(
+            "AUT024",
+            (*AUTO, "metricThresholdPercentage"),
+            f"metricThresholdPercentage needs Knative: under {title} the autoscaler's target is metricThreshold itself",
+            "remove metricThresholdPercentage, and set metricThreshold to the target value",
+            fixes=remove_field(),
+        )
+    if row is None or row.source not in {"queue-proxy", "histogram"}:
+        return
+    metric = metric_names.find_standard_name(row, cluster.metrics)
+    if metric is None:
+        yield Problem(
+            "AUT024",
+            (*AUTO, "metric"),
+            f"{title} has no queue-proxy, so {row.name} is not measured",
+            "use serving: kserve or knative"
+            + (
+                f", or set metrics.{metric_names.make_alias(row.standard)} in the profile to a metric of the gateway or the server"
+                if row.standard is not None
+                else ""
+            ),
+            fixes=choose_serving("kserve", "knative"),
+        )
+    elif cluster.metrics.adapter == "none":
+        yield report_missing_adapter(metric)
+
+
+#: The checks of scaling that the cluster or the kind of object does not support, in the order of their problems. The spec has
+#: passed the rules.
+CHECKS: Final[tuple[Callable[[Plan], Iterator[Problem]], ...]] = (
+    _check_standard,
+    _check_limits,
+    _check_replicas,
+    _check_written_class,
+    _check_fixed,
+    _check_settings,
+    _check_controller,
+    check_targets,
+)

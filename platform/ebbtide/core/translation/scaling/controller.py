@@ -1,0 +1,99 @@
+"""The annotation by which Ebbtide's controller scales a workload, and the queries of its metrics.
+
+A query returns one value per pod for all workloads of the cluster, so that the controller asks once for a kind of metric.
+The controller reads Prometheus and not the metrics adapter, so the adapter's names for metrics are not part of a query.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ebbtide.core.base import keys, metrics
+from ebbtide.core.base.cron import Window
+from ebbtide.core.base.engine_metrics import find_engine_metrics
+from ebbtide.core.translation.engines import find_engine
+
+if TYPE_CHECKING:
+    from ebbtide.core.autoscaler.floor import FloorMetric, FloorSettings, Scope
+    from ebbtide.core.spec.autoscaling import Autoscaling, ScalingRules
+    from ebbtide.core.translation.plan import Plan, ScalingTarget
+
+
+def make_floor_settings(plan: Plan) -> FloorSettings:
+    """Return the settings of a workload's floor. A metric of the KPA is none of the controller's."""
+    from ebbtide.core.autoscaler import floor  # noqa: PLC0415 - other workloads do not need it
+
+    auto, scaling = plan.spec.autoscaling, plan.scaling
+    behavior = make_behavior_fields(auto)
+    return floor.FloorSettings(
+        minimum=scaling.minimum,
+        maximum=scaling.maximum,
+        metrics=tuple(make_floor_metric(plan, target) for target in scaling.targets if target.row.autoscaler == "hpa"),
+        behavior=None if behavior is None else floor.parse_behavior(behavior),
+        schedule=tuple(
+            Window(window.start, window.end, window.time_zone, window.min_replicas) for window in auto.schedule
+        ),
+        calm=float(max(auto.stable_window_seconds or floor.CALM_SECONDS, auto.scale_down_delay_seconds or 0)),
+        fallback=float(plan.cluster.autoscaling.fallback_seconds),
+        fallback_replicas=auto.fallback_replicas,
+    )
+
+
+def make_floor_annotations(plan: Plan) -> dict[str, str]:
+    """Return the annotation with the settings, for the top object's metadata; empty without the controller."""
+    if plan.scaling.scaler != "controller":
+        return {}
+    from ebbtide.core.autoscaler.floor import format_settings  # noqa: PLC0415 - as above
+
+    return {keys.FLOOR: format_settings(make_floor_settings(plan))}
+
+
+def make_floor_metric(plan: Plan, target: ScalingTarget) -> FloorMetric:
+    """Return a metric of the floor with the source of its values."""
+    from ebbtide.core.autoscaler.floor import FloorMetric  # noqa: PLC0415 - as above
+
+    threshold = target.threshold or 0.0
+    if target.query:
+        query = target.query.replace("{workload}", plan.name).replace("{namespace}", plan.namespace)
+        scope: Scope = "total" if target.total else "average"
+        return FloorMetric(name="query", scope=scope, target=threshold, query=query)
+    if target.row.source == "metrics-server":
+        return FloorMetric(name=target.name, scope="resource", target=threshold)
+    engine = find_engine(plan.spec.image)
+    query = metrics.make_pod_query(
+        target.row,
+        target.name,
+        engine=engine.name if engine is not None and find_engine_metrics(engine.name) is not None else "",
+        knative_version=plan.cluster.knative.version,
+    )
+    name = target.row.name if target.row is not metrics.CUSTOM else target.name
+    return FloorMetric(name=name, scope="pod", target=threshold, query=query)
+
+
+def make_behavior_fields(auto: Autoscaling) -> dict[str, Any] | None:
+    """Return the ``behavior`` of a HorizontalPodAutoscaler, None for Kubernetes' default."""
+    fields = (
+        {
+            name: _make_rules(rules)
+            for name, rules in (("scaleUp", auto.behavior.scale_up), ("scaleDown", auto.behavior.scale_down))
+        }
+        if auto.behavior is not None
+        else {"scaleUp": {}, "scaleDown": {}}
+    )
+    if auto.scale_down_delay_seconds is not None:
+        fields["scaleDown"].setdefault("stabilizationWindowSeconds", auto.scale_down_delay_seconds)
+    return {name: rules for name, rules in fields.items() if rules} or None
+
+
+def _make_rules(rules: ScalingRules) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "stabilizationWindowSeconds": rules.stabilization_window_seconds,
+        "selectPolicy": rules.select_policy,
+        "policies": [
+            {"type": policy.type, "value": policy.value, "periodSeconds": policy.period_seconds}
+            for policy in rules.policies
+        ]
+        or None,
+        "tolerance": rules.tolerance,
+    }
+    return {name: value for name, value in fields.items() if value is not None}

@@ -1,0 +1,250 @@
+"""The checks of what the kind of serving object and the cluster support."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide.core.base import keys, names
+from ebbtide.core.base.problems import Problem, choose_serving, make_warning, remove_field
+from ebbtide.core.base.versions import parse_version
+from ebbtide.core.translation.serving import reserved
+from ebbtide.core.translation.serving.limits import check_limits
+from ebbtide.core.translation.serving.models import IMAGE_VOLUMES, check_model, mounts_images
+from ebbtide.core.translation.serving.timeouts import check_initialization_timeout, check_timeout
+from ebbtide.core.translation.serving.updates import check_rollout, check_strategy, check_traffic
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ebbtide.core.profile.models import ProfileSpec
+    from ebbtide.core.translation.plan import Plan
+
+
+SNAKE: Final = re.compile("([A-Z])")
+
+
+def _check_hosts(plan: Plan) -> Iterator[Problem]:
+    """Check host names of the user, each of which needs a DomainMapping of Knative."""
+    mode, network = plan.mode, plan.cluster.knative.network
+    if mode.revisions and network.get("autocreate-cluster-domain-claims") == "true":
+        return
+    for index, url in enumerate(plan.spec.exposed_urls):
+        if url.exclude or url.url is None:
+            continue
+        path = ("spec", "exposedUrls", index)
+        if not mode.revisions:
+            yield Problem(
+                "SRV014",
+                path,
+                f"exposedUrls needs a Knative DomainMapping, which {mode.title} does not use",
+                "remove the URL and create an Ingress or HTTPRoute for it, or use serving: kserve or knative",
+                fixes=choose_serving("kserve", "knative"),
+            )
+        else:
+            yield make_warning(
+                "SRV023",
+                path,
+                "this cluster serves a host name only after an administrator has created a ClusterDomainClaim for it and the "
+                "namespace; until then Knative reports that another DomainMapping has the host name",
+                "ask an administrator to create the ClusterDomainClaim, or set autocreate-cluster-domain-claims: true in "
+                "config-network and in knative.network of the profile",
+            )
+
+
+def _check_stored_spec(plan: Plan) -> Iterator[Problem]:
+    if plan.mode.copies_metadata and keys.SPEC not in plan.cluster.kserve.annotation_disallow_list:
+        yield make_warning(
+            "SRV015",
+            ("metadata", "name"),
+            "the spec is not stored on the object: this cluster's KServe copies annotations to the pods, so each edit of the "
+            "spec would create a new revision",
+            "add ebbtide.dev/spec to KServe's serviceAnnotationDisallowedList (kustomize/kserve does) and to "
+            "kserve.annotationDisallowList of the profile",
+        )
+
+
+#: Fields that only KServe supports, and its first version with each
+#: (pkg/apis/serving/v1beta1: component.go, predictor.go, inference_service.go).
+KSERVE_FIELDS: Final[tuple[tuple[str, tuple[int, int]], ...]] = (
+    ("transformer", (0, 1)),
+    ("explainer", (0, 1)),
+    ("logger", (0, 1)),
+    ("logger.storage", (0, 16)),
+    ("logger.marshallerUrl", (0, 17)),
+    ("logger.batchSize", (0, 17)),
+    ("logger.batchInterval", (0, 17)),
+    ("batcher", (0, 1)),
+    ("model.uris", (0, 16)),
+)
+#: The same fields with their paths in documents and their attributes, since every translation checks them.
+_KSERVE_ATTRIBUTES: Final = tuple(
+    (field, since, ("spec", *field.split(".")), tuple(SNAKE.sub(r"_\1", name).lower() for name in field.split(".")))
+    for field, since in KSERVE_FIELDS
+)
+
+
+def _check_kserve_fields(plan: Plan) -> Iterator[Problem]:
+    """Reject fields that only KServe, or only a later version of it, supports."""
+    if plan.mode.field_table:
+        return
+    spec, serving, version = plan.spec, plan.serving, plan.cluster.kserve.version
+    for field, since, path, attributes in _KSERVE_ATTRIBUTES:
+        value: Any = spec
+        for name in attributes:
+            value = getattr(value, name, None)
+        if value and serving == "knative" and "." not in field:
+            yield Problem(
+                "SRV044",
+                path,
+                f"a Knative Service does not support {field}, which only KServe has",
+                f"use serving: kserve, or remove {field}",
+                fixes=choose_serving("kserve") + remove_field(),
+            )
+        elif value and serving != "knative" and parse_version(version) < since:
+            yield Problem(
+                "SRV045",
+                path,
+                f"KServe {version} does not support {field}",
+                f"remove it, or use KServe {since[0]}.{since[1]} or later",
+                fixes=remove_field(),
+            )
+
+
+def _check_volumes(plan: Plan) -> Iterator[Problem]:
+    spec, cluster = plan.spec, plan.cluster
+    for index, volume in enumerate(spec.storage.csi_volume):
+        if not (volume.exclude or volume.read_only or not plan.mode.revisions):
+            yield Problem(
+                "STO020",
+                ("spec", "storage", "csiVolume", index, "readOnly"),
+                "Knative accepts a CSI volume only with a read-only mount",
+                "remove readOnly, or use serving: kserve-standard",
+                fixes=choose_serving("kserve-standard") + remove_field(),
+            )
+    if any(not volume.exclude for volume in spec.storage.image_volume) and not mounts_images(cluster):
+        yield Problem(
+            "STO021",
+            ("spec", "storage", "imageVolume"),
+            f"image volumes need feature gate {IMAGE_VOLUMES}, which is off by default in Kubernetes {cluster.kubernetes.version}",
+            f"turn {IMAGE_VOLUMES} on and add it to kubernetes.featureGates of the profile, or remove imageVolume",
+            fixes=remove_field(),
+        )
+
+
+def _check_copied_metadata(plan: Plan) -> Iterator[Problem]:
+    # pkg/controller/v1beta1/inferenceservice/components/predictor.go, buildObjectMeta.
+    if not plan.mode.copies_metadata:
+        return
+    user_metadata, category = plan.inference.metadata, plan.spec.category
+    for path, value in (
+        (("metadata", "labels"), user_metadata.labels),
+        (("metadata", "annotations"), user_metadata.annotations),
+        (("spec", "category"), category),
+    ):
+        if value:
+            yield make_warning(
+                "SRV022",
+                path,
+                "KServe copies the object's labels and annotations to its pods, so each edit of this field replaces the pods",
+                "use serving: knative, which keeps them on the object, or edit them only together with other changes to the pods",
+                fixes=choose_serving("knative"),
+            )
+
+
+def _check_mode(plan: Plan) -> Iterator[Problem]:
+    cluster, serving, path = plan.cluster, plan.serving, ("spec", "serving")
+    if plan.mode.revisions and not cluster.knative.installed:
+        yield Problem(
+            "SRV003",
+            path,
+            "Knative Serving is not installed in this cluster",
+            "use serving: kserve-standard, or install Knative Serving and set knative.installed: true in the profile",
+            fixes=choose_serving("kserve-standard"),
+        )
+    if serving != "knative":
+        mode = plan.mode
+        if not cluster.kserve.installed:
+            yield Problem(
+                "SRV003",
+                path,
+                "KServe is not installed in this cluster",
+                "use serving: knative with an image, or install KServe and set kserve.installed: true in the profile",
+                fixes=choose_serving("knative"),
+            )
+        elif not mode.listed:
+            yield from _check_llm(cluster)
+        elif mode.kserve not in cluster.kserve.modes:
+            yield Problem(
+                "SRV003",
+                path,
+                f"KServe's {mode.kserve} mode is not enabled in this cluster",
+                f"use an enabled mode ({', '.join(cluster.kserve.modes)}), or enable {mode.kserve} and add it to kserve.modes of the "
+                "profile",
+            )
+        if mode.listed and len(plan.name) > names.LONGEST_KSERVE:
+            yield Problem(
+                "NAM002",
+                ("metadata", "name"),
+                f"the name has {len(plan.name)} characters; under KServe at most {names.LONGEST_KSERVE} are valid, since "
+                "<name>-predictor-00001 must fit in 63",
+                f"use a name of at most {names.LONGEST_KSERVE} characters",
+            )
+
+
+#: The first version of KServe whose LLMInferenceService has the API version v1alpha2.
+LLM_SINCE: Final = (0, 17)
+
+
+def _check_llm(cluster: ProfileSpec) -> Iterator[Problem]:
+    if cluster.kserve.llm == "none":
+        yield Problem(
+            "SRV003",
+            ("spec", "serving"),
+            "LLMInferenceService is not available in this cluster",
+            "use serving: kserve-standard, or install kserve-llmisvc and set kserve.llm: route or scheduler in the profile",
+            fixes=choose_serving("kserve-standard"),
+        )
+    elif parse_version(cluster.kserve.version) < LLM_SINCE:
+        yield Problem(
+            "SRV003",
+            ("spec", "serving"),
+            f"the LLMInferenceService of KServe {cluster.kserve.version} is older than v1alpha2, the API version that is rendered",
+            "use serving: kserve-standard, or use KServe 0.17 or later",
+            fixes=choose_serving("kserve-standard"),
+        )
+
+
+def _check_access(plan: Plan) -> Iterator[Problem]:
+    kind = plan.spec.serving_port.authorization_type or "public"
+    if kind != "public" and not plan.mode.field_table and kind not in plan.cluster.access.enforces:
+        yield Problem(
+            "SRV005",
+            ("spec", "servingPort", "authorizationType"),
+            f"no gateway in this cluster enforces authorizationType {kind}, so the endpoint would be public",
+            f"add a gateway that enforces {kind} to access.enforces of the profile, or use authorizationType: public with "
+            "clusterLocalAccessOnly: true",
+        )
+
+
+#: The checks of what the kind of object and the cluster support, in the order of their problems.
+CHECKS: Final[tuple[Callable[[Plan], Iterator[Problem]], ...]] = (
+    _check_mode,
+    check_model,
+    reserved.check_variables,
+    reserved.check_labels,
+    reserved.check_port,
+    _check_access,
+    check_timeout,
+    check_initialization_timeout,
+    check_traffic,
+    check_rollout,
+    check_strategy,
+    _check_hosts,
+    _check_copied_metadata,
+    check_limits,
+    _check_kserve_fields,
+    _check_volumes,
+    reserved.check_containers,
+    _check_stored_spec,
+)

@@ -1,0 +1,130 @@
+"""The checks of a model: its storage, its serving runtime and its port."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ebbtide.core.base.problems import Problem, choose_serving, offer_values, remove_field
+from ebbtide.core.base.versions import parse_version
+from ebbtide.core.translation import runtimes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ebbtide.core.base.problems import Path
+    from ebbtide.core.profile.models import ProfileSpec
+    from ebbtide.core.translation.modes import ServingMode
+    from ebbtide.core.translation.plan import Plan
+
+
+def mounts_images(cluster: ProfileSpec) -> bool:
+    """Return whether Kubernetes mounts images as volumes."""
+    gates = cluster.kubernetes.feature_gates
+    return parse_version(cluster.kubernetes.version) >= IMAGE_VOLUMES_SINCE or IMAGE_VOLUMES in gates
+
+
+#: The scheme of a model from an image that Kubernetes mounts as a volume, the first KServe version with it, the feature gate
+#: that it needs, and the Kubernetes version from which the gate is on by default (kserve pkg/utils/imagevolume.go).
+NATIVE: Final = "oci+native"
+FROM_IMAGE: Final = frozenset({"oci", NATIVE})
+NATIVE_SINCE: Final = (0, 20)
+IMAGE_VOLUMES: Final = "ImageVolume"
+IMAGE_VOLUMES_SINCE: Final = (1, 35)
+
+
+def _check_model_uri(uri: str, path: Path, cluster: ProfileSpec, mode: ServingMode) -> Iterator[Problem]:
+    scheme, separator, _ = uri.partition("://")
+    schemes = mode.schemes | {NATIVE} if parse_version(cluster.kserve.version) >= NATIVE_SINCE else mode.schemes
+    if not separator:
+        yield Problem(
+            "SRV019",
+            path,
+            f"invalid URI {uri!r}: must have a scheme",
+            "write it as s3://bucket/path, gs://bucket/path, hf://org/model, pvc://claim/path, https://host/path or oci://image",
+        )
+    elif scheme not in schemes:
+        yield Problem(
+            "SRV019",
+            path,
+            f"{'' if mode.runtime else f'{mode.title} of '}KServe {cluster.kserve.version} does not support the URI "
+            f"scheme {scheme}://",
+            f"use one of {', '.join(sorted(schemes))}",
+            fixes=offer_values(sorted(schemes)),
+        )
+    elif scheme in FROM_IMAGE:
+        yield from _check_model_image(scheme, path, cluster)
+
+
+def _check_model_image(scheme: str, path: Path, cluster: ProfileSpec) -> Iterator[Problem]:
+    """Check that KServe adds the image to the pod, and that Kubernetes mounts it.
+
+    KServe's webhook changes the pod and not the revision, so Knative's feature flags do not apply (kserve
+    pkg/webhook/admission/pod/mutator.go and storage_initializer_injector.go, InjectModelcar).
+    """
+    if cluster.kserve.oci_models == "none":
+        yield Problem(
+            "SRV059",
+            path,
+            f"{scheme}:// needs models from images, which are off in this cluster's KServe",
+            "store the model at another address (s3://, pvc://), or set enableModelcar: true in storageInitializer of KServe's "
+            "inferenceservice-config and kserve.ociModels: modelcar in the profile",
+        )
+    elif (scheme == NATIVE or cluster.kserve.oci_models == "native") and not mounts_images(cluster):
+        other = (
+            "use oci://"
+            if cluster.kserve.oci_models == "modelcar"
+            else "store the model at another address (s3://, pvc://)"
+        )
+        yield Problem(
+            "SRV019",
+            path,
+            f"{scheme}:// needs feature gate {IMAGE_VOLUMES}, which is off by default in Kubernetes {cluster.kubernetes.version}",
+            f"{other}, or turn {IMAGE_VOLUMES} on and add it to kubernetes.featureGates of the profile",
+        )
+
+
+def check_model(plan: Plan) -> Iterator[Problem]:
+    cluster, model = plan.cluster, plan.spec.model
+    if model is None:
+        return
+    if plan.serving == "knative":
+        yield Problem(
+            "SRV002",
+            ("spec", "model"),
+            "a Knative Service runs an image and does not support model",
+            "remove model and set image, or use serving: kserve",
+            fixes=choose_serving("kserve") + remove_field(),
+        )
+        return
+    if model.uri is not None:
+        yield from _check_model_uri(model.uri, ("spec", "model", "uri"), cluster, plan.mode)
+    if not plan.mode.runtime:
+        return
+    if model.name is not None:
+        yield Problem(
+            "SRV202",
+            ("spec", "model", "name"),
+            "the serving runtime of an InferenceService sets the name of the model in requests",
+            "remove name, or use serving: llm",
+            fixes=choose_serving("llm") + remove_field(),
+        )
+    known = cluster.kserve.runtimes
+    if model.runtime is not None and known and model.runtime not in known:
+        yield Problem(
+            "SRV018",
+            ("spec", "model", "runtime"),
+            f"serving runtime {model.runtime} not found in the cluster profile",
+            f"use one of {', '.join(known)}, or remove runtime so that KServe chooses one",
+            fixes=offer_values(known) + remove_field(),
+        )
+    for index, item in enumerate(model.uris):
+        yield from _check_model_uri(item.uri, ("spec", "model", "uris", index, "uri"), cluster, plan.mode)
+    port = plan.spec.serving_port
+    if port.container not in {None, runtimes.HTTP_PORT} and runtimes.has_fixed_port(plan.spec, cluster.kserve):
+        yield Problem(
+            "SRV061",
+            ("spec", "servingPort", "container"),
+            f"the serving runtime listens on port {runtimes.HTTP_PORT}, not on {port.container}, so the service would never be ready",
+            "remove container, or set args so that the runtime listens on this port",
+            fixes=remove_field(),
+        )

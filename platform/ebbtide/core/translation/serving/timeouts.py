@@ -1,0 +1,89 @@
+"""The timeouts of requests and of the start, by the kind of serving object."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ebbtide.core.base.problems import Problem, make_warning, set_value
+from ebbtide.core.base.quantities import parse_whole_quantity
+from ebbtide.core.translation.modes import report_knative_field
+from ebbtide.core.translation.plan import Decision
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ebbtide.core.spec.inference import InferenceSpec
+    from ebbtide.core.translation.plan import Plan
+
+
+#: The upstream default of max-revision-timeout-seconds in config-defaults, in seconds.
+DEFAULT_MAX_TIMEOUT_SECONDS: Final = "600"
+#: Knative's default request timeout in seconds, which is also a pod's termination grace period.
+DEFAULT_TIMEOUT_SECONDS: Final = 300
+#: The timeout in seconds of an HTTPRoute of KServe Standard (kserve pkg/controller/v1beta1/inferenceservice/reconcilers/
+#: ingress/httproute_reconciler.go, DefaultTimeout).
+DEFAULT_ROUTE_TIMEOUT_SECONDS: Final = 60
+
+
+def check_initialization_timeout(plan: Plan) -> Iterator[Problem]:
+    if not plan.mode.revisions and find_initialization_timeout(plan.spec) is not None:
+        yield report_knative_field(
+            "SRV014",
+            ("spec", "servingConfiguration", "initializationTimeoutSeconds"),
+            f"initializationTimeoutSeconds has no effect under {plan.mode.title}, whose deployments have a fixed deadline of 600 s",
+        )
+
+
+def find_initialization_timeout(spec: InferenceSpec) -> int | None:
+    newer = spec.serving_configuration.initialization_timeout_seconds
+    return newer if newer is not None else spec.autoscaling.initialization_timeout_seconds
+
+
+def check_timeout(plan: Plan) -> Iterator[Problem]:
+    seconds, cluster = plan.spec.serving_configuration.request_timeout_seconds, plan.cluster
+    if seconds is None or plan.mode.field_table:
+        return
+    path = ("spec", "servingConfiguration", "requestTimeoutSeconds")
+    if plan.serving == "kserve-standard":
+        if not cluster.kserve.http_route_timeouts:
+            yield make_warning(
+                "SRV060",
+                path,
+                "requestTimeoutSeconds has no effect: KServe Standard applies it to HTTPRoutes with timeouts, which this cluster's "
+                "KServe does not create",
+                "set the timeout in the ingress controller, or turn on enableGatewayApi in ingress of KServe's "
+                "inferenceservice-config and set kserve.httpRouteTimeouts: true in the profile",
+            )
+        return
+    maximum = (
+        parse_whole_quantity(cluster.knative.defaults.get("max-revision-timeout-seconds", DEFAULT_MAX_TIMEOUT_SECONDS))
+        or 0
+    )
+    if seconds > maximum:
+        yield Problem(
+            "SRV007",
+            path,
+            f"a timeout of {seconds} s is above this cluster's maximum of {maximum} s (max-revision-timeout-seconds)",
+            f"use at most {maximum}, or increase the maximum in config-defaults and in knative.defaults of the profile",
+            fixes=set_value(maximum),
+        )
+    elif seconds > DEFAULT_TIMEOUT_SECONDS:
+        yield make_warning(
+            "SRV008",
+            path,
+            f"Knative uses the request timeout as the pod's grace period too, so a terminating replica may hold its GPU for up "
+            f"to {seconds} s",
+            "set the timeout no longer than the longest response takes",
+        )
+
+
+def list_timeout_decisions(plan: Plan) -> Iterator[Decision]:
+    """Yield the request timeout that KServe Standard sets on the HTTPRoute of a spec without one."""
+    unset = plan.spec.serving_configuration.request_timeout_seconds is None
+    if unset and plan.serving == "kserve-standard" and plan.cluster.kserve.http_route_timeouts:
+        yield Decision(
+            "request timeout",
+            f"{DEFAULT_ROUTE_TIMEOUT_SECONDS} s",
+            "the spec sets none, and KServe Standard limits each request of an HTTPRoute",
+            ("spec.servingConfiguration.requestTimeoutSeconds",),
+        )

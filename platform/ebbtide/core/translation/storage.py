@@ -1,0 +1,219 @@
+"""Volumes, mounts, and the volume claims that are created for a workload."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from ebbtide.core.base import keys, names
+from ebbtide.core.translation.objects import prune_nulls
+from ebbtide.core.translation.pods import PodPatch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ebbtide.core.base.problems import Path
+    from ebbtide.core.spec.storage import ClaimVolume
+    from ebbtide.core.translation.objects import Object
+    from ebbtide.core.translation.plan import Plan
+
+SHM: Final = "/dev/shm"  # noqa: S108 - a path in the pod
+
+
+def _parse_mode(text: str | None) -> int | None:
+    return None if text is None else int(text, 8)
+
+
+class VolumeKind(NamedTuple):
+    """A list of the storage block.
+
+    ``prefix`` is that of generated volume names, ``path`` the attribute with the mount path, ``feature`` the name of the pod
+    patch, and ``cause`` the field that problems name.
+    """
+
+    attribute: str
+    prefix: str
+    path: str
+    feature: str
+    cause: Path
+    make_source: Callable[[Any], dict[str, Any]]
+    is_read_only: Callable[[Any], bool]
+
+
+STORAGE: Final = ("spec", "storage")
+KINDS: Final = (
+    VolumeKind(
+        "config_map_volume",
+        "config",
+        "mount_path",
+        "storage/files/config",
+        STORAGE,
+        lambda item: {"configMap": {"name": item.config_map, "defaultMode": _parse_mode(item.default_mode)}},
+        lambda _: True,
+    ),
+    VolumeKind(
+        "secret_volume",
+        "secret",
+        "mount_path",
+        "storage/files/secret",
+        STORAGE,
+        lambda item: {"secret": {"secretName": item.secret, "defaultMode": _parse_mode(item.default_mode)}},
+        lambda _: True,
+    ),
+    VolumeKind(
+        "empty_dir_volume",
+        "scratch",
+        "path",
+        "storage/scratch",
+        (*STORAGE, "emptyDirVolume"),
+        lambda item: {
+            "emptyDir": {
+                "medium": item.medium or None,
+                "sizeLimit": None if item.size_limit is None else str(item.size_limit),
+            }
+        },
+        lambda _: False,
+    ),
+    VolumeKind(
+        "image_volume",
+        "image",
+        "mount_path",
+        "storage/images",
+        (*STORAGE, "imageVolume"),
+        lambda item: {"image": {"reference": item.image, "pullPolicy": item.pull_policy}},
+        lambda _: True,
+    ),
+    VolumeKind(
+        "csi_volume",
+        "csi",
+        "mount_path",
+        "storage/csi",
+        (*STORAGE, "csiVolume"),
+        lambda item: {
+            "csi": {
+                "driver": item.driver,
+                "readOnly": item.read_only or None,
+                "fsType": item.fs_type,
+                "volumeAttributes": item.volume_attributes,
+                "nodePublishSecretRef": item.node_publish_secret and {"name": item.node_publish_secret},
+            }
+        },
+        lambda item: item.read_only,
+    ),
+)
+
+
+def make_storage_patches(plan: Plan) -> list[PodPatch]:
+    """Return the patches of the volumes, by feature, so that a problem about a feature flag names the field that needs it."""
+    storage, compute = plan.spec.storage, plan.spec.compute
+    result = []
+    if compute.large_shm_request or compute.shm_size is not None:
+        size = None if compute.shm_size is None else str(compute.shm_size)
+        result.append(
+            PodPatch(
+                by="storage/shm",
+                cause=("spec", "compute", "largeShmRequest"),
+                volumes=prune_nulls([{"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": size}}]),
+                mounts=[{"name": "shm", "mountPath": SHM}],
+            )
+        )
+    taken = {"shm"}
+    for kind in KINDS:
+        volumes: list[dict[str, Any]] = []
+        mounts: list[dict[str, Any]] = []
+        for number, item in enumerate((item for item in getattr(storage, kind.attribute) if not item.exclude), 1):
+            name = _choose_name(item.name, kind.prefix, number, taken)
+            volumes.append({"name": name, **kind.make_source(item)})
+            mounts.append(
+                {
+                    "name": name,
+                    "mountPath": getattr(item, kind.path),
+                    "subPath": getattr(item, "sub_path", None),
+                    "readOnly": kind.is_read_only(item) or None,
+                }
+            )
+        if volumes:
+            result.append(
+                PodPatch(by=kind.feature, cause=kind.cause, volumes=prune_nulls(volumes), mounts=prune_nulls(mounts))
+            )
+    claims = [item for item in storage.pvc if not item.exclude]
+    if claims:
+        result.append(_make_claims_patch(plan, claims, taken))
+    return result
+
+
+def _choose_name(written: str | None, prefix: str, number: int, taken: set[str]) -> str:
+    """Return a volume's name: as written if it is a valid name that no other volume has, otherwise a generated one."""
+    name = names.name_volume(prefix, number)
+    if (
+        written is not None
+        and written not in taken
+        and names.LABEL.fullmatch(written)
+        and len(written) <= names.LONGEST
+    ):
+        name = written
+    while name in taken:
+        prefix = f"{prefix}-volume"
+        name = names.name_volume(prefix, number)
+    taken.add(name)
+    return name
+
+
+def _make_claims_patch(plan: Plan, claims: list[ClaimVolume], taken: set[str]) -> PodPatch:
+    volumes: list[dict[str, Any]] = []
+    mounts: list[dict[str, Any]] = []
+    objects: list[Object] = []
+    for number, volume_claim in enumerate(claims, 1):
+        name = _choose_name(volume_claim.name, "claim", number, taken)
+        claim = volume_claim.claim_name or names.name_claim(plan.name, number)
+        volumes.append(
+            {
+                "name": name,
+                "persistentVolumeClaim": {"claimName": claim, "readOnly": True if volume_claim.read_only else None},
+            }
+        )
+        mounts.append(
+            {"name": name, "mountPath": volume_claim.path, "readOnly": True if volume_claim.read_only else None}
+        )
+        if not volume_claim.existing_pvc:
+            objects.append(make_claim(plan, claim, volume_claim))
+    return PodPatch(
+        by="storage/claims",
+        cause=("spec", "storage", "pvc"),
+        volumes=prune_nulls(volumes),
+        mounts=prune_nulls(mounts),
+        objects=objects,
+    )
+
+
+def make_claim(plan: Plan, name: str, volume: ClaimVolume) -> Object:
+    """Return a new claim. ``volume`` has passed the rules, so it has a size."""
+    info = volume.claim_info
+    assert info is not None
+    modes = info.access_modes
+    access_modes = (
+        ["ReadWriteOnce"]
+        if modes is None
+        else [
+            mode
+            for mode, on in (
+                ("ReadWriteOnce", modes.read_write_once),
+                ("ReadOnlyMany", modes.read_only_many),
+                ("ReadWriteMany", modes.read_write_many),
+            )
+            if on
+        ]
+    )
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {
+            "name": name,
+            "labels": {keys.APP_NAME: plan.name, keys.APP_MANAGED_BY: "ebbtide"},
+        },
+        "spec": {
+            "accessModes": access_modes,
+            "storageClassName": info.storage_class,
+            "volumeMode": info.volume_mode,
+            "resources": {"requests": {"storage": str(info.size)}},
+        },
+    }

@@ -1,0 +1,376 @@
+"""The translation of a spec and a profile into objects, with every choice and every problem: one pure function."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide.core.base import keys
+from ebbtide.core.base.problems import ERROR, Problem, has_errors, make_warning, offer_values
+from ebbtide.core.spec import rules
+from ebbtide.core.translation import (
+    container,
+    gpu,
+    patches,
+    placement,
+    pods,
+    priority,
+    project,
+    storage,
+    traps,
+)
+from ebbtide.core.translation.objects import prune_nulls, sort_for_apply
+from ebbtide.core.translation.plan import Decision, Plan
+from ebbtide.core.translation.scaling.checks import CHECKS as SCALING_CHECKS
+from ebbtide.core.translation.scaling.checks import UNKNOWN_METRIC
+from ebbtide.core.translation.scaling.choice import choose as choose_scaling
+from ebbtide.core.translation.scaling.keda import make_scaled_object
+from ebbtide.core.translation.scaling.own_hpa import make_hpa
+from ebbtide.core.translation.scaling.scraping import list_scrape_decisions
+from ebbtide.core.translation.scaling.targets import check_threshold
+from ebbtide.core.translation.serving import knative, kserve, llm
+from ebbtide.core.translation.serving.checks import CHECKS as SERVING_CHECKS
+from ebbtide.core.translation.serving.choice import choose as choose_serving
+from ebbtide.core.translation.serving.timeouts import list_timeout_decisions
+from ebbtide.core.translation.serving.updates import list_rollout_decisions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from ebbtide.core.profile.models import Profile
+    from ebbtide.core.spec.inference import Inference
+    from ebbtide.core.spec.serving import Patch
+    from ebbtide.core.translation.objects import Object
+    from ebbtide.core.translation.pods import Pod, PodPatch
+
+CLUSTER_SCOPED: Final = {"PriorityClass", "Namespace", "Queue", "ResourceFlavor", "ClusterQueue"}
+#: Code prefixes of errors after which the checks that build on them would only repeat the same problem.
+SCALING: Final = "AUT"
+GPU: Final = ("GPU", "CPU")
+
+#: The maximum size in bytes of an object's annotations (k8s.io/apimachinery pkg/api/validation, TotalAnnotationSizeLimitB).
+MAX_ANNOTATION_BYTES: Final = 256 << 10
+#: The autoscalers that Ebbtide creates as separate objects, and the function that builds each.
+OWN_SCALERS: Final = {"own-hpa": make_hpa, "keda": make_scaled_object}
+#: The function that builds the top object, by its kind.
+TOP_OBJECTS: Final = {
+    "Service": knative.make_service,
+    "InferenceService": kserve.make_service,
+    "LLMInferenceService": llm.make_service,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """The result of translating one spec: objects in apply order (none if there is an error), the plan, the problems."""
+
+    objects: tuple[Object, ...]
+    plan: Plan | None
+    problems: tuple[Problem, ...]
+
+    @property
+    def decisions(self) -> tuple[Decision, ...]:
+        """Every choice with its reason."""
+        return tuple(self.plan.decisions) if self.plan is not None else ()
+
+
+def translate(inference: Inference, profile: Profile, canonical: str, *, checks_overrides: bool = True) -> Translation:
+    """Return the objects for ``inference`` on the cluster of ``profile``.
+
+    ``canonical`` is the spec as JSON, which is stored in the top object's annotation. No input that the models
+    accept raises an exception. ``checks_overrides`` is whether a patch that covers a field of the spec is an error; that
+    check translates many specs.
+    """
+    plan, problems = make_plan(inference, profile)
+    if plan is None:
+        return Translation((), None, tuple(problems))
+    pod = pods.merge_patches(make_patches(plan))
+    problems.extend(_check_mounts(plan, pod))
+    if plan.mode.revisions:
+        problems.extend(knative.check_flags(plan, pod))
+    if has_errors(problems):
+        return Translation((), plan, tuple(problems))
+    objects = make_objects(plan, pod, canonical)
+    problems.extend(_check_annotation_size(objects))
+    problems.extend(llm.check_templates(objects))
+    if plan.spec.patches:
+        objects = _apply_patches(plan, objects, problems, checks_overrides=checks_overrides)
+    if has_errors(problems):
+        return Translation((), plan, tuple(problems))
+    return Translation(tuple(sort_for_apply(objects)), plan, tuple(problems))
+
+
+def _check_mounts(plan: Plan, pod: Pod) -> Iterator[Problem]:
+    """Reject further containers that mount volumes which the pod does not have."""
+    known = [volume["name"] for volume in pod.volumes]
+    spec = plan.spec
+    for field, items in (("sidecars", spec.sidecars), ("initContainers", spec.init_containers)):
+        for index, item in enumerate(items):
+            mounts = item.get("volumeMounts")
+            for place, mount in enumerate(mounts if isinstance(mounts, list) else ()):
+                name = mount.get("name") if isinstance(mount, dict) else None
+                if name not in known:
+                    yield Problem(
+                        "STO022",
+                        ("spec", field, index, "volumeMounts", place),
+                        f"volume {name} not found in storage",
+                        f"use one of {', '.join(known)}, or set the name of a volume in storage"
+                        if known
+                        else "add a volume with this name to storage",
+                        fixes=(offer_values(known)) if known else (()),
+                    )
+
+
+def make_plan(inference: Inference, profile: Profile) -> tuple[Plan | None, list[Problem]]:
+    """Return the plan with every choice, or None if there is an error, and the problems.
+
+    Every choice is made even if another field is invalid, so that each check can read a complete plan. There are two
+    exceptions: an invalid GPU request is treated as no GPU, and invalid scaling fields are not checked further.
+    """
+    problems = rules.check(inference, profile.spec.metrics.custom)
+    broken = {problem.code[:3] for problem in problems if problem.severity == ERROR}
+    plan = Plan(inference, profile)
+    plan.namespace = project.choose_namespace(plan)
+    plan.pools = placement.choose(plan)
+    plan.gpu = None if broken.intersection(GPU) else gpu.choose(plan)
+    plan.serving = plan.record_decision(*choose_serving(plan))
+    plan.scaling = plan.record_decision(*choose_scaling(plan))
+    plan.priority = plan.record_decision(*priority.choose(plan))
+    for list_decisions in DECISIONS:
+        plan.decisions.extend(list_decisions(plan))
+    for check in CHECKS:
+        problems.extend(check(plan))
+    if SCALING not in broken:
+        for check in SCALING_CHECKS:
+            problems.extend(check(plan))
+    elif not UNKNOWN_METRIC.intersection(problem.code for problem in problems):
+        problems.extend(check_threshold(plan))
+    problems.extend(traps.check(plan))
+    return (None if has_errors(problems) else plan), problems
+
+
+def _check_gpu(plan: Plan) -> Iterator[Problem]:
+    if plan.gpu is None:
+        return
+    if plan.pool is None and not plan.spec.node_pools:
+        yield Problem(
+            "GPU007",
+            ("spec", "compute"),
+            "the spec requests a GPU, but the cluster profile has no node pools",
+            "add the GPU nodes to nodePools in the profile, as ebbtide doctor --write-profile does",
+        )
+    for index, ask in enumerate(gpu.list_pool_requests(plan)):
+        # Warnings are reported for the first pool only, errors for each pool. GPU065 covers servers that limit themselves.
+        for problem in gpu.check(ask, plan.spec.compute):
+            if problem.severity == ERROR or (
+                index == 0 and not (problem.code == gpu.UNISOLATED and traps.limits_memory(plan))
+            ):
+                yield problem
+
+
+def _list_gpu_decisions(plan: Plan) -> Iterator[Decision]:
+    if plan.gpu is None or plan.pool is None:
+        return
+    backend = gpu.BACKENDS[plan.pool.backend]
+    yield Decision(
+        "GPU backend",
+        backend.title,
+        f"node pool {plan.pool.name} has backend {backend.name}; memory: {backend.memory}; compute: {backend.compute}",
+        ("spec.compute", "spec.nodePools", "profile.nodePools"),
+    )
+
+
+def make_patches(plan: Plan) -> list[PodPatch]:
+    """Return the pod patches of all features."""
+    patches = [feature(plan) for feature in FEATURES]
+    for feature in FEATURES_WITH_PATCHES:
+        patches.extend(feature(plan))
+    return patches
+
+
+def _make_scheduler_patches(plan: Plan) -> Iterator[PodPatch]:
+    scheduler = plan.cluster.scheduling.scheduler
+    if plan.scheduled and scheduler != "default-scheduler":
+        yield pods.PodPatch(by="scheduler", cause=("spec", "compute"), scheduler_name=scheduler)
+
+
+def _make_gpu_patches(plan: Plan) -> Iterator[PodPatch]:
+    ask = next(gpu.list_pool_requests(plan), None)
+    if ask is None:
+        return
+    patch = gpu.BACKENDS[ask.pool.backend].patch(ask)
+    if not plan.scheduled:
+        patch.parts.pop("scheduler_name", None)
+    yield patch
+    runtime_class = plan.cluster.pods.runtime_class
+    if runtime_class is not None and plan.scheduled:
+        yield pods.PodPatch(by="gpu/runtime", cause=ask.cause, runtime_class_name=runtime_class)
+
+
+def make_objects(plan: Plan, pod: Pod, canonical: str) -> list[Object]:
+    """Return every object of the workload, without the fields that are not set."""
+    return [
+        *(_place_object(obj, plan) for obj in pod.objects),
+        TOP_OBJECTS[plan.mode.kind](plan, pod, canonical),
+        *_make_exposing_objects(plan),
+    ]
+
+
+def _make_exposing_objects(plan: Plan) -> list[Object]:
+    """Return the objects that expose or scale what the top object creates."""
+    if plan.mode.revisions:
+        return [prune_nulls(obj) for obj in knative.make_domain_mappings(plan, plan.mode.name_pods(plan.name))]
+    make_scaler = OWN_SCALERS.get(plan.scaling.scaler)
+    return [] if make_scaler is None else [_place_object(make_scaler(plan), plan)]
+
+
+def _check_annotation_size(objects: list[Object]) -> Iterator[Problem]:
+    """Yield a problem for each object whose annotations, which include the spec, are too large for the API server."""
+    for obj in objects:
+        metadata = obj["metadata"]
+        annotations = metadata.get("annotations") or {}
+        # No character has more than four bytes.
+        if 4 * sum(map(len, (*annotations, *annotations.values()))) <= MAX_ANNOTATION_BYTES:
+            continue
+        size = sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items())
+        if size > MAX_ANNOTATION_BYTES:
+            yield Problem(
+                "SPEC007",
+                ("spec",),
+                f"the annotations of {obj['kind']} {metadata['name']}, which include the spec, have {size} bytes; "
+                f"Kubernetes allows at most {MAX_ANNOTATION_BYTES}",
+                "move long values to a ConfigMap and refer to it",
+            )
+
+
+def _place_object(obj: Object, plan: Plan) -> Object:
+    """Return a feature's object in the workload's namespace, with the recommended labels, without empty fields."""
+    if obj["kind"] in CLUSTER_SCOPED:
+        return obj
+    written = obj["metadata"]
+    metadata = {
+        "name": written["name"],
+        "namespace": written.get("namespace", plan.namespace),
+        "labels": written.get("labels") or {keys.APP_NAME: plan.name, keys.APP_MANAGED_BY: "ebbtide"},
+    }
+    return prune_nulls({**obj, "metadata": metadata})
+
+
+def _keeps_identity(patch: dict[str, Any]) -> bool:
+    """Return whether a patch leaves the object's identity unchanged: API version, kind, name, namespace."""
+    metadata = patch.get("metadata", {})
+    return (
+        isinstance(metadata, dict)
+        and not {"apiVersion", "kind"}.intersection(patch)
+        and not {"name", "namespace"}.intersection(metadata)
+    )
+
+
+def _apply_patches(
+    plan: Plan, objects: list[Object], problems: list[Problem], *, checks_overrides: bool
+) -> list[Object]:
+    """Return the objects with the spec's patches applied. A patch that matches no object is an error.
+
+    A patch that changes what a field of the spec renders is an error too: the field would have no effect.
+    """
+    written: Sequence[Object] = ()
+    if checks_overrides:
+        bare = patches.without_defaults(plan.inference)
+        written = [*objects] if not plan.adds_defaults else translate(bare, plan.profile, "{}").objects
+    variants = patches.Variants(plan.inference, partial(_render, profile=plan.profile))
+    for index, patch in enumerate(plan.spec.patches):
+        path = ("spec", "patches", index)
+        matches = _find_matches(objects, patch)
+        if not matches:
+            problems.append(
+                Problem(
+                    "PAT002",
+                    path,
+                    f"{patch.kind}{' ' + patch.name if patch.name else ''} not found among the rendered objects",
+                    "patch one of "
+                    + ", ".join(sorted({f"{obj['kind']} {obj['metadata']['name']}" for obj in objects})),
+                )
+            )
+            continue
+        if not _keeps_identity(patch.patch):
+            problems.append(
+                Problem(
+                    "PAT002",
+                    (*path, "patch"),
+                    "a patch cannot change an object's apiVersion, kind, name or namespace",
+                    "remove these from the patch, and set metadata.name, metadata.namespace or serving in the spec instead",
+                )
+            )
+            continue
+        for position in _find_matches(written, patch)[:1]:
+            find = partial(_find_one, patch=patch)
+            problems.extend(patches.check_overrides(plan.inference, index, written[position], variants, find))
+        for position in matches:
+            objects[position] = patches.apply_patch(objects[position], patch.patch)
+        problems.append(
+            make_warning(
+                "PAT001",
+                path,
+                f"a patch changes {patch.kind}: Ebbtide neither checks nor explains what a patch sets",
+                "use a field of the spec instead where one exists",
+            )
+        )
+    return objects
+
+
+def _find_matches(objects: Sequence[Object], patch: Patch) -> list[int]:
+    return [
+        position
+        for position, obj in enumerate(objects)
+        if obj["kind"] == patch.kind and patch.name in {None, obj["metadata"]["name"]}
+    ]
+
+
+def _find_one(objects: Sequence[Object], patch: Patch) -> Object | None:
+    """Return the first object of a patch, None if there is none."""
+    return next((objects[position] for position in _find_matches(objects, patch)), None)
+
+
+def _render(inference: Inference, profile: Profile) -> Sequence[Object]:
+    """Return the objects of a document, none if it is not valid."""
+    try:
+        return translate(inference, profile, "{}").objects
+    except TypeError:
+        # The document has no value for a required field, such as the key of an affinity; readers reject such documents.
+        return ()
+
+
+#: The functions of ``make_plan`` and ``make_patches`` that only read the plan, in the order of their results.
+DECISIONS: Final[tuple[Callable[[Plan], Iterable[Decision]], ...]] = (
+    _list_gpu_decisions,
+    container.list_container_decisions,
+    list_timeout_decisions,
+    list_rollout_decisions,
+    list_scrape_decisions,
+)
+CHECKS: Final[tuple[Callable[[Plan], Iterable[Problem]], ...]] = (
+    placement.check,
+    *SERVING_CHECKS,
+    llm.check,
+    kserve.check_annotations,
+    project.check,
+    container.check,
+    priority.check,
+    _check_gpu,
+)
+FEATURES: Final[tuple[Callable[[Plan], PodPatch], ...]] = (
+    container.make_resources_patch,
+    container.make_environment_patch,
+    container.make_account_patch,
+    container.make_security_patch,
+    priority.make_priority_patch,
+    project.make_project_patch,
+)
+FEATURES_WITH_PATCHES: Final[tuple[Callable[[Plan], Iterable[PodPatch]], ...]] = (
+    storage.make_storage_patches,
+    placement.make_placement_patches,
+    _make_scheduler_patches,
+    _make_gpu_patches,
+    kserve.make_storage_patches,
+)

@@ -1,0 +1,383 @@
+"""Warnings about services that every webhook accepts, and that fail when they start, scale or are probed.
+
+Upstream: knative.dev/serving pkg/reconciler/revision (the progress deadline), cmd/activator and cmd/queue (the request
+timeout includes the wait for a replica), pkg/reconciler/revision/resources/deploy.go (the variable PORT); k8s.io/kubernetes
+pkg/kubelet/prober (a startup probe disables the others until it succeeds; HTTP probes use HTTP/1.1).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ebbtide.core.base import metrics, quantities
+from ebbtide.core.base.problems import Problem, choose_serving, make_warning, remove_field, set_value
+from ebbtide.core.base.prose import count_noun
+from ebbtide.core.spec.rules.serving import DEFAULT_PORT
+from ebbtide.core.translation.container import DEFAULT_PROBE_PERIOD_SECONDS, split_command
+from ebbtide.core.translation.engines import find_engine, read_flag, read_port
+from ebbtide.core.translation.gpu import BACKENDS, list_pool_requests
+from ebbtide.core.translation.gpu.backend import compute_portion
+from ebbtide.core.translation.loaded_model import NIM, find_loaded_model
+from ebbtide.core.translation.serving.timeouts import DEFAULT_TIMEOUT_SECONDS, find_initialization_timeout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ebbtide.core.base.problems import Fix, Path
+    from ebbtide.core.spec.container import Probe
+    from ebbtide.core.translation.loaded_model import LoadedModel
+    from ebbtide.core.translation.plan import Plan
+
+#: The deadline of Knative's revisions and of KServe's Deployments in seconds, unless the spec sets another.
+DEFAULT_DEADLINE_SECONDS: Final = 600
+#: Kubernetes' default of a probe's failureThreshold.
+DEFAULT_FAILURES: Final = 3
+#: The start of a server that loads a model onto a GPU takes longer than this.
+SLOW_START_SECONDS: Final = 120
+#: A server with several processes needs more shared memory than this, which is part of the memory limit.
+SMALL_MEMORY_BYTES: Final = 2 << 30
+LATENCY_UNIT: Final = metrics.ROWS["latency"].unit
+PROBES: Final[Path] = ("spec", "probes")
+PORT: Final[Path] = ("spec", "servingPort", "container")
+
+
+def check(plan: Plan) -> Iterator[Problem]:
+    """Yield a warning for each combination of fields that fails at run time."""
+    spec = plan.spec
+    if spec.probes.readiness or spec.probes.liveness or spec.probes.startup:
+        yield from _check_start(plan)
+        yield from _check_liveness(plan)
+        yield from _check_grpc_probes(plan)
+    if plan.scaling.minimum == 0:
+        yield from _check_first_request(plan)
+    if spec.model is None:
+        yield from _check_port(plan)
+    if spec.storage.pvc and plan.scaling.maximum > 1:
+        yield from _check_claims(plan)
+    if spec.compute.cpu_memory_limit is not None:
+        yield from _check_memory_volumes(plan)
+    if plan.gpu is not None and plan.gpu.kind in {"portion", "memory"}:
+        yield from _check_memory_flag(plan)
+    if plan.gpu is not None:
+        yield from _check_model(plan)
+    if spec.slo is not None:
+        yield from _check_target(plan)
+
+
+def limits_memory(plan: Plan) -> bool:
+    """Return whether the server is known to limit its own GPU memory, by an argument or by default."""
+    engine = find_engine(plan.spec.image)
+    return engine is not None and engine.memory_flag != ""
+
+
+def _split_words(plan: Plan) -> list[str]:
+    """Return the words of command and arguments; none if they cannot be split, which SRV016 reports."""
+    try:
+        return [*(split_command(plan.spec.command) or ()), *(split_command(plan.spec.args) or ())]
+    except ValueError:
+        return []
+
+
+def _find_deadline(plan: Plan) -> int:
+    return find_initialization_timeout(plan.spec) or DEFAULT_DEADLINE_SECONDS
+
+
+def _compute_patience(probe: Probe) -> int:
+    """Return the seconds after which a probe that never succeeds has failed."""
+    period = probe.period_seconds or DEFAULT_PROBE_PERIOD_SECONDS
+    return (probe.initial_delay_seconds or 0) + period * (probe.failure_threshold or DEFAULT_FAILURES)
+
+
+def _fix_deadline(plan: Plan, seconds: int) -> tuple[str, tuple[Fix, ...]]:
+    """Return the fix of a deadline that is too early, as text and as changes."""
+    if not plan.mode.revisions:
+        text = "use serving: knative or kserve, whose deadline initializationTimeoutSeconds sets"
+        return text, choose_serving("knative", "kserve")
+    field = ("spec", "servingConfiguration", "initializationTimeoutSeconds")
+    return f"set servingConfiguration.initializationTimeoutSeconds: {seconds}", set_value(seconds, field)
+
+
+def _check_start(plan: Plan) -> Iterator[Problem]:
+    """Yield probes that start after the deadline of the revision, or that allow a start-up beyond it."""
+    deadline = _find_deadline(plan)
+    for field, probe in (("readiness", plan.spec.probes.readiness), ("startup", plan.spec.probes.startup)):
+        delay = 0 if probe is None else probe.initial_delay_seconds or 0
+        if delay >= deadline:
+            yield make_warning(
+                "PRB044",
+                (*PROBES, field, "initialDelaySeconds"),
+                f"the first {field} check is after {delay} s, but a revision that is not ready after {deadline} s has failed",
+                *_fix_deadline(plan, 2 * delay),
+            )
+    startup = plan.spec.probes.startup
+    if startup is not None and (startup.initial_delay_seconds or 0) < deadline < _compute_patience(startup):
+        yield make_warning(
+            "PRB044",
+            (*PROBES, "startup"),
+            f"the startup probe allows {_compute_patience(startup)} s, but a revision that is not ready after {deadline} s "
+            "has failed",
+            *_fix_deadline(plan, _compute_patience(startup)),
+        )
+
+
+def _check_liveness(plan: Plan) -> Iterator[Problem]:
+    """Yield a liveness probe that restarts a server before it has loaded its model."""
+    liveness = plan.spec.probes.liveness
+    if liveness is None or plan.spec.probes.startup is not None:
+        return
+    patience = _compute_patience(liveness)
+    expected = find_initialization_timeout(plan.spec) or (SLOW_START_SECONDS if plan.gpu is not None else 0)
+    if patience < expected:
+        yield make_warning(
+            "PRB045",
+            (*PROBES, "liveness"),
+            f"the liveness probe restarts the container after {patience} s if the server is still starting, and the next start "
+            f"is not faster; this server may need {expected} s or more",
+            "add a startup probe, which delays the liveness probe until it succeeds",
+        )
+
+
+def _check_grpc_probes(plan: Plan) -> Iterator[Problem]:
+    """Yield HTTP probes of the port that serves gRPC."""
+    spec = plan.spec
+    if spec.serving_port.protocol != "grpc":
+        return
+    for field, probe in (
+        ("readiness", spec.probes.readiness),
+        ("liveness", spec.probes.liveness),
+        ("startup", spec.probes.startup),
+    ):
+        get = None if probe is None else probe.handler.http_get
+        if get is not None and get.port in {None, spec.serving_port.container or DEFAULT_PORT}:
+            yield make_warning(
+                "PRB046",
+                (*PROBES, field, "handler", "httpGet"),
+                f"the {field} probe sends HTTP/1.1 requests to the port that serves gRPC, which most gRPC servers reject",
+                "use handler.grpc, or set httpGet.port to a port that serves HTTP",
+            )
+
+
+def _check_first_request(plan: Plan) -> Iterator[Problem]:
+    """Yield a start-up that takes longer than the request that causes it may wait."""
+    if not plan.mode.revisions:
+        return
+    spec = plan.spec
+    timeout = spec.serving_configuration.request_timeout_seconds or DEFAULT_TIMEOUT_SECONDS
+    path: Path = ("spec", "servingConfiguration", "initializationTimeoutSeconds")
+    seconds, source = find_initialization_timeout(spec) or 0, "initializationTimeoutSeconds allows"
+    if spec.serving_configuration.initialization_timeout_seconds is None:
+        path = ("spec", "autoscaling", "initializationTimeoutSeconds")
+    for field, probe in (("readiness", spec.probes.readiness), ("startup", spec.probes.startup)):
+        delay = 0 if probe is None else probe.initial_delay_seconds or 0
+        if delay > timeout:
+            seconds, source, path = delay, f"the {field} probe waits", (*PROBES, field, "initialDelaySeconds")
+    if seconds > timeout:
+        yield make_warning(
+            "AUT073",
+            path,
+            f"a request that starts the first replica fails after {timeout} s, the request timeout, but {source} {seconds} s "
+            "for the start",
+            f"set minReplicas to 1, or requestTimeoutSeconds to at least {seconds} if the cluster allows it, or lower {path[-1]}",
+            fixes=set_value(1, ("spec", "autoscaling", "minReplicas")),
+        )
+
+
+def _check_port(plan: Plan) -> Iterator[Problem]:
+    """Yield a port on which the server does not listen, by its arguments or by the defaults of its image."""
+    spec = plan.spec
+    served = spec.serving_port.container or plan.mode.port
+    words = _split_words(plan)
+    engine = find_engine(spec.image)
+    flags = ("--port",) if engine is None or spec.command is not None else engine.flags
+    if spec.serving_port.protocol == "grpc" and engine is not None:
+        flags = ("--grpc-port",)
+    port = read_port(words, *flags)
+    reason = f"the arguments set {flags[0]} {port}" if flags else ""
+    variables = engine.variables if engine is not None else ()
+    if port is None and engine is not None and spec.command is None:
+        variable = next((item for item in spec.environment_variables if item.name in variables), None)
+        # Knative sets PORT to the served port.
+        if "PORT" in variables and plan.mode.revisions:
+            return
+        if variable is not None:
+            port = int(variable.value) if variable.value is not None and variable.value.isdecimal() else served
+            reason = f"{variable.name} is {port}"
+        elif spec.serving_port.protocol == "grpc":
+            port, reason = engine.grpc_port, f"{engine.name} serves gRPC on port {engine.grpc_port}"
+        else:
+            port, reason = engine.port, f"{engine.name} listens on port {engine.port} by default"
+    if port and port != served:
+        yield make_warning(
+            "SRV069",
+            PORT,
+            f"{reason}, but the serving port is {served}: the service would never become ready",
+            f"set servingPort.container: {port}",
+            fixes=set_value(port),
+        )
+
+
+def _check_claims(plan: Plan) -> Iterator[Problem]:
+    """Yield new claims that only the pods of one node can mount, if there can be several replicas."""
+    affinity = plan.spec.pod_affinity
+    if affinity is not None and affinity.type == "Required" and affinity.key == "kubernetes.io/hostname":
+        return
+    for index, claim in enumerate(plan.spec.storage.pvc):
+        if claim.exclude or claim.existing_pvc:
+            continue
+        modes = None if claim.claim_info is None else claim.claim_info.access_modes
+        if modes is None or not (modes.read_write_many or modes.read_only_many):
+            yield make_warning(
+                "STO050",
+                ("spec", "storage", "pvc", index),
+                f"a ReadWriteOnce claim can be mounted on one node only: of up to {plan.scaling.maximum} replicas, those on other "
+                "nodes would never start",
+                "set claimInfo.accessModes with readWriteMany: true, or podAffinity with type Required and key "
+                "kubernetes.io/hostname",
+            )
+
+
+def _check_memory_volumes(plan: Plan) -> Iterator[Problem]:
+    """Yield shared memory and RAM disks that can grow beyond the container's memory limit."""
+    limit = quantities.parse_nano(plan.spec.compute.cpu_memory_limit or "") or 0
+    if plan.spec.compute.large_shm_request and limit < SMALL_MEMORY_BYTES * quantities.NANO:
+        yield make_warning(
+            "CPU046",
+            ("spec", "compute", "cpuMemoryLimit"),
+            f"the memory limit {plan.spec.compute.cpu_memory_limit} includes the files in /dev/shm: a server that uses the shared "
+            "memory of largeShmRequest would be killed",
+            "raise cpuMemoryLimit by the shared memory that the server needs, or remove largeShmRequest",
+            fixes=remove_field("largeShmRequest"),
+        )
+    for index, volume in enumerate(plan.spec.storage.empty_dir_volume):
+        size = quantities.parse_nano(volume.size_limit) if volume.size_limit is not None else None
+        if not volume.exclude and volume.medium == "Memory" and size is not None and size >= limit:
+            yield make_warning(
+                "CPU046",
+                ("spec", "storage", "emptyDirVolume", index, "sizeLimit"),
+                f"files in a RAM disk count as memory of the container: {volume.size_limit} is not below the memory limit "
+                f"{plan.spec.compute.cpu_memory_limit}, so the container would be killed before the volume is full",
+                "lower sizeLimit, or raise cpuMemoryLimit",
+            )
+
+
+def _check_memory_flag(plan: Plan) -> Iterator[Problem]:
+    """Yield a server that reserves most of a GPU's memory although it has only a share of the GPU."""
+    ask = next(list_pool_requests(plan), None)
+    engine = find_engine(plan.spec.image)
+    if ask is None or engine is None or not engine.memory_flag:
+        return
+    backend = BACKENDS[ask.pool.backend]
+    if backend.isolates_memory or backend.isolates_in(plan.cluster):
+        return
+    share = compute_portion(ask)
+    text = read_flag(_split_words(plan), engine.memory_flag)
+    portion = engine.memory_share if text is None else _parse_share(text)
+    if portion > share:
+        reason = f"{engine.memory_flag} is not set" if text is None else f"{engine.memory_flag} is {portion:g}"
+        yield make_warning(
+            "GPU065",
+            ("spec", "args"),
+            f"{reason}, so {engine.name} reserves {portion:.0%} of the GPU's memory, but the service requests {share:.0%} of it",
+            f"add {engine.memory_flag}={max(1, int(share * engine.memory_share * 100)) / 100:g} to args",
+        )
+
+
+def _check_model(plan: Plan) -> Iterator[Problem]:
+    """Yield a model of the catalog that the requested GPUs or the time for a start are too small for."""
+    served = find_loaded_model(plan.spec, _split_words(plan))
+    if served is not None:
+        yield from _check_model_memory(plan, served)
+        yield from _check_load_time(plan, served)
+
+
+def _check_model_memory(plan: Plan, served: LoadedModel) -> Iterator[Problem]:
+    """Yield weights that are larger than the memory of the requested GPUs."""
+    ask = next(list_pool_requests(plan), None)
+    if ask is None or ask.pool.gpu_memory_mebibytes is None or ask.request.kind == "mig":
+        return
+    from ebbtide.core.translation import model_catalog as catalog  # noqa: PLC0415 - only specs with a model of the catalog need it
+
+    model = served.model
+    devices, share = ask.request.devices, compute_portion(ask)
+    memory = ask.pool.gpu_memory_mebibytes * catalog.MIB * share * devices
+    if served.weights <= memory:
+        return
+    part = (
+        f"{share:.0%} of one {ask.pool.product or 'GPU'}"
+        if share < 1
+        else f"{count_noun(devices, 'GPU')} of {ask.pool.name}"
+    )
+    proposal = catalog.propose_gpus(
+        model, ask.pool.product or "", ask.pool.gpu_memory_mebibytes, catalog.CONTEXT, catalog.REQUESTS
+    )
+    # A NIM shards the model over its GPUs without an argument.
+    parallel = served.engine is not None and served.engine.name != NIM
+    fix = "use GPUs with more memory, or a smaller model"
+    if proposal is not None:
+        fix = (
+            f"set gpuPortionRequest to {proposal.portion:g}"
+            if proposal.portion < 1
+            else f"set gpuDevicesRequest to {proposal.devices}"
+            + (f" and --tensor-parallel-size to {proposal.devices}" if proposal.devices > 1 and parallel else "")
+        )
+    yield make_warning(
+        "GPU128",
+        ("spec", "compute"),
+        f"{model.name} in {served.precision} needs {catalog.format_bytes(served.weights)} of weights, and {part} "
+        f"{'have' if devices > 1 and share >= 1 else 'has'} {catalog.format_bytes(memory)}: the server does not start",
+        fix,
+    )
+
+
+def _check_load_time(plan: Plan, served: LoadedModel) -> Iterator[Problem]:
+    """Yield weights whose download takes longer than a revision may start, or than a request waits for the first replica.
+
+    Weights on a volume load at a speed that is not known.
+    """
+    spec = plan.spec
+    if not plan.mode.revisions or spec.storage.pvc or spec.storage.csi_volume or spec.storage.image_volume:
+        return
+    from ebbtide.core.translation import model_catalog as catalog  # noqa: PLC0415 - as above
+
+    seconds = catalog.estimate_start(served.weights)
+    speed = f"{catalog.LOAD_BYTES_PER_SECOND // 1_000_000} MB/s"
+    start = f"{served.model.name} has {catalog.format_bytes(served.weights)} of weights: at {speed}, a start takes about {seconds} s"
+    timeout = spec.serving_configuration.request_timeout_seconds or DEFAULT_TIMEOUT_SECONDS
+    if seconds > _find_deadline(plan):
+        yield make_warning(
+            "SRV193",
+            ("spec", "servingConfiguration", "initializationTimeoutSeconds"),
+            f"{start}, but a revision that is not ready after {_find_deadline(plan)} s has failed",
+            *_fix_deadline(plan, seconds),
+        )
+    if plan.scaling.minimum == 0 and seconds > timeout and (find_initialization_timeout(spec) or 0) <= timeout:
+        yield make_warning(
+            "AUT073",
+            ("spec", "autoscaling", "minReplicas"),
+            f"{start}, but a request that starts the first replica fails after {timeout} s, the request timeout",
+            f"set minReplicas to 1, or requestTimeoutSeconds to at least {seconds} if the cluster allows it, or mount a claim with "
+            "the weights",
+            fixes=set_value(1),
+        )
+
+
+def _parse_share(text: str) -> float:
+    number = quantities.parse_nano(text)
+    return 0.0 if number is None else number / quantities.NANO
+
+
+def _check_target(plan: Plan) -> Iterator[Problem]:
+    """Yield each latency threshold above the latency objective."""
+    objective = None if plan.spec.slo is None else plan.spec.slo.p95_latency_milliseconds
+    for target in plan.scaling.targets:
+        threshold = target.threshold
+        if objective is None or threshold is None or target.row.unit != LATENCY_UNIT or threshold <= objective:
+            continue
+        yield make_warning(
+            "SLO042",
+            target.threshold_path,
+            f"replicas are added above a latency of {threshold:g} ms, but the objective p95LatencyMilliseconds is "
+            f"{objective:g} ms: the objective is missed before the service scales",
+            f"use at most {objective:g}",
+            fixes=set_value(objective),
+        )

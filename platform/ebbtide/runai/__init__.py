@@ -1,0 +1,1 @@
+"""Run:ai's formats, REST routes and the command `submit`, found through the registries."""

@@ -1,0 +1,79 @@
+"""The SLO state of workloads, for the grid, the header of a workload, the overview and its alerts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ebbtide.cluster.slo import pages
+from ebbtide.cluster.slo.report import compute_report
+from ebbtide.cluster.slo.source import Ref, SourceError
+from ebbtide.server.web.words import NO_SLO, SloState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ebbtide.cluster.read.status import Status
+    from ebbtide.cluster.slo.promises import WorkloadSlo
+    from ebbtide.cluster.slo.report import ReportRow, Verdict
+    from ebbtide.server.web.frame import PageVisit
+    from ebbtide.server.web.words import State
+
+#: The time of the measurements in seconds, as by default in ``ebbtide slo``, and that of the burn rate.
+SPAN_SECONDS: Final = 86_400.0
+BURN_SECONDS: Final = 3600.0
+#: Seconds for which a result is reused.
+REUSE_SECONDS: Final = 30.0
+#: Maximum number of workloads that one query covers; beyond it, only those of the shown page are judged.
+MAX_JUDGED: Final = 500
+
+STATES: Final[dict[str, State]] = {"kept": "met", "broken": "violated", "unknown": "unknown"}
+
+
+def describe_verdict(verdict: Verdict) -> str:
+    """Return one objective with its result: ``p95 within 400 ms violated: 89.7% of requests ...``."""
+    head = f"{pages.format_objective(verdict)} {pages.OUTCOMES[verdict.outcome].lower()}"
+    burn = "" if verdict.burn is None else f"last hour: {pages.format_burn_rate(verdict.burn)}"
+    parts = "; ".join(filter(None, (pages.format_reached(verdict) or verdict.why, burn)))
+    return f"{head}: {parts}" if parts else head
+
+
+def summarize_row(row: ReportRow) -> SloState:
+    """Return the state of a report's row."""
+    order = ("broken", "unknown", "kept")
+    verdicts = sorted(row.verdicts, key=lambda verdict: order.index(verdict.outcome))
+    if not verdicts:
+        return NO_SLO
+    return SloState(STATES[verdicts[0].outcome], tuple(map(describe_verdict, verdicts)))
+
+
+def judge_workloads(visit: PageVisit, rows: Sequence[Status]) -> dict[Ref, SloState]:
+    """Return the SLO states of visible workloads; without metrics, each state with an SLO is unknown."""
+    slos = {ref: known.slo for ref, known in read_objectives(visit, rows).items() if known.slo is not None}
+    refs = sorted(slos)
+    if not refs:
+        return {}
+
+    def ask() -> dict[Ref, SloState]:
+        now = visit.backend.clock.now()
+        day, hour = (
+            visit.backend.measurements.measured(visit.user, refs, now - seconds, now)
+            for seconds in (SPAN_SECONDS, BURN_SECONDS)
+        )
+        report = compute_report(day, slos, last_hour=hour)
+        states = {row.ref: summarize_row(row) for row in report.rows if row.ref is not None}
+        return {ref: states.get(ref, SloState("unknown", ("not measured yet",))) for ref in refs}
+
+    # An edit of an SLO is another query.
+    limits = ((ref, *vars(slo).values()) for ref, slo in sorted(slos.items()))
+    try:
+        return visit.frame.polls.get(("slo", *limits), REUSE_SECONDS, ask)
+    except SourceError as error:
+        return dict.fromkeys(refs, SloState("unknown", (f"not measured: {error}",)))
+
+
+def read_objectives(visit: PageVisit, rows: Sequence[Status]) -> dict[Ref, WorkloadSlo]:
+    """Return the SLOs of workloads; specs are read again every few seconds."""
+    key = ("objectives", visit.user.name, *(Ref(row.namespace, row.name) for row in rows))
+    return visit.frame.polls.compute(
+        key, REUSE_SECONDS / 3, lambda: visit.backend.measurements.objectives(visit.user, rows)
+    )

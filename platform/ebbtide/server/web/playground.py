@@ -1,0 +1,467 @@
+"""The playground of a workload: a request through this server, streamed to the page, and the same request as code.
+
+Only the workload's own URL is called, with the permission of ``Backend.find_endpoint``. A request of the form goes through
+the protection of all forms. Without JavaScript, the response is a whole page.
+Upstream: html.spec.whatwg.org (server-sent events), everything.curl.dev, nodejs.org/api/http.html.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shlex
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from starlette.concurrency import run_in_threadpool
+
+from ebbtide.cluster.client.endpoint import CHAT_PATH, CallError, Exchange, NoModelError, make_chat_body
+from ebbtide.cluster.read.served_model import find_served_model
+from ebbtide.core.base.paths import get_at
+from ebbtide.core.base.prose import make_printable
+from ebbtide.server.web import words
+from ebbtide.server.web.errors import PageError
+from ebbtide.server.web.pulse import stream_events
+from ebbtide.server.web.shared import forward_command
+from ebbtide.server.web.slots import CallerSlots
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping
+    from typing import TypeAlias
+
+    from starlette.responses import Response
+
+    from ebbtide.cluster.client.endpoint import Endpoint
+    from ebbtide.cluster.read.inventory import LiveWorkload
+    from ebbtide.cluster.read.status import Status
+    from ebbtide.server.web.frame import PageVisit
+
+    #: Renders a tab of a workload with a context.
+    RenderTab: TypeAlias = Callable[[PageVisit, str, dict[str, Any]], Response]
+
+METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
+#: Maximum lengths of the form's fields in characters, and of the part of a response that is shown, in bytes.
+MAX_PATH_CHARACTERS: Final = 2_000
+MAX_NAME_CHARACTERS: Final = 200
+MAX_TEXT_CHARACTERS: Final = 100_000
+MAX_RESPONSE_BYTES: Final = 1 << 18
+MAX_TOKENS: Final = 100_000
+#: Seconds that a request may take: streamed, and before a whole page, which must be shorter than the server's own limit.
+STREAM_SECONDS: Final = 300.0
+PAGE_SECONDS: Final = 60.0
+KEEP_ALIVE_SECONDS: Final = 10.0
+#: Maximum numbers of requests at a time, of all callers and of one; each occupies a thread.
+MAX_CALLS: Final = 16
+MAX_CALLS_PER_CALLER: Final = 4
+CALL_SLOTS: Final = CallerSlots(MAX_CALLS, MAX_CALLS_PER_CALLER, "playground requests")
+EXECUTOR: Final = ThreadPoolExecutor(MAX_CALLS, "call")
+#: A path in origin form: printable ASCII without spaces.
+PATH: Final = re.compile(r"/[!-~]*")
+STREAM: Final = "text/event-stream"
+LANGUAGES: Final = {"curl": "curl", "python": "Python", "javascript": "JavaScript (ES module)"}
+
+
+@dataclass(frozen=True, slots=True)
+class PlaygroundRequest:
+    """A request of the form: a chat message, or a raw request."""
+
+    kind: str
+    message: str = ""
+    system: str = ""
+    model: str = ""
+    max_tokens: int = 0
+    method: str = "GET"
+    path: str = "/"
+    body: str = ""
+
+    @property
+    def messages(self) -> list[dict[str, str]]:
+        """The messages of a chat, the system's first."""
+        rows = (("system", self.system), ("user", self.message))
+        return [{"role": role, "content": content} for role, content in rows if content]
+
+    @property
+    def sent_body(self) -> str | None:
+        """The body of the request, or None for a request without one."""
+        if self.kind == "chat":
+            return make_chat_body(self.model, self.messages, self.max_tokens).decode()
+        return self.body if self.body and self.method != "GET" else None
+
+    @property
+    def line(self) -> tuple[str, str]:
+        """The method and the path."""
+        return ("POST", CHAT_PATH) if self.kind == "chat" else (self.method, self.path)
+
+
+def make_default_request(live: LiveWorkload) -> PlaygroundRequest:
+    """Return the first request for a workload: a chat if its server has OpenAI routes, otherwise a raw one."""
+    model = find_served_model(live.top)
+    if model:
+        return PlaygroundRequest("chat", "What is scale to zero?", model=model)
+    if get_at(live.top, "spec", "predictor", "model"):
+        body = '{"instances": [[6.8, 2.8, 4.8, 1.4]]}'
+        return PlaygroundRequest("raw", method="POST", path=f"/v1/models/{live.name}:predict", body=body)
+    return PlaygroundRequest("raw")
+
+
+def parse_request(form: Mapping[str, str]) -> PlaygroundRequest:
+    """Return the request of a submitted form.
+
+    Raises:
+        PageError: a field is invalid (422).
+
+    """
+    fields = {name: form.get(name, "").replace("\r\n", "\n") for name in ("message", "system", "body")}
+    model, path = form.get("model", "").strip(), form.get("path", "").strip() or "/"
+    tokens, method = form.get("max-tokens", "").strip(), form.get("method", "GET")
+    kind = "chat" if form.get("kind") == "chat" else "raw"
+    trouble = ""
+    if any(len(text) > MAX_TEXT_CHARACTERS for text in fields.values()):
+        trouble = f"The text is too long: use at most {MAX_TEXT_CHARACTERS:,} characters."
+    elif kind == "chat" and not fields["message"].strip():
+        trouble = "The message is empty: write one."
+    elif len(model) > MAX_NAME_CHARACTERS:
+        trouble = f"The model's name is too long: use at most {MAX_NAME_CHARACTERS} characters."
+    elif tokens and not (tokens.isascii() and tokens.isdecimal() and len(tokens) < 7 and 0 < int(tokens) <= MAX_TOKENS):  # noqa: PLR2004 - six digits
+        trouble = f"Invalid maximum number of tokens: must be a whole number from 1 to {MAX_TOKENS:,}."
+    elif method not in METHODS:
+        trouble = f"Invalid method: must be one of {', '.join(METHODS)}."
+    elif len(path) > MAX_PATH_CHARACTERS or PATH.fullmatch(path) is None:
+        trouble = "Invalid path: must start with / and contain only ASCII characters without spaces, as in /v1/models?limit=5."
+    if trouble:
+        raise PageError(422, "Invalid request", trouble)
+    return PlaygroundRequest(kind, model=model, max_tokens=int(tokens or 0), method=method, path=path, **fields)
+
+
+# The tab.
+
+
+def playground_context(
+    visit: PageVisit, live: LiveWorkload, row: Status, request: PlaygroundRequest | None = None
+) -> dict[str, Any]:
+    """Return the context of the tab with a request, by default the first one for the workload."""
+    request = request or make_default_request(live)
+    why_not = visit.backend.writes.explain_no_call(visit.user, row.namespace)
+    if not why_not and not row.url:
+        why_not = "the workload has no URL yet"
+    return {
+        "request": request,
+        "methods": METHODS,
+        "languages": LANGUAGES,
+        "snippets": write_snippets(request, row, visit.backend.gateway, find_served_model(live.top)),
+        "forward": "" if not row.url or visit.backend.gateway or words.is_web(row.url) else forward_command(row),
+        "why_not": why_not,
+        "result": None,
+        "trouble": "",
+        "seconds": STREAM_SECONDS,
+        "charts": {},
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class CallResult:
+    """A response as it is shown: its text and its measurements."""
+
+    exchange: Exchange
+    text: str
+    cold: bool
+
+    @property
+    def waited(self) -> float:
+        """The part of the time before the first byte or token, in percent."""
+        return 100 * self.exchange.first / self.exchange.total if self.exchange.total else 0.0
+
+
+async def send_request(visit: PageVisit, render: RenderTab) -> Response:
+    """Send a request to the workload, and stream the response, or show it with ``render``.
+
+    Raises:
+        LimitExceededError: too many requests of the caller, or of all callers, are in progress.
+
+    """
+    if visit.form.get("do") == "snippets":
+        return await run_in_threadpool(_show_snippets, visit, render)
+    streamed = STREAM in visit.request.headers.get("accept", "")
+    seconds = STREAM_SECONDS if streamed else PAGE_SECONDS
+    row, endpoint, request, trouble = await run_in_threadpool(_prepare_call, visit, seconds)
+    if endpoint is None or request is None:
+        if streamed:
+            return stream_events(_report_failure(trouble))
+        return await run_in_threadpool(_render_tab, visit, render, request, trouble=trouble)
+    call = WorkloadCall(Exchange(endpoint, MAX_RESPONSE_BYTES), cold=not row.replicas.ready)
+    call.start(request, visit.user.name)
+    if streamed:
+        return stream_events(_stream_call(call, visit.backend.clock.now()))
+    result = None
+    try:
+        result = CallResult(call.exchange, "".join([piece async for piece in call.read_pieces() if piece]), call.cold)
+    except (OSError, CallError) as error:
+        trouble = explain_failure(error, call.exchange)
+    return await run_in_threadpool(_render_tab, visit, render, request, result=result, trouble=trouble)
+
+
+@dataclass(slots=True)
+class WorkloadCall:
+    """A request in progress: a thread of ``EXECUTOR`` reads the response, so that no thread of the pages waits for it."""
+
+    exchange: Exchange
+    #: True if no replica was ready when the request was sent.
+    cold: bool
+    #: The parts of the response, then the thread's future.
+    _queue: asyncio.Queue[str | Future[None]] = field(default_factory=asyncio.Queue)
+
+    def start(self, request: PlaygroundRequest, caller: str) -> None:
+        """Send a request. The thread keeps one of the caller's slots until it ends, even if the client disconnects earlier.
+
+        Raises:
+            LimitExceededError: no slot is free.
+
+        """
+        loop = asyncio.get_running_loop()
+
+        def put(item: str | Future[None]) -> None:
+            # The loop of a server that shut down is closed.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._queue.put_nowait, item)
+
+        def read() -> None:
+            for piece in _start(self.exchange, request):
+                put(piece)
+
+        CALL_SLOTS.take(caller)
+        reading = EXECUTOR.submit(read)
+        reading.add_done_callback(lambda _: CALL_SLOTS.release(caller))
+        reading.add_done_callback(put)
+        # The timeout of a socket does not end a response head that arrives byte by byte.
+        loop.call_later(self.exchange.endpoint.timeout + 1, self.exchange.close)
+
+    async def read_pieces(self) -> AsyncGenerator[str, None]:
+        """Yield the parts of the response as they arrive, and an empty string after each 10 s without one.
+
+        Raises:
+            CallError: the request is invalid, or the response cannot be read.
+            OSError: the server does not answer in time.
+
+        """
+        try:
+            while True:
+                try:
+                    item = await asyncio.wait_for(self._queue.get(), KEEP_ALIVE_SECONDS)
+                except TimeoutError:
+                    yield ""
+                    continue
+                if isinstance(item, Future):
+                    item.result()
+                    return
+                yield item
+        finally:
+            # It also ends the thread.
+            self.exchange.close()
+
+
+def _prepare_call(visit: PageVisit, seconds: float) -> tuple[Status, Endpoint | None, PlaygroundRequest | None, str]:
+    """Return the workload's status, the endpoint and the request, or the reason why none can be sent."""
+    row = visit.read_status()
+    try:
+        request = parse_request(visit.form)
+        row, endpoint = visit.backend.writes.find_endpoint(visit.user, *visit.place, seconds)
+    except PageError as error:
+        return row, None, None, error.text
+    except CallError as error:
+        return row, None, request, _sentence(str(error))
+    return row, endpoint, request, ""
+
+
+async def _report_failure(message: str) -> AsyncIterator[str]:
+    yield _event("fail", message)
+
+
+async def _stream_call(call: WorkloadCall, time: float) -> AsyncIterator[str]:
+    """Yield events: ``sent``, ``text`` with the parts of the response, then ``end`` or ``fail``."""
+    yield _event("sent", {"cold": call.cold, "time": time})
+    try:
+        async with aclosing(call.read_pieces()) as pieces:
+            async for piece in pieces:
+                yield _event("text", make_printable(piece, "\n\t")) if piece else ": waiting\n\n"
+    except (OSError, CallError) as error:
+        yield _event("fail", explain_failure(error, call.exchange))
+    else:
+        yield _event("end", describe_exchange(call.exchange))
+
+
+def _start(exchange: Exchange, request: PlaygroundRequest) -> Generator[str, None, None]:
+    if request.kind == "chat":
+        return exchange.chat(request.messages, request.model, request.max_tokens)
+    body = request.sent_body
+    return exchange.send(request.method, request.path, None if body is None else body.encode())
+
+
+def _event(name: str, data: Any) -> str:
+    return f"event: {name}\ndata: {json.dumps(data)}\n\n"
+
+
+def describe_exchange(exchange: Exchange) -> dict[str, Any]:
+    """Return the measurements of a response, as texts where the page shows them."""
+    return {
+        "status": exchange.status,
+        "reason": make_printable(exchange.reason),
+        "first": exchange.first,
+        "total": exchange.total,
+        "tokens": exchange.tokens,
+        "rate": exchange.rate,
+        "cut": exchange.cut,
+    }
+
+
+def explain_failure(error: Exception, exchange: Exchange) -> str:
+    """Return why there is no response, and the next step."""
+    if isinstance(error, NoModelError):
+        return f"{_sentence(str(error))} Send a raw request instead."
+    reason = (error.strerror if isinstance(error, OSError) else "") or str(error) or type(error).__name__
+    text = _sentence(f"no response from {exchange.endpoint.url}: {reason[:1].lower()}{reason[1:]}")
+    return (
+        text
+        if not exchange.endpoint.guarded
+        else f"{text} If the host name does not resolve on this server, start it with --gateway."
+    )
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def _show_snippets(visit: PageVisit, render: RenderTab) -> Response:
+    request, trouble = None, ""
+    try:
+        request = parse_request(visit.form)
+    except PageError as error:
+        trouble = error.text
+    return _render_tab(visit, render, request, trouble=trouble)
+
+
+def _render_tab(visit: PageVisit, render: RenderTab, request: PlaygroundRequest | None, **context: Any) -> Response:
+    """Render the whole page with a request, or for htmx only the snippets."""
+    live, row = visit.read_workload(), visit.read_status()
+    context = {**playground_context(visit, live, row, request), **context}
+    if visit.is_partial:
+        return visit.render("comp_snippets.html", row=row, **context)
+    return render(visit, "playground", context)
+
+
+# The snippets.
+
+
+def write_snippets(request: PlaygroundRequest, row: Status, gateway: str, model: str) -> dict[str, str]:
+    """Return the request as code that works as printed, by language."""
+    if not row.url:
+        return {}
+    host = urlsplit(row.url).netloc
+    if gateway:
+        base, headers = gateway.rstrip("/"), {"Host": host}
+    elif words.is_web(row.url):
+        base, headers = row.url.rstrip("/"), {}
+    else:
+        base, headers = "http://127.0.0.1:8080", {}
+    method, path = request.line
+    body = request.sent_body
+    if request.kind == "chat" and not request.model:
+        body = make_chat_body(model or row.name, request.messages, request.max_tokens).decode()
+    if body is not None:
+        headers["Content-Type"] = "application/json" if body.lstrip()[:1] in {"{", "["} else "text/plain"
+    written = (method, f"{base}{path}", headers, body)
+    return {
+        "curl": _write_curl(*written, streamed=request.kind == "chat"),
+        "python": _write_python(*written, chat=request.kind == "chat"),
+        "javascript": _write_javascript(*written, chat=request.kind == "chat"),
+    }
+
+
+def _write_curl(method: str, url: str, headers: Mapping[str, str], body: str | None, *, streamed: bool) -> str:
+    parts = [f"curl {'--no-buffer ' if streamed else ''}{shlex.quote(url)}"]
+    if method != ("GET" if body is None else "POST"):
+        parts.append(f"--request {method}")
+    parts += [f"--header {shlex.quote(f'{name}: {value}')}" for name, value in headers.items()]
+    if body is not None:
+        parts.append(f"--data-raw {shlex.quote(body)}")
+    return " \\\n  ".join(parts)
+
+
+def _write_python(method: str, url: str, headers: Mapping[str, str], body: str | None, *, chat: bool) -> str:
+    lines = ["import json", "import urllib.request", ""] if chat else ["import urllib.request", ""]
+    if chat and body is not None:
+        data = json.loads(body)
+        lines += ["body = {", *(f"    {name!r}: {value!r}," for name, value in data.items()), "}"]
+    elif body is not None:
+        lines += [f"body = {body!r}"]
+    lines += ["request = urllib.request.Request(", f"    {url!r},"]
+    if body is not None:
+        lines += [f"    data={'json.dumps(body)' if chat else 'body'}.encode(),"]
+    if headers:
+        lines += [f"    headers={dict(headers)!r},"]
+    lines += [f"    method={method!r},", ")", "with urllib.request.urlopen(request, timeout=300) as response:"]
+    if not chat:
+        return "\n".join([*lines, "    print(response.status, response.read().decode())"])
+    return "\n".join(
+        [
+            *lines,
+            "    for line in response:",
+            '        data = line.decode().removeprefix("data:").strip()',
+            '        if data.startswith("{"):',
+            '            token = json.loads(data)["choices"][0]["delta"].get("content")',
+            '            print(token or "", end="", flush=True)',
+            "print()",
+        ]
+    )
+
+
+def _write_javascript(method: str, url: str, headers: Mapping[str, str], body: str | None, *, chat: bool) -> str:
+    """Return an ES module for Node.js 18 or later; without a ``Host`` header also for browsers."""
+    if "Host" in headers:
+        return _write_node(method, url, headers, body, chat=chat)
+    fields = [f"  method: {json.dumps(method)},"]
+    if headers:
+        fields.append(f"  headers: {json.dumps(headers)},")
+    if body is not None:
+        text = f"JSON.stringify({body})" if chat else json.dumps(body)
+        fields.append(f"  body: {text},")
+    lines = [f"const response = await fetch({json.dumps(url)}, {{", *fields, "});"]
+    if not chat:
+        return "\n".join([*lines, "console.log(response.status, await response.text());"])
+    lines += ["const decoder = new TextDecoder();", "for await (const chunk of response.body) {"]
+    return "\n".join([*lines, "  read(decoder.decode(chunk, {stream: true}));", "}", *_READ_CHAT])
+
+
+#: Prints the tokens of the lines in a text; the rest of an incomplete line is kept. A function may be used above its place.
+_READ_CHAT: Final = (
+    "",
+    "function read(text) {",
+    '  const lines = ((read.rest ?? "") + text).split("\\n");',
+    "  read.rest = lines.pop();",
+    '  for (const line of lines.map(row => row.replace(/^data:/, "").trim())) {',
+    '    if (line.startsWith("{")) process.stdout.write(JSON.parse(line).choices[0].delta?.content ?? "");',
+    "  }",
+    "}",
+)
+
+
+def _write_node(method: str, url: str, headers: Mapping[str, str], body: str | None, *, chat: bool) -> str:
+    """Return an ES module for Node.js, whose ``fetch`` does not send another ``Host`` header."""
+    library = urlsplit(url).scheme
+    text = "" if body is None else f"JSON.stringify({body})" if chat else json.dumps(body)
+    return "\n".join(
+        [
+            f'import {library} from "node:{library}";',
+            "",
+            f"const options = {{method: {json.dumps(method)}, headers: {json.dumps(headers)}}};",
+            f"const request = {library}.request({json.dumps(url)}, options, response => {{",
+            '  response.setEncoding("utf8");',
+            f'  response.on("data", {"read" if chat else "text => process.stdout.write(text)"});',
+            "});",
+            f"request.end({text});",
+            *(_READ_CHAT if chat else ()),
+        ]
+    )

@@ -1,0 +1,136 @@
+"""The table of all pages, and the router that serves them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from fastapi import APIRouter
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import RedirectResponse
+from starlette.routing import BaseRoute, Route
+
+from ebbtide.cluster.client.protocol import MissingError
+from ebbtide.server.web import (
+    actions,
+    assets,
+    cluster,
+    fields,
+    grid,
+    login,
+    logs,
+    new,
+    overview,
+    playground,
+    projects,
+    simulate,
+    workload,
+)
+from ebbtide.server.web.frame import PageFrame, PageRoute
+from ebbtide.server.web.pulse import stream_events
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from ebbtide.server.api.backend import Backend
+    from ebbtide.server.api.sessions import OneTimeKey
+    from ebbtide.server.web.frame import PageVisit
+
+
+def redirect_home(visit: PageVisit) -> Response:
+    if key := visit.query("key"):
+        return login.sign_in_with_key(visit, key)
+    return RedirectResponse("/overview", 307)
+
+
+def serve_static(visit: PageVisit) -> Response:
+    return assets.serve_asset(visit.path_parameter("name"), visit.request)
+
+
+async def send_playground_request(visit: PageVisit) -> Response:
+    return await playground.send_request(visit, workload.render_workload)
+
+
+async def stream_changes(visit: PageVisit) -> Response:
+    """Stream the events that keep an open page up to date: those of one workload, or of all."""
+    workload = (visit.query("namespace"), visit.query("name")) if visit.query("name") else None
+    if workload is not None and not await run_in_threadpool(_is_visible, visit, *workload):
+        # The times of the changes would show that the workload exists.
+        workload = ("", "")
+    return stream_events(visit.frame.pulse.events(visit.request, workload))
+
+
+def _is_visible(visit: PageVisit, namespace: str, name: str) -> bool:
+    try:
+        visit.backend.reads.status(visit.user, namespace, name)
+    except MissingError:
+        return False
+    return True
+
+
+PAGES: Final[tuple[PageRoute, ...]] = (
+    PageRoute("GET", "/", redirect_home, public=True),
+    PageRoute("GET", "/static/{name:path}", serve_static, public=True),
+    PageRoute("GET", "/login", login.show_login, public=True),
+    PageRoute("POST", "/login", login.sign_in, public=True),
+    PageRoute("POST", "/logout", login.sign_out, public=True),
+    PageRoute("POST", "/theme", login.choose_theme, public=True),
+    PageRoute("GET", "/live", stream_changes),
+    PageRoute("GET", "/overview", overview.show_overview),
+    PageRoute("GET", "/workloads", grid.show_grid),
+    PageRoute("GET", "/new", new.show_new_form),
+    PageRoute("GET", "/workloads/{namespace}/{name}/edit", new.show_edit_form),
+    PageRoute("GET", "/new/fields", new.serve_fields),
+    PageRoute("POST", "/new/check", new.check_form),
+    PageRoute("POST", "/new/plan", new.show_plan),
+    PageRoute("POST", "/new/submit", new.submit_form),
+    PageRoute("GET", "/new/progress/{namespace}/{name}", new.show_rollout),
+    PageRoute("GET", "/simulate", simulate.show_simulation),
+    PageRoute("POST", "/simulate/with", simulate.show_simulation_of_spec),
+    PageRoute("POST", "/simulate/upload", simulate.upload_log),
+    PageRoute("POST", "/simulate/run", simulate.run_page_simulation),
+    PageRoute("POST", "/simulate/tune", simulate.start_tuning),
+    PageRoute("GET", "/simulate/tune/{search}", simulate.show_search),
+    PageRoute("POST", "/simulate/tune/{search}/stop", simulate.stop_search),
+    PageRoute("GET", "/workloads/{namespace}/{name}/do/{action}", actions.show_action),
+    PageRoute("POST", "/workloads/{namespace}/{name}/do/{action}", actions.perform_action),
+    PageRoute("GET", "/workloads/{namespace}/{name}/logs/stream", logs.follow_log),
+    PageRoute("POST", "/workloads/{namespace}/{name}/playground", send_playground_request),
+    PageRoute("GET", "/workloads/{namespace}/{name}/logs/download", logs.download_log),
+    PageRoute("GET", "/workloads/{namespace}/{name}", workload.show_workload),
+    PageRoute("GET", "/workloads/{namespace}/{name}/series", workload.serve_series),
+    PageRoute("GET", "/workloads/{namespace}/{name}/decision", workload.serve_decision),
+    PageRoute("GET", "/workloads/{namespace}/{name}/{tab}", workload.show_workload),
+    PageRoute("GET", "/projects", projects.show_projects),
+    PageRoute("GET", "/projects/new", projects.show_project_form),
+    PageRoute("POST", "/projects/new", projects.save_project),
+    PageRoute("GET", "/projects/{name}/edit", projects.show_project_form),
+    PageRoute("POST", "/projects/{name}/edit", projects.save_project),
+    PageRoute("GET", "/cluster", cluster.show_cluster),
+    PageRoute("GET", "/cluster/doctor", cluster.show_findings),
+)
+
+
+class PageRouter(APIRouter):
+    """The router of all pages, and the page for a path that does not exist."""
+
+    #: Returns the page for a request that matches no route; None if the request is not a browser's.
+    missing_page: Callable[[Request], Response | None]
+
+    @staticmethod
+    def warm_up() -> None:
+        """Compute what all visits share and the first one would wait for: the form's fields take more than a second."""
+        fields.list_field_groups()
+        new.hash_fields()
+        assets.compress_assets()
+
+
+def make_router(backend: Backend, *, secure: bool = False, one_time_key: OneTimeKey | None = None) -> PageRouter:
+    """Return the router of all pages; ``secure`` means that TLS ends at a proxy, so cookies must be ``Secure``."""
+    frame = PageFrame(backend, secure=secure, one_time_key=one_time_key)
+    routes: list[BaseRoute] = [Route(page.path, frame.make_endpoint(page), methods=[page.method]) for page in PAGES]
+    router = PageRouter(routes=routes)
+    router.missing_page = frame.make_missing_page
+    return router

@@ -1,0 +1,362 @@
+"""Results of a search for settings as text, JSON and HTML: the Pareto front, the recommendation, or the limit."""
+
+from __future__ import annotations
+
+import html
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide.core.base.prose import count_noun
+from ebbtide.simulator.case import CLUSTER
+from ebbtide.simulator.report import align_table, format_percent, measurements_to_json, round_number
+from ebbtide.simulator.report import render_report_page as report_page
+from ebbtide.simulator.slo import format_duration
+from ebbtide.simulator.tune import MIN_SAVING, diff_values
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ebbtide.simulator.report import SimulationReport
+    from ebbtide.simulator.slo import SimulationMeasurements
+    from ebbtide.simulator.tune import Relief, SettingPoint, TuningResult
+
+NAMES: Final = {
+    "current": "current spec",
+    "default": "Knative's defaults",
+    "lowered": "threshold change only",
+    "chosen": "recommended",
+    "cluster": "with cluster settings",
+}
+NAMES_IN_SENTENCES: Final = {
+    "current": "the current spec",
+    "default": "Knative's defaults",
+    "lowered": "the current spec with only the threshold changed",
+}
+#: Maximum number of printed rows of the front; those around the recommended setting take precedence.
+FRONT: Final = 12
+MIN_DIFFERENCE: Final = 0.005
+
+
+def list_compared_points(tuned: TuningResult) -> dict[str, SettingPoint]:
+    """Return the settings to compare, by name."""
+    points = {name: getattr(tuned, name) for name in ("default", "current", "lowered", "chosen", "cluster")}
+    return {name: point for name, point in points.items() if point is not None}
+
+
+def format_changes(values: Mapping[str, Any], current: Mapping[str, Any]) -> str:
+    """Return the difference between ``values`` and the spec's values as text."""
+    changed = diff_values(values, current)
+    assignments = (
+        f"{name} {f'{value:g}' if isinstance(value, float) else value}"
+        for name, value in changed.items()
+        if value is not None
+    )
+    unset = (f"{name} unset" for name, value in changed.items() if value is None)
+    return ", ".join((*assignments, *unset)) or "no change"
+
+
+def render_advice_text(tuned: TuningResult, head: str) -> str:
+    """Return the results as text; ``head`` describes the simulation."""
+    spec_values, has_rest = tuned.current.values, bool(tuned.rest)
+    has_price = tuned.current.measured.cost is not None
+    out = [head]
+    if has_rest:
+        out.append(
+            f"searched on the first {format_duration(tuned.part)} of the traffic, evaluated on the rest as well\n"
+        )
+    out.append(
+        f"{count_noun(tuned.result.evaluations, 'setting')} simulated{', then interrupted' * tuned.result.interrupted}\n\n"
+    )
+    table = [
+        ["", "attainment", "replica-hours"] + ["cost"] * has_price + ["rest: attainment", "replica-hours"] * has_rest
+    ]
+    for name, point in list_compared_points(tuned).items():
+        cells = _format_cells(point.measured, priced=has_price)
+        if has_rest:
+            cells += _format_cells(tuned.rest[name], priced=False)
+        table.append([NAMES[name], *cells])
+    out += [
+        align_table(table),
+        "\n",
+        "Pareto front, cheapest first: no simulated setting is better in both attainment and replica-hours.\n",
+    ]
+    shown_points = _select_front_rows(tuned)
+    rows = [["", "attainment", "replica-hours"] + ["cost"] * has_price]
+    rows += [
+        ["->" if point is tuned.chosen else "", *_format_cells(point.measured, priced=has_price)]
+        for point in shown_points
+    ]
+    lines = align_table(rows).splitlines()
+    out.append(lines[0] + "  change\n")
+    out += [
+        f"{line}  {format_changes(point.values, spec_values)}\n"
+        for line, point in zip(lines[1:], shown_points, strict=True)
+    ]
+    out.append("\n")
+    out += [f"{sentence}\n" for sentence in make_sentences(tuned)]
+    return "".join(out)
+
+
+def _format_cells(measured: SimulationMeasurements, *, priced: bool) -> list[str]:
+    cells = [
+        f"{format_percent(measured.attainment)} {'met' if measured.holds else 'violated'}",
+        f"{measured.replica_hours:.2f}",
+    ]
+    return [*cells, f"{measured.cost:,.2f}"] if priced else cells
+
+
+def _select_front_rows(tuned: TuningResult) -> list[SettingPoint]:
+    """Return the points of the front to print: those around the recommended one."""
+    front = tuned.front
+    middle = next((index for index, point in enumerate(front) if point is tuned.chosen), 0)
+    start = max(min(middle - FRONT // 2, len(front) - FRONT), 0)
+    return front[start : start + FRONT]
+
+
+def make_sentences(tuned: TuningResult) -> list[str]:
+    """Return the recommendation and its reasons as sentences."""
+    chosen = tuned.chosen
+    if chosen is None:
+        return _explain_infeasible(tuned)
+    if diff_values(chosen.values, tuned.current.values):
+        out = [f"Recommended: {format_changes(chosen.values, tuned.current.values)}."]
+    else:
+        threshold = f"{MIN_SAVING * 100:g}%"
+        out = [
+            f"Recommended: no change. No simulated setting that meets the SLO saves {threshold} of the replica-hours."
+        ]
+    out += _describe_neighbors(tuned, chosen)
+    for name in ("current", "default", "lowered"):
+        point = list_compared_points(tuned).get(name)
+        if point is not None and point.values != chosen.values:
+            out.append(_compare_setting(name, point, chosen))
+    if tuned.cluster is not None:
+        values = tuned.cluster.values
+        changed_settings = diff_values(
+            {name: value for name, value in values.items() if name in CLUSTER}, tuned.cluster_now
+        )
+        cluster_changes = format_changes(
+            {name: f"{value:g}{'s' * (name == 'stable-window')}" for name, value in changed_settings.items()}, {}
+        )
+        spec_changes = format_changes(
+            {name: value for name, value in values.items() if name not in CLUSTER}, tuned.current.values
+        )
+        out.append(
+            f"Cluster settings can save more: {cluster_changes} in config-autoscaler, which applies to all services, with "
+            f"{spec_changes} in this spec, would save another {_format_percent(1 - tuned.cluster.cost / chosen.cost)} of the replica-hours."
+        )
+    if "chosen" in tuned.rest and not tuned.rest["chosen"].holds:
+        out.append(
+            "On the rest of the traffic, the recommended setting violates the SLO, because that part differs from the part "
+            "searched on. Choose a setting further down the front, or search on all of the traffic with --part 1."
+        )
+    return out
+
+
+def _describe_neighbors(tuned: TuningResult, chosen: SettingPoint) -> list[str]:
+    """Return the costs of the neighbors on the front as a sentence."""
+    front = tuned.front
+    index = next((number for number, point in enumerate(front) if point is chosen), None)
+    if index is None:
+        return []
+    neighbors = []
+    if index > 0:
+        cheaper = front[index - 1]
+        neighbors.append(
+            f"the next cheaper setting saves {_format_percent(1 - cheaper.cost / chosen.cost)} of the replica-hours and attains "
+            f"{format_percent(cheaper.measured.attainment)}"
+        )
+    if index + 1 < len(front):
+        safer = front[index + 1]
+        neighbors.append(
+            f"the next safer setting takes {_format_percent(safer.cost / chosen.cost - 1)} more and attains "
+            f"{format_percent(safer.measured.attainment)}"
+        )
+    return (
+        [f"The recommended setting attains {format_percent(chosen.measured.attainment)}; {', '.join(neighbors)}."]
+        if neighbors
+        else []
+    )
+
+
+def _compare_setting(name: str, point: SettingPoint, chosen: SettingPoint) -> str:
+    saving = 1 - chosen.cost / point.cost if point.cost else 0.0
+    difference = (
+        f"{_format_percent(abs(saving))} {'fewer' if saving > 0 else 'more'} replica-hours"
+        if abs(saving) >= MIN_DIFFERENCE
+        else "the same replica-hours"
+    )
+    meet, attain = ("meet", "attain") if name == "default" else ("meets", "attains")
+    outcome = (
+        f"which also {meet} the SLO"
+        if point.holds
+        else f"which {attain} only {format_percent(point.measured.attainment)}"
+    )
+    return f"Compared with {NAMES_IN_SENTENCES[name]}, {outcome}: {difference}."
+
+
+def _explain_infeasible(tuned: TuningResult) -> list[str]:
+    nearest = tuned.result.nearest
+    if nearest is None:
+        return ["No setting was simulated."]
+    bounds = ",".join(
+        bound_result.bound.name for bound_result in nearest.measured.bound_results if not bound_result.holds
+    )
+    limits = {relief.limit: relief for relief in tuned.reliefs}
+    attainment, setting_text = (
+        format_percent(nearest.measured.attainment),
+        format_changes(nearest.values, tuned.current.values),
+    )
+    closest = f"The closest setting attains {attainment} with {nearest.cost:.2f} replica-hours: {setting_text}."
+    out = [f"Infeasible: no simulated setting meets {bounds}. {closest}"]
+    if "server" in limits:
+        relief = limits["server"]
+        out.append(
+            f"The limit is the server: {format_percent(relief.now)} of requests that never wait are within the bound, but the SLO "
+            f"requires {format_percent(relief.needed)}. Use a faster server or a less strict SLO."
+        )
+    elif limits:
+        limit = (
+            f"start-up time of {format_duration(limits['start-up'].now)}"
+            if "start-up" in limits
+            else "number of replicas"
+        )
+        remedies = ", or ".join(_describe_remedy(relief) for relief in tuned.reliefs)
+        out.append(
+            f"The limit is the {limit}: {remedies}. Each change was simulated separately, based on the closest setting."
+        )
+    elif not tuned.result.interrupted:
+        out.append(
+            "Neither a start-up time of 1 s nor four times the maximum replicas from the start would meet the SLO."
+        )
+    return out
+
+
+def _describe_remedy(relief: Relief) -> str:
+    if relief.limit == "start-up":
+        return f"reduce the start-up time to {format_duration(relief.needed)} or less"
+    limit = "minReplicas and maxReplicas" if relief.limit == "both" else relief.limit
+    return f"raise {limit} from {relief.now:g} to {relief.needed:g}"
+
+
+def _format_percent(share: float) -> str:
+    return f"{share * 100:.0f}%" if share >= 0.095 else f"{share * 100:.1f}%"  # noqa: PLR2004 - two digits
+
+
+def render_advice_page(tuned: TuningResult, report: SimulationReport) -> str:
+    """Return the results as an HTML page; ``report`` compares the settings on all of the traffic."""
+    advice = "".join(f"<li>{html.escape(sentence)}</li>\n" for sentence in make_sentences(tuned))
+    priced = tuned.current.measured.cost is not None
+    heads = ["attainment", "replica-hours", *["cost"] * priced, "change"]
+    rows = "".join(
+        f"<tr{' class=chosen' if point is tuned.chosen else ''}>{_make_row(tuned, point, heads)}</tr>\n"
+        for point in tuned.front
+    )
+    searched = f"the first {format_duration(tuned.part)} of the traffic" if tuned.rest else "all of the traffic"
+    lead = (
+        f"<h2>Recommendation</h2><ul class=advice>{advice}</ul>\n"
+        f"<h2>Attainment and replica-hours of {count_noun(tuned.result.evaluations, 'setting')} on {searched}</h2>\n"
+        "<p class=hint>A filled marker meets the SLO, a hollow marker violates it. The line is the Pareto front: no other "
+        "simulated setting is better in both attainment and replica-hours.</p>\n"
+        '<svg id="front" role="group" aria-label="Settings by replica-hours and attainment, followed by a table of the best settings"></svg>'
+        '<p id="told" class="hint" aria-live="polite">To see the details of a setting, point at its marker or press Tab.</p>\n'
+        f"<table class=front><thead><tr><td></td>{''.join(f'<th scope=col>{head}</th>' for head in heads)}</tr></thead>"
+        f"<tbody>{rows}</tbody></table>\n<h2>Results on all of the traffic</h2>\n"
+    )
+    return report_page(report, lead, make_scatter(tuned))
+
+
+def _make_row(tuned: TuningResult, point: SettingPoint, heads: list[str]) -> str:
+    """Return a table row of the front; each number carries its column name for narrow screens without a table header."""
+    *numbers, change = heads
+    cells = zip(numbers, _format_cells(point.measured, priced="cost" in numbers), strict=True)
+    number_cells = "".join(
+        f"<td{f' data-of={head}' * (head != 'attainment')}>{html.escape(cell)}</td>" for head, cell in cells
+    )
+    name = "recommended" if point is tuned.chosen else ""
+    return f"<th scope=row>{name}</th>{number_cells}<td class={change}>{html.escape(_format_point_changes(tuned, point))}</td>"
+
+
+def _format_point_changes(tuned: TuningResult, point: SettingPoint) -> str:
+    return format_changes(point.values, tuned.current.values)
+
+
+def make_scatter(tuned: TuningResult) -> dict[str, Any]:
+    """Return the points of the scatter chart: the front and the compared settings with names, the others without."""
+    named = {id(point): name for name, point in list_compared_points(tuned).items()}
+    front = tuned.front
+    front_ids = {id(point) for point in front}
+    shown_points = [*front, *(point for point in list_compared_points(tuned).values() if id(point) not in front_ids)]
+    kinds = [named.get(id(point), "front") for point in shown_points]
+    best = tuned.result.best if tuned.chosen is not None else None
+    tried = [point for point in tuned.result.points if id(point) not in front_ids | set(named) and point is not best]
+    return {
+        "points": [
+            {"kind": "tried", "x": round_number(point.cost), "y": round_number(point.measured.attainment)}
+            for point in tried
+        ]
+        + [
+            {
+                "kind": kind,
+                "name": NAMES.get(kind, "on the front"),
+                "x": round_number(point.cost),
+                "y": round_number(point.measured.attainment),
+                "holds": point.holds,
+                "front": id(point) in front_ids,
+                "told": f"attainment {format_percent(point.measured.attainment)}, {point.cost:.2f} replica-hours"
+                + (f"; {_format_point_changes(tuned, point)}" if point.values else ""),
+            }
+            for kind, point in zip(kinds, shown_points, strict=True)
+        ],
+        "promised": [
+            {"share": bound_result.bound.share, "name": bound_result.bound.name}
+            for bound_result in tuned.current.measured.bound_results
+            if bound_result.bound.is_percentile
+        ],
+    }
+
+
+def tuning_to_json(tuned: TuningResult, workload: str) -> dict[str, Any]:
+    """Return the results as JSON-ready data; its keys are documented and stable."""
+    current_values = tuned.current.values
+
+    def point_json(name: str, point: SettingPoint) -> dict[str, Any]:
+        rest_measurements = tuned.rest.get(name)
+        return {
+            "settings": {key: value for key, value in point.values.items() if value is not None},
+            "changes": diff_values(point.values, current_values) if point.values else {},
+            **measurements_to_json(point.measured),
+            "rest": None if rest_measurements is None else measurements_to_json(rest_measurements),
+        }
+
+    names = {
+        "current": "asItIs",
+        "default": "knativeDefaults",
+        "lowered": "onlyThreshold",
+        "chosen": "recommended",
+        "cluster": "withCluster",
+    }
+    points = list_compared_points(tuned)
+    return {
+        "workload": workload,
+        "evaluations": tuned.result.evaluations,
+        "interrupted": tuned.result.interrupted,
+        "searchedSeconds": round_number(tuned.part),
+        "feasible": tuned.chosen is not None,
+        **{names[name]: point_json(name, points[name]) if name in points else None for name in names},
+        "front": [
+            {
+                "changes": diff_values(point.values, current_values),
+                "attainment": round_number(point.measured.attainment),
+                "used": round_number(point.measured.used),
+                "replicaHours": round_number(point.cost),
+                "cost": round_number(point.measured.cost),
+                "holds": point.holds,
+            }
+            for point in tuned.front
+        ],
+        "reliefs": [
+            {"limit": relief.limit, "now": relief.now, "needed": round_number(relief.needed)}
+            for relief in tuned.reliefs
+        ],
+        "advice": make_sentences(tuned),
+    }

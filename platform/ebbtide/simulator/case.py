@@ -1,0 +1,158 @@
+"""Input of simulations: a spec's document, a profile, traffic and a server model, with settings applied as values.
+
+Values are written into the spec's document, which is then translated. The simulated setting is therefore the one that
+would be rendered, and a setting with errors is not simulated.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from ebbtide.core.documents import load_document
+from ebbtide.core.translation import gpu
+from ebbtide.simulator import engine
+from ebbtide.simulator import setting as settings
+from ebbtide.simulator.data import SimulationResult, StartUp, TrafficTrace
+from ebbtide.simulator.load import slice_traffic
+from ebbtide.simulator.slo import SimulationMeasurements, SloBound, measure_result
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+
+    from ebbtide.core.profile.models import Profile
+    from ebbtide.simulator.servers import Server
+    from ebbtide.simulator.setting import Setting
+
+#: Keys of ``config-autoscaler`` that a search may change, and the field that each sets.
+CLUSTER: Final = {
+    "stable-window": "stable_window",
+    "panic-window-percentage": "panic_window_percentage",
+    "panic-threshold-percentage": "panic_threshold_percentage",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Input that is the same for every setting. ``gpus`` is the number of GPUs per replica."""
+
+    document: dict[str, Any]
+    """Spec in native format."""
+    profile: Profile
+    traffic: TrafficTrace
+    server: Server
+    start_up: StartUp
+    seed: int = 0
+    bounds: tuple[SloBound, ...] = ()
+    gpus: float = 0.0
+    gpu_hour: float | None = None
+    fast: bool = False
+    """True to compile the engine, which takes time once and pays off for many simulations or requests."""
+
+    def setting(self, values: Mapping[str, Any]) -> Setting:
+        """Return the setting with ``values``; None removes a field. Raises NotSimulated if the spec does not render."""
+        document = copy.deepcopy(self.document)
+        autoscaling = document["spec"].setdefault("autoscaling", {})
+        for name, value in values.items():
+            if name in CLUSTER:
+                continue
+            if value is None:
+                autoscaling.pop(name, None)
+            else:
+                autoscaling[name] = value
+        loaded = load_document(document, self.profile)
+        if loaded.inference is None:
+            reasons = "; ".join(f"{problem.path}: {problem.message}" for problem in loaded.problems)
+            raise settings.NotSimulated("spec", reasons)
+        translated = settings.read_spec_setting(loaded.inference, self.profile)
+        cluster = {CLUSTER[name]: value for name, value in values.items() if name in CLUSTER}
+        return replace(translated, config=replace(translated.config, **cluster)) if cluster else translated
+
+    def is_renderable(self, values: Mapping[str, Any]) -> bool:
+        """Return whether the values are valid in combination."""
+        try:
+            self.setting(values)
+        except settings.NotSimulated:
+            return False
+        return True
+
+    def run(self, values: Mapping[str, Any], start_up: StartUp | None = None) -> SimulationResult:
+        """Simulate the setting with ``values``. Raises NotSimulated and ServerError."""
+        return self.simulate_setting(self.setting(values), start_up)
+
+    def simulate_setting(
+        self, setting: Setting, start_up: StartUp | None = None, kind: Callable[..., engine.Simulation] | None = None
+    ) -> SimulationResult:
+        """Simulate a setting, by the class for it or by ``kind``. Raises ServerError."""
+        start_up = start_up or self.start_up
+        return engine.simulate(setting, self.traffic, self.server, start_up, self.seed, fast=self.fast, kind=kind)
+
+    def measure(self, result: SimulationResult) -> SimulationMeasurements:
+        """Return the measurements of a result."""
+        return measure_result(result, self.bounds, self.gpus, self.gpu_hour)
+
+    def evaluate(self, values: Mapping[str, Any]) -> SimulationMeasurements:
+        """Simulate and measure the setting with ``values``."""
+        return self.measure(self.run(values))
+
+    def service_seconds(self) -> float:
+        """Return the mean service time, in seconds, of a request that has the server to itself. Raises ServerError."""
+        return float(self._alone().mean())
+
+    def alone_within(self, bound: SloBound) -> float:
+        """Return the fraction of requests within a percentile bound if no request ever waited. Raises ServerError."""
+        served = self._alone()
+        alone = served + self.server.overhead
+        split = self.server.split_tokens(self.traffic)
+        if bound.kind != "latency" and split is not None:
+            share, output = split
+            first = served * share
+            first_at_client = first + self.server.overhead
+            alone = first_at_client if bound.kind == "ttft" else (served - first) / np.maximum(output - 1, 1.0)
+        return float((alone <= bound.limit).mean())
+
+    def _alone(self) -> NDArray[np.float64]:
+        return self.server.alone(self.traffic, np.random.default_rng(self.seed))
+
+    def cluster(self) -> dict[str, float]:
+        """Return the cluster's current values of the keys that a search may change."""
+        config = self.setting({}).config
+        return {key: getattr(config, name) for key, name in CLUSTER.items()}
+
+    def until(self, seconds: float) -> Case:
+        """Return the case with only the first ``seconds`` of the traffic."""
+        return replace(self, traffic=slice_traffic(self.traffic, 0.0, seconds))
+
+
+def subtract_first_part(whole: SimulationResult, first: SimulationResult) -> SimulationResult:
+    """Return the result for the rest of the traffic, given the result ``first`` of its first part.
+
+    The rest therefore starts with the pods that the first part left, not with an idle service. Replies of the first part
+    that end after it count toward the rest.
+    """
+    start = len(first.latency)
+    assert first.at_end is not None
+    return SimulationResult(
+        latency=whole.latency[start:],
+        wait=whole.wait[start:],
+        cold=whole.cold[start:],
+        lost=whole.lost[start:],
+        first_token=_drop_first(whole.first_token, start),
+        inter_token=_drop_first(whole.inter_token, start),
+        tokens=_drop_first(whole.tokens, start),
+        timeline=whole.timeline,
+        **whole.since(first.at_end),
+    )
+
+
+def _drop_first(values: NDArray[np.float64] | None, number: int) -> NDArray[np.float64] | None:
+    return None if values is None else values[number:]
+
+
+#: Number of GPUs per replica.
+gpus_of = gpu.count_gpus_per_replica

@@ -1,0 +1,494 @@
+"""Reports of a simulation: text with small charts, JSON with stable keys, and an HTML page.
+
+The page is self-contained and loads nothing from the network.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from importlib.resources import files
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from ebbtide.core.base.prose import count_noun
+from ebbtide.simulator.slo import compute_percentiles, format_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from ebbtide.simulator.data import SimulationResult, TrafficTrace
+    from ebbtide.simulator.rollout import SimulatedUpdate
+    from ebbtide.simulator.slo import BoundResult, SimulationMeasurements
+
+    Floats = NDArray[np.float64]
+
+#: Width and height of a text chart, in characters.
+WIDTH: Final = 72
+ROWS: Final = 5
+BLOCKS: Final = " ▁▂▃▄▅▆▇█"
+#: Maximum number of points of a curve on the page.
+POINTS: Final = 1500
+PERCENT: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class SimulationRun:
+    """Simulation of one setting: its name, its values in terms of the spec, the result and the measurements."""
+
+    name: str
+    values: Mapping[str, Any]
+    result: SimulationResult
+    measured: SimulationMeasurements
+
+
+@dataclass(frozen=True, slots=True)
+class SimulationReport:
+    """Data of a report. The first run is that of the spec; the others are for comparison."""
+
+    workload: str
+    traffic: TrafficTrace
+    server: str
+    start_up: float
+    """Start-up time in seconds."""
+    seed: int
+    runs: tuple[SimulationRun, ...]
+    notes: tuple[str, ...] = field(default=())
+    """Assumptions, as sentences."""
+    update: UpdateReport | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateReport:
+    """A simulated update, and the measurements of the requests that arrive during it, without and with it."""
+
+    update: SimulatedUpdate
+    without: SimulationMeasurements
+    measured: SimulationMeasurements
+
+    @property
+    def text(self) -> str:
+        """The update as a sentence."""
+        update = self.update
+        replicas = count_noun(update.replicas, "replica")
+        lowest = f"at least {update.fewest} of {replicas} are ready"
+        if math.isnan(update.end):
+            return f"Update at {format_duration(update.begin)}, one replica at a time: it has not ended with the traffic; {lowest}"
+        return (
+            f"Update at {format_duration(update.begin)}, one replica at a time: it takes {format_duration(update.seconds)}; "
+            f"{lowest}"
+        )
+
+    def make_rows(self) -> list[list[str]]:
+        """Return the table of the requests that arrive during the update."""
+        runs = (self.without, self.measured)
+        head = [f"{self.measured.requests:,} requests during it", "no update", "surge 0"]
+        bounds = zip(self.without.bound_results, self.measured.bound_results, strict=True)
+        rows = [[pair[0].bound.name, *map(format_bound, pair)] for pair in bounds]
+        return [
+            head,
+            *rows,
+            *([title, *(format_measurement(name, run) for run in runs)] for name, title in ROWS_OF_UPDATE),
+        ]
+
+
+# Measurements and their labels, in the order of the table.
+ROWS_OF_TABLE: Final[tuple[tuple[str, str], ...]] = (
+    ("mean", "mean response time"),
+    ("p50", "p50 response time"),
+    ("p95", "p95 response time"),
+    ("p99", "p99 response time"),
+    ("wait_p95", "p95 wait time"),
+    ("wait_p99", "p99 wait time"),
+    ("first_token_p50", "p50 time to first token"),
+    ("first_token_p95", "p95 time to first token"),
+    ("inter_token_p50", "p50 inter-token latency"),
+    ("inter_token_p95", "p95 inter-token latency"),
+    ("output_tokens", "output tokens"),
+    ("lost", "lost requests"),
+    ("met_cold", "cold-start requests"),
+    ("cold_starts", "cold starts"),
+    ("uptime", "uptime"),
+    ("replica_hours", "replica-hours"),
+    ("utilization", "pod utilization"),
+    ("gpu_hours", "GPU-hours"),
+    ("cost", "cost"),
+    ("cost_per_million", "cost per million tokens"),
+)
+
+
+#: The rows of the table of an update: usage is the same, because the number of replicas is.
+ROWS_OF_UPDATE: Final = tuple(
+    row for row in ROWS_OF_TABLE if row[0] in {"mean", "p50", "p95", "p99", "wait_p95", "wait_p99", "lost"}
+)
+
+
+def format_bound(measurement: BoundResult) -> str:
+    """Format a measurement against a bound for display."""
+    value = (
+        format_duration(measurement.value)
+        if measurement.bound.kind == "mean"
+        else format_percent(measurement.value)
+    )  # fmt: skip
+    return f"{value} {'met' if measurement.holds else 'VIOLATED'}"
+
+
+def format_measurement(name: str, measured: SimulationMeasurements) -> str:
+    """Format one measurement for display."""
+    value = getattr(measured, name)
+    if value is None:
+        return "-"
+    if name in {"uptime", "utilization"}:
+        return format_percent(value)
+    if name in {"replica_hours", "gpu_hours", "cost", "cost_per_million"}:
+        return f"{value:,.2f}"
+    return f"{value:,}" if isinstance(value, int) else format_duration(value)
+
+
+def describe_bounds(errors: str, fast: SimulationMeasurements, slow: SimulationMeasurements) -> str:
+    """Return the times with a faster and with a slower server as one sentence."""
+    times = ", ".join(
+        f"{title} {' to '.join(format_measurement(name, measured) for measured in (fast, slow))}"
+        for name, title in ROWS_OF_TABLE
+        if name in {"p95", "first_token_p95", "inter_token_p95"}
+    )
+    return f"within the server's errors ({errors}): {times}"
+
+
+def format_percent(share: float) -> str:
+    """Format a fraction as a percentage; a fraction slightly below 1 is not rounded up to 100%."""
+    digits = 3 if 0.999 < share < 1 else 2 if 0.99 < share < 1 else 1  # noqa: PLR2004 - nines
+    return f"{math.floor(share * PERCENT * 10**digits + 1e-7) / 10**digits:.{digits}f}%"
+
+
+def format_time_share(share: float) -> str:
+    """Format a fraction of time as a percentage; a small fraction is not rounded down to 0."""
+    return "-" if not share else "below 0.1%" if share < 0.001 else f"{share * PERCENT:.1f}%"  # noqa: PLR2004 - as in the text
+
+
+def make_table_rows(runs: Sequence[SimulationRun]) -> list[list[str]]:
+    """Return the rows of the table, each with a label and a value per run; the SLO bounds come first."""
+    table = []
+    for index, bound in enumerate(runs[0].measured.bound_results):
+        table.append([bound.bound.name, *(format_bound(run.measured.bound_results[index]) for run in runs)])
+    shown_rows = [(name, title) for name, title in ROWS_OF_TABLE if _has_measurement(name, runs)]
+    return table + [[title, *(format_measurement(name, run.measured) for run in runs)] for name, title in shown_rows]
+
+
+def _has_measurement(name: str, runs: Sequence[SimulationRun]) -> bool:
+    if getattr(runs[0].measured, name) is None:
+        return False
+    return name != "gpu_hours" or any(run.measured.gpu_hours for run in runs)
+
+
+def align_table(table: Sequence[Sequence[str]], indent: str = "  ") -> str:
+    """Return a table as text, with the first column left-aligned and the others right-aligned."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = []
+    for row in table:
+        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        lines.append(indent + "  ".join(cells).rstrip())
+    return "\n".join(lines) + "\n"
+
+
+# Text.
+
+
+def render_report_text(report: SimulationReport) -> str:
+    """Return the report as text."""
+    spec_run = report.runs[0]
+    parts = [describe_simulation(report), "\n"]
+    parts += [f"  note: {note}\n" for note in report.notes]
+    parts.append("\n" * bool(report.notes))
+    parts += [align_table([["", *(run.name for run in report.runs)], *make_table_rows(report.runs)]), "\n"]
+    if report.update is not None:
+        parts += [f"{report.update.text}.\n", align_table(report.update.make_rows()), "\n"]
+    end = spec_run.result.seconds
+    arrivals = _compute_rates(report.traffic.times, end, WIDTH)
+    timeline = spec_run.result.timeline
+    parts += [
+        draw_chart("requests/s", arrivals, end),
+        draw_chart("ready replicas", _bin_values(timeline.times, timeline.ready, end, WIDTH), end),
+        draw_chart("queued requests", _bin_values(timeline.times, timeline.queued, end, WIDTH, peak=True), end),
+    ]
+    parts.append("Scaling decisions by cause, as a share of time:\n")
+    names = list(dict.fromkeys(name for run in report.runs for name, _ in list_causes(run.result)))
+    shares = [dict(list_causes(run.result)) for run in report.runs]
+    parts.append(
+        align_table([[name, *(format_time_share(share.get(name, 0.0)) for share in shares)] for name in names])
+    )
+    return "".join(parts)
+
+
+def count_requests(traffic: TrafficTrace) -> str:
+    """Return the number of requests with its noun."""
+    count = len(traffic.times)
+    return f"{count:,} {'request' if count == 1 else 'requests'}"
+
+
+def describe_simulation(report: SimulationReport) -> str:
+    """Return the description of the simulation as one line."""
+    traffic = report.traffic
+    return (
+        f"{report.workload}: {count_requests(traffic)} in {format_duration(traffic.seconds)} from {traffic.name}; "
+        f"server {report.server}; pod startup {format_duration(report.start_up)}; seed {report.seed}\n"
+    )
+
+
+def draw_chart(title: str, values: Floats, end: float) -> str:
+    """Return values over time as a column chart of block characters, labeled with the maximum and the duration."""
+    maximum = float(values.max()) if len(values) else 0.0
+    label = f"{maximum:,.3g}" if maximum < 1000 else f"{maximum:,.0f}"  # noqa: PLR2004 - four digits
+    width = max(len(label), 1)
+    # Any value above 0 is visible.
+    heights = np.zeros(len(values), int) if not maximum else np.ceil(values / maximum * ROWS * 8).astype(int)
+    lines = [f"{title}\n"]
+    for row in reversed(range(ROWS)):
+        label_text = label if row == ROWS - 1 else "0" if row == 0 else ""
+        cells = "".join(BLOCKS[min(max(height - row * 8, 0), 8)] for height in heights)
+        lines.append(f"  {label_text:>{width}} │{cells}".rstrip() + "\n")
+    last = format_duration(end)
+    lines.append(f"  {'':>{width}} └0{last:─>{len(values) - 1}}\n\n")
+    return "".join(lines)
+
+
+def _compute_rates(times: Floats, end: float, bins: int) -> Floats:
+    counts, _ = np.histogram(times, bins=bins, range=(0.0, max(end, 1e-9)))
+    rates: Floats = counts / max(end / bins, 1e-9)
+    return rates
+
+
+def _bin_values(times: Floats, values: NDArray[Any], end: float, bins: int, *, peak: bool = False) -> Floats:
+    """Return values in bins of equal duration: the mean or the maximum of each; an empty bin repeats the last value."""
+    binned = np.zeros(bins)
+    if not len(times):
+        return binned
+    edges = np.searchsorted(times, np.linspace(0.0, end, bins + 1))
+    for index, (first, last) in enumerate(pairwise(edges.tolist())):
+        if last > first:
+            inside = values[first:last]
+            binned[index] = inside.max() if peak else inside.mean()
+        else:
+            binned[index] = values[max(first - 1, 0)]
+    return binned
+
+
+def list_causes(result: SimulationResult) -> list[tuple[str, float]]:
+    """Return the causes of the scaling decisions with their shares of the ticks, largest share first."""
+    bound = result.timeline.bound
+    return sorted(
+        ((name, count / len(bound)) for name, count in Counter(bound).items()), key=lambda item: (-item[1], item[0])
+    )
+
+
+# JSON.
+
+
+def round_number(value: float | None) -> float | None:
+    """Return a rounded number for JSON; a number that is not finite becomes null."""
+    return None if value is None or not math.isfinite(value) else round(value, 6)
+
+
+def measurements_to_json(measured: SimulationMeasurements) -> dict[str, Any]:
+    """Return the measurements of one simulation as JSON-ready data, in seconds, hours and fractions of 1."""
+    return {
+        "requests": measured.requests,
+        "lost": measured.lost,
+        "metColdStart": measured.met_cold,
+        "coldStarts": measured.cold_starts,
+        "latencySeconds": {name: round_number(getattr(measured, name)) for name in ("mean", "p50", "p95", "p99")},
+        "firstTokenSeconds": _percentiles_to_json(measured.first_token_p50, measured.first_token_p95),
+        "interTokenSeconds": _percentiles_to_json(measured.inter_token_p50, measured.inter_token_p95),
+        "outputTokens": measured.output_tokens,
+        "waitSeconds": {"p95": round_number(measured.wait_p95), "p99": round_number(measured.wait_p99)},
+        "uptime": round_number(measured.uptime),
+        "replicaHours": round_number(measured.replica_hours),
+        "readyHours": round_number(measured.ready_hours),
+        "utilisation": round_number(measured.utilization),  # prose: a JSON key of the API
+        "gpuHours": round_number(measured.gpu_hours),
+        "cost": round_number(measured.cost),
+        "costPerMillionTokens": round_number(measured.cost_per_million),
+        "slo": {
+            "holds": measured.holds,
+            "bounds": [
+                {
+                    "bound": bound_result.bound.name,
+                    "value": round_number(bound_result.value),
+                    "used": round_number(bound_result.used),
+                    "holds": bound_result.holds,
+                }
+                for bound_result in measured.bound_results
+            ],
+        },
+    }
+
+
+def _percentiles_to_json(p50: float | None, p95: float | None) -> dict[str, float | None] | None:
+    """Return two percentiles; None without tokens."""
+    return None if p50 is None and p95 is None else {"p50": round_number(p50), "p95": round_number(p95)}
+
+
+def report_to_json(report: SimulationReport) -> dict[str, Any]:
+    """Return the report as JSON-ready data; its keys are documented and stable."""
+    return {
+        "workload": report.workload,
+        "traffic": {
+            "name": report.traffic.name,
+            "requests": len(report.traffic.times),
+            "seconds": round_number(report.traffic.seconds),
+        },
+        "server": report.server,
+        "startUpSeconds": report.start_up,
+        "seed": report.seed,
+        "notes": list(report.notes),
+        "runs": [_run_to_json(run) for run in report.runs],
+        **({} if report.update is None else {"update": _update_to_json(report.update)}),
+    }
+
+
+def _update_to_json(report: UpdateReport) -> dict[str, Any]:
+    def measure(measured: SimulationMeasurements) -> dict[str, Any]:
+        names = ("requests", "lost", "latencySeconds", "firstTokenSeconds", "interTokenSeconds", "waitSeconds", "slo")
+        return {name: value for name, value in measurements_to_json(measured).items() if name in names}
+
+    update = report.update
+    return {
+        "beginSeconds": round_number(update.begin),
+        "endSeconds": round_number(update.end),
+        "replicas": update.replicas,
+        "minReadyReplicas": update.fewest,
+        "requestsDuring": {"withoutUpdate": measure(report.without), "surge0": measure(report.measured)},
+    }
+
+
+def _run_to_json(run: SimulationRun) -> dict[str, Any]:
+    timeline = run.result.timeline
+    return {
+        "name": run.name,
+        "settings": dict(run.values),
+        **measurements_to_json(run.measured),
+        "boundBy": {name: round_number(share) for name, share in list_causes(run.result)},
+        "timeline": {
+            "seconds": [round_number(value) for value in timeline.times.tolist()],
+            "desired": timeline.desired.tolist(),
+            "ready": timeline.ready.tolist(),
+            "starting": timeline.starting.tolist(),
+            "inFlight": [round_number(value) for value in timeline.in_flight.tolist()],
+            "waiting": [round_number(value) for value in timeline.queued.tolist()],
+            "bound": list(timeline.bound),
+        },
+    }
+
+
+# HTML.
+
+
+def render_report_page(report: SimulationReport, lead: str = "", front: Mapping[str, Any] | None = None) -> str:
+    """Return a self-contained HTML page with zoomable charts.
+
+    ``lead`` is HTML that precedes the table, ``front`` the points of a search (``advice.page``).
+    """
+    spec_run = report.runs[0]
+    title = f"{report.workload}: simulation of {count_requests(report.traffic)}"
+    table = make_table_rows(report.runs)
+    cells = "".join(
+        f"<tr><th scope=row>{html.escape(row[0])}</th>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row[1:])}</tr>\n"
+        for row in table
+    )
+    names = "".join(f"<th scope=col>{html.escape(run.name)}</th>" for run in report.runs)
+    data = {
+        "end": spec_run.result.seconds,
+        "charts": make_charts(report),
+        "bound": _make_cause_intervals(spec_run.result),
+        "front": front,
+    }
+    template = files("ebbtide.simulator").joinpath("report.html").read_text(encoding="utf-8")
+    replacements = {
+        "TITLE": html.escape(title),
+        "HEAD": html.escape(describe_simulation(report)),
+        "NOTES": "".join(f"<p class=note>{html.escape(note)}</p>" for note in report.notes),
+        "FRONT": lead,
+        "TABLE": _make_update_table(report)
+        + f"<table><thead><tr><th scope=col>response time and cost</th>{names}</tr></thead><tbody>{cells}</tbody></table>",
+        # A name may contain any text; inside a script element, none may look like its end tag.
+        "DATA": json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
+    }
+    for key, value in replacements.items():
+        template = template.replace(f"<!--{key}-->", value)
+    return template
+
+
+def _make_update_table(report: SimulationReport) -> str:
+    if report.update is None:
+        return ""
+    head, *rows = report.update.make_rows()
+    title = "".join(f"<th scope=col>{html.escape(cell)}</th>" for cell in head)
+    body = "".join(
+        f"<tr><th scope=row>{html.escape(row[0])}</th>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row[1:])}</tr>\n"
+        for row in rows
+    )
+    return (
+        f"<p>{html.escape(report.update.text)}.</p><table><thead><tr>{title}</tr></thead><tbody>{body}</tbody></table>"
+    )
+
+
+def make_charts(report: SimulationReport, points: int = POINTS) -> list[dict[str, Any]]:
+    """Return the charts, each with a title, a unit and curves of equal steps over the whole time; each run has a color."""
+    spec_result = report.runs[0].result
+    end, times = spec_result.seconds, report.traffic.times
+    bins = max(min(points, len(spec_result.timeline.times)), 2)
+    replicas, waiting, tails = [], [], []
+    for color, run in enumerate(report.runs):
+        timeline, latency = run.result.timeline, run.result.latency
+        replicas.append(_make_curve(run.name, color, _bin_values(timeline.times, timeline.ready, end, bins)))
+        waiting.append(_make_curve(run.name, color, _bin_values(timeline.times, timeline.queued, end, bins, peak=True)))
+        tails.append(_make_curve(run.name, color, _compute_tail_latency(times, latency, end, max(bins // 5, 2))))
+    desired = _bin_values(spec_result.timeline.times, spec_result.timeline.desired, end, bins)
+    desired_curve = _make_curve(f"desired, {report.runs[0].name}", 0, desired, dashed=True)
+    return [
+        {
+            "title": "Requests per second",
+            "unit": "requests/s",
+            "curves": [_make_curve("received", 5, _compute_rates(times, end, bins))],
+        },
+        {"title": "Ready replicas", "unit": "replicas", "curves": [desired_curve, *replicas]},
+        {"title": "Queued requests", "unit": "requests", "curves": waiting},
+        {"title": "Response time, 95th percentile", "unit": "s", "curves": tails},
+    ]
+
+
+def _make_curve(name: str, color: int, values: Floats, *, dashed: bool = False) -> dict[str, Any]:
+    rounded = [None if math.isnan(value) else float(f"{value:.4g}") for value in values.tolist()]
+    return {"name": name, "colour": color % 6, "dashed": dashed, "values": rounded}
+
+
+def _compute_tail_latency(times: Floats, latency: Floats, end: float, bins: int) -> Floats:
+    """Return the 95th percentile latency of the requests of each bin; NaN for a bin without replies."""
+    tails = np.full(bins, np.nan)
+    edges = np.searchsorted(times, np.linspace(0.0, end, bins + 1))
+    for index, (first, last) in enumerate(pairwise(edges.tolist())):
+        inside = latency[first:last]
+        inside = inside[np.isfinite(inside)]
+        if len(inside):
+            tails[index] = compute_percentiles(inside, (0.95,))[0]
+    return tails
+
+
+def _make_cause_intervals(result: SimulationResult) -> list[list[Any]]:
+    """Return the causes of the scaling decisions as intervals: start, end, name."""
+    intervals: list[list[Any]] = []
+    for time, name in zip(result.timeline.times.tolist(), result.timeline.bound, strict=True):
+        if intervals:
+            intervals[-1][1] = round(time, 1)
+        if not intervals or intervals[-1][2] != name:
+            intervals.append([round(time, 1), round(time, 1), name])
+    if intervals:
+        intervals[-1][1] = round(result.seconds, 1)
+    return intervals

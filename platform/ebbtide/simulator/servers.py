@@ -1,0 +1,366 @@
+"""Models of a server's request durations, parsed from text or fitted to measurements.
+
+A model gives the service time of each request without concurrent requests, the number of requests that the server
+processes concurrently, and the slow-down that concurrency causes. The language model server follows continuous batching
+(Orca, OSDI'22; vLLM's ``max_num_seqs``): a fixed time, a time per prompt token, a time per output token, slots, and
+steps that take longer the more sequences share them.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import numpy as np
+
+from ebbtide.simulator.measured import BatchingServer, find_entry
+from ebbtide.simulator.server_model import MAX_CONCURRENCY, Server, ServerError, require_tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from numpy.typing import NDArray
+
+    from ebbtide.simulator.data import TrafficTrace
+
+__all__ = [
+    "EmpiricalServer",
+    "FixedServer",
+    "LanguageModelServer",
+    "LogNormalServer",
+    "Row",
+    "Server",
+    "ServerError",
+    "interpolate_table",
+    "parse_seconds",
+    "parse_server",
+]
+
+#: One measurement: concurrent requests, seconds, and for a language model the prompt and output tokens.
+Row: TypeAlias = tuple[float, ...]
+#: Number of units in a second.
+_UNITS: Final = {"us": 1e6, "ms": 1e3, "s": 1.0, "m": 1 / 60, "": 1.0}
+_KINDS: Final = ("fixed", "lognormal", "empirical", "llm", "gpu")
+#: Default times of a language model server.
+_PARTS: Final = (("base", "150ms"), ("prompt", "50us"), ("output", "20ms"))
+_DURATION: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(us|ms|s|m|)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedServer(Server):
+    """Server with a constant service time."""
+
+    seconds: float
+
+    def __post_init__(self) -> None:
+        """Validate the fields. Raises ServerError."""
+        super().__post_init__()
+        _require_positive("service time", self.seconds)
+
+    def alone(self, traffic: TrafficTrace, draws: np.random.Generator) -> NDArray[np.float64]:  # noqa: ARG002 - not random
+        """Return the constant service time for each request."""
+        return np.full(len(traffic.times), self.seconds)
+
+    @classmethod
+    def calibrated(cls, rows: Iterable[Row]) -> FixedServer:
+        """Return a server with the median time at the lowest concurrency and the measured slow-down."""
+        first, slow_down = _group_by_concurrency(rows)
+        return cls(seconds=median(first), slow_down=slow_down)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogNormalServer(Server):
+    """Server with log-normal service times: ``median`` in seconds, ``sigma`` the standard deviation of their logarithm."""
+
+    median: float
+    sigma: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Validate the fields. Raises ServerError."""
+        super().__post_init__()
+        _require_positive("median", self.median)
+        if not 0 <= self.sigma < math.inf:
+            raise ServerError(f"invalid sigma={self.sigma:g}: must be at least 0")
+
+    def alone(self, traffic: TrafficTrace, draws: np.random.Generator) -> NDArray[np.float64]:
+        """Return a random time for each request."""
+        return self.median * np.exp(self.sigma * draws.standard_normal(len(traffic.times)))
+
+    @classmethod
+    def calibrated(cls, rows: Iterable[Row]) -> LogNormalServer:
+        """Return a server with the median and spread of the times at the lowest concurrency and the measured slow-down."""
+        first, slow_down = _group_by_concurrency(rows)
+        logs = [math.log(seconds) for seconds in first]
+        mean = sum(logs) / len(logs)
+        sigma = math.sqrt(sum((log - mean) ** 2 for log in logs) / max(len(logs) - 1, 1))
+        return cls(median=median(first), sigma=sigma, slow_down=slow_down)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmpiricalServer(Server):
+    """Server with service times drawn from measurements with equal probability."""
+
+    values: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Validate the fields. Raises ServerError."""
+        super().__post_init__()
+        if not self.values:
+            raise ServerError("the list of measured times must have at least one time")
+        for seconds in self.values:
+            _require_positive("service time", seconds)
+
+    def alone(self, traffic: TrafficTrace, draws: np.random.Generator) -> NDArray[np.float64]:
+        """Return a random measured time for each request."""
+        return np.asarray(self.values)[draws.integers(0, len(self.values), len(traffic.times))]
+
+    @classmethod
+    def calibrated(cls, rows: Iterable[Row]) -> EmpiricalServer:
+        """Return a server that draws from the times at the lowest concurrency, with the measured slow-down."""
+        first, slow_down = _group_by_concurrency(rows)
+        return cls(values=tuple(sorted(first)), slow_down=slow_down)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageModelServer(Server):
+    """Server with continuous batching: ``base`` seconds, ``prompt`` per prompt token and ``output`` per output token.
+
+    ``tokens`` are the prompt and output tokens of a request if the traffic has no token counts.
+    """
+
+    max_batch: int = 16
+    base: float = 0.15
+    prompt: float = 50e-6
+    output: float = 0.02
+    tokens: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        """Validate the fields. Raises ServerError."""
+        super().__post_init__()
+        if not all(0 <= part < math.inf for part in (self.base, self.prompt, self.output)):
+            raise ServerError("invalid base, prompt or output: must be a time of at least 0")
+        if not self.base + self.prompt + self.output > 0:
+            raise ServerError("invalid base, prompt and output: at least one must be above 0")
+
+    def alone(self, traffic: TrafficTrace, draws: np.random.Generator) -> NDArray[np.float64]:  # noqa: ARG002 - not random
+        """Return the time that the tokens of each request take."""
+        prompt, output = require_tokens(traffic, self.tokens)
+        return self.base + self.prompt * prompt + self.output * output
+
+    def split_tokens(self, traffic: TrafficTrace) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the share of the fixed and prompt times and of one output token, and the output tokens."""
+        prompt, output = require_tokens(traffic, self.tokens)
+        first = self.base + self.prompt * prompt + self.output * np.minimum(output, 1.0)
+        total = self.base + self.prompt * prompt + self.output * output
+        return np.divide(first, total, out=np.ones_like(total), where=total > 0), output
+
+    @classmethod
+    def calibrated(cls, rows: Iterable[Row], max_batch: int = 16) -> LanguageModelServer:
+        """Fit rows of (concurrency, seconds, prompt tokens, output tokens) by least squares.
+
+        The rows of the lowest concurrency give the times; the others give the slow-down.
+        """
+        measurements = [tuple(map(float, row)) for row in rows]
+        if not measurements or any(len(row) != 4 for row in measurements):  # noqa: PLR2004 - the columns above
+            raise ServerError("invalid rows: must be concurrency, seconds, prompt tokens, output tokens")
+        lowest = min(row[0] for row in measurements)
+        first = np.asarray([row for row in measurements if row[0] == lowest])
+        columns_kept = [0, 1, 2]
+        while True:
+            columns = np.column_stack([np.ones(len(first)), first[:, 2], first[:, 3]])[:, columns_kept]
+            weights, *_ = np.linalg.lstsq(columns, first[:, 1], rcond=None)
+            if (weights >= 0).all() or len(columns_kept) == 1:
+                break
+            # A negative time is set to 0, and the others are fitted without it.
+            del columns_kept[int(weights.argmin())]
+        parts = [0.0, 0.0, 0.0]
+        for index, value in zip(columns_kept, weights, strict=True):
+            parts[index] = max(float(value), 0.0)
+        ratios = [(row[0], row[1] / (parts[0] + parts[1] * row[2] + parts[2] * row[3])) for row in measurements]
+        _, slow_down = _group_by_concurrency(ratios)
+        return cls(max_batch=max_batch, base=parts[0], prompt=parts[1], output=parts[2], slow_down=slow_down)
+
+
+def _require_positive(name: str, seconds: float) -> None:
+    if not 0 < seconds < math.inf:
+        raise ServerError(f"invalid {name} of {seconds:g} s: must be above 0")
+
+
+def _group_by_concurrency(rows: Iterable[Row]) -> tuple[list[float], tuple[float, ...]]:
+    """Return the times at the lowest concurrency, and the slow-down factors for 1, 2, … concurrent requests."""
+    times_by_concurrency: dict[float, list[float]] = {}
+    for concurrency, seconds, *_ in rows:
+        if concurrency < 1:
+            raise ServerError(f"invalid concurrency {concurrency:g}: must be at least 1")
+        _require_positive("measured time", seconds)
+        times_by_concurrency.setdefault(concurrency, []).append(seconds)
+    if not times_by_concurrency:
+        raise ServerError("a table of measurements must have at least one row")
+    first = times_by_concurrency[min(times_by_concurrency)]
+    if len(times_by_concurrency) == 1:
+        return first, ()
+    alone = median(first)
+    return first, interpolate_table(
+        {round(number): median(times_by_concurrency[number]) / alone for number in sorted(times_by_concurrency)}
+    )
+
+
+def interpolate_table(points: Mapping[int, float], first: int = 1) -> tuple[float, ...]:
+    """Return a value for each whole number from ``first`` to the last point, by linear interpolation.
+
+    Raises ServerError for a point beyond ``MAX_CONCURRENCY``.
+    """
+    sorted_points = sorted(points.items())
+    if sorted_points[-1][0] > MAX_CONCURRENCY:
+        raise ServerError(f"invalid number of requests {sorted_points[-1][0]:,}: must be at most {MAX_CONCURRENCY:,}")
+    values, index = [], 0
+    for number in range(first, sorted_points[-1][0] + 1):
+        while index + 1 < len(sorted_points) and sorted_points[index + 1][0] <= number:
+            index += 1
+        (lower, low), (upper, high) = sorted_points[index], sorted_points[min(index + 1, len(sorted_points) - 1)]
+        values.append(
+            low if number <= lower or upper == lower else low + (high - low) * (number - lower) / (upper - lower)
+        )
+    return tuple(values)
+
+
+def parse_server(text: str) -> Server:
+    """Parse a server model. Raises ServerError with the valid values.
+
+    ``fixed:200ms``, ``lognormal:median=200ms,sigma=0.5``, ``empirical:FILE`` (a time in seconds on each line) and
+    ``llm:max=16,base=150ms,prompt=50us,output=20ms``. Each takes ``max=16``, ``slow=8:1.2/16:1.6`` (slow-down with 8
+    and with 16 requests), ``util=1:0.4/16:1`` (busy share of the GPU) and ``overhead=15ms`` (the path's own time) after a
+    comma; llm also ``tokens=500/200``. ``gpu:h200/llama-3.1-70b/vllm,tp=4,precision=fp8`` is a measured server, which
+    takes ``max``, ``util``, ``overhead``, ``tokens`` and ``kv=400000`` (tokens that the KV cache holds).
+    """
+    kind, _, rest = text.partition(":")
+    if kind not in _KINDS:
+        raise ServerError(f"unknown server model {kind!r}: must be one of {', '.join(_KINDS)}, followed by a colon")
+    parts = [part.strip() for part in rest.split(",") if part.strip()]
+    first = parts.pop(0) if kind in {"fixed", "empirical", "gpu"} and parts else ""
+    options = dict(_parse_option(part) for part in parts)
+    slots = _parse_whole_number(options.pop("max")) if "max" in options else None
+    if kind == "gpu":
+        return _make_measured_server(first, options, slots)
+    slow_down = _parse_table(options.pop("slow", ""), 1, 1.0)
+    overhead = parse_seconds(options.pop("overhead", "0"))
+    utilization = _parse_table(options.pop("util", "1:1"), 0, 0.0)
+    model: Server
+    match kind:
+        case "fixed":
+            model = FixedServer(seconds=parse_seconds(first.removeprefix("seconds=")))
+        case "lognormal":
+            model = LogNormalServer(
+                median=parse_seconds(options.pop("median", "")), sigma=_parse_number(options.pop("sigma", "0.5"))
+            )
+        case "empirical":
+            model = EmpiricalServer(values=_read_measurements(Path(first)))
+        case _:
+            base, prompt, output = (parse_seconds(options.pop(*default)) for default in _PARTS)
+            model = LanguageModelServer(
+                base=base, prompt=prompt, output=output, tokens=_parse_tokens(options.pop("tokens", ""))
+            )
+    if options:
+        raise ServerError(
+            f"unknown options of {kind}: {', '.join(options)}; all models accept max, slow, util and overhead"
+        )
+    return replace(
+        model,
+        max_batch=model.max_batch if slots is None else slots,
+        slow_down=slow_down,
+        utilization=utilization,
+        overhead=overhead,
+    )
+
+
+def _make_measured_server(text: str, options: dict[str, str], slots: int | None) -> Server:
+    """Return a server of the table of measurements."""
+    gpu, model, engine = [*text.lower().split("/"), "", "", ""][:3]
+    if text.count("/") != 2 or not (gpu and model and engine):  # noqa: PLR2004 - as in the message
+        raise ServerError(
+            f"invalid server gpu:{text}: must be gpu:GPU/MODEL/ENGINE, as in gpu:h200/llama-3.1-70b/vllm,tp=4"
+        )
+    utilization = _parse_table(options.pop("util", "1:1"), 0, 0.0)
+    tokens = _parse_tokens(options.pop("tokens", ""))
+    overhead = parse_seconds(options.pop("overhead", "0"))
+    kv_tokens = _parse_whole_number(options.pop("kv", "0"))
+    entry = find_entry(gpu, model, engine, {name: options.pop(name) for name in ("tp", "precision") if name in options})
+    if options:
+        raise ServerError(
+            f"unknown options of gpu: {', '.join(options)}; it accepts tp, precision, max, tokens, kv, util and "
+            "overhead"
+        )
+    most = int(entry.fit.concurrency.high)
+    if slots is not None and not 1 <= slots <= most:
+        raise ServerError(f"invalid max={slots}: at most {most} concurrent requests were measured; use 1 to {most}")
+    return BatchingServer(
+        fit=entry.fit,
+        errors=entry.errors,
+        tokens=tokens,
+        kv_tokens=kv_tokens,
+        max_batch=slots or most,
+        utilization=utilization,
+        overhead=overhead,
+    )
+
+
+def parse_seconds(text: str) -> float:
+    """Parse a duration (150ms, 50us, 2s, 1m, or a number of seconds) and return seconds. Raises ServerError."""
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise ServerError(f"invalid duration {text!r}: must be a number with a unit, as in 200ms, 1.5s or 50us")
+    return float(match[1]) / _UNITS[match[2]]
+
+
+def _parse_option(part: str) -> tuple[str, str]:
+    name, equals, value = part.partition("=")
+    if not equals:
+        raise ServerError(f"invalid option {part!r}: must be NAME=VALUE")
+    return name.strip(), value.strip()
+
+
+def _parse_number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ServerError(f"invalid value {text!r}: must be a number") from None
+
+
+def _parse_whole_number(text: str) -> int:
+    if not text.isdecimal():
+        raise ServerError(f"invalid value {text!r}: must be a whole number of at least 0")
+    return int(text)
+
+
+def _parse_table(text: str, first: int, first_value: float) -> tuple[float, ...]:
+    """Parse a table such as ``8:1.2/16:1.6``; the value at ``first`` is ``start`` by default."""
+    if not text:
+        return ()
+    points = {first: first_value}
+    for part in text.split("/"):
+        number, colon, value = part.partition(":")
+        if not colon:
+            raise ServerError(f"invalid entry {part!r}: must be REQUESTS:VALUE, as in 8:1.2")
+        points[_parse_whole_number(number)] = _parse_number(value)
+    return interpolate_table(points, first)
+
+
+def _parse_tokens(text: str) -> tuple[int, int] | None:
+    if not text:
+        return None
+    prompt, slash, output = text.partition("/")
+    if not slash:
+        raise ServerError(f"invalid tokens={text}: must be PROMPT/OUTPUT, as in 500/200")
+    return _parse_whole_number(prompt), _parse_whole_number(output)
+
+
+def _read_measurements(path: Path) -> tuple[float, ...]:
+    try:
+        lines = path.read_text(encoding="utf-8").split()
+    except OSError as error:
+        raise ServerError(f"cannot read {path}: {(error.strerror or 'unknown error').lower()}") from None
+    return tuple(_parse_number(line) for line in lines)

@@ -1,0 +1,66 @@
+"""Options of a simulation besides spec and traffic: the pod start-up time, the price of a GPU, the default servers.
+
+The command line and the API share these parsers. Invalid text raises a ``ValueError`` that states the valid form.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from ebbtide.simulator.data import StartUp
+
+#: Default server models: for plain requests, and for requests with token counts.
+PLAIN_SERVER: Final = "lognormal:median=500ms,sigma=0.5,max=16"
+TOKENS_SERVER: Final = "llm:max=16"
+PRICE_FORM: Final = "must be gpu-hour=PRICE, as in gpu-hour=2.5"
+#: Number of requests from which compiling the engine saves time, for two simulations.
+MANY: Final = 100_000
+#: Fields that a search for settings can leave unchanged.
+KEEPABLE: Final = (
+    "metric",
+    "minReplicas",
+    "activationReplicas",
+    "concurrencyHardLimit",
+    "scaleToZeroRetentionSeconds",
+    "scaleDownDelaySeconds",
+)
+PHASES: Final = ("schedule", "pull", "load", "ready")
+
+
+def parse_start_up(text: str) -> StartUp:
+    """Parse a start-up time: ``45s``, or ``schedule=1s,pull=20s,load=20s,ready=2s,spread=0.3``. Raises ValueError."""
+    from ebbtide.simulator.data import StartUp  # noqa: PLC0415 - importing load requires numpy, which --help does not need
+    from ebbtide.simulator.load import parse_compound_duration  # noqa: PLC0415 - as above
+
+    if "=" not in text:
+        return StartUp(0.0, 0.0, parse_compound_duration(text), 0.0)
+    phases = {name: value for name, _, value in (assignment.partition("=") for assignment in text.split(","))}
+    spread = float(phases.pop("spread", "0"))
+    schedule, pull, load, ready = (parse_compound_duration(phases.pop(name, "0s")) for name in PHASES)
+    if phases or not 0 <= spread < float("inf"):
+        raise ValueError(
+            f"invalid start-up time {text!r}: must be a duration, or durations for {', '.join(PHASES)}, and spread, "
+            "a number of at least 0"
+        )
+    return StartUp(schedule, pull, load, ready, spread)
+
+
+def parse_gpu_hour(text: str) -> float | None:
+    """Parse the price of a GPU-hour, as in ``gpu-hour=2.5``; None for an empty text. Raises ValueError."""
+    if not text:
+        return None
+    price = read_gpu_hour(text)
+    if price is None:
+        raise ValueError(f"invalid price {text!r}: {PRICE_FORM}")
+    return price
+
+
+def read_gpu_hour(text: str) -> float | None:
+    """Return the price in ``gpu-hour=2.5``; None if the text has another form."""
+    name, _, value = text.partition("=")
+    try:
+        price = float(value)
+    except ValueError:
+        return None
+    return price if name == "gpu-hour" and 0 <= price < float("inf") else None
