@@ -107,11 +107,11 @@ test: $(or $(SETUP_$(TIER)),setup-test) ## Run the tests (with upstream's code i
 	$(TESTS) $(if $(TIER),tests/$(TIER))
 
 accept: setup-test ## Write the output of the golden cases as their expected output; read the difference
-	$(BIN)/pytest -q tests/test_golden.py --accept
+	$(BIN)/pytest -q tests/core/test_golden.py --accept
 	git --no-pager diff --stat -- tests/golden examples
 
 fuzz: setup-test judge ## Compare reader and writer with Go's by fuzzing
-	EBBTIDE_FUZZ=long $(BIN)/pytest -q --timeout=0 tests/fuzz
+	EBBTIDE_FUZZ=long $(BIN)/pytest -q --timeout=0 tests/core/fuzz
 
 lint: setup-test $(VALE) ## Check format, lint rules, layers, workflows and prose (needs Go and a C compiler)
 	$(BIN)/ruff format --check platform tests tools e2e
@@ -165,7 +165,7 @@ vectors: $(VECTORS) ## Write tests/vectors, the decisions of upstream's autoscal
 	@$(VECTORS) -out tests/vectors 2>tools/vectors/bin/log || { cat tools/vectors/bin/log; exit 1; }
 
 check-vectors: $(VECTORS) setup-test ## Fail if upstream or the port makes other decisions than the vectors (needs Go)
-	$(BIN)/pytest -q -n auto tests/test_autoscaler_vectors.py
+	$(BIN)/pytest -q -n auto tests/core/test_autoscaler_vectors.py
 
 generate: setup ## Write all generated files: the compiled schema, the reference, the overlays' manifests
 	$(BIN)/python tools/compile_schema.py
@@ -184,7 +184,7 @@ check-pydantic: setup-test ## Check the compiled schema with another pydantic, b
 	rm -rf build/pydantic
 	$(BIN)/pip install --quiet --target build/pydantic '$(PYDANTIC)'
 	PYTHONPATH=build/pydantic $(BIN)/python -c 'import pydantic, pydantic_core as core; print(pydantic.VERSION, core.__version__)'
-	PYTHONPATH=build/pydantic $(BIN)/pytest -q -n auto tests/test_compiled.py --deselect tests/test_compiled.py::test_the_file_is_what_the_models_give
+	PYTHONPATH=build/pydantic $(BIN)/pytest -q -n auto tests/core/test_compiled.py --deselect tests/core/test_compiled.py::test_the_file_is_what_the_models_give
 
 schemas: setup-test ## Reduce upstream's schemas to their structure (needs Go)
 	$(BIN)/python tools/schemas/generate.py
@@ -286,8 +286,8 @@ changelog: $(VENV)/.release ## Assemble CHANGELOG.md from the files in changes, 
 	$(BIN)/towncrier build --yes
 
 # Tests that cover nothing of the measured packages that the others do not: branch coverage doubles the CPU time of a test.
-MEASURED := test_web_overview.py attacks/test_availability.py attacks/test_tenant_queries.py
-UNMEASURED := $(filter-out $(MEASURED:%=tests/%),$(wildcard $(addprefix tests/,test_web*.py test_browser*.py test_simulate*.py \
+MEASURED := server/test_web_overview.py server/attacks/test_availability.py cluster/attacks/test_tenant_queries.py
+UNMEASURED := $(filter-out $(MEASURED:%=tests/%),$(wildcard $(addprefix tests/*/,test_web*.py test_browser*.py test_simulate*.py \
   test_api_schema.py test_cli_demo.py test_cli_simulate.py test_docs.py test_fault_law.py test_floor_law.py test_leader_law.py test_judge.py \
   test_kustomize.py test_layers.py test_policies.py test_shared_responses.py test_world.py attacks/test_*.py fuzz/test_*.py)))
 coverage: test-core test-rest ## Run the tests, with coverage of the core and of the packages of a cluster, which must be almost complete

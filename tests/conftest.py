@@ -23,7 +23,9 @@ settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
 ROOT = Path(__file__).parent.parent
-sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests"), str(ROOT)]
+#: The folders of the tests: one per tier, and one for the repository's documents, manifests and tools.
+TIERS = ("core", "simulator", "cluster", "server", "runai", "sandbox", "cli", "repository")
+sys.path[:0] = [str(ROOT / "tools"), *(str(ROOT / "tests" / name) for name in ("", *TIERS)), str(ROOT)]
 
 
 #: Files whose tests run for long or wait, the longest first. Started last, one of them would run alone at the end.

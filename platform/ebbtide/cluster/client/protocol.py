@@ -1,7 +1,7 @@
 """The cluster client protocol: objects as plain dicts, one Protocol, dedicated exceptions.
 
 It has two implementations: ``kubernetes.py`` on the official client and ``sandbox/simulated.py`` in memory. One contract
-suite runs on both (tests/test_cluster_contract.py). Upstream: k8s.io/apimachinery pkg/apis/meta/v1/types.go
+suite runs on both (tests/cluster/test_cluster_contract.py). Upstream: k8s.io/apimachinery pkg/apis/meta/v1/types.go
 (Status, WatchEvent), kubernetes.io/docs/reference/using-api/server-side-apply.
 """
 

@@ -1,0 +1,247 @@
+"""The help of the command line, suggestions for typos, colors, and the commands that need no cluster to begin with."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from test_layers import loaded_by
+
+from ebbtide.cli import COMMANDS, streams, tune, usage
+from ebbtide.simulator import load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from commands import Ran
+
+
+class Terminal(io.StringIO):
+    """A stream of a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("words", [(), ("--help",), ("-h",), ("help",)])
+def test_the_help_shows_every_command_in_a_group_with_an_example(
+    run: Callable[..., Ran], words: tuple[str, ...]
+) -> None:
+    code, out, err = run(*words)
+
+    assert (code, err) == (0, "")
+    assert max(map(len, out.splitlines())) <= 80
+    for name, _, text in COMMANDS:
+        assert f"  {name:<12}  {text}\n" in out
+    assert [line for line in out.splitlines() if line in {"Author", "Run", "Predict", "Operate"}] == [
+        title for title, _, _ in usage.GROUPS
+    ]
+    assert out.count("\n  $ ebbtide ") == len(usage.GROUPS)
+
+
+def test_a_group_names_each_command_once() -> None:
+    names = [name for _, group, _ in usage.GROUPS for name in group]
+
+    assert len(names) == len(set(names))
+    assert set(names) <= {name for name, _, _ in COMMANDS}
+
+
+def test_help_of_a_command_is_that_of_its_flag(run: Callable[..., Ran]) -> None:
+    assert run("help", "render") == run("render", "--help")
+
+
+def test_the_plugin_of_kubectl_has_its_name_in_the_help(
+    run: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["/usr/local/bin/kubectl-inference"])
+
+    assert run().out.startswith("usage: kubectl inference [--demo] COMMAND")
+    assert "usage: kubectl inference render" in run("render", "--help").out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("rendr",), "ebbtide: error: unknown command rendr; did you mean render?"),
+        (("lst",), "ebbtide: error: unknown command lst; did you mean list?"),
+        (("zzz",), "ebbtide: error: unknown command zzz"),
+        (("render", "--profle", "full", "x"), "unknown flag --profle; did you mean --profile?"),
+        (("list", "--wach=1"), "unknown flag --wach; did you mean --watch?"),
+        (("docs", "AUT004", "more"), "ebbtide docs: error: unexpected argument more"),
+    ],
+)
+def test_a_typo_gets_a_suggestion(run: Callable[..., Ran], words: tuple[str, ...], message: str) -> None:
+    code, out, err = run(*words)
+
+    assert (code, out) == (2, "")
+    assert err.startswith(message) or message in err.splitlines()[0]
+    assert err.splitlines()[-1].startswith("usage: ebbtide ")
+
+
+def test_the_help_loads_no_parser_and_no_cluster() -> None:
+    loaded = loaded_by("from ebbtide.cli import main\nmain([])")
+
+    assert "ebbtide.cli.usage" in loaded
+    assert not {
+        name for name in loaded if name.startswith(("ebbtide.cluster", "ebbtide.core.spec", "kubernetes", "argparse"))
+    }
+
+
+@pytest.mark.parametrize("words", ["'new', 'a', '--image', 'a/b:1', '-o', '-'", "'call', '--help'", "'open', '--help'"])
+def test_the_commands_load_no_client_before_they_connect(words: str) -> None:
+    loaded = loaded_by(f"from ebbtide.cli import main\nmain([{words}])")
+
+    assert not {
+        name for name in loaded if name.startswith(("ebbtide.cluster", "ebbtide.sandbox", "kubernetes", "numpy"))
+    }
+
+
+@pytest.mark.parametrize(("value", "colored"), [(None, True), ("", True), ("1", False), ("0", False)])
+def test_no_color_turns_colors_off(monkeypatch: pytest.MonkeyPatch, value: str | None, *, colored: bool) -> None:
+    """https://no-color.org: when present and not an empty string, regardless of its value."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if value is not None:
+        monkeypatch.setenv("NO_COLOR", value)
+
+    codes = streams.get_style_codes(streams.GuardedStream(Terminal()))  # type: ignore[arg-type] # a stream
+
+    assert (codes["bold"] != "") == colored
+
+
+def test_the_progress_never_passes_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    output = Terminal()
+    monkeypatch.setattr(sys, "stderr", output)
+    bar = tune.ProgressBar(2)
+    search: Any = SimpleNamespace(best=None)
+    for _ in range(3):
+        bar.show(search)
+    shares = [text.split()[1].rstrip(",") for text in output.getvalue().split("\r\x1b[K")[1:]]
+
+    assert shares == ["1/2", "2/2", "3/3"]
+
+
+@pytest.mark.parametrize(
+    ("shape", "note"),
+    [
+        ("diurnal:1rps..20rps,1h", "covers 1 h of the cycle of 24 h: at most 1.32 of 20 requests/s"),
+        ("diurnal:1rps..20rps,18h", "covers 18 h of the cycle of 24 h: at most 20 of 20 requests/s"),
+        ("diurnal:1rps..20rps,24h", ""),
+        ("diurnal:1rps..20rps,1h,1h", ""),
+        ("ramp:1rps..20rps,1h", ""),
+        ("requests.csv", ""),
+    ],
+)
+def test_a_part_of_a_day_is_noted(shape: str, note: str) -> None:
+    coverage = load.describe_coverage(shape)
+
+    assert note in coverage
+    assert bool(note) == bool(coverage)
+
+
+def test_simulate_prints_the_note(run: Callable[..., Ran]) -> None:
+    spec = Path(__file__).parents[2] / "examples" / "concurrency-scale-to-zero" / "spec.yaml"
+
+    assert "covers 1 h of the cycle of 24 h" in run("simulate", spec, "--traffic", "diurnal:1rps..2rps,1h").out
+
+
+def test_submit_names_the_flags_without_effect_and_explains_the_others(run: Callable[..., Ran]) -> None:
+    out = run("submit", "--help").out
+
+    for title in ("Workload:", "Compute:", "Autoscaling:", "Network:", "Storage:", "Security:"):
+        assert f"\n{title}\n" in out
+    assert "; not supported" not in out
+    assert "no effect" not in out
+    folded = out.partition("Rejected, each with the reason:\n")[2]
+    assert "--git-sync," in folded
+    assert "--image-pull-my-credentials" in folded
+    assert "--wait-for-submit," in folded.partition("Accepted without effect:\n")[2]
+
+
+# new
+
+
+def test_new_writes_a_spec_that_renders(
+    run: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    flags = "--port 8000 --gpu 0.25 --min 0 --max 4 --metric concurrency --threshold 10 -p team-a"
+    args = "--model Qwen/Qwen2.5-1.5B-Instruct --gpu-memory-utilization 0.22"
+    code, out, err = run("new", "chat", "--image", "vllm/vllm-openai:v0.11.0", *flags.split(), "--args", args)
+
+    assert (code, out, err) == (0, "", "Wrote chat.yaml. Next: ebbtide check chat.yaml, then ebbtide apply chat.yaml\n")
+    assert yaml.safe_load(Path("chat.yaml").read_text())["spec"] == {
+        "project": "team-a",
+        "image": "vllm/vllm-openai:v0.11.0",
+        "args": args,
+        "servingPort": {"container": 8000},
+        "compute": {"gpuPortionRequest": 0.25},
+        "autoscaling": {"minReplicas": 0, "maxReplicas": 4, "metric": "concurrency", "metricThreshold": 10},
+    }
+    assert run("render", "--profile", "full", "chat.yaml").code == 0
+
+
+@pytest.mark.parametrize(
+    ("gpu", "compute"),
+    [
+        ("2", {"gpuDevicesRequest": 2}),
+        ("0.5", {"gpuPortionRequest": 0.5}),
+        ("20Gi", {"gpuRequestType": "memory", "gpuMemoryRequest": "20Gi"}),
+    ],
+)
+def test_new_writes_each_kind_of_gpu_request(run: Callable[..., Ran], gpu: str, compute: dict[str, Any]) -> None:
+    code, out, _ = run("new", "a", "-i", "ghcr.io/acme/a:1", "-g", gpu, "-o", "-")
+
+    assert code == 0
+    assert yaml.safe_load(out)["spec"]["compute"] == compute
+
+
+def test_new_asks_on_a_terminal(run: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdin", Terminal("\nhello\nghcr.io/acme/hello:1.0\n\n\n\n2\n\n\n"))
+    code, _, err = run("new")
+
+    assert code == 0, err
+    assert yaml.safe_load(Path("hello.yaml").read_text())["spec"] == {
+        "image": "ghcr.io/acme/hello:1.0",
+        "servingPort": {"container": 8080},
+        "autoscaling": {"minReplicas": 0, "maxReplicas": 2, "metric": "concurrency", "metricThreshold": 10},
+    }
+
+
+def test_new_stops_at_the_end_of_the_answers(
+    run: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdin", Terminal("hello\n"))
+
+    assert run("new").code == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_new_reports_what_is_missing_wrong_or_in_the_way(
+    run: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    assert run("new", "a") == (
+        2,
+        "",
+        "ebbtide new: error: set NAME and --image, as in ebbtide new chat --image YOUR-IMAGE\n",
+    )
+    code, _, err = run("new", "A_b", "-i", "ghcr.io/acme/a:1", "--port", "many")
+    assert code == 1
+    assert "NAM001" in err
+    assert "servingPort.container" in err
+    assert list(tmp_path.iterdir()) == []
+    Path("a.yaml").write_text("mine")
+    assert (
+        run("new", "a", "-i", "ghcr.io/acme/a:1").err
+        == "ebbtide new: error: a.yaml exists: choose another file with -o\n"
+    )
+    assert Path("a.yaml").read_text() == "mine"
+    assert run("new", "a", "-i", "ghcr.io/acme/a:1", "-o", "none/a.yaml").code == 2

@@ -1,0 +1,257 @@
+"""The pure core stays pure: what is imported, and what is not, seen from a fresh process."""
+
+from __future__ import annotations
+
+import ast
+import json
+import platform
+import subprocess
+import sys
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ebbtide.core.readers import compiled
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "platform"
+MODULES = sorted((SOURCE / "ebbtide").rglob("*.py"))
+#: The layers from the spec to explain: no client, no YAML, no command line.
+CORE = (
+    "ebbtide.core.translation.translate",
+    "ebbtide.core.documents.explain",
+    "ebbtide.core.documents.check",
+    "ebbtide.core.documents",
+    "ebbtide.core.adopt.live",
+    "ebbtide.core.documents.profiles",
+)
+#: Packages that the core may import in addition to the standard library.
+ALLOWED = {
+    "ebbtide",
+    "pydantic",
+    "pydantic_core",
+    "annotated_types",
+    "typing_extensions",
+    "typing_inspection",
+}
+#: Of the standard library, what a pure function has no use for: processes, sockets, the network, temporary files.
+IMPURE = {"socket", "subprocess", "ssl", "http.client", "urllib.request", "tempfile", "argparse", "asyncio"}
+
+
+def loaded_by(program: str) -> set[str]:
+    """The modules that a program leaves loaded, less those of an empty one."""
+    counted = f"{program}\nimport sys, json\nprint(json.dumps(sorted(sys.modules)), file=sys.stderr)"
+    module_sets = []
+    for source in (counted, counted[len(program) :]):
+        ran = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True, cwd=ROOT)
+        module_sets.append(set(json.loads(ran.stderr.splitlines()[-1])))
+    return module_sets[0] - module_sets[1]
+
+
+def test_the_source_root_is_no_package() -> None:
+    """With an __init__.py, it would shadow the standard library's module of the same name."""
+    assert not (SOURCE / "__init__.py").exists()
+    assert platform.system() in {"Linux", "Darwin", "Windows"}
+    assert Path(platform.__file__).name == "platform.py"
+
+
+@pytest.mark.parametrize("module", CORE)
+def test_the_core_imports_pydantic_and_the_standard_library_only(module: str) -> None:
+    loaded = {name.partition(".")[0] for name in loaded_by(f"import {module}")}
+
+    assert "ebbtide" in loaded
+    # Python's own table of how it was built has a name of the platform's.
+    loaded = {name for name in loaded if not name.startswith("_sysconfigdata")}
+    assert loaded - ALLOWED - sys.stdlib_module_names == set()
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "ebbtide.core.translation.translate",
+        "ebbtide.core.documents.check",
+        "ebbtide.core.documents",
+        "ebbtide.core.adopt.live",
+    ],
+)
+def test_the_core_imports_nothing_impure_and_not_pydantic_itself(module: str) -> None:
+    loaded = loaded_by(f"import {module}")
+
+    assert module in loaded
+    assert loaded & IMPURE == set()
+    assert "pydantic" not in loaded
+
+
+def test_the_command_line_parses_without_the_translation() -> None:
+    """``--version``, ``--help`` and a wrong command answer before anything that they do not need is loaded."""
+    loaded = loaded_by("from ebbtide.cli import main\nmain(['--version'])")
+
+    assert {name for name in loaded if name.startswith("ebbtide.")} == {
+        "ebbtide.core.base",
+        "ebbtide.core.base.plugins",
+        "ebbtide.core.base.prose",
+        "ebbtide.cli",
+        "ebbtide.cli.options",
+        "ebbtide.cli.streams",
+        "ebbtide.core.profile",
+        "ebbtide.core.profile.built_in",
+    }
+
+
+def test_the_autoscalers_import_the_standard_library_only() -> None:
+    loaded = loaded_by("from ebbtide.core.autoscaler import activator, hpa, metrics, reconciler")
+
+    assert "ebbtide.core.autoscaler.windows" in loaded
+    assert {
+        name for name in loaded if name.startswith("ebbtide.") and not name.startswith("ebbtide.core.autoscaler")
+    } == set()
+    assert {name.partition(".")[0] for name in loaded} - {"ebbtide"} - sys.stdlib_module_names == set()
+
+
+def test_the_core_reads_no_clock_and_no_environment() -> None:
+    """Only the command line, the server and the cluster packages read them; a translation depends only on its arguments."""
+    impure = {"os", "time", "datetime", "random", "secrets", "uuid", "getpass", "locale"}
+    # A calendar, with the time as an argument.
+    exempt = {SOURCE / "ebbtide" / "autoscaler" / "schedule.py"}
+    guilty = {
+        str(path.relative_to(SOURCE)): sorted(names)
+        for path in MODULES
+        if path not in exempt
+        and not {"cli", "cluster", "slo", "api", "web", "sandbox"}.intersection(path.relative_to(SOURCE).parts)
+        for names in [imported(path) & impure]
+        if names
+    }
+
+    assert guilty == {}
+
+
+def imported(path: Path) -> set[str]:
+    """The top-level names of all imports in a file, those inside functions too."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names.update(alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.add((node.module or "").partition(".")[0])
+    return names
+
+
+def test_render_needs_neither_pydantic_nor_argparse_s_friends() -> None:
+    """The compiled schema is for that; the installed pydantic_core reads it as it is meant."""
+    example = ROOT / "examples" / "one-liner" / "spec.yaml"
+    program = (
+        f"import sys\nfrom ebbtide.cli import main\ncode = main(['render', {str(example)!r}])\nassert code == 0, code"
+    )
+
+    loaded = loaded_by(program)
+
+    assert compiled.is_compatible()
+    for module in (
+        "pydantic",
+        "pydantic_core",  # only its extension is loaded
+        "yaml",
+        "kubernetes",
+        "fastapi",
+        "numpy",
+        "jinja2",
+        "requests",
+        "ebbtide.core.documents.explain",
+        "ebbtide.core.documents.problem_texts",
+        "ebbtide.core.readers.table",
+        "ebbtide.core.adopt",
+    ):
+        assert module not in loaded
+
+
+def test_the_options_of_all_commands_load_nothing_of_a_cluster() -> None:
+    """Completion and help must not wait for a client."""
+    loaded = loaded_by("from ebbtide.cli import make_parser\nmake_parser()")
+
+    assert "ebbtide.cli.apply" in loaded
+    assert not {
+        name for name in loaded if name.startswith(("ebbtide.cluster", "ebbtide.sandbox", "kubernetes", "urllib3"))
+    }
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Imports for type checkers and those inside functions count, too."""
+    paths = {_module(path): path for path in MODULES}
+    graph = {name: _imported_modules(path, paths.keys()) for name, path in paths.items()}
+
+    assert len(graph["ebbtide.cli.serve"]) > 5
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
+
+
+def _module(path: Path) -> str:
+    return ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
+
+
+def _imported_modules(path: Path, modules: Collection[str]) -> set[str]:
+    """The package's own modules that a file imports anywhere; of ``from package import module`` it is the module."""
+    imports = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            imports |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            imports |= {name if name in modules else str(node.module) for name in inner}
+    return imports.intersection(modules) - {_module(path)}
+
+
+def test_the_sandbox_is_imported_by_demos_a_benchmark_and_the_picture_alone() -> None:
+    outside = [path for path in MODULES if "sandbox" not in path.relative_to(SOURCE).parts]
+    outside += [path for folder in ("e2e", "tools") for path in (ROOT / folder).rglob("*.py")]
+    importers = {path: functions for path in outside if (functions := _functions_that_import(path, "ebbtide.sandbox"))}
+
+    assert importers == {
+        SOURCE / "ebbtide" / "cli" / "demo.py": {"_run_simulated", "serve_demo"},
+        ROOT / "tools" / "bench" / "serve.py": {"serve"},
+        ROOT / "tools" / "picture.py": {""},
+    }
+
+
+def _functions_that_import(path: Path, package: str) -> set[str]:
+    """The top-level functions and classes of a file that import of a package; empty text for the file's own imports."""
+    functions = set()
+    for part in ast.parse(path.read_text()).body:
+        imports = [node for node in ast.walk(part) if isinstance(node, ast.Import | ast.ImportFrom)]
+        names = [
+            name for node in imports for name in (getattr(node, "module", None), *(row.name for row in node.names))
+        ]
+        if any(f"{name}.".startswith(f"{package}.") for name in names):
+            functions.add(getattr(part, "name", ""))
+    return functions
+
+
+def test_serve_on_a_real_cluster_loads_no_sandbox() -> None:
+    program = "from ebbtide.cli import main\nassert main(['serve', '--kubeconfig', 'none']) == 3"
+
+    loaded = loaded_by(program)
+
+    assert "ebbtide.server.api.make" in loaded
+    assert not {name for name in loaded if name.startswith("ebbtide.sandbox")}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_every_module_says_what_it_is_for(path: Path) -> None:
+    text = ast.get_docstring(ast.parse(path.read_text()))
+
+    assert text, "no docstring"
+    assert text.splitlines()[0].endswith((".", "!", "?", "``", ":")), text.splitlines()[0]
+
+
+def test_no_module_of_the_package_is_named_like_one_of_the_standard_library_at_top_level() -> None:
+    """sys.path contains the source root, so such a file would shadow it everywhere."""
+    top = {path.stem for path in SOURCE.glob("*.py")} | {path.name for path in SOURCE.iterdir() if path.is_dir()}
+
+    assert "ebbtide" in top
+    assert top & sys.stdlib_module_names == set()

@@ -1,0 +1,84 @@
+"""``ebbtide --demo COMMAND``: commands for a cluster on the simulated one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ebbtide.cli import connection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from commands import Ran
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "one-liner" / "spec.yaml"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        (("list",), 0, "chat        team-a    Running"),
+        (("list", "-A"), 0, "iris"),
+        (("describe", "iris", "-p", "team-b"), 0, "InferenceService"),
+        (("why", "rank"), 0, "minReplicas 2 is the lower limit"),
+        (("slo",), 0, "rank                 team-a    VIOLATED"),
+        (("logs", "chat"), 0, "POST /v1/chat/completions 200"),
+        (("doctor",), 0, "no problems found"),
+        (("diff", str(EXAMPLE)), 4, "+ create  Service default/hello"),
+        (("apply", "-y", "--wait", "0", str(EXAMPLE)), 0, "created Service default/hello"),
+        (("submit", "hello", "-i", "ghcr.io/acme/hello:1.0", "-y", "--wait", "0"), 0, "created Service"),
+        (("scale", "chat", "--max", "2"), 0, "maxReplicas 2"),
+        (("project", "list"), 0, "team-a"),
+        (("call", "chat", "--chat", "Hello"), 0, "This is a simulated answer of chat"),
+        (("call", "embed", "--path", "/embed", "-d", "{}"), 0, '"service": "embed"'),
+    ],
+)
+def test_a_command_runs_on_the_simulated_cluster(
+    run: Callable[..., Ran], words: tuple[str, ...], code: int, text: str
+) -> None:
+    ran = run("--demo", *words)
+
+    assert ran.code == code, ran.err
+    assert text in ran.out
+    assert ran.err.startswith("Simulated cluster: changes are lost when the command ends\n")
+    assert connection.simulated is None
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("render", "x"), "ebbtide: error: render needs no cluster: remove --demo"),
+        (("exec", "chat", "--", "ls"), "exec needs a container, and --demo simulates none: remove --demo"),
+        (("list", "--kubeconfig", "x"), "ebbtide list: error: --demo uses a simulated cluster: remove --kubeconfig"),
+        (("lisst",), "unknown command lisst; did you mean list?"),
+    ],
+)
+def test_what_the_demo_does_not_have_is_reported(run: Callable[..., Ran], words: tuple[str, ...], message: str) -> None:
+    ran = run("--demo", *words)
+
+    assert (ran.code, ran.out) == (2, "")
+    assert message in ran.err
+
+
+def test_the_user_s_own_cluster_has_no_effect(run: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EBBTIDE_PROFILE", "/nonexistent/profile.yaml")
+    monkeypatch.setenv("EBBTIDE_PROMETHEUS", "http://127.0.0.1:1")
+    monkeypatch.setenv("KUBECONFIG", "/nonexistent/kubeconfig")
+
+    assert run("--demo", "list").code == 0
+    assert "EBBTIDE_PROFILE" not in os.environ
+
+
+def test_without_a_kubeconfig_the_demo_is_named(run: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", "/nonexistent/kubeconfig")
+    code, out, err = run("list")
+
+    assert (code, out) == (3, "")
+    assert err == (
+        "error: cannot load a cluster from the kubeconfig /nonexistent/kubeconfig: the file does not exist; set KUBECONFIG, "
+        "or use --kubeconfig FILE, or use --demo for a simulated cluster\n"
+    )

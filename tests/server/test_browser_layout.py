@@ -1,0 +1,122 @@
+"""The law of the layout: on every page and at each width, all text can be read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from playwright.sync_api import expect
+
+from ebbtide.sandbox.backend import make_simulated_backend
+from ebbtide.sandbox.clocks import ManualClock
+from ebbtide.sandbox.services import PROFILE, demo_profile, demo_world
+from ebbtide.server.web.fields import ALL_STEPS, STEPS
+from ebbtide.server.web.new import load_examples
+from ebbtide.server.web.workload import TABS
+from website import CHROMIUM, SIZES, Site, open_sized_page, resize
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Browser, Page
+
+#: Timeout in milliseconds, long enough for a busy machine.
+PATIENCE = 120_000
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium here: apt-get install chromium, or EBBTIDE_CHROMIUM"
+)
+#: Returns the texts of a page that cannot be read: cut off, outside of their box, in too narrow lines, or overlapping.
+FIND_DEFECTS = (Path(__file__).parents[1] / "layout.js").read_text(encoding="utf-8")
+CHAT = "/workloads/team-a/chat"
+PAGES = (
+    "/overview",
+    "/workloads",
+    "/workloads?q=nothing",
+    "/workloads?state=missed",
+    *(f"{CHAT}/{tab}" for tab in TABS),
+    f"{CHAT}/edit",
+    *(f"{CHAT}/do/{action}" for action in ("scale", "suspend", "delete")),
+    # Each of the others is in another state: pending, failed, stopped, scaled to zero, with a violated SLO, on whole GPUs.
+    "/workloads/research/nightly",
+    "/workloads/research/translate/why",
+    "/workloads/team-b/ocr",
+    "/workloads/research/notes",
+    "/workloads/team-a/rank/slo",
+    "/workloads/team-b/vision/metrics",
+    "/workloads/team-b/iris/yaml",
+    *(f"/new?step={step}" for step in (*(key for key, *_ in STEPS), ALL_STEPS)),
+    *(f"/new?step={ALL_STEPS}&example={key}" for key in load_examples()),
+    "/projects",
+    "/projects/new",
+    "/projects/team-a/edit",
+    "/cluster",
+    "/simulate",
+    "/login",
+    "/missing",
+    "/workloads/team-a/missing",
+)
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    world = demo_world(ManualClock(), hours=0.6)
+    backend = make_simulated_backend(
+        world.cluster, demo_profile(), PROFILE, world.clock, source=world.source, demo=True, gpu_hour=2.5
+    )
+    with Site(backend) as opened:
+        yield opened
+
+
+def find_defects(page: Page) -> list[Any]:
+    # The color schemes differ only in colors, which a test of the style sheet holds.
+    defects: list[Any] = page.evaluate(FIND_DEFECTS)
+    return defects
+
+
+def find_defects_at_each_size(page: Page) -> dict[str, list[Any]]:
+    defects = {}
+    for size in SIZES:
+        resize(page, size)
+        if found := find_defects(page):
+            defects[size] = found
+    return defects
+
+
+def test_all_text_of_all_pages_can_be_read(browser: Browser, site: Site) -> None:
+    defects = {}
+    with open_sized_page(browser, site, "desktop", "light", PATIENCE) as page:
+        for path in PAGES:
+            page.goto(path)
+            expect(page.locator("h1, h2").first).to_be_visible()
+            # These parts are requested after the page.
+            expect(page.locator("#doctor[hx-trigger=load]")).to_have_count(0)
+            expect(page.get_by_text("Simulating…")).to_have_count(0)
+            if found := find_defects_at_each_size(page):
+                defects[path] = found
+        page.goto(f"/new?example=chat&step={ALL_STEPS}")
+        page.get_by_role("button", name="Review plan").click()
+        expect(page.get_by_role("heading", level=1)).to_contain_text("Review")
+        if found := find_defects_at_each_size(page):
+            defects["plan"] = found
+    assert defects == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "change", "defect"),
+    [
+        ("/workloads", "document.querySelector('select').style.maxWidth = '60px'", "selected text is cut off"),
+        ("/workloads", "document.querySelector('#q').style.width = '80px'", "placeholder is cut off"),
+        ("/overview", "document.querySelector('main').style.width = '1600px'", "page scrolls sideways"),
+        ("/overview", "document.querySelector('.alerts .what').style.width = '8px'", "lines of single letters"),
+        ("/overview", "document.querySelector('.alerts .what').style.marginTop = '-20px'", "texts overlap"),
+        ("/cluster", "document.querySelector('.picture').setAttribute('width', '160')", "text is cut off"),
+        ("/overview", "document.querySelector('.alerts .what').style.whiteSpace = 'nowrap'", "text is outside"),
+    ],
+)
+def test_the_law_of_the_layout_finds_defects(browser: Browser, site: Site, path: str, change: str, defect: str) -> None:
+    with open_sized_page(browser, site, "phone", "light", PATIENCE) as page:
+        page.goto(path)
+        assert find_defects(page) == []
+        page.evaluate(change)
+        assert any(found[0].startswith(defect) for found in find_defects(page)), find_defects(page)

@@ -1,0 +1,233 @@
+"""The canary, projects and the GPU map on the page, on a simulated cluster."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+np = pytest.importorskip("numpy")
+
+from test_world import START, node, profiled  # noqa: E402
+
+from ebbtide.cluster.client.protocol import KNATIVE, POD  # noqa: E402
+from ebbtide.cluster.slo.source import Ref  # noqa: E402
+from ebbtide.core.base import keys  # noqa: E402
+from ebbtide.core.base.paths import get_at  # noqa: E402
+from ebbtide.sandbox.backend import PermissionRule, make_simulated_backend  # noqa: E402
+from ebbtide.sandbox.clocks import ManualClock  # noqa: E402
+from ebbtide.sandbox.replicas import SimulatedBehavior  # noqa: E402
+from ebbtide.sandbox.services import PROFILE as DEMO  # noqa: E402
+from ebbtide.sandbox.services import demo_profile  # noqa: E402
+from ebbtide.sandbox.store import make_bare  # noqa: E402
+from ebbtide.sandbox.world import World  # noqa: E402
+from ebbtide.server.api.answers import NodeRow, ShareRow  # noqa: E402 - after the skip
+from ebbtide.server.web import cluster as of_cluster  # noqa: E402
+from ebbtide.server.web.projects import parse_project  # noqa: E402
+from website import READER, WRITER, Parsed, Site, backend_of  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ebbtide.server.api.backend import Backend
+
+SEARCH = "/workloads/team-shop/search"
+SPEC: dict[str, Any] = {
+    "project": "shop",
+    "image": "example.com/search:v1",
+    "compute": {"cpuCoreRequest": 0.5, "cpuMemoryRequest": "1Gi"},
+    "autoscaling": {"minReplicas": 1, "maxReplicas": 3, "metric": "concurrency", "metricThreshold": 4},
+}
+
+
+def document(**fields: Any) -> dict[str, Any]:
+    metadata = {"name": "search"}
+    return {
+        "apiVersion": "ebbtide.dev/v1alpha1",
+        "kind": "Inference",
+        "metadata": metadata,
+        "spec": {**SPEC, **fields},
+    }
+
+
+def canary_world() -> World:
+    """Return a world with a canary that has received a quarter of the requests for ten minutes."""
+    behavior = SimulatedBehavior("poisson:4rps,1h", "fixed:200ms", START)
+    world = World(ManualClock(), profiled(), behaviors={Ref("team-shop", "search"): behavior})
+    world.cluster.put(node())
+    world.apply(document())
+    world.clock.sleep(60)
+    traffic = {"canaryPercent": 25, "stableRevision": "search-00001"}
+    world.apply(document(image="example.com/search:v2", traffic=traffic))
+    world.clock.sleep(600)
+    world.cluster.settle()
+    return world
+
+
+@pytest.fixture
+def world() -> World:
+    return canary_world()
+
+
+@pytest.fixture
+def site(world: World) -> Iterator[Site]:
+    with Site(backend_of(world.cluster, world.clock, source=world.source)) as opened:
+        yield opened
+
+
+def traffic_of(site: Site) -> list[Any]:
+    service = site.cluster.get(KNATIVE, "search", "team-shop")
+    return [
+        (row.get("revisionName", "latest"), row.get("percent"))
+        for row in get_at(service, "spec", "traffic", default=[])
+    ]
+
+
+def test_both_revisions_are_shown_side_by_side(site: Site) -> None:
+    page = Parsed(site.get(f"{SEARCH}/revisions").text)
+
+    assert "25% of the requests go to search-00002" in page.text
+    assert "Traffic 75% 25%" in page.text
+    assert "Errors 0% 0%" in page.text
+    assert "p95 100 to 250 ms 100 to 250 ms" in page.text
+    rates = page.text.partition("Requests/s ")[2].split()[:2]
+    assert float(rates[0]) == pytest.approx(3 * float(rates[1]), rel=0.3)
+    assert [item.attributes["href"] for item in page.all("a") if "/do/" in item.attributes.get("href", "")][-3:] == [
+        f"{SEARCH}/do/{name}" for name in ("promote", "weight", "abort")
+    ]
+
+
+def test_a_canary_is_promoted(site: Site) -> None:
+    assert "all requests go to search-00002" in Parsed(site.get(f"{SEARCH}/do/promote").text).text
+    assert site.send(f"{SEARCH}/do/promote", {}).status_code == 303
+
+    assert traffic_of(site) in ([], [("latest", 100)])
+    site.cluster.settle()
+    assert "Canary" not in Parsed(site.get(f"{SEARCH}/revisions").text).text
+
+
+def test_the_weight_of_a_canary_is_changed(site: Site) -> None:
+    for text in ("", "100", "-1", "a", "5.5"):
+        answer = site.send(f"{SEARCH}/do/weight", {"percent": text})
+        assert answer.status_code == 422, text
+        assert "must be a whole number from 0 to 99" in answer.text
+    assert site.send(f"{SEARCH}/do/weight", {"percent": "60"}).status_code == 303
+
+    assert dict(traffic_of(site)) == {"search-00001": 40, "latest": 60}
+
+
+def test_a_canary_is_aborted(site: Site) -> None:
+    assert site.send(f"{SEARCH}/do/abort", {}).status_code == 303
+
+    assert traffic_of(site) == [("search-00001", 100)]
+    site.backend.clock.sleep(5)
+    assert site.send(f"{SEARCH}/do/abort", {}).status_code == 422
+
+
+def test_a_workload_without_a_canary_offers_no_actions_on_one(world: World) -> None:
+    world.apply(document())
+    world.clock.sleep(60)
+    with Site(backend_of(world.cluster, world.clock)) as site:
+        assert "Promote" not in site.get(f"{SEARCH}/revisions").text
+        assert "no canary is running" in Parsed(site.get(f"{SEARCH}/do/promote").text).text
+
+
+# Projects.
+
+
+def test_preemptible_use_beyond_the_quota_is_shown() -> None:
+    world = World(ManualClock(), demo_profile())
+    world.cluster.put(node(gpus=4))
+    quota = {"requests.nvidia.com/gpu.shared": "2"}
+    metadata = {"name": "research", "labels": {keys.PROJECT: "research"}}
+    world.cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+    world.cluster.put({**make_bare_quota("research"), "spec": {"hard": quota}, "status": {"hard": quota, "used": {}}})
+    for number in range(3):
+        container = {"name": "main", "image": "x", "resources": {"limits": {keys.GPU_SHARED: "1"}}}
+        pod = {**make_bare(POD, f"train-{number}", "research")}
+        pod["spec"] = {"nodeName": "gpu-1", "priority": 50, "containers": [container]}
+        world.cluster.put({**pod, "status": {"phase": "Running"}})
+    with Site(backend_of(world.cluster, world.clock)) as site:
+        page = Parsed(site.get("/projects").text)
+
+    assert "GPU shares 0 of 2 2 left beyond the quota 3 preemptible" in page.text
+
+
+def make_bare_quota(namespace: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "quota", "namespace": namespace}}
+
+
+def demo_backend(world: World, **settings: Any) -> Backend:
+    return make_simulated_backend(world.cluster, demo_profile(), DEMO, world.clock, **settings)
+
+
+def test_a_project_is_created_and_changed() -> None:
+    world = World(ManualClock(), demo_profile())
+    with Site(demo_backend(world)) as site:
+        assert Parsed(site.get("/projects").text).all("a", href="/projects/new")
+        form = {"name": "vision", "gpus": "1.5", "cpu": "8", "memory": "32Gi", "members": "jane\ngroup:ml\n"}
+        assert site.send("/projects/new", form).headers["location"] == "/projects?saved=vision"
+        page = Parsed(site.get("/projects").text).text
+        assert "vision namespace vision" in page
+        assert "0 of 8" in page
+        assert "Members jane group:ml" in page
+        assert "project vision exists" in site.send("/projects/new", form).text.replace("P", "p")
+
+        assert "jane\ngroup:ml" in site.get("/projects/vision/edit").text
+        assert site.send("/projects/vision/edit", {"members": "group:ml\nben"}).status_code == 303
+        assert "Members group:ml ben" in Parsed(site.get("/projects").text).text
+        wrong = site.send("/projects/new", {"name": "Bad Name"})
+        assert wrong.status_code == 422
+        assert "Invalid name" in wrong.text
+        assert site.send("/projects/vision/edit", {"members": "robot:x"}).status_code == 422
+        assert site.get("/projects/missing/edit").status_code == 404
+
+
+def test_a_project_needs_the_permission_of_the_caller() -> None:
+    world = World(ManualClock(), demo_profile())
+    rules = (PermissionRule("readers", frozenset({"get", "list", "watch"}), frozenset({"*"}), frozenset({"*"})),)
+    tokens = {caller.token: caller for caller in (READER, WRITER)}
+    settings: dict[str, Any] = {"tokens": tokens, "rules": rules, "anonymous_caller": None}
+    with Site(backend_of(world.cluster, world.clock, **settings)) as site:
+        headers = {"Authorization": f"Bearer {READER.token}"}
+        text = site.visitor.get("/projects", headers=headers).text
+        assert "unavailable, your account is not allowed to create namespaces" in text
+        assert "This action is not available" in site.visitor.get("/projects/new", headers=headers).text
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"name": ""},
+        {"name": "a" * 64},
+        {"name": "a", "gpus": "many"},
+        {"name": "a", "cpu": "-1"},
+        {"name": "a", "memory": "lots"},
+        {"name": "a", "members": "user:"},
+        {"name": "a", "members": "x\n" * 101},
+    ],
+)
+def test_an_invalid_project_is_rejected(form: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match=r"invalid|too many"):
+        parse_project(form, "", [])
+
+
+# The GPU map.
+
+
+def test_a_color_depends_only_on_the_workload() -> None:
+    def row(*names: str) -> NodeRow:
+        shares = tuple(ShareRow(keys.GPU_SHARED, 1.0, name, "shop", f"{name}-pod") for name in names)
+        return NodeRow("gpu-1", True, True, "", {keys.GPU_SHARED: "4"}, shares)
+
+    few, many = of_cluster.assign_colors([row("chat")]), of_cluster.assign_colors([row("a", "b", "chat", "z")])
+    assert few["shop", "chat"] == many["shop", "chat"]
+
+
+def test_a_share_is_shown_as_a_part_of_a_gpu_with_its_memory() -> None:
+    profile = demo_profile()
+    row = NodeRow("gpu-1", True, True, "NVIDIA-A100-SXM4-80GB-SHARED", {}, ())
+    pool = of_cluster.find_pool(row, profile)
+
+    assert of_cluster.describe_size(keys.GPU_SHARED, 1.0, pool) == "0.25 GPU, 20 GiB"
+    assert of_cluster.describe_size(keys.GPU_SHARED, 1.0, None) == ""
