@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-WEB: Final = Path("platform", "ebbtide", "web")
+WEB: Final = Path("platform", "ebbtide", "server", "web")
 #: The template call that refers to a file under ``static``.
 ASSET: Final = re.compile(r"""asset\(['"]([^'"]+)['"]\)""")
 

@@ -20,7 +20,7 @@ from ebbtide import __version__
 from ebbtide.core.documents.problem_texts import read_problem_texts
 
 ROOT: Final = Path(__file__).parents[2]
-VENDOR: Final = Path("platform", "ebbtide", "web", "static", "vendor")
+VENDOR: Final = Path("platform", "ebbtide", "server", "web", "static", "vendor")
 LIBRARIES: Final = {
     "editor.min.js",
     "editor.txt",

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from ebbtide.core.base.problems import select_errors
 from ebbtide.core.profile.built_in import FULL
 from ebbtide.core.profile.models import Profile
-from ebbtide.core.readers import flag_parser, shapes
+from ebbtide.core.readers import shapes
 from ebbtide.core.spec import rules
 from ebbtide.core.spec.inference import Inference
-from ebbtide.runai import command_lines, flags, nim, nim_flags
+from ebbtide.runai import command_lines, flag_parser, flags, nim, nim_flags
 
 if TYPE_CHECKING:
     from ebbtide.core.readers.reading import Reading

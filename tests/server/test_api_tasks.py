@@ -43,11 +43,11 @@ def test_a_simulation_compares_the_spec_with_other_settings_and_knatives_default
 
 def test_a_log_replaces_the_shape_of_the_traffic() -> None:
     log = "time\n" + "".join(f"{second}\n" for second in range(60))
-    report = run_simulation(request(log=log, traffic="morning.csv"), FULL)
+    report = run_simulation(request(log=log.encode(), traffic="morning.csv"), FULL)
 
     assert (report["traffic"]["name"], report["traffic"]["requests"]) == ("morning.csv", 60)
     with pytest.raises(SimulationRequestError) as refused:
-        run_simulation(request(log="time\nnever\n", traffic="morning.csv"), FULL)
+        run_simulation(request(log=b"time\nnever\n", traffic="morning.csv"), FULL)
     assert refused.value.problems
 
 

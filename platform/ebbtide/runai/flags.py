@@ -11,17 +11,6 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.base.problems import make_warning, shorten_text
-from ebbtide.core.readers.flag_parser import (
-    FORMS,
-    TRUTHS,
-    Flag,
-    GivenFlag,
-    parse_list,
-    parse_pair,
-    parse_port,
-    split_at_dashes,
-    take_arguments,
-)
 from ebbtide.core.readers.reading import make_document
 from ebbtide.core.readers.table import (
     NAMELESS,
@@ -39,6 +28,17 @@ from ebbtide.core.readers.table import (
     true_or_none,
 )
 from ebbtide.core.translation.objects import to_camel
+from ebbtide.runai.flag_parser import (
+    FORMS,
+    TRUTHS,
+    Flag,
+    GivenFlag,
+    parse_list,
+    parse_pair,
+    parse_port,
+    split_at_dashes,
+    take_arguments,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.core.readers.flag_parser import TRUTHS, Flag, parse_port, split_at_dashes, take_arguments
 from ebbtide.core.readers.reading import make_document
 from ebbtide.core.readers.rest import take_prefix
 from ebbtide.core.readers.table import (
@@ -19,6 +18,7 @@ from ebbtide.core.readers.table import (
     source_paths,
 )
 from ebbtide.runai import nim
+from ebbtide.runai.flag_parser import TRUTHS, Flag, parse_port, split_at_dashes, take_arguments
 from ebbtide.runai.flags import BY_NAME as STANDARD
 from ebbtide.runai.flags import NEW_PVC
 

@@ -155,5 +155,5 @@ def test_only_streams_of_bytes_bypass_the_guard() -> None:
         "cli/tune.py",
         "cli/streams.py",
         "cluster/client/streams.py",
-        "web/playground.py",
+        "server/web/playground.py",
     }

@@ -198,7 +198,7 @@ def _report_missing_value(draft: Draft, flag: Flag) -> None:
 
 
 def _refuse_unknown_flag(draft: Draft, name: str, table: Mapping[str, Flag]) -> None:
-    from difflib import get_close_matches  # noqa: PLC0415 - only needed for a misspelled name
+    from difflib import get_close_matches
 
     if name.startswith(DISTRIBUTED_FLAGS):
         draft.add_error(DISTRIBUTED[0], (name,), *DISTRIBUTED[1:])
