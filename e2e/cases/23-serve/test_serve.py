@@ -159,10 +159,11 @@ def by_runapy(stage: Stage, address: str, token: str) -> float:
     # Its import takes three seconds, in every worker if it is above.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # runapy's own
-        from runai import models  # noqa: PLC0415 - as above
         from runai.api_client import ApiClient  # noqa: PLC0415 - as above
         from runai.configuration import Configuration  # noqa: PLC0415 - as above
         from runai.runai_client import RunaiClient  # noqa: PLC0415 - as above
+
+        from runai import models  # noqa: PLC0415 - as above
 
     settings = Configuration(
         client_id=f"{stage.namespace}/robot", client_secret=token, runai_base_url=address, retry_enabled=False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ebbtide.cli import terminal
 from ebbtide.cli.common import STDIN, exit_code, load_documents, print_problems, read_profile, read_sources, write_json
@@ -13,10 +13,8 @@ from ebbtide.cli.options import FILES, Options, make_output_option, make_switch
 from ebbtide.core.base.problems import Problem, has_errors, limit_problems
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.documents.check import MAY_RUN_AS_ROOT, Batch
+from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.serving.updates import list_rollout_decisions
-
-if TYPE_CHECKING:
-    from ebbtide.core.translation.plan import Plan
 
 OPTIONS: Final = (
     *FILES,

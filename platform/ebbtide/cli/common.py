@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,20 +15,17 @@ from ebbtide.cli.configuration import find_setting
 from ebbtide.cli.options import PROFILE_VARIABLE
 from ebbtide.cli.streams import get_style_codes
 from ebbtide.core.base.bodies import serialize_body
-from ebbtide.core.base.problems import has_errors, limit_problems
+from ebbtide.core.base.problems import Problem, has_errors, limit_problems
 from ebbtide.core.base.prose import escape_json, make_printable
 from ebbtide.core.documents import profiles
 from ebbtide.core.documents.files import is_directory, read_file, read_stdin, unreadable_problem
 from ebbtide.core.documents.texts import load_text, unparsed_document
 from ebbtide.core.profile.built_in import BUILT_IN_NAME, BUILT_INS
+from ebbtide.core.readers.loaded import LoadedDocument
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
     from ebbtide.cluster.doctor.findings import Finding
-    from ebbtide.core.base.problems import Problem
     from ebbtide.core.profile.models import Profile
-    from ebbtide.core.readers.loaded import LoadedDocument
 
 EXTENSIONS: Final = (".yaml", ".yml", ".json")
 STDIN: Final = "-"

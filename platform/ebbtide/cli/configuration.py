@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import Final, NoReturn
 
 from ebbtide.core.base.prose import make_printable
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 #: The environment variable that names the file; empty for none.
 CONFIG_VARIABLE: Final = "EBBTIDE_CONFIG"

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from ebbtide.cli import terminal
 from ebbtide.cli.common import exit_code, load_documents, print_problems, read_profile, read_sources, write_json
 from ebbtide.cli.options import FILES, Options, make_option
 from ebbtide.core import manifests
+from ebbtide.core.base.problems import Problem
 from ebbtide.core.documents import others, targets
 from ebbtide.core.manifests.writer import SEPARATOR
 from ebbtide.core.readers import rest
-
-if TYPE_CHECKING:
-    from ebbtide.core.base.problems import Problem
 
 OPTIONS: Final = (
     *FILES,

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ebbtide.cli.common import load_documents
+from ebbtide.cli.common import Source, load_documents
 from ebbtide.cli.files import replace_file
+from ebbtide.core.base.problems import Problem
 from ebbtide.core.base.prose import make_printable
 from ebbtide.core.documents.check import check_documents
+from ebbtide.core.readers.loaded import LoadedDocument
 from ebbtide.core.readers.reading import KIND
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from ebbtide.cli.common import Source
-    from ebbtide.core.base.problems import Problem
     from ebbtide.core.profile.models import Profile
-    from ebbtide.core.readers.loaded import LoadedDocument
 
 
 def fix_sources(sources: Iterable[Source], profile: Profile) -> Iterator[Source]:

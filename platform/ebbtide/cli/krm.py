@@ -10,7 +10,7 @@ Upstream: kustomize.io, KRM functions specification (config.kubernetes.io/v1 Res
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from ebbtide.cli import streams
 from ebbtide.core import manifests
@@ -23,9 +23,7 @@ from ebbtide.core.documents.check import Batch, object_identity
 from ebbtide.core.documents.files import read_stdin
 from ebbtide.core.profile.built_in import BUILT_IN
 from ebbtide.core.readers.reading import KIND
-
-if TYPE_CHECKING:
-    from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.objects import Object
 
 API_VERSION: Final = "config.kubernetes.io/v1"
 LIST: Final = "ResourceList"

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from ebbtide.cli import common, terminal
 from ebbtide.cli.files import replace_file
 from ebbtide.cli.options import Options, make_option
 from ebbtide.core import manifests
-from ebbtide.core.base.problems import select_errors
+from ebbtide.core.base.problems import Problem, select_errors
 from ebbtide.core.documents import profiles
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from ebbtide.core.base.problems import Problem
 
 #: A number of GPUs, or a part of one.
 NUMBER: Final = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6})?", re.ASCII)

@@ -6,24 +6,22 @@ On an error, stdout stays empty, so that a pipe to kubectl never receives an inc
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.cli import common
+from ebbtide.cli.common import Source
 from ebbtide.cli.options import FILES, QUIET, Options, make_option, make_output_option
 from ebbtide.core import manifests
+from ebbtide.core.base.problems import Problem
 from ebbtide.core.documents import others
 from ebbtide.core.documents.check import Batch
 from ebbtide.core.manifests.writer import SEPARATOR
-from ebbtide.core.readers.loaded import OtherObject
+from ebbtide.core.readers.loaded import LoadedDocument, OtherObject
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from ebbtide.cli.common import Source
-    from ebbtide.core.base.problems import Problem
     from ebbtide.core.profile.models import Profile
-    from ebbtide.core.readers.loaded import LoadedDocument
 
 #: Number of documents that are read, then translated, then written. Each of these steps is faster for several documents than
 #: in turns with the others, whose code and data it would find outside the processor's caches.

@@ -10,13 +10,11 @@ import io
 import os
 import re
 import sys
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TextIO, cast
+from typing import Any, Final, NoReturn, TextIO, cast
 
 from ebbtide.core.base.prose import CONTROLS_OUTSIDE_ASCII, escape_character
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
 
 OUTPUT_FAILED: Final = 2
 #: Styles of text: the name, the mark, and the terminal's sequence. A mark is one half of a surrogate pair, which no decoded text contains, so that no text from outside can

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from collections.abc import Iterable
+from typing import Any, Final, NoReturn
 
 from ebbtide.cli.common import write_json
 from ebbtide.cli.streams import get_style_codes
 from ebbtide.core import manifests
 from ebbtide.core.base.bodies import serialize_body
 from ebbtide.core.base.prose import make_printable
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
 
 USAGE: Final = 2
 #: Color of each workload phase and of each SLO outcome.

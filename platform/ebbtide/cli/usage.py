@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ebbtide.cli.streams import get_style_codes
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 USAGE: Final = 2
 #: Groups of commands in the help: title, commands, and an example of each.

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.base import metrics, quantities
 from ebbtide.core.base.paths import get_at
-from ebbtide.core.base.problems import ERROR, describe_invalid, format_value, make_warning, shorten_text
+from ebbtide.core.base.problems import ERROR, Path, describe_invalid, format_value, make_warning, shorten_text
 from ebbtide.core.readers.reading import Reader, make_document
 from ebbtide.core.readers.table import (
     NAMELESS,
@@ -38,9 +39,6 @@ from ebbtide.core.readers.table import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from ebbtide.core.base.problems import Path
     from ebbtide.core.profile.models import Profile
 
 KIND: Final = "InferenceWorkload"

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from ebbtide.core.base.problems import shorten_text
 from ebbtide.core.readers.table import DISTRIBUTED, Draft, FieldRow, apply_row, set_at, split_path
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
 
 WHOLE: Final = re.compile(r"[-+]?[0-9]{1,18}")
 NUMBER: Final = re.compile(r"[-+]?([0-9]{1,18}(\.[0-9]{0,18})?|\.[0-9]{1,18})")

@@ -6,11 +6,12 @@ the flags of both are supported.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.core.base.problems import make_warning, shorten_text
+from ebbtide.core.base.problems import Path, make_warning, shorten_text
 from ebbtide.core.readers.reading import make_document
 from ebbtide.core.readers.table import (
     NAMELESS,
@@ -41,9 +42,6 @@ from ebbtide.runai.flag_parser import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from ebbtide.core.base.problems import Path
     from ebbtide.core.profile.models import Profile
 
 

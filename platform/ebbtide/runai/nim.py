@@ -8,9 +8,10 @@ documentation of NIM for LLMs (port 8000, the cache at /opt/nim/.cache).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.core.base.problems import make_warning
+from ebbtide.core.base.problems import Path, make_warning
 from ebbtide.core.readers import rest
 from ebbtide.core.readers.reading import Reader, make_document
 from ebbtide.core.readers.table import (
@@ -26,9 +27,6 @@ from ebbtide.core.translation.model_catalog import estimate_start, find_image_mo
 from ebbtide.core.translation.traps import DEFAULT_DEADLINE_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from ebbtide.core.base.problems import Path
     from ebbtide.core.profile.models import Profile
 
 #: The NIM's port, the directory of its cache, the path of its readiness probe, and the key of the secret.

@@ -9,14 +9,18 @@ rejected.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 from fastapi import Path, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from ebbtide.cluster.client.protocol import MissingError
+from ebbtide.cluster.read.inventory import LiveWorkload
+from ebbtide.cluster.read.phases import Phase
+from ebbtide.cluster.read.status import Status
 from ebbtide.cluster.read.status import compute_status as status_of
 from ebbtide.cluster.slo.source import Ref
 from ebbtide.core.base import keys
@@ -24,14 +28,18 @@ from ebbtide.core.base.bodies import serialize_body
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.documents import load_document
 from ebbtide.core.documents.texts import load_data
-from ebbtide.core.translation.objects import apply_merge_patch
+from ebbtide.core.profile.models import Profile
+from ebbtide.core.readers.loaded import LoadedDocument
+from ebbtide.core.translation.objects import Object, apply_merge_patch
 from ebbtide.runai import bodies, nim, requests
 from ebbtide.server.api.access import SERVICE_ACCOUNT, UnauthorizedError, read_claims
+from ebbtide.server.api.answers import Submitted
 from ebbtide.server.api.asked import (
     Context,
     Filters,
     Limit,
     Offset,
+    RequestContext,
     Search,
     describe_errors,
     filter_rows,
@@ -40,23 +48,11 @@ from ebbtide.server.api.asked import (
     slice_page,
     sort_rows,
 )
+from ebbtide.server.api.backend import Backend
 from ebbtide.server.api.connection import CachedValue
 from ebbtide.server.api.errors import RequestError, error_detail, list_error_problems
 from ebbtide.server.api.families import API, PathFamily
 from ebbtide.server.api.routing import Router, make_response
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from ebbtide.cluster.read.inventory import LiveWorkload
-    from ebbtide.cluster.read.phases import Phase
-    from ebbtide.cluster.read.status import Status
-    from ebbtide.core.profile.models import Profile
-    from ebbtide.core.readers.loaded import LoadedDocument
-    from ebbtide.core.translation.objects import Object
-    from ebbtide.server.api.answers import Submitted
-    from ebbtide.server.api.asked import RequestContext
-    from ebbtide.server.api.backend import Backend
 
 router = Router(tags=["Run:ai"])
 

@@ -10,18 +10,15 @@ from __future__ import annotations
 import json
 import re
 from copy import deepcopy
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from ebbtide.cluster.client.protocol import DEPLOYMENT, HPA, KNATIVE, POD, POD_AUTOSCALER, REVISION, RefusedError
+from ebbtide.cluster.client.protocol import DEPLOYMENT, HPA, KNATIVE, POD, POD_AUTOSCALER, REVISION, Kind, RefusedError
 from ebbtide.cluster.read.pods import QUEUE_PROXY
 from ebbtide.core.base import keys
 from ebbtide.core.base.annotations import parse_seconds
 from ebbtide.core.base.paths import get_at
+from ebbtide.core.translation.objects import Object
 from ebbtide.sandbox.store import bounds_of, make_bare, namespace_of
-
-if TYPE_CHECKING:
-    from ebbtide.cluster.client.protocol import Kind
-    from ebbtide.core.translation.objects import Object
 
 #: The template that a revision was made from; Knative compares the Configuration's generation.
 TEMPLATE: Final = "simulated.ebbtide.dev/template"

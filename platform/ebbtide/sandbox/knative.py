@@ -7,12 +7,13 @@ k8s.io/kubernetes pkg/controller/deployment (ScalingReplicaSet).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from ebbtide.cluster.client.protocol import DEPLOYMENT, HPA, KNATIVE, POD_AUTOSCALER, REVISION
+from ebbtide.cluster.client.protocol import DEPLOYMENT, HPA, KNATIVE, POD_AUTOSCALER, REVISION, Objects
 from ebbtide.core.base import keys
 from ebbtide.core.base.annotations import parse_seconds
 from ebbtide.core.base.paths import get_at
+from ebbtide.core.translation.objects import Object
 from ebbtide.sandbox import kserve
 from ebbtide.sandbox.children import (
     ROUTING,
@@ -25,13 +26,8 @@ from ebbtide.sandbox.children import (
     template_text,
 )
 from ebbtide.sandbox.kubelet import count_pods, expire_revision, reconcile_pods
-from ebbtide.sandbox.state import keep_conditions
+from ebbtide.sandbox.state import ClusterState, keep_conditions
 from ebbtide.sandbox.store import bounds_of, digest_text, namespace_of, number_of
-
-if TYPE_CHECKING:
-    from ebbtide.cluster.client.protocol import Objects
-    from ebbtide.core.translation.objects import Object
-    from ebbtide.sandbox.state import ClusterState
 
 #: The message of an inactive PodAutoscaler, by its reason.
 INACTIVE: Final = {

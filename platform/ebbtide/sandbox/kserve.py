@@ -5,19 +5,14 @@ Upstream: kserve pkg/apis/serving/v1beta1/inference_service_status.go, pkg/contr
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, RefusedError
 from ebbtide.core.base import keys
 from ebbtide.core.base.paths import get_at
+from ebbtide.core.translation.objects import Object
 from ebbtide.sandbox.children import apply_defaults, make_predictor
 from ebbtide.sandbox.kubelet import remove_object
-from ebbtide.sandbox.state import keep_conditions
+from ebbtide.sandbox.state import ClusterState, keep_conditions
 from ebbtide.sandbox.store import StoredObject, namespace_of, place_of
-
-if TYPE_CHECKING:
-    from ebbtide.core.translation.objects import Object
-    from ebbtide.sandbox.state import ClusterState
 
 
 def reconcile_kserve(state: ClusterState, namespace: str, name: str) -> None:

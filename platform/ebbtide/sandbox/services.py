@@ -6,29 +6,25 @@ Each service is a spec, translated like any other; the table adds its traffic an
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from ebbtide.cluster.client.protocol import KSERVE, NODE
+from ebbtide.cluster.client.protocol import KSERVE, NODE, Clock
 from ebbtide.cluster.slo.source import Ref
 from ebbtide.cluster.write import projects, revisions
 from ebbtide.core.base import keys
 from ebbtide.core.documents import profiles
+from ebbtide.core.profile.models import Profile
 from ebbtide.core.translation.gpu import BACKENDS
+from ebbtide.core.translation.objects import Object
 from ebbtide.sandbox.clocks import RealClock
 from ebbtide.sandbox.furnished import furnish_cluster
 from ebbtide.sandbox.replicas import SimulatedBehavior
 from ebbtide.sandbox.store import make_bare
 from ebbtide.sandbox.world import World
 from ebbtide.simulator.data import StartUp
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from ebbtide.cluster.client.protocol import Clock
-    from ebbtide.core.profile.models import Profile
-    from ebbtide.core.translation.objects import Object
 
 HOUR_SECONDS: Final = 3600.0
 #: Length of the end of the past, in seconds, for which requests appear in pods' logs.

@@ -11,10 +11,11 @@ This module is the cluster's interface for clients and drivers. ``state`` descri
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial, wraps
-from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, TypeVar
+from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from ebbtide.cluster.client.protocol import (
     DEPLOYMENT,
@@ -31,6 +32,7 @@ from ebbtide.cluster.client.protocol import (
     POD_AUTOSCALER,
     QUOTA,
     REVISION,
+    Cluster,
     ExistsError,
     ForbiddenError,
     GoneError,
@@ -47,10 +49,10 @@ from ebbtide.cluster.client.protocol import (
 from ebbtide.cluster.read.pods import sum_requests
 from ebbtide.core.base import keys
 from ebbtide.core.base.paths import get_at
-from ebbtide.core.translation.objects import apply_merge_patch
+from ebbtide.core.translation.objects import Object, apply_merge_patch
 from ebbtide.sandbox import knative, kserve, kubelet, scheduling
 from ebbtide.sandbox.children import apply_defaults, check_annotations
-from ebbtide.sandbox.state import ClusterState, ContainerLog
+from ebbtide.sandbox.state import ClusterState, ContainerLog, PodLife
 from ebbtide.sandbox.store import (
     ABSENT,
     StoredObject,
@@ -62,13 +64,6 @@ from ebbtide.sandbox.store import (
     place_of,
     unpack_object,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
-
-    from ebbtide.cluster.client.protocol import Cluster
-    from ebbtide.core.translation.objects import Object
-    from ebbtide.sandbox.state import PodLife
 
 #: Responses at the paths of an API server with Knative and KServe: its version and its API groups.
 PATHS: Final[dict[str, Object]] = {

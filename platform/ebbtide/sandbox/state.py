@@ -10,29 +10,27 @@ from __future__ import annotations
 import heapq
 import logging
 from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from threading import Condition
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
-from ebbtide.cluster.client.protocol import EVENT, MissingError
+from ebbtide.cluster.client.protocol import EVENT, Clock, Kind, MissingError, Objects
 from ebbtide.cluster.read.inventory import format_timestamp
 from ebbtide.core.base.paths import get_at
+from ebbtide.core.translation.objects import Object
 from ebbtide.sandbox.store import (
+    Leaf,
     ObjectKey,
     ObjectStore,
+    Place,
+    StoredObject,
     make_bare,
     namespace_of,
     strip_transition_time,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-    from ebbtide.cluster.client.protocol import Clock, Kind, Objects
-    from ebbtide.core.translation.objects import Object
-    from ebbtide.sandbox.store import Leaf, Place, StoredObject
 
 LOG: Final = logging.getLogger(__name__)
 #: Maximum lines kept of a container's log.

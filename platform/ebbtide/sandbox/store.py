@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import marshal
 from collections import deque
+from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -16,14 +17,11 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import UUID
 
-from ebbtide.cluster.client.protocol import EVENT, KINDS, MANAGER, NAMESPACE, ConflictError, Kind
+from ebbtide.cluster.client.protocol import EVENT, KINDS, MANAGER, NAMESPACE, Change, ConflictError, Kind
 from ebbtide.core.base import keys
 from ebbtide.core.base.paths import get_at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from ebbtide.cluster.client.protocol import Change
     from ebbtide.core.translation.objects import Object
 
 #: The path of a field that a field manager owns.

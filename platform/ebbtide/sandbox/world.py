@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from zlib import crc32
 
 import numpy as np
 
-from ebbtide.cluster.client.protocol import DEPLOYMENT, KNATIVE, KSERVE, POD, REVISION, MissingError
+from ebbtide.cluster.client.protocol import DEPLOYMENT, KNATIVE, KSERVE, POD, REVISION, Clock, MissingError
 from ebbtide.cluster.read.pods import sum_requests
 from ebbtide.cluster.slo.source import Ref
 from ebbtide.cluster.write import apply
@@ -33,6 +34,7 @@ from ebbtide.core.base.quantities import parse_whole_quantity
 from ebbtide.core.documents import load_document
 from ebbtide.core.documents.check import Batch
 from ebbtide.core.translation.gpu import BACKENDS, is_gpu_resource
+from ebbtide.core.translation.objects import Object
 from ebbtide.sandbox.clocks import ManualClock, PastClock
 from ebbtide.sandbox.counts import TallySource
 from ebbtide.sandbox.replicas import RevisionReplicas, SimulatedBehavior, SimulatedWorkload
@@ -43,16 +45,11 @@ from ebbtide.sandbox.traffic import SILENCE, Sender, parse_traffic_shape
 from ebbtide.simulator import engine
 from ebbtide.simulator.data import TrafficTrace
 from ebbtide.simulator.load import slice_traffic
-from ebbtide.simulator.servers import LanguageModelServer, ServerError, parse_server
+from ebbtide.simulator.servers import LanguageModelServer, Server, ServerError, parse_server
 from ebbtide.simulator.setting import NotSimulated, Setting, from_annotations
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from ebbtide.cluster.client.protocol import Clock
     from ebbtide.core.profile.models import Profile
-    from ebbtide.core.translation.objects import Object
-    from ebbtide.simulator.servers import Server
 
 LOG: Final = logging.getLogger(__name__)
 #: Annotations of a workload's main object that set its simulated behavior, in the syntax of ``ebbtide simulate``: a traffic

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import html
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from ebbtide.core.base.prose import count_noun
 from ebbtide.simulator.case import CLUSTER
-from ebbtide.simulator.report import align_table, format_percent, measurements_to_json, round_number
+from ebbtide.simulator.report import SimulationReport, align_table, format_percent, measurements_to_json, round_number
 from ebbtide.simulator.report import render_report_page as report_page
-from ebbtide.simulator.slo import format_duration
-from ebbtide.simulator.tune import MIN_SAVING, diff_values
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from ebbtide.simulator.report import SimulationReport
-    from ebbtide.simulator.slo import SimulationMeasurements
-    from ebbtide.simulator.tune import Relief, SettingPoint, TuningResult
+from ebbtide.simulator.slo import SimulationMeasurements, format_duration
+from ebbtide.simulator.tune import MIN_SAVING, Relief, SettingPoint, TuningResult, diff_values
 
 NAMES: Final = {
     "current": "current spec",

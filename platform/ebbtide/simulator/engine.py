@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from importlib.util import find_spec
@@ -28,20 +29,16 @@ from ebbtide.core.autoscaler.floor import Floor, FloorDecision
 from ebbtide.core.autoscaler.kernel import FUNCTIONS
 from ebbtide.core.base.metrics import SIMULATED
 from ebbtide.simulator import pods, scaling, state  # noqa: F401 - scaling lists its functions in FUNCTIONS
-from ebbtide.simulator.data import SimulationResult, SimulationUsage, Timeline
+from ebbtide.simulator.data import SimulationResult, SimulationUsage, StartUp, Timeline, TrafficTrace
 from ebbtide.simulator.initial import create_state, make_numbers
 from ebbtide.simulator.inputs import SimulationInputs, prepare_inputs, require_token_server
-from ebbtide.simulator.setting import get_replica_bounds
+from ebbtide.simulator.setting import Metric, Setting, get_replica_bounds
 from ebbtide.simulator.state import BOUND, FAR, EngineState, PodRow, RequestRow, Stream, TimeIntegrals, draw
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
     from numpy.typing import NDArray
 
-    from ebbtide.simulator.data import StartUp, TrafficTrace
     from ebbtide.simulator.servers import Server
-    from ebbtide.simulator.setting import Metric, Setting
 
 __all__ = [
     "BOUND",

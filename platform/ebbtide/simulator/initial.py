@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -13,14 +14,15 @@ from ebbtide.core.autoscaler.arithmetic import SECOND
 from ebbtide.core.base.engine_metrics import find_engine_metrics
 from ebbtide.core.base.metrics import find_histogram
 from ebbtide.simulator import state
-from ebbtide.simulator.inputs import TOKENS
-from ebbtide.simulator.setting import get_replica_bounds
+from ebbtide.simulator.inputs import TOKENS, SimulationInputs
+from ebbtide.simulator.setting import Setting, get_replica_bounds
 from ebbtide.simulator.state import (
     FAR,
     SPEED,
     TICK,
     EngineNumbers,
     EngineState,
+    Observer,
     PodRow,
     RequestRow,
     ScalerState,
@@ -29,13 +31,6 @@ from ebbtide.simulator.state import (
     TokenRow,
     make_dtype,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ebbtide.simulator.inputs import SimulationInputs
-    from ebbtide.simulator.setting import Setting
-    from ebbtide.simulator.state import Observer
 
 #: Initial number of rows for pods of a plain simulation, whose lists grow.
 _ROWS: Final = 16

@@ -9,6 +9,7 @@ import html
 import json
 import math
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from itertools import pairwise
@@ -17,16 +18,13 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from ebbtide.core.base.prose import count_noun
-from ebbtide.simulator.slo import compute_percentiles, format_duration
+from ebbtide.simulator.data import SimulationResult, TrafficTrace
+from ebbtide.simulator.slo import BoundResult, SimulationMeasurements, compute_percentiles, format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from numpy.typing import NDArray
 
-    from ebbtide.simulator.data import SimulationResult, TrafficTrace
     from ebbtide.simulator.rollout import SimulatedUpdate
-    from ebbtide.simulator.slo import BoundResult, SimulationMeasurements
 
     Floats = NDArray[np.float64]
 

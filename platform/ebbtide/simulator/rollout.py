@@ -24,15 +24,13 @@ from ebbtide.core.autoscaler.rollout import (
     next_step,
 )
 from ebbtide.simulator import state
+from ebbtide.simulator.data import SimulationResult
 from ebbtide.simulator.engine import FloorSimulation, KnativeSimulation, SimulationInputs
-from ebbtide.simulator.setting import NotSimulated, get_replica_bounds
-from ebbtide.simulator.slo import measure_result
+from ebbtide.simulator.setting import NotSimulated, Setting, get_replica_bounds
+from ebbtide.simulator.slo import SimulationMeasurements, measure_result
 
 if TYPE_CHECKING:
     from ebbtide.simulator.case import Case
-    from ebbtide.simulator.data import SimulationResult
-    from ebbtide.simulator.setting import Setting
-    from ebbtide.simulator.slo import SimulationMeasurements
 
 #: Interval at which ``apply`` polls the cluster while it waits (``ebbtide.cluster.write.apply.POLL_SECONDS``).
 POLL: Final = SECOND

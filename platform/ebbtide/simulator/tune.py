@@ -10,26 +10,22 @@ none of these changes helps, a model fitted to the known points selects the next
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import KW_ONLY, InitVar, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import numpy as np
 
 from ebbtide.core.base import metrics
-from ebbtide.simulator.case import subtract_first_part
+from ebbtide.core.base.problems import Path
+from ebbtide.core.translation.plan import Scaling
+from ebbtide.simulator.case import Case, subtract_first_part
 from ebbtide.simulator.data import StartUp
-from ebbtide.simulator.setting import knative_defaults
+from ebbtide.simulator.setting import Setting, knative_defaults
+from ebbtide.simulator.slo import SimulationMeasurements
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator, Mapping
-
     from numpy.typing import NDArray
-
-    from ebbtide.core.base.problems import Path
-    from ebbtide.core.translation.plan import Scaling
-    from ebbtide.simulator.case import Case
-    from ebbtide.simulator.setting import Setting
-    from ebbtide.simulator.slo import SimulationMeasurements
 
     Floats = NDArray[np.float64]
 

@@ -11,16 +11,12 @@ import select
 import socket
 import sys
 import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from ebbtide.cluster.client.protocol import ClusterError, UnreachableError, shorten_start_error
+from ebbtide.cluster.client.protocol import Cluster, ClusterError, UnreachableError, shorten_start_error
 from ebbtide.core.base.paths import get_at
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from ebbtide.cluster.client.protocol import Cluster
 
 #: Seconds between two polls of stdin and the connection.
 POLL_SECONDS: Final = 0.1

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from ebbtide.cluster.client.protocol import EVENT, ClusterError, ExistsError
+from ebbtide.cluster.client.protocol import EVENT, Cluster, ClusterError, ExistsError
 from ebbtide.cluster.read.inventory import format_timestamp
-
-if TYPE_CHECKING:
-    from ebbtide.cluster.client.protocol import Cluster
-    from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.objects import Object
 
 LOG: Final = logging.getLogger("ebbtide.cluster.controller")
 #: Length to which a message is cut, as the API server requires of Events; a condition's may have 32,768 bytes.

@@ -17,28 +17,26 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ebbtide.cluster.client.protocol import (
     REVISION,
     BusyError,
+    Cluster,
     ClusterError,
     MissingError,
     StaleError,
     UnreachableError,
 )
-from ebbtide.cluster.read.inventory import find_by_name
+from ebbtide.cluster.read.inventory import LiveWorkload, find_by_name
 from ebbtide.cluster.read.records import scaled_revisions
 from ebbtide.core.base import keys
 from ebbtide.core.base.paths import get_at
+from ebbtide.core.translation.objects import Object
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
-    from ebbtide.cluster.client.protocol import Cluster
-    from ebbtide.cluster.read.inventory import LiveWorkload
     from ebbtide.cluster.watch.cache import Cache
-    from ebbtide.core.translation.objects import Object
 
 LOG: Final = logging.getLogger("ebbtide.cluster.controller")
 #: The annotations of a revision that must not have changed since it was read.

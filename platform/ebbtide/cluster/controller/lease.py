@@ -14,16 +14,13 @@ A write that was sent in time and arrives late is not covered by this; ``control
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from ebbtide.cluster.client.protocol import LEASE, ClusterError, MissingError
+from ebbtide.cluster.client.protocol import LEASE, Clock, Cluster, ClusterError, MissingError
 from ebbtide.cluster.read.inventory import format_timestamp
 from ebbtide.core.base import keys, names
 from ebbtide.core.base.paths import get_at
-
-if TYPE_CHECKING:
-    from ebbtide.cluster.client.protocol import Clock, Cluster
-    from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.objects import Object
 
 NAME: Final = names.CONTROLLER
 #: Seconds after which a record that did not change has expired, seconds between two renewals, and seconds after the last

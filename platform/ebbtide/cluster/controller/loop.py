@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ebbtide.cluster.client.protocol import ClusterError, MissingError, StaleError, is_no_older
+from ebbtide.cluster.client.protocol import Clock, Cluster, ClusterError, MissingError, StaleError, is_no_older
 from ebbtide.cluster.controller.events import make_event, record_event
 from ebbtide.cluster.controller.fence import write_annotations
-from ebbtide.cluster.controller.measure import Readings, read_pod
-from ebbtide.cluster.controller.sampling import Recorder
-from ebbtide.cluster.read.inventory import find_by_name, format_timestamp
+from ebbtide.cluster.controller.measure import Readings, SampleSource, read_pod
+from ebbtide.cluster.controller.sampling import Recorder, Requests
+from ebbtide.cluster.read.inventory import LiveWorkload, find_by_name, format_timestamp
 from ebbtide.cluster.read.pods import find_condition
 from ebbtide.cluster.read.records import (
     FLOOR_WORDS,
@@ -31,21 +31,15 @@ from ebbtide.cluster.read.records import (
     serving_revisions,
 )
 from ebbtide.core.autoscaler.floor import Floor, FloorDecision, FloorError, FloorSettings, read_settings
+from ebbtide.core.autoscaler.hpa import HpaPod, Measured
 from ebbtide.core.base import keys
 from ebbtide.core.base.annotations import read_count
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.quantities import format_number
+from ebbtide.core.translation.objects import Object
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from ebbtide.cluster.client.protocol import Clock, Cluster
-    from ebbtide.cluster.controller.measure import SampleSource
-    from ebbtide.cluster.controller.sampling import Requests
-    from ebbtide.cluster.read.inventory import LiveWorkload
-    from ebbtide.core.autoscaler.hpa import HpaPod, Measured
     from ebbtide.core.profile.models import Projects
-    from ebbtide.core.translation.objects import Object
 
 LOG: Final = logging.getLogger("ebbtide.cluster.controller")
 #: Causes without values to decide by.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ebbtide.cluster.client.protocol import ClusterError
@@ -9,20 +10,16 @@ from ebbtide.cluster.read.inventory import parse_timestamp
 from ebbtide.cluster.read.pods import find_condition
 from ebbtide.cluster.slo.source import SourceError
 from ebbtide.cluster.slo.tenant_queries import QueryError, scope_query
-from ebbtide.core.autoscaler.floor import VALUE_AGE_SECONDS
-from ebbtide.core.autoscaler.hpa import HpaPod, Sample
+from ebbtide.core.autoscaler.floor import VALUE_AGE_SECONDS, FloorMetric
+from ebbtide.core.autoscaler.hpa import HpaPod, Measured, Sample
 from ebbtide.core.base.metrics import is_pod_query
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.quantities import parse_nano
 from ebbtide.core.profile.query_access import find_query_access
+from ebbtide.core.translation.objects import Object
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from ebbtide.core.autoscaler.floor import FloorMetric
-    from ebbtide.core.autoscaler.hpa import Measured
     from ebbtide.core.profile.models import Projects
-    from ebbtide.core.translation.objects import Object
 
 #: The use of all pods' resources, by metrics-server.
 USE: Final = "/apis/metrics.k8s.io/v1beta1/pods"

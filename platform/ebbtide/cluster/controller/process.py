@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
@@ -21,29 +22,26 @@ from ebbtide.cluster.client.protocol import (
     POD_AUTOSCALER,
     QUOTA,
     REVISION,
+    Clock,
+    Cluster,
     ClusterError,
 )
 from ebbtide.cluster.controller.fence import Fence, Leadership, owns_floors
 from ebbtide.cluster.controller.lease import RENEW_SECONDS, Lease
 from ebbtide.cluster.controller.loop import Controller, has_new_revision
-from ebbtide.cluster.controller.measure import Readings
+from ebbtide.cluster.controller.measure import Readings, SampleSource
 from ebbtide.cluster.controller.probes import start_probe_server
-from ebbtide.cluster.controller.sampling import Sampler
+from ebbtide.cluster.controller.sampling import Requests, Sampler
 from ebbtide.cluster.controller.stored import strip_for_decisions
+from ebbtide.cluster.read.inventory import LiveWorkload
 from ebbtide.cluster.watch.cache import Cache
+from ebbtide.cluster.watch.groups import WorkloadKey
 from ebbtide.cluster.watch.strip import strip_object
 from ebbtide.core.autoscaler.floor import PERIOD_SECONDS
 from ebbtide.core.base import keys
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from ebbtide.cluster.client.protocol import Clock, Cluster
     from ebbtide.cluster.controller.inferences import Inferences
-    from ebbtide.cluster.controller.measure import SampleSource
-    from ebbtide.cluster.controller.sampling import Requests
-    from ebbtide.cluster.read.inventory import LiveWorkload
-    from ebbtide.cluster.watch.groups import WorkloadKey
     from ebbtide.core.profile.models import Profile, Projects
 
 LOG: Final = logging.getLogger("ebbtide.cluster.controller")

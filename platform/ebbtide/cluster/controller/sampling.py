@@ -13,21 +13,17 @@ import heapq
 import logging
 import threading
 from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ebbtide.cluster.client.protocol import ClusterError, UnreachableError
-from ebbtide.cluster.controller.measure import Readings
+from ebbtide.cluster.client.protocol import Clock, Cluster, ClusterError, UnreachableError
+from ebbtide.cluster.controller.measure import Readings, SampleSource
 from ebbtide.cluster.slo.source import SAMPLE_SECONDS, SourceError
-from ebbtide.core.autoscaler.floor import PERIOD_SECONDS
+from ebbtide.core.autoscaler.floor import PERIOD_SECONDS, FloorMetric
+from ebbtide.core.translation.objects import Object
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
-    from ebbtide.cluster.client.protocol import Clock, Cluster
-    from ebbtide.cluster.controller.measure import SampleSource
-    from ebbtide.core.autoscaler.floor import FloorMetric
     from ebbtide.core.profile.models import Projects
-    from ebbtide.core.translation.objects import Object
 
 LOG: Final = logging.getLogger("ebbtide.cluster.controller")
 #: Queries in progress at a time.

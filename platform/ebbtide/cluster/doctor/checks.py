@@ -8,11 +8,13 @@ setting that only the cluster has. Only ``apply_fix_patch`` writes. The checks a
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from ebbtide.cluster.client.protocol import Cluster
 from ebbtide.cluster.doctor import installation, kueue, namespaces, network, resources, scheduling
-from ebbtide.cluster.doctor.findings import SpecRequirements
+from ebbtide.cluster.doctor.findings import Finding, FixPatch, SpecRequirements
 from ebbtide.cluster.doctor.observed import (
     DEFINITIONS,
     KSERVE_MAP,
@@ -21,16 +23,10 @@ from ebbtide.cluster.doctor.observed import (
     observe_cluster,
 )
 from ebbtide.cluster.write.projects import make_role
+from ebbtide.core.profile.models import Profile
+from ebbtide.core.spec.inference import Inference
+from ebbtide.core.translation.objects import Object
 from ebbtide.core.translation.translate import translate
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from ebbtide.cluster.client.protocol import Cluster
-    from ebbtide.cluster.doctor.findings import Finding, FixPatch
-    from ebbtide.core.profile.models import Profile
-    from ebbtide.core.spec.inference import Inference
-    from ebbtide.core.translation.objects import Object
 
 OBSERVER_ROLE: Final = "ebbtide-observer"
 

@@ -7,16 +7,13 @@ cmd/admission/app/options.go (``--gpu-sharing-enabled``, false by default), cmd/
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable
+from typing import Any, Final
 
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.versions import parse_version
 from ebbtide.core.translation.gpu.kai import NV_FRACTIONS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.objects import Object
 
 KAI_NAMESPACE: Final = "kai-scheduler"
 GANG_FLAG: Final = "--knative-gang-schedule"

@@ -6,19 +6,16 @@ list of frameworks, only ``batch/job`` is enabled), apis/kueue/v1beta2/clusterqu
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
 
 from ebbtide.core.base import keys, quantities
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.manifests.reader import read_documents
 from ebbtide.core.profile.models import NodePool
 from ebbtide.core.translation.gpu import BACKENDS
+from ebbtide.core.translation.objects import Object
 from ebbtide.core.translation.quotas.kueue import read_amounts
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from ebbtide.core.translation.objects import Object
 
 KUEUE_NAMESPACE: Final = "kueue-system"
 KUEUE_MAP: Final = "kueue-manager-config"

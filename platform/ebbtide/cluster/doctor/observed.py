@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from ebbtide.cluster.client.protocol import (
     CLASSIC,
@@ -31,8 +32,10 @@ from ebbtide.cluster.client.protocol import (
     QUOTA,
     RUNTIME_CLASS,
     SERVICE,
+    Cluster,
     ClusterError,
     ForbiddenError,
+    Kind,
     MissingError,
 )
 from ebbtide.cluster.doctor.kai import KAI_NAMESPACE, read_kai_settings
@@ -46,15 +49,10 @@ from ebbtide.core.base.prose import count_noun
 from ebbtide.core.profile.built_in import OTHER_FLAGS
 from ebbtide.core.translation import gpu
 from ebbtide.core.translation.gpu.backend import GpuNode
+from ebbtide.core.translation.objects import Object
 from ebbtide.core.translation.priority import FOUR, LEVELS, PREFIX
 from ebbtide.core.translation.quotas.kai import RESOURCES, UNLIMITED
 from ebbtide.core.translation.serving.knative import DEFAULTS, EVERY_FLAG
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-
-    from ebbtide.cluster.client.protocol import Cluster, Kind
-    from ebbtide.core.translation.objects import Object
 
 KSERVE_NAMESPACE: Final = "kserve"
 MONITORING_NAMESPACE: Final = "monitoring"

@@ -5,21 +5,16 @@ A workload of the default scheduler that scales on requests needs none.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
+from ebbtide.cluster.client.protocol import Cluster
 from ebbtide.cluster.doctor import installation, network, scheduling
-from ebbtide.cluster.doctor.findings import SpecRequirements
+from ebbtide.cluster.doctor.findings import Finding, SpecRequirements
 from ebbtide.cluster.doctor.observed import observe_groups
 from ebbtide.core.base.metrics import find_resource_metric
+from ebbtide.core.profile.models import Profile
+from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.priority import KAI
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ebbtide.cluster.client.protocol import Cluster
-    from ebbtide.cluster.doctor.findings import Finding
-    from ebbtide.core.profile.models import Profile
-    from ebbtide.core.translation.plan import Plan
 
 
 def examine_plans(cluster: Cluster, profile: Profile, plans: Sequence[Plan]) -> tuple[Finding, ...]:

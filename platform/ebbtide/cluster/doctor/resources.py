@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from ebbtide.cluster.client.protocol import INFERENCE
-from ebbtide.cluster.doctor.findings import make_error_finding, make_warning_finding
-from ebbtide.cluster.doctor.observed import STALE_SECONDS, describe_stopped_controller
+from ebbtide.cluster.doctor.findings import Finding, SpecRequirements, make_error_finding, make_warning_finding
+from ebbtide.cluster.doctor.observed import STALE_SECONDS, ObservedCluster, describe_stopped_controller
 from ebbtide.cluster.read.inventory import parse_timestamp
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.readers.fields import make_json_schema
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from ebbtide.cluster.doctor.findings import Finding, SpecRequirements
-    from ebbtide.cluster.doctor.observed import ObservedCluster
-    from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.objects import Object
 
 #: Seconds after which a refused resource is reported: its author would have seen it by then.
 REFUSED_SECONDS: Final = 600.0

@@ -7,24 +7,19 @@ knative.dev/serving pkg/queue/readiness/probe.go (the sidecar logs the error of 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator
+from typing import Final
 
-from ebbtide.cluster.client.protocol import ClusterError
+from ebbtide.cluster.client.protocol import Cluster, ClusterError
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.amounts import format_amount
-from ebbtide.cluster.read.inventory import parse_timestamp
+from ebbtide.cluster.read.inventory import LiveWorkload, parse_timestamp
 from ebbtide.cluster.read.revision_state import list_current_revisions, list_revision_pods
 from ebbtide.cluster.read.status import compute_status
 from ebbtide.core.base import keys
 from ebbtide.core.base.annotations import read_annotation, read_setting
 from ebbtide.core.base.paths import get_at
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from ebbtide.cluster.client.protocol import Cluster
-    from ebbtide.cluster.read.inventory import LiveWorkload
-    from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.objects import Object
 
 #: Seconds for which a server may start before its log is read.
 PATIENCE_SECONDS: Final = 20.0

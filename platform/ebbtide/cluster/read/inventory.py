@@ -6,9 +6,10 @@ pkg/constants/constants.go; k8s.io/api core/v1 for pods, nodes and events.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ebbtide.cluster.client.protocol import (
     CLASSIC,
@@ -25,8 +26,10 @@ from ebbtide.cluster.client.protocol import (
     POD_AUTOSCALER,
     QUOTA,
     REVISION,
+    Cluster,
     ClusterError,
     ForbiddenError,
+    Kind,
     MissingError,
     event_time,
 )
@@ -35,12 +38,7 @@ from ebbtide.core.base import keys, names
 from ebbtide.core.base.bodies import body
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.translation import gpu
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from ebbtide.cluster.client.protocol import Cluster, Kind
-    from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.objects import Object
 
 
 @body()

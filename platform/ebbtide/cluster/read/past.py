@@ -9,13 +9,16 @@ pkg/controller/podautoscaler/horizontal.go (``SuccessfulRescale``).
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 from ebbtide.cluster.client.protocol import LIVE_MANAGER
 from ebbtide.cluster.read import inventory
+from ebbtide.cluster.read.inventory import LiveWorkload
 from ebbtide.cluster.read.why import (
     ReplayedDecision,
+    ReplayedStep,
     WhyReason,
     autoscaler_settings,
     explain_decision,
@@ -25,19 +28,13 @@ from ebbtide.cluster.read.why import (
     replay_decisions,
     serving_revision,
 )
+from ebbtide.cluster.slo.source import History, SeriesPoint
 from ebbtide.core.autoscaler import targets
 from ebbtide.core.base.bodies import body
 from ebbtide.core.base.prose import count_noun
+from ebbtide.core.profile.models import ProfileSpec
 from ebbtide.simulator import setting
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from ebbtide.cluster.read.inventory import LiveWorkload
-    from ebbtide.cluster.read.why import ReplayedStep
-    from ebbtide.cluster.slo.source import History, SeriesPoint
-    from ebbtide.core.profile.models import ProfileSpec
-    from ebbtide.simulator.setting import Setting
+from ebbtide.simulator.setting import Setting
 
 #: The causes of a number of replicas.
 Cause = Literal["stable", "panic", "bound", "delay", "zero"]

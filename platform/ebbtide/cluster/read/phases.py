@@ -7,10 +7,11 @@ pkg/apis/serving/v1beta1/inference_service_status.go.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 from ebbtide.cluster.client.protocol import KSERVE, LLM
 from ebbtide.cluster.read import pods as of_pod
+from ebbtide.cluster.read.inventory import LiveWorkload
 from ebbtide.cluster.read.revision_state import (
     PROGRESS_DEADLINE,
     condition_message,
@@ -23,15 +24,11 @@ from ebbtide.cluster.read.revision_state import (
     list_current_revisions,
     list_revision_pods,
 )
-from ebbtide.cluster.read.scaling_state import describe_blind_hpa
+from ebbtide.cluster.read.scaling_state import Replicas, describe_blind_hpa
 from ebbtide.core.base import keys
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.prose import count_noun
-
-if TYPE_CHECKING:
-    from ebbtide.cluster.read.inventory import LiveWorkload
-    from ebbtide.cluster.read.scaling_state import Replicas
-    from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.objects import Object
 
 Phase = Literal[
     "Creating",

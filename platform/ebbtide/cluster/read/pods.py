@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from ebbtide.cluster.client.protocol import shorten_start_error
 from ebbtide.cluster.read.amounts import parse_amount
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.translation import gpu
-
-if TYPE_CHECKING:
-    from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.objects import Object
 
 #: Name of Knative's sidecar container.
 QUEUE_PROXY: Final = "queue-proxy"

@@ -6,18 +6,15 @@ Upstream: k8s.io/kubernetes pkg/scheduler/framework/types.go (messages of FitErr
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ebbtide.cluster.read import amounts
 from ebbtide.cluster.read import pods as of_pod
-from ebbtide.cluster.read.inventory import KUEUE_WORKLOAD
+from ebbtide.cluster.read.inventory import KUEUE_WORKLOAD, LiveWorkload, ResourceSupply
 from ebbtide.core.base import keys
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.translation import gpu
-
-if TYPE_CHECKING:
-    from ebbtide.cluster.read.inventory import LiveWorkload, ResourceSupply
-    from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.objects import Object
 
 #: The start of Kueue's reason for a pod, which has one set of pods.
 FLAVORLESS: Final = re.compile(r"^couldn't assign flavors to pod set \S+: ")

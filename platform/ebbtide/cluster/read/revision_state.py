@@ -6,20 +6,17 @@ pkg/apis/serving/v1/revision_lifecycle.go.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable
+from typing import Final
 
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read import pods as of_pod
+from ebbtide.cluster.read.inventory import LiveWorkload
 from ebbtide.cluster.read.rejections import explain_rejection, explain_unschedulable
 from ebbtide.core.base import keys
 from ebbtide.core.base.annotations import read_annotation, read_setting
 from ebbtide.core.base.paths import get_at
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from ebbtide.cluster.read.inventory import LiveWorkload
-    from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.objects import Object
 
 #: The reason of the event of a pod for which KAI cannot create a pod group.
 UNGROUPED: Final = "PodGrouperWarning"

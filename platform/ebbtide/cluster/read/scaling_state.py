@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ebbtide.cluster.client.protocol import LLM
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read import pods as of_pod
+from ebbtide.cluster.read.inventory import LiveWorkload
 from ebbtide.cluster.read.records import read_desired_scale
 from ebbtide.cluster.read.revision_state import list_current_revisions, list_revision_pods
 from ebbtide.core.autoscaler import targets
@@ -24,10 +25,7 @@ from ebbtide.core.base.annotations import (
 from ebbtide.core.base.bodies import body
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.quantities import NANO, format_number, parse_nano
-
-if TYPE_CHECKING:
-    from ebbtide.cluster.read.inventory import LiveWorkload
-    from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.objects import Object
 
 #: Seconds for which an HPA may have no value before that is trouble: several scrapes and evaluations.
 BLIND_SECONDS: Final = 45.0

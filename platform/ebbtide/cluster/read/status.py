@@ -6,11 +6,13 @@ Pure functions of the objects that were read (``inventory.LiveWorkload``), inclu
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read import pods as of_pod
+from ebbtide.cluster.read.inventory import LiveWorkload
 from ebbtide.cluster.read.phases import Phase, compute_phase, join_parts
 from ebbtide.cluster.read.records import find_unreadable, read_scale_record
 from ebbtide.cluster.read.revision_state import (
@@ -33,18 +35,12 @@ from ebbtide.cluster.read.scaling_state import (
     desired_replicas,
     find_scaling_metric,
 )
-from ebbtide.cluster.slo.source import Ref
+from ebbtide.cluster.slo.source import MetricsSource, Ref
 from ebbtide.core.base import keys
 from ebbtide.core.base.bodies import WrittenBy, body
 from ebbtide.core.base.failures import report_failure
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.quantities import format_number
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from ebbtide.cluster.read.inventory import LiveWorkload
-    from ebbtide.cluster.slo.source import MetricsSource
 
 #: Phases that end a wait, unless Kubernetes repeats an attempt that may still succeed.
 SETTLED: Final = {"Running", "Failed", "Stopped", "Degraded"}

@@ -9,13 +9,14 @@ pkg/reconciler/autoscaling/kpa/scaler.go; k8s.io/kubernetes pkg/controller/podau
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read import pods as of_pod
-from ebbtide.cluster.read.inventory import ResourceHolder
+from ebbtide.cluster.read.inventory import LiveWorkload, ResourceHolder
 from ebbtide.cluster.read.phases import compute_phase
 from ebbtide.cluster.read.records import FLOOR_WORDS, find_unreadable, read_decision, read_desired_scale
 from ebbtide.cluster.read.scaling_state import (
@@ -26,9 +27,10 @@ from ebbtide.cluster.read.scaling_state import (
     read_hpa_metric,
     read_hpa_value,
 )
-from ebbtide.cluster.read.status import compute_status
-from ebbtide.cluster.slo.source import Ref, SourceError
+from ebbtide.cluster.read.status import Status, compute_status
+from ebbtide.cluster.slo.source import History, MetricsSource, Ref, SourceError
 from ebbtide.core.autoscaler import hpa, kpa, targets
+from ebbtide.core.autoscaler.targets import AutoscalerConfig, RevisionSettings
 from ebbtide.core.base import keys, metrics
 from ebbtide.core.base.annotations import read_count
 from ebbtide.core.base.bodies import body
@@ -37,17 +39,9 @@ from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.base.quantities import NANO, format_number, parse_nano
 from ebbtide.core.profile.models import Knative, ProfileSpec
+from ebbtide.core.translation.objects import Object
 from ebbtide.simulator import setting
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from ebbtide.cluster.read.inventory import LiveWorkload
-    from ebbtide.cluster.read.status import Status
-    from ebbtide.cluster.slo.source import History, MetricsSource
-    from ebbtide.core.autoscaler.targets import AutoscalerConfig, RevisionSettings
-    from ebbtide.core.translation.objects import Object
-    from ebbtide.simulator.setting import Setting
+from ebbtide.simulator.setting import Setting
 
 Scaler = Literal["kpa", "hpa", "none"]
 Topic = Literal["load", "bound", "rest", "pace", "hand", "rollout", "pods", "unknown"]

@@ -12,22 +12,20 @@ Pure functions with objects as plain dicts. The queries come from ``queries.py``
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ebbtide.cluster.slo import queries
+from ebbtide.cluster.slo.queries import LatencyHistogram, PodGauges
 from ebbtide.cluster.slo.report import LEAST, P95, PERCENT, format_span
+from ebbtide.cluster.slo.source import Ref
 from ebbtide.core.base import keys
 from ebbtide.core.base.engine_metrics import find_engine_metrics
 from ebbtide.core.base.names import fit_name
-from ebbtide.core.spec.objectives import TITLES, list_token_objectives
+from ebbtide.core.spec.objectives import TITLES, TokenObjective, list_token_objectives
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from ebbtide.cluster.slo.queries import LatencyHistogram, PodGauges
-    from ebbtide.cluster.slo.source import Ref
-    from ebbtide.core.spec.objectives import TokenObjective
     from ebbtide.core.spec.serving import Slo
     from ebbtide.core.translation.objects import Object
 

@@ -6,13 +6,11 @@ Reading it this way needs only the cluster's credentials, and no client library 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable
+from typing import Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
 from ebbtide.cluster.slo.queries import GATEWAYS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 #: The cluster-internal address of a Service: prometheus.monitoring.svc, with or without a domain.
 SERVICE: Final = re.compile(r"(?P<name>[a-z0-9-]+)\.(?P<namespace>[a-z0-9-]+)(\.svc(\..+)?)?")

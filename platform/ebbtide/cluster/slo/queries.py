@@ -15,19 +15,17 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.cluster.slo.source import Place, Ref
-from ebbtide.core.base.engine_metrics import ENGINE_METRICS
+from ebbtide.core.base.engine_metrics import ENGINE_METRICS, TokenHistogram
 from ebbtide.core.base.metrics import OPENTELEMETRY, find_histogram
 from ebbtide.core.base.names import name_predictor
 from ebbtide.core.base.versions import parse_version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from ebbtide.core.base.engine_metrics import TokenHistogram
     from ebbtide.core.profile.models import Profile
 
 #: Suffix of a revision's name after the name of its service: chat-00001.

@@ -10,18 +10,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, TypeAlias
 
 from ebbtide.cluster.slo.source import Bucket, Number, Place, Ref, WorkloadMeasurements
 from ebbtide.core.base.bodies import WrittenBy, body, mark_body
-from ebbtide.core.spec.objectives import TITLES, list_token_objectives
+from ebbtide.core.spec.objectives import TITLES, TokenObjective, list_token_objectives
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from ebbtide.core.spec.objectives import TokenObjective
     from ebbtide.core.spec.serving import Slo
 
 HOUR: Final = 3600.0

@@ -8,7 +8,7 @@ Everything derived from the numbers (quantiles with their bounds, error budgets,
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping  # noqa: TC003 - report resolves the types of the fields
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Final, Literal, NamedTuple, Protocol, TypeAlias
 

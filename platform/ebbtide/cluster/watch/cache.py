@@ -8,16 +8,20 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterator
+from typing import Final
 
 from ebbtide.cluster.client.protocol import (
     NAMESPACE,
+    Clock,
+    Cluster,
     ClusterError,
     ForbiddenError,
     GoneError,
     Kind,
     MissingError,
     WatchBookmark,
+    WatchChange,
     is_no_older,
     kind_of,
 )
@@ -27,12 +31,7 @@ from ebbtide.cluster.watch.groups import KINDS, object_key, object_uid, object_v
 from ebbtide.cluster.watch.statuses import Statuses
 from ebbtide.cluster.watch.store import ObjectStore
 from ebbtide.cluster.watch.strip import strip_object
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from ebbtide.cluster.client.protocol import Clock, Cluster, WatchChange
-    from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.objects import Object
 
 #: Seconds before a lost connection is retried, and before a kind that is absent is.
 RECONNECT_SECONDS: Final = 1.0

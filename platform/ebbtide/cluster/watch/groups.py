@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Iterator
+from typing import Final, NamedTuple
 
 from ebbtide.cluster.client.protocol import EVENT, HPA, KNATIVE, KSERVE, LLM, NAMESPACE, NODE, QUOTA, Kind
 from ebbtide.cluster.read import inventory
 from ebbtide.core.base import keys, names
 from ebbtide.core.base.paths import get_at
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.objects import Object
 
 #: The kinds of a workload's objects. An account or a cluster may be without LLMInferenceServices, as without any kind.
 OF_WORKLOADS: Final = (*inventory.GROUPED, LLM)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.cluster.client.protocol import EVENT, NODE, POD, MissingError, event_time
+from ebbtide.cluster.client.protocol import EVENT, NODE, POD, Clock, MissingError, event_time
 from ebbtide.cluster.read import inventory
+from ebbtide.cluster.read.inventory import LiveWorkload, ResourceSupply
 from ebbtide.cluster.read.status import Status, compute_status
 from ebbtide.cluster.watch.groups import OF_WORKLOADS, WorkloadKey
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from ebbtide.cluster.client.protocol import Clock
-    from ebbtide.cluster.read.inventory import LiveWorkload, ResourceSupply
     from ebbtide.cluster.watch.changes import ChangeLog
     from ebbtide.cluster.watch.freshness import Freshness
     from ebbtide.cluster.watch.store import ObjectStore

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import Final
 
 from ebbtide.cluster.client.protocol import DEPLOYMENT, EVENT, LIVE_MANAGER, NODE, POD, REVISION, Kind
 from ebbtide.cluster.watch.groups import TOPS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.objects import Object
 
 #: Maximum lengths of an Event's message and reason in events.k8s.io/v1; those of ``v1`` Events have no limit
 #: (k8s.io/kubernetes pkg/apis/core/validation/events.go, NoteLengthLimit, ReasonLengthLimit, legacyValidateEvent).

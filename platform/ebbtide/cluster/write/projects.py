@@ -9,9 +9,10 @@ pkg/apis/scheduling/v2/queue_types.go (priority and allocated); kubernetes-sigs/
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 from ebbtide.cluster.client.protocol import (
     CLUSTER_QUEUE,
@@ -24,28 +25,24 @@ from ebbtide.cluster.client.protocol import (
     QUEUE,
     QUOTA,
     ROLE_BINDING,
+    Cluster,
     ForbiddenError,
+    Kind,
     MissingError,
     kind_of,
 )
 from ebbtide.cluster.read.amounts import REQUESTS, QuotaShare, list_quota_shares, parse_amount
 from ebbtide.cluster.write import apply
+from ebbtide.cluster.write.apply import ApplyStep
 from ebbtide.core.base import keys
 from ebbtide.core.base.bodies import WrittenBy, body
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.base.quantities import format_number
-from ebbtide.core.profile.models import Project
+from ebbtide.core.profile.models import Profile, Project
 from ebbtide.core.translation import project
+from ebbtide.core.translation.objects import Object
 from ebbtide.core.translation.quotas import QUOTA_BACKENDS, kai, kueue
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
-    from ebbtide.cluster.client.protocol import Cluster, Kind
-    from ebbtide.cluster.write.apply import ApplyStep
-    from ebbtide.core.profile.models import Profile
-    from ebbtide.core.translation.objects import Object
 
 MEMBER_ROLE: Final = "ebbtide-project-member"
 BINDING: Final = "ebbtide-project-members"

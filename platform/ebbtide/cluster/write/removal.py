@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from ebbtide.cluster.client.protocol import KINDS, MissingError, RefusedError, kind_of
+from ebbtide.cluster.client.protocol import KINDS, Cluster, Kind, MissingError, RefusedError, kind_of
 from ebbtide.cluster.read.inventory import explain_resource_owner, get_top
 from ebbtide.core.base import keys
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from ebbtide.cluster.client.protocol import Cluster, Kind
-    from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.objects import Object
 
 #: Kinds of a workload's companion objects, which have its labels.
 COMPANIONS: Final = (

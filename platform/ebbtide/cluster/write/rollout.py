@@ -9,23 +9,27 @@ is named with any percentage), pkg/queue/sharedmain/main.go (a terminating pod s
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ebbtide.cluster.client.protocol import (
     DEPLOYMENT,
     KNATIVE,
     REVISION,
     BusyError,
+    Clock,
+    Cluster,
     ForbiddenError,
     MissingError,
 )
 from ebbtide.cluster.read import inventory
+from ebbtide.cluster.read.inventory import LiveWorkload
 from ebbtide.cluster.read.pods import find_condition, has_ended, is_ready
 from ebbtide.cluster.read.records import SAVED, RolloutMark, is_in_rollout, read_mark
 from ebbtide.cluster.read.revision_state import find_revision_failure, is_unscheduled, sum_percents, traffic_shares
-from ebbtide.cluster.write.apply import LATEST, POLL_SECONDS, is_top_object, write_steps
+from ebbtide.cluster.write.apply import LATEST, POLL_SECONDS, ApplyPlan, ApplyStep, is_top_object, write_steps
 from ebbtide.core.autoscaler.rollout import (
     FULL_PERCENT,
     Create,
@@ -34,6 +38,7 @@ from ebbtide.core.autoscaler.rollout import (
     Limit,
     RevisionState,
     RolloutState,
+    RolloutStep,
     Route,
     Wait,
     next_step,
@@ -43,15 +48,7 @@ from ebbtide.core.base import keys
 from ebbtide.core.base.annotations import parse_count, read_annotation
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.prose import count_noun
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ebbtide.cluster.client.protocol import Clock, Cluster
-    from ebbtide.cluster.read.inventory import LiveWorkload
-    from ebbtide.cluster.write.apply import ApplyPlan, ApplyStep
-    from ebbtide.core.autoscaler.rollout import RolloutStep
-    from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.objects import Object
 
 #: Minimum number of replicas: with one, none would serve during the rollout.
 MIN_REPLICAS: Final = 2

@@ -6,6 +6,7 @@ The derived spec is a best effort and is verified: it is rendered, and each diff
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from ebbtide.core.adopt.cleaning import clean_object, find_kind_module
 from ebbtide.core.adopt.defaults import is_server_written, strip_ebbtide_keys
 from ebbtide.core.adopt.derive import adds_defaults, derive_metadata, derive_spec
 from ebbtide.core.adopt.pod_fields import list_candidate_pools
-from ebbtide.core.adopt.view import filter_mappings
+from ebbtide.core.adopt.view import ObjectView, filter_mappings
 from ebbtide.core.base import keys, names
 from ebbtide.core.base.annotations import UnreadableError, read_annotation, read_spec
 from ebbtide.core.base.paths import get_at
@@ -32,15 +33,11 @@ from ebbtide.core.readers.reading import Reading, make_document
 from ebbtide.core.readers.table import Draft
 from ebbtide.core.spec.rules.naming import LABEL_VALUE
 from ebbtide.core.translation.modes import SERVING_MODES
-from ebbtide.core.translation.objects import with_values
+from ebbtide.core.translation.objects import Object, with_values
 from ebbtide.core.translation.patches import list_patched_paths, make_patch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from ebbtide.core.adopt.view import ObjectView
     from ebbtide.core.profile.models import Profile
-    from ebbtide.core.translation.objects import Object
 
 
 @dataclass(slots=True)

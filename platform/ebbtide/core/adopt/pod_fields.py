@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.core.adopt.view import filter_mappings, filter_strings
+from ebbtide.core.adopt.view import ObjectView, filter_mappings, filter_strings
 from ebbtide.core.base import keys
 from ebbtide.core.base.names import name_volume
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.spec.rules.naming import ALLOWED_KEY, LABEL_KEY, LABEL_VALUE, is_reserved_key
 from ebbtide.core.translation.gpu import BACKENDS
-from ebbtide.core.translation.gpu.backend import GpuPod
+from ebbtide.core.translation.gpu.backend import GpuFields, GpuPod
 from ebbtide.core.translation.modes import SERVING_MODES
 from ebbtide.core.translation.objects import to_camel
 from ebbtide.core.translation.storage import KINDS, SHM
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from ebbtide.core.adopt.view import ObjectView
     from ebbtide.core.profile.models import NodePool, ProfileSpec
     from ebbtide.core.readers.table import Draft
-    from ebbtide.core.translation.gpu.backend import GpuFields
 
 
 PROBES: Final = (("readiness", "readinessProbe"), ("liveness", "livenessProbe"), ("startup", "startupProbe"))

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.core.adopt.view import string_or_none
+from ebbtide.core.adopt.view import ObjectView, string_or_none
 from ebbtide.core.base import keys, metrics, quantities
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.profile import metric_names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ebbtide.core.adopt.view import ObjectView
     from ebbtide.core.base.problems import Path
     from ebbtide.core.readers.table import Draft
 

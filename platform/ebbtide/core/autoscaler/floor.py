@@ -12,18 +12,15 @@ one scale, targets and values are in thousandths as in ``hpa``.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, get_args
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 from ebbtide.core.autoscaler import hpa
 from ebbtide.core.base import annotations as shapes
 from ebbtide.core.base import keys
 from ebbtide.core.base.annotations import Record, read_annotation
 from ebbtide.core.base.cron import Window, parse_cron
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 #: Seconds between two decisions, as an HPA's.
 PERIOD_SECONDS: Final = hpa.DEFAULTS.sync_period

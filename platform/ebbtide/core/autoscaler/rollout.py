@@ -8,12 +8,10 @@ pkg/apis/autoscaling/v1alpha1/pa_lifecycle.go (ScaleBounds: a revision without t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Iterable
+from typing import Final, NamedTuple
 
 from ebbtide.core.base.prose import count_noun
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 FULL_PERCENT: Final = 100
 

@@ -7,15 +7,13 @@ the moment of the change.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from itertools import count
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ebbtide.core.base.cron import SUNDAY, Cron, Window, parse_cron
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
 
 #: At most this far do clocks go back, so that a time after the present one on the clocks can be in the past.
 MAX_SHIFT: Final = timedelta(hours=3)

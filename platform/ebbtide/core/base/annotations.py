@@ -9,14 +9,12 @@ levels, and refuses half of a surrogate pair. Upstream: knative.dev/serving v0.5
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from ebbtide.core.base import keys
 from ebbtide.core.base.paths import get_at
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
 
 #: Maximum bytes of a record that Ebbtide writes as JSON.
 MAX_RECORD_BYTES: Final = 64 << 10

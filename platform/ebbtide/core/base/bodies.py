@@ -7,7 +7,7 @@ pydantic's JSON Schema describes the same data.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, make_dataclass
 from functools import cache, reduce
 from operator import attrgetter
@@ -27,8 +27,6 @@ from typing import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     Write = Callable[[Any], Any]
 
 T = TypeVar("T")

@@ -7,14 +7,12 @@ command imports this module, so it stays small.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import KW_ONLY
 from dataclasses import field as make_field
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from ebbtide.core.base.bodies import WrittenBy, body, mark_body
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 Severity = Literal["error", "warning"]
 #: A path in a document: keys and list indexes, for example ``("spec", "autoscaling", "minReplicas")``.

@@ -8,6 +8,7 @@ field that changes no leaf has no effect.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import field, replace
 from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, cast, get_args, get_origin
@@ -15,25 +16,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, ca
 from ebbtide.core.base import keys
 from ebbtide.core.base.bodies import WrittenBy, body
 from ebbtide.core.base.paths import get_at
-from ebbtide.core.base.problems import Problem, format_path, make_warning, select_errors
+from ebbtide.core.base.problems import Path, Problem, format_path, make_warning, select_errors
 from ebbtide.core.profile.models import Profile
 from ebbtide.core.readers.compiled import inference_validator, validation_error
 from ebbtide.core.readers.fields import models_in
+from ebbtide.core.readers.loaded import LoadedDocument
 from ebbtide.core.spec.inference import Inference, InferenceSpec, Metadata
 from ebbtide.core.translation.gpu import BACKENDS
 from ebbtide.core.translation.plan import Decision
 from ebbtide.core.translation.profile_rules import check
 from ebbtide.core.translation.serving import reserved
-from ebbtide.core.translation.translate import translate
+from ebbtide.core.translation.translate import Translation, translate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from pydantic import BaseModel
-
-    from ebbtide.core.base.problems import Path
-    from ebbtide.core.readers.loaded import LoadedDocument
-    from ebbtide.core.translation.translate import Translation
 
 #: A scalar of the output: the object (its kind, and its index among the objects of that kind), and the path in it.
 Leaf = tuple[str, int, tuple[str | int, ...]]

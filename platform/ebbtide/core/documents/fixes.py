@@ -5,19 +5,15 @@ Each fix is tried first: its problem must disappear, and no new error may appear
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ebbtide.core.base.paths import get_at
-from ebbtide.core.base.problems import ERROR, format_path
+from ebbtide.core.base.problems import ERROR, Fix, Problem, format_path
 from ebbtide.core.manifests.edit import NotEdited, edit_text
 from ebbtide.core.readers.fields import field_names_at
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from ebbtide.core.base.problems import Fix, Problem
-
-    #: Returns all problems of a text.
     Check = Callable[[str], Sequence[Problem]]
 
 #: Fixes offered for one problem.

@@ -8,25 +8,21 @@ differs between the variants, and is left out until that field is corrected.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, Final, get_args, get_origin
+from typing import Annotated, Any, Final, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from ebbtide.core.base.paths import get_at
-from ebbtide.core.base.problems import ERROR, Problem, format_path
+from ebbtide.core.base.problems import ERROR, Path, Problem, format_path
 from ebbtide.core.documents.explain import SAMPLES, list_literals, remove_at, replace_at, without_indexes
+from ebbtide.core.profile.models import Profile
 from ebbtide.core.readers import shapes
 from ebbtide.core.readers.fields import models_in
+from ebbtide.core.readers.loaded import LoadedDocument
 from ebbtide.core.spec.inference import Inference
 from ebbtide.core.translation.translate import translate
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from ebbtide.core.base.problems import Path
-    from ebbtide.core.profile.models import Profile
-    from ebbtide.core.readers.loaded import LoadedDocument
 
 #: Number of variants: a problem that a value hides or causes in one of them is found by comparison.
 VARIANTS: Final = 5

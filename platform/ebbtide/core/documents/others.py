@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ebbtide.core.base.problems import ERROR, Problem, make_warning
 from ebbtide.core.documents import OTHER_KINDS
 from ebbtide.core.manifests.faults import SYNTAX
-
-if TYPE_CHECKING:
-    from ebbtide.core.readers.loaded import LoadedDocument, OtherObject
+from ebbtide.core.readers.loaded import LoadedDocument, OtherObject
 
 KEEP: Final = "keep"
 DROP: Final = "drop"

@@ -6,24 +6,22 @@ Upstream: Kubernetes ResourceQuota scoped by PriorityClass; k8s.io/kubernetes pk
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from math import fsum
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.core.base import quantities
 from ebbtide.core.base.paths import get_at
-from ebbtide.core.base.problems import Problem, make_warning
+from ebbtide.core.base.problems import Path, Problem, make_warning
 from ebbtide.core.base.quantities import NANO, format_number
+from ebbtide.core.readers.loaded import LoadedDocument
 from ebbtide.core.translation import gpu, runtimes
+from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.quotas import QUOTA_BACKENDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from ebbtide.core.base.problems import Path
     from ebbtide.core.profile.models import ProfileSpec
-    from ebbtide.core.readers.loaded import LoadedDocument
-    from ebbtide.core.translation.plan import Plan
 
 #: The percentage of its replicas that a Deployment removes at a time, rounded down.
 DEFAULT_STEP: Final = "25%"

@@ -10,22 +10,20 @@ pkg/controller/v1alpha1/utils) and reconcilers/hpa (CPU at 80%, a maximum of at 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ebbtide.core.adopt.knative import parse_int_or
 from ebbtide.core.adopt.live import with_kinds_installed
-from ebbtide.core.base.problems import ERROR, Problem
+from ebbtide.core.base.problems import ERROR, Path, Problem
 from ebbtide.core.readers.loaded import LoadedDocument, validate_reading
 from ebbtide.core.readers.reading import Reading
 from ebbtide.core.translation.modes import SERVING_MODES
 from ebbtide.core.translation.translate import translate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from ebbtide.core.base.problems import Path
     from ebbtide.core.profile.models import Profile
 
 

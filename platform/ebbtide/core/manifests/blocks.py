@@ -8,15 +8,12 @@ does, or not at all.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
+from ebbtide.core.base.problems import Path
 from ebbtide.core.manifests.scalars import AMBIGUOUS, Refusal, resolve_scalar
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from ebbtide.core.base.problems import Path
 
 #: The most characters of a line, and the most lines that are kept parsed: 8 MB at most, whatever strangers send.
 MAX_LENGTH: Final = 256

@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import yaml
 
+from ebbtide.core.base.problems import Path
 from ebbtide.core.manifests.reader import read_documents
 from ebbtide.core.manifests.writer import text_of, write_document
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from ebbtide.core.base.problems import Path
 
 #: Paths up to this length are never removed for being empty: a document keeps its ``spec``.
 KEPT: Final = 1

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 from yaml._yaml import CParser
@@ -35,9 +36,6 @@ from ebbtide.core.manifests.faults import (
 )
 from ebbtide.core.manifests.readings import describe_readings
 from ebbtide.core.manifests.scalars import TOO_LARGE, Refusal, resolve_scalar
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 # Half of a surrogate pair as a JSON escape, which YAML does not support.
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")

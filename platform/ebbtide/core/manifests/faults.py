@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterator
+from typing import Any, Final
 
 from ebbtide.core.base.problems import Path, Problem
 from ebbtide.core.manifests.scalars import LARGEST_INTEGER, SMALLEST_INTEGER, quote_text
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 SYNTAX: Final = "YML001"
 AMBIGUOUS: Final = "YML002"

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from ebbtide.core.base.problems import Path, Problem
 from ebbtide.core.manifests.blocks import find_block_lines, read_block
 from ebbtide.core.manifests.faults import FEATURE, SYNTAX, find_faults, quote_shortened
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 #: Byte order marks of other encodings than UTF-8. Longer marks are first, because a mark may be a prefix of another.
 FOREIGN_MARKS: Final = (

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from ebbtide.core.manifests.scalars import (
     AGREED_WORDS,
@@ -21,9 +22,6 @@ from ebbtide.core.manifests.scalars import (
     quote_text,
     resolve_scalar,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
 
 SEPARATOR: Final = "---\n"
 INDENT: Final = "  "

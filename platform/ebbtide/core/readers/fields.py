@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+from collections.abc import Iterator
 from functools import cache
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, get_args
@@ -15,16 +16,13 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
+from ebbtide.core.base.problems import Path
 from ebbtide.core.profile.models import NodePool, Profile
 from ebbtide.core.spec.inference import Inference
 from ebbtide.core.translation.gpu import list_backends
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from pydantic.json_schema import JsonSchemaWarningKind
-
-    from ebbtide.core.base.problems import Path
 
 #: Python 3.11 counts the nesting of a syntax tree for all threads together, and fails with SystemError if two of them parse.
 _PARSING: Final = Lock()

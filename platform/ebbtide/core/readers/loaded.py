@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.core.base.problems import has_errors
+from ebbtide.core.base.problems import Path, Problem, has_errors
 from ebbtide.core.readers import shapes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ebbtide.core.base.problems import Path, Problem
     from ebbtide.core.readers.reading import Reading
     from ebbtide.core.spec.inference import Inference
 

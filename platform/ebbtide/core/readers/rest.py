@@ -6,12 +6,13 @@ of its spec, so only the fields next to the spec need a mapping.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.base import metrics
-from ebbtide.core.base.problems import Problem, make_warning, shorten_text
+from ebbtide.core.base.problems import Path, Problem, make_warning, shorten_text
 from ebbtide.core.readers.loaded import canonical_json
 from ebbtide.core.readers.reading import make_document
 from ebbtide.core.readers.table import (
@@ -26,9 +27,6 @@ from ebbtide.core.readers.table import (
 from ebbtide.core.translation.priority import LEVELS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ebbtide.core.base.problems import Path
     from ebbtide.core.profile.models import Profile
 
 #: Native fields that are missing from Run:ai's REST body.

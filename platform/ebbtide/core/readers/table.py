@@ -8,18 +8,15 @@ row to each table; write a function only if a row cannot describe the field.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
-from ebbtide.core.base.problems import Problem, format_value, has_errors, make_warning
+from ebbtide.core.base.problems import Path, Problem, format_value, has_errors, make_warning
 from ebbtide.core.readers.reading import Reading
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-    from typing import Self
-
-    from ebbtide.core.base.problems import Path
     from ebbtide.core.profile.models import ProfileSpec
 
     Native = tuple[str, ...]

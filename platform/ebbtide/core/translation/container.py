@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,14 +13,11 @@ from ebbtide.core.spec.rules.containers import CONTAINERS
 from ebbtide.core.spec.rules.serving import DEFAULT_PORT
 from ebbtide.core.translation import pod_security, runtimes
 from ebbtide.core.translation.objects import apply_merge_patch, prune_nulls
-from ebbtide.core.translation.plan import Decision
+from ebbtide.core.translation.plan import Decision, Plan
 from ebbtide.core.translation.pods import Pod, PodPatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from ebbtide.core.spec.container import Probe, Variable
-    from ebbtide.core.translation.plan import Plan
 
 
 #: A command line without characters that a shell treats specially.

@@ -9,11 +9,9 @@ the images); NVIDIA's documentation of NIM for LLMs (NIM_HTTP_API_PORT and NIM_S
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, NamedTuple
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 
 class Engine(NamedTuple):

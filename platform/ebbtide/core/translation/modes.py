@@ -6,18 +6,13 @@ LLMInferenceService, pkg/controller/v1alpha2/llmisvc (workload_single_node.go, w
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ebbtide.core.base import keys, names
-from ebbtide.core.base.problems import Problem, choose_serving, remove_field
+from ebbtide.core.base.problems import Path, Problem, choose_serving, remove_field
 from ebbtide.core.spec.rules.serving import DEFAULT_PORT
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ebbtide.core.base.problems import Path
-
 
 #: URI schemes that KServe's storage initializer supports (pkg/controller/v1beta1/inferenceservice/utils/utils.go), and those
 #: that the controller of LLMInferenceService supports (pkg/controller/v1alpha2/llmisvc/workload_storage.go).

@@ -7,17 +7,14 @@ do not support that kind of patch on the server, so Ebbtide applies it before it
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ebbtide.core.base.problems import Problem, format_path, remove_field
-from ebbtide.core.translation.objects import to_camel, with_values
+from ebbtide.core.base.problems import Path, Problem, format_path, remove_field
+from ebbtide.core.translation.objects import Object, to_camel, with_values
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
-    from ebbtide.core.base.problems import Path
     from ebbtide.core.spec.inference import Inference
-    from ebbtide.core.translation.objects import Object
 
 #: The lists that are merged by item, and the field that identifies an item (k8s.io/api core/v1, patchMergeKey).
 LIST_KEYS: Final = {

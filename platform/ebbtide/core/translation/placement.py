@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ebbtide.core.base import keys
 from ebbtide.core.base.problems import Change, Fix, Problem, make_warning, offer_values, remove_field, set_value
 from ebbtide.core.translation.gpu import BACKENDS
-from ebbtide.core.translation.objects import prune_nulls, write_model
+from ebbtide.core.translation.objects import Object, prune_nulls, write_model
+from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.pods import PodPatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ebbtide.core.profile.models import NodePool
     from ebbtide.core.spec.inference import InferenceSpec
     from ebbtide.core.spec.scheduling import DisruptionBudget, PodAffinity
-    from ebbtide.core.translation.objects import Object
-    from ebbtide.core.translation.plan import Plan
 
 #: The maximum weight of a Kubernetes scheduling preference; the minimum is 1.
 MAX_WEIGHT = 100

@@ -9,17 +9,15 @@ pkg/reconciler/revision/resources/deploy.go (queue-proxy runs the readiness prob
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from ebbtide.core.base.paths import get_at
-from ebbtide.core.base.problems import Problem, remove_field
+from ebbtide.core.base.problems import Fix, Path, Problem, remove_field
 from ebbtide.core.base.versions import parse_version
 from ebbtide.core.translation.modes import SERVING_MODES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from ebbtide.core.base.problems import Fix, Path
     from ebbtide.core.profile.models import ProfileSpec
     from ebbtide.core.spec.inference import InferenceSpec
     from ebbtide.core.translation.plan import Plan, Serving

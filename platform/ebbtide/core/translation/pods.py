@@ -5,14 +5,12 @@ A feature does not depend on the object that contains the pod, and the order of 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Final, TypedDict
+from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from typing import Unpack
-
     from ebbtide.core.base.problems import Path
     from ebbtide.core.translation.objects import Object
 

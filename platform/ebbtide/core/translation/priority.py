@@ -7,21 +7,19 @@ group of a Knative revision reads only the class, and with gang scheduling off n
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.core.base import keys
 from ebbtide.core.base.problems import Problem, choose_serving, make_warning, offer_values, remove_field, set_value
 from ebbtide.core.base.versions import parse_version
 from ebbtide.core.translation.modes import SERVING_MODES
-from ebbtide.core.translation.plan import Decision, Priority
+from ebbtide.core.translation.plan import Decision, Plan, Priority, Serving
 from ebbtide.core.translation.pods import PodPatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ebbtide.core.profile.models import ProfileSpec
     from ebbtide.core.translation.objects import Object
-    from ebbtide.core.translation.plan import Plan, Serving
 
 #: The value from which KAI neither preempts a workload nor schedules it over quota.
 NON_PREEMPTIBLE: Final = 100

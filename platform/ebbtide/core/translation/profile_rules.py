@@ -5,22 +5,20 @@ Upstream: knative.dev/serving pkg/autoscaler/config/config.go (bounds of max-sca
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.core.base import keys
-from ebbtide.core.base.problems import Problem, make_warning
+from ebbtide.core.base.problems import Path, Problem, make_warning
 from ebbtide.core.base.quantities import parse_nano, parse_whole_quantity
 from ebbtide.core.base.versions import KNOWN, is_known_version
 from ebbtide.core.profile.built_in import OTHER_FLAGS
 from ebbtide.core.translation.gpu import BACKENDS, is_named
+from ebbtide.core.translation.runtimes import ComputeResource
 from ebbtide.core.translation.serving.knative import EVERY_FLAG
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from ebbtide.core.base.problems import Path
     from ebbtide.core.profile.models import Knative, KServe, Profile, ProfileSpec
-    from ebbtide.core.translation.runtimes import ComputeResource
 
 #: ConfigMap keys whose value is a whole number.
 NUMBERS: Final = (

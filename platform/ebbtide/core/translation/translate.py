@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -20,8 +21,9 @@ from ebbtide.core.translation import (
     storage,
     traps,
 )
-from ebbtide.core.translation.objects import prune_nulls, sort_for_apply
+from ebbtide.core.translation.objects import Object, prune_nulls, sort_for_apply
 from ebbtide.core.translation.plan import Decision, Plan
+from ebbtide.core.translation.pods import Pod, PodPatch
 from ebbtide.core.translation.scaling.checks import CHECKS as SCALING_CHECKS
 from ebbtide.core.translation.scaling.checks import UNKNOWN_METRIC
 from ebbtide.core.translation.scaling.choice import choose as choose_scaling
@@ -36,13 +38,9 @@ from ebbtide.core.translation.serving.timeouts import list_timeout_decisions
 from ebbtide.core.translation.serving.updates import list_rollout_decisions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
     from ebbtide.core.profile.models import Profile
     from ebbtide.core.spec.inference import Inference
     from ebbtide.core.spec.serving import Patch
-    from ebbtide.core.translation.objects import Object
-    from ebbtide.core.translation.pods import Pod, PodPatch
 
 CLUSTER_SCOPED: Final = {"PriorityClass", "Namespace", "Queue", "ResourceFlavor", "ClusterQueue"}
 #: Code prefixes of errors after which the checks that build on them would only repeat the same problem.

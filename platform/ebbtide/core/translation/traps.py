@@ -7,26 +7,23 @@ pkg/kubelet/prober (a startup probe disables the others until it succeeds; HTTP 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.core.base import metrics, quantities
-from ebbtide.core.base.problems import Problem, choose_serving, make_warning, remove_field, set_value
+from ebbtide.core.base.problems import Fix, Path, Problem, choose_serving, make_warning, remove_field, set_value
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.spec.rules.serving import DEFAULT_PORT
 from ebbtide.core.translation.container import DEFAULT_PROBE_PERIOD_SECONDS, split_command
 from ebbtide.core.translation.engines import find_engine, read_flag, read_port
 from ebbtide.core.translation.gpu import BACKENDS, list_pool_requests
 from ebbtide.core.translation.gpu.backend import compute_portion
-from ebbtide.core.translation.loaded_model import NIM, find_loaded_model
+from ebbtide.core.translation.loaded_model import NIM, LoadedModel, find_loaded_model
+from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.serving.timeouts import DEFAULT_TIMEOUT_SECONDS, find_initialization_timeout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from ebbtide.core.base.problems import Fix, Path
     from ebbtide.core.spec.container import Probe
-    from ebbtide.core.translation.loaded_model import LoadedModel
-    from ebbtide.core.translation.plan import Plan
 
 #: The deadline of Knative's revisions and of KServe's Deployments in seconds, unless the spec sets another.
 DEFAULT_DEADLINE_SECONDS: Final = 600

@@ -15,17 +15,13 @@ import os
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
-from ebbtide.cluster.client.protocol import BusyError, ClusterError, ForbiddenError, UnreachableError
+from ebbtide.cluster.client.protocol import BusyError, ClusterError, ForbiddenError, Kind, UnreachableError
 from ebbtide.server.api.workers import LimitExceededError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ebbtide.cluster.client.protocol import Kind
 
 #: Seconds for which a result is valid, and for which it stays valid while the API server is unreachable.
 VALID_SECONDS: Final = 30.0

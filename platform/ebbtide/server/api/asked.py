@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import Depends, Query, Request, Security
 from fastapi.security import HTTPBearer
@@ -13,12 +14,9 @@ from fastapi.security import HTTPBearer
 from ebbtide.server.api import answers
 
 # FastAPI resolves these annotations at run time.
-from ebbtide.server.api.access import Caller  # noqa: TC001
-from ebbtide.server.api.backend import Backend  # noqa: TC001
+from ebbtide.server.api.access import Caller
+from ebbtide.server.api.backend import Backend
 from ebbtide.server.api.errors import RequestError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
 
 T = TypeVar("T")
 

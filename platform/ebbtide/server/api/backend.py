@@ -8,19 +8,14 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from ebbtide.server.api.access import UnauthorizedError
+from ebbtide.server.api.access import Caller, UnauthorizedError
 from ebbtide.server.api.connection import Connection
 from ebbtide.server.api.measurements import Measurements
 from ebbtide.server.api.offline import Specs
 from ebbtide.server.api.reads import Reads
-from ebbtide.server.api.sessions import BrowserSessions
+from ebbtide.server.api.sessions import BrowserSessions, Session
 from ebbtide.server.api.writes import Writes
-
-if TYPE_CHECKING:
-    from ebbtide.server.api.access import Caller
-    from ebbtide.server.api.sessions import Session
 
 
 class Logins:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from ebbtide.cluster.client.protocol import KNATIVE, NODE, POD, ClusterError, Kind, MissingError
+from ebbtide.cluster.client.protocol import KNATIVE, NODE, POD, Clock, Cluster, ClusterError, Kind, MissingError
 from ebbtide.cluster.watch.groups import TOPS, WorkloadKey
-from ebbtide.server.api.access import make_access_question
+from ebbtide.server.api.access import AccessCache, Caller, make_access_question
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from ebbtide.cluster.client.protocol import Clock, Cluster
     from ebbtide.cluster.read.status import Status
     from ebbtide.cluster.slo.source import MetricsSource
     from ebbtide.cluster.watch.cache import Cache
     from ebbtide.core.profile.models import Profile
-    from ebbtide.server.api.access import AccessCache, Caller
 
 #: Access reviews that run in parallel.
 MAX_REVIEWS: Final = 8

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.cluster.client.protocol import MissingError
 from ebbtide.cluster.slo import pages, report
-from ebbtide.cluster.slo.promises import read_slo
-from ebbtide.cluster.slo.source import SourceError
-from ebbtide.server.api.connection import key_of
+from ebbtide.cluster.slo.promises import WorkloadSlo, read_slo
+from ebbtide.cluster.slo.report import Report
+from ebbtide.cluster.slo.source import History, MetricsSource, Ref, SourceError, WorkloadMeasurements
+from ebbtide.cluster.watch.groups import WorkloadKey
+from ebbtide.server.api.access import Caller
+from ebbtide.server.api.connection import Connection, key_of
 from ebbtide.server.api.workers import LimitExceededError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from ebbtide.cluster.read.status import Status
-    from ebbtide.cluster.slo.promises import WorkloadSlo
-    from ebbtide.cluster.slo.report import Report
-    from ebbtide.cluster.slo.source import History, MetricsSource, Ref, WorkloadMeasurements
-    from ebbtide.cluster.watch.groups import WorkloadKey
-    from ebbtide.server.api.access import Caller
-    from ebbtide.server.api.connection import Connection
     from ebbtide.server.api.reads import Reads
 
 DAY_SECONDS: Final = 86_400.0

@@ -7,25 +7,20 @@ so that no request can keep the server's own process busy. Only plain data is pa
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
 
 from ebbtide.core.base.problems import Problem, has_errors, limit_problems
 from ebbtide.core.documents import profiles, texts
 from ebbtide.core.documents.check import Batch, check_documents
-from ebbtide.core.documents.explain import explain_document
+from ebbtide.core.documents.explain import Explanation, explain_document
+from ebbtide.core.profile.models import Profile
+from ebbtide.core.readers.loaded import LoadedDocument
+from ebbtide.core.translation.objects import Object
 from ebbtide.server.api import simulation
 from ebbtide.server.api.answers import Rendered
 from ebbtide.server.api.workers import SPECS, LimitExceededError, Workers
-from ebbtide.simulator.request import SimulationRequestError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from ebbtide.core.documents.explain import Explanation
-    from ebbtide.core.profile.models import Profile
-    from ebbtide.core.readers.loaded import LoadedDocument
-    from ebbtide.core.translation.objects import Object
-    from ebbtide.simulator.request import SimulationRequest
+from ebbtide.simulator.request import SimulationRequest, SimulationRequestError
 
 #: Maximum number of specs in a request, and in a request to explain them.
 MAX_SPECS: Final = 500

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 from fastapi import Header, Query
 from fastapi import Path as InPath
@@ -15,20 +16,22 @@ from starlette.concurrency import run_in_threadpool
 
 from ebbtide import __version__
 from ebbtide.cluster.client.protocol import KNATIVE, ClusterError, MissingError
+from ebbtide.cluster.read.status import Status
 from ebbtide.cluster.slo.promises import read_spec_document
-from ebbtide.cluster.slo.report import Report  # noqa: TC001
+from ebbtide.cluster.slo.report import Report
 from ebbtide.cluster.slo.source import SERIES, Ref
 from ebbtide.cluster.watch.groups import TOPS
 from ebbtide.core.base.bodies import serialize_body
 
 # FastAPI resolves these annotations at run time.
-from ebbtide.core.documents.explain import Explanation  # noqa: TC001
+from ebbtide.core.documents.explain import Explanation
 from ebbtide.server.api import answers, requests
 from ebbtide.server.api.access import UnauthorizedError
 from ebbtide.server.api.asked import (
     Context,
     Limit,
     Offset,
+    RequestContext,
     Search,
     describe_errors,
     parse_moment,
@@ -40,12 +43,6 @@ from ebbtide.server.api.errors import RequestError
 from ebbtide.server.api.gpus import list_nodes
 from ebbtide.server.api.routing import Router
 from ebbtide.simulator.request import SimulationRequest
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
-
-    from ebbtide.cluster.read.status import Status
-    from ebbtide.server.api.asked import RequestContext
 
 router = Router(prefix="/api/ebbtide/v1", tags=["Ebbtide"])
 

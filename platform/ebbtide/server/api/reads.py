@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from ebbtide.cluster.client.protocol import EVENT, KNATIVE, NAMESPACE, POD, QUOTA, Kind, MissingError
+from ebbtide.cluster.client.protocol import EVENT, KNATIVE, NAMESPACE, POD, QUOTA, Kind, LogStream, MissingError
+from ebbtide.cluster.doctor.findings import Finding
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read import pods as of_pod
-from ebbtide.cluster.read.why import explain_replicas
+from ebbtide.cluster.read.inventory import LiveWorkload
+from ebbtide.cluster.read.status import Status
+from ebbtide.cluster.read.why import Why, explain_replicas
 from ebbtide.cluster.watch.groups import TOPS, WorkloadKey
 from ebbtide.core.base import keys
 from ebbtide.core.base.paths import get_at
+from ebbtide.core.readers.loaded import LoadedDocument
 from ebbtide.server.api import offline
+from ebbtide.server.api.access import Caller
 from ebbtide.server.api.answers import ProjectUse, Usage
-from ebbtide.server.api.connection import CachedValue, key_of, missing_workload
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ebbtide.cluster.client.protocol import LogStream
-    from ebbtide.cluster.doctor.findings import Finding
-    from ebbtide.cluster.read.inventory import LiveWorkload
-    from ebbtide.cluster.read.status import Status
-    from ebbtide.cluster.read.why import Why
-    from ebbtide.core.readers.loaded import LoadedDocument
-    from ebbtide.server.api.access import Caller
-    from ebbtide.server.api.connection import Connection
+from ebbtide.server.api.connection import CachedValue, Connection, key_of, missing_workload
 
 #: Parts of a workload that need a separate permission to be seen.
 _KIND_OF_FIELD: Final[dict[str, Kind]] = {"pods": POD, "events": EVENT, "quotas": QUOTA}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Final, get_args, get_origin, get_type_hints
+from typing import Any, Final, get_args, get_origin, get_type_hints
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
@@ -11,9 +12,6 @@ from starlette.responses import Response
 
 from ebbtide.core.base.bodies import serialize_body
 from ebbtide.server.api.connection import CachedValue
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 #: Response header: seconds since the cluster last answered; 0 while the data is current.
 AGE: Final = "Ebbtide-Age"

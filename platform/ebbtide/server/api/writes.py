@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+from ebbtide.cluster.client.endpoint import Endpoint
 from ebbtide.cluster.client.protocol import (
     POD,
+    Cluster,
     ClusterError,
     ConflictError,
     CutShortError,
@@ -19,31 +22,24 @@ from ebbtide.cluster.client.protocol import (
 )
 from ebbtide.cluster.read.gateways import make_guarded_endpoint
 from ebbtide.cluster.read.records import scaled_revisions
+from ebbtide.cluster.read.status import Status
 from ebbtide.cluster.watch.groups import TOPS
 from ebbtide.cluster.write import apply as applying
 from ebbtide.cluster.write import revisions
-from ebbtide.cluster.write.projects import plan_project
-from ebbtide.cluster.write.removal import plan_removal, remove_workload
+from ebbtide.cluster.write.apply import ApplyPlan, ApplyStep
+from ebbtide.cluster.write.projects import ProjectRequest, plan_project
+from ebbtide.cluster.write.removal import Removal, plan_removal, remove_workload
 from ebbtide.cluster.write.rollout import needs_rollout
 from ebbtide.core.base.problems import Problem, has_errors, limit_problems
 from ebbtide.core.documents.check import Batch
+from ebbtide.core.readers.loaded import LoadedDocument
+from ebbtide.core.translation.objects import Object
+from ebbtide.server.api.access import Caller
 from ebbtide.server.api.answers import Deleted, Plans, Submitted
-from ebbtide.server.api.connection import ReadOnlyError, missing_workload
+from ebbtide.server.api.connection import Connection, ReadOnlyError, missing_workload
 from ebbtide.server.api.offline import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
-    from ebbtide.cluster.client.endpoint import Endpoint
-    from ebbtide.cluster.client.protocol import Cluster
-    from ebbtide.cluster.read.status import Status
-    from ebbtide.cluster.write.apply import ApplyPlan, ApplyStep
-    from ebbtide.cluster.write.projects import ProjectRequest
-    from ebbtide.cluster.write.removal import Removal
-    from ebbtide.core.readers.loaded import LoadedDocument
-    from ebbtide.core.translation.objects import Object
-    from ebbtide.server.api.access import Caller
-    from ebbtide.server.api.connection import Connection
     from ebbtide.server.api.reads import Reads
 
 #: Attempts to update an object that other clients modify concurrently.

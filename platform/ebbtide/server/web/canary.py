@@ -7,15 +7,19 @@ docs/modelserving/v1beta1/rollout/canary.md.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from ebbtide.cluster.read.inventory import LiveWorkload
 from ebbtide.cluster.read.records import serving_revisions
+from ebbtide.cluster.read.status import RevisionRow, Status
 from ebbtide.cluster.slo import pages
-from ebbtide.cluster.slo.report import compute_report
+from ebbtide.cluster.slo.report import ReportRow, compute_report
 from ebbtide.cluster.slo.source import Ref, SourceError
 from ebbtide.cluster.write import revisions
 from ebbtide.core.base.paths import get_at
+from ebbtide.core.base.problems import Path
 from ebbtide.core.manifests.edit import edit_text
 from ebbtide.core.readers.fields import field_names_at
 from ebbtide.server.web import words
@@ -23,12 +27,6 @@ from ebbtide.server.web.errors import PageError
 from ebbtide.server.web.form import parse_document, write_live_spec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from ebbtide.cluster.read.inventory import LiveWorkload
-    from ebbtide.cluster.read.status import RevisionRow, Status
-    from ebbtide.cluster.slo.report import ReportRow
-    from ebbtide.core.base.problems import Path
     from ebbtide.server.web.frame import PageVisit
 
 T = TypeVar("T")

@@ -6,18 +6,16 @@ They run in a worker process (``server/api/workers.py``), so arguments and resul
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.base.problems import Problem
 from ebbtide.server.api.simulation import API, prepare_request, run_search_with_progress
 from ebbtide.simulator import load
-from ebbtide.simulator.request import SimulationRequestError, make_report, raise_refusals
+from ebbtide.simulator.request import SimulationRequest, SimulationRequestError, make_report, raise_refusals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ebbtide.simulator.request import SimulationRequest
     from ebbtide.simulator.tune import SearchResult
 
 #: The maximum number of requests in a simulation that follows a slider.

@@ -13,6 +13,7 @@ import json
 import logging
 import secrets
 import time
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from functools import partial
@@ -27,14 +28,16 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
-from ebbtide.cluster.read.inventory import format_timestamp
+from ebbtide.cluster.read.inventory import LiveWorkload, format_timestamp
+from ebbtide.cluster.read.status import Status
 from ebbtide.core.base import quantities
 from ebbtide.core.base.bodies import serialize_body
 from ebbtide.core.base.prose import count_noun, make_printable
-from ebbtide.server.api.access import ExpiringCache
+from ebbtide.core.profile.models import Profile
+from ebbtide.server.api.access import Caller, ExpiringCache
 from ebbtide.server.api.errors import AGAIN
 from ebbtide.server.api.gate import is_cross_site
-from ebbtide.server.api.sessions import COOKIE
+from ebbtide.server.api.sessions import COOKIE, OneTimeKey, Session
 from ebbtide.server.web import words
 from ebbtide.server.web.assets import asset_url
 from ebbtide.server.web.errors import PageError, make_page_error
@@ -42,16 +45,9 @@ from ebbtide.server.web.polls import SharedPolls
 from ebbtide.server.web.pulse import ChangePulse
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
-
     from starlette.requests import Request
 
-    from ebbtide.cluster.read.inventory import LiveWorkload
-    from ebbtide.cluster.read.status import Status
-    from ebbtide.core.profile.models import Profile
-    from ebbtide.server.api.access import Caller
     from ebbtide.server.api.backend import Backend
-    from ebbtide.server.api.sessions import OneTimeKey, Session
 
 log = logging.getLogger(__name__)
 

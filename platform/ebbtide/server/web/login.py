@@ -8,12 +8,10 @@ from starlette.responses import RedirectResponse
 
 from ebbtide.server.api.sessions import TOKEN_SECONDS
 from ebbtide.server.web.errors import make_page_error
-from ebbtide.server.web.frame import THEMES
+from ebbtide.server.web.frame import THEMES, PageVisit
 
 if TYPE_CHECKING:
     from starlette.responses import Response
-
-    from ebbtide.server.web.frame import PageVisit
 
 #: One year in seconds.
 YEAR_SECONDS: Final = 365 * 86_400

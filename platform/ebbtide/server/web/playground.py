@@ -11,16 +11,19 @@ import asyncio
 import json
 import re
 import shlex
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
 from starlette.concurrency import run_in_threadpool
 
-from ebbtide.cluster.client.endpoint import CHAT_PATH, CallError, Exchange, NoModelError, make_chat_body
+from ebbtide.cluster.client.endpoint import CHAT_PATH, CallError, Endpoint, Exchange, NoModelError, make_chat_body
+from ebbtide.cluster.read.inventory import LiveWorkload
 from ebbtide.cluster.read.served_model import find_served_model
+from ebbtide.cluster.read.status import Status
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.prose import make_printable
 from ebbtide.server.web import words
@@ -30,17 +33,10 @@ from ebbtide.server.web.shared import forward_command
 from ebbtide.server.web.slots import CallerSlots
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping
-    from typing import TypeAlias
-
     from starlette.responses import Response
 
-    from ebbtide.cluster.client.endpoint import Endpoint
-    from ebbtide.cluster.read.inventory import LiveWorkload
-    from ebbtide.cluster.read.status import Status
     from ebbtide.server.web.frame import PageVisit
 
-    #: Renders a tab of a workload with a context.
     RenderTab: TypeAlias = Callable[[PageVisit, str, dict[str, Any]], Response]
 
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")

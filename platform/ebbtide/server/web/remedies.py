@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from ebbtide.core.base.problems import Problem
 from ebbtide.core.documents.fixes import MAX_FIXES, find_working_fixes, label_fix
-from ebbtide.server.web.form import read_spec
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ebbtide.core.base.problems import Problem
-    from ebbtide.core.profile.models import Profile
-    from ebbtide.server.web.form import ParsedSpec
+from ebbtide.core.profile.models import Profile
+from ebbtide.server.web.form import ParsedSpec, read_spec
 
 #: Problems for which fixes are tried; each try parses and checks the whole text.
 MAX_PROBLEMS: Final = 12

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from fastapi import APIRouter
@@ -10,6 +11,7 @@ from starlette.responses import RedirectResponse
 from starlette.routing import BaseRoute, Route
 
 from ebbtide.cluster.client.protocol import MissingError
+from ebbtide.server.api.sessions import OneTimeKey
 from ebbtide.server.web import (
     actions,
     assets,
@@ -25,18 +27,14 @@ from ebbtide.server.web import (
     simulate,
     workload,
 )
-from ebbtide.server.web.frame import PageFrame, PageRoute
+from ebbtide.server.web.frame import PageFrame, PageRoute, PageVisit
 from ebbtide.server.web.pulse import stream_events
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from starlette.requests import Request
     from starlette.responses import Response
 
     from ebbtide.server.api.backend import Backend
-    from ebbtide.server.api.sessions import OneTimeKey
-    from ebbtide.server.web.frame import PageVisit
 
 
 def redirect_home(visit: PageVisit) -> Response:

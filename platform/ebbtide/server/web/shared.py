@@ -6,29 +6,25 @@ playground.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from ebbtide.cluster.read.amounts import parse_amount
-from ebbtide.cluster.read.status import add_current_loads
-from ebbtide.cluster.slo.source import Ref, SourceError
+from ebbtide.cluster.read.phases import Phase
+from ebbtide.cluster.read.scaling_state import ScalingMetric
+from ebbtide.cluster.read.status import Status, add_current_loads
+from ebbtide.cluster.slo.source import History, Ref, SourceError
 from ebbtide.core.base import keys
 from ebbtide.core.translation import gpu
 from ebbtide.server.web import tide, words
-from ebbtide.server.web.words import NO_SLO
+from ebbtide.server.web.tide import Tide
+from ebbtide.server.web.words import NO_SLO, SloState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from ebbtide.cluster.read.phases import Phase
-    from ebbtide.cluster.read.scaling_state import ScalingMetric
-    from ebbtide.cluster.read.status import Status
-    from ebbtide.cluster.slo.source import History
     from ebbtide.server.api.answers import NodeRow, ProjectUse, ShareRow
     from ebbtide.server.web.frame import PageVisit
-    from ebbtide.server.web.tide import Tide
-    from ebbtide.server.web.words import SloState
 
 #: The groups of workloads by status: a label, and the phases it includes.
 GROUPS: Final[dict[str, tuple[str, tuple[Phase, ...]]]] = {

@@ -7,11 +7,12 @@ import re
 import secrets
 import statistics
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.cluster.slo.source import Ref, SourceError
+from ebbtide.cluster.slo.source import History, Ref, SourceError
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.problems import Problem
 from ebbtide.core.base.prose import count_noun
@@ -24,18 +25,14 @@ from ebbtide.server.api.workers import LimitExceededError
 from ebbtide.server.web.charts import Chart, Curve
 from ebbtide.server.web.errors import PageError
 from ebbtide.server.web.experiments import simulate_for_page, tune_for_page
-from ebbtide.server.web.fields import ROWS, FormRow, make_control
+from ebbtide.server.web.fields import ROWS, FormControl, FormRow, make_control
 from ebbtide.server.web.form import parse_document, parse_field, read_spec, show_value, write_live_spec
 from ebbtide.server.web.new import load_examples
 from ebbtide.simulator.request import SimulationRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from starlette.responses import Response
 
-    from ebbtide.cluster.slo.source import History
-    from ebbtide.server.web.fields import FormControl
     from ebbtide.server.web.frame import PageVisit
 
 #: Time limits of a simulation and of a search, in seconds.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
@@ -11,36 +12,31 @@ from starlette.responses import JSONResponse
 
 from ebbtide.cluster.client.protocol import MissingError
 from ebbtide.cluster.read import inventory
-from ebbtide.cluster.read.past import MAX_STEP_SECONDS, replay_history
+from ebbtide.cluster.read.inventory import LiveWorkload
+from ebbtide.cluster.read.past import MAX_STEP_SECONDS, PastDecisions, replay_history
+from ebbtide.cluster.read.scaling_state import Replicas
+from ebbtide.cluster.read.status import Status
 from ebbtide.cluster.read.why import lookback_seconds
 from ebbtide.cluster.slo import pages
 from ebbtide.cluster.slo.promises import list_slo_warnings, read_slo, read_spec_document
 from ebbtide.cluster.slo.report import compute_report
-from ebbtide.cluster.slo.source import Ref, SourceError
+from ebbtide.cluster.slo.source import History, Ref, SourceError, WorkloadMeasurements
 from ebbtide.core import manifests
 from ebbtide.core.base import keys
 from ebbtide.core.base.bodies import serialize_body
 from ebbtide.core.base.metrics import ROWS
-from ebbtide.server.api.answers import make_event
+from ebbtide.core.profile.models import MetricNames
+from ebbtide.core.spec.serving import Slo
+from ebbtide.core.translation.objects import Object
+from ebbtide.server.api.answers import Event, make_event
 from ebbtide.server.web import actions, canary, logs, objectives, playground, words
 from ebbtide.server.web.charts import Chart, Curve
 from ebbtide.server.web.errors import PageError, make_missing_page_error
 from ebbtide.server.web.shared import LOAD_REUSE_SECONDS, add_loads, call_command, workload_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
     from starlette.responses import Response
 
-    from ebbtide.cluster.read.inventory import LiveWorkload
-    from ebbtide.cluster.read.past import PastDecisions
-    from ebbtide.cluster.read.scaling_state import Replicas
-    from ebbtide.cluster.read.status import Status
-    from ebbtide.cluster.slo.source import History, WorkloadMeasurements
-    from ebbtide.core.profile.models import MetricNames
-    from ebbtide.core.spec.serving import Slo
-    from ebbtide.core.translation.objects import Object
-    from ebbtide.server.api.answers import Event
     from ebbtide.server.web.frame import PageVisit
 
 #: The maximum number of events on the page; the latest are shown.

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.core.base import keys, quantities
-from ebbtide.core.base.problems import Change, Fix, Problem, remove_field, set_value
+from ebbtide.core.base.problems import Change, Fix, Path, Problem, remove_field, set_value
 from ebbtide.core.spec.rules.naming import LABEL_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from ebbtide.core.base.problems import Path
     from ebbtide.core.spec.inference import Inference
 
 COMPUTE: Final[Path] = ("spec", "compute")

@@ -5,18 +5,16 @@ Upstream: k8s.io/api core/v1 (Container), kserve pkg/apis/serving/v1beta1 (podsp
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.base import names
 from ebbtide.core.base.paths import get_at
-from ebbtide.core.base.problems import Problem, remove_field
+from ebbtide.core.base.problems import Path, Problem, remove_field
 from ebbtide.core.spec.rules.serving import IMAGE_FIX, is_image
 from ebbtide.core.spec.rules.storage import HOST_PATH
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from ebbtide.core.base.problems import Path
     from ebbtide.core.spec.inference import Inference
 
 # fmt: off

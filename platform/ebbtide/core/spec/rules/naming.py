@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.core.base import keys, names
-from ebbtide.core.base.problems import Problem
+from ebbtide.core.base.problems import Path, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from ebbtide.core.base.problems import Path
     from ebbtide.core.spec.inference import Inference
 
 LABEL_KEY: Final = re.compile(r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.core.base.problems import Problem, remove_field, set_value
+from ebbtide.core.base.problems import Path, Problem, remove_field, set_value
 from ebbtide.core.spec.rules.naming import LABEL_KEY, LABEL_VALUE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from ebbtide.core.base.problems import Path
     from ebbtide.core.spec.inference import Inference, InferenceSpec
     from ebbtide.core.spec.scheduling import DeploymentStrategy, MatchExpression, Toleration
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Callable, Iterator, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.core.base.problems import Problem, make_warning, offer_values, remove_field, set_value
+from ebbtide.core.base.problems import Path, Problem, make_warning, offer_values, remove_field, set_value
 from ebbtide.core.spec.objectives import DEFAULT_TOKEN_PERCENT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from ebbtide.core.base.problems import Path
     from ebbtide.core.spec.inference import Inference, InferenceSpec
     from ebbtide.core.spec.serving import ExposedUrl, ModelStorage, ServedModel, ServingPort, Slo
 

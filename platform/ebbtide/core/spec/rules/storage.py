@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Callable, Iterator
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.base import quantities
-from ebbtide.core.base.problems import Problem, remove_field
+from ebbtide.core.base.problems import Path, Problem, remove_field
 from ebbtide.core.spec.rules.compute import COMPUTE, invalid_amount
 from ebbtide.core.spec.rules.serving import IMAGE_FIX, is_image
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from ebbtide.core.base.problems import Path
     from ebbtide.core.spec.inference import Inference, InferenceSpec
     from ebbtide.core.spec.storage import ClaimVolume
 

@@ -6,6 +6,7 @@ To add a backend, add a file with a ``BACKEND``, a row in ``BACKENDS``, and a go
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
@@ -16,14 +17,11 @@ from ebbtide.core.base.prose import count_noun
 from ebbtide.core.translation.gpu import devices, dra, hami, kai, mig, mps, timeslicing
 from ebbtide.core.translation.gpu.backend import Backend, GpuNode, PoolRequest
 from ebbtide.core.translation.objects import with_values
-from ebbtide.core.translation.plan import GpuRequest
+from ebbtide.core.translation.plan import GpuRequest, Plan, Serving
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ebbtide.core.profile.models import NodePool, ProfileSpec
     from ebbtide.core.spec.compute import Compute
-    from ebbtide.core.translation.plan import Plan, Serving
 
 #: The warning that a server can use more GPU memory than it requests.
 UNISOLATED: Final = "GPU013"

@@ -5,19 +5,17 @@ A backend is one file with a ``BACKEND``. ``ebbtide.core.translation.gpu`` lists
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ebbtide.core.base import keys
-from ebbtide.core.base.problems import Problem, remove_field
+from ebbtide.core.base.problems import Path, Problem, remove_field
+from ebbtide.core.translation.plan import GpuRequest, Serving
+from ebbtide.core.translation.pods import PodPatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-    from ebbtide.core.base.problems import Path
     from ebbtide.core.profile.models import NodePool, ProfileSpec
-    from ebbtide.core.translation.plan import GpuRequest, Serving
-    from ebbtide.core.translation.pods import PodPatch
 
 
 class PoolRequest(NamedTuple):

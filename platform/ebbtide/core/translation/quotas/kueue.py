@@ -12,23 +12,21 @@ pkg/controller/jobs/pod/pod_controller.go (pods beyond a group's total count are
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.base import keys, quantities
 from ebbtide.core.base.paths import get_at
-from ebbtide.core.base.problems import ERROR, Problem, remove_field
+from ebbtide.core.base.problems import ERROR, Path, Problem, remove_field
 from ebbtide.core.translation.gpu import BACKENDS, list_pool_requests
+from ebbtide.core.translation.gpu.backend import Backend, PoolRequest
+from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.quotas.backend import QuotaBackend
 from ebbtide.core.translation.quotas.resourcequota import DEFAULT_REQUEST, make_limit_range
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from ebbtide.core.base.problems import Path
     from ebbtide.core.profile.models import ProfileSpec
-    from ebbtide.core.translation.gpu.backend import Backend, PoolRequest
-    from ebbtide.core.translation.objects import Object
-    from ebbtide.core.translation.plan import Plan
     from ebbtide.core.translation.quotas.backend import ProjectRequest
 
 API: Final = "kueue.x-k8s.io/v1beta2"

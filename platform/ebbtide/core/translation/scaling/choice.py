@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ebbtide.core.base import metrics
 from ebbtide.core.base.quantities import parse_whole_quantity
 from ebbtide.core.profile import metric_names
 from ebbtide.core.translation.gpu import BACKENDS
-from ebbtide.core.translation.plan import Decision, Scaling, ScalingTarget
-
-if TYPE_CHECKING:
-    from ebbtide.core.translation.plan import Plan, Scaler
-
+from ebbtide.core.translation.plan import Decision, Plan, Scaler, Scaling, ScalingTarget
 
 AUTO: Final = ("spec", "autoscaling")
 BOUNDS: Final = ("minReplicas", "maxReplicas")

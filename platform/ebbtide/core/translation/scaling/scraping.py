@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 from ebbtide.core.base import keys
-from ebbtide.core.base.engine_metrics import find_engine_metrics
+from ebbtide.core.base.engine_metrics import EngineMetrics, find_engine_metrics
 from ebbtide.core.spec.objectives import list_token_objectives
 from ebbtide.core.translation.engines import find_engine
-from ebbtide.core.translation.plan import Decision
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from ebbtide.core.base.engine_metrics import EngineMetrics
-    from ebbtide.core.translation.plan import Plan
+from ebbtide.core.translation.plan import Decision, Plan
 
 
 def has_own_source(plan: Plan, name: str) -> bool:

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ebbtide.core.translation.gpu import BACKENDS
-from ebbtide.core.translation.plan import Decision
-
-if TYPE_CHECKING:
-    from ebbtide.core.translation.plan import Plan, Serving
+from ebbtide.core.translation.plan import Decision, Plan, Serving
 
 
 def choose(plan: Plan) -> tuple[Serving, Decision]:

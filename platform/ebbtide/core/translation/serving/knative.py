@@ -6,14 +6,17 @@ pkg/apis/config/features.go (the feature flag that each pod field needs).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.base import keys
-from ebbtide.core.base.problems import Problem
+from ebbtide.core.base.problems import Path, Problem
 from ebbtide.core.base.quantities import parse_whole_quantity
 from ebbtide.core.spec.rules.serving import parse_host
 from ebbtide.core.translation.container import make_container, render_pod_fields, secure_containers
-from ebbtide.core.translation.objects import prune_nulls
+from ebbtide.core.translation.objects import Object, prune_nulls
+from ebbtide.core.translation.plan import Plan
+from ebbtide.core.translation.pods import Pod
 from ebbtide.core.translation.scaling.knative import make_bound_annotations, make_scaling_annotations
 from ebbtide.core.translation.serving.metadata import (
     drop_empty,
@@ -24,13 +27,7 @@ from ebbtide.core.translation.serving.metadata import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from ebbtide.core.base.problems import Path
     from ebbtide.core.spec.inference import InferenceSpec
-    from ebbtide.core.translation.objects import Object
-    from ebbtide.core.translation.plan import Plan
-    from ebbtide.core.translation.pods import Pod
 
 ENABLED: Final = frozenset({"enabled"})
 ALLOWED: Final = frozenset({"enabled", "allowed"})

@@ -6,6 +6,7 @@ pkg/controller/v1beta1/inferenceservice/reconcilers/knative (the annotations tha
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.base import keys, names
@@ -13,19 +14,15 @@ from ebbtide.core.base.problems import Problem
 from ebbtide.core.base.versions import parse_version
 from ebbtide.core.translation import runtimes
 from ebbtide.core.translation.container import make_container, render_pod_fields, secure_component, secure_containers
-from ebbtide.core.translation.objects import prune_nulls, write_model
-from ebbtide.core.translation.pods import PodPatch
+from ebbtide.core.translation.objects import Object, prune_nulls, write_model
+from ebbtide.core.translation.plan import Plan
+from ebbtide.core.translation.pods import Pod, PodPatch
 from ebbtide.core.translation.scaling.knative import make_scaling_annotations
 from ebbtide.core.translation.serving.metadata import drop_empty, make_metadata, make_pod_annotations, make_pod_labels
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ebbtide.core.profile.models import ProfileSpec
     from ebbtide.core.spec.inference import InferenceSpec
-    from ebbtide.core.translation.objects import Object
-    from ebbtide.core.translation.plan import Plan
-    from ebbtide.core.translation.pods import Pod
 
 #: From this version the modes are called Knative and Standard, and autoscalerClass none exists.
 NEW_NAMES: Final = (0, 16)

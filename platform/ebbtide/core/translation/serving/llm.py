@@ -12,23 +12,20 @@ config/llmisvcconfig.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ebbtide.core.base.problems import Problem, format_path, make_warning, set_value
+from ebbtide.core.base.problems import Path, Problem, format_path, make_warning, set_value
 from ebbtide.core.base.versions import parse_version
 from ebbtide.core.translation.container import make_container, render_pod_fields, secure_containers, split_command
 from ebbtide.core.translation.modes import SERVING_MODES
-from ebbtide.core.translation.objects import prune_nulls
+from ebbtide.core.translation.objects import Object, prune_nulls
+from ebbtide.core.translation.plan import Plan
+from ebbtide.core.translation.pods import Pod
 from ebbtide.core.translation.serving.metadata import make_metadata, make_pod_annotations, make_pod_labels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from ebbtide.core.base.problems import Path
     from ebbtide.core.spec.inference import InferenceSpec
-    from ebbtide.core.translation.objects import Object
-    from ebbtide.core.translation.plan import Plan
-    from ebbtide.core.translation.pods import Pod
 
 API_VERSION: Final = "serving.kserve.io/v1alpha2"
 KIND: Final = SERVING_MODES["llm"].kind

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.core.base.problems import Problem, choose_serving, offer_values, remove_field
+from ebbtide.core.base.problems import Path, Problem, choose_serving, offer_values, remove_field
 from ebbtide.core.base.versions import parse_version
 from ebbtide.core.translation import runtimes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from ebbtide.core.base.problems import Path
     from ebbtide.core.profile.models import ProfileSpec
     from ebbtide.core.translation.modes import ServingMode
     from ebbtide.core.translation.plan import Plan

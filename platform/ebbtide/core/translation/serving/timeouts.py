@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.core.base.problems import Problem, make_warning, set_value
 from ebbtide.core.base.quantities import parse_whole_quantity
 from ebbtide.core.translation.modes import report_knative_field
-from ebbtide.core.translation.plan import Decision
+from ebbtide.core.translation.plan import Decision, Plan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ebbtide.core.spec.inference import InferenceSpec
-    from ebbtide.core.translation.plan import Plan
 
 
 #: The upstream default of max-revision-timeout-seconds in config-defaults, in seconds.

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator
+from typing import Final
 
 from ebbtide.core.base.ingress import INGRESS_GATEWAYS
 from ebbtide.core.base.problems import Problem, choose_serving, make_warning, remove_field, set_value
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.base.versions import parse_version
 from ebbtide.core.translation.modes import report_knative_field
-from ebbtide.core.translation.plan import Decision
+from ebbtide.core.translation.plan import Decision, Plan
 from ebbtide.core.translation.scaling.checks import LIVE_SCALE_SINCE, report_no_effect
 from ebbtide.core.translation.scaling.knative import SETTINGS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from ebbtide.core.translation.plan import Plan
-
 
 #: The minimum of a rollout without additional replicas: all but one serve during it.
 MIN_ROLLOUT_REPLICAS: Final = 2
