@@ -193,8 +193,9 @@ check-schemas: setup-test ## Fail if the schemas differ from upstream's (needs G
 	$(BIN)/python tools/schemas/generate.py --check
 
 E2E := $(BIN)/python -m e2e
-# First the cases that share the cluster, and then those marked `alone`. CI runs the unit tests next to the second phase.
-PHASES ?= shared alone
+# First the cases that share the cluster, then those marked `alone`, then those that install another scheduler, which stays.
+# CI runs the unit tests next to the second phase.
+PHASES ?= shared alone schedulers
 # A case that hangs is stopped and prints its observations. pytest's exit code 5 means that CASE selects no case.
 E2E_CACHE := .cluster/pytest
 E2E_OPTIONS := -q --timeout=900 -o timeout_func_only=true -o cache_dir=$(E2E_CACHE) -p no:hypothesispytest -p no:schemathesis
@@ -212,9 +213,10 @@ cluster-down: $(VENV)/.e2e ## Remove the cluster and everything that it created
 
 e2e: $(VENV)/.e2e ## Run the end-to-end cases on the cluster, or one: CASE=01-concurrency; REPEAT=1 runs a few failed ones again, alone
 	$(if $(filter shared,$(PHASES)),rm -rf .cluster/figures .cluster/failures $(E2E_CACHE))
-	@$(if $(filter shared,$(PHASES)),$(ON_CLUSTER) $(E2E_PYTEST) -m "not alone" -n $(E2E_WORKERS) e2e/cases/$(CASE),true) || failed=$$?; \
+	@$(if $(filter shared,$(PHASES)),$(ON_CLUSTER) $(E2E_PYTEST) -m "not alone and not schedulers" -n $(E2E_WORKERS) e2e/cases/$(CASE),true) || failed=$$?; \
 	  [ $${failed:-5} = 5 ] || exit_with=$$failed; \
 	  $(if $(filter alone,$(PHASES)),$(ON_CLUSTER) $(E2E_PYTEST) -m alone e2e/cases/$(CASE),true) || [ $$? = 5 ] || exit_with=1; \
+	  $(if $(filter schedulers,$(PHASES)),$(ON_CLUSTER) $(E2E_PYTEST) -m schedulers e2e/cases/$(CASE),true) || [ $$? = 5 ] || exit_with=1; \
 	  [ $${exit_with:-0} != 1 ] || [ -z "$(REPEAT)" ] || { $(ON_CLUSTER) $(BIN)/python -m e2e.repeat $(E2E_OPTIONS) && exit_with=0; }; \
 	  $(BIN)/python -m e2e.report; exit $${exit_with:-0}
 

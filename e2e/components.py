@@ -47,6 +47,11 @@ KUBERNETES: Final = "v1.37.2"
 KNATIVE: Final = "v1.24.0"
 KOURIER: Final = "v1.21.0"
 KSERVE: Final = "v0.20.0"
+KAI: Final = "v0.12.0"
+
+KAI_PROGRAMS: Final = (
+    *("admission", "binder", "operator", "podgroupcontroller", "podgrouper", "queuecontroller", "scheduler"),
+)
 
 _VERSION = "k8s.io/component-base/version"
 
@@ -105,6 +110,17 @@ COMPONENTS: Final[Mapping[str, Component]] = {
         ),
         # It asks for Kubernetes' libraries of 1.34 and a controller-runtime that does not compile with newer ones.
         Component("kserve", KSERVE, {"kserve": "manager", "kserve-llm": "llmisvc"}, workspace="kserve/go.work"),
+        # Its libraries of Kubernetes are KServe's, which have been compiled when a case wants it. Helm renders its chart.
+        Component(
+            "kai",
+            KAI,
+            {name: name for name in (*KAI_PROGRAMS, "helm")},
+            workspace="kserve/go.work",
+            packages=(
+                *(f"github.com/NVIDIA/KAI-scheduler/cmd/{name}" for name in KAI_PROGRAMS),
+                "helm.sh/helm/v3/cmd/helm",
+            ),
+        ),
         # It asks for another release of the Gateway API than KServe.
         Component("contour", "v1.33.8", {"contour": "contour"}, workspace=""),
         Component("metrics-server", "v0.9.0", {"metrics-server": "metrics-server"}),

@@ -36,6 +36,7 @@ KINDS: Final = {
     "leases": ("apis/coordination.k8s.io/v1", "leases"),
     "podautoscalers": ("apis/autoscaling.internal.knative.dev/v1alpha1", "podautoscalers"),
     "pod": ("api/v1", "pods"),
+    "podgroups": ("apis/scheduling.run.ai/v2alpha2", "podgroups"),
     "pods": ("api/v1", "pods"),
     "replicasets": ("apis/apps/v1", "replicasets"),
     "resourcequota": ("api/v1", "resourcequotas"),

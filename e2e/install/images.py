@@ -2,7 +2,11 @@
 
 from typing import Final
 
+from e2e.components import KAI_PROGRAMS
+
 KO: Final = "ko://knative.dev/serving/cmd/"
+
+KAI: Final = "ghcr.io/nvidia/kai-scheduler"
 
 PROGRAMS: Final[dict[str, tuple[str, str]]] = {
     **{
@@ -21,6 +25,7 @@ PROGRAMS: Final[dict[str, tuple[str, str]]] = {
     "ghcr.io/kedacore/keda": ("keda", "keda"),
     "ghcr.io/kedacore/keda-metrics-apiserver": ("keda", "keda-adapter"),
     "ghcr.io/kedacore/keda-admission-webhooks": ("keda", "keda-admission-webhooks"),
+    **{f"{KAI}/{name}": ("kai", name) for name in KAI_PROGRAMS},
 }
 """Upstream's name without its tag → component and program."""
 

@@ -35,6 +35,11 @@ class Existing:
     def install(self, kubectl: Kubectl, progress: Progress) -> None:
         """Install nothing: the cluster is not ours."""
 
+    def add(self, component: str, progress: Progress) -> None:
+        """Refuse: the cluster is not ours."""
+        with progress(component):
+            raise ProviderError(f"{component} is not installed into a cluster that the suite did not create")
+
     def down(self) -> None:
         """Remove nothing: each case removed its own namespace."""
 

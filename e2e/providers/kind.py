@@ -14,7 +14,7 @@ import yaml
 from e2e import engine, paths
 from e2e.build import BuildError, build
 from e2e.components import COMPONENTS
-from e2e.install import everything
+from e2e.install import everything, optional
 from e2e.kubectl import Kubectl, KubectlError
 from e2e.providers.protocol import Progress, ProviderError
 from e2e.providers.sources import SOURCES, Source
@@ -90,6 +90,20 @@ class Kind:
             gateway_port=GATEWAY_PORT,
             prometheus_port=PROMETHEUS_PORT,
         )
+
+    def add(self, component: str, progress: Progress) -> None:
+        """Load the images of a component, and install it."""
+        if component not in optional.INSTALLERS:
+            raise ProviderError(f"unknown component `{component}`: must be {' or '.join(optional.INSTALLERS)}")
+        try:
+            archives = self.source.archives(progress, component)
+            archives += [servers.go_image(name, paths.CACHE) for name in optional.SERVERS[component]]
+        except BuildError as error:
+            raise ProviderError(str(error)) from error
+        with progress(f"images of {component}"):
+            self.load(archives)
+        with progress(component):
+            optional.INSTALLERS[component](self.kubectl(), self.source.image)
 
     def down(self) -> None:
         """Delete the cluster and its state, and the engine if the suite started it and no other cluster needs it."""

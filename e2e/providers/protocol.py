@@ -41,6 +41,15 @@ class Provider(Protocol):
         """
         ...
 
+    def add(self, component: str, progress: Progress) -> None:
+        """Install a component that only some cases want; it stays until `down`.
+
+        Raises:
+            ProviderError: the component is unknown, or an image could not be built or loaded.
+
+        """
+        ...
+
     def down(self) -> None:
         """Remove all that `up` made."""
         ...

@@ -83,8 +83,8 @@ class Source(Protocol):
         """Return the name on the node of an image that a manifest of upstream's names."""
         ...
 
-    def archives(self, progress: Progress) -> list[Path]:
-        """Return archives of the images to load onto the nodes.
+    def archives(self, progress: Progress, component: str = "") -> list[Path]:
+        """Return archives of the images to load onto the nodes, those of the installation or of one more component.
 
         Raises:
             BuildError: a build or a download failed.
@@ -142,8 +142,10 @@ class Upstream:
             raise BuildError(f"{reference} is not a release: its tag must be in TAGS of e2e/providers/sources.py")
         return reference
 
-    def archives(self, progress: Progress) -> list[Path]:
-        """Return Knative's test servers, which are not released."""
+    def archives(self, progress: Progress, component: str = "") -> list[Path]:
+        """Return Knative's test servers, which are not released; other components have only released images."""
+        if component:
+            return []
         with progress("test servers"):
             build(COMPONENTS["knative"])
             return [catalog.archive(image) for image in catalog.test_servers()]
@@ -193,10 +195,13 @@ class Built:
         """Return the name of the built image."""
         return catalog.name(reference)
 
-    def archives(self, progress: Progress) -> list[Path]:
+    def archives(self, progress: Progress, component: str = "") -> list[Path]:
         """Return the archives of the built images, written where they are missing."""
+        if component:
+            with progress(f"building {component} {COMPONENTS[component].version}"):
+                build(COMPONENTS[component])
         with progress("images"):
-            return [catalog.archive(image) for image in catalog.images(NEEDED)]
+            return [catalog.archive(image) for image in catalog.images((component,) if component else NEEDED)]
 
     def connect(self, engine: Engine, kubectl: Kubectl) -> None:
         """Configure the bridge plugin on each node, and routes between the nodes.

@@ -44,7 +44,7 @@ def build(cache: Path, say: Callable[[str], None] = print) -> dict[str, Path]:
 
     """
     return {
-        **{image(name): _go_image(name, cache, say) for name in GO_SERVERS},
+        **{image(name): go_image(name, cache, say) for name in GO_SERVERS},
         **_python_images(cache, say),
         image("llm"): language_model(cache, say),
         image("ebbtide"): ebbtide(cache, say),
@@ -118,7 +118,13 @@ def program(name: str, cache: Path, say: Callable[[str], None] = print) -> Path:
     return place
 
 
-def _go_image(name: str, cache: Path, say: Callable[[str], None]) -> Path:
+def go_image(name: str, cache: Path, say: Callable[[str], None] = print) -> Path:
+    """Return the archive of a Go server, written when what is in it has changed.
+
+    Raises:
+        BuildError: there is no Go, or it failed.
+
+    """
     built = program(name, cache, say)
     made = Image(image(name), [f"/app/{name}"], {f"/app/{name}": built})
     return _archive(made, cache, say)

@@ -1,0 +1,10 @@
+"""Components that only some cases want: what installs each, and the servers of ours that it needs."""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from e2e.install import kai
+from e2e.kubectl import Kubectl
+
+INSTALLERS: Final[Mapping[str, Callable[[Kubectl, Callable[[str], str]], None]]] = {"kai": kai.install}
+SERVERS: Final[Mapping[str, tuple[str, ...]]] = {"kai": ("reservation",)}

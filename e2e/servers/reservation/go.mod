@@ -1,0 +1,3 @@
+module ebbtide.dev/e2e/servers/reservation
+
+go 1.26
