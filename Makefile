@@ -308,8 +308,8 @@ test-rest: compiled-simulator
 kustomize: ## Build kustomize at its pinned version if none is on the PATH (needs Go)
 	@tools/kustomize.sh >/dev/null
 
-CI_CHECKS := judge vet kustomize check-vectors lint types check-generated check-pydantic check-schemas test-core
-CI_TESTS := test-rest package site
+CI_CHECKS := judge vet kustomize check-vectors lint types check-generated check-pydantic check-schemas
+CI_TESTS := test-core test-rest package site
 ci: $(CI_CHECKS) $(CI_TESTS) ## Run everything that CI runs without a cluster
 
 ci-checks ci-tests:

@@ -261,7 +261,6 @@ def kai(provider: Provider) -> Iterator[None]:
     advertise(kubectl)
 
 
-# noqa: ARG001 - the name in the protocol
 @contextmanager
 def _quiet(step: str) -> Iterator[None]:
     yield
