@@ -262,7 +262,7 @@ def kai(provider: Provider) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet(step: str) -> Iterator[None]:
+def _quiet(step: str) -> Iterator[None]:  # noqa: ARG001 - as the protocol names it
     yield
 
 
