@@ -25,48 +25,48 @@ CODES = read_problem_texts()
 QUOTED = re.compile(r'"([A-Z]{3,5}[0-9]{3})"')
 #: Codes that no spec and profile can cause, and the test file that covers each.
 ELSEWHERE = {
-    "FIL001": "test_codes.py",
-    "FIL052": "attacks/test_availability.py",
-    "FIL057": "test_codes.py",
-    "IGN001": "test_codes.py",
-    "IMP079": "test_cli.py",
-    "CNV001": "test_codes.py",
-    "CNV002": "test_codes.py",
-    "CNV003": "test_codes.py",
-    "CNV074": "test_convert.py",
-    "PRF001": "test_codes.py",
-    "PRF002": "test_codes.py",
-    "PRF003": "test_codes.py",
-    "PRF004": "test_codes.py",
-    "PRF065": "test_profiles.py",
-    "FLAGS001": "test_intake_flags.py",
-    "FLAGS002": "test_intake_flags.py",
-    "FLAGS003": "test_intake_flags.py",
-    "FLAGS004": "test_intake_flags.py",
-    "FLAGS005": "test_intake_flags.py",
-    "FLAGS046": "test_intake_flags.py",
-    "FLAGS192": "test_intake_flags.py",
-    "TRF001": "test_simulate_load.py",
-    "TRF002": "test_simulate_load.py",
-    "TRF003": "test_simulate_load.py",
-    "TRF004": "test_simulate_load.py",
-    "TRF005": "test_simulate_load.py",
-    "TRF006": "test_simulate_load.py",
-    "TRF007": "test_simulate_load.py",
-    "SIM001": "test_cli_simulate.py",
-    "SIM002": "test_cli_simulate.py",
-    "SIM003": "test_cli_simulate.py",
-    "SIM004": "test_api_server.py",
-    "REQ001": "test_api_server.py",
-    "SEC003": "test_cli.py",
-    "SPEC007": "test_core.py",
+    "FIL001": "repository/test_codes.py",
+    "FIL052": "server/attacks/test_availability.py",
+    "FIL057": "repository/test_codes.py",
+    "IGN001": "repository/test_codes.py",
+    "IMP079": "cli/test_cli.py",
+    "CNV001": "repository/test_codes.py",
+    "CNV002": "repository/test_codes.py",
+    "CNV003": "repository/test_codes.py",
+    "CNV074": "core/test_convert.py",
+    "PRF001": "repository/test_codes.py",
+    "PRF002": "repository/test_codes.py",
+    "PRF003": "repository/test_codes.py",
+    "PRF004": "repository/test_codes.py",
+    "PRF065": "core/test_profiles.py",
+    "FLAGS001": "runai/test_intake_flags.py",
+    "FLAGS002": "runai/test_intake_flags.py",
+    "FLAGS003": "runai/test_intake_flags.py",
+    "FLAGS004": "runai/test_intake_flags.py",
+    "FLAGS005": "runai/test_intake_flags.py",
+    "FLAGS046": "runai/test_intake_flags.py",
+    "FLAGS192": "runai/test_intake_flags.py",
+    "TRF001": "simulator/test_simulate_load.py",
+    "TRF002": "simulator/test_simulate_load.py",
+    "TRF003": "simulator/test_simulate_load.py",
+    "TRF004": "simulator/test_simulate_load.py",
+    "TRF005": "simulator/test_simulate_load.py",
+    "TRF006": "simulator/test_simulate_load.py",
+    "TRF007": "simulator/test_simulate_load.py",
+    "SIM001": "cli/test_cli_simulate.py",
+    "SIM002": "cli/test_cli_simulate.py",
+    "SIM003": "cli/test_cli_simulate.py",
+    "SIM004": "server/test_api_server.py",
+    "REQ001": "server/test_api_server.py",
+    "SEC003": "cli/test_cli.py",
+    "SPEC007": "core/test_core.py",
     **{
-        f"DOC{number:03}": "test_doctor.py"
+        f"DOC{number:03}": "cluster/test_doctor.py"
         for number in (*range(1, 28), 38, 47, 48, 57, 58, 70, 71, 138, 139, 158, *range(189, 193))
     },
-    **{f"RES{number:03}": "test_crd.py" for number in range(61, 65)},
-    "TUN001": "test_cli_simulate.py",
-    "TUN002": "test_cli_simulate.py",
+    **{f"RES{number:03}": "cluster/test_crd.py" for number in range(61, 65)},
+    "TUN001": "cli/test_cli_simulate.py",
+    "TUN002": "cli/test_cli_simulate.py",
 }
 SPEC: dict[str, Any] = {
     "apiVersion": "ebbtide.dev/v1alpha1",
@@ -107,7 +107,7 @@ def test_a_text_is_parsed_without_markdown_escapes() -> None:
 
 
 def test_the_tree_has_one_copy_of_the_page() -> None:
-    carried = PACKAGE / "base" / "problems.md"
+    carried = PACKAGE / "core" / "base" / "problems.md"
 
     assert carried.is_symlink()
     assert carried.resolve() == PAGE

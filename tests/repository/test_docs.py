@@ -295,7 +295,7 @@ def test_the_recipe_for_a_spec_field_lists_every_module_that_names_one() -> None
         str(file.relative_to(ROOT))
         for file in (ROOT / "platform").rglob("*.py")
         if re.search(
-            r"workingDir|working_dir", file.read_text()
+            r"workingDir|working[_-]dir", file.read_text()
         )  # The second one lists Kubernetes' own fields of a container.
         and file.name not in {"_compiled.py", "containers.py"}
     }

@@ -47,7 +47,7 @@ def test_a_docstring_is_read_without_its_code() -> None:
     )
 
     assert list_texts(list(python_texts("a.py", source, strings=True))) == [
-        ("docstrings", 1, "Sum up. / ¶ / ¶ / ¶ / ¶ / See ``x.x`` and xxxxxxxx/xxxxxxx/xxxx or xx.xxxx."),
+        ("docstrings", 1, "Sum up. / ¶ / ¶ / ¶ / ¶ / See ``x.x`` and xxxxxxxx/xxxxxxx/xxxx/xxxx or xx.xxxx."),
     ]
 
 
