@@ -296,7 +296,7 @@ def test_the_first_page_of_contributors_is_one_screen_of_existing_paths() -> Non
 
 #: Paths of the repository, and names of its modules in backticks. Upstream's paths begin with other folders.
 WRITTEN_PATH = re.compile(
-    r"(?<![\w./-])(?:platform|tests|tools|e2e|kustomize|overlays)/[\w./-]*\w|(?<=`)[\w/]+\.py(?=`)"
+    r"(?<![\w./-])(?:platform|tests|tools|e2e|kustomize|overlays)/[\w./-]*\w(?![\w./-]*<)|(?<=`)[\w/]+\.py(?=`)"
 )
 PROSE_PAGES = [page for page in PAGES if page.parent == ROOT or "docs" in page.relative_to(ROOT).parts]
 
