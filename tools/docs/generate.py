@@ -84,6 +84,8 @@ NAMED_TYPES: Final = (
 )
 #: Number of commands, or of blocks, from which an option, or an optional field, is described once for all of them.
 COMMON_FROM: Final = 3
+#: Ends of the descriptions of options that other programs have, which need no further description here.
+REJECTED: Final = ("; not supported", "; no effect in Ebbtide")
 #: Number of arguments that two commands share, from which the second one refers to the first.
 REFERRED_FROM: Final = 5
 #: Column of a field's row with the version of Run:ai that introduced it.
@@ -135,6 +137,9 @@ def fields_page(title: str, lead: str, root: type[BaseModel], *, spec: bool) -> 
         out += ["## Common fields\n\n", "Several blocks have these fields. Each block names those that it has.\n\n"]
         out.append(table(("Field", "Type", "Description"), common))
     for heading, rows in blocks:
+        if ". Not supported: " in heading:
+            out.append(f"{heading}Fields, which Ebbtide reads and rejects: {', '.join(row[0] for row in rows)}.\n\n")
+            continue
         own = [row for row in rows if without_origin(row) not in common]
         shared = ", ".join(row[0] for row in rows if without_origin(row) in common)
         out += [heading, field_table(own, spec=spec)]
@@ -606,8 +611,14 @@ def cli_page() -> str:
             own = [row for row in own if row not in referred]
             names = ", ".join(f"`{first_name(row)}`" for row in referred)
             out.append(f"As in [{model}](#ebbtide-{model}): {names}. In addition:\n\n")
+        rejected = {note: [row for row in own if row[1].endswith(note)] for note in REJECTED}
+        own = [row for row in own if not row[1].endswith(REJECTED)]
         if own:
             out.append(table(("Argument", "Description"), own))
+        for note, noted in rejected.items():
+            if noted:
+                names = ", ".join(f"`{first_name(row)}`" for row in noted)
+                out.append(f"{note[2].upper()}{note[3:]}: {names}.\n\n")
         shared = ", ".join(f"`{first_name(row)}`" for row in rows if row in common)
         if shared:
             out.append(f"{'Also the' if own else 'The'} [common options](#common-options) {shared}.\n\n")
