@@ -462,11 +462,9 @@ def gpu_page() -> str:
         ),
     ]
     for _, row in sorted(gpu.BACKENDS.items()):
-        module = inspect.cleandoc(row.about or "")
-        upstream = module.partition("Upstream:")[2].strip()
-        out.append(f"## {row.title}\n\n{cell(module.partition('.')[0])}.\n\n")
-        if upstream:
-            out.append(f"Upstream: {cell(' '.join(upstream.split()))}\n\n")
+        subject = inspect.cleandoc(row.about or "").partition(".")[0]
+        source = f"../../platform/ebbtide/core/translation/gpu/{row.name.replace('-', '')}.py"
+        out.append(f"## {row.title}\n\n{cell(subject)}. [Sources]({source})\n\n")
         result = results[row.name]
         out += [f"- `{key}: {value}`\n" for key, value in result.written.items()]
         if result.possible:
