@@ -36,6 +36,11 @@ PAGES = sorted(
     for pattern in ("*.md", "docs/**/*.md", "examples/**/*.md", "kustomize/**/*.md", "overlays/**/*.md")
     for page in ROOT.glob(pattern)
 )
+MODULES = [
+    str(file.relative_to(ROOT))
+    for folder in ("platform", "tests", "tools", "e2e")
+    for file in (ROOT / folder).rglob("*.py")
+]
 FENCE = re.compile(r"^```(?P<info>[^\n`]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 CODE = re.compile(r"`[^`\n]*`")
@@ -287,6 +292,25 @@ def test_the_first_page_of_contributors_is_one_screen_of_existing_paths() -> Non
     assert [path for path in paths if not (ROOT / path).exists()] == []
     assert {word for words in re.findall(r"`make ([a-z -]+)", text) for word in words.split()} <= targets
     assert len(text.splitlines()) <= 50
+
+
+#: Paths of the repository, and names of its modules in backticks. Upstream's paths begin with other folders.
+WRITTEN_PATH = re.compile(
+    r"(?<![\w./-])(?:platform|tests|tools|e2e|kustomize|overlays)/[\w./-]*\w(?![\w./-]*<)|(?<=`)[\w/]+\.py(?=`)"
+)
+PROSE_PAGES = [page for page in PAGES if page.parent == ROOT or "docs" in page.relative_to(ROOT).parts]
+
+
+@pytest.mark.parametrize("page", PROSE_PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_paths_on_a_page_exist(page: Path) -> None:
+    text = re.sub(r"\]\([^)]*\)", "]", FENCE.sub("", page.read_text()))
+    missing = {
+        path
+        for path in WRITTEN_PATH.findall(text)
+        if not (ROOT / path).exists() and not any(f"/{module}".endswith(f"/{path}") for module in MODULES)
+    }
+
+    assert missing == set()
 
 
 def test_the_recipe_for_a_spec_field_lists_every_module_that_names_one() -> None:

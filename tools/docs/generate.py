@@ -63,8 +63,33 @@ VERSIONS: Final = {
 #: The oldest version of Run:ai whose schema was compared.
 OLDEST_VERSION: Final = "2.18"
 TYPES: Final = {"integer": "integer", "number": "number", "string": "string", "boolean": "boolean"}
-#: Number of commands from which an option is described once for all of them.
+#: Types that many fields have: the name of each, its bounds, and its description.
+NAMED_TYPES: Final = (
+    (
+        "object name",
+        "string, at most 253 characters, pattern `^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`",
+        "name of a Kubernetes object",
+    ),
+    (
+        "quantity",
+        r"string, at most 40 characters, pattern `^[+]?[0-9.]+(?:[eE][-+]?[0-9]+\|[numkKMGTPE]i?)?$` or integer, at least 0",
+        "Kubernetes quantity, such as 16Gi",
+    ),
+    (
+        "label value",
+        "string, at most 63 characters, pattern `^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$`",
+        "value of a Kubernetes label",
+    ),
+    ("absolute path", "string, at most 4096 characters, pattern `^/`", "path in the container"),
+)
+#: Number of commands, or of blocks, from which an option, or an optional field, is described once for all of them.
 COMMON_FROM: Final = 3
+#: Ends of the descriptions of options that other programs have, which need no further description here.
+REJECTED: Final = ("; not supported", "; no effect in Ebbtide")
+#: Number of arguments that two commands share, from which the second one refers to the first.
+REFERRED_FROM: Final = 5
+#: Column of a field's row with the version of Run:ai that introduced it.
+ORIGIN: Final = 2
 #: The only page of docs/reference that is not generated.
 MANUAL_PAGE: Final = "problems.md"
 
@@ -99,30 +124,57 @@ def paragraph(*lines: str) -> str:
 def fields_page(title: str, lead: str, root: type[BaseModel], *, spec: bool) -> str:
     """Return the page of one kind of document: a table for each block of fields."""
     schema = describe(root)
-    out = [NOTE, f"# {title}\n\n", lead, "\n\n"]
+    blocks = []
     for path, model in list_blocks(root):
         model_schema = schema if model is root else schema["$defs"][model.__name__]
         description = " ".join((model.__doc__ or "").split()).removesuffix(" Ebbtide extension.")
-        out.append(f"## {path or root.__name__}\n\n{cell(description)}\n\n")
-        rows = list(field_rows(path, model, model_schema, schema["$defs"], spec=spec))
-        out.append(field_table(rows, spec=spec))
+        rows = list(field_rows(path, model, model_schema, schema["$defs"]))
+        blocks.append((f"## {path or root.__name__}\n\n{cell(description)}\n\n", rows))
+    common = find_common_fields([rows for _, rows in blocks])
+    out = [NOTE, f"# {title}\n\n", lead, "\n\n"]
+    if common:
+        out += ["## Types\n\n", table(("Type", "Values"), type_rows())]
+        out += ["## Common fields\n\n", "Several blocks have these fields. Each block names those that it has.\n\n"]
+        out.append(table(("Field", "Type", "Description"), common))
+    for heading, rows in blocks:
+        if ". Not supported: " in heading:
+            out.append(f"{heading}Fields, which Ebbtide reads and rejects: {', '.join(row[0] for row in rows)}.\n\n")
+            continue
+        own = [row for row in rows if without_origin(row) not in common]
+        shared = ", ".join(row[0] for row in rows if without_origin(row) in common)
+        out += [heading, field_table(own, spec=spec)]
+        if shared:
+            out.append(f"Also the [common fields](#common-fields) {shared}.\n\n")
     return "".join(out)
 
 
+def type_rows() -> Iterator[tuple[str, ...]]:
+    """Yield a row for each named type."""
+    for name, bounds, description in NAMED_TYPES:
+        yield name, f"{description}: {bounds}"
+
+
+def without_origin(row: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a field's row without the version of Run:ai that introduced it."""
+    return (*row[:ORIGIN], *row[ORIGIN + 1 :])
+
+
+def find_common_fields(blocks: list[list[tuple[str, ...]]]) -> list[tuple[str, ...]]:
+    """Return the optional fields that several blocks describe in the same words, for each name the most frequent one."""
+    counts = Counter(without_origin(row) for rows in blocks for row in rows if "required" not in row[1])
+    most = {row[0]: row for row, count in reversed(counts.most_common()) if count >= COMMON_FROM}
+    return list(most.values())
+
+
 def field_table(rows: list[tuple[str, ...]], *, spec: bool) -> str:
-    """Return the table of a block, without a column whose cells are all empty, and with a common origin in one sentence."""
-    head = ("Field", "Type", "Default", *(("Run:ai",) if spec else ()), "Description")
-    origins = {row[3] for row in rows} if spec else set()
-    common = next(iter(origins)) if len(origins) == 1 else ""
+    """Return the table of a block, with a common origin in one sentence."""
+    head = ("Field", "Type", "Run:ai", "Description")
+    origins = {row[ORIGIN] for row in rows} if spec else {""}
+    if len(origins) > 1:
+        return table(head, rows)
+    common = origins.pop()
     sentence = {"": "", "Ebbtide": "Ebbtide extension.\n\n"}.get(common, f"Run:ai {common}.\n\n")
-    kept = [
-        number
-        for number, name in enumerate(head)
-        if not (name == "Run:ai" and len(origins) == 1) and any(row[number] for row in rows)
-    ]
-    return sentence + table(
-        tuple(head[number] for number in kept), (tuple(row[number] for number in kept) for row in rows)
-    )
+    return sentence + table(without_origin(head), map(without_origin, rows))
 
 
 def describe(root: type[BaseModel]) -> dict[str, Any]:
@@ -152,7 +204,7 @@ def list_blocks(root: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
 
 
 def field_rows(
-    path: str, model: type[BaseModel], model_schema: dict[str, Any], definitions: dict[str, Any], *, spec: bool
+    path: str, model: type[BaseModel], model_schema: dict[str, Any], definitions: dict[str, Any]
 ) -> Iterator[tuple[str, ...]]:
     """Yield a row for each field of a model."""
     descriptions = read_field_texts(model)
@@ -160,12 +212,10 @@ def field_rows(
         entry = model_schema["properties"][info.alias or name]
         field_path = f"{path}.{info.alias}".lstrip(".")
         default = "required" if info.is_required() else format_default(info.default)
-        origin = (format_origin(field_path),) if spec else ()
         yield (
             f"`{info.alias}`",
-            format_type(entry, definitions),
-            default,
-            *origin,
+            name_type(format_type(entry, definitions)) + (f", {default}" if default else ""),
+            format_origin(field_path),
             # The column before it states the origin.
             cell(descriptions.get(name, "").removesuffix(" Ebbtide extension.")),
         )
@@ -183,9 +233,16 @@ def format_origin(path: str) -> str:
 
 def format_default(value: Any) -> str:
     """Return a default in Markdown, empty if it is unset or the default of a block."""
-    if value in (None, (), [], {}) or hasattr(value, "model_fields_set"):
+    if value in (None, "", (), [], {}) or hasattr(value, "model_fields_set"):
         return ""
-    return f"`{json.dumps(value, ensure_ascii=False)}`" if not isinstance(value, str) else f"`{value}`"
+    return f"default `{value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}`"
+
+
+def name_type(text: str) -> str:
+    """Return a type with a link in place of the bounds of a named type."""
+    for name, bounds, _ in NAMED_TYPES:
+        text = text.replace(bounds, f"[{name}](#types)")
+    return text
 
 
 def format_type(entry: dict[str, Any], definitions: dict[str, Any]) -> str:
@@ -254,9 +311,9 @@ def set_anchors(root: type[BaseModel]) -> None:
 def spec_page() -> str:
     set_anchors(Inference)
     lead = join_lines(
-        "Fields of `kind: Inference`. Field names are those of Run:ai's REST schema. The column *Run:ai*, or the line above",
-        f"the table, shows the first Run:ai version that has the field, where {OLDEST_VERSION} is the oldest version compared,",
-        'or that it is an extension of Ebbtide. Unknown fields are errors, and values are not converted: the string `"2"` is not a valid number.',
+        "Fields of `kind: Inference`, with the names of Run:ai's REST schema. The column *Run:ai*, or the line above the table,",
+        f"has the first Run:ai version with the field ({OLDEST_VERSION} is the oldest that was compared), or marks an extension",
+        'of Ebbtide. Unknown fields are errors, and values are not converted: the string `"2"` is not a valid number.',
         "For rules between fields, see [problems](problems.md).",
     )
     return fields_page("Inference spec reference", lead, Inference, spec=True)
@@ -405,11 +462,9 @@ def gpu_page() -> str:
         ),
     ]
     for _, row in sorted(gpu.BACKENDS.items()):
-        module = inspect.cleandoc(row.about or "")
-        upstream = module.partition("Upstream:")[2].strip()
-        out.append(f"## {row.title}\n\n{cell(module.partition('.')[0])}.\n\n")
-        if upstream:
-            out.append(f"Upstream: {cell(' '.join(upstream.split()))}\n\n")
+        subject = inspect.cleandoc(row.about or "").partition(".")[0]
+        source = f"../../platform/ebbtide/core/translation/gpu/{row.name.replace('-', '')}.py"
+        out.append(f"## {row.title}\n\n{cell(subject)}. [Sources]({source})\n\n")
         result = results[row.name]
         out += [f"- `{key}: {value}`\n" for key, value in result.written.items()]
         if result.possible:
@@ -548,8 +603,20 @@ def cli_page() -> str:
             out.append(f"The arguments are those of [{twin}](#ebbtide-{twin}).\n\n")
             continue
         own = [row for row in rows if row not in common]
+        model = next((row for row in rows_of if row != name and len({*own} & {*rows_of[row]}) >= REFERRED_FROM), name)
+        if model in seen.values() and model != name:
+            referred = [row for row in own if row in rows_of[model]]
+            own = [row for row in own if row not in referred]
+            names = ", ".join(f"`{first_name(row)}`" for row in referred)
+            out.append(f"As in [{model}](#ebbtide-{model}): {names}. In addition:\n\n")
+        rejected = {note: [row for row in own if row[1].endswith(note)] for note in REJECTED}
+        own = [row for row in own if not row[1].endswith(REJECTED)]
         if own:
             out.append(table(("Argument", "Description"), own))
+        for note, noted in rejected.items():
+            if noted:
+                names = ", ".join(f"`{first_name(row)}`" for row in noted)
+                out.append(f"{note[2].upper()}{note[3:]}: {names}.\n\n")
         shared = ", ".join(f"`{first_name(row)}`" for row in rows if row in common)
         if shared:
             out.append(f"{'Also the' if own else 'The'} [common options](#common-options) {shared}.\n\n")

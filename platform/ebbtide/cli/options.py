@@ -84,14 +84,14 @@ def make_profile_option(default: str) -> Option:
         "--profile",
         metavar="P",
         default="",
-        help=f"Cluster profile: a file, a directory with profile.yaml, {' or '.join(BUILT_INS)} (default: "
-        f"${PROFILE_VARIABLE}, that of the configuration file, or {default})",
+        help=f"Cluster profile: a file, a directory, {' or '.join(BUILT_INS)} (default: ${PROFILE_VARIABLE}, "
+        f"the configuration file's, or {default})",
     )
 
 
 #: ``--profile`` of a command that needs no cluster, and of one that connects to a cluster.
 PROFILE: Final = make_profile_option(BUILT_IN_NAME)
-LIVE_PROFILE: Final = make_profile_option("the profile of the cluster as observed")
+LIVE_PROFILE: Final = make_profile_option("that of the cluster as observed")
 SPECS: Final = make_option(
     "files", nargs="+", metavar="FILE", help="Spec file, directory of spec files, or - for stdin"
 )

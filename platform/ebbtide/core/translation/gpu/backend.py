@@ -92,7 +92,7 @@ class ClaimRules(NamedTuple):
 class Backend(NamedTuple):
     """One way of sharing GPUs, as a table row.
 
-    For documentation: ``about`` is the module's docstring, whose first sentence and sources appear in the reference;
+    For documentation: ``about`` is the module's docstring, whose first sentence appears in the reference;
     ``rounding``, ``memory`` and ``compute`` are columns of the reference's table.
 
     For a request: ``check`` yields a problem for a request that the backend rejects or rounds. ``patch`` returns the pod
