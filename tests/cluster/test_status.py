@@ -267,6 +267,27 @@ def found_a_place(recording: dict[str, Any]) -> None:
     condition(pod, "PodScheduled").update(status="True", message="")
 
 
+def lost_its_only_pod(recording: dict[str, Any]) -> None:
+    """Its pod was deleted, the next one finds no room, and Knative still names the revision as the latest ready one."""
+    recording["top"]["status"]["latestReadyRevisionName"] = recording["revisions"][0]["metadata"]["name"]
+    for kind in ("Ready", "RoutesReady"):
+        message = 'Revision "waiter-00001" failed to become ready.'
+        condition(recording["top"], kind).update(status="False", reason="RevisionMissing", message=message)
+
+
+def lost_one_of_its_pods(recording: dict[str, Any]) -> None:
+    lost_its_only_pod(recording)
+    pod = deepcopy(situations.data("running")["pods"][0])
+    pod["metadata"]["labels"][keys.KNATIVE_REVISION] = recording["revisions"][0]["metadata"]["name"]
+    recording["pods"].append(pod)
+    recording["scalers"][0]["status"]["desiredScale"] = 2
+
+
+def found_a_place_again(recording: dict[str, Any]) -> None:
+    lost_its_only_pod(recording)
+    found_a_place(recording)
+
+
 def edited_since(recording: dict[str, Any]) -> None:
     recording["top"]["metadata"]["generation"] += 1
 
@@ -437,6 +458,24 @@ DERIVED: dict[str, tuple[str, Callable[[dict[str, Any]], None], str, str]] = {
         preempted_pods_are_terminating,
         "Pending",
         "waiting for a GPU share: the preempted pods are still terminating",
+    ),
+    "its only pod was lost": (
+        "gpu-waiting",
+        lost_its_only_pod,
+        "Pending",
+        "waiting for a MIG slice 3g.40gb: 2 of 2 used by holder; a pod without a priority cannot preempt them",
+    ),
+    "one of its pods was lost": (
+        "gpu-waiting",
+        lost_one_of_its_pods,
+        "Running",
+        "1 of 2 replicas ready: waiting for a MIG slice 3g.40gb: 2 of 2 used by holder; a pod without a priority cannot preempt them",
+    ),
+    "its only pod was lost and starts again": (
+        "gpu-waiting",
+        found_a_place_again,
+        "Resuming",
+        "pulling images and starting containers",
     ),
     "a node was found since": (
         "gpu-waiting",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from ebbtide.cluster.client.protocol import KSERVE, LLM
 from ebbtide.cluster.read import pods as of_pod
+from ebbtide.cluster.read.inventory import find_by_name
 from ebbtide.cluster.read.revision_state import (
     PROGRESS_DEADLINE,
     condition_message,
@@ -100,6 +101,10 @@ def _phase_of_knative(live: LiveWorkload, replicas: Replicas) -> tuple[Phase, st
     if ready.get("status") == "True":
         return _phase_of_ready(live, replicas)
     if serving == newest and serving and live.revisions:
+        failed = of_pod.find_condition(find_by_name(live.revisions, newest) or {}, "Ready").get("status") == "False"
+        if failed and (list_revision_pods(live, newest) or find_trouble(live, newest)):
+            # The revision was ready, and has lost its pods since.
+            return _phase_of_ready(live, replicas)
         # The revision is ready, but the route to it is not.
         routes = (of_pod.find_condition(live.top, kind) for kind in ("RoutesReady", "IngressReady"))
         route = next(filter(None, routes), ready)
