@@ -388,17 +388,14 @@ def compute_supplies(nodes: list[Object], pods: list[Object]) -> dict[str, Resou
             if gpu.is_gpu_resource(resource):
                 total[resource] = total.get(resource, 0.0) + float(amount)
     holders: dict[str, list[ResourceHolder]] = {resource: [] for resource in total}
+    by_name = {get_at(node, "metadata", "name"): node for node in nodes}
     for pod in pods:
         if not get_at(pod, "spec", "nodeName") or get_at(pod, "status", "phase") in {"Succeeded", "Failed"}:
             continue
-        for resource, amount in of_pod.sum_pod_gpus(pod).items():
+        for resource, amount in of_pod.count_held_gpus(pod, by_name.get(pod["spec"]["nodeName"])).items():
             if resource in holders:
-                holder = ResourceHolder(
-                    workload_name_of_pod(pod),
-                    pod["metadata"]["namespace"],
-                    amount,
-                    get_at(pod, "spec", "priority", default=0),
-                )
+                namespace = pod["metadata"]["namespace"]
+                holder = ResourceHolder(workload_name_of_pod(pod), namespace, amount, gpu.find_rank(pod))
                 holders[resource].append(holder)
     return {resource: ResourceSupply(amount, tuple(holders[resource])) for resource, amount in total.items() if amount}
 

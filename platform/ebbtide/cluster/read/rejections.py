@@ -14,6 +14,7 @@ from ebbtide.cluster.read.inventory import KUEUE_WORKLOAD
 from ebbtide.core.base import keys
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.translation import gpu
+from ebbtide.core.translation.priority import KAI, NON_PREEMPTIBLE
 
 if TYPE_CHECKING:
     from ebbtide.cluster.read.inventory import LiveWorkload, ResourceSupply
@@ -27,6 +28,8 @@ OVER_QUOTA: Final = re.compile(
     r"Workload requested (?P<asked>[\d.]+) (?P<unit>GPUs|CPU cores|GB memory), but (?P<queue>\S+) quota is "
     r"(?P<hard>[\d.]+) \w+, while (?P<used>[\d.]+) \w+ are already allocated for non-preemptible pods"
 )
+#: KAI's message about a node without enough GPUs (pkg/scheduler/api/common_info/pod_errors.go).
+KAI_GPUS: Final = "have enough resources: GPUs"
 EXCEEDED: Final = re.compile(
     r"exceeded quota: (?P<quota>[\w.-]+), requested: (?P<asked>\S+), used: (?P<used>\S+), limited: (?P<hard>\S+)"
 )
@@ -64,6 +67,8 @@ def explain_unschedulable(message: str, pod: Object, live: LiveWorkload) -> str:
             "exceed the quota"
         )
     missing = [resource for _, resource in INSUFFICIENT.findall(message)]
+    if KAI_GPUS in message:
+        missing.append(keys.GPU)
     for resource in missing:
         if gpu.is_gpu_resource(resource):
             return _explain_gpu_wait(resource, message, pod, (live.supplies or {}).get(resource))
@@ -101,7 +106,7 @@ def _explain_admission(pod: Object, live: LiveWorkload) -> str:
 
 
 def _explain_gpu_wait(resource: str, message: str, pod: Object, supply: ResourceSupply | None) -> str:
-    requested = of_pod.sum_requests(pod).get(resource, 1.0)
+    requested = of_pod.count_held_gpus(pod).get(resource, 1.0)
     waits = f"waiting for {_format_request(resource, requested)}"
     if supply is None:
         return f"{waits}: no node has enough free"
@@ -115,7 +120,10 @@ def _explain_gpu_wait(resource: str, message: str, pod: Object, supply: Resource
     if "terminating pod on the nominated node" in message:
         return f"{waits}: the preempted pods are still terminating"
     waits += f": {supply.used:g} of {supply.total:g} used by {users}"
-    priority = get_at(pod, "spec", "priority", default=0)
+    priority = gpu.find_rank(pod)
+    if get_at(pod, "spec", "schedulerName") == KAI:
+        # Whatever the priority, KAI evicts preemptible pods only.
+        priority = min(priority, NON_PREEMPTIBLE)
     weaker = dict.fromkeys(holder.name for holder in supply.holders if holder.priority < priority)
     if get_at(pod, "spec", "preemptionPolicy") == "Never" or not weaker:
         name = get_at(pod, "spec", "priorityClassName", default="")

@@ -11,15 +11,16 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.base import plugins, quantities
+from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.problems import ERROR, Problem, remove_field, set_value
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.translation.gpu import devices, dra, hami, kai, mig, mps, timeslicing
 from ebbtide.core.translation.gpu.backend import Backend, GpuNode, PoolRequest
-from ebbtide.core.translation.objects import with_values
+from ebbtide.core.translation.objects import Object, with_values
 from ebbtide.core.translation.plan import GpuRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from ebbtide.core.profile.models import NodePool, ProfileSpec
     from ebbtide.core.spec.compute import Compute
@@ -104,6 +105,18 @@ def is_gpu_resource(resource: str) -> bool:
 def find_annotated_gpus(annotations: dict[str, str]) -> dict[str, float]:
     """Return the GPUs that a pod requests by annotation, by the annotation's key."""
     return {key: gpus for backend in BACKENDS.values() for key, gpus in backend.annotated(annotations).items()}
+
+
+def find_held_gpus(pod: Object, node_labels: Mapping[str, str]) -> dict[str, float] | None:
+    """Return the GPUs that a pod holds by a backend's own count; None if it holds those that its containers request."""
+    counts = (backend.held(pod, node_labels) for backend in BACKENDS.values())
+    return next((held for held in counts if held is not None), None)
+
+
+def find_rank(pod: Object) -> int:
+    """Return the priority by which a pod's scheduler ranks it."""
+    ranks = (backend.rank(pod) for backend in BACKENDS.values())
+    return next((rank for rank in ranks if rank is not None), get_at(pod, "spec", "priority", default=0))
 
 
 def detect_pools(node: GpuNode) -> list[dict[str, Any]]:
