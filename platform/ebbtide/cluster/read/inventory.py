@@ -6,6 +6,7 @@ pkg/constants/constants.go; k8s.io/api core/v1 for pods, nodes and events.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
@@ -352,18 +353,38 @@ def _belongs_to_service(name: str, service: str) -> bool:
 
 #: The kind of Kueue's object for a pod, whose name is ``pod-``, the pod's name and a hash.
 KUEUE_WORKLOAD: Final = "Workload"
+#: The start of the names of objects that a scheduler creates for a pod or a revision, by kind.
+SUBJECT_PREFIXES: Final = {KUEUE_WORKLOAD: "pod-", "PodGroup": keys.KAI_GROUP_PREFIX}
+#: The message of KAI's event ``Evict`` on the group of the evicted pod (pkg/scheduler/api/unschedule_info.go).
+EVICTED: Final = re.compile(
+    r"Pod (?P<victim>\S+/\S+) was \w+ by (?P<higher>higher priority )?workload (?P<namespace>[^\s/]+)/"
+    + keys.KAI_GROUP_PREFIX
+    + r"(?P<name>\S+?)-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+)
+
+
+def find_event_subjects(event: Object) -> tuple[str, ...]:
+    """Return the names of the objects that an event is about: a pod or revision behind its group, and what evicted it."""
+    involved = event.get("involvedObject", {})
+    name = str(involved.get("name", "")).removeprefix(SUBJECT_PREFIXES.get(involved.get("kind", ""), ""))
+    eviction = find_eviction(event)
+    own = eviction is not None and eviction["namespace"] == event["metadata"].get("namespace")
+    return (name, eviction["name"]) if eviction is not None and own else (name,)
+
+
+def find_eviction(event: Object) -> re.Match[str] | None:
+    """Return KAI's message about an eviction, by ``EVICTED``; None of another event."""
+    return EVICTED.search(str(event.get("message", ""))) if event.get("reason") == "Evict" else None
 
 
 def _concerns_workload(event: Object, namespace: str, service: str, name: str) -> bool:
     involved = event.get("involvedObject", {})
-    object_name = involved.get("name", "")
-    if involved.get("kind") == KUEUE_WORKLOAD:
-        object_name = object_name.removeprefix("pod-")
     same_namespace = involved.get("namespace") == namespace or event["metadata"].get("namespace") == namespace
-    return same_namespace and (
+    return same_namespace and any(
         object_name in {service, name, names.name_autoscaler(name), names.name_keda_autoscaler(name)}
         or _belongs_to_service(object_name, service)
         or object_name.startswith((f"{names.name_predictor(name)}-", f"{names.name_llm_deployment(name)}-"))
+        for object_name in find_event_subjects(event)
     )
 
 

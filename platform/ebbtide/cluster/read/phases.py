@@ -18,9 +18,7 @@ from ebbtide.cluster.read.revision_state import (
     describe_progress,
     explain_failure,
     explain_recovery,
-    explain_trouble,
     find_trouble,
-    is_unscheduled,
     list_current_revisions,
     list_revision_pods,
 )
@@ -159,8 +157,9 @@ def _phase_of_ready(live: LiveWorkload, replicas: Replicas) -> tuple[Phase, str]
     """Return the phase of a workload with a true Ready condition, which does not cover every pod."""
     pinned = join_parts(_describe_pin(live), describe_blind_hpa(live, replicas))
     current = list_current_revisions(live)
-    trouble = next(filter(None, (explain_trouble(live, name) for name in current)), "")
-    unscheduled = bool(trouble) and any(map(is_unscheduled, live.pods))
+    pod_trouble = next(filter(None, (find_trouble(live, name) for name in current)), None)
+    trouble = pod_trouble.words if pod_trouble is not None else ""
+    unscheduled = pod_trouble is not None and pod_trouble.kind == "unschedulable"
     if replicas.wanted == 0 and replicas.ready == 0:
         return "Running", join_parts("scaled to zero; the next request starts a replica", pinned)
     if replicas.ready == 0:

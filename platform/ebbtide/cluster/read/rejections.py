@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from ebbtide.cluster.read import amounts
 from ebbtide.cluster.read import pods as of_pod
-from ebbtide.cluster.read.inventory import KUEUE_WORKLOAD
+from ebbtide.cluster.read.inventory import KUEUE_WORKLOAD, find_eviction
 from ebbtide.core.base import keys
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.translation import gpu
@@ -33,6 +33,8 @@ KAI_GPUS: Final = "have enough resources: GPUs"
 EXCEEDED: Final = re.compile(
     r"exceeded quota: (?P<quota>[\w.-]+), requested: (?P<asked>\S+), used: (?P<used>\S+), limited: (?P<hard>\S+)"
 )
+#: The end of a revision's name, or of its pod's, after the name of the service.
+REVISION_SUFFIX: Final = re.compile(r"-\d{5}(-deployment-.+)?$")
 IMAGE: Final = re.compile(r'Unable to fetch image "(?P<image>[^"]+)": (?P<cause>.+)', re.DOTALL)
 #: Go's errors for a registry that is limited to TLS 1.2. Since Knative 1.21.2, its controller requires TLS 1.3 of registries
 #: (knative.dev/serving pkg/reconciler/revision/resolve.go, knative.dev/pkg network/tls).
@@ -81,6 +83,35 @@ def explain_unschedulable(message: str, pod: Object, live: LiveWorkload) -> str:
             return f"waiting for a node: {explanation}"
     # KAI's message begins with a line feed, and ends with the dots of several sentences.
     return f"waiting for a node: {' '.join(message.partition(' preemption:')[0].split()).rstrip('.')}"
+
+
+def explain_preemption(pod: Object, live: LiveWorkload) -> str:
+    """Explain what KAI does for a pod without a node, and to the pod that it replaces; empty if there is nothing to report.
+
+    Upstream: KAI-Scheduler pkg/scheduler/cache/status_updater (the events), pkg/scheduler/framework/statement.go.
+    """
+    name = pod["metadata"]["name"]
+    own = [event for event in live.events if get_at(event, "involvedObject", "name") == name]
+    subjects = {name, get_at(pod, "metadata", "labels", keys.KNATIVE_REVISION)}
+    evictions = [match for event in live.events if (match := find_eviction(event)) is not None]
+    parts = []
+    if own and own[-1].get("reason") == "Pipelined":
+        node = str(own[-1].get("message", "")).rpartition(" to node ")[2]
+        victims = ", ".join(dict.fromkeys(match["victim"] for match in evictions if match["name"] in subjects))
+        cause = f"KAI has evicted {victims} for it, and" if victims else "KAI"
+        parts.append(f"{cause} waits until terminating pods release the resources of node {node}")
+    # Once a pod of the workload has a node, the eviction is over.
+    for event in reversed(live.events):
+        eviction = find_eviction(event)
+        if event.get("reason") == "Scheduled":
+            break
+        if eviction is not None and eviction["name"] not in subjects:
+            evictor = f"{eviction['namespace']}/{REVISION_SUFFIX.sub('', eviction['name'])}"
+            how = "was preempted by" if eviction["higher"] else "was evicted to return its resources to"
+            higher = ", which has a higher priority" if eviction["higher"] else ", whose queue is entitled to them"
+            parts.append(f"its pod {how} {evictor}{higher}")
+            break
+    return "; ".join(parts)
 
 
 def _explain_admission(pod: Object, live: LiveWorkload) -> str:
