@@ -622,6 +622,28 @@ def test_the_runtime_class_of_shared_gpus_must_exist() -> None:
     assert "RuntimeClass nvidia not found" in finding.what
 
 
+def test_kai_0_12_sets_the_runtime_class_on_pods_with_whole_gpus_too() -> None:
+    cluster = furnished(kai())
+    cluster.delete(RUNTIME_CLASS, "nvidia")
+    admission = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {
+            "name": "admission",
+            "namespace": "kai-scheduler",
+            "labels": {"app.kubernetes.io/version": "0.12.0"},
+        },
+        "spec": {
+            "template": {"spec": {"containers": [{"name": "a", "args": ["--gpu-pod-runtime-class-name", "nvidia"]}]}}
+        },
+    }
+    cluster.put(admission)
+    (finding,) = (row for row in doctor.examine_cluster(cluster, kai()) if row.code == "DOC048")
+
+    assert finding.what.endswith("sets it on pods that request GPUs")
+    assert finding.fix.endswith("set KAI's admission.gpuPodRuntimeClassName to a RuntimeClass that exists")
+
+
 def test_an_observed_profile_keeps_the_quota_of_a_queue() -> None:
     """Otherwise an apply with it would remove the quota."""
     known = {"shop": {"gpus": 2, "cpu": 8.5, "memory": "64G", "overQuota": False, "overQuotaWeight": 3}, "open": {}}
