@@ -235,6 +235,18 @@ def test_apply_as_json_has_the_plan_and_the_end_on_stdout(run: Any, profile: Pat
     assert "+ create  Service team-shop/chat" in err
 
 
+def test_apply_warns_of_a_missing_priority_class(run: Any, profile: Path, chat: Path, cluster: Simulated) -> None:
+    code, out, err = run("apply", "-y", "-q", "-o", "json", "--wait", "0", "--profile", profile, chat)
+    (entry,) = json.loads(out)
+    assert code == 0
+    assert [(row["code"], row["severity"]) for row in entry["plan"]["findings"]] == [("DOC013", "warning")]
+    assert "note: priority class inference not found, but the profile says that the cluster provides it" in err
+
+    cluster.denied.add(("list", "priorityclasses"))
+    (plan,) = json.loads(run("apply", "--dry-run", "-o", "json", "--profile", profile, chat).out)
+    assert plan["findings"] == []
+
+
 @pytest.mark.usefixtures("cluster")
 def test_as_json_without_a_wait_has_the_plan_and_no_status(run: Any, profile: Path, chat: Path) -> None:
     code, out, _ = run("apply", "-y", "-q", "-o", "json", "--wait", "0", "--profile", profile, chat)

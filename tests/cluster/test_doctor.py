@@ -1010,6 +1010,34 @@ def test_a_missing_scheduler_is_an_error_before_an_apply() -> None:
     assert (finding.code, finding.severity) == ("DOC016", "error")
 
 
+def test_what_keeps_pods_from_starting_is_a_warning_before_an_apply() -> None:
+    cluster_profile = kai(known={"shop": {"gpus": 2}})
+    cluster = furnished(cluster_profile)
+    whole, part, none = (
+        translate(inference(compute=compute, autoscaling=SCALING), cluster_profile, "{}").plan
+        for compute in ({"gpuDevicesRequest": 1}, {"gpuPortionRequest": 0.5}, {})
+    )
+    assert whole is not None
+    assert part is not None
+    assert none is not None
+    assert examine_plans(cluster, cluster_profile, [whole, part]) == ()
+
+    for kind, name in ((RUNTIME_CLASS, "nvidia"), (PRIORITY_CLASS, "inference"), (QUEUE, "default-parent-queue")):
+        cluster.delete(kind, name)
+    cluster.delete(PRIORITY_CLASS, "train")
+    found = examine_plans(cluster, cluster_profile, [part])
+    assert [(row.code, row.severity) for row in found] == [
+        ("DOC013", "warning"),
+        ("DOC026", "warning"),
+        ("DOC048", "warning"),
+    ]
+    assert [row.code for row in examine_plans(cluster, cluster_profile, [whole])] == ["DOC013", "DOC026"]
+    assert [row.code for row in examine_plans(cluster, cluster_profile, [none])] == ["DOC013", "DOC026"]
+
+    cluster.denied |= {("list", kind.plural) for kind in (RUNTIME_CLASS, PRIORITY_CLASS, QUEUE)}
+    assert examine_plans(cluster, cluster_profile, [part]) == ()
+
+
 def lease(namespace: str, seconds: float, holder: str = "host_1") -> Object:
     """Return a controller's Lease that was renewed some seconds ago."""
     renewed = datetime.now(UTC) - timedelta(seconds=seconds)

@@ -232,6 +232,19 @@ def find_missing_schedulers(observed: ObservedCluster, requirements: SpecRequire
     yield from _check_kueue(observed, requirements)
 
 
+def find_missing_objects(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+    """Yield findings about objects without which no pod of the plans starts: classes and KAI's parent queue."""
+    used = {plan.priority.name for plan in requirements.plans}
+    for finding in _check_classes(observed, requirements):
+        if finding.patch is not None and finding.patch.name in used:
+            yield finding
+    yield from _check_parent_queue(observed, requirements)
+    kinds = {plan.gpu.kind for plan in requirements.plans if plan.gpu is not None}
+    whole = read_runtime_class(observed.kai or (), observe_kai(observed).get("version", "")).whole
+    if kinds if whole else kinds - {"devices"}:
+        yield from _check_runtime_class(observed, requirements)
+
+
 def _check_parent_queue(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     """Check the projects' parent queue: KAI ignores queues whose parent is missing, and enforces the parent's quota too."""
     projects = requirements.profile.spec.projects
