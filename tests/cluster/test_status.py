@@ -165,9 +165,14 @@ def resuming(recording: dict[str, Any]) -> None:
     ready_pod(recording, "False")
 
 
+def set_scale(recording: dict[str, Any], key: str, value: str) -> None:
+    for obj in (recording["revisions"][0], recording["top"]["spec"]["template"]):
+        obj["metadata"]["annotations"][key] = value
+
+
 def one_of_two(recording: dict[str, Any]) -> None:
     recording["scalers"][0]["status"]["desiredScale"] = 2
-    recording["revisions"][0]["metadata"]["annotations"][keys.MAX_SCALE] = "4"
+    set_scale(recording, keys.MAX_SCALE, "4")
 
 
 def another_waits(recording: dict[str, Any]) -> None:
@@ -179,7 +184,7 @@ def another_waits(recording: dict[str, Any]) -> None:
 
 def fewer_than_the_minimum(recording: dict[str, Any]) -> None:
     another_waits(recording)
-    recording["revisions"][0]["metadata"]["annotations"][keys.MIN_SCALE] = "2"
+    set_scale(recording, keys.MIN_SCALE, "2")
 
 
 def crashed_later(recording: dict[str, Any]) -> None:

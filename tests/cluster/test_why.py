@@ -80,7 +80,7 @@ def scaled(name: str = "running", *, desired: int = 2, **annotations: str) -> di
     recording = situations.data(name)
     recording["settings"] = SETTINGS
     values = {**SCALED, **{f"{keys.AUTOSCALING}{key.replace('_', '-')}": value for key, value in annotations.items()}}
-    for obj in (*recording["revisions"], *recording["scalers"]):
+    for obj in (*recording["revisions"], *recording["scalers"], recording["top"]["spec"]["template"]):
         obj["metadata"]["annotations"] |= values
     recording["scalers"][0]["status"]["desiredScale"] = desired
     recording["deployments"][0]["spec"]["replicas"] = desired

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.phases import Phase, compute_phase, join_parts
-from ebbtide.cluster.read.records import find_unreadable, read_scale_record
+from ebbtide.cluster.read.records import find_revision_edits, find_unreadable, read_scale_record
 from ebbtide.cluster.read.revision_state import (
     PROGRESS_DEADLINE,
     condition_message,
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ebbtide.cluster.read.inventory import LiveWorkload
+    from ebbtide.cluster.read.records import RevisionEdit
     from ebbtide.cluster.slo.source import MetricsSource
 
 #: Phases that end a wait, unless Kubernetes repeats an attempt that may still succeed.
@@ -213,7 +214,7 @@ def _compute_status(live: LiveWorkload) -> Status:
         project=labels.get(keys.PROJECT, ""),
         kind=_name_kind(live),
         phase=phase,
-        why=join_parts(why, *find_unreadable(live)),
+        why=join_parts(why, *find_unreadable(live), *map(str, _find_edits(live))),
         replicas=replicas,
         gpus=format_gpus(live),
         cpu_cores=_sum_pod_requests(live, "cpu"),
@@ -322,3 +323,8 @@ def _describe_overrides(live: LiveWorkload) -> Iterator[str]:
         if value != base:
             spec = "none" if base is None else format_number(base)
             yield f"{field} {format_number(value)} set by ebbtide scale (the spec has {spec})"
+    yield from (f"{edit}; {edit.fix}" for edit in _find_edits(live))
+
+
+def _find_edits(live: LiveWorkload) -> tuple[RevisionEdit, ...]:
+    return find_revision_edits(live.top, live.service, live.revisions[-1] if live.revisions else None)
