@@ -495,6 +495,27 @@ def test_an_edit_of_the_live_object_is_undone_but_not_a_rollback(stage: Stage) -
     assert stage.service()["spec"]["traffic"][0]["revisionName"] == "chat-00001"
 
 
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"phase": "Failed", "url": "http://elsewhere", "observedGeneration": 99},
+        {"conditions": [], "objects": []},
+        dict.fromkeys(("phase", "reason", "conditions", "observedGeneration", "objects", "applied", "url", "pods")),
+    ],
+)
+def test_an_edited_status_is_corrected_once(stage: Stage, forged: dict[str, Any]) -> None:
+    stage.apply(**SPEC)
+    expected = stage.settle()["status"]
+    assert expected["phase"] == "Running"
+    before = stage.controller.counts["statuses"]
+
+    stage.cluster.patch_status(INFERENCE, "chat", "team-a", forged)
+    assert stage.cluster.get(INFERENCE, "chat", "team-a")["status"] != expected
+
+    assert stage.settle(60)["status"] == expected
+    assert stage.controller.counts["statuses"] == before + 1
+
+
 def test_a_deleted_service_is_created_again(stage: Stage) -> None:
     stage.apply(**SPEC)
     stage.settle()
