@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import pytest
 
 pytest.importorskip("trustme", reason="the e2e group is not installed: make e2e installs it")
 
-from e2e import paths
+from e2e import needs, paths
 from e2e.build import BuildError
 from e2e.components import COMPONENTS
 from e2e.install import knative, metrics
@@ -63,6 +64,26 @@ def test_the_upstream_source_takes_released_images(reference: str, released: str
 def test_the_upstream_source_refuses_an_image_between_releases() -> None:
     with pytest.raises(BuildError, match=r"example\.com/server:main is not a release"):
         SOURCES["upstream"].image("example.com/server:main")
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_all_missing_programs_are_named_before_anything_is_made(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(needs, "FOLDERS", ())
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(paths, "CLUSTERS", tmp_path)
+    steps: list[str] = []
+
+    with pytest.raises(ProviderError) as error:
+        Kind("none", source).up(lambda step: steps.append(step) or nullcontext())
+    assert steps == []
+    for name in (*needs.PROGRAMS[source], "a container engine"):
+        assert name in str(error.value)
+    for name in (*needs.PROGRAMS[source], "docker"):
+        (tmp_path / name).touch(mode=0o755)
+    assert needs.find_missing(source) == []
+    assert needs.find_missing(source, ("npm",)) == ["npm"]
 
 
 @needs_go
