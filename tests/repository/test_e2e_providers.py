@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
@@ -84,6 +85,14 @@ def test_all_missing_programs_are_named_before_anything_is_made(
         (tmp_path / name).touch(mode=0o755)
     assert needs.find_missing(source) == []
     assert needs.find_missing(source, ("npm",)) == ["npm"]
+
+
+@pytest.mark.parametrize(("repeat", "repeats"), [("", False), ("0", False), ("1", True)])
+def test_repeat_0_repeats_nothing(repeat: str, *, repeats: bool) -> None:
+    command = ["make", "-n", "e2e", f"REPEAT={repeat}"]
+    recipe = subprocess.run(command, cwd=paths.ROOT, check=True, capture_output=True, text=True).stdout
+
+    assert ('[ -z "" ]' not in recipe) == repeats
 
 
 @needs_go
