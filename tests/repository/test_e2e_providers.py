@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("trustme", reason="the e2e group is not installed: make e2e installs it")
 
-from e2e import needs, paths
+from e2e import engine, needs, paths
 from e2e.build import BuildError
 from e2e.components import COMPONENTS
 from e2e.install import knative, metrics
@@ -85,6 +85,22 @@ def test_all_missing_programs_are_named_before_anything_is_made(
         (tmp_path / name).touch(mode=0o755)
     assert needs.find_missing(source) == []
     assert needs.find_missing(source, ("npm",)) == ["npm"]
+
+
+def test_the_settings_of_the_kernel_are_restored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "SYSCTLS", tmp_path)
+    monkeypatch.setattr(engine, "SAVED", tmp_path / "saved.json")
+    names = ("fs/protected_fifos", "fs/protected_regular", "fs/protected_symlinks", "fs/file-max")
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("0\n")
+    engine._save_kernel()  # noqa: SLF001 - a part of the start
+    for name in names:
+        (tmp_path / name).write_text("1\n")
+    engine._save_kernel()  # noqa: SLF001 - a second start
+    engine._restore_kernel()  # noqa: SLF001 - a part of the stop
+
+    assert [(tmp_path / name).read_text().strip() for name in names] == ["0"] * 4
 
 
 @pytest.mark.parametrize(("repeat", "repeats"), [("", False), ("0", False), ("1", True)])
