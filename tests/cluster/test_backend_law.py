@@ -256,6 +256,30 @@ def test_a_quota_counts_the_requests_of_pods(taken: list[Case]) -> None:
         assert by_claim == any(obj["metadata"]["name"] == resourcequota.QUOTAS[1] for obj in quotas)
 
 
+def test_a_request_that_the_default_pool_lacks_names_a_pool_that_has_it(backend: Backend) -> None:
+    """`doctor --write-profile` lists the pools with shares first, and a whole GPU is in another one."""
+    data = profile_data(backend)
+    whole = {**data["spec"]["nodePools"][0], "name": "whole", "backend": "devices"}
+    whole.pop("replicas", None)
+    data["spec"]["nodePools"].append(whole)
+    profile, problems = profiles.validate_profile_data(data)
+    assert profile is not None, problems
+    document = native({"gpuDevicesRequest": 1})
+    loaded = load_document(document, profile)
+    assert loaded.inference is not None
+    refused = [problem for problem in make_plan(loaded.inference, profile)[1] if problem.code == "GPU008"]
+    for problem in refused:
+        assert problem.fix.startswith("set nodePools: [whole], or ")
+        assert problem.fixes[0].changes[0].value == ["whole"]
+        document["spec"]["nodePools"] = ["whole"]
+        assert "GPU008" not in planned(profile, document)[2]
+    assert (
+        refused
+        or all(case.backend.shared is False or case.backend.scheduler for case in cases(backend))
+        or (backend.name == "hami")
+    )
+
+
 def test_a_device_metric_is_refused_if_pods_share_the_device(taken: list[Case]) -> None:
     scaling = {"minReplicas": 1, "maxReplicas": 4, "metric": "gpu-utilization", "metricThreshold": 60}
     for case in taken:

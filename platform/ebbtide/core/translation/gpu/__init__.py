@@ -6,7 +6,7 @@ To add a backend, add a file with a ``BACKEND``, a row in ``BACKENDS``, and a go
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from ebbtide.core.spec.compute import Compute
     from ebbtide.core.translation.plan import Plan, Serving
 
+#: The error that a node pool does not provide a request.
+UNAVAILABLE: Final = "GPU008"
 #: The warning that a server can use more GPU memory than it requests.
 UNISOLATED: Final = "GPU013"
 
@@ -204,7 +206,21 @@ def check(ask: PoolRequest, compute: Compute) -> Iterator[Problem]:
             f"set gpuDevicesRequest to at most {ask.pool.devices}",
             fixes=set_value(ask.pool.devices),
         )
-    yield from _check_backend(ask, backend)
+    for problem in _check_backend(ask, backend):
+        # The first pool is the default, which the spec need not have chosen.
+        able = _find_able_pool(ask) if problem.code == UNAVAILABLE and ask.pool == ask.cluster.node_pools[0] else ""
+        chosen = set_value([able], ("spec", "nodePools")) + problem.fixes
+        yield replace(problem, fix=f"set nodePools: [{able}], or {problem.fix}", fixes=chosen) if able else problem
+
+
+def _find_able_pool(ask: PoolRequest) -> str:
+    """Return the name of the first node pool that accepts a request; empty if none does."""
+    for pool in ask.cluster.node_pools:
+        problems = _check_backend(ask._replace(pool=pool), BACKENDS[pool.backend])
+        enough = not pool.devices or ask.request.devices <= pool.devices
+        if pool.product and enough and all(problem.severity != ERROR for problem in problems):
+            return pool.name
+    return ""
 
 
 def _check_backend(ask: PoolRequest, backend: Backend) -> Iterator[Problem]:
