@@ -516,6 +516,30 @@ def test_an_edited_status_is_corrected_once(stage: Stage, forged: dict[str, Any]
     assert stage.controller.counts["statuses"] == before + 1
 
 
+def test_the_status_has_the_project_of_the_list_from_the_first_write_on(stage: Stage) -> None:
+    written: list[str] = []
+
+    def record(item: Object) -> None:
+        if "project" in item.get("status", {}):
+            written.append(item["status"]["project"])
+
+    stage.cluster.fail = record
+    profile, problems = profiles.validate_profile_data(
+        {
+            "apiVersion": "ebbtide.dev/v1alpha1",
+            "kind": "Profile",
+            "metadata": {"name": "projects"},
+            "spec": {"projects": {"manage": False, "namespace": "team-{project}"}},
+        }
+    )
+    assert profile is not None, problems
+    stage.controller._profile = profile  # noqa: SLF001 - a cluster with projects
+    stage.apply(**SPEC, project="a")
+
+    assert stage.settle()["status"]["project"] == "a"
+    assert {*written} == {"a"}
+
+
 def test_a_deleted_service_is_created_again(stage: Stage) -> None:
     stage.apply(**SPEC)
     stage.settle()

@@ -236,6 +236,7 @@ class Inferences:
             objects=objects,
             applied=applied,
             now=self._clock.now(),
+            project=_find_project(rendered),
         )
         self._done[key] = version
         if failure is not None and failure.message != _find_message(before):
@@ -295,7 +296,9 @@ class Inferences:
         both = [*old, *(row for row in new if row not in old)]
         if planned.different or both != old:
             now = self._clock.now()
-            begun = make_status(resource, before, problems=rendered.problems, objects=both, now=now)
+            begun = make_status(
+                resource, before, problems=rendered.problems, objects=both, now=now, project=_find_project(rendered)
+            )
             kept: Object = {part: before[part] for part in ("url", "pods", "gpus", "replicas") if part in before}
             self._write_status(key, resource, {**begun, **kept})
         try:
@@ -464,6 +467,11 @@ def explain_failure(error: ClusterError, namespace: str, label: str = "") -> Fai
     if isinstance(error, (BusyError, UnreachableError)):
         return Failure("Unavailable", text, retried=True)
     return Failure("Rejected", f"{label}: {text}" if label else text)
+
+
+def _find_project(rendered: Rendered) -> str:
+    """Return the project that the workload is labeled with; empty without one."""
+    return (rendered.workload.plan.spec.project or "") if rendered.workload is not None else ""
 
 
 def _find_message(status: Object) -> str:
