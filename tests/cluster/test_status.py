@@ -335,6 +335,16 @@ def preempting(recording: dict[str, Any]) -> None:
     pipelined(recording)
 
 
+def namespace_ends(recording: dict[str, Any]) -> None:
+    """The pods of the namespace are gone, and its service is not deleted yet."""
+    recording["pods"] = []
+    message = (
+        'pods "x" is forbidden: unable to create new content in namespace op-record because it is being terminated'
+    )
+    condition = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": message}
+    recording["deployments"][0].setdefault("status", {}).setdefault("conditions", []).append(condition)
+
+
 def edited_since(recording: dict[str, Any]) -> None:
     recording["top"]["metadata"]["generation"] += 1
 
@@ -590,6 +600,7 @@ DERIVED: dict[str, tuple[str, Callable[[dict[str, Any]], None], str, str]] = {
         "Pending",
         "KAI has evicted op-record/train-00001-deployment-x for it, and waits until terminating pods release the resources of node kind-1",
     ),
+    "its namespace ends": ("running", namespace_ends, "Deleting", "namespace op-record is being deleted"),
     "another gate": ("gpu-waiting", gated_by_another, "Pending", "held back by gate example.com/gate"),
     "edited since": ("running", edited_since, "Updating", "Knative has not processed the change yet"),
     "repaired since": ("update-failed", repaired_since, "Updating", "Knative has not processed the change yet"),

@@ -57,6 +57,8 @@ CONFIGURATION_MISSING: Final = "ConfigurationMissing"
 #: Reason of a Knative Service whose Configuration has not processed the newest generation: what it says about revisions is
 #: about those before (the same package, service_lifecycle.go, MarkConfigurationNotReconciled).
 OUT_OF_DATE: Final = "OutOfDate"
+#: The API server's reason for rejecting an object (k8s.io/apiserver pkg/admission/plugin/namespace/lifecycle/admission.go).
+NAMESPACE_ENDS: Final = "because it is being terminated"
 #: The kinds whose pods may belong to a Deployment of KServe.
 STANDARD: Final = frozenset({KSERVE.name, LLM.name})
 
@@ -160,6 +162,8 @@ def _phase_of_ready(live: LiveWorkload, replicas: Replicas) -> tuple[Phase, str]
     pod_trouble = next(filter(None, (find_trouble(live, name) for name in current)), None)
     trouble = pod_trouble.words if pod_trouble is not None else ""
     unscheduled = pod_trouble is not None and pod_trouble.kind == "unschedulable"
+    if NAMESPACE_ENDS in trouble:
+        return "Deleting", f"namespace {live.namespace} is being deleted"
     if replicas.wanted == 0 and replicas.ready == 0:
         return "Running", join_parts("scaled to zero; the next request starts a replica", pinned)
     if replicas.ready == 0:
