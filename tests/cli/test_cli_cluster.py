@@ -887,6 +887,19 @@ def test_delete_removes_companions_and_keeps_data(applied: Simulated, run: Any) 
     assert run("list", *PLACE).out == ""
 
 
+def test_delete_takes_several_names(applied: Simulated, run: Any, profile: Path, tmp_path: Path) -> None:
+    other = written(tmp_path / "other.yaml", name="other")
+    assert run("apply", "-y", "--wait", "0", "--profile", profile, other).code == 0
+    code, _, err = run("delete", "chat", "missing", *PLACE, "-y")
+    assert (code, len(applied.list(KNATIVE).items)) == (3, 2), "a wrong name deletes nothing"
+    assert "workload missing not found" in err
+
+    code, out, _ = run("delete", "chat", "other", "chat", *PLACE, "-y", "--wait", "30s")
+    assert code == 0
+    assert out == "deleted Service team-shop/chat\ndeleted Service team-shop/other\n"
+    assert applied.list(POD).items == applied.list(KNATIVE).items == []
+
+
 def test_delete_removes_only_objects_of_the_workload(applied: Simulated, run: Any) -> None:
     labels = {keys.APP_NAME: "chat", keys.APP_MANAGED_BY: "ebbtide"}
     (top,) = applied.list(KNATIVE).items
@@ -1036,6 +1049,17 @@ def test_describe_shows_the_drift_from_the_stored_spec(cluster: Simulated) -> No
         'spec.template.spec.containers[user-container].image: "ghcr.io/acme/chat:1" -> "ghcr.io/acme/chat:2" '
         "(changed by kubectl-edit)"
     )
+
+
+@pytest.mark.usefixtures("applied")
+def test_describe_shows_a_changed_project(cluster: Simulated) -> None:
+    live, profile = find_workload(cluster, "chat", "team-shop", 0.0), profiles.validate_profile_data(PROFILE)[0]
+    live.top["metadata"]["labels"][keys.PROJECT] = "other"
+    fields: dict[str, Any] = {"f:metadata": {"f:labels": {f"f:{keys.PROJECT}": {}}}}
+    live.top["metadata"]["managedFields"] = [{"manager": "kubectl-label", "fieldsV1": fields}]
+
+    (drift,) = describe.find_drift(live, profile)
+    assert drift == f'metadata.labels[{keys.PROJECT}]: "shop" -> "other" (changed by kubectl-label)'
 
 
 @pytest.mark.parametrize(
