@@ -33,7 +33,7 @@ FOLDERS: Final = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
 
 def find_missing(source: str, more: tuple[str, ...] = ()) -> list[str]:
-    """Return what the machine lacks for images of a source, each with where to get it; `more` are further programs."""
+    """Return the programs that are missing for images of a source, each with where to get it; `more` are further ones."""
     path = os.pathsep.join((os.environ.get("PATH", ""), *FOLDERS))
     programs = {**PROGRAMS[source], **dict.fromkeys(more, "")}
     missing = [f"{name} ({place})" if place else name for name, place in programs.items() if not _has(name, path)]

@@ -209,7 +209,7 @@ def test_it_renders_the_resources_that_pods_and_nodes_count(taken: list[Case]) -
 
 
 def test_the_pods_that_hold_gpus_are_their_holders(taken: list[Case]) -> None:
-    """A backend that shares GPUs by its scheduler counts parts of a GPU, and no pod of its own."""
+    """A backend that shares GPUs by its scheduler counts parts of a GPU, and no pod of the scheduler."""
     for case in taken:
         counts = dict.fromkeys({*case.backend.advertises(case.ask.pool), *of_pod.sum_pod_gpus(case.pod)}, "100")
         labels = {keys.GPU_MEMORY: str(FIELDS["gpu_memory_mebibytes"])}

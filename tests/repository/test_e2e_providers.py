@@ -25,6 +25,7 @@ from e2e.providers.protocol import ProviderError
 from e2e.providers.sources import SOURCES
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 needs_go = pytest.mark.skipif(shutil.which("go") is None, reason="the modules are read with Go")
@@ -76,8 +77,12 @@ def test_all_missing_programs_are_named_before_anything_is_made(
     monkeypatch.setattr(paths, "CLUSTERS", tmp_path)
     steps: list[str] = []
 
+    def progress(step: str) -> AbstractContextManager[None]:
+        steps.append(step)
+        return nullcontext()
+
     with pytest.raises(ProviderError) as error:
-        Kind("none", source).up(lambda step: steps.append(step) or nullcontext())
+        Kind("none", source).up(progress)
     assert steps == []
     for name in (*needs.PROGRAMS[source], "a container engine"):
         assert name in str(error.value)

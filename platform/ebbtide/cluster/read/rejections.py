@@ -153,7 +153,7 @@ def _explain_gpu_wait(resource: str, message: str, pod: Object, supply: Resource
     waits += f": {supply.used:g} of {supply.total:g} used by {users}"
     priority = gpu.find_rank(pod)
     if get_at(pod, "spec", "schedulerName") == KAI:
-        # Whatever the priority, KAI evicts preemptible pods only.
+        # KAI evicts only preemptible pods.
         priority = min(priority, NON_PREEMPTIBLE)
     weaker = dict.fromkeys(holder.name for holder in supply.holders if holder.priority < priority)
     if get_at(pod, "spec", "preemptionPolicy") == "Never" or not weaker:

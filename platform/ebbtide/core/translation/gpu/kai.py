@@ -309,7 +309,7 @@ def held(pod: Object, node_labels: Mapping[str, str]) -> dict[str, float] | None
 
 
 def rank(pod: Object) -> int | None:
-    """Return the priority of a Knative pod that KAI schedules as ``inference``: in a group of its own, or without a class."""
+    """Return the priority of a Knative pod that KAI schedules as ``inference``: in a separate group, or without a class."""
     metadata = pod["metadata"]
     labels = metadata.get("labels") or {}
     if get_at(pod, "spec", "schedulerName") != SCHEDULER or keys.KNATIVE_REVISION not in labels:
