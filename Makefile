@@ -29,7 +29,7 @@ GO_KSERVE := $(GO_FLAGS) GOWORK=$(CURDIR)/$(WORKSPACE_KSERVE) $(GO)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help audit-python audit-go setup setup-simulate setup-serve setup-test assets demo demo-ui picture test accept fuzz lint format types vale prose judge generate check-generated check-pydantic schemas check-schemas overlays vectors check-vectors bench bench-simulate soak lock package site changelog coverage compiled-simulator test-core test-rest kustomize cluster-up cluster-status cluster-down e2e conformance fidelity fidelity-tokens ci ci-checks ci-tests vet clean
+.PHONY: help audit-python audit-go setup setup-simulate setup-serve setup-test assets demo demo-ui picture test accept fuzz lint format types vale prose judge generate check-generated check-pydantic schemas check-schemas overlays vectors check-vectors bench bench-simulate soak lock package site changelog coverage compiled-simulator test-core test-rest kustomize cluster-needs cluster-up cluster-status cluster-down e2e conformance fidelity fidelity-tokens ci ci-checks ci-tests vet clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | column -t -s '|'
@@ -202,7 +202,12 @@ E2E_OPTIONS := -q --timeout=900 -o timeout_func_only=true -o cache_dir=$(E2E_CAC
 E2E_PYTEST := $(BIN)/pytest $(E2E_OPTIONS)
 ON_CLUSTER := EBBTIDE_E2E_PROVIDER=$(PROVIDER) EBBTIDE_E2E_CLUSTER=$(CLUSTER)
 
-cluster-up: $(VENV)/.e2e ## Create a kind cluster with Knative, KServe and Prometheus: SOURCE=upstream|built; or PROVIDER=existing
+# Before the first download: an installation lasts minutes, and a missing program would end it late. `up` remembers the source.
+cluster-needs: # Name the programs that cluster-up needs and that are missing
+	@[ "$(PROVIDER)" = existing ] || $(PYTHON) -m e2e.needs \
+	  $(or $(SOURCE),$(file < .cluster/$(filter-out ebbtide,$(CLUSTER))/source),upstream) $(if $(wildcard $(ASSETS)/.made),,npm)
+
+cluster-up: cluster-needs $(VENV)/.e2e ## Create a kind cluster with Knative, KServe and Prometheus: SOURCE=upstream|built; or PROVIDER=existing
 	@$(E2E) up --provider=$(PROVIDER) --name=$(CLUSTER) --source=$(SOURCE)
 
 cluster-status: $(VENV)/.e2e ## Show whether the cluster is running, and the path of its kubeconfig
@@ -217,7 +222,7 @@ e2e: $(VENV)/.e2e ## Run the end-to-end cases on the cluster, or one: CASE=01-co
 	  [ $${failed:-5} = 5 ] || exit_with=$$failed; \
 	  $(if $(filter alone,$(PHASES)),$(ON_CLUSTER) $(E2E_PYTEST) -m alone e2e/cases/$(CASE),true) || [ $$? = 5 ] || exit_with=1; \
 	  $(if $(filter schedulers,$(PHASES)),$(ON_CLUSTER) $(E2E_PYTEST) -m schedulers e2e/cases/$(CASE),true) || [ $$? = 5 ] || exit_with=1; \
-	  [ $${exit_with:-0} != 1 ] || [ -z "$(REPEAT)" ] || { $(ON_CLUSTER) $(BIN)/python -m e2e.repeat $(E2E_OPTIONS) && exit_with=0; }; \
+	  [ $${exit_with:-0} != 1 ] || [ -z "$(filter-out 0,$(REPEAT))" ] || { $(ON_CLUSTER) $(BIN)/python -m e2e.repeat $(E2E_OPTIONS) && exit_with=0; }; \
 	  $(BIN)/python -m e2e.report; exit $${exit_with:-0}
 
 conformance: $(VENV)/.e2e ## Run Knative Serving's own conformance tests on the cluster, 15 minutes: ARGS="--run=TestCmdArgs --variant=defaults"

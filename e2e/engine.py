@@ -31,8 +31,16 @@ CGROUP: Final = "/ebbtide-e2e"
 SOCKET: Final = FOLDER / "docker.sock"
 PID: Final = FOLDER / "docker.pid"
 SAVED: Final = FOLDER / "sysctls.json"
-KERNEL: Final = ("vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops", "net/ipv4/ip_forward")
-"""Settings of the whole machine that a kubelet or the daemon changes, and that `stop` restores."""
+SYSCTLS: Final = Path("/proc/sys")
+KERNEL: Final = (
+    *("vm/overcommit_memory", "vm/panic_on_oom", "kernel/panic", "kernel/panic_on_oops", "net/ipv4/ip_forward"),
+    *("kernel/keys/root_maxkeys", "kernel/keys/root_maxbytes", "kernel/pid_max", "fs/file-max", "fs/nr_open"),
+    *("fs/protected_fifos", "fs/protected_hardlinks", "fs/protected_regular", "fs/protected_symlinks"),
+)
+"""Settings of the whole machine that a kubelet, the daemon or a node's systemd changes, and that `stop` restores.
+
+Upstream: k8s.io/component-helpers node/util/sysctl, systemd src/core/main.c (bump_file_max_and_nr_open) and sysctl.d.
+"""
 NETWORK: Final = "kind"
 RUNTIME: Final = Path(__file__).parent / "node" / "runc"
 
@@ -107,8 +115,7 @@ def _start() -> Engine:
     FOLDER.mkdir(parents=True, exist_ok=True)
     # A daemon that was killed leaves the process id of its containerd, for which the next one would wait.
     shutil.rmtree(FOLDER / "exec", ignore_errors=True)
-    if not SAVED.exists():
-        SAVED.write_text(json.dumps({name: Path("/proc/sys", name).read_text().strip() for name in KERNEL}))
+    _save_kernel()
     # Docker 20.10 asks for all capabilities of the kernel for a privileged container, and runc refuses a missing one.
     bounded = [f"--add-runtime=bounded={RUNTIME}", "--default-runtime=bounded"] if _lacks_capabilities() else []
     command = [
@@ -139,8 +146,7 @@ def stop() -> None:
         if process.exists() and process.read_text().strip() == "dockerd":
             os.kill(daemon, signal.SIGTERM)
             _until(lambda: not process.exists(), 60)
-        for name, value in json.loads(SAVED.read_text()).items():
-            Path("/proc/sys", name).write_text(value)
+        _restore_kernel()
         for hierarchy in (Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").iterdir()):
             _remove_cgroup(hierarchy / CGROUP.strip("/"))
         # The daemon mounts its data onto themselves; each one that was killed left a mount.
@@ -148,6 +154,19 @@ def stop() -> None:
             pass
         shutil.rmtree(FOLDER)
         shutil.rmtree(DATA, ignore_errors=True)
+
+
+def _save_kernel() -> None:
+    """Remember the machine's settings, unless those from before the first node are known."""
+    if not SAVED.exists():
+        known = (name for name in KERNEL if (SYSCTLS / name).exists())
+        SAVED.write_text(json.dumps({name: (SYSCTLS / name).read_text().strip() for name in known}))
+
+
+def _restore_kernel() -> None:
+    for name, value in json.loads(SAVED.read_text()).items():
+        if (SYSCTLS / name).read_text().strip() != value:
+            (SYSCTLS / name).write_text(value)
 
 
 def _lacks_capabilities() -> bool:

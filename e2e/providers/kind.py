@@ -16,6 +16,7 @@ from e2e.build import BuildError, build
 from e2e.components import COMPONENTS
 from e2e.install import everything, optional
 from e2e.kubectl import Kubectl, KubectlError
+from e2e.needs import find_missing
 from e2e.providers.protocol import Progress, ProviderError
 from e2e.providers.sources import SOURCES, Source
 from e2e.servers import images as servers
@@ -50,6 +51,8 @@ class Kind:
 
     def up(self, progress: Progress) -> Kubectl:
         """Create the cluster where it is missing or does not answer."""
+        if missing := find_missing(self.source.name):
+            raise ProviderError(f"the cluster needs programs that are missing: {'; '.join(missing)}")
         try:
             with progress("container engine"):
                 found = engine.start()

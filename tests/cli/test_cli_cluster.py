@@ -235,6 +235,18 @@ def test_apply_as_json_has_the_plan_and_the_end_on_stdout(run: Any, profile: Pat
     assert "+ create  Service team-shop/chat" in err
 
 
+def test_apply_warns_of_a_missing_priority_class(run: Any, profile: Path, chat: Path, cluster: Simulated) -> None:
+    code, out, err = run("apply", "-y", "-q", "-o", "json", "--wait", "0", "--profile", profile, chat)
+    (entry,) = json.loads(out)
+    assert code == 0
+    assert [(row["code"], row["severity"]) for row in entry["plan"]["findings"]] == [("DOC013", "warning")]
+    assert "note: priority class inference not found, but the profile says that the cluster provides it" in err
+
+    cluster.denied.add(("list", "priorityclasses"))
+    (plan,) = json.loads(run("apply", "--dry-run", "-o", "json", "--profile", profile, chat).out)
+    assert plan["findings"] == []
+
+
 @pytest.mark.usefixtures("cluster")
 def test_as_json_without_a_wait_has_the_plan_and_no_status(run: Any, profile: Path, chat: Path) -> None:
     code, out, _ = run("apply", "-y", "-q", "-o", "json", "--wait", "0", "--profile", profile, chat)
@@ -875,6 +887,19 @@ def test_delete_removes_companions_and_keeps_data(applied: Simulated, run: Any) 
     assert run("list", *PLACE).out == ""
 
 
+def test_delete_takes_several_names(applied: Simulated, run: Any, profile: Path, tmp_path: Path) -> None:
+    other = written(tmp_path / "other.yaml", name="other")
+    assert run("apply", "-y", "--wait", "0", "--profile", profile, other).code == 0
+    code, _, err = run("delete", "chat", "missing", *PLACE, "-y")
+    assert (code, len(applied.list(KNATIVE).items)) == (3, 2), "a wrong name deletes nothing"
+    assert "workload missing not found" in err
+
+    code, out, _ = run("delete", "chat", "other", "chat", *PLACE, "-y", "--wait", "30s")
+    assert code == 0
+    assert out == "deleted Service team-shop/chat\ndeleted Service team-shop/other\n"
+    assert applied.list(POD).items == applied.list(KNATIVE).items == []
+
+
 def test_delete_removes_only_objects_of_the_workload(applied: Simulated, run: Any) -> None:
     labels = {keys.APP_NAME: "chat", keys.APP_MANAGED_BY: "ebbtide"}
     (top,) = applied.list(KNATIVE).items
@@ -1024,6 +1049,17 @@ def test_describe_shows_the_drift_from_the_stored_spec(cluster: Simulated) -> No
         'spec.template.spec.containers[user-container].image: "ghcr.io/acme/chat:1" -> "ghcr.io/acme/chat:2" '
         "(changed by kubectl-edit)"
     )
+
+
+@pytest.mark.usefixtures("applied")
+def test_describe_shows_a_changed_project(cluster: Simulated) -> None:
+    live, profile = find_workload(cluster, "chat", "team-shop", 0.0), profiles.validate_profile_data(PROFILE)[0]
+    live.top["metadata"]["labels"][keys.PROJECT] = "other"
+    fields: dict[str, Any] = {"f:metadata": {"f:labels": {f"f:{keys.PROJECT}": {}}}}
+    live.top["metadata"]["managedFields"] = [{"manager": "kubectl-label", "fieldsV1": fields}]
+
+    (drift,) = describe.find_drift(live, profile)
+    assert drift == f'metadata.labels[{keys.PROJECT}]: "shop" -> "other" (changed by kubectl-label)'
 
 
 @pytest.mark.parametrize(

@@ -990,6 +990,37 @@ def test_a_change_is_within_the_field_of_its_owner(path: tuple[str, ...], field:
     assert FieldChange(path, 1, 2).is_within([field]) is within
 
 
+def test_an_edited_revision_is_reported_with_its_fix() -> None:
+    cluster = simulated()
+    applied = workload(autoscaling=SCALING)
+    apply.write_workload(cluster, apply.plan_workload(cluster, applied), cluster.clock)
+    cluster.clock.sleep(5)
+    assert not [note for step in apply.plan_workload(cluster, applied).steps for note in step.notes]
+
+    annotations = {keys.MIN_SCALE: "2", f"{keys.AUTOSCALING}window": "30s"}
+    cluster.patch(REVISION, "chat-00001", "team-shop", {"metadata": {"annotations": annotations}})
+    planned = apply.plan_workload(cluster, applied)
+    state = compute_status(find_workload(cluster, "chat", "team-shop", cluster.clock.now()))
+    low = "revision chat-00001 was edited: min-scale is 2, and 1 in its template"
+    fix = "restore it with kubectl annotate revision chat-00001 -n team-shop"
+    assert not planned.different
+    assert [note for step in planned.steps for note in step.notes] == [
+        f"{low}; apply keeps it, {fix} {keys.MIN_SCALE}=1 --overwrite",
+        (
+            "revision chat-00001 was edited: window is 30s, and missing in its template; apply keeps it, "
+            f"{fix} {keys.AUTOSCALING}window-"
+        ),
+    ]
+    assert low in state.why
+    assert state.by_hand[0] == f"{low}; {fix} {keys.MIN_SCALE}=1 --overwrite"
+
+    revisions.scale_workload(
+        cluster, find_workload(cluster, "chat", "team-shop", cluster.clock.now()), {"minReplicas": 3}
+    )
+    state = compute_status(find_workload(cluster, "chat", "team-shop", cluster.clock.now()))
+    assert "min-scale" not in state.why, "ebbtide scale records what it changes"
+
+
 def test_a_quota_that_is_not_counted_yet_has_the_limits_of_its_spec() -> None:
     quota = {"spec": {"hard": {"requests.cpu": "2"}}, "status": {}}
 

@@ -7,6 +7,7 @@ docs/add-a-gpu-backend.md, which is read from that page.
 from __future__ import annotations
 
 import ast
+import copy
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,9 +20,10 @@ from ebbtide.cluster.client.protocol import KNATIVE, NODE
 from ebbtide.cluster.doctor import checks as doctor
 from ebbtide.cluster.doctor import observed
 from ebbtide.cluster.read import pods as of_pod
+from ebbtide.cluster.read.inventory import ResourceHolder, compute_supplies
 from ebbtide.cluster.write import apply
 from ebbtide.core.adopt.live import import_object
-from ebbtide.core.base import quantities
+from ebbtide.core.base import keys, quantities
 from ebbtide.core.documents import explain, load_document, profiles
 from ebbtide.core.documents.check import Batch
 from ebbtide.core.profile.built_in import FEATURES
@@ -206,6 +208,33 @@ def test_it_renders_the_resources_that_pods_and_nodes_count(taken: list[Case]) -
         assert by_resource <= advertised.keys() or case.backend.claims is not None
 
 
+def test_the_pods_that_hold_gpus_are_their_holders(taken: list[Case]) -> None:
+    """A backend that shares GPUs by its scheduler counts parts of a GPU, and no pod of the scheduler."""
+    for case in taken:
+        counts = dict.fromkeys({*case.backend.advertises(case.ask.pool), *of_pod.sum_pod_gpus(case.pod)}, "100")
+        labels = {keys.GPU_MEMORY: str(FIELDS["gpu_memory_mebibytes"])}
+        node = {"metadata": {"name": "one", "labels": labels}, "status": {"allocatable": counts}}
+        pod = copy.deepcopy(case.pod)
+        pod["metadata"] |= {"name": "chat-00001-x", "namespace": "team", "uid": "u"}
+        pod["metadata"]["labels"] |= {keys.KNATIVE_REVISION: "chat-00001", keys.KNATIVE_SERVICE: "chat"}
+        pod["spec"] |= {"nodeName": "one", "priority": 50, "priorityClassName": "train"}
+        pod["metadata"]["labels"][keys.PRIORITY_LABEL] = "train"
+        reserving = {
+            "metadata": {"name": "gpu-reservation-one-x", "namespace": "kai-resource-reservation"},
+            "spec": {"nodeName": "one", "containers": [{"resources": {"limits": {keys.GPU: "1"}}}]},
+        }
+        supplies = compute_supplies([node], [pod, *([reserving] if case.backend.scheduler else [])])
+        holders = [holder for supply in supplies.values() for holder in supply.holders]
+        if case.backend.scheduler or case.ask.request.kind == "devices":
+            amount = case.ask.request.devices * case.backend.share(case.ask)
+        else:
+            (amount,) = of_pod.sum_pod_gpus(case.pod).values()
+        assert holders == [ResourceHolder("chat", "team", amount, 50)]
+        pod["metadata"].setdefault("annotations", {})[keys.KAI_POD_GROUP] = "pg-chat-00001-x-u"
+        (holder,) = (row for supply in compute_supplies([node], [pod]).values() for row in supply.holders)
+        assert holder.priority == (125 if case.backend.scheduler else 50)
+
+
 def test_a_quota_counts_the_requests_of_pods(taken: list[Case]) -> None:
     """The quota allows exactly as many replicas as fit on its GPUs."""
     for case in taken:
@@ -225,6 +254,30 @@ def test_a_quota_counts_the_requests_of_pods(taken: list[Case]) -> None:
             case.ask.request.devices * case.backend.share(case.ask)
         )
         assert by_claim == any(obj["metadata"]["name"] == resourcequota.QUOTAS[1] for obj in quotas)
+
+
+def test_a_request_that_the_default_pool_lacks_names_a_pool_that_has_it(backend: Backend) -> None:
+    """`doctor --write-profile` lists the pools with shares first, and a whole GPU is in another one."""
+    data = profile_data(backend)
+    whole = {**data["spec"]["nodePools"][0], "name": "whole", "backend": "devices"}
+    whole.pop("replicas", None)
+    data["spec"]["nodePools"].append(whole)
+    profile, problems = profiles.validate_profile_data(data)
+    assert profile is not None, problems
+    document = native({"gpuDevicesRequest": 1})
+    loaded = load_document(document, profile)
+    assert loaded.inference is not None
+    refused = [problem for problem in make_plan(loaded.inference, profile)[1] if problem.code == "GPU008"]
+    for problem in refused:
+        assert problem.fix.startswith("set nodePools: [whole], or ")
+        assert problem.fixes[0].changes[0].value == ["whole"]
+        document["spec"]["nodePools"] = ["whole"]
+        assert "GPU008" not in planned(profile, document)[2]
+    assert (
+        refused
+        or all(case.backend.shared is False or case.backend.scheduler for case in cases(backend))
+        or (backend.name == "hami")
+    )
 
 
 def test_a_device_metric_is_refused_if_pods_share_the_device(taken: list[Case]) -> None:

@@ -495,6 +495,51 @@ def test_an_edit_of_the_live_object_is_undone_but_not_a_rollback(stage: Stage) -
     assert stage.service()["spec"]["traffic"][0]["revisionName"] == "chat-00001"
 
 
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"phase": "Failed", "url": "http://elsewhere", "observedGeneration": 99},
+        {"conditions": [], "objects": []},
+        dict.fromkeys(("phase", "reason", "conditions", "observedGeneration", "objects", "applied", "url", "pods")),
+    ],
+)
+def test_an_edited_status_is_corrected_once(stage: Stage, forged: dict[str, Any]) -> None:
+    stage.apply(**SPEC)
+    expected = stage.settle()["status"]
+    assert expected["phase"] == "Running"
+    before = stage.controller.counts["statuses"]
+
+    stage.cluster.patch_status(INFERENCE, "chat", "team-a", forged)
+    assert stage.cluster.get(INFERENCE, "chat", "team-a")["status"] != expected
+
+    assert stage.settle(60)["status"] == expected
+    assert stage.controller.counts["statuses"] == before + 1
+
+
+def test_the_status_has_the_project_of_the_list_from_the_first_write_on(stage: Stage) -> None:
+    written: list[str] = []
+
+    def record(item: Object) -> None:
+        if "project" in item.get("status", {}):
+            written.append(item["status"]["project"])
+
+    stage.cluster.fail = record
+    profile, problems = profiles.validate_profile_data(
+        {
+            "apiVersion": "ebbtide.dev/v1alpha1",
+            "kind": "Profile",
+            "metadata": {"name": "projects"},
+            "spec": {"projects": {"manage": False, "namespace": "team-{project}"}},
+        }
+    )
+    assert profile is not None, problems
+    stage.controller._profile = profile  # noqa: SLF001 - a cluster with projects
+    stage.apply(**SPEC, project="a")
+
+    assert stage.settle()["status"]["project"] == "a"
+    assert {*written} == {"a"}
+
+
 def test_a_deleted_service_is_created_again(stage: Stage) -> None:
     stage.apply(**SPEC)
     stage.settle()

@@ -622,6 +622,28 @@ def test_the_runtime_class_of_shared_gpus_must_exist() -> None:
     assert "RuntimeClass nvidia not found" in finding.what
 
 
+def test_kai_0_12_sets_the_runtime_class_on_pods_with_whole_gpus_too() -> None:
+    cluster = furnished(kai())
+    cluster.delete(RUNTIME_CLASS, "nvidia")
+    admission = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {
+            "name": "admission",
+            "namespace": "kai-scheduler",
+            "labels": {"app.kubernetes.io/version": "0.12.0"},
+        },
+        "spec": {
+            "template": {"spec": {"containers": [{"name": "a", "args": ["--gpu-pod-runtime-class-name", "nvidia"]}]}}
+        },
+    }
+    cluster.put(admission)
+    (finding,) = (row for row in doctor.examine_cluster(cluster, kai()) if row.code == "DOC048")
+
+    assert finding.what.endswith("sets it on pods that request GPUs")
+    assert finding.fix.endswith("set KAI's admission.gpuPodRuntimeClassName to a RuntimeClass that exists")
+
+
 def test_an_observed_profile_keeps_the_quota_of_a_queue() -> None:
     """Otherwise an apply with it would remove the quota."""
     known = {"shop": {"gpus": 2, "cpu": 8.5, "memory": "64G", "overQuota": False, "overQuotaWeight": 3}, "open": {}}
@@ -986,6 +1008,34 @@ def test_a_missing_scheduler_is_an_error_before_an_apply() -> None:
     (finding,) = examine_plans(furnished(profile()), by_kai, [plan])
 
     assert (finding.code, finding.severity) == ("DOC016", "error")
+
+
+def test_what_keeps_pods_from_starting_is_a_warning_before_an_apply() -> None:
+    cluster_profile = kai(known={"shop": {"gpus": 2}})
+    cluster = furnished(cluster_profile)
+    whole, part, none = (
+        translate(inference(compute=compute, autoscaling=SCALING), cluster_profile, "{}").plan
+        for compute in ({"gpuDevicesRequest": 1}, {"gpuPortionRequest": 0.5}, {})
+    )
+    assert whole is not None
+    assert part is not None
+    assert none is not None
+    assert examine_plans(cluster, cluster_profile, [whole, part]) == ()
+
+    for kind, name in ((RUNTIME_CLASS, "nvidia"), (PRIORITY_CLASS, "inference"), (QUEUE, "default-parent-queue")):
+        cluster.delete(kind, name)
+    cluster.delete(PRIORITY_CLASS, "train")
+    found = examine_plans(cluster, cluster_profile, [part])
+    assert [(row.code, row.severity) for row in found] == [
+        ("DOC013", "warning"),
+        ("DOC026", "warning"),
+        ("DOC048", "warning"),
+    ]
+    assert [row.code for row in examine_plans(cluster, cluster_profile, [whole])] == ["DOC013", "DOC026"]
+    assert [row.code for row in examine_plans(cluster, cluster_profile, [none])] == ["DOC013", "DOC026"]
+
+    cluster.denied |= {("list", kind.plural) for kind in (RUNTIME_CLASS, PRIORITY_CLASS, QUEUE)}
+    assert examine_plans(cluster, cluster_profile, [part]) == ()
 
 
 def lease(namespace: str, seconds: float, holder: str = "host_1") -> Object:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, get_args
 import pytest
 
 import situations
+from ebbtide.cluster.client.protocol import EVENT, KNATIVE
+from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read.amounts import format_amount
 from ebbtide.cluster.read.inventory import ResourceSupply, compute_supplies, format_timestamp, workload_name_of_pod
 from ebbtide.cluster.read.phases import Phase
@@ -17,6 +19,7 @@ from ebbtide.cluster.read.records import is_in_rollout, read_mark
 from ebbtide.cluster.read.rejections import explain_rejection
 from ebbtide.cluster.read.revision_state import find_revision_failure
 from ebbtide.cluster.read.status import CONDITIONS, compute_status
+from ebbtide.cluster.watch.groups import list_workload_names
 from ebbtide.core.base import keys
 from ebbtide.core.base.bodies import serialize_body
 
@@ -162,9 +165,14 @@ def resuming(recording: dict[str, Any]) -> None:
     ready_pod(recording, "False")
 
 
+def set_scale(recording: dict[str, Any], key: str, value: str) -> None:
+    for obj in (recording["revisions"][0], recording["top"]["spec"]["template"]):
+        obj["metadata"]["annotations"][key] = value
+
+
 def one_of_two(recording: dict[str, Any]) -> None:
     recording["scalers"][0]["status"]["desiredScale"] = 2
-    recording["revisions"][0]["metadata"]["annotations"][keys.MAX_SCALE] = "4"
+    set_scale(recording, keys.MAX_SCALE, "4")
 
 
 def another_waits(recording: dict[str, Any]) -> None:
@@ -176,7 +184,7 @@ def another_waits(recording: dict[str, Any]) -> None:
 
 def fewer_than_the_minimum(recording: dict[str, Any]) -> None:
     another_waits(recording)
-    recording["revisions"][0]["metadata"]["annotations"][keys.MIN_SCALE] = "2"
+    set_scale(recording, keys.MIN_SCALE, "2")
 
 
 def crashed_later(recording: dict[str, Any]) -> None:
@@ -265,6 +273,76 @@ def found_a_place(recording: dict[str, Any]) -> None:
     pod = recording["pods"][0]
     pod["spec"]["nodeName"] = "ebbtide-node"
     condition(pod, "PodScheduled").update(status="True", message="")
+
+
+def lost_its_only_pod(recording: dict[str, Any]) -> None:
+    """Its pod was deleted, the next one finds no room, and Knative still names the revision as the latest ready one."""
+    recording["top"]["status"]["latestReadyRevisionName"] = recording["revisions"][0]["metadata"]["name"]
+    for kind in ("Ready", "RoutesReady"):
+        message = 'Revision "waiter-00001" failed to become ready.'
+        condition(recording["top"], kind).update(status="False", reason="RevisionMissing", message=message)
+
+
+def lost_one_of_its_pods(recording: dict[str, Any]) -> None:
+    lost_its_only_pod(recording)
+    pod = deepcopy(situations.data("running")["pods"][0])
+    pod["metadata"]["labels"][keys.KNATIVE_REVISION] = recording["revisions"][0]["metadata"]["name"]
+    recording["pods"].append(pod)
+    recording["scalers"][0]["status"]["desiredScale"] = 2
+
+
+def found_a_place_again(recording: dict[str, Any]) -> None:
+    lost_its_only_pod(recording)
+    found_a_place(recording)
+
+
+def kai_event(recording: dict[str, Any], kind: str, name: str, reason: str, message: str) -> None:
+    involved = {"kind": kind, "name": name, "namespace": "op-record"}
+    event = {"reason": reason, "message": message, "involvedObject": involved, "metadata": {"namespace": "op-record"}}
+    recording["events"].append(event)
+
+
+UID = "0b1e9c7a-3f5d-4f4e-9a51-6c1d2e3f4a5b"
+
+
+def evicted(recording: dict[str, Any], by: str = "higher priority ", evictor: str = "urgent-00002") -> None:
+    """KAI has evicted the former pod; the event is on the group of the revision."""
+    text = f"Pod op-record/toomuch-00001-deployment-x was preempted by {by}workload op-record/pg-{evictor}-{UID}."
+    recording["pods"][0]["status"]["conditions"] = []
+    kai_event(recording, "PodGroup", f"pg-toomuch-00001-{UID}", "Evict", text)
+
+
+def reclaimed(recording: dict[str, Any]) -> None:
+    evicted(recording, "", "urgent-00002-deployment-6b8f-x")
+
+
+def evicted_and_placed(recording: dict[str, Any]) -> None:
+    evicted(recording)
+    kai_event(recording, "Pod", recording["pods"][0]["metadata"]["name"], "Scheduled", "Successfully assigned")
+
+
+def pipelined(recording: dict[str, Any]) -> None:
+    """KAI has chosen a node for the pod, and has not reported on the pod itself."""
+    name = recording["pods"][0]["metadata"]["name"]
+    recording["pods"][0]["status"]["conditions"] = []
+    kai_event(recording, "Pod", name, "Pipelined", f"Pod op-record/{name} was pipelined to node kind-1")
+
+
+def preempting(recording: dict[str, Any]) -> None:
+    """The event of the eviction is on the group of another workload of the namespace."""
+    text = f"Pod op-record/train-00001-deployment-x was preempted by higher priority workload op-record/pg-toomuch-00001-{UID}"
+    kai_event(recording, "PodGroup", f"pg-train-00001-{UID}", "Evict", text)
+    pipelined(recording)
+
+
+def namespace_ends(recording: dict[str, Any]) -> None:
+    """The pods of the namespace are gone, and its service is not deleted yet."""
+    recording["pods"] = []
+    message = (
+        'pods "x" is forbidden: unable to create new content in namespace op-record because it is being terminated'
+    )
+    condition = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": message}
+    recording["deployments"][0].setdefault("status", {}).setdefault("conditions", []).append(condition)
 
 
 def edited_since(recording: dict[str, Any]) -> None:
@@ -438,6 +516,24 @@ DERIVED: dict[str, tuple[str, Callable[[dict[str, Any]], None], str, str]] = {
         "Pending",
         "waiting for a GPU share: the preempted pods are still terminating",
     ),
+    "its only pod was lost": (
+        "gpu-waiting",
+        lost_its_only_pod,
+        "Pending",
+        "waiting for a MIG slice 3g.40gb: 2 of 2 used by holder; a pod without a priority cannot preempt them",
+    ),
+    "one of its pods was lost": (
+        "gpu-waiting",
+        lost_one_of_its_pods,
+        "Running",
+        "1 of 2 replicas ready: waiting for a MIG slice 3g.40gb: 2 of 2 used by holder; a pod without a priority cannot preempt them",
+    ),
+    "its only pod was lost and starts again": (
+        "gpu-waiting",
+        found_a_place_again,
+        "Resuming",
+        "pulling images and starting containers",
+    ),
     "a node was found since": (
         "gpu-waiting",
         found_a_place,
@@ -474,6 +570,37 @@ DERIVED: dict[str, tuple[str, Callable[[dict[str, Any]], None], str, str]] = {
         "Pending",
         "waiting for a node: <node-1>: Node didn't have enough resources: Each gpu on the node has a gpu memory capacity of 81900 Mib. 81920 Mib of gpu memory has been requested.. no nodes with enough resources were found",
     ),
+    "KAI evicted its pod": (
+        "kai-over-quota",
+        evicted,
+        "Pending",
+        "its pod was preempted by op-record/urgent, which has a higher priority",
+    ),
+    "KAI reclaimed its resources": (
+        "kai-over-quota",
+        reclaimed,
+        "Pending",
+        "its pod was evicted to return its resources to op-record/urgent, whose queue is entitled to them",
+    ),
+    "KAI evicted its pod, and started it since": (
+        "kai-over-quota",
+        evicted_and_placed,
+        "Initializing",
+        "waiting for scheduler kai-scheduler to choose a node; it has not reported on the pod, so check that it runs",
+    ),
+    "KAI waits for terminating pods": (
+        "kai-over-quota",
+        pipelined,
+        "Pending",
+        "KAI waits until terminating pods release the resources of node kind-1",
+    ),
+    "KAI evicts for it": (
+        "kai-over-quota",
+        preempting,
+        "Pending",
+        "KAI has evicted op-record/train-00001-deployment-x for it, and waits until terminating pods release the resources of node kind-1",
+    ),
+    "its namespace ends": ("running", namespace_ends, "Deleting", "namespace op-record is being deleted"),
     "another gate": ("gpu-waiting", gated_by_another, "Pending", "held back by gate example.com/gate"),
     "edited since": ("running", edited_since, "Updating", "Knative has not processed the change yet"),
     "repaired since": ("update-failed", repaired_since, "Updating", "Knative has not processed the change yet"),
@@ -822,3 +949,17 @@ def test_a_registry_that_does_not_resolve_is_named() -> None:
     )
 
     assert innermost_cause(message) == "the registry r.example cannot be found (i/o timeout)"
+
+
+@pytest.mark.parametrize("change", [evicted, preempting])
+def test_an_eviction_concerns_the_workloads_of_both_groups(change: Callable[[dict[str, Any]], None]) -> None:
+    recording = situations.data("kai-over-quota")
+    change(recording)
+    (event,) = (row for row in recording["events"] if row["reason"] == "Evict")
+    objects: dict[Any, Any] = dict.fromkeys(inventory.GROUPED, ())
+    objects |= {KNATIVE: [recording["top"]]}
+
+    (live,) = inventory.group_workloads(objects, [event], None, recording["now"])
+    assert live.events == (event,)
+    names = list_workload_names(EVENT, {**event, "metadata": {"name": "e", **event["metadata"]}})
+    assert {"toomuch", "train" if change is preempting else "urgent"} <= {*names}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import situations
-from ebbtide.cluster.read.inventory import ResourceHolder, ResourceSupply, find_workload
+from ebbtide.cluster.read.inventory import ResourceHolder, ResourceSupply, compute_supplies, find_workload
 from ebbtide.cluster.read.why import Why, explain_replicas
 from ebbtide.cluster.slo.source import History, Ref, SeriesPoint, SourceError, WorkloadMeasurements
 from ebbtide.cluster.write import apply, revisions
@@ -80,7 +80,7 @@ def scaled(name: str = "running", *, desired: int = 2, **annotations: str) -> di
     recording = situations.data(name)
     recording["settings"] = SETTINGS
     values = {**SCALED, **{f"{keys.AUTOSCALING}{key.replace('_', '-')}": value for key, value in annotations.items()}}
-    for obj in (*recording["revisions"], *recording["scalers"]):
+    for obj in (*recording["revisions"], *recording["scalers"], recording["top"]["spec"]["template"]):
         obj["metadata"]["annotations"] |= values
     recording["scalers"][0]["status"]["desiredScale"] = desired
     recording["deployments"][0]["spec"]["replicas"] = desired
@@ -343,6 +343,62 @@ def test_holders_are_listed_with_priorities() -> None:
         in words(answer)
     )
     assert "  shop/chat holds 1 at priority 125" in answer.lines()
+
+
+def kai_pod(
+    name: str, fraction: str, *, priority: int = 125, alone: bool = False, place: str = "node"
+) -> dict[str, Any]:
+    """Return a Knative pod with a part of a GPU, as KAI runs it; without gang scheduling its group is its own."""
+    group = f"pg-{name}-00001-x-u" if alone else f"pg-{name}-00001-r"
+    return {
+        "metadata": {
+            "name": f"{name}-00001-x",
+            "namespace": "shop",
+            "uid": "u",
+            "labels": {keys.KNATIVE_SERVICE: name, keys.KNATIVE_REVISION: f"{name}-00001"},
+            "annotations": {keys.KAI_FRACTION: fraction, keys.KAI_POD_GROUP: group},
+        },
+        "spec": {
+            "nodeName": place,
+            "priority": priority,
+            "priorityClassName": "inference" if priority == 125 else "train",
+            "schedulerName": "kai-scheduler",
+            "containers": [{"name": "user-container"}],
+        },
+        "status": {"phase": "Running"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("alone", "priority", "end"),
+    [
+        (False, 50, "; train must be preempted first"),
+        (True, 125, "; priority class inference cannot preempt them"),
+    ],
+)
+def test_the_holders_of_a_gpu_under_kai_are_the_pods_with_its_parts(*, alone: bool, priority: int, end: str) -> None:
+    recording = situations.data("kai-over-quota")
+    pod = recording["pods"][0]
+    pod["metadata"]["annotations"][keys.KAI_FRACTION] = "0.5"
+    pod["spec"]["containers"][0]["resources"] = {}
+    pod["status"]["conditions"][0]["message"] = (
+        "\n<node>: Node didn't have enough resources: GPUs, requested: 0.5, used: 1, capacity: 1. \n"
+    )
+    node = {"metadata": {"name": "node"}, "status": {"allocatable": {keys.GPU: "1"}}}
+    reserving = {
+        "metadata": {"name": "gpu-reservation-node-x", "namespace": "kai-resource-reservation"},
+        "spec": {"nodeName": "node", "containers": [{"resources": {"limits": {keys.GPU: "1"}}}]},
+    }
+    holders = [reserving, kai_pod("train", "0.75", priority=50, alone=alone), kai_pod("embed", "0.25")]
+    live = replace(situations.live(recording), supplies=compute_supplies([node], holders))
+
+    answer = explain_replicas(live)
+
+    assert f"waiting for 0.5 GPUs: 1 of 1 used by train, embed{end}" in words(answer)
+    assert [line for line in answer.lines() if " holds " in line] == [
+        f"  shop/train holds 0.75 at priority {priority}",
+        "  shop/embed holds 0.25 at priority 125",
+    ]
 
 
 # HPAs.

@@ -134,14 +134,17 @@ def test_settings_are_read_from_the_arguments(args: tuple[str, ...], version: st
 
 
 @pytest.mark.parametrize(
-    ("args", "name"),
+    ("args", "version", "name", "whole"),
     [
-        ((), "nvidia"),
-        (("--gpu-pod-runtime-class-name", "old", "--gpu-sharing-enabled=true"), "old"),
-        (("--gpu-fraction-runtime-class-name=new", "--gpu-pod-runtime-class-name", "old"), "new"),
-        (("--gpu-fraction-runtime-class-name", ""), ""),
-        (("--gpu-fraction-runtime-class-name=",), ""),
+        ((), "0.17", "nvidia", False),
+        (("--gpu-pod-runtime-class-name", "old", "--gpu-sharing-enabled=true"), "0.12", "old", True),
+        (("--gpu-pod-runtime-class-name", "old", "--gpu-sharing-enabled=true"), "0.17", "old", False),
+        (("--gpu-fraction-runtime-class-name=new", "--gpu-pod-runtime-class-name", "old"), "", "new", False),
+        (("--gpu-fraction-runtime-class-name", ""), "0.17", "", False),
+        (("--gpu-fraction-runtime-class-name=",), "0.17", "", False),
     ],
 )
-def test_runtime_class_of_shared_gpus_is_read_from_the_arguments(args: tuple[str, ...], name: str) -> None:
-    assert read_runtime_class([deployment(*args)]) == name
+def test_the_runtime_class_of_gpus_is_read_from_the_arguments(
+    args: tuple[str, ...], version: str, name: str, *, whole: bool
+) -> None:
+    assert read_runtime_class([deployment(*args)], version) == (name, whole)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import pytest
 
 pytest.importorskip("trustme", reason="the e2e group is not installed: make e2e installs it")
 
-from e2e import paths
+from e2e import engine, needs, paths
 from e2e.build import BuildError
 from e2e.components import COMPONENTS
 from e2e.install import knative, metrics
@@ -23,6 +25,7 @@ from e2e.providers.protocol import ProviderError
 from e2e.providers.sources import SOURCES
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 needs_go = pytest.mark.skipif(shutil.which("go") is None, reason="the modules are read with Go")
@@ -63,6 +66,54 @@ def test_the_upstream_source_takes_released_images(reference: str, released: str
 def test_the_upstream_source_refuses_an_image_between_releases() -> None:
     with pytest.raises(BuildError, match=r"example\.com/server:main is not a release"):
         SOURCES["upstream"].image("example.com/server:main")
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_all_missing_programs_are_named_before_anything_is_made(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(needs, "FOLDERS", ())
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(paths, "CLUSTERS", tmp_path)
+    steps: list[str] = []
+
+    def progress(step: str) -> AbstractContextManager[None]:
+        steps.append(step)
+        return nullcontext()
+
+    with pytest.raises(ProviderError) as error:
+        Kind("none", source).up(progress)
+    assert steps == []
+    for name in (*needs.PROGRAMS[source], "a container engine"):
+        assert name in str(error.value)
+    for name in (*needs.PROGRAMS[source], "docker"):
+        (tmp_path / name).touch(mode=0o755)
+    assert needs.find_missing(source) == []
+    assert needs.find_missing(source, ("npm",)) == ["npm"]
+
+
+def test_the_settings_of_the_kernel_are_restored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "SYSCTLS", tmp_path)
+    monkeypatch.setattr(engine, "SAVED", tmp_path / "saved.json")
+    names = ("fs/protected_fifos", "fs/protected_regular", "fs/protected_symlinks", "fs/file-max")
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("0\n")
+    engine._save_kernel()  # noqa: SLF001 - a part of the start
+    for name in names:
+        (tmp_path / name).write_text("1\n")
+    engine._save_kernel()  # noqa: SLF001 - a second start
+    engine._restore_kernel()  # noqa: SLF001 - a part of the stop
+
+    assert [(tmp_path / name).read_text().strip() for name in names] == ["0"] * 4
+
+
+@pytest.mark.parametrize(("repeat", "repeats"), [("", False), ("0", False), ("1", True)])
+def test_repeat_0_repeats_nothing(repeat: str, *, repeats: bool) -> None:
+    command = ["make", "-n", "e2e", f"REPEAT={repeat}"]
+    recipe = subprocess.run(command, cwd=paths.ROOT, check=True, capture_output=True, text=True).stdout
+
+    assert ('[ -z "" ]' not in recipe) == repeats
 
 
 @needs_go

@@ -583,7 +583,8 @@ def test_a_quota_limits_pods_and_is_reported() -> None:
         "used": {"requests.cpu": "4050m", "pods": "2"},
     }
     assert named(sandbox).why == (
-        "2 of 3 replicas ready: exceeds quota small: it requests 2.025 CPU cores with 4.05 of 5 CPU cores in use"
+        "2 of 3 replicas ready: exceeds quota small: it requests 2.025 CPU cores with 4.05 of 5 CPU cores in use; "
+        "revision chat-00001 was edited: min-scale is 3, and 1 in its template"
     )
     # It is retried at growing intervals, regardless of other pods.
     failed = [event for event in sandbox.cluster.list(EVENT, "team-shop").items if event["reason"] == "FailedCreate"]

@@ -21,6 +21,7 @@ from ebbtide.cli.options import (
     make_output_option,
     make_switch,
 )
+from ebbtide.core.base.bodies import serialize_body
 from ebbtide.core.base.prose import count_noun, make_printable
 from ebbtide.core.documents.check import Batch
 
@@ -109,7 +110,8 @@ def apply_workloads(
     refused = any(finding.severity == "error" for finding in findings) or any(
         step.verdict == "refused" or (step.owners and not options.force) for step in steps
     )
-    count = confirm_steps(steps, options, planned, refused=refused)
+    bodies = [serialize_body(planned_workload) | {"findings": findings} for planned_workload in planned]
+    count = confirm_steps(steps, options, bodies, refused=refused)
     with connection.explain_interrupt(
         lambda: (
             f"Interrupted: {progress.written} of {count_noun(count, 'object')} written. To write the rest, run ebbtide "
@@ -138,7 +140,7 @@ def apply_workloads(
     pairs = [*zip(planned, statuses, strict=True)]
     code = _report_statuses(cluster, pairs, limit, options.output) if limit else FINE
     if options.output == "json":
-        common.write_json([{"plan": planned_workload, "status": status} for planned_workload, status in pairs])
+        common.write_json([{"plan": plan, "status": status} for plan, status in zip(bodies, statuses, strict=True)])
     return code
 
 

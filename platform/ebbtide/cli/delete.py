@@ -1,4 +1,4 @@
-"""``ebbtide delete NAME``: delete the workload and the objects created with it; volumes are kept without ``--data``."""
+"""``ebbtide delete NAME...``: delete workloads and the objects created with it; volumes are kept without ``--data``."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import sys
 from typing import Final
 
 from ebbtide.cli import connection, terminal
-from ebbtide.cli.options import YES, Options, make_output_option, make_switch
+from ebbtide.cli.options import YES, Options, make_option, make_output_option, make_switch
 from ebbtide.core.base import keys
 from ebbtide.core.base.prose import count_noun
 
 OPTIONS: Final = (
-    *connection.WORKLOAD,
+    make_option("names", nargs="+", metavar="NAME", help="Name of a workload"),
+    *connection.WORKLOAD[1:],
     YES,
-    make_switch("--data", help="Also delete the workload's persistent volume claims and their data"),
-    connection.make_wait_option("its pods are deleted"),
+    make_switch("--data", help="Also delete the workloads' persistent volume claims and their data"),
+    connection.make_wait_option("the pods are deleted"),
     make_output_option("text", "name"),
 )
 
@@ -32,23 +33,24 @@ def run(cluster: connection.Cluster, options: Options) -> int:
     from ebbtide.cluster.write.removal import plan_removal, remove_workload
 
     namespace = connection.resolve_namespace(cluster, options)
-    planned = plan_removal(cluster, options.name, namespace, data=options.data)
-    top = planned.top
-    names = ", ".join(f"{obj['kind']} {obj['metadata']['name']}" for obj in (top, *planned.items[:-1]))
+    # Planned before anything is deleted: a wrong name deletes nothing.
+    planned = [plan_removal(cluster, name, namespace, data=options.data) for name in dict.fromkeys(options.names)]
+    objects = [obj for removal in planned for obj in (removal.top, *removal.items[:-1])]
+    names = ", ".join(f"{obj['kind']} {obj['metadata']['name']}" for obj in objects)
     if not terminal.ask_confirmation(f"Delete {names} in namespace {namespace}?", yes=options.yes):
         return terminal.USAGE
-    for obj in remove_workload(cluster, planned):
-        if options.output == "text":
-            sys.stdout.write(f"deleted {obj['kind']} {namespace}/{obj['metadata']['name']}\n")
-    if options.output == "name":
-        sys.stdout.write(f"{namespace}/{options.name}\n")
-    if planned.kept_claims:
-        claim_names = ", ".join(obj["metadata"]["name"] for obj in planned.kept_claims)
-        terminal.write_stderr(f"Kept with their data: {claim_names}. Use --data to delete them.")
-    label = LABELS[top["kind"]]
+    for removal in planned:
+        for obj in remove_workload(cluster, removal):
+            if options.output == "text":
+                sys.stdout.write(f"deleted {obj['kind']} {namespace}/{obj['metadata']['name']}\n")
+        if options.output == "name":
+            sys.stdout.write(f"{namespace}/{removal.top['metadata']['name']}\n")
+    if claims := [obj["metadata"]["name"] for removal in planned for obj in removal.kept_claims]:
+        terminal.write_stderr(f"Kept with their data: {', '.join(claims)}. Use --data to delete them.")
+    selectors = [f"{LABELS[removal.top['kind']]}={removal.top['metadata']['name']}" for removal in planned]
 
     def remaining() -> str:
-        count = len(cluster.list(POD, namespace, labels=f"{label}={options.name}").items)
+        count = sum(len(cluster.list(POD, namespace, labels=selector).items) for selector in selectors)
         return f"{count_noun(count, 'pod')} {'is' if count == 1 else 'are'}" if count else ""
 
-    return connection.wait_until_gone(remaining, options.wait, options.name)
+    return connection.wait_until_gone(remaining, options.wait, ", ".join(dict.fromkeys(options.names)))

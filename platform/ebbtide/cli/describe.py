@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from ebbtide.cli import calls, connection, terminal
 from ebbtide.cli.options import Options, make_output_option, make_switch
 from ebbtide.core import manifests
+from ebbtide.core.base import keys
 from ebbtide.core.base.annotations import UnreadableError, read_spec
 from ebbtide.core.base.bodies import serialize_body
+from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.prose import make_printable
 from ebbtide.core.base.quantities import format_age
 
@@ -40,6 +42,9 @@ OPTIONS: Final = (
     make_switch("-w", "--watch", help="Keep running and print the workload whenever it changes"),
     make_output_option("text", "json", "yaml"),
 )
+
+
+PROJECT_LABEL: Final = ("metadata", "labels", keys.PROJECT)
 
 
 class Notes(NamedTuple):
@@ -93,14 +98,17 @@ def _read_notes(
 
 def find_drift(workload: LiveWorkload, profile: Profile | None) -> Iterator[str]:
     """Yield each field of the live object that another program changed, from the value of the stored spec."""
-    from ebbtide.cluster.write.changes import diff_objects, list_other_owners
+    from ebbtide.cluster.write.changes import FieldChange, diff_objects, list_other_owners
     from ebbtide.core.adopt.live import render_stored_spec
 
     owners = list_other_owners(workload.top)
     pair = render_stored_spec(workload.top, profile) if owners and profile is not None else None
     if pair is None:
         return
-    for change in diff_objects(*pair):
+    # The stored spec is rendered for the live object's project.
+    expected, actual = (read_stored_spec(workload) or {}).get("project"), get_at(workload.top, *PROJECT_LABEL)
+    moved = [] if expected == actual else [FieldChange(PROJECT_LABEL, expected, actual)]
+    for change in (*diff_objects(*pair), *moved):
         owner = next((name for name, fields in owners.items() if change.is_within(fields)), "")
         if owner:
             yield f"{change.describe()} (changed by {owner})"

@@ -43,6 +43,7 @@ def make_status(
     live: Status | None = None,
     failure: Failure | None = None,
     applied: Object | None = None,
+    project: str = "",
 ) -> Object:
     """Return a resource's status, with None for what it lost. Conditions that did not change keep the time of ``before``."""
     generation = resource["metadata"].get("generation", 1)
@@ -59,7 +60,7 @@ def make_status(
         "problems": [_write_problem(problem) for problem in problems[:MAX_PROBLEMS]],
         "objects": list(objects),
         "applied": applied,
-        "project": resource["metadata"]["namespace"],
+        "project": project or resource["metadata"]["namespace"],
         "gpus": "",
         "pods": "",
         "url": "",

@@ -21,6 +21,7 @@ from ebbtide.cluster.client.protocol import (
     ForbiddenError,
     MissingError,
     UnreachableError,
+    is_no_older,
     kind_of,
 )
 from ebbtide.cluster.controller.conditions import Failure, explain_problems, make_status
@@ -105,6 +106,8 @@ class Inferences:
         #: Version of each resource as of its last reconciliation.
         self._done: dict[ResourceKey, str] = {}
         self._statuses: dict[ResourceKey, tuple[str, Object]] = {}
+        #: Version of each resource after the last write of its status.
+        self._written: dict[ResourceKey, str] = {}
         self._rendered: dict[ResourceKey, tuple[str, Rendered]] = {}
         self._places: dict[tuple[str, str], ResourceKey] = {}
         self._retries: dict[ResourceKey, Retry] = {}
@@ -116,7 +119,7 @@ class Inferences:
 
     def forget(self) -> None:
         """Drop what is known: another process has led in the meantime."""
-        for known in (self._done, self._statuses, self._rendered, self._retries, self._rechecks):
+        for known in (self._done, self._statuses, self._written, self._rendered, self._retries, self._rechecks):
             known.clear()
 
     def step(self) -> int:
@@ -152,7 +155,7 @@ class Inferences:
     def _drop(self, key: ResourceKey) -> None:
         uid = self._statuses.get(key, ("",))[0]
         self._noted = {place: count for place, count in self._noted.items() if place[0] != uid}
-        for known in (self._done, self._statuses, self._rendered, self._retries, self._rechecks):
+        for known in (self._done, self._statuses, self._written, self._rendered, self._retries, self._rechecks):
             known.pop(key, None)
         self._places = {place: other for place, other in self._places.items() if other != key}
 
@@ -233,6 +236,7 @@ class Inferences:
             objects=objects,
             applied=applied,
             now=self._clock.now(),
+            project=_find_project(rendered),
         )
         self._done[key] = version
         if failure is not None and failure.message != _find_message(before):
@@ -242,8 +246,16 @@ class Inferences:
             self._rechecks[key] = self._clock.ticks() + RECHECK_SECONDS
         else:
             self._rechecks.pop(key, None)
-        if prune_nulls(status) != before:
+        if prune_nulls(status) != before or self._is_status_changed(key, resource, status):
             self._write_status(key, resource, status)
+
+    def _is_status_changed(self, key: ResourceKey, resource: Object, status: Object) -> bool:
+        """Return whether another client changed the status, by a resource that is as new as the last write."""
+        written = self._written.get(key)
+        if written is None or not is_no_older(str(resource["metadata"]["resourceVersion"]), written):
+            return False
+        live = resource.get("status") or {}
+        return prune_nulls(status) != {part: live[part] for part in status if part in live}
 
     def _needs_apply(self, rendered: Rendered, before: Object) -> bool:
         """Return whether the objects have to be applied: the spec, the profile, or the live object changed."""
@@ -284,7 +296,9 @@ class Inferences:
         both = [*old, *(row for row in new if row not in old)]
         if planned.different or both != old:
             now = self._clock.now()
-            begun = make_status(resource, before, problems=rendered.problems, objects=both, now=now)
+            begun = make_status(
+                resource, before, problems=rendered.problems, objects=both, now=now, project=_find_project(rendered)
+            )
             kept: Object = {part: before[part] for part in ("url", "pods", "gpus", "replicas") if part in before}
             self._write_status(key, resource, {**begun, **kept})
         try:
@@ -411,6 +425,7 @@ class Inferences:
         result = self._cluster.patch_status(key.kind, key.name, key.namespace, status)
         self.counts["statuses"] += 1
         self._statuses[key] = (resource["metadata"]["uid"], prune_nulls(status))
+        self._written[key] = str(result["metadata"]["resourceVersion"])
         same = ("uid", "generation", "labels", "annotations")
         if all(result["metadata"].get(part) == resource["metadata"].get(part) for part in same):
             # The write changes the version only, so there is nothing to do when the cache reports it.
@@ -452,6 +467,11 @@ def explain_failure(error: ClusterError, namespace: str, label: str = "") -> Fai
     if isinstance(error, (BusyError, UnreachableError)):
         return Failure("Unavailable", text, retried=True)
     return Failure("Rejected", f"{label}: {text}" if label else text)
+
+
+def _find_project(rendered: Rendered) -> str:
+    """Return the project that the workload is labeled with; empty without one."""
+    return (rendered.workload.plan.spec.project or "") if rendered.workload is not None else ""
 
 
 def _find_message(status: Object) -> str:

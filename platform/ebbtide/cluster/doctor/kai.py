@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.versions import parse_version
@@ -19,8 +19,12 @@ KAI_NAMESPACE: Final = "kai-scheduler"
 GANG_FLAG: Final = "--knative-gang-schedule"
 SHARING_FLAG: Final = "--gpu-sharing-enabled"
 PLUGINS_FLAG: Final = "--plugins"
-#: The RuntimeClass of pods with a part of a GPU. The second name is the deprecated one.
-CLASS_FLAGS: Final = ("--gpu-fraction-runtime-class-name", "--gpu-pod-runtime-class-name")
+#: The RuntimeClass of pods with a part of a GPU, and before it the one of all pods with a GPU (v0.12.0
+#: pkg/admission/webhook/v1alpha2/runtimeenforcement).
+FRACTION_CLASS_FLAG: Final = "--gpu-fraction-runtime-class-name"
+POD_CLASS_FLAG: Final = "--gpu-pod-runtime-class-name"
+#: The first version that is known to have the first one.
+FRACTION_CLASS: Final = (0, 17)
 CLASS_DEFAULT: Final = "nvidia"
 HAMI_CORE_PLUGIN: Final = "hamicore"
 
@@ -34,10 +38,20 @@ def read_kai_settings(deployments: Iterable[Object], version: str) -> dict[str, 
     }
 
 
-def read_runtime_class(deployments: Iterable[Object]) -> str:
-    """Return the RuntimeClass that KAI's webhook sets on pods with a part of a GPU; empty if it sets none."""
+class EnforcedClass(NamedTuple):
+    """The RuntimeClass that KAI's webhook sets on pods with a part of a GPU, or with any GPU; an empty name if none."""
+
+    name: str
+    whole: bool
+
+
+def read_runtime_class(deployments: Iterable[Object], version: str) -> EnforcedClass:
+    """Return the RuntimeClass that KAI's webhook sets, from the flag that this version has."""
     flags = _read_flags(deployments)
-    return next((flags[flag] for flag in CLASS_FLAGS if flag in flags), CLASS_DEFAULT)
+    # KAI 0.17 still accepts the former flag, for parts of GPUs.
+    known = not version or parse_version(version) < FRACTION_CLASS
+    whole = FRACTION_CLASS_FLAG not in flags and POD_CLASS_FLAG in flags and known
+    return EnforcedClass(flags.get(FRACTION_CLASS_FLAG, flags.get(POD_CLASS_FLAG, CLASS_DEFAULT)), whole)
 
 
 def _read_sharing_mode(flags: dict[str, str], version: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -293,9 +293,15 @@ class _Reader:
         }
 
 
-def observe_groups(cluster: Cluster, groups: Iterable[str], *, metrics: bool, controller: bool) -> ObservedCluster:
-    """Read only whether API groups are served, KServe's settings for ``kserve``, the pod metrics, and the controller's Lease."""
+def observe_groups(
+    cluster: Cluster, groups: Iterable[str], *, metrics: bool, controller: bool, kinds: Container[Kind] = ()
+) -> ObservedCluster:
+    """Read only whether API groups are served, KServe's settings for ``kserve``, the pod metrics, and the controller's Lease.
+
+    ``kinds`` are the kinds of objects to read: PriorityClasses, queues, and RuntimeClasses with KAI's Deployments.
+    """
     reader = _Reader(cluster, groups)
+    by_class = RUNTIME_CLASS in kinds
     kserve_map = None
     with suppress(ClusterError):
         kserve_map = reader.read_map(KSERVE_MAP, KSERVE_NAMESPACE, "kserve")
@@ -304,6 +310,10 @@ def observe_groups(cluster: Cluster, groups: Iterable[str], *, metrics: bool, co
         kserve_map=kserve_map,
         metrics=_read_custom_metrics(cluster) if metrics else None,
         controllers=reader.read_controllers() if controller else None,
+        classes=reader.list(PRIORITY_CLASS) if PRIORITY_CLASS in kinds else None,
+        queues=reader.list(QUEUE, group="kai") if QUEUE in kinds else None,
+        kai=reader.list(DEPLOYMENT, KAI_NAMESPACE, group="kai") if by_class else None,
+        runtime_classes=_read_names(reader.list(RUNTIME_CLASS, group="kai")) if by_class else None,
     )
 
 

@@ -1,13 +1,14 @@
 """Checks before an apply: doctor's findings about these workloads, from as few requests as the workloads need.
 
-A workload of the default scheduler that scales on requests needs none.
+A workload of the default scheduler that scales on requests needs none, if Ebbtide owns the priority classes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from ebbtide.cluster.client.protocol import Cluster
+from ebbtide.cluster.client.protocol import PRIORITY_CLASS, QUEUE, RUNTIME_CLASS, Cluster
 from ebbtide.cluster.doctor import installation, network, scheduling
 from ebbtide.cluster.doctor.findings import Finding, SpecRequirements
 from ebbtide.cluster.doctor.observed import observe_groups
@@ -18,7 +19,11 @@ from ebbtide.core.translation.priority import KAI
 
 
 def examine_plans(cluster: Cluster, profile: Profile, plans: Sequence[Plan]) -> tuple[Finding, ...]:
-    """Return what keeps workloads from running or scaling on this cluster, errors first: schedulers, metrics, routes."""
+    """Return what keeps workloads from running or scaling on this cluster, errors first.
+
+    Schedulers, metrics and routes, and the classes and queues without which no pod starts. An object that the caller is not
+    allowed to read is not reported.
+    """
     spec = profile.spec
     requirements = SpecRequirements(profile, (), tuple(plans))
     by_hpa = any(
@@ -34,10 +39,25 @@ def examine_plans(cluster: Cluster, profile: Profile, plans: Sequence[Plan]) -> 
     }
     by_controller = any(plan.scaling.scaler == "controller" for plan in plans)
     needed = [name for name, used in groups.items() if used]
-    observed = observe_groups(cluster, needed, metrics=by_hpa and not by_keda, controller=by_controller)
+    by_class = spec.scheduling.classes_owner != "ebbtide" and any(plan.priority.name for plan in plans)
+    kinds = {
+        PRIORITY_CLASS: by_class,
+        QUEUE: spec.projects.quota == "kai" and spec.projects.manage,
+        RUNTIME_CLASS: spec.scheduling.scheduler == KAI and any(plan.gpu is not None for plan in plans),
+    }
+    observed = observe_groups(
+        cluster,
+        needed,
+        metrics=by_hpa and not by_keda,
+        controller=by_controller,
+        kinds=[kind for kind, used in kinds.items() if used],
+    )
     findings: list[Finding] = []
     if groups["kai"] or groups["kueue"]:
         findings += scheduling.find_missing_schedulers(observed, requirements)
+    # The objects may be created while the workload waits for them.
+    missing = scheduling.find_missing_objects(observed, requirements)
+    findings += (replace(finding, severity="warning") for finding in missing)
     if by_hpa:
         findings += installation.find_missing_metrics(observed, requirements)
     if by_controller:

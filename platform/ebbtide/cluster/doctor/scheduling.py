@@ -183,17 +183,24 @@ def _check_kai(observed: ObservedCluster, requirements: SpecRequirements) -> Ite
 
 
 def _check_runtime_class(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
-    """Check that the RuntimeClass exists that KAI's webhook sets on pods with a part of a GPU."""
+    """Check that the RuntimeClass exists that KAI's webhook sets on pods with a GPU."""
     kai = observed.kai
     if not kai or observed.runtime_classes is None or requirements.profile.spec.scheduling.scheduler != KAI:
         return
-    name = read_runtime_class(kai)
-    if name and name not in observed.runtime_classes and observe_kai(observed)["sharingMode"] != "Disabled":
+    live = observe_kai(observed)
+    name, whole = read_runtime_class(kai, live.get("version", ""))
+    if name and name not in observed.runtime_classes and (whole or live["sharingMode"] != "Disabled"):
         yield make_error_finding(
             "DOC048",
-            f"RuntimeClass {name} not found, but KAI-Scheduler sets it on pods that request a part of a GPU",
+            f"RuntimeClass {name} not found, but KAI-Scheduler sets it on pods that request {'GPUs' if whole else 'a part of a GPU'}",
             "the API server rejects these pods, so their workloads have no replicas",
-            "install NVIDIA's GPU operator, which creates it, or set KAI's admission.gpuFractionRuntimeClassName to an empty value",
+            # The chart of KAI 0.12 takes an empty value as the default.
+            "install NVIDIA's GPU operator, which creates it, or set KAI's "
+            + (
+                "admission.gpuPodRuntimeClassName to a RuntimeClass that exists"
+                if whole
+                else "admission.gpuFractionRuntimeClassName to an empty value"
+            ),
         )
 
 
@@ -223,6 +230,19 @@ def find_missing_schedulers(observed: ObservedCluster, requirements: SpecRequire
     """Yield findings about a scheduler or a quota backend of the profile that is not installed."""
     yield from _check_scheduler(observed, requirements)
     yield from _check_kueue(observed, requirements)
+
+
+def find_missing_objects(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+    """Yield findings about objects without which no pod of the plans starts: classes and KAI's parent queue."""
+    used = {plan.priority.name for plan in requirements.plans}
+    for finding in _check_classes(observed, requirements):
+        if finding.patch is not None and finding.patch.name in used:
+            yield finding
+    yield from _check_parent_queue(observed, requirements)
+    kinds = {plan.gpu.kind for plan in requirements.plans if plan.gpu is not None}
+    whole = read_runtime_class(observed.kai or (), observe_kai(observed).get("version", "")).whole
+    if kinds if whole else kinds - {"devices"}:
+        yield from _check_runtime_class(observed, requirements)
 
 
 def _check_parent_queue(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ pkg/constants/constants.go; k8s.io/api core/v1 for pods, nodes and events.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -350,18 +351,38 @@ def _belongs_to_service(name: str, service: str) -> bool:
 
 #: The kind of Kueue's object for a pod, whose name is ``pod-``, the pod's name and a hash.
 KUEUE_WORKLOAD: Final = "Workload"
+#: The start of the names of objects that a scheduler creates for a pod or a revision, by kind.
+SUBJECT_PREFIXES: Final = {KUEUE_WORKLOAD: "pod-", "PodGroup": keys.KAI_GROUP_PREFIX}
+#: The message of KAI's event ``Evict`` on the group of the evicted pod (pkg/scheduler/api/unschedule_info.go).
+EVICTED: Final = re.compile(
+    r"Pod (?P<victim>\S+/\S+) was \w+ by (?P<higher>higher priority )?workload (?P<namespace>[^\s/]+)/"
+    + keys.KAI_GROUP_PREFIX
+    + r"(?P<name>\S+?)-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+)
+
+
+def find_event_subjects(event: Object) -> tuple[str, ...]:
+    """Return the names of the objects that an event is about: a pod or revision behind its group, and what evicted it."""
+    involved = event.get("involvedObject", {})
+    name = str(involved.get("name", "")).removeprefix(SUBJECT_PREFIXES.get(involved.get("kind", ""), ""))
+    eviction = find_eviction(event)
+    own = eviction is not None and eviction["namespace"] == event["metadata"].get("namespace")
+    return (name, eviction["name"]) if eviction is not None and own else (name,)
+
+
+def find_eviction(event: Object) -> re.Match[str] | None:
+    """Return KAI's message about an eviction, by ``EVICTED``; None of another event."""
+    return EVICTED.search(str(event.get("message", ""))) if event.get("reason") == "Evict" else None
 
 
 def _concerns_workload(event: Object, namespace: str, service: str, name: str) -> bool:
     involved = event.get("involvedObject", {})
-    object_name = involved.get("name", "")
-    if involved.get("kind") == KUEUE_WORKLOAD:
-        object_name = object_name.removeprefix("pod-")
     same_namespace = involved.get("namespace") == namespace or event["metadata"].get("namespace") == namespace
-    return same_namespace and (
+    return same_namespace and any(
         object_name in {service, name, names.name_autoscaler(name), names.name_keda_autoscaler(name)}
         or _belongs_to_service(object_name, service)
         or object_name.startswith((f"{names.name_predictor(name)}-", f"{names.name_llm_deployment(name)}-"))
+        for object_name in find_event_subjects(event)
     )
 
 
@@ -386,17 +407,14 @@ def compute_supplies(nodes: list[Object], pods: list[Object]) -> dict[str, Resou
             if gpu.is_gpu_resource(resource):
                 total[resource] = total.get(resource, 0.0) + float(amount)
     holders: dict[str, list[ResourceHolder]] = {resource: [] for resource in total}
+    by_name = {get_at(node, "metadata", "name"): node for node in nodes}
     for pod in pods:
         if not get_at(pod, "spec", "nodeName") or get_at(pod, "status", "phase") in {"Succeeded", "Failed"}:
             continue
-        for resource, amount in of_pod.sum_pod_gpus(pod).items():
+        for resource, amount in of_pod.count_held_gpus(pod, by_name.get(pod["spec"]["nodeName"])).items():
             if resource in holders:
-                holder = ResourceHolder(
-                    workload_name_of_pod(pod),
-                    pod["metadata"]["namespace"],
-                    amount,
-                    get_at(pod, "spec", "priority", default=0),
-                )
+                namespace = pod["metadata"]["namespace"]
+                holder = ResourceHolder(workload_name_of_pod(pod), namespace, amount, gpu.find_rank(pod))
                 holders[resource].append(holder)
     return {resource: ResourceSupply(amount, tuple(holders[resource])) for resource, amount in total.items() if amount}
 

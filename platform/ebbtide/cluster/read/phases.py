@@ -11,16 +11,14 @@ from typing import Final, Literal
 
 from ebbtide.cluster.client.protocol import KSERVE, LLM
 from ebbtide.cluster.read import pods as of_pod
-from ebbtide.cluster.read.inventory import LiveWorkload
+from ebbtide.cluster.read.inventory import LiveWorkload, find_by_name
 from ebbtide.cluster.read.revision_state import (
     PROGRESS_DEADLINE,
     condition_message,
     describe_progress,
     explain_failure,
     explain_recovery,
-    explain_trouble,
     find_trouble,
-    is_unscheduled,
     list_current_revisions,
     list_revision_pods,
 )
@@ -55,6 +53,8 @@ CONFIGURATION_MISSING: Final = "ConfigurationMissing"
 #: Reason of a Knative Service whose Configuration has not processed the newest generation: what it says about revisions is
 #: about those before (the same package, service_lifecycle.go, MarkConfigurationNotReconciled).
 OUT_OF_DATE: Final = "OutOfDate"
+#: The API server's reason for rejecting an object (k8s.io/apiserver pkg/admission/plugin/namespace/lifecycle/admission.go).
+NAMESPACE_ENDS: Final = "because it is being terminated"
 #: The kinds whose pods may belong to a Deployment of KServe.
 STANDARD: Final = frozenset({KSERVE.name, LLM.name})
 
@@ -97,6 +97,10 @@ def _phase_of_knative(live: LiveWorkload, replicas: Replicas) -> tuple[Phase, st
     if ready.get("status") == "True":
         return _phase_of_ready(live, replicas)
     if serving == newest and serving and live.revisions:
+        failed = of_pod.find_condition(find_by_name(live.revisions, newest) or {}, "Ready").get("status") == "False"
+        if failed and (list_revision_pods(live, newest) or find_trouble(live, newest)):
+            # The revision was ready, and has lost its pods since.
+            return _phase_of_ready(live, replicas)
         # The revision is ready, but the route to it is not.
         routes = (of_pod.find_condition(live.top, kind) for kind in ("RoutesReady", "IngressReady"))
         route = next(filter(None, routes), ready)
@@ -151,8 +155,11 @@ def _phase_of_ready(live: LiveWorkload, replicas: Replicas) -> tuple[Phase, str]
     """Return the phase of a workload with a true Ready condition, which does not cover every pod."""
     pinned = join_parts(_describe_pin(live), describe_blind_hpa(live, replicas))
     current = list_current_revisions(live)
-    trouble = next(filter(None, (explain_trouble(live, name) for name in current)), "")
-    unscheduled = bool(trouble) and any(map(is_unscheduled, live.pods))
+    pod_trouble = next(filter(None, (find_trouble(live, name) for name in current)), None)
+    trouble = pod_trouble.words if pod_trouble is not None else ""
+    unscheduled = pod_trouble is not None and pod_trouble.kind == "unschedulable"
+    if NAMESPACE_ENDS in trouble:
+        return "Deleting", f"namespace {live.namespace} is being deleted"
     if replicas.wanted == 0 and replicas.ready == 0:
         return "Running", join_parts("scaled to zero; the next request starts a replica", pinned)
     if replicas.ready == 0:

@@ -72,6 +72,12 @@ def sum_pod_gpus(pod: Object) -> dict[str, float]:
     return amounts | gpu.find_annotated_gpus(get_at(pod, "metadata", "annotations", default={}))
 
 
+def count_held_gpus(pod: Object, node: Object | None = None) -> dict[str, float]:
+    """Return the GPUs that a pod holds on a node, or waits for without one, by the resource that nodes list."""
+    held = gpu.find_held_gpus(pod, get_at(node, "metadata", "labels", default={}))
+    return sum_pod_gpus(pod) if held is None else held
+
+
 class PodTrouble(NamedTuple):
     """A problem that prevents a pod from becoming ready: its kind and its explanation."""
 

@@ -24,6 +24,14 @@ if TYPE_CHECKING:
     from ebbtide.cluster.read.inventory import LiveWorkload
     from ebbtide.core.translation.objects import Object
 
+#: Fields of a manual scale override, and the revision annotation of each.
+SCALED: Final = {
+    "minReplicas": keys.MIN_SCALE,
+    "maxReplicas": keys.MAX_SCALE,
+    "metricThreshold": keys.TARGET,
+}
+#: Length to which the value of an edited annotation is cut.
+EDIT_LENGTH: Final = 60
 #: The words of a floor's cause.
 FLOOR_WORDS: Final = {
     "metric": "the metric with the highest number of replicas decides",
@@ -208,6 +216,53 @@ def read_desired_scale(scaler: Object | None) -> int | None:
     value = get_at(scaler, "status", "desiredScale")
     known = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= shapes.MAX_COUNT
     return value if known else None
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionEdit:
+    """A setting of the autoscaler on a revision that differs from its service's template."""
+
+    revision: Object
+    key: str
+    value: str | None
+    #: The template's value; None if it has none.
+    expected: str | None
+
+    def __str__(self) -> str:
+        """Return the difference in words."""
+        setting = self.key.removeprefix(keys.AUTOSCALING)
+        name = self.revision["metadata"]["name"]
+        value, expected = ((text or "missing")[:EDIT_LENGTH] for text in (self.value, self.expected))
+        return f"revision {name} was edited: {setting} is {value}, and {expected} in its template"
+
+    @property
+    def fix(self) -> str:
+        """The command that restores the template's value."""
+        metadata = self.revision["metadata"]
+        value = f"{self.key}-" if self.expected is None else f"{self.key}={self.expected} --overwrite"
+        return f"restore it with kubectl annotate revision {metadata['name']} -n {metadata['namespace']} {value}"
+
+
+def find_revision_edits(top: Object, service: Object | None, revision: Object | None) -> tuple[RevisionEdit, ...]:
+    """Return the edited settings of a service's newest revision, apart from those that Ebbtide changes.
+
+    An apply does not change them: Knative copies the template's annotations to a revision only when it creates it.
+    """
+    metadata, newest = get_at(service, "metadata"), get_at(service, "status", "latestCreatedRevisionName")
+    if revision is None or revision["metadata"]["name"] != newest or read_annotation(revision, keys.ROLLOUT):
+        return ()
+    if get_at(service, "status", "observedGeneration") != get_at(metadata, "generation"):
+        return ()
+    changed = {SCALED[name] for name in read_scale_record(top).values}
+    if read_annotation(top, keys.FLOOR) is not None:
+        changed.add(keys.MIN_SCALE)
+    live = get_at(revision, "metadata", "annotations", default={})
+    expected = get_at(service, "spec", "template", "metadata", "annotations", default={})
+    return tuple(
+        RevisionEdit(revision, key, live.get(key), expected.get(key))
+        for key in sorted({*live, *expected} - changed)
+        if key.startswith(keys.AUTOSCALING) and live.get(key) != expected.get(key)
+    )
 
 
 def find_unreadable(live: LiveWorkload) -> tuple[str, ...]:

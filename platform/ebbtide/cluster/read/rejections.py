@@ -10,11 +10,12 @@ from typing import Final
 
 from ebbtide.cluster.read import amounts
 from ebbtide.cluster.read import pods as of_pod
-from ebbtide.cluster.read.inventory import KUEUE_WORKLOAD, LiveWorkload, ResourceSupply
+from ebbtide.cluster.read.inventory import KUEUE_WORKLOAD, LiveWorkload, ResourceSupply, find_eviction
 from ebbtide.core.base import keys
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.translation import gpu
 from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.priority import KAI, NON_PREEMPTIBLE
 
 #: The start of Kueue's reason for a pod, which has one set of pods.
 FLAVORLESS: Final = re.compile(r"^couldn't assign flavors to pod set \S+: ")
@@ -24,9 +25,13 @@ OVER_QUOTA: Final = re.compile(
     r"Workload requested (?P<asked>[\d.]+) (?P<unit>GPUs|CPU cores|GB memory), but (?P<queue>\S+) quota is "
     r"(?P<hard>[\d.]+) \w+, while (?P<used>[\d.]+) \w+ are already allocated for non-preemptible pods"
 )
+#: KAI's message about a node without enough GPUs (pkg/scheduler/api/common_info/pod_errors.go).
+KAI_GPUS: Final = "have enough resources: GPUs"
 EXCEEDED: Final = re.compile(
     r"exceeded quota: (?P<quota>[\w.-]+), requested: (?P<asked>\S+), used: (?P<used>\S+), limited: (?P<hard>\S+)"
 )
+#: The end of a revision's name, or of its pod's, after the name of the service.
+REVISION_SUFFIX: Final = re.compile(r"-\d{5}(-deployment-.+)?$")
 IMAGE: Final = re.compile(r'Unable to fetch image "(?P<image>[^"]+)": (?P<cause>.+)', re.DOTALL)
 #: Go's errors for a registry that is limited to TLS 1.2. Since Knative 1.21.2, its controller requires TLS 1.3 of registries
 #: (knative.dev/serving pkg/reconciler/revision/resolve.go, knative.dev/pkg network/tls).
@@ -61,6 +66,8 @@ def explain_unschedulable(message: str, pod: Object, live: LiveWorkload) -> str:
             "exceed the quota"
         )
     missing = [resource for _, resource in INSUFFICIENT.findall(message)]
+    if KAI_GPUS in message:
+        missing.append(keys.GPU)
     for resource in missing:
         if gpu.is_gpu_resource(resource):
             return _explain_gpu_wait(resource, message, pod, (live.supplies or {}).get(resource))
@@ -73,6 +80,35 @@ def explain_unschedulable(message: str, pod: Object, live: LiveWorkload) -> str:
             return f"waiting for a node: {explanation}"
     # KAI's message begins with a line feed, and ends with the dots of several sentences.
     return f"waiting for a node: {' '.join(message.partition(' preemption:')[0].split()).rstrip('.')}"
+
+
+def explain_preemption(pod: Object, live: LiveWorkload) -> str:
+    """Explain what KAI does for a pod without a node, and to the pod that it replaces; empty if there is nothing to report.
+
+    Upstream: KAI-Scheduler pkg/scheduler/cache/status_updater (the events), pkg/scheduler/framework/statement.go.
+    """
+    name = pod["metadata"]["name"]
+    own = [event for event in live.events if get_at(event, "involvedObject", "name") == name]
+    subjects = {name, get_at(pod, "metadata", "labels", keys.KNATIVE_REVISION)}
+    evictions = [match for event in live.events if (match := find_eviction(event)) is not None]
+    parts = []
+    if own and own[-1].get("reason") == "Pipelined":
+        node = str(own[-1].get("message", "")).rpartition(" to node ")[2]
+        victims = ", ".join(dict.fromkeys(match["victim"] for match in evictions if match["name"] in subjects))
+        cause = f"KAI has evicted {victims} for it, and" if victims else "KAI"
+        parts.append(f"{cause} waits until terminating pods release the resources of node {node}")
+    # Once a pod of the workload has a node, the eviction is over.
+    for event in reversed(live.events):
+        eviction = find_eviction(event)
+        if event.get("reason") == "Scheduled":
+            break
+        if eviction is not None and eviction["name"] not in subjects:
+            evictor = f"{eviction['namespace']}/{REVISION_SUFFIX.sub('', eviction['name'])}"
+            how = "was preempted by" if eviction["higher"] else "was evicted to return its resources to"
+            higher = ", which has a higher priority" if eviction["higher"] else ", whose queue is entitled to them"
+            parts.append(f"its pod {how} {evictor}{higher}")
+            break
+    return "; ".join(parts)
 
 
 def _explain_admission(pod: Object, live: LiveWorkload) -> str:
@@ -98,7 +134,7 @@ def _explain_admission(pod: Object, live: LiveWorkload) -> str:
 
 
 def _explain_gpu_wait(resource: str, message: str, pod: Object, supply: ResourceSupply | None) -> str:
-    requested = of_pod.sum_requests(pod).get(resource, 1.0)
+    requested = of_pod.count_held_gpus(pod).get(resource, 1.0)
     waits = f"waiting for {_format_request(resource, requested)}"
     if supply is None:
         return f"{waits}: no node has enough free"
@@ -112,7 +148,10 @@ def _explain_gpu_wait(resource: str, message: str, pod: Object, supply: Resource
     if "terminating pod on the nominated node" in message:
         return f"{waits}: the preempted pods are still terminating"
     waits += f": {supply.used:g} of {supply.total:g} used by {users}"
-    priority = get_at(pod, "spec", "priority", default=0)
+    priority = gpu.find_rank(pod)
+    if get_at(pod, "spec", "schedulerName") == KAI:
+        # KAI evicts only preemptible pods.
+        priority = min(priority, NON_PREEMPTIBLE)
     weaker = dict.fromkeys(holder.name for holder in supply.holders if holder.priority < priority)
     if get_at(pod, "spec", "preemptionPolicy") == "Never" or not weaker:
         name = get_at(pod, "spec", "priorityClassName", default="")

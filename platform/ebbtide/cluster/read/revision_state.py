@@ -12,7 +12,7 @@ from typing import Final
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.inventory import LiveWorkload
-from ebbtide.cluster.read.rejections import explain_rejection, explain_unschedulable
+from ebbtide.cluster.read.rejections import explain_preemption, explain_rejection, explain_unschedulable
 from ebbtide.core.base import keys
 from ebbtide.core.base.annotations import read_annotation, read_setting
 from ebbtide.core.base.paths import get_at
@@ -134,9 +134,11 @@ def find_pod_trouble(pod: Object, live: LiveWorkload) -> of_pod.PodTrouble | Non
                 )
             return of_pod.PodTrouble("rejected", f"KAI cannot create the pod's group: {message}", lasting=empty)
     trouble = of_pod.find_trouble(pod)
+    waits = "" if get_at(pod, "spec", "nodeName") else explain_preemption(pod, live)
     if trouble is not None and trouble.kind == "unschedulable":
-        return trouble._replace(words=explain_unschedulable(trouble.words, pod, live))
-    return trouble
+        words = explain_unschedulable(trouble.words, pod, live)
+        return trouble._replace(words=f"{words}; {waits}" if waits else words)
+    return of_pod.PodTrouble("unschedulable", waits) if waits else trouble
 
 
 def find_revision_failure(live: LiveWorkload, revision: str) -> str:

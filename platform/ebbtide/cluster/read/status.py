@@ -14,7 +14,7 @@ from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.inventory import LiveWorkload
 from ebbtide.cluster.read.phases import Phase, compute_phase, join_parts
-from ebbtide.cluster.read.records import find_unreadable, read_scale_record
+from ebbtide.cluster.read.records import RevisionEdit, find_revision_edits, find_unreadable, read_scale_record
 from ebbtide.cluster.read.revision_state import (
     PROGRESS_DEADLINE,
     condition_message,
@@ -209,7 +209,7 @@ def _compute_status(live: LiveWorkload) -> Status:
         project=labels.get(keys.PROJECT, ""),
         kind=_name_kind(live),
         phase=phase,
-        why=join_parts(why, *find_unreadable(live)),
+        why=join_parts(why, *find_unreadable(live), *map(str, _find_edits(live))),
         replicas=replicas,
         gpus=format_gpus(live),
         cpu_cores=_sum_pod_requests(live, "cpu"),
@@ -318,3 +318,8 @@ def _describe_overrides(live: LiveWorkload) -> Iterator[str]:
         if value != base:
             spec = "none" if base is None else format_number(base)
             yield f"{field} {format_number(value)} set by ebbtide scale (the spec has {spec})"
+    yield from (f"{edit}; {edit.fix}" for edit in _find_edits(live))
+
+
+def _find_edits(live: LiveWorkload) -> tuple[RevisionEdit, ...]:
+    return find_revision_edits(live.top, live.service, live.revisions[-1] if live.revisions else None)

@@ -683,7 +683,7 @@ def _list_gpu_holders(live: LiveWorkload) -> tuple[ResourceHolder, ...]:
     """Return the holders of the GPUs that a pod waits for."""
     for pod in live.pods:
         waits = of_pod.find_condition(pod, "PodScheduled").get("status") == "False"
-        for resource in of_pod.sum_pod_gpus(pod) if waits and not of_pod.has_ended(pod) else ():
+        for resource in of_pod.count_held_gpus(pod) if waits and not of_pod.has_ended(pod) else ():
             supply = (live.supplies or {}).get(resource)
             if supply is not None:
                 return supply.holders

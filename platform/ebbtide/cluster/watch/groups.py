@@ -53,7 +53,8 @@ def list_workload_names(kind: Kind, obj: Object) -> tuple[str, ...]:
     labels = metadata.get("labels") or {}
     name = str(metadata["name"])
     if kind == EVENT:
-        return tuple(dict.fromkeys(_name_prefixes(get_at(obj, "involvedObject", "name", default=""))))
+        subjects = inventory.find_event_subjects(obj)
+        return tuple(dict.fromkeys(prefix for subject in subjects for prefix in _name_prefixes(subject)))
     if kind in {NODE, NAMESPACE, QUOTA}:
         return ()
     owners = [labels.get(keys.KNATIVE_SERVICE), labels.get(keys.KSERVE_SERVICE)]

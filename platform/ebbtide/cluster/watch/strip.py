@@ -13,6 +13,15 @@ from ebbtide.core.translation.objects import Object
 #: (k8s.io/kubernetes pkg/apis/core/validation/events.go, NoteLengthLimit, ReasonLengthLimit, legacyValidateEvent).
 MAX_MESSAGE_LENGTH: Final = 1024
 MAX_REASON_LENGTH: Final = 128
+#: The fields of a pod's spec that are read, apart from its containers.
+POD_FIELDS: Final = (
+    "nodeName",
+    "preemptionPolicy",
+    "priority",
+    "priorityClassName",
+    "schedulerName",
+    "schedulingGates",
+)
 #: The end of a text that is cut, as the scheduler cuts its messages (k8s.io/kubernetes pkg/scheduler/schedule_one.go).
 CUT_MARK: Final = " ..."
 
@@ -41,7 +50,7 @@ def _keep_fields(obj: Object, *fields: str) -> Object:
 
 def _strip_pod(obj: Object) -> Object:
     spec, pod_status = obj.get("spec", {}), obj.get("status", {})
-    kept_spec = _keep_fields(spec, "nodeName", "priority", "priorityClassName", "schedulerName")
+    kept_spec = _keep_fields(spec, *POD_FIELDS)
     for group in ("containers", "initContainers"):
         if group in spec:
             kept_spec[group] = [_keep_fields(row, "name", "image", "resources", "ports") for row in spec[group]]

@@ -21,6 +21,7 @@ from ebbtide.cluster.client.protocol import (
     LIVE_MANAGER,
     LLM,
     QUOTA,
+    REVISION,
     BusyError,
     ClusterError,
     ConflictError,
@@ -34,13 +35,14 @@ from ebbtide.cluster.client.protocol import (
 )
 from ebbtide.cluster.read import amounts, hints, inventory
 from ebbtide.cluster.read.pods import find_condition
-from ebbtide.cluster.read.records import read_scale_record
+from ebbtide.cluster.read.records import SCALED, find_revision_edits, read_scale_record
 from ebbtide.cluster.read.rejections import explain_rejection
 from ebbtide.cluster.read.status import Status, compute_status
 from ebbtide.cluster.write.changes import FieldChange, creates_pods, diff_objects
 from ebbtide.core.adopt.live import import_object
 from ebbtide.core.base import keys
 from ebbtide.core.base.bodies import body
+from ebbtide.core.base.names import name_predictor
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.base.quantities import format_number
@@ -88,12 +90,6 @@ FOREIGN: Final = "RES062"
 DATA: Final = frozenset({"PersistentVolumeClaim"})
 #: Kinds that need an existing workload; they are written after it.
 FOLLOWERS: Final = ("DomainMapping", "HorizontalPodAutoscaler", "ScaledObject")
-#: Fields of a manual scale override, and the revision annotation of each.
-SCALED: Final = {
-    "minReplicas": keys.MIN_SCALE,
-    "maxReplicas": keys.MAX_SCALE,
-    "metricThreshold": keys.TARGET,
-}
 #: Field managers of ``kubectl apply``, on the client's and on the server's side.
 KUBECTL: Final = frozenset({"kubectl-client-side-apply", "kubectl"})
 LATEST: Final = [{"latestRevision": True, "percent": 100}]
@@ -301,7 +297,24 @@ def _plan_object(
     if new:
         taken = _explain_taken_name(obj, live)
         return ApplyStep("refused", obj, refusal=taken, error=ExistsError(taken))
-    return _check_owner(_plan_existing(cluster, obj, live, profile), live, owner)
+    step = _check_owner(_plan_existing(cluster, obj, live, profile), live, owner)
+    # Only a user reads the notes, which take a request.
+    if owner is not None or not is_top_object(obj) or step.rollout:
+        return step
+    return replace(step, notes=(*step.notes, *_describe_revision_edits(cluster, live)))
+
+
+def _describe_revision_edits(cluster: Cluster, top: Object) -> Iterator[str]:
+    """Yield the edits of a workload's newest revision, which an apply keeps, with the fix of each."""
+    name, namespace = top["metadata"]["name"], top["metadata"]["namespace"]
+    try:
+        service = cluster.get(KNATIVE, name_predictor(name), namespace) if top["kind"] == KSERVE.name else top
+        newest = get_at(service, "status", "latestCreatedRevisionName")
+        revision = cluster.get(REVISION, newest, namespace) if newest else None
+    except (MissingError, ForbiddenError):
+        return
+    for edit in find_revision_edits(top, service, revision):
+        yield f"{edit}; apply keeps it, {edit.fix}"
 
 
 def _plan_existing(cluster: Cluster, obj: Object, live: Object, profile: Profile | None) -> ApplyStep:

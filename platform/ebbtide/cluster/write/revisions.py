@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, LLM, REVISION, ClusterError, CutShortError, kind_of
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.inventory import find_by_name
-from ebbtide.cluster.read.records import is_in_rollout, read_scale_record, scaled_revisions, serving_revisions
-from ebbtide.cluster.write.apply import SCALED, get_scale_value
+from ebbtide.cluster.read.records import SCALED, is_in_rollout, read_scale_record, scaled_revisions, serving_revisions
+from ebbtide.cluster.write.apply import get_scale_value
 from ebbtide.core.base import keys
 from ebbtide.core.base.annotations import parse_count, parse_finite
 from ebbtide.core.base.paths import get_at

@@ -168,6 +168,10 @@ KAI_MEMORY: Final = "gpu-memory"
 KAI_DEVICES: Final = "gpu-fraction-num-devices"
 #: gpu-fraction-container-name: user-container
 KAI_CONTAINER: Final = "gpu-fraction-container-name"
+#: pod-group-name: pg-chat-00001-5f3c9a10-7c0b-4e5e-9d5d-2f1f2b7f4a11 (KAI's group of a pod)
+KAI_POD_GROUP: Final = "pod-group-name"
+#: The start of the name of a group, before the name of the revision or pod and its UID.
+KAI_GROUP_PREFIX: Final = "pg-"
 #: nvidia.com/container.user-container.gpu-memory.request: 4Gi (KAI 0.18 and later, NvFractions)
 NV_CONTAINER: Final = "nvidia.com/container."
 #: nvidia.com/gpumem: 4096 (MiB per GPU)

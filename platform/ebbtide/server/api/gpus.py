@@ -9,6 +9,7 @@ from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.core.base import keys
 from ebbtide.core.base.paths import get_at
+from ebbtide.core.translation import gpu
 from ebbtide.core.translation.priority import NON_PREEMPTIBLE
 from ebbtide.server.api.answers import NodeRow, ShareRow
 
@@ -29,16 +30,17 @@ def list_nodes(connection: Connection, caller: Caller) -> CachedValue[list[NodeR
     namespaces = sorted({pod["metadata"]["namespace"] for pod in pods})
     visible = connection.list_readable_namespaces(caller, POD, namespaces)
     shares: dict[str, list[ShareRow]] = {}
+    nodes = {node["metadata"]["name"]: node for node in connection.cache.store.objects(NODE)}
     for pod in pods:
-        metadata = pod["metadata"]
+        metadata, place = pod["metadata"], pod["spec"]["nodeName"]
         holder = ("", "", "")
         if metadata["namespace"] in visible:
             holder = (inventory.workload_name_of_pod(pod), metadata["namespace"], metadata["name"])
-        shares.setdefault(pod["spec"]["nodeName"], []).extend(
-            ShareRow(resource, amount, *holder) for resource, amount in of_pod.sum_pod_gpus(pod).items()
+        shares.setdefault(place, []).extend(
+            ShareRow(resource, amount, *holder)
+            for resource, amount in of_pod.count_held_gpus(pod, nodes.get(place)).items()
         )
-    nodes = connection.cache.store.objects(NODE)
-    return connection.with_age([_node_row(node, tuple(shares.get(node["metadata"]["name"], ()))) for node in nodes])
+    return connection.with_age([_node_row(node, tuple(shares.get(name, ()))) for name, node in nodes.items()])
 
 
 def sum_held_gpus(
@@ -56,7 +58,7 @@ def sum_held_gpus(
         amounts = held.get(pod["metadata"]["namespace"])
         if amounts is None:
             continue
-        preemptible = get_at(pod, "spec", "priority", default=0) < NON_PREEMPTIBLE
+        preemptible = gpu.find_rank(pod) < NON_PREEMPTIBLE
         for resource, amount in of_pod.sum_pod_gpus(pod).items():
             total, over = amounts.get(resource, (0.0, 0.0))
             amounts[resource] = total + amount, over + (amount if preemptible else 0.0)

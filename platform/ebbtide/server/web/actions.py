@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.cluster.client.protocol import REVISION, Kind, kind_of
-from ebbtide.cluster.read.records import scaled_revisions, serving_revisions
+from ebbtide.cluster.read.records import SCALED, scaled_revisions, serving_revisions
 from ebbtide.cluster.write import revisions
-from ebbtide.cluster.write.apply import SCALED
 from ebbtide.cluster.write.removal import plan_removal
 from ebbtide.core.base import keys
 from ebbtide.core.base.paths import get_at

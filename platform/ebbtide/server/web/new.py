@@ -15,9 +15,8 @@ from starlette.responses import JSONResponse
 
 from ebbtide.cluster.client.protocol import ClusterError, ConflictError, RefusedError
 from ebbtide.cluster.read.amounts import parse_amount
-from ebbtide.cluster.read.pods import sum_pod_gpus
+from ebbtide.cluster.read.pods import count_held_gpus
 from ebbtide.core import manifests
-from ebbtide.core.base import keys
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.documents.model_specs import ModelSpec, make_model_spec
@@ -296,16 +295,14 @@ def describe_fit(visit: PageVisit, spec: ParsedSpec) -> str:
     except ClusterError:
         return ""
     texts = []
-    for needed, amount in needs.items():
-        # KAI's fractions are parts of whole GPUs.
-        resource, names = (keys.GPU, {keys.GPU, needed}) if needed == keys.KAI_FRACTION else (needed, {needed})
+    for resource, amount in needs.items():
         free = []
         total = 0.0
         for node in nodes:
             whole = parse_amount(node.allocatable.get(resource, "0"))
             total += whole
             if node.ready and node.schedulable:
-                free.append(whole - sum(share.amount for share in node.holders if share.resource in names))
+                free.append(whole - sum(share.amount for share in node.holders if share.resource == resource))
         if not total:
             return f"No node has {label_gpus(resource)}."
         room = sum(int(left // amount) for left in free if left >= amount)
@@ -325,7 +322,7 @@ def _sum_gpu_requests(spec: ParsedSpec) -> dict[str, float]:
         }
         containers = get_at(template, "spec", "containers") or [get_at(template, "spec", "model", default={})]
         if any(get_at(row, "resources") for row in containers):
-            return sum_pod_gpus({"metadata": template.get("metadata", {}), "spec": {"containers": containers}})
+            return count_held_gpus({"metadata": template.get("metadata", {}), "spec": {"containers": containers}})
     return {}
 
 

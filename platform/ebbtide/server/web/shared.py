@@ -174,11 +174,10 @@ def label_gpus(resource: str) -> str:
 
 
 def list_gpus(node: NodeRow) -> Iterator[tuple[str, float, list[ShareRow]]]:
-    """Yield each GPU resource of a node with its amount and its holders; KAI's fractions are parts of whole GPUs."""
+    """Yield each GPU resource of a node with its amount and its holders."""
     for resource, text in node.allocatable.items():
         if gpu.is_gpu_resource(resource) and (total := parse_amount(text)):
-            names = {resource, keys.KAI_FRACTION} if resource == keys.GPU else {resource}
-            yield resource, total, [share for share in node.holders if share.resource in names]
+            yield resource, total, [share for share in node.holders if share.resource == resource]
 
 
 def sum_gpus(nodes: Sequence[NodeRow]) -> list[tuple[str, float, float]]:

@@ -6,23 +6,26 @@ To add a backend, add a file with a ``BACKEND``, a row in ``BACKENDS``, and a go
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.base import plugins, quantities
+from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.problems import ERROR, Problem, remove_field, set_value
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.translation.gpu import devices, dra, hami, kai, mig, mps, timeslicing
 from ebbtide.core.translation.gpu.backend import Backend, GpuNode, PoolRequest
-from ebbtide.core.translation.objects import with_values
+from ebbtide.core.translation.objects import Object, with_values
 from ebbtide.core.translation.plan import GpuRequest, Plan, Serving
 
 if TYPE_CHECKING:
     from ebbtide.core.profile.models import NodePool, ProfileSpec
     from ebbtide.core.spec.compute import Compute
 
+#: The error that a node pool does not provide a request.
+UNAVAILABLE: Final = "GPU008"
 #: The warning that a server can use more GPU memory than it requests.
 UNISOLATED: Final = "GPU013"
 
@@ -102,6 +105,18 @@ def is_gpu_resource(resource: str) -> bool:
 def find_annotated_gpus(annotations: dict[str, str]) -> dict[str, float]:
     """Return the GPUs that a pod requests by annotation, by the annotation's key."""
     return {key: gpus for backend in BACKENDS.values() for key, gpus in backend.annotated(annotations).items()}
+
+
+def find_held_gpus(pod: Object, node_labels: Mapping[str, str]) -> dict[str, float] | None:
+    """Return the GPUs that a pod holds by a backend's own count; None if it holds those that its containers request."""
+    counts = (backend.held(pod, node_labels) for backend in BACKENDS.values())
+    return next((held for held in counts if held is not None), None)
+
+
+def find_rank(pod: Object) -> int:
+    """Return the priority by which a pod's scheduler ranks it."""
+    ranks = (backend.rank(pod) for backend in BACKENDS.values())
+    return next((rank for rank in ranks if rank is not None), get_at(pod, "spec", "priority", default=0))
 
 
 def detect_pools(node: GpuNode) -> list[dict[str, Any]]:
@@ -189,7 +204,21 @@ def check(ask: PoolRequest, compute: Compute) -> Iterator[Problem]:
             f"set gpuDevicesRequest to at most {ask.pool.devices}",
             fixes=set_value(ask.pool.devices),
         )
-    yield from _check_backend(ask, backend)
+    for problem in _check_backend(ask, backend):
+        # The first pool is the default, which the spec need not have chosen.
+        able = _find_able_pool(ask) if problem.code == UNAVAILABLE and ask.pool == ask.cluster.node_pools[0] else ""
+        chosen = set_value([able], ("spec", "nodePools")) + problem.fixes
+        yield replace(problem, fix=f"set nodePools: [{able}], or {problem.fix}", fixes=chosen) if able else problem
+
+
+def _find_able_pool(ask: PoolRequest) -> str:
+    """Return the name of the first node pool that accepts a request; empty if none does."""
+    for pool in ask.cluster.node_pools:
+        problems = _check_backend(ask._replace(pool=pool), BACKENDS[pool.backend])
+        enough = not pool.devices or ask.request.devices <= pool.devices
+        if pool.product and enough and all(problem.severity != ERROR for problem in problems):
+            return pool.name
+    return ""
 
 
 def _check_backend(ask: PoolRequest, backend: Backend) -> Iterator[Problem]:

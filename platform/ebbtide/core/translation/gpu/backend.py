@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ebbtide.core.base import keys
 from ebbtide.core.base.problems import Path, Problem, remove_field
+from ebbtide.core.translation.objects import Object
 from ebbtide.core.translation.plan import GpuRequest, Serving
 from ebbtide.core.translation.pods import PodPatch
 
@@ -143,6 +144,11 @@ class Backend(NamedTuple):
     labels: Mapping[str, str] = MappingProxyType({})
     #: The GPUs that a pod requests by annotation, by the annotation's key.
     annotated: Callable[[dict[str, str]], dict[str, float]] = lambda _: {}
+    #: The GPUs that a pod on a node with these labels holds, by the resource that nodes list; None: those that its
+    #: containers request.
+    held: Callable[[Object, Mapping[str, str]], dict[str, float] | None] = lambda _pod, _labels: None
+    #: The priority by which the backend's scheduler ranks a pod; None: the pod's own.
+    rank: Callable[[Object], int | None] = lambda _: None
     #: The consequence of requesting a GPU resource in addition to the GPU request, as the end of a message.
     asked_twice: str = ""
 

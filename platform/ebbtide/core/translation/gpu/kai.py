@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.base import keys, quantities
 from ebbtide.core.base.annotations import parse_count, parse_finite
+from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.problems import Problem, make_warning, remove_field, set_value
 from ebbtide.core.base.versions import parse_version
 from ebbtide.core.translation.gpu import devices
@@ -31,11 +32,16 @@ from ebbtide.core.translation.plan import GpuRequest
 from ebbtide.core.translation.pods import PodPatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from ebbtide.core.profile.models import NodePool
+    from ebbtide.core.translation.objects import Object
 
 SCHEDULER: Final = "kai-scheduler"
+#: The namespace of the pods with which KAI reserves a GPU for parts (pkg/common/constants/constants.go).
+RESERVATIONS: Final = "kai-resource-reservation"
+#: The value of class ``inference``, the default of Knative pods (pkg/podgrouper/podgrouper/plugins/knative/knative.go).
+INFERENCE_PRIORITY: Final = 125
 #: The most devices and MiB that a pod is believed to have.
 MAX_DEVICES: Final = 1024
 MAX_MEBIBYTES: Final = 1 << 24
@@ -288,6 +294,32 @@ def annotated(annotations: dict[str, str]) -> dict[str, float]:
     return amounts
 
 
+def held(pod: Object, node_labels: Mapping[str, str]) -> dict[str, float] | None:
+    """Return the GPUs of a pod with a part of one. The pod that reserves the GPU for the parts holds none."""
+    if pod["metadata"].get("namespace") == RESERVATIONS:
+        return {}
+    amounts = annotated(get_at(pod, "metadata", "annotations", default={}))
+    if keys.KAI_FRACTION in amounts:
+        return {keys.GPU: amounts[keys.KAI_FRACTION]}
+    if keys.KAI_MEMORY not in amounts:
+        return None
+    total = (quantities.parse_whole(node_labels.get(keys.GPU_MEMORY)) or 0) // MEMORY_STEP * MEMORY_STEP
+    # Without the GPU's memory, a part of unknown size counts as the GPU.
+    return {keys.GPU: math.ceil(amounts[keys.KAI_MEMORY] / total * 100) / 100 if total else 1.0}
+
+
+def rank(pod: Object) -> int | None:
+    """Return the priority of a Knative pod that KAI schedules as ``inference``: in a separate group, or without a class."""
+    metadata = pod["metadata"]
+    labels = metadata.get("labels") or {}
+    if get_at(pod, "spec", "schedulerName") != SCHEDULER or keys.KNATIVE_REVISION not in labels:
+        return None
+    group = get_at(metadata, "annotations", keys.KAI_POD_GROUP)
+    alone = group == f"{keys.KAI_GROUP_PREFIX}{metadata['name']}-{metadata.get('uid')}"
+    has_class = labels.get(keys.PRIORITY_LABEL) or get_at(pod, "spec", "priorityClassName")
+    return INFERENCE_PRIORITY if alone or not has_class else None
+
+
 BACKEND = Backend(
     about=__doc__,
     name="kai",
@@ -308,5 +340,7 @@ BACKEND = Backend(
     isolates_in=lambda profile: profile.scheduling.kai.sharing_mode in ENFORCED,
     detect=detect,
     annotated=annotated,
+    held=held,
+    rank=rank,
     asked_twice="KAI rejects such pods",
 )
