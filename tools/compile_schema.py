@@ -18,7 +18,7 @@ from ebbtide.core.profile.models import Profile
 from ebbtide.core.readers import compatibility
 from ebbtide.core.spec.inference import Inference
 
-TARGET: Final = Path(__file__).parent.parent / "platform" / "ebbtide" / "readers" / "_compiled.py"
+TARGET: Final = Path(__file__).parent.parent / "platform" / "ebbtide" / "core" / "readers" / "_compiled.py"
 #: Schema keys that only serialization, JSON Schema or other features of pydantic use.
 DROPPED: Final = {
     "metadata",

@@ -188,7 +188,7 @@ def test_the_same_spec_renders_the_same_bytes(pair: tuple[Any, Any]) -> None:
 def test_another_process_renders_the_same_bytes_for_any_hash_seed() -> None:
     program = (
         "import sys; sys.path[:0] = ['tests']\n"
-        "import strategies\nfrom ebbtide import manifests\nfrom ebbtide.core.documents import load_document, profiles\n"
+        "import strategies\nfrom ebbtide.core import manifests\nfrom ebbtide.core.documents import load_document, profiles\n"
         "from ebbtide.core.base.bodies import serialize_body\nfrom ebbtide.core.translation.translate import translate\n"
         "for seed in range(60):\n"
         "    rng = strategies.dice(seed)\n"
