@@ -21,7 +21,13 @@ ROOT: Final = Path(__file__).parents[1]
 PACKAGE: Final = Path("platform", "ebbtide")
 #: They run for long, and import what their neighbors do. More random examples find no missing import either.
 LONG: Final = ("tests/core/fuzz", "tests/simulator/test_simulate_fast.py", "tests/cluster/attacks")
-OPTIONS: Final = ["-q", "-pno:cacheprovider", "--hypothesis-profile=few examples", *map("--ignore={}".format, LONG)]
+OPTIONS: Final = [
+    "-q",
+    "-pno:cacheprovider",
+    "--timeout=900",
+    "--hypothesis-profile=few examples",
+    *map("--ignore={}".format, LONG),
+]
 
 
 class Proof(NamedTuple):
