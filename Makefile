@@ -29,7 +29,7 @@ GO_KSERVE := $(GO_FLAGS) GOWORK=$(CURDIR)/$(WORKSPACE_KSERVE) $(GO)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help audit-python audit-go setup setup-simulate setup-serve setup-test assets demo demo-ui picture test accept fuzz lint format types vale prose judge generate check-generated check-pydantic schemas check-schemas overlays vectors check-vectors bench bench-simulate soak lock package site changelog coverage compiled-simulator test-core test-rest kustomize cluster-needs cluster-up cluster-status cluster-down e2e conformance fidelity fidelity-tokens ci ci-checks ci-tests vet clean
+.PHONY: help audit-python audit-go setup setup-simulate setup-serve setup-test assets demo demo-ui picture test check-tiers accept fuzz lint format types vale prose judge generate check-generated check-pydantic schemas check-schemas overlays vectors check-vectors bench bench-simulate soak lock package site changelog coverage compiled-simulator test-core test-rest kustomize cluster-up cluster-status cluster-down e2e conformance fidelity fidelity-tokens ci ci-checks ci-tests vet clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | column -t -s '|'
@@ -105,6 +105,9 @@ SETUP_core := $(VENV)/.test-core
 SETUP_simulator := $(VENV)/.test-core $(VENV)/.simulate
 test: $(or $(SETUP_$(TIER)),setup-test) ## Run the tests (with upstream's code if it is built: make judge), or those of one tier: TIER=core
 	$(TESTS) $(if $(TIER),tests/$(TIER))
+
+check-tiers: setup-test ## Run tests of each tier in copies of the checkout without the folders of other tiers
+	$(BIN)/python tools/tiers.py
 
 accept: setup-test ## Write the output of the golden cases as their expected output; read the difference
 	$(BIN)/pytest -q tests/core/test_golden.py --accept
@@ -295,7 +298,7 @@ changelog: $(VENV)/.release ## Assemble CHANGELOG.md from the files in changes, 
 # Tests that cover nothing of the measured packages that the others do not: branch coverage doubles the CPU time of a test.
 MEASURED := server/test_web_overview.py server/attacks/test_availability.py cluster/attacks/test_tenant_queries.py
 UNMEASURED := $(filter-out $(MEASURED:%=tests/%),$(wildcard $(addprefix tests/*/,test_web*.py test_browser*.py test_simulate*.py \
-  test_api_schema.py test_cli_demo.py test_cli_simulate.py test_docs.py test_fault_law.py test_floor_law.py test_leader_law.py test_judge.py \
+  test_api_schema.py test_cli_demo.py test_cli_simulate*.py test_docs.py test_fault_law.py test_floor_law.py test_leader_law.py test_judge.py \
   test_kustomize.py test_layers.py test_policies.py test_shared_responses.py test_world.py attacks/test_*.py fuzz/test_*.py)))
 coverage: test-core test-rest ## Run the tests, with coverage of the core and of the packages of a cluster, which must be almost complete
 
@@ -314,7 +317,7 @@ kustomize: ## Build kustomize at its pinned version if none is on the PATH (need
 	@tools/kustomize.sh >/dev/null
 
 CI_CHECKS := judge vet kustomize check-vectors lint types check-generated check-pydantic check-schemas
-CI_TESTS := test-core test-rest package site
+CI_TESTS := test-core test-rest check-tiers package site
 ci: $(CI_CHECKS) $(CI_TESTS) ## Run everything that CI runs without a cluster
 
 ci-checks ci-tests:

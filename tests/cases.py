@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ebbtide.core import manifests
+from ebbtide.core.base import plugins
 from ebbtide.core.documents import load_document, profiles
 from ebbtide.core.documents.check import Batch
 from ebbtide.core.profile.built_in import BUILT_IN_NAME, BUILT_INS, FULL_NAME
@@ -21,11 +23,16 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 #: The names of a spec's file: YAML in any format, or a REST body of Run:ai.
 SPECS = ("spec.yaml", "spec.json")
+HAS_RUNAI = plugins.find_part(plugins.READERS, "crd") is not None
+#: The cases in a format of ``ebbtide.runai``, and the one whose message lists the formats: they are skipped without it.
+OF_RUNAI = re.compile(
+    "crd(?!-(?:training|distributed)-refused).*|rest-nim.*|classic-crd|own-host-of-a-hidden-service|unknown-kind"
+)
 FOLDERS = sorted(
     folder
     for home in (ROOT / "tests" / "golden", ROOT / "examples")
     for folder in home.glob("*")
-    if any((folder / name).exists() for name in SPECS)
+    if any((folder / name).exists() for name in SPECS) and (HAS_RUNAI or not OF_RUNAI.fullmatch(folder.name))
 )
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from playwright.sync_api import Browser
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # A slow machine must not fail a test: hypothesis would, after 200 ms for one example.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
+# For tools/tiers.py: more examples find no missing import.
+settings.register_profile("few examples", deadline=None, max_examples=3)
 
 ROOT = Path(__file__).parent.parent
 #: The folders of the tests: one per tier, and one for the repository's documents, manifests and tools.
@@ -41,6 +43,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that run longest, and keep the order of the others."""
     places = {name: place for place, name in enumerate(LONG_FILES)}
     items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Skip the modules that import a tier whose folder is absent, with the name of the tier as the reason."""
+    report = yield
+    # Pytest's own attribute of a failed report, with the error of the import as the cause.
+    call: pytest.CallInfo[Any] | None = getattr(report, "call", None)
+    error = call.excinfo.value.__cause__ if call is not None and call.excinfo is not None else None
+    tier = (getattr(error, "name", "") or "").removeprefix("ebbtide.").partition(".")[0]
+    if isinstance(error, ModuleNotFoundError) and tier in TIERS and not (ROOT / "platform" / "ebbtide" / tier).exists():
+        report.outcome = "skipped"
+        report.longrepr = (report.nodeid, 0, f"Skipped: needs the tier {tier}, whose folder is absent")
+    return report
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

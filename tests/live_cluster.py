@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ebbtide.cli import connection
 from ebbtide.cluster.write.apply import Workload
 from ebbtide.core import manifests
 from ebbtide.core.documents import load_document, profiles
@@ -68,8 +67,9 @@ def simulated(**settings: Any) -> Simulated:
 
 def connected(cluster: Simulated, monkeypatch: pytest.MonkeyPatch) -> Simulated:
     """Make commands use this cluster and its clock."""
-    monkeypatch.setattr(connection, "connect", lambda *_: cluster)
-    monkeypatch.setattr(connection, "clock", lambda: cluster.clock)
+    # By name, because the tests of other tiers use this module without the command line.
+    monkeypatch.setattr("ebbtide.cli.connection.connect", lambda *_: cluster)
+    monkeypatch.setattr("ebbtide.cli.connection.clock", lambda: cluster.clock)
     return cluster
 
 

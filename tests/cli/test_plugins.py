@@ -81,6 +81,7 @@ RUNAI: Final = (
     "ebbtide.runai.requests",
     "ebbtide.runai.submit",
 )
+SERVER: Final = ("ebbtide.server",)
 SANDBOX: Final = ("ebbtide.sandbox", "ebbtide.sandbox.demo")
 Run = subprocess.CompletedProcess[str]
 
@@ -431,6 +432,8 @@ print(make_error_response("/api/v1/workloads", HTTPException(404)).body.decode()
     [
         (RUNAI, ["submit", "chat"], "submit needs ebbtide.runai.submit, which this installation does not contain"),
         (RUNAI, ["submit", "--help"], "submit needs ebbtide.runai.submit, which this installation does not contain"),
+        (SERVER, ["serve"], "serve needs ebbtide.server, which this installation does not contain"),
+        (SERVER, ["open"], "open needs ebbtide.server, which this installation does not contain"),
         (SANDBOX, ["--demo", "list"], "--demo needs ebbtide.sandbox.demo, which this installation does not contain"),
         (SANDBOX, ["serve", "--demo"], "--demo needs ebbtide.sandbox.demo, which this installation does not contain"),
         (SANDBOX, ["--demo", "serve"], "--demo needs ebbtide.sandbox.demo, which this installation does not contain"),

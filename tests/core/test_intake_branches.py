@@ -18,11 +18,9 @@ from ebbtide.core.profile.models import Profile
 from ebbtide.core.translation.objects import apply_merge_patch
 from ebbtide.core.translation.pods import PatchConflict
 from ebbtide.core.translation.translate import translate
-from ebbtide.runai import flags
 
 if TYPE_CHECKING:
     from ebbtide.core.base.problems import Problem
-    from ebbtide.core.readers.loaded import LoadedDocument
 
 PROFILE = Profile.model_validate(FULL)
 IMAGE = "ghcr.io/acme/chat:1.0"
@@ -113,76 +111,6 @@ def pod_patch(result: ImportResult) -> dict[str, Any]:
     patch = result.patch["spec"]["template"]["spec"]
     assert isinstance(patch, dict)
     return patch
-
-
-# Classic workloads.
-
-
-def workload(
-    metadata: dict[str, Any] | None = None, status: dict[str, Any] | None = None, **fields: Any
-) -> LoadedDocument:
-    """Return the smallest classic workload with ``fields`` added to its spec, loaded."""
-    data = {
-        "apiVersion": "run.ai/v2alpha1",
-        "kind": "InferenceWorkload",
-        "metadata": {"name": "chat", **(metadata or {})},
-        "spec": {
-            "name": {"value": "chat"},
-            "image": {"value": IMAGE},
-            "ports": {"items": {"http": {"value": {"container": 8000}}}},
-            **fields,
-        },
-        **({} if status is None else {"status": status}),
-    }
-    return load_document(data, PROFILE)
-
-
-def test_leading_and_trailing_commas_in_a_list_are_ignored() -> None:
-    result = workload(capabilities={"value": ",NET_ADMIN, SYS_TIME,"})
-
-    assert result.reading.native["spec"]["security"]["capabilities"] == ["NET_ADMIN", "SYS_TIME"]
-
-
-def test_a_number_instead_of_a_list_is_rejected_at_its_path() -> None:
-    result = workload(capabilities={"value": 5})
-
-    assert [
-        (problem.code, problem.path, problem.message) for problem in result.problems if problem.severity == "error"
-    ] == [("SPEC002", "spec.capabilities.value", "invalid list 5: must be a string, or items")]
-    assert result.inference is None
-
-
-def test_a_metadata_field_without_a_value_is_ignored() -> None:
-    assert [problem.path for problem in workload({"generateName": None}).problems] == [
-        problem.path for problem in workload().problems
-    ]
-    assert "metadata.generateName" in [problem.path for problem in workload({"generateName": "x-"}).problems]
-
-
-def test_an_empty_status_causes_no_problem() -> None:
-    assert [problem.path for problem in workload(status={}).problems] == [
-        problem.path for problem in workload().problems
-    ]
-    assert "status" in [problem.path for problem in workload(status={"phase": "Running"}).problems]
-
-
-# Command lines.
-
-
-def test_a_new_claim_with_an_unknown_key_is_not_added() -> None:
-    reading = flags.read_flags(["chat", "-i", IMAGE, "--new-pvc", "size=1G,path=/data,colour=red"], PROFILE)
-
-    assert [(problem.code, problem.path) for problem in reading.problems] == [("SPEC001", "--new-pvc")]
-    assert "storage" not in reading.native["spec"]
-
-
-def test_an_external_url_with_an_unknown_key_is_not_added() -> None:
-    reading = flags.read_flags(
-        ["chat", "-i", IMAGE, "--external-url", "container=80,url=chat.example.com,colour=red"], PROFILE
-    )
-
-    assert [(problem.code, problem.path) for problem in reading.problems] == [("SPEC001", "--external-url")]
-    assert "exposedUrls" not in reading.native["spec"]
 
 
 # Defaults that the webhooks add.

@@ -92,7 +92,7 @@ def sdk() -> Sdk:
     with warnings.catch_warnings():
         # Warnings at the import of the SDK and its dependencies are not Ebbtide's.
         warnings.simplefilter("ignore")
-        kserve = pytest.importorskip("kserve", reason="the SDK's metadata stops at Python 3.12")
+        kserve = pytest.importorskip("kserve", reason="the SDK is not installed: its metadata stops at Python 3.12")
         client = pytest.importorskip("kubernetes.client", reason="comes with the SDK")
     return Sdk(kserve, client)
 

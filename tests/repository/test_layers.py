@@ -20,7 +20,24 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "platform"
-MODULES = sorted((SOURCE / "ebbtide").rglob("*.py"))
+PACKAGE = SOURCE / "ebbtide"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+#: Each tier, and the tiers that it may import.
+TIERS: dict[str, set[str]] = {
+    "core": set(),
+    "simulator": {"core"},
+    "cluster": {"core", "simulator"},
+    "server": {"core", "simulator", "cluster"},
+    "cli": {"core", "simulator", "cluster", "server"},
+    "runai": {"core", "simulator", "cluster", "server", "cli"},
+    "sandbox": {"core", "simulator", "cluster", "server", "cli"},
+}
+#: Maximum numbers of lines. The generated schema is data.
+MAX_LINES = 900
+MAX_CLASS_LINES = 400
+MAX_FUNCTION_LINES = 80
+MAX_README_LINES = 12
+GENERATED = PACKAGE / "core" / "readers" / "_compiled.py"
 #: The layers from the spec to explain: no client, no YAML, no command line.
 CORE = (
     "ebbtide.core.translation.translate",
@@ -108,9 +125,8 @@ def test_the_autoscalers_import_the_standard_library_only() -> None:
     loaded = loaded_by("from ebbtide.core.autoscaler import activator, hpa, metrics, reconciler")
 
     assert "ebbtide.core.autoscaler.windows" in loaded
-    assert {
-        name for name in loaded if name.startswith("ebbtide.") and not name.startswith("ebbtide.core.autoscaler")
-    } == {"ebbtide.core"}
+    own = {name for name in loaded if name.startswith("ebbtide.") and not name.startswith("ebbtide.core.autoscaler")}
+    assert own == {"ebbtide.core"}
     assert {name.partition(".")[0] for name in loaded} - {"ebbtide"} - sys.stdlib_module_names == set()
 
 
@@ -118,12 +134,11 @@ def test_the_core_reads_no_clock_and_no_environment() -> None:
     """Only the command line, the server and the cluster packages read them; a translation depends only on its arguments."""
     impure = {"os", "time", "datetime", "random", "secrets", "uuid", "getpass", "locale"}
     # A calendar, with the time as an argument.
-    exempt = {SOURCE / "ebbtide" / "core" / "autoscaler" / "schedule.py"}
+    exempt = {PACKAGE / "core" / "autoscaler" / "schedule.py"}
     guilty = {
         str(path.relative_to(SOURCE)): sorted(names)
         for path in MODULES
-        if path not in exempt
-        and not {"cli", "cluster", "runai", "server", "sandbox"}.intersection(path.relative_to(SOURCE).parts)
+        if path not in exempt and path.relative_to(PACKAGE).parts[0] in {"core", "simulator"}
         for names in [imported(path) & impure]
         if names
     }
@@ -208,7 +223,7 @@ def _imported_modules(path: Path, modules: Collection[str]) -> set[str]:
     return imports.intersection(modules) - {_module(path)}
 
 
-def test_the_sandbox_is_imported_by_demos_a_benchmark_and_the_picture_alone() -> None:
+def test_the_sandbox_is_imported_by_a_benchmark_and_the_picture_alone() -> None:
     outside = [path for path in MODULES if "sandbox" not in path.relative_to(SOURCE).parts]
     outside += [path for folder in ("e2e", "tools") for path in (ROOT / folder).rglob("*.py")]
     importers = {path: functions for path in outside if (functions := _functions_that_import(path, "ebbtide.sandbox"))}
@@ -255,3 +270,43 @@ def test_no_module_of_the_package_is_named_like_one_of_the_standard_library_at_t
 
     assert "ebbtide" in top
     assert top & sys.stdlib_module_names == set()
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_a_tier_imports_only_the_tiers_below_it(tier: str) -> None:
+    """Imports for type checkers and those inside functions count, too."""
+    modules = {_module(path): path for path in MODULES}
+    imports = {
+        f"{path.relative_to(PACKAGE)} imports {name}"
+        for path in (PACKAGE / tier).rglob("*.py")
+        for name in _imported_modules(path, modules.keys())
+        if name.count(".") and name.split(".")[1] not in TIERS[tier] | {tier}
+    }
+
+    assert imports == set()
+
+
+def test_every_folder_of_the_package_is_a_tier_with_a_short_readme() -> None:
+    folders = [path for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"]
+
+    assert {path.name for path in folders} == {*TIERS}
+    for path in folders:
+        lines = (path / "README.md").read_text().splitlines()
+        assert lines[0] == f"# {path.name}"
+        assert len(lines) <= MAX_README_LINES, path
+
+
+def test_no_file_class_or_function_is_too_long() -> None:
+    long = []
+    for path in sorted({*MODULES} - {GENERATED}):
+        text = path.read_text()
+        if len(text.splitlines()) > MAX_LINES:
+            long.append(str(path))
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                limit = MAX_CLASS_LINES if isinstance(node, ast.ClassDef) else MAX_FUNCTION_LINES
+                if (node.end_lineno or 0) - node.lineno >= limit:
+                    long.append(f"{path}: {node.name}")
+
+    assert GENERATED in MODULES
+    assert long == []

@@ -537,3 +537,51 @@ def test_every_workload_is_converted_or_has_an_error(
 @given(data=st.dictionaries(st.text(max_size=8), ANYTHING, max_size=4))
 def test_only_the_classic_kind_is_recognized(data: dict[str, Any]) -> None:
     assert crd.recognize(data) is (data.get("kind") == "InferenceWorkload")
+
+
+def load_workload(
+    metadata: dict[str, Any] | None = None, status: dict[str, Any] | None = None, **fields: Any
+) -> LoadedDocument:
+    """Return the smallest classic workload with ``fields`` added to its spec, loaded."""
+    data = {
+        "apiVersion": "run.ai/v2alpha1",
+        "kind": "InferenceWorkload",
+        "metadata": {"name": "chat", **(metadata or {})},
+        "spec": {
+            "name": {"value": "chat"},
+            "image": {"value": "ghcr.io/acme/chat:1.0"},
+            "ports": {"items": {"http": {"value": {"container": 8000}}}},
+            **fields,
+        },
+        **({} if status is None else {"status": status}),
+    }
+    return load_document(data, PROFILE)
+
+
+def test_leading_and_trailing_commas_in_a_list_are_ignored() -> None:
+    result = load_workload(capabilities={"value": ",NET_ADMIN, SYS_TIME,"})
+
+    assert result.reading.native["spec"]["security"]["capabilities"] == ["NET_ADMIN", "SYS_TIME"]
+
+
+def test_a_number_instead_of_a_list_is_rejected_at_its_path() -> None:
+    result = load_workload(capabilities={"value": 5})
+
+    assert [
+        (problem.code, problem.path, problem.message) for problem in result.problems if problem.severity == "error"
+    ] == [("SPEC002", "spec.capabilities.value", "invalid list 5: must be a string, or items")]
+    assert result.inference is None
+
+
+def test_a_metadata_field_without_a_value_is_ignored() -> None:
+    assert [problem.path for problem in load_workload({"generateName": None}).problems] == [
+        problem.path for problem in load_workload().problems
+    ]
+    assert "metadata.generateName" in [problem.path for problem in load_workload({"generateName": "x-"}).problems]
+
+
+def test_an_empty_status_causes_no_problem() -> None:
+    assert [problem.path for problem in load_workload(status={}).problems] == [
+        problem.path for problem in load_workload().problems
+    ]
+    assert "status" in [problem.path for problem in load_workload(status={"phase": "Running"}).problems]

@@ -885,3 +885,17 @@ def test_a_nim_service_refuses_what_it_cannot_honor(line: str, code: str, where:
     reading = command_lines.read_command_line(argv, PROFILE)
 
     assert [(row.code, row.path) for row in reading.problems if row.severity == "error"] == [(code, where)]
+
+
+def test_a_new_claim_with_an_unknown_key_is_not_added() -> None:
+    reading = read("--new-pvc", "size=1G,path=/data,colour=red")
+
+    assert [(problem.code, problem.path) for problem in reading.problems] == [("SPEC001", "--new-pvc")]
+    assert "storage" not in reading.native["spec"]
+
+
+def test_an_external_url_with_an_unknown_key_is_not_added() -> None:
+    reading = read("--external-url", "container=80,url=chat.example.com,colour=red")
+
+    assert [(problem.code, problem.path) for problem in reading.problems] == [("SPEC001", "--external-url")]
+    assert "exposedUrls" not in reading.native["spec"]

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import cases
+from ebbtide.core import manifests
 from ebbtide.core.adopt import derive
 from ebbtide.core.readers import rest
 from ebbtide.core.readers.fields import field_names_at
@@ -44,3 +46,20 @@ def test_a_row_names_existing_native_fields(table: str, row: FieldRow) -> None:
 def test_a_table_has_one_row_per_name() -> None:
     for table, rows in TABLES.items():
         assert len({(row.name, row.kind) for row in rows}) == len(rows), table
+
+
+def test_the_golden_cases_in_these_formats_are_known() -> None:
+    """They are skipped in an installation without these readers, and no other case is."""
+    readers = (crd.READER, nim.READER)
+    folders = {
+        folder.name
+        for folder in cases.FOLDERS
+        for document in manifests.read_documents(cases.spec_file(folder).read_bytes(), folder.name)
+        if isinstance(document.data, dict) and any(reader.recognize(document.data) for reader in readers)
+    }
+
+    assert len(folders) > 15
+    assert {folder.name for folder in cases.FOLDERS if cases.OF_RUNAI.fullmatch(folder.name)} == {
+        *folders,
+        "unknown-kind",
+    }

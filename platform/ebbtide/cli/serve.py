@@ -90,6 +90,7 @@ def run(options: Options) -> int:
     contradiction = _find_contradiction(options)
     if contradiction:
         terminal.exit_with_message(f"ebbtide serve: error: {contradiction}", USAGE)
+    plugins.require_module("ebbtide.server", options.command)
     if not options.unix_socket:
         _require_free_port(options.host, options.port)
     try:

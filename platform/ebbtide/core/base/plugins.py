@@ -128,8 +128,22 @@ def require_part(group: str, name: str, feature: str) -> Part:
     """
     part = find_part(group, name)
     if part is None:
-        module = OWN[group][name].partition(":")[0]
-        raise PluginError(
-            f"{feature} needs {module}, which this installation does not contain: run pip install --force-reinstall ebbtide"
-        )
+        raise _make_missing_error(OWN[group][name].partition(":")[0], feature)
     return part
+
+
+def require_module(module: str, feature: str) -> None:
+    """Check that a module that Ebbtide contains was not removed.
+
+    Raises:
+        PluginError: it was removed; the message names the feature that needs it.
+
+    """
+    if not _is_installed(module):
+        raise _make_missing_error(module, feature)
+
+
+def _make_missing_error(module: str, feature: str) -> PluginError:
+    return PluginError(
+        f"{feature} needs {module}, which this installation does not contain: run pip install --force-reinstall ebbtide"
+    )
