@@ -1,5 +1,5 @@
 // Command reservation stands for the pod by which KAI-Scheduler reserves a GPU that several pods share. KAI's own asks
-// NVML which device it got; this one makes up a name, writes it into the same annotation of its own pod, and waits.
+// NVML which device it got; this one makes up a name, writes it into the same annotation of the pod it runs in, and waits.
 //
 //	POD_NAME, POD_NAMESPACE  its pod, as KAI's binder sets them
 package main
