@@ -84,7 +84,7 @@ def test_slo(stage: Stage) -> None:
     rules_until_it_fires(stage, host)
     found = {"PROMETHEUS": stage.provider.prometheus(), "WORKLOAD": f"{stage.namespace}/{NAME}"}
     stage.report(
-        contract=held(stage, "test_source_contract.py", "real", **found),
+        contract=held(stage, "cluster/test_source_contract.py", "real", **found),
         requests=len(times),
         cold_start=times[-1],
         client_mean=mean,

@@ -8,7 +8,7 @@ from e2e.stage import Stage
 
 @pytest.mark.parametrize(
     ("file", "choice"),
-    [("test_cluster_contract.py", "real"), ("test_apply_real.py", "")],
+    [("cluster/test_cluster_contract.py", "real"), ("cli/test_apply_real.py", "")],
     ids=["cluster", "differences"],
 )
 def test_contract(stage: Stage, file: str, choice: str) -> None:
