@@ -325,7 +325,7 @@ def test_several_kinds_are_listed_together(cluster: Cluster, namespace: str, nam
 def select_changes(stream: Iterable[WatchChange | WatchBookmark], name: str) -> Iterator[tuple[str, Object]]:
     for event in stream:
         if isinstance(event, WatchChange) and event.item["metadata"]["name"] == name:
-            yield event.change, event.item["data"]
+            yield event.change, event.item.get("data", {})
 
 
 def test_follow_yields_the_changes_of_a_namespace_for_some_seconds(cluster: Cluster, namespace: str, name: str) -> None:
