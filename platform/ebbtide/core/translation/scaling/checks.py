@@ -295,7 +295,8 @@ def _check_replicas(plan: Plan) -> Iterator[Problem]:
         scaling.minimum == 0
         and cluster.scheduling.scheduler == "kai-scheduler"
         and kai.gang_schedule_knative
-        and parse_version(kai.version) < (0, 18)
+        # Observed: 0.12 omits a number of 0, which its API server accepts, and 0.17 does not.
+        and (0, 13) <= parse_version(kai.version) < (0, 18)
     ):
         yield Problem(
             "GPU023",
