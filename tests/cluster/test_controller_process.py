@@ -139,6 +139,33 @@ def test_a_step_reads_an_unchanged_workload_once(monkeypatch: pytest.MonkeyPatch
     assert step() == ["b", "a", "b"]
 
 
+def test_a_workload_whose_read_failed_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its queries would otherwise be missing until it changes again."""
+    read: list[str] = []
+    group = Statuses._group_live_workload  # noqa: SLF001 - what unpacks the objects of a workload
+
+    def fail_once(statuses: Statuses, top: WorkloadKey, now: float, *, wide: bool) -> LiveWorkload:
+        read.append(top.name)
+        if read == ["b"]:
+            raise KeyError("status")
+        return group(statuses, top, now, wide=wide)
+
+    bench = Bench("a", "b")
+    bench.values.high = ()
+    bench.process.start()
+    for _ in range(3):
+        bench.pass_time()
+        bench.process.renew()
+        bench.process._follow_changes()  # noqa: SLF001 - so that only the step reads
+        bench.process.turn()
+    bench.cluster.patch(KNATIVE, "b", SPACE, {"metadata": {"annotations": {"example.com/note": "checked"}}})
+    monkeypatch.setattr(Statuses, "_group_live_workload", fail_once)
+    bench.process._list_requests()  # noqa: SLF001 - the step's first part
+    assert read == ["b"]
+    bench.process._list_requests()  # noqa: SLF001 - as above
+    assert read == ["b", "a", "b"]
+
+
 def test_changes_without_a_new_revision_come_in_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     # The first loop waits for the next renewal.
     monkeypatch.setattr(process, "RENEW_SECONDS", 0.0)

@@ -106,3 +106,12 @@ def test_the_comparison_of_backends_uses_the_same_values() -> None:
     )
 
     assert (row.fits, row.share, row.written["gpu-fraction"]) == (4, 0.25, "0.25")
+
+
+def test_only_kai_gives_a_pod_what_its_annotations_say() -> None:
+    pod = {
+        "metadata": {"name": "a", "annotations": {"gpu-fraction": "0.25"}},
+        "spec": {"schedulerName": "kai-scheduler"},
+    }
+    assert gpu.find_held_gpus(pod, {}) == {"nvidia.com/gpu": 0.25}
+    assert gpu.find_held_gpus(pod | {"spec": {}}, {}) is None

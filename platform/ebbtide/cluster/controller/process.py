@@ -265,7 +265,10 @@ class Process:
 
         Lowers the fence if a floor has another owner: a controller with another Lease, or a user who changed it.
         """
-        self._listed, changed = self._cache.changes.since(self._listed)
+        errors = self.controller.counts["errors"]
+        number, changed = self._cache.changes.since(self._listed)
+        # After an error, the next step reads all workloads again.
+        self._listed = -1
         if changed is None:
             self._requests.clear()
             changed = self._cache.store.list_tops()
@@ -275,6 +278,8 @@ class Process:
                 if not owns_floors(live, self._lease.term):
                     self._fence.lower()
                 self._requests[place] = self.controller.list_requests([live])
+        if self.controller.counts["errors"] == errors:
+            self._listed = number
         merged: Requests = {}
         for requests in self._requests.values():
             for request, namespaces in requests.items():

@@ -159,7 +159,7 @@ def _check_kai(observed: ObservedCluster, requirements: SpecRequirements) -> Ite
             "gangScheduleKnative",
             scheduling.kai.gang_schedule_knative,
             (
-                "with gang scheduling, KAI 0.17 and earlier never start a service that is scaled to zero; without it, KAI "
+                "with gang scheduling, KAI up to 0.17, but not 0.12, never starts a service that is scaled to zero; without it, KAI "
                 "ignores priority classes of Knative pods"
             ),
         ),

@@ -322,7 +322,8 @@ def _sum_gpu_requests(spec: ParsedSpec) -> dict[str, float]:
         }
         containers = get_at(template, "spec", "containers") or [get_at(template, "spec", "model", default={})]
         if any(get_at(row, "resources") for row in containers):
-            return count_held_gpus({"metadata": template.get("metadata", {}), "spec": {"containers": containers}})
+            pod_spec = {**template["spec"], "containers": containers}
+            return count_held_gpus({"metadata": template.get("metadata", {}), "spec": pod_spec})
     return {}
 
 

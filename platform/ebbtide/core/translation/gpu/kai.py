@@ -295,9 +295,12 @@ def annotated(annotations: dict[str, str]) -> dict[str, float]:
 
 
 def held(pod: Object, node_labels: Mapping[str, str]) -> dict[str, float] | None:
-    """Return the GPUs of a pod with a part of one. The pod that reserves the GPU for the parts holds none."""
+    """Return the GPUs of a pod that KAI gave a part of one. The pod that reserves the GPU for the parts holds none."""
     if pod["metadata"].get("namespace") == RESERVATIONS:
         return {}
+    # Any pod can have the annotations; only KAI allocates what they say.
+    if get_at(pod, "spec", "schedulerName") != SCHEDULER:
+        return None
     amounts = annotated(get_at(pod, "metadata", "annotations", default={}))
     if keys.KAI_FRACTION in amounts:
         return {keys.GPU: amounts[keys.KAI_FRACTION]}
