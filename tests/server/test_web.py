@@ -331,7 +331,9 @@ def node(name: str, **allocatable: str) -> dict[str, Any]:
     }
 
 
-def pod(name: str, on: str, limits: dict[str, str], annotations: dict[str, str] | None = None) -> dict[str, Any]:
+def pod(name: str, on: str, limits: dict[str, str], **annotations: str) -> dict[str, Any]:
+    """Return a pod that runs on the node. One with annotations is KAI's."""
+    scheduler = {"schedulerName": "kai-scheduler"} if annotations else {}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -339,9 +341,9 @@ def pod(name: str, on: str, limits: dict[str, str], annotations: dict[str, str] 
             "name": f"{name}-pod",
             "namespace": "runai-a",
             "labels": {keys.KNATIVE_SERVICE: name},
-            "annotations": annotations or {},
+            "annotations": annotations,
         },
-        "spec": {"nodeName": on, "containers": [{"name": "c", "resources": {"limits": limits}}]},
+        "spec": {**scheduler, "nodeName": on, "containers": [{"name": "c", "resources": {"limits": limits}}]},
     }
 
 
@@ -352,7 +354,7 @@ def test_the_picture_of_a_node_shows_which_workload_holds_each_gpu() -> None:
         [
             node("one", **{keys.GPU: "2", "cpu": "64", "memory": "256Gi"}),
             pod("chat", "one", whole),
-            pod("embed", "one", {}, quarter),
+            pod("embed", "one", {}, **quarter),
         ]
     )
     with Site(backend_of(fixed, ManualClock())) as site:
