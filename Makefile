@@ -175,12 +175,14 @@ generate: setup ## Write all generated files: the compiled schema, the reference
 	$(BIN)/python tools/docs/generate.py
 	$(BIN)/python tools/dashboard/generate.py
 	$(BIN)/python tools/crd/generate.py
+	$(BIN)/python tools/chart/generate.py
 
 check-generated: setup-test ## Fail if a generated file is outdated
 	$(BIN)/python tools/compile_schema.py --check
 	$(BIN)/python tools/docs/generate.py --check
 	$(BIN)/python tools/dashboard/generate.py --check
 	$(BIN)/python tools/crd/generate.py --check
+	$(BIN)/python tools/chart/generate.py --check
 
 PYDANTIC ?= pydantic==2.14.0
 check-pydantic: setup-test ## Check the compiled schema with another pydantic, by default the lowest allowed version: PYDANTIC='pydantic<3'
@@ -313,10 +315,10 @@ test-core: compiled-simulator
 test-rest: compiled-simulator
 	$(TESTS) $(UNMEASURED)
 
-kustomize: ## Build kustomize at its pinned version if none is on the PATH (needs Go)
-	@tools/kustomize.sh >/dev/null
+kustomize helm: ## Build the program at its pinned version if none is on the PATH (needs Go)
+	@tools/program.sh $@ >/dev/null
 
-CI_CHECKS := judge vet kustomize check-vectors lint types check-generated check-pydantic check-schemas
+CI_CHECKS := judge vet kustomize helm check-vectors lint types check-generated check-pydantic check-schemas
 CI_TESTS := test-core test-rest check-tiers package site
 ci: $(CI_CHECKS) $(CI_TESTS) ## Run everything that CI runs without a cluster
 

@@ -1,4 +1,8 @@
-"""Hatchling build hook that fails if the page's libraries are missing in a wheel or an sdist."""
+"""Hatchling build hook that fails if the page's libraries are missing in an sdist, or in a wheel that is built from one.
+
+A wheel that pip builds from a Git checkout may lack them: `pip install git+https://…`, pre-commit and the GitHub Action need
+the command line only. `ebbtide serve` then says that its pages work without scripts.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +22,8 @@ class Assets(BuildHookInterface):  # type: ignore[type-arg] # its parameter is a
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002 - hatchling's signature
         """Check before the build; an editable install reads the work tree, where ``make assets`` can follow later."""
+        if self.target_name == "wheel" and (Path(self.root) / ".git").exists():
+            return
         web = Path(self.root) / WEB
         names = {name for page in web.rglob("*.html") for name in ASSET.findall(page.read_text(encoding="utf-8"))}
         missing = sorted(name for name in names if not (web / "static" / name).is_file())

@@ -3,7 +3,7 @@
 # where plugins are not allowed: kustomize puts the specs together, ebbtide renders them, kustomize writes the result.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-kustomize=$(tools/kustomize.sh)
+kustomize=$(tools/program.sh kustomize)
 for overlay in overlays/*/; do
   name=$(basename "$overlay")
   [ -f "$overlay/profile.yaml" ] || continue
