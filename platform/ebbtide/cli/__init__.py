@@ -52,6 +52,7 @@ COMMANDS: Final = (
     ("project", "project", "Create, list, describe and delete projects"),
     ("serve", "serve", "Serve the REST API and the web UI"),
     ("open", "serve", "Serve the web UI and open it in the browser"),
+    ("mcp", "mcp", "Offer the reading commands to agents (MCP)"),
     ("controller", "controller", "Scale workloads on any metric, to zero too"),
     ("simulate", "simulate", "Simulate how the autoscaler responds to traffic"),
     ("tune", "tune", "Find the cheapest autoscaling settings that meet an SLO"),

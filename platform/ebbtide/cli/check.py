@@ -6,7 +6,7 @@ import sys
 from importlib.util import find_spec
 from typing import Final
 
-from ebbtide.cli import terminal
+from ebbtide.cli import review_formats, terminal
 from ebbtide.cli.common import STDIN, exit_code, load_documents, print_problems, read_profile, read_sources, write_json
 from ebbtide.cli.fix_files import fix_sources
 from ebbtide.cli.options import FILES, Options, make_output_option, make_switch
@@ -18,7 +18,7 @@ from ebbtide.core.translation.serving.updates import list_rollout_decisions
 
 OPTIONS: Final = (
     *FILES,
-    make_output_option("text", "json"),
+    make_output_option("text", "json", "github", "sarif"),
     make_switch("--fix", help="Apply the safe fixes to the files; the other problems are printed as usual"),
 )
 
@@ -52,6 +52,10 @@ def run(options: Options) -> int:
     problems += batch.batch_problems()
     if options.output == "json":
         write_json(limit_problems(problems))
+    elif options.output == "github":
+        sys.stdout.write(review_formats.write_github(problems))
+    elif options.output == "sarif":
+        write_json(review_formats.make_sarif(problems))
     else:
         print_problems(problems, sys.stdout)
         errors = sum(problem.severity == "error" for problem in problems)

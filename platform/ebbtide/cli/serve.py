@@ -40,6 +40,10 @@ USAGE: Final = 2
 PORT: Final = 8042
 #: Host names that always refer to the local machine.
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+NO_LIBRARIES: Final = (
+    "note: this package was built from a Git checkout without the page's libraries, so pages have no scripts and no interactive "
+    "charts: install the wheel that `make package` builds, or run `make assets` in the checkout"
+)
 NAMES: Final = "Host name that clients may use for this server; repeatable"
 OPTIONS: Final = (
     *connection.CONNECTION,
@@ -105,7 +109,10 @@ def run(options: Options) -> int:
         )
     from ebbtide.cluster.client.protocol import ClusterError
     from ebbtide.cluster.slo.source import SourceError
+    from ebbtide.server.web.assets import has_libraries
 
+    if not has_libraries():
+        sys.stderr.write(f"{NO_LIBRARIES}\n")
     # The entry point disables garbage collection for short-lived commands; a server needs it.
     gc.enable()
     logging.basicConfig(format="%(asctime)s %(name)s %(message)s", level=logging.INFO, stream=sys.stderr)

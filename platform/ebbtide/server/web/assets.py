@@ -45,6 +45,11 @@ def list_assets() -> dict[str, Path]:
     return {path.relative_to(STATIC).as_posix(): path for path in paths if path.is_file() and path.suffix in TYPES}
 
 
+def has_libraries() -> bool:
+    """Return whether the package contains the libraries. A wheel that was built from a Git checkout may lack them."""
+    return any(name.startswith("vendor/") for name in list_assets())
+
+
 def compress_assets() -> None:
     """Compress all files before they are requested."""
     for name in list_assets():
