@@ -11,7 +11,14 @@ from ebbtide.core.documents import profiles
 from ebbtide.core.profile.built_in import FULL
 from ebbtide.server.api import offline
 from ebbtide.server.api.offline import InputError
-from ebbtide.server.api.simulation import API, EVALUATIONS, run_search, run_search_with_progress, run_simulation
+from ebbtide.server.api.simulation import (
+    API,
+    EVALUATIONS,
+    prepare_request,
+    run_search,
+    run_search_with_progress,
+    run_simulation,
+)
 from ebbtide.simulator.request import SimulationRequest, SimulationRequestError
 
 SPEC = """apiVersion: ebbtide.dev/v1alpha1
@@ -39,6 +46,13 @@ def test_a_simulation_compares_the_spec_with_other_settings_and_knatives_default
     assert [run["name"] for run in report["runs"]] == ["this spec", "these settings", "Knative's defaults"]
     assert report["runs"][1]["settings"] == {"metricThreshold": 2}
     assert [run["name"] for run in alone["runs"]] == ["this spec", "Knative's defaults"]
+
+
+@pytest.mark.parametrize(
+    ("traffic", "compiled"), [("constant:5rps,2m", False), ("constant:9rps,4h", True), ("constant:0.01rps,7d", True)]
+)
+def test_many_requests_or_many_decisions_are_simulated_compiled(traffic: str, compiled: bool) -> None:
+    assert prepare_request(request(traffic=traffic), FULL, "simulate").case.fast is compiled
 
 
 def test_a_log_replaces_the_shape_of_the_traffic() -> None:

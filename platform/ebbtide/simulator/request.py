@@ -167,7 +167,7 @@ def prepare_case(
         bounds,
         gpus,
         price,
-        fast=command == "tune" or len(traffic.times) > words.MANY,
+        fast=command == "tune" or len(traffic.times) + words.DECISIONS * traffic.seconds > words.MANY,
     )
     return PreparedCase(request, front_end, loaded, plan, case, server_text, tuple(notes), reading.problems, update_at)
 
