@@ -112,8 +112,8 @@ def test_a_command_prints_the_documented_output(block: Block, *, accept: bool) -
 def test_the_tested_schedulers_are_those_of_the_suite(*, accept: bool) -> None:
     """A backend states where the end-to-end tests run it; the suite's modules have that version, and the page the same."""
     pins = "".join(file.read_text() for file in (ROOT / "e2e" / "modules").glob("*/go.mod"))
-    rows = [*gpu.BACKENDS.values(), *quotas.QUOTA_BACKENDS.values()]
-    versions = {row.tested.rpartition(" ")[2] for row in rows} - {""}
+    tested = [row.tested for row in gpu.BACKENDS.values()] + [row.tested for row in quotas.QUOTA_BACKENDS.values()]
+    versions = {text.rpartition(" ")[2] for text in tested if text}
     assert [version for version in versions if f" v{version}" not in pins] == []
 
     page = ROOT / "docs" / "choose-a-gpu-backend.md"
