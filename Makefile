@@ -29,7 +29,7 @@ GO_KSERVE := $(GO_FLAGS) GOWORK=$(CURDIR)/$(WORKSPACE_KSERVE) $(GO)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help audit-python audit-go setup setup-simulate setup-serve setup-test assets demo demo-ui picture test check-tiers accept fuzz lint format types vale prose judge generate check-generated check-pydantic schemas check-schemas overlays vectors check-vectors bench bench-simulate soak lock package site changelog coverage compiled-simulator test-core test-rest kustomize cluster-up cluster-status cluster-down e2e conformance fidelity fidelity-tokens ci ci-checks ci-tests vet clean
+.PHONY: help audit-python audit-go setup setup-simulate setup-serve setup-test assets demo demo-ui picture test check-tiers accept fuzz lint format types vale prose judge generate check-generated check-pydantic schemas check-schemas overlays vectors check-vectors bench bench-simulate soak lock package site changelog coverage compiled-simulator test-core test-rest kustomize cluster-up cluster-status cluster-down e2e conformance fidelity fidelity-tokens ci ci-checks ci-schedulers ci-tests vet clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | column -t -s '|'
@@ -321,6 +321,10 @@ kustomize helm: ## Build the program at its pinned version if none is on the PAT
 CI_CHECKS := judge vet kustomize helm check-vectors lint types check-generated check-pydantic check-schemas
 CI_TESTS := test-core test-rest check-tiers package site
 ci: $(CI_CHECKS) $(CI_TESTS) ## Run everything that CI runs without a cluster
+
+# The cases that install another scheduler or quota controller: CI runs one after another, as long as it has time.
+ci-schedulers:
+	@echo $(notdir $(patsubst %/,%,$(dir $(shell grep -l 'mark\.schedulers' e2e/cases/*/test_*.py))))
 
 ci-checks ci-tests:
 	@echo $($(if $(filter ci-tests,$@),CI_TESTS,CI_CHECKS))

@@ -148,6 +148,28 @@ def changed(name: str, change: Callable[[dict[str, Any]], None]) -> Any:
     return compute_status(situations.live(recording))
 
 
+@pytest.mark.parametrize(
+    ("details", "reason"),
+    [
+        (
+            "GPUs. Limit is 0.5 GPUs, currently 0.5 GPUs allocated and workload requested 0.25 GPUs",
+            "0.25 GPUs with 0.5 of 0.5",
+        ),
+        (
+            "memory. Limit is 500 GB, currently 400 GB allocated and workload requested 200 GB",
+            "200 GB memory with 400 of 500",
+        ),
+    ],
+)
+def test_the_limit_of_a_queue_is_the_reason(details: str, reason: str) -> None:
+    def over_limit(recording: dict[str, Any]) -> None:
+        message = f"OverLimit: record quota has reached the allowable limit of {details}."
+        condition(recording["pods"][0], "PodScheduled")["message"] = message
+
+    state = changed("kai-over-quota", over_limit)
+    assert (state.phase, state.why) == ("Pending", f"exceeds the limit of queue record: it requests {reason} in use")
+
+
 def condition(obj: dict[str, Any], kind: str) -> dict[str, Any]:
     row: dict[str, Any] = next(row for row in obj["status"]["conditions"] if row["type"] == kind)
     return row

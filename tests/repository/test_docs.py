@@ -25,6 +25,7 @@ from ebbtide.cli import COMMANDS, DEMO, list_flags, main
 from ebbtide.core import manifests
 from ebbtide.core.documents import load_document, profiles
 from ebbtide.core.documents.check import Batch
+from ebbtide.core.translation import gpu, quotas
 from ebbtide.server.api import errors
 
 if TYPE_CHECKING:
@@ -106,6 +107,26 @@ def test_a_command_prints_the_documented_output(block: Block, *, accept: bool) -
     if accept and transcript != block.body:
         text = block.page.read_text()
         block.page.write_text(text.replace(block.body, transcript))
+
+
+def test_the_tested_schedulers_are_those_of_the_suite(*, accept: bool) -> None:
+    """A backend states where the end-to-end tests run it; the suite's modules have that version, and the page the same."""
+    pins = "".join(file.read_text() for file in (ROOT / "e2e" / "modules").glob("*/go.mod"))
+    tested = [row.tested for row in gpu.BACKENDS.values()] + [row.tested for row in quotas.QUOTA_BACKENDS.values()]
+    versions = {text.rpartition(" ")[2] for text in tested if text}
+    assert [version for version in versions if f" v{version}" not in pins] == []
+
+    page = ROOT / "docs" / "choose-a-gpu-backend.md"
+    lines = page.read_text().splitlines()
+    names = re.findall(r"`([^`]+)`", next(line for line in lines if line.startswith("| | `")))
+    place = next(place for place, line in enumerate(lines) if line.startswith("| Tested on a real scheduler |"))
+    cells = [gpu.BACKENDS[name].tested or "rules only" for name in names]
+    row = f"| Tested on a real scheduler | {' | '.join(cells)} |"
+    if accept:
+        lines[place] = row
+        page.write_text("\n".join(lines) + "\n")
+
+    assert lines[place] == row
 
 
 def written_commands() -> Iterator[tuple[str, list[str]]]:

@@ -25,13 +25,16 @@ from ebbtide.core.profile.models import Profile, Scheduling
 from ebbtide.core.readers import rest
 from ebbtide.core.readers.fields import make_json_schema, models_in, read_field_texts
 from ebbtide.core.spec.inference import Inference
-from ebbtide.core.translation import gpu, plan, priority
+from ebbtide.core.translation import gpu, plan, priority, quotas
 from ebbtide.core.translation.gpu import mig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from pydantic import BaseModel
+
+    from ebbtide.core.translation.gpu.backend import Backend
+    from ebbtide.core.translation.quotas.backend import QuotaBackend
 
 ROOT: Final = Path(__file__).parent.parent.parent
 TARGET: Final = ROOT / "docs" / "reference"
@@ -88,6 +91,8 @@ COMMON_FROM: Final = 3
 REJECTED: Final = ("; not supported", "; no effect in Ebbtide")
 #: Number of arguments that two commands share, from which the second one refers to the first.
 REFERRED_FROM: Final = 5
+#: Column for where the end-to-end tests run a backend.
+TESTED: Final = "Tested on a real scheduler"
 #: Column of a field's row with the version of Run:ai that introduced it.
 ORIGIN: Final = 2
 #: The only page of docs/reference that is not generated.
@@ -427,6 +432,11 @@ def metrics_page() -> str:
     return "".join(out)
 
 
+def state_tested(row: Backend | QuotaBackend) -> str:
+    """Return the scheduler on which the end-to-end tests run a backend."""
+    return f"yes: {row.tested}" if row.tested else "rules only"
+
+
 def gpu_page() -> str:
     profile = profiles.load_built_in("full")
     pool = profile.spec.node_pools[0]
@@ -440,10 +450,11 @@ def gpu_page() -> str:
         "# GPU-sharing backends reference\n\n",
         paragraph(
             "The GPU request of a spec is translated for the backend of the node pool. Each node pool of the profile has one",
-            "backend.",
+            "backend. The last column names the scheduler on which the [end-to-end tests](../e2e.md) run the backend, with",
+            "simulated GPUs.",
         ),
         table(
-            ("Backend", "Rounding", "Memory", "Compute", "Isolates memory", "`gpuComputePercentage`"),
+            ("Backend", "Rounding", "Memory", "Compute", "Isolates memory", "`gpuComputePercentage`", TESTED),
             (
                 (
                     f"`{row.name}`",
@@ -452,6 +463,7 @@ def gpu_page() -> str:
                     cell(row.compute),
                     "yes" if row.isolates_memory else "no",
                     "honored" if row.honors_compute else "rejected",
+                    state_tested(row),
                 )
                 for _, row in sorted(gpu.BACKENDS.items())
             ),
@@ -525,6 +537,14 @@ def priorities_page() -> str:
         paragraph(
             "`scheduling.classesOwner` of the profile names the owner of the classes. Ebbtide renders them only if it is the",
             "owner, because the value of a priority class is immutable.",
+        ),
+        "## Eviction\n\n",
+        paragraph(
+            "The scheduler of the quota backend (`projects.quota` of the profile) decides which pods it evicts for others.",
+        ),
+        table(
+            ("Quota backend", TESTED),
+            ((f"`{name}`", state_tested(row)) for name, row in quotas.QUOTA_BACKENDS.items() if name != "none"),
         ),
         "## Priority levels of Run:ai\n\n",
         paragraph(

@@ -40,7 +40,7 @@ def test_killed_after_each_write_and_finished(stage: Stage) -> None:
         stage.report(drains=str(seen.drains))
         stage.until("it answers alone", lambda: load.bodies[SECOND] > 0)
     assert load.lost == 0, load.outcomes
-    assert min(seen.ready) >= REPLICAS - 1, writes
+    assert min(seen.ready) >= REPLICAS - 1, "\n".join([*writes, *seen.changes])
     assert len(of_revision(stage, SECOND, ready=True)) == REPLICAS
     # One for the objects, and per replica one for the former revision, one for the new one, and one for the traffic.
     assert len(writes) >= 2 * REPLICAS, writes
@@ -61,7 +61,7 @@ def test_a_revision_that_cannot_start(stage: Stage) -> None:
         assert done.returncode == 3, done.stdout + done.stderr
         assert "the new revision failed" in done.stderr
     assert load.lost == 0, load.outcomes
-    assert min(seen.ready) >= REPLICAS - 1, done.stdout
+    assert min(seen.ready) >= REPLICAS - 1, "\n".join([done.stdout, *seen.changes])
     assert len(of_revision(stage, FIRST, ready=True)) == REPLICAS
     plain(stage)
 

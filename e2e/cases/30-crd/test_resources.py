@@ -171,7 +171,7 @@ def test_a_rollout_killed_after_each_write(project: Stage) -> None:
     stage.report(rollout=took, kills=len(writes), answered=answers.answered, lost=answers.lost, fewest=min(seen.ready))
     stage.report(drains=str(seen.drains))
     assert answers.lost == 0, answers.outcomes
-    assert min(seen.ready) >= REPLICAS - 1, writes
+    assert min(seen.ready) >= REPLICAS - 1, "\n".join([*map(str, writes), *seen.changes])
     assert len(writes) > REPLICAS, writes
     for revision in stage.listed("revisions"):
         assert "autoscaling.knative.dev/ebbtide-rollout" not in revision["metadata"]["annotations"], writes

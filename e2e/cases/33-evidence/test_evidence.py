@@ -62,7 +62,7 @@ def test_a_busy_service_keeps_its_replicas(stage: Stage) -> None:
                     with running_controller(stage, CONTROLLED, name="third", **options):
                         figures["outage"] = outage(stage, relay)
                         keeps(stage, 45)
-                        assert min(seen.ready) >= REPLICAS, seen.ready
+                        assert min(seen.ready) >= REPLICAS, "\n".join(seen.changes)
                         # With evidence again, the floor falls, and the KPA alone keeps one replica for the requests.
                         for row in stage.pods("embed"):
                             stage.set_queue(row["metadata"]["name"], 0)

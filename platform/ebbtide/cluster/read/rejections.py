@@ -25,6 +25,11 @@ OVER_QUOTA: Final = re.compile(
     r"Workload requested (?P<asked>[\d.]+) (?P<unit>GPUs|CPU cores|GB memory), but (?P<queue>\S+) quota is "
     r"(?P<hard>[\d.]+) \w+, while (?P<used>[\d.]+) \w+ are already allocated for non-preemptible pods"
 )
+#: KAI's message about a pod beyond the limit of its queue (the same file).
+OVER_LIMIT: Final = re.compile(
+    r"OverLimit: (?P<queue>\S+) quota has reached the allowable limit of (?P<unit>GPUs|CPU cores|memory)\. Limit is "
+    r"(?P<hard>[\d.]+) \w+, currently (?P<used>[\d.]+) \w+ allocated and workload requested (?P<asked>[\d.]+) "
+)
 #: KAI's message about a node without enough GPUs (pkg/scheduler/api/common_info/pod_errors.go).
 KAI_GPUS: Final = "have enough resources: GPUs"
 EXCEEDED: Final = re.compile(
@@ -64,6 +69,13 @@ def explain_unschedulable(message: str, pod: Object, live: LiveWorkload) -> str:
             f"exceeds the quota of queue {beyond['queue']}: it requests {beyond['asked']} {unit} with "
             f"{beyond['used']} of {beyond['hard']} in use by pods that cannot be preempted; only a preemptible workload can "
             "exceed the quota"
+        )
+    full = OVER_LIMIT.search(message)
+    if full is not None:
+        unit = full["unit"].replace("memory", "GB memory")
+        return (
+            f"exceeds the limit of queue {full['queue']}: it requests {full['asked']} {unit} with {full['used']} of "
+            f"{full['hard']} in use"
         )
     missing = [resource for _, resource in INSUFFICIENT.findall(message)]
     if KAI_GPUS in message:

@@ -335,7 +335,10 @@ def observe_rollout(live: LiveWorkload, *, pending: bool) -> tuple[RolloutState,
         target = target._replace(failure=find_revision_failure(live, newest))
     named = bool(failed) or pending
     requested = shares if _is_requested(live, shares, "" if named else newest, reverse=named) else {}
-    routed = traffic_shares(live) == requested and find_condition(live.top, "RoutesReady").get("status") == "True"
+    routed = (
+        traffic_shares(live) == {name: share for name, share in requested.items() if share}
+        and find_condition(live.top, "RoutesReady").get("status") == "True"
+    )
     state = RolloutState(replicas, target, sources, requested, routed)
     return (reverse_roles(state, newest) if failed else state), failed
 
@@ -436,8 +439,9 @@ def _count_serving(live: LiveWorkload) -> int:
 
 
 def _read_shares(live: LiveWorkload, newest: str) -> dict[str, int]:
-    """Return the percentages by revision that the service requests."""
-    return sum_percents(get_at(live.top, "spec", "traffic", default=[]) or LATEST, newest)
+    """Return the percentages by revision that the service requests, 0 for one that it only names."""
+    rows = get_at(live.top, "spec", "traffic", default=[]) or LATEST
+    return {row["revisionName"]: 0 for row in rows if row.get("revisionName")} | sum_percents(rows, newest)
 
 
 def _is_requested(live: LiveWorkload, shares: dict[str, int], target: str, *, reverse: bool) -> bool:

@@ -40,7 +40,8 @@ class RolloutState(NamedTuple):
     target: RevisionState | None
     #: The other revisions with pods.
     sources: tuple[RevisionState, ...]
-    #: Percentages by revision that the service requests, without zeros; empty if they follow the newest ready revision.
+    #: Percentages by revision that the service requests, 0 for one that it only names; empty if they follow the newest ready
+    #: revision.
     requested: dict[str, int]
     #: True if the gateway routes as requested.
     routed: bool = True
@@ -150,20 +151,24 @@ def _choose_victim(state: RolloutState) -> RevisionState | None:
 def _compute_shares(state: RolloutState, victim: RevisionState | None) -> dict[str, int]:
     """Return the percentages of the requests by the ready replicas, without the one that ends next.
 
-    A revision whose last replica ends next gets none, because Knative keeps the minimum of a revision with requests.
+    A revision whose last replica ends next is not named, because Knative keeps the minimum of a revision that is. One that has
+    more, of which none is ready at the moment, is named with 0%: without its minimum, several would end.
     """
     target = state.target
     ends = victim is not None and (
         target is None or target.ready >= _limit_of(target) > 0 or _count_limits(state) > state.replicas
     )
-    weights = {
-        source.name: min(source.ready, _limit_of(source)) - (ends and source == victim) for source in state.sources
-    }
+    weights, named = {}, {}
+    for source in state.sources:
+        ending = ends and source == victim
+        weights[source.name] = min(source.ready, _limit_of(source)) - ending
+        if _limit_of(source) > ending:
+            named[source.name] = 0
     if target is not None:
         weights[target.name] = min(target.ready, _limit_of(target))
     if not any(weight > 0 for weight in weights.values()):
         return _keep_shares(state)
-    return split_percent((name, weight) for name, weight in weights.items() if weight > 0)
+    return named | split_percent((name, weight) for name, weight in weights.items() if weight > 0)
 
 
 def _keep_shares(state: RolloutState) -> dict[str, int]:

@@ -151,6 +151,8 @@ class Backend(NamedTuple):
     rank: Callable[[Object], int | None] = lambda _: None
     #: The consequence of requesting a GPU resource in addition to the GPU request, as the end of a message.
     asked_twice: str = ""
+    #: The scheduler and its version on which the end-to-end tests run the backend; empty: its rules are tested only.
+    tested: str = ""
 
 
 def reject_limit(ask: PoolRequest, reason: str, fix: str = "remove the limit") -> Iterator[Problem]:

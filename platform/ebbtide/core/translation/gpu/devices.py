@@ -72,4 +72,5 @@ BACKEND = Backend(
     resources=(keys.GPU,),
     advertises=advertises,
     detect=detect,
+    tested="kube-scheduler 1.37.2",
 )

@@ -346,4 +346,5 @@ BACKEND = Backend(
     held=held,
     rank=rank,
     asked_twice="KAI rejects such pods",
+    tested="KAI-Scheduler 0.12.0",
 )

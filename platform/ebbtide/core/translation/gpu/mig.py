@@ -318,4 +318,5 @@ BACKEND = Backend(
     honors_compute=True,
     needs=("product",),
     detect=detect,
+    tested="kube-scheduler 1.37.2",
 )

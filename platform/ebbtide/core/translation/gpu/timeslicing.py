@@ -21,4 +21,5 @@ BACKEND = make_backend(
     fix="limit memory in the server itself (vLLM: --gpu-memory-utilization), or use MIG or MPS for isolation",
     # Unlike MPS, time-slicing shares MIG devices too.
     names=(keys.GPU, keys.GPU_SHARED, keys.MIG_PREFIX),
+    tested="kube-scheduler 1.37.2",
 )

@@ -88,4 +88,5 @@ BACKEND = QuotaBackend(
     check=check,
     group="kai",
     queue=("scheduling.run.ai/v2", "Queue"),
+    tested="KAI-Scheduler 0.12.0",
 )

@@ -100,4 +100,5 @@ BACKEND = QuotaBackend(
     counts_preemptible=lambda cluster, _: counts_every_pod(cluster),
     counts_claims=True,
     default_request=DEFAULT_REQUEST,
+    tested="kube-scheduler 1.37.2",
 )
