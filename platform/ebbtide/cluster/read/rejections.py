@@ -6,6 +6,7 @@ Upstream: k8s.io/kubernetes pkg/scheduler/framework/types.go (messages of FitErr
 from __future__ import annotations
 
 import re
+from itertools import takewhile
 from typing import Final
 
 from ebbtide.cluster.read import amounts
@@ -19,6 +20,10 @@ from ebbtide.core.translation.priority import KAI, NON_PREEMPTIBLE
 
 #: The start of Kueue's reason for a pod, which has one set of pods.
 FLAVORLESS: Final = re.compile(r"^couldn't assign flavors to pod set \S+: ")
+#: Kueue's message about a Workload that it preempted (pkg/scheduler/preemption/preemption.go).
+PREEMPTED: Final = re.compile(
+    r"Preempted to accommodate a workload .* due to (?P<cause>[^;]+); preemptor path: \S*?(?P<queue>[^/\s;]+);"
+)
 INSUFFICIENT: Final = re.compile(r"(\d+) Insufficient ([\w/-]+(?:\.[\w/-]+)*)")
 #: KAI's message about a pod beyond the quota of its queue (pkg/scheduler/api/unschedule_info.go).
 OVER_QUOTA: Final = re.compile(
@@ -83,7 +88,7 @@ def explain_unschedulable(message: str, pod: Object, live: LiveWorkload) -> str:
 
 
 def explain_preemption(pod: Object, live: LiveWorkload) -> str:
-    """Explain what KAI does for a pod without a node, and to the pod that it replaces; empty if there is nothing to report.
+    """Explain what KAI does for a pod without a node, and what KAI or Kueue did to the pod that it replaces; empty if nothing.
 
     Upstream: KAI-Scheduler pkg/scheduler/cache/status_updater (the events), pkg/scheduler/framework/statement.go.
     """
@@ -98,17 +103,24 @@ def explain_preemption(pod: Object, live: LiveWorkload) -> str:
         cause = f"KAI has evicted {victims} for it, and" if victims else "KAI"
         parts.append(f"{cause} waits until terminating pods release the resources of node {node}")
     # Once a pod of the workload has a node, the eviction is over.
-    for event in reversed(live.events):
-        eviction = find_eviction(event)
-        if event.get("reason") == "Scheduled":
-            break
-        if eviction is not None and eviction["name"] not in subjects:
-            evictor = f"{eviction['namespace']}/{REVISION_SUFFIX.sub('', eviction['name'])}"
-            how = "was preempted by" if eviction["higher"] else "was evicted to return its resources to"
-            higher = ", which has a higher priority" if eviction["higher"] else ", whose queue is entitled to them"
-            parts.append(f"its pod {how} {evictor}{higher}")
+    for event in takewhile(lambda event: event.get("reason") != "Scheduled", reversed(live.events)):
+        if words := _explain_eviction(event, subjects):
+            parts.append(words)
             break
     return "; ".join(parts)
+
+
+def _explain_eviction(event: Object, subjects: set[str]) -> str:
+    """Explain the eviction of a pod of the workload for one of other names than ``subjects``; empty for another event."""
+    if event.get("reason") == "Preempted" and (kueue := PREEMPTED.match(str(event.get("message", "")))):
+        return f"its pod was preempted by Kueue for a workload of queue {kueue['queue']} ({kueue['cause']})"
+    eviction = find_eviction(event)
+    if eviction is None or eviction["name"] in subjects:
+        return ""
+    evictor = f"{eviction['namespace']}/{REVISION_SUFFIX.sub('', eviction['name'])}"
+    how = "was preempted by" if eviction["higher"] else "was evicted to return its resources to"
+    higher = ", which has a higher priority" if eviction["higher"] else ", whose queue is entitled to them"
+    return f"its pod {how} {evictor}{higher}"
 
 
 def _explain_admission(pod: Object, live: LiveWorkload) -> str:
