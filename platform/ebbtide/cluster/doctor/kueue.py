@@ -1,13 +1,15 @@
 """Kueue's settings, and the quotas of projects in its ClusterQueues.
 
 Upstream: kubernetes-sigs/kueue v0.17.0 config/components/manager (the ConfigMap), apis/config/v1beta2/defaults.go (without a
-list of frameworks, only ``batch/job`` is enabled), apis/kueue/v1beta2/clusterqueue_types.go.
+list of frameworks, only ``batch/job`` is enabled), apis/kueue/v1beta2/clusterqueue_types.go,
+pkg/controller/jobs/deployment/deployment_controller.go (the framework ``deployment`` enables ``pod`` for pods of Deployments),
+pkg/controller/jobs/pod/pod_webhook.go (pods in other namespaces than those of ``managedJobsNamespaceSelector`` start at once).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, NamedTuple
 
 from ebbtide.core.base import keys, quantities
 from ebbtide.core.base.paths import get_at
@@ -21,17 +23,26 @@ KUEUE_NAMESPACE: Final = "kueue-system"
 KUEUE_MAP: Final = "kueue-manager-config"
 #: The key of the ConfigMap that contains the configuration.
 KUEUE_KEY: Final = "controller_manager_config.yaml"
-POD_FRAMEWORK: Final = "pod"
+#: Each of these frameworks holds back Knative's pods: Knative copies the labels of a revision to its Deployment.
+POD_FRAMEWORKS: Final = frozenset({"pod", "deployment"})
 DEFAULT_FRAMEWORKS: Final = ("batch/job",)
 
 
-def read_frameworks(text: str) -> tuple[str, ...] | None:
-    """Return the integrations that a configuration enables, None if it is not valid YAML."""
+class KueueSettings(NamedTuple):
+    """The settings of Kueue that decide which pods it holds back."""
+
+    frameworks: tuple[str, ...]
+    #: The label selector of the namespaces; empty: Kueue's default, which excludes only its own and ``kube-system``.
+    namespaces: Mapping[str, Any]
+
+
+def read_settings(text: str) -> KueueSettings | None:
+    """Return the settings of a configuration, None if it is not valid YAML."""
     document = next(read_documents(text, KUEUE_MAP), None)
     if document is None or document.data is None:
         return None
     frameworks = get_at(document.data, "integrations", "frameworks", default=None) or DEFAULT_FRAMEWORKS
-    return tuple(map(str, frameworks))
+    return KueueSettings(tuple(map(str, frameworks)), get_at(document.data, "managedJobsNamespaceSelector", default={}))
 
 
 def observe_kueue_quotas(
