@@ -52,3 +52,5 @@ class QuotaBackend(NamedTuple):
     counts_claims: bool = False
     #: The requests that containers without any have in a project's namespace.
     default_request: Mapping[str, str] = MappingProxyType({})
+    #: The scheduler and its version on which the end-to-end tests run the backend; empty: its rules are tested only.
+    tested: str = ""
