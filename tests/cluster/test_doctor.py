@@ -744,6 +744,24 @@ def test_kueue_must_manage_the_namespace(selector: str, *, managed: bool) -> Non
     assert [(finding.code, finding.severity) for finding in found] == ([] if managed else [("DOC197", "error")])
 
 
+@pytest.mark.parametrize(
+    ("timeout", "fields", "found"),
+    [
+        ("{timeout: 5m}", {}, ["DOC198"]),
+        ("{timeout: 15m}", {}, []),
+        ("{timeout: 5m}", {"servingConfiguration": {"initializationTimeoutSeconds": 300}}, []),
+        ("{timeout: 4m59s}", {"servingConfiguration": {"initializationTimeoutSeconds": 300}}, ["DOC198"]),
+        ("null", {}, []),
+    ],
+)
+def test_kueue_must_not_delete_pods_that_start(timeout: str, fields: dict[str, Any], found: list[str]) -> None:
+    text = f"waitForPodsReady: {timeout}\nintegrations:\n  frameworks: [pod]\n"
+
+    findings = examine_kueue(text, inference(project="shop", **fields))
+    assert [finding.code for finding in findings] == found
+    assert {finding.severity for finding in findings} <= {"warning"}
+
+
 def examine_kueue(configuration: str, *specs: Inference, **projects: Any) -> tuple[Finding, ...]:
     """Return the findings for a cluster whose Kueue has this configuration."""
     cluster = furnished(kueue(**projects))

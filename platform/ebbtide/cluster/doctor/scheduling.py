@@ -18,6 +18,7 @@ from ebbtide.core.translation.gpu import BACKENDS
 from ebbtide.core.translation.plan import Priority
 from ebbtide.core.translation.priority import KAI, make_priority_class
 from ebbtide.core.translation.quotas import kai, resourcequota
+from ebbtide.core.translation.traps import find_deadline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -245,6 +246,23 @@ def _check_kueue(observed: ObservedCluster, requirements: SpecRequirements) -> I
             )
 
 
+def _check_ready_timeout(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+    """Check that Kueue does not delete pods before they have to be ready."""
+    settings = None if observed.kueue_configuration is None else read_settings(observed.kueue_configuration)
+    if settings is None or settings.ready_seconds is None:
+        return
+    names = [plan.name for plan in requirements.plans if find_deadline(plan) > settings.ready_seconds]
+    if names and requirements.profile.spec.projects.quota == "kueue":
+        yield make_warning_finding(
+            "DOC198",
+            f"Kueue deletes pods that are not ready {settings.ready_seconds} s after their admission, which is less than the "
+            f"initialization timeout of {', '.join(names)}",
+            "a server that starts more slowly never becomes ready, because its pod is deleted and created again",
+            f"raise waitForPodsReady.timeout in ConfigMap {KUEUE_MAP} and restart Kueue's controller, or set "
+            "servingConfiguration.initializationTimeoutSeconds to what the server needs",
+        )
+
+
 def find_missing_schedulers(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     """Yield findings about a scheduler or a quota backend of the profile that is not installed."""
     yield from _check_scheduler(observed, requirements)
@@ -327,6 +345,7 @@ CHECKS: Final = (
     _check_nodes,
     _check_pools,
     find_missing_schedulers,
+    _check_ready_timeout,
     _check_kai,
     _check_runtime_class,
     _check_parent_queue,
