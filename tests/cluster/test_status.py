@@ -443,6 +443,20 @@ def preempted_by_kueue(recording: dict[str, Any]) -> None:
     recording["events"].insert(0, {"involvedObject": involved, "reason": "Preempted", "message": message})
 
 
+def never_admitted(recording: dict[str, Any]) -> None:
+    """A revision whose only pod Kueue held back until Knative scaled it to zero."""
+    involved = {"kind": "Workload", "namespace": "op-record", "name": "pod-slow-00001-deployment-5485c95cd-fr4ct-8b342"}
+    message = "couldn't assign flavors to pod set main: insufficient unused quota for nvidia.com/gpu in flavor ebbtide, 1 more needed"
+    recording["events"] = [{"involvedObject": involved, "reason": "Pending", "message": message}]
+
+
+def admitted_since(recording: dict[str, Any]) -> None:
+    never_admitted(recording)
+    recording["events"].append(
+        {**recording["events"][0], "reason": "Admitted", "message": "Admitted by ClusterQueue record"}
+    )
+
+
 def too_much_memory_for_kai(recording: dict[str, Any]) -> None:
     condition(recording["pods"][0], "PodScheduled")["message"] = (
         "\n<node-1>: Node didn't have enough resources: Each gpu on the node has a gpu memory capacity of 81900 Mib. 81920 Mib "
@@ -585,6 +599,13 @@ DERIVED: dict[str, tuple[str, Callable[[dict[str, Any]], None], str, str]] = {
             "needed; its pod was preempted by Kueue for a workload of queue owner (reclamation within the cohort)"
         ),
     ),
+    "Kueue did not admit it in time": (
+        "timed-out",
+        never_admitted,
+        "Failed",
+        "not ready within 20s; Kueue did not admit its pod: insufficient unused quota for nvidia.com/gpu in flavor ebbtide, 1 more needed",
+    ),
+    "Kueue admitted it": ("timed-out", admitted_since, "Failed", "not ready within 20s; no replica became ready"),
     "more memory than KAI counts": (
         "kai-over-quota",
         too_much_memory_for_kai,

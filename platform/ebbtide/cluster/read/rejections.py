@@ -124,25 +124,35 @@ def _explain_eviction(event: Object, subjects: set[str]) -> str:
 
 
 def _explain_admission(pod: Object, live: LiveWorkload) -> str:
-    """Explain why Kueue has not admitted a pod, by the last event of the pod's Workload.
+    """Explain why Kueue has not admitted a pod."""
+    queue = get_at(pod, "metadata", "labels", keys.KUEUE_QUEUE, default="")
+    waits, reason = (
+        f"waiting for Kueue to admit it to queue {queue}",
+        explain_missing_quota(pod["metadata"]["name"], live),
+    )
+    return f"{waits}: {reason}" if reason else waits
+
+
+def explain_missing_quota(start: str, live: LiveWorkload) -> str:
+    """Return Kueue's last reason not to admit a pod whose name has this start; empty without one, or if it was admitted since.
 
     Upstream: kubernetes-sigs/kueue pkg/controller/jobframework/workload_names.go (a long name is cut before the hash),
-    pkg/scheduler/scheduler.go (the event ``Pending``), pkg/scheduler/flavorassigner/flavorassigner.go (its message).
+    pkg/scheduler/scheduler.go (the events ``Pending`` and ``Admitted``), pkg/scheduler/flavorassigner/flavorassigner.go (the message).
     """
-    queue = get_at(pod, "metadata", "labels", keys.KUEUE_QUEUE, default="")
-    waits = f"waiting for Kueue to admit it to queue {queue}"
     for event in reversed(live.events):
         involved = event.get("involvedObject", {})
-        prefix = str(involved.get("name", "")).rpartition("-")[0]
+        subject = str(involved.get("name", "")).rpartition("-")[0].removeprefix("pod-")
         if (
-            involved.get("kind") == KUEUE_WORKLOAD
-            and event.get("reason") == "Pending"
-            and prefix
-            and f"pod-{pod['metadata']['name']}".startswith(prefix)
+            involved.get("kind") != KUEUE_WORKLOAD
+            or not subject
+            or not (start.startswith(subject) or subject.startswith(start))
         ):
-            reason = FLAVORLESS.sub("", str(event.get("message", "")))
-            return f"{waits}: {reason}" if reason else waits
-    return waits
+            continue
+        if event.get("reason") == "Admitted":
+            return ""
+        if event.get("reason") == "Pending":
+            return FLAVORLESS.sub("", str(event.get("message", "")))
+    return ""
 
 
 def _explain_gpu_wait(resource: str, message: str, pod: Object, supply: ResourceSupply | None) -> str:
