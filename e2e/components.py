@@ -48,6 +48,7 @@ KNATIVE: Final = "v1.24.0"
 KOURIER: Final = "v1.21.0"
 KSERVE: Final = "v0.20.0"
 KAI: Final = "v0.12.0"
+KUEUE: Final = "v0.17.0"
 
 KAI_PROGRAMS: Final = (
     *("admission", "binder", "operator", "podgroupcontroller", "podgrouper", "queuecontroller", "scheduler"),
@@ -120,6 +121,16 @@ COMPONENTS: Final[Mapping[str, Component]] = {
                 *(f"github.com/NVIDIA/KAI-scheduler/cmd/{name}" for name in KAI_PROGRAMS),
                 "helm.sh/helm/v3/cmd/helm",
             ),
+        ),
+        # Its go.mod names the versions that Knative and Kubernetes are linked with, which have been compiled by then. It is not in
+        # their workspace, so that its version does not decide theirs.
+        Component(
+            "kueue",
+            KUEUE,
+            {"kueue": "kueue"},
+            workspace="kueue/go.work",
+            variables={"sigs.k8s.io/kueue/pkg/version.GitVersion": KUEUE},
+            changes={"sigs.k8s.io/kueue": trim.kueue},
         ),
         # It asks for another release of the Gateway API than KServe.
         Component("contour", "v1.33.8", {"contour": "contour"}, workspace=""),

@@ -8,6 +8,10 @@ SCALERS: Final = {"cpu", "memory", "prometheus"}
 """Scalers that Ebbtide's and KServe's ScaledObjects name."""
 FILES: Final = {"cpu_memory_scaler.go", "prometheus_scaler.go", "azure_queue_scaler.go"}
 """The last for a constant that the others read from it."""
+JOBS: Final = re.compile(r'\t_ "[^"]+/controller/jobs/(?!deployment|job"|pod|statefulset)[^\n]*\n')
+"""Kueue's imports of integrations with other operators."""
+JOB_KINDS: Final = re.compile(r"\t+(?:kfmpi|kftrainer|kftraining|awv1beta2|rayv1|jobset)[ .][^\n]*\n")
+"""What Kueue's checks read from the modules of those operators: imports, and rows of a list of kinds."""
 CASE: Final = re.compile(r'\tcase "(?P<name>[^"]+)":\n\t\treturn scalers\.New[^\n]*\n')
 
 
@@ -18,6 +22,13 @@ def keda(source: Path) -> None:
     for scaler in (source / "pkg/scalers").glob("*_scaler.go"):
         if scaler.name not in FILES:
             scaler.unlink()
+
+
+def kueue(source: Path) -> None:
+    """Leave of Kueue's integrations those with Kubernetes' own kinds: one of the others does not compile with Kubernetes 1.37."""
+    for file, part in (("jobs/jobs.go", JOBS), ("jobframework/validation.go", JOB_KINDS)):
+        place = source / "pkg/controller" / file
+        place.write_text(part.sub("", place.read_text()))
 
 
 def knative(source: Path) -> None:

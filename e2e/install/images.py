@@ -7,6 +7,7 @@ from e2e.components import KAI_PROGRAMS
 KO: Final = "ko://knative.dev/serving/cmd/"
 
 KAI: Final = "ghcr.io/nvidia/kai-scheduler"
+KUEUE: Final = "us-central1-docker.pkg.dev/k8s-staging-images/kueue/kueue"
 
 PROGRAMS: Final[dict[str, tuple[str, str]]] = {
     **{
@@ -25,6 +26,7 @@ PROGRAMS: Final[dict[str, tuple[str, str]]] = {
     "ghcr.io/kedacore/keda": ("keda", "keda"),
     "ghcr.io/kedacore/keda-metrics-apiserver": ("keda", "keda-adapter"),
     "ghcr.io/kedacore/keda-admission-webhooks": ("keda", "keda-admission-webhooks"),
+    KUEUE: ("kueue", "kueue"),
     **{f"{KAI}/{name}": ("kai", name) for name in KAI_PROGRAMS},
 }
 """Upstream's name without its tag → component and program."""
@@ -34,6 +36,7 @@ ENVOY: Final = "docker.io/envoyproxy/envoy"
 COMMANDS: Final = {
     "kserve": "/manager",
     "kserve-llm": "/manager",
+    "kueue": "/manager",
     "prometheus": "/bin/prometheus",
     "prometheus-config-reloader": "/bin/prometheus-config-reloader",
 }

@@ -714,10 +714,57 @@ def test_kueue_must_be_installed() -> None:
 
 @pytest.mark.parametrize(
     ("configuration", "named"),
-    [("integrations:\n  frameworks: [batch/job, deployment]\n", "batch/job, deployment"), ("{}", "batch/job")],
+    [("integrations:\n  frameworks: [batch/job, statefulset]\n", "batch/job, statefulset"), ("{}", "batch/job")],
 )
-def test_kueue_must_hold_back_plain_pods(configuration: str, named: str) -> None:
-    cluster = furnished(kueue())
+def test_kueue_must_hold_back_pods(configuration: str, named: str) -> None:
+    (finding,) = examine_kueue(configuration)
+
+    assert (finding.code, finding.severity) == ("DOC139", "error")
+    assert f"its integrations are {named}" in finding.what
+
+
+def test_kueue_holds_back_pods_of_deployments() -> None:
+    """Knative copies the queue label to the Deployment, whose integration enables that of pods."""
+    assert examine_kueue("integrations:\n  frameworks: [batch/job, deployment]\n") == ()
+
+
+@pytest.mark.parametrize(
+    ("selector", "managed"),
+    [
+        ("matchExpressions: [{key: kubernetes.io/metadata.name, operator: NotIn, values: [kube-system]}]", True),
+        ("matchExpressions: [{key: kubernetes.io/metadata.name, operator: In, values: [default]}]", False),
+        ("matchLabels: {team: shop}", True),
+        ("matchLabels: {team: shop, stage: live}", False),
+    ],
+)
+def test_kueue_must_manage_the_namespace(selector: str, *, managed: bool) -> None:
+    text = f"managedJobsNamespaceSelector:\n  {selector}\nintegrations:\n  frameworks: [pod]\n"
+    found = examine_kueue(text, inference(project="shop"), labels={"team": "shop"})
+
+    assert [(finding.code, finding.severity) for finding in found] == ([] if managed else [("DOC197", "error")])
+
+
+@pytest.mark.parametrize(
+    ("timeout", "fields", "found"),
+    [
+        ("{timeout: 5m}", {}, ["DOC198"]),
+        ("{timeout: 15m}", {}, []),
+        ("{timeout: 5m}", {"servingConfiguration": {"initializationTimeoutSeconds": 300}}, []),
+        ("{timeout: 4m59s}", {"servingConfiguration": {"initializationTimeoutSeconds": 300}}, ["DOC198"]),
+        ("null", {}, []),
+    ],
+)
+def test_kueue_must_not_delete_pods_that_start(timeout: str, fields: dict[str, Any], found: list[str]) -> None:
+    text = f"waitForPodsReady: {timeout}\nintegrations:\n  frameworks: [pod]\n"
+
+    findings = examine_kueue(text, inference(project="shop", **fields))
+    assert [finding.code for finding in findings] == found
+    assert {finding.severity for finding in findings} <= {"warning"}
+
+
+def examine_kueue(configuration: str, *specs: Inference, **projects: Any) -> tuple[Finding, ...]:
+    """Return the findings for a cluster whose Kueue has this configuration."""
+    cluster = furnished(kueue(**projects))
     changed(
         cluster,
         CONFIG_MAP,
@@ -725,10 +772,7 @@ def test_kueue_must_hold_back_plain_pods(configuration: str, named: str) -> None
         "kueue-system",
         lambda obj: obj.update(data={"controller_manager_config.yaml": configuration}),
     )
-    (finding,) = doctor.examine_cluster(cluster, kueue())
-
-    assert (finding.code, finding.severity) == ("DOC139", "error")
-    assert f"its integrations are {named}" in finding.what
+    return doctor.examine_cluster(cluster, kueue(**projects), list(specs) or None)
 
 
 def test_the_parent_queue_of_the_projects_must_exist() -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import pytest
 
 import situations
-from ebbtide.cluster.client.protocol import EVENT, KNATIVE
+from ebbtide.cluster.client.protocol import EVENT, KNATIVE, POD, REVISION, Cluster, ForbiddenError, Kind, Listing
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read.amounts import format_amount
 from ebbtide.cluster.read.inventory import ResourceSupply, compute_supplies, format_timestamp, workload_name_of_pod
@@ -24,7 +24,7 @@ from ebbtide.core.base import keys
 from ebbtide.core.base.bodies import serialize_body
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 #: Phase, replicas, GPUs and reason by situation.
 RECORDED = {
@@ -453,6 +453,32 @@ def gated_without_an_event(recording: dict[str, Any]) -> None:
     gated(recording, reason="CreatedWorkload")
 
 
+def preempted_by_kueue(recording: dict[str, Any]) -> None:
+    """A pod that replaces one that Kueue preempted: the event is about the Workload of the pod before."""
+    gated(recording)
+    involved = {"kind": "Workload", "namespace": "op-record", "name": "pod-gpu-waiting-00001-deployment-0-c4d5e"}
+    message = (
+        "Preempted to accommodate a workload (UID: 7c7ffaee, JobUID: 5af8d532) due to reclamation within the cohort; "
+        "preemptor path: /research/owner; preemptee path: /research/record; preemptor effective priority: 125 (base: "
+        "125, boost: 0); preemptee effective priority: 125 (base: 125, boost: 0)"
+    )
+    recording["events"].insert(0, {"involvedObject": involved, "reason": "Preempted", "message": message})
+
+
+def never_admitted(recording: dict[str, Any]) -> None:
+    """A revision whose only pod Kueue held back until Knative scaled it to zero."""
+    involved = {"kind": "Workload", "namespace": "op-record", "name": "pod-slow-00001-deployment-5485c95cd-fr4ct-8b342"}
+    message = "couldn't assign flavors to pod set main: insufficient unused quota for nvidia.com/gpu in flavor ebbtide, 1 more needed"
+    recording["events"] = [{"involvedObject": involved, "reason": "Pending", "message": message}]
+
+
+def admitted_since(recording: dict[str, Any]) -> None:
+    never_admitted(recording)
+    recording["events"].append(
+        {**recording["events"][0], "reason": "Admitted", "message": "Admitted by ClusterQueue record"}
+    )
+
+
 def too_much_memory_for_kai(recording: dict[str, Any]) -> None:
     condition(recording["pods"][0], "PodScheduled")["message"] = (
         "\n<node-1>: Node didn't have enough resources: Each gpu on the node has a gpu memory capacity of 81900 Mib. 81920 Mib "
@@ -586,6 +612,22 @@ DERIVED: dict[str, tuple[str, Callable[[dict[str, Any]], None], str, str]] = {
         "Pending",
         "waiting for Kueue to admit it to queue record",
     ),
+    "Kueue preempted its pod": (
+        "gpu-waiting",
+        preempted_by_kueue,
+        "Pending",
+        (
+            "waiting for Kueue to admit it to queue record: insufficient unused quota for nvidia.com/gpu in flavor ebbtide, 1 more "
+            "needed; its pod was preempted by Kueue for a workload of queue owner (reclamation within the cohort)"
+        ),
+    ),
+    "Kueue did not admit it in time": (
+        "timed-out",
+        never_admitted,
+        "Failed",
+        "not ready within 20s; Kueue did not admit its pod: insufficient unused quota for nvidia.com/gpu in flavor ebbtide, 1 more needed",
+    ),
+    "Kueue admitted it": ("timed-out", admitted_since, "Failed", "not ready within 20s; no replica became ready"),
     "more memory than KAI counts": (
         "kai-over-quota",
         too_much_memory_for_kai,
@@ -985,3 +1027,25 @@ def test_an_eviction_concerns_the_workloads_of_both_groups(change: Callable[[dic
     assert live.events == (event,)
     names = list_workload_names(EVENT, {**event, "metadata": {"name": "e", **event["metadata"]}})
     assert {"toomuch", "train" if change is preempting else "urgent"} <= {*names}
+
+
+@pytest.mark.parametrize("forbidden", [False, True])
+def test_a_list_reads_events_if_a_pod_waits(*, forbidden: bool) -> None:
+    """The reason of Kueue is in an event, which a list of workloads that run does not need; a caller may not read events."""
+    recording = situations.data("gpu-waiting")
+    gated(recording)
+    found = {KNATIVE: [recording["top"]], REVISION: recording["revisions"], POD: recording["pods"]}
+
+    class Recorded:
+        def list_all(self, kinds: Sequence[Kind], _: str) -> dict[Kind, list[Any]]:
+            return {kind: found.get(kind, []) for kind in kinds}
+
+        def list(self, kind: Kind, _: str = "") -> Listing:
+            if kind == EVENT and forbidden:
+                raise ForbiddenError("events")
+            return Listing(recording["events"] if kind == EVENT else [], "1")
+
+    (live,) = inventory.read_workloads(cast("Cluster", Recorded()), "op-record", recording["now"])
+    reason = compute_status(live).why
+    assert reason.startswith("waiting for Kueue to admit it to queue record")
+    assert ("1 more needed" in reason) is not forbidden

@@ -16,6 +16,7 @@ from ebbtide.cluster.client.protocol import POD, QUOTA
 from ebbtide.cluster.read.amounts import parse_amount
 from ebbtide.cluster.read.pods import sum_requests
 from ebbtide.core.base.paths import get_at
+from ebbtide.core.base.selectors import matches_requirement
 from ebbtide.sandbox.store import namespace_of, place_of
 
 if TYPE_CHECKING:
@@ -144,19 +145,6 @@ def _tolerates_taint(toleration: Object, taint: Object) -> bool:
     if toleration.get("operator") == "Exists":
         return toleration.get("key") in {None, "", taint["key"]}
     return bool(toleration.get("key") == taint["key"] and toleration.get("value", "") == taint.get("value", ""))
-
-
-def matches_requirement(row: Object, labels: Mapping[str, str]) -> bool:
-    """Return whether labels meet a requirement of a selector: In, NotIn, Exists, DoesNotExist, Gt or Lt."""
-    operator: str = row["operator"]
-    value, values = labels.get(row["key"]), row.get("values") or []
-    if operator in {"In", "NotIn"}:
-        return (value in values) == (operator == "In")
-    if operator in {"Exists", "DoesNotExist"}:
-        return (value is not None) == (operator == "Exists")
-    if value is None or not value.isdigit():
-        return False
-    return int(value) > int(values[0]) if operator == "Gt" else int(value) < int(values[0])
 
 
 def _choose_victims(

@@ -1,14 +1,18 @@
 """Kueue's settings, and the quotas of projects in its ClusterQueues.
 
 Upstream: kubernetes-sigs/kueue v0.17.0 config/components/manager (the ConfigMap), apis/config/v1beta2/defaults.go (without a
-list of frameworks, only ``batch/job`` is enabled), apis/kueue/v1beta2/clusterqueue_types.go.
+list of frameworks, only ``batch/job`` is enabled), apis/kueue/v1beta2/clusterqueue_types.go,
+pkg/controller/jobs/deployment/deployment_controller.go (the framework ``deployment`` enables ``pod`` for pods of Deployments),
+pkg/controller/jobs/pod/pod_webhook.go (pods in other namespaces than those of ``managedJobsNamespaceSelector`` start at once),
+pkg/controller/core/workload_controller.go (``waitForPodsReady`` evicts), pkg/controller/jobs/pod/pod_controller.go (which deletes).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, NamedTuple
 
+from ebbtide.core.adopt.scaling_fields import parse_go_seconds
 from ebbtide.core.base import keys, quantities
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.manifests.reader import read_documents
@@ -21,17 +25,34 @@ KUEUE_NAMESPACE: Final = "kueue-system"
 KUEUE_MAP: Final = "kueue-manager-config"
 #: The key of the ConfigMap that contains the configuration.
 KUEUE_KEY: Final = "controller_manager_config.yaml"
-POD_FRAMEWORK: Final = "pod"
+#: Each of these frameworks holds back Knative's pods: Knative copies the labels of a revision to its Deployment.
+POD_FRAMEWORKS: Final = frozenset({"pod", "deployment"})
 DEFAULT_FRAMEWORKS: Final = ("batch/job",)
 
 
-def read_frameworks(text: str) -> tuple[str, ...] | None:
-    """Return the integrations that a configuration enables, None if it is not valid YAML."""
+class KueueSettings(NamedTuple):
+    """The settings of Kueue that decide which pods it holds back, and how long they may take to become ready."""
+
+    frameworks: tuple[str, ...]
+    #: The label selector of the namespaces; empty: Kueue's default, which excludes only its own and ``kube-system``.
+    namespaces: Mapping[str, Any]
+    #: Seconds after which Kueue deletes an admitted pod that is not ready, None if it does not.
+    ready_seconds: int | None
+
+
+def read_settings(text: str) -> KueueSettings | None:
+    """Return the settings of a configuration, None if it is not valid YAML."""
     document = next(read_documents(text, KUEUE_MAP), None)
     if document is None or document.data is None:
         return None
     frameworks = get_at(document.data, "integrations", "frameworks", default=None) or DEFAULT_FRAMEWORKS
-    return tuple(map(str, frameworks))
+    # v1beta1 has a switch.
+    waits = get_at(document.data, "waitForPodsReady", "enable", default=True)
+    return KueueSettings(
+        tuple(map(str, frameworks)),
+        get_at(document.data, "managedJobsNamespaceSelector", default={}),
+        parse_go_seconds(get_at(document.data, "waitForPodsReady", "timeout", default=None)) if waits else None,
+    )
 
 
 def observe_kueue_quotas(

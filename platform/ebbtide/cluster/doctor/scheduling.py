@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Final
 from ebbtide.cluster.client.protocol import PRIORITY_CLASS, QUEUE, QUOTA
 from ebbtide.cluster.doctor.findings import FixPatch, make_error_finding, make_warning_finding
 from ebbtide.cluster.doctor.kai import read_runtime_class
-from ebbtide.cluster.doctor.kueue import KUEUE_MAP, POD_FRAMEWORK, read_frameworks
+from ebbtide.cluster.doctor.kueue import KUEUE_MAP, POD_FRAMEWORKS, read_settings
 from ebbtide.cluster.doctor.observed import make_gpu_node, observe_kai, read_class_values
 from ebbtide.cluster.read.inventory import find_by_name
 from ebbtide.core.base.paths import get_at
+from ebbtide.core.base.selectors import matches_selector
 from ebbtide.core.translation import project
 from ebbtide.core.translation.gpu import BACKENDS
 from ebbtide.core.translation.plan import Priority
 from ebbtide.core.translation.priority import KAI, make_priority_class
 from ebbtide.core.translation.quotas import kai, resourcequota
+from ebbtide.core.translation.traps import find_deadline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -205,7 +207,7 @@ def _check_runtime_class(observed: ObservedCluster, requirements: SpecRequiremen
 
 
 def _check_kueue(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
-    """Check that Kueue is installed and holds back plain pods, if the profile uses it."""
+    """Check that Kueue is installed and holds back the pods of services, if the profile uses it."""
     if requirements.profile.spec.projects.quota != "kueue":
         return
     if "kueue" not in observed.served:
@@ -216,13 +218,48 @@ def _check_kueue(observed: ObservedCluster, requirements: SpecRequirements) -> I
             "install Kueue 0.15 or later, or correct projects.quota in the profile",
         )
         return
-    frameworks = None if observed.kueue_configuration is None else read_frameworks(observed.kueue_configuration)
-    if frameworks is not None and POD_FRAMEWORK not in frameworks:
+    settings = None if observed.kueue_configuration is None else read_settings(observed.kueue_configuration)
+    if settings is None:
+        return
+    if POD_FRAMEWORKS.isdisjoint(settings.frameworks):
         yield make_error_finding(
             "DOC139",
-            f"Kueue ignores plain pods: its integrations are {', '.join(frameworks)}",
+            f"Kueue ignores the pods of services: its integrations are {', '.join(settings.frameworks)}",
             "pods of Knative services start without admission, and use resources beyond the quota of their project",
-            f"add {POD_FRAMEWORK} to integrations.frameworks in ConfigMap {KUEUE_MAP}, and restart Kueue's controller",
+            f"add pod to integrations.frameworks in ConfigMap {KUEUE_MAP}, and restart Kueue's controller",
+        )
+    for name in requirements.namespaces:
+        found = [find_by_name(observed.namespaces or (), name), *requirements.objects]
+        labels = {
+            key: value
+            for obj in found
+            if obj is not None and (obj["kind"], obj["metadata"]["name"]) == ("Namespace", name)
+            for key, value in get_at(obj, "metadata", "labels", default={}).items()
+        }
+        if not matches_selector(settings.namespaces, {**labels, "kubernetes.io/metadata.name": name}):
+            yield make_error_finding(
+                "DOC197",
+                f"Kueue does not manage namespace {name}: its labels do not match managedJobsNamespaceSelector",
+                "pods in it start without admission, and use resources beyond the quota of their project",
+                "add the labels to projects.labels of the profile, or change managedJobsNamespaceSelector in ConfigMap "
+                f"{KUEUE_MAP} and restart Kueue's controller",
+            )
+
+
+def _check_ready_timeout(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+    """Check that Kueue does not delete pods before they have to be ready."""
+    settings = None if observed.kueue_configuration is None else read_settings(observed.kueue_configuration)
+    if settings is None or settings.ready_seconds is None:
+        return
+    names = [plan.name for plan in requirements.plans if find_deadline(plan) > settings.ready_seconds]
+    if names and requirements.profile.spec.projects.quota == "kueue":
+        yield make_warning_finding(
+            "DOC198",
+            f"Kueue deletes pods that are not ready {settings.ready_seconds} s after their admission, which is less than the "
+            f"initialization timeout of {', '.join(names)}",
+            "a server that starts more slowly never becomes ready, because its pod is deleted and created again",
+            f"raise waitForPodsReady.timeout in ConfigMap {KUEUE_MAP} and restart Kueue's controller, or set "
+            "servingConfiguration.initializationTimeoutSeconds to what the server needs",
         )
 
 
@@ -308,6 +345,7 @@ CHECKS: Final = (
     _check_nodes,
     _check_pools,
     find_missing_schedulers,
+    _check_ready_timeout,
     _check_kai,
     _check_runtime_class,
     _check_parent_queue,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
@@ -211,16 +212,22 @@ def _list_language_models(cluster: Cluster, namespace: str) -> list[Object]:
 def read_workloads(
     cluster: Cluster, namespace: str, now: float, *, events: bool = False, only: str = ""
 ) -> list[LiveWorkload]:
-    """Return the workloads of a namespace (all if empty) in order of namespace and name; with ``only``, those of one name."""
+    """Return the workloads of a namespace (all if empty) in order of namespace and name; with ``only``, those of one name.
+
+    Without ``events``, they are read only if a pod waits for a node: they contain the reason of Kueue and of an eviction.
+    """
     try:
         objects = cluster.list_all((*GROUPED, EVENT) if events else GROUPED, namespace)
     except ForbiddenError as error:
         raise _explain_forbidden(namespace) from error
     objects[LLM] = _list_language_models(cluster, namespace)
-    event_list = sorted(objects.pop(EVENT, ()), key=event_time)
-    pods = objects[POD]
-    supplies = _read_supplies(cluster, pods if not namespace else None) if has_unscheduled_pods(pods) else None
-    return group_workloads(objects, event_list, supplies, now, only=only)
+    event_list, pods, supplies = objects.pop(EVENT, []), objects[POD], None
+    if has_unscheduled_pods(pods):
+        supplies = _read_supplies(cluster, pods if not namespace else None)
+        if not events:
+            with suppress(ClusterError):
+                event_list = cluster.list(EVENT, namespace).items
+    return group_workloads(objects, sorted(event_list, key=event_time), supplies, now, only=only)
 
 
 def group_workloads(

@@ -6,6 +6,7 @@ Upstream: k8s.io/kubernetes pkg/scheduler/framework/types.go (messages of FitErr
 from __future__ import annotations
 
 import re
+from itertools import takewhile
 from typing import Final
 
 from ebbtide.cluster.read import amounts
@@ -19,6 +20,10 @@ from ebbtide.core.translation.priority import KAI, NON_PREEMPTIBLE
 
 #: The start of Kueue's reason for a pod, which has one set of pods.
 FLAVORLESS: Final = re.compile(r"^couldn't assign flavors to pod set \S+: ")
+#: Kueue's message about a Workload that it preempted (pkg/scheduler/preemption/preemption.go).
+PREEMPTED: Final = re.compile(
+    r"Preempted to accommodate a workload .* due to (?P<cause>[^;]+); preemptor path: \S*?(?P<queue>[^/\s;]+);"
+)
 INSUFFICIENT: Final = re.compile(r"(\d+) Insufficient ([\w/-]+(?:\.[\w/-]+)*)")
 #: KAI's message about a pod beyond the quota of its queue (pkg/scheduler/api/unschedule_info.go).
 OVER_QUOTA: Final = re.compile(
@@ -95,7 +100,7 @@ def explain_unschedulable(message: str, pod: Object, live: LiveWorkload) -> str:
 
 
 def explain_preemption(pod: Object, live: LiveWorkload) -> str:
-    """Explain what KAI does for a pod without a node, and to the pod that it replaces; empty if there is nothing to report.
+    """Explain what KAI does for a pod without a node, and what KAI or Kueue did to the pod that it replaces; empty if nothing.
 
     Upstream: KAI-Scheduler pkg/scheduler/cache/status_updater (the events), pkg/scheduler/framework/statement.go.
     """
@@ -110,39 +115,56 @@ def explain_preemption(pod: Object, live: LiveWorkload) -> str:
         cause = f"KAI has evicted {victims} for it, and" if victims else "KAI"
         parts.append(f"{cause} waits until terminating pods release the resources of node {node}")
     # Once a pod of the workload has a node, the eviction is over.
-    for event in reversed(live.events):
-        eviction = find_eviction(event)
-        if event.get("reason") == "Scheduled":
-            break
-        if eviction is not None and eviction["name"] not in subjects:
-            evictor = f"{eviction['namespace']}/{REVISION_SUFFIX.sub('', eviction['name'])}"
-            how = "was preempted by" if eviction["higher"] else "was evicted to return its resources to"
-            higher = ", which has a higher priority" if eviction["higher"] else ", whose queue is entitled to them"
-            parts.append(f"its pod {how} {evictor}{higher}")
+    for event in takewhile(lambda event: event.get("reason") != "Scheduled", reversed(live.events)):
+        if words := _explain_eviction(event, subjects):
+            parts.append(words)
             break
     return "; ".join(parts)
 
 
+def _explain_eviction(event: Object, subjects: set[str]) -> str:
+    """Explain the eviction of a pod of the workload for one of other names than ``subjects``; empty for another event."""
+    if event.get("reason") == "Preempted" and (kueue := PREEMPTED.match(str(event.get("message", "")))):
+        return f"its pod was preempted by Kueue for a workload of queue {kueue['queue']} ({kueue['cause']})"
+    eviction = find_eviction(event)
+    if eviction is None or eviction["name"] in subjects:
+        return ""
+    evictor = f"{eviction['namespace']}/{REVISION_SUFFIX.sub('', eviction['name'])}"
+    how = "was preempted by" if eviction["higher"] else "was evicted to return its resources to"
+    higher = ", which has a higher priority" if eviction["higher"] else ", whose queue is entitled to them"
+    return f"its pod {how} {evictor}{higher}"
+
+
 def _explain_admission(pod: Object, live: LiveWorkload) -> str:
-    """Explain why Kueue has not admitted a pod, by the last event of the pod's Workload.
+    """Explain why Kueue has not admitted a pod."""
+    queue = get_at(pod, "metadata", "labels", keys.KUEUE_QUEUE, default="")
+    waits, reason = (
+        f"waiting for Kueue to admit it to queue {queue}",
+        explain_missing_quota(pod["metadata"]["name"], live),
+    )
+    return f"{waits}: {reason}" if reason else waits
+
+
+def explain_missing_quota(start: str, live: LiveWorkload) -> str:
+    """Return Kueue's last reason not to admit a pod whose name has this start; empty without one, or if it was admitted since.
 
     Upstream: kubernetes-sigs/kueue pkg/controller/jobframework/workload_names.go (a long name is cut before the hash),
-    pkg/scheduler/scheduler.go (the event ``Pending``), pkg/scheduler/flavorassigner/flavorassigner.go (its message).
+    pkg/scheduler/scheduler.go (the events ``Pending`` and ``Admitted``), pkg/scheduler/flavorassigner/flavorassigner.go (the message).
     """
-    queue = get_at(pod, "metadata", "labels", keys.KUEUE_QUEUE, default="")
-    waits = f"waiting for Kueue to admit it to queue {queue}"
     for event in reversed(live.events):
         involved = event.get("involvedObject", {})
-        prefix = str(involved.get("name", "")).rpartition("-")[0]
+        subject = str(involved.get("name", "")).rpartition("-")[0].removeprefix("pod-")
         if (
-            involved.get("kind") == KUEUE_WORKLOAD
-            and event.get("reason") == "Pending"
-            and prefix
-            and f"pod-{pod['metadata']['name']}".startswith(prefix)
+            involved.get("kind") != KUEUE_WORKLOAD
+            or not subject
+            or not (start.startswith(subject) or subject.startswith(start))
         ):
-            reason = FLAVORLESS.sub("", str(event.get("message", "")))
-            return f"{waits}: {reason}" if reason else waits
-    return waits
+            continue
+        if event.get("reason") == "Admitted":
+            return ""
+        if event.get("reason") == "Pending":
+            return FLAVORLESS.sub("", str(event.get("message", "")))
+    return ""
 
 
 def _explain_gpu_wait(resource: str, message: str, pod: Object, supply: ResourceSupply | None) -> str:

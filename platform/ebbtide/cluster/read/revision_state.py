@@ -12,7 +12,12 @@ from typing import Final
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.inventory import LiveWorkload
-from ebbtide.cluster.read.rejections import explain_preemption, explain_rejection, explain_unschedulable
+from ebbtide.cluster.read.rejections import (
+    explain_missing_quota,
+    explain_preemption,
+    explain_rejection,
+    explain_unschedulable,
+)
 from ebbtide.core.base import keys
 from ebbtide.core.base.annotations import read_annotation, read_setting
 from ebbtide.core.base.paths import get_at
@@ -51,7 +56,9 @@ def explain_failure(live: LiveWorkload, revision: str) -> str:
     if ready.get("reason") == PROGRESS_DEADLINE:
         failed = inventory.find_by_name(live.revisions, revision)
         waiting = [pod for pod in list_revision_pods(live, revision) if not of_pod.is_ready(pod)]
-        progress = of_pod.describe_startup(waiting[0]) if waiting else "no replica became ready"
+        quota = explain_missing_quota(f"{revision}-", live)
+        nothing = f"Kueue did not admit its pod: {quota}" if quota else "no replica became ready"
+        progress = of_pod.describe_startup(waiting[0]) if waiting else nothing
         known = read_setting(failed, keys.PROGRESS_DEADLINE) is not None
         limit = read_annotation(failed, keys.PROGRESS_DEADLINE) if known else "the progress deadline"
         return f"not ready within {limit}; {progress}"

@@ -75,7 +75,8 @@ def _split_words(plan: Plan) -> list[str]:
         return []
 
 
-def _find_deadline(plan: Plan) -> int:
+def find_deadline(plan: Plan) -> int:
+    """Return the seconds after which a revision that is not ready fails."""
     return find_initialization_timeout(plan.spec) or DEFAULT_DEADLINE_SECONDS
 
 
@@ -96,7 +97,7 @@ def _fix_deadline(plan: Plan, seconds: int) -> tuple[str, tuple[Fix, ...]]:
 
 def _check_start(plan: Plan) -> Iterator[Problem]:
     """Yield probes that start after the deadline of the revision, or that allow a start-up beyond it."""
-    deadline = _find_deadline(plan)
+    deadline = find_deadline(plan)
     for field, probe in (("readiness", plan.spec.probes.readiness), ("startup", plan.spec.probes.startup)):
         delay = 0 if probe is None else probe.initial_delay_seconds or 0
         if delay >= deadline:
@@ -340,11 +341,11 @@ def _check_load_time(plan: Plan, served: LoadedModel) -> Iterator[Problem]:
     speed = f"{catalog.LOAD_BYTES_PER_SECOND // 1_000_000} MB/s"
     start = f"{served.model.name} has {catalog.format_bytes(served.weights)} of weights: at {speed}, a start takes about {seconds} s"
     timeout = spec.serving_configuration.request_timeout_seconds or DEFAULT_TIMEOUT_SECONDS
-    if seconds > _find_deadline(plan):
+    if seconds > find_deadline(plan):
         yield make_warning(
             "SRV193",
             ("spec", "servingConfiguration", "initializationTimeoutSeconds"),
-            f"{start}, but a revision that is not ready after {_find_deadline(plan)} s has failed",
+            f"{start}, but a revision that is not ready after {find_deadline(plan)} s has failed",
             *_fix_deadline(plan, seconds),
         )
     if plan.scaling.minimum == 0 and seconds > timeout and (find_initialization_timeout(spec) or 0) <= timeout:

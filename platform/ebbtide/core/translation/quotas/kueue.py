@@ -1,7 +1,8 @@
 """Kueue queues, which hold pods back until the quota of their project admits them.
 
-Kueue counts each pod as a separate Workload: it adds a scheduling gate to the pod and removes it on admission. A service
-that is scaled to zero uses no quota, and its first pod waits for admission again.
+Kueue counts each pod as a separate Workload: it adds a scheduling gate to the pod and removes it on admission. Knative copies the
+queue label to the Deployment of a revision too, whose webhook only passes it on to the pods. A service that is scaled to zero
+uses no quota, and its first pod waits for admission again.
 
 Upstream: kubernetes-sigs/kueue v0.17.0 apis/kueue/v1beta2 (ClusterQueue, LocalQueue, ResourceFlavor),
 pkg/controller/jobs/pod/pod_webhook.go and pkg/controller/jobs/deployment/deployment_webhook.go (the queue label of pods),
@@ -33,7 +34,7 @@ API: Final = "kueue.x-k8s.io/v1beta2"
 #: The ResourceFlavor of all projects. It selects no nodes, since the node pools of a spec do.
 FLAVOR: Final = "ebbtide"
 #: The amount of a resource without a quota: Kueue requires a number, and rejects a pod whose resource has none.
-UNLIMITED: Final = {"memory": "1Pi"}
+UNLIMITED: Final = {"memory": "1Pi", "ephemeral-storage": "1Pi"}
 UNLIMITED_COUNT: Final = "1G"
 #: Labels and annotations of a group of pods, which must have a fixed number of pods.
 GROUP_KEYS: Final = ("kueue.x-k8s.io/pod-group-name", "kueue.x-k8s.io/pod-group-total-count")
@@ -108,8 +109,8 @@ def _list_amounts(project: ProjectRequest) -> dict[str, str | None]:
 
 
 def list_covered_resources(cluster: ProfileSpec) -> list[str]:
-    """Return the resources of the projects' ClusterQueues: CPU, memory, and those of the node pools' GPUs."""
-    resources = ["cpu", "memory"]
+    """Return the resources of the projects' ClusterQueues: CPU, memory, local storage, and those of the node pools' GPUs."""
+    resources = ["cpu", "memory", "ephemeral-storage"]
     for pool in cluster.node_pools:
         backend = BACKENDS[pool.backend]
         if backend.claims is None:
@@ -214,4 +215,5 @@ BACKEND = QuotaBackend(
     group="kueue",
     counts_preemptible=lambda _, project: project is not None and not project.over_quota,
     default_request=DEFAULT_REQUEST,
+    tested="Kueue 0.17.0",
 )
