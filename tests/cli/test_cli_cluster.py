@@ -24,6 +24,7 @@ from ebbtide.cluster.client.protocol import (
     HPA,
     KNATIVE,
     KSERVE,
+    NAMESPACE,
     NODE,
     POD,
     REVISION,
@@ -42,7 +43,7 @@ from ebbtide.core.base.quantities import format_age
 from ebbtide.core.documents import profiles
 from ebbtide.sandbox.state import PodLife
 from ebbtide.sandbox.store import make_bare
-from live_cluster import PROFILE, SCALING, connected, simulated, text
+from live_cluster import PROFILE, SCALING, connected, simulated, spec, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -182,12 +183,69 @@ def test_apply_without_a_terminal_requires_yes(
 def test_apply_of_an_invalid_spec_does_not_contact_the_cluster(
     run: Any, profile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "connect", lambda *_: pytest.fail("asked"))
+    # The kubeconfig has the context's namespace. Any other attribute of the cluster is an error.
+    monkeypatch.setattr(connection, "connect", lambda *_: Namespace(namespace="team-a"))
     wrong = written(tmp_path / "wrong.yaml", autoscaling={"minReplicas": 3, "maxReplicas": 1})
     code, out, err = run("apply", "-y", "--profile", profile, wrong)
 
     assert (code, out) == (1, "")
     assert "AUT001" in err
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Path:
+    """Return the file of a spec that has neither a namespace nor a project."""
+    document, file = spec(autoscaling=SCALING), tmp_path / "bare.yaml"
+    del document["spec"]["project"]
+    file.write_text(manifests.write_document(document))
+    return file
+
+
+def create_namespaces(cluster: Simulated, *names: str) -> None:
+    """Create namespaces; the first is that of the context."""
+    cluster.namespace = names[0]
+    for name in names:
+        cluster.put(make_bare(NAMESPACE, name))
+
+
+@pytest.mark.parametrize(
+    ("words", "namespace"), [((), "team-a"), (("-n", "team-b"), "team-b"), (("--namespace=team-b",), "team-b")]
+)
+def test_a_spec_without_a_namespace_is_applied_as_kubectl_would(
+    cluster: Simulated, run: Any, profile: Path, bare: Path, words: tuple[str, ...], namespace: str
+) -> None:
+    create_namespaces(cluster, "team-a", "team-b")
+    assert "namespace:" not in run("render", "--profile", profile, bare).out
+    ran = run("apply", "-y", "-o", "name", "--profile", profile, *words, bare)
+
+    assert (ran.code, ran.out) == (0, f"{namespace}/chat\n")
+    (top,) = cluster.list(KNATIVE).items
+    assert top["metadata"]["namespace"] == namespace
+    assert run("diff", "--profile", profile, *words, bare).code == 0
+    # The observed profile has no default namespace either.
+    assert run("diff", *words, bare, "-o", "json").out.count(f'"namespace": "{namespace}"') > 0
+
+
+def test_the_profiles_default_namespace_is_stronger_than_the_context(
+    cluster: Simulated, run: Any, tmp_path: Path, bare: Path
+) -> None:
+    create_namespaces(cluster, "team-a", "models", "b")
+    projects = {**PROFILE["spec"]["projects"], "defaultNamespace": "models"}
+    file = tmp_path / "named.yaml"
+    file.write_text(manifests.write_document({**PROFILE, "spec": {**PROFILE["spec"], "projects": projects}}))
+
+    assert run("apply", "-y", "-o", "name", "--wait", "0", "--profile", file, bare).out == "models/chat\n"
+    assert run("apply", "-y", "-o", "name", "--wait", "0", "--profile", file, "-n", "b", bare).out == "b/chat\n"
+
+
+def test_apply_rejects_another_namespace_than_the_specs(
+    cluster: Simulated, run: Any, profile: Path, chat: Path
+) -> None:
+    ran = run("apply", "-y", "--profile", profile, "-n", "team-b", chat)
+
+    assert (ran.code, ran.out) == (2, "")
+    assert "chat belongs to namespace team-shop, not to team-b: remove -n" in ran.err
+    assert not cluster.list(KNATIVE).items
 
 
 def test_apply_reports_a_failure_and_its_reason(cluster: Simulated, run: Any, profile: Path, chat: Path) -> None:

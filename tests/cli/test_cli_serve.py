@@ -118,6 +118,7 @@ def test_only_loopback_with_a_kubeconfig_uses_the_local_user(monkeypatch: pytest
 
     class Found:
         api = None
+        namespace = "team-a"
 
     monkeypatch.delenv(pod.HOST_VARIABLE, raising=False)
     jane = Caller("jane", is_local=True)

@@ -138,7 +138,6 @@ def test_a_report_without_workloads_is_complete_and_empty(run: Any, profile: Pat
         ("-A", "-n", "team-shop"),
         ("-A", "--rules", "x.yaml"),
         ("-p", "shop", "--rules", "x.yaml"),
-        ("-n", "shop", "--rules", "x.yaml"),
         ("-o", "html", "--rules", "x.yaml"),
         ("-o", "md", "--rules", "x.yaml"),
         ("--label", "release=prometheus"),
@@ -187,6 +186,18 @@ def test_rules_need_no_cluster(run: Any, tmp_path: Path, profile: Path) -> None:
         row["labels"]["workload"] == "chat" and "ebbtide slo chat" in row["annotations"]["description"]
         for row in alerts
     )
+
+
+def test_rules_need_a_namespace(run: Any, tmp_path: Path, profile: Path) -> None:
+    bare = spec("chat", slo=SLO)
+    del bare["spec"]["project"]
+    ran = rules(run, tmp_path, profile, bare)
+
+    assert (ran.code, ran.out) == (1, "")
+    assert "NAM006" in ran.err
+    named = rules(run, tmp_path, profile, bare, words=("-n", "team-a"))
+    assert named.code == 0
+    assert "namespace: team-a" in named.out
 
 
 def test_rules_as_json_are_one_list(run: Any, tmp_path: Path, profile: Path) -> None:

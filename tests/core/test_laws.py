@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import os
@@ -16,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
+import cases
 import strategies as made
 from ebbtide.core import manifests
 from ebbtide.core.base import keys, names, quantities
@@ -26,7 +28,7 @@ from ebbtide.core.documents.problem_texts import read_problem_texts
 from ebbtide.core.profile.built_in import FULL
 from ebbtide.core.readers import shapes
 from ebbtide.core.readers.loaded import canonical_json
-from ebbtide.core.translation import gpu, objects, patches, pods
+from ebbtide.core.translation import gpu, objects, patches, pods, project
 from ebbtide.core.translation.container import split_command
 from ebbtide.core.translation.translate import make_patches, make_plan, translate
 
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
     from ebbtide.core.base.problems import Path as Place
     from ebbtide.core.base.problems import Problem
+    from ebbtide.core.profile.models import Profile
     from ebbtide.core.translation.translate import Translation
 
 ROOT = Path(__file__).parents[2]
@@ -555,3 +558,64 @@ def test_a_command_is_split_as_a_shell_splits_it(command: str) -> None:
             split_command(command)
     else:
         assert split_command(command) == words
+
+
+# Namespaces.
+
+#: A namespace that no spec of the tests has.
+MARKER = "marked-by-the-test"
+
+
+def list_objects(data: dict[str, Any], cluster: Profile) -> tuple[list[dict[str, Any]], set[str]]:
+    """Return the objects of a document without its namespace and its project, and the codes of its errors."""
+    data = copy.deepcopy(data)
+    for part, name in (("metadata", "namespace"), ("spec", "project")):
+        if isinstance(data.get(part), dict):
+            data[part].pop(name, None)
+    loaded = load_document(data, cluster)
+    if loaded.inference is None:
+        return [], set()
+    result = translate(loaded.inference, cluster, loaded.canonical)
+    return list(result.objects), {problem.code for problem in result.problems if problem.severity == "error"}
+
+
+def assert_no_namespace(data: dict[str, Any], cluster: Profile) -> bool:
+    """Assert that a rendering without a namespace differs from one with a namespace only in ``metadata.namespace``.
+
+    A text that contains the namespace must be an error without one. Returns whether objects were rendered.
+    """
+    bare, codes = list_objects(data, project.with_default_namespace(cluster, "none"))
+    marked, marked_codes = list_objects(data, project.with_default_namespace(cluster, MARKER))
+    if "NAM006" in codes:
+        assert codes - {"NAM006"} == marked_codes
+        assert not bare
+        for item in marked:
+            item["metadata"].pop("namespace", None)
+        assert not marked or MARKER in json.dumps(marked)
+        return False
+    assert codes == marked_codes
+    for item in marked:
+        assert item["metadata"].pop("namespace", MARKER) == MARKER
+    assert MARKER not in json.dumps(marked)
+    assert bare == marked
+    return bool(bare)
+
+
+@MANY
+@given(made.fitting_pairs)
+def test_no_rendered_object_names_a_namespace_that_the_spec_does_not_set(pair: tuple[Any, Any]) -> None:
+    data, profile_data = pair
+    cluster, _ = profiles.validate_profile_data(profile_data)
+    assert cluster is not None
+    assert_no_namespace(data, cluster)
+
+
+def test_no_golden_case_names_a_namespace_that_its_spec_does_not_set() -> None:
+    rendered = 0
+    for folder in cases.FOLDERS:
+        cluster = cases.profile(folder)
+        for document in manifests.read_documents(cases.spec_file(folder).read_bytes(), folder.name):
+            data = document.data
+            if not document.problems and isinstance(data, dict) and data.get("kind") == "Inference":
+                rendered += assert_no_namespace(data, cluster)
+    assert rendered > 250  # noqa: PLR2004 - most cases

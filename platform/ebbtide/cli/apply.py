@@ -39,6 +39,7 @@ OPTIONS: Final = (
     SPECS,
     LIVE_PROFILE,
     *connection.CONNECTION,
+    connection.SPEC_NAMESPACE,
     YES,
     make_option(
         "--wait",
@@ -73,6 +74,12 @@ def run_with_workloads(
         documents = common.load_documents(common.read_sources(options.files), profile)
         workloads, problems = collect_workloads(documents, Batch(profile, fold=True))
         common.print_problems(problems, quiet=quiet)
+        other = next((row for row in workloads if options.namespace not in {None, row.namespace}), None)
+        if other is not None:
+            terminal.exit_with_message(
+                f"error: {other.name} belongs to namespace {other.namespace}, not to {options.namespace}: remove -n, or "
+                "metadata.namespace or spec.project from the spec"
+            )
         return common.exit_code(problems) or workloads
 
     return connection.run_with_profile(options, prepare, work)

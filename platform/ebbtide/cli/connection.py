@@ -18,6 +18,7 @@ from ebbtide.cli.terminal import exit_with_message, paint_state, write_stderr
 from ebbtide.core.base import keys
 from ebbtide.core.base.prose import make_printable
 from ebbtide.core.documents import profiles
+from ebbtide.core.profile.projects import find_default_namespace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -110,6 +111,13 @@ PLACE: Final = (
     make_option(
         "-n", "--namespace", group=ONE_OF, metavar="NS", help="Namespace (default: the namespace of the context)"
     ),
+)
+#: The namespace of the specs that a command reads.
+SPEC_NAMESPACE: Final = make_option(
+    "-n",
+    "--namespace",
+    metavar="NS",
+    help="Namespace of specs that set neither namespace nor project (default: the namespace of the context)",
 )
 EVERYWHERE: Final = make_switch("-A", "--all", group=ONE_OF, help="All namespaces")
 NAMES: Final = make_option(
@@ -314,19 +322,20 @@ def run_with_profile(
 ) -> int:
     """Run ``work`` on the cluster with what ``prepare`` returns for the profile, unless that is an exit code.
 
-    A profile that the options name is read before the command connects. Otherwise, the profile is that of the cluster.
+    A profile that the options name is read before the command connects. Otherwise, the profile is that of the cluster. Its
+    default namespace is that of ``--namespace``, else its own, else that of the context, as in kubectl.
     """
+    from ebbtide.core.translation.project import with_default_namespace
 
-    def run(cluster: Cluster, profile: Profile) -> int:
-        prepared = prepare(profile)
+    named = read_profile(options.profile) if is_profile_named(options) else None
+
+    def run(cluster: Cluster) -> int:
+        profile = observe_profile(cluster)[0] if named is None else named
+        default = find_default_namespace(profile.spec.projects) or cluster.namespace
+        prepared = prepare(with_default_namespace(profile, getattr(options, "namespace", None) or default))
         return prepared if isinstance(prepared, int) else work(cluster, prepared)
 
-    if not is_profile_named(options):
-        return run_on_cluster(options, lambda cluster: run(cluster, observe_profile(cluster)[0]))
-    prepared = prepare(read_profile(options.profile))
-    if isinstance(prepared, int):
-        return prepared
-    return run_on_cluster(options, lambda cluster: work(cluster, prepared))
+    return run_on_cluster(options, run)
 
 
 def resolve_namespace(cluster: Cluster, options: Options) -> str:

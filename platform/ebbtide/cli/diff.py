@@ -13,7 +13,14 @@ if TYPE_CHECKING:
     from ebbtide.cluster.write.apply import Workload
 
 DIFFERENT: Final = 4
-OPTIONS: Final = (SPECS, LIVE_PROFILE, *connection.CONNECTION, FULL, make_output_option("text", "json", "name"))
+OPTIONS: Final = (
+    SPECS,
+    LIVE_PROFILE,
+    *connection.CONNECTION,
+    connection.SPEC_NAMESPACE,
+    FULL,
+    make_output_option("text", "json", "name"),
+)
 
 
 def run(options: Options) -> int:

@@ -182,7 +182,7 @@ def _serve_cluster(options: Options) -> int:
         print_problems(problems)
         if profile is None:
             return 1
-    anonymous_caller, local_caller = None, None
+    anonymous_caller, local_caller, namespace = None, None, ""
     if not options.kubeconfig and pod.is_in_cluster():
         from ebbtide.cluster.client import kubernetes
 
@@ -190,6 +190,7 @@ def _serve_cluster(options: Options) -> int:
     else:
         cluster, user = make.connect_kubeconfig(options.kubeconfig, options.context)
         anonymous_caller, local_caller = identify_local_user(options, user)
+        namespace = cluster.namespace
     if profile is None:
         profile, data = _observe_profile(cluster)
     backend = make.make_cluster_backend(
@@ -204,6 +205,7 @@ def _serve_cluster(options: Options) -> int:
         read_only=options.read_only,
         gateway=options.gateway,
         gpu_hour=options.cost,
+        namespace=namespace,
     )
     return serve_backend(backend, options)
 

@@ -13,8 +13,10 @@ from ebbtide.cli.options import Options, make_option, make_output_option, make_s
 from ebbtide.core import manifests
 from ebbtide.core.base import keys
 from ebbtide.core.base.problems import has_errors
+from ebbtide.core.profile.projects import report_unknown_namespace
 from ebbtide.core.spec.rules.naming import LABEL_KEY, LABEL_VALUE
 from ebbtide.core.translation.engines import find_engine
+from ebbtide.core.translation.project import with_default_namespace
 
 if TYPE_CHECKING:
     from ebbtide.cluster.slo.report import Report
@@ -95,14 +97,14 @@ def run(options: Options) -> int:
     if contradiction:
         terminal.exit_with_message(f"ebbtide slo: error: {contradiction}")
     if options.rules:
-        profile = read_profile(options.profile)
+        profile = with_default_namespace(read_profile(options.profile), options.namespace or "")
         return _print_rules(options.rules, profile, dict(options.label), as_json=options.output == "json")
     return _report_slos(options)
 
 
 def _find_contradiction(options: Options) -> str:
-    if options.rules and (options.name or options.all or options.project or options.namespace):
-        return "--rules reads specs, not live workloads: remove the workload, project or namespace"
+    if options.rules and (options.name or options.all or options.project):
+        return "--rules reads specs, not live workloads: remove the workload or project"
     if options.label and not options.rules:
         return "--label requires --rules: add --rules with specs, or remove --label"
     if options.rules and options.output in {"html", "md"}:
@@ -170,6 +172,10 @@ def _print_rules(files: list[str], profile: Profile, labels: dict[str, str], *, 
         plan = None
         if loaded.inference is not None:
             plan, plan_problems = make_plan(loaded.inference, profile)
+            if plan is not None and not plan.namespace:
+                plan_problems.append(
+                    report_unknown_namespace("the rules select the series of one namespace; -n sets it too")
+                )
             spec_problems += loaded.place_problems(plan_problems)
         problems += [problem for problem in spec_problems if problem.severity == "error"]
         if plan is None or loaded.inference is None or has_errors(spec_problems):

@@ -178,4 +178,5 @@ def make_simulated_backend(
     def connect(caller: Caller) -> Cluster:
         return RestrictedCluster(cluster, access, caller)
 
+    options.setdefault("namespace", cluster.namespace)
     return Backend(profile, profile_data, clock, cache, access, connect, anonymous_caller=anonymous_caller, **options)

@@ -15,7 +15,7 @@ from ebbtide.core.autoscaler.hpa import HpaPod, Measured, Sample
 from ebbtide.core.base.metrics import is_pod_query
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.quantities import parse_nano
-from ebbtide.core.profile.query_access import find_query_access
+from ebbtide.core.profile.projects import find_query_access
 from ebbtide.core.translation.objects import Object
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def scope_metric(metric: FloorMetric, namespace: str, revision: str, projects: P
     The annotation contains only text, which members of the project can write. So a query is shared by all workloads only if
     Ebbtide makes the same one for the metric's name: each of its values has the namespace and the pod that it belongs to.
     """
-    query = metric.query.replace("{revision}", revision)
+    query = metric.query.replace("{revision}", revision).replace("{namespace}", namespace)
     if metric.scope == "pod" and is_pod_query(metric.name, query):
         return query
     return scope_query(query, namespace, find_query_access(projects, namespace))

@@ -97,7 +97,7 @@ def _check_domain_claims(
     if network is None or network.get(CLAIMS) == "true":
         return
     for mapping in requirements.objects:
-        if mapping["kind"] != "DomainMapping":
+        if mapping["kind"] != "DomainMapping" or "namespace" not in mapping["metadata"]:
             continue
         host, namespace = mapping["metadata"]["name"], mapping["metadata"]["namespace"]
         claim = fetch_or_none(cluster, DOMAIN_CLAIM, host)

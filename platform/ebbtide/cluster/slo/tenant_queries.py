@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.base.problems import Problem
-from ebbtide.core.profile.query_access import find_query_access
+from ebbtide.core.profile.projects import find_query_access
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -58,16 +58,20 @@ def scope_query(query: str, namespace: str, access: QueryAccess) -> str:
 def check_queries(plan: Plan) -> Iterator[Problem]:
     """Report the queries of a spec that the controller would not send to Prometheus."""
     access = find_query_access(plan.cluster.projects, plan.namespace)
+    # The controller replaces the placeholder if the deployment decides the namespace.
+    namespace = plan.namespace or "{namespace}"
     for index, item in enumerate(plan.spec.autoscaling.metrics):
         query = item.query or ""
-        for name, value in (("workload", plan.name), ("namespace", plan.namespace), ("revision", f"{plan.name}-00001")):
+        for name, value in (("workload", plan.name), ("namespace", namespace), ("revision", f"{plan.name}-00001")):
             query = query.replace(f"{{{name}}}", value)
         # The translation reports a query of a project without queries.
         if query and access == "own-namespace":
             try:
-                scope_query(query, plan.namespace, access)
+                scope_query(query, namespace, access)
             except ForbiddenQueryError as error:
-                fix = f"read series of namespace {plan.namespace}, or ask an administrator to set queries: any for the project"
+                fix = (
+                    f"read series of namespace {namespace}, or ask an administrator to set queries: any for the project"
+                )
                 yield Problem("PRJ008", ("spec", "autoscaling", "metrics", index, "query"), str(error), fix)
             except QueryError as error:
                 fix = "write PromQL that promql-parser and Prometheus read"

@@ -47,6 +47,7 @@ from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.base.quantities import format_number
 from ebbtide.core.documents.quota import sum_replica_requests, update_replicas
+from ebbtide.core.profile.projects import report_unknown_namespace
 from ebbtide.core.translation import gpu
 from ebbtide.core.translation.objects import Object, apply_merge_patch
 
@@ -187,8 +188,12 @@ def collect_workloads(documents: Iterable[LoadedDocument], batch: Batch) -> tupl
     for loaded in documents:
         objects, translation, document_problems = batch.add_document(loaded)
         problems += document_problems
-        if translation is not None and translation.plan is not None and objects:
+        if translation is None or translation.plan is None or not objects:
+            continue
+        if translation.plan.namespace:
             ready.append(Workload(tuple(objects), translation.plan))
+        else:
+            problems += loaded.place_problems([report_unknown_namespace("an object is applied to a namespace")])
     return ready, problems + batch.batch_problems()
 
 

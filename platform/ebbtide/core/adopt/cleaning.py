@@ -8,6 +8,7 @@ from ebbtide.core.adopt import knative, kserve, llm
 from ebbtide.core.adopt.defaults import SERVER, drop_defaults, is_server_written, strip_ebbtide_keys
 from ebbtide.core.adopt.view import iterate_matches
 from ebbtide.core.base import quantities
+from ebbtide.core.profile.projects import find_default_namespace
 from ebbtide.core.translation.objects import prune_nulls
 
 if TYPE_CHECKING:
@@ -41,9 +42,10 @@ def clean_object(obj: Object, profile: Profile, *, marked: bool | None = None) -
     drop_defaults(result, SERVER, marked=True)
     result = strip_ebbtide_keys(result)[0]
     metadata = result.get("metadata")
-    if isinstance(metadata, dict) and not metadata.get("namespace"):
-        # kubectl would use the current context's namespace. The profile's default replaces it here.
-        metadata["namespace"] = profile.spec.projects.default_namespace
+    namespace = find_default_namespace(profile.spec.projects)
+    if namespace and isinstance(metadata, dict) and not metadata.get("namespace"):
+        # What the imported spec, which has no namespace either, renders.
+        metadata["namespace"] = namespace
     module = find_kind_module(result)
     if module is not None:
         module.normalize(result, profile.spec, marked=was_live)

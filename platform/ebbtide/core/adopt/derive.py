@@ -160,9 +160,9 @@ def derive_metadata(view: ObjectView, draft: Draft) -> None:
     namespace = get_at(view.obj, "metadata", "namespace")
     project = _match_project(view, namespace, draft.cluster)
     labeled = get_at(view.obj, "metadata", "labels", keys.APP_PART_OF) == project
-    if project is not None and (adds_defaults(draft) or labeled):
+    if project is not None and labeled:
         draft.set_nonempty("spec.project", project, ("metadata", "namespace"))
-    elif namespace != draft.cluster.projects.default_namespace:
+    elif namespace and namespace != draft.cluster.projects.default_namespace:
         metadata["namespace"] = namespace
     rendered = _match_enforcement(view, draft.cluster)[3]
     if view.predictor is not None and view.serving != find_default_mode(draft.cluster):
@@ -187,7 +187,7 @@ def derive_metadata(view: ObjectView, draft: Draft) -> None:
 def _match_project(view: ObjectView, namespace: Any, cluster: ProfileSpec) -> str | None:
     """Return the project that the namespace belongs to, None if it is not a project's namespace."""
     projects = cluster.projects
-    if not isinstance(namespace, str) or namespace == projects.default_namespace:
+    if not isinstance(namespace, str):
         return None
     prefix, _, suffix = projects.namespace.partition("{project}")
     match = re.fullmatch(f"{re.escape(prefix)}(.+?){re.escape(suffix)}", namespace)

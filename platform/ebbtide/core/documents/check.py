@@ -61,7 +61,7 @@ class Batch:
             key = (translation.plan.namespace, translation.plan.name)
             if key in self.names:
                 earlier = self.names[key] or "an earlier document"
-                message = f"workload {key[1]} already exists in namespace {key[0]}, from {earlier}"
+                message = f"workload {key[1]} already exists{_in_namespace(key[0])}, from {earlier}"
                 return [], translation, problems + loaded.place_problems([_repeated_name(message)])
             taken = self._find_taken_services(translation.plan)
             if taken:
@@ -77,7 +77,7 @@ class Batch:
         """Return an error for each Service of the workload that an earlier workload creates too."""
         services = [(plan.namespace, name) for name in names.name_services(plan.name, plan.serving)]
         problems = [
-            _repeated_name(f"{plan.name} and {self.makers[key]} both create a Service {key[1]} in namespace {key[0]}")
+            _repeated_name(f"{plan.name} and {self.makers[key]} both create a Service {key[1]}{_in_namespace(key[0])}")
             for key in services
             if key in self.makers
         ]
@@ -129,6 +129,10 @@ class Batch:
                 message = f"{more} more {'document has' if more == 1 else 'documents have'} the same problem"
                 problems.append(make_warning(code, where, message, "run ebbtide check"))
         return problems
+
+
+def _in_namespace(namespace: str) -> str:
+    return f" in namespace {namespace}" if namespace else ""
 
 
 def _repeated_name(message: str) -> Problem:

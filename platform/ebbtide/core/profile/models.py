@@ -227,8 +227,9 @@ class Projects(Model):
 
     namespace: Annotated[str, Field(pattern=r"\{project\}")] = "runai-{project}"
     """Pattern of a project's namespace. Must contain {project}."""
-    default_namespace: Text = "default"
-    """Namespace of a spec without a project."""
+    default_namespace: Text = "none"
+    """Namespace of a spec that has neither namespace nor project. none: its objects have none, so that the deployment decides
+    (kubectl -n, Argo CD, Flux, kustomize)."""
     manage: bool = True
     """Render the namespace of a project and its quota."""
     quota: Literal["none", "resourcequota", "kai", "kueue"] = "resourcequota"

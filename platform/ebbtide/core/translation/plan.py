@@ -112,6 +112,7 @@ class Plan:
 
     inference: Inference
     profile: Profile
+    #: Empty if the deployment decides it.
     namespace: str = ""
     pools: tuple[NodePool, ...] = ()
     gpu: GpuRequest | None = None

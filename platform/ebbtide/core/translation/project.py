@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from ebbtide.core.base import keys
 from ebbtide.core.base.problems import Problem, offer_values
-from ebbtide.core.profile.query_access import find_query_access
+from ebbtide.core.profile.projects import find_default_namespace, find_query_access
+from ebbtide.core.translation.objects import with_values
 from ebbtide.core.translation.pods import PodPatch
 from ebbtide.core.translation.quotas import QUOTA_BACKENDS
 from ebbtide.core.translation.quotas.backend import ProjectRequest
@@ -23,13 +24,24 @@ POD_SECURITY_VERSION: Final = "v1.34"
 
 
 def choose_namespace(plan: Plan) -> str:
-    """Return the namespace: the document's, else the project's by the profile's pattern, else the profile's default."""
+    """Return the namespace: the document's, else the project's by the profile's pattern, else the profile's default.
+
+    It is empty if the deployment decides it.
+    """
     metadata, project, projects = plan.inference.metadata, plan.spec.project, plan.cluster.projects
     if metadata.namespace is not None:
         return metadata.namespace
     if project is None:
-        return projects.default_namespace
+        return find_default_namespace(projects)
     return projects.namespace.replace("{project}", project)
+
+
+def with_default_namespace(profile: Profile, namespace: str) -> Profile:
+    """Return a profile with another default namespace, for specs that are applied; the same profile for an empty one."""
+    if not namespace:
+        return profile
+    projects = with_values(profile.spec.projects, default_namespace=namespace)
+    return with_values(profile, spec=with_values(profile.spec, projects=projects))
 
 
 def check(plan: Plan) -> Iterator[Problem]:
@@ -66,7 +78,9 @@ def _check_queries(plan: Plan) -> Iterator[Problem]:
                 yield Problem(
                     "PRJ008",
                     ("spec", "autoscaling", "metrics", index, "query"),
-                    f"the project of namespace {plan.namespace} must not use queries",
+                    f"the project of namespace {plan.namespace} must not use queries"
+                    if plan.namespace
+                    else "workloads of this cluster must not use queries",
                     "set metric to the name of a metric instead of query, or ask an administrator of the cluster for "
                     "queries: own-namespace in projects.known of the profile",
                 )

@@ -249,7 +249,7 @@ def _place_object(obj: Object, plan: Plan) -> Object:
     written = obj["metadata"]
     metadata = {
         "name": written["name"],
-        "namespace": written.get("namespace", plan.namespace),
+        "namespace": written.get("namespace", plan.namespace) or None,
         "labels": written.get("labels") or {keys.APP_NAME: plan.name, keys.APP_MANAGED_BY: "ebbtide"},
     }
     return prune_nulls({**obj, "metadata": metadata})

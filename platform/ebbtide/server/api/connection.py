@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from ebbtide.cluster.client.protocol import KNATIVE, NODE, POD, Clock, Cluster, ClusterError, Kind, MissingError
 from ebbtide.cluster.watch.groups import TOPS, WorkloadKey
+from ebbtide.core.profile.projects import find_default_namespace
+from ebbtide.core.translation.project import with_default_namespace
 from ebbtide.server.api.access import AccessCache, Caller, make_access_question
 
 if TYPE_CHECKING:
@@ -69,9 +71,17 @@ class Connection:
     gateway: str = ""
     #: The price of a GPU-hour; None if it is unknown.
     gpu_hour: float | None = None
+    #: The namespace of applied specs that set neither namespace nor project; empty to reject them.
+    namespace: str = ""
     reviews: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(MAX_REVIEWS, thread_name_prefix="review"), init=False
     )
+
+    @property
+    def apply_profile(self) -> Profile:
+        """The profile for specs that are applied, with the default namespace of the connection unless it has its own."""
+        default = find_default_namespace(self.profile.spec.projects)
+        return with_default_namespace(self.profile, default or self.namespace)
 
     def age(self) -> float:
         """Return the seconds since the API server last answered; 0 while the data is current."""

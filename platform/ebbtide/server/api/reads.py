@@ -190,9 +190,9 @@ class Reads:
 
         specs = None
         if documents is not None:
-            offline.require_valid(documents, self._connection.profile)
+            offline.require_valid(documents, self._connection.apply_profile)
             specs = [loaded.inference for loaded in documents if loaded.inference is not None]
-        return examine_cluster(self._connection.as_caller(caller), self._connection.profile, specs)
+        return examine_cluster(self._connection.as_caller(caller), self._connection.apply_profile, specs)
 
     def projects(self, caller: Caller) -> CachedValue[list[ProjectUse]]:
         """Return the visible projects: namespaces with a project label, and the profile's known projects."""

@@ -21,6 +21,7 @@ from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.documents.model_specs import ModelSpec, make_model_spec
 from ebbtide.core.manifests.edit import NotEdited, edit_text
+from ebbtide.core.profile.projects import UNKNOWN_NAMESPACE
 from ebbtide.core.readers.fields import field_names_at
 from ebbtide.core.translation import model_catalog
 from ebbtide.server.api.gpus import list_nodes
@@ -46,9 +47,12 @@ from ebbtide.server.web.remedies import apply_fix, find_fixes
 from ebbtide.server.web.shared import call_command, label_gpus, list_quota_uses, workload_path
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from starlette.responses import Response
 
     from ebbtide.cluster.read.status import Status
+    from ebbtide.core.base.problems import Problem
     from ebbtide.server.api.answers import Plans
     from ebbtide.server.web.form import ParsedSpec
     from ebbtide.server.web.frame import PageVisit
@@ -396,8 +400,15 @@ def show_plan(visit: PageVisit) -> Response:
     state = _read_form_state(visit)
     plans = visit.backend.writes.plan(visit.user, visit.backend.specs.documents(state.text))
     if any(problem.severity == "error" for problem in plans.problems):
-        return _render_form_page(visit, state, 422, message="Fix the highlighted errors before you review the plan.")
+        message = _join_errors("Fix the highlighted errors before you review the plan.", plans.problems)
+        return _render_form_page(visit, state, 422, message=message)
     return _render_plan(visit, state, plans)
+
+
+def _join_errors(message: str, problems: Iterable[Problem]) -> str:
+    """Return a message with the errors that the form does not highlight, because only an apply needs a namespace."""
+    unknown = [f"{row.message}: {row.fix}." for row in problems if row.code == UNKNOWN_NAMESPACE]
+    return " ".join([message, *unknown[:1]])
 
 
 def _render_plan(visit: PageVisit, state: FormState, plans: Plans, status: int = 200, message: str = "") -> Response:
@@ -426,8 +437,9 @@ def submit_form(visit: PageVisit) -> Response:
     try:
         documents = visit.backend.specs.documents(state.text)
         submitted = visit.backend.writes.submit(visit.user, documents, force=visit.form.get("force") == "on")
-    except InputError:
-        return _render_form_page(visit, state, 422, message="Fix the highlighted errors first. Nothing was applied.")
+    except InputError as error:
+        message = _join_errors("Fix the highlighted errors first. Nothing was applied.", error.problems)
+        return _render_form_page(visit, state, 422, message=message)
     except (ConflictError, RefusedError) as error:
         return _render_plan(
             visit,

@@ -19,6 +19,7 @@ from ebbtide.core.base.quantities import parse_whole_quantity
 from ebbtide.core.base.versions import parse_version
 from ebbtide.core.profile import metric_names
 from ebbtide.core.translation.modes import report_knative_field
+from ebbtide.core.translation.scaling import keda
 from ebbtide.core.translation.scaling.choice import AUTO
 from ebbtide.core.translation.scaling.knative import SETTINGS
 from ebbtide.core.translation.scaling.targets import check_targets, report_missing_adapter
@@ -372,4 +373,5 @@ CHECKS: Final[tuple[Callable[[Plan], Iterator[Problem]], ...]] = (
     _check_settings,
     _check_controller,
     check_targets,
+    keda.check,
 )

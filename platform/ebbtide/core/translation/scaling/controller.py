@@ -54,7 +54,8 @@ def make_floor_metric(plan: Plan, target: ScalingTarget) -> FloorMetric:
 
     threshold = target.threshold or 0.0
     if target.query:
-        query = target.query.replace("{workload}", plan.name).replace("{namespace}", plan.namespace)
+        # The controller replaces the other placeholders: it knows the namespace and the revision.
+        query = target.query.replace("{workload}", plan.name)
         scope: Scope = "total" if target.total else "average"
         return FloorMetric(name="query", scope=scope, target=threshold, query=query)
     if target.row.source == "metrics-server":

@@ -11,9 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from ebbtide.core.base import metrics, names
 from ebbtide.core.base.quantities import format_number
+from ebbtide.core.profile.projects import report_unknown_namespace
 from ebbtide.core.translation.scaling.controller import make_behavior_fields
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ebbtide.core.base.problems import Problem
     from ebbtide.core.translation.objects import Object
     from ebbtide.core.translation.plan import Plan
 
@@ -36,17 +40,28 @@ def make_scaled_object(plan: Plan) -> Object:
     }
 
 
+def check(plan: Plan) -> Iterator[Problem]:
+    """Reject a query that selects the series of a namespace if the deployment decides the namespace."""
+    if plan.scaling.scaler == "keda" and not plan.namespace and "{namespace}" in _find_query_template(plan):
+        yield report_unknown_namespace("KEDA's query selects the pods' series by their namespace")
+
+
+def _find_query_template(plan: Plan) -> str:
+    scaling, queries = plan.scaling, plan.cluster.metrics.queries
+    row = scaling.metric or metrics.CUSTOM
+    return (
+        queries.get(scaling.metric_name)
+        or queries.get(row.name)
+        or metrics.make_average_query(row if row.pod_query else metrics.CUSTOM, scaling.metric_name)
+    )
+
+
 def _make_trigger(plan: Plan) -> dict[str, Any]:
     scaling, config = plan.scaling, plan.cluster.metrics
     threshold = format_number(scaling.threshold or 0.0)
-    row = scaling.metric or metrics.CUSTOM
-    template = (
-        config.queries.get(scaling.metric_name)
-        or config.queries.get(row.name)
-        or metrics.make_average_query(row if row.pod_query else metrics.CUSTOM, scaling.metric_name)
-    )
     query = (
-        template.replace("{namespace}", plan.namespace)
+        _find_query_template(plan)
+        .replace("{namespace}", plan.namespace)
         .replace("{deployment}", plan.mode.name_pods(plan.name))
         .replace("{metric}", scaling.metric_name)
     )

@@ -252,7 +252,7 @@ def make_domain_mappings(plan: Plan, service: str) -> list[Object]:
                 "kind": "DomainMapping",
                 "metadata": {
                     "name": parse_host(url.url or ""),
-                    "namespace": plan.namespace,
+                    "namespace": plan.namespace or None,
                     "labels": {keys.APP_NAME: plan.name, keys.APP_MANAGED_BY: "ebbtide", **labels},
                     "annotations": annotations or None,
                 },

@@ -67,7 +67,7 @@ def make_metadata(plan: Plan, canonical: str | None) -> dict[str, Any]:
         annotations[keys.SPEC] = canonical
     return {
         "name": plan.name,
-        "namespace": plan.namespace,
+        **({"namespace": plan.namespace} if plan.namespace else {}),
         **drop_empty(labels=labels, annotations=annotations),
     }
 
