@@ -260,7 +260,7 @@ CASES: tuple[tuple[str, str, dict[str, Any], str], ...] = (
     ("no GPU with DRA", "dra-1.34", {}, ""),
     (
         "GPU as an extended resource",
-        "mig",
+        "devices",
         {"compute": {"extendedResources": [{"resource": "nvidia.com/gpu", "quantity": "1"}]}},
         "",
     ),

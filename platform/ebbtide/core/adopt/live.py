@@ -29,6 +29,8 @@ from ebbtide.core.base import keys, names
 from ebbtide.core.base.annotations import UnreadableError, read_annotation, read_spec
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.problems import Path, Problem, format_path, make_warning
+from ebbtide.core.profile.built_in import BUILT_IN
+from ebbtide.core.readers import shapes
 from ebbtide.core.readers.reading import Reading, make_document
 from ebbtide.core.readers.table import Draft
 from ebbtide.core.spec.rules.naming import LABEL_VALUE
@@ -86,7 +88,7 @@ def import_object(obj: Object, profile: Profile) -> ImportResult:
     if nearest.top is None:
         found_problems.append(_report_impossible(nearest.blocked, draft))
         return result
-    ours, blocked = _patch_differences(nearest, cleaned, result, profile, marked=marked)
+    ours, blocked = _patch_differences(nearest, cleaned, result, marked=marked)
     if ours is None:
         found_problems.append(_report_impossible(blocked, draft))
         return result
@@ -120,15 +122,24 @@ def with_kinds_installed(profile: Profile) -> Profile:
     return changed
 
 
+def _with_any_gpus(profile: Profile) -> Profile:
+    """Return a profile with whole GPUs, for an object whose GPUs the profile's node pools do not have."""
+    built_in, _ = shapes.validate_profile(BUILT_IN)
+    assert built_in is not None
+    changed: Profile = with_values(profile, spec=with_values(profile.spec, node_pools=built_in.spec.node_pools))
+    return changed
+
+
 def _patch_differences(
-    nearest: RenderAttempt, cleaned: Object, result: ImportResult, profile: Profile, *, marked: bool
+    nearest: RenderAttempt, cleaned: Object, result: ImportResult, *, marked: bool
 ) -> tuple[Object | None, list[Problem]]:
     """Set the patch that turns the rendered object into the live one, and return the rendered object.
 
     A field whose rendered value the patch would change is removed from the spec: no patch covers a field, so an edit of any
     field has an effect. Returns None and the problems if no patch reproduces the object.
     """
-    draft, kind, name = nearest.draft, cleaned["kind"], get_at(cleaned, "metadata", "name")
+    draft, profile = nearest.draft, nearest.profile
+    kind, name = cleaned["kind"], get_at(cleaned, "metadata", "name")
     for _ in range(ROUNDS):
         if nearest.top is None:
             return None, nearest.blocked
@@ -149,7 +160,7 @@ def _patch_differences(
         covered = [problem for problem in problems if problem.code == "PAT003"]
         if not covered or not remove_fields(draft.native, covered):
             return None, problems
-        render_attempt(nearest, profile, kind)
+        render_attempt(nearest, kind)
     return None, nearest.blocked
 
 
@@ -206,18 +217,21 @@ def _find_nearest_attempt(view: ObjectView, profile: Profile, *, marked: bool) -
     fewest_differences = -1
     # An object that Ebbtide rendered has its defaults. On any other, each default would be a difference.
     ours = get_at(view.obj, "metadata", "labels", keys.APP_MANAGED_BY) == "ebbtide"
-    for pools, defaults in product(list_candidate_pools(view, profile.spec), (True, False) if ours else (False,)):
-        for gpu in (True, False):
-            draft = derive_spec(view, profile.spec, pools, gpu=gpu, defaults=defaults)
-            trial = render_draft(draft, profile, view.obj["kind"])
-            if trial.top is None:
-                nearest = nearest or trial
-                continue
-            count = sum(1 for _ in find_differences(clean_object(trial.top, profile, marked=marked), view.obj))
-            if fewest_differences < 0 or count < fewest_differences:
-                nearest, fewest_differences = trial, count
-            if fewest_differences == 0:
-                return trial
+    trials = [(profile, pools) for pools in list_candidate_pools(view, profile.spec)] + [(_with_any_gpus(profile), ())]
+    for (cluster, pools), defaults in product(trials, (True, False) if ours else (False,)):
+        draft = derive_spec(view, cluster.spec, pools, defaults=defaults)
+        trial = render_draft(draft, cluster, view.obj["kind"])
+        if trial.top is None:
+            nearest = nearest or trial
+            continue
+        if cluster is not profile and render_top_object(trial.draft.native, profile, view.obj["kind"])[0] is not None:
+            # The profile's node pools have these GPUs too, and render them as another object.
+            continue
+        count = sum(1 for _ in find_differences(clean_object(trial.top, cluster, marked=marked), view.obj))
+        if fewest_differences < 0 or count < fewest_differences:
+            nearest, fewest_differences = trial, count
+        if fewest_differences == 0:
+            return trial
     assert nearest is not None
     return nearest
 

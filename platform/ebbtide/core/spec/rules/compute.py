@@ -146,6 +146,6 @@ def check_cpu(inference: Inference) -> Iterator[Problem]:
             message = f"duplicate extended resource {resource}"
             yield Problem("CPU003", (*where, "resource"), message, "keep one of the entries")
         resources.add(resource)
-        if not count or count % quantities.NANO:
-            message = f"invalid quantity {extended.quantity!r} of {resource}: must be a whole number of at least 1"
+        if count is None or count % quantities.NANO:
+            message = f"invalid quantity {extended.quantity!r} of {resource}: must be a whole number"
             yield Problem("CPU004", (*where, "quantity"), message, "use a whole number")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ebbtide.core.base import keys
+from ebbtide.core.base import keys, quantities
 from ebbtide.core.base.problems import Path, Problem, remove_field
 from ebbtide.core.translation.objects import Object
 from ebbtide.core.translation.plan import GpuRequest, Serving
@@ -168,6 +168,12 @@ def report_partitions(ask: PoolRequest, title: str) -> Problem:
         f"{ask.request.kind}",
         "set backend: mig for the pool in the profile, or use another node pool",
     )
+
+
+def read_count(pod: GpuPod, resource: str) -> dict[str, Any]:
+    """Return the field with the number of devices of which a pod has a part, none for one."""
+    count = quantities.parse_whole(pod.limits[resource])
+    return {} if count == 1 else {"gpuDevicesRequest": count}
 
 
 def find_device_bytes(pool: NodePool) -> int:
