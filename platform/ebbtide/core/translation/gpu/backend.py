@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ebbtide.core.base import keys, quantities
-from ebbtide.core.base.problems import Path, Problem, remove_field
+from ebbtide.core.base.problems import Path, Problem, remove_field, set_value
 from ebbtide.core.translation.objects import Object
 from ebbtide.core.translation.plan import GpuRequest, Serving
 from ebbtide.core.translation.pods import PodPatch
@@ -151,6 +151,20 @@ class Backend(NamedTuple):
     rank: Callable[[Object], int | None] = lambda _: None
     #: The consequence of requesting a GPU resource in addition to the GPU request, as the end of a message.
     asked_twice: str = ""
+
+
+def reject_excess(ask: PoolRequest) -> Iterator[Problem]:
+    """Reject more memory than one device has."""
+    total = find_device_bytes(ask.pool)
+    if ask.request.kind == "memory" and total and ask.request.memory > total:
+        yield Problem(
+            "GPU012",
+            ask.cause,
+            f"{quantities.parse_mebibytes(ask.request.memory)} MiB is more than one {ask.pool.product or 'GPU'} has "
+            f"({ask.pool.gpu_memory_mebibytes} MiB)",
+            f"use at most {ask.pool.gpu_memory_mebibytes}Mi, or request whole devices with gpuDevicesRequest",
+            fixes=set_value(f"{ask.pool.gpu_memory_mebibytes}Mi"),
+        )
 
 
 def reject_limit(ask: PoolRequest, reason: str, fix: str = "remove the limit") -> Iterator[Problem]:
