@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.adopt.attempt import (
     ROUNDS,
@@ -41,6 +41,24 @@ from ebbtide.core.translation.patches import list_patched_paths, make_patch
 if TYPE_CHECKING:
     from ebbtide.core.profile.models import Profile
 
+#: The living API version of a kind's dead ones, the fields of its spec, and one that the older form of the spec lacks
+#: (knative.dev/serving v0.17 pkg/apis/serving/v1alpha1/service_types.go; kserve v0.7, which renamed serving.kubeflow.org).
+DEAD_VERSIONS: Final[dict[tuple[str, str], tuple[str, frozenset[str], Path]]] = {
+    **{
+        ("Service", f"serving.knative.dev/{version}"): (
+            "serving.knative.dev/v1",
+            frozenset({"template", "traffic"}),
+            ("template", "spec", "containers"),
+        )
+        for version in ("v1alpha1", "v1beta1")
+    },
+    ("InferenceService", "serving.kubeflow.org/v1beta1"): (
+        "serving.kserve.io/v1beta1",
+        frozenset({"predictor", "transformer", "explainer"}),
+        ("predictor",),
+    ),
+}
+
 
 @dataclass(slots=True)
 class ImportResult:
@@ -54,13 +72,27 @@ class ImportResult:
 
 def recognize(data: dict[str, Any]) -> bool:
     """Return whether ``data`` is an object of a supported kind."""
-    return find_kind_module(data) is not None
+    return find_kind_module(_read_dead_version(data)) is not None
 
 
 def read(data: dict[str, Any], profile: Profile) -> Reading:
     """Return the object as a spec, with a patch for everything that no field of the spec expresses."""
-    result = import_object(data, profile)
-    return Reading(result.native, result.origins, result.losses)
+    living = _read_dead_version(data)
+    result = import_object(living, profile)
+    notes = []
+    if living is not data:
+        message = f"no release serves {data['apiVersion']} today; the object is read as {living['apiVersion']}, which has the same fields"
+        notes.append(make_warning("IMP009", ("apiVersion",), message, f"change apiVersion to {living['apiVersion']}"))
+    return Reading(result.native, result.origins, notes + result.losses)
+
+
+def _read_dead_version(data: dict[str, Any]) -> dict[str, Any]:
+    """Return an object of a dead API version in its living version if its fields are the same, else the object itself."""
+    kind, version, spec = data.get("kind"), data.get("apiVersion"), data.get("spec")
+    row = DEAD_VERSIONS.get((kind, version)) if isinstance(kind, str) and isinstance(version, str) else None
+    living, fields, required = row or ("", frozenset(), ())
+    same = isinstance(spec, dict) and fields >= spec.keys() and get_at(spec, *required) is not None
+    return {**data, "apiVersion": living} if same else data
 
 
 def import_object(obj: Object, profile: Profile) -> ImportResult:

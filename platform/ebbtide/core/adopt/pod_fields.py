@@ -186,7 +186,7 @@ def derive_placement(view: ObjectView, draft: Draft, pools: tuple[NodePool, ...]
     ]
     draft.set_nonempty("spec.topologySpreadConstraints", constraints, path)
     tolerations = filter_mappings(view.value_at(view.pod, "tolerations"))
-    of_pools = [toleration for pool in pools for toleration in pool.tolerations]
+    of_pools = [{"operator": "Equal", **toleration} for pool in pools for toleration in pool.tolerations]
     while tolerations and tolerations[-1] in of_pools:
         of_pools.remove(tolerations.pop())
     draft.set_nonempty("spec.tolerations", list(map(_convert_toleration, tolerations)), (*view.pod, "tolerations"))

@@ -118,15 +118,15 @@ def fix_unparsed(problems: list[Problem], native: dict[str, Any]) -> list[Proble
     ``native`` has the text of each such value.
     """
     values = {problem.field: _read_unparsed(get_at(native, *problem.field)) for problem in problems if problem.field}
-    values = {path: value for path, value in values.items() if value is not None}
-    if not values:
+    meant = {path: value for path, value in values.items() if value is not None}
+    if not meant:
         return problems
     changed = native
-    for path, value in values.items():
+    for path, value in meant.items():
         changed = replace_at(changed, path, value)
     of_fields = {problem.field: problem for problem in validate_inference(changed)[1]}
     return [
-        _fix_value(problem, values[problem.field], of_fields.get(problem.field)) if problem.field in values else problem
+        _fix_value(problem, meant[problem.field], of_fields.get(problem.field)) if problem.field in meant else problem
         for problem in problems
     ]
 
@@ -224,8 +224,7 @@ def _convert_error(error: Mapping[str, Any], where: Path, native: Any) -> Proble
         return Problem("SPEC003", where, f"{last} is missing", f"set metadata.name: {name}" if name else f"set {last}")
     if kind in WANTED:
         fix, fixes = _type_fix(kind, last, value)
-        label = f"item {where[-1] + 1} of {last}" if where and isinstance(where[-1], int) else last
-        return Problem("SPEC002", where, describe_invalid(label, value, WANTED[kind]), fix, fixes=fixes)
+        return Problem("SPEC002", where, describe_invalid(last, value, WANTED[kind]), fix, fixes=fixes)
     if kind == "literal_error":
         allowed = context.get("expected", "").replace("'", "").replace(" or ", ", ")
         choice = f"one of {allowed}" if "," in allowed else allowed
@@ -268,7 +267,8 @@ def _type_fix(kind: str, last: str, value: Any) -> tuple[str, tuple[Fix, ...]]:
     rewritten = _rewrite_short_form(kind, last, value)
     if rewritten is None:
         return f"write {WANTED[kind]}", ()
-    return f"write {shorten_text(_show_flow(rewritten))}", set_value(rewritten)
+    verb = "quote it:" if isinstance(rewritten, str) else "write"
+    return f"{verb} {shorten_text(_show_flow(rewritten))}", set_value(rewritten)
 
 
 def _rewrite_short_form(kind: str, last: str, value: Any) -> Any:
@@ -293,7 +293,7 @@ def _show_flow(value: Any) -> str:
         return f"{{{', '.join(f'{name}: {item}' for name, item in value.items())}}}"
     if isinstance(value, list):
         return f"[{', '.join(map(_show_flow, value))}]"
-    return f'"{value}"' if ": " in value else str(value)
+    return f'"{value}"' if ": " in str(value) else str(value)
 
 
 def _fix_of_text(kind: str, last: str, text: str) -> tuple[str, tuple[Fix, ...]]:
