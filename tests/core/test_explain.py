@@ -11,6 +11,7 @@ from hypothesis import given, settings
 
 import cases
 import strategies
+from ebbtide.core.base.paths import replace_at
 from ebbtide.core.base.problems import format_path, select_errors
 from ebbtide.core.documents import explain, load_document, profiles
 from ebbtide.core.documents.check import Batch
@@ -490,7 +491,7 @@ def is_explained_as_from_the_beginning(native: dict[str, Any], profile: dict[str
 
     base, relaxed = (
         leaves(native, profile),
-        explain.replace_at(profile, ("spec", "projects", "podSecurity"), "privileged"),
+        replace_at(profile, ("spec", "projects", "podSecurity"), "privileged"),
     )
     found = {(leaf.kind, leaf.path): set(leaf.causes) for leaf in explain_document(native, profile).leaves}
     if base is None:
@@ -504,7 +505,7 @@ def is_explained_as_from_the_beginning(native: dict[str, Any], profile: dict[str
     variants = [
         *((format_path(path), spec, capable) for path, specs, _ in explain.list_changes(native) for spec in specs),
         *(
-            (f"profile.{format_path(path[1:])}", native, explain.replace_at(full, path, value))
+            (f"profile.{format_path(path[1:])}", native, replace_at(full, path, value))
             for path, values in explain.list_profile_changes(full)
             for value in values
         ),

@@ -260,7 +260,7 @@ CASES: tuple[tuple[str, str, dict[str, Any], str], ...] = (
     ("no GPU with DRA", "dra-1.34", {}, ""),
     (
         "GPU as an extended resource",
-        "mig",
+        "devices",
         {"compute": {"extendedResources": [{"resource": "nvidia.com/gpu", "quantity": "1"}]}},
         "",
     ),
@@ -1213,7 +1213,7 @@ def test_a_spec_is_translated_once_per_field_for_all_values_that_a_patch_covers(
     paths = [problem.path for problem in problems if problem.code == "PAT003"]
     assert paths == [f"spec.environmentVariables[{number}]" for number in reversed(range(count))]
     # Separate variants of each value would be more than three times as many.
-    assert render.call_count <= 2 * count
+    assert render.call_count < 3 * count
 
 
 def test_an_object_name_that_is_invalid_in_a_spec_is_an_error() -> None:

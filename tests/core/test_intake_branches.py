@@ -278,7 +278,7 @@ def test_a_metric_without_a_target_has_the_limit_as_its_threshold() -> None:
     rendered_by_ebbtide["metadata"]["labels"] = {"app.kubernetes.io/managed-by": "ebbtide"}
     rendered_by_ebbtide["spec"]["template"]["spec"]["containerConcurrency"] = 4
 
-    draft = derive_spec(knative.make_view(rendered_by_ebbtide, PROFILE.spec), PROFILE.spec, (), gpu=True)
+    draft = derive_spec(knative.make_view(rendered_by_ebbtide, PROFILE.spec), PROFILE.spec, ())
 
     assert draft.spec["autoscaling"]["metricThreshold"] == 4
 
@@ -286,13 +286,13 @@ def test_a_metric_without_a_target_has_the_limit_as_its_threshold() -> None:
 def test_a_metric_that_no_spec_has_is_not_derived_with_ebbtides_defaults_either() -> None:
     kpa = {"class": "kpa.autoscaling.knative.dev", "metric": "memory", "min_scale": "1", "max_scale": "3"}
 
-    draft = derive_spec(knative.make_view(with_revision(**kpa), PROFILE.spec), PROFILE.spec, (), gpu=True)
+    draft = derive_spec(knative.make_view(with_revision(**kpa), PROFILE.spec), PROFILE.spec, ())
 
     assert draft.spec["autoscaling"] == {"minReplicas": 1, "maxReplicas": 3}
 
 
 def test_the_default_minimum_of_kserve_is_not_written_into_the_spec() -> None:
-    draft = derive_spec(kserve.make_view(ISVC, PROFILE.spec), PROFILE.spec, (), gpu=True)
+    draft = derive_spec(kserve.make_view(ISVC, PROFILE.spec), PROFILE.spec, ())
 
     assert "autoscaling" not in draft.spec
 
@@ -316,19 +316,12 @@ def test_a_priority_class_is_set_in_the_spec_only_if_the_profile_has_it(*, known
     assert bool(result.patch) is not known
 
 
-def test_devices_without_hamis_limit_are_extended_resources() -> None:
-    result = imported(with_container(resources={"limits": {"nvidia.com/gpu": "2"}}), stock("hami"))
+@pytest.mark.parametrize("limits", [{"nvidia.com/gpu": "2"}, {"nvidia.com/gpumem": "100"}])
+def test_gpus_that_hami_would_render_with_another_limit_are_kept_by_a_patch(limits: dict[str, str]) -> None:
+    result = imported(with_container(resources={"limits": limits}), stock("hami"))
 
-    assert result.native["spec"]["compute"] == {"extendedResources": [{"resource": "nvidia.com/gpu", "quantity": "2"}]}
-    assert result.patch == {}
-
-
-def test_a_pod_without_gpus_requests_none_from_hami() -> None:
-    result = imported(with_container(resources={"limits": {"nvidia.com/gpumem": "100"}}), stock("hami"))
-
-    assert result.native["spec"]["compute"] == {
-        "extendedResources": [{"resource": "nvidia.com/gpumem", "quantity": "100"}]
-    }
+    assert "compute" not in result.native["spec"]
+    assert pod_patch(result)["containers"][0]["resources"]["limits"] == limits
 
 
 def test_an_nfs_share_is_imported_with_its_server() -> None:
@@ -337,7 +330,7 @@ def test_an_nfs_share_is_imported_with_its_server() -> None:
         {"volumes": [{"name": "share", "nfs": nfs}]}, volumeMounts=[{"name": "share", "mountPath": "/data"}]
     )
 
-    draft = derive_spec(knative.make_view(clean_object(lived, PROFILE), PROFILE.spec), PROFILE.spec, (), gpu=True)
+    draft = derive_spec(knative.make_view(clean_object(lived, PROFILE), PROFILE.spec), PROFILE.spec, ())
 
     assert draft.spec["storage"]["nfs"] == [{**nfs, "mountPath": "/data", "name": "share"}]
     assert pod_patch(imported(lived))["volumes"] == [{"name": "share", "nfs": nfs}]

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
@@ -29,6 +29,13 @@ if TYPE_CHECKING:
 
 EXTENSIONS: Final = (".yaml", ".yml", ".json")
 STDIN: Final = "-"
+#: The problem of files without a document: a check of nothing would pass.
+NO_DOCUMENTS: Final = Problem(
+    "FIL058",
+    (),
+    "the input has no documents: it is empty, or has only comments or files of other kinds",
+    "name a file with a spec",
+)
 
 
 def read_profile(option: str) -> Profile:
@@ -93,12 +100,20 @@ def _read_source(name: str, read: Callable[[], bytes], *, strictly: bool) -> Sou
 
 
 def load_documents(sources: Iterable[Source], profile: Profile) -> Iterator[LoadedDocument]:
-    """Yield every document of the sources; a source that cannot be read becomes a document with a problem."""
+    """Yield every document of the sources; one that cannot be read, or no document at all, becomes one with a problem."""
+    found = False
     for source in sources:
+        empty = source.unread is None
         if source.unread is not None:
             yield unparsed_document(source.name, [source.unread])
-        else:
-            yield from load_text(source.text, source.name, profile, strictly=source.strictly)
+        for loaded in load_text(source.text, source.name, profile, strictly=source.strictly):
+            empty = False
+            yield loaded
+        if empty and source.strictly:
+            yield unparsed_document(source.name, [replace(NO_DOCUMENTS, document=source.name)])
+        found |= source.strictly or not empty
+    if not found:
+        yield unparsed_document("", [NO_DOCUMENTS])
 
 
 def print_problems(problems: Iterable[Problem], stream: TextIO | None = None, *, quiet: bool = False) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ebbtide.cli import common
 from ebbtide.cli.options import FILES, Options, make_option, make_output_option, make_switch
 from ebbtide.cli.streams import get_style_codes
-from ebbtide.core.base.prose import count_noun
+from ebbtide.core.base.prose import count_noun, make_printable
 from ebbtide.core.documents import profiles
 from ebbtide.core.documents.check import Batch
 from ebbtide.core.translation.gpu import compare_backends
@@ -45,8 +45,14 @@ def run(options: Options) -> int:
         else:
             from ebbtide.core.documents.explain import explain_document
 
-            explanation = explain_document(loaded.reading.native, data).select_fields(loaded, options.field or "")
-            if options.output == "json":
+            whole = explain_document(loaded.reading.native, data)
+            explanation = whole.select_fields(loaded, options.field or "")
+            if options.field and not explanation.leaves:
+                paths = dict.fromkeys(f"{leaf.kind}.{leaf.path}" for leaf in whole.leaves)
+                message = f"{loaded.name}: no output field contains {options.field}; the fields are:"
+                sys.stderr.write("\n  ".join(map(make_printable, [message, *paths])) + "\n")
+                exit_status = 1
+            elif options.output == "json":
                 answers.append(explanation)
             else:
                 _print_explanation(explanation, full=not options.field)

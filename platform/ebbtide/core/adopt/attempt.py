@@ -51,9 +51,10 @@ BLOCK: Final = 2
 
 @dataclass(slots=True)
 class RenderAttempt:
-    """A trial render: the spec, the rendered object, the problems of removed fields, and the problems that remained."""
+    """A trial render: the spec, the profile, the rendered object, the problems of removed fields, and the problems that remained."""
 
     draft: Draft
+    profile: Profile
     top: Object | None = None
     dropped: list[Problem] = field(default_factory=list)
     blocked: list[Problem] = field(default_factory=list)
@@ -77,15 +78,15 @@ def render_draft(draft: Draft, profile: Profile, kind: str) -> RenderAttempt:
     """Render a draft, and remove the fields that are rejected until it renders."""
     # The values are part of the object, which must not change when a field of the spec is removed.
     draft.native = deepcopy(draft.native)
-    result = RenderAttempt(draft)
-    render_attempt(result, profile, kind)
+    result = RenderAttempt(draft, profile)
+    render_attempt(result, kind)
     return result
 
 
-def render_attempt(attempt: RenderAttempt, profile: Profile, kind: str) -> None:
+def render_attempt(attempt: RenderAttempt, kind: str) -> None:
     """Render the draft of an attempt, and remove the fields that are rejected until it renders."""
     for _ in range(ROUNDS):
-        attempt.top, problems = render_top_object(attempt.draft.native, profile, kind)
+        attempt.top, problems = render_top_object(attempt.draft.native, attempt.profile, kind)
         if not problems:
             break
         removed = remove_fields(attempt.draft.native, problems)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.adopt import knative, kserve, llm
-from ebbtide.core.adopt.defaults import SERVER, drop_defaults, is_server_written, strip_ebbtide_keys
+from ebbtide.core.adopt.defaults import SERVER, DefaultValue, drop_defaults, is_server_written, strip_ebbtide_keys
 from ebbtide.core.adopt.view import iterate_matches
 from ebbtide.core.base import quantities
 from ebbtide.core.profile.projects import find_default_namespace
@@ -30,6 +30,21 @@ CONTAINERS: Final = (
     ("spec", "template", "containers", "*"),
 )
 
+#: The paths of pods, in all kinds.
+PODS: Final = (("spec", "template", "spec"), ("spec", "predictor"), ("spec", "template"))
+#: References that must exist, as those without the field.
+OPTIONAL: Final = tuple(
+    DefaultValue((*path, "optional"), False, "Kubernetes core/v1 SecretKeySelector, SecretVolumeSource")
+    for path in (
+        *(
+            (*path, "env", "*", "valueFrom", kind)
+            for path in CONTAINERS
+            for kind in ("secretKeyRef", "configMapKeyRef")
+        ),
+        *((*path, "volumes", "*", kind) for path in PODS for kind in ("secret", "configMap")),
+    )
+)
+
 
 def clean_object(obj: Object, profile: Profile, *, marked: bool | None = None) -> Object:
     """Return ``obj`` as its author wrote it: without fields that servers, webhooks and Ebbtide itself add.
@@ -49,6 +64,11 @@ def clean_object(obj: Object, profile: Profile, *, marked: bool | None = None) -
     module = find_kind_module(result)
     if module is not None:
         module.normalize(result, profile.spec, marked=was_live)
+    drop_defaults(result, OPTIONAL, marked=was_live)
+    for pod in PODS:
+        for toleration in iterate_matches(result, (*pod, "tolerations", "*")):
+            if isinstance(toleration, dict):
+                toleration.setdefault("operator", "Equal")
     # An older predictor (``tensorflow: {…}``) is only now under ``model``.
     for path in CONTAINERS:
         for resources in iterate_matches(result, (*path, "resources")):

@@ -25,13 +25,15 @@ from ebbtide.core.spec.rules.serving import DEFAULT_PORT
 from ebbtide.core.translation import priority
 from ebbtide.core.translation.gpu import BACKENDS
 from ebbtide.core.translation.modes import SERVING_MODES
+from ebbtide.core.translation.placement import selects_by_default
 from ebbtide.core.translation.quotas import QUOTA_BACKENDS
 from ebbtide.core.translation.serving import llm
 from ebbtide.core.translation.serving.kserve import find_default_mode
 
 if TYPE_CHECKING:
     from ebbtide.core.adopt.view import ObjectView
-    from ebbtide.core.profile.models import ProfileSpec
+    from ebbtide.core.profile.models import NodePool, ProfileSpec
+    from ebbtide.core.translation.gpu.backend import GpuFields
 
 #: The upper bound of ``compute.cpuCoreRequest``.
 MAX_CORES: Final = 100_000
@@ -108,13 +110,10 @@ def adds_defaults(draft: Draft) -> bool:
     return draft.spec.get("defaults") != "none"
 
 
-def derive_spec(
-    view: ObjectView, cluster: ProfileSpec, chosen: tuple[str, ...], *, gpu: bool, defaults: bool = True
-) -> Draft:
+def derive_spec(view: ObjectView, cluster: ProfileSpec, chosen: tuple[str, ...], *, defaults: bool = True) -> Draft:
     """Return the spec of an object under the assumption that it uses the node pools ``chosen`` (none: the first).
 
-    With ``gpu``, the GPU request is read by the pool's backend. Without, GPUs are read as extended resources. With
-    ``defaults``, the object is assumed to have Ebbtide's defaults, which a spec leaves out.
+    With ``defaults``, the object is assumed to have Ebbtide's defaults, which a spec leaves out.
     """
     draft = Draft(make_document(None, {}), cluster=cluster)
     if not defaults:
@@ -131,7 +130,7 @@ def derive_spec(
     by_name = {pool.name: pool for pool in cluster.node_pools}
     pools = tuple(by_name[name] for name in chosen)
     default_pool = pools[0] if pools else next(iter(cluster.node_pools), None)
-    shared = read_gpu_fields(view, default_pool) if gpu and default_pool is not None else None
+    shared = read_gpu_fields(view, default_pool) if default_pool is not None else None
     derive_metadata(view, draft)
     _derive_serving(view, draft)
     derive_environment(view, draft)
@@ -144,13 +143,21 @@ def derive_spec(
     derive_pod_metadata(view, draft, shared)
     _derive_security(view, draft)
     draft.set_nonempty("spec.nodePools", list(chosen), (*view.pod, "nodeSelector"))
-    derive_placement(view, draft, pools or ((default_pool,) if shared is not None and default_pool is not None else ()))
+    derive_placement(view, draft, pools or _list_default_pools(default_pool, shared, defaults=defaults))
     derive_volumes(view, draft)
     containers = filter_mappings(view.value_at(view.pod, "containers"))
     if view.container is not None and view.container != view.model:
         containers = [item for item in containers if item is not get_at(view.obj, *view.container)]
     draft.set_nonempty("spec.sidecars", containers, (*view.pod, "containers"))
     return draft
+
+
+def _list_default_pools(pool: NodePool | None, shared: GpuFields | None, *, defaults: bool) -> tuple[NodePool, ...]:
+    """Return the default node pool if the GPU request of a spec without node pools selects it."""
+    if pool is None or shared is None:
+        return ()
+    whole = shared.compute.keys() == {"gpuDevicesRequest"}
+    return (pool,) if selects_by_default(pool, whole=whole, defaults=defaults) else ()
 
 
 def derive_metadata(view: ObjectView, draft: Draft) -> None:

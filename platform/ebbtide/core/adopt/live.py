@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.adopt.attempt import (
     ROUNDS,
@@ -29,6 +29,8 @@ from ebbtide.core.base import keys, names
 from ebbtide.core.base.annotations import UnreadableError, read_annotation, read_spec
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.problems import Path, Problem, format_path, make_warning
+from ebbtide.core.profile.built_in import BUILT_IN
+from ebbtide.core.readers import shapes
 from ebbtide.core.readers.reading import Reading, make_document
 from ebbtide.core.readers.table import Draft
 from ebbtide.core.spec.rules.naming import LABEL_VALUE
@@ -38,6 +40,24 @@ from ebbtide.core.translation.patches import list_patched_paths, make_patch
 
 if TYPE_CHECKING:
     from ebbtide.core.profile.models import Profile
+
+#: The living API version of a kind's dead ones, the fields of its spec, and one that the older form of the spec lacks
+#: (knative.dev/serving v0.17 pkg/apis/serving/v1alpha1/service_types.go; kserve v0.7, which renamed serving.kubeflow.org).
+DEAD_VERSIONS: Final[dict[tuple[str, str], tuple[str, frozenset[str], Path]]] = {
+    **{
+        ("Service", f"serving.knative.dev/{version}"): (
+            "serving.knative.dev/v1",
+            frozenset({"template", "traffic"}),
+            ("template", "spec", "containers"),
+        )
+        for version in ("v1alpha1", "v1beta1")
+    },
+    ("InferenceService", "serving.kubeflow.org/v1beta1"): (
+        "serving.kserve.io/v1beta1",
+        frozenset({"predictor", "transformer", "explainer"}),
+        ("predictor",),
+    ),
+}
 
 
 @dataclass(slots=True)
@@ -52,13 +72,27 @@ class ImportResult:
 
 def recognize(data: dict[str, Any]) -> bool:
     """Return whether ``data`` is an object of a supported kind."""
-    return find_kind_module(data) is not None
+    return find_kind_module(_read_dead_version(data)) is not None
 
 
 def read(data: dict[str, Any], profile: Profile) -> Reading:
     """Return the object as a spec, with a patch for everything that no field of the spec expresses."""
-    result = import_object(data, profile)
-    return Reading(result.native, result.origins, result.losses)
+    living = _read_dead_version(data)
+    result = import_object(living, profile)
+    notes = []
+    if living is not data:
+        message = f"no release serves {data['apiVersion']} today; the object is read as {living['apiVersion']}, which has the same fields"
+        notes.append(make_warning("IMP009", ("apiVersion",), message, f"change apiVersion to {living['apiVersion']}"))
+    return Reading(result.native, result.origins, notes + result.losses)
+
+
+def _read_dead_version(data: dict[str, Any]) -> dict[str, Any]:
+    """Return an object of a dead API version in its living version if its fields are the same, else the object itself."""
+    kind, version, spec = data.get("kind"), data.get("apiVersion"), data.get("spec")
+    row = DEAD_VERSIONS.get((kind, version)) if isinstance(kind, str) and isinstance(version, str) else None
+    living, fields, required = row or ("", frozenset(), ())
+    same = isinstance(spec, dict) and fields >= spec.keys() and get_at(spec, *required) is not None
+    return {**data, "apiVersion": living} if same else data
 
 
 def import_object(obj: Object, profile: Profile) -> ImportResult:
@@ -86,7 +120,7 @@ def import_object(obj: Object, profile: Profile) -> ImportResult:
     if nearest.top is None:
         found_problems.append(_report_impossible(nearest.blocked, draft))
         return result
-    ours, blocked = _patch_differences(nearest, cleaned, result, profile, marked=marked)
+    ours, blocked = _patch_differences(nearest, cleaned, result, marked=marked)
     if ours is None:
         found_problems.append(_report_impossible(blocked, draft))
         return result
@@ -120,15 +154,24 @@ def with_kinds_installed(profile: Profile) -> Profile:
     return changed
 
 
+def _with_any_gpus(profile: Profile) -> Profile:
+    """Return a profile with whole GPUs, for an object whose GPUs the profile's node pools do not have."""
+    built_in, _ = shapes.validate_profile(BUILT_IN)
+    assert built_in is not None
+    changed: Profile = with_values(profile, spec=with_values(profile.spec, node_pools=built_in.spec.node_pools))
+    return changed
+
+
 def _patch_differences(
-    nearest: RenderAttempt, cleaned: Object, result: ImportResult, profile: Profile, *, marked: bool
+    nearest: RenderAttempt, cleaned: Object, result: ImportResult, *, marked: bool
 ) -> tuple[Object | None, list[Problem]]:
     """Set the patch that turns the rendered object into the live one, and return the rendered object.
 
     A field whose rendered value the patch would change is removed from the spec: no patch covers a field, so an edit of any
     field has an effect. Returns None and the problems if no patch reproduces the object.
     """
-    draft, kind, name = nearest.draft, cleaned["kind"], get_at(cleaned, "metadata", "name")
+    draft, profile = nearest.draft, nearest.profile
+    kind, name = cleaned["kind"], get_at(cleaned, "metadata", "name")
     for _ in range(ROUNDS):
         if nearest.top is None:
             return None, nearest.blocked
@@ -149,7 +192,7 @@ def _patch_differences(
         covered = [problem for problem in problems if problem.code == "PAT003"]
         if not covered or not remove_fields(draft.native, covered):
             return None, problems
-        render_attempt(nearest, profile, kind)
+        render_attempt(nearest, kind)
     return None, nearest.blocked
 
 
@@ -206,18 +249,21 @@ def _find_nearest_attempt(view: ObjectView, profile: Profile, *, marked: bool) -
     fewest_differences = -1
     # An object that Ebbtide rendered has its defaults. On any other, each default would be a difference.
     ours = get_at(view.obj, "metadata", "labels", keys.APP_MANAGED_BY) == "ebbtide"
-    for pools, defaults in product(list_candidate_pools(view, profile.spec), (True, False) if ours else (False,)):
-        for gpu in (True, False):
-            draft = derive_spec(view, profile.spec, pools, gpu=gpu, defaults=defaults)
-            trial = render_draft(draft, profile, view.obj["kind"])
-            if trial.top is None:
-                nearest = nearest or trial
-                continue
-            count = sum(1 for _ in find_differences(clean_object(trial.top, profile, marked=marked), view.obj))
-            if fewest_differences < 0 or count < fewest_differences:
-                nearest, fewest_differences = trial, count
-            if fewest_differences == 0:
-                return trial
+    trials = [(profile, pools) for pools in list_candidate_pools(view, profile.spec)] + [(_with_any_gpus(profile), ())]
+    for (cluster, pools), defaults in product(trials, (True, False) if ours else (False,)):
+        draft = derive_spec(view, cluster.spec, pools, defaults=defaults)
+        trial = render_draft(draft, cluster, view.obj["kind"])
+        if trial.top is None:
+            nearest = nearest or trial
+            continue
+        if cluster is not profile and render_top_object(trial.draft.native, profile, view.obj["kind"])[0] is not None:
+            # The profile's node pools have these GPUs too, and render them as another object.
+            continue
+        count = sum(1 for _ in find_differences(clean_object(trial.top, cluster, marked=marked), view.obj))
+        if fewest_differences < 0 or count < fewest_differences:
+            nearest, fewest_differences = trial, count
+        if fewest_differences == 0:
+            return trial
     assert nearest is not None
     return nearest
 

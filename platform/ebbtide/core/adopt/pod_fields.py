@@ -11,7 +11,7 @@ from ebbtide.core.base import keys
 from ebbtide.core.base.names import name_volume
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.spec.rules.naming import ALLOWED_KEY, LABEL_KEY, LABEL_VALUE, is_reserved_key
-from ebbtide.core.translation.gpu import BACKENDS
+from ebbtide.core.translation.gpu import BACKENDS, read_request
 from ebbtide.core.translation.gpu.backend import GpuFields, GpuPod
 from ebbtide.core.translation.modes import SERVING_MODES
 from ebbtide.core.translation.objects import to_camel
@@ -98,14 +98,14 @@ def _convert_handler(probe: Any, port: Any) -> dict[str, Any]:
 
 
 def read_gpu_fields(view: ObjectView, pool: NodePool) -> GpuFields | None:
-    """Return the pod's GPU request, read by the backend of ``pool``."""
+    """Return the pod's GPU request, as the backend of ``pool`` or another one reads it."""
     pod = GpuPod(
         filter_strings(view.value_at(view.container, "resources", "limits")),
         view.read_annotations(),
         filter_strings(view.value_at(view.pod, "nodeSelector")),
         SERVING_MODES[view.serving].container,
     )
-    return BACKENDS[pool.backend].read(pool, pod)
+    return read_request(pod, pool)
 
 
 def derive_compute(view: ObjectView, draft: Draft, shared: GpuFields | None) -> None:
@@ -186,7 +186,7 @@ def derive_placement(view: ObjectView, draft: Draft, pools: tuple[NodePool, ...]
     ]
     draft.set_nonempty("spec.topologySpreadConstraints", constraints, path)
     tolerations = filter_mappings(view.value_at(view.pod, "tolerations"))
-    of_pools = [toleration for pool in pools for toleration in pool.tolerations]
+    of_pools = [{"operator": "Equal", **toleration} for pool in pools for toleration in pool.tolerations]
     while tolerations and tolerations[-1] in of_pools:
         of_pools.remove(tolerations.pop())
     draft.set_nonempty("spec.tolerations", list(map(_convert_toleration, tolerations)), (*view.pod, "tolerations"))

@@ -15,3 +15,15 @@ def get_at(data: Any, *path: str | int, default: Any = None) -> Any:
         else:
             return default
     return default if data is None else data
+
+
+def replace_at(document: Any, path: tuple[str | int, ...], value: Any) -> Any:
+    """Return ``document`` with ``value`` at ``path``; only the containers on the path are copied."""
+    if not path:
+        return value
+    head, rest = path[0], path[1:]
+    if isinstance(document, list):
+        assert isinstance(head, int)
+        return [*document[:head], replace_at(document[head], rest, value), *document[head + 1 :]]
+    base = document if isinstance(document, dict) else {}
+    return {**base, head: replace_at(base.get(head), rest, value)}

@@ -140,11 +140,11 @@ def has_errors(problems: Iterable[Problem]) -> bool:
 
 
 def limit_problems(problems: list[Problem]) -> list[Problem]:
-    """Return at most ``MAX_PROBLEMS`` problems in their order, errors in preference; another one counts the rest."""
-    if len(problems) <= MAX_PROBLEMS:
-        return problems
-    chosen = {*sorted(range(len(problems)), key=lambda index: problems[index].severity != ERROR)[:MAX_PROBLEMS]}
-    hidden = [problem for index, problem in enumerate(problems) if index not in chosen]
+    """Return at most ``MAX_PROBLEMS`` problems, first the errors and then the warnings; another one counts the rest."""
+    ordered = sorted(problems, key=lambda problem: problem.severity != ERROR)
+    hidden = ordered[MAX_PROBLEMS:]
+    if not hidden:
+        return ordered
     more = Problem(
         "FIL052",
         (),
@@ -152,7 +152,7 @@ def limit_problems(problems: list[Problem]) -> list[Problem]:
         "fix the listed problems first",
         ERROR if has_errors(hidden) else WARNING,
     )
-    return [problem for index, problem in enumerate(problems) if index in chosen] + [more]
+    return [*ordered[:MAX_PROBLEMS], more]
 
 
 def format_value(value: Any) -> str:

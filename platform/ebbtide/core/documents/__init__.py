@@ -57,6 +57,17 @@ OTHER_KINDS: Final = {
     **dict.fromkeys(("NIMService", "NIMCache", "NIMPipeline"), _NIM),
     **dict.fromkeys(("TrainingWorkload", "InteractiveWorkload", "DistributedWorkload"), _RUNAI),
 }
+#: The groups of dead API versions by kind, and what to do with an object whose fields differ from those of the living one.
+DEAD_FORMS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
+    "Service": (
+        ("serving.knative.dev/",),
+        "write it as serving.knative.dev/v1, with the container in spec.template.spec.containers",
+    ),
+    "InferenceService": (
+        ("serving.kubeflow.org/", "serving.kserve.io/"),
+        "write it as serving.kserve.io/v1beta1, with spec.predictor instead of spec.default.predictor",
+    ),
+}
 OTHER_GROUPS: Final = ("serving.kserve.io/", "serving.knative.dev/", "apps.nvidia.com/", "run.ai/")
 UPSTREAM_GROUPS: Final = ("serving.kserve.io/", "serving.knative.dev/")
 #: API groups of specs and of files that are not applied: a document of them is never an object of another kind.
@@ -157,6 +168,15 @@ def _unsupported_problem(kind: Any, version: Any) -> Problem:
     if isinstance(version, str) and isinstance(kind, str) and version.startswith(OTHER_GROUPS) and kind in OTHER_KINDS:
         message = f"{described} is not rendered from a spec, so it cannot be converted"
         return Problem("SPEC005", ("kind",), message, OTHER_KINDS[kind])
+    if (
+        isinstance(kind, str)
+        and kind in DEAD_FORMS
+        and isinstance(version, str)
+        and version.startswith(DEAD_FORMS[kind][0])
+    ):
+        return Problem(
+            "SPEC005", ("apiVersion",), f"{described} is of an API version that no release serves", DEAD_FORMS[kind][1]
+        )
     readers = (*(part.load(Reader) for part in plugins.list_own(plugins.READERS)), *load_added_readers())
     formats = (
         "kind: Inference",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, ca
 
 from ebbtide.core.base import keys
 from ebbtide.core.base.bodies import WrittenBy, body
-from ebbtide.core.base.paths import get_at
+from ebbtide.core.base.paths import get_at, replace_at
 from ebbtide.core.base.problems import Path, Problem, format_path, make_warning, select_errors
 from ebbtide.core.profile.models import Profile
 from ebbtide.core.readers.compiled import inference_validator, validation_error
@@ -674,18 +674,6 @@ OPTIONAL: Final[dict[str, Any]] = {
     "resource": "example.com/gpu",
     "gpuUtilizationPerContainer": "other_metric",
 }
-
-
-def replace_at(document: Any, path: Path, value: Any) -> Any:
-    """Return ``document`` with ``value`` at ``path``; only the containers on the path are copied."""
-    if not path:
-        return value
-    head, rest = path[0], path[1:]
-    if isinstance(document, list):
-        assert isinstance(head, int)
-        return [*document[:head], replace_at(document[head], rest, value), *document[head + 1 :]]
-    base = document if isinstance(document, dict) else {}
-    return {**base, head: replace_at(base.get(head), rest, value)}
 
 
 def remove_at(document: Any, path: Path) -> Any:

@@ -14,9 +14,9 @@ from typing import Annotated, Any, Final, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from ebbtide.core.base.paths import get_at
+from ebbtide.core.base.paths import get_at, replace_at
 from ebbtide.core.base.problems import ERROR, Path, Problem, format_path
-from ebbtide.core.documents.explain import SAMPLES, list_literals, remove_at, replace_at, without_indexes
+from ebbtide.core.documents.explain import SAMPLES, list_literals, remove_at, without_indexes
 from ebbtide.core.profile.models import Profile
 from ebbtide.core.readers import shapes
 from ebbtide.core.readers.fields import models_in

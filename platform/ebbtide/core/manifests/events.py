@@ -34,6 +34,7 @@ from ebbtide.core.manifests.faults import (
     quote_shortened,
     shorten,
 )
+from ebbtide.core.manifests.hints import FIXES, OTHER_FIX, explain_indentation
 from ebbtide.core.manifests.readings import describe_readings
 from ebbtide.core.manifests.scalars import TOO_LARGE, Refusal, resolve_scalar
 
@@ -203,9 +204,14 @@ class Builder:
         line = self._line_of(mark) if mark else self.first_line
         reason = error.problem or "invalid YAML"
         code = LIMIT if "nesting" in reason else SYNTAX  # libyaml reads ahead, so it may report its own limit first
+        cause = explain_indentation(self.text, line - self.first_line, self.first_line)
+        if cause is not None:
+            self.problems.append(Problem(code, (), *cause, line=line, document=self.name))
+            return
+        fix = "" if code == LIMIT else FIXES.get(reason, OTHER_FIX)
         if error.context and error.context_mark:
             reason += f" ({error.context} from line {self._line_of(error.context_mark)})"
-        self.problems.append(Problem(code, (), reason, line=line, document=self.name))
+        self.problems.append(Problem(code, (), reason, fix, line=line, document=self.name))
 
     def _line_of(self, mark: Any) -> int:
         """Return the line of a syntax error. libyaml reports an error at the end of the text on a line after the last."""

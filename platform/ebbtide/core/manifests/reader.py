@@ -139,6 +139,21 @@ def _read_chunk(chunk: _Chunk, name: str) -> Document:
             return Document(name, _strict_json(chunk.text), [], clean, chunk.first_line)
         except (ValueError, RecursionError):
             pass
+        from ebbtide.core.manifests.hints import RENDER_FIX, find_template  # noqa: PLC0415 - only after an error
+
+        template = find_template(clean, {problem.line - chunk.first_line for problem in problems})
+        if template is not None:
+            line, message = (
+                chunk.first_line + template[0],
+                f"{quote_shortened(template[1])} is an expression of a template",
+            )
+            return Document(
+                name,
+                None,
+                [Problem(SYNTAX, (), message, RENDER_FIX, line=line, document=name)],
+                clean,
+                chunk.first_line,
+            )
     return Document(name, data, problems, clean, chunk.first_line)
 
 

@@ -10,7 +10,9 @@ from typing import Any, Final
 #: Names of the built-in profiles for ``--profile``. The first is the default.
 BUILT_IN_NAME: Final = "built-in"
 FULL_NAME: Final = "full"
-#: The default profile: Knative 1.24 as its release installs it, and no other component.
+#: A node pool with whole GPUs of any number and product, which need neither a feature flag nor a scheduler.
+ANY_GPUS: Final[dict[str, Any]] = {"name": "default", "resource": "nvidia.com/gpu"}
+#: The default profile: Knative 1.24 as its release installs it, NVIDIA's device plugin, and no other component.
 BUILT_IN: Final[dict[str, Any]] = {
     "apiVersion": "ebbtide.dev/v1alpha1",
     "kind": "Profile",
@@ -19,6 +21,7 @@ BUILT_IN: Final[dict[str, Any]] = {
         "knative": {"version": "1.24", "hpa": False},
         "kserve": {"installed": False},
         "metrics": {"adapter": "none", "metricsServer": False},
+        "nodePools": [ANY_GPUS],
     },
 }
 #: Feature flags that ``kustomize/knative`` sets in config-features, and the only ones of the full profile.

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.core.base.problems import Path, Problem, has_errors
+from ebbtide.core.base.paths import get_at
+from ebbtide.core.base.problems import ERROR, Path, Problem, has_errors
+from ebbtide.core.manifests.hints import RENDER_FIX, TEMPLATE
 from ebbtide.core.readers import shapes
 
 if TYPE_CHECKING:
@@ -52,12 +54,15 @@ class LoadedDocument:
         placed = []
         for problem in problems:
             where = self.reading.origin_of(problem.field)
+            value = get_at(self.reading.native, *problem.field) if problem.severity == ERROR else None
+            is_template = isinstance(value, str) and TEMPLATE.search(value) is not None
             placed.append(
                 replace(
                     problem,
                     field=where,
                     line=problem.line or self.line(where),
                     document=problem.document or self.name,
+                    fix=RENDER_FIX if is_template else problem.fix,
                     # They change native fields.
                     fixes=() if self.reading.origins else problem.fixes,
                 ),
@@ -110,6 +115,8 @@ def validate_reading(
             for problem in loaded.place_problems(shape_problems)
             if not any(problem.field[: len(path)] == path for path in unparsed if path)
         )
+    if problems and not reading.origins:
+        loaded.problems = shapes.fix_unparsed(loaded.problems, reading.native)
     if has_errors(loaded.problems):
         loaded.inference = None
     return loaded

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.base import quantities
-from ebbtide.core.base.paths import get_at
+from ebbtide.core.base.paths import get_at, replace_at
 from ebbtide.core.base.problems import (
     Change,
     Fix,
@@ -17,7 +17,9 @@ from ebbtide.core.base.problems import (
     offer_values,
     remove_field,
     set_value,
+    shorten_text,
 )
+from ebbtide.core.manifests.scalars import LEGACY_BOOLEANS
 from ebbtide.core.readers.compiled import inference_validator, profile_validator, validation_error
 from ebbtide.core.translation.gpu import is_backend, list_backends
 
@@ -43,6 +45,19 @@ WANTED: Final = {
 }
 #: Fields whose number is a fraction of one: 50% is 0.5 there, and 50 elsewhere.
 FRACTIONS: Final = {"gpuPortionRequest", "gpuPortionLimit"}
+#: Blocks that are often written as one value: the field that the value belongs to, and the values that are recognized.
+SHORT_FORMS: Final = {
+    "servingPort": ("container", re.compile(r"[0-9]{1,5}")),
+    "model": ("uri", re.compile(r"[a-z0-9]+://\S+|[\w.-]+/[\w.-]+")),
+    "imagePullSecrets": ("name", re.compile(r"[a-z0-9][a-z0-9.-]*")),
+}
+#: Lists of names with values, which are often written as one mapping.
+NAMED_VALUES: Final = {"environmentVariables", "labels", "annotations"}
+#: A duration in Go's format, and the seconds of its units.
+DURATION: Final = re.compile(r"(?:[0-9]{1,9}[hms])+")
+SECONDS: Final = {"h": quantities.HOUR, "m": quantities.MINUTE, "s": 1}
+MILLI: Final = re.compile(r"[0-9]{1,9}m")
+HUGE_NUMBER: Final = re.compile(r"[-+]?[0-9]{19,40}")
 WHOLE_NUMBER: Final = re.compile(r"[-+]?[0-9]{1,18}")
 NUMBER: Final = re.compile(r"[-+]?[0-9]{1,18}(\.[0-9]{1,18})?")
 #: Descriptions of patterns by field name; other patterns are shown as regular expressions.
@@ -79,6 +94,7 @@ HABITS: Final = {
     "memoryLimit": "spec.compute.cpuMemoryLimit",
     "memoryRequest": "spec.compute.cpuMemoryRequest",
     "minScale": "spec.autoscaling.minReplicas",
+    "name": "metadata.name",
     "namespace": "metadata.namespace",
     "port": "spec.servingPort.container",
     "priorityClassName": "spec.priorityClass",
@@ -94,6 +110,42 @@ HABITS: Final = {
 def validate_inference(native: dict[str, Any]) -> tuple[Inference | None, list[Problem]]:
     """Return the validated document, or all problems of its structure."""
     return _run_validator(inference_validator(), native)
+
+
+def fix_unparsed(problems: list[Problem], native: dict[str, Any]) -> list[Problem]:
+    """Return problems of YAML values with the fix that their fields need: true for yes, or the largest number.
+
+    ``native`` has the text of each such value.
+    """
+    values = {problem.field: _read_unparsed(get_at(native, *problem.field)) for problem in problems if problem.field}
+    meant = {path: value for path, value in values.items() if value is not None}
+    if not meant:
+        return problems
+    changed = native
+    for path, value in meant.items():
+        changed = replace_at(changed, path, value)
+    of_fields = {problem.field: problem for problem in validate_inference(changed)[1]}
+    return [
+        _fix_value(problem, meant[problem.field], of_fields.get(problem.field)) if problem.field in meant else problem
+        for problem in problems
+    ]
+
+
+def _read_unparsed(text: Any) -> bool | int | None:
+    """Return the boolean or the number that the text of a rejected value means; None for any other text."""
+    if not isinstance(text, str):
+        return None
+    return LEGACY_BOOLEANS.get(text, int(text) if HUGE_NUMBER.fullmatch(text) else None)
+
+
+def _fix_value(problem: Problem, value: bool | int, of_field: Problem | None) -> Problem:
+    """Return a problem of a YAML value with the fix of its field, unless a string is valid there."""
+    if of_field is None and isinstance(value, bool):
+        text = str(value).lower()
+        return replace(problem, fix=f"write {text}", fixes=set_value(value, safe=True))
+    if of_field is not None and of_field.code == "SPEC004":
+        return replace(problem, fix=of_field.fix, fixes=of_field.fixes)
+    return problem if of_field is not None else replace(problem, fix="use a smaller number", fixes=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +189,9 @@ def _convert_errors(errors: Sequence[Mapping[str, Any]], native: Any) -> list[Pr
         # Each branch of a union reports an error for the same value; only the first is used.
         if where not in problems:
             problems[where] = _convert_error(error, where, native)
-    return list(problems.values())
+    # Where a string or a list is valid, a list with an invalid item is not a string either.
+    lists = {where[:-1] for where in problems if where and isinstance(where[-1], int)}
+    return [problem for where, problem in problems.items() if where not in lists]
 
 
 def _document_path(loc: tuple[str | int, ...], native: Any) -> Path:
@@ -166,7 +220,8 @@ def _convert_error(error: Mapping[str, Any], where: Path, native: Any) -> Proble
     if kind == "extra_forbidden":
         return _unknown_field_problem(where, last, native)
     if kind == "missing":
-        return Problem("SPEC003", where, f"{last} is missing", f"set {last}")
+        name = get_at(native, "spec", "name") if where == ("metadata",) else None
+        return Problem("SPEC003", where, f"{last} is missing", f"set metadata.name: {name}" if name else f"set {last}")
     if kind in WANTED:
         fix, fixes = _type_fix(kind, last, value)
         return Problem("SPEC002", where, describe_invalid(last, value, WANTED[kind]), fix, fixes=fixes)
@@ -206,7 +261,39 @@ def _type_fix(kind: str, last: str, value: Any) -> tuple[str, tuple[Fix, ...]]:
         return f'quote it: "{text}"', set_value(text, safe=True)
     if isinstance(value, str) and kind in {"int_type", "float_type", "bool_type"}:
         return _fix_of_text(kind, last, value.strip())
-    return f"write {WANTED[kind]}", ()
+    if last == "gpuDevicesRequest" and isinstance(value, float) and 0 < value < 1:
+        move = Fix((Change(()), Change(("gpuPortionRequest",), value)))
+        return f"for a fraction of a GPU, set gpuPortionRequest: {value:g} instead", (move,)
+    rewritten = _rewrite_short_form(kind, last, value)
+    if rewritten is None:
+        return f"write {WANTED[kind]}", ()
+    verb = "quote it:" if isinstance(rewritten, str) else "write"
+    return f"{verb} {shorten_text(_show_flow(rewritten))}", set_value(rewritten)
+
+
+def _rewrite_short_form(kind: str, last: str, value: Any) -> Any:
+    """Return a value of the wrong type in the form that is valid at its place; None if its meaning is not certain."""
+    field, form = SHORT_FORMS.get(last, ("", None))
+    if form is not None and kind in {"model_type", "model_attributes_type"} and form.fullmatch(str(value)):
+        by_name = field == "uri" and "://" not in value
+        return {"format": "huggingface", field: f"hf://{value}"} if by_name else {field: value}
+    if kind == "list_type" and isinstance(value, dict) and last in NAMED_VALUES:
+        return [{"name": name, "value": item if isinstance(item, str) else str(item)} for name, item in value.items()]
+    if kind == "list_type" and isinstance(value, str):
+        return [value]
+    if kind == "string_type" and isinstance(value, dict) and len(value) == 1:
+        [(name, item)] = value.items()
+        return f"{name}: {item}" if isinstance(item, str | int | float) else None
+    return None
+
+
+def _show_flow(value: Any) -> str:
+    """Return a rewritten value as it is written on one line of YAML."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{name}: {item}' for name, item in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_show_flow, value))}]"
+    return f'"{value}"' if ": " in str(value) else str(value)
 
 
 def _fix_of_text(kind: str, last: str, text: str) -> tuple[str, tuple[Fix, ...]]:
@@ -215,6 +302,11 @@ def _fix_of_text(kind: str, last: str, text: str) -> tuple[str, tuple[Fix, ...]]
         return "set a value", ()
     if kind == "bool_type" and text in {"true", "false"}:
         return "remove the quotes", set_value(text == "true", safe=True)
+    if kind == "float_type" and MILLI.fullmatch(text):
+        return f"write {int(text[:-1]) / 1000:g}", set_value(int(text[:-1]) / 1000)
+    if kind == "int_type" and last.endswith("Seconds") and DURATION.fullmatch(text):
+        seconds = sum(int(number) * SECONDS[unit] for number, unit in re.findall(r"([0-9]+)([hms])", text))
+        return f"write {seconds}", set_value(seconds)
     number = text.removesuffix("%").rstrip()
     if kind == "bool_type" or (NUMBER if kind == "float_type" else WHOLE_NUMBER).fullmatch(number) is None:
         return f"write {WANTED[kind]}", ()
@@ -238,8 +330,11 @@ def _unknown_field_problem(where: Path, last: str, native: Any) -> Problem:
         if get_at(native, *meant) is None:
             fixes = (Fix((Change(()), Change(meant, get_at(native, *where))), safe=True),)
     else:
+        value = get_at(native, *where)
         hint = f"set {format_path(meant)} instead"
-        fixes = ()
+        if meant[-1] == last:
+            hint = f"move it to {format_path(meant)}"
+        fixes = (Fix((Change(()), Change(meant, value))),) if get_at(native, *meant) is None else ()
     return Problem("SPEC001", where, f"unknown field {last}", hint, fixes=fixes)
 
 
@@ -254,9 +349,17 @@ def find_meant_field(where: Path, *, of_profile: bool = False) -> Path | None:
     from ebbtide.core.readers.fields import field_names_at  # noqa: PLC0415 - loads the models
 
     name = str(where[-1])
-    habit = None if of_profile or where[0] != "spec" else HABITS.get(name)
+    if not of_profile and len(where) == 1 and name in field_names_at(("spec",)):
+        return "spec", name
+    # A name in a block is not that of the workload.
+    named = name == "name" and len(where) > len(("spec", "name"))
+    habit = None if of_profile or where[0] != "spec" or named else HABITS.get(name)
     if habit is not None:
         return tuple(habit.split("."))
+    if not of_profile and where[:-1] == ("spec",):
+        blocks = [block for block in field_names_at(("spec",)) if name in field_names_at(("spec", block))]
+        if len(blocks) == 1:
+            return "spec", blocks[0], name
     lowered = {text.lower(): text for text in field_names_at(where[:-1], of_profile=of_profile)}
     close = get_close_matches(name.lower().replace("_", "").replace("-", ""), lowered, 1, 0.7)
     return (*where[:-1], lowered[close[0]]) if close else None

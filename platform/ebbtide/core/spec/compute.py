@@ -18,7 +18,7 @@ class ExtendedResource(Model):
     resource: Text
     """Resource name with vendor prefix, such as ``nvidia.com/gpu`` or ``rdma/hca``."""
     quantity: Quantity
-    """Number of units. Must be a whole number of at least 1."""
+    """Number of units, a whole number. 0 of a GPU resource has no effect next to a GPU request."""
     exclude: bool = False
     """Run:ai's marker for "do not inherit this item from a policy". The item is left out."""
 
@@ -57,4 +57,4 @@ class Compute(Model):
     """Maximum size of /dev/shm, such as 8Gi. Mounts an in-memory /dev/shm, as largeShmRequest does. Default: the memory of
     the node. Ebbtide extension."""
     extended_resources: list[ExtendedResource] = empty_list()
-    """Other devices, by Kubernetes resource name."""
+    """Other devices, by Kubernetes resource name. GPUs are read as the GPU request that they are."""

@@ -11,7 +11,7 @@ from ebbtide.core.base import quantities
 from ebbtide.core.base.problems import Problem, offer_values, remove_field
 from ebbtide.core.spec.rules.containers import CONTAINERS
 from ebbtide.core.spec.rules.serving import DEFAULT_PORT
-from ebbtide.core.translation import pod_security, runtimes
+from ebbtide.core.translation import gpu, pod_security, runtimes
 from ebbtide.core.translation.objects import apply_merge_patch, prune_nulls
 from ebbtide.core.translation.plan import Decision, Plan
 from ebbtide.core.translation.pods import Pod, PodPatch
@@ -94,8 +94,11 @@ def make_resources_patch(plan: Plan) -> PodPatch:
         if limit is not None:
             limits[name] = str(limit)
     for extended in compute.extended_resources:
-        if not extended.exclude:
-            limits[extended.resource] = str(quantities.parse_whole_quantity(extended.quantity))
+        amount = quantities.parse_whole_quantity(extended.quantity)
+        # No amount of GPUs next to a GPU request remains from before that request.
+        leftover = not amount and plan.gpu is not None and gpu.counts_gpus(extended.resource, plan.pool)
+        if not extended.exclude and not leftover:
+            limits[extended.resource] = str(amount)
     return PodPatch(by="resources", cause=("spec", "compute"), requests=requests, limits=limits)
 
 

@@ -257,14 +257,7 @@ def check_overrides(
     for override in find_overrides(inference.spec.patches[index].patch, written):
         in_patch: Path = ("spec", "patches", index, "patch", *override.in_patch)
         value = _look_up(written, override.in_object)
-        path = next(
-            (
-                path
-                for path, objects in variants
-                if (after := find(objects)) is not None and not is_same(_look_up(after, override.in_object), value)
-            ),
-            None,
-        )
+        path = _find_cause(override, value, variants, find)
         if path is None:
             continue
         yield Problem(
@@ -274,6 +267,30 @@ def check_overrides(
             f"remove {format_path(in_patch)}, or remove {format_path(path)}",
             fixes=remove_field(in_patch) + remove_field(),
         )
+
+
+def _find_cause(
+    override: Override,
+    value: Any,
+    variants: Iterable[tuple[Path, Sequence[Object]]],
+    find: Callable[[Sequence[Object]], Object | None],
+) -> Path | None:
+    """Return the field that renders a value, or else the one that renders the least around it; None if there is none.
+
+    A field such as the container's name moves every value of the container to another place, and is the cause of none.
+    """
+    where = override.in_object
+    cause, deepest = None, -1
+    for path, objects in variants:
+        after = find(objects)
+        if after is None or is_same(_look_up(after, where), value):
+            continue
+        depth = next(length for length in range(len(where) - 1, -1, -1) if _look_up(after, where[:length]) is not None)
+        if depth > deepest:
+            cause, deepest = path, depth
+        if depth == len(where) - 1:
+            break
+    return cause
 
 
 def _with_spec(inference: Inference, values: dict[str, Any]) -> Inference:

@@ -98,8 +98,24 @@ def _check_selected_label(plan: Plan, key: str, value: str) -> Iterator[Problem]
 
 
 def _list_selecting_pools(plan: Plan) -> tuple[NodePool, ...]:
-    """Return the node pools by which the pods select nodes: none if the spec neither names pools nor requests a GPU."""
-    return plan.pools if plan.spec.node_pools or plan.gpu is not None else ()
+    """Return the node pools by which the pods select nodes: those of the spec, or the default one for a GPU request."""
+    if plan.spec.node_pools:
+        return plan.pools
+    whole = plan.gpu is not None and plan.gpu.kind == "devices"
+    default = (
+        ()
+        if plan.pool is None or not selects_by_default(plan.pool, whole=whole, defaults=plan.adds_defaults)
+        else plan.pools
+    )
+    return () if plan.gpu is None else default
+
+
+def selects_by_default(pool: NodePool, *, whole: bool, defaults: bool) -> bool:
+    """Return whether a GPU request selects the default node pool, which the spec need not name.
+
+    Without Ebbtide's defaults, a request for whole devices selects no nodes by labels that the spec does not set.
+    """
+    return defaults or not whole or not pool.selector
 
 
 def _check_combination(pools: tuple[NodePool, ...]) -> Iterator[Problem]:

@@ -6,7 +6,7 @@ reads the complete plan. Each choice is recorded as a ``Decision`` with its reas
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeVar
 
 from ebbtide.core.base.bodies import body
@@ -14,7 +14,7 @@ from ebbtide.core.translation.modes import SERVING_MODES
 
 if TYPE_CHECKING:
     from ebbtide.core.base.metrics import Metric
-    from ebbtide.core.base.problems import Path
+    from ebbtide.core.base.problems import Path, Problem
     from ebbtide.core.profile.models import NodePool, Profile, ProfileSpec
     from ebbtide.core.spec.inference import Inference, InferenceSpec
     from ebbtide.core.translation.modes import ServingMode
@@ -120,6 +120,8 @@ class Plan:
     scaling: Scaling = _SCALING
     priority: Priority = _PRIORITY
     decisions: list[Decision] = field(default_factory=list)
+    #: The index of the extended resource that is read as the GPU request, by the fields of ``compute`` that it sets.
+    extended_gpus: dict[str, int] = field(default_factory=dict)
     #: The ``spec`` blocks of both documents: attributes, since each translation reads them about fifty times.
     spec: InferenceSpec = field(init=False)
     cluster: ProfileSpec = field(init=False)
@@ -132,6 +134,15 @@ class Plan:
         """Record a decision and return its choice."""
         self.decisions.append(decision)
         return choice
+
+    def place_problem(self, problem: Problem) -> Problem:
+        """Return a problem about the GPU request at the extended resource that it was read from."""
+        *block, name = problem.field[:3] or [""]
+        index = self.extended_gpus.get(str(name)) if tuple(block) == ("spec", "compute") else None
+        if index is None:
+            return problem
+        part = "quantity" if name == "gpuDevicesRequest" else "resource"
+        return replace(problem, field=("spec", "compute", "extendedResources", index, part))
 
     @property
     def name(self) -> str:

@@ -21,7 +21,7 @@ from ebbtide.core.translation import (
     storage,
     traps,
 )
-from ebbtide.core.translation.objects import Object, prune_nulls, sort_for_apply
+from ebbtide.core.translation.objects import Object, prune_nulls, sort_for_apply, with_values
 from ebbtide.core.translation.plan import Decision, Plan
 from ebbtide.core.translation.pods import Pod, PodPatch
 from ebbtide.core.translation.scaling.checks import CHECKS as SCALING_CHECKS
@@ -86,7 +86,7 @@ def translate(inference: Inference, profile: Profile, canonical: str, *, checks_
     pod = pods.merge_patches(make_patches(plan))
     problems.extend(_check_mounts(plan, pod))
     if plan.mode.revisions:
-        problems.extend(knative.check_flags(plan, pod))
+        problems.extend(map(plan.place_problem, knative.check_flags(plan, pod)))
     if has_errors(problems):
         return Translation((), plan, tuple(problems))
     objects = make_objects(plan, pod, canonical)
@@ -126,11 +126,12 @@ def make_plan(inference: Inference, profile: Profile) -> tuple[Plan | None, list
     Every choice is made even if another field is invalid, so that each check can read a complete plan. There are two
     exceptions: an invalid GPU request is treated as no GPU, and invalid scaling fields are not checked further.
     """
-    problems = rules.check(inference, profile.spec.metrics.custom)
-    broken = {problem.code[:3] for problem in problems if problem.severity == ERROR}
     plan = Plan(inference, profile)
     plan.namespace = project.choose_namespace(plan)
     plan.pools = placement.choose(plan)
+    plan.spec, plan.extended_gpus = gpu.read_extended_resources(plan.spec, plan.pool)
+    problems = rules.check(with_values(inference, spec=plan.spec), profile.spec.metrics.custom)
+    broken = {problem.code[:3] for problem in problems if problem.severity == ERROR}
     plan.gpu = None if broken.intersection(GPU) else gpu.choose(plan)
     plan.serving = plan.record_decision(*choose_serving(plan))
     plan.scaling = plan.record_decision(*choose_scaling(plan))
@@ -145,22 +146,19 @@ def make_plan(inference: Inference, profile: Profile) -> tuple[Plan | None, list
     elif not UNKNOWN_METRIC.intersection(problem.code for problem in problems):
         problems.extend(check_threshold(plan))
     problems.extend(traps.check(plan))
+    problems = [*map(plan.place_problem, problems)]
     return (None if has_errors(problems) else plan), problems
 
 
 def _check_gpu(plan: Plan) -> Iterator[Problem]:
+    yield from gpu.check_extended_resources(plan)
     if plan.gpu is None:
         return
     if plan.pool is None and not plan.spec.node_pools:
-        yield Problem(
-            "GPU007",
-            ("spec", "compute"),
-            "the spec requests a GPU, but the cluster profile has no node pools",
-            "add the GPU nodes to nodePools in the profile, as ebbtide doctor --write-profile does",
-        )
+        yield Problem("GPU007", ("spec", "compute"), *gpu.NO_POOLS)
     for index, ask in enumerate(gpu.list_pool_requests(plan)):
         # Warnings are reported for the first pool only, errors for each pool. GPU065 covers servers that limit themselves.
-        for problem in gpu.check(ask, plan.spec.compute):
+        for problem in gpu.check(ask):
             if problem.severity == ERROR or (
                 index == 0 and not (problem.code == gpu.UNISOLATED and traps.limits_memory(plan))
             ):

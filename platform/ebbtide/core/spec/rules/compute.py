@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from string import ascii_letters
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.core.base import keys, quantities
@@ -13,6 +14,12 @@ if TYPE_CHECKING:
     from ebbtide.core.spec.inference import Inference
 
 COMPUTE: Final[Path] = ("spec", "compute")
+#: The bounds of an amount of memory in bytes and of cores: the largest servers that clouds rent have 32 TiB and 1,920 cores.
+SMALLEST_MEMORY: Final = quantities.MIB
+LARGEST_MEMORY: Final = 64 << 40
+LARGEST_CORES: Final = 4096
+#: The largest number without a unit that is taken as GiB. A larger one is taken as MiB.
+MOST_GIBIBYTES: Final = 128
 #: One thousandth of a GPU: 80 MB of 80 GB.
 SMALLEST_PORTION: Final = 0.001
 
@@ -112,6 +119,27 @@ def invalid_amount(where: Path, text: str | int, noun: str, samples: str) -> Pro
     return Problem("CPU002", where, f"invalid amount of {noun} {text!r}", f"use a quantity such as {samples}")
 
 
+def check_memory(where: Path, text: str | int, samples: str) -> Iterator[Problem]:
+    """Check that an amount of memory is valid, and between that of the smallest container and that of the largest server."""
+    amount = quantities.parse_whole_quantity(text)
+    if not amount:
+        yield invalid_amount(where, text, "memory", samples)
+    elif not SMALLEST_MEMORY <= amount <= LARGEST_MEMORY:
+        bound = "less than 1 MiB of memory" if amount < SMALLEST_MEMORY else "more memory than any server has"
+        near = _find_near_memory(str(text))
+        fix, fixes = (f"did you mean {near}?", set_value(near)) if near else (f"use an amount such as {samples}", ())
+        yield Problem("CPU006", where, f"{where[-1]} {text} is {bound}", fix, fixes=fixes)
+
+
+def _find_near_memory(text: str) -> str:
+    """Return the number of an amount with the unit that its author most likely left out or mistook; empty if none fits."""
+    number = text.rstrip(ascii_letters)
+    mebibytes = text.endswith("m") or float(number) > MOST_GIBIBYTES
+    near = [f"{number}{unit}" for unit in (("Mi", "Gi") if mebibytes else ("Gi", "Mi"))]
+    amounts = {text: quantities.parse_whole_quantity(text) or 0 for text in near}
+    return next((text for text, amount in amounts.items() if SMALLEST_MEMORY <= amount <= LARGEST_MEMORY), "")
+
+
 def check_cpu(inference: Inference) -> Iterator[Problem]:
     """Check that CPU, memory and extended resources are valid quantities, and that no limit is below its request."""
     compute = inference.spec.compute
@@ -121,13 +149,17 @@ def check_cpu(inference: Inference) -> Iterator[Problem]:
         ("gpuMemoryRequest", compute.gpu_memory_request),
         ("gpuMemoryLimit", compute.gpu_memory_limit),
     ):
-        if text is not None and not quantities.parse_nano(text):
-            yield invalid_amount((*COMPUTE, field), text, "memory", "512Mi, 16Gi or 20G")
+        if text is not None:
+            yield from check_memory((*COMPUTE, field), text, "512Mi, 16Gi or 20G")
     for field, cores in (("cpuCoreRequest", compute.cpu_core_request), ("cpuCoreLimit", compute.cpu_core_limit)):
         if cores is not None and not quantities.is_milli(cores):
             near = max(0.001, round(cores, 3))
             message = f"{cores:g} cores is not a multiple of 0.001, the smallest unit of CPU in Kubernetes"
             yield Problem("CPU005", (*COMPUTE, field), message, f"use {near:g}", fixes=set_value(near))
+        elif cores is not None and cores > LARGEST_CORES:
+            near = round(cores / 1000, 3)
+            message = f"{field} {cores:g} is more cores than any server has"
+            yield Problem("CPU006", (*COMPUTE, field), message, f"did you mean {near:g}?", fixes=set_value(near))
     for low, high, field in (
         (compute.cpu_core_request, compute.cpu_core_limit, "cpuCoreLimit"),
         (compute.cpu_memory_request, compute.cpu_memory_limit, "cpuMemoryLimit"),
@@ -146,6 +178,6 @@ def check_cpu(inference: Inference) -> Iterator[Problem]:
             message = f"duplicate extended resource {resource}"
             yield Problem("CPU003", (*where, "resource"), message, "keep one of the entries")
         resources.add(resource)
-        if not count or count % quantities.NANO:
-            message = f"invalid quantity {extended.quantity!r} of {resource}: must be a whole number of at least 1"
+        if count is None or count % quantities.NANO:
+            message = f"invalid quantity {extended.quantity!r} of {resource}: must be a whole number"
             yield Problem("CPU004", (*where, "quantity"), message, "use a whole number")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.core.base.problems import Path, Problem, make_warning, offer_values, remove_field, set_value
+from ebbtide.core.base.problems import Path, Problem, make_warning, offer_values, remove_field, set_value, shorten_text
 from ebbtide.core.spec.objectives import DEFAULT_TOKEN_PERCENT
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ EXCLUDABLE: Final[tuple[tuple[Path, Callable[[InferenceSpec], Sequence[Any]]], .
     )
 )
 # fmt: on
+#: An option with a value after a space, without a value after =.
+OPTION_WITH_VALUE: Final = re.compile(r"(--?[A-Za-z][\w.-]*) +(\S.*)")
 #: The fix of an image reference that cannot be parsed.
 IMAGE_FIX: Final = "use a lowercase reference such as registry.example.com/team/name:tag, or a digest (@sha256:…)"
 
@@ -60,12 +62,39 @@ def check_serving(inference: Inference) -> Iterator[Problem]:
         if isinstance(value, str) and not _split_words(value):
             message = f"invalid {field}: cannot be split into arguments by shell rules"
             yield Problem("SRV016", ("spec", field), message, "close the quotes, or use a list of arguments")
+        elif isinstance(value, list):
+            yield from _check_options(("spec", field), value)
+    yield from _check_characters(spec)
     if spec.model is not None:
         yield from _check_model(spec, spec.model)
     yield from _check_access(spec.serving_port)
     yield from _check_ports(spec)
     if spec.slo is not None:
         yield from _check_slo(spec.slo)
+
+
+def _check_options(where: Path, words: list[str]) -> Iterator[Problem]:
+    """Warn about an option and its value in one item, which a program reads as the name of the option."""
+    for index, word in enumerate(words):
+        option = OPTION_WITH_VALUE.fullmatch(word)
+        if option is not None:
+            name, value = option.groups()
+            message = f"item {index + 1} of {where[-1]} has an option and its value in one argument, which programs do not split"
+            fix = f"write two items: {name} and {shorten_text(value)}"
+            split = [*words[:index], name, value, *words[index + 1 :]]
+            yield make_warning("SRV072", (*where, index), message, fix, fixes=set_value(split, where))
+
+
+def _check_characters(spec: InferenceSpec) -> Iterator[Problem]:
+    """Reject a NUL character, which ends a string in Linux."""
+    values: dict[Path, Any] = {("spec", "command"): spec.command, ("spec", "args"): spec.args}
+    values |= {
+        ("spec", "environmentVariables", index): item.value for index, item in enumerate(spec.environment_variables)
+    }
+    for where, value in values.items():
+        if value is not None and any("\0" in text for text in ([value] if isinstance(value, str) else value)):
+            message = "the text has a NUL character, with which Linux starts no program"
+            yield Problem("SRV071", where, message, "remove the character")
 
 
 def _check_access(port: ServingPort) -> Iterator[Problem]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.base import quantities
 from ebbtide.core.base.problems import Path, Problem, remove_field
-from ebbtide.core.spec.rules.compute import COMPUTE, invalid_amount
+from ebbtide.core.spec.rules.compute import COMPUTE, check_memory, invalid_amount
 from ebbtide.core.spec.rules.serving import IMAGE_FIX, is_image
 
 if TYPE_CHECKING:
@@ -55,8 +55,8 @@ def check_storage(inference: Inference) -> Iterator[Problem]:
             fix = "use a key of the ConfigMap, without a leading / and without .."
             yield Problem("STO009", (*base, "configMapVolume", index, "subPath"), message, fix)
     size = inference.spec.compute.shm_size
-    if size is not None and not quantities.parse_nano(size):
-        yield invalid_amount((*COMPUTE, "shmSize"), size, "memory", "8Gi")
+    if size is not None:
+        yield from check_memory((*COMPUTE, "shmSize"), size, "8Gi")
     for index, image in enumerate(volumes.image_volume):
         if not is_image(image.image):
             message = f"invalid image reference {image.image!r}"

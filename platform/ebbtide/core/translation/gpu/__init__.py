@@ -16,18 +16,24 @@ from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.problems import ERROR, Problem, remove_field, set_value
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.translation.gpu import devices, dra, hami, kai, mig, mps, timeslicing
-from ebbtide.core.translation.gpu.backend import Backend, GpuNode, PoolRequest
-from ebbtide.core.translation.objects import Object, with_values
+from ebbtide.core.translation.gpu.backend import Backend, GpuFields, GpuNode, GpuPod, PoolRequest
+from ebbtide.core.translation.objects import Object, to_camel, with_values
 from ebbtide.core.translation.plan import GpuRequest, Plan, Serving
 
 if TYPE_CHECKING:
     from ebbtide.core.profile.models import NodePool, ProfileSpec
-    from ebbtide.core.spec.compute import Compute
+    from ebbtide.core.spec.compute import Compute, ExtendedResource
+    from ebbtide.core.spec.inference import InferenceSpec
 
 #: The error that a node pool does not provide a request.
 UNAVAILABLE: Final = "GPU008"
 #: The warning that a server can use more GPU memory than it requests.
 UNISOLATED: Final = "GPU013"
+#: The problem of a GPU request on a cluster without node pools, and its fix.
+NO_POOLS: Final = (
+    "the spec requests a GPU, but the cluster profile has no node pools",
+    "add the GPU nodes to nodePools in the profile, as ebbtide doctor --write-profile does",
+)
 
 
 class _Registry(dict[str, Backend]):
@@ -102,6 +108,72 @@ def is_gpu_resource(resource: str) -> bool:
     return "/" in resource and any(is_named(resource, backend.resources) for backend in BACKENDS.values())
 
 
+def counts_gpus(resource: str, pool: NodePool | None) -> bool:
+    """Return whether a resource is part of a GPU request, on any backend or in a node pool."""
+    own = pool is not None and resource == pool.resource
+    return own or is_gpu_resource(resource) or _find_field(resource) is not None
+
+
+def _find_field(resource: str) -> str | None:
+    """Return the spec's field for a resource that a spec may not request directly."""
+    return next((backend.fields[resource] for backend in BACKENDS.values() if resource in backend.fields), None)
+
+
+def read_request(pod: GpuPod, pool: NodePool) -> GpuFields | None:
+    """Return a pod's GPU request as the pool's backend reads it, or else as the first other backend does."""
+    requests = (backend.read(pool, pod) for backend in (BACKENDS[pool.backend], *BACKENDS.values()))
+    return next((fields for fields in requests if fields is not None), None)
+
+
+def read_extended_resources(spec: InferenceSpec, pool: NodePool | None) -> tuple[InferenceSpec, dict[str, int]]:
+    """Return a spec with the GPUs of ``extendedResources`` as its GPU request, and the index of their item by its fields."""
+    compute = spec.compute
+    sizes = (compute.gpu_portion_request, compute.gpu_memory_request, compute.mig_profile)
+    if not compute.extended_resources or compute.gpu_devices_request or any(size is not None for size in sizes):
+        return spec, {}
+    items = _list_extended_gpus(compute, pool)
+    limits = {item.resource: str(quantities.parse_whole_quantity(item.quantity)) for item in items.values()}
+    request = None if pool is None else read_request(GpuPod(limits, {}, spec.node_selector or {}, ""), pool)
+    if request is None:
+        return spec, {}
+    used = [index for index, item in items.items() if item.resource in request.limits]
+    others = [item for index, item in enumerate(compute.extended_resources) if index not in used]
+    values = {name: request.compute[to_camel(name)] for name in compute.__dict__ if to_camel(name) in request.compute}
+    changed = with_values(compute, **values, extended_resources=others)
+    return with_values(spec, compute=changed), dict.fromkeys(request.compute, used[0])
+
+
+def _list_extended_gpus(compute: Compute, pool: NodePool | None) -> dict[int, ExtendedResource]:
+    """Return the extended resources that request GPUs, by index: the first of each name with a valid amount above 0."""
+    items: dict[str, tuple[int, ExtendedResource]] = {}
+    for index, item in enumerate(compute.extended_resources):
+        amount = quantities.parse_nano(item.quantity)
+        if not item.exclude and amount and not amount % quantities.NANO and counts_gpus(item.resource, pool):
+            items.setdefault(item.resource, (index, item))
+    return dict(items.values())
+
+
+def check_extended_resources(plan: Plan) -> Iterator[Problem]:
+    """Reject extended resources that request GPUs, and that are not read as the GPU request."""
+    backend = None if plan.pool is None else BACKENDS[plan.pool.backend]
+    for index, item in _list_extended_gpus(plan.spec.compute, plan.pool).items():
+        field = _find_field(item.resource)
+        code, fix = "GPU011", "remove the extended resource and keep the GPU request"
+        if field is not None:
+            message = f"extended resource {item.resource} is part of a GPU request"
+            fix = f"remove the extended resource and set {field} instead"
+        elif plan.gpu is not None:
+            twice = "" if backend is None or plan.gpu.kind == "devices" else backend.asked_twice
+            message = f"extended resource {item.resource} requests a GPU in addition to the GPU request"
+            message += f"; {twice}" if twice else ""
+        elif plan.pool is not None:
+            code, fix = UNAVAILABLE, "request GPUs by the fields of compute, such as gpuDevicesRequest"
+            message = f"node pool {plan.pool.name} does not provide extended resource {item.resource}"
+        else:
+            code, message, fix = "GPU007", *NO_POOLS
+        yield Problem(code, ("spec", "compute", "extendedResources", index, "resource"), message, fix)
+
+
 def find_annotated_gpus(annotations: dict[str, str]) -> dict[str, float]:
     """Return the GPUs that a pod requests by annotation, by the annotation's key."""
     return {key: gpus for backend in BACKENDS.values() for key, gpus in backend.annotated(annotations).items()}
@@ -156,6 +228,11 @@ def choose(plan: Plan) -> GpuRequest | None:
     return None
 
 
+def has_gpus(pool: NodePool) -> bool:
+    """Return whether the profile says that a node pool has GPUs: by any of their properties."""
+    return bool(pool.product or pool.devices or pool.gpu_memory_mebibytes or pool.resource)
+
+
 def list_pool_requests(plan: Plan) -> Iterator[PoolRequest]:
     """Yield the plan's GPU request for each of its node pools. The pod is rendered for the first one."""
     if plan.gpu is not None:
@@ -163,45 +240,25 @@ def list_pool_requests(plan: Plan) -> Iterator[PoolRequest]:
             yield PoolRequest(plan.gpu, pool, plan.cluster, plan.serving, plan.name, plan.container)
 
 
-def check(ask: PoolRequest, compute: Compute) -> Iterator[Problem]:
+def check(ask: PoolRequest) -> Iterator[Problem]:
     """Yield the problems of a request: those that apply to any backend, and those of the pool's backend."""
-    if not ask.pool.product and not ask.pool.devices and not ask.pool.gpu_memory_mebibytes:
+    if not has_gpus(ask.pool):
         yield Problem(
             "GPU007",
             ask.cause,
             f"the spec requests a GPU, but node pool {ask.pool.name} has none in the profile",
-            "use a node pool with GPUs in nodePools, or set product, devices or gpuMemoryMebibytes of the pool in the profile",
+            "use a node pool with GPUs in nodePools, or set product, devices, gpuMemoryMebibytes or resource of the pool in the "
+            "profile",
         )
         return
     backend = BACKENDS[ask.pool.backend]
-    extended = compute.extended_resources
-    gpu_resources = tuple(name for other in BACKENDS.values() for name in other.resources) if extended else ()
-    for index, item in enumerate(extended):
-        field = next(
-            (other.fields[item.resource] for other in BACKENDS.values() if item.resource in other.fields), None
-        )
-        if not item.exclude and field is not None:
-            yield Problem(
-                "GPU011",
-                ("spec", "compute", "extendedResources", index, "resource"),
-                f"extended resource {item.resource} is part of a GPU request",
-                f"remove the extended resource and set {field} instead",
-            )
-        elif not item.exclude and (item.resource.startswith(gpu_resources) or item.resource == ask.pool.resource):
-            yield Problem(
-                "GPU011",
-                ("spec", "compute", "extendedResources", index, "resource"),
-                f"extended resource {item.resource} requests a GPU in addition to the GPU request"
-                + (f"; {backend.asked_twice}" if backend.asked_twice and ask.request.kind != "devices" else ""),
-                "remove the extended resource and keep the GPU request",
-            )
     if ask.pool.devices and ask.request.devices > ask.pool.devices:
         yield Problem(
             "GPU022",
             ("spec", "compute", "gpuDevicesRequest"),
             f"{count_noun(ask.request.devices, 'device')} requested, but a node of pool {ask.pool.name} has {ask.pool.devices}, "
             "and a replica runs on one node",
-            f"set gpuDevicesRequest to at most {ask.pool.devices}",
+            f"request at most {count_noun(ask.pool.devices, 'device')}",
             fixes=set_value(ask.pool.devices),
         )
     for problem in _check_backend(ask, backend):

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ebbtide.core.base import keys
-from ebbtide.core.base.problems import Path, Problem, remove_field
+from ebbtide.core.base import keys, quantities
+from ebbtide.core.base.problems import Path, Problem, remove_field, set_value
 from ebbtide.core.translation.objects import Object
 from ebbtide.core.translation.plan import GpuRequest, Serving
 from ebbtide.core.translation.pods import PodPatch
@@ -155,6 +155,20 @@ class Backend(NamedTuple):
     tested: str = ""
 
 
+def reject_excess(ask: PoolRequest) -> Iterator[Problem]:
+    """Reject more memory than one device has."""
+    total = find_device_bytes(ask.pool)
+    if ask.request.kind == "memory" and total and ask.request.memory > total:
+        yield Problem(
+            "GPU012",
+            ask.cause,
+            f"{quantities.parse_mebibytes(ask.request.memory)} MiB is more than one {ask.pool.product or 'GPU'} has "
+            f"({ask.pool.gpu_memory_mebibytes} MiB)",
+            f"use at most {ask.pool.gpu_memory_mebibytes}Mi, or request whole devices with gpuDevicesRequest",
+            fixes=set_value(f"{ask.pool.gpu_memory_mebibytes}Mi"),
+        )
+
+
 def reject_limit(ask: PoolRequest, reason: str, fix: str = "remove the limit") -> Iterator[Problem]:
     """Reject a limit above the request."""
     if ask.request.is_limited:
@@ -170,6 +184,12 @@ def report_partitions(ask: PoolRequest, title: str) -> Problem:
         f"{ask.request.kind}",
         "set backend: mig for the pool in the profile, or use another node pool",
     )
+
+
+def read_count(pod: GpuPod, resource: str) -> dict[str, Any]:
+    """Return the field with the number of devices of which a pod has a part, none for one."""
+    count = quantities.parse_whole(pod.limits[resource])
+    return {} if count == 1 else {"gpuDevicesRequest": count}
 
 
 def find_device_bytes(pool: NodePool) -> int:

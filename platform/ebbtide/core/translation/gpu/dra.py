@@ -21,6 +21,7 @@ from ebbtide.core.translation.gpu.backend import (
     compute_portion,
     count_portions,
     find_device_bytes,
+    reject_excess,
     reject_limit,
 )
 from ebbtide.core.translation.modes import SERVING_MODES
@@ -102,6 +103,7 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
                 "set gpuMemoryMebibytes for the pool in the profile, or request memory with gpuMemoryRequest",
             )
         else:
+            yield from reject_excess(ask)
             yield make_warning(
                 "GPU013",
                 ask.cause,

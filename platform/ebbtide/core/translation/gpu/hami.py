@@ -18,7 +18,7 @@ from ebbtide.core.translation.gpu.backend import (
     GpuPod,
     PoolRequest,
     count_portions,
-    find_device_bytes,
+    reject_excess,
     reject_limit,
     report_partitions,
 )
@@ -76,16 +76,8 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
         "HAMi does not support a limit above the request: it has one value for both",
         "remove the limit, and request the maximum that the service needs",
     )
-    total = find_device_bytes(ask.pool)
-    if request.kind == "memory" and total and request.memory > total:
-        yield Problem(
-            "GPU012",
-            ask.cause,
-            f"{quantities.parse_mebibytes(request.memory)} MiB is more than one {ask.pool.product or 'GPU'} has "
-            f"({ask.pool.gpu_memory_mebibytes} MiB)",
-            "request less memory, or whole devices with gpuDevicesRequest",
-        )
-    elif request.kind == "memory" and request.memory % quantities.MIB:
+    yield from reject_excess(ask)
+    if request.kind == "memory" and request.memory % quantities.MIB:
         yield make_warning(
             "GPU014",
             ask.cause,

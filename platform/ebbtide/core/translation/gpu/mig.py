@@ -14,7 +14,15 @@ from ebbtide.core.base import keys, quantities
 from ebbtide.core.base.problems import Problem, make_warning, offer_values, set_value
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.translation.gpu import devices
-from ebbtide.core.translation.gpu.backend import Backend, GpuFields, GpuNode, GpuPod, PoolRequest, reject_limit
+from ebbtide.core.translation.gpu.backend import (
+    Backend,
+    GpuFields,
+    GpuNode,
+    GpuPod,
+    PoolRequest,
+    read_count,
+    reject_limit,
+)
 from ebbtide.core.translation.pods import PodPatch
 
 if TYPE_CHECKING:
@@ -269,10 +277,11 @@ def read(pool: NodePool, pod: GpuPod) -> GpuFields | None:
     if pool.mig_strategy == "single":
         product, _, name = pod.selector.get(keys.GPU_PRODUCT, "").partition("-MIG-")
         return GpuFields({"migProfile": name}, frozenset({keys.GPU})) if name and product == pool.product else None
-    resources = [name for name in pod.limits if name.startswith(keys.MIG_PREFIX)]
+    resources = [name for name, count in pod.limits.items() if name.startswith(keys.MIG_PREFIX) and count != "0"]
     if len(resources) != 1:
         return None
-    return GpuFields({"migProfile": parse_resource_name(resources[0])}, frozenset(resources))
+    profile = {"migProfile": parse_resource_name(resources[0])}
+    return GpuFields(profile | read_count(pod, resources[0]), frozenset(resources))
 
 
 def advertises(pool: NodePool) -> dict[str, int]:

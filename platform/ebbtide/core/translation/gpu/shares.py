@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.core.base import keys
+from ebbtide.core.base import keys, quantities
 from ebbtide.core.base.problems import Problem, make_warning, set_value
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.translation.gpu.backend import (
@@ -18,6 +18,7 @@ from ebbtide.core.translation.gpu.backend import (
     GpuPod,
     PoolRequest,
     compute_portion,
+    read_count,
     reject_limit,
 )
 from ebbtide.core.translation.pods import PodPatch
@@ -101,9 +102,10 @@ def _check_share(ask: PoolRequest) -> Iterator[Problem]:
 def read(pool: NodePool, pod: GpuPod) -> GpuFields | None:
     """Return one share as a portion."""
     resource = pool.resource or keys.GPU_SHARED
-    if resource not in pod.limits or pool.replicas is None:
+    if not quantities.parse_whole(pod.limits.get(resource)) or pool.replicas is None:
         return None
-    return GpuFields({"gpuPortionRequest": 1 / pool.replicas}, frozenset({resource}))
+    portion = {"gpuPortionRequest": 1 / pool.replicas}
+    return GpuFields(portion | read_count(pod, resource), frozenset({resource}))
 
 
 def advertises(pool: NodePool) -> dict[str, int]:

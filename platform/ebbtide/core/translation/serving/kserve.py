@@ -174,7 +174,7 @@ def _make_runtime(plan: Plan, pod: Pod) -> dict[str, Any]:
                 "modelFormat": {"name": model.format, "version": model.format_version},
                 "runtime": model.runtime,
                 "runtimeVersion": model.runtime_version,
-                "protocolVersion": model.protocol or (runtimes.GRPC_PROTOCOL if grpc else None),
+                "protocolVersion": model.protocol or (runtimes.GRPC_PROTOCOL if grpc and plan.adds_defaults else None),
                 "storageUri": model.uri,
                 "storage": write_model(model.storage),
                 **{name: value for name, value in container.items() if name != "name"},
