@@ -76,6 +76,8 @@ $(ASSETS)/.made: tools/assets/package.json tools/assets/package-lock.json tools/
 	  --legal-comments=none --log-level=warning --outfile=$(CURDIR)/$(ASSETS)/editor.min.js
 	cd tools/assets/node_modules && cat @codemirror/view/LICENSE @lezer/common/LICENSE @marijn/find-cluster-break/LICENSE crelt/LICENSE \
 	  style-mod/LICENSE w3c-keyname/LICENSE > $(CURDIR)/$(ASSETS)/editor.txt
+	cd tools/assets/node_modules/@fontsource-variable/geist && cp files/geist-latin-wght-normal.woff2 $(CURDIR)/$(ASSETS)/geist.woff2 && \
+	  cp LICENSE $(CURDIR)/$(ASSETS)/geist.txt
 	@touch $@
 
 setup: $(VENV)/.runtime ## Create .venv with the runtime from the lock files: provides .venv/bin/ebbtide

@@ -68,7 +68,7 @@ SAFE: Final = {"GET", "HEAD"}
 MAX_FIELDS: Final = 4000
 #: Only resources from this server, no inline scripts or styles, no framing by other pages.
 POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 HEADERS: Final = {
