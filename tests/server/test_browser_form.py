@@ -130,6 +130,7 @@ def test_items_are_added_and_removed(page: Page) -> None:
 
 def test_an_example_fills_form_and_yaml(page: Page) -> None:
     page.goto("/new?step=all")
+    page.get_by_text("Serve an image").click()
     page.get_by_label("Start from").select_option("model")
 
     expect(page.locator("#f-spec-model-format")).to_have_value("sklearn")
