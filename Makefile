@@ -96,7 +96,7 @@ demo: setup ## Print one spec, its Service, its cost and its reasons
 demo-ui: setup-serve $(if $(filter kind,$(CLUSTER)),$(VENV)/.e2e) ## Serve the web page on a simulated cluster; CLUSTER=kind: on a real one
 	@SOURCE=$(SOURCE) bash tools/demo-ui.sh $(filter kind,$(CLUSTER))
 
-picture: setup-test ## Take the picture of the overview in the README (needs Chromium)
+picture: setup-test ## Take the pictures of the README and the site (needs Chromium)
 	$(BIN)/python tools/picture.py
 
 # Each file runs in one process, which builds its clusters, servers and browsers once, and the files that take long come first
