@@ -76,6 +76,8 @@ $(ASSETS)/.made: tools/assets/package.json tools/assets/package-lock.json tools/
 	  --legal-comments=none --log-level=warning --outfile=$(CURDIR)/$(ASSETS)/editor.min.js
 	cd tools/assets/node_modules && cat @codemirror/view/LICENSE @lezer/common/LICENSE @marijn/find-cluster-break/LICENSE crelt/LICENSE \
 	  style-mod/LICENSE w3c-keyname/LICENSE > $(CURDIR)/$(ASSETS)/editor.txt
+	cd tools/assets/node_modules/@fontsource-variable/geist && cp files/geist-latin-wght-normal.woff2 $(CURDIR)/$(ASSETS)/geist.woff2 && \
+	  cp LICENSE $(CURDIR)/$(ASSETS)/geist.txt
 	@touch $@
 
 setup: $(VENV)/.runtime ## Create .venv with the runtime from the lock files: provides .venv/bin/ebbtide
@@ -94,7 +96,7 @@ demo: setup ## Print one spec, its Service, its cost and its reasons
 demo-ui: setup-serve $(if $(filter kind,$(CLUSTER)),$(VENV)/.e2e) ## Serve the web page on a simulated cluster; CLUSTER=kind: on a real one
 	@SOURCE=$(SOURCE) bash tools/demo-ui.sh $(filter kind,$(CLUSTER))
 
-picture: setup-test ## Take the picture of the overview in the README (needs Chromium)
+picture: setup-test ## Take the pictures of the README and the site (needs Chromium)
 	$(BIN)/python tools/picture.py
 
 # Each file runs in one process, which builds its clusters, servers and browsers once, and the files that take long come first

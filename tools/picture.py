@@ -1,4 +1,4 @@
-"""Take the picture of the overview in the README: ``docs/images/overview.png``, of the demo cluster, with Chromium.
+"""Take the pictures of the README and of the site: ``docs/images/*.png``, of the demo cluster, with Chromium.
 
 The demo starts at a fixed time with a fixed seed, so a picture that is taken again shows the same traffic.
 """
@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from playwright.sync_api import sync_playwright
 
@@ -21,7 +21,18 @@ from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.services import PROFILE, demo_profile, demo_world
 from website import FLAGS, Site
 
-PICTURE: Final = Path(__file__).parents[1] / "docs" / "images" / "overview.png"
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+PICTURES: Final = Path(__file__).parents[1] / "docs" / "images"
+#: The path of the page in each picture, what must be drawn on it, and where the cursor is, if it shows something.
+PAGES: Final = {
+    "overview": ("/overview", "svg.tide", ""),
+    "why": ("/workloads/team-a/chat", "figure[data-part='replicas'] canvas", "figure[data-part='replicas'] .plot"),
+    "simulate": ("/simulate?example=chat", "#outcome canvas", ""),
+}
+#: Milliseconds until a simulation has ended on a busy machine.
+PATIENCE: Final = 300_000
 WIDTH: Final = 1200
 HEIGHT: Final = 820
 #: The price of a GPU-hour in the picture.
@@ -29,8 +40,8 @@ GPU_HOUR: Final = 2.5
 HOURS: Final = 3.0
 
 
-def take_picture(path: Path) -> None:
-    """Serve the demo at the end of its past, and write the overview as PNG."""
+def take_pictures(folder: Path, names: Collection[str]) -> None:
+    """Serve the demo at the end of its past, and write a page of each name as PNG."""
     world = demo_world(ManualClock(), hours=HOURS)
     backend = make_simulated_backend(
         world.cluster, demo_profile(), PROFILE, world.clock, source=world.source, demo=True, gpu_hour=GPU_HOUR
@@ -39,19 +50,27 @@ def take_picture(path: Path) -> None:
     with Site(backend) as site, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
-        page.goto(f"{site.address}/overview")
-        page.locator("svg.tide").first.wait_for()
-        page.screenshot(path=path)
+        page.set_default_timeout(PATIENCE)
+        for name in names:
+            address, drawn, cursor = PAGES[name]
+            page.goto(f"{site.address}{address}")
+            page.locator(drawn).first.wait_for()
+            if cursor:
+                page.locator(cursor).hover()
+                page.locator(".decision b").wait_for()
+            path = folder / f"{name}.png"
+            page.screenshot(path=path)
+            print(f"{path}: {path.stat().st_size:,} bytes")
         browser.close()
 
 
 def main() -> None:
-    """Take the picture."""
+    """Take the pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=PICTURE)
-    path = parser.parse_args().output
-    take_picture(path)
-    print(f"{path}: {path.stat().st_size:,} bytes")
+    parser.add_argument("names", nargs="*", default=[*PAGES])
+    parser.add_argument("--output", type=Path, default=PICTURES)
+    options = parser.parse_args()
+    take_pictures(options.output, options.names)
 
 
 if __name__ == "__main__":

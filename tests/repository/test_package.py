@@ -24,6 +24,8 @@ VENDOR: Final = Path("platform", "ebbtide", "server", "web", "static", "vendor")
 LIBRARIES: Final = {
     "editor.min.js",
     "editor.txt",
+    "geist.txt",
+    "geist.woff2",
     "htmx.min.js",
     "htmx.txt",
     "uPlot.iife.min.js",

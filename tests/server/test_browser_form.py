@@ -130,6 +130,7 @@ def test_items_are_added_and_removed(page: Page) -> None:
 
 def test_an_example_fills_form_and_yaml(page: Page) -> None:
     page.goto("/new?step=all")
+    page.get_by_text("Serve an image").click()
     page.get_by_label("Start from").select_option("model")
 
     expect(page.locator("#f-spec-model-format")).to_have_value("sklearn")
@@ -207,6 +208,7 @@ def test_a_slider_changes_the_result_and_the_plan(page: Page) -> None:
     expect(page.locator(".changed-settings p").first).to_contain_text("metricThreshold")
     expect(page.locator("#outcome .figures")).not_to_have_text(before)
     expect(page.locator("#outcome canvas").first).to_be_visible()
+    page.get_by_text("All settings").click()
     page.locator('[data-for="s-maxReplicas"]').fill("9")
     expect(page.locator("#s-maxReplicas")).to_have_value("9")
     expect(page.locator(".changed-settings p").first).to_contain_text("maxReplicas")
@@ -236,6 +238,7 @@ def test_an_invalid_log_is_reported_at_its_field_and_can_be_replaced(page: Page,
 
 def test_selecting_a_server_model_clears_the_override(page: Page) -> None:
     page.goto("/simulate?example=chat")
+    page.get_by_role("heading", name="Server").click()
     page.locator("#words").fill("fixed:1234ms,max=4")
     expect(page.locator("#outcome")).to_contain_text("server fixed:1234ms,max=4")
 
@@ -261,6 +264,7 @@ def test_the_editor_describes_how_to_leave_it(page: Page) -> None:
 def test_tune_and_apply(page: Page) -> None:
     page.goto("/simulate?example=chat")
     expect(page.locator("#outcome .figures")).to_be_visible()
+    page.get_by_text("Rate and duration").click()
     page.locator("#s-minutes").fill("20")
     page.get_by_role("button", name="Tune").click()
 

@@ -36,6 +36,7 @@ def test_a_language_model_is_found_read_and_deleted(browser: Browser, size: str,
             expect(page.locator("main")).to_contain_text(text)
         assert find_violations(page) == []
         assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size]["width"]
+        page.locator("#more-actions").click()
         page.get_by_role("link", name="Delete", exact=True).click()
         page.locator("dialog").get_by_role("textbox").fill("qwen")
         page.locator("dialog").get_by_role("button", name="Delete", exact=True).click()

@@ -146,7 +146,7 @@ def test_without_javascript_the_response_is_a_page(site: Site) -> None:
 
     assert '"path": "/hello"' in page.text
     assert "200 OK" in page.text
-    assert "complete after" in page.text
+    assert "Complete" in page.text
     assert page.all("input", id="path", value="/hello")
 
 

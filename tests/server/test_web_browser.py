@@ -230,11 +230,12 @@ def test_a_status_change_is_announced_and_a_new_row_appears(site: Site, visit: C
 def test_scale_by_keyboard_alone(site: Site, visit: Callable[..., Page]) -> None:
     page = visit(site, BASE)
     ready(page)
-    for _ in range(40):
-        page.keyboard.press("Tab")
-        if page.evaluate("document.activeElement.id") == "do-scale":
-            break
-    page.keyboard.press("Enter")
+    for control in ("more-actions", "do-scale"):
+        for _ in range(40):
+            page.keyboard.press("Tab")
+            if page.evaluate("document.activeElement.id") == control:
+                break
+        page.keyboard.press("Enter")
     field = page.get_by_label("Minimum replicas")
     expect(field).to_be_focused()
     page.keyboard.press("Escape")
@@ -269,6 +270,7 @@ def test_roll_back_and_delete(site: Site, visit: Callable[..., Page]) -> None:
     ready(page)
     site.backend.clock.sleep(10)
     expect(page.locator("#revision-chat-00001")).to_contain_text("100%")
+    page.locator("#more-actions").click()
     page.get_by_role("link", name="Delete").click()
     page.get_by_label("Type chat to confirm").fill("chat")
     page.locator("dialog").get_by_role("button", name="Delete").click()
@@ -292,6 +294,7 @@ def test_clicks_during_an_update_take_effect(site: Site, visit: Callable[..., Pa
     reroute = page.get_by_role("link", name="Send all requests here")
     expect(reroute).to_be_visible()
     hold_update(page, re.compile(r"/revisions$"))
+    page.locator("#more-actions").click()
     page.get_by_role("link", name="Delete").click()
     expect(page.get_by_label("Type chat to confirm")).to_be_visible()
     page.keyboard.press("Escape")
@@ -421,6 +424,7 @@ def test_everything_works_without_javascript(site: Site, browser: Browser) -> No
         page.get_by_role("link", name="chat", exact=True).click()
         page.get_by_role("link", name="Metrics", exact=True).click()
         assert page.locator("figure.chart svg path").count() >= 4
+        page.locator("#more-actions").click()
         page.get_by_role("link", name="Scale", exact=True).click()
         page.get_by_label("Minimum replicas").fill("2")
         page.get_by_role("button", name="Review").click()

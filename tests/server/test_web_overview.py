@@ -58,11 +58,9 @@ def test_the_overview_shows_figures_alerts_and_a_tide_per_workload(site: Site, m
     apply_specs(site, "chat", "embed")
     apply_specs(site, "none", image="example.com/none:v1")
     page = Parsed(site.get("/overview").text)
-    assert [item.attributes["href"].rpartition("/")[2] for item in page.all("a", class_="name")] == [
-        "chat",
-        "embed",
-        "none",
-    ]
+    # The worst first: a failed workload, and one that violates its SLO.
+    names = [item.attributes["href"].rpartition("/")[2] for item in page.all("a", class_="name")]
+    assert names == ["none", "chat", "embed"]
     assert "37.5 req/s" in page.text
     assert "GPU cost per hour 0.00" in page.text
     assert "cannot pull image example.com/none:v1" in page.text
@@ -70,7 +68,7 @@ def test_the_overview_shows_figures_alerts_and_a_tide_per_workload(site: Site, m
     # 18 per ready replica, two of them, a target of 10: the load needs 3.6 replicas.
     labels = [item.attributes["aria-label"] for item in page.all("svg", class_="tide")]
     assert (
-        labels[0]
+        labels[1]
         == "chat: load for 3.6 replicas at the target, 12.5 requests per second, 2 ready, no cold starts in 30 minutes"
     )
     before = metrics.polls
@@ -86,7 +84,7 @@ def test_without_history_the_overview_says_so_and_shows_the_rest() -> None:
         apply_specs(site, "chat")
         page = Parsed(site.get("/overview").text)
         assert "No history is available: no metrics source: start ebbtide serve with --prometheus." in page.text
-        assert "Ready 1/1" in page.text
+        assert "Ready 1 of 1" in page.text
         assert not page.all("svg", class_="tide")
         # An SLO that is not measured is not met.
         assert "SLO unknown" in page.text

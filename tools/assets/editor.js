@@ -50,9 +50,9 @@ const YAML = StreamLanguage.define({
   languageData: {commentTokens: {line: "#"}},
 });
 const COLORS = HighlightStyle.define([
-  {tag: [tags.propertyName, tags.definition(tags.propertyName)], color: "var(--c0)"},
-  {tag: [tags.string, tags.special(tags.string)], color: "var(--c3)"},
-  {tag: [tags.number, tags.bool, tags.null, tags.keyword, tags.atom], color: "var(--c2)"},
+  {tag: [tags.propertyName, tags.definition(tags.propertyName)], color: "var(--y-key)"},
+  {tag: [tags.string, tags.special(tags.string)], color: "var(--y-text)"},
+  {tag: [tags.number, tags.bool, tags.null, tags.keyword, tags.atom], color: "var(--y-number)"},
   {tag: [tags.comment, tags.lineComment], color: "var(--soft)", fontStyle: "italic"},
   {tag: [tags.punctuation, tags.separator, tags.squareBracket, tags.brace], color: "var(--soft)"},
 ]);
@@ -117,7 +117,7 @@ export function edit(host, textarea, tree) {
     state: EditorState.create({
       doc: textarea.value,
       extensions: [
-        lineNumbers(), history(), drawSelection(), highlightActiveLine(), YAML, syntaxHighlighting(COLORS), THEME, lintGutter(),
+        lineNumbers(), EditorView.lineWrapping, history(), drawSelection(), highlightActiveLine(), YAML, syntaxHighlighting(COLORS), THEME, lintGutter(),
         indentUnit.of("  "), EditorState.tabSize.of(2), autocompletion({override: [complete(tree)], icons: false}),
         // After Escape, Tab leaves the editor, also if Escape does something else too.
         keymap.of([{key: "Escape", run: one => { one.setTabFocusMode(10000); return false; }}]),

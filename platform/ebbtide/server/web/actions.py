@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.cluster.client.protocol import REVISION, Kind, kind_of
+from ebbtide.cluster.client.protocol import LLM, REVISION, Kind, kind_of
 from ebbtide.cluster.read.records import SCALED, scaled_revisions, serving_revisions
 from ebbtide.cluster.write import revisions
 from ebbtide.cluster.write.removal import plan_removal
@@ -65,13 +65,20 @@ def _no_stop(_visit: PageVisit, live: LiveWorkload) -> str:
 
 
 def list_offers(visit: PageVisit, live: LiveWorkload, *, of_canary: bool = False) -> list[ActionOffer]:
-    """Return the actions for a workload, or for its canary, each with the reason if it is unavailable."""
+    """Return the actions for a workload, or for its canary, each with the reason if it is unavailable.
+
+    Actions that a workload of this kind never has are not among them.
+    """
     stopped = get_at(live.top, "metadata", "annotations", keys.STOP) == "true"
-    hidden = "suspend" if stopped else "resume"
+    hidden = {"suspend" if stopped else "resume"}
+    if revisions.explain_no_suspend(live.top):
+        hidden |= {"suspend", "resume"}
+    if live.top["kind"] == LLM.name:
+        hidden |= {"scale", "rollback"}
     return [
         ActionOffer(name, action.label, explain_unavailable(visit, live, action))
         for name, action in ACTIONS.items()
-        if name != hidden and action.canary == of_canary
+        if name not in hidden and action.canary == of_canary
     ]
 
 

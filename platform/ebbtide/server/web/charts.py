@@ -31,13 +31,11 @@ class Curve:
     fill: bool = False
     #: A thin line for an SLO or another bound.
     bound: bool = False
-    #: Dots in place of dashes.
-    dotted: bool = False
     #: A bound that is not drawn if it is far above the values: the scale shows the other curves.
     loose: bool = False
 
 
-@body("time unit moments whole axis first causes marks series=curves", optional="axis first causes marks")
+@body("time unit moments whole first causes marks series=curves", optional="first causes marks")
 class Chart:
     """One chart: times in seconds and the curves over them, all in one unit (``s`` is displayed as ms or s)."""
 
@@ -49,8 +47,6 @@ class Chart:
     moments: bool = True
     #: True if the values are whole numbers, so that the scale has no fractions.
     whole: bool = False
-    #: The label of the vertical axis, if it is not the unit.
-    axis: str | None = None
     #: Time of the first point of the whole chart, if ``time`` has only the last points.
     first: float | None = None
     #: The causes of the values, each from a time on, and other events at their times.

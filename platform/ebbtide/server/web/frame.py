@@ -38,7 +38,7 @@ from ebbtide.server.api.access import Caller, ExpiringCache
 from ebbtide.server.api.errors import AGAIN
 from ebbtide.server.api.gate import is_cross_site
 from ebbtide.server.api.sessions import COOKIE, OneTimeKey, Session
-from ebbtide.server.web import words
+from ebbtide.server.web import syntax, words
 from ebbtide.server.web.assets import asset_url
 from ebbtide.server.web.errors import PageError, make_page_error
 from ebbtide.server.web.polls import SharedPolls
@@ -68,7 +68,7 @@ SAFE: Final = {"GET", "HEAD"}
 MAX_FIELDS: Final = 4000
 #: Only resources from this server, no inline scripts or styles, no framing by other pages.
 POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 HEADERS: Final = {
@@ -368,6 +368,7 @@ def make_template_environment(profile: Profile) -> Environment:
         duration=words.format_response_time,
         percent=words.format_share,
         serialize=serialize_body,
+        yaml=syntax.highlight_yaml,
     )
     env.tests["web"] = words.is_web
     env.globals.update(asset=asset_url, htmx=HTMX)

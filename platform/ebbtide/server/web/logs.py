@@ -202,6 +202,14 @@ def logs_context(visit: PageVisit, live: LiveWorkload, _row: Status) -> dict[str
     }
 
 
+def read_last_line(visit: PageVisit, live: LiveWorkload) -> str:
+    """Return the last line of the newest pod's log, or an empty string if there is none or it cannot be read."""
+    with suppress(Exception):
+        for _, stream in open_logs(visit, list_log_containers(live)[:1], together=False, tail=1):
+            return clean_log_line([*stream][-1])
+    return ""
+
+
 def open_logs(
     visit: PageVisit, containers: Sequence[LogContainer], *, together: bool, follow: bool = False, tail: int
 ) -> Iterator[tuple[str, LogStream]]:

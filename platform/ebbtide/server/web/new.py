@@ -23,7 +23,7 @@ from ebbtide.core.documents.model_specs import ModelSpec, make_model_spec
 from ebbtide.core.manifests.edit import NotEdited, edit_text
 from ebbtide.core.profile.projects import UNKNOWN_NAMESPACE
 from ebbtide.core.readers.fields import field_names_at
-from ebbtide.core.translation import model_catalog
+from ebbtide.core.translation import gpu, model_catalog
 from ebbtide.server.api.gpus import list_nodes
 from ebbtide.server.api.offline import InputError
 from ebbtide.server.web import words
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
     from starlette.responses import Response
 
+    from ebbtide.cluster.write.apply import ApplyPlan
     from ebbtide.cluster.read.status import Status
     from ebbtide.core.base.problems import Problem
     from ebbtide.server.api.answers import Plans
@@ -426,9 +427,23 @@ def _render_plan(visit: PageVisit, state: FormState, plans: Plans, status: int =
         count=sum(step.verdict not in {"keep", "refused"} for step in steps),
         refused=any(step.verdict == "refused" for step in steps),
         owned=any(step.owners for step in steps),
+        fit=describe_fit(visit, read_spec(state.text, visit.backend.profile)),
+        prices=[_describe_price(visit, workload_plan) for workload_plan in plans.planned],
         moved=moved,
         message=message,
     )
+
+
+def _describe_price(visit: PageVisit, planned: ApplyPlan) -> str:
+    """Return the price of a workload's GPUs per hour at its minimum and maximum; empty without a price or GPUs."""
+    share = gpu.count_gpus_per_replica(planned.workload.plan)
+    if visit.backend.gpu_hour is None or not share:
+        return ""
+    low, high = (
+        f"{count * share * visit.backend.gpu_hour:.2f} per hour at {count_noun(int(count), 'replica')}"
+        for count in (planned.workload.plan.scaling.minimum, planned.workload.plan.scaling.maximum)
+    )
+    return f"GPU cost: {low}, {high}"
 
 
 def submit_form(visit: PageVisit) -> Response:

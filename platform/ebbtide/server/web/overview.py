@@ -50,8 +50,9 @@ class ClusterFigures:
     #: GPUs of ready replicas, and each resource of the nodes with its used and total amount.
     gpus: float | None
     resources: list[tuple[str, float, float]]
-    #: Replicas that are desired but not ready, and the workloads that wait for resources.
+    #: Replicas that are desired but not ready, now and over the last 30 minutes, and the workloads that wait for resources.
     waiting: int
+    waiting_area: str
     pending: int
     met: int
     violated: int
@@ -72,11 +73,12 @@ def show_overview(visit: PageVisit) -> Response:
         trouble = str(error)
     slos = objectives.judge_workloads(visit, shown)
     rows = [make_row(row, slos, histories) for row in shown]
-    rows.sort(key=lambda row: (row.status.name, row.status.namespace))
+    rows.sort(key=lambda row: (_rank_tone(row), row.status.name, row.status.namespace))
     return visit.render_page(
         "overview",
         page="overview",
-        rows=rows,
+        rows=[row for row in rows if not _is_idle(row.status)],
+        idle=[row for row in rows if _is_idle(row.status)],
         hidden_rows=len(statuses) - len(shown),
         alerts=list_alerts(rows),
         figures=sum_figures(visit, rows, histories),
@@ -84,6 +86,16 @@ def show_overview(visit: PageVisit) -> Response:
         box=(tide.WIDTH, tide.HEIGHT),
         age=read.age,
     )
+
+
+def _rank_tone(row: TideRow) -> int:
+    return TONE_ORDER.index(words.tone_with_slo(row.status.phase, row.slo))
+
+
+def _is_idle(status: Status) -> bool:
+    """Return True if a workload is stopped or scaled to zero, so that nothing about it is urgent."""
+    is_empty = status.replicas.wanted == status.replicas.ready == 0
+    return is_empty and words.tone_of_phase(status.phase) in {"good", "calm"}
 
 
 def list_alerts(rows: Sequence[TideRow]) -> list[Alert]:
@@ -104,13 +116,16 @@ def sum_figures(visit: PageVisit, rows: Sequence[TideRow], histories: Mapping[Re
     """Return the figures of all workloads together."""
     statuses = [row.status for row in rows]
     gpus_of = {ref: slo.gpus for ref, slo in objectives.read_objectives(visit, statuses).items() if slo.gpus}
-    rates, gpu_rows = [], []
+    rates, gpu_rows, waiting_rows = [], [], []
     for ref, history in histories.items():
         series = {name: [point.value for point in points] for name, points in history.series.items()}
         if "rate" in series:
             rates.append(series["rate"])
         if ref in gpus_of and "ready" in series:
             gpu_rows.append([None if ready is None else ready * gpus_of[ref] for ready in series["ready"]])
+        if "ready" in series and "wanted" in series:
+            pairs = zip(series["ready"], series["wanted"], strict=True)
+            waiting_rows.append([None if a is None or b is None else max(0.0, b - a) for a, b in pairs])
     total_rates, total_gpus = tide.add_series(rates), tide.add_series(gpu_rows)
     gpus_now = sum(row.replicas.ready * gpus_of.get(Ref(row.namespace, row.name), 0.0) for row in statuses)
     price = visit.backend.gpu_hour
@@ -122,6 +137,7 @@ def sum_figures(visit: PageVisit, rows: Sequence[TideRow], histories: Mapping[Re
         gpus=gpus_now if gpus_of else None,
         resources=_list_resources(visit),
         waiting=sum(max(0, row.replicas.wanted - row.replicas.ready) for row in statuses),
+        waiting_area=tide.draw_total(tide.add_series(waiting_rows)),
         pending=sum(row.phase == "Pending" for row in statuses),
         met=states.count("met"),
         violated=states.count("violated"),

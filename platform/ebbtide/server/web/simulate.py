@@ -571,7 +571,6 @@ def _make_report_charts(report: dict[str, Any]) -> list[Chart]:
                 time,
                 curves,
                 moments=False,
-                axis=unit if unit in {"replicas", "requests"} else None,
             )
         )
     return charts

@@ -45,6 +45,13 @@ class Tide:
     overload: float | None
 
     @property
+    def load_share(self) -> float | None:
+        """The latest load as a share of the capacity of the ready replicas; None if one is unknown, or no replica is ready."""
+        if self.needed_replicas is None or not self.ready_replicas:
+            return None
+        return self.needed_replicas / self.ready_replicas
+
+    @property
     def summary(self) -> str:
         """A text alternative for screen readers."""
         parts = []

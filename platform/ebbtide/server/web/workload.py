@@ -47,7 +47,8 @@ REPORT_REUSE_SECONDS: Final = 30.0
 #: Seconds for which the series of the same times are reused.
 HISTORY_REUSE_SECONDS: Final = 10.0
 OVERVIEW_EVENTS: Final = 5
-OVERVIEW_CHARTS: Final = ("replicas", "throughput")
+#: The last one explains the others; the throughput is shown if one of them is unknown.
+OVERVIEW_CHARTS: Final = ("load", "latency", "throughput", "replicas")
 WHY_CHARTS: Final = ("replicas", "load")
 TABS: Final = {
     "overview": "Overview",
@@ -81,33 +82,33 @@ CHARTS: Final = {
         "Replicas",
         "",
         {
-            "ready": Curve("ready", (), 0, stepped=True, fill=True),
-            "wanted": Curve("desired", (), 1, stepped=True, dashed=True),
+            "ready": Curve("ready", (), 1, stepped=True, fill=True),
+            "wanted": Curve("desired", (), 2, stepped=True, dashed=True),
         },
     ),
-    "load": ("Load", "", {"stable": Curve("stable window", (), 0), "panic": Curve("panic window", (), 1, dashed=True)}),
+    "load": ("Load", "", {"stable": Curve("stable window", (), 0), "panic": Curve("panic window", (), 3, dashed=True)}),
     "latency": (
         "Response time",
         "s",
         {
-            "mean": Curve("mean", (), 0),
-            "p50": Curve("p50", (), 3),
-            "p95": Curve("p95", (), 1),
+            "mean": Curve("mean", (), 1),
+            "p50": Curve("p50", (), 3, dashed=True),
+            "p95": Curve("p95", (), 0),
             "p99": Curve("p99", (), 2, dashed=True),
         },
     ),
     "throughput": (
         "Throughput",
         "req/s",
-        {"rate": Curve("requests", (), 0, fill=True), "failures": Curve("failures", (), 1, dashed=True)},
+        {"rate": Curve("requests", (), 0, fill=True), "failures": Curve("failures", (), 5)},
     ),
     "concurrency": ("Requests in flight", "", {"concurrency": Curve("in flight", (), 0, fill=True)}),
     "gpu": ("GPU utilization", "%", {"gpu": Curve("GPU", (), 0, fill=True)}),
 }
 #: Highest multiple of the largest value at which a bound is still part of the scale of the chart.
 MAX_BOUND_RATIO: Final = 4
-#: Colors of the bounds of an SLO.
-COLOURS: Final = {"mean": 0, "p95": 1}
+#: The color of all limits.
+LIMIT_COLOUR: Final = 4
 #: The time ranges of the charts: length and resolution in seconds.
 RANGES: Final = {
     "15m": (900.0, 5.0),
@@ -192,6 +193,7 @@ def overview_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dict[
         "conditions": sorted(row.conditions, key=lambda condition: condition.name != "Ready"),
         **select_charts(visit, live, row, OVERVIEW_CHARTS),
         "curl": call_command(row),
+        "last_line": logs.read_last_line(visit, live) if row.phase == "Failed" else "",
         "slo_warnings": list_slo_warnings(live.top, visit.backend.profile),
     }
 
@@ -398,28 +400,22 @@ def make_workload_charts(history: History, slo: Slo | None, row: Status, names: 
     bounds = (("mean", slo.mean_latency_milliseconds), ("p95", slo.p95_latency_milliseconds)) if slo else ()
 
     chart_curves = {
-        chart: [replace(curve, values=values[name]) for name, curve in curves.items() if name in values]
+        chart: [
+            replace(curve, values=values[name])
+            for name, curve in curves.items()
+            # Without failures, their line would cover the axis.
+            if name in values and (name != "failures" or any(values[name]))
+        ]
         for chart, (_, _, curves) in CHARTS.items()
     }
     if chart_curves["replicas"]:
         chart_curves["replicas"] += _bound_curves(row.replicas, chart_curves["replicas"], len(moments))
     chart_curves["load"] += _target_curve(values, whole=row.metric is not None and row.metric.name in WHOLE)
     chart_curves["latency"] += [
-        # The color is that of the measured curve.
-        Curve(
-            f"SLO {label}",
-            [bound / 1000] * len(moments),
-            COLOURS[label],
-            dashed=True,
-            bound=True,
-            dotted=label == "p95",
-        )
+        Curve(f"SLO {label}", [bound / 1000] * len(moments), LIMIT_COLOUR, dashed=True, bound=True)
         for label, bound in bounds
         if bound is not None
     ]
-    axes = {"replicas": "replicas", "concurrency": "requests"}
-    if row.metric is not None:
-        axes["load"] = words.label_metric(row.metric.name, names)
     of_load = f" observed by the autoscaler: {words.label_metric(row.metric.name, names)}" if row.metric else ""
     return {
         chart: Chart(
@@ -428,7 +424,6 @@ def make_workload_charts(history: History, slo: Slo | None, row: Status, names: 
             moments,
             tuple(chart_curves[chart]),
             whole=chart == "replicas",
-            axis=axes.get(chart),
         )
         for chart, (title, unit, _) in CHARTS.items()
         if any(not curve.bound for curve in chart_curves[chart])
@@ -444,20 +439,19 @@ def _bound_curves(replicas: Replicas, curves: Sequence[Curve], count: int) -> li
     """Return the current minimum and maximum number of replicas as lines over ``count`` times."""
     highest = max((value for curve in curves for value in curve.values if value is not None), default=0.0)
     if replicas.minimum == replicas.maximum:
-        bounds = [("fixed number", replicas.minimum, True)]
+        bounds = [("fixed number", replicas.minimum)]
     else:
-        bounds = [("minimum", replicas.minimum, True), ("maximum", replicas.maximum, False)]
+        bounds = [("minimum", replicas.minimum), ("maximum", replicas.maximum)]
     return [
         Curve(
             label,
             [float(bound)] * count,
-            4,
+            LIMIT_COLOUR,
             dashed=True,
             bound=True,
-            dotted=dotted,
             loose=bound > MAX_BOUND_RATIO * max(highest, 1.0),
         )
-        for label, bound, dotted in bounds
+        for label, bound in bounds
         # A maximum of 0 means unlimited.
         if bound or label == "minimum"
     ]
@@ -468,10 +462,10 @@ def _target_curve(values: Mapping[str, list[float | None]], *, whole: bool) -> l
     if "target" not in values:
         return []
     if not whole or "ready" not in values:
-        return [Curve("target", values["target"], 4, dashed=True, stepped=True)]
+        return [Curve("target", values["target"], LIMIT_COLOUR, dashed=True, stepped=True)]
     pairs = zip(values["target"], values["ready"], strict=True)
     capacity = [None if target is None or ready is None else target * ready for target, ready in pairs]
-    return [Curve("target \u00d7 ready", capacity, 4, dashed=True, stepped=True)]
+    return [Curve("target \u00d7 ready", capacity, LIMIT_COLOUR, dashed=True, stepped=True)]
 
 
 def serve_series(visit: PageVisit) -> Response:

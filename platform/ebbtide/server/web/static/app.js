@@ -140,9 +140,15 @@
       } catch { toast("Copying failed: the browser denied access to the clipboard.", "bad"); }
       return;
     }
+    for (const menu of all("details[data-menu][open]")) if (!menu.contains(event.target) && !event.target.closest("dialog")) menu.open = false;
     if (event.target.closest("[aria-disabled=true]")) { event.preventDefault(); return; }
     if (event.target.closest("[data-close]")) { event.preventDefault(); $("#dialog").close(); }
     else if (event.target === $("#dialog")) $("#dialog").close();
+  });
+
+  document.addEventListener("keydown", event => {
+    const menu = event.key === "Escape" && event.target.closest?.("details[data-menu][open]");
+    if (menu) { menu.open = false; $("summary", menu).focus(); }
   });
 
   // Dialogs: a link or form that targets #dialog opens it; the focus then returns to the opener.

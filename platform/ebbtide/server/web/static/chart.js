@@ -9,6 +9,7 @@
 (() => {
   const {all, $} = window.ebbtide;
   const made = new Map();
+  const FAMILY = "Geist, system-ui, sans-serif", FONT = `11px ${FAMILY}`;
   const WHOLE = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
   const colour = (name, alpha) => {
     const probe = document.createElement("i");
@@ -52,10 +53,10 @@
     if (when) when.textContent = index == null ? "" : data.moments === false ? elapsed(data.time[index]) : moment(data.time[index]);
   }
   function options(figure, plot, data) {
-    const soft = colour("soft"), line = colour("line"), label = data.axis ?? (data.unit === "s" ? "" : data.unit);
-    const axis = {stroke: soft, grid: {stroke: line, width: 1}, ticks: {show: false}, font: "12px system-ui, sans-serif"};
+    const soft = colour("soft"), line = colour("line"), timed = !("untimed" in figure.dataset);
+    const axis = {stroke: soft, grid: {stroke: line, width: 1}, ticks: {show: false}, font: FONT};
     return {
-      width: plot.clientWidth, height: plot.clientHeight, padding: [8, 24, 0, 0],
+      width: plot.clientWidth, height: plot.clientHeight, padding: [10, 16, timed ? 0 : 4, 0],
       cursor: {
         sync: figure.dataset.sync ? {key: figure.dataset.sync, setSeries: false} : undefined,
         drag: {x: true, y: false, setScale: true}, y: false, points: {size: 6},
@@ -63,14 +64,13 @@
       legend: {show: false},
       scales: {x: {time: data.moments !== false}, y: {range: (chart, low, high) => [0, high > 0 ? high * 1.08 : 1]}},
       axes: [
-        {...axis, size: 28, space: 64, ...(data.moments === false ? {incrs: STEPS} : {}), values: (chart, values) => values.map(data.moments === false ? elapsed : clock)},
-        {...axis, size: 56, space: 36, ...(data.whole ? {incrs: WHOLE} : {}), values: (chart, values) => ticks(values, data.unit),
-          ...(label ? {label, labelSize: 18, labelGap: 0, labelFont: axis.font} : {})},
+        {...axis, size: timed ? 26 : 0, space: 64, ...(data.moments === false ? {incrs: STEPS} : {}), values: (chart, values) => values.map(value => timed ? (data.moments === false ? elapsed : clock)(value) : "")},
+        {...axis, size: 44, space: 30, ...(data.whole ? {incrs: WHOLE} : {}), values: (chart, values) => ticks(values, data.unit)},
       ],
       series: [{}, ...data.series.map(series => ({
         label: series.label, width: series.bound ? 1 : 1.5, spanGaps: false, auto: !series.loose,
-        stroke: colour(`c${series.colour}`), fill: series.fill ? colour(`c${series.colour}`, .12) : undefined,
-        dash: series.dotted ? [2, 3] : series.dashed ? [7, 4] : undefined, points: {show: false},
+        stroke: strokeOf(series, data), fill: series.fill ? colour(`c${series.colour}`, .1) : undefined,
+        dash: series.dashed ? [4, 3] : undefined, points: {show: false},
         paths: series.stepped ? uPlot.paths.stepped({align: 1}) : undefined,
       }))],
       hooks: {setCursor: [chart => {
@@ -80,9 +80,41 @@
         decide(figure, chart.cursor.idx == null ? null : at.data.time[chart.cursor.idx]);
       }], draw: [chart => {
         drawCauses(chart, made.get(figure)?.data ?? data);
+        drawLimits(chart, made.get(figure)?.data ?? data);
         if (figure.dataset.part === "replicas") drawWaits(chart);
       }]},
     };
+  }
+  // The color of a curve; above its SLO, it is red.
+  function strokeOf(series, data) {
+    const own = colour(`c${series.colour}`), limit = data.series.find(one => one.bound && one.label === `SLO ${series.label}`)?.values[0];
+    if (limit == null) return own;
+    const violated = colour("bad");
+    return chart => {
+      const {top, height} = chart.bbox, at = (chart.valToPos(limit, "y", true) - top) / height;
+      if (!(at > 0 && at < 1)) return at >= 1 ? violated : own;
+      const fade = chart.ctx.createLinearGradient(0, top, 0, top + height);
+      for (const [stop, color] of [[0, violated], [at, violated], [at, own], [1, own]]) fade.addColorStop(stop, color);
+      return fade;
+    };
+  }
+  // The name and the value of each limit, at the right end of its line.
+  function drawLimits(chart, {series, unit}) {
+    const {ctx, bbox} = chart, ratio = devicePixelRatio;
+    ctx.save();
+    ctx.font = `${11 * ratio}px ${FAMILY}`;
+    ctx.textAlign = "right";
+    ctx.textBaseline = "alphabetic";
+    for (const {bound, label, values} of series) {
+      const y = bound && values[0] != null ? chart.valToPos(values[0], "y", true) : -1;
+      if (y < bbox.top - ratio || y > bbox.top + bbox.height) continue;
+      const text = `${label} ${number(values[0], unit)}`, right = bbox.left + bbox.width - 4 * ratio, up = y - bbox.top < 14 * ratio ? y + 12 * ratio : y - 4 * ratio;
+      ctx.fillStyle = colour("card", .8);
+      ctx.fillRect(right - ctx.measureText(text).width - 2 * ratio, up - 10 * ratio, ctx.measureText(text).width + 4 * ratio, 13 * ratio);
+      ctx.fillStyle = colour("soft");
+      ctx.fillText(text, right, up);
+    }
+    ctx.restore();
   }
   // Below the curves: a band with the cause of each decision; across them: a line for each deploy, manual change, and preemption.
   function drawCauses(chart, {causes, marks, time}) {
@@ -91,15 +123,15 @@
     (causes ?? []).forEach(([start, cause], index) => {
       const left = at(start), end = at(causes[index + 1]?.[0] ?? time.at(-1));
       ctx.fillStyle = colour(`cause-${cause}`);
-      ctx.fillRect(left, bbox.top + bbox.height - 5 * ratio, end - left, 5 * ratio);
+      ctx.fillRect(left, bbox.top + bbox.height - 4 * ratio, end - left, 4 * ratio);
     });
-    ctx.font = `${11 * ratio}px system-ui, sans-serif`;
+    ctx.font = `${11 * ratio}px ${FAMILY}`;
     ctx.textAlign = "left";
     let free = -Infinity;
     for (const {time: moment, kind} of marks ?? []) {
       const x = at(moment), text = MARKS[kind];
       if (x <= bbox.left || x >= bbox.left + bbox.width) continue;
-      ctx.strokeStyle = ctx.fillStyle = colour(`mark-${kind}`);
+      ctx.strokeStyle = ctx.fillStyle = colour("mark");
       if (kind === "cold") { ctx.beginPath(); ctx.arc(x, bbox.top + bbox.height - 10 * ratio, 3.5 * ratio, 0, 7); ctx.fill(); continue; }
       ctx.setLineDash([3 * ratio, 3 * ratio]);
       ctx.beginPath(); ctx.moveTo(x, bbox.top); ctx.lineTo(x, bbox.top + bbox.height); ctx.stroke();
@@ -115,14 +147,14 @@
     const {ctx, bbox} = chart, ratio = devicePixelRatio, last = chart.data[0].at(-1);
     const at = moment => Math.min(Math.max(chart.valToPos(moment, "x", true), bbox.left), bbox.left + bbox.width);
     ctx.save();
-    ctx.font = `${11 * ratio}px system-ui, sans-serif`;
+    ctx.font = `${11 * ratio}px ${FAMILY}`;
     ctx.textAlign = "left";
     for (const [start, end] of waits) {
       const left = at(start), right = at(end ?? last);
       if (right <= left) continue;
-      ctx.fillStyle = colour("mark-cold", .2);
+      ctx.fillStyle = colour("load", .16);
       ctx.fillRect(left, bbox.top, Math.max(right - left, ratio), bbox.height);
-      ctx.fillStyle = colour("mark-cold");
+      ctx.fillStyle = colour("text");
       const text = end ? `cold start ${number(end - start, "s")}` : "cold start";
       ctx.fillText(text, Math.max(bbox.left, Math.min(left, bbox.left + bbox.width - ctx.measureText(text).width)), bbox.top + 22 * ratio);
     }

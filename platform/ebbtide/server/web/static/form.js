@@ -65,7 +65,9 @@
     while (lines.children.length > count) lines.lastElementChild.remove();
     while (lines.children.length < count) lines.append(Object.assign(document.createElement("i"), {textContent: lines.children.length + 1}));
   }
-  document.addEventListener("input", event => { if (event.target.id === "yaml") editor(); });
+  document.addEventListener("input", event => { if (event.target.id === "yaml") { $("#editor").classList.add("typed"); editor(); } });
+  // The colors below the text scroll with it.
+  document.addEventListener("scroll", event => { if (event.target.id === "yaml") $("#colors").scrollLeft = event.target.scrollLeft; }, true);
   document.addEventListener("keydown", event => {
     if (event.target.id !== "yaml") return;
     if (event.key === "Escape") leave = true;

@@ -27,11 +27,12 @@
   function show(form) {
     const box = $("#exchange").content.firstElementChild.cloneNode(true), data = new FormData(form);
     const chat = data.get("kind") === "chat";
-    $("strong", box).textContent = chat ? data.get("message").trim().slice(0, 120) : `${data.get("method")} ${data.get("path") || "/"}`;
+    $(".said", box).textContent = chat ? data.get("message").trim().slice(0, 120) : `${data.get("method")} ${data.get("path") || "/"}`;
     $(".answer", box).classList.add(chat ? "prose" : "code");
     $("#no-responses").replaceChildren();
-    $("#responses").prepend(box);
-    while ($("#responses").childElementCount > MAX_RESPONSES) $("#responses").lastElementChild.remove();
+    $("#responses").append(box);
+    box.scrollIntoView({block: "nearest"});
+    while ($("#responses").childElementCount > MAX_RESPONSES) $("#responses").firstElementChild.remove();
     const state = (tone, text) => { const part = $(".state", box); part.className = `state ${tone}`; part.lastElementChild.textContent = text; };
     return {box, chat, state, answer: $(".answer", box), measured: $(".measured", box)};
   }
@@ -96,8 +97,14 @@
     $(".waited", box).setAttribute("width", waited);
     $(".answered", box).setAttribute("x", waited);
     $(".answered", box).setAttribute("width", 100 - waited);
-    const rate = data.rate ? `, ${data.rate.toFixed(1)} tokens/s` : "";
-    measured.textContent = `${data.first ? `${chat ? "first token" : "first byte"} after ${seconds(data.first)}, ` : ""}complete after ${seconds(data.total)}${rate}`;
+    measured.textContent = "";
+    const tiles = [[chat ? "First token" : "First byte", data.first && seconds(data.first)], ["Complete", seconds(data.total)], ["Tokens/s", data.rate?.toFixed(1)]];
+    for (const [name, value] of tiles.filter(([, value]) => value)) {
+      const tile = document.createElement("div");
+      tile.append(Object.assign(document.createElement("dt"), {textContent: name}), Object.assign(document.createElement("dd"), {textContent: value}));
+      $(".tiles", box).append(tile);
+    }
+    $(".tiles", box).hidden = false;
     $(".cut", box).hidden = !data.cut;
     // JSON on one line is easier to read with indentation.
     try { if (!chat && !data.cut) answer.textContent = JSON.stringify(JSON.parse(text), null, 2); } catch { /* Not JSON: shown as it is. */ }
