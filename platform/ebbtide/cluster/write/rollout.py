@@ -440,7 +440,7 @@ def _count_serving(live: LiveWorkload) -> int:
 
 def _read_shares(live: LiveWorkload, newest: str) -> dict[str, int]:
     """Return the percentages by revision that the service requests, 0 for one that it only names."""
-    rows = get_at(live.top, "spec", "traffic", default=[]) or LATEST
+    rows: list[Object] = get_at(live.top, "spec", "traffic", default=[]) or LATEST
     return {row["revisionName"]: 0 for row in rows if row.get("revisionName")} | sum_percents(rows, newest)
 
 
