@@ -11,7 +11,7 @@ FILES: Final = {"cpu_memory_scaler.go", "prometheus_scaler.go", "azure_queue_sca
 JOBS: Final = re.compile(r'\t_ "[^"]+/controller/jobs/(?!deployment|job"|pod|statefulset)[^\n]*\n')
 """Kueue's imports of integrations with other operators."""
 JOB_KINDS: Final = re.compile(r"\t+(?:kfmpi|kftrainer|kftraining|awv1beta2|rayv1|jobset)[ .][^\n]*\n")
-"""What Kueue's checks read from the modules of those operators: imports, and rows of a list of kinds."""
+"""Lines of Kueue's checks about the kinds of those operators: imports, and rows of a list."""
 CASE: Final = re.compile(r'\tcase "(?P<name>[^"]+)":\n\t\treturn scalers\.New[^\n]*\n')
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from e2e import catalog
 from e2e.build import BuildError, build, built, program
 from e2e.components import COMPONENTS, KNATIVE, KOURIER, KSERVE
-from e2e.install.images import KO, without_tag
+from e2e.install.images import KO, KUEUE, without_tag
 from e2e.node import image as node
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ TAGS: Final = {
     "kserve/kserve-controller": KSERVE,
     "kserve/llmisvc-controller": KSERVE,
     "gcr.io/k8s-staging-metrics-server/metrics-server": COMPONENTS["metrics-server"].version,
+    KUEUE: COMPONENTS["kueue"].version,
     **{
         f"ghcr.io/kedacore/{name}": COMPONENTS["keda"].version.removeprefix("v")
         for name in ("keda", "keda-metrics-apiserver", "keda-admission-webhooks")
@@ -34,7 +35,10 @@ TAGS: Final = {
 MOVING: Final = {"latest", "main", "master"}
 """Tags of builds between releases."""
 
-RELEASED: Final = {"gcr.io/k8s-staging-metrics-server/metrics-server": "registry.k8s.io/metrics-server/metrics-server"}
+RELEASED: Final = {
+    "gcr.io/k8s-staging-metrics-server/metrics-server": "registry.k8s.io/metrics-server/metrics-server",
+    KUEUE: "registry.k8s.io/kueue/kueue",
+}
 """Registries of released images."""
 
 NODE_IMAGE: Final = "kindest/node:v1.37.0@sha256:a1ed56cfb0e7b93589bdf97c8cd566405a265939e3620fc4f5de89adff580ae5"

@@ -157,16 +157,26 @@ def test_from_zero(stage: Stage) -> None:
 
 
 def test_progress_deadline(stage: Stage) -> None:
-    """A first pod that waits longer than the initialization timeout fails the revision, and starts once quota is free."""
+    """Knative stops a revision whose first pod waits longer than the initialization timeout; only a new one starts again."""
     known = {stage.project: make_quota(0.25)}
+    patient = {"initializationTimeoutSeconds": 900}
+    profile = make_profile(stage, known)
+    assert "PRJ091" in stage.check(make_spec("late", QUARTER), profile=profile)
+    assert "PRJ091" not in stage.check(make_spec("late", QUARTER, servingConfiguration=patient), profile=profile)
     deploy(stage, known, "busy")
     stage.until("the busy one runs", lambda: runs(stage, "busy"))
     deploy(stage, known, "late", servingConfiguration={"initializationTimeoutSeconds": 20})
     stage.until("it is gated", lambda: gated(stage, "late"))
-    time.sleep(40)
-    stage.report(status=stage.get("ksvc", "late")["status"]["conditions"], list=ask(stage, known, "list"))
+    stopped = stage.until("Knative stops it", lambda: not stage.pods("late"))
+    reason = f"not ready within 20s; Kueue did not admit its pod: insufficient unused quota for {SHARE}"
+    for command in ("why", "describe"):
+        stage.until(f"{command} says so", lambda word=command: reason in ask(stage, known, word, "late"))  # type: ignore[misc] # bound now
     stage.kubectl.run("delete", "ksvc", "busy", "-n", stage.namespace)
+    stage.until("the quota is free", lambda: not stage.listed("pods"))
+    stage.holds_for("it stays at zero", lambda: not stage.pods("late"), 10)
+    deploy(stage, known, "late", servingConfiguration=patient)
     stage.ready("late")
+    stage.report(stopped=stopped)
 
 
 def test_doctor(stage: Stage, provider: Provider) -> None:

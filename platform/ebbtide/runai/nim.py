@@ -24,7 +24,7 @@ from ebbtide.core.readers.table import (
 )
 from ebbtide.core.translation.loaded_model import name_of_image
 from ebbtide.core.translation.model_catalog import estimate_start, find_image_model
-from ebbtide.core.translation.traps import DEFAULT_DEADLINE_SECONDS
+from ebbtide.core.translation.serving.timeouts import DEFAULT_DEADLINE_SECONDS
 
 if TYPE_CHECKING:
     from ebbtide.core.profile.models import Profile

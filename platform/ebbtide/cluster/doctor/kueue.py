@@ -3,7 +3,7 @@
 Upstream: kubernetes-sigs/kueue v0.17.0 config/components/manager (the ConfigMap), apis/config/v1beta2/defaults.go (without a
 list of frameworks, only ``batch/job`` is enabled), apis/kueue/v1beta2/clusterqueue_types.go,
 pkg/controller/jobs/deployment/deployment_controller.go (the framework ``deployment`` enables ``pod`` for pods of Deployments),
-pkg/controller/jobs/pod/pod_webhook.go (pods in other namespaces than those of ``managedJobsNamespaceSelector`` start at once),
+pkg/controller/jobs/pod/pod_webhook.go (pods in other namespaces than those of ``managedJobsNamespaceSelector`` start immediately),
 pkg/controller/core/workload_controller.go (``waitForPodsReady`` evicts), pkg/controller/jobs/pod/pod_controller.go (which deletes).
 """
 

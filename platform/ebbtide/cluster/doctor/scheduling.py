@@ -257,7 +257,7 @@ def _check_ready_timeout(observed: ObservedCluster, requirements: SpecRequiremen
             "DOC198",
             f"Kueue deletes pods that are not ready {settings.ready_seconds} s after their admission, which is less than the "
             f"initialization timeout of {', '.join(names)}",
-            "a server that starts more slowly never becomes ready, because its pod is deleted and created again",
+            "a server that starts more slowly never becomes ready, because Kueue deletes each of its pods",
             f"raise waitForPodsReady.timeout in ConfigMap {KUEUE_MAP} and restart Kueue's controller, or set "
             "servingConfiguration.initializationTimeoutSeconds to what the server needs",
         )

@@ -234,7 +234,8 @@ class Projects(Model):
     """Render the namespace of a project and its quota."""
     quota: Literal["none", "resourcequota", "kai", "kueue"] = "resourcequota"
     """Enforcement of quotas: none, a ResourceQuota, a KAI queue, or a Kueue ClusterQueue. Kueue counts pods of any
-    priority, and needs the framework pod in integrations of its configuration."""
+    priority, and needs the framework pod or deployment in integrations of its configuration. It holds pods back, which Knative
+    allows for the initialization timeout (PRJ091)."""
     parent_queue: Text = "default-parent-queue"
     """KAI parent queue, or Kueue cohort, of the project queues. KAI's chart creates the default queue with a quota of 0 (see DOC026)."""
     department: Text | None = None

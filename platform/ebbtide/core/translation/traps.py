@@ -20,13 +20,15 @@ from ebbtide.core.translation.gpu import BACKENDS, list_pool_requests
 from ebbtide.core.translation.gpu.backend import compute_portion
 from ebbtide.core.translation.loaded_model import NIM, LoadedModel, find_loaded_model
 from ebbtide.core.translation.plan import Plan
-from ebbtide.core.translation.serving.timeouts import DEFAULT_TIMEOUT_SECONDS, find_initialization_timeout
+from ebbtide.core.translation.serving.timeouts import (
+    DEFAULT_DEADLINE_SECONDS,
+    DEFAULT_TIMEOUT_SECONDS,
+    find_initialization_timeout,
+)
 
 if TYPE_CHECKING:
     from ebbtide.core.spec.container import Probe
 
-#: The deadline of Knative's revisions and of KServe's Deployments in seconds, unless the spec sets another.
-DEFAULT_DEADLINE_SECONDS: Final = 600
 #: Kubernetes' default of a probe's failureThreshold.
 DEFAULT_FAILURES: Final = 3
 #: The start of a server that loads a model onto a GPU takes longer than this.

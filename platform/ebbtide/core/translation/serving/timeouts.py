@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: The upstream default of max-revision-timeout-seconds in config-defaults, in seconds.
 DEFAULT_MAX_TIMEOUT_SECONDS: Final = "600"
+#: The deadline of Knative's revisions and of KServe's Deployments in seconds, unless the spec sets another.
+DEFAULT_DEADLINE_SECONDS: Final = 600
 #: Knative's default request timeout in seconds, which is also a pod's termination grace period.
 DEFAULT_TIMEOUT_SECONDS: Final = 300
 #: The timeout in seconds of an HTTPRoute of KServe Standard (kserve pkg/controller/v1beta1/inferenceservice/reconcilers/
@@ -24,7 +26,16 @@ DEFAULT_ROUTE_TIMEOUT_SECONDS: Final = 60
 
 
 def check_initialization_timeout(plan: Plan) -> Iterator[Problem]:
-    if not plan.mode.revisions and find_initialization_timeout(plan.spec) is not None:
+    is_set = find_initialization_timeout(plan.spec) is not None
+    if plan.mode.revisions and not is_set and plan.spec.project is not None and plan.cluster.projects.quota == "kueue":
+        yield make_warning(
+            "PRJ091",
+            ("spec", "project"),
+            f"if Kueue holds back the first pod for {DEFAULT_DEADLINE_SECONDS} s, Knative stops the revision for good, also when "
+            "quota becomes free later",
+            "set servingConfiguration.initializationTimeoutSeconds to the longest time that the quota may be used up",
+        )
+    if not plan.mode.revisions and is_set:
         yield report_knative_field(
             "SRV014",
             ("spec", "servingConfiguration", "initializationTimeoutSeconds"),
