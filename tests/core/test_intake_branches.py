@@ -364,7 +364,7 @@ def test_defaults_of_the_api_server_need_no_patch() -> None:
         "volumes": [{"name": "files", "configMap": {"name": "files", "optional": False}}],
     }
 
-    mount = {"name": "files", "mountPath": "/files", "readOnly": True}
+    mount = {"name": "files", "mountPath": "/files"}
 
     result = imported(with_container(pod, env=[secret], volumeMounts=[mount]))
 
