@@ -181,7 +181,9 @@ def test_a_missing_file_is_a_problem(run: Any, tmp_path: Path, command: str) -> 
 
 @pytest.mark.parametrize("command", ["render", "check", "explain"])
 @pytest.mark.parametrize("text", ["", "# a comment\n", None])
-def test_an_input_without_documents_is_an_error(run: Any, tmp_path: Path, chat: Path, command: str, text: str | None) -> None:
+def test_an_input_without_documents_is_an_error(
+    run: Any, tmp_path: Path, chat: Path, command: str, text: str | None
+) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     if text is not None:
