@@ -179,6 +179,26 @@ def test_a_missing_file_is_a_problem(run: Any, tmp_path: Path, command: str) -> 
     assert "nowhere.yaml" in out + err
 
 
+@pytest.mark.parametrize("command", ["render", "check", "explain"])
+@pytest.mark.parametrize("text", ["", "# a comment\n", None])
+def test_an_input_without_documents_is_an_error(
+    run: Any, tmp_path: Path, chat: Path, command: str, text: str | None
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    if text is not None:
+        empty = empty / "spec.yaml"
+        empty.write_text(text)
+
+    result = run(command, str(empty))
+
+    assert result.code == 1
+    assert "FIL058" in result.out + result.err
+    assert '"FIL058"' in run("check", "-o", "json", str(empty)).out
+    # A directory of specs may have such a file, too.
+    assert run(command, str(chat)).code == 0
+
+
 def test_a_file_that_cannot_be_decoded_is_a_problem(run: Any, tmp_path: Path) -> None:
     file = tmp_path / "odd.yaml"
     file.write_bytes(b"\xff\xfe\x00a")
@@ -249,6 +269,15 @@ def test_explain_shows_the_cause_of_each_field(run: Any, chat: Path) -> None:
     assert "serving: knative" in out
     assert "containers[0].image = 'registry.example.com/chat:1'\n        <- spec.image\n" in out
     assert "(constant of the serving backend)" in out
+
+
+def test_explain_of_an_unknown_field_lists_the_fields(run: Any, chat: Path) -> None:
+    result = run("explain", "--field", "nope", str(chat))
+
+    assert result.code == 1
+    assert result.out == ""
+    assert "no output field contains nope" in result.err
+    assert "Service.spec.template.spec.containers[0].image" in result.err
 
 
 def test_explain_of_one_field_shows_only_its_reasons(run: Any, chat: Path) -> None:

@@ -80,8 +80,8 @@ def test_a_suggestion_is_shown_but_not_written(tmp_path: Path, capsys: pytest.Ca
     [
         # The misspelled field would replace the value of the correct one.
         "autoscaling: {minReplica: 2, minReplicas: 1}",
-        # In YAML 1.1 it is true, and a string is not valid.
-        "compute: {largeShmRequest: yes}",
+        # In YAML 1.1 it is 10, and a string is not valid.
+        "autoscaling: {minReplicas: 1_0}",
         "autoscaling: {minReplicas: 50%}",
     ],
 )
@@ -92,6 +92,15 @@ def test_a_value_that_would_be_lost_or_stay_invalid_is_not_written(tmp_path: Pat
 
     assert main(["check", "--fix", str(file)]) == 1
     assert file.read_text() == text
+
+
+def test_a_boolean_of_yaml_1_1_is_written_as_true(tmp_path: Path) -> None:
+    file = tmp_path / "chat.yaml"
+    text = SPEC.partition("  environmentVariables")[0] + "  compute:\n    largeShmRequest: yes\n"
+    file.write_text(text)
+
+    assert main(["check", "--fix", str(file)]) == 0
+    assert file.read_text() == text.replace("yes", "true")
 
 
 @pytest.mark.parametrize(

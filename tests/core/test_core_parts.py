@@ -296,10 +296,12 @@ def test_errors_are_listed_before_warnings_and_the_rest_is_counted() -> None:
     error = Problem("B", (), "error", "", ERROR)
 
     assert limit_problems(warnings) == warnings
-    assert limit_problems([*warnings, error])[-2:] == [
-        error,
-        Problem("FIL052", (), "1 more problems are not listed", "fix the listed problems first", WARNING),
-    ]
+    assert limit_problems([warnings[0], error]) == [error, warnings[0]]
+    limited = limit_problems([*warnings, error])
+    assert limited[0] == error
+    assert limited[-1] == Problem(
+        "FIL052", (), "1 more problems are not listed", "fix the listed problems first", WARNING
+    )
     assert limit_problems([error] * (MAX_PROBLEMS + 2))[-1].severity == ERROR
 
 

@@ -69,7 +69,10 @@ def test_a_share_in_a_pool_that_names_shares_as_gpus_is_a_portion() -> None:
 
     written = render(make_spec({"extendedResources": list_resources({"nvidia.com/gpu": 1})}), cluster)
 
-    assert written[0] == render(make_spec({"gpuPortionRequest": 1 / (cluster.spec.node_pools[0].replicas or 0)}), cluster)[0]
+    assert (
+        written[0]
+        == render(make_spec({"gpuPortionRequest": 1 / (cluster.spec.node_pools[0].replicas or 0)}), cluster)[0]
+    )
 
 
 @pytest.mark.parametrize(
@@ -113,7 +116,11 @@ def make_service(limits: dict[str, str]) -> dict[str, Any]:
 @pytest.mark.parametrize("name", PROFILES)
 def test_an_import_reads_the_same_gpus_with_every_profile(name: str) -> None:
     cluster, _ = profiles.load_profile(name)
-    if cluster is None or names_parts_as_gpus(cluster) or any(pool.backend == "hami" for pool in cluster.spec.node_pools):
+    if (
+        cluster is None
+        or names_parts_as_gpus(cluster)
+        or any(pool.backend == "hami" for pool in cluster.spec.node_pools)
+    ):
         pytest.skip("the resource has another meaning in these profiles")
 
     spec = import_object(make_service({"nvidia.com/gpu": "2"}), cluster).native["spec"]

@@ -15,6 +15,7 @@ from ebbtide.core.adopt.live import ImportResult, import_object, render_stored_s
 from ebbtide.core.documents import load_document, profiles
 from ebbtide.core.profile.built_in import FULL, FULL_NAME
 from ebbtide.core.profile.models import Profile
+from ebbtide.core.readers.reading import API_VERSION, KIND
 from ebbtide.core.translation.objects import apply_merge_patch
 from ebbtide.core.translation.pods import PatchConflict
 from ebbtide.core.translation.translate import translate
@@ -314,6 +315,61 @@ def test_a_priority_class_is_set_in_the_spec_only_if_the_profile_has_it(*, known
 
     assert result.native["spec"].get("priorityClass") == ("urgent" if known else None)
     assert bool(result.patch) is not known
+
+
+def test_the_grpc_port_of_a_model_needs_no_patch_and_every_edit_has_an_effect() -> None:
+    port = {"containerPort": 9000, "name": "h2c", "protocol": "TCP"}
+    native = imported(changed(ISVC, {"spec": {"predictor": {"model": {"ports": [port]}}}})).native
+    assert native["spec"]["servingPort"] == {"container": 9000, "protocol": "grpc"}
+    assert "patches" not in native["spec"]
+
+    native["spec"]["environmentVariables"] = [{"name": "A", "value": "1"}]
+
+    assert rendered(native, PROFILE)["spec"]["predictor"]["model"]["env"] == [{"name": "A", "value": "1"}]
+
+
+def test_variables_of_one_name_are_kept_by_a_patch_with_a_warning_that_names_them() -> None:
+    variables = [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]
+
+    result = imported(with_container(name="web", env=variables))
+
+    assert result.native["spec"]["containerName"] == "web"
+    assert pod_patch(result)["containers"][0]["env"] == variables
+    assert any("duplicate environment variable A" in problem.message for problem in result.losses)
+
+
+def test_a_patch_is_reported_at_the_field_that_renders_the_value() -> None:
+    container = {"name": "web", "volumeMounts": [{"mountPath": "/files", "readOnly": None}]}
+    files = {"secret": "files", "mountPath": "/files"}
+    spec = {"image": IMAGE, "containerName": "web", "storage": {"secretVolume": [files]}}
+    patch = {"kind": "Service", "patch": {"spec": {"template": {"spec": {"containers": [container]}}}}}
+    native = {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "metadata": {"name": "chat"},
+        "spec": {**spec, "patches": [patch]},
+    }
+    loaded = load_document(native, PROFILE)
+    assert loaded.inference is not None
+
+    problems = translate(loaded.inference, PROFILE, "{}").problems
+
+    assert [problem.path for problem in problems if problem.code == "PAT003"] == ["spec.storage.secretVolume[0]"]
+
+
+def test_defaults_of_the_api_server_need_no_patch() -> None:
+    secret = {"name": "A", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "a", "optional": False}}}
+    pod = {
+        "tolerations": [{"key": "gpu", "value": "yes", "effect": "NoSchedule"}, {"key": "spot"}],
+        "volumes": [{"name": "files", "configMap": {"name": "files", "optional": False}}],
+    }
+
+    mount = {"name": "files", "mountPath": "/files"}
+
+    result = imported(with_container(pod, env=[secret], volumeMounts=[mount]))
+
+    assert result.patch == {}
+    assert result.native["spec"]["tolerations"][1] == {"key": "spot", "operator": "Equal"}
 
 
 @pytest.mark.parametrize("limits", [{"nvidia.com/gpu": "2"}, {"nvidia.com/gpumem": "100"}])

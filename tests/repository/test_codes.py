@@ -28,6 +28,7 @@ ELSEWHERE = {
     "FIL001": "repository/test_codes.py",
     "FIL052": "server/attacks/test_availability.py",
     "FIL057": "repository/test_codes.py",
+    "FIL058": "cli/test_cli.py",
     "IGN001": "repository/test_codes.py",
     "IMP079": "cli/test_cli.py",
     "CNV001": "repository/test_codes.py",

@@ -10,7 +10,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.adopt.defaults import DefaultValue, drop_defaults, rewrite_scaling, strip_ebbtide_keys
-from ebbtide.core.adopt.view import ObjectView, find_serving_container, iterate_matches
+from ebbtide.core.adopt.view import ObjectView, filter_mappings, find_serving_container, iterate_matches
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.translation.modes import SERVING_MODES
 
@@ -67,6 +67,9 @@ CONFIGURED: Final = (
     ("containerConcurrency", "container-concurrency", "0"),
 )
 
+#: The kinds of volume that the webhook does not make read-only (revision_defaults.go, applyDefault).
+WRITABLE: Final = frozenset({"emptyDir", "persistentVolumeClaim", "ephemeral"})
+
 
 def recognize(data: dict[str, Any]) -> bool:
     """Return whether ``data`` is a Knative Service."""
@@ -87,6 +90,11 @@ def normalize(obj: Object, cluster: ProfileSpec, *, marked: bool) -> None:
                 for name, default_number in TIMED:
                     if probe.get(name) == default_number:
                         del probe[name]
+    volumes = filter_mappings(get_at(obj, *POD, "volumes"))
+    writable = [volume.get("name") for volume in volumes if WRITABLE.intersection(volume)]
+    for mount in iterate_matches(obj, (*CONTAINER, "volumeMounts", "*")):
+        if isinstance(mount, dict) and mount.get("name") not in writable:
+            mount["readOnly"] = True
     containers = get_at(obj, *POD, "containers")
     if isinstance(containers, list) and all(isinstance(container, dict) for container in containers):
         _name_containers(containers)

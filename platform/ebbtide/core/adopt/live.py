@@ -41,7 +41,7 @@ from ebbtide.core.translation.patches import list_patched_paths, make_patch
 if TYPE_CHECKING:
     from ebbtide.core.profile.models import Profile
 
-#: The living API version of a kind's dead ones, the fields of its spec, and one that the older form of the spec lacks
+#: The living API version of a kind's dead ones, the fields of its spec, and one that the older form does not have
 #: (knative.dev/serving v0.17 pkg/apis/serving/v1alpha1/service_types.go; kserve v0.7, which renamed serving.kubeflow.org).
 DEAD_VERSIONS: Final[dict[tuple[str, str], tuple[str, frozenset[str], Path]]] = {
     **{

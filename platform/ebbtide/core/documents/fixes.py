@@ -32,7 +32,7 @@ class WorkingFix(NamedTuple):
 
     @property
     def safe(self) -> bool:
-        """True if the fix is safe and its new values are valid. ``yes`` in quotes is no longer ambiguous, but not ``true``."""
+        """True if the fix is safe and its new values are valid. ``1_0`` in quotes is no longer ambiguous, but not 10."""
         return self.fix.safe and self.wrong.isdisjoint(
             format_path(change.field) for change in self.fix.changes if change.value is not None
         )

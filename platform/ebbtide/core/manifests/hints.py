@@ -6,10 +6,8 @@ import re
 from typing import Final
 
 from ebbtide.core.base.prose import count_noun
+from ebbtide.core.base.words import TEMPLATE
 
-#: An expression of Go's templates or Jinja, or a variable of envsubst.
-TEMPLATE: Final = re.compile(r"\{\{.*?(?:\}\}|$)|\{%.*?(?:%\}|$)|\$\{\w+\}", re.MULTILINE)
-RENDER_FIX: Final = "this is a template: render it first, for example with helm template, and use the output"
 #: The fix for a message of libyaml.
 FIXES: Final = {
     "found character that cannot start any token": "quote the value",

@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from ebbtide.core.base.problems import Path, Problem
+from ebbtide.core.base.words import RENDER_FIX
 from ebbtide.core.manifests.blocks import find_block_lines, read_block
 from ebbtide.core.manifests.faults import FEATURE, SYNTAX, find_faults, quote_shortened
 
@@ -139,7 +140,7 @@ def _read_chunk(chunk: _Chunk, name: str) -> Document:
             return Document(name, _strict_json(chunk.text), [], clean, chunk.first_line)
         except (ValueError, RecursionError):
             pass
-        from ebbtide.core.manifests.hints import RENDER_FIX, find_template  # noqa: PLC0415 - only after an error
+        from ebbtide.core.manifests.hints import find_template  # noqa: PLC0415 - only after an error
 
         template = find_template(clean, {problem.line - chunk.first_line for problem in problems})
         if template is not None:

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import yaml
 
-from ebbtide.core.manifests.scalars import LARGEST_INTEGER, LEGACY_BOOLEANS, NUMBER_STARTS, SMALLEST_INTEGER
+from ebbtide.core.base.words import LEGACY_BOOLEANS
+from ebbtide.core.manifests.scalars import LARGEST_INTEGER, NUMBER_STARTS, SMALLEST_INTEGER
 
 #: Maximum digits of an integer in a message. Python cannot print more than 4,300 digits.
 LONGEST_SHOWN: Final = 40

@@ -16,6 +16,7 @@ from json.encoder import encode_basestring
 from typing import Final
 
 from ebbtide.core.base.prose import CONTROLS_OUTSIDE_ASCII
+from ebbtide.core.base.words import LEGACY_BOOLEANS
 
 Scalar = str | int | float | bool | None
 
@@ -24,12 +25,6 @@ AGREED_WORDS: Final[dict[str, bool | None]] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
-}
-
-#: Booleans in YAML 1.1, strings in YAML 1.2. kubectl reads all of them as booleans, PyYAML all except y and n.
-LEGACY_BOOLEANS: Final[dict[str, bool]] = {
-    **dict.fromkeys(("y", "Y", "yes", "Yes", "YES", "on", "On", "ON"), True),
-    **dict.fromkeys(("n", "N", "no", "No", "NO", "off", "Off", "OFF"), False),
 }
 
 #: Special values of YAML 1.1 for which PyYAML raises an error.

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from typing import Any, Final
 
+from ebbtide.core.base.words import LEGACY_BOOLEANS
 from ebbtide.core.manifests.scalars import (
     AGREED_WORDS,
     LARGEST_INTEGER,
-    LEGACY_BOOLEANS,
     SMALLEST_INTEGER,
     escape_text,
     quote_text,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.problems import ERROR, Path, Problem, has_errors
-from ebbtide.core.manifests.hints import RENDER_FIX, TEMPLATE
+from ebbtide.core.base.words import RENDER_FIX, TEMPLATE
 from ebbtide.core.readers import shapes
 
 if TYPE_CHECKING:

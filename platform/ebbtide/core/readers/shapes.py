@@ -19,7 +19,7 @@ from ebbtide.core.base.problems import (
     set_value,
     shorten_text,
 )
-from ebbtide.core.manifests.scalars import LEGACY_BOOLEANS
+from ebbtide.core.base.words import LEGACY_BOOLEANS
 from ebbtide.core.readers.compiled import inference_validator, profile_validator, validation_error
 from ebbtide.core.translation.gpu import is_backend, list_backends
 

@@ -1,0 +1,213 @@
+"""The mistakes of a first day: each is answered with what to write instead, and with a change that does it where one can."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ebbtide.core.documents import profiles
+from ebbtide.core.documents.check import check_documents
+from ebbtide.core.documents.fixes import find_working_fixes
+from ebbtide.core.documents.texts import load_text
+from ebbtide.core.manifests import read_documents
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ebbtide.core.base.problems import Problem
+
+PROFILE = profiles.load_built_in("full")
+HEAD = """apiVersion: ebbtide.dev/v1alpha1
+kind: Inference
+metadata:
+  name: chat
+spec:
+"""
+IMAGE = f"{HEAD}  image: ghcr.io/acme/chat:1.4\n"
+TEMPLATE = "this is a template: render it first, for example with helm template, and use the output"
+#: The text, the code, the path, the line and the fix of its first problem, and whether a change is offered that works.
+MISTAKES: dict[str, tuple[str, str, str, int, str, bool]] = {
+    "memory in bytes": (
+        f"{IMAGE}  compute: {{cpuMemoryRequest: 16}}\n",
+        *("CPU006", "spec.compute.cpuMemoryRequest", 7, "did you mean 16Gi?", True),
+    ),
+    "thousandths of bytes": (
+        f"{IMAGE}  compute: {{cpuMemoryRequest: 500m}}\n",
+        *("CPU006", "spec.compute.cpuMemoryRequest", 7, "did you mean 500Mi?", True),
+    ),
+    "GPU memory in bytes": (
+        f"{IMAGE}  compute: {{gpuMemoryRequest: 10}}\n",
+        *("CPU006", "spec.compute.gpuMemoryRequest", 7, "did you mean 10Gi?", True),
+    ),
+    "memory of no server": (
+        f"{IMAGE}  compute: {{cpuMemoryLimit: 16Pi}}\n",
+        *("CPU006", "spec.compute.cpuMemoryLimit", 7, "did you mean 16Gi?", True),
+    ),
+    "memory that no unit makes possible": (
+        f'{IMAGE}  compute: {{cpuMemoryLimit: "1e18"}}\n',
+        *("CPU006", "spec.compute.cpuMemoryLimit", 7, "use an amount such as 512Mi, 16Gi or 20G", False),
+    ),
+    "an option with its value": (
+        f'{IMAGE}  args: ["--model Qwen/Qwen3-0.6B"]\n',
+        *("SRV072", "spec.args[0]", 7, "write two items: --model and Qwen/Qwen3-0.6B", True),
+    ),
+    "NUL in args": (f'{IMAGE}  args: "a\\0b"\n', "SRV071", "spec.args", 7, "remove the character", False),
+    "NUL in an item": (f'{IMAGE}  command: [a, "b\\0"]\n', "SRV071", "spec.command", 7, "remove the character", False),
+    "NUL in a variable": (
+        f'{IMAGE}  environmentVariables: [{{name: A, value: "\\0"}}]\n',
+        *("SRV071", "spec.environmentVariables[0]", 7, "remove the character", False),
+    ),
+    "a tab": (f"{IMAGE}  compute:\n\tcpuCoreRequest: 1\n", "YML001", "", 8, "use spaces", False),
+    "too deep": (
+        f"{IMAGE}  compute:\n    cpuCoreRequest: 1\n     cpuMemoryRequest: 1Gi\n",
+        *("YML001", "", 9, "indent it by 4 spaces, as line 8 is", False),
+    ),
+    "between two": (
+        f"{IMAGE}  compute:\n    cpuCoreRequest: 1\n   cpuMemoryRequest: 1Gi\n",
+        *("YML001", "", 9, "indent it by 4 spaces, as line 8 is", False),
+    ),
+    "too deep below a value": (
+        f"{IMAGE}   compute: {{cpuCoreRequest: 1}}\n",
+        *("YML001", "", 7, "indent it by 2 spaces, as line 6 is", False),
+    ),
+    "a colon in a value": (
+        f"{IMAGE}  args: --a: b: c\n",
+        *("YML001", "", 7, 'write one key on each line, and quote a value that contains ": "', False),
+    ),
+    "brackets that stay open": (
+        f"{IMAGE}  args: [a, b\n  command: c\n",
+        *("YML001", "", 8, "check the quotes, the brackets and the indentation", False),
+    ),
+    "an item in an open bracket": (
+        f"{IMAGE}  args: [a,\n       b\n  command: c\n",
+        *("YML001", "", 9, "check the quotes, the brackets and the indentation", False),
+    ),
+    "a text that is not closed": (
+        f"{IMAGE}  # a comment\n  args:\n  - a\n  - @b\n",
+        *("YML001", "", 10, "quote the value", False),
+    ),
+    "a value of Helm": (IMAGE.replace("chat\n", "{{ .Values.name }}\n", 1), "YML001", "", 4, TEMPLATE, False),
+    "a block of Helm": (
+        f"{IMAGE}{{{{- if .Values.x }}}}\n  args: [a]\n{{{{- end }}}}\n",
+        "YML001",
+        "",
+        7,
+        TEMPLATE,
+        False,
+    ),
+    "a block of Jinja": (f"{IMAGE}{{% if x %}}\n  args: [a]\n{{% endif %}}\n", "YML001", "", 7, TEMPLATE, False),
+    "a quoted value of Helm": (
+        f'{HEAD}  image: "{{{{ .Values.image }}}}"\n',
+        *("SRV021", "spec.image", 6, TEMPLATE, False),
+    ),
+    "a variable of envsubst": (f"{HEAD}  image: ${{IMAGE}}\n", "SRV021", "spec.image", 6, TEMPLATE, False),
+    "thousandths of cores": (
+        f"{IMAGE}  compute: {{cpuCoreRequest: 500m}}\n",
+        *("SPEC002", "spec.compute.cpuCoreRequest", 7, "write 0.5", True),
+    ),
+    "cores of no server": (
+        f"{IMAGE}  compute: {{cpuCoreRequest: 5000}}\n",
+        *("CPU006", "spec.compute.cpuCoreRequest", 7, "did you mean 5?", True),
+    ),
+    "half a device": (
+        f"{IMAGE}  compute:\n    gpuDevicesRequest: 0.5\n",
+        *("SPEC002", "spec.compute.gpuDevicesRequest", 8),
+        *("for a fraction of a GPU, set gpuPortionRequest: 0.5 instead", True),
+    ),
+    "one device and a half": (
+        f"{IMAGE}  compute: {{gpuDevicesRequest: 1.5}}\n",
+        *("SPEC002", "spec.compute.gpuDevicesRequest", 7, "write a whole number", False),
+    ),
+    "a port": (f"{IMAGE}  servingPort: 8000\n", "SPEC002", "spec.servingPort", 7, "write {container: 8000}", True),
+    "the name of a model": (
+        f"{HEAD}  model: Qwen/Qwen3-0.6B\n",
+        *("SPEC002", "spec.model", 6, "write {format: huggingface, uri: hf://Qwen/Qwen3-0.6B}", True),
+    ),
+    "the URI of a model": (
+        f"{HEAD}  model: s3://models/one\n",
+        *("SPEC002", "spec.model", 6, "write {uri: s3://models/one}", False),
+    ),
+    "minutes": (
+        f"{IMAGE}  servingConfiguration: {{requestTimeoutSeconds: 10m}}\n",
+        *("SPEC002", "spec.servingConfiguration.requestTimeoutSeconds", 7, "write 600", True),
+    ),
+    "an hour and a half": (
+        f"{IMAGE}  servingConfiguration: {{initializationTimeoutSeconds: 1h30m}}\n",
+        *("SPEC002", "spec.servingConfiguration.initializationTimeoutSeconds", 7, "write 5400", True),
+    ),
+    "a block next to spec": (
+        f"{IMAGE}autoscaling:\n  minReplicas: 1\n  maxReplicas: 1\n",
+        *("SPEC001", "autoscaling", 7, "move it to spec.autoscaling", True),
+    ),
+    "a field of a block": (
+        f"{IMAGE}  cpuCoreRequest: 1\n",
+        *("SPEC001", "spec.cpuCoreRequest", 7, "move it to spec.compute.cpuCoreRequest", True),
+    ),
+    "yes": (
+        f"{IMAGE}  compute:\n    largeShmRequest: yes\n",
+        *("YML002", "spec.compute.largeShmRequest", 8, "write true", True),
+    ),
+    "yes in a text": (f"{IMAGE}  command: yes\n", "YML002", "spec.command", 7, 'quote it: "yes"', True),
+    "a huge port": (
+        f"{IMAGE}  servingPort:\n    container: 99999999999999999999999999\n",
+        *("YML006", "spec.servingPort.container", 8, "use at most 65535", True),
+    ),
+    "a mapping in args": (
+        f"{IMAGE}  args: [--model: Qwen]\n",
+        *("SPEC002", "spec.args[0]", 7, 'quote it: "--model: Qwen"', True),
+    ),
+    "a list with a mapping": (
+        f"{IMAGE}  args:\n  - --model: Qwen\n",
+        *("SPEC002", "spec.args[0]", 8, 'quote it: "--model: Qwen"', True),
+    ),
+    "a name in spec": (
+        "apiVersion: ebbtide.dev/v1alpha1\nkind: Inference\nspec:\n  name: chat\n  image: nginx:1\n",
+        *("SPEC003", "metadata", 1, "set metadata.name: chat", False),
+    ),
+    "variables as a mapping": (
+        f"{IMAGE}  environmentVariables: {{A: b}}\n",
+        *("SPEC002", "spec.environmentVariables", 7, "write [{name: A, value: b}]", True),
+    ),
+    "a word for a list": (f"{IMAGE}  nodePools: default\n", "SPEC002", "spec.nodePools", 7, "write [default]", True),
+    "a word for a secret": (
+        f"{IMAGE}  imagePullSecrets: [regcred]\n",
+        *("SPEC002", "spec.imagePullSecrets[0]", 7, "write {name: regcred}", True),
+    ),
+}
+
+
+def check(text: str) -> list[Problem]:
+    return check_documents(list(load_text(text.encode(), "spec.yaml", PROFILE)), PROFILE)
+
+
+def apply_fix(text: str, problem: Problem, problems: Sequence[Problem]) -> str | None:
+    """Return the text after the best fix of a problem that works; None if none does."""
+    data: Any = next(iter(read_documents(text, "spec.yaml"))).data
+    return next((fix.text for fix in find_working_fixes(text, data, problem, problems, check)), None)
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_answered_with_its_fix(mistake: str) -> None:
+    text, code, path, line, fix, changes = MISTAKES[mistake]
+
+    problems = check(text)
+
+    first = problems[0]
+    assert (first.code, first.path, first.line, first.fix) == (code, path, line, fix)
+    assert (apply_fix(text, first, problems) is not None) == changes
+
+
+def test_a_list_with_a_mapping_has_one_problem() -> None:
+    assert len(check(MISTAKES["a list with a mapping"][0])) == 1
+
+
+def test_the_name_in_spec_moves_to_the_metadata() -> None:
+    text = MISTAKES["a name in spec"][0]
+    problems = check(text)
+
+    fixed = apply_fix(text, problems[1], problems)
+
+    assert fixed is not None
+    assert "name: chat" in fixed
+    assert not [problem for problem in check(fixed) if problem.severity == "error"]
