@@ -8,6 +8,9 @@ KO: Final = "ko://knative.dev/serving/cmd/"
 
 KAI: Final = "ghcr.io/nvidia/kai-scheduler"
 
+DRA: Final = "ko://k8s.io/kubernetes/test/e2e/dra/test-driver"
+"""Kubernetes releases no image of it, so its name is the program's path."""
+
 PROGRAMS: Final[dict[str, tuple[str, str]]] = {
     **{
         f"{KO}{name}": ("knative", name)
@@ -26,6 +29,7 @@ PROGRAMS: Final[dict[str, tuple[str, str]]] = {
     "ghcr.io/kedacore/keda-metrics-apiserver": ("keda", "keda-adapter"),
     "ghcr.io/kedacore/keda-admission-webhooks": ("keda", "keda-admission-webhooks"),
     **{f"{KAI}/{name}": ("kai", name) for name in KAI_PROGRAMS},
+    DRA: ("dra", "dra-test-driver"),
 }
 """Upstream's name without its tag → component and program."""
 

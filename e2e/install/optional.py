@@ -3,8 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from e2e.install import kai
+from e2e.install import dra, kai
 from e2e.kubectl import Kubectl
 
-INSTALLERS: Final[Mapping[str, Callable[[Kubectl, Callable[[str], str]], None]]] = {"kai": kai.install}
-SERVERS: Final[Mapping[str, tuple[str, ...]]] = {"kai": ("reservation",)}
+INSTALLERS: Final[Mapping[str, Callable[[Kubectl, Callable[[str], str]], None]]] = {
+    "dra": dra.install,
+    "kai": kai.install,
+}
+SERVERS: Final[Mapping[str, tuple[str, ...]]] = {"dra": (), "kai": ("reservation",)}
