@@ -189,14 +189,15 @@ def test_four_by_portion(stage: Stage) -> None:
 
 
 def test_four_by_memory(stage: Stage) -> None:
-    """With the largest memory of which four fit, four run; with one MiB more, Ebbtide says three, and the fourth waits."""
+    """With the largest memory of which four fit, four run; a fourth of more than what is left waits."""
     profile = make_profile(1, consumableCapacity=True, gpuMemoryMebibytes=MEBIBYTES)
     offer(stage, make_shared_device())
     largest = MEBIBYTES // 4
     specs = [make_service(name, {"gpuMemoryRequest": f"{largest}Mi"}, **STANDARD) for name in FOUR]
-    more = make_service("more", {"gpuMemoryRequest": f"{largest + 1}Mi"}, **STANDARD)
+    one_more = make_service("any", {"gpuMemoryRequest": f"{largest + 1}Mi"}, **STANDARD)
+    more = make_service("more", {"gpuMemoryRequest": f"{MEBIBYTES - 3 * largest + 1}Mi"}, **STANDARD)
     assert "4 replicas per device" in explain(stage, profile, specs[0])
-    assert "3 replicas per device" in explain(stage, profile, more)
+    assert "3 replicas per device" in explain(stage, profile, one_more)
     deploy(stage, profile, *specs)
     wait_for(stage, *FOUR)
     stage.kubectl.run("delete", "isvc", FOUR[0], "-n", stage.namespace)
