@@ -213,8 +213,7 @@ def test_another_request(stage: Stage) -> None:
     deploy(stage, profile, make_service("chat", QUARTER, **STANDARD))
     wait_for(stage, "chat")
     half = make_service("chat", {"gpuRequestType": "portion", "gpuPortionRequest": 0.5}, **STANDARD)
-    done = stage.command("apply", half, profile=profile)
-    assert done.returncode == 0, done.stdout + done.stderr
+    deploy(stage, profile, half)
     half_of_it = f"{MEBIBYTES // 2} MiB"
     stage.until(
         "the pod has half",
