@@ -388,12 +388,12 @@ def test_a_quota_of_claims_is_compared() -> None:
 @pytest.mark.parametrize(
     ("fields", "classes", "codes"),
     [
-        ({"serving": "kserve-standard"}, {}, {"DOC197"}),
+        ({"serving": "kserve-standard"}, {}, {"DOC199"}),
         ({"serving": "kserve-standard"}, {"gpu.nvidia.com": ""}, set()),
         ({}, {"gpu.nvidia.com": keys.GPU}, set()),
-        ({"compute": {"migProfile": "1g.10gb"}}, {"gpu.nvidia.com": keys.GPU}, {"DOC198"}),
+        ({"compute": {"migProfile": "1g.10gb"}}, {"gpu.nvidia.com": keys.GPU}, {"DOC200"}),
         ({"compute": {"migProfile": "1g.10gb"}}, {"small.example.com": "nvidia.com/mig-1g.10gb"}, set()),
-        ({"compute": {"migProfile": "1g.10gb"}, "serving": "kserve-standard"}, {"gpu.nvidia.com": ""}, {"DOC197"}),
+        ({"compute": {"migProfile": "1g.10gb"}, "serving": "kserve-standard"}, {"gpu.nvidia.com": ""}, {"DOC199"}),
     ],
 )
 def test_device_classes_that_workloads_need_are_checked(
@@ -414,7 +414,7 @@ def test_device_classes_that_workloads_need_are_checked(
     plan = translate(loaded.inference, cluster_profile, "{}").plan
     assert plan is not None
 
-    assert {row.code for row in findings if row.code in {"DOC197", "DOC198"}} == codes
+    assert {row.code for row in findings if row.code in {"DOC199", "DOC200"}} == codes
     assert {row.code for row in examine_plans(cluster, cluster_profile, [plan])} >= codes
 
 
@@ -426,7 +426,7 @@ def test_the_device_class_of_each_pool_is_checked() -> None:
     cluster.delete(DEVICE_CLASS, "gpu.nvidia.com", "")
     (finding,) = doctor.examine_cluster(cluster, cluster_profile)
 
-    assert finding.code == "DOC197"
+    assert finding.code == "DOC199"
     assert finding.what == "device class gpu.nvidia.com not found, but node pool claimed needs it"
     assert observed.make_observed_profile(cluster)["spec"]["kubernetes"]["dra"] is False
 

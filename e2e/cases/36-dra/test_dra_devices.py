@@ -137,14 +137,14 @@ def test_doctor_names_missing_classes(stage: Stage) -> None:
         done = stage.ebbtide(
             ["doctor", str(file), f"--kubeconfig={stage.kubectl.kubeconfig}", "-o", "json", *stage.profile(profile)]
         )
-        return {row["code"] for row in json.loads(done.stdout)} & {"DOC197", "DOC198"}
+        return {row["code"] for row in json.loads(done.stdout)} & {"DOC199", "DOC200"}
 
     offer(stage, make_device("gpu-0"))
     absent = make_profile(1, deviceClass="absent.example.com")
     claim = make_service("claim", WHOLE, **STANDARD)
     slice_ = make_service("slice", {"migProfile": "1g.10gb"})
-    assert find(absent, claim) == {"DOC197"}
-    assert find(make_profile(1), slice_) == {"DOC198"}
+    assert find(absent, claim) == {"DOC199"}
+    assert find(make_profile(1), slice_) == {"DOC200"}
     assert not find(make_profile(1), claim)
     assert not find(make_profile(1), make_service("resource", WHOLE))
     deploy(stage, absent, claim)

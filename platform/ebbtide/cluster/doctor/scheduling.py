@@ -160,7 +160,7 @@ def _check_device_classes(observed: ObservedCluster, requirements: SpecRequireme
     for name, user in needed.items():
         if name not in provided:
             yield make_error_finding(
-                "DOC197",
+                "DOC199",
                 f"device class {name} not found, but {user} needs it",
                 "pods that claim its devices stay pending",
                 "install the DRA driver with its device classes, or correct deviceClass of the node pool in the profile",
@@ -168,7 +168,7 @@ def _check_device_classes(observed: ObservedCluster, requirements: SpecRequireme
     for name, user in resources.items():
         if name not in provided:
             yield make_error_finding(
-                "DOC198",
+                "DOC200",
                 f"no device class has extendedResourceName {name}, and no node provides it, but {user} requests it",
                 "its pods stay pending",
                 f"create a device class of these devices with extendedResourceName: {name}, or use serving: kserve-standard",
