@@ -102,6 +102,14 @@ COMPONENTS: Final[Mapping[str, Component]] = {
             },
             changes={"knative.dev/pkg": trim.knative},
         ),
+        # Kubernetes' own driver for tests of dynamic resource allocation, with the libraries that are compiled for Kubernetes.
+        Component(
+            "dra",
+            KUBERNETES,
+            {"dra-test-driver": "test-driver"},
+            directory="kubernetes",
+            packages=("k8s.io/kubernetes/test/e2e/dra/test-driver",),
+        ),
         Component("coredns", "v1.15.0", {"coredns": "coredns"}),
         Component(
             "cni-plugins",

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import httpx
 import yaml
-from prometheus_api_client import PrometheusConnect
+from prometheus_api_client import PrometheusApiClientException, PrometheusConnect
+from requests import RequestException
 
 from e2e.forked import run as run_command
 from e2e.kubectl import Kubectl, KubectlError, Manifest
@@ -365,7 +366,11 @@ class Stage:
                 "logs", name, "-n", self.namespace, "--all-containers", "--tail=500", "--ignore-errors"
             )
             (folder / f"pod-{name}.log").write_text(text)
-        samples = self.query(f'{{namespace="{self.namespace}"}}')
+        try:
+            samples = self.query(f'{{namespace="{self.namespace}"}}')
+        except (RequestException, PrometheusApiClientException) as error:
+            # Prometheus may be what failed, and the case's objects must be removed.
+            samples = [str(error)]
         (folder / "prometheus.json").write_text(json.dumps(samples, indent=1))
 
 

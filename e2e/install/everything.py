@@ -1,7 +1,7 @@
 """The whole installation, in an order that lets everything start concurrently, and the wait for it."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from e2e.install import contour, keda, knative, kserve, metrics
@@ -98,13 +98,15 @@ def find_address(kubectl: Kubectl) -> str:
     return next(str(row["address"]) for row in node["status"]["addresses"] if row["type"] == "InternalIP")
 
 
-def advertise(kubectl: Kubectl) -> None:
+def advertise(kubectl: Kubectl, resources: Mapping[str, str | None] = GPUS) -> None:
     """Let the node offer GPUs in every form that a device plugin would: the scheduler counts them, whatever they are.
+
+    An amount of None removes a resource.
 
     Extended resources in a node's status are the documented way to do it manually:
     kubernetes.io/docs/tasks/administer-cluster/extended-resource-node.
     """
-    patch = json.dumps({"status": {"capacity": GPUS}})
+    patch = json.dumps({"status": {"capacity": resources, "allocatable": resources}})
     for item in kubectl.get("nodes")["items"]:
         name = item["metadata"]["name"]
         kubectl.run("patch", "node", name, "--subresource=status", "--type=merge", "-p", patch)

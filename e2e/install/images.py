@@ -9,6 +9,9 @@ KO: Final = "ko://knative.dev/serving/cmd/"
 KAI: Final = "ghcr.io/nvidia/kai-scheduler"
 KUEUE: Final = "us-central1-docker.pkg.dev/k8s-staging-images/kueue/kueue"
 
+DRA: Final = "ko://k8s.io/kubernetes/test/e2e/dra/test-driver"
+"""Kubernetes releases no image of it, so its name is the program's path."""
+
 PROGRAMS: Final[dict[str, tuple[str, str]]] = {
     **{
         f"{KO}{name}": ("knative", name)
@@ -28,6 +31,7 @@ PROGRAMS: Final[dict[str, tuple[str, str]]] = {
     "ghcr.io/kedacore/keda-admission-webhooks": ("keda", "keda-admission-webhooks"),
     KUEUE: ("kueue", "kueue"),
     **{f"{KAI}/{name}": ("kai", name) for name in KAI_PROGRAMS},
+    DRA: ("dra", "dra-test-driver"),
 }
 """Upstream's name without its tag → component and program."""
 

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from e2e.install import kai, kueue
+from e2e.install import dra, kai, kueue
 from e2e.kubectl import Kubectl
 
 INSTALLERS: Final[Mapping[str, Callable[[Kubectl, Callable[[str], str]], None]]] = {
+    "dra": dra.install,
     "kai": kai.install,
     "kueue": kueue.install,
 }
-SERVERS: Final[Mapping[str, tuple[str, ...]]] = {"kai": ("reservation",), "kueue": ()}
+SERVERS: Final[Mapping[str, tuple[str, ...]]] = {"dra": (), "kai": ("reservation",), "kueue": ()}

@@ -14,6 +14,7 @@ import yaml
 from ebbtide.cluster.client.protocol import (
     CONFIG_MAP,
     DEPLOYMENT,
+    DEVICE_CLASS,
     DOMAIN_CLAIM,
     GATEWAY,
     HPA,
@@ -382,6 +383,52 @@ def test_a_quota_of_claims_is_compared() -> None:
 
     assert finding.code == "DOC017"
     assert "devices 2, but the profile has gpu.nvidia.com.deviceclass" in finding.what
+
+
+@pytest.mark.parametrize(
+    ("fields", "classes", "codes"),
+    [
+        ({"serving": "kserve-standard"}, {}, {"DOC199"}),
+        ({"serving": "kserve-standard"}, {"gpu.nvidia.com": ""}, set()),
+        ({}, {"gpu.nvidia.com": keys.GPU}, set()),
+        ({"compute": {"migProfile": "1g.10gb"}}, {"gpu.nvidia.com": keys.GPU}, {"DOC200"}),
+        ({"compute": {"migProfile": "1g.10gb"}}, {"small.example.com": "nvidia.com/mig-1g.10gb"}, set()),
+        ({"compute": {"migProfile": "1g.10gb"}, "serving": "kserve-standard"}, {"gpu.nvidia.com": ""}, {"DOC199"}),
+    ],
+)
+def test_device_classes_that_workloads_need_are_checked(
+    fields: dict[str, Any], classes: dict[str, str], codes: set[str]
+) -> None:
+    """A claim names its class, and an extended resource needs a class that provides it."""
+    pool = {"name": "claimed", "devices": 1, "backend": "dra", "product": "NVIDIA-A100-SXM4-80GB"}
+    cluster_profile = profile(nodePools=[pool], kubernetes={"version": "1.37", "dra": True})
+    cluster = furnished(cluster_profile)
+    cluster.delete(DEVICE_CLASS, "gpu.nvidia.com", "")
+    for name, extended in classes.items():
+        put("DeviceClass", "resource.k8s.io/v1", name, spec={"extendedResourceName": extended} if extended else {})(
+            cluster
+        )
+    loaded = load_document(spec(**{"compute": {"gpuDevicesRequest": 1}, **fields}), cluster_profile)
+    assert loaded.inference is not None, loaded.problems
+    findings = doctor.examine_cluster(cluster, cluster_profile, [loaded.inference])
+    plan = translate(loaded.inference, cluster_profile, "{}").plan
+    assert plan is not None
+
+    assert {row.code for row in findings if row.code in {"DOC199", "DOC200"}} == codes
+    assert {row.code for row in examine_plans(cluster, cluster_profile, [plan])} >= codes
+
+
+def test_the_device_class_of_each_pool_is_checked() -> None:
+    pool = {"name": "claimed", "devices": 1, "backend": "dra"}
+    cluster_profile = profile(nodePools=[pool], kubernetes={"version": "1.37", "dra": True})
+    cluster = furnished(cluster_profile)
+    assert observed.make_observed_profile(cluster)["spec"]["kubernetes"]["dra"] is True
+    cluster.delete(DEVICE_CLASS, "gpu.nvidia.com", "")
+    (finding,) = doctor.examine_cluster(cluster, cluster_profile)
+
+    assert finding.code == "DOC199"
+    assert finding.what == "device class gpu.nvidia.com not found, but node pool claimed needs it"
+    assert observed.make_observed_profile(cluster)["spec"]["kubernetes"]["dra"] is False
 
 
 def test_a_pool_with_media_engines_is_found_by_its_resource() -> None:

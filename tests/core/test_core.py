@@ -131,10 +131,42 @@ def test_a_portion_on_every_backend_includes_a_claim_in_standard_mode() -> None:
     )
     rows_by_backend = {row.backend.name: row for row in rows}
 
-    assert rows_by_backend["dra"].written == {"resourceClaims": "chat-gpu"}
+    assert rows_by_backend["dra"].written == {"resourceClaims": "chat-gpu-4f005243"}
     assert rows_by_backend["dra"].fits == 4
     assert rows_by_backend["hami"].share == 0.25
     assert not rows_by_backend["devices"].possible
+
+
+@pytest.mark.parametrize(
+    ("request_", "mebibytes", "fits"),
+    [
+        ({"kind": "portion", "portion": 0.25, "portion_limit": 0.25}, 20389, 4),
+        ({"kind": "memory", "memory": 20389 << 20, "memory_limit": 20389 << 20}, 20389, 4),
+        ({"kind": "memory", "memory": (20389 << 20) + 1, "memory_limit": (20389 << 20) + 1}, 20390, 3),
+    ],
+)
+def test_as_many_claims_fit_as_are_predicted_if_they_do_not_divide_the_memory(
+    request_: dict[str, Any], mebibytes: int, fits: int
+) -> None:
+    """The driver offers memory in whole MiB: 81,559 on an H100."""
+    profile = cluster(pool(backend="dra", consumableCapacity=True, gpuMemoryMebibytes=81559))
+    requested = ask(profile, **{"serving": "kserve-standard", **request_})
+    (template,) = gpu.BACKENDS["dra"].patch(requested).parts["objects"]
+    (row,) = template["spec"]["spec"]["devices"]["requests"]
+
+    assert row["exactly"]["capacity"]["requests"] == {"memory": f"{mebibytes}Mi"}
+    assert gpu.BACKENDS["dra"].fits(requested) == fits == 81559 // mebibytes
+
+
+def test_another_request_has_another_claim_template() -> None:
+    """The spec of a template is immutable."""
+    profile = cluster(pool(backend="dra"))
+    requests: tuple[dict[str, Any], ...] = ({"kind": "devices"}, {"kind": "mig", "mig_profile": "1g.10gb"})
+    asked = [ask(profile, serving="kserve-standard", **request) for request in (*requests, requests[0])]
+    templates = [gpu.BACKENDS["dra"].patch(each).parts["objects"][0] for each in asked]
+    first, second, same = (template["metadata"]["name"] for template in templates)
+
+    assert first == same != second
 
 
 def test_a_quota_counts_the_partitions_of_a_pool() -> None:

@@ -14,6 +14,7 @@ from ebbtide.cluster.client.protocol import (
     CLUSTER_RUNTIME,
     CONFIG_MAP,
     DEPLOYMENT,
+    DEVICE_CLASS,
     NAMESPACE,
     NODE,
     RUNTIME_CLASS,
@@ -75,6 +76,7 @@ def furnish_cluster(cluster: Simulated, profile: Profile) -> None:
         *_make_kserve_objects(spec),
         *_make_kai_objects(spec),
         *_make_kueue_objects(spec),
+        *_make_device_classes(spec),
     ):
         cluster.put(obj)
     for namespace, name in ((gateway.namespace, gateway.service), *([prometheus] if prometheus else ())):
@@ -115,6 +117,15 @@ def _set_api_paths(cluster: Simulated, spec: ProfileSpec) -> None:
         names += spec.metrics.custom
         cluster.paths[CUSTOM_METRICS] = {"resources": [{"name": f"pods/{name}"} for name in names]}
     cluster.paths["/version"] = {"gitVersion": f"v{spec.kubernetes.version}.0"}
+
+
+def _make_device_classes(spec: ProfileSpec) -> list[Object]:
+    """Return the classes of the pools whose devices are claimed, each with its extended resource."""
+    pools = [pool for pool in spec.node_pools if BACKENDS[pool.backend].claims is not None]
+    return [
+        {**make_bare(DEVICE_CLASS, pool.device_class), "spec": {"extendedResourceName": pool.resource or keys.GPU}}
+        for pool in pools
+    ]
 
 
 def _make_knative_objects(spec: ProfileSpec) -> list[Object]:

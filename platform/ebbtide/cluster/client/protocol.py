@@ -143,6 +143,8 @@ INFERENCE: Final = _add_kind("ebbtide.dev/v1alpha1", "Inference", "inferences")
 CLASSIC: Final = _add_kind("run.ai/v2alpha1", "InferenceWorkload", "inferenceworkloads")
 LEASE: Final = _add_kind("coordination.k8s.io/v1", "Lease", "leases")
 RUNTIME_CLASS: Final = _add_kind("node.k8s.io/v1", "RuntimeClass", "runtimeclasses", namespaced=False)
+RESOURCE_CLAIM: Final = _add_kind("resource.k8s.io/v1", "ResourceClaim", "resourceclaims")
+DEVICE_CLASS: Final = _add_kind("resource.k8s.io/v1", "DeviceClass", "deviceclasses", namespaced=False)
 CLUSTER_QUEUE: Final = _add_kind("kueue.x-k8s.io/v1beta2", "ClusterQueue", "clusterqueues", namespaced=False)
 # Kinds that no module needs by name.
 _add_kind("v1", "LimitRange", "limitranges")

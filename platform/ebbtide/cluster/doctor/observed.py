@@ -22,6 +22,7 @@ from ebbtide.cluster.client.protocol import (
     CLUSTER_RUNTIME,
     CONFIG_MAP,
     DEPLOYMENT,
+    DEVICE_CLASS,
     HPA,
     INFERENCE,
     LEASE,
@@ -40,13 +41,14 @@ from ebbtide.cluster.client.protocol import (
 )
 from ebbtide.cluster.doctor.kai import KAI_NAMESPACE, read_kai_settings
 from ebbtide.cluster.doctor.kueue import KUEUE_KEY, KUEUE_MAP, KUEUE_NAMESPACE, observe_kueue_quotas
-from ebbtide.cluster.read.inventory import KNATIVE_NAMESPACE, parse_timestamp
+from ebbtide.cluster.read.inventory import KNATIVE_NAMESPACE, find_by_name, parse_timestamp
 from ebbtide.cluster.slo.proxy import find_gateway_histogram
 from ebbtide.core.base import keys, names, quantities
 from ebbtide.core.base.annotations import parse_finite, parse_seconds
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.profile.built_in import OTHER_FLAGS
+from ebbtide.core.profile.models import NodePool
 from ebbtide.core.translation import gpu
 from ebbtide.core.translation.gpu.backend import GpuNode
 from ebbtide.core.translation.objects import Object
@@ -183,6 +185,8 @@ class ObservedCluster:
     gateway_histogram: str | None = None
     #: Names of the RuntimeClasses.
     runtime_classes: tuple[str, ...] | None = None
+    #: Device classes of DRA.
+    device_classes: tuple[Object, ...] | None = None
     #: Kueue's ClusterQueues, and its configuration.
     cluster_queues: tuple[Object, ...] | None = None
     kueue_configuration: str | None = None
@@ -298,7 +302,8 @@ def observe_groups(
 ) -> ObservedCluster:
     """Read only whether API groups are served, KServe's settings for ``kserve``, the pod metrics, and the controller's Lease.
 
-    ``kinds`` are the kinds of objects to read: PriorityClasses, queues, and RuntimeClasses with KAI's Deployments.
+    ``kinds`` are the kinds of objects to read: PriorityClasses, queues, device classes, and RuntimeClasses with KAI's
+    Deployments.
     """
     reader = _Reader(cluster, groups)
     by_class = RUNTIME_CLASS in kinds
@@ -314,6 +319,7 @@ def observe_groups(
         queues=reader.list(QUEUE, group="kai") if QUEUE in kinds else None,
         kai=reader.list(DEPLOYMENT, KAI_NAMESPACE, group="kai") if by_class else None,
         runtime_classes=_read_names(reader.list(RUNTIME_CLASS, group="kai")) if by_class else None,
+        device_classes=reader.list(DEVICE_CLASS) if DEVICE_CLASS in kinds else None,
     )
 
 
@@ -358,6 +364,7 @@ def observe_cluster(cluster: Cluster) -> ObservedCluster:
         services=services,
         runtimes=_read_names(runtimes),
         runtime_classes=_read_names(runtime_classes),
+        device_classes=reader.list(DEVICE_CLASS, group="dra"),
         gateway_histogram=_read_gateway_histogram(cluster, find_prometheus(services)),
         cluster_queues=reader.list(CLUSTER_QUEUE, group="kueue"),
         controllers=reader.read_controllers(),
@@ -518,9 +525,9 @@ def make_profile_document(observed: ObservedCluster) -> dict[str, Any]:
 
 
 def _has_dra(observed: ObservedCluster) -> bool:
-    # Every recent cluster serves the API; only a driver makes it usable.
-    labels = [get_at(node, "metadata", "labels", default={}) for node in observed.nodes or ()]
-    return any("dra-kubelet-plugin" in key for row in labels for key in row)
+    # Every recent cluster serves the API; only a driver makes it usable, and its chart creates the class.
+    device_class = NodePool.model_fields["device_class"].default
+    return find_by_name(observed.device_classes or (), device_class) is not None
 
 
 def _read_limits(observed: ObservedCluster) -> dict[str, str]:

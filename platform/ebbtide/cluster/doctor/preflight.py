@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ebbtide.cluster.client.protocol import PRIORITY_CLASS, QUEUE, RUNTIME_CLASS, Cluster
+from ebbtide.cluster.client.protocol import DEVICE_CLASS, PRIORITY_CLASS, QUEUE, RUNTIME_CLASS, Cluster
 from ebbtide.cluster.doctor import installation, network, scheduling
 from ebbtide.cluster.doctor.findings import Finding, SpecRequirements
 from ebbtide.cluster.doctor.observed import observe_groups
 from ebbtide.core.base.metrics import find_resource_metric
 from ebbtide.core.profile.models import Profile
+from ebbtide.core.translation.gpu import BACKENDS
 from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.priority import KAI
 
@@ -43,6 +44,9 @@ def examine_plans(cluster: Cluster, profile: Profile, plans: Sequence[Plan]) -> 
     kinds = {
         PRIORITY_CLASS: by_class,
         QUEUE: spec.projects.quota == "kai" and spec.projects.manage,
+        DEVICE_CLASS: any(
+            BACKENDS[plan.pool.backend].claims for plan in plans if plan.gpu is not None and plan.pool is not None
+        ),
         RUNTIME_CLASS: spec.scheduling.scheduler == KAI and any(plan.gpu is not None for plan in plans),
     }
     observed = observe_groups(

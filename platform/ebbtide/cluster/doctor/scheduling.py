@@ -10,11 +10,12 @@ from ebbtide.cluster.doctor.findings import FixPatch, make_error_finding, make_w
 from ebbtide.cluster.doctor.kai import read_runtime_class
 from ebbtide.cluster.doctor.kueue import KUEUE_MAP, POD_FRAMEWORKS, read_settings
 from ebbtide.cluster.doctor.observed import make_gpu_node, observe_kai, read_class_values
+from ebbtide.cluster.read import claims as of_claim
 from ebbtide.cluster.read.inventory import find_by_name
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.selectors import matches_selector
 from ebbtide.core.translation import project
-from ebbtide.core.translation.gpu import BACKENDS
+from ebbtide.core.translation.gpu import BACKENDS, list_pool_requests
 from ebbtide.core.translation.plan import Priority
 from ebbtide.core.translation.priority import KAI, make_priority_class
 from ebbtide.core.translation.quotas import kai, resourcequota
@@ -136,6 +137,44 @@ def _compare_pool(pool: NodePool, nodes: Sequence[GpuNode]) -> Iterator[tuple[st
             "Ebbtide predicts the wrong number of replicas per node",
             f"correct devices or replicas of nodePools ({pool.name}) in the profile",
         )
+
+
+def _check_device_classes(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+    """Report missing device classes of node pools and workloads, and extended resources that no class and no node provides."""
+    if observed.device_classes is None:
+        return
+    spec = requirements.profile.spec
+    pools = spec.node_pools if requirements.specs is None else ()
+    needed = {
+        pool.device_class: f"node pool {pool.name}" for pool in pools if BACKENDS[pool.backend].claims is not None
+    }
+    resources: dict[str, str] = {}
+    for ask in (ask for plan in requirements.plans for ask in list_pool_requests(plan)):
+        if BACKENDS[ask.pool.backend].claims is not None:
+            parts = BACKENDS[ask.pool.backend].patch(ask).parts
+            classes = (
+                name for template in parts.get("objects", ()) for name in of_claim.list_classes(template["spec"])
+            )
+            needed |= dict.fromkeys(classes, f"workload {ask.workload}")
+            resources |= dict.fromkeys(parts.get("limits", ()), f"workload {ask.workload}")
+    provided = {name for obj in observed.device_classes for name in of_claim.list_resources(obj)}
+    provided |= {name for node in observed.nodes or () for name in get_at(node, "status", "allocatable", default={})}
+    for name, user in needed.items():
+        if name not in provided:
+            yield make_error_finding(
+                "DOC199",
+                f"device class {name} not found, but {user} needs it",
+                "pods that claim its devices stay pending",
+                "install the DRA driver with its device classes, or correct deviceClass of the node pool in the profile",
+            )
+    for name, user in resources.items():
+        if name not in provided:
+            yield make_error_finding(
+                "DOC200",
+                f"no device class has extendedResourceName {name}, and no node provides it, but {user} requests it",
+                "its pods stay pending",
+                f"create a device class of these devices with extendedResourceName: {name}, or use serving: kserve-standard",
+            )
 
 
 def _check_scheduler(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
@@ -276,6 +315,7 @@ def find_missing_objects(observed: ObservedCluster, requirements: SpecRequiremen
         if finding.patch is not None and finding.patch.name in used:
             yield finding
     yield from _check_parent_queue(observed, requirements)
+    yield from _check_device_classes(observed, requirements)
     kinds = {plan.gpu.kind for plan in requirements.plans if plan.gpu is not None}
     whole = read_runtime_class(observed.kai or (), observe_kai(observed).get("version", "")).whole
     if kinds if whole else kinds - {"devices"}:
@@ -344,6 +384,7 @@ CHECKS: Final = (
     _check_classes,
     _check_nodes,
     _check_pools,
+    _check_device_classes,
     find_missing_schedulers,
     _check_ready_timeout,
     _check_kai,

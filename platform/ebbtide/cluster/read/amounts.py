@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from ebbtide.core.translation.objects import Object
 
 BYTES: Final = {"memory", "ephemeral-storage"}
+#: End of a quota's name for the devices of a class (k8s.io/api core/v1 ResourceClaimsPerClass).
+CLASS_DEVICES: Final = ".deviceclass.resource.k8s.io/devices"
 #: Prefix of the names in a quota (k8s.io/api core/v1 DefaultResourceRequestsPrefix).
 REQUESTS: Final = "requests."
 
@@ -30,6 +32,8 @@ def format_amount(resource: str, amount: float) -> str:
         return f"{number} MIG slice{plural} {name.removeprefix(keys.MIG_PREFIX)}"
     if name == keys.GPU:
         return f"{number} GPU{plural}"
+    if name.endswith(CLASS_DEVICES):
+        return f"{number} device{plural} of class {name.removesuffix(CLASS_DEVICES)}"
     if name == "cpu":
         return f"{number} CPU core{plural}"
     if "." in name.partition("/")[0]:

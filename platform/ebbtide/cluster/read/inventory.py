@@ -7,7 +7,7 @@ pkg/constants/constants.go; k8s.io/api core/v1 for pods, nodes and events.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -17,6 +17,7 @@ from ebbtide.cluster.client.protocol import (
     CLASSIC,
     CONFIG_MAP,
     DEPLOYMENT,
+    DEVICE_CLASS,
     EVENT,
     HPA,
     INFERENCE,
@@ -27,6 +28,7 @@ from ebbtide.cluster.client.protocol import (
     POD,
     POD_AUTOSCALER,
     QUOTA,
+    RESOURCE_CLAIM,
     REVISION,
     Cluster,
     ClusterError,
@@ -35,6 +37,7 @@ from ebbtide.cluster.client.protocol import (
     MissingError,
     event_time,
 )
+from ebbtide.cluster.read import claims as of_claim
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.core.base import keys, names
 from ebbtide.core.base.bodies import body
@@ -55,7 +58,7 @@ class ResourceHolder:
 
 @dataclass(frozen=True, slots=True)
 class ResourceSupply:
-    """The total amount of a resource on all nodes, and its holders."""
+    """The total amount of a resource on all nodes, of a device class the amount in use, and its holders."""
 
     total: float
     holders: tuple[ResourceHolder, ...]
@@ -84,7 +87,9 @@ class LiveWorkload:
     #: Oldest first.
     events: tuple[Object, ...] = ()
     quotas: tuple[Object, ...] = ()
-    #: The GPUs of all nodes by resource; None if no pod waits for a node, or if reading nodes or pods is forbidden.
+    #: Resource claims of the pods.
+    claims: tuple[Object, ...] = ()
+    #: The GPUs of all nodes by resource or device class; None if no pod waits for a node, or if reading nodes or pods is forbidden.
     supplies: dict[str, ResourceSupply] | None = None
     #: Data of Knative's config-autoscaler; None if it was not read or reading it is forbidden.
     settings: dict[str, str] | None = None
@@ -107,7 +112,7 @@ OWNED: Final = "RES063"
 #: The kinds of a workload's objects, and of those that limit it.
 GROUPED: Final = (KSERVE, KNATIVE, REVISION, POD_AUTOSCALER, DEPLOYMENT, POD, HPA, QUOTA)
 KNATIVE_NAMESPACE: Final = "knative-serving"
-OBJECT_FIELDS: Final = ("revisions", "scalers", "deployments", "hpas", "pods", "events", "quotas")
+OBJECT_FIELDS: Final = ("revisions", "scalers", "deployments", "hpas", "pods", "events", "quotas", "claims")
 
 
 def parse_timestamp(text: str | None) -> float:
@@ -201,6 +206,14 @@ def list_tops(cluster: Cluster, namespace: str) -> list[Object]:
     return sorted((top for top in services if not is_made_by_kserve(top)), key=_namespaced_name)
 
 
+def _list_readable(cluster: Cluster, kind: Kind, namespace: str = "") -> list[Object]:
+    """Return the objects of a kind; none if they cannot be read, so that answers are shorter without them."""
+    try:
+        return cluster.list(kind, namespace).items
+    except ClusterError:
+        return []
+
+
 def _list_language_models(cluster: Cluster, namespace: str) -> list[Object]:
     """Return the LLMInferenceServices; none if reading them is forbidden, as with the roles of an older Ebbtide."""
     try:
@@ -221,6 +234,8 @@ def read_workloads(
     except ForbiddenError as error:
         raise _explain_forbidden(namespace) from error
     objects[LLM] = _list_language_models(cluster, namespace)
+    if any(of_claim.list_claim_names(pod) for pod in objects[POD]):
+        objects[RESOURCE_CLAIM] = _list_readable(cluster, RESOURCE_CLAIM, namespace)
     event_list, pods, supplies = objects.pop(EVENT, []), objects[POD], None
     if has_unscheduled_pods(pods):
         supplies = _read_supplies(cluster, pods if not namespace else None)
@@ -244,6 +259,7 @@ def group_workloads(
     scalers = _group_by_label(objects[POD_AUTOSCALER], keys.KNATIVE_SERVICE)
     services = {_namespaced_name(obj): obj for obj in ksvcs}
     hpas_by_name = {_namespaced_name(obj): obj for obj in hpas}
+    claims_by_name = {_namespaced_name(obj): obj for obj in objects.get(RESOURCE_CLAIM, ())}
     hpas_by_service = _group_by_label(hpas, keys.KNATIVE_SERVICE)
     pods = sorted(objects[POD], key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")))
     groups = {
@@ -289,7 +305,9 @@ def group_workloads(
             quotas=tuple(obj for obj in quotas if obj["metadata"]["namespace"] == namespace),
             supplies=supplies,
         )
-        workloads.append(live)
+        claim_names = {claim for pod in live.pods for claim in of_claim.list_claim_names(pod)}
+        claims = tuple(claim for name in sorted(claim_names) if (claim := claims_by_name.get((namespace, name))))
+        workloads.append(replace(live, claims=claims) if claims else live)
     return workloads
 
 
@@ -401,13 +419,18 @@ def has_unscheduled_pods(pods: list[Object]) -> bool:
 def _read_supplies(cluster: Cluster, everywhere: list[Object] | None) -> dict[str, ResourceSupply] | None:
     try:
         nodes = cluster.list(NODE).items
-        return compute_supplies(nodes, cluster.list(POD).items if everywhere is None else everywhere)
+        pods = cluster.list(POD).items if everywhere is None else everywhere
     except ClusterError:
         return None
+    if not any(of_claim.UNALLOCATED in of_pod.find_condition(pod, "PodScheduled").get("message", "") for pod in pods):
+        return compute_supplies(nodes, pods)
+    return compute_supplies(nodes, pods, *(_list_readable(cluster, kind) for kind in (RESOURCE_CLAIM, DEVICE_CLASS)))
 
 
-def compute_supplies(nodes: list[Object], pods: list[Object]) -> dict[str, ResourceSupply]:
-    """Return the supply of each GPU resource on the nodes, with its holders."""
+def compute_supplies(
+    nodes: list[Object], pods: list[Object], claims: Sequence[Object] = (), classes: Iterable[Object] = ()
+) -> dict[str, ResourceSupply]:
+    """Return the supply of each GPU resource on the nodes and of each device class, with its holders."""
     total: dict[str, float] = {}
     for node in nodes:
         for resource, amount in get_at(node, "status", "allocatable", default={}).items():
@@ -423,7 +446,27 @@ def compute_supplies(nodes: list[Object], pods: list[Object]) -> dict[str, Resou
                 namespace = pod["metadata"]["namespace"]
                 holder = ResourceHolder(workload_name_of_pod(pod), namespace, amount, gpu.find_rank(pod))
                 holders[resource].append(holder)
-    return {resource: ResourceSupply(amount, tuple(holders[resource])) for resource, amount in total.items() if amount}
+    supplies = {name: ResourceSupply(amount, tuple(holders[name])) for name, amount in total.items() if amount}
+    return {**_compute_claimed_supplies(pods, claims, classes), **supplies}
+
+
+def _compute_claimed_supplies(
+    pods: Iterable[Object], claims: Sequence[Object], classes: Iterable[Object]
+) -> dict[str, ResourceSupply]:
+    """Return the pods that hold devices of each class, by the names of the class; the amount is 0 for a part of a device."""
+    pods_by_uid = {pod["metadata"].get("uid"): pod for pod in pods}
+    supplies: dict[str, ResourceSupply] = {}
+    for device_class in classes:
+        holders = []
+        for claim in of_claim.find_holding(device_class, claims):
+            amount = sum("consumedCapacity" not in row for row in of_claim.list_allocations(claim))
+            for user in get_at(claim, "status", "reservedFor", default=[]):
+                if (pod := pods_by_uid.get(user.get("uid"))) is not None:
+                    name, namespace = workload_name_of_pod(pod), pod["metadata"]["namespace"]
+                    holders.append(ResourceHolder(name, namespace, amount, gpu.find_rank(pod)))
+        supply = ResourceSupply(sum(holder.amount for holder in holders), tuple(holders))
+        supplies |= dict.fromkeys(of_claim.list_resources(device_class), supply)
+    return supplies
 
 
 def workload_name_of_pod(pod: Object) -> str:

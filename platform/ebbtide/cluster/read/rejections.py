@@ -10,6 +10,7 @@ from itertools import takewhile
 from typing import Final
 
 from ebbtide.cluster.read import amounts
+from ebbtide.cluster.read import claims as of_claim
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.inventory import KUEUE_WORKLOAD, LiveWorkload, ResourceSupply, find_eviction
 from ebbtide.core.base import keys
@@ -82,12 +83,22 @@ def explain_unschedulable(message: str, pod: Object, live: LiveWorkload) -> str:
             f"exceeds the limit of queue {full['queue']}: it requests {full['asked']} {unit} with {full['used']} of "
             f"{full['hard']} in use"
         )
+    if quota := EXCEEDED.search(message):
+        # The scheduler creates the claim of an extended resource.
+        return _explain_exceeded(quota)
+    if of_claim.UNALLOCATED in message:
+        return _explain_claim_wait(pod, live)
+    absent = of_claim.NO_CLASS.search(message)
+    if absent is not None:
+        return f"waiting for device class {absent['name']}, which does not exist: install the driver's classes"
     missing = [resource for _, resource in INSUFFICIENT.findall(message)]
     if KAI_GPUS in message:
         missing.append(keys.GPU)
     for resource in missing:
         if gpu.is_gpu_resource(resource):
-            return _explain_gpu_wait(resource, message, pod, (live.supplies or {}).get(resource))
+            # Nodes that provide none are not in the supplies.
+            supply = None if live.supplies is None else live.supplies.get(resource, ResourceSupply(0.0, ()))
+            return _explain_gpu_wait(resource, message, pod, supply)
     if missing:
         requests = of_pod.sum_requests(pod)
         parts = ", ".join(_format_request(name, requests.get(name, 0.0)) for name in dict.fromkeys(missing))
@@ -165,6 +176,26 @@ def explain_missing_quota(start: str, live: LiveWorkload) -> str:
         if event.get("reason") == "Pending":
             return FLAVORLESS.sub("", str(event.get("message", "")))
     return ""
+
+
+def _explain_claim_wait(pod: Object, live: LiveWorkload) -> str:
+    """Explain a wait for devices of a claim, or of an extended resource that DRA provides."""
+    names = of_claim.list_claim_names(pod)
+    claims = [claim for claim in live.claims if claim["metadata"]["name"] in names]
+    classes = dict.fromkeys(name for claim in claims for name in of_claim.list_classes(claim))
+    resources = of_pod.sum_pod_gpus(pod)
+    parts = [f"a device of class {name}" for name in classes]
+    parts += [_format_request(name, amount) for name, amount in resources.items()]
+    waits = f"waiting for {' and '.join(parts) or 'a device of its resource claims'}"
+    supply = next(
+        (live.supplies[name] for name in (*classes, *resources) if live.supplies and name in live.supplies), None
+    )
+    if supply is None:
+        return f"{waits}: no node has enough free"
+    users = ", ".join(dict.fromkeys(holder.name for holder in supply.holders))
+    if not users:
+        return f"{waits}: no pod holds one, so no driver offers a device that fits; see kubectl get resourceslices"
+    return f"{waits}: in use by {users}; the scheduler evicts no pod for a device that DRA allocates"
 
 
 def _explain_gpu_wait(resource: str, message: str, pod: Object, supply: ResourceSupply | None) -> str:

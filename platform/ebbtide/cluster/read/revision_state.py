@@ -25,6 +25,8 @@ from ebbtide.core.translation.objects import Object
 
 #: The reason of the event of a pod for which KAI cannot create a pod group.
 UNGROUPED: Final = "PodGrouperWarning"
+#: The reason of the event of a pod whose resource claim cannot be created.
+UNCLAIMED: Final = "FailedResourceClaimCreation"
 PROGRESS_DEADLINE: Final = "ProgressDeadlineExceeded"
 #: Reasons of a pod, and so of its revision, that no node has yet (kubernetes pkg/apis/core/types.go, PodReasonUnschedulable
 #: and PodReasonSchedulingGated).
@@ -122,17 +124,20 @@ def _find_revision_ready(live: LiveWorkload, revision: str) -> Object:
 
 
 def find_pod_trouble(pod: Object, live: LiveWorkload) -> of_pod.PodTrouble | None:
-    """Return the problem of a pod, or of the group in which KAI schedules it: without a group, it waits indefinitely.
+    """Return the problem of a pod, of its resource claim, or of the group in which KAI schedules it: it waits for both.
 
-    Upstream: KAI-Scheduler v0.17.0 pkg/podgrouper/pod_controller.go (the event), deployments/kai-scheduler/crds (a minimum
+    Upstream: k8s.io/kubernetes pkg/controller/resourceclaim/controller.go (the event of a claim); KAI-Scheduler v0.17.0 pkg/podgrouper/pod_controller.go (the event), deployments/kai-scheduler/crds (a minimum
     of 1 pod in a group, which a service with scale to zero does not have).
     """
     if not get_at(pod, "spec", "nodeName") and not of_pod.find_condition(pod, "PodScheduled"):
         for event in reversed(live.events):
-            involved = event.get("involvedObject", {})
-            if event.get("reason") != UNGROUPED or involved.get("name") != pod["metadata"]["name"]:
+            reason, message = event.get("reason"), str(event.get("message", ""))
+            if get_at(event, "involvedObject", "name") != pod["metadata"]["name"]:
                 continue
-            message = str(event.get("message", ""))
+            if reason == UNCLAIMED:
+                return of_pod.PodTrouble("unschedulable", explain_rejection(message))
+            if reason != UNGROUPED:
+                continue
             empty = "spec.minMember: Invalid value: 0" in message
             if empty:
                 message = (

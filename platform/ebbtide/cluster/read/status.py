@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Annotated, Final, TypeAlias
 
+from ebbtide.cluster.read import claims as of_claim
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.inventory import LiveWorkload
@@ -41,6 +42,7 @@ from ebbtide.core.base.bodies import WrittenBy, body
 from ebbtide.core.base.failures import report_failure
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.quantities import format_number
+from ebbtide.core.translation import gpu
 
 #: Phases that end a wait, unless Kubernetes repeats an attempt that may still succeed.
 SETTLED: Final = {"Running", "Failed", "Stopped", "Degraded"}
@@ -229,10 +231,12 @@ def _compute_status(live: LiveWorkload) -> Status:
 def format_gpus(live: LiveWorkload) -> str:
     """Return the GPUs that the pods hold or wait for: ``2``, ``3 shares``, ``1 of 1g.10gb``; empty if none."""
     total: dict[str, float] = {}
-    for pod in live.pods:
-        if not of_pod.has_ended(pod):
-            for resource, amount in of_pod.sum_pod_gpus(pod).items():
-                total[resource] = total.get(resource, 0.0) + amount
+    pods = [pod for pod in live.pods if not of_pod.has_ended(pod)]
+    claim_names = {name for pod in pods for name in of_claim.list_claim_names(pod)}
+    claims = [claim for claim in live.claims if claim["metadata"]["name"] in claim_names]
+    for amounts in (*map(of_pod.sum_pod_gpus, pods), *map(gpu.read_claim, claims)):
+        for resource, amount in amounts.items():
+            total[resource] = total.get(resource, 0.0) + amount
     return ", ".join(_format_gpu_amount(resource, amount) for resource, amount in total.items())
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Final, Literal, NamedTuple
 
+from ebbtide.cluster.read import claims as of_claim
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.inventory import LiveWorkload, ResourceHolder
@@ -128,7 +129,8 @@ class Why:
         head = f"{self.namespace}/{self.name}   {count.ready} ready, {count.wanted} desired, {bounds}"
         reasons = [f"  {reason.words}" for reason in self.reasons]
         holders = [
-            f"  {row.namespace}/{row.name} holds {format_number(row.amount)} at priority {row.priority}"
+            f"  {row.namespace}/{row.name} holds {format_number(row.amount) if row.amount else 'a part of a device'} at priority "
+            f"{row.priority}"
             for row in self.holders
         ]
         return [head, *reasons, *(["", *holders] if holders else []), *(["", *(f"  {line}" for line in self.sums)])]
@@ -683,7 +685,8 @@ def _list_gpu_holders(live: LiveWorkload) -> tuple[ResourceHolder, ...]:
     """Return the holders of the GPUs that a pod waits for."""
     for pod in live.pods:
         waits = of_pod.find_condition(pod, "PodScheduled").get("status") == "False"
-        for resource in of_pod.count_held_gpus(pod) if waits and not of_pod.has_ended(pod) else ():
+        claimed = (name for claim in live.claims for name in of_claim.list_classes(claim))
+        for resource in (*of_pod.count_held_gpus(pod), *claimed) if waits and not of_pod.has_ended(pod) else ():
             supply = (live.supplies or {}).get(resource)
             if supply is not None:
                 return supply.holders

@@ -5,15 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from ebbtide.cluster.client.protocol import EVENT, HPA, KNATIVE, KSERVE, LLM, NAMESPACE, NODE, QUOTA, Kind
+from ebbtide.cluster.client.protocol import (
+    DEVICE_CLASS,
+    EVENT,
+    HPA,
+    KNATIVE,
+    KSERVE,
+    LLM,
+    NAMESPACE,
+    NODE,
+    QUOTA,
+    RESOURCE_CLAIM,
+    Kind,
+)
 from ebbtide.cluster.read import inventory
 from ebbtide.core.base import keys, names
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.translation.objects import Object
 
 #: The kinds of a workload's objects. An account or a cluster may be without LLMInferenceServices, as without any kind.
-OF_WORKLOADS: Final = (*inventory.GROUPED, LLM)
-KINDS: Final = (*OF_WORKLOADS, EVENT, NODE, NAMESPACE)
+OF_WORKLOADS: Final = (*inventory.GROUPED, LLM, RESOURCE_CLAIM)
+KINDS: Final = (*OF_WORKLOADS, EVENT, NODE, NAMESPACE, DEVICE_CLASS)
 #: Kinds of a workload's main object, by name; of objects with the same name, the first kind takes precedence.
 TOPS: Final = {kind.name: kind for kind in (KSERVE, LLM, KNATIVE)}
 #: Maximum length of the name of an object (k8s.io/apimachinery pkg/util/validation, DNS1123SubdomainMaxLength). The API
@@ -55,7 +67,11 @@ def list_workload_names(kind: Kind, obj: Object) -> tuple[str, ...]:
     if kind == EVENT:
         subjects = inventory.find_event_subjects(obj)
         return tuple(dict.fromkeys(prefix for subject in subjects for prefix in _name_prefixes(subject)))
-    if kind in {NODE, NAMESPACE, QUOTA}:
+    if kind == RESOURCE_CLAIM:
+        # The claim of a template has the pod as owner.
+        pods = [owner["name"] for owner in metadata.get("ownerReferences") or () if owner.get("kind") == "Pod"]
+        return tuple(dict.fromkeys(prefix for pod in pods for prefix in _name_prefixes(pod)))
+    if kind in {NODE, NAMESPACE, QUOTA, DEVICE_CLASS}:
         return ()
     owners = [labels.get(keys.KNATIVE_SERVICE), labels.get(keys.KSERVE_SERVICE)]
     if kind in TOPS.values():

@@ -7,7 +7,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.cluster.client.protocol import EVENT, NODE, POD, Clock, MissingError, event_time
+from ebbtide.cluster.client.protocol import (
+    DEVICE_CLASS,
+    EVENT,
+    NODE,
+    POD,
+    RESOURCE_CLAIM,
+    Clock,
+    MissingError,
+    event_time,
+)
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read.inventory import LiveWorkload, ResourceSupply
 from ebbtide.cluster.read.status import Status, compute_status
@@ -132,7 +141,9 @@ class Statuses:
         if {NODE, POD} & self._freshness.forbidden:
             return None
         if self._supplies is None:
-            self._supplies = inventory.compute_supplies(self._store.objects(NODE), self._store.objects(POD))
+            self._supplies = inventory.compute_supplies(
+                *map(self._store.objects, (NODE, POD, RESOURCE_CLAIM, DEVICE_CLASS))
+            )
         return self._supplies
 
 

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import marshal
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from ebbtide.cluster.client.protocol import NODE, POD, QUOTA, REVISION, Kind, MissingError
+from ebbtide.cluster.client.protocol import (
+    DEVICE_CLASS,
+    NODE,
+    POD,
+    QUOTA,
+    RESOURCE_CLAIM,
+    REVISION,
+    Kind,
+    MissingError,
+)
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.watch.groups import (
@@ -23,6 +32,9 @@ if TYPE_CHECKING:
 
     from ebbtide.cluster.watch.changes import ChangeLog
     from ebbtide.core.translation.objects import Object
+
+#: Kinds that say which GPUs there are and, with the pods, who holds them.
+SUPPLYING: Final = frozenset({NODE, RESOURCE_CLAIM, DEVICE_CLASS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +82,7 @@ class ObjectStore:
         self._objects[kind][key] = entry
         self._update_groups(kind, key, before, entry)
         gone = self._record_top(WorkloadKey(*key, kind.name), stored, entry.uid) if kind in TOPS.values() else None
-        gpus = kind == NODE or (kind == POD and bool(of_pod.sum_pod_gpus(stored)))
+        gpus = kind in SUPPLYING or (kind == POD and bool(of_pod.sum_pod_gpus(stored)))
         self._record_change(key[0], {*groups, *(before.groups if before is not None else ())}, gone, gpus=gpus)
 
     def remove(self, kind: Kind, keys: Iterable[Key]) -> None:
@@ -86,7 +98,7 @@ class ObjectStore:
                 self._sorted_tops = None
                 if self._by_uid.get(entry.uid) == top:
                     del self._by_uid[entry.uid]
-            self._record_change(key[0], set(entry.groups), gone, gpus=kind in {NODE, POD})
+            self._record_change(key[0], set(entry.groups), gone, gpus=kind in {*SUPPLYING, POD})
 
     def _update_groups(self, kind: Kind, key: Key, before: StoredObject | None, after: StoredObject | None) -> None:
         for group in before.groups if before is not None else ():

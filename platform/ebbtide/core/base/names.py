@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
+from zlib import crc32
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 #: Names that are valid for a Knative Service, an InferenceService and a Kubernetes Service.
 WORKLOAD: Final = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
@@ -95,9 +100,12 @@ def name_claim(workload: str, number: int) -> str:
     return fit_name(workload, f"data-{number}")
 
 
-def name_gpu_claim(workload: str) -> str:
-    """Return the name of a workload's resource claim template: ``chat-gpu``."""
-    return fit_name(workload, "gpu")
+def name_gpu_claim(workload: str, spec: Mapping[str, Any]) -> str:
+    """Return the name of a workload's resource claim template: ``chat-gpu-1a2b3c4d``.
+
+    The spec of a template is immutable, so another spec has another name, and the pods are replaced.
+    """
+    return fit_name(workload, f"gpu-{crc32(json.dumps(spec, sort_keys=True).encode()):08x}")
 
 
 def name_storage_account(workload: str) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from ebbtide.core.base import keys
 from ebbtide.core.base.problems import Problem, choose_serving, make_warning, offer_values, remove_field, set_value
 from ebbtide.core.base.versions import parse_version
+from ebbtide.core.translation.gpu import BACKENDS
 from ebbtide.core.translation.modes import SERVING_MODES
 from ebbtide.core.translation.plan import Decision, Plan, Priority, Serving
 from ebbtide.core.translation.pods import PodPatch
@@ -175,6 +176,15 @@ def _warn_about_scheduler(plan: Plan) -> Iterator[Problem]:
         return
     if plan.spec.priority_class is None:
         # The default class is the profile's, so its value concerns no single spec.
+        return
+    if plan.gpu is not None and plan.pool is not None and BACKENDS[plan.pool.backend].claims is not None:
+        yield make_warning(
+            "PRI031",
+            field,
+            f"{scheduling.scheduler} evicts no pod to free a device that DRA allocates: {chosen.name} ({chosen.value}) only "
+            "determines which pending pod gets the next free device",
+            "no change is needed if that is intended; otherwise use a node pool with another backend",
+        )
         return
     classes = scheduling.classes
     build, inference = classes.get("build"), classes.get("inference")

@@ -179,6 +179,12 @@ def find_annotated_gpus(annotations: dict[str, str]) -> dict[str, float]:
     return {key: gpus for backend in BACKENDS.values() for key, gpus in backend.annotated(annotations).items()}
 
 
+def read_claim(claim: Object) -> dict[str, float]:
+    """Return the GPUs that a resource claim requests, by the resource that pods request otherwise."""
+    rules = (backend.claims for backend in BACKENDS.values() if backend.claims is not None)
+    return {name: amount for rule in rules for name, amount in rule.read(claim).items()}
+
+
 def find_held_gpus(pod: Object, node_labels: Mapping[str, str]) -> dict[str, float] | None:
     """Return the GPUs that a pod holds by a backend's own count; None if it holds those that its containers request."""
     counts = (backend.held(pod, node_labels) for backend in BACKENDS.values())

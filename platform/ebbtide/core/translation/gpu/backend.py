@@ -82,12 +82,14 @@ class GpuNode(NamedTuple):
 class ClaimRules(NamedTuple):
     """The functions of a backend that allocates devices by resource claims, which nodes do not list as resources.
 
-    ``needed`` returns whether a cluster provides GPUs by claim only. ``counted`` returns whether a quota counts the claims
-    of a request.
+    kube-scheduler evicts no pod to free a device of a claim. ``needed`` returns whether a cluster provides GPUs by claim
+    only. ``counted`` returns whether a quota counts the claims of a request. ``read`` returns the GPUs that a claim
+    requests, by the resource that pods request otherwise.
     """
 
     needed: Callable[[ProfileSpec], bool]
     counted: Callable[[PoolRequest], bool]
+    read: Callable[[Object], dict[str, float]]
 
 
 class Backend(NamedTuple):

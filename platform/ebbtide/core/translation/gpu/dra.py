@@ -8,9 +8,11 @@ off); knative.dev/serving pkg/apis/serving/fieldmask.go, which drops claims: kna
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.core.base import keys, names, quantities
+from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.problems import Problem, choose_serving, make_warning
 from ebbtide.core.base.versions import parse_version
 from ebbtide.core.translation.gpu import devices, mig
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ebbtide.core.profile.models import Kubernetes, NodePool, ProfileSpec
+    from ebbtide.core.translation.objects import Object
 
 #: The Kubernetes version from which resource.k8s.io/v1 is on by default.
 CLAIMS: Final = (1, 34)
@@ -40,6 +43,8 @@ PARTITIONABLE: Final = "DRAPartitionableDevices"
 #: The version from which each feature gate is on by default. Before, it is alpha and off.
 GATES: Final = {EXTENDED: (1, 36), CONSUMABLE: (1, 36), PARTITIONABLE: (1, 36)}
 MIG_CLASS: Final = "mig.nvidia.com"
+#: The MIG profile in a claim's selector.
+PROFILE: Final = re.compile(r"\.profile == '([^']+)'")
 
 
 def has_feature_gate(gate: str, kubernetes: Kubernetes) -> bool:
@@ -152,21 +157,52 @@ def patch(ask: PoolRequest) -> PodPatch:
             ],
         }
     elif request.kind != "devices":
-        memory = request.memory or int(request.portion * find_device_bytes(ask.pool))
-        exactly |= {"capacity": {"requests": {"memory": f"{quantities.parse_mebibytes(memory)}Mi"}}}
+        exactly |= {"capacity": {"requests": {"memory": f"{count_mebibytes(ask)}Mi"}}}
+    spec = {"spec": {"devices": {"requests": [{"name": "gpu", "exactly": exactly}]}}}
+    name = names.name_gpu_claim(ask.workload, spec)
     template = {
         "apiVersion": "resource.k8s.io/v1",
         "kind": "ResourceClaimTemplate",
-        "metadata": {"name": names.name_gpu_claim(ask.workload)},
-        "spec": {"spec": {"devices": {"requests": [{"name": "gpu", "exactly": exactly}]}}},
+        "metadata": {"name": name},
+        "spec": spec,
     }
     return PodPatch(
         by="gpu/dra",
         cause=ask.cause,
         objects=[template],
-        resource_claims=[{"name": "gpu", "resourceClaimTemplateName": names.name_gpu_claim(ask.workload)}],
+        resource_claims=[{"name": "gpu", "resourceClaimTemplateName": name}],
         container_claims=[{"name": "gpu"}],
     )
+
+
+def count_mebibytes(ask: PoolRequest) -> int:
+    """Return the memory that a claim for a part of a device requests: a portion rounded down, so that all portions fit."""
+    if ask.request.kind == "portion":
+        return max(1, int(ask.request.portion * find_device_bytes(ask.pool)) >> 20)
+    return quantities.parse_mebibytes(ask.request.memory)
+
+
+def compute_share(ask: PoolRequest) -> float:
+    """Return the fraction of one device that a replica takes: of its memory, in whole MiB."""
+    total = find_device_bytes(ask.pool)
+    return (count_mebibytes(ask) << 20) / total if ask.request.kind == "memory" and total else compute_portion(ask)
+
+
+def read_claim(claim: Object) -> dict[str, float]:
+    """Return the GPUs that a claim of ``patch`` requests, by the resource that pods request otherwise; empty for others."""
+    amounts: dict[str, float] = {}
+    for row in get_at(claim, "spec", "devices", "requests", default=[]):
+        exactly = row.get("exactly") or {}
+        if row.get("name") != "gpu":
+            continue
+        count = exactly.get("count", 1)
+        memory = get_at(exactly, "capacity", "requests", "memory")
+        profile = PROFILE.search(get_at(exactly, "selectors", 0, "cel", "expression", default=""))
+        if memory is not None:
+            amounts[keys.KAI_MEMORY] = float(count * quantities.parse_mebibytes(memory))
+        else:
+            amounts[keys.MIG_PREFIX + profile[1].replace("+", ".") if profile else keys.GPU] = float(count)
+    return amounts
 
 
 def needed(cluster: ProfileSpec) -> bool:
@@ -175,8 +211,11 @@ def needed(cluster: ProfileSpec) -> bool:
 
 
 def counted(ask: PoolRequest) -> bool:
-    """Return whether the claim is of the pool's device class. MIG devices have another class, which no quota counts."""
-    return not SERVING_MODES[ask.serving].revisions and ask.request.kind != "mig"
+    """Return whether the claim is of the pool's device class. MIG devices have another class, which no quota counts.
+
+    The scheduler creates a claim for an extended resource too, and the quota rejects it.
+    """
+    return ask.request.kind != "mig"
 
 
 def quota(pool: NodePool) -> dict[str, int]:
@@ -188,18 +227,19 @@ BACKEND = Backend(
     about=__doc__,
     name="dra",
     title="DRA",
-    rounding="memory up to whole MiB",
+    rounding="memory up to whole MiB, a portion down",
     memory="by device; for parts, depends on the driver's sharing strategy",
     compute="by device; for parts, depends on the driver's sharing strategy",
     isolates_memory=False,
     shared=False,
     check=check,
     patch=patch,
-    share=compute_portion,
-    fits=lambda ask: count_portions(compute_portion(ask)),
+    share=compute_share,
+    fits=lambda ask: count_portions(compute_share(ask)),
     read=lambda pool, pod: mig.read(pool, pod) or devices.read(pool, pod),
     resources=(keys.GPU, keys.MIG_PREFIX),
     advertises=devices.advertises,
     quota=quota,
-    claims=ClaimRules(needed, counted),
+    claims=ClaimRules(needed, counted, read_claim),
+    tested="kube-scheduler 1.37.2",
 )
