@@ -1016,7 +1016,7 @@ def test_defaults_of_the_webhook_are_not_reported_as_losses() -> None:
     written = {
         "apiVersion": "serving.knative.dev/v1",
         "kind": "Service",
-        "metadata": {"name": "hello", "namespace": KN["metadata"]["namespace"]},
+        "metadata": {"name": "hello", "namespace": "default"},
         "spec": {
             "template": {
                 "metadata": {"annotations": {"client.knative.dev/user-image": "ghcr.io/knative/helloworld-go:latest"}},

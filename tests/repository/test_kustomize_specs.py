@@ -292,8 +292,8 @@ def templated(pod: dict[str, Any], **fields: Any) -> dict[str, Any]:
     return {"spec": {"template": {"spec": pod}, **fields}}
 
 
-#: An object of each kind of Kubernetes in the schema, and a patch of it.
-KUBERNETES = {
+#: An object of each kind of Kubernetes in the schema, and a patch of it, by API version and kind.
+KUBERNETES: dict[tuple[str, str], tuple[dict[str, Any], dict[str, Any]]] = {
     ("v1", "Pod"): ({"spec": pod_spec()}, {"spec": POD_PATCH}),
     ("v1", "PodTemplate"): ({"template": {"spec": pod_spec()}}, {"template": {"spec": POD_PATCH}}),
     ("v1", "Service"): ({"spec": {"ports": [{"port": 80}]}}, {"spec": {"ports": [{"port": 81}]}}),
