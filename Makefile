@@ -178,6 +178,7 @@ generate: setup ## Write all generated files: the compiled schema, the reference
 	$(BIN)/python tools/dashboard/generate.py
 	$(BIN)/python tools/crd/generate.py
 	$(BIN)/python tools/chart/generate.py
+	$(BIN)/python tools/kustomize/generate.py
 
 check-generated: setup-test ## Fail if a generated file is outdated
 	$(BIN)/python tools/compile_schema.py --check
@@ -185,6 +186,7 @@ check-generated: setup-test ## Fail if a generated file is outdated
 	$(BIN)/python tools/dashboard/generate.py --check
 	$(BIN)/python tools/crd/generate.py --check
 	$(BIN)/python tools/chart/generate.py --check
+	$(BIN)/python tools/kustomize/generate.py --check
 
 PYDANTIC ?= pydantic==2.14.0
 check-pydantic: setup-test ## Check the compiled schema with another pydantic, by default the lowest allowed version: PYDANTIC='pydantic<3'

@@ -92,7 +92,9 @@ def reason(answers: Answers, query: str) -> str:
 def test_the_requests_of_metrics_are_those_that_readings_ask() -> None:
     metrics = [
         FloorMetric(name="latency", scope="pod", target=1, query="all"),
-        FloorMetric(name="queue", scope="total", target=1, query="sum(queue{revision='{revision}'})"),
+        FloorMetric(
+            name="queue", scope="total", target=1, query="sum(queue{revision='{revision}',namespace='{namespace}'})"
+        ),
         FloorMetric(name="cpu", scope="resource", target=1),
     ]
     recorder = Recorder(Projects(queries="any"))
@@ -100,7 +102,7 @@ def test_the_requests_of_metrics_are_those_that_readings_ask() -> None:
     recorder.record(metrics[:1], "b", "embed-1")
     assert recorder.requests == {
         Request("query", "all"): {"a", "b"},
-        Request("query", "sum(queue{revision='chat-1'})"): {"a"},
+        Request("query", "sum(queue{revision='chat-1',namespace='a'})"): {"a"},
         Request("path", USE): {"a"},
     }
 

@@ -47,6 +47,7 @@ from ebbtide.core.documents import profiles
 from ebbtide.core.documents.check import Batch
 from ebbtide.core.profile.built_in import FULL
 from ebbtide.core.translation.objects import prune_nulls
+from ebbtide.core.translation.project import with_default_namespace
 from ebbtide.sandbox.backend import PermissionRule, RestrictedCluster, SimulatedReviewer
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.simulated import Simulated
@@ -211,8 +212,8 @@ def test_a_resource_renders_the_same_bytes_as_its_file(folder: Path) -> None:
     for data, document in zip(documents, loaded, strict=True):
         if document.inference is None or data.get("kind") not in FILES:
             continue
-        made = Batch(cases.profile(folder)).add_document(document)
-        objects, translation, _ = made
+        placed = with_default_namespace(cases.profile(folder), "team-a")
+        objects, translation, _ = Batch(placed).add_document(document)
         if translation is None or translation.plan is None or not objects:
             continue
         # The API server stores it with these additions.

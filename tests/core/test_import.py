@@ -99,7 +99,7 @@ PROFILES: dict[str, dict[str, Any]] = {
             }
         },
     },
-    "keda": {"metrics": {"adapter": "keda"}},
+    "keda": {"metrics": {"adapter": "keda"}, "projects": {"defaultNamespace": "models"}},
 }
 MODEL = {"format": "sklearn", "uri": "gs://kfserving-examples/models/sklearn/1.0/model"}
 IMAGE = {"image": "ghcr.io/acme/chat:1.0"}
@@ -1016,7 +1016,7 @@ def test_defaults_of_the_webhook_are_not_reported_as_losses() -> None:
     written = {
         "apiVersion": "serving.knative.dev/v1",
         "kind": "Service",
-        "metadata": {"name": "hello"},
+        "metadata": {"name": "hello", "namespace": "default"},
         "spec": {
             "template": {
                 "metadata": {"annotations": {"client.knative.dev/user-image": "ghcr.io/knative/helloworld-go:latest"}},

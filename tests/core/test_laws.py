@@ -618,4 +618,4 @@ def test_no_golden_case_names_a_namespace_that_its_spec_does_not_set() -> None:
             data = document.data
             if not document.problems and isinstance(data, dict) and data.get("kind") == "Inference":
                 rendered += assert_no_namespace(data, cluster)
-    assert rendered > 250  # noqa: PLR2004 - most cases
+    assert rendered > 250

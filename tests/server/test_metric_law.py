@@ -86,7 +86,7 @@ def native(row: metrics.Metric, compute: dict[str, Any] | None = None, **scaling
     return {
         "apiVersion": "ebbtide.dev/v1alpha1",
         "kind": "Inference",
-        "metadata": {"name": "chat"},
+        "metadata": {"name": "chat", "namespace": "default"},
         "spec": {
             "image": "ghcr.io/acme/chat:1",
             "serving": serving,

@@ -266,6 +266,18 @@ def test_a_spec_with_errors_has_no_plan(site: Site) -> None:
     assert post(site, "/new/submit", {"base": "", "yaml": "a: 1"}).status_code == 422
 
 
+def test_a_server_in_a_pod_applies_no_spec_without_a_namespace() -> None:
+    simulated = cluster()
+    with Site(backend_of(simulated, simulated.clock, namespace="")) as site:
+        plan = post(site, "/new/plan", {"base": "", "yaml": HELLO})
+        submitted = post(site, "/new/submit", {"base": "", "yaml": HELLO})
+
+    assert (plan.status_code, submitted.status_code) == (422, 422)
+    for answer in (plan, submitted):
+        assert "the spec sets neither a namespace nor a project" in html.unescape(answer.text)
+    assert not simulated.list(KNATIVE).items
+
+
 def test_plan_submit_and_progress(site: Site) -> None:
     text = HELLO.replace("spec:\n", "spec:\n  project: team-a\n")
     plan = post(site, "/new/plan", {"base": text, "yaml": text})

@@ -59,7 +59,7 @@ def clean_object(obj: Object, profile: Profile, *, marked: bool | None = None) -
     metadata = result.get("metadata")
     namespace = find_default_namespace(profile.spec.projects)
     if namespace and isinstance(metadata, dict) and not metadata.get("namespace"):
-        # What the imported spec, which has no namespace either, renders.
+        # The imported spec has no namespace either, and renders the default one.
         metadata["namespace"] = namespace
     module = find_kind_module(result)
     if module is not None:
