@@ -48,8 +48,8 @@ from ebbtide.server.web.shared import call_command, label_gpus, list_quota_uses,
 if TYPE_CHECKING:
     from starlette.responses import Response
 
-    from ebbtide.cluster.write.apply import ApplyPlan
     from ebbtide.cluster.read.status import Status
+    from ebbtide.cluster.write.apply import ApplyPlan
     from ebbtide.server.api.answers import Plans
     from ebbtide.server.web.form import ParsedSpec
     from ebbtide.server.web.frame import PageVisit
