@@ -101,7 +101,7 @@ def test_each_screen_fits_and_is_accessible(site: Site, visit: Callable[..., Pag
 @pytest.mark.parametrize("size", SIZES)
 def test_the_overview_draws_a_tide_per_workload(site: Site, visit: Callable[..., Page], size: str) -> None:
     page = visit(site, "/overview", size)
-    expect(page.locator(".tides .name")).to_have_text(["chat", "embed", "none"])
+    expect(page.locator(".tides .name")).to_have_text(["none", "chat", "embed"])
     expect(page.locator(".tides svg.tide").first).to_be_visible()
     box = page.locator(".tides svg.tide").first.bounding_box()
     assert box is not None
@@ -154,6 +154,20 @@ def test_on_a_phone_the_selected_tab_and_every_page_are_in_view(site: Site, visi
         box = page.locator(place).bounding_box()
         assert box is not None, place
         assert 0 <= box["x"] <= 390 - box["width"], place
+
+
+def test_the_palette_finds_workloads_pages_and_actions(site: Site, visit: Callable[..., Page]) -> None:
+    page = visit(site, BASE)
+    page.keyboard.press("Control+k")
+    field = page.get_by_role("combobox", name="Find a workload, project, or page")
+    expect(field).to_be_focused()
+    field.fill("edit")
+    expect(page.locator("#found li")).to_contain_text(["Edit"])
+    field.fill("emb")
+    expect(page.get_by_role("option", selected=True)).to_have_text("embedworkload")
+    assert find_violations(page) == []
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile("/workloads/runai-team-a/embed$"))
 
 
 def test_keyboard_shortcuts(site: Site, visit: Callable[..., Page]) -> None:

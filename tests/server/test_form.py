@@ -31,6 +31,7 @@ from ebbtide.server.web.form import (
     write_live_spec,
 )
 from ebbtide.server.web.remedies import apply_fix, find_fixes
+from ebbtide.server.web.syntax import highlight_yaml
 
 if TYPE_CHECKING:
     from ebbtide.core.base.problems import Path
@@ -467,3 +468,20 @@ def test_fixes_solve_their_problem_and_cause_no_new_error() -> None:
                 offered += 1
 
     assert offered > 80
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "a: 1 # one",
+            '<span class="y-key">a</span>:<span class="y-number"> 1 </span><span class="y-comment"># one</span>',
+        ),
+        ('- b: "x # y"', '- <span class="y-key">b</span>:<span class="y-text"> &#34;x # y&#34;</span>'),
+        ("url: http://a#b", '<span class="y-key">url</span>: http://a#b'),
+        ("run: |\n  c: d", '<span class="y-key">run</span>: |\n<span class="y-text">  c: d</span>'),
+        ("<b>", "&lt;b&gt;"),
+    ],
+)
+def test_yaml_is_colored(text: str, expected: str) -> None:
+    assert str(highlight_yaml(text)) == expected

@@ -226,6 +226,25 @@ def test_the_overview_shows_metrics_and_a_command(site: Site) -> None:
     assert parts == {"load": True, "latency": True, "replicas": False}
 
 
+def test_a_failed_workload_shows_its_cause_and_the_remedies_in_place_of_charts(site: Site) -> None:
+    apply_specs(site, "none", image="example.com/none:v1")
+    site.backend.clock.sleep(700)
+    page = Parsed(site.get("/workloads/runai-team-a/none").text)
+    assert not page.all("figure")
+    assert (
+        "Cannot pull image example.com/none:v1: not found No container has written to its log. Edit image" in page.text
+    )
+    assert "Call from a terminal" not in page.text
+
+
+def test_a_workload_offers_only_actions_that_its_kind_supports(site: Site) -> None:
+    apply_specs(site, "chat")
+    ids = {item.attributes.get("id") for item in Parsed(site.get(BASE).text).all("a")}
+    # A Knative Service cannot be suspended; a rollback needs an older revision.
+    assert {"do-scale", "do-rollback", "do-delete"} <= ids
+    assert not {"do-suspend", "do-resume"} & ids
+
+
 def test_all_charts_share_the_same_times(site: Site) -> None:
     apply_specs(site, "chat")
     charts = site.get(f"{BASE}/series?range=15m").json()
@@ -718,6 +737,12 @@ def test_callers_see_only_permitted_workloads(guarded: Site) -> None:
             if not names:
                 assert guarded.get(BASE, visitor=visitor).status_code == 404
                 assert "check that your account has access to their namespaces" in page.text
+
+
+def test_the_sign_in_page_has_no_navigation(guarded: Site) -> None:
+    page = Parsed(guarded.get("/login").text)
+    assert not page.all("nav")
+    assert page.all("input", id="token")
 
 
 def test_a_forbidden_action_shows_the_reason_and_is_not_performed(guarded: Site) -> None:

@@ -312,7 +312,7 @@ def test_a_plan_for_an_edit_shows_changes_and_new_revisions(site: Site) -> None:
     renamed = post(site, "/new/plan", {**fields(page), "metadata.name": "else"}).text
     assert "No changes" in same
     assert "creates a new revision" in other
-    assert "ghcr.io/acme/hello:1.0&#34; -&gt; &#34;ghcr.io/acme/hello:2.0" in other
+    assert "ghcr.io/acme/hello:1.0&#34;</del> → <ins>&#34;ghcr.io/acme/hello:2.0" in other
     assert "Applying this plan creates a new workload. hello in namespace default" in renamed
     assert site.get("/workloads/default/none/edit").status_code == 404
 

@@ -51,8 +51,8 @@ if TYPE_CHECKING:
 
     from starlette.responses import Response
 
-    from ebbtide.cluster.write.apply import ApplyPlan
     from ebbtide.cluster.read.status import Status
+    from ebbtide.cluster.write.apply import ApplyPlan
     from ebbtide.core.base.problems import Problem
     from ebbtide.server.api.answers import Plans
     from ebbtide.server.web.form import ParsedSpec

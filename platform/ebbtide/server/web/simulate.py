@@ -563,7 +563,10 @@ def _make_report_charts(report: dict[str, Any]) -> list[Chart]:
         count = max(len(curve["values"]) for curve in chart["curves"])
         time = [round(report["seconds"] * (index + 0.5) / count, 1) for index in range(count)]
         style = {"stepped": unit == "replicas", "fill": unit == "requests/s"}
-        curves = [Curve(row["name"], row["values"], row["colour"], row["dashed"], **style) for row in chart["curves"]]
+        # The sixth color is red, for what is violated.
+        curves = [
+            Curve(row["name"], row["values"], row["colour"] % 5, row["dashed"], **style) for row in chart["curves"]
+        ]
         charts.append(
             Chart(
                 chart["title"],

@@ -59,7 +59,7 @@
       width: plot.clientWidth, height: plot.clientHeight, padding: [10, 16, timed ? 0 : 4, 0],
       cursor: {
         sync: figure.dataset.sync ? {key: figure.dataset.sync, setSeries: false} : undefined,
-        drag: {x: true, y: false, setScale: true}, y: false, points: {size: 6},
+        drag: {x: true, y: false, setScale: true}, y: false, points: {size: (chart, index) => data.series[index - 1].bound ? 0 : 6},
       },
       legend: {show: false},
       scales: {x: {time: data.moments !== false}, y: {range: (chart, low, high) => [0, high > 0 ? high * 1.08 : 1]}},
@@ -178,7 +178,7 @@
     if (time == null) { place.textContent = place.dataset.idle; return; }
     const address = `${figure.dataset.decisions}&at=${time}`;
     const show = ({reasons}) => {
-      place.replaceChildren(Object.assign(document.createElement("b"), {textContent: `${moment(time)} `}), reasons.map(reason => reason.words).join(". "));
+      place.replaceChildren(Object.assign(document.createElement("b"), {textContent: `${moment(time)} `}), reasons.map(({words}) => words[0].toUpperCase() + words.slice(1)).join(". "));
     };
     if (decisions.has(address)) return show(decisions.get(address));
     asking = setTimeout(async () => {

@@ -37,7 +37,8 @@
       chosen = Math.max(0, Math.min(chosen, entries.length - 1));
       found.replaceChildren(...entries.map(([label, kind, address], index) => {
         const entry = element("li", "", {id: `found-${index}`, role: "option", ariaSelected: String(index === chosen)});
-        entry.append(element("a", label, {href: address, tabIndex: -1}), element("span", kind, {className: "soft"}));
+        entry.dataset.address = address;
+        entry.append(element("span", label), element("span", kind, {className: "soft"}));
         return entry;
       }));
       entries.length ? field.setAttribute("aria-activedescendant", `found-${chosen}`) : field.removeAttribute("aria-activedescendant");
@@ -58,8 +59,10 @@
     field.addEventListener("keydown", event => {
       const step = {ArrowDown: 1, ArrowUp: -1}[event.key];
       if (step) { event.preventDefault(); chosen += step; show(); }
-      else if (event.key === "Enter") { event.preventDefault(); $(`#found-${chosen} a`)?.click(); }
+      else if (event.key === "Enter") { event.preventDefault(); go($(`#found-${chosen}`)); }
     });
+    const go = entry => { if (entry?.dataset.address) location.assign(entry.dataset.address); };
+    found.addEventListener("click", event => go(event.target.closest("li")));
     box.append(element("h2", "Find", {id: "dialog-title", className: "hide"}), field, found);
     dialog.replaceChildren(box);
     dialog.showModal();
