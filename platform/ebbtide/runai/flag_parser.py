@@ -25,8 +25,6 @@ TRUTHS: Final = dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True) | d
 )
 #: Flags of older versions or of other commands, with the corresponding supported flag.
 HABITS: Final = {
-    "--min-scale": "--min-replicas",
-    "--max-scale": "--max-replicas",
     "--target": "--metric-threshold",
     "--gpu": "--gpu-devices-request",
     "--cpu": "--cpu-core-request",

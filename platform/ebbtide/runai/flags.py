@@ -212,7 +212,7 @@ PORT: Final = {
 }
 EXTERNAL_URL: Final = {
     "container": Subfield("container", "whole"),
-    "url": Subfield("url", needed=True),
+    "url": Subfield("url"),
     "authusers": Subfield("authorizedUsers", "list"),
     "authgroups": Subfield("authorizedGroups", "list"),
 }
@@ -536,6 +536,9 @@ FLAGS: Final[tuple[Flag, ...]] = (
     Flag("--help", "", "switch", help="Show this help message and exit", take=leave_to_rule, short="-h"),
 )
 BY_NAME: Final = {flag.name: flag for flag in FLAGS} | {flag.short: flag for flag in FLAGS if flag.short}
+#: The names in the examples of Run:ai's own pages of 2.18 to 2.20.
+OLD_NAMES: Final = {"--min-scale": "--min-replicas", "--max-scale": "--max-replicas"}
+BY_NAME.update({old: BY_NAME[name] for old, name in OLD_NAMES.items()})
 ORIGINS: Final[dict[Path, Path]] = {("metadata", "name"): ("NAME",), **source_paths(FLAGS)}
 
 

@@ -58,6 +58,23 @@ OTHER_KINDS: Final = (
     ("worker", DISTRIBUTED),
     ("workers", DISTRIBUTED),
 )
+#: The refusal of a list of workloads, as Run:ai's ``GET /api/v1/workloads`` answers.
+LISTED: Final = (
+    "RUN049",
+    "this is Run:ai's list of workloads, which contains no specs",
+    "read each inference with GET /api/v1/workloads/inferences/{workloadId}, or all with ebbtide import --from runai URL",
+)
+#: The spelling of ``useGivenNameAsPrefix`` in NVIDIA's first client, which sends it with every body.
+MISSPELLED: Final = "usGivenNameAsPrefix"
+#: Fields of Run:ai's answers that only its control plane sets (schemas Inference1 and NimServiceResponse).
+# fmt: off
+ANSWERED: Final = frozenset(
+    {
+        "requestedName", "workloadId", "departmentId", "createdBy", "createdAt", "updatedBy", "updatedAt", "deletedAt",
+        "desiredPhase", "actualPhase", "id", "gvk", "tenantId", "projectName", "departmentName",
+    }
+)
+# fmt: on
 AUTO: Final = ("spec", "autoscaling")
 
 
@@ -79,6 +96,9 @@ def _take_cluster_id(draft: Draft, row: FieldRow, requested_id: Any, where: Path
 def _take_project_id(draft: Draft, row: FieldRow, project: Any, where: Path) -> None:
     """Look up the project by its ID in the profile, or use the ID as the project's name."""
     projects = draft.cluster.projects
+    if isinstance(project, int) and not isinstance(project, bool):
+        # Run:ai's older pages show IDs as numbers.
+        project = str(project)
     if not isinstance(project, str):
         draft.add_error("SPEC002", where, "projectId must be a string", "quote it")
     elif isinstance(draft.spec, dict):
@@ -116,7 +136,10 @@ FIELDS: Final = {
             "templateId references a template in Run:ai's control plane, which Ebbtide cannot read",
             "copy its fields into the request",
         ),
-        FieldRow("useGivenNameAsPrefix", "metadata.name", read=_check_prefix, take=take_prefix),
+        *(
+            FieldRow(name, "metadata.name", read=_check_prefix, take=take_prefix)
+            for name in ("useGivenNameAsPrefix", MISSPELLED)
+        ),
         FieldRow("clusterId", take=_take_cluster_id),
         FieldRow("projectId", "spec.project", take=_take_project_id),
         # Its fields already have native names.
@@ -126,8 +149,9 @@ FIELDS: Final = {
 
 
 def recognize(data: dict[str, Any]) -> bool:
-    """Return whether ``data`` is a REST body: without apiVersion and kind, with a spec or project."""
-    return "apiVersion" not in data and "kind" not in data and bool({"spec", "projectId"}.intersection(data))
+    """Return whether ``data`` is a REST body, without apiVersion and kind, with a spec or project; or a list of workloads."""
+    known = {"spec", "projectId"}.intersection(data) or isinstance(data.get("workloads"), list)
+    return "apiVersion" not in data and "kind" not in data and bool(known)
 
 
 def read(data: dict[str, Any], profile: Profile) -> Draft:
@@ -136,13 +160,16 @@ def read(data: dict[str, Any], profile: Profile) -> Draft:
     draft = Draft(make_document(data.get("name"), {} if spec is None else drop_nulls(spec)), cluster=profile.spec)
     draft.origins = {("metadata",): (), ("spec", "project"): ("projectId",)}
     other_kind = next((row for row in OTHER_KINDS if isinstance(spec, dict) and row[0] in spec), None)
-    if other_kind is not None:
+    if other_kind is not None or "workloads" in data:
         draft.native["metadata"]["name"] = NAMELESS
-        draft.refuse_kind(("spec", other_kind[0]), other_kind[1])
+        draft.refuse_kind(
+            *((("workloads",), LISTED) if other_kind is None else (("spec", other_kind[0]), other_kind[1]))
+        )
         return draft
+    data = drop_answered(draft, data, data, ())
     for name in data:
         if name not in FIELDS:
-            known = ", ".join(sorted(FIELDS))
+            known = ", ".join(sorted({*FIELDS} - {MISSPELLED}))
             draft.add_error("SPEC001", (name,), f"unknown field {name} of Run:ai's request", f"use one of {known}")
     if "name" not in data:
         draft.add_error("SPEC003", ("name",), "the request has no name", "set name")
@@ -154,6 +181,17 @@ def read(data: dict[str, Any], profile: Profile) -> Draft:
         message = "the request has no project"
         draft.add_error("SPEC003", ("projectId",), message, "set projectId to the project's ID or name")
     return draft
+
+
+def drop_answered(draft: Draft, block: dict[str, Any], answer: dict[str, Any], where: Path) -> dict[str, Any]:
+    """Return a block of Run:ai's answer without the fields that only its control plane sets, with one warning for all."""
+    names = [name for name in block if name in ANSWERED]
+    if names:
+        message = f"{', '.join(names)}: Run:ai's control plane sets these fields, and they have no effect here"
+        if answer.get("desiredPhase") in {"Stopped", "Deleted"}:
+            message += f"; the workload is {answer['desiredPhase'].lower()} in Run:ai, and an apply starts it"
+        draft.add_warning("RUN048", (*where, names[0]), message, "remove them")
+    return {name: value for name, value in block.items() if name not in ANSWERED}
 
 
 def _find_single_metric(items: list[dict[str, Any]]) -> dict[str, Any]:

@@ -151,7 +151,7 @@ def make_plan(inference: Inference, profile: Profile) -> tuple[Plan | None, list
 def _check_gpu(plan: Plan) -> Iterator[Problem]:
     if plan.gpu is None:
         return
-    if plan.pool is None and not plan.spec.node_pools:
+    if plan.pool is None and not plan.pool_names:
         yield Problem(
             "GPU007",
             ("spec", "compute"),
