@@ -50,6 +50,14 @@ OURS_INSIDE: Final = tuple(
     )
     for name in names
 )
+#: Fields with an amount, as a number or as text.
+# fmt: off
+AMOUNTS: Final = frozenset(
+    {
+        "cpuMemoryRequest", "cpuMemoryLimit", "gpuMemoryRequest", "gpuMemoryLimit", "quantity", "size", "sizeLimit",
+    }
+)
+# fmt: on
 #: Length of the suffix of a name that is a prefix.
 SUFFIX_LENGTH: Final = 5
 #: Fields of a spec that only Run:ai's other kinds of inference have, and the refusal.
@@ -255,10 +263,18 @@ def write_body(
             spec[block] = change(inner, lost)
             if not spec[block]:
                 del spec[block]
-    priority = spec.get("priorityClass")
-    if priority is not None and priority not in LEVELS:
-        del spec["priorityClass"]
-        lost.append(_loss_warning(("spec", "priorityClass"), f"priority class {priority}, only {', '.join(LEVELS)}"))
+    for name, label, levels in (
+        ("priorityClass", "priority class", LEVELS),
+        ("preemptibility", "preemptibility", ("preemptible", "non-preemptible")),
+    ):
+        level = spec.get(name)
+        if level is not None and level not in levels:
+            del spec[name]
+            lost.append(_loss_warning(("spec", name), f"{label} {level}, only {', '.join(levels)}"))
+    if "exposedUrls" in spec:
+        # Run:ai's default for a host name, which its API has no value for.
+        public = ("authorizationType", "public")
+        spec["exposedUrls"] = [dict(row for row in url.items() if row != public) for url in spec["exposedUrls"]]
     for name in ("command", "args"):
         if isinstance(spec.get(name), list):
             import shlex  # noqa: PLC0415 - most specs have no command
@@ -277,8 +293,17 @@ def write_body(
     return {
         "name": native["metadata"]["name"],
         **{name: value for name, value in ids.items() if value},
-        "spec": spec,
+        "spec": _write_amounts(spec),
     }, lost
+
+
+def _write_amounts(value: Any) -> Any:
+    """Return a spec with every amount as text, which Run:ai's schema requires."""
+    if isinstance(value, list):
+        return [_write_amounts(item) for item in value]
+    if isinstance(value, dict):
+        return {name: str(item) if name in AMOUNTS else _write_amounts(item) for name, item in value.items()}
+    return value
 
 
 def _convert_autoscaling(auto: dict[str, Any], lost: list[Problem], listed: Sequence[str]) -> dict[str, Any]:
