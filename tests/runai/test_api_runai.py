@@ -137,12 +137,6 @@ def test_runapy_creates_lists_gets_measures_updates_and_deletes(world: Any) -> N
     pods = session.workloads.pods.get_workload_pods(uid).data["pods"]
     assert len(pods) == 1
     models.Pod1(**pods[0])
-    times = {"start": START, "end": END}
-    types = [models.InferencePodMetricType.THROUGHPUT]
-    of_pod = inferences.get_inference_workload_pod_metrics(uid, pods[0]["id"], metric_type=types, **times)
-    models.MetricsResponse(**of_pod.data)
-    assert (of_pod.status_code, of_pod.data["measurements"][0]["values"]) == (207, [])
-    assert refused(inferences.get_inference_workload_pod_metrics, uid, uid, metric_type=types, **times)[0] == 404
     rows = session.workloads.revisions.get_inference_workload_revisions(uid).data["revisions"]
     assert [row["name"] for row in rows] == ["llm-chat-00001"]
     models.Revision(**rows[0])
@@ -243,6 +237,19 @@ def test_runapy_lists_projects_with_quotas_and_node_pools(monkeypatch: pytest.Mo
     assert project["resources"] == [{"gpu": {"deserved": 4, "overQuotaWeight": 2, "limit": 4}}]
     assert [(models.Nodepool(**row).name, row["isDefault"]) for row in listed] == [("l4", True), ("any", False)]
     assert (count, one["labelKey"], one["labelValue"], missing) == ({"count": 2}, "gpu", "l4", 404)
+
+
+def test_the_metrics_of_a_pod_have_no_values(world: Any) -> None:
+    """Requests are measured per workload."""
+    models, workloads = sdk().models, runapy(world[2]).workloads
+    uid = workloads.workloads.get_workloads(search="aardvark").data["workloads"][0]["id"]
+    pod = workloads.pods.get_workload_pods(uid).data["pods"][0]["id"]
+    named: dict[str, Any] = {"metric_type": [models.InferencePodMetricType.THROUGHPUT], "start": START, "end": END}
+    measured = workloads.inferences.get_inference_workload_pod_metrics(uid, pod, **named)
+
+    models.MetricsResponse(**measured.data)
+    assert (measured.status_code, measured.data["measurements"][0]["values"]) == (207, [])
+    assert refused(workloads.inferences.get_inference_workload_pod_metrics, uid, uid, **named)[0] == 404
 
 
 def test_a_distributed_inference_is_refused_with_the_reason(world: Any) -> None:

@@ -409,8 +409,8 @@ class OrgUnits:
 class NodePool(DerivedBody):
     """A node pool of the profile; Run:ai's has one label, so only the first of the selector is shown."""
 
-    id: str = derive_attribute(lambda view: view.pool.name)
-    name: str = id
+    name: str = derive_attribute(lambda view: view.pool.name)
+    id: str = name
     # Every node has this label, if the pool selects none.
     label_key: str = derive_attribute(lambda view: next(iter(view.pool.selector), "kubernetes.io/os"))
     label_value: str = derive_attribute(lambda view: next(iter(view.pool.selector.values()), "linux"))

@@ -173,7 +173,7 @@ def create_inference(context: Context, body: requests.InferenceRequest) -> bodie
 
 
 @router.post("/api/v1/workloads/distributed-inferences", status_code=202, responses=_WRITE)
-def create_distributed_inference(context: Context) -> bodies.Accepted:
+def create_distributed_inference(_: Context) -> bodies.Accepted:
     """Refuse a distributed inference, with the reason: Ebbtide does not serve a leader with workers."""
     code, message, fix = DISTRIBUTED
     raise InputError([Problem(code, ("spec",), message, fix)])

@@ -73,7 +73,7 @@ OWN: Final[dict[str, dict[str, str]]] = {
     # The body of a NIM service is also one of an inference, so these readers come before that of the REST body.
     READERS: {"nim": "ebbtide.runai.nim:READER", "crd": "ebbtide.runai.crd:READER"},
     WRITERS: {"runai": "ebbtide.runai.written:WRITER"},
-    COMMANDS: {"submit": "ebbtide.runai.submit"},
+    COMMANDS: {"submit": "ebbtide.runai.submit", "import": "ebbtide.runai.importing"},
     ROUTERS: {"runai": "ebbtide.runai.routes:FAMILY"},
     BACKENDS: {},
     DEMO: {"demo": "ebbtide.sandbox.demo"},

@@ -209,10 +209,11 @@ def _find_single_metric(items: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def drop_nulls(value: Any) -> Any:
-    """Return ``value`` without the fields that are null, as if they were not set."""
+    """Return ``value`` without the fields that are null, and without blocks whose fields are all null, as if they were not set."""
     if isinstance(value, dict):
         # In a merge patch, null removes a field.
-        return {key: item if key == "patches" else drop_nulls(item) for key, item in value.items() if item is not None}
+        inner = {key: item if key == "patches" else drop_nulls(item) for key, item in value.items() if item is not None}
+        return {key: item for key, item in inner.items() if item != {} or value[key] == {}}
     return [drop_nulls(item) for item in value] if isinstance(value, list) else value
 
 
