@@ -8,7 +8,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ebbtide.core import manifests
 from ebbtide.core.base import plugins
 from ebbtide.core.documents import profiles
 from ebbtide.core.documents.check import Batch

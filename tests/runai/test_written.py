@@ -1,4 +1,4 @@
-"""What is written for Run:ai: read back, a body and a line have the meaning of the spec, except for what is reported."""
+"""The writer of Run:ai's formats: read back, a body and a line have the meaning of the spec, except for what is reported."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ import pytest
 
 import cases
 import strategies
+from ebbtide.core import manifests
 from ebbtide.core.base.problems import has_errors
 from ebbtide.core.documents import load_document, profiles
 from ebbtide.core.documents.texts import load_text
+from ebbtide.core.manifests.writer import SEPARATOR
 from ebbtide.core.readers import rest
 from ebbtide.core.readers.fields import models_in
 from ebbtide.core.spec.inference import Inference
@@ -23,12 +25,13 @@ from ebbtide.core.translation.container import split_command
 from ebbtide.runai import command_lines, written
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path as File
 
     from pydantic import BaseModel
 
-    from ebbtide.core.base.problems import Path, Problem
+    from commands import Ran
+    from ebbtide.core.base.problems import Problem
     from ebbtide.core.profile.models import Profile
 
 CLUSTER = "71f69d83-ba66-4822-adf5-55ce55efd210"
@@ -99,7 +102,7 @@ def without_empty(value: Any) -> Any:
     return value
 
 
-def drop(data: Any, path: Path) -> None:
+def drop(data: Any, path: tuple[Any, ...]) -> None:
     *above, last = path
     for part in above:
         if not isinstance(data, (dict, list)) or (isinstance(data, dict) and part not in data):
@@ -178,3 +181,37 @@ def test_bodies_are_valid_for_nvidias_client() -> None:
         body, _ = rest.write_body(native, profile, profile.spec.cluster_id or CLUSTER)
         assert [*list_strange_fields(body, request)] == [], native
         request(**body)
+
+
+def test_convert_writes_a_stream_that_is_read_back(run: Callable[..., Ran], tmp_path: File) -> None:
+    """The line is a comment above the body, also if a value has several lines."""
+    file, out = tmp_path / "spec.yaml", tmp_path / "runai.yaml"
+    variables = [{"name": "A", "value": "1\n2"}, {"name": "B", "configMap": {"name": "b", "key": "k"}}]
+    spec = {"project": "team-a", "image": "ghcr.io/acme/chat:1.4", "environmentVariables": variables}
+    documents = [
+        {
+            "apiVersion": "ebbtide.dev/v1alpha1",
+            "kind": "Inference",
+            "metadata": {"name": name},
+            "spec": {**spec, "args": args},
+        }
+        for name, args in (("chat", ["--name", "a b"]), ("bell", ["\a"]))
+    ]
+    file.write_text(SEPARATOR.join(manifests.write_document(document) for document in documents))
+    converted = run("convert", "--to", "runai", "--cluster-id", CLUSTER, str(file))
+    out.write_text(converted.out)
+    back = run("convert", "--to", "native", str(out))
+
+    assert (converted.code, back.code) == (0, 0)
+    lost = [line.split()[1:] for line in converted.err.splitlines() if line.startswith("warning")]
+    assert [(code, path) for code, _, path in lost] == [
+        ("CNV004", "spec.environmentVariables[1]"),
+        ("CNV004", "spec.environmentVariables[1]"),
+        ("CNV004", "spec.args"),
+    ]
+    comments = [line.removeprefix("# ") for line in converted.out.splitlines() if line.startswith("# ")]
+    words = "runai inference submit chat --project team-a --image ghcr.io/acme/chat:1.4 --environment-variable 'A=1"
+    assert comments[:2] == [words, "2' -- --name 'a b'"]
+    natives = [loaded.reading.native for loaded in load_text(back.out.encode(), "back", FULL)]
+    assert [native["spec"]["environmentVariables"] for native in natives] == [variables, variables]
+    assert [split_words(native["spec"]["args"]) for native in natives] == [["--name", "a b"], ["\a"]]

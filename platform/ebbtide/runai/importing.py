@@ -227,7 +227,7 @@ def _is_of(row: dict[str, Any], cluster: str) -> bool:
 
 
 def _find_default_pool(plane: ControlPlane, cluster: str) -> str | None:
-    """Return the name of the cluster's default node pool; None if the control plane has no such list."""
+    """Return the name of the cluster's default node pool; None if the control plane does not list node pools."""
     try:
         pools = plane.list_rows("/api/v1/node-pools", "nodepools")
         return next((str(row["name"]) for row in pools if _is_of(row, cluster) and row.get("isDefault")), None)
@@ -243,7 +243,7 @@ def _find_default_pool(plane: ControlPlane, cluster: str) -> str | None:
 def make_profile(
     base: dict[str, Any], cluster: str, projects: list[dict[str, Any]], default_pool: str | None
 ) -> dict[str, Any]:
-    """Return a profile's document with Run:ai's IDs, projects and quotas, and the default pool if it has no such pool."""
+    """Return a profile's document with Run:ai's IDs, projects and quotas, and the default pool unless a pool has its name."""
     spec = dict(base.get("spec") or {})
     known = {str(row.get("name")): read_quota(row) for row in projects}
     before = spec.get("projects") or {}

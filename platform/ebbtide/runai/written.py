@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from ebbtide.core.base.problems import Path, Problem
     from ebbtide.core.profile.models import Profile
+    from ebbtide.core.readers.table import Native
 
 SUBMIT: Final = ("runai", "inference", "submit")
 #: The flags by native field, in the order of the table; the container's command is not the value of a flag.
@@ -37,6 +38,8 @@ for _flag in FLAGS:
         FLAGS_BY_FIELD.setdefault(_flag.native, []).append(_flag)
 #: Fields of an item that only describe it in Run:ai's user interface.
 DESCRIPTIONS: Final = ("name", "description", "toolType", "toolName")
+#: The fields of the container's process.
+PROCESS: Final = (("spec", "command"), ("spec", "args"))
 #: The blocks whose fields have flags.
 BLOCKS: Final = {native[:length] for native in FLAGS_BY_FIELD for length in range(1, len(native))}
 
@@ -57,64 +60,83 @@ WRITER: Final = Writer(write)
 
 def write_line(name: str, spec: dict[str, Any], profile: Profile) -> tuple[list[str], list[Problem]]:
     """Return the words of ``runai inference submit`` for a REST body's spec with its project, and what they do not say."""
-    words, lost = [*SUBMIT, name], []
+    words = [*SUBMIT, name]
+    places: list[Path] = [path for path in _list_fields(spec, ("spec",)) if path not in (*FLAGS_BY_FIELD, *PROCESS)]
     for path, flags in FLAGS_BY_FIELD.items():
         value = get_at(spec, *path[1:])
-        if value is None:
-            continue
-        # Each item of a list has its own flag, in the order of the list.
         is_list = flags[0].many and isinstance(value, list)
-        for where, item in [((*path, index), item) for index, item in enumerate(value)] if is_list else [(path, value)]:
-            flag_words, lost_fields = _choose_words(flags, path, item, is_list=is_list, profile=profile)
+        # Each item of a list has its own flag, in the order of the list.
+        items: list[tuple[Path, Any]] = [(path, value)] if value is not None else []
+        if is_list:
+            items = [((*path, index), item) for index, item in enumerate(value)]
+        for where, item in items:
+            flag_words, lost_names = _choose_words(flags, path, item, is_list=is_list, profile=profile)
             words += flag_words
-            lost += [_make_loss((*where, *field)) for field in lost_fields]
+            places += [(*where, *names) for names in lost_names]
+    process = _write_process(spec)
+    if process is None:
+        places += [path for path in PROCESS if path[1] in spec]
+    return [*words, *(process or ())], [_make_loss(where) for where in places]
+
+
+def _write_process(spec: dict[str, Any]) -> list[str] | None:
+    """Return the command and the arguments as words, or None if they cannot be written."""
     try:
-        command, args = (split_command(spec.get(field)) or [] for field in ("command", "args"))
+        command, args = (split_command(spec.get(name)) or [] for _, name in PROCESS)
     except ValueError:
         # An open quote, which a translation rejects.
-        lost.append(_make_loss(("spec", "command" if "command" in spec else "args")))
-    else:
-        # With --command, everything after -- is the process, as it is for a container with both.
-        words += [*(("--command",) if command else ()), *(("--", *command, *args) if command or args else ())]
-    known = {**dict.fromkeys(FLAGS_BY_FIELD), ("spec", "command"): None, ("spec", "args"): None}
-    lost += [_make_loss(path) for path in _list_fields(spec, ("spec",)) if path not in known]
-    return words, lost
+        return None
+    words = [*command, *args]
+    if not all(_is_writable(word) for word in words):
+        return None
+    # With --command, everything after -- is the process, as it is for a container with both.
+    return [*(("--command",) if command else ()), *(("--", *words) if words else ())]
 
 
-def _list_fields(value: dict[str, Any], above: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+def _list_fields(value: dict[str, Any], above: Native) -> Iterator[Native]:
     """Yield the paths of the fields with a value: inside the blocks that have flags, and of whole other blocks."""
     for name, item in value.items():
         path = (*above, name)
-        if path in BLOCKS and isinstance(item, dict) and path not in FLAGS_BY_FIELD:
+        if path in BLOCKS and isinstance(item, dict):
             yield from _list_fields(item, path)
         elif item not in (None, [], {}):
             yield path
 
 
 def _choose_words(
-    flags: list[Flag], path: tuple[str, ...], value: Any, *, is_list: bool, profile: Profile
-) -> tuple[list[str], list[tuple[str, ...]]]:
+    flags: list[Flag], path: Native, value: Any, *, is_list: bool, profile: Profile
+) -> tuple[list[str], list[Native]]:
     """Return the words of the first flag from which the line's reader reads the value, and the fields without a flag.
 
     If no flag has the whole value, the fields that only describe it are left out. If this does not help either, there are no
-    words, and the field without a flag is the value itself.
+    words, and what has no flag is the value itself.
     """
     # The name is part of the text of variables and labels.
     names = [name for name in DESCRIPTIONS if name != "name" or all(flag.write is None for flag in flags)]
     described = [name for name in names if isinstance(value, dict) and name in value]
     plain = {name: item for name, item in value.items() if name not in described} if described else value
-    for written, lost in ((value, []), (plain, [(name,) for name in described])):
+    tries: list[tuple[Any, list[Native]]] = [(value, []), (plain, [(name,) for name in described])]
+    for written, lost in tries:
         for flag in flags:
-            text = _write_value(flag, written)
-            if text is None or not text.replace("\n", "").isprintable():
-                continue
-            is_switch = flag.kind == "switch"
-            words = [flag.name] if is_switch and text == "true" else [f"{flag.name}={text}"]
-            if not is_switch and text and not text.startswith("-"):
-                words = [flag.name, text]
-            if _reads_back(words, path, [written] if is_list else written, profile):
+            words = _write_words(flag, written)
+            if words and _reads_back(words, path, [written] if is_list else written, profile):
                 return words, lost
     return [], [()]
+
+
+def _write_words(flag: Flag, value: Any) -> list[str]:
+    text = _write_value(flag, value)
+    if text is None or not _is_writable(text):
+        return []
+    if flag.kind == "switch":
+        return [flag.name if text == "true" else f"{flag.name}={text}"]
+    # A text that looks like a flag would be read as one.
+    return [flag.name, text] if text and not text.startswith("-") else [f"{flag.name}={text}"]
+
+
+def _is_writable(text: str) -> bool:
+    """Return whether a text may be in a comment of YAML, line by line."""
+    return text.replace("\n", "").isprintable()
 
 
 def _write_value(flag: Flag, value: Any) -> str | None:

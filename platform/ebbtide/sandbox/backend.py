@@ -49,11 +49,11 @@ def allow_all(subject: str) -> PermissionRule:
     return PermissionRule(subject, every, every, every)
 
 
-def make_token(name: str, expires: float) -> str:
-    """Return a random token in the format of a service account's, with its expiry in seconds since 1970."""
+def make_account(name: str, expires: float) -> Caller:
+    """Return a caller with a random token in a service account's format; it expires at a time in seconds since 1970."""
     parts = ({"alg": "none"}, {"sub": name, "exp": int(expires)})
     encoded = [base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts]
-    return ".".join((*encoded, secrets.token_urlsafe(24)))
+    return Caller(name, token=".".join((*encoded, secrets.token_urlsafe(24))))
 
 
 class SimulatedReviewer:

@@ -82,13 +82,12 @@ def serve_demo(options: Options) -> int:
     """Serve a simulated cluster with a generated history until a signal ends the process."""
     from ebbtide.sandbox import backend as sandbox
     from ebbtide.sandbox import gateway, services
-    from ebbtide.server.api.access import Caller
 
     terminal.write_stderr("Generating the history of the simulated cluster; this takes a few seconds")
     world = services.demo_world()
     anonymous_caller, local_caller = serve.identify_local_user(options, sandbox.ANONYMOUS_CALLER)
-    token = sandbox.make_token(ACCOUNT, connection.clock().now() + TOKEN_SECONDS)
-    terminal.write_stderr(f"Token of this demo for API clients: client ID {ACCOUNT}, client secret {token}")
+    account = sandbox.make_account(ACCOUNT, connection.clock().now() + TOKEN_SECONDS)
+    terminal.write_stderr(f"Token of this demo for API clients: client ID {ACCOUNT}, client secret {account.token}")
     with world.running(), gateway.serve_gateway(world) as address:
         backend = sandbox.make_simulated_backend(
             world.cluster,
@@ -101,7 +100,7 @@ def serve_demo(options: Options) -> int:
             gpu_hour=options.cost,
             anonymous_caller=anonymous_caller,
             local_caller=local_caller,
-            tokens={token: Caller(ACCOUNT, token=token)},
+            tokens={account.token: account},
             rules=(sandbox.allow_all(ACCOUNT),),
             gateway=address,
         )
