@@ -8,10 +8,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ebbtide.core import manifests
 from ebbtide.core.base import plugins
-from ebbtide.core.documents import load_document, profiles
+from ebbtide.core.documents import profiles
 from ebbtide.core.documents.check import Batch
+from ebbtide.core.documents.texts import load_text
 from ebbtide.core.profile.built_in import BUILT_IN_NAME, BUILT_INS, FULL_NAME
 
 if TYPE_CHECKING:
@@ -82,10 +82,7 @@ def make(folder: Path) -> Made:
     file = spec_file(folder)
     batch = Batch(profile(folder))
     documents, objects, problems = [], [], []
-    for document in manifests.read_documents(file.read_bytes(), file.name):
-        loaded = load_document(
-            document.data, batch.profile, name=document.name, line=document.line, problems=document.problems
-        )
+    for loaded in load_text(file.read_bytes(), file.name, batch.profile):
         documents.append(loaded)
         of_document, _, further_problems = batch.add_document(loaded)
         objects += of_document

@@ -24,6 +24,7 @@ from ebbtide.core.base import keys
 from ebbtide.core.documents.profiles import validate_profile_data
 from ebbtide.core.readers import shapes
 from ebbtide.core.translation import translate
+from ebbtide.core.translation.objects import apply_merge_patch
 from ebbtide.runai import bodies as runai_bodies
 from ebbtide.sandbox.backend import RestrictedCluster
 from ebbtide.server.api import writes
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
     from ebbtide.core.readers.loaded import LoadedDocument
 
+#: The quota of a project in a profile.
+QUOTA = {"gpus": 4, "cpu": 8, "memory": "64G", "overQuota": False, "overQuotaWeight": 2}
 START, END = "2027-01-15T07:00:00Z", "2027-01-15T08:00:00Z"
 
 
@@ -214,6 +217,51 @@ def test_runapy_creates_gets_updates_and_deletes_a_nim_service(world: Any) -> No
     assert (status, answer["code"]) == (409, 409)
     assert session.workloads.workloads_v2.delete_workload_v2(uid).status_code == 202
     assert refused(services.get_nim_service_by_id, uid)[0] == 404
+
+
+def test_runapy_lists_projects_with_quotas_and_node_pools(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = apply_merge_patch(serving.MADE, {"spec": {"projects": {"known": {"alpha": QUOTA}}}})
+    pools = [{"name": "l4", "backend": "devices", "selector": {"gpu": "l4"}}, {"name": "any", "backend": "devices"}]
+    data["spec"]["nodePools"] = pools
+    monkeypatch.setattr(serving, "MADE", data)
+    models = sdk().models
+    with serving.served(serving.inhabited()[1]) as client:
+        session = runapy(client)
+        project = session.organizations.projects.get_projects(filter_by=["name==alpha"]).data["projects"][0]
+        listed = session.organizations.node_pools.get_nodepools(sort_by="name", sort_order="desc").data["nodepools"]
+        count = session.organizations.node_pools.count_nodepools().data
+        one = session.organizations.node_pools.get_nodepool("l4").data
+        missing = refused(session.organizations.node_pools.get_nodepool, "t4")[0]
+
+    assert project["totalResources"] == {"gpuQuota": 4, "cpuQuota": 8000, "memoryQuota": 64000}
+    assert project["resources"] == [{"gpu": {"deserved": 4, "overQuotaWeight": 2, "limit": 4}}]
+    assert [(models.Nodepool(**row).name, row["isDefault"]) for row in listed] == [("l4", True), ("any", False)]
+    assert (count, one["labelKey"], one["labelValue"], missing) == ({"count": 2}, "gpu", "l4", 404)
+
+
+def test_the_metrics_of_a_pod_have_no_values(world: Any) -> None:
+    """Requests are measured per workload."""
+    models, workloads = sdk().models, runapy(world[2]).workloads
+    uid = workloads.workloads.get_workloads(search="aardvark").data["workloads"][0]["id"]
+    pod = workloads.pods.get_workload_pods(uid).data["pods"][0]["id"]
+    named: dict[str, Any] = {"metric_type": [models.InferencePodMetricType.THROUGHPUT], "start": START, "end": END}
+    measured = workloads.inferences.get_inference_workload_pod_metrics(uid, pod, **named)
+
+    models.MetricsResponse(**measured.data)
+    assert (measured.status_code, measured.data["measurements"][0]["values"]) == (207, [])
+    assert refused(workloads.inferences.get_inference_workload_pod_metrics, uid, uid, **named)[0] == 404
+
+
+def test_a_distributed_inference_is_refused_with_the_reason(world: Any) -> None:
+    request = sdk().models.DistributedInferenceCreationRequest(
+        name="llm", projectId="alpha", clusterId="71f69d83-ba66-4822-adf5-55ce55efd210", spec=None
+    )
+    create = runapy(world[2]).workloads.distributed_inferences.create_distributed_inference
+    status, error = refused(create, distributed_inference_creation_request=request)
+
+    assert status == 400
+    assert "a Knative revision consists of independent pods" in error["message"]
+    assert error["details"].startswith("RUN046 spec: ")
 
 
 def test_the_official_example_is_rejected_with_fields_and_fixes(world: Any) -> None:

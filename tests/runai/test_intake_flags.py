@@ -506,8 +506,6 @@ def test_flags_of_the_workload_after_the_dashes_are_named(words: list[str], name
 @pytest.mark.parametrize(
     ("written", "meant"),
     [
-        ("--min-scale", "did you mean --min-replicas?"),
-        ("--max-scale", "did you mean --max-replicas?"),
         ("--min-replica", "did you mean --min-replicas?"),
         ("--gpu", "did you mean --gpu-devices-request?"),
         ("-gpu-devices-request", "did you mean --gpu-devices-request?"),
@@ -523,8 +521,28 @@ def test_an_unknown_flag_is_rejected_with_a_suggestion(written: str, meant: str)
         ]
 
 
+@pytest.mark.parametrize(
+    "program", ["runai", "./runai-cli-amd64.exe", "/usr/local/bin/runai", r"C:\tools\runai.exe", "my-cli"]
+)
+def test_a_line_starts_with_the_path_of_any_program(program: str) -> None:
+    line = [program, "inference", "submit", "chat", "-p", "team-a", "-i", "nginx", "--min-scale", "0", "--max-scale=1"]
+    reading = command_lines.read_command_line(line, PROFILE)
+
+    assert problems(reading) == []
+    assert reading.native["metadata"]["name"] == "chat"
+    assert reading.native["spec"]["autoscaling"] == {"minReplicas": 0, "maxReplicas": 1}
+
+
+def test_an_exposed_url_needs_no_host_name() -> None:
+    """As in a REST body, where Run:ai generates the host name."""
+    reading = read("--external-url", "container=8080")
+
+    assert problems(reading) == []
+    assert reading.native["spec"]["exposedUrls"] == [{"container": 8080}]
+
+
 def test_the_value_of_an_unknown_flag_is_not_a_second_name() -> None:
-    assert problems(read("--min-scale", "1")) == [("FLAGS001", "--min-scale")]
+    assert problems(read("--gpus", "1")) == [("FLAGS001", "--gpus")]
 
 
 def test_every_suggestion_is_a_flag() -> None:
@@ -597,7 +615,8 @@ def test_the_help_has_a_line_for_every_flag_with_an_effect_and_names_the_others(
 
 
 def test_no_two_flags_share_a_name() -> None:
-    assert len(flags.BY_NAME) == len(flags.FLAGS) + sum(bool(flag.short) for flag in flags.FLAGS)
+    shorts = sum(bool(flag.short) for flag in flags.FLAGS)
+    assert len(flags.BY_NAME) == len(flags.FLAGS) + shorts + len(flags.OLD_NAMES)
 
 
 WORDS = (
@@ -625,12 +644,12 @@ def test_every_command_line_is_converted_or_has_a_problem(argv: list[str]) -> No
 #: ``submit``, and either the expected fields of the spec, or the codes of the refusal.
 QUICKSTARTS: tuple[tuple[str, str, dict[str, Any] | list[str]], ...] = (
     (
-        "2.18 to 2.20, with flags that never existed",
+        "2.18 to 2.20, with the flags of its examples, which its list of flags does not have",
         (
             "chat -p team-a -i ghcr.io/knative/helloworld-go --gpu-devices-request 1 --serving-port=8080 --min-scale=0 "
             "--max-scale=1"
         ),
-        ["FLAGS001", "FLAGS001"],
+        {"autoscaling": {"minReplicas": 0, "maxReplicas": 1}},
     ),
     (
         "2.20, scale to zero",

@@ -33,6 +33,7 @@ COMMANDS: Final = (
     ("check", "check", "Validate specs and report every problem"),
     ("explain", "explain", "Explain where each manifest field comes from"),
     ("convert", "convert", "Convert specs to another format and report what is lost"),
+    ("import", "", "Read projects and inferences from Run:ai into a folder of specs"),
     ("submit", "", "Create a workload from the flags of `runai inference submit`"),
     ("apply", "apply", "Apply specs to a cluster and wait until they are ready"),
     ("diff", "diff", "Show the changes that an apply would make"),

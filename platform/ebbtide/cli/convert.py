@@ -1,4 +1,4 @@
-"""``ebbtide convert``: convert any input format to a native spec or to Run:ai's REST body, and report losses."""
+"""``ebbtide convert``: convert any input format to a native spec or to Run:ai's formats, and report losses."""
 
 from __future__ import annotations
 
@@ -9,24 +9,28 @@ from ebbtide.cli import terminal
 from ebbtide.cli.common import exit_code, load_documents, print_problems, read_profile, read_sources, write_json
 from ebbtide.cli.options import FILES, Options, make_option
 from ebbtide.core import manifests
+from ebbtide.core.base import plugins
 from ebbtide.core.base.problems import Problem
 from ebbtide.core.documents import others, targets
 from ebbtide.core.manifests.writer import SEPARATOR
 from ebbtide.core.readers import rest
+from ebbtide.core.readers.reading import Writer
 
+NATIVE: Final = "native"
 OPTIONS: Final = (
     *FILES,
     make_option(
         "--to",
-        choices=("native", "rest"),
+        choices=(NATIVE, "rest", "runai"),
         required=True,
-        help="Target format: a native spec, or the body of Run:ai's REST API",
+        help="Target format: a native spec, the body of Run:ai's REST API as JSON, or runai for this body and the line of "
+        "runai inference submit as a comment above it",
     ),
     make_option(
         "--others",
         choices=others.CHOICES,
         help="Objects of other kinds, such as Secrets: keep them in the output, drop them with a warning, or fail "
-        "(default: keep for native, drop for rest, whose bodies cannot contain them)",
+        "(default: keep for native, drop for Run:ai's formats, which cannot contain them)",
     ),
     make_option(
         "--serving",
@@ -35,24 +39,26 @@ OPTIONS: Final = (
         "input)",
     ),
     make_option(
-        "--cluster-id", metavar="ID", help="Run:ai's ID of the cluster for --to rest (default: that of the profile)"
+        "--cluster-id",
+        metavar="ID",
+        help="Run:ai's ID of the cluster for --to rest and runai (default: that of the profile)",
     ),
 )
 
 
 def run(options: Options) -> int:
     """Print the converted specs on stdout, and the fields that the target format cannot express on stderr."""
-    as_rest = options.to == "rest"
-    choice = options.others or (others.DROP if as_rest else others.KEEP)
-    if as_rest and choice == others.KEEP:
+    as_native, as_rest = options.to == NATIVE, options.to == "rest"
+    choice = options.others or (others.KEEP if as_native else others.DROP)
+    if not as_native and choice == others.KEEP:
         terminal.exit_with_message(
             "ebbtide convert: error: --others keep needs --to native: a REST body cannot contain other objects"
         )
-    if options.cluster_id is not None and not as_rest:
+    if options.cluster_id is not None and as_native:
         terminal.exit_with_message(
-            "ebbtide convert: error: --cluster-id needs --to rest: a native spec has no cluster ID"
+            "ebbtide convert: error: --cluster-id needs --to rest or runai: a native spec has no cluster ID"
         )
-    if options.serving is not None and as_rest:
+    if options.serving is not None and not as_native:
         terminal.exit_with_message(
             "ebbtide convert: error: --serving needs --to native: a REST body does not select the kind of object"
         )
@@ -75,8 +81,13 @@ def run(options: Options) -> int:
             body, losses = rest.write_body(loaded.reading.native, profile, options.cluster_id)
             bodies.append(body)
             problems.extend(loaded.place_problems(losses))
-        else:
+        elif as_native:
             texts.append(manifests.write_document(loaded.reading.native))
+        else:
+            writer = plugins.require_part(plugins.WRITERS, options.to, f"convert --to {options.to}").load(Writer)
+            text, losses = writer.write(loaded.reading.native, profile, options.cluster_id)
+            texts.append(text)
+            problems.extend(loaded.place_problems(losses))
     print_problems(problems)
     code = exit_code(problems)
     if code == 0 and as_rest:

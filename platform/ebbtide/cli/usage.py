@@ -14,7 +14,7 @@ USAGE: Final = 2
 GROUPS: Final = (
     (
         "Author",
-        ("new", "render", "check", "explain", "convert", "profile", "schema", "docs"),
+        ("new", "render", "check", "explain", "convert", "import", "profile", "schema", "docs"),
         "ebbtide new chat --image YOUR-IMAGE --gpu 0.25 && ebbtide check chat.yaml",
     ),
     (

@@ -16,7 +16,7 @@ from pydantic import Field
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.phases import Phase
-from ebbtide.core.base import keys
+from ebbtide.core.base import keys, quantities
 from ebbtide.core.base.bodies import DerivedBody, WrittenBy, body, derive_attribute
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.readers import rest
@@ -26,13 +26,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ebbtide.cluster.read.status import Status
-    from ebbtide.core.profile.models import Profile
+    from ebbtide.core.profile.models import Profile, Project
     from ebbtide.core.translation.objects import Object
 
 IDS: Final = uuid.UUID("4f6d1c1e-6a0b-5f6e-9d5c-6b2b8f0f1f0a")
 #: Run:ai's tenant id: Ebbtide has a single tenant, and clients require a number.
 TENANT: Final = 1
 TYPE: Final = "Inference"
+MEGABYTE: Final = 10**6
 #: The Run:ai version of this API; clients read it from the cluster before they send newer fields.
 API_LEVEL: Final = "2.24"
 
@@ -352,9 +353,24 @@ class Measurements:
 # Projects and clusters.
 
 
-def _gpu_quota(profile: Profile, name: str) -> float | None:
-    known = profile.spec.projects.known.get(name)
-    return known.gpus if known is not None else None
+def _total_resources(quota: Project | None) -> dict[str, float | None]:
+    """Return a project's quota in Run:ai's units: devices, millicores and MB."""
+    if quota is None:
+        return dict.fromkeys(("gpuQuota", "cpuQuota", "memoryQuota"))
+    amount = quantities.parse_whole_quantity(quota.memory or "")
+    return {
+        "gpuQuota": quota.gpus,
+        "cpuQuota": None if quota.cpu is None else quota.cpu * 1000,
+        "memoryQuota": None if amount is None else amount / MEGABYTE,
+    }
+
+
+def _resources(quota: Project | None) -> list[dict[str, Any]]:
+    """Return the quota as that of one node pool: Ebbtide's is for all together, without a limit if it may be exceeded."""
+    if quota is None or quota.gpus is None:
+        return []
+    limit = {} if quota.over_quota else {"limit": quota.gpus}
+    return [{"gpu": {"deserved": quota.gpus, "overQuotaWeight": quota.over_quota_weight, **limit}}]
 
 
 class OrgUnit(DerivedBody):
@@ -374,10 +390,12 @@ class OrgUnit(DerivedBody):
     updated_at: Time = 0.0
     status: dict[str, str] = derive_attribute(lambda view: {"namespace": view.use.namespace, "phase": "Ready"})
     total_resources: dict[str, float | None] = derive_attribute(
-        lambda view: {"gpuQuota": _gpu_quota(view.profile, view.use.name)}
+        lambda view: _total_resources(view.profile.spec.projects.known.get(view.use.name))
     )
     effective: dict[str, Any] = derive_attribute(lambda _: {})
-    resources: list[Any] = derive_attribute(lambda _: [])
+    resources: list[dict[str, Any]] = derive_attribute(
+        lambda view: _resources(view.profile.spec.projects.known.get(view.use.name))
+    )
 
 
 @body(optional="next")
@@ -386,6 +404,33 @@ class OrgUnits:
 
     projects: list[OrgUnit]
     next: int | None = None
+
+
+class NodePool(DerivedBody):
+    """A node pool of the profile; Run:ai's has one label, so only the first of the selector is shown."""
+
+    name: str = derive_attribute(lambda view: view.pool.name)
+    id: str = name
+    # Every node has this label, if the pool selects none.
+    label_key: str = derive_attribute(lambda view: next(iter(view.pool.selector), "kubernetes.io/os"))
+    label_value: str = derive_attribute(lambda view: next(iter(view.pool.selector.values()), "linux"))
+    cluster_id: str = derive_attribute(lambda view: cluster_id(view.profile))
+    cluster_name: str = derive_attribute(lambda view: view.profile.metadata.name)
+    tenant_id: int = TENANT
+    phase: Literal["Ready"] = "Ready"
+    status: dict[str, Any] = derive_attribute(lambda _: {})
+    is_default: bool = derive_attribute(lambda view: view.pool is view.profile.spec.node_pools[0])
+    created_by: str = ""
+    created_at: Time = 0.0
+    updated_by: str = ""
+    updated_at: Time = 0.0
+
+
+@body()
+class NodePools:
+    """The node pools of the cluster."""
+
+    nodepools: list[NodePool]
 
 
 class Cluster(DerivedBody):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ebbtide.core.profile.models import Profile
 
-#: Program name that a copied line starts with. Without it, the first argument is the workload's name.
+#: Program that a copied line starts with. Without it, the first argument is the workload's name.
 PROGRAM: Final = "runai"
 CODE: Final = "FLAGS192"
 #: The readers by the words after the program.
@@ -54,9 +54,11 @@ FIRST_CLI: Final = (
 def read_command_line(argv: Sequence[str], profile: Profile) -> Draft:
     """Return a command line in native form, with all its problems.
 
-    ``argv`` contains the arguments after ``runai inference submit``, or a whole line that starts with ``runai``.
+    ``argv`` contains the arguments after ``runai inference submit``, or a whole line that starts with the program: ``runai``,
+    its path, or any name before ``inference``, as in ``./runai-cli-amd64.exe inference submit``.
     """
-    if [*argv[:1]] != [PROGRAM]:
+    name = argv[0].replace("\\", "/").rpartition("/")[2].removesuffix(".exe") if argv else ""
+    if name != PROGRAM and [*argv[1:2]] != ["inference"]:
         return flags.read_flags(argv, profile)
     for words, read in READERS.items():
         if (*argv[1 : len(words) + 1],) == words:

@@ -25,8 +25,6 @@ TRUTHS: Final = dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True) | d
 )
 #: Flags of older versions or of other commands, with the corresponding supported flag.
 HABITS: Final = {
-    "--min-scale": "--min-replicas",
-    "--max-scale": "--max-replicas",
     "--target": "--metric-threshold",
     "--gpu": "--gpu-devices-request",
     "--cpu": "--cpu-core-request",
@@ -63,11 +61,19 @@ def parse_pair(text: str) -> tuple[str, str] | None:
 
 
 class FlagFormat(NamedTuple):
-    """One format of a flag's text: placeholder for the usage, conversion (None if invalid), and the expected format."""
+    """One format of a flag's text: placeholder for the usage, conversion (None if invalid), and the expected format.
+
+    ``write`` is the inverse of the conversion.
+    """
 
     placeholder: str
     read: Callable[[str], Any]
     expected: str = ""
+    write: Callable[[Any], str] = str
+
+
+def _write_truth(value: Any) -> str:
+    return "true" if value else "false"
 
 
 #: The formats of a flag's text.
@@ -75,19 +81,24 @@ FORMS: Final = {
     "text": FlagFormat("TEXT", str),
     "whole": FlagFormat("N", _parse_whole, "a whole number"),
     "number": FlagFormat("NUMBER", _parse_decimal, "a number"),
-    "list": FlagFormat("A,B", parse_list, "a comma-separated list with at least one value"),
+    "list": FlagFormat("A,B", parse_list, "a comma-separated list with at least one value", ",".join),
     "pair": FlagFormat("KEY=VALUE", parse_pair, "KEY=VALUE"),
     "fields": FlagFormat("KEY=VALUE,…", str),
-    "switch": FlagFormat("", TRUTHS.get, "true or false"),
+    "switch": FlagFormat("", TRUTHS.get, "true or false", _write_truth),
 }
 #: The formats of one key's text in ``claimname=data,path=/data``.
 PART_FORMS: Final = {
     "text": FlagFormat("", str, "a non-empty string"),
     "whole": FlagFormat("", _parse_whole, "a whole number"),
-    "list": FlagFormat("", lambda text: [name for name in text.split(":") if name] or None, "names separated by :"),
-    "true": FlagFormat("", TRUTHS.get, "true or false, or have no value"),
+    "list": FlagFormat(
+        "", lambda text: [name for name in text.split(":") if name] or None, "names separated by :", ":".join
+    ),
+    "true": FlagFormat("", TRUTHS.get, "true or false, or have no value", _write_truth),
     "false": FlagFormat(
-        "", lambda text: None if text not in TRUTHS else not TRUTHS[text], "true or false, or have no value"
+        "",
+        lambda text: None if text not in TRUTHS else not TRUTHS[text],
+        "true or false, or have no value",
+        lambda value: _write_truth(not value),
     ),
 }
 
@@ -100,6 +111,8 @@ class Flag(FieldRow):
     help: str = ""
     short: str = ""
     choices: tuple[str, ...] = ()
+    #: The inverse of ``read`` and ``take``: the text of a native value, or None if the flag cannot express it.
+    write: Callable[[Any], str | None] | None = None
 
 
 # Parsing of arguments.

@@ -6,11 +6,13 @@ the flags of both are supported.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Final
 
+from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.problems import Path, make_warning, shorten_text
 from ebbtide.core.readers.reading import make_document
 from ebbtide.core.readers.table import (
@@ -101,6 +103,29 @@ def _read_topology_key(text: str) -> str:
 
 def _make_pull_secret(name: str) -> dict[str, str]:
     return {"name": name}
+
+
+def _write_pair(name: str, *path: str) -> Callable[[Any], str | None]:
+    """Return a function that writes ``NAME=VALUE`` of an item, or None if it has no value at the path."""
+
+    def write(item: Any) -> str | None:
+        value = get_at(item, *path)
+        return None if value is None else f"{item[name]}={value}"
+
+    return write
+
+
+def _write_secret_variable(item: Any) -> str | None:
+    secret = item.get("secret")
+    return secret and f"{item['name']}={secret['name']},key={secret['key']}"
+
+
+def _write_excluded_nodes(rule: Any) -> str | None:
+    nodes = get_at(rule, "nodeSelectorTerms", 0, "matchExpressions", 0, "values")
+    return nodes and ",".join(nodes)
+
+
+NAMED_VALUE: Final = _write_pair("name", "value")
 
 
 def _make_existing_claim(entry: dict[str, Any]) -> dict[str, Any]:
@@ -212,7 +237,7 @@ PORT: Final = {
 }
 EXTERNAL_URL: Final = {
     "container": Subfield("container", "whole"),
-    "url": Subfield("url", needed=True),
+    "url": Subfield("url"),
     "authusers": Subfield("authorizedUsers", "list"),
     "authgroups": Subfield("authorizedGroups", "list"),
 }
@@ -260,13 +285,20 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "give the workload its own name",
         help="Prefix of a generated name; not supported",
     ),
-    _item_flag("--label", "spec.labels", "pair", "Label on the pods", make_name_value),
-    _item_flag("--annotation", "spec.annotations", "pair", "Annotation on the pods", make_name_value),
+    _item_flag("--label", "spec.labels", "pair", "Label on the pods", make_name_value, write=NAMED_VALUE),
+    _item_flag(
+        "--annotation", "spec.annotations", "pair", "Annotation on the pods", make_name_value, write=NAMED_VALUE
+    ),
     # Container
     Flag("--image", "spec.image", help="Container image", short="-i"),
     Flag("--image-pull-policy", "spec.imagePullPolicy", help="Image pull policy", choices=PULL_POLICIES),
     _item_flag(
-        "--image-pull-secret", "spec.imagePullSecrets", "text", "Secret with registry credentials", _make_pull_secret
+        "--image-pull-secret",
+        "spec.imagePullSecrets",
+        "text",
+        "Secret with registry credentials",
+        _make_pull_secret,
+        write=lambda item: item["name"],
     ),
     Flag(
         "--command",
@@ -283,6 +315,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "Environment variable; NAME=SECRET:name,key reads it from a Secret",
         make_variable,
         short="-e",
+        write=NAMED_VALUE,
     ),
     _item_flag(
         "--environment",
@@ -297,6 +330,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "pair",
         "Environment variable from a Secret: NAME=SECRET,key=KEY",
         _secret_variable,
+        write=_write_secret_variable,
     ),
     _item_flag(
         "--env-pod-field-ref",
@@ -304,6 +338,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "pair",
         "Environment variable from a pod field: NAME=metadata.name",
         _pod_field_variable,
+        write=_write_pair("name", "podFieldRef", "path"),
     ),
     *_flags_of(
         "spec.",
@@ -340,6 +375,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "pair",
         "Extended resource, as in rdma/hca=1",
         make_extended_resource,
+        write=_write_pair("resource", "quantity"),
     ),
     # Autoscaling
     *_flags_of(
@@ -380,9 +416,17 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "--external-url", "spec.exposedUrls", "fields", "Custom host name", make_exposed_url, parts=EXTERNAL_URL
     ),
     # Scheduling
-    _item_flag("--node-pools", "spec.nodePools", "list", "Node pools, in order of preference"),
+    _item_flag("--node-pools", "spec.nodePools", "list", "Node pools, in order of preference", write=str),
     Flag("--node-type", "spec.nodeType", help="Node type"),
-    _item_flag("--exclude-node", "spec.nodeAffinityRequired", "list", "Nodes to avoid", take=_take_excluded_nodes),
+    Flag(
+        "--exclude-node",
+        "spec.nodeAffinityRequired",
+        "list",
+        many=True,
+        help="Nodes to avoid",
+        take=_take_excluded_nodes,
+        write=_write_excluded_nodes,
+    ),
     _item_flag("--toleration", "spec.tolerations", "fields", "Toleration for a node taint", parts=TOLERATION),
     *(
         Flag(
@@ -391,6 +435,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
             help=f"Node label whose value {verb} be the same for all replicas (pod affinity)",
             read=_read_topology_key,
             take=partial(_take_topology_key, kind=kind),
+            write=operator.itemgetter("key"),
         )
         for kind, verb in (("Required", "must"), ("Preferred", "should"))
     ),
@@ -457,6 +502,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "list",
         "Additional group IDs",
         take=leave_to_rule,
+        write=str,
     ),
     Flag(
         "--user-group-source",
@@ -536,6 +582,9 @@ FLAGS: Final[tuple[Flag, ...]] = (
     Flag("--help", "", "switch", help="Show this help message and exit", take=leave_to_rule, short="-h"),
 )
 BY_NAME: Final = {flag.name: flag for flag in FLAGS} | {flag.short: flag for flag in FLAGS if flag.short}
+#: The names in the examples of Run:ai's own pages of 2.18 to 2.20.
+OLD_NAMES: Final = {"--min-scale": "--min-replicas", "--max-scale": "--max-replicas"}
+BY_NAME.update({old: BY_NAME[name] for old, name in OLD_NAMES.items()})
 ORIGINS: Final[dict[Path, Path]] = {("metadata", "name"): ("NAME",), **source_paths(FLAGS)}
 
 

@@ -201,6 +201,10 @@ def read(data: dict[str, Any], profile: Profile) -> Draft:
         above, metadata, strays = (), strays, {}
     draft = Draft(make_document(metadata.get("name"), {}), cluster=profile.spec)
     draft.origins = {("metadata",): above, ("spec", "project"): (*above, "projectId")}
+    rest.drop_answered(draft, {**metadata, **strays}, data, above)
+    metadata, strays = (
+        {name: value for name, value in block.items() if name not in rest.ANSWERED} for block in (metadata, strays)
+    )
     spec = rest.drop_nulls(data["spec"])
     _report_strays(draft, (), strays, TOP)
     _report_strays(draft, above, metadata, METADATA)

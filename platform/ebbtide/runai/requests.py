@@ -32,8 +32,12 @@ class InferenceRequest(RequestModel):
     """The inference to create; ``spec`` is Run:ai's and is validated field by field."""
 
     name: Text
-    use_given_name_as_prefix: bool | None = None
-    project_id: Text
+    use_given_name_as_prefix: Annotated[
+        bool | None,
+        # NVIDIA's first client misspells it.
+        Field(validation_alias=AliasChoices("useGivenNameAsPrefix", "usGivenNameAsPrefix")),
+    ] = None
+    project_id: Text | Annotated[int, Field(ge=0, le=10**18)]
     cluster_id: Text
     template_id: str | None = None
     spec: dict[str, Any]

@@ -26,10 +26,12 @@ from ebbtide.cluster.slo.source import Ref
 from ebbtide.core.base import keys
 from ebbtide.core.base.bodies import serialize_body
 from ebbtide.core.base.paths import get_at
+from ebbtide.core.base.problems import Problem
 from ebbtide.core.documents import load_document
 from ebbtide.core.documents.texts import load_data
 from ebbtide.core.profile.models import Profile
 from ebbtide.core.readers.loaded import LoadedDocument
+from ebbtide.core.readers.table import DISTRIBUTED
 from ebbtide.core.translation.objects import Object, apply_merge_patch
 from ebbtide.runai import bodies, nim, requests
 from ebbtide.server.api.access import SERVICE_ACCOUNT, UnauthorizedError, read_claims
@@ -52,6 +54,7 @@ from ebbtide.server.api.backend import Backend
 from ebbtide.server.api.connection import CachedValue
 from ebbtide.server.api.errors import RequestError, error_detail, list_error_problems
 from ebbtide.server.api.families import API, PathFamily
+from ebbtide.server.api.offline import InputError
 from ebbtide.server.api.routing import Router, make_response
 
 router = Router(tags=["Run:ai"])
@@ -167,6 +170,13 @@ def create_inference(context: Context, body: requests.InferenceRequest) -> bodie
     return _make_inference(
         context.backend, context.backend.writes.submit(context.caller, [document], create=True), "Creating"
     )
+
+
+@router.post("/api/v1/workloads/distributed-inferences", status_code=202, responses=_WRITE)
+def create_distributed_inference(_: Context) -> bodies.Accepted:
+    """Refuse a distributed inference, with the reason: Ebbtide does not serve a leader with workers."""
+    code, message, fix = DISTRIBUTED
+    raise InputError([Problem(code, ("spec",), message, fix)])
 
 
 @router.get("/api/v1/workloads/inferences/{workloadId}", responses=_READ)
@@ -482,6 +492,23 @@ def get_inference_metrics(
     return _read_metrics(context, workloadId, types, start, end, samples)
 
 
+@router.get("/api/v1/workloads/inferences/{workloadId}/pods/{podId}/metrics", responses=_MEASURED)
+def get_inference_pod_metrics(
+    context: Context,
+    workloadId: WorkloadId,  # noqa: N803 - as above
+    podId: Annotated[str, Path(description="UID of the pod.")],  # noqa: N803 - as above
+    types: Types,
+    start: Start,
+    end: End,
+    samples: Samples = 20,
+) -> Response:
+    """Return the metrics of a pod. Requests are measured per workload, so they have no values, and the status is 207."""
+    live = context.backend.reads.by_id(context.caller, workloadId).value
+    if podId not in {pod["metadata"]["uid"] for pod in live.pods}:
+        raise MissingError(f"pod with ID {podId} not found")
+    return _read_metrics(context, workloadId, types, start, end, samples, measured={})
+
+
 @router.get("/api/v1/workloads/{workloadId}/metrics", responses=_MEASURED)
 def get_workload_metrics(
     context: Context,
@@ -495,7 +522,15 @@ def get_workload_metrics(
     return _read_metrics(context, workloadId, types, start, end, samples)
 
 
-def _read_metrics(context: RequestContext, uid: str, types: str, start: str, end: str, samples: int) -> Response:
+def _read_metrics(
+    context: RequestContext,
+    uid: str,
+    types: str,
+    start: str,
+    end: str,
+    samples: int,
+    measured: Mapping[str, tuple[str, float]] = METRICS,
+) -> Response:
     live = context.backend.reads.by_id(context.caller, uid)
     metrics = [name for name in types.split(",") if name]
     unknown = [name for name in metrics if name not in METRICS and name not in UNCOUNTED]
@@ -514,7 +549,7 @@ def _read_metrics(context: RequestContext, uid: str, types: str, start: str, end
     )
     measurements, is_partial = [], False
     for name in metrics:
-        series, factor = METRICS.get(name, ("", 1.0))
+        series, factor = measured.get(name, ("", 1.0))
         points = history.series.get(series)
         is_partial = is_partial or points is None
         values = [
@@ -579,6 +614,52 @@ def get_project(context: Context, projectId: ProjectId) -> CachedValue[bodies.Or
         if row.id == projectId:
             return CachedValue(row, units.age)
     raise MissingError(f"project with ID {projectId} not found")
+
+
+POOL_FIELDS: Final[dict[str, Callable[[bodies.NodePool], Any]]] = {
+    "name": lambda row: row.name,
+    "clusterId": lambda row: row.cluster_id,
+    "phase": lambda row: row.phase,
+}
+_POOLS_UNKNOWN: Final = dict.fromkeys(("createdAt", "updatedAt"), "only Run:ai's control plane stores this field")
+
+
+def _node_pools(context: RequestContext, filters: str = "") -> list[bodies.NodePool]:
+    profile = context.backend.profile
+    rows = [bodies.NodePool(profile=profile, pool=pool) for pool in profile.spec.node_pools]
+    return filter_rows(rows, filters, POOL_FIELDS, _POOLS_UNKNOWN)
+
+
+@router.get("/api/v1/node-pools", responses=_READ_ALL)
+def list_node_pools(
+    context: Context,
+    filters: Filters = "",
+    sort_by: By = "",
+    sort_order: Order = "asc",
+    offset: Offset = 0,
+    limit: Limit = 50,
+) -> bodies.NodePools:
+    """List the node pools of the profile."""
+    rows = sort_rows(_node_pools(context, filters), sort_by, sort_order, POOL_FIELDS, _POOLS_UNKNOWN)
+    return bodies.NodePools([*slice_page(rows, offset, limit)[0]])
+
+
+@router.get("/api/v1/node-pools/count", responses=_READ_ALL)
+def count_node_pools(context: Context, filters: Filters = "") -> bodies.Count:
+    """Count the node pools of the profile."""
+    return bodies.Count(len(_node_pools(context, filters)))
+
+
+@router.get("/api/v1/node-pools/{nodepoolId}", responses=_READ)
+def get_node_pool(
+    context: Context,
+    nodepoolId: Annotated[str, Path(description="Name of the node pool.")],  # noqa: N803 - as above
+) -> bodies.NodePool:
+    """Return one node pool."""
+    for row in _node_pools(context):
+        if row.id == nodepoolId:
+            return row
+    raise MissingError(f"node pool with ID {nodepoolId} not found")
 
 
 def _make_cluster_row(backend: Backend) -> bodies.Cluster:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import secrets
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ebbtide.cluster.client.protocol import (
@@ -38,6 +41,19 @@ class PermissionRule(NamedTuple):
     verbs: frozenset[str]
     resources: frozenset[str]
     namespaces: frozenset[str]
+
+
+def allow_all(subject: str) -> PermissionRule:
+    """Return the rule by which a user or group may do everything."""
+    every = frozenset({"*"})
+    return PermissionRule(subject, every, every, every)
+
+
+def make_account(name: str, expires: float) -> Caller:
+    """Return a caller with a random token in a service account's format; it expires at a time in seconds since 1970."""
+    parts = ({"alg": "none"}, {"sub": name, "exp": int(expires)})
+    encoded = [base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts]
+    return Caller(name, token=".".join((*encoded, secrets.token_urlsafe(24))))
 
 
 class SimulatedReviewer:

@@ -19,6 +19,9 @@ USAGE: Final = 2
 HOURS: Final = 0.25
 #: Namespace of the commands that name none.
 NAMESPACE: Final = "team-a"
+#: The account whose token the server's demo prints, and the token's validity. It may do everything.
+ACCOUNT: Final = "system:serviceaccount:ebbtide:demo"
+TOKEN_SECONDS: Final = 30 * 86_400.0
 #: Commands that need a process in a container, which the simulated cluster does not have.
 NOT_SIMULATED: Final = ("exec", "port-forward")
 #: Commands with an own simulated cluster.
@@ -83,6 +86,8 @@ def serve_demo(options: Options) -> int:
     terminal.write_stderr("Generating the history of the simulated cluster; this takes a few seconds")
     world = services.demo_world()
     anonymous_caller, local_caller = serve.identify_local_user(options, sandbox.ANONYMOUS_CALLER)
+    account = sandbox.make_account(ACCOUNT, connection.clock().now() + TOKEN_SECONDS)
+    terminal.write_stderr(f"Token of this demo for API clients: client ID {ACCOUNT}, client secret {account.token}")
     with world.running(), gateway.serve_gateway(world) as address:
         backend = sandbox.make_simulated_backend(
             world.cluster,
@@ -95,6 +100,8 @@ def serve_demo(options: Options) -> int:
             gpu_hour=options.cost,
             anonymous_caller=anonymous_caller,
             local_caller=local_caller,
+            tokens={account.token: account},
+            rules=(sandbox.allow_all(ACCOUNT),),
             gateway=address,
         )
         return serve.serve_backend(backend, options)

@@ -28,8 +28,9 @@ def _load_parsed(document: manifests.Document, profile: Profile, *, strictly: bo
     kind = data.get("kind") if isinstance(data, dict) else None
     if not strictly and kind in OTHERS and not document.problems:
         return
-    if kind == "List" and isinstance(data.get("items"), list) and not document.problems:
-        for index, item in enumerate(data["items"]):
+    items = data.get("items") if kind == "List" else data
+    if isinstance(items, list) and not document.problems and (kind == "List" or _are_mappings(items)):
+        for index, item in enumerate(items):
             loaded = load_document(item, profile, name=f"{document.name}[{index}]")
             if loaded.other is not None:
                 loaded.other.text = manifests.write_document(item)
@@ -41,6 +42,11 @@ def _load_parsed(document: manifests.Document, profile: Profile, *, strictly: bo
         if loaded.other is not None:
             loaded.other.text = document.text
         yield loaded
+
+
+def _are_mappings(items: list[Any]) -> bool:
+    """Return whether a list is one of documents, such as the collected answers of Run:ai's API."""
+    return bool(items) and all(isinstance(item, dict) for item in items)
 
 
 def load_data(data: Any, profile: Profile) -> LoadedDocument:

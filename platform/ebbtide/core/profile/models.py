@@ -297,6 +297,8 @@ class ProfileSpec(Model):
     """Ebbtide's own autoscaling."""
     node_pools: list[NodePool] = empty_list()
     """Node pools. The first pool is the default."""
+    any_node_pool: Text | None = None
+    """Name that stands for any node pool if a spec's nodePools contain only it, as ``default`` in Run:ai. Default: none."""
     scheduling: Scheduling = Scheduling()
     """Scheduler and priority classes."""
     projects: Projects = Projects()

@@ -50,6 +50,14 @@ OURS_INSIDE: Final = tuple(
     )
     for name in names
 )
+#: Fields with an amount, as a number or as text.
+# fmt: off
+AMOUNTS: Final = frozenset(
+    {
+        "cpuMemoryRequest", "cpuMemoryLimit", "gpuMemoryRequest", "gpuMemoryLimit", "quantity", "size", "sizeLimit",
+    }
+)
+# fmt: on
 #: Length of the suffix of a name that is a prefix.
 SUFFIX_LENGTH: Final = 5
 #: Fields of a spec that only Run:ai's other kinds of inference have, and the refusal.
@@ -58,6 +66,23 @@ OTHER_KINDS: Final = (
     ("worker", DISTRIBUTED),
     ("workers", DISTRIBUTED),
 )
+#: The refusal of a list of workloads, as Run:ai's ``GET /api/v1/workloads`` answers.
+LISTED: Final = (
+    "RUN049",
+    "this is Run:ai's list of workloads, which contains no specs",
+    "read each inference with GET /api/v1/workloads/inferences/{workloadId}, or all with ebbtide import --from runai URL",
+)
+#: The spelling of ``useGivenNameAsPrefix`` in NVIDIA's first client, which sends it with every body.
+MISSPELLED: Final = "usGivenNameAsPrefix"
+#: Fields of Run:ai's answers that only its control plane sets (schemas Inference1 and NimServiceResponse).
+# fmt: off
+ANSWERED: Final = frozenset(
+    {
+        "requestedName", "workloadId", "departmentId", "createdBy", "createdAt", "updatedBy", "updatedAt", "deletedAt",
+        "desiredPhase", "actualPhase", "id", "gvk", "tenantId", "projectName", "departmentName",
+    }
+)
+# fmt: on
 AUTO: Final = ("spec", "autoscaling")
 
 
@@ -79,6 +104,9 @@ def _take_cluster_id(draft: Draft, row: FieldRow, requested_id: Any, where: Path
 def _take_project_id(draft: Draft, row: FieldRow, project: Any, where: Path) -> None:
     """Look up the project by its ID in the profile, or use the ID as the project's name."""
     projects = draft.cluster.projects
+    if isinstance(project, int) and not isinstance(project, bool):
+        # Run:ai's older pages show IDs as numbers.
+        project = str(project)
     if not isinstance(project, str):
         draft.add_error("SPEC002", where, "projectId must be a string", "quote it")
     elif isinstance(draft.spec, dict):
@@ -116,7 +144,10 @@ FIELDS: Final = {
             "templateId references a template in Run:ai's control plane, which Ebbtide cannot read",
             "copy its fields into the request",
         ),
-        FieldRow("useGivenNameAsPrefix", "metadata.name", read=_check_prefix, take=take_prefix),
+        *(
+            FieldRow(name, "metadata.name", read=_check_prefix, take=take_prefix)
+            for name in ("useGivenNameAsPrefix", MISSPELLED)
+        ),
         FieldRow("clusterId", take=_take_cluster_id),
         FieldRow("projectId", "spec.project", take=_take_project_id),
         # Its fields already have native names.
@@ -126,8 +157,9 @@ FIELDS: Final = {
 
 
 def recognize(data: dict[str, Any]) -> bool:
-    """Return whether ``data`` is a REST body: without apiVersion and kind, with a spec or project."""
-    return "apiVersion" not in data and "kind" not in data and bool({"spec", "projectId"}.intersection(data))
+    """Return whether ``data`` is a REST body, without apiVersion and kind, with a spec or project; or a list of workloads."""
+    known = {"spec", "projectId"}.intersection(data) or isinstance(data.get("workloads"), list)
+    return "apiVersion" not in data and "kind" not in data and bool(known)
 
 
 def read(data: dict[str, Any], profile: Profile) -> Draft:
@@ -136,13 +168,16 @@ def read(data: dict[str, Any], profile: Profile) -> Draft:
     draft = Draft(make_document(data.get("name"), {} if spec is None else drop_nulls(spec)), cluster=profile.spec)
     draft.origins = {("metadata",): (), ("spec", "project"): ("projectId",)}
     other_kind = next((row for row in OTHER_KINDS if isinstance(spec, dict) and row[0] in spec), None)
-    if other_kind is not None:
+    if other_kind is not None or "workloads" in data:
         draft.native["metadata"]["name"] = NAMELESS
-        draft.refuse_kind(("spec", other_kind[0]), other_kind[1])
+        draft.refuse_kind(
+            *((("workloads",), LISTED) if other_kind is None else (("spec", other_kind[0]), other_kind[1]))
+        )
         return draft
+    data = drop_answered(draft, data, data, ())
     for name in data:
         if name not in FIELDS:
-            known = ", ".join(sorted(FIELDS))
+            known = ", ".join(sorted({*FIELDS} - {MISSPELLED}))
             draft.add_error("SPEC001", (name,), f"unknown field {name} of Run:ai's request", f"use one of {known}")
     if "name" not in data:
         draft.add_error("SPEC003", ("name",), "the request has no name", "set name")
@@ -156,6 +191,17 @@ def read(data: dict[str, Any], profile: Profile) -> Draft:
     return draft
 
 
+def drop_answered(draft: Draft, block: dict[str, Any], answer: dict[str, Any], where: Path) -> dict[str, Any]:
+    """Return a block of Run:ai's answer without the fields that only its control plane sets, with one warning for all."""
+    names = [name for name in block if name in ANSWERED]
+    if names:
+        message = f"{', '.join(names)}: Run:ai's control plane sets these fields, and they have no effect here"
+        if answer.get("desiredPhase") in {"Stopped", "Deleted"}:
+            message += f"; the workload is {answer['desiredPhase'].lower()} in Run:ai, and an apply starts it"
+        draft.add_warning("RUN048", (*where, names[0]), message, "remove them")
+    return {name: value for name, value in block.items() if name not in ANSWERED}
+
+
 def _find_single_metric(items: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the first named metric of a list as Run:ai's only one; empty if all are queries."""
     first = next((item for item in items if "metric" in item), None)
@@ -163,10 +209,11 @@ def _find_single_metric(items: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def drop_nulls(value: Any) -> Any:
-    """Return ``value`` without the fields that are null, as if they were not set."""
+    """Return ``value`` without the fields that are null, and without blocks whose fields are all null, as if they were not set."""
     if isinstance(value, dict):
         # In a merge patch, null removes a field.
-        return {key: item if key == "patches" else drop_nulls(item) for key, item in value.items() if item is not None}
+        inner = {key: item if key == "patches" else drop_nulls(item) for key, item in value.items() if item is not None}
+        return {key: item for key, item in inner.items() if item != {} or value[key] == {}}
     return [drop_nulls(item) for item in value] if isinstance(value, list) else value
 
 
@@ -217,10 +264,18 @@ def write_body(
             spec[block] = change(inner, lost)
             if not spec[block]:
                 del spec[block]
-    priority = spec.get("priorityClass")
-    if priority is not None and priority not in LEVELS:
-        del spec["priorityClass"]
-        lost.append(_loss_warning(("spec", "priorityClass"), f"priority class {priority}, only {', '.join(LEVELS)}"))
+    for name, label, levels in (
+        ("priorityClass", "priority class", LEVELS),
+        ("preemptibility", "preemptibility", ("preemptible", "non-preemptible")),
+    ):
+        level = spec.get(name)
+        if level is not None and level not in levels:
+            del spec[name]
+            lost.append(_loss_warning(("spec", name), f"{label} {level}, only {', '.join(levels)}"))
+    if "exposedUrls" in spec:
+        # Run:ai's default for a host name, which its API has no value for.
+        public = ("authorizationType", "public")
+        spec["exposedUrls"] = [dict(row for row in url.items() if row != public) for url in spec["exposedUrls"]]
     for name in ("command", "args"):
         if isinstance(spec.get(name), list):
             import shlex  # noqa: PLC0415 - most specs have no command
@@ -239,8 +294,17 @@ def write_body(
     return {
         "name": native["metadata"]["name"],
         **{name: value for name, value in ids.items() if value},
-        "spec": spec,
+        "spec": _write_amounts(spec),
     }, lost
+
+
+def _write_amounts(value: Any) -> Any:
+    """Return a spec with every amount as text, which Run:ai's schema requires."""
+    if isinstance(value, list):
+        return [_write_amounts(item) for item in value]
+    if isinstance(value, dict):
+        return {name: str(item) if name in AMOUNTS else _write_amounts(item) for name, item in value.items()}
+    return value
 
 
 def _convert_autoscaling(auto: dict[str, Any], lost: list[Problem], listed: Sequence[str]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from ebbtide.core.readers.reading import Reading
 if TYPE_CHECKING:
     from ebbtide.core.profile.models import ProfileSpec
 
+    #: A path in a native document.
     Native = tuple[str, ...]
     Take = Callable[["Draft", Any, Any, Path], None]
 

@@ -24,15 +24,15 @@ MAX_WEIGHT = 100
 def choose(plan: Plan) -> tuple[NodePool, ...]:
     """Return the spec's node pools that the profile has, in the spec's order, or the profile's first by default."""
     by_name = {pool.name: pool for pool in plan.cluster.node_pools}
-    pools = [by_name[name] for name in dict.fromkeys(plan.spec.node_pools) if name in by_name]
-    return tuple(pools if pools or plan.spec.node_pools else plan.cluster.node_pools[:1])
+    pools = [by_name[name] for name in dict.fromkeys(plan.pool_names) if name in by_name]
+    return tuple(pools if pools or plan.pool_names else plan.cluster.node_pools[:1])
 
 
 def check(plan: Plan) -> Iterator[Problem]:
     """Reject unknown node pools, pools that cannot be combined, and pools whose nodes have another type."""
     spec, pools = plan.spec, plan.pools
     known = [pool.name for pool in plan.cluster.node_pools]
-    for index, name in enumerate(spec.node_pools):
+    for index, name in enumerate(plan.pool_names):
         if name not in known:
             yield Problem(
                 "PLC001",
@@ -99,7 +99,7 @@ def _check_selected_label(plan: Plan, key: str, value: str) -> Iterator[Problem]
 
 def _list_selecting_pools(plan: Plan) -> tuple[NodePool, ...]:
     """Return the node pools by which the pods select nodes: those of the spec, or the default one for a GPU request."""
-    if plan.spec.node_pools:
+    if plan.pool_names:
         return plan.pools
     whole = plan.gpu is not None and plan.gpu.kind == "devices"
     default = (

@@ -171,6 +171,12 @@ class Plan:
         return self.spec.container_name or self.mode.container
 
     @property
+    def pool_names(self) -> list[str]:
+        """The names of the spec's node pools; none if it names only the one that stands for any pool."""
+        names = self.spec.node_pools
+        return [] if names == [self.cluster.any_node_pool] else names
+
+    @property
     def pool(self) -> NodePool | None:
         """The first node pool. All of ``pools`` share GPUs in the same way."""
         return self.pools[0] if self.pools else None

@@ -154,7 +154,7 @@ def _check_gpu(plan: Plan) -> Iterator[Problem]:
     yield from gpu.check_extended_resources(plan)
     if plan.gpu is None:
         return
-    if plan.pool is None and not plan.spec.node_pools:
+    if plan.pool is None and not plan.pool_names:
         yield Problem("GPU007", ("spec", "compute"), *gpu.NO_POOLS)
     for index, ask in enumerate(gpu.list_pool_requests(plan)):
         # Warnings are reported for the first pool only, errors for each pool. GPU065 covers servers that limit themselves.

@@ -124,12 +124,11 @@ def _check_ports(spec: InferenceSpec) -> Iterator[Problem]:
     """Check that only the serving port is served, and that no host name contradicts cluster-local access."""
     serving_port = spec.serving_port.container or DEFAULT_PORT
     for index, extra in enumerate(spec.ports):
-        if not extra.exclude and (extra.container != serving_port or extra.service_type not in {None, "ClusterIP"}):
+        is_served = extra.container == serving_port and extra.service_type in {None, "ClusterIP"}
+        if not extra.exclude and (not is_served or extra.external is not None):
             port = "a port without container" if extra.container is None else f"port {extra.container}"
-            message = (
-                f"{port} as {extra.service_type or 'an additional port'} is not supported: only servingPort is served, at the "
-                "service's URL"
-            )
+            wanted = extra.service_type or ("an additional port" if extra.external is None else "an external port")
+            message = f"{port} as {wanted} is not supported: only servingPort is served, at the service's URL"
             fix = "serve everything on servingPort, or run the rest as a separate service"
             yield Problem("SRV012", ("spec", "ports", index), message, fix)
     for index, url in enumerate(spec.exposed_urls):
