@@ -230,8 +230,8 @@ def test_all_charts_share_the_same_times(site: Site) -> None:
     for chart in charts.values():
         assert {len(series["values"]) for series in chart["series"]} == {len(chart["time"])}
     load = {series["label"]: series["values"][0] for series in charts["load"]["series"]}
-    # The target is per replica, so the total load is compared with the target times the ready replicas.
-    assert load == {"stable window": 18.0, "target \u00d7 ready": 20.0}
+    # The source reports the load and the target per replica: both are shown as totals over the two ready replicas.
+    assert load == {"stable window": 36.0, "target \u00d7 ready": 20.0}
     bounds = [series["values"][0] for series in charts["latency"]["series"] if series["bound"]]
     assert bounds == [0.25, 1.0]
 
