@@ -789,6 +789,23 @@ def test_scale_rejects_invalid_bounds(run: Any) -> None:
     assert "invalid bounds: min 9 and max 4" in err
 
 
+def test_apply_fills_in_the_stable_revision_of_a_canary(
+    applied: Simulated, run: Any, profile: Path, tmp_path: Path
+) -> None:
+    file = written(tmp_path / "canary.yaml", image="ghcr.io/acme/chat:2", traffic={"canaryPercent": 20})
+    expected = [("latest", 20), ("chat-00001", 80)]
+
+    # With a profile that is named and with that of the cluster; the second apply finds the canary.
+    for options in (("--profile", profile), ()):
+        assert run("apply", "-y", "-q", *options, file).code == 0
+        rows = get_at(applied.get(KNATIVE, "chat", "team-shop"), "spec", "traffic")
+        assert [(row.get("revisionName", "latest"), row["percent"]) for row in rows] == expected
+    # diff knows it too. A new service has no stable revision.
+    assert run("diff", file).code == 0
+    other = written(tmp_path / "other.yaml", name="other", traffic={"canaryPercent": 20})
+    assert "SRV011" in run("apply", "-y", "--profile", profile, other).err
+
+
 def test_rollback_pins_until_the_next_apply(applied: Simulated, run: Any, profile: Path, tmp_path: Path) -> None:
     assert run("rollback", "chat", *PLACE, "-y").code == 1
     second = written(tmp_path / "second.yaml", autoscaling=SCALING, image="ghcr.io/acme/chat:2")

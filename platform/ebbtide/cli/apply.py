@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ebbtide.cluster.read.status import Status
     from ebbtide.cluster.write.apply import ApplyPlan, ApplyStep, WaitUpdate, Workload
     from ebbtide.core.profile.models import Profile
+    from ebbtide.core.readers.loaded import LoadedDocument
 
 FINE: Final = 0
 VERDICT_LABELS: Final = {"create": "+ create", "change": "~ change", "keep": "= keep", "refused": "! rejected"}
@@ -68,14 +69,29 @@ def run_with_workloads(
 ) -> int:
     """Translate the specs, print the problems, with ``quiet`` only errors, and run ``work`` unless there is an error."""
     from ebbtide.cluster.write.apply import collect_workloads
+    from ebbtide.cluster.write.canary import lacks_stable_revision
 
-    def prepare(profile: Profile) -> list[Workload] | int:
-        documents = common.load_documents(common.read_sources(options.files), profile)
-        workloads, problems = collect_workloads(documents, Batch(profile, fold=True))
+    def collect(
+        documents: Iterable[LoadedDocument], profile: Profile, cluster: connection.Cluster | None = None
+    ) -> list[Workload] | int:
+        workloads, problems = collect_workloads(documents, Batch(profile, fold=True), cluster)
         common.print_problems(problems, quiet=quiet)
         return common.exit_code(problems) or workloads
 
-    return connection.run_with_profile(options, prepare, work)
+    def prepare(profile: Profile) -> Callable[[connection.Cluster], list[Workload] | int] | int:
+        documents = [*common.load_documents(common.read_sources(options.files), profile)]
+        if any(map(lacks_stable_revision, documents)):
+            return partial(collect, documents, profile)
+        workloads = collect(documents, profile)
+        return workloads if isinstance(workloads, int) else lambda _: workloads
+
+    def run_on(
+        cluster: connection.Cluster, complete: Callable[[connection.Cluster], list[Workload] | int]
+    ) -> int:
+        workloads = complete(cluster)
+        return workloads if isinstance(workloads, int) else work(cluster, workloads)
+
+    return connection.run_with_profile(options, prepare, run_on)
 
 
 @dataclass(slots=True)

@@ -25,7 +25,7 @@ from ebbtide.core.readers.fields import field_names_at
 from ebbtide.core.translation import model_catalog
 from ebbtide.server.api.gpus import list_nodes
 from ebbtide.server.api.offline import InputError
-from ebbtide.server.web import words
+from ebbtide.server.web import canary, words
 from ebbtide.server.web.assets import CACHE_FOREVER
 from ebbtide.server.web.errors import PageError
 from ebbtide.server.web.fields import ALL_STEPS, LISTS, STEPS, list_completions
@@ -203,6 +203,8 @@ def _read_form_state(visit: PageVisit) -> FormState:
     namespace, _, name = fields.get("of", "").partition("/")
     tab = fields.get("tab", "")
     of, tab = (namespace, name) if name else None, tab if tab in TABS else "yaml"
+    if of:
+        text = canary.name_stable_revision(visit, *of, text)
     return FormState(text, base, of, tab, _chosen_step(fields.get("step", "")), refused, model)
 
 
