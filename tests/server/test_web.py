@@ -803,6 +803,30 @@ def test_a_rollback_names_both_revisions_and_routes_the_requests(site: Site) -> 
     assert site.send(f"{BASE}/do/rollback", {"to": "chat-00009"}).status_code == 422
 
 
+def test_a_rollback_of_a_failed_update_says_that_the_target_serves_already(site: Site) -> None:
+    apply_specs(site, "chat")
+    site.cluster.missing_images.add("example.com/none:v2")
+    apply_specs(site, "chat", image="example.com/none:v2")
+    page = Parsed(site.get(f"{BASE}/do/rollback").text)
+    assert "chat-00001 already serves all requests. This keeps it so until the next apply" in page.text
+    assert "chat-00002 receives none even if it becomes ready: cannot pull image example.com/none:v2" in page.text
+    assert "chat-00001 instead of chat-00001" not in page.text
+
+
+def test_the_command_for_a_language_model_calls_its_chat_route(site: Site) -> None:
+    apply_specs(site, "chat", image="vllm/vllm-openai:v0.11.0")
+    command = Parsed(site.get(BASE).text).text
+    assert "curl --no-buffer http://chat.runai-team-a.example.com/v1/chat/completions --header" in command
+    assert '"role": "user"' in command
+
+
+def test_a_workload_without_a_ready_replica_offers_no_command(site: Site) -> None:
+    site.cluster.missing_images.add("example.com/none:v1")
+    apply_specs(site, "chat", image="example.com/none:v1")
+    page = Parsed(site.get(BASE).text)
+    assert "curl" not in page.text
+
+
 def test_suspending_a_knative_service_shows_the_alternative(site: Site) -> None:
     apply_specs(site, "chat")
     page = Parsed(site.get(f"{BASE}/do/suspend").text)

@@ -230,6 +230,8 @@ def confirm_steps(steps: Sequence[ApplyStep], options: Options, data: Any, *, re
 def _report_statuses(
     cluster: connection.Cluster, statuses: list[tuple[ApplyPlan, Status | None]], limit: float, output_format: str
 ) -> int:
+    from ebbtide.cluster.write.apply import is_top_object
+
     code = FINE
     for planned, status in statuses:
         if status is None:
@@ -242,7 +244,7 @@ def _report_statuses(
             terminal.write_stderr(f"{status.name} is {status.phase}: {status.why}")
             code = connection.CLUSTER
         elif output_format == "text" and status.url:
-            top = next((step.item for step in planned.steps if step.kind == "InferenceService"), None)
+            top = next(step.item for step in planned.steps if is_top_object(step.item))
             sys.stdout.write("\n".join(("", *filter(None, calls.describe_access(cluster, status, top)), "")))
     return code
 

@@ -32,7 +32,7 @@ from ebbtide.server.api.answers import Event, make_event
 from ebbtide.server.web import actions, canary, logs, objectives, playground, words
 from ebbtide.server.web.charts import Chart, Curve
 from ebbtide.server.web.errors import PageError, make_missing_page_error
-from ebbtide.server.web.shared import LOAD_REUSE_SECONDS, add_loads, call_command, workload_path
+from ebbtide.server.web.shared import LOAD_REUSE_SECONDS, add_loads, workload_path
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -191,7 +191,7 @@ def overview_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dict[
         # The summary condition first.
         "conditions": sorted(row.conditions, key=lambda condition: condition.name != "Ready"),
         **select_charts(visit, live, row, OVERVIEW_CHARTS),
-        "curl": call_command(row),
+        "curl": playground.call_command(row, live),
         "slo_warnings": list_slo_warnings(live.top, visit.backend.profile),
     }
 
