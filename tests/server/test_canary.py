@@ -8,6 +8,7 @@ import pytest
 
 np = pytest.importorskip("numpy")
 
+from test_web_form import fields, post  # noqa: E402
 from test_world import START, node, profiled  # noqa: E402
 
 from ebbtide.cluster.client.protocol import KNATIVE, POD  # noqa: E402
@@ -24,7 +25,6 @@ from ebbtide.sandbox.world import World  # noqa: E402
 from ebbtide.server.api.answers import NodeRow, ShareRow  # noqa: E402 - after the skip
 from ebbtide.server.web import cluster as of_cluster  # noqa: E402
 from ebbtide.server.web.projects import parse_project  # noqa: E402
-from test_web_form import fields, post  # noqa: E402 - after the skip
 from website import READER, WRITER, Parsed, Site, backend_of  # noqa: E402
 
 if TYPE_CHECKING:

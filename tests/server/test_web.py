@@ -8,6 +8,7 @@ import re
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -213,6 +214,45 @@ def test_every_tab_of_a_workload_renders(site: Site, tab: str) -> None:
     assert answer.status_code == 200
     assert page.all("a", aria_current="page", href=f"{BASE}{tab}" if tab != "/overview" else BASE)
     assert "Simulated cluster" in page.text
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/overview",
+        "/workloads",
+        "/projects",
+        "/cluster",
+        "/new",
+        "/simulate",
+        BASE,
+        f"{BASE}/do/scale",
+        *(f"{BASE}/{tab}" for tab in TABS),
+    ],
+)
+def test_the_headings_of_a_page_begin_with_one_title_and_skip_no_level(site: Site, path: str) -> None:
+    apply_specs(site, "chat")
+    levels = [int(item.tag[1]) for item in Parsed(site.get(path).text).elements if re.fullmatch("h[1-6]", item.tag)]
+    assert levels.count(1) == 1, levels
+    assert levels[0] == 1, levels
+    assert all(after <= before + 1 for before, after in pairwise(levels)), levels
+
+
+def relative_luminance(color: str) -> float:
+    """Return the relative luminance of a color by WCAG 2.2."""
+    channels = [int(color[index : index + 2], 16) / 255 for index in (1, 3, 5)]
+    linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize(
+    "pair", ["good good-wash", "wait wait-wash", "bad bad-wash", "soft card", "soft back", "text back"]
+)
+def test_text_has_the_contrast_of_wcag_in_both_schemes(pair: str) -> None:
+    tokens = dict(re.findall(r"--([\w-]+): light-dark\((#\w{6}, #\w{6})\)", (STATIC / "app.css").read_text()))
+    for scheme in (0, 1):
+        values = sorted(relative_luminance(tokens[name].split(", ")[scheme]) for name in pair.split())
+        assert (values[1] + 0.05) / (values[0] + 0.05) >= 4.5, (pair, scheme)
 
 
 def test_the_overview_shows_metrics_and_a_command(site: Site) -> None:
@@ -427,7 +467,7 @@ def test_an_unreachable_api_server_is_shown_with_the_age_of_the_data(
 def test_every_response_has_the_security_headers(site: Site) -> None:
     apply_specs(site, "chat")
     for path in (
-        "/",
+        "/overview",
         "/workloads",
         BASE,
         f"{BASE}/series",

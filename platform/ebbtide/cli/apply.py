@@ -85,9 +85,7 @@ def run_with_workloads(
         workloads = collect(documents, profile)
         return workloads if isinstance(workloads, int) else lambda _: workloads
 
-    def run_on(
-        cluster: connection.Cluster, complete: Callable[[connection.Cluster], list[Workload] | int]
-    ) -> int:
+    def run_on(cluster: connection.Cluster, complete: Callable[[connection.Cluster], list[Workload] | int]) -> int:
         workloads = complete(cluster)
         return workloads if isinstance(workloads, int) else work(cluster, workloads)
 

@@ -397,6 +397,11 @@ def make_workload_charts(history: History, slo: Slo | None, row: Status, names: 
     whole = row.metric is not None and row.metric.name in WHOLE and "ready" in exact
     if whole:
         exact |= _total_load(exact)
+    load_unit = ""
+    if row.metric is not None and row.metric.name in ROWS and ROWS[row.metric.name].unit.startswith("ms"):
+        load_unit = "s"
+        for name in exact.keys() & {"stable", "target"}:
+            exact[name] = [None if value is None else value / 1000 for value in exact[name]]
     values = {name: [*map(_round_value, column)] for name, column in exact.items()}
 
     bounds = (("mean", slo.mean_latency_milliseconds), ("p95", slo.p95_latency_milliseconds)) if slo else ()
@@ -430,7 +435,7 @@ def make_workload_charts(history: History, slo: Slo | None, row: Status, names: 
     return {
         chart: Chart(
             f"{title}{of_load if chart == 'load' else ''}",
-            unit,
+            load_unit if chart == "load" else unit,
             moments,
             tuple(chart_curves[chart]),
             whole=chart == "replicas",
