@@ -55,11 +55,14 @@ def forward_command(status: Status) -> str:
 
 
 def format_call(cluster: Cluster, status: Status, top: Object) -> str:
-    """Return the command that calls a workload; empty if it has no URL."""
+    """Return the command that calls a workload; empty if it has no URL, or the demo's."""
+    from ebbtide.cli import connection
     from ebbtide.cluster.read.gateways import HTTP_PORT
     from ebbtide.cluster.read.served_model import find_served_model
 
-    if not status.url:
+    simulated = connection.simulated
+    # The gateway of a demo, and a service that is new in it, end with the command.
+    if not status.url or (simulated is not None and simulated.gateway):
         return ""
     if find_served_model(top):
         return f'ebbtide call {status.name} -n {status.namespace} --chat "Hello"'

@@ -156,7 +156,7 @@ def _check_gpu(plan: Plan) -> Iterator[Problem]:
             "GPU007",
             ("spec", "compute"),
             "the spec requests a GPU, but the cluster profile has no node pools",
-            "add the GPU nodes to nodePools in the profile, as ebbtide doctor --write-profile does",
+            "add the GPU nodes to nodePools in the profile, as ebbtide doctor --write-profile does; to try the spec, set --profile full",
         )
     for index, ask in enumerate(gpu.list_pool_requests(plan)):
         # Warnings are reported for the first pool only, errors for each pool. GPU065 covers servers that limit themselves.
