@@ -1,4 +1,7 @@
-"""The golden cases: folders under tests/golden and examples, each with a spec and the expected result."""
+"""The golden cases: folders under tests/golden and examples, each with a spec and the expected result.
+
+That of an example is in ``tests/examples``.
+"""
 
 from __future__ import annotations
 
@@ -93,4 +96,9 @@ def make(folder: Path) -> Made:
     return Made(documents, objects, problems)
 
 
-RENDERED = [folder for folder in FOLDERS if (folder / "expected.yaml").exists()]
+def expected_folder(folder: Path) -> Path:
+    """Return the folder of a case's expected output. An example's own folder has only what a user applies."""
+    return ROOT / "tests" / "examples" / folder.name if folder.parent.name == "examples" else folder
+
+
+RENDERED = [folder for folder in FOLDERS if (expected_folder(folder) / "expected.yaml").exists()]

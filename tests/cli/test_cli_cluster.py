@@ -14,6 +14,7 @@ from threading import Barrier
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 from answering import Answer, answering, fine
 from ebbtide.cli import calls, connection, describe
@@ -506,7 +507,7 @@ def test_a_table_in_parts_keeps_its_columns_and_widens_them() -> None:
         ("table", "   team-shop/chat deleted\n"),
         ("name", "team-shop/chat\n"),
         ("json", '"gone": true\n  }\n]\n'),
-        ("yaml", "\n---\nkind: Knative Service\nnamespace: team-shop\nname: chat\ngone: true\n"),
+        ("yaml", "\n---\n- kind: Knative Service\n  namespace: team-shop\n  name: chat\n  gone: true\n"),
     ],
 )
 def test_list_reports_the_deletion_of_a_watched_workload(
@@ -553,7 +554,8 @@ def test_watching_as_yaml_prints_one_document_per_poll(
         watched(monkeypatch, applied, partial(scaled, applied, low))
         out = run(*command, *PLACE, "-w", "-o", "yaml").out
         documents = [document.data for document in manifests.read_documents(out.encode(), "out")]
-        assert [document["name"] for document in documents] == ["chat", "chat"]
+        rows = [document[0] if isinstance(document, list) else document for document in documents]
+        assert [row["name"] for row in rows] == ["chat", "chat"]
 
 
 # Metric values from a Prometheus on loopback.
@@ -847,6 +849,56 @@ def test_scale_rejects_invalid_bounds(run: Any) -> None:
     assert "invalid bounds: min 9 and max 4" in err
 
 
+def test_apply_fills_in_the_stable_revision_of_a_canary(
+    applied: Simulated, run: Any, profile: Path, tmp_path: Path
+) -> None:
+    file = written(tmp_path / "canary.yaml", image="ghcr.io/acme/chat:2", traffic={"canaryPercent": 20})
+    expected = [("latest", 20), ("chat-00001", 80)]
+
+    # With a profile that is named and with that of the cluster; the second apply finds the canary.
+    for options in (("--profile", profile), ()):
+        assert run("apply", "-y", "-q", *options, file).code == 0
+        rows = get_at(applied.get(KNATIVE, "chat", "team-shop"), "spec", "traffic")
+        assert [(row.get("revisionName", "latest"), row["percent"]) for row in rows] == expected
+    # diff knows it too. A new service has no stable revision.
+    assert run("diff", file).code == 0
+    other = written(tmp_path / "other.yaml", name="other", traffic={"canaryPercent": 20})
+    assert "SRV011" in run("apply", "-y", "--profile", profile, other).err
+
+
+def test_list_wide_has_more_columns_and_yaml_is_a_list(applied: Simulated, run: Any) -> None:
+    assert applied.list(KNATIVE).items
+    header, row = run("list", *PLACE, "-o", "wide").out.splitlines()
+    assert header.split() == [
+        "NAME",
+        "PROJECT",
+        "STATUS",
+        "REPLICAS",
+        "GPUS",
+        "METRIC",
+        "AGE",
+        "NAMESPACE",
+        "KIND",
+        "CPU",
+        "MEMORY",
+        "URL",
+        "REASON",
+    ]
+    assert "team-shop   Knative Service   " in row
+    rows = yaml.safe_load(run("list", *PLACE, "-o", "yaml").out)
+    assert rows == json.loads(run("list", *PLACE, "-o", "json").out)
+    assert [item["name"] for item in rows] == ["chat"]
+
+
+@pytest.mark.parametrize("command", ["describe", "why", "logs"])
+def test_a_workload_of_another_project_is_found_there(applied: Simulated, run: Any, command: str) -> None:
+    ran = run(command, "chat", "-n", "default")
+
+    assert applied.list(KNATIVE).items
+    assert ran.code == 3
+    assert "workload chat not found in namespace default; it is in project shop: add -p shop" in ran.err
+
+
 def test_rollback_pins_until_the_next_apply(applied: Simulated, run: Any, profile: Path, tmp_path: Path) -> None:
     assert run("rollback", "chat", *PLACE, "-y").code == 1
     second = written(tmp_path / "second.yaml", autoscaling=SCALING, image="ghcr.io/acme/chat:2")
@@ -1018,7 +1070,7 @@ def test_a_missing_client_is_reported_with_its_package(run: Any, monkeypatch: py
     code, _, err = run("list")
 
     assert code == 3
-    assert "pip install 'ebbtide[cluster]'" in err
+    assert "install the wheel with the extra cluster" in err
 
 
 # Helpers.

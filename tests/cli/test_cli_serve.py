@@ -81,7 +81,7 @@ def test_missing_packages_are_reported_with_their_extra(
     assert code == 2
     assert err == (
         f"error: the server's packages are not installed (import of {missing} halted; None in sys.modules); "
-        f"run pip install 'ebbtide[{extra}]'\n"
+        f"install the wheel with the extra {extra}\n"
     )
 
 
@@ -262,6 +262,7 @@ def test_the_demo_needs_no_cluster_client_no_prometheus_client_and_no_numba() ->
         httpx.Client(base_url=url.partition("?")[0], timeout=60, transport=retrying) as client,
     ):
         client.get(url)
+        assert "This server simulates without numba" in client.get("/simulate").text
         for page in ("workloads", "workloads/team-a/chat", "workloads/team-a/chat/slo", "workloads/team-a/chat/why"):
             assert client.get(f"/{page}").status_code == 200
 

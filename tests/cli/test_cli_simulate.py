@@ -253,7 +253,7 @@ def test_a_missing_extra_is_reported_with_its_installation(
     code, _, err = simulate(run, spec)
 
     assert code == 2
-    assert err == "ebbtide simulate: error: numpy is not installed; run pip install 'ebbtide[simulate]'\n"
+    assert err == "ebbtide simulate: error: numpy is not installed; install the wheel with the extra simulate\n"
 
 
 @pytest.mark.parametrize("module", ["render", "simulate", "tune"])

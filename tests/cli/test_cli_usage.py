@@ -200,6 +200,45 @@ def test_new_writes_each_kind_of_gpu_request(run: Callable[..., Ran], gpu: str, 
     assert yaml.safe_load(out)["spec"]["compute"] == compute
 
 
+@pytest.mark.parametrize(
+    ("words", "args", "port"),
+    [
+        (("-i", "vllm/vllm-openai:v0.11.0", "-g", "0.25"), "--gpu-memory-utilization=0.22", 8000),
+        (
+            ("-i", "vllm/vllm-openai:v0.11.0", "--args=--port 9000 --gpu-memory-utilization=0.1", "-g", "0.25"),
+            None,
+            9000,
+        ),
+        (("-i", "vllm/vllm-openai:v0.11.0", "--port", "8001", "-g", "1"), None, 8001),
+        (("-i", "nvcr.io/nvidia/tritonserver:24.08-py3"), None, 8000),
+        # It reads the variable that Knative sets to the serving port.
+        (("-i", "ghcr.io/huggingface/text-generation-inference:3.3"), None, None),
+    ],
+)
+def test_new_knows_the_port_and_the_memory_limit_of_a_server(
+    run: Callable[..., Ran], words: tuple[str, ...], args: str | None, port: int | None
+) -> None:
+    code, out, _ = run("new", "a", *words, "-o", "-")
+
+    spec = yaml.safe_load(out)["spec"]
+    assert code == 0
+    assert spec.get("args") == (args or next((word[7:] for word in words if word.startswith("--args=")), None))
+    assert spec.get("servingPort", {}).get("container") == port
+
+
+@pytest.mark.parametrize(("word", "own"), [("get", "list"), ("ls", "list"), ("version", "--version")])
+def test_a_command_of_another_tool_names_the_own_one(run: Callable[..., Ran], word: str, own: str) -> None:
+    code, _, err = run(word)
+
+    assert code == 2
+    assert f"unknown command {word}; run ebbtide {own}\n" in err
+
+
+@pytest.mark.parametrize("code", ["gpu65", "GPU065", "gpu065"])
+def test_docs_finds_a_code_in_any_spelling(run: Callable[..., Ran], code: str) -> None:
+    assert run("docs", code).out.startswith("GPU065: ")
+
+
 def test_new_asks_on_a_terminal(run: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "stdin", Terminal("\nhello\nghcr.io/acme/hello:1.0\n\n\n\n2\n\n\n"))
@@ -231,7 +270,7 @@ def test_new_reports_what_is_missing_wrong_or_in_the_way(
     assert run("new", "a") == (
         2,
         "",
-        "ebbtide new: error: set NAME and --image, as in ebbtide new chat --image YOUR-IMAGE\n",
+        "ebbtide new: error: set NAME and --image, as in ebbtide new chat --image vllm/vllm-openai:v0.11.0\n",
     )
     code, _, err = run("new", "A_b", "-i", "ghcr.io/acme/a:1", "--port", "many")
     assert code == 1

@@ -443,7 +443,7 @@ def test_a_removed_part_is_named_with_the_way_to_get_it(parts: tuple[str, ...], 
     ran = call(parts, *words)
 
     assert (ran.returncode, ran.stdout) == (2, "")
-    assert ran.stderr == f"ebbtide: error: {message}: run pip install --force-reinstall ebbtide\n"
+    assert ran.stderr == f"ebbtide: error: {message}: reinstall the wheel\n"
 
 
 def test_a_format_of_a_removed_part_is_an_unsupported_input(specs: tuple[Path, Path]) -> None:

@@ -448,6 +448,21 @@ def test_a_pool_with_media_engines_is_found_by_its_resource() -> None:
     assert ["1g.10gb+me"] in [pool.get("migProfiles") for pool in pools]
 
 
+def test_an_observed_pool_of_shares_selects_its_nodes() -> None:
+    cluster = furnished()
+    node(lambda obj: obj["metadata"]["labels"].update({keys.GPU_PRODUCT: "NVIDIA-A100-SXM4-80GB-SHARED"}))(cluster)
+    cluster.put(make_bare(NODE, "cpu-1"))
+    written, problems = profiles.validate_profile_data(observed.make_observed_profile(cluster))
+
+    assert written is not None, problems
+    (pool,) = written.spec.node_pools
+    assert (pool.product, dict(pool.selector)) == (
+        "NVIDIA-A100-SXM4-80GB",
+        {keys.GPU_PRODUCT: "NVIDIA-A100-SXM4-80GB-SHARED"},
+    )
+    assert "DOC014" not in format_findings(doctor.examine_cluster(cluster, written))
+
+
 @pytest.mark.parametrize(
     ("fields", "resource"),
     [

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import situations
 from ebbtide.cluster.read.inventory import ResourceHolder, ResourceSupply, compute_supplies, find_workload
-from ebbtide.cluster.read.why import Why, explain_replicas
+from ebbtide.cluster.read.why import Why, explain_hpa_metric, explain_replicas
 from ebbtide.cluster.slo.source import History, Ref, SeriesPoint, SourceError, WorkloadMeasurements
 from ebbtide.cluster.write import apply, revisions
 from ebbtide.core.autoscaler import kpa, targets
@@ -429,6 +429,16 @@ def of_hpa(current: Any, conditions: Sequence[tuple[str, str, str]] = (), **spec
         }
     ]
     return explain_replicas(situations.live(recording))
+
+
+def test_a_value_in_milliseconds_has_its_unit() -> None:
+    reasons, line = explain_hpa_metric("latency", "1044791m", "1000", 2)
+
+    assert reasons == "latency is 1.04 s, within 10% of its target 1 s: no change from 2 replicas"
+    assert line.startswith("latency 1.04 s / 1 s = 1.04; ")
+    sentence, _ = explain_hpa_metric("latency", "420", "300", 1)
+    assert sentence.startswith("latency is 420 ms per replica, with a target of 300 ms")
+    assert explain_hpa_metric("cpu-utilization", "42%", "70%", 1)[1].startswith("cpu-utilization 42% / 70% = 0.60")
 
 
 def test_the_division_of_an_hpa_is_repeated() -> None:

@@ -43,11 +43,12 @@ def test_the_output_of_a_case_matches_its_folder(folder: Path, *, accept: bool) 
     }
 
     for name, text in outputs.items():
-        file = folder / name
+        file = cases.expected_folder(folder) / name
         expected = file.read_text() if file.exists() else ""
         if accept and text != expected:
             file.unlink(missing_ok=True)
             if text:
+                file.parent.mkdir(exist_ok=True)
                 file.write_text(text)
             continue
         difference = "".join(

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cases import profile_name
+from cases import RENDERED, expected_folder, profile_name
 from ebbtide.core import manifests
 from ebbtide.core.adopt import knative, kserve
 from ebbtide.core.adopt.cleaning import clean_object
@@ -672,12 +672,12 @@ def test_an_outdated_stored_spec_is_not_used() -> None:
 def golden() -> list[Any]:
     """Return every top object of every golden case and example."""
     parameters = []
-    for home in (ROOT / "tests" / "golden", ROOT / "examples"):
-        for file in sorted(home.glob("*/expected.yaml")):
-            for number, read in enumerate(manifests.read_documents(file.read_bytes(), file.name)):
-                data = read.data
-                if isinstance(data, dict) and (data.get("apiVersion"), data.get("kind")) in TOPS:
-                    parameters.append(pytest.param(file.parent, data, id=f"{file.parent.name}-{number}"))
+    for folder in RENDERED:
+        file = expected_folder(folder) / "expected.yaml"
+        for number, read in enumerate(manifests.read_documents(file.read_bytes(), file.name)):
+            data = read.data
+            if isinstance(data, dict) and (data.get("apiVersion"), data.get("kind")) in TOPS:
+                parameters.append(pytest.param(folder, data, id=f"{folder.name}-{number}"))
     return parameters
 
 

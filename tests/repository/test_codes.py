@@ -123,7 +123,7 @@ def test_a_code_has_a_title_an_explanation_and_a_fix(code: Any) -> None:
 
 
 def test_every_code_is_covered_by_a_golden_case_or_a_listed_test() -> None:
-    homes = (ROOT / "tests" / "golden", ROOT / "examples")
+    homes = (ROOT / "tests" / "golden", ROOT / "tests" / "examples")
     golden_codes = {
         code
         for home in homes

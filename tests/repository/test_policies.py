@@ -228,7 +228,7 @@ def assert_passes(judge: Judge, item: Object, space: Object, classes: Object) ->
 @pytest.mark.parametrize("folder", rendered())
 def test_every_golden_output_passes(judge: Judge, folder: Path) -> None:
     classes = class_list(*cases.profile(folder).spec.scheduling.classes)
-    for item in read(folder / "expected.yaml"):
+    for item in read(cases.expected_folder(folder) / "expected.yaml"):
         if item["kind"] in JUDGED:
             assert_passes(judge, item, namespace_of(item), classes)
 
@@ -238,7 +238,7 @@ def test_the_objects_that_knative_creates_pass(judge: Judge, folder: Path) -> No
     spec = cases.profile(folder).spec
     config = {part: dict(getattr(spec.knative, part)) for part in ("features", "autoscaler", "defaults", "deployment")}
     classes = class_list(*spec.scheduling.classes)
-    for item in read(folder / "expected.yaml"):
+    for item in read(cases.expected_folder(folder) / "expected.yaml"):
         if item["kind"] != "Service":
             continue
         answer = judge.ask("knative", object=item, config=config)

@@ -8,6 +8,7 @@ import pytest
 
 np = pytest.importorskip("numpy")
 
+from test_web_form import fields, post  # noqa: E402
 from test_world import START, node, profiled  # noqa: E402
 
 from ebbtide.cluster.client.protocol import KNATIVE, POD  # noqa: E402
@@ -122,6 +123,31 @@ def test_a_canary_is_aborted(site: Site) -> None:
     assert traffic_of(site) == [("search-00001", 100)]
     site.backend.clock.sleep(5)
     assert site.send(f"{SEARCH}/do/abort", {}).status_code == 422
+
+
+def test_a_canary_is_started_in_the_form() -> None:
+    world = World(ManualClock(), profiled())
+    world.cluster.put(node())
+    world.apply(document())
+    world.clock.sleep(60)
+    with Site(backend_of(world.cluster, world.clock)) as site:
+        # The options of a metric have no values, only texts.
+        metric = {"spec.autoscaling.metric": "concurrency"}
+        values = {**fields(site.get(f"{SEARCH}/edit").text), **metric}
+        changes = {"spec.image": "example.com/search:v2", "spec.traffic.canaryPercent": "10"}
+        form = fields(post(site, "/new/check", {**values, **changes}, part=True).text) | metric
+        assert "stableRevision: search-00001\n" in form["yaml"]
+        plan = post(site, "/new/plan", form)
+        assert plan.status_code == 200, Parsed(plan.text).text
+        assert post(site, "/new/submit", form).status_code == 303
+
+        world.clock.sleep(60)
+        world.cluster.settle()
+        assert traffic_of(site) == [("latest", 10), ("search-00001", 90)]
+        assert "10% of the requests go to search-00002" in Parsed(site.get(f"{SEARCH}/revisions").text).text
+        # A second change keeps the stable revision: the newest one is the canary.
+        again = {**values, "spec.traffic.canaryPercent": "30"}
+        assert "stableRevision: search-00001\n" in fields(post(site, "/new/check", again, part=True).text)["yaml"]
 
 
 def test_a_workload_without_a_canary_offers_no_actions_on_one(world: World) -> None:

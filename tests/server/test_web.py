@@ -8,6 +8,7 @@ import re
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -215,6 +216,45 @@ def test_every_tab_of_a_workload_renders(site: Site, tab: str) -> None:
     assert "Simulated cluster" in page.text
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/overview",
+        "/workloads",
+        "/projects",
+        "/cluster",
+        "/new",
+        "/simulate",
+        BASE,
+        f"{BASE}/do/scale",
+        *(f"{BASE}/{tab}" for tab in TABS),
+    ],
+)
+def test_the_headings_of_a_page_begin_with_one_title_and_skip_no_level(site: Site, path: str) -> None:
+    apply_specs(site, "chat")
+    levels = [int(item.tag[1]) for item in Parsed(site.get(path).text).elements if re.fullmatch("h[1-6]", item.tag)]
+    assert levels.count(1) == 1, levels
+    assert levels[0] == 1, levels
+    assert all(after <= before + 1 for before, after in pairwise(levels)), levels
+
+
+def relative_luminance(color: str) -> float:
+    """Return the relative luminance of a color by WCAG 2.2."""
+    channels = [int(color[index : index + 2], 16) / 255 for index in (1, 3, 5)]
+    linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize(
+    "pair", ["good good-wash", "wait wait-wash", "bad bad-wash", "soft card", "soft back", "text back"]
+)
+def test_text_has_the_contrast_of_wcag_in_both_schemes(pair: str) -> None:
+    tokens = dict(re.findall(r"--([\w-]+): light-dark\((#\w{6}, #\w{6})\)", (STATIC / "app.css").read_text()))
+    for scheme in (0, 1):
+        values = sorted(relative_luminance(tokens[name].split(", ")[scheme]) for name in pair.split())
+        assert (values[1] + 0.05) / (values[0] + 0.05) >= 4.5, (pair, scheme)
+
+
 def test_the_overview_shows_metrics_and_a_command(site: Site) -> None:
     apply_specs(site, "chat")
     page = Parsed(site.get(BASE).text)
@@ -252,8 +292,8 @@ def test_all_charts_share_the_same_times(site: Site) -> None:
     for chart in charts.values():
         assert {len(series["values"]) for series in chart["series"]} == {len(chart["time"])}
     load = {series["label"]: series["values"][0] for series in charts["load"]["series"]}
-    # The target is per replica, so the total load is compared with the target times the ready replicas.
-    assert load == {"stable window": 18.0, "target \u00d7 ready": 20.0}
+    # The source reports the load and the target per replica: both are shown as totals over the two ready replicas.
+    assert load == {"stable window": 36.0, "target \u00d7 ready": 20.0}
     bounds = [series["values"][0] for series in charts["latency"]["series"] if series["bound"]]
     assert bounds == [0.25, 1.0]
 
@@ -449,7 +489,7 @@ def test_an_unreachable_api_server_is_shown_with_the_age_of_the_data(
 def test_every_response_has_the_security_headers(site: Site) -> None:
     apply_specs(site, "chat")
     for path in (
-        "/",
+        "/overview",
         "/workloads",
         BASE,
         f"{BASE}/series",
@@ -831,6 +871,30 @@ def test_a_rollback_names_both_revisions_and_routes_the_requests(site: Site) -> 
     rows = site.backend.reads.status(site.backend.logins.caller_of(""), "runai-team-a", "chat").value.revisions
     assert {row.name: row.traffic_percent for row in rows} == {"chat-00001": 100, "chat-00002": 0}
     assert site.send(f"{BASE}/do/rollback", {"to": "chat-00009"}).status_code == 422
+
+
+def test_a_rollback_of_a_failed_update_says_that_the_target_serves_already(site: Site) -> None:
+    apply_specs(site, "chat")
+    site.cluster.missing_images.add("example.com/none:v2")
+    apply_specs(site, "chat", image="example.com/none:v2")
+    page = Parsed(site.get(f"{BASE}/do/rollback").text)
+    assert "chat-00001 already serves all requests. This keeps it so until the next apply" in page.text
+    assert "chat-00002 receives none even if it becomes ready: cannot pull image example.com/none:v2" in page.text
+    assert "chat-00001 instead of chat-00001" not in page.text
+
+
+def test_the_command_for_a_language_model_calls_its_chat_route(site: Site) -> None:
+    apply_specs(site, "chat", image="vllm/vllm-openai:v0.11.0")
+    command = Parsed(site.get(BASE).text).text
+    assert "curl --no-buffer http://chat.runai-team-a.example.com/v1/chat/completions --header" in command
+    assert '"role": "user"' in command
+
+
+def test_a_workload_without_a_ready_replica_offers_no_command(site: Site) -> None:
+    site.cluster.missing_images.add("example.com/none:v1")
+    apply_specs(site, "chat", image="example.com/none:v1")
+    page = Parsed(site.get(BASE).text)
+    assert "curl" not in page.text
 
 
 def test_suspending_a_knative_service_shows_the_alternative(site: Site) -> None:

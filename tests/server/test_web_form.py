@@ -14,11 +14,14 @@ from ebbtide.cluster.client.protocol import KNATIVE
 from ebbtide.cluster.slo.source import History, Ref, SeriesPoint
 from ebbtide.core import manifests
 from ebbtide.core.base import keys
+from ebbtide.core.documents import profiles
 from ebbtide.sandbox.backend import make_simulated_backend
 from ebbtide.sandbox.clocks import ManualClock
+from ebbtide.sandbox.services import demo_profile
 from ebbtide.sandbox.simulated import Simulated
 from ebbtide.server.web import simulate
 from ebbtide.server.web.fields import STEPS, list_field_groups
+from ebbtide.server.web.form import read_spec
 from ebbtide.server.web.new import format_json, load_examples
 from website import CSRF, Parsed, Site, backend_of
 
@@ -108,6 +111,22 @@ def test_the_form_starts_with_an_example(site: Site) -> None:
     assert site.get("/new?example=none").status_code == 404
 
 
+@pytest.mark.parametrize("profile", ["full", "demo"])
+def test_an_example_has_no_problems(profile: str) -> None:
+    cluster_profile = demo_profile() if profile == "demo" else profiles.load_built_in(profile)
+    # Any image may run as root. Of this profile, KAI does not read the priority of Knative's pods.
+    accepted = {("batch", "PRI004")} if profile == "full" else set()
+    for example in load_examples().values():
+        codes = {problem.code for problem in read_spec(example.text, cluster_profile).problems} - {"SEC003"}
+        assert {(example.key, code) for code in codes} <= accepted
+
+
+def test_a_spec_without_a_project_says_where_it_goes(site: Site) -> None:
+    page = Parsed(site.get("/new?example=hello").text)
+    assert "Without a project, the workload is in the namespace of its metadata, or else in default" in page.text
+    assert "Without a project" not in Parsed(site.get("/new?example=hello&project=team-a").text).text
+
+
 def test_a_change_in_a_field_changes_the_yaml(site: Site) -> None:
     values = fields(site.get("/new").text)
 
@@ -122,11 +141,11 @@ def test_a_change_in_a_field_changes_the_yaml(site: Site) -> None:
 
 def test_a_change_in_the_yaml_changes_the_fields(site: Site) -> None:
     values = fields(site.get("/new").text)
-    text = HELLO.replace("hello:1.0", "hello:2.0") + "  tolerations:\n  - operator: Exists\n"
+    text = HELLO.replace("helloworld-go:latest", "helloworld-go:2.0") + "  tolerations:\n  - operator: Exists\n"
 
     page = post(site, "/new/check", {**values, "yaml": text.replace("\n", "\r\n")}, part=True).text
 
-    assert fields(page)["spec.image"] == "ghcr.io/acme/hello:2.0"
+    assert fields(page)["spec.image"] == "ghcr.io/knative/helloworld-go:2.0"
     assert texts(page)["yaml"] == text
     assert "Kept in the YAML but not shown in the form: <code>spec.tolerations</code>" in page
 
@@ -161,7 +180,7 @@ def test_a_button_removes_a_list_item(site: Site) -> None:
 def test_unreadable_yaml_keeps_the_form_and_makes_it_read_only(site: Site) -> None:
     page = post(site, "/new/check", {"base": HELLO, "yaml": HELLO + "  broken: [\n"}, part=True).text
 
-    assert fields(page)["spec.image"] == "ghcr.io/acme/hello:1.0"
+    assert fields(page)["spec.image"] == "ghcr.io/knative/helloworld-go:latest"
     assert texts(page)["base"] == HELLO
     assert "disabled" in Parsed(page).all("fieldset", id="fields")[0].attributes
     assert "The YAML cannot be read" in page
@@ -306,20 +325,22 @@ def test_a_plan_for_an_edit_shows_changes_and_new_revisions(site: Site) -> None:
 
     assert fields(page)["of"] == "default/hello"
     text = texts(page)["yaml"]
-    assert manifests.read_documents(text, "x").__next__().data["spec"]["image"] == "ghcr.io/acme/hello:1.0"
+    assert (
+        manifests.read_documents(text, "x").__next__().data["spec"]["image"] == "ghcr.io/knative/helloworld-go:latest"
+    )
     same = post(site, "/new/plan", {"base": text, "yaml": text, "of": "default/hello"}).text
-    other = post(site, "/new/plan", {**fields(page), "spec.image": "ghcr.io/acme/hello:2.0"}).text
+    other = post(site, "/new/plan", {**fields(page), "spec.image": "ghcr.io/knative/helloworld-go:2.0"}).text
     renamed = post(site, "/new/plan", {**fields(page), "metadata.name": "else"}).text
     assert "No changes" in same
     assert "creates a new revision" in other
-    assert "ghcr.io/acme/hello:1.0&#34;</del> → <ins>&#34;ghcr.io/acme/hello:2.0" in other
+    assert "ghcr.io/knative/helloworld-go:latest&#34;</del> → <ins>&#34;ghcr.io/knative/helloworld-go:2.0" in other
     assert "Applying this plan creates a new workload. hello in namespace default" in renamed
     assert site.get("/workloads/default/none/edit").status_code == 404
 
 
 def test_fields_of_other_managers_are_taken_over_only_on_request() -> None:
     simulated = cluster()
-    text = HELLO.replace("hello:1.0", "hello:2.0")
+    text = HELLO.replace("helloworld-go:latest", "helloworld-go:2.0")
     with Site(backend_of(simulated, simulated.clock)) as site:
         site.backend.writes.submit(site.backend.logins.caller_of(""), site.backend.specs.documents(HELLO))
         stored = simulated.store.find(KNATIVE, "default", "hello")  # another manager's edit

@@ -320,7 +320,7 @@ def ask(stage: Stage, items: list[Object], *, update: bool = False) -> str:
 
 def outputs() -> Iterator[Object]:
     """Yield every golden output and example that a policy may be about."""
-    for folder in ("tests/golden", "examples"):
+    for folder in ("tests/golden", "tests/examples"):
         for file in sorted((ROOT / folder).glob("*/expected.yaml")):
             for item in yaml.safe_load_all(file.read_text()):
                 if item["kind"] in JUDGED:

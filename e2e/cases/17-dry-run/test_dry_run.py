@@ -21,7 +21,7 @@ from e2e.stage import Stage
 from ebbtide.core.profile.built_in import OTHER_FLAGS
 from ebbtide.core.translation.serving.knative import EVERY_FLAG
 
-FOLDERS: Final = ("tests/golden", "examples")
+FOLDERS: Final = ("tests/golden", "tests/examples")
 FLAGS: Final = "config-features"
 PARTS: Final = ("features", "autoscaler", "defaults", "deployment", "observability")
 """Parts of Knative's ConfigMaps that a profile records."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ebbtide.cluster.read.status import Status
     from ebbtide.cluster.write.apply import ApplyPlan, ApplyStep, WaitUpdate, Workload
     from ebbtide.core.profile.models import Profile
+    from ebbtide.core.readers.loaded import LoadedDocument
 
 FINE: Final = 0
 VERDICT_LABELS: Final = {"create": "+ create", "change": "~ change", "keep": "= keep", "refused": "! rejected"}
@@ -69,10 +70,12 @@ def run_with_workloads(
 ) -> int:
     """Translate the specs, print the problems, with ``quiet`` only errors, and run ``work`` unless there is an error."""
     from ebbtide.cluster.write.apply import collect_workloads
+    from ebbtide.cluster.write.canary import lacks_stable_revision
 
-    def prepare(profile: Profile) -> list[Workload] | int:
-        documents = common.load_documents(common.read_sources(options.files), profile)
-        workloads, problems = collect_workloads(documents, Batch(profile, fold=True))
+    def collect(
+        documents: Iterable[LoadedDocument], profile: Profile, cluster: connection.Cluster | None = None
+    ) -> list[Workload] | int:
+        workloads, problems = collect_workloads(documents, Batch(profile, fold=True), cluster)
         common.print_problems(problems, quiet=quiet)
         other = next((row for row in workloads if options.namespace not in {None, row.namespace}), None)
         if other is not None:
@@ -82,7 +85,18 @@ def run_with_workloads(
             )
         return common.exit_code(problems) or workloads
 
-    return connection.run_with_profile(options, prepare, work)
+    def prepare(profile: Profile) -> Callable[[connection.Cluster], list[Workload] | int] | int:
+        documents = [*common.load_documents(common.read_sources(options.files), profile)]
+        if any(map(lacks_stable_revision, documents)):
+            return partial(collect, documents, profile)
+        workloads = collect(documents, profile)
+        return workloads if isinstance(workloads, int) else lambda _: workloads
+
+    def run_on(cluster: connection.Cluster, complete: Callable[[connection.Cluster], list[Workload] | int]) -> int:
+        workloads = complete(cluster)
+        return workloads if isinstance(workloads, int) else work(cluster, workloads)
+
+    return connection.run_with_profile(options, prepare, run_on)
 
 
 @dataclass(slots=True)
@@ -221,6 +235,8 @@ def confirm_steps(steps: Sequence[ApplyStep], options: Options, data: Any, *, re
 def _report_statuses(
     cluster: connection.Cluster, statuses: list[tuple[ApplyPlan, Status | None]], limit: float, output_format: str
 ) -> int:
+    from ebbtide.cluster.write.apply import is_top_object
+
     code = FINE
     for planned, status in statuses:
         if status is None:
@@ -233,7 +249,7 @@ def _report_statuses(
             terminal.write_stderr(f"{status.name} is {status.phase}: {status.why}")
             code = connection.CLUSTER
         elif output_format == "text" and status.url:
-            top = next((step.item for step in planned.steps if step.kind == "InferenceService"), None)
+            top = next(step.item for step in planned.steps if is_top_object(step.item))
             sys.stdout.write("\n".join(("", *filter(None, calls.describe_access(cluster, status, top)), "")))
     return code
 

@@ -54,12 +54,18 @@ def forward_command(status: Status) -> str:
     return f"ebbtide port-forward {status.name} -n {status.namespace} {LOCAL_PORT}"
 
 
-def format_call(cluster: Cluster, status: Status, top: object) -> str:
-    """Return the command that calls a workload; empty if it has no URL."""
+def format_call(cluster: Cluster, status: Status, top: Object) -> str:
+    """Return the command that calls a workload; empty if it has no URL, or the demo's."""
+    from ebbtide.cli import connection
     from ebbtide.cluster.read.gateways import HTTP_PORT
+    from ebbtide.cluster.read.served_model import find_served_model
 
-    if not status.url:
+    simulated = connection.simulated
+    # The gateway of a demo, and a service that is new in it, end with the command.
+    if not status.url or (simulated is not None and simulated.gateway):
         return ""
+    if find_served_model(top):
+        return f'ebbtide call {status.name} -n {status.namespace} --chat "Hello"'
     access = find_access(cluster, status, top)
     url, host = status.url.rstrip("/"), urlsplit(status.url).hostname or ""
     if access.by_name:
@@ -78,14 +84,10 @@ def format_call(cluster: Cluster, status: Status, top: object) -> str:
     return f"{forward_command(status)}   # {access.reason}"
 
 
-#: Phases in which no replica may ever answer.
-SILENT: Final = frozenset(
-    {"Creating", "Initializing", "Pending", "Failed", "Stopped", "Stopping", "Deleting", "Resuming"}
-)
-
-
-def describe_access(cluster: Cluster, status: Status, top: object) -> tuple[str, str]:
+def describe_access(cluster: Cluster, status: Status, top: Object) -> tuple[str, str]:
     """Return a workload's URL, with the reason if it does not answer, and the command that calls the workload."""
+    from ebbtide.cluster.read.phases import SILENT
+
     if not status.url:
         return "", ""
     if status.phase in SILENT:

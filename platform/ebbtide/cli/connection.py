@@ -43,6 +43,8 @@ MAX_PORT: Final = 65535
 UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 #: The width of a progress line up to its reason.
 HINT_INDENT: Final = " " * 31
+#: Places that are suggested for a workload that is not found.
+MAX_PLACES: Final = 3
 #: Environment variable with the Prometheus URL.
 PROMETHEUS: Final = "EBBTIDE_PROMETHEUS"
 #: Time that ``list`` waits for Prometheus, in seconds.
@@ -174,7 +176,7 @@ def connect(kubeconfig: str | None, context: str | None) -> Cluster:
         from ebbtide.cluster.client.kubernetes import KubernetesCluster  # the client is slow to import
     except ImportError as error:
         raise UnreachableError(
-            f"the Kubernetes client is not installed ({error}); run pip install 'ebbtide[cluster]'"
+            f"the Kubernetes client is not installed ({error}); install the wheel with the extra cluster"
         ) from error
     return KubernetesCluster.from_kubeconfig(kubeconfig, context)
 
@@ -195,7 +197,7 @@ def connect_source(cluster: Cluster, address: str | None, profile: Profile) -> M
         from ebbtide.cluster.slo.proxy import proxy_path
     except ImportError as error:
         raise SourceError(
-            f"the Prometheus client is not installed ({error}); run pip install 'ebbtide[slo]'"
+            f"the Prometheus client is not installed ({error}); install the wheel with the extra slo"
         ) from error
     profile_address = profile.spec.metrics.prometheus
     if address or prometheus.runs_in_cluster() or proxy_path(profile_address) is None:
@@ -367,16 +369,37 @@ def resolve_namespace(cluster: Cluster, options: Options) -> str:
     return pattern.replace("{project}", options.project)
 
 
-def find_live_workload(cluster: Cluster, options: Options) -> LiveWorkload:
-    """Return the workload that the options name.
+def find_live_workload(cluster: Cluster, options: Options, namespace: str | None = None) -> LiveWorkload:
+    """Return the workload that the options name, in the namespace that they select or in ``namespace``.
 
     Raises:
         MissingError: the workload does not exist.
 
     """
+    from ebbtide.cluster.client.protocol import MissingError
     from ebbtide.cluster.read.inventory import find_workload
 
-    return find_workload(cluster, options.name, resolve_namespace(cluster, options), clock().now())
+    try:
+        return find_workload(cluster, options.name, namespace or resolve_namespace(cluster, options), clock().now())
+    except MissingError as error:
+        raise MissingError(f"{error}{_suggest_place(cluster, options.name)}") from error
+
+
+def _suggest_place(cluster: Cluster, name: str) -> str:
+    """Return where else a workload of this name is, with the flag that selects it; empty if that cannot be read."""
+    from ebbtide.cluster.client.protocol import ClusterError
+    from ebbtide.cluster.read.inventory import list_tops
+
+    try:
+        found = [top["metadata"] for top in list_tops(cluster, "") if top["metadata"]["name"] == name]
+    except ClusterError:
+        return ""
+    places = []
+    for metadata in found[:MAX_PLACES]:
+        project = (metadata.get("labels") or {}).get(keys.PROJECT)
+        where = f"project {project}: add -p {project}" if project else None
+        places.append(where or f"namespace {metadata['namespace']}: add -n {metadata['namespace']}")
+    return f"; it is in {', or in '.join(places)}" if places else ""
 
 
 def cluster_command(work: Callable[[Cluster, Options], int]) -> Callable[[Options], int]:

@@ -61,7 +61,6 @@ class Notes(NamedTuple):
 
 @connection.cluster_command
 def run(cluster: connection.Cluster, options: Options) -> int:
-    from ebbtide.cluster.read.inventory import find_workload
     from ebbtide.cluster.read.status import compute_status
 
     clock, profile = connection.clock(), connection.find_live_profile(cluster, options)
@@ -69,7 +68,7 @@ def run(cluster: connection.Cluster, options: Options) -> int:
     namespace = connection.resolve_namespace(cluster, options)
     previous: dict[str, Any] = {}
     while True:
-        workload = find_workload(cluster, options.name, namespace, clock.now())
+        workload = connection.find_live_workload(cluster, options, namespace)
         (current_status,) = connection.add_metric_values(
             [compute_status(workload)], source, explicit=bool(options.prometheus), when=workload.now
         )

@@ -21,7 +21,9 @@ def run(options: Options) -> int:
         for entry in texts.values():
             out(f"{entry.code}  {entry.title}\n")
         return 0
-    text = texts.get(options.code.upper())
+    letters, digits = options.code[:3].upper(), options.code[3:]
+    # As in gpu65.
+    text = texts.get(f"{letters}{digits:0>3}")
     if text is None:
         from difflib import get_close_matches
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from ebbtide.cluster.read.status import Status
 
 HEADER: Final = ("NAME", "PROJECT", "STATUS", "REPLICAS", "GPUS", "METRIC", "AGE", "URL", "REASON")
+#: Further columns of ``-o wide``, before the URL.
+WIDE: Final = ("NAMESPACE", "KIND", "CPU", "MEMORY")
+TABLES: Final = ("table", "wide")
 #: Kind, namespace and name.
 Key: TypeAlias = tuple[str, str, str]
 #: Interval between two polls with --watch.
@@ -25,7 +28,7 @@ OPTIONS: Final = (
     connection.NAMES,
     connection.COUNTS,
     make_switch("-w", "--watch", help="Keep running and print each row that changes or is deleted"),
-    make_output_option("table", "json", "yaml", "name"),
+    make_output_option("table", "wide", "json", "yaml", "name"),
 )
 
 
@@ -38,13 +41,15 @@ def run(cluster: connection.Cluster, options: Options) -> int:
     clock = connection.clock()
     source = connection.connect_metrics_source(cluster, options, connection.find_live_profile(cluster, options))
     previous_rows: dict[Key, tuple[str, ...]] = {}
-    table = terminal.GrowingTable(("TIME", *HEADER) if options.watch else HEADER)
+    url = HEADER.index("URL")
+    header = (*HEADER[:url], *WIDE, *HEADER[url:]) if options.output == "wide" else HEADER
+    table = terminal.GrowingTable(("TIME", *header) if options.watch else header)
     while True:
         now = clock.now()
         workloads = [compute_status(workload) for workload in read_workloads(cluster, namespace, now)]
         workloads = connection.add_metric_values(workloads, source, explicit=bool(options.prometheus), when=now)
         if not options.watch:
-            if options.output == "table" and not workloads:
+            if options.output in TABLES and not workloads:
                 terminal.write_stderr(
                     f"No workloads found in {f'namespace {namespace}' if namespace else 'the cluster'}."
                 )
@@ -71,10 +76,12 @@ def _print_workloads(
         sys.stdout.writelines(f"{workload.namespace}/{workload.name}\n" for workload in workloads)
     elif workloads:
         time_cell = (moment,) if moment else ()
-        lines = table.format_lines((*time_cell, *_make_row(workload)) for workload in workloads)
+        wide = output_format == "wide"
+        lines = table.format_lines((*time_cell, *_make_row(workload, wide=wide)) for workload in workloads)
         phases = [""] * (len(lines) - len(workloads)) + [workload.phase for workload in workloads]
         for line, phase in zip(lines, phases, strict=True):
-            sys.stdout.write(f"{_cut_to_terminal(line).replace(phase, terminal.paint_state(phase, phase), 1)}\n")
+            shown = line if wide else _cut_to_terminal(line)
+            sys.stdout.write(f"{shown.replace(phase, terminal.paint_state(phase, phase), 1)}\n")
     sys.stdout.flush()
 
 
@@ -96,7 +103,7 @@ def _print_deleted(keys: list[Key], output_format: str, now: float) -> None:
                 {"kind": kind, "namespace": namespace, "name": name, "gone": True} for kind, namespace, name in keys
             ]
             terminal.write_data(rows, output_format, watched=True)
-    elif output_format == "table":
+    elif output_format in TABLES:
         sys.stdout.writelines(f"{_format_time(now)}   {namespace}/{name} deleted\n" for _, namespace, name in keys)
     sys.stdout.flush()
 
@@ -105,7 +112,9 @@ def _make_key(workload: Status) -> Key:
     return workload.kind, workload.namespace, workload.name
 
 
-def _make_row(workload: Status) -> tuple[str, ...]:
+def _make_row(workload: Status, *, wide: bool = False) -> tuple[str, ...]:
+    cores = f"{workload.cpu_cores:g}" if workload.cpu_cores else ""
+    memory = f"{workload.memory_bytes / 2**30:.3g}Gi" if workload.memory_bytes else ""
     return (
         workload.name,
         workload.project or workload.namespace,
@@ -114,6 +123,7 @@ def _make_row(workload: Status) -> tuple[str, ...]:
         workload.gpus,
         str(workload.metric or ""),
         format_age(workload.age_seconds),
+        *((workload.namespace, workload.kind, cores, memory) if wide else ()),
         workload.url,
         workload.why,
     )

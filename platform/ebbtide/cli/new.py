@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +15,7 @@ from ebbtide.cli.options import Options, make_option
 from ebbtide.core import manifests
 from ebbtide.core.base.problems import Problem, select_errors
 from ebbtide.core.documents import profiles
+from ebbtide.core.translation.engines import find_engine, read_flag, read_port
 
 #: A number of GPUs, or a part of one.
 NUMBER: Final = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6})?", re.ASCII)
@@ -62,11 +64,13 @@ def run(options: Options) -> int:
         _apply_model(options)
     if not (options.name and options.image):
         if not sys.stdin.isatty():
-            _exit_with_usage("set NAME and --image, as in ebbtide new chat --image YOUR-IMAGE")
+            _exit_with_usage("set NAME and --image, as in ebbtide new chat --image vllm/vllm-openai:v0.11.0")
         try:
             _ask(options)
         except (EOFError, KeyboardInterrupt):
             terminal.exit_with_message("\nNothing was written.")
+    if not options.model:
+        _apply_engine(options)
     file = options.output or f"{options.name}.yaml"
     text = manifests.write_document(make_document(options))
     if errors := check_text(text, file):
@@ -122,6 +126,25 @@ def _apply_model(options: Options) -> None:
     )
     options.metric, options.threshold = options.metric or "concurrency", str(requests)
     options.min, options.max = options.min or "1", options.max or "4"
+
+
+def _apply_engine(options: Options) -> None:
+    """Set the port, and for a part of a GPU the memory limit, of a server that the image names; ``check`` warns without."""
+    engine = find_engine(options.image)
+    try:
+        words = shlex.split(options.args or "")
+    except ValueError:
+        return
+    if engine is None:
+        return
+    # Knative sets PORT to the serving port.
+    default = None if "PORT" in engine.variables else engine.port
+    port = read_port(words, *engine.flags) or default
+    if not options.port and port is not None:
+        options.port = str(port)
+    share = _to_number(options.gpu)
+    if engine.memory_flag and isinstance(share, float) and read_flag(words, engine.memory_flag) is None:
+        options.args = f"{options.args or ''} {engine.write_memory_argument(share)}".strip()
 
 
 def _exit_with_usage(text: str) -> NoReturn:

@@ -105,7 +105,7 @@ def run(options: Options) -> int:
     except ImportError as error:
         extra = "demo" if options.demo else "serve"
         terminal.exit_with_message(
-            f"error: the server's packages are not installed ({error}); run pip install 'ebbtide[{extra}]'", USAGE
+            f"error: the server's packages are not installed ({error}); install the wheel with the extra {extra}", USAGE
         )
     from ebbtide.cluster.client.protocol import ClusterError
     from ebbtide.cluster.slo.source import SourceError

@@ -20,7 +20,7 @@ OPTIONS: Final = (
 
 def run(options: Options) -> int:
     if find_spec("numpy") is None:
-        sys.stderr.write("ebbtide servers: error: numpy is not installed; run pip install 'ebbtide[simulate]'\n")
+        sys.stderr.write("ebbtide servers: error: numpy is not installed; install the wheel with the extra simulate\n")
         return 2
     from ebbtide.simulator.measured import load_table  # it needs numpy
     from ebbtide.simulator.report import align_table

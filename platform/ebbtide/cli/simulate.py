@@ -154,7 +154,7 @@ def read_case(options: Options, **fields: Any) -> PreparedCase:
     """Return the case to simulate, or print what is wrong and exit; ``fields`` are those of one command's request."""
     command = options.command
     if find_spec("numpy") is None:
-        exit_with_usage_error("numpy is not installed; run pip install 'ebbtide[simulate]'", command)
+        exit_with_usage_error("numpy is not installed; install the wheel with the extra simulate", command)
     columns = _parse_columns(options.columns, command)
     if options.server and options.calibrate:
         exit_with_usage_error("--server and --calibrate are mutually exclusive: use only one of them", command)

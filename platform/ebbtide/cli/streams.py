@@ -63,8 +63,12 @@ def unguard_stream(stream: TextIO) -> TextIO:
 
 
 def get_style_codes(stream: TextIO) -> dict[str, str]:
-    """Return the codes of all styles, or empty strings without a guarded terminal or with NO_COLOR (https://no-color.org)."""
-    colored = isinstance(stream, GuardedStream) and stream.isatty() and not os.environ.get("NO_COLOR")
+    """Return the codes of all styles, or empty strings without a guarded terminal that displays them.
+
+    NO_COLOR (https://no-color.org) and the terminal ``dumb`` turn them off.
+    """
+    displayed = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    colored = isinstance(stream, GuardedStream) and stream.isatty() and displayed
     return STYLES if colored else NO_STYLES
 
 

@@ -94,8 +94,6 @@ def write_data(value: Any, output_format: str, *, watched: bool = False) -> None
     if output_format == "json":
         write_json(value)
         return
-    data = serialize_body(value)
-    rows = data if isinstance(data, list) else [data]
     if watched:
         sys.stdout.write("---\n")
-    sys.stdout.writelines(manifests.write_documents(rows))
+    sys.stdout.write(manifests.write_document(serialize_body(value)))

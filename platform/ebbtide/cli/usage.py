@@ -10,22 +10,33 @@ from typing import Final
 from ebbtide.cli.streams import get_style_codes
 
 USAGE: Final = 2
-#: Groups of commands in the help: title, commands, and an example of each.
+#: Commands of kubectl, kn and other tools, and Ebbtide's own.
+OF_OTHER_TOOLS: Final = {
+    "create": "apply",
+    "deploy": "apply",
+    "get": "list",
+    "ls": "list",
+    "ps": "list",
+    "rm": "delete",
+    "status": "describe",
+    "version": "--version",
+}
+#: Groups of commands in the help: title, commands, and examples.
 GROUPS: Final = (
     (
         "Author",
         ("new", "render", "check", "explain", "convert", "import", "profile", "schema", "docs"),
-        "ebbtide new chat --image YOUR-IMAGE --gpu 0.25 && ebbtide check chat.yaml",
+        ("ebbtide new chat --image vllm/vllm-openai:v0.11.0 --gpu 0.25", "ebbtide check --profile full chat.yaml"),
     ),
     (
         "Run",
         ("apply", "submit", "diff", "call", "delete", "project"),
-        "ebbtide apply chat.yaml && ebbtide call chat",
+        ("ebbtide apply chat.yaml && ebbtide call chat",),
     ),
     (
         "Predict",
         ("simulate", "tune", "servers"),
-        "ebbtide simulate chat.yaml --traffic diurnal:1rps..20rps,24h",
+        ("ebbtide simulate --profile full chat.yaml --traffic poisson:5rps,1h",),
     ),
     (
         "Operate",
@@ -45,23 +56,24 @@ GROUPS: Final = (
             "open",
             "serve",
             "controller",
+            "mcp",
         ),
-        "ebbtide --demo why chat -p team-a",
+        ("ebbtide --demo why chat -p team-a",),
     ),
 )
 
 
 def format_help(program: str, description: str, commands: Iterable[tuple[str, str]], epilog: str) -> str:
-    """Return the help, at most 80 columns wide: the commands by group, each group with an example."""
+    """Return the help, at most 80 columns wide: the commands by group, each group with examples."""
     texts = dict(commands)
     colors = get_style_codes(sys.stdout)
     grouped = {name for _, names, _ in GROUPS for name in names}
     rest = tuple(name for name in texts if name not in grouped)
     lines = [f"usage: {program} [--demo] COMMAND [options]", "", description]
-    for title, names, example in (*GROUPS, ("Other", rest, "")):
+    for title, names, examples in (*GROUPS, ("Other", rest, ())):
         lines += ["", f"{colors['bold']}{title}{colors['end']}"]
         lines += [f"  {name:<12}  {texts[name]}" for name in names if name in texts]
-        lines += [f"  {colors['fix']}$ {example}{colors['end']}"] if example else []
+        lines += [f"  {colors['fix']}$ {example}{colors['end']}" for example in examples]
     lines += [
         "",
         f"{colors['bold']}Options{colors['end']}",
@@ -82,8 +94,9 @@ def format_suggestion(word: str, names: Iterable[str]) -> str:
 
 def report_unknown_command(word: str, names: Iterable[str]) -> int:
     """Print that a command does not exist, and return the exit code."""
+    suggestion = f"; run ebbtide {OF_OTHER_TOOLS[word]}" if word in OF_OTHER_TOOLS else format_suggestion(word, names)
     sys.stderr.write(
-        f"ebbtide: error: unknown command {word}{format_suggestion(word, names)}\n"
+        f"ebbtide: error: unknown command {word}{suggestion}\n"
         "usage: ebbtide [--demo] COMMAND [options]; for all commands, run ebbtide --help\n"
     )
     return USAGE

@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from ebbtide.core.translation.plan import Plan
 
 FORMATS: Final = ("text", "json", "name")
+#: A whole line of Run:ai, as an example in the help.
+OF_NIM: Final = (
+    "runai inference nim submit llm -p team-a -i nvcr.io/nim/meta/llama-3.1-8b-instruct:1.8.0 --ngc-auth-secret ngc "
+    "--serving-port 8000 -g 1 --profile full --dry-run"
+)
 #: Ebbtide's flags in addition to Run:ai's.
 EBBTIDE_OPTIONS: Final = (
     make_switch("--dry-run", help="Print the manifests instead of applying them"),
@@ -117,8 +122,8 @@ def _make_help() -> str:
             "",
             "Create a workload from the flags of `runai inference submit`, or from a whole line of Run:ai.",
             "",
-            "  $ ebbtide submit chat -p team-a -i YOUR-IMAGE --serving-port 8000 -g 1 --dry-run",
-            "  $ ebbtide submit runai inference nim submit llm -p team-a -i nvcr.io/nim/… --ngc-auth-secret ngc --dry-run",
+            "  $ ebbtide submit chat -p team-a -i vllm/vllm-openai:v0.11.0 --serving-port 8000 -g 1 --profile full --dry-run",
+            f"  $ ebbtide submit {OF_NIM}",
             "",
             "Options of Ebbtide:",
             *lines,

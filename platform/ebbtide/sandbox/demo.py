@@ -60,7 +60,7 @@ def _run_simulated(work: Callable[[], int]) -> int:
         from ebbtide.sandbox import gateway, services  # they need numpy
     except ImportError as error:
         terminal.exit_with_message(
-            f"error: the simulated cluster's packages are not installed ({error}); run pip install 'ebbtide[demo]'",
+            f"error: the simulated cluster's packages are not installed ({error}); install the wheel with the extra demo",
             USAGE,
         )
     terminal.write_stderr("Simulated cluster: changes are lost when the command ends")

@@ -571,20 +571,21 @@ def _observe_pools(observed: ObservedCluster) -> Iterator[dict[str, Any]]:
     for obj in observed.nodes or ():
         node = make_gpu_node(obj, observed)
         for pool in gpu.detect_pools(node):
-            groups.setdefault((pool["name"], node.product), []).append((node, pool))
+            groups.setdefault((pool["name"], node.labels.get(keys.GPU_PRODUCT, "")), []).append((node, pool))
     names: Counter[str] = Counter()
-    for (name, product), rows in groups.items():
+    for (name, label), rows in groups.items():
         node, detected = rows[0]
         names[name] += 1
         pool = {"name": name if names[name] == 1 else f"{name}-{names[name]}", "nodes": len(rows)}
-        if product:
-            pool["product"] = product
+        if node.product:
+            pool["product"] = node.product
         memory = node.labels.get(keys.GPU_MEMORY, "")
         if memory.isdigit() and int(memory):
             pool["gpuMemoryMebibytes"] = int(memory)
         pool |= {field: value for field, value in detected.items() if field != "name"}
-        if product and len(observed.nodes or ()) > len(rows):
-            pool["selector"] = {keys.GPU_PRODUCT: product}
+        if label and len(observed.nodes or ()) > len(rows):
+            # The label of a GPU that pods share ends with -SHARED (NVIDIA/k8s-device-plugin internal/lm/resource.go).
+            pool["selector"] = {keys.GPU_PRODUCT: label}
         yield pool
 
 

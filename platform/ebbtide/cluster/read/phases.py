@@ -44,6 +44,10 @@ Phase = Literal[
     "Terminating",
     "Unknown",
 ]
+#: Phases in which no replica may ever answer.
+SILENT: Final = frozenset(
+    {"Creating", "Initializing", "Pending", "Failed", "Stopped", "Stopping", "Deleting", "Resuming"}
+)
 #: Reason of a Route whose Configuration had no ready revision when it was reconciled, also after a failed first attempt
 #: (knative.dev/serving pkg/apis/serving/v1/route_lifecycle.go, MarkConfigurationFailed).
 REVISION_MISSING: Final = "RevisionMissing"

@@ -1,7 +1,7 @@
 """The name under which a workload's server offers its language model, read from its container.
 
 Upstream: vLLM docs/serving/openai_compatible_server.md, SGLang docs/backend/server_arguments.md, KServe
-python/huggingfaceserver (``--model_name``).
+python/huggingfaceserver (``--model_name``), llama.cpp tools/server/README.md.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ebbtide.core.translation.objects import Object
 
 #: Parts of an image's name or a command that mean an OpenAI-compatible server.
-SERVERS: Final = ("vllm", "sglang", "openai", "text-generation", "huggingfaceserver")
+SERVERS: Final = ("vllm", "sglang", "openai", "text-generation", "huggingfaceserver", "llama.cpp")
 #: Flags with the model's name, the one that clients use first.
 FLAGS: Final = ("--served-model-name", "--served_model_name", "--model_name", "--model", "--model-path", "--model_id")
 

@@ -596,7 +596,7 @@ def _explain_hpa(hpa_object: Object, state: Status) -> _ScalerExplanation:
         if not now:
             reasons.append(_explain_missing_value(name, hpa_object, low, state))
             continue
-        words, line = _explain_hpa_metric(name, now, target, state)
+        words, line = explain_hpa_metric(name, now, target, max(1, state.replicas.ready))
         reasons.append(WhyReason("load", words))
         sums.append(line)
     never_higher = current == desired == low
@@ -626,10 +626,11 @@ def _explain_missing_value(name: str, hpa_object: Object, low: int, state: Statu
     return WhyReason("unknown", f"no metrics API serves {name} for these pods, so the HPA cannot scale{cause}")
 
 
-def _explain_hpa_metric(name: str, now: str, target: str, state: Status) -> tuple[str, str]:
-    """Return one metric's recommendation as a sentence, and its calculation."""
+def explain_hpa_metric(name: str, now: str, target: str, pods: int) -> tuple[str, str]:
+    """Return one metric's recommendation for ``pods`` ready pods as a sentence, and its calculation."""
     value, target_value = ((parse_nano(text.rstrip("%")) or 0) // (NANO // 1000) for text in (now, target))
-    pods = max(1, state.replicas.ready)
+    if name in metrics.ROWS and metrics.ROWS[name].unit.startswith("ms"):
+        now, target = (_format_milliseconds(thousandths / 1000) for thousandths in (value, target_value))
     if not target_value:
         return f"{name} is {now}, with a target of {target}", f"{name} {now} / {target}"
     ready_pods = {str(index): hpa.HpaPod() for index in range(pods)}
@@ -640,6 +641,10 @@ def _explain_hpa_metric(name: str, now: str, target: str, state: Status) -> tupl
     if hpa.Tolerances().is_within(ratio):
         return f"{name} is {now}, within 10% of its target {target}: no change from {count_noun(pods, 'replica')}", line
     return f"{name} is {now} per replica, with a target of {target}: {count_noun(proposed, 'replica')} desired", line
+
+
+def _format_milliseconds(value: float) -> str:
+    return f"{value:.3g} ms" if value < 1000 else f"{value / 1000:.3g} s"  # noqa: PLR2004 - ms in a second
 
 
 def _explain_hpa_condition(row: Object, low: int, high: int) -> Iterator[WhyReason]:

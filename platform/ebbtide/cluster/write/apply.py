@@ -38,6 +38,7 @@ from ebbtide.cluster.read.pods import find_condition
 from ebbtide.cluster.read.records import SCALED, find_revision_edits, read_scale_record
 from ebbtide.cluster.read.rejections import explain_rejection
 from ebbtide.cluster.read.status import Status, compute_status
+from ebbtide.cluster.write.canary import fill_stable_revision
 from ebbtide.cluster.write.changes import FieldChange, creates_pods, diff_objects
 from ebbtide.core.adopt.live import import_object
 from ebbtide.core.base import keys
@@ -182,11 +183,17 @@ class ApplyPlan:
         return any(step.verdict == "refused" or step.owners for step in self.steps)
 
 
-def collect_workloads(documents: Iterable[LoadedDocument], batch: Batch) -> tuple[list[Workload], list[Problem]]:
-    """Return the workloads of documents, and all problems: of each document and of the whole batch."""
+def collect_workloads(
+    documents: Iterable[LoadedDocument], batch: Batch, cluster: Cluster | None = None
+) -> tuple[list[Workload], list[Problem]]:
+    """Return the workloads of documents, and all problems: of each document and of the whole batch.
+
+    With a cluster, the stable revision of a canary is filled in.
+    """
     ready, problems = [], []
     for loaded in documents:
-        objects, translation, document_problems = batch.add_document(loaded)
+        complete = loaded if cluster is None else fill_stable_revision(loaded, cluster, batch.profile)
+        objects, translation, document_problems = batch.add_document(complete)
         problems += document_problems
         if translation is None or translation.plan is None or not objects:
             continue

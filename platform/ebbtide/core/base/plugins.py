@@ -147,6 +147,4 @@ def require_module(module: str, feature: str) -> None:
 
 
 def _make_missing_error(module: str, feature: str) -> PluginError:
-    return PluginError(
-        f"{feature} needs {module}, which this installation does not contain: run pip install --force-reinstall ebbtide"
-    )
+    return PluginError(f"{feature} needs {module}, which this installation does not contain: reinstall the wheel")

@@ -46,14 +46,14 @@ def write_documents(objects: Iterable[dict[str, Any]]) -> Iterator[str]:
         lead = SEPARATOR
 
 
-def write_document(document: dict[str, Any]) -> str:
-    """Return an object as a YAML document in block style, without sorting its keys."""
+def write_document(document: dict[str, Any] | list[Any]) -> str:
+    """Return an object or a list as a YAML document in block style, without sorting keys."""
     lines: list[str] = []
-    if document:
+    if isinstance(document, list):
+        _write_sequence(document, "", "", lines.append)
+    elif document:
         _write_mapping(document, "", "", lines.append)
-    else:
-        lines.append("{}\n")
-    return "".join(lines)
+    return "".join(lines) or ("[]\n" if isinstance(document, list) else "{}\n")
 
 
 def write_json(objects: Iterable[dict[str, Any]]) -> str:

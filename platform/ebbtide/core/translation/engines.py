@@ -33,6 +33,10 @@ class Engine(NamedTuple):
     memory_share: float = 0.0
     model_variables: tuple[str, ...] = ()
 
+    def write_memory_argument(self, share: float) -> str:
+        """Return the argument that limits the server to a share of the GPU, with the part that it leaves free by default."""
+        return f"{self.memory_flag}={max(1, int(share * self.memory_share * 100)) / 100:g}"
+
 
 #: ``image`` is a pattern of the last part of the image's name, or of several parts.
 ENGINES: Final = (

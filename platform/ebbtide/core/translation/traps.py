@@ -278,7 +278,7 @@ def _check_memory_flag(plan: Plan) -> Iterator[Problem]:
             "GPU065",
             ("spec", "args"),
             f"{reason}, so {engine.name} reserves {portion:.0%} of the GPU's memory, but the service requests {share:.0%} of it",
-            f"add {engine.memory_flag}={max(1, int(share * engine.memory_share * 100)) / 100:g} to args",
+            f"add {engine.write_memory_argument(share)} to args",
         )
 
 

@@ -61,10 +61,10 @@ class Writes:
 
     def plan(self, caller: Caller, documents: Sequence[LoadedDocument]) -> Plans:
         """Return the changes that an apply would make, with all problems; nothing is written."""
-        workloads, problems = applying.collect_workloads(documents, Batch(self._connection.apply_profile))
+        cluster = self._connection.as_caller(caller)
+        workloads, problems = applying.collect_workloads(documents, Batch(self._connection.apply_profile), cluster)
         if has_errors(problems):
             return Plans((), tuple(limit_problems(problems)))
-        cluster = self._connection.as_caller(caller)
         return Plans(tuple(applying.plan_workload(cluster, workload) for workload in workloads), tuple(problems))
 
     def submit(
@@ -119,7 +119,7 @@ class Writes:
         create: bool = False,
         basis: Object | None = None,
     ) -> Submitted:
-        workloads, problems = applying.collect_workloads(documents, Batch(self._connection.apply_profile))
+        workloads, problems = applying.collect_workloads(documents, Batch(self._connection.apply_profile), cluster)
         if not has_errors(problems) and basis is not None:
             problems += _other_kind(workloads, basis)
         if has_errors(problems):

@@ -147,7 +147,9 @@ def _rollback_revision(visit: PageVisit) -> str | None:
 
 def _rollback_form(visit: PageVisit, live: LiveWorkload) -> dict[str, Any]:
     target = revisions.find_rollback_target(live, _rollback_revision(visit))
-    return {"target": target, "serving": serving_revisions(live)}
+    newest = str(get_at(live.service, "status", "latestCreatedRevisionName", default=""))
+    states = {row.name: row.words for row in visit.read_status().revisions}
+    return {"target": target, "serving": serving_revisions(live), "newest": newest, "state": states.get(newest, "")}
 
 
 def _delete_form(visit: PageVisit, live: LiveWorkload) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from ebbtide.cluster.client.protocol import ClusterError
 from ebbtide.cluster.read.inventory import LiveWorkload
 from ebbtide.cluster.read.records import serving_revisions
 from ebbtide.cluster.read.status import RevisionRow, Status
@@ -18,9 +19,10 @@ from ebbtide.cluster.slo import pages
 from ebbtide.cluster.slo.report import ReportRow, compute_report
 from ebbtide.cluster.slo.source import Ref, SourceError
 from ebbtide.cluster.write import revisions
+from ebbtide.cluster.write.canary import WHOLE_PERCENT, find_stable_revision
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.problems import Path
-from ebbtide.core.manifests.edit import edit_text
+from ebbtide.core.manifests.edit import NotEdited, edit_text
 from ebbtide.core.readers.fields import field_names_at
 from ebbtide.server.web import words
 from ebbtide.server.web.errors import PageError
@@ -33,7 +35,6 @@ T = TypeVar("T")
 #: Seconds that the comparison covers, and for which its measurements are reused.
 COMPARED_SECONDS: Final = 900.0
 REUSE_SECONDS: Final = 10.0
-WHOLE_PERCENT: Final = 100
 NO_CANARY: Final = "no canary is running: set Canary traffic in the form, and apply a new revision"
 
 
@@ -55,6 +56,20 @@ class ComparedRow:
     label: str
     stable: str
     newest: str
+
+
+def name_stable_revision(visit: PageVisit, namespace: str, name: str, text: str) -> str:
+    """Return the spec of a live Knative Service; if it is a canary without a stable revision, with the one that serves."""
+    traffic = get_at(parse_document(text), "spec", "traffic", default={})
+    percent = traffic.get("canaryPercent") if isinstance(traffic, dict) else None
+    if not isinstance(percent, int) or not 0 <= percent < WHOLE_PERCENT or traffic.get("stableRevision"):
+        return text
+    try:
+        live = visit.backend.reads.workload(visit.user, namespace, name).value
+        stable = find_stable_revision(live.top) if live.top["kind"] == "Service" else ""
+        return edit_text(text, {("spec", "traffic", "stableRevision"): stable}, field_names_at) if stable else text
+    except (ClusterError, NotEdited):
+        return text
 
 
 def find_canary(visit: PageVisit, live: LiveWorkload) -> RunningCanary | None:

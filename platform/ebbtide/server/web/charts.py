@@ -17,6 +17,16 @@ HEIGHT: Final = 160
 #: Seconds until the value of a time is final: a scrape can be stored after the time of its samples.
 LATE_SECONDS: Final = 60.0
 
+#: Labels of the causes of a number of replicas, and of the mark of a cold start.
+CAUSES: Final = {
+    "stable": "stable window",
+    "panic": "panic mode",
+    "bound": "limit",
+    "delay": "scale-down delay",
+    "zero": "zero replicas",
+    "cold": "cold start",
+}
+
 
 @body()
 class Curve:
@@ -57,6 +67,14 @@ class Chart:
     def has_values(self) -> bool:
         """True if there is anything to draw."""
         return any(value is not None for curve in self.curves for value in curve.values)
+
+    @property
+    def cause_labels(self) -> dict[str, str]:
+        """The label of each cause in the chart; empty without decisions, as for an HPA."""
+        shown = {cause for _, cause in self.causes or ()}
+        if shown:
+            shown |= {mark.kind for mark in self.marks or ()}
+        return {cause: label for cause, label in CAUSES.items() if cause in shown}
 
     @property
     def highest(self) -> float:

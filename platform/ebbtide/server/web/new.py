@@ -26,7 +26,7 @@ from ebbtide.core.readers.fields import field_names_at
 from ebbtide.core.translation import gpu, model_catalog
 from ebbtide.server.api.gpus import list_nodes
 from ebbtide.server.api.offline import InputError
-from ebbtide.server.web import words
+from ebbtide.server.web import canary, playground, words
 from ebbtide.server.web.assets import CACHE_FOREVER
 from ebbtide.server.web.errors import PageError
 from ebbtide.server.web.fields import ALL_STEPS, LISTS, STEPS, list_completions
@@ -44,7 +44,7 @@ from ebbtide.server.web.form import (
     write_live_spec,
 )
 from ebbtide.server.web.remedies import apply_fix, find_fixes
-from ebbtide.server.web.shared import call_command, label_gpus, list_quota_uses, workload_path
+from ebbtide.server.web.shared import label_gpus, list_quota_uses, workload_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -208,6 +208,8 @@ def _read_form_state(visit: PageVisit) -> FormState:
     namespace, _, name = fields.get("of", "").partition("/")
     tab = fields.get("tab", "")
     of, tab = (namespace, name) if name else None, tab if tab in TABS else "yaml"
+    if of:
+        text = canary.name_stable_revision(visit, *of, text)
     return FormState(text, base, of, tab, _chosen_step(fields.get("step", "")), refused, model)
 
 
@@ -496,7 +498,7 @@ def show_rollout(visit: PageVisit) -> Response:
         steps=steps,
         workload=status,
         done=status is not None and is_settled(status),
-        curl=call_command(status) if status is not None else "",
+        curl=playground.call_command(status, visit.read_workload()) if status is not None else "",
         elapsed=now - since,
     )
 

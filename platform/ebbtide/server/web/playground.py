@@ -22,6 +22,7 @@ from starlette.concurrency import run_in_threadpool
 
 from ebbtide.cluster.client.endpoint import CHAT_PATH, CallError, Endpoint, Exchange, NoModelError, make_chat_body
 from ebbtide.cluster.read.inventory import LiveWorkload
+from ebbtide.cluster.read.phases import SILENT
 from ebbtide.cluster.read.served_model import find_served_model
 from ebbtide.cluster.read.status import Status
 from ebbtide.core.base.paths import get_at
@@ -349,6 +350,16 @@ def _render_tab(visit: PageVisit, render: RenderTab, request: PlaygroundRequest 
 
 
 # The snippets.
+
+
+def call_command(row: Status, live: LiveWorkload) -> str:
+    """Return a command of one line that calls the workload from a terminal; empty if no replica can answer."""
+    if not row.url or row.phase in SILENT:
+        return ""
+    if not words.is_web(row.url):
+        return forward_command(row)
+    request = make_default_request(live)
+    return write_snippets(request, row, "", request.model)["curl"].replace(" \\\n  ", " ")
 
 
 def write_snippets(request: PlaygroundRequest, row: Status, gateway: str, model: str) -> dict[str, str]:

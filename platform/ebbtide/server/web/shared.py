@@ -61,13 +61,6 @@ def forward_command(row: Status) -> str:
     return f"ebbtide port-forward {row.name} -n {row.namespace} 8080"
 
 
-def call_command(row: Status) -> str:
-    """Return a command that calls the workload from a terminal, or an empty string."""
-    if not row.url:
-        return ""
-    return f"curl {row.url}/" if words.is_web(row.url) else forward_command(row)
-
-
 @dataclass(frozen=True, slots=True)
 class TideRow:
     """One workload with its SLO state and its tide."""

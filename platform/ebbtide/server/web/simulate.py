@@ -9,6 +9,7 @@ import statistics
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, Final
 
@@ -506,6 +507,7 @@ def _render_simulation_page(visit: PageVisit, question: PageQuestion, **context:
         servers=SERVERS,
         knobs=KNOBS,
         metric=METRIC,
+        compiled=find_spec("numba") is not None,
         update=UPDATE if get_at(spec.data, "spec", "rollout", "surge") == 0 else None,
         **{"window": WINDOW, "of": None, "message": "", **context},
     )

@@ -32,7 +32,7 @@ from ebbtide.server.api.answers import Event, make_event
 from ebbtide.server.web import actions, canary, logs, objectives, playground, words
 from ebbtide.server.web.charts import Chart, Curve
 from ebbtide.server.web.errors import PageError, make_missing_page_error
-from ebbtide.server.web.shared import LOAD_REUSE_SECONDS, add_loads, call_command, workload_path
+from ebbtide.server.web.shared import LOAD_REUSE_SECONDS, add_loads, workload_path
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -74,7 +74,7 @@ TOPICS: Final = {
     "unknown": "unknown",
 }
 #: Metrics that the KPA totals over all replicas; an HPA metric is per replica.
-WHOLE: Final = {row.knative for row in ROWS.values() if row.autoscaler == "kpa"}
+WHOLE: Final = {name for name, row in ROWS.items() if row.autoscaler == "kpa"}
 SCALERS: Final = {"kpa": "scaled by the Knative autoscaler", "hpa": "scaled by an HPA", "none": "not autoscaled"}
 #: The charts: a title, a unit, and the curve of each series.
 CHARTS: Final = {
@@ -192,8 +192,8 @@ def overview_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dict[
         # The summary condition first.
         "conditions": sorted(row.conditions, key=lambda condition: condition.name != "Ready"),
         **select_charts(visit, live, row, OVERVIEW_CHARTS),
-        "curl": call_command(row),
         "last_line": logs.read_last_line(visit, live) if row.phase == "Failed" else "",
+        "curl": playground.call_command(row, live),
         "slo_warnings": list_slo_warnings(live.top, visit.backend.profile),
     }
 
@@ -391,11 +391,20 @@ def serve_decision(visit: PageVisit) -> Response:
 def make_workload_charts(history: History, slo: Slo | None, row: Status, names: MetricNames) -> dict[str, Chart]:
     """Return the charts of a history, all over the same times."""
     moments = sorted({point.time for points in history.series.values() for point in points})
-    values = {
-        name: [_round_value(by_time.get(moment)) for moment in moments]
+    exact = {
+        name: [by_time.get(moment) for moment in moments]
         for name, points in history.series.items()
         for by_time in [{point.time: point.value for point in points}]
     }
+    whole = row.metric is not None and row.metric.name in WHOLE and "ready" in exact
+    if whole:
+        exact |= _total_load(exact)
+    load_unit = ""
+    if row.metric is not None and row.metric.name in ROWS and ROWS[row.metric.name].unit.startswith("ms"):
+        load_unit = "s"
+        for name in exact.keys() & {"stable", "target"}:
+            exact[name] = [None if value is None else value / 1000 for value in exact[name]]
+    values = {name: [*map(_round_value, column)] for name, column in exact.items()}
 
     bounds = (("mean", slo.mean_latency_milliseconds), ("p95", slo.p95_latency_milliseconds)) if slo else ()
 
@@ -410,7 +419,9 @@ def make_workload_charts(history: History, slo: Slo | None, row: Status, names: 
     }
     if chart_curves["replicas"]:
         chart_curves["replicas"] += _bound_curves(row.replicas, chart_curves["replicas"], len(moments))
-    chart_curves["load"] += _target_curve(values, whole=row.metric is not None and row.metric.name in WHOLE)
+    if "target" in values:
+        label = "target \u00d7 ready" if whole else "target"
+        chart_curves["load"].append(Curve(label, values["target"], LIMIT_COLOUR, dashed=True, stepped=True))
     chart_curves["latency"] += [
         Curve(f"SLO {label}", [bound / 1000] * len(moments), LIMIT_COLOUR, dashed=True, bound=True)
         for label, bound in bounds
@@ -420,7 +431,7 @@ def make_workload_charts(history: History, slo: Slo | None, row: Status, names: 
     return {
         chart: Chart(
             f"{title}{of_load if chart == 'load' else ''}",
-            unit,
+            load_unit if chart == "load" else unit,
             moments,
             tuple(chart_curves[chart]),
             whole=chart == "replicas",
@@ -457,15 +468,22 @@ def _bound_curves(replicas: Replicas, curves: Sequence[Curve], count: int) -> li
     ]
 
 
-def _target_curve(values: Mapping[str, list[float | None]], *, whole: bool) -> list[Curve]:
-    """Return the target curve: the target of one replica, or times the ready replicas if the metric is a total."""
-    if "target" not in values:
-        return []
-    if not whole or "ready" not in values:
-        return [Curve("target", values["target"], LIMIT_COLOUR, dashed=True, stepped=True)]
-    pairs = zip(values["target"], values["ready"], strict=True)
-    capacity = [None if target is None or ready is None else target * ready for target, ready in pairs]
-    return [Curve("target \u00d7 ready", capacity, LIMIT_COLOUR, dashed=True, stepped=True)]
+def _total_load(values: Mapping[str, list[float | None]]) -> dict[str, list[float | None]]:
+    """Return the windows and the target, which the source reports per ready replica, as totals over the ready replicas.
+
+    The load is then above the target exactly when the autoscaler needs more replicas than are ready. Without ready replicas,
+    the windows are those of one replica.
+    """
+
+    def multiply(name: str, least: float) -> list[float | None]:
+        pairs = zip(values[name], values["ready"], strict=True)
+        return [None if value is None or ready is None else value * max(least, ready) for value, ready in pairs]
+
+    return {
+        name: multiply(name, least)
+        for name, least in (("stable", 1.0), ("panic", 1.0), ("target", 0.0))
+        if name in values
+    }
 
 
 def serve_series(visit: PageVisit) -> Response:

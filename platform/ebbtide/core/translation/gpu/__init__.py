@@ -32,7 +32,7 @@ UNISOLATED: Final = "GPU013"
 #: The problem of a GPU request on a cluster without node pools, and its fix.
 NO_POOLS: Final = (
     "the spec requests a GPU, but the cluster profile has no node pools",
-    "add the GPU nodes to nodePools in the profile, as ebbtide doctor --write-profile does",
+    "add the GPU nodes to nodePools in the profile, as ebbtide doctor --write-profile does; to try the spec, set --profile full",
 )
 
 

@@ -59,7 +59,7 @@ def check_traffic(plan: Plan) -> Iterator[Problem]:
             "SRV011",
             path,
             "a Knative Service must name the revision that gets the remaining traffic",
-            "set traffic.stableRevision (ebbtide apply fills it in), or use serving: kserve, which tracks the revision itself",
+            "set traffic.stableRevision (ebbtide apply fills it in if the service exists), or use serving: kserve, which tracks the revision itself",
             fixes=choose_serving("kserve"),
         )
     elif serving == "kserve" and traffic.stable_revision is not None:

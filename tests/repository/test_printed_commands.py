@@ -1,0 +1,200 @@
+"""Every command that a document or the help prints is run: here on the demo's cluster, or by the test in ``VERDICTS``.
+
+The blocks with the documented output of commands have their own tests (test_docs.py, test_docs_cluster.py). A command that
+no row of the table covers fails, as does a row that covers none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+import shlex
+import shutil
+import sys
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import pytest
+from test_docs import BLOCKS, ROOT
+
+import cases
+from ebbtide.cli import COMMANDS, calls, connection, list_flags, main
+from ebbtide.core import manifests
+from ebbtide.sandbox import demo, gateway, services
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+#: The command runs here, on the demo's cluster, in the order of its page.
+RUN: Final = "run"
+HELP: Final = "--help"
+#: The place and the command as patterns, and what covers it: ``RUN``, the path of a test, or the reason why nothing runs it.
+VERDICTS: Final = (
+    (r"docs/install\.md|.*", r"make ", "Makefile"),
+    (r".*", r"ebbtide (serve|open)\b", "tests/cli/test_cli_serve.py"),
+    (r"docs/install\.md", r"kubectl inference ", "tests/cli/test_cli_usage.py"),
+    (r"docs/administer\.md", r"kubectl delete -k ", "tests/repository/test_kustomize.py"),
+    (r"docs/administer\.md", r"ebbtide project delete ", "tests/cli/test_projects.py"),
+    (r"docs/api\.md", r"curl ", "tests/server/test_api_access.py"),
+    (r"docs/controller\.md", r"kubectl ", "e2e/cases/28-floor"),
+    (r"docs/crd\.md", r"kubectl ", "e2e/cases/30-crd"),
+    (r"docs/kustomize\.md", r"ebbtide render ", "tests/cli/test_krm.py"),
+    (r"docs/language-models\.md", r"ebbtide ", "tests/server/test_language_models.py"),
+    # Its spec has a whole GPU, and the demo's default node pool has shares.
+    (r"docs/migrate-from-knative\.md", r"ebbtide apply ", "tests/core/test_import.py"),
+    (r"docs/(operate|projects)\.md", r"ebbtide |curl ", "tests/repository/test_docs_cluster.py"),
+    (r"docs/quickstart\.md", r"kubectl |curl |ebbtide call \w+ --gateway ", "e2e/cases/27-quickstart"),
+    (r"docs/serve\.md", r"curl ", "tests/cli/test_cli_serve.py"),
+    (r"docs/serve\.md", r"kubectl ", "e2e/cases/23-serve"),
+    (r"docs/slo\.md", r"kubectl ", "e2e/cases/21-slo"),
+    (r"examples/private-registry/README\.md", r"kubectl ", "It needs the user's credentials of a registry."),
+    (r".*", r"ebbtide ", RUN),
+)
+#: Pages with specs of whole GPUs, for which the built-in profile replaces the demo's.
+OF_GPUS: Final = ("docs/migrate-from-knative.md", "docs/migrate-from-runai.md")
+FENCED: Final = ("sh", "text", "")
+#: Specs that a page writes in an earlier step.
+WRITTEN: Final = {"embed.yaml": "docs/specs/knative-service.yaml", "iris.yaml": "docs/specs/inference-service.yaml"}
+
+
+class Printed(NamedTuple):
+    """A command, and the page or the help that prints it."""
+
+    place: str
+    command: str
+
+
+class Terminal(io.StringIO):
+    """Standard input of a user who confirms."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def list_printed() -> Iterator[Printed]:
+    """Yield every command of the documents and of the help, without its output and its comment."""
+    for block in BLOCKS:
+        if "".join(block.info[:1]) in FENCED and block.page.name != "CHANGELOG.md":
+            for line in re.sub(r"\\\n\s*", " ", block.body).splitlines():
+                yield from split_line(str(block.page.relative_to(ROOT)), line.removeprefix("$ "))
+    for name in ("", *(name for name, _, _ in COMMANDS)):
+        output = io.StringIO()
+        with contextlib.redirect_stdout(output):
+            main([name, HELP] if name else [HELP])
+        for line in re.findall(r"^ +\$ (.*)$", output.getvalue(), re.MULTILINE):
+            yield from split_line(f"ebbtide {name}".strip(), line)
+
+
+def split_line(place: str, line: str) -> Iterator[Printed]:
+    """Yield the commands of a line, without redirections."""
+    if "usage:" in line or not re.match(r"(ebbtide|kubectl|curl|make|kustomize) ", line):
+        return
+    for part in re.split(r" (?:\||&&) ", line.partition("   #")[0].partition(" # ")[0].partition(" > ")[0]):
+        if re.match(r"(ebbtide|kubectl|curl|make) (?!\()", part):
+            yield Printed(place, part.strip())
+
+
+PRINTED: Final = [*dict.fromkeys(list_printed())]
+
+
+def find_verdict(printed: Printed) -> str | None:
+    return next(
+        (
+            verdict
+            for place, command, verdict in VERDICTS
+            if re.fullmatch(place, printed.place) and re.match(command, printed.command)
+        ),
+        None,
+    )
+
+
+def test_every_printed_command_has_a_test_or_a_reason() -> None:
+    assert len(PRINTED) > 100
+    assert [printed for printed in PRINTED if find_verdict(printed) is None] == []
+    targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for place, command, verdict in VERDICTS:
+        assert any(re.fullmatch(place, row.place) and re.match(command, row.command) for row in PRINTED), command
+        assert verdict == RUN or verdict.endswith(".") or (ROOT / verdict).exists(), verdict
+    made = {word for row in PRINTED if row.command.startswith("make ") for word in row.command.split()[1:]}
+    assert {word for word in made if "=" not in word} <= targets
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a folder with the files that the commands name."""
+    path = tmp_path
+    for name in ("examples", "overlays"):
+        (path / name).symlink_to(ROOT / name)
+    (path / "specs").mkdir()
+    (path / "manifests").mkdir()
+    for name in ("chat", "hello", "llm"):
+        shutil.copy(ROOT / "docs" / "specs" / f"{name}.yaml", path)
+    shutil.copy(ROOT / "docs" / "specs" / "chat.yaml", path / "specs")
+    (path / "profile.yaml").write_text(manifests.write_document(services.PROFILE))
+    for name, source in WRITTEN.items():
+        output = io.StringIO()
+        with contextlib.redirect_stdout(output):
+            assert main(["convert", "--to", "native", "--profile", "full", str(ROOT / source)]) == 0
+        (path / name).write_text(output.getvalue())
+    return path
+
+
+@contextlib.contextmanager
+def demonstrated(namespace: str) -> Iterator[None]:
+    """Let commands run on one cluster of the demo, which stays between them, with a default namespace."""
+    world = services.demo_world(hours=demo.HOURS)
+    world.cluster.namespace = namespace
+    with world.running(), gateway.serve_gateway(world) as address, pytest.MonkeyPatch.context() as patch:
+        chosen = connection.SimulatedConnection(
+            world.cluster, world.source, world.clock, services.demo_profile(), services.PROFILE, address
+        )
+        patch.setattr(connection, "simulated", chosen)
+        patch.setattr(calls, "resolves", lambda _: True)
+        yield
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*/README.md")), ids=lambda file: file.parent.name)
+def test_an_example_passes_check_and_its_page_names_each_warning(
+    example: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    profile = cases.profile_name(example.parent)
+    code = main(["check", "-o", "json", "--profile", profile, str(example.parent)])
+
+    # Any image may run as root.
+    codes = {problem["code"] for problem in json.loads(capsys.readouterr().out)} - {"SEC003"}
+    assert code == 0
+    assert {name for name in codes if name not in example.read_text()} == set()
+
+
+PAGES: Final = [*dict.fromkeys(row.place for row in PRINTED if find_verdict(row) == RUN)]
+
+
+@pytest.mark.parametrize("place", PAGES)
+def test_the_commands_of_a_page_run_in_its_order(place: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [*os.environ]:
+        if name.startswith(("EBBTIDE_", "KUBE")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("EBBTIDE_CONFIG", "")
+    if place.startswith("docs/"):
+        # The pages begin with the profile of the reader's cluster.
+        monkeypatch.setenv("EBBTIDE_PROFILE", "full" if place in OF_GPUS else "profile.yaml")
+    monkeypatch.chdir(folder)
+    lines = [shlex.split(row.command)[1:] for row in PRINTED if row.place == place and find_verdict(row) == RUN]
+    lines = [[word for word in line if word != "--demo"] for line in lines]
+    needs_cluster = any("--kubeconfig" in list_flags(line[0]) for line in lines)
+    # The specs of the quickstart have no project.
+    namespace = "default" if place == "docs/quickstart.md" else demo.NAMESPACE
+    with demonstrated(namespace) if needs_cluster else contextlib.nullcontext():
+        for command, *words in lines:
+            if command == "new":
+                (folder / f"{words[0]}.yaml").unlink(missing_ok=True)
+            named = [path for word in words for path in (sorted(folder.glob(word)) if "*" in word else [word])]
+            output = io.StringIO()
+            monkeypatch.setattr(sys, "stdin", Terminal("y\n" * 9))
+            with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+                code = main([command, *map(str, named)])
+            # With code 4, diff and slo report differences.
+            assert code == 0 or (code == 4 and command in {"diff", "slo"}), f"$ {command} {words}\n{output.getvalue()}"
