@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import httpx
 import yaml
-from prometheus_api_client import PrometheusApiClientException, PrometheusConnect
+from prometheus_api_client import PrometheusConnect
+from prometheus_api_client.exceptions import PrometheusApiClientException
 from requests import RequestException
 
 from e2e.forked import run as run_command

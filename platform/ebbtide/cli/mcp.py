@@ -139,7 +139,7 @@ def make_server(place: Sequence[str]) -> Server[Any]:
     """Return the server of the tools; ``place`` are the options of the commands that read the cluster."""
     import anyio.to_thread
     import mcp_types as types
-    from jsonschema import Draft202012Validator
+    from jsonschema import Draft202012Validator  # type: ignore[import-untyped] # its types are another package
     from mcp.server.lowlevel import Server
 
     by_name = {tool.name: tool for tool in TOOLS}
