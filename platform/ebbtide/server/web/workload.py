@@ -186,6 +186,7 @@ def overview_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dict[
     timed = measured if measured is not None and measured.place else None
     return {
         "row": add_loads(visit, [row])[0],
+        "last_line": logs.read_last_line(visit, live) if row.phase == "Failed" else "",
         "rate": timed.requests / (timed.end - timed.start) if timed and timed.end > timed.start else None,
         "mean": timed.total_seconds / timed.requests if timed and timed.requests else None,
         "events": list_events(live, OVERVIEW_EVENTS),
@@ -193,7 +194,6 @@ def overview_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dict[
         "conditions": sorted(row.conditions, key=lambda condition: condition.name != "Ready"),
         **select_charts(visit, live, row, OVERVIEW_CHARTS),
         "curl": call_command(row),
-        "last_line": logs.read_last_line(visit, live) if row.phase == "Failed" else "",
         "slo_warnings": list_slo_warnings(live.top, visit.backend.profile),
     }
 
@@ -462,10 +462,10 @@ def _target_curve(values: Mapping[str, list[float | None]], *, whole: bool) -> l
     if "target" not in values:
         return []
     if not whole or "ready" not in values:
-        return [Curve("target", values["target"], LIMIT_COLOUR, dashed=True, stepped=True)]
+        return [Curve("target", values["target"], 4, dashed=True, stepped=True)]
     pairs = zip(values["target"], values["ready"], strict=True)
     capacity = [None if target is None or ready is None else target * ready for target, ready in pairs]
-    return [Curve("target \u00d7 ready", capacity, LIMIT_COLOUR, dashed=True, stepped=True)]
+    return [Curve("target \u00d7 ready", capacity, 4, dashed=True, stepped=True)]
 
 
 def serve_series(visit: PageVisit) -> Response:
