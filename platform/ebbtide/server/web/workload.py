@@ -186,13 +186,13 @@ def overview_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dict[
     timed = measured if measured is not None and measured.place else None
     return {
         "row": add_loads(visit, [row])[0],
+        "last_line": logs.read_last_line(visit, live) if row.phase == "Failed" else "",
         "rate": timed.requests / (timed.end - timed.start) if timed and timed.end > timed.start else None,
         "mean": timed.total_seconds / timed.requests if timed and timed.requests else None,
         "events": list_events(live, OVERVIEW_EVENTS),
         # The summary condition first.
         "conditions": sorted(row.conditions, key=lambda condition: condition.name != "Ready"),
         **select_charts(visit, live, row, OVERVIEW_CHARTS),
-        "last_line": logs.read_last_line(visit, live) if row.phase == "Failed" else "",
         "curl": playground.call_command(row, live),
         "slo_warnings": list_slo_warnings(live.top, visit.backend.profile),
     }
