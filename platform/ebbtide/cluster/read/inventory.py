@@ -221,7 +221,8 @@ def read_workloads(
     except ForbiddenError as error:
         raise _explain_forbidden(namespace) from error
     objects[LLM] = _list_language_models(cluster, namespace)
-    event_list, pods, supplies = objects.pop(EVENT, []), objects[POD], None
+    event_list, pods = objects.pop(EVENT, []), objects[POD]
+    supplies: dict[str, ResourceSupply] | None = None
     if has_unscheduled_pods(pods):
         supplies = _read_supplies(cluster, pods if not namespace else None)
         if not events:
