@@ -1037,7 +1037,7 @@ def test_a_list_reads_events_if_a_pod_waits(*, forbidden: bool) -> None:
     found = {KNATIVE: [recording["top"]], REVISION: recording["revisions"], POD: recording["pods"]}
 
     class Recorded:
-        def list_all(self, kinds: Sequence[Kind], _: str) -> dict[Kind, list[Any]]:
+        def list_all(self, kinds: Sequence[Kind], _: str) -> dict[Kind, Any]:
             return {kind: found.get(kind, []) for kind in kinds}
 
         def list(self, kind: Kind, _: str = "") -> Listing:

@@ -55,7 +55,6 @@ def says(stage: Stage, known: dict[str, dict[str, Any]], name: str, reason: str)
         stage.until(
             f"{command[0]} says `{reason}`",
             lambda words=command: reason in " ".join(ask(stage, known, *words).split()),  # type: ignore[misc] # bound now
-            seen=lambda words=command: [ask(stage, known, *words), stage.events()],  # type: ignore[misc] # bound now
         )
 
 

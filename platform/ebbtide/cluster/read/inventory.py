@@ -236,7 +236,8 @@ def read_workloads(
     objects[LLM] = _list_language_models(cluster, namespace)
     if any(of_claim.list_claim_names(pod) for pod in objects[POD]):
         objects[RESOURCE_CLAIM] = _list_readable(cluster, RESOURCE_CLAIM, namespace)
-    event_list, pods, supplies = objects.pop(EVENT, []), objects[POD], None
+    event_list, pods = objects.pop(EVENT, []), objects[POD]
+    supplies: dict[str, ResourceSupply] | None = None
     if has_unscheduled_pods(pods):
         supplies = _read_supplies(cluster, pods if not namespace else None)
         if not events:
