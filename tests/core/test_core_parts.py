@@ -186,7 +186,6 @@ def test_fields_that_nvidias_client_leaves_empty_are_ignored() -> None:
     assert loaded.inference is not None, loaded.problems
     assert loaded.reading.native["spec"] == {
         "image": "ghcr.io/acme/chat:1",
-        "storage": {},
         "labels": [{"name": "a", "value": "b"}],
         "servingPort": {"container": 8000},
         "patches": [{"kind": "Service", "patch": {"metadata": {"labels": None}}}],

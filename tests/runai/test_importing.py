@@ -294,6 +294,7 @@ def test_each_kind_of_workload_has_its_line(run: Callable[..., Ran], tmp_path: P
     by_name = dict(line.partition(": ")[::2] for line in ran.out.splitlines())
     assert by_name["project   vision"] == "3.5 GPUs, 1001M memory"
     assert by_name["refused   vision/broken"].endswith("answers HTTP 500")
+    assert by_name["refused   vision/gone"].split()[0] == "RUN050"
     assert by_name["refused   vision/gone"].endswith("answers HTTP 404")
     assert by_name["refused   vision/wide"].startswith("RUN046 type: ")
     assert "SPEC002 spec.image" in by_name["refused   vision/wrong"]
