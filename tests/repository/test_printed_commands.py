@@ -1,5 +1,7 @@
 """Every command that a document or the help prints is run: here on the demo's cluster, or by the test in ``VERDICTS``.
 
+Those of messages and of the page's templates exist, with their flags.
+
 The blocks with the documented output of commands have their own tests (test_docs.py, test_docs_cluster.py). A command that
 no row of the table covers fails, as does a row that covers none.
 """
@@ -33,7 +35,7 @@ RUN: Final = "run"
 HELP: Final = "--help"
 #: The place and the command as patterns, and what covers it: ``RUN``, the path of a test, or the reason why nothing runs it.
 VERDICTS: Final = (
-    (r"docs/install\.md|.*", r"make ", "Makefile"),
+    (r".*", r"make ", "Makefile"),
     (r".*", r"ebbtide (serve|open)\b", "tests/cli/test_cli_serve.py"),
     (r"docs/install\.md", r"kubectl inference ", "tests/cli/test_cli_usage.py"),
     (r"docs/administer\.md", r"kubectl delete -k ", "tests/repository/test_kustomize.py"),
@@ -47,6 +49,11 @@ VERDICTS: Final = (
     (r"docs/migrate-from-knative\.md", r"ebbtide apply ", "tests/core/test_import.py"),
     (r"docs/(operate|projects)\.md", r"ebbtide |curl ", "tests/repository/test_docs_cluster.py"),
     (r"docs/quickstart\.md", r"kubectl |curl |ebbtide call \w+ --gateway ", "e2e/cases/27-quickstart"),
+    (
+        r"docs/quickstart\.md",
+        r"ebbtide .*\bllm\b",
+        "It needs a whole GPU, and the demo's default node pool has shares. test_docs.py translates its spec.",
+    ),
     (r"docs/serve\.md", r"curl ", "tests/cli/test_cli_serve.py"),
     (r"docs/serve\.md", r"kubectl ", "e2e/cases/23-serve"),
     (r"docs/slo\.md", r"kubectl ", "e2e/cases/21-slo"),
@@ -120,6 +127,27 @@ def test_every_printed_command_has_a_test_or_a_reason() -> None:
         assert verdict == RUN or verdict.endswith(".") or (ROOT / verdict).exists(), verdict
     made = {word for row in PRINTED if row.command.startswith("make ") for word in row.command.split()[1:]}
     assert {word for word in made if "=" not in word} <= targets
+
+
+#: A command in a message, a docstring or a page's template: the words before it mark it as one.
+MENTIONED: Final = re.compile(r"(?:\brun |<code>|`)`?ebbtide ([a-z-]+)((?: [^\s<`,;\"'()]+)*)")
+
+
+def test_every_command_of_a_message_or_a_template_exists_with_its_flags() -> None:
+    files = [*(ROOT / "platform").rglob("*.py"), *(ROOT / "platform").rglob("*.html")]
+    # A message may be several strings, one on each line.
+    texts = [re.sub(r'"\n\s*f?"', "", file.read_text()) for file in (*files, ROOT / "docs/reference/problems.md")]
+    mentioned = {(match[1], match[2]) for text in texts for match in MENTIONED.finditer(text)}
+    names = {name for name, _, _ in COMMANDS}
+
+    assert len({command for command, _ in mentioned}) > 25
+    unknown = []
+    for command, words in mentioned:
+        flags = {*re.findall(r"(?<= )--?[a-z][a-z-]*", words)}
+        known = {*list_flags(command), "-h"} if command in names else set()
+        if command not in {*names, "--demo", "--help", "--version"} or not flags <= known:
+            unknown.append(f"ebbtide {command}{words}")
+    assert unknown == []
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ def run(options: Options) -> int:
             out(f"{entry.code}  {entry.title}\n")
         return 0
     letters, digits = options.code[:3].upper(), options.code[3:]
-    # As in gpu65.
+    # Accept gpu65 for GPU065.
     text = texts.get(f"{letters}{digits:0>3}")
     if text is None:
         from difflib import get_close_matches
