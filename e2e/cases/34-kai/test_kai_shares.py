@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+import yaml
 
 from e2e.install.everything import GPUS, advertise
 from e2e.install.kai import NAMESPACE, pause
-from e2e.kubectl import Kubectl
+from e2e.kubectl import Kubectl, KubectlError
 from e2e.load import in_flight
+from e2e.paths import ROOT
 from e2e.providers.protocol import Provider
 from e2e.specs import IMAGE, POOL, QUARTER, make_spec
 from e2e.stage import Rendered, Stage, condition
@@ -243,6 +245,47 @@ def test_the_limit_of_a_project(stage: Stage) -> None:
     reason = f"exceeds the limit of queue {stage.project}: it requests 0.25 GPUs with 0.5 of 0.5 in use"
     until_told(stage, "third", reason)
     stage.holds_for("the third waits", lambda: runs(stage, "first", "second") and not runs(stage, "third"), 5)
+
+
+@pytest.mark.usefixtures("opened")
+def test_the_queue_of_another_project(stage: Stage) -> None:
+    """The label names the project's queue, which KAI uses, and the policy refuses a Revision and a template that name another."""
+    deploy(stage, make_service("first"))
+    stage.until("it runs", lambda: runs(stage, "first"))
+    assert {group["spec"]["queue"] for group in stage.listed("podgroups")} == {stage.project}
+    template = json.dumps({"spec": {"template": {"metadata": {"labels": {QUEUE: "others"}}}}})
+    attempts = (
+        ("label", "revision", "first-00001", f"{QUEUE}=others", "--overwrite"),
+        ("patch", "ksvc", "first", "--type=merge", "-p", template),
+    )
+
+    def refused(attempt: tuple[str, ...], *options: str) -> bool:
+        try:
+            stage.kubectl.run(*attempt, "-n", stage.namespace, *options)
+        except KubectlError as error:
+            return f"queue others is not the queue of project {stage.project}" in str(error)
+        return False
+
+    with policy(stage, "project"):
+        stage.until("the policy is in force", lambda: refused(attempts[0], "--dry-run=server"))
+        assert [attempt for attempt in attempts if not refused(attempt)] == []
+    assert runs(stage, "first")
+
+
+@contextmanager
+def policy(stage: Stage, name: str) -> Iterator[None]:
+    """Have an admission policy, for the case's namespace only."""
+    items = [*yaml.safe_load_all((ROOT / "policies" / name / "policy.yaml").read_text())]
+    here = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": [stage.namespace]}
+    for item in items:
+        if item["kind"].endswith("Binding"):
+            item["spec"]["matchResources"]["namespaceSelector"]["matchExpressions"].append(here)
+    stage.kubectl.apply(items)
+    try:
+        yield
+    finally:
+        for item in reversed(items):
+            stage.kubectl.run("delete", item["kind"], item["metadata"]["name"], "--ignore-not-found")
 
 
 @pytest.mark.usefixtures("opened")
