@@ -311,6 +311,27 @@ def test_update_without_a_spare_share(stage: Stage) -> None:
     assert groups(stage) == devices
 
 
+@pytest.mark.usefixtures("opened")
+def test_a_drained_node(stage: Stage) -> None:
+    """The node is drained under load: the commands say that it is cordoned, requests wait, and none is lost."""
+    deploy(stage, make_service("steady"))
+    stage.ready("steady")
+    (node,) = _nodes(stage.kubectl)
+    drain = ("drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--force")
+    with in_flight(stage.provider.gateway(), stage.host("steady"), "/?sleep=100ms", requests=2) as load:
+        stage.until("it answers", lambda: load.answered > 5)
+        try:
+            stage.kubectl.run(*drain, "--pod-selector=serving.knative.dev/service=steady", "--timeout=150s")
+            until_told(stage, "steady", "cordoned")
+        finally:
+            stage.kubectl.run("uncordon", node)
+        took = stage.until("it runs again", lambda: runs(stage, "steady"), seen=stage.events)
+        before = load.answered
+        stage.until("it answers again", lambda: load.answered > before + 5)
+    stage.report(back=took, answered=load.answered, lost=load.lost)
+    assert load.lost == 0, load.outcomes
+
+
 @pytest.mark.usefixtures("gangs")
 def test_preemptible_inference_is_evicted(stage: Stage) -> None:
     """A service of class train gives its share to one of class inference, and the commands say for whom."""
