@@ -37,6 +37,11 @@ DEPLOYMENTS: Final = (
     "queue-controller",
 )
 
+WEBHOOKS: Final = (
+    "mutatingwebhookconfiguration/mutating-kai-admission",
+    "validatingwebhookconfiguration/validating-kai-admission",
+)
+
 
 def install(kubectl: Kubectl, image: Callable[[str], str]) -> None:
     """Apply the chart, and wait until every part of KAI is available; running it again changes nothing.
@@ -58,6 +63,15 @@ def install(kubectl: Kubectl, image: Callable[[str], str]) -> None:
         kubectl.run("wait", "--for=create", f"deployment/{name}", "-n", NAMESPACE, "--timeout=180s", timeout=200)
     available = ("--for=condition=Available", "--timeout=300s")
     kubectl.run("wait", "deployment", "--all", "-n", NAMESPACE, *available, timeout=320)
+    for webhook in WEBHOOKS:
+        kubectl.run("wait", "--for=create", webhook, "--timeout=60s")
+
+
+def pause(kubectl: Kubectl) -> None:
+    """Take KAI's admission away until the next installation: it judges the pods of all namespaces, also those of other schedulers."""
+    kubectl.run("scale", "deployment/kai-operator", "--replicas=0", "-n", NAMESPACE)
+    kubectl.run("wait", "pod", "--for=delete", "-l", "app=kai-operator", "-n", NAMESPACE, "--timeout=60s")
+    kubectl.run("delete", *WEBHOOKS, "--ignore-not-found")
 
 
 def render() -> list[Object]:
@@ -95,7 +109,11 @@ def configure(item: Object, image: Callable[[str], str]) -> Object:
             service["image"] = _split(image(f"{REGISTRY}/{name}:{KAI}"))
             # Requests of hundreds of MiB would fill a small node.
             service["resources"] = {"requests": {"cpu": "5m", "memory": "32Mi"}}
-        spec["binder"]["resourceReservation"]["image"] = _split(servers.image("reservation"))
+        # On a busy machine, a reservation pod takes longer to start than the 40 s after which KAI schedules again.
+        spec["binder"]["resourceReservation"] |= {
+            "image": _split(servers.image("reservation")),
+            "allocationTimeout": 120,
+        }
         # It scales nodes up for shares of GPUs.
         spec["nodeScaleAdjuster"] = {"service": {"enabled": False}}
     return item

@@ -7,25 +7,33 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+import yaml
 
 from e2e.install.everything import GPUS, advertise
-from e2e.install.kai import NAMESPACE
-from e2e.kubectl import Kubectl
+from e2e.install.kai import NAMESPACE, pause
+from e2e.kubectl import Kubectl, KubectlError
+from e2e.load import in_flight
+from e2e.paths import ROOT
 from e2e.providers.protocol import Provider
 from e2e.specs import IMAGE, POOL, QUARTER, make_spec
 from e2e.stage import Rendered, Stage, condition
+from e2e.watched import watched
 
 pytestmark = [pytest.mark.schedulers, pytest.mark.usefixtures("kai")]
 
 FOUR = ("detect", "segment", "caption", "embed")
 GROUP = "runai-gpu-group"
 """The label by which KAI's binder says which device a pod shares."""
+QUEUE = "kai.scheduler/queue"
+HALF = {"gpuRequestType": "portion", "gpuPortionRequest": 0.5}
 ONE = {"minReplicas": 1, "maxReplicas": 1}
+Known = Mapping[str, float | Mapping[str, Any]]
+"""The projects of the profile, each with its GPUs or its fields."""
 LARGEST = 20475
 """MiB: KAI counts 81,900 of the 81,920 of the device."""
 
 
-def make_profile(stage: Stage, known: Mapping[str, float] | None = None, *, gang: bool = False) -> dict[str, Any]:
+def make_profile(stage: Stage, known: Known | None = None, *, gang: bool = False) -> dict[str, Any]:
     """Return the changes of the profile: one GPU that KAI shares, and projects with quotas in GPUs."""
     return {
         "nodePools": [{**POOL, "devices": 1, "backend": "kai"}],
@@ -35,7 +43,10 @@ def make_profile(stage: Stage, known: Mapping[str, float] | None = None, *, gang
         },
         "projects": {
             "quota": "kai",
-            "known": {name: {"gpus": gpus} for name, gpus in (known or {stage.project: 1.0}).items()},
+            "known": {
+                name: {"gpus": fields} if isinstance(fields, float) else dict(fields)
+                for name, fields in (known or {stage.project: 1.0}).items()
+            },
         },
     }
 
@@ -45,12 +56,12 @@ def make_service(name: str, compute: dict[str, Any] = QUARTER, **fields: Any) ->
     return make_spec(name, compute, **{"autoscaling": ONE, **fields})
 
 
-def deploy(stage: Stage, *specs: dict[str, Any], known: Mapping[str, float] | None = None) -> list[Rendered]:
-    profile = make_profile(stage, known)
+def deploy(stage: Stage, *specs: dict[str, Any], known: Known | None = None, gang: bool = False) -> list[Rendered]:
+    profile = make_profile(stage, known, gang=gang)
     return [stage.deploy(spec, profile=profile) for spec in specs]
 
 
-def ask(stage: Stage, *words: str, known: Mapping[str, float] | None = None) -> str:
+def ask(stage: Stage, *words: str, known: Known | None = None) -> str:
     """Return what a reading command says about the cluster."""
     place = ["-n", stage.namespace, f"--kubeconfig={stage.kubectl.kubeconfig}"]
     done = stage.ebbtide([*words, *place, *stage.profile(make_profile(stage, known))])
@@ -64,6 +75,16 @@ def runs(stage: Stage, *names: str) -> bool:
 def groups(stage: Stage) -> set[str]:
     """Return the devices that the pods of the project share."""
     return {pod["metadata"]["labels"][GROUP] for pod in stage.pods(ready=True)}
+
+
+def until_told(stage: Stage, name: str, reason: str) -> None:
+    """Wait until every command that shows the service says this of it."""
+
+    def silent() -> dict[str, str]:
+        said = {words[0]: ask(stage, *words) for words in (["why", name], ["list"], ["describe", name])}
+        return {command: text for command, text in said.items() if reason not in text}
+
+    stage.until(f"it is told that {name} {reason}", lambda: not silent(), seen=silent)
 
 
 def waits(stage: Stage, name: str) -> None:
@@ -100,8 +121,7 @@ def test_four_by_portion(stage: Stage) -> None:
     deploy(stage, make_service("fifth"))
     waits(stage, "fifth")
     reason = f"exceeds the quota of queue {stage.project}: it requests 0.25 GPUs with 1 of 1 in use"
-    for command in (["why", "fifth"], ["list"], ["describe", "fifth"]):
-        stage.until(f"{command[0]} says for what", lambda words=command: reason in ask(stage, *words))  # type: ignore[misc] # bound now
+    until_told(stage, "fifth", reason)
     stage.kubectl.run("delete", "ksvc", FOUR[0], "-n", stage.namespace)
     freed = stage.until("the fifth runs", lambda: runs(stage, "fifth"))
     stage.report(four_run=took, fifth_after_a_share_is_free=freed)
@@ -197,10 +217,144 @@ def test_restart_of_the_scheduler(stage: Stage) -> None:
     stage.until("the late one runs", lambda: runs(stage, "steady", "late"))
 
 
-def place(stage: Stage, name: str, count: int, *, known: Mapping[str, float] | None = None, wait: bool = True) -> None:
-    """Create pods of class train with a quarter of the GPU each, in the queue of the project."""
-    rendered = stage.render(make_service("any"), profile=make_profile(stage, known)).manifests
-    stage.apply([item for item in rendered if item["kind"] in {"Namespace", "Queue"}])
+@pytest.mark.usefixtures("opened")
+def test_the_weight_divides_what_no_quota_claims(stage: Stage) -> None:
+    """Two projects have a quarter each. The half that is left belongs to the one with a weight, also after the other took it."""
+    other = f"{stage.project}-weighty"
+    known = {stage.project: {"gpus": 0.25, "overQuotaWeight": 0}, other: {"gpus": 0.25, "overQuotaWeight": 1}}
+    place(stage, "light", 4, known=known)
+    place(stage, "heavy", 4, known=known, project=other, wait=False)
+
+    def divided() -> bool:
+        return (len(holding(stage, "light")), len(holding(stage, "heavy"))) == (1, 3)
+
+    took = stage.until("each has its share", divided, seen=stage.events)
+    stage.holds_for("they keep it", divided, 5)
+    stage.report(shares_after=took)
+
+
+@pytest.mark.usefixtures("gangs")
+def test_the_limit_of_a_project(stage: Stage) -> None:
+    """Without over-quota, a preemptible service waits at the quota although half of the GPU is idle, and the commands say so."""
+    known = {stage.project: {"gpus": 0.5, "overQuota": False}}
+    two = [make_service(name, priorityClass="train") for name in ("first", "second")]
+    deploy(stage, *two, known=known, gang=True)
+    stage.until("two run", lambda: runs(stage, "first", "second"), seen=stage.events)
+    deploy(stage, make_service("third", priorityClass="train"), known=known, gang=True)
+    waits(stage, "third")
+    reason = f"exceeds the limit of queue {stage.project}: it requests 0.25 GPUs with 0.5 of 0.5 in use"
+    until_told(stage, "third", reason)
+    stage.holds_for("the third waits", lambda: runs(stage, "first", "second") and not runs(stage, "third"), 5)
+
+
+@pytest.mark.usefixtures("opened")
+def test_the_queue_of_another_project(stage: Stage) -> None:
+    """The label names the project's queue, which KAI uses, and the policy refuses a Revision and a template that name another."""
+    deploy(stage, make_service("first"))
+    stage.until("it runs", lambda: runs(stage, "first"))
+    assert {group["spec"]["queue"] for group in stage.listed("podgroups")} == {stage.project}
+    template = json.dumps({"spec": {"template": {"metadata": {"labels": {QUEUE: "others"}}}}})
+    attempts = (
+        ("label", "revision", "first-00001", f"{QUEUE}=others", "--overwrite"),
+        ("patch", "ksvc", "first", "--type=merge", "-p", template),
+    )
+
+    def refused(attempt: tuple[str, ...], *options: str) -> bool:
+        try:
+            stage.kubectl.run(*attempt, "-n", stage.namespace, *options)
+        except KubectlError as error:
+            return f"queue others is not the queue of project {stage.project}" in str(error)
+        return False
+
+    with policy(stage, "project"):
+        stage.until("the policy is in force", lambda: refused(attempts[0], "--dry-run=server"))
+        assert [attempt for attempt in attempts if not refused(attempt)] == []
+    assert runs(stage, "first")
+
+
+@contextmanager
+def policy(stage: Stage, name: str) -> Iterator[None]:
+    """Have an admission policy, for the case's namespace only."""
+    items = [*yaml.safe_load_all((ROOT / "policies" / name / "policy.yaml").read_text())]
+    here = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": [stage.namespace]}
+    for item in items:
+        if item["kind"].endswith("Binding"):
+            item["spec"]["matchResources"]["namespaceSelector"]["matchExpressions"].append(here)
+    stage.kubectl.apply(items)
+    try:
+        yield
+    finally:
+        for item in reversed(items):
+            stage.kubectl.run("delete", item["kind"], item["metadata"]["name"], "--ignore-not-found")
+
+
+@pytest.mark.usefixtures("opened")
+def test_update_without_a_spare_share(stage: Stage) -> None:
+    """Two halves of a full GPU are replaced one after the other on the same device, and no request is lost."""
+    fields = {"autoscaling": {"minReplicas": 2, "maxReplicas": 2}, "rollout": {"surge": 0}}
+    profile = make_profile(stage)
+    done = stage.command("apply", make_service("chat", HALF, **fields), "-q", profile=profile)
+    assert done.returncode == 0, done.stdout + done.stderr
+    stage.until("both run", lambda: len(stage.pods("chat", ready=True)) == 2)
+    devices = groups(stage)
+    updated = make_service("chat", HALF, **fields, environmentVariables=[{"name": "VERSION", "value": "2"}])
+    gateway, host = stage.provider.gateway(), stage.host("chat")
+    with watched(stage, "chat") as seen, in_flight(gateway, host, "/?sleep=100ms", requests=4) as load:
+        start = time.monotonic()
+        done = stage.command("apply", updated, "-q", profile=profile)
+        stage.report(rollout=time.monotonic() - start, answered=load.answered, lost=load.lost)
+        assert done.returncode == 0, done.stdout + done.stderr
+        stage.until("the new revision answers", lambda: load.bodies["chat-00002"] > 0)
+    assert load.lost == 0, load.outcomes
+    assert min(seen.ready) >= 1, "\n".join(seen.changes)
+    assert len(stage.pods("chat", ready=True)) == 2
+    assert groups(stage) == devices
+
+
+@pytest.mark.usefixtures("opened")
+def test_a_drained_node(stage: Stage) -> None:
+    """The node is drained under load: the commands say that it is cordoned, requests wait, and none is lost."""
+    deploy(stage, make_service("steady"))
+    stage.ready("steady")
+    (node,) = _nodes(stage.kubectl)
+    drain = ("drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--force")
+    with in_flight(stage.provider.gateway(), stage.host("steady"), "/?sleep=100ms", requests=2) as load:
+        stage.until("it answers", lambda: load.answered > 5)
+        try:
+            stage.kubectl.run(*drain, "--pod-selector=serving.knative.dev/service=steady", "--timeout=150s")
+            until_told(stage, "steady", "cordoned")
+        finally:
+            stage.kubectl.run("uncordon", node)
+        took = stage.until("it runs again", lambda: runs(stage, "steady"), seen=stage.events)
+        before = load.answered
+        stage.until("it answers again", lambda: load.answered > before + 5)
+    stage.report(back=took, answered=load.answered, lost=load.lost)
+    assert load.lost == 0, load.outcomes
+
+
+@pytest.mark.usefixtures("gangs")
+def test_preemptible_inference_is_evicted(stage: Stage) -> None:
+    """A service of class train gives its share to one of class inference, and the commands say for whom."""
+    deploy(stage, make_service("cheap", {**HALF, "gpuPortionRequest": 0.75}, priorityClass="train"), gang=True)
+    stage.until("it runs", lambda: runs(stage, "cheap"), seen=stage.events)
+    deploy(stage, make_service("dear", HALF), gang=True)
+    took = stage.until("the other runs", lambda: runs(stage, "dear"), seen=stage.events)
+    until_told(stage, "cheap", "0.5 of 1 used by dear")
+    # `list` reads no events.
+    for words in (["why", "cheap"], ["describe", "cheap"]):
+        assert f"was preempted by {stage.namespace}/dear" in ask(stage, *words)
+    stage.holds_for("it stays so", lambda: runs(stage, "dear") and not runs(stage, "cheap"), 5)
+    stage.report(evicted_after=took)
+
+
+def place(
+    stage: Stage, name: str, count: int, *, known: Known | None = None, project: str = "", wait: bool = True
+) -> None:
+    """Create pods of class train with a quarter of the GPU each, in the queue of the project, or of another one."""
+    for queue in dict.fromkeys((stage.project, project or stage.project)):
+        rendered = stage.render(make_service("any", project=queue), profile=make_profile(stage, known)).manifests
+        kinds = {"Namespace", "Queue"} if queue == stage.project else {"Queue"}
+        stage.apply([item for item in rendered if item["kind"] in kinds])
     stage.apply(
         [
             {
@@ -209,7 +363,7 @@ def place(stage: Stage, name: str, count: int, *, known: Mapping[str, float] | N
                 "metadata": {
                     "name": f"{name}-{number}",
                     "namespace": stage.namespace,
-                    "labels": {"kai.scheduler/queue": stage.project, "holds": name},
+                    "labels": {QUEUE: project or stage.project, "holds": name},
                     "annotations": {"gpu-fraction": "0.25"},
                 },
                 "spec": {
@@ -253,7 +407,7 @@ PARENT = "default-parent-queue"
 
 @pytest.fixture(scope="module")
 def kai(provider: Provider) -> Iterator[None]:
-    """Install KAI, and let the node offer one GPU; afterwards, the node has all its GPUs again."""
+    """Install KAI, and let the node offer one GPU; afterwards, the node has all its GPUs again, and KAI's admission is gone."""
     provider.add("kai", _quiet)
     kubectl = provider.kubectl()
     for name in _nodes(kubectl):
@@ -265,6 +419,7 @@ def kai(provider: Provider) -> Iterator[None]:
         kubectl.run("label", "node", name, *(f"{key}-" for key in LABELS))
     kubectl.run("delete", "runtimeclass", "nvidia", "--ignore-not-found")
     advertise(kubectl)
+    pause(kubectl)
 
 
 @contextmanager
