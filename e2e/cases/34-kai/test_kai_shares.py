@@ -1,6 +1,8 @@
 """Shares of one GPU under KAI-Scheduler 0.12: the arithmetic and the decisions are its own, and Ebbtide predicts them."""
 
 import json
+import re
+import shlex
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +26,7 @@ pytestmark = [pytest.mark.schedulers, pytest.mark.usefixtures("kai")]
 FOUR = ("detect", "segment", "caption", "embed")
 GROUP = "runai-gpu-group"
 """The label by which KAI's binder says which device a pod shares."""
+EXAMPLE = ROOT / "examples" / "one-gpu-with-kai"
 QUEUE = "kai.scheduler/queue"
 HALF = {"gpuRequestType": "portion", "gpuPortionRequest": 0.5}
 ONE = {"minReplicas": 1, "maxReplicas": 1}
@@ -345,6 +348,34 @@ def test_preemptible_inference_is_evicted(stage: Stage) -> None:
         assert f"was preempted by {stage.namespace}/dear" in ask(stage, *words)
     stage.holds_for("it stays so", lambda: runs(stage, "dear") and not runs(stage, "cheap"), 5)
     stage.report(evicted_after=took)
+
+
+@pytest.mark.usefixtures("gangs")
+def test_the_example(stage: Stage) -> None:
+    """The commands of the example's page do what it says, with an image that the cluster has."""
+    folder = stage.written("example/README.md", "").parent
+    for file in EXAMPLE.iterdir():
+        (folder / file.name).write_text(re.sub(r"registry\.example\.com/\S+", IMAGE, file.read_text()))
+    page = (folder / "README.md").read_text().replace(str(EXAMPLE.relative_to(ROOT)), str(folder))
+    said: dict[str, str] = {}
+    try:
+        for line in page.splitlines():
+            program, *words = shlex.split(line.removeprefix("$ ")) if line.startswith("$ ") else ["", ""]
+            if program == "kubectl":
+                said[" ".join(words[:2])] = stage.kubectl.run(*words)
+            elif program == "ebbtide":
+                done = stage.ebbtide([*words, f"--kubeconfig={stage.kubectl.kubeconfig}"])
+                assert done.returncode == 0, (words, done.stdout, done.stderr)
+                said[words[0]] = done.stdout + done.stderr
+        print(said)
+        assert said["list"].count("Running") == len(FOUR), said
+        assert "1 ready" in said["why"], said
+        assert "Evict" in said["get events"], said
+        assert "Pending" in said["get pods"], said
+    finally:
+        # With the namespaces, so that none of it takes a share from the next case.
+        stage.kubectl.run("delete", "namespace", "runai-vision", "research", "--ignore-not-found", "--wait=false")
+        stage.kubectl.run("delete", "queues.scheduling.run.ai", "vision", "research", "--ignore-not-found")
 
 
 def place(
