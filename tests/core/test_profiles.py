@@ -69,7 +69,9 @@ def test_the_default_profile_needs_nothing_but_knative() -> None:
     assert not any(spec.knative.__dict__[part] for part in ("features", "autoscaler", "defaults", "deployment"))
     assert not spec.kserve.installed
     assert spec.metrics.adapter == "none"
-    assert not spec.node_pools
+    assert [(pool.name, pool.resource, pool.backend) for pool in spec.node_pools] == [
+        ("default", "nvidia.com/gpu", "devices")
+    ]
     assert spec.scheduling.scheduler == "default-scheduler"
 
 
