@@ -101,13 +101,10 @@ def _list_selecting_pools(plan: Plan) -> tuple[NodePool, ...]:
     """Return the node pools by which the pods select nodes: those of the spec, or the default one for a GPU request."""
     if plan.pool_names:
         return plan.pools
-    whole = plan.gpu is not None and plan.gpu.kind == "devices"
-    default = (
-        ()
-        if plan.pool is None or not selects_by_default(plan.pool, whole=whole, defaults=plan.adds_defaults)
-        else plan.pools
-    )
-    return () if plan.gpu is None else default
+    if plan.gpu is None or plan.pool is None:
+        return ()
+    whole = plan.gpu.kind == "devices"
+    return plan.pools if selects_by_default(plan.pool, whole=whole, defaults=plan.adds_defaults) else ()
 
 
 def selects_by_default(pool: NodePool, *, whole: bool, defaults: bool) -> bool:
