@@ -140,7 +140,7 @@ def needed(items: list[dict[str, Any]], known: set[str]) -> Iterator[dict[str, A
         yield {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": name}, "handler": "runc"}
     for name, where in sorted(
         {
-            (pod["serviceAccountName"], item["metadata"]["namespace"])
+            (pod["serviceAccountName"], item["metadata"].get("namespace", "default"))
             for item, pod in pods
             if "serviceAccountName" in pod
         }

@@ -71,6 +71,7 @@ def test_page(stage: Stage, page: Page) -> None:
         (pod,) = stage.pods(NAME, ready=True)
         expect(page.locator("main")).to_contain_text(pod["metadata"]["name"])
 
+        page.locator("#more-actions").click()
         page.get_by_role("link", name="Scale", exact=True).click()
         page.locator("dialog").get_by_label("Minimum replicas").fill("2")
         page.locator("dialog").get_by_role("button", name="Review").click()
@@ -79,6 +80,7 @@ def test_page(stage: Stage, page: Page) -> None:
         stage.until("both pods are there", lambda: len(stage.pods(NAME, ready=True)) == 2)
         assert [row["metadata"]["name"] for row in stage.listed("revisions")] == [f"{NAME}-00001"]
 
+        page.locator("#more-actions").click()
         page.get_by_role("link", name="Delete").click()
         page.get_by_label(f"Type {NAME} to confirm").fill(NAME)
         page.locator("dialog").get_by_role("button", name="Delete").click()
