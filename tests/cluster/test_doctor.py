@@ -37,7 +37,7 @@ from ebbtide.core import manifests
 from ebbtide.core.base import keys
 from ebbtide.core.base.bodies import serialize_body
 from ebbtide.core.documents import load_document, profiles
-from ebbtide.core.profile.built_in import FULL
+from ebbtide.core.profile.built_in import BUILT_IN_NAME, FULL
 from ebbtide.core.translation import project
 from ebbtide.core.translation.translate import translate
 from ebbtide.sandbox.clocks import ManualClock
@@ -429,6 +429,22 @@ def test_the_device_class_of_each_pool_is_checked() -> None:
     assert finding.code == "DOC199"
     assert finding.what == "device class gpu.nvidia.com not found, but node pool claimed needs it"
     assert observed.make_observed_profile(cluster)["spec"]["kubernetes"]["dra"] is False
+
+
+@pytest.mark.parametrize(
+    ("fields", "codes"), [(None, []), ({}, []), ({"compute": {"gpuDevicesRequest": 1}}, [("DOC015", "error")])]
+)
+def test_a_cluster_without_gpus_is_a_finding_only_for_a_spec_with_one(
+    fields: dict[str, Any] | None, codes: list[tuple[str, str]]
+) -> None:
+    """The built-in profile has a pool for any GPUs, which many clusters do not have."""
+    built_in = profiles.load_built_in(BUILT_IN_NAME)
+    cluster = furnished(built_in)
+    node(lambda obj: obj["status"]["allocatable"].pop(keys.GPU))(cluster)
+    specs = None if fields is None else [inference(**fields)]
+    findings = doctor.examine_cluster(cluster, built_in, specs)
+
+    assert [(finding.code, finding.severity) for finding in findings] == codes
 
 
 def test_a_pool_with_media_engines_is_found_by_its_resource() -> None:

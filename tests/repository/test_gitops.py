@@ -25,7 +25,8 @@ def kustomizations() -> list[Any]:
     """Return the Kustomizations of Flux on the page."""
     blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "gitops.md").read_text(), re.DOTALL)
     documents = [yaml.safe_load(block) for block in blocks]
-    return [item for item in documents if item["apiVersion"].startswith("kustomize.toolkit.fluxcd.io/")]
+    manifests = [item for item in documents if "apiVersion" in item]
+    return [item for item in manifests if item["apiVersion"].startswith("kustomize.toolkit.fluxcd.io/")]
 
 
 @pytest.fixture

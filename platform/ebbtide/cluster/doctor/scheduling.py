@@ -86,11 +86,12 @@ def _check_pools(observed: ObservedCluster, requirements: SpecRequirements) -> I
     nodes = [make_gpu_node(node, observed) for node in observed.nodes]
     used = {plan.pool.name for plan in requirements.plans if plan.pool is not None and plan.gpu is not None}
     for pool in requirements.profile.spec.node_pools:
-        make = make_warning_finding if requirements.specs is not None and pool.name not in used else make_error_finding
-        yield from (make(*row) for row in _compare_pool(pool, nodes))
+        is_used = pool.name in used
+        make = make_warning_finding if requirements.specs is not None and not is_used else make_error_finding
+        yield from (make(*row) for row in _compare_pool(pool, nodes, is_used=is_used))
 
 
-def _compare_pool(pool: NodePool, nodes: Sequence[GpuNode]) -> Iterator[tuple[str, str, str, str]]:
+def _compare_pool(pool: NodePool, nodes: Sequence[GpuNode], *, is_used: bool) -> Iterator[tuple[str, str, str, str]]:
     """Yield code, difference, effect and fix of each difference between a pool and its nodes."""
     title = f"node pool {pool.name}"
     labels = dict(pool.selector)
@@ -104,10 +105,11 @@ def _compare_pool(pool: NodePool, nodes: Sequence[GpuNode]) -> Iterator[tuple[st
             f"label the nodes, or correct nodePools ({pool.name}) in the profile",
         )
         return
-    if not pool.product:
+    if not pool.product and not is_used:
+        # It may be a pool without GPUs, or that of the built-in profile on a cluster without GPUs.
         return
     products = {node.product for node in pool_nodes if node.product}
-    if products and pool.product.removesuffix("-SHARED") not in products:
+    if pool.product and products and pool.product.removesuffix("-SHARED") not in products:
         yield (
             "DOC014",
             f"the profile has {pool.product} for {title}, but its nodes have {', '.join(sorted(products))}",
