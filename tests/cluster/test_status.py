@@ -1031,7 +1031,7 @@ def test_an_eviction_concerns_the_workloads_of_both_groups(change: Callable[[dic
 
 @pytest.mark.parametrize("forbidden", [False, True])
 def test_a_list_reads_events_if_a_pod_waits(*, forbidden: bool) -> None:
-    """The reason of Kueue is in an event, which a list of workloads that run does not need; a caller may not read events."""
+    """The reason of Kueue is in an event, which a list of workloads that run does not need. Some callers cannot read events."""
     recording = situations.data("gpu-waiting")
     gated(recording)
     found = {KNATIVE: [recording["top"]], REVISION: recording["revisions"], POD: recording["pods"]}

@@ -246,7 +246,11 @@ def test_the_objects_that_knative_creates_pass(judge: Judge, folder: Path) -> No
         assert_passes(judge, answer["object"], namespace_of(item), classes)
         for revision in answer["revisions"]:
             template = revision["deployment"]["object"]["spec"]["template"]
-            metadata = {**template["metadata"], "name": "one", "namespace": item["metadata"].get("namespace", "default")}
+            metadata = {
+                **template["metadata"],
+                "name": "one",
+                "namespace": item["metadata"].get("namespace", "default"),
+            }
             pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
             assert_passes(judge, pod, namespace_of(item), classes)
 

@@ -39,14 +39,14 @@ class Value:
 
 @dataclass(frozen=True)
 class Chart:
-    """One chart: the kustomization it comes from, its values beside ``COMMON``, and its optional parts."""
+    """One chart: the kustomization it comes from, its values in addition to the common ones, and its optional parts."""
 
     name: str
     folder: str
     description: str
     values: tuple[Value, ...] = ()
     replace: tuple[tuple[str, str], ...] = ()
-    """Texts of the templates, and what stands in their place."""
+    """Texts of the templates, and their replacements."""
     optional: tuple[tuple[str, str], ...] = ()
     """Files of `kustomize`, and the value that installs them."""
     arguments: tuple[tuple[str, str], ...] = ()
@@ -107,7 +107,7 @@ Sign in with a Kubernetes token.
                 "Install the custom resource Inference, and apply its objects. The definition stays when the chart is removed.",
             ),
         ),
-        # The resources of kustomize/crd beside the controller.
+        # The resources of kustomize/crd in addition to the controller.
         optional=tuple(
             (f"{path}.yaml", "inferences")
             for path in ("crd/inferences", "crd/roles", "roles/project-member", "roles/observer")
@@ -155,7 +155,9 @@ NETWORK_SCHEMA: Final[Object] = {
     "properties": {"enabled": SWITCH, "egressPorts": PORTS},
     "additionalProperties": False,
 }
-NETWORK_HELP: Final = "The NetworkPolicy, and ports to which it allows connections beside 53, 443, 6443 and 9090."
+NETWORK_HELP: Final = (
+    "The NetworkPolicy, and ports to which it allows connections in addition to 53, 443, 6443 and 9090."
+)
 POD_FIELDS: Final = ("imagePullSecrets", "nodeSelector", "tolerations", "affinity")
 """Fields of the pod that are absent while their value is empty."""
 
