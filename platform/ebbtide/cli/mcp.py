@@ -56,7 +56,7 @@ SPEC: Final = Parameter("spec", "", "The YAML of one or more specs", r"[\s\S]", 
 NAME: Final = Parameter("name", "", "Name of the workload", required=True)
 PROJECT: Final = Parameter("project", "--project", "Project of the workload; without it, the namespace of the context")
 CODE: Final = Parameter("code", "", "Problem code, such as AUT004", r"^[A-Za-z]{3,4}[0-9]{3}$", required=True)
-#: A shape, not a file: the caller may not be the owner of this computer's files.
+#: A shape, not a file: the caller is not always the owner of this computer's files.
 TRAFFIC: Final = Parameter(
     "traffic", "--traffic", "Traffic as a shape: constant:5rps,10m or poisson:5rps,10m", r"^[a-z-]+:\S+$", required=True
 )
