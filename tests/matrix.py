@@ -40,11 +40,15 @@ PURE: Final = {"render", "check", "explain", "simulate", "tune"}
 ASKS: Final = {"plan", "diff", "doctor"}
 #: Paths that concern no project: their response must not contain data of one.
 OPEN: Final = {"/api/v1/token"}
+#: Paths of what Ebbtide does not support: they refuse it to every authenticated user alike, and read no body.
+UNSUPPORTED: Final = {"/api/v1/workloads/distributed-inferences"}
+#: Paths whose values Ebbtide does not measure: status 207.
+UNMEASURED: Final = {"/api/v1/workloads/inferences/{workloadId}/pods/{podId}/metrics"}
 USERS: Final = ("owner", "reader", "root")
 
 
 class Place(NamedTuple):
-    """The namespace, workload and ids of one project."""
+    """The namespace, workload, ids and first pod of one project."""
 
     project: str
     namespace: str
@@ -52,6 +56,7 @@ class Place(NamedTuple):
     uid: str
     revision: str
     pod: str
+    pod_uid: str
 
 
 def nowhere(like: Place) -> Place:
@@ -63,6 +68,7 @@ def nowhere(like: Place) -> Place:
         like.uid[:-4] + "ffff",
         like.revision[:-4] + "fffe",
         "nonesuch-pod",
+        like.pod_uid[:-4] + "fffd",
     )
 
 
@@ -72,6 +78,7 @@ def body_of(path: str, place: Place, cluster_id: str) -> dict[str, Any] | None:
     bodies: dict[str, dict[str, Any] | None] = {
         "/api/v1/token": {"grantType": "app_token", "AppId": "team-beta/robot", "AppSecret": "nobody's"},
         "/api/v1/workloads/inferences": serving.body(f"{place.name}-two", place.project, cluster_id),
+        "/api/v1/workloads/distributed-inferences": serving.body(f"{place.name}-two", place.project, cluster_id),
         "/api/v1/workloads/inferences/{workloadId}": {"spec": {"image": "ghcr.io/acme/other:9"}},
         "/api/v2/workloads/nim-services": {
             "metadata": {"name": f"{place.name}-nim", "projectId": place.project},
@@ -100,6 +107,8 @@ class Asker:
     client: httpx.Client
     tokens: Mapping[str, str]
     cluster_id: str
+    #: The name of a node pool of the profile, which every user sees.
+    pool: str
 
     def ask(self, user: str | None, method: str, path: str, place: Place) -> httpx.Response:
         """Send one request about a place."""
@@ -108,7 +117,9 @@ class Asker:
             .replace("{name}", place.name)
             .replace("{workloadId}", place.uid)
             .replace("{revisionId}", place.revision)
+            .replace("{podId}", place.pod_uid)
             .replace("{projectId}", place.project)
+            .replace("{nodepoolId}", self.pool)
             .replace("{clusterUuid}", self.cluster_id)
         )
         assert "{" not in url, f"nothing is known of the parameters of {path}"
@@ -118,9 +129,23 @@ class Asker:
         return self.client.request(method, url, json=sent, params=query, headers=headers)
 
 
+def list_refusals(path: str) -> set[int]:
+    """Return the statuses of a write without permission. What a Knative Service does not support is refused before."""
+    if path in UNSUPPORTED:
+        return {400}
+    return {403, 422} if "{name}" in path and path.endswith(("suspend", "resume", "rollback")) else {403}
+
+
 def secrets_of(place: Place) -> list[str]:
     """Return the texts that only a user with access to a place may see."""
-    return [place.uid, place.revision, place.pod, f"ghcr.io/{place.namespace}/{place.name}", f"{place.name}-00001"]
+    return [
+        place.uid,
+        place.revision,
+        place.pod,
+        place.pod_uid,
+        f"ghcr.io/{place.namespace}/{place.name}",
+        f"{place.name}-00001",
+    ]
 
 
 def said_of(text: str, place: Place) -> str:

@@ -359,7 +359,11 @@ def test_wrong_usage_is_named_before_a_request(
         monkeypatch.setenv(importing.SECRET_VARIABLE, "wrong")
         assert "POST /api/v1/token answers HTTP 401" in run(*words, url).err
         monkeypatch.setenv(importing.TOKEN_VARIABLE, "a.b.c")
-        assert run(*words, url, "--folder", str(tmp_path / "new")).code == 0
+        # The built-in profiles have a node pool of the name of Run:ai's default one.
+        profile = tmp_path / "profile.yaml"
+        pools = [{"name": "a100", "resource": "nvidia.com/gpu"}]
+        profile.write_text(json.dumps(apply_merge_patch(serving.MADE, {"spec": {"nodePools": pools}})))
+        assert run(*words, url, "--folder", str(tmp_path / "new"), "--profile", str(profile)).code == 0
         assert len(handler.tokens) == 1
     assert read_folder(tmp_path / "new")[0]["anyNodePool"] == "default"
     monkeypatch.delenv(importing.TOKEN_VARIABLE)

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import io
 import sys
-import tempfile
 import threading
 from contextlib import redirect_stderr, redirect_stdout
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ebbtide import __version__
 from ebbtide.cli import connection, terminal
+from ebbtide.cli.files import create_private_file, remove_private_file
 from ebbtide.cli.options import Options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from mcp.server.lowlevel import Server
 
@@ -56,7 +56,7 @@ SPEC: Final = Parameter("spec", "", "The YAML of one or more specs", r"[\s\S]", 
 NAME: Final = Parameter("name", "", "Name of the workload", required=True)
 PROJECT: Final = Parameter("project", "--project", "Project of the workload; without it, the namespace of the context")
 CODE: Final = Parameter("code", "", "Problem code, such as AUT004", r"^[A-Za-z]{3,4}[0-9]{3}$", required=True)
-#: A shape, not a file: a caller need not be the owner of the files of this computer.
+#: A shape, not a file: the caller is not always the owner of this computer's files.
 TRAFFIC: Final = Parameter(
     "traffic", "--traffic", "Traffic as a shape: constant:5rps,10m or poisson:5rps,10m", r"^[a-z-]+:\S+$", required=True
 )
@@ -125,14 +125,15 @@ def call(tool: Tool, given: Mapping[str, str], place: Sequence[str]) -> tuple[st
     from ebbtide.cli import main
 
     out, errors = io.StringIO(), io.StringIO()
-    with ONE_AT_A_TIME, tempfile.TemporaryDirectory() as folder:
-        spec = Path(folder) / "spec.yaml"
-        spec.write_text(given.get(SPEC.name, ""), encoding="utf-8")
-        with redirect_stdout(out), redirect_stderr(errors):
+    spec = create_private_file("spec.yaml", given.get(SPEC.name, "").encode())
+    try:
+        with ONE_AT_A_TIME, redirect_stdout(out), redirect_stderr(errors):
             code = main(list_words(tool, given, spec, place))
-        text = out.getvalue() + (errors.getvalue() if code else "")
+    finally:
+        remove_private_file(spec)
+    text = out.getvalue() + (errors.getvalue() if code else "")
     # A check that finds problems has answered.
-    return text.replace(f"{folder}/", ""), code > 1 or (code == 1 and not out.getvalue())
+    return text.replace(f"{spec.parent}/", ""), code > 1 or (code == 1 and not out.getvalue())
 
 
 def make_server(place: Sequence[str]) -> Server[Any]:

@@ -381,7 +381,8 @@ def test_a_list_of_problems_is_limited_and_hides_no_error() -> None:
     many = [make_warning("YML001", (number,), "w") for number in range(150)] + [Problem("YML002", (), "e")]
     limited = limit_problems(many)
     assert len(limited) == MAX_PROBLEMS + 1
-    assert limited[-2] == many[-1]
+    # The errors come first.
+    assert limited[:-1] == [many[-1], *many[:99]]
     assert (limited[-1].code, limited[-1].severity) == ("FIL052", "warning")
     assert limited[-1].message == "51 more problems are not listed"
     assert limit_problems([many[-1]] * 102)[-1].severity == "error"

@@ -50,6 +50,16 @@ def field_names_at(path: Path, *, of_profile: bool = False) -> list[str]:
 
 
 @cache
+def list_blocks() -> dict[str, list[str]]:
+    """Return the blocks of a spec that have a field, by the field's name. A document may ask for thousands of names."""
+    blocks: dict[str, list[str]] = {}
+    for block in field_names_at(("spec",)):
+        for name in field_names_at(("spec", block)):
+            blocks.setdefault(name, []).append(block)
+    return blocks
+
+
+@cache
 def read_field_texts(model: type[BaseModel]) -> dict[str, str]:
     """Return the documentation of a model's fields, including those of its bases, by the fields' Python names."""
     documentation: dict[str, str] = {}

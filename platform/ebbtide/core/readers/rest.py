@@ -196,7 +196,7 @@ def drop_answered(draft: Draft, block: dict[str, Any], answer: dict[str, Any], w
     names = [name for name in block if name in ANSWERED]
     if names:
         message = f"{', '.join(names)}: Run:ai's control plane sets these fields, and they have no effect here"
-        if answer.get("desiredPhase") in {"Stopped", "Deleted"}:
+        if answer.get("desiredPhase") in ("Stopped", "Deleted"):  # a tuple, because the value may be of any type
             message += f"; the workload is {answer['desiredPhase'].lower()} in Run:ai, and an apply starts it"
         draft.add_warning("RUN048", (*where, names[0]), message, "remove them")
     return {name: value for name, value in block.items() if name not in ANSWERED}

@@ -346,7 +346,7 @@ def find_meant_field(where: Path, *, of_profile: bool = False) -> Path | None:
     """Return the path of the field that an unknown field most likely means: by its spelling, or in another API's terms."""
     from difflib import get_close_matches  # noqa: PLC0415 - only needed for a misspelled name
 
-    from ebbtide.core.readers.fields import field_names_at  # noqa: PLC0415 - loads the models
+    from ebbtide.core.readers.fields import field_names_at, list_blocks  # noqa: PLC0415 - loads the models
 
     name = str(where[-1])
     if not of_profile and len(where) == 1 and name in field_names_at(("spec",)):
@@ -357,7 +357,7 @@ def find_meant_field(where: Path, *, of_profile: bool = False) -> Path | None:
     if habit is not None:
         return tuple(habit.split("."))
     if not of_profile and where[:-1] == ("spec",):
-        blocks = [block for block in field_names_at(("spec",)) if name in field_names_at(("spec", block))]
+        blocks = list_blocks().get(name, ())
         if len(blocks) == 1:
             return "spec", blocks[0], name
     lowered = {text.lower(): text for text in field_names_at(where[:-1], of_profile=of_profile)}
