@@ -47,7 +47,8 @@ def run(options: Options) -> int:
 
     def prepare(profile: Profile) -> tuple[Profile, list[Inference] | None] | int:
         specs: list[Inference] = []
-        for loaded in common.load_documents(common.read_sources(options.files), profile):
+        documents = common.load_documents(common.read_sources(options.files), profile) if options.files else ()
+        for loaded in documents:
             common.print_problems(loaded.problems, quiet=True)
             if common.exit_code(loaded.problems) or loaded.inference is None:
                 return PROBLEMS
