@@ -445,7 +445,8 @@ def test_the_pages_show_it() -> None:
         assert "qwen-kserve-5d4-b" in texts["pods"]
         assert "qwen-kserve-router-scheduler" not in texts["pods"]
         assert "it has 2 replicas, whatever the load" in texts["why"]
-        assert "kind: LLMInferenceService" in texts["yaml"]
+        # The parser adds spaces around the key, which has a color.
+        assert "kind : LLMInferenceService" in texts["yaml"]
         assert '"model": "Qwen/Qwen2.5-7B-Instruct"' in texts["playground"]
         for action, text in (
             ("scale", "which has no revisions"),
