@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 #: The command runs here, on the demo's cluster, in the order of its page.
 RUN: Final = "run"
 HELP: Final = "--help"
+KAI: Final = "e2e/cases/34-kai/test_kai_shares.py"
+#: The file of an example with further objects, which its page applies with kubectl.
+TRAINING: Final = "training.yaml"
 #: The place and the command as patterns, and what covers it: ``RUN``, the path of a test, or the reason why nothing runs it.
 VERDICTS: Final = (
     (r".*", r"make ", "Makefile"),
@@ -43,10 +46,13 @@ VERDICTS: Final = (
     (r"docs/api\.md", r"curl ", "tests/server/test_api_access.py"),
     (r"docs/controller\.md", r"kubectl ", "e2e/cases/28-floor"),
     (r"docs/crd\.md", r"kubectl ", "e2e/cases/30-crd"),
+    (r"docs/install\.md", r"helm install ", "tests/repository/test_chart.py"),
     (r"docs/kustomize\.md", r"ebbtide render ", "tests/cli/test_krm.py"),
     (r"docs/language-models\.md", r"ebbtide ", "tests/server/test_language_models.py"),
     # Its spec has a whole GPU, and the demo's default node pool has shares.
     (r"docs/migrate-from-knative\.md", r"ebbtide apply ", "tests/core/test_import.py"),
+    # It asks a control plane, and the test has one.
+    (r"docs/migrate-from-runai\.md", r"ebbtide import --from runai ", "tests/runai/test_importing.py"),
     (r"docs/(operate|projects)\.md", r"ebbtide |curl ", "tests/repository/test_docs_cluster.py"),
     (r"docs/quickstart\.md", r"kubectl |curl |ebbtide call \w+ --gateway ", "e2e/cases/27-quickstart"),
     (
@@ -57,6 +63,8 @@ VERDICTS: Final = (
     (r"docs/serve\.md", r"curl ", "tests/cli/test_cli_serve.py"),
     (r"docs/serve\.md", r"kubectl ", "e2e/cases/23-serve"),
     (r"docs/slo\.md", r"kubectl ", "e2e/cases/21-slo"),
+    # The demo has no KAI-Scheduler. The test runs each command of the example's page.
+    (r"README\.md|examples/one-gpu-with-kai/README\.md", r"ebbtide .*one-gpu-with-kai|kubectl ", KAI),
     (r"examples/private-registry/README\.md", r"kubectl ", "It needs the user's credentials of a registry."),
     (r".*", r"ebbtide ", RUN),
 )
@@ -97,10 +105,10 @@ def list_printed() -> Iterator[Printed]:
 
 def split_line(place: str, line: str) -> Iterator[Printed]:
     """Yield the commands of a line, without redirections."""
-    if "usage:" in line or not re.match(r"(ebbtide|kubectl|curl|make|kustomize) ", line):
+    if "usage:" in line or not re.match(r"(ebbtide|kubectl|curl|helm|make|kustomize) ", line):
         return
     for part in re.split(r" (?:\||&&) ", line.partition("   #")[0].partition(" # ")[0].partition(" > ")[0]):
-        if re.match(r"(ebbtide|kubectl|curl|make) (?!\()", part):
+        if re.match(r"(ebbtide|kubectl|curl|helm|make) (?!\()", part):
             yield Printed(place, part.strip())
 
 
@@ -127,6 +135,10 @@ def test_every_printed_command_has_a_test_or_a_reason() -> None:
         assert verdict == RUN or verdict.endswith(".") or (ROOT / verdict).exists(), verdict
     made = {word for row in PRINTED if row.command.startswith("make ") for word in row.command.split()[1:]}
     assert {word for word in made if "=" not in word} <= targets
+    # The test reads the page of the example, and the README repeats some of its commands.
+    of_kai = [row for row in PRINTED if find_verdict(row) == KAI]
+    shown = {row.command for row in of_kai if row.place == "README.md"}
+    assert shown < {row.command for row in of_kai if row.place != "README.md"}
 
 
 #: A command in a message, a docstring or a page's template: the words before it mark it as one.
@@ -186,10 +198,11 @@ def demonstrated(namespace: str) -> Iterator[None]:
 
 @pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*/README.md")), ids=lambda file: file.parent.name)
 def test_an_example_passes_check_and_its_page_names_each_warning(
-    example: Path, capsys: pytest.CaptureFixture[str]
+    example: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     profile = cases.profile_name(example.parent)
-    code = main(["check", "-o", "json", "--profile", profile, str(example.parent)])
+    folder = shutil.copytree(example.parent, tmp_path / "example", ignore=shutil.ignore_patterns(TRAINING))
+    code = main(["check", "-o", "json", "--profile", profile, str(folder)])
 
     # Any image may run as root.
     codes = {problem["code"] for problem in json.loads(capsys.readouterr().out)} - {"SEC003"}
