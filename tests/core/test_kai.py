@@ -115,3 +115,18 @@ def test_only_kai_gives_a_pod_what_its_annotations_say() -> None:
     }
     assert gpu.find_held_gpus(pod, {}) == {"nvidia.com/gpu": 0.25}
     assert gpu.find_held_gpus(pod | {"spec": {}}, {}) is None
+
+
+@pytest.mark.parametrize(
+    ("annotations", "labels", "held"),
+    [
+        ({"gpu-memory": "20475"}, {"nvidia.com/gpu.memory": "81920"}, {"nvidia.com/gpu": 0.25}),
+        ({"gpu-memory": "20475"}, {}, {"nvidia.com/gpu": 1.0}),
+        ({}, {}, None),
+    ],
+)
+def test_a_pod_with_a_part_of_the_memory_holds_that_part(
+    annotations: dict[str, str], labels: dict[str, str], held: dict[str, float] | None
+) -> None:
+    pod = {"metadata": {"annotations": annotations}, "spec": {"schedulerName": "kai-scheduler"}}
+    assert kai.held(pod, labels) == held
