@@ -239,7 +239,10 @@ def the_matrix(stage: Stage, place: Place, client: httpx.Client, tokens: dict[st
             return client.get(where, headers=root).json()
 
         stage.until(f"{name} serves", lambda: told().get("phase") == "Running", seen=told)
-        read = stage.kubectl.get("ksvc,revisions,pods", "-n", namespace)["items"]
+        # The project has other workloads.
+        own = f"--selector=serving.knative.dev/service={name}"
+        read = stage.kubectl.get("revisions,pods", "-n", namespace, own)["items"]
+        read += [stage.kubectl.get("ksvc", name, "-n", namespace)]
         first = {item["kind"]: item["metadata"] for item in read}
         uid, revision, pod = (first[kind]["uid"] for kind in ("Service", "Revision", "Pod"))
         places.append(matrix.Place(project, namespace, name, uid, revision, first["Pod"]["name"], pod))
