@@ -106,15 +106,15 @@ def answers(address: str) -> bool:
 BROWSER: Final = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
 
 
-def get(address: str) -> str:
-    """Return the response text of a loopback address."""
+def get(address: str) -> bytes:
+    """Return the response of a loopback address. A typeface is no text."""
     with BROWSER.open(address, timeout=REQUEST_SECONDS) as answer:
-        return str(answer.read().decode())
+        return bytes(answer.read())
 
 
 def load(address: str, start: str) -> list[str]:
     """Load the page and every file that it refers to; return their paths."""
-    paths = LOADED.findall(get(address + start))
+    paths = LOADED.findall(get(address + start).decode())
     # The address of a missing file has no hash.
     wrong = [path for path in paths if path.endswith("?missing") or not get(address + path)]
     if wrong or not any("/vendor/" in path for path in paths):
