@@ -53,7 +53,7 @@ PROOFS: Final = (
         "without server and runai", ("server", "runai"), {"tests/cluster": 0.7}, {"serve": "serve needs ebbtide.server"}
     ),
 )
-ABSENT: Final = "which this installation does not contain: run pip install --force-reinstall ebbtide"
+ABSENT: Final = "which this installation does not contain: reinstall the wheel"
 
 
 def copy_checkout(target: Path, absent: tuple[str, ...]) -> None:
