@@ -107,7 +107,7 @@ BROWSER: Final = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(
 
 
 def get(address: str) -> bytes:
-    """Return the response of a loopback address. A typeface is no text."""
+    """Return the response of a loopback address. It is bytes, because of the typeface."""
     with BROWSER.open(address, timeout=REQUEST_SECONDS) as answer:
         return bytes(answer.read())
 

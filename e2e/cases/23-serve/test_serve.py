@@ -219,6 +219,16 @@ def by_runapy(stage: Stage, address: str, token: str) -> float:
     return took
 
 
+def locate(stage: Stage, project: str, namespace: str, name: str) -> matrix.Place:
+    """Return the IDs of a workload, its revision and its pod; the project has other workloads."""
+    own = f"--selector=serving.knative.dev/service={name}"
+    read = stage.kubectl.get("revisions,pods", "-n", namespace, own)["items"]
+    read += [stage.kubectl.get("ksvc", name, "-n", namespace)]
+    found = {item["kind"]: item["metadata"] for item in read}
+    uid, revision, pod = (found[kind]["uid"] for kind in ("Service", "Revision", "Pod"))
+    return matrix.Place(project, namespace, name, uid, revision, found["Pod"]["name"], pod)
+
+
 def the_matrix(stage: Stage, place: Place, client: httpx.Client, tokens: dict[str, str]) -> int:
     """Request every path as every user about both projects, and return the number of requests."""
     root = {"Authorization": f"Bearer {tokens['root']}"}
@@ -239,13 +249,7 @@ def the_matrix(stage: Stage, place: Place, client: httpx.Client, tokens: dict[st
             return client.get(where, headers=root).json()
 
         stage.until(f"{name} serves", lambda: told().get("phase") == "Running", seen=told)
-        # The project has other workloads.
-        own = f"--selector=serving.knative.dev/service={name}"
-        read = stage.kubectl.get("revisions,pods", "-n", namespace, own)["items"]
-        read += [stage.kubectl.get("ksvc", name, "-n", namespace)]
-        first = {item["kind"]: item["metadata"] for item in read}
-        uid, revision, pod = (first[kind]["uid"] for kind in ("Service", "Revision", "Pod"))
-        places.append(matrix.Place(project, namespace, name, uid, revision, first["Pod"]["name"], pod))
+        places.append(locate(stage, project, namespace, name))
     alpha, beta = places
     asker = matrix.Asker(
         client, tokens, cluster_id, client.get("/api/v1/node-pools", headers=root).json()["nodepools"][0]["name"]
