@@ -136,6 +136,15 @@ def test_an_extended_resource_waits_for_the_same_holders() -> None:
     assert f"waiting for a GPU: in use by chat; {FIXED}" in explain(cluster)
 
 
+def test_claims_that_cannot_be_read_are_not_taken_for_free_devices() -> None:
+    cluster = claimed()
+    put_service(cluster, "late", UNALLOCATED)
+    cluster.denied.add(("list", "resourceclaims"))
+    text = explain_replicas(find_workload(cluster, "late", NAMESPACE, cluster.clock.now())).lines()
+
+    assert "waiting for a GPU: no node has enough free" in [line.strip() for line in text]
+
+
 def test_pods_that_share_a_claim_are_all_holders() -> None:
     cluster = claimed("embed")
     put_service(cluster, "embed", claim="chat-claim")

@@ -853,6 +853,28 @@ def examine_kueue(configuration: str, *specs: Inference, **projects: Any) -> tup
     return doctor.examine_cluster(cluster, kueue(**projects), list(specs) or None)
 
 
+def test_namespaces_that_cannot_be_read_may_be_managed_by_kueue() -> None:
+    cluster = furnished(kueue())
+    text = "managedJobsNamespaceSelector:\n  matchLabels: {team: shop}\nintegrations:\n  frameworks: [pod]\n"
+    data = {"controller_manager_config.yaml": text}
+    changed(cluster, CONFIG_MAP, "kueue-manager-config", "kueue-system", lambda obj: obj.update(data=data))
+    specs = [inference(project="shop")]
+    assert "DOC197" in {row.code for row in doctor.examine_cluster(cluster, kueue(), specs)}
+    cluster.denied.update((verb, NAMESPACE.plural) for verb in ("get", "list"))
+    assert "DOC197" not in {row.code for row in doctor.examine_cluster(cluster, kueue(), specs)}
+
+
+def test_nodes_that_cannot_be_read_may_provide_a_resource() -> None:
+    pool = {"name": "claimed", "devices": 1, "backend": "dra", "product": "NVIDIA-A100-SXM4-80GB"}
+    cluster_profile = profile(nodePools=[pool], kubernetes={"version": "1.37", "dra": True})
+    cluster = furnished(cluster_profile)
+    plan = translate(inference(compute={"migProfile": "1g.10gb"}), cluster_profile, "{}").plan
+    assert plan is not None
+    assert {row.code for row in examine_plans(cluster, cluster_profile, [plan])} >= {"DOC200"}
+    cluster.denied.update((verb, NODE.plural) for verb in ("get", "list"))
+    assert "DOC200" not in {row.code for row in examine_plans(cluster, cluster_profile, [plan])}
+
+
 def test_the_parent_queue_of_the_projects_must_exist() -> None:
     cluster_profile = kai()
     cluster = furnished(cluster_profile)

@@ -320,6 +320,8 @@ def observe_groups(
         kai=reader.list(DEPLOYMENT, KAI_NAMESPACE, group="kai") if by_class else None,
         runtime_classes=_read_names(reader.list(RUNTIME_CLASS, group="kai")) if by_class else None,
         device_classes=reader.list(DEVICE_CLASS) if DEVICE_CLASS in kinds else None,
+        # A resource that no class provides may be a node's.
+        nodes=reader.list(NODE) if DEVICE_CLASS in kinds else None,
     )
 
 

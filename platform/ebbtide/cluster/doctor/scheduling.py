@@ -170,7 +170,7 @@ def _check_device_classes(observed: ObservedCluster, requirements: SpecRequireme
                 "install the DRA driver with its device classes, or correct deviceClass of the node pool in the profile",
             )
     for name, user in resources.items():
-        if name not in provided:
+        if name not in provided and observed.nodes is not None:
             yield make_error_finding(
                 "DOC200",
                 f"no device class has extendedResourceName {name}, and no node provides it, but {user} requests it",
@@ -269,7 +269,8 @@ def _check_kueue(observed: ObservedCluster, requirements: SpecRequirements) -> I
             "pods of Knative services start without admission, and use resources beyond the quota of their project",
             f"add pod to integrations.frameworks in ConfigMap {KUEUE_MAP}, and restart Kueue's controller",
         )
-    for name in requirements.namespaces:
+    # Labels that cannot be read may match.
+    for name in requirements.namespaces if observed.namespaces is not None else ():
         found = [find_by_name(observed.namespaces or (), name), *requirements.objects]
         labels = {
             key: value

@@ -425,7 +425,12 @@ def _read_supplies(cluster: Cluster, everywhere: list[Object] | None) -> dict[st
         return None
     if not any(of_claim.UNALLOCATED in of_pod.find_condition(pod, "PodScheduled").get("message", "") for pod in pods):
         return compute_supplies(nodes, pods)
-    return compute_supplies(nodes, pods, *(_list_readable(cluster, kind) for kind in (RESOURCE_CLAIM, DEVICE_CLASS)))
+    try:
+        claims, classes = cluster.list(RESOURCE_CLAIM).items, cluster.list(DEVICE_CLASS).items
+    except ClusterError:
+        # Without the claims, all devices would seem to be free.
+        return compute_supplies(nodes, pods)
+    return compute_supplies(nodes, pods, claims, classes)
 
 
 def compute_supplies(
