@@ -1,6 +1,7 @@
 """The quickstart's commands, read from its page and run in order: the profile, a model on CPU, calls, and the clean-up.
 
-Only the image's name differs, because the cluster reaches no registry; and the namespace and the gateway are the case's.
+Only the image's name differs, because the cluster reaches no registry, and the processor time, because other cases share the
+node's two cores; the namespace and the gateway are the case's.
 """
 
 import os
@@ -47,6 +48,7 @@ def test_quickstart(stage: Stage) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     document = yaml.safe_load(spec.replace(IMAGE, LOAD))
     document["metadata"]["namespace"] = stage.namespace
+    document["spec"]["compute"]["cpuCoreRequest"] = 0.01
     (folder / f"{NAME}.yaml").write_text(yaml.safe_dump(document))
     stage.kubectl.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": stage.namespace}}])
     environment = {**os.environ, "KUBECONFIG": str(stage.kubectl.kubeconfig), "EBBTIDE_PROFILE": "profile.yaml"}
