@@ -14,18 +14,10 @@ from ebbtide.cluster.client.protocol import DEPLOYMENT, NODE, POD, POD_AUTOSCALE
 from ebbtide.cluster.read.pods import is_ready, sum_requests
 from ebbtide.core.base import keys
 from ebbtide.core.base.paths import get_at
-from ebbtide.sandbox import scheduling
+from ebbtide.sandbox import scheduling, store
 from ebbtide.sandbox.children import make_pod
 from ebbtide.sandbox.state import BoundPod, keep_conditions
-from ebbtide.sandbox.store import (
-    ABSENT,
-    ObjectKey,
-    digest_text,
-    is_leaving,
-    namespace_of,
-    place_of,
-    strip_transition_time,
-)
+from ebbtide.sandbox.store import ObjectKey
 
 if TYPE_CHECKING:
     from ebbtide.cluster.client.protocol import Kind, Objects
@@ -52,7 +44,7 @@ def reconcile_pods(state: ClusterState, namespace: str, revision: str) -> None:
     for key in refused[max(0, replicas - len(alive)) :]:
         give_up(state, key)
     for pod in alive[replicas:]:
-        mark_for_deletion(state, place_of(pod))
+        mark_for_deletion(state, store.place_of(pod))
     for _ in range(replicas - len(alive) - len(refused)):
         start_pod(state, deployment, revision, state.life)
     count_pods(state, namespace, revision)
@@ -71,7 +63,7 @@ def list_refused(state: ClusterState, deployment: Object) -> list[tuple[str, str
 def start_pod(state: ClusterState, deployment: Object, revision: str, life: PodLife) -> str:
     """Create a pod of a revision's Deployment, and return its name."""
     owner = deployment["metadata"]["name"]
-    name = f"{owner}-{digest_text(owner, 10)}-{digest_text(str(state.store.number()), 5)}"
+    name = f"{owner}-{store.digest_text(owner, 10)}-{store.digest_text(str(state.store.number()), 5)}"
     admit_pod(state, make_pod(deployment, revision, name), life)
     return name
 
@@ -81,7 +73,7 @@ def admit_pod(state: ClusterState, pod: Object, life: PodLife, seconds: float = 
 
     ``seconds`` is the delay before this attempt; 0 for the first one.
     """
-    namespace, name = key = place_of(pod)
+    namespace, name = key = store.place_of(pod)
     pods = state.pods
     requests = sum_requests(pod)
     pods.requests[key], pods.lives[key] = requests, life
@@ -150,7 +142,7 @@ def give_up(state: ClusterState, key: Place) -> None:
 
 def _deployment_of(state: ClusterState, pod: Object) -> Object | None:
     owner = get_at(pod, "metadata", "ownerReferences", 0, default={})
-    return state.peek(DEPLOYMENT, namespace_of(pod), owner.get("name", ""))
+    return state.peek(DEPLOYMENT, store.namespace_of(pod), owner.get("name", ""))
 
 
 # Scheduling.
@@ -165,7 +157,7 @@ def _schedule_pod(state: ClusterState, key: Place, *, late: bool = False) -> Non
     nodes = {stored.item["metadata"]["name"]: stored.item for stored in state.store.all(NODE)}
     placement = scheduling.place_pod(pod, nodes, pods.bound, may_preempt=not _is_preemption_in_progress(state, pod))
     if placement.node:
-        late = pods.waiting.pop(key, ABSENT) is not ABSENT or late
+        late = pods.waiting.pop(key, store.ABSENT) is not store.ABSENT or late
         _bind_pod(state, key, pod, placement.node, late=late)
         return
     if key not in pods.waiting and state.driver is not None:
@@ -173,7 +165,7 @@ def _schedule_pod(state: ClusterState, key: Place, *, late: bool = False) -> Non
     pods.waiting[key] = None
     condition = state.condition("PodScheduled", "False", "Unschedulable", placement.message)
     before = get_at(pod, "status", "conditions", default=[])
-    if [strip_transition_time(row) for row in before] != [strip_transition_time(condition)]:
+    if [store.strip_transition_time(row) for row in before] != [store.strip_transition_time(condition)]:
         if placement.message != get_at(pod, "status", "conditions", 0, "message"):
             state.note(pod, "Warning", "FailedScheduling", placement.message)
         pod["status"]["conditions"] = [condition]
@@ -205,7 +197,7 @@ def _bind_pod(state: ClusterState, key: Place, pod: Object, node: str, *, late: 
 def _find_staying(state: ClusterState, key: Place) -> Object | None:
     """Return a pod that is not being deleted."""
     pod = state.peek(POD, *key)
-    return None if pod is None or is_leaving(pod) else pod
+    return None if pod is None or store.is_leaving(pod) else pod
 
 
 def _is_preemption_in_progress(state: ClusterState, pod: Object) -> bool:
@@ -213,7 +205,7 @@ def _is_preemption_in_progress(state: ClusterState, pod: Object) -> bool:
     priority = get_at(pod, "spec", "priority", default=0)
     bound = state.pods.bound.get(get_at(pod, "status", "nominatedNodeName", default=""), {})
     leaving = (state.peek(POD, *key) for key, other in bound.items() if other.priority < priority)
-    return any(other is not None and is_leaving(other) for other in leaving)
+    return any(other is not None and store.is_leaving(other) for other in leaving)
 
 
 def _preempt_pod(state: ClusterState, victim: Place, pod: Object, node: str) -> None:
@@ -304,7 +296,7 @@ def mark_for_deletion(state: ClusterState, key: Place, seconds: float | None = N
     pod = state.peek(POD, *key)
     if pod is None:
         return
-    if not is_leaving(pod):
+    if not store.is_leaving(pod):
         pod["metadata"]["deletionTimestamp"] = state.stamp()
         state.write(POD, pod)
     elif seconds is None:
@@ -371,7 +363,7 @@ def list_alive(state: ClusterState, namespace: str, revision: str) -> Objects:
     """Return a revision's pods that are not being deleted, oldest first."""
     names = state.pods.of_deployment.get((namespace, f"{revision}-deployment"), ())
     pods = (state.peek(POD, namespace, name) for name in names)
-    return [pod for pod in pods if pod is not None and not is_leaving(pod)]
+    return [pod for pod in pods if pod is not None and not store.is_leaving(pod)]
 
 
 def count_pods(state: ClusterState, namespace: str, revision: str) -> None:
@@ -412,7 +404,7 @@ def set_failure(state: ClusterState, deployment: Object, message: str) -> None:
     if not message and not before:
         return
     conditions = [state.condition("ReplicaFailure", "True", "FailedCreate", message)] if message else []
-    namespace, name = place_of(deployment)
+    namespace, name = store.place_of(deployment)
     state.set_status(DEPLOYMENT, namespace, name, {"conditions": keep_conditions(deployment, conditions)})
     if message:
         revision = get_at(deployment, "metadata", "ownerReferences", 0, "name", default="")

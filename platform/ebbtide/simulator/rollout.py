@@ -11,18 +11,9 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
+from ebbtide.core.autoscaler import rollout
 from ebbtide.core.autoscaler.arithmetic import SECOND, to_nanoseconds
-from ebbtide.core.autoscaler.rollout import (
-    Create,
-    Finish,
-    Limit,
-    RevisionState,
-    RolloutState,
-    RolloutStep,
-    Route,
-    Wait,
-    next_step,
-)
+from ebbtide.core.autoscaler.rollout import Create, Finish, Limit, RevisionState, RolloutState, RolloutStep, Route, Wait
 from ebbtide.simulator import state
 from ebbtide.simulator.data import SimulationResult
 from ebbtide.simulator.engine import FloorSimulation, KnativeSimulation, SimulationInputs
@@ -102,7 +93,7 @@ class RolloutSimulation(KnativeSimulation):
             self.begun, self.total = self.now, self.replicas
             self.fewest = self.ready
         while True:
-            step = next_step(self._observe())
+            step = rollout.next_step(self._observe())
             if isinstance(step, Finish):
                 self.ended = self.now
                 self._restore_rules()

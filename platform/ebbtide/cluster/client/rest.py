@@ -16,29 +16,8 @@ from urllib.parse import quote, urlencode
 
 import urllib3
 
-from ebbtide.cluster.client.protocol import (
-    LIVE_MANAGER,
-    MANAGER,
-    BusyError,
-    ClusterError,
-    ConflictError,
-    ExistsError,
-    ForbiddenError,
-    GoneError,
-    Kind,
-    Listing,
-    MissingError,
-    Objects,
-    RefusedError,
-    StaleError,
-    UnreachableError,
-    WatchBookmark,
-    WatchChange,
-    add_preconditions,
-    explain_forbidden,
-    kind_of,
-    make_applicable,
-)
+from ebbtide.cluster.client import protocol
+from ebbtide.cluster.client.protocol import Kind, Listing, Objects, WatchBookmark, WatchChange
 from ebbtide.core.base.paths import get_at
 
 if TYPE_CHECKING:
@@ -99,10 +78,10 @@ class RestCluster(ABC):
             try:
                 pages = [*self._list_pages(kind, namespace, labels)]
                 return Listing([item for page in pages for item in page.items], pages[0].version)
-            except GoneError:
+            except protocol.GoneError:
                 # The version of the list was compacted between two pages: restart the list.
                 continue
-            except MissingError:
+            except protocol.MissingError:
                 return Listing([], "")
 
     def list_all(self, kinds: Sequence[Kind], namespace: str = "") -> dict[Kind, Objects]:
@@ -153,8 +132,8 @@ class RestCluster(ABC):
                 item = event["object"]
                 if event["type"] == "ERROR":
                     if item.get("code") == GONE:
-                        raise GoneError(item.get("message", ""))
-                    raise BusyError(item.get("message", "the watch ended"))
+                        raise protocol.GoneError(item.get("message", ""))
+                    raise protocol.BusyError(item.get("message", "the watch ended"))
                 if event["type"] == "BOOKMARK":
                     yield WatchBookmark(item["metadata"]["resourceVersion"])
                 else:
@@ -166,14 +145,14 @@ class RestCluster(ABC):
         A resource version in the object must be the newest, and a uid prevents a deleted object from being recreated
         (k8s.io/apiserver pkg/registry/generic/registry/store.go, Update; pkg/endpoints/handlers/patch.go, applyPatch).
         """
-        kind, metadata = kind_of(item), item["metadata"]
+        kind, metadata = protocol.kind_of(item), item["metadata"]
         with _convert_version_conflicts(basis):
             return self._request_json(
                 "PATCH",
                 _make_object_path(kind, metadata.get("namespace", ""), metadata["name"]),
-                add_preconditions(make_applicable(item), basis),
+                protocol.add_preconditions(protocol.make_applicable(item), basis),
                 APPLY,
-                fieldManager=MANAGER,
+                fieldManager=protocol.MANAGER,
                 force="true" if force else "",
                 dryRun="All" if dry_run else "",
             )
@@ -185,8 +164,8 @@ class RestCluster(ABC):
         The store rejects an apply with an old resource version if the object exists, even in a race
         (k8s.io/apiserver pkg/registry/generic/registry/store.go, Update; pkg/endpoints/handlers/patch.go, applyPatch).
         """
-        kind, metadata = kind_of(item), item["metadata"]
-        body = make_applicable(item)
+        kind, metadata = protocol.kind_of(item), item["metadata"]
+        body = protocol.make_applicable(item)
         body["metadata"]["resourceVersion"] = NEVER
         try:
             return self._request_json(
@@ -194,12 +173,12 @@ class RestCluster(ABC):
                 _make_object_path(kind, metadata.get("namespace", ""), metadata["name"]),
                 body,
                 APPLY,
-                fieldManager=MANAGER,
+                fieldManager=protocol.MANAGER,
                 # Without it, the server would report a field ownership conflict first.
                 force="true",
             )
         except _StaleError as error:
-            raise ExistsError(f'{kind.plural} "{metadata["name"]}" already exists') from error
+            raise protocol.ExistsError(f'{kind.plural} "{metadata["name"]}" already exists') from error
 
     def patch(
         self,
@@ -216,16 +195,16 @@ class RestCluster(ABC):
             return self._request_json(
                 "PATCH",
                 _make_object_path(kind, namespace, name),
-                add_preconditions(patch, basis),
+                protocol.add_preconditions(patch, basis),
                 MERGE,
-                fieldManager=LIVE_MANAGER,
+                fieldManager=protocol.LIVE_MANAGER,
                 dryRun="All" if dry_run else "",
             )
 
     def patch_status(self, kind: Kind, name: str, namespace: str, status: Object) -> Object:
         """Send a merge patch to the subresource."""
         path = f"{_make_object_path(kind, namespace, name)}/status"
-        return self._request_json("PATCH", path, {"status": status}, MERGE, fieldManager=LIVE_MANAGER)
+        return self._request_json("PATCH", path, {"status": status}, MERGE, fieldManager=protocol.LIVE_MANAGER)
 
     def impersonate(self, user: str) -> Self:
         """Return a client with the same connections that sends the user's name in a header.
@@ -267,7 +246,7 @@ class RestCluster(ABC):
         options = {"propagationPolicy": "Background", **({"preconditions": {"uid": uid}} if uid else {})}
         try:
             self._request_json("DELETE", _make_object_path(kind, namespace, name), options)
-        except MissingError:
+        except protocol.MissingError:
             return
         except _StaleError:
             # A conflict can have another cause than a different uid; then the object still exists.
@@ -278,7 +257,7 @@ class RestCluster(ABC):
         """Return whether an object has this uid."""
         try:
             return bool(self.get(kind, name, namespace)["metadata"]["uid"] == uid)
-        except MissingError:
+        except protocol.MissingError:
             return False
 
     def logs(
@@ -348,7 +327,7 @@ class _KubernetesLog:
                 if not self._closed:
                     for line in _iterate_lines(self._answer):
                         yield line.decode(errors="replace")
-        except UnreachableError:
+        except protocol.UnreachableError:
             if not self._closed:
                 raise
         finally:
@@ -362,7 +341,7 @@ class _KubernetesLog:
                 self._answer.shutdown()
 
 
-class _StaleError(BusyError):
+class _StaleError(protocol.BusyError):
     """The object has another version than the one that a write requires."""
 
 
@@ -374,7 +353,7 @@ def _convert_version_conflicts(basis: Object | None) -> Iterator[None]:
     except _StaleError as error:
         if basis is None:
             raise
-        raise StaleError(str(error)) from error
+        raise protocol.StaleError(str(error)) from error
 
 
 @contextmanager
@@ -384,9 +363,9 @@ def _convert_connection_errors() -> Iterator[None]:
         yield
     except (urllib3.exceptions.HTTPError, OSError) as error:
         reason = getattr(error, "reason", None) or error
-        raise UnreachableError(f"the cluster does not answer: {reason}") from error
+        raise protocol.UnreachableError(f"the cluster does not answer: {reason}") from error
     except json.JSONDecodeError as error:
-        raise BusyError("the cluster's response was truncated") from error
+        raise protocol.BusyError("the cluster's response was truncated") from error
 
 
 def _make_object_path(kind: Kind, namespace: str, name: str = "") -> str:
@@ -404,7 +383,7 @@ def _iterate_lines(response: Any) -> Iterator[bytes]:
         yield rest
 
 
-def _make_cluster_error(status: int, data: bytes) -> ClusterError:
+def _make_cluster_error(status: int, data: bytes) -> protocol.ClusterError:
     """Return the error for a response with an error status, from its body (apimachinery's ``Status``)."""
     try:
         answer = json.loads(data)
@@ -415,23 +394,27 @@ def _make_cluster_error(status: int, data: bytes) -> ClusterError:
     message = str(answer.get("message") or f"HTTP {status}")
     match status:
         case 404:
-            return MissingError(message)
+            return protocol.MissingError(message)
         case 401 | 403:
             # An exceeded quota is also Forbidden, but concerns the object, not the caller's permissions.
-            return RefusedError(message) if "exceeded quota" in message else ForbiddenError(explain_forbidden(message))
+            return (
+                protocol.RefusedError(message)
+                if "exceeded quota" in message
+                else protocol.ForbiddenError(protocol.explain_forbidden(message))
+            )
         case 409 if owners := _read_conflict_owners(answer):
             ownership = "; ".join(f"{owner} owns {', '.join(fields)}" for owner, fields in owners.items())
-            return ConflictError(f"field ownership conflict: {ownership}", owners)
+            return protocol.ConflictError(f"field ownership conflict: {ownership}", owners)
         case 409 if answer.get("reason") == "Conflict":
             return _StaleError(message)
         case 410:
-            return GoneError(message)
+            return protocol.GoneError(message)
         case 409 | 429 | 503 | 504:
-            return BusyError(message)
+            return protocol.BusyError(message)
         case 500 if "failed calling webhook" in message:
-            return BusyError(message)
+            return protocol.BusyError(message)
         case _:
-            return RefusedError(message)
+            return protocol.RefusedError(message)
 
 
 def _read_conflict_owners(answer: Object) -> dict[str, tuple[str, ...]]:

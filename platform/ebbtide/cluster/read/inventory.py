@@ -13,30 +13,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
-from ebbtide.cluster.client.protocol import (
-    CLASSIC,
-    CONFIG_MAP,
-    DEPLOYMENT,
-    DEVICE_CLASS,
-    EVENT,
-    HPA,
-    INFERENCE,
-    KNATIVE,
-    KSERVE,
-    LLM,
-    NODE,
-    POD,
-    POD_AUTOSCALER,
-    QUOTA,
-    RESOURCE_CLAIM,
-    REVISION,
-    Cluster,
-    ClusterError,
-    ForbiddenError,
-    Kind,
-    MissingError,
-    event_time,
-)
+from ebbtide.cluster.client import protocol
+from ebbtide.cluster.client.protocol import Cluster, ClusterError, ForbiddenError, Kind, MissingError
 from ebbtide.cluster.read import claims as of_claim
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.core.base import keys, names
@@ -106,11 +84,20 @@ class LiveWorkload:
 
 
 #: Kinds of custom resources from which the controller makes workloads.
-RESOURCES: Final = frozenset({INFERENCE.name, CLASSIC.name})
+RESOURCES: Final = frozenset({protocol.INFERENCE.name, protocol.CLASSIC.name})
 #: Problem code of a command that would change a workload of a custom resource.
 OWNED: Final = "RES063"
 #: The kinds of a workload's objects, and of those that limit it.
-GROUPED: Final = (KSERVE, KNATIVE, REVISION, POD_AUTOSCALER, DEPLOYMENT, POD, HPA, QUOTA)
+GROUPED: Final = (
+    protocol.KSERVE,
+    protocol.KNATIVE,
+    protocol.REVISION,
+    protocol.POD_AUTOSCALER,
+    protocol.DEPLOYMENT,
+    protocol.POD,
+    protocol.HPA,
+    protocol.QUOTA,
+)
 KNATIVE_NAMESPACE: Final = "knative-serving"
 OBJECT_FIELDS: Final = ("revisions", "scalers", "deployments", "hpas", "pods", "events", "quotas", "claims")
 
@@ -160,7 +147,9 @@ def find_workload(
 def read_autoscaler_settings(cluster: Cluster) -> dict[str, str] | None:
     """Return the data of Knative's config-autoscaler, or None if it cannot be read."""
     try:
-        return dict(get_at(cluster.get(CONFIG_MAP, "config-autoscaler", KNATIVE_NAMESPACE), "data", default={}))
+        return dict(
+            get_at(cluster.get(protocol.CONFIG_MAP, "config-autoscaler", KNATIVE_NAMESPACE), "data", default={})
+        )
     except ClusterError:
         return None
 
@@ -174,13 +163,13 @@ def get_top(cluster: Cluster, name: str, namespace: str) -> Object:
 
     """
     forbidden = None
-    for kind in (KSERVE, LLM, KNATIVE):
+    for kind in (protocol.KSERVE, protocol.LLM, protocol.KNATIVE):
         try:
             return cluster.get(kind, name, namespace)
         except MissingError:
             continue
         except ForbiddenError as error:
-            forbidden = forbidden if kind == LLM else error
+            forbidden = forbidden if kind == protocol.LLM else error
     if forbidden is not None:
         raise _explain_forbidden(namespace) from forbidden
     raise MissingError(f"workload {name} not found in namespace {namespace}")
@@ -199,9 +188,9 @@ def _explain_forbidden(namespace: str) -> ForbiddenError:
 def list_tops(cluster: Cluster, namespace: str) -> list[Object]:
     """Return the workloads' top objects in a namespace, or in all namespaces if it is empty."""
     services = [
-        *cluster.list(KSERVE, namespace).items,
+        *cluster.list(protocol.KSERVE, namespace).items,
         *_list_language_models(cluster, namespace),
-        *cluster.list(KNATIVE, namespace).items,
+        *cluster.list(protocol.KNATIVE, namespace).items,
     ]
     return sorted((top for top in services if not is_made_by_kserve(top)), key=_namespaced_name)
 
@@ -217,7 +206,7 @@ def _list_readable(cluster: Cluster, kind: Kind, namespace: str = "") -> list[Ob
 def _list_language_models(cluster: Cluster, namespace: str) -> list[Object]:
     """Return the LLMInferenceServices; none if reading them is forbidden, as with the roles of an older Ebbtide."""
     try:
-        return cluster.list(LLM, namespace).items
+        return cluster.list(protocol.LLM, namespace).items
     except ForbiddenError:
         return []
 
@@ -230,20 +219,20 @@ def read_workloads(
     Without ``events``, they are read only if a pod waits for a node: they contain the reason of Kueue and of an eviction.
     """
     try:
-        objects = cluster.list_all((*GROUPED, EVENT) if events else GROUPED, namespace)
+        objects = cluster.list_all((*GROUPED, protocol.EVENT) if events else GROUPED, namespace)
     except ForbiddenError as error:
         raise _explain_forbidden(namespace) from error
-    objects[LLM] = _list_language_models(cluster, namespace)
-    if any(of_claim.list_claim_names(pod) for pod in objects[POD]):
-        objects[RESOURCE_CLAIM] = _list_readable(cluster, RESOURCE_CLAIM, namespace)
-    event_list, pods = objects.pop(EVENT, []), objects[POD]
+    objects[protocol.LLM] = _list_language_models(cluster, namespace)
+    if any(of_claim.list_claim_names(pod) for pod in objects[protocol.POD]):
+        objects[protocol.RESOURCE_CLAIM] = _list_readable(cluster, protocol.RESOURCE_CLAIM, namespace)
+    event_list, pods = objects.pop(protocol.EVENT, []), objects[protocol.POD]
     supplies: dict[str, ResourceSupply] | None = None
     if has_unscheduled_pods(pods):
         supplies = _read_supplies(cluster, pods if not namespace else None)
         if not events:
             with suppress(ClusterError):
-                event_list = cluster.list(EVENT, namespace).items
-    return group_workloads(objects, sorted(event_list, key=event_time), supplies, now, only=only)
+                event_list = cluster.list(protocol.EVENT, namespace).items
+    return group_workloads(objects, sorted(event_list, key=protocol.event_time), supplies, now, only=only)
 
 
 def group_workloads(
@@ -255,19 +244,21 @@ def group_workloads(
     only: str = "",
 ) -> list[LiveWorkload]:
     """Return the workloads of the listed objects in order of namespace and name; ``events`` are oldest first."""
-    isvcs, ksvcs, deployments, hpas, quotas = (objects[kind] for kind in (KSERVE, KNATIVE, DEPLOYMENT, HPA, QUOTA))
-    revisions = _group_by_label(sorted(objects[REVISION], key=revision_sort_key), keys.KNATIVE_SERVICE)
-    scalers = _group_by_label(objects[POD_AUTOSCALER], keys.KNATIVE_SERVICE)
+    isvcs, ksvcs, deployments, hpas, quotas = (
+        objects[kind] for kind in (protocol.KSERVE, protocol.KNATIVE, protocol.DEPLOYMENT, protocol.HPA, protocol.QUOTA)
+    )
+    revisions = _group_by_label(sorted(objects[protocol.REVISION], key=revision_sort_key), keys.KNATIVE_SERVICE)
+    scalers = _group_by_label(objects[protocol.POD_AUTOSCALER], keys.KNATIVE_SERVICE)
     services = {_namespaced_name(obj): obj for obj in ksvcs}
     hpas_by_name = {_namespaced_name(obj): obj for obj in hpas}
-    claims_by_name = {_namespaced_name(obj): obj for obj in objects.get(RESOURCE_CLAIM, ())}
+    claims_by_name = {_namespaced_name(obj): obj for obj in objects.get(protocol.RESOURCE_CLAIM, ())}
     hpas_by_service = _group_by_label(hpas, keys.KNATIVE_SERVICE)
-    pods = sorted(objects[POD], key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")))
+    pods = sorted(objects[protocol.POD], key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")))
     groups = {
         label: (_group_by_label(deployments, label), _group_by_label(pods, label))
         for label in (keys.KNATIVE_SERVICE, keys.KSERVE_SERVICE)
     }
-    models = objects.get(LLM, [])
+    models = objects.get(protocol.LLM, [])
     groups[keys.APP_NAME] = (
         _group_by_label(filter(serves_language_model, deployments if models else ()), keys.APP_NAME),
         _group_by_label(filter(serves_language_model, pods if models else ()), keys.APP_NAME),
@@ -278,7 +269,7 @@ def group_workloads(
         if is_made_by_kserve(top) or only not in {"", name}:
             continue
         kserve = top["kind"] == "InferenceService"
-        model = top["kind"] == LLM.name
+        model = top["kind"] == protocol.LLM.name
         service = names.name_llm_deployment(name) if model else names.name_predictor(name) if kserve else name
         label = keys.APP_NAME if model else keys.KSERVE_SERVICE if kserve else keys.KNATIVE_SERVICE
         of_deployments, of_pods = groups[label]
@@ -366,7 +357,7 @@ def explain_resource_owner(obj: Object) -> str:
 
 def is_made_by_kserve(service: Object) -> bool:
     """Return whether KServe created a Knative Service for an InferenceService, so that it is not a separate workload."""
-    return bool(get_at(service, "metadata", "ownerReferences", 0, "kind") == KSERVE.name)
+    return bool(get_at(service, "metadata", "ownerReferences", 0, "kind") == protocol.KSERVE.name)
 
 
 def _belongs_to_service(name: str, service: str) -> bool:
@@ -419,14 +410,14 @@ def has_unscheduled_pods(pods: list[Object]) -> bool:
 
 def _read_supplies(cluster: Cluster, everywhere: list[Object] | None) -> dict[str, ResourceSupply] | None:
     try:
-        nodes = cluster.list(NODE).items
-        pods = cluster.list(POD).items if everywhere is None else everywhere
+        nodes = cluster.list(protocol.NODE).items
+        pods = cluster.list(protocol.POD).items if everywhere is None else everywhere
     except ClusterError:
         return None
     if not any(of_claim.UNALLOCATED in of_pod.find_condition(pod, "PodScheduled").get("message", "") for pod in pods):
         return compute_supplies(nodes, pods)
     try:
-        claims, classes = cluster.list(RESOURCE_CLAIM).items, cluster.list(DEVICE_CLASS).items
+        claims, classes = cluster.list(protocol.RESOURCE_CLAIM).items, cluster.list(protocol.DEVICE_CLASS).items
     except ClusterError:
         # Without the claims, all devices would seem to be free.
         return compute_supplies(nodes, pods)

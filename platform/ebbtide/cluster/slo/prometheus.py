@@ -22,17 +22,9 @@ from prometheus_api_client import PrometheusConnect
 from prometheus_api_client.exceptions import PrometheusApiClientException
 from urllib3.util.retry import Retry
 
-from ebbtide.cluster.slo import queries
+from ebbtide.cluster.slo import queries, source
 from ebbtide.cluster.slo.proxy import proxy_path
-from ebbtide.cluster.slo.source import (
-    SAMPLE_SECONDS,
-    Bucket,
-    History,
-    Ref,
-    SeriesPoint,
-    SourceError,
-    WorkloadMeasurements,
-)
+from ebbtide.cluster.slo.source import Bucket, History, Ref, SeriesPoint, SourceError, WorkloadMeasurements
 from ebbtide.core.autoscaler.floor import VALUE_AGE_SECONDS
 from ebbtide.core.base.engine_metrics import ENGINE_METRICS
 from ebbtide.core.base.prose import make_printable
@@ -47,11 +39,11 @@ if TYPE_CHECKING:
 #: Connect timeout and read timeout in seconds; Prometheus aborts a query after two minutes.
 TIMEOUT: Final = (5.0, 130.0)
 #: The same of a query for a decision: two attempts to connect take less than a slow query.
-SAMPLE_TIMEOUT: Final = (2.0, SAMPLE_SECONDS)
+SAMPLE_TIMEOUT: Final = (2.0, source.SAMPLE_SECONDS)
 #: Parameters of a query for a decision: Prometheus stops the calculation, and uses no older sample.
 #: Upstream: github.com/prometheus/prometheus web/api/v1/api.go (query) since v2.43.0 (#12088), github.com/thanos-io/thanos
 #: pkg/api/query/v1.go (LookbackDeltaParam). Earlier versions ignore lookback_delta, as any unknown parameter, and use 5 minutes.
-SAMPLE_PARAMETERS: Final = {"timeout": f"{SAMPLE_SECONDS:g}s", "lookback_delta": f"{VALUE_AGE_SECONDS:g}s"}
+SAMPLE_PARAMETERS: Final = {"timeout": f"{source.SAMPLE_SECONDS:g}s", "lookback_delta": f"{VALUE_AGE_SECONDS:g}s"}
 #: Maximum size of the response to such a query, about 30,000 values: a query of one workload must not fill the memory.
 MAX_SAMPLE_BYTES: Final = 4 * 2**20
 CHUNK_BYTES: Final = 2**16

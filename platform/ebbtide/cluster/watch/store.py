@@ -6,16 +6,8 @@ import marshal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.cluster.client.protocol import (
-    DEVICE_CLASS,
-    NODE,
-    POD,
-    QUOTA,
-    RESOURCE_CLAIM,
-    REVISION,
-    Kind,
-    MissingError,
-)
+from ebbtide.cluster.client import protocol
+from ebbtide.cluster.client.protocol import Kind, MissingError
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.watch.groups import (
@@ -34,7 +26,7 @@ if TYPE_CHECKING:
     from ebbtide.core.translation.objects import Object
 
 #: Kinds that say which GPUs there are and, with the pods, who holds them.
-SUPPLYING: Final = frozenset({NODE, RESOURCE_CLAIM, DEVICE_CLASS})
+SUPPLYING: Final = frozenset({protocol.NODE, protocol.RESOURCE_CLAIM, protocol.DEVICE_CLASS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +74,7 @@ class ObjectStore:
         self._objects[kind][key] = entry
         self._update_groups(kind, key, before, entry)
         gone = self._record_top(WorkloadKey(*key, kind.name), stored, entry.uid) if kind in TOPS.values() else None
-        gpus = kind in SUPPLYING or (kind == POD and bool(of_pod.sum_pod_gpus(stored)))
+        gpus = kind in SUPPLYING or (kind == protocol.POD and bool(of_pod.sum_pod_gpus(stored)))
         self._record_change(key[0], {*groups, *(before.groups if before is not None else ())}, gone, gpus=gpus)
 
     def remove(self, kind: Kind, keys: Iterable[Key]) -> None:
@@ -98,7 +90,7 @@ class ObjectStore:
                 self._sorted_tops = None
                 if self._by_uid.get(entry.uid) == top:
                     del self._by_uid[entry.uid]
-            self._record_change(key[0], set(entry.groups), gone, gpus=kind in {*SUPPLYING, POD})
+            self._record_change(key[0], set(entry.groups), gone, gpus=kind in {*SUPPLYING, protocol.POD})
 
     def _update_groups(self, kind: Kind, key: Key, before: StoredObject | None, after: StoredObject | None) -> None:
         for group in before.groups if before is not None else ():
@@ -143,7 +135,7 @@ class ObjectStore:
     def unpack_group(self, kind: Kind, top: WorkloadKey) -> Iterator[Object]:
         """Yield the objects of a kind that may belong to a workload."""
         rows = self._objects.get(kind, {})
-        if kind == QUOTA:
+        if kind == protocol.QUOTA:
             yield from (row.unpack() for key, row in rows.items() if key[0] == top.namespace)
             return
         for name in sorted(self._groups.get((kind, top.namespace, top.name), ())):
@@ -224,7 +216,7 @@ class ObjectStore:
         """Return the place of the workload that owns the revision with this UID."""
         self._changes.take_changes()
         with self._changes.lock:
-            for (namespace, _), entry in self._objects[REVISION].items():
+            for (namespace, _), entry in self._objects[protocol.REVISION].items():
                 if entry.uid == uid:
                     places = (WorkloadKey(namespace, name, kind) for name in entry.groups for kind in TOPS)
                     return next((top for top in places if top in self._tops), None)
