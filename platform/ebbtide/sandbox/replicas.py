@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 from ebbtide.cluster.client.protocol import HPA
 from ebbtide.cluster.read.inventory import format_timestamp
+from ebbtide.cluster.slo.source import Ref
 from ebbtide.core.autoscaler import hpa
 from ebbtide.core.autoscaler.arithmetic import SECOND
-from ebbtide.sandbox.counts import PeriodCounts
+from ebbtide.core.translation.objects import Object
+from ebbtide.sandbox.counts import PeriodCounts, Tally, TokenTally
+from ebbtide.sandbox.simulated import Simulated
 from ebbtide.sandbox.state import PodLife
+from ebbtide.sandbox.store import Place
+from ebbtide.sandbox.traffic import Sender
 from ebbtide.simulator import engine
 from ebbtide.simulator.data import StartUp
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from contextlib import AbstractContextManager
-
-    from ebbtide.cluster.slo.source import Ref
-    from ebbtide.core.translation.objects import Object
-    from ebbtide.sandbox.counts import Tally, TokenTally
-    from ebbtide.sandbox.simulated import Simulated
-    from ebbtide.sandbox.store import Place
-    from ebbtide.sandbox.traffic import Sender
-    from ebbtide.simulator.servers import Server
-    from ebbtide.simulator.setting import Setting
+from ebbtide.simulator.servers import Server
+from ebbtide.simulator.setting import Setting
 
 #: Seconds until the pods of a deleted revision are gone.
 END_SECONDS: Final = 2.0

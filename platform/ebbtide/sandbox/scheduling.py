@@ -9,21 +9,18 @@ pkg/scheduler/framework/types.go (FitError's message, its reasons sorted as text
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from ebbtide.cluster.client.protocol import POD, QUOTA
 from ebbtide.cluster.read.amounts import parse_amount
 from ebbtide.cluster.read.pods import sum_requests
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.selectors import matches_requirement
+from ebbtide.core.translation.objects import Object
+from ebbtide.sandbox.state import BoundPod, ClusterState
 from ebbtide.sandbox.store import namespace_of, place_of
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from ebbtide.core.translation.objects import Object
-    from ebbtide.sandbox.state import BoundPod, ClusterState
 
 UNFIT: Final = "node(s) didn't match Pod's node affinity/selector"
 UNHELPFUL: Final = "Preemption is not helpful for scheduling"

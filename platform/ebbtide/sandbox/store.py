@@ -14,15 +14,13 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from ebbtide.cluster.client.protocol import EVENT, KINDS, MANAGER, NAMESPACE, Change, ConflictError, Kind
 from ebbtide.core.base import keys
 from ebbtide.core.base.paths import get_at
-
-if TYPE_CHECKING:
-    from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.objects import Object
 
 #: The path of a field that a field manager owns.
 Leaf = tuple[str, ...]

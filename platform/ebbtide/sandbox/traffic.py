@@ -8,19 +8,14 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ebbtide.core.autoscaler.arithmetic import SECOND
-from ebbtide.simulator import load
+from ebbtide.simulator import engine, load
 from ebbtide.simulator.data import TrafficTrace
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from ebbtide.simulator import engine
-    from ebbtide.simulator.servers import Server
+from ebbtide.simulator.servers import Server
 
 #: Traffic without requests.
 SILENCE = TrafficTrace("none", np.zeros(0))

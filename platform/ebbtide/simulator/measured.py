@@ -20,23 +20,19 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ebbtide.simulator.data import TrafficTrace
 from ebbtide.simulator.server_model import Server, ServerError, require_tokens
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from numpy.typing import NDArray
-
-    from ebbtide.simulator.data import TrafficTrace
-
-    Floats: TypeAlias = NDArray[np.float64]
+Floats: TypeAlias = NDArray[np.float64]
 
 #: Table of servers; its head names the measurements that it was fitted to.
 TABLE: Final = Path(__file__).with_name("gpu_servers.json")

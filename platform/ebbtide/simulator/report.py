@@ -13,20 +13,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ebbtide.core.base.prose import count_noun
 from ebbtide.simulator.data import SimulationResult, TrafficTrace
+from ebbtide.simulator.rollout import SimulatedUpdate
 from ebbtide.simulator.slo import BoundResult, SimulationMeasurements, compute_percentiles, format_duration
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from ebbtide.simulator.rollout import SimulatedUpdate
-
-    Floats = NDArray[np.float64]
+Floats = NDArray[np.float64]
 
 #: Width and height of a text chart, in characters.
 WIDTH: Final = 72

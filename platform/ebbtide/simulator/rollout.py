@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 from ebbtide.core.autoscaler import rollout
 from ebbtide.core.autoscaler.arithmetic import SECOND, to_nanoseconds
 from ebbtide.core.autoscaler.rollout import Create, Finish, Limit, RevisionState, RolloutState, RolloutStep, Route, Wait
 from ebbtide.simulator import state
+from ebbtide.simulator.case import Case
 from ebbtide.simulator.data import SimulationResult
 from ebbtide.simulator.engine import FloorSimulation, KnativeSimulation, SimulationInputs
 from ebbtide.simulator.setting import NotSimulated, Setting, get_replica_bounds
 from ebbtide.simulator.slo import SimulationMeasurements, measure_result
-
-if TYPE_CHECKING:
-    from ebbtide.simulator.case import Case
 
 #: Interval at which ``apply`` polls the cluster while it waits (``ebbtide.cluster.write.apply.POLL_SECONDS``).
 POLL: Final = SECOND

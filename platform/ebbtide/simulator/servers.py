@@ -10,22 +10,18 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ebbtide.simulator.data import TrafficTrace
 from ebbtide.simulator.measured import BatchingServer, find_entry
 from ebbtide.simulator.server_model import MAX_CONCURRENCY, Server, ServerError, require_tokens
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from numpy.typing import NDArray
-
-    from ebbtide.simulator.data import TrafficTrace
 
 __all__ = [
     "EmpiricalServer",

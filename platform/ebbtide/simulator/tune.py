@@ -12,9 +12,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import KW_ONLY, InitVar, dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ebbtide.core.base import metrics
 from ebbtide.core.base.problems import Path
@@ -24,10 +25,7 @@ from ebbtide.simulator.data import StartUp
 from ebbtide.simulator.setting import Setting, knative_defaults
 from ebbtide.simulator.slo import SimulationMeasurements
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Floats = NDArray[np.float64]
+Floats = NDArray[np.float64]
 
 Values = dict[str, Any]
 Place = tuple[int, ...]

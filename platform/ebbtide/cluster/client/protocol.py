@@ -8,16 +8,13 @@ suite runs on both (tests/cluster/test_cluster_contract.py). Upstream: k8s.io/ap
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
 
 from ebbtide.core.base.paths import get_at
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.objects import Object
 
 #: The API server's message about a missing permission.
 FORBIDDEN: Final = re.compile(

@@ -9,22 +9,18 @@ from __future__ import annotations
 import json
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Self
 from urllib.parse import quote, urlencode
 
 import urllib3
 
 from ebbtide.cluster.client import protocol
-from ebbtide.cluster.client.protocol import Kind, Listing, Objects, WatchBookmark, WatchChange
+from ebbtide.cluster.client.protocol import Kind, Listing, LogStream, Objects, WatchBookmark, WatchChange
 from ebbtide.core.base.paths import get_at
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from ebbtide.cluster.client.protocol import LogStream
-    from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.objects import Object
 
 #: Connect timeout and read timeout between two bytes, in seconds; webhooks may take 10 s each.
 TIMEOUT: Final = (10.0, 60.0)

@@ -18,18 +18,16 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from ebbtide.cluster.client import protocol
 from ebbtide.cluster.client.protocol import BusyError, Cluster, ClusterError, MissingError, StaleError, UnreachableError
 from ebbtide.cluster.read.inventory import LiveWorkload, find_by_name
 from ebbtide.cluster.read.records import scaled_revisions
+from ebbtide.cluster.watch.cache import Cache
 from ebbtide.core.base import keys
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.translation.objects import Object
-
-if TYPE_CHECKING:
-    from ebbtide.cluster.watch.cache import Cache
 
 LOG: Final = logging.getLogger("ebbtide.cluster.controller")
 #: The annotations of a revision that must not have changed since it was read.

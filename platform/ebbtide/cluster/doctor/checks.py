@@ -15,13 +15,7 @@ from typing import Final
 from ebbtide.cluster.client.protocol import Cluster
 from ebbtide.cluster.doctor import installation, kueue, namespaces, network, resources, scheduling
 from ebbtide.cluster.doctor.findings import Finding, FixPatch, SpecRequirements
-from ebbtide.cluster.doctor.observed import (
-    DEFINITIONS,
-    KSERVE_MAP,
-    MAPS,
-    ObservedCluster,
-    observe_cluster,
-)
+from ebbtide.cluster.doctor.observed import DEFINITIONS, KSERVE_MAP, MAPS, ObservedCluster, observe_cluster
 from ebbtide.cluster.write.projects import make_role
 from ebbtide.core.profile.models import Profile
 from ebbtide.core.spec.inference import Inference

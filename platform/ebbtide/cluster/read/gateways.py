@@ -6,22 +6,18 @@ HTTPRoute of Standard mode).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Iterator
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from ebbtide.cluster.client import protocol
 from ebbtide.cluster.client.endpoint import CallError, Endpoint, explain_foreign_url
-from ebbtide.cluster.client.protocol import ClusterError, MissingError
+from ebbtide.cluster.client.protocol import Cluster, ClusterError, MissingError
 from ebbtide.cluster.read.pods import is_ready
+from ebbtide.cluster.read.status import Status
 from ebbtide.core.base.ingress import INGRESS_GATEWAYS
 from ebbtide.core.base.paths import get_at
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from ebbtide.cluster.client.protocol import Cluster
-    from ebbtide.cluster.read.status import Status
-    from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.objects import Object
 
 HTTP_PORT: Final = 80
 

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ebbtide.cluster.client import protocol
 from ebbtide.cluster.client.protocol import Clock, MissingError
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read.inventory import LiveWorkload, ResourceSupply
 from ebbtide.cluster.read.status import Status, compute_status
+from ebbtide.cluster.watch.changes import ChangeLog
+from ebbtide.cluster.watch.freshness import Freshness
 from ebbtide.cluster.watch.groups import OF_WORKLOADS, WorkloadKey
-
-if TYPE_CHECKING:
-    from ebbtide.cluster.watch.changes import ChangeLog
-    from ebbtide.cluster.watch.freshness import Freshness
-    from ebbtide.cluster.watch.store import ObjectStore
+from ebbtide.cluster.watch.store import ObjectStore
 
 #: Relative precision of ages.
 AGE_PRECISION: Final = 0.02

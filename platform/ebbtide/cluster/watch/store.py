@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import marshal
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ebbtide.cluster.client import protocol
 from ebbtide.cluster.client.protocol import Kind, MissingError
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read import pods as of_pod
-from ebbtide.cluster.watch.groups import (
-    TOPS,
-    Key,
-    WorkloadKey,
-    list_workload_names,
-    object_uid,
-    object_version,
-)
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from ebbtide.cluster.watch.changes import ChangeLog
-    from ebbtide.core.translation.objects import Object
+from ebbtide.cluster.watch.changes import ChangeLog
+from ebbtide.cluster.watch.groups import TOPS, Key, WorkloadKey, list_workload_names, object_uid, object_version
+from ebbtide.core.translation.objects import Object
 
 #: Kinds that say which GPUs there are and, with the pods, who holds them.
 SUPPLYING: Final = frozenset({protocol.NODE, protocol.RESOURCE_CLAIM, protocol.DEVICE_CLASS})
