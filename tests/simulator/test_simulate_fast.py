@@ -238,19 +238,6 @@ def test_large_results_are_as_recorded(fast: bool) -> None:
     assert results["bursts"].timeline.ready.max() > 512
 
 
-def test_batches_are_in_order() -> None:
-    traffic = TrafficTrace("steady", np.arange(0.0, 60.0, 0.1), seconds=60.0)
-    tried = [Setting(revision=RevisionSettings(min_scale=1, target=float(target))) for target in (1, 2, 5, 50)]
-    kind, start = parse_server("fixed:1s"), StartUp()
-    alone = [engine.simulate(setting, traffic, kind, start, 7).replica_seconds for setting in tried]
-    for workers in (1, 2):
-        both = engine.simulate_batch(
-            tried, traffic, kind, start, 7, workers=workers, reduce=lambda result: result.replica_seconds
-        )
-        assert both == alone
-    assert len(set(alone)) > 1
-
-
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(cases(), st.sampled_from(sorted(simulations.HPAS)), st.integers(1, 3), st.integers(0, 4))
 def test_both_engines_agree_on_an_hpa(

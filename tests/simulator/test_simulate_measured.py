@@ -34,10 +34,12 @@ from ebbtide.simulator.measured import (  # noqa: E402
     Range,
     ServingFit,
     ServingPoint,
+    first_token_terms,
     fit_points,
     load_table,
     measure_errors,
-    predict_points,
+    split_columns,
+    step_terms,
 )
 from ebbtide.simulator.report import measurements_to_json  # noqa: E402
 from ebbtide.simulator.servers import ServerError, parse_server  # noqa: E402
@@ -45,7 +47,10 @@ from ebbtide.simulator.setting import NotSimulated, Setting  # noqa: E402
 from ebbtide.simulator.slo import measure_result, parse_bounds, read_spec_bounds  # noqa: E402
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from ebbtide.simulator.measured import Floats
 
 #: Coefficients of an invented server.
 FIT = ServingFit(
@@ -56,6 +61,12 @@ FIT = ServingFit(
     Range(1, 64),
 )
 SHAPES = ((100.0, 50.0), (1000.0, 200.0), (1000.0, 2000.0), (4000.0, 400.0), (8000.0, 50.0), (8000.0, 2000.0))
+
+
+def predict_points(fit: ServingFit, points: Sequence[ServingPoint]) -> tuple[Floats, Floats]:
+    """Return the fitted times to first token and per output token of some points."""
+    *shape, _, _ = split_columns(points)
+    return first_token_terms(*shape) @ np.asarray(fit.first), step_terms(*shape) @ np.asarray(fit.step)
 
 
 def measured_points(fit: ServingFit = FIT) -> list[ServingPoint]:

@@ -283,18 +283,6 @@ def split_columns(points: Sequence[ServingPoint]) -> tuple[Floats, Floats, Float
     return prompt, output, concurrency, first, step
 
 
-def predict_points(fit: ServingFit, points: Sequence[ServingPoint]) -> tuple[Floats, Floats]:
-    """Return the fitted times to first token and per output token of some points."""
-    prompt, output, concurrency, _, _ = split_columns(points)
-    shape = (prompt, output, concurrency)
-    return first_token_terms(*shape) @ np.asarray(fit.first), step_terms(*shape) @ np.asarray(fit.step)
-
-
-def summarize_errors(errors: Sequence[Floats]) -> HeldOutErrors:
-    """Return the median and the 90th percentile of the errors of first token, step and response."""
-    return HeldOutErrors(*(ErrorShares(float(np.median(row)), float(np.quantile(row, 0.9))) for row in errors))
-
-
 @dataclass(frozen=True, slots=True)
 class ServerEntry:
     """A server of the table: what was measured, the fit, and its held-out errors by row and by shape."""
