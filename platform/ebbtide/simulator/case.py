@@ -7,6 +7,7 @@ would be rendered, and a setting with errors is not simulated.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,8 +22,6 @@ from ebbtide.simulator.load import slice_traffic
 from ebbtide.simulator.slo import SimulationMeasurements, SloBound, measure_result
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from numpy.typing import NDArray
 
     from ebbtide.core.profile.models import Profile

@@ -8,6 +8,7 @@ pkg/apis/config/defaults.go (``revision-timeout-seconds``).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,14 +19,12 @@ from ebbtide.core.base import keys, metrics
 from ebbtide.core.base.annotations import SETTINGS, parse_count, parse_finite, parse_seconds
 from ebbtide.core.base.quantities import parse_nano
 from ebbtide.core.profile import metric_names
+from ebbtide.core.translation.objects import Object
 from ebbtide.core.translation.translate import translate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
     from ebbtide.core.profile.models import Profile, ProfileSpec
     from ebbtide.core.spec.inference import Inference
-    from ebbtide.core.translation.objects import Object
 
 Metric = metrics.Signal
 #: The signal of each metric of a floor that can be simulated, by the metric's name in the controller's annotation.

@@ -7,7 +7,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.cluster.client import protocol
+from ebbtide.cluster.client.protocol import (
+    DEPLOYMENT,
+    EVENT,
+    HPA,
+    KNATIVE,
+    KSERVE,
+    NAMESPACE,
+    POD,
+    POD_AUTOSCALER,
+    QUOTA,
+    REVISION,
+    kind_of,
+)
 from ebbtide.cluster.doctor.findings import FixPatch, fetch_or_none, make_error_finding, make_warning_finding
 from ebbtide.cluster.doctor.observed import POD_SECURITY
 from ebbtide.cluster.write.apply import SHARED
@@ -24,17 +36,7 @@ if TYPE_CHECKING:
     from ebbtide.core.translation.objects import Object
 
 #: Kinds that commands list in a workload's namespace.
-READ: Final = (
-    protocol.KNATIVE,
-    protocol.KSERVE,
-    protocol.REVISION,
-    protocol.POD_AUTOSCALER,
-    protocol.DEPLOYMENT,
-    protocol.POD,
-    protocol.HPA,
-    protocol.QUOTA,
-    protocol.EVENT,
-)
+READ: Final = (KNATIVE, KSERVE, REVISION, POD_AUTOSCALER, DEPLOYMENT, POD, HPA, QUOTA, EVENT)
 #: Verbs that an apply needs for each kind it writes: server-side apply is a patch, or a create if the object does not exist.
 WRITE: Final = ("get", "create", "patch")
 
@@ -42,7 +44,7 @@ WRITE: Final = ("get", "create", "patch")
 def _check_pod_security(cluster: Cluster, _: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     projects = requirements.profile.spec.projects
     for namespace in requirements.namespaces:
-        live = fetch_or_none(cluster, protocol.NAMESPACE, namespace)
+        live = fetch_or_none(cluster, NAMESPACE, namespace)
         level = get_at(live, "metadata", "labels", POD_SECURITY, default="")
         managed = any(
             obj["kind"] == "Namespace" and obj["metadata"]["name"] == namespace for obj in requirements.objects
@@ -75,7 +77,7 @@ def _check_permissions(cluster: Cluster, _: ObservedCluster, requirements: SpecR
     An apply does not change shared objects that exist, so it needs permissions only for the missing ones.
     """
     written = [obj for obj in requirements.objects if obj["kind"] not in SHARED or _is_missing(cluster, obj)]
-    kinds = list(dict.fromkeys(protocol.kind_of(obj) for obj in written)) or [protocol.KNATIVE, protocol.KSERVE]
+    kinds = list(dict.fromkeys(kind_of(obj) for obj in written)) or [KNATIVE, KSERVE]
     for namespace in requirements.namespaces or (cluster.namespace,):
         forbidden = [
             f"{verb} {kind.plural}"
@@ -103,7 +105,7 @@ def _check_permissions(cluster: Cluster, _: ObservedCluster, requirements: SpecR
 
 def _is_missing(cluster: Cluster, obj: Object) -> bool:
     metadata = obj["metadata"]
-    return fetch_or_none(cluster, protocol.kind_of(obj), metadata["name"], metadata.get("namespace", "")) is None
+    return fetch_or_none(cluster, kind_of(obj), metadata["name"], metadata.get("namespace", "")) is None
 
 
 def _check_orphaned_hpas(cluster: Cluster, observed: ObservedCluster, _: SpecRequirements) -> Iterator[Finding]:
@@ -113,14 +115,14 @@ def _check_orphaned_hpas(cluster: Cluster, observed: ObservedCluster, _: SpecReq
         if get_at(metadata, "labels", keys.APP_MANAGED_BY) != "ebbtide" or metadata.get("ownerReferences"):
             continue
         target = str(get_at(hpa, "spec", "scaleTargetRef", "name", default=""))
-        if fetch_or_none(cluster, protocol.DEPLOYMENT, target, metadata["namespace"]) is None:
+        if fetch_or_none(cluster, DEPLOYMENT, target, metadata["namespace"]) is None:
             name = f"{metadata['namespace']}/{metadata['name']}"
             yield make_warning_finding(
                 "DOC024",
                 f"HPA {name} scales Deployment {target}, which does not exist",
                 "the HPA queries metrics every 15 s to no effect, and would scale any new Deployment of that name",
                 "delete the HPA, unless its workload is suspended or about to be created",
-                FixPatch("delete", protocol.HPA, metadata["name"], metadata["namespace"]),
+                FixPatch("delete", HPA, metadata["name"], metadata["namespace"]),
             )
 
 

@@ -12,6 +12,7 @@ import math
 import os
 import re
 from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -24,6 +25,7 @@ from urllib3.util.retry import Retry
 
 from ebbtide.cluster.slo import queries, source
 from ebbtide.cluster.slo.proxy import proxy_path
+from ebbtide.cluster.slo.queries import LatencyHistogram
 from ebbtide.cluster.slo.source import Bucket, History, Ref, SeriesPoint, SourceError, WorkloadMeasurements
 from ebbtide.core.autoscaler.floor import VALUE_AGE_SECONDS
 from ebbtide.core.base.engine_metrics import ENGINE_METRICS
@@ -31,9 +33,6 @@ from ebbtide.core.base.prose import make_printable
 from ebbtide.core.spec.objectives import TITLES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-    from ebbtide.cluster.slo.queries import LatencyHistogram
     from ebbtide.core.profile.models import Profile
 
 #: Connect timeout and read timeout in seconds; Prometheus aborts a query after two minutes.

@@ -9,6 +9,7 @@ Upstream: kubernetes.io/docs/reference/using-api/server-side-apply (conflicts).
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -16,8 +17,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ebbtide.cluster.client import protocol
-from ebbtide.cluster.client.protocol import ClusterError
+from ebbtide.cluster.client.protocol import Clock, Cluster, ClusterError
 from ebbtide.cluster.read import amounts, hints, inventory
+from ebbtide.cluster.read.inventory import LiveWorkload
 from ebbtide.cluster.read.pods import find_condition
 from ebbtide.cluster.read.records import SCALED, find_revision_edits, read_scale_record
 from ebbtide.cluster.read.rejections import explain_rejection
@@ -29,6 +31,7 @@ from ebbtide.core.base import keys
 from ebbtide.core.base.bodies import body
 from ebbtide.core.base.names import name_predictor
 from ebbtide.core.base.paths import get_at
+from ebbtide.core.base.problems import Problem
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.base.quantities import format_number
 from ebbtide.core.documents.quota import sum_replica_requests, update_replicas
@@ -37,11 +40,6 @@ from ebbtide.core.translation import gpu
 from ebbtide.core.translation.objects import Object, apply_merge_patch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
-    from ebbtide.cluster.client.protocol import Clock, Cluster
-    from ebbtide.cluster.read.inventory import LiveWorkload
-    from ebbtide.core.base.problems import Problem
     from ebbtide.core.documents.check import Batch
     from ebbtide.core.profile.models import Profile
     from ebbtide.core.readers.loaded import LoadedDocument
