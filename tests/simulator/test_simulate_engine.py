@@ -22,13 +22,14 @@ from ebbtide.core.spec.inference import Inference  # noqa: E402
 from ebbtide.simulator import engine  # noqa: E402
 from ebbtide.simulator.case import subtract_first_part  # noqa: E402
 from ebbtide.simulator.data import SimulationResult, SimulationUsage, StartUp, TrafficTrace  # noqa: E402
+from ebbtide.simulator.inputs import prepare_inputs  # noqa: E402
 from ebbtide.simulator.load import slice_traffic  # noqa: E402
+from ebbtide.simulator.server_model import ServerError  # noqa: E402
 from ebbtide.simulator.servers import (  # noqa: E402
     EmpiricalServer,
     FixedServer,
     LanguageModelServer,
     LogNormalServer,
-    ServerError,
     interpolate_table,
     parse_server,
 )
@@ -314,7 +315,7 @@ def cases(draws: st.DrawFn) -> tuple[Setting, TrafficTrace, str, int]:
 @given(cases())
 def test_invariants(case: tuple[Setting, TrafficTrace, str, int]) -> None:
     chosen, came, kind, seed = case
-    inputs = engine.prepare_inputs(chosen, came, parse_server(kind), START, seed)
+    inputs = prepare_inputs(chosen, came, parse_server(kind), START, seed)
     result = engine.simulate(chosen, came, parse_server(kind), START, seed)
     low, high = get_replica_bounds(chosen)
     assert (result.timeline.desired >= low).all()

@@ -20,7 +20,7 @@ import simulations  # noqa: E402 - after the skip
 from ebbtide.core.autoscaler import hpa, kpa, metrics, windows  # noqa: E402
 from ebbtide.core.autoscaler.arithmetic import SECOND, to_nanoseconds  # noqa: E402
 from ebbtide.core.autoscaler.targets import AutoscalerConfig, RevisionSettings  # noqa: E402
-from ebbtide.simulator import compiled, engine  # noqa: E402
+from ebbtide.simulator import compiled, engine, state  # noqa: E402
 from ebbtide.simulator.data import SimulationResult, StartUp, TrafficTrace  # noqa: E402
 from ebbtide.simulator.servers import parse_server  # noqa: E402
 from ebbtide.simulator.setting import Metric, Setting  # noqa: E402
@@ -134,7 +134,7 @@ def test_the_sample_size_matches_upstream(number: int) -> None:
 @settings(deadline=None)
 @given(st.integers(0, 2**31), st.integers(0, 5), st.integers(0, 2**40), st.integers(1, 2**32 - 1))
 def test_draws(seed: int, stream: int, number: int, below: int) -> None:
-    drawn = engine.draw(seed, stream, number, below)
+    drawn = state.draw(seed, stream, number, below)
     assert 0 <= drawn < below
     assert fast.draw(seed, stream, number, below) == drawn
 

@@ -101,11 +101,14 @@ def batches(number: int, requests: int) -> None:
     def cost(setting: Setting) -> float:
         return engine.simulate(setting, long, kind, START, fast=True).replica_seconds
 
-    print(f"\n{len(tried)} settings x {requests:,} requests, {long.seconds / 60:.0f} minutes of traffic, {kind}")
-    for workers in (1, 2):
+    def simulate_all(workers: int) -> list[float]:
         # Compiled code runs without the interpreter's lock, so threads use several cores.
         with ThreadPoolExecutor(workers) as pool:
-            timing = timed(lambda pool=pool: list(pool.map(cost, tried)))
+            return list(pool.map(cost, tried))
+
+    print(f"\n{len(tried)} settings x {requests:,} requests, {long.seconds / 60:.0f} minutes of traffic, {kind}")
+    for workers in (1, 2):
+        timing = timed(partial(simulate_all, workers))
         mark = f"   goal {GOAL_BATCH:g} s: {'met' if timing.wall < GOAL_BATCH else 'missed'}" if workers > 1 else ""
         rate = len(tried) * requests / timing.wall
         print(

@@ -12,7 +12,7 @@ from typing import Final
 
 from ebbtide.cluster.client import protocol
 from ebbtide.cluster.client.protocol import Kind, Objects
-from ebbtide.cluster.read.pods import is_ready, sum_requests
+from ebbtide.cluster.read.pods import find_condition, is_ready, sum_requests
 from ebbtide.core.base import keys
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.translation.objects import Object
@@ -383,10 +383,7 @@ def count_pods(state: ClusterState, namespace: str, revision: str) -> None:
     if ready >= replicas and (before == "Unknown" or (replicas and before == "False")):
         conditions = [state.condition("Ready", "True"), state.condition("Active", "True")]
     elif before == "True":
-        active: Object = next(
-            (row for row in get_at(scaler, "status", "conditions", default=[]) if row["type"] == "Active"),
-            conditions[1],
-        )
+        active = find_condition(scaler, "Active") or conditions[1]
         conditions = keep_conditions(revision_obj, [conditions[0], {**active, "lastTransitionTime": state.stamp()}])
     counted = {"actualReplicas": ready, "desiredReplicas": replicas, "conditions": conditions}
     state.set_status(protocol.REVISION, namespace, revision, counted)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ebbtide.core.profile.models import Profile
-    from ebbtide.simulator.servers import Server
+    from ebbtide.simulator.server_model import Server
     from ebbtide.simulator.setting import Setting
 
 #: Keys of ``config-autoscaler`` that a search may change, and the field that each sets.

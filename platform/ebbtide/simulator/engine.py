@@ -37,23 +37,7 @@ from ebbtide.simulator.state import BOUND, FAR, EngineState, PodRow, RequestRow,
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ebbtide.simulator.servers import Server
-
-__all__ = [
-    "BOUND",
-    "ClosedRequest",
-    "FloorSimulation",
-    "HpaSimulation",
-    "KnativeSimulation",
-    "PodEvent",
-    "SimulationInputs",
-    "Stream",
-    "draw",
-    "prepare_inputs",
-    "require_token_server",
-    "simulate",
-    "simulation_class",
-]
+    from ebbtide.simulator.server_model import Server
 
 #: Scrape interval of metrics-server and Prometheus, and the range of rates (their defaults and Ebbtide's).
 METRICS_EVERY: Final = 15 * SECOND

@@ -14,7 +14,7 @@ from ebbtide.core.autoscaler.arithmetic import SECOND, to_nanoseconds
 from ebbtide.core.base.metrics import SIMULATED
 from ebbtide.simulator.data import StartUp, TrafficTrace
 from ebbtide.simulator.measured import BatchingServer
-from ebbtide.simulator.servers import Server
+from ebbtide.simulator.server_model import Server
 from ebbtide.simulator.setting import NotSimulated, Setting
 from ebbtide.simulator.state import COLLECTED, SPEED, TICK, Stream, draw
 

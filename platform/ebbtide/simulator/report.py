@@ -393,10 +393,6 @@ def render_report_page(report: SimulationReport, lead: str = "", front: Mapping[
     spec_run = report.runs[0]
     title = f"{report.workload}: simulation of {count_requests(report.traffic)}"
     table = make_table_rows(report.runs)
-    cells = "".join(
-        f"<tr><th scope=row>{html.escape(row[0])}</th>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row[1:])}</tr>\n"
-        for row in table
-    )
     names = "".join(f"<th scope=col>{html.escape(run.name)}</th>" for run in report.runs)
     data = {
         "end": spec_run.result.seconds,
@@ -411,7 +407,7 @@ def render_report_page(report: SimulationReport, lead: str = "", front: Mapping[
         "NOTES": "".join(f"<p class=note>{html.escape(note)}</p>" for note in report.notes),
         "FRONT": lead,
         "TABLE": _make_update_table(report)
-        + f"<table><thead><tr><th scope=col>response time and cost</th>{names}</tr></thead><tbody>{cells}</tbody></table>",
+        + f"<table><thead><tr><th scope=col>response time and cost</th>{names}</tr></thead><tbody>{_make_html_rows(table)}</tbody></table>",
         # A name may contain any text; inside a script element, none may look like its end tag.
         "DATA": json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
     }
@@ -425,12 +421,16 @@ def _make_update_table(report: SimulationReport) -> str:
         return ""
     head, *rows = report.update.make_rows()
     title = "".join(f"<th scope=col>{html.escape(cell)}</th>" for cell in head)
-    body = "".join(
-        f"<tr><th scope=row>{html.escape(row[0])}</th>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row[1:])}</tr>\n"
-        for row in rows
-    )
+    body = _make_html_rows(rows)
     return (
         f"<p>{html.escape(report.update.text)}.</p><table><thead><tr>{title}</tr></thead><tbody>{body}</tbody></table>"
+    )
+
+
+def _make_html_rows(rows: Sequence[Sequence[str]]) -> str:
+    return "".join(
+        f"<tr><th scope=row>{html.escape(row[0])}</th>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row[1:])}</tr>\n"
+        for row in rows
     )
 
 

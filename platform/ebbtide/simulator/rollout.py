@@ -17,7 +17,8 @@ from ebbtide.core.autoscaler.rollout import Create, Finish, Limit, RevisionState
 from ebbtide.simulator import state
 from ebbtide.simulator.case import Case
 from ebbtide.simulator.data import SimulationResult
-from ebbtide.simulator.engine import FloorSimulation, KnativeSimulation, SimulationInputs
+from ebbtide.simulator.engine import FloorSimulation, KnativeSimulation
+from ebbtide.simulator.inputs import SimulationInputs
 from ebbtide.simulator.setting import NotSimulated, Setting, get_replica_bounds
 from ebbtide.simulator.slo import SimulationMeasurements, measure_result
 

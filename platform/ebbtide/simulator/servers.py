@@ -22,18 +22,6 @@ from ebbtide.simulator.data import TrafficTrace
 from ebbtide.simulator.measured import BatchingServer, find_entry
 from ebbtide.simulator.server_model import MAX_CONCURRENCY, Server, ServerError, require_tokens
 
-__all__ = [
-    "EmpiricalServer",
-    "FixedServer",
-    "LanguageModelServer",
-    "LogNormalServer",
-    "Server",
-    "ServerError",
-    "interpolate_table",
-    "parse_seconds",
-    "parse_server",
-]
-
 #: Number of units in a second.
 _UNITS: Final = {"us": 1e6, "ms": 1e3, "s": 1.0, "m": 1 / 60, "": 1.0}
 _KINDS: Final = ("fixed", "lognormal", "empirical", "llm", "gpu")
@@ -140,18 +128,11 @@ def interpolate_table(points: Mapping[int, float], first: int = 1) -> tuple[floa
 
     Raises ServerError for a point beyond ``MAX_CONCURRENCY``.
     """
-    sorted_points = sorted(points.items())
-    if sorted_points[-1][0] > MAX_CONCURRENCY:
-        raise ServerError(f"invalid number of requests {sorted_points[-1][0]:,}: must be at most {MAX_CONCURRENCY:,}")
-    values, index = [], 0
-    for number in range(first, sorted_points[-1][0] + 1):
-        while index + 1 < len(sorted_points) and sorted_points[index + 1][0] <= number:
-            index += 1
-        (lower, low), (upper, high) = sorted_points[index], sorted_points[min(index + 1, len(sorted_points) - 1)]
-        values.append(
-            low if number <= lower or upper == lower else low + (high - low) * (number - lower) / (upper - lower)
-        )
-    return tuple(values)
+    last = max(points)
+    if last > MAX_CONCURRENCY:
+        raise ServerError(f"invalid number of requests {last:,}: must be at most {MAX_CONCURRENCY:,}")
+    known = sorted(points)
+    return tuple(np.interp(range(first, last + 1), known, [points[number] for number in known]).tolist())
 
 
 def parse_server(text: str) -> Server:

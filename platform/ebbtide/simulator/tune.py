@@ -10,6 +10,7 @@ none of these changes helps, a model fitted to the known points selects the next
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import KW_ONLY, InitVar, dataclass, field
 from typing import Any, Final, Literal, NamedTuple
@@ -502,13 +503,7 @@ def find_lowest(low: int, high: int, holds: Callable[[int], bool]) -> int | None
     """Return the lowest whole number from ``low`` to ``high`` that ``holds``, assuming that all higher ones hold."""
     if low > high or not holds(high):
         return None
-    while low < high:
-        middle = (low + high) // 2
-        if holds(middle):
-            high = middle
-        else:
-            low = middle + 1
-    return low
+    return low + bisect_left(range(low, high), True, key=holds)
 
 
 def find_highest(low: float, high: float, holds: Callable[[float], bool], steps: int = 6) -> float | None:

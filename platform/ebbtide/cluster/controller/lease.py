@@ -104,11 +104,7 @@ class Lease:
         seconds = self._clock.now()
         # A MicroTime has exactly six digits after the second.
         moment = f"{format_timestamp(seconds).removesuffix('Z')}.{int(seconds % 1 * 1e6):06d}Z"
-        spec: Object = {
-            "holderIdentity": self._identity,
-            "leaseDurationSeconds": DURATION_SECONDS,
-            "renewTime": moment,
-        }
+        spec: Object = {"holderIdentity": self._identity, "leaseDurationSeconds": DURATION_SECONDS, "renewTime": moment}
         acquired = self._acquired
         if not self._holds(lease):
             acquired = spec["acquireTime"] = moment

@@ -143,11 +143,7 @@ class Controller:
         return changes
 
     def _step_workload(
-        self,
-        live: LiveWorkload,
-        settings: FloorSettings,
-        readings: Readings,
-        known: set[tuple[str, str]],
+        self, live: LiveWorkload, settings: FloorSettings, readings: Readings, known: set[tuple[str, str]]
     ) -> Iterator[Change]:
         serving = records.serving_revisions(live)
         known.update((live.namespace, name) for name in serving)
@@ -237,12 +233,7 @@ class Controller:
         return decision, reasons
 
     def _write(
-        self,
-        live: LiveWorkload,
-        revision: Object,
-        decision: FloorDecision,
-        manual: ScaleRecord,
-        reasons: list[str],
+        self, live: LiveWorkload, revision: Object, decision: FloorDecision, manual: ScaleRecord, reasons: list[str]
     ) -> Iterator[Change]:
         """Write a floor that differs from the revision's; an unchanged floor is written only if its cause becomes blind."""
         name = str(revision["metadata"]["name"])

@@ -195,20 +195,17 @@ def list_tops(cluster: Cluster, namespace: str) -> list[Object]:
     return sorted((top for top in services if not is_made_by_kserve(top)), key=_namespaced_name)
 
 
-def _list_readable(cluster: Cluster, kind: Kind, namespace: str = "") -> list[Object]:
-    """Return the objects of a kind; none if they cannot be read, so that answers are shorter without them."""
+def _list_unless(error: type[ClusterError], cluster: Cluster, kind: Kind, namespace: str) -> list[Object]:
+    """Return the objects of a kind; none after an error of a class."""
     try:
         return cluster.list(kind, namespace).items
-    except ClusterError:
+    except error:
         return []
 
 
 def _list_language_models(cluster: Cluster, namespace: str) -> list[Object]:
     """Return the LLMInferenceServices; none if reading them is forbidden, as with the roles of an older Ebbtide."""
-    try:
-        return cluster.list(protocol.LLM, namespace).items
-    except ForbiddenError:
-        return []
+    return _list_unless(ForbiddenError, cluster, protocol.LLM, namespace)
 
 
 def read_workloads(
@@ -224,7 +221,8 @@ def read_workloads(
         raise _explain_forbidden(namespace) from error
     objects[protocol.LLM] = _list_language_models(cluster, namespace)
     if any(of_claim.list_claim_names(pod) for pod in objects[protocol.POD]):
-        objects[protocol.RESOURCE_CLAIM] = _list_readable(cluster, protocol.RESOURCE_CLAIM, namespace)
+        # Answers are shorter without them.
+        objects[protocol.RESOURCE_CLAIM] = _list_unless(ClusterError, cluster, protocol.RESOURCE_CLAIM, namespace)
     event_list, pods = objects.pop(protocol.EVENT, []), objects[protocol.POD]
     supplies: dict[str, ResourceSupply] | None = None
     if has_unscheduled_pods(pods):

@@ -22,11 +22,7 @@ from ebbtide.core.base.quantities import drop_zero_fraction
 from ebbtide.core.translation.objects import Object
 
 #: Fields of a manual scale override, and the revision annotation of each.
-SCALED: Final = {
-    "minReplicas": keys.MIN_SCALE,
-    "maxReplicas": keys.MAX_SCALE,
-    "metricThreshold": keys.TARGET,
-}
+SCALED: Final = {"minReplicas": keys.MIN_SCALE, "maxReplicas": keys.MAX_SCALE, "metricThreshold": keys.TARGET}
 #: Length to which the value of an edited annotation is cut.
 EDIT_LENGTH: Final = 60
 #: The words of a floor's cause.

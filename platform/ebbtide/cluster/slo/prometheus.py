@@ -214,7 +214,7 @@ class PrometheusSource:
             for histogram in (row for engine in ENGINE_METRICS for row in engine.histograms(objective)):
                 if f"{histogram.series}_count" not in names:
                     continue
-                query = queries.token_bucket_query(histogram, refs, window)
+                query = queries.bucket_query(queries.engine_histogram(histogram), refs, window)
                 counts = self._read_buckets(query, end, queries.ENGINE_OWNER, known, histogram.unit)
                 for ref, by_bound in counts.items():
                     measured = fields.setdefault(ref, {"token_buckets": {}, "token_notes": {}})

@@ -354,18 +354,13 @@ def engine_series_query(refs: Iterable[Ref], window: int) -> str:
     return f"group by (__name__,{','.join(ENGINE_OWNER)}) (last_over_time({selector}[{window}s]))"
 
 
-def token_bucket_query(histogram: TokenHistogram, refs: Iterable[Ref], window: int) -> str:
-    """Return the query for the cumulative counts of an engine's histogram by workload and bound."""
-    return growth_query(f"{histogram.series}_bucket", (*ENGINE_OWNER, "le"), window, scope_matchers(refs, ENGINE_OWNER))
-
-
 def token_count_query(series: str, refs: Iterable[Ref], window: int) -> str:
     """Return the query for the growth of a counter of tokens by workload."""
     return growth_query(series, ENGINE_OWNER, window, scope_matchers(refs, ENGINE_OWNER))
 
 
 def engine_histogram(histogram: TokenHistogram) -> LatencyHistogram:
-    """Return an engine's histogram for rules: every sample is an answered one."""
+    """Return an engine's histogram as one of requests: every sample is an answered one."""
     return LatencyHistogram(
         "container",
         histogram.series,

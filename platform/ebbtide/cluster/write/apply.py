@@ -269,12 +269,7 @@ def plan_objects(cluster: Cluster, objects: Iterable[Object]) -> tuple[ApplyStep
 
 
 def _plan_object(
-    cluster: Cluster,
-    obj: Object,
-    profile: Profile | None = None,
-    *,
-    create: bool = False,
-    owner: Object | None = None,
+    cluster: Cluster, obj: Object, profile: Profile | None = None, *, create: bool = False, owner: Object | None = None
 ) -> ApplyStep:
     if obj["kind"] == protocol.LLM.name and owner is not None:
         return ApplyStep("refused", obj, refusal=LLM_REFUSAL, error=protocol.RefusedError(LLM_REFUSAL))
