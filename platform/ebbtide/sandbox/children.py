@@ -129,7 +129,6 @@ def make_hpa(scaler: Object) -> Object:
 
 
 def make_pod(deployment: Object, revision: str, name: str) -> Object:
-    """Return a pod of a revision's Deployment."""
     template = deployment["spec"]["template"]
     labels = {**deployment["metadata"]["labels"], keys.KNATIVE_REVISION: revision}
     annotations = dict(get_at(template, "metadata", "annotations", default={}))

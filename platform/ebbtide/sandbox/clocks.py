@@ -39,7 +39,6 @@ class RealClock:
         return self.now()
 
     def sleep(self, seconds: float) -> None:
-        """Wait for ``seconds`` of this clock."""
         time.sleep(seconds / self.rate)
 
 

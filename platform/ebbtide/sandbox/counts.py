@@ -248,7 +248,6 @@ class TallySource:
         return self.tokens.setdefault(ref, TokenTally())
 
     def measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, WorkloadMeasurements]:
-        """Return the measurements of each workload."""
         self.settle()
         return {ref: self._measured(ref, start, end) for ref in refs}
 

@@ -194,7 +194,6 @@ def _quota_usage(state: ClusterState, quota: Object) -> dict[str, float]:
 
 
 def update_quota(state: ClusterState, quota: Object) -> None:
-    """Update a quota's status."""
     if "spec" not in quota:
         return
     status = {"hard": get_at(quota, "spec", "hard", default={}), "used": _format_amounts(_quota_usage(state, quota))}
@@ -202,7 +201,6 @@ def update_quota(state: ClusterState, quota: Object) -> None:
 
 
 def update_quotas(state: ClusterState, namespace: str) -> None:
-    """Update the status of a namespace's quotas."""
     for stored in state.store.all(QUOTA, namespace):
         update_quota(state, stored.item)
 

@@ -102,7 +102,6 @@ class DemoService:
 
     @property
     def document(self) -> dict[str, Any]:
-        """The spec as a document."""
         return {
             "apiVersion": "ebbtide.dev/v1alpha1",
             "kind": "Inference",

@@ -82,7 +82,6 @@ class ContainerLog:
     total: int = 0
 
     def write(self, line: str) -> None:
-        """Append a line."""
         self.lines.append(line)
         self.total += 1
 

@@ -88,7 +88,6 @@ class ObjectStore:
     _numbers: Iterator[int] = field(default_factory=count)
 
     def find(self, kind: Kind, namespace: str, name: str) -> StoredObject | None:
-        """Return a stored object, or None."""
         return self._kinds.get(kind, {}).get((namespace if kind.namespaced else "", name))
 
     def all(self, kind: Kind, namespace: str = "") -> list[StoredObject]:
@@ -97,13 +96,11 @@ class ObjectStore:
         return [objects[key] for key in sorted(objects) if namespace in {"", key[0]}]
 
     def inside(self, namespace: str) -> list[ObjectKey]:
-        """Return the keys of all objects in a namespace."""
         return [
             ObjectKey(kind, *key) for kind, objects in self._kinds.items() for key in objects if key[0] == namespace
         ]
 
     def owned_by(self, uid: str) -> list[ObjectKey]:
-        """Return the keys of the objects that an object owns."""
         return sorted(self._owned.get(uid, ()), key=lambda key: (key.kind.plural, key.namespace, key.name))
 
     def number(self) -> int:
@@ -195,7 +192,6 @@ class ObjectStore:
 
 
 def make_uid(number: int) -> str:
-    """Return a uid that is derived from a number."""
     return str(UUID(bytes=sha256(str(number).encode()).digest()[:16], version=4))
 
 
@@ -291,7 +287,6 @@ def format_managed_fields(owned: Iterable[Leaf]) -> Object:
 
 
 def make_bare(kind: Kind, name: str, namespace: str = "") -> Object:
-    """Return an object that has only its kind, name and namespace."""
     metadata = {"name": name, **({"namespace": namespace} if namespace else {})}
     return {"apiVersion": kind.api_version, "kind": kind.name, "metadata": metadata}
 

@@ -97,7 +97,6 @@ class World:
         origin: float | None = None,
         behaviors: dict[Ref, SimulatedBehavior] | None = None,
     ) -> None:
-        """Start with an empty cluster."""
         self.profile = profile
         self.seed = seed
         self.behaviors = dict(behaviors or {})

@@ -92,7 +92,6 @@ class Case:
         return engine.simulate(setting, self.traffic, self.server, start_up, self.seed, fast=self.fast, kind=kind)
 
     def measure(self, result: SimulationResult) -> SimulationMeasurements:
-        """Return the measurements of a result."""
         return measure_result(result, self.bounds, self.gpus, self.gpu_hour)
 
     def evaluate(self, values: Mapping[str, Any]) -> SimulationMeasurements:

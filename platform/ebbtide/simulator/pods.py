@@ -90,7 +90,6 @@ def place_of(w: EngineState, rows: Ints, count: int, pod: int) -> int:
 
 @kernel
 def insert_pod(w: EngineState, rows: Ints, count: int, pod: int) -> None:
-    """Insert a pod into sorted rows of pods."""
     index = place_of(w, rows, count, pod)
     for later in range(count, index, -1):
         rows[later] = rows[later - 1]
@@ -99,7 +98,6 @@ def insert_pod(w: EngineState, rows: Ints, count: int, pod: int) -> None:
 
 @kernel
 def remove_pod(w: EngineState, rows: Ints, count: int, pod: int) -> None:
-    """Remove a pod from sorted rows of pods."""
     for later in range(place_of(w, rows, count, pod), count - 1):
         rows[later] = rows[later + 1]
 
@@ -109,7 +107,6 @@ def remove_pod(w: EngineState, rows: Ints, count: int, pod: int) -> None:
 
 @kernel
 def push_departure(s: EngineNumbers, heap: Ints, at: int, request: int) -> None:
-    """Schedule the departure of a request."""
     index = s.departures
     s.departures += 1
     while index > 0:
@@ -613,7 +610,6 @@ def end_pod(w: EngineState, pod: int) -> None:
 
 @kernel
 def become_ready(w: EngineState, pod: int) -> None:
-    """Make a pod ready."""
     s = w.state
     w.pods[pod].is_ready = True
     s.alive_ready += 1

@@ -136,7 +136,6 @@ def format_bound(measurement: BoundResult) -> str:
 
 
 def format_measurement(name: str, measured: SimulationMeasurements) -> str:
-    """Format one measurement for display."""
     value = getattr(measured, name)
     if value is None:
         return "-"
@@ -197,7 +196,6 @@ def align_table(table: Sequence[Sequence[str]], indent: str = "  ") -> str:
 
 
 def render_report_text(report: SimulationReport) -> str:
-    """Return the report as text."""
     spec_run = report.runs[0]
     parts = [describe_simulation(report), "\n"]
     parts += [f"  note: {note}\n" for note in report.notes]

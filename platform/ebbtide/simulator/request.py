@@ -33,7 +33,6 @@ class SimulationRequestError(Exception):
     """A request that cannot be simulated; ``problems`` lists the reasons."""
 
     def __init__(self, *problems: Problem) -> None:
-        """Store the problems."""
         super().__init__("; ".join(problem.message for problem in problems))
         self.problems = list(problems)
 
@@ -46,7 +45,6 @@ class RequestFieldError(SimulationRequestError):
     """A field of a request that is invalid."""
 
     def __init__(self, field: str, message: str, fix: str) -> None:
-        """Store the problem of a field of ``SimulationRequest``."""
         super().__init__(Problem("SIM004", (field,), message, fix))
         self.field = field
 
@@ -256,7 +254,6 @@ def tuning_to_json(prepared: PreparedCase, tuned: TuningResult) -> dict[str, Any
 
 
 def workload_name_of(loaded: LoadedDocument) -> str:
-    """Return the workload's name."""
     return str(loaded.reading.native["metadata"]["name"])
 
 

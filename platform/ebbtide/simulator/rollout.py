@@ -49,7 +49,6 @@ class SimulatedUpdate:
 
     @property
     def seconds(self) -> float:
-        """Duration of the update."""
         return self.end - self.begin
 
 

@@ -90,7 +90,6 @@ def send_report(w: EngineState, k: ScalerState) -> None:
 
 @kernel
 def shuffle_sample(w: EngineState, first: int, count: int) -> None:
-    """Shuffle a section of the sample."""
     s, sample = w.state, w.sample
     for last in range(count - 1, 0, -1):
         s.samples += 1

@@ -43,7 +43,6 @@ class NotSimulated(ValueError):  # noqa: N818 - named after the condition, like 
     """Raised for a workload that cannot be simulated, with the location, the reason and the fix."""
 
     def __init__(self, where: str, message: str, fix: str = "") -> None:
-        """Build the message and keep its parts."""
         super().__init__(f"{where}: {message}" + (f" ({fix})" if fix else ""))
         self.where = where
         self.message = message

@@ -165,7 +165,6 @@ def _parse_bound(match: re.Match[str]) -> SloBound:
 
 
 def read_spec_bounds(objective: SpecSlo | None) -> tuple[SloBound, ...]:
-    """Return the bounds of a spec's ``slo``."""
     if objective is None:
         return ()
     bounds = []

@@ -104,7 +104,6 @@ class SearchResult:
         return front_points
 
     def add(self, other: SearchResult) -> None:
-        """Add the results of another search."""
         self.points += other.points
         self.evaluations += other.evaluations
         self.interrupted |= other.interrupted
@@ -154,7 +153,6 @@ class Search:
         return self.result
 
     def get_knob_values(self, place: Place) -> Values:
-        """Return the knobs' values at a place."""
         return {**self.base, **{knob.name: knob.values[index] for knob, index in zip(self.knobs, place, strict=True)}}
 
     def _evaluate_place(self, place: Place) -> SettingPoint | None:
@@ -706,7 +704,6 @@ def _measure_rest(case: Case, first: Case, setting: Setting) -> SimulationMeasur
 
 
 def diff_values(values: Mapping[str, Any], before: Mapping[str, Any]) -> Values:
-    """Return the values that differ from ``before``."""
     return {name: value for name, value in values.items() if before.get(name) != value}
 
 

@@ -67,7 +67,6 @@ class ConflictError(ClusterError):
     """A field ownership conflict; ``owners`` has the fields of each other field manager."""
 
     def __init__(self, message: str, owners: dict[str, tuple[str, ...]]) -> None:
-        """Store the owners with the message."""
         super().__init__(message)
         self.owners = owners
 
@@ -76,7 +75,6 @@ class CutShortError(ClusterError):
     """A write failed after others had succeeded; ``done`` describes those. All writes can be repeated safely."""
 
     def __init__(self, cause: ClusterError, done: tuple[str, ...]) -> None:
-        """Store the completed writes with the cause."""
         super().__init__(f"{cause}; already done: {', '.join(done)}; it is safe to run the command again")
         self.cause, self.done = cause, done
 

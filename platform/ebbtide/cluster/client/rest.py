@@ -65,7 +65,6 @@ class RestCluster(ABC):
         return self._namespace
 
     def get(self, kind: Kind, name: str, namespace: str = "") -> Object:
-        """Return one object."""
         return self._request_json("GET", _make_object_path(kind, namespace, name))
 
     def list(self, kind: Kind, namespace: str = "", *, labels: str = "") -> Listing:
@@ -250,7 +249,6 @@ class RestCluster(ABC):
                 raise
 
     def _has_uid(self, kind: Kind, name: str, namespace: str, uid: str) -> bool:
-        """Return whether an object has this uid."""
         try:
             return bool(self.get(kind, name, namespace)["metadata"]["uid"] == uid)
         except protocol.MissingError:

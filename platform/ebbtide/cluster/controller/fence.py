@@ -83,7 +83,6 @@ class Fence:
     """The fence of one process. Other threads may call ``is_raised`` only."""
 
     def __init__(self, cluster: Cluster, cache: Cache, *, threads: bool) -> None:
-        """Start without a fence."""
         self._cluster, self._cache, self._threads = cluster, cache, threads
         self._term = ""
 

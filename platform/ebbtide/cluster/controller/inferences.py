@@ -85,7 +85,6 @@ class Inferences:
         *,
         threads: bool,
     ) -> None:
-        """Start without a past."""
         self._cluster, self._cache, self._clock = cluster, cache, clock
         self._profile, self._leads = profile, leads
         self._pool = ThreadPoolExecutor(WORKERS, "inference") if threads else None

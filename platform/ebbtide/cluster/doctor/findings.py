@@ -79,7 +79,6 @@ class SpecRequirements:
 
     @property
     def namespaces(self) -> tuple[str, ...]:
-        """The namespaces of the specs, and the selected one."""
         return tuple(dict.fromkeys(filter(None, (*(plan.namespace for plan in self.plans), self.selected))))
 
 

@@ -74,12 +74,10 @@ class LiveWorkload:
 
     @property
     def name(self) -> str:
-        """The workload's name."""
         return str(self.top["metadata"]["name"])
 
     @property
     def namespace(self) -> str:
-        """The workload's namespace."""
         return str(self.top["metadata"]["namespace"])
 
 

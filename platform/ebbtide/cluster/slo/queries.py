@@ -146,7 +146,6 @@ def gateway_histogram(name: str) -> LatencyHistogram:
 
 
 def queue_proxy_histogram(knative_version: str) -> LatencyHistogram:
-    """Return queue-proxy's histogram in a Knative version."""
     latency = find_histogram(knative_version)
     failed = 'http_response_status_code=~"5.."' if _uses_opentelemetry(knative_version) else 'response_code_class="5xx"'
     return LatencyHistogram(

@@ -21,7 +21,6 @@ class Freshness:
     """The state of the reads of each kind. The methods ``mark_*`` and ``keeps_rejected`` need the lock held."""
 
     def __init__(self, kinds: tuple[Kind, ...], changes: ChangeLog) -> None:
-        """Begin without any kind read."""
         self._kinds, self._changes = kinds, changes
         self._lost: dict[Kind, float] = dict.fromkeys(kinds, changes.ticks())
         self._synced: set[Kind] = set()

@@ -34,17 +34,14 @@ class WorkloadKey(NamedTuple):
 
 
 def object_key(obj: Object) -> Key:
-    """Return the namespace and the name of an object."""
     return get_at(obj, "metadata", "namespace", default=""), str(obj["metadata"]["name"])
 
 
 def object_version(obj: Object) -> str:
-    """Return the resource version of an object."""
     return str(get_at(obj, "metadata", "resourceVersion", default=""))
 
 
 def object_uid(obj: Object) -> str:
-    """Return the UID of an object."""
     return str(get_at(obj, "metadata", "uid", default=""))
 
 

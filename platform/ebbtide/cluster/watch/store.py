@@ -30,7 +30,6 @@ class StoredObject:
     uid: str
 
     def unpack(self) -> Object:
-        """Return the object."""
         obj: Object = marshal.loads(self.packed)  # noqa: S302 - packed by this process, from JSON
         return obj
 
@@ -68,7 +67,6 @@ class ObjectStore:
         self._record_change(key[0], {*groups, *(before.groups if before is not None else ())}, gone, gpus=gpus)
 
     def remove(self, kind: Kind, keys: Iterable[Key]) -> None:
-        """Remove objects."""
         for key in keys:
             entry = self._objects[kind].pop(key, None)
             if entry is None:

@@ -88,12 +88,10 @@ class Workload:
 
     @property
     def name(self) -> str:
-        """The workload's name."""
         return self.plan.name
 
     @property
     def namespace(self) -> str:
-        """The workload's namespace."""
         return self.plan.namespace
 
 
@@ -125,7 +123,6 @@ class ApplyStep:
 
     @property
     def kind(self) -> str:
-        """The object's kind."""
         return str(self.item["kind"])
 
     @property
@@ -135,7 +132,6 @@ class ApplyStep:
 
     @property
     def name(self) -> str:
-        """The object's name."""
         return str(self.item["metadata"]["name"])
 
     @property
@@ -187,7 +183,6 @@ def collect_workloads(
 
 
 def is_top_object(obj: Object) -> bool:
-    """Return whether an object is a workload's top object."""
     return (obj["apiVersion"], obj["kind"]) in TOPS
 
 
@@ -393,7 +388,6 @@ def _is_as_rendered(live: Object, profile: Profile) -> bool:
 
 
 def _contains_fields(live: Any, expected: Any) -> bool:
-    """Return whether a live object has all of an object's fields."""
     if isinstance(expected, dict) and isinstance(live, dict):
         return all(_contains_fields(live.get(name), value) for name, value in expected.items())
     return bool(live == expected)

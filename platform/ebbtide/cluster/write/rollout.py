@@ -125,7 +125,6 @@ class Rollout:
         *,
         force: bool,
     ) -> None:
-        """Read nothing yet."""
         self._force = force
         self._cluster, self._planned, self._clock, self._say, self._done = cluster, planned, clock, say, done
         self._name, self._namespace = planned.workload.name, planned.workload.namespace
