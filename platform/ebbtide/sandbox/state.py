@@ -195,12 +195,7 @@ class ClusterState:
             return stored.item if stored is not None else None
 
     def expect(self, kind: Kind, namespace: str, name: str) -> StoredObject:
-        """Return a stored object.
-
-        Raises:
-            MissingError: the object does not exist.
-
-        """
+        """Return a stored object. Raises MissingError if it does not exist."""
         stored = self.store.find(kind, namespace, name)
         if stored is None:
             raise MissingError(f'{kind.plural} "{name}" not found')

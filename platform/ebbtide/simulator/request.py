@@ -118,9 +118,7 @@ def prepare_case(
 ) -> PreparedCase:
     """Return the case of ``simulate`` or ``tune`` for a spec, with defaults for the fields that are empty.
 
-    Raises:
-        SimulationRequestError: the request cannot be simulated; ``RequestFieldError`` if a field is invalid.
-
+    Raises SimulationRequestError if the request cannot be simulated, and RequestFieldError if a field is invalid.
     """
     from ebbtide.simulator import load, server_model, servers, slo  # noqa: PLC0415 - they need numpy
     from ebbtide.simulator.case import Case, gpus_of  # noqa: PLC0415 - as above

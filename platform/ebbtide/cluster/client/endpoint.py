@@ -211,12 +211,7 @@ class Exchange:
                 yield response
 
     def _remaining(self) -> float:
-        """Return the seconds that are left.
-
-        Raises:
-            TimeoutError: no time is left.
-
-        """
+        """Return the seconds that are left. Raises TimeoutError if none are left."""
         left = self.endpoint.timeout - self._elapsed()
         if left <= 0:
             raise TimeoutError(f"the response was not complete after {self.endpoint.timeout:g} s")

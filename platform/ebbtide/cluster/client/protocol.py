@@ -156,12 +156,7 @@ _add_kind("kueue.x-k8s.io/v1beta2", "ResourceFlavor", "resourceflavors", namespa
 
 
 def kind_of(item: Object) -> Kind:
-    """Return the kind of an object.
-
-    Raises:
-        MissingError: the kind is not in ``KINDS``.
-
-    """
+    """Return the kind of an object. Raises MissingError if it is not in ``KINDS``."""
     kind = KINDS.get((item["apiVersion"], item["kind"]))
     if kind is None:
         raise MissingError(f"unsupported kind: Ebbtide cannot apply {item['apiVersion']} {item['kind']}")

@@ -80,11 +80,7 @@ def examine_cluster(
 ) -> tuple[Finding, ...]:
     """Return all differences from a profile and all requirements of specs that the cluster does not meet, errors first.
 
-    ``namespace`` is examined like the namespaces of the specs. Read-only.
-
-    Raises:
-        UnreachableError: the cluster does not answer.
-
+    ``namespace`` is examined like the namespaces of the specs. Read-only. Raises UnreachableError.
     """
     observed = observe_cluster(cluster) if observed is None else observed
     requirements = replace(_collect_requirements(profile, specs), selected=namespace)
@@ -96,9 +92,7 @@ def examine_cluster(
 def apply_fix_patch(cluster: Cluster, patch: FixPatch, *, dry_run: bool = False) -> None:
     """Apply the patch that fixes a finding, as field manager ``ebbtide-live``; a merge keeps a map's other keys.
 
-    Raises:
-        ClusterError: the cluster rejects the write.
-
+    Raises ClusterError if the cluster rejects it.
     """
     match patch.action:
         case "merge":

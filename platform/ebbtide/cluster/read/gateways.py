@@ -47,9 +47,7 @@ def find_gateway(cluster: Cluster) -> Gateway | None:
 def find_gateway_pod(cluster: Cluster, namespace: str, service: str) -> tuple[str, int] | None:
     """Return a ready pod of a gateway's Service, and its port for HTTP; None if there is none.
 
-    Raises:
-        ClusterError: reading the Service or its pods is forbidden, or the cluster did not answer.
-
+    Raises ClusterError if reading the Service or its pods is forbidden, or if the cluster did not answer.
     """
     spec = cluster.get(protocol.SERVICE, service, namespace).get("spec") or {}
     labels = ",".join(f"{name}={value}" for name, value in (spec.get("selector") or {}).items())
@@ -144,9 +142,7 @@ def make_endpoint(status: Status, gateway: str, timeout: float) -> Endpoint:
 def make_guarded_endpoint(status: Status, gateway: str, timeout: float) -> Endpoint:
     """Return the endpoint of a workload for a server that sends requests for its users.
 
-    Raises:
-        CallError: the workload has no URL, or one that Knative or KServe cannot have written.
-
+    Raises CallError if the workload has no URL, or one that Knative or KServe cannot have written.
     """
     if not status.url:
         raise CallError(f"{status.name} has no URL: {status.why or status.phase}")

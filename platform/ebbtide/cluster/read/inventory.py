@@ -125,11 +125,8 @@ def find_workload(
 ) -> LiveWorkload:
     """Return one workload with its events, quotas, the cluster's GPUs and the autoscaler's settings.
 
-    With ``known``, the workload as it was read before, its kind and the settings are not read again.
-
-    Raises:
-        MissingError: no Knative Service, InferenceService or LLMInferenceService has this name.
-
+    With ``known``, the workload as it was read before, its kind and the settings are not read again. Raises
+    MissingError if no Knative Service, InferenceService or LLMInferenceService has this name.
     """
     kind = (known.top if known else get_top(cluster, name, namespace))["kind"]
     workloads = read_workloads(cluster, namespace, now, events=True, only=name)

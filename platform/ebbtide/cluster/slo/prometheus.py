@@ -74,9 +74,7 @@ class PrometheusSource:
     def __init__(self, url: str, profile: Profile, session: requests.Session | None = None) -> None:
         """Connect to an address, with a preconfigured ``session`` if the default one is not sufficient.
 
-        Raises:
-            SourceError: the address is invalid, or the profile names an unknown histogram.
-
+        Raises SourceError if the address is invalid, or if the profile names an unknown histogram.
         """
         if urlsplit(url).scheme not in {"http", "https"}:
             raise SourceError(f"invalid Prometheus address {url}: must start with http:// or https://")
@@ -171,9 +169,8 @@ class PrometheusSource:
     def samples(self, query: str) -> list[tuple[Mapping[str, str], float]]:
         """Return the labels and the finite values of a query's result now.
 
-        Raises:
-            SourceError: no answer in time, one that is too long, or one with warnings, such as a partial answer of Thanos.
-
+        Raises SourceError without an answer in time, and for one that is too long or has warnings, such as a partial
+        answer of Thanos.
         """
         with self._convert_errors():
             answer = json.loads(self._read_answer(query))
@@ -490,11 +487,8 @@ def runs_in_cluster() -> bool:
 def connect_through(api: Any, url: str, profile: Profile) -> PrometheusSource:
     """Return the Prometheus at a Service's address, through the API server's proxy with a ``kubernetes`` client's account.
 
-    The account needs ``get`` on ``services/proxy`` in Prometheus' namespace; no port-forward is needed.
-
-    Raises:
-        SourceError: the address is not that of a Service.
-
+    The account needs ``get`` on ``services/proxy`` in Prometheus' namespace; no port-forward is needed. Raises
+    SourceError if the address is not that of a Service.
     """
     path = proxy_path(url)
     if path is None:

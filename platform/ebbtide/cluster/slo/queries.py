@@ -117,9 +117,7 @@ POD_OWNER: Final = ("namespace", "kn_service_name")
 def choose_histogram(profile: Profile) -> LatencyHistogram:
     """Return the histogram of response times: the gateway's if the profile names one, else queue-proxy's.
 
-    Raises:
-        UnknownHistogramError: the profile names a histogram whose name has no known unit.
-
+    Raises UnknownHistogramError if the profile names a histogram whose name has no known unit.
     """
     named = profile.spec.metrics.gateway_latency
     return queue_proxy_histogram(profile.spec.knative.version) if named is None else gateway_histogram(named)
@@ -128,9 +126,7 @@ def choose_histogram(profile: Profile) -> LatencyHistogram:
 def gateway_histogram(name: str) -> LatencyHistogram:
     """Return a gateway's histogram; one that is not in ``GATEWAYS`` must have the labels ``namespace`` and ``workload``.
 
-    Raises:
-        UnknownHistogramError: its name does not end in a unit.
-
+    Raises UnknownHistogramError if its name does not end in a unit.
     """
     known = GATEWAYS.get(name)
     if known is not None:

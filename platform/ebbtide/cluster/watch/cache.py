@@ -168,9 +168,8 @@ class Cache:
     def _apply_change(self, kind: Kind, change: WatchChange) -> None:
         """Apply a change of a watch, unless the cache has a later state.
 
-        Raises:
-            GoneError: the change is older than the watch, and the object is unknown: it may have been deleted since.
-
+        Raises GoneError if the change is older than the watch, and the object is unknown: it may have been deleted
+        since.
         """
         key, version = object_key(change.item), object_version(change.item)
         before = self.store.find_entry(kind, key)

@@ -182,9 +182,7 @@ class ObjectStore:
     def find(self, namespace: str, name: str, visible: Callable[[WorkloadKey], bool] = lambda _: True) -> WorkloadKey:
         """Return the place of a visible workload by its name; the kinds of KServe take precedence over a Knative Service.
 
-        Raises:
-            MissingError: no visible workload has this name.
-
+        Raises MissingError if no visible workload has this name.
         """
         self._changes.take_changes()
         with self._changes.lock:

@@ -668,12 +668,9 @@ def wait_for_workload(
 ) -> Status | None:
     """Poll a workload until it has settled, and report each change of phase or reason; return None after ``limit`` seconds.
 
-    A failure that Kubernetes keeps retrying, such as the first crashes of a container, does not end the wait. What ends it must
-    be read twice: kinds are read at the same time, so a Deployment or a pod may be older than the condition that is about it.
-
-    Raises:
-        MissingError: the workload was deleted.
-
+    A failure that Kubernetes keeps retrying, such as the first crashes of a container, does not end the wait. What ends
+    it must be read twice: kinds are read at the same time, so a Deployment or a pod may be older than the condition
+    that is about it. Raises MissingError if the workload was deleted.
     """
     start = clock.ticks()
     reported: tuple[str, str, str] | None = None

@@ -84,9 +84,7 @@ class ProjectMember:
 def parse_member(text: str) -> ProjectMember:
     """Parse a member: ``jane``, ``user:jane``, ``group:ml`` or ``serviceaccount:ci:builder``.
 
-    Raises:
-        ValueError: the text has none of these forms.
-
+    Raises ValueError for any other form.
     """
     kind, colon, name = text.partition(":")
     if not colon:
