@@ -127,12 +127,8 @@ ROWS_OF_UPDATE: Final = tuple(
 
 def format_bound(measurement: BoundResult) -> str:
     """Format a measurement against a bound for display."""
-    value = (
-        format_duration(measurement.value)
-        if measurement.bound.kind == "mean"
-        else format_percent(measurement.value)
-    )  # fmt: skip
-    return f"{value} {'met' if measurement.holds else 'VIOLATED'}"
+    format_value = format_duration if measurement.bound.kind == "mean" else format_percent
+    return f"{format_value(measurement.value)} {'met' if measurement.holds else 'VIOLATED'}"
 
 
 def format_measurement(name: str, measured: SimulationMeasurements) -> str:
