@@ -10,7 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from ebbtide.cluster.client import protocol
+from ebbtide.cluster.client import protocol as kube
 from ebbtide.cluster.doctor import kai as kai_values
 from ebbtide.cluster.doctor import observed
 from ebbtide.cluster.doctor.kueue import KUEUE_KEY, KUEUE_MAP, KUEUE_NAMESPACE
@@ -46,7 +46,7 @@ def furnish_cluster(cluster: Simulated, profile: Profile) -> None:
     for namespace in dict.fromkeys(
         (KNATIVE_NAMESPACE, observed.KSERVE_NAMESPACE, gateway.namespace, *(prometheus or ())[:1])
     ):
-        cluster.put(make_bare(protocol.NAMESPACE, namespace))
+        cluster.put(make_bare(kube.NAMESPACE, namespace))
     for obj in (
         *_make_knative_objects(spec),
         *_make_kserve_objects(spec),
@@ -56,7 +56,7 @@ def furnish_cluster(cluster: Simulated, profile: Profile) -> None:
     ):
         cluster.put(obj)
     for namespace, name in ((gateway.namespace, gateway.service), *([prometheus] if prometheus else ())):
-        cluster.put({**make_bare(protocol.SERVICE, name, namespace), "spec": {"ports": [{"port": 9090}]}})
+        cluster.put({**make_bare(kube.SERVICE, name, namespace), "spec": {"ports": [{"port": 9090}]}})
     for name, value in spec.scheduling.classes.items():
         obj = make_priority_class(Priority(name, value, True, preemptible=value < 100))  # noqa: PLR2004 - Run:ai's line
         obj["metadata"]["labels"] = (
@@ -99,10 +99,7 @@ def _make_device_classes(spec: ProfileSpec) -> list[Object]:
     """Return the classes of the pools whose devices are claimed, each with its extended resource."""
     pools = [pool for pool in spec.node_pools if BACKENDS[pool.backend].claims is not None]
     return [
-        {
-            **make_bare(protocol.DEVICE_CLASS, pool.device_class),
-            "spec": {"extendedResourceName": pool.resource or keys.GPU},
-        }
+        {**make_bare(kube.DEVICE_CLASS, pool.device_class), "spec": {"extendedResourceName": pool.resource or keys.GPU}}
         for pool in pools
     ]
 
@@ -115,8 +112,8 @@ def _make_knative_objects(spec: ProfileSpec) -> list[Object]:
         data = dict(getattr(spec.knative, name))
         if name == "network":
             data.setdefault("ingress-class", KOURIER)
-        objects.append({**make_bare(protocol.CONFIG_MAP, f"config-{name}", KNATIVE_NAMESPACE), "data": data})
-    objects.append({**make_bare(protocol.CONFIG_MAP, "config-domain", KNATIVE_NAMESPACE), "data": {spec.domain: ""}})
+        objects.append({**make_bare(kube.CONFIG_MAP, f"config-{name}", KNATIVE_NAMESPACE), "data": data})
+    objects.append({**make_bare(kube.CONFIG_MAP, "config-domain", KNATIVE_NAMESPACE), "data": {spec.domain: ""}})
     names = [*observed.CONTROLLERS, *([observed.HPA_EXTENSION] if spec.knative.hpa else [])]
     return [*objects, *(_make_controller(name, KNATIVE_NAMESPACE, spec.knative.version) for name in names)]
 
@@ -130,9 +127,9 @@ def _make_kserve_objects(spec: ProfileSpec) -> list[Object]:
     ingress = {"enableGatewayApi": spec.kserve.http_route_timeouts}
     data = {"inferenceService": json.dumps(settings), "ingress": json.dumps(ingress)}
     return [
-        {**make_bare(protocol.CONFIG_MAP, observed.KSERVE_MAP, observed.KSERVE_NAMESPACE), "data": data},
+        {**make_bare(kube.CONFIG_MAP, observed.KSERVE_MAP, observed.KSERVE_NAMESPACE), "data": data},
         _make_controller(observed.KSERVE_CONTROLLER, observed.KSERVE_NAMESPACE, spec.kserve.version),
-        *(make_bare(protocol.CLUSTER_RUNTIME, name) for name in spec.kserve.runtimes),
+        *(make_bare(kube.CLUSTER_RUNTIME, name) for name in spec.kserve.runtimes),
     ]
 
 
@@ -154,7 +151,7 @@ def _make_kai_objects(spec: ProfileSpec) -> list[Object]:
         deployments.append(deployment)
     return [
         *deployments,
-        {**make_bare(protocol.RUNTIME_CLASS, kai_values.CLASS_DEFAULT), "handler": kai_values.CLASS_DEFAULT},
+        {**make_bare(kube.RUNTIME_CLASS, kai_values.CLASS_DEFAULT), "handler": kai_values.CLASS_DEFAULT},
     ]
 
 
@@ -164,13 +161,13 @@ def _make_kueue_objects(spec: ProfileSpec) -> list[Object]:
         return []
     data = {KUEUE_KEY: "integrations:\n  frameworks: [batch/job, pod, deployment, statefulset]\n"}
     return [
-        make_bare(protocol.NAMESPACE, KUEUE_NAMESPACE),
-        {**make_bare(protocol.CONFIG_MAP, KUEUE_MAP, KUEUE_NAMESPACE), "data": data},
+        make_bare(kube.NAMESPACE, KUEUE_NAMESPACE),
+        {**make_bare(kube.CONFIG_MAP, KUEUE_MAP, KUEUE_NAMESPACE), "data": data},
     ]
 
 
 def _make_controller(name: str, namespace: str, version: str) -> Object:
-    deployment = make_bare(protocol.DEPLOYMENT, name, namespace)
+    deployment = make_bare(kube.DEPLOYMENT, name, namespace)
     deployment["metadata"]["labels"] = {observed.VERSION_LABEL: f"{version}.0"}
     deployment["spec"] = {
         "replicas": 1,
@@ -182,7 +179,7 @@ def _make_controller(name: str, namespace: str, version: str) -> Object:
 
 def _add_pool_resources(cluster: Simulated, pools: list[NodePool]) -> None:
     """Add the pools' advertised resources and labels to the node."""
-    node = cluster.get(protocol.NODE, "node-1")
+    node = cluster.get(kube.NODE, "node-1")
     labels = node["metadata"].setdefault("labels", {})
     for pool in pools:
         labels.update(pool.selector)

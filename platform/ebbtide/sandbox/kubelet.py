@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from ebbtide.cluster.client import protocol
+from ebbtide.cluster.client import protocol as kube
 from ebbtide.cluster.client.protocol import Kind, Objects
 from ebbtide.cluster.read.pods import find_condition, is_ready, sum_requests
 from ebbtide.core.base import keys
@@ -32,7 +32,7 @@ SOON_SECONDS: Final = 1.0
 
 def reconcile_pods(state: ClusterState, namespace: str, revision: str) -> None:
     """Create a Deployment's missing pods, and end those beyond its replicas; a driver does that itself."""
-    deployment = state.peek(protocol.DEPLOYMENT, namespace, f"{revision}-deployment")
+    deployment = state.peek(kube.DEPLOYMENT, namespace, f"{revision}-deployment")
     if deployment is None or state.driver is not None:
         return
     alive, refused = list_alive(state, namespace, revision), list_refused(state, deployment)
@@ -92,7 +92,7 @@ def admit_pod(state: ClusterState, pod: Object, life: PodLife, seconds: float = 
     if owner is not None:
         set_failure(state, owner, "")
     pod["status"] = {"phase": "Pending", "conditions": []}
-    state.write(protocol.POD, pod)
+    state.write(kube.POD, pod)
     if owner is not None:
         pods.of_deployment.setdefault((namespace, owner["metadata"]["name"]), {})[name] = None
     scheduling.update_quotas(state, namespace)
@@ -104,9 +104,7 @@ def _class_refusal(state: ClusterState, pod: Object) -> str:
     chosen = get_at(pod, "spec", "priorityClassName")
     if chosen is None:
         return ""
-    values = {
-        stored.item["metadata"]["name"]: stored.item["value"] for stored in state.store.all(protocol.PRIORITY_CLASS)
-    }
+    values = {stored.item["metadata"]["name"]: stored.item["value"] for stored in state.store.all(kube.PRIORITY_CLASS)}
     if values and chosen not in values:
         return f"no PriorityClass with name {chosen} was found"
     pod["spec"]["priority"] = values.get(chosen, 0)
@@ -140,7 +138,7 @@ def give_up(state: ClusterState, key: Place) -> None:
 
 def _deployment_of(state: ClusterState, pod: Object) -> Object | None:
     owner = get_at(pod, "metadata", "ownerReferences", 0, default={})
-    return state.peek(protocol.DEPLOYMENT, store.namespace_of(pod), owner.get("name", ""))
+    return state.peek(kube.DEPLOYMENT, store.namespace_of(pod), owner.get("name", ""))
 
 
 # Scheduling.
@@ -152,7 +150,7 @@ def _schedule_pod(state: ClusterState, key: Place, *, late: bool = False) -> Non
     if pod is None:
         pods.waiting.pop(key, None)
         return
-    nodes = {stored.item["metadata"]["name"]: stored.item for stored in state.store.all(protocol.NODE)}
+    nodes = {stored.item["metadata"]["name"]: stored.item for stored in state.store.all(kube.NODE)}
     placement = scheduling.place_pod(pod, nodes, pods.bound, may_preempt=not _is_preemption_in_progress(state, pod))
     if placement.node:
         late = pods.waiting.pop(key, store.ABSENT) is not store.ABSENT or late
@@ -169,7 +167,7 @@ def _schedule_pod(state: ClusterState, key: Place, *, late: bool = False) -> Non
         pod["status"]["conditions"] = [condition]
         if placement.nominated:
             pod["status"]["nominatedNodeName"] = placement.nominated
-        state.write(protocol.POD, pod)
+        state.write(kube.POD, pod)
         revision = get_at(pod, "metadata", "labels", keys.KNATIVE_REVISION)
         if revision is not None:
             _fail_revision(state, key[0], revision, "Unschedulable", placement.message)
@@ -185,7 +183,7 @@ def _bind_pod(state: ClusterState, key: Place, pod: Object, node: str, *, late: 
     pod["status"] = {"phase": "Pending", "startTime": state.stamp(), "conditions": conditions}
     bound = BoundPod(state.pods.requests[key], get_at(pod, "spec", "priority", default=0))
     state.pods.bound.setdefault(node, {})[key] = bound
-    state.write(protocol.POD, pod)
+    state.write(kube.POD, pod)
     state.note(pod, "Normal", "Scheduled", f"Successfully assigned {key[0]}/{key[1]} to {node}")
     if late and state.driver is not None:
         state.driver.pod_placed(*key, state.now() + life.pull + life.start)
@@ -194,7 +192,7 @@ def _bind_pod(state: ClusterState, key: Place, pod: Object, node: str, *, late: 
 
 def _find_staying(state: ClusterState, key: Place) -> Object | None:
     """Return a pod that is not being deleted."""
-    pod = state.peek(protocol.POD, *key)
+    pod = state.peek(kube.POD, *key)
     return None if pod is None or store.is_leaving(pod) else pod
 
 
@@ -202,7 +200,7 @@ def _is_preemption_in_progress(state: ClusterState, pod: Object) -> bool:
     """Return whether a preempted pod of lower priority is still terminating on the pod's nominated node."""
     priority = get_at(pod, "spec", "priority", default=0)
     bound = state.pods.bound.get(get_at(pod, "status", "nominatedNodeName", default=""), {})
-    leaving = (state.peek(protocol.POD, *key) for key, other in bound.items() if other.priority < priority)
+    leaving = (state.peek(kube.POD, *key) for key, other in bound.items() if other.priority < priority)
     return any(other is not None and store.is_leaving(other) for other in leaving)
 
 
@@ -230,7 +228,7 @@ def retry_waiting(state: ClusterState) -> None:
 def _schedule_waiting(state: ClusterState) -> None:
     """Schedule waiting pods, the most important first, then the oldest."""
     state.pods.is_retry_due = False
-    waiting = [(key, state.peek(protocol.POD, *key)) for key in state.pods.waiting]
+    waiting = [(key, state.peek(kube.POD, *key)) for key in state.pods.waiting]
     ranks = [
         (-get_at(pod, "spec", "priority", default=0), pod["metadata"]["creationTimestamp"], key)
         for key, pod in waiting
@@ -269,7 +267,7 @@ def _run_pod(state: ClusterState, key: Place) -> None:
         pod["status"]["phase"] = "Running"
         state.note(pod, "Normal", "Started", f"Started container {get_at(containers, 0, 'name', default='')}")
     pod["status"]["containerStatuses"] = rows
-    state.write(protocol.POD, pod)
+    state.write(kube.POD, pod)
     if image not in state.missing_images | state.broken_images:
         state.later(state.pods.lives[key].start, lambda: _become_ready(state, key))
     elif state.driver is not None:
@@ -283,7 +281,7 @@ def _become_ready(state: ClusterState, key: Place) -> None:
     for row in pod["status"]["containerStatuses"]:
         row["ready"] = True
     pod["status"]["conditions"] = [state.condition("PodScheduled", "True"), state.condition("Ready", "True")]
-    state.write(protocol.POD, pod)
+    state.write(kube.POD, pod)
     revision = get_at(pod, "metadata", "labels", keys.KNATIVE_REVISION)
     if revision is not None:
         count_pods(state, key[0], revision)
@@ -291,12 +289,12 @@ def _become_ready(state: ClusterState, key: Place) -> None:
 
 def mark_for_deletion(state: ClusterState, key: Place, seconds: float | None = None) -> None:
     """Mark a pod for deletion; it is gone after ``seconds``, by default after its life's ``end``."""
-    pod = state.peek(protocol.POD, *key)
+    pod = state.peek(kube.POD, *key)
     if pod is None:
         return
     if not store.is_leaving(pod):
         pod["metadata"]["deletionTimestamp"] = state.stamp()
-        state.write(protocol.POD, pod)
+        state.write(kube.POD, pod)
     elif seconds is None:
         return
     seconds = state.pods.lives.get(key, state.life).end if seconds is None else seconds
@@ -309,7 +307,7 @@ def mark_for_deletion(state: ClusterState, key: Place, seconds: float | None = N
 
 def free_pod(state: ClusterState, key: Place) -> None:
     """Remove a pod, and free its resources."""
-    stored = state.take_out(ObjectKey(protocol.POD, *key))
+    stored = state.take_out(ObjectKey(kube.POD, *key))
     if stored is None:
         return
     pods, pod = state.pods, stored.item
@@ -334,22 +332,22 @@ def free_pod(state: ClusterState, key: Place) -> None:
 
 def remove_object(state: ClusterState, kind: Kind, namespace: str, name: str) -> None:
     """Remove an object and what it owns; its pods terminate over time."""
-    if kind == protocol.POD:
+    if kind == kube.POD:
         free_pod(state, (namespace, name))
         return
-    if kind == protocol.REVISION and state.driver is not None:
+    if kind == kube.REVISION and state.driver is not None:
         state.driver.revision_gone(namespace, name)
     stored = state.take_out(ObjectKey(kind, namespace, name))
     if stored is None:
         return
     uid = stored.item["metadata"]["uid"]
     for key in state.store.owned_by(uid):
-        if key.kind == protocol.POD:
+        if key.kind == kube.POD:
             mark_for_deletion(state, (key.namespace, key.name))
         else:
             remove_object(state, *key)
     state.store.disown(uid)
-    if kind == protocol.DEPLOYMENT:
+    if kind == kube.DEPLOYMENT:
         for refused in list_refused(state, stored.item):
             give_up(state, refused)
 
@@ -360,24 +358,24 @@ def remove_object(state: ClusterState, kind: Kind, namespace: str, name: str) ->
 def list_alive(state: ClusterState, namespace: str, revision: str) -> Objects:
     """Return a revision's pods that are not being deleted, oldest first."""
     names = state.pods.of_deployment.get((namespace, f"{revision}-deployment"), ())
-    pods = (state.peek(protocol.POD, namespace, name) for name in names)
+    pods = (state.peek(kube.POD, namespace, name) for name in names)
     return [pod for pod in pods if pod is not None and not store.is_leaving(pod)]
 
 
 def count_pods(state: ClusterState, namespace: str, revision: str) -> None:
     """Count a revision's pods, and update the statuses of its Deployment, PodAutoscaler and the revision."""
-    deployment = state.peek(protocol.DEPLOYMENT, namespace, f"{revision}-deployment")
+    deployment = state.peek(kube.DEPLOYMENT, namespace, f"{revision}-deployment")
     if deployment is None:
         return
     alive = list_alive(state, namespace, revision)
     ready = sum(is_ready(pod) for pod in alive)
     replicas = deployment["spec"]["replicas"]
     status = {"replicas": len(alive), "readyReplicas": ready, "availableReplicas": ready}
-    state.set_status(protocol.DEPLOYMENT, namespace, f"{revision}-deployment", status)
-    scaler = state.expect(protocol.POD_AUTOSCALER, namespace, revision).item
+    state.set_status(kube.DEPLOYMENT, namespace, f"{revision}-deployment", status)
+    scaler = state.expect(kube.POD_AUTOSCALER, namespace, revision).item
     desired = get_at(scaler, "status", "desiredScale", default=replicas) if state.driver is not None else replicas
-    state.set_status(protocol.POD_AUTOSCALER, namespace, revision, {"actualScale": ready, "desiredScale": desired})
-    revision_obj = state.expect(protocol.REVISION, namespace, revision).item
+    state.set_status(kube.POD_AUTOSCALER, namespace, revision, {"actualScale": ready, "desiredScale": desired})
+    revision_obj = state.expect(kube.REVISION, namespace, revision).item
     before = get_at(revision_obj, "status", "conditions", 0, "status")
     conditions = revision_obj["status"]["conditions"]
     if ready >= replicas and (before == "Unknown" or (replicas and before == "False")):
@@ -386,7 +384,7 @@ def count_pods(state: ClusterState, namespace: str, revision: str) -> None:
         active = find_condition(scaler, "Active") or conditions[1]
         conditions = keep_conditions(revision_obj, [conditions[0], {**active, "lastTransitionTime": state.stamp()}])
     counted = {"actualReplicas": ready, "desiredReplicas": replicas, "conditions": conditions}
-    state.set_status(protocol.REVISION, namespace, revision, counted)
+    state.set_status(kube.REVISION, namespace, revision, counted)
     if before != get_at(conditions, 0, "status"):
         service = revision_obj["metadata"]["labels"][keys.KNATIVE_SERVICE]
         seconds = 0.0 if before == "False" else state.life.route
@@ -400,7 +398,7 @@ def set_failure(state: ClusterState, deployment: Object, message: str) -> None:
         return
     conditions = [state.condition("ReplicaFailure", "True", "FailedCreate", message)] if message else []
     namespace, name = store.place_of(deployment)
-    state.set_status(protocol.DEPLOYMENT, namespace, name, {"conditions": keep_conditions(deployment, conditions)})
+    state.set_status(kube.DEPLOYMENT, namespace, name, {"conditions": keep_conditions(deployment, conditions)})
     if message:
         revision = get_at(deployment, "metadata", "ownerReferences", 0, "name", default="")
         _fail_revision(state, namespace, revision, "FailedCreate", message)
@@ -408,10 +406,7 @@ def set_failure(state: ClusterState, deployment: Object, message: str) -> None:
 
 def expire_revision(state: ClusterState, namespace: str, revision: str) -> None:
     """Fail a revision that is not ready by its deadline, with the waiting reason of its first pod, if any."""
-    if (
-        get_at(state.peek(protocol.REVISION, namespace, revision), "status", "conditions", 0, "reason")
-        == "Unschedulable"
-    ):
+    if get_at(state.peek(kube.REVISION, namespace, revision), "status", "conditions", 0, "reason") == "Unschedulable":
         return
     pod = next(iter(list_alive(state, namespace, revision)), None)
     waiting = get_at(pod, "status", "containerStatuses", 0, "state", "waiting", default={})
@@ -421,9 +416,9 @@ def expire_revision(state: ClusterState, namespace: str, revision: str) -> None:
 
 def _fail_revision(state: ClusterState, namespace: str, revision: str, reason: str, message: str) -> None:
     """Set the failure reason of a revision that is not ready; it may still become ready later."""
-    revision_obj = state.peek(protocol.REVISION, namespace, revision)
+    revision_obj = state.peek(kube.REVISION, namespace, revision)
     if revision_obj is None or get_at(revision_obj, "status", "conditions", 0, "status") == "True":
         return
     conditions = keep_conditions(revision_obj, [state.condition("Ready", "False", reason, message)])
-    state.set_status(protocol.REVISION, namespace, revision, {"conditions": conditions})
+    state.set_status(kube.REVISION, namespace, revision, {"conditions": conditions})
     state.on_readiness(namespace, revision_obj["metadata"]["labels"][keys.KNATIVE_SERVICE])

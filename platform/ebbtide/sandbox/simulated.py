@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import partial, wraps
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
-from ebbtide.cluster.client import protocol
+from ebbtide.cluster.client import protocol as kube
 from ebbtide.cluster.client.protocol import Cluster, Kind, Listing, Objects, WatchBookmark, WatchChange
 from ebbtide.cluster.read.pods import sum_requests
 from ebbtide.core.base import keys
@@ -33,15 +33,7 @@ PATHS: Final[dict[str, Object]] = {
     "/version": {"major": "1", "minor": "37", "gitVersion": "v1.37.0"},
     **{
         kind.path: store.make_discovery(kind.path)
-        for kind in (
-            protocol.POD,
-            protocol.DEPLOYMENT,
-            protocol.HPA,
-            protocol.LEASE,
-            protocol.KNATIVE,
-            protocol.POD_AUTOSCALER,
-            protocol.KSERVE,
-        )
+        for kind in (kube.POD, kube.DEPLOYMENT, kube.HPA, kube.LEASE, kube.KNATIVE, kube.POD_AUTOSCALER, kube.KSERVE)
     },
 }
 #: Seconds until a followed connection ends.
@@ -87,9 +79,9 @@ class Simulated(ClusterState):
     def __post_init__(self) -> None:
         """Create the namespace ``default``, and a node with the given GPUs."""
         self.on_write, self.on_readiness = self._reconcile, partial(knative.refresh_knative, self)
-        self.put(store.make_bare(protocol.NAMESPACE, "default"))
+        self.put(store.make_bare(kube.NAMESPACE, "default"))
         if self.gpus:
-            node = store.make_bare(protocol.NODE, "node-1")
+            node = store.make_bare(kube.NODE, "node-1")
             allocatable = {"cpu": "64", "memory": "256Gi", **{name: str(number) for name, number in self.gpus.items()}}
             node["status"] = {"allocatable": allocatable}
             self.put(node)
@@ -119,8 +111,8 @@ class Simulated(ClusterState):
         self, kind: Kind, namespace: str = "", *, since: str = "", seconds: float | None = None
     ) -> Iterator[WatchChange | WatchBookmark]:
         """Yield pending changes; in real time or with ``seconds``, continue for a while."""
-        if kind not in protocol.KINDS.values():
-            raise protocol.MissingError(f"the server could not find the requested resource: {kind.plural}")
+        if kind not in kube.KINDS.values():
+            raise kube.MissingError(f"the server could not find the requested resource: {kind.plural}")
         end = self.clock.now() + (seconds or (FOLLOW_SECONDS if self.real else 0.0))
         if since:
             version = int(since)
@@ -134,7 +126,7 @@ class Simulated(ClusterState):
             with self.lock:
                 changes, now = self.store.since(kind, version), self.store.version
             if changes is None:
-                raise protocol.GoneError(f"too old resource version: {version} ({now})")
+                raise kube.GoneError(f"too old resource version: {version} ({now})")
             for change in changes:
                 if namespace in {"", change.namespace}:
                     yield WatchChange(change.change, store.unpack_object(change.packed))
@@ -149,18 +141,16 @@ class Simulated(ClusterState):
     @_locked
     def apply(self, item: Object, *, force: bool = False, dry_run: bool = False, basis: Object | None = None) -> Object:
         """Apply an object with server-side apply semantics."""
-        applied = protocol.make_applicable(item)
-        kind, metadata = protocol.kind_of(applied), applied["metadata"]
+        applied = kube.make_applicable(item)
+        kind, metadata = kube.kind_of(applied), applied["metadata"]
         self._begin("patch", kind)
         namespace, name = metadata.get("namespace", ""), metadata["name"]
-        if kind.namespaced and self.store.find(protocol.NAMESPACE, "", namespace) is None:
-            raise protocol.MissingError(f'namespaces "{namespace}" not found')
+        if kind.namespaced and self.store.find(kube.NAMESPACE, "", namespace) is None:
+            raise kube.MissingError(f'namespaces "{namespace}" not found')
         stored = self.store.find(kind, namespace, name)
         applied_fields = set(store.list_leaves(applied))
         if stored is None:
-            updated = StoredObject(
-                apply_defaults(kind, applied, self.max_scale_limit), {protocol.MANAGER: applied_fields}
-            )
+            updated = StoredObject(apply_defaults(kind, applied, self.max_scale_limit), {kube.MANAGER: applied_fields})
         else:
             updated = stored.fork(stored.copy())
             store.merge_applied(updated, applied, applied_fields, force=force)
@@ -175,9 +165,9 @@ class Simulated(ClusterState):
     def create(self, item: Object) -> Object:
         """Create an object, or raise ``ExistsError``."""
         self.settle()
-        kind, metadata = protocol.kind_of(item), item["metadata"]
+        kind, metadata = kube.kind_of(item), item["metadata"]
         if self.store.find(kind, metadata.get("namespace", ""), metadata["name"]) is not None:
-            raise protocol.ExistsError(f'{kind.plural} "{metadata["name"]}" already exists')
+            raise kube.ExistsError(f'{kind.plural} "{metadata["name"]}" already exists')
         return self.apply(item)
 
     @_locked
@@ -196,7 +186,7 @@ class Simulated(ClusterState):
         stored = self.expect(kind, namespace, name)
         _check_basis(basis, stored)
         changed: Object = apply_merge_patch(stored.copy(), patch)
-        if kind == protocol.REVISION:
+        if kind == kube.REVISION:
             check_annotations(
                 get_at(changed, "metadata", "annotations", default={}), "metadata.annotations", self.max_scale_limit
             )
@@ -206,7 +196,7 @@ class Simulated(ClusterState):
         touched = set(store.list_leaves(patch))
         for owned in updated.owned.values():
             owned.difference_update(touched)
-        updated.owned.setdefault(protocol.LIVE_MANAGER, set()).update(
+        updated.owned.setdefault(kube.LIVE_MANAGER, set()).update(
             leaf for leaf in touched if get_at(updated.item, *leaf, default=store.ABSENT) is not store.ABSENT
         )
         return self._write(kind, updated, stored, patch)
@@ -233,13 +223,13 @@ class Simulated(ClusterState):
             return
         if self.fail is not None:
             self.fail({"kind": kind.name, "metadata": {"name": name}})
-        if kind == protocol.POD:
+        if kind == kube.POD:
             kubelet.mark_for_deletion(self, (namespace, name))
             if self.driver is not None:
                 self.driver.pod_evicted(namespace, name)
             return
         kubelet.remove_object(self, kind, namespace, name)
-        if kind == protocol.NAMESPACE:
+        if kind == kube.NAMESPACE:
             for key in self.store.inside(name):
                 kubelet.remove_object(self, *key)
 
@@ -256,14 +246,14 @@ class Simulated(ClusterState):
         """Yield lines written with ``say``; with ``follow``, continue until the pod is gone."""
         with self.lock:
             self.settle()
-            self.expect(protocol.POD, namespace, pod)
+            self.expect(kube.POD, namespace, pod)
             log = self.container_logs.setdefault((namespace, pod, container), ContainerLog())
             place = 0 if tail is None else max(0, log.total - tail)
         while True:
             with self.lock:
                 lines, place = log.after(place), log.total
             yield from lines
-            if not follow or previous or self.store.find(protocol.POD, namespace, pod) is None:
+            if not follow or previous or self.store.find(kube.POD, namespace, pod) is None:
                 return
             self._pause(LOG_POLL_SECONDS)
             self.settle()
@@ -277,7 +267,7 @@ class Simulated(ClusterState):
     def read(self, path: str) -> Object:
         """Return the response at a path of ``paths``."""
         if path not in self.paths:
-            raise protocol.MissingError(f"the server could not find the requested resource: {path}")
+            raise kube.MissingError(f"the server could not find the requested resource: {path}")
         return deepcopy(self.paths[path])
 
     # Time and drivers
@@ -305,7 +295,7 @@ class Simulated(ClusterState):
     @_locked
     def add_pod(self, namespace: str, revision: str, life: PodLife) -> str:
         """Create a pod of a revision with the given life, and return its name; a quota may reject it for now."""
-        deployment = self.expect(protocol.DEPLOYMENT, namespace, f"{revision}-deployment").item
+        deployment = self.expect(kube.DEPLOYMENT, namespace, f"{revision}-deployment").item
         return kubelet.start_pod(self, deployment, revision, life)
 
     @_locked
@@ -328,11 +318,11 @@ class Simulated(ClusterState):
     def put(self, item: Object) -> None:
         """Store an object as it is, as a controller would; for tests and demonstrations."""
         obj = deepcopy(item)
-        kind = protocol.kind_of(obj)
+        kind = kube.kind_of(obj)
         self.write(kind, obj)
-        if kind == protocol.POD:
+        if kind == kube.POD:
             self.pods.requests[store.place_of(obj)] = sum_requests(obj)
-        if kind == protocol.QUOTA:
+        if kind == kube.QUOTA:
             scheduling.update_quota(self, obj)
         kubelet.retry_waiting(self)
 
@@ -341,32 +331,30 @@ class Simulated(ClusterState):
     def _reconcile(self, kind: Kind, item: Object, before: StoredObject | None) -> None:
         """Let the controllers act on an applied object, immediately or as the next due work."""
         namespace, name = store.place_of(item)
-        if kind == protocol.KNATIVE and (before is None or before.item["spec"] != item["spec"]):
+        if kind == kube.KNATIVE and (before is None or before.item["spec"] != item["spec"]):
             self.later(0, lambda: knative.reconcile_knative(self, namespace, name))
-        if kind == protocol.KSERVE:
+        if kind == kube.KSERVE:
             self.later(0, lambda: kserve.reconcile_kserve(self, namespace, name))
-        if kind == protocol.REVISION and before is not None:
+        if kind == kube.REVISION and before is not None:
             self.later(0, lambda: knative.follow_annotations(self, namespace, name))
         if (
-            kind == protocol.DEPLOYMENT
+            kind == kube.DEPLOYMENT
             and before is not None
             and before.item["spec"]["replicas"] != item["spec"]["replicas"]
         ):
             owner = str(get_at(item, "metadata", "ownerReferences", 0, "name", default=""))
             self.later(0, lambda: kubelet.reconcile_pods(self, namespace, owner))
-        if kind == protocol.QUOTA:
+        if kind == kube.QUOTA:
             scheduling.update_quota(self, item)
             kubelet.retry_refused_of(self, namespace)
-        if kind == protocol.NODE:
+        if kind == kube.NODE:
             kubelet.retry_waiting(self)
 
     def _begin(self, verb: str, kind: Kind) -> None:
         """Do the due work, and raise an error for a denied action."""
         self.settle()
         if (verb, kind.plural) in self.denied:
-            raise protocol.ForbiddenError(
-                f"{kind.plural} is forbidden: the user cannot {verb} resource {kind.plural!r}"
-            )
+            raise kube.ForbiddenError(f"{kind.plural} is forbidden: the user cannot {verb} resource {kind.plural!r}")
 
     def _write(self, kind: Kind, updated: StoredObject, before: StoredObject | None, written: Object) -> Object:
         """Store an object, and return it; ``written`` is what the client sent."""
@@ -391,6 +379,6 @@ def _check_basis(basis: Object | None, stored: StoredObject | None) -> None:
     """Raise ``StaleError`` if the object that a write is based on has changed or was deleted."""
     now = {} if stored is None else stored.item["metadata"]
     if basis is not None and any(now.get(part) != basis["metadata"][part] for part in ("uid", "resourceVersion")):
-        raise protocol.StaleError(
+        raise kube.StaleError(
             "the object has been modified; please apply your changes to the latest version and try again"
         )

@@ -20,7 +20,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
-from ebbtide.cluster.client import protocol
+from ebbtide.cluster.client import protocol as kube
 from ebbtide.cluster.client.protocol import BusyError, Cluster, ClusterError, MissingError, StaleError, UnreachableError
 from ebbtide.cluster.read.inventory import LiveWorkload, find_by_name
 from ebbtide.cluster.read.records import scaled_revisions
@@ -59,9 +59,9 @@ def write_annotations(
             return None
         try:
             patch = {"metadata": {"annotations": {**annotations}}}
-            return cluster.patch(protocol.REVISION, name, namespace, patch, basis=basis)
+            return cluster.patch(kube.REVISION, name, namespace, patch, basis=basis)
         except StaleError:
-            basis = cluster.get(protocol.REVISION, name, namespace)
+            basis = cluster.get(kube.REVISION, name, namespace)
             if attempt == ATTEMPTS or _read_decided(basis) != _read_decided(revision):
                 raise
     return None
@@ -169,4 +169,4 @@ def _reduce(revision: Object) -> Object:
     metadata = {key: revision["metadata"][key] for key in ("namespace", "name", "uid", "resourceVersion")}
     annotations = revision["metadata"].get("annotations") or {}
     metadata["annotations"] = {key: annotations[key] for key in _DECIDED_ON if key in annotations}
-    return {"apiVersion": protocol.REVISION.api_version, "kind": protocol.REVISION.name, "metadata": metadata}
+    return {"apiVersion": kube.REVISION.api_version, "kind": kube.REVISION.name, "metadata": metadata}

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
-from ebbtide.cluster.client import protocol
+from ebbtide.cluster.client import protocol as kube
 from ebbtide.cluster.client.endpoint import CallError, Endpoint, explain_foreign_url
 from ebbtide.cluster.client.protocol import Cluster, ClusterError, MissingError
 from ebbtide.cluster.read.pods import is_ready
@@ -37,7 +37,7 @@ def find_gateway(cluster: Cluster) -> Gateway | None:
     """Return the gateway of Knative's services; None if there is none, or if reading it is forbidden."""
     for row in INGRESS_GATEWAYS.values():
         try:
-            service = cluster.get(protocol.SERVICE, row.service, row.namespace)
+            service = cluster.get(kube.SERVICE, row.service, row.namespace)
         except ClusterError:
             continue
         return Gateway(row.namespace, row.service, tuple(_list_addresses(cluster, service)))
@@ -49,13 +49,13 @@ def find_gateway_pod(cluster: Cluster, namespace: str, service: str) -> tuple[st
 
     Raises ClusterError if reading the Service or its pods is forbidden, or if the cluster did not answer.
     """
-    spec = cluster.get(protocol.SERVICE, service, namespace).get("spec") or {}
+    spec = cluster.get(kube.SERVICE, service, namespace).get("spec") or {}
     labels = ",".join(f"{name}={value}" for name, value in (spec.get("selector") or {}).items())
     row: Object = next((row for row in spec.get("ports") or () if row.get("port") == HTTP_PORT), {})
     target = row.get("targetPort") or row.get("port")
     if not labels or not target:
         return None
-    for pod in cluster.list(protocol.POD, namespace, labels=labels).items:
+    for pod in cluster.list(kube.POD, namespace, labels=labels).items:
         containers = get_at(pod, "spec", "containers", default=[])
         ports = {port.get("name"): port["containerPort"] for row in containers for port in row.get("ports") or ()}
         port = ports.get(target) if isinstance(target, str) else target
@@ -73,12 +73,12 @@ def find_route_gateway(cluster: Cluster, top: Object) -> Gateway | None:
         route = _get_or_none(cluster, top["metadata"]["name"], top["metadata"]["namespace"])
         if route is None:
             return None
-        if route["kind"] == protocol.INGRESS.name:
+        if route["kind"] == kube.INGRESS.name:
             rows = get_at(route, "status", "loadBalancer", "ingress", default=[])
             return Gateway("", "", tuple((str(row.get("ip") or row.get("hostname")), HTTP_PORT) for row in rows))
         parent: Object = next(iter(get_at(route, "spec", "parentRefs", default=[])), {})
         namespace = parent.get("namespace") or top["metadata"]["namespace"]
-        gateway = cluster.get(protocol.GATEWAY, parent.get("name", ""), namespace)
+        gateway = cluster.get(kube.GATEWAY, parent.get("name", ""), namespace)
     except ClusterError:
         return None
     listeners = get_at(gateway, "spec", "listeners", default=[])
@@ -96,7 +96,7 @@ def _list_addresses(cluster: Cluster, service: Object) -> Iterator[tuple[str, in
     if not port.get("nodePort"):
         return
     try:
-        nodes = cluster.list(protocol.NODE).items
+        nodes = cluster.list(kube.NODE).items
     except ClusterError:
         return
     addresses = [row for node in nodes for row in get_at(node, "status", "addresses", default=[])]
@@ -117,16 +117,16 @@ def explain_unrouted(cluster: Cluster, top: Object) -> str:
         return ""
     if ingress is None:
         return "KServe created neither an Ingress nor an HTTPRoute for it (disableIngressCreation in inferenceservice-config)"
-    if ingress["kind"] == protocol.INGRESS.name and not get_at(ingress, "status", "loadBalancer", "ingress"):
+    if ingress["kind"] == kube.INGRESS.name and not get_at(ingress, "status", "loadBalancer", "ingress"):
         controller = get_at(ingress, "spec", "ingressClassName") or "the default class"
         return f"no ingress controller serves Ingress {name} of class {controller}"
-    if ingress["kind"] == protocol.HTTP_ROUTE.name and not get_at(ingress, "status", "parents"):
+    if ingress["kind"] == kube.HTTP_ROUTE.name and not get_at(ingress, "status", "parents"):
         return f"no gateway accepts HTTPRoute {name}"
     return ""
 
 
 def _get_or_none(cluster: Cluster, name: str, namespace: str) -> Object | None:
-    for kind in (protocol.HTTP_ROUTE, protocol.INGRESS):
+    for kind in (kube.HTTP_ROUTE, kube.INGRESS):
         try:
             return cluster.get(kind, name, namespace)
         except MissingError:

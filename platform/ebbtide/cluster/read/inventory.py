@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
-from ebbtide.cluster.client import protocol
+from ebbtide.cluster.client import protocol as kube
 from ebbtide.cluster.client.protocol import Cluster, ClusterError, ForbiddenError, Kind, MissingError
 from ebbtide.cluster.read import claims as of_claim
 from ebbtide.cluster.read import pods as of_pod
@@ -82,19 +82,19 @@ class LiveWorkload:
 
 
 #: Kinds of custom resources from which the controller makes workloads.
-RESOURCES: Final = frozenset({protocol.INFERENCE.name, protocol.CLASSIC.name})
+RESOURCES: Final = frozenset({kube.INFERENCE.name, kube.CLASSIC.name})
 #: Problem code of a command that would change a workload of a custom resource.
 OWNED: Final = "RES063"
 #: The kinds of a workload's objects, and of those that limit it.
 GROUPED: Final = (
-    protocol.KSERVE,
-    protocol.KNATIVE,
-    protocol.REVISION,
-    protocol.POD_AUTOSCALER,
-    protocol.DEPLOYMENT,
-    protocol.POD,
-    protocol.HPA,
-    protocol.QUOTA,
+    kube.KSERVE,
+    kube.KNATIVE,
+    kube.REVISION,
+    kube.POD_AUTOSCALER,
+    kube.DEPLOYMENT,
+    kube.POD,
+    kube.HPA,
+    kube.QUOTA,
 )
 KNATIVE_NAMESPACE: Final = "knative-serving"
 OBJECT_FIELDS: Final = ("revisions", "scalers", "deployments", "hpas", "pods", "events", "quotas", "claims")
@@ -142,9 +142,7 @@ def find_workload(
 def read_autoscaler_settings(cluster: Cluster) -> dict[str, str] | None:
     """Return the data of Knative's config-autoscaler, or None if it cannot be read."""
     try:
-        return dict(
-            get_at(cluster.get(protocol.CONFIG_MAP, "config-autoscaler", KNATIVE_NAMESPACE), "data", default={})
-        )
+        return dict(get_at(cluster.get(kube.CONFIG_MAP, "config-autoscaler", KNATIVE_NAMESPACE), "data", default={}))
     except ClusterError:
         return None
 
@@ -158,13 +156,13 @@ def get_top(cluster: Cluster, name: str, namespace: str) -> Object:
 
     """
     forbidden = None
-    for kind in (protocol.KSERVE, protocol.LLM, protocol.KNATIVE):
+    for kind in (kube.KSERVE, kube.LLM, kube.KNATIVE):
         try:
             return cluster.get(kind, name, namespace)
         except MissingError:
             continue
         except ForbiddenError as error:
-            forbidden = forbidden if kind == protocol.LLM else error
+            forbidden = forbidden if kind == kube.LLM else error
     if forbidden is not None:
         raise _explain_forbidden(namespace) from forbidden
     raise MissingError(f"workload {name} not found in namespace {namespace}")
@@ -183,9 +181,9 @@ def _explain_forbidden(namespace: str) -> ForbiddenError:
 def list_tops(cluster: Cluster, namespace: str) -> list[Object]:
     """Return the workloads' top objects in a namespace, or in all namespaces if it is empty."""
     services = [
-        *cluster.list(protocol.KSERVE, namespace).items,
+        *cluster.list(kube.KSERVE, namespace).items,
         *_list_language_models(cluster, namespace),
-        *cluster.list(protocol.KNATIVE, namespace).items,
+        *cluster.list(kube.KNATIVE, namespace).items,
     ]
     return sorted((top for top in services if not is_made_by_kserve(top)), key=_namespaced_name)
 
@@ -200,7 +198,7 @@ def _list_unless(error: type[ClusterError], cluster: Cluster, kind: Kind, namesp
 
 def _list_language_models(cluster: Cluster, namespace: str) -> list[Object]:
     """Return the LLMInferenceServices; none if reading them is forbidden, as with the roles of an older Ebbtide."""
-    return _list_unless(ForbiddenError, cluster, protocol.LLM, namespace)
+    return _list_unless(ForbiddenError, cluster, kube.LLM, namespace)
 
 
 def read_workloads(
@@ -211,21 +209,21 @@ def read_workloads(
     Without ``events``, they are read only if a pod waits for a node: they contain the reason of Kueue and of an eviction.
     """
     try:
-        objects = cluster.list_all((*GROUPED, protocol.EVENT) if events else GROUPED, namespace)
+        objects = cluster.list_all((*GROUPED, kube.EVENT) if events else GROUPED, namespace)
     except ForbiddenError as error:
         raise _explain_forbidden(namespace) from error
-    objects[protocol.LLM] = _list_language_models(cluster, namespace)
-    if any(of_claim.list_claim_names(pod) for pod in objects[protocol.POD]):
+    objects[kube.LLM] = _list_language_models(cluster, namespace)
+    if any(of_claim.list_claim_names(pod) for pod in objects[kube.POD]):
         # Answers are shorter without them.
-        objects[protocol.RESOURCE_CLAIM] = _list_unless(ClusterError, cluster, protocol.RESOURCE_CLAIM, namespace)
-    event_list, pods = objects.pop(protocol.EVENT, []), objects[protocol.POD]
+        objects[kube.RESOURCE_CLAIM] = _list_unless(ClusterError, cluster, kube.RESOURCE_CLAIM, namespace)
+    event_list, pods = objects.pop(kube.EVENT, []), objects[kube.POD]
     supplies: dict[str, ResourceSupply] | None = None
     if has_unscheduled_pods(pods):
         supplies = _read_supplies(cluster, pods if not namespace else None)
         if not events:
             with suppress(ClusterError):
-                event_list = cluster.list(protocol.EVENT, namespace).items
-    return group_workloads(objects, sorted(event_list, key=protocol.event_time), supplies, now, only=only)
+                event_list = cluster.list(kube.EVENT, namespace).items
+    return group_workloads(objects, sorted(event_list, key=kube.event_time), supplies, now, only=only)
 
 
 def group_workloads(
@@ -238,20 +236,20 @@ def group_workloads(
 ) -> list[LiveWorkload]:
     """Return the workloads of the listed objects in order of namespace and name; ``events`` are oldest first."""
     isvcs, ksvcs, deployments, hpas, quotas = (
-        objects[kind] for kind in (protocol.KSERVE, protocol.KNATIVE, protocol.DEPLOYMENT, protocol.HPA, protocol.QUOTA)
+        objects[kind] for kind in (kube.KSERVE, kube.KNATIVE, kube.DEPLOYMENT, kube.HPA, kube.QUOTA)
     )
-    revisions = _group_by_label(sorted(objects[protocol.REVISION], key=revision_sort_key), keys.KNATIVE_SERVICE)
-    scalers = _group_by_label(objects[protocol.POD_AUTOSCALER], keys.KNATIVE_SERVICE)
+    revisions = _group_by_label(sorted(objects[kube.REVISION], key=revision_sort_key), keys.KNATIVE_SERVICE)
+    scalers = _group_by_label(objects[kube.POD_AUTOSCALER], keys.KNATIVE_SERVICE)
     services = {_namespaced_name(obj): obj for obj in ksvcs}
     hpas_by_name = {_namespaced_name(obj): obj for obj in hpas}
-    claims_by_name = {_namespaced_name(obj): obj for obj in objects.get(protocol.RESOURCE_CLAIM, ())}
+    claims_by_name = {_namespaced_name(obj): obj for obj in objects.get(kube.RESOURCE_CLAIM, ())}
     hpas_by_service = _group_by_label(hpas, keys.KNATIVE_SERVICE)
-    pods = sorted(objects[protocol.POD], key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")))
+    pods = sorted(objects[kube.POD], key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")))
     groups = {
         label: (_group_by_label(deployments, label), _group_by_label(pods, label))
         for label in (keys.KNATIVE_SERVICE, keys.KSERVE_SERVICE)
     }
-    models = objects.get(protocol.LLM, [])
+    models = objects.get(kube.LLM, [])
     groups[keys.APP_NAME] = (
         _group_by_label(filter(serves_language_model, deployments if models else ()), keys.APP_NAME),
         _group_by_label(filter(serves_language_model, pods if models else ()), keys.APP_NAME),
@@ -262,7 +260,7 @@ def group_workloads(
         if is_made_by_kserve(top) or only not in {"", name}:
             continue
         kserve = top["kind"] == "InferenceService"
-        model = top["kind"] == protocol.LLM.name
+        model = top["kind"] == kube.LLM.name
         service = names.name_llm_deployment(name) if model else names.name_predictor(name) if kserve else name
         label = keys.APP_NAME if model else keys.KSERVE_SERVICE if kserve else keys.KNATIVE_SERVICE
         of_deployments, of_pods = groups[label]
@@ -350,7 +348,7 @@ def explain_resource_owner(obj: Object) -> str:
 
 def is_made_by_kserve(service: Object) -> bool:
     """Return whether KServe created a Knative Service for an InferenceService, so that it is not a separate workload."""
-    return bool(get_at(service, "metadata", "ownerReferences", 0, "kind") == protocol.KSERVE.name)
+    return bool(get_at(service, "metadata", "ownerReferences", 0, "kind") == kube.KSERVE.name)
 
 
 def _belongs_to_service(name: str, service: str) -> bool:
@@ -403,14 +401,14 @@ def has_unscheduled_pods(pods: list[Object]) -> bool:
 
 def _read_supplies(cluster: Cluster, everywhere: list[Object] | None) -> dict[str, ResourceSupply] | None:
     try:
-        nodes = cluster.list(protocol.NODE).items
-        pods = cluster.list(protocol.POD).items if everywhere is None else everywhere
+        nodes = cluster.list(kube.NODE).items
+        pods = cluster.list(kube.POD).items if everywhere is None else everywhere
     except ClusterError:
         return None
     if not any(of_claim.UNALLOCATED in of_pod.find_condition(pod, "PodScheduled").get("message", "") for pod in pods):
         return compute_supplies(nodes, pods)
     try:
-        claims, classes = cluster.list(protocol.RESOURCE_CLAIM).items, cluster.list(protocol.DEVICE_CLASS).items
+        claims, classes = cluster.list(kube.RESOURCE_CLAIM).items, cluster.list(kube.DEVICE_CLASS).items
     except ClusterError:
         # Without the claims, all devices would seem to be free.
         return compute_supplies(nodes, pods)

@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from ebbtide.cluster.client import protocol
+from ebbtide.cluster.client import protocol as kube
 from ebbtide.cluster.client.protocol import Cluster, ClusterError, CutShortError, Kind
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.inventory import LiveWorkload, find_by_name
@@ -31,9 +31,9 @@ def explain_no_rollback(live: LiveWorkload, to: str | None) -> str:
     if live.service is None:
         return (
             f"{live.name} runs in KServe's Standard mode, which has no revisions; apply the older spec instead"
-            if live.top["kind"] == protocol.KSERVE.name
+            if live.top["kind"] == kube.KSERVE.name
             else f"{live.name} is an LLMInferenceService, which has no revisions; apply the older spec instead"
-            if live.top["kind"] == protocol.LLM.name
+            if live.top["kind"] == kube.LLM.name
             else f"{live.name} has no revision yet"
         )
     if reason := _explain_unfinished(live):
@@ -100,10 +100,10 @@ def _has_ready_condition(revision: Object) -> bool:
 def pin_revision(cluster: Cluster, live: LiveWorkload, revision: str) -> None:
     """Send all traffic to a revision."""
     if live.top["kind"] == "InferenceService":
-        cluster.patch(protocol.KSERVE, live.name, live.namespace, {"spec": {"predictor": {"canaryTrafficPercent": 0}}})
+        cluster.patch(kube.KSERVE, live.name, live.namespace, {"spec": {"predictor": {"canaryTrafficPercent": 0}}})
         return
     traffic = [{"revisionName": revision, "latestRevision": False, "percent": 100}]
-    cluster.patch(protocol.KNATIVE, live.name, live.namespace, {"spec": {"traffic": traffic}})
+    cluster.patch(kube.KNATIVE, live.name, live.namespace, {"spec": {"traffic": traffic}})
 
 
 # Scale.
@@ -117,7 +117,7 @@ def explain_no_scale(live: LiveWorkload, values: dict[str, float]) -> str:
                 f"{live.name} has no revisions, because it runs in KServe's Standard mode; change minReplicas and "
                 "maxReplicas in the spec and apply it, which does not restart pods"
             )
-        if live.top["kind"] == protocol.LLM.name:
+        if live.top["kind"] == kube.LLM.name:
             return f"{live.name} is an LLMInferenceService, which has no revisions; change minReplicas and maxReplicas in the spec and apply it"
         return f"{live.name} has no revision yet"
     if reason := _explain_unfinished(live):
@@ -211,8 +211,7 @@ def _make_revision_writes(live: LiveWorkload, annotations: dict[str, str | None]
     if not annotations:
         return []
     return [
-        _PatchWrite(protocol.REVISION, name, {"metadata": {"annotations": annotations}})
-        for name in scaled_revisions(live)
+        _PatchWrite(kube.REVISION, name, {"metadata": {"annotations": annotations}}) for name in scaled_revisions(live)
     ]
 
 
@@ -222,7 +221,7 @@ def is_scaled_by_controller(top: Object) -> bool:
 
 
 def _make_record_write(live: LiveWorkload, text: str | None) -> _PatchWrite:
-    return _PatchWrite(protocol.kind_of(live.top), live.name, {"metadata": {"annotations": {keys.SCALE: text}}})
+    return _PatchWrite(kube.kind_of(live.top), live.name, {"metadata": {"annotations": {keys.SCALE: text}}})
 
 
 def _write_all(cluster: Cluster, live: LiveWorkload, writes: Iterable[_PatchWrite]) -> None:
@@ -243,9 +242,9 @@ def _write_all(cluster: Cluster, live: LiveWorkload, writes: Iterable[_PatchWrit
 def explain_no_suspend(top: Object) -> str:
     """Return why a workload cannot be suspended; empty if it can."""
     name = top["metadata"]["name"]
-    if top["kind"] == protocol.KSERVE.name:
+    if top["kind"] == kube.KSERVE.name:
         return ""
-    if top["kind"] == protocol.LLM.name:
+    if top["kind"] == kube.LLM.name:
         return (
             f"cannot suspend {name}: it is an LLMInferenceService; set the annotation {keys.STOP} with kubectl annotate"
         )
@@ -260,10 +259,7 @@ def suspend_workload(cluster: Cluster, top: Object) -> bool:
     overridden = keys.SCALE in (top["metadata"].get("annotations") or {})
     annotations = {keys.STOP: "true", **({keys.SCALE: None} if overridden else {})}
     cluster.patch(
-        protocol.KSERVE,
-        top["metadata"]["name"],
-        top["metadata"]["namespace"],
-        {"metadata": {"annotations": annotations}},
+        kube.KSERVE, top["metadata"]["name"], top["metadata"]["namespace"], {"metadata": {"annotations": annotations}}
     )
     return overridden
 
@@ -272,5 +268,5 @@ def resume_workload(cluster: Cluster, top: Object) -> None:
     """Remove KServe's stop annotation."""
     metadata = top["metadata"]
     cluster.patch(
-        protocol.KSERVE, metadata["name"], metadata["namespace"], {"metadata": {"annotations": {keys.STOP: None}}}
+        kube.KSERVE, metadata["name"], metadata["namespace"], {"metadata": {"annotations": {keys.STOP: None}}}
     )

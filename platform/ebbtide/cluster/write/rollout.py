@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
-from ebbtide.cluster.client import protocol
+from ebbtide.cluster.client import protocol as kube
 from ebbtide.cluster.client.protocol import BusyError, Clock, Cluster, ForbiddenError, MissingError
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read.inventory import LiveWorkload
@@ -68,7 +68,7 @@ def needs_rollout(cluster: Cluster, planned: ApplyPlan) -> bool:
         return False
     selector = f"{keys.KNATIVE_SERVICE}={top.name}"
     try:
-        revisions = cluster.list(protocol.REVISION, top.namespace, labels=selector).items
+        revisions = cluster.list(kube.REVISION, top.namespace, labels=selector).items
     except ForbiddenError:
         if asks:
             raise
@@ -181,7 +181,7 @@ class Rollout:
             case Route(shares):
                 named = bool(failed) or self._pending
                 rows = make_traffic(shares, "" if named else _newest(live), reverse=named)
-                self._cluster.patch(protocol.KNATIVE, self._name, self._namespace, {"spec": {"traffic": rows}})
+                self._cluster.patch(kube.KNATIVE, self._name, self._namespace, {"spec": {"traffic": rows}})
             case GiveUp(name, reason):
                 revision = _find(live, name)
                 mark = _mark_of(revision, state.replicas)
@@ -202,10 +202,10 @@ class Rollout:
         self._pending = False
         former, end = _newest(live), self._clock.ticks() + BIRTH_SECONDS
         while self._clock.ticks() < end:
-            service = self._cluster.get(protocol.KNATIVE, self._name, self._namespace)
+            service = self._cluster.get(kube.KNATIVE, self._name, self._namespace)
             newest = get_at(service, "status", "latestCreatedRevisionName", default="")
             if newest and newest != former:
-                self._limit(self._cluster.get(protocol.REVISION, newest, self._namespace), 1, replicas)
+                self._limit(self._cluster.get(kube.REVISION, newest, self._namespace), 1, replicas)
                 return
             self._clock.sleep(BIRTH_POLL_SECONDS)
 
@@ -247,7 +247,7 @@ class Rollout:
 
     def _annotate(self, name: str, annotations: dict[str, str | None]) -> None:
         try:
-            self._cluster.patch(protocol.REVISION, name, self._namespace, {"metadata": {"annotations": annotations}})
+            self._cluster.patch(kube.REVISION, name, self._namespace, {"metadata": {"annotations": annotations}})
         except MissingError:
             # Knative's garbage collector removed a revision without traffic.
             return
@@ -273,7 +273,7 @@ class Rollout:
                 continue
             with suppress(ForbiddenError, MissingError):
                 name = deployment["metadata"]["name"]
-                self._cluster.patch(protocol.DEPLOYMENT, name, self._namespace, {"spec": {"replicas": replicas}})
+                self._cluster.patch(kube.DEPLOYMENT, name, self._namespace, {"spec": {"replicas": replicas}})
 
     def _refresh_gateway(self, live: LiveWorkload) -> None:
         """Let the gateway read the endpoints again while a replica terminates: Knative copies the annotation to the Ingress."""
@@ -292,7 +292,7 @@ class Rollout:
 
     def _mark_endpoints(self, value: str | None) -> None:
         patch = {"metadata": {"annotations": {keys.ENDPOINTS: value}}}
-        self._cluster.patch(protocol.KNATIVE, self._name, self._namespace, patch)
+        self._cluster.patch(kube.KNATIVE, self._name, self._namespace, patch)
 
     def _wait(self, reason: str, state: RolloutState | None = None) -> None:
         self._tell(f"waiting for {reason}{'' if state is None else _count_ready(state)}")
