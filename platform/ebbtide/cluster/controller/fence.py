@@ -47,11 +47,7 @@ def write_annotations(
 
     Knative writes the status of a revision at any time, so a later version with the same ones is written too. None if the
     process must not write.
-
-    Raises:
-        StaleError: another process has written one of them.
-        ClusterError: the write failed.
-
+    Raises StaleError if another process has written one of them, and ClusterError if the write failed.
     """
     name, basis = revision["metadata"]["name"], revision
     for attempt in range(1, ATTEMPTS + 1):

@@ -150,10 +150,8 @@ def read_autoscaler_settings(cluster: Cluster) -> dict[str, str] | None:
 def get_top(cluster: Cluster, name: str, namespace: str) -> Object:
     """Return a workload's top object; the kinds of KServe take precedence over a Knative Service.
 
-    Raises:
-        MissingError: none exists.
-        ForbiddenError: reading one of the kinds is forbidden, apart from an LLMInferenceService.
-
+    Raises MissingError if none exists, and ForbiddenError if reading one of the kinds is forbidden, apart from an
+    LLMInferenceService.
     """
     forbidden = None
     for kind in (kube.KSERVE, kube.LLM, kube.KNATIVE):

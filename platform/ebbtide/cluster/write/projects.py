@@ -266,10 +266,8 @@ class ProjectRequest:
 def plan_project(cluster: Cluster, request: ProjectRequest, profile: Profile) -> tuple[ApplyStep, ...]:
     """Return the planned changes to create or update a project. Read-only.
 
-    Raises:
-        ValueError: the profile's kind of quota does not support a setting; the message is for the user.
-        ClusterError: the cluster cannot be read.
-
+    Raises ValueError, whose message is for the user, if the profile's kind of quota does not support a setting, and
+    ClusterError.
     """
     spec = profile.spec.projects
     if request.priority is not None and spec.quota != "kai":

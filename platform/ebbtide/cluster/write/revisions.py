@@ -152,11 +152,8 @@ def scale_workload(cluster: Cluster, live: LiveWorkload, requested: dict[str, fl
     """Record bounds or target on the workload, and set them on the revisions. Safe to repeat after an interruption.
 
     The record is written first: an unrecorded change of a revision would be neither reported nor reset.
-
-    Raises:
-        CutShortError: a write failed after others.
-        ClusterError: the cluster rejects the change; nothing is written.
-
+    Raises CutShortError if a write failed after others, and ClusterError if the cluster rejects the change and nothing
+    is written.
     """
     values = {name: int(value) if value == int(value) else value for name, value in requested.items()}
     annotations: dict[str, str | None] = {SCALED[name]: str(value) for name, value in values.items()}

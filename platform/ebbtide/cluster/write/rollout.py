@@ -98,11 +98,7 @@ def roll_out(
 
     It can be interrupted at any time; the next call continues. ``check`` is called before each step, and raises an error to
     interrupt it. Writes need patch on Knative Services and Revisions.
-
-    Raises:
-        ClusterError: the cluster rejects a write.
-        MissingError: the workload was deleted.
-
+    Raises ClusterError if the cluster rejects a write, and MissingError if the workload was deleted.
     """
     rollout = Rollout(cluster, planned, clock, say, done, force=force)
     failure = None
