@@ -37,7 +37,8 @@ from ebbtide.sandbox.simulated import Simulated
 from ebbtide.sandbox.state import PodLife
 from ebbtide.simulator import setting as of_setting
 from ebbtide.simulator.data import StartUp, TrafficTrace
-from ebbtide.simulator.engine import FloorSimulation, describe_pod, prepare_inputs
+from ebbtide.simulator.engine import FloorSimulation, describe_pod
+from ebbtide.simulator.inputs import prepare_inputs
 from ebbtide.simulator.servers import parse_server
 from live_cluster import PROFILE, spec
 

@@ -21,10 +21,11 @@ import pytest
 import yaml
 
 from ebbtide.cli import main
-from ebbtide.cluster.doctor.checks import make_observer_role
+from ebbtide.cluster.doctor.kueue import KUEUE_MAP
+from ebbtide.cluster.doctor.observed import DEFINITIONS, KSERVE_MAP, MAPS
 from ebbtide.cluster.slo import queries
 from ebbtide.cluster.watch.groups import KINDS as CACHED
-from ebbtide.cluster.write.projects import make_member_role
+from ebbtide.cluster.write.projects import make_member_role, make_role
 from ebbtide.core import manifests
 from ebbtide.core.base import keys, metrics
 from ebbtide.core.documents import profiles
@@ -35,6 +36,8 @@ from ebbtide.core.translation.plan import Priority
 from ebbtide.core.translation.serving.kserve import MODES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from conftest import Judge
     from ebbtide.core.translation.objects import Object
 
@@ -53,6 +56,39 @@ CLASSES_HEADER = (
 )
 ROLES_HEADER = "# Generated from ebbtide.cluster by `pytest tests/repository/test_kustomize.py --accept`.\n"
 YAML_FILES = sorted(path for home in ("kustomize", "overlays", "policies") for path in (ROOT / home).rglob("*.yaml"))
+
+
+def allow_reads(group: str, *resources: str, names: Sequence[str] = ()) -> Object:
+    verbs = {"resourceNames": [*names], "verbs": ["get"]} if names else {"verbs": ["get", "list"]}
+    return {"apiGroups": [group], "resources": [*resources], **verbs}
+
+
+#: Everything that doctor reads cluster-wide: settings, nodes and objects that workloads refer to. No Secrets, and only these
+#: ConfigMaps.
+OBSERVER_RULES = [
+    allow_reads("", "configmaps", names=[*(f"config-{part}" for part in (*MAPS, "domain")), KSERVE_MAP, KUEUE_MAP]),
+    allow_reads("", "nodes", "namespaces", "services", "resourcequotas"),
+    allow_reads("apps", "deployments"),
+    allow_reads("autoscaling", "horizontalpodautoscalers"),
+    allow_reads("scheduling.k8s.io", "priorityclasses"),
+    allow_reads("node.k8s.io", "runtimeclasses"),
+    allow_reads("resource.k8s.io", "deviceclasses"),
+    allow_reads("networking.k8s.io", "networkpolicies", "ingressclasses", "ingresses"),
+    allow_reads("gateway.networking.k8s.io", "gateways", "httproutes"),
+    allow_reads("networking.internal.knative.dev", "clusterdomainclaims"),
+    allow_reads("serving.kserve.io", "clusterservingruntimes"),
+    allow_reads("scheduling.run.ai", "queues"),
+    allow_reads("kueue.x-k8s.io", "clusterqueues"),
+    allow_reads("coordination.k8s.io", "leases"),
+    allow_reads(
+        "apiextensions.k8s.io",
+        "customresourcedefinitions",
+        names=[path.rpartition("/")[2] for path in DEFINITIONS.values()],
+    ),
+    allow_reads("ebbtide.dev", "inferences"),
+    allow_reads("run.ai", "inferenceworkloads"),
+]
+OBSERVER = make_role("ebbtide-observer", OBSERVER_RULES)
 
 
 def find_kustomize() -> str | None:
@@ -129,7 +165,7 @@ def test_knatives_config_maps_match_the_built_in_profile() -> None:
     assert files == {*CONFIG_MAPS, *NOT_IN_PROFILE}
 
 
-@pytest.mark.parametrize(("file", "role"), [("project-member", make_member_role()), ("observer", make_observer_role())])
+@pytest.mark.parametrize(("file", "role"), [("project-member", make_member_role()), ("observer", OBSERVER)])
 def test_roles_contain_what_the_commands_need(file: str, role: Object, *, accept: bool) -> None:
     path = KUSTOMIZE / "roles" / f"{file}.yaml"
     text = ROLES_HEADER + manifests.write_document(role)
@@ -153,7 +189,7 @@ def test_the_role_of_the_server_has_the_kinds_of_its_cache() -> None:
 
 
 def test_no_role_reads_secrets_or_all_config_maps() -> None:
-    for rule in (*make_member_role()["rules"], *make_observer_role()["rules"]):
+    for rule in (*make_member_role()["rules"], *OBSERVER["rules"]):
         assert "secrets" not in rule["resources"]
         assert "configmaps" not in rule["resources"] or rule["resourceNames"]
         assert "*" not in (*rule["resources"], *rule["verbs"], *rule["apiGroups"])

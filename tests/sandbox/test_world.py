@@ -44,7 +44,7 @@ from ebbtide.sandbox.replicas import SimulatedBehavior  # noqa: E402
 from ebbtide.sandbox.services import SERVICES, demo_world  # noqa: E402
 from ebbtide.sandbox.traffic import parse_traffic_shape  # noqa: E402
 from ebbtide.sandbox.world import World  # noqa: E402
-from ebbtide.simulator import engine  # noqa: E402
+from ebbtide.simulator import engine, state  # noqa: E402
 from ebbtide.simulator.data import StartUp  # noqa: E402
 from ebbtide.simulator.servers import parse_server  # noqa: E402
 from live_cluster import PROFILE, spec, workload  # noqa: E402
@@ -142,7 +142,7 @@ def test_replicas_match_a_simulation(case: str, step: float, monkeypatch: pytest
 
     def ticked(bound: int) -> None:
         if running.now >= lead:
-            tick = (running.now - lead) / 1e9, running.replicas, running.ready, engine.BOUND[bound]
+            tick = (running.now - lead) / 1e9, running.replicas, running.ready, state.BOUND[bound]
             ticks.append(tick)
 
     def request_closed(closed_request: engine.ClosedRequest) -> None:

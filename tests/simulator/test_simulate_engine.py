@@ -22,13 +22,14 @@ from ebbtide.core.spec.inference import Inference  # noqa: E402
 from ebbtide.simulator import engine  # noqa: E402
 from ebbtide.simulator.case import subtract_first_part  # noqa: E402
 from ebbtide.simulator.data import SimulationResult, SimulationUsage, StartUp, TrafficTrace  # noqa: E402
+from ebbtide.simulator.inputs import prepare_inputs  # noqa: E402
 from ebbtide.simulator.load import slice_traffic  # noqa: E402
+from ebbtide.simulator.server_model import ServerError  # noqa: E402
 from ebbtide.simulator.servers import (  # noqa: E402
     EmpiricalServer,
     FixedServer,
     LanguageModelServer,
     LogNormalServer,
-    ServerError,
     interpolate_table,
     parse_server,
 )
@@ -314,7 +315,7 @@ def cases(draws: st.DrawFn) -> tuple[Setting, TrafficTrace, str, int]:
 @given(cases())
 def test_invariants(case: tuple[Setting, TrafficTrace, str, int]) -> None:
     chosen, came, kind, seed = case
-    inputs = engine.prepare_inputs(chosen, came, parse_server(kind), START, seed)
+    inputs = prepare_inputs(chosen, came, parse_server(kind), START, seed)
     result = engine.simulate(chosen, came, parse_server(kind), START, seed)
     low, high = get_replica_bounds(chosen)
     assert (result.timeline.desired >= low).all()
@@ -400,38 +401,6 @@ def test_tokens_are_needed() -> None:
         simulated(setting(), traffic(1.0), "llm:max=4")
     result = simulated(setting(min_scale=1), traffic(1.0), "llm:tokens=1000/100")
     assert result.latency[0] == pytest.approx(0.15 + 0.05 + 2.0)
-
-
-def test_calibration_fits_the_measurements() -> None:
-    rows = [(1, 0.2), (1, 0.2), (4, 0.3), (8, 0.5)]
-    assert FixedServer.calibrated(rows).seconds == 0.2
-    assert FixedServer.calibrated(rows).slow_down[3] == pytest.approx(1.5)
-    assert FixedServer.calibrated(rows).slow_down[7] == pytest.approx(2.5)
-    assert FixedServer.calibrated([(1, 0.2)]).slow_down == ()
-    draws = np.random.default_rng(1)
-    times = 0.5 * np.exp(0.4 * draws.standard_normal(4000))
-    fitted = LogNormalServer.calibrated([(1, float(time)) for time in times])
-    assert fitted.median == pytest.approx(0.5, rel=0.03)
-    assert fitted.sigma == pytest.approx(0.4, rel=0.05)
-    assert EmpiricalServer.calibrated([(1, 0.3), (1, 0.1), (2, 0.4)]).values == (0.1, 0.3)
-    measurements = []
-    for concurrency in (1, 8):
-        for prompt, output in ((100, 10), (2000, 50), (500, 200), (50, 400)):
-            seconds = 0.1 + 40e-6 * prompt + 0.015 * output
-            measurements.append((concurrency, seconds * (1 if concurrency == 1 else 1.4), prompt, output))
-    model = LanguageModelServer.calibrated(measurements, max_batch=8)
-    assert (model.base, model.prompt, model.output) == pytest.approx((0.1, 40e-6, 0.015))
-    assert model.slow_down[7] == pytest.approx(1.4)
-    # A negative time is set to 0.
-    falling = [(1, 2.0 - 0.001 * prompt, prompt, 10) for prompt in (10, 500, 1000)]
-    assert LanguageModelServer.calibrated(falling).prompt == 0.0
-    for wrong in ([], [(1, 2)]):
-        with pytest.raises(ServerError, match="invalid rows"):
-            LanguageModelServer.calibrated(wrong)
-    with pytest.raises(ServerError, match="at least one row"):
-        FixedServer.calibrated([])
-    with pytest.raises(ServerError, match="must be at least 1"):
-        FixedServer.calibrated([(0, 1.0)])
 
 
 def test_interpolation() -> None:
@@ -711,10 +680,6 @@ def test_empirical_times_are_those_measured() -> None:
         EmpiricalServer(values=())
     with pytest.raises(ServerError, match="or 0 for no limit"):
         FixedServer(seconds=1.0, max_batch=-1)
-
-
-def test_an_even_number_of_times_has_a_median() -> None:
-    assert FixedServer.calibrated([(1, 0.2), (1, 0.4)]).seconds == pytest.approx(0.3)
 
 
 @pytest.mark.parametrize("limit", [0, 2, 5])

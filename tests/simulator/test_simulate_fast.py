@@ -20,7 +20,7 @@ import simulations  # noqa: E402 - after the skip
 from ebbtide.core.autoscaler import hpa, kpa, metrics, windows  # noqa: E402
 from ebbtide.core.autoscaler.arithmetic import SECOND, to_nanoseconds  # noqa: E402
 from ebbtide.core.autoscaler.targets import AutoscalerConfig, RevisionSettings  # noqa: E402
-from ebbtide.simulator import compiled, engine  # noqa: E402
+from ebbtide.simulator import compiled, engine, state  # noqa: E402
 from ebbtide.simulator.data import SimulationResult, StartUp, TrafficTrace  # noqa: E402
 from ebbtide.simulator.servers import parse_server  # noqa: E402
 from ebbtide.simulator.setting import Metric, Setting  # noqa: E402
@@ -134,7 +134,7 @@ def test_the_sample_size_matches_upstream(number: int) -> None:
 @settings(deadline=None)
 @given(st.integers(0, 2**31), st.integers(0, 5), st.integers(0, 2**40), st.integers(1, 2**32 - 1))
 def test_draws(seed: int, stream: int, number: int, below: int) -> None:
-    drawn = engine.draw(seed, stream, number, below)
+    drawn = state.draw(seed, stream, number, below)
     assert 0 <= drawn < below
     assert fast.draw(seed, stream, number, below) == drawn
 
@@ -236,19 +236,6 @@ def test_large_results_are_as_recorded(fast: bool) -> None:
     assert hour.ready.max() > 20
     assert {"panic", "stable", "max", "scale-down delay"} <= set(hour.bound)
     assert results["bursts"].timeline.ready.max() > 512
-
-
-def test_batches_are_in_order() -> None:
-    traffic = TrafficTrace("steady", np.arange(0.0, 60.0, 0.1), seconds=60.0)
-    tried = [Setting(revision=RevisionSettings(min_scale=1, target=float(target))) for target in (1, 2, 5, 50)]
-    kind, start = parse_server("fixed:1s"), StartUp()
-    alone = [engine.simulate(setting, traffic, kind, start, 7).replica_seconds for setting in tried]
-    for workers in (1, 2):
-        both = engine.simulate_batch(
-            tried, traffic, kind, start, 7, workers=workers, reduce=lambda result: result.replica_seconds
-        )
-        assert both == alone
-    assert len(set(alone)) > 1
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])

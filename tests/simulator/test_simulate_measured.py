@@ -28,24 +28,31 @@ from ebbtide.simulator.calibrate import (  # noqa: E402
 )
 from ebbtide.simulator.case import subtract_first_part  # noqa: E402
 from ebbtide.simulator.data import StartUp, TrafficTrace  # noqa: E402
+from ebbtide.simulator.inputs import prepare_inputs  # noqa: E402
 from ebbtide.simulator.load import slice_traffic  # noqa: E402
 from ebbtide.simulator.measured import (  # noqa: E402
     BatchingServer,
     Range,
     ServingFit,
     ServingPoint,
+    first_token_terms,
     fit_points,
     load_table,
     measure_errors,
-    predict_points,
+    split_columns,
+    step_terms,
 )
 from ebbtide.simulator.report import measurements_to_json  # noqa: E402
-from ebbtide.simulator.servers import ServerError, parse_server  # noqa: E402
+from ebbtide.simulator.server_model import ServerError  # noqa: E402
+from ebbtide.simulator.servers import parse_server  # noqa: E402
 from ebbtide.simulator.setting import NotSimulated, Setting  # noqa: E402
 from ebbtide.simulator.slo import measure_result, parse_bounds, read_spec_bounds  # noqa: E402
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from ebbtide.simulator.measured import Floats
 
 #: Coefficients of an invented server.
 FIT = ServingFit(
@@ -56,6 +63,12 @@ FIT = ServingFit(
     Range(1, 64),
 )
 SHAPES = ((100.0, 50.0), (1000.0, 200.0), (1000.0, 2000.0), (4000.0, 400.0), (8000.0, 50.0), (8000.0, 2000.0))
+
+
+def predict_points(fit: ServingFit, points: Sequence[ServingPoint]) -> tuple[Floats, Floats]:
+    """Return the fitted times to first token and per output token of some points."""
+    *shape, _, _ = split_columns(points)
+    return first_token_terms(*shape) @ np.asarray(fit.first), step_terms(*shape) @ np.asarray(fit.step)
 
 
 def measured_points(fit: ServingFit = FIT) -> list[ServingPoint]:
@@ -351,7 +364,7 @@ def values_of_metric(metric: TokenSignal, until: float, limit: int = 0) -> float
     """Return the average that an HPA reads at its last decision before ``until`` seconds."""
     server = BatchingServer(max_batch=3, fit=LONG_FIT, kv_tokens=60_000)
     setting = dataclasses.replace(scaled(metric, 1.0), container_concurrency=limit)
-    run = engine.HpaSimulation(setting, engine.prepare_inputs(setting, TOGETHER, server, StartUp(), 0))
+    run = engine.HpaSimulation(setting, prepare_inputs(setting, TOGETHER, server, StartUp(), 0))
     run.advance(run.inputs.lead + to_nanoseconds(until))
     return None if run.average is None else run.average / 1000
 
@@ -385,7 +398,7 @@ def test_the_gap_after_a_prompt_is_counted_with_its_time() -> None:
     count = np.full(2, 1000, np.int32)
     came = TrafficTrace("two", np.array([20.0, 40.0]), count, np.full(2, 40_000, np.int32), 400.0)
     setting = scaled("inter-token-latency", 1.0)
-    run = engine.HpaSimulation(setting, engine.prepare_inputs(setting, came, server, StartUp(), 0))
+    run = engine.HpaSimulation(setting, prepare_inputs(setting, came, server, StartUp(), 0))
     run.advance(run.inputs.lead + to_nanoseconds(60))
     run._call.bring_work(run.world, 0)  # noqa: SLF001 - counts up to now
     bounds = initial.TOKEN_EDGES[1]
@@ -423,7 +436,7 @@ def test_every_token_is_counted_once(timeout: float) -> None:
     came = TrafficTrace("mixed", np.cumsum(draws.exponential(0.5, count)), prompts, outputs, 240.0)
     setting = dataclasses.replace(scaled("tokens-per-second", 1e6, min_replicas=2, max_replicas=2), timeout=timeout)
     server = BatchingServer(max_batch=8, fit=FIT)
-    run = engine.HpaSimulation(setting, engine.prepare_inputs(setting, came, server, StartUp(), 0))
+    run = engine.HpaSimulation(setting, prepare_inputs(setting, came, server, StartUp(), 0))
     result = engine.complete_result(run.run(), server, came)
     assert result.lost.any() == (timeout == 2.5)
     for pod in range(2):

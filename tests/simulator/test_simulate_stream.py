@@ -8,11 +8,12 @@ pytest.importorskip("numpy")
 
 import simulations
 from ebbtide.simulator import engine
+from ebbtide.simulator.inputs import prepare_inputs
 
 
 def test_events_are_as_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "_KEPT", 2)
     for number, case in enumerate(simulations.read("streams")):
         kind = engine.KnativeSimulation if case["metric"] == "knative" else engine.HpaSimulation
-        events = simulations.follow(kind, engine.prepare_inputs, case)
+        events = simulations.follow(kind, prepare_inputs, case)
         assert simulations.summarize_stream(events) == case["result"], number

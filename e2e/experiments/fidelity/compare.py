@@ -18,7 +18,7 @@ from ebbtide.core.documents import profiles
 from ebbtide.simulator import servers, slo
 from ebbtide.simulator.case import Case
 from ebbtide.simulator.data import SimulationResult, StartUp, Timeline, TrafficTrace
-from ebbtide.simulator.servers import Server
+from ebbtide.simulator.server_model import Server
 from ebbtide.simulator.setting import NotSimulated
 from ebbtide.simulator.slo import SimulationMeasurements
 

@@ -7,16 +7,8 @@ import json
 import secrets
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ebbtide.cluster.client.protocol import (
-    POD,
-    ForbiddenError,
-    Kind,
-    Listing,
-    MissingError,
-    WatchBookmark,
-    WatchChange,
-    kind_of,
-)
+from ebbtide.cluster.client import protocol as kube
+from ebbtide.cluster.client.protocol import ForbiddenError, Kind, Listing, MissingError, WatchBookmark, WatchChange
 from ebbtide.cluster.watch.cache import Cache
 from ebbtide.server.api.access import AccessCache, Caller, make_access_question
 from ebbtide.server.api.backend import Backend
@@ -113,7 +105,7 @@ class RestrictedCluster:
         return self._cluster.follow(kind, namespace, since=since, seconds=seconds)
 
     def apply(self, item: Object, *, force: bool = False, dry_run: bool = False, basis: Object | None = None) -> Object:
-        kind, metadata = kind_of(item), item["metadata"]
+        kind, metadata = kube.kind_of(item), item["metadata"]
         namespace = metadata.get("namespace", "")
         self._require("patch", kind, namespace, metadata["name"])
         try:
@@ -123,7 +115,7 @@ class RestrictedCluster:
         return self._cluster.apply(item, force=force, dry_run=dry_run, basis=basis)
 
     def create(self, item: Object) -> Object:
-        kind, metadata = kind_of(item), item["metadata"]
+        kind, metadata = kube.kind_of(item), item["metadata"]
         for verb in ("patch", "create"):
             self._require(verb, kind, metadata.get("namespace", ""), metadata["name"])
         return self._cluster.create(item)
@@ -169,7 +161,7 @@ class RestrictedCluster:
         tail: int | None = None,
         previous: bool = False,
     ) -> LogStream:
-        self._require("get", POD, namespace, pod, "log")
+        self._require("get", kube.POD, namespace, pod, "log")
         return self._cluster.logs(namespace, pod, container, follow=follow, tail=tail, previous=previous)
 
 

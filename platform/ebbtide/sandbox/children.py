@@ -129,7 +129,6 @@ def make_hpa(scaler: Object) -> Object:
 
 
 def make_pod(deployment: Object, revision: str, name: str) -> Object:
-    """Return a pod of a revision's Deployment."""
     template = deployment["spec"]["template"]
     labels = {**deployment["metadata"]["labels"], keys.KNATIVE_REVISION: revision}
     annotations = dict(get_at(template, "metadata", "annotations", default={}))
@@ -185,9 +184,7 @@ def _predictor_spec(predictor: Object) -> Object:
 def apply_defaults(kind: Kind, obj: Object, limit: int) -> Object:
     """Return an object with the webhooks' defaults; ``limit`` is the max-scale-limit.
 
-    Raises:
-        RefusedError: Knative's webhook rejects the object.
-
+    Raises RefusedError if Knative's webhook rejects the object.
     """
     completed = deepcopy(obj)
     if kind == KNATIVE:
@@ -200,12 +197,7 @@ def apply_defaults(kind: Kind, obj: Object, limit: int) -> Object:
 
 
 def check_annotations(annotations: Object, where: str, limit: int) -> None:
-    """Validate scaling annotations as Knative's webhook does.
-
-    Raises:
-        RefusedError: an annotation is invalid.
-
-    """
+    """Validate scaling annotations as Knative's webhook does. Raises RefusedError."""
     for key in (keys.MIN_SCALE, keys.MAX_SCALE, keys.INITIAL_SCALE):
         if not str(annotations.get(key, "0")).isdecimal():
             raise _make_webhook_error(f"invalid value: {annotations[key]}: {where}.{key}")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from ebbtide.cluster.client.protocol import Clock
+from ebbtide.cluster.client.protocol import Clock
 
 
 @dataclass(slots=True)
@@ -41,7 +39,6 @@ class RealClock:
         return self.now()
 
     def sleep(self, seconds: float) -> None:
-        """Wait for ``seconds`` of this clock."""
         time.sleep(seconds / self.rate)
 
 

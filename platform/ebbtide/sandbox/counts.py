@@ -10,22 +10,19 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from operator import add
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ebbtide.cluster.slo.queries import ENVOY_BOUNDS
 from ebbtide.cluster.slo.source import SHARED_SERIES, Bucket, History, Ref, SeriesPoint, WorkloadMeasurements
 from ebbtide.core.base.engine_metrics import ENGINE_METRICS
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from numpy.typing import NDArray
-
-    Floats = NDArray[np.float64]
+Floats = NDArray[np.float64]
 
 #: Seconds per row, and the number of rows kept: six hours, two days, thirty days.
 TIERS: Final = ((10, 2160), (60, 2880), (600, 4320))
@@ -251,7 +248,6 @@ class TallySource:
         return self.tokens.setdefault(ref, TokenTally())
 
     def measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, WorkloadMeasurements]:
-        """Return the measurements of each workload."""
         self.settle()
         return {ref: self._measured(ref, start, end) for ref in refs}
 

@@ -10,36 +10,10 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from ebbtide.cluster.client.protocol import (
-    CLUSTER_RUNTIME,
-    CONFIG_MAP,
-    DEPLOYMENT,
-    DEVICE_CLASS,
-    NAMESPACE,
-    NODE,
-    RUNTIME_CLASS,
-    SERVICE,
-)
-from ebbtide.cluster.doctor.kai import (
-    CLASS_DEFAULT,
-    GANG_FLAG,
-    HAMI_CORE_PLUGIN,
-    KAI_NAMESPACE,
-    PLUGINS_FLAG,
-    SHARING_FLAG,
-)
+from ebbtide.cluster.client import protocol as kube
+from ebbtide.cluster.doctor import kai as kai_values
+from ebbtide.cluster.doctor import observed
 from ebbtide.cluster.doctor.kueue import KUEUE_KEY, KUEUE_MAP, KUEUE_NAMESPACE
-from ebbtide.cluster.doctor.observed import (
-    CONTROLLERS,
-    CUSTOM_METRICS,
-    GROUPS,
-    HPA_EXTENSION,
-    KSERVE_CONTROLLER,
-    KSERVE_MAP,
-    KSERVE_NAMESPACE,
-    MAPS,
-    VERSION_LABEL,
-)
 from ebbtide.cluster.read.inventory import KNATIVE_NAMESPACE
 from ebbtide.core.base import keys, metrics
 from ebbtide.core.base.ingress import INGRESS_GATEWAYS
@@ -69,8 +43,10 @@ def furnish_cluster(cluster: Simulated, profile: Profile) -> None:
     host = (urlsplit(spec.metrics.prometheus).hostname or "").split(".")
     prometheus = (host[1], host[0]) if len(host) > 2 else None  # noqa: PLR2004 - name, namespace, svc
     # In a fixed order, so that each run gives the objects the same uids and versions.
-    for namespace in dict.fromkeys((KNATIVE_NAMESPACE, KSERVE_NAMESPACE, gateway.namespace, *(prometheus or ())[:1])):
-        cluster.put(make_bare(NAMESPACE, namespace))
+    for namespace in dict.fromkeys(
+        (KNATIVE_NAMESPACE, observed.KSERVE_NAMESPACE, gateway.namespace, *(prometheus or ())[:1])
+    ):
+        cluster.put(make_bare(kube.NAMESPACE, namespace))
     for obj in (
         *_make_knative_objects(spec),
         *_make_kserve_objects(spec),
@@ -80,7 +56,7 @@ def furnish_cluster(cluster: Simulated, profile: Profile) -> None:
     ):
         cluster.put(obj)
     for namespace, name in ((gateway.namespace, gateway.service), *([prometheus] if prometheus else ())):
-        cluster.put({**make_bare(SERVICE, name, namespace), "spec": {"ports": [{"port": 9090}]}})
+        cluster.put({**make_bare(kube.SERVICE, name, namespace), "spec": {"ports": [{"port": 9090}]}})
     for name, value in spec.scheduling.classes.items():
         obj = make_priority_class(Priority(name, value, True, preemptible=value < 100))  # noqa: PLR2004 - Run:ai's line
         obj["metadata"]["labels"] = (
@@ -106,16 +82,16 @@ def _set_api_paths(cluster: Simulated, spec: ProfileSpec) -> None:
         "kueue": QUOTA_BACKENDS[spec.projects.quota].group == "kueue",
         "dra": True,
     }
-    for name, path in GROUPS.items():
+    for name, path in observed.GROUPS.items():
         cluster.paths.pop(path, None)
         if is_served[name]:
             cluster.paths[path] = make_discovery(path)
-    cluster.paths.pop(CUSTOM_METRICS, None)
+    cluster.paths.pop(observed.CUSTOM_METRICS, None)
     if spec.metrics.adapter == "prometheus-adapter":
         rows = [row for row in metrics.ROWS.values() if row.source in {"gpu-exporter", "histogram", "adapter"}]
         names = [name for row in rows for name in metric_names.list_served_names(row, spec.metrics.names)[:1]]
         names += spec.metrics.custom
-        cluster.paths[CUSTOM_METRICS] = {"resources": [{"name": f"pods/{name}"} for name in names]}
+        cluster.paths[observed.CUSTOM_METRICS] = {"resources": [{"name": f"pods/{name}"} for name in names]}
     cluster.paths["/version"] = {"gitVersion": f"v{spec.kubernetes.version}.0"}
 
 
@@ -123,7 +99,7 @@ def _make_device_classes(spec: ProfileSpec) -> list[Object]:
     """Return the classes of the pools whose devices are claimed, each with its extended resource."""
     pools = [pool for pool in spec.node_pools if BACKENDS[pool.backend].claims is not None]
     return [
-        {**make_bare(DEVICE_CLASS, pool.device_class), "spec": {"extendedResourceName": pool.resource or keys.GPU}}
+        {**make_bare(kube.DEVICE_CLASS, pool.device_class), "spec": {"extendedResourceName": pool.resource or keys.GPU}}
         for pool in pools
     ]
 
@@ -132,13 +108,13 @@ def _make_knative_objects(spec: ProfileSpec) -> list[Object]:
     if not spec.knative.installed:
         return []
     objects = []
-    for name in MAPS:
+    for name in observed.MAPS:
         data = dict(getattr(spec.knative, name))
         if name == "network":
             data.setdefault("ingress-class", KOURIER)
-        objects.append({**make_bare(CONFIG_MAP, f"config-{name}", KNATIVE_NAMESPACE), "data": data})
-    objects.append({**make_bare(CONFIG_MAP, "config-domain", KNATIVE_NAMESPACE), "data": {spec.domain: ""}})
-    names = [*CONTROLLERS, *([HPA_EXTENSION] if spec.knative.hpa else [])]
+        objects.append({**make_bare(kube.CONFIG_MAP, f"config-{name}", KNATIVE_NAMESPACE), "data": data})
+    objects.append({**make_bare(kube.CONFIG_MAP, "config-domain", KNATIVE_NAMESPACE), "data": {spec.domain: ""}})
+    names = [*observed.CONTROLLERS, *([observed.HPA_EXTENSION] if spec.knative.hpa else [])]
     return [*objects, *(_make_controller(name, KNATIVE_NAMESPACE, spec.knative.version) for name in names)]
 
 
@@ -151,9 +127,9 @@ def _make_kserve_objects(spec: ProfileSpec) -> list[Object]:
     ingress = {"enableGatewayApi": spec.kserve.http_route_timeouts}
     data = {"inferenceService": json.dumps(settings), "ingress": json.dumps(ingress)}
     return [
-        {**make_bare(CONFIG_MAP, KSERVE_MAP, KSERVE_NAMESPACE), "data": data},
-        _make_controller(KSERVE_CONTROLLER, KSERVE_NAMESPACE, spec.kserve.version),
-        *(make_bare(CLUSTER_RUNTIME, name) for name in spec.kserve.runtimes),
+        {**make_bare(kube.CONFIG_MAP, observed.KSERVE_MAP, observed.KSERVE_NAMESPACE), "data": data},
+        _make_controller(observed.KSERVE_CONTROLLER, observed.KSERVE_NAMESPACE, spec.kserve.version),
+        *(make_bare(kube.CLUSTER_RUNTIME, name) for name in spec.kserve.runtimes),
     ]
 
 
@@ -162,18 +138,21 @@ def _make_kai_objects(spec: ProfileSpec) -> list[Object]:
     kai = spec.scheduling.kai
     if spec.scheduling.scheduler != KAI:
         return []
-    plugins = json.dumps({HAMI_CORE_PLUGIN: {"enabled": kai.sharing_mode == "HamiCore"}})
+    plugins = json.dumps({kai_values.HAMI_CORE_PLUGIN: {"enabled": kai.sharing_mode == "HamiCore"}})
     arguments = {
-        "podgrouper": [f"{GANG_FLAG}={str(kai.gang_schedule_knative).lower()}"],
-        "admission": [f"{SHARING_FLAG}=true"] if kai.sharing_mode != "Disabled" else [],
-        "binder": [PLUGINS_FLAG, plugins],
+        "podgrouper": [f"{kai_values.GANG_FLAG}={str(kai.gang_schedule_knative).lower()}"],
+        "admission": [f"{kai_values.SHARING_FLAG}=true"] if kai.sharing_mode != "Disabled" else [],
+        "binder": [kai_values.PLUGINS_FLAG, plugins],
     }
     deployments = []
     for name, args in arguments.items():
-        deployment = _make_controller(name, KAI_NAMESPACE, kai.version)
+        deployment = _make_controller(name, kai_values.KAI_NAMESPACE, kai.version)
         deployment["spec"]["template"]["spec"]["containers"][0]["args"] = args
         deployments.append(deployment)
-    return [*deployments, {**make_bare(RUNTIME_CLASS, CLASS_DEFAULT), "handler": CLASS_DEFAULT}]
+    return [
+        *deployments,
+        {**make_bare(kube.RUNTIME_CLASS, kai_values.CLASS_DEFAULT), "handler": kai_values.CLASS_DEFAULT},
+    ]
 
 
 def _make_kueue_objects(spec: ProfileSpec) -> list[Object]:
@@ -181,12 +160,15 @@ def _make_kueue_objects(spec: ProfileSpec) -> list[Object]:
     if QUOTA_BACKENDS[spec.projects.quota].group != "kueue":
         return []
     data = {KUEUE_KEY: "integrations:\n  frameworks: [batch/job, pod, deployment, statefulset]\n"}
-    return [make_bare(NAMESPACE, KUEUE_NAMESPACE), {**make_bare(CONFIG_MAP, KUEUE_MAP, KUEUE_NAMESPACE), "data": data}]
+    return [
+        make_bare(kube.NAMESPACE, KUEUE_NAMESPACE),
+        {**make_bare(kube.CONFIG_MAP, KUEUE_MAP, KUEUE_NAMESPACE), "data": data},
+    ]
 
 
 def _make_controller(name: str, namespace: str, version: str) -> Object:
-    deployment = make_bare(DEPLOYMENT, name, namespace)
-    deployment["metadata"]["labels"] = {VERSION_LABEL: f"{version}.0"}
+    deployment = make_bare(kube.DEPLOYMENT, name, namespace)
+    deployment["metadata"]["labels"] = {observed.VERSION_LABEL: f"{version}.0"}
     deployment["spec"] = {
         "replicas": 1,
         "template": {"spec": {"containers": [{"name": name, "image": f"simulated/{name}"}]}},
@@ -197,7 +179,7 @@ def _make_controller(name: str, namespace: str, version: str) -> Object:
 
 def _add_pool_resources(cluster: Simulated, pools: list[NodePool]) -> None:
     """Add the pools' advertised resources and labels to the node."""
-    node = cluster.get(NODE, "node-1")
+    node = cluster.get(kube.NODE, "node-1")
     labels = node["metadata"].setdefault("labels", {})
     for pool in pools:
         labels.update(pool.selector)

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from ebbtide.cluster.client.endpoint import CHAT_PATH, MODELS_PATH
@@ -22,11 +23,7 @@ from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, ClusterError
 from ebbtide.cluster.read.served_model import find_served_model
 from ebbtide.cluster.slo.source import Ref
 from ebbtide.core.base.paths import get_at
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from ebbtide.sandbox.world import World
+from ebbtide.sandbox.world import World
 
 #: Seconds for which a request waits for a replica, as Knative's default request timeout.
 WAIT_SECONDS: Final = 300.0

@@ -14,17 +14,7 @@ from ebbtide.core.base import keys
 from ebbtide.core.base.annotations import parse_seconds
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.translation.objects import Object
-from ebbtide.sandbox import kserve
-from ebbtide.sandbox.children import (
-    ROUTING,
-    TEMPLATE,
-    make_deployment,
-    make_hpa,
-    make_revision,
-    make_scaler,
-    scaling_annotations,
-    template_text,
-)
+from ebbtide.sandbox import children, kserve
 from ebbtide.sandbox.kubelet import count_pods, expire_revision, reconcile_pods
 from ebbtide.sandbox.state import ClusterState, keep_conditions
 from ebbtide.sandbox.store import bounds_of, digest_text, namespace_of, number_of
@@ -45,11 +35,13 @@ def reconcile_knative(state: ClusterState, namespace: str, name: str) -> None:
     newest = get_at(service, "status", "latestCreatedRevisionName")
     if newest is not None:
         existing = state.peek(REVISION, namespace, newest)
-        if existing is not None and existing["metadata"]["annotations"].get(TEMPLATE) == template_text(service):
+        if existing is not None and existing["metadata"]["annotations"].get(
+            children.TEMPLATE
+        ) == children.template_text(service):
             refresh_knative(state, namespace, name)
             return
     number = int(newest.rpartition("-")[2]) + 1 if newest else 1
-    revision = make_revision(service, number)
+    revision = children.make_revision(service, number)
     revision_name = revision["metadata"]["name"]
     revision["status"] = {"conditions": [state.condition("Ready", "Unknown", "Deploying")]}
     state.write(REVISION, revision)
@@ -136,9 +128,9 @@ def _retire_revisions(state: ClusterState, namespace: str, name: str) -> None:
             continue
         revision = state.expect(REVISION, namespace, key.name).item
         routing = "active" if key.name in serving else "reserve"
-        moved = get_at(revision, "metadata", "labels", ROUTING) != routing
+        moved = get_at(revision, "metadata", "labels", children.ROUTING) != routing
         if moved:
-            revision["metadata"]["labels"] = {**revision["metadata"]["labels"], ROUTING: routing}
+            revision["metadata"]["labels"] = {**revision["metadata"]["labels"], children.ROUTING: routing}
             state.write(REVISION, revision)
         if moved and routing == "active" and state.driver is None:
             scale_revision(state, namespace, key.name, 1)
@@ -156,11 +148,11 @@ def _create_scaled(state: ClusterState, revision: Object, template: Object) -> N
     """Create a new revision's PodAutoscaler, its HPA if the class is hpa, and its Deployment with the initial scale."""
     low, high = bounds_of(revision)
     replicas = min(max(number_of(revision, keys.INITIAL_SCALE, 1), low), high)
-    scaler = make_scaler(revision, replicas)
+    scaler = children.make_scaler(revision, replicas)
     state.write(POD_AUTOSCALER, scaler)
     if scaler["metadata"]["annotations"].get(keys.CLASS) == keys.CLASS_HPA:
-        state.write(HPA, make_hpa(scaler))
-    state.write(DEPLOYMENT, make_deployment(revision, template, replicas))
+        state.write(HPA, children.make_hpa(scaler))
+    state.write(DEPLOYMENT, children.make_deployment(revision, template, replicas))
 
 
 def scale_revision(state: ClusterState, namespace: str, revision: str, replicas: int) -> None:
@@ -192,17 +184,17 @@ def follow_annotations(state: ClusterState, namespace: str, name: str) -> None:
     scaler = state.peek(POD_AUTOSCALER, namespace, name)
     if revision is None or scaler is None:
         return
-    annotations = scaling_annotations(revision)
+    annotations = children.scaling_annotations(revision)
     if scaler["metadata"]["annotations"] == annotations:
         return
     scaler["metadata"]["annotations"] = annotations
     state.write(POD_AUTOSCALER, scaler)
     hpa = state.peek(HPA, namespace, name)
     if hpa is not None:
-        state.write(HPA, {**make_hpa(scaler), "status": hpa.get("status", {})})
+        state.write(HPA, {**children.make_hpa(scaler), "status": hpa.get("status", {})})
     if state.driver is None:
         # A revision without traffic has no minimum.
-        if get_at(revision, "metadata", "labels", ROUTING) == "active":
+        if get_at(revision, "metadata", "labels", children.ROUTING) == "active":
             scale_revision(state, namespace, name, get_at(scaler, "status", "desiredScale", default=0))
     else:
         state.driver.revision_changed(namespace, name)

@@ -6,6 +6,7 @@ Upstream: kserve pkg/apis/serving/v1beta1/inference_service_status.go, pkg/contr
 from __future__ import annotations
 
 from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, RefusedError
+from ebbtide.cluster.read.pods import find_condition
 from ebbtide.core.base import keys
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.translation.objects import Object
@@ -53,9 +54,7 @@ def refresh_kserve(state: ClusterState, ksvc: Object) -> None:
     service = state.peek(KSERVE, namespace, owner.get("name", ""))
     if owner.get("kind") != "InferenceService" or service is None:
         return
-    ready: Object = next(
-        (row for row in get_at(ksvc, "status", "conditions", default=[]) if row["type"] == "Ready"), {}
-    )
+    ready = find_condition(ksvc, "Ready")
     conditions = [{**ready, "type": kind} for kind in ("PredictorReady", "Ready") if ready]
     before = get_at(service, "status", "components", "predictor", default={})
     newest = get_at(ksvc, "status", "latestReadyRevisionName")

@@ -8,30 +8,18 @@ pkg/apis/serving/v1/revision_lifecycle.go.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from ebbtide.cluster.client.protocol import DEPLOYMENT, NODE, POD, POD_AUTOSCALER, PRIORITY_CLASS, REVISION
-from ebbtide.cluster.read.pods import is_ready, sum_requests
+from ebbtide.cluster.client import protocol as kube
+from ebbtide.cluster.client.protocol import Kind, Objects
+from ebbtide.cluster.read.pods import find_condition, is_ready, sum_requests
 from ebbtide.core.base import keys
 from ebbtide.core.base.paths import get_at
-from ebbtide.sandbox import scheduling
+from ebbtide.core.translation.objects import Object
+from ebbtide.sandbox import scheduling, store
 from ebbtide.sandbox.children import make_pod
-from ebbtide.sandbox.state import BoundPod, keep_conditions
-from ebbtide.sandbox.store import (
-    ABSENT,
-    ObjectKey,
-    digest_text,
-    is_leaving,
-    namespace_of,
-    place_of,
-    strip_transition_time,
-)
-
-if TYPE_CHECKING:
-    from ebbtide.cluster.client.protocol import Kind, Objects
-    from ebbtide.core.translation.objects import Object
-    from ebbtide.sandbox.state import ClusterState, PodLife
-    from ebbtide.sandbox.store import Place
+from ebbtide.sandbox.state import BoundPod, ClusterState, PodLife, keep_conditions
+from ebbtide.sandbox.store import ObjectKey, Place
 
 #: Seconds before the first and the longest retry of a rejected pod; each delay is twice the one before.
 RETRY_SECONDS: Final = (5.0, 320.0)
@@ -44,7 +32,7 @@ SOON_SECONDS: Final = 1.0
 
 def reconcile_pods(state: ClusterState, namespace: str, revision: str) -> None:
     """Create a Deployment's missing pods, and end those beyond its replicas; a driver does that itself."""
-    deployment = state.peek(DEPLOYMENT, namespace, f"{revision}-deployment")
+    deployment = state.peek(kube.DEPLOYMENT, namespace, f"{revision}-deployment")
     if deployment is None or state.driver is not None:
         return
     alive, refused = list_alive(state, namespace, revision), list_refused(state, deployment)
@@ -52,7 +40,7 @@ def reconcile_pods(state: ClusterState, namespace: str, revision: str) -> None:
     for key in refused[max(0, replicas - len(alive)) :]:
         give_up(state, key)
     for pod in alive[replicas:]:
-        mark_for_deletion(state, place_of(pod))
+        mark_for_deletion(state, store.place_of(pod))
     for _ in range(replicas - len(alive) - len(refused)):
         start_pod(state, deployment, revision, state.life)
     count_pods(state, namespace, revision)
@@ -71,7 +59,7 @@ def list_refused(state: ClusterState, deployment: Object) -> list[tuple[str, str
 def start_pod(state: ClusterState, deployment: Object, revision: str, life: PodLife) -> str:
     """Create a pod of a revision's Deployment, and return its name."""
     owner = deployment["metadata"]["name"]
-    name = f"{owner}-{digest_text(owner, 10)}-{digest_text(str(state.store.number()), 5)}"
+    name = f"{owner}-{store.digest_text(owner, 10)}-{store.digest_text(str(state.store.number()), 5)}"
     admit_pod(state, make_pod(deployment, revision, name), life)
     return name
 
@@ -81,7 +69,7 @@ def admit_pod(state: ClusterState, pod: Object, life: PodLife, seconds: float = 
 
     ``seconds`` is the delay before this attempt; 0 for the first one.
     """
-    namespace, name = key = place_of(pod)
+    namespace, name = key = store.place_of(pod)
     pods = state.pods
     requests = sum_requests(pod)
     pods.requests[key], pods.lives[key] = requests, life
@@ -104,7 +92,7 @@ def admit_pod(state: ClusterState, pod: Object, life: PodLife, seconds: float = 
     if owner is not None:
         set_failure(state, owner, "")
     pod["status"] = {"phase": "Pending", "conditions": []}
-    state.write(POD, pod)
+    state.write(kube.POD, pod)
     if owner is not None:
         pods.of_deployment.setdefault((namespace, owner["metadata"]["name"]), {})[name] = None
     scheduling.update_quotas(state, namespace)
@@ -116,7 +104,7 @@ def _class_refusal(state: ClusterState, pod: Object) -> str:
     chosen = get_at(pod, "spec", "priorityClassName")
     if chosen is None:
         return ""
-    values = {stored.item["metadata"]["name"]: stored.item["value"] for stored in state.store.all(PRIORITY_CLASS)}
+    values = {stored.item["metadata"]["name"]: stored.item["value"] for stored in state.store.all(kube.PRIORITY_CLASS)}
     if values and chosen not in values:
         return f"no PriorityClass with name {chosen} was found"
     pod["spec"]["priority"] = values.get(chosen, 0)
@@ -150,7 +138,7 @@ def give_up(state: ClusterState, key: Place) -> None:
 
 def _deployment_of(state: ClusterState, pod: Object) -> Object | None:
     owner = get_at(pod, "metadata", "ownerReferences", 0, default={})
-    return state.peek(DEPLOYMENT, namespace_of(pod), owner.get("name", ""))
+    return state.peek(kube.DEPLOYMENT, store.namespace_of(pod), owner.get("name", ""))
 
 
 # Scheduling.
@@ -162,10 +150,10 @@ def _schedule_pod(state: ClusterState, key: Place, *, late: bool = False) -> Non
     if pod is None:
         pods.waiting.pop(key, None)
         return
-    nodes = {stored.item["metadata"]["name"]: stored.item for stored in state.store.all(NODE)}
+    nodes = {stored.item["metadata"]["name"]: stored.item for stored in state.store.all(kube.NODE)}
     placement = scheduling.place_pod(pod, nodes, pods.bound, may_preempt=not _is_preemption_in_progress(state, pod))
     if placement.node:
-        late = pods.waiting.pop(key, ABSENT) is not ABSENT or late
+        late = pods.waiting.pop(key, store.ABSENT) is not store.ABSENT or late
         _bind_pod(state, key, pod, placement.node, late=late)
         return
     if key not in pods.waiting and state.driver is not None:
@@ -173,13 +161,13 @@ def _schedule_pod(state: ClusterState, key: Place, *, late: bool = False) -> Non
     pods.waiting[key] = None
     condition = state.condition("PodScheduled", "False", "Unschedulable", placement.message)
     before = get_at(pod, "status", "conditions", default=[])
-    if [strip_transition_time(row) for row in before] != [strip_transition_time(condition)]:
+    if [store.strip_transition_time(row) for row in before] != [store.strip_transition_time(condition)]:
         if placement.message != get_at(pod, "status", "conditions", 0, "message"):
             state.note(pod, "Warning", "FailedScheduling", placement.message)
         pod["status"]["conditions"] = [condition]
         if placement.nominated:
             pod["status"]["nominatedNodeName"] = placement.nominated
-        state.write(POD, pod)
+        state.write(kube.POD, pod)
         revision = get_at(pod, "metadata", "labels", keys.KNATIVE_REVISION)
         if revision is not None:
             _fail_revision(state, key[0], revision, "Unschedulable", placement.message)
@@ -195,7 +183,7 @@ def _bind_pod(state: ClusterState, key: Place, pod: Object, node: str, *, late: 
     pod["status"] = {"phase": "Pending", "startTime": state.stamp(), "conditions": conditions}
     bound = BoundPod(state.pods.requests[key], get_at(pod, "spec", "priority", default=0))
     state.pods.bound.setdefault(node, {})[key] = bound
-    state.write(POD, pod)
+    state.write(kube.POD, pod)
     state.note(pod, "Normal", "Scheduled", f"Successfully assigned {key[0]}/{key[1]} to {node}")
     if late and state.driver is not None:
         state.driver.pod_placed(*key, state.now() + life.pull + life.start)
@@ -204,16 +192,16 @@ def _bind_pod(state: ClusterState, key: Place, pod: Object, node: str, *, late: 
 
 def _find_staying(state: ClusterState, key: Place) -> Object | None:
     """Return a pod that is not being deleted."""
-    pod = state.peek(POD, *key)
-    return None if pod is None or is_leaving(pod) else pod
+    pod = state.peek(kube.POD, *key)
+    return None if pod is None or store.is_leaving(pod) else pod
 
 
 def _is_preemption_in_progress(state: ClusterState, pod: Object) -> bool:
     """Return whether a preempted pod of lower priority is still terminating on the pod's nominated node."""
     priority = get_at(pod, "spec", "priority", default=0)
     bound = state.pods.bound.get(get_at(pod, "status", "nominatedNodeName", default=""), {})
-    leaving = (state.peek(POD, *key) for key, other in bound.items() if other.priority < priority)
-    return any(other is not None and is_leaving(other) for other in leaving)
+    leaving = (state.peek(kube.POD, *key) for key, other in bound.items() if other.priority < priority)
+    return any(other is not None and store.is_leaving(other) for other in leaving)
 
 
 def _preempt_pod(state: ClusterState, victim: Place, pod: Object, node: str) -> None:
@@ -240,7 +228,7 @@ def retry_waiting(state: ClusterState) -> None:
 def _schedule_waiting(state: ClusterState) -> None:
     """Schedule waiting pods, the most important first, then the oldest."""
     state.pods.is_retry_due = False
-    waiting = [(key, state.peek(POD, *key)) for key in state.pods.waiting]
+    waiting = [(key, state.peek(kube.POD, *key)) for key in state.pods.waiting]
     ranks = [
         (-get_at(pod, "spec", "priority", default=0), pod["metadata"]["creationTimestamp"], key)
         for key, pod in waiting
@@ -279,7 +267,7 @@ def _run_pod(state: ClusterState, key: Place) -> None:
         pod["status"]["phase"] = "Running"
         state.note(pod, "Normal", "Started", f"Started container {get_at(containers, 0, 'name', default='')}")
     pod["status"]["containerStatuses"] = rows
-    state.write(POD, pod)
+    state.write(kube.POD, pod)
     if image not in state.missing_images | state.broken_images:
         state.later(state.pods.lives[key].start, lambda: _become_ready(state, key))
     elif state.driver is not None:
@@ -293,7 +281,7 @@ def _become_ready(state: ClusterState, key: Place) -> None:
     for row in pod["status"]["containerStatuses"]:
         row["ready"] = True
     pod["status"]["conditions"] = [state.condition("PodScheduled", "True"), state.condition("Ready", "True")]
-    state.write(POD, pod)
+    state.write(kube.POD, pod)
     revision = get_at(pod, "metadata", "labels", keys.KNATIVE_REVISION)
     if revision is not None:
         count_pods(state, key[0], revision)
@@ -301,12 +289,12 @@ def _become_ready(state: ClusterState, key: Place) -> None:
 
 def mark_for_deletion(state: ClusterState, key: Place, seconds: float | None = None) -> None:
     """Mark a pod for deletion; it is gone after ``seconds``, by default after its life's ``end``."""
-    pod = state.peek(POD, *key)
+    pod = state.peek(kube.POD, *key)
     if pod is None:
         return
-    if not is_leaving(pod):
+    if not store.is_leaving(pod):
         pod["metadata"]["deletionTimestamp"] = state.stamp()
-        state.write(POD, pod)
+        state.write(kube.POD, pod)
     elif seconds is None:
         return
     seconds = state.pods.lives.get(key, state.life).end if seconds is None else seconds
@@ -319,7 +307,7 @@ def mark_for_deletion(state: ClusterState, key: Place, seconds: float | None = N
 
 def free_pod(state: ClusterState, key: Place) -> None:
     """Remove a pod, and free its resources."""
-    stored = state.take_out(ObjectKey(POD, *key))
+    stored = state.take_out(ObjectKey(kube.POD, *key))
     if stored is None:
         return
     pods, pod = state.pods, stored.item
@@ -344,22 +332,22 @@ def free_pod(state: ClusterState, key: Place) -> None:
 
 def remove_object(state: ClusterState, kind: Kind, namespace: str, name: str) -> None:
     """Remove an object and what it owns; its pods terminate over time."""
-    if kind == POD:
+    if kind == kube.POD:
         free_pod(state, (namespace, name))
         return
-    if kind == REVISION and state.driver is not None:
+    if kind == kube.REVISION and state.driver is not None:
         state.driver.revision_gone(namespace, name)
     stored = state.take_out(ObjectKey(kind, namespace, name))
     if stored is None:
         return
     uid = stored.item["metadata"]["uid"]
     for key in state.store.owned_by(uid):
-        if key.kind == POD:
+        if key.kind == kube.POD:
             mark_for_deletion(state, (key.namespace, key.name))
         else:
             remove_object(state, *key)
     state.store.disown(uid)
-    if kind == DEPLOYMENT:
+    if kind == kube.DEPLOYMENT:
         for refused in list_refused(state, stored.item):
             give_up(state, refused)
 
@@ -370,36 +358,33 @@ def remove_object(state: ClusterState, kind: Kind, namespace: str, name: str) ->
 def list_alive(state: ClusterState, namespace: str, revision: str) -> Objects:
     """Return a revision's pods that are not being deleted, oldest first."""
     names = state.pods.of_deployment.get((namespace, f"{revision}-deployment"), ())
-    pods = (state.peek(POD, namespace, name) for name in names)
-    return [pod for pod in pods if pod is not None and not is_leaving(pod)]
+    pods = (state.peek(kube.POD, namespace, name) for name in names)
+    return [pod for pod in pods if pod is not None and not store.is_leaving(pod)]
 
 
 def count_pods(state: ClusterState, namespace: str, revision: str) -> None:
     """Count a revision's pods, and update the statuses of its Deployment, PodAutoscaler and the revision."""
-    deployment = state.peek(DEPLOYMENT, namespace, f"{revision}-deployment")
+    deployment = state.peek(kube.DEPLOYMENT, namespace, f"{revision}-deployment")
     if deployment is None:
         return
     alive = list_alive(state, namespace, revision)
     ready = sum(is_ready(pod) for pod in alive)
     replicas = deployment["spec"]["replicas"]
     status = {"replicas": len(alive), "readyReplicas": ready, "availableReplicas": ready}
-    state.set_status(DEPLOYMENT, namespace, f"{revision}-deployment", status)
-    scaler = state.expect(POD_AUTOSCALER, namespace, revision).item
+    state.set_status(kube.DEPLOYMENT, namespace, f"{revision}-deployment", status)
+    scaler = state.expect(kube.POD_AUTOSCALER, namespace, revision).item
     desired = get_at(scaler, "status", "desiredScale", default=replicas) if state.driver is not None else replicas
-    state.set_status(POD_AUTOSCALER, namespace, revision, {"actualScale": ready, "desiredScale": desired})
-    revision_obj = state.expect(REVISION, namespace, revision).item
+    state.set_status(kube.POD_AUTOSCALER, namespace, revision, {"actualScale": ready, "desiredScale": desired})
+    revision_obj = state.expect(kube.REVISION, namespace, revision).item
     before = get_at(revision_obj, "status", "conditions", 0, "status")
     conditions = revision_obj["status"]["conditions"]
     if ready >= replicas and (before == "Unknown" or (replicas and before == "False")):
         conditions = [state.condition("Ready", "True"), state.condition("Active", "True")]
     elif before == "True":
-        active: Object = next(
-            (row for row in get_at(scaler, "status", "conditions", default=[]) if row["type"] == "Active"),
-            conditions[1],
-        )
+        active = find_condition(scaler, "Active") or conditions[1]
         conditions = keep_conditions(revision_obj, [conditions[0], {**active, "lastTransitionTime": state.stamp()}])
     counted = {"actualReplicas": ready, "desiredReplicas": replicas, "conditions": conditions}
-    state.set_status(REVISION, namespace, revision, counted)
+    state.set_status(kube.REVISION, namespace, revision, counted)
     if before != get_at(conditions, 0, "status"):
         service = revision_obj["metadata"]["labels"][keys.KNATIVE_SERVICE]
         seconds = 0.0 if before == "False" else state.life.route
@@ -412,8 +397,8 @@ def set_failure(state: ClusterState, deployment: Object, message: str) -> None:
     if not message and not before:
         return
     conditions = [state.condition("ReplicaFailure", "True", "FailedCreate", message)] if message else []
-    namespace, name = place_of(deployment)
-    state.set_status(DEPLOYMENT, namespace, name, {"conditions": keep_conditions(deployment, conditions)})
+    namespace, name = store.place_of(deployment)
+    state.set_status(kube.DEPLOYMENT, namespace, name, {"conditions": keep_conditions(deployment, conditions)})
     if message:
         revision = get_at(deployment, "metadata", "ownerReferences", 0, "name", default="")
         _fail_revision(state, namespace, revision, "FailedCreate", message)
@@ -421,7 +406,7 @@ def set_failure(state: ClusterState, deployment: Object, message: str) -> None:
 
 def expire_revision(state: ClusterState, namespace: str, revision: str) -> None:
     """Fail a revision that is not ready by its deadline, with the waiting reason of its first pod, if any."""
-    if get_at(state.peek(REVISION, namespace, revision), "status", "conditions", 0, "reason") == "Unschedulable":
+    if get_at(state.peek(kube.REVISION, namespace, revision), "status", "conditions", 0, "reason") == "Unschedulable":
         return
     pod = next(iter(list_alive(state, namespace, revision)), None)
     waiting = get_at(pod, "status", "containerStatuses", 0, "state", "waiting", default={})
@@ -431,9 +416,9 @@ def expire_revision(state: ClusterState, namespace: str, revision: str) -> None:
 
 def _fail_revision(state: ClusterState, namespace: str, revision: str, reason: str, message: str) -> None:
     """Set the failure reason of a revision that is not ready; it may still become ready later."""
-    revision_obj = state.peek(REVISION, namespace, revision)
+    revision_obj = state.peek(kube.REVISION, namespace, revision)
     if revision_obj is None or get_at(revision_obj, "status", "conditions", 0, "status") == "True":
         return
     conditions = keep_conditions(revision_obj, [state.condition("Ready", "False", reason, message)])
-    state.set_status(REVISION, namespace, revision, {"conditions": conditions})
+    state.set_status(kube.REVISION, namespace, revision, {"conditions": conditions})
     state.on_readiness(namespace, revision_obj["metadata"]["labels"][keys.KNATIVE_SERVICE])

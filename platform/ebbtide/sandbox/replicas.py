@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 from ebbtide.cluster.client.protocol import HPA
 from ebbtide.cluster.read.inventory import format_timestamp
+from ebbtide.cluster.slo.source import Ref
 from ebbtide.core.autoscaler import hpa
 from ebbtide.core.autoscaler.arithmetic import SECOND
-from ebbtide.sandbox.counts import PeriodCounts
+from ebbtide.core.translation.objects import Object
+from ebbtide.sandbox.counts import PeriodCounts, Tally, TokenTally
+from ebbtide.sandbox.simulated import Simulated
 from ebbtide.sandbox.state import PodLife
+from ebbtide.sandbox.store import Place
+from ebbtide.sandbox.traffic import Sender
 from ebbtide.simulator import engine
 from ebbtide.simulator.data import StartUp
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from contextlib import AbstractContextManager
-
-    from ebbtide.cluster.slo.source import Ref
-    from ebbtide.core.translation.objects import Object
-    from ebbtide.sandbox.counts import Tally, TokenTally
-    from ebbtide.sandbox.simulated import Simulated
-    from ebbtide.sandbox.store import Place
-    from ebbtide.sandbox.traffic import Sender
-    from ebbtide.simulator.servers import Server
-    from ebbtide.simulator.setting import Setting
+from ebbtide.simulator.inputs import SimulationInputs
+from ebbtide.simulator.server_model import Server
+from ebbtide.simulator.setting import Setting
+from ebbtide.simulator.state import Stream, draw
 
 #: Seconds until the pods of a deleted revision are gone.
 END_SECONDS: Final = 2.0
@@ -117,9 +115,7 @@ class SimulatedWorkload:
     def _split(self, times: list[int], work: list[int]) -> None:
         for time, duration in zip(times, work, strict=True):
             self.sent += 1
-            remaining = engine.draw(
-                self.sender.seed if self.sender else 0, engine.Stream.PICK, self.sent, _PERCENT_TOTAL
-            )
+            remaining = draw(self.sender.seed if self.sender else 0, Stream.PICK, self.sent, _PERCENT_TOTAL)
             for replicas, percent in self.routes:
                 remaining -= percent
                 if remaining < 0:
@@ -205,7 +201,7 @@ class RevisionReplicas:
         self._sums = (0, 0, 0)
         self._cold_starts = 0
 
-    def begin(self, drawn: engine.SimulationInputs, *, settled: bool) -> None:
+    def begin(self, drawn: SimulationInputs, *, settled: bool) -> None:
         """Create the engine: ``settled`` for a long-idle workload at its minimum replicas, otherwise for a new revision."""
         self._is_settled = settled
         engine.simulation_class(self.setting)(self.setting, drawn, self, new=not settled)

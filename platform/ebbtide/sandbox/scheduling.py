@@ -9,21 +9,18 @@ pkg/scheduler/framework/types.go (FitError's message, its reasons sorted as text
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from ebbtide.cluster.client.protocol import POD, QUOTA
 from ebbtide.cluster.read.amounts import parse_amount
 from ebbtide.cluster.read.pods import sum_requests
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.selectors import matches_requirement
+from ebbtide.core.translation.objects import Object
+from ebbtide.sandbox.state import BoundPod, ClusterState
 from ebbtide.sandbox.store import namespace_of, place_of
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from ebbtide.core.translation.objects import Object
-    from ebbtide.sandbox.state import BoundPod, ClusterState
 
 UNFIT: Final = "node(s) didn't match Pod's node affinity/selector"
 UNHELPFUL: Final = "Preemption is not helpful for scheduling"
@@ -197,7 +194,6 @@ def _quota_usage(state: ClusterState, quota: Object) -> dict[str, float]:
 
 
 def update_quota(state: ClusterState, quota: Object) -> None:
-    """Update a quota's status."""
     if "spec" not in quota:
         return
     status = {"hard": get_at(quota, "spec", "hard", default={}), "used": _format_amounts(_quota_usage(state, quota))}
@@ -205,7 +201,6 @@ def update_quota(state: ClusterState, quota: Object) -> None:
 
 
 def update_quotas(state: ClusterState, namespace: str) -> None:
-    """Update the status of a namespace's quotas."""
     for stored in state.store.all(QUOTA, namespace):
         update_quota(state, stored.item)
 

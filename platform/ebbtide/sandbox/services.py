@@ -1,7 +1,6 @@
 """The demonstration cluster: three projects, their services, and the events of a simulated past.
 
-Each service is a spec, translated like any other; the table adds its traffic and its server's behavior. Each row of
-``EVENTS`` happens at a fraction of the simulated past.
+``demo.yaml`` has the profile and the services. Each row of ``EVENTS`` happens at a fraction of the simulated past.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from importlib.resources import files
 from typing import Any, Final
 
 from ebbtide.cluster.client.protocol import KSERVE, NODE, Clock
@@ -16,6 +16,7 @@ from ebbtide.cluster.slo.source import Ref
 from ebbtide.cluster.write import projects, revisions
 from ebbtide.core.base import keys
 from ebbtide.core.documents import profiles
+from ebbtide.core.manifests.reader import read_documents
 from ebbtide.core.profile.models import Profile
 from ebbtide.core.translation.gpu import BACKENDS
 from ebbtide.core.translation.objects import Object
@@ -29,64 +30,6 @@ from ebbtide.simulator.data import StartUp
 HOUR_SECONDS: Final = 3600.0
 #: Length of the end of the past, in seconds, for which requests appear in pods' logs.
 LOGGED_SECONDS: Final = 900.0
-
-_FEATURES: Final = (
-    "affinity",
-    "fieldref",
-    "init-containers",
-    "nodeselector",
-    "persistent-volume-claim",
-    "persistent-volume-write",
-    "priorityclassname",
-    "runtimeclassname",
-    "schedulername",
-    "securitycontext",
-    "tolerations",
-)
-
-
-def _make_pool(name: str, product: str, mebibytes: int, devices: int, **options: Any) -> dict[str, Any]:
-    pool = {"name": name, "product": product, "gpuMemoryMebibytes": mebibytes, "devices": devices, **options}
-    return {**pool, "selector": {"demo.ebbtide.dev/pool": name}}
-
-
-PROFILE: Final[dict[str, Any]] = {
-    "apiVersion": "ebbtide.dev/v1alpha1",
-    "kind": "Profile",
-    "metadata": {"name": "demo"},
-    "spec": {
-        "kubernetes": {"version": "1.37"},
-        "knative": {
-            "version": "1.24",
-            "features": {f"kubernetes.podspec-{name}": "enabled" for name in _FEATURES},
-            "observability": {"request-metrics-protocol": "prometheus"},
-            # In memory, more pods would be slow.
-            "autoscaler": {"max-scale": "200", "max-scale-limit": "200"},
-        },
-        "kserve": {
-            "version": "0.20",
-            "modes": ["Knative"],
-            "annotationDisallowList": [keys.SPEC, keys.SCALE, keys.FLOOR],
-        },
-        "metrics": {"gatewayLatency": "envoy_cluster_upstream_rq_time"},
-        "nodePools": [
-            _make_pool("shared", "NVIDIA-A100-SXM4-80GB", 81920, 1, nodes=2, backend="time-slicing", replicas=4),
-            _make_pool("whole", "NVIDIA-L40S", 46068, 2, nodes=1, backend="devices"),
-        ],
-        "scheduling": {"scheduler": "default-scheduler", "classesOwner": "cluster"},
-        "projects": {
-            "namespace": "{project}",
-            "manage": True,
-            "quota": "resourcequota",
-            "known": {
-                "team-a": {"gpus": 2, "cpu": 32, "memory": "128Gi"},
-                "team-b": {"gpus": 2, "cpu": 24, "memory": "96Gi"},
-                "research": {"gpus": 1, "cpu": 16, "memory": "64Gi"},
-            },
-        },
-        "domain": "demo.example.com",
-    },
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +45,6 @@ class DemoService:
 
     @property
     def document(self) -> dict[str, Any]:
-        """The spec as a document."""
         return {
             "apiVersion": "ebbtide.dev/v1alpha1",
             "kind": "Inference",
@@ -111,177 +53,18 @@ class DemoService:
         }
 
 
-_QUARTER: Final = {"gpuDevicesRequest": 1, "gpuRequestType": "portion", "gpuPortionRequest": 0.25}
+def _read_service(row: dict[str, Any]) -> DemoService:
+    """Return a service of ``demo.yaml``."""
+    behavior = dict(row["behavior"])
+    if (times := behavior.pop("startUp", None)) is not None:
+        behavior["start_up"] = StartUp(schedule=1.0, ready=0.0, **times)
+    return DemoService(**{**row, "behavior": SimulatedBehavior(**behavior)})
 
 
-def _make_start_up(pull: float, load: float) -> StartUp:
-    return StartUp(schedule=1.0, pull=pull, load=load, ready=0.0)
-
-
-def _make_compute(cores: float = 0.5, memory: str = "1Gi", gpu: dict[str, Any] | None = None) -> dict[str, Any]:
-    return {**(gpu or {}), "cpuCoreRequest": cores, "cpuMemoryRequest": memory}
-
-
-def _make_autoscaling(low: int, high: int, metric: str, threshold: int, **more: int) -> dict[str, Any]:
-    return {"minReplicas": low, "maxReplicas": high, "metric": metric, "metricThreshold": threshold, **more}
-
-
-SERVICES: Final = (
-    DemoService(
-        "team-a",
-        "chat",
-        {
-            "image": "ghcr.io/acme/vllm-openai:0.11",
-            "args": "--model Qwen/Qwen2.5-7B-Instruct-AWQ --gpu-memory-utilization 0.22",
-            "servingPort": {"container": 8000},
-            "compute": _make_compute(2, "12Gi", _QUARTER),
-            "autoscaling": _make_autoscaling(1, 3, "concurrency", 4, scaleDownDelaySeconds=120),
-            "slo": {"meanLatencyMilliseconds": 2500, "p95LatencyMilliseconds": 5000, "uptimePercent": 99.5},
-        },
-        SimulatedBehavior(
-            "diurnal:0.1rps..2.4rps,6h,4h",
-            "lognormal:median=1.5s,sigma=0.5,max=8,slow=8:1.8,util=1:0.35/8:0.95",
-            _make_start_up(6.0, 35.0),
-            "/v1/chat/completions",
-        ),
-    ),
-    DemoService(
-        "team-a",
-        "embed",
-        {
-            "image": "ghcr.io/acme/embedder:2.1",
-            "compute": _make_compute(2, "4Gi"),
-            "autoscaling": _make_autoscaling(1, 5, "throughput", 1),
-            "slo": {"p95LatencyMilliseconds": 1000, "uptimePercent": 99.9},
-        },
-        SimulatedBehavior(
-            "diurnal:0.2rps..2rps,6h,90m", "lognormal:median=120ms,sigma=0.4", _make_start_up(3.0, 8.0), "/embed"
-        ),
-    ),
-    DemoService(
-        "team-a",
-        "rank",
-        {
-            "image": "ghcr.io/acme/ranker:3.0",
-            "compute": _make_compute(1, "4Gi", _QUARTER),
-            "autoscaling": _make_autoscaling(2, 3, "latency", 1000),
-            "slo": {"meanLatencyMilliseconds": 400, "p95LatencyMilliseconds": 500, "uptimePercent": 99.9},
-        },
-        SimulatedBehavior(
-            "steps:0.6rps,50m,3rps,25m,0.9rps,45m",
-            "lognormal:median=300ms,sigma=0.3,max=1,util=1:0.8",
-            _make_start_up(4.0, 12.0),
-            "/rank",
-        ),
-    ),
-    DemoService(
-        "team-a",
-        "summarize",
-        {
-            "image": "ghcr.io/acme/summarizer:1.2",
-            "compute": _make_compute(1, "8Gi", _QUARTER),
-            "autoscaling": _make_autoscaling(0, 2, "concurrency", 4, scaleToZeroRetentionSeconds=60),
-            "slo": {"timeToFirstTokenMilliseconds": 500, "interTokenMilliseconds": 50},
-        },
-        SimulatedBehavior(
-            "on-off:0.15rps,2m,6m,6h",
-            "llm:max=8,base=200ms,output=20ms,util=1:0.4/8:0.9,tokens=2000/180",
-            _make_start_up(2.0, 14.0),
-            "/summarize",
-        ),
-    ),
-    DemoService(
-        "team-b",
-        "iris",
-        {
-            "model": {"format": "sklearn", "uri": "gs://kfserving-examples/models/sklearn/1.0/model"},
-            "compute": _make_compute(1, "2Gi"),
-            "autoscaling": _make_autoscaling(0, 3, "concurrency", 2),
-        },
-        SimulatedBehavior(
-            "diurnal:0rps..1.2rps,6h,2h",
-            "lognormal:median=90ms,sigma=0.6",
-            _make_start_up(2.0, 6.0),
-            "/v1/models/iris:predict",
-        ),
-    ),
-    DemoService(
-        "team-b",
-        "search",
-        {
-            "image": "ghcr.io/acme/search:7.3",
-            "compute": _make_compute(1, "2Gi"),
-            "autoscaling": _make_autoscaling(1, 6, "concurrency", 1),
-            "slo": {"meanLatencyMilliseconds": 600, "p95LatencyMilliseconds": 1500, "uptimePercent": 99.5},
-        },
-        SimulatedBehavior(
-            "diurnal:0.2rps..2rps,6h,3h", "lognormal:median=400ms,sigma=0.5", _make_start_up(2.0, 5.0), "/search"
-        ),
-    ),
-    DemoService(
-        "team-b",
-        "vision",
-        {
-            "image": "ghcr.io/acme/detector:5.0",
-            "nodePools": ["whole"],
-            "compute": _make_compute(2, "8Gi", {"gpuDevicesRequest": 1}),
-            "autoscaling": _make_autoscaling(1, 2, "gpu-utilization", 60),
-        },
-        SimulatedBehavior(
-            "diurnal:0.2rps..1.6rps,6h,5h",
-            "lognormal:median=600ms,sigma=0.3,max=4,util=1:0.75/4:1",
-            _make_start_up(5.0, 20.0),
-            "/detect",
-        ),
-    ),
-    DemoService(
-        "team-b",
-        "ocr",
-        {
-            "image": "ghcr.io/acme/ocr:1.9",
-            "serving": "kserve",
-            "compute": _make_compute(),
-            "autoscaling": _make_autoscaling(1, 2, "concurrency", 2),
-        },
-        SimulatedBehavior("poisson:0.2rps,1h", "lognormal:median=900ms,sigma=0.4", _make_start_up(2.0, 6.0), "/ocr"),
-    ),
-    DemoService(
-        "research",
-        "notes",
-        {
-            "image": "ghcr.io/acme/notes:0.4",
-            "compute": _make_compute(),
-            "autoscaling": _make_autoscaling(0, 2, "concurrency", 5),
-        },
-        SimulatedBehavior(
-            "on-off:0.4rps,4m,26m,6h", "lognormal:median=200ms,sigma=0.4", _make_start_up(1.0, 3.0), "/notes"
-        ),
-    ),
-    DemoService(
-        "research",
-        "nightly",
-        {
-            "image": "ghcr.io/acme/scorer:1.1",
-            "priorityClass": "very-low",
-            "preemptibility": "preemptible",
-            "compute": _make_compute(1, "4Gi", _QUARTER),
-            "autoscaling": {"minReplicas": 1, "maxReplicas": 1},
-        },
-        SimulatedBehavior("none"),
-        at=0.96,
-    ),
-    DemoService(
-        "research",
-        "translate",
-        {
-            "image": "ghcr.io/acme/translate:2.0-rc9",
-            "compute": _make_compute(),
-            "autoscaling": _make_autoscaling(1, 3, "concurrency", 4),
-        },
-        SimulatedBehavior("poisson:0.5rps,1h"),
-        at=0.94,
-    ),
-)
+_TEXT: Final = files("ebbtide.sandbox").joinpath("demo.yaml").read_bytes()
+_DOCUMENTS: Final = [document.data for document in read_documents(_TEXT, "demo.yaml")]
+PROFILE: Final[dict[str, Any]] = _DOCUMENTS[0]
+SERVICES: Final = tuple(map(_read_service, _DOCUMENTS[1:]))
 #: Members of each project.
 MEMBERS: Final = {
     "team-a": ("ana", "ben", "group:assistants"),

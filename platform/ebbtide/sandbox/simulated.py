@@ -17,58 +17,24 @@ from dataclasses import dataclass, field
 from functools import partial, wraps
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
-from ebbtide.cluster.client.protocol import (
-    DEPLOYMENT,
-    HPA,
-    KINDS,
-    KNATIVE,
-    KSERVE,
-    LEASE,
-    LIVE_MANAGER,
-    MANAGER,
-    NAMESPACE,
-    NODE,
-    POD,
-    POD_AUTOSCALER,
-    QUOTA,
-    REVISION,
-    Cluster,
-    ExistsError,
-    ForbiddenError,
-    GoneError,
-    Kind,
-    Listing,
-    MissingError,
-    Objects,
-    StaleError,
-    WatchBookmark,
-    WatchChange,
-    kind_of,
-    make_applicable,
-)
+from ebbtide.cluster.client import protocol as kube
+from ebbtide.cluster.client.protocol import Cluster, Kind, Listing, Objects, WatchBookmark, WatchChange
 from ebbtide.cluster.read.pods import sum_requests
 from ebbtide.core.base import keys
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.translation.objects import Object, apply_merge_patch
-from ebbtide.sandbox import knative, kserve, kubelet, scheduling
+from ebbtide.sandbox import knative, kserve, kubelet, scheduling, store
 from ebbtide.sandbox.children import apply_defaults, check_annotations
 from ebbtide.sandbox.state import ClusterState, ContainerLog, PodLife
-from ebbtide.sandbox.store import (
-    ABSENT,
-    StoredObject,
-    list_leaves,
-    make_bare,
-    make_discovery,
-    matches_selector,
-    merge_applied,
-    place_of,
-    unpack_object,
-)
+from ebbtide.sandbox.store import StoredObject
 
 #: Responses at the paths of an API server with Knative and KServe: its version and its API groups.
 PATHS: Final[dict[str, Object]] = {
     "/version": {"major": "1", "minor": "37", "gitVersion": "v1.37.0"},
-    **{kind.path: make_discovery(kind.path) for kind in (POD, DEPLOYMENT, HPA, LEASE, KNATIVE, POD_AUTOSCALER, KSERVE)},
+    **{
+        kind.path: store.make_discovery(kind.path)
+        for kind in (kube.POD, kube.DEPLOYMENT, kube.HPA, kube.LEASE, kube.KNATIVE, kube.POD_AUTOSCALER, kube.KSERVE)
+    },
 }
 #: Seconds until a followed connection ends.
 FOLLOW_SECONDS: Final = 60.0
@@ -113,9 +79,9 @@ class Simulated(ClusterState):
     def __post_init__(self) -> None:
         """Create the namespace ``default``, and a node with the given GPUs."""
         self.on_write, self.on_readiness = self._reconcile, partial(knative.refresh_knative, self)
-        self.put(make_bare(NAMESPACE, "default"))
+        self.put(store.make_bare(kube.NAMESPACE, "default"))
         if self.gpus:
-            node = make_bare(NODE, "node-1")
+            node = store.make_bare(kube.NODE, "node-1")
             allocatable = {"cpu": "64", "memory": "256Gi", **{name: str(number) for name, number in self.gpus.items()}}
             node["status"] = {"allocatable": allocatable}
             self.put(node)
@@ -134,7 +100,7 @@ class Simulated(ClusterState):
         items = [
             stored.copy()
             for stored in self.store.all(kind, namespace)
-            if not labels or matches_selector(labels, stored.item)
+            if not labels or store.matches_selector(labels, stored.item)
         ]
         return Listing(items, str(self.store.version))
 
@@ -145,8 +111,8 @@ class Simulated(ClusterState):
         self, kind: Kind, namespace: str = "", *, since: str = "", seconds: float | None = None
     ) -> Iterator[WatchChange | WatchBookmark]:
         """Yield pending changes; in real time or with ``seconds``, continue for a while."""
-        if kind not in KINDS.values():
-            raise MissingError(f"the server could not find the requested resource: {kind.plural}")
+        if kind not in kube.KINDS.values():
+            raise kube.MissingError(f"the server could not find the requested resource: {kind.plural}")
         end = self.clock.now() + (seconds or (FOLLOW_SECONDS if self.real else 0.0))
         if since:
             version = int(since)
@@ -160,10 +126,10 @@ class Simulated(ClusterState):
             with self.lock:
                 changes, now = self.store.since(kind, version), self.store.version
             if changes is None:
-                raise GoneError(f"too old resource version: {version} ({now})")
+                raise kube.GoneError(f"too old resource version: {version} ({now})")
             for change in changes:
                 if namespace in {"", change.namespace}:
-                    yield WatchChange(change.change, unpack_object(change.packed))
+                    yield WatchChange(change.change, store.unpack_object(change.packed))
             version = now
             if changes or reported < 0:
                 reported = version
@@ -175,19 +141,19 @@ class Simulated(ClusterState):
     @_locked
     def apply(self, item: Object, *, force: bool = False, dry_run: bool = False, basis: Object | None = None) -> Object:
         """Apply an object with server-side apply semantics."""
-        applied = make_applicable(item)
-        kind, metadata = kind_of(applied), applied["metadata"]
+        applied = kube.make_applicable(item)
+        kind, metadata = kube.kind_of(applied), applied["metadata"]
         self._begin("patch", kind)
         namespace, name = metadata.get("namespace", ""), metadata["name"]
-        if kind.namespaced and self.store.find(NAMESPACE, "", namespace) is None:
-            raise MissingError(f'namespaces "{namespace}" not found')
+        if kind.namespaced and self.store.find(kube.NAMESPACE, "", namespace) is None:
+            raise kube.MissingError(f'namespaces "{namespace}" not found')
         stored = self.store.find(kind, namespace, name)
-        applied_fields = set(list_leaves(applied))
+        applied_fields = set(store.list_leaves(applied))
         if stored is None:
-            updated = StoredObject(apply_defaults(kind, applied, self.max_scale_limit), {MANAGER: applied_fields})
+            updated = StoredObject(apply_defaults(kind, applied, self.max_scale_limit), {kube.MANAGER: applied_fields})
         else:
             updated = stored.fork(stored.copy())
-            merge_applied(updated, applied, applied_fields, force=force)
+            store.merge_applied(updated, applied, applied_fields, force=force)
             updated.item = apply_defaults(kind, updated.item, self.max_scale_limit)
         _check_basis(basis, stored)
         if dry_run:
@@ -199,9 +165,9 @@ class Simulated(ClusterState):
     def create(self, item: Object) -> Object:
         """Create an object, or raise ``ExistsError``."""
         self.settle()
-        kind, metadata = kind_of(item), item["metadata"]
+        kind, metadata = kube.kind_of(item), item["metadata"]
         if self.store.find(kind, metadata.get("namespace", ""), metadata["name"]) is not None:
-            raise ExistsError(f'{kind.plural} "{metadata["name"]}" already exists')
+            raise kube.ExistsError(f'{kind.plural} "{metadata["name"]}" already exists')
         return self.apply(item)
 
     @_locked
@@ -220,18 +186,18 @@ class Simulated(ClusterState):
         stored = self.expect(kind, namespace, name)
         _check_basis(basis, stored)
         changed: Object = apply_merge_patch(stored.copy(), patch)
-        if kind == REVISION:
+        if kind == kube.REVISION:
             check_annotations(
                 get_at(changed, "metadata", "annotations", default={}), "metadata.annotations", self.max_scale_limit
             )
         if dry_run:
             return changed
         updated = stored.fork(changed)
-        touched = set(list_leaves(patch))
+        touched = set(store.list_leaves(patch))
         for owned in updated.owned.values():
             owned.difference_update(touched)
-        updated.owned.setdefault(LIVE_MANAGER, set()).update(
-            leaf for leaf in touched if get_at(updated.item, *leaf, default=ABSENT) is not ABSENT
+        updated.owned.setdefault(kube.LIVE_MANAGER, set()).update(
+            leaf for leaf in touched if get_at(updated.item, *leaf, default=store.ABSENT) is not store.ABSENT
         )
         return self._write(kind, updated, stored, patch)
 
@@ -257,13 +223,13 @@ class Simulated(ClusterState):
             return
         if self.fail is not None:
             self.fail({"kind": kind.name, "metadata": {"name": name}})
-        if kind == POD:
+        if kind == kube.POD:
             kubelet.mark_for_deletion(self, (namespace, name))
             if self.driver is not None:
                 self.driver.pod_evicted(namespace, name)
             return
         kubelet.remove_object(self, kind, namespace, name)
-        if kind == NAMESPACE:
+        if kind == kube.NAMESPACE:
             for key in self.store.inside(name):
                 kubelet.remove_object(self, *key)
 
@@ -280,14 +246,14 @@ class Simulated(ClusterState):
         """Yield lines written with ``say``; with ``follow``, continue until the pod is gone."""
         with self.lock:
             self.settle()
-            self.expect(POD, namespace, pod)
+            self.expect(kube.POD, namespace, pod)
             log = self.container_logs.setdefault((namespace, pod, container), ContainerLog())
             place = 0 if tail is None else max(0, log.total - tail)
         while True:
             with self.lock:
                 lines, place = log.after(place), log.total
             yield from lines
-            if not follow or previous or self.store.find(POD, namespace, pod) is None:
+            if not follow or previous or self.store.find(kube.POD, namespace, pod) is None:
                 return
             self._pause(LOG_POLL_SECONDS)
             self.settle()
@@ -301,7 +267,7 @@ class Simulated(ClusterState):
     def read(self, path: str) -> Object:
         """Return the response at a path of ``paths``."""
         if path not in self.paths:
-            raise MissingError(f"the server could not find the requested resource: {path}")
+            raise kube.MissingError(f"the server could not find the requested resource: {path}")
         return deepcopy(self.paths[path])
 
     # Time and drivers
@@ -329,7 +295,7 @@ class Simulated(ClusterState):
     @_locked
     def add_pod(self, namespace: str, revision: str, life: PodLife) -> str:
         """Create a pod of a revision with the given life, and return its name; a quota may reject it for now."""
-        deployment = self.expect(DEPLOYMENT, namespace, f"{revision}-deployment").item
+        deployment = self.expect(kube.DEPLOYMENT, namespace, f"{revision}-deployment").item
         return kubelet.start_pod(self, deployment, revision, life)
 
     @_locked
@@ -352,11 +318,11 @@ class Simulated(ClusterState):
     def put(self, item: Object) -> None:
         """Store an object as it is, as a controller would; for tests and demonstrations."""
         obj = deepcopy(item)
-        kind = kind_of(obj)
+        kind = kube.kind_of(obj)
         self.write(kind, obj)
-        if kind == POD:
-            self.pods.requests[place_of(obj)] = sum_requests(obj)
-        if kind == QUOTA:
+        if kind == kube.POD:
+            self.pods.requests[store.place_of(obj)] = sum_requests(obj)
+        if kind == kube.QUOTA:
             scheduling.update_quota(self, obj)
         kubelet.retry_waiting(self)
 
@@ -364,27 +330,31 @@ class Simulated(ClusterState):
 
     def _reconcile(self, kind: Kind, item: Object, before: StoredObject | None) -> None:
         """Let the controllers act on an applied object, immediately or as the next due work."""
-        namespace, name = place_of(item)
-        if kind == KNATIVE and (before is None or before.item["spec"] != item["spec"]):
+        namespace, name = store.place_of(item)
+        if kind == kube.KNATIVE and (before is None or before.item["spec"] != item["spec"]):
             self.later(0, lambda: knative.reconcile_knative(self, namespace, name))
-        if kind == KSERVE:
+        if kind == kube.KSERVE:
             self.later(0, lambda: kserve.reconcile_kserve(self, namespace, name))
-        if kind == REVISION and before is not None:
+        if kind == kube.REVISION and before is not None:
             self.later(0, lambda: knative.follow_annotations(self, namespace, name))
-        if kind == DEPLOYMENT and before is not None and before.item["spec"]["replicas"] != item["spec"]["replicas"]:
+        if (
+            kind == kube.DEPLOYMENT
+            and before is not None
+            and before.item["spec"]["replicas"] != item["spec"]["replicas"]
+        ):
             owner = str(get_at(item, "metadata", "ownerReferences", 0, "name", default=""))
             self.later(0, lambda: kubelet.reconcile_pods(self, namespace, owner))
-        if kind == QUOTA:
+        if kind == kube.QUOTA:
             scheduling.update_quota(self, item)
             kubelet.retry_refused_of(self, namespace)
-        if kind == NODE:
+        if kind == kube.NODE:
             kubelet.retry_waiting(self)
 
     def _begin(self, verb: str, kind: Kind) -> None:
         """Do the due work, and raise an error for a denied action."""
         self.settle()
         if (verb, kind.plural) in self.denied:
-            raise ForbiddenError(f"{kind.plural} is forbidden: the user cannot {verb} resource {kind.plural!r}")
+            raise kube.ForbiddenError(f"{kind.plural} is forbidden: the user cannot {verb} resource {kind.plural!r}")
 
     def _write(self, kind: Kind, updated: StoredObject, before: StoredObject | None, written: Object) -> Object:
         """Store an object, and return it; ``written`` is what the client sent."""
@@ -394,7 +364,7 @@ class Simulated(ClusterState):
         if self.cut is not None:
             self.cut(written)
         self.settle()
-        return self.expect(kind, *place_of(updated.item)).copy()
+        return self.expect(kind, *store.place_of(updated.item)).copy()
 
     def _pause(self, seconds: float) -> None:
         """Let time pass, or wait for a change if time passes automatically."""
@@ -409,4 +379,6 @@ def _check_basis(basis: Object | None, stored: StoredObject | None) -> None:
     """Raise ``StaleError`` if the object that a write is based on has changed or was deleted."""
     now = {} if stored is None else stored.item["metadata"]
     if basis is not None and any(now.get(part) != basis["metadata"][part] for part in ("uid", "resourceVersion")):
-        raise StaleError("the object has been modified; please apply your changes to the latest version and try again")
+        raise kube.StaleError(
+            "the object has been modified; please apply your changes to the latest version and try again"
+        )

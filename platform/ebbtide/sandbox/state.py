@@ -21,16 +21,8 @@ from ebbtide.cluster.client.protocol import EVENT, Clock, Kind, MissingError, Ob
 from ebbtide.cluster.read.inventory import format_timestamp
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.translation.objects import Object
-from ebbtide.sandbox.store import (
-    Leaf,
-    ObjectKey,
-    ObjectStore,
-    Place,
-    StoredObject,
-    make_bare,
-    namespace_of,
-    strip_transition_time,
-)
+from ebbtide.sandbox import store as stores
+from ebbtide.sandbox.store import ObjectKey, ObjectStore, StoredObject
 
 LOG: Final = logging.getLogger(__name__)
 #: Maximum lines kept of a container's log.
@@ -90,7 +82,6 @@ class ContainerLog:
     total: int = 0
 
     def write(self, line: str) -> None:
-        """Append a line."""
         self.lines.append(line)
         self.total += 1
 
@@ -112,16 +103,16 @@ class PodRecords:
     """Records about pods in addition to their objects, by namespace and name."""
 
     #: The pods of a Deployment in order of creation, by namespace and Deployment.
-    of_deployment: dict[Place, dict[str, None]] = field(default_factory=dict)
-    requests: dict[Place, dict[str, float]] = field(default_factory=dict)
-    lives: dict[Place, PodLife] = field(default_factory=dict)
+    of_deployment: dict[stores.Place, dict[str, None]] = field(default_factory=dict)
+    requests: dict[stores.Place, dict[str, float]] = field(default_factory=dict)
+    lives: dict[stores.Place, PodLife] = field(default_factory=dict)
     #: The pods on each node.
-    bound: dict[str, dict[Place, BoundPod]] = field(default_factory=dict)
+    bound: dict[str, dict[stores.Place, BoundPod]] = field(default_factory=dict)
     #: Pods that wait for a node, and those that a quota or an unknown priority class rejects.
-    waiting: dict[Place, None] = field(default_factory=dict)
-    refused: dict[Place, Object] = field(default_factory=dict)
+    waiting: dict[stores.Place, None] = field(default_factory=dict)
+    refused: dict[stores.Place, Object] = field(default_factory=dict)
     #: The number of a rejected pod's next attempt.
-    attempts: dict[Place, int] = field(default_factory=dict)
+    attempts: dict[stores.Place, int] = field(default_factory=dict)
     #: True if a retry of the waiting pods is scheduled.
     is_retry_due: bool = False
 
@@ -204,18 +195,13 @@ class ClusterState:
             return stored.item if stored is not None else None
 
     def expect(self, kind: Kind, namespace: str, name: str) -> StoredObject:
-        """Return a stored object.
-
-        Raises:
-            MissingError: the object does not exist.
-
-        """
+        """Return a stored object. Raises MissingError if it does not exist."""
         stored = self.store.find(kind, namespace, name)
         if stored is None:
             raise MissingError(f'{kind.plural} "{name}" not found')
         return stored
 
-    def write(self, kind: Kind, item: Object, owned: dict[str, set[Leaf]] | None = None) -> None:
+    def write(self, kind: Kind, item: Object, owned: dict[str, set[stores.Leaf]] | None = None) -> None:
         """Store an object's next version."""
         self.store.write(kind, item, self.stamp(), owned)
         self.lock.notify_all()
@@ -254,13 +240,13 @@ class ClusterState:
 
     def note(self, about: Object, kind: str, reason: str, message: str) -> None:
         """Record an event of an object, or increase the count of an equal one."""
-        metadata, namespace = about["metadata"], namespace_of(about)
+        metadata, namespace = about["metadata"], stores.namespace_of(about)
         known = (metadata["uid"], reason, message)
         before = self.peek(EVENT, namespace, self.event_names.get(known, ""))
         if before is not None:
             self.write(EVENT, {**before, "count": before["count"] + 1, "lastTimestamp": self.stamp()})
             return
-        event = make_bare(EVENT, f"{metadata['name']}.{self.store.number():016x}", namespace)
+        event = stores.make_bare(EVENT, f"{metadata['name']}.{self.store.number():016x}", namespace)
         event |= {
             "type": kind,
             "reason": reason,
@@ -295,6 +281,7 @@ def keep_conditions(item: Object, conditions: Objects) -> Objects:
     old: Objects = get_at(item, "status", "conditions", default=[])
     return (
         old
-        if [strip_transition_time(row) for row in old] == [strip_transition_time(row) for row in conditions]
+        if [stores.strip_transition_time(row) for row in old]
+        == [stores.strip_transition_time(row) for row in conditions]
         else conditions
     )

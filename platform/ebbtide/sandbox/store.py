@@ -14,15 +14,13 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from ebbtide.cluster.client.protocol import EVENT, KINDS, MANAGER, NAMESPACE, Change, ConflictError, Kind
 from ebbtide.core.base import keys
 from ebbtide.core.base.paths import get_at
-
-if TYPE_CHECKING:
-    from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.objects import Object
 
 #: The path of a field that a field manager owns.
 Leaf = tuple[str, ...]
@@ -90,7 +88,6 @@ class ObjectStore:
     _numbers: Iterator[int] = field(default_factory=count)
 
     def find(self, kind: Kind, namespace: str, name: str) -> StoredObject | None:
-        """Return a stored object, or None."""
         return self._kinds.get(kind, {}).get((namespace if kind.namespaced else "", name))
 
     def all(self, kind: Kind, namespace: str = "") -> list[StoredObject]:
@@ -99,13 +96,11 @@ class ObjectStore:
         return [objects[key] for key in sorted(objects) if namespace in {"", key[0]}]
 
     def inside(self, namespace: str) -> list[ObjectKey]:
-        """Return the keys of all objects in a namespace."""
         return [
             ObjectKey(kind, *key) for kind, objects in self._kinds.items() for key in objects if key[0] == namespace
         ]
 
     def owned_by(self, uid: str) -> list[ObjectKey]:
-        """Return the keys of the objects that an object owns."""
         return sorted(self._owned.get(uid, ()), key=lambda key: (key.kind.plural, key.namespace, key.name))
 
     def number(self) -> int:
@@ -197,7 +192,6 @@ class ObjectStore:
 
 
 def make_uid(number: int) -> str:
-    """Return a uid that is derived from a number."""
     return str(UUID(bytes=sha256(str(number).encode()).digest()[:16], version=4))
 
 
@@ -293,7 +287,6 @@ def format_managed_fields(owned: Iterable[Leaf]) -> Object:
 
 
 def make_bare(kind: Kind, name: str, namespace: str = "") -> Object:
-    """Return an object that has only its kind, name and namespace."""
     metadata = {"name": name, **({"namespace": namespace} if namespace else {})}
     return {"apiVersion": kind.api_version, "kind": kind.name, "metadata": metadata}
 

@@ -8,19 +8,15 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ebbtide.core.autoscaler.arithmetic import SECOND
 from ebbtide.simulator import load
 from ebbtide.simulator.data import TrafficTrace
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from ebbtide.simulator import engine
-    from ebbtide.simulator.servers import Server
+from ebbtide.simulator.inputs import SimulationInputs
+from ebbtide.simulator.server_model import Server
 
 #: Traffic without requests.
 SILENCE = TrafficTrace("none", np.zeros(0))
@@ -77,9 +73,7 @@ class Sender:
     bursts: list[RequestBatch] = field(default_factory=list)
 
     @classmethod
-    def of(
-        cls, text: str, server: Server, seed: int, start: int, drawn: engine.SimulationInputs | None = None
-    ) -> Sender:
+    def of(cls, text: str, server: Server, seed: int, start: int, drawn: SimulationInputs | None = None) -> Sender:
         """Return a sender that starts at ``start``; ``drawn`` has an engine's inputs for the first period, if known."""
         traffic = parse_traffic_shape(text, seed)
         work = drawn.work if drawn is not None else _processing_times(server, traffic, seed)

@@ -42,10 +42,11 @@ from ebbtide.sandbox.simulated import Simulated
 from ebbtide.sandbox.state import PodLife
 from ebbtide.sandbox.store import make_bare
 from ebbtide.sandbox.traffic import SILENCE, Sender, parse_traffic_shape
-from ebbtide.simulator import engine
 from ebbtide.simulator.data import TrafficTrace
+from ebbtide.simulator.inputs import prepare_inputs, require_token_server
 from ebbtide.simulator.load import slice_traffic
-from ebbtide.simulator.servers import LanguageModelServer, Server, ServerError, parse_server
+from ebbtide.simulator.server_model import Server, ServerError
+from ebbtide.simulator.servers import LanguageModelServer, parse_server
 from ebbtide.simulator.setting import NotSimulated, Setting, from_annotations
 
 if TYPE_CHECKING:
@@ -96,7 +97,6 @@ class World:
         origin: float | None = None,
         behaviors: dict[Ref, SimulatedBehavior] | None = None,
     ) -> None:
-        """Start with an empty cluster."""
         self.profile = profile
         self.seed = seed
         self.behaviors = dict(behaviors or {})
@@ -288,7 +288,7 @@ class World:
         seed, start_up = self.seed_of(workload.ref, name), workload.behavior.start_up
         # The engine receives its requests through ``feed``; those drawn here are for a sender.
         traffic = parse_traffic_shape(workload.behavior.traffic, seed) if self._settled else SILENCE
-        drawn = engine.prepare_inputs(setting, traffic, workload.server, start_up, seed)
+        drawn = prepare_inputs(setting, traffic, workload.server, start_up, seed)
         if self._settled:
             workload.sender = Sender.of(workload.behavior.traffic, workload.server, seed, created + drawn.lead, drawn)
         try:
@@ -436,7 +436,7 @@ class World:
                 cpu_request=any(get_at(row, "resources", "requests", "cpu") for row in spec.get("containers", ())),
             )
             # Requests of the sandbox have no tokens.
-            engine.require_token_server(setting, None)
+            require_token_server(setting, None)
         except NotSimulated as error:
             return self._fixed(revision, error)
         return setting

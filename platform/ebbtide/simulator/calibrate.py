@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
 
 from ebbtide.core.base.paths import get_at
 from ebbtide.simulator.measured import BatchingServer, ServingPoint, fit_points, measure_errors
 from ebbtide.simulator.server_model import ServerError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
 FORMATS: Final = "guidellm, inference-perf or vllm bench serve --save-result"
 

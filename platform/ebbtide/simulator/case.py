@@ -7,6 +7,7 @@ would be rendered, and a setting with errors is not simulated.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,12 +22,10 @@ from ebbtide.simulator.load import slice_traffic
 from ebbtide.simulator.slo import SimulationMeasurements, SloBound, measure_result
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from numpy.typing import NDArray
 
     from ebbtide.core.profile.models import Profile
-    from ebbtide.simulator.servers import Server
+    from ebbtide.simulator.server_model import Server
     from ebbtide.simulator.setting import Setting
 
 #: Keys of ``config-autoscaler`` that a search may change, and the field that each sets.
@@ -93,7 +92,6 @@ class Case:
         return engine.simulate(setting, self.traffic, self.server, start_up, self.seed, fast=self.fast, kind=kind)
 
     def measure(self, result: SimulationResult) -> SimulationMeasurements:
-        """Return the measurements of a result."""
         return measure_result(result, self.bounds, self.gpus, self.gpu_hour)
 
     def evaluate(self, values: Mapping[str, Any]) -> SimulationMeasurements:

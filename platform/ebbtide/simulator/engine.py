@@ -15,11 +15,10 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from importlib.util import find_spec
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import numpy as np
 
@@ -38,24 +37,7 @@ from ebbtide.simulator.state import BOUND, FAR, EngineState, PodRow, RequestRow,
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ebbtide.simulator.servers import Server
-
-__all__ = [
-    "BOUND",
-    "ClosedRequest",
-    "FloorSimulation",
-    "HpaSimulation",
-    "KnativeSimulation",
-    "PodEvent",
-    "SimulationInputs",
-    "Stream",
-    "draw",
-    "prepare_inputs",
-    "require_token_server",
-    "simulate",
-    "simulate_batch",
-    "simulation_class",
-]
+    from ebbtide.simulator.server_model import Server
 
 #: Scrape interval of metrics-server and Prometheus, and the range of rates (their defaults and Ebbtide's).
 METRICS_EVERY: Final = 15 * SECOND
@@ -69,8 +51,6 @@ _KEPT: Final = 1024
 #: Sources and engine fields of the metrics that a pod's histograms measure, in the order of the histograms.
 _QUANTILES: Final = ("histogram", "first_token", "inter_token")
 _PLAIN: Final = SimpleNamespace(**{function.__name__: function for function in FUNCTIONS})
-
-_Reduced = TypeVar("_Reduced")
 
 
 def simulate(
@@ -127,30 +107,6 @@ def complete_result(result: SimulationResult, server: Server, traffic: TrafficTr
         inter_token=np.where(lost, np.nan, between),
         tokens=np.where(lost, 0.0, output),
     )
-
-
-def simulate_batch(
-    settings: Sequence[Setting],
-    traffic: TrafficTrace,
-    server: Server,
-    startup: StartUp,
-    seed: int = 0,
-    *,
-    workers: int = 1,
-    reduce: Callable[[SimulationResult], _Reduced],
-) -> list[_Reduced]:
-    """Simulate each setting, compiled, in up to ``workers`` threads, and return the reduced results in order.
-
-    Threads suffice, because compiled code runs without the interpreter's lock. ``reduce`` limits memory usage.
-    """
-
-    def simulate_one(setting: Setting) -> _Reduced:
-        return reduce(simulate(setting, traffic, server, startup, seed, fast=True))
-
-    if workers <= 1:
-        return [simulate_one(setting) for setting in settings]
-    with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(simulate_one, settings))
 
 
 class PodScrape(NamedTuple):

@@ -16,21 +16,7 @@ from ebbtide.core.base.metrics import find_histogram
 from ebbtide.simulator import state
 from ebbtide.simulator.inputs import TOKENS, SimulationInputs
 from ebbtide.simulator.setting import Setting, get_replica_bounds
-from ebbtide.simulator.state import (
-    FAR,
-    SPEED,
-    TICK,
-    EngineNumbers,
-    EngineState,
-    Observer,
-    PodRow,
-    RequestRow,
-    ScalerState,
-    TickRow,
-    TimeIntegrals,
-    TokenRow,
-    make_dtype,
-)
+from ebbtide.simulator.state import EngineNumbers, EngineState, ScalerState
 
 #: Initial number of rows for pods of a plain simulation, whose lists grow.
 _ROWS: Final = 16
@@ -40,7 +26,7 @@ TOKEN_EDGES: Final = [list(row[0].bounds) for row in (_VLLM.first_token, _VLLM.i
 
 
 def create_state(
-    setting: Setting, inputs: SimulationInputs, observer: Observer | None, rows: int | None
+    setting: Setting, inputs: SimulationInputs, observer: state.Observer | None, rows: int | None
 ) -> tuple[EngineState, ScalerState]:
     """Return the initial state; ``rows`` is the number of rows for pods of a compiled simulation, None for a plain one.
 
@@ -51,7 +37,7 @@ def create_state(
     is_watched = observer is not None
     batching = None if is_watched else inputs.batching
     count = 0 if is_watched else len(inputs.arrivals)
-    ticks = 0 if is_watched else (inputs.end - inputs.lead + inputs.timeout) // TICK + 4
+    ticks = 0 if is_watched else (inputs.end - inputs.lead + inputs.timeout) // state.TICK + 4
     edges = _list_edges(setting, has_tokens=batching is not None)
     numbers = make_numbers(setting, inputs, edges, is_watched=is_watched)
     pod_rows = rows or _ROWS
@@ -77,29 +63,29 @@ def create_state(
         "memory": np.array([-1, 0], np.int64),
         "maxima": np.array(windows.new_maxima(spec.scale_down_delay, kpa.TICK_INTERVAL), np.int64),
     }
-    token_times = np.zeros((0, len(fields(TokenRow))), np.int64) if batching is None else batching.requests
+    token_times = np.zeros((0, len(fields(state.TokenRow))), np.int64) if batching is None else batching.requests
     scalars = {
         "state": numbers,
-        "sums": TimeIntegrals(),
-        "sums_at_end": TimeIntegrals(),
-        "empty_pod": PodRow(),
+        "sums": state.TimeIntegrals(),
+        "sums_at_end": state.TimeIntegrals(),
+        "empty_pod": state.PodRow(),
     }
     if rows is None:
         values: dict[str, Any] = {name: array.tolist() for name, array in arrays.items()}
         scaler: dict[str, Any] = {name: array.tolist() for name, array in scaler_arrays.items()}
         pairs = zip(inputs.arrivals[:count].tolist(), inputs.work[:count].tolist(), strict=True)
-        values["requests"] = [RequestRow(arrival, work) for arrival, work in pairs]
-        values["tokens"] = [TokenRow(*row) for row in token_times.tolist()]
-        values["pods"] = [PodRow() for _ in range(pod_rows)]
-        scaler["ticks"] = [TickRow() for _ in range(ticks)]
+        values["requests"] = [state.RequestRow(arrival, work) for arrival, work in pairs]
+        values["tokens"] = [state.TokenRow(*row) for row in token_times.tolist()]
+        values["pods"] = [state.PodRow() for _ in range(pod_rows)]
+        scaler["ticks"] = [state.TickRow() for _ in range(ticks)]
         values |= scalars
     else:
         values, scaler = dict(arrays), dict(scaler_arrays)
-        values["requests"] = _make_records(RequestRow(), count)
+        values["requests"] = _make_records(state.RequestRow(), count)
         values["requests"]["arrival"], values["requests"]["work"] = inputs.arrivals, inputs.work
-        values["tokens"] = np.ascontiguousarray(token_times).view(make_dtype(TokenRow)).reshape(-1)
-        values["pods"] = _make_records(PodRow(), pod_rows)
-        scaler["ticks"] = _make_records(TickRow(), ticks)
+        values["tokens"] = np.ascontiguousarray(token_times).view(state.make_dtype(state.TokenRow)).reshape(-1)
+        values["pods"] = _make_records(state.PodRow(), pod_rows)
+        scaler["ticks"] = _make_records(state.TickRow(), ticks)
         values |= {name: _make_records(row, 1)[0] for name, row in scalars.items()}
     rules = reconciler.resolve_rules(revision, config)
     return EngineState(observer=observer, **values), ScalerState(rules=rules, **scaler)
@@ -108,7 +94,7 @@ def create_state(
 def _make_records(row: Any, count: int) -> np.ndarray[Any, Any]:
     """Return an array of ``count`` records, each with the values of a row."""
     values = tuple(getattr(row, field.name) for field in fields(row))
-    return np.repeat(np.array([values], make_dtype(type(row))), count)
+    return np.repeat(np.array([values], state.make_dtype(type(row))), count)
 
 
 def _list_edges(setting: Setting, *, has_tokens: bool) -> list[list[float]]:
@@ -139,7 +125,7 @@ def make_numbers(
     latency_edges, first_token_edges, gap_edges = [*map(len, edges), 0, 0, 0][:3]
     return EngineNumbers(
         lead=inputs.lead,
-        end=FAR if is_watched else inputs.end,
+        end=state.FAR if is_watched else inputs.end,
         timeout=inputs.timeout,
         limit=inputs.limit,
         slots=inputs.slots,
@@ -170,8 +156,8 @@ def make_numbers(
         gap_edges=gap_edges,
         count_row=sum(len(bounds) + 1 for bounds in edges),
         reckoned=0 if is_watched else inputs.lead,
-        next_report=FAR if is_direct else inputs.report,
-        next_scrape=FAR if is_direct or not is_scraped else inputs.scrape,
+        next_report=state.FAR if is_direct else inputs.report,
+        next_scrape=state.FAR if is_direct or not is_scraped else inputs.scrape,
         next_tick=inputs.tick,
     )
 
@@ -180,4 +166,4 @@ def _get_server_kind(inputs: SimulationInputs, *, is_watched: bool) -> int:
     """Return the kind of the server. A watched simulation feeds requests without tokens."""
     if inputs.batching is not None and not is_watched:
         return state.BATCHING
-    return state.BY_CONCURRENCY if (inputs.speeds != SPEED).any() else state.CONSTANT
+    return state.BY_CONCURRENCY if (inputs.speeds != state.SPEED).any() else state.CONSTANT

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ebbtide.core.autoscaler import targets
 from ebbtide.core.autoscaler.arithmetic import SECOND, to_nanoseconds
 from ebbtide.core.base.metrics import SIMULATED
+from ebbtide.simulator.data import StartUp, TrafficTrace
 from ebbtide.simulator.measured import BatchingServer
-from ebbtide.simulator.setting import NotSimulated
+from ebbtide.simulator.server_model import Server
+from ebbtide.simulator.setting import NotSimulated, Setting
 from ebbtide.simulator.state import COLLECTED, SPEED, TICK, Stream, draw
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from ebbtide.simulator.data import StartUp, TrafficTrace
-    from ebbtide.simulator.servers import Server
-    from ebbtide.simulator.setting import Setting
 
 #: Number of start-up times drawn in advance; pods use them in turn.
 _DRAWN: Final = 1024

@@ -20,23 +20,19 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ebbtide.simulator.data import TrafficTrace
 from ebbtide.simulator.server_model import Server, ServerError, require_tokens
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from numpy.typing import NDArray
-
-    from ebbtide.simulator.data import TrafficTrace
-
-    Floats: TypeAlias = NDArray[np.float64]
+Floats: TypeAlias = NDArray[np.float64]
 
 #: Table of servers; its head names the measurements that it was fitted to.
 TABLE: Final = Path(__file__).with_name("gpu_servers.json")
@@ -285,18 +281,6 @@ def split_columns(points: Sequence[ServingPoint]) -> tuple[Floats, Floats, Float
     """Return the fields of some points as arrays."""
     prompt, output, concurrency, first, step = np.asarray(points, np.float64).T
     return prompt, output, concurrency, first, step
-
-
-def predict_points(fit: ServingFit, points: Sequence[ServingPoint]) -> tuple[Floats, Floats]:
-    """Return the fitted times to first token and per output token of some points."""
-    prompt, output, concurrency, _, _ = split_columns(points)
-    shape = (prompt, output, concurrency)
-    return first_token_terms(*shape) @ np.asarray(fit.first), step_terms(*shape) @ np.asarray(fit.step)
-
-
-def summarize_errors(errors: Sequence[Floats]) -> HeldOutErrors:
-    """Return the median and the 90th percentile of the errors of first token, step and response."""
-    return HeldOutErrors(*(ErrorShares(float(np.median(row)), float(np.quantile(row, 0.9))) for row in errors))
 
 
 @dataclass(frozen=True, slots=True)

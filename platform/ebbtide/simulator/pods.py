@@ -16,28 +16,8 @@ from __future__ import annotations
 from ebbtide.core.autoscaler.activator import FIRST_AVAILABLE, compute_activator_capacity
 from ebbtide.core.autoscaler.arithmetic import SECOND
 from ebbtide.core.autoscaler.kernel import Ints, hot_kernel, kernel
-from ebbtide.simulator.state import (
-    BATCHING,
-    BECAME_READY,
-    BY_CONCURRENCY,
-    CLOSED,
-    CONSTANT,
-    DELETED,
-    DRAIN,
-    FAR,
-    GONE,
-    MADE,
-    PROBE,
-    QUEUE_DEPTH,
-    SPEED,
-    STREAM_PICK,
-    STREAM_POD,
-    TOKEN,
-    EngineNumbers,
-    EngineState,
-    PodRow,
-    draw,
-)
+from ebbtide.simulator import state
+from ebbtide.simulator.state import EngineNumbers, EngineState, PodRow, draw
 
 
 @kernel
@@ -110,7 +90,6 @@ def place_of(w: EngineState, rows: Ints, count: int, pod: int) -> int:
 
 @kernel
 def insert_pod(w: EngineState, rows: Ints, count: int, pod: int) -> None:
-    """Insert a pod into sorted rows of pods."""
     index = place_of(w, rows, count, pod)
     for later in range(count, index, -1):
         rows[later] = rows[later - 1]
@@ -119,7 +98,6 @@ def insert_pod(w: EngineState, rows: Ints, count: int, pod: int) -> None:
 
 @kernel
 def remove_pod(w: EngineState, rows: Ints, count: int, pod: int) -> None:
-    """Remove a pod from sorted rows of pods."""
     for later in range(place_of(w, rows, count, pod), count - 1):
         rows[later] = rows[later + 1]
 
@@ -129,7 +107,6 @@ def remove_pod(w: EngineState, rows: Ints, count: int, pod: int) -> None:
 
 @kernel
 def push_departure(s: EngineNumbers, heap: Ints, at: int, request: int) -> None:
-    """Schedule the departure of a request."""
     index = s.departures
     s.departures += 1
     while index > 0:
@@ -268,18 +245,18 @@ def count_first_token(w: EngineState, pod: int, entered: int) -> None:
     """Count the first token of a request that entered the engine at ``entered``."""
     s, p = w.state, w.pods[pod]
     p.generating += 1
-    p.context += TOKEN
-    count_value(w, pod, s.latency_edges + 1, s.first_token_edges, (s.now - entered) / SECOND, TOKEN)
+    p.context += state.TOKEN
+    count_value(w, pod, s.latency_edges + 1, s.first_token_edges, (s.now - entered) / SECOND, state.TOKEN)
 
 
 @kernel
 def forget_tokens(w: EngineState, pod: int, request: int) -> None:
     """Remove the tokens of a request that ends from the KV cache."""
     p, r, tokens = w.pods[pod], w.requests[request], w.tokens[request]
-    p.context -= tokens.prompt_tokens * TOKEN
+    p.context -= tokens.prompt_tokens * state.TOKEN
     if r.first_token > 0:
-        left = tokens.tokens_left * TOKEN
-        p.context -= TOKEN + p.completed - (r.due - left)
+        left = tokens.tokens_left * state.TOKEN
+        p.context -= state.TOKEN + p.completed - (r.due - left)
         p.generating -= 1
 
 
@@ -288,10 +265,10 @@ def bring_work(w: EngineState, pod: int) -> None:
     """Update a pod's completed work to now."""
     p, now = w.pods[pod], w.state.now
     if p.running > 0:
-        if w.state.server_kind == BATCHING:
+        if w.state.server_kind == state.BATCHING:
             passed = max(now - max(p.completed_at, p.stalled_until), 0)
             step = get_step_time(w, pod)
-            produced = passed * TOKEN // step
+            produced = passed * state.TOKEN // step
             p.completed += produced
             if w.state.first_token_edges > 0:
                 count_gaps(w, pod, step / SECOND, produced)
@@ -326,7 +303,7 @@ def produce_first_token(w: EngineState, request: int) -> bool:
         # The engine does not see a request that waits in queue-proxy.
         held_back = 0 < w.state.limit <= w.state.slots
         count_first_token(w, pod, r.began if held_back else r.due)
-    r.due = w.pods[pod].completed + left * TOKEN
+    r.due = w.pods[pod].completed + left * state.TOKEN
     link_request(w, pod, request)
     if left > 0:
         reschedule_departure(w, pod)
@@ -337,13 +314,13 @@ def produce_first_token(w: EngineState, request: int) -> bool:
 def begin_request(w: EngineState, pod: int, request: int) -> None:
     """Start processing a request in a pod's server."""
     p, r, now = w.pods[pod], w.requests[request], w.state.now
-    moving = w.state.server_kind != CONSTANT
+    moving = w.state.server_kind != state.CONSTANT
     if moving:
         bring_work(w, pod)
     change_load(w, pod, 1)
     r.is_running = True
     r.began = now
-    if w.state.server_kind == BATCHING:
+    if w.state.server_kind == state.BATCHING:
         tokens = w.tokens[request]
         p.load += tokens.load
         running, delay = p.running, tokens.delay
@@ -353,13 +330,13 @@ def begin_request(w: EngineState, pod: int, request: int) -> None:
         stalled = max(p.stalled_until, now) + delay
         p.stalled_until = stalled if running > 1 else min(stalled, first)
         if w.state.first_token_edges > 0:
-            p.context += tokens.prompt_tokens * TOKEN
+            p.context += tokens.prompt_tokens * state.TOKEN
             if p.generating > 0:
                 p.stall += delay
-                p.stalled_token = TOKEN
+                p.stalled_token = state.TOKEN
         push_departure(w.state, w.heap, first, request)
     elif moving:
-        r.due = p.completed + r.work * SPEED
+        r.due = p.completed + r.work * state.SPEED
         link_request(w, pod, request)
     else:
         push_departure(w.state, w.heap, now + r.work, request)
@@ -369,13 +346,13 @@ def begin_request(w: EngineState, pod: int, request: int) -> None:
 def stop_request(w: EngineState, pod: int, request: int) -> None:
     """Stop processing a request in a pod's server."""
     r = w.requests[request]
-    if w.state.server_kind != CONSTANT:
+    if w.state.server_kind != state.CONSTANT:
         bring_work(w, pod)
-    if w.state.server_kind == BATCHING:
+    if w.state.server_kind == state.BATCHING:
         w.pods[pod].load -= w.tokens[request].load
         if w.state.first_token_edges > 0:
             forget_tokens(w, pod, request)
-    if w.state.server_kind == BY_CONCURRENCY or r.first_token > 0:
+    if w.state.server_kind == state.BY_CONCURRENCY or r.first_token > 0:
         after, before = r.next, r.previous
         if before >= 0:
             w.requests[before].next = after
@@ -390,7 +367,7 @@ def stop_request(w: EngineState, pod: int, request: int) -> None:
 @hot_kernel
 def schedule_departure(w: EngineState, pod: int) -> None:
     """Schedule the end of a pod's next request, if it depends on concurrency."""
-    if w.state.server_kind != CONSTANT:
+    if w.state.server_kind != state.CONSTANT:
         reschedule_departure(w, pod)
 
 
@@ -400,7 +377,7 @@ def reschedule_departure(w: EngineState, pod: int) -> None:
     p, requests = w.pods[pod], w.requests
     earliest = p.first_running
     if earliest < 0:
-        p.next_done = FAR
+        p.next_done = state.FAR
         return
     due, request = requests[earliest].due, requests[earliest].next
     while request >= 0:
@@ -409,8 +386,8 @@ def reschedule_departure(w: EngineState, pod: int) -> None:
             earliest, due = request, r.due
         request = r.next
     missing = p.completed - due
-    if w.state.server_kind == BATCHING:
-        at = max(p.completed_at, p.stalled_until) - min(0, missing * get_step_time(w, pod) // TOKEN)
+    if w.state.server_kind == state.BATCHING:
+        at = max(p.completed_at, p.stalled_until) - min(0, missing * get_step_time(w, pod) // state.TOKEN)
     else:
         at = p.completed_at - min(0, missing // get_request_speed(w, pod))
     if at != p.next_done or earliest != p.next_request:
@@ -423,9 +400,9 @@ def reschedule_departure(w: EngineState, pod: int) -> None:
 def is_void(w: EngineState, at: int, request: int) -> bool:
     """Return whether a scheduled departure no longer applies to its request."""
     r = w.requests[request]
-    if r.finished != 0 or w.state.server_kind == CONSTANT:
+    if r.finished != 0 or w.state.server_kind == state.CONSTANT:
         return r.finished != 0
-    if w.state.server_kind == BATCHING and r.first_token == 0:
+    if w.state.server_kind == state.BATCHING and r.first_token == 0:
         return False
     p = w.pods[r.pod]
     return p.next_done != at or p.next_request != request
@@ -437,14 +414,14 @@ def close_request(w: EngineState, request: int, pod: int, finished: int) -> None
     w.requests[request].finished = finished
     w.state.done += 1
     if w.state.is_watched:
-        notify_observer(w, CLOSED, request, pod)
+        notify_observer(w, state.CLOSED, request, pod)
 
 
 @hot_kernel
 def enter_pod(w: EngineState, pod: int, request: int, proxied: bool) -> bool:
     """Send a request to a pod's queue-proxy; False if its queue is full and the request is lost."""
     s, p, r = w.state, w.pods[pod], w.requests[request]
-    if s.limit > 0 and p.inside >= s.limit * (1 + QUEUE_DEPTH):
+    if s.limit > 0 and p.inside >= s.limit * (1 + state.QUEUE_DEPTH):
         close_request(w, request, -1, -s.now)
         return False
     update_statistics(w, pod, s.now)
@@ -520,9 +497,9 @@ def starts(w: EngineState, pod: int, begins: int, answers: int) -> None:
     p = w.pods[pod]
     p.begins = begins
     # With an HPA, there is no activator.
-    p.see_at = FAR if w.state.is_direct else -(-answers // PROBE) * PROBE
+    p.see_at = state.FAR if w.state.is_direct else -(-answers // state.PROBE) * state.PROBE
     p.flow_at = answers
-    p.next_report = answers + 1 + draw(w.state.seed, STREAM_POD, p.number, SECOND)
+    p.next_report = answers + 1 + draw(w.state.seed, state.STREAM_POD, p.number, SECOND)
     w.state.next_pod = min(w.state.next_pod, p.life, p.see_at)
 
 
@@ -566,7 +543,7 @@ def add_pod(w: EngineState, begins: int, answers: int, life: int) -> int:
     s.replicas += 1
     s.alive += 1
     if s.is_watched:
-        notify_observer(w, MADE, pod, 0)
+        notify_observer(w, state.MADE, pod, 0)
     return pod
 
 
@@ -603,18 +580,18 @@ def delete_pod(w: EngineState, pod: int) -> None:
     s, p = w.state, w.pods[pod]
     p.is_deleted = True
     if s.is_watched:
-        notify_observer(w, DELETED, pod, 0)
+        notify_observer(w, state.DELETED, pod, 0)
     if s.now < p.begins:
         end_pod(w, pod)
         return
     if p.is_ready:
         remove_pod(w, w.ready, s.ready, pod)
         s.ready -= 1
-    p.see_at = FAR
+    p.see_at = state.FAR
     if p.is_seen:
         remove_pod(w, w.seen, s.seen, pod)
         s.seen -= 1
-    p.life = s.now + min(DRAIN, s.timeout)
+    p.life = s.now + min(state.DRAIN, s.timeout)
     s.next_pod = min(s.next_pod, p.life)
 
 
@@ -626,27 +603,26 @@ def end_pod(w: EngineState, pod: int) -> None:
     s.alive -= 1
     s.alive_ready -= p.is_ready
     if s.is_watched:
-        notify_observer(w, GONE, pod, 0)
+        notify_observer(w, state.GONE, pod, 0)
     p.number = s.free_row
     s.free_row = pod
 
 
 @kernel
 def become_ready(w: EngineState, pod: int) -> None:
-    """Make a pod ready."""
     s = w.state
     w.pods[pod].is_ready = True
     s.alive_ready += 1
     insert_pod(w, w.ready, s.ready, pod)
     s.ready += 1
     if s.is_watched:
-        notify_observer(w, BECAME_READY, pod, 0)
+        notify_observer(w, state.BECAME_READY, pod, 0)
 
 
 @kernel
 def detect_pod(w: EngineState, pod: int) -> None:
     """Let the activator use a pod, and send it waiting requests."""
-    w.pods[pod].see_at = FAR
+    w.pods[pod].see_at = state.FAR
     w.pods[pod].is_seen = True
     insert_pod(w, w.seen, w.state.seen, pod)
     w.state.seen += 1
@@ -656,7 +632,7 @@ def detect_pod(w: EngineState, pod: int) -> None:
 @kernel
 def find_next_pod(w: EngineState) -> None:
     """Set the time when the next pod becomes ready, is detected or ends."""
-    next_time = FAR
+    next_time = state.FAR
     for index in range(w.state.alive):
         pod = w.alive[index]
         p = w.pods[pod]
@@ -749,11 +725,11 @@ def pick_pod(w: EngineState) -> int:
     if s.limit == 0:
         first, second = 0, 0
         if count > 1:
-            first = draw(s.seed, STREAM_PICK, s.picks + 1, count)
-            second = draw(s.seed, STREAM_PICK, s.picks + 2, count - 1)
+            first = draw(s.seed, state.STREAM_PICK, s.picks + 1, count)
+            second = draw(s.seed, state.STREAM_PICK, s.picks + 2, count - 1)
             s.picks += 2
         s.picks += 1
-        coin = draw(s.seed, STREAM_PICK, s.picks, 2)
+        coin = draw(s.seed, state.STREAM_PICK, s.picks, 2)
         first_pod = w.seen[first]
         if count == 1:
             return first_pod

@@ -13,20 +13,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ebbtide.core.base.prose import count_noun
 from ebbtide.simulator.data import SimulationResult, TrafficTrace
+from ebbtide.simulator.rollout import SimulatedUpdate
 from ebbtide.simulator.slo import BoundResult, SimulationMeasurements, compute_percentiles, format_duration
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from ebbtide.simulator.rollout import SimulatedUpdate
-
-    Floats = NDArray[np.float64]
+Floats = NDArray[np.float64]
 
 #: Width and height of a text chart, in characters.
 WIDTH: Final = 72
@@ -130,16 +127,11 @@ ROWS_OF_UPDATE: Final = tuple(
 
 def format_bound(measurement: BoundResult) -> str:
     """Format a measurement against a bound for display."""
-    value = (
-        format_duration(measurement.value)
-        if measurement.bound.kind == "mean"
-        else format_percent(measurement.value)
-    )  # fmt: skip
-    return f"{value} {'met' if measurement.holds else 'VIOLATED'}"
+    format_value = format_duration if measurement.bound.kind == "mean" else format_percent
+    return f"{format_value(measurement.value)} {'met' if measurement.holds else 'VIOLATED'}"
 
 
 def format_measurement(name: str, measured: SimulationMeasurements) -> str:
-    """Format one measurement for display."""
     value = getattr(measured, name)
     if value is None:
         return "-"
@@ -200,7 +192,6 @@ def align_table(table: Sequence[Sequence[str]], indent: str = "  ") -> str:
 
 
 def render_report_text(report: SimulationReport) -> str:
-    """Return the report as text."""
     spec_run = report.runs[0]
     parts = [describe_simulation(report), "\n"]
     parts += [f"  note: {note}\n" for note in report.notes]
@@ -396,10 +387,6 @@ def render_report_page(report: SimulationReport, lead: str = "", front: Mapping[
     spec_run = report.runs[0]
     title = f"{report.workload}: simulation of {count_requests(report.traffic)}"
     table = make_table_rows(report.runs)
-    cells = "".join(
-        f"<tr><th scope=row>{html.escape(row[0])}</th>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row[1:])}</tr>\n"
-        for row in table
-    )
     names = "".join(f"<th scope=col>{html.escape(run.name)}</th>" for run in report.runs)
     data = {
         "end": spec_run.result.seconds,
@@ -414,7 +401,7 @@ def render_report_page(report: SimulationReport, lead: str = "", front: Mapping[
         "NOTES": "".join(f"<p class=note>{html.escape(note)}</p>" for note in report.notes),
         "FRONT": lead,
         "TABLE": _make_update_table(report)
-        + f"<table><thead><tr><th scope=col>response time and cost</th>{names}</tr></thead><tbody>{cells}</tbody></table>",
+        + f"<table><thead><tr><th scope=col>response time and cost</th>{names}</tr></thead><tbody>{_make_html_rows(table)}</tbody></table>",
         # A name may contain any text; inside a script element, none may look like its end tag.
         "DATA": json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
     }
@@ -428,12 +415,16 @@ def _make_update_table(report: SimulationReport) -> str:
         return ""
     head, *rows = report.update.make_rows()
     title = "".join(f"<th scope=col>{html.escape(cell)}</th>" for cell in head)
-    body = "".join(
-        f"<tr><th scope=row>{html.escape(row[0])}</th>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row[1:])}</tr>\n"
-        for row in rows
-    )
+    body = _make_html_rows(rows)
     return (
         f"<p>{html.escape(report.update.text)}.</p><table><thead><tr>{title}</tr></thead><tbody>{body}</tbody></table>"
+    )
+
+
+def _make_html_rows(rows: Sequence[Sequence[str]]) -> str:
+    return "".join(
+        f"<tr><th scope=row>{html.escape(row[0])}</th>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row[1:])}</tr>\n"
+        for row in rows
     )
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ebbtide.simulator.case import Case
     from ebbtide.simulator.load import TrafficReading
     from ebbtide.simulator.report import SimulationReport
-    from ebbtide.simulator.servers import Server
+    from ebbtide.simulator.server_model import Server
     from ebbtide.simulator.setting import Setting
     from ebbtide.simulator.tune import SearchResult, SearchSpace, TuningResult
 
@@ -33,7 +33,6 @@ class SimulationRequestError(Exception):
     """A request that cannot be simulated; ``problems`` lists the reasons."""
 
     def __init__(self, *problems: Problem) -> None:
-        """Store the problems."""
         super().__init__("; ".join(problem.message for problem in problems))
         self.problems = list(problems)
 
@@ -46,7 +45,6 @@ class RequestFieldError(SimulationRequestError):
     """A field of a request that is invalid."""
 
     def __init__(self, field: str, message: str, fix: str) -> None:
-        """Store the problem of a field of ``SimulationRequest``."""
         super().__init__(Problem("SIM004", (field,), message, fix))
         self.field = field
 
@@ -120,11 +118,9 @@ def prepare_case(
 ) -> PreparedCase:
     """Return the case of ``simulate`` or ``tune`` for a spec, with defaults for the fields that are empty.
 
-    Raises:
-        SimulationRequestError: the request cannot be simulated; ``RequestFieldError`` if a field is invalid.
-
+    Raises SimulationRequestError if the request cannot be simulated, and RequestFieldError if a field is invalid.
     """
-    from ebbtide.simulator import load, servers, slo  # noqa: PLC0415 - they need numpy
+    from ebbtide.simulator import load, server_model, servers, slo  # noqa: PLC0415 - they need numpy
     from ebbtide.simulator.case import Case, gpus_of  # noqa: PLC0415 - as above
 
     start_up = _parse_field(words.parse_start_up, "start_up", request.start_up, "write 45s, or pull=20s,load=20s")
@@ -149,7 +145,7 @@ def prepare_case(
         notes.append(
             f"the server model {server_text} is an assumption: measure your server, and {front_end.server_hint}"
         )
-    with suppress(servers.ServerError):  # the simulation reports a server that does not fit the traffic
+    with suppress(server_model.ServerError):  # the simulation reports a server that does not fit the traffic
         notes += server.notes(traffic)
     if bounds is None:
         assert loaded.inference is not None
@@ -237,9 +233,7 @@ def open_search(prepared: PreparedCase) -> SearchSpace:
 
 
 def search_settings(
-    prepared: PreparedCase,
-    space: SearchSpace,
-    progress: Callable[[SearchResult], None] = lambda _: None,
+    prepared: PreparedCase, space: SearchSpace, progress: Callable[[SearchResult], None] = lambda _: None
 ) -> TuningResult:
     """Search for settings that meet the SLO with as few replicas as possible. Raises SimulationRequestError."""
     from ebbtide.simulator.tune import tune_settings  # noqa: PLC0415 - it needs numpy
@@ -258,14 +252,11 @@ def tuning_to_json(prepared: PreparedCase, tuned: TuningResult) -> dict[str, Any
 
 
 def workload_name_of(loaded: LoadedDocument) -> str:
-    """Return the workload's name."""
     return str(loaded.reading.native["metadata"]["name"])
 
 
 def make_report(
-    prepared: PreparedCase,
-    settings: Mapping[str, Setting],
-    values: Mapping[str, dict[str, Any]],
+    prepared: PreparedCase, settings: Mapping[str, Setting], values: Mapping[str, dict[str, Any]]
 ) -> SimulationReport:
     """Simulate several settings for comparison; ``values`` maps a setting's name to its fields of the spec.
 
@@ -312,7 +303,7 @@ def make_report(
 @contextmanager
 def raise_refusals(prepared: PreparedCase) -> Iterator[None]:
     """Convert the simulator's errors into problems of the spec."""
-    from ebbtide.simulator.servers import ServerError  # noqa: PLC0415 - it needs numpy
+    from ebbtide.simulator.server_model import ServerError  # noqa: PLC0415 - it needs numpy
     from ebbtide.simulator.setting import NotSimulated  # noqa: PLC0415 - as above
 
     try:

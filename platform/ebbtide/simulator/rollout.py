@@ -9,28 +9,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
+from ebbtide.core.autoscaler import rollout
 from ebbtide.core.autoscaler.arithmetic import SECOND, to_nanoseconds
-from ebbtide.core.autoscaler.rollout import (
-    Create,
-    Finish,
-    Limit,
-    RevisionState,
-    RolloutState,
-    RolloutStep,
-    Route,
-    Wait,
-    next_step,
-)
+from ebbtide.core.autoscaler.rollout import Create, Finish, Limit, RevisionState, RolloutState, RolloutStep, Route, Wait
 from ebbtide.simulator import state
+from ebbtide.simulator.case import Case
 from ebbtide.simulator.data import SimulationResult
-from ebbtide.simulator.engine import FloorSimulation, KnativeSimulation, SimulationInputs
+from ebbtide.simulator.engine import FloorSimulation, KnativeSimulation
+from ebbtide.simulator.inputs import SimulationInputs
 from ebbtide.simulator.setting import NotSimulated, Setting, get_replica_bounds
 from ebbtide.simulator.slo import SimulationMeasurements, measure_result
-
-if TYPE_CHECKING:
-    from ebbtide.simulator.case import Case
 
 #: Interval at which ``apply`` polls the cluster while it waits (``ebbtide.cluster.write.apply.POLL_SECONDS``).
 POLL: Final = SECOND
@@ -59,7 +49,6 @@ class SimulatedUpdate:
 
     @property
     def seconds(self) -> float:
-        """Duration of the update."""
         return self.end - self.begin
 
 
@@ -102,7 +91,7 @@ class RolloutSimulation(KnativeSimulation):
             self.begun, self.total = self.now, self.replicas
             self.fewest = self.ready
         while True:
-            step = next_step(self._observe())
+            step = rollout.next_step(self._observe())
             if isinstance(step, Finish):
                 self.ended = self.now
                 self._restore_rules()
@@ -147,9 +136,7 @@ class RolloutSimulation(KnativeSimulation):
     def _end_old(self, limit: int) -> None:
         """End replicas of the old revision as a ReplicaSet does: not ready first, then those ready for the shortest time."""
         w, rows = self.world, self.world.pods
-        alive = [
-            pod for pod in self._alive() if self._revision_of(pod) == "old" and not rows[pod].is_deleted
-        ]  # fmt: skip
+        alive = [pod for pod in self._alive() if self._revision_of(pod) == "old" and not rows[pod].is_deleted]
         alive.sort(key=lambda pod: (rows[pod].is_ready, -rows[pod].life))
         for pod in alive[: len(alive) - limit]:
             self._call.delete_pod(w, pod)
@@ -159,9 +146,7 @@ class RolloutSimulation(KnativeSimulation):
 
     def _set_rules(self, minimum: int, maximum: int | None = None) -> None:
         """Bound the replicas; during the update to a number, so that the autoscaler neither adds nor removes any."""
-        rules = self.deciding.rules._replace(
-            min_replicas=minimum, max_replicas=minimum if maximum is None else maximum
-        )  # fmt: skip
+        rules = self.deciding.rules._replace(min_replicas=minimum, max_replicas=minimum if maximum is None else maximum)
         self.deciding = self.deciding._replace(rules=rules)
         self._call.reconcile(self.world, self.deciding)
 
@@ -172,9 +157,7 @@ class RolloutSimulation(KnativeSimulation):
 
     def summarize(self, result: SimulationResult) -> SimulatedUpdate:
         """Return the update of a finished simulation, whose timeline names it as the cause of the replicas."""
-        begin, end = (
-            math.nan if time < 0 else (time - self.inputs.lead) / SECOND for time in (self.begun, self.ended)
-        )  # fmt: skip
+        begin, end = (math.nan if time < 0 else (time - self.inputs.lead) / SECOND for time in (self.begun, self.ended))
         line = result.timeline
         inside = [begin <= time and not time > end for time in line.times.tolist()]
         bound = tuple(CAUSE if during else name for during, name in zip(inside, line.bound, strict=True))

@@ -20,6 +20,7 @@ from ebbtide.core.autoscaler.kpa import PANIC_SINCE, RATE_DOWN, RATE_UP, TARGET,
 from ebbtide.core.autoscaler.metrics import population_mean_sample_size
 from ebbtide.core.autoscaler.reconciler import FALSE, ObservedNumbers, StatusNumbers, next_memory, wanted_scale
 from ebbtide.core.autoscaler.windows import LENGTH, is_empty, record_value, timed_average, weighted_average
+from ebbtide.simulator import state
 from ebbtide.simulator.pods import (
     activator_flow,
     admit_requests,
@@ -43,30 +44,7 @@ from ebbtide.simulator.pods import (
     unhold_request,
     update_statistics,
 )
-from ebbtide.simulator.state import (
-    ACTIVATION,
-    BATCHING,
-    DELAY,
-    DOWN,
-    FAR,
-    FLOOR,
-    GRACE,
-    MAX,
-    MIN,
-    NO_DATA,
-    PANIC,
-    RETENTION,
-    SOON,
-    STABLE,
-    STREAM_SAMPLE,
-    TICK,
-    TICKED,
-    UP,
-    ZERO,
-    EngineState,
-    ScalerState,
-    draw,
-)
+from ebbtide.simulator.state import EngineState, ScalerState, draw
 
 #: Average without measurements.
 _NONE: Final = math.nan
@@ -112,11 +90,10 @@ def send_report(w: EngineState, k: ScalerState) -> None:
 
 @kernel
 def shuffle_sample(w: EngineState, first: int, count: int) -> None:
-    """Shuffle a section of the sample."""
     s, sample = w.state, w.sample
     for last in range(count - 1, 0, -1):
         s.samples += 1
-        drawn = draw(s.seed, STREAM_SAMPLE, s.samples, last + 1)
+        drawn = draw(s.seed, state.STREAM_SAMPLE, s.samples, last + 1)
         swapped = sample[first + last]
         sample[first + last] = sample[first + drawn]
         sample[first + drawn] = swapped
@@ -168,12 +145,12 @@ def decided_by(spec: Floats, stable: float, ready: int, desired: int, panicking:
     lower = round_down(pods / spec[RATE_DOWN])
     by_metric = round_up(stable / spec[TARGET])
     if desired > limit_step(by_metric, lower, upper, spec[AT_ACTIVATION]):
-        return PANIC if panicking else DELAY
+        return state.PANIC if panicking else state.DELAY
     if by_metric > upper:
-        return UP
+        return state.UP
     if by_metric < lower:
-        return DOWN
-    return ACTIVATION if 0 < by_metric < spec[AT_ACTIVATION] else STABLE
+        return state.DOWN
+    return state.ACTIVATION if 0 < by_metric < spec[AT_ACTIVATION] else state.STABLE
 
 
 @hot_kernel
@@ -223,7 +200,7 @@ def reconcile(w: EngineState, k: ScalerState) -> None:
         if apply and desired != replicas:
             set_replicas(w, desired)
         if after >= 0:
-            s.next_look = s.now + max(to_nanoseconds(after), SOON)
+            s.next_look = s.now + max(to_nanoseconds(after), state.SOON)
         same = updated.active == before.active and updated.reason == before.reason
         if (same and serves == s.serves and replicas == s.replicas) or s.is_full:
             return
@@ -234,18 +211,18 @@ def find_bound(w: EngineState, k: ScalerState, valid: bool) -> int:
     """Return the code of the cause of the number of replicas at a tick."""
     s, rules = w.state, k.rules
     if s.replicas == 0:
-        return ZERO
+        return state.ZERO
     if not valid:
-        return NO_DATA
+        return state.NO_DATA
     if s.desired < rules.min_replicas:
-        return FLOOR if rules.min_replicas > s.minimum else MIN
+        return state.FLOOR if rules.min_replicas > s.minimum else state.MIN
     if 0 < rules.max_replicas < s.desired:
-        return MAX
+        return state.MAX
     if s.desired != 0:
         return s.decided
     if s.active != FALSE:
-        return STABLE
-    return RETENTION if s.now / SECOND - max(s.status_since, 0.0) < rules.retention else GRACE
+        return state.STABLE
+    return state.RETENTION if s.now / SECOND - max(s.status_since, 0.0) < rules.retention else state.GRACE
 
 
 @kernel
@@ -253,7 +230,7 @@ def record_tick(w: EngineState, k: ScalerState, code: int) -> None:
     """Record the state at a tick, from the start of the traffic on."""
     s = w.state
     if s.is_watched:
-        notify_observer(w, TICKED, code, 0)
+        notify_observer(w, state.TICKED, code, 0)
         return
     if s.now < s.lead:
         return
@@ -333,7 +310,7 @@ def change_pod(w: EngineState, k: ScalerState, pod: int) -> None:
     """Make a pod ready, or end it, as scheduled."""
     p = w.pods[pod]
     if p.is_deleted:
-        p.life = FAR
+        p.life = state.FAR
         p.is_drained = True
         if p.inside == 0:
             end_pod(w, pod)
@@ -372,14 +349,14 @@ def run_autoscaler(w: EngineState, k: ScalerState) -> None:
         s.next_scrape += SECOND
         scrape_pods(w, k)
     elif s.next_tick == at:
-        s.next_tick += TICK
+        s.next_tick += state.TICK
         if s.is_direct:
             record_tick(w, k, s.decided)
         else:
             valid = decide_scale(w, k)
             record_tick(w, k, find_bound(w, k, valid))
     else:
-        s.next_look = FAR
+        s.next_look = state.FAR
         reconcile(w, k)
 
 
@@ -393,14 +370,14 @@ def advance(w: EngineState, k: ScalerState, until: int) -> None:
     count = len(requests)
     while True:
         arrived, oldest = s.arrived, s.oldest
-        at_arrival = requests[arrived].arrival if arrived < count else FAR
+        at_arrival = requests[arrived].arrival if arrived < count else state.FAR
         while s.departures > 0 and is_void(w, w.heap[0], w.heap[1]):
             pop_departure(s, w.heap)
-        at_departure = w.heap[0] if s.departures > 0 else FAR
+        at_departure = w.heap[0] if s.departures > 0 else state.FAR
         while oldest < arrived and requests[oldest].finished != 0:
             oldest += 1
         s.oldest = oldest
-        at_expiry = requests[oldest].arrival + s.timeout if oldest < arrived else FAR
+        at_expiry = requests[oldest].arrival + s.timeout if oldest < arrived else state.FAR
         clock = min(s.next_report, s.next_scrape, s.next_tick, s.next_look)
         at = min(at_arrival, at_departure, at_expiry, s.next_pod, clock)
         if not s.has_ended and min(at, until) > s.end:
@@ -417,7 +394,11 @@ def advance(w: EngineState, k: ScalerState, until: int) -> None:
             if not lost:
                 request = w.heap[1]
                 pop_departure(s, w.heap)
-                if s.server_kind == BATCHING and requests[request].first_token == 0 and produce_first_token(w, request):
+                if (
+                    s.server_kind == state.BATCHING
+                    and requests[request].first_token == 0
+                    and produce_first_token(w, request)
+                ):
                     continue
             finish_request(w, request, lost)
         elif at_expiry == at:

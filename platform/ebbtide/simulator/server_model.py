@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from ebbtide.simulator.data import TrafficTrace
+from ebbtide.simulator.data import TrafficTrace
 
 #: Maximum number of concurrent requests: tables have a value for each number of requests.
 MAX_CONCURRENCY: Final = 1_000_000

@@ -1,4 +1,4 @@
-"""Models of a server's request durations, parsed from text or fitted to measurements.
+"""Models of a server's request durations, parsed from text.
 
 A model gives the service time of each request without concurrent requests, the number of requests that the server
 processes concurrently, and the slow-down that concurrency causes. The language model server follows continuous batching
@@ -10,38 +10,18 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ebbtide.simulator.data import TrafficTrace
 from ebbtide.simulator.measured import BatchingServer, find_entry
 from ebbtide.simulator.server_model import MAX_CONCURRENCY, Server, ServerError, require_tokens
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from numpy.typing import NDArray
-
-    from ebbtide.simulator.data import TrafficTrace
-
-__all__ = [
-    "EmpiricalServer",
-    "FixedServer",
-    "LanguageModelServer",
-    "LogNormalServer",
-    "Row",
-    "Server",
-    "ServerError",
-    "interpolate_table",
-    "parse_seconds",
-    "parse_server",
-]
-
-#: One measurement: concurrent requests, seconds, and for a language model the prompt and output tokens.
-Row: TypeAlias = tuple[float, ...]
 #: Number of units in a second.
 _UNITS: Final = {"us": 1e6, "ms": 1e3, "s": 1.0, "m": 1 / 60, "": 1.0}
 _KINDS: Final = ("fixed", "lognormal", "empirical", "llm", "gpu")
@@ -65,12 +45,6 @@ class FixedServer(Server):
         """Return the constant service time for each request."""
         return np.full(len(traffic.times), self.seconds)
 
-    @classmethod
-    def calibrated(cls, rows: Iterable[Row]) -> FixedServer:
-        """Return a server with the median time at the lowest concurrency and the measured slow-down."""
-        first, slow_down = _group_by_concurrency(rows)
-        return cls(seconds=median(first), slow_down=slow_down)
-
 
 @dataclass(frozen=True, kw_only=True)
 class LogNormalServer(Server):
@@ -90,15 +64,6 @@ class LogNormalServer(Server):
         """Return a random time for each request."""
         return self.median * np.exp(self.sigma * draws.standard_normal(len(traffic.times)))
 
-    @classmethod
-    def calibrated(cls, rows: Iterable[Row]) -> LogNormalServer:
-        """Return a server with the median and spread of the times at the lowest concurrency and the measured slow-down."""
-        first, slow_down = _group_by_concurrency(rows)
-        logs = [math.log(seconds) for seconds in first]
-        mean = sum(logs) / len(logs)
-        sigma = math.sqrt(sum((log - mean) ** 2 for log in logs) / max(len(logs) - 1, 1))
-        return cls(median=median(first), sigma=sigma, slow_down=slow_down)
-
 
 @dataclass(frozen=True, kw_only=True)
 class EmpiricalServer(Server):
@@ -117,12 +82,6 @@ class EmpiricalServer(Server):
     def alone(self, traffic: TrafficTrace, draws: np.random.Generator) -> NDArray[np.float64]:
         """Return a random measured time for each request."""
         return np.asarray(self.values)[draws.integers(0, len(self.values), len(traffic.times))]
-
-    @classmethod
-    def calibrated(cls, rows: Iterable[Row]) -> EmpiricalServer:
-        """Return a server that draws from the times at the lowest concurrency, with the measured slow-down."""
-        first, slow_down = _group_by_concurrency(rows)
-        return cls(values=tuple(sorted(first)), slow_down=slow_down)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,55 +117,10 @@ class LanguageModelServer(Server):
         total = self.base + self.prompt * prompt + self.output * output
         return np.divide(first, total, out=np.ones_like(total), where=total > 0), output
 
-    @classmethod
-    def calibrated(cls, rows: Iterable[Row], max_batch: int = 16) -> LanguageModelServer:
-        """Fit rows of (concurrency, seconds, prompt tokens, output tokens) by least squares.
-
-        The rows of the lowest concurrency give the times; the others give the slow-down.
-        """
-        measurements = [tuple(map(float, row)) for row in rows]
-        if not measurements or any(len(row) != 4 for row in measurements):  # noqa: PLR2004 - the columns above
-            raise ServerError("invalid rows: must be concurrency, seconds, prompt tokens, output tokens")
-        lowest = min(row[0] for row in measurements)
-        first = np.asarray([row for row in measurements if row[0] == lowest])
-        columns_kept = [0, 1, 2]
-        while True:
-            columns = np.column_stack([np.ones(len(first)), first[:, 2], first[:, 3]])[:, columns_kept]
-            weights, *_ = np.linalg.lstsq(columns, first[:, 1], rcond=None)
-            if (weights >= 0).all() or len(columns_kept) == 1:
-                break
-            # A negative time is set to 0, and the others are fitted without it.
-            del columns_kept[int(weights.argmin())]
-        parts = [0.0, 0.0, 0.0]
-        for index, value in zip(columns_kept, weights, strict=True):
-            parts[index] = max(float(value), 0.0)
-        ratios = [(row[0], row[1] / (parts[0] + parts[1] * row[2] + parts[2] * row[3])) for row in measurements]
-        _, slow_down = _group_by_concurrency(ratios)
-        return cls(max_batch=max_batch, base=parts[0], prompt=parts[1], output=parts[2], slow_down=slow_down)
-
 
 def _require_positive(name: str, seconds: float) -> None:
     if not 0 < seconds < math.inf:
         raise ServerError(f"invalid {name} of {seconds:g} s: must be above 0")
-
-
-def _group_by_concurrency(rows: Iterable[Row]) -> tuple[list[float], tuple[float, ...]]:
-    """Return the times at the lowest concurrency, and the slow-down factors for 1, 2, … concurrent requests."""
-    times_by_concurrency: dict[float, list[float]] = {}
-    for concurrency, seconds, *_ in rows:
-        if concurrency < 1:
-            raise ServerError(f"invalid concurrency {concurrency:g}: must be at least 1")
-        _require_positive("measured time", seconds)
-        times_by_concurrency.setdefault(concurrency, []).append(seconds)
-    if not times_by_concurrency:
-        raise ServerError("a table of measurements must have at least one row")
-    first = times_by_concurrency[min(times_by_concurrency)]
-    if len(times_by_concurrency) == 1:
-        return first, ()
-    alone = median(first)
-    return first, interpolate_table(
-        {round(number): median(times_by_concurrency[number]) / alone for number in sorted(times_by_concurrency)}
-    )
 
 
 def interpolate_table(points: Mapping[int, float], first: int = 1) -> tuple[float, ...]:
@@ -214,18 +128,11 @@ def interpolate_table(points: Mapping[int, float], first: int = 1) -> tuple[floa
 
     Raises ServerError for a point beyond ``MAX_CONCURRENCY``.
     """
-    sorted_points = sorted(points.items())
-    if sorted_points[-1][0] > MAX_CONCURRENCY:
-        raise ServerError(f"invalid number of requests {sorted_points[-1][0]:,}: must be at most {MAX_CONCURRENCY:,}")
-    values, index = [], 0
-    for number in range(first, sorted_points[-1][0] + 1):
-        while index + 1 < len(sorted_points) and sorted_points[index + 1][0] <= number:
-            index += 1
-        (lower, low), (upper, high) = sorted_points[index], sorted_points[min(index + 1, len(sorted_points) - 1)]
-        values.append(
-            low if number <= lower or upper == lower else low + (high - low) * (number - lower) / (upper - lower)
-        )
-    return tuple(values)
+    last = max(points)
+    if last > MAX_CONCURRENCY:
+        raise ServerError(f"invalid number of requests {last:,}: must be at most {MAX_CONCURRENCY:,}")
+    known = sorted(points)
+    return tuple(np.interp(range(first, last + 1), known, [points[number] for number in known]).tolist())
 
 
 def parse_server(text: str) -> Server:

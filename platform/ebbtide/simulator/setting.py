@@ -8,6 +8,7 @@ pkg/apis/config/defaults.go (``revision-timeout-seconds``).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,14 +19,12 @@ from ebbtide.core.base import keys, metrics
 from ebbtide.core.base.annotations import SETTINGS, parse_count, parse_finite, parse_seconds
 from ebbtide.core.base.quantities import parse_nano
 from ebbtide.core.profile import metric_names
+from ebbtide.core.translation.objects import Object
 from ebbtide.core.translation.translate import translate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
     from ebbtide.core.profile.models import Profile, ProfileSpec
     from ebbtide.core.spec.inference import Inference
-    from ebbtide.core.translation.objects import Object
 
 Metric = metrics.Signal
 #: The signal of each metric of a floor that can be simulated, by the metric's name in the controller's annotation.
@@ -44,7 +43,6 @@ class NotSimulated(ValueError):  # noqa: N818 - named after the condition, like 
     """Raised for a workload that cannot be simulated, with the location, the reason and the fix."""
 
     def __init__(self, where: str, message: str, fix: str = "") -> None:
-        """Build the message and keep its parts."""
         super().__init__(f"{where}: {message}" + (f" ({fix})" if fix else ""))
         self.where = where
         self.message = message

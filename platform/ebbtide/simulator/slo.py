@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -19,8 +20,6 @@ from ebbtide.simulator.load import parse_compound_duration
 from ebbtide.simulator.server_model import ServerError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from numpy.typing import NDArray
 
     from ebbtide.core.spec.serving import Slo as SpecSlo
@@ -166,7 +165,6 @@ def _parse_bound(match: re.Match[str]) -> SloBound:
 
 
 def read_spec_bounds(objective: SpecSlo | None) -> tuple[SloBound, ...]:
-    """Return the bounds of a spec's ``slo``."""
     if objective is None:
         return ()
     bounds = []

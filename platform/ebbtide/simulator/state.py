@@ -12,16 +12,14 @@ from __future__ import annotations
 from collections.abc import Callable, MutableSequence
 from dataclasses import dataclass, fields
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 
 from ebbtide.core.autoscaler import kpa
 from ebbtide.core.autoscaler.arithmetic import SECOND, to_nanoseconds
 from ebbtide.core.autoscaler.kernel import Floats, Ints, kernel
-
-if TYPE_CHECKING:
-    from ebbtide.core.autoscaler.reconciler import ReconcileRules
+from ebbtide.core.autoscaler.reconciler import ReconcileRules
 
 #: Probe interval of the activator, 200 ms: it detects a new pod at the next multiple.
 PROBE: Final = SECOND // 5

@@ -10,11 +10,13 @@ none of these changes helps, a model fitted to the known points selects the next
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import KW_ONLY, InitVar, dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ebbtide.core.base import metrics
 from ebbtide.core.base.problems import Path
@@ -24,10 +26,7 @@ from ebbtide.simulator.data import StartUp
 from ebbtide.simulator.setting import Setting, knative_defaults
 from ebbtide.simulator.slo import SimulationMeasurements
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Floats = NDArray[np.float64]
+Floats = NDArray[np.float64]
 
 Values = dict[str, Any]
 Place = tuple[int, ...]
@@ -105,7 +104,6 @@ class SearchResult:
         return front_points
 
     def add(self, other: SearchResult) -> None:
-        """Add the results of another search."""
         self.points += other.points
         self.evaluations += other.evaluations
         self.interrupted |= other.interrupted
@@ -155,7 +153,6 @@ class Search:
         return self.result
 
     def get_knob_values(self, place: Place) -> Values:
-        """Return the knobs' values at a place."""
         return {**self.base, **{knob.name: knob.values[index] for knob, index in zip(self.knobs, place, strict=True)}}
 
     def _evaluate_place(self, place: Place) -> SettingPoint | None:
@@ -504,13 +501,7 @@ def find_lowest(low: int, high: int, holds: Callable[[int], bool]) -> int | None
     """Return the lowest whole number from ``low`` to ``high`` that ``holds``, assuming that all higher ones hold."""
     if low > high or not holds(high):
         return None
-    while low < high:
-        middle = (low + high) // 2
-        if holds(middle):
-            high = middle
-        else:
-            low = middle + 1
-    return low
+    return low + bisect_left(range(low, high), True, key=holds)
 
 
 def find_highest(low: float, high: float, holds: Callable[[float], bool], steps: int = 6) -> float | None:
@@ -713,7 +704,6 @@ def _measure_rest(case: Case, first: Case, setting: Setting) -> SimulationMeasur
 
 
 def diff_values(values: Mapping[str, Any], before: Mapping[str, Any]) -> Values:
-    """Return the values that differ from ``before``."""
     return {name: value for name, value in values.items() if before.get(name) != value}
 
 

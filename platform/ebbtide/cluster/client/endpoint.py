@@ -52,10 +52,8 @@ class Endpoint(NamedTuple):
     def connect(self) -> HTTPConnection:
         """Return an open connection.
 
-        Raises:
-            CallError: the endpoint is guarded, and its name resolves to a forbidden address.
-            OSError: the server does not answer.
-
+        Raises CallError if the endpoint is guarded and its name resolves to a forbidden address, and OSError if the
+        server does not answer.
         """
         from http.client import HTTPConnection  # noqa: PLC0415 - not loaded for --help
 
@@ -140,10 +138,8 @@ class Exchange:
     def send(self, method: str, path: str, body: bytes | None) -> Generator[str, None, None]:
         """Send a request, and yield the text of the response as it arrives.
 
-        Raises:
-            CallError: the request is invalid, or the response cannot be read.
-            OSError: the server does not answer in time.
-
+        Raises CallError if the request is invalid or the response cannot be read, and OSError if the server does not
+        answer in time.
         """
         with self._open(method, path, body) as response:
             self.first = self._elapsed()
@@ -155,10 +151,8 @@ class Exchange:
     ) -> Generator[str, None, None]:
         """Send messages to the OpenAI route, and yield the answer as it arrives; without a model, to the first one listed.
 
-        Raises:
-            CallError: the server lists no model, or the response cannot be read.
-            OSError: the server does not answer in time.
-
+        Raises CallError if the server lists no model or the response cannot be read, and OSError if it does not answer
+        in time.
         """
         self.model = model or self._find_model()
         with self._open("POST", CHAT_PATH, make_chat_body(self.model, messages, max_tokens)) as response:
@@ -211,12 +205,7 @@ class Exchange:
                 yield response
 
     def _remaining(self) -> float:
-        """Return the seconds that are left.
-
-        Raises:
-            TimeoutError: no time is left.
-
-        """
+        """Return the seconds that are left. Raises TimeoutError if none are left."""
         left = self.endpoint.timeout - self._elapsed()
         if left <= 0:
             raise TimeoutError(f"the response was not complete after {self.endpoint.timeout:g} s")

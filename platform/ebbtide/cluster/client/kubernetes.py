@@ -32,9 +32,7 @@ class KubernetesCluster(RestCluster):
     def from_kubeconfig(cls, file: str | None = None, context: str | None = None) -> KubernetesCluster:
         """Return the cluster of a kubeconfig: ``file``, else ``KUBECONFIG``, else the user's default.
 
-        Raises:
-            UnreachableError: the file or the context does not exist or cannot be read.
-
+        Raises UnreachableError if the file or the context does not exist or cannot be read.
         """
         try:
             contexts, active = kubernetes.config.list_kube_config_contexts(file)  # type: ignore[no-untyped-call] # upstream's
@@ -56,9 +54,7 @@ class KubernetesCluster(RestCluster):
     def from_pod(cls) -> KubernetesCluster:
         """Return the cluster that this pod runs in, with the pod's service account.
 
-        Raises:
-            UnreachableError: the process does not run in a pod with a service account.
-
+        Raises UnreachableError if the process does not run in a pod with a service account.
         """
         configuration = kubernetes.client.Configuration()
         configuration.connection_pool_maxsize = POOL_SIZE

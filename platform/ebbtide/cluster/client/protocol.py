@@ -8,16 +8,13 @@ suite runs on both (tests/cluster/test_cluster_contract.py). Upstream: k8s.io/ap
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
 
 from ebbtide.core.base.paths import get_at
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.objects import Object
 
 #: The API server's message about a missing permission.
 FORBIDDEN: Final = re.compile(
@@ -70,7 +67,6 @@ class ConflictError(ClusterError):
     """A field ownership conflict; ``owners`` has the fields of each other field manager."""
 
     def __init__(self, message: str, owners: dict[str, tuple[str, ...]]) -> None:
-        """Store the owners with the message."""
         super().__init__(message)
         self.owners = owners
 
@@ -79,7 +75,6 @@ class CutShortError(ClusterError):
     """A write failed after others had succeeded; ``done`` describes those. All writes can be repeated safely."""
 
     def __init__(self, cause: ClusterError, done: tuple[str, ...]) -> None:
-        """Store the completed writes with the cause."""
         super().__init__(f"{cause}; already done: {', '.join(done)}; it is safe to run the command again")
         self.cause, self.done = cause, done
 
@@ -161,12 +156,7 @@ _add_kind("kueue.x-k8s.io/v1beta2", "ResourceFlavor", "resourceflavors", namespa
 
 
 def kind_of(item: Object) -> Kind:
-    """Return the kind of an object.
-
-    Raises:
-        MissingError: the kind is not in ``KINDS``.
-
-    """
+    """Return the kind of an object. Raises MissingError if it is not in ``KINDS``."""
     kind = KINDS.get((item["apiVersion"], item["kind"]))
     if kind is None:
         raise MissingError(f"unsupported kind: Ebbtide cannot apply {item['apiVersion']} {item['kind']}")

@@ -9,43 +9,18 @@ from __future__ import annotations
 import json
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Self
 from urllib.parse import quote, urlencode
 
 import urllib3
 
-from ebbtide.cluster.client.protocol import (
-    LIVE_MANAGER,
-    MANAGER,
-    BusyError,
-    ClusterError,
-    ConflictError,
-    ExistsError,
-    ForbiddenError,
-    GoneError,
-    Kind,
-    Listing,
-    MissingError,
-    Objects,
-    RefusedError,
-    StaleError,
-    UnreachableError,
-    WatchBookmark,
-    WatchChange,
-    add_preconditions,
-    explain_forbidden,
-    kind_of,
-    make_applicable,
-)
+from ebbtide.cluster.client import protocol as kube
+from ebbtide.cluster.client.protocol import Kind, Listing, LogStream, Objects, WatchBookmark, WatchChange
 from ebbtide.core.base.paths import get_at
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from ebbtide.cluster.client.protocol import LogStream
-    from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.objects import Object
 
 #: Connect timeout and read timeout between two bytes, in seconds; webhooks may take 10 s each.
 TIMEOUT: Final = (10.0, 60.0)
@@ -90,7 +65,6 @@ class RestCluster(ABC):
         return self._namespace
 
     def get(self, kind: Kind, name: str, namespace: str = "") -> Object:
-        """Return one object."""
         return self._request_json("GET", _make_object_path(kind, namespace, name))
 
     def list(self, kind: Kind, namespace: str = "", *, labels: str = "") -> Listing:
@@ -99,10 +73,10 @@ class RestCluster(ABC):
             try:
                 pages = [*self._list_pages(kind, namespace, labels)]
                 return Listing([item for page in pages for item in page.items], pages[0].version)
-            except GoneError:
+            except kube.GoneError:
                 # The version of the list was compacted between two pages: restart the list.
                 continue
-            except MissingError:
+            except kube.MissingError:
                 return Listing([], "")
 
     def list_all(self, kinds: Sequence[Kind], namespace: str = "") -> dict[Kind, Objects]:
@@ -153,8 +127,8 @@ class RestCluster(ABC):
                 item = event["object"]
                 if event["type"] == "ERROR":
                     if item.get("code") == GONE:
-                        raise GoneError(item.get("message", ""))
-                    raise BusyError(item.get("message", "the watch ended"))
+                        raise kube.GoneError(item.get("message", ""))
+                    raise kube.BusyError(item.get("message", "the watch ended"))
                 if event["type"] == "BOOKMARK":
                     yield WatchBookmark(item["metadata"]["resourceVersion"])
                 else:
@@ -166,14 +140,14 @@ class RestCluster(ABC):
         A resource version in the object must be the newest, and a uid prevents a deleted object from being recreated
         (k8s.io/apiserver pkg/registry/generic/registry/store.go, Update; pkg/endpoints/handlers/patch.go, applyPatch).
         """
-        kind, metadata = kind_of(item), item["metadata"]
+        kind, metadata = kube.kind_of(item), item["metadata"]
         with _convert_version_conflicts(basis):
             return self._request_json(
                 "PATCH",
                 _make_object_path(kind, metadata.get("namespace", ""), metadata["name"]),
-                add_preconditions(make_applicable(item), basis),
+                kube.add_preconditions(kube.make_applicable(item), basis),
                 APPLY,
-                fieldManager=MANAGER,
+                fieldManager=kube.MANAGER,
                 force="true" if force else "",
                 dryRun="All" if dry_run else "",
             )
@@ -185,8 +159,8 @@ class RestCluster(ABC):
         The store rejects an apply with an old resource version if the object exists, even in a race
         (k8s.io/apiserver pkg/registry/generic/registry/store.go, Update; pkg/endpoints/handlers/patch.go, applyPatch).
         """
-        kind, metadata = kind_of(item), item["metadata"]
-        body = make_applicable(item)
+        kind, metadata = kube.kind_of(item), item["metadata"]
+        body = kube.make_applicable(item)
         body["metadata"]["resourceVersion"] = NEVER
         try:
             return self._request_json(
@@ -194,12 +168,12 @@ class RestCluster(ABC):
                 _make_object_path(kind, metadata.get("namespace", ""), metadata["name"]),
                 body,
                 APPLY,
-                fieldManager=MANAGER,
+                fieldManager=kube.MANAGER,
                 # Without it, the server would report a field ownership conflict first.
                 force="true",
             )
         except _StaleError as error:
-            raise ExistsError(f'{kind.plural} "{metadata["name"]}" already exists') from error
+            raise kube.ExistsError(f'{kind.plural} "{metadata["name"]}" already exists') from error
 
     def patch(
         self,
@@ -216,16 +190,16 @@ class RestCluster(ABC):
             return self._request_json(
                 "PATCH",
                 _make_object_path(kind, namespace, name),
-                add_preconditions(patch, basis),
+                kube.add_preconditions(patch, basis),
                 MERGE,
-                fieldManager=LIVE_MANAGER,
+                fieldManager=kube.LIVE_MANAGER,
                 dryRun="All" if dry_run else "",
             )
 
     def patch_status(self, kind: Kind, name: str, namespace: str, status: Object) -> Object:
         """Send a merge patch to the subresource."""
         path = f"{_make_object_path(kind, namespace, name)}/status"
-        return self._request_json("PATCH", path, {"status": status}, MERGE, fieldManager=LIVE_MANAGER)
+        return self._request_json("PATCH", path, {"status": status}, MERGE, fieldManager=kube.LIVE_MANAGER)
 
     def impersonate(self, user: str) -> Self:
         """Return a client with the same connections that sends the user's name in a header.
@@ -267,7 +241,7 @@ class RestCluster(ABC):
         options = {"propagationPolicy": "Background", **({"preconditions": {"uid": uid}} if uid else {})}
         try:
             self._request_json("DELETE", _make_object_path(kind, namespace, name), options)
-        except MissingError:
+        except kube.MissingError:
             return
         except _StaleError:
             # A conflict can have another cause than a different uid; then the object still exists.
@@ -275,10 +249,9 @@ class RestCluster(ABC):
                 raise
 
     def _has_uid(self, kind: Kind, name: str, namespace: str, uid: str) -> bool:
-        """Return whether an object has this uid."""
         try:
             return bool(self.get(kind, name, namespace)["metadata"]["uid"] == uid)
-        except MissingError:
+        except kube.MissingError:
             return False
 
     def logs(
@@ -348,7 +321,7 @@ class _KubernetesLog:
                 if not self._closed:
                     for line in _iterate_lines(self._answer):
                         yield line.decode(errors="replace")
-        except UnreachableError:
+        except kube.UnreachableError:
             if not self._closed:
                 raise
         finally:
@@ -362,7 +335,7 @@ class _KubernetesLog:
                 self._answer.shutdown()
 
 
-class _StaleError(BusyError):
+class _StaleError(kube.BusyError):
     """The object has another version than the one that a write requires."""
 
 
@@ -374,7 +347,7 @@ def _convert_version_conflicts(basis: Object | None) -> Iterator[None]:
     except _StaleError as error:
         if basis is None:
             raise
-        raise StaleError(str(error)) from error
+        raise kube.StaleError(str(error)) from error
 
 
 @contextmanager
@@ -384,9 +357,9 @@ def _convert_connection_errors() -> Iterator[None]:
         yield
     except (urllib3.exceptions.HTTPError, OSError) as error:
         reason = getattr(error, "reason", None) or error
-        raise UnreachableError(f"the cluster does not answer: {reason}") from error
+        raise kube.UnreachableError(f"the cluster does not answer: {reason}") from error
     except json.JSONDecodeError as error:
-        raise BusyError("the cluster's response was truncated") from error
+        raise kube.BusyError("the cluster's response was truncated") from error
 
 
 def _make_object_path(kind: Kind, namespace: str, name: str = "") -> str:
@@ -404,7 +377,7 @@ def _iterate_lines(response: Any) -> Iterator[bytes]:
         yield rest
 
 
-def _make_cluster_error(status: int, data: bytes) -> ClusterError:
+def _make_cluster_error(status: int, data: bytes) -> kube.ClusterError:
     """Return the error for a response with an error status, from its body (apimachinery's ``Status``)."""
     try:
         answer = json.loads(data)
@@ -415,23 +388,27 @@ def _make_cluster_error(status: int, data: bytes) -> ClusterError:
     message = str(answer.get("message") or f"HTTP {status}")
     match status:
         case 404:
-            return MissingError(message)
+            return kube.MissingError(message)
         case 401 | 403:
             # An exceeded quota is also Forbidden, but concerns the object, not the caller's permissions.
-            return RefusedError(message) if "exceeded quota" in message else ForbiddenError(explain_forbidden(message))
+            return (
+                kube.RefusedError(message)
+                if "exceeded quota" in message
+                else kube.ForbiddenError(kube.explain_forbidden(message))
+            )
         case 409 if owners := _read_conflict_owners(answer):
             ownership = "; ".join(f"{owner} owns {', '.join(fields)}" for owner, fields in owners.items())
-            return ConflictError(f"field ownership conflict: {ownership}", owners)
+            return kube.ConflictError(f"field ownership conflict: {ownership}", owners)
         case 409 if answer.get("reason") == "Conflict":
             return _StaleError(message)
         case 410:
-            return GoneError(message)
+            return kube.GoneError(message)
         case 409 | 429 | 503 | 504:
-            return BusyError(message)
+            return kube.BusyError(message)
         case 500 if "failed calling webhook" in message:
-            return BusyError(message)
+            return kube.BusyError(message)
         case _:
-            return RefusedError(message)
+            return kube.RefusedError(message)
 
 
 def _read_conflict_owners(answer: Object) -> dict[str, tuple[str, ...]]:

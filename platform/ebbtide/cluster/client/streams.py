@@ -42,9 +42,7 @@ def run_command(
 ) -> int:
     """Run a command in a container, copy its output to stdout and stderr, and return its exit code.
 
-    Raises:
-        ClusterError: the command did not start, or the connection was closed before the command ended.
-
+    Raises ClusterError if the command did not start, or if the connection was closed before the command ended.
     """
     core = _core_api(cluster)
     from kubernetes.client import ApiException  # noqa: PLC0415 - as above
@@ -107,11 +105,8 @@ def _relay_stdio(running: Any, *, stdin: bool) -> None:
 def parse_exit_code(text: str) -> int:
     """Return the exit code from the last message on the error channel, a ``Status`` with the code as a cause.
 
-    Upstream's ``returncode`` parses every cause as a number, but it is a sentence if the command did not start.
-
-    Raises:
-        ClusterError: the command did not start, or the message is missing and the outcome is unknown.
-
+    Upstream's ``returncode`` parses every cause as a number, but it is a sentence if the command did not start. Raises
+    ClusterError if the command did not start, or if the message is missing and the outcome is unknown.
     """
     if not text:
         raise ClusterError(CUT)
@@ -178,11 +173,8 @@ def forward_port(cluster: Cluster, namespace: str, pod: str, port: int, listener
 def open_forward(cluster: Cluster, namespace: str, pod: str, port: int) -> Iterator[int]:
     """Forward a free local port to a pod's port in a thread, and give the local port.
 
-    The client's modules for streams are loaded before, so that the first connection does not wait for them.
-
-    Raises:
-        ClusterError: the cluster is simulated.
-
+    The client's modules for streams are loaded before, so that the first connection does not wait for them. Raises
+    ClusterError if the cluster is simulated.
     """
     _core_api(cluster)
     import kubernetes.stream  # noqa: F401, PLC0415 - as above

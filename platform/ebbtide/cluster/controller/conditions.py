@@ -6,18 +6,15 @@ github.com/kubernetes-sigs/cli-utils pkg/kstatus (README.md, status/generic.go).
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from ebbtide.cluster.controller.events import MESSAGE_LENGTH
 from ebbtide.cluster.read.inventory import format_timestamp
+from ebbtide.cluster.read.status import Status
 from ebbtide.core.base.problems import ERROR, MAX_PROBLEMS, Problem
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from ebbtide.cluster.read.status import Status
-    from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.objects import Object
 
 #: Phase of a resource whose spec has errors.
 INVALID: Final = "Invalid"

@@ -18,25 +18,16 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from ebbtide.cluster.client.protocol import (
-    REVISION,
-    BusyError,
-    Cluster,
-    ClusterError,
-    MissingError,
-    StaleError,
-    UnreachableError,
-)
+from ebbtide.cluster.client import protocol as kube
+from ebbtide.cluster.client.protocol import BusyError, Cluster, ClusterError, MissingError, StaleError, UnreachableError
 from ebbtide.cluster.read.inventory import LiveWorkload, find_by_name
 from ebbtide.cluster.read.records import scaled_revisions
+from ebbtide.cluster.watch.cache import Cache
 from ebbtide.core.base import keys
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.translation.objects import Object
-
-if TYPE_CHECKING:
-    from ebbtide.cluster.watch.cache import Cache
 
 LOG: Final = logging.getLogger("ebbtide.cluster.controller")
 #: The annotations of a revision that must not have changed since it was read.
@@ -56,11 +47,7 @@ def write_annotations(
 
     Knative writes the status of a revision at any time, so a later version with the same ones is written too. None if the
     process must not write.
-
-    Raises:
-        StaleError: another process has written one of them.
-        ClusterError: the write failed.
-
+    Raises StaleError if another process has written one of them, and ClusterError if the write failed.
     """
     name, basis = revision["metadata"]["name"], revision
     for attempt in range(1, ATTEMPTS + 1):
@@ -68,9 +55,9 @@ def write_annotations(
             return None
         try:
             patch = {"metadata": {"annotations": {**annotations}}}
-            return cluster.patch(REVISION, name, namespace, patch, basis=basis)
+            return cluster.patch(kube.REVISION, name, namespace, patch, basis=basis)
         except StaleError:
-            basis = cluster.get(REVISION, name, namespace)
+            basis = cluster.get(kube.REVISION, name, namespace)
             if attempt == ATTEMPTS or _read_decided(basis) != _read_decided(revision):
                 raise
     return None
@@ -92,7 +79,6 @@ class Fence:
     """The fence of one process. Other threads may call ``is_raised`` only."""
 
     def __init__(self, cluster: Cluster, cache: Cache, *, threads: bool) -> None:
-        """Start without a fence."""
         self._cluster, self._cache, self._threads = cluster, cache, threads
         self._term = ""
 
@@ -179,4 +165,4 @@ def _reduce(revision: Object) -> Object:
     metadata = {key: revision["metadata"][key] for key in ("namespace", "name", "uid", "resourceVersion")}
     annotations = revision["metadata"].get("annotations") or {}
     metadata["annotations"] = {key: annotations[key] for key in _DECIDED_ON if key in annotations}
-    return {"apiVersion": REVISION.api_version, "kind": REVISION.name, "metadata": metadata}
+    return {"apiVersion": kube.REVISION.api_version, "kind": kube.REVISION.name, "metadata": metadata}

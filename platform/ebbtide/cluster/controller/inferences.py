@@ -12,18 +12,8 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ebbtide.cluster.client.protocol import (
-    CLASSIC,
-    INFERENCE,
-    KINDS,
-    BusyError,
-    ClusterError,
-    ForbiddenError,
-    MissingError,
-    UnreachableError,
-    is_no_older,
-    kind_of,
-)
+from ebbtide.cluster.client import protocol as kube
+from ebbtide.cluster.client.protocol import BusyError, ClusterError, ForbiddenError, MissingError, UnreachableError
 from ebbtide.cluster.controller.conditions import Failure, explain_problems, make_status
 from ebbtide.cluster.controller.events import make_event, record_event
 from ebbtide.cluster.controller.resources import Rendered, render_resource
@@ -47,7 +37,7 @@ if TYPE_CHECKING:
 
 LOG: Final = logging.getLogger("ebbtide.cluster.controller")
 #: Kinds of custom resources.
-RESOURCES: Final = (INFERENCE, CLASSIC)
+RESOURCES: Final = (kube.INFERENCE, kube.CLASSIC)
 #: Problem code of an apply without permission.
 FORBIDDEN: Final = "RES064"
 #: Resources that are worked on side by side.
@@ -95,7 +85,6 @@ class Inferences:
         *,
         threads: bool,
     ) -> None:
-        """Start without a past."""
         self._cluster, self._cache, self._clock = cluster, cache, clock
         self._profile, self._leads = profile, leads
         self._pool = ThreadPoolExecutor(WORKERS, "inference") if threads else None
@@ -252,7 +241,7 @@ class Inferences:
     def _is_status_changed(self, key: ResourceKey, resource: Object, status: Object) -> bool:
         """Return whether another client changed the status, by a resource that is as new as the last write."""
         written = self._written.get(key)
-        if written is None or not is_no_older(str(resource["metadata"]["resourceVersion"]), written):
+        if written is None or not kube.is_no_older(str(resource["metadata"]["resourceVersion"]), written):
             return False
         live = resource.get("status") or {}
         return prune_nulls(status) != {part: live[part] for part in status if part in live}
@@ -370,13 +359,13 @@ class Inferences:
         top = next((result for result in results if is_top_object(result)), None)
         if top is None:
             expected = next(obj for obj in workload.objects if is_top_object(obj))
-            top = self._cluster.get(kind_of(expected), workload.name, workload.namespace)
+            top = self._cluster.get(kube.kind_of(expected), workload.name, workload.namespace)
         return int(top["metadata"].get("generation", 0))
 
     def _prune(self, account: Cluster, rows: list[Object], owner: Object, workload: str, namespace: str) -> None:
         """Delete objects that the last spec needed and this one does not, if they still belong to the resource."""
         for row in rows:
-            kind = KINDS.get((row["apiVersion"], row["kind"]))
+            kind = kube.KINDS.get((row["apiVersion"], row["kind"]))
             if kind is None:
                 continue
             try:

@@ -34,7 +34,6 @@ class Lease:
     """A candidate's view of the Lease; ``renew`` takes or keeps it. One thread renews, and others may call ``leads``."""
 
     def __init__(self, cluster: Cluster, namespace: str, identity: str, clock: Clock) -> None:
-        """Do not hold it yet."""
         self._cluster, self._namespace, self._identity, self._clock = cluster, namespace, identity, clock
         #: The record's version and when it was first seen, on this process's clock.
         self._seen: tuple[str, float] = ("", 0.0)
@@ -104,11 +103,7 @@ class Lease:
         seconds = self._clock.now()
         # A MicroTime has exactly six digits after the second.
         moment = f"{format_timestamp(seconds).removesuffix('Z')}.{int(seconds % 1 * 1e6):06d}Z"
-        spec: Object = {
-            "holderIdentity": self._identity,
-            "leaseDurationSeconds": DURATION_SECONDS,
-            "renewTime": moment,
-        }
+        spec: Object = {"holderIdentity": self._identity, "leaseDurationSeconds": DURATION_SECONDS, "renewTime": moment}
         acquired = self._acquired
         if not self._holds(lease):
             acquired = spec["acquireTime"] = moment

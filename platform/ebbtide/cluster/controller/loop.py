@@ -18,18 +18,10 @@ from ebbtide.cluster.controller.events import make_event, record_event
 from ebbtide.cluster.controller.fence import write_annotations
 from ebbtide.cluster.controller.measure import Readings, SampleSource, read_pod
 from ebbtide.cluster.controller.sampling import Recorder, Requests
+from ebbtide.cluster.read import records
 from ebbtide.cluster.read.inventory import LiveWorkload, find_by_name, format_timestamp
 from ebbtide.cluster.read.pods import find_condition
-from ebbtide.cluster.read.records import (
-    FLOOR_WORDS,
-    ScaleRecord,
-    is_in_rollout,
-    read_decision,
-    read_desired_scale,
-    read_scale_record,
-    scaled_revisions,
-    serving_revisions,
-)
+from ebbtide.cluster.read.records import ScaleRecord
 from ebbtide.core.autoscaler.floor import Floor, FloorDecision, FloorError, FloorSettings, read_settings
 from ebbtide.core.autoscaler.hpa import HpaPod, Measured
 from ebbtide.core.base import keys
@@ -105,7 +97,7 @@ class Controller:
             with suppress(Exception):
                 settings = read_settings(live.top)
                 metrics = () if settings is None else settings.metrics
-                for name in serving_revisions(live) if metrics else ():
+                for name in records.serving_revisions(live) if metrics else ():
                     recorder.record(metrics, live.namespace, name)
         return recorder.requests
 
@@ -126,7 +118,7 @@ class Controller:
                 settings = read_settings(live.top)
                 if settings is not None:
                     self.counts["workloads"] += 1
-                    if problem := read_scale_record(live.top).problem:
+                    if problem := records.read_scale_record(live.top).problem:
                         told.add((live.namespace, live.name))
                         self._tell(live, "InvalidScaling", problem)
                     changes += self._step_workload(live, settings, readings, known)
@@ -151,20 +143,16 @@ class Controller:
         return changes
 
     def _step_workload(
-        self,
-        live: LiveWorkload,
-        settings: FloorSettings,
-        readings: Readings,
-        known: set[tuple[str, str]],
+        self, live: LiveWorkload, settings: FloorSettings, readings: Readings, known: set[tuple[str, str]]
     ) -> Iterator[Change]:
-        serving = serving_revisions(live)
+        serving = records.serving_revisions(live)
         known.update((live.namespace, name) for name in serving)
-        if any(map(is_in_rollout, live.revisions)):
+        if any(map(records.is_in_rollout, live.revisions)):
             # One writer: until the rollout ends, it sets the minimum of its revisions, and the controller then starts with it.
             for name in serving:
                 self._decided.pop((live.namespace, name), None)
             return
-        manual = read_scale_record(live.top)
+        manual = records.read_scale_record(live.top)
         highest = 0
         for name in serving:
             revision = find_by_name(live.revisions, name)
@@ -183,7 +171,8 @@ class Controller:
         Call it as soon as the workload changes: a revision can be ready before the next step.
         """
         floors = [
-            read_count(find_by_name(live.revisions, name), keys.MIN_SCALE) or 0 for name in serving_revisions(live)
+            read_count(find_by_name(live.revisions, name), keys.MIN_SCALE) or 0
+            for name in records.serving_revisions(live)
         ]
         try:
             return list(self._raise_new_revision(live, max([0, *floors])))
@@ -193,10 +182,10 @@ class Controller:
             return []
 
     def _raise_new_revision(self, live: LiveWorkload, floor: int) -> Iterator[Change]:
-        if any(map(is_in_rollout, live.revisions)):
+        if any(map(records.is_in_rollout, live.revisions)):
             return
-        newest = scaled_revisions(live)[-1:]
-        serving = serving_revisions(live)
+        newest = records.scaled_revisions(live)[-1:]
+        serving = records.serving_revisions(live)
         revision = find_by_name(live.revisions, newest[0]) if newest else None
         if revision is None or newest[0] in serving or not serving:
             return
@@ -244,12 +233,7 @@ class Controller:
         return decision, reasons
 
     def _write(
-        self,
-        live: LiveWorkload,
-        revision: Object,
-        decision: FloorDecision,
-        manual: ScaleRecord,
-        reasons: list[str],
+        self, live: LiveWorkload, revision: Object, decision: FloorDecision, manual: ScaleRecord, reasons: list[str]
     ) -> Iterator[Change]:
         """Write a floor that differs from the revision's; an unchanged floor is written only if its cause becomes blind."""
         name = str(revision["metadata"]["name"])
@@ -262,7 +246,7 @@ class Controller:
         if minimum is not None and minimum > floor:
             floor, cause = minimum, "manual"
         words = _explain(cause, decision, reasons)
-        last = read_decision(revision)
+        last = records.read_decision(revision)
         turned_blind = (cause in BLIND) != (last is not None and last.cause in BLIND)
         place = (live.namespace, name)
         if floor == (before or 0) and not turned_blind:
@@ -331,7 +315,7 @@ def has_new_revision(live: LiveWorkload) -> bool:
     newest = get_at(service, "status", "latestCreatedRevisionName", default="")
     revision = find_by_name(live.revisions, newest)
     failed = revision is not None and find_condition(revision, "Ready").get("status") == "False"
-    return bool(newest) and newest not in serving_revisions(live) and not failed
+    return bool(newest) and newest not in records.serving_revisions(live) and not failed
 
 
 def _read_replicas(scaler: Object | None, revision: Object, written: str) -> int | None:
@@ -341,7 +325,7 @@ def _read_replicas(scaler: Object | None, revision: Object, written: str) -> int
     pkg/reconciler/autoscaling/kpa/scaler.go, scaleUnknown). A number below the floor is older than the floor, which
     it never goes below (applyBounds), and a revision older than the last write has another floor.
     """
-    replicas = read_desired_scale(scaler)
+    replicas = records.read_desired_scale(scaler)
     if replicas is None or replicas < (read_count(revision, keys.MIN_SCALE) or 0):
         return None
     version = str(get_at(revision, "metadata", "resourceVersion", default=""))
@@ -368,4 +352,4 @@ def _explain(cause: str, decision: FloorDecision, reasons: list[str]) -> str:
         for row in decision.proposed
         if row.usage is not None and row.replicas is not None
     ]
-    return "; ".join([FLOOR_WORDS[cause], *rows, *reasons])
+    return "; ".join([records.FLOOR_WORDS[cause], *rows, *reasons])

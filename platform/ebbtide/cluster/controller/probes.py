@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import suppress
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from http import HTTPStatus
-
-    from ebbtide.cluster.client.protocol import Clock
+from ebbtide.cluster.client.protocol import Clock
 
 #: Seconds for a request and its response.
 REQUEST_SECONDS: Final = 5.0

@@ -11,21 +11,8 @@ from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.cluster.client.protocol import (
-    CLASSIC,
-    DEPLOYMENT,
-    HPA,
-    INFERENCE,
-    KNATIVE,
-    KSERVE,
-    POD,
-    POD_AUTOSCALER,
-    QUOTA,
-    REVISION,
-    Clock,
-    Cluster,
-    ClusterError,
-)
+from ebbtide.cluster.client import protocol as kube
+from ebbtide.cluster.client.protocol import Clock, Cluster, ClusterError
 from ebbtide.cluster.controller.fence import Fence, Leadership, owns_floors
 from ebbtide.cluster.controller.lease import RENEW_SECONDS, Lease
 from ebbtide.cluster.controller.loop import Controller, has_new_revision
@@ -46,11 +33,11 @@ if TYPE_CHECKING:
 
 LOG: Final = logging.getLogger("ebbtide.cluster.controller")
 #: The kinds that the controller reads; nothing else is watched or stored.
-KINDS: Final = (KSERVE, KNATIVE, REVISION, POD_AUTOSCALER, POD)
+KINDS: Final = (kube.KSERVE, kube.KNATIVE, kube.REVISION, kube.POD_AUTOSCALER, kube.POD)
 #: The kinds without which nothing is decided: a cluster without KServe has no InferenceServices.
-DECIDING_KINDS: Final = (REVISION, POD_AUTOSCALER, POD)
+DECIDING_KINDS: Final = (kube.REVISION, kube.POD_AUTOSCALER, kube.POD)
 #: The kinds that it reads in addition if it applies custom resources: these, and what a workload's status depends on.
-RESOURCE_KINDS: Final = (INFERENCE, CLASSIC, DEPLOYMENT, HPA, QUOTA)
+RESOURCE_KINDS: Final = (kube.INFERENCE, kube.CLASSIC, kube.DEPLOYMENT, kube.HPA, kube.QUOTA)
 #: Seconds to wait for the first list of all kinds.
 SYNC_SECONDS: Final = 60.0
 #: Seconds between two checks of changed workloads, of which none has a new revision.

@@ -51,7 +51,6 @@ class Recorder:
     """A source without values that records the requests of a step."""
 
     def __init__(self, projects: Projects) -> None:
-        """Start without requests."""
         self.requests: Requests = {}
         self._projects = projects
         self._namespace = ""
@@ -62,12 +61,10 @@ class Recorder:
         Readings(self, self, self._projects).measure([*metrics], namespace, revision, {}, 0.0)
 
     def samples(self, query: str) -> list[tuple[Mapping[str, str], float]]:
-        """Record a query."""
         self.requests.setdefault(Request("query", query), set()).add(self._namespace)
         return []
 
     def read(self, path: str) -> Object:
-        """Record a path."""
         self.requests.setdefault(Request("path", path), set()).add(self._namespace)
         return {}
 

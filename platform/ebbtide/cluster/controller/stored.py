@@ -5,16 +5,13 @@ A controller that applies custom resources computes statuses, which read more, a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
 from ebbtide.cluster.client.protocol import POD, POD_AUTOSCALER, REVISION, Kind
 from ebbtide.core.base import keys
 from ebbtide.core.base.paths import get_at
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.objects import Object
 
 _METADATA: Final = (
     "name",

@@ -7,13 +7,12 @@ import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from ebbtide.cluster.client.protocol import ClusterError, Kind, MissingError
+from ebbtide.cluster.client.protocol import Cluster, ClusterError, Kind, MissingError
 from ebbtide.core.base.bodies import WrittenBy, body
 from ebbtide.core.base.problems import Severity
 from ebbtide.core.translation.objects import Object
 
 if TYPE_CHECKING:
-    from ebbtide.cluster.client.protocol import Cluster
     from ebbtide.core.profile.models import Profile
     from ebbtide.core.spec.inference import Inference
     from ebbtide.core.translation.plan import Plan
@@ -80,7 +79,6 @@ class SpecRequirements:
 
     @property
     def namespaces(self) -> tuple[str, ...]:
-        """The namespaces of the specs, and the selected one."""
         return tuple(dict.fromkeys(filter(None, (*(plan.namespace for plan in self.plans), self.selected))))
 
 

@@ -8,14 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from ebbtide.cluster.client.protocol import (
-    DOMAIN_CLAIM,
-    GATEWAY,
-    INGRESS_CLASS,
-    NETWORK_POLICY,
-    SERVICE,
-    ForbiddenError,
-)
+from ebbtide.cluster.client import protocol as kube
+from ebbtide.cluster.client.protocol import ForbiddenError
 from ebbtide.cluster.doctor.findings import FixPatch, fetch_or_none, make_error_finding, make_warning_finding
 from ebbtide.cluster.read.inventory import KNATIVE_NAMESPACE
 from ebbtide.cluster.slo.queries import GATEWAYS as HISTOGRAMS
@@ -44,7 +38,7 @@ def _check_prometheus(cluster: Cluster, _: ObservedCluster, requirements: SpecRe
     host = (urlsplit(metrics.prometheus).hostname or "").split(".")
     if len(host) < 3 or host[2] != "svc":  # noqa: PLR2004 - name, namespace, svc
         return
-    if fetch_or_none(cluster, SERVICE, host[0], host[1]) is None:
+    if fetch_or_none(cluster, kube.SERVICE, host[0], host[1]) is None:
         yield make_warning_finding(
             "DOC018",
             f"Prometheus not found: the profile expects Service {host[0]} in namespace {host[1]}",
@@ -81,7 +75,7 @@ def _check_gateway(cluster: Cluster, observed: ObservedCluster, _: SpecRequireme
         return
     name = network.get("ingress-class") or USUAL_GATEWAY
     gateway = INGRESS_GATEWAYS.get(name)
-    if gateway is not None and fetch_or_none(cluster, SERVICE, gateway.service, gateway.namespace) is None:
+    if gateway is not None and fetch_or_none(cluster, kube.SERVICE, gateway.service, gateway.namespace) is None:
         yield make_error_finding(
             "DOC019",
             f"Knative's ingress class is {name}, but its Service {gateway.service} was not found in namespace {gateway.namespace}",
@@ -100,11 +94,11 @@ def _check_domain_claims(
         if mapping["kind"] != "DomainMapping" or "namespace" not in mapping["metadata"]:
             continue
         host, namespace = mapping["metadata"]["name"], mapping["metadata"]["namespace"]
-        claim = fetch_or_none(cluster, DOMAIN_CLAIM, host)
+        claim = fetch_or_none(cluster, kube.DOMAIN_CLAIM, host)
         if claim is None:
             body = {
-                "apiVersion": DOMAIN_CLAIM.api_version,
-                "kind": DOMAIN_CLAIM.name,
+                "apiVersion": kube.DOMAIN_CLAIM.api_version,
+                "kind": kube.DOMAIN_CLAIM.name,
                 "metadata": {"name": host},
                 "spec": {"namespace": namespace},
             }
@@ -113,7 +107,7 @@ def _check_domain_claims(
                 f"no ClusterDomainClaim assigns the host name {host} to namespace {namespace}",
                 "the DomainMapping never becomes ready, and the host name does not answer",
                 f"create the ClusterDomainClaim, or set {CLAIMS}: true in config-network",
-                FixPatch("create", DOMAIN_CLAIM, host, body=body),
+                FixPatch("create", kube.DOMAIN_CLAIM, host, body=body),
             )
         elif get_at(claim, "spec", "namespace") != namespace:
             yield make_error_finding(
@@ -148,7 +142,7 @@ def find_missing_ingress(
         return
     if ingress.get("enableGatewayApi") is True:
         namespace, _, name = str(ingress.get("kserveIngressGateway") or DEFAULT_GATEWAY).partition("/")
-        if fetch_or_none(cluster, GATEWAY, name, namespace) is None:
+        if fetch_or_none(cluster, kube.GATEWAY, name, namespace) is None:
             yield make_warning_finding(
                 "DOC038",
                 f"KServe routes services in Standard mode through Gateway {namespace}/{name}, which was not found",
@@ -170,9 +164,9 @@ def find_missing_ingress(
 def _has_ingress_class(cluster: Cluster, name: str) -> bool:
     """Return whether an IngressClass exists, or with an empty name, whether one is the default; True if unknown."""
     if name:
-        return fetch_or_none(cluster, INGRESS_CLASS, name) is not None
+        return fetch_or_none(cluster, kube.INGRESS_CLASS, name) is not None
     try:
-        classes = cluster.list(INGRESS_CLASS).items
+        classes = cluster.list(kube.INGRESS_CLASS).items
     except ForbiddenError:
         return True
     return any(get_at(row, "metadata", "annotations", DEFAULT_CLASS) == "true" for row in classes)
@@ -181,7 +175,7 @@ def _has_ingress_class(cluster: Cluster, name: str) -> bool:
 def _check_network_policies(cluster: Cluster, _: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     for namespace in requirements.namespaces:
         try:
-            policies = cluster.list(NETWORK_POLICY, namespace).items
+            policies = cluster.list(kube.NETWORK_POLICY, namespace).items
         except ForbiddenError:
             continue
         closed = [

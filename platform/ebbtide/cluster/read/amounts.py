@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator, Mapping
+from typing import Final
 
 from ebbtide.core.base import keys
 from ebbtide.core.base.bodies import body
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.quantities import GIB, NANO, format_number, parse_nano
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.objects import Object
 
 BYTES: Final = {"memory", "ephemeral-storage"}
 #: End of a quota's name for the devices of a class (k8s.io/api core/v1 ResourceClaimsPerClass).

@@ -8,14 +8,11 @@ k8s.io/kubernetes pkg/scheduler/framework/plugins/dynamicresources (the messages
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable, Iterator
+from typing import Final
 
 from ebbtide.core.base.paths import get_at
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.objects import Object
 
 #: The scheduler's message about a claim that no node's free devices satisfy, and about one whose class is missing.
 UNALLOCATED: Final = "cannot allocate all claims"

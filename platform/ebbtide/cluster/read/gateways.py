@@ -6,30 +6,18 @@ HTTPRoute of Standard mode).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Iterator
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
+from ebbtide.cluster.client import protocol as kube
 from ebbtide.cluster.client.endpoint import CallError, Endpoint, explain_foreign_url
-from ebbtide.cluster.client.protocol import (
-    GATEWAY,
-    HTTP_ROUTE,
-    INGRESS,
-    NODE,
-    POD,
-    SERVICE,
-    ClusterError,
-    MissingError,
-)
+from ebbtide.cluster.client.protocol import Cluster, ClusterError, MissingError
 from ebbtide.cluster.read.pods import is_ready
+from ebbtide.cluster.read.status import Status
 from ebbtide.core.base.ingress import INGRESS_GATEWAYS
 from ebbtide.core.base.paths import get_at
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from ebbtide.cluster.client.protocol import Cluster
-    from ebbtide.cluster.read.status import Status
-    from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.objects import Object
 
 HTTP_PORT: Final = 80
 
@@ -49,7 +37,7 @@ def find_gateway(cluster: Cluster) -> Gateway | None:
     """Return the gateway of Knative's services; None if there is none, or if reading it is forbidden."""
     for row in INGRESS_GATEWAYS.values():
         try:
-            service = cluster.get(SERVICE, row.service, row.namespace)
+            service = cluster.get(kube.SERVICE, row.service, row.namespace)
         except ClusterError:
             continue
         return Gateway(row.namespace, row.service, tuple(_list_addresses(cluster, service)))
@@ -59,17 +47,15 @@ def find_gateway(cluster: Cluster) -> Gateway | None:
 def find_gateway_pod(cluster: Cluster, namespace: str, service: str) -> tuple[str, int] | None:
     """Return a ready pod of a gateway's Service, and its port for HTTP; None if there is none.
 
-    Raises:
-        ClusterError: reading the Service or its pods is forbidden, or the cluster did not answer.
-
+    Raises ClusterError if reading the Service or its pods is forbidden, or if the cluster did not answer.
     """
-    spec = cluster.get(SERVICE, service, namespace).get("spec") or {}
+    spec = cluster.get(kube.SERVICE, service, namespace).get("spec") or {}
     labels = ",".join(f"{name}={value}" for name, value in (spec.get("selector") or {}).items())
     row: Object = next((row for row in spec.get("ports") or () if row.get("port") == HTTP_PORT), {})
     target = row.get("targetPort") or row.get("port")
     if not labels or not target:
         return None
-    for pod in cluster.list(POD, namespace, labels=labels).items:
+    for pod in cluster.list(kube.POD, namespace, labels=labels).items:
         containers = get_at(pod, "spec", "containers", default=[])
         ports = {port.get("name"): port["containerPort"] for row in containers for port in row.get("ports") or ()}
         port = ports.get(target) if isinstance(target, str) else target
@@ -87,12 +73,12 @@ def find_route_gateway(cluster: Cluster, top: Object) -> Gateway | None:
         route = _get_or_none(cluster, top["metadata"]["name"], top["metadata"]["namespace"])
         if route is None:
             return None
-        if route["kind"] == INGRESS.name:
+        if route["kind"] == kube.INGRESS.name:
             rows = get_at(route, "status", "loadBalancer", "ingress", default=[])
             return Gateway("", "", tuple((str(row.get("ip") or row.get("hostname")), HTTP_PORT) for row in rows))
         parent: Object = next(iter(get_at(route, "spec", "parentRefs", default=[])), {})
         namespace = parent.get("namespace") or top["metadata"]["namespace"]
-        gateway = cluster.get(GATEWAY, parent.get("name", ""), namespace)
+        gateway = cluster.get(kube.GATEWAY, parent.get("name", ""), namespace)
     except ClusterError:
         return None
     listeners = get_at(gateway, "spec", "listeners", default=[])
@@ -110,7 +96,7 @@ def _list_addresses(cluster: Cluster, service: Object) -> Iterator[tuple[str, in
     if not port.get("nodePort"):
         return
     try:
-        nodes = cluster.list(NODE).items
+        nodes = cluster.list(kube.NODE).items
     except ClusterError:
         return
     addresses = [row for node in nodes for row in get_at(node, "status", "addresses", default=[])]
@@ -131,16 +117,16 @@ def explain_unrouted(cluster: Cluster, top: Object) -> str:
         return ""
     if ingress is None:
         return "KServe created neither an Ingress nor an HTTPRoute for it (disableIngressCreation in inferenceservice-config)"
-    if ingress["kind"] == INGRESS.name and not get_at(ingress, "status", "loadBalancer", "ingress"):
+    if ingress["kind"] == kube.INGRESS.name and not get_at(ingress, "status", "loadBalancer", "ingress"):
         controller = get_at(ingress, "spec", "ingressClassName") or "the default class"
         return f"no ingress controller serves Ingress {name} of class {controller}"
-    if ingress["kind"] == HTTP_ROUTE.name and not get_at(ingress, "status", "parents"):
+    if ingress["kind"] == kube.HTTP_ROUTE.name and not get_at(ingress, "status", "parents"):
         return f"no gateway accepts HTTPRoute {name}"
     return ""
 
 
 def _get_or_none(cluster: Cluster, name: str, namespace: str) -> Object | None:
-    for kind in (HTTP_ROUTE, INGRESS):
+    for kind in (kube.HTTP_ROUTE, kube.INGRESS):
         try:
             return cluster.get(kind, name, namespace)
         except MissingError:
@@ -156,9 +142,7 @@ def make_endpoint(status: Status, gateway: str, timeout: float) -> Endpoint:
 def make_guarded_endpoint(status: Status, gateway: str, timeout: float) -> Endpoint:
     """Return the endpoint of a workload for a server that sends requests for its users.
 
-    Raises:
-        CallError: the workload has no URL, or one that Knative or KServe cannot have written.
-
+    Raises CallError if the workload has no URL, or one that Knative or KServe cannot have written.
     """
     if not status.url:
         raise CallError(f"{status.name} has no URL: {status.why or status.phase}")

@@ -13,30 +13,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
-from ebbtide.cluster.client.protocol import (
-    CLASSIC,
-    CONFIG_MAP,
-    DEPLOYMENT,
-    DEVICE_CLASS,
-    EVENT,
-    HPA,
-    INFERENCE,
-    KNATIVE,
-    KSERVE,
-    LLM,
-    NODE,
-    POD,
-    POD_AUTOSCALER,
-    QUOTA,
-    RESOURCE_CLAIM,
-    REVISION,
-    Cluster,
-    ClusterError,
-    ForbiddenError,
-    Kind,
-    MissingError,
-    event_time,
-)
+from ebbtide.cluster.client import protocol as kube
+from ebbtide.cluster.client.protocol import Cluster, ClusterError, ForbiddenError, Kind, MissingError
 from ebbtide.cluster.read import claims as of_claim
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.core.base import keys, names
@@ -96,21 +74,28 @@ class LiveWorkload:
 
     @property
     def name(self) -> str:
-        """The workload's name."""
         return str(self.top["metadata"]["name"])
 
     @property
     def namespace(self) -> str:
-        """The workload's namespace."""
         return str(self.top["metadata"]["namespace"])
 
 
 #: Kinds of custom resources from which the controller makes workloads.
-RESOURCES: Final = frozenset({INFERENCE.name, CLASSIC.name})
+RESOURCES: Final = frozenset({kube.INFERENCE.name, kube.CLASSIC.name})
 #: Problem code of a command that would change a workload of a custom resource.
 OWNED: Final = "RES063"
 #: The kinds of a workload's objects, and of those that limit it.
-GROUPED: Final = (KSERVE, KNATIVE, REVISION, POD_AUTOSCALER, DEPLOYMENT, POD, HPA, QUOTA)
+GROUPED: Final = (
+    kube.KSERVE,
+    kube.KNATIVE,
+    kube.REVISION,
+    kube.POD_AUTOSCALER,
+    kube.DEPLOYMENT,
+    kube.POD,
+    kube.HPA,
+    kube.QUOTA,
+)
 KNATIVE_NAMESPACE: Final = "knative-serving"
 OBJECT_FIELDS: Final = ("revisions", "scalers", "deployments", "hpas", "pods", "events", "quotas", "claims")
 
@@ -140,11 +125,8 @@ def find_workload(
 ) -> LiveWorkload:
     """Return one workload with its events, quotas, the cluster's GPUs and the autoscaler's settings.
 
-    With ``known``, the workload as it was read before, its kind and the settings are not read again.
-
-    Raises:
-        MissingError: no Knative Service, InferenceService or LLMInferenceService has this name.
-
+    With ``known``, the workload as it was read before, its kind and the settings are not read again. Raises
+    MissingError if no Knative Service, InferenceService or LLMInferenceService has this name.
     """
     kind = (known.top if known else get_top(cluster, name, namespace))["kind"]
     workloads = read_workloads(cluster, namespace, now, events=True, only=name)
@@ -160,7 +142,7 @@ def find_workload(
 def read_autoscaler_settings(cluster: Cluster) -> dict[str, str] | None:
     """Return the data of Knative's config-autoscaler, or None if it cannot be read."""
     try:
-        return dict(get_at(cluster.get(CONFIG_MAP, "config-autoscaler", KNATIVE_NAMESPACE), "data", default={}))
+        return dict(get_at(cluster.get(kube.CONFIG_MAP, "config-autoscaler", KNATIVE_NAMESPACE), "data", default={}))
     except ClusterError:
         return None
 
@@ -168,19 +150,17 @@ def read_autoscaler_settings(cluster: Cluster) -> dict[str, str] | None:
 def get_top(cluster: Cluster, name: str, namespace: str) -> Object:
     """Return a workload's top object; the kinds of KServe take precedence over a Knative Service.
 
-    Raises:
-        MissingError: none exists.
-        ForbiddenError: reading one of the kinds is forbidden, apart from an LLMInferenceService.
-
+    Raises MissingError if none exists, and ForbiddenError if reading one of the kinds is forbidden, apart from an
+    LLMInferenceService.
     """
     forbidden = None
-    for kind in (KSERVE, LLM, KNATIVE):
+    for kind in (kube.KSERVE, kube.LLM, kube.KNATIVE):
         try:
             return cluster.get(kind, name, namespace)
         except MissingError:
             continue
         except ForbiddenError as error:
-            forbidden = forbidden if kind == LLM else error
+            forbidden = forbidden if kind == kube.LLM else error
     if forbidden is not None:
         raise _explain_forbidden(namespace) from forbidden
     raise MissingError(f"workload {name} not found in namespace {namespace}")
@@ -199,27 +179,24 @@ def _explain_forbidden(namespace: str) -> ForbiddenError:
 def list_tops(cluster: Cluster, namespace: str) -> list[Object]:
     """Return the workloads' top objects in a namespace, or in all namespaces if it is empty."""
     services = [
-        *cluster.list(KSERVE, namespace).items,
+        *cluster.list(kube.KSERVE, namespace).items,
         *_list_language_models(cluster, namespace),
-        *cluster.list(KNATIVE, namespace).items,
+        *cluster.list(kube.KNATIVE, namespace).items,
     ]
     return sorted((top for top in services if not is_made_by_kserve(top)), key=_namespaced_name)
 
 
-def _list_readable(cluster: Cluster, kind: Kind, namespace: str = "") -> list[Object]:
-    """Return the objects of a kind; none if they cannot be read, so that answers are shorter without them."""
+def _list_unless(error: type[ClusterError], cluster: Cluster, kind: Kind, namespace: str) -> list[Object]:
+    """Return the objects of a kind; none after an error of a class."""
     try:
         return cluster.list(kind, namespace).items
-    except ClusterError:
+    except error:
         return []
 
 
 def _list_language_models(cluster: Cluster, namespace: str) -> list[Object]:
     """Return the LLMInferenceServices; none if reading them is forbidden, as with the roles of an older Ebbtide."""
-    try:
-        return cluster.list(LLM, namespace).items
-    except ForbiddenError:
-        return []
+    return _list_unless(ForbiddenError, cluster, kube.LLM, namespace)
 
 
 def read_workloads(
@@ -230,20 +207,21 @@ def read_workloads(
     Without ``events``, they are read only if a pod waits for a node: they contain the reason of Kueue and of an eviction.
     """
     try:
-        objects = cluster.list_all((*GROUPED, EVENT) if events else GROUPED, namespace)
+        objects = cluster.list_all((*GROUPED, kube.EVENT) if events else GROUPED, namespace)
     except ForbiddenError as error:
         raise _explain_forbidden(namespace) from error
-    objects[LLM] = _list_language_models(cluster, namespace)
-    if any(of_claim.list_claim_names(pod) for pod in objects[POD]):
-        objects[RESOURCE_CLAIM] = _list_readable(cluster, RESOURCE_CLAIM, namespace)
-    event_list, pods = objects.pop(EVENT, []), objects[POD]
+    objects[kube.LLM] = _list_language_models(cluster, namespace)
+    if any(of_claim.list_claim_names(pod) for pod in objects[kube.POD]):
+        # Answers are shorter without them.
+        objects[kube.RESOURCE_CLAIM] = _list_unless(ClusterError, cluster, kube.RESOURCE_CLAIM, namespace)
+    event_list, pods = objects.pop(kube.EVENT, []), objects[kube.POD]
     supplies: dict[str, ResourceSupply] | None = None
     if has_unscheduled_pods(pods):
         supplies = _read_supplies(cluster, pods if not namespace else None)
         if not events:
             with suppress(ClusterError):
-                event_list = cluster.list(EVENT, namespace).items
-    return group_workloads(objects, sorted(event_list, key=event_time), supplies, now, only=only)
+                event_list = cluster.list(kube.EVENT, namespace).items
+    return group_workloads(objects, sorted(event_list, key=kube.event_time), supplies, now, only=only)
 
 
 def group_workloads(
@@ -255,19 +233,21 @@ def group_workloads(
     only: str = "",
 ) -> list[LiveWorkload]:
     """Return the workloads of the listed objects in order of namespace and name; ``events`` are oldest first."""
-    isvcs, ksvcs, deployments, hpas, quotas = (objects[kind] for kind in (KSERVE, KNATIVE, DEPLOYMENT, HPA, QUOTA))
-    revisions = _group_by_label(sorted(objects[REVISION], key=revision_sort_key), keys.KNATIVE_SERVICE)
-    scalers = _group_by_label(objects[POD_AUTOSCALER], keys.KNATIVE_SERVICE)
+    isvcs, ksvcs, deployments, hpas, quotas = (
+        objects[kind] for kind in (kube.KSERVE, kube.KNATIVE, kube.DEPLOYMENT, kube.HPA, kube.QUOTA)
+    )
+    revisions = _group_by_label(sorted(objects[kube.REVISION], key=revision_sort_key), keys.KNATIVE_SERVICE)
+    scalers = _group_by_label(objects[kube.POD_AUTOSCALER], keys.KNATIVE_SERVICE)
     services = {_namespaced_name(obj): obj for obj in ksvcs}
     hpas_by_name = {_namespaced_name(obj): obj for obj in hpas}
-    claims_by_name = {_namespaced_name(obj): obj for obj in objects.get(RESOURCE_CLAIM, ())}
+    claims_by_name = {_namespaced_name(obj): obj for obj in objects.get(kube.RESOURCE_CLAIM, ())}
     hpas_by_service = _group_by_label(hpas, keys.KNATIVE_SERVICE)
-    pods = sorted(objects[POD], key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")))
+    pods = sorted(objects[kube.POD], key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")))
     groups = {
         label: (_group_by_label(deployments, label), _group_by_label(pods, label))
         for label in (keys.KNATIVE_SERVICE, keys.KSERVE_SERVICE)
     }
-    models = objects.get(LLM, [])
+    models = objects.get(kube.LLM, [])
     groups[keys.APP_NAME] = (
         _group_by_label(filter(serves_language_model, deployments if models else ()), keys.APP_NAME),
         _group_by_label(filter(serves_language_model, pods if models else ()), keys.APP_NAME),
@@ -278,7 +258,7 @@ def group_workloads(
         if is_made_by_kserve(top) or only not in {"", name}:
             continue
         kserve = top["kind"] == "InferenceService"
-        model = top["kind"] == LLM.name
+        model = top["kind"] == kube.LLM.name
         service = names.name_llm_deployment(name) if model else names.name_predictor(name) if kserve else name
         label = keys.APP_NAME if model else keys.KSERVE_SERVICE if kserve else keys.KNATIVE_SERVICE
         of_deployments, of_pods = groups[label]
@@ -366,7 +346,7 @@ def explain_resource_owner(obj: Object) -> str:
 
 def is_made_by_kserve(service: Object) -> bool:
     """Return whether KServe created a Knative Service for an InferenceService, so that it is not a separate workload."""
-    return bool(get_at(service, "metadata", "ownerReferences", 0, "kind") == KSERVE.name)
+    return bool(get_at(service, "metadata", "ownerReferences", 0, "kind") == kube.KSERVE.name)
 
 
 def _belongs_to_service(name: str, service: str) -> bool:
@@ -419,14 +399,14 @@ def has_unscheduled_pods(pods: list[Object]) -> bool:
 
 def _read_supplies(cluster: Cluster, everywhere: list[Object] | None) -> dict[str, ResourceSupply] | None:
     try:
-        nodes = cluster.list(NODE).items
-        pods = cluster.list(POD).items if everywhere is None else everywhere
+        nodes = cluster.list(kube.NODE).items
+        pods = cluster.list(kube.POD).items if everywhere is None else everywhere
     except ClusterError:
         return None
     if not any(of_claim.UNALLOCATED in of_pod.find_condition(pod, "PodScheduled").get("message", "") for pod in pods):
         return compute_supplies(nodes, pods)
     try:
-        claims, classes = cluster.list(RESOURCE_CLAIM).items, cluster.list(DEVICE_CLASS).items
+        claims, classes = cluster.list(kube.RESOURCE_CLAIM).items, cluster.list(kube.DEVICE_CLASS).items
     except ClusterError:
         # Without the claims, all devices would seem to be free.
         return compute_supplies(nodes, pods)

@@ -14,20 +14,9 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from ebbtide.cluster.client.protocol import LIVE_MANAGER
-from ebbtide.cluster.read import inventory
+from ebbtide.cluster.read import inventory, why
 from ebbtide.cluster.read.inventory import LiveWorkload
-from ebbtide.cluster.read.why import (
-    ReplayedDecision,
-    ReplayedStep,
-    WhyReason,
-    autoscaler_settings,
-    explain_decision,
-    is_scaled_by_kpa,
-    join_series,
-    read_scaler_settings,
-    replay_decisions,
-    serving_revision,
-)
+from ebbtide.cluster.read.why import ReplayedDecision, ReplayedStep, WhyReason
 from ebbtide.cluster.slo.source import History, SeriesPoint
 from ebbtide.core.autoscaler import targets
 from ebbtide.core.base.bodies import body
@@ -128,7 +117,7 @@ class PastDecisions:
             return
         revision, config = self.settings.revision, self.settings.config
         reported = (self.wanted or {}).get(last.reading.time)
-        yield from explain_decision(
+        yield from why.explain_decision(
             ReplayedDecision(
                 revision,
                 config,
@@ -144,18 +133,20 @@ def replay_history(live: LiveWorkload, history: History, step: float, cluster: P
     """Repeat the autoscaler's decisions over a history with a point every ``step`` seconds."""
     wanted = history.series.get("wanted") or history.series.get("ready", ())
     marks = tuple(sorted([*_list_marks(live), *_list_cold_starts(wanted)], key=lambda mark: mark.time))
-    name = serving_revision(live)
-    if not is_scaled_by_kpa(live, name):
+    name = why.serving_revision(live)
+    if not why.is_scaled_by_kpa(live, name):
         words = "an HPA decides, and its past metrics are not recorded" if live.hpas else "no autoscaler decides"
         return PastDecisions(marks, unknown=words, step=step)
     if step > MAX_STEP_SECONDS:
         words = f"{NOT_REPEATED}: select a time range of at most 6 hours, whose points show the autoscaler's windows"
         return PastDecisions(marks, unknown=words, step=step)
     try:
-        settings = read_scaler_settings(live, name, autoscaler_settings(live, cluster))
+        settings = why.read_scaler_settings(live, name, why.autoscaler_settings(live, cluster))
     except setting.NotSimulated as error:
         return PastDecisions(marks, unknown=f"{NOT_REPEATED}: {error}", step=step)
-    steps, _ = replay_decisions(targets.make_decider(settings.revision, settings.config), tuple(join_series(history)))
+    steps, _ = why.replay_decisions(
+        targets.make_decider(settings.revision, settings.config), tuple(why.join_series(history))
+    )
     revision = inventory.find_by_name(live.revisions, name)
     created = 0.0 if revision is None else inventory.parse_timestamp(revision["metadata"].get("creationTimestamp"))
     known = {point.time: point.value for point in history.series.get("wanted", ()) if point.value is not None}

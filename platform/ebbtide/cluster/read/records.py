@@ -8,28 +8,21 @@ pkg/apis/serving/v1/route_types.go (traffic).
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from ebbtide.cluster.read.inventory import LiveWorkload
 from ebbtide.core.autoscaler.floor import FloorError, read_settings
 from ebbtide.core.base import annotations as shapes
 from ebbtide.core.base import keys
 from ebbtide.core.base.annotations import Record, UnreadableError, read_annotation, read_spec
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.quantities import drop_zero_fraction
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from ebbtide.cluster.read.inventory import LiveWorkload
-    from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.objects import Object
 
 #: Fields of a manual scale override, and the revision annotation of each.
-SCALED: Final = {
-    "minReplicas": keys.MIN_SCALE,
-    "maxReplicas": keys.MAX_SCALE,
-    "metricThreshold": keys.TARGET,
-}
+SCALED: Final = {"minReplicas": keys.MIN_SCALE, "maxReplicas": keys.MAX_SCALE, "metricThreshold": keys.TARGET}
 #: Length to which the value of an edited annotation is cut.
 EDIT_LENGTH: Final = 60
 #: The words of a floor's cause.

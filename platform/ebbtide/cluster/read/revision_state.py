@@ -9,15 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from ebbtide.cluster.read import inventory
+from ebbtide.cluster.read import inventory, rejections
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.inventory import LiveWorkload
-from ebbtide.cluster.read.rejections import (
-    explain_missing_quota,
-    explain_preemption,
-    explain_rejection,
-    explain_unschedulable,
-)
 from ebbtide.core.base import keys
 from ebbtide.core.base.annotations import read_annotation, read_setting
 from ebbtide.core.base.paths import get_at
@@ -49,7 +43,7 @@ def is_retried(live: LiveWorkload, revision: str) -> bool:
 def condition_message(condition: Object) -> str:
     """Return a condition's message, reworded if Ebbtide knows it."""
     text = str(condition.get("message") or "").strip()
-    return explain_rejection(text) if text else ""
+    return rejections.explain_rejection(text) if text else ""
 
 
 def explain_failure(live: LiveWorkload, revision: str) -> str:
@@ -58,7 +52,7 @@ def explain_failure(live: LiveWorkload, revision: str) -> str:
     if ready.get("reason") == PROGRESS_DEADLINE:
         failed = inventory.find_by_name(live.revisions, revision)
         waiting = [pod for pod in list_revision_pods(live, revision) if not of_pod.is_ready(pod)]
-        quota = explain_missing_quota(f"{revision}-", live)
+        quota = rejections.explain_missing_quota(f"{revision}-", live)
         nothing = f"Kueue did not admit its pod: {quota}" if quota else "no replica became ready"
         progress = of_pod.describe_startup(waiting[0]) if waiting else nothing
         known = read_setting(failed, keys.PROGRESS_DEADLINE) is not None
@@ -80,7 +74,11 @@ def explain_recovery(live: LiveWorkload, revision: str) -> str:
         return describe_progress(live, revision)
     if "exceeded quota" not in message:
         return ""
-    return describe_progress(live, revision) if list_revision_pods(live, revision) else explain_rejection(message)
+    return (
+        describe_progress(live, revision)
+        if list_revision_pods(live, revision)
+        else rejections.explain_rejection(message)
+    )
 
 
 def explain_trouble(live: LiveWorkload, revision: str) -> str:
@@ -113,7 +111,7 @@ def find_trouble(live: LiveWorkload, revision: str) -> of_pod.PodTrouble | None:
             and about.startswith(revision)
             and not list_revision_pods(live, revision)
         ):
-            return of_pod.PodTrouble("rejected", explain_rejection(str(event.get("message", ""))))
+            return of_pod.PodTrouble("rejected", rejections.explain_rejection(str(event.get("message", ""))))
     return None
 
 
@@ -135,7 +133,7 @@ def find_pod_trouble(pod: Object, live: LiveWorkload) -> of_pod.PodTrouble | Non
             if get_at(event, "involvedObject", "name") != pod["metadata"]["name"]:
                 continue
             if reason == UNCLAIMED:
-                return of_pod.PodTrouble("unschedulable", explain_rejection(message))
+                return of_pod.PodTrouble("unschedulable", rejections.explain_rejection(message))
             if reason != UNGROUPED:
                 continue
             empty = "spec.minMember: Invalid value: 0" in message
@@ -146,9 +144,9 @@ def find_pod_trouble(pod: Object, live: LiveWorkload) -> of_pod.PodTrouble | Non
                 )
             return of_pod.PodTrouble("rejected", f"KAI cannot create the pod's group: {message}", lasting=empty)
     trouble = of_pod.find_trouble(pod)
-    waits = "" if get_at(pod, "spec", "nodeName") else explain_preemption(pod, live)
+    waits = "" if get_at(pod, "spec", "nodeName") else rejections.explain_preemption(pod, live)
     if trouble is not None and trouble.kind == "unschedulable":
-        words = explain_unschedulable(trouble.words, pod, live)
+        words = rejections.explain_unschedulable(trouble.words, pod, live)
         return trouble._replace(words=f"{words}; {waits}" if waits else words)
     return of_pod.PodTrouble("unschedulable", waits) if waits else trouble
 

@@ -12,16 +12,9 @@ from ebbtide.cluster.read.records import read_desired_scale
 from ebbtide.cluster.read.revision_state import list_current_revisions, list_revision_pods
 from ebbtide.core.autoscaler import targets
 from ebbtide.core.autoscaler.floor import FloorError, FloorSettings, read_settings
+from ebbtide.core.base import annotations as shapes
 from ebbtide.core.base import keys, metrics
-from ebbtide.core.base.annotations import (
-    UnreadableError,
-    parse_count,
-    parse_finite,
-    read_annotation,
-    read_name,
-    read_setting,
-    read_spec,
-)
+from ebbtide.core.base.annotations import UnreadableError
 from ebbtide.core.base.bodies import body
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.quantities import NANO, format_number, parse_nano
@@ -110,7 +103,7 @@ def desired_replicas(live: LiveWorkload, revision: str) -> int:
     scaler = inventory.find_by_name(live.scalers, revision)
     desired = read_desired_scale(scaler)
     # An HPA without a metric value reports 0, although it never goes below its minimum.
-    undecided = desired == 0 and read_annotation(scaler, keys.CLASS) == keys.CLASS_HPA
+    undecided = desired == 0 and shapes.read_annotation(scaler, keys.CLASS) == keys.CLASS_HPA
     if desired is not None and not undecided:
         return desired
     deployment = next(
@@ -126,8 +119,8 @@ def _read_scale_bounds(live: LiveWorkload, revision: str) -> tuple[int, int]:
         live.service, "spec", "template", "metadata", "annotations", default={}
     )
     floor = read_floor_settings(live.top)
-    low = parse_count(annotations.get(keys.MIN_SCALE)) if floor is None else floor.minimum
-    return low or 0, parse_count(annotations.get(keys.MAX_SCALE)) or 0
+    low = shapes.parse_count(annotations.get(keys.MIN_SCALE)) if floor is None else floor.minimum
+    return low or 0, shapes.parse_count(annotations.get(keys.MAX_SCALE)) or 0
 
 
 def read_floor_settings(top: Object) -> FloorSettings | None:
@@ -152,7 +145,7 @@ def find_scaling_metric(live: LiveWorkload) -> ScalingMetric | None:
     if floor is not None and floor.metrics:
         first = floor.metrics[0]
         return ScalingMetric(_name_in_spec(live, first.name), format_number(first.target))
-    metric, threshold = read_name(newest, keys.METRIC), read_setting(newest, keys.TARGET)
+    metric, threshold = shapes.read_name(newest, keys.METRIC), shapes.read_setting(newest, keys.TARGET)
     if metric is None or threshold is None:
         return None
     aim = _find_aim(live, newest, metric, threshold)
@@ -161,9 +154,9 @@ def find_scaling_metric(live: LiveWorkload) -> ScalingMetric | None:
 
 def _find_aim(live: LiveWorkload, revision: Object | None, metric: str, target: float) -> str:
     """Return the value that the KPA aims at; empty if another autoscaler decides."""
-    if (read_name(revision, keys.CLASS) or keys.CLASS_KPA) != keys.CLASS_KPA:
+    if (shapes.read_name(revision, keys.CLASS) or keys.CLASS_KPA) != keys.CLASS_KPA:
         return ""
-    default = parse_finite((live.settings or {}).get("container-concurrency-target-percentage")) or 70
+    default = shapes.parse_finite((live.settings or {}).get("container-concurrency-target-percentage")) or 70
     # A percentage up to 1 is a fraction (autoscalerconfig.Config).
     config = targets.AutoscalerConfig(container_concurrency_target_fraction=default if default <= 1 else default / 100)
     resolved, _ = targets.resolve_metric_target(
@@ -171,7 +164,7 @@ def _find_aim(live: LiveWorkload, revision: Object | None, metric: str, target: 
             metric=metric,
             container_concurrency=get_at(revision, "spec", "containerConcurrency", default=0),
             target=target,
-            target_utilization_percentage=read_setting(revision, keys.TARGET_UTILIZATION),
+            target_utilization_percentage=shapes.read_setting(revision, keys.TARGET_UTILIZATION),
         ),
         config,
     )
@@ -181,7 +174,7 @@ def _find_aim(live: LiveWorkload, revision: Object | None, metric: str, target: 
 def _name_in_spec(live: LiveWorkload, name: str) -> str:
     """Return a metric's name as the stored spec has it; the cluster's own name if the live metric is another one."""
     try:
-        written = get_at(read_spec(live.top), "autoscaling", "metric", default="")
+        written = get_at(shapes.read_spec(live.top), "autoscaling", "metric", default="")
     except UnreadableError:
         return name
     row = metrics.ROWS.get(written) if isinstance(written, str) else None

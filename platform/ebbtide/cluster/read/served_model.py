@@ -7,13 +7,11 @@ python/huggingfaceserver (``--model_name``), llama.cpp tools/server/README.md.
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ebbtide.cluster.client.protocol import LLM
 from ebbtide.core.base.paths import get_at
-
-if TYPE_CHECKING:
-    from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.objects import Object
 
 #: Parts of an image's name or a command that mean an OpenAI-compatible server.
 SERVERS: Final = ("vllm", "sglang", "openai", "text-generation", "huggingfaceserver", "llama.cpp")

@@ -355,13 +355,7 @@ def _make_none_ready_alert(ref: Ref, exporters: Sequence[PodGauges]) -> dict[str
 
 
 def _make_alert(
-    ref: Ref,
-    name: str,
-    expression: str,
-    labels: dict[str, str],
-    summary: str,
-    description: str,
-    hold: str = "",
+    ref: Ref, name: str, expression: str, labels: dict[str, str], summary: str, description: str, hold: str = ""
 ) -> dict[str, Any]:
     hint = f" See: ebbtide slo {ref.name} -n {ref.namespace}"
     return {

@@ -9,6 +9,7 @@ import html
 import math
 import re
 from datetime import UTC, datetime
+from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.cluster.slo.report import HOUR, PLACES, ValueInterval, compute_report, format_span
@@ -328,25 +329,6 @@ def _make_markdown_row(cells: Sequence[str]) -> str:
 
 # HTML.
 
-STYLE: Final = """
-:root { color-scheme: light dark; --back: #fff; --text: #1a1f24; --soft: #5b6670; --line: #d5dade;
-  --kept: #1a7f37; --broken: #a8123e; --unknown: #8a5a00; }
-@media (prefers-color-scheme: dark) { :root { --back: #14181c; --text: #e6eaee; --soft: #9aa6b1; --line: #39424b;
-  --kept: #56d364; --broken: #ff8098; --unknown: #e3b341; } }
-body { margin: 0 auto; max-width: 80rem; padding: 1.5rem; background: var(--back); color: var(--text);
-  font: 16px/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.4rem; margin: 0; } h2 { font-size: 1.1rem; margin: 1.5rem 0 .25rem; }
-p { margin: .25rem 0; } .soft { color: var(--soft); } .wide { overflow-x: auto; }
-table { border-collapse: collapse; margin: .75rem 0; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem 1rem .25rem 0; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-th { font-weight: 600; } th[scope=row] { font-weight: normal; } .left, th[scope=row] { text-align: left; }
-ul + table td { white-space: normal; }
-ul { padding-left: 1.2rem; margin: .25rem 0; }
-.kept { color: var(--kept); } .broken { color: var(--broken); font-weight: 600; } .unknown { color: var(--unknown); }
-.bar { display: inline-block; width: 10rem; height: .6rem; border: 1px solid var(--line); vertical-align: middle; }
-.bar i { display: block; height: 100%; background: var(--kept); } .bar.over i { background: var(--broken); }
-"""
-
 
 def format_html(report: Report) -> str:
     """Return the report as one HTML page without scripts and links, with all text escaped."""
@@ -367,12 +349,9 @@ def format_html(report: Report) -> str:
         f"<p class=soft>{html.escape(make_printable(note))}</p>\n"
         for note in ([LEGEND] * bool(report.rows) + _collect_notes(report))
     ]
-    return (
-        "<!DOCTYPE html>\n<html lang=en>\n<head>\n<meta charset=utf-8>\n"
-        '<meta name=viewport content="width=device-width, initial-scale=1">\n'
-        "<meta http-equiv=Content-Security-Policy content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
-        f"<title>SLO report: {html.escape(format_report_time(report))}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
-        f"{''.join(body)}</main>\n</body>\n</html>\n"
+    template = files("ebbtide.cluster.slo").joinpath("report.html").read_text(encoding="utf-8")
+    return template.replace("<!--TIME-->", html.escape(format_report_time(report))).replace(
+        "<!--BODY-->", "".join(body)
     )
 
 

@@ -12,6 +12,7 @@ import math
 import os
 import re
 from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -22,36 +23,26 @@ from prometheus_api_client import PrometheusConnect
 from prometheus_api_client.exceptions import PrometheusApiClientException
 from urllib3.util.retry import Retry
 
-from ebbtide.cluster.slo import queries
+from ebbtide.cluster.slo import queries, source
 from ebbtide.cluster.slo.proxy import proxy_path
-from ebbtide.cluster.slo.source import (
-    SAMPLE_SECONDS,
-    Bucket,
-    History,
-    Ref,
-    SeriesPoint,
-    SourceError,
-    WorkloadMeasurements,
-)
+from ebbtide.cluster.slo.queries import LatencyHistogram
+from ebbtide.cluster.slo.source import Bucket, History, Ref, SeriesPoint, SourceError, WorkloadMeasurements
 from ebbtide.core.autoscaler.floor import VALUE_AGE_SECONDS
 from ebbtide.core.base.engine_metrics import ENGINE_METRICS
 from ebbtide.core.base.prose import make_printable
 from ebbtide.core.spec.objectives import TITLES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-    from ebbtide.cluster.slo.queries import LatencyHistogram
     from ebbtide.core.profile.models import Profile
 
 #: Connect timeout and read timeout in seconds; Prometheus aborts a query after two minutes.
 TIMEOUT: Final = (5.0, 130.0)
 #: The same of a query for a decision: two attempts to connect take less than a slow query.
-SAMPLE_TIMEOUT: Final = (2.0, SAMPLE_SECONDS)
+SAMPLE_TIMEOUT: Final = (2.0, source.SAMPLE_SECONDS)
 #: Parameters of a query for a decision: Prometheus stops the calculation, and uses no older sample.
 #: Upstream: github.com/prometheus/prometheus web/api/v1/api.go (query) since v2.43.0 (#12088), github.com/thanos-io/thanos
 #: pkg/api/query/v1.go (LookbackDeltaParam). Earlier versions ignore lookback_delta, as any unknown parameter, and use 5 minutes.
-SAMPLE_PARAMETERS: Final = {"timeout": f"{SAMPLE_SECONDS:g}s", "lookback_delta": f"{VALUE_AGE_SECONDS:g}s"}
+SAMPLE_PARAMETERS: Final = {"timeout": f"{source.SAMPLE_SECONDS:g}s", "lookback_delta": f"{VALUE_AGE_SECONDS:g}s"}
 #: Maximum size of the response to such a query, about 30,000 values: a query of one workload must not fill the memory.
 MAX_SAMPLE_BYTES: Final = 4 * 2**20
 CHUNK_BYTES: Final = 2**16
@@ -83,9 +74,7 @@ class PrometheusSource:
     def __init__(self, url: str, profile: Profile, session: requests.Session | None = None) -> None:
         """Connect to an address, with a preconfigured ``session`` if the default one is not sufficient.
 
-        Raises:
-            SourceError: the address is invalid, or the profile names an unknown histogram.
-
+        Raises SourceError if the address is invalid, or if the profile names an unknown histogram.
         """
         if urlsplit(url).scheme not in {"http", "https"}:
             raise SourceError(f"invalid Prometheus address {url}: must start with http:// or https://")
@@ -180,9 +169,8 @@ class PrometheusSource:
     def samples(self, query: str) -> list[tuple[Mapping[str, str], float]]:
         """Return the labels and the finite values of a query's result now.
 
-        Raises:
-            SourceError: no answer in time, one that is too long, or one with warnings, such as a partial answer of Thanos.
-
+        Raises SourceError without an answer in time, and for one that is too long or has warnings, such as a partial
+        answer of Thanos.
         """
         with self._convert_errors():
             answer = json.loads(self._read_answer(query))
@@ -223,7 +211,7 @@ class PrometheusSource:
             for histogram in (row for engine in ENGINE_METRICS for row in engine.histograms(objective)):
                 if f"{histogram.series}_count" not in names:
                     continue
-                query = queries.token_bucket_query(histogram, refs, window)
+                query = queries.bucket_query(queries.engine_histogram(histogram), refs, window)
                 counts = self._read_buckets(query, end, queries.ENGINE_OWNER, known, histogram.unit)
                 for ref, by_bound in counts.items():
                     measured = fields.setdefault(ref, {"token_buckets": {}, "token_notes": {}})
@@ -499,11 +487,8 @@ def runs_in_cluster() -> bool:
 def connect_through(api: Any, url: str, profile: Profile) -> PrometheusSource:
     """Return the Prometheus at a Service's address, through the API server's proxy with a ``kubernetes`` client's account.
 
-    The account needs ``get`` on ``services/proxy`` in Prometheus' namespace; no port-forward is needed.
-
-    Raises:
-        SourceError: the address is not that of a Service.
-
+    The account needs ``get`` on ``services/proxy`` in Prometheus' namespace; no port-forward is needed. Raises
+    SourceError if the address is not that of a Service.
     """
     path = proxy_path(url)
     if path is None:

@@ -117,9 +117,7 @@ POD_OWNER: Final = ("namespace", "kn_service_name")
 def choose_histogram(profile: Profile) -> LatencyHistogram:
     """Return the histogram of response times: the gateway's if the profile names one, else queue-proxy's.
 
-    Raises:
-        UnknownHistogramError: the profile names a histogram whose name has no known unit.
-
+    Raises UnknownHistogramError if the profile names a histogram whose name has no known unit.
     """
     named = profile.spec.metrics.gateway_latency
     return queue_proxy_histogram(profile.spec.knative.version) if named is None else gateway_histogram(named)
@@ -128,9 +126,7 @@ def choose_histogram(profile: Profile) -> LatencyHistogram:
 def gateway_histogram(name: str) -> LatencyHistogram:
     """Return a gateway's histogram; one that is not in ``GATEWAYS`` must have the labels ``namespace`` and ``workload``.
 
-    Raises:
-        UnknownHistogramError: its name does not end in a unit.
-
+    Raises UnknownHistogramError if its name does not end in a unit.
     """
     known = GATEWAYS.get(name)
     if known is not None:
@@ -146,7 +142,6 @@ def gateway_histogram(name: str) -> LatencyHistogram:
 
 
 def queue_proxy_histogram(knative_version: str) -> LatencyHistogram:
-    """Return queue-proxy's histogram in a Knative version."""
     latency = find_histogram(knative_version)
     failed = 'http_response_status_code=~"5.."' if _uses_opentelemetry(knative_version) else 'response_code_class="5xx"'
     return LatencyHistogram(
@@ -354,18 +349,13 @@ def engine_series_query(refs: Iterable[Ref], window: int) -> str:
     return f"group by (__name__,{','.join(ENGINE_OWNER)}) (last_over_time({selector}[{window}s]))"
 
 
-def token_bucket_query(histogram: TokenHistogram, refs: Iterable[Ref], window: int) -> str:
-    """Return the query for the cumulative counts of an engine's histogram by workload and bound."""
-    return growth_query(f"{histogram.series}_bucket", (*ENGINE_OWNER, "le"), window, scope_matchers(refs, ENGINE_OWNER))
-
-
 def token_count_query(series: str, refs: Iterable[Ref], window: int) -> str:
     """Return the query for the growth of a counter of tokens by workload."""
     return growth_query(series, ENGINE_OWNER, window, scope_matchers(refs, ENGINE_OWNER))
 
 
 def engine_histogram(histogram: TokenHistogram) -> LatencyHistogram:
-    """Return an engine's histogram for rules: every sample is an answered one."""
+    """Return an engine's histogram as one of requests: every sample is an answered one."""
     return LatencyHistogram(
         "container",
         histogram.series,

@@ -361,7 +361,6 @@ def _sum_known(values: Iterable[float | None]) -> float | None:
 
 
 def share_of(amount: float, whole: float) -> float | None:
-    """Return a share, or None if the whole is 0."""
     return None if whole <= 0 else min(max(amount / whole, 0.0), 1.0)
 
 

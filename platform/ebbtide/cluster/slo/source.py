@@ -8,14 +8,11 @@ Everything derived from the numbers (quantiles with their bounds, error budgets,
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Final, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Annotated, Final, Literal, NamedTuple, Protocol, TypeAlias
 
 from ebbtide.core.base.bodies import WrittenBy
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 class SourceError(Exception):

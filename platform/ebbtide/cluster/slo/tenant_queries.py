@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
@@ -19,8 +20,6 @@ from ebbtide.core.base.problems import Problem
 from ebbtide.core.profile.projects import find_query_access
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from ebbtide.core.profile.models import QueryAccess
     from ebbtide.core.translation.plan import Plan
 

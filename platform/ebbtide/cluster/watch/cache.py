@@ -11,20 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from ebbtide.cluster.client.protocol import (
-    NAMESPACE,
-    Clock,
-    Cluster,
-    ClusterError,
-    ForbiddenError,
-    GoneError,
-    Kind,
-    MissingError,
-    WatchBookmark,
-    WatchChange,
-    is_no_older,
-    kind_of,
-)
+from ebbtide.cluster.client import protocol as kube
+from ebbtide.cluster.client.protocol import Clock, Cluster, Kind, WatchBookmark, WatchChange
 from ebbtide.cluster.watch.changes import ChangeLog
 from ebbtide.cluster.watch.freshness import Freshness
 from ebbtide.cluster.watch.groups import KINDS, object_key, object_uid, object_version
@@ -108,10 +96,10 @@ class Cache:
         begun = self.changes.ticks()
         try:
             self._apply_connection_changes(kind)
-        except (MissingError, ForbiddenError) as error:
+        except (kube.MissingError, kube.ForbiddenError) as error:
             return self._mark_rejected(kind, error)
-        except ClusterError as error:
-            self._mark_lost(kind, relist=isinstance(error, GoneError))
+        except kube.ClusterError as error:
+            self._mark_lost(kind, relist=isinstance(error, kube.GoneError))
             return RECONNECT_SECONDS
         if not self.changes.threads:
             return 0.0
@@ -127,10 +115,10 @@ class Cache:
         """Check whether the API server answers, which an idle watch does not show; an error response counts as an answer."""
         asked_at = self.changes.ticks()
         try:
-            self._cluster.get(NAMESPACE, "default")
-        except (MissingError, ForbiddenError):
+            self._cluster.get(kube.NAMESPACE, "default")
+        except (kube.MissingError, kube.ForbiddenError):
             pass
-        except ClusterError:
+        except kube.ClusterError:
             return
         with self.changes.lock:
             self.freshness.mark_heard(asked_at)
@@ -139,7 +127,7 @@ class Cache:
         """Apply the changes that one watch connection reports, after a list if the watch cannot continue."""
         try:
             self._follow_kind(kind)
-        except GoneError:
+        except kube.GoneError:
             self._mark_lost(kind, relist=True)
             self._follow_kind(kind)
 
@@ -180,13 +168,12 @@ class Cache:
     def _apply_change(self, kind: Kind, change: WatchChange) -> None:
         """Apply a change of a watch, unless the cache has a later state.
 
-        Raises:
-            GoneError: the change is older than the watch, and the object is unknown: it may have been deleted since.
-
+        Raises GoneError if the change is older than the watch, and the object is unknown: it may have been deleted
+        since.
         """
         key, version = object_key(change.item), object_version(change.item)
         before = self.store.find_entry(kind, key)
-        is_late = is_no_older(self._versions.get(kind, "") if before is None else before.version, version)
+        is_late = kube.is_no_older(self._versions.get(kind, "") if before is None else before.version, version)
         if change.change == "DELETED":
             # A late deletion is that of an earlier object of the name, unless it has the same UID.
             if before is not None and (not is_late or before.uid == object_uid(change.item)):
@@ -194,12 +181,12 @@ class Cache:
         elif not is_late:
             self.store.put(kind, key, change.item)
         elif before is None:
-            raise GoneError(f"a change of {kind.plural} arrived late: version {version}")
+            raise kube.GoneError(f"a change of {kind.plural} arrived late: version {version}")
         self._advance(kind, version)
 
     def _advance(self, kind: Kind, version: str) -> None:
         """Move the version from which the watch of a kind continues, never back."""
-        if not is_no_older(self._versions.get(kind, ""), version):
+        if not kube.is_no_older(self._versions.get(kind, ""), version):
             self._versions[kind] = version
 
     def _mark_lost(self, kind: Kind, *, relist: bool = False) -> None:
@@ -209,32 +196,34 @@ class Cache:
                 self._versions.pop(kind, None)
             self.freshness.mark_lost(kind)
 
-    def _mark_rejected(self, kind: Kind, error: MissingError | ForbiddenError) -> float:
+    def _mark_rejected(self, kind: Kind, error: kube.MissingError | kube.ForbiddenError) -> float:
         """Record that reading a kind is answered with 404 or 403, and return the seconds to wait before the next attempt.
 
         An account or a cluster may be without a kind, which is absent then. A kind that was readable keeps its objects
         for some time, unless discovery shows that the resource was removed: an API server that starts and an edit of a
         role also cause such responses.
         """
-        is_removed = kind in self.freshness.present and isinstance(error, MissingError) and not self._is_served(kind)
+        is_removed = (
+            kind in self.freshness.present and isinstance(error, kube.MissingError) and not self._is_served(kind)
+        )
         with self.changes.lock:
-            if isinstance(error, MissingError):
+            if isinstance(error, kube.MissingError):
                 # If the resource exists again, its objects may be others.
                 self._versions.pop(kind, None)
             if not is_removed and self.freshness.keeps_rejected(kind, error):
                 return RECONNECT_SECONDS
             self.store.remove(kind, self.store.keys(kind))
             self._versions.pop(kind, None)
-            self.freshness.mark_absent(kind, forbidden=isinstance(error, ForbiddenError))
+            self.freshness.mark_absent(kind, forbidden=isinstance(error, kube.ForbiddenError))
         return ABSENT_RETRY_SECONDS
 
     def _is_served(self, kind: Kind) -> bool:
         """Return whether the API server has the resource of a kind; True if its discovery does not answer."""
         try:
             discovered = self._cluster.read(kind.path)
-        except MissingError:
+        except kube.MissingError:
             return False
-        except ClusterError:
+        except kube.ClusterError:
             return True
         return any(row["name"] == kind.plural for row in discovered["resources"])
 
@@ -245,18 +234,18 @@ class Cache:
         self.changes.take_changes()
         with self.changes.lock:
             entry = self.store.find_entry(kind, (namespace, name))
-            return is_no_older(self._versions.get(kind, "") if entry is None else entry.version, version)
+            return kube.is_no_older(self._versions.get(kind, "") if entry is None else entry.version, version)
 
     def wait_seen(self, obj: Object, deadline: float) -> None:
         """Wait until a written object, or a later version of it, is in the cache, or until ``deadline``."""
-        kind, key, version = kind_of(obj), object_key(obj), object_version(obj)
+        kind, key, version = kube.kind_of(obj), object_key(obj), object_version(obj)
         self._wait_for(lambda: self.has_seen(kind, *key, version), deadline)
 
     def wait_gone(self, top: Object, deadline: float) -> None:
         """Wait until a deleted workload is gone from the cache or is being deleted, or until ``deadline``."""
 
         def gone() -> bool:
-            entry = self.store.find_entry(kind_of(top), object_key(top))
+            entry = self.store.find_entry(kube.kind_of(top), object_key(top))
             return (
                 entry is None
                 or entry.uid != top["metadata"]["uid"]

@@ -5,12 +5,10 @@ from __future__ import annotations
 import secrets
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterable
+from typing import Final
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from ebbtide.cluster.watch.groups import WorkloadKey
+from ebbtide.cluster.watch.groups import WorkloadKey
 
 #: Number of changes that are stored for streams to resume from.
 MAX_CHANGES: Final = 20_000

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable
+from typing import Final
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from ebbtide.cluster.client.protocol import ClusterError, Kind
-    from ebbtide.cluster.watch.changes import ChangeLog
+from ebbtide.cluster.client.protocol import ClusterError, Kind
+from ebbtide.cluster.watch.changes import ChangeLog
 
 #: Seconds of 403 or 404 responses, with interruptions of at most ``SILENCE_SECONDS``, after which the objects of a kind
 #: that was readable are removed.
@@ -23,7 +21,6 @@ class Freshness:
     """The state of the reads of each kind. The methods ``mark_*`` and ``keeps_rejected`` need the lock held."""
 
     def __init__(self, kinds: tuple[Kind, ...], changes: ChangeLog) -> None:
-        """Begin without any kind read."""
         self._kinds, self._changes = kinds, changes
         self._lost: dict[Kind, float] = dict.fromkeys(kinds, changes.ticks())
         self._synced: set[Kind] = set()

@@ -5,29 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from ebbtide.cluster.client.protocol import (
-    DEVICE_CLASS,
-    EVENT,
-    HPA,
-    KNATIVE,
-    KSERVE,
-    LLM,
-    NAMESPACE,
-    NODE,
-    QUOTA,
-    RESOURCE_CLAIM,
-    Kind,
-)
+from ebbtide.cluster.client import protocol as kube
+from ebbtide.cluster.client.protocol import Kind
 from ebbtide.cluster.read import inventory
 from ebbtide.core.base import keys, names
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.translation.objects import Object
 
 #: The kinds of a workload's objects. An account or a cluster may be without LLMInferenceServices, as without any kind.
-OF_WORKLOADS: Final = (*inventory.GROUPED, LLM, RESOURCE_CLAIM)
-KINDS: Final = (*OF_WORKLOADS, EVENT, NODE, NAMESPACE, DEVICE_CLASS)
+OF_WORKLOADS: Final = (*inventory.GROUPED, kube.LLM, kube.RESOURCE_CLAIM)
+KINDS: Final = (*OF_WORKLOADS, kube.EVENT, kube.NODE, kube.NAMESPACE, kube.DEVICE_CLASS)
 #: Kinds of a workload's main object, by name; of objects with the same name, the first kind takes precedence.
-TOPS: Final = {kind.name: kind for kind in (KSERVE, LLM, KNATIVE)}
+TOPS: Final = {kind.name: kind for kind in (kube.KSERVE, kube.LLM, kube.KNATIVE)}
 #: Maximum length of the name of an object (k8s.io/apimachinery pkg/util/validation, DNS1123SubdomainMaxLength). The API
 #: server does not check the name in an Event's ``involvedObject``.
 MAX_NAME_LENGTH: Final = 253
@@ -45,17 +34,14 @@ class WorkloadKey(NamedTuple):
 
 
 def object_key(obj: Object) -> Key:
-    """Return the namespace and the name of an object."""
     return get_at(obj, "metadata", "namespace", default=""), str(obj["metadata"]["name"])
 
 
 def object_version(obj: Object) -> str:
-    """Return the resource version of an object."""
     return str(get_at(obj, "metadata", "resourceVersion", default=""))
 
 
 def object_uid(obj: Object) -> str:
-    """Return the UID of an object."""
     return str(get_at(obj, "metadata", "uid", default=""))
 
 
@@ -64,21 +50,21 @@ def list_workload_names(kind: Kind, obj: Object) -> tuple[str, ...]:
     metadata = obj["metadata"]
     labels = metadata.get("labels") or {}
     name = str(metadata["name"])
-    if kind == EVENT:
+    if kind == kube.EVENT:
         subjects = inventory.find_event_subjects(obj)
         return tuple(dict.fromkeys(prefix for subject in subjects for prefix in _name_prefixes(subject)))
-    if kind == RESOURCE_CLAIM:
+    if kind == kube.RESOURCE_CLAIM:
         # The claim of a template has the pod as owner.
         pods = [owner["name"] for owner in metadata.get("ownerReferences") or () if owner.get("kind") == "Pod"]
         return tuple(dict.fromkeys(prefix for pod in pods for prefix in _name_prefixes(pod)))
-    if kind in {NODE, NAMESPACE, QUOTA, DEVICE_CLASS}:
+    if kind in {kube.NODE, kube.NAMESPACE, kube.QUOTA, kube.DEVICE_CLASS}:
         return ()
     owners = [labels.get(keys.KNATIVE_SERVICE), labels.get(keys.KSERVE_SERVICE)]
     if kind in TOPS.values():
         owners.append(name)
-    if kind == HPA or inventory.serves_language_model(obj):
+    if kind == kube.HPA or inventory.serves_language_model(obj):
         owners.append(labels.get(keys.APP_NAME))
-    if kind == HPA:
+    if kind == kube.HPA:
         # An HPA of ours without its labels, or the HPA that KEDA creates for our ScaledObject.
         owners.append(name.removeprefix(names.KEDA_HPA).removesuffix(names.name_autoscaler("")))
     owner_names = [text for text in owners if text]

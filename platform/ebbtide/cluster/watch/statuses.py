@@ -5,27 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from ebbtide.cluster.client.protocol import (
-    DEVICE_CLASS,
-    EVENT,
-    NODE,
-    POD,
-    RESOURCE_CLAIM,
-    Clock,
-    MissingError,
-    event_time,
-)
+from ebbtide.cluster.client import protocol as kube
+from ebbtide.cluster.client.protocol import Clock, MissingError
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read.inventory import LiveWorkload, ResourceSupply
 from ebbtide.cluster.read.status import Status, compute_status
+from ebbtide.cluster.watch.changes import ChangeLog
+from ebbtide.cluster.watch.freshness import Freshness
 from ebbtide.cluster.watch.groups import OF_WORKLOADS, WorkloadKey
-
-if TYPE_CHECKING:
-    from ebbtide.cluster.watch.changes import ChangeLog
-    from ebbtide.cluster.watch.freshness import Freshness
-    from ebbtide.cluster.watch.store import ObjectStore
+from ebbtide.cluster.watch.store import ObjectStore
 
 #: Relative precision of ages.
 AGE_PRECISION: Final = 0.02
@@ -130,19 +120,19 @@ class Statuses:
 
     def _group_live_workload(self, top: WorkloadKey, now: float, *, wide: bool) -> LiveWorkload:
         objects = {kind: [*self._store.unpack_group(kind, top)] for kind in OF_WORKLOADS}
-        events = sorted(self._store.unpack_group(EVENT, top), key=event_time)
-        supplies = self._compute_supplies() if wide and inventory.has_unscheduled_pods(objects[POD]) else None
+        events = sorted(self._store.unpack_group(kube.EVENT, top), key=kube.event_time)
+        supplies = self._compute_supplies() if wide and inventory.has_unscheduled_pods(objects[kube.POD]) else None
         for live in inventory.group_workloads(objects, events, supplies, now, only=top.name):
             if live.top["kind"] == top.kind:
                 return live
         raise MissingError(f"workload {top.name} in namespace {top.namespace} was deleted while it was read")
 
     def _compute_supplies(self) -> dict[str, ResourceSupply] | None:
-        if {NODE, POD} & self._freshness.forbidden:
+        if {kube.NODE, kube.POD} & self._freshness.forbidden:
             return None
         if self._supplies is None:
             self._supplies = inventory.compute_supplies(
-                *map(self._store.objects, (NODE, POD, RESOURCE_CLAIM, DEVICE_CLASS))
+                *map(self._store.objects, (kube.NODE, kube.POD, kube.RESOURCE_CLAIM, kube.DEVICE_CLASS))
             )
         return self._supplies
 

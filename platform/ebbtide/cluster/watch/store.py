@@ -3,38 +3,20 @@
 from __future__ import annotations
 
 import marshal
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from ebbtide.cluster.client.protocol import (
-    DEVICE_CLASS,
-    NODE,
-    POD,
-    QUOTA,
-    RESOURCE_CLAIM,
-    REVISION,
-    Kind,
-    MissingError,
-)
+from ebbtide.cluster.client import protocol as kube
+from ebbtide.cluster.client.protocol import Kind, MissingError
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read import pods as of_pod
-from ebbtide.cluster.watch.groups import (
-    TOPS,
-    Key,
-    WorkloadKey,
-    list_workload_names,
-    object_uid,
-    object_version,
-)
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from ebbtide.cluster.watch.changes import ChangeLog
-    from ebbtide.core.translation.objects import Object
+from ebbtide.cluster.watch.changes import ChangeLog
+from ebbtide.cluster.watch.groups import TOPS, Key, WorkloadKey, list_workload_names, object_uid, object_version
+from ebbtide.core.translation.objects import Object
 
 #: Kinds that say which GPUs there are and, with the pods, who holds them.
-SUPPLYING: Final = frozenset({NODE, RESOURCE_CLAIM, DEVICE_CLASS})
+SUPPLYING: Final = frozenset({kube.NODE, kube.RESOURCE_CLAIM, kube.DEVICE_CLASS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +30,6 @@ class StoredObject:
     uid: str
 
     def unpack(self) -> Object:
-        """Return the object."""
         obj: Object = marshal.loads(self.packed)  # noqa: S302 - packed by this process, from JSON
         return obj
 
@@ -82,11 +63,10 @@ class ObjectStore:
         self._objects[kind][key] = entry
         self._update_groups(kind, key, before, entry)
         gone = self._record_top(WorkloadKey(*key, kind.name), stored, entry.uid) if kind in TOPS.values() else None
-        gpus = kind in SUPPLYING or (kind == POD and bool(of_pod.sum_pod_gpus(stored)))
+        gpus = kind in SUPPLYING or (kind == kube.POD and bool(of_pod.sum_pod_gpus(stored)))
         self._record_change(key[0], {*groups, *(before.groups if before is not None else ())}, gone, gpus=gpus)
 
     def remove(self, kind: Kind, keys: Iterable[Key]) -> None:
-        """Remove objects."""
         for key in keys:
             entry = self._objects[kind].pop(key, None)
             if entry is None:
@@ -98,7 +78,7 @@ class ObjectStore:
                 self._sorted_tops = None
                 if self._by_uid.get(entry.uid) == top:
                     del self._by_uid[entry.uid]
-            self._record_change(key[0], set(entry.groups), gone, gpus=kind in {*SUPPLYING, POD})
+            self._record_change(key[0], set(entry.groups), gone, gpus=kind in {*SUPPLYING, kube.POD})
 
     def _update_groups(self, kind: Kind, key: Key, before: StoredObject | None, after: StoredObject | None) -> None:
         for group in before.groups if before is not None else ():
@@ -143,7 +123,7 @@ class ObjectStore:
     def unpack_group(self, kind: Kind, top: WorkloadKey) -> Iterator[Object]:
         """Yield the objects of a kind that may belong to a workload."""
         rows = self._objects.get(kind, {})
-        if kind == QUOTA:
+        if kind == kube.QUOTA:
             yield from (row.unpack() for key, row in rows.items() if key[0] == top.namespace)
             return
         for name in sorted(self._groups.get((kind, top.namespace, top.name), ())):
@@ -202,9 +182,7 @@ class ObjectStore:
     def find(self, namespace: str, name: str, visible: Callable[[WorkloadKey], bool] = lambda _: True) -> WorkloadKey:
         """Return the place of a visible workload by its name; the kinds of KServe take precedence over a Knative Service.
 
-        Raises:
-            MissingError: no visible workload has this name.
-
+        Raises MissingError if no visible workload has this name.
         """
         self._changes.take_changes()
         with self._changes.lock:
@@ -224,7 +202,7 @@ class ObjectStore:
         """Return the place of the workload that owns the revision with this UID."""
         self._changes.take_changes()
         with self._changes.lock:
-            for (namespace, _), entry in self._objects[REVISION].items():
+            for (namespace, _), entry in self._objects[kube.REVISION].items():
                 if entry.uid == uid:
                     places = (WorkloadKey(namespace, name, kind) for name in entry.groups for kind in TOPS)
                     return next((top for top in places if top in self._tops), None)

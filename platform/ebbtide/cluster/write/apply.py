@@ -9,31 +9,17 @@ Upstream: kubernetes.io/docs/reference/using-api/server-side-apply (conflicts).
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from ebbtide.cluster.client.protocol import (
-    KNATIVE,
-    KSERVE,
-    LIVE_MANAGER,
-    LLM,
-    QUOTA,
-    REVISION,
-    BusyError,
-    ClusterError,
-    ConflictError,
-    ExistsError,
-    ForbiddenError,
-    MissingError,
-    RefusedError,
-    WatchBookmark,
-    kind_of,
-    make_applicable,
-)
+from ebbtide.cluster.client import protocol as kube
+from ebbtide.cluster.client.protocol import Clock, Cluster, ClusterError
 from ebbtide.cluster.read import amounts, hints, inventory
+from ebbtide.cluster.read.inventory import LiveWorkload
 from ebbtide.cluster.read.pods import find_condition
 from ebbtide.cluster.read.records import SCALED, find_revision_edits, read_scale_record
 from ebbtide.cluster.read.rejections import explain_rejection
@@ -45,6 +31,7 @@ from ebbtide.core.base import keys
 from ebbtide.core.base.bodies import body
 from ebbtide.core.base.names import name_predictor
 from ebbtide.core.base.paths import get_at
+from ebbtide.core.base.problems import Problem
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.base.quantities import format_number
 from ebbtide.core.documents.quota import sum_replica_requests, update_replicas
@@ -53,11 +40,6 @@ from ebbtide.core.translation import gpu
 from ebbtide.core.translation.objects import Object, apply_merge_patch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
-    from ebbtide.cluster.client.protocol import Clock, Cluster
-    from ebbtide.cluster.read.inventory import LiveWorkload
-    from ebbtide.core.base.problems import Problem
     from ebbtide.core.documents.check import Batch
     from ebbtide.core.profile.models import Profile
     from ebbtide.core.readers.loaded import LoadedDocument
@@ -70,7 +52,7 @@ POLL_SECONDS: Final = 1.0
 RETRY_SECONDS: Final = 60.0
 #: Seconds during which KServe may report an edit as processed before it has updated the Knative Service.
 KSERVE_LAG_SECONDS: Final = 3.0
-TOPS: Final = {(kind.api_version, kind.name) for kind in (KNATIVE, KSERVE, LLM)}
+TOPS: Final = {(kind.api_version, kind.name) for kind in (kube.KNATIVE, kube.KSERVE, kube.LLM)}
 #: The reason why a workload of a custom resource is not of this kind: the controller does not watch it.
 LLM_REFUSAL: Final = (
     "the controller does not apply an LLMInferenceService; write it with ebbtide apply, or use another serving mode"
@@ -106,12 +88,10 @@ class Workload:
 
     @property
     def name(self) -> str:
-        """The workload's name."""
         return self.plan.name
 
     @property
     def namespace(self) -> str:
-        """The workload's namespace."""
         return self.plan.namespace
 
 
@@ -143,7 +123,6 @@ class ApplyStep:
 
     @property
     def kind(self) -> str:
-        """The object's kind."""
         return str(self.item["kind"])
 
     @property
@@ -153,7 +132,6 @@ class ApplyStep:
 
     @property
     def name(self) -> str:
-        """The object's name."""
         return str(self.item["metadata"]["name"])
 
     @property
@@ -205,7 +183,6 @@ def collect_workloads(
 
 
 def is_top_object(obj: Object) -> bool:
-    """Return whether an object is a workload's top object."""
     return (obj["apiVersion"], obj["kind"]) in TOPS
 
 
@@ -250,7 +227,7 @@ def _check_owner(step: ApplyStep, live: Object, owner: Object | None) -> ApplySt
     else:
         return step
     if refusal:
-        return replace(step, verdict="refused", refusal=refusal, error=RefusedError(refusal))
+        return replace(step, verdict="refused", refusal=refusal, error=kube.RefusedError(refusal))
     if step.verdict == "keep" and owner is not None and not _has_owner(live, owner):
         return replace(step, verdict="change")
     return step
@@ -287,28 +264,23 @@ def plan_objects(cluster: Cluster, objects: Iterable[Object]) -> tuple[ApplyStep
 
 
 def _plan_object(
-    cluster: Cluster,
-    obj: Object,
-    profile: Profile | None = None,
-    *,
-    create: bool = False,
-    owner: Object | None = None,
+    cluster: Cluster, obj: Object, profile: Profile | None = None, *, create: bool = False, owner: Object | None = None
 ) -> ApplyStep:
-    if obj["kind"] == LLM.name and owner is not None:
-        return ApplyStep("refused", obj, refusal=LLM_REFUSAL, error=RefusedError(LLM_REFUSAL))
+    if obj["kind"] == kube.LLM.name and owner is not None:
+        return ApplyStep("refused", obj, refusal=LLM_REFUSAL, error=kube.RefusedError(LLM_REFUSAL))
     name, namespace = obj["metadata"]["name"], obj["metadata"].get("namespace", "")
     new = create and is_top_object(obj)
     try:
-        live = inventory.get_top(cluster, name, namespace) if new else cluster.get(kind_of(obj), name, namespace)
-    except MissingError:
+        live = inventory.get_top(cluster, name, namespace) if new else cluster.get(kube.kind_of(obj), name, namespace)
+    except kube.MissingError:
         return _plan_creation(cluster, obj)
-    except ForbiddenError:
+    except kube.ForbiddenError:
         if obj["kind"] not in SHARED:
             raise
         return ApplyStep("keep", obj, notes=("reading it is forbidden; assumed to exist and to be up to date",))
     if new:
         taken = _explain_taken_name(obj, live)
-        return ApplyStep("refused", obj, refusal=taken, error=ExistsError(taken))
+        return ApplyStep("refused", obj, refusal=taken, error=kube.ExistsError(taken))
     step = _check_owner(_plan_existing(cluster, obj, live, profile), live, owner)
     # Only a user reads the notes, which take a request.
     if owner is not None or not is_top_object(obj) or step.rollout:
@@ -320,10 +292,10 @@ def _describe_revision_edits(cluster: Cluster, top: Object) -> Iterator[str]:
     """Yield the edits of a workload's newest revision, which an apply keeps, with the fix of each."""
     name, namespace = top["metadata"]["name"], top["metadata"]["namespace"]
     try:
-        service = cluster.get(KNATIVE, name_predictor(name), namespace) if top["kind"] == KSERVE.name else top
+        service = cluster.get(kube.KNATIVE, name_predictor(name), namespace) if top["kind"] == kube.KSERVE.name else top
         newest = get_at(service, "status", "latestCreatedRevisionName")
-        revision = cluster.get(REVISION, newest, namespace) if newest else None
-    except (MissingError, ForbiddenError):
+        revision = cluster.get(kube.REVISION, newest, namespace) if newest else None
+    except (kube.MissingError, kube.ForbiddenError):
         return
     for edit in find_revision_edits(top, service, revision):
         yield f"{edit}; apply keeps it, {edit.fix}"
@@ -363,12 +335,12 @@ def _explain_taken_name(obj: Object, live: Object) -> str:
 def _plan_creation(cluster: Cluster, obj: Object) -> ApplyStep:
     try:
         cluster.apply(obj, dry_run=True)
-    except MissingError as error:
+    except kube.MissingError as error:
         if "namespaces" in str(error):
             # An earlier step creates its namespace; a dry run is not possible before that.
             return ApplyStep("create", obj)
         return ApplyStep("refused", obj, refusal=f"kind {obj['kind']} is unknown to this cluster: {error}", error=error)
-    except BusyError:
+    except kube.BusyError:
         return ApplyStep("create", obj)
     except ClusterError as error:
         return ApplyStep("refused", obj, refusal=explain_rejection(str(error)), error=error)
@@ -382,13 +354,13 @@ def _plan_change(
     try:
         try:
             result = cluster.apply(obj, dry_run=True)
-        except ConflictError as error:
-            owners = {manager: fields for manager, fields in error.owners.items() if manager != LIVE_MANAGER}
+        except kube.ConflictError as error:
+            owners = {manager: fields for manager, fields in error.owners.items() if manager != kube.LIVE_MANAGER}
             result = cluster.apply(obj, force=True, dry_run=True)
-    except BusyError:
+    except kube.BusyError:
         raise
-    except ForbiddenError as error:
-        if obj["kind"] in SHARED and _contains_fields(live, make_applicable(obj)):
+    except kube.ForbiddenError as error:
+        if obj["kind"] in SHARED and _contains_fields(live, kube.make_applicable(obj)):
             return ApplyStep("keep", obj, notes=("up to date; changing it is forbidden",))
         return ApplyStep("refused", obj, refusal=str(error), error=error)
     except ClusterError as error:
@@ -410,7 +382,6 @@ def _is_as_rendered(live: Object, profile: Profile) -> bool:
 
 
 def _contains_fields(live: Any, expected: Any) -> bool:
-    """Return whether a live object has all of an object's fields."""
     if isinstance(expected, dict) and isinstance(live, dict):
         return all(_contains_fields(live.get(name), value) for name, value in expected.items())
     return bool(live == expected)
@@ -466,7 +437,7 @@ def _put_scale_value(obj: Object, name: str, value: str) -> None:
 
 def _locate_scale_value(obj: Object, name: str) -> tuple[str, ...]:
     """Return the path of the template value of a field: a field of KServe's predictor, or an annotation."""
-    if obj["kind"] != KSERVE.name:
+    if obj["kind"] != kube.KSERVE.name:
         return "spec", "template", "metadata", "annotations", SCALED[name]
     return ("spec", "predictor", *(("annotations", keys.TARGET) if name == "metricThreshold" else (name,)))
 
@@ -508,8 +479,8 @@ def _estimate_cost(cluster: Cluster, workload: Workload, steps: Sequence[ApplySt
     if workload_plan.spec.rollout.surge is not None and any(step.rollout for step in steps):
         yield f"the rollout replaces one replica at a time: of {count_noun(low, 'replica')}, {low - 1} serve during it"
     try:
-        quotas = cluster.list(QUOTA, workload.namespace).items
-    except ForbiddenError:
+        quotas = cluster.list(kube.QUOTA, workload.namespace).items
+    except kube.ForbiddenError:
         return
     new = any(step.verdict == "create" and is_top_object(step.item) for step in steps)
     pods = max(low, 1) if new else update_replicas(workload_plan) if any(step.rollout for step in steps) else 0
@@ -579,7 +550,7 @@ def write_steps(
                 # An interrupted apply may have left an outdated scale record, which its last write would have updated.
                 metadata = step.item["metadata"]
                 _update_scale_record(
-                    cluster, step, cluster.get(kind_of(step.item), metadata["name"], metadata["namespace"])
+                    cluster, step, cluster.get(kube.kind_of(step.item), metadata["name"], metadata["namespace"])
                 )
             continue
         must_create = create and is_top_object(step.item)
@@ -602,16 +573,16 @@ def _create_top(cluster: Cluster, step: ApplyStep) -> Object:
     metadata = step.item["metadata"]
     try:
         return cluster.create(step.item)
-    except ExistsError as error:
-        live = cluster.get(kind_of(step.item), metadata["name"], metadata["namespace"])
-        raise ExistsError(f"another client created it first: {_explain_taken_name(step.item, live)}") from error
+    except kube.ExistsError as error:
+        live = cluster.get(kube.kind_of(step.item), metadata["name"], metadata["namespace"])
+        raise kube.ExistsError(f"another client created it first: {_explain_taken_name(step.item, live)}") from error
 
 
 def _add_owner(cluster: Cluster, top: Object | None, obj: Object) -> Object:
     """Return a companion object with its workload as owner, so that Kubernetes deletes them together."""
     if top is None or obj["kind"] not in FOLLOWERS:
         return obj
-    live = cluster.get(kind_of(top), top["metadata"]["name"], top["metadata"]["namespace"])
+    live = cluster.get(kube.kind_of(top), top["metadata"]["name"], top["metadata"]["namespace"])
     owner = {"apiVersion": top["apiVersion"], "kind": top["kind"]} | {
         part: live["metadata"][part] for part in ("name", "uid")
     }
@@ -621,13 +592,15 @@ def _add_owner(cluster: Cluster, top: Object | None, obj: Object) -> Object:
 def _write_step(cluster: Cluster, step: ApplyStep, *, force: bool, basis: Object | None) -> Object:
     metadata = step.item["metadata"]
     if step.unset is not None:
-        patched = cluster.patch(kind_of(step.item), metadata["name"], metadata["namespace"], step.unset, basis=basis)
+        patched = cluster.patch(
+            kube.kind_of(step.item), metadata["name"], metadata["namespace"], step.unset, basis=basis
+        )
         basis = None if basis is None else patched
     try:
         return cluster.apply(step.item, force=force, basis=basis)
-    except ConflictError as error:
+    except kube.ConflictError as error:
         # Fields that Ebbtide's own commands set on the live object can be taken over, and those of an adopted object.
-        if set(error.owners) <= {LIVE_MANAGER, *(KUBECTL if step.adopted else ())}:
+        if set(error.owners) <= {kube.LIVE_MANAGER, *(KUBECTL if step.adopted else ())}:
             return cluster.apply(step.item, force=True, basis=basis)
         raise
 
@@ -652,7 +625,7 @@ def _update_scale_record(cluster: Cluster, step: ApplyStep, result: Object) -> N
     metadata = step.item["metadata"]
     value = json.dumps({**overrides, "base": new_base}, sort_keys=True) if overrides else None
     patch = {"metadata": {"annotations": {keys.SCALE: value}}}
-    cluster.patch(kind_of(step.item), metadata["name"], metadata["namespace"], patch)
+    cluster.patch(kube.kind_of(step.item), metadata["name"], metadata["namespace"], patch)
 
 
 def _retry_while_busy(clock: Clock, work: Callable[[], Object]) -> Object:
@@ -661,7 +634,7 @@ def _retry_while_busy(clock: Clock, work: Callable[[], Object]) -> Object:
     while True:
         try:
             return work()
-        except BusyError:
+        except kube.BusyError:
             if clock.ticks() + POLL_SECONDS > end:
                 raise
             clock.sleep(POLL_SECONDS)
@@ -687,12 +660,9 @@ def wait_for_workload(
 ) -> Status | None:
     """Poll a workload until it has settled, and report each change of phase or reason; return None after ``limit`` seconds.
 
-    A failure that Kubernetes keeps retrying, such as the first crashes of a container, does not end the wait. What ends it must
-    be read twice: kinds are read at the same time, so a Deployment or a pod may be older than the condition that is about it.
-
-    Raises:
-        MissingError: the workload was deleted.
-
+    A failure that Kubernetes keeps retrying, such as the first crashes of a container, does not end the wait. What ends
+    it must be read twice: kinds are read at the same time, so a Deployment or a pod may be older than the condition
+    that is about it. Raises MissingError if the workload was deleted.
     """
     start = clock.ticks()
     reported: tuple[str, str, str] | None = None
@@ -702,7 +672,7 @@ def wait_for_workload(
     while True:
         try:
             live = inventory.find_workload(cluster, name, namespace, clock.now(), known=live)
-        except BusyError:
+        except kube.BusyError:
             live = None
         if live is not None:
             now = compute_status(live)
@@ -736,8 +706,8 @@ def _wait_for_change(cluster: Cluster, live: LiveWorkload | None, clock: Clock) 
         return
     end, version = clock.ticks() + POLL_SECONDS, live.top["metadata"]["resourceVersion"]
     with suppress(ClusterError):
-        for change in cluster.follow(kind_of(live.top), live.namespace, since=version, seconds=POLL_SECONDS):
-            if isinstance(change, WatchBookmark) or change.item["metadata"]["name"] != live.name:
+        for change in cluster.follow(kube.kind_of(live.top), live.namespace, since=version, seconds=POLL_SECONDS):
+            if isinstance(change, kube.WatchBookmark) or change.item["metadata"]["name"] != live.name:
                 continue
             if change.change == "DELETED" or find_condition(change.item, "Ready").get("status") != "Unknown":
                 return

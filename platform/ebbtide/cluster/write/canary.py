@@ -8,14 +8,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.cluster.client.protocol import KNATIVE, MissingError
+from ebbtide.cluster.client.protocol import KNATIVE, Cluster, MissingError
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.readers.shapes import validate_inference
 from ebbtide.core.translation.objects import Object, apply_merge_patch
 from ebbtide.core.translation.translate import make_plan
 
 if TYPE_CHECKING:
-    from ebbtide.cluster.client.protocol import Cluster
     from ebbtide.core.profile.models import Profile
     from ebbtide.core.readers.loaded import LoadedDocument
 

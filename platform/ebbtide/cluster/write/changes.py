@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any, Final, NamedTuple
 
 from ebbtide.cluster.client.protocol import LIVE_MANAGER, LLM, MANAGER
 from ebbtide.core.base import keys
@@ -18,11 +19,7 @@ from ebbtide.core.base.annotations import STORED_SPEC, UnreadableError
 from ebbtide.core.base.bodies import WrittenBy, mark_body
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.prose import count_noun
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.objects import Object
 
 #: Metadata fields that the server sets.
 SERVERS: Final = frozenset(

@@ -14,23 +14,8 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final
 
-from ebbtide.cluster.client.protocol import (
-    CLUSTER_QUEUE,
-    CLUSTER_ROLE,
-    KINDS,
-    KNATIVE,
-    KSERVE,
-    LLM,
-    NAMESPACE,
-    QUEUE,
-    QUOTA,
-    ROLE_BINDING,
-    Cluster,
-    ForbiddenError,
-    Kind,
-    MissingError,
-    kind_of,
-)
+from ebbtide.cluster.client import protocol as kube
+from ebbtide.cluster.client.protocol import Cluster, ForbiddenError, Kind, MissingError
 from ebbtide.cluster.read.amounts import REQUESTS, QuotaShare, list_quota_shares, parse_amount
 from ebbtide.cluster.write import apply
 from ebbtide.cluster.write.apply import ApplyStep
@@ -46,7 +31,7 @@ from ebbtide.core.translation.quotas import QUOTA_BACKENDS, kai, kueue
 
 MEMBER_ROLE: Final = "ebbtide-project-member"
 BINDING: Final = "ebbtide-project-members"
-CLAIM: Final = KINDS["v1", "PersistentVolumeClaim"]
+CLAIM: Final = kube.KINDS["v1", "PersistentVolumeClaim"]
 RBAC: Final = "rbac.authorization.k8s.io"
 #: KAI's default priority of a queue; it ranks the queues for resources beyond their quota.
 USUAL_PRIORITY: Final = 100
@@ -99,9 +84,7 @@ class ProjectMember:
 def parse_member(text: str) -> ProjectMember:
     """Parse a member: ``jane``, ``user:jane``, ``group:ml`` or ``serviceaccount:ci:builder``.
 
-    Raises:
-        ValueError: the text has none of these forms.
-
+    Raises ValueError for any other form.
     """
     kind, colon, name = text.partition(":")
     if not colon:
@@ -149,7 +132,7 @@ class ProjectObjects:
 
 def read_projects(cluster: Cluster, profile: Profile) -> list[ProjectRow]:
     """Return the projects in order of name: those on the cluster that the caller can read, and those of the profile."""
-    namespaces = _list_or_none(cluster, NAMESPACE, keys.PROJECT)
+    namespaces = _list_or_none(cluster, kube.NAMESPACE, keys.PROJECT)
     if namespaces is None:
         # A caller without permission to list namespaces may still read the context's and the profile's namespaces.
         names = [cluster.namespace, *(project_namespace(name, profile) for name in profile.spec.projects.known)]
@@ -157,10 +140,14 @@ def read_projects(cluster: Cluster, profile: Profile) -> list[ProjectRow]:
     return make_project_rows(
         ProjectObjects(
             namespaces,
-            _list_everywhere(cluster, QUOTA, namespaces),
-            [*(_list_or_none(cluster, QUEUE) or []), *(_list_or_none(cluster, CLUSTER_QUEUE) or [])],
-            _list_everywhere(cluster, ROLE_BINDING, namespaces, f"{keys.APP_MANAGED_BY}=ebbtide"),
-            [obj for kind in (KNATIVE, KSERVE, LLM) for obj in _list_everywhere(cluster, kind, namespaces)],
+            _list_everywhere(cluster, kube.QUOTA, namespaces),
+            [*(_list_or_none(cluster, kube.QUEUE) or []), *(_list_or_none(cluster, kube.CLUSTER_QUEUE) or [])],
+            _list_everywhere(cluster, kube.ROLE_BINDING, namespaces, f"{keys.APP_MANAGED_BY}=ebbtide"),
+            [
+                obj
+                for kind in (kube.KNATIVE, kube.KSERVE, kube.LLM)
+                for obj in _list_everywhere(cluster, kind, namespaces)
+            ],
         ),
         profile,
     )
@@ -184,7 +171,7 @@ def make_project_rows(parts: ProjectObjects, profile: Profile) -> list[ProjectRo
 
 def _make_project_row(name: str, namespace: str, parts: ProjectObjects, queue: Object | None) -> ProjectRow:
     quotas = [obj for obj in parts.quotas if obj["metadata"]["namespace"] == namespace]
-    is_kueue = queue is not None and queue["kind"] == CLUSTER_QUEUE.name
+    is_kueue = queue is not None and queue["kind"] == kube.CLUSTER_QUEUE.name
     shares: Iterable[QuotaShare] = [
         replace(share, resource=share.resource.removeprefix(REQUESTS))
         for obj in quotas
@@ -279,10 +266,8 @@ class ProjectRequest:
 def plan_project(cluster: Cluster, request: ProjectRequest, profile: Profile) -> tuple[ApplyStep, ...]:
     """Return the planned changes to create or update a project. Read-only.
 
-    Raises:
-        ValueError: the profile's kind of quota does not support a setting; the message is for the user.
-        ClusterError: the cluster cannot be read.
-
+    Raises ValueError, whose message is for the user, if the profile's kind of quota does not support a setting, and
+    ClusterError.
     """
     spec = profile.spec.projects
     if request.priority is not None and spec.quota != "kai":
@@ -311,26 +296,26 @@ def _render_project(
             elif (
                 not amounts
                 and request.name not in profile.spec.projects.known
-                and _object_exists(cluster, kind_of(obj), request.name)
+                and _object_exists(cluster, kube.kind_of(obj), request.name)
             ):
                 # A queue rendered without amounts would be unlimited, so an existing one is kept.
                 continue
         yield obj
-    before = list_project_members(_list_everywhere(cluster, ROLE_BINDING, [{"metadata": {"name": namespace}}]))
+    before = list_project_members(_list_everywhere(cluster, kube.ROLE_BINDING, [{"metadata": {"name": namespace}}]))
     members = [entry for entry in dict.fromkeys((*before, *request.add)) if entry not in request.remove]
     if not members and not before:
         return
-    if not _object_exists(cluster, CLUSTER_ROLE, MEMBER_ROLE):
+    if not _object_exists(cluster, kube.CLUSTER_ROLE, MEMBER_ROLE):
         yield make_member_role()
     yield {
-        "apiVersion": ROLE_BINDING.api_version,
-        "kind": ROLE_BINDING.name,
+        "apiVersion": kube.ROLE_BINDING.api_version,
+        "kind": kube.ROLE_BINDING.name,
         "metadata": {
             "name": BINDING,
             "namespace": namespace,
             "labels": {keys.PROJECT: request.name, keys.APP_MANAGED_BY: "ebbtide"},
         },
-        "roleRef": {"apiGroup": RBAC, "kind": CLUSTER_ROLE.name, "name": MEMBER_ROLE},
+        "roleRef": {"apiGroup": RBAC, "kind": kube.CLUSTER_ROLE.name, "name": MEMBER_ROLE},
         "subjects": [entry.subject() for entry in members],
     }
 
@@ -354,8 +339,8 @@ def make_member_role() -> Object:
 def make_role(name: str, rules: list[Object]) -> Object:
     """Return a ClusterRole of Ebbtide."""
     return {
-        "apiVersion": CLUSTER_ROLE.api_version,
-        "kind": CLUSTER_ROLE.name,
+        "apiVersion": kube.CLUSTER_ROLE.api_version,
+        "kind": kube.CLUSTER_ROLE.name,
         "metadata": {"name": name, "labels": {keys.APP_MANAGED_BY: "ebbtide"}},
         "rules": rules,
     }
@@ -400,14 +385,14 @@ def plan_project_removal(cluster: Cluster, name: str, profile: Profile) -> Proje
         ProjectRow(name, project_namespace(name, profile), there=False),
     )
     claims = cluster.list(CLAIM, row.namespace).items if row.there else []
-    kind = KINDS[QUOTA_BACKENDS[profile.spec.projects.quota].queue or (QUEUE.api_version, QUEUE.name)]
+    kind = kube.KINDS[QUOTA_BACKENDS[profile.spec.projects.quota].queue or (kube.QUEUE.api_version, kube.QUEUE.name)]
     queue = kind if row.there and _object_exists(cluster, kind, name) else None
     return ProjectRemoval(row, tuple(obj["metadata"]["name"] for obj in claims), queue)
 
 
 def remove_project(cluster: Cluster, planned: ProjectRemoval) -> None:
     """Delete a project's namespace and its queue. Safe to repeat."""
-    cluster.delete(NAMESPACE, planned.row.namespace)
+    cluster.delete(kube.NAMESPACE, planned.row.namespace)
     if planned.queue is not None:
         cluster.delete(planned.queue, planned.row.name)
 
@@ -433,7 +418,7 @@ def _list_everywhere(cluster: Cluster, kind: Kind, namespaces: Sequence[Object],
 
 def _get_namespace(cluster: Cluster, namespace: str) -> Object | None:
     try:
-        return cluster.get(NAMESPACE, namespace)
+        return cluster.get(kube.NAMESPACE, namespace)
     except (MissingError, ForbiddenError):
         return None
 

@@ -38,11 +38,7 @@ def plan_removal(
     """Return the objects that deleting a workload would delete; with ``data``, including its volume claims.
 
     ``identity`` is the kind and uid of its top object, in case another workload has the same name.
-
-    Raises:
-        MissingError: the workload does not exist.
-        RefusedError: it belongs to a custom resource.
-
+    Raises MissingError if the workload does not exist, and RefusedError if it belongs to a custom resource.
     """
     if identity is None:
         top = get_top(cluster, name, namespace)

@@ -10,24 +10,20 @@ pkg/apis/serving/v1/route_types.go (traffic), kserve pkg/controller/v1beta1/infe
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple
 
-from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, LLM, REVISION, ClusterError, CutShortError, kind_of
+from ebbtide.cluster.client import protocol as kube
+from ebbtide.cluster.client.protocol import Cluster, ClusterError, CutShortError, Kind
 from ebbtide.cluster.read import pods as of_pod
-from ebbtide.cluster.read.inventory import find_by_name
+from ebbtide.cluster.read.inventory import LiveWorkload, find_by_name
 from ebbtide.cluster.read.records import SCALED, is_in_rollout, read_scale_record, scaled_revisions, serving_revisions
 from ebbtide.cluster.write.apply import get_scale_value
 from ebbtide.core.base import keys
 from ebbtide.core.base.annotations import parse_count, parse_finite
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.quantities import drop_zero_fraction
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from ebbtide.cluster.client.protocol import Cluster, Kind
-    from ebbtide.cluster.read.inventory import LiveWorkload
-    from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.objects import Object
 
 
 def explain_no_rollback(live: LiveWorkload, to: str | None) -> str:
@@ -35,9 +31,9 @@ def explain_no_rollback(live: LiveWorkload, to: str | None) -> str:
     if live.service is None:
         return (
             f"{live.name} runs in KServe's Standard mode, which has no revisions; apply the older spec instead"
-            if live.top["kind"] == KSERVE.name
+            if live.top["kind"] == kube.KSERVE.name
             else f"{live.name} is an LLMInferenceService, which has no revisions; apply the older spec instead"
-            if live.top["kind"] == LLM.name
+            if live.top["kind"] == kube.LLM.name
             else f"{live.name} has no revision yet"
         )
     if reason := _explain_unfinished(live):
@@ -104,10 +100,10 @@ def _has_ready_condition(revision: Object) -> bool:
 def pin_revision(cluster: Cluster, live: LiveWorkload, revision: str) -> None:
     """Send all traffic to a revision."""
     if live.top["kind"] == "InferenceService":
-        cluster.patch(KSERVE, live.name, live.namespace, {"spec": {"predictor": {"canaryTrafficPercent": 0}}})
+        cluster.patch(kube.KSERVE, live.name, live.namespace, {"spec": {"predictor": {"canaryTrafficPercent": 0}}})
         return
     traffic = [{"revisionName": revision, "latestRevision": False, "percent": 100}]
-    cluster.patch(KNATIVE, live.name, live.namespace, {"spec": {"traffic": traffic}})
+    cluster.patch(kube.KNATIVE, live.name, live.namespace, {"spec": {"traffic": traffic}})
 
 
 # Scale.
@@ -121,7 +117,7 @@ def explain_no_scale(live: LiveWorkload, values: dict[str, float]) -> str:
                 f"{live.name} has no revisions, because it runs in KServe's Standard mode; change minReplicas and "
                 "maxReplicas in the spec and apply it, which does not restart pods"
             )
-        if live.top["kind"] == LLM.name:
+        if live.top["kind"] == kube.LLM.name:
             return f"{live.name} is an LLMInferenceService, which has no revisions; change minReplicas and maxReplicas in the spec and apply it"
         return f"{live.name} has no revision yet"
     if reason := _explain_unfinished(live):
@@ -156,11 +152,8 @@ def scale_workload(cluster: Cluster, live: LiveWorkload, requested: dict[str, fl
     """Record bounds or target on the workload, and set them on the revisions. Safe to repeat after an interruption.
 
     The record is written first: an unrecorded change of a revision would be neither reported nor reset.
-
-    Raises:
-        CutShortError: a write failed after others.
-        ClusterError: the cluster rejects the change; nothing is written.
-
+    Raises CutShortError if a write failed after others, and ClusterError if the cluster rejects the change and nothing
+    is written.
     """
     values = {name: int(value) if value == int(value) else value for name, value in requested.items()}
     annotations: dict[str, str | None] = {SCALED[name]: str(value) for name, value in values.items()}
@@ -214,7 +207,9 @@ def _make_revision_writes(live: LiveWorkload, annotations: dict[str, str | None]
         annotations = {key: value for key, value in annotations.items() if key != keys.MIN_SCALE}
     if not annotations:
         return []
-    return [_PatchWrite(REVISION, name, {"metadata": {"annotations": annotations}}) for name in scaled_revisions(live)]
+    return [
+        _PatchWrite(kube.REVISION, name, {"metadata": {"annotations": annotations}}) for name in scaled_revisions(live)
+    ]
 
 
 def is_scaled_by_controller(top: Object) -> bool:
@@ -223,7 +218,7 @@ def is_scaled_by_controller(top: Object) -> bool:
 
 
 def _make_record_write(live: LiveWorkload, text: str | None) -> _PatchWrite:
-    return _PatchWrite(kind_of(live.top), live.name, {"metadata": {"annotations": {keys.SCALE: text}}})
+    return _PatchWrite(kube.kind_of(live.top), live.name, {"metadata": {"annotations": {keys.SCALE: text}}})
 
 
 def _write_all(cluster: Cluster, live: LiveWorkload, writes: Iterable[_PatchWrite]) -> None:
@@ -244,9 +239,9 @@ def _write_all(cluster: Cluster, live: LiveWorkload, writes: Iterable[_PatchWrit
 def explain_no_suspend(top: Object) -> str:
     """Return why a workload cannot be suspended; empty if it can."""
     name = top["metadata"]["name"]
-    if top["kind"] == KSERVE.name:
+    if top["kind"] == kube.KSERVE.name:
         return ""
-    if top["kind"] == LLM.name:
+    if top["kind"] == kube.LLM.name:
         return (
             f"cannot suspend {name}: it is an LLMInferenceService; set the annotation {keys.STOP} with kubectl annotate"
         )
@@ -261,7 +256,7 @@ def suspend_workload(cluster: Cluster, top: Object) -> bool:
     overridden = keys.SCALE in (top["metadata"].get("annotations") or {})
     annotations = {keys.STOP: "true", **({keys.SCALE: None} if overridden else {})}
     cluster.patch(
-        KSERVE, top["metadata"]["name"], top["metadata"]["namespace"], {"metadata": {"annotations": annotations}}
+        kube.KSERVE, top["metadata"]["name"], top["metadata"]["namespace"], {"metadata": {"annotations": annotations}}
     )
     return overridden
 
@@ -269,4 +264,6 @@ def suspend_workload(cluster: Cluster, top: Object) -> bool:
 def resume_workload(cluster: Cluster, top: Object) -> None:
     """Remove KServe's stop annotation."""
     metadata = top["metadata"]
-    cluster.patch(KSERVE, metadata["name"], metadata["namespace"], {"metadata": {"annotations": {keys.STOP: None}}})
+    cluster.patch(
+        kube.KSERVE, metadata["name"], metadata["namespace"], {"metadata": {"annotations": {keys.STOP: None}}}
+    )

@@ -14,16 +14,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
-from ebbtide.cluster.client.protocol import (
-    DEPLOYMENT,
-    KNATIVE,
-    REVISION,
-    BusyError,
-    Clock,
-    Cluster,
-    ForbiddenError,
-    MissingError,
-)
+from ebbtide.cluster.client import protocol as kube
+from ebbtide.cluster.client.protocol import BusyError, Clock, Cluster, ForbiddenError, MissingError
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read.inventory import LiveWorkload
 from ebbtide.cluster.read.pods import find_condition, has_ended, is_ready
@@ -76,7 +68,7 @@ def needs_rollout(cluster: Cluster, planned: ApplyPlan) -> bool:
         return False
     selector = f"{keys.KNATIVE_SERVICE}={top.name}"
     try:
-        revisions = cluster.list(REVISION, top.namespace, labels=selector).items
+        revisions = cluster.list(kube.REVISION, top.namespace, labels=selector).items
     except ForbiddenError:
         if asks:
             raise
@@ -106,11 +98,7 @@ def roll_out(
 
     It can be interrupted at any time; the next call continues. ``check`` is called before each step, and raises an error to
     interrupt it. Writes need patch on Knative Services and Revisions.
-
-    Raises:
-        ClusterError: the cluster rejects a write.
-        MissingError: the workload was deleted.
-
+    Raises ClusterError if the cluster rejects a write, and MissingError if the workload was deleted.
     """
     rollout = Rollout(cluster, planned, clock, say, done, force=force)
     failure = None
@@ -133,7 +121,6 @@ class Rollout:
         *,
         force: bool,
     ) -> None:
-        """Read nothing yet."""
         self._force = force
         self._cluster, self._planned, self._clock, self._say, self._done = cluster, planned, clock, say, done
         self._name, self._namespace = planned.workload.name, planned.workload.namespace
@@ -190,7 +177,7 @@ class Rollout:
             case Route(shares):
                 named = bool(failed) or self._pending
                 rows = make_traffic(shares, "" if named else _newest(live), reverse=named)
-                self._cluster.patch(KNATIVE, self._name, self._namespace, {"spec": {"traffic": rows}})
+                self._cluster.patch(kube.KNATIVE, self._name, self._namespace, {"spec": {"traffic": rows}})
             case GiveUp(name, reason):
                 revision = _find(live, name)
                 mark = _mark_of(revision, state.replicas)
@@ -211,10 +198,10 @@ class Rollout:
         self._pending = False
         former, end = _newest(live), self._clock.ticks() + BIRTH_SECONDS
         while self._clock.ticks() < end:
-            service = self._cluster.get(KNATIVE, self._name, self._namespace)
+            service = self._cluster.get(kube.KNATIVE, self._name, self._namespace)
             newest = get_at(service, "status", "latestCreatedRevisionName", default="")
             if newest and newest != former:
-                self._limit(self._cluster.get(REVISION, newest, self._namespace), 1, replicas)
+                self._limit(self._cluster.get(kube.REVISION, newest, self._namespace), 1, replicas)
                 return
             self._clock.sleep(BIRTH_POLL_SECONDS)
 
@@ -256,7 +243,7 @@ class Rollout:
 
     def _annotate(self, name: str, annotations: dict[str, str | None]) -> None:
         try:
-            self._cluster.patch(REVISION, name, self._namespace, {"metadata": {"annotations": annotations}})
+            self._cluster.patch(kube.REVISION, name, self._namespace, {"metadata": {"annotations": annotations}})
         except MissingError:
             # Knative's garbage collector removed a revision without traffic.
             return
@@ -282,7 +269,7 @@ class Rollout:
                 continue
             with suppress(ForbiddenError, MissingError):
                 name = deployment["metadata"]["name"]
-                self._cluster.patch(DEPLOYMENT, name, self._namespace, {"spec": {"replicas": replicas}})
+                self._cluster.patch(kube.DEPLOYMENT, name, self._namespace, {"spec": {"replicas": replicas}})
 
     def _refresh_gateway(self, live: LiveWorkload) -> None:
         """Let the gateway read the endpoints again while a replica terminates: Knative copies the annotation to the Ingress."""
@@ -301,7 +288,7 @@ class Rollout:
 
     def _mark_endpoints(self, value: str | None) -> None:
         patch = {"metadata": {"annotations": {keys.ENDPOINTS: value}}}
-        self._cluster.patch(KNATIVE, self._name, self._namespace, patch)
+        self._cluster.patch(kube.KNATIVE, self._name, self._namespace, patch)
 
     def _wait(self, reason: str, state: RolloutState | None = None) -> None:
         self._tell(f"waiting for {reason}{'' if state is None else _count_ready(state)}")
