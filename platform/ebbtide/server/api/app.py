@@ -4,31 +4,27 @@ from __future__ import annotations
 
 import gc
 import threading
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import JSONResponse
+from uvicorn import Config
 
 from ebbtide import __version__
 from ebbtide.core.documents import load_added_readers
 from ebbtide.core.translation.gpu import BACKENDS, list_backends
 from ebbtide.server.api import description, own
+from ebbtide.server.api.backend import Backend
 from ebbtide.server.api.errors import ROWS, handle_error
 from ebbtide.server.api.families import list_families
 from ebbtide.server.api.gate import OPENAPI, Gate, ServerSettings
+from ebbtide.server.api.protocol import ConnectionLimits
 from ebbtide.server.api.shared import LEVEL, MIN_COMPRESSED_BYTES, SharedResponses
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
-
-    from uvicorn import Config
-
-    from ebbtide.server.api.backend import Backend
-    from ebbtide.server.api.protocol import ConnectionLimits
 
 #: Seconds that requests in progress get to finish at shutdown, and that an idle connection stays open.
 SHUTDOWN_SECONDS: Final = 10

@@ -6,11 +6,12 @@ A response repeats nothing from the request except the location of the invalid f
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
 from ebbtide.cluster.client.protocol import (
     BusyError,
@@ -33,10 +34,6 @@ from ebbtide.server.api.connection import NothingReadError, ReadOnlyError
 from ebbtide.server.api.families import API, find_family
 from ebbtide.server.api.offline import InputError
 from ebbtide.server.api.workers import LimitExceededError
-
-if TYPE_CHECKING:
-    from starlette.requests import Request
-    from starlette.responses import Response
 
 PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
 #: Seconds after which the client can retry, for errors where a retry can succeed.

@@ -5,18 +5,15 @@ Ebbtide's own paths and those of the page are in no family.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
+from fastapi import APIRouter
 from fastapi.routing import APIRoute
+from starlette.responses import Response
 
 from ebbtide.core.base import plugins
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from fastapi import APIRouter
-    from starlette.responses import Response
 
 #: Prefix of all API paths, which need authentication, and of Ebbtide's own.
 API: Final = "/api/"

@@ -13,16 +13,14 @@ import hmac
 import json
 import secrets
 import zlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from ebbtide.cluster.client.protocol import Clock
+from ebbtide.cluster.client.protocol import Clock
 
 COOKIE: Final = "ebbtide-session"
 #: Seconds for which a session is valid after its last use, and after sign-in.

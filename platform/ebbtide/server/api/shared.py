@@ -12,20 +12,16 @@ import gzip
 import hashlib
 import time
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ebbtide.server.api.access import digest_caller
+from ebbtide.server.api.backend import Backend
 from ebbtide.server.api.families import list_families
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-    from ebbtide.server.api.backend import Backend
 
 #: Ebbtide's own paths whose responses are shared.
 PATHS: Final = {

@@ -5,7 +5,8 @@ All of it runs in a worker process (``workers.py``), never in the server, since 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from ebbtide.core.base.problems import Problem
 from ebbtide.core.documents import profiles, texts
@@ -23,11 +24,7 @@ from ebbtide.simulator.request import (
     search_settings,
     tuning_to_json,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ebbtide.simulator.tune import SearchResult, TuningResult
+from ebbtide.simulator.tune import SearchResult, TuningResult
 
 #: Maximum number of requests in a simulation, and in each simulation of a search; the command line accepts more.
 REQUESTS: Final = {"simulate": 1_000_000, "tune": 200_000}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ebbtide.cluster.client.endpoint import Endpoint
 from ebbtide.cluster.client.protocol import (
@@ -38,9 +38,7 @@ from ebbtide.server.api.access import Caller
 from ebbtide.server.api.answers import Deleted, Plans, Submitted
 from ebbtide.server.api.connection import Connection, ReadOnlyError, missing_workload
 from ebbtide.server.api.offline import InputError
-
-if TYPE_CHECKING:
-    from ebbtide.server.api.reads import Reads
+from ebbtide.server.api.reads import Reads
 
 #: Attempts to update an object that other clients modify concurrently.
 MAX_UPDATE_ATTEMPTS: Final = 10

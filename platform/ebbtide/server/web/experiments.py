@@ -8,15 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from ebbtide.core.base.problems import Problem
 from ebbtide.server.api.simulation import API, prepare_request, run_search_with_progress
 from ebbtide.simulator import load
 from ebbtide.simulator.request import SimulationRequest, SimulationRequestError, make_report, raise_refusals
-
-if TYPE_CHECKING:
-    from ebbtide.simulator.tune import SearchResult
+from ebbtide.simulator.tune import SearchResult
 
 #: The maximum number of requests in a simulation that follows a slider.
 MAX_REQUESTS: Final = 400_000

@@ -5,25 +5,30 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
 from ebbtide.cluster.client.protocol import ClusterError, ConflictError, RefusedError
 from ebbtide.cluster.read.amounts import parse_amount
 from ebbtide.cluster.read.pods import count_held_gpus
+from ebbtide.cluster.read.status import Status
+from ebbtide.cluster.write.apply import ApplyPlan
 from ebbtide.core import manifests
 from ebbtide.core.base.paths import get_at
+from ebbtide.core.base.problems import Problem
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.documents.model_specs import ModelSpec, make_model_spec
 from ebbtide.core.manifests.edit import NotEdited, edit_text
 from ebbtide.core.profile.projects import UNKNOWN_NAMESPACE
 from ebbtide.core.readers.fields import field_names_at
 from ebbtide.core.translation import gpu, model_catalog
+from ebbtide.server.api.answers import Plans
 from ebbtide.server.api.gpus import list_nodes
 from ebbtide.server.api.offline import InputError
 from ebbtide.server.web import canary, playground, words
@@ -32,6 +37,7 @@ from ebbtide.server.web.errors import PageError
 from ebbtide.server.web.fields import ALL_STEPS, LISTS, STEPS, list_completions
 from ebbtide.server.web.form import (
     MAX_SPEC_CHARACTERS,
+    ParsedSpec,
     fill_fields,
     find_first_error,
     list_steps,
@@ -43,20 +49,9 @@ from ebbtide.server.web.form import (
     render_form,
     write_live_spec,
 )
+from ebbtide.server.web.frame import PageVisit
 from ebbtide.server.web.remedies import apply_fix, find_fixes
 from ebbtide.server.web.shared import label_gpus, list_quota_uses, workload_path
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from starlette.responses import Response
-
-    from ebbtide.cluster.read.status import Status
-    from ebbtide.cluster.write.apply import ApplyPlan
-    from ebbtide.core.base.problems import Problem
-    from ebbtide.server.api.answers import Plans
-    from ebbtide.server.web.form import ParsedSpec
-    from ebbtide.server.web.frame import PageVisit
 
 EXAMPLES: Final = Path(__file__).parent / "examples"
 TABS: Final = {"yaml": "YAML", "manifests": "Manifests", "explanation": "Explanation"}

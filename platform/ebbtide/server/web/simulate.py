@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from threading import Lock, Thread
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
+
+from starlette.responses import Response
 
 from ebbtide.cluster.slo.source import History, Ref, SourceError
 from ebbtide.core.base.paths import get_at
@@ -28,13 +30,9 @@ from ebbtide.server.web.errors import PageError
 from ebbtide.server.web.experiments import simulate_for_page, tune_for_page
 from ebbtide.server.web.fields import ROWS, FormControl, FormRow, make_control
 from ebbtide.server.web.form import parse_document, parse_field, read_spec, show_value, write_live_spec
+from ebbtide.server.web.frame import PageVisit
 from ebbtide.server.web.new import load_examples
 from ebbtide.simulator.request import SimulationRequest
-
-if TYPE_CHECKING:
-    from starlette.responses import Response
-
-    from ebbtide.server.web.frame import PageVisit
 
 #: Time limits of a simulation and of a search, in seconds.
 SIMULATION_SECONDS: Final = 60.0

@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
 from ebbtide.cluster.client.protocol import MissingError
 from ebbtide.cluster.read import inventory
@@ -32,12 +32,8 @@ from ebbtide.server.api.answers import Event, make_event
 from ebbtide.server.web import actions, canary, logs, objectives, playground, words
 from ebbtide.server.web.charts import Chart, Curve
 from ebbtide.server.web.errors import PageError, make_missing_page_error
+from ebbtide.server.web.frame import PageVisit
 from ebbtide.server.web.shared import LOAD_REUSE_SECONDS, add_loads, workload_path
-
-if TYPE_CHECKING:
-    from starlette.responses import Response
-
-    from ebbtide.server.web.frame import PageVisit
 
 #: The maximum number of events on the page; the latest are shown.
 MAX_EVENTS: Final = 200
