@@ -123,10 +123,7 @@ SPEC_NAMESPACE: Final = make_option(
 )
 EVERYWHERE: Final = make_switch("-A", "--all", group=ONE_OF, help="All namespaces")
 NAMES: Final = make_option(
-    "--profile",
-    metavar="P",
-    default="",
-    help="Cluster profile, used if no namespace has the project's label",
+    "--profile", metavar="P", default="", help="Cluster profile, used if no namespace has the project's label"
 )
 COST: Final = make_option("--cost", metavar="RATE", type=parse_price, help="Price of a GPU-hour, as in gpu-hour=2.5")
 #: Options that select a workload.

@@ -28,12 +28,7 @@ from ebbtide.core.translation.objects import Object
 API_VERSION: Final = "config.kubernetes.io/v1"
 LIST: Final = "ResourceList"
 #: Annotation prefixes that kustomize adds to items; they must not reach the spec.
-MARKS: Final = (
-    "internal.config.kubernetes.io/",
-    "config.kubernetes.io/",
-    "config.k8s.io/",
-    "kustomize.config.k8s.io/",
-)
+MARKS: Final = ("internal.config.kubernetes.io/", "config.kubernetes.io/", "config.k8s.io/", "kustomize.config.k8s.io/")
 #: Annotation of items that are local to kustomize, unless its value is "false". Neither they nor objects made from them
 #: are in the output. Upstream: sigs.k8s.io/kustomize/api v0.21.1 resource/factory.go (DropLocalNodes).
 LOCAL: Final = "config.kubernetes.io/local-config"

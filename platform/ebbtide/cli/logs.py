@@ -28,10 +28,7 @@ OPTIONS: Final = (
     *POD,
     make_switch("-f", "--follow", help="Stream new lines until the container ends"),
     make_option(
-        "--tail",
-        type=make_whole_number_parser(0, MAX_INT32),
-        metavar="N",
-        help="Number of most recent lines to print",
+        "--tail", type=make_whole_number_parser(0, MAX_INT32), metavar="N", help="Number of most recent lines to print"
     ),
     make_switch("--previous", help="Logs of the container's previous run, if it was restarted"),
     make_switch("--all", help="Logs of all current replicas, with the pod name before each line"),

@@ -14,14 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ebbtide.core.base.problems import Path, make_warning
 from ebbtide.core.readers import rest
 from ebbtide.core.readers.reading import Reader, make_document
-from ebbtide.core.readers.table import (
-    DISTRIBUTED,
-    Draft,
-    FieldRow,
-    RefusedValueError,
-    apply_row,
-    set_at,
-)
+from ebbtide.core.readers.table import DISTRIBUTED, Draft, FieldRow, RefusedValueError, apply_row, set_at
 from ebbtide.core.translation.loaded_model import name_of_image
 from ebbtide.core.translation.model_catalog import estimate_start, find_image_model
 from ebbtide.core.translation.serving.timeouts import DEFAULT_DEADLINE_SECONDS

@@ -9,14 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.readers.reading import make_document
 from ebbtide.core.readers.rest import take_prefix
-from ebbtide.core.readers.table import (
-    NAMELESS,
-    Draft,
-    Subfield,
-    leave_to_rule,
-    make_new_claim,
-    source_paths,
-)
+from ebbtide.core.readers.table import NAMELESS, Draft, Subfield, leave_to_rule, make_new_claim, source_paths
 from ebbtide.runai import nim
 from ebbtide.runai.flag_parser import TRUTHS, Flag, parse_port, split_at_dashes, take_arguments
 from ebbtide.runai.flags import BY_NAME as STANDARD
@@ -125,13 +118,7 @@ OWN: Final[tuple[Flag, ...]] = (
         help="Readiness probe: port=8000,path=/v1/health/ready",
         parts=READINESS,
     ),
-    Flag(
-        PREFIX,
-        "metadata.name",
-        "switch",
-        help="Add a hash of the spec to the name",
-        take=leave_to_rule,
-    ),
+    Flag(PREFIX, "metadata.name", "switch", help="Add a hash of the spec to the name", take=leave_to_rule),
     Flag("--workers", kind="whole", help="Workers on other nodes; not supported", take=nim.take_workers),
 )
 FLAGS: Final = (*(STANDARD[name] for name in SHARED), *OWN)

@@ -119,8 +119,7 @@ _READ: Final = describe_errors(MODEL, 400, 401, 404, 503)
 _READ_ALL: Final = describe_errors(MODEL, 400, 401, 503)
 _WRITE: Final = describe_errors(MODEL, 400, 401, 403, 404, 409, 413, 502, 503)
 Deleted = Annotated[
-    bool,
-    Query(description="Return only deleted items. Ebbtide keeps no deleted items, so the result is empty."),
+    bool, Query(description="Return only deleted items. Ebbtide keeps no deleted items, so the result is empty.")
 ]
 WorkloadId = Annotated[
     str, Path(description="UID of the workload's Knative Service, InferenceService or LLMInferenceService.")
@@ -196,9 +195,7 @@ def update_inference(context: Context, workloadId: WorkloadId, body: requests.In
     strangers = sorted({*body.spec} - CHANGEABLE)
     if strangers:
         raise RequestError(
-            "spec",
-            f"an update cannot change {', '.join(strangers)[:200]}",
-            f"use only {', '.join(sorted(CHANGEABLE))}",
+            "spec", f"an update cannot change {', '.join(strangers)[:200]}", f"use only {', '.join(sorted(CHANGEABLE))}"
         )
 
     def changed(top: Object) -> LoadedDocument:
@@ -457,12 +454,7 @@ def _make_revision_rows(context: RequestContext, live: LiveWorkload) -> list[bod
 # Metrics.
 
 Types = Annotated[
-    str,
-    Query(
-        alias="metricType",
-        max_length=500,
-        description=f"Comma-separated metrics: {', '.join(METRICS)}.",
-    ),
+    str, Query(alias="metricType", max_length=500, description=f"Comma-separated metrics: {', '.join(METRICS)}.")
 ]
 Start = Annotated[str, Query(max_length=60, description="Start of the time range, in ISO 8601.")]
 End = Annotated[str, Query(max_length=60, description="End of the time range, in ISO 8601.")]

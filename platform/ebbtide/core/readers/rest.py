@@ -61,11 +61,7 @@ AMOUNTS: Final = frozenset(
 #: Length of the suffix of a name that is a prefix.
 SUFFIX_LENGTH: Final = 5
 #: Fields of a spec that only Run:ai's other kinds of inference have, and the refusal.
-OTHER_KINDS: Final = (
-    ("leader", DISTRIBUTED),
-    ("worker", DISTRIBUTED),
-    ("workers", DISTRIBUTED),
-)
+OTHER_KINDS: Final = (("leader", DISTRIBUTED), ("worker", DISTRIBUTED), ("workers", DISTRIBUTED))
 #: The refusal of a list of workloads, as Run:ai's ``GET /api/v1/workloads`` answers.
 LISTED: Final = (
     "RUN049",

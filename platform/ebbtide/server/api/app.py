@@ -139,8 +139,7 @@ def _make_probes(backend: Backend) -> APIRouter:
         """Report whether the cluster has been read; later outages do not matter, since cached data can be read."""
         ready = backend.cache.freshness.synced()
         return JSONResponse(
-            {"status": "ok" if ready else "reading the cluster", "age": round(backend.age(), 1)},
-            200 if ready else 503,
+            {"status": "ok" if ready else "reading the cluster", "age": round(backend.age(), 1)}, 200 if ready else 503
         )
 
     return router

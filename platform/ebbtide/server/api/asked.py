@@ -128,11 +128,7 @@ def parse_moment(where: str, text: str) -> datetime:
 
 
 def sort_rows(
-    rows: list[T],
-    by: str,
-    order: str,
-    fields: Mapping[str, Callable[[T], Any]],
-    unknown: Mapping[str, str],
+    rows: list[T], by: str, order: str, fields: Mapping[str, Callable[[T], Any]], unknown: Mapping[str, str]
 ) -> list[T]:
     """Return the rows sorted by a field, or in their present order if no field is named.
 

@@ -24,11 +24,7 @@ from ebbtide.server.api.backend import Backend
 from ebbtide.server.api.families import list_families
 
 #: Ebbtide's own paths whose responses are shared.
-PATHS: Final = {
-    "/api/ebbtide/v1/workloads",
-    "/api/ebbtide/v1/projects",
-    "/api/ebbtide/v1/nodes",
-}
+PATHS: Final = {"/api/ebbtide/v1/workloads", "/api/ebbtide/v1/projects", "/api/ebbtide/v1/nodes"}
 #: Maximum number of stored responses, and of their bytes.
 MAX_RESPONSES: Final = 256
 MAX_BYTES: Final = 2**25

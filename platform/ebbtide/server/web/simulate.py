@@ -104,10 +104,7 @@ SERVERS: Final = (
     ("lognormal:median=80ms,sigma=0.4,max=32", "80 ms median, 32 concurrent"),
     ("fixed:200ms,max=8", "200 ms fixed, 8 concurrent"),
     ("llm:max=16,base=150ms,prompt=50us,output=20ms,tokens=500/200", "LLM, 20 ms/token, 16 concurrent"),
-    (
-        "llm:max=32,base=250ms,prompt=100us,output=35ms,tokens=1000/300",
-        "Large LLM, 35 ms/token, 32 concurrent",
-    ),
+    ("llm:max=32,base=250ms,prompt=100us,output=35ms,tokens=1000/300", "Large LLM, 35 ms/token, 32 concurrent"),
 )
 
 
@@ -568,13 +565,7 @@ def _make_report_charts(report: dict[str, Any]) -> list[Chart]:
             Curve(row["name"], row["values"], row["colour"] % 5, row["dashed"], **style) for row in chart["curves"]
         ]
         charts.append(
-            Chart(
-                chart["title"],
-                "" if unit in {"replicas", "requests"} else unit,
-                time,
-                curves,
-                moments=False,
-            )
+            Chart(chart["title"], "" if unit in {"replicas", "requests"} else unit, time, curves, moments=False)
         )
     return charts
 

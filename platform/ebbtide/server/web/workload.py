@@ -106,12 +106,7 @@ MAX_BOUND_RATIO: Final = 4
 #: The color of all limits.
 LIMIT_COLOUR: Final = 4
 #: The time ranges of the charts: length and resolution in seconds.
-RANGES: Final = {
-    "15m": (900.0, 5.0),
-    "1h": (3600.0, 15.0),
-    "6h": (6 * 3600.0, 60.0),
-    "24h": (24 * 3600.0, 300.0),
-}
+RANGES: Final = {"15m": (900.0, 5.0), "1h": (3600.0, 15.0), "6h": (6 * 3600.0, 60.0), "24h": (24 * 3600.0, 300.0)}
 #: The time range of the chart next to the playground.
 PLAYGROUND_RANGE: Final = "15m"
 #: The time ranges of SLO reports, in seconds.
