@@ -11,9 +11,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import field, replace
 from functools import cache, lru_cache, partial
-from typing import Annotated, Any, Final, Literal, NamedTuple, cast, get_args, get_origin
-
-from pydantic import BaseModel
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, cast, get_args, get_origin
 
 from ebbtide.core.base import keys
 from ebbtide.core.base.bodies import WrittenBy, body
@@ -29,6 +27,9 @@ from ebbtide.core.translation.plan import Decision
 from ebbtide.core.translation.profile_rules import check
 from ebbtide.core.translation.serving import reserved
 from ebbtide.core.translation.translate import Translation, translate
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 #: A scalar of the output: the object (its kind, and its index among the objects of that kind), and the path in it.
 Leaf = tuple[str, int, tuple[str | int, ...]]
