@@ -76,7 +76,6 @@ def transform_list(text: bytes) -> tuple[dict[str, Any], int]:
 
 
 def _is_object(item: Any) -> bool:
-    """Return whether an item has the fields that identify an object, each a string."""
     if not (isinstance(item, dict) and isinstance(item.get("metadata"), dict)):
         return False
     metadata = item["metadata"]
@@ -109,7 +108,6 @@ def _is_local(item: dict[str, Any]) -> bool:
 
 
 def _drop_annotations(item: Any) -> Any:
-    """Return an item without kustomize's annotations."""
     if not isinstance(item, dict) or not isinstance(item.get("metadata"), dict):
         return item
     metadata = dict(item["metadata"])

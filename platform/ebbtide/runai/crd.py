@@ -145,7 +145,6 @@ def _take_words(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
 
 
 def _take_pairs(draft: Draft, row: FieldRow, items: list[ClassicItem], where: Path) -> None:  # noqa: ARG001 - items have their paths
-    """Append an entry for each key and value."""
     assert row.read is not None
     for item in items:
         entry = row.read((item.key, item.value))
@@ -156,7 +155,6 @@ def _take_pairs(draft: Draft, row: FieldRow, items: list[ClassicItem], where: Pa
 
 
 def _take_entries(draft: Draft, row: FieldRow, items: list[ClassicItem], where: Path) -> None:  # noqa: ARG001 - as above
-    """Append an entry for each mapping."""
     for item in items:
         entry = _native_entry(draft, item, row.parts)
         item_path = draft.append_item(row.native, entry if row.read is None else row.read(entry), item.where)
@@ -540,7 +538,6 @@ def _read_spec(draft: Draft, spec: Mapping[str, Any]) -> None:
 
 
 def _take_field(draft: Draft, row: FieldRow, wrapped: Any, where: Path) -> None:
-    """Unwrap a field's value and apply its row."""
     if row.kind == "items" or (row.kind == "either" and isinstance(wrapped, dict) and "items" in wrapped):
         assert row.take is not None
         row.take(draft, row, _unwrap_items(draft, row.name, wrapped, where), where)
@@ -616,7 +613,6 @@ def _native_entry(draft: Draft, item: ClassicItem, parts: Mapping[str, Subfield]
 
 
 def _has_error_at(draft: Draft, *where: str) -> bool:
-    """Return whether there is an error at or below a field."""
     return any(problem.severity == ERROR and problem.field[: len(where)] == where for problem in draft.problems)
 
 

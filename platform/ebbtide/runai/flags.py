@@ -61,10 +61,6 @@ def _secret_variable(pair: tuple[str, str]) -> dict[str, Any]:
     return {"name": name, "secret": {"name": secret, "key": key}}
 
 
-def _pod_field_variable(pair: tuple[str, str]) -> dict[str, Any]:
-    return {"name": pair[0], "podFieldRef": {"path": pair[1]}}
-
-
 def _read_environment(text: str) -> dict[str, Any]:
     """Read ``NAME=VALUE`` as in 2.20; in later versions the flag names an asset of the control plane."""
     pair = parse_pair(text)
@@ -90,10 +86,6 @@ def _read_topology_key(text: str) -> str:
     return text.removeprefix("key=")
 
 
-def _make_pull_secret(name: str) -> dict[str, str]:
-    return {"name": name}
-
-
 def _write_pair(name: str, *path: str) -> Callable[[Any], str | None]:
     """Return a function that writes ``NAME=VALUE`` of an item, or None if it has no value at the path."""
 
@@ -115,10 +107,6 @@ def _write_excluded_nodes(rule: Any) -> str | None:
 
 
 NAMED_VALUE: Final = _write_pair("name", "value")
-
-
-def _make_existing_claim(entry: dict[str, Any]) -> dict[str, Any]:
-    return {"existingPvc": True, **entry}
 
 
 # Handlers of flags that do not correspond to exactly one native field.
@@ -286,7 +274,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "spec.imagePullSecrets",
         "text",
         "Secret with registry credentials",
-        _make_pull_secret,
+        lambda name: {"name": name},
         write=lambda item: item["name"],
     ),
     Flag(
@@ -326,7 +314,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         VARIABLES,
         "pair",
         "Environment variable from a pod field: NAME=metadata.name",
-        _pod_field_variable,
+        lambda pair: {"name": pair[0], "podFieldRef": {"path": pair[1]}},
         write=_write_pair("name", "podFieldRef", "path"),
     ),
     *_flags_of(
@@ -441,7 +429,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "spec.storage.pvc",
         "fields",
         "Mount an existing PersistentVolumeClaim",
-        _make_existing_claim,
+        lambda entry: {"existingPvc": True, **entry},
         parts=EXISTING_PVC,
     ),
     _item_flag(

@@ -100,7 +100,6 @@ def _hide(value: Any) -> bool | None:
 
 
 def _report_strays(draft: Draft, where: Path, block: Iterable[str], known: Iterable[str]) -> None:
-    """Report each unknown field of a block."""
     for name in block:
         if name not in known:
             message = f"unknown field {name} of Run:ai's NIM service"

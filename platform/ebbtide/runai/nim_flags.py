@@ -5,7 +5,7 @@ Upstream: NVIDIA's page of ``runai inference nim submit`` (2.24 to 3.0).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from ebbtide.core.readers.reading import make_document
 from ebbtide.core.readers.rest import take_prefix
@@ -61,14 +61,6 @@ PREFIX: Final = "--use-name-as-prefix"
 BOUNDS: Final = ("--min-replicas", "--max-replicas", "--metric")
 
 
-def _make_existing_store(entry: dict[str, Any]) -> list[dict[str, Any]]:
-    return [{"existingPvc": True, **entry, "path": nim.CACHE}]
-
-
-def _make_new_store(entry: dict[str, Any]) -> list[dict[str, Any]]:
-    return [{**make_new_claim(entry), "path": nim.CACHE}]
-
-
 def _take_serving_port(draft: Draft, flag: Flag, text: str, where: Path) -> None:
     nim.take_port(draft, flag, parse_port(draft, flag, text, "port"), where)
 
@@ -83,7 +75,7 @@ OWN: Final[tuple[Flag, ...]] = (
         "spec.storage.pvc",
         "fields",
         help="Existing PersistentVolumeClaim with the model: claimname=CLAIM",
-        read=_make_existing_store,
+        read=lambda entry: [{"existingPvc": True, **entry, "path": nim.CACHE}],
         parts=EXISTING_PVC,
     ),
     Flag(
@@ -91,7 +83,7 @@ OWN: Final[tuple[Flag, ...]] = (
         "spec.storage.pvc",
         "fields",
         help="New PersistentVolumeClaim for the model: size=SIZE,…",
-        read=_make_new_store,
+        read=lambda entry: [{**make_new_claim(entry), "path": nim.CACHE}],
         parts=NEW_CLAIM,
     ),
     Flag.refused("--model-nim-cache", *nim.NIM_CACHE, help="NIMCache of NVIDIA's NIM operator; not supported"),

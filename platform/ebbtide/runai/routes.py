@@ -68,8 +68,6 @@ CHANGEABLE: Final = frozenset(
         "nodeType", "podAffinity", "preemptibility", "priorityClass", "probes", "workingDir",
     }
 )
-# fmt: on
-# fmt: off
 #: Filter and sort fields whose values only Run:ai's control plane has.
 UNKNOWN: Final = dict.fromkeys(
     (
@@ -79,6 +77,14 @@ UNKNOWN: Final = dict.fromkeys(
         "departmentName", "distributedFramework",
     ),
     "only Run:ai's control plane stores this field",
+)
+#: Run:ai's metrics that Ebbtide does not measure: the response has no values for them.
+UNCOUNTED: Final = frozenset(
+    {
+        "GPU_MEMORY_USAGE_BYTES", "GPU_MEMORY_REQUEST_BYTES", "CPU_USAGE_CORES", "CPU_REQUEST_CORES", "CPU_LIMIT_CORES",
+        "CPU_MEMORY_USAGE_BYTES", "CPU_MEMORY_REQUEST_BYTES", "CPU_MEMORY_LIMIT_BYTES", "GPU_ALLOCATION",
+        "NVLINK_BANDWIDTH_TOTAL",
+    }
 )
 # fmt: on
 #: By Run:ai's metric: the series of a history, and the factor to Run:ai's unit (milliseconds for latencies).
@@ -97,21 +103,6 @@ METRICS: Final[Mapping[str, tuple[str, float]]] = {
     "POD_COUNT": ("wanted", 1.0),
     "GPU_UTILIZATION": ("gpu", 1.0),
 }
-#: Run:ai's metrics that Ebbtide does not measure: the response has no values for them.
-UNCOUNTED: Final = frozenset(
-    {
-        "GPU_MEMORY_USAGE_BYTES",
-        "GPU_MEMORY_REQUEST_BYTES",
-        "CPU_USAGE_CORES",
-        "CPU_REQUEST_CORES",
-        "CPU_LIMIT_CORES",
-        "CPU_MEMORY_USAGE_BYTES",
-        "CPU_MEMORY_REQUEST_BYTES",
-        "CPU_MEMORY_LIMIT_BYTES",
-        "GPU_ALLOCATION",
-        "NVLINK_BANDWIDTH_TOTAL",
-    }
-)
 SAMPLES: Final = 1000
 
 MODEL: Final = bodies.Error

@@ -301,7 +301,6 @@ def _derive_traffic(view: ObjectView, draft: Draft) -> None:
 
 
 def _derive_priority(view: ObjectView, draft: Draft) -> None:
-    """Derive the priority class by its name in a spec."""
     class_name = view.value_at(view.pod, "priorityClassName")
     path = (*view.pod, "priorityClassName")
     if not isinstance(class_name, str) or (class_name == priority.DEFAULT and adds_defaults(draft)):

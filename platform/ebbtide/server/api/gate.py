@@ -417,8 +417,6 @@ def is_cross_site(headers: Headers) -> bool:
 
 
 class _Request:
-    """One request in progress."""
-
     def __init__(self, scope: Scope, send: Send, settings: ServerSettings) -> None:
         self.scope, self._send, self._settings = scope, send, settings
         self.method, self.path = str(scope["method"]), str(scope["path"])

@@ -201,7 +201,6 @@ class Writes:
         revisions.resume_workload(*self._find_suspendable(caller, namespace, name))
 
     def _find_suspendable(self, caller: Caller, namespace: str, name: str) -> tuple[protocol.Cluster, Object]:
-        """Return a client and the main object of a workload that can be suspended."""
         cluster = self._connection.connect_for_writing(caller)
         top = self._reads.read_all_objects(caller, namespace, name).top
         if reason := revisions.explain_no_suspend(top):

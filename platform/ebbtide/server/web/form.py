@@ -310,7 +310,6 @@ UNCHANGED: Final = object()
 
 
 def _new_value(control: FormControl, value: Any, text: str | None) -> Any:
-    """Return the new value of a field, or ``UNCHANGED``."""
     before = show_value(control.kind, value)
     if text is None or before is None:
         return UNCHANGED
@@ -504,7 +503,6 @@ def render_form(data: Any, problems: Sequence[Problem]) -> tuple[tuple[ShownGrou
 
 
 def _threshold_unit(data: Any) -> str:
-    """Return the unit of the threshold for the document's metric."""
     row = metrics.find_metric(str(get_at(data, "spec", "autoscaling", "metric") or ""))
     return f"Unit: {row.unit}." if row is not None else ""
 

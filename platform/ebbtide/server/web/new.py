@@ -133,7 +133,6 @@ def show_edit_form(visit: PageVisit) -> Response:
 
 
 def _chosen_step(text: str) -> str:
-    """Return the key of a step, by default of the first one."""
     return text if text in {ALL_STEPS, *(key for key, *_ in STEPS)} else STEPS[0][0]
 
 
@@ -302,7 +301,6 @@ def describe_fit(visit: PageVisit, spec: form.ParsedSpec) -> str:
 
 
 def _sum_gpu_requests(spec: form.ParsedSpec) -> dict[str, float]:
-    """Return the GPU resources that one replica requests."""
     for obj in spec.objects:
         template = get_at(obj, "spec", "template") or {
             "metadata": {"annotations": get_at(obj, "spec", "predictor", "annotations", default={})},
@@ -345,7 +343,6 @@ def _problem_key(problem: Any) -> tuple[str, str, int]:
 
 
 def _list_choices(visit: PageVisit) -> dict[str, list[str]]:
-    """Return the projects and node pools of the cluster."""
     cluster = visit.backend.profile.spec
     try:
         projects = [row.name for row in visit.backend.reads.projects(visit.user).value]

@@ -553,7 +553,6 @@ def _outcome_context(
 
 
 def _make_report_charts(report: dict[str, Any]) -> list[Chart]:
-    """Return the report's charts in the page's format."""
     charts = []
     for chart in report["charts"]:
         unit = chart["unit"]
