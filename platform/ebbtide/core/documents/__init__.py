@@ -150,12 +150,9 @@ def load_added_readers() -> tuple[Reader, ...]:
 
 
 def _companion_warning(kind: str) -> Problem:
-    return make_warning(
-        "IMP007",
-        ("kind",),
-        f"{kind} is rendered together with a workload, from its spec and the profile; it is ignored",
-        "use the Knative Service, InferenceService or LLMInferenceService that it belongs to",
-    )
+    message = f"{kind} is rendered together with a workload, from its spec and the profile; it is ignored"
+    fix = "use the Knative Service, InferenceService or LLMInferenceService that it belongs to"
+    return make_warning("IMP007", ("kind",), message, fix)
 
 
 def _unsupported_problem(kind: Any, version: Any) -> Problem:

@@ -128,14 +128,14 @@ def check(plan: Plan) -> Iterator[Problem]:
         and preemptibility is not None
         and chosen.preemptible != (preemptibility == "preemptible")
     ):
-        yield Problem(
-            "PRI002",
-            ("spec", "preemptibility"),
+        message = (
             f"preemptibility is {preemptibility}, but class {requested} has value {chosen.value} and is "
-            f"{'' if chosen.preemptible else 'non-'}preemptible: a value of {NON_PREEMPTIBLE} or more is non-preemptible",
-            f"remove preemptibility, or use a level: priorityClass: {USUAL_LEVEL} with preemptibility: {preemptibility}",
-            fixes=remove_field(),
+            f"{'' if chosen.preemptible else 'non-'}preemptible: a value of {NON_PREEMPTIBLE} or more is non-preemptible"
         )
+        fix = (
+            f"remove preemptibility, or use a level: priorityClass: {USUAL_LEVEL} with preemptibility: {preemptibility}"
+        )
+        yield Problem("PRI002", ("spec", "preemptibility"), message, fix, fixes=remove_field())
     yield from _warn_about_scheduler(plan)
     yield from _warn_about_delay(plan)
 

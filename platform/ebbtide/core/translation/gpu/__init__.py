@@ -288,13 +288,9 @@ def _check_backend(ask: PoolRequest, backend: Backend) -> Iterator[Problem]:
     """Yield the backend's problems, and reject a percentage of the compute if the backend does not honor one."""
     if ask.request.compute and not backend.honors_compute:
         able = [name for name, other in BACKENDS.items() if other.honors_compute]
-        yield Problem(
-            "GPU087",
-            ("spec", "compute", "gpuComputePercentage"),
-            f"backend {backend.name} of node pool {ask.pool.name} does not allocate compute: {backend.compute}",
-            f"remove it, or use a node pool with backend {', '.join(able[:-1])} or {able[-1]}",
-            fixes=remove_field(),
-        )
+        message = f"backend {backend.name} of node pool {ask.pool.name} does not allocate compute: {backend.compute}"
+        fix = f"remove it, or use a node pool with backend {', '.join(able[:-1])} or {able[-1]}"
+        yield Problem("GPU087", ("spec", "compute", "gpuComputePercentage"), message, fix, fixes=remove_field())
     yield from backend.check(ask)
 
 

@@ -161,14 +161,12 @@ def reject_excess(ask: PoolRequest) -> Iterator[Problem]:
     """Reject more memory than one device has."""
     total = find_device_bytes(ask.pool)
     if ask.request.kind == "memory" and total and ask.request.memory > total:
-        yield Problem(
-            "GPU012",
-            ask.cause,
+        message = (
             f"{quantities.parse_mebibytes(ask.request.memory)} MiB is more than one {ask.pool.product or 'GPU'} has "
-            f"({ask.pool.gpu_memory_mebibytes} MiB)",
-            f"use at most {ask.pool.gpu_memory_mebibytes}Mi, or request whole devices with gpuDevicesRequest",
-            fixes=set_value(f"{ask.pool.gpu_memory_mebibytes}Mi"),
+            f"({ask.pool.gpu_memory_mebibytes} MiB)"
         )
+        fix = f"use at most {ask.pool.gpu_memory_mebibytes}Mi, or request whole devices with gpuDevicesRequest"
+        yield Problem("GPU012", ask.cause, message, fix, fixes=set_value(f"{ask.pool.gpu_memory_mebibytes}Mi"))
 
 
 def reject_limit(ask: PoolRequest, reason: str, fix: str = "remove the limit") -> Iterator[Problem]:

@@ -57,12 +57,11 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
     request, kubernetes = ask.request, ask.cluster.kubernetes
     claims = not SERVING_MODES[ask.serving].revisions
     if not kubernetes.dra:
-        yield Problem(
-            "GPU007",
-            ask.cause,
-            f"node pool {ask.pool.name} has backend dra, but no DRA driver runs in the cluster (kubernetes.dra: false)",
-            "install the driver and set kubernetes.dra: true in the profile, or set another backend for the pool",
+        message = (
+            f"node pool {ask.pool.name} has backend dra, but no DRA driver runs in the cluster (kubernetes.dra: false)"
         )
+        fix = "install the driver and set kubernetes.dra: true in the profile, or set another backend for the pool"
+        yield Problem("GPU007", ask.cause, message, fix)
         return
     if not claims and not has_feature_gate(EXTENDED, kubernetes):
         yield Problem(
@@ -76,22 +75,16 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
         )
         return
     if claims and parse_version(kubernetes.version) < CLAIMS:
-        yield Problem(
-            "GPU016",
-            ask.cause,
-            f"Kubernetes {kubernetes.version} does not have the API resource.k8s.io/v1, which resource claims need",
-            "use Kubernetes 1.34 or later, or a node pool with another backend",
+        message = (
+            f"Kubernetes {kubernetes.version} does not have the API resource.k8s.io/v1, which resource claims need"
         )
+        yield Problem("GPU016", ask.cause, message, "use Kubernetes 1.34 or later, or a node pool with another backend")
         return
     if request.kind in {"portion", "memory"}:
         if not claims:
-            yield Problem(
-                "GPU008",
-                ask.cause,
-                "an extended resource cannot request a part of a device (KEP-6406 is not implemented yet)",
-                "set serving: kserve-standard, or request whole devices or a migProfile",
-                fixes=choose_serving("kserve-standard"),
-            )
+            message = "an extended resource cannot request a part of a device (KEP-6406 is not implemented yet)"
+            fix = "set serving: kserve-standard, or request whole devices or a migProfile"
+            yield Problem("GPU008", ask.cause, message, fix, fixes=choose_serving("kserve-standard"))
         elif not ask.pool.consumable_capacity:
             yield Problem(
                 "GPU008",
@@ -101,12 +94,11 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
                 "request whole devices or a migProfile",
             )
         elif request.kind == "portion" and not find_device_bytes(ask.pool):
-            yield Problem(
-                "GPU007",
-                ask.cause,
-                f"the GPU memory of node pool {ask.pool.name} is unknown, so a portion cannot be converted to memory",
-                "set gpuMemoryMebibytes for the pool in the profile, or request memory with gpuMemoryRequest",
+            message = (
+                f"the GPU memory of node pool {ask.pool.name} is unknown, so a portion cannot be converted to memory"
             )
+            fix = "set gpuMemoryMebibytes for the pool in the profile, or request memory with gpuMemoryRequest"
+            yield Problem("GPU007", ask.cause, message, fix)
         else:
             yield from reject_excess(ask)
             yield make_warning(
