@@ -116,7 +116,6 @@ def select_pods(cluster: Cluster, options: Options, *, every: bool = False) -> l
 
     Raises:
         MissingError: the workload has no pods, or not the requested one.
-
     """
     from ebbtide.cluster.client.protocol import MissingError
     from ebbtide.cluster.read import pods as of_pod

@@ -124,7 +124,6 @@ def _find_rarer_reader(data: dict[str, Any]) -> Reader | ModuleType | None:
 
     Raises:
         PluginError: Ebbtide does not recognize the document, and a reader of another package cannot be loaded.
-
     """
     from ebbtide.core.readers import rest  # noqa: PLC0415 - not on the common path
 
@@ -144,7 +143,6 @@ def load_added_readers() -> tuple[Reader, ...]:
 
     Raises:
         PluginError: a reader cannot be loaded.
-
     """
     return tuple(part.load(Reader) for part in plugins.list_added(plugins.READERS))
 

@@ -218,7 +218,6 @@ def write_body(
         native: the document.
         profile: the profile of the cluster, with the IDs of Run:ai.
         cluster_id: the ID of the cluster, if it is not that of the profile.
-
     """
     spec = {name: value for name, value in native["spec"].items() if name != "project"}
     lost = []

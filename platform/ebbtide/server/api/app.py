@@ -42,7 +42,6 @@ def make_app(backend: Backend, settings: ServerSettings, routers: Sequence[APIRo
 
     Raises:
         PluginError: a part that another package registers cannot be loaded.
-
     """
     # A request must not be the first to find out.
     load_added_readers()

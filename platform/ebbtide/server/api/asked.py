@@ -83,7 +83,6 @@ def filter_rows(
 
     Raises:
         RequestError: a condition is invalid.
-
     """
     matches = [*rows]
     for condition in _SEPARATOR.split(filters) if filters else ():
@@ -116,7 +115,6 @@ def parse_moment(where: str, text: str) -> datetime:
 
     Raises:
         RequestError: the text is not an ISO 8601 time.
-
     """
     try:
         time = datetime.fromisoformat(text)
@@ -134,7 +132,6 @@ def sort_rows(
 
     Raises:
         RequestError: the field is unknown, or the order is not asc or desc.
-
     """
     require_order(order)
     if not by:

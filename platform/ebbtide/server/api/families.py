@@ -46,7 +46,6 @@ def list_families() -> tuple[PathFamily, ...]:
 
     Raises:
         PluginError: a family of another package cannot be loaded, or has paths that it must not have.
-
     """
     families: list[PathFamily] = []
     known: set[str] = set()

@@ -30,7 +30,6 @@ def connect_kubeconfig(kubeconfig: str | None, context: str | None) -> tuple[Kub
 
     Raises:
         UnreachableError: the kubeconfig or the context is missing or invalid.
-
     """
     import kubernetes.config  # slow to load
 

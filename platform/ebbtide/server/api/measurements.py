@@ -83,7 +83,6 @@ class Measurements:
             MissingError: the named workload does not exist or is not visible.
             LimitExceededError: more workloads than one report may have.
             SourceError: there is no metrics source, or it is unavailable.
-
         """
         source = self._require_source()
         if name:

@@ -51,7 +51,6 @@ class BrowserSessions:
 
         Raises:
             ValueError: a key is not 32 bytes in URL-safe base64.
-
         """
         self.clock = clock
         chosen = [*keys] or [Fernet.generate_key().decode()]
@@ -94,7 +93,6 @@ class BrowserSessions:
 
         Raises:
             ValueError: the session's token is too long for the cookies.
-
         """
         now = int(self.clock.now())
         packed = zlib.compress(json.dumps([session.name, session.token, session.begun or now]).encode(), 9)

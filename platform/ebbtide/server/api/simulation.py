@@ -28,7 +28,6 @@ def run_simulation(request: cases.SimulationRequest, profile_data: dict[str, Any
 
     Raises:
         SimulationRequestError: the request cannot be simulated.
-
     """
     from ebbtide.simulator import report
     from ebbtide.simulator.setting import knative_defaults
@@ -50,7 +49,6 @@ def run_search(request: cases.SimulationRequest, profile_data: dict[str, Any]) -
 
     Raises:
         SimulationRequestError: there is no SLO, or the request cannot be simulated.
-
     """
     return run_search_with_progress(request, profile_data, API)[1]
 

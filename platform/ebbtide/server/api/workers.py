@@ -81,7 +81,6 @@ class Workers:
 
         Raises:
             LimitExceededError: the queue is full, or the work exceeds its time or memory.
-
         """
         with self._count_caller(subject), _hold_slot(self._room, 0, subject), _hold_slot(self._turn, seconds, subject):
             return self._do(work, arguments, seconds, on_progress, subject)

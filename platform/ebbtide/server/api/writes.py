@@ -66,7 +66,6 @@ class Writes:
             ConflictError: another field manager owns a field to change, and ``force`` is not set; nothing is written.
             RefusedError: the cluster rejects an object; nothing is written.
             CutShortError: a write failed after others succeeded.
-
         """
         cluster = self._connection.connect_for_writing(caller)
         return self._apply_documents(cluster, documents, force=force, create=create)
@@ -80,7 +79,6 @@ class Writes:
             MissingError: the workload does not exist or was deleted.
             StaleError: the object changed during every attempt.
             ClusterError: as ``submit``, which also raises ``InputError``.
-
         """
         cluster = self._connection.connect_for_writing(caller)
         top = self._connection.find_by_id(caller, uid)
@@ -215,7 +213,6 @@ class Writes:
             ConflictError: another field manager owns a field to change; nothing is written.
             RefusedError: the cluster rejects an object; nothing is written.
             CutShortError: a write failed after others succeeded.
-
         """
         cluster = self._connection.connect_for_writing(caller)
         steps = plan_project(cluster, request, self._connection.profile)
@@ -248,7 +245,6 @@ class Writes:
             ReadOnlyError: the server is read-only.
             ForbiddenError: the caller is not allowed to send requests.
             CallError: the workload has no URL, or none that is accepted.
-
         """
         status = self._reads.status(caller, namespace, name).value
         if why := self.explain_no_call(caller, namespace):

@@ -108,7 +108,6 @@ def parse_scale(form: Mapping[str, str], current: Mapping[str, str]) -> dict[str
 
     Raises:
         PageError: a field is not a valid number, or none is changed.
-
     """
     changes: dict[str, float] = {}
     for field, name in FIELDS.items():

@@ -61,7 +61,6 @@ def serve_asset(name: str, request: Request) -> Response:
 
     Raises:
         HTTPException: the file does not exist or may not be served (404).
-
     """
     path = list_assets().get(name)
     if path is None:

@@ -129,7 +129,6 @@ def change_weight(visit: PageVisit, live: LiveWorkload) -> None:
 
     Raises:
         PageError: the percentage is invalid (422).
-
     """
     text = visit.form.get("percent", "").strip()
     if not (text.isascii() and text.isdecimal() and len(text) < 3):  # noqa: PLR2004 - two digits

@@ -32,7 +32,6 @@ def simulate_for_page(request: SimulationRequest, profile_data: dict[str, Any]) 
 
     Raises:
         SimulationRequestError: the question is invalid.
-
     """
     from ebbtide.simulator import report  # it needs numpy
     from ebbtide.simulator.setting import knative_defaults
@@ -72,7 +71,6 @@ def tune_for_page(
 
     Raises:
         SimulationRequestError: the question is invalid.
-
     """
     evaluations, last = 0, 0.0
 

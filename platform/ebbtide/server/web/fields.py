@@ -290,7 +290,6 @@ def make_control(row: FormRow) -> FormControl:
 
     Raises:
         StopIteration: no model has the path.
-
     """
     annotation, text = _find_model_field(row.path)
     before, _, after = row.path.partition("[].")

@@ -134,7 +134,6 @@ def parse_project(form: Mapping[str, str], name: str, members: list[str]) -> Pro
 
     Raises:
         ValueError: a field is invalid; the message is for the user.
-
     """
     name = name or form.get("name", "").strip()
     if names.LABEL.fullmatch(name) is None or len(name) > MAX_NAME_CHARACTERS:

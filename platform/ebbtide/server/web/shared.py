@@ -79,7 +79,6 @@ def read_histories(visit: PageVisit, rows: Sequence[Status]) -> Mapping[Ref, His
 
     Raises:
         SourceError: the metrics source is missing or does not answer.
-
     """
     refs = sorted(Ref(row.namespace, row.name) for row in rows)
 

@@ -355,7 +355,6 @@ def _make_request(visit: PageVisit, question: PageQuestion) -> SimulationRequest
 
     Raises:
         InputError: a field is invalid.
-
     """
     fields, log = question.fields, ""
     if fields["shape"] == "log":

@@ -321,7 +321,6 @@ def load_charts(visit: PageVisit, live: LiveWorkload, row: Status, chosen: str) 
 
     Raises:
         SourceError: the metrics are unavailable.
-
     """
     history, past, end = load_history(visit, live, row, chosen)
     start = end - RANGES[chosen][0]
@@ -352,7 +351,6 @@ def load_history(
 
     Raises:
         SourceError: the metrics are unavailable.
-
     """
     length, step = RANGES[chosen]
     ref = Ref(row.namespace, row.name)

@@ -67,7 +67,6 @@ def load_added_backends() -> dict[str, Backend]:
 
     Raises:
         PluginError: a backend cannot be loaded, or has the name of another one.
-
     """
     backends: dict[str, Backend] = {}
     for part in plugins.list_added(plugins.BACKENDS):
@@ -83,7 +82,6 @@ def list_backends() -> dict[str, Backend]:
 
     Raises:
         PluginError: the backend of another package cannot be used.
-
     """
     return BACKENDS | load_added_backends()
 
@@ -93,7 +91,6 @@ def is_backend(name: Any) -> bool:
 
     Raises:
         PluginError: the backend of another package cannot be used.
-
     """
     return isinstance(name, str) and (name in BACKENDS or name in load_added_backends())
 
