@@ -109,13 +109,12 @@ def _check_combination(pools: tuple[NodePool, ...]) -> Iterator[Problem]:
         for pool in pools
     }
     if len({pool.backend for pool in pools}) == 1 and len(kinds) > 1:
-        yield Problem(
-            "PLC002",
-            ("spec", "nodePools"),
+        message = (
             f"the node pools {', '.join(pool.name for pool in pools)} advertise their GPUs under different resource names or as "
-            "different products, and a pod can request only one of them",
-            "list only pools with the same resource name, MIG strategy and product",
+            "different products, and a pod can request only one of them"
         )
+        fix = "list only pools with the same resource name, MIG strategy and product"
+        yield Problem("PLC002", ("spec", "nodePools"), message, fix)
     for pool in pools:
         if not pool.selector:
             message = f"node pool {pool.name} has no selector in the profile, so its nodes cannot be selected"

@@ -112,13 +112,12 @@ def _check_versions(spec: ProfileSpec) -> Iterator[Problem]:
     for component, version in versions.items():
         if not is_known_version(component, version):
             oldest, newest = KNOWN[component]
-            yield make_warning(
-                "PRF065",
-                ("spec", component.lower(), "version"),
-                f"unknown version of {component}: Ebbtide knows {oldest} to {newest}, not {version}",
+            message = f"unknown version of {component}: Ebbtide knows {oldest} to {newest}, not {version}"
+            fix = (
                 f"if the cluster has another version, correct it; otherwise use {component} {oldest} to {newest}, or read in "
-                "its release notes what differs",
+                "its release notes what differs"
             )
+            yield make_warning("PRF065", ("spec", component.lower(), "version"), message, fix)
 
 
 def _check_scale_limit(knative: Knative) -> Iterator[Problem]:

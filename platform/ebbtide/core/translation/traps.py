@@ -126,13 +126,12 @@ def _check_liveness(plan: Plan) -> Iterator[Problem]:
     patience = _compute_patience(liveness)
     expected = find_initialization_timeout(plan.spec) or (SLOW_START_SECONDS if plan.gpu is not None else 0)
     if patience < expected:
-        yield make_warning(
-            "PRB045",
-            (*PROBES, "liveness"),
+        message = (
             f"the liveness probe restarts the container after {patience} s if the server is still starting, and the next start "
-            f"is not faster; this server may need {expected} s or more",
-            "add a startup probe, which delays the liveness probe until it succeeds",
+            f"is not faster; this server may need {expected} s or more"
         )
+        fix = "add a startup probe, which delays the liveness probe until it succeeds"
+        yield make_warning("PRB045", (*PROBES, "liveness"), message, fix)
 
 
 def _check_grpc_probes(plan: Plan) -> Iterator[Problem]:
@@ -239,13 +238,12 @@ def _check_memory_volumes(plan: Plan) -> Iterator[Problem]:
     for index, volume in enumerate(plan.spec.storage.empty_dir_volume):
         size = quantities.parse_nano(volume.size_limit) if volume.size_limit is not None else None
         if not volume.exclude and volume.medium == "Memory" and size is not None and size >= limit:
-            yield make_warning(
-                "CPU046",
-                ("spec", "storage", "emptyDirVolume", index, "sizeLimit"),
+            message = (
                 f"files in a RAM disk count as memory of the container: {volume.size_limit} is not below the memory limit "
-                f"{plan.spec.compute.cpu_memory_limit}, so the container would be killed before the volume is full",
-                "lower sizeLimit, or raise cpuMemoryLimit",
+                f"{plan.spec.compute.cpu_memory_limit}, so the container would be killed before the volume is full"
             )
+            fix = "lower sizeLimit, or raise cpuMemoryLimit"
+            yield make_warning("CPU046", ("spec", "storage", "emptyDirVolume", index, "sizeLimit"), message, fix)
 
 
 def _check_memory_flag(plan: Plan) -> Iterator[Problem]:

@@ -246,13 +246,12 @@ def list_pool_requests(plan: Plan) -> Iterator[PoolRequest]:
 def check(ask: PoolRequest) -> Iterator[Problem]:
     """Yield the problems of a request: those that apply to any backend, and those of the pool's backend."""
     if not has_gpus(ask.pool):
-        yield Problem(
-            "GPU007",
-            ask.cause,
-            f"the spec requests a GPU, but node pool {ask.pool.name} has none in the profile",
+        message = f"the spec requests a GPU, but node pool {ask.pool.name} has none in the profile"
+        fix = (
             "use a node pool with GPUs in nodePools, or set product, devices, gpuMemoryMebibytes or resource of the pool in the "
-            "profile",
+            "profile"
         )
+        yield Problem("GPU007", ask.cause, message, fix)
         return
     backend = BACKENDS[ask.pool.backend]
     if ask.pool.devices and ask.request.devices > ask.pool.devices:

@@ -177,13 +177,12 @@ def reject_limit(ask: PoolRequest, reason: str, fix: str = "remove the limit") -
 
 def report_partitions(ask: PoolRequest, title: str) -> Problem:
     """Return the problem of a backend that shares whole GPUs, on a node pool with MIG devices."""
-    return Problem(
-        "GPU010",
-        ask.cause,
+    message = (
         f"the GPUs of node pool {ask.pool.name} are partitioned into MIG devices, which {title} cannot share by "
-        f"{ask.request.kind}",
-        "set backend: mig for the pool in the profile, or use another node pool",
+        f"{ask.request.kind}"
     )
+    fix = "set backend: mig for the pool in the profile, or use another node pool"
+    return Problem("GPU010", ask.cause, message, fix)
 
 
 def read_count(pod: GpuPod, resource: str) -> dict[str, Any]:

@@ -86,13 +86,14 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
             fix = "set serving: kserve-standard, or request whole devices or a migProfile"
             yield Problem("GPU008", ask.cause, message, fix, fixes=choose_serving("kserve-standard"))
         elif not ask.pool.consumable_capacity:
-            yield Problem(
-                "GPU008",
-                ask.cause,
-                f"the driver of node pool {ask.pool.name} allocates whole devices only (consumableCapacity: false)",
-                "turn on the driver's ConsumableShares gate and set consumableCapacity: true for the pool in the profile, or "
-                "request whole devices or a migProfile",
+            message = (
+                f"the driver of node pool {ask.pool.name} allocates whole devices only (consumableCapacity: false)"
             )
+            fix = (
+                "turn on the driver's ConsumableShares gate and set consumableCapacity: true for the pool in the profile, or "
+                "request whole devices or a migProfile"
+            )
+            yield Problem("GPU008", ask.cause, message, fix)
         elif request.kind == "portion" and not find_device_bytes(ask.pool):
             message = (
                 f"the GPU memory of node pool {ask.pool.name} is unknown, so a portion cannot be converted to memory"
@@ -101,13 +102,12 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
             yield Problem("GPU007", ask.cause, message, fix)
         else:
             yield from reject_excess(ask)
-            yield make_warning(
-                "GPU013",
-                ask.cause,
+            message = (
                 "DRA's consumable capacity only accounts for memory; the driver's sharing strategy determines whether it is "
-                "enforced",
-                "check the sharing strategy of the driver's ConsumableShares gate",
+                "enforced"
             )
+            fix = "check the sharing strategy of the driver's ConsumableShares gate"
+            yield make_warning("GPU013", ask.cause, message, fix)
             if not has_feature_gate(CONSUMABLE, kubernetes):
                 yield _warn_about_gate(
                     ask,
@@ -125,13 +125,12 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
 
 def _warn_about_gate(ask: PoolRequest, gate: str, without: str) -> Problem:
     since = ".".join(map(str, GATES[gate]))
-    return make_warning(
-        "GPU024",
-        ask.cause,
-        f"feature gate {gate} is alpha and off by default in Kubernetes {ask.cluster.kubernetes.version}: without it, {without}",
+    message = f"feature gate {gate} is alpha and off by default in Kubernetes {ask.cluster.kubernetes.version}: without it, {without}"
+    fix = (
         f"turn {gate} on in every control plane component and every kubelet, and add it to kubernetes.featureGates of the "
-        f"profile, or use Kubernetes {since} or later",
+        f"profile, or use Kubernetes {since} or later"
     )
+    return make_warning("GPU024", ask.cause, message, fix)
 
 
 def patch(ask: PoolRequest) -> PodPatch:

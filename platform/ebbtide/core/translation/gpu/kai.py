@@ -122,13 +122,12 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
         yield report_partitions(ask, "KAI")
         return
     if kai.sharing_mode == "Disabled":
-        yield Problem(
-            "GPU017",
-            ask.cause,
-            "GPU sharing is disabled in this cluster's KAI (scheduling.kai.sharingMode: Disabled)",
+        message = "GPU sharing is disabled in this cluster's KAI (scheduling.kai.sharingMode: Disabled)"
+        fix = (
             "enable it with KAI's setting gpuSharing (0.17) or gpuSharingMode (0.18), and set scheduling.kai.sharingMode in "
-            "the profile",
+            "the profile"
         )
+        yield Problem("GPU017", ask.cause, message, fix)
         return
     installed = parse_version(kai.version)
     if (kai.sharing_mode == "NvFractions" and installed < NV_FRACTIONS) or (
@@ -141,13 +140,14 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
         yield from _check_limit(ask, kai.sharing_mode)
     yield from _check_memory(ask)
     if kai.sharing_mode == "NonMemoryEnforced":
-        yield make_warning(
-            "GPU013",
-            ask.cause,
+        message = (
             "KAI accounts for GPU shares but does not isolate them: a server that uses more memory than it requested can "
-            "crash the others on the GPU, and compute is shared evenly, whatever the portion",
-            "limit memory in the server itself (vLLM: --gpu-memory-utilization), or use MIG, MPS or HAMi for isolation",
+            "crash the others on the GPU, and compute is shared evenly, whatever the portion"
         )
+        fix = (
+            "limit memory in the server itself (vLLM: --gpu-memory-utilization), or use MIG, MPS or HAMi for isolation"
+        )
+        yield make_warning("GPU013", ask.cause, message, fix)
 
 
 def _check_limit(ask: PoolRequest, mode: str) -> Iterator[Problem]:

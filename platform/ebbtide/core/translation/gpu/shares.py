@@ -69,13 +69,12 @@ def _check_share(ask: PoolRequest) -> Iterator[Problem]:
     portion = compute_portion(ask)
     share = 1 / replicas
     if portion > share + 1e-9:
-        yield Problem(
-            "GPU008",
-            ask.cause,
+        message = (
             f"{portion:g} of a GPU is more than one share ({share:g}) of node pool {pool.name}, which has "
-            f"{count_noun(replicas, 'share')} per GPU, and a pod can use only one",
-            f"request at most {share:g}, or use a node pool with fewer shares or whole GPUs",
+            f"{count_noun(replicas, 'share')} per GPU, and a pod can use only one"
         )
+        fix = f"request at most {share:g}, or use a node pool with fewer shares or whole GPUs"
+        yield Problem("GPU008", ask.cause, message, fix)
     elif portion < share - 1e-9:
         message = f"{portion:g} of a GPU is rounded up to one of {count_noun(replicas, 'share')}, which is {share:g}"
         fix = f"request {share:g}, or configure more shares per GPU in the device plugin"

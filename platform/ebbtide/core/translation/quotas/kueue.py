@@ -163,13 +163,12 @@ def _check_gpu(plan: Plan) -> Iterator[Problem]:
             fix = "use a node pool with another backend, or set projects.quota: resourcequota in the profile"
             yield Problem("PRJ089", ask.cause, message, fix)
         elif known is not None and known.gpus is not None and _is_annotated(backend, ask):
-            yield Problem(
-                "PRJ089",
-                ask.cause,
+            message = (
                 f"Kueue does not count a part of a GPU that a pod requests by annotation, as on node pool {ask.pool.name} "
-                f"(backend {backend.name}), so project {plan.spec.project} would exceed its quota of GPUs",
-                "request whole GPUs with gpuDevicesRequest, or set projects.quota: kai in the profile",
+                f"(backend {backend.name}), so project {plan.spec.project} would exceed its quota of GPUs"
             )
+            fix = "request whole GPUs with gpuDevicesRequest, or set projects.quota: kai in the profile"
+            yield Problem("PRJ089", ask.cause, message, fix)
 
 
 def _is_annotated(backend: Backend, ask: PoolRequest) -> bool:

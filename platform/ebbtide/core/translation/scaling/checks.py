@@ -150,13 +150,12 @@ def _check_fallback(plan: Plan, replicas: int) -> Iterator[Problem]:
             "AUT020", where, f"fallbackReplicas {replicas} is above maxReplicas {maximum}", f"use at most {maximum}"
         )
     elif replicas < maximum:
-        yield make_warning(
-            "AUT097",
-            where,
+        message = (
             f"after {plan.cluster.autoscaling.fallback_seconds} s without a metric's value, the service is set to {replicas} of "
-            f"{maximum} replicas, even if its load needs more",
-            "remove fallbackReplicas, which keeps the last decided number, or set it to the replicas that the highest load needs",
+            f"{maximum} replicas, even if its load needs more"
         )
+        fix = "remove fallbackReplicas, which keeps the last decided number, or set it to the replicas that the highest load needs"
+        yield make_warning("AUT097", where, message, fix)
 
 
 def _check_settings(plan: Plan) -> Iterator[Problem]:

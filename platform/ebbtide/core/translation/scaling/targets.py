@@ -68,13 +68,12 @@ def _check_hpa(plan: Plan) -> Iterator[Problem]:
     resource = metrics.find_resource_metric(plan.scaling.metric_name)
     if plan.mode.revisions:
         if not cluster.knative.hpa:
-            yield Problem(
-                "AUT009",
-                path,
-                f"{metric} needs Knative's HPA extension, which is not installed in this cluster, so the service would not scale",
+            message = f"{metric} needs Knative's HPA extension, which is not installed in this cluster, so the service would not scale"
+            fix = (
                 "install serving-hpa.yaml of the same Knative version and set knative.hpa: true in the profile, or scale on "
-                "concurrency or throughput",
+                "concurrency or throughput"
             )
+            yield Problem("AUT009", path, message, fix)
         if auto.scale_down_delay_seconds and auto.scale_down_delay_seconds <= HPA_STABILIZATION_SECONDS:
             message = f"the delay has no effect: an HPA of Knative's HPA class keeps replicas for {HPA_STABILIZATION_SECONDS} s in any case"
             fix = "remove scaleDownDelaySeconds"
@@ -223,13 +222,12 @@ def _check_latency_metric(plan: Plan, target: ScalingTarget) -> Iterator[Problem
         return
     value, last_bound = target.threshold or 0.0, histogram.bounds[-1]
     if value >= last_bound:
-        yield Problem(
-            "AUT013",
-            path,
+        message = (
             f"a 95th percentile of {value:g} ms cannot be measured: the last bucket of queue-proxy's histogram ends at "
-            f"{last_bound:g} ms",
-            f"set metricThreshold below {last_bound:g}, or use a histogram of the server itself as a custom metric",
+            f"{last_bound:g} ms"
         )
+        fix = f"set metricThreshold below {last_bound:g}, or use a histogram of the server itself as a custom metric"
+        yield Problem("AUT013", path, message, fix)
     elif value not in histogram.bounds:
         lower = max((bound for bound in histogram.bounds if bound < value), default=0.0)
         upper = min(bound for bound in histogram.bounds if bound > value)

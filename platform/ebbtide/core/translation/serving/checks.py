@@ -147,21 +147,19 @@ def _check_mode(plan: Plan) -> Iterator[Problem]:
         elif not mode.listed:
             yield from _check_llm(cluster)
         elif mode.kserve not in cluster.kserve.modes:
-            yield Problem(
-                "SRV003",
-                path,
-                f"KServe's {mode.kserve} mode is not enabled in this cluster",
+            message = f"KServe's {mode.kserve} mode is not enabled in this cluster"
+            fix = (
                 f"use an enabled mode ({', '.join(cluster.kserve.modes)}), or enable {mode.kserve} and add it to kserve.modes of the "
-                "profile",
+                "profile"
             )
+            yield Problem("SRV003", path, message, fix)
         if mode.listed and len(plan.name) > names.LONGEST_KSERVE:
-            yield Problem(
-                "NAM002",
-                ("metadata", "name"),
+            message = (
                 f"the name has {len(plan.name)} characters; under KServe at most {names.LONGEST_KSERVE} are valid, since "
-                "<name>-predictor-00001 must fit in 63",
-                f"use a name of at most {names.LONGEST_KSERVE} characters",
+                "<name>-predictor-00001 must fit in 63"
             )
+            fix = f"use a name of at most {names.LONGEST_KSERVE} characters"
+            yield Problem("NAM002", ("metadata", "name"), message, fix)
 
 
 #: The first version of KServe whose LLMInferenceService has the API version v1alpha2.
@@ -182,13 +180,12 @@ def _check_llm(cluster: ProfileSpec) -> Iterator[Problem]:
 def _check_access(plan: Plan) -> Iterator[Problem]:
     kind = plan.spec.serving_port.authorization_type or "public"
     if kind != "public" and not plan.mode.field_table and kind not in plan.cluster.access.enforces:
-        yield Problem(
-            "SRV005",
-            ("spec", "servingPort", "authorizationType"),
-            f"no gateway in this cluster enforces authorizationType {kind}, so the endpoint would be public",
+        message = f"no gateway in this cluster enforces authorizationType {kind}, so the endpoint would be public"
+        fix = (
             f"add a gateway that enforces {kind} to access.enforces of the profile, or use authorizationType: public with "
-            "clusterLocalAccessOnly: true",
+            "clusterLocalAccessOnly: true"
         )
+        yield Problem("SRV005", ("spec", "servingPort", "authorizationType"), message, fix)
 
 
 #: The checks of what the kind of object and the cluster support, in the order of their problems.

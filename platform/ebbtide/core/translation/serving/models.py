@@ -55,13 +55,12 @@ def _check_model_image(scheme: str, path: Path, cluster: ProfileSpec) -> Iterato
     pkg/webhook/admission/pod/mutator.go and storage_initializer_injector.go, InjectModelcar).
     """
     if cluster.kserve.oci_models == "none":
-        yield Problem(
-            "SRV059",
-            path,
-            f"{scheme}:// needs models from images, which are off in this cluster's KServe",
+        message = f"{scheme}:// needs models from images, which are off in this cluster's KServe"
+        fix = (
             "store the model at another address (s3://, pvc://), or set enableModelcar: true in storageInitializer of KServe's "
-            "inferenceservice-config and kserve.ociModels: modelcar in the profile",
+            "inferenceservice-config and kserve.ociModels: modelcar in the profile"
         )
+        yield Problem("SRV059", path, message, fix)
     elif (scheme == NATIVE or cluster.kserve.oci_models == "native") and not mounts_images(cluster):
         other = (
             "use oci://"

@@ -28,13 +28,12 @@ DEFAULT_ROUTE_TIMEOUT_SECONDS: Final = 60
 def check_initialization_timeout(plan: Plan) -> Iterator[Problem]:
     is_set = find_initialization_timeout(plan.spec) is not None
     if plan.mode.revisions and not is_set and plan.spec.project is not None and plan.cluster.projects.quota == "kueue":
-        yield make_warning(
-            "PRJ091",
-            ("spec", "project"),
+        message = (
             f"if Kueue holds back the first pod for {DEFAULT_DEADLINE_SECONDS} s, Knative stops the revision for good, also when "
-            "quota becomes free later",
-            "set servingConfiguration.initializationTimeoutSeconds to the longest time that the quota may be used up",
+            "quota becomes free later"
         )
+        fix = "set servingConfiguration.initializationTimeoutSeconds to the longest time that the quota may be used up"
+        yield make_warning("PRJ091", ("spec", "project"), message, fix)
     if not plan.mode.revisions and is_set:
         yield report_knative_field(
             "SRV014",
