@@ -143,9 +143,7 @@ def make_placement_patches(plan: Plan) -> Iterator[PodPatch]:
     for field, rule in (("podAffinity", spec.pod_affinity), ("podAntiAffinity", spec.pod_anti_affinity)):
         if rule is not None:
             yield PodPatch(
-                by=f"placement/{field}",
-                cause=("spec", field),
-                affinity={field: _render_pod_affinity(plan.name, rule)},
+                by=f"placement/{field}", cause=("spec", field), affinity={field: _render_pod_affinity(plan.name, rule)}
             )
     if spec.topology_spread_constraints:
         of_workload = {"matchLabels": {keys.APP_NAME: plan.name}}

@@ -120,11 +120,7 @@ def make_project_objects(project: str, name: str, profile: Profile) -> list[Obje
             "kind": "Namespace",
             "metadata": {
                 "name": name,
-                "labels": {
-                    **projects.labels,
-                    keys.PROJECT: project,
-                    **make_security_labels(projects.pod_security),
-                },
+                "labels": {**projects.labels, keys.PROJECT: project, **make_security_labels(projects.pod_security)},
             },
         }
     ]

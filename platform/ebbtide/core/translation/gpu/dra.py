@@ -116,9 +116,7 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
                 )
     elif request.kind == "mig" and claims and not has_feature_gate(PARTITIONABLE, kubernetes):
         yield _warn_about_gate(
-            ask,
-            PARTITIONABLE,
-            "only existing MIG devices are available, since the driver cannot create them on demand",
+            ask, PARTITIONABLE, "only existing MIG devices are available, since the driver cannot create them on demand"
         )
     yield from reject_limit(ask, "a claim has a single size and does not support a limit above the request")
 

@@ -82,11 +82,7 @@ def make_queues(project: ProjectRequest) -> Iterator[Object]:
 
 def _make_quota(resource: str, amount: str | None, *, borrows: bool) -> dict[str, Any]:
     if amount is None:
-        return {
-            "name": resource,
-            "nominalQuota": UNLIMITED.get(resource, UNLIMITED_COUNT),
-            "lendingLimit": "0",
-        }
+        return {"name": resource, "nominalQuota": UNLIMITED.get(resource, UNLIMITED_COUNT), "lendingLimit": "0"}
     return {"name": resource, "nominalQuota": amount, **({} if borrows else {"borrowingLimit": "0"})}
 
 

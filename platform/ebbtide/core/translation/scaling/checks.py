@@ -5,15 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.core.base import keys
-from ebbtide.core.base.problems import (
-    Change,
-    Fix,
-    Problem,
-    choose_serving,
-    make_warning,
-    remove_field,
-    set_value,
-)
+from ebbtide.core.base.problems import Change, Fix, Problem, choose_serving, make_warning, remove_field, set_value
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.base.quantities import parse_whole_quantity
 from ebbtide.core.base.versions import parse_version

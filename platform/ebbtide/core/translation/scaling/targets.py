@@ -7,14 +7,7 @@ from typing import TYPE_CHECKING, Final
 from ebbtide.core.base import keys, metrics
 from ebbtide.core.base.engine_metrics import find_engine_metrics
 from ebbtide.core.base.paths import get_at
-from ebbtide.core.base.problems import (
-    Problem,
-    choose_serving,
-    make_warning,
-    offer_values,
-    remove_field,
-    set_value,
-)
+from ebbtide.core.base.problems import Problem, choose_serving, make_warning, offer_values, remove_field, set_value
 from ebbtide.core.base.quantities import is_milli
 from ebbtide.core.base.versions import parse_version
 from ebbtide.core.profile import metric_names
