@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ebbtide.core.adopt import attempt, knative, kserve, live
+from ebbtide.core.adopt import attempt, knative, kserve
 from ebbtide.core.adopt.cleaning import clean_object
 from ebbtide.core.adopt.defaults import is_server_written
 from ebbtide.core.adopt.derive import derive_spec
@@ -424,7 +424,7 @@ def test_an_object_with_too_many_fields_that_its_patch_covers_is_rejected(monkey
     covered = with_container(env=["odd", {"name": "A", "value": "1"}])
     assert imported(covered).native["spec"].get("environmentVariables") is None
 
-    monkeypatch.setattr(live, "ROUNDS", 1)
+    monkeypatch.setattr(attempt, "ROUNDS", 1)
 
     assert problems_of(import_object(covered, PROFILE), "IMP005") != []
 

@@ -88,7 +88,6 @@ def load_command(name: str) -> ModuleType | None:
 
     Raises:
         PluginError: an optional part or another package has the command, which cannot be loaded.
-
     """
     from importlib import import_module
 

@@ -40,7 +40,6 @@ class FirstPage:
 
         Raises:
             OSError: the file cannot be written.
-
         """
         self.file = create_private_file("open.html", PAGE.format(url=html.escape(url)).encode())
         self._timer = Timer(READ_SECONDS, self.remove)

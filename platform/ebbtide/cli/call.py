@@ -51,11 +51,7 @@ def run(options: Options) -> int:
 
 
 def _call(cluster: connection.Cluster, options: Options) -> int:
-    from ebbtide.cluster.client.endpoint import (
-        FAILED_STATUS,
-        CallError,
-        Exchange,
-    )
+    from ebbtide.cluster.client.endpoint import FAILED_STATUS, CallError, Exchange
     from ebbtide.cluster.read.gateways import make_endpoint
     from ebbtide.cluster.read.status import compute_status
 

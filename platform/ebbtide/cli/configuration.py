@@ -67,7 +67,7 @@ def _read_settings() -> Mapping[str, str]:
                     f"{name} must be text"
                     if name in SETTINGS
                     else f"unknown setting {name}; use {' or '.join(SETTINGS)}"
-                ),
+                )
             )
     settings = dict(data)
     if PATH in settings and settings[PATH] not in BUILT_INS:

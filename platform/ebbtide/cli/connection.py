@@ -123,10 +123,7 @@ SPEC_NAMESPACE: Final = make_option(
 )
 EVERYWHERE: Final = make_switch("-A", "--all", group=ONE_OF, help="All namespaces")
 NAMES: Final = make_option(
-    "--profile",
-    metavar="P",
-    default="",
-    help="Cluster profile, used if no namespace has the project's label",
+    "--profile", metavar="P", default="", help="Cluster profile, used if no namespace has the project's label"
 )
 COST: Final = make_option("--cost", metavar="RATE", type=parse_price, help="Price of a GPU-hour, as in gpu-hour=2.5")
 #: Options that select a workload.
@@ -166,7 +163,6 @@ def connect(kubeconfig: str | None, context: str | None) -> Cluster:
 
     Raises:
         UnreachableError: the client is not installed, or the kubeconfig names no cluster.
-
     """
     from ebbtide.cluster.client.protocol import UnreachableError
 
@@ -186,7 +182,6 @@ def connect_source(cluster: Cluster, address: str | None, profile: Profile) -> M
 
     Raises:
         SourceError: the client is not installed, or the address is invalid.
-
     """
     from ebbtide.cluster.slo.source import SourceError
 
@@ -213,7 +208,6 @@ def connect_metrics_source(cluster: Cluster, options: Options, profile: Profile 
 
     Raises:
         SourceError: the address of ``--prometheus`` is invalid, or the client is not installed.
-
     """
     from ebbtide.cluster.slo.source import SourceError
 
@@ -374,7 +368,6 @@ def find_live_workload(cluster: Cluster, options: Options, namespace: str | None
 
     Raises:
         MissingError: the workload does not exist.
-
     """
     from ebbtide.cluster.client.protocol import MissingError
     from ebbtide.cluster.read.inventory import find_workload

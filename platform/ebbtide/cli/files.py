@@ -19,7 +19,6 @@ def replace_file(name: str | Path, data: bytes) -> None:
 
     Raises:
         OSError: the file cannot be written.
-
     """
     target = Path(os.path.realpath(name))
     if target.exists() and not target.is_file():
@@ -51,7 +50,6 @@ def create_private_file(name: str, data: bytes) -> Path:
 
     Raises:
         OSError: the file cannot be written.
-
     """
     import tempfile
 

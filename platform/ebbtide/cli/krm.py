@@ -28,12 +28,7 @@ from ebbtide.core.translation.objects import Object
 API_VERSION: Final = "config.kubernetes.io/v1"
 LIST: Final = "ResourceList"
 #: Annotation prefixes that kustomize adds to items; they must not reach the spec.
-MARKS: Final = (
-    "internal.config.kubernetes.io/",
-    "config.kubernetes.io/",
-    "config.k8s.io/",
-    "kustomize.config.k8s.io/",
-)
+MARKS: Final = ("internal.config.kubernetes.io/", "config.kubernetes.io/", "config.k8s.io/", "kustomize.config.k8s.io/")
 #: Annotation of items that are local to kustomize, unless its value is "false". Neither they nor objects made from them
 #: are in the output. Upstream: sigs.k8s.io/kustomize/api v0.21.1 resource/factory.go (DropLocalNodes).
 LOCAL: Final = "config.kubernetes.io/local-config"
@@ -81,7 +76,6 @@ def transform_list(text: bytes) -> tuple[dict[str, Any], int]:
 
 
 def _is_object(item: Any) -> bool:
-    """Return whether an item has the fields that identify an object, each a string."""
     if not (isinstance(item, dict) and isinstance(item.get("metadata"), dict)):
         return False
     metadata = item["metadata"]
@@ -114,7 +108,6 @@ def _is_local(item: dict[str, Any]) -> bool:
 
 
 def _drop_annotations(item: Any) -> Any:
-    """Return an item without kustomize's annotations."""
     if not isinstance(item, dict) or not isinstance(item.get("metadata"), dict):
         return item
     metadata = dict(item["metadata"])

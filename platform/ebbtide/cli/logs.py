@@ -28,10 +28,7 @@ OPTIONS: Final = (
     *POD,
     make_switch("-f", "--follow", help="Stream new lines until the container ends"),
     make_option(
-        "--tail",
-        type=make_whole_number_parser(0, MAX_INT32),
-        metavar="N",
-        help="Number of most recent lines to print",
+        "--tail", type=make_whole_number_parser(0, MAX_INT32), metavar="N", help="Number of most recent lines to print"
     ),
     make_switch("--previous", help="Logs of the container's previous run, if it was restarted"),
     make_switch("--all", help="Logs of all current replicas, with the pod name before each line"),
@@ -119,7 +116,6 @@ def select_pods(cluster: Cluster, options: Options, *, every: bool = False) -> l
 
     Raises:
         MissingError: the workload has no pods, or not the requested one.
-
     """
     from ebbtide.cluster.client.protocol import MissingError
     from ebbtide.cluster.read import pods as of_pod

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.cli import common
@@ -23,9 +22,6 @@ from ebbtide.core.readers.loaded import LoadedDocument, OtherObject
 if TYPE_CHECKING:
     from ebbtide.core.profile.models import Profile
 
-#: Number of documents that are read, then translated, then written. Each of these steps is faster for several documents than
-#: in turns with the others, whose code and data it would find outside the processor's caches.
-CHUNK: Final = 128
 OPTIONS: Final = (
     *FILES,
     make_output_option("yaml", "json"),
@@ -76,9 +72,8 @@ def _translate_sources(
     sources: list[Source], profile: Profile, problems: list[Problem], choice: str
 ) -> Iterator[dict[str, Any] | OtherObject]:
     batch = Batch(profile, fold=True)
-    documents = common.load_documents(sources, profile)
-    while chunk := list(islice(documents, CHUNK)):
-        yield from [item for loaded in chunk for item in _translate_document(loaded, batch, problems, choice)]
+    for loaded in common.load_documents(sources, profile):
+        yield from _translate_document(loaded, batch, problems, choice)
     problems.extend(batch.batch_problems())
 
 

@@ -343,7 +343,6 @@ def _bind_unix_socket(path: str) -> socket.socket:
 
     Raises:
         OSError: the path exists and is not an unused socket, or cannot be created.
-
     """
     with contextlib.suppress(FileNotFoundError):
         if stat.S_ISSOCK(os.lstat(path).st_mode):

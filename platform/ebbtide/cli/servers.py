@@ -53,7 +53,6 @@ def run(options: Options) -> int:
 
 
 def _describe_entry(name: str, entry: ServerEntry) -> dict[str, Any]:
-    """Return a server as JSON-ready data."""
     fit = entry.fit
     return {
         "server": name,

@@ -69,9 +69,7 @@ OPTIONS: Final = (
     ),
     connection.COST,
     make_option(
-        "--prometheus",
-        metavar="URL",
-        help="Prometheus URL (default: the profile's Prometheus through the API server)",
+        "--prometheus", metavar="URL", help="Prometheus URL (default: the profile's Prometheus through the API server)"
     ),
     make_switch("--exit-code", help=f"Exit with code {DIFFERENT} if an SLO was violated"),
     make_option(

@@ -10,13 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from ebbtide.cli.common import STDIN, write_json
 from ebbtide.cli.files import replace_file
 from ebbtide.cli.options import Options, make_option, make_output_option, make_switch
-from ebbtide.cli.simulate import (
-    CASE,
-    exit_if_refused,
-    exit_with_problems,
-    exit_with_usage_error,
-    read_case,
-)
+from ebbtide.cli.simulate import CASE, exit_if_refused, exit_with_problems, exit_with_usage_error, read_case
 from ebbtide.cli.streams import unguard_stream
 from ebbtide.core.base.problems import Problem
 from ebbtide.simulator.request import (

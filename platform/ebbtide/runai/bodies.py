@@ -7,27 +7,24 @@ plane has are empty or null.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import Field
 
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.phases import Phase
+from ebbtide.cluster.read.status import Status
 from ebbtide.core.base import keys, quantities
 from ebbtide.core.base.bodies import DerivedBody, WrittenBy, body, derive_attribute
 from ebbtide.core.base.paths import get_at
+from ebbtide.core.profile.models import Profile, Project
 from ebbtide.core.readers import rest
+from ebbtide.core.translation.objects import Object
 from ebbtide.runai import nim
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from ebbtide.cluster.read.status import Status
-    from ebbtide.core.profile.models import Profile, Project
-    from ebbtide.core.translation.objects import Object
 
 IDS: Final = uuid.UUID("4f6d1c1e-6a0b-5f6e-9d5c-6b2b8f0f1f0a")
 #: Run:ai's tenant id: Ebbtide has a single tenant, and clients require a number.

@@ -17,26 +17,9 @@ from typing import TYPE_CHECKING, Any, Final
 from ebbtide.core.base import metrics, quantities
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.problems import ERROR, Path, describe_invalid, format_value, make_warning, shorten_text
+from ebbtide.core.readers import table
 from ebbtide.core.readers.reading import Reader, make_document
-from ebbtide.core.readers.table import (
-    NAMELESS,
-    NO_GENERATED_NAMES,
-    Draft,
-    FieldRow,
-    RefusedValueError,
-    Subfield,
-    apply_row,
-    leave_to_rule,
-    make_exposed_url,
-    make_extended_resource,
-    make_name_value,
-    make_new_claim,
-    make_variable,
-    set_at,
-    source_paths,
-    split_path,
-    true_or_none,
-)
+from ebbtide.core.readers.table import Draft, FieldRow, Subfield
 
 if TYPE_CHECKING:
     from ebbtide.core.profile.models import Profile
@@ -75,14 +58,14 @@ def _parse_cores(value: Any) -> float:
     nano = _parse_nano(value)
     if nano is None:
         message = describe_invalid("number of CPU cores", value, "a number, or a number of millicores")
-        raise RefusedValueError("SPEC002", message, 'write it as "0.5", "2" or "500m"')
+        raise table.RefusedValueError("SPEC002", message, 'write it as "0.5", "2" or "500m"')
     # Keep huge values within the range of a float; the models report the maximum.
     return min(nano, quantities.NANO * 10**9) / quantities.NANO
 
 
 def _check_usage(value: Any) -> str | None:
     if value not in ("Template", "Submit"):
-        raise RefusedValueError("SPEC004", describe_invalid("usage", value, "Submit or Template"), "remove it")
+        raise table.RefusedValueError("SPEC004", describe_invalid("usage", value, "Submit or Template"), "remove it")
     return value if value == "Template" else None
 
 
@@ -90,14 +73,14 @@ def _parse_pull_policy(value: Any) -> str:
     if isinstance(value, str) and value.lower() in PULL_POLICIES:
         return PULL_POLICIES[value.lower()]
     message = describe_invalid("imagePullPolicy", value, "always, ifNotPresent or never")
-    raise RefusedValueError("SPEC004", message, "use one of always, ifNotPresent, never")
+    raise table.RefusedValueError("SPEC004", message, "use one of always, ifNotPresent, never")
 
 
 def _check_gpu_memory(value: Any) -> Any:
     if _parse_number(value) is None:
         return value
     message = f"GPU memory {format_value(value)} has no unit: Run:ai reads it as megabytes, Kubernetes as bytes"
-    raise RefusedValueError("SPEC004", message, f"write {value}M")
+    raise table.RefusedValueError("SPEC004", message, f"write {value}M")
 
 
 def _check_port_type(value: Any) -> None:
@@ -109,10 +92,10 @@ def _check_port_type(value: Any) -> None:
 def _check_service_type(value: Any) -> None:
     if value not in SERVICE_TYPES:
         message = describe_invalid("serviceType", value, f"one of {', '.join(SERVICE_TYPES)}")
-        raise RefusedValueError("SPEC004", message, "remove it")
+        raise table.RefusedValueError("SPEC004", message, "remove it")
     if value != "ClusterIP":
         message = f"serviceType {value} is not supported: Knative publishes the service at the URL of its route"
-        raise RefusedValueError("SRV012", message, "remove serviceType")
+        raise table.RefusedValueError("SRV012", message, "remove serviceType")
 
 
 # Handlers of fields that do not correspond to exactly one native field.
@@ -162,7 +145,6 @@ def _take_words(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
 
 
 def _take_pairs(draft: Draft, row: FieldRow, items: list[ClassicItem], where: Path) -> None:  # noqa: ARG001 - items have their paths
-    """Append an entry for each key and value."""
     assert row.read is not None
     for item in items:
         entry = row.read((item.key, item.value))
@@ -173,13 +155,12 @@ def _take_pairs(draft: Draft, row: FieldRow, items: list[ClassicItem], where: Pa
 
 
 def _take_entries(draft: Draft, row: FieldRow, items: list[ClassicItem], where: Path) -> None:  # noqa: ARG001 - as above
-    """Append an entry for each mapping."""
     for item in items:
         entry = _native_entry(draft, item, row.parts)
         item_path = draft.append_item(row.native, entry if row.read is None else row.read(entry), item.where)
         for name, part in row.parts.items():
             if isinstance(item.value, dict) and name in item.value:
-                draft.origins[*item_path, *split_path(part.to)] = (*item.where, name)
+                draft.origins[*item_path, *table.split_path(part.to)] = (*item.where, name)
 
 
 def _take_exposed_urls(draft: Draft, row: FieldRow, items: list[ClassicItem], where: Path) -> None:
@@ -204,7 +185,7 @@ def _take_extended_resources(draft: Draft, row: FieldRow, items: list[ClassicIte
             entry.setdefault("resource", item.key)
             draft.append_item(row.native, entry, item.where)
         else:
-            item_path = draft.append_item(row.native, make_extended_resource((item.key, item.value)), item.where)
+            item_path = draft.append_item(row.native, table.make_extended_resource((item.key, item.value)), item.where)
             draft.origins[*item_path, "quantity"] = item.where
             draft.origins[*item_path, "resource"] = item.where[:-1]
 
@@ -226,7 +207,7 @@ def _take_ports(draft: Draft, row: FieldRow, items: list[ClassicItem], where: Pa
             draft.set_field(PROTOCOL, entry["protocol"], (*item.where, "protocol"))
         for name in ("serviceType", "external"):
             if entry.get(name) is not None:
-                apply_row(draft, OF_PORT[name], entry[name], (*item.where, name))
+                table.apply_row(draft, OF_PORT[name], entry[name], (*item.where, name))
 
 
 def _take_volumes(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
@@ -258,7 +239,7 @@ FIELDS: Final[dict[str, FieldRow]] = {
         # Identity
         FieldRow("name", "metadata.name"),
         FieldRow.refused(
-            "namePrefix", "RUN002", NO_GENERATED_NAMES, "give the workload its own name: name: {value: chat}"
+            "namePrefix", "RUN002", table.NO_GENERATED_NAMES, "give the workload its own name: name: {value: chat}"
         ),
         FieldRow.refused(
             "baseWorkload",
@@ -276,33 +257,37 @@ FIELDS: Final[dict[str, FieldRow]] = {
             read=_check_usage,
         ),
         FieldRow("username", refusal=DISPLAY_ONLY),
-        FieldRow("labels", "spec.labels", "items", read=make_name_value, take=_take_pairs),
-        FieldRow("annotations", "spec.annotations", "items", read=make_name_value, take=_take_pairs),
+        FieldRow("labels", "spec.labels", "items", read=table.make_name_value, take=_take_pairs),
+        FieldRow("annotations", "spec.annotations", "items", read=table.make_name_value, take=_take_pairs),
         # Container
         FieldRow("image", "spec.image"),
         FieldRow("imagePullPolicy", "spec.imagePullPolicy", read=_parse_pull_policy),
         FieldRow("command", "spec.command"),
         FieldRow("arguments", "spec.args"),
-        FieldRow("environment", "spec.environmentVariables", "items", read=make_variable, take=_take_pairs),
+        FieldRow("environment", "spec.environmentVariables", "items", read=table.make_variable, take=_take_pairs),
         FieldRow("workingDir", "spec.workingDir"),
         FieldRow("createHomeDir", "spec.createHomeDir"),
         FieldRow.refused(
-            "stdin", "CRD002", "an inference server has no standard input", "remove stdin", read=true_or_none
+            "stdin", "CRD002", "an inference server has no standard input", "remove stdin", read=table.true_or_none
         ),
-        FieldRow.refused("tty", "CRD002", "an inference server has no terminal", "remove tty", read=true_or_none),
+        FieldRow.refused("tty", "CRD002", "an inference server has no terminal", "remove tty", read=table.true_or_none),
         FieldRow("capabilities", "spec.security.capabilities", "either", take=_take_words),
         FieldRow.refused(
-            "hostIpc", "SEC006", "sharing the node's IPC breaks the pod's isolation", "use largeShm", read=true_or_none
+            "hostIpc",
+            "SEC006",
+            "sharing the node's IPC breaks the pod's isolation",
+            "use largeShm",
+            read=table.true_or_none,
         ),
         FieldRow.refused(
             "hostNetwork",
             "SEC006",
             "sharing the node's network breaks the pod's isolation, and two replicas would use the same port",
             "remove hostNetwork",
-            read=true_or_none,
+            read=table.true_or_none,
         ),
         FieldRow("largeShm", "spec.compute.largeShmRequest"),
-        FieldRow("runAsUser", take=leave_to_rule),
+        FieldRow("runAsUser", take=table.leave_to_rule),
         FieldRow("runAsUid", "spec.security.runAsUid"),
         FieldRow("runAsGid", "spec.security.runAsGid"),
         FieldRow("supplementalGroups", "spec.security.supplementalGroups"),
@@ -339,7 +324,7 @@ FIELDS: Final[dict[str, FieldRow]] = {
         FieldRow("metric", "spec.autoscaling.metric"),
         FieldRow("metricName", "spec.autoscaling.metricName"),
         FieldRow("target", "spec.autoscaling.metricThreshold"),
-        FieldRow("class", take=leave_to_rule),
+        FieldRow("class", take=table.leave_to_rule),
         # Network
         FieldRow(
             "ports",
@@ -354,7 +339,7 @@ FIELDS: Final[dict[str, FieldRow]] = {
             "exposedUrls",
             "spec.exposedUrls",
             "items",
-            read=make_exposed_url,
+            read=table.make_exposed_url,
             take=_take_exposed_urls,
             parts=_make_subfields(
                 "container containerPort url authorizationType authorizedUsers authorizedGroups toolType toolName name",
@@ -369,7 +354,7 @@ FIELDS: Final[dict[str, FieldRow]] = {
             "remove it; for a custom host name use exposedUrls",
         ),
         # Placement
-        FieldRow("nodePool", take=leave_to_rule),
+        FieldRow("nodePool", take=table.leave_to_rule),
         FieldRow("nodePools", "spec.nodePools", "either", take=_take_words),
         FieldRow("nodeType", "spec.nodeType"),
         FieldRow(
@@ -386,7 +371,7 @@ FIELDS: Final[dict[str, FieldRow]] = {
             "pvcs",
             "spec.storage.pvc",
             "items",
-            read=make_new_claim,
+            read=table.make_new_claim,
             take=_take_entries,
             parts=_make_subfields(
                 "claimName existingPvc path readOnly ephemeral size storageClass volumeMode "
@@ -419,7 +404,7 @@ FIELDS: Final[dict[str, FieldRow]] = {
             "STO007",
             "mountPropagation shares mounts between the container and the node, which breaks the pod's isolation",
             "remove mountPropagation",
-            read=true_or_none,
+            read=table.true_or_none,
         ),
     )
 }
@@ -435,7 +420,7 @@ OF_PORT: Final = {
 }
 #: Paths of native fields in the classic resource, for problems about missing fields.
 ORIGINS: Final[dict[Path, Path]] = {
-    **source_paths(FIELDS.values(), "spec"),
+    **table.source_paths(FIELDS.values(), "spec"),
     **{("spec", part): ("spec",) for part in ("autoscaling", "compute", "security", "storage")},
     ("spec", "servingPort"): ("spec", "ports"),
     ("spec", "project"): ("metadata", "namespace"),
@@ -458,7 +443,7 @@ def recognize(data: dict[str, Any]) -> bool:
 
 def read(data: dict[str, Any], profile: Profile) -> Draft:
     """Return the workload in native form; every field is converted or causes a problem."""
-    draft = Draft(make_document(NAMELESS, {}), cluster=profile.spec)
+    draft = Draft(make_document(table.NAMELESS, {}), cluster=profile.spec)
     version = data.get("apiVersion")
     if version not in VERSIONS:
         message = f"apiVersion {format_value(version)} of {KIND} is not supported"
@@ -515,7 +500,7 @@ def _check_metadata_field(draft: Draft, name: str) -> None:
     if name in OBSERVED:
         draft.add_warning("CRD001", where, f"{name} is set by the cluster and is ignored", "remove it")
     elif name == "generateName":
-        draft.add_error("RUN002", where, NO_GENERATED_NAMES, "set metadata.name")
+        draft.add_error("RUN002", where, table.NO_GENERATED_NAMES, "set metadata.name")
     elif name not in METADATA:
         known = ", ".join(METADATA)
         draft.add_error("SPEC001", where, f"metadata.{shorten_text(name)} is not supported", f"use one of {known}")
@@ -553,15 +538,14 @@ def _read_spec(draft: Draft, spec: Mapping[str, Any]) -> None:
 
 
 def _take_field(draft: Draft, row: FieldRow, wrapped: Any, where: Path) -> None:
-    """Unwrap a field's value and apply its row."""
     if row.kind == "items" or (row.kind == "either" and isinstance(wrapped, dict) and "items" in wrapped):
         assert row.take is not None
         row.take(draft, row, _unwrap_items(draft, row.name, wrapped, where), where)
     elif row.kind in {"plain", "any"}:
-        apply_row(draft, row, wrapped, where)
+        table.apply_row(draft, row, wrapped, where)
     elif (value := _unwrap_value(draft, row.name, wrapped, where)) is not None:
         draft.values_by_name[row.name] = value
-        apply_row(draft, row, value, (*where, "value"))
+        table.apply_row(draft, row, value, (*where, "value"))
 
 
 def _unwrap_value(draft: Draft, name: str, wrapped: Any, where: Path) -> Any:
@@ -621,7 +605,7 @@ def _native_entry(draft: Draft, item: ClassicItem, parts: Mapping[str, Subfield]
             hint = _suggest_name(str(name), parts)
             draft.add_error("SPEC001", (*item.where, str(name)), f"unknown field {name}", hint)
         elif value is not None:
-            set_at(entry, split_path(part.to), value)
+            table.set_at(entry, table.split_path(part.to), value)
     return entry
 
 
@@ -629,7 +613,6 @@ def _native_entry(draft: Draft, item: ClassicItem, parts: Mapping[str, Subfield]
 
 
 def _has_error_at(draft: Draft, *where: str) -> bool:
-    """Return whether there is an error at or below a field."""
     return any(problem.severity == ERROR and problem.field[: len(where)] == where for problem in draft.problems)
 
 

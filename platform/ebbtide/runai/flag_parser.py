@@ -163,7 +163,6 @@ class _ArgumentParser:
             self._parse_short_flags(word)
 
     def _parse_long_flag(self, word: str) -> None:
-        """Parse ``--flag``, ``--flag value`` or ``--flag=value``."""
         name, equals, text = word.partition("=")
         flag = self._table.get(name)
         if flag is None:

@@ -14,22 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.problems import Path, make_warning, shorten_text
+from ebbtide.core.readers import table
 from ebbtide.core.readers.reading import make_document
-from ebbtide.core.readers.table import (
-    NAMELESS,
-    NO_GENERATED_NAMES,
-    Draft,
-    RefusedValueError,
-    Subfield,
-    leave_to_rule,
-    make_exposed_url,
-    make_extended_resource,
-    make_name_value,
-    make_new_claim,
-    make_variable,
-    source_paths,
-    true_or_none,
-)
+from ebbtide.core.readers.table import Draft, Subfield
 from ebbtide.core.translation.objects import to_camel
 from ebbtide.runai.flag_parser import (
     FORMS,
@@ -68,41 +55,35 @@ def _secret_variable(pair: tuple[str, str]) -> dict[str, Any]:
     secret, _, rest = text.partition(",")
     key = rest.removeprefix("key=")
     if not secret or not key or key == rest:
-        raise RefusedValueError(
+        raise table.RefusedValueError(
             "SPEC002", f"{shorten_text(text)} must name a Secret and one of its keys", "write NAME=SECRET,key=KEY"
         )
     return {"name": name, "secret": {"name": secret, "key": key}}
-
-
-def _pod_field_variable(pair: tuple[str, str]) -> dict[str, Any]:
-    return {"name": pair[0], "podFieldRef": {"path": pair[1]}}
 
 
 def _read_environment(text: str) -> dict[str, Any]:
     """Read ``NAME=VALUE`` as in 2.20; in later versions the flag names an asset of the control plane."""
     pair = parse_pair(text)
     if pair is None:
-        raise RefusedValueError(
+        raise table.RefusedValueError(
             "RUN001", ASSET.format("an environment asset"), "set --image, --command and -e NAME=VALUE yourself"
         )
-    return make_variable(pair)
+    return table.make_variable(pair)
 
 
 def _check_request_type(text: str) -> str:
     """Return the type; Run:ai 2.20 has ``migProfile`` too, without a flag for the profile."""
     if text == "migProfile":
         message = "Run:ai's command line has no flag for a MIG profile"
-        raise RefusedValueError("GPU001", message, "use --gpu-memory-request, or set compute.migProfile in a spec")
+        raise table.RefusedValueError(
+            "GPU001", message, "use --gpu-memory-request, or set compute.migProfile in a spec"
+        )
     return text
 
 
 def _read_topology_key(text: str) -> str:
     """Return a node label's key; Run:ai 2.24 documents it as ``key=LABEL``."""
     return text.removeprefix("key=")
-
-
-def _make_pull_secret(name: str) -> dict[str, str]:
-    return {"name": name}
 
 
 def _write_pair(name: str, *path: str) -> Callable[[Any], str | None]:
@@ -126,10 +107,6 @@ def _write_excluded_nodes(rule: Any) -> str | None:
 
 
 NAMED_VALUE: Final = _write_pair("name", "value")
-
-
-def _make_existing_claim(entry: dict[str, Any]) -> dict[str, Any]:
-    return {"existingPvc": True, **entry}
 
 
 # Handlers of flags that do not correspond to exactly one native field.
@@ -259,7 +236,7 @@ def _item_flag(name: str, to: str, kind: str, text: str, read: Callable[[Any], A
 
 def _refused_switch(name: str, code: str, message: str, fix: str, text: str) -> Flag:
     """Return an unsupported boolean flag; ``text`` is its help."""
-    return Flag.refused(name, code, message, fix, help=f"{text}; not supported", kind="switch", read=true_or_none)
+    return Flag.refused(name, code, message, fix, help=f"{text}; not supported", kind="switch", read=table.true_or_none)
 
 
 def _asset_flag(name: str, asset: str, fix: str, *, many: bool = False) -> Flag:
@@ -281,13 +258,13 @@ FLAGS: Final[tuple[Flag, ...]] = (
     Flag.refused(
         "--name-prefix",
         "RUN002",
-        NO_GENERATED_NAMES,
+        table.NO_GENERATED_NAMES,
         "give the workload its own name",
         help="Prefix of a generated name; not supported",
     ),
-    _item_flag("--label", "spec.labels", "pair", "Label on the pods", make_name_value, write=NAMED_VALUE),
+    _item_flag("--label", "spec.labels", "pair", "Label on the pods", table.make_name_value, write=NAMED_VALUE),
     _item_flag(
-        "--annotation", "spec.annotations", "pair", "Annotation on the pods", make_name_value, write=NAMED_VALUE
+        "--annotation", "spec.annotations", "pair", "Annotation on the pods", table.make_name_value, write=NAMED_VALUE
     ),
     # Container
     Flag("--image", "spec.image", help="Container image", short="-i"),
@@ -297,7 +274,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "spec.imagePullSecrets",
         "text",
         "Secret with registry credentials",
-        _make_pull_secret,
+        lambda name: {"name": name},
         write=lambda item: item["name"],
     ),
     Flag(
@@ -305,7 +282,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "spec.command",
         "switch",
         help="Use the arguments after -- as the container's command",
-        take=leave_to_rule,
+        take=table.leave_to_rule,
         short="-c",
     ),
     _item_flag(
@@ -313,7 +290,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         VARIABLES,
         "pair",
         "Environment variable; NAME=SECRET:name,key reads it from a Secret",
-        make_variable,
+        table.make_variable,
         short="-e",
         write=NAMED_VALUE,
     ),
@@ -337,7 +314,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         VARIABLES,
         "pair",
         "Environment variable from a pod field: NAME=metadata.name",
-        _pod_field_variable,
+        lambda pair: {"name": pair[0], "podFieldRef": {"path": pair[1]}},
         write=_write_pair("name", "podFieldRef", "path"),
     ),
     *_flags_of(
@@ -374,7 +351,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "spec.compute.extendedResources",
         "pair",
         "Extended resource, as in rdma/hca=1",
-        make_extended_resource,
+        table.make_extended_resource,
         write=_write_pair("resource", "quantity"),
     ),
     # Autoscaling
@@ -413,7 +390,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "--port", "spec.ports", "fields", "Additional port; not supported, only the serving port is", parts=PORT
     ),
     _item_flag(
-        "--external-url", "spec.exposedUrls", "fields", "Custom host name", make_exposed_url, parts=EXTERNAL_URL
+        "--external-url", "spec.exposedUrls", "fields", "Custom host name", table.make_exposed_url, parts=EXTERNAL_URL
     ),
     # Scheduling
     _item_flag("--node-pools", "spec.nodePools", "list", "Node pools, in order of preference", write=str),
@@ -452,7 +429,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "spec.storage.pvc",
         "fields",
         "Mount an existing PersistentVolumeClaim",
-        _make_existing_claim,
+        lambda entry: {"existingPvc": True, **entry},
         parts=EXISTING_PVC,
     ),
     _item_flag(
@@ -460,7 +437,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "spec.storage.pvc",
         "fields",
         "Create and mount a PersistentVolumeClaim",
-        make_new_claim,
+        table.make_new_claim,
         parts=NEW_PVC,
     ),
     *(
@@ -501,7 +478,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "spec.security.supplementalGroups",
         "list",
         "Additional group IDs",
-        take=leave_to_rule,
+        take=table.leave_to_rule,
         write=str,
     ),
     Flag(
@@ -579,18 +556,18 @@ FLAGS: Final[tuple[Flag, ...]] = (
     _client_flag("--debug", "Debug output", "switch", "-d"),
     _client_flag("--quiet", "Less output", "switch", "-q"),
     _client_flag("--verbose", "More output", "switch"),
-    Flag("--help", "", "switch", help="Show this help message and exit", take=leave_to_rule, short="-h"),
+    Flag("--help", "", "switch", help="Show this help message and exit", take=table.leave_to_rule, short="-h"),
 )
 BY_NAME: Final = {flag.name: flag for flag in FLAGS} | {flag.short: flag for flag in FLAGS if flag.short}
 #: The names in the examples of Run:ai's own pages of 2.18 to 2.20.
 OLD_NAMES: Final = {"--min-scale": "--min-replicas", "--max-scale": "--max-replicas"}
 BY_NAME.update({old: BY_NAME[name] for old, name in OLD_NAMES.items()})
-ORIGINS: Final[dict[Path, Path]] = {("metadata", "name"): ("NAME",), **source_paths(FLAGS)}
+ORIGINS: Final[dict[Path, Path]] = {("metadata", "name"): ("NAME",), **table.source_paths(FLAGS)}
 
 
 def read_flags(argv: Sequence[str], profile: Profile) -> Draft:
     """Return a command line in native form, with all its problems. ``argv`` are the arguments after the command."""
-    draft = Draft(make_document(NAMELESS, {}), dict(ORIGINS), cluster=profile.spec)
+    draft = Draft(make_document(table.NAMELESS, {}), dict(ORIGINS), cluster=profile.spec)
     words, rest = split_at_dashes(list(argv))
     flags = take_arguments(draft, words, BY_NAME)
     _set_supplemental_groups(draft, flags)

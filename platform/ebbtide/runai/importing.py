@@ -84,7 +84,6 @@ class ControlPlane:
 
         Raises:
             ControlPlaneError: the credentials are rejected, or the control plane does not answer.
-
         """
         if not token:
             body = {"grantType": "client_credentials", "clientID": client_id, "clientSecret": secret}
@@ -342,7 +341,6 @@ def read_workload(plane: ControlPlane, row: dict[str, Any], profile: Profile) ->
 
     Raises:
         ControlPlaneError: the control plane does not answer.
-
     """
     place = (str(row.get("projectName")), str(row.get("name")))
     if row.get("type") == "DistributedInference":

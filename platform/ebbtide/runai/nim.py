@@ -14,14 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ebbtide.core.base.problems import Path, make_warning
 from ebbtide.core.readers import rest
 from ebbtide.core.readers.reading import Reader, make_document
-from ebbtide.core.readers.table import (
-    DISTRIBUTED,
-    Draft,
-    FieldRow,
-    RefusedValueError,
-    apply_row,
-    set_at,
-)
+from ebbtide.core.readers.table import DISTRIBUTED, Draft, FieldRow, RefusedValueError, apply_row, set_at
 from ebbtide.core.translation.loaded_model import name_of_image
 from ebbtide.core.translation.model_catalog import estimate_start, find_image_model
 from ebbtide.core.translation.serving.timeouts import DEFAULT_DEADLINE_SECONDS
@@ -107,7 +100,6 @@ def _hide(value: Any) -> bool | None:
 
 
 def _report_strays(draft: Draft, where: Path, block: Iterable[str], known: Iterable[str]) -> None:
-    """Report each unknown field of a block."""
     for name in block:
         if name not in known:
             message = f"unknown field {name} of Run:ai's NIM service"

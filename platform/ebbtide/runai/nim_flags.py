@@ -5,18 +5,11 @@ Upstream: NVIDIA's page of ``runai inference nim submit`` (2.24 to 3.0).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from ebbtide.core.readers.reading import make_document
 from ebbtide.core.readers.rest import take_prefix
-from ebbtide.core.readers.table import (
-    NAMELESS,
-    Draft,
-    Subfield,
-    leave_to_rule,
-    make_new_claim,
-    source_paths,
-)
+from ebbtide.core.readers.table import NAMELESS, Draft, Subfield, leave_to_rule, make_new_claim, source_paths
 from ebbtide.runai import nim
 from ebbtide.runai.flag_parser import TRUTHS, Flag, parse_port, split_at_dashes, take_arguments
 from ebbtide.runai.flags import BY_NAME as STANDARD
@@ -68,14 +61,6 @@ PREFIX: Final = "--use-name-as-prefix"
 BOUNDS: Final = ("--min-replicas", "--max-replicas", "--metric")
 
 
-def _make_existing_store(entry: dict[str, Any]) -> list[dict[str, Any]]:
-    return [{"existingPvc": True, **entry, "path": nim.CACHE}]
-
-
-def _make_new_store(entry: dict[str, Any]) -> list[dict[str, Any]]:
-    return [{**make_new_claim(entry), "path": nim.CACHE}]
-
-
 def _take_serving_port(draft: Draft, flag: Flag, text: str, where: Path) -> None:
     nim.take_port(draft, flag, parse_port(draft, flag, text, "port"), where)
 
@@ -90,7 +75,7 @@ OWN: Final[tuple[Flag, ...]] = (
         "spec.storage.pvc",
         "fields",
         help="Existing PersistentVolumeClaim with the model: claimname=CLAIM",
-        read=_make_existing_store,
+        read=lambda entry: [{"existingPvc": True, **entry, "path": nim.CACHE}],
         parts=EXISTING_PVC,
     ),
     Flag(
@@ -98,7 +83,7 @@ OWN: Final[tuple[Flag, ...]] = (
         "spec.storage.pvc",
         "fields",
         help="New PersistentVolumeClaim for the model: size=SIZE,…",
-        read=_make_new_store,
+        read=lambda entry: [{**make_new_claim(entry), "path": nim.CACHE}],
         parts=NEW_CLAIM,
     ),
     Flag.refused("--model-nim-cache", *nim.NIM_CACHE, help="NIMCache of NVIDIA's NIM operator; not supported"),
@@ -125,13 +110,7 @@ OWN: Final[tuple[Flag, ...]] = (
         help="Readiness probe: port=8000,path=/v1/health/ready",
         parts=READINESS,
     ),
-    Flag(
-        PREFIX,
-        "metadata.name",
-        "switch",
-        help="Add a hash of the spec to the name",
-        take=leave_to_rule,
-    ),
+    Flag(PREFIX, "metadata.name", "switch", help="Add a hash of the spec to the name", take=leave_to_rule),
     Flag("--workers", kind="whole", help="Workers on other nodes; not supported", take=nim.take_workers),
 )
 FLAGS: Final = (*(STANDARD[name] for name in SHARED), *OWN)

@@ -68,8 +68,6 @@ CHANGEABLE: Final = frozenset(
         "nodeType", "podAffinity", "preemptibility", "priorityClass", "probes", "workingDir",
     }
 )
-# fmt: on
-# fmt: off
 #: Filter and sort fields whose values only Run:ai's control plane has.
 UNKNOWN: Final = dict.fromkeys(
     (
@@ -79,6 +77,14 @@ UNKNOWN: Final = dict.fromkeys(
         "departmentName", "distributedFramework",
     ),
     "only Run:ai's control plane stores this field",
+)
+#: Run:ai's metrics that Ebbtide does not measure: the response has no values for them.
+UNCOUNTED: Final = frozenset(
+    {
+        "GPU_MEMORY_USAGE_BYTES", "GPU_MEMORY_REQUEST_BYTES", "CPU_USAGE_CORES", "CPU_REQUEST_CORES", "CPU_LIMIT_CORES",
+        "CPU_MEMORY_USAGE_BYTES", "CPU_MEMORY_REQUEST_BYTES", "CPU_MEMORY_LIMIT_BYTES", "GPU_ALLOCATION",
+        "NVLINK_BANDWIDTH_TOTAL",
+    }
 )
 # fmt: on
 #: By Run:ai's metric: the series of a history, and the factor to Run:ai's unit (milliseconds for latencies).
@@ -97,21 +103,6 @@ METRICS: Final[Mapping[str, tuple[str, float]]] = {
     "POD_COUNT": ("wanted", 1.0),
     "GPU_UTILIZATION": ("gpu", 1.0),
 }
-#: Run:ai's metrics that Ebbtide does not measure: the response has no values for them.
-UNCOUNTED: Final = frozenset(
-    {
-        "GPU_MEMORY_USAGE_BYTES",
-        "GPU_MEMORY_REQUEST_BYTES",
-        "CPU_USAGE_CORES",
-        "CPU_REQUEST_CORES",
-        "CPU_LIMIT_CORES",
-        "CPU_MEMORY_USAGE_BYTES",
-        "CPU_MEMORY_REQUEST_BYTES",
-        "CPU_MEMORY_LIMIT_BYTES",
-        "GPU_ALLOCATION",
-        "NVLINK_BANDWIDTH_TOTAL",
-    }
-)
 SAMPLES: Final = 1000
 
 MODEL: Final = bodies.Error
@@ -119,8 +110,7 @@ _READ: Final = describe_errors(MODEL, 400, 401, 404, 503)
 _READ_ALL: Final = describe_errors(MODEL, 400, 401, 503)
 _WRITE: Final = describe_errors(MODEL, 400, 401, 403, 404, 409, 413, 502, 503)
 Deleted = Annotated[
-    bool,
-    Query(description="Return only deleted items. Ebbtide keeps no deleted items, so the result is empty."),
+    bool, Query(description="Return only deleted items. Ebbtide keeps no deleted items, so the result is empty.")
 ]
 WorkloadId = Annotated[
     str, Path(description="UID of the workload's Knative Service, InferenceService or LLMInferenceService.")
@@ -196,9 +186,7 @@ def update_inference(context: Context, workloadId: WorkloadId, body: requests.In
     strangers = sorted({*body.spec} - CHANGEABLE)
     if strangers:
         raise RequestError(
-            "spec",
-            f"an update cannot change {', '.join(strangers)[:200]}",
-            f"use only {', '.join(sorted(CHANGEABLE))}",
+            "spec", f"an update cannot change {', '.join(strangers)[:200]}", f"use only {', '.join(sorted(CHANGEABLE))}"
         )
 
     def changed(top: Object) -> LoadedDocument:
@@ -457,12 +445,7 @@ def _make_revision_rows(context: RequestContext, live: LiveWorkload) -> list[bod
 # Metrics.
 
 Types = Annotated[
-    str,
-    Query(
-        alias="metricType",
-        max_length=500,
-        description=f"Comma-separated metrics: {', '.join(METRICS)}.",
-    ),
+    str, Query(alias="metricType", max_length=500, description=f"Comma-separated metrics: {', '.join(METRICS)}.")
 ]
 Start = Annotated[str, Query(max_length=60, description="Start of the time range, in ISO 8601.")]
 End = Annotated[str, Query(max_length=60, description="End of the time range, in ISO 8601.")]
@@ -704,5 +687,4 @@ FAMILY: Final = PathFamily(
     error=MODEL,
     make_error=make_error,
     open_paths=("/api/v1/token",),
-    shared_paths=("/api/v1/workloads", "/api/v1/workloads/count", "/api/v1/workloads/inferences"),
 )

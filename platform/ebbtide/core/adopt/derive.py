@@ -5,16 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.core.adopt.pod_fields import (
-    derive_compute,
-    derive_environment,
-    derive_placement,
-    derive_pod_metadata,
-    derive_probes,
-    derive_volumes,
-    list_settable_entries,
-    read_gpu_fields,
-)
+from ebbtide.core.adopt import pod_fields
 from ebbtide.core.adopt.scaling_fields import derive_scaling, parse_go_seconds
 from ebbtide.core.adopt.view import filter_mappings, filter_strings, string_or_none
 from ebbtide.core.base import keys, names, quantities
@@ -130,21 +121,21 @@ def derive_spec(view: ObjectView, cluster: ProfileSpec, chosen: tuple[str, ...],
     by_name = {pool.name: pool for pool in cluster.node_pools}
     pools = tuple(by_name[name] for name in chosen)
     default_pool = pools[0] if pools else next(iter(cluster.node_pools), None)
-    shared = read_gpu_fields(view, default_pool) if default_pool is not None else None
+    shared = pod_fields.read_gpu_fields(view, default_pool) if default_pool is not None else None
     derive_metadata(view, draft)
     _derive_serving(view, draft)
-    derive_environment(view, draft)
-    derive_probes(view, draft)
+    pod_fields.derive_environment(view, draft)
+    pod_fields.derive_probes(view, draft)
     _derive_access(view, draft)
     derive_scaling(view, draft)
     _derive_traffic(view, draft)
     _derive_priority(view, draft)
-    derive_compute(view, draft, shared)
-    derive_pod_metadata(view, draft, shared)
+    pod_fields.derive_compute(view, draft, shared)
+    pod_fields.derive_pod_metadata(view, draft, shared)
     _derive_security(view, draft)
     draft.set_nonempty("spec.nodePools", list(chosen), (*view.pod, "nodeSelector"))
-    derive_placement(view, draft, pools or _list_default_pools(default_pool, shared, defaults=defaults))
-    derive_volumes(view, draft)
+    pod_fields.derive_placement(view, draft, pools or _list_default_pools(default_pool, shared, defaults=defaults))
+    pod_fields.derive_volumes(view, draft)
     containers = filter_mappings(view.value_at(view.pod, "containers"))
     if view.container is not None and view.container != view.model:
         containers = [item for item in containers if item is not get_at(view.obj, *view.container)]
@@ -179,7 +170,7 @@ def derive_metadata(view: ObjectView, draft: Draft) -> None:
     for part in ("labels", "annotations"):
         entries = {
             key: value
-            for key, value in list_settable_entries(
+            for key, value in pod_fields.list_settable_entries(
                 filter_strings(get_at(view.obj, "metadata", part)),
                 labels=part == "labels",
                 defaults=draft.spec.get("defaults"),
@@ -310,7 +301,6 @@ def _derive_traffic(view: ObjectView, draft: Draft) -> None:
 
 
 def _derive_priority(view: ObjectView, draft: Draft) -> None:
-    """Derive the priority class by its name in a spec."""
     class_name = view.value_at(view.pod, "priorityClassName")
     path = (*view.pod, "priorityClassName")
     if not isinstance(class_name, str) or (class_name == priority.DEFAULT and adds_defaults(draft)):

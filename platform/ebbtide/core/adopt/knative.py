@@ -46,10 +46,7 @@ DEFAULTS: Final = (
     ),
     DefaultValue((*CONTAINER, "readinessProbe"), {"successThreshold": 1}, f"{_REVISION}: applyReadinessProbeDefaults"),
     DefaultValue(
-        (*CONTAINER, "readinessProbe", "successThreshold"),
-        1,
-        f"{_REVISION}: applyReadinessProbeDefaults",
-        marked=True,
+        (*CONTAINER, "readinessProbe", "successThreshold"), 1, f"{_REVISION}: applyReadinessProbeDefaults", marked=True
     ),
     *(
         DefaultValue((*CONTAINER, probe, "grpc", "service"), "", f"{_REVISION}: applyGRPCProbeDefaults", marked=True)

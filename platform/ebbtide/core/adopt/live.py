@@ -11,15 +11,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.core.adopt.attempt import (
-    ROUNDS,
-    RenderAttempt,
-    find_differences,
-    remove_fields,
-    render_attempt,
-    render_draft,
-    render_top_object,
-)
+from ebbtide.core.adopt import attempt
 from ebbtide.core.adopt.cleaning import clean_object, find_kind_module
 from ebbtide.core.adopt.defaults import is_server_written, strip_ebbtide_keys
 from ebbtide.core.adopt.derive import adds_defaults, derive_metadata, derive_spec
@@ -163,7 +155,7 @@ def _with_any_gpus(profile: Profile) -> Profile:
 
 
 def _patch_differences(
-    nearest: RenderAttempt, cleaned: Object, result: ImportResult, *, marked: bool
+    nearest: attempt.RenderAttempt, cleaned: Object, result: ImportResult, *, marked: bool
 ) -> tuple[Object | None, list[Problem]]:
     """Set the patch that turns the rendered object into the live one, and return the rendered object.
 
@@ -172,7 +164,7 @@ def _patch_differences(
     """
     draft, profile = nearest.draft, nearest.profile
     kind, name = cleaned["kind"], get_at(cleaned, "metadata", "name")
-    for _ in range(ROUNDS):
+    for _ in range(attempt.ROUNDS):
         if nearest.top is None:
             return None, nearest.blocked
         ours = clean_object(nearest.top, profile, marked=marked)
@@ -181,7 +173,7 @@ def _patch_differences(
             return ours, []
         entry = {"kind": kind, "name": name, "patch": result.patch}
         patched = {**draft.native, "spec": {**draft.native["spec"], "patches": [entry]}}
-        top, problems = render_top_object(patched, profile, kind)
+        top, problems = attempt.render_top_object(patched, profile, kind)
         if top is not None and not problems:
             if clean_object(top, profile, marked=marked) != cleaned:
                 return None, []
@@ -190,9 +182,9 @@ def _patch_differences(
             draft.native["spec"]["patches"] = patched["spec"]["patches"]
             return ours, []
         covered = [problem for problem in problems if problem.code == "PAT003"]
-        if not covered or not remove_fields(draft.native, covered):
+        if not covered or not attempt.remove_fields(draft.native, covered):
             return None, problems
-        render_attempt(nearest, kind)
+        attempt.render_attempt(nearest, kind)
     return None, nearest.blocked
 
 
@@ -239,27 +231,30 @@ def _render_stored_spec(
     elif "project" in draft.spec:
         metadata["namespace"] = get_at(view.obj, "metadata", "namespace")
     native = {**draft.native, "spec": spec}
-    top, problems = render_top_object(native, profile, view.obj["kind"])
+    top, problems = attempt.render_top_object(native, profile, view.obj["kind"])
     return None if top is None or problems else (native, clean_object(top, profile, marked=marked))
 
 
-def _find_nearest_attempt(view: ObjectView, profile: Profile, *, marked: bool) -> RenderAttempt:
+def _find_nearest_attempt(view: ObjectView, profile: Profile, *, marked: bool) -> attempt.RenderAttempt:
     """Return the attempt with the fewest differences from the object, and of equal ones the first."""
-    nearest: RenderAttempt | None = None
+    nearest: attempt.RenderAttempt | None = None
     fewest_differences = -1
     # An object that Ebbtide rendered has its defaults. On any other, each default would be a difference.
     ours = get_at(view.obj, "metadata", "labels", keys.APP_MANAGED_BY) == "ebbtide"
     trials = [(profile, pools) for pools in list_candidate_pools(view, profile.spec)] + [(_with_any_gpus(profile), ())]
     for (cluster, pools), defaults in product(trials, (True, False) if ours else (False,)):
         draft = derive_spec(view, cluster.spec, pools, defaults=defaults)
-        trial = render_draft(draft, cluster, view.obj["kind"])
+        trial = attempt.render_draft(draft, cluster, view.obj["kind"])
         if trial.top is None:
             nearest = nearest or trial
             continue
-        if cluster is not profile and render_top_object(trial.draft.native, profile, view.obj["kind"])[0] is not None:
+        if (
+            cluster is not profile
+            and attempt.render_top_object(trial.draft.native, profile, view.obj["kind"])[0] is not None
+        ):
             # The profile's node pools have these GPUs too, and render them as another object.
             continue
-        count = sum(1 for _ in find_differences(clean_object(trial.top, cluster, marked=marked), view.obj))
+        count = sum(1 for _ in attempt.find_differences(clean_object(trial.top, cluster, marked=marked), view.obj))
         if fewest_differences < 0 or count < fewest_differences:
             nearest, fewest_differences = trial, count
         if fewest_differences == 0:
@@ -278,7 +273,7 @@ def _report_impossible(problems: list[Problem], draft: Draft) -> Problem:
     return Problem("IMP005", path, f"no spec renders this object with the cluster profile ({reason})", fix)
 
 
-def _report_dropped_fields(trial: RenderAttempt) -> Iterator[Problem]:
+def _report_dropped_fields(trial: attempt.RenderAttempt) -> Iterator[Problem]:
     for problem in trial.dropped:
         message = (
             f"{format_path(problem.field)} is not valid with the cluster profile ({problem.code}: {problem.message})"
@@ -295,7 +290,7 @@ def _find_origin(draft: Draft, path: Path) -> Path:
 
 
 def _report_patched_fields(
-    patch: dict[str, Any], ours: Object, cleaned: Object, trial: RenderAttempt
+    patch: dict[str, Any], ours: Object, cleaned: Object, trial: attempt.RenderAttempt
 ) -> Iterator[Problem]:
     """Yield a warning for each part of the patch, unless another warning names its field."""
     reported = [_find_origin(trial.draft, problem.field) for problem in trial.dropped]

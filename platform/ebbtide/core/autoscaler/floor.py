@@ -376,12 +376,7 @@ def format_settings(settings: FloorSettings) -> str:
         ]
     if settings.schedule:
         value["schedule"] = [
-            {
-                "start": window.start,
-                "end": window.end,
-                "timeZone": window.time_zone,
-                "minReplicas": window.minimum,
-            }
+            {"start": window.start, "end": window.end, "timeZone": window.time_zone, "minReplicas": window.minimum}
             for window in settings.schedule
         ]
     if settings.behavior is not None:

@@ -631,7 +631,6 @@ class HorizontalAutoscaler:
         return max([INT32_MIN, *proposed]) if self._down.select == "Min" else min([INT32_MAX, *proposed])
 
     def _at_start(self, current: int, policy: Policy, now: int) -> int:
-        """Return the number of replicas at the start of the policy's period."""
         since = now - to_nanoseconds(policy.period_seconds)
         added = sum(event.value for event in self._added if event.time > since)
         removed = sum(event.value for event in self._removed if event.time > since)

@@ -157,7 +157,6 @@ class Record:
 
         Raises:
             UnreadableError: it does not have the shape, or is too long.
-
         """
         if len(value) > self._longest:
             raise UnreadableError(f"must have at most {self._longest >> 10} KiB")
@@ -268,7 +267,6 @@ def read_spec(obj: Any) -> dict[str, Any] | None:
 
     Raises:
         UnreadableError: it cannot be read.
-
     """
     value = read_annotation(obj, keys.SPEC)
     return None if value is None else STORED_SPEC.read(value)

@@ -132,14 +132,12 @@ def _resolve_hints(cls: Any) -> dict[str, Any]:
 
 
 def _attribute_hint(cls: Any, name: str) -> Any:
-    """Return the type of a field or property."""
     member = getattr(cls, name, None)
     return _resolve_hints(member.fget)["return"] if isinstance(member, property) else _resolve_hints(cls)[name]
 
 
 @cache
 def _make_writer(cls: Any) -> Write:
-    """Return the function that writes a body."""
     rows = [(member, attrgetter(member.name), _find_writer(member.hint)) for member in list_members(cls)]
 
     def write(value: Any) -> dict[str, Any]:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping
+from typing import Any, Final
 from zlib import crc32
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 #: Names that are valid for a Knative Service, an InferenceService and a Kubernetes Service.
 WORKLOAD: Final = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")

@@ -45,7 +45,6 @@ class Part(NamedTuple):
 
         Raises:
             PluginError: another package's part cannot be imported or is something else.
-
         """
         module, _, attribute = self.target.partition(":")
         try:
@@ -112,7 +111,6 @@ def find_part(group: str, name: str) -> Part | None:
 
     Raises:
         PluginError: two packages register the name.
-
     """
     if own := next((part for part in list_own(group) if part.name == name), None):
         return own
@@ -127,7 +125,6 @@ def require_part(group: str, name: str, feature: str) -> Part:
 
     Raises:
         PluginError: it was removed; the message names the feature that needs it.
-
     """
     part = find_part(group, name)
     if part is None:
@@ -140,7 +137,6 @@ def require_module(module: str, feature: str) -> None:
 
     Raises:
         PluginError: it was removed; the message names the feature that needs it.
-
     """
     if not _is_installed(module):
         raise _make_missing_error(module, feature)

@@ -124,7 +124,6 @@ def _find_rarer_reader(data: dict[str, Any]) -> Reader | ModuleType | None:
 
     Raises:
         PluginError: Ebbtide does not recognize the document, and a reader of another package cannot be loaded.
-
     """
     from ebbtide.core.readers import rest  # noqa: PLC0415 - not on the common path
 
@@ -144,18 +143,14 @@ def load_added_readers() -> tuple[Reader, ...]:
 
     Raises:
         PluginError: a reader cannot be loaded.
-
     """
     return tuple(part.load(Reader) for part in plugins.list_added(plugins.READERS))
 
 
 def _companion_warning(kind: str) -> Problem:
-    return make_warning(
-        "IMP007",
-        ("kind",),
-        f"{kind} is rendered together with a workload, from its spec and the profile; it is ignored",
-        "use the Knative Service, InferenceService or LLMInferenceService that it belongs to",
-    )
+    message = f"{kind} is rendered together with a workload, from its spec and the profile; it is ignored"
+    fix = "use the Knative Service, InferenceService or LLMInferenceService that it belongs to"
+    return make_warning("IMP007", ("kind",), message, fix)
 
 
 def _unsupported_problem(kind: Any, version: Any) -> Problem:

@@ -515,7 +515,6 @@ class FieldType(NamedTuple):
 
 @cache
 def _list_field_types(model: type[BaseModel]) -> dict[str, FieldType]:
-    """Return the fields of a model by their names in documents."""
     return {
         str(info.alias): FieldType(
             str(info.alias),
@@ -536,7 +535,6 @@ def _list_fields(data: Any, model: type[BaseModel], path: Path) -> Iterator[tupl
 
 
 def _list_field(data: Any, row: FieldType, path: Path) -> Iterator[tuple[Path, Any, FieldType | None, bool]]:
-    """Yield the leaf fields of one field of a block."""
     field_path = (*path, row.name)
     is_set = isinstance(data, dict) and row.name in data
     value = data[row.name] if is_set else None

@@ -34,7 +34,6 @@ def read_file(path: Path, *, only_regular: bool = False, limited: bool = True) -
 
     Raises:
         OSError: the file cannot be read.
-
     """
     # The pipe of a process substitution has a name in /dev/fd only, which resolves to nothing.
     if path.is_fifo() and (only_regular or path.resolve().exists()):

@@ -78,7 +78,6 @@ def _find_invalid_fields(loaded: LoadedDocument) -> list[Path]:
 
 
 def _is_at(problem: Problem, paths: Iterable[Path], severity: str | None = None) -> bool:
-    """Return whether a problem is at or inside one of the paths, and of the severity if one is given."""
     return (severity is None or problem.severity == severity) and any(
         problem.field[: len(path)] == path for path in paths
     )

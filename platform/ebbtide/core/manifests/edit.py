@@ -39,7 +39,6 @@ def edit_text(
 
     Raises:
         NotEdited: the text is not exactly one document, or its layout is not supported.
-
     """
     documents = list(read_documents(text, "before"))
     if len(documents) != 1 or not isinstance(documents[0].data, dict):

@@ -14,14 +14,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from ebbtide.core.base.words import LEGACY_BOOLEANS
-from ebbtide.core.manifests.scalars import (
-    AGREED_WORDS,
-    LARGEST_INTEGER,
-    SMALLEST_INTEGER,
-    escape_text,
-    quote_text,
-    resolve_scalar,
-)
+from ebbtide.core.manifests import scalars
 
 SEPARATOR: Final = "---\n"
 INDENT: Final = "  "
@@ -35,7 +28,7 @@ LONGEST_KEPT: Final = 200
 # inside. A text with spaces does not start with a digit.
 _PLAIN = re.compile(r"[A-Za-z/](?:[A-Za-z0-9._/@+=-]|:(?=[A-Za-z0-9/])| (?=[A-Za-z0-9/(])|[()])*|[0-9][A-Za-z0-9._/-]*")
 # Compared in lower case: some parsers accept more spellings than the three that ``resolve`` considers.
-_WORDS: Final = frozenset(word.lower() for word in (*AGREED_WORDS, *LEGACY_BOOLEANS, "inf", "nan"))
+_WORDS: Final = frozenset(word.lower() for word in (*scalars.AGREED_WORDS, *LEGACY_BOOLEANS, "inf", "nan"))
 
 
 def write_documents(objects: Iterable[dict[str, Any]]) -> Iterator[str]:
@@ -59,7 +52,7 @@ def write_document(document: dict[str, Any] | list[Any]) -> str:
 def write_json(objects: Iterable[dict[str, Any]]) -> str:
     """Return ``objects`` as one JSON ``List``, because kubectl does not reliably read a sequence of JSON documents."""
     kubernetes_list = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
-    return escape_text(json.dumps(kubernetes_list, indent=2, ensure_ascii=False, allow_nan=False)) + "\n"
+    return scalars.escape_text(json.dumps(kubernetes_list, indent=2, ensure_ascii=False, allow_nan=False)) + "\n"
 
 
 def _write_mapping(data: dict[str, Any], lead: str, indent: str, emit: Callable[[str], None]) -> None:
@@ -107,9 +100,9 @@ def _key_text(key: object, indent: str) -> str:
 
 def _quoted_if_needed(text: str) -> str:
     """Return a string as a YAML scalar: plain if that is safe for all parsers, otherwise double-quoted."""
-    if _PLAIN.fullmatch(text) and text.lower() not in _WORDS and resolve_scalar(text) == text:
+    if _PLAIN.fullmatch(text) and text.lower() not in _WORDS and scalars.resolve_scalar(text) == text:
         return text
-    return quote_text(text)
+    return scalars.quote_text(text)
 
 
 #: Cached version: most keys and many values are repeated in every workload.
@@ -125,7 +118,7 @@ def _scalar_text(value: Any) -> str:
 
 
 def _integer_text(number: int) -> str:
-    if not SMALLEST_INTEGER <= number <= LARGEST_INTEGER:
+    if not scalars.SMALLEST_INTEGER <= number <= scalars.LARGEST_INTEGER:
         raise ValueError("cannot write an integer of more than 64 bits: parsers would round it")
     return str(number)
 

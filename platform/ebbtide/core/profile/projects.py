@@ -34,9 +34,6 @@ def find_query_access(projects: Projects, namespace: str) -> QueryAccess:
 
 def report_unknown_namespace(reason: str) -> Problem:
     """Return the error about a spec without a namespace, where the namespace must be known."""
-    return Problem(
-        UNKNOWN_NAMESPACE,
-        ("metadata", "namespace"),
-        f"the spec sets neither a namespace nor a project, and {reason}",
-        "set metadata.namespace or spec.project, or projects.defaultNamespace of the profile",
-    )
+    message = f"the spec sets neither a namespace nor a project, and {reason}"
+    fix = "set metadata.namespace or spec.project, or projects.defaultNamespace of the profile"
+    return Problem(UNKNOWN_NAMESPACE, ("metadata", "namespace"), message, fix)

@@ -11,18 +11,15 @@ import inspect
 from collections.abc import Iterator
 from functools import cache
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Final, get_args
+from typing import Any, Final, get_args
 
 from pydantic import BaseModel
-from pydantic.json_schema import GenerateJsonSchema
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
 
 from ebbtide.core.base.problems import Path
 from ebbtide.core.profile.models import NodePool, Profile
 from ebbtide.core.spec.inference import Inference
 from ebbtide.core.translation.gpu import list_backends
-
-if TYPE_CHECKING:
-    from pydantic.json_schema import JsonSchemaWarningKind
 
 #: Python 3.11 counts the nesting of a syntax tree for all threads together, and fails with SystemError if two of them parse.
 _PARSING: Final = Lock()

@@ -65,7 +65,7 @@ class LoadedDocument:
                     fix=RENDER_FIX if is_template else problem.fix,
                     # They change native fields.
                     fixes=() if self.reading.origins else problem.fixes,
-                ),
+                )
             )
         return placed
 
@@ -94,10 +94,7 @@ def _drop_nulls(value: Any) -> Any:
 
 
 def validate_reading(
-    reading: Reading,
-    name: str,
-    line: Callable[[Path], int] | None = None,
-    problems: list[Problem] | None = None,
+    reading: Reading, name: str, line: Callable[[Path], int] | None = None, problems: list[Problem] | None = None
 ) -> LoadedDocument:
     """Return a validated reading; problems of structure are reported in addition to those of the reader."""
     loaded = LoadedDocument(name, reading, None, list(problems or ()), line or (lambda path: 0))  # noqa: ARG005 - no lines known

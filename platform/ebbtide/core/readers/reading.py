@@ -63,9 +63,4 @@ class Writer(NamedTuple):
 
 def make_document(name: Any, spec: Any, **metadata: Any) -> dict[str, Any]:
     """Return a native document."""
-    return {
-        "apiVersion": API_VERSION,
-        "kind": KIND,
-        "metadata": {"name": name, **metadata},
-        "spec": spec,
-    }
+    return {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": name, **metadata}, "spec": spec}

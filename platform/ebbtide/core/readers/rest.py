@@ -13,17 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.base import metrics
 from ebbtide.core.base.problems import Path, Problem, make_warning, shorten_text
+from ebbtide.core.readers import table
 from ebbtide.core.readers.loaded import canonical_json
 from ebbtide.core.readers.reading import make_document
-from ebbtide.core.readers.table import (
-    DISTRIBUTED,
-    NAMELESS,
-    Draft,
-    FieldRow,
-    RefusedValueError,
-    apply_row,
-    leave_to_rule,
-)
+from ebbtide.core.readers.table import Draft, FieldRow
 from ebbtide.core.translation.priority import LEVELS
 
 if TYPE_CHECKING:
@@ -61,11 +54,7 @@ AMOUNTS: Final = frozenset(
 #: Length of the suffix of a name that is a prefix.
 SUFFIX_LENGTH: Final = 5
 #: Fields of a spec that only Run:ai's other kinds of inference have, and the refusal.
-OTHER_KINDS: Final = (
-    ("leader", DISTRIBUTED),
-    ("worker", DISTRIBUTED),
-    ("workers", DISTRIBUTED),
-)
+OTHER_KINDS: Final = (("leader", table.DISTRIBUTED), ("worker", table.DISTRIBUTED), ("workers", table.DISTRIBUTED))
 #: The refusal of a list of workloads, as Run:ai's ``GET /api/v1/workloads`` answers.
 LISTED: Final = (
     "RUN049",
@@ -88,7 +77,7 @@ AUTO: Final = ("spec", "autoscaling")
 
 def _check_prefix(value: Any) -> bool | None:
     if value is not True and value != 0:
-        raise RefusedValueError("SPEC002", "useGivenNameAsPrefix must be true or false", "remove it")
+        raise table.RefusedValueError("SPEC002", "useGivenNameAsPrefix must be true or false", "remove it")
     return value or None
 
 
@@ -151,7 +140,7 @@ FIELDS: Final = {
         FieldRow("clusterId", take=_take_cluster_id),
         FieldRow("projectId", "spec.project", take=_take_project_id),
         # Its fields already have native names.
-        FieldRow("spec", take=leave_to_rule),
+        FieldRow("spec", take=table.leave_to_rule),
     )
 }
 
@@ -169,7 +158,7 @@ def read(data: dict[str, Any], profile: Profile) -> Draft:
     draft.origins = {("metadata",): (), ("spec", "project"): ("projectId",)}
     other_kind = next((row for row in OTHER_KINDS if isinstance(spec, dict) and row[0] in spec), None)
     if other_kind is not None or "workloads" in data:
-        draft.native["metadata"]["name"] = NAMELESS
+        draft.native["metadata"]["name"] = table.NAMELESS
         draft.refuse_kind(
             *((("workloads",), LISTED) if other_kind is None else (("spec", other_kind[0]), other_kind[1]))
         )
@@ -184,7 +173,7 @@ def read(data: dict[str, Any], profile: Profile) -> Draft:
     for name, row in FIELDS.items():
         # NVIDIA's client writes null for every field that is not set.
         if data.get(name) is not None:
-            apply_row(draft, row, data[name], (name,))
+            table.apply_row(draft, row, data[name], (name,))
     if data.get("projectId") is None:
         message = "the request has no project"
         draft.add_error("SPEC003", ("projectId",), message, "set projectId to the project's ID or name")
@@ -229,7 +218,6 @@ def write_body(
         native: the document.
         profile: the profile of the cluster, with the IDs of Run:ai.
         cluster_id: the ID of the cluster, if it is not that of the profile.
-
     """
     spec = {name: value for name, value in native["spec"].items() if name != "project"}
     lost = []

@@ -187,12 +187,8 @@ def check(plan: Plan) -> Iterator[Problem]:
     if not plan.adds_defaults:
         return
     if forbidden and rules.run_as_non_root is None and rules.run_as_uid == 0:
-        yield Problem(
-            "SEC005",
-            ("spec", "security", "runAsUid"),
-            "user 0 is root, and the cluster profile forbids containers that run as root (pods.runAsNonRoot)",
-            "set runAsUid to a user other than 0",
-        )
+        message = "user 0 is root, and the cluster profile forbids containers that run as root (pods.runAsNonRoot)"
+        yield Problem("SEC005", ("spec", "security", "runAsUid"), message, "set runAsUid to a user other than 0")
 
 
 def _check_account(plan: Plan) -> Iterator[Problem]:
@@ -205,22 +201,16 @@ def _check_account(plan: Plan) -> Iterator[Problem]:
     if name is None:
         return
     if allowed and name not in allowed:
-        yield Problem(
-            "SEC018",
-            path,
-            f"the cluster profile does not allow service account {name}",
-            f"use one of {', '.join(allowed)}, or add it to projects.serviceAccounts of the profile",
-            fixes=offer_values(allowed),
-        )
+        message = f"the cluster profile does not allow service account {name}"
+        fix = f"use one of {', '.join(allowed)}, or add it to projects.serviceAccounts of the profile"
+        yield Problem("SEC018", path, message, fix, fixes=offer_values(allowed))
     if plan.spec.model is not None and plan.spec.model.storage_secret is not None:
-        yield Problem(
-            "SRV039",
-            ("spec", "model", "storageSecret"),
+        message = (
             "storageSecret and serviceAccountName are mutually exclusive: KServe reads a model's credentials from the Secrets of "
-            "the pods' service account",
-            f"remove storageSecret, and add the Secret to the secrets of service account {name}",
-            fixes=remove_field(),
+            "the pods' service account"
         )
+        fix = f"remove storageSecret, and add the Secret to the secrets of service account {name}"
+        yield Problem("SRV039", ("spec", "model", "storageSecret"), message, fix, fixes=remove_field())
 
 
 def _render_probe(probe: Probe | None, port: int | None, default_period: int | None = None) -> dict[str, Any] | None:

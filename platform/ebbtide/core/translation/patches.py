@@ -260,13 +260,9 @@ def check_overrides(
         path = _find_cause(override, value, variants, find)
         if path is None:
             continue
-        yield Problem(
-            "PAT003",
-            path,
-            f"{format_path(path)} has no effect: {format_path(in_patch)} changes or removes what it renders",
-            f"remove {format_path(in_patch)}, or remove {format_path(path)}",
-            fixes=remove_field(in_patch) + remove_field(),
-        )
+        message = f"{format_path(path)} has no effect: {format_path(in_patch)} changes or removes what it renders"
+        fix = f"remove {format_path(in_patch)}, or remove {format_path(path)}"
+        yield Problem("PAT003", path, message, fix, fixes=remove_field(in_patch) + remove_field())
 
 
 def _find_cause(

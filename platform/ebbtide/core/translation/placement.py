@@ -57,44 +57,29 @@ def check(plan: Plan) -> Iterator[Problem]:
     for pool in pools:
         node_type = pool.selector.get(keys.NODE_TYPE)
         if spec.node_type is not None and node_type is not None and node_type != spec.node_type:
-            yield Problem(
-                "PLC005",
-                ("spec", "nodeType"),
-                f"nodeType is {spec.node_type}, but the nodes of pool {pool.name} have type {node_type}, so no node matches both",
-                "remove nodeType, or use another pool in nodePools",
-                fixes=remove_field(),
-            )
+            message = f"nodeType is {spec.node_type}, but the nodes of pool {pool.name} have type {node_type}, so no node matches both"
+            fix = "remove nodeType, or use another pool in nodePools"
+            yield Problem("PLC005", ("spec", "nodeType"), message, fix, fixes=remove_field())
 
 
 def _check_selected_label(plan: Plan, key: str, value: str) -> Iterator[Problem]:
     """Yield a problem if another field of the spec or the GPU backend selects nodes by another value of a label."""
     path = ("spec", "nodeSelector", key)
     if key == keys.NODE_TYPE and plan.spec.node_type not in {None, value}:
-        yield Problem(
-            "PLC016",
-            path,
-            f"nodeSelector requires {key} {value}, but nodeType requires {plan.spec.node_type}",
-            "remove nodeType, or remove the label from nodeSelector",
-            fixes=remove_field(("spec", "nodeType")),
-        )
+        message = f"nodeSelector requires {key} {value}, but nodeType requires {plan.spec.node_type}"
+        fix = "remove nodeType, or remove the label from nodeSelector"
+        yield Problem("PLC016", path, message, fix, fixes=remove_field(("spec", "nodeType")))
     for pool in _list_selecting_pools(plan):
         if plan.gpu is not None and key == keys.GPU_PRODUCT and BACKENDS[pool.backend].partitioned:
-            yield Problem(
-                "PLC016",
-                path,
-                f"the GPU backend of node pool {pool.name} selects nodes by {key}, with the suffix that the device plugin adds",
-                "remove it, and select the node pool with nodePools",
-                fixes=remove_field(),
-            )
+            message = f"the GPU backend of node pool {pool.name} selects nodes by {key}, with the suffix that the device plugin adds"
+            fix = "remove it, and select the node pool with nodePools"
+            yield Problem("PLC016", path, message, fix, fixes=remove_field())
         elif pool.selector.get(key, value) != value:
-            yield Problem(
-                "PLC016",
-                path,
+            message = (
                 f"nodeSelector requires {key} {value}, but the nodes of pool {pool.name} have {pool.selector[key]}, so no node "
-                "matches both",
-                "remove it, or use another pool in nodePools",
-                fixes=remove_field(),
+                "matches both"
             )
+            yield Problem("PLC016", path, message, "remove it, or use another pool in nodePools", fixes=remove_field())
 
 
 def _list_selecting_pools(plan: Plan) -> tuple[NodePool, ...]:
@@ -124,21 +109,17 @@ def _check_combination(pools: tuple[NodePool, ...]) -> Iterator[Problem]:
         for pool in pools
     }
     if len({pool.backend for pool in pools}) == 1 and len(kinds) > 1:
-        yield Problem(
-            "PLC002",
-            ("spec", "nodePools"),
+        message = (
             f"the node pools {', '.join(pool.name for pool in pools)} advertise their GPUs under different resource names or as "
-            "different products, and a pod can request only one of them",
-            "list only pools with the same resource name, MIG strategy and product",
+            "different products, and a pod can request only one of them"
         )
+        fix = "list only pools with the same resource name, MIG strategy and product"
+        yield Problem("PLC002", ("spec", "nodePools"), message, fix)
     for pool in pools:
         if not pool.selector:
-            yield Problem(
-                "PLC005",
-                ("spec", "nodePools"),
-                f"node pool {pool.name} has no selector in the profile, so its nodes cannot be selected",
-                "set nodePools[].selector for it in the profile, or list one pool only",
-            )
+            message = f"node pool {pool.name} has no selector in the profile, so its nodes cannot be selected"
+            fix = "set nodePools[].selector for it in the profile, or list one pool only"
+            yield Problem("PLC005", ("spec", "nodePools"), message, fix)
 
 
 def make_placement_patches(plan: Plan) -> Iterator[PodPatch]:
@@ -162,9 +143,7 @@ def make_placement_patches(plan: Plan) -> Iterator[PodPatch]:
     for field, rule in (("podAffinity", spec.pod_affinity), ("podAntiAffinity", spec.pod_anti_affinity)):
         if rule is not None:
             yield PodPatch(
-                by=f"placement/{field}",
-                cause=("spec", field),
-                affinity={field: _render_pod_affinity(plan.name, rule)},
+                by=f"placement/{field}", cause=("spec", field), affinity={field: _render_pod_affinity(plan.name, rule)}
             )
     if spec.topology_spread_constraints:
         of_workload = {"matchLabels": {keys.APP_NAME: plan.name}}

@@ -151,11 +151,8 @@ def check(plan: Plan) -> Iterator[Problem]:
     spec = plan.spec
     namespace_level = find_namespace_level(spec, plan.cluster)
     for path, rule in find_refused_fields(spec, plan.cluster, plan.serving, namespace_level):
-        yield Problem(
-            "SEC007",
-            path,
+        message = (
             f"the pod {rule.words}, which is forbidden in the namespace of project {spec.project}: its Pod Security level "
-            f"is {namespace_level}",
-            rule.fix,
-            fixes=rule.fixes,
+            f"is {namespace_level}"
         )
+        yield Problem("SEC007", path, message, rule.fix, fixes=rule.fixes)

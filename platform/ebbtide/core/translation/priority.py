@@ -112,13 +112,12 @@ def check(plan: Plan) -> Iterator[Problem]:
     requested, preemptibility, chosen = plan.spec.priority_class, _find_preemptibility(plan), plan.priority
     classes = plan.cluster.scheduling.classes
     if plan.spec.preemptibility == "semi-preemptible":
-        yield Problem(
-            "PRI003",
-            ("spec", "preemptibility"),
+        message = (
             "semi-preemptible (a guaranteed minimum, the rest preemptible) is unavailable in open-source KAI: its Knative "
-            "grouper creates one pod group per revision, which is preemptible as a whole or not at all",
-            "use non-preemptible, or two services: a non-preemptible one with the guaranteed replicas, and a preemptible one",
+            "grouper creates one pod group per revision, which is preemptible as a whole or not at all"
         )
+        fix = "use non-preemptible, or two services: a non-preemptible one with the guaranteed replicas, and a preemptible one"
+        yield Problem("PRI003", ("spec", "preemptibility"), message, fix)
     own_level = requested in LEVELS or (requested is None and preemptibility == "preemptible") or chosen is NO_CLASS
     if not own_level and chosen.name not in classes:
         yield _report_unknown_class(chosen.name, plan.cluster)
@@ -128,14 +127,14 @@ def check(plan: Plan) -> Iterator[Problem]:
         and preemptibility is not None
         and chosen.preemptible != (preemptibility == "preemptible")
     ):
-        yield Problem(
-            "PRI002",
-            ("spec", "preemptibility"),
+        message = (
             f"preemptibility is {preemptibility}, but class {requested} has value {chosen.value} and is "
-            f"{'' if chosen.preemptible else 'non-'}preemptible: a value of {NON_PREEMPTIBLE} or more is non-preemptible",
-            f"remove preemptibility, or use a level: priorityClass: {USUAL_LEVEL} with preemptibility: {preemptibility}",
-            fixes=remove_field(),
+            f"{'' if chosen.preemptible else 'non-'}preemptible: a value of {NON_PREEMPTIBLE} or more is non-preemptible"
         )
+        fix = (
+            f"remove preemptibility, or use a level: priorityClass: {USUAL_LEVEL} with preemptibility: {preemptibility}"
+        )
+        yield Problem("PRI002", ("spec", "preemptibility"), message, fix, fixes=remove_field())
     yield from _warn_about_scheduler(plan)
     yield from _warn_about_delay(plan)
 
@@ -178,13 +177,12 @@ def _warn_about_scheduler(plan: Plan) -> Iterator[Problem]:
         # The default class is the profile's, so its value concerns no single spec.
         return
     if plan.gpu is not None and plan.pool is not None and BACKENDS[plan.pool.backend].claims is not None:
-        yield make_warning(
-            "PRI031",
-            field,
+        message = (
             f"{scheduling.scheduler} evicts no pod to free a device that DRA allocates: {chosen.name} ({chosen.value}) only "
-            "determines which pending pod gets the next free device",
-            "no change is needed if that is intended; otherwise use a node pool with another backend",
+            "determines which pending pod gets the next free device"
         )
+        fix = "no change is needed if that is intended; otherwise use a node pool with another backend"
+        yield make_warning("PRI031", field, message, fix)
         return
     classes = scheduling.classes
     build, inference = classes.get("build"), classes.get("inference")
@@ -198,13 +196,12 @@ def _warn_about_scheduler(plan: Plan) -> Iterator[Problem]:
             "profile, or use KAI-Scheduler, which does not evict builds for inference",
         )
     elif build is not None and chosen.name != "build" and chosen.value > build >= NON_PREEMPTIBLE:
-        yield make_warning(
-            "PRI007",
-            field,
+        message = (
             f"{scheduling.scheduler} evicts any pod of a lower class: {chosen.name} ({chosen.value}) also evicts "
-            f"build ({build}), which Run:ai and KAI would not",
-            "to protect builds, give build and inference the same value in scheduling.classes of the profile",
+            f"build ({build}), which Run:ai and KAI would not"
         )
+        fix = "to protect builds, give build and inference the same value in scheduling.classes of the profile"
+        yield make_warning("PRI007", field, message, fix)
 
 
 def _warn_about_delay(plan: Plan) -> Iterator[Problem]:

@@ -57,12 +57,8 @@ def check(profile: Profile) -> Iterator[Problem]:
     yield from _check_quantities(spec.kserve)
     for flag, value in knative.features.items():
         if value not in FLAG_VALUES and flag != "secure-pod-defaults":
-            yield Problem(
-                "PRF002",
-                ("spec", "knative", "features", flag),
-                f"invalid feature flag value {value!r}: must be enabled, allowed or disabled",
-                "use enabled, allowed or disabled",
-            )
+            message = f"invalid feature flag value {value!r}: must be enabled, allowed or disabled"
+            yield Problem("PRF002", ("spec", "knative", "features", flag), message, "use enabled, allowed or disabled")
         elif flag.startswith("kubernetes.podspec-") and flag not in EVERY_FLAG and flag not in OTHER_FLAGS:
             yield make_warning(
                 "PRF003",
@@ -88,13 +84,11 @@ def check(profile: Profile) -> Iterator[Problem]:
             )
         backend = BACKENDS[pool.backend]
         if pool.resource and backend.names and not is_named(pool.resource, backend.names):
-            yield Problem(
-                "PRF004",
-                (*path, "resource"),
+            message = (
                 f"the device plugin does not list {pool.resource} for {backend.name}: a share is named {keys.GPU}, or "
-                f"{keys.GPU_SHARED} with renameByDefault",
-                f"use one of {keys.GPU}, {keys.GPU_SHARED}",
+                f"{keys.GPU_SHARED} with renameByDefault"
             )
+            yield Problem("PRF004", (*path, "resource"), message, f"use one of {keys.GPU}, {keys.GPU_SHARED}")
         for attribute in backend.needs:
             if getattr(pool, attribute) is None:
                 meaning, fix = BACKEND_FIELDS[attribute]
@@ -118,13 +112,12 @@ def _check_versions(spec: ProfileSpec) -> Iterator[Problem]:
     for component, version in versions.items():
         if not is_known_version(component, version):
             oldest, newest = KNOWN[component]
-            yield make_warning(
-                "PRF065",
-                ("spec", component.lower(), "version"),
-                f"unknown version of {component}: Ebbtide knows {oldest} to {newest}, not {version}",
+            message = f"unknown version of {component}: Ebbtide knows {oldest} to {newest}, not {version}"
+            fix = (
                 f"if the cluster has another version, correct it; otherwise use {component} {oldest} to {newest}, or read in "
-                "its release notes what differs",
+                "its release notes what differs"
             )
+            yield make_warning("PRF065", ("spec", component.lower(), "version"), message, fix)
 
 
 def _check_scale_limit(knative: Knative) -> Iterator[Problem]:
@@ -151,9 +144,6 @@ def _check_quantities(kserve: KServe) -> Iterator[Problem]:
     for path, amounts in parts:
         for resource, amount in amounts.items():
             if parse_nano(amount) is None:
-                yield Problem(
-                    "PRF002",
-                    ("spec", "kserve", *path, resource),
-                    f"invalid quantity {amount!r}",
-                    'write a Kubernetes quantity, such as "1", 500m or 2Gi',
-                )
+                message = f"invalid quantity {amount!r}"
+                fix = 'write a Kubernetes quantity, such as "1", 500m or 2Gi'
+                yield Problem("PRF002", ("spec", "kserve", *path, resource), message, fix)

@@ -62,12 +62,8 @@ def check(plan: Plan) -> Iterator[Problem]:
         )
     yield from QUOTA_BACKENDS[projects.quota].check(plan)
     if len(text) > 63:  # noqa: PLR2004 - Kubernetes' limit
-        yield Problem(
-            "PRJ001",
-            ("spec", "project"),
-            f"the project's namespace {text} has {len(text)} characters; Kubernetes allows at most 63",
-            "use a shorter project name",
-        )
+        message = f"the project's namespace {text} has {len(text)} characters; Kubernetes allows at most 63"
+        yield Problem("PRJ001", ("spec", "project"), message, "use a shorter project name")
 
 
 def _check_queries(plan: Plan) -> Iterator[Problem]:
@@ -124,11 +120,7 @@ def make_project_objects(project: str, name: str, profile: Profile) -> list[Obje
             "kind": "Namespace",
             "metadata": {
                 "name": name,
-                "labels": {
-                    **projects.labels,
-                    keys.PROJECT: project,
-                    **make_security_labels(projects.pod_security),
-                },
+                "labels": {**projects.labels, keys.PROJECT: project, **make_security_labels(projects.pod_security)},
             },
         }
     ]

@@ -204,10 +204,7 @@ def make_claim(plan: Plan, name: str, volume: ClaimVolume) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
-        "metadata": {
-            "name": name,
-            "labels": {keys.APP_NAME: plan.name, keys.APP_MANAGED_BY: "ebbtide"},
-        },
+        "metadata": {"name": name, "labels": {keys.APP_NAME: plan.name, keys.APP_MANAGED_BY: "ebbtide"}},
         "spec": {
             "accessModes": access_modes,
             "storageClassName": info.storage_class,

@@ -231,13 +231,11 @@ def _check_annotation_size(objects: list[Object]) -> Iterator[Problem]:
             continue
         size = sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items())
         if size > MAX_ANNOTATION_BYTES:
-            yield Problem(
-                "SPEC007",
-                ("spec",),
+            message = (
                 f"the annotations of {obj['kind']} {metadata['name']}, which include the spec, have {size} bytes; "
-                f"Kubernetes allows at most {MAX_ANNOTATION_BYTES}",
-                "move long values to a ConfigMap and refer to it",
+                f"Kubernetes allows at most {MAX_ANNOTATION_BYTES}"
             )
+            yield Problem("SPEC007", ("spec",), message, "move long values to a ConfigMap and refer to it")
 
 
 def _place_object(obj: Object, plan: Plan) -> Object:
@@ -290,28 +288,19 @@ def _apply_patches(
             )
             continue
         if not _keeps_identity(patch.patch):
-            problems.append(
-                Problem(
-                    "PAT002",
-                    (*path, "patch"),
-                    "a patch cannot change an object's apiVersion, kind, name or namespace",
-                    "remove these from the patch, and set metadata.name, metadata.namespace or serving in the spec instead",
-                )
+            message = "a patch cannot change an object's apiVersion, kind, name or namespace"
+            fix = (
+                "remove these from the patch, and set metadata.name, metadata.namespace or serving in the spec instead"
             )
+            problems.append(Problem("PAT002", (*path, "patch"), message, fix))
             continue
         for position in _find_matches(written, patch)[:1]:
             find = partial(_find_one, patch=patch)
             problems.extend(patches.check_overrides(plan.inference, index, written[position], variants, find))
         for position in matches:
             objects[position] = patches.apply_patch(objects[position], patch.patch)
-        problems.append(
-            make_warning(
-                "PAT001",
-                path,
-                f"a patch changes {patch.kind}: Ebbtide neither checks nor explains what a patch sets",
-                "use a field of the spec instead where one exists",
-            )
-        )
+        message = f"a patch changes {patch.kind}: Ebbtide neither checks nor explains what a patch sets"
+        problems.append(make_warning("PAT001", path, message, "use a field of the spec instead where one exists"))
     return objects
 
 

@@ -111,13 +111,11 @@ def _check_start(plan: Plan) -> Iterator[Problem]:
             )
     startup = plan.spec.probes.startup
     if startup is not None and (startup.initial_delay_seconds or 0) < deadline < _compute_patience(startup):
-        yield make_warning(
-            "PRB044",
-            (*PROBES, "startup"),
+        message = (
             f"the startup probe allows {_compute_patience(startup)} s, but a revision that is not ready after {deadline} s "
-            "has failed",
-            *_fix_deadline(plan, _compute_patience(startup)),
+            "has failed"
         )
+        yield make_warning("PRB044", (*PROBES, "startup"), message, *_fix_deadline(plan, _compute_patience(startup)))
 
 
 def _check_liveness(plan: Plan) -> Iterator[Problem]:
@@ -128,13 +126,12 @@ def _check_liveness(plan: Plan) -> Iterator[Problem]:
     patience = _compute_patience(liveness)
     expected = find_initialization_timeout(plan.spec) or (SLOW_START_SECONDS if plan.gpu is not None else 0)
     if patience < expected:
-        yield make_warning(
-            "PRB045",
-            (*PROBES, "liveness"),
+        message = (
             f"the liveness probe restarts the container after {patience} s if the server is still starting, and the next start "
-            f"is not faster; this server may need {expected} s or more",
-            "add a startup probe, which delays the liveness probe until it succeeds",
+            f"is not faster; this server may need {expected} s or more"
         )
+        fix = "add a startup probe, which delays the liveness probe until it succeeds"
+        yield make_warning("PRB045", (*PROBES, "liveness"), message, fix)
 
 
 def _check_grpc_probes(plan: Plan) -> Iterator[Problem]:
@@ -149,12 +146,9 @@ def _check_grpc_probes(plan: Plan) -> Iterator[Problem]:
     ):
         get = None if probe is None else probe.handler.http_get
         if get is not None and get.port in {None, spec.serving_port.container or DEFAULT_PORT}:
-            yield make_warning(
-                "PRB046",
-                (*PROBES, field, "handler", "httpGet"),
-                f"the {field} probe sends HTTP/1.1 requests to the port that serves gRPC, which most gRPC servers reject",
-                "use handler.grpc, or set httpGet.port to a port that serves HTTP",
-            )
+            message = f"the {field} probe sends HTTP/1.1 requests to the port that serves gRPC, which most gRPC servers reject"
+            fix = "use handler.grpc, or set httpGet.port to a port that serves HTTP"
+            yield make_warning("PRB046", (*PROBES, field, "handler", "httpGet"), message, fix)
 
 
 def _check_first_request(plan: Plan) -> Iterator[Problem]:
@@ -172,14 +166,12 @@ def _check_first_request(plan: Plan) -> Iterator[Problem]:
         if delay > timeout:
             seconds, source, path = delay, f"the {field} probe waits", (*PROBES, field, "initialDelaySeconds")
     if seconds > timeout:
-        yield make_warning(
-            "AUT073",
-            path,
+        message = (
             f"a request that starts the first replica fails after {timeout} s, the request timeout, but {source} {seconds} s "
-            "for the start",
-            f"set minReplicas to 1, or requestTimeoutSeconds to at least {seconds} if the cluster allows it, or lower {path[-1]}",
-            fixes=set_value(1, ("spec", "autoscaling", "minReplicas")),
+            "for the start"
         )
+        fix = f"set minReplicas to 1, or requestTimeoutSeconds to at least {seconds} if the cluster allows it, or lower {path[-1]}"
+        yield make_warning("AUT073", path, message, fix, fixes=set_value(1, ("spec", "autoscaling", "minReplicas")))
 
 
 def _check_port(plan: Plan) -> Iterator[Problem]:
@@ -207,13 +199,8 @@ def _check_port(plan: Plan) -> Iterator[Problem]:
         else:
             port, reason = engine.port, f"{engine.name} listens on port {engine.port} by default"
     if port and port != served:
-        yield make_warning(
-            "SRV069",
-            PORT,
-            f"{reason}, but the serving port is {served}: the service would never become ready",
-            f"set servingPort.container: {port}",
-            fixes=set_value(port),
-        )
+        message = f"{reason}, but the serving port is {served}: the service would never become ready"
+        yield make_warning("SRV069", PORT, message, f"set servingPort.container: {port}", fixes=set_value(port))
 
 
 def _check_claims(plan: Plan) -> Iterator[Problem]:
@@ -251,13 +238,12 @@ def _check_memory_volumes(plan: Plan) -> Iterator[Problem]:
     for index, volume in enumerate(plan.spec.storage.empty_dir_volume):
         size = quantities.parse_nano(volume.size_limit) if volume.size_limit is not None else None
         if not volume.exclude and volume.medium == "Memory" and size is not None and size >= limit:
-            yield make_warning(
-                "CPU046",
-                ("spec", "storage", "emptyDirVolume", index, "sizeLimit"),
+            message = (
                 f"files in a RAM disk count as memory of the container: {volume.size_limit} is not below the memory limit "
-                f"{plan.spec.compute.cpu_memory_limit}, so the container would be killed before the volume is full",
-                "lower sizeLimit, or raise cpuMemoryLimit",
+                f"{plan.spec.compute.cpu_memory_limit}, so the container would be killed before the volume is full"
             )
+            fix = "lower sizeLimit, or raise cpuMemoryLimit"
+            yield make_warning("CPU046", ("spec", "storage", "emptyDirVolume", index, "sizeLimit"), message, fix)
 
 
 def _check_memory_flag(plan: Plan) -> Iterator[Problem]:
@@ -274,12 +260,8 @@ def _check_memory_flag(plan: Plan) -> Iterator[Problem]:
     portion = engine.memory_share if text is None else _parse_share(text)
     if portion > share:
         reason = f"{engine.memory_flag} is not set" if text is None else f"{engine.memory_flag} is {portion:g}"
-        yield make_warning(
-            "GPU065",
-            ("spec", "args"),
-            f"{reason}, so {engine.name} reserves {portion:.0%} of the GPU's memory, but the service requests {share:.0%} of it",
-            f"add {engine.write_memory_argument(share)} to args",
-        )
+        message = f"{reason}, so {engine.name} reserves {portion:.0%} of the GPU's memory, but the service requests {share:.0%} of it"
+        yield make_warning("GPU065", ("spec", "args"), message, f"add {engine.write_memory_argument(share)} to args")
 
 
 def _check_model(plan: Plan) -> Iterator[Problem]:
@@ -320,13 +302,11 @@ def _check_model_memory(plan: Plan, served: LoadedModel) -> Iterator[Problem]:
             else f"set gpuDevicesRequest to {proposal.devices}"
             + (f" and --tensor-parallel-size to {proposal.devices}" if proposal.devices > 1 and parallel else "")
         )
-    yield make_warning(
-        "GPU128",
-        ("spec", "compute"),
+    message = (
         f"{model.name} in {served.precision} needs {catalog.format_bytes(served.weights)} of weights, and {part} "
-        f"{'have' if devices > 1 and share >= 1 else 'has'} {catalog.format_bytes(memory)}: the server does not start",
-        fix,
+        f"{'have' if devices > 1 and share >= 1 else 'has'} {catalog.format_bytes(memory)}: the server does not start"
     )
+    yield make_warning("GPU128", ("spec", "compute"), message, fix)
 
 
 def _check_load_time(plan: Plan, served: LoadedModel) -> Iterator[Problem]:
@@ -351,14 +331,12 @@ def _check_load_time(plan: Plan, served: LoadedModel) -> Iterator[Problem]:
             *_fix_deadline(plan, seconds),
         )
     if plan.scaling.minimum == 0 and seconds > timeout and (find_initialization_timeout(spec) or 0) <= timeout:
-        yield make_warning(
-            "AUT073",
-            ("spec", "autoscaling", "minReplicas"),
-            f"{start}, but a request that starts the first replica fails after {timeout} s, the request timeout",
+        message = f"{start}, but a request that starts the first replica fails after {timeout} s, the request timeout"
+        fix = (
             f"set minReplicas to 1, or requestTimeoutSeconds to at least {seconds} if the cluster allows it, or mount a claim with "
-            "the weights",
-            fixes=set_value(1),
+            "the weights"
         )
+        yield make_warning("AUT073", ("spec", "autoscaling", "minReplicas"), message, fix, fixes=set_value(1))
 
 
 def _parse_share(text: str) -> float:
@@ -373,11 +351,9 @@ def _check_target(plan: Plan) -> Iterator[Problem]:
         threshold = target.threshold
         if objective is None or threshold is None or target.row.unit != LATENCY_UNIT or threshold <= objective:
             continue
-        yield make_warning(
-            "SLO042",
-            target.threshold_path,
+        message = (
             f"replicas are added above a latency of {threshold:g} ms, but the objective p95LatencyMilliseconds is "
-            f"{objective:g} ms: the objective is missed before the service scales",
-            f"use at most {objective:g}",
-            fixes=set_value(objective),
+            f"{objective:g} ms: the objective is missed before the service scales"
         )
+        fix = f"use at most {objective:g}"
+        yield make_warning("SLO042", target.threshold_path, message, fix, fixes=set_value(objective))

@@ -198,7 +198,6 @@ class AccessCache:
             UnauthorizedError: the token is invalid.
             LimitExceededError: too many invalid tokens were sent.
             ClusterError: the API server is unavailable and no result is cached.
-
         """
         key = digest_secret(token)
         if self._refused.find_valid(key) is not None:

@@ -4,37 +4,35 @@ from __future__ import annotations
 
 import gc
 import threading
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import JSONResponse
+from uvicorn import Config
 
 from ebbtide import __version__
 from ebbtide.core.documents import load_added_readers
 from ebbtide.core.translation.gpu import BACKENDS, list_backends
 from ebbtide.server.api import description, own
+from ebbtide.server.api.backend import Backend
 from ebbtide.server.api.errors import ROWS, handle_error
 from ebbtide.server.api.families import list_families
 from ebbtide.server.api.gate import OPENAPI, Gate, ServerSettings
-from ebbtide.server.api.shared import LEVEL, MIN_COMPRESSED_BYTES, SharedResponses
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
-
-    from uvicorn import Config
-
-    from ebbtide.server.api.backend import Backend
-    from ebbtide.server.api.protocol import ConnectionLimits
+from ebbtide.server.api.protocol import ConnectionLimits
 
 #: Seconds that requests in progress get to finish at shutdown, and that an idle connection stays open.
 SHUTDOWN_SECONDS: Final = 10
 KEEP_ALIVE_SECONDS: Final = 30
 #: Bytes of the request line and headers that are buffered while they arrive.
 MAX_HEADER_BYTES: Final = 32_768
+#: Bytes from which a response is compressed, and zlib's level: the fastest.
+MIN_COMPRESSED_BYTES: Final = 1_024
+LEVEL: Final = 1
 #: Number of workloads above which a full garbage collection would noticeably delay responses.
 MANY_WORKLOADS: Final = 500
 
@@ -44,7 +42,6 @@ def make_app(backend: Backend, settings: ServerSettings, routers: Sequence[APIRo
 
     Raises:
         PluginError: a part that another package registers cannot be loaded.
-
     """
     # A request must not be the first to find out.
     load_added_readers()
@@ -85,8 +82,7 @@ def make_app(backend: Backend, settings: ServerSettings, routers: Sequence[APIRo
         app.routes.extend(router.routes)
         app.state.missing_page = getattr(router, "missing_page", None)
     # No other site can cause a response with a session's contents, whose length could reveal them: cookies are SameSite=Strict.
-    compressed = GZipMiddleware(app, MIN_COMPRESSED_BYTES, LEVEL)
-    return Gate(SharedResponses(compressed, backend), backend, settings)
+    return Gate(GZipMiddleware(app, MIN_COMPRESSED_BYTES, LEVEL), backend, settings)
 
 
 def make_server_config(app: Gate, host: str, port: int, limits: ConnectionLimits | None = None, **tls: Any) -> Config:
@@ -143,8 +139,7 @@ def _make_probes(backend: Backend) -> APIRouter:
         """Report whether the cluster has been read; later outages do not matter, since cached data can be read."""
         ready = backend.cache.freshness.synced()
         return JSONResponse(
-            {"status": "ok" if ready else "reading the cluster", "age": round(backend.age(), 1)},
-            200 if ready else 503,
+            {"status": "ok" if ready else "reading the cluster", "age": round(backend.age(), 1)}, 200 if ready else 503
         )
 
     return router

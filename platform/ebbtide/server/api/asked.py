@@ -83,7 +83,6 @@ def filter_rows(
 
     Raises:
         RequestError: a condition is invalid.
-
     """
     matches = [*rows]
     for condition in _SEPARATOR.split(filters) if filters else ():
@@ -116,7 +115,6 @@ def parse_moment(where: str, text: str) -> datetime:
 
     Raises:
         RequestError: the text is not an ISO 8601 time.
-
     """
     try:
         time = datetime.fromisoformat(text)
@@ -128,17 +126,12 @@ def parse_moment(where: str, text: str) -> datetime:
 
 
 def sort_rows(
-    rows: list[T],
-    by: str,
-    order: str,
-    fields: Mapping[str, Callable[[T], Any]],
-    unknown: Mapping[str, str],
+    rows: list[T], by: str, order: str, fields: Mapping[str, Callable[[T], Any]], unknown: Mapping[str, str]
 ) -> list[T]:
     """Return the rows sorted by a field, or in their present order if no field is named.
 
     Raises:
         RequestError: the field is unknown, or the order is not asc or desc.
-
     """
     require_order(order)
     if not by:

@@ -32,7 +32,6 @@ class Logins:
         Raises:
             UnauthorizedError: the token is missing or invalid.
             ClusterError: the API server is unavailable and no result is cached.
-
         """
         if not token:
             if self._connection.anonymous_caller is None:

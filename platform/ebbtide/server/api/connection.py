@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from ebbtide.cluster.client.protocol import KNATIVE, NODE, POD, Clock, Cluster, ClusterError, Kind, MissingError
+from ebbtide.cluster.read.status import Status
+from ebbtide.cluster.slo.source import MetricsSource
+from ebbtide.cluster.watch.cache import Cache
 from ebbtide.cluster.watch.groups import TOPS, WorkloadKey
+from ebbtide.core.profile.models import Profile
 from ebbtide.core.profile.projects import find_default_namespace
 from ebbtide.core.translation.project import with_default_namespace
 from ebbtide.server.api.access import AccessCache, Caller, make_access_question
-
-if TYPE_CHECKING:
-    from ebbtide.cluster.read.status import Status
-    from ebbtide.cluster.slo.source import MetricsSource
-    from ebbtide.cluster.watch.cache import Cache
-    from ebbtide.core.profile.models import Profile
 
 #: Access reviews that run in parallel.
 MAX_REVIEWS: Final = 8

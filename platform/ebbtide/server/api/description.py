@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
@@ -12,9 +13,6 @@ from ebbtide.server.api.asked import BEARER, describe_errors
 from ebbtide.server.api.errors import UNAUTHORIZED
 from ebbtide.server.api.families import find_family, list_families
 from ebbtide.server.api.gate import OPENAPI
-
-if TYPE_CHECKING:
-    from fastapi import FastAPI
 
 #: Statuses that the gate and the framework can return on any path.
 ALWAYS: Final = (413, 421, 431, 500, 503, 504)

@@ -6,24 +6,14 @@ A response repeats nothing from the request except the location of the invalid f
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
-from ebbtide.cluster.client.protocol import (
-    BusyError,
-    ClusterError,
-    ConflictError,
-    CutShortError,
-    ExistsError,
-    ForbiddenError,
-    MissingError,
-    RefusedError,
-    StaleError,
-    UnreachableError,
-)
+from ebbtide.cluster.client import protocol
 from ebbtide.cluster.slo.source import SourceError
 from ebbtide.core.base.bodies import serialize_body
 from ebbtide.core.base.problems import Problem, limit_problems
@@ -33,10 +23,6 @@ from ebbtide.server.api.connection import NothingReadError, ReadOnlyError
 from ebbtide.server.api.families import API, find_family
 from ebbtide.server.api.offline import InputError
 from ebbtide.server.api.workers import LimitExceededError
-
-if TYPE_CHECKING:
-    from starlette.requests import Request
-    from starlette.responses import Response
 
 PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
 #: Seconds after which the client can retry, for errors where a retry can succeed.
@@ -65,22 +51,22 @@ class ErrorRow(NamedTuple):
 #: The first match wins, so a subclass precedes its base class.
 ROWS: Final[tuple[tuple[type[Exception], ErrorRow], ...]] = (
     (UnauthorizedError, ErrorRow(401, "unauthorized", "Authentication required")),
-    (MissingError, ErrorRow(404, "missing", "Not found")),
+    (protocol.MissingError, ErrorRow(404, "missing", "Not found")),
     (ReadOnlyError, ErrorRow(403, "read-only", "This server is read-only")),
-    (ForbiddenError, ErrorRow(403, "forbidden", "Forbidden")),
-    (ExistsError, ErrorRow(409, "exists", "Already exists")),
-    (ConflictError, ErrorRow(409, "conflict", "Field ownership conflict")),
-    (StaleError, ErrorRow(409, "stale", "The object was modified by another client")),
-    (RefusedError, ErrorRow(422, "refused", "The cluster rejected the request")),
+    (protocol.ForbiddenError, ErrorRow(403, "forbidden", "Forbidden")),
+    (protocol.ExistsError, ErrorRow(409, "exists", "Already exists")),
+    (protocol.ConflictError, ErrorRow(409, "conflict", "Field ownership conflict")),
+    (protocol.StaleError, ErrorRow(409, "stale", "The object was modified by another client")),
+    (protocol.RefusedError, ErrorRow(422, "refused", "The cluster rejected the request")),
     (InputError, ErrorRow(422, "invalid", "The input has errors")),
     (RequestError, ErrorRow(422, "invalid", "The request has errors")),
     (RequestValidationError, ErrorRow(422, "invalid", "The request has errors")),
     (NothingReadError, ErrorRow(503, "not-read", "The cluster has not been read yet")),
-    (BusyError, ErrorRow(503, "busy", "The cluster is busy")),
-    (UnreachableError, ErrorRow(503, "unreachable", "The cluster does not answer")),
+    (protocol.BusyError, ErrorRow(503, "busy", "The cluster is busy")),
+    (protocol.UnreachableError, ErrorRow(503, "unreachable", "The cluster does not answer")),
     (SourceError, ErrorRow(503, "no-measurements", "Metrics are unavailable")),
     (LimitExceededError, ErrorRow(429, "too-much", "Request limit exceeded")),
-    (ClusterError, ErrorRow(502, "cluster", "The cluster returned an error")),
+    (protocol.ClusterError, ErrorRow(502, "cluster", "The cluster returned an error")),
 )
 FOR_STATUS: Final = {
     400: ErrorRow(400, "bad-request", "The request cannot be parsed"),
@@ -100,7 +86,7 @@ UNFORESEEN: Final = ErrorRow(500, "defect", "Internal error in Ebbtide")
 
 def find_error_row(error: Exception) -> ErrorRow:
     """Return the table row of an error."""
-    if isinstance(error, CutShortError):
+    if isinstance(error, protocol.CutShortError):
         return ErrorRow(find_error_row(error.cause).status, "cut-short", "The operation was interrupted")
     for kind, row in ROWS:
         if isinstance(error, kind):
@@ -165,7 +151,7 @@ def make_error_response(path: str, error: Exception) -> Response:
         row.status,
         error_detail(error),
         list_error_problems(error) or None,
-        error.owners if isinstance(error, ConflictError) else None,
-        error.done if isinstance(error, CutShortError) else None,
+        error.owners if isinstance(error, protocol.ConflictError) else None,
+        error.done if isinstance(error, protocol.CutShortError) else None,
     )
     return JSONResponse(serialize_body(body), row.status, headers, PROBLEM_MEDIA_TYPE)

@@ -5,18 +5,15 @@ Ebbtide's own paths and those of the page are in no family.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
+from fastapi import APIRouter
 from fastapi.routing import APIRoute
+from starlette.responses import Response
 
 from ebbtide.core.base import plugins
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from fastapi import APIRouter
-    from starlette.responses import Response
 
 #: Prefix of all API paths, which need authentication, and of Ebbtide's own.
 API: Final = "/api/"
@@ -41,8 +38,6 @@ class PathFamily(NamedTuple):
     make_error: Callable[[Exception, int, dict[str, str]], Response] | None = None
     #: Paths that need no authentication.
     open_paths: tuple[str, ...] = ()
-    #: Lists whose responses are shared between equal requests (``ebbtide.server.api.shared``).
-    shared_paths: tuple[str, ...] = ()
 
 
 @cache
@@ -51,7 +46,6 @@ def list_families() -> tuple[PathFamily, ...]:
 
     Raises:
         PluginError: a family of another package cannot be loaded, or has paths that it must not have.
-
     """
     families: list[PathFamily] = []
     known: set[str] = set()

@@ -13,24 +13,20 @@ import logging
 import time
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import SplitResult, quote, urlsplit
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import cookie_parser
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ebbtide.server.api.access import ADDRESS, UnauthorizedError
+from ebbtide.server.api.access import ADDRESS, Caller, UnauthorizedError
+from ebbtide.server.api.backend import Backend
 from ebbtide.server.api.errors import UNFORESEEN, make_error_response
 from ebbtide.server.api.families import API, list_families
 from ebbtide.server.api.workers import CALLER, LimitExceededError
-
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-    from ebbtide.server.api.access import Caller
-    from ebbtide.server.api.backend import Backend
 
 ACCESS: Final = logging.getLogger("ebbtide.access")
 LOG: Final = logging.getLogger("ebbtide.server.api")
@@ -421,8 +417,6 @@ def is_cross_site(headers: Headers) -> bool:
 
 
 class _Request:
-    """One request in progress."""
-
     def __init__(self, scope: Scope, send: Send, settings: ServerSettings) -> None:
         self.scope, self._send, self._settings = scope, send, settings
         self.method, self.path = str(scope["method"]), str(scope["path"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from ebbtide.cluster.client.protocol import NODE, POD, ForbiddenError
 from ebbtide.cluster.read import inventory
@@ -10,15 +10,11 @@ from ebbtide.cluster.read import pods as of_pod
 from ebbtide.core.base import keys
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.translation import gpu
+from ebbtide.core.translation.objects import Object
 from ebbtide.core.translation.priority import NON_PREEMPTIBLE
+from ebbtide.server.api.access import Caller
 from ebbtide.server.api.answers import NodeRow, ShareRow
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ebbtide.core.translation.objects import Object
-    from ebbtide.server.api.access import Caller
-    from ebbtide.server.api.connection import CachedValue, Connection
+from ebbtide.server.api.connection import CachedValue, Connection
 
 
 def list_nodes(connection: Connection, caller: Caller) -> CachedValue[list[NodeRow]]:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from ebbtide.cluster.client.kubernetes import KubernetesCluster
+from ebbtide.cluster.client.protocol import Clock
 from ebbtide.cluster.watch.cache import Cache
+from ebbtide.core.profile.models import Profile
 from ebbtide.server.api.access import AccessCache, Caller, KubernetesReviewer, digest_secret
 from ebbtide.server.api.backend import Backend
-
-if TYPE_CHECKING:
-    from ebbtide.cluster.client.kubernetes import KubernetesCluster
-    from ebbtide.cluster.client.protocol import Clock
-    from ebbtide.core.profile.models import Profile
 
 #: Maximum number of callers whose clients are cached.
 MAX_CLIENTS: Final = 64
@@ -32,7 +30,6 @@ def connect_kubeconfig(kubeconfig: str | None, context: str | None) -> tuple[Kub
 
     Raises:
         UnreachableError: the kubeconfig or the context is missing or invalid.
-
     """
     import kubernetes.config  # slow to load
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ebbtide.cluster.client.protocol import MissingError
+from ebbtide.cluster.read.status import Status
 from ebbtide.cluster.slo import pages, report
 from ebbtide.cluster.slo.promises import WorkloadSlo, read_slo
 from ebbtide.cluster.slo.report import Report
@@ -13,11 +14,8 @@ from ebbtide.cluster.slo.source import History, MetricsSource, Ref, SourceError,
 from ebbtide.cluster.watch.groups import WorkloadKey
 from ebbtide.server.api.access import Caller
 from ebbtide.server.api.connection import Connection, key_of
+from ebbtide.server.api.reads import Reads
 from ebbtide.server.api.workers import LimitExceededError
-
-if TYPE_CHECKING:
-    from ebbtide.cluster.read.status import Status
-    from ebbtide.server.api.reads import Reads
 
 DAY_SECONDS: Final = 86_400.0
 #: Maximum number of workloads in one report.
@@ -85,7 +83,6 @@ class Measurements:
             MissingError: the named workload does not exist or is not visible.
             LimitExceededError: more workloads than one report may have.
             SourceError: there is no metrics source, or it is unavailable.
-
         """
         source = self._require_source()
         if name:

@@ -63,7 +63,6 @@ class Specs:
 
         Raises:
             LimitExceededError: the text has too many documents, or takes too long.
-
         """
         if len(text) > SHORT_TEXT:
             # Checked first in a process that can be stopped: what passes takes no longer here.
@@ -90,7 +89,6 @@ class Specs:
         Raises:
             InputError: a spec has errors.
             LimitExceededError: the text has too many specs, or takes too long.
-
         """
         explanations: list[Explanation] = self._run(explain_in_worker, text, part)
         return explanations
@@ -120,7 +118,6 @@ class Specs:
         Raises:
             InputError: the request cannot be simulated.
             LimitExceededError: the work exceeds its limits, or the queue is full.
-
         """
         try:
             result: dict[str, Any] = self.workers.do(
@@ -136,7 +133,6 @@ def parse_documents(text: str, profile: Profile, most: int = MAX_SPECS) -> list[
 
     Raises:
         LimitExceededError: the text has more documents, or reading it takes too long.
-
     """
     documents: list[LoadedDocument] = []
     deadline = time.monotonic() + MAX_SECONDS
@@ -187,7 +183,6 @@ def explain_in_worker(text: str, part: str, profile_data: dict[str, Any]) -> lis
 
     Raises:
         InputError: a spec has errors.
-
     """
     profile = _load_profile(profile_data)
     documents = parse_documents(text, profile, MAX_EXPLAINED)

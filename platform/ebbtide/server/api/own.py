@@ -451,7 +451,6 @@ def _list_changes(context: RequestContext, namespace: str, since: int) -> tuple[
     Raises:
         UnauthorizedError: the caller's token is no longer valid.
         ClusterError: the API server is unavailable.
-
     """
     backend, caller = context.backend, context.backend.logins.caller_of(context.caller.token)
     number, tops = backend.cache.changes.since(since)

@@ -11,13 +11,11 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from ssl import SSLContext
+from typing import Any, Final
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
-
-if TYPE_CHECKING:
-    from ssl import SSLContext
 
 #: Seconds in which a client must complete its TLS handshake. Python's default is 60.
 HANDSHAKE_SECONDS: Final = 10.0

@@ -184,7 +184,6 @@ class Reads:
 
         Raises:
             InputError: a spec has errors.
-
         """
         from ebbtide.cluster.doctor.checks import examine_cluster
 

@@ -13,16 +13,14 @@ import hmac
 import json
 import secrets
 import zlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from ebbtide.cluster.client.protocol import Clock
+from ebbtide.cluster.client.protocol import Clock
 
 COOKIE: Final = "ebbtide-session"
 #: Seconds for which a session is valid after its last use, and after sign-in.
@@ -53,7 +51,6 @@ class BrowserSessions:
 
         Raises:
             ValueError: a key is not 32 bytes in URL-safe base64.
-
         """
         self.clock = clock
         chosen = [*keys] or [Fernet.generate_key().decode()]
@@ -96,7 +93,6 @@ class BrowserSessions:
 
         Raises:
             ValueError: the session's token is too long for the cookies.
-
         """
         now = int(self.clock.now())
         packed = zlib.compress(json.dumps([session.name, session.token, session.begun or now]).encode(), 9)

@@ -5,88 +5,73 @@ All of it runs in a worker process (``workers.py``), never in the server, since 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from ebbtide.core.base.problems import Problem
 from ebbtide.core.documents import profiles, texts
+from ebbtide.simulator import request as cases
 from ebbtide.simulator import words
-from ebbtide.simulator.request import (
-    FrontEnd,
-    PreparedCase,
-    RequestFieldError,
-    SimulationRequest,
-    SimulationRequestError,
-    make_report,
-    open_search,
-    prepare_case,
-    raise_refusals,
-    search_settings,
-    tuning_to_json,
-)
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ebbtide.simulator.tune import SearchResult, TuningResult
+from ebbtide.simulator.tune import SearchResult, TuningResult
 
 #: Maximum number of requests in a simulation, and in each simulation of a search; the command line accepts more.
 REQUESTS: Final = {"simulate": 1_000_000, "tune": 200_000}
 SECONDS: Final = 31 * 86_400.0
 EVALUATIONS: Final = 400
-API: Final = FrontEnd(
+API: Final = cases.FrontEnd(
     "server", "set server", "neither the spec nor the request sets an SLO", "set slo: p95=2s, or slo in the spec"
 )
 
 
-def run_simulation(request: SimulationRequest, profile_data: dict[str, Any]) -> dict[str, Any]:
+def run_simulation(request: cases.SimulationRequest, profile_data: dict[str, Any]) -> dict[str, Any]:
     """Simulate the spec, the alternative settings and Knative's defaults; returns the JSON of ``ebbtide simulate``.
 
     Raises:
         SimulationRequestError: the request cannot be simulated.
-
     """
     from ebbtide.simulator import report
     from ebbtide.simulator.setting import knative_defaults
 
     prepared = prepare_request(request, profile_data, "simulate")
-    with raise_refusals(prepared):
+    with cases.raise_refusals(prepared):
         current = prepared.case.setting({})
         tried = {"this spec": current}
         if request.settings:
             tried["these settings"] = prepared.case.setting(request.settings)
         tried["Knative's defaults"] = knative_defaults(current)
-        return report.report_to_json(make_report(prepared, tried, {"these settings": dict(request.settings or {})}))
+        return report.report_to_json(
+            cases.make_report(prepared, tried, {"these settings": dict(request.settings or {})})
+        )
 
 
-def run_search(request: SimulationRequest, profile_data: dict[str, Any]) -> dict[str, Any]:
+def run_search(request: cases.SimulationRequest, profile_data: dict[str, Any]) -> dict[str, Any]:
     """Search for settings that meet the SLO with as few replicas as possible; returns the JSON of ``ebbtide tune``.
 
     Raises:
         SimulationRequestError: there is no SLO, or the request cannot be simulated.
-
     """
     return run_search_with_progress(request, profile_data, API)[1]
 
 
 def run_search_with_progress(
-    request: SimulationRequest,
+    request: cases.SimulationRequest,
     profile_data: dict[str, Any],
-    front_end: FrontEnd,
+    front_end: cases.FrontEnd,
     progress: Callable[[SearchResult], None] = lambda _: None,
 ) -> tuple[TuningResult, dict[str, Any]]:
     """Run a search, and return its result and its JSON."""
     unknown = sorted({*request.keep} - {*words.KEEPABLE})
     if unknown:
         message, fix = f"cannot keep unknown fields: {', '.join(unknown)}", f"use only {', '.join(words.KEEPABLE)}"
-        raise RequestFieldError("keep", message, fix)
+        raise cases.RequestFieldError("keep", message, fix)
     prepared = prepare_request(request, profile_data, "tune", front_end)
-    tuned = search_settings(prepared, open_search(prepared), progress)
-    return tuned, tuning_to_json(prepared, tuned)
+    tuned = cases.search_settings(prepared, cases.open_search(prepared), progress)
+    return tuned, cases.tuning_to_json(prepared, tuned)
 
 
 def prepare_request(
-    request: SimulationRequest, profile_data: dict[str, Any], command: str, front_end: FrontEnd = API
-) -> PreparedCase:
+    request: cases.SimulationRequest, profile_data: dict[str, Any], command: str, front_end: cases.FrontEnd = API
+) -> cases.PreparedCase:
     """Return the case of a request within the limits. Raises SimulationRequestError."""
     from ebbtide.simulator.load import MANY
 
@@ -95,19 +80,19 @@ def prepare_request(
     assert profile is not None, problems
     if not 0 < request.part <= 1 or not 1 <= request.evaluations <= EVALUATIONS:
         message = f"part must be above 0 and at most 1, and evaluations must be 1 to {EVALUATIONS}"
-        raise RequestFieldError("part", message, "set part and evaluations within these limits")
+        raise cases.RequestFieldError("part", message, "set part and evaluations within these limits")
     if request.calibrate or request.server.partition(":")[0] == "empirical":
         # They name files, and a request must not read the server's files.
         message = "an empirical server is read from a file"
-        raise RequestFieldError("server", message, "use ebbtide simulate with a local file")
+        raise cases.RequestFieldError("server", message, "use ebbtide simulate with a local file")
     documents = [*texts.load_text(request.spec.encode(), "", profile)]
     if len(documents) != 1:
         message = f"{len(documents)} specs: exactly one spec can be simulated"
-        raise SimulationRequestError(Problem("SIM003", (), message, "send exactly one spec"))
-    prepared = prepare_case(request, documents[0], profile, command, front_end)
+        raise cases.SimulationRequestError(Problem("SIM003", (), message, "send exactly one spec"))
+    prepared = cases.prepare_case(request, documents[0], profile, command, front_end)
     if prepared.update_at is not None and prepared.plan.spec.rollout.surge is None:
         message = "only an update of one replica at a time is simulated"
-        raise RequestFieldError("update_at", message, "set rollout: {surge: 0} in the spec")
+        raise cases.RequestFieldError("update_at", message, "set rollout: {surge: 0} in the spec")
     traffic = prepared.case.traffic
     if len(traffic.times) > REQUESTS[command] or traffic.seconds > SECONDS:
         text = (
@@ -115,5 +100,5 @@ def prepare_request(
             f"this server simulates at most {REQUESTS[command]} requests in {SECONDS / 86_400:.0f} days"
         )
         fix = f"use a part of the traffic, or ebbtide {command} on the command line"
-        raise SimulationRequestError(Problem(MANY, ("traffic",), text, fix))
+        raise cases.SimulationRequestError(Problem(MANY, ("traffic",), text, fix))
     return prepared

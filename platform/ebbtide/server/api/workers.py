@@ -13,13 +13,11 @@ import os
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from multiprocessing.connection import Connection
+from typing import Any, Final, NamedTuple
 
 #: Bytes of data that a worker may allocate: a share of the memory that this process may use, within these bounds. What the
 #: server keeps for itself is not shared.
@@ -83,13 +81,8 @@ class Workers:
 
         Raises:
             LimitExceededError: the queue is full, or the work exceeds its time or memory.
-
         """
-        with (
-            self._count_caller(subject),
-            _hold_slot(self._room, 0, subject),
-            _hold_slot(self._turn, seconds, subject),
-        ):
+        with self._count_caller(subject), _hold_slot(self._room, 0, subject), _hold_slot(self._turn, seconds, subject):
             return self._do(work, arguments, seconds, on_progress, subject)
 
     @contextlib.contextmanager

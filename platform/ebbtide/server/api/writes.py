@@ -4,22 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from ebbtide.cluster.client import protocol
 from ebbtide.cluster.client.endpoint import Endpoint
-from ebbtide.cluster.client.protocol import (
-    POD,
-    Cluster,
-    ClusterError,
-    ConflictError,
-    CutShortError,
-    ExistsError,
-    ForbiddenError,
-    RefusedError,
-    StaleError,
-    UnreachableError,
-    kind_of,
-)
 from ebbtide.cluster.read.gateways import make_guarded_endpoint
 from ebbtide.cluster.read.records import scaled_revisions
 from ebbtide.cluster.read.status import Status
@@ -38,9 +26,7 @@ from ebbtide.server.api.access import Caller
 from ebbtide.server.api.answers import Deleted, Plans, Submitted
 from ebbtide.server.api.connection import Connection, ReadOnlyError, missing_workload
 from ebbtide.server.api.offline import InputError
-
-if TYPE_CHECKING:
-    from ebbtide.server.api.reads import Reads
+from ebbtide.server.api.reads import Reads
 
 #: Attempts to update an object that other clients modify concurrently.
 MAX_UPDATE_ATTEMPTS: Final = 10
@@ -80,7 +66,6 @@ class Writes:
             ConflictError: another field manager owns a field to change, and ``force`` is not set; nothing is written.
             RefusedError: the cluster rejects an object; nothing is written.
             CutShortError: a write failed after others succeeded.
-
         """
         cluster = self._connection.connect_for_writing(caller)
         return self._apply_documents(cluster, documents, force=force, create=create)
@@ -94,7 +79,6 @@ class Writes:
             MissingError: the workload does not exist or was deleted.
             StaleError: the object changed during every attempt.
             ClusterError: as ``submit``, which also raises ``InputError``.
-
         """
         cluster = self._connection.connect_for_writing(caller)
         top = self._connection.find_by_id(caller, uid)
@@ -105,14 +89,14 @@ class Writes:
                 raise missing_workload(uid)
             try:
                 return self._apply_documents(cluster, [edit(live)], basis=live)
-            except (StaleError, CutShortError) as error:
+            except (protocol.StaleError, protocol.CutShortError) as error:
                 attempts_left -= 1
-                if not attempts_left or not isinstance(getattr(error, "cause", error), StaleError):
+                if not attempts_left or not isinstance(getattr(error, "cause", error), protocol.StaleError):
                     raise
 
     def _apply_documents(
         self,
-        cluster: Cluster,
+        cluster: protocol.Cluster,
         documents: Sequence[LoadedDocument],
         *,
         force: bool = False,
@@ -145,7 +129,7 @@ class Writes:
             self._cache.wait_seen(top, end)
         known = {(top["metadata"]["namespace"], top["metadata"]["name"]) for top in tops}
         tops += [
-            cluster.get(kind_of(obj), workload.name, workload.namespace)
+            cluster.get(protocol.kind_of(obj), workload.name, workload.namespace)
             for workload in workloads
             for obj in workload.objects
             if applying.is_top_object(obj) and (workload.namespace, workload.name) not in known
@@ -166,7 +150,7 @@ class Writes:
             cluster, plan_removal(cluster, top.name, top.namespace, data=False, identity=(TOPS[top.kind], uid))
         )
 
-    def _remove_workload(self, cluster: Cluster, planned: Removal) -> Deleted:
+    def _remove_workload(self, cluster: protocol.Cluster, planned: Removal) -> Deleted:
         done: list[str] = []
         with _report_partial_writes(done):
             for obj in remove_workload(cluster, planned):
@@ -189,7 +173,7 @@ class Writes:
         cluster = self._connection.connect_for_writing(caller)
         live = self._reads.read_all_objects(caller, namespace, name)
         if reason := revisions.explain_no_scale(live, values or {}):
-            raise RefusedError(reason)
+            raise protocol.RefusedError(reason)
         if values:
             revisions.scale_workload(cluster, live, values)
         else:
@@ -201,7 +185,7 @@ class Writes:
         cluster = self._connection.connect_for_writing(caller)
         live = self._reads.read_all_objects(caller, namespace, name)
         if reason := revisions.explain_no_rollback(live, to):
-            raise RefusedError(reason)
+            raise protocol.RefusedError(reason)
         target = revisions.find_rollback_target(live, to)
         revisions.pin_revision(cluster, live, target)
         return target
@@ -214,12 +198,11 @@ class Writes:
         """Start a suspended workload."""
         revisions.resume_workload(*self._find_suspendable(caller, namespace, name))
 
-    def _find_suspendable(self, caller: Caller, namespace: str, name: str) -> tuple[Cluster, Object]:
-        """Return a client and the main object of a workload that can be suspended."""
+    def _find_suspendable(self, caller: Caller, namespace: str, name: str) -> tuple[protocol.Cluster, Object]:
         cluster = self._connection.connect_for_writing(caller)
         top = self._reads.read_all_objects(caller, namespace, name).top
         if reason := revisions.explain_no_suspend(top):
-            raise RefusedError(reason)
+            raise protocol.RefusedError(reason)
         return cluster, top
 
     def write_project(self, caller: Caller, request: ProjectRequest) -> tuple[str, ...]:
@@ -230,7 +213,6 @@ class Writes:
             ConflictError: another field manager owns a field to change; nothing is written.
             RefusedError: the cluster rejects an object; nothing is written.
             CutShortError: a write failed after others succeeded.
-
         """
         cluster = self._connection.connect_for_writing(caller)
         steps = plan_project(cluster, request, self._connection.profile)
@@ -251,7 +233,7 @@ class Writes:
         """
         if self._connection.read_only:
             return "this server is read-only"
-        if not self._connection.allowed(caller, "create", POD, namespace, subresource="portforward"):
+        if not self._connection.allowed(caller, "create", protocol.POD, namespace, subresource="portforward"):
             return f"your account is not allowed to create pods/portforward in {namespace}"
         return ""
 
@@ -263,11 +245,12 @@ class Writes:
             ReadOnlyError: the server is read-only.
             ForbiddenError: the caller is not allowed to send requests.
             CallError: the workload has no URL, or none that is accepted.
-
         """
         status = self._reads.status(caller, namespace, name).value
         if why := self.explain_no_call(caller, namespace):
-            raise (ReadOnlyError if self._connection.read_only else ForbiddenError)(f"no request was sent: {why}")
+            raise (ReadOnlyError if self._connection.read_only else protocol.ForbiddenError)(
+                f"no request was sent: {why}"
+            )
         return status, make_guarded_endpoint(status, self._connection.gateway, timeout)
 
 
@@ -281,11 +264,11 @@ def _other_kind(workloads: Sequence[applying.Workload], basis: Object) -> list[P
     return [Problem("REQ001", ("spec",), text, "delete and recreate the workload, or set serving in its spec")]
 
 
-def _raise_stepwise(cluster: Cluster, planned: Iterable[ApplyPlan]) -> None:
+def _raise_stepwise(cluster: protocol.Cluster, planned: Iterable[ApplyPlan]) -> None:
     """Refuse an update that replaces one replica at a time: it takes minutes, and a client must carry it out."""
     for row in planned:
         if row.workload.plan.spec.rollout.surge is not None and needs_rollout(cluster, row):
-            raise RefusedError(
+            raise protocol.RefusedError(
                 f"the update of {row.workload.name} replaces one replica at a time (rollout.surge: 0), which ebbtide apply "
                 "carries out from the command line"
             )
@@ -296,17 +279,17 @@ def _raise_refused(steps: Sequence[ApplyStep], *, force: bool) -> None:
     refused = [step for step in steps if step.verdict == "refused"]
     if refused:
         messages = "; ".join(f"{step.label}: {step.refusal}" for step in refused)
-        for kind in (ExistsError, ForbiddenError, UnreachableError):
+        for kind in (protocol.ExistsError, protocol.ForbiddenError, protocol.UnreachableError):
             if any(isinstance(step.error, kind) for step in refused):
                 raise kind(messages)
-        raise RefusedError(messages)
+        raise protocol.RefusedError(messages)
     owners: dict[str, tuple[str, ...]] = {}
     for step in steps:
         for manager, fields in step.owners.items():
             owners[manager] = (*owners.get(manager, ()), *fields)
     if owners and not force:
         ownership = "; ".join(f"{manager} owns {', '.join(fields)}" for manager, fields in owners.items())
-        raise ConflictError(f"field ownership conflict: {ownership}", owners)
+        raise protocol.ConflictError(f"field ownership conflict: {ownership}", owners)
 
 
 def _describe_write(step: ApplyStep) -> str:
@@ -318,7 +301,7 @@ def _report_partial_writes(done: list[str]) -> Iterator[None]:
     """If a write fails, raise a ``CutShortError`` that lists what was done before."""
     try:
         yield
-    except ClusterError as error:
+    except protocol.ClusterError as error:
         if done:
-            raise CutShortError(error, tuple(done)) from error
+            raise protocol.CutShortError(error, tuple(done)) from error
         raise

@@ -7,10 +7,14 @@ object. The API server has the final say; these checks only avoid requests that 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
+
+from starlette.responses import Response
 
 from ebbtide.cluster.client.protocol import LLM, REVISION, Kind, kind_of
+from ebbtide.cluster.read.inventory import LiveWorkload
 from ebbtide.cluster.read.records import SCALED, scaled_revisions, serving_revisions
 from ebbtide.cluster.write import revisions
 from ebbtide.cluster.write.removal import plan_removal
@@ -18,14 +22,7 @@ from ebbtide.core.base import keys
 from ebbtide.core.base.paths import get_at
 from ebbtide.server.web import canary
 from ebbtide.server.web.errors import PageError, make_missing_page_error, make_page_error
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from starlette.responses import Response
-
-    from ebbtide.cluster.read.inventory import LiveWorkload
-    from ebbtide.server.web.frame import PageVisit
+from ebbtide.server.web.frame import PageVisit
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +108,6 @@ def parse_scale(form: Mapping[str, str], current: Mapping[str, str]) -> dict[str
 
     Raises:
         PageError: a field is not a valid number, or none is changed.
-
     """
     changes: dict[str, float] = {}
     for field, name in FIELDS.items():

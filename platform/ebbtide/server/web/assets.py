@@ -6,13 +6,11 @@ import gzip
 import hashlib
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import FileResponse, Response
-
-if TYPE_CHECKING:
-    from starlette.requests import Request
 
 STATIC: Final = Path(__file__).parent / "static"
 TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml", ".woff2": "font/woff2"}
@@ -63,7 +61,6 @@ def serve_asset(name: str, request: Request) -> Response:
 
     Raises:
         HTTPException: the file does not exist or may not be served (404).
-
     """
     path = list_assets().get(name)
     if path is None:

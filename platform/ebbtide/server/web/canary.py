@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from ebbtide.cluster.client.protocol import ClusterError
 from ebbtide.cluster.read.inventory import LiveWorkload
@@ -27,9 +27,7 @@ from ebbtide.core.readers.fields import field_names_at
 from ebbtide.server.web import words
 from ebbtide.server.web.errors import PageError
 from ebbtide.server.web.form import parse_document, write_live_spec
-
-if TYPE_CHECKING:
-    from ebbtide.server.web.frame import PageVisit
+from ebbtide.server.web.frame import PageVisit
 
 T = TypeVar("T")
 #: Seconds that the comparison covers, and for which its measurements are reused.
@@ -131,7 +129,6 @@ def change_weight(visit: PageVisit, live: LiveWorkload) -> None:
 
     Raises:
         PageError: the percentage is invalid (422).
-
     """
     text = visit.form.get("percent", "").strip()
     if not (text.isascii() and text.isdecimal() and len(text) < 3):  # noqa: PLR2004 - two digits

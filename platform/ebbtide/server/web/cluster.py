@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from zlib import crc32
+
+from starlette.responses import Response
 
 from ebbtide.cluster.client.protocol import ClusterError, ForbiddenError
 from ebbtide.cluster.read.amounts import parse_amount
 from ebbtide.core.base import keys
+from ebbtide.core.profile.models import NodePool, Profile
 from ebbtide.core.translation.gpu import BACKENDS
+from ebbtide.server.api.answers import NodeRow, ShareRow
 from ebbtide.server.api.gpus import list_nodes
 from ebbtide.server.web import words
+from ebbtide.server.web.frame import PageVisit
 from ebbtide.server.web.shared import label_gpus, list_gpus, sum_gpus
-
-if TYPE_CHECKING:
-    from starlette.responses import Response
-
-    from ebbtide.core.profile.models import NodePool, Profile
-    from ebbtide.server.api.answers import NodeRow, ShareRow
-    from ebbtide.server.web.frame import PageVisit
 
 #: The maximum number of lines that separate devices or slices in a picture.
 MAX_MARKS: Final = 64

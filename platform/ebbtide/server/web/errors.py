@@ -7,15 +7,7 @@ from typing import Final
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 
-from ebbtide.cluster.client.protocol import (
-    BusyError,
-    ClusterError,
-    ConflictError,
-    ForbiddenError,
-    MissingError,
-    RefusedError,
-    UnreachableError,
-)
+from ebbtide.cluster.client import protocol
 from ebbtide.cluster.slo.source import SourceError
 from ebbtide.server.api.access import UnauthorizedError
 from ebbtide.server.api.connection import NothingReadError, ReadOnlyError
@@ -27,13 +19,13 @@ TITLES: Final[tuple[tuple[type[Exception], int, str], ...]] = (
     (UnauthorizedError, 401, "Not signed in"),
     (NothingReadError, 503, "Cluster data is not loaded yet"),
     (ReadOnlyError, 403, "This server is read-only"),
-    (MissingError, 404, "Not found"),
-    (ForbiddenError, 403, "Forbidden"),
-    (ConflictError, 409, "Field ownership conflict"),
-    (RefusedError, 422, "The cluster rejected the request"),
-    (BusyError, 503, "The cluster is busy"),
-    (UnreachableError, 503, "The cluster is unreachable"),
-    (ClusterError, 502, "The cluster request failed"),
+    (protocol.MissingError, 404, "Not found"),
+    (protocol.ForbiddenError, 403, "Forbidden"),
+    (protocol.ConflictError, 409, "Field ownership conflict"),
+    (protocol.RefusedError, 422, "The cluster rejected the request"),
+    (protocol.BusyError, 503, "The cluster is busy"),
+    (protocol.UnreachableError, 503, "The cluster is unreachable"),
+    (protocol.ClusterError, 502, "The cluster request failed"),
     (LimitExceededError, 429, "Request limit exceeded"),
     (SourceError, 502, "Metrics are unavailable"),
 )

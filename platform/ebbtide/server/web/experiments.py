@@ -8,15 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from ebbtide.core.base.problems import Problem
 from ebbtide.server.api.simulation import API, prepare_request, run_search_with_progress
 from ebbtide.simulator import load
 from ebbtide.simulator.request import SimulationRequest, SimulationRequestError, make_report, raise_refusals
-
-if TYPE_CHECKING:
-    from ebbtide.simulator.tune import SearchResult
+from ebbtide.simulator.tune import SearchResult
 
 #: The maximum number of requests in a simulation that follows a slider.
 MAX_REQUESTS: Final = 400_000
@@ -34,7 +32,6 @@ def simulate_for_page(request: SimulationRequest, profile_data: dict[str, Any]) 
 
     Raises:
         SimulationRequestError: the question is invalid.
-
     """
     from ebbtide.simulator import report  # it needs numpy
     from ebbtide.simulator.setting import knative_defaults
@@ -74,7 +71,6 @@ def tune_for_page(
 
     Raises:
         SimulationRequestError: the question is invalid.
-
     """
     evaluations, last = 0, 0.0
 

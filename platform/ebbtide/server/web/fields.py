@@ -9,10 +9,13 @@ from __future__ import annotations
 import re
 import types
 import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Final, Literal, get_args, get_origin
+from typing import Any, Final, Literal, get_args, get_origin
+
+from pydantic import BaseModel
 
 from ebbtide.core.base import metrics
 from ebbtide.core.base.paths import get_at
@@ -20,12 +23,6 @@ from ebbtide.core.readers.fields import models_in, read_field_texts
 from ebbtide.core.readers.reading import API_VERSION, KIND
 from ebbtide.core.spec.inference import Inference
 from ebbtide.core.translation import priority
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
-    from pydantic import BaseModel
-
 
 #: Rendering and parsing of a value. ``zero`` is a checkbox that sets a replica count to 0, ``truth`` a choice of true, false,
 #: or nothing, ``lines`` a command line, ``exact`` a text with significant whitespace.
@@ -293,7 +290,6 @@ def make_control(row: FormRow) -> FormControl:
 
     Raises:
         StopIteration: no model has the path.
-
     """
     annotation, text = _find_model_field(row.path)
     before, _, after = row.path.partition("[].")

@@ -10,29 +10,33 @@ from __future__ import annotations
 import math
 import re
 import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from ebbtide.core import manifests
 from ebbtide.core.base import metrics
 from ebbtide.core.base.paths import get_at
-from ebbtide.core.base.problems import Problem, format_path
+from ebbtide.core.base.problems import Path, Problem, format_path
 from ebbtide.core.documents import load_document
 from ebbtide.core.documents.check import Batch
 from ebbtide.core.manifests.edit import NotEdited, apply_change, edit_text
+from ebbtide.core.profile.models import Profile
 from ebbtide.core.readers.fields import field_names_at
+from ebbtide.core.readers.loaded import LoadedDocument
 from ebbtide.core.readers.reading import API_VERSION, KIND
-from ebbtide.server.web.fields import CONDITIONS, STEPS, list_controls, list_field_groups
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from ebbtide.core.base.problems import Path
-    from ebbtide.core.profile.models import Profile
-    from ebbtide.core.readers.loaded import LoadedDocument
-    from ebbtide.core.translation.objects import Object
-    from ebbtide.core.translation.plan import Plan
-    from ebbtide.server.web.fields import FieldBlock, FieldGroup, FormControl, Kind
+from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.plan import Plan
+from ebbtide.server.web.fields import (
+    CONDITIONS,
+    STEPS,
+    FieldBlock,
+    FieldGroup,
+    FormControl,
+    Kind,
+    list_controls,
+    list_field_groups,
+)
 
 #: The document that an empty text stands for.
 EMPTY: Final = f'apiVersion: {API_VERSION}\nkind: {KIND}\nmetadata:\n  name: ""\nspec: {{}}\n'
@@ -306,7 +310,6 @@ UNCHANGED: Final = object()
 
 
 def _new_value(control: FormControl, value: Any, text: str | None) -> Any:
-    """Return the new value of a field, or ``UNCHANGED``."""
     before = show_value(control.kind, value)
     if text is None or before is None:
         return UNCHANGED
@@ -500,7 +503,6 @@ def render_form(data: Any, problems: Sequence[Problem]) -> tuple[tuple[ShownGrou
 
 
 def _threshold_unit(data: Any) -> str:
-    """Return the unit of the threshold for the document's metric."""
     row = metrics.find_metric(str(get_at(data, "spec", "autoscaling", "metric") or ""))
     return f"Unit: {row.unit}." if row is not None else ""
 

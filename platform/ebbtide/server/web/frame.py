@@ -18,14 +18,14 @@ from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from ebbtide.cluster.read.inventory import LiveWorkload, format_timestamp
@@ -35,6 +35,7 @@ from ebbtide.core.base.bodies import serialize_body
 from ebbtide.core.base.prose import count_noun, make_printable
 from ebbtide.core.profile.models import Profile
 from ebbtide.server.api.access import Caller, ExpiringCache
+from ebbtide.server.api.backend import Backend
 from ebbtide.server.api.errors import AGAIN
 from ebbtide.server.api.gate import is_cross_site
 from ebbtide.server.api.sessions import COOKIE, OneTimeKey, Session
@@ -43,11 +44,6 @@ from ebbtide.server.web.assets import asset_url
 from ebbtide.server.web.errors import PageError, make_page_error
 from ebbtide.server.web.polls import SharedPolls
 from ebbtide.server.web.pulse import ChangePulse
-
-if TYPE_CHECKING:
-    from starlette.requests import Request
-
-    from ebbtide.server.api.backend import Backend
 
 log = logging.getLogger(__name__)
 

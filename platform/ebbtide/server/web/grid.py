@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import urlencode
+
+from starlette.responses import Response
 
 from ebbtide.cluster.read.phases import Phase
 from ebbtide.cluster.read.status import Status
 from ebbtide.cluster.slo.source import Ref, SourceError
 from ebbtide.server.web import tide
+from ebbtide.server.web.frame import PageVisit
 from ebbtide.server.web.objectives import MAX_JUDGED, judge_workloads
 from ebbtide.server.web.shared import GROUPS, add_loads, make_row, read_histories
 from ebbtide.server.web.words import NO_SLO, SloState, State
-
-if TYPE_CHECKING:
-    from starlette.responses import Response
-
-    from ebbtide.server.web.frame import PageVisit
 
 ROWS_PER_PAGE: Final = 50
 # fmt: off

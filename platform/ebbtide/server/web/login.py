@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from starlette.responses import RedirectResponse
+from starlette.responses import RedirectResponse, Response
 
 from ebbtide.server.api.sessions import TOKEN_SECONDS
 from ebbtide.server.web.errors import make_page_error
 from ebbtide.server.web.frame import THEMES, PageVisit
-
-if TYPE_CHECKING:
-    from starlette.responses import Response
 
 #: One year in seconds.
 YEAR_SECONDS: Final = 365 * 86_400

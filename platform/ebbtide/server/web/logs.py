@@ -9,31 +9,26 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Event, Lock, Thread
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import PlainTextResponse
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
 
+from ebbtide.cluster.client.protocol import LogStream
 from ebbtide.cluster.read import pods as of_pod
+from ebbtide.cluster.read.inventory import LiveWorkload
+from ebbtide.cluster.read.status import Status
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.prose import make_printable
 from ebbtide.server.web.errors import PageError, make_page_error
+from ebbtide.server.web.frame import PageVisit
 from ebbtide.server.web.pulse import stream_events
 from ebbtide.server.web.slots import CallerSlots
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
-
-    from starlette.requests import Request
-    from starlette.responses import Response
-
-    from ebbtide.cluster.client.protocol import LogStream
-    from ebbtide.cluster.read.inventory import LiveWorkload
-    from ebbtide.cluster.read.status import Status
-    from ebbtide.server.web.frame import PageVisit
 
 #: The maximum number of lines of a log on the page; the latest are shown.
 MAX_LOG_LINES: Final = 500

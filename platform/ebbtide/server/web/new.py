@@ -5,58 +5,39 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
 from ebbtide.cluster.client.protocol import ClusterError, ConflictError, RefusedError
 from ebbtide.cluster.read.amounts import parse_amount
 from ebbtide.cluster.read.pods import count_held_gpus
+from ebbtide.cluster.read.status import Status
+from ebbtide.cluster.write.apply import ApplyPlan
 from ebbtide.core import manifests
 from ebbtide.core.base.paths import get_at
+from ebbtide.core.base.problems import Problem
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.documents.model_specs import ModelSpec, make_model_spec
 from ebbtide.core.manifests.edit import NotEdited, edit_text
 from ebbtide.core.profile.projects import UNKNOWN_NAMESPACE
 from ebbtide.core.readers.fields import field_names_at
 from ebbtide.core.translation import gpu, model_catalog
+from ebbtide.server.api.answers import Plans
 from ebbtide.server.api.gpus import list_nodes
 from ebbtide.server.api.offline import InputError
-from ebbtide.server.web import canary, playground, words
+from ebbtide.server.web import canary, form, playground, words
 from ebbtide.server.web.assets import CACHE_FOREVER
 from ebbtide.server.web.errors import PageError
 from ebbtide.server.web.fields import ALL_STEPS, LISTS, STEPS, list_completions
-from ebbtide.server.web.form import (
-    MAX_SPEC_CHARACTERS,
-    fill_fields,
-    find_first_error,
-    list_steps,
-    list_unshown_fields,
-    merge_form,
-    order_fields,
-    parse_document,
-    read_spec,
-    render_form,
-    write_live_spec,
-)
+from ebbtide.server.web.frame import PageVisit
 from ebbtide.server.web.remedies import apply_fix, find_fixes
 from ebbtide.server.web.shared import label_gpus, list_quota_uses, workload_path
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from starlette.responses import Response
-
-    from ebbtide.cluster.read.status import Status
-    from ebbtide.cluster.write.apply import ApplyPlan
-    from ebbtide.core.base.problems import Problem
-    from ebbtide.server.api.answers import Plans
-    from ebbtide.server.web.form import ParsedSpec
-    from ebbtide.server.web.frame import PageVisit
 
 EXAMPLES: Final = Path(__file__).parent / "examples"
 TABS: Final = {"yaml": "YAML", "manifests": "Manifests", "explanation": "Explanation"}
@@ -147,12 +128,11 @@ def show_new_form(visit: PageVisit) -> Response:
 
 def show_edit_form(visit: PageVisit) -> Response:
     """Show the form with a live workload's spec."""
-    text = write_live_spec(visit.read_workload().top, visit.backend.profile)
+    text = form.write_live_spec(visit.read_workload().top, visit.backend.profile)
     return _render_form_page(visit, FormState(text, text, visit.place, step=_chosen_step(visit.query("step"))))
 
 
 def _chosen_step(text: str) -> str:
-    """Return the key of a step, by default of the first one."""
     return text if text in {ALL_STEPS, *(key for key, *_ in STEPS)} else STEPS[0][0]
 
 
@@ -182,13 +162,13 @@ def _read_form_state(visit: PageVisit) -> FormState:
     fields = visit.form
     base, text = _normalize_newlines(fields.get("base", "")), format_json(_normalize_newlines(fields.get("yaml", "")))
     profile = visit.backend.profile
-    spec = read_spec(text, profile)
+    spec = form.read_spec(text, profile)
     refused: tuple[str, ...] = ()
     if not spec.read_only_reason:
-        merge = merge_form(base, text, fields)
+        merge = form.merge_form(base, text, fields)
         text, refused = merge.text, merge.refused
     elif spec.convertible and fields.get("do") == "convert":
-        text = manifests.write_document(order_fields(spec.data))
+        text = manifests.write_document(form.order_fields(spec.data))
     if 0 < len(fields.get("remove", "")) < MAX_PATH_CHARACTERS:
         path = tuple(int(part) if part.isdecimal() else part for part in fields["remove"].split("."))
         try:
@@ -196,14 +176,14 @@ def _read_form_state(visit: PageVisit) -> FormState:
         except NotEdited:
             refused = (*refused, fields["remove"])
     if fields.get("fix"):
-        text = apply_fix(read_spec(text, profile), profile, fields["fix"])
+        text = apply_fix(form.read_spec(text, profile), profile, fields["fix"])
     # With JavaScript, selecting an example loads it immediately, and the response clears the selection.
     if fields.get("example") in load_examples() and (visit.is_partial or fields.get("do") == "example"):
         text = load_examples()[fields["example"]].text
     posted = {part: fields.get(f"model-{part}") for part in ("name", "gpu", "context", "requests")}
     model = ModelChoice(**{part: text[:80] for part, text in posted.items() if text is not None})
     if fields.get("do") == "model" and (proposed := model.propose(to_zero=_scales_to_zero(text))) and proposed.fields:
-        filled = fill_fields(text, proposed.fields)
+        filled = form.fill_fields(text, proposed.fields)
         text, refused = filled.text, (*refused, *filled.refused)
     namespace, _, name = fields.get("of", "").partition("/")
     tab = fields.get("tab", "")
@@ -214,7 +194,7 @@ def _read_form_state(visit: PageVisit) -> FormState:
 
 
 def _scales_to_zero(text: str) -> bool:
-    return bool(get_at(parse_document(text), "spec", "autoscaling", "minReplicas") == 0)
+    return bool(get_at(form.parse_document(text), "spec", "autoscaling", "minReplicas") == 0)
 
 
 def _list_gpu_models(visit: PageVisit) -> dict[str, list[str]]:
@@ -233,9 +213,9 @@ def _list_gpu_models(visit: PageVisit) -> dict[str, list[str]]:
 
 
 def _render_form_page(visit: PageVisit, state: FormState, status: int = 200, **context: Any) -> Response:
-    spec = read_spec(state.text, visit.backend.profile)
-    visible_spec = spec if spec.readable else read_spec(state.good, visit.backend.profile)
-    groups, unplaced = render_form(visible_spec.data, spec.problems)
+    spec = form.read_spec(state.text, visit.backend.profile)
+    visible_spec = spec if spec.readable else form.read_spec(state.good, visit.backend.profile)
+    groups, unplaced = form.render_form(visible_spec.data, spec.problems)
     fixes = find_fixes(spec, visit.backend.profile)
     return visit.render_page(
         "form",
@@ -245,9 +225,9 @@ def _render_form_page(visit: PageVisit, state: FormState, status: int = 200, **c
         spec=spec,
         base=state.text if spec.readable else state.good,
         groups=groups,
-        steps=list_steps(groups),
+        steps=form.list_steps(groups),
         all_steps=ALL_STEPS,
-        first_error=find_first_error(groups),
+        first_error=form.find_first_error(groups),
         fields_hash=hash_fields(),
         fit=describe_fit(visit, spec),
         projects=_list_projects(visit),
@@ -255,7 +235,7 @@ def _render_form_page(visit: PageVisit, state: FormState, status: int = 200, **c
         lists=LISTS,
         fixes={_problem_key(spec.problems[number]): offered for number, offered in fixes.items()},
         key=_problem_key,
-        beside=list_unshown_fields(visible_spec.data),
+        beside=form.list_unshown_fields(visible_spec.data),
         choices=_list_choices(visit),
         marks=_mark_lines(spec),
         examples=load_examples().values(),
@@ -272,7 +252,7 @@ def _render_form_page(visit: PageVisit, state: FormState, status: int = 200, **c
 def format_json(text: str) -> str:
     """Return a JSON document on one line with line breaks, so that its problems have lines; other text is unchanged."""
     stripped = text.strip()
-    if not stripped.startswith("{") or "\n" in stripped or len(stripped) > MAX_SPEC_CHARACTERS:
+    if not stripped.startswith("{") or "\n" in stripped or len(stripped) > form.MAX_SPEC_CHARACTERS:
         return text
     try:
         json.loads(stripped)
@@ -292,7 +272,7 @@ def format_json(text: str) -> str:
     return "\n".join(line for line in result.split("\n") if line.strip()) + "\n"
 
 
-def describe_fit(visit: PageVisit, spec: ParsedSpec) -> str:
+def describe_fit(visit: PageVisit, spec: form.ParsedSpec) -> str:
     """Return how many replicas of a spec fit on the free GPUs of the nodes; empty if it has none, or that is not visible."""
     needs = _sum_gpu_requests(spec)
     if not needs:
@@ -320,8 +300,7 @@ def describe_fit(visit: PageVisit, spec: ParsedSpec) -> str:
     return f"{'; '.join(texts)}."
 
 
-def _sum_gpu_requests(spec: ParsedSpec) -> dict[str, float]:
-    """Return the GPU resources that one replica requests."""
+def _sum_gpu_requests(spec: form.ParsedSpec) -> dict[str, float]:
     for obj in spec.objects:
         template = get_at(obj, "spec", "template") or {
             "metadata": {"annotations": get_at(obj, "spec", "predictor", "annotations", default={})},
@@ -364,7 +343,6 @@ def _problem_key(problem: Any) -> tuple[str, str, int]:
 
 
 def _list_choices(visit: PageVisit) -> dict[str, list[str]]:
-    """Return the projects and node pools of the cluster."""
     cluster = visit.backend.profile.spec
     try:
         projects = [row.name for row in visit.backend.reads.projects(visit.user).value]
@@ -373,7 +351,7 @@ def _list_choices(visit: PageVisit) -> dict[str, list[str]]:
     return {"projects": projects, "pools": [pool.name for pool in cluster.node_pools]}
 
 
-def _mark_lines(spec: ParsedSpec) -> list[tuple[int, str, str]]:
+def _mark_lines(spec: form.ParsedSpec) -> list[tuple[int, str, str]]:
     """Return each line number with its most severe problem: severity and message."""
     worst: dict[int, tuple[str, str]] = {}
     for problem in sorted(spec.problems, key=lambda problem: problem.severity == "error"):
@@ -383,7 +361,7 @@ def _mark_lines(spec: ParsedSpec) -> list[tuple[int, str, str]]:
     return [(number, *worst.get(number, ("", ""))) for number in range(1, count + 1)]
 
 
-def _render_panel(visit: PageVisit, spec: ParsedSpec, tab: str) -> Any:
+def _render_panel(visit: PageVisit, spec: form.ParsedSpec, tab: str) -> Any:
     """Return the content of a preview tab; None if the spec has errors."""
     if spec.errors or not spec.objects:
         return None
@@ -429,7 +407,7 @@ def _render_plan(visit: PageVisit, state: FormState, plans: Plans, status: int =
         count=sum(step.verdict not in {"keep", "refused"} for step in steps),
         refused=any(step.verdict == "refused" for step in steps),
         owned=any(step.owners for step in steps),
-        fit=describe_fit(visit, read_spec(state.text, visit.backend.profile)),
+        fit=describe_fit(visit, form.read_spec(state.text, visit.backend.profile)),
         prices=[_describe_price(visit, workload_plan) for workload_plan in plans.planned],
         moved=moved,
         message=message,

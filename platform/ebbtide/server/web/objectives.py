@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from ebbtide.cluster.read.status import Status
 from ebbtide.cluster.slo import pages
+from ebbtide.cluster.slo.promises import WorkloadSlo
 from ebbtide.cluster.slo.report import ReportRow, Verdict, compute_report
 from ebbtide.cluster.slo.source import Ref, SourceError
+from ebbtide.server.web.frame import PageVisit
 from ebbtide.server.web.words import NO_SLO, SloState, State
-
-if TYPE_CHECKING:
-    from ebbtide.cluster.read.status import Status
-    from ebbtide.cluster.slo.promises import WorkloadSlo
-    from ebbtide.server.web.frame import PageVisit
 
 #: The time of the measurements in seconds, as by default in ``ebbtide slo``, and that of the burn rate.
 SPAN_SECONDS: Final = 86_400.0

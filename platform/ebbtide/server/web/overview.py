@@ -7,20 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
+
+from starlette.responses import Response
 
 from ebbtide.cluster.client.protocol import ForbiddenError
 from ebbtide.cluster.read.status import Status
 from ebbtide.cluster.slo.source import History, Ref, SourceError
 from ebbtide.server.api.gpus import list_nodes
 from ebbtide.server.web import objectives, tide, words
+from ebbtide.server.web.frame import PageVisit
 from ebbtide.server.web.shared import TideRow, make_row, read_histories, sum_gpus
 from ebbtide.server.web.words import Tone
-
-if TYPE_CHECKING:
-    from starlette.responses import Response
-
-    from ebbtide.server.web.frame import PageVisit
 
 #: Maximum number of workloads with a tide.
 MAX_TIDES: Final = 48

@@ -110,7 +110,6 @@ def parse_request(form: Mapping[str, str]) -> PlaygroundRequest:
 
     Raises:
         PageError: a field is invalid (422).
-
     """
     fields = {name: form.get(name, "").replace("\r\n", "\n") for name in ("message", "system", "body")}
     model, path = form.get("model", "").strip(), form.get("path", "").strip() or "/"
@@ -178,7 +177,6 @@ async def send_request(visit: PageVisit, render: RenderTab) -> Response:
 
     Raises:
         LimitExceededError: too many requests of the caller, or of all callers, are in progress.
-
     """
     if visit.form.get("do") == "snippets":
         return await run_in_threadpool(_show_snippets, visit, render)
@@ -216,7 +214,6 @@ class WorkloadCall:
 
         Raises:
             LimitExceededError: no slot is free.
-
         """
         loop = asyncio.get_running_loop()
 
@@ -242,7 +239,6 @@ class WorkloadCall:
         Raises:
             CallError: the request is invalid, or the response cannot be read.
             OSError: the server does not answer in time.
-
         """
         try:
             while True:

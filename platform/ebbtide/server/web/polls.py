@@ -45,7 +45,6 @@ class SharedPolls:
 
         Raises:
             SourceError: the query failed, or takes longer than a page waits without an earlier result.
-
         """
         valid = self._results.find_valid(key, seconds)
         if valid is not None:

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
+
+from starlette.responses import Response
 
 from ebbtide.cluster.client.protocol import NAMESPACE, QUOTA, ClusterError
 from ebbtide.cluster.write.projects import ProjectRequest, parse_member, project_namespace
 from ebbtide.cluster.write.projects import read_projects as on_cluster
 from ebbtide.core.base import names
 from ebbtide.core.base.quantities import parse_whole_quantity
+from ebbtide.server.api.answers import ProjectUse
 from ebbtide.server.api.gpus import sum_held_gpus
 from ebbtide.server.web import words
 from ebbtide.server.web.errors import PageError, make_page_error
+from ebbtide.server.web.frame import PageVisit
 from ebbtide.server.web.shared import GROUPS, QuotaUse, label_quota, list_quota_uses
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from starlette.responses import Response
-
-    from ebbtide.server.api.answers import ProjectUse
-    from ebbtide.server.web.frame import PageVisit
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +134,6 @@ def parse_project(form: Mapping[str, str], name: str, members: list[str]) -> Pro
 
     Raises:
         ValueError: a field is invalid; the message is for the user.
-
     """
     name = name or form.get("name", "").strip()
     if names.LABEL.fullmatch(name) is None or len(name) > MAX_NAME_CHARACTERS:

@@ -9,21 +9,17 @@ Upstream: html.spec.whatwg.org, server-sent events.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Lock, Thread
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import StreamingResponse
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from starlette.requests import Request
-    from starlette.responses import Response
-
-    from ebbtide.server.api.backend import Backend
+from ebbtide.server.api.backend import Backend
 
 #: Seconds between two ``beat`` events, and at least between two ``changed`` events.
 BEAT_SECONDS: Final = 15.0

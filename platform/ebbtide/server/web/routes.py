@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from fastapi import APIRouter
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import RedirectResponse
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from ebbtide.cluster.client.protocol import MissingError
+from ebbtide.server.api.backend import Backend
 from ebbtide.server.api.sessions import OneTimeKey
 from ebbtide.server.web import (
     actions,
@@ -29,12 +31,6 @@ from ebbtide.server.web import (
 )
 from ebbtide.server.web.frame import PageFrame, PageRoute, PageVisit
 from ebbtide.server.web.pulse import stream_events
-
-if TYPE_CHECKING:
-    from starlette.requests import Request
-    from starlette.responses import Response
-
-    from ebbtide.server.api.backend import Backend
 
 
 def redirect_home(visit: PageVisit) -> Response:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from urllib.parse import quote
 
 from ebbtide.cluster.read.amounts import parse_amount
@@ -18,13 +18,11 @@ from ebbtide.cluster.read.status import Status, add_current_loads
 from ebbtide.cluster.slo.source import History, Ref, SourceError
 from ebbtide.core.base import keys
 from ebbtide.core.translation import gpu
+from ebbtide.server.api.answers import NodeRow, ProjectUse, ShareRow
 from ebbtide.server.web import tide, words
+from ebbtide.server.web.frame import PageVisit
 from ebbtide.server.web.tide import Tide
 from ebbtide.server.web.words import NO_SLO, SloState
-
-if TYPE_CHECKING:
-    from ebbtide.server.api.answers import NodeRow, ProjectUse, ShareRow
-    from ebbtide.server.web.frame import PageVisit
 
 #: The groups of workloads by status: a label, and the phases it includes.
 GROUPS: Final[dict[str, tuple[str, tuple[Phase, ...]]]] = {
@@ -81,7 +79,6 @@ def read_histories(visit: PageVisit, rows: Sequence[Status]) -> Mapping[Ref, His
 
     Raises:
         SourceError: the metrics source is missing or does not answer.
-
     """
     refs = sorted(Ref(row.namespace, row.name) for row in rows)
 

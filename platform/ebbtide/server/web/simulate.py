@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from threading import Lock, Thread
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
+
+from starlette.responses import Response
 
 from ebbtide.cluster.slo.source import History, Ref, SourceError
 from ebbtide.core.base.paths import get_at
@@ -28,13 +30,9 @@ from ebbtide.server.web.errors import PageError
 from ebbtide.server.web.experiments import simulate_for_page, tune_for_page
 from ebbtide.server.web.fields import ROWS, FormControl, FormRow, make_control
 from ebbtide.server.web.form import parse_document, parse_field, read_spec, show_value, write_live_spec
+from ebbtide.server.web.frame import PageVisit
 from ebbtide.server.web.new import load_examples
 from ebbtide.simulator.request import SimulationRequest
-
-if TYPE_CHECKING:
-    from starlette.responses import Response
-
-    from ebbtide.server.web.frame import PageVisit
 
 #: Time limits of a simulation and of a search, in seconds.
 SIMULATION_SECONDS: Final = 60.0
@@ -106,10 +104,7 @@ SERVERS: Final = (
     ("lognormal:median=80ms,sigma=0.4,max=32", "80 ms median, 32 concurrent"),
     ("fixed:200ms,max=8", "200 ms fixed, 8 concurrent"),
     ("llm:max=16,base=150ms,prompt=50us,output=20ms,tokens=500/200", "LLM, 20 ms/token, 16 concurrent"),
-    (
-        "llm:max=32,base=250ms,prompt=100us,output=35ms,tokens=1000/300",
-        "Large LLM, 35 ms/token, 32 concurrent",
-    ),
+    ("llm:max=32,base=250ms,prompt=100us,output=35ms,tokens=1000/300", "Large LLM, 35 ms/token, 32 concurrent"),
 )
 
 
@@ -360,7 +355,6 @@ def _make_request(visit: PageVisit, question: PageQuestion) -> SimulationRequest
 
     Raises:
         InputError: a field is invalid.
-
     """
     fields, log = question.fields, ""
     if fields["shape"] == "log":
@@ -558,7 +552,6 @@ def _outcome_context(
 
 
 def _make_report_charts(report: dict[str, Any]) -> list[Chart]:
-    """Return the report's charts in the page's format."""
     charts = []
     for chart in report["charts"]:
         unit = chart["unit"]
@@ -570,13 +563,7 @@ def _make_report_charts(report: dict[str, Any]) -> list[Chart]:
             Curve(row["name"], row["values"], row["colour"] % 5, row["dashed"], **style) for row in chart["curves"]
         ]
         charts.append(
-            Chart(
-                chart["title"],
-                "" if unit in {"replicas", "requests"} else unit,
-                time,
-                curves,
-                moments=False,
-            )
+            Chart(chart["title"], "" if unit in {"replicas", "requests"} else unit, time, curves, moments=False)
         )
     return charts
 

@@ -22,7 +22,6 @@ class CallerSlots:
 
         Raises:
             LimitExceededError: the caller or all callers together have too few left.
-
         """
         with self._lock:
             if self._taken[caller] + count > self._per_caller:

@@ -7,13 +7,11 @@ Without a target, the requests per second and the replicas are drawn on separate
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ebbtide.cluster.slo.source import History, SeriesPoint
+from ebbtide.cluster.slo.source import History, SeriesPoint
 
 #: Seconds of the drawing and between two points; a point takes ``STEP_WIDTH`` units of the drawing's width.
 SPAN_SECONDS: Final = 1800.0

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 from ebbtide.core.base import metrics
 from ebbtide.core.base.quantities import NANO, parse_nano
 from ebbtide.core.profile import metric_names
-
-if TYPE_CHECKING:
-    from ebbtide.core.profile.models import MetricNames
+from ebbtide.core.profile.models import MetricNames
 
 THOUSAND: Final = 1000
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
 from ebbtide.cluster.client.protocol import MissingError
 from ebbtide.cluster.read import inventory
@@ -32,12 +32,8 @@ from ebbtide.server.api.answers import Event, make_event
 from ebbtide.server.web import actions, canary, logs, objectives, playground, words
 from ebbtide.server.web.charts import Chart, Curve
 from ebbtide.server.web.errors import PageError, make_missing_page_error
+from ebbtide.server.web.frame import PageVisit
 from ebbtide.server.web.shared import LOAD_REUSE_SECONDS, add_loads, workload_path
-
-if TYPE_CHECKING:
-    from starlette.responses import Response
-
-    from ebbtide.server.web.frame import PageVisit
 
 #: The maximum number of events on the page; the latest are shown.
 MAX_EVENTS: Final = 200
@@ -110,12 +106,7 @@ MAX_BOUND_RATIO: Final = 4
 #: The color of all limits.
 LIMIT_COLOUR: Final = 4
 #: The time ranges of the charts: length and resolution in seconds.
-RANGES: Final = {
-    "15m": (900.0, 5.0),
-    "1h": (3600.0, 15.0),
-    "6h": (6 * 3600.0, 60.0),
-    "24h": (24 * 3600.0, 300.0),
-}
+RANGES: Final = {"15m": (900.0, 5.0), "1h": (3600.0, 15.0), "6h": (6 * 3600.0, 60.0), "24h": (24 * 3600.0, 300.0)}
 #: The time range of the chart next to the playground.
 PLAYGROUND_RANGE: Final = "15m"
 #: The time ranges of SLO reports, in seconds.
@@ -330,7 +321,6 @@ def load_charts(visit: PageVisit, live: LiveWorkload, row: Status, chosen: str) 
 
     Raises:
         SourceError: the metrics are unavailable.
-
     """
     history, past, end = load_history(visit, live, row, chosen)
     start = end - RANGES[chosen][0]
@@ -361,7 +351,6 @@ def load_history(
 
     Raises:
         SourceError: the metrics are unavailable.
-
     """
     length, step = RANGES[chosen]
     ref = Ref(row.namespace, row.name)

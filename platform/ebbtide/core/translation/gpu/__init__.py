@@ -67,7 +67,6 @@ def load_added_backends() -> dict[str, Backend]:
 
     Raises:
         PluginError: a backend cannot be loaded, or has the name of another one.
-
     """
     backends: dict[str, Backend] = {}
     for part in plugins.list_added(plugins.BACKENDS):
@@ -83,7 +82,6 @@ def list_backends() -> dict[str, Backend]:
 
     Raises:
         PluginError: the backend of another package cannot be used.
-
     """
     return BACKENDS | load_added_backends()
 
@@ -93,7 +91,6 @@ def is_backend(name: Any) -> bool:
 
     Raises:
         PluginError: the backend of another package cannot be used.
-
     """
     return isinstance(name, str) and (name in BACKENDS or name in load_added_backends())
 
@@ -249,13 +246,12 @@ def list_pool_requests(plan: Plan) -> Iterator[PoolRequest]:
 def check(ask: PoolRequest) -> Iterator[Problem]:
     """Yield the problems of a request: those that apply to any backend, and those of the pool's backend."""
     if not has_gpus(ask.pool):
-        yield Problem(
-            "GPU007",
-            ask.cause,
-            f"the spec requests a GPU, but node pool {ask.pool.name} has none in the profile",
+        message = f"the spec requests a GPU, but node pool {ask.pool.name} has none in the profile"
+        fix = (
             "use a node pool with GPUs in nodePools, or set product, devices, gpuMemoryMebibytes or resource of the pool in the "
-            "profile",
+            "profile"
         )
+        yield Problem("GPU007", ask.cause, message, fix)
         return
     backend = BACKENDS[ask.pool.backend]
     if ask.pool.devices and ask.request.devices > ask.pool.devices:
@@ -288,13 +284,9 @@ def _check_backend(ask: PoolRequest, backend: Backend) -> Iterator[Problem]:
     """Yield the backend's problems, and reject a percentage of the compute if the backend does not honor one."""
     if ask.request.compute and not backend.honors_compute:
         able = [name for name, other in BACKENDS.items() if other.honors_compute]
-        yield Problem(
-            "GPU087",
-            ("spec", "compute", "gpuComputePercentage"),
-            f"backend {backend.name} of node pool {ask.pool.name} does not allocate compute: {backend.compute}",
-            f"remove it, or use a node pool with backend {', '.join(able[:-1])} or {able[-1]}",
-            fixes=remove_field(),
-        )
+        message = f"backend {backend.name} of node pool {ask.pool.name} does not allocate compute: {backend.compute}"
+        fix = f"remove it, or use a node pool with backend {', '.join(able[:-1])} or {able[-1]}"
+        yield Problem("GPU087", ("spec", "compute", "gpuComputePercentage"), message, fix, fixes=remove_field())
     yield from backend.check(ask)
 
 

@@ -161,14 +161,12 @@ def reject_excess(ask: PoolRequest) -> Iterator[Problem]:
     """Reject more memory than one device has."""
     total = find_device_bytes(ask.pool)
     if ask.request.kind == "memory" and total and ask.request.memory > total:
-        yield Problem(
-            "GPU012",
-            ask.cause,
+        message = (
             f"{quantities.parse_mebibytes(ask.request.memory)} MiB is more than one {ask.pool.product or 'GPU'} has "
-            f"({ask.pool.gpu_memory_mebibytes} MiB)",
-            f"use at most {ask.pool.gpu_memory_mebibytes}Mi, or request whole devices with gpuDevicesRequest",
-            fixes=set_value(f"{ask.pool.gpu_memory_mebibytes}Mi"),
+            f"({ask.pool.gpu_memory_mebibytes} MiB)"
         )
+        fix = f"use at most {ask.pool.gpu_memory_mebibytes}Mi, or request whole devices with gpuDevicesRequest"
+        yield Problem("GPU012", ask.cause, message, fix, fixes=set_value(f"{ask.pool.gpu_memory_mebibytes}Mi"))
 
 
 def reject_limit(ask: PoolRequest, reason: str, fix: str = "remove the limit") -> Iterator[Problem]:
@@ -179,13 +177,12 @@ def reject_limit(ask: PoolRequest, reason: str, fix: str = "remove the limit") -
 
 def report_partitions(ask: PoolRequest, title: str) -> Problem:
     """Return the problem of a backend that shares whole GPUs, on a node pool with MIG devices."""
-    return Problem(
-        "GPU010",
-        ask.cause,
+    message = (
         f"the GPUs of node pool {ask.pool.name} are partitioned into MIG devices, which {title} cannot share by "
-        f"{ask.request.kind}",
-        "set backend: mig for the pool in the profile, or use another node pool",
+        f"{ask.request.kind}"
     )
+    fix = "set backend: mig for the pool in the profile, or use another node pool"
+    return Problem("GPU010", ask.cause, message, fix)
 
 
 def read_count(pod: GpuPod, resource: str) -> dict[str, Any]:

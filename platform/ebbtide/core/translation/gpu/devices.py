@@ -24,12 +24,8 @@ SHARING: Final = {"mps", "time-slicing"}
 def check(ask: PoolRequest) -> Iterator[Problem]:
     """Reject requests for parts of a device."""
     if ask.request.kind != "devices":
-        yield Problem(
-            "GPU008",
-            ask.cause,
-            f"node pool {ask.pool.name} provides whole GPUs only, and the spec requests a part of a GPU",
-            "set gpuDevicesRequest only, or use a node pool with shared GPUs",
-        )
+        message = f"node pool {ask.pool.name} provides whole GPUs only, and the spec requests a part of a GPU"
+        yield Problem("GPU008", ask.cause, message, "set gpuDevicesRequest only, or use a node pool with shared GPUs")
 
 
 def patch(ask: PoolRequest) -> PodPatch:

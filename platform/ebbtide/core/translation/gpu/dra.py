@@ -57,12 +57,11 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
     request, kubernetes = ask.request, ask.cluster.kubernetes
     claims = not SERVING_MODES[ask.serving].revisions
     if not kubernetes.dra:
-        yield Problem(
-            "GPU007",
-            ask.cause,
-            f"node pool {ask.pool.name} has backend dra, but no DRA driver runs in the cluster (kubernetes.dra: false)",
-            "install the driver and set kubernetes.dra: true in the profile, or set another backend for the pool",
+        message = (
+            f"node pool {ask.pool.name} has backend dra, but no DRA driver runs in the cluster (kubernetes.dra: false)"
         )
+        fix = "install the driver and set kubernetes.dra: true in the profile, or set another backend for the pool"
+        yield Problem("GPU007", ask.cause, message, fix)
         return
     if not claims and not has_feature_gate(EXTENDED, kubernetes):
         yield Problem(
@@ -76,46 +75,39 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
         )
         return
     if claims and parse_version(kubernetes.version) < CLAIMS:
-        yield Problem(
-            "GPU016",
-            ask.cause,
-            f"Kubernetes {kubernetes.version} does not have the API resource.k8s.io/v1, which resource claims need",
-            "use Kubernetes 1.34 or later, or a node pool with another backend",
+        message = (
+            f"Kubernetes {kubernetes.version} does not have the API resource.k8s.io/v1, which resource claims need"
         )
+        yield Problem("GPU016", ask.cause, message, "use Kubernetes 1.34 or later, or a node pool with another backend")
         return
     if request.kind in {"portion", "memory"}:
         if not claims:
-            yield Problem(
-                "GPU008",
-                ask.cause,
-                "an extended resource cannot request a part of a device (KEP-6406 is not implemented yet)",
-                "set serving: kserve-standard, or request whole devices or a migProfile",
-                fixes=choose_serving("kserve-standard"),
-            )
+            message = "an extended resource cannot request a part of a device (KEP-6406 is not implemented yet)"
+            fix = "set serving: kserve-standard, or request whole devices or a migProfile"
+            yield Problem("GPU008", ask.cause, message, fix, fixes=choose_serving("kserve-standard"))
         elif not ask.pool.consumable_capacity:
-            yield Problem(
-                "GPU008",
-                ask.cause,
-                f"the driver of node pool {ask.pool.name} allocates whole devices only (consumableCapacity: false)",
+            message = (
+                f"the driver of node pool {ask.pool.name} allocates whole devices only (consumableCapacity: false)"
+            )
+            fix = (
                 "turn on the driver's ConsumableShares gate and set consumableCapacity: true for the pool in the profile, or "
-                "request whole devices or a migProfile",
+                "request whole devices or a migProfile"
             )
+            yield Problem("GPU008", ask.cause, message, fix)
         elif request.kind == "portion" and not find_device_bytes(ask.pool):
-            yield Problem(
-                "GPU007",
-                ask.cause,
-                f"the GPU memory of node pool {ask.pool.name} is unknown, so a portion cannot be converted to memory",
-                "set gpuMemoryMebibytes for the pool in the profile, or request memory with gpuMemoryRequest",
+            message = (
+                f"the GPU memory of node pool {ask.pool.name} is unknown, so a portion cannot be converted to memory"
             )
+            fix = "set gpuMemoryMebibytes for the pool in the profile, or request memory with gpuMemoryRequest"
+            yield Problem("GPU007", ask.cause, message, fix)
         else:
             yield from reject_excess(ask)
-            yield make_warning(
-                "GPU013",
-                ask.cause,
+            message = (
                 "DRA's consumable capacity only accounts for memory; the driver's sharing strategy determines whether it is "
-                "enforced",
-                "check the sharing strategy of the driver's ConsumableShares gate",
+                "enforced"
             )
+            fix = "check the sharing strategy of the driver's ConsumableShares gate"
+            yield make_warning("GPU013", ask.cause, message, fix)
             if not has_feature_gate(CONSUMABLE, kubernetes):
                 yield _warn_about_gate(
                     ask,
@@ -124,22 +116,19 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
                 )
     elif request.kind == "mig" and claims and not has_feature_gate(PARTITIONABLE, kubernetes):
         yield _warn_about_gate(
-            ask,
-            PARTITIONABLE,
-            "only existing MIG devices are available, since the driver cannot create them on demand",
+            ask, PARTITIONABLE, "only existing MIG devices are available, since the driver cannot create them on demand"
         )
     yield from reject_limit(ask, "a claim has a single size and does not support a limit above the request")
 
 
 def _warn_about_gate(ask: PoolRequest, gate: str, without: str) -> Problem:
     since = ".".join(map(str, GATES[gate]))
-    return make_warning(
-        "GPU024",
-        ask.cause,
-        f"feature gate {gate} is alpha and off by default in Kubernetes {ask.cluster.kubernetes.version}: without it, {without}",
+    message = f"feature gate {gate} is alpha and off by default in Kubernetes {ask.cluster.kubernetes.version}: without it, {without}"
+    fix = (
         f"turn {gate} on in every control plane component and every kubelet, and add it to kubernetes.featureGates of the "
-        f"profile, or use Kubernetes {since} or later",
+        f"profile, or use Kubernetes {since} or later"
     )
+    return make_warning("GPU024", ask.cause, message, fix)
 
 
 def patch(ask: PoolRequest) -> PodPatch:

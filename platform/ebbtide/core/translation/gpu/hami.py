@@ -44,12 +44,9 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
     """Reject limits above the request, MIG nodes and other schedulers. Warn of rounding."""
     request = ask.request
     if ask.cluster.scheduling.scheduler not in REPLACED_SCHEDULERS:
-        yield Problem(
-            "GPU018",
-            ask.cause,
-            f"HAMi's webhook skips pods with scheduler {ask.cluster.scheduling.scheduler}, so GPU memory would not be limited",
-            "set scheduling.scheduler: default-scheduler in the profile, or another backend for the pool",
-        )
+        message = f"HAMi's webhook skips pods with scheduler {ask.cluster.scheduling.scheduler}, so GPU memory would not be limited"
+        fix = "set scheduling.scheduler: default-scheduler in the profile, or another backend for the pool"
+        yield Problem("GPU018", ask.cause, message, fix)
     if request.kind == "devices":
         return
     if request.compute == WHOLE:
@@ -61,12 +58,8 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
             fixes=set_value(WHOLE - 1),
         )
     if request.kind == "mig":
-        yield Problem(
-            "GPU008",
-            ask.cause,
-            f"the GPUs of node pool {ask.pool.name} are shared by HAMi, which allocates memory, not MIG profiles",
-            "request memory or a portion, or use a node pool with backend mig",
-        )
+        message = f"the GPUs of node pool {ask.pool.name} are shared by HAMi, which allocates memory, not MIG profiles"
+        yield Problem("GPU008", ask.cause, message, "request memory or a portion, or use a node pool with backend mig")
         return
     if ask.pool.mig_profiles:
         yield report_partitions(ask, "HAMi")
@@ -78,19 +71,13 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
     )
     yield from reject_excess(ask)
     if request.kind == "memory" and request.memory % quantities.MIB:
-        yield make_warning(
-            "GPU014",
-            ask.cause,
-            f"HAMi allocates whole MiB: the request is rounded up to {quantities.parse_mebibytes(request.memory)} MiB",
-            "write the memory in Mi or Gi",
+        message = (
+            f"HAMi allocates whole MiB: the request is rounded up to {quantities.parse_mebibytes(request.memory)} MiB"
         )
+        yield make_warning("GPU014", ask.cause, message, "write the memory in Mi or Gi")
     if request.kind == "portion" and abs(round_up_to_percent(request.portion) / 100 - request.portion) > 1e-9:  # noqa: PLR2004
-        yield make_warning(
-            "GPU014",
-            ask.cause,
-            f"HAMi allocates whole percent: the portion {request.portion:g} is rounded up to {round_up_to_percent(request.portion)}%",
-            "write the portion with two decimals",
-        )
+        message = f"HAMi allocates whole percent: the portion {request.portion:g} is rounded up to {round_up_to_percent(request.portion)}%"
+        yield make_warning("GPU014", ask.cause, message, "write the portion with two decimals")
 
 
 def patch(ask: PoolRequest) -> PodPatch:

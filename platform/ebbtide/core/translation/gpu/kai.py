@@ -109,79 +109,63 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
     """Reject requests that KAI's validator rejects, and warn of what KAI does not isolate."""
     request, kai = convert_even_memory(ask.request, ask.pool), ask.cluster.scheduling.kai
     if ask.cluster.scheduling.scheduler != SCHEDULER:
-        yield Problem(
-            "GPU018",
-            ask.cause,
-            f"node pool {ask.pool.name} has backend kai, but the profile's scheduler is {ask.cluster.scheduling.scheduler}",
-            "set scheduling.scheduler: kai-scheduler in the profile, or another backend for the pool",
-        )
+        message = f"node pool {ask.pool.name} has backend kai, but the profile's scheduler is {ask.cluster.scheduling.scheduler}"
+        fix = "set scheduling.scheduler: kai-scheduler in the profile, or another backend for the pool"
+        yield Problem("GPU018", ask.cause, message, fix)
     if request.kind == "devices":
         return
     if request.kind == "mig":
-        yield Problem(
-            "GPU008",
-            ask.cause,
-            f"the GPUs of node pool {ask.pool.name} are shared by KAI and not partitioned into MIG devices",
-            "request a portion or memory, or use a node pool with backend mig",
-        )
+        message = f"the GPUs of node pool {ask.pool.name} are shared by KAI and not partitioned into MIG devices"
+        yield Problem("GPU008", ask.cause, message, "request a portion or memory, or use a node pool with backend mig")
         return
     if ask.pool.mig_profiles:
         yield report_partitions(ask, "KAI")
         return
     if kai.sharing_mode == "Disabled":
-        yield Problem(
-            "GPU017",
-            ask.cause,
-            "GPU sharing is disabled in this cluster's KAI (scheduling.kai.sharingMode: Disabled)",
+        message = "GPU sharing is disabled in this cluster's KAI (scheduling.kai.sharingMode: Disabled)"
+        fix = (
             "enable it with KAI's setting gpuSharing (0.17) or gpuSharingMode (0.18), and set scheduling.kai.sharingMode in "
-            "the profile",
+            "the profile"
         )
+        yield Problem("GPU017", ask.cause, message, fix)
         return
     installed = parse_version(kai.version)
     if (kai.sharing_mode == "NvFractions" and installed < NV_FRACTIONS) or (
         kai.sharing_mode == "HamiCore" and installed < HAMI_CORE
     ):
-        yield Problem(
-            "GPU017",
-            ask.cause,
-            f"KAI {kai.version} does not have the sharing mode {kai.sharing_mode}",
-            "correct scheduling.kai.version or scheduling.kai.sharingMode in the profile: HamiCore needs 0.17, NvFractions 0.18",
-        )
+        message = f"KAI {kai.version} does not have the sharing mode {kai.sharing_mode}"
+        fix = "correct scheduling.kai.version or scheduling.kai.sharingMode in the profile: HamiCore needs 0.17, NvFractions 0.18"
+        yield Problem("GPU017", ask.cause, message, fix)
     if request.is_limited:
         yield from _check_limit(ask, kai.sharing_mode)
     yield from _check_memory(ask)
     if kai.sharing_mode == "NonMemoryEnforced":
-        yield make_warning(
-            "GPU013",
-            ask.cause,
+        message = (
             "KAI accounts for GPU shares but does not isolate them: a server that uses more memory than it requested can "
-            "crash the others on the GPU, and compute is shared evenly, whatever the portion",
-            "limit memory in the server itself (vLLM: --gpu-memory-utilization), or use MIG, MPS or HAMi for isolation",
+            "crash the others on the GPU, and compute is shared evenly, whatever the portion"
         )
+        fix = (
+            "limit memory in the server itself (vLLM: --gpu-memory-utilization), or use MIG, MPS or HAMi for isolation"
+        )
+        yield make_warning("GPU013", ask.cause, message, fix)
 
 
 def _check_limit(ask: PoolRequest, mode: str) -> Iterator[Problem]:
     """Check a limit above the request, which only one sharing mode enforces."""
     if mode == "NonMemoryEnforced":
-        yield make_warning(
-            "GPU066",
-            ask.limit,
-            "KAI schedules by the request and enforces no limit: the server can use the whole GPU, whatever the limit",
-            "remove the limit, or use KAI 0.18 or later with sharingMode NvFractions, which enforces it",
-            fixes=remove_field(),
+        message = (
+            "KAI schedules by the request and enforces no limit: the server can use the whole GPU, whatever the limit"
         )
+        fix = "remove the limit, or use KAI 0.18 or later with sharingMode NvFractions, which enforces it"
+        yield make_warning("GPU066", ask.limit, message, fix, fixes=remove_field())
     elif mode != "NvFractions":
         reason = f"KAI's sharing mode {mode} enforces the request and does not support a limit above it"
         yield from reject_limit(ask, reason, "remove the limit, or use KAI 0.18 or later with sharingMode NvFractions")
     elif not find_device_bytes(ask.pool):
         field = str(ask.limit[-1])
-        yield Problem(
-            "GPU007",
-            ask.cause,
-            f"the GPU memory of node pool {ask.pool.name} is unknown, and a limit needs it",
-            f"set gpuMemoryMebibytes for the pool in the profile, or remove {field}",
-            fixes=remove_field(field),
-        )
+        message = f"the GPU memory of node pool {ask.pool.name} is unknown, and a limit needs it"
+        fix = f"set gpuMemoryMebibytes for the pool in the profile, or remove {field}"
+        yield Problem("GPU007", ask.cause, message, fix, fixes=remove_field(field))
 
 
 def _check_memory(ask: PoolRequest) -> Iterator[Problem]:
@@ -189,30 +173,22 @@ def _check_memory(ask: PoolRequest) -> Iterator[Problem]:
     if request.kind == "memory":
         memory, counted = quantities.parse_mebibytes(request.memory), count_device_mebibytes(ask.pool)
         if total and memory > counted:
-            yield Problem(
-                "GPU012",
-                ask.cause,
+            message = (
                 f"{memory} MiB is more than KAI counts for one {ask.pool.product or 'GPU'}: {counted} of {total} MiB, a "
-                f"multiple of {MEMORY_STEP} MiB",
-                f"use at most {counted}Mi, or request whole devices with gpuDevicesRequest",
-                fixes=set_value(f"{counted}Mi"),
+                f"multiple of {MEMORY_STEP} MiB"
             )
+            fix = f"use at most {counted}Mi, or request whole devices with gpuDevicesRequest"
+            yield Problem("GPU012", ask.cause, message, fix, fixes=set_value(f"{counted}Mi"))
         elif total and counted // memory < total // memory and request.memory_limit == request.memory:
-            yield make_warning(
-                "GPU014",
-                ask.cause,
+            message = (
                 f"KAI counts {counted} of the {total} MiB of a GPU, so {counted // memory} replicas of {memory} MiB fit on "
-                f"one GPU, not {total // memory}",
-                f"use at most {counted // (total // memory)}Mi",
-                fixes=set_value(f"{counted // (total // memory)}Mi"),
+                f"one GPU, not {total // memory}"
             )
+            fix = f"use at most {counted // (total // memory)}Mi"
+            yield make_warning("GPU014", ask.cause, message, fix, fixes=set_value(f"{counted // (total // memory)}Mi"))
         elif request.memory % quantities.MIB:
-            yield make_warning(
-                "GPU014",
-                ask.cause,
-                f"KAI allocates whole MiB: the request is rounded up to {quantities.parse_mebibytes(request.memory)} MiB",
-                "write the memory in Mi or Gi",
-            )
+            message = f"KAI allocates whole MiB: the request is rounded up to {quantities.parse_mebibytes(request.memory)} MiB"
+            yield make_warning("GPU014", ask.cause, message, "write the memory in Mi or Gi")
 
 
 def patch(ask: PoolRequest) -> PodPatch:

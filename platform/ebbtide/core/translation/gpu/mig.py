@@ -117,29 +117,21 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
     request, pool = ask.request, ask.pool
     total, profiles = find_pool_profiles(pool)
     if not total:
-        yield Problem(
-            "GPU007",
-            ask.cause,
-            f"node pool {pool.name} has backend mig, but Ebbtide knows no MIG profiles of its product {pool.product!r}",
-            "set product of the pool in the profile to the value of the node label nvidia.com/gpu.product",
+        message = (
+            f"node pool {pool.name} has backend mig, but Ebbtide knows no MIG profiles of its product {pool.product!r}"
         )
+        fix = "set product of the pool in the profile to the value of the node label nvidia.com/gpu.product"
+        yield Problem("GPU007", ask.cause, message, fix)
         return
     if request.kind == "devices":
-        yield Problem(
-            "GPU008",
-            ask.cause,
-            f"whole GPUs are unavailable in node pool {pool.name}: its GPUs are partitioned into MIG devices",
-            f"request memory, a portion or a migProfile ({', '.join(count_profile_instances(pool))}), or use another node pool",
-        )
+        message = f"whole GPUs are unavailable in node pool {pool.name}: its GPUs are partitioned into MIG devices"
+        fix = f"request memory, a portion or a migProfile ({', '.join(count_profile_instances(pool))}), or use another node pool"
+        yield Problem("GPU008", ask.cause, message, fix)
         return
     if request.devices > 1:
-        yield Problem(
-            "GPU008",
-            ("spec", "compute", "gpuDevicesRequest"),
-            f"{request.devices} MIG devices requested, but a CUDA process can use only one",
-            "set gpuDevicesRequest to 1, and request a device with more memory",
-            fixes=set_value(1),
-        )
+        message = f"{request.devices} MIG devices requested, but a CUDA process can use only one"
+        fix = "set gpuDevicesRequest to 1, and request a device with more memory"
+        yield Problem("GPU008", ("spec", "compute", "gpuDevicesRequest"), message, fix, fixes=set_value(1))
         return
     yield from reject_limit(ask, "a MIG device has a fixed size and does not support a limit above the request")
     chosen = choose(ask)

@@ -37,66 +37,48 @@ def _check_share(ask: PoolRequest) -> Iterator[Problem]:
     request, pool = ask.request, ask.pool
     replicas = pool.replicas
     if replicas is None:
-        yield Problem(
-            "GPU007",
-            ask.cause,
-            f"node pool {pool.name} has backend {pool.backend}, but its number of shares per GPU is not set",
-            "set replicas of the pool in the profile to the device plugin's replicas",
-        )
+        message = f"node pool {pool.name} has backend {pool.backend}, but its number of shares per GPU is not set"
+        fix = "set replicas of the pool in the profile to the device plugin's replicas"
+        yield Problem("GPU007", ask.cause, message, fix)
         return
     if request.kind == "mig":
-        yield Problem(
-            "GPU008",
-            ask.cause,
-            f"the GPUs of node pool {pool.name} are shared by {pool.backend} and not partitioned into MIG devices",
-            "request a portion or memory, or use a node pool with backend mig",
-        )
+        message = f"the GPUs of node pool {pool.name} are shared by {pool.backend} and not partitioned into MIG devices"
+        yield Problem("GPU008", ask.cause, message, "request a portion or memory, or use a node pool with backend mig")
         return
     if request.kind == "devices":
-        yield Problem(
-            "GPU008",
-            ask.cause,
+        message = (
             f"whole GPUs are unavailable in node pool {pool.name}: it has {count_noun(replicas, 'share')} per GPU, and several "
-            "shares may be on different GPUs",
-            "request a portion, or use a node pool with backend devices",
+            "shares may be on different GPUs"
         )
+        yield Problem("GPU008", ask.cause, message, "request a portion, or use a node pool with backend devices")
         return
     if request.devices > 1:
-        yield Problem(
-            "GPU008",
-            ("spec", "compute", "gpuDevicesRequest"),
+        message = (
             f"portions of {count_noun(request.devices, 'device')} are not supported by {pool.backend}: the shares may be on the "
-            "same GPU",
-            "set gpuDevicesRequest to 1",
-            fixes=set_value(1),
+            "same GPU"
         )
+        fix = "set gpuDevicesRequest to 1"
+        yield Problem("GPU008", ("spec", "compute", "gpuDevicesRequest"), message, fix, fixes=set_value(1))
         return
     yield from reject_limit(ask, f"{pool.backend} has equal shares only and does not support a limit above the request")
     if request.kind == "memory" and not pool.gpu_memory_mebibytes:
-        yield Problem(
-            "GPU007",
-            ask.cause,
-            f"the GPU memory of node pool {pool.name} is unknown, so memory cannot be converted to a share",
-            "set gpuMemoryMebibytes for the pool in the profile, or request a portion",
-        )
+        message = f"the GPU memory of node pool {pool.name} is unknown, so memory cannot be converted to a share"
+        fix = "set gpuMemoryMebibytes for the pool in the profile, or request a portion"
+        yield Problem("GPU007", ask.cause, message, fix)
         return
     portion = compute_portion(ask)
     share = 1 / replicas
     if portion > share + 1e-9:
-        yield Problem(
-            "GPU008",
-            ask.cause,
+        message = (
             f"{portion:g} of a GPU is more than one share ({share:g}) of node pool {pool.name}, which has "
-            f"{count_noun(replicas, 'share')} per GPU, and a pod can use only one",
-            f"request at most {share:g}, or use a node pool with fewer shares or whole GPUs",
+            f"{count_noun(replicas, 'share')} per GPU, and a pod can use only one"
         )
+        fix = f"request at most {share:g}, or use a node pool with fewer shares or whole GPUs"
+        yield Problem("GPU008", ask.cause, message, fix)
     elif portion < share - 1e-9:
-        yield make_warning(
-            "GPU014",
-            ask.cause,
-            f"{portion:g} of a GPU is rounded up to one of {count_noun(replicas, 'share')}, which is {share:g}",
-            f"request {share:g}, or configure more shares per GPU in the device plugin",
-        )
+        message = f"{portion:g} of a GPU is rounded up to one of {count_noun(replicas, 'share')}, which is {share:g}"
+        fix = f"request {share:g}, or configure more shares per GPU in the device plugin"
+        yield make_warning("GPU014", ask.cause, message, fix)
 
 
 def read(pool: NodePool, pod: GpuPod) -> GpuFields | None:

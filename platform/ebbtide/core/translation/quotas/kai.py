@@ -29,12 +29,9 @@ def check(plan: Plan) -> Iterator[Problem]:
     """Reject a project that has the name of the projects' parent queue."""
     project = plan.spec.project
     if project == plan.cluster.projects.parent_queue:
-        yield Problem(
-            "PRJ007",
-            ("spec", "project"),
-            f"project {project} has the name of the projects' parent queue, and a queue cannot be its own parent",
-            "use another project, or set projects.parentQueue in the profile to another queue",
-        )
+        message = f"project {project} has the name of the projects' parent queue, and a queue cannot be its own parent"
+        fix = "use another project, or set projects.parentQueue in the profile to another queue"
+        yield Problem("PRJ007", ("spec", "project"), message, fix)
 
 
 def make_queue(project: ProjectRequest) -> Iterator[Object]:

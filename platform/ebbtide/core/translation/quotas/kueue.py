@@ -82,11 +82,7 @@ def make_queues(project: ProjectRequest) -> Iterator[Object]:
 
 def _make_quota(resource: str, amount: str | None, *, borrows: bool) -> dict[str, Any]:
     if amount is None:
-        return {
-            "name": resource,
-            "nominalQuota": UNLIMITED.get(resource, UNLIMITED_COUNT),
-            "lendingLimit": "0",
-        }
+        return {"name": resource, "nominalQuota": UNLIMITED.get(resource, UNLIMITED_COUNT), "lendingLimit": "0"}
     return {"name": resource, "nominalQuota": amount, **({} if borrows else {"borrowingLimit": "0"})}
 
 
@@ -159,20 +155,16 @@ def _check_gpu(plan: Plan) -> Iterator[Problem]:
     for ask in list_pool_requests(plan):
         backend = BACKENDS[ask.pool.backend]
         if backend.claims is not None:
-            yield Problem(
-                "PRJ089",
-                ask.cause,
-                f"Kueue admits no pod with a resource claim, which node pool {ask.pool.name} needs (backend {backend.name})",
-                "use a node pool with another backend, or set projects.quota: resourcequota in the profile",
-            )
+            message = f"Kueue admits no pod with a resource claim, which node pool {ask.pool.name} needs (backend {backend.name})"
+            fix = "use a node pool with another backend, or set projects.quota: resourcequota in the profile"
+            yield Problem("PRJ089", ask.cause, message, fix)
         elif known is not None and known.gpus is not None and _is_annotated(backend, ask):
-            yield Problem(
-                "PRJ089",
-                ask.cause,
+            message = (
                 f"Kueue does not count a part of a GPU that a pod requests by annotation, as on node pool {ask.pool.name} "
-                f"(backend {backend.name}), so project {plan.spec.project} would exceed its quota of GPUs",
-                "request whole GPUs with gpuDevicesRequest, or set projects.quota: kai in the profile",
+                f"(backend {backend.name}), so project {plan.spec.project} would exceed its quota of GPUs"
             )
+            fix = "request whole GPUs with gpuDevicesRequest, or set projects.quota: kai in the profile"
+            yield Problem("PRJ089", ask.cause, message, fix)
 
 
 def _is_annotated(backend: Backend, ask: PoolRequest) -> bool:
@@ -195,13 +187,11 @@ def _check_resources(plan: Plan) -> Iterator[Problem]:
 
 
 def _report_resource(resource: str, path: Path, plan: Plan) -> Problem:
-    return Problem(
-        "PRJ090",
-        path,
-        f"the ClusterQueue of project {plan.spec.project} does not cover {resource}, and Kueue never admits such a pod",
-        "remove it, or set projects.manage: false in the profile and create a ClusterQueue that covers it",
-        fixes=remove_field(),
+    message = (
+        f"the ClusterQueue of project {plan.spec.project} does not cover {resource}, and Kueue never admits such a pod"
     )
+    fix = "remove it, or set projects.manage: false in the profile and create a ClusterQueue that covers it"
+    return Problem("PRJ090", path, message, fix, fixes=remove_field())
 
 
 BACKEND = QuotaBackend(

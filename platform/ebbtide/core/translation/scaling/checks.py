@@ -5,15 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.core.base import keys
-from ebbtide.core.base.problems import (
-    Change,
-    Fix,
-    Problem,
-    choose_serving,
-    make_warning,
-    remove_field,
-    set_value,
-)
+from ebbtide.core.base.problems import Change, Fix, Problem, choose_serving, make_warning, remove_field, set_value
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.base.quantities import parse_whole_quantity
 from ebbtide.core.base.versions import parse_version
@@ -63,21 +55,13 @@ def _check_fixed(plan: Plan) -> Iterator[Problem]:
     if scaling.scaler != "fixed":
         return
     if auto.metric is not None:
-        yield make_warning(
-            "AUT021",
-            (*AUTO, "metric"),
-            f"the metric has no effect: minReplicas and maxReplicas are both {scaling.minimum}",
-            "increase maxReplicas, or remove metric",
-            fixes=(Fix(_remove_metric(auto), safe=True),),
-        )
+        message = f"the metric has no effect: minReplicas and maxReplicas are both {scaling.minimum}"
+        fix = "increase maxReplicas, or remove metric"
+        yield make_warning("AUT021", (*AUTO, "metric"), message, fix, fixes=(Fix(_remove_metric(auto), safe=True),))
     if auto.scale_down_delay_seconds:
-        yield make_warning(
-            "AUT021",
-            (*AUTO, "scaleDownDelaySeconds"),
-            f"the delay has no effect: minReplicas and maxReplicas are both {scaling.minimum}",
-            "increase maxReplicas, or remove scaleDownDelaySeconds",
-            fixes=remove_field(safe=True),
-        )
+        message = f"the delay has no effect: minReplicas and maxReplicas are both {scaling.minimum}"
+        fix = "increase maxReplicas, or remove scaleDownDelaySeconds"
+        yield make_warning("AUT021", (*AUTO, "scaleDownDelaySeconds"), message, fix, fixes=remove_field(safe=True))
 
 
 def _remove_metric(auto: Autoscaling) -> tuple[Change, ...]:
@@ -109,13 +93,8 @@ def _check_controller(plan: Plan) -> Iterator[Problem]:
                 fixes=choose_serving("kserve", "knative") + remove_field(),
             )
         elif not has_controller:
-            yield Problem(
-                "AUT090",
-                (*AUTO, field),
-                f"{field} needs Ebbtide's controller, which this cluster does not have",
-                f"{fix}, or remove {field}",
-                fixes=remove_field(),
-            )
+            message = f"{field} needs Ebbtide's controller, which this cluster does not have"
+            yield Problem("AUT090", (*AUTO, field), message, f"{fix}, or remove {field}", fixes=remove_field())
         elif scaling.scaler != "controller":
             reason = EQUAL if scaling.scaler == "fixed" else "the KPA does not read it"
             yield report_no_effect((*AUTO, field), reason)
@@ -163,13 +142,12 @@ def _check_fallback(plan: Plan, replicas: int) -> Iterator[Problem]:
             "AUT020", where, f"fallbackReplicas {replicas} is above maxReplicas {maximum}", f"use at most {maximum}"
         )
     elif replicas < maximum:
-        yield make_warning(
-            "AUT097",
-            where,
+        message = (
             f"after {plan.cluster.autoscaling.fallback_seconds} s without a metric's value, the service is set to {replicas} of "
-            f"{maximum} replicas, even if its load needs more",
-            "remove fallbackReplicas, which keeps the last decided number, or set it to the replicas that the highest load needs",
+            f"{maximum} replicas, even if its load needs more"
         )
+        fix = "remove fallbackReplicas, which keeps the last decided number, or set it to the replicas that the highest load needs"
+        yield make_warning("AUT097", where, message, fix)
 
 
 def _check_settings(plan: Plan) -> Iterator[Problem]:
@@ -190,13 +168,9 @@ def _check_written_class(plan: Plan) -> Iterator[Problem]:
     needed = keys.CLASS_HPA if plan.scaling.scaler == "knative-hpa" else keys.CLASS_KPA
     for index, annotation in enumerate(plan.spec.annotations):
         if annotation.name == keys.CLASS and not annotation.exclude and annotation.value != needed:
-            yield Problem(
-                "LAB002",
-                ("spec", "annotations", index),
-                f"the autoscaler class is {annotation.value}, but the scaling fields of the spec require {needed}",
-                "remove the annotation",
-                fixes=remove_field(),
-            )
+            message = f"the autoscaler class is {annotation.value}, but the scaling fields of the spec require {needed}"
+            fix = "remove the annotation"
+            yield Problem("LAB002", ("spec", "annotations", index), message, fix, fixes=remove_field())
 
 
 def _check_limits(plan: Plan) -> Iterator[Problem]:
@@ -207,31 +181,19 @@ def _check_limits(plan: Plan) -> Iterator[Problem]:
         parse_whole_quantity(knative.defaults.get("container-concurrency-max-limit", CONTAINER_CONCURRENCY_MAX)) or 0
     )
     if auto.concurrency_hard_limit is not None and auto.concurrency_hard_limit > hard_limit:
-        yield Problem(
-            "AUT023",
-            (*AUTO, "concurrencyHardLimit"),
-            f"{auto.concurrency_hard_limit} is above this cluster's maximum of {hard_limit} (container-concurrency-max-limit)",
-            f"set concurrencyHardLimit to at most {hard_limit}",
-            fixes=set_value(hard_limit),
-        )
+        message = f"{auto.concurrency_hard_limit} is above this cluster's maximum of {hard_limit} (container-concurrency-max-limit)"
+        fix = f"set concurrencyHardLimit to at most {hard_limit}"
+        yield Problem("AUT023", (*AUTO, "concurrencyHardLimit"), message, fix, fixes=set_value(hard_limit))
     if auto.concurrency_hard_limit == 0 and knative.defaults.get("allow-container-concurrency-zero") == "false":
-        yield Problem(
-            "AUT023",
-            (*AUTO, "concurrencyHardLimit"),
-            "0 means no limit, and this cluster requires a hard limit (allow-container-concurrency-zero)",
-            "set concurrencyHardLimit to 1 or more",
-            fixes=set_value(1),
-        )
+        message = "0 means no limit, and this cluster requires a hard limit (allow-container-concurrency-zero)"
+        fix = "set concurrencyHardLimit to 1 or more"
+        yield Problem("AUT023", (*AUTO, "concurrencyHardLimit"), message, fix, fixes=set_value(1))
     scale_limit = parse_whole_quantity(knative.autoscaler.get("max-scale-limit", "0"))
     maximum = auto.max_replicas or max(auto.min_replicas or 1, 1)
     if scale_limit and maximum > scale_limit:
-        yield Problem(
-            "AUT022",
-            (*AUTO, "maxReplicas"),
-            f"{maximum} is above this cluster's maximum of {count_noun(scale_limit, 'replica')} (max-scale-limit)",
-            f"set maxReplicas to at most {scale_limit}",
-            fixes=set_value(scale_limit),
-        )
+        message = f"{maximum} is above this cluster's maximum of {count_noun(scale_limit, 'replica')} (max-scale-limit)"
+        fix = f"set maxReplicas to at most {scale_limit}"
+        yield Problem("AUT022", (*AUTO, "maxReplicas"), message, fix, fixes=set_value(scale_limit))
 
 
 def _check_replicas(plan: Plan) -> Iterator[Problem]:
@@ -240,25 +202,21 @@ def _check_replicas(plan: Plan) -> Iterator[Problem]:
     cluster, scaling = plan.cluster, plan.scaling
     auto, config = plan.spec.autoscaling, cluster.knative.autoscaler
     if scaling.minimum == 0 and config.get("enable-scale-to-zero", "true") != "true":
-        yield Problem(
-            "AUT030",
-            (*AUTO, "minReplicas"),
-            "scale to zero is disabled in this cluster (enable-scale-to-zero), so the service would stay at 1 replica",
-            "set minReplicas to 1, or enable it in config-autoscaler and in knative.autoscaler of the profile",
-            fixes=set_value(1),
+        message = (
+            "scale to zero is disabled in this cluster (enable-scale-to-zero), so the service would stay at 1 replica"
         )
+        fix = "set minReplicas to 1, or enable it in config-autoscaler and in knative.autoscaler of the profile"
+        yield Problem("AUT030", (*AUTO, "minReplicas"), message, fix, fixes=set_value(1))
     if (
         auto.initial_replicas == 0
         and scaling.minimum == 0
         and config.get("allow-zero-initial-scale", "false") != "true"
     ):
-        yield Problem(
-            "AUT019",
-            (*AUTO, "initialReplicas"),
-            "this cluster starts every revision with at least 1 replica (allow-zero-initial-scale)",
-            "set initialReplicas to 1 or more, or allow 0 in config-autoscaler and in knative.autoscaler of the profile",
-            fixes=set_value(1),
+        message = "this cluster starts every revision with at least 1 replica (allow-zero-initial-scale)"
+        fix = (
+            "set initialReplicas to 1 or more, or allow 0 in config-autoscaler and in knative.autoscaler of the profile"
         )
+        yield Problem("AUT019", (*AUTO, "initialReplicas"), message, fix, fixes=set_value(1))
     elif auto.initial_replicas == 0 and scaling.minimum > 0:
         yield report_no_effect(
             (*AUTO, "initialReplicas"),
@@ -274,23 +232,19 @@ def _check_replicas(plan: Plan) -> Iterator[Problem]:
                 f"remove initialReplicas, or set it above {scaling.minimum}",
             )
         else:
-            yield make_warning(
-                "AUT025",
-                (*AUTO, "initialReplicas"),
+            message = (
                 f"Knative starts every new revision, not only the first, with {count_noun(auto.initial_replicas, 'replica')}: each "
-                "update needs capacity for them",
-                "remove initialReplicas if there is no spare capacity during updates",
-                fixes=remove_field(),
+                "update needs capacity for them"
             )
+            fix = "remove initialReplicas if there is no spare capacity during updates"
+            yield make_warning("AUT025", (*AUTO, "initialReplicas"), message, fix, fixes=remove_field())
     if auto.activation_replicas is not None and auto.activation_replicas > 1 and scaling.minimum == 0:
-        yield make_warning(
-            "AUT031",
-            (*AUTO, "activationReplicas"),
+        message = (
             f"Knative keeps at least {count_noun(auto.activation_replicas, 'replica')} as long as requests arrive, not only when it "
-            "scales from zero",
-            "remove activationReplicas if a few requests must not keep that many replicas",
-            fixes=remove_field(),
+            "scales from zero"
         )
+        fix = "remove activationReplicas if a few requests must not keep that many replicas"
+        yield make_warning("AUT031", (*AUTO, "activationReplicas"), message, fix, fixes=remove_field())
     kai = cluster.scheduling.kai
     if (
         scaling.minimum == 0
@@ -299,14 +253,12 @@ def _check_replicas(plan: Plan) -> Iterator[Problem]:
         # Observed: 0.12 omits a number of 0, which its API server accepts, and 0.17 does not.
         and (0, 13) <= parse_version(kai.version) < (0, 18)
     ):
-        yield Problem(
-            "GPU023",
-            (*AUTO, "minReplicas"),
+        message = (
             f"KAI {kai.version} with gang scheduling rejects a pod group without pods, so a service that is scaled to zero "
-            "cannot start again",
-            "set minReplicas to 1, turn --knative-gang-schedule off, or use KAI 0.18 or later",
-            fixes=set_value(1),
+            "cannot start again"
         )
+        fix = "set minReplicas to 1, turn --knative-gang-schedule off, or use KAI 0.18 or later"
+        yield Problem("GPU023", (*AUTO, "minReplicas"), message, fix, fixes=set_value(1))
 
 
 def _check_standard(plan: Plan) -> Iterator[Problem]:
@@ -327,21 +279,15 @@ def _check_standard(plan: Plan) -> Iterator[Problem]:
         if getattr(auto, attribute) not in {None, neutral}:
             yield report_knative_field("AUT024", (*AUTO, field), f"{field} needs Knative, which {title} does not use")
     if auto.metric is None and auto.metric_threshold is not None:
-        yield Problem(
-            "AUT024",
-            (*AUTO, "metricThreshold"),
-            "without a metric, KServe manages the replicas and does not use metricThreshold",
-            "set metric, or remove metricThreshold",
-            fixes=remove_field(),
-        )
+        message = "without a metric, KServe manages the replicas and does not use metricThreshold"
+        fix = "set metric, or remove metricThreshold"
+        yield Problem("AUT024", (*AUTO, "metricThreshold"), message, fix, fixes=remove_field())
     if auto.metric_threshold_percentage is not None and row is not None and row.autoscaler == "kpa":
-        yield Problem(
-            "AUT024",
-            (*AUTO, "metricThresholdPercentage"),
-            f"metricThresholdPercentage needs Knative: under {title} the autoscaler's target is metricThreshold itself",
-            "remove metricThresholdPercentage, and set metricThreshold to the target value",
-            fixes=remove_field(),
+        message = (
+            f"metricThresholdPercentage needs Knative: under {title} the autoscaler's target is metricThreshold itself"
         )
+        fix = "remove metricThresholdPercentage, and set metricThreshold to the target value"
+        yield Problem("AUT024", (*AUTO, "metricThresholdPercentage"), message, fix, fixes=remove_field())
     if row is None or row.source not in {"queue-proxy", "histogram"}:
         return
     metric = metric_names.find_standard_name(row, cluster.metrics)

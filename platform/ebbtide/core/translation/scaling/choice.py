@@ -128,10 +128,7 @@ def _choose_scaler(row: metrics.Metric, name: str, plan: Plan) -> tuple[Scaler, 
         title = plan.mode.title
         keda = plan.cluster.metrics.adapter == "keda" and metrics.find_resource_metric(name) is None
         if keda:
-            return (
-                "keda",
-                f"{title} has no Knative autoscaler, so a ScaledObject from Ebbtide scales on {metric}",
-            )
+            return ("keda", f"{title} has no Knative autoscaler, so a ScaledObject from Ebbtide scales on {metric}")
         return "own-hpa", f"{title} has no Knative autoscaler, so an HPA from Ebbtide scales on {metric}"
     if plan.cluster.autoscaling.controller and (row.autoscaler == "hpa" or plan.spec.autoscaling.schedule):
         reason = (

@@ -7,14 +7,7 @@ from typing import TYPE_CHECKING, Final
 from ebbtide.core.base import keys, metrics
 from ebbtide.core.base.engine_metrics import find_engine_metrics
 from ebbtide.core.base.paths import get_at
-from ebbtide.core.base.problems import (
-    Problem,
-    choose_serving,
-    make_warning,
-    offer_values,
-    remove_field,
-    set_value,
-)
+from ebbtide.core.base.problems import Problem, choose_serving, make_warning, offer_values, remove_field, set_value
 from ebbtide.core.base.quantities import is_milli
 from ebbtide.core.base.versions import parse_version
 from ebbtide.core.profile import metric_names
@@ -68,21 +61,16 @@ def _check_hpa(plan: Plan) -> Iterator[Problem]:
     resource = metrics.find_resource_metric(plan.scaling.metric_name)
     if plan.mode.revisions:
         if not cluster.knative.hpa:
-            yield Problem(
-                "AUT009",
-                path,
-                f"{metric} needs Knative's HPA extension, which is not installed in this cluster, so the service would not scale",
+            message = f"{metric} needs Knative's HPA extension, which is not installed in this cluster, so the service would not scale"
+            fix = (
                 "install serving-hpa.yaml of the same Knative version and set knative.hpa: true in the profile, or scale on "
-                "concurrency or throughput",
+                "concurrency or throughput"
             )
+            yield Problem("AUT009", path, message, fix)
         if auto.scale_down_delay_seconds and auto.scale_down_delay_seconds <= HPA_STABILIZATION_SECONDS:
-            yield make_warning(
-                "AUT015",
-                (*AUTO, "scaleDownDelaySeconds"),
-                f"the delay has no effect: an HPA of Knative's HPA class keeps replicas for {HPA_STABILIZATION_SECONDS} s in any case",
-                "remove scaleDownDelaySeconds",
-                fixes=remove_field(safe=True),
-            )
+            message = f"the delay has no effect: an HPA of Knative's HPA class keeps replicas for {HPA_STABILIZATION_SECONDS} s in any case"
+            fix = "remove scaleDownDelaySeconds"
+            yield make_warning("AUT015", (*AUTO, "scaleDownDelaySeconds"), message, fix, fixes=remove_field(safe=True))
         elif auto.scale_down_delay_seconds:
             yield Problem(
                 "AUT015",
@@ -105,12 +93,9 @@ def _check_hpa(plan: Plan) -> Iterator[Problem]:
     elif resource is None and cluster.metrics.adapter == "none":
         yield report_missing_adapter(metric or "")
     if resource is not None and not cluster.metrics.metrics_server:
-        yield Problem(
-            "AUT009",
-            path,
-            f"{resource.name} needs metrics-server, which is not installed in this cluster",
-            "install metrics-server and set metrics.metricsServer: true in the profile, or use another metric",
-        )
+        message = f"{resource.name} needs metrics-server, which is not installed in this cluster"
+        fix = "install metrics-server and set metrics.metricsServer: true in the profile, or use another metric"
+        yield Problem("AUT009", path, message, fix)
 
 
 def check_threshold(plan: Plan) -> Iterator[Problem]:
@@ -145,59 +130,39 @@ def _check_target_threshold(plan: Plan, target: ScalingTarget) -> Iterator[Probl
             if resource
             else f"the HPA class truncates {value:g} to {int(value)}, since its target is"
         )
-        yield Problem(
-            "AUT010",
-            path,
-            f"invalid threshold of {plan.spec.autoscaling.metric or target.name}: {reason} a whole number",
-            fix,
-        )
+        message = f"invalid threshold of {plan.spec.autoscaling.metric or target.name}: {reason} a whole number"
+        yield Problem("AUT010", path, message, fix)
 
 
 def report_missing_adapter(metric: str) -> Problem:
-    return Problem(
-        "AUT009",
-        (*AUTO, "metric"),
-        f"no metrics adapter in this cluster provides {metric} to an HPA",
-        "install prometheus-adapter or KEDA and set metrics.adapter in the profile, or use another metric",
-    )
+    message = f"no metrics adapter in this cluster provides {metric} to an HPA"
+    fix = "install prometheus-adapter or KEDA and set metrics.adapter in the profile, or use another metric"
+    return Problem("AUT009", (*AUTO, "metric"), message, fix)
 
 
 def _check_cpu_metric(plan: Plan, target: ScalingTarget) -> Iterator[Problem]:
     if not plan.spec.compute.cpu_core_request:
-        yield Problem(
-            "AUT012",
-            ("spec", "compute", "cpuCoreRequest"),
-            f"{target.row.name} is a percentage of the CPU request, which is not set, so the HPA would get no value",
-            "set compute.cpuCoreRequest",
+        message = (
+            f"{target.row.name} is a percentage of the CPU request, which is not set, so the HPA would get no value"
         )
+        yield Problem("AUT012", ("spec", "compute", "cpuCoreRequest"), message, "set compute.cpuCoreRequest")
     for index, item in enumerate(plan.spec.sidecars):
         resources = item.get("resources")
         if not any(get_at(resources, kind, "cpu") for kind in ("requests", "limits")):
-            yield Problem(
-                "AUT012",
-                ("spec", "sidecars", index),
-                f"{target.row.name} needs a CPU request on every container of the pod, and this sidecar has none",
-                "set resources.requests.cpu",
-            )
+            message = f"{target.row.name} needs a CPU request on every container of the pod, and this sidecar has none"
+            yield Problem("AUT012", ("spec", "sidecars", index), message, "set resources.requests.cpu")
     sidecar = plan.cluster.knative.deployment.get("queue-sidecar-cpu-request")
     if plan.mode.revisions and sidecar == "":
-        yield Problem(
-            "AUT012",
-            target.path,
-            f"{target.row.name} needs a CPU request on every container of the pod, and queue-proxy has none in this cluster",
-            "set queue-sidecar-cpu-request in config-deployment and in knative.deployment of the profile",
-        )
+        message = f"{target.row.name} needs a CPU request on every container of the pod, and queue-proxy has none in this cluster"
+        fix = "set queue-sidecar-cpu-request in config-deployment and in knative.deployment of the profile"
+        yield Problem("AUT012", target.path, message, fix)
 
 
 def _check_gpu_metric(plan: Plan, target: ScalingTarget) -> Iterator[Problem]:
     row, path = target.row, target.path
     if plan.gpu is None:
-        yield Problem(
-            "AUT017",
-            path,
-            f"{row.name} needs a GPU, and the spec requests none",
-            "request a GPU in compute, or scale on another metric",
-        )
+        message = f"{row.name} needs a GPU, and the spec requests none"
+        yield Problem("AUT017", path, message, "request a GPU in compute, or scale on another metric")
     elif shares_device(plan) and metric_names.find_shared_name(row, plan.cluster.metrics.names) is None:
         yield Problem(
             "AUT016",
@@ -238,30 +203,24 @@ def _check_latency_metric(plan: Plan, target: ScalingTarget) -> Iterator[Problem
     histogram = metrics.find_histogram(knative.version)
     protocol = knative.observability.get("request-metrics-protocol")
     if parse_version(knative.version) >= metrics.OPENTELEMETRY and protocol in {None, "none"}:
-        yield Problem(
-            "AUT029",
-            target.path,
-            f"queue-proxy of Knative {knative.version} does not export response times by default, so the HPA would get no value",
-            "set request-metrics-protocol: prometheus in config-observability and in knative.observability of the profile",
-        )
+        message = f"queue-proxy of Knative {knative.version} does not export response times by default, so the HPA would get no value"
+        fix = "set request-metrics-protocol: prometheus in config-observability and in knative.observability of the profile"
+        yield Problem("AUT029", target.path, message, fix)
     if not histogram.queue_included:
-        yield Problem(
-            "AUT029",
-            target.path,
+        message = (
             f"Knative {knative.version} does not include the time in queue-proxy's queue, so the metric would not rise when "
-            "the queue is full",
-            "use Knative 1.21 or later, or scale on concurrency",
+            "the queue is full"
         )
+        yield Problem("AUT029", target.path, message, "use Knative 1.21 or later, or scale on concurrency")
         return
     value, last_bound = target.threshold or 0.0, histogram.bounds[-1]
     if value >= last_bound:
-        yield Problem(
-            "AUT013",
-            path,
+        message = (
             f"a 95th percentile of {value:g} ms cannot be measured: the last bucket of queue-proxy's histogram ends at "
-            f"{last_bound:g} ms",
-            f"set metricThreshold below {last_bound:g}, or use a histogram of the server itself as a custom metric",
+            f"{last_bound:g} ms"
         )
+        fix = f"set metricThreshold below {last_bound:g}, or use a histogram of the server itself as a custom metric"
+        yield Problem("AUT013", path, message, fix)
     elif value not in histogram.bounds:
         lower = max((bound for bound in histogram.bounds if bound < value), default=0.0)
         upper = min(bound for bound in histogram.bounds if bound > value)
@@ -290,26 +249,18 @@ def _check_engine_metric(plan: Plan, target: ScalingTarget) -> Iterator[Problem]
             if other.engine_field and getattr(exported, other.engine_field)
         ]
     )
-    yield Problem(
-        "AUT135",
-        target.path,
-        f"{engine.name} does not export {row.name}",
-        f"use one of {', '.join([*names, 'concurrency', 'throughput'])}",
-        fixes=offer_values([*names, "concurrency", "throughput"]),
-    )
+    message = f"{engine.name} does not export {row.name}"
+    fix = f"use one of {', '.join([*names, 'concurrency', 'throughput'])}"
+    yield Problem("AUT135", target.path, message, fix, fixes=offer_values([*names, "concurrency", "throughput"]))
 
 
 def _check_custom_metric(plan: Plan, target: ScalingTarget) -> Iterator[Problem]:
     listed, name, path = plan.cluster.metrics.custom, target.name, target.path
     by_controller = plan.scaling.scaler == "controller"
     if listed and name not in listed and not by_controller:
-        yield Problem(
-            "AUT028",
-            path,
-            f"metric {name} not found: this cluster's metrics adapter does not serve it",
-            f"use one of {', '.join(listed)}, or add a rule to the adapter and the metric to metrics.custom of the profile",
-            fixes=offer_values(listed),
-        )
+        message = f"metric {name} not found: this cluster's metrics adapter does not serve it"
+        fix = f"use one of {', '.join(listed)}, or add a rule to the adapter and the metric to metrics.custom of the profile"
+        yield Problem("AUT028", path, message, fix, fixes=offer_values(listed))
         return
     if target.row.engine_field:
         yield from _check_engine_metric(plan, target)
@@ -326,13 +277,11 @@ def _check_custom_metric(plan: Plan, target: ScalingTarget) -> Iterator[Problem]
             + "add a rule to the adapter and the metric to metrics.custom of the profile",
         )
     if plan.spec.serving_port.protocol == "grpc" and not {keys.SCRAPE, keys.SCRAPE_PORT} & list_annotation_names(plan):
-        yield make_warning(
-            "AUT064",
-            path,
+        message = (
             f"Prometheus does not scrape {name}: the spec does not declare the port of the server's metrics, and the serving port "
-            "speaks gRPC",
-            f'set the annotations {keys.SCRAPE}: "true" and {keys.SCRAPE_PORT}',
+            "speaks gRPC"
         )
+        yield make_warning("AUT064", path, message, f'set the annotations {keys.SCRAPE}: "true" and {keys.SCRAPE_PORT}')
 
 
 #: The checks of an HPA's metric, by its source.

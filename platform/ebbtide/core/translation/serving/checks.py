@@ -34,13 +34,9 @@ def _check_hosts(plan: Plan) -> Iterator[Problem]:
             continue
         path = ("spec", "exposedUrls", index)
         if not mode.revisions:
-            yield Problem(
-                "SRV014",
-                path,
-                f"exposedUrls needs a Knative DomainMapping, which {mode.title} does not use",
-                "remove the URL and create an Ingress or HTTPRoute for it, or use serving: kserve or knative",
-                fixes=choose_serving("kserve", "knative"),
-            )
+            message = f"exposedUrls needs a Knative DomainMapping, which {mode.title} does not use"
+            fix = "remove the URL and create an Ingress or HTTPRoute for it, or use serving: kserve or knative"
+            yield Problem("SRV014", path, message, fix, fixes=choose_serving("kserve", "knative"))
         else:
             yield make_warning(
                 "SRV023",
@@ -94,21 +90,13 @@ def _check_kserve_fields(plan: Plan) -> Iterator[Problem]:
         for name in attributes:
             value = getattr(value, name, None)
         if value and serving == "knative" and "." not in field:
-            yield Problem(
-                "SRV044",
-                path,
-                f"a Knative Service does not support {field}, which only KServe has",
-                f"use serving: kserve, or remove {field}",
-                fixes=choose_serving("kserve") + remove_field(),
-            )
+            message = f"a Knative Service does not support {field}, which only KServe has"
+            fix = f"use serving: kserve, or remove {field}"
+            yield Problem("SRV044", path, message, fix, fixes=choose_serving("kserve") + remove_field())
         elif value and serving != "knative" and parse_version(version) < since:
-            yield Problem(
-                "SRV045",
-                path,
-                f"KServe {version} does not support {field}",
-                f"remove it, or use KServe {since[0]}.{since[1]} or later",
-                fixes=remove_field(),
-            )
+            message = f"KServe {version} does not support {field}"
+            fix = f"remove it, or use KServe {since[0]}.{since[1]} or later"
+            yield Problem("SRV045", path, message, fix, fixes=remove_field())
 
 
 def _check_volumes(plan: Plan) -> Iterator[Problem]:
@@ -123,13 +111,9 @@ def _check_volumes(plan: Plan) -> Iterator[Problem]:
                 fixes=choose_serving("kserve-standard") + remove_field(),
             )
     if any(not volume.exclude for volume in spec.storage.image_volume) and not mounts_images(cluster):
-        yield Problem(
-            "STO021",
-            ("spec", "storage", "imageVolume"),
-            f"image volumes need feature gate {IMAGE_VOLUMES}, which is off by default in Kubernetes {cluster.kubernetes.version}",
-            f"turn {IMAGE_VOLUMES} on and add it to kubernetes.featureGates of the profile, or remove imageVolume",
-            fixes=remove_field(),
-        )
+        message = f"image volumes need feature gate {IMAGE_VOLUMES}, which is off by default in Kubernetes {cluster.kubernetes.version}"
+        fix = f"turn {IMAGE_VOLUMES} on and add it to kubernetes.featureGates of the profile, or remove imageVolume"
+        yield Problem("STO021", ("spec", "storage", "imageVolume"), message, fix, fixes=remove_field())
 
 
 def _check_copied_metadata(plan: Plan) -> Iterator[Problem]:
@@ -143,53 +127,39 @@ def _check_copied_metadata(plan: Plan) -> Iterator[Problem]:
         (("spec", "category"), category),
     ):
         if value:
-            yield make_warning(
-                "SRV022",
-                path,
-                "KServe copies the object's labels and annotations to its pods, so each edit of this field replaces the pods",
-                "use serving: knative, which keeps them on the object, or edit them only together with other changes to the pods",
-                fixes=choose_serving("knative"),
-            )
+            message = "KServe copies the object's labels and annotations to its pods, so each edit of this field replaces the pods"
+            fix = "use serving: knative, which keeps them on the object, or edit them only together with other changes to the pods"
+            yield make_warning("SRV022", path, message, fix, fixes=choose_serving("knative"))
 
 
 def _check_mode(plan: Plan) -> Iterator[Problem]:
     cluster, serving, path = plan.cluster, plan.serving, ("spec", "serving")
     if plan.mode.revisions and not cluster.knative.installed:
-        yield Problem(
-            "SRV003",
-            path,
-            "Knative Serving is not installed in this cluster",
-            "use serving: kserve-standard, or install Knative Serving and set knative.installed: true in the profile",
-            fixes=choose_serving("kserve-standard"),
-        )
+        message = "Knative Serving is not installed in this cluster"
+        fix = "use serving: kserve-standard, or install Knative Serving and set knative.installed: true in the profile"
+        yield Problem("SRV003", path, message, fix, fixes=choose_serving("kserve-standard"))
     if serving != "knative":
         mode = plan.mode
         if not cluster.kserve.installed:
-            yield Problem(
-                "SRV003",
-                path,
-                "KServe is not installed in this cluster",
-                "use serving: knative with an image, or install KServe and set kserve.installed: true in the profile",
-                fixes=choose_serving("knative"),
-            )
+            message = "KServe is not installed in this cluster"
+            fix = "use serving: knative with an image, or install KServe and set kserve.installed: true in the profile"
+            yield Problem("SRV003", path, message, fix, fixes=choose_serving("knative"))
         elif not mode.listed:
             yield from _check_llm(cluster)
         elif mode.kserve not in cluster.kserve.modes:
-            yield Problem(
-                "SRV003",
-                path,
-                f"KServe's {mode.kserve} mode is not enabled in this cluster",
+            message = f"KServe's {mode.kserve} mode is not enabled in this cluster"
+            fix = (
                 f"use an enabled mode ({', '.join(cluster.kserve.modes)}), or enable {mode.kserve} and add it to kserve.modes of the "
-                "profile",
+                "profile"
             )
+            yield Problem("SRV003", path, message, fix)
         if mode.listed and len(plan.name) > names.LONGEST_KSERVE:
-            yield Problem(
-                "NAM002",
-                ("metadata", "name"),
+            message = (
                 f"the name has {len(plan.name)} characters; under KServe at most {names.LONGEST_KSERVE} are valid, since "
-                "<name>-predictor-00001 must fit in 63",
-                f"use a name of at most {names.LONGEST_KSERVE} characters",
+                "<name>-predictor-00001 must fit in 63"
             )
+            fix = f"use a name of at most {names.LONGEST_KSERVE} characters"
+            yield Problem("NAM002", ("metadata", "name"), message, fix)
 
 
 #: The first version of KServe whose LLMInferenceService has the API version v1alpha2.
@@ -198,33 +168,24 @@ LLM_SINCE: Final = (0, 17)
 
 def _check_llm(cluster: ProfileSpec) -> Iterator[Problem]:
     if cluster.kserve.llm == "none":
-        yield Problem(
-            "SRV003",
-            ("spec", "serving"),
-            "LLMInferenceService is not available in this cluster",
-            "use serving: kserve-standard, or install kserve-llmisvc and set kserve.llm: route or scheduler in the profile",
-            fixes=choose_serving("kserve-standard"),
-        )
+        message = "LLMInferenceService is not available in this cluster"
+        fix = "use serving: kserve-standard, or install kserve-llmisvc and set kserve.llm: route or scheduler in the profile"
+        yield Problem("SRV003", ("spec", "serving"), message, fix, fixes=choose_serving("kserve-standard"))
     elif parse_version(cluster.kserve.version) < LLM_SINCE:
-        yield Problem(
-            "SRV003",
-            ("spec", "serving"),
-            f"the LLMInferenceService of KServe {cluster.kserve.version} is older than v1alpha2, the API version that is rendered",
-            "use serving: kserve-standard, or use KServe 0.17 or later",
-            fixes=choose_serving("kserve-standard"),
-        )
+        message = f"the LLMInferenceService of KServe {cluster.kserve.version} is older than v1alpha2, the API version that is rendered"
+        fix = "use serving: kserve-standard, or use KServe 0.17 or later"
+        yield Problem("SRV003", ("spec", "serving"), message, fix, fixes=choose_serving("kserve-standard"))
 
 
 def _check_access(plan: Plan) -> Iterator[Problem]:
     kind = plan.spec.serving_port.authorization_type or "public"
     if kind != "public" and not plan.mode.field_table and kind not in plan.cluster.access.enforces:
-        yield Problem(
-            "SRV005",
-            ("spec", "servingPort", "authorizationType"),
-            f"no gateway in this cluster enforces authorizationType {kind}, so the endpoint would be public",
+        message = f"no gateway in this cluster enforces authorizationType {kind}, so the endpoint would be public"
+        fix = (
             f"add a gateway that enforces {kind} to access.enforces of the profile, or use authorizationType: public with "
-            "clusterLocalAccessOnly: true",
+            "clusterLocalAccessOnly: true"
         )
+        yield Problem("SRV005", ("spec", "servingPort", "authorizationType"), message, fix)
 
 
 #: The checks of what the kind of object and the cluster support, in the order of their problems.

@@ -94,12 +94,9 @@ def check_flags(plan: Plan, pod: Pod) -> Iterator[Problem]:
         if value not in values:
             # For some parts, Knative requires the value enabled.
             state = "allowed, but must be enabled," if value == "allowed" else "disabled"
-            yield Problem(
-                "FLG001",
-                cause,
-                f"Knative rejects {part} in this cluster: {flag} is {state} in config-features",
-                f"set {flag}: enabled in config-features and in the profile's knative.features",
-            )
+            message = f"Knative rejects {part} in this cluster: {flag} is {state} in config-features"
+            fix = f"set {flag}: enabled in config-features and in the profile's knative.features"
+            yield Problem("FLG001", cause, message, fix)
 
 
 def _list_needed_flags(pod: Pod, spec: InferenceSpec) -> Iterator[tuple[str, str, frozenset[str], Path]]:

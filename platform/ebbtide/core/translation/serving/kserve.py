@@ -143,12 +143,8 @@ def check_annotations(plan: Plan) -> Iterator[Problem]:
     for key, value in rendered.items():
         other = written.get(key)
         if other is not None and (other in others if key == keys.DEPLOYMENT_MODE else other != value):
-            yield Problem(
-                "LAB002",
-                ("metadata", "annotations", key),
-                f"the annotation {key} is {other}, but the other fields of the spec require {value}",
-                "remove the annotation",
-            )
+            message = f"the annotation {key} is {other}, but the other fields of the spec require {value}"
+            yield Problem("LAB002", ("metadata", "annotations", key), message, "remove the annotation")
 
 
 def _autoscaler_class(plan: Plan, cluster: ProfileSpec) -> str:

@@ -233,12 +233,11 @@ def check_templates(objects: Iterable[Object]) -> Iterator[Problem]:
             continue
         path = next((path for path, text in _list_texts(obj, ()) if TEMPLATE in text), None)
         if path is not None:
-            yield Problem(
-                "SRV204",
-                ("spec",),
-                f"KServe executes the LLMInferenceService as a Go template, and {format_path(path)} contains {TEMPLATE}",
-                f"remove {TEMPLATE}, or mount a ConfigMap with the text and pass its path",
+            message = (
+                f"KServe executes the LLMInferenceService as a Go template, and {format_path(path)} contains {TEMPLATE}"
             )
+            fix = f"remove {TEMPLATE}, or mount a ConfigMap with the text and pass its path"
+            yield Problem("SRV204", ("spec",), message, fix)
 
 
 def _list_texts(value: Any, path: Path) -> Iterator[tuple[Path, str]]:

@@ -34,21 +34,16 @@ def _check_model_uri(uri: str, path: Path, cluster: ProfileSpec, mode: ServingMo
     scheme, separator, _ = uri.partition("://")
     schemes = mode.schemes | {NATIVE} if parse_version(cluster.kserve.version) >= NATIVE_SINCE else mode.schemes
     if not separator:
-        yield Problem(
-            "SRV019",
-            path,
-            f"invalid URI {uri!r}: must have a scheme",
-            "write it as s3://bucket/path, gs://bucket/path, hf://org/model, pvc://claim/path, https://host/path or oci://image",
-        )
+        message = f"invalid URI {uri!r}: must have a scheme"
+        fix = "write it as s3://bucket/path, gs://bucket/path, hf://org/model, pvc://claim/path, https://host/path or oci://image"
+        yield Problem("SRV019", path, message, fix)
     elif scheme not in schemes:
-        yield Problem(
-            "SRV019",
-            path,
+        message = (
             f"{'' if mode.runtime else f'{mode.title} of '}KServe {cluster.kserve.version} does not support the URI "
-            f"scheme {scheme}://",
-            f"use one of {', '.join(sorted(schemes))}",
-            fixes=offer_values(sorted(schemes)),
+            f"scheme {scheme}://"
         )
+        fix = f"use one of {', '.join(sorted(schemes))}"
+        yield Problem("SRV019", path, message, fix, fixes=offer_values(sorted(schemes)))
     elif scheme in FROM_IMAGE:
         yield from _check_model_image(scheme, path, cluster)
 
@@ -60,25 +55,21 @@ def _check_model_image(scheme: str, path: Path, cluster: ProfileSpec) -> Iterato
     pkg/webhook/admission/pod/mutator.go and storage_initializer_injector.go, InjectModelcar).
     """
     if cluster.kserve.oci_models == "none":
-        yield Problem(
-            "SRV059",
-            path,
-            f"{scheme}:// needs models from images, which are off in this cluster's KServe",
+        message = f"{scheme}:// needs models from images, which are off in this cluster's KServe"
+        fix = (
             "store the model at another address (s3://, pvc://), or set enableModelcar: true in storageInitializer of KServe's "
-            "inferenceservice-config and kserve.ociModels: modelcar in the profile",
+            "inferenceservice-config and kserve.ociModels: modelcar in the profile"
         )
+        yield Problem("SRV059", path, message, fix)
     elif (scheme == NATIVE or cluster.kserve.oci_models == "native") and not mounts_images(cluster):
         other = (
             "use oci://"
             if cluster.kserve.oci_models == "modelcar"
             else "store the model at another address (s3://, pvc://)"
         )
-        yield Problem(
-            "SRV019",
-            path,
-            f"{scheme}:// needs feature gate {IMAGE_VOLUMES}, which is off by default in Kubernetes {cluster.kubernetes.version}",
-            f"{other}, or turn {IMAGE_VOLUMES} on and add it to kubernetes.featureGates of the profile",
-        )
+        message = f"{scheme}:// needs feature gate {IMAGE_VOLUMES}, which is off by default in Kubernetes {cluster.kubernetes.version}"
+        fix = f"{other}, or turn {IMAGE_VOLUMES} on and add it to kubernetes.featureGates of the profile"
+        yield Problem("SRV019", path, message, fix)
 
 
 def check_model(plan: Plan) -> Iterator[Problem]:
@@ -86,43 +77,27 @@ def check_model(plan: Plan) -> Iterator[Problem]:
     if model is None:
         return
     if plan.serving == "knative":
-        yield Problem(
-            "SRV002",
-            ("spec", "model"),
-            "a Knative Service runs an image and does not support model",
-            "remove model and set image, or use serving: kserve",
-            fixes=choose_serving("kserve") + remove_field(),
-        )
+        message = "a Knative Service runs an image and does not support model"
+        fix = "remove model and set image, or use serving: kserve"
+        yield Problem("SRV002", ("spec", "model"), message, fix, fixes=choose_serving("kserve") + remove_field())
         return
     if model.uri is not None:
         yield from _check_model_uri(model.uri, ("spec", "model", "uri"), cluster, plan.mode)
     if not plan.mode.runtime:
         return
     if model.name is not None:
-        yield Problem(
-            "SRV202",
-            ("spec", "model", "name"),
-            "the serving runtime of an InferenceService sets the name of the model in requests",
-            "remove name, or use serving: llm",
-            fixes=choose_serving("llm") + remove_field(),
-        )
+        message = "the serving runtime of an InferenceService sets the name of the model in requests"
+        fix = "remove name, or use serving: llm"
+        yield Problem("SRV202", ("spec", "model", "name"), message, fix, fixes=choose_serving("llm") + remove_field())
     known = cluster.kserve.runtimes
     if model.runtime is not None and known and model.runtime not in known:
-        yield Problem(
-            "SRV018",
-            ("spec", "model", "runtime"),
-            f"serving runtime {model.runtime} not found in the cluster profile",
-            f"use one of {', '.join(known)}, or remove runtime so that KServe chooses one",
-            fixes=offer_values(known) + remove_field(),
-        )
+        message = f"serving runtime {model.runtime} not found in the cluster profile"
+        fix = f"use one of {', '.join(known)}, or remove runtime so that KServe chooses one"
+        yield Problem("SRV018", ("spec", "model", "runtime"), message, fix, fixes=offer_values(known) + remove_field())
     for index, item in enumerate(model.uris):
         yield from _check_model_uri(item.uri, ("spec", "model", "uris", index, "uri"), cluster, plan.mode)
     port = plan.spec.serving_port
     if port.container not in {None, runtimes.HTTP_PORT} and runtimes.has_fixed_port(plan.spec, cluster.kserve):
-        yield Problem(
-            "SRV061",
-            ("spec", "servingPort", "container"),
-            f"the serving runtime listens on port {runtimes.HTTP_PORT}, not on {port.container}, so the service would never be ready",
-            "remove container, or set args so that the runtime listens on this port",
-            fixes=remove_field(),
-        )
+        message = f"the serving runtime listens on port {runtimes.HTTP_PORT}, not on {port.container}, so the service would never be ready"
+        fix = "remove container, or set args so that the runtime listens on this port"
+        yield Problem("SRV061", ("spec", "servingPort", "container"), message, fix, fixes=remove_field())

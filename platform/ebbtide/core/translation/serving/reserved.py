@@ -105,12 +105,11 @@ def check_variables(plan: Plan) -> Iterator[Problem]:
         if row is not None:
             yield Problem("ENV002", (*path, "name"), f"{row.name} {row.reason}", row.fix)
         elif variable.name == PROTOCOL and custom and variable.value not in PROTOCOLS:
-            yield Problem(
-                "ENV006",
-                path,
-                "invalid value of PROTOCOL: KServe reads it as the inference protocol, so it must be a literal v1 or v2",
-                "set v1 or v2, or choose another name; for gRPC set servingPort.protocol: grpc",
+            message = (
+                "invalid value of PROTOCOL: KServe reads it as the inference protocol, so it must be a literal v1 or v2"
             )
+            fix = "set v1 or v2, or choose another name; for gRPC set servingPort.protocol: grpc"
+            yield Problem("ENV006", path, message, fix)
 
 
 #: Fields of further containers that Knative rejects (pkg/apis/serving/fieldmask.go, k8s_validation.go): only the serving
@@ -142,12 +141,8 @@ def check_containers(plan: Plan) -> Iterator[Problem]:
             for place, variable in enumerate(variables if isinstance(variables, list) else ()):
                 row = names.get(str(get_at(variable, "name")))
                 if row is not None:
-                    yield Problem(
-                        "ENV002",
-                        ("spec", field, index, "env", place),
-                        f"{row.name} {row.reason}",
-                        "choose another name",
-                    )
+                    message = f"{row.name} {row.reason}"
+                    yield Problem("ENV002", ("spec", field, index, "env", place), message, "choose another name")
 
 
 def check_labels(plan: Plan) -> Iterator[Problem]:
@@ -164,9 +159,6 @@ def check_port(plan: Plan) -> Iterator[Problem]:
     """Yield a problem if the container listens on a port of queue-proxy, which Standard mode does not have."""
     container = plan.spec.serving_port.container
     if plan.serving in KNATIVE and container in PORTS:
-        yield Problem(
-            "SRV004",
-            ("spec", "servingPort", "container"),
-            f"port {container} is reserved for Knative's queue-proxy",
-            "let the server listen on another port, such as 8080 or 8000",
-        )
+        message = f"port {container} is reserved for Knative's queue-proxy"
+        fix = "let the server listen on another port, such as 8080 or 8000"
+        yield Problem("SRV004", ("spec", "servingPort", "container"), message, fix)

@@ -28,13 +28,12 @@ DEFAULT_ROUTE_TIMEOUT_SECONDS: Final = 60
 def check_initialization_timeout(plan: Plan) -> Iterator[Problem]:
     is_set = find_initialization_timeout(plan.spec) is not None
     if plan.mode.revisions and not is_set and plan.spec.project is not None and plan.cluster.projects.quota == "kueue":
-        yield make_warning(
-            "PRJ091",
-            ("spec", "project"),
+        message = (
             f"if Kueue holds back the first pod for {DEFAULT_DEADLINE_SECONDS} s, Knative stops the revision for good, also when "
-            "quota becomes free later",
-            "set servingConfiguration.initializationTimeoutSeconds to the longest time that the quota may be used up",
+            "quota becomes free later"
         )
+        fix = "set servingConfiguration.initializationTimeoutSeconds to the longest time that the quota may be used up"
+        yield make_warning("PRJ091", ("spec", "project"), message, fix)
     if not plan.mode.revisions and is_set:
         yield report_knative_field(
             "SRV014",
@@ -69,21 +68,19 @@ def check_timeout(plan: Plan) -> Iterator[Problem]:
         or 0
     )
     if seconds > maximum:
-        yield Problem(
-            "SRV007",
-            path,
-            f"a timeout of {seconds} s is above this cluster's maximum of {maximum} s (max-revision-timeout-seconds)",
-            f"use at most {maximum}, or increase the maximum in config-defaults and in knative.defaults of the profile",
-            fixes=set_value(maximum),
+        message = (
+            f"a timeout of {seconds} s is above this cluster's maximum of {maximum} s (max-revision-timeout-seconds)"
         )
+        fix = (
+            f"use at most {maximum}, or increase the maximum in config-defaults and in knative.defaults of the profile"
+        )
+        yield Problem("SRV007", path, message, fix, fixes=set_value(maximum))
     elif seconds > DEFAULT_TIMEOUT_SECONDS:
-        yield make_warning(
-            "SRV008",
-            path,
+        message = (
             f"Knative uses the request timeout as the pod's grace period too, so a terminating replica may hold its GPU for up "
-            f"to {seconds} s",
-            "set the timeout no longer than the longest response takes",
+            f"to {seconds} s"
         )
+        yield make_warning("SRV008", path, message, "set the timeout no longer than the longest response takes")
 
 
 def list_timeout_decisions(plan: Plan) -> Iterator[Decision]:

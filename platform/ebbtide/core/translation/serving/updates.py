@@ -55,13 +55,9 @@ def check_traffic(plan: Plan) -> Iterator[Problem]:
         reason = f"{mode.title} has no revisions to split traffic between, and a spec describes one deployment"
         yield report_knative_field("SRV010", path, reason)
     elif serving == "knative" and traffic.stable_revision is None and percent < 100:  # noqa: PLR2004 - all of it
-        yield Problem(
-            "SRV011",
-            path,
-            "a Knative Service must name the revision that gets the remaining traffic",
-            "set traffic.stableRevision (ebbtide apply fills it in if the service exists), or use serving: kserve, which tracks the revision itself",
-            fixes=choose_serving("kserve"),
-        )
+        message = "a Knative Service must name the revision that gets the remaining traffic"
+        fix = "set traffic.stableRevision (ebbtide apply fills it in if the service exists), or use serving: kserve, which tracks the revision itself"
+        yield Problem("SRV011", path, message, fix, fixes=choose_serving("kserve"))
     elif serving == "kserve" and traffic.stable_revision is not None:
         yield report_no_effect(stable, "KServe tracks the last revision that was rolled out")
     if mode.revisions:
