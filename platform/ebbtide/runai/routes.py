@@ -687,4 +687,5 @@ FAMILY: Final = PathFamily(
     error=MODEL,
     make_error=make_error,
     open_paths=("/api/v1/token",),
+    shared_paths=("/api/v1/workloads", "/api/v1/workloads/count", "/api/v1/workloads/inferences"),
 )

@@ -56,6 +56,10 @@ class ChangeLog:
         self.take_changes()
         return self._number
 
+    def peek_number(self) -> int | None:
+        """Return the count of changes without waiting; None for a simulated cluster, whose changes a read applies."""
+        return self._number if self.threads else None
+
     def wait(self, since: int, seconds: float) -> int:
         """Wait until the count of changes differs from ``since``, at most ``seconds``, and return it."""
         deadline = self.ticks() + seconds

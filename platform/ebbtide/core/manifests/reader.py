@@ -1,7 +1,8 @@
 """Strict reader of specs and manifests: YAML and JSON documents as plain data.
 
-The reader accepts a value only if kubectl, YAML 1.1 and YAML 1.2 parse it in the same way, and reports a fix for any other
-value. It collects all problems: an invalid value does not hide the next one, and an invalid document does not hide another.
+``blocks`` reads the plainest documents, and ``events`` all others. The reader accepts a value only if kubectl, YAML
+1.1 and YAML 1.2 parse it in the same way, and reports a fix for any other value. It collects all problems: an invalid value
+does not hide the next one, and an invalid document does not hide another.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 from ebbtide.core.base.problems import Path, Problem
 from ebbtide.core.base.words import RENDER_FIX
-from ebbtide.core.manifests.events import Builder, find_event_lines
+from ebbtide.core.manifests.blocks import find_block_lines, read_block
 from ebbtide.core.manifests.faults import FEATURE, SYNTAX, find_faults, quote_shortened
 
 #: Byte order marks of other encodings than UTF-8. Longer marks are first, because a mark may be a prefix of another.
@@ -57,7 +59,7 @@ class Document:
 
     def line(self, path: Path) -> int:
         """Return the line in the file of ``path`` or of its deepest existing part, 0 if unknown."""
-        lines = find_event_lines(self.text)
+        lines = _find_lines(self.text)
         for length in range(len(path), -1, -1):
             line = lines.get(path[:length])
             if line is not None:
@@ -125,6 +127,11 @@ def _read_chunk(chunk: _Chunk, name: str) -> Document:
     unlawful = _check_start(clean, chunk.first_line, name)
     if unlawful:
         return Document(name, None, [*problems, unlawful], clean, chunk.first_line)
+    data: Any = None if problems else read_block(clean)
+    if data is not None:
+        return Document(name, data, [], clean, chunk.first_line)
+    from ebbtide.core.manifests.events import Builder  # noqa: PLC0415 - loads libyaml, which plain documents do not need
+
     builder = Builder(clean, chunk.first_line, name)
     data = builder.build()
     problems += builder.problems
@@ -137,9 +144,17 @@ def _read_chunk(chunk: _Chunk, name: str) -> Document:
 
         template = find_template(clean, {problem.line - chunk.first_line for problem in problems})
         if template is not None:
-            message = f"{quote_shortened(template[1])} is an expression of a template"
-            line = chunk.first_line + template[0]
-            problems, data = [Problem(SYNTAX, (), message, RENDER_FIX, line=line, document=name)], None
+            line, message = (
+                chunk.first_line + template[0],
+                f"{quote_shortened(template[1])} is an expression of a template",
+            )
+            return Document(
+                name,
+                None,
+                [Problem(SYNTAX, (), message, RENDER_FIX, line=line, document=name)],
+                clean,
+                chunk.first_line,
+            )
     return Document(name, data, problems, clean, chunk.first_line)
 
 
@@ -198,3 +213,14 @@ def _reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(data) != len(pairs):
         raise ValueError("duplicate key")
     return data
+
+
+@lru_cache(maxsize=16)
+def _find_lines(text: str) -> dict[Path, int]:
+    """Return the 0-based line of every path in a document. Only documents with problems need them."""
+    data = read_block(text)
+    if data is not None:
+        return find_block_lines(text, data)
+    from ebbtide.core.manifests.events import find_event_lines  # noqa: PLC0415 - as above
+
+    return find_event_lines(text)

@@ -24,15 +24,13 @@ from ebbtide.server.api.errors import ROWS, handle_error
 from ebbtide.server.api.families import list_families
 from ebbtide.server.api.gate import OPENAPI, Gate, ServerSettings
 from ebbtide.server.api.protocol import ConnectionLimits
+from ebbtide.server.api.shared import LEVEL, MIN_COMPRESSED_BYTES, SharedResponses
 
 #: Seconds that requests in progress get to finish at shutdown, and that an idle connection stays open.
 SHUTDOWN_SECONDS: Final = 10
 KEEP_ALIVE_SECONDS: Final = 30
 #: Bytes of the request line and headers that are buffered while they arrive.
 MAX_HEADER_BYTES: Final = 32_768
-#: Bytes from which a response is compressed, and zlib's level: the fastest.
-MIN_COMPRESSED_BYTES: Final = 1_024
-LEVEL: Final = 1
 #: Number of workloads above which a full garbage collection would noticeably delay responses.
 MANY_WORKLOADS: Final = 500
 
@@ -82,7 +80,8 @@ def make_app(backend: Backend, settings: ServerSettings, routers: Sequence[APIRo
         app.routes.extend(router.routes)
         app.state.missing_page = getattr(router, "missing_page", None)
     # No other site can cause a response with a session's contents, whose length could reveal them: cookies are SameSite=Strict.
-    return Gate(GZipMiddleware(app, MIN_COMPRESSED_BYTES, LEVEL), backend, settings)
+    compressed = GZipMiddleware(app, MIN_COMPRESSED_BYTES, LEVEL)
+    return Gate(SharedResponses(compressed, backend), backend, settings)
 
 
 def make_server_config(app: Gate, host: str, port: int, limits: ConnectionLimits | None = None, **tls: Any) -> Config:

@@ -38,6 +38,8 @@ class PathFamily(NamedTuple):
     make_error: Callable[[Exception, int, dict[str, str]], Response] | None = None
     #: Paths that need no authentication.
     open_paths: tuple[str, ...] = ()
+    #: Lists whose responses are shared between equal requests (``ebbtide.server.api.shared``).
+    shared_paths: tuple[str, ...] = ()
 
 
 @cache
