@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.cluster.client.protocol import PRIORITY_CLASS, QUEUE, QUOTA
 from ebbtide.cluster.doctor.findings import FixPatch, make_error_finding, make_warning_finding
 from ebbtide.cluster.doctor.kai import read_runtime_class
-from ebbtide.cluster.doctor.kueue import KUEUE_MAP, POD_FRAMEWORKS, read_settings
+from ebbtide.cluster.doctor.kueue import KUEUE_KEY, KUEUE_MAP, KUEUE_NAMESPACE, POD_FRAMEWORKS, read_settings
 from ebbtide.cluster.doctor.observed import make_gpu_node, observe_kai, read_class_values
 from ebbtide.cluster.read import claims as of_claim
 from ebbtide.cluster.read.inventory import find_by_name
@@ -259,8 +260,17 @@ def _check_kueue(observed: ObservedCluster, requirements: SpecRequirements) -> I
             "install Kueue 0.15 or later, or correct projects.quota in the profile",
         )
         return
-    settings = None if observed.kueue_configuration is None else read_settings(observed.kueue_configuration)
-    if settings is None:
+    if observed.kueue_configuration is None:
+        return
+    try:
+        settings = read_settings(observed.kueue_configuration)
+    except ValueError as error:
+        yield make_warning_finding(
+            "DOC201",
+            f"the configuration of Kueue in ConfigMap {KUEUE_MAP} is invalid: {error}",
+            "doctor does not know which pods Kueue holds back; if Kueue cannot read it either, its controller does not restart",
+            f"correct {KUEUE_KEY} in ConfigMap {KUEUE_MAP} in namespace {KUEUE_NAMESPACE}, and restart Kueue's controller",
+        )
         return
     if POD_FRAMEWORKS.isdisjoint(settings.frameworks):
         yield make_error_finding(
@@ -290,7 +300,9 @@ def _check_kueue(observed: ObservedCluster, requirements: SpecRequirements) -> I
 
 def _check_ready_timeout(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     """Check that Kueue does not delete pods before they have to be ready."""
-    settings = None if observed.kueue_configuration is None else read_settings(observed.kueue_configuration)
+    settings = None
+    with suppress(ValueError):
+        settings = read_settings(observed.kueue_configuration or "")
     if settings is None or settings.ready_seconds is None:
         return
     names = [plan.name for plan in requirements.plans if find_deadline(plan) > settings.ready_seconds]
