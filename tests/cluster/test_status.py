@@ -1043,7 +1043,7 @@ def test_a_list_reads_events_if_a_pod_waits(*, forbidden: bool) -> None:
         def list(self, kind: Kind, _: str = "") -> Listing:
             if kind == EVENT and forbidden:
                 raise ForbiddenError("events")
-            return Listing(recording["events"] if kind == EVENT else [], "1")
+            return Listing(recording["events"], "1") if kind == EVENT else Listing([], "")
 
     (live,) = inventory.read_workloads(cast("Cluster", Recorded()), "op-record", recording["now"])
     reason = compute_status(live).why

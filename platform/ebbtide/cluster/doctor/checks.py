@@ -54,7 +54,7 @@ OBSERVER_RULES: Final[list[Object]] = [
     _allow_reads("networking.internal.knative.dev", "clusterdomainclaims"),
     _allow_reads("serving.kserve.io", "clusterservingruntimes"),
     _allow_reads("scheduling.run.ai", "queues"),
-    _allow_reads("kueue.x-k8s.io", "clusterqueues"),
+    _allow_reads("kueue.x-k8s.io", "clusterqueues", "localqueues"),
     _allow_reads("coordination.k8s.io", "leases"),
     _allow_reads(
         "apiextensions.k8s.io",

@@ -26,6 +26,7 @@ from ebbtide.cluster.client.protocol import (
     HPA,
     INFERENCE,
     LEASE,
+    LOCAL_QUEUE,
     NAMESPACE,
     NODE,
     PRIORITY_CLASS,
@@ -187,8 +188,9 @@ class ObservedCluster:
     runtime_classes: tuple[str, ...] | None = None
     #: Device classes of DRA.
     device_classes: tuple[Object, ...] | None = None
-    #: Kueue's ClusterQueues, and its configuration.
+    #: Kueue's ClusterQueues and LocalQueues, and its configuration.
     cluster_queues: tuple[Object, ...] | None = None
+    local_queues: tuple[Object, ...] | None = None
     kueue_configuration: str | None = None
     #: Ebbtide's controllers by the namespace of their Lease.
     controllers: tuple[ControllerLease, ...] | None = None
@@ -298,15 +300,23 @@ class _Reader:
 
 
 def observe_groups(
-    cluster: Cluster, groups: Iterable[str], *, metrics: bool, controller: bool, kinds: Container[Kind] = ()
+    cluster: Cluster,
+    groups: Iterable[str],
+    *,
+    metrics: bool,
+    controller: bool,
+    kinds: Container[Kind] = (),
+    namespaces: Iterable[str] = (),
 ) -> ObservedCluster:
     """Read only whether API groups are served, KServe's settings for ``kserve``, the pod metrics, and the controller's Lease.
 
     ``kinds`` are the kinds of objects to read: PriorityClasses, queues, device classes, and RuntimeClasses with KAI's
-    Deployments.
+    Deployments. Members of a project can read Kueue's LocalQueues only in its namespace, so they are read by ``namespaces``.
     """
     reader = _Reader(cluster, groups)
     by_class = RUNTIME_CLASS in kinds
+    by_kueue = LOCAL_QUEUE in kinds
+    local_queues = [reader.list(LOCAL_QUEUE, name, group="kueue") for name in namespaces] if by_kueue else [None]
     kserve_map = None
     with suppress(ClusterError):
         kserve_map = reader.read_map(KSERVE_MAP, KSERVE_NAMESPACE, "kserve")
@@ -319,6 +329,10 @@ def observe_groups(
         queues=reader.list(QUEUE, group="kai") if QUEUE in kinds else None,
         kai=reader.list(DEPLOYMENT, KAI_NAMESPACE, group="kai") if by_class else None,
         runtime_classes=_read_names(reader.list(RUNTIME_CLASS, group="kai")) if by_class else None,
+        cluster_queues=reader.list(CLUSTER_QUEUE, group="kueue") if by_kueue else None,
+        local_queues=None
+        if None in local_queues
+        else tuple(queue for queues in local_queues for queue in queues or ()),
         device_classes=reader.list(DEVICE_CLASS) if DEVICE_CLASS in kinds else None,
         # A resource that no class provides may be a node's.
         nodes=reader.list(NODE) if DEVICE_CLASS in kinds else None,
@@ -369,6 +383,7 @@ def observe_cluster(cluster: Cluster) -> ObservedCluster:
         device_classes=reader.list(DEVICE_CLASS, group="dra"),
         gateway_histogram=_read_gateway_histogram(cluster, find_prometheus(services)),
         cluster_queues=reader.list(CLUSTER_QUEUE, group="kueue"),
+        local_queues=reader.list(LOCAL_QUEUE, group="kueue"),
         controllers=reader.read_controllers(),
         definitions=tuple(definitions.values()),
         resources=tuple(row for kind in definitions for row in reader.list(kind) or ()),

@@ -13,6 +13,7 @@ from ebbtide.cluster.doctor.kueue import KUEUE_KEY, KUEUE_MAP, KUEUE_NAMESPACE, 
 from ebbtide.cluster.doctor.observed import make_gpu_node, observe_kai, read_class_values
 from ebbtide.cluster.read import claims as of_claim
 from ebbtide.cluster.read.inventory import find_by_name
+from ebbtide.cluster.read.queues import Queues
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.selectors import matches_selector
 from ebbtide.core.translation import project
@@ -298,6 +299,23 @@ def _check_kueue(observed: ObservedCluster, requirements: SpecRequirements) -> I
             )
 
 
+def _check_kueue_queues(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+    """Check that the queues of the workloads' projects admit pods. An apply creates missing ones, if it manages projects."""
+    projects = requirements.profile.spec.projects
+    if "kueue" not in observed.served or projects.quota != "kueue":
+        return
+    queues = Queues(observed.local_queues, observed.cluster_queues)
+    for name, namespace in dict.fromkeys((plan.spec.project or "", plan.namespace) for plan in requirements.plans):
+        closed = queues.explain_closed(name, namespace) if name else None
+        if closed is not None and not (closed.missing and projects.manage):
+            yield make_error_finding(
+                "DOC202",
+                f"Kueue admits no pods of project {name}: {closed.why}",
+                "its pods stay pending",
+                closed.fix,
+            )
+
+
 def _check_ready_timeout(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     """Check that Kueue does not delete pods before they have to be ready."""
     settings = None
@@ -324,12 +342,13 @@ def find_missing_schedulers(observed: ObservedCluster, requirements: SpecRequire
 
 
 def find_missing_objects(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
-    """Yield findings about objects without which no pod of the plans starts: classes and KAI's parent queue."""
+    """Yield findings about objects without which no pod of the plans starts: classes and queues."""
     used = {plan.priority.name for plan in requirements.plans}
     for finding in _check_classes(observed, requirements):
         if finding.patch is not None and finding.patch.name in used:
             yield finding
     yield from _check_parent_queue(observed, requirements)
+    yield from _check_kueue_queues(observed, requirements)
     yield from _check_device_classes(observed, requirements)
     kinds = {plan.gpu.kind for plan in requirements.plans if plan.gpu is not None}
     whole = read_runtime_class(observed.kai or (), observe_kai(observed).get("version", "")).whole
@@ -401,6 +420,7 @@ CHECKS: Final = (
     _check_pools,
     _check_device_classes,
     find_missing_schedulers,
+    _check_kueue_queues,
     _check_ready_timeout,
     _check_kai,
     _check_runtime_class,

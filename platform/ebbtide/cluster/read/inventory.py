@@ -39,6 +39,7 @@ from ebbtide.cluster.client.protocol import (
 )
 from ebbtide.cluster.read import claims as of_claim
 from ebbtide.cluster.read import pods as of_pod
+from ebbtide.cluster.read import queues as of_queue
 from ebbtide.core.base import keys, names
 from ebbtide.core.base.bodies import body
 from ebbtide.core.base.paths import get_at
@@ -89,6 +90,8 @@ class LiveWorkload:
     quotas: tuple[Object, ...] = ()
     #: Resource claims of the pods.
     claims: tuple[Object, ...] = ()
+    #: The queues that may hold back the pods.
+    queues: of_queue.Queues = of_queue.UNREAD
     #: The GPUs of all nodes by resource or device class; None if no pod waits for a node, or if reading nodes or pods is forbidden.
     supplies: dict[str, ResourceSupply] | None = None
     #: Data of Knative's config-autoscaler; None if it was not read or reading it is forbidden.
@@ -236,6 +239,8 @@ def read_workloads(
     objects[LLM] = _list_language_models(cluster, namespace)
     if any(of_claim.list_claim_names(pod) for pod in objects[POD]):
         objects[RESOURCE_CLAIM] = _list_readable(cluster, RESOURCE_CLAIM, namespace)
+    if of_queue.may_need_queues(objects[POD], objects[REVISION]):
+        objects |= _read_queues(cluster, namespace)
     event_list, pods = objects.pop(EVENT, []), objects[POD]
     supplies: dict[str, ResourceSupply] | None = None
     if has_unscheduled_pods(pods):
@@ -244,6 +249,17 @@ def read_workloads(
             with suppress(ClusterError):
                 event_list = cluster.list(EVENT, namespace).items
     return group_workloads(objects, sorted(event_list, key=event_time), supplies, now, only=only)
+
+
+def _read_queues(cluster: Cluster, namespace: str) -> dict[Kind, list[Object]]:
+    """Return Kueue's queues by kind, without a kind that cannot be read or that the cluster does not serve."""
+    objects = {}
+    for kind in of_queue.KINDS:
+        with suppress(ClusterError):
+            listing = cluster.list(kind, namespace if kind.namespaced else "")
+            if listing.version:
+                objects[kind] = listing.items
+    return objects
 
 
 def group_workloads(
@@ -262,6 +278,7 @@ def group_workloads(
     hpas_by_name = {_namespaced_name(obj): obj for obj in hpas}
     claims_by_name = {_namespaced_name(obj): obj for obj in objects.get(RESOURCE_CLAIM, ())}
     hpas_by_service = _group_by_label(hpas, keys.KNATIVE_SERVICE)
+    queues = of_queue.Queues(*(tuple(objects[kind]) if kind in objects else None for kind in of_queue.KINDS))
     pods = sorted(objects[POD], key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")))
     groups = {
         label: (_group_by_label(deployments, label), _group_by_label(pods, label))
@@ -304,6 +321,7 @@ def group_workloads(
             ),
             events=tuple(event for event in events if _concerns_workload(event, namespace, service, name)),
             quotas=tuple(obj for obj in quotas if obj["metadata"]["namespace"] == namespace),
+            queues=queues,
             supplies=supplies,
         )
         claim_names = {claim for pod in live.pods for claim in of_claim.list_claim_names(pod)}

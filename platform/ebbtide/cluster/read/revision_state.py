@@ -58,7 +58,8 @@ def explain_failure(live: LiveWorkload, revision: str) -> str:
     if ready.get("reason") == PROGRESS_DEADLINE:
         failed = inventory.find_by_name(live.revisions, revision)
         waiting = [pod for pod in list_revision_pods(live, revision) if not of_pod.is_ready(pod)]
-        quota = explain_missing_quota(f"{revision}-", live)
+        queue = get_at(failed, "metadata", "labels", keys.KUEUE_QUEUE, default="")
+        quota = explain_missing_quota(f"{revision}-", queue, live)
         nothing = f"Kueue did not admit its pod: {quota}" if quota else "no replica became ready"
         progress = of_pod.describe_startup(waiting[0]) if waiting else nothing
         known = read_setting(failed, keys.PROGRESS_DEADLINE) is not None

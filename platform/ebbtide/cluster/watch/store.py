@@ -16,7 +16,7 @@ from ebbtide.cluster.client.protocol import (
     Kind,
     MissingError,
 )
-from ebbtide.cluster.read import inventory
+from ebbtide.cluster.read import inventory, queues
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.watch.groups import (
     TOPS,
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from ebbtide.cluster.watch.changes import ChangeLog
     from ebbtide.core.translation.objects import Object
 
-#: Kinds that say which GPUs there are and, with the pods, who holds them.
-SUPPLYING: Final = frozenset({NODE, RESOURCE_CLAIM, DEVICE_CLASS})
+#: Kinds that say which GPUs there are and, with the pods, who holds them, and whether pods are admitted.
+SUPPLYING: Final = frozenset({NODE, RESOURCE_CLAIM, DEVICE_CLASS, *queues.KINDS})
 
 
 @dataclass(frozen=True, slots=True)
