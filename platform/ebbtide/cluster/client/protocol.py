@@ -144,6 +144,7 @@ CLASSIC: Final = _add_kind("run.ai/v2alpha1", "InferenceWorkload", "inferencewor
 LEASE: Final = _add_kind("coordination.k8s.io/v1", "Lease", "leases")
 RUNTIME_CLASS: Final = _add_kind("node.k8s.io/v1", "RuntimeClass", "runtimeclasses", namespaced=False)
 RESOURCE_CLAIM: Final = _add_kind("resource.k8s.io/v1", "ResourceClaim", "resourceclaims")
+RESOURCE_SLICE: Final = _add_kind("resource.k8s.io/v1", "ResourceSlice", "resourceslices", namespaced=False)
 DEVICE_CLASS: Final = _add_kind("resource.k8s.io/v1", "DeviceClass", "deviceclasses", namespaced=False)
 CLUSTER_QUEUE: Final = _add_kind("kueue.x-k8s.io/v1beta2", "ClusterQueue", "clusterqueues", namespaced=False)
 LOCAL_QUEUE: Final = _add_kind("kueue.x-k8s.io/v1beta2", "LocalQueue", "localqueues")

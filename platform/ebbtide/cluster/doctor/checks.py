@@ -48,7 +48,7 @@ OBSERVER_RULES: Final[list[Object]] = [
     _allow_reads("autoscaling", "horizontalpodautoscalers"),
     _allow_reads("scheduling.k8s.io", "priorityclasses"),
     _allow_reads("node.k8s.io", "runtimeclasses"),
-    _allow_reads("resource.k8s.io", "deviceclasses"),
+    _allow_reads("resource.k8s.io", "deviceclasses", "resourceslices"),
     _allow_reads("networking.k8s.io", "networkpolicies", "ingressclasses", "ingresses"),
     _allow_reads("gateway.networking.k8s.io", "gateways", "httproutes"),
     _allow_reads("networking.internal.knative.dev", "clusterdomainclaims"),

@@ -32,6 +32,7 @@ from ebbtide.cluster.client.protocol import (
     PRIORITY_CLASS,
     QUEUE,
     QUOTA,
+    RESOURCE_SLICE,
     RUNTIME_CLASS,
     SERVICE,
     Cluster,
@@ -42,6 +43,7 @@ from ebbtide.cluster.client.protocol import (
 )
 from ebbtide.cluster.doctor.kai import KAI_NAMESPACE, read_kai_settings
 from ebbtide.cluster.doctor.kueue import KUEUE_KEY, KUEUE_MAP, KUEUE_NAMESPACE, observe_kueue_quotas
+from ebbtide.cluster.read import claims as of_claim
 from ebbtide.cluster.read.inventory import KNATIVE_NAMESPACE, find_by_name, parse_timestamp
 from ebbtide.cluster.slo.proxy import find_gateway_histogram
 from ebbtide.core.base import keys, names, quantities
@@ -51,7 +53,8 @@ from ebbtide.core.base.prose import count_noun
 from ebbtide.core.profile.built_in import OTHER_FLAGS
 from ebbtide.core.profile.models import NodePool
 from ebbtide.core.translation import gpu
-from ebbtide.core.translation.gpu.backend import GpuNode
+from ebbtide.core.translation.gpu import BACKENDS
+from ebbtide.core.translation.gpu.backend import DraDevice, GpuNode
 from ebbtide.core.translation.objects import Object
 from ebbtide.core.translation.priority import FOUR, LEVELS, PREFIX
 from ebbtide.core.translation.quotas.kai import RESOURCES, UNLIMITED
@@ -186,8 +189,9 @@ class ObservedCluster:
     gateway_histogram: str | None = None
     #: Names of the RuntimeClasses.
     runtime_classes: tuple[str, ...] | None = None
-    #: Device classes of DRA.
+    #: Device classes of DRA, and the devices that its drivers offer.
     device_classes: tuple[Object, ...] | None = None
+    slices: tuple[Object, ...] | None = None
     #: Kueue's ClusterQueues and LocalQueues, and its configuration.
     cluster_queues: tuple[Object, ...] | None = None
     local_queues: tuple[Object, ...] | None = None
@@ -381,6 +385,7 @@ def observe_cluster(cluster: Cluster) -> ObservedCluster:
         runtimes=_read_names(runtimes),
         runtime_classes=_read_names(runtime_classes),
         device_classes=reader.list(DEVICE_CLASS, group="dra"),
+        slices=reader.list(RESOURCE_SLICE, group="dra"),
         gateway_histogram=_read_gateway_histogram(cluster, find_prometheus(services)),
         cluster_queues=reader.list(CLUSTER_QUEUE, group="kueue"),
         local_queues=reader.list(LOCAL_QUEUE, group="kueue"),
@@ -522,13 +527,15 @@ def make_profile_document(observed: ObservedCluster) -> dict[str, Any]:
     if observed.runtimes:
         kserve["runtimes"] = sorted(observed.runtimes)
     domains = observed.maps.get("domain") or {}
+    pools = list(_observe_pools(observed))
+    has_dra = _has_dra(observed) or any(BACKENDS[pool["backend"]].claims is not None for pool in pools)
     spec = {
-        "kubernetes": {"version": minor_version(observed.kubernetes) or "1.37", "dra": _has_dra(observed)},
+        "kubernetes": {"version": minor_version(observed.kubernetes) or "1.37", "dra": has_dra},
         "knative": knative,
         "kserve": kserve,
         "metrics": _observe_metrics(observed),
         **({"autoscaling": {"controller": True}} if any(lease.runs for lease in observed.controllers or ()) else {}),
-        "nodePools": list(_observe_pools(observed)),
+        "nodePools": pools,
         "scheduling": _observe_scheduling(observed),
         "projects": _observe_projects(observed),
         "domain": next((name for name in domains if not name.startswith("_")), "example.com"),
@@ -584,13 +591,15 @@ def find_prometheus(services: Iterable[Object]) -> str:
 
 def _observe_pools(observed: ObservedCluster) -> Iterator[dict[str, Any]]:
     """Yield the pools of GPU nodes: nodes that advertise the same GPUs through the same backend."""
-    groups: dict[tuple[str, str], list[tuple[GpuNode, dict[str, Any]]]] = {}
+    groups: dict[tuple[str, str, str], list[tuple[GpuNode, dict[str, Any]]]] = {}
+    offered = of_claim.group_offered_devices(observed.nodes or (), observed.slices or (), observed.device_classes or ())
     for obj in observed.nodes or ():
-        node = make_gpu_node(obj, observed)
+        node = make_gpu_node(obj, observed, offered.get(obj["metadata"]["name"], ()))
         for pool in gpu.detect_pools(node):
-            groups.setdefault((pool["name"], node.labels.get(keys.GPU_PRODUCT, "")), []).append((node, pool))
+            label = node.labels.get(keys.GPU_PRODUCT, "")
+            groups.setdefault((pool["name"], label, pool.get("product", "")), []).append((node, pool))
     names: Counter[str] = Counter()
-    for (name, label), rows in groups.items():
+    for (name, label, _), rows in groups.items():
         node, detected = rows[0]
         names[name] += 1
         pool = {"name": name if names[name] == 1 else f"{name}-{names[name]}", "nodes": len(rows)}
@@ -606,11 +615,11 @@ def _observe_pools(observed: ObservedCluster) -> Iterator[dict[str, Any]]:
         yield pool
 
 
-def make_gpu_node(node: Object, observed: ObservedCluster) -> GpuNode:
+def make_gpu_node(node: Object, observed: ObservedCluster, devices: Iterable[DraDevice] = ()) -> GpuNode:
     """Return the properties of a node that GPU backends use to detect their pools."""
     amounts = get_at(node, "status", "allocatable", default={})
     resources = {name: amount for name, text in amounts.items() if (amount := quantities.parse_whole_quantity(text))}
-    return GpuNode(resources, get_at(node, "metadata", "labels", default={}), observed.served)
+    return GpuNode(resources, get_at(node, "metadata", "labels", default={}), observed.served, tuple(devices))
 
 
 def read_class_values(observed: ObservedCluster) -> dict[str, int]:
