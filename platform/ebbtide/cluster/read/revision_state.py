@@ -98,7 +98,7 @@ def find_trouble(live: LiveWorkload, revision: str) -> of_pod.PodTrouble | None:
         if trouble := find_pod_trouble(pod, live):
             return trouble
         failed = _find_revision_ready(live, revision).get("status") == "False"
-        if failed and (crash := of_pod.find_earlier_crash(pod)):
+        if failed and (crash := of_pod.find_earlier_crash(pod, live.events)):
             return crash
     for deployment in live.deployments:
         if revision and not deployment["metadata"]["name"].startswith(revision):
@@ -146,7 +146,7 @@ def find_pod_trouble(pod: Object, live: LiveWorkload) -> of_pod.PodTrouble | Non
                     "minReplicas to 1, or turn KAI's --knative-gang-schedule off"
                 )
             return of_pod.PodTrouble("rejected", f"KAI cannot create the pod's group: {message}", lasting=empty)
-    trouble = of_pod.find_trouble(pod)
+    trouble = of_pod.find_trouble(pod, live.events)
     waits = "" if get_at(pod, "spec", "nodeName") else explain_preemption(pod, live)
     if trouble is not None and trouble.kind == "unschedulable":
         words = explain_unschedulable(trouble.words, pod, live)
@@ -163,7 +163,7 @@ def find_revision_failure(live: LiveWorkload, revision: str) -> str:
     for pod in list_revision_pods(live, revision):
         if of_pod.is_ready(pod) or is_unscheduled(pod):
             continue
-        trouble, age = of_pod.find_trouble(pod), object_age(live, pod["metadata"])
+        trouble, age = of_pod.find_trouble(pod, live.events), object_age(live, pod["metadata"])
         if trouble is not None and trouble.kind in of_pod.FAILING and (trouble.lasting or age >= PATIENCE_SECONDS):
             return trouble.words
         deadline = read_setting(marked, keys.PROGRESS_DEADLINE) or DEFAULT_DEADLINE_SECONDS
