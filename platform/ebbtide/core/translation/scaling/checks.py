@@ -291,14 +291,20 @@ def _check_replicas(plan: Plan) -> Iterator[Problem]:
             "remove activationReplicas if a few requests must not keep that many replicas",
             fixes=remove_field(),
         )
-    kai = cluster.scheduling.kai
-    if (
-        scaling.minimum == 0
-        and cluster.scheduling.scheduler == "kai-scheduler"
-        and kai.gang_schedule_knative
-        # Observed: 0.12 omits a number of 0, which its API server accepts, and 0.17 does not.
-        and (0, 13) <= parse_version(kai.version) < (0, 18)
-    ):
+
+
+def _check_gang(plan: Plan) -> Iterator[Problem]:
+    """Check the size of the gang in which KAI schedules a revision's replicas: ``min-scale`` pods.
+
+    Upstream: KAI-Scheduler v0.17.0 pkg/podgrouper/podgrouper/plugins/knative/knative.go,
+    pkg/scheduler/actions/stalegangeviction/stalegangeviction.go (it evicts after 60 s by default).
+    """
+    scaling, scheduling = plan.scaling, plan.cluster.scheduling
+    kai = scheduling.kai
+    if not plan.mode.revisions or scheduling.scheduler != "kai-scheduler" or not kai.gang_schedule_knative:
+        return
+    # Observed: 0.12 omits a number of 0, which its API server accepts, and 0.17 does not.
+    if scaling.minimum == 0 and (0, 13) <= parse_version(kai.version) < (0, 18):
         yield Problem(
             "GPU023",
             (*AUTO, "minReplicas"),
@@ -306,6 +312,25 @@ def _check_replicas(plan: Plan) -> Iterator[Problem]:
             "cannot start again",
             "set minReplicas to 1, turn --knative-gang-schedule off, or use KAI 0.18 or later",
             fixes=set_value(1),
+        )
+    if scaling.minimum > 1:
+        yield make_warning(
+            "GPU129",
+            (*AUTO, "minReplicas"),
+            f"KAI schedules the {scaling.minimum} replicas as a gang: none starts until all fit, and if one is lost and has no GPU "
+            "for 60 s, KAI evicts the others",
+            "set minReplicas to 1, or turn KAI's --knative-gang-schedule off and set scheduling.kai.gangScheduleKnative: false in "
+            "the profile",
+            fixes=set_value(1),
+        )
+    if scaling.scaler == "controller" and scaling.maximum > max(scaling.minimum, 1):
+        yield Problem(
+            "GPU130",
+            AUTO,
+            "with gang scheduling, KAI evicts the replicas that serve if those that the controller adds do not fit within 60 s, so "
+            "the controller adds none",
+            "turn KAI's --knative-gang-schedule off and set scheduling.kai.gangScheduleKnative: false in the profile, or scale on "
+            "concurrency or throughput only",
         )
 
 
@@ -372,6 +397,7 @@ CHECKS: Final[tuple[Callable[[Plan], Iterator[Problem]], ...]] = (
     _check_fixed,
     _check_settings,
     _check_controller,
+    _check_gang,
     check_targets,
     keda.check,
 )
