@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ebbtide.core.translation.objects import Object
 
 GPUS, STALE_SECONDS, STEPS = 3, 60.0, 40
+TARGET = 20.0
 QUERY = 'sum(queue{name="chat"})'
 
 
@@ -86,7 +87,7 @@ class Gangs:
 
     def step(self, load: float) -> bool:
         """Let the controller decide for a load in shares of the target, and return whether KAI evicts the pods that serve."""
-        self.values.rows = {QUERY: [({}, load * TOTAL["threshold"])]}
+        self.values.rows = {QUERY: [({}, load * TARGET)]}
         self.controller.step(self.cache.statuses.workloads_with(keys.FLOOR))
         self.settle(PERIOD_SECONDS)
         pods = [pod for pod in self.cluster.list(POD, SPACE).items if "deletionTimestamp" not in pod["metadata"]]
@@ -102,7 +103,8 @@ def run(seed: int, *, gang: bool) -> tuple[Gangs, list[int]]:
     """Return a cluster after a random load, and its floors; KAI must not have evicted a pod."""
     draw = random.Random(seed)  # noqa: S311 - a test's own series
     gangs = Gangs(draw.choice((0, 1, 2)), gang=gang)
-    floors, load = [], 0.0
+    floors: list[int] = []
+    load = 0.0
     for _ in range(STEPS):
         load = max(0.0, load + draw.choice((-2.0, -0.5, 0.0, 0.5, 3.0)))
         assert not gangs.step(load), (seed, floors, gangs.floor)

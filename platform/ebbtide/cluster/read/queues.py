@@ -1,6 +1,6 @@
 """Kueue's queues: why a LocalQueue admits no pods.
 
-Kueue sends no event about it, only a condition of its own Workloads. Upstream: kubernetes-sigs/kueue v0.17.0
+Kueue sends no event about it, and only sets a condition of its Workloads. Upstream: kubernetes-sigs/kueue v0.17.0
 pkg/controller/core/localqueue_controller.go (the reasons of the condition ``Active``), workload_controller.go (a missing or
 stopped queue), pkg/cache/scheduler/clusterqueue.go (the message of an inactive ClusterQueue), apis/kueue/v1beta2/constants.go
 (the stop policies).
@@ -26,7 +26,7 @@ NO_CLUSTER_QUEUE: Final = "ClusterQueueDoesNotExist"
 
 
 class ClosedQueue(NamedTuple):
-    """Why a queue admits no pods, and the fix."""
+    """A queue that admits no pods: the reason, and the fix."""
 
     why: str
     fix: str

@@ -104,7 +104,7 @@ class WorkloadMeasurements:
     token_buckets: Mapping[str, tuple[Bucket, ...]] = field(default_factory=dict)
     #: Notes on the measured quantity by objective, if it differs from the objective.
     token_notes: Mapping[str, str] = field(default_factory=dict)
-    #: Why the numbers may be too low, such as a partial answer of Thanos; empty if they are complete.
+    #: The reason for which numbers may be too low, such as a partial answer of Thanos; empty if they are complete.
     warning: str = ""
 
     @property

@@ -22,7 +22,7 @@ POD_FIELDS: Final = (
     "schedulerName",
     "schedulingGates",
 )
-#: The fields of its containers; most have no such probe.
+#: The fields of its containers that are read. These probes are rare.
 CONTAINER_FIELDS: Final = ("name", "image", "resources", "ports", "livenessProbe", "startupProbe")
 #: The end of a text that is cut, as the scheduler cuts its messages (k8s.io/kubernetes pkg/scheduler/schedule_one.go).
 CUT_MARK: Final = " ..."
