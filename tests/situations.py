@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ebbtide.cluster.read.inventory import OBJECT_FIELDS, LiveWorkload, ResourceHolder, ResourceSupply
+from ebbtide.cluster.read.queues import UNREAD
 
 FOLDER = Path(__file__).parent / "situations"
 NAMES = sorted(file.stem for file in FOLDER.glob("*.json"))
@@ -30,6 +31,7 @@ def live(recording: dict[str, Any]) -> LiveWorkload:
         top=recording["top"],
         now=recording["now"],
         settings=recording.get("settings"),
+        queues=UNREAD,
         service=recording.get("service") or (recording["top"] if recording["top"]["kind"] == "Service" else None),
         supplies=None
         if supplies is None

@@ -235,6 +235,9 @@ def test_a_duration_is_read_as_go_does(text: str, seconds: float | None) -> None
     assert parse_seconds(text) == seconds
 
 
+NV = keys.NV_CONTAINER
+
+
 @pytest.mark.parametrize(
     ("annotations", "amounts"),
     [
@@ -243,6 +246,12 @@ def test_a_duration_is_read_as_go_does(text: str, seconds: float | None) -> None
         *(({keys.KAI_FRACTION: text}, {}) for text in ("NaN", "inf", "1e400", "-1", "2", "x")),
         *(({keys.KAI_FRACTION: "0.5", keys.KAI_DEVICES: text}, {}) for text in ("-1", "9" * 5000, "2000", "x")),
         ({keys.KAI_MEMORY: "1e15"}, {}),
+        ({f"{NV}a.gpu-memory.request": "4Gi", f"{NV}a.gpu-memory.limit": "8Gi"}, {keys.KAI_MEMORY: 4096}),
+        ({f"{NV}a.gpu-memory.limit": "8192Mi"}, {keys.KAI_MEMORY: 8192}),
+        ({f"{NV}a.gpu-memory.request": "1000M", keys.KAI_DEVICES: "2"}, {keys.KAI_MEMORY: 1908}),
+        ({f"{NV}a.gpu-memory.request": "4Gi", keys.KAI_FRACTION: "0.25"}, {keys.KAI_FRACTION: 0.25}),
+        ({f"{NV}a.gpu-compute.mode": "sm-sharing", f"{NV}a.gpus.devices": "GPU-1"}, {}),
+        *(({f"{NV}a.gpu-memory.request": text}, {}) for text in ("x", "-1", "1e30", "9" * 5000, "")),
     ],
 )
 def test_gpus_in_an_annotation_are_amounts_that_a_pod_can_have(

@@ -6,13 +6,17 @@ from typing import Any
 
 import pytest
 
-from ebbtide.cluster.client.protocol import DEVICE_CLASS, POD, RESOURCE_CLAIM
+from ebbtide.cluster.client.protocol import DEVICE_CLASS, NODE, POD, RESOURCE_CLAIM, RESOURCE_SLICE
+from ebbtide.cluster.doctor.checks import examine_cluster
+from ebbtide.cluster.doctor.observed import make_observed_profile
 from ebbtide.cluster.read.inventory import find_workload
 from ebbtide.cluster.read.status import compute_status
 from ebbtide.cluster.read.why import explain_replicas
 from ebbtide.cluster.watch.cache import Cache
 from ebbtide.cluster.watch.groups import WorkloadKey
 from ebbtide.core.base import keys
+from ebbtide.core.documents.profiles import validate_profile_data
+from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.simulated import Simulated
 from live_cluster import simulated
 
@@ -221,3 +225,164 @@ def test_a_claim_that_cannot_be_created_is_explained_by_the_event_of_its_pod() -
     )
 
     assert any(line.startswith("exceeds quota ebbtide-claims: it requests 1 device") for line in explain(cluster))
+
+
+def make_device(name: str, kind: str = "gpu", memory: str = "81559Mi", **fields: Any) -> dict[str, Any]:
+    """Return a device as NVIDIA's driver publishes it."""
+    product = {"type": kind, "productName": "NVIDIA H100 80GB HBM3", **fields.pop("attributes", {})}
+    attributes: dict[str, Any] = {key: {"string": value} for key, value in product.items()}
+    attributes |= {"driverVersion": {"version": "580.0.0"}, "numaNode": {"int": 0}}
+    return {"name": name, "attributes": attributes, "capacity": {"memory": {"value": memory}}, **fields}
+
+
+def make_partitions(parent: str, profile: str, count: int) -> list[dict[str, Any]]:
+    attributes = {"profile": profile, "parentUUID": parent}
+    return [
+        make_device(f"{parent}-{profile}-{index}", "mig", "9856Mi", attributes=attributes) for index in range(count)
+    ]
+
+
+def put_slice(cluster: Simulated, name: str, devices: list[dict[str, Any]], generation: int = 1, **spec: Any) -> None:
+    place = spec or {"nodeName": "node-1"}
+    pool = {
+        "name": next(iter(place.values())) if "nodeName" in place else "all",
+        "generation": generation,
+        "resourceSliceCount": 1,
+    }
+    cluster.put(
+        {
+            "apiVersion": RESOURCE_SLICE.api_version,
+            "kind": RESOURCE_SLICE.name,
+            "metadata": {"name": name},
+            "spec": {"driver": CLASS, "pool": pool, "devices": devices, **place},
+        }
+    )
+
+
+def put_chart_class(cluster: Simulated, name: str, kind: str, extended: str = "", more: str = "") -> None:
+    """Add a device class of NVIDIA's chart."""
+    put_class(cluster, name, extended)
+    item = cluster.get(DEVICE_CLASS, name)
+    item["spec"]["selectors"][0]["cel"]["expression"] = (
+        f"{DRIVER} && device.attributes['{CLASS}'].type == '{kind}'{more}"
+    )
+    cluster.put(item)
+
+
+def read_pools(cluster: Simulated) -> list[dict[str, Any]]:
+    """Return the node pools of the observed profile that DRA provides. The profile is valid, and doctor agrees with it."""
+    data = make_observed_profile(cluster)
+    profile, problems = validate_profile_data(data)
+    assert profile is not None, problems
+    assert not [
+        row for row in examine_cluster(cluster, profile) if row.code in {"DOC014", "DOC015", "DOC199", "DOC200"}
+    ]
+    pools = [row for row in data["spec"]["nodePools"] if row["backend"] == "dra"]
+    assert data["spec"]["kubernetes"]["dra"] is bool(pools)
+    return pools
+
+
+GPUS = {"name": "dra", "nodes": 1, "backend": "dra", "product": "NVIDIA-H100-80GB-HBM3", "devices": 2}
+
+
+def offering(*devices: dict[str, Any], resource: str = keys.GPU) -> Simulated:
+    """Return a cluster whose driver offers devices on its node, with the classes of NVIDIA's chart."""
+    cluster = Simulated(ManualClock())
+    cluster.paths["/apis/resource.k8s.io/v1"] = {"resources": []}
+    put_chart_class(cluster, CLASS, "gpu", resource)
+    put_chart_class(cluster, "mig.nvidia.com", "mig")
+    put_slice(cluster, "first", [*devices])
+    return cluster
+
+
+WHOLE = (make_device("gpu-0", attributes={"uuid": "a"}), make_device("gpu-1", attributes={"uuid": "b"}))
+
+
+def test_a_node_pool_is_observed_from_its_devices() -> None:
+    assert read_pools(offering(*WHOLE)) == [{**GPUS, "gpuMemoryMebibytes": 81559}]
+
+
+def test_devices_of_which_claims_take_parts_are_observed() -> None:
+    shared = [{**device, "allowMultipleAllocations": True} for device in WHOLE]
+    assert read_pools(offering(*shared)) == [{**GPUS, "gpuMemoryMebibytes": 81559, "consumableCapacity": True}]
+
+
+def test_partitions_are_observed_with_the_gpus_that_have_them() -> None:
+    partitions = [*make_partitions("a", "1g.10gb", 7), *make_partitions("b", "3g.40gb", 2)]
+    profiles = {"migProfiles": ["1g.10gb", "3g.40gb"]}
+
+    assert read_pools(offering(*WHOLE, *partitions)) == [{**GPUS, **profiles, "gpuMemoryMebibytes": 81559}]
+    # Of GPUs that were partitioned before, only the partitions are offered.
+    assert read_pools(offering(*partitions)) == [{**GPUS, **profiles}]
+
+
+def test_another_class_and_its_resource_are_observed() -> None:
+    cluster = offering(*WHOLE, resource="example.com/gpu")
+    assert [row["resource"] for row in read_pools(cluster)] == ["example.com/gpu"]
+    cluster.delete(DEVICE_CLASS, CLASS)
+    put_chart_class(
+        cluster,
+        "big.example.com",
+        "gpu",
+        more=f" && device.attributes['{CLASS}'].productName == 'NVIDIA H100 80GB HBM3'",
+    )
+    assert [row["deviceClass"] for row in read_pools(cluster)] == ["big.example.com"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        " && device.attributes['gpu.nvidia.com'].productName == 'NVIDIA A30'",
+        " && device.capacity['gpu.nvidia.com'].memory.compareTo(quantity('100Gi')) > 0",
+        " || true",
+    ],
+)
+def test_devices_that_no_known_class_selects_are_no_pool(more: str) -> None:
+    """Expressions of CEL with other terms are not evaluated."""
+    cluster = Simulated(ManualClock())
+    cluster.paths["/apis/resource.k8s.io/v1"] = {"resources": []}
+    put_chart_class(cluster, "odd.example.com", "gpu", more=more)
+    put_slice(cluster, "first", [*WHOLE])
+
+    assert read_pools(cluster) == []
+
+
+def test_devices_of_other_drivers_and_slices_of_the_past_are_no_gpus() -> None:
+    cluster = offering()
+    put_slice(cluster, "first", [*WHOLE], generation=1)
+    put_slice(cluster, "second", [WHOLE[0]], generation=2)
+    nic = {"name": "eth0", "attributes": {"ifName": {"string": "eth0"}}}
+    cluster.put(
+        {
+            "apiVersion": RESOURCE_SLICE.api_version,
+            "kind": RESOURCE_SLICE.name,
+            "metadata": {"name": "nics"},
+            "spec": {"driver": "dra.net", "nodeName": "node-1", "pool": {"name": "node-1"}, "devices": [nic]},
+        }
+    )
+    assert [row["devices"] for row in read_pools(cluster)] == [1]
+
+
+def test_devices_for_several_nodes_are_counted_once() -> None:
+    cluster = offering()
+    cluster.put({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-2", "labels": {"rack": "b"}}})
+    put_slice(cluster, "first", [WHOLE[0]], allNodes=True)
+    term = {"matchExpressions": [{"key": "rack", "operator": "In", "values": ["b"]}]}
+    put_slice(cluster, "second", [WHOLE[1]], nodeSelector={"nodeSelectorTerms": [term]})
+
+    (pool,) = read_pools(cluster)
+    assert (pool["devices"], pool["nodes"]) == (1, 2)
+
+
+def test_products_are_separate_pools() -> None:
+    cluster = offering(*WHOLE)
+    cluster.put({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-2"}})
+    small = make_device("gpu-0", memory="24Gi", attributes={"productName": "NVIDIA A30"})
+    put_slice(cluster, "second", [small], nodeName="node-2")
+    pools = read_pools(cluster)
+
+    assert [(row["name"], row["product"], row["gpuMemoryMebibytes"], row["devices"]) for row in pools] == [
+        ("dra", "NVIDIA-H100-80GB-HBM3", 81559, 2),
+        ("dra-2", "NVIDIA-A30", 24576, 1),
+    ]
+    assert len(cluster.list(NODE).items) == 2

@@ -155,6 +155,14 @@ def failing(state: dict[str, Any]) -> LiveWorkload:
             "set compute.cpuMemoryLimit in the spec to more than 16Mi",
         ),
         (
+            {
+                "restartCount": 1,
+                "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+                "lastState": {"terminated": {"reason": "Error", "exitCode": 137}},
+            },
+            "set compute.cpuMemoryLimit in the spec to more than 16Mi",
+        ),
+        (
             {"state": {"waiting": {"reason": "ErrImagePull", "message": "pull access denied"}}},
             "correct image in the spec; for a private registry, add its Secret to imagePullSecrets",
         ),

@@ -8,16 +8,19 @@ import socket
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from answering import CHAT, DEAD, END, START, STEP, Answer, answering, any_nan, fine, profile, recorded
-from ebbtide.cluster.slo import queries
+from ebbtide.cluster.slo import pages, queries
+from ebbtide.cluster.slo.promises import WorkloadSlo
 from ebbtide.cluster.slo.proxy import proxy_path
 from ebbtide.cluster.slo.report import ValueInterval, compute_mean, compute_quantile_interval
 from ebbtide.cluster.slo.source import SAMPLE_SECONDS, Bucket, Ref, SourceError
 from ebbtide.core.base.engine_metrics import ENGINE_METRICS
+from ebbtide.core.spec.serving import Slo
 from ebbtide.core.translation.engines import ENGINES
 
 if TYPE_CHECKING:
@@ -449,6 +452,60 @@ def test_an_answer_with_warnings_is_no_value(extra: dict[str, Any], reason: str)
             return
         with pytest.raises(SourceError, match=reason):
             source.samples("up")
+
+
+PARTIAL = "the answer of Prometheus may be incomplete: No StoreAPIs matched"
+
+
+def warning_of(name: str, warning: str = "No StoreAPIs matched") -> Callable[[str, dict[str, str]], Answer]:
+    """Return a handler that returns the recorded answers, the one of a name with a warning."""
+    handler, found = recorded(), recorded(lambda each, result: ["found"] if each == name else result)
+
+    def answer(path: str, query: dict[str, str]) -> Answer:
+        reply = handler(path, query)
+        if b'"found"' not in found(path, query).body:
+            return reply
+        return reply._replace(body=json.dumps({**json.loads(reply.body), "warnings": [warning]}).encode())
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("name", "warning", "expected"),
+    [
+        ("buckets", "No StoreAPIs matched", PARTIAL),
+        ("now", "No StoreAPIs matched", PARTIAL),
+        ("up", "No StoreAPIs matched", PARTIAL),
+        ("buckets", "PromQL info: metric might not be a counter", ""),
+        ("none of them", "No StoreAPIs matched", ""),
+    ],
+)
+def test_a_partial_answer_is_a_partial_report(name: str, warning: str, expected: str) -> None:
+    """As for decisions of the controller, a partial answer proves nothing: counts of failures may be missing too."""
+    slo = Slo.model_validate({"p95LatencyMilliseconds": 10_000, "uptimePercent": 50})
+    workload = WorkloadSlo(CHAT, "shop", slo, 0.0)
+    with answering(warning_of(name, warning)) as url:
+        source = prometheus.PrometheusSource(url, profile())
+        measured = source.measure([CHAT, DEAD], START, END)
+        report = pages.make_slo_report({CHAT: workload}, source, END - START, END, None)
+    assert {row.warning for row in measured.values()} == {expected}
+
+    (p95, _uptime) = report.rows[0].verdicts
+    note = f"{PARTIAL}; numbers may be too low, and an SLO has no verdict"
+    assert [text for text in report.notes if "incomplete" in text] == ([note] if expected else [])
+    assert (p95.outcome == "unknown") == bool(expected)
+    assert (PARTIAL in p95.why) == bool(expected)
+    assert p95.reached is not None
+    for text in (pages.format_text(report), pages.format_markdown(report), pages.format_html(report)):
+        assert ("numbers may be too low" in " ".join(text.split())) == bool(expected)
+
+
+def test_warnings_of_measurements_at_the_same_time_are_separate() -> None:
+    with answering(warning_of("buckets")) as partial, answering(recorded()) as complete:
+        sources = [prometheus.PrometheusSource(url, profile()) for url in (partial, complete) * 4]
+        with ThreadPoolExecutor() as pool:
+            rows = [*pool.map(lambda source: source.measure([CHAT], START, END)[CHAT], sources)]
+    assert [bool(row.warning) for row in rows] == [True, False] * 4
 
 
 def test_an_answer_that_is_too_long_is_no_value(monkeypatch: pytest.MonkeyPatch) -> None:

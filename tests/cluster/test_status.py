@@ -221,6 +221,57 @@ def killed_for_memory(recording: dict[str, Any]) -> None:
     row["lastState"]["terminated"] = {"exitCode": 137, "reason": "OOMKilled"}
 
 
+def killed(recording: dict[str, Any], **container: Any) -> None:
+    """A container that SIGKILL ended, of which containerd has missed the kernel's event."""
+    killed_for_memory(recording)
+    pod = recording["pods"][0]
+    row = next(row for row in pod["status"]["containerStatuses"] if row["name"] == "user-container")
+    row["lastState"]["terminated"]["reason"] = "Error"
+    own = next(row for row in pod["spec"]["containers"] if row["name"] == "user-container")
+    own |= {"resources": {"limits": {"memory": "512Mi"}}, **container}
+    recording["events"] = []
+
+
+def add_event(recording: dict[str, Any], reason: str, message: str) -> None:
+    involved = {"kind": "Pod", "namespace": "op-record", "name": recording["pods"][0]["metadata"]["name"]}
+    recording["events"].append({"involvedObject": involved, "reason": reason, "message": message})
+
+
+def killed_without_a_limit(recording: dict[str, Any]) -> None:
+    killed(recording, resources={})
+
+
+def killed_by_its_probe(recording: dict[str, Any]) -> None:
+    killed(recording, livenessProbe={"tcpSocket": {"port": 8080}})
+    add_event(recording, "Killing", "Container user-container failed liveness probe, will be restarted")
+
+
+def killed_after_failures_of_its_probe(recording: dict[str, Any]) -> None:
+    killed(recording, startupProbe={"tcpSocket": {"port": 8080}})
+    add_event(recording, "Unhealthy", "Startup probe failed: dial tcp 10.0.0.1:8080: connect: connection refused")
+
+
+def killed_with_a_probe_and_unread_events(recording: dict[str, Any]) -> None:
+    killed(recording, livenessProbe={"tcpSocket": {"port": 8080}})
+
+
+def killed_with_a_probe_that_succeeds(recording: dict[str, Any]) -> None:
+    killed(recording, livenessProbe={"tcpSocket": {"port": 8080}})
+    add_event(recording, "BackOff", "Back-off restarting failed container")
+    add_event(recording, "Unhealthy", "Readiness probe failed: HTTP probe failed with statuscode: 503")
+
+
+def killed_by_an_eviction(recording: dict[str, Any]) -> None:
+    killed(recording)
+    recording["pods"][0]["status"]["conditions"].append({"type": "DisruptionTarget", "status": "True"})
+
+
+def unknown_after_a_restart_of_the_node(recording: dict[str, Any]) -> None:
+    killed(recording)
+    row = next(row for row in recording["pods"][0]["status"]["containerStatuses"] if row["name"] == "user-container")
+    row["lastState"]["terminated"]["reason"] = "ContainerStatusUnknown"
+
+
 def pinned(recording: dict[str, Any]) -> None:
     recording["top"]["spec"]["traffic"] = [{"revisionName": "quick-00000", "percent": 100}]
 
@@ -486,6 +537,10 @@ def too_much_memory_for_kai(recording: dict[str, Any]) -> None:
     )
 
 
+KILLED = (
+    "container user-container was killed (exit code 137), most likely out of memory: limit 512Mi; restarted 3 times"
+)
+EXITED = "container user-container exited with exit code 137; restarted 3 times"
 DERIVED: dict[str, tuple[str, Callable[[dict[str, Any]], None], str, str]] = {
     "deleted": ("running", deleted, "Deleting", "the workload is being deleted; 1 pod is still terminating"),
     "from zero": ("running", resuming, "Resuming", "the server is starting: its readiness probe does not succeed yet"),
@@ -514,6 +569,14 @@ DERIVED: dict[str, tuple[str, Callable[[dict[str, Any]], None], str, str]] = {
         "Degraded",
         "container user-container exited: it used more memory than its limit (OOMKilled); restarted 3 times",
     ),
+    "killed, its limit exceeded": ("running", killed, "Degraded", KILLED),
+    "killed, a probe that succeeds": ("running", killed_with_a_probe_that_succeeds, "Degraded", KILLED),
+    "killed, no limit": ("running", killed_without_a_limit, "Degraded", EXITED),
+    "killed, by its probe": ("running", killed_by_its_probe, "Degraded", EXITED),
+    "killed, after failures of its probe": ("running", killed_after_failures_of_its_probe, "Degraded", EXITED),
+    "killed, a probe and unread events": ("running", killed_with_a_probe_and_unread_events, "Degraded", EXITED),
+    "killed, by an eviction": ("running", killed_by_an_eviction, "Degraded", EXITED),
+    "killed, a restart of the node": ("running", unknown_after_a_restart_of_the_node, "Degraded", EXITED),
     "rolled back": ("running", pinned, "Running", "all traffic is pinned to quick-00000 until the next apply"),
     "failed update rolled back": (
         "update-failed",
@@ -1043,7 +1106,7 @@ def test_a_list_reads_events_if_a_pod_waits(*, forbidden: bool) -> None:
         def list(self, kind: Kind, _: str = "") -> Listing:
             if kind == EVENT and forbidden:
                 raise ForbiddenError("events")
-            return Listing(recording["events"] if kind == EVENT else [], "1")
+            return Listing(recording["events"], "1") if kind == EVENT else Listing([], "")
 
     (live,) = inventory.read_workloads(cast("Cluster", Recorded()), "op-record", recording["now"])
     reason = compute_status(live).why

@@ -122,6 +122,11 @@ def test_only_kai_gives_a_pod_what_its_annotations_say() -> None:
     [
         ({"gpu-memory": "20475"}, {"nvidia.com/gpu.memory": "81920"}, {"nvidia.com/gpu": 0.25}),
         ({"gpu-memory": "20475"}, {}, {"nvidia.com/gpu": 1.0}),
+        (
+            {"nvidia.com/container.a.gpu-memory.request": "20475Mi", "nvidia.com/container.a.gpu-memory.limit": "40Gi"},
+            {"nvidia.com/gpu.memory": "81920"},
+            {"nvidia.com/gpu": 0.25},
+        ),
         ({}, {}, None),
     ],
 )

@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 LOG: Final = logging.getLogger("ebbtide.cluster.controller")
 #: Causes without values to decide by.
 BLIND: Final = frozenset({"held", "fallback"})
+#: The cause of a floor that is not raised, because KAI schedules the replicas as a gang.
+GANG: Final = "gang"
+#: The reason of the event when one of these causes begins, also if the floor stays.
+NOTED: Final = {**dict.fromkeys(BLIND, "EvidenceMissing"), GANG: "GangScheduled"}
 
 
 class Change(NamedTuple):
@@ -81,6 +85,8 @@ class Controller:
         self._decided: dict[tuple[str, str], int] = {}
         self._written: dict[tuple[str, str], str] = {}
         self._told: dict[tuple[str, str], str] = {}
+        #: The revisions whose replicas KAI schedules as a gang.
+        self._gangs: set[tuple[str, str]] = set()
         #: Number of workloads, decisions, patches and errors, for the process's own metrics.
         self.counts = {"workloads": 0, "decisions": 0, "patches": 0, "errors": 0, "blind": 0, "conflicts": 0}
 
@@ -137,6 +143,7 @@ class Controller:
         for past in (self._kept, self._decided, self._written):
             for key in past.keys() - known:
                 del past[key]
+        self._gangs &= known
         for place in self._told.keys() - told:
             del self._told[place]
         self.counts["errors"] += len(readings.errors)
@@ -235,7 +242,7 @@ class Controller:
     def _write(
         self, live: LiveWorkload, revision: Object, decision: FloorDecision, manual: ScaleRecord, reasons: list[str]
     ) -> Iterator[Change]:
-        """Write a floor that differs from the revision's; an unchanged floor is written only if its cause becomes blind."""
+        """Write a floor that differs from the revision's; an unchanged one only if its cause begins or ends to be ``NOTED``."""
         name = str(revision["metadata"]["name"])
         before, floor, cause = read_count(revision, keys.MIN_SCALE), decision.floor, str(decision.cause)
         maximum = read_count(revision, keys.MAX_SCALE)
@@ -245,11 +252,14 @@ class Controller:
         minimum = before if manual.problem else manual.minimum
         if minimum is not None and minimum > floor:
             floor, cause = minimum, "manual"
+        place = (live.namespace, name)
+        if floor > max(before or 0, 1) and self._is_gang(live, revision):
+            floor, cause = max(before or 0, 1), GANG
+            decision = decision._replace(floor=floor)
         words = _explain(cause, decision, reasons)
         last = records.read_decision(revision)
-        turned_blind = (cause in BLIND) != (last is not None and last.cause in BLIND)
-        place = (live.namespace, name)
-        if floor == (before or 0) and not turned_blind:
+        noted, noted_before = NOTED.get(cause, ""), NOTED.get("" if last is None else last.cause, "")
+        if floor == (before or 0) and noted == noted_before:
             self._decided[place] = decision.floor
             return
         now = self._clock.now()
@@ -269,10 +279,22 @@ class Controller:
         self.counts["patches"] += 1
         if floor != (before or 0):
             self._note(live, "Normal", "Scaled", f"floor of {name} from {before or 0} to {floor}: {words}", now)
-        elif turned_blind:
-            kind = "Warning" if cause in BLIND else "Normal"
-            self._note(live, kind, "EvidenceMissing" if cause in BLIND else "EvidenceFound", f"{name}: {words}", now)
+        elif noted or noted_before != NOTED[GANG]:
+            self._note(live, "Warning" if noted else "Normal", noted or "EvidenceFound", f"{name}: {words}", now)
         yield Change(live.namespace, live.name, name, before, floor, words)
+
+    def _is_gang(self, live: LiveWorkload, revision: Object) -> bool:
+        """Return whether KAI schedules a revision's replicas as a gang, whose size is the floor.
+
+        KAI evicts all pods of a gang that has had fewer than its size for 60 s, so a higher floor whose pods do not fit would
+        end those that serve. Upstream: KAI-Scheduler v0.17.0 pkg/podgrouper/podgrouper/plugins/knative/knative.go (minMember is
+        min-scale), pkg/podgrouper/podgroup/updater.go, pkg/scheduler/actions/stalegangeviction/stalegangeviction.go.
+        """
+        name = str(revision["metadata"]["name"])
+        group = f"{keys.KAI_GROUP_PREFIX}{name}-{revision['metadata'].get('uid')}"
+        if any(get_at(pod, "metadata", "annotations", keys.KAI_POD_GROUP) == group for pod in live.pods):
+            self._gangs.add((live.namespace, name))
+        return (live.namespace, name) in self._gangs
 
     def _patch(self, namespace: str, revision: Object, annotations: dict[str, str]) -> bool:
         """Write annotations to a revision of this leader, and return whether they were written."""

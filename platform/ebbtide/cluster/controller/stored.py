@@ -30,7 +30,16 @@ _LABELS: Final = (
     keys.APP_NAME,
     keys.APP_COMPONENT,
 )
-_ANNOTATIONS: Final = (keys.FLOOR, keys.SCALE, keys.MIN_SCALE, keys.MAX_SCALE, keys.DECISION, keys.ROLLOUT, keys.LEADER)
+_ANNOTATIONS: Final = (
+    keys.FLOOR,
+    keys.SCALE,
+    keys.MIN_SCALE,
+    keys.MAX_SCALE,
+    keys.DECISION,
+    keys.ROLLOUT,
+    keys.LEADER,
+    keys.KAI_POD_GROUP,
+)
 _STATUS: Final[dict[Kind, tuple[str, ...]]] = {
     POD: ("phase", "startTime"),
     POD_AUTOSCALER: ("desiredScale",),

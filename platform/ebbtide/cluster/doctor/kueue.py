@@ -10,11 +10,15 @@ pkg/controller/core/workload_controller.go (``waitForPodsReady`` evicts), pkg/co
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.alias_generators import to_camel
 
 from ebbtide.core.adopt.scaling_fields import parse_go_seconds
 from ebbtide.core.base import keys, quantities
 from ebbtide.core.base.paths import get_at
+from ebbtide.core.base.problems import format_path
 from ebbtide.core.manifests.reader import read_documents
 from ebbtide.core.profile.models import NodePool
 from ebbtide.core.translation.gpu import BACKENDS
@@ -40,18 +44,62 @@ class KueueSettings(NamedTuple):
     ready_seconds: int | None
 
 
-def read_settings(text: str) -> KueueSettings | None:
-    """Return the settings of a configuration, None if it is not valid YAML."""
+class _Part(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel)
+
+
+class _Integrations(_Part):
+    frameworks: list[str] | None = None
+
+
+class _Requirement(_Part):
+    key: str
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]
+    values: list[str] | None = None
+
+
+class _Selector(_Part):
+    match_labels: dict[str, str] | None = None
+    match_expressions: list[_Requirement] | None = None
+
+
+class _Waits(_Part):
+    #: The switch of v1beta1.
+    enable: bool | None = None
+    timeout: str | None = None
+
+
+class _Configuration(_Part):
+    """The part of Kueue's configuration that ``KueueSettings`` needs."""
+
+    integrations: _Integrations | None = None
+    managed_jobs_namespace_selector: _Selector | None = None
+    wait_for_pods_ready: _Waits | None = None
+
+
+def read_settings(text: str) -> KueueSettings:
+    """Return the settings of a configuration.
+
+    Raises:
+        ValueError: the text is not valid YAML, or a field has a wrong type; the message names the line or the field.
+
+    """
     document = next(read_documents(text, KUEUE_MAP), None)
-    if document is None or document.data is None:
-        return None
-    frameworks = get_at(document.data, "integrations", "frameworks", default=None) or DEFAULT_FRAMEWORKS
-    # v1beta1 has a switch.
-    waits = get_at(document.data, "waitForPodsReady", "enable", default=True)
+    if document is None:
+        raise ValueError("it is empty")
+    if document.data is None:
+        raise ValueError(f"line {document.problems[0].line}: {document.problems[0].message}")
+    try:
+        configuration = _Configuration.model_validate(document.data)
+    except ValidationError as error:
+        row = error.errors()[0]
+        raise ValueError(f"{format_path(row['loc']) or 'the document'}: {row['msg']}") from None
+    integrations, waits = configuration.integrations, configuration.wait_for_pods_ready
+    selector = configuration.managed_jobs_namespace_selector
     return KueueSettings(
-        tuple(map(str, frameworks)),
-        get_at(document.data, "managedJobsNamespaceSelector", default={}),
-        parse_go_seconds(get_at(document.data, "waitForPodsReady", "timeout", default=None)) if waits else None,
+        tuple((integrations and integrations.frameworks) or DEFAULT_FRAMEWORKS),
+        {} if selector is None else selector.model_dump(by_alias=True, exclude_none=True),
+        parse_go_seconds(waits.timeout) if waits is not None and waits.enable is not False else None,
     )
 
 

@@ -26,11 +26,13 @@ from ebbtide.cluster.client.protocol import (
     HPA,
     INFERENCE,
     LEASE,
+    LOCAL_QUEUE,
     NAMESPACE,
     NODE,
     PRIORITY_CLASS,
     QUEUE,
     QUOTA,
+    RESOURCE_SLICE,
     RUNTIME_CLASS,
     SERVICE,
     Cluster,
@@ -41,6 +43,7 @@ from ebbtide.cluster.client.protocol import (
 )
 from ebbtide.cluster.doctor.kai import KAI_NAMESPACE, read_kai_settings
 from ebbtide.cluster.doctor.kueue import KUEUE_KEY, KUEUE_MAP, KUEUE_NAMESPACE, observe_kueue_quotas
+from ebbtide.cluster.read import claims as of_claim
 from ebbtide.cluster.read.inventory import KNATIVE_NAMESPACE, find_by_name, parse_timestamp
 from ebbtide.cluster.slo.proxy import find_gateway_histogram
 from ebbtide.core.base import keys, names, quantities
@@ -50,7 +53,8 @@ from ebbtide.core.base.prose import count_noun
 from ebbtide.core.profile.built_in import OTHER_FLAGS
 from ebbtide.core.profile.models import NodePool
 from ebbtide.core.translation import gpu
-from ebbtide.core.translation.gpu.backend import GpuNode
+from ebbtide.core.translation.gpu import BACKENDS
+from ebbtide.core.translation.gpu.backend import DraDevice, GpuNode
 from ebbtide.core.translation.objects import Object
 from ebbtide.core.translation.priority import FOUR, LEVELS, PREFIX
 from ebbtide.core.translation.quotas.kai import RESOURCES, UNLIMITED
@@ -185,10 +189,12 @@ class ObservedCluster:
     gateway_histogram: str | None = None
     #: Names of the RuntimeClasses.
     runtime_classes: tuple[str, ...] | None = None
-    #: Device classes of DRA.
+    #: Device classes of DRA, and the devices that its drivers offer.
     device_classes: tuple[Object, ...] | None = None
-    #: Kueue's ClusterQueues, and its configuration.
+    slices: tuple[Object, ...] | None = None
+    #: Kueue's ClusterQueues and LocalQueues, and its configuration.
     cluster_queues: tuple[Object, ...] | None = None
+    local_queues: tuple[Object, ...] | None = None
     kueue_configuration: str | None = None
     #: Ebbtide's controllers by the namespace of their Lease.
     controllers: tuple[ControllerLease, ...] | None = None
@@ -298,15 +304,23 @@ class _Reader:
 
 
 def observe_groups(
-    cluster: Cluster, groups: Iterable[str], *, metrics: bool, controller: bool, kinds: Container[Kind] = ()
+    cluster: Cluster,
+    groups: Iterable[str],
+    *,
+    metrics: bool,
+    controller: bool,
+    kinds: Container[Kind] = (),
+    namespaces: Iterable[str] = (),
 ) -> ObservedCluster:
     """Read only whether API groups are served, KServe's settings for ``kserve``, the pod metrics, and the controller's Lease.
 
     ``kinds`` are the kinds of objects to read: PriorityClasses, queues, device classes, and RuntimeClasses with KAI's
-    Deployments.
+    Deployments. Members of a project can read Kueue's LocalQueues only in its namespace, so they are read by ``namespaces``.
     """
     reader = _Reader(cluster, groups)
     by_class = RUNTIME_CLASS in kinds
+    by_kueue = LOCAL_QUEUE in kinds
+    local_queues = [reader.list(LOCAL_QUEUE, name, group="kueue") for name in namespaces] if by_kueue else [None]
     kserve_map = None
     with suppress(ClusterError):
         kserve_map = reader.read_map(KSERVE_MAP, KSERVE_NAMESPACE, "kserve")
@@ -319,6 +333,10 @@ def observe_groups(
         queues=reader.list(QUEUE, group="kai") if QUEUE in kinds else None,
         kai=reader.list(DEPLOYMENT, KAI_NAMESPACE, group="kai") if by_class else None,
         runtime_classes=_read_names(reader.list(RUNTIME_CLASS, group="kai")) if by_class else None,
+        cluster_queues=reader.list(CLUSTER_QUEUE, group="kueue") if by_kueue else None,
+        local_queues=None
+        if None in local_queues
+        else tuple(queue for queues in local_queues for queue in queues or ()),
         device_classes=reader.list(DEVICE_CLASS) if DEVICE_CLASS in kinds else None,
         # A resource that no class provides may be a node's.
         nodes=reader.list(NODE) if DEVICE_CLASS in kinds else None,
@@ -367,8 +385,10 @@ def observe_cluster(cluster: Cluster) -> ObservedCluster:
         runtimes=_read_names(runtimes),
         runtime_classes=_read_names(runtime_classes),
         device_classes=reader.list(DEVICE_CLASS, group="dra"),
+        slices=reader.list(RESOURCE_SLICE, group="dra"),
         gateway_histogram=_read_gateway_histogram(cluster, find_prometheus(services)),
         cluster_queues=reader.list(CLUSTER_QUEUE, group="kueue"),
+        local_queues=reader.list(LOCAL_QUEUE, group="kueue"),
         controllers=reader.read_controllers(),
         definitions=tuple(definitions.values()),
         resources=tuple(row for kind in definitions for row in reader.list(kind) or ()),
@@ -507,13 +527,15 @@ def make_profile_document(observed: ObservedCluster) -> dict[str, Any]:
     if observed.runtimes:
         kserve["runtimes"] = sorted(observed.runtimes)
     domains = observed.maps.get("domain") or {}
+    pools = list(_observe_pools(observed))
+    has_dra = _has_dra(observed) or any(BACKENDS[pool["backend"]].claims is not None for pool in pools)
     spec = {
-        "kubernetes": {"version": minor_version(observed.kubernetes) or "1.37", "dra": _has_dra(observed)},
+        "kubernetes": {"version": minor_version(observed.kubernetes) or "1.37", "dra": has_dra},
         "knative": knative,
         "kserve": kserve,
         "metrics": _observe_metrics(observed),
         **({"autoscaling": {"controller": True}} if any(lease.runs for lease in observed.controllers or ()) else {}),
-        "nodePools": list(_observe_pools(observed)),
+        "nodePools": pools,
         "scheduling": _observe_scheduling(observed),
         "projects": _observe_projects(observed),
         "domain": next((name for name in domains if not name.startswith("_")), "example.com"),
@@ -569,13 +591,15 @@ def find_prometheus(services: Iterable[Object]) -> str:
 
 def _observe_pools(observed: ObservedCluster) -> Iterator[dict[str, Any]]:
     """Yield the pools of GPU nodes: nodes that advertise the same GPUs through the same backend."""
-    groups: dict[tuple[str, str], list[tuple[GpuNode, dict[str, Any]]]] = {}
+    groups: dict[tuple[str, str, str], list[tuple[GpuNode, dict[str, Any]]]] = {}
+    offered = of_claim.group_offered_devices(observed.nodes or (), observed.slices or (), observed.device_classes or ())
     for obj in observed.nodes or ():
-        node = make_gpu_node(obj, observed)
+        node = make_gpu_node(obj, observed, offered.get(obj["metadata"]["name"], ()))
         for pool in gpu.detect_pools(node):
-            groups.setdefault((pool["name"], node.labels.get(keys.GPU_PRODUCT, "")), []).append((node, pool))
+            label = node.labels.get(keys.GPU_PRODUCT, "")
+            groups.setdefault((pool["name"], label, pool.get("product", "")), []).append((node, pool))
     names: Counter[str] = Counter()
-    for (name, label), rows in groups.items():
+    for (name, label, _), rows in groups.items():
         node, detected = rows[0]
         names[name] += 1
         pool = {"name": name if names[name] == 1 else f"{name}-{names[name]}", "nodes": len(rows)}
@@ -591,11 +615,11 @@ def _observe_pools(observed: ObservedCluster) -> Iterator[dict[str, Any]]:
         yield pool
 
 
-def make_gpu_node(node: Object, observed: ObservedCluster) -> GpuNode:
+def make_gpu_node(node: Object, observed: ObservedCluster, devices: Iterable[DraDevice] = ()) -> GpuNode:
     """Return the properties of a node that GPU backends use to detect their pools."""
     amounts = get_at(node, "status", "allocatable", default={})
     resources = {name: amount for name, text in amounts.items() if (amount := quantities.parse_whole_quantity(text))}
-    return GpuNode(resources, get_at(node, "metadata", "labels", default={}), observed.served)
+    return GpuNode(resources, get_at(node, "metadata", "labels", default={}), observed.served, tuple(devices))
 
 
 def read_class_values(observed: ObservedCluster) -> dict[str, int]:

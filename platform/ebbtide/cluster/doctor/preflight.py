@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ebbtide.cluster.client.protocol import DEVICE_CLASS, PRIORITY_CLASS, QUEUE, RUNTIME_CLASS, Cluster
+from ebbtide.cluster.client.protocol import DEVICE_CLASS, LOCAL_QUEUE, PRIORITY_CLASS, QUEUE, RUNTIME_CLASS, Cluster
 from ebbtide.cluster.doctor import installation, network, scheduling
 from ebbtide.cluster.doctor.findings import Finding, SpecRequirements
 from ebbtide.cluster.doctor.observed import observe_groups
@@ -44,6 +44,7 @@ def examine_plans(cluster: Cluster, profile: Profile, plans: Sequence[Plan]) -> 
     kinds = {
         PRIORITY_CLASS: by_class,
         QUEUE: spec.projects.quota == "kai" and spec.projects.manage,
+        LOCAL_QUEUE: groups["kueue"],
         DEVICE_CLASS: any(
             BACKENDS[plan.pool.backend].claims for plan in plans if plan.gpu is not None and plan.pool is not None
         ),
@@ -55,6 +56,7 @@ def examine_plans(cluster: Cluster, profile: Profile, plans: Sequence[Plan]) -> 
         metrics=by_hpa and not by_keda,
         controller=by_controller,
         kinds=[kind for kind, used in kinds.items() if used],
+        namespaces=requirements.namespaces,
     )
     findings: list[Finding] = []
     if groups["kai"] or groups["kueue"]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.cluster.client.protocol import PRIORITY_CLASS, QUEUE, QUOTA
 from ebbtide.cluster.doctor.findings import FixPatch, make_error_finding, make_warning_finding
 from ebbtide.cluster.doctor.kai import read_runtime_class
-from ebbtide.cluster.doctor.kueue import KUEUE_MAP, POD_FRAMEWORKS, read_settings
+from ebbtide.cluster.doctor.kueue import KUEUE_KEY, KUEUE_MAP, KUEUE_NAMESPACE, POD_FRAMEWORKS, read_settings
 from ebbtide.cluster.doctor.observed import make_gpu_node, observe_kai, read_class_values
 from ebbtide.cluster.read import claims as of_claim
 from ebbtide.cluster.read.inventory import find_by_name
+from ebbtide.cluster.read.queues import Queues
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.selectors import matches_selector
 from ebbtide.core.translation import project
@@ -259,8 +261,17 @@ def _check_kueue(observed: ObservedCluster, requirements: SpecRequirements) -> I
             "install Kueue 0.15 or later, or correct projects.quota in the profile",
         )
         return
-    settings = None if observed.kueue_configuration is None else read_settings(observed.kueue_configuration)
-    if settings is None:
+    if observed.kueue_configuration is None:
+        return
+    try:
+        settings = read_settings(observed.kueue_configuration)
+    except ValueError as error:
+        yield make_warning_finding(
+            "DOC201",
+            f"the configuration of Kueue in ConfigMap {KUEUE_MAP} is invalid: {error}",
+            "doctor does not know which pods Kueue holds back; if Kueue cannot read it either, its controller does not restart",
+            f"correct {KUEUE_KEY} in ConfigMap {KUEUE_MAP} in namespace {KUEUE_NAMESPACE}, and restart Kueue's controller",
+        )
         return
     if POD_FRAMEWORKS.isdisjoint(settings.frameworks):
         yield make_error_finding(
@@ -288,9 +299,28 @@ def _check_kueue(observed: ObservedCluster, requirements: SpecRequirements) -> I
             )
 
 
+def _check_kueue_queues(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+    """Check that the queues of the workloads' projects admit pods. An apply creates missing ones, if it manages projects."""
+    projects = requirements.profile.spec.projects
+    if "kueue" not in observed.served or projects.quota != "kueue":
+        return
+    queues = Queues(observed.local_queues, observed.cluster_queues)
+    for name, namespace in dict.fromkeys((plan.spec.project or "", plan.namespace) for plan in requirements.plans):
+        closed = queues.explain_closed(name, namespace) if name else None
+        if closed is not None and not (closed.missing and projects.manage):
+            yield make_error_finding(
+                "DOC202",
+                f"Kueue admits no pods of project {name}: {closed.why}",
+                "its pods stay pending",
+                closed.fix,
+            )
+
+
 def _check_ready_timeout(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     """Check that Kueue does not delete pods before they have to be ready."""
-    settings = None if observed.kueue_configuration is None else read_settings(observed.kueue_configuration)
+    settings = None
+    with suppress(ValueError):
+        settings = read_settings(observed.kueue_configuration or "")
     if settings is None or settings.ready_seconds is None:
         return
     names = [plan.name for plan in requirements.plans if find_deadline(plan) > settings.ready_seconds]
@@ -312,12 +342,13 @@ def find_missing_schedulers(observed: ObservedCluster, requirements: SpecRequire
 
 
 def find_missing_objects(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
-    """Yield findings about objects without which no pod of the plans starts: classes and KAI's parent queue."""
+    """Yield findings about objects without which no pod of the plans starts: classes and queues."""
     used = {plan.priority.name for plan in requirements.plans}
     for finding in _check_classes(observed, requirements):
         if finding.patch is not None and finding.patch.name in used:
             yield finding
     yield from _check_parent_queue(observed, requirements)
+    yield from _check_kueue_queues(observed, requirements)
     yield from _check_device_classes(observed, requirements)
     kinds = {plan.gpu.kind for plan in requirements.plans if plan.gpu is not None}
     whole = read_runtime_class(observed.kai or (), observe_kai(observed).get("version", "")).whole
@@ -389,6 +420,7 @@ CHECKS: Final = (
     _check_pools,
     _check_device_classes,
     find_missing_schedulers,
+    _check_kueue_queues,
     _check_ready_timeout,
     _check_kai,
     _check_runtime_class,

@@ -47,7 +47,7 @@ FIXES: Final = tuple(
             "add key {key} to {kind} {name}, or correct environmentVariables in the spec",
         ),
         (r"cannot (?:start|create) container", "correct command in the spec, or use an image that has this program"),
-        (r"OOMKilled", "set compute.cpuMemoryLimit in the spec to more than {limit}"),
+        (r"OOMKilled|most likely out of memory", "set compute.cpuMemoryLimit in the spec to more than {limit}"),
         (
             r"exceeds quota",
             "request less, or ask an administrator of the project to raise its quota with ebbtide project create",
@@ -72,7 +72,7 @@ def read_server_hint(cluster: Cluster, live: LiveWorkload) -> str:
     if pod is None:
         # A quota rejects pods, so there is none that could tell.
         return _suggest_fix(compute_status(live).why, live, {}, "")
-    trouble = of_pod.find_trouble(pod)
+    trouble = of_pod.find_trouble(pod, live.events)
     container = of_pod.find_server_container(pod)
     fix = "" if trouble is None else _suggest_fix(trouble.words, live, pod, container)
     if trouble is not None and (trouble.kind != "crash" or trouble.unstarted):

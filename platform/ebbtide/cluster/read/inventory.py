@@ -17,6 +17,7 @@ from ebbtide.cluster.client import protocol as kube
 from ebbtide.cluster.client.protocol import Cluster, ClusterError, ForbiddenError, Kind, MissingError
 from ebbtide.cluster.read import claims as of_claim
 from ebbtide.cluster.read import pods as of_pod
+from ebbtide.cluster.read import queues as of_queue
 from ebbtide.core.base import keys, names
 from ebbtide.core.base.bodies import body
 from ebbtide.core.base.paths import get_at
@@ -67,6 +68,8 @@ class LiveWorkload:
     quotas: tuple[Object, ...] = ()
     #: Resource claims of the pods.
     claims: tuple[Object, ...] = ()
+    #: The queues that may hold back the pods.
+    queues: of_queue.Queues = of_queue.UNREAD
     #: The GPUs of all nodes by resource or device class; None if no pod waits for a node, or if reading nodes or pods is forbidden.
     supplies: dict[str, ResourceSupply] | None = None
     #: Data of Knative's config-autoscaler; None if it was not read or reading it is forbidden.
@@ -214,6 +217,8 @@ def read_workloads(
     if any(of_claim.list_claim_names(pod) for pod in objects[kube.POD]):
         # Answers are shorter without them.
         objects[kube.RESOURCE_CLAIM] = _list_unless(ClusterError, cluster, kube.RESOURCE_CLAIM, namespace)
+    if of_queue.may_need_queues(objects[kube.POD], objects[kube.REVISION]):
+        objects |= _read_queues(cluster, namespace)
     event_list, pods = objects.pop(kube.EVENT, []), objects[kube.POD]
     supplies: dict[str, ResourceSupply] | None = None
     if has_unscheduled_pods(pods):
@@ -222,6 +227,17 @@ def read_workloads(
             with suppress(ClusterError):
                 event_list = cluster.list(kube.EVENT, namespace).items
     return group_workloads(objects, sorted(event_list, key=kube.event_time), supplies, now, only=only)
+
+
+def _read_queues(cluster: Cluster, namespace: str) -> dict[Kind, list[Object]]:
+    """Return Kueue's queues by kind, without a kind that cannot be read or that the cluster does not serve."""
+    objects = {}
+    for kind in of_queue.KINDS:
+        with suppress(ClusterError):
+            listing = cluster.list(kind, namespace if kind.namespaced else "")
+            if listing.version:
+                objects[kind] = listing.items
+    return objects
 
 
 def group_workloads(
@@ -242,6 +258,7 @@ def group_workloads(
     hpas_by_name = {_namespaced_name(obj): obj for obj in hpas}
     claims_by_name = {_namespaced_name(obj): obj for obj in objects.get(kube.RESOURCE_CLAIM, ())}
     hpas_by_service = _group_by_label(hpas, keys.KNATIVE_SERVICE)
+    queues = of_queue.Queues(*(tuple(objects[kind]) if kind in objects else None for kind in of_queue.KINDS))
     pods = sorted(objects[kube.POD], key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")))
     groups = {
         label: (_group_by_label(deployments, label), _group_by_label(pods, label))
@@ -284,6 +301,7 @@ def group_workloads(
             ),
             events=tuple(event for event in events if _concerns_workload(event, namespace, service, name)),
             quotas=tuple(obj for obj in quotas if obj["metadata"]["namespace"] == namespace),
+            queues=queues,
             supplies=supplies,
         )
         claim_names = {claim for pod in live.pods for claim in of_claim.list_claim_names(pod)}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from ebbtide.cluster.client.protocol import shorten_start_error
@@ -26,6 +27,9 @@ PULLING: Final = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrIm
 FAILING: Final = {"image", "crash", "config"}
 #: Restarts after which a crash counts as lasting: the kubelet then waits 40 s and more between two attempts.
 LASTING_RESTARTS: Final = 3
+#: Exit code of a process that SIGKILL ended. The container's reason is OOMKilled only if containerd has seen the kernel's event
+#: before the exit, and Error otherwise (containerd pkg/cri/server/events.go, container_status.go).
+KILLED: Final = (137, "Error")
 #: Environment variable of Knative's sidecar with the server's readiness probe as JSON (pkg/queue/sharedmain).
 READINESS: Final = "SERVING_READINESS_PROBE"
 #: Kinds of probes, and what each asks for.
@@ -89,8 +93,11 @@ class PodTrouble(NamedTuple):
     unstarted: bool = False
 
 
-def find_trouble(pod: Object) -> PodTrouble | None:
-    """Return the problem that prevents a pod from becoming ready: no node, no image, a crash; None if it only needs time."""
+def find_trouble(pod: Object, events: Iterable[Object] = ()) -> PodTrouble | None:
+    """Return the problem that prevents a pod from becoming ready: no node, no image, a crash; None if it only needs time.
+
+    ``events`` may say why a container was killed.
+    """
     scheduled = find_condition(pod, "PodScheduled")
     if scheduled.get("status") == "False":
         return PodTrouble("unschedulable", scheduled.get("message") or scheduled.get("reason") or "no suitable node")
@@ -109,7 +116,7 @@ def find_trouble(pod: Object) -> PodTrouble | None:
             return PodTrouble("image", f"cannot pull image {image}: {cause}", lasting)
         failed = get_at(row, "state", "terminated", "exitCode", default=0) != 0
         if failed or reason == "CrashLoopBackOff" or (row.get("restartCount", 0) > 0 and not row.get("ready")):
-            return _make_crash(row)
+            return _make_crash(row, pod, events)
         if reason in {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}:
             return PodTrouble(
                 "config",
@@ -119,20 +126,21 @@ def find_trouble(pod: Object) -> PodTrouble | None:
     return None
 
 
-def find_earlier_crash(pod: Object) -> PodTrouble | None:
+def find_earlier_crash(pod: Object, events: Iterable[Object] = ()) -> PodTrouble | None:
     """Return the last crash of a container that runs again, of a pod that is not ready; None without one.
 
     Knative's user container has no readiness probe, so it counts as ready as soon as it runs.
     """
     for row in get_at(pod, "status", "containerStatuses", default=[]):
         if get_at(row, "lastState", "terminated", "exitCode", default=0) != 0:
-            return _make_crash(row)
+            return _make_crash(row, pod, events)
     return None
 
 
-def _make_crash(row: Object) -> PodTrouble:
+def _make_crash(row: Object, pod: Object, events: Iterable[Object]) -> PodTrouble:
     lasting = row.get("restartCount", 0) >= LASTING_RESTARTS or _cannot_start(row)
-    return PodTrouble("crash", _describe_crash(row), lasting, _cannot_start(row))
+    words = _describe_crash(row, _find_exceeded_limit(row, pod, events))
+    return PodTrouble("crash", words, lasting, _cannot_start(row))
 
 
 def last_end(row: Object) -> Object:
@@ -154,13 +162,40 @@ def _cannot_start(row: Object) -> bool:
     return last_end(row).get("reason") in {"StartError", "ContainerCannotRun"}
 
 
-def _describe_crash(row: Object) -> str:
+def _find_exceeded_limit(row: Object, pod: Object, events: Iterable[Object]) -> str:
+    """Return the memory limit of a container that was killed, if nothing else explains it; empty otherwise.
+
+    Upstream: k8s.io/kubernetes pkg/kubelet/kuberuntime/kuberuntime_manager.go (the kubelet kills a container whose liveness or
+    startup probe fails, with an event).
+    """
+    ended = last_end(row)
+    disrupted = find_condition(pod, "DisruptionTarget").get("status") == "True"
+    if (ended.get("exitCode"), ended.get("reason")) != KILLED or disrupted:
+        return ""
+    containers = (*get_at(pod, "spec", "containers", default=[]), *get_at(pod, "spec", "initContainers", default=[]))
+    container: Object = next((each for each in containers if each["name"] == row["name"]), {})
+    own = [event for event in events if get_at(event, "involvedObject", "name") == pod["metadata"]["name"]]
+    probed = "livenessProbe" in container or "startupProbe" in container
+    if any(map(_explains_kill, own)) or (probed and not own):
+        return ""
+    return str(get_at(container, "resources", "limits", "memory", default=""))
+
+
+def _explains_kill(event: Object) -> bool:
+    """Return whether an event says that the kubelet kills a container, or will because a probe fails."""
+    probe = str(event.get("message", "")).startswith(("Liveness probe", "Startup probe"))
+    return event.get("reason") == "Killing" or (event.get("reason") == "Unhealthy" and probe)
+
+
+def _describe_crash(row: Object, exceeded: str) -> str:
     ended = last_end(row)
     times = row.get("restartCount", 0)
     restarted = f"restarted {count_noun(times, 'time')}" if times else "it will be restarted"
     if _cannot_start(row):
         return f"cannot start container {row['name']}: {shorten_start_error(ended.get('message') or ended['reason'])}; {restarted}"
     code = ended.get("exitCode")
+    if exceeded:
+        return f"container {row['name']} was killed (exit code {code}), most likely out of memory: limit {exceeded}; {restarted}"
     reason = f" with exit code {code}" if code is not None else ""
     if ended.get("reason") == "OOMKilled":
         reason = ": it used more memory than its limit (OOMKilled)"

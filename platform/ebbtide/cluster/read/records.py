@@ -39,6 +39,8 @@ FLOOR_WORDS: Final = {
     "fallback": "a metric has had no value for long: fallbackReplicas",
     "rollout": "that of the revision that it replaces",
     "manual": "set by ebbtide scale",
+    "gang": "not raised, because KAI evicts the replicas that serve if the others of their gang do not fit; turn KAI's "
+    "--knative-gang-schedule off",
 }
 
 

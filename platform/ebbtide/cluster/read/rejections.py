@@ -149,19 +149,22 @@ def _explain_eviction(event: Object, subjects: set[str]) -> str:
 def _explain_admission(pod: Object, live: LiveWorkload) -> str:
     """Explain why Kueue has not admitted a pod."""
     queue = get_at(pod, "metadata", "labels", keys.KUEUE_QUEUE, default="")
-    waits, reason = (
-        f"waiting for Kueue to admit it to queue {queue}",
-        explain_missing_quota(pod["metadata"]["name"], live),
-    )
+    waits = f"waiting for Kueue to admit it to queue {queue}"
+    reason = explain_missing_quota(pod["metadata"]["name"], queue, live)
     return f"{waits}: {reason}" if reason else waits
 
 
-def explain_missing_quota(start: str, live: LiveWorkload) -> str:
-    """Return Kueue's last reason not to admit a pod whose name has this start; empty without one, or if it was admitted since.
+def explain_missing_quota(start: str, queue: str, live: LiveWorkload) -> str:
+    """Return why Kueue does not admit a pod whose name has this start; empty if that is unknown, or if it was admitted.
+
+    A queue that admits no pods comes first, because Kueue reports no reason after that.
 
     Upstream: kubernetes-sigs/kueue pkg/controller/jobframework/workload_names.go (a long name is cut before the hash),
     pkg/scheduler/scheduler.go (the events ``Pending`` and ``Admitted``), pkg/scheduler/flavorassigner/flavorassigner.go (the message).
     """
+    closed = live.queues.explain_closed(queue, live.namespace)
+    if closed is not None:
+        return f"{closed.why}; {closed.fix}"
     for event in reversed(live.events):
         involved = event.get("involvedObject", {})
         subject = str(involved.get("name", "")).rpartition("-")[0].removeprefix("pod-")

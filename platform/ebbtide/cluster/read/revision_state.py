@@ -52,7 +52,8 @@ def explain_failure(live: LiveWorkload, revision: str) -> str:
     if ready.get("reason") == PROGRESS_DEADLINE:
         failed = inventory.find_by_name(live.revisions, revision)
         waiting = [pod for pod in list_revision_pods(live, revision) if not of_pod.is_ready(pod)]
-        quota = rejections.explain_missing_quota(f"{revision}-", live)
+        queue = get_at(failed, "metadata", "labels", keys.KUEUE_QUEUE, default="")
+        quota = rejections.explain_missing_quota(f"{revision}-", queue, live)
         nothing = f"Kueue did not admit its pod: {quota}" if quota else "no replica became ready"
         progress = of_pod.describe_startup(waiting[0]) if waiting else nothing
         known = read_setting(failed, keys.PROGRESS_DEADLINE) is not None
@@ -95,7 +96,7 @@ def find_trouble(live: LiveWorkload, revision: str) -> of_pod.PodTrouble | None:
         if trouble := find_pod_trouble(pod, live):
             return trouble
         failed = _find_revision_ready(live, revision).get("status") == "False"
-        if failed and (crash := of_pod.find_earlier_crash(pod)):
+        if failed and (crash := of_pod.find_earlier_crash(pod, live.events)):
             return crash
     for deployment in live.deployments:
         if revision and not deployment["metadata"]["name"].startswith(revision):
@@ -143,7 +144,7 @@ def find_pod_trouble(pod: Object, live: LiveWorkload) -> of_pod.PodTrouble | Non
                     "minReplicas to 1, or turn KAI's --knative-gang-schedule off"
                 )
             return of_pod.PodTrouble("rejected", f"KAI cannot create the pod's group: {message}", lasting=empty)
-    trouble = of_pod.find_trouble(pod)
+    trouble = of_pod.find_trouble(pod, live.events)
     waits = "" if get_at(pod, "spec", "nodeName") else rejections.explain_preemption(pod, live)
     if trouble is not None and trouble.kind == "unschedulable":
         words = rejections.explain_unschedulable(trouble.words, pod, live)
@@ -160,7 +161,7 @@ def find_revision_failure(live: LiveWorkload, revision: str) -> str:
     for pod in list_revision_pods(live, revision):
         if of_pod.is_ready(pod) or is_unscheduled(pod):
             continue
-        trouble, age = of_pod.find_trouble(pod), object_age(live, pod["metadata"])
+        trouble, age = of_pod.find_trouble(pod, live.events), object_age(live, pod["metadata"])
         if trouble is not None and trouble.kind in of_pod.FAILING and (trouble.lasting or age >= PATIENCE_SECONDS):
             return trouble.words
         deadline = read_setting(marked, keys.PROGRESS_DEADLINE) or DEFAULT_DEADLINE_SECONDS

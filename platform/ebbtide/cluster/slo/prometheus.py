@@ -13,7 +13,9 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -49,6 +51,8 @@ CHUNK_BYTES: Final = 2**16
 #: Start of an annotation that does not doubt the result. Some versions return these as warnings, newer ones as infos
 #: (github.com/prometheus/prometheus util/annotations/annotations.go).
 INFO: Final = "PromQL info"
+#: The warnings of the responses to the queries of one measurement.
+_WARNINGS: Final[ContextVar[list[str] | None]] = ContextVar("_WARNINGS", default=None)
 #: One retry of a failed connection; a request that reached Prometheus is not retried.
 RETRY: Final = Retry(total=1, connect=1, read=0, status=0, other=0, backoff_factor=0.2)
 #: Messages by exception class; the first class that matches is used.
@@ -85,7 +89,7 @@ class PrometheusSource:
         self._profile = profile
         self._host = urlsplit(url).netloc
         session = session or requests.Session()
-        session.hooks["response"].append(_raise_for_status)
+        session.hooks["response"] += [_raise_for_status, _collect_warnings]
         self._session = session
         self._instant_url = f"{url.rstrip('/')}/api/v1/query"
         self._connection = PrometheusConnect(url=url.rstrip("/"), session=session, retry=RETRY, timeout=TIMEOUT)
@@ -93,6 +97,16 @@ class PrometheusSource:
     def measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, WorkloadMeasurements]:
         if not refs:
             return {}
+        collected: list[str] = []
+        token = _WARNINGS.set(collected)
+        try:
+            measurements = self._measure(refs, start, end)
+        finally:
+            _WARNINGS.reset(token)
+        warning = _describe_warning(collected[0]) if collected else ""
+        return {ref: replace(row, warning=warning) for ref, row in measurements.items()}
+
+    def _measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, WorkloadMeasurements]:
         start, end = self._clip_range(start, end)
         window = max(queries.SCRAPE, round(end - start))
         known = _group_names(refs)
@@ -175,10 +189,9 @@ class PrometheusSource:
         with self._convert_errors():
             answer = json.loads(self._read_answer(query))
             result = answer["data"]["result"]
-            warnings = [str(text) for text in answer.get("warnings") or () if not str(text).startswith(INFO)]
+            warnings = _read_warnings(answer)
         if warnings:
-            text = make_printable(warnings[0])[:MAX_MESSAGE_CHARACTERS]
-            raise SourceError(f"the answer of Prometheus may be incomplete: {text}")
+            raise SourceError(_describe_warning(warnings[0]))
         parsed = ((labels, _parse_pair(pair)[1]) for labels, pair in _iterate_samples(result, "value"))
         return [(labels, value) for labels, value in parsed if value is not None]
 
@@ -321,6 +334,23 @@ class PrometheusSource:
         except tuple(FAILURES) as error:
             text = next(text for kind, text in FAILURES.items() if isinstance(error, kind))
             raise SourceError(text.format(host=self._host, reason=_innermost_reason(error))) from error
+
+
+def _read_warnings(answer: Any) -> list[str]:
+    return [str(text) for text in answer.get("warnings") or () if not str(text).startswith(INFO)]
+
+
+def _describe_warning(text: str) -> str:
+    return f"the answer of Prometheus may be incomplete: {make_printable(text)[:MAX_MESSAGE_CHARACTERS]}"
+
+
+def _collect_warnings(response: requests.Response, *, stream: bool = False, **_: Any) -> None:
+    """Collect the warnings of a response, which the client does not return."""
+    collected = _WARNINGS.get()
+    if collected is None or stream or b'"warnings"' not in response.content:
+        return
+    with suppress(ValueError, AttributeError, TypeError):
+        collected += _read_warnings(response.json())
 
 
 def _raise_for_status(response: requests.Response, **_: Any) -> None:

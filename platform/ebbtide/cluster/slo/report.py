@@ -229,6 +229,7 @@ def compute_report(
     by_project: dict[str, list[ReportRow]] = {}
     for row in rows:
         by_project.setdefault(row.project, []).append(row)
+    warnings = (row.warning for row in (*measured.values(), *(last_hour or {}).values()) if row.warning)
     start = min((row_measured.start for row_measured in measured.values()), default=0.0)
     end = max((row_measured.end for row_measured in measured.values()), default=0.0)
     return Report(
@@ -237,7 +238,7 @@ def compute_report(
         rows,
         tuple(_combine_rows(name, name, members, gpu_hour) for name, members in sorted(by_project.items())),
         _combine_rows("all", "", rows, gpu_hour),
-        tuple(notes),
+        (*notes, *dict.fromkeys(f"{text}; numbers may be too low, and an SLO has no verdict" for text in warnings)),
     )
 
 
@@ -331,6 +332,7 @@ def combine_measurements(measured: Sequence[WorkloadMeasurements], name: str = "
             for name in TITLES
             if (histograms := [row.token_buckets[name] for row in measured if name in row.token_buckets])
         },
+        warning=next((row.warning for row in measured if row.warning), ""),
         **sums,
     )
 
@@ -456,11 +458,19 @@ def make_verdicts(
         (slo.p95_latency_milliseconds, 1000, judge_p95),
         (slo.uptime_percent, PERCENT, judge_uptime),
     )
-    verdicts = [judge(measured, limit / unit, last_hour) for limit, unit, judge in bounds if limit is not None]
-    return (
-        *(_limit_to_measured(verdict, measured) for verdict in verdicts),
-        *(judge_tokens(measured, token_objective, last_hour) for token_objective in list_token_objectives(slo)),
-    )
+    recent = None if last_hour is None or last_hour.warning else last_hour
+    verdicts = [
+        *(
+            _limit_to_measured(judge(measured, limit / unit, recent), measured)
+            for limit, unit, judge in bounds
+            if limit is not None
+        ),
+        *(judge_tokens(measured, token_objective, recent) for token_objective in list_token_objectives(slo)),
+    ]
+    if measured.warning:
+        # Both successes and failures may be missing.
+        return tuple(replace(row, outcome="unknown", why=_join_reasons(row.why, measured.warning)) for row in verdicts)
+    return tuple(verdicts)
 
 
 def judge_tokens(

@@ -101,6 +101,8 @@ class WorkloadMeasurements:
     token_buckets: Mapping[str, tuple[Bucket, ...]] = field(default_factory=dict)
     #: Notes on the measured quantity by objective, if it differs from the objective.
     token_notes: Mapping[str, str] = field(default_factory=dict)
+    #: The reason for which numbers may be too low, such as a partial answer of Thanos; empty if they are complete.
+    warning: str = ""
 
     @property
     def timed(self) -> float:

@@ -7,14 +7,14 @@ from typing import Final, NamedTuple
 
 from ebbtide.cluster.client import protocol as kube
 from ebbtide.cluster.client.protocol import Kind
-from ebbtide.cluster.read import inventory
+from ebbtide.cluster.read import inventory, queues
 from ebbtide.core.base import keys, names
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.translation.objects import Object
 
 #: The kinds of a workload's objects. An account or a cluster may be without LLMInferenceServices, as without any kind.
 OF_WORKLOADS: Final = (*inventory.GROUPED, kube.LLM, kube.RESOURCE_CLAIM)
-KINDS: Final = (*OF_WORKLOADS, kube.EVENT, kube.NODE, kube.NAMESPACE, kube.DEVICE_CLASS)
+KINDS: Final = (*OF_WORKLOADS, kube.EVENT, kube.NODE, kube.NAMESPACE, kube.DEVICE_CLASS, *queues.KINDS)
 #: Kinds of a workload's main object, by name; of objects with the same name, the first kind takes precedence.
 TOPS: Final = {kind.name: kind for kind in (kube.KSERVE, kube.LLM, kube.KNATIVE)}
 #: Maximum length of the name of an object (k8s.io/apimachinery pkg/util/validation, DNS1123SubdomainMaxLength). The API
@@ -57,7 +57,7 @@ def list_workload_names(kind: Kind, obj: Object) -> tuple[str, ...]:
         # The claim of a template has the pod as owner.
         pods = [owner["name"] for owner in metadata.get("ownerReferences") or () if owner.get("kind") == "Pod"]
         return tuple(dict.fromkeys(prefix for pod in pods for prefix in _name_prefixes(pod)))
-    if kind in {kube.NODE, kube.NAMESPACE, kube.QUOTA, kube.DEVICE_CLASS}:
+    if kind in {kube.NODE, kube.NAMESPACE, kube.QUOTA, kube.DEVICE_CLASS, *queues.KINDS}:
         return ()
     owners = [labels.get(keys.KNATIVE_SERVICE), labels.get(keys.KSERVE_SERVICE)]
     if kind in TOPS.values():

@@ -10,6 +10,7 @@ from typing import Final
 from ebbtide.cluster.client import protocol as kube
 from ebbtide.cluster.client.protocol import Clock, MissingError
 from ebbtide.cluster.read import inventory
+from ebbtide.cluster.read import queues as of_queue
 from ebbtide.cluster.read.inventory import LiveWorkload, ResourceSupply
 from ebbtide.cluster.read.status import Status, compute_status
 from ebbtide.cluster.watch.changes import ChangeLog
@@ -53,9 +54,9 @@ class Statuses:
                 known.pop(top, None)
         if gpus:
             self._supplies = None
-            wide = self._known[True]
-            for top in [top for top, row in wide.items() if row.short]:
-                del wide[top]
+            for known in self._known.values():
+                for top in [top for top, row in known.items() if row.short]:
+                    del known[top]
 
     def compute_all(self) -> int:
         """Compute all statuses, so that the first list is as fast as later ones, and return the number of workloads."""
@@ -120,6 +121,9 @@ class Statuses:
 
     def _group_live_workload(self, top: WorkloadKey, now: float, *, wide: bool) -> LiveWorkload:
         objects = {kind: [*self._store.unpack_group(kind, top)] for kind in OF_WORKLOADS}
+        for kind in of_queue.KINDS if of_queue.may_need_queues(objects[kube.POD], objects[kube.REVISION]) else ():
+            if kind in self._freshness.present:
+                objects[kind] = self._store.objects(kind, top.namespace if kind.namespaced else "")
         events = sorted(self._store.unpack_group(kube.EVENT, top), key=kube.event_time)
         supplies = self._compute_supplies() if wide and inventory.has_unscheduled_pods(objects[kube.POD]) else None
         for live in inventory.group_workloads(objects, events, supplies, now, only=top.name):

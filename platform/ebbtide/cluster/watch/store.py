@@ -9,14 +9,14 @@ from typing import Final
 
 from ebbtide.cluster.client import protocol as kube
 from ebbtide.cluster.client.protocol import Kind, MissingError
-from ebbtide.cluster.read import inventory
+from ebbtide.cluster.read import inventory, queues
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.watch.changes import ChangeLog
 from ebbtide.cluster.watch.groups import TOPS, Key, WorkloadKey, list_workload_names, object_uid, object_version
 from ebbtide.core.translation.objects import Object
 
-#: Kinds that say which GPUs there are and, with the pods, who holds them.
-SUPPLYING: Final = frozenset({kube.NODE, kube.RESOURCE_CLAIM, kube.DEVICE_CLASS})
+#: Kinds that say which GPUs there are and, with the pods, who holds them, and whether pods are admitted.
+SUPPLYING: Final = frozenset({kube.NODE, kube.RESOURCE_CLAIM, kube.DEVICE_CLASS, *queues.KINDS})
 
 
 @dataclass(frozen=True, slots=True)

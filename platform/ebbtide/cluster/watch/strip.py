@@ -22,6 +22,8 @@ POD_FIELDS: Final = (
     "schedulerName",
     "schedulingGates",
 )
+#: The fields of its containers that are read. These probes are rare.
+CONTAINER_FIELDS: Final = ("name", "image", "resources", "ports", "livenessProbe", "startupProbe")
 #: The end of a text that is cut, as the scheduler cuts its messages (k8s.io/kubernetes pkg/scheduler/schedule_one.go).
 CUT_MARK: Final = " ..."
 
@@ -53,7 +55,7 @@ def _strip_pod(obj: Object) -> Object:
     kept_spec = _keep_fields(spec, *POD_FIELDS)
     for group in ("containers", "initContainers"):
         if group in spec:
-            kept_spec[group] = [_keep_fields(row, "name", "image", "resources", "ports") for row in spec[group]]
+            kept_spec[group] = [_keep_fields(row, *CONTAINER_FIELDS) for row in spec[group]]
     return {**obj, "spec": kept_spec, "status": _drop_fields(pod_status, "podIPs", "hostIPs", "hostIP", "qosClass")}
 
 

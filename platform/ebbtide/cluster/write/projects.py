@@ -50,6 +50,7 @@ MEMBER_RULES: Final[list[Object]] = [
     {"apiGroups": ["policy"], "resources": ["poddisruptionbudgets"], "verbs": SHIP},
     {"apiGroups": ["resource.k8s.io"], "resources": ["resourceclaimtemplates"], "verbs": SHIP},
     {"apiGroups": ["resource.k8s.io"], "resources": ["resourceclaims"], "verbs": SEE},
+    {"apiGroups": ["kueue.x-k8s.io"], "resources": ["localqueues"], "verbs": SEE},
     {"apiGroups": [""], "resources": ["persistentvolumeclaims", "serviceaccounts"], "verbs": SHIP},
     {"apiGroups": ["apps"], "resources": ["deployments", "replicasets"], "verbs": SEE},
     {"apiGroups": [""], "resources": ["pods", "pods/log", "events", "resourcequotas", "limitranges"], "verbs": SEE},

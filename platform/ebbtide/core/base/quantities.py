@@ -19,6 +19,8 @@ GIB: Final = 1 << 30
 
 #: Maximum length of a text whose amount is cached.
 MAX_CACHED: Final = 32
+#: Maximum length of an amount; Python converts no number with more than 4,300 digits.
+MAX_LENGTH: Final = 1024
 _FORM: Final = re.compile(r"\+?([0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE]([-+]?[0-9]{1,3})|([A-Za-z]{0,2}))")
 #: Kubernetes stores quantities in 64 signed bits.
 LARGEST: Final = NANO << 63
@@ -46,7 +48,9 @@ _UNITS: Final = {
 def parse_nano(text: str | float) -> int | None:
     """Return a quantity in billionths, rounded up as in Kubernetes, or None if it is invalid or exceeds 64 bits."""
     written = str(text)
-    return _parse_short_text(written) if len(written) <= MAX_CACHED else _parse_text(written)
+    if len(written) > MAX_CACHED:
+        return _parse_text(written) if len(written) <= MAX_LENGTH else None
+    return _parse_short_text(written)
 
 
 def _parse_text(text: str) -> int | None:

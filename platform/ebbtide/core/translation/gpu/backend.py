@@ -66,12 +66,25 @@ FIELDS = {
 }
 
 
+class DraDevice(NamedTuple):
+    """A device that a DRA driver offers: its attributes, its memory in MiB, and the device classes that select it."""
+
+    name: str
+    attributes: Mapping[str, str]
+    mebibytes: int
+    #: The extended resource of each class; empty without one.
+    classes: Mapping[str, str]
+    #: True if several claims can take a part of it.
+    shared: bool
+
+
 class GpuNode(NamedTuple):
-    """The properties of a live node by which a backend recognizes it: resources, labels, and the cluster's APIs."""
+    """The properties of a live node by which a backend recognizes it: resources, labels, the cluster's APIs, DRA devices."""
 
     resources: dict[str, int]
     labels: dict[str, str]
     served: frozenset[str]
+    devices: tuple[DraDevice, ...] = ()
 
     @property
     def product(self) -> str:

@@ -9,7 +9,7 @@ off); knative.dev/serving pkg/apis/serving/fieldmask.go, which drops claims: kna
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.base import keys, names, quantities
 from ebbtide.core.base.paths import get_at
@@ -19,6 +19,7 @@ from ebbtide.core.translation.gpu import devices, mig
 from ebbtide.core.translation.gpu.backend import (
     Backend,
     ClaimRules,
+    GpuNode,
     PoolRequest,
     compute_portion,
     count_portions,
@@ -42,6 +43,7 @@ CONSUMABLE: Final = "DRAConsumableCapacity"
 PARTITIONABLE: Final = "DRAPartitionableDevices"
 #: The version from which each feature gate is on by default. Before, it is alpha and off.
 GATES: Final = {EXTENDED: (1, 36), CONSUMABLE: (1, 36), PARTITIONABLE: (1, 36)}
+GPU_CLASS: Final = "gpu.nvidia.com"
 MIG_CLASS: Final = "mig.nvidia.com"
 #: The MIG profile in a claim's selector.
 PROFILE: Final = re.compile(r"\.profile == '([^']+)'")
@@ -212,6 +214,43 @@ def quota(pool: NodePool) -> dict[str, int]:
     return {f"{pool.device_class}.deviceclass.resource.k8s.io/devices": 1}
 
 
+def detect(node: GpuNode) -> dict[str, Any] | None:
+    """Recognize a node on which NVIDIA's driver offers GPUs or MIG devices that a device class selects.
+
+    Upstream: dra-driver-nvidia-gpu cmd/gpu-kubelet-plugin/deviceinfo.go (attributes), consumable_shares.go. Product names are
+    those of the node label, in which GFD replaces spaces.
+    """
+    offered = [device for device in node.devices if device.classes]
+    gpus = [device for device in offered if device.attributes.get("type") == "gpu"]
+    partitions = [device for device in offered if "profile" in device.attributes]
+    if not gpus and not partitions:
+        return None
+    pool: dict[str, Any] = {"name": "dra", "backend": "dra"}
+    product = (gpus or partitions)[0].attributes.get("productName", "").replace(" ", "-")
+    if product:
+        pool["product"] = product
+    parents = {device.attributes.get("uuid", device.name) for device in gpus}
+    parents |= {device.attributes["parentUUID"] for device in partitions if "parentUUID" in device.attributes}
+    pool["devices"] = len(parents) or 1
+    profiles = {device.attributes["profile"] for device in partitions}
+    if profiles:
+        pool["migProfiles"] = sorted(profiles)
+    if not gpus:
+        return pool
+    mebibytes = min(device.mebibytes for device in gpus)
+    if mebibytes:
+        pool["gpuMemoryMebibytes"] = mebibytes
+    # The class of the chart comes first.
+    name = min(gpus[0].classes, key=lambda name: (name != GPU_CLASS, name))
+    if name != GPU_CLASS:
+        pool["deviceClass"] = name
+    if gpus[0].classes[name] not in {"", keys.GPU}:
+        pool["resource"] = gpus[0].classes[name]
+    if mebibytes and all(device.shared for device in gpus):
+        pool["consumableCapacity"] = True
+    return pool
+
+
 BACKEND = Backend(
     about=__doc__,
     name="dra",
@@ -230,5 +269,6 @@ BACKEND = Backend(
     advertises=devices.advertises,
     quota=quota,
     claims=ClaimRules(needed, counted, read_claim),
+    detect=detect,
     tested="kube-scheduler 1.37.2",
 )

@@ -10,6 +10,7 @@ KAI does not enforce memory, and time-slices compute evenly, whatever the portio
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.base import keys, quantities
@@ -50,6 +51,10 @@ NV_FRACTIONS: Final = (0, 18)
 HAMI_CORE: Final = (0, 17)
 #: The sharing modes in which a server cannot use more memory than it requests.
 ENFORCED: Final = ("HamiCore", "NvFractions")
+#: The annotations of NvFractions, by container.
+NV_MEMORY: Final = re.compile(
+    re.escape(keys.NV_CONTAINER) + r"(?P<container>[a-z0-9-]+)\.gpu-memory\.(?:request|limit)"
+)
 #: Unit in MiB to which KAI rounds the memory of a node's GPUs down, and the memory of a GPU without a label.
 MEMORY_STEP: Final = 100
 #: Decimals of a portion that replaces an amount of memory. The portion is rounded down, so that as many replicas fit.
@@ -261,13 +266,31 @@ def detect(node: GpuNode) -> dict[str, Any] | None:
 
 def annotated(annotations: dict[str, str]) -> dict[str, float]:
     """Return the portion or the memory in MiB, summed over the devices."""
+    fraction, memory = (parse_finite(annotations.get(key)) for key in (keys.KAI_FRACTION, keys.KAI_MEMORY))
+    if fraction is None and memory is None:
+        memory = _read_minimum(annotations)
+    devices = parse_count(annotations.get(keys.KAI_DEVICES, "1"))
     amounts: dict[str, float] = {}
-    for key, largest in ((keys.KAI_FRACTION, 1), (keys.KAI_MEMORY, MAX_MEBIBYTES)):
-        amount, devices = parse_finite(annotations.get(key)), parse_count(annotations.get(keys.KAI_DEVICES, "1"))
+    for key, amount, largest in ((keys.KAI_FRACTION, fraction, 1), (keys.KAI_MEMORY, memory, MAX_MEBIBYTES)):
         # A pod can have any text there: one amount must not hide the sum of all others.
         if amount is not None and devices is not None and 0 <= amount <= largest and devices <= MAX_DEVICES:
             amounts[key] = amount * devices
     return amounts
+
+
+def _read_minimum(annotations: dict[str, str]) -> float | None:
+    """Return the memory in MiB that KAI counts for a pod with NvFractions; None if no container has any.
+
+    KAI counts the request, or the limit without one (docs/gpu-sharing/nv-fraction/README.md of KAI 0.18). It adds the
+    annotations to pods with a portion too.
+    """
+    amounts: dict[str, int] = {}
+    # The limit of a container sorts before its request.
+    for key in sorted(annotations):
+        match = NV_MEMORY.fullmatch(key)
+        if match is not None and (mebibytes := quantities.parse_mebibytes(annotations[key])):
+            amounts[match["container"]] = mebibytes
+    return float(sum(amounts.values())) if amounts else None
 
 
 def held(pod: Object, node_labels: Mapping[str, str]) -> dict[str, float] | None:

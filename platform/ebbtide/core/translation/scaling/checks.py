@@ -245,20 +245,46 @@ def _check_replicas(plan: Plan) -> Iterator[Problem]:
         )
         fix = "remove activationReplicas if a few requests must not keep that many replicas"
         yield make_warning("AUT031", (*AUTO, "activationReplicas"), message, fix, fixes=remove_field())
-    kai = cluster.scheduling.kai
-    if (
-        scaling.minimum == 0
-        and cluster.scheduling.scheduler == "kai-scheduler"
-        and kai.gang_schedule_knative
-        # Observed: 0.12 omits a number of 0, which its API server accepts, and 0.17 does not.
-        and (0, 13) <= parse_version(kai.version) < (0, 18)
-    ):
+
+
+def _check_gang(plan: Plan) -> Iterator[Problem]:
+    """Check the size of the gang in which KAI schedules a revision's replicas: ``min-scale`` pods.
+
+    Upstream: KAI-Scheduler v0.17.0 pkg/podgrouper/podgrouper/plugins/knative/knative.go,
+    pkg/scheduler/actions/stalegangeviction/stalegangeviction.go (it evicts after 60 s by default).
+    """
+    scaling, scheduling = plan.scaling, plan.cluster.scheduling
+    kai = scheduling.kai
+    if not plan.mode.revisions or scheduling.scheduler != "kai-scheduler" or not kai.gang_schedule_knative:
+        return
+    # Observed: 0.12 omits a number of 0, which its API server accepts, and 0.17 does not.
+    if scaling.minimum == 0 and (0, 13) <= parse_version(kai.version) < (0, 18):
         message = (
             f"KAI {kai.version} with gang scheduling rejects a pod group without pods, so a service that is scaled to zero "
             "cannot start again"
         )
         fix = "set minReplicas to 1, turn --knative-gang-schedule off, or use KAI 0.18 or later"
         yield Problem("GPU023", (*AUTO, "minReplicas"), message, fix, fixes=set_value(1))
+    if scaling.minimum > 1:
+        message = (
+            f"KAI schedules the {scaling.minimum} replicas as a gang: none starts until all fit, and if one is lost and has no "
+            "GPU for 60 s, KAI evicts the others"
+        )
+        fix = (
+            "set minReplicas to 1, or turn KAI's --knative-gang-schedule off and set scheduling.kai.gangScheduleKnative: false "
+            "in the profile"
+        )
+        yield make_warning("GPU129", (*AUTO, "minReplicas"), message, fix, fixes=set_value(1))
+    if scaling.scaler == "controller" and scaling.maximum > max(scaling.minimum, 1):
+        message = (
+            "with gang scheduling, KAI evicts the replicas that serve if those that the controller adds do not fit within 60 s, "
+            "so the controller adds none"
+        )
+        fix = (
+            "turn KAI's --knative-gang-schedule off and set scheduling.kai.gangScheduleKnative: false in the profile, or scale "
+            "on concurrency or throughput only"
+        )
+        yield Problem("GPU130", AUTO, message, fix)
 
 
 def _check_standard(plan: Plan) -> Iterator[Problem]:
@@ -318,6 +344,7 @@ CHECKS: Final[tuple[Callable[[Plan], Iterator[Problem]], ...]] = (
     _check_fixed,
     _check_settings,
     _check_controller,
+    _check_gang,
     check_targets,
     keda.check,
 )
