@@ -63,7 +63,7 @@ def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fakes:
         "DOCKER": f"4 {8 << 30} /var/lib/docker",
         "FAIL": "nothing",
         "XDG_STATE_HOME": str(tmp_path / "state"),
-        "EBBTIDE_PROFILE": "of-another-cluster.yaml",
+        "EBBTIDE_PROFILE": "of-my-cluster.yaml",
     }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "executable", str(folder / "python"))
@@ -197,7 +197,9 @@ def test_another_cluster_needs_no_docker_and_only_its_model_is_deleted(
     assert run("quickstart", *use, "--down").code == 0
     assert [line.split()[1] for line in fakes.commands()] == ["apply", "call", "why", "wait", "list", "delete"]
     assert "registry.example.com/llama.cpp:server" in fakes.record.with_suffix(".spec").read_text()
-    assert {*fakes.record.with_suffix(".environment").read_text().splitlines()} == {f"{tmp_path / 'kubeconfig'} "}
+    # The profile of the environment describes the user's own cluster.
+    environments = {*fakes.record.with_suffix(".environment").read_text().splitlines()}
+    assert environments == {f"{tmp_path / 'kubeconfig'} of-my-cluster.yaml"}
 
 
 def test_without_a_home_directory_the_fix_is_named(run: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,6 +60,12 @@ def remote(parts: shared.SharedParts) -> Iterator[shared.SharedParts]:
 
 
 @pytest.mark.usefixtures("remote")
+def test_a_socket_of_another_account_is_not_used(run: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    assert run("--demo", "list").err.startswith(OWN)
+
+
+@pytest.mark.usefixtures("remote")
 def test_a_change_stays_for_the_next_command(run: Callable[..., Ran]) -> None:
     ran = run("--demo", "apply", "-y", str(EXAMPLE))
     assert ran.code == 0, ran.err

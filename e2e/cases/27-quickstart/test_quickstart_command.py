@@ -8,7 +8,8 @@ import re
 import subprocess
 import sys
 
-from e2e.stage import Stage
+from e2e.paths import CLUSTERS
+from e2e.stage import PROFILE, Stage
 
 LOAD = "ebbtide.local/e2e/load:v1"
 
@@ -24,7 +25,13 @@ def test_quickstart_command(stage: Stage) -> None:
             check=False,
             capture_output=True,
             text=True,
-            env={**os.environ, "PATH": path},
+            # A profile that is observed places the pod with KAI-Scheduler once another phase has installed it.
+            env={
+                **os.environ,
+                "PATH": path,
+                "EBBTIDE_PROFILE": str(PROFILE),
+                "XDG_STATE_HOME": str(CLUSTERS / "state"),
+            },
             timeout=600,
         )
         print(f"$ ebbtide quickstart {' '.join(words)}\n{done.stdout}{done.stderr}")

@@ -100,10 +100,10 @@ def run(options: Options) -> int:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     spec = folder / f"{NAME}.yaml"
     spec.write_text(Path(__file__).with_suffix(".yaml").read_text().replace(IMAGE, options.image))
-    # The profile and the Prometheus of the environment and of the configuration describe another cluster.
-    environment = {**os.environ, "KUBECONFIG": str(kubeconfig), CONFIG_VARIABLE: ""}
-    for variable in (PROFILE_VARIABLE, connection.PROMETHEUS):
-        environment.pop(variable, None)
+    environment = {**os.environ, "KUBECONFIG": str(kubeconfig)}
+    if not options.use:
+        # The profile and the Prometheus of the environment and of the configuration describe the user's own cluster.
+        environment |= {CONFIG_VARIABLE: "", PROFILE_VARIABLE: "", connection.PROMETHEUS: ""}
     steps = list_steps(options, spec)
     down = shlex.join(["ebbtide", "quickstart", *(("--use", options.use) if options.use else ()), "--down"])
     start = time.monotonic()

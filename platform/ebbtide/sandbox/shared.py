@@ -6,6 +6,7 @@ as it trusts its own program. A request names a part of the cluster, one of its 
 
 from __future__ import annotations
 
+import os
 import pickle
 import socket
 from contextlib import contextmanager, suppress
@@ -121,10 +122,15 @@ def _ask(path: str, *request: Any) -> Iterator[Any]:
 
 
 def connect_parts(path: str, namespace: str) -> SharedParts | None:
-    """Return the parts of the cluster that another process shares at ``path``; None if there is none.
+    """Return the parts of the cluster that another process of this account shares at ``path``; None if there is none.
 
     ``namespace`` is the one of the commands that name none.
     """
+    try:
+        if Path(path).stat().st_uid != os.getuid():
+            return None
+    except OSError:
+        return None
     part = partial(RemotePart, path)
     try:
         # A method that returns the text itself.
