@@ -117,7 +117,7 @@ def _ask(path: str, *request: Any) -> Iterator[Any]:
                     raise error
                 if not items:
                     return
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, pickle.UnpicklingError) as error:
         raise UnreachableError("the server of the demo has ended") from error
 
 
