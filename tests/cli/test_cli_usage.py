@@ -284,3 +284,16 @@ def test_new_reports_what_is_missing_wrong_or_in_the_way(
     )
     assert Path("a.yaml").read_text() == "mine"
     assert run("new", "a", "-i", "ghcr.io/acme/a:1", "-o", "none/a.yaml").code == 2
+
+
+def test_new_names_the_schema_that_is_next_to_the_spec(
+    run: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = "# yaml-language-server: $schema=spec.schema.json\n"
+    for file, has_line in (("before.yaml", False), ("after.yaml", True), ("-", True)):
+        code, out, _ = run("new", "a", "-i", "ghcr.io/acme/a:1", "-o", file)
+        text = out or Path(file).read_text()
+        assert (code, text.startswith(line)) == (0, has_line), text
+        Path("spec.schema.json").write_text(run("schema").out)
+    assert run("check", "after.yaml").code == 0

@@ -28,6 +28,7 @@ DEMO: Final = "--demo"
 USAGE: Final = 2
 #: Command, module of this package, one line of help. ``base.plugins`` has the module of an optional command.
 COMMANDS: Final = (
+    ("quickstart", "quickstart", "Serve a first model on a new cluster on this computer"),
     ("new", "new", "Write a first spec, from flags or by asking"),
     ("render", "render", "Translate specs to Kubernetes manifests"),
     ("check", "check", "Validate specs and report every problem"),

@@ -73,6 +73,16 @@ def remove_private_file(file: Path) -> None:
         file.parent.rmdir()
 
 
+def find_state_folder() -> Path | None:
+    """Return the directory for what outlives a command, such as sockets; None without a home directory. It may not exist.
+
+    Upstream: specifications.freedesktop.org/basedir (XDG_STATE_HOME).
+    """
+    home = os.environ.get("HOME")
+    base = os.environ.get("XDG_STATE_HOME") or (f"{home}/.local/state" if home else "")
+    return Path(base) / "ebbtide" if base else None
+
+
 def _name_temporary_file(target: Path, suffix: str) -> str:
     # A digest, because the name of the target may have the maximum length already.
     return f".ebbtide-{hashlib.blake2b(os.fsencode(target.name), digest_size=8).hexdigest()}-{suffix}.tmp"

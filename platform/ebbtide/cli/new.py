@@ -20,6 +20,8 @@ from ebbtide.core.translation.engines import find_engine, read_flag, read_port
 #: A number of GPUs, or a part of one.
 NUMBER: Final = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6})?", re.ASCII)
 GPU: Final = "GPUs, as in 1, a fraction of one, as in 0.25, or memory of one, as in 20Gi"
+#: The file of `ebbtide schema` that editors read, if it is next to the spec. Upstream: redhat-developer/yaml-language-server.
+SCHEMA: Final = "spec.schema.json"
 OPTIONS: Final = (
     make_option("name", nargs="?", metavar="NAME", help="Name of the service"),
     make_option("-i", "--image", metavar="IMAGE", help="Container image"),
@@ -76,6 +78,8 @@ def run(options: Options) -> int:
     if errors := check_text(text, file):
         common.print_problems(errors)
         return 1
+    if (Path(file).parent / SCHEMA).is_file():
+        text = f"# yaml-language-server: $schema={SCHEMA}\n{text}"
     if file == common.STDIN:
         sys.stdout.write(text)
         return 0

@@ -297,7 +297,7 @@ def serve_backend(backend: Backend, options: Options) -> int:
     config = make_server_config(app, options.host, options.port, limits, **tls)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     try:
-        sockets = [_bind_unix_socket(options.unix_socket) if options.unix_socket else config.bind_socket()]
+        sockets = [bind_unix_socket(options.unix_socket) if options.unix_socket else config.bind_socket()]
     except SystemExit:
         # uvicorn has logged the reason.
         return USAGE
@@ -338,7 +338,7 @@ def _open_browser(url: str, place: tuple[Any, ...]) -> FirstPage:
     return page
 
 
-def _bind_unix_socket(path: str) -> socket.socket:
+def bind_unix_socket(path: str) -> socket.socket:
     """Return a Unix socket that only this account can open; replace one that a stopped server left.
 
     Raises:

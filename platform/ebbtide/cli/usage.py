@@ -30,7 +30,7 @@ GROUPS: Final = (
     ),
     (
         "Run",
-        ("apply", "submit", "diff", "call", "delete", "project"),
+        ("quickstart", "apply", "submit", "diff", "call", "delete", "project"),
         ("ebbtide apply chat.yaml && ebbtide call chat",),
     ),
     (

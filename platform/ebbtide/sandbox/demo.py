@@ -1,22 +1,30 @@
-"""``--demo``: run a command for a cluster, or the server, on a simulated one, which exists as long as the process."""
+"""``--demo``: run a command for a cluster, or the server, on a simulated one, which exists as long as the process.
+
+While a server of the demo runs, the commands use its cluster.
+"""
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.cli import connection, serve, terminal
+from ebbtide.cli import connection, files, serve, terminal
 from ebbtide.cli.configuration import CONFIG_VARIABLE
 from ebbtide.cli.options import PROFILE_VARIABLE, Options
+from ebbtide.sandbox import shared
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import ModuleType
 
 USAGE: Final = 2
 #: Length of the simulated past in hours. The server's demo has a longer one, which takes longer to generate.
 HOURS: Final = 0.25
+#: Name of the Unix socket in the user's state directory, on which a server shares its cluster with commands.
+SOCKET: Final = "demo.sock"
 #: Namespace of the commands that name none.
 NAMESPACE: Final = "team-a"
 #: The account whose token the server's demo prints, and the token's validity. It may do everything.
@@ -63,19 +71,54 @@ def _run_simulated(work: Callable[[], int]) -> int:
             f"error: the simulated cluster's packages are not installed ({error}); install the wheel with the extra demo",
             USAGE,
         )
+    if (parts := _connect_server()) is not None:
+        terminal.write_stderr("Simulated cluster of the running demo server: changes stay until it ends")
+        return _run_on_parts(work, parts)
     terminal.write_stderr("Simulated cluster: changes are lost when the command ends")
     # Generating the past creates many objects, and the entry point disables garbage collection.
     gc.enable()
     world = services.demo_world(hours=HOURS)
     world.cluster.namespace = NAMESPACE
     with world.running(), gateway.serve_gateway(world) as address:
-        connection.simulated = connection.SimulatedConnection(
-            world.cluster, world.source, world.clock, services.demo_profile(), services.PROFILE, address
-        )
-        try:
-            return work()
-        finally:
-            connection.simulated = None
+        return _run_on_parts(work, shared.SharedParts(world.cluster, world.source, world.clock, address))
+
+
+def _connect_server() -> shared.SharedParts | None:
+    """Return the cluster of this user's running demo server; None if none runs."""
+    folder = files.find_state_folder()
+    return None if folder is None else shared.connect_parts(str(folder / SOCKET), NAMESPACE)
+
+
+def _run_on_parts(work: Callable[[], int], parts: shared.SharedParts) -> int:
+    from ebbtide.sandbox import services
+
+    connection.simulated = connection.SimulatedConnection(
+        parts.cluster, parts.source, parts.clock, services.demo_profile(), services.PROFILE, parts.gateway
+    )
+    try:
+        return work()
+    finally:
+        connection.simulated = None
+
+
+@contextmanager
+def share_with_commands(parts: shared.SharedParts) -> Iterator[None]:
+    """Let commands with ``--demo`` use this server's cluster inside the context, unless they use another server's."""
+    folder = files.find_state_folder()
+    if folder is None:
+        yield
+        return
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        listener = serve.bind_unix_socket(str(folder / SOCKET))
+    except OSError as error:
+        reason = "another demo server is running" if error.errno == errno.EADDRINUSE else str(error)
+        terminal.write_stderr(f"note: commands with --demo do not use this cluster: {reason}")
+        yield
+        return
+    terminal.write_stderr("Commands with --demo use this cluster while the server runs")
+    with shared.share_parts(listener, parts):
+        yield
 
 
 def serve_demo(options: Options) -> int:
@@ -104,4 +147,5 @@ def serve_demo(options: Options) -> int:
             rules=(sandbox.allow_all(ACCOUNT),),
             gateway=address,
         )
-        return serve.serve_backend(backend, options)
+        with share_with_commands(shared.SharedParts(world.cluster, world.source, world.clock, address)):
+            return serve.serve_backend(backend, options)

@@ -72,7 +72,7 @@ MEMBERS: Final = {
     "research": ("dana", "serviceaccount:research:notebook"),
 }
 #: Images that exist in no registry.
-MISSING_IMAGES: Final = frozenset({"ghcr.io/acme/translate:2.0-rc9"})
+MISSING_IMAGES: Final = frozenset({"ghcr.io/acme/translate:2.0-rc9", "ghcr.io/knative/helloworld-go:lastest"})
 #: A training job next to the services: project, name, and number of pods, of a class that every service can preempt.
 TRAINING: Final = ("research", "pretrain", 6)
 

@@ -66,9 +66,10 @@ class StaleError(ClusterError):
 class ConflictError(ClusterError):
     """A field ownership conflict; ``owners`` has the fields of each other field manager."""
 
-    def __init__(self, message: str, owners: dict[str, tuple[str, ...]]) -> None:
+    def __init__(self, message: str, owners: dict[str, tuple[str, ...]] | None = None) -> None:
+        """Store the owners with the message. An unpickled error gets its message first, then its attributes."""
         super().__init__(message)
-        self.owners = owners
+        self.owners = owners or {}
 
 
 class CutShortError(ClusterError):
