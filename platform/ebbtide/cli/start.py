@@ -42,7 +42,9 @@ def run(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
     if options.output != "text":
         terminal.write_data(report, options.output)
     else:
-        sys.stdout.writelines(make_printable(line) + "\n" for text in _format_report(report) for line in text.splitlines())
+        sys.stdout.writelines(
+            make_printable(line) + "\n" for text in _format_report(report) for line in text.splitlines()
+        )
     return 0
 
 
@@ -60,7 +62,12 @@ def _format_report(report: StartReport) -> Iterator[str]:
     else:
         yield f"{report.namespace}/{report.name}"
     rows = [
-        (row.name, str(row.starts), *(f"{value:.1f}" for value in (row.least, row.median, row.most)), f"{row.share:.0%}")
+        (
+            row.name,
+            str(row.starts),
+            *(f"{value:.1f}" for value in (row.least, row.median, row.most)),
+            f"{row.share:.0%}",
+        )
         for row in report.phases
     ]
     if rows:
@@ -77,7 +84,8 @@ def _format_report(report: StartReport) -> Iterator[str]:
             yield (
                 "  The settings are unchanged. A shorter start also allows settings with fewer replicas: ebbtide tune --start"
             )
-    yield from (f"\nnote: {note}" for note in report.notes)
+    if report.notes:
+        yield "\n" + "\n".join(f"note: {note}" for note in report.notes)
 
 
 def _describe_cut(report: StartReport) -> str:

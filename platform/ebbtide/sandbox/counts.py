@@ -265,7 +265,9 @@ class TallySource:
     def starts(self, ref: Ref, start: float, end: float) -> list[StartTimes]:
         """Return the starts of a workload's pods that were created and became ready in a range."""
         self.settle()
-        return [times for times in self.tallies.get(ref, Tally()).starts if start <= times.created and times.ready <= end]
+        return [
+            times for times in self.tallies.get(ref, Tally()).starts if start <= times.created and times.ready <= end
+        ]
 
     def measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, WorkloadMeasurements]:
         """Return the measurements of each workload."""

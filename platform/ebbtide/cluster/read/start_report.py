@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ebbtide.cluster.read.inventory import LiveWorkload
@@ -65,11 +66,21 @@ class StartChoice(NamedTuple):
 #: Upstream of the advice: kserve pkg/apis/serving/v1alpha1 (LocalModelCache); vllm docs/design/torch_compile.md (the cache in
 #: VLLM_CACHE_ROOT), vllm/config (--enforce-eager).
 CHOICES: Final = (
-    StartChoice("spare node", ("node",), "keep a node with room, for example by pods of a low priority that the workload preempts"),
+    StartChoice(
+        "spare node",
+        ("node",),
+        "keep a node with room, for example by pods of a low priority that the workload preempts",
+    ),
     StartChoice("room to schedule", ("scheduling",), "raise the quota or the priority, or use a node pool with room"),
     StartChoice("image on the node", ("image",), "pull the image on all nodes before it is needed, or make it smaller"),
-    StartChoice("weights on the node", ("weights",), "mount a claim with the weights, or keep them on the nodes (LocalModelCache)"),
-    StartChoice("compiled engine", ("compile",), "keep the compiled model on a claim: VLLM_CACHE_ROOT of vLLM", "engine"),
+    StartChoice(
+        "weights on the node",
+        ("weights",),
+        "mount a claim with the weights, or keep them on the nodes (LocalModelCache)",
+    ),
+    StartChoice(
+        "compiled engine", ("compile",), "keep the compiled model on a claim: VLLM_CACHE_ROOT of vLLM", "engine"
+    ),
     StartChoice("no CUDA graphs", ("graphs",), "--enforce-eager of vLLM; each token then takes longer", "engine"),
     StartChoice("faster probe", ("readiness",), "lower initialDelaySeconds and periodSeconds of probes.readiness"),
 )
@@ -132,7 +143,9 @@ class StartReport:
         return tuple(start for start in self.starts if start.seconds is not None)
 
 
-def collect_starts(read_log: ReadLog, live: LiveWorkload, source: MetricsSource | None, since: float) -> tuple[list[PodStart], str]:
+def collect_starts(
+    read_log: ReadLog, live: LiveWorkload, source: MetricsSource | None, since: float
+) -> tuple[list[PodStart], str]:
     """Return the last starts, newest first, and why those of deleted pods are unknown, if they are.
 
     The live pods have more phases than what kube-state-metrics records, which in turn knows when a pod was ready first.
@@ -174,7 +187,9 @@ def make_start_report(
     finished = [start for start in starts if start.seconds is not None]
     told = [note for note in notes if note]
     if not finished:
-        told.insert(0, "no start was seen: no pod that became ready exists or is recorded, so nothing can be said about phases")
+        told.insert(
+            0, "no start was seen: no pod that became ready exists or is recorded, so nothing can be said about phases"
+        )
         return StartReport(live.name, live.namespace, tuple(starts), None, (), "", (), None, "", tuple(told))
     detailed = [start for start in finished if start.find_seconds("server") == 0.0] or finished
     if detailed[0].find_seconds("server"):
@@ -202,9 +217,7 @@ def make_start_report(
         for choice, seconds in sorted(savings, key=lambda pair: -pair[1])
     ]
     if replay is not None:
-        if replay.plan.scaling.minimum == 0:
-            kept = _simulate_month(replay, _make_start_up(detailed), minReplicas=1)
-            options.append(StartOption("no start from zero", "set autoscaling.minReplicas to 1", 0.0, kept))
+        options += _keep_one_replica(replay, _make_start_up(detailed))
         if replay.case.traffic.seconds < DAY_SECONDS:
             told.append("the traffic covers less than a day, so a month can differ much from what is computed from it")
     told += _compare_limits(live, total)
@@ -312,7 +325,19 @@ def _make_start_up(starts: Sequence[PodStart], without: Sequence[str] = ()) -> S
     return StartUp(**seconds, spread=statistics.stdev(totals) if len(totals) >= MIN_FOR_SPREAD else 0.0)
 
 
-def _simulate_month(prepared: PreparedCase, start_up: StartUp, **values: int) -> MonthlyUse:
+def _keep_one_replica(prepared: PreparedCase, start_up: StartUp) -> Iterator[StartOption]:
+    """Yield the choice to never scale to zero, if the workload does."""
+    from ebbtide.simulator.tune import drop_idle_fields  # noqa: PLC0415 - it needs numpy
+
+    values = drop_idle_fields({**prepared.autoscaling, "minReplicas": 1})
+    if prepared.plan.scaling.minimum == 0 and prepared.case.is_renderable(values):
+        month = _simulate_month(prepared, start_up, values)
+        yield StartOption("no start from zero", "set autoscaling.minReplicas to 1", 0.0, month)
+
+
+def _simulate_month(
+    prepared: PreparedCase, start_up: StartUp, values: Mapping[str, object] = MappingProxyType({})
+) -> MonthlyUse:
     """Simulate the traffic with a start-up and with other ``values`` of autoscaling, and scale the result to a month."""
     import numpy as np  # noqa: PLC0415 - an optional dependency
 

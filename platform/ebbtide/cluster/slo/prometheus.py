@@ -184,9 +184,7 @@ class PrometheusSource:
             query = queries.start_time_query(series, ref, round(end - start))
             for labels, value in self._query_instant(query, end):
                 times[str(labels.get("pod", ""))][field] = value
-        complete = [
-            StartTimes(pod, **values) for pod, values in times.items() if {"created", "ready"} <= values.keys()
-        ]
+        complete = [StartTimes(pod, **values) for pod, values in times.items() if {"created", "ready"} <= values.keys()]
         return sorted((row for row in complete if row.created >= start), key=lambda row: row.created)
 
     def samples(self, query: str) -> list[tuple[Mapping[str, str], float]]:
