@@ -12,7 +12,14 @@ import situations
 from ebbtide.cluster.client.protocol import ForbiddenError
 from ebbtide.cluster.read.engine_logs import PATTERNS, read_engine_log
 from ebbtide.cluster.read.inventory import format_timestamp, parse_timestamp
-from ebbtide.cluster.read.starts import compute_recorded_start, parse_go_duration, read_starts, tabulate_starts
+from ebbtide.cluster.read.starts import (
+    compute_recorded_start,
+    describe_node_wait,
+    parse_go_duration,
+    read_starts,
+    tabulate_starts,
+)
+from ebbtide.cluster.read.status import compute_status
 from ebbtide.cluster.slo.source import StartTimes
 
 if TYPE_CHECKING:
@@ -216,3 +223,37 @@ def test_a_repeated_event_of_the_autoscaler_counts_from_its_first_time() -> None
     live = situations.live(recording)
 
     assert only(live) == only(replace(live, events=(*live.events, *live.events)))
+
+
+def waiting_for_node(reason: str, message: str) -> LiveWorkload:
+    """A pod that no node has room for, with an event of a node autoscaler 40 s ago."""
+    recording = deepcopy(situations.data("gpu-waiting"))
+    event(recording, reason, message, format_timestamp(recording["now"] - 40))
+    return situations.live(recording)
+
+
+def test_the_status_says_how_long_a_pod_waits_for_a_node() -> None:
+    live = waiting_for_node("TriggeredScaleUp", "pod triggered scale-up: [{gpu-pool 1->2 (max: 4)}]")
+
+    assert compute_status(live).why.startswith(
+        "waiting for a node, 40 s, which the cluster autoscaler starts; waiting for a MIG slice 3g.40gb: "
+    )
+
+
+def test_the_expected_time_is_that_of_the_workload_s_other_pods() -> None:
+    live = waiting_for_node("Nominated", "Pod should schedule on: nodeclaim/gpu-x2v")
+    earlier = started(scheduled=125, started=130, ready=140)
+    event(earlier, "Nominated", "Pod should schedule on: nodeclaim/gpu-a1b", "2026-11-24T21:00:05Z")
+    pod = {**earlier["pods"][0], "metadata": {**earlier["pods"][0]["metadata"], "labels": {}}}
+
+    both = replace(live, pods=(*live.pods, pod), events=(*live.events, *earlier["events"]))
+
+    assert describe_node_wait(live.pods[0], both) == "waiting for a node, 40 s of about 120, which Karpenter starts"
+
+
+def test_a_pod_for_which_no_node_can_be_started_names_the_reason() -> None:
+    live = waiting_for_node("NotTriggerScaleUp", "pod didn't trigger scale-up: 1 max node group size reached")
+
+    assert compute_status(live).why.startswith(
+        "the cluster autoscaler starts no node for it: 1 max node group size reached; waiting for a MIG slice 3g.40gb: "
+    )

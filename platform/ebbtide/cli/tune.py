@@ -75,7 +75,9 @@ def run(options: Options) -> int:
             exit_with_usage_error(f"invalid --keep {invalid!r}: must be one of {', '.join(KEEPABLE)}", "tune")
         if options.start and (options.write or options.output == "html"):
             exit_with_usage_error("--start compares start-ups: remove --write and -o html", "tune")
-        prepared = read_case(options, keep=kept_fields, evaluations=options.evaluations, part=1.0 if options.start else options.part)
+        prepared = read_case(
+            options, keep=kept_fields, evaluations=options.evaluations, part=1.0 if options.start else options.part
+        )
         with exit_if_refused("tune"):
             return _compare_starts(options, prepared) if options.start else _run_search(options, prepared)
     except KeyboardInterrupt:
@@ -90,7 +92,9 @@ def _compare_starts(options: Options, prepared: PreparedCase) -> int:
     count = len(starts.list_start_ups(prepared))
     if not count:
         form = "--start-up node=90s,pull=20s,weights=15s,load=20s"
-        exit_with_usage_error(f"--start needs at least one of node, pull and weights in --start-up, as in {form}", "tune")
+        exit_with_usage_error(
+            f"--start needs at least one of node, pull and weights in --start-up, as in {form}", "tune"
+        )
     progress = ProgressBar(options.evaluations * count)
     try:
         candidates = starts.compare_starts(prepared, progress.show)

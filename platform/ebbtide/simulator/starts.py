@@ -68,7 +68,9 @@ def render_starts_text(candidates: list[StartCandidate], head: str) -> str:
     for candidate in candidates:
         measured, cells = candidate.measured, ["no setting meets the SLO", "-", "-", *["-"] * has_price]
         if measured is not None:
-            saved = "-" if before is None or candidate.name == GIVEN else format_percent(_compute_saving(before, measured))
+            saved = (
+                "-" if before is None or candidate.name == GIVEN else format_percent(_compute_saving(before, measured))
+            )
             state = f"{format_percent(measured.attainment)} {'met' if measured.holds else 'violated'}"
             cells = [state, f"{measured.replica_hours:.2f}", saved, *[f"{measured.cost or 0:,.2f}"] * has_price]
         rows.append([candidate.name, format_duration(candidate.seconds), *cells])

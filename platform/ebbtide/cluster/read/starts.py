@@ -13,6 +13,7 @@ pkg/constants/constants.go (``storage-initializer``).
 from __future__ import annotations
 
 import re
+import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Final, Literal, Protocol
 
@@ -42,8 +43,13 @@ PHASES: Final[Mapping[PhaseName, str]] = {
 STORAGE_INITIALIZER: Final = "storage-initializer"
 #: Bytes from the beginning of a log that are searched for the lines of a start.
 LOG_BYTES: Final = 2**20
-#: Reasons of events with which a node autoscaler answers a pod, and what their messages begin with.
-NODE_REQUESTS: Final = {"TriggeredScaleUp": "pod triggered scale-up", "Nominated": "Pod should schedule on: nodeclaim/"}
+#: Events with which a node autoscaler answers a pod, by reason: the name of the autoscaler, and how the message begins.
+NODE_REQUESTS: Final = {
+    "TriggeredScaleUp": ("the cluster autoscaler", "pod triggered scale-up"),
+    "Nominated": ("Karpenter", "Pod should schedule on: nodeclaim/"),
+}
+#: The event of a pod for which the cluster autoscaler can start no node, and how its message begins.
+NO_NODE: Final = ("NotTriggerScaleUp", "pod didn't trigger scale-up: ")
 _PULLED: Final = re.compile(
     r"^Successfully pulled image .* in (?P<pull>[\dhmµns.]+)(?: \((?P<waited>[\dhmµns.]+) including waiting\))?"
 )
@@ -115,8 +121,31 @@ def find_node_request(pod: Object, events: Iterable[Object]) -> Object | None:
 
 
 def _requests_node(event: Object) -> bool:
-    start = NODE_REQUESTS.get(str(event.get("reason", "")))
+    _, start = NODE_REQUESTS.get(str(event.get("reason", "")), ("", None))
     return start is not None and str(event.get("message", "")).startswith(start)
+
+
+def describe_node_wait(pod: Object, live: LiveWorkload) -> str:
+    """Return how long a pod has waited for the node that an autoscaler starts, or why it starts none; empty if no event says so.
+
+    The expected time is the median of the workload's other pods that waited for one, as far as their events still exist.
+    """
+    own = [event for event in live.events if get_at(event, "involvedObject", "name") == pod["metadata"]["name"]]
+    request = find_node_request(pod, own)
+    if request is None:
+        reason, start = NO_NODE
+        refused = [str(event.get("message", "")) for event in own if event.get("reason") == reason]
+        return f"the cluster autoscaler starts no node for it: {refused[-1].removeprefix(start)}" if refused else ""
+    waited = max(0.0, live.now - _find_first_time(request))
+    others = (compute_start(other, live.events, live.now) for other in live.pods if get_at(other, "spec", "nodeName"))
+    known = [seconds for start in others if (seconds := start.find_phase("node"))]
+    about = f" of about {statistics.median(known):.0f}" if known else ""
+    return f"waiting for a node, {waited:.0f} s{about}, which {NODE_REQUESTS[request['reason']][0]} starts"
+
+
+def _find_first_time(event: Object) -> float:
+    """Return the time of an event that may have been repeated since."""
+    return parse_timestamp(event.get("firstTimestamp") or event_time(event))
 
 
 def find_restarts(pod: Object) -> int:
@@ -178,9 +207,7 @@ def _list_scheduling(times: StartTimes, request: Object | None, now: float) -> I
     end = times.scheduled or now
     asked = end
     if request is not None:
-        # The event is repeated while the pod waits.
-        first = parse_timestamp(request.get("firstTimestamp") or event_time(request))
-        asked = min(max(first, times.created), end)
+        asked = min(max(_find_first_time(request), times.created), end)
     yield StartPhase("scheduling", max(0.0, asked - times.created), "condition PodScheduled")
     if request is not None:
         yield StartPhase("node", end - asked, f"event {request['reason']}")
