@@ -68,6 +68,7 @@ def test_the_largest_phase_is_named_with_what_cuts_it() -> None:
     report = report_on(live_from_zero(), Recorded(), *VLLM)
 
     assert report.largest == "image"
+    assert report.start_up == "schedule=2s,pull=48s,weights=30s,load=30s,ready=5s"
     assert report.total is not None
     assert report.total.median == 115
     assert {row.name: row.median for row in report.phases}["weights"] == 30

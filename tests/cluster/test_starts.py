@@ -12,6 +12,7 @@ import situations
 from ebbtide.cluster.client.protocol import ForbiddenError
 from ebbtide.cluster.read.engine_logs import PATTERNS, read_engine_log
 from ebbtide.cluster.read.inventory import format_timestamp, parse_timestamp
+from ebbtide.cluster.read.pods import describe_startup
 from ebbtide.cluster.read.starts import (
     compute_recorded_start,
     describe_node_wait,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from ebbtide.cluster.read.inventory import LiveWorkload
     from ebbtide.cluster.read.starts import PodStart
 
-#: Two processes of vLLM, of which the slower one counts. The node writes the time of its own zone.
+#: Two processes of vLLM, of which the slower one counts. The node writes the time of its time zone.
 VLLM = """\
 2026-11-24T23:01:10.100000001+02:00 INFO 11-24 21:01:10 [weight_utils.py:581] Time spent downloading weights for a/b: 20.000000 seconds
 2026-11-24T23:01:20.2+02:00 (Worker_TP0 pid=9) INFO 11-24 21:01:20 [default_loader.py:384] Loading weights took 9.50 seconds
@@ -257,3 +258,14 @@ def test_a_pod_for_which_no_node_can_be_started_names_the_reason() -> None:
     assert compute_status(live).why.startswith(
         "the cluster autoscaler starts no node for it: 1 max node group size reached; waiting for a MIG slice 3g.40gb: "
     )
+
+
+def test_a_server_whose_startup_probe_does_not_succeed_yet_is_told_from_one_that_is_not_ready() -> None:
+    recording = deepcopy(situations.data("starting-slowly"))
+    (pod,) = situations.live(recording).pods
+    assert describe_startup(pod).startswith("the server is starting: its readiness probe")
+
+    # The kubelet reports a container without a startup probe as started.
+    pod["status"]["containerStatuses"][1]["started"] = False
+
+    assert describe_startup(pod) == "the server is starting: its startup probe does not succeed yet"

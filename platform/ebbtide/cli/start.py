@@ -82,7 +82,8 @@ def _format_report(report: StartReport) -> Iterator[str]:
         yield f"\nmonth: 30 days of {report.traffic}\n  late: requests that wait more than 1 s for a replica"
         if report.options:
             yield (
-                "  The settings are unchanged. A shorter start also allows settings with fewer replicas: ebbtide tune --start"
+                "  The settings are unchanged. A shorter start also allows settings with fewer replicas:\n"
+                f"  ebbtide tune SPEC --traffic LOG --start --start-up {report.start_up}"
             )
     if report.notes:
         yield "\n" + "\n".join(f"note: {note}" for note in report.notes)

@@ -34,7 +34,7 @@ class StartCandidate:
 
 
 def list_start_ups(prepared: PreparedCase) -> dict[str, PreparedCase]:
-    """Return the case with each choice whose phase the start-up has, and with all of them; none if it has no such phase."""
+    """Return the case with each choice whose phase the start-up has, and with all of them; none without such phases."""
     case = prepared.case
     names = {name: field for name, field in CHOICES.items() if getattr(case.start_up, field) > 0}
     removed = {GIVEN: (), **{name: (field,) for name, field in names.items()}}

@@ -16,7 +16,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Final, Literal, NamedTuple
 
-#: What a line reports the end of. Only a line of ``listening`` has no duration: the server answers from then on.
+#: The step whose end a line reports. Only a line of ``listening`` has no duration: the server answers from then on.
 Step = Literal["download", "weights", "compile", "graphs", "listening"]
 
 
@@ -70,7 +70,7 @@ def read_engine_log(lines: Iterable[str]) -> EngineSteps:
                 continue
             engines[row.engine] = None
             if row.step == "listening":
-                # A node may write the time of its own zone.
+                # A node may write the time of its time zone.
                 with suppress(ValueError):
                     listening = max(listening, datetime.fromisoformat(time).timestamp())
             else:

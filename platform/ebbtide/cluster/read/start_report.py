@@ -40,9 +40,11 @@ LATE_SECONDS: Final = 1.0
 MIN_FOR_SPREAD: Final = 3
 #: The fields of the simulator's start-up, and the phases that each one sums.
 START_UP: Final = {
-    "schedule": ("scheduling", "node"),
+    "schedule": ("scheduling",),
+    "node": ("node",),
     "pull": ("image", "init"),
-    "load": ("server", "weights", "engine"),
+    "weights": ("weights",),
+    "load": ("server", "engine"),
     "ready": ("readiness",),
 }
 #: Most requests that are simulated; longer traffic is cut.
@@ -132,6 +134,8 @@ class StartReport:
     #: The phase with the most seconds; empty if no start was seen.
     largest: str
     options: tuple[StartOption, ...]
+    #: The mean of the starts in the syntax of ``--start-up``.
+    start_up: str
     #: The month as it is, and what it was computed from.
     month: MonthlyUse | None
     traffic: str
@@ -188,9 +192,9 @@ def make_start_report(
     told = [note for note in notes if note]
     if not finished:
         told.insert(
-            0, "no start was seen: no pod that became ready exists or is recorded, so nothing can be said about phases"
+            0, "no start was seen: no pod that became ready exists or is recorded, so the phases are unknown"
         )
-        return StartReport(live.name, live.namespace, tuple(starts), None, (), "", (), None, "", tuple(told))
+        return StartReport(live.name, live.namespace, tuple(starts), None, (), "", (), "", None, "", tuple(told))
     detailed = [start for start in finished if start.find_seconds("server") == 0.0] or finished
     if detailed[0].find_seconds("server"):
         told.append(
@@ -229,6 +233,7 @@ def make_start_report(
         phases,
         largest,
         tuple(options),
+        _write_start_up(detailed),
         None if replay is None else _simulate_month(replay, _make_start_up(detailed)),
         "" if replay is None else _describe_traffic(replay),
         tuple(told),
@@ -333,6 +338,11 @@ def _keep_one_replica(prepared: PreparedCase, start_up: StartUp) -> Iterator[Sta
     if prepared.plan.scaling.minimum == 0 and prepared.case.is_renderable(values):
         month = _simulate_month(prepared, start_up, values)
         yield StartOption("no start from zero", "set autoscaling.minReplicas to 1", 0.0, month)
+
+
+def _write_start_up(starts: Sequence[PodStart]) -> str:
+    means = {field: round(_mean(starts, names), 1) for field, names in START_UP.items()}
+    return ",".join(f"{field}={seconds:g}s" for field, seconds in means.items() if seconds)
 
 
 def _simulate_month(
