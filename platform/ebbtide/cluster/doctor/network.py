@@ -14,13 +14,16 @@ from ebbtide.cluster.client.protocol import (
     INGRESS_CLASS,
     NETWORK_POLICY,
     SERVICE,
+    ClusterError,
     ForbiddenError,
 )
 from ebbtide.cluster.doctor.findings import FixPatch, fetch_or_none, make_error_finding, make_warning_finding
 from ebbtide.cluster.read.inventory import KNATIVE_NAMESPACE
+from ebbtide.cluster.slo.proxy import count_disconnected_activators
 from ebbtide.cluster.slo.queries import GATEWAYS as HISTOGRAMS
 from ebbtide.core.base.ingress import INGRESS_GATEWAYS
 from ebbtide.core.base.paths import get_at
+from ebbtide.core.base.prose import count_noun
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,6 +75,20 @@ def _check_gateway_histogram(
             effect,
             "add a monitor for the gateway (kustomize/metrics has Kourier's), then set metrics.gatewayLatency in the profile "
             f"to one of {', '.join(HISTOGRAMS)}, or to the gateway's own histogram",
+        )
+
+
+def _check_activators(cluster: Cluster, _: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+    try:
+        count = count_disconnected_activators(cluster.read, requirements.profile.spec.metrics.prometheus)
+    except ClusterError:
+        return
+    if count:
+        yield make_error_finding(
+            "DOC072",
+            f"{count_noun(count, 'activator')} of Knative cannot reach the autoscaler",
+            "services do not scale from zero, because the autoscaler is not told of the requests that wait",
+            f"read the logs of Deployments activator and autoscaler in namespace {KNATIVE_NAMESPACE}, and allow port 8080 between them",
         )
 
 
@@ -206,6 +223,7 @@ def _check_network_policies(cluster: Cluster, _: ObservedCluster, requirements: 
 CHECKS: Final = (
     _check_prometheus,
     _check_gateway_histogram,
+    _check_activators,
     _check_gateway,
     _check_domain_claims,
     find_missing_ingress,

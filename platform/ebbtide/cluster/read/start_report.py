@@ -191,9 +191,7 @@ def make_start_report(
     finished = [start for start in starts if start.seconds is not None]
     told = [note for note in notes if note]
     if not finished:
-        told.insert(
-            0, "no start was seen: no pod that became ready exists or is recorded, so the phases are unknown"
-        )
+        told.insert(0, "no start was seen: no pod that became ready exists or is recorded, so the phases are unknown")
         return StartReport(live.name, live.namespace, tuple(starts), None, (), "", (), "", None, "", tuple(told))
     detailed = [start for start in finished if start.find_seconds("server") == 0.0] or finished
     if detailed[0].find_seconds("server"):
