@@ -154,6 +154,10 @@ def test_a_pod_that_lost_its_readiness_counts_until_it_was_ready_first() -> None
     assert report.starts[0].seconds == 112
     assert report.starts[0].find_phase("readiness") == 2
 
+    report = report_on(live, Recorded(StartTimes(name, created, ready=created + 90)), *VLLM)
+
+    assert (report.starts[0].find_phase("engine"), report.starts[0].find_phase("readiness")) == (10, 0)
+
 
 def test_a_start_beyond_the_request_timeout_is_reported() -> None:
     live = live_from_zero()

@@ -84,6 +84,23 @@ def test_a_pod_that_restarted_has_no_start() -> None:
     assert read_starts(lambda *_, **__: [], situations.read("crashing"), 10) == []
 
 
+def test_a_server_that_only_says_that_it_listens_is_not_divided() -> None:
+    live = situations.live(started(scheduled=2, started=50, ready=115))
+
+    assert phases(only(live, VLLM[-1])) == {"scheduling": 2, "image": 48, "server": 60, "readiness": 5}
+
+
+def test_a_pod_that_is_deleted_and_no_longer_ready_has_no_start() -> None:
+    recording = started(scheduled=2, started=50, ready=115)
+    (pod,) = recording["pods"]
+    pod["metadata"]["deletionTimestamp"] = "2026-11-24T21:30:00Z"
+    assert only(situations.live(recording)).seconds == 115
+
+    next(row for row in pod["status"]["conditions"] if row["type"] == "Ready")["status"] = "False"
+
+    assert read_starts(lambda *_, **__: [], situations.live(recording), 10) == []
+
+
 def test_a_start_is_divided_by_events_and_by_the_lines_of_the_engine() -> None:
     recording = started(scheduled=2, started=50, ready=115)
     pulled = 'Successfully pulled image "x/vllm:1" in 30.5s (40.25s including waiting). Image size: 9876543210 bytes.'

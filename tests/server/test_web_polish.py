@@ -79,7 +79,7 @@ def test_the_pods_of_a_workload_show_the_phases_of_their_starts() -> None:
     with Site(backend_of(fixed, ManualClock(situation["now"]))) as site:
         page = Parsed(site.get(f"/workloads/{top['namespace']}/{top['name']}/pods").text)
 
-    assert "started in 3.0 s: scheduling 0.0, image 2.0, engine 0.5, readiness 0.5" in page.text
+    assert "started in 3.0 s: scheduling 0.0, image 2.0, server 0.5, readiness 0.5" in page.text
 
 
 @pytest.mark.parametrize(

@@ -141,11 +141,6 @@ class StartReport:
     traffic: str
     notes: tuple[str, ...]
 
-    @property
-    def finished(self) -> tuple[PodStart, ...]:
-        """The starts whose pods became ready."""
-        return tuple(start for start in self.starts if start.seconds is not None)
-
 
 def collect_starts(
     read_log: ReadLog, live: LiveWorkload, source: MetricsSource | None, since: float
@@ -166,15 +161,19 @@ def collect_starts(
     known = {start.pod for start in starts}
     starts += [compute_recorded_start(times) for times in recorded if times.pod not in known]
     starts.sort(key=lambda start: start.created, reverse=True)
-    return starts[:STARTS], "" if recorded else "Prometheus has no times of pods, which kube-state-metrics exports"
+    return starts[
+        :STARTS
+    ], "" if recorded else "Prometheus has no start of a pod in this period, as kube-state-metrics exports it"
 
 
 def _correct_total(start: PodStart, seconds: float | None) -> PodStart:
     """Return a start without the time after the pod was ready first, which it lost and regained."""
     if start.seconds is None or seconds is None or seconds >= start.seconds - 1.0:
         return start
-    excess, phases = start.seconds - seconds, list(start.phases)
-    phases[-1] = replace(phases[-1], seconds=max(0.0, phases[-1].seconds - excess))
+    phases, left = [], seconds
+    for phase in start.phases:
+        phases.append(replace(phase, seconds=min(phase.seconds, left)))
+        left -= phases[-1].seconds
     return replace(start, seconds=seconds, phases=tuple(phases))
 
 

@@ -246,8 +246,10 @@ def _list_server(times: StartTimes, steps: EngineSteps, now: float) -> Iterator[
     weights = min(total, steps.seconds.get("download", 0.0) + steps.seconds.get("weights", 0.0))
     if weights:
         yield StartPhase("weights", weights, source)
+    # Without the weights' line, the engine loads them in a time that is unknown.
+    rest: PhaseName = "engine" if weights else "server"
     listens = min(max(steps.listening - times.started, weights), total) if steps.listening else total
-    yield StartPhase("engine", listens - weights, source)
+    yield StartPhase(rest, listens - weights, source)
     if steps.listening:
         yield StartPhase("readiness", total - listens, f"{source} and condition Ready")
 
@@ -285,8 +287,9 @@ def read_starts(read_log: ReadLog, live: LiveWorkload, count: int) -> list[PodSt
 
 
 def list_started_pods(live: LiveWorkload) -> list[Object]:
-    """Return the pods whose start is known, newest first: those that did not restart."""
-    return [pod for pod in reversed(live.pods) if not find_restarts(pod)]
+    """Return the pods whose start is known, newest first: without those that restarted, or ended and are no longer ready."""
+    pods = (pod for pod in reversed(live.pods) if of_pod.is_ready(pod) or not of_pod.has_ended(pod))
+    return [pod for pod in pods if not find_restarts(pod)]
 
 
 def read_start(read_log: ReadLog, live: LiveWorkload, pod: Object) -> PodStart:
