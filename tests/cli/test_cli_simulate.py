@@ -380,7 +380,7 @@ def test_start_ups_are_compared_by_the_cheapest_settings_that_meet_the_slo(run: 
     met = [choice["measured"] for choice in data["choices"] if choice["measured"] is not None]
     assert met
     assert all(measured["slo"]["holds"] for measured in met)
-    # A shorter start never costs more at the same promise than what a search with few evaluations misses.
+    # A shorter start never costs more for the same SLO than what a search with few evaluations misses.
     assert met[-1]["replicaHours"] <= met[0]["replicaHours"] * 1.05
 
 

@@ -87,7 +87,7 @@ def _check_activators(cluster: Cluster, _: ObservedCluster, requirements: SpecRe
         yield make_error_finding(
             "DOC072",
             f"{count_noun(count, 'activator')} of Knative cannot reach the autoscaler",
-            "services do not scale from zero, because the autoscaler is not told of the requests that wait",
+            "services do not scale from zero, because the requests that wait are not reported to the autoscaler",
             f"read the logs of Deployments activator and autoscaler in namespace {KNATIVE_NAMESPACE}, and allow port 8080 between them",
         )
 
