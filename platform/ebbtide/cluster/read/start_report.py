@@ -51,7 +51,7 @@ START_UP: Final = {
 MAX_REQUESTS: Final = 1_000_000
 
 
-class StartChoice(NamedTuple):
+class StartRemedy(NamedTuple):
     """A choice that shortens a start: the phases or steps that it removes, how to make it, and the phase that it shortens."""
 
     name: str
@@ -68,23 +68,23 @@ class StartChoice(NamedTuple):
 #: Upstream of the advice: kserve pkg/apis/serving/v1alpha1 (LocalModelCache); vllm docs/design/torch_compile.md (the cache in
 #: VLLM_CACHE_ROOT), vllm/config (--enforce-eager).
 CHOICES: Final = (
-    StartChoice(
+    StartRemedy(
         "spare node",
         ("node",),
         "keep a node with room, for example by pods of a low priority that the workload preempts",
     ),
-    StartChoice("room to schedule", ("scheduling",), "raise the quota or the priority, or use a node pool with room"),
-    StartChoice("image on the node", ("image",), "pull the image on all nodes before it is needed, or make it smaller"),
-    StartChoice(
+    StartRemedy("room to schedule", ("scheduling",), "raise the quota or the priority, or use a node pool with room"),
+    StartRemedy("image on the node", ("image",), "pull the image on all nodes before it is needed, or make it smaller"),
+    StartRemedy(
         "weights on the node",
         ("weights",),
         "mount a claim with the weights, or keep them on the nodes (LocalModelCache)",
     ),
-    StartChoice(
+    StartRemedy(
         "compiled engine", ("compile",), "keep the compiled model on a claim: VLLM_CACHE_ROOT of vLLM", "engine"
     ),
-    StartChoice("no CUDA graphs", ("graphs",), "--enforce-eager of vLLM; each token then takes longer", "engine"),
-    StartChoice("faster probe", ("readiness",), "lower initialDelaySeconds and periodSeconds of probes.readiness"),
+    StartRemedy("no CUDA graphs", ("graphs",), "--enforce-eager of vLLM; each token then takes longer", "engine"),
+    StartRemedy("faster probe", ("readiness",), "lower initialDelaySeconds and periodSeconds of probes.readiness"),
 )
 
 
