@@ -22,7 +22,7 @@ from ebbtide.cluster.client.protocol import (
     kind_of,
 )
 from ebbtide.cluster.read.inventory import OBJECT_FIELDS
-from ebbtide.cluster.slo.source import Bucket, History, Ref, SeriesPoint, WorkloadMeasurements
+from ebbtide.cluster.slo.source import Bucket, History, Ref, SeriesPoint, StartTimes, WorkloadMeasurements
 from ebbtide.core.base import keys
 from ebbtide.core.documents import profiles
 from ebbtide.core.profile.built_in import FULL
@@ -142,8 +142,9 @@ class FixedCluster:
         follow: bool = False,
         tail: int | None = None,
         previous: bool = False,
+        head: int | None = None,
     ) -> Generator[str, None, None]:
-        del namespace, pod, container, follow, tail, previous
+        del namespace, pod, container, follow, tail, previous, head
         yield from self.lines
 
     def is_allowed(self, verb: str, kind: Kind, namespace: str = "", name: str = "") -> bool:
@@ -285,6 +286,10 @@ class FixedMetrics:
 
     def histories(self, refs: Sequence[Ref], start: float, end: float, step: float) -> dict[Ref, History]:
         return {ref: self.history(ref, start, end, step) for ref in refs}
+
+    def starts(self, ref: Ref, start: float, end: float) -> list[StartTimes]:
+        del ref, start, end
+        return []
 
     def loads(self, refs: Sequence[Ref], when: float) -> dict[Ref, float]:
         return dict.fromkeys(refs, 2.0 if when else 0.0)

@@ -228,6 +228,19 @@ BROKEN: dict[str, tuple[Callable[[Simulated], None], str, str]] = {
         "DOC018",
         "the profile expects Service prometheus-server in namespace monitoring",
     ),
+    "an activator that is cut off": (
+        lambda cluster: cluster.paths.update(
+            {
+                "/api/v1/namespaces/monitoring/services/http:prometheus-server:9090/proxy/api/v1/query?query="
+                "kn_activator_stats_conn_reachable+%3D%3D+0": {
+                    "status": "success",
+                    "data": {"result": [{"metric": {"pod": "activator-1"}, "value": [0, "0"]}]},
+                }
+            }
+        ),
+        "DOC072",
+        "1 activator of Knative cannot reach the autoscaler",
+    ),
     "no gateway": (
         gone(SERVICE, "kourier", "kourier-system"),
         "DOC019",

@@ -107,6 +107,17 @@ def test_measurements_are_consistent(case: SourceCase) -> None:
     assert not any_nan(measured)
 
 
+def test_starts_are_in_the_range_and_their_times_in_order(case: SourceCase) -> None:
+    starts = case.source.starts(case.ref, case.start, case.end)
+
+    assert [times.created for times in starts] == sorted(times.created for times in starts)
+    for times in starts:
+        assert case.start <= times.created <= times.ready <= case.end
+        known = [moment for moment in times[1:] if moment]
+        assert known == sorted(known)
+    assert case.source.starts(Ref("no-such", "workload"), case.start, case.end) == []
+
+
 def test_an_unknown_workload_has_no_measurements(case: SourceCase) -> None:
     unknown = Ref("no-such-namespace", "nobody")
     measurements = case.source.measure([unknown, case.ref], case.start, case.end)

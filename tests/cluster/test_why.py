@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import situations
 from ebbtide.cluster.read.inventory import ResourceHolder, ResourceSupply, compute_supplies, find_workload
 from ebbtide.cluster.read.why import Why, explain_hpa_metric, explain_replicas
-from ebbtide.cluster.slo.source import History, Ref, SeriesPoint, SourceError, WorkloadMeasurements
+from ebbtide.cluster.slo.source import History, Ref, SeriesPoint, SourceError, StartTimes, WorkloadMeasurements
 from ebbtide.cluster.write import apply, revisions
 from ebbtide.core.autoscaler import kpa, targets
 from ebbtide.core.base import keys
@@ -49,6 +49,10 @@ class Counted:
 
     def histories(self, refs: Sequence[Ref], start: float, end: float, step: float) -> dict[Ref, History]:
         return {ref: self.history(ref, start, end, step) for ref in refs}
+
+    def starts(self, ref: Ref, start: float, end: float) -> list[StartTimes]:
+        del ref, start, end
+        return []
 
     def loads(self, refs: Sequence[Ref], when: float) -> dict[Ref, float]:
         return dict.fromkeys(refs, self.series["stable"][self.now - when])

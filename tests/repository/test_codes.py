@@ -66,7 +66,20 @@ ELSEWHERE = {
     "SPEC007": "core/test_core.py",
     **{
         f"DOC{number:03}": "cluster/test_doctor.py"
-        for number in (*range(1, 28), 38, 47, 48, 57, 58, 70, 71, 138, 139, 158, *range(189, 193), *range(197, 202))
+        for number in (
+            *range(1, 28),
+            38,
+            47,
+            48,
+            57,
+            58,
+            *range(70, 73),
+            138,
+            139,
+            158,
+            *range(189, 193),
+            *range(197, 202),
+        )
     },
     **{f"RES{number:03}": "cluster/test_crd.py" for number in range(61, 65)},
     "TUN001": "cli/test_cli_simulate.py",

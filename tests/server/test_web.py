@@ -20,7 +20,7 @@ import serving
 import situations
 from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, MissingError
 from ebbtide.cluster.read import status
-from ebbtide.cluster.slo.source import History, Ref, SourceError, WorkloadMeasurements
+from ebbtide.cluster.slo.source import History, Ref, SourceError, StartTimes, WorkloadMeasurements
 from ebbtide.core.base import keys
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.server.api.gate import ServerSettings
@@ -70,6 +70,10 @@ class FailingMetrics:
 
     def histories(self, refs: Sequence[Ref], start: float, end: float, step: float) -> dict[Ref, History]:
         raise SourceError(f"Prometheus does not answer about {len(refs)} from {start} to {end} by {step}")
+
+    def starts(self, ref: Ref, start: float, end: float) -> list[StartTimes]:
+        del ref, start, end
+        return []
 
     def loads(self, refs: Sequence[Ref], when: float) -> dict[Ref, float]:
         raise SourceError(f"Prometheus does not answer about {len(refs)} at {when}")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ebbtide.cluster.client.protocol import KNATIVE
+from ebbtide.cluster.slo.replay import fit_server_model
 from ebbtide.cluster.slo.source import History, Ref, SeriesPoint
 from ebbtide.core import manifests
 from ebbtide.core.base import keys
@@ -517,10 +518,10 @@ def test_a_server_model_matches_recorded_response_times() -> None:
             Ref("a", "b"), {name: (SeriesPoint(0.0, value), SeriesPoint(1.0, None)) for name, value in values.items()}
         )
 
-    assert simulate.fit_server_model(history(p50=0.2, p95=0.8)) == "lognormal:median=200ms,sigma=0.84,max=16"
-    assert simulate.fit_server_model(history(p50=0.2)) == ""
-    assert simulate.fit_server_model(history(p50=0.2, p95=0.1)) == ""
-    assert simulate.fit_server_model(history()) == ""
+    assert fit_server_model(history(p50=0.2, p95=0.8)) == "lognormal:median=200ms,sigma=0.84,max=16"
+    assert fit_server_model(history(p50=0.2)) == ""
+    assert fit_server_model(history(p50=0.2, p95=0.1)) == ""
+    assert fit_server_model(history()) == ""
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,17 @@ def test_the_logs_of_all_replicas_are_shown_streamed_and_downloaded() -> None:
         assert alone.text == "started\nready \\x1b[31m\n"
 
 
+def test_the_pods_of_a_workload_show_the_phases_of_their_starts() -> None:
+    situation = deepcopy(situations.data("running"))
+    fixed = FixedCluster(lines=("2026-11-24T20:59:36.5Z INFO:     Application startup complete.",))
+    fixed.hold(situation)
+    top = situation["top"]["metadata"]
+    with Site(backend_of(fixed, ManualClock(situation["now"]))) as site:
+        page = Parsed(site.get(f"/workloads/{top['namespace']}/{top['name']}/pods").text)
+
+    assert "started in 3.0 s: scheduling 0.0, image 2.0, server 0.5, readiness 0.5" in page.text
+
+
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [

@@ -42,6 +42,7 @@ COMMANDS: Final = (
     ("describe", "describe", "Show the details of a workload"),
     ("doctor", "doctor", "Check a cluster against a profile and specs"),
     ("why", "why", "Explain the current number of replicas of a workload"),
+    ("start", "start", "Split the last starts of a workload; show what would cut them"),
     ("call", "call", "Send a request; show its status, latency and cold start"),
     ("logs", "logs", "Print the logs of a workload"),
     ("exec", "execute", "Run a command in a container of a workload"),

@@ -19,11 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ebbtide.cluster.read.inventory import LiveWorkload
+    from ebbtide.cluster.read.starts import PodStart
     from ebbtide.cluster.read.status import Status
     from ebbtide.core.profile.models import Profile
 
 #: Number of most recent events to show.
 EVENTS: Final = 10
+#: Number of newest pods whose start is shown; each needs a request for its log.
+STARTS: Final = 3
 #: Interval between two polls with --watch.
 POLL_SECONDS: Final = 2.0
 #: Reasons of events whose cause the status explains, and of those that only report progress.
@@ -57,6 +60,7 @@ class Notes(NamedTuple):
     holders: tuple[str, ...] = ()
     #: Fields of the live object that differ from the stored spec.
     drift: tuple[str, ...] = ()
+    starts: tuple[PodStart, ...] = ()
 
 
 @connection.cluster_command
@@ -87,12 +91,14 @@ def _read_notes(
     cluster: connection.Cluster, workload: LiveWorkload, status: Status, profile: Profile | None, output_format: str
 ) -> Notes:
     from ebbtide.cluster.read.hints import describe_idle_holders, read_server_hint
+    from ebbtide.cluster.read.starts import read_starts
 
-    hint = read_server_hint(cluster, workload)
+    hint, starts = read_server_hint(cluster, workload), tuple(read_starts(cluster.logs, workload, STARTS))
     if output_format != "text":
-        return Notes(hint)
+        return Notes(hint, starts=starts)
     url, call = calls.describe_access(cluster, status, workload.top)
-    return Notes(hint, url, call, tuple(describe_idle_holders(workload)), tuple(find_drift(workload, profile)))
+    holders, drift = tuple(describe_idle_holders(workload)), tuple(find_drift(workload, profile))
+    return Notes(hint, url, call, holders, drift, starts)
 
 
 def find_drift(workload: LiveWorkload, profile: Profile | None) -> Iterator[str]:
@@ -120,6 +126,7 @@ def _print_workload(workload: LiveWorkload, status: Status, notes: Notes, output
         data = {
             **serialize_body(status),
             "hint": notes.hint,
+            "starts": [serialize_body(start) for start in notes.starts],
             "events": [_convert_event(event, workload.now) for event in workload.events[-EVENTS:]],
             "spec": read_stored_spec(workload),
         }
@@ -142,6 +149,8 @@ def read_stored_spec(workload: LiveWorkload) -> dict[str, Any] | None:
 
 
 def _format_workload(workload: LiveWorkload, status: Status, notes: Notes) -> Iterator[str]:
+    from ebbtide.cluster.read.starts import tabulate_starts
+
     phase = terminal.paint_state(status.phase, status.phase)
     yield f"{status.namespace}/{status.name}   {status.kind}   {phase}   age {format_age(status.age_seconds)}\n"
     if status.why:
@@ -177,6 +186,7 @@ def _format_workload(workload: LiveWorkload, status: Status, notes: Notes) -> It
         ("conditions", ("CONDITION", "STATUS", "SINCE", ""), conditions),
         ("revisions", ("REVISION", "TRAFFIC", "READY", "AGE", ""), revisions),
         ("pods", ("POD", "NODE", "RESTARTS", "AGE", ""), pods),
+        ("starts", *tabulate_starts(notes.starts)),
         ("events", ("AGE", "TYPE", "REASON", "OBJECT", "MESSAGE"), events),
     )
     for title, header, lines in tables:

@@ -78,7 +78,7 @@ CASE: Final = (
         metavar="TIME",
         default="45s",
         help="Time from the creation of a pod until it is ready: 45s (default), or its phases: "
-        "schedule=1s,pull=20s,load=20s,ready=2s,spread=0.3",
+        "schedule=1s,node=90s,pull=20s,weights=15s,load=20s,ready=2s,spread=0.3",
     ),
     make_option(
         "--slo",

@@ -20,6 +20,7 @@ from ebbtide.simulator.request import (
     raise_refusals,
     search_settings,
     tuning_to_json,
+    workload_name_of,
 )
 from ebbtide.simulator.words import KEEPABLE
 
@@ -47,6 +48,11 @@ OPTIONS: Final = (
         help="Share of the traffic, from its start, to search on; the rest evaluates the result (default: 0.5)",
     ),
     make_switch("--write", help="Write the recommended settings to the spec file"),
+    make_switch(
+        "--start",
+        help="Compare what a node with room, the image and the weights on the node save: the cheapest settings with each; "
+        "needs phases in --start-up",
+    ),
     make_output_option("text", "json", "html"),
 )
 
@@ -61,13 +67,42 @@ def run(options: Options) -> int:
         if kept_fields - set(KEEPABLE):
             invalid = ", ".join(sorted(kept_fields - set(KEEPABLE)))
             exit_with_usage_error(f"invalid --keep {invalid!r}: must be one of {', '.join(KEEPABLE)}", "tune")
-        prepared = read_case(options, keep=kept_fields, evaluations=options.evaluations, part=options.part)
+        if options.start and (options.write or options.output == "html"):
+            exit_with_usage_error("--start compares start-ups: remove --write and -o html", "tune")
+        prepared = read_case(
+            options, keep=kept_fields, evaluations=options.evaluations, part=1.0 if options.start else options.part
+        )
         with exit_if_refused("tune"):
-            return _run_search(options, prepared)
+            return _compare_starts(options, prepared) if options.start else _run_search(options, prepared)
     except KeyboardInterrupt:
         # A search that is interrupted returns its best result so far; this is an interrupt before the search.
         sys.stderr.write("Interrupted before the first simulation.\n")
         return INTERRUPTED
+
+
+def _compare_starts(options: Options, prepared: PreparedCase) -> int:
+    from ebbtide.simulator import report, starts
+
+    count = len(starts.list_start_ups(prepared))
+    if not count:
+        form = "--start-up node=90s,pull=20s,weights=15s,load=20s"
+        exit_with_usage_error(
+            f"--start needs at least one of node, pull and weights in --start-up, as in {form}", "tune"
+        )
+    progress = ProgressBar(options.evaluations * count)
+    try:
+        candidates = starts.compare_starts(prepared, progress.show)
+    finally:
+        progress.end()
+    if options.output == "json":
+        write_json(starts.starts_to_json(candidates, workload_name_of(prepared.loaded)))
+    else:
+        with raise_refusals(prepared):
+            head = report.describe_simulation(make_report(prepared, {"current spec": prepared.case.setting({})}, {}))
+        sys.stdout.write(starts.render_starts_text(candidates, head))
+    if candidates[-1].tuned.result.interrupted:
+        return INTERRUPTED
+    return 0 if any(candidate.measured is not None for candidate in candidates) else 1
 
 
 def _run_search(options: Options, prepared: PreparedCase) -> int:

@@ -160,9 +160,10 @@ class RestrictedCluster:
         follow: bool = False,
         tail: int | None = None,
         previous: bool = False,
+        head: int | None = None,
     ) -> LogStream:
         self._require("get", kube.POD, namespace, pod, "log")
-        return self._cluster.logs(namespace, pod, container, follow=follow, tail=tail, previous=previous)
+        return self._cluster.logs(namespace, pod, container, follow=follow, tail=tail, previous=previous, head=head)
 
 
 def make_simulated_backend(

@@ -19,7 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebbtide.cluster.slo.queries import ENVOY_BOUNDS
-from ebbtide.cluster.slo.source import SHARED_SERIES, Bucket, History, Ref, SeriesPoint, WorkloadMeasurements
+from ebbtide.cluster.slo.source import (
+    SHARED_SERIES,
+    Bucket,
+    History,
+    Ref,
+    SeriesPoint,
+    StartTimes,
+    WorkloadMeasurements,
+)
 from ebbtide.core.base.engine_metrics import ENGINE_METRICS
 
 Floats = NDArray[np.float64]
@@ -27,6 +35,8 @@ Floats = NDArray[np.float64]
 #: Seconds per row, and the number of rows kept: six hours, two days, thirty days.
 TIERS: Final = ((10, 2160), (60, 2880), (600, 4320))
 MINUTE_SECONDS: Final = 60
+#: Number of starts that are kept of each workload.
+KEPT_STARTS: Final = 20
 #: Shortest range of a rate or a quantile in a history, in seconds.
 MIN_RANGE_SECONDS: Final = 60.0
 
@@ -107,6 +117,8 @@ class Tally:
     #: True if a request ended in the present minute, and if one of them was answered.
     asked: bool = False
     answered: bool = False
+    #: The last starts of pods.
+    starts: deque[StartTimes] = field(default_factory=lambda: deque(maxlen=KEPT_STARTS))
 
     def request(self, seconds: float, *, failed: bool) -> None:
         """Count a completed request, with its response time at the gateway in seconds."""
@@ -246,6 +258,13 @@ class TallySource:
     def token_tally(self, ref: Ref) -> TokenTally:
         """Return the tally of a workload's tokens, which is created if needed."""
         return self.tokens.setdefault(ref, TokenTally())
+
+    def starts(self, ref: Ref, start: float, end: float) -> list[StartTimes]:
+        """Return the starts of a workload's pods that were created and became ready in a range."""
+        self.settle()
+        return [
+            times for times in self.tallies.get(ref, Tally()).starts if start <= times.created and times.ready <= end
+        ]
 
     def measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, WorkloadMeasurements]:
         self.settle()

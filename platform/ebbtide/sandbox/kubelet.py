@@ -12,19 +12,28 @@ from typing import Final
 
 from ebbtide.cluster.client import protocol as kube
 from ebbtide.cluster.client.protocol import Kind, Objects
+from ebbtide.cluster.read.inventory import format_timestamp
 from ebbtide.cluster.read.pods import find_condition, is_ready, sum_requests
 from ebbtide.core.base import keys
 from ebbtide.core.base.paths import get_at
+from ebbtide.core.translation.engines import find_engine
 from ebbtide.core.translation.objects import Object
 from ebbtide.sandbox import scheduling, store
 from ebbtide.sandbox.children import make_pod
-from ebbtide.sandbox.state import BoundPod, ClusterState, PodLife, keep_conditions
+from ebbtide.sandbox.state import BoundPod, ClusterState, ContainerLog, PodLife, keep_conditions
 from ebbtide.sandbox.store import ObjectKey, Place
 
 #: Seconds before the first and the longest retry of a rejected pod; each delay is twice the one before.
 RETRY_SECONDS: Final = (5.0, 320.0)
 #: Seconds until waiting or rejected pods are retried after capacity changed.
 SOON_SECONDS: Final = 1.0
+#: The lines of a vLLM that starts: the share of the start after which each is written.
+ENGINE_LINES: Final = (
+    (0.55, "INFO [default_loader.py] Loading weights took {weights:.2f} seconds"),
+    (0.8, "INFO [monitor.py] torch.compile took {compile:.2f} s in total"),
+    (0.92, "INFO [gpu_model_runner.py] Graph capturing finished in {graphs:.0f} secs, took 0.41 GiB"),
+    (0.95, "INFO:     Application startup complete."),
+)
 
 
 # Replicas and admission.
@@ -265,6 +274,8 @@ def _run_pod(state: ClusterState, key: Place) -> None:
         state.note(pod, "Warning", "Failed", f'Failed to pull image "{image}": not found')
     else:
         pod["status"]["phase"] = "Running"
+        pull = f"{state.pods.lives[key].pull:g}s"
+        state.note(pod, "Normal", "Pulled", f'Successfully pulled image "{image}" in {pull} ({pull} including waiting)')
         state.note(pod, "Normal", "Started", f"Started container {get_at(containers, 0, 'name', default='')}")
     pod["status"]["containerStatuses"] = rows
     state.write(kube.POD, pod)
@@ -280,11 +291,24 @@ def _become_ready(state: ClusterState, key: Place) -> None:
         return
     for row in pod["status"]["containerStatuses"]:
         row["ready"] = True
-    pod["status"]["conditions"] = [state.condition("PodScheduled", "True"), state.condition("Ready", "True")]
+    pod["status"]["conditions"] = [*pod["status"]["conditions"], state.condition("Ready", "True")]
     state.write(kube.POD, pod)
+    _log_start(state, key, pod)
     revision = get_at(pod, "metadata", "labels", keys.KNATIVE_REVISION)
     if revision is not None:
         count_pods(state, key[0], revision)
+
+
+def _log_start(state: ClusterState, key: Place, pod: Object) -> None:
+    """Write the lines of a vLLM that has started, at the times of its steps."""
+    container = get_at(pod, "spec", "containers", 0, default={})
+    engine, seconds = find_engine(container.get("image")), state.pods.lives[key].start
+    if engine is None or engine.name != "vLLM":
+        return
+    log = state.container_logs.setdefault((*key, container["name"]), ContainerLog())
+    for share, line in ENGINE_LINES:
+        stamp = format_timestamp(state.now() - seconds * (1 - share))
+        log.write(line.format(weights=0.5 * seconds, compile=0.2 * seconds, graphs=0.08 * seconds), stamp)
 
 
 def mark_for_deletion(state: ClusterState, key: Place, seconds: float | None = None) -> None:

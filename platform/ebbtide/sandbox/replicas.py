@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from ebbtide.cluster.client.protocol import HPA
 from ebbtide.cluster.read.inventory import format_timestamp
-from ebbtide.cluster.slo.source import Ref
+from ebbtide.cluster.slo.source import Ref, StartTimes
 from ebbtide.core.autoscaler import hpa
 from ebbtide.core.autoscaler.arithmetic import SECOND
 from ebbtide.core.translation.objects import Object
@@ -232,13 +232,14 @@ class RevisionReplicas:
         """Do nothing: decisions are read once per second."""
 
     def pod_made(self, pod: engine.PodEvent) -> None:
-        """Create a pod in the cluster with the engine's start-up time."""
-        seconds = 0.0 if self._is_settled else (pod.life - pod.born) / SECOND
+        """Create a pod in the cluster with the engine's start-up time; one of a settled workload has started before."""
         start_up = self.workload.behavior.start_up
+        born = pod.born - round(start_up.seconds * SECOND) if self._is_settled else pod.born
+        seconds = start_up.seconds if self._is_settled else (pod.life - pod.born) / SECOND
         schedule = min(start_up.schedule, seconds)
         pull = min(start_up.pull, seconds - schedule)
         life = PodLife(schedule=schedule, pull=pull, start=seconds - schedule - pull, end=math.inf)
-        with self._moment(pod.born):
+        with self._moment(born):
             name = self.cluster.add_pod(self.namespace, self.name, life)
         self.pods[pod.number] = name
         self.numbers[name] = pod.number
@@ -247,7 +248,14 @@ class RevisionReplicas:
             self.engine.hold(pod.number)
 
     def pod_ready(self, pod: engine.PodEvent) -> None:
-        """Do nothing: the cluster's pod has the same start-up time."""
+        """Record the start; the cluster's pod has the same start-up time."""
+        if self._is_settled:
+            return
+        created, ready = self._absolute(pod.born), self._absolute(pod.life)
+        started = max(created, ready - self.workload.behavior.start_up.load)
+        scheduled = max(created, started - self.workload.behavior.start_up.pull)
+        times = StartTimes(self.pods[pod.number], created, scheduled, scheduled, started, ready)
+        self.workload.tally.starts.append(times)
 
     def pod_deleted(self, pod: engine.PodEvent) -> None:
         """Delete the cluster's pod."""

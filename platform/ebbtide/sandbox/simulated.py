@@ -242,6 +242,7 @@ class Simulated(ClusterState):
         follow: bool = False,
         tail: int | None = None,
         previous: bool = False,
+        head: int | None = None,
     ) -> Generator[str, None, None]:
         """Yield lines written with ``say``; with ``follow``, continue until the pod is gone."""
         with self.lock:
@@ -249,6 +250,10 @@ class Simulated(ClusterState):
             self.expect(kube.POD, namespace, pod)
             log = self.container_logs.setdefault((namespace, pod, container), ContainerLog())
             place = 0 if tail is None else max(0, log.total - tail)
+            first = [*log.first]
+        if head is not None:
+            yield from first
+            return
         while True:
             with self.lock:
                 lines, place = log.after(place), log.total
@@ -312,7 +317,7 @@ class Simulated(ClusterState):
     @_locked
     def say(self, namespace: str, pod: str, container: str, line: str) -> None:
         """Write a line to a container's log."""
-        self.container_logs.setdefault((namespace, pod, container), ContainerLog()).write(line)
+        self.container_logs.setdefault((namespace, pod, container), ContainerLog()).write(line, self.stamp())
 
     @_locked
     def put(self, item: Object) -> None:

@@ -27,6 +27,8 @@ from ebbtide.sandbox.store import ObjectKey, ObjectStore, StoredObject
 LOG: Final = logging.getLogger(__name__)
 #: Maximum lines kept of a container's log.
 LOG_LINES: Final = 1000
+#: Number of first lines that are kept with their times.
+FIRST_LINES: Final = 20
 #: Seconds for which events are kept (kube-apiserver --event-ttl).
 TTL_SECONDS: Final = 3600.0
 
@@ -80,10 +82,15 @@ class ContainerLog:
 
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=LOG_LINES))
     total: int = 0
+    #: The first lines, each behind its time.
+    first: list[str] = field(default_factory=list)
 
-    def write(self, line: str) -> None:
+    def write(self, line: str, stamp: str) -> None:
+        """Append a line that was written at ``stamp``."""
         self.lines.append(line)
         self.total += 1
+        if len(self.first) < FIRST_LINES:
+            self.first.append(f"{stamp} {line}")
 
     def after(self, place: int) -> list[str]:
         """Return the kept lines from index ``place`` on."""

@@ -40,11 +40,15 @@ class StartUp:
     ready: float = 0.5
     spread: float = 0.0
     """Standard deviation of the logarithm of the total; with 0, every start-up takes the sum of the phases."""
+    node: float = 0.0
+    """Time until a node that an autoscaler starts can take the pod; 0 where a node has room."""
+    weights: float = 0.0
+    """Time to download the model's weights; 0 where the node has them. ``load`` does not include it."""
 
     @property
     def seconds(self) -> float:
         """Sum of the phases, which is the median start-up time."""
-        return self.schedule + self.pull + self.load + self.ready
+        return self.schedule + self.node + self.pull + self.weights + self.load + self.ready
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,7 @@ def prepare_inputs(
     lead = (math.ceil(targets.stable_window(setting.revision, setting.config)) + 4) * SECOND
     totals = startup.seconds * np.exp(startup.spread * draws.standard_normal(_DRAWN))
     ready_share = startup.ready / startup.seconds if setting.probed and startup.seconds else 0.0
-    placed_share = (startup.schedule + startup.pull) / startup.seconds if startup.seconds else 0.0
+    placed_share = (startup.schedule + startup.node + startup.pull) / startup.seconds if startup.seconds else 0.0
     slow_down = np.asarray(server.slow_down or (1.0,))
     tick = draw(seed, Stream.TICK, 0, TICK)
     limits = [limit for limit in (setting.container_concurrency, server.max_batch) if limit]

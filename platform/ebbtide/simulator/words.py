@@ -27,11 +27,11 @@ KEEPABLE: Final = (
     "scaleToZeroRetentionSeconds",
     "scaleDownDelaySeconds",
 )
-PHASES: Final = ("schedule", "pull", "load", "ready")
+PHASES: Final = ("schedule", "node", "pull", "weights", "load", "ready")
 
 
 def parse_start_up(text: str) -> StartUp:
-    """Parse a start-up time: ``45s``, or ``schedule=1s,pull=20s,load=20s,ready=2s,spread=0.3``. Raises ValueError."""
+    """Parse a start-up time: ``45s``, or ``schedule=1s,pull=20s,weights=20s,load=9s,ready=2s,spread=0.3``. Raises ValueError."""
     from ebbtide.simulator.data import StartUp  # noqa: PLC0415 - importing load requires numpy, which --help does not need
     from ebbtide.simulator.load import parse_compound_duration  # noqa: PLC0415 - as above
 
@@ -39,13 +39,13 @@ def parse_start_up(text: str) -> StartUp:
         return StartUp(0.0, 0.0, parse_compound_duration(text), 0.0)
     phases = {name: value for name, _, value in (assignment.partition("=") for assignment in text.split(","))}
     spread = float(phases.pop("spread", "0"))
-    schedule, pull, load, ready = (parse_compound_duration(phases.pop(name, "0s")) for name in PHASES)
+    seconds = {name: parse_compound_duration(phases.pop(name, "0s")) for name in PHASES}
     if phases or not 0 <= spread < float("inf"):
         raise ValueError(
             f"invalid start-up time {text!r}: must be a duration, or durations for {', '.join(PHASES)}, and spread, "
             "a number of at least 0"
         )
-    return StartUp(schedule, pull, load, ready, spread)
+    return StartUp(**seconds, spread=spread)
 
 
 def parse_gpu_hour(text: str) -> float | None:

@@ -296,8 +296,12 @@ class Cluster(Protocol):
         follow: bool = False,
         tail: int | None = None,
         previous: bool = False,
+        head: int | None = None,
     ) -> LogStream:
-        """Return a container's log line by line, without newlines; with ``follow``, until the container ends."""
+        """Return a container's log line by line, without newlines; with ``follow``, until the container ends.
+
+        With ``head``, only that many bytes from its beginning, and each line begins with its time and a space.
+        """
 
 
 class Clock(Protocol):

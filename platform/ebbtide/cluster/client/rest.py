@@ -263,6 +263,7 @@ class RestCluster(ABC):
         follow: bool = False,
         tail: int | None = None,
         previous: bool = False,
+        head: int | None = None,
     ) -> LogStream:
         """Return a log; the request is sent when the first line is read."""
         query = {
@@ -270,6 +271,8 @@ class RestCluster(ABC):
             "follow": "true" if follow else "",
             "tailLines": "" if tail is None else tail,
             "previous": "true" if previous else "",
+            "limitBytes": "" if head is None else head,
+            "timestamps": "" if head is None else "true",
         }
         path = f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(pod)}/log"
         # A container may log nothing for a long time, so a followed log has no read timeout.

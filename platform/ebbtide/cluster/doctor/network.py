@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from ebbtide.cluster.client import protocol as kube
-from ebbtide.cluster.client.protocol import ForbiddenError
+from ebbtide.cluster.client.protocol import ClusterError, ForbiddenError
 from ebbtide.cluster.doctor.findings import FixPatch, fetch_or_none, make_error_finding, make_warning_finding
 from ebbtide.cluster.read.inventory import KNATIVE_NAMESPACE
+from ebbtide.cluster.slo.proxy import count_disconnected_activators
 from ebbtide.cluster.slo.queries import GATEWAYS as HISTOGRAMS
 from ebbtide.core.base.ingress import INGRESS_GATEWAYS
 from ebbtide.core.base.paths import get_at
+from ebbtide.core.base.prose import count_noun
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,6 +68,20 @@ def _check_gateway_histogram(
             effect,
             "add a monitor for the gateway (kustomize/metrics has Kourier's), then set metrics.gatewayLatency in the profile "
             f"to one of {', '.join(HISTOGRAMS)}, or to the gateway's own histogram",
+        )
+
+
+def _check_activators(cluster: Cluster, _: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+    try:
+        count = count_disconnected_activators(cluster.read, requirements.profile.spec.metrics.prometheus)
+    except ClusterError:
+        return
+    if count:
+        yield make_error_finding(
+            "DOC072",
+            f"{count_noun(count, 'activator')} of Knative cannot reach the autoscaler",
+            "services do not scale from zero, because the requests that wait are not reported to the autoscaler",
+            f"read the logs of Deployments activator and autoscaler in namespace {KNATIVE_NAMESPACE}, and allow port 8080 between them",
         )
 
 
@@ -200,6 +216,7 @@ def _check_network_policies(cluster: Cluster, _: ObservedCluster, requirements: 
 CHECKS: Final = (
     _check_prometheus,
     _check_gateway_histogram,
+    _check_activators,
     _check_gateway,
     _check_domain_claims,
     find_missing_ingress,

@@ -226,6 +226,8 @@ def describe_startup(pod: Object) -> str:
     rows = get_at(pod, "status", "containerStatuses", default=[])
     if not rows or any("waiting" in row.get("state", {}) for row in rows):
         return "pulling images and starting containers"
+    if any(row.get("started") is False for row in rows):
+        return "the server is starting: its startup probe does not succeed yet"
     return f"the server is starting: its readiness probe{_describe_probe(pod)} does not succeed yet"
 
 

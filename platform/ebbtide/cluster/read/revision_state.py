@@ -12,6 +12,7 @@ from typing import Final
 from ebbtide.cluster.read import inventory, rejections
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.inventory import LiveWorkload
+from ebbtide.cluster.read.starts import describe_node_wait
 from ebbtide.core.base import keys
 from ebbtide.core.base.annotations import read_annotation, read_setting
 from ebbtide.core.base.paths import get_at
@@ -147,8 +148,8 @@ def find_pod_trouble(pod: Object, live: LiveWorkload) -> of_pod.PodTrouble | Non
     trouble = of_pod.find_trouble(pod, live.events)
     waits = "" if get_at(pod, "spec", "nodeName") else rejections.explain_preemption(pod, live)
     if trouble is not None and trouble.kind == "unschedulable":
-        words = rejections.explain_unschedulable(trouble.words, pod, live)
-        return trouble._replace(words=f"{words}; {waits}" if waits else words)
+        parts = (describe_node_wait(pod, live), rejections.explain_unschedulable(trouble.words, pod, live), waits)
+        return trouble._replace(words="; ".join(filter(None, parts)))
     return of_pod.PodTrouble("unschedulable", waits) if waits else trouble
 
 

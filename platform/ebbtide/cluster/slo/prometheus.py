@@ -28,7 +28,15 @@ from urllib3.util.retry import Retry
 from ebbtide.cluster.slo import queries, source
 from ebbtide.cluster.slo.proxy import proxy_path
 from ebbtide.cluster.slo.queries import LatencyHistogram
-from ebbtide.cluster.slo.source import Bucket, History, Ref, SeriesPoint, SourceError, WorkloadMeasurements
+from ebbtide.cluster.slo.source import (
+    Bucket,
+    History,
+    Ref,
+    SeriesPoint,
+    SourceError,
+    StartTimes,
+    WorkloadMeasurements,
+)
 from ebbtide.core.autoscaler.floor import VALUE_AGE_SECONDS
 from ebbtide.core.base.engine_metrics import ENGINE_METRICS
 from ebbtide.core.base.prose import make_printable
@@ -179,6 +187,15 @@ class PrometheusSource:
         return dict(
             _sum_by_workload(self._query_workloads(queries.load_query(exporter, refs), when, exporter.owner, known))
         )
+
+    def starts(self, ref: Ref, start: float, end: float) -> list[StartTimes]:
+        times: dict[str, dict[str, float]] = defaultdict(dict)
+        for field, series in queries.START_TIMES.items():
+            query = queries.start_time_query(series, ref, round(end - start))
+            for labels, value in self._query_instant(query, end):
+                times[str(labels.get("pod", ""))][field] = value
+        complete = [StartTimes(pod, **values) for pod, values in times.items() if {"created", "ready"} <= values.keys()]
+        return sorted((row for row in complete if row.created >= start), key=lambda row: row.created)
 
     def samples(self, query: str) -> list[tuple[Mapping[str, str], float]]:
         """Return the labels and the finite values of a query's result now.

@@ -1,4 +1,4 @@
-"""Prometheus behind the API server's proxy: its path, and the gateway's histogram that it has.
+"""Prometheus behind the API server's proxy: its path, the gateway's histogram that it has, and what it knows of the activator.
 
 Reading it this way needs only the cluster's credentials, and no client library of Prometheus.
 """
@@ -11,7 +11,10 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
 from ebbtide.cluster.slo.queries import GATEWAYS
+from ebbtide.core.base.paths import get_at
 
+#: The activators without a connection to the autoscaler (knative.dev/serving #16318: 1 with one, 0 without).
+DISCONNECTED: Final = "kn_activator_stats_conn_reachable == 0"
 #: The cluster-internal address of a Service: prometheus.monitoring.svc, with or without a domain.
 SERVICE: Final = re.compile(r"(?P<name>[a-z0-9-]+)\.(?P<namespace>[a-z0-9-]+)(\.svc(\..+)?)?")
 
@@ -45,3 +48,16 @@ def find_gateway_histogram(read: Callable[[str], Any], url: str) -> str:
     answer = read(f"{path}/api/v1/label/__name__/values?{query}")
     found = answer.get("data") if isinstance(answer, dict) else None
     return next((name for name in GATEWAYS if isinstance(found, list) and f"{name}_count" in found), "")
+
+
+def count_disconnected_activators(read: Callable[[str], Any], url: str) -> int:
+    """Return the number of activators that the Prometheus at ``url`` sees without a connection to the autoscaler.
+
+    It is 0 if Prometheus does not scrape them. ``read`` is as for ``find_gateway_histogram``.
+    """
+    path = proxy_path(url)
+    if path is None:
+        return 0
+    answer = read(f"{path}/api/v1/query?{urlencode({'query': DISCONNECTED})}")
+    rows = get_at(answer, "data", "result") if isinstance(answer, dict) else None
+    return len(rows) if isinstance(rows, list) else 0

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 from ebbtide.cluster.slo.source import Place, Ref
 from ebbtide.core.base.engine_metrics import ENGINE_METRICS, TokenHistogram
 from ebbtide.core.base.metrics import OPENTELEMETRY, find_histogram
-from ebbtide.core.base.names import name_predictor
+from ebbtide.core.base.names import name_llm_deployment, name_predictor
 from ebbtide.core.base.versions import parse_version
 
 if TYPE_CHECKING:
@@ -207,6 +207,15 @@ DEPLOYMENTS: Final = PodGauges(
     "kube_deployment_status_replicas_unavailable",
     ("namespace", "deployment"),
 )
+#: Gauges of kube-state-metrics with the times of a pod, by the fields of ``StartTimes``
+#: (kubernetes/kube-state-metrics docs/metrics/workload/pod-metrics.md).
+START_TIMES: Final[Mapping[str, str]] = {
+    "created": "kube_pod_created",
+    "scheduled": "kube_pod_status_scheduled_time",
+    "initialized": "kube_pod_status_initialized_time",
+    "started": "kube_pod_container_state_started",
+    "ready": "kube_pod_status_ready_time",
+}
 #: Targets that Ebbtide's PodMonitor scraped: it does not show readiness, but counts every running pod.
 REACHED: Final = 'up{job=~".*/ebbtide-queue-proxy"}'
 
@@ -416,6 +425,17 @@ def scraped_pods_query(refs: Iterable[Ref], window: int) -> str:
     series, job = REACHED.removesuffix("}").split("{")
     matchers = scope_matchers(refs, POD_OWNER)
     return f"sum_over_time(({_sum_by(POD_OWNER)} ({_select_series(series, job, matchers)}))[{window}s:{evaluation_seconds(window)}s])"
+
+
+def start_time_query(series: str, ref: Ref, window: int) -> str:
+    """Return the first value of a gauge of ``START_TIMES`` for each pod of a workload.
+
+    A pod that loses its readiness and regains it has a later time of readiness.
+    """
+    names = _match_any([*service_names(ref.name), name_llm_deployment(ref.name)])
+    pods = f'namespace="{ref.namespace}",pod=~"{names}(-[0-9]{{5,}}-deployment)?-[a-z0-9]+-[a-z0-9]+"'
+    server = 'container!="queue-proxy"' if series == START_TIMES["started"] else ""
+    return f"min by (pod) (min_over_time({_select_series(series, pods, server)}[{window}s]))"
 
 
 def first_data_query(timer: LatencyHistogram, window: int) -> str:

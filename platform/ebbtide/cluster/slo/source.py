@@ -146,6 +146,18 @@ class History:
     series: Mapping[str, tuple[SeriesPoint, ...]] = field(default_factory=dict)
 
 
+class StartTimes(NamedTuple):
+    """Times of a pod in seconds since 1970, 0 if they are unknown: what kube-state-metrics records of a start."""
+
+    pod: str
+    created: float
+    scheduled: float = 0.0
+    initialized: float = 0.0
+    #: The server's process started.
+    started: float = 0.0
+    ready: float = 0.0
+
+
 class MetricsSource(Protocol):
     """A source of metrics. Every failure that the source causes is raised as a ``SourceError``."""
 
@@ -169,4 +181,10 @@ class MetricsSource(Protocol):
         """Return the autoscaler's latest input for each workload, per ready replica, in its metric's unit.
 
         Sends one query. Workloads without data and those that an HPA scales are missing.
+        """
+
+    def starts(self, ref: Ref, start: float, end: float) -> list[StartTimes]:
+        """Return the times of a workload's pods that were created and became ready in a range, oldest first.
+
+        Empty if the source has no metrics of pods.
         """

@@ -107,8 +107,9 @@ class Statuses:
         known = self._known[wide].get(top)
         if known is not None and abs(now - known.now) <= known.holds:
             return known.status
-        # Ages use the time of day. If it was set back, they are computed from the objects.
-        if known is None or now < known.now:
+        # Ages use the time of day. If it was set back, they are computed from the objects. The reason of a pod that waits for a
+        # node has its seconds.
+        if known is None or now < known.now or known.short:
             live = self._group_live_workload(top, now, wide=wide)
             computed = compute_status(live)
             short = inventory.has_unscheduled_pods([*live.pods])

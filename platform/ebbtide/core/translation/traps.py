@@ -165,6 +165,10 @@ def _check_first_request(plan: Plan) -> Iterator[Problem]:
         delay = 0 if probe is None else probe.initial_delay_seconds or 0
         if delay > timeout:
             seconds, source, path = delay, f"the {field} probe waits", (*PROBES, field, "initialDelaySeconds")
+    startup = spec.probes.startup
+    if seconds <= timeout and startup is not None and _compute_patience(startup) > timeout:
+        seconds, source = _compute_patience(startup), "the startup probe allows"
+        path = (*PROBES, "startup", "periodSeconds" if startup.failure_threshold is None else "failureThreshold")
     if seconds > timeout:
         message = (
             f"a request that starts the first replica fails after {timeout} s, the request timeout, but {source} {seconds} s "

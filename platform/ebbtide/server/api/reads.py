@@ -147,12 +147,13 @@ class Reads:
         follow: bool = False,
         tail: int | None = None,
         previous: bool = False,
+        head: int | None = None,
     ) -> LogStream:
         """Return an iterator over a container's log lines, read with the caller's credentials."""
         if not self._connection.allowed(caller, "get", POD, namespace, pod, "log"):
             raise MissingError(f"pod {pod} not found in namespace {namespace}")
         cluster = self._connection.as_caller(caller)
-        return cluster.logs(namespace, pod, container, follow=follow, tail=tail, previous=previous)
+        return cluster.logs(namespace, pod, container, follow=follow, tail=tail, previous=previous, head=head)
 
     def container_of(
         self, caller: Caller, namespace: str, name: str, pod: str = "", container: str = ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 import secrets
-import statistics
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +14,8 @@ from typing import Any, Final
 
 from starlette.responses import Response
 
-from ebbtide.cluster.slo.source import History, Ref, SourceError
+from ebbtide.cluster.slo.replay import fit_server_model, write_traffic_log
+from ebbtide.cluster.slo.source import Ref, SourceError
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.problems import Problem
 from ebbtide.core.base.prose import count_noun
@@ -432,25 +432,8 @@ def _read_recorded_traffic(visit: PageVisit, ref: Ref) -> tuple[str, str]:
         )
     except SourceError:
         return "", ""
-    points = [
-        point for point in history.series.get("rate", ()) if point.value is not None and math.isfinite(point.value)
-    ]
-    if not any(point.value for point in points):
-        return "", ""
-    log = "time,rate\n" + "".join(f"{point.time:.3f},{max(point.value or 0.0, 0.0):.6g}\n" for point in points)
-    return log, fit_server_model(history)
-
-
-def fit_server_model(history: History) -> str:
-    """Return a server model with the median response times of a history, or an empty string."""
-    median, high = (
-        statistics.median([point.value for point in history.series.get(name, ()) if point.value] or [0.0])
-        for name in ("p50", "p95")
-    )
-    if not 0 < median <= high < math.inf:
-        return ""
-    # In a log-normal distribution, 95% of the values are below exp(mu + 1.645 sigma).
-    return f"lognormal:median={median * 1000:.4g}ms,sigma={math.log(high / median) / 1.645:.2f},max=16"
+    log = write_traffic_log(history)
+    return log, fit_server_model(history) if log else ""
 
 
 def show_simulation_of_spec(visit: PageVisit) -> Response:

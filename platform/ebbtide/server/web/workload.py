@@ -6,15 +6,18 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from starlette.responses import JSONResponse, Response
 
 from ebbtide.cluster.client.protocol import MissingError
 from ebbtide.cluster.read import inventory
+from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.inventory import LiveWorkload
 from ebbtide.cluster.read.past import MAX_STEP_SECONDS, PastDecisions, replay_history
 from ebbtide.cluster.read.scaling_state import Replicas
+from ebbtide.cluster.read.starts import describe_start, list_started_pods, read_start
 from ebbtide.cluster.read.status import Status
 from ebbtide.cluster.read.why import lookback_seconds
 from ebbtide.cluster.slo import pages
@@ -38,6 +41,9 @@ from ebbtide.server.web.shared import LOAD_REUSE_SECONDS, add_loads, workload_pa
 #: The maximum number of events on the page; the latest are shown.
 MAX_EVENTS: Final = 200
 MINUTE_SECONDS: Final = 60.0
+#: Number of newest pods whose start is shown, and the seconds for which a finished start is reused.
+MAX_STARTS: Final = 8
+STARTED_REUSE_SECONDS: Final = 600.0
 #: Seconds for which an SLO report is reused.
 REPORT_REUSE_SECONDS: Final = 30.0
 #: Seconds for which the series of the same times are reused.
@@ -240,6 +246,21 @@ def revisions_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dict
     return {**compared, "canary_offers": offers}
 
 
+def pods_context(visit: PageVisit, live: LiveWorkload, _row: Status) -> dict[str, Any]:
+    """Return the starts of the newest pods by name, with what the caller may read of their logs."""
+    read_log = partial(visit.backend.reads.logs, visit.user)
+    texts: dict[str, str] = {}
+    for pod in list_started_pods(live)[:MAX_STARTS]:
+        # A finished start does not change.
+        is_ready = of_pod.is_ready(pod)
+        key = ("start", visit.user, pod["metadata"]["uid"], is_ready)
+        start = visit.frame.polls.compute(
+            key, STARTED_REUSE_SECONDS if is_ready else LOAD_REUSE_SECONDS, partial(read_start, read_log, live, pod)
+        )
+        texts[start.pod] = describe_start(start)
+    return {"starts": texts}
+
+
 def why_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dict[str, Any]:
     return {
         "why": visit.backend.reads.why(visit.user, live.namespace, live.name).value,
@@ -270,8 +291,7 @@ CONTEXTS: Final[Mapping[str, Callable[[PageVisit, LiveWorkload, Status], dict[st
     "playground": playground_context,
     "metrics": metrics_context,
     "revisions": revisions_context,
-    # This tab only needs the status.
-    "pods": lambda *_: {},
+    "pods": pods_context,
     "events": lambda _visit, live, _row: {"events": list_events(live, MAX_EVENTS)},
     "logs": logs.logs_context,
     "slo": slo_context,

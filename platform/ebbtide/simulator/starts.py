@@ -1,0 +1,105 @@
+"""Comparison of the choices that shorten a start: the cheapest settings that meet the SLO with each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide.simulator.advice import format_changes
+from ebbtide.simulator.report import align_table, format_percent, measurements_to_json
+from ebbtide.simulator.request import PreparedCase, open_search, search_settings
+from ebbtide.simulator.slo import format_duration
+from ebbtide.simulator.tune import diff_values
+
+if TYPE_CHECKING:
+    from ebbtide.simulator.slo import SimulationMeasurements
+    from ebbtide.simulator.tune import SearchResult, TuningResult
+
+#: Choices, and the phase of a start-up that each one removes.
+CHOICES: Final = {"a node with room": "node", "image on the node": "pull", "weights on the node": "weights"}
+GIVEN: Final = "as given"
+ALL: Final = "all of them"
+
+
+@dataclass(frozen=True, slots=True)
+class StartCandidate:
+    """A start-up in seconds, and the cheapest settings that meet the SLO with it, measured on all of the traffic."""
+
+    name: str
+    seconds: float
+    tuned: TuningResult
+    #: None if no setting meets the SLO on the part of the traffic that was searched on.
+    measured: SimulationMeasurements | None
+
+
+def list_start_ups(prepared: PreparedCase) -> dict[str, PreparedCase]:
+    """Return the case with each choice whose phase the start-up has, and with all of them; none without such phases."""
+    case = prepared.case
+    names = {name: field for name, field in CHOICES.items() if getattr(case.start_up, field) > 0}
+    removed = {GIVEN: (), **{name: (field,) for name, field in names.items()}}
+    if len(names) > 1:
+        removed[ALL] = tuple(names.values())
+    if not names:
+        return {}
+    return {
+        name: prepared._replace(case=replace(case, start_up=replace(case.start_up, **dict.fromkeys(fields, 0.0))))
+        for name, fields in removed.items()
+    }
+
+
+def compare_starts(prepared: PreparedCase, progress: Callable[[SearchResult], None]) -> list[StartCandidate]:
+    """Search for the cheapest settings with each choice. Ends after a search that is interrupted."""
+    candidates = []
+    for name, chosen in list_start_ups(prepared).items():
+        tuned = search_settings(chosen, open_search(chosen), progress)
+        measured = None if tuned.chosen is None else chosen.case.evaluate(tuned.chosen.values)
+        candidates.append(StartCandidate(name, chosen.case.start_up.seconds, tuned, measured))
+        if tuned.result.interrupted:
+            break
+    return candidates
+
+
+def render_starts_text(candidates: list[StartCandidate], head: str) -> str:
+    """Return the comparison as text; ``head`` describes the traffic and the server."""
+    before = candidates[0].measured
+    has_price = before is not None and before.cost is not None
+    rows = [["", "start-up", "attainment", "replica-hours", "saved", *["cost"] * has_price]]
+    for candidate in candidates:
+        measured, cells = candidate.measured, ["no setting meets the SLO", "-", "-", *["-"] * has_price]
+        if measured is not None:
+            saved = (
+                "-" if before is None or candidate.name == GIVEN else format_percent(_compute_saving(before, measured))
+            )
+            state = f"{format_percent(measured.attainment)} {'met' if measured.holds else 'violated'}"
+            cells = [state, f"{measured.replica_hours:.2f}", saved, *[f"{measured.cost or 0:,.2f}"] * has_price]
+        rows.append([candidate.name, format_duration(candidate.seconds), *cells])
+    settings = (
+        f"  {candidate.name}: {format_changes(candidate.tuned.chosen.values, candidate.tuned.current.values)}\n"
+        for candidate in candidates
+        if candidate.tuned.chosen is not None
+    )
+    searched = "The cheapest settings that meet the SLO with each choice, on all of the traffic:\n"
+    return f"{head}\n{searched}{align_table(rows)}\nsettings, compared with the spec\n{''.join(settings)}"
+
+
+def _compute_saving(before: SimulationMeasurements, after: SimulationMeasurements) -> float:
+    return 1 - after.replica_hours / before.replica_hours if before.replica_hours else 0.0
+
+
+def starts_to_json(candidates: list[StartCandidate], workload: str) -> dict[str, Any]:
+    """Return the comparison as JSON-ready data; the fields of a choice without a setting are null."""
+    return {
+        "workload": workload,
+        "choices": [
+            {
+                "name": candidate.name,
+                "startUpSeconds": candidate.seconds,
+                "changes": None
+                if candidate.tuned.chosen is None
+                else diff_values(candidate.tuned.chosen.values, candidate.tuned.current.values),
+                "measured": None if candidate.measured is None else measurements_to_json(candidate.measured),
+            }
+            for candidate in candidates
+        ],
+    }
