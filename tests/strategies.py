@@ -563,6 +563,10 @@ def _add_kubernetes_words(rng: random.Random, spec: Data) -> None:
     if maybe(rng, 0.1) and isinstance(spec.get("compute"), dict):
         spec["compute"]["shmSize"] = rng.choice(("8Gi", 1, "0"))
     if maybe(rng, 0.1):
+        source = {} if "model" in spec else {"uri": "hf://org/model"}
+        claim = rng.choice(({"size": "9Gi"}, {"claimName": "models", "existingPvc": True}))
+        spec["start"] = {"weights": {**source, **claim, "accessMode": rng.choice(("ReadWriteMany", "ReadWriteOnce"))}}
+    if maybe(rng, 0.1):
         spec["serviceAccountName"] = "reader"
     if maybe(rng, 0.1):
         spec["nodeSelector"] = rng.choice(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 BUILT_IN_KINDS = {
     "HorizontalPodAutoscaler",
+    "Job",
     "LimitRange",
     "Namespace",
     "PersistentVolumeClaim",

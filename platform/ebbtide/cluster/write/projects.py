@@ -62,6 +62,7 @@ MEMBER_RULES: Final[list[Object]] = [
     {"apiGroups": ["serving.kserve.io"], "resources": ["inferenceservices", "llminferenceservices"], "verbs": SHIP},
     {"apiGroups": ["autoscaling"], "resources": ["horizontalpodautoscalers"], "verbs": SHIP},
     {"apiGroups": ["keda.sh"], "resources": ["scaledobjects"], "verbs": SHIP},
+    {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": SHIP},
     {"apiGroups": ["policy"], "resources": ["poddisruptionbudgets"], "verbs": SHIP},
     {"apiGroups": ["resource.k8s.io"], "resources": ["resourceclaimtemplates"], "verbs": SHIP},
     {"apiGroups": ["resource.k8s.io"], "resources": ["resourceclaims"], "verbs": SEE},

@@ -16,6 +16,7 @@ COMPANIONS: Final = (
     ("autoscaling/v2", "HorizontalPodAutoscaler"),
     ("keda.sh/v1alpha1", "ScaledObject"),
     ("policy/v1", "PodDisruptionBudget"),
+    ("batch/v1", "Job"),
     ("serving.knative.dev/v1beta1", "DomainMapping"),
     ("resource.k8s.io/v1", "ResourceClaimTemplate"),
     ("v1", "ServiceAccount"),

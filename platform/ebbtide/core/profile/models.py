@@ -78,6 +78,8 @@ class KServe(Model):
     oci_models: Literal["modelcar", "native", "none"] = "modelcar"
     """Form in which KServe adds a model from an image to a pod: a container (modelcar), an image volume (native), or
     none. ociModelMode or enableModelcar of storageInitializer sets it."""
+    storage_initializer: Text = "kserve/storage-initializer:v0.20.0"
+    """Image of KServe's storage initializer, which downloads the weights of ``start.weights``, also without KServe."""
     annotation_disallow_list: list[Text] = empty_list()
     """inferenceService.serviceAnnotationDisallowedList: annotations that KServe does not copy to the pods."""
     limits: dict[Literal["cpu", "memory"], str] = Field(default={})

@@ -24,6 +24,7 @@ ORDER: Final = {
             "LimitRange",
             "ServiceAccount",
             "PersistentVolumeClaim",
+            "Job",
             "ResourceClaimTemplate",
             "Service",
             "InferenceService",

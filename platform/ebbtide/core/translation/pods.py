@@ -35,6 +35,7 @@ class PodParts(TypedDict, total=False):
     topology_spread: list[dict[str, Any]]
     volumes: list[dict[str, Any]]
     mounts: list[dict[str, Any]]
+    init_containers: list[dict[str, Any]]
     resource_claims: list[dict[str, Any]]
     container_claims: list[dict[str, Any]]
     objects: list[Object]
@@ -75,6 +76,7 @@ class Pod:
     topology_spread: list[dict[str, Any]] = field(default_factory=list)
     volumes: list[dict[str, Any]] = field(default_factory=list)
     mounts: list[dict[str, Any]] = field(default_factory=list)
+    init_containers: list[dict[str, Any]] = field(default_factory=list)
     resource_claims: list[dict[str, Any]] = field(default_factory=list)
     container_claims: list[dict[str, Any]] = field(default_factory=list)
     objects: list[Object] = field(default_factory=list)

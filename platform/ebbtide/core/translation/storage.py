@@ -114,7 +114,7 @@ def make_storage_patches(plan: Plan) -> list[PodPatch]:
                 mounts=[{"name": "shm", "mountPath": SHM}],
             )
         )
-    taken = {"shm"}
+    taken = {"shm", names.WEIGHTS_VOLUME}
     for kind in KINDS:
         volumes: list[dict[str, Any]] = []
         mounts: list[dict[str, Any]] = []

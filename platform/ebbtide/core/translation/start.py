@@ -1,0 +1,297 @@
+"""The choices of the ``start`` block: one row of ``CHOICES`` for each, which the checks, the pod and the reference iterate.
+
+Upstream: github.com/kserve/kserve v0.20.0 python/storage-initializer (the image that downloads a storage URI),
+pkg/webhook/admission/pod/storage_initializer_injector.go (the mount of pvc://claim/path), pkg/apis/serving/v1alpha1
+(GetStorageKey); k8s.io/kubernetes pkg/kubelet/kubelet_pods.go (makeMounts creates a missing subPath, so a container must not
+start before the directory exists); k8s.io/api batch/v1 (the template of a Job is immutable, and a Job can start a pod twice).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from ebbtide.core.base import names, quantities
+from ebbtide.core.base.problems import Path, Problem, make_warning, remove_field
+from ebbtide.core.spec.rules.compute import invalid_amount
+from ebbtide.core.spec.start import WEIGHTS_PATH
+from ebbtide.core.translation import placement
+from ebbtide.core.translation.container import (
+    list_words,
+    make_security_patch,
+    render_pull_secrets,
+    render_variable,
+    secure_containers,
+)
+from ebbtide.core.translation.engines import find_engine
+from ebbtide.core.translation.loaded_model import HUB, find_model_name
+from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.plan import Plan
+from ebbtide.core.translation.pods import PodPatch, merge_patches
+
+if TYPE_CHECKING:
+    from ebbtide.core.spec.start import Weights
+
+START: Final[Path] = ("spec", "start")
+WEIGHTS: Final[Path] = (*START, "weights")
+#: Schemes that name a claim or an image: such weights are not downloaded.
+NOT_DOWNLOADED: Final = frozenset({"pvc", "oci", "oci+native", "file"})
+#: Prefixes of the variables that the download reads: tokens, keys, endpoints and proxies of the stores.
+STORE_VARIABLES: Final = (
+    *("HF_TOKEN", "HF_ENDPOINT", "AWS_", "S3_", "AZURE_", "AZ_", "GOOGLE_"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
+)
+CLAIM_PATH: Final = "/claim"
+#: Group of the user 1000 of the storage initializer's image, as KServe's own download jobs have it.
+DOWNLOAD_GROUP: Final = 1000
+#: Failed pods of a Job before it fails, each of which keeps its log.
+DOWNLOAD_RETRIES: Final = 3
+#: Fill the directory $KEY of the claim. Other pods see it only when it is complete, because it is renamed last. The lock keeps
+#: parallel pods from downloading the same weights; a volume without locks costs time, not correctness.
+FILL: Final = """\
+set -eu
+cd /claim
+part=".$KEY.$HOSTNAME"
+exec 9>".$KEY.lock"
+if flock 9; then rm -rf ".$KEY".*.part; else echo "this volume has no locks: another pod may download the same weights"; fi
+if [ -d "$KEY" ]; then echo "the weights are complete"; exit 0; fi
+rm -f ".$KEY.error"
+status=0
+/storage-initializer/scripts/initializer-entrypoint "$URI" "/claim/$part.part" || status=$?
+if [ "$status" -eq 0 ] && [ -n "$(ls -A "$part.part")" ]; then
+  sync -f "$part.part"
+  mv -T "$part.part" "$KEY" || [ -d "$KEY" ]
+  exit 0
+fi
+rm -rf "$part.part"
+echo "the download of $URI failed with exit code $status; for the reason: kubectl logs $HOSTNAME" > ".$KEY.error"
+exit 1
+"""
+#: Wait until the directory $KEY of the claim exists, or end with the reason of the download that failed.
+WAIT: Final = """\
+until [ -d "/claim/$KEY" ]; do
+  if [ -s "/claim/.$KEY.error" ]; then cat "/claim/.$KEY.error" >&2; exit 1; fi
+  sleep 1
+done
+"""
+
+
+class StartChoice(NamedTuple):
+    """A choice of the ``start`` block: its field and attribute, and the texts of the reference.
+
+    ``renders`` is what the objects get, ``needs`` what the cluster must have, ``limits`` what it cannot do.
+    """
+
+    field: str
+    attribute: str
+    renders: str
+    needs: str
+    limits: str
+    source: str
+    check: Callable[[Plan], Iterator[Problem]]
+    make_patches: Callable[[Plan], Iterator[PodPatch]]
+
+
+def check(plan: Plan) -> Iterator[Problem]:
+    """Yield the problems of every choice that the spec sets."""
+    for row in _list_choices(plan):
+        yield from row.check(plan)
+
+
+def make_patches(plan: Plan) -> Iterator[PodPatch]:
+    """Yield the patches of every choice that the spec sets."""
+    for row in _list_choices(plan):
+        yield from row.make_patches(plan)
+
+
+def _list_choices(plan: Plan) -> Iterator[StartChoice]:
+    start = plan.spec.start
+    return (row for row in CHOICES if start is not None and getattr(start, row.attribute) is not None)
+
+
+# Weights on a claim.
+
+
+def find_weights(plan: Plan) -> Weights | None:
+    """Return the claim with a copy of the weights; None if the spec has none."""
+    return None if plan.spec.start is None else plan.spec.start.weights
+
+
+def _read_weights(plan: Plan) -> tuple[Weights, str]:
+    """Return the claim with a copy of the weights, and their storage URI."""
+    weights, model = find_weights(plan), plan.spec.model
+    assert weights is not None
+    return weights, (weights.uri if model is None else model.uri) or ""
+
+
+def find_storage_uri(plan: Plan) -> str | None:
+    """Return the storage URI of a model: that of the spec, or the directory of the claim with its weights."""
+    if find_weights(plan) is not None:
+        weights, uri = _read_weights(plan)
+        return f"pvc://{_name_claim(plan, weights)}/{_make_key(uri)}"
+    return None if plan.spec.model is None else plan.spec.model.uri
+
+
+def _name_claim(plan: Plan, weights: Weights) -> str:
+    return weights.claim_name or names.fit_name(plan.name, "weights")
+
+
+def _make_key(uri: str) -> str:
+    """Return the directory of a URI's weights on a claim, as KServe names it."""
+    from hashlib import sha256  # noqa: PLC0415 - as in names
+
+    return sha256(uri.encode()).hexdigest()[:16]
+
+
+def _check_weights(plan: Plan) -> Iterator[Problem]:
+    weights, uri = _read_weights(plan)
+    model, where = plan.spec.model, (*WEIGHTS, "uri") if plan.spec.model is None else ("spec", "model", "uri")
+    if model is not None:
+        for field, value, reason in (
+            ("uri", weights.uri, "model.uri is the storage URI of the weights"),
+            ("mountPath", weights.mount_path, f"KServe mounts a model at {WEIGHTS_PATH}"),
+        ):
+            if value is not None:
+                fix = f"remove start.weights.{field}"
+                yield Problem(
+                    "STA001", (*WEIGHTS, field), f"{field} has no effect: {reason}", fix, fixes=remove_field()
+                )
+        if model.storage_secret is not None or model.storage is not None:
+            yield Problem(
+                "STA001",
+                WEIGHTS,
+                "the Job that downloads the weights does not read KServe's storage Secrets (model.storageSecret, model.storage)",
+                "set model.uri and the credentials in environmentVariables, or use a service account with a cloud identity",
+            )
+    scheme, separator, _ = uri.partition("://")
+    if not separator or scheme in NOT_DOWNLOADED:
+        message = (
+            f"{scheme}:// is not downloaded" if separator else f"{'.'.join(map(str, where[1:]))} has no storage URI"
+        )
+        fix = (
+            "set it to hf://org/model, s3://bucket/path, gs://bucket/path or https://host/path, or remove start.weights"
+        )
+        yield Problem("STA001", where, message, fix, fixes=remove_field(WEIGHTS))
+    yield from _check_claim(weights)
+    yield from _check_arguments(plan, weights, uri)
+
+
+def _check_claim(weights: Weights) -> Iterator[Problem]:
+    if weights.existing_pvc and weights.claim_name is None:
+        yield Problem("STO005", WEIGHTS, "existingPvc requires claimName", "set claimName")
+    if not weights.existing_pvc and weights.size is None:
+        yield Problem("STO005", WEIGHTS, "a new claim requires a size", "set size, or existingPvc: true")
+    if weights.size is not None and not quantities.parse_nano(weights.size):
+        yield invalid_amount((*WEIGHTS, "size"), weights.size, "storage", "100Gi")
+
+
+def _check_arguments(plan: Plan, weights: Weights, uri: str) -> Iterator[Problem]:
+    """Yield a server that its arguments or variables make download the weights, next to the copy on the claim."""
+    engine = find_engine(plan.spec.image)
+    if plan.spec.model is not None or engine is None:
+        return
+    path = weights.mount_path or WEIGHTS_PATH
+    name = find_model_name(plan.spec, list_words(plan), engine)
+    if name is None or name.startswith(path):
+        return
+    yield make_warning(
+        "STA004",
+        ("spec", "args"),
+        f"{engine.name} loads {name}, not the copy of {uri} in {path}: each start would download it",
+        f"replace {name} by {path}, and keep the name in requests (vLLM, SGLang: --served-model-name={name.removeprefix(HUB)})",
+    )
+
+
+def _make_weights_patches(plan: Plan) -> Iterator[PodPatch]:
+    weights, uri = _read_weights(plan)
+    key, claim, volume = _make_key(uri), _name_claim(plan, weights), names.WEIGHTS_VOLUME
+    env = [{"name": "KEY", "value": key}, {"name": "URI", "value": uri}]
+    server = plan.spec.image if find_engine(plan.spec.image) is not None else None
+    waiting = {
+        "name": "wait-for-weights",
+        # An engine's image has a shell, and the node pulls it for the server too.
+        "image": server or plan.cluster.kserve.storage_initializer,
+        "command": ["sh", "-c", WAIT],
+        "env": env[:1],
+        "volumeMounts": [{"name": volume, "mountPath": CLAIM_PATH, "readOnly": True}],
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    }
+    mount = {"name": volume, "mountPath": weights.mount_path or WEIGHTS_PATH, "subPath": key, "readOnly": True}
+    objects = [] if weights.existing_pvc else [_make_claim(claim, weights)]
+    yield PodPatch(
+        by="start/weights",
+        cause=WEIGHTS,
+        volumes=[{"name": volume, "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}],
+        # KServe mounts the directory of a model itself.
+        mounts=[mount] if plan.spec.model is None else [],
+        init_containers=[waiting],
+        objects=[*objects, _make_fill_job(plan, claim, weights, env)],
+    )
+
+
+def _make_claim(name: str, weights: Weights) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": name},
+        "spec": {
+            "accessModes": [weights.access_mode],
+            "storageClassName": weights.storage_class,
+            "resources": {"requests": {"storage": str(weights.size)}},
+        },
+    }
+
+
+def _make_fill_job(plan: Plan, claim: str, weights: Weights, env: list[dict[str, Any]]) -> Object:
+    """Return the Job that fills a claim. Its name has a hash of its content, because its template cannot be changed."""
+    spec = plan.spec
+    variables = [
+        item for item in spec.environment_variables if item.name.startswith(STORE_VARIABLES) and not item.exclude
+    ]
+    download = {
+        "name": "download",
+        "image": plan.cluster.kserve.storage_initializer,
+        "command": ["bash", "-c", FILL],
+        "env": [*env, *map(render_variable, variables)],
+        "volumeMounts": [{"name": names.WEIGHTS_VOLUME, "mountPath": CLAIM_PATH}],
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    }
+    # A volume that one node mounts must be created where the replicas can run.
+    placed = placement.make_placement_patches(plan) if weights.access_mode == "ReadWriteOnce" else ()
+    pod = merge_patches((make_security_patch(plan), *placed))
+    job = {
+        "backoffLimit": DOWNLOAD_RETRIES,
+        "template": {
+            "spec": {
+                "restartPolicy": "Never",
+                "serviceAccountName": spec.service_account_name,
+                "imagePullSecrets": render_pull_secrets(spec),
+                "securityContext": {"fsGroup": DOWNLOAD_GROUP, "fsGroupChangePolicy": "OnRootMismatch"},
+                "nodeSelector": pod.node_selector or None,
+                "tolerations": pod.tolerations or None,
+                "containers": secure_containers([download], pod),
+                "volumes": [{"name": names.WEIGHTS_VOLUME, "persistentVolumeClaim": {"claimName": claim}}],
+            }
+        },
+    }
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": names.name_by_content(plan.name, "weights", job)},
+        "spec": job,
+    }
+
+
+#: The choices, in the order of the reference.
+CHOICES: Final = (
+    StartChoice(
+        "weights",
+        "weights",
+        "a claim (unless it exists), a Job that fills it once, a read-only mount, and an init container that waits for the Job",
+        "a storage class with ReadWriteMany for replicas on several nodes; under Knative the flags for claims and init containers",
+        "weights of an image (oci://) or of a claim; credentials in KServe's storage Secrets; a new version under the same URI",
+        "kserve python/storage-initializer; k8s.io/api batch/v1",
+        _check_weights,
+        _make_weights_patches,
+    ),
+)
