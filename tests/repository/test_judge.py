@@ -38,7 +38,15 @@ BUILT_IN_KINDS = {
     "ServiceAccount",
 }
 #: Kinds that are checked against upstream's schemas only (tests/repository/test_schemas.py).
-STRUCTURE_ONLY = {"ClusterQueue", "DomainMapping", "LocalQueue", "Queue", "ResourceFlavor", "ScaledObject"}
+STRUCTURE_ONLY = {
+    "ClusterQueue",
+    "DomainMapping",
+    "LocalModelNamespaceCache",
+    "LocalQueue",
+    "Queue",
+    "ResourceFlavor",
+    "ScaledObject",
+}
 #: The serving runtime of the models in the cases. KServe matches formats by name.
 RUNTIME = {
     "apiVersion": "serving.kserve.io/v1alpha1",

@@ -59,7 +59,11 @@ MEMBER_RULES: Final[list[Object]] = [
     {"apiGroups": ["serving.knative.dev"], "resources": ["revisions"], "verbs": [*SEE, "patch"]},
     {"apiGroups": ["serving.knative.dev"], "resources": ["configurations", "routes"], "verbs": SEE},
     {"apiGroups": ["autoscaling.internal.knative.dev"], "resources": ["podautoscalers"], "verbs": SEE},
-    {"apiGroups": ["serving.kserve.io"], "resources": ["inferenceservices", "llminferenceservices"], "verbs": SHIP},
+    {
+        "apiGroups": ["serving.kserve.io"],
+        "resources": ["inferenceservices", "llminferenceservices", "localmodelnamespacecaches"],
+        "verbs": SHIP,
+    },
     {"apiGroups": ["autoscaling"], "resources": ["horizontalpodautoscalers"], "verbs": SHIP},
     {"apiGroups": ["keda.sh"], "resources": ["scaledobjects"], "verbs": SHIP},
     {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": SHIP},

@@ -17,6 +17,7 @@ COMPANIONS: Final = (
     ("keda.sh/v1alpha1", "ScaledObject"),
     ("policy/v1", "PodDisruptionBudget"),
     ("batch/v1", "Job"),
+    ("serving.kserve.io/v1alpha1", "LocalModelNamespaceCache"),
     ("serving.knative.dev/v1beta1", "DomainMapping"),
     ("resource.k8s.io/v1", "ResourceClaimTemplate"),
     ("v1", "ServiceAccount"),

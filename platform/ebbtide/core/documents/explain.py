@@ -155,6 +155,8 @@ SAMPLES: Final[dict[str, tuple[Any, ...]]] = {
     "spec.security.runAsUid": (4242,),
     "spec.start": (),
     "spec.start.weights": ({"uri": "hf://other/model", "size": "9Gi"}, {"size": "9Gi"}),
+    "spec.start.modelCache": ({"size": "9Gi", "nodeGroups": ["other"]},),
+    "spec.start.modelCache.size": ("9Gi",),
     "spec.start.weights.uri": ("hf://other/model",),
     "spec.start.weights.mountPath": ("/other",),
     "spec.start.weights.claimName": ("other-claim",),

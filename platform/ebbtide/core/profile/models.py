@@ -80,6 +80,8 @@ class KServe(Model):
     none. ociModelMode or enableModelcar of storageInitializer sets it."""
     storage_initializer: Text = "kserve/storage-initializer:v0.20.0"
     """Image of KServe's storage initializer, which downloads the weights of ``start.weights``, also without KServe."""
+    local_model_node_groups: list[Text] = empty_list()
+    """Names of the LocalModelNodeGroups. Empty if localModel of inferenceservice-config is not enabled."""
     annotation_disallow_list: list[Text] = empty_list()
     """inferenceService.serviceAnnotationDisallowedList: annotations that KServe does not copy to the pods."""
     limits: dict[Literal["cpu", "memory"], str] = Field(default={})

@@ -30,8 +30,19 @@ class Weights(Model):
     """Access mode of a new claim. ReadWriteOnce keeps all replicas on one node. ReadOnlyMany cannot be filled."""
 
 
+class ModelCache(Model):
+    """A copy of a model on the disks of the nodes, which KServe's LocalModelNamespaceCache downloads once for each node."""
+
+    size: Quantity
+    """Size of the model, such as 20Gi. KServe compares it with the storage limit of the node group."""
+    node_groups: list[Text]
+    """Names of KServe's LocalModelNodeGroups. The replicas run on the nodes of the first one."""
+
+
 class Start(Model):
     """Choices that shorten the start of a replica. Ebbtide extension."""
 
     weights: Weights | None = None
     """A copy of the weights on a claim, for any serving mode."""
+    model_cache: ModelCache | None = None
+    """A copy of ``model.uri`` on the disks of the nodes, by KServe."""

@@ -26,6 +26,7 @@ ORDER: Final = {
             "PersistentVolumeClaim",
             "Job",
             "ResourceClaimTemplate",
+            "LocalModelNamespaceCache",
             "Service",
             "InferenceService",
             "LLMInferenceService",

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ebbtide.core.base import names, quantities
-from ebbtide.core.base.problems import Path, Problem, make_warning, remove_field
+from ebbtide.core.base.problems import Path, Problem, make_warning, offer_values, remove_field
+from ebbtide.core.base.versions import parse_version
 from ebbtide.core.spec.rules.compute import invalid_amount
 from ebbtide.core.spec.start import WEIGHTS_PATH
 from ebbtide.core.translation import placement
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
 START: Final[Path] = ("spec", "start")
 WEIGHTS: Final[Path] = (*START, "weights")
+CACHE: Final[Path] = (*START, "modelCache")
+#: The first KServe with a cache of a namespace; that of 0.17 has only the one of the cluster (pkg/apis/serving/v1alpha1).
+NAMESPACE_CACHE_SINCE: Final = (0, 19)
 #: Schemes that name a claim or an image: such weights are not downloaded.
 NOT_DOWNLOADED: Final = frozenset({"pvc", "oci", "oci+native", "file"})
 #: Prefixes of the variables that the download reads: tokens, keys, endpoints and proxies of the stores.
@@ -282,6 +286,70 @@ def _make_fill_job(plan: Plan, claim: str, weights: Weights, env: list[dict[str,
     }
 
 
+# A copy of the model on the nodes.
+
+
+def _check_model_cache(plan: Plan) -> Iterator[Problem]:
+    start, model, kserve = plan.spec.start, plan.spec.model, plan.cluster.kserve
+    assert start is not None
+    assert start.model_cache is not None
+    remove = remove_field(CACHE)
+    if start.weights is not None:
+        message = "modelCache and weights are mutually exclusive: a model is read from one copy"
+        yield Problem("STA001", CACHE, message, "remove modelCache or weights", fixes=remove + remove_field(WEIGHTS))
+    if model is None or model.uri is None or model.uri.partition("://")[0] in NOT_DOWNLOADED:
+        message = "KServe caches the model of one model.uri that it downloads, such as hf:// and s3://"
+        yield Problem("STA001", CACHE, message, "set model.uri, or use start.weights", fixes=remove)
+    if not quantities.parse_nano(start.model_cache.size):
+        yield invalid_amount((*CACHE, "size"), start.model_cache.size, "storage", "20Gi")
+    if parse_version(kserve.version) < NAMESPACE_CACHE_SINCE:
+        message = f"KServe {kserve.version} has no LocalModelNamespaceCache"
+        yield Problem("STA003", CACHE, message, "use KServe 0.19 or later, or start.weights", fixes=remove)
+    elif not kserve.local_model_node_groups:
+        yield Problem(
+            "STA003",
+            CACHE,
+            "the model cache of this cluster's KServe is off, or has no node group",
+            "enable localModel in inferenceservice-config, create a LocalModelNodeGroup and add it to kserve.localModelNodeGroups of "
+            "the profile, or use start.weights",
+            fixes=remove,
+        )
+    for index, name in enumerate(start.model_cache.node_groups):
+        if kserve.local_model_node_groups and name not in kserve.local_model_node_groups:
+            known = kserve.local_model_node_groups
+            message = f"LocalModelNodeGroup {name} not found in the cluster profile"
+            path = (*CACHE, "nodeGroups", index)
+            yield Problem("STA003", path, message, f"use one of {', '.join(known)}", fixes=offer_values(known))
+    if not start.model_cache.node_groups:
+        yield Problem("STA001", (*CACHE, "nodeGroups"), "nodeGroups is empty", "name at least one LocalModelNodeGroup")
+    yield make_warning(
+        "STA006",
+        CACHE,
+        "KServe mounts the model from a node also before its download to that node is complete: until then, replicas fail or "
+        "load a part of it",
+        "wait until the LocalModelNamespaceCache reports NodeDownloaded for every node before you update, or use start.weights",
+    )
+
+
+def _make_model_cache_patches(plan: Plan) -> Iterator[PodPatch]:
+    start, model = plan.spec.start, plan.spec.model
+    assert start is not None
+    assert start.model_cache is not None
+    assert model is not None
+    cache = {
+        "apiVersion": "serving.kserve.io/v1alpha1",
+        "kind": "LocalModelNamespaceCache",
+        # The URI of a cache cannot be changed, so another URI makes another cache.
+        "metadata": {"name": names.name_by_content(plan.name, "cache", {"uri": model.uri})},
+        "spec": {
+            "sourceModelUri": model.uri,
+            "modelSize": str(start.model_cache.size),
+            "nodeGroups": [*start.model_cache.node_groups],
+        },
+    }
+    yield PodPatch(by="start/model-cache", cause=CACHE, objects=[cache])
+
+
 #: The choices, in the order of the reference.
 CHOICES: Final = (
     StartChoice(
@@ -293,5 +361,16 @@ CHOICES: Final = (
         "kserve python/storage-initializer; k8s.io/api batch/v1",
         _check_weights,
         _make_weights_patches,
+    ),
+    StartChoice(
+        "modelCache",
+        "model_cache",
+        "a LocalModelNamespaceCache, which KServe's webhook selects by model.uri (the namespace's own goes first)",
+        "KServe 0.19 with localModel enabled, and LocalModelNodeGroups with room for the model (kserve.localModelNodeGroups)",
+        "images, several model.uris, and credentials of the namespace: KServe downloads in its own one; a replica can start before "
+        "the download to its node is complete",
+        "kserve pkg/controller/v1alpha1/localmodel and localmodelnode; pkg/apis/serving/v1beta1/inference_service_defaults.go",
+        _check_model_cache,
+        _make_model_cache_patches,
     ),
 )

@@ -186,6 +186,8 @@ ROWS: Final[tuple[FormRow, ...]] = (
     FormRow("spec.start.weights.existingPvc", "Existing claim", START),
     FormRow("spec.start.weights.size", "Claim size", START, "100Gi"),
     FormRow("spec.start.weights.storageClass", "Storage class", START),
+    FormRow("spec.start.modelCache.size", "Model size for KServe's cache", START, "20Gi"),
+    FormRow("spec.start.modelCache.nodeGroups", "Node groups of KServe's cache", START),
     FormRow("spec.slo.p95LatencyMilliseconds", "p95 response time", SLO, "2000", "ms"),
     FormRow("spec.slo.meanLatencyMilliseconds", "Mean response time", SLO, "800", "ms"),
     FormRow("spec.slo.uptimePercent", "Uptime", SLO, "99.9", "%"),
