@@ -12,6 +12,8 @@ from ebbtide.core.adopt.pod_fields import (
     derive_pod_metadata,
     derive_probes,
     derive_volumes,
+    derive_weights,
+    drop_waiter,
     list_settable_entries,
     read_gpu_fields,
 )
@@ -94,7 +96,7 @@ FIELDS: Final = (
     FieldRow("uri", "spec.model.uri", LANGUAGE_MODEL),
     FieldRow("name", "spec.model.name", LANGUAGE_MODEL),
     FieldRow("storageUris", "spec.model.uris", PREDICTOR),
-    FieldRow("initContainers", "spec.initContainers", POD),
+    FieldRow("initContainers", "spec.initContainers", POD, read=drop_waiter),
     FieldRow("transformer", "spec.transformer", SERVICE),
     FieldRow("explainer", "spec.explainer", SERVICE),
     FieldRow("protocolVersion", "spec.model.protocol", MODEL),
@@ -145,6 +147,7 @@ def derive_spec(view: ObjectView, cluster: ProfileSpec, chosen: tuple[str, ...],
     draft.set_nonempty("spec.nodePools", list(chosen), (*view.pod, "nodeSelector"))
     derive_placement(view, draft, pools or _list_default_pools(default_pool, shared, defaults=defaults))
     derive_volumes(view, draft)
+    derive_weights(view, draft)
     containers = filter_mappings(view.value_at(view.pod, "containers"))
     if view.container is not None and view.container != view.model:
         containers = [item for item in containers if item is not get_at(view.obj, *view.container)]

@@ -80,6 +80,9 @@ done
 """
 
 
+WAITER: Final = "wait-for-weights"
+
+
 class StartChoice(NamedTuple):
     """A choice of the ``start`` block: its field and attribute, and the texts of the reference.
 
@@ -212,11 +215,11 @@ def _make_weights_patches(plan: Plan) -> Iterator[PodPatch]:
     env = [{"name": "KEY", "value": key}, {"name": "URI", "value": uri}]
     server = plan.spec.image if find_engine(plan.spec.image) is not None else None
     waiting = {
-        "name": "wait-for-weights",
+        "name": WAITER,
         # An engine's image has a shell, and the node pulls it for the server too.
         "image": server or plan.cluster.kserve.storage_initializer,
         "command": ["sh", "-c", WAIT],
-        "env": env[:1],
+        "env": env,
         "volumeMounts": [{"name": volume, "mountPath": CLAIM_PATH, "readOnly": True}],
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
