@@ -565,7 +565,16 @@ def _add_kubernetes_words(rng: random.Random, spec: Data) -> None:
     if maybe(rng, 0.1):
         source = {} if "model" in spec else {"uri": "hf://org/model"}
         claim = rng.choice(({"size": "9Gi"}, {"claimName": "models", "existingPvc": True}))
-        spec["start"] = {"weights": {**source, **claim, "accessMode": rng.choice(("ReadWriteMany", "ReadWriteOnce"))}}
+        weights = {**source, **claim, "accessMode": rng.choice(("ReadWriteMany", "ReadWriteOnce"))}
+        cache = {"size": "9Gi", "nodeGroups": ["h100"]}
+        spec["start"] = rng.choice(
+            (
+                {"weights": weights},
+                {"modelCache": cache},
+                {"streaming": {"concurrency": 16}},
+                {"compilationCache": claim},
+            )
+        )
     if maybe(rng, 0.1):
         spec["serviceAccountName"] = "reader"
     if maybe(rng, 0.1):

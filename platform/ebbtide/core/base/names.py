@@ -31,6 +31,8 @@ PROJECT_ACCOUNT: Final = "ebbtide"
 
 #: The volume with the weights of ``spec.start``.
 WEIGHTS_VOLUME: Final = "start-weights"
+#: The volume with the compiled artifacts of ``spec.start``.
+COMPILED_VOLUME: Final = "start-compiled"
 
 
 def fit_name(base: str, suffix: str) -> str:

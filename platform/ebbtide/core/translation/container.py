@@ -286,7 +286,7 @@ def make_container(plan: Plan, pod: Pod, port_name: str | None) -> dict[str, Any
         "image": spec.image,
         "imagePullPolicy": choose_pull_policy(plan),
         "command": split_command(spec.command),
-        "args": split_command(spec.args),
+        "args": [*(split_command(spec.args) or ()), *pod.args] if pod.args else split_command(spec.args),
         "workingDir": spec.working_dir,
         "ports": _make_ports(plan, port, port_name),
         "env": pod.env or None,

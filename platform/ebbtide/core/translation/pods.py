@@ -30,6 +30,7 @@ class PodParts(TypedDict, total=False):
     container_security: dict[str, Any]
     pod_security: dict[str, Any]
     affinity: dict[str, Any]
+    args: list[str]
     env: list[dict[str, Any]]
     tolerations: list[dict[str, Any]]
     topology_spread: list[dict[str, Any]]
@@ -71,6 +72,7 @@ class Pod:
     container_security: dict[str, Any] = field(default_factory=dict)
     pod_security: dict[str, Any] = field(default_factory=dict)
     affinity: dict[str, Any] = field(default_factory=dict)
+    args: list[str] = field(default_factory=list)
     env: list[dict[str, Any]] = field(default_factory=list)
     tolerations: list[dict[str, Any]] = field(default_factory=list)
     topology_spread: list[dict[str, Any]] = field(default_factory=list)

@@ -15,7 +15,7 @@ from ebbtide.core.base import names, quantities
 from ebbtide.core.base.problems import Path, Problem, make_warning, offer_values, remove_field
 from ebbtide.core.base.versions import parse_version
 from ebbtide.core.spec.rules.compute import invalid_amount
-from ebbtide.core.spec.start import WEIGHTS_PATH
+from ebbtide.core.spec.start import COMPILED_PATH, WEIGHTS_PATH
 from ebbtide.core.translation import placement
 from ebbtide.core.translation.container import (
     list_words,
@@ -24,17 +24,22 @@ from ebbtide.core.translation.container import (
     render_variable,
     secure_containers,
 )
-from ebbtide.core.translation.engines import find_engine
+from ebbtide.core.translation.engines import ENGINES, Engine, find_engine, read_flag
 from ebbtide.core.translation.loaded_model import HUB, find_model_name
 from ebbtide.core.translation.objects import Object
 from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.pods import PodPatch, merge_patches
 
 if TYPE_CHECKING:
-    from ebbtide.core.spec.start import Weights
+    from ebbtide.core.spec.start import SharedClaim, Streaming, Weights
 
 START: Final[Path] = ("spec", "start")
 WEIGHTS: Final[Path] = (*START, "weights")
+STREAMING: Final[Path] = (*START, "streaming")
+COMPILED: Final[Path] = (*START, "compilationCache")
+LOAD_FORMAT: Final = "--load-format"
+#: The engine of KServe's preset for LLMInferenceService.
+LLM_ENGINE: Final = next(engine for engine in ENGINES if engine.name == "vLLM")
 CACHE: Final[Path] = (*START, "modelCache")
 #: The first KServe with a cache of a namespace; that of 0.17 has only the one of the cluster (pkg/apis/serving/v1alpha1).
 NAMESPACE_CACHE_SINCE: Final = (0, 19)
@@ -179,17 +184,17 @@ def _check_weights(plan: Plan) -> Iterator[Problem]:
             "set it to hf://org/model, s3://bucket/path, gs://bucket/path or https://host/path, or remove start.weights"
         )
         yield Problem("STA001", where, message, fix, fixes=remove_field(WEIGHTS))
-    yield from _check_claim(weights)
+    yield from _check_claim(WEIGHTS, weights)
     yield from _check_arguments(plan, weights, uri)
 
 
-def _check_claim(weights: Weights) -> Iterator[Problem]:
-    if weights.existing_pvc and weights.claim_name is None:
-        yield Problem("STO005", WEIGHTS, "existingPvc requires claimName", "set claimName")
-    if not weights.existing_pvc and weights.size is None:
-        yield Problem("STO005", WEIGHTS, "a new claim requires a size", "set size, or existingPvc: true")
-    if weights.size is not None and not quantities.parse_nano(weights.size):
-        yield invalid_amount((*WEIGHTS, "size"), weights.size, "storage", "100Gi")
+def _check_claim(where: Path, claim: SharedClaim) -> Iterator[Problem]:
+    if claim.existing_pvc and claim.claim_name is None:
+        yield Problem("STO005", where, "existingPvc requires claimName", "set claimName")
+    if not claim.existing_pvc and claim.size is None:
+        yield Problem("STO005", where, "a new claim requires a size", "set size, or existingPvc: true")
+    if claim.size is not None and not quantities.parse_nano(claim.size):
+        yield invalid_amount((*where, "size"), claim.size, "storage", "100Gi")
 
 
 def _check_arguments(plan: Plan, weights: Weights, uri: str) -> Iterator[Problem]:
@@ -224,7 +229,6 @@ def _make_weights_patches(plan: Plan) -> Iterator[PodPatch]:
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
     mount = {"name": volume, "mountPath": weights.mount_path or WEIGHTS_PATH, "subPath": key, "readOnly": True}
-    objects = [] if weights.existing_pvc else [_make_claim(claim, weights)]
     yield PodPatch(
         by="start/weights",
         cause=WEIGHTS,
@@ -232,21 +236,23 @@ def _make_weights_patches(plan: Plan) -> Iterator[PodPatch]:
         # KServe mounts the directory of a model itself.
         mounts=[mount] if plan.spec.model is None else [],
         init_containers=[waiting],
-        objects=[*objects, _make_fill_job(plan, claim, weights, env)],
+        objects=[*_make_claims(claim, weights), _make_fill_job(plan, claim, weights, env)],
     )
 
 
-def _make_claim(name: str, weights: Weights) -> Object:
-    return {
+def _make_claims(name: str, claim: SharedClaim) -> list[Object]:
+    """Return the new claim, or nothing if it exists."""
+    rendered = {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
         "metadata": {"name": name},
         "spec": {
-            "accessModes": [weights.access_mode],
-            "storageClassName": weights.storage_class,
-            "resources": {"requests": {"storage": str(weights.size)}},
+            "accessModes": [claim.access_mode],
+            "storageClassName": claim.storage_class,
+            "resources": {"requests": {"storage": str(claim.size)}},
         },
     }
+    return [] if claim.existing_pvc else [rendered]
 
 
 def _make_fill_job(plan: Plan, claim: str, weights: Weights, env: list[dict[str, Any]]) -> Object:
@@ -353,6 +359,115 @@ def _make_model_cache_patches(plan: Plan) -> Iterator[PodPatch]:
     yield PodPatch(by="start/model-cache", cause=CACHE, objects=[cache])
 
 
+# Streaming.
+
+
+def _find_engine(plan: Plan) -> Engine | None:
+    """Return the engine of the server: that of the image, or vLLM in an LLMInferenceService."""
+    return find_engine(plan.spec.image) or (LLM_ENGINE if plan.serving == "llm" and plan.spec.image is None else None)
+
+
+def _check_streaming(plan: Plan) -> Iterator[Problem]:
+    start, spec, remove = plan.spec.start, plan.spec, remove_field(STREAMING)
+    assert start is not None
+    assert start.streaming is not None
+    engine = _find_engine(plan)
+    if engine is None or not engine.streams:
+        known = " and ".join(row.name for row in ENGINES if row.streams)
+        server = "the server of this image" if engine is None else engine.name
+        message = f"{server} is not known to stream weights, which {known} can"
+        yield Problem("STA001", STREAMING, message, "remove streaming, or use an image of one of them", fixes=remove)
+        return
+    words = list_words(plan)
+    scheme, separator, _ = (find_model_name(spec, words, engine) or "").partition("://")
+    if separator and plan.spec.model is None and scheme not in engine.streams:
+        message = f"{engine.name} does not stream weights from {scheme}://"
+        fix = f"use one of {', '.join(engine.streams)}, a directory or a name of huggingface.co, or remove streaming"
+        yield Problem("STA001", STREAMING, message, fix, fixes=remove)
+    if read_flag(words, LOAD_FORMAT) is not None:
+        message = f"the arguments already set {LOAD_FORMAT}"
+        yield Problem("STA001", STREAMING, message, "remove it from args, or remove streaming", fixes=remove)
+    for index, variable in enumerate(spec.environment_variables):
+        if variable.name in dict(_list_stream_variables(start.streaming)):
+            message = f"start.streaming already sets {variable.name}"
+            path = ("spec", "environmentVariables", index)
+            yield Problem("STA001", path, message, "remove one of them", fixes=remove_field() + remove)
+    limit = start.streaming.memory_limit
+    if limit is not None and not quantities.parse_whole_quantity(limit):
+        yield invalid_amount((*STREAMING, "memoryLimit"), limit, "memory", "4Gi")
+
+
+def _list_stream_variables(streaming: Streaming) -> Iterator[tuple[str, str]]:
+    """Yield the variables of the streamer, in which vLLM and SGLang also write their own settings of it."""
+    if streaming.concurrency is not None:
+        yield "RUNAI_STREAMER_CONCURRENCY", str(streaming.concurrency)
+    if streaming.memory_limit is not None:
+        yield "RUNAI_STREAMER_MEMORY_LIMIT", str(quantities.parse_whole_quantity(streaming.memory_limit))
+
+
+def _make_streaming_patches(plan: Plan) -> Iterator[PodPatch]:
+    start = plan.spec.start
+    assert start is not None
+    assert start.streaming is not None
+    env = [{"name": name, "value": value} for name, value in _list_stream_variables(start.streaming)]
+    yield PodPatch(by="start/streaming", cause=STREAMING, args=[f"{LOAD_FORMAT}=runai_streamer"], env=env)
+
+
+# Compiled artifacts.
+
+
+def list_claims(plan: Plan) -> Iterator[tuple[Path, SharedClaim]]:
+    """Yield the claims of the block that replicas share."""
+    start = plan.spec.start
+    if start is not None and start.weights is not None:
+        yield WEIGHTS, start.weights
+    if start is not None and start.compilation_cache is not None:
+        yield COMPILED, start.compilation_cache
+
+
+def _check_compiled(plan: Plan) -> Iterator[Problem]:
+    start, engine, remove = plan.spec.start, _find_engine(plan), remove_field(COMPILED)
+    assert start is not None
+    assert start.compilation_cache is not None
+    yield from _check_claim(COMPILED, start.compilation_cache)
+    if engine is None or not engine.compiled:
+        known = " and ".join(row.name for row in ENGINES if row.compiled)
+        server = "the server of this image" if engine is None else engine.name
+        message = f"{server} is not known to keep compiled artifacts in a directory, as {known} do"
+        yield Problem(
+            "STA001", COMPILED, message, "remove compilationCache, or mount a claim in storage.pvc", fixes=remove
+        )
+        return
+    words = list_words(plan)
+    missing = engine.compile_flag and read_flag(words, engine.compile_flag) is None
+    if missing or read_flag(words, engine.eager_flag) is not None:
+        change = f"add {engine.compile_flag} to args" if missing else f"remove {engine.eager_flag} from args"
+        message = f"compilationCache has no effect: {engine.name} compiles nothing with these arguments"
+        yield make_warning("STA007", COMPILED, message, f"{change}, or remove compilationCache", fixes=remove)
+    for index, variable in enumerate(plan.spec.environment_variables):
+        if variable.name == engine.compiled:
+            message = f"start.compilationCache already sets {variable.name}"
+            path = ("spec", "environmentVariables", index)
+            yield Problem("STA001", path, message, "remove one of them", fixes=remove_field() + remove)
+
+
+def _make_compiled_patches(plan: Plan) -> Iterator[PodPatch]:
+    start, engine = plan.spec.start, _find_engine(plan)
+    assert start is not None
+    assert start.compilation_cache is not None
+    assert engine is not None
+    cache, volume = start.compilation_cache, names.COMPILED_VOLUME
+    claim = cache.claim_name or names.fit_name(plan.name, "compiled")
+    yield PodPatch(
+        by="start/compilation-cache",
+        cause=COMPILED,
+        volumes=[{"name": volume, "persistentVolumeClaim": {"claimName": claim}}],
+        mounts=[{"name": volume, "mountPath": COMPILED_PATH}],
+        env=[{"name": engine.compiled, "value": COMPILED_PATH}],
+        objects=_make_claims(claim, cache),
+    )
+
+
 #: The choices, in the order of the reference.
 CHOICES: Final = (
     StartChoice(
@@ -375,5 +490,28 @@ CHOICES: Final = (
         "kserve pkg/controller/v1alpha1/localmodel and localmodelnode; pkg/apis/serving/v1beta1/inference_service_defaults.go",
         _check_model_cache,
         _make_model_cache_patches,
+    ),
+    StartChoice(
+        "streaming",
+        "streaming",
+        "the argument --load-format=runai_streamer and the variables of the streamer",
+        "an image with the package runai-model-streamer, such as vllm/vllm-openai; weights in the format safetensors",
+        "Triton, TGI, TEI, NIM and KServe's runtimes; sharding of one read among several GPUs, which is --model-loader-extra-config",
+        "vllm-project/vllm docs/models/extensions/runai_model_streamer.md; sgl-project/sglang docs/advanced_features",
+        _check_streaming,
+        _make_streaming_patches,
+    ),
+    StartChoice(
+        "compilationCache",
+        "compilation_cache",
+        "a claim (unless it exists), its writable mount, and the variable of the engine with its directory (VLLM_CACHE_ROOT, "
+        "TORCHINDUCTOR_CACHE_DIR)",
+        "a storage class with ReadWriteMany for replicas on several nodes; under Knative the flags for writable claims; a user that "
+        "may write to the volume",
+        "CUDA graphs, which each start captures; artifacts of another GPU, model or version, which the engine compiles next to the "
+        "others; engines that load no compiled artifacts",
+        "vllm-project/vllm docs/design/torch_compile.md; sgl-project/sglang docs/references/torch_compile_cache.md",
+        _check_compiled,
+        _make_compiled_patches,
     ),
 )

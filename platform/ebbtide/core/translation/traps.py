@@ -26,7 +26,7 @@ from ebbtide.core.translation.serving.timeouts import (
     DEFAULT_TIMEOUT_SECONDS,
     find_initialization_timeout,
 )
-from ebbtide.core.translation.start import WEIGHTS, find_weights
+from ebbtide.core.translation.start import WEIGHTS, find_weights, list_claims
 
 if TYPE_CHECKING:
     from ebbtide.core.spec.container import Probe
@@ -223,9 +223,9 @@ def _check_claims(plan: Plan) -> Iterator[Problem]:
             modes is None or not (modes.read_write_many or modes.read_only_many)
         ):
             fixes.append((("spec", "storage", "pvc", index), "claimInfo.accessModes with readWriteMany: true"))
-    weights = find_weights(plan)
-    if weights is not None and not weights.existing_pvc and weights.access_mode == "ReadWriteOnce":
-        fixes.append((WEIGHTS, "accessMode: ReadWriteMany"))
+    for where, shared in list_claims(plan):
+        if not shared.existing_pvc and shared.access_mode == "ReadWriteOnce":
+            fixes.append((where, "accessMode: ReadWriteMany"))
     for where, fix in fixes:
         yield make_warning(
             "STO050",

@@ -11,7 +11,7 @@ from ebbtide.core.base import quantities
 from ebbtide.core.base.problems import Path, Problem, remove_field
 from ebbtide.core.spec.rules.compute import COMPUTE, check_memory, invalid_amount
 from ebbtide.core.spec.rules.serving import IMAGE_FIX, is_image
-from ebbtide.core.spec.start import WEIGHTS_PATH
+from ebbtide.core.spec.start import COMPILED_PATH, WEIGHTS_PATH
 
 if TYPE_CHECKING:
     from ebbtide.core.spec.inference import Inference, InferenceSpec
@@ -77,6 +77,8 @@ def _check_mount_paths(spec: InferenceSpec) -> Iterator[Problem]:
         paths["/dev/shm"] = f"compute.{'largeShmRequest' if spec.compute.shm_size is None else 'shmSize'}"  # noqa: S108 - a path in the pod
     if spec.start is not None and spec.start.weights is not None and spec.model is None:
         paths[_normalize_path(spec.start.weights.mount_path or WEIGHTS_PATH)] = "start.weights"
+    if spec.start is not None and spec.start.compilation_cache is not None:
+        paths[COMPILED_PATH] = "start.compilationCache"
     for field, get_volumes, get_path in MOUNTED:
         for index, volume in enumerate(get_volumes(spec.storage)):
             if volume.exclude:
