@@ -573,6 +573,7 @@ def _add_kubernetes_words(rng: random.Random, spec: Data) -> None:
                 {"modelCache": cache},
                 {"streaming": {"concurrency": 16}},
                 {"compilationCache": claim},
+                {"prePullImage": True},
             )
         )
     if maybe(rng, 0.1):

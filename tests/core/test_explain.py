@@ -42,6 +42,11 @@ CONSTANTS: tuple[tuple[str, str, str], ...] = (
         "the restricted rule holds for every pod",
     ),
     (
+        "DaemonSet",
+        r"spec\.template\.(metadata\..*managed-by|spec\.(?!containers\[\]\.image|volumes\[\]\.image).*)",
+        "the pods that keep an image on the nodes differ only in the image",
+    ),
+    (
         "Job",
         r"spec\.(backoffLimit|template\.spec\.(restartPolicy|securityContext\..*))",
         "every download is retried alike",

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ebbtide.core.translation.objects import Object
 
 BUILT_IN_KINDS = {
+    "DaemonSet",
     "HorizontalPodAutoscaler",
     "Job",
     "LimitRange",

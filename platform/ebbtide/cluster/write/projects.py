@@ -66,6 +66,7 @@ MEMBER_RULES: Final[list[Object]] = [
     },
     {"apiGroups": ["autoscaling"], "resources": ["horizontalpodautoscalers"], "verbs": SHIP},
     {"apiGroups": ["keda.sh"], "resources": ["scaledobjects"], "verbs": SHIP},
+    {"apiGroups": ["apps"], "resources": ["daemonsets"], "verbs": SHIP},
     {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": SHIP},
     {"apiGroups": ["policy"], "resources": ["poddisruptionbudgets"], "verbs": SHIP},
     {"apiGroups": ["resource.k8s.io"], "resources": ["resourceclaimtemplates"], "verbs": SHIP},

@@ -16,6 +16,7 @@ COMPANIONS: Final = (
     ("autoscaling/v2", "HorizontalPodAutoscaler"),
     ("keda.sh/v1alpha1", "ScaledObject"),
     ("policy/v1", "PodDisruptionBudget"),
+    ("apps/v1", "DaemonSet"),
     ("batch/v1", "Job"),
     ("serving.kserve.io/v1alpha1", "LocalModelNamespaceCache"),
     ("serving.knative.dev/v1beta1", "DomainMapping"),

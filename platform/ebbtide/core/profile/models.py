@@ -282,6 +282,8 @@ class Pods(Model):
 
     run_as_non_root: bool = False
     """Require a user other than root unless the spec sets security.runAsNonRoot."""
+    pause_image: Text = "registry.k8s.io/pause:3.10.1"
+    """Image of the pods that keep an image on the nodes (``start.prePullImage``): one that waits and uses no resources."""
     runtime_class: Text | None = None
     """Runtime class of GPU pods, such as nvidia."""
 

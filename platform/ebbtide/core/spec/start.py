@@ -71,5 +71,7 @@ class Start(Model):
     """A copy of ``model.uri`` on the disks of the nodes, by KServe."""
     compilation_cache: CompilationCache | None = None
     """Compiled artifacts of the engine on a claim."""
+    pre_pull_image: bool = False
+    """Pull the image to every node that a replica can run on, before a replica starts there."""
     streaming: Streaming | None = None
     """Streaming of the weights, from a directory or from an object store. ``{}`` turns it on."""

@@ -25,6 +25,7 @@ ORDER: Final = {
             "ServiceAccount",
             "PersistentVolumeClaim",
             "Job",
+            "DaemonSet",
             "ResourceClaimTemplate",
             "LocalModelNamespaceCache",
             "Service",

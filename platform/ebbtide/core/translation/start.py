@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ebbtide.core.base import names, quantities
+from ebbtide.core.base import keys, names, quantities
 from ebbtide.core.base.problems import Path, Problem, make_warning, offer_values, remove_field
 from ebbtide.core.base.versions import parse_version
 from ebbtide.core.spec.rules.compute import invalid_amount
@@ -29,6 +29,7 @@ from ebbtide.core.translation.loaded_model import HUB, find_model_name
 from ebbtide.core.translation.objects import Object
 from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.pods import PodPatch, merge_patches
+from ebbtide.core.translation.serving.models import IMAGE_VOLUMES, mounts_images
 
 if TYPE_CHECKING:
     from ebbtide.core.spec.start import SharedClaim, Streaming, Weights
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 START: Final[Path] = ("spec", "start")
 WEIGHTS: Final[Path] = (*START, "weights")
 STREAMING: Final[Path] = (*START, "streaming")
+PRE_PULL: Final[Path] = (*START, "prePullImage")
 COMPILED: Final[Path] = (*START, "compilationCache")
 LOAD_FORMAT: Final = "--load-format"
 #: The engine of KServe's preset for LLMInferenceService.
@@ -118,7 +120,7 @@ def make_patches(plan: Plan) -> Iterator[PodPatch]:
 
 def _list_choices(plan: Plan) -> Iterator[StartChoice]:
     start = plan.spec.start
-    return (row for row in CHOICES if start is not None and getattr(start, row.attribute) is not None)
+    return (row for row in CHOICES if start is not None and getattr(start, row.attribute) not in {None, False})
 
 
 # Weights on a claim.
@@ -468,6 +470,59 @@ def _make_compiled_patches(plan: Plan) -> Iterator[PodPatch]:
     )
 
 
+# The image on the nodes.
+
+
+def _check_pre_pull(plan: Plan) -> Iterator[Problem]:
+    cluster = plan.cluster
+    if plan.spec.image is None:
+        message = "the spec sets no image, and the serving runtime's is not known"
+        yield Problem("STA001", PRE_PULL, message, "set image, or remove prePullImage", fixes=remove_field())
+    if not mounts_images(cluster):
+        yield Problem(
+            "STA003",
+            PRE_PULL,
+            f"prePullImage needs feature gate {IMAGE_VOLUMES}, which is off by default in Kubernetes {cluster.kubernetes.version}",
+            f"turn {IMAGE_VOLUMES} on and add it to kubernetes.featureGates of the profile, or remove prePullImage",
+            fixes=remove_field(),
+        )
+
+
+def _make_pre_pull_patches(plan: Plan) -> Iterator[PodPatch]:
+    """Yield a DaemonSet whose pods have the image as a volume: the kubelet pulls it, and nothing of it runs.
+
+    Upstream: k8s.io/kubernetes pkg/kubelet/kuberuntime/kuberuntime_manager.go (getImageVolumes pulls the image of every volume of
+    a pod, mounted or not).
+    """
+    name = names.fit_name(plan.name, "image")
+    pool = {} if plan.gpu is None or plan.pool is None else plan.pool.selector
+    pod = merge_patches((make_security_patch(plan), *placement.make_placement_patches(plan)))
+    labels = {keys.APP_NAME: name, keys.APP_MANAGED_BY: "ebbtide"}
+    pause = {"name": "pause", "image": plan.cluster.pods.pause_image}
+    spec = {
+        "imagePullSecrets": render_pull_secrets(plan.spec),
+        "automountServiceAccountToken": False,
+        "terminationGracePeriodSeconds": 0,
+        "nodeSelector": pod.node_selector or dict(pool) or None,
+        "affinity": {"nodeAffinity": pod.affinity["nodeAffinity"]} if "nodeAffinity" in pod.affinity else None,
+        "tolerations": pod.tolerations or None,
+        "containers": secure_containers([pause], pod),
+        "volumes": [
+            {"name": "image", "image": {"reference": plan.spec.image, "pullPolicy": plan.spec.image_pull_policy}}
+        ],
+    }
+    daemons = {
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": {"name": name},
+        "spec": {
+            "selector": {"matchLabels": {keys.APP_NAME: name}},
+            "template": {"metadata": {"labels": labels}, "spec": spec},
+        },
+    }
+    yield PodPatch(by="start/pre-pull", cause=PRE_PULL, objects=[daemons])
+
+
 #: The choices, in the order of the reference.
 CHOICES: Final = (
     StartChoice(
@@ -513,5 +568,16 @@ CHOICES: Final = (
         "vllm-project/vllm docs/design/torch_compile.md; sgl-project/sglang docs/references/torch_compile_cache.md",
         _check_compiled,
         _make_compiled_patches,
+    ),
+    StartChoice(
+        "prePullImage",
+        "pre_pull_image",
+        "a DaemonSet with the image as a volume, which the kubelet pulls and nothing runs, on the nodes of the workload",
+        "image volumes (Kubernetes 1.35, or the feature gate ImageVolume)",
+        "the image of a serving runtime; a node that has just started, which pulls the image for its first replica; a tag that "
+        "moves: use a digest",
+        "k8s.io/kubernetes pkg/kubelet/kuberuntime/kuberuntime_manager.go",
+        _check_pre_pull,
+        _make_pre_pull_patches,
     ),
 )

@@ -193,6 +193,7 @@ ROWS: Final[tuple[FormRow, ...]] = (
     FormRow("spec.start.compilationCache.claimName", "Claim for compiled artifacts", START),
     FormRow("spec.start.compilationCache.existingPvc", "Existing claim", START),
     FormRow("spec.start.compilationCache.size", "Size of the claim for compiled artifacts", START, "10Gi"),
+    FormRow("spec.start.prePullImage", "Pull the image to the nodes in advance", START),
     FormRow("spec.slo.p95LatencyMilliseconds", "p95 response time", SLO, "2000", "ms"),
     FormRow("spec.slo.meanLatencyMilliseconds", "Mean response time", SLO, "800", "ms"),
     FormRow("spec.slo.uptimePercent", "Uptime", SLO, "99.9", "%"),
