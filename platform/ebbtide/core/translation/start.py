@@ -32,7 +32,7 @@ from ebbtide.core.translation.pods import PodPatch, merge_patches
 from ebbtide.core.translation.serving.models import IMAGE_VOLUMES, mounts_images
 
 if TYPE_CHECKING:
-    from ebbtide.core.spec.start import SharedClaim, Streaming, Weights
+    from ebbtide.core.spec.start import CompilationCache, ModelCache, SharedClaim, Streaming, Weights
 
 START: Final[Path] = ("spec", "start")
 WEIGHTS: Final[Path] = (*START, "weights")
@@ -93,7 +93,7 @@ WAITER: Final = "wait-for-weights"
 class StartChoice(NamedTuple):
     """A choice of the ``start`` block: its field and attribute, and the texts of the reference.
 
-    ``renders`` is what the objects get, ``needs`` what the cluster must have, ``limits`` what it cannot do.
+    ``check`` and ``make_patches`` get the plan and the block of the choice. ``renders`` is what the objects get, ``needs`` what the cluster must have, ``limits`` what it cannot do.
     """
 
     field: str
@@ -102,25 +102,29 @@ class StartChoice(NamedTuple):
     needs: str
     limits: str
     source: str
-    check: Callable[[Plan], Iterator[Problem]]
-    make_patches: Callable[[Plan], Iterator[PodPatch]]
+    check: Callable[[Plan, Any], Iterator[Problem]]
+    make_patches: Callable[[Plan, Any], Iterator[PodPatch]]
 
 
 def check(plan: Plan) -> Iterator[Problem]:
     """Yield the problems of every choice that the spec sets."""
-    for row in _list_choices(plan):
-        yield from row.check(plan)
+    for row, block in _list_choices(plan):
+        yield from row.check(plan, block)
 
 
 def make_patches(plan: Plan) -> Iterator[PodPatch]:
     """Yield the patches of every choice that the spec sets."""
-    for row in _list_choices(plan):
-        yield from row.make_patches(plan)
+    for row, block in _list_choices(plan):
+        yield from row.make_patches(plan, block)
 
 
-def _list_choices(plan: Plan) -> Iterator[StartChoice]:
+def _list_choices(plan: Plan) -> Iterator[tuple[StartChoice, Any]]:
+    """Yield each choice that the spec sets, with its block."""
     start = plan.spec.start
-    return (row for row in CHOICES if start is not None and getattr(start, row.attribute) not in {None, False})
+    for row in CHOICES if start is not None else ():
+        block = getattr(start, row.attribute)
+        if block is not None and block is not False:
+            yield row, block
 
 
 # Weights on a claim.
@@ -131,18 +135,17 @@ def find_weights(plan: Plan) -> Weights | None:
     return None if plan.spec.start is None else plan.spec.start.weights
 
 
-def _read_weights(plan: Plan) -> tuple[Weights, str]:
-    """Return the claim with a copy of the weights, and their storage URI."""
-    weights, model = find_weights(plan), plan.spec.model
-    assert weights is not None
-    return weights, (weights.uri if model is None else model.uri) or ""
+def _read_uri(plan: Plan, weights: Weights) -> str:
+    """Return the storage URI of the weights, empty if it is missing."""
+    model = plan.spec.model
+    return (weights.uri if model is None else model.uri) or ""
 
 
 def find_storage_uri(plan: Plan) -> str | None:
     """Return the storage URI of a model: that of the spec, or the directory of the claim with its weights."""
-    if find_weights(plan) is not None:
-        weights, uri = _read_weights(plan)
-        return f"pvc://{_name_claim(plan, weights)}/{_make_key(uri)}"
+    weights = find_weights(plan)
+    if weights is not None:
+        return f"pvc://{_name_claim(plan, weights)}/{_make_key(_read_uri(plan, weights))}"
     return None if plan.spec.model is None else plan.spec.model.uri
 
 
@@ -157,8 +160,8 @@ def _make_key(uri: str) -> str:
     return sha256(uri.encode()).hexdigest()[:16]
 
 
-def _check_weights(plan: Plan) -> Iterator[Problem]:
-    weights, uri = _read_weights(plan)
+def _check_weights(plan: Plan, weights: Weights) -> Iterator[Problem]:
+    uri = _read_uri(plan, weights)
     model, where = plan.spec.model, (*WEIGHTS, "uri") if plan.spec.model is None else ("spec", "model", "uri")
     if model is not None:
         for field, value, reason in (
@@ -216,8 +219,8 @@ def _check_arguments(plan: Plan, weights: Weights, uri: str) -> Iterator[Problem
     )
 
 
-def _make_weights_patches(plan: Plan) -> Iterator[PodPatch]:
-    weights, uri = _read_weights(plan)
+def _make_weights_patches(plan: Plan, weights: Weights) -> Iterator[PodPatch]:
+    uri = _read_uri(plan, weights)
     key, claim, volume = _make_key(uri), _name_claim(plan, weights), names.WEIGHTS_VOLUME
     env = [{"name": "KEY", "value": key}, {"name": "URI", "value": uri}]
     server = plan.spec.image if find_engine(plan.spec.image) is not None else None
@@ -300,19 +303,16 @@ def _make_fill_job(plan: Plan, claim: str, weights: Weights, env: list[dict[str,
 # A copy of the model on the nodes.
 
 
-def _check_model_cache(plan: Plan) -> Iterator[Problem]:
-    start, model, kserve = plan.spec.start, plan.spec.model, plan.cluster.kserve
-    assert start is not None
-    assert start.model_cache is not None
-    remove = remove_field(CACHE)
-    if start.weights is not None:
+def _check_model_cache(plan: Plan, cache: ModelCache) -> Iterator[Problem]:
+    model, kserve, remove = plan.spec.model, plan.cluster.kserve, remove_field(CACHE)
+    if find_weights(plan) is not None:
         message = "modelCache and weights are mutually exclusive: a model is read from one copy"
         yield Problem("STA001", CACHE, message, "remove modelCache or weights", fixes=remove + remove_field(WEIGHTS))
     if model is None or model.uri is None or model.uri.partition("://")[0] in NOT_DOWNLOADED:
         message = "KServe caches the model of one model.uri that it downloads, such as hf:// and s3://"
         yield Problem("STA001", CACHE, message, "set model.uri, or use start.weights", fixes=remove)
-    if not quantities.parse_nano(start.model_cache.size):
-        yield invalid_amount((*CACHE, "size"), start.model_cache.size, "storage", "20Gi")
+    if not quantities.parse_nano(cache.size):
+        yield invalid_amount((*CACHE, "size"), cache.size, "storage", "20Gi")
     if parse_version(kserve.version) < NAMESPACE_CACHE_SINCE:
         message = f"KServe {kserve.version} has no LocalModelNamespaceCache"
         yield Problem("STA003", CACHE, message, "use KServe 0.19 or later, or start.weights", fixes=remove)
@@ -325,13 +325,13 @@ def _check_model_cache(plan: Plan) -> Iterator[Problem]:
             "the profile, or use start.weights",
             fixes=remove,
         )
-    for index, name in enumerate(start.model_cache.node_groups):
+    for index, name in enumerate(cache.node_groups):
         if kserve.local_model_node_groups and name not in kserve.local_model_node_groups:
             known = kserve.local_model_node_groups
             message = f"LocalModelNodeGroup {name} not found in the cluster profile"
             path = (*CACHE, "nodeGroups", index)
             yield Problem("STA003", path, message, f"use one of {', '.join(known)}", fixes=offer_values(known))
-    if not start.model_cache.node_groups:
+    if not cache.node_groups:
         yield Problem("STA001", (*CACHE, "nodeGroups"), "nodeGroups is empty", "name at least one LocalModelNodeGroup")
     yield make_warning(
         "STA006",
@@ -342,23 +342,21 @@ def _check_model_cache(plan: Plan) -> Iterator[Problem]:
     )
 
 
-def _make_model_cache_patches(plan: Plan) -> Iterator[PodPatch]:
-    start, model = plan.spec.start, plan.spec.model
-    assert start is not None
-    assert start.model_cache is not None
+def _make_model_cache_patches(plan: Plan, cache: ModelCache) -> Iterator[PodPatch]:
+    model = plan.spec.model
     assert model is not None
-    cache = {
+    rendered = {
         "apiVersion": "serving.kserve.io/v1alpha1",
         "kind": "LocalModelNamespaceCache",
         # The URI of a cache cannot be changed, so another URI makes another cache.
         "metadata": {"name": names.name_by_content(plan.name, "cache", {"uri": model.uri})},
         "spec": {
             "sourceModelUri": model.uri,
-            "modelSize": str(start.model_cache.size),
-            "nodeGroups": [*start.model_cache.node_groups],
+            "modelSize": str(cache.size),
+            "nodeGroups": [*cache.node_groups],
         },
     }
-    yield PodPatch(by="start/model-cache", cause=CACHE, objects=[cache])
+    yield PodPatch(by="start/model-cache", cause=CACHE, objects=[rendered])
 
 
 # Streaming.
@@ -369,11 +367,8 @@ def _find_engine(plan: Plan) -> Engine | None:
     return find_engine(plan.spec.image) or (LLM_ENGINE if plan.serving == "llm" and plan.spec.image is None else None)
 
 
-def _check_streaming(plan: Plan) -> Iterator[Problem]:
-    start, spec, remove = plan.spec.start, plan.spec, remove_field(STREAMING)
-    assert start is not None
-    assert start.streaming is not None
-    engine = _find_engine(plan)
+def _check_streaming(plan: Plan, streaming: Streaming) -> Iterator[Problem]:
+    spec, engine, remove = plan.spec, _find_engine(plan), remove_field(STREAMING)
     if engine is None or not engine.streams:
         known = " and ".join(row.name for row in ENGINES if row.streams)
         server = "the server of this image" if engine is None else engine.name
@@ -390,11 +385,11 @@ def _check_streaming(plan: Plan) -> Iterator[Problem]:
         message = f"the arguments already set {LOAD_FORMAT}"
         yield Problem("STA001", STREAMING, message, "remove it from args, or remove streaming", fixes=remove)
     for index, variable in enumerate(spec.environment_variables):
-        if variable.name in dict(_list_stream_variables(start.streaming)):
+        if variable.name in dict(_list_stream_variables(streaming)):
             message = f"start.streaming already sets {variable.name}"
             path = ("spec", "environmentVariables", index)
             yield Problem("STA001", path, message, "remove one of them", fixes=remove_field() + remove)
-    limit = start.streaming.memory_limit
+    limit = streaming.memory_limit
     if limit is not None and not quantities.parse_whole_quantity(limit):
         yield invalid_amount((*STREAMING, "memoryLimit"), limit, "memory", "4Gi")
 
@@ -407,11 +402,8 @@ def _list_stream_variables(streaming: Streaming) -> Iterator[tuple[str, str]]:
         yield "RUNAI_STREAMER_MEMORY_LIMIT", str(quantities.parse_whole_quantity(streaming.memory_limit))
 
 
-def _make_streaming_patches(plan: Plan) -> Iterator[PodPatch]:
-    start = plan.spec.start
-    assert start is not None
-    assert start.streaming is not None
-    env = [{"name": name, "value": value} for name, value in _list_stream_variables(start.streaming)]
+def _make_streaming_patches(_: Plan, streaming: Streaming) -> Iterator[PodPatch]:
+    env = [{"name": name, "value": value} for name, value in _list_stream_variables(streaming)]
     yield PodPatch(by="start/streaming", cause=STREAMING, args=[f"{LOAD_FORMAT}=runai_streamer"], env=env)
 
 
@@ -427,11 +419,9 @@ def list_claims(plan: Plan) -> Iterator[tuple[Path, SharedClaim]]:
         yield COMPILED, start.compilation_cache
 
 
-def _check_compiled(plan: Plan) -> Iterator[Problem]:
-    start, engine, remove = plan.spec.start, _find_engine(plan), remove_field(COMPILED)
-    assert start is not None
-    assert start.compilation_cache is not None
-    yield from _check_claim(COMPILED, start.compilation_cache)
+def _check_compiled(plan: Plan, cache: CompilationCache) -> Iterator[Problem]:
+    engine, remove = _find_engine(plan), remove_field(COMPILED)
+    yield from _check_claim(COMPILED, cache)
     if engine is None or not engine.compiled:
         known = " and ".join(row.name for row in ENGINES if row.compiled)
         server = "the server of this image" if engine is None else engine.name
@@ -453,12 +443,9 @@ def _check_compiled(plan: Plan) -> Iterator[Problem]:
             yield Problem("STA001", path, message, "remove one of them", fixes=remove_field() + remove)
 
 
-def _make_compiled_patches(plan: Plan) -> Iterator[PodPatch]:
-    start, engine = plan.spec.start, _find_engine(plan)
-    assert start is not None
-    assert start.compilation_cache is not None
+def _make_compiled_patches(plan: Plan, cache: CompilationCache) -> Iterator[PodPatch]:
+    engine, volume = _find_engine(plan), names.COMPILED_VOLUME
     assert engine is not None
-    cache, volume = start.compilation_cache, names.COMPILED_VOLUME
     claim = cache.claim_name or names.fit_name(plan.name, "compiled")
     yield PodPatch(
         by="start/compilation-cache",
@@ -473,7 +460,7 @@ def _make_compiled_patches(plan: Plan) -> Iterator[PodPatch]:
 # The image on the nodes.
 
 
-def _check_pre_pull(plan: Plan) -> Iterator[Problem]:
+def _check_pre_pull(plan: Plan, _: bool) -> Iterator[Problem]:
     cluster = plan.cluster
     if plan.spec.image is None:
         message = "the spec sets no image, and the serving runtime's is not known"
@@ -488,7 +475,7 @@ def _check_pre_pull(plan: Plan) -> Iterator[Problem]:
         )
 
 
-def _make_pre_pull_patches(plan: Plan) -> Iterator[PodPatch]:
+def _make_pre_pull_patches(plan: Plan, _: bool) -> Iterator[PodPatch]:
     """Yield a DaemonSet whose pods have the image as a volume: the kubelet pulls it, and nothing of it runs.
 
     Upstream: k8s.io/kubernetes pkg/kubelet/kuberuntime/kuberuntime_manager.go (getImageVolumes pulls the image of every volume of
