@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.adopt.view import ObjectView, filter_mappings, filter_strings
 from ebbtide.core.base import keys
-from ebbtide.core.base.names import WEIGHTS_VOLUME, name_volume
+from ebbtide.core.base.names import WEIGHTS_PATH, WEIGHTS_VOLUME, name_volume
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.spec.rules.naming import ALLOWED_KEY, LABEL_KEY, LABEL_VALUE, is_reserved_key
-from ebbtide.core.spec.start import WEIGHTS_PATH
 from ebbtide.core.translation.gpu import BACKENDS, read_request
 from ebbtide.core.translation.gpu.backend import GpuFields, GpuPod
 from ebbtide.core.translation.modes import SERVING_MODES

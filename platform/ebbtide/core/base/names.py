@@ -33,6 +33,10 @@ PROJECT_ACCOUNT: Final = "ebbtide"
 WEIGHTS_VOLUME: Final = "start-weights"
 #: The volume with the compiled artifacts of ``spec.start``.
 COMPILED_VOLUME: Final = "start-compiled"
+#: Directory of the weights in the container: that of KServe, which sets it for every model.
+WEIGHTS_PATH: Final = "/mnt/models"
+#: Directory of compiled artifacts in the container.
+COMPILED_PATH: Final = "/var/cache/compiled"
 
 
 def fit_name(base: str, suffix: str) -> str:

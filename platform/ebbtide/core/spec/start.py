@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from ebbtide.core.spec.scalars import AbsolutePath, Model, ObjectName, Quantity, Text
-
-#: Directory of the weights in the container: that of KServe, which sets it for every model.
-WEIGHTS_PATH: Final = "/mnt/models"
-#: Directory of compiled artifacts in the container.
-COMPILED_PATH: Final = "/var/cache/compiled"
 
 
 class SharedClaim(Model):

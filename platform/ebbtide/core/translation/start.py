@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ebbtide.core.base import keys, names, quantities
+from ebbtide.core.base.names import COMPILED_PATH, WEIGHTS_PATH
 from ebbtide.core.base.problems import Path, Problem, make_warning, offer_values, remove_field
 from ebbtide.core.base.versions import parse_version
 from ebbtide.core.spec.rules.compute import invalid_amount
-from ebbtide.core.spec.start import COMPILED_PATH, WEIGHTS_PATH
 from ebbtide.core.translation import placement
 from ebbtide.core.translation.container import (
     list_words,

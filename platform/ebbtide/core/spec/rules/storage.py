@@ -8,10 +8,10 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.base import quantities
+from ebbtide.core.base.names import COMPILED_PATH, WEIGHTS_PATH
 from ebbtide.core.base.problems import Path, Problem, remove_field
 from ebbtide.core.spec.rules.compute import COMPUTE, check_memory, invalid_amount
 from ebbtide.core.spec.rules.serving import IMAGE_FIX, is_image
-from ebbtide.core.spec.start import COMPILED_PATH, WEIGHTS_PATH
 
 if TYPE_CHECKING:
     from ebbtide.core.spec.inference import Inference, InferenceSpec
