@@ -563,6 +563,20 @@ def _add_kubernetes_words(rng: random.Random, spec: Data) -> None:
     if maybe(rng, 0.1) and isinstance(spec.get("compute"), dict):
         spec["compute"]["shmSize"] = rng.choice(("8Gi", 1, "0"))
     if maybe(rng, 0.1):
+        source = {} if "model" in spec else {"uri": "hf://org/model"}
+        claim = rng.choice(({"size": "9Gi"}, {"claimName": "models", "existingPvc": True}))
+        weights = {**source, **claim, "accessMode": rng.choice(("ReadWriteMany", "ReadWriteOnce"))}
+        cache = {"size": "9Gi", "nodeGroups": ["h100"]}
+        spec["start"] = rng.choice(
+            (
+                {"weights": weights},
+                {"modelCache": cache},
+                {"streaming": {"concurrency": 16}},
+                {"compilationCache": claim},
+                {"prePullImage": True},
+            )
+        )
+    if maybe(rng, 0.1):
         spec["serviceAccountName"] = "reader"
     if maybe(rng, 0.1):
         spec["nodeSelector"] = rng.choice(

@@ -41,6 +41,21 @@ CONSTANTS: tuple[tuple[str, str, str], ...] = (
         r".*\.securityContext\.(allowPrivilegeEscalation|capabilities\.drop\[\]|seccompProfile\.type)",
         "the restricted rule holds for every pod",
     ),
+    (
+        "DaemonSet",
+        r"spec\.template\.(metadata\..*managed-by|spec\.(?!containers\[\]\.image|volumes\[\]\.image).*)",
+        "the pods that keep an image on the nodes differ only in the image",
+    ),
+    (
+        "Job",
+        r"spec\.(backoffLimit|template\.spec\.(restartPolicy|securityContext\..*))",
+        "every download is retried alike",
+    ),
+    (
+        "Job",
+        r"spec\.template\.spec\.(containers\[\]\.(?!image).*|volumes\[\]\.name)",
+        "one script downloads any storage URI",
+    ),
     ("LLMInferenceService", r"spec\.template\.containers\[\]\.name", "KServe's preset names the container"),
     ("InferenceService", "apiVersion|kind", "a model has no other kind of object"),
     ("InferenceService", r"spec\.predictor\.resourceClaims\[\]\.name", "the claim's name in the pod"),

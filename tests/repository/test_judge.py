@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from ebbtide.core.translation.objects import Object
 
 BUILT_IN_KINDS = {
+    "DaemonSet",
     "HorizontalPodAutoscaler",
+    "Job",
     "LimitRange",
     "Namespace",
     "PersistentVolumeClaim",
@@ -37,7 +39,15 @@ BUILT_IN_KINDS = {
     "ServiceAccount",
 }
 #: Kinds that are checked against upstream's schemas only (tests/repository/test_schemas.py).
-STRUCTURE_ONLY = {"ClusterQueue", "DomainMapping", "LocalQueue", "Queue", "ResourceFlavor", "ScaledObject"}
+STRUCTURE_ONLY = {
+    "ClusterQueue",
+    "DomainMapping",
+    "LocalModelNamespaceCache",
+    "LocalQueue",
+    "Queue",
+    "ResourceFlavor",
+    "ScaledObject",
+}
 #: The serving runtime of the models in the cases. KServe matches formats by name.
 RUNTIME = {
     "apiVersion": "serving.kserve.io/v1alpha1",

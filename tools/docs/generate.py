@@ -25,7 +25,7 @@ from ebbtide.core.profile.models import Profile, Scheduling
 from ebbtide.core.readers import rest
 from ebbtide.core.readers.fields import make_json_schema, models_in, read_field_texts
 from ebbtide.core.spec.inference import Inference
-from ebbtide.core.translation import gpu, plan, priority, quotas
+from ebbtide.core.translation import gpu, plan, priority, quotas, start
 from ebbtide.core.translation.gpu import mig
 
 if TYPE_CHECKING:
@@ -517,6 +517,23 @@ def mig_cells(rows: tuple[mig.MigProfile, ...], columns: int) -> list[str]:
     return cells
 
 
+def start_page() -> str:
+    rows = (
+        (f"`start.{row.field}`", *map(cell, (row.renders, row.needs, row.limits, row.source))) for row in start.CHOICES
+    )
+    return "".join(
+        (
+            NOTE,
+            "# Cold start reference\n\n",
+            paragraph(
+                "Each field of `spec.start` shortens a part of a replica's start. [The guide](../cold-start.md) says which one to",
+                "choose, and [the spec](spec.md#specstart) has their fields.",
+            ),
+            table(("Field", "Renders", "Needs", "Cannot", "Source"), rows),
+        )
+    )
+
+
 def priorities_page() -> str:
     classes = Scheduling().classes
     out = [
@@ -685,6 +702,7 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
     "gpu.md": gpu_page,
     "metrics.md": metrics_page,
     "priorities.md": priorities_page,
+    "start.md": start_page,
     "profile.md": profile_page,
     "profile.schema.json": schema_text(Profile),
     "spec.md": spec_page,

@@ -46,7 +46,7 @@ REFERENCES: Final = {
         "storage/secretVolume/secret",
     ),
     "ServiceAccount": ("serviceAccountName", "logger/storage/serviceAccountName"),
-    "PersistentVolumeClaim": ("storage/pvc/claimName",),
+    "PersistentVolumeClaim": ("storage/pvc/claimName", "start/weights/claimName", "start/compilationCache/claimName"),
 }
 #: The fields of a container that name an object of each kind.
 CONTAINER_REFERENCES: Final = {

@@ -85,7 +85,7 @@ FIELDS: Final = (
     FieldRow("uri", "spec.model.uri", LANGUAGE_MODEL),
     FieldRow("name", "spec.model.name", LANGUAGE_MODEL),
     FieldRow("storageUris", "spec.model.uris", PREDICTOR),
-    FieldRow("initContainers", "spec.initContainers", POD),
+    FieldRow("initContainers", "spec.initContainers", POD, read=pod_fields.drop_waiter),
     FieldRow("transformer", "spec.transformer", SERVICE),
     FieldRow("explainer", "spec.explainer", SERVICE),
     FieldRow("protocolVersion", "spec.model.protocol", MODEL),
@@ -136,6 +136,7 @@ def derive_spec(view: ObjectView, cluster: ProfileSpec, chosen: tuple[str, ...],
     draft.set_nonempty("spec.nodePools", list(chosen), (*view.pod, "nodeSelector"))
     pod_fields.derive_placement(view, draft, pools or _list_default_pools(default_pool, shared, defaults=defaults))
     pod_fields.derive_volumes(view, draft)
+    pod_fields.derive_weights(view, draft)
     containers = filter_mappings(view.value_at(view.pod, "containers"))
     if view.container is not None and view.container != view.model:
         containers = [item for item in containers if item is not get_at(view.obj, *view.container)]

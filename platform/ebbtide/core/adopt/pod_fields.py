@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.adopt.view import ObjectView, filter_mappings, filter_strings
 from ebbtide.core.base import keys
-from ebbtide.core.base.names import name_volume
+from ebbtide.core.base.names import WEIGHTS_PATH, WEIGHTS_VOLUME, name_volume
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.spec.rules.naming import ALLOWED_KEY, LABEL_KEY, LABEL_VALUE, is_reserved_key
 from ebbtide.core.translation.gpu import BACKENDS, read_request
 from ebbtide.core.translation.gpu.backend import GpuFields, GpuPod
 from ebbtide.core.translation.modes import SERVING_MODES
 from ebbtide.core.translation.objects import to_camel
+from ebbtide.core.translation.start import WAITER
 from ebbtide.core.translation.storage import KINDS, SHM
 
 if TYPE_CHECKING:
@@ -227,6 +228,8 @@ def derive_volumes(view: ObjectView, draft: Draft) -> None:
     mounts = filter_mappings(view.value_at(view.container, "volumeMounts"))
     items = view.value_at(view.pod, "volumes")
     for index, volume in enumerate(items if isinstance(items, list) else ()):
+        if _find_waiter(view) is not None and get_at(volume, "name") == WEIGHTS_VOLUME:
+            continue
         mounted = [mount for mount in mounts if mount.get("name") == get_at(volume, "name")]
         if not isinstance(volume, dict) or len(mounted) != 1:
             continue
@@ -253,6 +256,34 @@ def derive_volumes(view: ObjectView, draft: Draft) -> None:
                 if volume["name"] != name_volume(PREFIXES[field], number):
                     entry["name"] = volume["name"]
                 draft.append_item(("spec", "storage", field), entry, path)
+
+
+def _find_waiter(view: ObjectView) -> dict[str, Any] | None:
+    """Return the init container that waits for a copy of the weights, None if the pod has none."""
+    items = filter_mappings(view.value_at(view.pod, "initContainers"))
+    return next((item for item in items if item.get("name") == WAITER), None)
+
+
+def drop_waiter(items: Any) -> Any:
+    """Return init containers without the one that ``start.weights`` renders."""
+    return [item for item in items if get_at(item, "name") != WAITER] if isinstance(items, list) else items
+
+
+def derive_weights(view: ObjectView, draft: Draft) -> None:
+    """Derive the copy of the weights from the init container that waits for it. Its claim exists already."""
+    waiter = _find_waiter(view)
+    if waiter is None:
+        return
+    where, model = (*view.pod, "initContainers"), view.model or view.language_model
+    uri = next((item.get("value") for item in filter_mappings(waiter.get("env")) if item.get("name") == "URI"), None)
+    volumes = filter_mappings(view.value_at(view.pod, "volumes"))
+    volume = next((item for item in volumes if item.get("name") == WEIGHTS_VOLUME), {})
+    mounts = filter_mappings(view.value_at(view.container, "volumeMounts"))
+    path = next((item.get("mountPath") for item in mounts if item.get("name") == WEIGHTS_VOLUME), None)
+    draft.set_nonempty("spec.model.uri" if model else "spec.start.weights.uri", uri, where)
+    draft.set_nonempty("spec.start.weights.claimName", get_at(volume, "persistentVolumeClaim", "claimName"), where)
+    draft.set_nonempty("spec.start.weights.mountPath", None if path == WEIGHTS_PATH else path, where)
+    draft.set_nonempty("spec.start.weights.existingPvc", True, where)
 
 
 def _format_mode(value: Any) -> str | None:

@@ -27,6 +27,16 @@ CONTROLLER: Final = "ebbtide-controller"
 PROJECT_ACCOUNT: Final = "ebbtide"
 
 
+#: The volume with the weights of ``spec.start``.
+WEIGHTS_VOLUME: Final = "start-weights"
+#: The volume with the compiled artifacts of ``spec.start``.
+COMPILED_VOLUME: Final = "start-compiled"
+#: Directory of the weights in the container: that of KServe, which sets it for every model.
+WEIGHTS_PATH: Final = "/mnt/models"
+#: Directory of compiled artifacts in the container.
+COMPILED_PATH: Final = "/var/cache/compiled"
+
+
 def fit_name(base: str, suffix: str) -> str:
     """Return ``base-suffix``, shortened with a hash if it would exceed 63 characters."""
     name = f"{base}-{suffix}"
@@ -98,12 +108,12 @@ def name_claim(workload: str, number: int) -> str:
     return fit_name(workload, f"data-{number}")
 
 
-def name_gpu_claim(workload: str, spec: Mapping[str, Any]) -> str:
-    """Return the name of a workload's resource claim template: ``chat-gpu-1a2b3c4d``.
+def name_by_content(workload: str, purpose: str, spec: Mapping[str, Any]) -> str:
+    """Return the name of an object whose spec cannot be changed: ``chat-gpu-1a2b3c4d``.
 
-    The spec of a template is immutable, so another spec has another name, and the pods are replaced.
+    Another spec of a resource claim template or of a Job has another name, and makes another object.
     """
-    return fit_name(workload, f"gpu-{crc32(json.dumps(spec, sort_keys=True).encode()):08x}")
+    return fit_name(workload, f"{purpose}-{crc32(json.dumps(spec, sort_keys=True).encode()):08x}")
 
 
 def name_storage_account(workload: str) -> str:

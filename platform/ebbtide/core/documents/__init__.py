@@ -25,8 +25,8 @@ OTHERS: Final = {"Profile", "Kustomization", "List"}
 # fmt: off
 #: Kinds that a render produces in addition to the workload; they occur when rendered output is read back.
 COMPANIONS: Final = {
-    "ClusterQueue", "DomainMapping", "HorizontalPodAutoscaler", "LimitRange", "LocalQueue", "Namespace",
-    "PersistentVolumeClaim", "PodDisruptionBudget", "PriorityClass", "Queue", "ResourceClaimTemplate", "ResourceFlavor",
+    "ClusterQueue", "DaemonSet", "DomainMapping", "HorizontalPodAutoscaler", "Job", "LimitRange", "LocalModelNamespaceCache", "LocalQueue",
+    "Namespace",    "PersistentVolumeClaim", "PodDisruptionBudget", "PriorityClass", "Queue", "ResourceClaimTemplate", "ResourceFlavor",
     "ResourceQuota", "ScaledObject", "ServiceAccount",
 }
 # fmt: on

@@ -43,7 +43,8 @@ SAMPLES: Final[dict[str, tuple[Any, ...]]] = {
     "metadata.name": ("other",),
     "metadata.namespace": ("elsewhere",),
     "spec.project": (OTHER_PROJECT,),
-    "spec.image": ("registry.example.com/other:1",),
+    # An engine's image, because other images cannot stream.
+    "spec.image": ("registry.example.com/other:1", "registry.example.com/vllm-openai:1"),
     "spec.serviceAccountName": ("other-account",),
     "spec.imagePullSecrets": ([{"name": "pull"}],),
     "spec.containerName": ("other",),
@@ -153,6 +154,20 @@ SAMPLES: Final[dict[str, tuple[Any, ...]]] = {
     "spec.security.capabilities": (["NET_BIND_SERVICE"],),
     "spec.security.supplementalGroups": ("4242",),
     "spec.security.runAsUid": (4242,),
+    "spec.start": (),
+    "spec.start.weights": ({"uri": "hf://other/model", "size": "9Gi"}, {"size": "9Gi"}),
+    "spec.start.compilationCache": ({"size": "9Gi"},),
+    "spec.start.compilationCache.size": ("9Gi",),
+    "spec.start.compilationCache.claimName": ("other-claim",),
+    "spec.start.streaming": ({},),
+    "spec.start.streaming.concurrency": (9,),
+    "spec.start.streaming.memoryLimit": ("9Gi",),
+    "spec.start.modelCache": ({"size": "9Gi", "nodeGroups": ["other"]},),
+    "spec.start.modelCache.size": ("9Gi",),
+    "spec.start.weights.uri": ("hf://other/model",),
+    "spec.start.weights.mountPath": ("/other",),
+    "spec.start.weights.claimName": ("other-claim",),
+    "spec.start.weights.size": ("9Gi",),
     "spec.storage.emptyDirVolume": ([{"path": "/other"}],),
     "spec.storage.imageVolume": ([{"image": "registry.example.com/other:1", "mountPath": "/other"}],),
     "spec.storage.imageVolume.image": ("registry.example.com/other:1",),
@@ -477,7 +492,9 @@ def joint_changes(native: dict[str, Any]) -> Iterator[tuple[Path, dict[str, Any]
     if spec.get("serving") == "llm":
         # An InferenceService has no name of the model.
         unnamed = {key: value for key, value in spec.get("model", {}).items() if key != "name"}
-        yield ("spec", "serving"), {**native, "spec": {**spec, "model": unnamed, "serving": "kserve"}}
+        # And its engine is not known, as streaming requires.
+        bare = {name: item for name, item in spec.items() if name != "start"}
+        yield ("spec", "serving"), {**native, "spec": {**bare, "model": unnamed, "serving": "kserve"}}
     if "patches" in spec:
         # A patch names its object; with another name or kind of workload it would have no target.
         bare = {**native, "spec": {name: item for name, item in spec.items() if name != "patches"}}

@@ -78,6 +78,10 @@ class KServe(Model):
     oci_models: Literal["modelcar", "native", "none"] = "modelcar"
     """Form in which KServe adds a model from an image to a pod: a container (modelcar), an image volume (native), or
     none. ociModelMode or enableModelcar of storageInitializer sets it."""
+    storage_initializer: Text = "kserve/storage-initializer:v0.20.0"
+    """Image of KServe's storage initializer, which downloads the weights of ``start.weights``, also without KServe."""
+    local_model_node_groups: list[Text] = empty_list()
+    """Names of the LocalModelNodeGroups. Empty if localModel of inferenceservice-config is not enabled."""
     annotation_disallow_list: list[Text] = empty_list()
     """inferenceService.serviceAnnotationDisallowedList: annotations that KServe does not copy to the pods."""
     limits: dict[Literal["cpu", "memory"], str] = Field(default={})
@@ -278,6 +282,8 @@ class Pods(Model):
 
     run_as_non_root: bool = False
     """Require a user other than root unless the spec sets security.runAsNonRoot."""
+    pause_image: Text = "registry.k8s.io/pause:3.10.1"
+    """Image of the pods that keep an image on the nodes (``start.prePullImage``): one that waits and uses no resources."""
     runtime_class: Text | None = None
     """Runtime class of GPU pods, such as nvidia."""
 

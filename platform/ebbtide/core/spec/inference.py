@@ -32,6 +32,7 @@ from ebbtide.core.spec.serving import (
     Slo,
     Traffic,
 )
+from ebbtide.core.spec.start import Start
 from ebbtide.core.spec.storage import Storage
 
 
@@ -143,6 +144,8 @@ class InferenceSpec(Model):
     """Replacement of the replicas in an update. KServe Standard only. Ebbtide extension."""
     tolerations: list[Toleration] = empty_list()
     """Tolerations for node taints."""
+    start: Start | None = None
+    """Choices that shorten the start of a replica: the copy of the weights. Ebbtide extension."""
     storage: Storage = Storage()
     """Volumes and their mount paths."""
     security: Security = Security()

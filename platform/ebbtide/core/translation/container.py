@@ -18,6 +18,7 @@ from ebbtide.core.translation.pods import Pod, PodPatch
 
 if TYPE_CHECKING:
     from ebbtide.core.spec.container import Probe, Variable
+    from ebbtide.core.spec.inference import InferenceSpec
 
 
 #: A command line without characters that a shell treats specially.
@@ -31,6 +32,14 @@ def split_command(command: str | list[str] | None) -> list[str] | None:
     if command is None or isinstance(command, list):
         return command
     return command.split() if _PLAIN_WORDS.fullmatch(command) else [*_split_quoted(command)]
+
+
+def list_words(plan: Plan) -> list[str]:
+    """Return the words of command and arguments; none if they cannot be split, which SRV016 reports."""
+    try:
+        return [*(split_command(plan.spec.command) or ()), *(split_command(plan.spec.args) or ())]
+    except ValueError:
+        return []
 
 
 @lru_cache(maxsize=64)
@@ -58,11 +67,12 @@ def make_environment_patch(plan: Plan) -> PodPatch:
     return PodPatch(
         by="environment",
         cause=("spec", "environmentVariables"),
-        env=[_render_variable(variable) for variable in plan.spec.environment_variables if not variable.exclude],
+        env=[render_variable(variable) for variable in plan.spec.environment_variables if not variable.exclude],
     )
 
 
-def _render_variable(variable: Variable) -> dict[str, Any]:
+def render_variable(variable: Variable) -> dict[str, Any]:
+    """Return an environment variable of a container."""
     if variable.secret is not None:
         source = {"secretKeyRef": {"name": variable.secret.name, "key": variable.secret.key}}
     elif variable.config_map is not None:
@@ -266,7 +276,7 @@ def make_container(plan: Plan, pod: Pod, port_name: str | None) -> dict[str, Any
         "image": spec.image,
         "imagePullPolicy": choose_pull_policy(plan),
         "command": split_command(spec.command),
-        "args": split_command(spec.args),
+        "args": [*(split_command(spec.args) or ()), *pod.args] if pod.args else split_command(spec.args),
         "workingDir": spec.working_dir,
         "ports": _make_ports(plan, port, port_name),
         "env": pod.env or None,
@@ -321,15 +331,17 @@ def _make_ports(plan: Plan, port: int | None, port_name: str | None) -> list[dic
     return [named if port is None else {**named, "containerPort": port}]
 
 
+def render_pull_secrets(spec: InferenceSpec) -> list[dict[str, str]] | None:
+    """Return the names of the pull secrets, or None."""
+    return [{"name": secret.name} for secret in spec.image_pull_secrets if not secret.exclude] or None
+
+
 def render_pod_fields(plan: Plan, pod: Pod) -> dict[str, Any]:
     """Return the pod's fields other than its containers, without those that are not set."""
     fields = {
-        "initContainers": secure_containers(plan.spec.init_containers, pod) or None,
+        "initContainers": secure_containers([*pod.init_containers, *plan.spec.init_containers], pod) or None,
         "serviceAccountName": pod.service_account_name,
-        "imagePullSecrets": prune_nulls(
-            [{"name": secret.name} for secret in plan.spec.image_pull_secrets if not secret.exclude]
-        )
-        or None,
+        "imagePullSecrets": render_pull_secrets(plan.spec),
         "schedulerName": pod.scheduler_name,
         "priorityClassName": pod.priority_class_name,
         "runtimeClassName": pod.runtime_class_name,

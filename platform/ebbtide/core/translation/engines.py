@@ -3,7 +3,8 @@
 Sources: vllm-project/vllm vllm/entrypoints/openai/cli_args.py (port 8000); triton-inference-server/server
 src/command_line_parser.cc (HTTP port 8000, gRPC port 8001); sgl-project/sglang python/sglang/srt/server_args.py (port 30000); huggingface/text-generation-inference launcher/src/main.rs and
 Dockerfile, and text-embeddings-inference router/src/main.rs (the variable PORT, which Knative sets to the served port, 80 in
-the images); NVIDIA's documentation of NIM for LLMs (NIM_HTTP_API_PORT and NIM_SERVER_PORT, 8000).
+the images); NVIDIA's documentation of NIM for LLMs (NIM_HTTP_API_PORT and NIM_SERVER_PORT, 8000); vllm-project/vllm
+docs/models/extensions/runai_model_streamer.md and sgl-project/sglang docs/advanced_features/object_storage.md (streaming).
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ class Engine(NamedTuple):
     ``port`` is its default port, and ``grpc_port`` the one of its gRPC API, 0 if it has none. ``flags`` are the arguments,
     and ``variables`` the environment variables that set the HTTP port. ``memory_flag`` limits the GPU memory that the server
     reserves, ``memory_share`` of the whole device by default. ``model_variables`` are the environment variables that name the
-    model.
+    model. ``streams`` are the stores from which the engine streams weights with ``--load-format=runai_streamer``, besides a
+    directory and huggingface.co; empty if it cannot stream. ``compiled`` is the environment variable with the directory of
+    compiled artifacts, ``compile_flag`` the argument without which it compiles nothing, and ``eager_flag`` the one with which.
     """
 
     name: str
@@ -32,6 +35,10 @@ class Engine(NamedTuple):
     memory_flag: str = ""
     memory_share: float = 0.0
     model_variables: tuple[str, ...] = ()
+    streams: tuple[str, ...] = ()
+    compiled: str = ""
+    compile_flag: str = ""
+    eager_flag: str = ""
 
     def write_memory_argument(self, share: float) -> str:
         """Return the argument that limits the server to a share of the GPU, with the part that it leaves free by default."""
@@ -48,8 +55,19 @@ ENGINES: Final = (
         memory_flag="--gpu-memory-utilization",
         memory_share=0.9,
         model_variables=("RUNAI_MODEL",),
+        streams=("s3", "gs", "az"),
+        compiled="VLLM_CACHE_ROOT",
+        eager_flag="--enforce-eager",
     ),
-    Engine("SGLang", r"sglang", 30000, flags=("--port",)),
+    Engine(
+        "SGLang",
+        r"sglang",
+        30000,
+        flags=("--port",),
+        streams=("s3", "gs", "az"),
+        compiled="TORCHINDUCTOR_CACHE_DIR",
+        compile_flag="--enable-torch-compile",
+    ),
     Engine("Triton", r"tritonserver", 8000, 8001, flags=("--http-port",)),
     Engine(
         "TGI",

@@ -52,7 +52,7 @@ def find_loaded_model(spec: InferenceSpec, words: Sequence[str]) -> LoadedModel 
         return None
     from ebbtide.core.translation import model_catalog as catalog  # noqa: PLC0415 - only specs with an engine need it
 
-    model = catalog.find_model((_find_name(spec, words, engine) or "").removeprefix(HUB))
+    model = catalog.find_model((find_source(spec, words, engine) or "").removeprefix(HUB))
     if engine is None or engine.name != NIM:
         return None if model is None else LoadedModel(model, model.precision, model.weights, engine)
     if model is None and spec.image is not None:
@@ -69,7 +69,13 @@ def name_of_image(image: str) -> str:
     return image.partition("@")[0].rpartition("/")[2].partition(":")[0]
 
 
-def _find_name(spec: InferenceSpec, words: Sequence[str], engine: Engine | None) -> str | None:
+def find_source(spec: InferenceSpec, words: Sequence[str], engine: Engine | None) -> str | None:
+    """Return the name or the storage URI of the weights, also of those that a Job copies to a claim."""
+    copied = None if spec.start is None or spec.start.weights is None else spec.start.weights.uri
+    return copied or find_model_name(spec, words, engine)
+
+
+def find_model_name(spec: InferenceSpec, words: Sequence[str], engine: Engine | None) -> str | None:
     """Return the name of the model: of an argument, of an environment variable, or of the model's URI."""
     name = read_flag(words, "--model", "--model-path", "--model-id")
     if name is None and "serve" in words:

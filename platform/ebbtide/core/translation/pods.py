@@ -30,11 +30,13 @@ class PodParts(TypedDict, total=False):
     container_security: dict[str, Any]
     pod_security: dict[str, Any]
     affinity: dict[str, Any]
+    args: list[str]
     env: list[dict[str, Any]]
     tolerations: list[dict[str, Any]]
     topology_spread: list[dict[str, Any]]
     volumes: list[dict[str, Any]]
     mounts: list[dict[str, Any]]
+    init_containers: list[dict[str, Any]]
     resource_claims: list[dict[str, Any]]
     container_claims: list[dict[str, Any]]
     objects: list[Object]
@@ -70,11 +72,13 @@ class Pod:
     container_security: dict[str, Any] = field(default_factory=dict)
     pod_security: dict[str, Any] = field(default_factory=dict)
     affinity: dict[str, Any] = field(default_factory=dict)
+    args: list[str] = field(default_factory=list)
     env: list[dict[str, Any]] = field(default_factory=list)
     tolerations: list[dict[str, Any]] = field(default_factory=list)
     topology_spread: list[dict[str, Any]] = field(default_factory=list)
     volumes: list[dict[str, Any]] = field(default_factory=list)
     mounts: list[dict[str, Any]] = field(default_factory=list)
+    init_containers: list[dict[str, Any]] = field(default_factory=list)
     resource_claims: list[dict[str, Any]] = field(default_factory=list)
     container_claims: list[dict[str, Any]] = field(default_factory=list)
     objects: list[Object] = field(default_factory=list)

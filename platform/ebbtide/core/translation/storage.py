@@ -114,7 +114,7 @@ def make_storage_patches(plan: Plan) -> list[PodPatch]:
                 mounts=[{"name": "shm", "mountPath": SHM}],
             )
         )
-    taken = {"shm"}
+    taken = {"shm"} if plan.spec.start is None else {"shm", names.WEIGHTS_VOLUME, names.COMPILED_VOLUME}
     for kind in KINDS:
         volumes: list[dict[str, Any]] = []
         mounts: list[dict[str, Any]] = []

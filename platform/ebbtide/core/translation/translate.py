@@ -18,6 +18,7 @@ from ebbtide.core.translation import (
     pods,
     priority,
     project,
+    start,
     storage,
     traps,
 )
@@ -343,6 +344,7 @@ CHECKS: Final[tuple[Callable[[Plan], Iterable[Problem]], ...]] = (
     container.check,
     priority.check,
     _check_gpu,
+    start.check,
 )
 FEATURES: Final[tuple[Callable[[Plan], PodPatch], ...]] = (
     container.make_resources_patch,
@@ -358,4 +360,5 @@ FEATURES_WITH_PATCHES: Final[tuple[Callable[[Plan], Iterable[PodPatch]], ...]] =
     _make_scheduler_patches,
     _make_gpu_patches,
     kserve.make_storage_patches,
+    start.make_patches,
 )

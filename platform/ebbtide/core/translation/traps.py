@@ -7,6 +7,7 @@ pkg/kubelet/prober (a startup probe disables the others until it succeeds; HTTP 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -14,7 +15,7 @@ from ebbtide.core.base import metrics, quantities
 from ebbtide.core.base.problems import Fix, Path, Problem, choose_serving, make_warning, remove_field, set_value
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.spec.rules.serving import DEFAULT_PORT
-from ebbtide.core.translation.container import DEFAULT_PROBE_PERIOD_SECONDS, split_command
+from ebbtide.core.translation.container import DEFAULT_PROBE_PERIOD_SECONDS, list_words
 from ebbtide.core.translation.engines import find_engine, read_flag, read_port
 from ebbtide.core.translation.gpu import BACKENDS, list_pool_requests
 from ebbtide.core.translation.gpu.backend import compute_portion
@@ -25,6 +26,7 @@ from ebbtide.core.translation.serving.timeouts import (
     DEFAULT_TIMEOUT_SECONDS,
     find_initialization_timeout,
 )
+from ebbtide.core.translation.start import WEIGHTS, find_weights, list_claims
 
 if TYPE_CHECKING:
     from ebbtide.core.spec.container import Probe
@@ -35,6 +37,7 @@ DEFAULT_FAILURES: Final = 3
 SLOW_START_SECONDS: Final = 120
 #: A server with several processes needs more shared memory than this, which is part of the memory limit.
 SMALL_MEMORY_BYTES: Final = 2 << 30
+GIB: Final = 1 << 30
 LATENCY_UNIT: Final = metrics.ROWS["latency"].unit
 PROBES: Final[Path] = ("spec", "probes")
 PORT: Final[Path] = ("spec", "servingPort", "container")
@@ -51,7 +54,7 @@ def check(plan: Plan) -> Iterator[Problem]:
         yield from _check_first_request(plan)
     if spec.model is None:
         yield from _check_port(plan)
-    if spec.storage.pvc and plan.scaling.maximum > 1:
+    if (spec.storage.pvc or spec.start is not None) and plan.scaling.maximum > 1:
         yield from _check_claims(plan)
     if spec.compute.cpu_memory_limit is not None:
         yield from _check_memory_volumes(plan)
@@ -67,14 +70,6 @@ def limits_memory(plan: Plan) -> bool:
     """Return whether the server is known to limit its own GPU memory, by an argument or by default."""
     engine = find_engine(plan.spec.image)
     return engine is not None and engine.memory_flag != ""
-
-
-def _split_words(plan: Plan) -> list[str]:
-    """Return the words of command and arguments; none if they cannot be split, which SRV016 reports."""
-    try:
-        return [*(split_command(plan.spec.command) or ()), *(split_command(plan.spec.args) or ())]
-    except ValueError:
-        return []
 
 
 def find_deadline(plan: Plan) -> int:
@@ -182,7 +177,7 @@ def _check_port(plan: Plan) -> Iterator[Problem]:
     """Yield a port on which the server does not listen, by its arguments or by the defaults of its image."""
     spec = plan.spec
     served = spec.serving_port.container or plan.mode.port
-    words = _split_words(plan)
+    words = list_words(plan)
     engine = find_engine(spec.image)
     flags = ("--port",) if engine is None or spec.command is not None else engine.flags
     if spec.serving_port.protocol == "grpc" and engine is not None:
@@ -212,19 +207,24 @@ def _check_claims(plan: Plan) -> Iterator[Problem]:
     affinity = plan.spec.pod_affinity
     if affinity is not None and affinity.type == "Required" and affinity.key == "kubernetes.io/hostname":
         return
+    fixes: list[tuple[Path, str]] = []
     for index, claim in enumerate(plan.spec.storage.pvc):
-        if claim.exclude or claim.existing_pvc:
-            continue
         modes = None if claim.claim_info is None else claim.claim_info.access_modes
-        if modes is None or not (modes.read_write_many or modes.read_only_many):
-            yield make_warning(
-                "STO050",
-                ("spec", "storage", "pvc", index),
-                f"a ReadWriteOnce claim can be mounted on one node only: of up to {plan.scaling.maximum} replicas, those on other "
-                "nodes would never start",
-                "set claimInfo.accessModes with readWriteMany: true, or podAffinity with type Required and key "
-                "kubernetes.io/hostname",
-            )
+        if not (claim.exclude or claim.existing_pvc) and (
+            modes is None or not (modes.read_write_many or modes.read_only_many)
+        ):
+            fixes.append((("spec", "storage", "pvc", index), "claimInfo.accessModes with readWriteMany: true"))
+    for where, shared in list_claims(plan):
+        if not shared.existing_pvc and shared.access_mode == "ReadWriteOnce":
+            fixes.append((where, "accessMode: ReadWriteMany"))
+    for where, fix in fixes:
+        yield make_warning(
+            "STO050",
+            where,
+            f"a ReadWriteOnce claim can be mounted on one node only: of up to {plan.scaling.maximum} replicas, those on other "
+            "nodes would never start",
+            f"set {fix}, or podAffinity with type Required and key kubernetes.io/hostname",
+        )
 
 
 def _check_memory_volumes(plan: Plan) -> Iterator[Problem]:
@@ -260,7 +260,7 @@ def _check_memory_flag(plan: Plan) -> Iterator[Problem]:
     if backend.isolates_memory or backend.isolates_in(plan.cluster):
         return
     share = compute_portion(ask)
-    text = read_flag(_split_words(plan), engine.memory_flag)
+    text = read_flag(list_words(plan), engine.memory_flag)
     portion = engine.memory_share if text is None else _parse_share(text)
     if portion > share:
         reason = f"{engine.memory_flag} is not set" if text is None else f"{engine.memory_flag} is {portion:g}"
@@ -270,10 +270,28 @@ def _check_memory_flag(plan: Plan) -> Iterator[Problem]:
 
 def _check_model(plan: Plan) -> Iterator[Problem]:
     """Yield a model of the catalog that the requested GPUs or the time for a start are too small for."""
-    served = find_loaded_model(plan.spec, _split_words(plan))
+    served = find_loaded_model(plan.spec, list_words(plan))
     if served is not None:
         yield from _check_model_memory(plan, served)
         yield from _check_load_time(plan, served)
+        yield from _check_claim_size(plan, served)
+
+
+def _check_claim_size(plan: Plan, served: LoadedModel) -> Iterator[Problem]:
+    """Yield a new claim that is smaller than the weights of a model in the catalog."""
+    held = find_weights(plan)
+    size = None if held is None or held.size is None else quantities.parse_nano(held.size)
+    if size is None or size >= served.model.weights * quantities.NANO:
+        return
+    from ebbtide.core.translation import model_catalog as catalog  # noqa: PLC0415 - as above
+
+    assert held is not None
+    yield make_warning(
+        "STA005",
+        (*WEIGHTS, "size"),
+        f"{served.model.name} has {catalog.format_bytes(served.model.weights)} of weights, which do not fit in a claim of {held.size}",
+        f"set size to at least {math.ceil(served.model.weights / GIB)}Gi",
+    )
 
 
 def _check_model_memory(plan: Plan, served: LoadedModel) -> Iterator[Problem]:
@@ -319,7 +337,13 @@ def _check_load_time(plan: Plan, served: LoadedModel) -> Iterator[Problem]:
     Weights on a volume load at a speed that is not known.
     """
     spec = plan.spec
-    if not plan.mode.revisions or spec.storage.pvc or spec.storage.csi_volume or spec.storage.image_volume:
+    if (
+        not plan.mode.revisions
+        or find_weights(plan) is not None
+        or spec.storage.pvc
+        or spec.storage.csi_volume
+        or spec.storage.image_volume
+    ):
         return
     from ebbtide.core.translation import model_catalog as catalog  # noqa: PLC0415 - as above
 

@@ -58,6 +58,7 @@ PRIORITY = "Priority and preemption"
 ENVIRONMENT = "Environment variables and command"
 PROBES = "Probes"
 STORAGE = "Data and storage"
+START = "Faster start"
 SLO = "Service-level objectives (SLO)"
 LABELS = "Labels, rollout, and security"
 #: The steps of the form, in Run:ai's order: key, title, and groups.
@@ -65,13 +66,13 @@ STEPS: Final = (
     ("project", "Project", (PROJECT,)),
     ("environment", "Environment", (RUNS, MODEL, ENDPOINT, ENVIRONMENT, PROBES)),
     ("compute", "Compute resources", (COMPUTE, REPLICAS, ADVANCED, PRIORITY)),
-    ("storage", "Data & storage", (STORAGE,)),
+    ("storage", "Data & storage", (STORAGE, START)),
     ("general", "General settings", (SLO, LABELS)),
 )
 #: The step that shows all groups.
 ALL_STEPS: Final = "all"
 #: Groups that are collapsed while they are empty.
-FOLDED: Final = (MODEL, ADVANCED, PRIORITY, ENVIRONMENT, PROBES, STORAGE, SLO, LABELS)
+FOLDED: Final = (MODEL, ADVANCED, PRIORITY, ENVIRONMENT, PROBES, STORAGE, START, SLO, LABELS)
 AUTO: Final = "spec.autoscaling."
 GPU: Final = "spec.compute."
 #: The reference marks the fields of Ebbtide; the form does not.
@@ -176,6 +177,20 @@ ROWS: Final[tuple[FormRow, ...]] = (
     FormRow("spec.storage.secretVolume[].mountPath", "Mount path", STORAGE, "/etc/keys"),
     FormRow("spec.storage.emptyDirVolume[].path", "Mount path", STORAGE, "/cache"),
     FormRow("spec.storage.emptyDirVolume[].sizeLimit", "Size limit", STORAGE, "10Gi"),
+    FormRow("spec.start.weights.uri", "Weights to copy to a claim", START, "hf://org/model"),
+    FormRow("spec.start.weights.mountPath", "Mount path", START, "/mnt/models"),
+    FormRow("spec.start.weights.claimName", "Claim name", START),
+    FormRow("spec.start.weights.existingPvc", "Existing claim", START),
+    FormRow("spec.start.weights.size", "Claim size", START, "100Gi"),
+    FormRow("spec.start.weights.storageClass", "Storage class", START),
+    FormRow("spec.start.modelCache.size", "Model size for KServe's cache", START, "20Gi"),
+    FormRow("spec.start.modelCache.nodeGroups", "Node groups of KServe's cache", START),
+    FormRow("spec.start.streaming.concurrency", "Parallel reads of streamed weights", START, "16"),
+    FormRow("spec.start.streaming.memoryLimit", "Buffer of streamed weights", START, "4Gi"),
+    FormRow("spec.start.compilationCache.claimName", "Claim for compiled artifacts", START),
+    FormRow("spec.start.compilationCache.existingPvc", "Existing claim", START),
+    FormRow("spec.start.compilationCache.size", "Size of the claim for compiled artifacts", START, "10Gi"),
+    FormRow("spec.start.prePullImage", "Pull the image to the nodes in advance", START),
     FormRow("spec.slo.p95LatencyMilliseconds", "p95 response time", SLO, "2000", "ms"),
     FormRow("spec.slo.meanLatencyMilliseconds", "Mean response time", SLO, "800", "ms"),
     FormRow("spec.slo.uptimePercent", "Uptime", SLO, "99.9", "%"),

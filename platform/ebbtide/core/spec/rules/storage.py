@@ -8,6 +8,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.base import quantities
+from ebbtide.core.base.names import COMPILED_PATH, WEIGHTS_PATH
 from ebbtide.core.base.problems import Path, Problem, remove_field
 from ebbtide.core.spec.rules.compute import COMPUTE, check_memory, invalid_amount
 from ebbtide.core.spec.rules.serving import IMAGE_FIX, is_image
@@ -74,6 +75,10 @@ def _check_mount_paths(spec: InferenceSpec) -> Iterator[Problem]:
     if spec.compute.large_shm_request or spec.compute.shm_size is not None:
         # It is the first volume, so no other can have its path already.
         paths["/dev/shm"] = f"compute.{'largeShmRequest' if spec.compute.shm_size is None else 'shmSize'}"  # noqa: S108 - a path in the pod
+    if spec.start is not None and spec.start.weights is not None and spec.model is None:
+        paths[_normalize_path(spec.start.weights.mount_path or WEIGHTS_PATH)] = "start.weights"
+    if spec.start is not None and spec.start.compilation_cache is not None:
+        paths[COMPILED_PATH] = "start.compilationCache"
     for field, get_volumes, get_path in MOUNTED:
         for index, volume in enumerate(get_volumes(spec.storage)):
             if volume.exclude:

@@ -150,7 +150,7 @@ def patch(ask: PoolRequest) -> PodPatch:
     elif request.kind != "devices":
         exactly |= {"capacity": {"requests": {"memory": f"{count_mebibytes(ask)}Mi"}}}
     spec = {"spec": {"devices": {"requests": [{"name": "gpu", "exactly": exactly}]}}}
-    name = names.name_gpu_claim(ask.workload, spec)
+    name = names.name_by_content(ask.workload, "gpu", spec)
     template = {
         "apiVersion": "resource.k8s.io/v1",
         "kind": "ResourceClaimTemplate",

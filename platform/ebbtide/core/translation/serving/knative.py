@@ -88,7 +88,7 @@ def check_flags(plan: Plan, pod: Pod) -> Iterator[Problem]:
     features = cluster.knative.features
     for part, flag, values, cause in (
         *_list_needed_flags(pod, spec),
-        *_list_spec_flags(spec, cluster.kserve.oci_models),
+        *_list_spec_flags(pod, spec, cluster.kserve.oci_models),
     ):
         value = features.get(flag, DEFAULTS.get(flag, "disabled"))
         if value not in values:
@@ -115,7 +115,7 @@ def _list_needed_flags(pod: Pod, spec: InferenceSpec) -> Iterator[tuple[str, str
             yield title, flag, ENABLED, path
     claims = [volume for volume in pod.volumes if "persistentVolumeClaim" in volume]
     if claims:
-        cause = ("spec", "storage", "pvc")
+        cause = ("spec", "storage", "pvc") if spec.storage.pvc else ("spec", "start")
         yield "persistent volume claims", CLAIM, ENABLED, cause
         if any("readOnly" not in volume["persistentVolumeClaim"] for volume in claims):
             yield "writable persistent volume claims", CLAIM_WRITE, ENABLED, cause
@@ -125,7 +125,7 @@ def _list_needed_flags(pod: Pod, spec: InferenceSpec) -> Iterator[tuple[str, str
         yield "environment variables from pod fields", FIELD_REF, ALLOWED, ("spec", "environmentVariables")
 
 
-def _list_spec_flags(spec: InferenceSpec, oci_models: str) -> Iterator[tuple[str, str, frozenset[str], Path]]:
+def _list_spec_flags(pod: Pod, spec: InferenceSpec, oci_models: str) -> Iterator[tuple[str, str, frozenset[str], Path]]:
     """Yield the flags for further containers and components, and for what KServe adds to load several storage URIs.
 
     Upstream: kserve pkg/controller/v1beta1/inferenceservice/reconcilers/knative/ksvc_reconciler.go (createKnativeService).
@@ -137,6 +137,8 @@ def _list_spec_flags(spec: InferenceSpec, oci_models: str) -> Iterator[tuple[str
         yield "sidecars", MULTI_CONTAINER, ENABLED, ("spec", "sidecars")
     if spec.init_containers:
         yield "init containers", INIT_CONTAINERS, ENABLED, ("spec", "initContainers")
+    elif pod.init_containers:
+        yield "init containers", INIT_CONTAINERS, ENABLED, pod.causes["init_containers"]
     for component, value in (("transformer", spec.transformer), ("explainer", spec.explainer)):
         for _, title, flag in FLAGS:
             name = title.rpartition(" ")[2]

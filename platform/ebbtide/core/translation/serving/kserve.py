@@ -19,6 +19,7 @@ from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.pods import Pod, PodPatch
 from ebbtide.core.translation.scaling.knative import make_scaling_annotations
 from ebbtide.core.translation.serving.metadata import drop_empty, make_metadata, make_pod_annotations, make_pod_labels
+from ebbtide.core.translation.start import find_storage_uri
 
 if TYPE_CHECKING:
     from ebbtide.core.profile.models import ProfileSpec
@@ -171,7 +172,7 @@ def _make_runtime(plan: Plan, pod: Pod) -> dict[str, Any]:
                 "runtime": model.runtime,
                 "runtimeVersion": model.runtime_version,
                 "protocolVersion": model.protocol or (runtimes.GRPC_PROTOCOL if grpc and plan.adds_defaults else None),
-                "storageUri": model.uri,
+                "storageUri": find_storage_uri(plan),
                 "storage": write_model(model.storage),
                 **{name: value for name, value in container.items() if name != "name"},
             },

@@ -23,6 +23,7 @@ from ebbtide.core.translation.objects import Object, prune_nulls
 from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.pods import Pod
 from ebbtide.core.translation.serving.metadata import make_metadata, make_pod_annotations, make_pod_labels
+from ebbtide.core.translation.start import find_storage_uri
 
 if TYPE_CHECKING:
     from ebbtide.core.spec.inference import InferenceSpec
@@ -66,7 +67,7 @@ def _make_spec(plan: Plan, pod: Pod) -> dict[str, Any]:
     template = {**render_pod_fields(plan, pod), **({"containers": containers} if containers else {})}
     return prune_nulls(
         {
-            "model": {"uri": model.uri, "name": model.name},
+            "model": {"uri": find_storage_uri(plan), "name": model.name},
             # Without it, KServe leaves the replicas to the HPA or the ScaledObject (workload.go, PreserveDeploymentReplicas).
             "replicas": replicas if fixed else None,
             "labels": make_pod_labels(plan, pod.labels) or None,
