@@ -69,7 +69,7 @@ def limits_memory(plan: Plan) -> bool:
     return engine is not None and engine.memory_flag != ""
 
 
-def _split_words(plan: Plan) -> list[str]:
+def split_words(plan: Plan) -> list[str]:
     """Return the words of command and arguments; none if they cannot be split, which SRV016 reports."""
     try:
         return [*(split_command(plan.spec.command) or ()), *(split_command(plan.spec.args) or ())]
@@ -186,7 +186,7 @@ def _check_port(plan: Plan) -> Iterator[Problem]:
     """Yield a port on which the server does not listen, by its arguments or by the defaults of its image."""
     spec = plan.spec
     served = spec.serving_port.container or plan.mode.port
-    words = _split_words(plan)
+    words = split_words(plan)
     engine = find_engine(spec.image)
     flags = ("--port",) if engine is None or spec.command is not None else engine.flags
     if spec.serving_port.protocol == "grpc" and engine is not None:
@@ -270,7 +270,7 @@ def _check_memory_flag(plan: Plan) -> Iterator[Problem]:
     if backend.isolates_memory or backend.isolates_in(plan.cluster):
         return
     share = compute_portion(ask)
-    text = read_flag(_split_words(plan), engine.memory_flag)
+    text = read_flag(split_words(plan), engine.memory_flag)
     portion = engine.memory_share if text is None else _parse_share(text)
     if portion > share:
         reason = f"{engine.memory_flag} is not set" if text is None else f"{engine.memory_flag} is {portion:g}"
@@ -284,7 +284,7 @@ def _check_memory_flag(plan: Plan) -> Iterator[Problem]:
 
 def _check_model(plan: Plan) -> Iterator[Problem]:
     """Yield a model of the catalog that the requested GPUs or the time for a start are too small for."""
-    served = find_loaded_model(plan.spec, _split_words(plan))
+    served = find_loaded_model(plan.spec, split_words(plan))
     if served is not None:
         yield from _check_model_memory(plan, served)
         yield from _check_load_time(plan, served)
