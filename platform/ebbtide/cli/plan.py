@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from ebbtide.simulator.pool import PoolSize
 
 COMMAND: Final = "plan"
+#: Ending of a file that has a traffic shape instead of a log.
+SHAPE_SUFFIX: Final = ".shape"
 #: Server of one service: its name before the model.
 NAMED_SERVER: Final = re.compile(r"([a-z0-9][a-z0-9.-]*)=(.+)")
 TRAINING: Final = re.compile(r"([1-9][0-9]{0,4})x([^,]+)(?:,(preemptible|non-preemptible))?")
@@ -52,7 +54,7 @@ OPTIONS: Final = (
         "--traffic",
         metavar="LOGS",
         required=True,
-        help="Directory with one log per service, named after it: chat.csv for chat",
+        help="Directory with one log per service, named after it: chat.csv for chat, or chat.shape with a traffic shape",
     ),
     make_option(
         "--pool",
@@ -67,7 +69,7 @@ OPTIONS: Final = (
         default="",
         help="Training pods of one GPU each that always want to run, as in 4xh100,preemptible",
     ),
-    *(option for option in CASE if option.dest not in {"spec", "traffic", "server", "calibrate"}),
+    *(option for option in CASE if option.dest not in {"spec", "traffic", "server", "calibrate", "cost"}),
     make_option(
         "--server",
         metavar="MODEL",
@@ -172,15 +174,15 @@ def _prepare(options: Options, loaded: LoadedDocument, log: TrafficLog, profile:
         match = NAMED_SERVER.fullmatch(text)
         if match is None or match[1] == log.workload:
             server = text if match is None else match[2]
+    shape = log.content.decode(errors="replace").strip() if log.file.endswith(SHAPE_SUFFIX) else ""
     request = SimulationRequest(
         loaded.name,
-        log.file,
-        log.content,
+        shape or log.file,
+        None if shape else log.content,
         tuple(parse_columns(options.columns, COMMAND).items()),
         server,
         start_up=options.start_up,
         slo="" if loaded.inference is not None and loaded.inference.spec.slo is not None else options.slo,
-        cost=options.cost,
         seed=options.seed,
     )
     prepared = prepare_case(request, loaded, profile, COMMAND, COMMAND_LINE)

@@ -124,7 +124,7 @@ def render_plan_text(report: PlanReport) -> str:
     planner = report.planner
     fleet, run = planner.fleet, planner.run(report.gpus)
     hours = sum_hours_by_project(planner, run)
-    pools = ", ".join(f"{size.gpus} GPUs of {size.name}" for size in fleet.sizes)
+    pools = ", ".join(f"{count_noun(size.gpus, 'GPU')} of {size.name}" for size in fleet.sizes)
     services, projects = count_noun(len(planner.recordings), "service"), count_noun(len(hours), "project")
     parts = [
         f"{services} of {projects} on {pools}, {format_duration(fleet.seconds)} of traffic\n",
@@ -142,7 +142,7 @@ def render_plan_text(report: PlanReport) -> str:
     parts.append("\nSmallest pool for the services whose SLO a pool can meet: ")
     parts.append(", ".join(f"{share}%: {gpus}" for share, gpus in report.smallest.items()) + "\n")
     parts.append(
-        f"Lower bound of a perfect system: {planner.find_bound()} GPUs, {planner.find_least_hours():,.1f} GPU-hours\n"
+        f"Lower bound of a perfect system: {count_noun(planner.find_bound(), 'GPU')}, {planner.find_least_hours():,.1f} GPU-hours\n"
     )
     if report.changes:
         best = report.smallest[100]
@@ -162,9 +162,12 @@ def render_plan_text(report: PlanReport) -> str:
 
 def _make_rows(report: PlanReport) -> list[list[str]]:
     planner, best = report.planner, report.smallest[100]
-    columns = [(f"{report.gpus} GPUs", planner, report.gpus), (f"{best} GPUs (smallest)", planner, best)]
+    columns = [
+        (count_noun(report.gpus, "GPU"), planner, report.gpus),
+        (f"{count_noun(best, 'GPU')} (smallest)", planner, best),
+    ]
     if report.together:
-        title = f"{report.reached} GPUs, {count_noun(len(report.together), 'change')}"
+        title = f"{count_noun(report.reached, 'GPU')}, {count_noun(len(report.together), 'change')}"
         columns.append((title, report.changed, report.reached))
     with_slo = sum(bool(recording.service.case.bounds) for recording in planner.recordings)
     table = [["", *(title for title, _, _ in columns)]]
