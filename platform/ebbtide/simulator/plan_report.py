@@ -22,6 +22,7 @@ NOT_MODELED: Final = (
     "network, NUMA, CPU and memory of nodes, image pulls that --start-up does not include, node autoscaling, the fair share of "
     "KAI and Kueue among projects, the layout of MIG devices"
 )
+NO_PROJECT: Final = "no project"
 #: Shares of the services for which the smallest pool is reported, in percent.
 SHARES: Final = (95, 99, 100)
 #: Waits that are closer than this are one span, in nanoseconds.
@@ -108,7 +109,7 @@ def sum_hours_by_project(planner: FleetPlanner, run: FleetRun) -> dict[str, floa
     hours: dict[str, float] = defaultdict(float)
     for recording, measured in zip(planner.recordings, run.measured, strict=True):
         demand = recording.service.demand
-        hours[(demand.project if demand else "") or "no project"] += measured.gpu_hours
+        hours[(demand.project if demand else "") or NO_PROJECT] += measured.gpu_hours
     return dict(sorted(hours.items()))
 
 
@@ -125,7 +126,8 @@ def render_plan_text(report: PlanReport) -> str:
     fleet, run = planner.fleet, planner.run(report.gpus)
     hours = sum_hours_by_project(planner, run)
     pools = ", ".join(f"{count_noun(size.gpus, 'GPU')} of {size.name}" for size in fleet.sizes)
-    services, projects = count_noun(len(planner.recordings), "service"), count_noun(len(hours), "project")
+    services = count_noun(len(planner.recordings), "service")
+    projects = count_noun(len(hours.keys() - {NO_PROJECT}), "project")
     parts = [
         f"{services} of {projects} on {pools}, {format_duration(fleet.seconds)} of traffic\n",
         f"Not modeled: {NOT_MODELED}.\n",
@@ -134,7 +136,7 @@ def render_plan_text(report: PlanReport) -> str:
         align_table(_make_rows(report)),
         "\nGPU-hours by project: " + ", ".join(f"{name} {spent:,.1f}" for name, spent in hours.items()) + "\n",
         _describe_violations(planner, run),
-        "\nWhat binds:\n" + _describe_spans(planner, run),
+        "\nBinding limits:\n" + _describe_spans(planner, run),
     ]
     limited = list_bound_by_maximum(planner)
     if limited:

@@ -16,7 +16,9 @@ from ebbtide.core.base.problems import Path, Problem, has_errors
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.documents import load_document
 from ebbtide.core.manifests.edit import apply_change
+from ebbtide.core.profile.models import Profile
 from ebbtide.core.readers.loaded import LoadedDocument
+from ebbtide.core.translation.engines import read_flag
 from ebbtide.core.translation.loaded_model import find_loaded_model
 from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.translate import translate
@@ -152,7 +154,7 @@ def make_fleet(
         services.append(FleetService(name, case, demand))
         if demand is not None and list_unfit([demand], sizes):
             gpus = f"{count_noun(demand.devices, 'GPU')} of node pool {' or '.join(demand.pools)}"
-            message = f"a replica needs {gpus} on one node, and the pool of --pool has no such node"
+            message = f"a replica needs {gpus} on one node, and no node of --pool has them"
             fix = "add the node pool to --pool, or request fewer GPUs"
             problems += prepared.loaded.place_problems([Problem("PLN004", ("spec", "compute"), message, fix)])
     if problems:
@@ -280,27 +282,26 @@ class FleetChange(NamedTuple):
 
 
 def edit_service(service: FleetService, edits: Mapping[Path, Any]) -> FleetService | None:
-    """Return a service with changes of its spec, or None if the spec has other problems then."""
+    """Return a service with changes of its spec, or None if the spec has errors then."""
     case = service.case
-    before, plan = _plan_document(case.document, case)
     document = copy.deepcopy(case.document)
     for path, value in edits.items():
         document = apply_change(document, path, value)
-    after, plan = _plan_document(document, case)
-    if plan is None or {problem.code for problem in after} - {problem.code for problem in before}:
+    plan = plan_document(document, case.profile)
+    if plan is None:
         return None
     demand = read_demand(plan)
     gpus = 0.0 if demand is None else demand.total / UNITS
     return FleetService(service.name, replace(case, document=document, gpus=gpus), demand)
 
 
-def _plan_document(document: dict[str, Any], case: Any) -> tuple[list[Problem], Plan | None]:
-    loaded = load_document(document, case.profile)
+def plan_document(document: dict[str, Any], profile: Profile) -> Plan | None:
+    """Return the plan of a document, or None if it has errors."""
+    loaded = load_document(document, profile)
     if loaded.inference is None:
-        return loaded.problems, None
-    translation = translate(loaded.inference, case.profile, loaded.canonical)
-    problems = [*loaded.problems, *translation.problems]
-    return problems, None if has_errors(problems) else translation.plan
+        return None
+    translation = translate(loaded.inference, profile, loaded.canonical)
+    return None if has_errors(translation.problems) else translation.plan
 
 
 def list_candidates(recording: Recording) -> Iterator[tuple[str, Mapping[Path, Any], FleetService]]:
@@ -308,20 +309,11 @@ def list_candidates(recording: Recording) -> Iterator[tuple[str, Mapping[Path, A
     service, case = recording.service, recording.service.case
     scaling = ("spec", "autoscaling")
     edits: list[tuple[str, dict[Path, Any]]] = []
-    _, plan = _plan_document(case.document, case)
+    plan = plan_document(case.document, case.profile)
     assert plan is not None
-    portion = find_smaller_portion(plan)
-    if portion is not None:
-        edits.append(
-            (
-                f"{portion[0]:g} of a GPU ({portion[1]} of weights)",
-                {
-                    ("spec", "compute", "gpuDevicesRequest"): 1,
-                    ("spec", "compute", "gpuRequestType"): "portion",
-                    ("spec", "compute", "gpuPortionRequest"): portion[0],
-                },
-            )
-        )
+    shrunk = shrink_share(plan)
+    if shrunk is not None:
+        edits.append(shrunk)
     low, high = plan.scaling.minimum, plan.scaling.maximum
     if low > 1:
         edits.append((f"minReplicas {low} -> {low // 2}", {(*scaling, "minReplicas"): low // 2}))
@@ -343,15 +335,30 @@ def list_candidates(recording: Recording) -> Iterator[tuple[str, Mapping[Path, A
     yield text, {}, replace(service, case=replace(case, start_up=shorter))
 
 
-def find_smaller_portion(plan: Plan) -> tuple[float, str] | None:
-    """Return the smallest part of a GPU in which a model of the catalog keeps room for its KV cache, and its weights."""
-    served = find_loaded_model(plan.spec, split_words(plan))
+def shrink_share(plan: Plan) -> tuple[str, dict[Path, Any]] | None:
+    """Return the change to the smallest part of a GPU in which a model of the catalog keeps room for its KV cache."""
+    words, compute = split_words(plan), ("spec", "compute")
+    served = find_loaded_model(plan.spec, words)
     memory = None if plan.pool is None else plan.pool.gpu_memory_mebibytes
     if served is None or memory is None or plan.gpu is None or plan.gpu.devices > 1:
         return None
-    current = plan.gpu.portion if plan.gpu.kind == "portion" else 1.0 if plan.gpu.kind == "devices" else 0.0
-    fitting = [part for part in PORTIONS if part < current and served.weights <= part * memory * 2**20 * WEIGHTS_SHARE]
-    return (min(fitting), f"{served.weights / 2**30:.0f} GiB") if fitting else None
+    whole = plan.gpu.portion or 1.0
+    fitting = [part for part in PORTIONS if part < whole and served.weights <= part * (memory << 20) * WEIGHTS_SHARE]
+    if not fitting or plan.gpu.kind not in {"devices", "portion"}:
+        return None
+    part = min(fitting)
+    edits: dict[Path, Any] = {
+        (*compute, "gpuDevicesRequest"): 1,
+        (*compute, "gpuRequestType"): "portion",
+        (*compute, "gpuPortionRequest"): part,
+    }
+    engine, args = served.engine, plan.spec.args
+    if engine is not None and engine.memory_flag:
+        if read_flag(words, engine.memory_flag) is not None:
+            return None
+        argument = engine.write_memory_argument(part)
+        edits["spec", "args"] = [*args, argument] if isinstance(args, list) else f"{args or ''} {argument}".strip()
+    return f"{part:g} of a GPU ({served.weights / 2**30:.0f} GiB of weights)", edits
 
 
 def find_changes(planner: FleetPlanner, smallest: int, limit: int) -> list[FleetChange]:

@@ -112,7 +112,7 @@ class Holder:
 
 @dataclass(slots=True)
 class Refusal:
-    """Why a pod waits, and the pods to evict for it."""
+    """Reason for a pod to wait, and the pods to evict for it."""
 
     reason: str
     victims: list[Holder] = field(default_factory=list)
