@@ -131,13 +131,13 @@ def test_changes_are_written_as_the_report_verified_them(run: Any, fleet: Path) 
     code, out, err = plan(run, fleet, "--write", "-o", "json")
 
     report = json.loads(out)
-    changed = {change["service"]: change for change in report["together"]["changes"] if change["spec"]}
+    changed = {change["service"]: change for change in report["changes"] if change["spec"]}
     assert code == 0
     assert changed
     assert err == "".join(f"Wrote the changes to {fleet / 'specs' / name}.yaml.\n" for name in changed)
     assert "# keep some" in (fleet / "specs" / "search.yaml").read_text()
     _, out, _ = plan(run, fleet, "--changes", "0", "-o", "json")
-    assert json.loads(out)["smallest"]["100"] <= report["smallest"]["100"]
+    assert json.loads(out)["smallest"]["100"] <= report["changes"][-1]["smallestPool"]
 
 
 def test_a_service_without_a_log(run: Any, fleet: Path) -> None:

@@ -121,7 +121,7 @@ def run(options: Options) -> int:
     else:
         sys.stdout.write(plan_report.render_plan_text(report))
     if options.write:
-        _write_changes(report.together, [loaded for loaded, _ in pairs])
+        _write_changes(report.found.changes, [loaded for loaded, _ in pairs])
     return 0
 
 
@@ -129,11 +129,8 @@ def _search(options: Options, planned: FleetPlanner, gpus: int, notes: Sequence[
     from ebbtide.simulator import plan_report, planner
 
     smallest = plan_report.choose_pools(planned)
-    changes = planner.find_changes(planned, smallest[100], options.changes) if options.changes else []
-    together, changed, reached = planner.combine_changes(planned, smallest[100], changes)
-    return plan_report.PlanReport(
-        planned, gpus, smallest, tuple(changes), tuple(together), changed, reached, tuple(notes)
-    )
+    found = planner.find_changes(planned, smallest[100], options.changes)
+    return plan_report.PlanReport(planned, gpus, smallest, found, tuple(notes))
 
 
 def _parse(form: re.Pattern[str], text: str, option: str) -> tuple[str, ...]:

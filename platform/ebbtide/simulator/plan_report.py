@@ -16,7 +16,7 @@ from ebbtide.simulator.slo import HOUR, format_duration
 
 if TYPE_CHECKING:
     from ebbtide.simulator.fleet import FleetRun
-    from ebbtide.simulator.planner import FleetChange, FleetPlanner
+    from ebbtide.simulator.planner import FleetChange, FleetChanges, FleetPlanner
 
 NOT_MODELED: Final = (
     "network, NUMA, CPU and memory of nodes, image pulls that --start-up does not include, node autoscaling, the fair share of "
@@ -59,12 +59,7 @@ class PlanReport:
     gpus: int
     smallest: dict[int, int]
     """Smallest pool by percentage of the services whose SLO any pool can meet."""
-    changes: tuple[FleetChange, ...]
-    together: tuple[FleetChange, ...]
-    """Changes that free GPUs together."""
-    changed: FleetPlanner
-    reached: int
-    """Smallest pool with these changes."""
+    found: FleetChanges
     notes: tuple[str, ...]
 
 
@@ -146,17 +141,17 @@ def render_plan_text(report: PlanReport) -> str:
     parts.append(
         f"Lower bound of a perfect system: {count_noun(planner.find_bound(), 'GPU')}, {planner.find_least_hours():,.1f} GPU-hours\n"
     )
-    if report.changes:
-        best = report.smallest[100]
-        spent = sum(measured.gpu_hours for measured in planner.run(best).measured)
-        parts.append(f"\nChanges, best first (smallest pool now {best}, {spent:,.1f} GPU-hours):\n")
+    if report.found.changes:
+        parts.append("\nChanges, best first, each with those before it:\n")
+        spent = [sum(measured.gpu_hours for measured in planner.run(report.smallest[100]).measured)]
+        spent += [change.gpu_hours for change in report.found.changes]
         rows = [
             [
                 f"{change.service}: {change.text}",
-                f"pool {change.smallest}",
-                f"{change.gpu_hours - spent:+,.1f} GPU-hours",
+                count_noun(change.smallest, "GPU"),
+                f"{after - before:+,.1f} GPU-hours",
             ]
-            for change in report.changes
+            for change, before, after in zip(report.found.changes, spent, spent[1:], strict=False)
         ]
         parts.append(align_table(rows))
     return "".join(parts)
@@ -168,9 +163,9 @@ def _make_rows(report: PlanReport) -> list[list[str]]:
         (count_noun(report.gpus, "GPU"), planner, report.gpus),
         (f"{count_noun(best, 'GPU')} (smallest)", planner, best),
     ]
-    if report.together:
-        title = f"{count_noun(report.reached, 'GPU')}, {count_noun(len(report.together), 'change')}"
-        columns.append((title, report.changed, report.reached))
+    if report.found.changes:
+        changes, changed, reached = report.found
+        columns.append((f"{count_noun(reached, 'GPU')}, {count_noun(len(changes), 'change')}", changed, reached))
     with_slo = sum(bool(recording.service.case.bounds) for recording in planner.recordings)
     table = [["", *(title for title, _, _ in columns)]]
     runs = [(each, each.run(gpus)) for _, each, gpus in columns]
@@ -240,11 +235,7 @@ def plan_to_json(report: PlanReport) -> dict[str, Any]:
         "smallestPool": _run_to_json(planner, smallest),
         "lowerBound": {"gpus": planner.find_bound(), "gpuHours": round_number(planner.find_least_hours())},
         "boundByMaximum": list_bound_by_maximum(planner),
-        "changes": [_change_to_json(change) for change in report.changes],
-        "together": {
-            "gpus": report.reached,
-            "changes": [_change_to_json(change) for change in report.together],
-        },
+        "changes": [_change_to_json(change) for change in report.found.changes],
     }
 
 

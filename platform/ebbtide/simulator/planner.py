@@ -34,6 +34,8 @@ from ebbtide.simulator.words import DECISIONS, MANY
 TRAIN, BUILD = 50, 100
 #: Number of times that a plan simulates a service, about.
 RUNS: Final = 5
+#: GPU-hours that a change must save.
+SAVING: Final = 0.005
 #: Number of smaller sizes that are tried below one that fails.
 PROBED: Final = 2
 #: Lengths in seconds of the spans for which the lower bound adds up the work.
@@ -267,7 +269,7 @@ class FleetPlanner:
 
 
 class FleetChange(NamedTuple):
-    """A change of one service that frees GPUs, and its effect in the simulated fleet."""
+    """A change of one service that frees GPUs, and the simulated fleet with it and the changes before it."""
 
     service: str
     text: str
@@ -278,7 +280,6 @@ class FleetChange(NamedTuple):
     gpu_hours: float
     """GPU-hours of all services at that pool."""
     met: int
-    recording: Recording
 
 
 def edit_service(service: FleetService, edits: Mapping[Path, Any]) -> FleetService | None:
@@ -361,65 +362,43 @@ def shrink_share(plan: Plan) -> tuple[str, dict[Path, Any]] | None:
     return f"{part:g} of a GPU ({served.weights / 2**30:.0f} GiB of weights)", edits
 
 
-def find_changes(planner: FleetPlanner, smallest: int, limit: int) -> list[FleetChange]:
-    """Return the changes that free the most GPUs, best first; each is verified by a simulation of the fleet.
+class FleetChanges(NamedTuple):
+    """Changes that free GPUs together, and the fleet with them at its smallest pool."""
 
-    The services with the most GPU-hours are tried: the cheapest candidates of each alone, then ``limit`` in the fleet.
+    changes: list[FleetChange]
+    planner: FleetPlanner
+    smallest: int
+
+
+def find_changes(planner: FleetPlanner, smallest: int, limit: int) -> FleetChanges:
+    """Return the changes that free GPUs, at most one of each service, best first; each is verified with those before it.
+
+    The ``limit`` services with the most GPU-hours are tried, and the changes that save the most in a service alone first.
     """
-    base = planner.run(smallest)
-    met = planner.count_met(smallest)
-    order = sorted(range(len(base.measured)), key=lambda index: (-base.measured[index].gpu_hours, index))
+    base = [measured.gpu_hours for measured in planner.run(smallest).measured]
     candidates = []
-    for index in order[:limit]:
-        old = planner.recordings[index]
-        for text, edits, service in list_candidates(old):
+    for index in sorted(range(len(base)), key=lambda index: (-base[index], index))[:limit]:
+        old = planner.recordings[index].measured
+        for text, edits, service in list_candidates(planner.recordings[index]):
             recording = record_service(service)
-            saved = old.measured.gpu_hours - recording.measured.gpu_hours
-            if recording.measured.holds >= old.measured.holds:
-                candidates.append((-saved, index, text, edits, recording))
-    candidates.sort(key=lambda row: row[:3])
-    # A change without an effect on the service alone, such as preemptible, can still free GPUs for others.
-    changes = []
-    hours = sum(measured.gpu_hours for measured in base.measured)
-    for _, index, text, edits, recording in candidates[: 2 * limit]:
-        recordings = [*planner.recordings]
+            if recording.measured.holds >= old.holds:
+                # Preemptible, for example, saves nothing in the service alone, and can free GPUs for others.
+                candidates.append((recording.measured.gpu_hours - old.gpu_hours, index, text, edits, recording))
+    found = FleetChanges([], planner, smallest)
+    met, hours = planner.count_met(smallest), sum(base)
+    for _, index, text, edits, recording in sorted(candidates, key=lambda row: row[:3]):
+        name = recording.service.name
+        if name in {change.service for change in found.changes}:
+            continue
+        recordings = [*found.planner.recordings]
         recordings[index] = recording
         changed = FleetPlanner(planner.fleet, recordings)
-        size = _descend(changed, met, smallest)
-        if size is None:
-            continue
-        spent = sum(measured.gpu_hours for measured in changed.run(size).measured)
-        if size < smallest or spent < hours - 0.005:
-            changes.append(
-                FleetChange(recording.service.name, text, edits, size, spent, changed.count_met(size), recording)
-            )
-    changes.sort(key=lambda change: (change.smallest, change.gpu_hours, change.service, change.text))
-    return changes[:limit]
-
-
-def combine_changes(
-    planner: FleetPlanner, smallest: int, changes: Sequence[FleetChange]
-) -> tuple[list[FleetChange], FleetPlanner, int]:
-    """Return the changes that free GPUs together, at most one of each service, with the fleet and its smallest pool."""
-    chosen: list[FleetChange] = []
-    met, current, size = planner.count_met(smallest), planner, smallest
-    hours = sum(measured.gpu_hours for measured in planner.run(smallest).measured)
-    for change in changes:
-        if any(other.service == change.service for other in chosen):
-            continue
-        recordings = [
-            change.recording if recording.service.name == change.service else recording
-            for recording in current.recordings
-        ]
-        changed = FleetPlanner(planner.fleet, recordings)
-        reached = _descend(changed, met, size)
-        if reached is None:
-            continue
-        spent = sum(measured.gpu_hours for measured in changed.run(reached).measured)
-        if (reached, spent) < (size, hours):
-            chosen.append(change)
-            current, size, hours = changed, reached, spent
-    return chosen, current, size
+        size = _descend(changed, met, found.smallest)
+        spent = math.inf if size is None else sum(measured.gpu_hours for measured in changed.run(size).measured)
+        if size is not None and (size < found.smallest or spent < hours - SAVING):
+            change = FleetChange(name, text, edits, size, spent, changed.count_met(size))
+            found, hours = FleetChanges([*found.changes, change], changed, size), spent
+    return found
 
 
 def _descend(planner: FleetPlanner, met: int, size: int) -> int | None:
