@@ -277,7 +277,11 @@ class Simulation:
     @property
     def pod_numbers(self) -> list[int]:
         """Numbers of the existing pods, in order."""
-        return [int(self.world.pods[pod].number) for pod in self._alive()]
+        pods, alive = self.world.pods, self.world.alive[: int(self.world.state.alive)]
+        if isinstance(pods, np.ndarray):
+            numbers: list[int] = pods["number"][alive].tolist()
+            return numbers
+        return [pods[pod].number for pod in alive]
 
     @property
     def has_ended(self) -> bool:
