@@ -277,7 +277,8 @@ class Simulation:
     @property
     def pod_numbers(self) -> list[int]:
         """Numbers of the existing pods, in order."""
-        pods, alive = self.world.pods, self.world.alive[: int(self.world.state.alive)]
+        pods: Any = self.world.pods
+        alive = self.world.alive[: int(self.world.state.alive)]
         if isinstance(pods, np.ndarray):
             numbers: list[int] = pods["number"][alive].tolist()
             return numbers
