@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
 
 from ebbtide.core.autoscaler.arithmetic import SECOND
 from ebbtide.core.base.prose import count_noun
@@ -109,9 +110,10 @@ def sum_hours_by_project(planner: FleetPlanner, run: FleetRun) -> dict[str, floa
 
 
 def format_time(planner: FleetPlanner, seconds: float) -> str:
-    """Format a time of the traffic: a weekday in UTC if the logs have dates."""
+    """Format a time of the traffic: a date in UTC if the logs have dates."""
     if planner.fleet.start > DATES:
-        return datetime.fromtimestamp(planner.fleet.start + seconds, UTC).strftime("%a %d %b %H:%M")
+        moment = np.datetime64(round(planner.fleet.start + seconds), "s")
+        return str(moment.astype("datetime64[m]")).replace("T", " ")
     return format_duration(seconds) if seconds else "0s"
 
 
