@@ -38,6 +38,7 @@ WRITING: Final = {
     "exec",
     "new",
     "tune",
+    "plan",
 }
 
 

@@ -84,6 +84,7 @@ ELSEWHERE = {
     **{f"RES{number:03}": "cluster/test_crd.py" for number in range(61, 65)},
     "TUN001": "cli/test_cli_simulate.py",
     "TUN002": "cli/test_cli_simulate.py",
+    **{f"PLN{number:03}": "cli/test_cli_plan.py" for number in range(1, 7)},
 }
 SPEC: dict[str, Any] = {
     "apiVersion": "ebbtide.dev/v1alpha1",

@@ -69,7 +69,7 @@ def read_meaning(native: dict[str, Any], lost: list[Problem]) -> tuple[dict[str,
             drop(native, path[:3])
     native["metadata"] = {"name": native["metadata"]["name"]}
     spec = native["spec"]
-    process = [word for name in ("command", "args") for word in split_words(spec.pop(name, None))]
+    process = [word for name in ("command", "args") for word in list_words(spec.pop(name, None))]
     auto = spec.get("autoscaling", {})
     # Run:ai has one field for the name of any metric, and no hyphen in it; Ebbtide reads both spellings.
     name = auto.pop("metricName", None) or auto.get("metric")
@@ -79,7 +79,7 @@ def read_meaning(native: dict[str, Any], lost: list[Problem]) -> tuple[dict[str,
     return without_empty(document.model_dump(by_alias=True, exclude_defaults=True, warnings=False)), process
 
 
-def split_words(text: str | list[str] | None) -> list[str]:
+def list_words(text: str | list[str] | None) -> list[str]:
     try:
         return split_command(text) or []
     except ValueError:
@@ -214,4 +214,4 @@ def test_convert_writes_a_stream_that_is_read_back(run: Callable[..., Ran], tmp_
     assert comments[:2] == [words, "2' -- --name 'a b'"]
     natives = [loaded.reading.native for loaded in load_text(back.out.encode(), "back", FULL)]
     assert [native["spec"]["environmentVariables"] for native in natives] == [variables, variables]
-    assert [split_words(native["spec"]["args"]) for native in natives] == [["--name", "a b"], ["\a"]]
+    assert [list_words(native["spec"]["args"]) for native in natives] == [["--name", "a b"], ["\a"]]

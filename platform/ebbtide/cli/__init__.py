@@ -59,6 +59,7 @@ COMMANDS: Final = (
     ("controller", "controller", "Scale workloads on any metric, to zero too"),
     ("simulate", "simulate", "Simulate how the autoscaler responds to traffic"),
     ("tune", "tune", "Find the cheapest autoscaling settings that meet an SLO"),
+    ("plan", "plan", "Find how many GPUs a fleet needs, and what frees some"),
     ("servers", "servers", "List the servers whose speed was measured"),
     ("slo", "slo", "Report SLO compliance from Prometheus"),
     ("profile", "profile", "Show or validate a cluster profile"),

@@ -153,9 +153,8 @@ def exit_with_usage_error(message: str, command: str) -> NoReturn:
 def read_case(options: Options, **fields: Any) -> PreparedCase:
     """Return the case to simulate, or print what is wrong and exit; ``fields`` are those of one command's request."""
     command = options.command
-    if find_spec("numpy") is None:
-        exit_with_usage_error("numpy is not installed; install the wheel with the extra simulate", command)
-    columns = _parse_columns(options.columns, command)
+    require_numpy(command)
+    columns = parse_columns(options.columns, command)
     if options.server and options.calibrate:
         exit_with_usage_error("--server and --calibrate are mutually exclusive: use only one of them", command)
     profile = read_profile(options.profile)
@@ -205,7 +204,14 @@ def _read_log(options: Options) -> bytes | None:
         exit_with_problems(replace(unreadable_problem(error, options.traffic), fix=fix))
 
 
-def _parse_columns(text: str, command: str) -> dict[str, str]:
+def require_numpy(command: str) -> None:
+    """Exit if the packages of the simulator are not installed."""
+    if find_spec("numpy") is None:
+        exit_with_usage_error("numpy is not installed; install the wheel with the extra simulate", command)
+
+
+def parse_columns(text: str, command: str) -> dict[str, str]:
+    """Return the column names of a log by role, or print what is wrong and exit."""
     from ebbtide.simulator.load import COLUMNS, UNITS  # it needs numpy
 
     columns = {}

@@ -35,7 +35,7 @@ GROUPS: Final = (
     ),
     (
         "Predict",
-        ("simulate", "tune", "servers"),
+        ("simulate", "tune", "plan", "servers"),
         ("ebbtide simulate --profile full chat.yaml --traffic poisson:5rps,1h",),
     ),
     (

@@ -24,6 +24,8 @@ class TrafficTrace:
     output_tokens: NDArray[np.int32] | None = None
     seconds: float = 0.0
     """Duration of the traffic: at least the last arrival time, and longer if the traffic ends without requests."""
+    start: float = 0.0
+    """Start of the traffic in the log's own time, in seconds: of the epoch, if the log has dates."""
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ RATE_WINDOW: Final = 60 * SECOND
 #: Latency percentile that the autoscaler uses.
 _PERCENTILE: Final = 0.95
 #: Number of rows for pods of a compiled simulation, unless its minimum is high.
-_COMPILED_ROWS: Final = 512
+COMPILED_ROWS: Final = 512
 #: Number of ended requests from which their rows are dropped while others are open.
 _KEPT: Final = 1024
 #: Sources and engine fields of the metrics that a pod's histograms measure, in the order of the histograms.
@@ -75,7 +75,7 @@ def simulate(
     kind = kind or simulation_class(setting)
     if not fast or find_spec("numba") is None:
         return complete_result(kind(setting, inputs).run(), server, traffic)
-    rows = max(_COMPILED_ROWS, 4 * get_replica_bounds(setting)[0])
+    rows = max(COMPILED_ROWS, 4 * get_replica_bounds(setting)[0])
     while True:
         run = kind(setting, inputs, rows=rows)
         if not run.full:
@@ -182,8 +182,12 @@ class Simulation:
         *,
         new: bool = False,
         rows: int | None = None,
+        is_pooled: bool = False,
     ) -> None:
-        """Start as a workload that has been idle for a long time, or as a new revision whose pods are starting."""
+        """Start as a workload that has been idle for a long time, or as a new revision whose pods are starting.
+
+        With ``is_pooled``, ``advance`` returns after each event that creates or ends pods, until ``resume``.
+        """
         self.setting = setting
         self.inputs = inputs
         self.observer = observer
@@ -194,7 +198,7 @@ class Simulation:
 
             self._call = compiled.compile_functions()
         notify = None if observer is None else self._notify
-        self.world, self.deciding = create_state(setting, inputs, notify, rows)
+        self.world, self.deciding = create_state(setting, inputs, notify, rows, is_pooled=is_pooled)
         if observer is not None:
             observer.attached(self)
         self.begin(new=new)
@@ -220,6 +224,21 @@ class Simulation:
     def full(self) -> bool:
         """True if there was no row for a pod."""
         return bool(self.world.state.is_full)
+
+    @property
+    def paused(self) -> bool:
+        """True if ``advance`` returned because pods of a shared pool were created or ended."""
+        return bool(self.world.state.is_paused)
+
+    @property
+    def pod_numbers(self) -> list[int]:
+        """Numbers of the existing pods, in order."""
+        pods: Any = self.world.pods
+        alive = self.world.alive[: int(self.world.state.alive)]
+        if isinstance(pods, np.ndarray):
+            numbers: list[int] = pods["number"][alive].tolist()
+            return numbers
+        return [pods[pod].number for pod in alive]
 
     @property
     def has_ended(self) -> bool:
@@ -261,6 +280,10 @@ class Simulation:
     def run(self) -> SimulationResult:
         """Process all events in order and return the result."""
         self.advance(FAR)
+        return self.finish()
+
+    def finish(self) -> SimulationResult:
+        """Return the result after all events."""
         end = max(self.inputs.end, self.now)
         self._call.reckon(self.world, end)
         return self._result(end)
@@ -268,11 +291,19 @@ class Simulation:
     def step(self, until: int) -> None:
         """Process the events up to ``until`` and set the time to it."""
         self.advance(until)
-        self._call.reckon(self.world, until)
-        self.world.state.now = max(self.now, until)
+        self.wait(until)
         ended = int(self.world.state.oldest)
         if ended > _KEPT or 0 < ended == len(self.world.requests):
             _drop_ended_requests(self.world)
+
+    def wait(self, until: int) -> None:
+        """Set the time to ``until``, before which no event is due."""
+        self._call.reckon(self.world, until)
+        self.world.state.now = max(self.now, until)
+
+    def resume(self) -> None:
+        """Let ``advance`` continue after a change of the pods."""
+        self.world.state.is_paused = False
 
     def feed(self, arrivals: Sequence[int], work: Sequence[int]) -> None:
         """Add requests, sorted, which arrive after ``now`` and after all earlier ones."""
@@ -281,6 +312,23 @@ class Simulation:
         self.world.heap.extend([0] * 4 * len(arrivals))
 
     # Pods.
+
+    def is_starting(self, number: int) -> bool:
+        """Return whether a pod exists that is neither ready nor deleted."""
+        return self._starting(number) is not None
+
+    def find_next_end(self) -> int:
+        """Return the earliest time when a pod that is not held may end, if pods are deleted from now on."""
+        w, now = self.world, self.now
+        drained = now + min(state.DRAIN, int(w.state.timeout))
+        ends = [drained]
+        for pod in self._alive():
+            p = w.pods[pod]
+            if p.is_deleted:
+                ends.append(now if p.is_drained else int(p.life))
+            elif now < p.begins < FAR:
+                ends.append(now)
+        return min(ends)
 
     def _alive(self) -> Iterator[int]:
         """Yield the rows of existing pods, in order of their numbers."""
@@ -558,7 +606,7 @@ class MeasuredSimulation(Simulation):
         while True:
             stop = min(self.next_scrape, self.next_sync)
             self._call.advance(self.world, self.deciding, min(stop, until))
-            if stop > until or self.has_ended or self.full:
+            if stop > until or self.has_ended or self.full or self.paused:
                 return
             self._call.reckon(self.world, stop)
             s.now = stop

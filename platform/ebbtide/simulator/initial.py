@@ -26,20 +26,26 @@ TOKEN_EDGES: Final = [list(row[0].bounds) for row in (_VLLM.first_token, _VLLM.i
 
 
 def create_state(
-    setting: Setting, inputs: SimulationInputs, observer: state.Observer | None, rows: int | None
+    setting: Setting,
+    inputs: SimulationInputs,
+    observer: state.Observer | None,
+    rows: int | None,
+    *,
+    is_pooled: bool = False,
 ) -> tuple[EngineState, ScalerState]:
     """Return the initial state; ``rows`` is the number of rows for pods of a compiled simulation, None for a plain one.
 
-    A simulation with an observer gets its requests later.
+    A simulation with an observer gets its requests later. One of a shared pool of GPUs records no ticks.
     """
     revision, config = setting.revision, setting.config
     spec = targets.make_decider(revision, config)
     is_watched = observer is not None
     batching = None if is_watched else inputs.batching
     count = 0 if is_watched else len(inputs.arrivals)
-    ticks = 0 if is_watched else (inputs.end - inputs.lead + inputs.timeout) // state.TICK + 4
+    ticks = 0 if is_watched or is_pooled else (inputs.end - inputs.lead + inputs.timeout) // state.TICK + 4
     edges = _list_edges(setting, has_tokens=batching is not None)
     numbers = make_numbers(setting, inputs, edges, is_watched=is_watched)
+    numbers.is_pooled = is_pooled
     pod_rows = rows or _ROWS
     tables = [inputs.start_ups, inputs.answers, inputs.begins, inputs.speeds, inputs.busy]
     if batching is not None:

@@ -429,10 +429,11 @@ def _parse_table(table: _TextTable, name: str, seed: int, columns: Mapping[str, 
         return _spread_requests(times, numbers, name, seed)
     _check_not_empty(len(times), name)
     _check_limits(len(times), 0.0, name)
-    times = times - times[0]
+    start = float(times[0])
+    times = times - start
     _check_limits(0, times[-1], name)
     tokens = {role: values.astype(np.int32) for role, values in numbers.items()}
-    return TrafficTrace(name, times, tokens.get("prompt"), tokens.get("output"), float(times[-1]))
+    return TrafficTrace(name, times, tokens.get("prompt"), tokens.get("output"), float(times[-1]), start)
 
 
 def _normalize_name(name: str) -> str:
@@ -577,7 +578,7 @@ def _spread_requests(times: Floats, numbers: Mapping[str, Floats], name: str, se
     _check_not_empty(request_counts.sum(), name)
     starts = np.repeat(times - times[0], request_counts)
     arrivals = np.sort(starts + rng.uniform(0.0, step, len(starts)))
-    return TrafficTrace(name, arrivals, None, None, length)
+    return TrafficTrace(name, arrivals, None, None, length, float(times[0]))
 
 
 # Prometheus.

@@ -542,6 +542,7 @@ def add_pod(w: EngineState, begins: int, answers: int, life: int) -> int:
     insert_pod(w, w.alive, s.alive, pod)
     s.replicas += 1
     s.alive += 1
+    s.is_paused = s.is_pooled
     if s.is_watched:
         notify_observer(w, state.MADE, pod, 0)
     return pod
@@ -602,6 +603,7 @@ def end_pod(w: EngineState, pod: int) -> None:
     remove_pod(w, w.alive, s.alive, pod)
     s.alive -= 1
     s.alive_ready -= p.is_ready
+    s.is_paused = s.is_pooled
     if s.is_watched:
         notify_observer(w, state.GONE, pod, 0)
     p.number = s.free_row

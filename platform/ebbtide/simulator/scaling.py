@@ -232,7 +232,7 @@ def record_tick(w: EngineState, k: ScalerState, code: int) -> None:
     if s.is_watched:
         notify_observer(w, state.TICKED, code, 0)
         return
-    if s.now < s.lead:
+    if s.now < s.lead or s.is_pooled:
         return
     tick = k.ticks[s.ticks]
     s.ticks += 1
@@ -364,7 +364,8 @@ def run_autoscaler(w: EngineState, k: ScalerState) -> None:
 def advance(w: EngineState, k: ScalerState, until: int) -> None:
     """Process all events up to a time, in order: at one time, pods change, requests end, time out and arrive, then the rest.
 
-    Return earlier if the traffic and every request have ended, or if there is no row for another pod.
+    Return earlier if the traffic and every request have ended, if there is no row for another pod, or after an event that
+    created or ended pods of a shared pool of GPUs.
     """
     s, requests = w.state, w.requests
     count = len(requests)
@@ -383,7 +384,7 @@ def advance(w: EngineState, k: ScalerState, until: int) -> None:
         if not s.has_ended and min(at, until) > s.end:
             s.has_ended = True
             reckon_end(w)
-        if at > until or s.is_full or (s.has_ended and s.done == count):
+        if at > until or s.is_full or s.is_paused or (s.has_ended and s.done == count):
             return
         reckon(w, at)
         s.now = at

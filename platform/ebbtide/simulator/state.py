@@ -299,6 +299,9 @@ class EngineNumbers:
     free_row: int = -1
     unused_row: int = 0
     is_full: bool = False
+    # For a pod of a shared pool of GPUs: ``advance`` returns after each event that creates or ends pods.
+    is_pooled: bool = False
+    is_paused: bool = False
     # The round-robin positions of gateway and activator, and the numbers of draws.
     turn: int = 0
     activator_turn: int = 0

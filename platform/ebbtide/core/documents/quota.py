@@ -77,16 +77,15 @@ def _count_replicas(value: int | str, replicas: int) -> int:
     return int(value.removesuffix("%")) * replicas // 100 if isinstance(value, str) else value
 
 
-def _is_in_quota(plan: Plan) -> bool:
-    """Return whether a workload counts against the quota; preemptible workloads may use unused resources beyond it.
-
-    KAI without gang scheduling treats every Knative pod as non-preemptible.
-    """
+def is_always_counted(plan: Plan) -> bool:
+    """Return whether the scheduler treats a workload as non-preemptible, as KAI without gang scheduling does every Knative pod."""
     scheduling = plan.cluster.scheduling
-    always_counted = (
-        scheduling.scheduler == "kai-scheduler" and plan.mode.revisions and not scheduling.kai.gang_schedule_knative
-    )
-    return always_counted or not plan.priority.preemptible or _counts_preemptible(plan)
+    return scheduling.scheduler == "kai-scheduler" and plan.mode.revisions and not scheduling.kai.gang_schedule_knative
+
+
+def is_in_quota(plan: Plan) -> bool:
+    """Return whether a workload counts against the quota; preemptible workloads may use unused resources beyond it."""
+    return is_always_counted(plan) or not plan.priority.preemptible or _counts_preemptible(plan)
 
 
 def _counts_preemptible(plan: Plan) -> bool:
@@ -110,7 +109,7 @@ def _has_counted_claims(plan: Plan) -> bool:
 def add_demand(demands: dict[str, QuotaDemand], plan: Plan, loaded: LoadedDocument, where: Path) -> None:
     """Add one workload's requests to its project, if the profile lists it; ``where`` is the field that names the project."""
     project = plan.spec.project
-    in_quota = _is_in_quota(plan)
+    in_quota = is_in_quota(plan)
     if project is None or project not in plan.cluster.projects.known or not (in_quota or _has_counted_claims(plan)):
         return
     demand = demands.setdefault(project, QuotaDemand())

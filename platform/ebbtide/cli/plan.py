@@ -1,0 +1,242 @@
+"""``ebbtide plan``: how many GPUs a fleet of services needs, what binds, and which changes free some."""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ebbtide.cli.common import choose_profile, load_documents, print_problems, read_profile, read_sources, write_json
+from ebbtide.cli.files import replace_file
+from ebbtide.cli.options import (
+    MAX_INT32,
+    Options,
+    make_option,
+    make_output_option,
+    make_switch,
+    make_whole_number_parser,
+)
+from ebbtide.cli.simulate import (
+    CASE,
+    COMMAND_LINE,
+    exit_if_refused,
+    exit_with_problems,
+    exit_with_usage_error,
+    parse_columns,
+    require_numpy,
+)
+from ebbtide.core.base.problems import Problem, has_errors
+from ebbtide.core.documents.files import is_directory, read_file, unreadable_problem
+from ebbtide.core.readers.reading import KIND
+from ebbtide.simulator.request import PreparedCase, SimulationRequest, prepare_case
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ebbtide.core.profile.models import Profile
+    from ebbtide.core.readers.loaded import LoadedDocument
+    from ebbtide.simulator.plan_report import PlanReport
+    from ebbtide.simulator.planner import FleetChange, FleetPlanner, TrafficLog
+    from ebbtide.simulator.pool import PoolSize
+
+COMMAND: Final = "plan"
+#: Ending of a file that has a traffic shape instead of a log.
+SHAPE_SUFFIX: Final = ".shape"
+#: Server of one service: its name before the model.
+NAMED_SERVER: Final = re.compile(r"([a-z0-9][a-z0-9.-]*)=(.+)")
+TRAINING: Final = re.compile(r"([1-9][0-9]{0,4})x([^,]+)(?:,(preemptible|non-preemptible))?")
+FACTOR: Final = re.compile(r"([^*]+)\*([0-9]+(?:\.[0-9]+)?)")
+OPTIONS: Final = (
+    make_option("files", nargs="+", metavar="FOLDER", help="Directory of spec files, or spec files"),
+    make_option(
+        "--traffic",
+        metavar="LOGS",
+        required=True,
+        help="Directory with one log per service, named after it: chat.csv for chat, or chat.shape with a traffic shape",
+    ),
+    make_option(
+        "--pool",
+        metavar="NAME=N",
+        action="append",
+        required=True,
+        help="Number of GPUs of a node pool of the profile; repeatable, and the search changes the first",
+    ),
+    make_option(
+        "--training",
+        metavar="NxPOOL",
+        default="",
+        help="Training pods of one GPU each that always want to run, as in 4xh100,preemptible",
+    ),
+    *(option for option in CASE if option.dest not in {"spec", "traffic", "server", "calibrate", "cost"}),
+    make_option(
+        "--server",
+        metavar="MODEL",
+        action="append",
+        default=[],
+        help="Server model of all services as in `ebbtide simulate`, or of one: NAME=MODEL; repeatable",
+    ),
+    make_option(
+        "--what-if",
+        metavar="NAME*F",
+        action="append",
+        default=[],
+        help="Multiply the requests of a service, as in 'chat*2'; repeatable",
+    ),
+    make_option(
+        "--changes",
+        metavar="N",
+        type=make_whole_number_parser(0, 1000),
+        default=5,
+        help="Number of services, by GPU-hours, for which changes are simulated (default: 5)",
+    ),
+    make_switch("--write", help="Write the changes that free GPUs together to the spec files"),
+    make_output_option("text", "json"),
+)
+
+
+def run(options: Options) -> int:
+    require_numpy(COMMAND)
+    from ebbtide.simulator import plan_report, planner, pool
+
+    profile = read_profile(options.profile)
+    factors = {name: float(factor) for name, factor in (_parse(FACTOR, text, "--what-if") for text in options.what_if)}
+    with exit_if_refused(COMMAND):
+        pairs = planner.match_logs(_read_specs(options, profile), _read_logs(options))
+        cases = [_prepare(options, loaded, log, profile) for loaded, log in pairs]
+        names = {log.workload for _, log in pairs}
+        if unknown := sorted(set(factors) - names):
+            exit_with_usage_error(
+                f"invalid --what-if: no service {unknown[0]}; services: {', '.join(sorted(names))}", COMMAND
+            )
+        sizes = _read_pools(options, profile)
+        training = _read_training(options, sizes)
+        fleet = planner.make_fleet(cases, sizes, pool.read_quotas(profile), training, factors)
+        planned = planner.plan_fleet(fleet, cases)
+    notes = list(dict.fromkeys(note for prepared in cases for note in prepared.notes))
+    report = _search(options, planned, sizes[0].gpus, notes)
+    if options.output == "json":
+        write_json(plan_report.plan_to_json(report))
+    else:
+        sys.stdout.write(plan_report.render_plan_text(report))
+    if options.write:
+        _write_changes(report.found.changes, [loaded for loaded, _ in pairs])
+    return 0
+
+
+def _search(options: Options, planned: FleetPlanner, gpus: int, notes: Sequence[str]) -> PlanReport:
+    from ebbtide.simulator import plan_report, planner
+
+    smallest = plan_report.choose_pools(planned)
+    found = planner.find_changes(planned, smallest[100], options.changes)
+    return plan_report.PlanReport(planned, gpus, smallest, found, tuple(notes))
+
+
+def _parse(form: re.Pattern[str], text: str, option: str) -> tuple[str, ...]:
+    match = form.fullmatch(text)
+    if match is None:
+        forms = {"--what-if": "chat*2", "--training": "4xh100,preemptible"}
+        exit_with_usage_error(f"invalid {option} {text!r}: must be as in {forms[option]}", COMMAND)
+    return match.groups()
+
+
+def _read_specs(options: Options, profile: Profile) -> list[LoadedDocument]:
+    specs = [loaded for loaded in load_documents(read_sources(options.files), profile) if loaded.other is None]
+    problems = [problem for loaded in specs for problem in loaded.problems]
+    if has_errors(problems):
+        exit_with_problems(*problems)
+    return specs
+
+
+def _read_logs(options: Options) -> list[TrafficLog]:
+    from ebbtide.simulator.planner import TrafficLog
+
+    folder = Path(options.traffic)
+    if not is_directory(folder):
+        exit_with_usage_error(f"invalid --traffic {options.traffic}: must be a directory of logs", COMMAND)
+    logs = []
+    for file in sorted(folder.iterdir()):
+        if file.is_file() and not file.name.startswith("."):
+            try:
+                logs.append(TrafficLog(file.stem, str(file), read_file(file, limited=False)))
+            except OSError as error:
+                exit_with_problems(unreadable_problem(error, str(file)))
+    return logs
+
+
+def _prepare(options: Options, loaded: LoadedDocument, log: TrafficLog, profile: Profile) -> PreparedCase:
+    server = ""
+    for text in options.server:
+        match = NAMED_SERVER.fullmatch(text)
+        if match is None or match[1] == log.workload:
+            server = text if match is None else match[2]
+    shape = log.content.decode(errors="replace").strip() if log.file.endswith(SHAPE_SUFFIX) else ""
+    request = SimulationRequest(
+        loaded.name,
+        shape or log.file,
+        None if shape else log.content,
+        tuple(parse_columns(options.columns, COMMAND).items()),
+        server,
+        start_up=options.start_up,
+        slo="" if loaded.inference is not None and loaded.inference.spec.slo is not None else options.slo,
+        seed=options.seed,
+    )
+    prepared = prepare_case(request, loaded, profile, COMMAND, COMMAND_LINE)
+    print_problems(prepared.warnings)
+    return prepared
+
+
+def _read_pools(options: Options, profile: Profile) -> list[PoolSize]:
+    from ebbtide.simulator.pool import PoolSize
+
+    known = {pool.name: pool for pool in profile.spec.node_pools}
+    sizes, parse_count = [], make_whole_number_parser(1, MAX_INT32)
+    for text in options.pool:
+        name, _, count = text.partition("=")
+        if not count.isdigit() or not 0 < len(count) < 7 or int(count) < 1:  # noqa: PLR2004 - a million
+            exit_with_usage_error(f"invalid --pool {text!r}: must be NAME=N, as in h100=8", COMMAND)
+        if name not in known:
+            message = f"node pool {name} of --pool not found in the cluster profile"
+            fix = f"use one of its node pools: {', '.join(known)}" if known else "set --profile to one with node pools"
+            exit_with_problems(Problem("PLN005", (), message, fix, document=choose_profile(options.profile)))
+        sizes.append(PoolSize(name, parse_count(count), known[name].devices))
+    return sizes
+
+
+def _read_training(options: Options, sizes: Sequence[PoolSize]) -> tuple[int, str, bool] | None:
+    if not options.training:
+        return None
+    count, name, preemptible = _parse(TRAINING, options.training, "--training")
+    if name not in {size.name for size in sizes}:
+        exit_with_usage_error(f"invalid --training {options.training!r}: --pool has no {name}", COMMAND)
+    return int(count), name, preemptible != "non-preemptible"
+
+
+def _write_changes(changes: Sequence[FleetChange], specs: Sequence[LoadedDocument]) -> None:
+    """Write the changes of specs, all of them or, if one file cannot be edited, none."""
+    from ebbtide.core.manifests.edit import NotEdited, edit_text
+
+    by_name = {str(loaded.reading.native["metadata"]["name"]): loaded for loaded in specs}
+    texts: dict[str, str] = {}
+    for change in changes:
+        if not change.edits:
+            continue
+        loaded = by_name[change.service]
+        fix = "edit the file manually: " + ", ".join(f"{path[-1]}: {value}" for path, value in change.edits.items())
+        if loaded.reading.native.get("kind") != KIND or loaded.reading.origins:
+            text = "--write requires a file with kind: Inference"
+            exit_with_problems(*loaded.place_problems([Problem("TUN002", ("spec",), text, fix)]))
+        try:
+            texts[loaded.name] = edit_text(Path(loaded.name).read_bytes().decode(), change.edits)
+        except (NotEdited, OSError) as error:
+            problem = Problem("TUN002", ("spec",), f"cannot write the changes: {error}", fix)
+            exit_with_problems(*loaded.place_problems([problem]))
+    for name, text in texts.items():
+        try:
+            replace_file(name, text.encode())
+        except OSError as error:
+            exit_with_problems(
+                replace(unreadable_problem(error, name), code="TUN002", fix="check the file's permissions")
+            )
+        sys.stderr.write(f"Wrote the changes to {name}.\n")

@@ -1,0 +1,569 @@
+"""Several services on one pool of GPUs: the engine simulates each, the pool decides when a replica gets its GPUs.
+
+Without a pool, the replicas of one service do not depend on those of another. So each service is first simulated alone, and
+the times when its pods are created and end are recorded. With a pool, these records are replayed in the order of time, and
+a service is simulated again only from the moment when the pool holds back or evicts one of its pods. A service with enough
+GPUs therefore has exactly the result of ``simulate``.
+
+A service whose pods wait for GPUs, or that others may evict, must not be simulated beyond the next event of the others. If
+there are several, they advance in steps of ``STEP``, so that GPUs which one frees reach another up to one step later, as
+with a scheduler that works in cycles. Upstream: KAI-Scheduler cmd/scheduler/app/options (--schedule-period, 1 s).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from heapq import heappop, heappush
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+
+from ebbtide.core.autoscaler.arithmetic import SECOND, to_nanoseconds
+from ebbtide.simulator.engine import COMPILED_ROWS, Simulation, complete_result, simulation_class
+from ebbtide.simulator.inputs import prepare_inputs, require_token_server
+from ebbtide.simulator.pool import LEAVING, UNITS, GpuDemand, GpuPool, Holder, PoolSize
+from ebbtide.simulator.setting import get_replica_bounds
+from ebbtide.simulator.state import FAR, SPEED
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from ebbtide.simulator.case import Case
+    from ebbtide.simulator.inputs import SimulationInputs
+    from ebbtide.simulator.slo import SimulationMeasurements
+
+#: Step of services that depend on each other, in nanoseconds.
+STEP: Final = SECOND
+#: Time from the eviction of a training pod until it has ended: Kubernetes' terminationGracePeriodSeconds.
+GRACE: Final = 30 * SECOND
+#: Number of services that are simulated at the same time.
+WORKERS: Final = 2
+
+
+class PodChange(NamedTuple):
+    """Pods that one event of a service created and ended, by number; ``at`` is in nanoseconds since the traffic's start."""
+
+    at: int
+    created: tuple[int, ...]
+    ended: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FleetService:
+    """A service: its name, the case that ``simulate`` would have, and the demand of a replica (None: without GPUs)."""
+
+    name: str
+    case: Case
+    demand: GpuDemand | None
+
+    def make_simulation(self, rows: int = COMPILED_ROWS) -> Simulation:
+        """Return a simulation that stops at each change of its pods. Raises NotSimulated and ServerError."""
+        case = self.case
+        setting = case.setting({})
+        require_token_server(setting, case.server)
+        inputs = prepare_inputs(setting, case.traffic, case.server, case.start_up, case.seed)
+        needed = max(rows, 4 * get_replica_bounds(setting)[0])
+        is_compiled = case.fast and find_spec("numba") is not None
+        return simulation_class(setting)(setting, inputs, rows=needed if is_compiled else None, is_pooled=True)
+
+    def measure(self, simulation: Simulation) -> tuple[SimulationMeasurements, NDArray[np.float64]]:
+        """Return the measurements of a simulation that has ended, and the arrival and start of each request."""
+        case = self.case
+        result = complete_result(simulation.finish(), case.server, case.traffic)
+        times = case.traffic.times
+        return case.measure(result), np.stack([times, times + result.wait])
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A service simulated with as many GPUs as it wants."""
+
+    service: FleetService
+    changes: tuple[PodChange, ...]
+    measured: SimulationMeasurements
+    peak: int
+    """Largest number of its pods."""
+    rows: int
+    work: NDArray[np.float64]
+    """Seconds of a replica that each request needs at least, however it shares the replica with others."""
+
+
+def record_service(service: FleetService) -> Recording:
+    """Simulate a service alone. Raises NotSimulated and ServerError."""
+    rows = COMPILED_ROWS
+    while True:
+        live = LiveService(service, rows)
+        changes: list[PodChange] = []
+        alive = peak = 0
+        while (change := live.run(FAR)) is not None:
+            changes.append(change)
+            alive += len(change.created) - len(change.ended)
+            peak = max(peak, alive)
+        if not live.simulation.full:
+            return Recording(
+                service,
+                tuple(changes),
+                service.measure(live.simulation)[0],
+                peak,
+                rows,
+                find_least_work(live.simulation.inputs),
+            )
+        rows *= 4
+
+
+def find_least_work(inputs: SimulationInputs) -> NDArray[np.float64]:
+    """Return the seconds of a replica that each request needs at least, at the most efficient number of requests."""
+    if not inputs.slots:
+        return np.zeros(len(inputs.work))
+    counts, batching = np.arange(1, inputs.slots + 1), inputs.batching
+    if batching is None:
+        speeds = inputs.speeds[np.minimum(counts, len(inputs.speeds) - 1)] / SPEED
+        return np.asarray(inputs.work / SECOND / float((counts * speeds).max()), np.float64)
+    # A step serves all requests of the server, and each adds its own load to it.
+    steps = batching.shared_step[np.minimum(counts, len(batching.shared_step) - 1)]
+    _, _, loads, _, tokens, _ = batching.requests.T.astype(np.float64)
+    least = float((steps / counts).min())
+    return np.asarray(tokens * (least + loads) / SECOND, np.float64)
+
+
+class LiveService:
+    """A simulation on the clock of the fleet, which starts with the traffic."""
+
+    def __init__(self, service: FleetService, rows: int) -> None:
+        """Start the simulation."""
+        self.simulation = service.make_simulation(rows)
+        self.lead = self.simulation.inputs.lead
+        self.known: set[int] = set()
+        self.created = 0
+
+    def run(self, until: int) -> PodChange | None:
+        """Advance to ``until`` and return the next change of the pods before it, or None."""
+        simulation = self.simulation
+        if self.created:
+            simulation.resume()
+        simulation.advance(min(until, FAR - self.lead) + self.lead)
+        return self.read_change() if simulation.paused else None
+
+    def read_change(self) -> PodChange:
+        """Return the pods that were created and ended since the last call."""
+        simulation, first = self.simulation, self.created
+        self.created = max(int(simulation.world.state.created), 1)
+        numbers = simulation.pod_numbers
+        created = tuple(number for number in numbers if number >= first or number not in self.known)
+        ended = tuple(sorted(self.known.difference(numbers)))
+        self.known = set(numbers)
+        return PodChange(simulation.now - self.lead, created, ended)
+
+    def settle(self, at: int) -> None:
+        """Set the simulation's time to ``at``."""
+        self.simulation.wait(at + self.lead)
+
+    def start(self, number: int, at: int) -> None:
+        """Start a held pod."""
+        self.settle(at)
+        world = self.simulation.world
+        self.simulation.release(number, at + self.lead + int(world.tables[number % world.state.start_ups]))
+
+
+class Member:
+    """A service in a fleet: replayed from its recording, or simulated from the first time that the pool affects it."""
+
+    def __init__(self, index: int, recording: Recording) -> None:
+        """Start with the recording."""
+        assert recording.service.demand is not None
+        self.index = index
+        self.recording = recording
+        self.demand = recording.service.demand
+        self.live: LiveService | None = None
+        self.replayed = 0
+        self.change: PodChange | None = None
+        self.at = -FAR
+        """Time up to which a live service is simulated."""
+        self.has_ended = False
+        self.waiting: set[int] = set()
+        self.evictions = 0
+
+    @property
+    def next_change(self) -> PodChange | None:
+        """Next change of its pods, if it is known."""
+        if self.live is not None:
+            return self.change
+        changes = self.recording.changes
+        return changes[self.replayed] if self.replayed < len(changes) else None
+
+    def take_change(self) -> PodChange:
+        """Return the next change as the present one."""
+        change = self.next_change
+        assert change is not None
+        self.replayed += 1
+        self.change = None
+        self.at = max(self.at, change.at)
+        return change
+
+    def run(self, until: int) -> None:
+        """Simulate a live service to its next change, at most to ``until``."""
+        assert self.live is not None
+        self.change = self.live.run(until)
+        if self.live.simulation.full:
+            raise RowsExhaustedError
+        self.at = until if self.change is None else self.change.at
+        self.has_ended = self.live.simulation.has_ended and self.change is None
+
+    def _go_live(self, at: int) -> LiveService:
+        """Simulate the service up to ``at``, where the pool affects it."""
+        if self.live is None:
+            self.live = LiveService(self.recording.service, self.recording.rows)
+            for _ in range(self.replayed):
+                self.live.run(FAR)
+            if not self.replayed or self.recording.changes[self.replayed - 1].at < at:
+                self.run(at)
+        self.at = max(self.at, at)
+        if not self.has_ended:
+            self.live.settle(self.at)
+        return self.live
+
+    def find_next_release(self) -> int:
+        """Return the time before which the pods of a live service cannot free GPUs: a deleted pod drains."""
+        assert self.live is not None
+        return min(self.live.simulation.find_next_end(), FAR - self.live.lead) - self.live.lead
+
+    def hold(self, number: int, at: int) -> int:
+        """Keep a new pod waiting, and return its number: one that is ready before the traffic is replaced by one that starts."""
+        simulation = self._go_live(at).simulation
+        if not simulation.is_starting(number):
+            (number,) = self.evict(number, at).created
+        self.waiting.add(number)
+        simulation.hold(number)
+        return number
+
+    def start(self, number: int, at: int) -> None:
+        """Start a pod that has been waiting."""
+        self.waiting.discard(number)
+        live = self._go_live(at)
+        if not self.has_ended:
+            live.start(number, self.at)
+
+    def evict(self, number: int, at: int) -> PodChange:
+        """Evict a pod, and return the pods that were created and ended thereby."""
+        live = self._go_live(at)
+        if self.has_ended:
+            return PodChange(at, (), (number,))
+        live.simulation.replace(number)
+        self.evictions += at > 0
+        return live.read_change()
+
+
+class RowsExhaustedError(Exception):
+    """A simulation has more pods than rows."""
+
+
+class Training:
+    """Training pods, each with one GPU, that always want to run; an evicted one ends after ``GRACE``."""
+
+    def __init__(self, index: int, demand: GpuDemand, count: int) -> None:
+        """Create the pods at the start of the traffic."""
+        self.index = index
+        self.demand = demand
+        self.changes = [PodChange(0, tuple(range(count)), ())]
+        self.created = count
+        self.waiting: set[int] = set()
+        self.evictions = 0
+        self.at = -FAR
+
+    @property
+    def next_change(self) -> PodChange | None:
+        """Next end of evicted pods."""
+        return self.changes[0] if self.changes else None
+
+    def take_change(self) -> PodChange:
+        """Return the next change as the present one."""
+        return self.changes.pop(0)
+
+    def hold(self, number: int, at: int) -> int:
+        """Keep a pod waiting, and return its number."""
+        del at
+        self.waiting.add(number)
+        return number
+
+    def start(self, number: int, at: int) -> None:
+        """Start a pod."""
+        del at
+        self.waiting.discard(number)
+
+    def evict(self, number: int, at: int) -> PodChange:
+        """End a pod after its grace period, and create another one."""
+        self.evictions += 1
+        self.created += 1
+        self.changes.append(PodChange(at + GRACE, (self.created - 1,), (number,)))
+        return PodChange(at, (), ())
+
+
+@dataclass(slots=True)
+class Wait:
+    """Time during which a pod waited for its GPUs, in nanoseconds since the traffic's start."""
+
+    member: int
+    number: int
+    begin: int
+    reason: str = ""
+    end: int = FAR
+
+
+@dataclass(slots=True)
+class FleetRun:
+    """Outcome of a fleet on one pool."""
+
+    measured: list[SimulationMeasurements]
+    waited: list[int]
+    """Requests of each service that waited while one of its pods waited for GPUs."""
+    evictions: list[int]
+    waits: list[Wait]
+    training_seconds: float
+    training_evictions: int
+    #: Times in nanoseconds, and the devices in use, GPUs held by services, and GPUs held by training from then on.
+    usage: list[tuple[int, int, float, float]] = field(default_factory=list)
+
+    @property
+    def peak(self) -> int:
+        """Largest number of devices in use."""
+        return max((devices for _, devices, _, _ in self.usage), default=0)
+
+
+class FleetSimulation:
+    """The services of a fleet on one pool, in one order of events: by time, then by service."""
+
+    def __init__(
+        self,
+        recordings: Sequence[Recording],
+        sizes: Sequence[PoolSize],
+        quotas: Mapping[str, int],
+        training: GpuDemand | None = None,
+        count: int = 0,
+        observe: Callable[[int, GpuPool], None] = lambda _at, _pool: None,
+    ) -> None:
+        """Start before the traffic. ``observe`` is called after each change of the pool."""
+        self.recordings = recordings
+        self.pool = GpuPool(sizes, quotas)
+        self.members: list[Member | Training] = [
+            Member(index, recording)
+            for index, recording in enumerate(recordings)
+            if recording.service.demand is not None
+        ]
+        if training is not None:
+            self.members.append(Training(len(recordings), training, count))
+        self.by_index = {member.index: member for member in self.members}
+        self.top = max((member.demand.priority for member in self.members), default=0)
+        #: Times and indexes of the next changes, a heap; some no longer apply.
+        self.due: list[tuple[int, int]] = []
+        self.live: list[Member] = []
+        self.queue: list[Wait] = []
+        self.waits: list[Wait] = []
+        self.usage: list[tuple[int, int, float, float]] = []
+        self.observe = observe
+
+    def run(self) -> FleetRun:
+        """Process all events and return the outcome."""
+        for member in self.members:
+            self.note_change(member)
+        while True:
+            self.advance()
+            due = self._find_due()
+            if due is None:
+                return self._finish()
+            at, index = heappop(self.due)
+            member = self.by_index[index]
+            self._apply(member, member.take_change(), at)
+            self.note_change(member)
+            self._schedule(at)
+            self._note_usage(at)
+
+    def note_change(self, member: Member | Training) -> None:
+        """Queue the next change of a member, if it is known."""
+        if isinstance(member, Member) and member.live is not None and member not in self.live:
+            self.live.append(member)
+        change = member.next_change
+        if change is not None:
+            heappush(self.due, (change.at, member.index))
+
+    def _find_due(self) -> int | None:
+        """Return the time of the next known change, and drop those that no longer apply."""
+        while self.due:
+            at, index = self.due[0]
+            change = self.by_index[index].next_change
+            if change is not None and change.at == at:
+                return at
+            heappop(self.due)
+        return None
+
+    def _run_member(self, member: Member, until: int) -> None:
+        member.run(until)
+        self.note_change(member)
+
+    def advance(self) -> None:
+        """Simulate the live services until the next change of all is known."""
+        while self.live:
+            due = self._find_due()
+            horizon = FAR if due is None else due
+            behind = [
+                member for member in self.live if member.change is None and not member.has_ended and member.at < horizon
+            ]
+            if not behind:
+                return
+            free = [member for member in behind if not self._is_exposed(member)]
+            for member in free:
+                self._run_member(member, FAR)
+            if free:
+                continue
+            until = horizon if len(behind) == 1 else min(horizon, self._find_safe_time(behind))
+            for member in behind:
+                if member.at < until:
+                    self._run_member(member, until)
+
+    def _find_safe_time(self, members: Sequence[Member]) -> int:
+        """Return the time before which none of several services frees GPUs or evicts another, at least one step later."""
+        first = min(member.at for member in members)
+        highest = max(member.demand.priority for member in members)
+        step = (first // STEP + 1) * STEP
+        if any(member.demand.is_preemptible and member.demand.priority < highest for member in members):
+            return step
+        return max(step, min(member.find_next_release() for member in members))
+
+    def _is_exposed(self, member: Member) -> bool:
+        """Return whether another service can affect a service before its next change."""
+        return bool(member.waiting) or (member.demand.is_preemptible and member.demand.priority < self.top)
+
+    def _apply(self, member: Member | Training, change: PodChange, at: int) -> None:
+        """Free the GPUs of pods that ended, and queue new ones."""
+        for number in change.ended:
+            key = (member.index, number)
+            if key in self.pool.holders:
+                self.pool.release(key)
+            else:
+                member.waiting.discard(number)
+                # A pod that was replaced before the traffic is neither in the pool nor in the queue.
+                for wait in [wait for wait in self.queue if (wait.member, wait.number) == key]:
+                    self._end_wait(wait, at)
+        self.queue += [Wait(member.index, number, at) for number in change.created]
+
+    def _end_wait(self, wait: Wait, at: int) -> None:
+        self.queue.remove(wait)
+        wait.end = max(at, wait.begin)
+        if wait.reason:
+            self.waits.append(wait)
+
+    def _schedule(self, at: int) -> None:
+        """Place the waiting pods: by priority, then by creation; those behind a pod that evicts others do not overtake it."""
+        while self._place_waiting(at):
+            pass
+
+    def _place_waiting(self, at: int) -> bool:
+        """Place the waiting pods until one of them evicts others; return whether one does."""
+        refused: dict[GpuDemand, str] = {}
+        reserved: list[GpuDemand] = []
+        for wait in sorted(self.queue, key=self._rank_wait):
+            member, demand = self.by_index[wait.member], self.by_index[wait.member].demand
+            if any(other.priority > demand.priority and {*other.pools} & {*demand.pools} for other in reserved):
+                refused.setdefault(demand, LEAVING)
+            placed = None if demand in refused else self.pool.place(demand, (wait.member, wait.number))
+            if isinstance(placed, Holder):
+                if wait.reason:
+                    member.start(wait.number, at)
+                    self.note_change(member)
+                self._end_wait(wait, max(at, member.at))
+                continue
+            if placed is not None:
+                refused[demand] = placed.reason
+            if not wait.reason:
+                wait.reason = refused[demand]
+                wait.number = member.hold(wait.number, at)
+                self.note_change(member)
+            if placed is not None and placed.victims:
+                self._evict(placed.victims, at)
+                return True
+            if placed is not None and placed.reason == LEAVING:
+                reserved.append(demand)
+        return False
+
+    def _rank_wait(self, wait: Wait) -> tuple[int, int, int, int]:
+        return (-self.by_index[wait.member].demand.priority, wait.begin, wait.member, wait.number)
+
+    def _evict(self, victims: Sequence[Holder], at: int) -> None:
+        for victim in victims:
+            member = self.by_index[victim.key[0]]
+            victim.is_leaving = True
+            self._apply(member, member.evict(victim.key[1], at), at)
+            self.note_change(member)
+
+    def _note_usage(self, at: int) -> None:
+        pool, trainer = self.pool, len(self.recordings)
+        training = pool.held[trainer]
+        self.usage.append((at, pool.devices, (pool.held.total() - training) / UNITS, training / UNITS))
+        self.observe(at, self.pool)
+
+    def _finish(self) -> FleetRun:
+        for wait in [*self.queue]:
+            self._end_wait(wait, FAR)
+        measured, waited, evictions = [], [], []
+        for index, recording in enumerate(self.recordings):
+            member = self.by_index.get(index)
+            live = member.live if isinstance(member, Member) else None
+            evictions.append(0 if member is None else member.evictions)
+            if live is None:
+                measured.append(recording.measured)
+                waited.append(0)
+                continue
+            values, spans = recording.service.measure(live.simulation)
+            end = live.simulation.now - live.lead
+            intervals = [(max(w.begin, 0), min(w.end, end)) for w in self.waits if w.member == index and w.end > 0]
+            seconds = sum(max(last - first, 0) for first, last in intervals) / SECOND
+            gpu_hours = values.gpu_hours - seconds / 3600 * recording.service.case.gpus
+            measured.append(replace(values, gpu_hours=gpu_hours))
+            waited.append(count_waited(spans, intervals))
+        end = max(to_nanoseconds(recording.service.case.traffic.seconds) for recording in self.recordings)
+        edges = [*(max(at, 0) for at, *_ in self.usage), end]
+        spent = sum(
+            row[3] * max(min(later, end) - begin, 0)
+            for row, begin, later in zip(self.usage, edges, edges[1:], strict=False)
+        )
+        trainer = self.by_index.get(len(self.recordings))
+        count = 0 if trainer is None else trainer.evictions
+        return FleetRun(measured, waited, evictions, self.waits, spent / SECOND, count, self.usage)
+
+
+def count_waited(spans: NDArray[np.float64], intervals: Sequence[tuple[int, int]]) -> int:
+    """Return the number of requests that waited in one of the intervals; ``spans`` has their arrivals and starts in seconds."""
+    arrived, began = spans
+    merged = np.array(merge_intervals(intervals), np.float64).reshape(-1, 2) / SECOND
+    overlaps = np.searchsorted(merged[:, 0], began) > np.searchsorted(merged[:, 1], arrived, side="right")
+    return int((overlaps & (began > arrived)).sum())
+
+
+def merge_intervals(intervals: Sequence[tuple[int, int]], gap: int = 0) -> list[tuple[int, int]]:
+    """Return the union of intervals, in order; those at most ``gap`` apart become one."""
+    merged: list[tuple[int, int]] = []
+    for first, last in sorted(intervals):
+        if merged and first <= merged[-1][1] + gap:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], last))
+        elif last > first:
+            merged.append((first, last))
+    return merged
+
+
+def simulate_fleet(
+    recordings: Sequence[Recording],
+    sizes: Sequence[PoolSize],
+    quotas: Mapping[str, int],
+    training: GpuDemand | None = None,
+    count: int = 0,
+    observe: Callable[[int, GpuPool], None] = lambda _at, _pool: None,
+) -> FleetRun:
+    """Simulate a fleet on one pool."""
+    while True:
+        try:
+            return FleetSimulation(recordings, sizes, quotas, training, count, observe).run()
+        except RowsExhaustedError:
+            recordings = [replace(recording, rows=4 * recording.rows) for recording in recordings]

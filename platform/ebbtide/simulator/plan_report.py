@@ -1,0 +1,296 @@
+"""The report of ``ebbtide plan`` as text, and as JSON with stable keys."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from ebbtide.core.autoscaler.arithmetic import SECOND
+from ebbtide.core.base.prose import count_noun
+from ebbtide.simulator.fleet import merge_intervals
+from ebbtide.simulator.report import align_table, format_percent, measurements_to_json, round_number
+from ebbtide.simulator.slo import HOUR, format_duration
+
+if TYPE_CHECKING:
+    from ebbtide.simulator.fleet import FleetRun
+    from ebbtide.simulator.planner import FleetChange, FleetChanges, FleetPlanner
+
+NOT_MODELED: Final = (
+    "network, NUMA, CPU and memory of nodes, image pulls that --start-up does not include, node autoscaling, the fair share of "
+    "KAI and Kueue among projects, the layout of MIG devices"
+)
+NO_PROJECT: Final = "no project"
+#: Shares of the services for which the smallest pool is reported, in percent.
+SHARES: Final = (95, 99, 100)
+#: Waits that are closer than this are one span, in nanoseconds.
+GAP: Final = 600 * SECOND
+#: Number of spans in the text.
+SHOWN: Final = 5
+#: Times above this are dates.
+DATES: Final = 1e8
+REASONS: Final = {
+    "quota": "the quota of a project",
+    "pool": "the pool has no free GPU",
+    "fragmentation": "parts of GPUs are free, and none is large enough",
+    "eviction": "an evicted pod has not ended",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Time during which pods waited for GPUs for one reason, in seconds since the start of the traffic."""
+
+    begin: float
+    end: float
+    reason: str
+    services: tuple[str, ...]
+    gpu_seconds: float
+    """GPUs that pods waited for, multiplied by the time."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanReport:
+    """A planned fleet: the requested pool, the smallest pools by share of the services, and the changes."""
+
+    planner: FleetPlanner
+    gpus: int
+    smallest: dict[int, int]
+    """Smallest pool by percentage of the services whose SLO any pool can meet."""
+    found: FleetChanges
+    notes: tuple[str, ...]
+
+
+def list_spans(planner: FleetPlanner, run: FleetRun) -> list[Span]:
+    """Return the spans in which pods waited, the largest first."""
+    end = round(planner.fleet.seconds * SECOND)
+    waits = [(max(wait.begin, 0), min(wait.end, end), wait) for wait in run.waits]
+    spans = []
+    for reason in REASONS:
+        chosen = [row for row in waits if row[2].reason == reason and row[1] > row[0]]
+        for begin, last in merge_intervals([row[:2] for row in chosen], GAP):
+            totals: dict[str, float] = defaultdict(float)
+            for first, until, wait in chosen:
+                if begin <= first < last:
+                    name, gpus = _describe_member(planner, wait.member)
+                    totals[name] += gpus * (until - first) / SECOND
+            names = tuple(sorted(totals, key=lambda name: (-totals[name], name)))
+            spans.append(Span(begin / SECOND, last / SECOND, reason, names, sum(totals.values())))
+    return sorted(spans, key=lambda span: (-span.gpu_seconds, span.begin))
+
+
+def _describe_member(planner: FleetPlanner, index: int) -> tuple[str, float]:
+    """Return the name of a service and the GPUs of a replica."""
+    if index == len(planner.recordings):
+        return "training", 1.0
+    service = planner.recordings[index].service
+    return service.name, service.case.gpus
+
+
+def list_bound_by_maximum(planner: FleetPlanner) -> list[str]:
+    """Return the services that violate their SLO on any pool and reach their maximum replicas."""
+    names = []
+    for recording in planner.recordings:
+        maximum = recording.service.case.document["spec"].get("autoscaling", {}).get("maxReplicas")
+        if not recording.measured.holds and maximum is not None and recording.peak >= maximum:
+            names.append(f"{recording.service.name} ({maximum})")
+    return names
+
+
+def sum_hours_by_project(planner: FleetPlanner, run: FleetRun) -> dict[str, float]:
+    """Return the GPU-hours of each project; services without one are listed as ``no project``."""
+    hours: dict[str, float] = defaultdict(float)
+    for recording, measured in zip(planner.recordings, run.measured, strict=True):
+        demand = recording.service.demand
+        hours[(demand.project if demand else "") or NO_PROJECT] += measured.gpu_hours
+    return dict(sorted(hours.items()))
+
+
+def format_time(planner: FleetPlanner, seconds: float) -> str:
+    """Format a time of the traffic: a date in UTC if the logs have dates."""
+    if planner.fleet.start > DATES:
+        moment = np.datetime64(round(planner.fleet.start + seconds), "s")
+        return str(moment.astype("datetime64[m]")).replace("T", " ")
+    return format_duration(seconds) if seconds else "0s"
+
+
+def render_plan_text(report: PlanReport) -> str:
+    """Return the report as text."""
+    planner = report.planner
+    fleet, run = planner.fleet, planner.run(report.gpus)
+    hours = sum_hours_by_project(planner, run)
+    pools = ", ".join(f"{count_noun(size.gpus, 'GPU')} of {size.name}" for size in fleet.sizes)
+    services = count_noun(len(planner.recordings), "service")
+    projects = count_noun(len(hours.keys() - {NO_PROJECT}), "project")
+    parts = [
+        f"{services} of {projects} on {pools}, {format_duration(fleet.seconds)} of traffic\n",
+        f"Not modeled: {NOT_MODELED}.\n",
+        *(f"note: {note}\n" for note in report.notes),
+        "\n",
+        align_table(_make_rows(report)),
+        "\nGPU-hours by project: " + ", ".join(f"{name} {spent:,.1f}" for name, spent in hours.items()) + "\n",
+        _describe_violations(planner, run),
+        "\nBinding limits:\n" + _describe_spans(planner, run),
+    ]
+    limited = list_bound_by_maximum(planner)
+    if limited:
+        parts.append(f"  maxReplicas, on any pool: {', '.join(limited)}\n")
+    parts.append("\nSmallest pool for the services whose SLO a pool can meet: ")
+    parts.append(", ".join(f"{share}%: {gpus}" for share, gpus in report.smallest.items()) + "\n")
+    parts.append(
+        f"Lower bound of a perfect system: {count_noun(planner.find_bound(), 'GPU')}, {planner.find_least_hours():,.1f} GPU-hours\n"
+    )
+    if report.found.changes:
+        parts.append("\nChanges, best first, each with those before it:\n")
+        spent = [sum(measured.gpu_hours for measured in planner.run(report.smallest[100]).measured)]
+        spent += [change.gpu_hours for change in report.found.changes]
+        rows = [
+            [
+                f"{change.service}: {change.text}",
+                count_noun(change.smallest, "GPU"),
+                f"{after - before:+,.1f} GPU-hours",
+            ]
+            for change, before, after in zip(report.found.changes, spent, spent[1:], strict=False)
+        ]
+        parts.append(align_table(rows))
+    return "".join(parts)
+
+
+def _make_rows(report: PlanReport) -> list[list[str]]:
+    planner, best = report.planner, report.smallest[100]
+    columns = [
+        (count_noun(report.gpus, "GPU"), planner, report.gpus),
+        (f"{count_noun(best, 'GPU')} (smallest)", planner, best),
+    ]
+    if report.found.changes:
+        changes, changed, reached = report.found
+        columns.append((f"{count_noun(reached, 'GPU')}, {count_noun(len(changes), 'change')}", changed, reached))
+    with_slo = sum(bool(recording.service.case.bounds) for recording in planner.recordings)
+    table = [["", *(title for title, _, _ in columns)]]
+    runs = [(each, each.run(gpus)) for _, each, gpus in columns]
+    met = [
+        sum(m.holds for m, r in zip(run.measured, each.recordings, strict=True) if r.service.case.bounds)
+        for each, run in runs
+    ]
+    table.append(["services in their SLO", *(f"{count} of {with_slo}" for count in met)])
+    table.append(["requests that waited for a GPU", *(_format_waited(run) for _, run in runs)])
+    table.append(["GPU-hours of services", *(f"{sum(m.gpu_hours for m in run.measured):,.1f}" for _, run in runs)])
+    if planner.fleet.training is not None:
+        table.append(["GPU-hours of training", *(f"{run.training_seconds / HOUR:,.1f}" for _, run in runs)])
+        table.append(["evictions of training", *(f"{run.training_evictions:,}" for _, run in runs)])
+    if any(sum(run.evictions) for _, run in runs):
+        table.append(["evictions of services", *(f"{sum(run.evictions):,}" for _, run in runs)])
+    return table
+
+
+def _format_waited(run: FleetRun) -> str:
+    total = sum(measured.requests for measured in run.measured)
+    waited = sum(run.waited)
+    return f"{waited:,} ({waited / total:.2%})" if total else "0"
+
+
+def _describe_violations(planner: FleetPlanner, run: FleetRun) -> str:
+    """Return the services that violate their SLO, with the cause: the pool, or the service itself."""
+    lines = []
+    for recording, measured in zip(planner.recordings, run.measured, strict=True):
+        if measured.holds:
+            continue
+        worst = max(measured.bound_results, key=lambda result: result.used)
+        value = format_duration(worst.value) if worst.bound.kind == "mean" else format_percent(worst.value)
+        cause = "with this pool" if recording.measured.holds else "with any pool: run ebbtide tune"
+        lines.append(f"  {recording.service.name}: {worst.bound.name} {value}, violated {cause}\n")
+    return "Outside their SLO:\n" + "".join(lines) if lines else ""
+
+
+def _describe_spans(planner: FleetPlanner, run: FleetRun) -> str:
+    spans = list_spans(planner, run)
+    if not spans:
+        return "  no pod waits for a GPU\n"
+    lines = []
+    for span in spans[:SHOWN]:
+        gpus = span.gpu_seconds / max(span.end - span.begin, 1e-9)
+        names = ", ".join(span.services[:4]) + (f" and {len(span.services) - 4} more" if len(span.services) > 4 else "")  # noqa: PLR2004 - names in a line
+        lines.append(
+            f"  {format_time(planner, span.begin)} to {format_time(planner, span.end)}: {REASONS[span.reason]}; {names} "
+            f"wait for {gpus:.2g} GPUs on average\n"
+        )
+    if len(spans) > SHOWN:
+        lines.append(f"  and {count_noun(len(spans) - SHOWN, 'shorter span')}\n")
+    return "".join(lines)
+
+
+def plan_to_json(report: PlanReport) -> dict[str, Any]:
+    """Return the report as JSON-ready data; its keys are documented and stable."""
+    planner = report.planner
+    smallest = report.smallest[100]
+    return {
+        "services": len(planner.recordings),
+        "startSeconds": round_number(planner.fleet.start),
+        "seconds": round_number(planner.fleet.seconds),
+        "notModeled": NOT_MODELED,
+        "notes": list(report.notes),
+        "pool": _run_to_json(planner, report.gpus),
+        "smallest": {str(share): gpus for share, gpus in report.smallest.items()},
+        "smallestPool": _run_to_json(planner, smallest),
+        "lowerBound": {"gpus": planner.find_bound(), "gpuHours": round_number(planner.find_least_hours())},
+        "boundByMaximum": list_bound_by_maximum(planner),
+        "changes": [_change_to_json(change) for change in report.found.changes],
+    }
+
+
+def _change_to_json(change: FleetChange) -> dict[str, Any]:
+    return {
+        "service": change.service,
+        "change": change.text,
+        "spec": {".".join(map(str, path)): value for path, value in change.edits.items()},
+        "smallestPool": change.smallest,
+        "gpuHours": round_number(change.gpu_hours),
+        "servicesInSlo": change.met,
+    }
+
+
+def _run_to_json(planner: FleetPlanner, gpus: int) -> dict[str, Any]:
+    run = planner.run(gpus)
+    rows = zip(planner.recordings, run.measured, run.waited, run.evictions, strict=True)
+    return {
+        "gpus": gpus,
+        "servicesInSlo": planner.count_met(gpus),
+        "peakGpus": run.peak,
+        "gpuHoursByProject": {name: round_number(hours) for name, hours in sum_hours_by_project(planner, run).items()},
+        "training": {"gpuHours": round_number(run.training_seconds / HOUR), "evictions": run.training_evictions},
+        "services": [
+            {
+                "name": recording.service.name,
+                "attainment": round_number(measured.attainment),
+                "requestsThatWaited": waited,
+                "evictions": evictions,
+                **measurements_to_json(measured),
+            }
+            for recording, measured, waited, evictions in rows
+        ],
+        "binds": [
+            {
+                "beginSeconds": round_number(span.begin),
+                "endSeconds": round_number(span.end),
+                "reason": span.reason,
+                "services": list(span.services),
+                "gpuSeconds": round_number(span.gpu_seconds),
+            }
+            for span in list_spans(planner, run)
+        ],
+    }
+
+
+def choose_pools(planner: FleetPlanner) -> dict[int, int]:
+    """Return the smallest pool by percentage of the services whose SLO a pool can meet."""
+    high = planner.find_largest_useful()
+    low, smallest = min(max(planner.find_bound(), 1), high), {}
+    for share in reversed(SHARES):
+        needed = math.ceil(share / 100 * len(planner.promised) - 1e-9)
+        # The lower bound is that of all SLOs.
+        found = planner.find_smallest(needed, low if share == max(SHARES) else 1, high)
+        smallest[share] = high = high if found is None else found
+    return dict(sorted(smallest.items()))

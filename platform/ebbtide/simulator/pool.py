@@ -1,0 +1,228 @@
+"""A shared pool of GPUs: the devices of its nodes, their parts, the quotas of projects, and whom a pod preempts.
+
+Devices are packed as KAI does by default (bin packing): a part of a GPU goes to the fullest device that has room, a whole
+GPU to the node with the fewest free ones. Parts are whole numbers of ``UNITS``, so that as many fit on a device as the
+backend puts there (``Backend.fits``). CPU, memory and the layout of MIG devices on a GPU are not modeled.
+
+Upstream: KAI-Scheduler pkg/scheduler/plugins/gpupack and nodeplacement (bin packing); Kubernetes
+pkg/scheduler/framework/preemption (victims: as few and as unimportant as possible).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from ebbtide.core.documents.quota import is_always_counted, is_in_quota
+from ebbtide.core.translation import gpu
+
+if TYPE_CHECKING:
+    from ebbtide.core.profile.models import Profile
+    from ebbtide.core.translation.plan import Plan
+
+#: Parts of a GPU.
+UNITS: Final = 1_000_000
+#: Reasons why a pod waits, by what binds.
+QUOTA, FULL, FRAGMENTED, LEAVING = "quota", "pool", "fragmentation", "eviction"
+
+
+@dataclass(frozen=True, slots=True)
+class GpuDemand:
+    """The GPUs of one replica, and its rank among the pods of the pool."""
+
+    pools: tuple[str, ...]
+    """Node pools that accept it, in order of preference."""
+    devices: int
+    units: int
+    """Part of each device."""
+    priority: int
+    is_preemptible: bool
+    project: str = ""
+    is_counted: bool = False
+    """True if the quota of the project limits it."""
+
+    @property
+    def total(self) -> int:
+        """Units of all its devices."""
+        return self.devices * self.units
+
+
+def read_demand(plan: Plan) -> GpuDemand | None:
+    """Return the demand of one replica after the backend's rounding, or None without GPUs."""
+    ask = next(gpu.list_pool_requests(plan), None)
+    if ask is None:
+        return None
+    backend = gpu.BACKENDS[ask.pool.backend]
+    units = min(round(backend.share(ask) * UNITS), UNITS)
+    if units < UNITS:
+        # Thirds, for example, do not divide the units.
+        units = min(units, UNITS // max(backend.fits(ask), 1))
+    preemptible = plan.priority.preemptible and not is_always_counted(plan)
+    if plan.cluster.scheduling.scheduler == "default-scheduler":
+        # It preempts every pod of a lower priority.
+        preemptible = True
+    return GpuDemand(
+        tuple(pool.name for pool in plan.pools),
+        ask.request.devices,
+        max(units, 1),
+        plan.priority.value,
+        preemptible,
+        plan.spec.project or "",
+        is_in_quota(plan),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSize:
+    """A node pool: its number of GPUs, and how many a node has (0: all on one node)."""
+
+    name: str
+    gpus: int
+    per_node: int = 0
+
+    def list_nodes(self) -> list[int]:
+        """Return the number of GPUs of each node."""
+        per_node = self.per_node or self.gpus
+        whole, rest = divmod(self.gpus, per_node) if per_node else (0, 0)
+        return [per_node] * whole + [rest] * bool(rest)
+
+
+def read_quotas(profile: Profile) -> dict[str, int]:
+    """Return the GPU quotas of the profile's projects in units."""
+    projects = profile.spec.projects
+    if projects.quota == "none":
+        return {}
+    return {name: round(known.gpus * UNITS) for name, known in projects.known.items() if known.gpus is not None}
+
+
+@dataclass(slots=True)
+class Holder:
+    """A pod with GPUs: its demand, its node, and its devices there."""
+
+    demand: GpuDemand
+    key: tuple[int, int]
+    """Its service and its number."""
+    node: int
+    devices: tuple[int, ...]
+    is_leaving: bool = False
+    """True after its eviction, until it has ended."""
+
+
+@dataclass(slots=True)
+class Refusal:
+    """Reason for a pod to wait, and the pods to evict for it."""
+
+    reason: str
+    victims: list[Holder] = field(default_factory=list)
+
+
+Nodes = list[list[int]]
+
+
+class GpuPool:
+    """The devices of all nodes, and the pods that hold parts of them."""
+
+    def __init__(self, sizes: Sequence[PoolSize], quotas: Mapping[str, int]) -> None:
+        """Start without pods."""
+        self.labels = [size.name for size in sizes for _ in size.list_nodes()]
+        self.free: Nodes = [[UNITS] * count for size in sizes for count in size.list_nodes()]
+        self.quotas = quotas
+        self.used: Counter[str] = Counter()
+        """Units by project that its quota counts."""
+        self.held: Counter[int] = Counter()
+        """Units by service."""
+        self.devices = 0
+        """Number of devices that pods use."""
+        self.holders: dict[tuple[int, int], Holder] = {}
+
+    def place(self, demand: GpuDemand, key: tuple[int, int]) -> Holder | Refusal:
+        """Give a pod its devices, or return why it waits and whom it evicts."""
+        quota = self.quotas.get(demand.project) if demand.is_counted else None
+        if quota is not None and self.used[demand.project] + demand.total > quota:
+            return Refusal(QUOTA)
+        place = self._find_place(self.free, demand)
+        if place is None:
+            return self._refuse(demand)
+        holder = self.holders[key] = Holder(demand, key, *place)
+        self.devices += self._count_untouched(holder)
+        self._charge(holder, 1)
+        return holder
+
+    def release(self, key: tuple[int, int]) -> None:
+        """Free the devices of a pod that has ended."""
+        holder = self.holders.pop(key)
+        self._charge(holder, -1)
+        self.devices -= self._count_untouched(holder)
+
+    def _count_untouched(self, holder: Holder) -> int:
+        return sum(self.free[holder.node][device] == UNITS for device in holder.devices)
+
+    def _charge(self, holder: Holder, sign: int) -> None:
+        demand = holder.demand
+        self.held[holder.key[0]] += sign * demand.total
+        if demand.is_counted:
+            self.used[demand.project] += sign * demand.total
+        _change(self.free, holder, -sign * demand.units)
+
+    def _find_place(self, nodes: Nodes, demand: GpuDemand) -> tuple[int, tuple[int, ...]] | None:
+        """Return the node and the devices for a pod, or None."""
+        for name in demand.pools:
+            best: tuple[int, int, int, tuple[int, ...]] | None = None
+            for index, node in enumerate(nodes):
+                if self.labels[index] != name or max(node) < demand.units:
+                    continue
+                if demand.devices == 1:
+                    free = min(free for free in node if free >= demand.units)
+                    chosen: tuple[int, ...] = (node.index(free),)
+                else:
+                    room = sorted((free, device) for device, free in enumerate(node) if free >= demand.units)
+                    if len(room) < demand.devices:
+                        continue
+                    free = room[demand.devices - 1][0]
+                    chosen = tuple(device for _, device in room[: demand.devices])
+                rank = (free, node.count(UNITS), index, chosen)
+                best = rank if best is None else min(best, rank)
+            if best is not None:
+                return best[2], best[3]
+        return None
+
+    def _refuse(self, demand: GpuDemand) -> Refusal:
+        """Return why a pod finds no devices, and the pods of lower priority to evict for it."""
+        nodes = [list(node) for node in self.free]
+        leaving = [holder for holder in self.holders.values() if holder.is_leaving]
+        for holder in leaving:
+            _change(nodes, holder, holder.demand.units)
+        if leaving and self._find_place(nodes, demand) is not None:
+            return Refusal(LEAVING)
+        candidates = [
+            holder
+            for holder in self.holders.values()
+            if holder.demand.is_preemptible and holder.demand.priority < demand.priority and not holder.is_leaving
+        ]
+        for holder in candidates:
+            _change(nodes, holder, holder.demand.units)
+        if not candidates or self._find_place(nodes, demand) is None:
+            free = sum(
+                free for index, node in enumerate(self.free) for free in node if self.labels[index] in demand.pools
+            )
+            return Refusal(FRAGMENTED if free >= demand.total else FULL)
+        # Keep as many as possible, the most important and the oldest first.
+        victims = []
+        for holder in sorted(candidates, key=lambda holder: (-holder.demand.priority, holder.key)):
+            _change(nodes, holder, -holder.demand.units)
+            if self._find_place(nodes, demand) is None:
+                _change(nodes, holder, holder.demand.units)
+                victims.append(holder)
+        return Refusal(LEAVING, victims)
+
+
+def _change(nodes: Nodes, holder: Holder, units: int) -> None:
+    for device in holder.devices:
+        nodes[holder.node][device] += units
+
+
+def list_unfit(demands: Iterable[GpuDemand], sizes: Sequence[PoolSize]) -> list[GpuDemand]:
+    """Return the demands that an empty pool of these sizes does not satisfy."""
+    return [demand for demand in demands if isinstance(GpuPool(sizes, {}).place(demand, (0, 0)), Refusal)]

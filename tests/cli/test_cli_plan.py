@@ -1,0 +1,215 @@
+"""``ebbtide plan``: output, rejected input and written files."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from commands import Ran
+
+SPEC = """\
+apiVersion: ebbtide.dev/v1alpha1
+kind: Inference
+metadata:
+  name: {name}
+spec:
+  image: ghcr.io/acme/{name}:1
+  compute:
+    gpuDevicesRequest: 1
+  autoscaling:
+    minReplicas: {low}   # keep some
+    maxReplicas: 4
+    metric: concurrency
+    metricThreshold: 2
+  slo:
+    p95LatencyMilliseconds: 12000
+"""
+
+
+@pytest.fixture(autouse=True)
+def full_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plan on the cluster that has the specs' GPUs."""
+    monkeypatch.setenv("EBBTIDE_PROFILE", "full")
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Path:
+    """Return a folder with two services and their traffic."""
+    for folder in ("specs", "traffic"):
+        (tmp_path / folder).mkdir()
+    for name, low, shape in (
+        ("chat", 1, "steps:0.1rps,1m,2rps,2m,0.1rps,2m"),
+        ("search", 2, "constant:0.3rps,5m"),
+    ):
+        (tmp_path / "specs" / f"{name}.yaml").write_text(SPEC.format(name=name, low=low))
+        (tmp_path / "traffic" / f"{name}.shape").write_text(f"{shape}\n")
+    return tmp_path
+
+
+def plan(run: Any, fleet: Path, *words: str, gpus: int = 4) -> Ran:
+    ran: Ran = run(
+        *("plan", fleet / "specs", "--traffic", fleet / "traffic", "--pool", f"default={gpus}"),
+        *("--server", "fixed:3s,max=4", "--start-up", "20s", *words),
+    )
+    return ran
+
+
+def heading(code: str, place: str) -> str:
+    return f"error {code} {place}\n"
+
+
+def test_the_report_says_what_is_not_modeled_and_how_many_gpus_are_needed(run: Any, fleet: Path) -> None:
+    code, out, err = plan(run, fleet, "--training", "2xdefault,preemptible")
+
+    assert (code, err) == (0, "")
+    head, second, *_ = out.splitlines()
+    assert head == "2 services of 0 projects on 4 GPUs of default, 5m of traffic"
+    assert second.startswith("Not modeled: network, NUMA, ")
+    assert "services in their SLO" in out
+    assert "evictions of training" in out
+    assert "Smallest pool for the services whose SLO a pool can meet: 95%: " in out
+    assert "Lower bound of a perfect system: 2 GPUs, " in out
+
+
+def test_the_same_input_gives_the_same_bytes_and_the_run_of_simulate(run: Any, fleet: Path) -> None:
+    _, first, _ = plan(run, fleet, "-o", "json", gpus=16)
+    _, second, _ = plan(run, fleet, "-o", "json", gpus=16)
+    words = ("--traffic", "steps:0.1rps,1m,2rps,2m,0.1rps,2m", "--server", "fixed:3s,max=4", "--start-up", "20s")
+    _, simulated, _ = run("simulate", fleet / "specs" / "chat.yaml", *words, "-o", "json")
+
+    assert first == second
+    alone = json.loads(simulated)["runs"][0]
+    chat = json.loads(first)["pool"]["services"][0]
+    assert {name: chat[name] for name in chat if name in alone and name != "name"} == {
+        name: alone[name] for name in alone if name in chat and name != "name"
+    }
+    assert len(set(chat) & set(alone)) > 10
+
+
+def test_a_small_pool_names_what_binds(run: Any, fleet: Path) -> None:
+    code, out, _ = plan(run, fleet, "-o", "json", "--changes", "0", gpus=2)
+
+    report = json.loads(out)
+    assert code == 0
+    assert report["pool"]["peakGpus"] == 2
+    assert {span["reason"] for span in report["pool"]["binds"]} == {"pool"}
+    assert sum(service["requestsThatWaited"] for service in report["pool"]["services"]) > 0
+    assert report["smallest"]["100"] >= report["lowerBound"]["gpus"]
+
+
+def test_more_traffic_needs_more_gpus(run: Any, fleet: Path) -> None:
+    needed = []
+    for words in ((), ("--what-if", "chat*2")):
+        _, out, _ = plan(run, fleet, "-o", "json", "--changes", "0", *words)
+        needed.append(json.loads(out)["pool"]["services"][0]["requests"])
+
+    assert 1.9 * needed[0] < needed[1] < 2.1 * needed[0]
+
+
+def test_a_server_of_one_service_and_logs_with_dates(run: Any, fleet: Path) -> None:
+    (fleet / "traffic" / "chat.shape").unlink()
+    rows = "".join(f"2026-11-05T0{hour}:00:00Z,40\n" for hour in range(3))
+    (fleet / "traffic" / "chat.csv").write_text(f"time,count\n{rows}")
+    (fleet / "traffic" / "search.shape").unlink()
+    (fleet / "traffic" / "search.jsonl").write_text('{"time": "2026-11-05T01:30:00Z"}\n')
+
+    code, out, _ = plan(run, fleet, "--server", "search=fixed:1s,max=1", "-o", "json", "--changes", "0")
+
+    report = json.loads(out)
+    assert code == 0
+    assert report["seconds"] == 3 * 3600
+    assert report["startSeconds"] == 1793836800
+    assert [service["latencySeconds"]["mean"] for service in report["pool"]["services"]] == [3.0, 1.0]
+
+
+def test_changes_are_written_as_the_report_verified_them(run: Any, fleet: Path) -> None:
+    code, out, err = plan(run, fleet, "--write", "-o", "json")
+
+    report = json.loads(out)
+    changed = {change["service"]: change for change in report["changes"] if change["spec"]}
+    assert code == 0
+    assert changed
+    assert err == "".join(f"Wrote the changes to {fleet / 'specs' / name}.yaml.\n" for name in changed)
+    assert "# keep some" in (fleet / "specs" / "search.yaml").read_text()
+    _, out, _ = plan(run, fleet, "--changes", "0", "-o", "json")
+    assert json.loads(out)["smallest"]["100"] <= report["changes"][-1]["smallestPool"]
+
+
+def test_a_service_without_a_log(run: Any, fleet: Path) -> None:
+    (fleet / "traffic" / "chat.shape").unlink()
+
+    code, out, err = plan(run, fleet)
+
+    assert (code, out) == (1, "")
+    assert err.startswith(heading("PLN001", f"{fleet}/specs/chat.yaml:4 metadata.name"))
+
+
+def test_a_log_without_a_service(run: Any, fleet: Path) -> None:
+    (fleet / "traffic" / "chatt.csv").write_text("time\n1\n")
+
+    code, out, err = plan(run, fleet)
+
+    assert (code, out) == (1, "")
+    assert err.startswith(heading("PLN002", f"{fleet}/traffic/chatt.csv"))
+    assert "fix: name the file after a service: chat, search" in err
+
+
+def test_names_that_overlap(run: Any, fleet: Path) -> None:
+    (fleet / "specs" / "other.yaml").write_text(SPEC.format(name="chat", low=1))
+    (fleet / "traffic" / "search.csv").write_text("time\n1\n")
+
+    code, out, err = plan(run, fleet)
+
+    assert (code, out) == (1, "")
+    assert heading("PLN003", f"{fleet}/specs/other.yaml:4 metadata.name") in err
+    assert heading("PLN003", f"{fleet}/traffic/search.shape") in err
+
+
+def test_a_pool_without_room_for_a_replica(run: Any, fleet: Path) -> None:
+    spec = fleet / "specs" / "chat.yaml"
+    spec.write_text(spec.read_text().replace("gpuDevicesRequest: 1", "gpuDevicesRequest: 8"))
+
+    code, out, err = plan(run, fleet)
+
+    assert (code, out) == (1, "")
+    assert err.startswith(heading("PLN004", f"{spec}:7 spec.compute"))
+
+
+def test_a_pool_that_the_profile_does_not_have(run: Any, fleet: Path) -> None:
+    code, out, err = run("plan", fleet / "specs", "--traffic", fleet / "traffic", "--pool", "h100=4")
+
+    assert (code, out) == (1, "")
+    assert err.startswith(heading("PLN005", "full"))
+    assert "fix: use one of its node pools: default" in err
+
+
+def test_logs_of_different_times(run: Any, fleet: Path) -> None:
+    (fleet / "traffic" / "chat.shape").unlink()
+    (fleet / "traffic" / "chat.csv").write_text("time\n2026-11-05T00:00:00Z\n2026-11-05T00:01:00Z\n")
+
+    code, out, err = plan(run, fleet)
+
+    assert (code, out) == (1, "")
+    assert err.startswith(heading("PLN006", f"{fleet}/traffic/chat.csv"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--what-if", "chat"), "invalid --what-if 'chat': must be as in chat*2"),
+        (("--what-if", "chatt*2"), "invalid --what-if: no service chatt; services: chat, search"),
+        (("--training", "many"), "invalid --training 'many': must be as in 4xh100,preemptible"),
+        (("--training", "4xh100"), "invalid --training '4xh100': --pool has no h100"),
+        (("--pool", "default"), "invalid --pool 'default': must be NAME=N, as in h100=8"),
+        (("--pool", "default=0"), "invalid --pool 'default=0': must be NAME=N, as in h100=8"),
+    ],
+)
+def test_an_invalid_option_is_a_usage_error(run: Any, fleet: Path, words: tuple[str, ...], message: str) -> None:
+    code, out, err = plan(run, fleet, *words)
+
+    assert (code, out, err) == (2, "", f"ebbtide plan: error: {message}\n")
