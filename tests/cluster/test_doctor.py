@@ -940,6 +940,36 @@ def test_the_parent_queue_of_the_projects_must_exist() -> None:
     )
 
 
+def put_queue(cluster: Simulated, name: str, quota: int, parent: str = "") -> None:
+    part = {"quota": quota, "limit": -1}
+    spec = {"parentQueue": parent, "resources": dict.fromkeys(("cpu", "gpu", "memory"), part)}
+    cluster.put({"apiVersion": "scheduling.run.ai/v2", "kind": "Queue", "metadata": {"name": name}, "spec": spec})
+
+
+def test_a_workload_without_a_project_needs_a_quota_of_the_default_queue() -> None:
+    cluster_profile = kai()
+    cluster = furnished(cluster_profile)
+
+    def found(**fields: Any) -> list[str]:
+        workload = inference(project=None, autoscaling=SCALING, **fields)
+        plan = translate(workload, cluster_profile, "{}").plan
+        assert plan is not None
+        rows = doctor.examine_cluster(cluster, cluster_profile, [workload])
+        warnings = examine_plans(cluster, cluster_profile, [plan])
+        assert {row.what for row in rows} >= {row.what for row in warnings}
+        assert {row.severity for row in warnings} <= {"warning"}
+        return [row.what for row in warnings if row.code == "DOC203"]
+
+    assert found() == [], "the queue cannot be judged"
+    put_queue(cluster, "default-queue", -1, "default-parent-queue")
+    assert found() == []
+    put_queue(cluster, "default-parent-queue", 0)
+    assert "queue default-parent-queue has a quota of 0 for cpu and memory" in found()[0]
+    put_queue(cluster, "default-queue", 0, "default-queue")
+    assert "queue default-queue has a quota of 0 for cpu and memory" in found()[0]
+    assert found(preemptibility="preemptible") == []
+
+
 def test_a_parent_queue_with_a_zero_quota_is_found() -> None:
     cluster_profile = kai(known={"shop": {"gpus": 2}})
     cluster = furnished(cluster_profile)

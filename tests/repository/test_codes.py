@@ -79,6 +79,7 @@ ELSEWHERE = {
             158,
             *range(189, 193),
             *range(197, 202),
+            203,
         )
     },
     **{f"RES{number:03}": "cluster/test_crd.py" for number in range(61, 65)},

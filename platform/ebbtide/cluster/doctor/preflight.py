@@ -43,7 +43,8 @@ def examine_plans(cluster: Cluster, profile: Profile, plans: Sequence[Plan]) -> 
     by_class = spec.scheduling.classes_owner != "ebbtide" and any(plan.priority.name for plan in plans)
     kinds = {
         PRIORITY_CLASS: by_class,
-        QUEUE: spec.projects.quota == "kai" and spec.projects.manage,
+        QUEUE: (spec.projects.quota == "kai" and spec.projects.manage)
+        or (spec.scheduling.scheduler == KAI and any(plan.spec.project is None for plan in plans)),
         LOCAL_QUEUE: groups["kueue"],
         DEVICE_CLASS: any(
             BACKENDS[plan.pool.backend].claims for plan in plans if plan.gpu is not None and plan.pool is not None

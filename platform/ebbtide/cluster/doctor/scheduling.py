@@ -348,6 +348,7 @@ def find_missing_objects(observed: ObservedCluster, requirements: SpecRequiremen
         if finding.patch is not None and finding.patch.name in used:
             yield finding
     yield from _check_parent_queue(observed, requirements)
+    yield from _check_default_queue(observed, requirements)
     yield from _check_kueue_queues(observed, requirements)
     yield from _check_device_classes(observed, requirements)
     kinds = {plan.gpu.kind for plan in requirements.plans if plan.gpu is not None}
@@ -385,6 +386,36 @@ def _check_parent_queue(observed: ObservedCluster, requirements: SpecRequirement
         )
 
 
+def _check_default_queue(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+    """Check that the queue of workloads without a project has room for a non-preemptible pod.
+
+    Upstream: KAI-Scheduler v0.12.0 pkg/podgrouper/podgrouper/plugins/defaultgrouper/default_grouper.go (the queue),
+    pkg/scheduler/plugins/proportion/capacity_policy/quota_check.go (the quota of the queue and of all its parents).
+    """
+    names = [
+        plan.name
+        for plan in requirements.plans
+        if plan.spec.project is None and plan.scheduled and not plan.priority.preemptible
+    ]
+    if not names or observed.queues is None or requirements.profile.spec.scheduling.scheduler != KAI:
+        return
+    name, seen = kai.DEFAULT_QUEUE, set[str]()
+    while (queue := find_by_name(observed.queues, name)) is not None and name not in seen:
+        seen.add(name)
+        quotas = get_at(queue, "spec", "resources", default={})
+        zero = [resource for resource in ("cpu", "memory") if get_at(quotas, resource, "quota", default=0) == 0]
+        if zero:
+            yield make_error_finding(
+                "DOC203",
+                f"{', '.join(names)}: a workload without a project is in queue {kai.DEFAULT_QUEUE}, and queue {name} has a "
+                f"quota of 0 for {' and '.join(zero)}",
+                "KAI starts no non-preemptible pod above the quota, so the pods stay pending",
+                "set project and give it a quota, set preemptibility: preemptible, or raise the quota of the queue",
+            )
+            return
+        name = get_at(queue, "spec", "parentQueue", default="")
+
+
 def _check_quotas(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     spec = requirements.profile.spec
     if observed.quotas is None or spec.projects.quota != "resourcequota" or not spec.projects.manage:
@@ -420,6 +451,7 @@ CHECKS: Final = (
     _check_pools,
     _check_device_classes,
     find_missing_schedulers,
+    _check_default_queue,
     _check_kueue_queues,
     _check_ready_timeout,
     _check_kai,

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from ebbtide.core.translation.quotas.backend import ProjectRequest
 
 UNLIMITED: Final = -1
+#: The queue of pods without a queue label.
+DEFAULT_QUEUE: Final = "default-queue"
 #: The resources of a KAI queue.
 RESOURCES: Final = ("cpu", "gpu", "memory")
 
