@@ -32,6 +32,11 @@ VOLATILE: Final = (
     (r"restarted \d+ times?", "restarted <n> times"),
     # It reports -1 until it has decided once.
     (r"the autoscaler reports -?\d+", "the autoscaler reports <n>"),
+    # containerd sometimes misses the kernel's event.
+    (r"exited: it used more memory than its limit \(OOMKilled\)", "<out of memory>"),
+    (r"was killed \(exit code 137\), most likely out of memory: limit [^;\s]+", "<out of memory>"),
+    # Between two scrapes of a container that restarts, Prometheus has no value.
+    (r"concurrency [-0]/", "concurrency <n>/"),
     (r"(?<![\w./\"-])\d+(\.\d+)?( ?)(ms|s|m|min|h|d)((?<=m)\d+s|(?<=h)\d+m)?\b(?![-\w])", "<time>"),
     (r" {3,}", "   "),
     (r" +$", ""),
