@@ -19,7 +19,7 @@ from typing import Final
 
 from ebbtide.cli import connection, terminal
 from ebbtide.cli.configuration import CONFIG_VARIABLE
-from ebbtide.cli.files import find_state_folder
+from ebbtide.cli.files import find_state_folder, replace_file
 from ebbtide.cli.options import PROFILE_VARIABLE, Options, make_option, make_switch
 
 CLUSTER: Final = "ebbtide-quickstart"
@@ -99,7 +99,7 @@ def run(options: Options) -> int:
         )
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     spec = folder / f"{NAME}.yaml"
-    spec.write_text(Path(__file__).with_suffix(".yaml").read_text().replace(IMAGE, options.image))
+    replace_file(spec, Path(__file__).with_suffix(".yaml").read_text().replace(IMAGE, options.image).encode())
     environment = {**os.environ, "KUBECONFIG": str(kubeconfig)}
     if not options.use:
         # The profile and the Prometheus of the environment and of the configuration describe the user's own cluster.
