@@ -43,9 +43,9 @@ VOLATILE: Final = (
 )
 """Patterns of volatile parts, and what replaces them."""
 LEFT_OUT: Final = re.compile(
-    r"^(conditions|events|spec)\n(  .*\n)+\n?|^.*-deployment-.* (terminating|Terminating .*)\n", re.MULTILINE
+    r"^(conditions|events|spec|starts)\n(  .*\n)+\n?|^.*-deployment-.* (terminating|Terminating .*)\n", re.MULTILINE
 )
-"""Parts of `describe` that repeat the spec, or that Knative changes several times; pods that drain."""
+"""Parts of `describe` that repeat the spec, that Knative changes several times, or that depend on the load; pods that drain."""
 
 
 def normalize(text: str) -> str:
