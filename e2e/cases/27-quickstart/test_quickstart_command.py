@@ -8,12 +8,16 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 from e2e.paths import CLUSTERS
 from e2e.stage import PROFILE, Stage
 
 LOAD = "ebbtide.local/e2e/load:v1"
 
 
+# The model's half core would preempt pods of other cases on a node of two cores.
+@pytest.mark.alone
 def test_quickstart_command(stage: Stage) -> None:
     stage.kubectl.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": stage.namespace}}])
     place = [f"--use={stage.kubectl.kubeconfig}", f"--namespace={stage.namespace}"]
