@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 ONE_DOCUMENT = {folder.name: folder for folder in cases.RENDERED if len(cases.make(folder).documents) == 1}
 #: Maximum fraction of leaves without a cause.
-MOST_CONSTANTS = 0.17
+MOST_CONSTANTS = 0.18
 #: Leaves that no field changes: object kinds, path, and the reason.
 CONSTANTS: tuple[tuple[str, str, str], ...] = (
     (".*", r"metadata\.labels\.app\.kubernetes\.io/managed-by", "names the tool that rendered the object"),
