@@ -145,6 +145,21 @@ def test_deleted_pods_are_known_by_what_kube_state_metrics_recorded() -> None:
     assert {row.starts for row in report.phases} == {1}
 
 
+def test_a_live_pod_is_selected_before_newer_pods_that_were_deleted() -> None:
+    """Its log is the only one that divides the start of the server."""
+    live = live_from_zero()
+    (pod,) = (start.pod for start in collect_starts(lambda *_, **__: VLLM, live, None, 24 * HOUR)[0])
+    created = live.now - HOUR
+    gone = [StartTimes(f"gone-{number}", created + number, ready=created + number + 90.0) for number in range(12)]
+    starts, _ = collect_starts(lambda *_, **__: VLLM, live, Recorded(*gone), 24 * HOUR)
+    report = report_on(live, Recorded(*gone), *VLLM)
+
+    assert len(starts) == 10
+    assert pod in {start.pod for start in starts}
+    assert [start.created for start in starts] == sorted((start.created for start in starts), reverse=True)
+    assert {"weights", "engine"} <= {row.name for row in report.phases}
+
+
 def test_a_pod_that_lost_its_readiness_counts_until_it_was_ready_first() -> None:
     live = live_from_zero()
     name = live.pods[0]["metadata"]["name"]

@@ -10,6 +10,7 @@ import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from operator import attrgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -74,14 +75,17 @@ CHOICES: Final = (
         "keep a node with room, for example by pods of a low priority that the workload preempts",
     ),
     StartRemedy("room to schedule", ("scheduling",), "raise the quota or the priority, or use a node pool with room"),
-    StartRemedy("image on the node", ("image",), "pull the image on all nodes before it is needed, or make it smaller"),
+    StartRemedy("image on the node", ("image",), "set start.prePullImage, or make the image smaller"),
     StartRemedy(
         "weights on the node",
         ("weights",),
-        "mount a claim with the weights, or keep them on the nodes (LocalModelCache)",
+        "set start.weights for one copy on a claim, or start.modelCache for a copy on the nodes, and start.streaming",
     ),
     StartRemedy(
-        "compiled engine", ("compile",), "keep the compiled model on a claim: VLLM_CACHE_ROOT of vLLM", "engine"
+        "compiled engine",
+        ("compile",),
+        "set start.compilationCache, which keeps the compiled model on a claim",
+        "engine",
     ),
     StartRemedy("no CUDA graphs", ("graphs",), "--enforce-eager of vLLM; each token then takes longer", "engine"),
     StartRemedy("faster probe", ("readiness",), "lower initialDelaySeconds and periodSeconds of probes.readiness"),
@@ -159,11 +163,14 @@ def collect_starts(
     first_ready = {times.pod: times.ready - times.created for times in recorded}
     starts = [_correct_total(start, first_ready.get(start.pod)) for start in live_starts]
     known = {start.pod for start in starts}
-    starts += [compute_recorded_start(times) for times in recorded if times.pod not in known]
-    starts.sort(key=lambda start: start.created, reverse=True)
-    return starts[
-        :STARTS
-    ], "" if recorded else "Prometheus has no start of a pod in this period, as kube-state-metrics exports it"
+    others = [compute_recorded_start(times) for times in recorded if times.pod not in known]
+    others.sort(key=attrgetter("created"), reverse=True)
+    # The live ones come first into the selection: only their logs divide the server's start.
+    starts = sorted([*starts, *others][:STARTS], key=attrgetter("created"), reverse=True)
+    return (
+        starts,
+        "" if recorded else "Prometheus has no start of a pod in this period, as kube-state-metrics exports it",
+    )
 
 
 def _correct_total(start: PodStart, seconds: float | None) -> PodStart:
