@@ -151,8 +151,9 @@ def test_a_live_pod_is_selected_before_newer_pods_that_were_deleted() -> None:
     (pod,) = (start.pod for start in collect_starts(lambda *_, **__: VLLM, live, None, 24 * HOUR)[0])
     created = live.now - HOUR
     gone = [StartTimes(f"gone-{number}", created + number, ready=created + number + 90.0) for number in range(12)]
-    starts, _ = collect_starts(lambda *_, **__: VLLM, live, Recorded(*gone), 24 * HOUR)
-    report = report_on(live, Recorded(*gone), *VLLM)
+    source: Any = Recorded(*gone)
+    starts, _ = collect_starts(lambda *_, **__: VLLM, live, source, 24 * HOUR)
+    report = report_on(live, source, *VLLM)
 
     assert len(starts) == 10
     assert pod in {start.pod for start in starts}
