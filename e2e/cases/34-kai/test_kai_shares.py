@@ -372,8 +372,12 @@ def test_the_example(stage: Stage) -> None:
         assert said["list"].count("Running") == len(FOUR), said
         assert "1 ready" in said["why"], said
         assert "Evict" in said["get events"], said
-        # The Job's controller waits before it replaces a pod.
-        stage.until("the training waits", lambda: "Pending" in stage.kubectl.run("get", "pods", "-n", "research"))
+        # The Job's controller waits longer before each pod that it replaces, so the next one may not exist yet.
+        stage.until(
+            "the training waits",
+            lambda: "Running" not in stage.kubectl.run("get", "pods", "-n", "research"),
+            seen=lambda: stage.kubectl.run("get", "pods", "-n", "research", "-o", "yaml"),
+        )
     finally:
         # With the namespaces, so that none of it takes a share from the next case.
         stage.kubectl.run("delete", "namespace", "runai-vision", "research", "--ignore-not-found", "--wait=false")
