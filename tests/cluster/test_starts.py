@@ -286,3 +286,10 @@ def test_a_server_whose_startup_probe_does_not_succeed_yet_is_told_from_one_that
     pod["status"]["containerStatuses"][1]["started"] = False
 
     assert describe_startup(pod) == "the server is starting: its startup probe does not succeed yet"
+
+
+def test_a_log_of_a_tenant_takes_no_time_and_no_infinite_number() -> None:
+    """A search without a bound takes minutes for a line of 1 MiB that repeats the beginning of a pattern."""
+    for begin in ("Time spent downloading weights for ", "torch.compile and "):
+        assert read_engine_log(["t " + begin * (2**20 // len(begin))]).engines == ()
+    assert read_engine_log([f"t Loading weights took {'9' * 400} seconds"]).seconds == {}

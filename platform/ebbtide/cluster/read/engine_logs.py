@@ -28,7 +28,10 @@ class LogPattern(NamedTuple):
     pattern: str
 
 
-_SECONDS: Final = r"(?P<seconds>\d+(?:\.\d+)?)"
+#: Bounded, because a tenant writes the log, and a number of 400 digits is infinite.
+_SECONDS: Final = r"(?P<seconds>\d{1,6}(?:\.\d{1,9})?)"
+#: Characters of a line that are searched: the lines below are shorter, and a search takes the square of the length.
+LINE_LENGTH: Final = 1000
 PATTERNS: Final = (
     LogPattern("vLLM", "download", rf"Time spent downloading weights for .+: {_SECONDS} seconds"),
     LogPattern("vLLM", "weights", rf"Loading weights took {_SECONDS} seconds"),
@@ -65,7 +68,7 @@ def read_engine_log(lines: Iterable[str]) -> EngineSteps:
     for line in lines:
         time, _, text = line.partition(" ")
         for row, pattern in _COMPILED:
-            match = pattern.search(text)
+            match = pattern.search(text, 0, LINE_LENGTH)
             if match is None:
                 continue
             engines[row.engine] = None

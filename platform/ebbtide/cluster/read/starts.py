@@ -137,7 +137,12 @@ def describe_node_wait(pod: Object, live: LiveWorkload) -> str:
         refused = [str(event.get("message", "")) for event in own if event.get("reason") == reason]
         return f"the cluster autoscaler starts no node for it: {refused[-1].removeprefix(start)}" if refused else ""
     waited = max(0.0, live.now - _find_first_time(request))
-    others = (compute_start(other, live.events, live.now) for other in live.pods if get_at(other, "spec", "nodeName"))
+    requested = {get_at(event, "involvedObject", "name") for event in live.events if _requests_node(event)}
+    others = (
+        compute_start(other, live.events, live.now)
+        for other in live.pods
+        if other["metadata"]["name"] in requested and get_at(other, "spec", "nodeName")
+    )
     known = [seconds for start in others if (seconds := start.find_phase("node"))]
     about = f" of about {statistics.median(known):.0f}" if known else ""
     return f"waiting for a node, {waited:.0f} s{about}, which {NODE_REQUESTS[request['reason']][0]} starts"
