@@ -968,6 +968,12 @@ def test_a_workload_without_a_project_needs_a_quota_of_the_default_queue() -> No
     put_queue(cluster, "default-queue", 0, "default-queue")
     assert "queue default-queue has a quota of 0 for cpu and memory" in found()[0]
     assert found(preemptibility="preemptible") == []
+    queue = cluster.get(QUEUE, "default-queue")
+    for resource in ("cpu", "memory"):
+        queue["spec"]["resources"][resource] = {"quota": -1, "limit": -1}
+    cluster.put(queue)
+    assert found() == [], "it requests no GPU"
+    assert "queue default-queue has a quota of 0 for gpu" in found(compute={"gpuDevicesRequest": 1})[0]
 
 
 def test_a_parent_queue_with_a_zero_quota_is_found() -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ebbtide.cluster.doctor.observed import ObservedCluster
     from ebbtide.core.profile.models import NodePool
     from ebbtide.core.translation.gpu.backend import GpuNode
+    from ebbtide.core.translation.objects import Object
 
 
 #: Conditions under which the control plane taints a node (kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration).
@@ -373,8 +374,7 @@ def _check_parent_queue(observed: ObservedCluster, requirements: SpecRequirement
             FixPatch("create", QUEUE, name, body=kai.make_parent_queue(name)),
         )
         return
-    quotas = get_at(parent, "spec", "resources", default={})
-    zero = [resource for resource in kai.RESOURCES if get_at(quotas, resource, "quota", default=0) == 0]
+    zero = _list_zero_quotas(parent)
     if zero:
         unlimited = {resource: {"quota": kai.UNLIMITED} for resource in zero}
         yield make_error_finding(
@@ -392,28 +392,36 @@ def _check_default_queue(observed: ObservedCluster, requirements: SpecRequiremen
     Upstream: KAI-Scheduler v0.12.0 pkg/podgrouper/podgrouper/plugins/defaultgrouper/default_grouper.go (the queue),
     pkg/scheduler/plugins/proportion/capacity_policy/quota_check.go (the quota of the queue and of all its parents).
     """
-    names = [
-        plan.name
+    plans = [
+        plan
         for plan in requirements.plans
         if plan.spec.project is None and plan.scheduled and not plan.priority.preemptible
     ]
-    if not names or observed.queues is None or requirements.profile.spec.scheduling.scheduler != KAI:
+    if not plans or observed.queues is None or requirements.profile.spec.scheduling.scheduler != KAI:
         return
     name, seen = kai.DEFAULT_QUEUE, set[str]()
     while (queue := find_by_name(observed.queues, name)) is not None and name not in seen:
         seen.add(name)
-        quotas = get_at(queue, "spec", "resources", default={})
-        zero = [resource for resource in ("cpu", "memory") if get_at(quotas, resource, "quota", default=0) == 0]
-        if zero:
+        zero = _list_zero_quotas(queue)
+        # Every pod requests processors and memory.
+        kept = plans if {*zero} - {"gpu"} else [plan for plan in plans if zero and plan.gpu is not None]
+        if kept:
+            zero = zero if any(plan.gpu is not None for plan in kept) else [part for part in zero if part != "gpu"]
             yield make_error_finding(
                 "DOC203",
-                f"{', '.join(names)}: a workload without a project is in queue {kai.DEFAULT_QUEUE}, and queue {name} has a "
-                f"quota of 0 for {' and '.join(zero)}",
+                f"{', '.join(plan.name for plan in kept)}: a workload without a project is in queue {kai.DEFAULT_QUEUE}, and "
+                f"queue {name} has a quota of 0 for {' and '.join(zero)}",
                 "KAI starts no non-preemptible pod above the quota, so the pods stay pending",
                 "set project and give it a quota, set preemptibility: preemptible, or raise the quota of the queue",
             )
             return
         name = get_at(queue, "spec", "parentQueue", default="")
+
+
+def _list_zero_quotas(queue: Object) -> list[str]:
+    """Return the resources of which a queue guarantees nothing; an unset quota is 0."""
+    quotas = get_at(queue, "spec", "resources", default={})
+    return [resource for resource in kai.RESOURCES if get_at(quotas, resource, "quota", default=0) == 0]
 
 
 def _check_quotas(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
