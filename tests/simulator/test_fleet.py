@@ -6,10 +6,13 @@ import json
 import os
 import random
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
+import cases
 from ebbtide.core.documents import load_document, profiles
 from ebbtide.core.translation.objects import with_values
 from ebbtide.core.translation.translate import translate
@@ -19,7 +22,7 @@ from ebbtide.simulator.engine import simulate
 from ebbtide.simulator.fleet import FleetService, FleetSimulation, record_service, simulate_fleet
 from ebbtide.simulator.load import generate_traffic
 from ebbtide.simulator.plan_report import choose_pools
-from ebbtide.simulator.planner import Fleet, FleetPlanner
+from ebbtide.simulator.planner import Fleet, FleetPlanner, list_candidates
 from ebbtide.simulator.pool import UNITS, GpuDemand, GpuPool, PoolSize, Refusal, read_demand
 from ebbtide.simulator.report import measurements_to_json
 from ebbtide.simulator.servers import parse_server
@@ -296,6 +299,41 @@ def test_a_fragmented_pool_refuses_a_pod_that_its_free_parts_would_hold() -> Non
 
     assert isinstance(refusal, Refusal)
     assert refusal.reason == "fragmentation"
+
+
+@pytest.mark.parametrize(
+    ("start_up", "seconds"), [("90s", 30.0), ("schedule=1s,pull=20s,weights=60s,load=8s,ready=1s", 30.0)]
+)
+def test_a_cache_of_the_model_removes_the_weights_of_a_start(start_up: str, seconds: float) -> None:
+    recording = record_service(make_service("chat", start_up=start_up))
+    *_, (text, _, changed) = list_candidates(recording)
+
+    assert text.startswith("start-up 90s -> 30s")
+    assert changed.case.start_up.seconds == pytest.approx(seconds)
+    assert changed.case.start_up.weights == 0
+
+
+def test_no_pod_is_evicted_to_free_a_device_that_dra_allocates() -> None:
+    """kube-scheduler does not, as PRI031 says; KAI does."""
+    folder = Path(cases.__file__).parent / "golden" / "quota-of-claims"
+    for scheduler, expected in (("default-scheduler", False), ("kai-scheduler", True)):
+        profile = cases.profile(folder)
+        scheduling = with_values(profile.spec.scheduling, scheduler=scheduler)
+        profile = with_values(profile, spec=with_values(profile.spec, scheduling=scheduling))
+        loaded = load_document(next(yaml.safe_load_all((folder / "spec.yaml").read_text())), profile)
+        assert loaded.inference is not None
+        plan = translate(loaded.inference, profile, loaded.canonical).plan
+        assert plan is not None
+        demand = read_demand(plan)
+        assert demand is not None
+        assert demand.can_evict == expected
+    low = GpuDemand(("default",), 1, UNITS, 50, is_preemptible=True)
+    for can_evict, reason in ((True, "eviction"), (False, "pool")):
+        pool = GpuPool([PoolSize("default", 1)], {})
+        pool.place(low, (0, 0))
+        refusal = pool.place(GpuDemand(("default",), 1, UNITS, 125, is_preemptible=False, can_evict=can_evict), (1, 0))
+        assert isinstance(refusal, Refusal)
+        assert (refusal.reason, bool(refusal.victims)) == (reason, can_evict)
 
 
 def test_parts_of_a_third_fill_a_device() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +26,7 @@ from ebbtide.cli.simulate import (
     parse_columns,
     require_numpy,
 )
+from ebbtide.cli.tune import exit_unwritten
 from ebbtide.core.base.problems import Problem, has_errors
 from ebbtide.core.documents.files import is_directory, read_file, unreadable_problem
 from ebbtide.core.readers.reading import KIND
@@ -218,7 +218,7 @@ def _write_changes(changes: Sequence[FleetChange], specs: Sequence[LoadedDocumen
     from ebbtide.core.manifests.edit import NotEdited, edit_text
 
     by_name = {str(loaded.reading.native["metadata"]["name"]): loaded for loaded in specs}
-    texts: dict[str, str] = {}
+    edited: dict[str, tuple[LoadedDocument, str, str]] = {}
     for change in changes:
         if not change.edits:
             continue
@@ -228,15 +228,13 @@ def _write_changes(changes: Sequence[FleetChange], specs: Sequence[LoadedDocumen
             text = "--write requires a file with kind: Inference"
             exit_with_problems(*loaded.place_problems([Problem("TUN002", ("spec",), text, fix)]))
         try:
-            texts[loaded.name] = edit_text(Path(loaded.name).read_bytes().decode(), change.edits)
+            text = edit_text(Path(loaded.name).read_bytes().decode(), change.edits)
         except (NotEdited, OSError) as error:
-            problem = Problem("TUN002", ("spec",), f"cannot write the changes: {error}", fix)
-            exit_with_problems(*loaded.place_problems([problem]))
-    for name, text in texts.items():
+            exit_unwritten(loaded, error, fix)
+        edited[loaded.name] = loaded, text, fix
+    for name, (loaded, text, fix) in edited.items():
         try:
             replace_file(name, text.encode())
         except OSError as error:
-            exit_with_problems(
-                replace(unreadable_problem(error, name), code="TUN002", fix="check the file's permissions")
-            )
+            exit_unwritten(loaded, error, fix)
         sys.stderr.write(f"Wrote the changes to {name}.\n")

@@ -202,7 +202,7 @@ def _write_settings(name: str, loaded: LoadedDocument, changes: dict[str, Any]) 
     try:
         replace_file(name, text.encode())
     except OSError as error:
-        _exit_unwritten(loaded, error, fix)
+        exit_unwritten(loaded, error, fix)
     sys.stderr.write(f"Wrote the recommended settings to {name}.\n")
 
 
@@ -214,10 +214,11 @@ def _edit_settings(name: str, loaded: LoadedDocument, changes: dict[str, Any], f
     try:
         return edit_text(Path(name).read_bytes().decode(), address_changes(changes))
     except (NotEdited, OSError) as error:
-        _exit_unwritten(loaded, error, fix)
+        exit_unwritten(loaded, error, fix)
 
 
-def _exit_unwritten(loaded: LoadedDocument, error: Exception, fix: str) -> NoReturn:
+def exit_unwritten(loaded: LoadedDocument, error: Exception, fix: str) -> NoReturn:
+    """Print why a spec file could not be edited, and exit."""
     reason = (error.strerror or "unknown error").lower() if isinstance(error, OSError) else str(error)
     exit_with_problems(
         Problem("TUN002", ("spec", "autoscaling"), f"cannot write the settings: {reason}", fix, document=loaded.name)

@@ -30,7 +30,7 @@ from ebbtide.simulator.pool import UNITS, GpuDemand, PoolSize, list_unfit, read_
 from ebbtide.simulator.request import PreparedCase, SimulationRequestError, raise_refusals, workload_name_of
 from ebbtide.simulator.words import DECISIONS, MANY
 
-#: Priority of a training pod: that of Run:ai's class ``train``, or ``build`` if it is not preemptible.
+#: Priority of a training pod if the profile has no class ``train``, or ``build`` if the pod is not preemptible.
 TRAIN, BUILD = 50, 100
 #: Number of times that a plan simulates a service, about.
 RUNS: Final = 5
@@ -44,7 +44,7 @@ SPANS: Final = (60, 600, 3600, 6 * 3600, 86_400)
 WEIGHTS_SHARE: Final = 0.5
 #: Smaller parts of a GPU that are tried.
 PORTIONS: Final = (0.5, 0.25)
-#: Part of the start-up time that remains with a cache of the model's weights.
+#: Part of an undivided start-up time that remains with a cache of the model's weights.
 CACHED_START: Final = 1 / 3
 
 
@@ -162,7 +162,9 @@ def make_fleet(
     if problems:
         raise SimulationRequestError(*problems)
     count, pool, preemptible = training or (0, "", True)
-    demand = GpuDemand((pool,), 1, UNITS, TRAIN if preemptible else BUILD, preemptible) if training else None
+    name, value = ("train", TRAIN) if preemptible else ("build", BUILD)
+    priority = aligned[0].case.profile.spec.scheduling.classes.get(name, value)
+    demand = GpuDemand((pool,), 1, UNITS, priority, preemptible) if training else None
     return Fleet(tuple(services), tuple(sizes), quotas, demand, count, start, seconds)
 
 
@@ -329,9 +331,9 @@ def list_candidates(recording: Recording) -> Iterator[tuple[str, Mapping[Path, A
         if changed is not None:
             yield text, changes, changed
     start = case.start_up
-    shorter = replace(
-        start, **{name: getattr(start, name) * CACHED_START for name in ("schedule", "pull", "load", "ready")}
-    )
+    # A cache removes the download; a start-up that is not divided contains it in its other phases.
+    undivided = {name: getattr(start, name) * CACHED_START for name in ("schedule", "pull", "load", "ready")}
+    shorter = replace(start, weights=0.0) if start.weights else replace(start, **undivided)
     text = f"start-up {start.seconds:g}s -> {shorter.seconds:g}s (model cache)"
     yield text, {}, replace(service, case=replace(case, start_up=shorter))
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from ebbtide.core.documents.quota import is_always_counted, is_in_quota
 from ebbtide.core.translation import gpu
+from ebbtide.core.translation.priority import KAI
 
 if TYPE_CHECKING:
     from ebbtide.core.profile.models import Profile
@@ -42,6 +43,8 @@ class GpuDemand:
     project: str = ""
     is_counted: bool = False
     """True if the quota of the project limits it."""
+    can_evict: bool = True
+    """False if its scheduler evicts no pod for it."""
 
     @property
     def total(self) -> int:
@@ -71,6 +74,8 @@ def read_demand(plan: Plan) -> GpuDemand | None:
         preemptible,
         plan.spec.project or "",
         is_in_quota(plan),
+        # kube-scheduler evicts no pod to free a device that DRA allocates (PRI031).
+        backend.claims is None or plan.cluster.scheduling.scheduler == KAI,
     )
 
 
@@ -199,7 +204,10 @@ class GpuPool:
         candidates = [
             holder
             for holder in self.holders.values()
-            if holder.demand.is_preemptible and holder.demand.priority < demand.priority and not holder.is_leaving
+            if demand.can_evict
+            and holder.demand.is_preemptible
+            and holder.demand.priority < demand.priority
+            and not holder.is_leaving
         ]
         for holder in candidates:
             _change(nodes, holder, holder.demand.units)
