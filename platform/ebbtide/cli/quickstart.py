@@ -86,7 +86,7 @@ def run(options: Options) -> int:
     """Run the steps until one fails."""
     folder = find_state_folder()
     if folder is None:
-        terminal.exit_with_message("error: there is no home directory for the kubeconfig: set HOME or XDG_STATE_HOME")
+        terminal.exit_with_message("error: no home directory for the kubeconfig: set HOME or XDG_STATE_HOME")
     kubeconfig = Path(options.use).absolute() if options.use else folder / "quickstart.kubeconfig"
     programs = PROGRAMS[-1:] if options.use else PROGRAMS
     missing = [f"{name} is not on the PATH: install it ({url})" for name, url in programs if shutil.which(name) is None]

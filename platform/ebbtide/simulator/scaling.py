@@ -364,7 +364,7 @@ def run_autoscaler(w: EngineState, k: ScalerState) -> None:
 def advance(w: EngineState, k: ScalerState, until: int) -> None:
     """Process all events up to a time, in order: at one time, pods change, requests end, time out and arrive, then the rest.
 
-    Return earlier if the traffic and every request have ended, if there is no row for another pod, or after an event that
+    Return earlier if the traffic and every request have ended, if no row is left for another pod, or after an event that
     created or ended pods of a shared pool of GPUs.
     """
     s, requests = w.state, w.requests

@@ -8,7 +8,7 @@ start before the directory exists); k8s.io/api batch/v1 (the template of a Job i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ebbtide.core.base import keys, names, quantities
@@ -367,8 +367,17 @@ def _find_engine(plan: Plan) -> Engine | None:
     return find_engine(plan.spec.image) or (LLM_ENGINE if plan.serving == "llm" and plan.spec.image is None else None)
 
 
+def _check_variables(plan: Plan, where: Path, taken: Container[str]) -> Iterator[Problem]:
+    """Yield the variables of the spec that a choice sets too."""
+    for index, variable in enumerate(plan.spec.environment_variables):
+        if variable.name in taken:
+            message = f"start.{where[-1]} already sets {variable.name}"
+            path = ("spec", "environmentVariables", index)
+            yield Problem("STA001", path, message, "remove one of them", fixes=remove_field() + remove_field(where))
+
+
 def _check_streaming(plan: Plan, streaming: Streaming) -> Iterator[Problem]:
-    spec, engine, remove = plan.spec, _find_engine(plan), remove_field(STREAMING)
+    engine, remove = _find_engine(plan), remove_field(STREAMING)
     if engine is None or not engine.streams:
         known = " and ".join(row.name for row in ENGINES if row.streams)
         server = "the server of this image" if engine is None else engine.name
@@ -376,7 +385,7 @@ def _check_streaming(plan: Plan, streaming: Streaming) -> Iterator[Problem]:
         yield Problem("STA001", STREAMING, message, "remove streaming, or use an image of one of them", fixes=remove)
         return
     words = list_words(plan)
-    scheme, separator, _ = (find_model_name(spec, words, engine) or "").partition("://")
+    scheme, separator, _ = (find_model_name(plan.spec, words, engine) or "").partition("://")
     if separator and plan.spec.model is None and scheme not in engine.streams:
         message = f"{engine.name} does not stream weights from {scheme}://"
         fix = f"use one of {', '.join(engine.streams)}, a directory or a name of huggingface.co, or remove streaming"
@@ -384,11 +393,7 @@ def _check_streaming(plan: Plan, streaming: Streaming) -> Iterator[Problem]:
     if read_flag(words, LOAD_FORMAT) is not None:
         message = f"the arguments already set {LOAD_FORMAT}"
         yield Problem("STA001", STREAMING, message, "remove it from args, or remove streaming", fixes=remove)
-    for index, variable in enumerate(spec.environment_variables):
-        if variable.name in dict(_list_stream_variables(streaming)):
-            message = f"start.streaming already sets {variable.name}"
-            path = ("spec", "environmentVariables", index)
-            yield Problem("STA001", path, message, "remove one of them", fixes=remove_field() + remove)
+    yield from _check_variables(plan, STREAMING, dict(_list_stream_variables(streaming)))
     limit = streaming.memory_limit
     if limit is not None and not quantities.parse_whole_quantity(limit):
         yield invalid_amount((*STREAMING, "memoryLimit"), limit, "memory", "4Gi")
@@ -436,11 +441,7 @@ def _check_compiled(plan: Plan, cache: CompilationCache) -> Iterator[Problem]:
         change = f"add {engine.compile_flag} to args" if missing else f"remove {engine.eager_flag} from args"
         message = f"compilationCache has no effect: {engine.name} compiles nothing with these arguments"
         yield make_warning("STA007", COMPILED, message, f"{change}, or remove compilationCache", fixes=remove)
-    for index, variable in enumerate(plan.spec.environment_variables):
-        if variable.name == engine.compiled:
-            message = f"start.compilationCache already sets {variable.name}"
-            path = ("spec", "environmentVariables", index)
-            yield Problem("STA001", path, message, "remove one of them", fixes=remove_field() + remove)
+    yield from _check_variables(plan, COMPILED, {engine.compiled})
 
 
 def _make_compiled_patches(plan: Plan, cache: CompilationCache) -> Iterator[PodPatch]:
