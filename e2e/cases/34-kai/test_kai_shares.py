@@ -372,7 +372,7 @@ def test_the_example(stage: Stage) -> None:
         assert said["list"].count("Running") == len(FOUR), said
         assert "1 ready" in said["why"], said
         assert "Evict" in said["get events"], said
-        # The Job's controller waits longer before each pod that it replaces, so the next one may not exist yet.
+        # The Job waits longer before each pod that it replaces, so the next pod does not always exist yet.
         stage.until(
             "the training waits",
             lambda: "Running" not in stage.kubectl.run("get", "pods", "-n", "research"),

@@ -331,7 +331,7 @@ def list_candidates(recording: Recording) -> Iterator[tuple[str, Mapping[Path, A
         if changed is not None:
             yield text, changes, changed
     start = case.start_up
-    # A cache removes the download; a start-up that is not divided contains it in its other phases.
+    # A cache removes the download, which a start-up that is not divided has in its other phases.
     undivided = {name: getattr(start, name) * CACHED_START for name in ("schedule", "pull", "load", "ready")}
     shorter = replace(start, weights=0.0) if start.weights else replace(start, **undivided)
     text = f"start-up {start.seconds:g}s -> {shorter.seconds:g}s (model cache)"
