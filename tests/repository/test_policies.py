@@ -46,7 +46,15 @@ SHARED = (
     "project",
 )
 #: Kinds of Ebbtide's output that policies check.
-JUDGED = {"Service", "InferenceService", "HorizontalPodAutoscaler", "ScaledObject", "DaemonSet", "Job", "LLMInferenceService"}
+JUDGED = {
+    "Service",
+    "InferenceService",
+    "HorizontalPodAutoscaler",
+    "ScaledObject",
+    "DaemonSet",
+    "Job",
+    "LLMInferenceService",
+}
 
 
 @cache
