@@ -16,44 +16,21 @@ from ebbtide.cli import main
 from ebbtide.cluster.slo import cost_pages
 from ebbtide.cluster.slo.cost_report import ReportInputs, find_known_range, make_cost_report, make_cost_rows
 from ebbtide.cluster.slo.replay import write_traffic_log
-from ebbtide.cluster.slo.source import History, Ref, SeriesPoint, StartTimes, WorkloadMeasurements
+from ebbtide.cluster.slo.source import History, Ref, SeriesPoint
 from ebbtide.core.documents import profiles
 from ebbtide.simulator.savings import SEEDS
 from live_cluster import PROFILE, connected, simulated, spec, workload
+from recorded import HOUR, RecordedSource
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
+    from ebbtide.cluster.slo.source import MetricsSource
     from ebbtide.core.profile.models import Profile
 
-HOUR = 3600.0
 NOW = 1_800_000_000.0
 SCALING = {"minReplicas": 3, "maxReplicas": 5, "metric": "concurrency", "metricThreshold": 4}
 SLO = {"p95LatencyMilliseconds": 4000}
-
-
-class Recorded:
-    """A source with six hours of requests of each workload: a quiet hour, and a busy one."""
-
-    def __init__(self, hours: float = 6.0, gap: float = 0.0, replicas: float | None = None) -> None:
-        self.hours, self.gap, self.replicas = hours, gap, replicas
-
-    def history(self, ref: Ref, start: float, end: float, step: float) -> History:
-        times = [start + step * number for number in range(1, round((end - start) / step) + 1)]
-        rates = [0.71 if moment % (2 * HOUR) < HOUR else 0.05 for moment in times]
-        first = end - self.hours * HOUR
-        known = [moment > first and not first + HOUR < moment < first + HOUR + self.gap for moment in times]
-        rate = [SeriesPoint(t, r if k else None) for t, r, k in zip(times, rates, known, strict=True)]
-        fixed = {name: (SeriesPoint(end, value),) for name, value in (("p50", 0.8), ("p95", 1.6))}
-        return History(ref, {"rate": tuple(rate), **fixed})
-
-    def starts(self, _ref: Ref, _start: float, end: float) -> list[StartTimes]:
-        return [StartTimes(f"pod-{seconds}", end - 100, ready=end - 100 + seconds) for seconds in (30.0, 40.0, 90.0)]
-
-    def measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, WorkloadMeasurements]:
-        hours = None if self.replicas is None else self.replicas * self.hours * HOUR
-        return {ref: WorkloadMeasurements(ref, start, end, replica_seconds=hours) for ref in refs}
 
 
 def live(name: str = "chat", **fields: Any) -> dict[str, Any]:
@@ -73,8 +50,8 @@ def priced(**prices: Any) -> Profile:
 PRICED = priced(currency="EUR", cpuHour=0.5)
 
 
-def report_on(*tops: dict[str, Any], source: Any = None, of: Profile | None = None) -> Any:
-    inputs = ReportInputs(source or Recorded(), of or PRICED, NOW - 24 * HOUR, NOW, None)
+def report_on(*tops: dict[str, Any], source: MetricsSource | None = None, of: Profile | None = None) -> Any:
+    inputs = ReportInputs(source or RecordedSource(), of or PRICED, NOW - 24 * HOUR, NOW, None)
     return make_cost_report([*make_cost_rows(tops, inputs)], inputs)
 
 
@@ -135,10 +112,10 @@ def test_a_change_keeps_the_slo_when_it_is_simulated(
 @pytest.mark.parametrize(
     ("top", "source", "reason"),
     [
-        (live(slo={"timeToFirstTokenMilliseconds": 500}), Recorded(), "its SLO on token times"),
-        (live(), Recorded(gap=HOUR), "its record has gaps: Prometheus has no data for 16%"),
-        (live(), Recorded(hours=0), "Prometheus has no requests"),
-        ({**live(), "spec": {}}, Recorded(), "its spec cannot be read"),
+        (live(slo={"timeToFirstTokenMilliseconds": 500}), RecordedSource(), "its SLO on token times"),
+        (live(), RecordedSource(gap=HOUR), "its record has gaps: Prometheus has no data for 16%"),
+        (live(), RecordedSource(hours=0), "Prometheus has no requests"),
+        ({**live(), "spec": {}}, RecordedSource(), "its spec cannot be read"),
     ],
 )
 def test_a_service_without_a_replay_is_listed_with_the_reason(top: Any, source: Any, reason: str) -> None:
@@ -149,7 +126,7 @@ def test_a_service_without_a_replay_is_listed_with_the_reason(top: Any, source: 
 
 
 def test_nothing_is_proposed_where_the_replay_differs_from_the_measured_replicas() -> None:
-    (row,) = report_on(live(), source=Recorded(replicas=1.0)).rows
+    (row,) = report_on(live(), source=RecordedSource(replicas=1.0)).rows
 
     assert row.replay.change is None
     assert "no change is proposed" in row.notes[-1]
@@ -225,7 +202,7 @@ def test_write_replaces_no_file(
     cluster = connected(simulated(), monkeypatch)
     for item in workload(spec("chat", autoscaling=SCALING, slo=SLO, compute={"cpuCoreRequest": 2})).objects:
         cluster.apply(item)
-    monkeypatch.setattr("ebbtide.cli.connection.connect_source", lambda *_: Recorded())
+    monkeypatch.setattr("ebbtide.cli.connection.connect_source", lambda *_: RecordedSource())
     monkeypatch.setattr("ebbtide.cli.connection.observe_profile", lambda _: (PRICED, {}))
     words = ["report", "-A", "--days", "1", "--write", str(tmp_path)]
 

@@ -23,6 +23,7 @@ from ebbtide.simulator.planner import plan_document, shorten_start, shrink_share
 from ebbtide.simulator.request import FrontEnd, PreparedCase, SimulationRequest, prepare_case, raise_refusals
 from ebbtide.simulator.slo import SimulationMeasurements
 from ebbtide.simulator.tune import (
+    DELAYS,
     MIN_SAVING,
     THRESHOLD,
     Values,
@@ -39,8 +40,12 @@ LATE_KINDS: Final = ("latency", "wait", "ttft")
 LATE_SECONDS: Final = 1.0
 FRONT_END: Final = FrontEnd("--server", "set it with --server NAME=MODEL", "", "")
 MINIMUM: Final = "minReplicas"
+DELAY: Final = "scaleDownDelaySeconds"
 #: Hours below this are shown as 0.
 HIDDEN_HOURS: Final = 0.005
+UNKNOWN_SPEED: Final = (
+    "not proposed, because a fitted server is not slower with more requests: measure it, and set --server"
+)
 VIOLATED: Final = "the current setting violates the SLO in the replay, so no change is proposed: run ebbtide tune"
 
 
@@ -107,11 +112,17 @@ class ServiceReplay:
     notes: tuple[str, ...]
 
 
-def replay_service(request: SimulationRequest, loaded: LoadedDocument, profile: Profile) -> ServiceReplay:
-    """Replay the log of a request. Raises SimulationRequestError if the service cannot be simulated."""
+def replay_service(
+    request: SimulationRequest, loaded: LoadedDocument, profile: Profile, *, is_fitted: bool = True
+) -> ServiceReplay:
+    """Replay the log of a request. Raises SimulationRequestError if the service cannot be simulated.
+
+    ``is_fitted`` means that the server was fitted to response times: it knows nothing about more requests at a time, so no
+    higher threshold is proposed.
+    """
     prepared = [prepare_case(replace(request, seed=seed), loaded, profile, "tune", FRONT_END) for seed in SEEDS]
     with raise_refusals(prepared[0]):
-        return _Replayer(prepared).replay()
+        return _Replayer(prepared, is_fitted=is_fitted).replay()
 
 
 class _Runs(NamedTuple):
@@ -143,8 +154,9 @@ def count_late(result: SimulationResult, measured: SimulationMeasurements) -> in
 class _Replayer:
     """The simulations of one service, each made once."""
 
-    def __init__(self, prepared: Sequence[PreparedCase]) -> None:
+    def __init__(self, prepared: Sequence[PreparedCase], *, is_fitted: bool) -> None:
         """Measure the hours in GPUs, else in cores, else in replicas."""
+        self.is_fitted = is_fitted
         self.prepared, self.plan = prepared[0], prepared[0].plan
         self.cases = [each.case for each in prepared]
         self.block = self.prepared.autoscaling
@@ -155,7 +167,13 @@ class _Replayer:
         self.current = self.run({})
 
     def replay(self) -> ServiceReplay:
-        parts = (self._compare_minimum, self._compare_maximum, self._compare_threshold, self._compare_share)
+        parts = (
+            self._compare_minimum,
+            self._compare_maximum,
+            self._compare_threshold,
+            self._compare_delay,
+            self._compare_share,
+        )
         proposals: list[Values] = []
         settings = [cost for part in (*parts, self._compare_start) if (cost := part(proposals)) is not None]
         measured, _, _ = self._simulate({}, 0, None)
@@ -293,14 +311,29 @@ class _Replayer:
         changes = [(value, values) for value in higher if (values := self._change_fields(THRESHOLD, value)) is not None]
         if not changes:
             return None
-        enough = self._find_enough([values for _, values in reversed(changes)])
+        enough = None if self.is_fitted else self._find_enough([values for _, values in reversed(changes)])
         if enough is not None:
             proposals.append(enough)
         value, values = changes[0] if enough is None else (enough[THRESHOLD], enough)
         runs = self.run(values)
         kept = None if enough is None else f"{value:g}"
-        loss = self._describe_loss(runs, f"{value:g}")
+        loss = UNKNOWN_SPEED if self.is_fitted else self._describe_loss(runs, f"{value:g}")
         return self._compare("threshold", f"{scaling.threshold:g}", f"{value:g}", runs, kept, verdict=loss)
+
+    def _compare_delay(self, proposals: list[Values]) -> SettingCost | None:
+        delay = self.block.get(DELAY)
+        if not delay:
+            return None
+        shorter = [value for value in DELAYS if value is None or value < delay]
+        changes = [values for value in shorter if (values := self._change_fields(DELAY, value)) is not None]
+        enough = self._find_enough(changes)
+        if enough is not None:
+            proposals.append(enough)
+        if not changes:
+            return None
+        kept = None if enough is None else f"{enough[DELAY] or 0}s"
+        runs = self.run(changes[0])
+        return self._compare("scale-down delay", f"{delay}s", "0s", runs, kept, verdict=self._describe_loss(runs, "0s"))
 
     def _compare_share(self, _: list[Values]) -> SettingCost | None:
         smaller = shrink_share(self.plan)

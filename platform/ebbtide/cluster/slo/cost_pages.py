@@ -41,6 +41,14 @@ def list_changes(report: CostReport) -> list[CostRow]:
     return sorted(rows, key=lambda row: (-(row.saved or 0.0), -row.hours_saved, row.namespace, row.name))
 
 
+def format_saving(row: CostRow, currency: str) -> str:
+    """Return what the change of a row saves: money, or hours without a price; empty without a change."""
+    if row.replay is None or row.replay.change is None:
+        return ""
+    hours = f"{format_range(row.replay.change.hours_saved)} {row.replay.unit}-hours"
+    return format_money(row.saved, currency) or hours
+
+
 def describe_change(row: CostRow, currency: str) -> str:
     """Return the change of a row and its saving."""
     assert row.replay is not None
@@ -110,7 +118,7 @@ def list_cells(report: CostReport) -> Iterator[tuple[str, ...]]:
         slo = {True: "met", False: "VIOLATED", None: ""}[replay.current.meets_slo]
         late = f"{format_range(replay.current.late)} of {replay.requests:,}"
         change = "" if replay.change is None else replay.change.text
-        saves = format_money(row.saved, report.currency) or (row.hours_saved and format_count(row.hours_saved)) or ""
+        saves = format_saving(row, report.currency)
         hours = f"{format_range(replay.current.hours)} {replay.unit}"
         cost = format_money(row.cost, report.currency)
         yield (f"{row.namespace}/{row.name}", row.project, cost, hours, measured, late, slo, change, saves)

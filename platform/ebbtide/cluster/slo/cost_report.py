@@ -67,10 +67,12 @@ class ServiceRecord:
     end: float
     step: float
     notes: tuple[str, ...]
+    #: True if the server was fitted to the response times.
+    is_fitted: bool
 
     def replay(self, profile: Profile) -> ServiceReplay:
         """Replay the requests in this process. Raises SimulationRequestError."""
-        return replay_service(self.request, self.loaded, profile)
+        return replay_service(self.request, self.loaded, profile, is_fitted=self.is_fitted)
 
 
 @body(
@@ -180,7 +182,7 @@ def read_record(top: Object, inputs: ReportInputs, server: str = "") -> ServiceR
         notes.append(f"no start was recorded: the start-up time of {start_up} is an assumption")
     text = manifests.write_document(loaded.reading.native)
     request = SimulationRequest(text, f"{ref.name}.csv", log.encode(), server=server or fitted, start_up=start_up)
-    return ServiceRecord(loaded, request, first - step, last, step, tuple(notes))
+    return ServiceRecord(loaded, request, first - step, last, step, tuple(notes), not server)
 
 
 def _load_live_spec(top: Object, profile: Profile) -> LoadedDocument:
