@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,6 +13,7 @@ pytest.importorskip("numpy", reason="the simulator needs it")
 
 import serving
 from ebbtide.server.api.costs import CostProgress
+from ebbtide.server.web.routes import make_router
 from live_cluster import SCALING
 from recorded import RecordedSource
 
@@ -27,7 +31,7 @@ DAY = {"days": 1}
 @pytest.fixture(scope="module")
 def world() -> Iterator[tuple[Backend, httpx.Client]]:
     _, backend = serving.backend(source=RecordedSource())
-    with serving.served(backend) as client:
+    with serving.served(backend, routers=[make_router(backend)]) as client:
         for project, name in (("alpha", "aardvark"), ("beta", "bandicoot")):
             fields = {"slo": {"p95LatencyMilliseconds": 4000}, "autoscaling": {**SCALING, "minReplicas": 3}}
             spec = serving.document(name, project, **fields)
@@ -41,7 +45,9 @@ def names(answer: httpx.Response) -> list[str]:
     return [row["name"] for row in answer.json()["rows"]]
 
 
-def test_a_report_covers_what_the_caller_can_see(world: tuple[Backend, httpx.Client]) -> None:
+def test_a_report_covers_what_the_caller_can_see(
+    world: tuple[Backend, httpx.Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
     backend, client = world
     assert client.get(COSTS, headers=serving.bearer("reader")).status_code == 404
     answer = client.post(COSTS, json=DAY, headers=serving.bearer("reader"))
@@ -52,7 +58,7 @@ def test_a_report_covers_what_the_caller_can_see(world: tuple[Backend, httpx.Cli
 
     assert sorted(names(client.post(COSTS, json=DAY, headers=serving.bearer("root")))) == ["aardvark", "bandicoot"]
     # What the administrator computed is kept, and a member still sees its own project, without another replay.
-    backend.costs._replay = pytest.fail  # type: ignore[method-assign, assignment] # noqa: SLF001 - nothing is replayed
+    monkeypatch.setattr(backend.costs, "_replay", pytest.fail)
     for caller, expected in (("reader", ["aardvark"]), ("owner", ["aardvark"]), ("root", ["aardvark", "bandicoot"])):
         answer = client.get(COSTS, headers=serving.bearer(caller))
         assert sorted(names(answer)) == expected
@@ -81,3 +87,58 @@ def test_a_caller_computes_one_report_at_a_time(world: tuple[Backend, httpx.Clie
     finally:
         progress.clear()
         progress.update(kept)
+
+
+def page(client: httpx.Client, path: str, caller: str) -> str:
+    answer = client.get(path, headers=serving.bearer(caller))
+    assert answer.status_code == 200, answer.text
+    return answer.text
+
+
+def test_the_page_computes_a_report_in_the_background(world: tuple[Backend, httpx.Client]) -> None:
+    _, client = world
+    headers = serving.bearer("reader")
+    csrf = re.search(r'name="csrf" value="([0-9a-f]+)"', page(client, "/costs", "reader"))
+    assert csrf is not None
+    answer = client.post("/costs", data={"csrf": csrf[1], "days": "1"}, headers=headers)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/costs")
+    for thread in threading.enumerate():
+        if thread.name == "ebbtide-costs":
+            thread.join()
+    assert client.post("/costs", data={"csrf": csrf[1], "days": "8"}, headers=headers).status_code == 422
+
+    text = page(client, "/costs", "reader")
+    assert "Changes that would have kept the SLO" in text
+    assert "minimum 3 cost" in text
+    assert "bandicoot" not in text
+    table = client.get("/costs/costs.csv", headers=headers)
+    assert table.headers["content-type"].startswith("text/csv")
+    assert "aardvark" in table.text
+    assert "bandicoot" not in table.text
+
+
+def test_the_overview_has_the_best_changes_and_starts_no_replay(
+    world: tuple[Backend, httpx.Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend, client = world
+    backend.costs.compute(serving.CALLERS["root"], days=1)
+    monkeypatch.setattr(backend.costs, "_replay", pytest.fail)
+    text = page(client, "/overview", "reader")
+
+    assert "Best changes" in text
+    assert "minReplicas 3 -&gt;" in text
+    assert "bandicoot" not in text
+    assert "bandicoot" in page(client, "/overview", "root")
+
+
+def test_hostile_text_of_a_row_is_escaped(world: tuple[Backend, httpx.Client]) -> None:
+    backend, client = world
+    attack = "<script>alert(1)</script>\x1b[31m"
+    kept = backend.costs._kept  # noqa: SLF001 - a row with hostile text
+    for ref, (row, inputs) in list(kept.items()):
+        lost = row.replay if ref.name == "aardvark" else None
+        kept[ref] = type(kept[ref])(replace(row, project=attack, reason=attack, notes=(attack,), replay=lost), inputs)
+    for path in ("/costs", "/overview"):
+        text = page(client, path, "root")
+        assert "<script>alert" not in text
+        assert "\x1b" not in text
