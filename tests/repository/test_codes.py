@@ -86,6 +86,7 @@ ELSEWHERE = {
     "TUN001": "cli/test_cli_simulate.py",
     "TUN002": "cli/test_cli_simulate.py",
     **{f"PLN{number:03}": "cli/test_cli_plan.py" for number in range(1, 7)},
+    "RPT001": "cli/test_cli_report.py",
 }
 SPEC: dict[str, Any] = {
     "apiVersion": "ebbtide.dev/v1alpha1",

@@ -51,6 +51,7 @@ PAGES = (
     "/projects/new",
     "/projects/team-a/edit",
     "/cluster",
+    "/costs",
     "/simulate",
     "/login",
     "/missing",
@@ -65,6 +66,7 @@ def site() -> Iterator[Site]:
         world.cluster, demo_profile(), PROFILE, world.clock, source=world.source, demo=True, gpu_hour=2.5
     )
     with Site(backend) as opened:
+        backend.costs.compute(backend.logins.caller_of(""), days=1)
         yield opened
 
 

@@ -601,6 +601,7 @@ def every_page(site: Site, situation: dict[str, Any]) -> Iterator[Parsed]:
         f"{base}/do/suspend",
         "/projects",
         "/cluster",
+        "/costs",
     ):
         answer = site.get(path)
         assert answer.status_code == 200, (path, Parsed(answer.text).text)

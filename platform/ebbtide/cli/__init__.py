@@ -60,6 +60,7 @@ COMMANDS: Final = (
     ("simulate", "simulate", "Simulate how the autoscaler responds to traffic"),
     ("tune", "tune", "Find the cheapest autoscaling settings that meet an SLO"),
     ("plan", "plan", "Find how many GPUs a fleet needs, and what frees some"),
+    ("report", "report", "Report what services cost, and changes that save"),
     ("servers", "servers", "List the servers whose speed was measured"),
     ("slo", "slo", "Report SLO compliance from Prometheus"),
     ("profile", "profile", "Show or validate a cluster profile"),

@@ -48,6 +48,13 @@ SHAPE_SUFFIX: Final = ".shape"
 NAMED_SERVER: Final = re.compile(r"([a-z0-9][a-z0-9.-]*)=(.+)")
 TRAINING: Final = re.compile(r"([1-9][0-9]{0,4})x([^,]+)(?:,(preemptible|non-preemptible))?")
 FACTOR: Final = re.compile(r"([^*]+)\*([0-9]+(?:\.[0-9]+)?)")
+SERVERS: Final = make_option(
+    "--server",
+    metavar="MODEL",
+    action="append",
+    default=[],
+    help="Server model of all services as in `ebbtide simulate`, or of one: NAME=MODEL; repeatable",
+)
 OPTIONS: Final = (
     make_option("files", nargs="+", metavar="FOLDER", help="Directory of spec files, or spec files"),
     make_option(
@@ -70,13 +77,7 @@ OPTIONS: Final = (
         help="Training pods of one GPU each that always want to run, as in 4xh100,preemptible",
     ),
     *(option for option in CASE if option.dest not in {"spec", "traffic", "server", "calibrate", "cost"}),
-    make_option(
-        "--server",
-        metavar="MODEL",
-        action="append",
-        default=[],
-        help="Server model of all services as in `ebbtide simulate`, or of one: NAME=MODEL; repeatable",
-    ),
+    SERVERS,
     make_option(
         "--what-if",
         metavar="NAME*F",
@@ -165,19 +166,24 @@ def _read_logs(options: Options) -> list[TrafficLog]:
     return logs
 
 
-def _prepare(options: Options, loaded: LoadedDocument, log: TrafficLog, profile: Profile) -> PreparedCase:
+def choose_server(models: Sequence[str], name: str) -> str:
+    """Return the last model for a service or for all of them, from the values of --server; empty if there is none."""
     server = ""
-    for text in options.server:
+    for text in models:
         match = NAMED_SERVER.fullmatch(text)
-        if match is None or match[1] == log.workload:
+        if match is None or match[1] == name:
             server = text if match is None else match[2]
+    return server
+
+
+def _prepare(options: Options, loaded: LoadedDocument, log: TrafficLog, profile: Profile) -> PreparedCase:
     shape = log.content.decode(errors="replace").strip() if log.file.endswith(SHAPE_SUFFIX) else ""
     request = SimulationRequest(
         loaded.name,
         shape or log.file,
         None if shape else log.content,
         tuple(parse_columns(options.columns, COMMAND).items()),
-        server,
+        choose_server(options.server, log.workload),
         start_up=options.start_up,
         slo="" if loaded.inference is not None and loaded.inference.spec.slo is not None else options.slo,
         seed=options.seed,

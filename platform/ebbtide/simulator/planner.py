@@ -23,7 +23,7 @@ from ebbtide.core.translation.engines import read_flag
 from ebbtide.core.translation.loaded_model import find_loaded_model
 from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.translate import translate
-from ebbtide.simulator.data import TrafficTrace
+from ebbtide.simulator.data import StartUp, TrafficTrace
 from ebbtide.simulator.fleet import WORKERS, FleetRun, FleetService, Recording, record_service, simulate_fleet
 from ebbtide.simulator.load import MAX_SECONDS
 from ebbtide.simulator.pool import UNITS, GpuDemand, PoolSize, list_unfit, read_demand
@@ -330,12 +330,18 @@ def list_candidates(recording: Recording) -> Iterator[tuple[str, Mapping[Path, A
         changed = edit_service(service, changes)
         if changed is not None:
             yield text, changes, changed
-    start = case.start_up
-    # A cache removes the download, which a start-up that is not divided has in its other phases.
-    undivided = {name: getattr(start, name) * CACHED_START for name in ("schedule", "pull", "load", "ready")}
-    shorter = replace(start, weights=0.0) if start.weights else replace(start, **undivided)
+    start, shorter = case.start_up, shorten_start(case.start_up)
     text = f"start-up {start.seconds:g}s -> {shorter.seconds:g}s (model cache)"
     yield text, {}, replace(service, case=replace(case, start_up=shorter))
+
+
+def shorten_start(start: StartUp) -> StartUp:
+    """Return a start-up with a cache of the model's weights.
+
+    It removes the download, which a start-up that is not divided has in its other phases.
+    """
+    undivided = {name: getattr(start, name) * CACHED_START for name in ("schedule", "pull", "load", "ready")}
+    return replace(start, weights=0.0) if start.weights else replace(start, **undivided)
 
 
 def shrink_share(plan: Plan) -> tuple[str, dict[Path, Any]] | None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ebbtide.cluster.read.inventory import LiveWorkload
 from ebbtide.cluster.read.starts import PHASES, PodStart, ReadLog, Seconds, compute_recorded_start, read_starts
-from ebbtide.cluster.slo.replay import fit_server_model, write_traffic_log
+from ebbtide.cluster.slo.replay import NoReplayError, read_traffic
 from ebbtide.cluster.slo.source import MetricsSource, Ref, SourceError
 from ebbtide.core.base.bodies import body
 from ebbtide.core.base.paths import get_at
@@ -213,7 +213,7 @@ def make_start_report(
     replay = None
     try:
         replay = _prepare_replay(live, source, profile, since, gpu_hour)
-    except _NoReplayError as error:
+    except NoReplayError as error:
         told.append(f"no month is computed: {error}")
     options = [
         StartOption(
@@ -275,14 +275,10 @@ def _compare_limits(live: LiveWorkload, total: PhaseSpread) -> Iterator[str]:
 # The month.
 
 
-class _NoReplayError(Exception):
-    """The month cannot be simulated; the message is the reason."""
-
-
 def _prepare_replay(
     live: LiveWorkload, source: MetricsSource | None, profile: Profile, since: float, gpu_hour: float | None
 ) -> PreparedCase:
-    """Return the simulation of the workload with its own settings, traffic and response times. Raises _NoReplayError."""
+    """Return the simulation of the workload with its own settings, traffic and response times. Raises NoReplayError."""
     from ebbtide.simulator.request import (  # noqa: PLC0415 - it needs numpy
         FrontEnd,
         SimulationRequest,
@@ -292,16 +288,9 @@ def _prepare_replay(
     from ebbtide.simulator.setting import NotSimulated  # noqa: PLC0415 - as above
 
     if source is None:
-        raise _NoReplayError("no Prometheus with the workload's requests is connected; set --prometheus")
-    try:
-        step = max(60.0, since / 1440)
-        history = source.history(Ref(live.namespace, live.name), live.now - since, live.now, step)
-    except SourceError as error:
-        raise _NoReplayError(str(error)) from error
-    log, server = write_traffic_log(history), fit_server_model(history)
-    if not log or not server:
-        what = "response times" if log else "requests"
-        raise _NoReplayError(f"Prometheus has no {what} of the workload in this period")
+        raise NoReplayError("no Prometheus with the workload's requests is connected; set --prometheus")
+    ref, step = Ref(live.namespace, live.name), max(60.0, since / 1440)
+    log, server, _ = read_traffic(source, ref, live.now - since, live.now, step)
     loaded = load_document(live.top, profile)
     price = "" if gpu_hour is None else f"gpu-hour={gpu_hour}"
     request = SimulationRequest("", "recorded.csv", log.encode(), server=server, cost=price)
@@ -309,9 +298,9 @@ def _prepare_replay(
         prepared = prepare_case(request, loaded, profile, "start", FrontEnd("", "", "", ""))
         prepared.case.setting({})
     except SimulationRequestError as error:
-        raise _NoReplayError(str(error)) from error
+        raise NoReplayError(str(error)) from error
     except NotSimulated as error:
-        raise _NoReplayError(error.message) from error
+        raise NoReplayError(error.message) from error
     traffic = prepared.case.traffic
     share = min(1.0, MAX_REQUESTS / max(1, len(traffic.times)))
     return prepared._replace(case=prepared.case.until(traffic.seconds * share))

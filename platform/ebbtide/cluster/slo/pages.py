@@ -116,7 +116,7 @@ def format_report_time(report: Report) -> str:
     if not report.rows:
         return "no workloads"
     start, end = (datetime.fromtimestamp(time, UTC) for time in (report.start, report.end))
-    return f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC ({_format_length(report.end - report.start)})"
+    return f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC ({format_length(report.end - report.start)})"
 
 
 def format_moment(time: float) -> str:
@@ -124,7 +124,8 @@ def format_moment(time: float) -> str:
     return f"{datetime.fromtimestamp(time, UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def _format_length(seconds: float) -> str:
+def format_length(seconds: float) -> str:
+    """Return a period in the longest unit of which it has two: ``7 days``, ``15 minutes``."""
     days, hours, minutes = seconds / 86_400, seconds / 3600, seconds / 60
     for value, unit in ((days, "days"), (hours, "hours"), (minutes, "minutes")):
         if value >= 2:  # noqa: PLR2004 - two of a unit

@@ -288,6 +288,17 @@ class Pods(Model):
     """Runtime class of GPU pods, such as nvidia."""
 
 
+class Prices(Model):
+    """Prices for ``ebbtide report``. Without them, a report has hours and no money."""
+
+    currency: Text | None = None
+    """Currency of the prices, as reports show it."""
+    gpu_hour: dict[str, Annotated[float, Field(ge=0, le=1_000_000)]] = Field(default={})
+    """Price of a GPU-hour by node pool or by GPU model, with its host; the name of a pool wins."""
+    cpu_hour: Annotated[float, Field(ge=0, le=1_000_000)] | None = None
+    """Price of a core-hour of services without a GPU."""
+
+
 class ProfileSpec(Model):
     """Capabilities of the cluster, by component."""
 
@@ -313,6 +324,8 @@ class ProfileSpec(Model):
     """Access control of endpoints."""
     pods: Pods = Pods()
     """Defaults for every pod."""
+    prices: Prices = Prices()
+    """Prices of GPUs and cores."""
     domain: Text = "example.com"
     """Domain of the services' URLs."""
     cluster_id: Text | None = None

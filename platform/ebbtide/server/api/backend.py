@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from ebbtide.server.api.access import Caller, UnauthorizedError
 from ebbtide.server.api.connection import Connection
+from ebbtide.server.api.costs import Costs
 from ebbtide.server.api.measurements import Measurements
 from ebbtide.server.api.offline import Specs
 from ebbtide.server.api.reads import Reads
@@ -60,6 +61,7 @@ class Backend(Connection):
         self.measurements = Measurements(self, self.reads)
         self.writes = Writes(self, self.reads)
         self.specs = Specs(self.profile, self.profile_data)
+        self.costs = Costs(self, self.reads, self.specs)
 
     def stop(self) -> None:
         """Stop watching the cluster, and stop the workers."""

@@ -107,12 +107,12 @@ class Specs:
 
     def run_in_worker(
         self,
-        work: Callable[..., dict[str, Any]],
+        work: Callable[..., T],
         request: SimulationRequest,
         *,
         seconds: float,
         on_progress: Callable[[Any], None] | None = None,
-    ) -> dict[str, Any]:
+    ) -> T:
         """Run a simulation function in a worker, with the request and the profile's document; see ``Workers.do``.
 
         Raises:
@@ -120,9 +120,7 @@ class Specs:
             LimitExceededError: the work exceeds its limits, or the queue is full.
         """
         try:
-            result: dict[str, Any] = self.workers.do(
-                work, request, self._profile_data, seconds=seconds, on_progress=on_progress
-            )
+            result: T = self.workers.do(work, request, self._profile_data, seconds=seconds, on_progress=on_progress)
         except SimulationRequestError as error:
             raise InputError(error.problems) from None
         return result

@@ -68,6 +68,14 @@ class Diagnose(RequestModel):
     ] = None
 
 
+class CostPeriod(RequestModel):
+    """The workloads and the period of a cost report."""
+
+    namespace: Annotated[str, Field(max_length=63, description="Limit the report to one namespace.")] = ""
+    project: Annotated[str, Field(max_length=63, description="Limit the report to one project.")] = ""
+    days: Annotated[float, Field(ge=0.01, le=31, description="Days of requests to replay.")] = 7.0
+
+
 class SimulationCase(RequestModel):
     """A spec and its traffic, in the syntax of ``ebbtide simulate``."""
 

@@ -12,10 +12,11 @@ from ebbtide.core.base.problems import Problem
 from ebbtide.core.documents import profiles, texts
 from ebbtide.simulator import request as cases
 from ebbtide.simulator import words
+from ebbtide.simulator.savings import ServiceReplay, replay_service
 from ebbtide.simulator.tune import SearchResult, TuningResult
 
-#: Maximum number of requests in a simulation, and in each simulation of a search; the command line accepts more.
-REQUESTS: Final = {"simulate": 1_000_000, "tune": 200_000}
+#: Maximum number of requests in a simulation, and in each one of a search or a cost report; the command line accepts more.
+REQUESTS: Final = {"simulate": 1_000_000, "tune": 200_000, "report": 1_000_000}
 SECONDS: Final = 31 * 86_400.0
 EVALUATIONS: Final = 400
 API: Final = cases.FrontEnd(
@@ -51,6 +52,12 @@ def run_search(request: cases.SimulationRequest, profile_data: dict[str, Any]) -
         SimulationRequestError: there is no SLO, or the request cannot be simulated.
     """
     return run_search_with_progress(request, profile_data, API)[1]
+
+
+def run_replay(request: cases.SimulationRequest, profile_data: dict[str, Any]) -> ServiceReplay:
+    """Replay recorded requests for a cost report. Raises SimulationRequestError."""
+    prepared = prepare_request(request, profile_data, "report")
+    return replay_service(request, prepared.loaded, prepared.case.profile)
 
 
 def run_search_with_progress(

@@ -16,6 +16,7 @@ from ebbtide.cluster.read.status import Status
 from ebbtide.cluster.slo.source import History, Ref, SourceError
 from ebbtide.server.api.gpus import list_nodes
 from ebbtide.server.web import objectives, tide, words
+from ebbtide.server.web.costs import list_best_changes
 from ebbtide.server.web.frame import PageVisit
 from ebbtide.server.web.shared import TideRow, make_row, read_histories, sum_gpus
 from ebbtide.server.web.words import Tone
@@ -70,6 +71,7 @@ def show_overview(visit: PageVisit) -> Response:
     except SourceError as error:
         trouble = str(error)
     slos = objectives.judge_workloads(visit, shown)
+    report = visit.backend.costs.last(statuses)
     rows = [make_row(row, slos, histories) for row in shown]
     rows.sort(key=lambda row: (_rank_tone(row), row.status.name, row.status.namespace))
     return visit.render_page(
@@ -79,6 +81,7 @@ def show_overview(visit: PageVisit) -> Response:
         idle=[row for row in rows if _is_idle(row.status)],
         hidden_rows=len(statuses) - len(shown),
         alerts=list_alerts(rows),
+        changes=list_best_changes(report),
         figures=sum_figures(visit, rows, histories),
         trouble=trouble,
         box=(tide.WIDTH, tide.HEIGHT),

@@ -1,0 +1,185 @@
+"""Formats of a cost report: text for a terminal, a message for Slack, and CSV for spreadsheets.
+
+Names, projects and reasons come from a cluster, so each format makes them harmless.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from ebbtide.cluster.slo.cost_report import CostReport, CostRow, CostSum
+from ebbtide.cluster.slo.pages import format_moment
+from ebbtide.cluster.slo.report import format_span
+from ebbtide.core.base.prose import count_noun, make_printable
+from ebbtide.simulator.savings import SEEDS, format_count, format_range
+
+#: Number of changes and services in a Slack message, and of changes on the overview.
+MAX_CHANGES: Final = 10
+BEST_CHANGES: Final = 3
+#: First characters of a cell that a spreadsheet reads as a formula (owasp.org, CSV injection).
+FORMULA: Final = re.compile(r"\s*[=+\-@\t\r]")
+COLUMNS: Final = (
+    *("namespace", "name", "project", "unit", "hours", "hours low", "hours high", "measured replica-hours", "currency"),
+    *("price", "cost", "requests", "late", "late low", "late high", "meets SLO", "change", "hours saved"),
+    *("hours saved low", "hours saved high", "money saved", "not replayed because"),
+)
+HEADER: Final = ("SERVICE", "PROJECT", "COST", "HOURS", "MEASURED", "LATE", "SLO", "CHANGE", "SAVES")
+
+
+def format_money(value: float | None, currency: str) -> str:
+    """Return money with its currency; empty if it is unknown."""
+    return "" if value is None else f"{value:,.2f} {currency}".strip()
+
+
+def list_changes(report: CostReport) -> list[CostRow]:
+    """Return the rows with a change, that which saves most first: by money, then by hours."""
+    rows = [row for row in report.rows if row.hours_saved > 0]
+    return sorted(rows, key=lambda row: (-(row.saved or 0.0), -row.hours_saved, row.namespace, row.name))
+
+
+def format_saving(row: CostRow, currency: str) -> str:
+    """Return what the change of a row saves: money, or hours without a price; empty without a change."""
+    if row.replay is None or row.replay.change is None:
+        return ""
+    hours = f"{format_range(row.replay.change.hours_saved)} {row.replay.unit}-hours"
+    return format_money(row.saved, currency) or hours
+
+
+def describe_change(row: CostRow, currency: str) -> str:
+    """Return the change of a row and its saving."""
+    assert row.replay is not None
+    assert row.replay.change is not None
+    change = row.replay.change
+    money = format_money(row.saved, currency)
+    saved = f"{format_range(change.hours_saved)} {row.replay.unit}-hours"
+    return f"{change.text}: saves {money and money + ', '}{saved}; {format_range(change.use.late)} late requests"
+
+
+def describe_sum(total: CostSum, currency: str) -> str:
+    """Return the sums of services: the cost, the hours, and what all changes would have saved."""
+    hours = [f"{format_count(value)} {unit}-hours" for unit, value in total.hours.items()]
+    parts = [*filter(None, [format_money(total.cost, currency)]), *hours]
+    saved = [f"{format_count(value)} {unit}-hours" for unit, value in total.hours_saved.items() if value]
+    money = format_money(total.saved, currency) if total.saved else ""
+    changes = ", ".join(filter(None, [money, *saved]))
+    return (", ".join(parts) or "nothing replayed") + (f"; the changes would have saved {changes}" if changes else "")
+
+
+def describe_head(report: CostReport) -> str:
+    """Return the period, the number of services and the meaning of the numbers as sentences."""
+    return (
+        f"{format_moment(report.start)} to {format_moment(report.end)}: {count_noun(report.total.services, 'service')}, "
+        f"{report.total.replayed} replayed. The numbers are replays of the counted requests with the live specs. Requests were "
+        f"counted every {format_span(report.step)} and their times within are not known, so brackets have the lowest and the "
+        f"highest of {len(SEEDS)} placements."
+    )
+
+
+def render_cost_text(report: CostReport, table: str) -> str:
+    """Return the report as text; ``table`` has the services."""
+    return "".join(f"{make_printable(line)}\n" for part in _list_parts(report, table) for line in part.splitlines())
+
+
+def _list_parts(report: CostReport, table: str) -> Iterator[str]:
+    currency = report.currency
+    yield describe_head(report)
+    if report.total.cost is None and report.total.replayed:
+        yield "No money: the profile has no prices. Set prices in the profile, or --cost gpu-hour=2.5."
+    yield f"\n{table}\nTotal: {describe_sum(report.total, currency)}"
+    yield "".join(f"  {each.project}: {describe_sum(each, currency)}\n" for each in report.projects)
+    changes = list_changes(report)
+    if changes:
+        yield "\nChanges that would have kept the SLO, best first"
+        yield "".join(f"  {row.namespace}/{row.name}: {describe_change(row, currency)}\n" for row in changes)
+    for row in report.rows:
+        if row.replay is not None:
+            yield f"\n{row.namespace}/{row.name}: server {row.replay.server}, start-up {row.replay.start_up}"
+            yield f"  late: {row.replay.late_means}"
+            yield "".join(f"  {cost.text}\n" for cost in row.replay.settings)
+            yield "".join(f"  note: {note}\n" for note in row.notes)
+    unknown = [row for row in report.rows if row.replay is None]
+    if unknown:
+        yield "\nNot replayed"
+        yield "".join(f"  {row.namespace}/{row.name}: {row.reason}\n" for row in unknown)
+
+
+def list_cells(report: CostReport) -> Iterator[tuple[str, ...]]:
+    """Yield the cells of ``HEADER`` for each service."""
+    for row in report.rows:
+        measured = "" if row.measured_hours is None else format_count(row.measured_hours)
+        replay = row.replay
+        if replay is None:
+            yield (f"{row.namespace}/{row.name}", row.project, "", "not replayed", measured, "", "", "", "")
+            continue
+        slo = {True: "met", False: "VIOLATED", None: ""}[replay.current.meets_slo]
+        late = f"{format_range(replay.current.late)} of {replay.requests:,}"
+        change = "" if replay.change is None else replay.change.text
+        saves = format_saving(row, report.currency)
+        hours = f"{format_range(replay.current.hours)} {replay.unit}"
+        cost = format_money(row.cost, report.currency)
+        yield (f"{row.namespace}/{row.name}", row.project, cost, hours, measured, late, slo, change, saves)
+
+
+def render_slack(report: CostReport) -> str:
+    """Return the report as a message in Slack's mrkdwn: the totals, the best changes, and the most expensive services."""
+    currency = report.currency
+    lines = [
+        f"*Cost report* {_escape_slack(describe_head(report))}",
+        f"*Total* {_escape_slack(describe_sum(report.total, currency))}",
+    ]
+    changes = list_changes(report)
+    if changes:
+        lines.append("*Changes that would have kept the SLO*")
+        lines += [f"• {_name(row)} {_escape_slack(describe_change(row, currency))}" for row in changes[:MAX_CHANGES]]
+    lines.append("*Most expensive*")
+    for row in [row for row in report.rows if row.replay is not None][:MAX_CHANGES]:
+        assert row.replay is not None
+        money = format_money(row.cost, currency)
+        hours = f"{format_range(row.replay.current.hours)} {row.replay.unit}-hours"
+        lines.append(f"• {_name(row)} {_escape_slack(', '.join(filter(None, [money, hours])))}")
+    unknown = report.total.services - report.total.replayed
+    if unknown:
+        lines.append(f"{count_noun(unknown, 'service')} not replayed: run `ebbtide report` for the reasons.")
+    return "\n".join(lines) + "\n"
+
+
+def _name(row: CostRow) -> str:
+    return f"`{_escape_slack(f'{row.namespace}/{row.name}')}`"
+
+
+def _escape_slack(text: str) -> str:
+    """Return text in which Slack finds no mention, link or format (docs.slack.dev, Formatting message text)."""
+    plain = make_printable(text).translate({ord(sign): "'" for sign in "`*_~"})
+    return plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def render_csv(report: CostReport) -> str:
+    """Return the report as CSV with one line for each service."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\r\n")
+    writer.writerow(COLUMNS)
+    for row in report.rows:
+        replay = row.replay
+        values: list[object] = [row.namespace, row.name, row.project]
+        if replay is None:
+            values += ["", None, None, None, row.measured_replica_hours, report.currency, *[None] * 12, row.reason]
+        else:
+            hours, late, change = replay.current.hours, replay.current.late, replay.change
+            saved = None if change is None else change.hours_saved
+            values += [replay.unit, hours.value, hours.low, hours.high, row.measured_replica_hours, report.currency]
+            values += [row.price, row.cost, replay.requests, late.value, late.low, late.high, replay.current.meets_slo]
+            values += ["" if change is None else change.text]
+            values += [None] * 3 if saved is None else [saved.value, saved.low, saved.high]
+            values += [row.saved, ""]
+        writer.writerow([guard_cell(value) if isinstance(value, str) else value for value in values])
+    return text.getvalue()
+
+
+def guard_cell(text: str) -> str:
+    """Return a cell that a spreadsheet reads as text: an apostrophe precedes what would be a formula."""
+    text = make_printable(text)
+    return f"'{text}" if FORMULA.match(text) else text

@@ -1,0 +1,64 @@
+"""The costs page: the last cost report of the visible workloads, and a form that computes one in the background."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from starlette.responses import Response
+
+from ebbtide.cluster.slo import cost_pages
+from ebbtide.cluster.slo.cost_report import CostReport, CostRow
+from ebbtide.cluster.slo.pages import format_length, format_moment
+from ebbtide.server.web.errors import PageError
+from ebbtide.server.web.frame import PageVisit
+
+#: Periods of a report in days, the first by default.
+PERIODS: Final = (7, 1, 14, 30)
+
+
+def show_costs(visit: PageVisit) -> Response:
+    """Show the last report, or the progress of the one that the caller computes."""
+    report = _read_last(visit)
+    progress = visit.backend.costs.find_progress(visit.user)
+    return visit.render_page(
+        "costs",
+        page="costs",
+        report=report,
+        changes=[] if report is None else cost_pages.list_changes(report),
+        progress=progress,
+        is_running=progress is not None and not progress.ended,
+        has_source=visit.backend.source is not None,
+        periods=PERIODS,
+        pages=cost_pages,
+        moment_of=format_moment,
+        length_of=format_length,
+    )
+
+
+def start_report(visit: PageVisit) -> Response:
+    """Start a report in the background, and show its progress."""
+    days = visit.form.get("days", "")
+    if days not in map(str, PERIODS):
+        raise PageError(422, "Invalid period", f"Choose one of {', '.join(map(str, PERIODS))} days.")
+    visit.backend.costs.start(visit.user, float(days))
+    return visit.redirect("/costs")
+
+
+def download_report(visit: PageVisit) -> Response:
+    """Send the last report as a CSV file."""
+    report = _read_last(visit)
+    if report is None:
+        raise PageError(404, "No report yet", "Compute a report first.")
+    headers = {"Content-Disposition": 'attachment; filename="costs.csv"'}
+    return Response(cost_pages.render_csv(report), media_type="text/csv", headers=headers)
+
+
+def list_best_changes(report: CostReport | None) -> list[tuple[str, CostRow]]:
+    """Return the changes of a report that save most for the overview, each with its saving as text."""
+    rows = [] if report is None else cost_pages.list_changes(report)[: cost_pages.BEST_CHANGES]
+    currency = "" if report is None else report.currency
+    return [(cost_pages.format_saving(row, currency), row) for row in rows]
+
+
+def _read_last(visit: PageVisit) -> CostReport | None:
+    return visit.backend.costs.last(visit.backend.reads.workloads(visit.user).value)

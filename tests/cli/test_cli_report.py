@@ -1,0 +1,215 @@
+"""The cost report: its numbers are those of ``simulate``, its changes keep the SLO, and no name does harm."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+pytest.importorskip("numpy", reason="the simulator needs it")
+
+from ebbtide.cli import main
+from ebbtide.cluster.slo import cost_pages
+from ebbtide.cluster.slo.cost_report import ReportInputs, find_known_range, make_cost_report, make_cost_rows
+from ebbtide.cluster.slo.replay import write_traffic_log
+from ebbtide.cluster.slo.source import History, Ref, SeriesPoint
+from ebbtide.core.documents import profiles
+from ebbtide.simulator.savings import SEEDS
+from live_cluster import PROFILE, connected, simulated, spec, workload
+from recorded import HOUR, RecordedSource
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ebbtide.cluster.slo.source import MetricsSource
+    from ebbtide.core.profile.models import Profile
+
+NOW = 1_800_000_000.0
+SCALING = {"minReplicas": 3, "maxReplicas": 5, "metric": "concurrency", "metricThreshold": 4}
+SLO = {"p95LatencyMilliseconds": 4000}
+
+
+def live(name: str = "chat", **fields: Any) -> dict[str, Any]:
+    document = spec(name, **{"autoscaling": SCALING, "slo": SLO, "compute": {"cpuCoreRequest": 2}, **fields})
+    top = next(item for item in workload(document).objects if item["kind"] == "Service")
+    return {**top, "metadata": {**top["metadata"], "namespace": "team-shop"}}
+
+
+def priced(**prices: Any) -> Profile:
+    document = {**PROFILE, "spec": {**PROFILE["spec"], "prices": prices}}
+    validated, problems = profiles.validate_profile_data(document)
+    assert validated is not None, problems
+    return validated
+
+
+#: Of a core-hour.
+PRICED = priced(currency="EUR", cpuHour=0.5)
+
+
+def report_on(*tops: dict[str, Any], source: MetricsSource | None = None, of: Profile | None = None) -> Any:
+    inputs = ReportInputs(source or RecordedSource(), of or PRICED, NOW - 24 * HOUR, NOW, None)
+    return make_cost_report([*make_cost_rows(tops, inputs)], inputs)
+
+
+@pytest.fixture(scope="module")
+def report() -> Any:
+    return report_on(live())
+
+
+def simulate(capsys: pytest.CaptureFixture[str], row: Any, folder: Path, seed: int, spec_text: str) -> dict[str, Any]:
+    (folder / "spec.yaml").write_text(spec_text)
+    (folder / "log.csv").write_bytes(row.record.request.log)
+    words = [
+        "simulate",
+        str(folder / "spec.yaml"),
+        "--traffic",
+        str(folder / "log.csv"),
+        "--seed",
+        str(seed),
+        "-o",
+        "json",
+    ]
+    assert main([*words, "--server", row.replay.server, "--start-up", row.replay.start_up]) == 0
+    runs: dict[str, Any] = json.loads(capsys.readouterr().out)["runs"][0]
+    return runs
+
+
+def test_the_numbers_are_those_of_simulate(report: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (row,) = report.rows
+    runs = [simulate(capsys, row, tmp_path, seed, row.record.request.spec) for seed in SEEDS]
+    hours = [2 * run["replicaHours"] for run in runs]
+    late = [round((1 - run["slo"]["bounds"][0]["value"]) * run["requests"]) for run in runs]
+
+    for told, values in ((row.replay.current.hours, hours), (row.replay.current.late, late)):
+        assert (told.value, told.low, told.high) == pytest.approx((values[0], min(values), max(values)), abs=1e-5)
+    assert row.replay.requests == runs[0]["requests"] == round(3 * 60 * 60 * (0.71 + 0.05))
+    assert row.cost == pytest.approx(hours[0] * 0.5, abs=0.01)
+    assert row.replay.start_up == "40s"
+
+
+def test_a_change_keeps_the_slo_when_it_is_simulated(
+    report: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (row,) = report.rows
+    change = row.replay.change
+    assert change.fields["minReplicas"] < 3
+    document = json.loads(json.dumps(spec("chat", slo=SLO, compute={"cpuCoreRequest": 2})))
+    document["spec"]["autoscaling"] = {k: v for k, v in {**SCALING, **change.fields}.items() if v is not None}
+    runs = [simulate(capsys, row, tmp_path, seed, json.dumps(document)) for seed in SEEDS]
+
+    assert all(run["slo"]["holds"] for run in runs)
+    saved = [used - 2 * run["replicaHours"] for used, run in zip([row.replay.current.hours.value], runs, strict=False)]
+    assert change.hours_saved.value == pytest.approx(saved[0], abs=1e-5)
+    text = next(cost.text for cost in row.replay.settings if cost.part == "minimum")
+    assert text.startswith("minimum 3 cost ")
+    assert "would have kept the SLO" in text
+
+
+@pytest.mark.parametrize(
+    ("top", "source", "reason"),
+    [
+        (live(slo={"timeToFirstTokenMilliseconds": 500}), RecordedSource(), "its SLO on token times"),
+        (live(), RecordedSource(gap=HOUR), "its record has gaps: Prometheus has no data for 16%"),
+        (live(), RecordedSource(hours=0), "Prometheus has no requests"),
+        ({**live(), "spec": {}}, RecordedSource(), "its spec cannot be read"),
+    ],
+)
+def test_a_service_without_a_replay_is_listed_with_the_reason(top: Any, source: Any, reason: str) -> None:
+    (row,) = report_on(top, source=source).rows
+
+    assert row.replay is None
+    assert row.reason.startswith(reason)
+
+
+def test_nothing_is_proposed_where_the_replay_differs_from_the_measured_replicas() -> None:
+    (row,) = report_on(live(), source=RecordedSource(replicas=1.0)).rows
+
+    assert row.replay.change is None
+    assert "no change is proposed" in row.notes[-1]
+
+
+def test_without_an_slo_or_a_price_nothing_is_invented() -> None:
+    total = report_on(live(slo=None), of=priced())
+
+    assert total.rows[0].replay.change is None
+    assert total.rows[0].replay.current.meets_slo is None
+    assert (total.rows[0].cost, total.total.cost) == (None, None)
+    assert "No money" in cost_pages.render_cost_text(total, "")
+
+
+def test_an_object_that_was_changed_without_ebbtide_keeps_its_slo() -> None:
+    top = live()
+    top["spec"]["template"]["metadata"]["annotations"]["autoscaling.knative.dev/min-scale"] = "4"
+    (row,) = report_on(top).rows
+
+    assert row.replay.current.meets_slo
+    assert next(cost.value for cost in row.replay.settings if cost.part == "minimum") == "4"
+
+
+def test_the_log_has_as_many_requests_as_were_counted() -> None:
+    points = tuple(SeriesPoint(60.0 * minute, 0.01) for minute in range(100))
+    rows = write_traffic_log(History(Ref("shop", "chat"), {"rate": points})).splitlines()[1:]
+
+    assert sum(int(row.partition(",")[2]) for row in rows) == 60
+
+
+def test_a_time_with_replicas_and_without_a_rate_is_known() -> None:
+    rate = (SeriesPoint(60, 1.0), SeriesPoint(120, None), SeriesPoint(180, None), SeriesPoint(240, 1.0))
+    wanted = (SeriesPoint(60, 1.0), SeriesPoint(120, 0.0), SeriesPoint(180, None), SeriesPoint(240, 1.0))
+
+    assert find_known_range(History(Ref("shop", "chat"), {"rate": rate, "wanted": wanted})) == (60, 240, 0.25)
+
+
+HOSTILE = "=cmd|' /C calc'!A0<!channel><script>`*_\x1b[31m\r\n+evil"
+
+
+def test_a_hostile_name_does_no_harm(report: Any) -> None:
+    (row,) = report.rows
+    bad = replace(row, name=HOSTILE, project=f"@{HOSTILE}")
+    lost = replace(bad, replay=None, reason=f"-{HOSTILE}")
+    hostile = replace(report, rows=(bad, lost), projects=(replace(report.total, project=HOSTILE),))
+
+    cells = [cell for line in csv.reader(io.StringIO(cost_pages.render_csv(hostile))) for cell in line]
+    assert not [cell for cell in cells if cell[:1] in {"=", "+", "-", "@", "\t", "\r"}]
+    slack = cost_pages.render_slack(hostile)
+    assert "<" not in slack
+    assert "\x1b" not in slack
+    assert all(line.count("`") % 2 == 0 for line in slack.splitlines())
+    text = cost_pages.render_cost_text(hostile, "")
+    assert "\x1b" not in text
+    assert "\r" not in text
+
+
+def test_the_demo_reports_and_writes_the_changed_specs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "changed"
+    words = ["--demo", "report", "-A", "-o", "json", "--write", str(folder)]
+    assert main(words) == 0
+    data = json.loads(capsys.readouterr().out)
+    changed = {f"{row['namespace']}.{row['name']}" for row in data["rows"] if row["replay"] and row["replay"]["change"]}
+
+    assert {row["name"] for row in data["rows"]} >= {"chat", "rank", "nightly", "summarize"}
+    assert data["total"]["cost"] > 0
+    assert {file.stem for file in folder.glob("*.yaml")} == {file.stem for file in folder.glob("*.csv")} == changed
+
+
+def test_write_replaces_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster = connected(simulated(), monkeypatch)
+    for item in workload(spec("chat", autoscaling=SCALING, slo=SLO, compute={"cpuCoreRequest": 2})).objects:
+        cluster.apply(item)
+    monkeypatch.setattr("ebbtide.cli.connection.connect_source", lambda *_: RecordedSource())
+    monkeypatch.setattr("ebbtide.cli.connection.observe_profile", lambda _: (PRICED, {}))
+    words = ["report", "-A", "--days", "1", "--write", str(tmp_path)]
+
+    assert main(words) == 0
+    written = {file.name: file.read_text() for file in tmp_path.iterdir()}
+    assert "minReplicas: 1" in written["team-shop.chat.yaml"] or "minReplicas: 0" in written["team-shop.chat.yaml"]
+    capsys.readouterr()
+    assert main(words) == 1
+    assert "RPT001" in capsys.readouterr().err
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == written

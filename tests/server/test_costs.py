@@ -1,0 +1,144 @@
+"""Cost reports of the server: tenants see their own workloads, and nothing is replayed without a request."""
+
+from __future__ import annotations
+
+import re
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+pytest.importorskip("numpy", reason="the simulator needs it")
+
+import serving
+from ebbtide.server.api.costs import CostProgress
+from ebbtide.server.web.routes import make_router
+from live_cluster import SCALING
+from recorded import RecordedSource
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import httpx
+
+    from ebbtide.server.api.backend import Backend
+
+COSTS = "/api/ebbtide/v1/costs"
+DAY = {"days": 1}
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[tuple[Backend, httpx.Client]]:
+    _, backend = serving.backend(source=RecordedSource())
+    with serving.served(backend, routers=[make_router(backend)]) as client:
+        for project, name in (("alpha", "aardvark"), ("beta", "bandicoot")):
+            fields = {"slo": {"p95LatencyMilliseconds": 4000}, "autoscaling": {**SCALING, "minReplicas": 3}}
+            spec = serving.document(name, project, **fields)
+            answer = client.post("/api/ebbtide/v1/apply", json={"spec": spec}, headers=serving.bearer("root"))
+            assert answer.status_code < 300, answer.text
+        yield backend, client
+
+
+def names(answer: httpx.Response) -> list[str]:
+    assert answer.status_code == 200, answer.text
+    return [row["name"] for row in answer.json()["rows"]]
+
+
+def test_a_report_covers_what_the_caller_can_see(
+    world: tuple[Backend, httpx.Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend, client = world
+    assert client.get(COSTS, headers=serving.bearer("reader")).status_code == 404
+    answer = client.post(COSTS, json=DAY, headers=serving.bearer("reader"))
+    assert names(answer) == ["aardvark"]
+    row = answer.json()["rows"][0]
+    assert row["replay"]["change"]["fields"]["minReplicas"] < 3
+    assert "record" not in row
+
+    assert sorted(names(client.post(COSTS, json=DAY, headers=serving.bearer("root")))) == ["aardvark", "bandicoot"]
+    # What the administrator computed is kept, and a member still sees its own project, without another replay.
+    monkeypatch.setattr(backend.costs, "_replay", pytest.fail)
+    for caller, expected in (("reader", ["aardvark"]), ("owner", ["aardvark"]), ("root", ["aardvark", "bandicoot"])):
+        answer = client.get(COSTS, headers=serving.bearer(caller))
+        assert sorted(names(answer)) == expected
+        assert answer.json()["total"]["services"] == len(expected)
+        assert "bandicoot" in answer.text or caller != "root"
+        assert "beta" not in answer.text or caller == "root"
+    assert names(client.get(COSTS, params={"project": "beta"}, headers=serving.bearer("root"))) == ["bandicoot"]
+
+
+@pytest.mark.parametrize("body", [{"days": 0}, {"days": 32}, {"day": 1}])
+def test_an_invalid_period_is_refused(world: tuple[Backend, httpx.Client], body: dict[str, Any]) -> None:
+    assert world[1].post(COSTS, json=body, headers=serving.bearer("reader")).status_code in {400, 422}
+
+
+def test_a_caller_computes_one_report_at_a_time(world: tuple[Backend, httpx.Client]) -> None:
+    backend, client = world
+    progress = backend.costs._progress  # noqa: SLF001 - a report in progress
+    kept = dict(progress)
+    try:
+        progress["rita"] = CostProgress()
+        answer = client.post(COSTS, json=DAY, headers=serving.bearer("reader"))
+        assert (answer.status_code, "in progress" in answer.text) == (429, True)
+        progress["ann"] = CostProgress()
+        answer = client.post(COSTS, json=DAY, headers=serving.bearer("root"))
+        assert (answer.status_code, "too many" in answer.text) == (429, True)
+    finally:
+        progress.clear()
+        progress.update(kept)
+
+
+def page(client: httpx.Client, path: str, caller: str) -> str:
+    answer = client.get(path, headers=serving.bearer(caller))
+    assert answer.status_code == 200, answer.text
+    return answer.text
+
+
+def test_the_page_computes_a_report_in_the_background(world: tuple[Backend, httpx.Client]) -> None:
+    _, client = world
+    headers = serving.bearer("reader")
+    csrf = re.search(r'name="csrf" value="([0-9a-f]+)"', page(client, "/costs", "reader"))
+    assert csrf is not None
+    answer = client.post("/costs", data={"csrf": csrf[1], "days": "1"}, headers=headers)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/costs")
+    for thread in threading.enumerate():
+        if thread.name == "ebbtide-costs":
+            thread.join()
+    assert client.post("/costs", data={"csrf": csrf[1], "days": "8"}, headers=headers).status_code == 422
+
+    text = page(client, "/costs", "reader")
+    assert "Changes that would have kept the SLO" in text
+    assert "minimum 3 cost" in text
+    assert "bandicoot" not in text
+    table = client.get("/costs/costs.csv", headers=headers)
+    assert table.headers["content-type"].startswith("text/csv")
+    assert "aardvark" in table.text
+    assert "bandicoot" not in table.text
+
+
+def test_the_overview_has_the_best_changes_and_starts_no_replay(
+    world: tuple[Backend, httpx.Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend, client = world
+    backend.costs.compute(serving.CALLERS["root"], days=1)
+    monkeypatch.setattr(backend.costs, "_replay", pytest.fail)
+    text = page(client, "/overview", "reader")
+
+    assert "Best changes" in text
+    assert "minReplicas 3 -&gt;" in text
+    assert "bandicoot" not in text
+    assert "bandicoot" in page(client, "/overview", "root")
+
+
+def test_hostile_text_of_a_row_is_escaped(world: tuple[Backend, httpx.Client]) -> None:
+    backend, client = world
+    attack = "<script>alert(1)</script>\x1b[31m"
+    kept = backend.costs._kept  # noqa: SLF001 - a row with hostile text
+    for ref, (row, inputs) in list(kept.items()):
+        lost = row.replay if ref.name == "aardvark" else None
+        kept[ref] = type(kept[ref])(replace(row, project=attack, reason=attack, notes=(attack,), replay=lost), inputs)
+    for path in ("/costs", "/overview"):
+        text = page(client, path, "root")
+        assert "<script>alert" not in text
+        assert "\x1b" not in text
