@@ -26,6 +26,7 @@ from ebbtide.cluster.read.rejections import explain_rejection
 from ebbtide.cluster.read.status import Status, compute_status
 from ebbtide.cluster.write.canary import fill_stable_revision
 from ebbtide.cluster.write.changes import FieldChange, creates_pods, diff_objects
+from ebbtide.cluster.write.endpoints import complete_models, find_taken_model
 from ebbtide.core.adopt.live import import_object
 from ebbtide.core.base import keys
 from ebbtide.core.base.bodies import body
@@ -37,6 +38,7 @@ from ebbtide.core.base.quantities import format_number
 from ebbtide.core.documents.quota import sum_replica_requests, update_replicas
 from ebbtide.core.profile.projects import report_unknown_namespace
 from ebbtide.core.translation import gpu
+from ebbtide.core.translation.endpoints import list_models, make_own_list
 from ebbtide.core.translation.objects import Object, apply_merge_patch
 
 if TYPE_CHECKING:
@@ -195,8 +197,14 @@ def plan_workload(
     belongs to a custom resource is refused, and with one, a workload that belongs to another or to none of Ebbtide's.
     """
     profile = workload.plan.profile
+    # The list of the models comes last: a write reads it from the routes, also from that of this workload.
+    listed = [
+        complete_models(cluster, obj, list_models(workload.plan), apart_from=workload.name)
+        for obj in make_own_list(workload.plan)
+    ]
     planned = [
-        _plan_object(cluster, _set_owner(obj, owner), profile, create=create, owner=owner) for obj in workload.objects
+        _plan_object(cluster, _set_owner(obj, owner), profile, create=create, owner=owner)
+        for obj in (*workload.objects, *listed)
     ]
     if create:
         # Creating the top object decides which of several callers is first, so its companions come after it.
@@ -208,7 +216,8 @@ def plan_workload(
 
 def is_owned(obj: Object) -> bool:
     """Return whether an object belongs to one workload, and is deleted with it: it is not shared and holds no data."""
-    return obj["kind"] not in SHARED and obj["kind"] not in DATA
+    shared = get_at(obj, "metadata", "labels", keys.APP_COMPONENT) == keys.ENDPOINT_COMPONENT
+    return obj["kind"] not in SHARED and obj["kind"] not in DATA and not shared
 
 
 def _set_owner(obj: Object, owner: Object | None) -> Object:
@@ -268,6 +277,8 @@ def _plan_object(
 ) -> ApplyStep:
     if obj["kind"] == kube.LLM.name and owner is not None:
         return ApplyStep("refused", obj, refusal=LLM_REFUSAL, error=kube.RefusedError(LLM_REFUSAL))
+    if taken := find_taken_model(cluster, obj):
+        return ApplyStep("refused", obj, refusal=taken, error=kube.RefusedError(taken))
     name, namespace = obj["metadata"]["name"], obj["metadata"].get("namespace", "")
     new = create and is_top_object(obj)
     try:
@@ -596,12 +607,13 @@ def _write_step(cluster: Cluster, step: ApplyStep, *, force: bool, basis: Object
             kube.kind_of(step.item), metadata["name"], metadata["namespace"], step.unset, basis=basis
         )
         basis = None if basis is None else patched
+    item = complete_models(cluster, step.item)
     try:
-        return cluster.apply(step.item, force=force, basis=basis)
+        return cluster.apply(item, force=force, basis=basis)
     except kube.ConflictError as error:
         # Fields that Ebbtide's own commands set on the live object can be taken over, and those of an adopted object.
         if set(error.owners) <= {kube.LIVE_MANAGER, *(KUBECTL if step.adopted else ())}:
-            return cluster.apply(step.item, force=True, basis=basis)
+            return cluster.apply(item, force=True, basis=basis)
         raise
 
 

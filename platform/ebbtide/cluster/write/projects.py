@@ -21,6 +21,7 @@ from ebbtide.cluster.write import apply
 from ebbtide.cluster.write.apply import ApplyStep
 from ebbtide.core.base import keys
 from ebbtide.core.base.bodies import WrittenBy, body
+from ebbtide.core.base.names import ENDPOINT_KEYS
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.base.quantities import format_number
@@ -48,6 +49,25 @@ MEMBER_RULES: Final[list[Object]] = [
         "apiGroups": ["serving.kserve.io"],
         "resources": ["inferenceservices", "llminferenceservices", "localmodelnamespacecaches"],
         "verbs": SHIP,
+    },
+    {"apiGroups": ["gateway.networking.k8s.io"], "resources": ["httproutes"], "verbs": SHIP},
+    {
+        "apiGroups": ["gateway.envoyproxy.io"],
+        "resources": [
+            "backends",
+            "backendtrafficpolicies",
+            "envoyextensionpolicies",
+            "httproutefilters",
+            "securitypolicies",
+        ],
+        "verbs": SHIP,
+    },
+    # Only the keys of the project's endpoint.
+    {
+        "apiGroups": [""],
+        "resources": ["secrets"],
+        "resourceNames": [ENDPOINT_KEYS],
+        "verbs": ["get", "create", "patch", "update"],
     },
     {"apiGroups": ["autoscaling"], "resources": ["horizontalpodautoscalers"], "verbs": SHIP},
     {"apiGroups": ["keda.sh"], "resources": ["scaledobjects"], "verbs": SHIP},
