@@ -75,7 +75,7 @@ FOREIGN: Final = "RES062"
 #: Kinds that hold data, which outlives the workload.
 DATA: Final = frozenset({"PersistentVolumeClaim"})
 #: Kinds that need an existing workload; they are written after it.
-FOLLOWERS: Final = ("DomainMapping", "HorizontalPodAutoscaler", "ScaledObject")
+FOLLOWERS: Final = ("DomainMapping", "HorizontalPodAutoscaler", "ScaledObject", "Backend", "HTTPRoute")
 #: Field managers of ``kubectl apply``, on the client's and on the server's side.
 KUBECTL: Final = frozenset({"kubectl-client-side-apply", "kubectl"})
 LATEST: Final = [{"latestRevision": True, "percent": 100}]
@@ -591,7 +591,7 @@ def _create_top(cluster: Cluster, step: ApplyStep) -> Object:
 
 def _add_owner(cluster: Cluster, top: Object | None, obj: Object) -> Object:
     """Return a companion object with its workload as owner, so that Kubernetes deletes them together."""
-    if top is None or obj["kind"] not in FOLLOWERS:
+    if top is None or obj["kind"] not in FOLLOWERS or not is_owned(obj):
         return obj
     live = cluster.get(kube.kind_of(top), top["metadata"]["name"], top["metadata"]["namespace"])
     owner = {"apiVersion": top["apiVersion"], "kind": top["kind"]} | {

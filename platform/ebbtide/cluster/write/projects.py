@@ -67,7 +67,7 @@ MEMBER_RULES: Final[list[Object]] = [
         "apiGroups": [""],
         "resources": ["secrets"],
         "resourceNames": [ENDPOINT_KEYS],
-        "verbs": ["get", "create", "patch", "update"],
+        "verbs": ["get", "create", "patch"],
     },
     {"apiGroups": ["autoscaling"], "resources": ["horizontalpodautoscalers"], "verbs": SHIP},
     {"apiGroups": ["keda.sh"], "resources": ["scaledobjects"], "verbs": SHIP},

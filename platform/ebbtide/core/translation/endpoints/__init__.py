@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.core.base import names
-from ebbtide.core.base.problems import Path, Problem, make_warning, remove_field
+from ebbtide.core.base.problems import Path, Problem, choose_serving, make_warning, remove_field
 from ebbtide.core.translation.container import list_words
 from ebbtide.core.translation.endpoints import envoy
 from ebbtide.core.translation.endpoints.backend import EndpointGateway, ProjectHost, PublishedService
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
 
 ENDPOINT: Final[Path] = ("spec", "endpoint")
 ENDPOINT_GATEWAYS: Final[dict[str, EndpointGateway]] = {gateway.name: gateway for gateway in (envoy.GATEWAY,)}
+#: The port of the Services of Knative and of KServe Standard.
+HTTP_PORT: Final = 80
 #: Seconds that the gateway waits longer than the service, so that the caller gets the service's own error.
 MARGIN_SECONDS: Final = 5
 
@@ -37,8 +38,6 @@ def list_served_names(plan: Plan) -> tuple[str, ...]:
     engine = find_engine(spec.image)
     if spec.model is not None and plan.mode.runtime:
         return tuple(read_flag_values(words, "--model-name")) or (plan.name,)
-    if plan.serving == "llm":
-        return ((spec.model.name if spec.model is not None else None) or plan.name,)
     if engine is None or not engine.names_flag:
         return ()
     served = read_flag_values(words, engine.names_flag)
@@ -71,6 +70,10 @@ def check(plan: Plan) -> Iterator[Problem]:
         yield Problem(
             "END001", ENDPOINT, message, "remove endpoint, or set servingPort.protocol: http", fixes=remove_field()
         )
+    if plan.mode.field_table:
+        message = f"{plan.mode.title} has a route and a gateway of KServe"
+        fix = "remove endpoint, or use serving: kserve or knative"
+        yield Problem("END001", ENDPOINT, message, fix, fixes=remove_field() + choose_serving("kserve", "knative"))
     if endpoint.fallback is not None and (reason := gateway.lacks.get("fallback")):
         fix = "remove fallback, and keep a replica with minReplicas: 1"
         yield Problem(
@@ -169,6 +172,4 @@ def _find_host(plan: Plan) -> str:
 
 def _find_address(plan: Plan, service: str) -> tuple[str, int]:
     """Return the name in the cluster and the port of a service of the same kind."""
-    is_llm = plan.serving == "llm"
-    name = names.name_llm_service(service) if is_llm else plan.mode.name_pods(service)
-    return f"{name}.{plan.namespace}.svc.cluster.local", plan.mode.port if is_llm else 80
+    return f"{plan.mode.name_pods(service)}.{plan.namespace}.svc.cluster.local", HTTP_PORT
