@@ -22,16 +22,20 @@ OPTIONS: Final = (
 )
 
 
-@connection.cluster_command
-def run(cluster: connection.Cluster, options: Options) -> int:
-    from ebbtide.cluster.write import endpoints
-
+def run(options: Options) -> int:
     if (options.action == "list") == (options.name is not None):
         terminal.exit_with_message(
             "error: list takes no name"
             if options.name
             else f"error: missing name of the key: run ebbtide key {options.action} NAME"
         )
+    return _run_on_cluster(options)
+
+
+@connection.cluster_command
+def _run_on_cluster(cluster: connection.Cluster, options: Options) -> int:
+    from ebbtide.cluster.write import endpoints
+
     namespace = connection.resolve_namespace(cluster, options)
     if options.action == "list":
         rows = endpoints.list_keys(cluster, namespace)
