@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -13,11 +13,13 @@ from ebbtide.cluster.client.protocol import (
     KINDS,
     SECRET,
     ExistsError,
+    ForbiddenError,
     MissingError,
     StaleError,
 )
 from ebbtide.cluster.write import apply, endpoints
 from ebbtide.cluster.write.apply import Workload
+from ebbtide.cluster.write.projects import MEMBER_RULES, ProjectRequest, plan_project
 from ebbtide.cluster.write.removal import plan_removal, remove_workload
 from ebbtide.core.base.names import ENDPOINT, ENDPOINT_KEYS, ENDPOINT_MODELS
 from ebbtide.core.base.paths import get_at
@@ -27,6 +29,7 @@ from ebbtide.core.translation.endpoints import ENDPOINT_GATEWAYS
 from live_cluster import PROFILE, SCALING, simulated, spec
 
 if TYPE_CHECKING:
+    from ebbtide.cluster.client.protocol import Cluster
     from ebbtide.cluster.write.apply import ApplyPlan
     from ebbtide.sandbox.simulated import Simulated
 
@@ -53,9 +56,7 @@ def bring(cluster: Simulated, workload: Workload) -> ApplyPlan:
 
 def list_models(cluster: Simulated) -> list[str]:
     kind = KINDS["gateway.envoyproxy.io/v1alpha1", "HTTPRouteFilter"]
-    body = get_at(
-        cluster.get(kind, ENDPOINT_MODELS, NAMESPACE), "spec", "directResponse", "body", "inline", default=""
-    )
+    body = get_at(cluster.get(kind, ENDPOINT_MODELS, NAMESPACE), "spec", "directResponse", "body", "inline", default="")
     return [row["id"] for row in json.loads(body)["data"]]
 
 
@@ -99,7 +100,9 @@ def test_a_model_of_a_live_service_is_not_published_twice() -> None:
     planned = apply.plan_workload(cluster, publish("other", name="chat"))
 
     (refusal,) = [step.refusal for step in planned.steps if step.verdict == "refused"]
-    assert refusal == "END003: model chat is already published by chat; change endpoint.name or aliases of one of the two"
+    assert (
+        refusal == "END003: model chat is already published by chat; change endpoint.name or aliases of one of the two"
+    )
 
 
 @GATEWAYS
@@ -192,3 +195,68 @@ def test_the_url_is_that_of_the_route() -> None:
 
     bring(cluster, publish("chat"))
     assert endpoints.find_url(cluster, NAMESPACE) == "https://shop.models.example.com/v1"
+
+
+# Members of a project.
+
+
+class ForMembers:
+    """A cluster that forbids its user to write the policies of an endpoint, as the role of a project's members does."""
+
+    def __init__(self, cluster: Simulated) -> None:
+        self._cluster = cluster
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cluster, name)
+
+    def apply(self, item: dict[str, Any], **options: Any) -> dict[str, Any]:
+        if item["kind"].endswith("Policy"):
+            raise ForbiddenError(f"{item['kind']} is forbidden")
+        return self._cluster.apply(item, **options)
+
+
+def test_no_member_writes_the_policies_of_an_endpoint() -> None:
+    written = {
+        (group, resource)
+        for rule in MEMBER_RULES
+        if {*rule["verbs"]} & {"create", "patch", "update", "delete"}
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
+    policies = {
+        (obj["apiVersion"].partition("/")[0], KINDS[obj["apiVersion"], obj["kind"]].plural)
+        for obj in publish("chat").objects
+        if obj["kind"].endswith("Policy")
+    }
+
+    assert len(policies) == 3
+    assert not written & policies
+
+
+def test_a_member_publishes_behind_the_policies_of_the_administrator() -> None:
+    cluster = simulated()
+    bring(cluster, publish("chat"))
+
+    planned = apply.plan_workload(cast("Cluster", ForMembers(cluster)), publish("embed"))
+
+    assert not planned.refused
+    kept = {step.kind: step.notes for step in planned.steps if step.kind.endswith("Policy")}
+    assert set(kept.values()) == {("up to date; changing it is forbidden",)}
+
+
+def test_a_member_without_the_policies_is_sent_to_the_administrator() -> None:
+    planned = apply.plan_workload(cast("Cluster", ForMembers(with_namespace())), publish("chat"))
+
+    refusals = {step.refusal for step in planned.steps if step.kind == "SecurityPolicy"}
+    assert refusals == {
+        "SecurityPolicy is forbidden; ask an administrator to run ebbtide project create shop",
+    }
+
+
+def test_a_new_project_has_the_policies_of_its_endpoint() -> None:
+    profile = publish("chat").plan.profile
+
+    steps = plan_project(simulated(), ProjectRequest("shop"), profile)
+
+    kinds = [step.kind for step in steps]
+    assert {"SecurityPolicy", "EnvoyExtensionPolicy", "BackendTrafficPolicy"} < {*kinds}

@@ -216,8 +216,23 @@ def plan_workload(
 
 def is_owned(obj: Object) -> bool:
     """Return whether an object belongs to one workload, and is deleted with it: it is not shared and holds no data."""
-    shared = get_at(obj, "metadata", "labels", keys.APP_COMPONENT) == keys.ENDPOINT_COMPONENT
-    return obj["kind"] not in SHARED and obj["kind"] not in DATA and not shared
+    return not is_shared(obj) and obj["kind"] not in DATA
+
+
+def is_shared(obj: Object) -> bool:
+    """Return whether workloads share an object: it belongs to the cluster, to a project, or to a project's endpoint."""
+    return obj["kind"] in SHARED or _is_of_endpoint(obj)
+
+
+def _is_of_endpoint(obj: Object) -> bool:
+    return bool(get_at(obj, "metadata", "labels", keys.APP_COMPONENT) == keys.ENDPOINT_COMPONENT)
+
+
+def _explain_forbidden(obj: Object, error: ClusterError) -> str:
+    """Return why an object cannot be written; members of a project may not write the policies of its endpoint."""
+    project = get_at(obj, "metadata", "labels", keys.PROJECT)
+    advice = f"; ask an administrator to run ebbtide project create {project}" if _is_of_endpoint(obj) else ""
+    return f"{error}{advice}"
 
 
 def _set_owner(obj: Object, owner: Object | None) -> Object:
@@ -286,7 +301,7 @@ def _plan_object(
     except kube.MissingError:
         return _plan_creation(cluster, obj)
     except kube.ForbiddenError:
-        if obj["kind"] not in SHARED:
+        if not is_shared(obj):
             raise
         return ApplyStep("keep", obj, notes=("reading it is forbidden; assumed to exist and to be up to date",))
     if new:
@@ -353,6 +368,8 @@ def _plan_creation(cluster: Cluster, obj: Object) -> ApplyStep:
         return ApplyStep("refused", obj, refusal=f"kind {obj['kind']} is unknown to this cluster: {error}", error=error)
     except kube.BusyError:
         return ApplyStep("create", obj)
+    except kube.ForbiddenError as error:
+        return ApplyStep("refused", obj, refusal=_explain_forbidden(obj, error), error=error)
     except ClusterError as error:
         return ApplyStep("refused", obj, refusal=explain_rejection(str(error)), error=error)
     return ApplyStep("create", obj)
@@ -371,9 +388,9 @@ def _plan_change(
     except kube.BusyError:
         raise
     except kube.ForbiddenError as error:
-        if obj["kind"] in SHARED and _contains_fields(live, kube.make_applicable(obj)):
+        if is_shared(obj) and _contains_fields(live, kube.make_applicable(obj)):
             return ApplyStep("keep", obj, notes=("up to date; changing it is forbidden",))
-        return ApplyStep("refused", obj, refusal=str(error), error=error)
+        return ApplyStep("refused", obj, refusal=_explain_forbidden(obj, error), error=error)
     except ClusterError as error:
         return ApplyStep("refused", obj, refusal=explain_rejection(str(error)), error=error)
     if unset is not None:

@@ -135,7 +135,7 @@ def list_decisions(plan: Plan) -> Iterator[Decision]:
     if models and plan.spec.project is not None and plan.cluster.endpoint.gateway in ENDPOINT_GATEWAYS:
         yield Decision(
             "endpoint",
-            f"{_find_host(plan)}/v1, model {', '.join(models)}",
+            f"{_make_host(plan.spec.project, plan.namespace, plan.cluster).host}/v1, model {', '.join(models)}",
             "spec.endpoint publishes the service, and the profile has the host of the project",
             ("spec.endpoint", "spec.project", "profile.endpoint"),
         )
@@ -146,13 +146,26 @@ def make_objects(plan: Plan) -> list[Object]:
     spec = plan.spec
     if spec.endpoint is None or spec.project is None:
         return []
-    gateway = ENDPOINT_GATEWAYS[plan.cluster.endpoint.gateway]
-    host = ProjectHost(spec.project, plan.namespace, _find_host(plan), plan.cluster.endpoint)
+    gateway, host = (
+        ENDPOINT_GATEWAYS[plan.cluster.endpoint.gateway],
+        _make_host(spec.project, plan.namespace, plan.cluster),
+    )
     split = spec.endpoint.split
     parts = {plan.name: 100 - sum(split.values()), **split}
     hosts = tuple((*_find_address(plan, name), percent) for name, percent in parts.items())
     service = PublishedService(plan.name, list_models(plan), hosts, _find_timeout(plan) + MARGIN_SECONDS)
     return [*gateway.shared(host), *gateway.service(host, service)]
+
+
+def make_shared_objects(project: str, namespace: str, cluster: ProfileSpec) -> list[Object]:
+    """Return the objects of a project's endpoint without those of its services; none if the cluster has no gateway."""
+    gateway = ENDPOINT_GATEWAYS.get(cluster.endpoint.gateway)
+    return [] if gateway is None else [*gateway.shared(_make_host(project, namespace, cluster))]
+
+
+def _make_host(project: str, namespace: str, cluster: ProfileSpec) -> ProjectHost:
+    host = cluster.endpoint.host.replace("{project}", project)
+    return ProjectHost(project, namespace, host, cluster.endpoint)
 
 
 def make_own_list(plan: Plan) -> list[Object]:
@@ -164,10 +177,6 @@ def make_own_list(plan: Plan) -> list[Object]:
 def make_model_list(cluster: ProfileSpec, project: str, namespace: str, models: Iterable[str]) -> Object:
     """Return the object that lists the published models of a project, which its services share."""
     return ENDPOINT_GATEWAYS[cluster.endpoint.gateway].models(project, namespace, models)
-
-
-def _find_host(plan: Plan) -> str:
-    return plan.cluster.endpoint.host.replace("{project}", plan.spec.project or "")
 
 
 def _find_address(plan: Plan, service: str) -> tuple[str, int]:
