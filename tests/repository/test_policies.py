@@ -45,7 +45,7 @@ SHARED = (
     "project",
 )
 #: Kinds of Ebbtide's output that policies check.
-JUDGED = {"Service", "InferenceService", "HorizontalPodAutoscaler", "ScaledObject"}
+JUDGED = {"Service", "InferenceService", "HorizontalPodAutoscaler", "ScaledObject", "Backend", "HTTPRoute"}
 
 
 @cache
