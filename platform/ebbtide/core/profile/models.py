@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ebbtide.core.spec.scalars import Model, NotNegative, ObjectName, Positive, Text, empty_list
+from ebbtide.core.spec.scalars import Model, NotNegative, Positive, Text, empty_list
 
 #: A dotted version in the projects' format: 1.21, 0.20.0.
 Version = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+){1,2}$")]
@@ -295,9 +295,9 @@ class ProjectEndpoint(Model):
     """Software of the gateway, or none if no service can be published."""
     host: Annotated[str, Field(pattern=r"^\{project\}[a-z0-9.-]+$")] = "{project}.models.example.com"
     """Host name of a project's endpoint. Must begin with {project}."""
-    gateway_name: ObjectName = "models"
+    gateway_name: Text = "models"
     """Name of the Gateway."""
-    gateway_namespace: ObjectName = "envoy-gateway-system"
+    gateway_namespace: Text = "envoy-gateway-system"
     """Namespace of the Gateway."""
     listener: Text = "{project}"
     """Listener of the Gateway. With one listener for each project, which admits only the routes of the project's namespace,

@@ -250,6 +250,7 @@ def _place_object(obj: Object, plan: Plan) -> Object:
         "name": written["name"],
         "namespace": written.get("namespace", plan.namespace) or None,
         "labels": written.get("labels") or {keys.APP_NAME: plan.name, keys.APP_MANAGED_BY: "ebbtide"},
+        "annotations": written.get("annotations"),
     }
     return prune_nulls({**obj, "metadata": metadata})
 

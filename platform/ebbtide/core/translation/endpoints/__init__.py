@@ -14,6 +14,7 @@ from ebbtide.core.translation.endpoints import envoy
 from ebbtide.core.translation.endpoints.backend import EndpointGateway, ProjectHost, PublishedService
 from ebbtide.core.translation.engines import find_engine, read_flag_values
 from ebbtide.core.translation.loaded_model import find_model_name
+from ebbtide.core.translation.objects import prune_nulls
 from ebbtide.core.translation.plan import Decision
 from ebbtide.core.translation.serving.timeouts import DEFAULT_TIMEOUT_SECONDS, find_initialization_timeout
 
@@ -160,7 +161,8 @@ def make_objects(plan: Plan) -> list[Object]:
 def make_shared_objects(project: str, namespace: str, cluster: ProfileSpec) -> list[Object]:
     """Return the objects of a project's endpoint without those of its services; none if the cluster has no gateway."""
     gateway = ENDPOINT_GATEWAYS.get(cluster.endpoint.gateway)
-    return [] if gateway is None else [*gateway.shared(_make_host(project, namespace, cluster))]
+    shared = [] if gateway is None else gateway.shared(_make_host(project, namespace, cluster))
+    return [prune_nulls(obj) for obj in shared]
 
 
 def _make_host(project: str, namespace: str, cluster: ProfileSpec) -> ProjectHost:

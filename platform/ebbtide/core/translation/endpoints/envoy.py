@@ -10,6 +10,7 @@ the policies too); kubernetes-sigs/gateway-api apis/v1 (HTTPRoute).
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.base import keys
@@ -63,11 +64,11 @@ local function find_model(body)
 end
 
 function envoy_on_request(request_handle)
-  local headers = request_handle:headers()
-  headers:remove("{MODEL_HEADER}")
+  request_handle:headers():remove("{MODEL_HEADER}")
   local body = request_handle:body()
   local model = body and find_model(body:getBytes(0, body:length()))
-  if model then headers:replace("{MODEL_HEADER}", model) end
+  -- The headers of before the body are no longer valid.
+  if model then request_handle:headers():replace("{MODEL_HEADER}", model) end
 end
 """
 
@@ -80,7 +81,12 @@ def _write_error(message: str, kind: str, code: str) -> str:
 UNKNOWN_MODEL: Final = _write_error(
     "The model does not exist or you do not have access to it.", "invalid_request_error", "model_not_found"
 )
-LIMITED: Final = _write_error("Rate limit reached.", "requests", "rate_limit_exceeded")
+#: The gateway's own answers, by status, in place of its plain text.
+ANSWERS: Final = {
+    401: _write_error("Incorrect API key provided.", "invalid_request_error", "invalid_api_key"),
+    413: _write_error("The request is larger than the endpoint accepts.", "invalid_request_error", "request_too_large"),
+    429: _write_error("Rate limit reached.", "requests", "rate_limit_exceeded"),
+}
 
 
 def make_shared(endpoint: ProjectHost) -> Iterator[Object]:
@@ -144,6 +150,7 @@ def make_service(endpoint: ProjectHost, service: PublishedService) -> Iterator[O
     seconds = f"{service.timeout_seconds}s"
     route = _make_route(endpoint, name)
     route["metadata"]["labels"] = {**labels, keys.ENDPOINT: endpoint.project}
+    route["metadata"]["annotations"] = {keys.MODELS: ",".join(service.models)}
     route["spec"] = {
         **_make_parents(endpoint),
         "rules": [
@@ -151,9 +158,8 @@ def make_service(endpoint: ProjectHost, service: PublishedService) -> Iterator[O
                 "matches": [
                     {
                         "path": {"type": "PathPrefix", "value": "/v1/"},
-                        "headers": [{"type": "Exact", "name": MODEL_HEADER, "value": model}],
+                        "headers": [{"name": MODEL_HEADER, **_match_models(service.models)}],
                     }
-                    for model in service.models
                 ],
                 "filters": [
                     {"type": "RequestHeaderModifier", "requestHeaderModifier": {"remove": [MODEL_HEADER, KEY_HEADER]}},
@@ -178,13 +184,15 @@ def make_models(project: str, namespace: str, models: Iterable[str]) -> Object:
 
 def read_models(route: Object) -> list[str]:
     """Return the names of the models of a live route."""
-    return [
-        str(header["value"])
-        for rule in get_at(route, "spec", "rules", default=[])
-        for match in rule.get("matches") or []
-        for header in match.get("headers") or []
-        if header.get("name") == MODEL_HEADER
-    ]
+    models = str(get_at(route, "metadata", "annotations", keys.MODELS, default=""))
+    return models.split(",") if models else []
+
+
+def _match_models(models: tuple[str, ...]) -> dict[str, str]:
+    """Return one match of all names: Envoy counts the limits of each match separately."""
+    if len(models) == 1:
+        return {"type": "Exact", "value": models[0]}
+    return {"type": "RegularExpression", "value": f"^({'|'.join(map(re.escape, models))})$"}
 
 
 def _make_traffic_settings(endpoint: ProjectHost) -> dict[str, Any]:
@@ -201,21 +209,21 @@ def _make_traffic_settings(endpoint: ProjectHost) -> dict[str, Any]:
         )
         if amount is not None
     ]
-    settings: dict[str, Any] = {"requestBuffer": {"limit": endpoint.settings.max_body_size}}
-    if rules:
-        settings["rateLimit"] = {"local": {"rules": rules}}
-        settings["responseOverride"] = [
-            {
-                "match": {"statusCodes": [{"type": "Value", "value": 429}]},
-                # A 429 of the model's server keeps its own body.
-                "source": "Local",
-                "response": {
-                    **_make_body(LIMITED),
-                    "header": {"set": [{"name": "retry-after", "value": str(RETRY_SECONDS)}]},
-                },
-            }
-        ]
-    return settings
+    # An answer of the model's server keeps its own body.
+    overrides: list[dict[str, Any]] = [
+        {
+            "match": {"statusCodes": [{"type": "Value", "value": status}]},
+            "source": "Local",
+            "response": _make_body(text),
+        }
+        for status, text in ANSWERS.items()
+    ]
+    overrides[-1]["response"]["header"] = {"set": [{"name": "retry-after", "value": str(RETRY_SECONDS)}]}
+    return {
+        "requestBuffer": {"limit": endpoint.settings.max_body_size},
+        "rateLimit": {"local": {"rules": rules}} if rules else None,
+        "responseOverride": overrides,
+    }
 
 
 def _make_object(project: str, namespace: str, kind: str, name: str, spec: dict[str, Any]) -> Object:
