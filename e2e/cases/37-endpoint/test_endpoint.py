@@ -75,35 +75,41 @@ def make_client(stage: Stage, key: str | None, project: str = "") -> httpx.Clien
 
 
 def make_openai(stage: Stage, key: str) -> openai.OpenAI:
-    """Return OpenAI's client with its defaults, but without its own attempts after an error."""
+    """Return OpenAI's client with its defaults."""
     address = envoy_gateway.find_address(stage.kubectl)
     host = {"Host": f"{stage.project}.{DOMAIN}"}
-    return openai.OpenAI(api_key=key, base_url=f"http://{address}/v1", default_headers=host, max_retries=0)
+    return openai.OpenAI(api_key=key, base_url=f"http://{address}/v1", default_headers=host)
 
 
-def chat(client: httpx.Client, model: str, **fields: Any) -> httpx.Response:
-    body = {"model": model, "messages": [{"role": "user", "content": "ebb"}], "max_tokens": 2, **fields}
-    return client.post("/v1/chat/completions", json=body)
+def ask(client: httpx.Client, model: str) -> httpx.Response:
+    return client.post("/v1/completions", json={"model": model, "prompt": "ebb"})
 
 
 def works(stage: Stage, key: str, model: str) -> None:
     """Wait until a key opens a model: the gateway reads a new key or route a moment after it was written."""
     with make_client(stage, key) as client:
-        stage.until(f"`{model}` answers", lambda: chat(client, model).status_code == httpx.codes.OK)
+        stage.until(f"`{model}` answers", lambda: ask(client, model).status_code == httpx.codes.OK)
 
 
 def test_two_models(stage: Stage) -> None:
     """OpenAI's client, unchanged: two models behind one URL, one of them from zero, streamed and not."""
-    for name, autoscaling in (("here", ONE), ("zero", ZERO)):
+    for name, autoscaling in (("zero", ZERO), ("here", ONE)):
         publish(stage, name, autoscaling=autoscaling, image=LANGUAGE_MODEL)
-    for name in ("here", "zero"):
         stage.ready(name)
     key = create_key(stage, "client")
-    works(stage, key, "here")
-    assert not stage.pods("zero")
-    client = make_openai(stage, key)
-    assert {model.id for model in client.models.list()} == {"here", "zero"}
     words: Any = [{"role": "user", "content": "Describe the tide of this morning, please."}]
+    client = make_openai(stage, key)
+
+    def answers() -> bool:
+        """Say whether the gateway has the key and the address of the service, which it looks up every few seconds."""
+        try:
+            return client.chat.completions.create(model="here", messages=words, max_tokens=8).usage is not None
+        except openai.APIStatusError:
+            return False
+
+    took = stage.until("a model answers", answers)
+    assert not stage.pods("zero")
+    assert {model.id for model in client.models.list()} == {"here", "zero"}
     answer = client.chat.completions.create(model="here", messages=words, max_tokens=8)
     assert answer.usage is not None
     assert answer.usage.completion_tokens
@@ -114,7 +120,7 @@ def test_two_models(stage: Stage) -> None:
     times = [time.monotonic() - began for chunk in stream if chunk.choices and chunk.choices[0].delta.content]
     assert len(times) > 1
     assert times[-1] > times[0], "the answer arrived as a whole"
-    stage.report(first_token_from_zero=times[0], last_token=times[-1])
+    stage.report(published_after=took, first_token_from_zero=times[0], last_token=times[-1])
 
     with pytest.raises(openai.NotFoundError) as unknown:
         client.chat.completions.create(model="nowhere", messages=words)
@@ -122,27 +128,27 @@ def test_two_models(stage: Stage) -> None:
     with pytest.raises(openai.AuthenticationError):
         make_openai(stage, "sk-wrong").models.list()
     with make_client(stage, None) as nobody:
-        assert chat(nobody, "here").status_code == httpx.codes.UNAUTHORIZED
+        assert ask(nobody, "here").status_code == httpx.codes.UNAUTHORIZED
 
 
 def test_limit(stage: Stage) -> None:
     """A key over its limit gets 429 with the time to wait; another key of the project does not."""
     publish(stage, "model", limits={"requestsPerMinutePerKey": LIMIT})
     stage.ready("model")
-    greedy, modest = (create_key(stage, name) for name in ("greedy", "modest"))
-    works(stage, modest, "model")
+    first, greedy, modest = (create_key(stage, name) for name in ("first", "greedy", "modest"))
+    works(stage, first, "model")
     with make_client(stage, greedy) as client:
         stage.until("the key is known", lambda: client.get("/v1/models").status_code == httpx.codes.OK)
         answered = 0
         # The limit refills all the time, so that a slow machine gets a few more answers.
-        while (answer := chat(client, "model")).status_code == httpx.codes.OK and answered < 10 * LIMIT:
+        while (answer := ask(client, "model")).status_code == httpx.codes.OK and answered < 10 * LIMIT:
             answered += 1
     assert answer.status_code == httpx.codes.TOO_MANY_REQUESTS
     assert answered >= LIMIT
     assert 0 < int(answer.headers["retry-after"]) <= 60
     assert answer.json()["error"]["code"] == "rate_limit_exceeded"
     with make_client(stage, modest) as client:
-        assert chat(client, "model").status_code == httpx.codes.OK
+        assert ask(client, "model").status_code == httpx.codes.OK
     stage.report(limit=LIMIT, answered=answered)
 
 
@@ -172,7 +178,7 @@ def test_keys(stage: Stage) -> None:
 def status(stage: Stage, key: str) -> int:
     """Return the status of a request with a new connection."""
     with make_client(stage, key) as client:
-        return chat(client, "model").status_code
+        return ask(client, "model").status_code
 
 
 def test_restart(stage: Stage) -> None:
@@ -209,7 +215,7 @@ def in_flight(stage: Stage, key: str, requests: int) -> Iterator[Counter[str]]:
         with make_client(stage, key) as client:
             while not stop.is_set():
                 try:
-                    outcome = str(chat(client, "model").status_code)
+                    outcome = str(ask(client, "model").status_code)
                 except httpx.HTTPError as error:
                     outcome = type(error).__name__
                 outcomes[outcome] += 1
@@ -233,20 +239,21 @@ def test_two_projects(stage: Stage) -> None:
         key, foreign = create_key(stage, "client"), create_key(stage, "client", f"e2e-{other}")
         works(stage, key, "mine")
         with make_client(stage, foreign, other) as client:
-            stage.until("theirs answers", lambda: chat(client, "theirs").status_code == httpx.codes.OK)
+            stage.until("theirs answers", lambda: ask(client, "theirs").status_code == httpx.codes.OK)
         with make_client(stage, key) as client:
-            expected = chat(client, "nowhere")
+            expected = ask(client, "nowhere")
             assert expected.status_code == httpx.codes.NOT_FOUND
             attempts = [
-                chat(client, "theirs"),
-                client.post("/v1/completions", json={"model": "theirs"}),
-                client.post("/v1/chat/completions", json={"model": "theirs"}, headers={"x-ebbtide-model": "theirs"}),
+                ask(client, "theirs"),
+                client.post("/v1/chat/completions", json={"model": "theirs"}),
+                client.post("/v1/completions", json={"model": "theirs"}, headers={"x-ebbtide-model": "theirs"}),
+                client.post("/v1/completions", headers={"x-ebbtide-model": "theirs"}),
             ]
             assert {(each.status_code, each.text) for each in attempts} == {(expected.status_code, expected.text)}
             assert "theirs" not in client.get("/v1/models").text
         with make_client(stage, key, other) as client:
-            assert chat(client, "theirs").status_code == httpx.codes.UNAUTHORIZED
-            assert chat(client, "nowhere").status_code == httpx.codes.UNAUTHORIZED
+            assert ask(client, "theirs").status_code == httpx.codes.UNAUTHORIZED
+            assert ask(client, "nowhere").status_code == httpx.codes.UNAUTHORIZED
     finally:
         stage.kubectl.run("delete", "namespace", f"e2e-{other}", "--wait=false")
 
