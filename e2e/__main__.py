@@ -23,7 +23,9 @@ def main() -> int:
     parser.add_argument("--provider", default="", help="kind (default) or existing")
     parser.add_argument("--source", default="", help="images on kind: upstream (default) or built, without a registry")
     parser.add_argument("--name", default=DEFAULT, help="the cluster's name, for more than one side by side")
-    parser.add_argument("--add", nargs="*", default=[], help="components that only some cases want: dra, kai, kueue")
+    parser.add_argument(
+        "--add", nargs="*", default=[], help="components that only some cases want: dra, envoy-gateway, kai, kueue"
+    )
     told = parser.parse_args()
     console = Console(stderr=True, highlight=False)
 

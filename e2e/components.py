@@ -49,6 +49,7 @@ KOURIER: Final = "v1.21.0"
 KSERVE: Final = "v0.20.0"
 KAI: Final = "v0.12.0"
 KUEUE: Final = "v0.17.0"
+ENVOY_GATEWAY: Final = "v1.9.1"
 
 KAI_PROGRAMS: Final = (
     *("admission", "binder", "operator", "podgroupcontroller", "podgrouper", "queuecontroller", "scheduler"),
@@ -119,16 +120,22 @@ COMPONENTS: Final[Mapping[str, Component]] = {
         ),
         # It asks for Kubernetes' libraries of 1.34 and a controller-runtime that does not compile with newer ones.
         Component("kserve", KSERVE, {"kserve": "manager", "kserve-llm": "llmisvc"}, workspace="kserve/go.work"),
-        # Its libraries of Kubernetes are KServe's, which have been compiled when a case wants it. Helm renders its chart.
+        # Its libraries of Kubernetes are KServe's, which have been compiled when a case wants it.
         Component(
             "kai",
             KAI,
-            {name: name for name in (*KAI_PROGRAMS, "helm")},
+            {name: name for name in KAI_PROGRAMS},
             workspace="kserve/go.work",
-            packages=(
-                *(f"github.com/NVIDIA/KAI-scheduler/cmd/{name}" for name in KAI_PROGRAMS),
-                "helm.sh/helm/v3/cmd/helm",
-            ),
+            packages=tuple(f"github.com/NVIDIA/KAI-scheduler/cmd/{name}" for name in KAI_PROGRAMS),
+        ),
+        # Renders the charts of components that have no other manifests. KAI's module names its version.
+        Component(
+            "helm",
+            "v3",
+            {"helm": "helm"},
+            workspace="kserve/go.work",
+            directory="kai",
+            packages=("helm.sh/helm/v3/cmd/helm",),
         ),
         # Its go.mod names the versions that Knative and Kubernetes are linked with, which have been compiled by then. It is not in
         # their workspace, so that its version does not decide theirs.
@@ -140,6 +147,7 @@ COMPONENTS: Final[Mapping[str, Component]] = {
             variables={"sigs.k8s.io/kueue/pkg/version.GitVersion": KUEUE},
             changes={"sigs.k8s.io/kueue": trim.kueue},
         ),
+        Component("envoy-gateway", ENVOY_GATEWAY, {"envoy-gateway": "envoy-gateway"}, workspace=""),
         # It asks for another release of the Gateway API than KServe.
         Component("contour", "v1.33.8", {"contour": "contour"}, workspace=""),
         Component("metrics-server", "v0.9.0", {"metrics-server": "metrics-server"}),

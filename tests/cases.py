@@ -90,6 +90,7 @@ def make(folder: Path) -> Made:
         of_document, _, further_problems = batch.add_document(loaded)
         objects += of_document
         problems += further_problems
+    objects += batch.list_models()
     problems += batch.batch_problems()
     if any(problem.severity == "error" for problem in problems):
         objects = []

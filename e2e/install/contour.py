@@ -18,8 +18,11 @@ UNUSED: Final = ("extensionservices", "tlsroutes", "grpcroutes", "tcproutes", "b
 
 
 def definitions() -> list[Object]:
-    """Return the CRDs of the Gateway API and of Contour, which does not start without its own."""
-    gateway = module_folder("contour", "sigs.k8s.io/gateway-api") / "config/crd/standard"
+    """Return the CRDs of the Gateway API and of Contour, which does not start without its own.
+
+    The former are of the release that Envoy Gateway asks for, the newest: Contour and KServe read their older versions of it.
+    """
+    gateway = module_folder("envoy-gateway", "sigs.k8s.io/gateway-api") / "config/crd/standard"
     found = [*read(gateway), *read(_examples() / "01-crds.yaml")]
     return [item for item in found if item["kind"] == "CustomResourceDefinition"]
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from e2e.install import contour, keda, knative, kserve, metrics
-from e2e.install.manifests import Object, fit, kustomize, namespace, parse
+from e2e.install.manifests import Object, find_node_address, fit, kustomize, namespace, parse
 from e2e.kubectl import Kubectl, KubectlError
 from e2e.paths import ROOT
 from e2e.providers.protocol import Progress
@@ -76,7 +76,7 @@ def install(
         )
         late += apply_early(kubectl, found, work / "metrics", image, (*metrics.COMPONENTS, PRIORITY_CLASSES))
     with progress("Contour"):
-        kubectl.apply(fit(contour.objects(find_address(kubectl)), image))
+        kubectl.apply(fit(contour.objects(find_node_address(kubectl)), image))
     with progress("KServe"):
         found = kserve.objects(kubectl, STORAGE_IMAGE, work / "certificates")
         late += apply_early(kubectl, found, work / "kserve", image, kserve.COMPONENTS)
@@ -90,12 +90,6 @@ def install(
     with progress("everything available"):
         wait(kubectl)
         kubectl.apply(late)
-
-
-def find_address(kubectl: Kubectl) -> str:
-    """Return the first node's address in the network of the engine."""
-    node, *_ = kubectl.get("nodes")["items"]
-    return next(str(row["address"]) for row in node["status"]["addresses"] if row["type"] == "InternalIP")
 
 
 def advertise(kubectl: Kubectl, resources: Mapping[str, str | None] = GPUS) -> None:

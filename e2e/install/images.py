@@ -7,6 +7,7 @@ from e2e.components import KAI_PROGRAMS
 KO: Final = "ko://knative.dev/serving/cmd/"
 
 KAI: Final = "ghcr.io/nvidia/kai-scheduler"
+ENVOY_GATEWAY: Final = "docker.io/envoyproxy/gateway"
 KUEUE: Final = "us-central1-docker.pkg.dev/k8s-staging-images/kueue/kueue"
 
 DRA: Final = "ko://k8s.io/kubernetes/test/e2e/dra/test-driver"
@@ -30,6 +31,7 @@ PROGRAMS: Final[dict[str, tuple[str, str]]] = {
     "ghcr.io/kedacore/keda-metrics-apiserver": ("keda", "keda-adapter"),
     "ghcr.io/kedacore/keda-admission-webhooks": ("keda", "keda-admission-webhooks"),
     KUEUE: ("kueue", "kueue"),
+    ENVOY_GATEWAY: ("envoy-gateway", "envoy-gateway"),
     **{f"{KAI}/{name}": ("kai", name) for name in KAI_PROGRAMS},
     DRA: ("dra", "dra-test-driver"),
 }
@@ -41,6 +43,7 @@ COMMANDS: Final = {
     "kserve": "/manager",
     "kserve-llm": "/manager",
     "kueue": "/manager",
+    "envoy-gateway": "/usr/local/bin/envoy-gateway",
     "prometheus": "/bin/prometheus",
     "prometheus-config-reloader": "/bin/prometheus-config-reloader",
 }

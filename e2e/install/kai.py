@@ -1,25 +1,23 @@
 """KAI-Scheduler as its own chart renders it, with reservation pods of ours: upstream's read the device from NVML."""
 
-import subprocess
 from collections.abc import Callable
 from typing import Final
 
-from e2e.build import BuildError, build, module_folder, program
-from e2e.components import COMPONENTS, KAI
+from e2e.build import module_folder
+from e2e.components import KAI
+from e2e.install import helm
 from e2e.install.images import KAI as REGISTRY
-from e2e.install.manifests import Object, fit, namespace, parse
+from e2e.install.manifests import Object, fit, namespace
 from e2e.kubectl import Kubectl
 from e2e.servers import images as servers
 
 NAMESPACE: Final = "kai-scheduler"
 MODULE: Final = "github.com/NVIDIA/KAI-scheduler"
-SETTINGS: Final = {
-    "global.registry": REGISTRY,
-    "global.tag": KAI,
-    "global.gpuSharing": "true",
+SETTINGS: Final[Object] = {
+    "global": {"registry": REGISTRY, "tag": KAI, "gpuSharing": True},
     # They need images with kubectl, for upgrades and the removal of the chart.
-    "topologyMigration.enabled": "false",
-    "postCleanup.enabled": "false",
+    "topologyMigration": {"enabled": False},
+    "postCleanup": {"enabled": False},
 }
 OWN: Final = {"Config", "Queue", "SchedulingShard"}
 """Kinds of KAI: its operator makes the deployments from them."""
@@ -57,7 +55,7 @@ def install(kubectl: Kubectl, image: Callable[[str], str]) -> None:
     names = [f"crd/{item['metadata']['name']}" for item in definitions]
     kubectl.run("wait", "--for=condition=Established", "--timeout=60s", *names)
     rest = [item for item in found if item["kind"] not in {"CustomResourceDefinition", "Job"}]
-    kubectl.apply(fit((place(item) for item in rest if item["kind"] not in OWN), image))
+    kubectl.apply(fit((item for item in rest if item["kind"] not in OWN), image))
     kubectl.apply(configure(item, image) for item in rest if item["kind"] in OWN)
     for name in DEPLOYMENTS:
         kubectl.run("wait", "--for=create", f"deployment/{name}", "-n", NAMESPACE, "--timeout=180s", timeout=200)
@@ -81,23 +79,7 @@ def render() -> list[Object]:
         BuildError: helm could not be built, or it refused the chart.
 
     """
-    build(COMPONENTS["kai"])
-    chart = module_folder("kai", MODULE) / "deployments/kai-scheduler"
-    settings = [f"--set={name}={value}" for name, value in SETTINGS.items()]
-    command = [str(program("kai", "helm")), "template", "kai", str(chart), f"--namespace={NAMESPACE}", "--include-crds"]
-    done = subprocess.run(
-        [*command, *settings], check=False, capture_output=True, text=True, env={"HOME": "/nonexistent"}
-    )
-    if done.returncode:
-        raise BuildError(f"helm does not render the chart of KAI: {done.stderr.strip()}")
-    return parse(done.stdout)
-
-
-def place(item: Object) -> Object:
-    """Return an object of the chart with the namespace that helm would give it."""
-    if item["kind"] in {"Deployment", "ServiceAccount", "RoleBinding", "Role", "ConfigMap", "Service"}:
-        item["metadata"].setdefault("namespace", NAMESPACE)
-    return item
+    return helm.render("kai", module_folder("kai", MODULE) / "deployments/kai-scheduler", NAMESPACE, SETTINGS)
 
 
 def configure(item: Object, image: Callable[[str], str]) -> Object:

@@ -109,3 +109,9 @@ def config_map(namespace: str, name: str, data: Mapping[str, str]) -> Object:
 def namespace(name: str) -> Object:
     """Return a namespace."""
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+
+
+def find_node_address(kubectl: Kubectl) -> str:
+    """Return the first node's address in the network of the engine."""
+    node, *_ = kubectl.get("nodes")["items"]
+    return next(str(row["address"]) for row in node["status"]["addresses"] if row["type"] == "InternalIP")

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from e2e.install import dra, kai, kueue
+from e2e.install import dra, envoy_gateway, kai, kueue
 from e2e.kubectl import Kubectl
 
 INSTALLERS: Final[Mapping[str, Callable[[Kubectl, Callable[[str], str]], None]]] = {
     "dra": dra.install,
+    "envoy-gateway": envoy_gateway.install,
     "kai": kai.install,
     "kueue": kueue.install,
 }
-SERVERS: Final[Mapping[str, tuple[str, ...]]] = {"dra": (), "kai": ("reservation",), "kueue": ()}
+SERVERS: Final[Mapping[str, tuple[str, ...]]] = {"dra": (), "envoy-gateway": (), "kai": ("reservation",), "kueue": ()}

@@ -56,6 +56,17 @@ CONSTANTS: tuple[tuple[str, str, str], ...] = (
         r"spec\.template\.spec\.(containers\[\]\.(?!image).*|volumes\[\]\.name)",
         "one script downloads any storage URI",
     ),
+    (
+        "SecurityPolicy|EnvoyExtensionPolicy|BackendTrafficPolicy|HTTPRouteFilter",
+        r"metadata\.(name|labels\..*)|spec\..*",
+        "the endpoints of all projects work alike",
+    ),
+    ("HTTPRoute|Backend", r"metadata\.(name|labels\..*)|spec\..*", "only the models, hosts and limits differ"),
+    (
+        "Service",
+        r"spec\.template\.spec\.containers\[\]\.ports\[\]\.name",
+        "a published service speaks HTTP",
+    ),
     ("LLMInferenceService", r"spec\.template\.containers\[\]\.name", "KServe's preset names the container"),
     ("InferenceService", "apiVersion|kind", "a model has no other kind of object"),
     ("InferenceService", r"spec\.predictor\.resourceClaims\[\]\.name", "the claim's name in the pod"),

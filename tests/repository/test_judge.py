@@ -40,13 +40,19 @@ BUILT_IN_KINDS = {
 }
 #: Kinds that are checked against upstream's schemas only (tests/repository/test_schemas.py).
 STRUCTURE_ONLY = {
+    "Backend",
+    "BackendTrafficPolicy",
     "ClusterQueue",
     "DomainMapping",
+    "EnvoyExtensionPolicy",
+    "HTTPRoute",
+    "HTTPRouteFilter",
     "LocalModelNamespaceCache",
     "LocalQueue",
     "Queue",
     "ResourceFlavor",
     "ScaledObject",
+    "SecurityPolicy",
 }
 #: The serving runtime of the models in the cases. KServe matches formats by name.
 RUNTIME = {

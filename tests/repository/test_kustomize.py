@@ -28,6 +28,7 @@ from ebbtide.cluster.watch.groups import KINDS as CACHED
 from ebbtide.cluster.write.projects import make_member_role, make_role
 from ebbtide.core import manifests
 from ebbtide.core.base import keys, metrics
+from ebbtide.core.base.names import ENDPOINT_KEYS
 from ebbtide.core.documents import profiles
 from ebbtide.core.profile.built_in import FEATURES, FULL
 from ebbtide.core.profile.models import MetricNames, Profile, Scheduling
@@ -190,7 +191,8 @@ def test_the_role_of_the_server_has_the_kinds_of_its_cache() -> None:
 
 def test_no_role_reads_secrets_or_all_config_maps() -> None:
     for rule in (*make_member_role()["rules"], *OBSERVER["rules"]):
-        assert "secrets" not in rule["resources"]
+        # A member of a project manages the keys of its endpoint, and could mount that Secret into a workload.
+        assert "secrets" not in rule["resources"] or rule["resourceNames"] == [ENDPOINT_KEYS]
         assert "configmaps" not in rule["resources"] or rule["resourceNames"]
         assert "*" not in (*rule["resources"], *rule["verbs"], *rule["apiGroups"])
 

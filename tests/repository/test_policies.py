@@ -54,6 +54,8 @@ JUDGED = {
     "DaemonSet",
     "Job",
     "LLMInferenceService",
+    "Backend",
+    "HTTPRoute",
 }
 
 
@@ -191,8 +193,11 @@ def test_shared_variables_are_the_same_everywhere() -> None:
 
 #: Resources that a member can create and that own no pods.
 OWN_NO_PODS = {
+    "backends",
     "domainmappings",
     "horizontalpodautoscalers",
+    "httproutefilters",
+    "httproutes",
     "localmodelnamespacecaches",
     "persistentvolumeclaims",
     "poddisruptionbudgets",
@@ -200,6 +205,7 @@ OWN_NO_PODS = {
     "pods/portforward",
     "resourceclaimtemplates",
     "scaledobjects",
+    "secrets",
     "serviceaccounts",
 }
 

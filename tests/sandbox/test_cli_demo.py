@@ -38,6 +38,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "one-liner" / "spec.yaml"
         (("submit", "hello", "-i", "ghcr.io/acme/hello:1.0", "-y", "--wait", "0"), 0, "created Service"),
         (("scale", "chat", "--max", "2"), 0, "maxReplicas 2"),
         (("project", "list"), 0, "team-a"),
+        (("key", "create", "ci", "-p", "team-a"), 0, "sk-ebbtide-"),
         (("call", "chat", "--chat", "Hello"), 0, "This is a simulated answer of chat"),
         (("call", "embed", "--path", "/embed", "-d", "{}"), 0, '"service": "embed"'),
     ],

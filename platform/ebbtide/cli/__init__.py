@@ -53,6 +53,7 @@ COMMANDS: Final = (
     ("resume", "suspend", "Resume a suspended workload"),
     ("delete", "delete", "Delete a workload and the objects created with it"),
     ("project", "project", "Create, list, describe and delete projects"),
+    ("key", "key", "Create, list, rotate and revoke keys of an endpoint"),
     ("serve", "serve", "Serve the REST API and the web UI"),
     ("open", "serve", "Serve the web UI and open it in the browser"),
     ("mcp", "mcp", "Offer the reading commands to agents (MCP)"),

@@ -71,6 +71,7 @@ def transform_list(text: bytes) -> tuple[dict[str, Any], int]:
         problems.extend(item_problems)
         problems.extend(loaded.place_problems(_find_clashes(objects, existing)))
         output_items.extend(obj for obj in objects if _make_key(obj) not in existing)
+    output_items.extend(batch.list_models())
     problems.extend(batch.batch_problems())
     return _make_list(output_items, problems), int(has_errors(problems))
 

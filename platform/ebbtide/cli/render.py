@@ -74,6 +74,7 @@ def _translate_sources(
     batch = Batch(profile, fold=True)
     for loaded in common.load_documents(sources, profile):
         yield from _translate_document(loaded, batch, problems, choice)
+    yield from batch.list_models()
     problems.extend(batch.batch_problems())
 
 

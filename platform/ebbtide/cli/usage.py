@@ -30,7 +30,7 @@ GROUPS: Final = (
     ),
     (
         "Run",
-        ("quickstart", "apply", "submit", "diff", "call", "delete", "project"),
+        ("quickstart", "apply", "submit", "diff", "call", "delete", "project", "key"),
         ("ebbtide apply chat.yaml && ebbtide call chat",),
     ),
     (

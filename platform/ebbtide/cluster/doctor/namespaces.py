@@ -22,7 +22,7 @@ from ebbtide.cluster.client.protocol import (
 )
 from ebbtide.cluster.doctor.findings import FixPatch, fetch_or_none, make_error_finding, make_warning_finding
 from ebbtide.cluster.doctor.observed import POD_SECURITY
-from ebbtide.cluster.write.apply import SHARED
+from ebbtide.cluster.write.apply import is_shared
 from ebbtide.core.base import keys
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.translation import pod_security
@@ -76,7 +76,7 @@ def _check_permissions(cluster: Cluster, _: ObservedCluster, requirements: SpecR
 
     An apply does not change shared objects that exist, so it needs permissions only for the missing ones.
     """
-    written = [obj for obj in requirements.objects if obj["kind"] not in SHARED or _is_missing(cluster, obj)]
+    written = [obj for obj in requirements.objects if not is_shared(obj) or _is_missing(cluster, obj)]
     kinds = list(dict.fromkeys(kind_of(obj) for obj in written)) or [KNATIVE, KSERVE]
     for namespace in requirements.namespaces or (cluster.namespace,):
         forbidden = [

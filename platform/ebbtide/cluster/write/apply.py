@@ -26,6 +26,7 @@ from ebbtide.cluster.read.rejections import explain_rejection
 from ebbtide.cluster.read.status import Status, compute_status
 from ebbtide.cluster.write.canary import fill_stable_revision
 from ebbtide.cluster.write.changes import FieldChange, creates_pods, diff_objects
+from ebbtide.cluster.write.endpoints import complete_models, find_taken_model
 from ebbtide.core.adopt.live import import_object
 from ebbtide.core.base import keys
 from ebbtide.core.base.bodies import body
@@ -37,6 +38,7 @@ from ebbtide.core.base.quantities import format_number
 from ebbtide.core.documents.quota import sum_replica_requests, update_replicas
 from ebbtide.core.profile.projects import report_unknown_namespace
 from ebbtide.core.translation import gpu
+from ebbtide.core.translation.endpoints import list_models, make_own_list
 from ebbtide.core.translation.objects import Object, apply_merge_patch
 
 if TYPE_CHECKING:
@@ -73,7 +75,7 @@ FOREIGN: Final = "RES062"
 #: Kinds that hold data, which outlives the workload.
 DATA: Final = frozenset({"PersistentVolumeClaim"})
 #: Kinds that need an existing workload; they are written after it.
-FOLLOWERS: Final = ("DomainMapping", "HorizontalPodAutoscaler", "ScaledObject")
+FOLLOWERS: Final = ("DomainMapping", "HorizontalPodAutoscaler", "ScaledObject", "Backend", "HTTPRoute")
 #: Field managers of ``kubectl apply``, on the client's and on the server's side.
 KUBECTL: Final = frozenset({"kubectl-client-side-apply", "kubectl"})
 LATEST: Final = [{"latestRevision": True, "percent": 100}]
@@ -195,8 +197,14 @@ def plan_workload(
     belongs to a custom resource is refused, and with one, a workload that belongs to another or to none of Ebbtide's.
     """
     profile = workload.plan.profile
+    # The list of the models comes last: a write reads it from the routes, also from that of this workload.
+    listed = [
+        complete_models(cluster, obj, list_models(workload.plan), apart_from=workload.name)
+        for obj in make_own_list(workload.plan)
+    ]
     planned = [
-        _plan_object(cluster, _set_owner(obj, owner), profile, create=create, owner=owner) for obj in workload.objects
+        _plan_object(cluster, _set_owner(obj, owner), profile, create=create, owner=owner)
+        for obj in (*workload.objects, *listed)
     ]
     if create:
         # Creating the top object decides which of several callers is first, so its companions come after it.
@@ -208,7 +216,23 @@ def plan_workload(
 
 def is_owned(obj: Object) -> bool:
     """Return whether an object belongs to one workload, and is deleted with it: it is not shared and holds no data."""
-    return obj["kind"] not in SHARED and obj["kind"] not in DATA
+    return not is_shared(obj) and obj["kind"] not in DATA
+
+
+def is_shared(obj: Object) -> bool:
+    """Return whether workloads share an object: it belongs to the cluster, to a project, or to a project's endpoint."""
+    return obj["kind"] in SHARED or _is_of_endpoint(obj)
+
+
+def _is_of_endpoint(obj: Object) -> bool:
+    return bool(get_at(obj, "metadata", "labels", keys.APP_COMPONENT) == keys.ENDPOINT_COMPONENT)
+
+
+def _explain_forbidden(obj: Object, error: ClusterError) -> str:
+    """Return why an object cannot be written; members of a project may not write the policies of its endpoint."""
+    project = get_at(obj, "metadata", "labels", keys.PROJECT)
+    advice = f"; ask an administrator to run ebbtide project create {project}" if _is_of_endpoint(obj) else ""
+    return f"{error}{advice}"
 
 
 def _set_owner(obj: Object, owner: Object | None) -> Object:
@@ -268,6 +292,8 @@ def _plan_object(
 ) -> ApplyStep:
     if obj["kind"] == kube.LLM.name and owner is not None:
         return ApplyStep("refused", obj, refusal=LLM_REFUSAL, error=kube.RefusedError(LLM_REFUSAL))
+    if taken := find_taken_model(cluster, obj):
+        return ApplyStep("refused", obj, refusal=taken, error=kube.RefusedError(taken))
     name, namespace = obj["metadata"]["name"], obj["metadata"].get("namespace", "")
     new = create and is_top_object(obj)
     try:
@@ -275,7 +301,7 @@ def _plan_object(
     except kube.MissingError:
         return _plan_creation(cluster, obj)
     except kube.ForbiddenError:
-        if obj["kind"] not in SHARED:
+        if not is_shared(obj):
             raise
         return ApplyStep("keep", obj, notes=("reading it is forbidden; assumed to exist and to be up to date",))
     if new:
@@ -342,6 +368,8 @@ def _plan_creation(cluster: Cluster, obj: Object) -> ApplyStep:
         return ApplyStep("refused", obj, refusal=f"kind {obj['kind']} is unknown to this cluster: {error}", error=error)
     except kube.BusyError:
         return ApplyStep("create", obj)
+    except kube.ForbiddenError as error:
+        return ApplyStep("refused", obj, refusal=_explain_forbidden(obj, error), error=error)
     except ClusterError as error:
         return ApplyStep("refused", obj, refusal=explain_rejection(str(error)), error=error)
     return ApplyStep("create", obj)
@@ -360,9 +388,9 @@ def _plan_change(
     except kube.BusyError:
         raise
     except kube.ForbiddenError as error:
-        if obj["kind"] in SHARED and _contains_fields(live, kube.make_applicable(obj)):
+        if is_shared(obj) and _contains_fields(live, kube.make_applicable(obj)):
             return ApplyStep("keep", obj, notes=("up to date; changing it is forbidden",))
-        return ApplyStep("refused", obj, refusal=str(error), error=error)
+        return ApplyStep("refused", obj, refusal=_explain_forbidden(obj, error), error=error)
     except ClusterError as error:
         return ApplyStep("refused", obj, refusal=explain_rejection(str(error)), error=error)
     if unset is not None:
@@ -580,7 +608,7 @@ def _create_top(cluster: Cluster, step: ApplyStep) -> Object:
 
 def _add_owner(cluster: Cluster, top: Object | None, obj: Object) -> Object:
     """Return a companion object with its workload as owner, so that Kubernetes deletes them together."""
-    if top is None or obj["kind"] not in FOLLOWERS:
+    if top is None or obj["kind"] not in FOLLOWERS or not is_owned(obj):
         return obj
     live = cluster.get(kube.kind_of(top), top["metadata"]["name"], top["metadata"]["namespace"])
     owner = {"apiVersion": top["apiVersion"], "kind": top["kind"]} | {
@@ -596,12 +624,13 @@ def _write_step(cluster: Cluster, step: ApplyStep, *, force: bool, basis: Object
             kube.kind_of(step.item), metadata["name"], metadata["namespace"], step.unset, basis=basis
         )
         basis = None if basis is None else patched
+    item = complete_models(cluster, step.item)
     try:
-        return cluster.apply(step.item, force=force, basis=basis)
+        return cluster.apply(item, force=force, basis=basis)
     except kube.ConflictError as error:
         # Fields that Ebbtide's own commands set on the live object can be taken over, and those of an adopted object.
         if set(error.owners) <= {kube.LIVE_MANAGER, *(KUBECTL if step.adopted else ())}:
-            return cluster.apply(step.item, force=True, basis=basis)
+            return cluster.apply(item, force=True, basis=basis)
         raise
 
 

@@ -21,11 +21,12 @@ from ebbtide.cluster.write import apply
 from ebbtide.cluster.write.apply import ApplyStep
 from ebbtide.core.base import keys
 from ebbtide.core.base.bodies import WrittenBy, body
+from ebbtide.core.base.names import ENDPOINT_KEYS
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.base.quantities import format_number
 from ebbtide.core.profile.models import Profile, Project
-from ebbtide.core.translation import project
+from ebbtide.core.translation import endpoints, project
 from ebbtide.core.translation.objects import Object
 from ebbtide.core.translation.quotas import QUOTA_BACKENDS, kai, kueue
 
@@ -48,6 +49,22 @@ MEMBER_RULES: Final[list[Object]] = [
         "apiGroups": ["serving.kserve.io"],
         "resources": ["inferenceservices", "llminferenceservices", "localmodelnamespacecaches"],
         "verbs": SHIP,
+    },
+    {"apiGroups": ["gateway.networking.k8s.io"], "resources": ["httproutes"], "verbs": SHIP},
+    {"apiGroups": ["gateway.envoyproxy.io"], "resources": ["backends", "httproutefilters"], "verbs": SHIP},
+    # An EnvoyExtensionPolicy runs Lua in the gateway that all projects share, and the limits are the administrator's.
+    {
+        "apiGroups": ["gateway.envoyproxy.io"],
+        "resources": ["backendtrafficpolicies", "envoyextensionpolicies", "securitypolicies"],
+        "verbs": SEE,
+    },
+    # Only the keys of the project's endpoint. A server-side apply names the object, so create is limited to it too
+    # (k8s.io/apiserver pkg/endpoints/handlers/patch.go).
+    {
+        "apiGroups": [""],
+        "resources": ["secrets"],
+        "resourceNames": [ENDPOINT_KEYS],
+        "verbs": ["get", "create", "patch"],
     },
     {"apiGroups": ["autoscaling"], "resources": ["horizontalpodautoscalers"], "verbs": SHIP},
     {"apiGroups": ["keda.sh"], "resources": ["scaledobjects"], "verbs": SHIP},
@@ -308,6 +325,7 @@ def _render_project(
                 # A queue rendered without amounts would be unlimited, so an existing one is kept.
                 continue
         yield obj
+    yield from endpoints.make_shared_objects(request.name, namespace, profile.spec)
     before = list_project_members(_list_everywhere(cluster, kube.ROLE_BINDING, [{"metadata": {"name": namespace}}]))
     members = [entry for entry in dict.fromkeys((*before, *request.add)) if entry not in request.remove]
     if not members and not before:

@@ -8,6 +8,7 @@ from typing import Final
 
 from ebbtide.cluster.client.protocol import KINDS, Cluster, Kind, MissingError, RefusedError, kind_of
 from ebbtide.cluster.read.inventory import explain_resource_owner, get_top
+from ebbtide.cluster.write.endpoints import refresh_models
 from ebbtide.core.base import keys
 from ebbtide.core.translation.objects import Object
 
@@ -20,6 +21,8 @@ COMPANIONS: Final = (
     ("batch/v1", "Job"),
     ("serving.kserve.io/v1alpha1", "LocalModelNamespaceCache"),
     ("serving.knative.dev/v1beta1", "DomainMapping"),
+    ("gateway.networking.k8s.io/v1", "HTTPRoute"),
+    ("gateway.envoyproxy.io/v1alpha1", "Backend"),
     ("resource.k8s.io/v1", "ResourceClaimTemplate"),
     ("v1", "ServiceAccount"),
 )
@@ -67,6 +70,7 @@ def remove_workload(cluster: Cluster, planned: Removal) -> Iterator[Object]:
         metadata = obj["metadata"]
         cluster.delete(kind_of(obj), metadata["name"], metadata.get("namespace", ""), uid=metadata["uid"])
         yield obj
+    refresh_models(cluster, planned.items)
 
 
 def _list_companions(cluster: Cluster, kind: Kind, top: Object) -> list[Object]:

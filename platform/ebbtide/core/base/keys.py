@@ -21,6 +21,14 @@ SCALE: Final = "ebbtide.dev/scale"
 FLOOR: Final = "ebbtide.dev/autoscaling"
 #: On a service in a rollout without additional replicas, so that the gateway reads the endpoints again: ebbtide.dev/endpoints: "3"
 ENDPOINTS: Final = "ebbtide.dev/endpoints"
+#: On the HTTPRoutes of a project's endpoint, by which its policies select them: ebbtide.dev/endpoint: team-a
+ENDPOINT: Final = "ebbtide.dev/endpoint"
+#: The names of the model of a route, main name first: ebbtide.dev/models: chat,chat-latest
+MODELS: Final = "ebbtide.dev/models"
+#: Prefix of an annotation for each key of an endpoint: key.ebbtide.dev/ci: 2026-11-30T12:00:00Z
+KEY_CREATED: Final = "key.ebbtide.dev/"
+#: The component of the objects that all services of a project's endpoint share
+ENDPOINT_COMPONENT: Final = "endpoint"
 #: ebbtide.dev/category: Deploy
 CATEGORY: Final = "ebbtide.dev/category"
 

@@ -27,6 +27,10 @@ CONTROLLER: Final = "ebbtide-controller"
 PROJECT_ACCOUNT: Final = "ebbtide"
 
 
+#: The route and the policies of a project's endpoint, the Secret of its keys, and the list of its models.
+ENDPOINT: Final = "ebbtide-endpoint"
+ENDPOINT_KEYS: Final = "ebbtide-endpoint-keys"
+ENDPOINT_MODELS: Final = "ebbtide-endpoint-models"
 #: The volume with the weights of ``spec.start``.
 WEIGHTS_VOLUME: Final = "start-weights"
 #: The volume with the compiled artifacts of ``spec.start``.

@@ -25,9 +25,10 @@ OTHERS: Final = {"Profile", "Kustomization", "List"}
 # fmt: off
 #: Kinds that a render produces in addition to the workload; they occur when rendered output is read back.
 COMPANIONS: Final = {
-    "ClusterQueue", "DaemonSet", "DomainMapping", "HorizontalPodAutoscaler", "Job", "LimitRange", "LocalModelNamespaceCache", "LocalQueue",
+    "Backend", "BackendTrafficPolicy", "ClusterQueue", "DaemonSet", "DomainMapping", "EnvoyExtensionPolicy",
+    "HTTPRoute", "HTTPRouteFilter", "HorizontalPodAutoscaler", "Job", "LimitRange", "LocalModelNamespaceCache", "LocalQueue",
     "Namespace",    "PersistentVolumeClaim", "PodDisruptionBudget", "PriorityClass", "Queue", "ResourceClaimTemplate", "ResourceFlavor",
-    "ResourceQuota", "ScaledObject", "ServiceAccount",
+    "ResourceQuota", "ScaledObject", "SecurityPolicy", "ServiceAccount",
 }
 # fmt: on
 _KEEP: Final = "apply it with kubectl as it is, next to the workloads that use it"

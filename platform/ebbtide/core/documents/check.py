@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from ebbtide.core.base import names
 from ebbtide.core.base.problems import ERROR, Problem, make_warning
 from ebbtide.core.documents import quota
+from ebbtide.core.translation import endpoints
 from ebbtide.core.translation.container import may_run_as_root
 from ebbtide.core.translation.translate import Translation, translate
 
@@ -42,6 +43,8 @@ class Batch:
     #: Name of the workload by namespace and name of each Service that Knative or KServe creates for it.
     makers: dict[tuple[str, str], str] = field(default_factory=dict)
     demands: dict[str, quota.QuotaDemand] = field(default_factory=dict)
+    #: The place that publishes each model, by namespace, project and name of the model.
+    published: dict[tuple[str, str, str], str] = field(default_factory=dict)
 
     def add_document(self, loaded: LoadedDocument) -> tuple[list[Object], Translation | None, list[Problem]]:
         """Return one document's new objects, its translation and its problems in the order of their lines."""
@@ -63,7 +66,7 @@ class Batch:
                 earlier = self.names[key] or "an earlier document"
                 message = f"workload {key[1]} already exists{_in_namespace(key[0])}, from {earlier}"
                 return [], translation, problems + loaded.place_problems([_repeated_name(message)])
-            taken = self._find_taken_services(translation.plan)
+            taken = self._find_taken_services(translation.plan) or self._find_taken_models(translation.plan, loaded)
             if taken:
                 return [], translation, problems + loaded.place_problems(taken)
             self.names[key] = loaded.name
@@ -84,6 +87,35 @@ class Batch:
         if not problems:
             self.makers.update(dict.fromkeys(services, plan.name))
         return problems
+
+    def _find_taken_models(self, plan: Plan, loaded: LoadedDocument) -> list[Problem]:
+        """Return an error for each model that an earlier workload publishes at the same endpoint."""
+        models = endpoints.list_models(plan)
+        keys = [(plan.namespace, plan.spec.project or "", model) for model in models]
+        problems = [
+            Problem(
+                "END003",
+                ("spec", "endpoint"),
+                f"model {key[2]} is already published at the endpoint of project {key[1]}, by {self.published[key]}",
+                "set another endpoint.name or aliases, or let one of the two name the other in endpoint.split",
+            )
+            for key in keys
+            if key in self.published
+        ]
+        if not problems:
+            line = loaded.line(loaded.reading.origin_of(("spec", "endpoint")))
+            self.published.update(dict.fromkeys(keys, f"{loaded.name or plan.name}:{line}" if line else plan.name))
+        return problems
+
+    def list_models(self) -> list[Object]:
+        """Return the object of each project's endpoint that lists the models of all documents so far."""
+        models: dict[tuple[str, str], list[str]] = {}
+        for namespace, project, model in self.published:
+            models.setdefault((namespace, project), []).append(model)
+        return [
+            endpoints.make_model_list(self.profile.spec, project, namespace, names)
+            for (namespace, project), names in models.items()
+        ]
 
     def _find_conflicts(self, objects: tuple[Object, ...]) -> list[Problem]:
         """Return an error for each object that exists already with different content: one of the two would be lost."""

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ebbtide.core.spec.scalars import Model, NotNegative, Text, empty_list
+from ebbtide.core.spec.scalars import Model, NotNegative, Positive, Text, empty_list
 
 #: A dotted version in the projects' format: 1.21, 0.20.0.
 Version = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+){1,2}$")]
@@ -277,6 +277,40 @@ class Access(Model):
     """Labels and annotations by authorizationType."""
 
 
+class EndpointLimits(Model):
+    """Limits of the requests to each published service. Each replica of the gateway counts on its own."""
+
+    requests_per_minute: Positive | None = None
+    """Requests per minute to a published service, by all keys together. Default: no limit."""
+    requests_per_minute_per_key: Positive | None = None
+    """Requests per minute to a published service with one key. Default: no limit."""
+    tokens_per_minute: Positive | None = None
+    """Tokens per minute of a published service. The gateway must be able to count tokens."""
+
+
+class ProjectEndpoint(Model):
+    """The endpoint of each project: one URL for all its models, on a gateway that the cluster has."""
+
+    gateway: Literal["none", "envoy-gateway"] = "none"
+    """Software of the gateway, or none if no service can be published."""
+    host: Annotated[str, Field(pattern=r"^\{project\}[a-z0-9.-]+$")] = "{project}.models.example.com"
+    """Host name of a project's endpoint. Must begin with {project}."""
+    gateway_name: Text = "models"
+    """Name of the Gateway."""
+    gateway_namespace: Text = "envoy-gateway-system"
+    """Namespace of the Gateway."""
+    listener: Text = "{project}"
+    """Listener of the Gateway. With one listener for each project, which admits only the routes of the project's namespace,
+    no other project can take over its host."""
+    max_body_size: Annotated[str, Field(pattern=r"^[1-9][0-9]*(Ki|Mi)$", max_length=8)] = "4Mi"
+    """Largest body of a request. The gateway reads the whole body to find the model, and answers 413 above this size."""
+    client_timeout_seconds: Positive = 600
+    """Shortest time limit on the way to the gateway: that of the clients, or of a load balancer in front. Default: that of
+    OpenAI's Python client."""
+    limits: EndpointLimits = EndpointLimits()
+    """Limits of the requests to each published service."""
+
+
 class Pods(Model):
     """Defaults for every pod."""
 
@@ -322,6 +356,8 @@ class ProfileSpec(Model):
     """Projects and quotas."""
     access: Access = Access()
     """Access control of endpoints."""
+    endpoint: ProjectEndpoint = ProjectEndpoint()
+    """Endpoint of each project."""
     pods: Pods = Pods()
     """Defaults for every pod."""
     prices: Prices = Prices()

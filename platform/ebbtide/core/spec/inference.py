@@ -20,6 +20,7 @@ from ebbtide.core.spec.scheduling import (
 )
 from ebbtide.core.spec.serving import (
     Batcher,
+    Endpoint,
     ExposedPort,
     ExposedUrl,
     Logger,
@@ -156,6 +157,9 @@ class InferenceSpec(Model):
     """Annotations of the pods. A change creates a new revision."""
     category: Label | None = None
     """Run:ai's workload category, set as a label of the rendered object."""
+    endpoint: Endpoint | None = None
+    """Publication at the endpoint of the project, which is one URL for all its models. ``{}`` publishes the service under its
+    default name. Ebbtide extension."""
     exposed_urls: list[ExposedUrl] = empty_list()
     """Custom host names of the service."""
     ports: list[ExposedPort] = empty_list()

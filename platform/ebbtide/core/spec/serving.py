@@ -177,6 +177,24 @@ class Rollout(Model):
     2 replicas. With a Knative Service, ebbtide apply carries it out. Default: Knative starts all new replicas first."""
 
 
+#: The name of a model in requests: it is compared with a header, so it has no characters that a header cannot have.
+ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$", max_length=200)]
+
+
+class Endpoint(Model):
+    """Publication at the project's endpoint, where the model in the request selects the service. Ebbtide extension."""
+
+    name: ModelName | None = None
+    """Name of the model in requests. Default: the name that the server or model.name has, otherwise the name of the workload."""
+    aliases: list[ModelName] = empty_list()
+    """Further names of the model. The body of a request is not changed, so the server must accept them too."""
+    split: dict[ObjectName, Annotated[int, Field(ge=1, le=99)]] = Field(default={})
+    """Percentage of the requests that other services of the project receive, by the name of the service. They serve a model of
+    the same name by the same kind of object, and are not published themselves."""
+    fallback: ObjectName | None = None
+    """Service that answers while this one starts from zero. The gateway must support it."""
+
+
 class ExposedUrl(Model):
     """A custom host name of the service."""
 

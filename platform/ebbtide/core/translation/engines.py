@@ -24,6 +24,7 @@ class Engine(NamedTuple):
     model. ``streams`` are the stores from which the engine streams weights with ``--load-format=runai_streamer``, besides a
     directory and huggingface.co; empty if it cannot stream. ``compiled`` is the environment variable with the directory of
     compiled artifacts, ``compile_flag`` the argument without which it compiles nothing, and ``eager_flag`` the one with which.
+    ``names_flag`` sets the names of the model in requests; empty if the server does not compare them.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Engine(NamedTuple):
     compiled: str = ""
     compile_flag: str = ""
     eager_flag: str = ""
+    names_flag: str = ""
 
     def write_memory_argument(self, share: float) -> str:
         """Return the argument that limits the server to a share of the GPU, with the part that it leaves free by default."""
@@ -58,6 +60,7 @@ ENGINES: Final = (
         streams=("s3", "gs", "az"),
         compiled="VLLM_CACHE_ROOT",
         eager_flag="--enforce-eager",
+        names_flag="--served-model-name",
     ),
     Engine(
         "SGLang",
@@ -110,6 +113,21 @@ def read_flag(words: Sequence[str], *names: str) -> str | None:
         if name.replace("_", "-") in names:
             value = text if equals else next(iter(words[place + 1 : place + 2]), "")
     return value
+
+
+def read_flag_values(words: Sequence[str], name: str) -> list[str]:
+    """Return the values of a flag that takes several, of its last occurrence; none if it is not set."""
+    values: list[str] = []
+    reads = False
+    for word in words:
+        flag, equals, text = word.partition("=")
+        if flag.startswith("--"):
+            reads = flag.replace("_", "-") == name
+            if reads:
+                values = [text] if equals else []
+        elif reads:
+            values.append(word)
+    return values
 
 
 def read_port(words: Sequence[str], *names: str) -> int | None:

@@ -13,6 +13,7 @@ from ebbtide.core.base.problems import Path, Problem, make_warning
 from ebbtide.core.base.quantities import parse_nano, parse_whole_quantity
 from ebbtide.core.base.versions import KNOWN, is_known_version
 from ebbtide.core.profile.built_in import OTHER_FLAGS
+from ebbtide.core.translation import endpoints
 from ebbtide.core.translation.gpu import BACKENDS, is_named
 from ebbtide.core.translation.runtimes import ComputeResource
 from ebbtide.core.translation.serving.knative import EVERY_FLAG
@@ -43,6 +44,7 @@ def check(profile: Profile) -> Iterator[Problem]:
     """Yield the problems of a profile that its schema does not find."""
     spec = profile.spec
     knative = spec.knative
+    yield from endpoints.check_profile(spec)
     yield from _check_versions(spec)
     for config, key in NUMBERS:
         value = getattr(knative, config).get(key)

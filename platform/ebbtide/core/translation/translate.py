@@ -12,6 +12,7 @@ from ebbtide.core.base.problems import ERROR, Problem, has_errors, make_warning,
 from ebbtide.core.spec import rules
 from ebbtide.core.translation import (
     container,
+    endpoints,
     gpu,
     patches,
     placement,
@@ -211,6 +212,7 @@ def make_objects(plan: Plan, pod: Pod, canonical: str) -> list[Object]:
         *(_place_object(obj, plan) for obj in pod.objects),
         TOP_OBJECTS[plan.mode.kind](plan, pod, canonical),
         *_make_exposing_objects(plan),
+        *(_place_object(obj, plan) for obj in endpoints.make_objects(plan)),
     ]
 
 
@@ -248,6 +250,7 @@ def _place_object(obj: Object, plan: Plan) -> Object:
         "name": written["name"],
         "namespace": written.get("namespace", plan.namespace) or None,
         "labels": written.get("labels") or {keys.APP_NAME: plan.name, keys.APP_MANAGED_BY: "ebbtide"},
+        "annotations": written.get("annotations"),
     }
     return prune_nulls({**obj, "metadata": metadata})
 
@@ -334,6 +337,7 @@ DECISIONS: Final[tuple[Callable[[Plan], Iterable[Decision]], ...]] = (
     list_timeout_decisions,
     list_rollout_decisions,
     list_scrape_decisions,
+    endpoints.list_decisions,
 )
 CHECKS: Final[tuple[Callable[[Plan], Iterable[Problem]], ...]] = (
     placement.check,
@@ -345,6 +349,7 @@ CHECKS: Final[tuple[Callable[[Plan], Iterable[Problem]], ...]] = (
     priority.check,
     _check_gpu,
     start.check,
+    endpoints.check,
 )
 FEATURES: Final[tuple[Callable[[Plan], PodPatch], ...]] = (
     container.make_resources_patch,

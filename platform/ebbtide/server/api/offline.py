@@ -165,6 +165,7 @@ def render_text(text: str, profile: Profile) -> Rendered:
         problems += new_problems
         if not has_errors(new_problems):
             objects += rendered
+    objects += batch.list_models()
     return Rendered(tuple(objects), tuple(limit_problems(problems + batch.batch_problems())))
 
 

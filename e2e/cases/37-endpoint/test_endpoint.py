@@ -1,0 +1,269 @@
+"""One URL for all models of a project on Envoy Gateway 1.9: the model in the body, keys, limits, and two projects."""
+
+import base64
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from e2e.install import envoy_gateway
+from e2e.kubectl import Kubectl
+from e2e.providers.protocol import Provider
+from e2e.specs import make_spec
+from e2e.stage import Stage
+
+pytestmark = [pytest.mark.schedulers, pytest.mark.usefixtures("gateway")]
+
+DOMAIN = "models.ebbtide.test"
+ONE = {"minReplicas": 1, "maxReplicas": 1}
+ZERO = {"minReplicas": 0, "maxReplicas": 1, "initialReplicas": 0}
+LANGUAGE_MODEL = "ebbtide.local/e2e/llm:v1"
+STORED = "ebbtide-endpoint-keys"
+"""The Secret with the keys of a project."""
+KEYS = 200
+LIMIT = 5
+"""Requests per minute and key."""
+REVOKED_WITHIN = 10.0
+"""Seconds."""
+
+
+def make_profile(**limits: int) -> dict[str, Any]:
+    """Return the changes of the profile: a listener for all projects, and limits."""
+    return {
+        "endpoint": {
+            "gateway": "envoy-gateway",
+            "listener": envoy_gateway.LISTENER,
+            "host": f"{{project}}.{DOMAIN}",
+            "limits": limits,
+        }
+    }
+
+
+def publish(stage: Stage, name: str, *, project: str = "", autoscaling: dict[str, int] = ONE, **fields: Any) -> None:
+    """Deploy a small server and publish it at the endpoint of its project."""
+    limits = fields.pop("limits", {})
+    spec = make_spec(name, autoscaling=autoscaling, endpoint={}, **fields)
+    if project:
+        spec["spec"]["project"] = project
+    done = stage.command("apply", spec, profile=make_profile(**limits))
+    assert done.returncode == 0, done.stderr
+
+
+def create_key(stage: Stage, name: str, namespace: str = "") -> str:
+    """Create a key with the command, and return what it prints once."""
+    place = ["-n", namespace or stage.namespace, f"--kubeconfig={stage.kubectl.kubeconfig}"]
+    done = stage.ebbtide(["key", "create", name, *place])
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def make_client(stage: Stage, key: str | None, project: str = "") -> httpx.Client:
+    """Return a client of the endpoint. The name of its host is in no DNS, so it is in a header."""
+    headers = {"Host": f"{project or stage.project}.{DOMAIN}"}
+    if key is not None:
+        headers["Authorization"] = f"Bearer {key}"
+    address = envoy_gateway.find_address(stage.kubectl)
+    return httpx.Client(base_url=f"http://{address}", headers=headers, timeout=180)
+
+
+def make_openai(stage: Stage, key: str) -> openai.OpenAI:
+    """Return OpenAI's client with its defaults."""
+    address = envoy_gateway.find_address(stage.kubectl)
+    host = {"Host": f"{stage.project}.{DOMAIN}"}
+    return openai.OpenAI(api_key=key, base_url=f"http://{address}/v1", default_headers=host)
+
+
+def ask(client: httpx.Client, model: str) -> httpx.Response:
+    return client.post("/v1/completions", json={"model": model, "prompt": "ebb"})
+
+
+def works(stage: Stage, key: str, model: str) -> None:
+    """Wait until a key opens a model: the gateway reads a new key or route a moment after it was written."""
+    with make_client(stage, key) as client:
+        stage.until(f"`{model}` answers", lambda: ask(client, model).status_code == httpx.codes.OK)
+
+
+def test_two_models(stage: Stage) -> None:
+    """OpenAI's client, unchanged: two models behind one URL, one of them from zero, streamed and not."""
+    for name, autoscaling in (("zero", ZERO), ("here", ONE)):
+        publish(stage, name, autoscaling=autoscaling, image=LANGUAGE_MODEL)
+        stage.ready(name)
+    key = create_key(stage, "client")
+    words: Any = [{"role": "user", "content": "Describe the tide of this morning, please."}]
+    client = make_openai(stage, key)
+
+    def answers() -> bool:
+        """Say whether the gateway has the key and the address of the service, which it looks up every few seconds."""
+        try:
+            return client.chat.completions.create(model="here", messages=words, max_tokens=8).usage is not None
+        except openai.APIStatusError:
+            return False
+
+    took = stage.until("a model answers", answers)
+    assert not stage.pods("zero")
+    assert {model.id for model in client.models.list()} == {"here", "zero"}
+    answer = client.chat.completions.create(model="here", messages=words, max_tokens=8)
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens
+
+    began = time.monotonic()
+    stream = client.chat.completions.create(model="zero", messages=words, max_tokens=30, stream=True)
+    # Of each token, when it arrived.
+    times = [time.monotonic() - began for chunk in stream if chunk.choices and chunk.choices[0].delta.content]
+    assert len(times) > 1
+    assert times[-1] > times[0], "the answer arrived as a whole"
+    stage.report(published_after=took, first_token_from_zero=times[0], last_token=times[-1])
+
+    with pytest.raises(openai.NotFoundError) as unknown:
+        client.chat.completions.create(model="nowhere", messages=words)
+    assert unknown.value.code == "model_not_found"
+    with pytest.raises(openai.AuthenticationError):
+        make_openai(stage, "sk-wrong").models.list()
+    with make_client(stage, None) as nobody:
+        assert ask(nobody, "here").status_code == httpx.codes.UNAUTHORIZED
+
+
+def test_limit(stage: Stage) -> None:
+    """A key over its limit gets 429 with the time to wait; another key of the project does not."""
+    publish(stage, "model", limits={"requestsPerMinutePerKey": LIMIT})
+    stage.ready("model")
+    first, greedy, modest = (create_key(stage, name) for name in ("first", "greedy", "modest"))
+    works(stage, first, "model")
+    with make_client(stage, greedy) as client:
+        stage.until("the key is known", lambda: client.get("/v1/models").status_code == httpx.codes.OK)
+        answered = 0
+        # The limit refills all the time, so that a slow machine gets a few more answers.
+        while (answer := ask(client, "model")).status_code == httpx.codes.OK and answered < 10 * LIMIT:
+            answered += 1
+    assert answer.status_code == httpx.codes.TOO_MANY_REQUESTS
+    assert answered >= LIMIT
+    assert 0 < int(answer.headers["retry-after"]) <= 60
+    assert answer.json()["error"]["code"] == "rate_limit_exceeded"
+    with make_client(stage, modest) as client:
+        assert ask(client, "model").status_code == httpx.codes.OK
+    stage.report(limit=LIMIT, answered=answered)
+
+
+def test_keys(stage: Stage) -> None:
+    """Two hundred keys work, and a revoked one is refused within ten seconds."""
+    publish(stage, "model")
+    stage.ready("model")
+    first = create_key(stage, "first")
+    works(stage, first, "model")
+    made = {f"key-{number}": f"sk-e2e-{stage.project}-{number}" for number in range(1, KEYS)}
+    data = {name: base64.b64encode(value.encode()).decode() for name, value in made.items()}
+    stage.kubectl.run(
+        *("patch", "secret", STORED, "-n", stage.namespace, "--type=merge", "-p", json.dumps({"data": data}))
+    )
+    last = made[f"key-{KEYS - 1}"]
+    took = stage.until("the last key works", lambda: status(stage, last) == httpx.codes.OK, every=0.2)
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(lambda key: status(stage, key), made.values())) == {httpx.codes.OK}
+    place = ["-n", stage.namespace, f"--kubeconfig={stage.kubectl.kubeconfig}", "-y"]
+    assert stage.ebbtide(["key", "revoke", "first", *place]).returncode == 0
+    refused = stage.until("the key is refused", lambda: status(stage, first) == httpx.codes.UNAUTHORIZED, every=0.2)
+    assert refused < REVOKED_WITHIN
+    assert status(stage, last) == httpx.codes.OK
+    stage.report(keys=KEYS, new_keys_work_after=took, refused_after=refused)
+
+
+def status(stage: Stage, key: str) -> int:
+    """Return the status of a request with a new connection."""
+    with make_client(stage, key) as client:
+        return ask(client, "model").status_code
+
+
+def test_restart(stage: Stage) -> None:
+    """Envoy and its controller are replaced under load, and no request is lost."""
+    publish(stage, "model", autoscaling={"minReplicas": 2, "maxReplicas": 2})
+    stage.ready("model")
+    key = create_key(stage, "client")
+    works(stage, key, "model")
+    kubectl, place = stage.kubectl, ("-n", envoy_gateway.NAMESPACE)
+    (envoy,) = kubectl.get("deployments", *place, "-l", envoy_gateway.OWNER)["items"]
+    with in_flight(stage, key, 4) as outcomes:
+        for name in (envoy["metadata"]["name"], "envoy-gateway"):
+            before = outcomes[str(httpx.codes.OK)]
+            kubectl.run("rollout", "restart", f"deployment/{name}", *place)
+            kubectl.run("rollout", "status", f"deployment/{name}", *place, "--timeout=240s", timeout=250)
+            stage.until("requests continue", lambda before=before: outcomes["200"] > before + 20)  # type: ignore[misc] # bound now
+        stage.until("the former Envoy is gone", lambda: len(list_pods(kubectl)) == 1, timeout=120)
+    assert set(outcomes) == {"200"}, outcomes
+    stage.report(requests=outcomes["200"])
+
+
+def list_pods(kubectl: Kubectl) -> list[Any]:
+    found: list[Any] = kubectl.get("pods", "-n", envoy_gateway.NAMESPACE, "-l", envoy_gateway.OWNER)["items"]
+    return found
+
+
+@contextmanager
+def in_flight(stage: Stage, key: str, requests: int) -> Iterator[Counter[str]]:
+    """Keep this many requests to the endpoint in flight, and count their outcomes."""
+    outcomes: Counter[str] = Counter()
+    stop = threading.Event()
+
+    def ask() -> None:
+        with make_client(stage, key) as client:
+            while not stop.is_set():
+                try:
+                    outcome = str(ask(client, "model").status_code)
+                except httpx.HTTPError as error:
+                    outcome = type(error).__name__
+                outcomes[outcome] += 1
+
+    with ThreadPoolExecutor(requests) as pool:
+        for _ in range(requests):
+            pool.submit(ask)
+        try:
+            yield outcomes
+        finally:
+            stop.set()
+
+
+def test_two_projects(stage: Stage) -> None:
+    """Every attempt to reach another project's model fails as for a model that does not exist."""
+    other = f"{stage.project}-other"
+    try:
+        publish(stage, "mine")
+        publish(stage, "theirs", project=other)
+        stage.ready("mine")
+        key, foreign = create_key(stage, "client"), create_key(stage, "client", f"e2e-{other}")
+        works(stage, key, "mine")
+        with make_client(stage, foreign, other) as client:
+            stage.until("theirs answers", lambda: ask(client, "theirs").status_code == httpx.codes.OK)
+        with make_client(stage, key) as client:
+            expected = ask(client, "nowhere")
+            assert expected.status_code == httpx.codes.NOT_FOUND
+            attempts = [
+                ask(client, "theirs"),
+                client.post("/v1/chat/completions", json={"model": "theirs"}),
+                client.post("/v1/completions", json={"model": "theirs"}, headers={"x-ebbtide-model": "theirs"}),
+                client.post("/v1/completions", headers={"x-ebbtide-model": "theirs"}),
+            ]
+            assert {(each.status_code, each.text) for each in attempts} == {(expected.status_code, expected.text)}
+            assert "theirs" not in client.get("/v1/models").text
+        with make_client(stage, key, other) as client:
+            assert ask(client, "theirs").status_code == httpx.codes.UNAUTHORIZED
+            assert ask(client, "nowhere").status_code == httpx.codes.UNAUTHORIZED
+    finally:
+        stage.kubectl.run("delete", "namespace", f"e2e-{other}", "--wait=false")
+
+
+@pytest.fixture(scope="module")
+def gateway(provider: Provider) -> None:
+    """Install Envoy Gateway, which stays."""
+    provider.add("envoy-gateway", _quiet)
+
+
+@contextmanager
+def _quiet(step: str) -> Iterator[None]:  # noqa: ARG001 - as the protocol names it
+    yield

@@ -1,0 +1,54 @@
+"""The interface of a gateway of the projects' endpoints: the ``EndpointGateway`` table row, and what it renders."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from ebbtide.core.profile.models import ProjectEndpoint
+    from ebbtide.core.translation.objects import Object
+
+
+class ProjectHost(NamedTuple):
+    """The endpoint of one project: its name, its namespace, its host name, and the endpoint's settings in the profile."""
+
+    project: str
+    namespace: str
+    host: str
+    settings: ProjectEndpoint
+
+
+class PublishedService(NamedTuple):
+    """One service of an endpoint: its name, the names of the model, the hosts with their percentages, and the time limit.
+
+    ``hosts`` are the cluster-local host names and ports of the service and of those that share its requests.
+    """
+
+    name: str
+    models: tuple[str, ...]
+    hosts: tuple[tuple[str, int, int], ...]
+    timeout_seconds: int
+
+
+class EndpointGateway(NamedTuple):
+    """One gateway, as a table row.
+
+    ``shared`` returns the objects that all services of a project share, ``service`` those of one service, and ``models`` the
+    object that answers ``GET /v1/models`` with a list of names. All are in the namespace of the project. ``read_models``
+    returns the names of a live ``route``, by which the list of a cluster is completed.
+    """
+
+    about: str | None
+    name: str
+    title: str
+    shared: Callable[[ProjectHost], Iterable[Object]]
+    service: Callable[[ProjectHost, PublishedService], Iterable[Object]]
+    models: Callable[[str, str, Iterable[str]], Object]
+    read_models: Callable[[Object], list[str]]
+    #: The API versions and kinds of a service's route, and of the object of ``models``.
+    route: tuple[str, str]
+    model_list: tuple[str, str]
+    #: Features that a gateway may lack, with the reason in the message about the field: fallback, tokens.
+    lacks: dict[str, str]

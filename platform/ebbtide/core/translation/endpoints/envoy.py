@@ -1,0 +1,305 @@
+"""Envoy Gateway: a route for each service by a header that a filter sets from the body, keys from a Secret, and limits.
+
+Upstream: envoyproxy/gateway v1.9.1 api/v1alpha1 (the fields), internal/xds/translator/httpfilters.go (the keys are checked
+before the body is buffered, the body before the Lua filter, and the limits after it), local_ratelimit.go (a request that a
+selector matches does not count for the rule without one; direct responses are not limited), buffer and Lua filters (enabled
+for each route: Envoy chooses them by the route that a request has before the filter changes it, so the project's route has
+the policies too); kubernetes-sigs/gateway-api apis/v1 (HTTPRoute).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide.core.base import keys
+from ebbtide.core.base.names import ENDPOINT, ENDPOINT_KEYS, ENDPOINT_MODELS, fit_name
+from ebbtide.core.base.paths import get_at
+from ebbtide.core.translation.endpoints.backend import EndpointGateway, ProjectHost, PublishedService
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from ebbtide.core.translation.objects import Object
+
+GROUP: Final = "gateway.envoyproxy.io"
+API: Final = f"{GROUP}/v1alpha1"
+ROUTES: Final = "gateway.networking.k8s.io"
+#: The name of the model, which only the filter sets.
+MODEL_HEADER: Final = "x-ebbtide-model"
+#: The name of the key, never the key, for the limits. It is removed from what the server receives.
+KEY_HEADER: Final = "x-ebbtide-key"
+HOST_FILTER: Final = f"{ENDPOINT}-host"
+UNKNOWN_FILTER: Final = f"{ENDPOINT}-unknown"
+#: Seconds after which a limited client may try again: the interval of the limits.
+RETRY_SECONDS: Final = 60
+#: Set the header to the last top-level "model" of the body, as JSON parsers take it. Envoy chooses the route again after a
+#: change of headers. A name with other characters than those of a published model is not found, so it cannot forge headers.
+READ_MODEL: Final = f"""\
+local function find_model(body)
+  local depth, place, model = 0, 1, nil
+  while true do
+    local at, _, mark = string.find(body, '(["{{}}%[%]])', place)
+    if not at then return model end
+    place = at + 1
+    if mark == '{{' or mark == '[' then
+      depth = depth + 1
+    elseif mark == '}}' or mark == ']' then
+      depth = depth - 1
+    else
+      local stop = place
+      while true do
+        stop = string.find(body, '["\\\\]', stop)
+        if not stop then return model end
+        if string.byte(body, stop) == 34 then break end
+        stop = stop + 2
+      end
+      if depth == 1 and string.sub(body, place, stop - 1) == 'model' then
+        model = string.match(body, '^%s*:%s*"([%w._:/@-]+)"', stop + 1) or model
+      end
+      place = stop + 1
+    end
+  end
+end
+
+function envoy_on_request(request_handle)
+  request_handle:headers():remove("{MODEL_HEADER}")
+  local body = request_handle:body()
+  local model = body and find_model(body:getBytes(0, body:length()))
+  -- The headers of before the body are no longer valid.
+  if model then request_handle:headers():replace("{MODEL_HEADER}", model) end
+end
+"""
+
+
+def _write_error(message: str, kind: str, code: str) -> str:
+    return json.dumps({"error": {"message": message, "type": kind, "param": None, "code": code}}) + "\n"
+
+
+#: The answer about a model of another project and about one that does not exist. It does not repeat the name of the model.
+UNKNOWN_MODEL: Final = _write_error(
+    "The model does not exist or you do not have access to it.", "invalid_request_error", "model_not_found"
+)
+#: The gateway's own answers, by status, in place of its plain text.
+ANSWERS: Final = {
+    401: _write_error("Incorrect API key provided.", "invalid_request_error", "invalid_api_key"),
+    413: _write_error("The request is larger than the endpoint accepts.", "invalid_request_error", "request_too_large"),
+    429: _write_error("Rate limit reached.", "requests", "rate_limit_exceeded"),
+}
+
+
+def make_shared(endpoint: ProjectHost) -> Iterator[Object]:
+    """Yield the policies of a project's endpoint, and its route for all requests that name no published model.
+
+    The policies come first, so that no route exists without them. Without the Secret of the keys, the gateway refuses all
+    requests.
+    """
+    yield _make_policy(
+        endpoint,
+        "SecurityPolicy",
+        apiKeyAuth={
+            "credentialRefs": [{"name": ENDPOINT_KEYS}],
+            "extractFrom": [{"headers": ["Authorization"]}],
+            "forwardClientIDHeader": KEY_HEADER,
+            "sanitize": True,
+        },
+    )
+    yield _make_policy(endpoint, "EnvoyExtensionPolicy", lua=[{"type": "Inline", "inline": READ_MODEL}])
+    yield _make_policy(endpoint, "BackendTrafficPolicy", **_make_traffic_settings(endpoint))
+    yield _make_filter(
+        endpoint, HOST_FILTER, urlRewrite={"hostname": {"type": "Backend"}, "appendXForwardedHost": False}
+    )
+    yield _make_response(endpoint, UNKNOWN_FILTER, UNKNOWN_MODEL, 404)
+    yield {
+        **_make_route(endpoint, ENDPOINT),
+        "spec": {
+            **_make_parents(endpoint),
+            "rules": [
+                {
+                    "matches": [{"path": {"type": "Exact", "value": "/v1/models"}, "method": "GET"}],
+                    "filters": [_refer_to_filter(ENDPOINT_MODELS)],
+                },
+                {
+                    "matches": [{"path": {"type": "PathPrefix", "value": "/"}}],
+                    "filters": [_refer_to_filter(UNKNOWN_FILTER)],
+                },
+            ],
+        },
+    }
+
+
+def make_service(endpoint: ProjectHost, service: PublishedService) -> Iterator[Object]:
+    """Yield the route of a service, and a backend for each host that receives a part of its requests.
+
+    The backends are names of the cluster's DNS: Knative's own names lead to its gateway, which holds a request until the
+    first replica is ready.
+    """
+    name = fit_name(service.name, "model")
+    labels = {keys.APP_NAME: service.name, keys.APP_MANAGED_BY: "ebbtide"}
+    references = []
+    for index, (host, port, percent) in enumerate(service.hosts):
+        backend = name if not index else fit_name(service.name, f"model-{host.partition('.')[0]}")
+        yield {
+            "apiVersion": API,
+            "kind": "Backend",
+            "metadata": {"name": backend, "namespace": endpoint.namespace, "labels": labels},
+            "spec": {"endpoints": [{"fqdn": {"hostname": host, "port": port}}]},
+        }
+        references.append({"group": GROUP, "kind": "Backend", "name": backend, "weight": percent})
+    seconds = f"{service.timeout_seconds}s"
+    route = _make_route(endpoint, name)
+    route["metadata"]["labels"] = {**labels, keys.ENDPOINT: endpoint.project}
+    route["metadata"]["annotations"] = {keys.MODELS: ",".join(service.models)}
+    route["spec"] = {
+        **_make_parents(endpoint),
+        "rules": [
+            {
+                "matches": [
+                    {
+                        "path": {"type": "PathPrefix", "value": "/v1/"},
+                        "headers": [{"name": MODEL_HEADER, **_match_models(service.models)}],
+                    }
+                ],
+                "filters": [
+                    {"type": "RequestHeaderModifier", "requestHeaderModifier": {"remove": [MODEL_HEADER, KEY_HEADER]}},
+                    _refer_to_filter(HOST_FILTER),
+                ],
+                "backendRefs": references,
+                # The gateway's default is 15 s. The idle timeout of the stream follows it.
+                "timeouts": {"request": seconds},
+            }
+        ],
+    }
+    yield route
+
+
+def make_models(project: str, namespace: str, models: Iterable[str]) -> Object:
+    """Return the answer to ``GET /v1/models``: the names of the project's models, in order."""
+    rows = [{"id": name, "object": "model", "created": 0, "owned_by": project} for name in sorted(set(models))]
+    body = json.dumps({"object": "list", "data": rows}) + "\n"
+    spec = {"directResponse": _make_answer(body, 200)}
+    return _make_object(project, namespace, "HTTPRouteFilter", ENDPOINT_MODELS, spec)
+
+
+def read_models(route: Object) -> list[str]:
+    """Return the names of the models of a live route."""
+    models = str(get_at(route, "metadata", "annotations", keys.MODELS, default=""))
+    return models.split(",") if models else []
+
+
+def _match_models(models: tuple[str, ...]) -> dict[str, str]:
+    """Return one match of all names: Envoy counts the limits of each match separately."""
+    if len(models) == 1:
+        return {"type": "Exact", "value": models[0]}
+    return {"type": "RegularExpression", "value": f"^({'|'.join(map(re.escape, models))})$"}
+
+
+def _make_traffic_settings(endpoint: ProjectHost) -> dict[str, Any]:
+    """Return the largest body and the limits. A selector for each limit: the rule without one counts what no other counts."""
+    limits = endpoint.settings.limits
+    rules = [
+        {
+            "clientSelectors": [{"headers": [{"name": header, "type": "Distinct"}]}],
+            "limit": {"requests": amount, "unit": "Minute"},
+        }
+        for header, amount in (
+            (MODEL_HEADER, limits.requests_per_minute),
+            (KEY_HEADER, limits.requests_per_minute_per_key),
+        )
+        if amount is not None
+    ]
+    # An answer of the model's server keeps its own body.
+    overrides: list[dict[str, Any]] = [
+        {
+            "match": {"statusCodes": [{"type": "Value", "value": status}]},
+            "source": "Local",
+            "response": _make_body(text),
+        }
+        for status, text in ANSWERS.items()
+    ]
+    overrides[-1]["response"]["header"] = {"set": [{"name": "retry-after", "value": str(RETRY_SECONDS)}]}
+    return {
+        "requestBuffer": {"limit": endpoint.settings.max_body_size},
+        "rateLimit": {"local": {"rules": rules}} if rules else None,
+        "responseOverride": overrides,
+    }
+
+
+def _make_object(project: str, namespace: str, kind: str, name: str, spec: dict[str, Any]) -> Object:
+    """Return an object that the services of a project share."""
+    labels = {
+        keys.PROJECT: project,
+        keys.APP_COMPONENT: keys.ENDPOINT_COMPONENT,
+        keys.APP_MANAGED_BY: "ebbtide",
+    }
+    return {
+        "apiVersion": API,
+        "kind": kind,
+        "metadata": {"name": name, "namespace": namespace, "labels": labels},
+        "spec": spec,
+    }
+
+
+def _make_policy(endpoint: ProjectHost, kind: str, **settings: Any) -> Object:
+    selector = {"group": ROUTES, "kind": "HTTPRoute", "matchLabels": {keys.ENDPOINT: endpoint.project}}
+    return _make_object(
+        endpoint.project, endpoint.namespace, kind, ENDPOINT, {"targetSelectors": [selector], **settings}
+    )
+
+
+def _make_filter(endpoint: ProjectHost, name: str, **spec: Any) -> Object:
+    return _make_object(endpoint.project, endpoint.namespace, "HTTPRouteFilter", name, spec)
+
+
+def _make_response(endpoint: ProjectHost, name: str, body: str, status: int) -> Object:
+    return _make_filter(endpoint, name, directResponse=_make_answer(body, status))
+
+
+def _make_answer(body: str, status: int) -> dict[str, Any]:
+    return {**_make_body(body), "statusCode": status}
+
+
+def _make_body(body: str) -> dict[str, Any]:
+    return {"contentType": "application/json", "body": {"type": "Inline", "inline": body}}
+
+
+def _make_route(endpoint: ProjectHost, name: str) -> Object:
+    route = _make_object(endpoint.project, endpoint.namespace, "HTTPRoute", name, {})
+    route["apiVersion"] = f"{ROUTES}/v1"
+    route["metadata"]["labels"][keys.ENDPOINT] = endpoint.project
+    return route
+
+
+def _make_parents(endpoint: ProjectHost) -> dict[str, Any]:
+    settings = endpoint.settings
+    parent = {
+        "group": ROUTES,
+        "kind": "Gateway",
+        "name": settings.gateway_name,
+        "namespace": settings.gateway_namespace,
+        "sectionName": settings.listener.replace("{project}", endpoint.project),
+    }
+    return {"parentRefs": [parent], "hostnames": [endpoint.host]}
+
+
+def _refer_to_filter(name: str) -> dict[str, Any]:
+    return {"type": "ExtensionRef", "extensionRef": {"group": GROUP, "kind": "HTTPRouteFilter", "name": name}}
+
+
+GATEWAY: Final = EndpointGateway(
+    about=__doc__,
+    name="envoy-gateway",
+    title="Envoy Gateway",
+    shared=make_shared,
+    service=make_service,
+    models=make_models,
+    read_models=read_models,
+    route=(f"{ROUTES}/v1", "HTTPRoute"),
+    model_list=(API, "HTTPRouteFilter"),
+    lacks={
+        "fallback": "Envoy Gateway changes to another backend only when health checks fail, and a health check of a service that "
+        "Knative has scaled to zero starts it",
+        "tokens": "Envoy Gateway counts requests, and tokens only with a global limit and a filter that reports them",
+    },
+)
