@@ -295,7 +295,7 @@ class _Replayer:
         if maximum == self.plan.scaling.minimum:
             return None
         if self.current.peak < maximum:
-            text = f"maximum {maximum} cost nothing: at most {count_noun(self.current.peak, 'replica')} were requested"
+            text = f"maximum {maximum} cost nothing: the autoscaler requested at most {count_noun(self.current.peak, 'replica')}"
             return SettingCost("maximum", str(maximum), None, _range([0.0]), _range([0.0]), None, text)
         values = self._change_fields("maxReplicas", 2 * maximum)
         return (
