@@ -107,8 +107,8 @@ class Autoscaling(Model):
     """Periods with more minimum replicas; of several open periods, the largest number applies. Needs Ebbtide's controller.
     Ebbtide extension."""
     guard: Guard | None = None
-    """Guard that lowers minReplicas at quiet times. Needs Ebbtide's controller and an SLO on response time or time to
-    first token. Ebbtide extension."""
+    """Guard that lowers minReplicas at quiet times. Needs Ebbtide's controller, slo.p95LatencyMilliseconds, and metric
+    concurrency, or throughput with concurrencyHardLimit. Ebbtide extension."""
     behavior: ScalingBehavior | None = None
     """Stabilization and step limits. Needs Ebbtide's controller, or KServe Standard. Ebbtide extension."""
     fallback_replicas: Positive | None = None
