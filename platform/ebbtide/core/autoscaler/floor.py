@@ -34,6 +34,8 @@ GAP_SECONDS: Final = 4 * PERIOD_SECONDS
 #: reduction, values may be of the pods before it.
 VALUE_AGE_SECONDS: Final = 90.0
 MILLI: Final = 1000
+#: Largest number of steps per day of a guard: one every 15 minutes.
+MAX_STEPS_PER_DAY: Final = 96
 
 #: The scope of a metric's value: each pod (one value per pod), all pods (their average), the workload (a total), or the use of
 #: a resource by each pod, in percent of its request.
@@ -72,6 +74,19 @@ class FloorMetric:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GuardTerms:
+    """The terms of a guard that lowers the minimum: ``promise`` is the share of requests that may be late.
+
+    ``limit`` is the seconds after which a request is late, and ``never`` has the windows with the least minimum that is allowed.
+    """
+
+    promise: float
+    limit: float
+    steps_per_day: int
+    never: tuple[Window, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FloorSettings:
     """The settings of a workload's floor; ``calm`` and ``fallback`` are in seconds.
 
@@ -86,6 +101,7 @@ class FloorSettings:
     calm: float = CALM_SECONDS
     fallback: float = FALLBACK_SECONDS
     fallback_replicas: int | None = None
+    guard: GuardTerms | None = None
 
 
 class Proposed(NamedTuple):
@@ -375,10 +391,15 @@ def format_settings(settings: FloorSettings) -> str:
             for metric in settings.metrics
         ]
     if settings.schedule:
-        value["schedule"] = [
-            {"start": window.start, "end": window.end, "timeZone": window.time_zone, "minReplicas": window.minimum}
-            for window in settings.schedule
-        ]
+        value["schedule"] = _format_windows(settings.schedule)
+    if (guard := settings.guard) is not None:
+        value["guard"] = {
+            "mode": "lower",
+            "promise": guard.promise,
+            "limitSeconds": _shorten(guard.limit),
+            "stepsPerDay": guard.steps_per_day,
+            **({"never": _format_windows(guard.never)} if guard.never else {}),
+        }
     if settings.behavior is not None:
         value["behavior"] = {
             name: _format_rules(rules)
@@ -392,6 +413,13 @@ def format_settings(settings: FloorSettings) -> str:
     if settings.fallback_replicas is not None:
         value["fallbackReplicas"] = settings.fallback_replicas
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def _format_windows(windows: Sequence[Window]) -> list[dict[str, Any]]:
+    return [
+        {"start": window.start, "end": window.end, "timeZone": window.time_zone, "minReplicas": window.minimum}
+        for window in windows
+    ]
 
 
 def _shorten(number: float) -> float:
@@ -432,6 +460,12 @@ _RULES: Final = shapes.fields(
         "tolerance": shapes.number(0),
     },
 )
+_WINDOWS: Final = shapes.rows(
+    shapes.fields(
+        {"start": shapes.name(), "end": shapes.name(), "timeZone": shapes.name(), "minReplicas": shapes.whole()}, {}
+    ),
+    shapes.MAX_ROWS,
+)
 _SETTINGS: Final = Record(
     shapes.fields(
         {"minReplicas": shapes.whole(), "maxReplicas": shapes.whole(1)},
@@ -448,17 +482,15 @@ _SETTINGS: Final = Record(
                 shapes.MAX_ROWS,
             ),
             "behavior": shapes.fields({}, {"scaleUp": _RULES, "scaleDown": _RULES}),
-            "schedule": shapes.rows(
-                shapes.fields(
-                    {
-                        "start": shapes.name(),
-                        "end": shapes.name(),
-                        "timeZone": shapes.name(),
-                        "minReplicas": shapes.whole(),
-                    },
-                    {},
-                ),
-                shapes.MAX_ROWS,
+            "schedule": _WINDOWS,
+            "guard": shapes.fields(
+                {
+                    "mode": shapes.choice("lower"),
+                    "promise": shapes.number(0, 1),
+                    "limitSeconds": shapes.number(0, shapes.MAX_SECONDS),
+                    "stepsPerDay": shapes.whole(1, MAX_STEPS_PER_DAY),
+                },
+                {"never": _WINDOWS},
             ),
             "calmSeconds": shapes.number(0, shapes.MAX_SECONDS),
             "fallbackSeconds": shapes.number(0, shapes.MAX_SECONDS),
@@ -496,6 +528,7 @@ def parse_settings(text: str) -> FloorSettings:
             calm=value.get("calmSeconds", CALM_SECONDS),
             fallback=value.get("fallbackSeconds", FALLBACK_SECONDS),
             fallback_replicas=value.get("fallbackReplicas"),
+            guard=_parse_guard(value["guard"]) if "guard" in value else None,
         )
     except ValueError as error:
         raise FloorError(str(error)) from error
@@ -505,6 +538,11 @@ def parse_settings(text: str) -> FloorSettings:
         if metric.scope == "resource" and metric.target < 1:
             raise FloorError(f"target {metric.target:g} of {metric.name} must be at least 1 percent")
     return settings
+
+
+def _parse_guard(row: Mapping[str, Any]) -> GuardTerms:
+    never = tuple(_parse_window(item) for item in row.get("never", ()))
+    return GuardTerms(promise=row["promise"], limit=row["limitSeconds"], steps_per_day=row["stepsPerDay"], never=never)
 
 
 def _parse_window(row: Mapping[str, Any]) -> Window:

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 from ebbtide.core.base import keys, metrics
 from ebbtide.core.base.cron import Window
 from ebbtide.core.base.engine_metrics import find_engine_metrics
+from ebbtide.core.spec.objectives import find_promise
 from ebbtide.core.translation.engines import find_engine
 
 if TYPE_CHECKING:
-    from ebbtide.core.autoscaler.floor import FloorMetric, FloorSettings, Scope
-    from ebbtide.core.spec.autoscaling import Autoscaling, ScalingRules
+    from collections.abc import Iterable
+
+    from ebbtide.core.autoscaler.floor import FloorMetric, FloorSettings, GuardTerms, Scope
+    from ebbtide.core.spec.autoscaling import Autoscaling, ScalingRules, ScalingWindow
     from ebbtide.core.translation.plan import Plan, ScalingTarget
 
 
@@ -30,13 +33,27 @@ def make_floor_settings(plan: Plan) -> FloorSettings:
         maximum=scaling.maximum,
         metrics=tuple(make_floor_metric(plan, target) for target in scaling.targets if target.row.autoscaler == "hpa"),
         behavior=None if behavior is None else floor.parse_behavior(behavior),
-        schedule=tuple(
-            Window(window.start, window.end, window.time_zone, window.min_replicas) for window in auto.schedule
-        ),
+        schedule=_make_windows(auto.schedule),
         calm=float(max(auto.stable_window_seconds or floor.CALM_SECONDS, auto.scale_down_delay_seconds or 0)),
         fallback=float(plan.cluster.autoscaling.fallback_seconds),
         fallback_replicas=auto.fallback_replicas,
+        guard=_make_guard_terms(plan),
     )
+
+
+def _make_guard_terms(plan: Plan) -> GuardTerms | None:
+    """Return the terms of the guard; without an SLO that it can keep, it does not act (AUT210)."""
+    from ebbtide.core.autoscaler.floor import GuardTerms  # noqa: PLC0415 - as above
+
+    guard, promise = plan.spec.autoscaling.guard, find_promise(plan.spec.slo)
+    if guard is None or promise is None:
+        return None
+    limit, share = promise
+    return GuardTerms(promise=share, limit=limit, steps_per_day=guard.steps_per_day, never=_make_windows(guard.never))
+
+
+def _make_windows(windows: Iterable[ScalingWindow]) -> tuple[Window, ...]:
+    return tuple(Window(window.start, window.end, window.time_zone, window.min_replicas) for window in windows)
 
 
 def make_floor_annotations(plan: Plan) -> dict[str, str]:
