@@ -1,0 +1,702 @@
+"""The guard: lowers the author's minimum replicas at quiet times, on the evidence of a shadow.
+
+A ``Shadow`` replays the observed arrivals through the author's minimum and through lower floors side by side, each with
+Knative's own arithmetic (``kpa``, ``reconciler``, ``windows``). This is exact as far as arrivals are known, because they do
+not depend on the replicas. ``Guard`` compares the sums and decides. It never raises the minimum above the author's, and
+anything unknown returns the author's.
+
+A replay has ticks of 2 s. A replica serves a fixed number of requests side by side, each for the mean service time; a request
+is late if no replica takes it within what the limit leaves. Counts of an interval are spread evenly over its ticks.
+
+Nothing here reads a clock. Dates are seconds since 1970; state is plain data (``format_state``, ``parse_state``).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from datetime import datetime
+from hashlib import sha256
+from types import UnionType
+from typing import Any, Final, Literal, NamedTuple, get_args, get_origin, get_type_hints
+
+from ebbtide.core.autoscaler import kpa, reconciler
+from ebbtide.core.autoscaler.arithmetic import SECOND
+from ebbtide.core.autoscaler.kpa import PANIC_SINCE, TICK_INTERVAL, decide_pods
+from ebbtide.core.autoscaler.reconciler import ObservedNumbers, ReconcileRules, StatusNumbers, next_memory, wanted_scale
+from ebbtide.core.autoscaler.schedule import load_zone, scheduled_minimum
+from ebbtide.core.autoscaler.targets import AutoscalerConfig, RevisionSettings, make_decider, panic_window
+from ebbtide.core.autoscaler.windows import (
+    new_buckets,
+    new_maxima,
+    record_value,
+    smoothing_coefficient,
+    timed_average,
+    weighted_average,
+)
+from ebbtide.core.base import annotations as shapes
+from ebbtide.core.base.annotations import Record, UnreadableError
+from ebbtide.core.base.cron import Window
+
+#: Longest interval in seconds of one observation; a longer one does not say when the requests arrived.
+LONGEST_SECONDS: Final = 60.0
+#: Seconds by which a date may differ from the end of the record before it is a gap or a step of the clock.
+TOLERANCE_SECONDS: Final = 5.0
+#: The evidence: the hours that sums cover, and the share of them that must have been observed.
+EVIDENCE_HOURS: Final = 24
+EVIDENCE_SHARE: Final = 0.95
+HOUR: Final = 3600
+DAY: Final = 86_400
+#: Seconds after a gap until the replays, which restart there, count again.
+SETTLE_SECONDS: Final = 600.0
+#: Seconds without load above the author's minimum before the floor may fall.
+CALM_SECONDS: Final = 60.0
+#: Share of the promise that the author's setting may use, and the share by which a lower floor may exceed it.
+SPARE_SHARE: Final = 0.5
+EXCESS_SHARE: Final = 0.1
+#: A lower floor is used only if its replay needs at most this share of the author's replica-seconds.
+SAVING_SHARE: Final = 0.95
+#: Seconds for which a removed pod still counts: it ends the requests that it has.
+DRAIN_SECONDS: Final = 30.0
+#: The learned floor: the largest demand of these last days, by the time of the day.
+LEARNED_DAYS: Final = 7
+LEAST_DAYS: Final = 2
+SLOT_SECONDS: Final = 600
+SLOTS: Final = DAY // SLOT_SECONDS
+#: Bounds of a state as JSON.
+MAX_ITEMS: Final = 4096
+MAX_STATE_BYTES: Final = 128 << 10
+#: Replicas that the guard always keeps: only the author lets a service scale to zero.
+LEAST: Final = 1
+
+#: A lower floor: the demand of the same time on days before, half of the author's minimum, or one replica.
+Candidate = Literal["learned", "half", "least"]
+#: The cause of a decision. Only ``lowered`` has a floor below the author's minimum.
+Reason = Literal[
+    "lowered",  # a candidate's floor is in force
+    "minimum",  # the author's minimum leaves nothing to lower
+    "unknown",  # arrivals, late requests, the service time or the start-up are not known
+    "gap",  # the record has a gap, or the state was lost
+    "clock",  # the clock was set
+    "record",  # less than a day is known
+    "few",  # a single late request would be more than the guard may add
+    "promise",  # the author's setting itself does not keep the promise with half of it to spare
+    "shadow",  # more requests were late than the author's replay explains, although its minimum was in force
+    "late",  # requests were late that the author's setting would have served: the minimum returned
+    "restored",  # for a day after that
+    "candidate",  # no candidate saves enough and keeps the promise in its replay
+    "busy",  # the load needs the author's minimum, or did less than a minute ago
+    "never",  # a window of never has the author's minimum
+    "budget",  # the steps of the day are used
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardSettings:
+    """The terms of a guard. ``promise`` is the share of requests that may take longer than ``limit`` seconds.
+
+    ``minimum`` is the author's, which ``schedule`` raises in its windows. In a window of ``never`` the floor stays at or above
+    that window's minimum. The guard lowers at most ``steps_per_day`` times in 24 h. ``time_zone`` is that of the learned day.
+    """
+
+    minimum: int
+    promise: float
+    limit: float
+    steps_per_day: int = 4
+    never: tuple[Window, ...] = ()
+    schedule: tuple[Window, ...] = ()
+    time_zone: str = "UTC"
+    candidates: tuple[Candidate, ...] = ("learned", "half", "least")
+    restore: float = float(DAY)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scaling:
+    """The setting in force, as the KPA reads it, and ``slots``: the requests that a replica serves side by side.
+
+    ``weighted`` selects the weighted average.
+    """
+
+    revision: RevisionSettings
+    config: AutoscalerConfig
+    slots: float
+    weighted: bool = False
+
+
+class Observation(NamedTuple):
+    """One interval: it ends at ``date`` and lasts ``seconds``. None stands for unknown, never for 0.
+
+    ``late`` of the ``arrivals`` took longer than the limit; of them, ``slow`` did so in the server itself, without any wait.
+    ``service`` is the mean time of a request in the server, which may be None without arrivals, ``alone`` the part of it
+    that the limit is about (time to first token), by default all. ``start_up`` is the time of a replica until it is ready.
+    """
+
+    date: float
+    seconds: float
+    arrivals: int | None
+    late: int | None
+    slow: int | None
+    service: float | None
+    start_up: float | None
+    alone: float | None = None
+
+
+class Sums(NamedTuple):
+    """Requests that were late, and replica-seconds, of one replay or of reality."""
+
+    late: float
+    replica_seconds: float
+
+
+class GuardDecision(NamedTuple):
+    """A floor, its cause, and the evidence of the last 24 h.
+
+    ``author`` and ``candidates`` are the replays, ``late`` and ``slow`` the measured counts. ``candidate`` is the one in
+    force, and ``until`` the date at which the author's minimum may fall again after the guard gave it back.
+    """
+
+    floor: int
+    reason: Reason
+    minimum: int
+    requests: int
+    late: int
+    slow: int
+    author: Sums
+    candidates: dict[Candidate, Sums]
+    candidate: Candidate | None = None
+    until: float | None = None
+
+
+@dataclass(slots=True)
+class Replay:
+    """The state of one replay: pods, requests, and Knative's windows and memory. Times are in ticks of 2 s."""
+
+    replicas: int
+    ready: int
+    stable: list[float]
+    stable_marks: list[int]
+    panic: list[float]
+    panic_marks: list[int]
+    maxima: list[int]
+    memory: list[int]
+    status: StatusNumbers
+    #: The floor in force, which only a candidate's replay changes.
+    floor: int
+    starting: list[list[int]] = field(default_factory=list)
+    #: Slots in use, by the tick at which they are free.
+    busy: list[list[float]] = field(default_factory=list)
+    in_use: float = 0.0
+    #: Requests that wait: those that are late already, then by tick of arrival.
+    overdue: float = 0.0
+    recent: list[float] = field(default_factory=list)
+    desired: int = 0
+    serves: bool = True
+    proxy_since: float = 0.0
+    #: Sums since they were last taken, and the largest demand in slots.
+    late: float = 0.0
+    replica_seconds: float = 0.0
+    peak: float = 0.0
+
+
+class Server(NamedTuple):
+    """The observed server of an interval, in ticks: start-up, time of a slot's use, and the longest wait of a request.
+
+    A slot takes ``batch`` requests per use, more than one if a request is shorter than its ticks.
+    """
+
+    start_up: int
+    use: int
+    batch: float
+    patience: int
+
+
+def describe_server(service: float, start_up: float, limit: float, alone: float | None = None) -> Server:
+    """Return a server by its times in seconds."""
+    service = max(service, 0.001)
+    use = max(math.ceil(service / TICK_INTERVAL), 1)
+    patience = limit - (service if alone is None else alone)
+    return Server(
+        start_up=math.ceil(start_up / TICK_INTERVAL),
+        use=use,
+        batch=use * TICK_INTERVAL / service,
+        patience=max(int(patience / TICK_INTERVAL), 1),
+    )
+
+
+class Autoscaler:
+    """Knative's autoscaler for replays: the numbers of a setting, and one tick."""
+
+    def __init__(self, scaling: Scaling) -> None:
+        """Resolve the setting. Raises ValueError for a window of length 0."""
+        self.slots = scaling.slots
+        self._spec = make_decider(scaling.revision, scaling.config)
+        self._numbers = kpa.list_spec_numbers(self._spec)
+        self._rules: dict[int, ReconcileRules] = {}
+        self._base = reconciler.resolve_rules(scaling.revision, scaling.config)
+        self._panic_window = panic_window(scaling.revision, scaling.config)
+        self._is_rps = self._spec.scaling_metric == "rps"
+        self._is_weighted = scaling.weighted
+
+    def start(self, minimum: int, tick: int) -> Replay:
+        """Return a replay that has been idle at its minimum."""
+        stable, stable_marks = new_buckets(self._spec.stable_window, TICK_INTERVAL)
+        panic, panic_marks = new_buckets(max(self._panic_window, TICK_INTERVAL), TICK_INTERVAL)
+        active = reconciler.TRUE if minimum else reconciler.FALSE
+        reason = reconciler.NO_REASON if minimum else reconciler.NO_TRAFFIC
+        return Replay(
+            replicas=minimum,
+            ready=minimum,
+            stable=stable,
+            stable_marks=stable_marks,
+            panic=panic,
+            panic_marks=panic_marks,
+            maxima=new_maxima(self._spec.scale_down_delay, TICK_INTERVAL),
+            memory=[-1, 0],
+            status=StatusNumbers(active, reason, tick * TICK_INTERVAL, True),
+            floor=minimum,
+            desired=minimum,
+            serves=minimum > 0,
+            proxy_since=tick * TICK_INTERVAL,
+        )
+
+    def advance(self, replay: Replay, tick: int, arrivals: int, minimum: int, server: Server) -> None:
+        """Process one tick: pods that become ready, requests, measurements, and the autoscaler's decision."""
+        while replay.starting and replay.starting[0][0] <= tick:
+            replay.ready += replay.starting.pop(0)[1]
+        self._serve(replay, tick, arrivals, server)
+        value = arrivals / TICK_INTERVAL if self._is_rps else replay.in_use + replay.overdue + sum(replay.recent)
+        now = int(tick * TICK_INTERVAL) * SECOND
+        record_value(replay.stable, replay.stable_marks, now, value)
+        record_value(replay.panic, replay.panic_marks, now, value)
+        stable = self._average(replay.stable, replay.stable_marks, now)
+        panic = self._average(replay.panic, replay.panic_marks, now)
+        replay.desired, excess = decide_pods(
+            self._numbers, replay.memory, replay.maxima, now, stable, panic, replay.ready
+        )
+        self._reconcile(replay, tick, excess, minimum, server)
+        replay.replica_seconds += replay.replicas * TICK_INTERVAL
+
+    def _average(self, buckets: list[float], marks: list[int], now: int) -> float:
+        if self._is_weighted:
+            return weighted_average(buckets, marks, smoothing_coefficient(len(buckets) - 1), now)
+        return timed_average(buckets, marks, now)
+
+    def _serve(self, replay: Replay, tick: int, arrivals: int, server: Server) -> None:
+        """Free slots, and give them to the requests that wait longest."""
+        while replay.busy and replay.busy[0][0] <= tick:
+            replay.in_use -= replay.busy.pop(0)[1]
+        if not replay.busy:
+            # Without this, rounding errors would add up.
+            replay.in_use = 0.0
+        replay.recent.append(float(arrivals))
+        waiting = replay.overdue + sum(replay.recent)
+        replay.peak = max(replay.peak, replay.in_use + waiting / server.batch)
+        capacity = max(replay.ready * self.slots - replay.in_use, 0.0) * server.batch
+        started = min(waiting, capacity)
+        if started > 0:
+            replay.busy.append([tick + server.use, started / server.batch])
+            replay.in_use += started / server.batch
+        taken = min(replay.overdue, started)
+        replay.overdue -= taken
+        rest = started - taken
+        for age, count in enumerate(replay.recent):
+            taken = min(count, rest)
+            replay.recent[age] = count - taken
+            rest -= taken
+        while len(replay.recent) > server.patience:
+            late = replay.recent.pop(0)
+            replay.overdue += late
+            replay.late += late
+
+    def _reconcile(self, replay: Replay, tick: int, excess: int, minimum: int, server: Server) -> None:
+        """Apply the decision within the bounds, as Knative's reconciler does."""
+        now = tick * TICK_INTERVAL
+        rules = self._rules.get(minimum)
+        if rules is None:
+            rules = self._rules[minimum] = self._base._replace(min_replicas=minimum)
+        status = replay.status
+        sight = ObservedNumbers(
+            replay.desired, replay.ready, replay.serves, now if replay.serves else replay.proxy_since, True
+        )
+        wanted, apply, _ = wanted_scale(rules, status, sight, now)
+        replay.status = next_memory(rules, status, replay.ready, True, wanted, now)
+        serves = wanted > 0 and excess >= 0
+        if serves != replay.serves:
+            replay.serves, replay.proxy_since = serves, now
+        if not apply:
+            return
+        if wanted > replay.replicas:
+            replay.starting.append([tick + server.start_up, wanted - replay.replicas])
+        surplus = replay.replicas - wanted
+        while surplus > 0 and replay.starting:
+            # Kubernetes removes pods that are not ready first.
+            newest = replay.starting[-1]
+            removed = min(newest[1], surplus)
+            newest[1] -= removed
+            surplus -= removed
+            if not newest[1]:
+                replay.starting.pop()
+        if surplus > 0:
+            replay.ready -= surplus
+            replay.replica_seconds += surplus * DRAIN_SECONDS
+        replay.replicas = wanted
+
+
+def is_panicking(replay: Replay) -> bool:
+    """Return whether the autoscaler of a replay is in panic mode."""
+    return replay.memory[PANIC_SINCE] >= 0
+
+
+class Evidence(NamedTuple):
+    """The sums of one hour: observed seconds and counts, then late requests and replica-seconds of each replay."""
+
+    hour: int
+    seconds: float
+    requests: int
+    late: int
+    slow: int
+    replays: list[list[float]]
+
+
+@dataclass(slots=True)
+class GuardState:
+    """All that a guard knows. ``date`` is the end of the record, ``broken`` that of the last gap."""
+
+    date: float
+    broken: float
+    tick: int
+    #: Seconds after the last tick, and arrivals that have no tick yet.
+    rest: float
+    held: int
+    author: Replay
+    candidates: list[Replay]
+    hours: list[Evidence] = field(default_factory=list)
+    floor: int = 0
+    busy_at: float = 0.0
+    restored_until: float = 0.0
+    steps: list[float] = field(default_factory=list)
+    service: float | None = None
+    #: The demand in replicas by slot of the day, latest day first, -1 where it was not observed completely.
+    days: list[list[int]] = field(default_factory=list)
+    #: Day and slot that are being observed, the seconds seen, and the largest demand.
+    day: int = 0
+    slot: int = -1
+    slot_seconds: float = 0.0
+    slot_peak: int = 0
+
+
+class Guard:
+    """The guard of one workload: ``observe`` it every 15 s. Changed settings need a new instance without a past."""
+
+    def __init__(self, settings: GuardSettings, scaling: Scaling) -> None:
+        """Start without a past. Raises ValueError for a window of length 0."""
+        self.settings = settings
+        self.state: GuardState | None = None
+        #: Changes with every setting, so that a state of other settings is not used.
+        self.fingerprint = sha256(repr((settings, scaling)).encode()).hexdigest()[:16]
+        self._autoscaler = Autoscaler(scaling)
+        self._zone = load_zone(settings.time_zone)
+
+    def observe(self, seen: Observation) -> GuardDecision:
+        """Add an interval to the record, and return the decision for the next one.
+
+        An interval with an unknown value is not added. The next one may include it, as long as ``LONGEST_SECONDS`` suffice.
+        """
+        minimum = max(self.settings.minimum, scheduled_minimum(self.settings.schedule, seen.date))
+        unknown = self._find_unknown(seen)
+        if unknown is None:
+            self._record(seen, minimum)
+        elif unknown != "unknown":
+            self._restart(seen, minimum)
+        decision = self._decide(seen.date, minimum, unknown)
+        assert self.state is not None
+        if decision.floor < self.state.floor:
+            self.state.steps.append(seen.date)
+        self.state.floor = decision.floor
+        return decision
+
+    def _find_unknown(self, seen: Observation) -> Reason | None:
+        """Return why an interval cannot continue the record, None if it can."""
+        if self.state is None:
+            return "gap"
+        drift = seen.date - seen.seconds - self.state.date
+        if drift < -TOLERANCE_SECONDS:
+            return "clock"
+        if drift > TOLERANCE_SECONDS or not 0 < seen.seconds <= LONGEST_SECONDS:
+            return "gap"
+        service = seen.service if seen.service is not None or seen.arrivals else self.state.service
+        # A server whose time was never measured has no requests to serve.
+        if None in (seen.arrivals, seen.late, seen.slow, seen.start_up) or (service is None and seen.arrivals):
+            return "unknown"
+        return None
+
+    def _restart(self, seen: Observation, minimum: int) -> None:
+        """Start the replays again after a gap; the sums before it stay until they are too old."""
+        before, tick = self.state, 0 if self.state is None else self.state.tick
+        author = self._autoscaler.start(minimum, tick)
+        candidates = [self._autoscaler.start(minimum, tick) for _ in self.settings.candidates]
+        if before is None:
+            before = GuardState(seen.date, seen.date, tick, 0.0, 0, author, candidates, floor=minimum)
+        # A date that went back would let old sums count longer than a day.
+        hours = [row for row in before.hours if row.hour <= seen.date // HOUR]
+        self.state = replace(
+            before,
+            date=seen.date,
+            broken=seen.date,
+            rest=0.0,
+            held=0,
+            author=author,
+            candidates=candidates,
+            hours=hours,
+            busy_at=seen.date,
+            steps=[min(step, seen.date) for step in before.steps],
+            slot=-1,
+        )
+
+    def _record(self, seen: Observation, minimum: int) -> None:
+        state = self.state
+        assert state is not None
+        assert seen.arrivals is not None
+        assert seen.start_up is not None
+        state.service = state.service if seen.service is None else seen.service
+        server = describe_server(state.service or 0.0, seen.start_up, self.settings.limit, seen.alone)
+        floors = [
+            self._find_floor(candidate, seen.date, minimum, replay.floor, seen.start_up)
+            for candidate, replay in zip(self.settings.candidates, state.candidates, strict=True)
+        ]
+        for replay, floor in zip(state.candidates, floors, strict=True):
+            replay.floor = minimum if floor is None else floor
+        replays = [(state.author, minimum), *((replay, replay.floor) for replay in state.candidates)]
+        length = state.rest + seen.seconds
+        ticks = int(length // TICK_INTERVAL)
+        arrivals = state.held + seen.arrivals
+        for index in range(ticks):
+            count = arrivals * (index + 1) // ticks - arrivals * index // ticks
+            for replay, low in replays:
+                self._autoscaler.advance(replay, state.tick, count, low, server)
+            if state.author.desired >= minimum or is_panicking(state.author) or state.author.overdue:
+                state.busy_at = seen.date
+            state.tick += 1
+        state.rest = length - ticks * TICK_INTERVAL
+        state.held = 0 if ticks else arrivals
+        state.date = seen.date
+        self._add_evidence(seen)
+        self._learn(seen.date, seen.seconds)
+
+    def _add_evidence(self, seen: Observation) -> None:
+        """Add the sums of an interval to those of its hour, and drop those of more than a day ago."""
+        state = self.state
+        assert state is not None
+        hour = int(seen.date // HOUR)
+        replays = [state.author, *state.candidates]
+        taken = [[replay.late, replay.replica_seconds] for replay in replays]
+        for replay in replays:
+            replay.late = replay.replica_seconds = 0.0
+        assert seen.arrivals is not None
+        assert seen.late is not None
+        assert seen.slow is not None
+        row = Evidence(hour, seen.seconds, seen.arrivals, seen.late, seen.slow, taken)
+        if state.hours and state.hours[-1].hour == hour:
+            last = state.hours.pop()
+            sums = [
+                [late + more, seconds + longer]
+                for (late, seconds), (more, longer) in zip(last.replays, taken, strict=True)
+            ]
+            row = Evidence(
+                hour,
+                last.seconds + row.seconds,
+                last.requests + row.requests,
+                last.late + row.late,
+                last.slow + row.slow,
+                sums,
+            )
+        state.hours = [old for old in state.hours if hour - old.hour < EVIDENCE_HOURS]
+        state.hours.append(row)
+
+    def _learn(self, date: float, seconds: float) -> None:
+        """Record the largest demand of each slot of the day."""
+        state = self.state
+        assert state is not None
+        day, slot = self._find_slot(date)
+        if (day, slot) != (state.day, state.slot):
+            if state.slot >= 0 and state.slot_seconds >= EVIDENCE_SHARE * SLOT_SECONDS:
+                row = state.days[0]
+                # When clocks go back, a slot occurs twice.
+                row[state.slot] = max(row[state.slot], state.slot_peak)
+            if day != state.day or not state.days:
+                missed = min(max(day - state.day, 1), LEARNED_DAYS + 1) if state.days else 1
+                state.days = [[-1] * SLOTS for _ in range(missed)] + state.days[: LEARNED_DAYS + 1 - missed]
+            state.day, state.slot, state.slot_seconds, state.slot_peak = day, slot, 0.0, 0
+        state.slot_seconds += seconds
+        state.slot_peak = max(state.slot_peak, math.ceil(state.author.peak / self._autoscaler.slots))
+        state.author.peak = 0.0
+
+    def _find_slot(self, date: float) -> tuple[int, int]:
+        """Return the day and the slot of a date on the clocks of the learned day."""
+        local = datetime.fromtimestamp(date, self._zone)
+        return local.toordinal(), (local.hour * HOUR + local.minute * 60) // SLOT_SECONDS
+
+    def _find_floor(self, candidate: Candidate, date: float, minimum: int, floor: int, start_up: float) -> int | None:
+        """Return a candidate's floor from ``date`` on, which was ``floor`` before; None if it is unknown.
+
+        It rises as early as a replica needs to start, and falls only to what suffices until the next step of the budget.
+        """
+        settings = self.settings
+        if candidate == "learned":
+            soon = self._find_learned(date, start_up + SLOT_SECONDS)
+            later = self._find_learned(date, max(DAY / 2 / settings.steps_per_day, start_up + SLOT_SECONDS))
+            if soon is None or later is None:
+                return None
+            wanted = max(soon, min(floor, later))
+        else:
+            wanted = settings.minimum // 2 if candidate == "half" else 0
+        bounds = (LEAST, scheduled_minimum(settings.schedule, date), scheduled_minimum(settings.never, date))
+        return min(max(wanted, *bounds), minimum)
+
+    def _find_learned(self, date: float, ahead: float) -> int | None:
+        """Return the largest demand of the days before in the slots from ``date`` until ``ahead`` seconds later."""
+        demands = [self._find_demand(date + offset) for offset in range(0, int(ahead) + 1, SLOT_SECONDS)]
+        known = [demand for demand in demands if demand is not None]
+        return max(known) if len(known) == len(demands) else None
+
+    def _find_demand(self, date: float) -> int | None:
+        state = self.state
+        assert state is not None
+        _, slot = self._find_slot(date)
+        seen = [row[slot] for row in state.days if row[slot] >= 0]
+        return max(seen) if len(seen) >= LEAST_DAYS else None
+
+    def _decide(self, date: float, minimum: int, unknown: Reason | None) -> GuardDecision:
+        state, settings = self.state, self.settings
+        assert state is not None
+        rows = [row for row in state.hours if date // HOUR - row.hour < EVIDENCE_HOURS]
+        seconds = sum(row.seconds for row in rows)
+        author, *others = (
+            Sums(sum(row.replays[place][0] for row in rows), sum(row.replays[place][1] for row in rows))
+            for place in range(1 + len(settings.candidates))
+        )
+        decision = GuardDecision(
+            floor=minimum,
+            reason="minimum",
+            minimum=minimum,
+            requests=sum(row.requests for row in rows),
+            late=sum(row.late for row in rows),
+            slow=sum(row.slow for row in rows),
+            author=author,
+            candidates=dict(zip(settings.candidates, others, strict=True)),
+        )
+        allowed = EXCESS_SHARE * settings.promise * decision.requests
+        if unknown is None and decision.late - decision.slow - author.late > allowed and state.floor < minimum:
+            state.restored_until = date + settings.restore
+            return decision._replace(reason="late", until=state.restored_until)
+        reason = unknown or self._find_objection(date, decision, seconds)
+        if reason is not None:
+            until = state.restored_until if reason == "restored" else None
+            return decision._replace(reason=reason, until=until)
+        return self._lower(date, decision)
+
+    def _find_objection(self, date: float, decision: GuardDecision, seconds: float) -> Reason | None:
+        """Return why the floor may not be below the author's minimum, None if the evidence suffices."""
+        state, settings = self.state, self.settings
+        assert state is not None
+        allowed = settings.promise * decision.requests
+        late = decision.author.late + decision.slow
+        checks: Iterator[tuple[bool, Reason]] = iter(
+            (
+                (decision.minimum <= LEAST, "minimum"),
+                (date < state.restored_until, "restored"),
+                (date - state.broken < SETTLE_SECONDS, "gap"),
+                (seconds < EVIDENCE_SHARE * (EVIDENCE_HOURS - 1) * HOUR, "record"),
+                (EXCESS_SHARE * allowed < 1, "few"),
+                (late > SPARE_SHARE * allowed, "promise"),
+                (decision.late - decision.slow - decision.author.late > EXCESS_SHARE * allowed, "shadow"),
+            )
+        )
+        return next((reason for applies, reason in checks if applies), None)
+
+    def _lower(self, date: float, decision: GuardDecision) -> GuardDecision:
+        """Return the decision with the floor of the cheapest candidate that keeps the promise in its replay."""
+        state, settings = self.state, self.settings
+        assert state is not None
+        allowed = EXCESS_SHARE * settings.promise * decision.requests
+        author = decision.author
+        good = [
+            (sums.replica_seconds, replay.floor, candidate)
+            for (candidate, sums), replay in zip(decision.candidates.items(), state.candidates, strict=True)
+            if sums.late - author.late <= allowed and sums.replica_seconds <= SAVING_SHARE * author.replica_seconds
+        ]
+        if not good:
+            return decision._replace(reason="candidate")
+        _, floor, candidate = min(good)
+        if floor >= decision.minimum:
+            never = scheduled_minimum(settings.never, date) >= decision.minimum
+            return decision._replace(reason="never" if never else "busy")
+        if floor < state.floor:
+            state.steps = [step for step in state.steps if date - step < DAY]
+            stays: Reason | None = None
+            if date - state.busy_at < CALM_SECONDS:
+                stays = "busy"
+            elif len(state.steps) >= settings.steps_per_day:
+                stays = "budget"
+            if stays is not None:
+                floor = min(state.floor, decision.minimum)
+                if floor == decision.minimum:
+                    return decision._replace(reason=stays)
+        return decision._replace(floor=floor, reason="lowered", candidate=candidate)
+
+
+# The state as JSON. Both directions are here, so that they cannot differ.
+
+
+def format_state(guard: Guard) -> str:
+    """Return the state of a guard as compact JSON, bound to its settings."""
+    assert guard.state is not None
+    value = {"settings": guard.fingerprint, **asdict(guard.state)}
+    return json.dumps(value, separators=(",", ":"))
+
+
+def restore_state(guard: Guard, text: str) -> bool:
+    """Give a guard a state that ``format_state`` wrote; return False, and change nothing, if it is not of these settings."""
+    try:
+        value = _STATE.read(text)
+    except UnreadableError:
+        return False
+    if value.pop("settings") != guard.fingerprint or len(value["candidates"]) != len(guard.settings.candidates):
+        return False
+    value["author"] = _read_replay(value["author"])
+    value["candidates"] = [_read_replay(row) for row in value["candidates"]]
+    value["hours"] = [Evidence(*row) for row in value["hours"]]
+    guard.state = GuardState(**value)
+    return True
+
+
+def _read_replay(row: dict[str, Any]) -> Replay:
+    return Replay(**{**row, "status": StatusNumbers(*row["status"])})
+
+
+def _make_shape(hint: Any) -> shapes.Shape:
+    """Return the shape of the JSON of a type: a number, a list, a named tuple or a dataclass."""
+    if hint in _SCALARS:
+        return _SCALARS[hint]
+    if get_origin(hint) is list:
+        return shapes.rows(_make_shape(*get_args(hint)), MAX_ITEMS)
+    if get_origin(hint) is UnionType:
+        return shapes.nullable(_make_shape(get_args(hint)[0]))
+    items = {name: _make_shape(item) for name, item in get_type_hints(hint).items()}
+    if is_dataclass(hint):
+        return shapes.fields(items, {})
+    return {"type": "tuple", "strict": True, "items_schema": list(items.values())}
+
+
+_SCALARS: Final[dict[Any, shapes.Shape]] = {
+    int: shapes.whole(-(2**62), 2**62),
+    float: shapes.number(),
+    bool: {"type": "bool", "strict": True},
+}
+_SHAPE: Final = _make_shape(GuardState)
+_STATE: Final = Record(
+    {**_SHAPE, "fields": {**_SHAPE["fields"], "settings": {"type": "typed-dict-field", "schema": shapes.name()}}},
+    MAX_STATE_BYTES,
+)
