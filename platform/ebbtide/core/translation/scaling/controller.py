@@ -53,6 +53,7 @@ def _make_guard_terms(plan: Plan) -> GuardTerms | None:
         limit=slo.p95_latency_milliseconds / 1000,
         steps_per_day=guard.steps_per_day,
         never=_make_windows(guard.never),
+        acts=guard.mode == "lower",
     )
 
 
