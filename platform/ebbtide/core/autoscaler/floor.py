@@ -132,13 +132,15 @@ class Floor:
     # fmt: off
     __slots__ = (
         "_busy_at", "_changed_at", "_count", "_decided_at", "_hpa", "_lost_since", "_metrics", "_recommended",
-        "_settings", "_tolerances",
+        "_settings", "_tolerances", "minimum",
     )
     # fmt: on
 
     def __init__(self, settings: FloorSettings) -> None:
         """Start without a past. Changed settings need a new instance."""
         self._settings = settings
+        #: The minimum in force: the author's, or below it what a guard allows.
+        self.minimum = settings.minimum
         self._metrics = tuple(metric.make_hpa_metric() for metric in settings.metrics)
         self._hpa = hpa.HorizontalAutoscaler(
             hpa.HpaSpec(
@@ -182,7 +184,7 @@ class Floor:
             self._recommended = self._lost_since = None
         self._decided_at = now
         scheduled = _find_scheduled_minimum(settings.schedule, now if date is None else date)
-        low = min(max(settings.minimum, scheduled), settings.maximum)
+        low = min(max(self.minimum, scheduled), settings.maximum)
         kept = min(floor, settings.maximum)
         count = len(pods) if replicas is None else replicas
         proposals = self._propose(now, count, pods, measured)
@@ -208,7 +210,7 @@ class Floor:
             # Assumptions about pods must not add any.
             wanted = max(count, kept)
         if wanted < low:
-            wanted, cause = low, "schedule" if low > settings.minimum else "minimum"
+            wanted, cause = low, "schedule" if low > self.minimum else "minimum"
         if wanted > settings.maximum:
             wanted, cause = settings.maximum, "maximum"
         if self._is_fallback_due(now):
