@@ -24,6 +24,7 @@ from typing import Any, Final, Literal, NamedTuple, get_args, get_origin, get_ty
 
 from ebbtide.core.autoscaler import kpa, reconciler
 from ebbtide.core.autoscaler.arithmetic import SECOND
+from ebbtide.core.autoscaler.floor import FloorSettings
 from ebbtide.core.autoscaler.kpa import PANIC_SINCE, TICK_INTERVAL, decide_pods
 from ebbtide.core.autoscaler.reconciler import ObservedNumbers, ReconcileRules, StatusNumbers, next_memory, wanted_scale
 from ebbtide.core.autoscaler.schedule import load_zone, scheduled_minimum
@@ -75,22 +76,27 @@ LEAST: Final = 1
 Candidate = Literal["learned", "half", "least"]
 #: The cause of a decision. Only ``lowered`` has a floor below the author's minimum.
 Reason = Literal[
-    "lowered",  # a candidate's floor is in force
-    "minimum",  # the author's minimum leaves nothing to lower
-    "unknown",  # arrivals, late requests, the service time or the start-up are not known
-    "gap",  # the record has a gap, or the state was lost
-    "clock",  # the clock was set
-    "record",  # less than a day is known
-    "few",  # a single late request would be more than the guard may add
-    "promise",  # the author's setting itself does not keep the promise with half of it to spare
-    "shadow",  # more requests were late than the author's replay explains, although its minimum was in force
-    "late",  # requests were late that the author's setting would have served: the minimum returned
-    "restored",  # for a day after that
-    "candidate",  # no candidate saves enough and keeps the promise in its replay
-    "busy",  # the load needs the author's minimum, or did less than a minute ago
-    "never",  # a window of never has the author's minimum
-    "budget",  # the steps of the day are used
-]
+    "lowered", "minimum", "unknown", "gap", "clock", "record", "few", "promise", "shadow", "late", "restored",
+    "candidate", "busy", "never", "budget",
+]  # fmt: skip
+#: What a reason says, for people.
+REASONS: Final[dict[Reason, str]] = {
+    "lowered": "lowered",
+    "minimum": "the minimum has nothing to lower",
+    "unknown": "requests, late requests, the service time or the start-up are unknown",
+    "gap": "the record had a gap",
+    "clock": "the clock was set",
+    "record": "less than a day is known",
+    "few": "too few requests: a single late one would be too many",
+    "promise": "the SLO has no half of its late requests to spare",
+    "shadow": "more requests were late than the replay explains",
+    "late": "requests were late that the minimum would have served",
+    "restored": "the minimum is back for a day",
+    "candidate": "no lower minimum saves enough and keeps the SLO",
+    "busy": "the load needs the minimum",
+    "never": "a period of never",
+    "budget": "the steps of the day are used",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +116,21 @@ class GuardSettings:
     time_zone: str = "UTC"
     candidates: tuple[Candidate, ...] = ("learned", "half", "least")
     restore: float = float(DAY)
+
+
+def make_guard_settings(floor: FloorSettings) -> GuardSettings | None:
+    """Return the settings of the guard of a workload's floor, None if it has no guard."""
+    terms = floor.guard
+    if terms is None:
+        return None
+    return GuardSettings(
+        minimum=floor.minimum,
+        promise=terms.promise,
+        limit=terms.limit,
+        steps_per_day=terms.steps_per_day,
+        never=terms.never,
+        schedule=floor.schedule,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +213,8 @@ class Replay:
     overdue: float = 0.0
     recent: list[float] = field(default_factory=list)
     desired: int = 0
+    #: Decision and pods at the last reconciliation; while they stay, it changes nothing.
+    reconciled: list[int] = field(default_factory=list)
     serves: bool = True
     proxy_since: float = 0.0
     #: Sums since they were last taken, and the largest demand in slots.
@@ -275,7 +298,10 @@ class Autoscaler:
         replay.desired, excess = decide_pods(
             self._numbers, replay.memory, replay.maxima, now, stable, panic, replay.ready
         )
-        self._reconcile(replay, tick, excess, minimum, server)
+        watched = [replay.desired, int(excess < 0), replay.ready, minimum]
+        if watched != replay.reconciled or replay.desired <= 0:
+            replay.reconciled = watched
+            self._reconcile(replay, tick, excess, minimum, server)
         replay.replica_seconds += replay.replicas * TICK_INTERVAL
 
     def _average(self, buckets: list[float], marks: list[int], now: int) -> float:
@@ -290,23 +316,28 @@ class Autoscaler:
         if not replay.busy:
             # Without this, rounding errors would add up.
             replay.in_use = 0.0
-        replay.recent.append(float(arrivals))
-        waiting = replay.overdue + sum(replay.recent)
+        recent = replay.recent
+        recent.append(float(arrivals))
+        waiting = replay.overdue + sum(recent)
         replay.peak = max(replay.peak, replay.in_use + waiting / server.batch)
         capacity = max(replay.ready * self.slots - replay.in_use, 0.0) * server.batch
         started = min(waiting, capacity)
         if started > 0:
             replay.busy.append([tick + server.use, started / server.batch])
             replay.in_use += started / server.batch
-        taken = min(replay.overdue, started)
-        replay.overdue -= taken
-        rest = started - taken
-        for age, count in enumerate(replay.recent):
-            taken = min(count, rest)
-            replay.recent[age] = count - taken
-            rest -= taken
-        while len(replay.recent) > server.patience:
-            late = replay.recent.pop(0)
+        if started == waiting:
+            replay.overdue = 0.0
+            recent[:] = [0.0] * len(recent)
+        else:
+            taken = min(replay.overdue, started)
+            replay.overdue -= taken
+            rest = started - taken
+            for age, count in enumerate(recent):
+                taken = min(count, rest)
+                recent[age] = count - taken
+                rest -= taken
+        while len(recent) > server.patience:
+            late = recent.pop(0)
             replay.overdue += late
             replay.late += late
 
