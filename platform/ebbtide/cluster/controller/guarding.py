@@ -48,6 +48,8 @@ SAVE_SECONDS: Final = 600.0
 #: Age in seconds above which a scrape is not evidence, and seconds for which an incomplete interval is extended.
 SCRAPE_SECONDS: Final = 40.0
 WAIT_SECONDS: Final = 45.0
+#: Seconds from the deletion of a pod until no request reaches it.
+LAST_REQUEST_SECONDS: Final = 10.0
 #: Number of intervals, 10 minutes, whose requests give the mean time in the server.
 SERVED_INTERVALS: Final = 40
 #: queue-proxy's histograms of a request, with and without its time in queue-proxy's queue.
@@ -88,7 +90,7 @@ class Watched:
     #: Counters by pod at the end of the last complete interval, None without one, and when that was.
     counters: dict[str, Counters] | None = None
     read_at: float = 0.0
-    #: Since when pods are known to end.
+    #: Since when pods end.
     ending: dict[str, float] = field(default_factory=dict)
     #: Seconds in the server and requests of the last intervals, and the last known start-up.
     served: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=SERVED_INTERVALS))
@@ -327,7 +329,9 @@ class Guards:
         before = watched.counters
         known = pods.keys() | (before or {}).keys()
         watched.ending = {name: since for name, since in watched.ending.items() if name in known} | {
-            name: watched.ending.get(name, now) for name, pod in pods.items() if "deletionTimestamp" in pod["metadata"]
+            name: watched.ending.get(name, now - self._count_seconds_of_ending(pod))
+            for name, pod in pods.items()
+            if "deletionTimestamp" in pod["metadata"]
         }
         ready = {name for name, pod in pods.items() if find_condition(pod, "Ready").get("status") == "True"}
         self._note_start_ups(watched, [pods[name] for name in ready])
@@ -366,6 +370,11 @@ class Guards:
         if (watched.stays or self._is_stopped()) and watched.guard.state is not None:
             # The replays go on, but nothing is lowered.
             watched.guard.state.floor, watched.guard.state.steps = watched.decision.minimum, steps
+
+    def _count_seconds_of_ending(self, pod: Object) -> float:
+        """Return for how long a pod has been ending: its timestamp is that of its latest end."""
+        grace = pod["metadata"].get("deletionGracePeriodSeconds", 0)
+        return max(self._clock.now() - parse_timestamp(pod["metadata"]["deletionTimestamp"]) + grace, 0.0)
 
     def _note_start_ups(self, watched: Watched, pods: Sequence[Object]) -> None:
         """Keep the time from the creation of a pod until it was ready, the median of those that are."""
@@ -446,9 +455,12 @@ def _name_state(place: tuple[str, str]) -> str:
 
 
 def _is_any_lost(before: Mapping[str, Counters], counters: Mapping[str, Counters], ending: Mapping[str, float]) -> bool:
-    """Return whether requests of a pod were not counted: it restarted, or disappeared after requests could reach it."""
+    """Return whether requests of a pod were not counted: it restarted, or disappeared without a scrape while it ended.
+
+    queue-proxy ends only after 30 s without a request, so that a scrape has all of them.
+    """
     return any(
-        ending.get(pod, float("inf")) > row.at
+        ending.get(pod, float("inf")) + LAST_REQUEST_SECONDS > row.at
         if pod not in counters
         else counters[pod].requests < row.requests or counters[pod].served < row.served
         for pod, row in before.items()
