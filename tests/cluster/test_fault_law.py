@@ -13,8 +13,8 @@ from __future__ import annotations
 import math
 import os
 import random
-from copy import deepcopy
 from collections import Counter
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -343,6 +343,7 @@ class Candidate:
             cluster, server.clock, threads=False, ticks=server.clock.ticks, kinds=KINDS, strip=strip_for_decisions
         )
         self.cache.start()
+        self.guards = guards
         self.controller = Controller(cluster, server, server.clock, Projects(queries="any"), guards=guards)
 
     def read_floor(self) -> int | None:
@@ -483,6 +484,7 @@ class GuardedServer(Server):
         self.objects[POD, name]["metadata"]["creationTimestamp"] = format_timestamp(self.born[name] + self.clock.shift)
 
     def samples(self, query: str) -> list[tuple[Mapping[str, str], float]]:
+        assert query == guarding.make_query(SPACE, FIRST, LIMIT)
         if self.has("prometheus"):
             raise SourceError("no answer")
         if self.has("no values") or not self.scrapes:

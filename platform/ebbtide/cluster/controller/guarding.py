@@ -43,8 +43,10 @@ SWITCH: Final = "guard"
 STATE: Final = "state"
 #: Maximum number of guarded workloads, the first ones by namespace and name: their metrics and states are bounded.
 MAX_GUARDED: Final = 100
-#: Seconds between two writes of a state that changed nothing, and after which the state of a removed workload is deleted.
+#: Seconds between two writes of a state that changed nothing.
 SAVE_SECONDS: Final = 600.0
+#: Steps after which the state of a workload that is gone is deleted.
+ABSENT_STEPS: Final = 40
 #: Age in seconds above which a scrape is not evidence, and seconds for which an incomplete interval is extended.
 SCRAPE_SECONDS: Final = 40.0
 WAIT_SECONDS: Final = 45.0
@@ -84,8 +86,8 @@ class Watched:
     #: Its stored state as it was read or written last, when that was, and the floor in it.
     basis: Object
     saved_at: float
-    #: When the workload was decided on last.
-    seen_at: float
+    #: Steps since the workload was there.
+    absent_steps: int = 0
     saved_floor: int | None = None
     #: Counters by pod at the end of the last complete interval, None without one, and when that was.
     counters: dict[str, Counters] | None = None
@@ -119,9 +121,10 @@ def make_query(namespace: str, revision: str, limit: float) -> str:
     series = "|".join(["up", *(f"{histogram.series}_{part}" for histogram in (TOTAL, SERVED) for part in parts)])
     # Only buckets have the label. Prometheus 3 writes a whole bound as 1.0, and earlier versions as 1.
     bound = format_number(limit)
+    # ``or`` compares the labels without the name, so the age needs another one.
     return (
         f'sum by (__name__, pod) ({{__name__=~"{series}",le=~"|{bound}|{bound}.0",{pods}}}) or '
-        f'label_replace(max by (pod) (time() - timestamp(up{{{pods}}})), "__name__", "age", "", "")'
+        f'label_replace(max by (pod) (time() - timestamp(up{{{pods}}})), "is", "age", "", "")'
     )
 
 
@@ -129,7 +132,7 @@ def read_counters(rows: Sequence[tuple[Mapping[str, str], float]], now: float) -
     """Return the counters of the pods that were scraped shortly before ``now``, once each."""
     values: dict[str, dict[str, float]] = defaultdict(dict)
     for labels, value in rows:
-        values[labels.get("pod", "")][labels.get("__name__", "")] = value
+        values[labels.get("pod", "")][labels.get("__name__", "age")] = value
     result = {}
     for pod, found in values.items():
         if found.get("up") != 1 or not found.get("age", SCRAPE_SECONDS + 1) <= SCRAPE_SECONDS:
@@ -174,14 +177,20 @@ class Guards:
     def begin(self) -> None:
         """Start a step: the stop is read again, and the states of workloads that have been gone for long are deleted."""
         self._stopped = None
-        now = self._clock.ticks()
         for place, watched in list(self._watched.items()):
-            if now - watched.seen_at > SAVE_SECONDS and self._may_write():
+            watched.absent_steps += 1
+            if watched.absent_steps > ABSENT_STEPS and self._may_write():
                 del self._watched[place]
                 try:
                     self._cluster.delete(CONFIG_MAP, _name_state(place), self._namespace)
                 except ClusterError as error:
                     LOG.warning("state of %s/%s: %s", *place, error)
+
+    def keep(self, live: LiveWorkload) -> None:
+        """Keep the state of a workload, whether or not it is decided on in this step."""
+        watched = self._watched.get((live.namespace, live.name))
+        if watched is not None:
+            watched.absent_steps = 0
 
     def decide(self, live: LiveWorkload, settings: FloorSettings, revision: str, readings: Readings) -> Lowering | None:
         """Return what the guard of a workload allows in this step; None if the author's minimum applies without its word."""
@@ -228,8 +237,6 @@ class Guards:
         """Return the guard of a workload, whose settings have one; None if several revisions serve, or if its autoscaler cannot be replayed."""
         place, now = (live.namespace, live.name), self._clock.ticks()
         watched = self._watched.get(place)
-        if watched is not None:
-            watched.seen_at = now
         if scaled_revisions(live) != [revision]:
             if watched is not None:
                 watched.counters = watched.decision = None
@@ -251,7 +258,7 @@ class Guards:
         # Of other settings, nothing is known.
         stays = settings.guard is not None and not settings.guard.acts
         restore_state(guard, state)
-        watched = self._watched[place] = Watched(guard, stays, key, basis, now, now)
+        watched = self._watched[place] = Watched(guard, stays, key, basis, now)
         return watched
 
     def _make_guard(self, settings: FloorSettings, revision: Object) -> Guard | None:
@@ -373,7 +380,7 @@ class Guards:
 
     def _count_seconds_of_ending(self, pod: Object) -> float:
         """Return for how long a pod has been ending: its timestamp is that of its latest end."""
-        grace = pod["metadata"].get("deletionGracePeriodSeconds", 0)
+        grace = float(pod["metadata"].get("deletionGracePeriodSeconds", 0))
         return max(self._clock.now() - parse_timestamp(pod["metadata"]["deletionTimestamp"]) + grace, 0.0)
 
     def _note_start_ups(self, watched: Watched, pods: Sequence[Object]) -> None:

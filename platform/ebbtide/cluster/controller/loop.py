@@ -134,6 +134,8 @@ class Controller:
                 settings = read_settings(live.top)
                 if settings is not None:
                     self.counts["workloads"] += 1
+                    if settings.guard is not None and self._guards is not None:
+                        self._guards.keep(live)
                     if problem := records.read_scale_record(live.top).problem:
                         told.add((live.namespace, live.name))
                         self._tell(live, "InvalidScaling", problem)
