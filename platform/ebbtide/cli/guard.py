@@ -29,6 +29,8 @@ OPTIONS: Final = (
     ),
     make_output_option("text", "json", "yaml"),
 )
+#: Age of a Lease in seconds above which no controller holds it.
+STALE_SECONDS: Final = 60.0
 HEADER: Final = ("NAME", "NAMESPACE", "MINIMUM", "FLOOR", "GUARD")
 WORDS: Final = {
     "off": "All guards are stopped: at its next step, within 15 s, the controller restores the minReplicas of every workload",
@@ -53,6 +55,11 @@ def run(cluster: connection.Cluster, options: Options) -> int:
             sys.stdout.write(f"{WORDS[options.action]}\n")
         else:
             terminal.write_data(data, options.output)
+        if options.action == "off" and not _runs_controller(cluster, options.namespace):
+            terminal.write_stderr(
+                f"No controller runs in namespace {options.namespace}: lowered floors stay until one does. To raise one now, "
+                "run ebbtide scale NAME --min N"
+            )
         return 0
     try:
         state = str(get_at(cluster.get(CONFIG_MAP, STOP, options.namespace), "data", SWITCH, default="off"))
@@ -66,6 +73,19 @@ def run(cluster: connection.Cluster, options: Options) -> int:
     sys.stdout.write(f"Guards: {state}\n")
     sys.stdout.write(terminal.format_table(HEADER, rows) if rows else "No workload has autoscaling.guard.\n")
     return 0
+
+
+def _runs_controller(cluster: connection.Cluster, namespace: str) -> bool:
+    """Return whether a controller has renewed its Lease within the last minute."""
+    from ebbtide.cluster.client.protocol import LEASE, ClusterError
+    from ebbtide.cluster.read.inventory import parse_timestamp
+    from ebbtide.core.base import names
+
+    try:
+        renewed = get_at(cluster.get(LEASE, names.CONTROLLER, namespace), "spec", "renewTime")
+    except ClusterError:
+        return False
+    return connection.clock().now() - parse_timestamp(renewed) < STALE_SECONDS
 
 
 def _list_guarded(cluster: connection.Cluster) -> Iterator[tuple[str, ...]]:
