@@ -20,12 +20,12 @@ import math
 import time
 from collections import Counter, defaultdict
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from ebbtide.core.autoscaler.guard import (
-    Autoscaler,
     Guard,
     GuardSettings,
     Observation,
@@ -35,6 +35,7 @@ from ebbtide.core.autoscaler.guard import (
 )
 from ebbtide.core.autoscaler.kpa import TICK_INTERVAL
 from ebbtide.core.autoscaler.targets import AutoscalerConfig, RevisionSettings
+from ebbtide.simulator.guarding import make_replayer
 
 DAY = 86_400
 TICKS = int(DAY // TICK_INTERVAL)
@@ -86,7 +87,7 @@ def generate(count: int, days: int, seed: int) -> dict[str, np.ndarray]:
 def read_counts(path: str) -> tuple[dict[str, np.ndarray], int]:
     """Return the requests by service and interval, and the seconds of an interval."""
     rows: dict[str, dict[int, int]] = defaultdict(dict)
-    with open(path, newline="") as file:
+    with Path(path).open(newline="") as file:
         for row in csv.DictReader(file):
             seconds = int(float(row["seconds"]))
             rows[row["service"]][seconds] = rows[row["service"]].get(seconds, 0) + int(float(row["requests"]))
@@ -119,14 +120,12 @@ class Fixed(NamedTuple):
 
 def replay_fixed(ticks: list[int], split: int, minimum: int, server: Server) -> Fixed:
     """Replay a fixed minimum."""
-    auto, before = Autoscaler(make_scaling(minimum)), (0.0, 0.0)
+    auto = make_replayer(make_scaling(minimum), fast=True)
     world = auto.start(minimum, 0)
-    for tick, arrivals in enumerate(ticks):
-        if tick == split:
-            before = (world.late, world.replica_seconds)
-        auto.advance(world, tick, arrivals, minimum, server)
-    late = before[0] if len(ticks) > split else world.late
-    return Fixed(late, world.late - late, world.replica_seconds - before[1])
+    auto.advance(world, 0, ticks[:split], minimum, server)
+    late, seconds = float(world.row.late), float(world.row.replica_seconds)
+    auto.advance(world, split, ticks[split:], minimum, server)
+    return Fixed(late, world.row.late - late, world.row.replica_seconds - seconds)
 
 
 def choose_minimum(ticks: list[int], promise: float, server: Server) -> int | None:
@@ -163,18 +162,18 @@ def measure(job: tuple[str, np.ndarray, int, float, float, argparse.Namespace]) 
         steps_per_day=options.steps,
         candidates=tuple(options.candidates),
     )
-    auto, guard, reasons = Autoscaler(scaling), Guard(terms, scaling), Counter()
+    auto = make_replayer(scaling, fast=True)
+    guard, reasons = Guard(terms, scaling, auto), Counter()
     world, floor, tick, told, date = auto.start(minimum, 0), minimum, 0, 0, EPOCH
     before = (0.0, 0.0)
     while tick < len(ticks):
         seen = ticks[tick : tick + 7 + tick % 2]
-        for arrivals in seen:
-            if tick == split:
-                before = (world.late, world.replica_seconds)
-            auto.advance(world, tick, arrivals, floor, server)
-            tick += 1
+        if tick <= split < tick + len(seen):
+            before = (float(world.row.late), float(world.row.replica_seconds))
+        auto.advance(world, tick, seen, floor, server)
+        tick += len(seen)
         date += len(seen) * TICK_INTERVAL
-        late, told = int(world.late) - told, int(world.late)
+        late, told = int(world.row.late) - told, int(world.row.late)
         seconds = len(seen) * TICK_INTERVAL
         decision = guard.observe(Observation(date, seconds, sum(seen), late, 0, SERVICE_SECONDS, start_up))
         floor = decision.floor
@@ -186,16 +185,19 @@ def measure(job: tuple[str, np.ndarray, int, float, float, argparse.Namespace]) 
         name,
         requests,
         minimum,
-        (world.replica_seconds - before[1]) / fixed.replica_seconds_rest,
+        (world.row.replica_seconds - before[1]) / fixed.replica_seconds_rest,
         fixed.late_rest / requests,
-        (world.late - before[0]) / requests,
+        (world.row.late - before[0]) / requests,
         shown,
     )
 
 
 def summarize(rows: list[Row], promise: float) -> str:
     """Return one line with the figures of several services."""
-    kept = [sum(late <= promise for late in column) for column in zip(*((r.fixed_late, r.guard_late) for r in rows))]
+    kept = [
+        sum(late <= promise for late in column)
+        for column in zip(*((r.fixed_late, r.guard_late) for r in rows), strict=True)
+    ]
     cost = math.exp(sum(math.log(row.cost) for row in rows) / len(rows))
     added = [row.guard_late - row.fixed_late for row in rows]
     return (

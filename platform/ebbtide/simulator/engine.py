@@ -752,7 +752,7 @@ class FloorSimulation(MeasuredSimulation, KnativeSimulation):
         self.begin_metrics()
         self.floor = Floor(self.setting.floor)
         self.decision: FloorDecision | None = None
-        self.watch = None if self.observer else make_watch(self.setting, self.inputs)
+        self.watch = None if self.observer else make_watch(self.setting, self.inputs, fast=self._call is not _PLAIN)
 
     def finish(self) -> SimulationResult:
         """Return the result after all events, with the guard's decisions."""

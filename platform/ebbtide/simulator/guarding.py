@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from dataclasses import replace
+from importlib.util import find_spec
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,14 +20,17 @@ from ebbtide.core.autoscaler.guard import (
     EVIDENCE_SHARE,
     HOUR,
     REASONS,
+    Autoscaler,
     Guard,
     Observation,
+    Replay,
     Scaling,
     make_guard_settings,
 )
 from ebbtide.core.autoscaler.targets import make_decider
 from ebbtide.core.base.prose import count_noun
 from ebbtide.simulator.data import GuardStep, SimulationResult
+from ebbtide.simulator.initial import make_records
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -97,14 +101,33 @@ class GuardWatch:
         return seen
 
 
-def make_watch(setting: Setting, inputs: SimulationInputs) -> GuardWatch | None:
+def make_replayer(scaling: Scaling, *, fast: bool) -> Autoscaler:
+    """Return the autoscaler of replays; ``fast`` compiles it if numba is installed, with the same results."""
+    if not fast or find_spec("numba") is None:
+        return Autoscaler(scaling)
+    from ebbtide.simulator import compiled  # noqa: PLC0415 - requires numba
+
+    return Autoscaler(scaling, compiled.compile_functions().replay_ticks, _pack)
+
+
+def _pack(value: Any) -> Any:
+    """Return numbers and lists as a compiled function takes them: a row as a record, and lists as arrays."""
+    if isinstance(value, Replay):
+        return make_records(value, 1)[0]
+    if isinstance(value, list):
+        # Counts of no tick are whole numbers, too.
+        return np.array(value) if value else np.zeros(0, np.int64)
+    return type(value)(*map(_pack, value)) if isinstance(value, tuple) else value
+
+
+def make_watch(setting: Setting, inputs: SimulationInputs, *, fast: bool) -> GuardWatch | None:
     """Return the guard of a setting; None without one, and for traffic that is too short for it to act."""
     terms = None if setting.floor is None else make_guard_settings(setting.floor)
     if terms is None or (inputs.end - inputs.lead) / SECOND < EVIDENCE_SHARE * (EVIDENCE_HOURS - 1) * HOUR:
         return None
     slots = inputs.slots or make_decider(setting.revision, setting.config).total_value
     scaling = Scaling(revision=setting.revision, config=setting.config, slots=slots, weighted=setting.weighted)
-    return GuardWatch(Guard(terms, scaling), inputs)
+    return GuardWatch(Guard(terms, scaling, make_replayer(scaling, fast=fast)), inputs)
 
 
 def _read(requests: Any, rows: NDArray[np.int64], name: str) -> NDArray[np.int64]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, MutableSequence
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from datetime import datetime
 from hashlib import sha256
@@ -25,6 +25,7 @@ from typing import Any, Final, Literal, NamedTuple, get_args, get_origin, get_ty
 from ebbtide.core.autoscaler import kpa, reconciler
 from ebbtide.core.autoscaler.arithmetic import SECOND
 from ebbtide.core.autoscaler.floor import FloorSettings
+from ebbtide.core.autoscaler.kernel import Floats, Ints, kernel
 from ebbtide.core.autoscaler.kpa import PANIC_SINCE, TICK_INTERVAL, decide_pods
 from ebbtide.core.autoscaler.reconciler import ObservedNumbers, ReconcileRules, StatusNumbers, next_memory, wanted_scale
 from ebbtide.core.autoscaler.schedule import load_zone, scheduled_minimum
@@ -69,6 +70,10 @@ SLOTS: Final = DAY // SLOT_SECONDS
 #: Bounds of a state as JSON.
 MAX_ITEMS: Final = 4096
 MAX_STATE_BYTES: Final = 128 << 10
+#: Ticks of a replay's rings: its longest start-up, service time and wait are 17 minutes.
+RING: Final = 512
+#: Slots and requests below this are rounding errors.
+SLIGHT: Final = 1e-9
 #: Replicas that the guard always keeps: only the author lets a service scale to zero.
 LEAST: Final = 1
 
@@ -192,35 +197,69 @@ class GuardDecision(NamedTuple):
 
 @dataclass(slots=True)
 class Replay:
-    """The state of one replay: pods, requests, and Knative's windows and memory. Times are in ticks of 2 s."""
+    """The numbers of one replay: pods, requests, and the status of Knative's PodAutoscaler. Times are in ticks of 2 s."""
 
     replicas: int
     ready: int
-    stable: list[float]
-    stable_marks: list[int]
-    panic: list[float]
-    panic_marks: list[int]
-    maxima: list[int]
-    memory: list[int]
-    status: StatusNumbers
-    #: The floor in force, which only a candidate's replay changes.
+    desired: int
     floor: int
-    starting: list[list[int]] = field(default_factory=list)
-    #: Slots in use, by the tick at which they are free.
-    busy: list[list[float]] = field(default_factory=list)
+    """The floor in force, which only a candidate's replay changes."""
+    active: int
+    reason: int
+    since: float
+    serves: bool
+    proxy_since: float
+    deadline: int
+    """First tick whose requests may still wait."""
+    is_excess: bool = False
+    seen_ready: int = -1
+    """Excess and ready pods at the last reconciliation; while they and the decision stay, it changes nothing."""
     in_use: float = 0.0
-    #: Requests that wait: those that are late already, then by tick of arrival.
+    fresh: float = 0.0
+    """Requests that wait and are not late."""
     overdue: float = 0.0
-    recent: list[float] = field(default_factory=list)
-    desired: int = 0
-    #: Decision and pods at the last reconciliation; while they stay, it changes nothing.
-    reconciled: list[int] = field(default_factory=list)
-    serves: bool = True
-    proxy_since: float = 0.0
-    #: Sums since they were last taken, and the largest demand in slots.
+    """Requests that wait and are late."""
     late: float = 0.0
     replica_seconds: float = 0.0
     peak: float = 0.0
+    """Sums since they were last taken, and the largest demand in slots."""
+    is_pressed: bool = False
+    """True if the load needed the minimum since this was last read."""
+
+
+class ReplayLists(NamedTuple):
+    """The lists of one replay: rings by tick, and Knative's windows and memory."""
+
+    busy: Floats
+    """Slots in use, by the tick at which they are free."""
+    recent: Floats
+    """Requests that wait and are not late, by the tick of their arrival."""
+    starting: Ints
+    """Replicas, by the tick at which they are ready."""
+    stable: Floats
+    panic: Floats
+    stable_marks: Ints
+    panic_marks: Ints
+    maxima: Ints
+    memory: Ints
+
+
+class ReplayState(NamedTuple):
+    """The state of one replay."""
+
+    row: Replay
+    lists: ReplayLists
+
+
+class ReplayNumbers(NamedTuple):
+    """The setting of a replay in numbers."""
+
+    slots: float
+    is_rps: bool
+    is_weighted: bool
+    decay: float
+    panic_decay: float
+    decider: Floats
 
 
 class Server(NamedTuple):
@@ -238,146 +277,193 @@ class Server(NamedTuple):
 def describe_server(service: float, start_up: float, limit: float, alone: float | None = None) -> Server:
     """Return a server by its times in seconds."""
     service = max(service, 0.001)
-    use = max(math.ceil(service / TICK_INTERVAL), 1)
+    use = min(max(math.ceil(service / TICK_INTERVAL), 1), RING - 1)
     patience = limit - (service if alone is None else alone)
     return Server(
-        start_up=math.ceil(start_up / TICK_INTERVAL),
+        start_up=min(max(math.ceil(start_up / TICK_INTERVAL), 1), RING - 1),
         use=use,
         batch=use * TICK_INTERVAL / service,
-        patience=max(int(patience / TICK_INTERVAL), 1),
+        patience=min(max(int(patience / TICK_INTERVAL), 1), RING - 1),
     )
 
 
-class Autoscaler:
-    """Knative's autoscaler for replays: the numbers of a setting, and one tick."""
+@kernel
+def replay_ticks(
+    r: Replay, w: ReplayLists, setting: ReplayNumbers, rules: ReconcileRules, server: Server, tick: int, arrivals: Ints
+) -> None:
+    """Process the ticks from ``tick`` on, each with its number of arrivals."""
+    for index in range(len(arrivals)):
+        replay_tick(r, w, setting, rules, server, tick + index, arrivals[index])
 
-    def __init__(self, scaling: Scaling) -> None:
+
+@kernel
+def replay_tick(
+    r: Replay, w: ReplayLists, setting: ReplayNumbers, rules: ReconcileRules, server: Server, tick: int, arrivals: int
+) -> None:
+    """Process one tick: replicas that become ready, requests, measurements, and the autoscaler's decision."""
+    place = tick % RING
+    r.ready += w.starting[place]
+    w.starting[place] = 0
+    serve_requests(r, w, setting, server, tick, arrivals)
+    value = arrivals / TICK_INTERVAL if setting.is_rps else r.in_use + r.fresh + r.overdue
+    now = int(tick * TICK_INTERVAL) * SECOND
+    record_value(w.stable, w.stable_marks, now, value)
+    record_value(w.panic, w.panic_marks, now, value)
+    if setting.is_weighted:
+        stable = weighted_average(w.stable, w.stable_marks, setting.decay, now)
+        panic = weighted_average(w.panic, w.panic_marks, setting.panic_decay, now)
+    else:
+        stable = timed_average(w.stable, w.stable_marks, now)
+        panic = timed_average(w.panic, w.panic_marks, now)
+    desired, excess = decide_pods(setting.decider, w.memory, w.maxima, now, stable, panic, r.ready)
+    if desired >= rules.min_replicas or w.memory[PANIC_SINCE] >= 0 or r.overdue > 0:
+        r.is_pressed = True
+    known = desired == r.desired and (excess >= 0) == r.is_excess and r.ready == r.seen_ready
+    r.desired, r.is_excess, r.seen_ready = desired, excess >= 0, r.ready
+    if not known or desired <= 0 or r.replicas < rules.min_replicas or r.replicas > max(desired, rules.min_replicas):
+        reconcile_replay(r, w, rules, server, tick)
+    r.replica_seconds += r.replicas * TICK_INTERVAL
+
+
+@kernel
+def serve_requests(r: Replay, w: ReplayLists, setting: ReplayNumbers, server: Server, tick: int, arrivals: int) -> None:
+    """Free slots, give them to the requests that wait longest, and count those that are late from now on."""
+    place = tick % RING
+    # Rounding errors must not make an idle replica seem used.
+    r.in_use = max(r.in_use - w.busy[place], 0.0)
+    if r.in_use < SLIGHT:
+        r.in_use = 0.0
+    w.busy[place] = 0.0
+    w.recent[place] = float(arrivals)
+    before = r.fresh
+    r.fresh += arrivals
+    waiting = r.fresh + r.overdue
+    r.peak = max(r.peak, r.in_use + waiting / server.batch)
+    capacity = max(r.ready * setting.slots - r.in_use, 0.0) * server.batch
+    started = min(waiting, capacity)
+    if started > 0:
+        w.busy[(tick + server.use) % RING] += started / server.batch
+        r.in_use += started / server.batch
+    rest = started - min(r.overdue, started)
+    r.overdue = max(r.overdue - started, 0.0)
+    if before == 0.0 and rest == arrivals:
+        w.recent[place] = 0.0
+        r.fresh = 0.0
+    elif rest > 0:
+        for arrived in range(r.deadline, tick + 1):
+            taken = min(w.recent[arrived % RING], rest)
+            w.recent[arrived % RING] -= taken
+            rest -= taken
+            r.fresh -= taken
+    r.fresh = max(r.fresh, 0.0) if r.fresh >= SLIGHT else 0.0
+    while r.deadline <= tick - server.patience:
+        late = w.recent[r.deadline % RING]
+        w.recent[r.deadline % RING] = 0.0
+        r.fresh = max(r.fresh - late, 0.0)
+        r.overdue += late
+        r.late += late
+        r.deadline += 1
+
+
+@kernel
+def reconcile_replay(r: Replay, w: ReplayLists, rules: ReconcileRules, server: Server, tick: int) -> None:
+    """Apply the decision within the bounds, as Knative's reconciler does."""
+    now = tick * TICK_INTERVAL
+    status = StatusNumbers(r.active, r.reason, r.since, True)
+    sight = ObservedNumbers(r.desired, r.ready, r.serves, now if r.serves else r.proxy_since, True)
+    wanted, apply, _ = wanted_scale(rules, status, sight, now)
+    status = next_memory(rules, status, r.ready, True, wanted, now)
+    r.active, r.reason, r.since = status.active, status.reason, status.since
+    serves = wanted > 0 and r.is_excess
+    if serves != r.serves:
+        r.serves, r.proxy_since = serves, now
+    if not apply:
+        return
+    if wanted > r.replicas:
+        w.starting[(tick + server.start_up) % RING] += wanted - r.replicas
+    surplus = r.replicas - wanted
+    if surplus > 0 and r.replicas > r.ready:
+        # Kubernetes removes pods that are not ready first, and of them the newest.
+        for ahead in range(RING - 1, 0, -1):
+            place = (tick + ahead) % RING
+            removed = min(w.starting[place], surplus)
+            w.starting[place] -= removed
+            surplus -= removed
+    if surplus > 0:
+        r.ready -= surplus
+        r.replica_seconds += surplus * DRAIN_SECONDS
+    r.replicas = wanted
+
+
+class Autoscaler:
+    """Knative's autoscaler for replays of one setting.
+
+    ``run`` is ``replay_ticks`` or its compiled copy, and ``pack`` converts the numbers and lists of a replay for it.
+    """
+
+    def __init__(
+        self,
+        scaling: Scaling,
+        run: Callable[..., None] = replay_ticks,
+        pack: Callable[[Any], Any] = lambda value: value,
+    ) -> None:
         """Resolve the setting. Raises ValueError for a window of length 0."""
         self.slots = scaling.slots
+        self._run, self.pack = run, pack
         self._spec = make_decider(scaling.revision, scaling.config)
-        self._numbers = kpa.list_spec_numbers(self._spec)
-        self._rules: dict[int, ReconcileRules] = {}
+        self._panic_window = max(panic_window(scaling.revision, scaling.config), TICK_INTERVAL)
         self._base = reconciler.resolve_rules(scaling.revision, scaling.config)
-        self._panic_window = panic_window(scaling.revision, scaling.config)
-        self._is_rps = self._spec.scaling_metric == "rps"
-        self._is_weighted = scaling.weighted
+        self._rules: dict[int, ReconcileRules] = {}
+        decay, panic_decay = (
+            smoothing_coefficient(len(new_buckets(window, TICK_INTERVAL)[0]) - 1)
+            for window in (self._spec.stable_window, self._panic_window)
+        )
+        numbers = ReplayNumbers(
+            slots=float(scaling.slots),
+            is_rps=self._spec.scaling_metric == "rps",
+            is_weighted=scaling.weighted,
+            decay=decay,
+            panic_decay=panic_decay,
+            decider=kpa.list_spec_numbers(self._spec),
+        )
+        self._numbers: ReplayNumbers = pack(numbers)
 
-    def start(self, minimum: int, tick: int) -> Replay:
+    def start(self, minimum: int, tick: int) -> ReplayState:
         """Return a replay that has been idle at its minimum."""
         stable, stable_marks = new_buckets(self._spec.stable_window, TICK_INTERVAL)
-        panic, panic_marks = new_buckets(max(self._panic_window, TICK_INTERVAL), TICK_INTERVAL)
-        active = reconciler.TRUE if minimum else reconciler.FALSE
-        reason = reconciler.NO_REASON if minimum else reconciler.NO_TRAFFIC
-        return Replay(
+        panic, panic_marks = new_buckets(self._panic_window, TICK_INTERVAL)
+        row = Replay(
             replicas=minimum,
             ready=minimum,
+            desired=minimum,
+            floor=minimum,
+            active=reconciler.TRUE if minimum else reconciler.FALSE,
+            reason=reconciler.NO_REASON if minimum else reconciler.NO_TRAFFIC,
+            since=tick * TICK_INTERVAL,
+            serves=minimum > 0,
+            proxy_since=tick * TICK_INTERVAL,
+            deadline=tick,
+        )
+        lists = ReplayLists(
+            busy=[0.0] * RING,
+            recent=[0.0] * RING,
+            starting=[0] * RING,
             stable=stable,
-            stable_marks=stable_marks,
             panic=panic,
+            stable_marks=stable_marks,
             panic_marks=panic_marks,
             maxima=new_maxima(self._spec.scale_down_delay, TICK_INTERVAL),
             memory=[-1, 0],
-            status=StatusNumbers(active, reason, tick * TICK_INTERVAL, True),
-            floor=minimum,
-            desired=minimum,
-            serves=minimum > 0,
-            proxy_since=tick * TICK_INTERVAL,
         )
+        state: ReplayState = self.pack(ReplayState(row, lists))
+        return state
 
-    def advance(self, replay: Replay, tick: int, arrivals: int, minimum: int, server: Server) -> None:
-        """Process one tick: pods that become ready, requests, measurements, and the autoscaler's decision."""
-        while replay.starting and replay.starting[0][0] <= tick:
-            replay.ready += replay.starting.pop(0)[1]
-        self._serve(replay, tick, arrivals, server)
-        value = arrivals / TICK_INTERVAL if self._is_rps else replay.in_use + replay.overdue + sum(replay.recent)
-        now = int(tick * TICK_INTERVAL) * SECOND
-        record_value(replay.stable, replay.stable_marks, now, value)
-        record_value(replay.panic, replay.panic_marks, now, value)
-        stable = self._average(replay.stable, replay.stable_marks, now)
-        panic = self._average(replay.panic, replay.panic_marks, now)
-        replay.desired, excess = decide_pods(
-            self._numbers, replay.memory, replay.maxima, now, stable, panic, replay.ready
-        )
-        watched = [replay.desired, int(excess < 0), replay.ready, minimum]
-        if watched != replay.reconciled or replay.desired <= 0:
-            replay.reconciled = watched
-            self._reconcile(replay, tick, excess, minimum, server)
-        replay.replica_seconds += replay.replicas * TICK_INTERVAL
-
-    def _average(self, buckets: list[float], marks: list[int], now: int) -> float:
-        if self._is_weighted:
-            return weighted_average(buckets, marks, smoothing_coefficient(len(buckets) - 1), now)
-        return timed_average(buckets, marks, now)
-
-    def _serve(self, replay: Replay, tick: int, arrivals: int, server: Server) -> None:
-        """Free slots, and give them to the requests that wait longest."""
-        while replay.busy and replay.busy[0][0] <= tick:
-            replay.in_use -= replay.busy.pop(0)[1]
-        if not replay.busy:
-            # Without this, rounding errors would add up.
-            replay.in_use = 0.0
-        recent = replay.recent
-        recent.append(float(arrivals))
-        waiting = replay.overdue + sum(recent)
-        replay.peak = max(replay.peak, replay.in_use + waiting / server.batch)
-        capacity = max(replay.ready * self.slots - replay.in_use, 0.0) * server.batch
-        started = min(waiting, capacity)
-        if started > 0:
-            replay.busy.append([tick + server.use, started / server.batch])
-            replay.in_use += started / server.batch
-        if started == waiting:
-            replay.overdue = 0.0
-            recent[:] = [0.0] * len(recent)
-        else:
-            taken = min(replay.overdue, started)
-            replay.overdue -= taken
-            rest = started - taken
-            for age, count in enumerate(recent):
-                taken = min(count, rest)
-                recent[age] = count - taken
-                rest -= taken
-        while len(recent) > server.patience:
-            late = recent.pop(0)
-            replay.overdue += late
-            replay.late += late
-
-    def _reconcile(self, replay: Replay, tick: int, excess: int, minimum: int, server: Server) -> None:
-        """Apply the decision within the bounds, as Knative's reconciler does."""
-        now = tick * TICK_INTERVAL
+    def advance(self, replay: ReplayState, tick: int, arrivals: list[int], minimum: int, server: Server) -> None:
+        """Process the ticks from ``tick`` on, each with its number of arrivals, with a minimum."""
         rules = self._rules.get(minimum)
         if rules is None:
             rules = self._rules[minimum] = self._base._replace(min_replicas=minimum)
-        status = replay.status
-        sight = ObservedNumbers(
-            replay.desired, replay.ready, replay.serves, now if replay.serves else replay.proxy_since, True
-        )
-        wanted, apply, _ = wanted_scale(rules, status, sight, now)
-        replay.status = next_memory(rules, status, replay.ready, True, wanted, now)
-        serves = wanted > 0 and excess >= 0
-        if serves != replay.serves:
-            replay.serves, replay.proxy_since = serves, now
-        if not apply:
-            return
-        if wanted > replay.replicas:
-            replay.starting.append([tick + server.start_up, wanted - replay.replicas])
-        surplus = replay.replicas - wanted
-        while surplus > 0 and replay.starting:
-            # Kubernetes removes pods that are not ready first.
-            newest = replay.starting[-1]
-            removed = min(newest[1], surplus)
-            newest[1] -= removed
-            surplus -= removed
-            if not newest[1]:
-                replay.starting.pop()
-        if surplus > 0:
-            replay.ready -= surplus
-            replay.replica_seconds += surplus * DRAIN_SECONDS
-        replay.replicas = wanted
-
-
-def is_panicking(replay: Replay) -> bool:
-    """Return whether the autoscaler of a replay is in panic mode."""
-    return replay.memory[PANIC_SINCE] >= 0
+        self._run(*replay, self._numbers, rules, server, tick, self.pack(arrivals))
 
 
 class Evidence(NamedTuple):
@@ -401,8 +487,8 @@ class GuardState:
     #: Seconds after the last tick, and arrivals that have no tick yet.
     rest: float
     held: int
-    author: Replay
-    candidates: list[Replay]
+    author: ReplayState
+    candidates: list[ReplayState]
     hours: list[Evidence] = field(default_factory=list)
     floor: int = 0
     busy_at: float = 0.0
@@ -421,13 +507,13 @@ class GuardState:
 class Guard:
     """The guard of one workload: ``observe`` it every 15 s. Changed settings need a new instance without a past."""
 
-    def __init__(self, settings: GuardSettings, scaling: Scaling) -> None:
+    def __init__(self, settings: GuardSettings, scaling: Scaling, autoscaler: Autoscaler | None = None) -> None:
         """Start without a past. Raises ValueError for a window of length 0."""
         self.settings = settings
         self.state: GuardState | None = None
         #: Changes with every setting, so that a state of other settings is not used.
         self.fingerprint = sha256(repr((settings, scaling)).encode()).hexdigest()[:16]
-        self._autoscaler = Autoscaler(scaling)
+        self.autoscaler = autoscaler or Autoscaler(scaling)
         self._zone = load_zone(settings.time_zone)
 
     def observe(self, seen: Observation) -> GuardDecision:
@@ -466,8 +552,8 @@ class Guard:
     def _restart(self, seen: Observation, minimum: int) -> None:
         """Start the replays again after a gap; the sums before it stay until they are too old."""
         before, tick = self.state, 0 if self.state is None else self.state.tick
-        author = self._autoscaler.start(minimum, tick)
-        candidates = [self._autoscaler.start(minimum, tick) for _ in self.settings.candidates]
+        author = self.autoscaler.start(minimum, tick)
+        candidates = [self.autoscaler.start(minimum, tick) for _ in self.settings.candidates]
         if before is None:
             before = GuardState(seen.date, seen.date, tick, 0.0, 0, author, candidates, floor=minimum)
         # A date that went back would let old sums count longer than a day.
@@ -494,22 +580,20 @@ class Guard:
         state.service = state.service if seen.service is None else seen.service
         server = describe_server(state.service or 0.0, seen.start_up, self.settings.limit, seen.alone)
         floors = [
-            self._find_floor(candidate, seen.date, minimum, replay.floor, seen.start_up)
+            self._find_floor(candidate, seen.date, minimum, int(replay.row.floor), seen.start_up)
             for candidate, replay in zip(self.settings.candidates, state.candidates, strict=True)
         ]
-        for replay, floor in zip(state.candidates, floors, strict=True):
-            replay.floor = minimum if floor is None else floor
-        replays = [(state.author, minimum), *((replay, replay.floor) for replay in state.candidates)]
         length = state.rest + seen.seconds
         ticks = int(length // TICK_INTERVAL)
         arrivals = state.held + seen.arrivals
-        for index in range(ticks):
-            count = arrivals * (index + 1) // ticks - arrivals * index // ticks
-            for replay, low in replays:
-                self._autoscaler.advance(replay, state.tick, count, low, server)
-            if state.author.desired >= minimum or is_panicking(state.author) or state.author.overdue:
-                state.busy_at = seen.date
-            state.tick += 1
+        spread = [arrivals * (index + 1) // ticks - arrivals * index // ticks for index in range(ticks)]
+        for replay, low in zip((state.author, *state.candidates), (minimum, *floors), strict=True):
+            replay.row.floor = minimum if low is None else low
+            self.autoscaler.advance(replay, state.tick, spread, int(replay.row.floor), server)
+        if state.author.row.is_pressed:
+            state.busy_at = seen.date
+            state.author.row.is_pressed = False
+        state.tick += ticks
         state.rest = length - ticks * TICK_INTERVAL
         state.held = 0 if ticks else arrivals
         state.date = seen.date
@@ -521,8 +605,8 @@ class Guard:
         state = self.state
         assert state is not None
         hour = int(seen.date // HOUR)
-        replays = [state.author, *state.candidates]
-        taken = [[replay.late, replay.replica_seconds] for replay in replays]
+        replays = [state.author.row, *(replay.row for replay in state.candidates)]
+        taken = [[float(replay.late), float(replay.replica_seconds)] for replay in replays]
         for replay in replays:
             replay.late = replay.replica_seconds = 0.0
         assert seen.arrivals is not None
@@ -561,8 +645,8 @@ class Guard:
                 state.days = [[-1] * SLOTS for _ in range(missed)] + state.days[: LEARNED_DAYS + 1 - missed]
             state.day, state.slot, state.slot_seconds, state.slot_peak = day, slot, 0.0, 0
         state.slot_seconds += seconds
-        state.slot_peak = max(state.slot_peak, math.ceil(state.author.peak / self._autoscaler.slots))
-        state.author.peak = 0.0
+        state.slot_peak = max(state.slot_peak, math.ceil(state.author.row.peak / self.autoscaler.slots))
+        state.author.row.peak = 0.0
 
     def _find_slot(self, date: float) -> tuple[int, int]:
         """Return the day and the slot of a date on the clocks of the learned day."""
@@ -654,7 +738,7 @@ class Guard:
         allowed = EXCESS_SHARE * settings.promise * decision.requests
         author = decision.author
         good = [
-            (sums.replica_seconds, replay.floor, candidate)
+            (sums.replica_seconds, int(replay.row.floor), candidate)
             for (candidate, sums), replay in zip(decision.candidates.items(), state.candidates, strict=True)
             if sums.late - author.late <= allowed and sums.replica_seconds <= SAVING_SHARE * author.replica_seconds
         ]
@@ -696,22 +780,23 @@ def restore_state(guard: Guard, text: str) -> bool:
         return False
     if value.pop("settings") != guard.fingerprint or len(value["candidates"]) != len(guard.settings.candidates):
         return False
-    value["author"] = _read_replay(value["author"])
-    value["candidates"] = [_read_replay(row) for row in value["candidates"]]
+    value["author"] = guard.autoscaler.pack(_read_replay(value["author"]))
+    value["candidates"] = [guard.autoscaler.pack(_read_replay(replay)) for replay in value["candidates"]]
     value["hours"] = [Evidence(*row) for row in value["hours"]]
     guard.state = GuardState(**value)
     return True
 
 
-def _read_replay(row: dict[str, Any]) -> Replay:
-    return Replay(**{**row, "status": StatusNumbers(*row["status"])})
+def _read_replay(value: tuple[dict[str, Any], Any]) -> ReplayState:
+    row, lists = value
+    return ReplayState(Replay(**row), ReplayLists(*lists))
 
 
 def _make_shape(hint: Any) -> shapes.Shape:
     """Return the shape of the JSON of a type: a number, a list, a named tuple or a dataclass."""
     if hint in _SCALARS:
         return _SCALARS[hint]
-    if get_origin(hint) is list:
+    if get_origin(hint) in {list, MutableSequence}:
         return shapes.rows(_make_shape(*get_args(hint)), MAX_ITEMS)
     if get_origin(hint) is UnionType:
         return shapes.nullable(_make_shape(get_args(hint)[0]))
