@@ -147,6 +147,17 @@ def test_a_guard_acts_only_on_a_state_that_is_stored(server: GuardedServer) -> N
     assert run(server, candidate, 20) == 1
 
 
+def test_a_guard_that_fails_returns_the_minimum(server: GuardedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    candidate = server.make_candidate()
+    assert run(server, candidate, 30) == 1
+
+    def fail(*_: Any) -> None:
+        raise IndexError("a state that no guard wrote")
+
+    monkeypatch.setattr(guard.Guard, "observe", fail)
+    assert run(server, candidate, 1) == AUTHOR
+
+
 def test_the_state_of_another_leader_is_not_overwritten(server: GuardedServer) -> None:
     first, second = server.make_candidate(), server.make_candidate()
     assert run(server, first, 30) == 1
@@ -200,7 +211,7 @@ def kind_of(server: GuardedServer, item: Any) -> Any:
     return next(kind for (kind, _), known in server.objects.items() if known is item)
 
 
-# What it publishes
+# Events, why and metrics
 
 
 def test_an_act_is_an_event_with_the_sums_and_why_shows_them(

@@ -213,6 +213,10 @@ class Guards:
             self._watched.pop(place, None)
         except ClusterError as error:
             LOG.warning("guard of %s/%s: %s", *place, error)
+        except Exception:
+            # A failure of a guard must not keep a floor below the author's minimum.
+            LOG.exception("guard of %s/%s", *place)
+            self._watched.pop(place, None)
         return None
 
     def list_decisions(self) -> list[tuple[tuple[str, str], GuardDecision]]:

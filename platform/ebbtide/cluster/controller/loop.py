@@ -271,7 +271,7 @@ class Controller:
     ) -> Iterator[Change]:
         """Write a floor that differs from the revision's.
 
-        An unchanged one is written only if its cause begins or ends to be ``NOTED``, or if a guard's sums are due.
+        An unchanged one is written only if its cause begins or ends to be ``NOTED``, or if a guard's evidence is due.
         """
         name = str(revision["metadata"]["name"])
         before, floor, cause = read_count(revision, keys.MIN_SCALE), decision.floor, str(decision.cause)

@@ -44,7 +44,7 @@ FLOOR_WORDS: Final = {
     "gang": "not raised, because KAI evicts the replicas that serve if the others of their gang do not fit; turn KAI's "
     "--knative-gang-schedule off",
 }
-#: Why a guard does not act, whatever it observes.
+#: Reasons for which a guard does not act, in addition to those of its decision.
 GUARD_WORDS: Final = {"stopped": "all guards are stopped", "observes": "it only observes (mode: shadow)"}
 
 
@@ -219,7 +219,7 @@ class GuardRecord(NamedTuple):
         return {**self._asdict(), "author": [*map(round, self.author)], "lowered": [*map(round, self.lowered)]}
 
     def describe(self) -> str:
-        """Return one sentence with the reason and the sums."""
+        """Return one sentence with the reason and the evidence."""
         from ebbtide.core.autoscaler.guard import REASONS  # noqa: PLC0415 - a list of workloads needs no replays
 
         words = GUARD_WORDS.get(self.reason) or {**REASONS}.get(self.reason, self.reason)  # type: ignore[call-overload] # any text
