@@ -533,8 +533,10 @@ class GuardedServer(Server):
             return super().patch(kind, name, namespace, patch, basis=basis, **others)
         assert namespace == OWN
         self.check_maps()
-        item = self.maps[name]
         assert basis is not None, "a state is only written over the one that was read"
+        if name not in self.maps:
+            raise MissingError(name)
+        item = self.maps[name]
         if basis["metadata"]["resourceVersion"] != item["metadata"]["resourceVersion"]:
             raise StaleError("changed")
         if self.has("write fails"):

@@ -170,6 +170,15 @@ def test_the_state_of_another_leader_is_not_overwritten(server: GuardedServer) -
     assert server.maps[STATE]["metadata"]["resourceVersion"] == taken
 
 
+def test_a_state_that_was_deleted_is_created_again(server: GuardedServer) -> None:
+    candidate = server.make_candidate()
+    assert run(server, candidate, 30) == 1
+    del server.maps[STATE]
+    server.clock.time += guarding.SAVE_SECONDS
+    assert run(server, candidate, 4) == AUTHOR, "and its record starts again"
+    assert STATE in server.maps
+
+
 def test_a_workload_without_a_state_gets_one_and_a_removed_one_loses_it(server: GuardedServer) -> None:
     server.maps.clear()
     candidate = server.make_candidate()

@@ -41,7 +41,7 @@ LOG: Final = logging.getLogger("ebbtide.cluster.controller")
 STOP: Final = "ebbtide-guard"
 SWITCH: Final = "guard"
 STATE: Final = "state"
-#: Maximum number of guarded workloads, the first ones by namespace and name: their metrics and states are bounded.
+#: Maximum number of guarded workloads, so that their metrics and states are bounded. Others keep the author's minimum.
 MAX_GUARDED: Final = 100
 #: Seconds between two writes of a state that changed nothing.
 SAVE_SECONDS: Final = 600.0
@@ -208,8 +208,8 @@ class Guards:
                 readings.ask(make_query(live.namespace, revision, watched.guard.settings.limit)),
             )
             return self._allow(watched, place)
-        except StaleError:
-            # Another process has written the state: read it again.
+        except (StaleError, MissingError):
+            # Another process has written or deleted the state: read it again.
             self._watched.pop(place, None)
         except ClusterError as error:
             LOG.warning("guard of %s/%s: %s", *place, error)
@@ -410,7 +410,7 @@ class Guards:
             try:
                 self._save(watched, place)
                 watched.saved_floor = minimum
-            except StaleError:
+            except (StaleError, MissingError):
                 raise
             except ClusterError as error:
                 # A floor is lowered only if a restart cannot forget it; to raise it, nothing is needed.
