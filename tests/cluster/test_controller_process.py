@@ -11,7 +11,7 @@ import pytest
 from ebbtide.cli.connection import SystemClock
 from ebbtide.cluster.client.protocol import CONFIG_MAP, KNATIVE, LEASE, POD, REVISION, ForbiddenError, Kind, StaleError
 from ebbtide.cluster.controller import process
-from ebbtide.cluster.controller.guarding import make_query
+from ebbtide.cluster.controller.guards import make_query
 from ebbtide.cluster.controller.lease import LEADS_SECONDS, NAME, Lease
 from ebbtide.cluster.controller.measure import read_pod
 from ebbtide.cluster.controller.process import PAUSE_SECONDS, Process

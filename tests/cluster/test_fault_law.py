@@ -38,8 +38,8 @@ from ebbtide.cluster.client.protocol import (
     WatchBookmark,
     WatchChange,
 )
-from ebbtide.cluster.controller import guarding
-from ebbtide.cluster.controller.guarding import Guards
+from ebbtide.cluster.controller import guards
+from ebbtide.cluster.controller.guards import Guards
 from ebbtide.cluster.controller.loop import Controller
 from ebbtide.cluster.controller.process import KINDS, MAX_AGE_SECONDS
 from ebbtide.cluster.controller.stored import strip_for_decisions
@@ -335,7 +335,7 @@ class Server:
 class Candidate:
     """A controller with its own cache."""
 
-    def __init__(self, server: Server, guards: Guards | None = None) -> None:
+    def __init__(self, server: Server, own_guards: Guards | None = None) -> None:
         # It has the methods of a cluster that a controller calls.
         cluster: Any = server
         self.steps = 0
@@ -343,8 +343,8 @@ class Candidate:
             cluster, server.clock, threads=False, ticks=server.clock.ticks, kinds=KINDS, strip=strip_for_decisions
         )
         self.cache.start()
-        self.guards = guards
-        self.controller = Controller(cluster, server, server.clock, Projects(queries="any"), guards=guards)
+        self.guards = own_guards
+        self.controller = Controller(cluster, server, server.clock, Projects(queries="any"), guards=own_guards)
 
     def read_floor(self) -> int | None:
         """Return the floor that this controller has read."""
@@ -450,7 +450,7 @@ def test_the_schedules_raise_and_lower_floors() -> None:
 AUTHOR, SLOTS, SERVICE, LIMIT = 4, 8, 0.2, 0.5
 OWN = "ebbtide-controller"
 #: Seconds after which values that were lost are not evidence any more: the scrape, the wait for the next ones, and a step.
-BLIND_SECONDS = guarding.SCRAPE_SECONDS + guarding.WAIT_SECONDS + PERIOD_SECONDS
+BLIND_SECONDS = guards.SCRAPE_SECONDS + guards.WAIT_SECONDS + PERIOD_SECONDS
 GUARDED = FloorSettings(minimum=AUTHOR, maximum=MAXIMUM, guard=GuardTerms(promise=0.05, limit=LIMIT, steps_per_day=96))
 ANNOTATIONS = {keys.METRIC: "concurrency", keys.TARGET: str(SLOTS), keys.MAX_SCALE: str(MAXIMUM)}
 
@@ -464,7 +464,7 @@ class GuardedServer(Server):
         item["metadata"]["annotations"] = {**ANNOTATIONS, keys.MIN_SCALE: str(AUTHOR)}
         self.requests: Counter[str] = Counter()
         self.scrapes: list[tuple[float, dict[str, int]]] = []
-        self.maps: dict[str, Object] = {f"{guarding.STOP}.{SPACE}.{NAME}": self.make_map({guarding.STATE: quiet_day()})}
+        self.maps: dict[str, Object] = {f"{guards.STOP}.{SPACE}.{NAME}": self.make_map({guards.STATE: quiet_day()})}
 
     def make_map(self, data: Mapping[str, str]) -> Object:
         self.version += 1
@@ -484,7 +484,7 @@ class GuardedServer(Server):
         self.objects[POD, name]["metadata"]["creationTimestamp"] = format_timestamp(self.born[name] + self.clock.shift)
 
     def samples(self, query: str) -> list[tuple[Mapping[str, str], float]]:
-        assert query == guarding.make_query(SPACE, FIRST, LIMIT)
+        assert query == guards.make_query(SPACE, FIRST, LIMIT)
         if self.has("prometheus"):
             raise SourceError("no answer")
         if self.has("no values") or not self.scrapes:
@@ -495,8 +495,8 @@ class GuardedServer(Server):
         for name, count in counts.items():
             if self.has("partial") and self.draws.random() < 0.5:
                 continue
-            values = {"up": 1.0, "age": self.clock.time - at, f"{guarding.SERVED.series}_sum": count * SERVICE}
-            for histogram in (guarding.TOTAL, guarding.SERVED):
+            values = {"up": 1.0, "age": self.clock.time - at, f"{guards.SERVED.series}_sum": count * SERVICE}
+            for histogram in (guards.TOTAL, guards.SERVED):
                 values |= {f"{histogram.series}_count": float(count), f"{histogram.series}_bucket": float(count)}
             rows += [({"__name__": series, "pod": name}, value) for series, value in values.items()]
         return rows
@@ -545,7 +545,7 @@ class GuardedServer(Server):
         return deepcopy(self.maps[name])
 
     def set_stop(self, value: str) -> None:
-        self.maps[guarding.STOP] = self.make_map({guarding.SWITCH: value})
+        self.maps[guards.STOP] = self.make_map({guards.SWITCH: value})
 
     def make_candidate(self) -> Candidate:
         cluster: Any = self
@@ -601,7 +601,7 @@ def run_guarded_schedule(seed: int) -> Counts:
 def check_guard(server: GuardedServer, *, knows_floor: bool) -> None:
     """Check the floor after a step that decided: not below the author's minimum without evidence, or with a stop."""
     now = server.clock.time
-    switch = server.maps.get(guarding.STOP, {"data": {guarding.SWITCH: "on"}})["data"][guarding.SWITCH]
+    switch = server.maps.get(guards.STOP, {"data": {guards.SWITCH: "on"}})["data"][guards.SWITCH]
     reasons = [fault for fault in ("maps forbidden", "unreachable") if server.has(fault)]
     reasons += [f"stop is {switch}"] if switch != "on" else []
     reasons += [
@@ -657,6 +657,6 @@ def test_a_guard_lowers_the_floor_a_stop_returns_it_and_a_restart_keeps_the_reco
     candidate = server.make_candidate()
     assert run(1) == AUTHOR, "a controller that has just started knows of no requests"
     assert run(30) == 1, "its record of the day is the stored one"
-    server.maps[f"{guarding.STOP}.{SPACE}.{NAME}"] = server.make_map({guarding.STATE: '{"settings":"forged"}'})
+    server.maps[f"{guards.STOP}.{SPACE}.{NAME}"] = server.make_map({guards.STATE: '{"settings":"forged"}'})
     candidate = server.make_candidate()
     assert run(40) == AUTHOR, "without a record, a day is needed"

@@ -42,7 +42,7 @@ WORDS: Final = {
 def run(cluster: connection.Cluster, options: Options) -> int:
     """Write the stop, or read it together with the guarded workloads."""
     from ebbtide.cluster.client.protocol import CONFIG_MAP, MissingError
-    from ebbtide.cluster.controller.guarding import STOP, SWITCH
+    from ebbtide.cluster.controller.guards import STOP, SWITCH
 
     if options.action != "status":
         metadata = {"name": STOP, "namespace": options.namespace}

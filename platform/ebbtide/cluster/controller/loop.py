@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from ebbtide.cluster.client.protocol import Clock, Cluster, ClusterError, MissingError, StaleError, is_no_older
 from ebbtide.cluster.controller.events import make_event, record_event
 from ebbtide.cluster.controller.fence import write_annotations
-from ebbtide.cluster.controller.guarding import Guards, Lowering, find_limit, make_query
+from ebbtide.cluster.controller.guards import Guards, Lowering, find_limit, make_query
 from ebbtide.cluster.controller.measure import Readings, SampleSource, read_pod
 from ebbtide.cluster.controller.sampling import Recorder, Requests
 from ebbtide.cluster.read import records

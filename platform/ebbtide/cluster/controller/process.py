@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from ebbtide.cluster.client import protocol as kube
 from ebbtide.cluster.client.protocol import Clock, Cluster, ClusterError
 from ebbtide.cluster.controller.fence import Fence, Leadership, owns_floors
-from ebbtide.cluster.controller.guarding import Guards, format_guard_metrics
+from ebbtide.cluster.controller.guards import Guards, format_guard_metrics
 from ebbtide.cluster.controller.lease import RENEW_SECONDS, Lease
 from ebbtide.cluster.controller.loop import Controller, has_new_revision
 from ebbtide.cluster.controller.measure import Readings, SampleSource

@@ -10,8 +10,8 @@ from test_fault_law import AUTHOR, FIRST, GUARDED, LIMIT, NAME, OWN, SPACE, Guar
 from test_slo_promql import NEEDS_PROMTOOL, evaluated
 
 from ebbtide.cluster.client.protocol import POD, REVISION
-from ebbtide.cluster.controller import guarding
-from ebbtide.cluster.controller.guarding import Counters, find_limit, format_guard_metrics, make_query, read_counters
+from ebbtide.cluster.controller import guards
+from ebbtide.cluster.controller.guards import Counters, find_limit, format_guard_metrics, make_query, read_counters
 from ebbtide.cluster.read.inventory import LiveWorkload
 from ebbtide.cluster.read.records import read_decision
 from ebbtide.cluster.read.why import explain_replicas
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from test_fault_law import Candidate
 
-STATE = f"{guarding.STOP}.{SPACE}.{NAME}"
+STATE = f"{guards.STOP}.{SPACE}.{NAME}"
 
 
 @pytest.fixture(autouse=True)
@@ -165,7 +165,7 @@ def test_the_state_of_another_leader_is_not_overwritten(server: GuardedServer) -
         second.cache.changes.take_changes()
     run(server, second, 1)
     taken = server.maps[STATE]["metadata"]["resourceVersion"]
-    server.clock.time += guarding.SAVE_SECONDS
+    server.clock.time += guards.SAVE_SECONDS
     run(server, first, 1)
     assert server.maps[STATE]["metadata"]["resourceVersion"] == taken
 
@@ -174,7 +174,7 @@ def test_a_state_that_was_deleted_is_created_again(server: GuardedServer) -> Non
     candidate = server.make_candidate()
     assert run(server, candidate, 30) == 1
     del server.maps[STATE]
-    server.clock.time += guarding.SAVE_SECONDS
+    server.clock.time += guards.SAVE_SECONDS
     assert run(server, candidate, 4) == AUTHOR, "and its record starts again"
     assert STATE in server.maps
 
@@ -188,7 +188,7 @@ def test_a_workload_without_a_state_gets_one_and_a_removed_one_loses_it(server: 
     cluster: Any = server
     cluster.delete = lambda _kind, name, namespace: deleted.append(f"{namespace}/{name}")
     server.objects.clear()
-    for _ in range(guarding.ABSENT_STEPS):
+    for _ in range(guards.ABSENT_STEPS):
         candidate.controller.step([])
     assert deleted == []
     candidate.controller.step([])
@@ -206,7 +206,7 @@ def test_a_guard_does_not_act(server: GuardedServer, mode: str, monkeypatch: pyt
         status = {**top["status"], "latestCreatedRevisionName": "chat-00002"}
         server.put(kind_of(server, top), NAME, top["metadata"], status)
     else:
-        monkeypatch.setattr(guarding, "MAX_GUARDED", 0)
+        monkeypatch.setattr(guards, "MAX_GUARDED", 0)
     assert run(server, candidate, 40) == AUTHOR
     if mode == "shadow":
         decision = read_decision(server.objects[REVISION, FIRST])
