@@ -629,7 +629,7 @@ def short_settling(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("short_settling")
-@pytest.mark.parametrize("batch", range(SCHEDULES // BATCH // 5))
+@pytest.mark.parametrize("batch", range(SCHEDULES // BATCH // 10))
 def test_no_guard_lowers_a_floor_without_evidence_or_with_a_stop(batch: int) -> None:
     counts = [run_guarded_schedule(seed) for seed in range(batch * BATCH, (batch + 1) * BATCH)]
     assert sum(row.reductions for row in counts) > 0, "a law about a guard must see it act"
