@@ -40,10 +40,10 @@ MAX_STEPS_PER_DAY: Final = 96
 #: The scope of a metric's value: each pod (one value per pod), all pods (their average), the workload (a total), or the use of
 #: a resource by each pod, in percent of its request.
 Scope = Literal["pod", "average", "total", "resource"]
-#: The cause of a floor: a metric, the spec's bounds, a window of the schedule, a delayed or limited step, no load, pods
+#: The cause of a floor: a metric, the spec's bounds, a window of the schedule, a guard, a delayed or limited step, no load, pods
 #: that have no values yet, incomplete evidence, the stated fallback, a rollout.
 Cause = Literal[
-    "metric", "minimum", "maximum", "schedule", "delay", "step", "rest", "wait", "held", "fallback", "rollout"
+    "metric", "minimum", "maximum", "schedule", "guard", "delay", "step", "rest", "wait", "held", "fallback", "rollout"
 ]
 
 
@@ -78,12 +78,14 @@ class GuardTerms:
     """The terms of a guard that lowers the minimum: ``promise`` is the share of requests that may be late.
 
     ``limit`` is the seconds after which a request is late, and ``never`` has the windows with the least minimum that is allowed.
+    A guard that does not act only observes.
     """
 
     promise: float
     limit: float
     steps_per_day: int
     never: tuple[Window, ...] = ()
+    acts: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,7 +212,7 @@ class Floor:
             # Assumptions about pods must not add any.
             wanted = max(count, kept)
         if wanted < low:
-            wanted, cause = low, "schedule" if low > self.minimum else "minimum"
+            wanted, cause = low, self._find_low_cause(low)
         if wanted > settings.maximum:
             wanted, cause = settings.maximum, "maximum"
         if self._is_fallback_due(now):
@@ -220,7 +222,7 @@ class Floor:
             if not evidence:
                 wanted, cause = kept, "held"
             elif self._recommended is None or (
-                self._metrics and kept > 1 and now - self._changed_at < VALUE_AGE_SECONDS
+                (self._metrics or wanted < settings.minimum) and kept > 1 and now - self._changed_at < VALUE_AGE_SECONDS
             ):
                 wanted, cause = kept, "delay"
             elif self._recommended > wanted:
@@ -235,6 +237,12 @@ class Floor:
             for metric, proposal, values in zip(settings.metrics, proposals, measured, strict=True)
         )
         return FloorDecision(wanted, cause, proposed)
+
+    def _find_low_cause(self, low: int) -> Cause:
+        """Return the cause of a floor at the lowest number that is allowed."""
+        if low > self.minimum:
+            return "schedule"
+        return "guard" if low < self._settings.minimum else "minimum"
 
     def _propose(
         self, now: float, count: int, pods: Mapping[str, hpa.HpaPod], measured: Sequence[hpa.Measured]
@@ -396,7 +404,7 @@ def format_settings(settings: FloorSettings) -> str:
         value["schedule"] = _format_windows(settings.schedule)
     if (guard := settings.guard) is not None:
         value["guard"] = {
-            "mode": "lower",
+            "mode": "lower" if guard.acts else "shadow",
             "promise": guard.promise,
             "limitSeconds": _shorten(guard.limit),
             "stepsPerDay": guard.steps_per_day,
@@ -487,7 +495,7 @@ _SETTINGS: Final = Record(
             "schedule": _WINDOWS,
             "guard": shapes.fields(
                 {
-                    "mode": shapes.choice("lower"),
+                    "mode": shapes.choice("shadow", "lower"),
                     "promise": shapes.number(0, 1),
                     "limitSeconds": shapes.number(0, shapes.MAX_SECONDS),
                     "stepsPerDay": shapes.whole(1, MAX_STEPS_PER_DAY),
@@ -544,7 +552,13 @@ def parse_settings(text: str) -> FloorSettings:
 
 def _parse_guard(row: Mapping[str, Any]) -> GuardTerms:
     never = tuple(_parse_window(item) for item in row.get("never", ()))
-    return GuardTerms(promise=row["promise"], limit=row["limitSeconds"], steps_per_day=row["stepsPerDay"], never=never)
+    return GuardTerms(
+        promise=row["promise"],
+        limit=row["limitSeconds"],
+        steps_per_day=row["stepsPerDay"],
+        never=never,
+        acts=row["mode"] == "lower",
+    )
 
 
 def _parse_window(row: Mapping[str, Any]) -> Window:

@@ -40,8 +40,9 @@ class ScalingWindow(Model):
 class Guard(Model):
     """A guard that lowers the minimum replicas at quiet times, as long as the SLO holds."""
 
-    mode: Literal["lower"]
-    """lower: at quiet times, the minimum may fall below minReplicas, to 1 replica at least, and never rises above it."""
+    mode: Literal["shadow", "lower"]
+    """shadow: only compare, by replay of the requests, what minReplicas and lower minimums cost. lower: also lower the minimum
+    at quiet times, to 1 replica at least, and never above minReplicas."""
     never: list[ScalingWindow] = empty_list()
     """Periods in which the guard does not lower the minimum below the number of the period."""
     steps_per_day: Annotated[int, Field(ge=1, le=96)] = 4
@@ -107,8 +108,8 @@ class Autoscaling(Model):
     """Periods with more minimum replicas; of several open periods, the largest number applies. Needs Ebbtide's controller.
     Ebbtide extension."""
     guard: Guard | None = None
-    """Guard that lowers minReplicas at quiet times. Needs Ebbtide's controller and an SLO on response time or time to
-    first token. Ebbtide extension."""
+    """Guard that lowers minReplicas at quiet times. Needs Ebbtide's controller, slo.p95LatencyMilliseconds, and metric
+    concurrency, or throughput with concurrencyHardLimit. Ebbtide extension."""
     behavior: ScalingBehavior | None = None
     """Stabilization and step limits. Needs Ebbtide's controller, or KServe Standard. Ebbtide extension."""
     fallback_replicas: Positive | None = None

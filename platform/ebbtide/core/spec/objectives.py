@@ -39,17 +39,3 @@ def list_token_objectives(slo: Slo) -> tuple[TokenObjective, ...]:
         for name, limit, percent in candidates
         if limit is not None
     )
-
-
-def find_promise(slo: Slo | None) -> tuple[float, float] | None:
-    """Return the time limit of a response in seconds and the share of the requests that may exceed it.
-
-    Of several objectives, the one that allows the smallest share counts. None if there is none: a mean, an uptime and a time
-    between tokens do not limit how long a request waits.
-    """
-    if slo is None:
-        return None
-    first = [(row.limit, round(1 - row.share, 12)) for row in list_token_objectives(slo) if row.name == "ttft"]
-    response = slo.p95_latency_milliseconds
-    promises = first if response is None else [*first, (response / 1000, P95_LATE)]
-    return min(promises, key=lambda promise: promise[::-1], default=None)

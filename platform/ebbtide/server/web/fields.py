@@ -164,7 +164,7 @@ ROWS: Final[tuple[FormRow, ...]] = (
     FormRow(AUTO + "schedule[].end", "End", ADVANCED, "0 18 * * mon-fri"),
     FormRow(AUTO + "schedule[].timeZone", "Time zone", ADVANCED, "UTC"),
     FormRow(AUTO + "schedule[].minReplicas", "Minimum replicas", ADVANCED, "2"),
-    FormRow(AUTO + "guard.mode", "Lower the minimum at quiet times", ADVANCED),
+    FormRow(AUTO + "guard.mode", "Guard of the minimum", ADVANCED),
     FormRow(AUTO + "guard.stepsPerDay", "Times per day to lower the minimum", ADVANCED, "4"),
     FormRow(AUTO + "guard.never[].start", "Start of a period without lowering", ADVANCED, "0 8 * * mon-fri"),
     FormRow(AUTO + "guard.never[].end", "End", ADVANCED, "0 18 * * mon-fri"),

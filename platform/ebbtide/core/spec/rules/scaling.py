@@ -17,7 +17,6 @@ from ebbtide.core.base.problems import (
     set_value,
     shorten_text,
 )
-from ebbtide.core.spec.objectives import find_promise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -219,17 +218,25 @@ def _check_window(window: ScalingWindow, path: Path) -> Iterator[Problem]:
 
 
 def _check_guard(inference: Inference, guard: Guard) -> Iterator[Problem]:
-    """Check that a guard has a minimum to lower, a promise to keep, and periods below that minimum."""
+    """Check that a guard has a minimum to lower, an objective to keep, requests to replay, and periods below that minimum."""
     low, _ = find_bounds(inference)
-    where = (*AUTO, "guard")
+    where, auto, slo = (*AUTO, "guard"), inference.spec.autoscaling, inference.spec.slo
     if low <= LEAST_GUARDED:
         message = f"guard has no effect: it keeps {LEAST_GUARDED} replica, and minReplicas is {low}"
         fix = "remove guard, or set minReplicas to the replicas that the busy hours need"
         yield make_warning("AUT021", where, message, fix, fixes=remove_field(safe=True))
-    if find_promise(inference.spec.slo) is None:
-        message = "guard needs an SLO that limits the response time, or the time to first token"
-        fix = "set slo.p95LatencyMilliseconds or slo.timeToFirstTokenMilliseconds, or remove guard"
+    if slo is None or slo.p95_latency_milliseconds is None or slo.time_to_first_token_milliseconds is not None:
+        message = "guard keeps slo.p95LatencyMilliseconds, and no time to first token"
+        fix = "set slo.p95LatencyMilliseconds without timeToFirstTokenMilliseconds, or remove guard"
         yield Problem("AUT210", where, message, fix, fixes=remove_field())
+    metric = None if auto.metric is None else metrics.find_metric(auto.metric)
+    kpa = metric is not None and (
+        metric.name == "concurrency" or (metric.autoscaler == "kpa" and auto.concurrency_hard_limit)
+    )
+    if low > LEAST_GUARDED and not kpa:
+        message = "guard replays the requests through Knative's autoscaler, which must know how many a replica serves at a time"
+        fix = "set metric to concurrency, or to throughput with concurrencyHardLimit, or remove guard"
+        yield Problem("AUT212", where, message, fix, fixes=remove_field())
     for index, window in enumerate(guard.never):
         path = (*where, "never", index)
         yield from _check_window(window, path)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ebbtide.core.base import keys, metrics
 from ebbtide.core.base.cron import Window
 from ebbtide.core.base.engine_metrics import find_engine_metrics
-from ebbtide.core.spec.objectives import find_promise
+from ebbtide.core.spec.objectives import P95_LATE
 from ebbtide.core.translation.engines import find_engine
 
 if TYPE_CHECKING:
@@ -42,14 +42,19 @@ def make_floor_settings(plan: Plan) -> FloorSettings:
 
 
 def _make_guard_terms(plan: Plan) -> GuardTerms | None:
-    """Return the terms of the guard; without an SLO that it can keep, it does not act (AUT210)."""
+    """Return the terms of the guard; None without one, or without the objective that it keeps (AUT210)."""
     from ebbtide.core.autoscaler.floor import GuardTerms  # noqa: PLC0415 - as above
 
-    guard, promise = plan.spec.autoscaling.guard, find_promise(plan.spec.slo)
-    if guard is None or promise is None:
+    guard, slo = plan.spec.autoscaling.guard, plan.spec.slo
+    if guard is None or slo is None or slo.p95_latency_milliseconds is None:
         return None
-    limit, share = promise
-    return GuardTerms(promise=share, limit=limit, steps_per_day=guard.steps_per_day, never=_make_windows(guard.never))
+    return GuardTerms(
+        promise=P95_LATE,
+        limit=slo.p95_latency_milliseconds / 1000,
+        steps_per_day=guard.steps_per_day,
+        never=_make_windows(guard.never),
+        acts=guard.mode == "lower",
+    )
 
 
 def _make_windows(windows: Iterable[ScalingWindow]) -> tuple[Window, ...]:
