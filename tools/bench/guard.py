@@ -9,7 +9,7 @@ starts at that second, of equal length for all rows (a minute or ten). They are 
 
 For each service, the author's minimum is the smallest that keeps the promise in the first days (``--learn``) with half of
 the late requests to spare, as somebody would choose it who tests. Only services with more than one replica have a guard. The
-world has ticks of 2 s, the guard sees sums of 14 and 16 s. The same draws reach both settings.
+world has ticks of 2 s, the guard sees sums of 30 s. The same draws reach both settings.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ TICKS = int(DAY // TICK_INTERVAL)
 #: A Monday, 00:00 UTC.
 EPOCH = 1_767_571_200.0
 SLOTS, SERVICE_SECONDS = 8, 6.0
+#: Ticks of an observation, days of a week with full traffic.
+PER_OBSERVATION, WORKDAYS = 15, 5
 #: Seconds that a request may wait in addition to its service time.
 PATIENCE_SECONDS = 2.0
 MINIMUMS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48)
@@ -78,7 +80,7 @@ def generate(count: int, days: int, seed: int) -> dict[str, np.ndarray]:
         for step in range(1, len(steps)):
             level[step] = 0.9 * level[step - 1] + noise[step]
         shape = 1 + amplitude * np.sin(2 * np.pi * (steps / 144 - phase))
-        shape *= np.where(steps // 144 % 7 >= 5, weekend, 1.0)
+        shape *= np.where(steps // 144 % 7 >= WORKDAYS, weekend, 1.0)
         shape *= np.where(rng.random(len(steps)) < bursts / 144, rng.uniform(2, 5, len(steps)), 1.0)
         services[f"generated-{index}"] = rng.poisson(600 * rate * shape * np.exp(level - sigma**2 / 2))
     return services
@@ -90,13 +92,14 @@ def read_counts(path: str) -> tuple[dict[str, np.ndarray], int]:
     with Path(path).open(newline="") as file:
         for row in csv.DictReader(file):
             seconds = int(float(row["seconds"]))
-            rows[row["service"]][seconds] = rows[row["service"]].get(seconds, 0) + int(float(row["requests"]))
+            service = rows[row["service"]]
+            service[seconds] = service.get(seconds, 0) + int(float(row["requests"]))
     starts = sorted({start for service in rows.values() for start in service})
-    length = min(np.diff(starts))
+    length = int(np.diff(starts).min())
     count = starts[-1] // length + 1
     return {
         name: np.array([service.get(index * length, 0) for index in range(count)]) for name, service in rows.items()
-    }, int(length)
+    }, length
 
 
 def draw(counts: np.ndarray, length: int, seed: int) -> list[int]:
@@ -163,11 +166,12 @@ def measure(job: tuple[str, np.ndarray, int, float, float, argparse.Namespace]) 
         candidates=tuple(options.candidates),
     )
     auto = make_replayer(scaling, fast=True)
-    guard, reasons = Guard(terms, scaling, auto), Counter()
+    guard = Guard(terms, scaling, auto)
+    reasons: Counter[str] = Counter()
     world, floor, tick, told, date = auto.start(minimum, 0), minimum, 0, 0, EPOCH
     before = (0.0, 0.0)
     while tick < len(ticks):
-        seen = ticks[tick : tick + 7 + tick % 2]
+        seen = ticks[tick : tick + PER_OBSERVATION]
         if tick <= split < tick + len(seen):
             before = (float(world.row.late), float(world.row.replica_seconds))
         auto.advance(world, tick, seen, floor, server)

@@ -66,6 +66,8 @@ DRAIN_SECONDS: Final = 30.0
 LEARNED_DAYS: Final = 7
 LEAST_DAYS: Final = 2
 SLOT_SECONDS: Final = 600
+#: Share of a slot that must have been observed; an observation counts in the slot in which it ends.
+SLOT_SHARE: Final = 0.9
 SLOTS: Final = DAY // SLOT_SECONDS
 #: Bounds of a state as JSON.
 MAX_ITEMS: Final = 4096
@@ -636,7 +638,7 @@ class Guard:
         assert state is not None
         day, slot = self._find_slot(date)
         if (day, slot) != (state.day, state.slot):
-            if state.slot >= 0 and state.slot_seconds >= EVIDENCE_SHARE * SLOT_SECONDS:
+            if state.slot >= 0 and state.slot_seconds >= SLOT_SHARE * SLOT_SECONDS:
                 row = state.days[0]
                 # When clocks go back, a slot occurs twice.
                 row[state.slot] = max(row[state.slot], state.slot_peak)
