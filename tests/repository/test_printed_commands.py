@@ -48,6 +48,8 @@ VERDICTS: Final = (
     (r"docs/api\.md", r"curl ", "tests/server/test_api_access.py"),
     (r"docs/measure-starts\.md", r"ebbtide tune ", "tests/cli/test_cli_simulate.py"),
     (r"docs/controller\.md", r"kubectl ", "e2e/cases/28-floor"),
+    # The demo has no namespace of a controller.
+    (r"docs/controller\.md", r"ebbtide guard ", "tests/cli/test_cli_cluster.py"),
     (r"docs/crd\.md", r"kubectl ", "e2e/cases/30-crd"),
     (r"docs/install\.md", r"helm install ", "tests/repository/test_chart.py"),
     (r"docs/kustomize\.md", r"ebbtide render ", "tests/cli/test_krm.py"),

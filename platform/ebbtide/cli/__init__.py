@@ -58,6 +58,7 @@ COMMANDS: Final = (
     ("open", "serve", "Serve the web UI and open it in the browser"),
     ("mcp", "mcp", "Offer the reading commands to agents (MCP)"),
     ("controller", "controller", "Scale workloads on any metric, to zero too"),
+    ("guard", "guard", "Stop the guards of all workloads, or show what they do"),
     ("simulate", "simulate", "Simulate how the autoscaler responds to traffic"),
     ("tune", "tune", "Find the cheapest autoscaling settings that meet an SLO"),
     ("plan", "plan", "Find how many GPUs a fleet needs, and what frees some"),

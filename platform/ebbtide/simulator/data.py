@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import numpy as np
     from numpy.typing import NDArray
+
+    from ebbtide.core.autoscaler.guard import GuardDecision
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,13 @@ class SimulationUsage:
         }
 
 
+class GuardStep(NamedTuple):
+    """A guard's decision that differs from the one before it: its second in the traffic, and the decision."""
+
+    at: float
+    decision: GuardDecision
+
+
 @dataclass(frozen=True)
 class SimulationResult(SimulationUsage):
     """Result of one simulation; arrays are in the order of the traffic's requests."""
@@ -117,3 +126,5 @@ class SimulationResult(SimulationUsage):
     """Number of output tokens of the reply; 0 without a reply."""
     notes: Mapping[str, float] = field(default_factory=dict)
     """Additional values of the engine: GPU utilization, events handled."""
+    guard: tuple[GuardStep, ...] | None = None
+    """Changes of the guard's decision, None without a guard."""

@@ -263,19 +263,25 @@ def make_report(
     The first setting is also simulated with the requested update, and if the errors of the server are known, with a faster
     and a slower server, for a note that states the times.
     """
-    from ebbtide.simulator import report, rollout  # noqa: PLC0415 - they need numpy
+    from ebbtide.simulator import guarding, report, rollout  # noqa: PLC0415 - they need numpy
 
     case, notes = prepared.case, prepared.notes
     results = {name: case.simulate_setting(setting) for name, setting in settings.items()}
+    first = next(iter(settings))
+    if results[first].guard is not None:
+        without = case.simulate_setting(guarding.remove_guard(settings[first]))
+        notes = (*notes, *guarding.describe_guard(settings[first], results[first], without))
+        results["without the guard"] = without
     bounds = case.server.error_bounds(case.traffic)
     if bounds is not None:
         errors, fast, slow = bounds
-        setting = next(iter(settings.values()))
-        times = (case.measure(replace(case, server=server).simulate_setting(setting)) for server in (fast, slow))
+        times = (
+            case.measure(replace(case, server=server).simulate_setting(settings[first])) for server in (fast, slow)
+        )
         notes = (*notes, report.describe_bounds(errors, *times))
     update = None
     if prepared.update_at is not None:
-        first, *others = settings
+        others = [name for name in results if name != first]
         simulated = rollout.simulate_update(case, settings[first], prepared.update_at)
         measured = (rollout.measure_during(case, result, simulated) for result in (results[first], simulated.result))
         update = report.UpdateReport(simulated, *measured)

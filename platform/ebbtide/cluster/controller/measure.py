@@ -82,7 +82,7 @@ class Readings:
             query = scope_metric(metric, namespace, revision, self._projects)
         except QueryError as error:
             return None, str(error)
-        rows = self._ask(query)
+        rows = self.ask(query)
         if isinstance(rows, str):
             return None, rows
         if metric.scope == "pod":
@@ -97,7 +97,8 @@ class Readings:
             return None, "the query has no value" if not rows else f"the query has {len(rows)} values instead of one"
         return round(rows[0][1] * MILLI), ""
 
-    def _ask(self, query: str) -> list[tuple[Mapping[str, str], float]] | str:
+    def ask(self, query: str) -> list[tuple[Mapping[str, str], float]] | str:
+        """Return the labels and the values of a query's result, or the reason why there are none."""
         if query not in self._rows:
             try:
                 self._rows[query] = self._source.samples(query)

@@ -21,6 +21,7 @@ _METADATA: Final = (
     "generation",
     "creationTimestamp",
     "deletionTimestamp",
+    "deletionGracePeriodSeconds",
 )
 _LABELS: Final = (
     keys.KNATIVE_SERVICE,

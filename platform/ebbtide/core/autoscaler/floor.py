@@ -34,14 +34,16 @@ GAP_SECONDS: Final = 4 * PERIOD_SECONDS
 #: reduction, values may be of the pods before it.
 VALUE_AGE_SECONDS: Final = 90.0
 MILLI: Final = 1000
+#: Largest number of steps per day of a guard: one every 15 minutes.
+MAX_STEPS_PER_DAY: Final = 96
 
 #: The scope of a metric's value: each pod (one value per pod), all pods (their average), the workload (a total), or the use of
 #: a resource by each pod, in percent of its request.
 Scope = Literal["pod", "average", "total", "resource"]
-#: The cause of a floor: a metric, the spec's bounds, a window of the schedule, a delayed or limited step, no load, pods
+#: The cause of a floor: a metric, the spec's bounds, a window of the schedule, a guard, a delayed or limited step, no load, pods
 #: that have no values yet, incomplete evidence, the stated fallback, a rollout.
 Cause = Literal[
-    "metric", "minimum", "maximum", "schedule", "delay", "step", "rest", "wait", "held", "fallback", "rollout"
+    "metric", "minimum", "maximum", "schedule", "guard", "delay", "step", "rest", "wait", "held", "fallback", "rollout"
 ]
 
 
@@ -72,6 +74,21 @@ class FloorMetric:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GuardTerms:
+    """The terms of a guard that lowers the minimum: ``promise`` is the share of requests that may be late.
+
+    ``limit`` is the seconds after which a request is late, and ``never`` has the windows with the least minimum that is allowed.
+    A guard that does not act only observes.
+    """
+
+    promise: float
+    limit: float
+    steps_per_day: int
+    never: tuple[Window, ...] = ()
+    acts: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FloorSettings:
     """The settings of a workload's floor; ``calm`` and ``fallback`` are in seconds.
 
@@ -86,6 +103,7 @@ class FloorSettings:
     calm: float = CALM_SECONDS
     fallback: float = FALLBACK_SECONDS
     fallback_replicas: int | None = None
+    guard: GuardTerms | None = None
 
 
 class Proposed(NamedTuple):
@@ -116,13 +134,15 @@ class Floor:
     # fmt: off
     __slots__ = (
         "_busy_at", "_changed_at", "_count", "_decided_at", "_hpa", "_lost_since", "_metrics", "_recommended",
-        "_settings", "_tolerances",
+        "_settings", "_tolerances", "minimum",
     )
     # fmt: on
 
     def __init__(self, settings: FloorSettings) -> None:
         """Start without a past. Changed settings need a new instance."""
         self._settings = settings
+        #: The minimum in force: the author's, or below it what a guard allows.
+        self.minimum = settings.minimum
         self._metrics = tuple(metric.make_hpa_metric() for metric in settings.metrics)
         self._hpa = hpa.HorizontalAutoscaler(
             hpa.HpaSpec(
@@ -166,7 +186,7 @@ class Floor:
             self._recommended = self._lost_since = None
         self._decided_at = now
         scheduled = _find_scheduled_minimum(settings.schedule, now if date is None else date)
-        low = min(max(settings.minimum, scheduled), settings.maximum)
+        low = min(max(self.minimum, scheduled), settings.maximum)
         kept = min(floor, settings.maximum)
         count = len(pods) if replicas is None else replicas
         proposals = self._propose(now, count, pods, measured)
@@ -192,7 +212,7 @@ class Floor:
             # Assumptions about pods must not add any.
             wanted = max(count, kept)
         if wanted < low:
-            wanted, cause = low, "schedule" if low > settings.minimum else "minimum"
+            wanted, cause = low, self._find_low_cause(low)
         if wanted > settings.maximum:
             wanted, cause = settings.maximum, "maximum"
         if self._is_fallback_due(now):
@@ -202,7 +222,7 @@ class Floor:
             if not evidence:
                 wanted, cause = kept, "held"
             elif self._recommended is None or (
-                self._metrics and kept > 1 and now - self._changed_at < VALUE_AGE_SECONDS
+                (self._metrics or wanted < settings.minimum) and kept > 1 and now - self._changed_at < VALUE_AGE_SECONDS
             ):
                 wanted, cause = kept, "delay"
             elif self._recommended > wanted:
@@ -217,6 +237,12 @@ class Floor:
             for metric, proposal, values in zip(settings.metrics, proposals, measured, strict=True)
         )
         return FloorDecision(wanted, cause, proposed)
+
+    def _find_low_cause(self, low: int) -> Cause:
+        """Return the cause of a floor at the lowest number that is allowed."""
+        if low > self.minimum:
+            return "schedule"
+        return "guard" if low < self._settings.minimum else "minimum"
 
     def _propose(
         self, now: float, count: int, pods: Mapping[str, hpa.HpaPod], measured: Sequence[hpa.Measured]
@@ -375,10 +401,15 @@ def format_settings(settings: FloorSettings) -> str:
             for metric in settings.metrics
         ]
     if settings.schedule:
-        value["schedule"] = [
-            {"start": window.start, "end": window.end, "timeZone": window.time_zone, "minReplicas": window.minimum}
-            for window in settings.schedule
-        ]
+        value["schedule"] = _format_windows(settings.schedule)
+    if (guard := settings.guard) is not None:
+        value["guard"] = {
+            "mode": "lower" if guard.acts else "shadow",
+            "promise": guard.promise,
+            "limitSeconds": _shorten(guard.limit),
+            "stepsPerDay": guard.steps_per_day,
+            **({"never": _format_windows(guard.never)} if guard.never else {}),
+        }
     if settings.behavior is not None:
         value["behavior"] = {
             name: _format_rules(rules)
@@ -392,6 +423,13 @@ def format_settings(settings: FloorSettings) -> str:
     if settings.fallback_replicas is not None:
         value["fallbackReplicas"] = settings.fallback_replicas
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def _format_windows(windows: Sequence[Window]) -> list[dict[str, Any]]:
+    return [
+        {"start": window.start, "end": window.end, "timeZone": window.time_zone, "minReplicas": window.minimum}
+        for window in windows
+    ]
 
 
 def _shorten(number: float) -> float:
@@ -432,6 +470,12 @@ _RULES: Final = shapes.fields(
         "tolerance": shapes.number(0),
     },
 )
+_WINDOWS: Final = shapes.rows(
+    shapes.fields(
+        {"start": shapes.name(), "end": shapes.name(), "timeZone": shapes.name(), "minReplicas": shapes.whole()}, {}
+    ),
+    shapes.MAX_ROWS,
+)
 _SETTINGS: Final = Record(
     shapes.fields(
         {"minReplicas": shapes.whole(), "maxReplicas": shapes.whole(1)},
@@ -448,17 +492,15 @@ _SETTINGS: Final = Record(
                 shapes.MAX_ROWS,
             ),
             "behavior": shapes.fields({}, {"scaleUp": _RULES, "scaleDown": _RULES}),
-            "schedule": shapes.rows(
-                shapes.fields(
-                    {
-                        "start": shapes.name(),
-                        "end": shapes.name(),
-                        "timeZone": shapes.name(),
-                        "minReplicas": shapes.whole(),
-                    },
-                    {},
-                ),
-                shapes.MAX_ROWS,
+            "schedule": _WINDOWS,
+            "guard": shapes.fields(
+                {
+                    "mode": shapes.choice("shadow", "lower"),
+                    "promise": shapes.number(0, 1),
+                    "limitSeconds": shapes.number(0, shapes.MAX_SECONDS),
+                    "stepsPerDay": shapes.whole(1, MAX_STEPS_PER_DAY),
+                },
+                {"never": _WINDOWS},
             ),
             "calmSeconds": shapes.number(0, shapes.MAX_SECONDS),
             "fallbackSeconds": shapes.number(0, shapes.MAX_SECONDS),
@@ -496,6 +538,7 @@ def parse_settings(text: str) -> FloorSettings:
             calm=value.get("calmSeconds", CALM_SECONDS),
             fallback=value.get("fallbackSeconds", FALLBACK_SECONDS),
             fallback_replicas=value.get("fallbackReplicas"),
+            guard=_parse_guard(value["guard"]) if "guard" in value else None,
         )
     except ValueError as error:
         raise FloorError(str(error)) from error
@@ -505,6 +548,17 @@ def parse_settings(text: str) -> FloorSettings:
         if metric.scope == "resource" and metric.target < 1:
             raise FloorError(f"target {metric.target:g} of {metric.name} must be at least 1 percent")
     return settings
+
+
+def _parse_guard(row: Mapping[str, Any]) -> GuardTerms:
+    never = tuple(_parse_window(item) for item in row.get("never", ()))
+    return GuardTerms(
+        promise=row["promise"],
+        limit=row["limitSeconds"],
+        steps_per_day=row["stepsPerDay"],
+        never=never,
+        acts=row["mode"] == "lower",
+    )
 
 
 def _parse_window(row: Mapping[str, Any]) -> Window:

@@ -39,7 +39,7 @@ OURS_INSIDE: Final = tuple(
         ("storage", ("imageVolume", "csiVolume")),
         ("autoscaling", ("stableWindowSeconds", "panicWindowPercentage", "panicThresholdPercentage")),
         ("autoscaling", ("targetBurstCapacity", "metricAggregation", "metrics", "schedule", "behavior")),
-        ("autoscaling", ("fallbackReplicas",)),
+        ("autoscaling", ("fallbackReplicas", "guard")),
     )
     for name in names
 )

@@ -25,7 +25,7 @@ class ScalingMetric(Model):
 
 
 class ScalingWindow(Model):
-    """A recurring period with more minimum replicas."""
+    """A recurring period with its own minimum replicas."""
 
     start: Text
     """Start of the period as a cron expression: minute, hour, day of the month, month, day of the week."""
@@ -35,6 +35,18 @@ class ScalingWindow(Model):
     """IANA time zone of start and end: Europe/Berlin."""
     min_replicas: Positive
     """Minimum replicas during the period."""
+
+
+class Guard(Model):
+    """A guard that lowers the minimum replicas at quiet times, as long as the SLO holds."""
+
+    mode: Literal["shadow", "lower"]
+    """shadow: only compare, by replay of the requests, what minReplicas and lower minimums cost. lower: also lower the minimum
+    at quiet times, to 1 replica at least, and never above minReplicas."""
+    never: list[ScalingWindow] = empty_list()
+    """Periods in which the guard does not lower the minimum below the number of the period."""
+    steps_per_day: Annotated[int, Field(ge=1, le=96)] = 4
+    """Maximum number of times within 24 hours that the guard lowers the minimum."""
 
 
 class ScalingPolicy(Model):
@@ -95,6 +107,9 @@ class Autoscaling(Model):
     schedule: list[ScalingWindow] = empty_list()
     """Periods with more minimum replicas; of several open periods, the largest number applies. Needs Ebbtide's controller.
     Ebbtide extension."""
+    guard: Guard | None = None
+    """Guard that lowers minReplicas at quiet times. Needs Ebbtide's controller, slo.p95LatencyMilliseconds, and metric
+    concurrency, or throughput with concurrencyHardLimit. Ebbtide extension."""
     behavior: ScalingBehavior | None = None
     """Stabilization and step limits. Needs Ebbtide's controller, or KServe Standard. Ebbtide extension."""
     fallback_replicas: Positive | None = None

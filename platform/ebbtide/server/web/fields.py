@@ -164,6 +164,12 @@ ROWS: Final[tuple[FormRow, ...]] = (
     FormRow(AUTO + "schedule[].end", "End", ADVANCED, "0 18 * * mon-fri"),
     FormRow(AUTO + "schedule[].timeZone", "Time zone", ADVANCED, "UTC"),
     FormRow(AUTO + "schedule[].minReplicas", "Minimum replicas", ADVANCED, "2"),
+    FormRow(AUTO + "guard.mode", "Guard of the minimum", ADVANCED),
+    FormRow(AUTO + "guard.stepsPerDay", "Times per day to lower the minimum", ADVANCED, "4"),
+    FormRow(AUTO + "guard.never[].start", "Start of a period without lowering", ADVANCED, "0 8 * * mon-fri"),
+    FormRow(AUTO + "guard.never[].end", "End", ADVANCED, "0 18 * * mon-fri"),
+    FormRow(AUTO + "guard.never[].timeZone", "Time zone", ADVANCED, "UTC"),
+    FormRow(AUTO + "guard.never[].minReplicas", "Minimum replicas", ADVANCED, "2"),
     FormRow(AUTO + "fallbackReplicas", "Replicas without metrics", ADVANCED),
     FormRow("spec.priorityClass", "Priority class", PRIORITY, choices="priorities"),
     FormRow("spec.preemptibility", "Preemptibility", PRIORITY),
@@ -222,6 +228,7 @@ LISTS: Final = {
     "spec.annotations": ("Pod annotations", "annotation"),
     "spec.autoscaling.metrics": ("Scaling metrics", "metric"),
     "spec.autoscaling.schedule": ("Scheduled periods", "period"),
+    "spec.autoscaling.guard.never": ("Periods without a lowered minimum", "period"),
 }
 #: Choices that neither the model nor the cluster provides.
 CHOICES: Final[dict[str, Callable[[], tuple[str, ...]]]] = {

@@ -1,0 +1,307 @@
+"""Test the guard: its laws on random observations, one code for controller and simulator, and drift of service and traffic."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Final
+
+import numpy as np
+import pytest
+
+from ebbtide.core.autoscaler.guard import (
+    DAY,
+    EVIDENCE_HOURS,
+    HOUR,
+    LEARNED_DAYS,
+    SLOTS,
+    Autoscaler,
+    Candidate,
+    Evidence,
+    Guard,
+    GuardDecision,
+    GuardSettings,
+    Observation,
+    Scaling,
+    describe_server,
+    format_state,
+    restore_state,
+)
+from ebbtide.core.autoscaler.kpa import TICK_INTERVAL
+from ebbtide.core.autoscaler.targets import AutoscalerConfig, RevisionSettings
+from ebbtide.core.base.cron import Window
+from ebbtide.simulator.guarding import make_replayer
+
+#: Random series of observations; 10,000 take minutes.
+SERIES: Final = int(os.environ.get("EBBTIDE_GUARD_SERIES", "60"))
+#: A Monday, 00:00 UTC.
+EPOCH: Final = 1_767_571_200.0
+MINIMUM: Final = 6
+SERVICE, LIMIT, START_UP = 6.0, 8.0, 60.0
+#: Seconds between two observations of the world; fewer than the controller's, so that days take seconds.
+INTERVAL: Final = 56.0
+
+
+def make_scaling(minimum: int = MINIMUM, **fields: float) -> Scaling:
+    revision = RevisionSettings(container_concurrency=8, min_scale=minimum, max_scale=100, **fields)  # type: ignore[arg-type] # numbers
+    return Scaling(revision=revision, config=AutoscalerConfig(), slots=8)
+
+
+def ripen(guard: Guard, date: float, rng: np.random.Generator) -> None:
+    """Give a guard a day of good evidence, and days of small demand."""
+    guard.observe(Observation(date, 15.0, 0, 0, 0, SERVICE, START_UP))
+    state = guard.state
+    assert state is not None
+    minimum, hour = guard.settings.minimum, int(date // HOUR)
+    cost = float(minimum * HOUR)
+    replays = [[0.0, cost], *([0.0, cost * share] for share in (0.6, 0.7, 0.8)[: len(state.candidates)])]
+    state.hours = [
+        Evidence(hour - back, float(HOUR), 5000, 0, 0, [list(row) for row in replays])
+        for back in range(EVIDENCE_HOURS - 1, 0, -1)
+    ]
+    state.broken = state.busy_at = date - DAY
+    demand = rng.integers(0, max(minimum - 1, 1), SLOTS).tolist()
+    state.days = [[-1] * SLOTS] + [demand] * LEARNED_DAYS
+    state.day = guard._find_slot(date)[0]  # noqa: SLF001 - the state of a guard that has learned
+
+
+def draw_settings(rng: np.random.Generator) -> tuple[GuardSettings, Scaling]:
+    minimum = int(rng.integers(1, 13))
+    never = (Window("0 * * * *", "30 * * * *", "Europe/Berlin", int(rng.integers(1, minimum + 1))),)
+    settings = GuardSettings(
+        minimum=minimum,
+        promise=float(rng.choice([0.001, 0.01, 0.05])),
+        limit=float(rng.choice([4.0, 8.0, 30.0])),
+        steps_per_day=int(rng.integers(1, 8)),
+        never=never if rng.random() < 0.3 else (),
+        schedule=never if rng.random() < 0.1 else (),
+        time_zone=str(rng.choice(["UTC", "Europe/Berlin"])),
+    )
+    window = float(rng.choice([6.0, 30.0, 60.0]))
+    return settings, make_scaling(minimum, window=window, scale_down_delay=float(rng.choice([0.0, 60.0])))
+
+
+def draw_observations(rng: np.random.Generator, date: float, count: int) -> list[Observation]:
+    """Return observations with bursts, late requests, unknown values, gaps and steps of the clock."""
+    seen = []
+    rate = float(rng.choice([0.1, 1.0, 5.0]))
+    skipped = 0.0
+    for _ in range(count):
+        seconds = float(rng.choice([14.0, 15.0, 16.0, 30.0])) + skipped
+        kind = rng.random()
+        date += seconds - skipped + (300.0 if kind < 0.01 else -3600.0 if kind < 0.02 else 0.0)
+        skipped = 0.0
+        arrivals = int(rng.poisson(rate * seconds * (10 if rng.random() < 0.05 else 1)))
+        late = int(rng.integers(0, arrivals + 1)) if rng.random() < 0.03 else 0
+        row = Observation(date, seconds, arrivals, late, 0, SERVICE * float(rng.choice([1.0, 1.0, 2.0])), START_UP)
+        if rng.random() < 0.04:
+            # The next one includes it.
+            skipped = seconds
+            row = row._replace(**{str(rng.choice(["arrivals", "late", "slow", "service", "start_up"])): None})
+        seen.append(row)
+    return seen
+
+
+def check_law(guard: Guard, seen: Observation, before: float, decision: GuardDecision) -> None:
+    """Check that only complete, continuous evidence lowers the floor, and nothing raises it above the author's minimum."""
+    assert decision.floor <= decision.minimum
+    if decision.floor == decision.minimum:
+        return
+    assert decision.reason == "lowered"
+    assert None not in {seen.arrivals, seen.late, seen.slow, seen.start_up}
+    assert seen.service is not None or seen.arrivals == 0
+    assert abs(seen.date - seen.seconds - before) <= 5
+    assert seen.seconds <= 60
+    allowed = guard.settings.promise * decision.requests
+    assert decision.author.late + decision.slow <= allowed / 2
+    assert decision.late - decision.slow - decision.author.late <= allowed / 10
+    assert decision.candidate is not None
+    chosen = decision.candidates[decision.candidate]
+    assert chosen.late - decision.author.late <= allowed / 10
+    assert chosen.replica_seconds <= 0.95 * decision.author.replica_seconds
+
+
+def test_controller_and_simulator_decide_alike() -> None:
+    """Compare plain, compiled and restored guards on random series."""
+    lowered = 0
+    for seed in range(SERIES):
+        rng = np.random.default_rng(seed)
+        settings, scaling = draw_settings(rng)
+        plain, compiled = Guard(settings, scaling), Guard(settings, scaling, make_replayer(scaling, fast=True))
+        start = EPOCH + 15 * float(rng.integers(0, 7 * 5760))
+        for guard in (plain, compiled):
+            ripen(guard, start, np.random.default_rng(seed))
+        restored = Guard(settings, scaling)
+        assert restore_state(restored, format_state(plain))
+        before = start
+        for seen in draw_observations(rng, start, 20):
+            decision = plain.observe(seen)
+            assert compiled.observe(seen) == decision, seed
+            if rng.random() < 0.2:
+                text = format_state(restored)
+                restored = Guard(settings, scaling)
+                assert restore_state(restored, text)
+            assert restored.observe(seen) == decision, seed
+            check_law(plain, seen, before, decision)
+            lowered += decision.floor < decision.minimum
+            assert plain.state is not None
+            before = plain.state.date
+        assert restored.state == plain.state, seed
+    assert lowered > SERIES
+
+
+def test_state_of_other_settings_is_not_used() -> None:
+    guard = Guard(GuardSettings(minimum=4, promise=0.05, limit=8.0), make_scaling(4))
+    guard.observe(Observation(EPOCH, 15.0, 3, 0, 0, SERVICE, START_UP))
+    text = format_state(guard)
+    for other in (
+        Guard(GuardSettings(minimum=5, promise=0.05, limit=8.0), make_scaling(4)),
+        Guard(GuardSettings(minimum=4, promise=0.05, limit=8.0), make_scaling(5)),
+    ):
+        assert not restore_state(other, text)
+    same = Guard(guard.settings, make_scaling(4))
+    for broken in ("", "{}", text[:-2], text.replace('"author"', '"other"'), text.replace("[0.0", '["0"', 1)):
+        assert not restore_state(same, broken)
+        assert same.state is None
+    assert restore_state(same, text)
+
+
+# The world: replays with the drawn arrivals of each tick, of which the guard sees sums of 56 s.
+
+
+class World:
+    """A service for some days, with a fixed minimum and with the guard."""
+
+    def __init__(self, *candidates: Candidate, time_zone: str = "UTC", start: float = EPOCH) -> None:
+        self.scaling = make_scaling()
+        self.auto = make_replayer(self.scaling, fast=True)
+        self.settings = GuardSettings(
+            minimum=MINIMUM,
+            promise=0.05,
+            limit=LIMIT,
+            time_zone=time_zone,
+            candidates=candidates or ("learned", "half", "least"),
+        )
+        self.guard = Guard(self.settings, self.scaling, self.auto)
+        self.fixed, self.real = self.auto.start(MINIMUM, 0), self.auto.start(MINIMUM, 0)
+        self.date, self.tick, self.floor, self.told, self.shift = start, 0, MINIMUM, 0, 0.0
+        self.rng = np.random.default_rng(1)
+        #: By the hour: requests, and late requests of both.
+        self.windows: list[list[float]] = []
+        self.decisions: list[GuardDecision] = []
+
+    def run(
+        self,
+        days: float,
+        *,
+        rate: float = 1.0,
+        service: float = SERVICE,
+        start_up: float = START_UP,
+        swing: float = 0.8,
+    ) -> None:
+        server = describe_server(service, start_up, LIMIT)
+        for step in range(round(days * DAY / INTERVAL)):
+            share = 1 + swing * math.sin(2 * math.pi * ((self.date + self.shift) % DAY / DAY - 0.3))
+            arrivals = self.rng.poisson(rate * share * TICK_INTERVAL, round(INTERVAL / TICK_INTERVAL)).tolist()
+            before = [self.fixed.row.late, self.real.row.late]
+            self.auto.advance(self.fixed, self.tick, arrivals, MINIMUM, server)
+            self.auto.advance(self.real, self.tick, arrivals, self.floor, server)
+            self.tick += len(arrivals)
+            self.date += INTERVAL
+            late, self.told = int(self.real.row.late) - self.told, int(self.real.row.late)
+            slow = sum(arrivals) if service > LIMIT else 0
+            seen = Observation(self.date, INTERVAL, sum(arrivals), max(late, slow), slow, service, start_up)
+            decision = self.guard.observe(seen)
+            self.floor = decision.floor
+            self.decisions.append(decision)
+            if step % 64 == 0:
+                self.windows.append([0.0, 0.0, 0.0])
+            added = (sum(arrivals), self.fixed.row.late - before[0], self.real.row.late - before[1])
+            self.windows[-1] = [old + new for old, new in zip(self.windows[-1], added, strict=True)]
+
+    def count_broken(self) -> tuple[int, int]:
+        """Return the hours with more late requests than promised, of the fixed minimum and of the guard."""
+        broken = [[late > self.settings.promise * row[0] for late in row[1:]] for row in self.windows]
+        return sum(bool(row[0]) for row in broken), sum(bool(row[1]) for row in broken)
+
+    @property
+    def saving(self) -> float:
+        return 1 - float(self.real.row.replica_seconds / self.fixed.row.replica_seconds)
+
+
+@pytest.mark.parametrize(("candidate", "days"), [("learned", 3.5), ("half", 1.5), ("least", 1.5)])
+def test_guard_saves_and_keeps_the_promise(candidate: Candidate, days: float) -> None:
+    world = World(candidate)
+    world.run(days)
+    fixed, guarded = world.count_broken()
+    assert world.saving > 0.05
+    assert guarded <= fixed + 1
+    assert world.decisions[-1].candidate == candidate or candidate == "learned"
+
+
+@pytest.mark.parametrize(
+    "drift",
+    [
+        {"service": 2 * SERVICE},
+        {"rate": 2.0},
+        {"start_up": 5 * START_UP},
+        {"rate": 0.0},
+        {"rate": 0.3, "swing": 0.0},
+    ],
+    ids=["server-slow", "traffic-doubled", "start-up-five-times", "silent-day", "holiday"],
+)
+def test_drift(drift: dict[str, float]) -> None:
+    """Let a service change for a day after the guard has begun to act, and then return."""
+    world = World()
+    world.run(1.2)
+    assert world.floor < MINIMUM
+    world.run(1, **drift)  # type: ignore[arg-type] # numbers
+    world.run(1)
+    fixed, guarded = world.count_broken()
+    assert guarded <= fixed + 1
+    assert world.real.row.replica_seconds <= 1.02 * world.fixed.row.replica_seconds
+
+
+def test_clock_change() -> None:
+    """Let people live by the clocks of Berlin, which go back on 25 October 2026 at 01:00 UTC."""
+    world = World(time_zone="Europe/Berlin", start=1_761_177_600.0 + 364 * DAY)
+    world.run(1.2)
+    world.shift = -3600.0
+    world.run(1)
+    fixed, guarded = world.count_broken()
+    assert guarded <= fixed + 1
+    assert not any(decision.reason in {"clock", "gap"} for decision in world.decisions[100:])
+
+
+def test_step_of_the_clock_returns_the_minimum() -> None:
+    world = World()
+    world.run(1.2)
+    assert world.floor < MINIMUM
+    world.date += 7200.0
+    world.run(INTERVAL / DAY)
+    assert (world.floor, world.decisions[-1].reason) == (MINIMUM, "gap")
+    world.date -= 7200.0
+    world.run(INTERVAL / DAY)
+    assert (world.floor, world.decisions[-1].reason) == (MINIMUM, "clock")
+
+
+@pytest.mark.parametrize("away", [30.0, 600.0])
+def test_restart(away: float) -> None:
+    """Stop the controller for a while: a short stop continues the record, a long one returns the minimum."""
+    world = World()
+    world.run(0.01)
+    plain = Guard(world.settings, world.scaling)
+    twin = Guard(world.settings, world.scaling, Autoscaler(world.scaling))
+    seen = Observation(EPOCH, 15.0, 10, 0, 0, SERVICE, START_UP)
+    for guard in (plain, twin):
+        ripen(guard, EPOCH, np.random.default_rng(1))
+    seen = seen._replace(date=EPOCH + 15.0)
+    assert plain.observe(seen) == twin.observe(seen)
+    again = Guard(world.settings, world.scaling)
+    assert restore_state(again, format_state(plain))
+    later = seen._replace(date=seen.date + away, seconds=away)
+    decision = again.observe(later)
+    assert decision == twin.observe(later)
+    assert (decision.reason == "gap") == (away > 60)
+    lost = Guard(world.settings, world.scaling)
+    assert lost.observe(later).floor == MINIMUM
