@@ -101,7 +101,7 @@ class Costs:
 
         Workloads that were last reported for a period of another length are left out.
         """
-        refs = (Ref(status.namespace, status.name) for status in statuses)
+        refs = dict.fromkeys(Ref(status.namespace, status.name) for status in statuses)
         kept = [self._kept[ref] for ref in refs if ref in self._kept]
         if not kept:
             return None
