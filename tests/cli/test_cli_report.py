@@ -134,7 +134,7 @@ def test_nothing_is_proposed_where_the_replay_differs_from_the_measured_replicas
 
 def test_a_higher_threshold_is_proposed_only_for_a_stated_server(report: Any) -> None:
     inputs = ReportInputs(RecordedSource(), PRICED, NOW - 24 * HOUR, NOW, None)
-    (stated,) = make_cost_rows([live()], inputs, lambda _: "lognormal:median=800ms,sigma=0.4,max=16,slow=8:1.5")
+    stated: Any = next(make_cost_rows([live()], inputs, lambda _: "lognormal:median=800ms,sigma=0.4,max=16,slow=8:1.5"))
     (fitted,) = report.rows
 
     texts = [cost.text for row in (stated, fitted) for cost in row.replay.settings if cost.part == "threshold"]
