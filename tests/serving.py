@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import httpx
 import uvicorn
 
-from ebbtide.cluster.slo.source import Bucket, History, SeriesPoint, WorkloadMeasurements
+from ebbtide.cluster.slo.source import Bucket, History, SeriesPoint, StartTimes, WorkloadMeasurements
 from ebbtide.core.base import keys
 from ebbtide.core.documents import profiles
 from ebbtide.sandbox.backend import PermissionRule, make_simulated_backend
@@ -99,6 +99,11 @@ class Counts:
                 "ready": tuple(SeriesPoint(time, 2.0) for time in times),
             },
         )
+
+    def starts(self, ref: Ref, start: float, end: float) -> list[StartTimes]:
+        del start, end
+        self.asked.append(ref)
+        return []
 
 
 def cluster(**settings: Any) -> Simulated:

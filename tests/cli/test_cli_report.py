@@ -132,6 +132,16 @@ def test_nothing_is_proposed_where_the_replay_differs_from_the_measured_replicas
     assert "no change is proposed" in row.notes[-1]
 
 
+def test_a_higher_threshold_is_proposed_only_for_a_stated_server(report: Any) -> None:
+    inputs = ReportInputs(RecordedSource(), PRICED, NOW - 24 * HOUR, NOW, None)
+    stated: Any = next(make_cost_rows([live()], inputs, lambda _: "lognormal:median=800ms,sigma=0.4,max=16,slow=8:1.5"))
+    (fitted,) = report.rows
+
+    texts = [cost.text for row in (stated, fitted) for cost in row.replay.settings if cost.part == "threshold"]
+    assert ["not proposed" in text for text in texts] == [False, True]
+    assert "metricThreshold" not in fitted.replay.change.fields
+
+
 def test_without_an_slo_or_a_price_nothing_is_invented() -> None:
     total = report_on(live(slo=None), of=priced())
 

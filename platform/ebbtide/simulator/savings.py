@@ -157,6 +157,7 @@ class _Replayer:
     def __init__(self, prepared: Sequence[PreparedCase], *, is_fitted: bool) -> None:
         """Measure the hours in GPUs, else in cores, else in replicas."""
         self.is_fitted = is_fitted
+        self.proposals: list[Values] = []
         self.prepared, self.plan = prepared[0], prepared[0].plan
         self.cases = [each.case for each in prepared]
         self.block = self.prepared.autoscaling
@@ -174,8 +175,7 @@ class _Replayer:
             self._compare_delay,
             self._compare_share,
         )
-        proposals: list[Values] = []
-        settings = [cost for part in (*parts, self._compare_start) if (cost := part(proposals)) is not None]
+        settings = [cost for part in (*parts, self._compare_start) if (cost := part()) is not None]
         measured, _, _ = self._simulate({}, 0, None)
         return ServiceReplay(
             self.unit,
@@ -187,7 +187,7 @@ class _Replayer:
             f"{self.cases[0].start_up.seconds:g}s",
             self._describe_use(self.current),
             tuple(settings),
-            self._choose_change(proposals),
+            self._choose_change(),
             self.prepared.notes if self.current.holds else (*self.prepared.notes, VIOLATED),
         )
 
@@ -231,10 +231,11 @@ class _Replayer:
         values = drop_idle_fields({**self.block, field: value})
         if not fits_hard_limit(values) or not self.cases[0].is_renderable(values):
             return None
-        return diff_values(values, self.block)
+        changes = diff_values(values, self.block)
+        return changes if field in changes else None
 
     def _find_enough(self, candidates: Sequence[Values]) -> Values | None:
-        """Return the cheapest of some changes that keeps the SLO with every seed and saves something; the cheapest come first.
+        """Propose and return the cheapest of some changes that keeps the SLO with every seed and saves something; the cheapest come first.
 
         Of those that cost nearly the same, the last one is the safest. Without an SLO, or if the current setting violates it,
         nothing can be kept.
@@ -250,13 +251,18 @@ class _Replayer:
         limit = self.run(choices[index]).hours[0] * (1 + MIN_SAVING)
         while index + 1 < len(choices) and self.run(choices[index + 1]).hours[0] <= limit:
             index += 1
-        return choices[index] or None
+        if not choices[index]:
+            return None
+        self.proposals.append(choices[index])
+        return choices[index]
 
     def _compare(
-        self, part: str, value: str, other: str, runs: _Runs, enough: str | None, *, verdict: str = ""
+        self, part: str, value: str, other: str, runs: _Runs, enough: str | None = None, verdict: str | None = None
     ) -> SettingCost:
         hours, late = _subtract(self.current.hours, runs.hours), _subtract(runs.late, self.current.late)
         text = f"{part} {value} {self._describe_difference(hours, late)} compared with {other}"
+        if verdict is None:
+            verdict = self._describe_loss(runs, other)
         if enough is not None:
             verdict = "this would have kept the SLO" if enough == other else f"{enough} would have kept the SLO"
         return SettingCost(part, value, other, hours, late, enough, f"{text}{f'; {verdict}' * bool(verdict)}")
@@ -274,23 +280,18 @@ class _Replayer:
             return "without an SLO, no change is proposed"
         return f"{other} would have violated the SLO" if self.current.holds and not runs.holds else ""
 
-    def _compare_minimum(self, proposals: list[Values]) -> SettingCost | None:
+    def _compare_minimum(self) -> SettingCost | None:
         minimum = self.plan.scaling.minimum
         lower = {count: self._change_fields(MINIMUM, count) for count in range(minimum)}
         valid = {count: values for count, values in lower.items() if values is not None}
         if not valid:
             return None
         enough = self._find_enough([*valid.values()])
-        if enough is not None:
-            proposals.append(enough)
         lowest = min(valid)
-        runs = self.run(valid[lowest])
         kept = None if enough is None else str(enough[MINIMUM])
-        return self._compare(
-            "minimum", str(minimum), str(lowest), runs, kept, verdict=self._describe_loss(runs, str(lowest))
-        )
+        return self._compare("minimum", str(minimum), str(lowest), self.run(valid[lowest]), kept)
 
-    def _compare_maximum(self, _: list[Values]) -> SettingCost | None:
+    def _compare_maximum(self) -> SettingCost | None:
         maximum = self.plan.scaling.maximum
         if maximum == self.plan.scaling.minimum:
             return None
@@ -299,10 +300,12 @@ class _Replayer:
             return SettingCost("maximum", str(maximum), None, _range([0.0]), _range([0.0]), None, text)
         values = self._change_fields("maxReplicas", 2 * maximum)
         return (
-            None if values is None else self._compare("maximum", str(maximum), str(2 * maximum), self.run(values), None)
+            None
+            if values is None
+            else self._compare("maximum", str(maximum), str(2 * maximum), self.run(values), verdict="")
         )
 
-    def _compare_threshold(self, proposals: list[Values]) -> SettingCost | None:
+    def _compare_threshold(self) -> SettingCost | None:
         scaling = self.plan.scaling
         row = None if scaling.metric is None else metrics.ROWS.get(scaling.metric.name)
         if row is None or scaling.threshold is None:
@@ -312,30 +315,24 @@ class _Replayer:
         if not changes:
             return None
         enough = None if self.is_fitted else self._find_enough([values for _, values in reversed(changes)])
-        if enough is not None:
-            proposals.append(enough)
         value, values = changes[0] if enough is None else (enough[THRESHOLD], enough)
-        runs = self.run(values)
         kept = None if enough is None else f"{value:g}"
-        loss = UNKNOWN_SPEED if self.is_fitted else self._describe_loss(runs, f"{value:g}")
-        return self._compare("threshold", f"{scaling.threshold:g}", f"{value:g}", runs, kept, verdict=loss)
+        verdict = UNKNOWN_SPEED if self.is_fitted else None
+        return self._compare("threshold", f"{scaling.threshold:g}", f"{value:g}", self.run(values), kept, verdict)
 
-    def _compare_delay(self, proposals: list[Values]) -> SettingCost | None:
+    def _compare_delay(self) -> SettingCost | None:
         delay = self.block.get(DELAY)
         if not delay:
             return None
         shorter = [value for value in DELAYS if value is None or value < delay]
         changes = [values for value in shorter if (values := self._change_fields(DELAY, value)) is not None]
-        enough = self._find_enough(changes)
-        if enough is not None:
-            proposals.append(enough)
         if not changes:
             return None
+        enough = self._find_enough(changes)
         kept = None if enough is None else f"{enough[DELAY] or 0}s"
-        runs = self.run(changes[0])
-        return self._compare("scale-down delay", f"{delay}s", "0s", runs, kept, verdict=self._describe_loss(runs, "0s"))
+        return self._compare("scale-down delay", f"{delay}s", "0s", self.run(changes[0]), kept)
 
-    def _compare_share(self, _: list[Values]) -> SettingCost | None:
+    def _compare_share(self) -> SettingCost | None:
         smaller = shrink_share(self.plan)
         case = self.cases[0]
         if smaller is None or self.unit != "GPU":
@@ -349,18 +346,18 @@ class _Replayer:
             return None
         runs = self.run({}, size=gpus_of(plan))
         loss = "verify the speed first: the replay does not slow the server down"
-        return self._compare("share", f"{self.size:g} GPU", text, runs, None, verdict=loss)
+        return self._compare("share", f"{self.size:g} GPU", text, runs, verdict=loss)
 
-    def _compare_start(self, _: list[Values]) -> SettingCost:
+    def _compare_start(self) -> SettingCost:
         now = self.cases[0].start_up
         shorter = shorten_start(now)
         runs = self.run({}, shorter)
-        return self._compare("start-up", f"{now.seconds:g}s", f"{shorter.seconds:.3g}s (model cache)", runs, None)
+        return self._compare("start-up", f"{now.seconds:g}s", f"{shorter.seconds:.3g}s (model cache)", runs, verdict="")
 
-    def _choose_change(self, proposals: Sequence[Values]) -> SettingChange | None:
+    def _choose_change(self) -> SettingChange | None:
         """Return the proposals together, or the better one alone if they do not keep the SLO together."""
-        joined = {name: value for values in proposals for name, value in values.items()}
-        choices = [joined, *proposals] if len(proposals) > 1 and self._is_valid(joined) else [*proposals]
+        joined = {name: value for values in self.proposals for name, value in values.items()}
+        choices = [joined, *self.proposals] if len(self.proposals) > 1 and self._is_valid(joined) else self.proposals
         kept = [(self.run(values), values) for values in choices]
         kept = [(runs, values) for runs, values in kept if runs.holds]
         if not kept:

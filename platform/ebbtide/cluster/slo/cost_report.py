@@ -329,3 +329,7 @@ def sum_rows(project: str, rows: Sequence[CostRow]) -> CostSum:
         round(sum(priced), 2) if priced else None,
         round(sum(row.saved or 0.0 for row in rows), 2) if priced else None,
     )
+
+
+#: The report before any was computed.
+NO_COSTS: Final = CostReport(0.0, 0.0, 0.0, "", (), (), sum_rows("", ()))

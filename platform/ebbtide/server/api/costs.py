@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from ebbtide.cluster.read.status import Status
 from ebbtide.cluster.slo.cost_report import (
+    NO_COSTS,
     CostReport,
     CostRow,
     ReportInputs,
@@ -101,7 +102,7 @@ class Costs:
 
         Workloads that were last reported for a period of another length are left out.
         """
-        refs = (Ref(status.namespace, status.name) for status in statuses)
+        refs = dict.fromkeys(Ref(status.namespace, status.name) for status in statuses)
         kept = [self._kept[ref] for ref in refs if ref in self._kept]
         if not kept:
             return None
@@ -135,6 +136,8 @@ class Costs:
                     f"a cost report covers at most {MAX_REPORTED} workloads, and there are {len(places)}: select a namespace or "
                     "a project, or run ebbtide report"
                 )
+            if not places:
+                return NO_COSTS
             now = connection.clock.now()
             start = now - days * DAY_SECONDS
             inputs = ReportInputs(connection.source, connection.profile, start, now, connection.gpu_hour)

@@ -17,7 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from ebbtide import __version__
 from ebbtide.cluster.client.protocol import KNATIVE, ClusterError, MissingError
 from ebbtide.cluster.read.status import Status
-from ebbtide.cluster.slo.cost_report import CostReport
+from ebbtide.cluster.slo.cost_report import NO_COSTS, CostReport
 from ebbtide.cluster.slo.promises import read_spec_document
 from ebbtide.cluster.slo.report import Report
 from ebbtide.cluster.slo.source import SERIES, Ref
@@ -329,14 +329,12 @@ def compute_costs(context: Context, body: requests.CostPeriod) -> CostReport:
     return context.backend.costs.compute(context.caller, namespace=body.namespace, project=body.project, days=body.days)
 
 
-@router.get("/costs", summary="Get Last Cost Report", responses={**_LIST, **describe_errors(MODEL, 404)})
+@router.get("/costs", summary="Get Last Cost Report", responses=_LIST)
 def last_costs(context: Context, namespace: InNamespace = "", project: OfProject = "") -> CostReport:
-    """Return the last computed costs of the workloads that the caller can see, without a replay."""
+    """Return the last computed costs of the visible workloads, without a replay; no rows if none were computed."""
     statuses = context.backend.reads.workloads(context.caller, namespace).value
     report = context.backend.costs.last(status for status in statuses if project in {"", status.project})
-    if report is None:
-        raise MissingError("no cost report has been computed: send a POST request to this path")
-    return report
+    return NO_COSTS if report is None else report
 
 
 def _parse_period(text: str) -> float:
