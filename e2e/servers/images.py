@@ -31,7 +31,7 @@ INITIALIZER: Final = "storage-initializer/scripts/initializer-entrypoint"
 """KServe's own, a script under `python/` of its module, and where its image has it."""
 
 SHELL: Final = ("bash", "coreutils", "dash", "python3-minimal", "util-linux")
-"""What KServe's image of the initializer has of Debian besides Python, and a Job that fills a claim calls."""
+"""Packages of Debian that KServe's image of the initializer has, and that a Job that fills a claim calls."""
 
 
 def image(name: str) -> str:
