@@ -551,7 +551,7 @@ class Guard:
         return None
 
     def _restart(self, seen: Observation, minimum: int) -> None:
-        """Start the replays again after a gap; the sums before it stay until they are too old."""
+        """Start the replays again after a gap; the counts before it stay until they are too old."""
         before, tick = self.state, 0 if self.state is None else self.state.tick
         author = self.autoscaler.start(minimum, tick)
         candidates = [self.autoscaler.start(minimum, tick) for _ in self.settings.candidates]
@@ -602,7 +602,7 @@ class Guard:
         self._learn(seen.date, seen.seconds)
 
     def _add_evidence(self, seen: Observation) -> None:
-        """Add the sums of an interval to those of its hour, and drop those of more than a day ago."""
+        """Add the counts of an interval to its hour, and drop those of more than a day ago."""
         state = self.state
         assert state is not None
         hour = int(seen.date // HOUR)
