@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from typing import Final
+from dataclasses import replace
+from typing import Any, Final
 
 import numpy as np
 import pytest
 
+from ebbtide.core.autoscaler.floor import FloorSettings, GuardTerms
 from ebbtide.core.autoscaler.guard import (
     DAY,
     EVIDENCE_HOURS,
@@ -25,15 +27,20 @@ from ebbtide.core.autoscaler.guard import (
     Scaling,
     describe_server,
     format_state,
+    make_guard_settings,
     restore_state,
 )
 from ebbtide.core.autoscaler.kpa import TICK_INTERVAL
 from ebbtide.core.autoscaler.targets import AutoscalerConfig, RevisionSettings
 from ebbtide.core.base.cron import Window
-from ebbtide.simulator.guarding import make_replayer
+from ebbtide.simulator.data import StartUp, TrafficTrace
+from ebbtide.simulator.engine import simulate
+from ebbtide.simulator.guarding import describe_guard, make_replayer, remove_guard
+from ebbtide.simulator.servers import parse_server
+from ebbtide.simulator.setting import Setting
 
 #: Random series of observations; 10,000 take minutes.
-SERIES: Final = int(os.environ.get("EBBTIDE_GUARD_SERIES", "60"))
+SERIES: Final = int(os.environ.get("EBBTIDE_GUARD_SERIES", "40"))
 #: A Monday, 00:00 UTC.
 EPOCH: Final = 1_767_571_200.0
 MINIMUM: Final = 6
@@ -97,7 +104,8 @@ def draw_observations(rng: np.random.Generator, date: float, count: int) -> list
         if rng.random() < 0.04:
             # The next one includes it.
             skipped = seconds
-            row = row._replace(**{str(rng.choice(["arrivals", "late", "slow", "service", "start_up"])): None})
+            unknown: dict[str, Any] = {str(rng.choice(["arrivals", "late", "slow", "service", "start_up"])): None}
+            row = row._replace(**unknown)
         seen.append(row)
     return seen
 
@@ -220,7 +228,7 @@ class World:
             self.windows[-1] = [old + new for old, new in zip(self.windows[-1], added, strict=True)]
 
     def count_broken(self) -> tuple[int, int]:
-        """Return the hours with more late requests than promised, of the fixed minimum and of the guard."""
+        """Return the hours with more late requests than the SLO allows, of the fixed minimum and of the guard."""
         broken = [[late > self.settings.promise * row[0] for late in row[1:]] for row in self.windows]
         return sum(bool(row[0]) for row in broken), sum(bool(row[1]) for row in broken)
 
@@ -253,10 +261,10 @@ def test_guard_saves_and_keeps_the_promise(candidate: Candidate, days: float) ->
 def test_drift(drift: dict[str, float]) -> None:
     """Let a service change for a day after the guard has begun to act, and then return."""
     world = World()
-    world.run(1.2)
-    assert world.floor < MINIMUM
-    world.run(1, **drift)  # type: ignore[arg-type] # numbers
     world.run(1)
+    assert world.floor < MINIMUM
+    world.run(1, **drift)
+    world.run(0.4)
     fixed, guarded = world.count_broken()
     assert guarded <= fixed + 1
     assert world.real.row.replica_seconds <= 1.02 * world.fixed.row.replica_seconds
@@ -264,10 +272,11 @@ def test_drift(drift: dict[str, float]) -> None:
 
 def test_clock_change() -> None:
     """Let people live by the clocks of Berlin, which go back on 25 October 2026 at 01:00 UTC."""
-    world = World(time_zone="Europe/Berlin", start=1_761_177_600.0 + 364 * DAY)
-    world.run(1.2)
+    world = World("learned", time_zone="Europe/Berlin", start=1_761_177_600.0 + 363 * DAY)
+    world.run(4 + 1 / 24)
+    assert world.floor < MINIMUM
     world.shift = -3600.0
-    world.run(1)
+    world.run(0.9)
     fixed, guarded = world.count_broken()
     assert guarded <= fixed + 1
     assert not any(decision.reason in {"clock", "gap"} for decision in world.decisions[100:])
@@ -275,7 +284,7 @@ def test_clock_change() -> None:
 
 def test_step_of_the_clock_returns_the_minimum() -> None:
     world = World()
-    world.run(1.2)
+    world.run(1)
     assert world.floor < MINIMUM
     world.date += 7200.0
     world.run(INTERVAL / DAY)
@@ -305,3 +314,41 @@ def test_restart(away: float) -> None:
     assert (decision.reason == "gap") == (away > 60)
     lost = Guard(world.settings, world.scaling)
     assert lost.observe(later).floor == MINIMUM
+
+
+def test_simulation_decides_as_the_controller(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Simulate 23 h with a guard, and give what it saw to a plain guard, as the controller has one."""
+    seen: list[tuple[Observation, GuardDecision]] = []
+    observe = Guard.observe
+
+    def note(guard: Guard, row: Observation) -> GuardDecision:
+        decision = observe(guard, row)
+        seen.append((row, decision))
+        return decision
+
+    monkeypatch.setattr(Guard, "observe", note)
+    scaling = make_scaling()
+    terms = GuardTerms(promise=0.05, limit=LIMIT, steps_per_day=4)
+    floor = FloorSettings(minimum=MINIMUM, maximum=100, guard=terms)
+    setting = Setting(revision=scaling.revision, config=scaling.config, container_concurrency=8, floor=floor)
+    times = np.sort(np.random.default_rng(1).uniform(0, 23 * HOUR, 9_000))
+    traffic = TrafficTrace("drawn", times, seconds=23.0 * HOUR)
+    server, start_up = parse_server("fixed:6s,max=8"), StartUp(load=START_UP)
+    result = simulate(setting, traffic, server, start_up, fast=True)
+    monkeypatch.undo()
+    watching = replace(setting, floor=replace(floor, guard=replace(terms, acts=False)))
+    without = simulate(watching, traffic, server, start_up, fast=True)
+    assert result.guard is not None
+    assert without.guard is not None
+    assert {step.decision.floor for step in without.guard} == {MINIMUM}
+    assert result.replica_seconds < without.replica_seconds
+    assert "lowered" in {step.decision.reason for step in result.guard}
+    text = " ".join(describe_guard(setting, result, without))
+    assert f"the guard lowered the minimum of {MINIMUM} 1 time" in text
+    settings = make_guard_settings(floor)
+    assert settings is not None
+    plain = Guard(settings, scaling)
+    assert [plain.observe(row) for row, _ in seen] == [decision for _, decision in seen]
+    short = TrafficTrace("short", np.array([1.0]), seconds=HOUR)
+    assert simulate(setting, short, server, start_up).guard is None
+    assert simulate(remove_guard(setting), short, server, start_up).guard is None
