@@ -50,6 +50,8 @@ VERDICTS: Final = (
     (r"docs/controller\.md", r"kubectl ", "e2e/cases/28-floor"),
     # The demo has no namespace of a controller.
     (r"docs/controller\.md", r"ebbtide guard ", "tests/cli/test_cli_cluster.py"),
+    # Days of traffic take minutes.
+    (r"docs/guard\.md", r"ebbtide simulate ", "tests/simulator/test_guard.py"),
     (r"docs/crd\.md", r"kubectl ", "e2e/cases/30-crd"),
     (r"docs/install\.md", r"helm install ", "tests/repository/test_chart.py"),
     (r"docs/kustomize\.md", r"ebbtide render ", "tests/cli/test_krm.py"),

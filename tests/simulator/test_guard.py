@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from typing import Final
+from dataclasses import replace
+from typing import Any, Final
 
 import numpy as np
 import pytest
 
+from ebbtide.core.autoscaler.floor import FloorSettings, GuardTerms
 from ebbtide.core.autoscaler.guard import (
     DAY,
     EVIDENCE_HOURS,
@@ -25,12 +27,17 @@ from ebbtide.core.autoscaler.guard import (
     Scaling,
     describe_server,
     format_state,
+    make_guard_settings,
     restore_state,
 )
 from ebbtide.core.autoscaler.kpa import TICK_INTERVAL
 from ebbtide.core.autoscaler.targets import AutoscalerConfig, RevisionSettings
 from ebbtide.core.base.cron import Window
-from ebbtide.simulator.guarding import make_replayer
+from ebbtide.simulator.data import StartUp, TrafficTrace
+from ebbtide.simulator.engine import simulate
+from ebbtide.simulator.guarding import describe_guard, make_replayer, remove_guard
+from ebbtide.simulator.servers import parse_server
+from ebbtide.simulator.setting import Setting
 
 #: Random series of observations; 10,000 take minutes.
 SERIES: Final = int(os.environ.get("EBBTIDE_GUARD_SERIES", "60"))
@@ -97,7 +104,8 @@ def draw_observations(rng: np.random.Generator, date: float, count: int) -> list
         if rng.random() < 0.04:
             # The next one includes it.
             skipped = seconds
-            row = row._replace(**{str(rng.choice(["arrivals", "late", "slow", "service", "start_up"])): None})
+            unknown: dict[str, Any] = {str(rng.choice(["arrivals", "late", "slow", "service", "start_up"])): None}
+            row = row._replace(**unknown)
         seen.append(row)
     return seen
 
@@ -255,7 +263,7 @@ def test_drift(drift: dict[str, float]) -> None:
     world = World()
     world.run(1.2)
     assert world.floor < MINIMUM
-    world.run(1, **drift)  # type: ignore[arg-type] # numbers
+    world.run(1, **drift)
     world.run(1)
     fixed, guarded = world.count_broken()
     assert guarded <= fixed + 1
@@ -305,3 +313,41 @@ def test_restart(away: float) -> None:
     assert (decision.reason == "gap") == (away > 60)
     lost = Guard(world.settings, world.scaling)
     assert lost.observe(later).floor == MINIMUM
+
+
+def test_simulation_decides_as_the_controller(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Simulate 23 h with a guard, and give what it saw to a plain guard, as the controller has one."""
+    seen: list[tuple[Observation, GuardDecision]] = []
+    observe = Guard.observe
+
+    def note(guard: Guard, row: Observation) -> GuardDecision:
+        decision = observe(guard, row)
+        seen.append((row, decision))
+        return decision
+
+    monkeypatch.setattr(Guard, "observe", note)
+    scaling = make_scaling()
+    terms = GuardTerms(promise=0.05, limit=LIMIT, steps_per_day=4)
+    floor = FloorSettings(minimum=MINIMUM, maximum=100, guard=terms)
+    setting = Setting(revision=scaling.revision, config=scaling.config, container_concurrency=8, floor=floor)
+    times = np.sort(np.random.default_rng(1).uniform(0, 23 * HOUR, 9_000))
+    traffic = TrafficTrace("drawn", times, seconds=23.0 * HOUR)
+    server, start_up = parse_server("fixed:6s,max=8"), StartUp(load=START_UP)
+    result = simulate(setting, traffic, server, start_up, fast=True)
+    monkeypatch.undo()
+    watching = replace(setting, floor=replace(floor, guard=replace(terms, acts=False)))
+    without = simulate(watching, traffic, server, start_up, fast=True)
+    assert result.guard is not None
+    assert without.guard is not None
+    assert {step.decision.floor for step in without.guard} == {MINIMUM}
+    assert result.replica_seconds < without.replica_seconds
+    assert "lowered" in {step.decision.reason for step in result.guard}
+    text = " ".join(describe_guard(setting, result, without))
+    assert f"the guard lowered the minimum of {MINIMUM} 1 time" in text
+    settings = make_guard_settings(floor)
+    assert settings is not None
+    plain = Guard(settings, scaling)
+    assert [plain.observe(row) for row, _ in seen] == [decision for _, decision in seen]
+    short = TrafficTrace("short", np.array([1.0]), seconds=HOUR)
+    assert simulate(setting, short, server, start_up).guard is None
+    assert simulate(remove_guard(setting), short, server, start_up).guard is None

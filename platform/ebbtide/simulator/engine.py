@@ -623,7 +623,9 @@ class MeasuredSimulation(Simulation):
         raise NotImplementedError
 
     def _scrape(self) -> None:
-        """Scrape the metrics of all ready pods."""
+        """Scrape the metrics of all ready pods, if any is used."""
+        if not self.setting.signals:
+            return
         w, now, columns = self.world, self.now, int(self.world.state.count_row)
         limit, tokens = int(self.world.state.limit), int(self.world.state.first_token_edges) > 0
         previous, self.scrapes = self.scrapes, {}

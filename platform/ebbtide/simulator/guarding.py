@@ -47,9 +47,9 @@ _SERVED: Final = 40
 class GuardWatch:
     """The guard of a simulation, and the requests that it has counted."""
 
-    def __init__(self, guard: Guard, inputs: SimulationInputs) -> None:
-        """Start at the beginning of the traffic."""
-        self._guard = guard
+    def __init__(self, guard: Guard, inputs: SimulationInputs, *, acts: bool) -> None:
+        """Start at the beginning of the traffic. A guard that does not act only observes."""
+        self._guard, self._acts = guard, acts
         self._start_up = float(np.median(inputs.start_ups)) / SECOND
         self._arrived = 0
         self._date: float | None = None
@@ -69,6 +69,10 @@ class GuardWatch:
         if date <= 0:
             return minimum
         decision = self._guard.observe(self._observe(simulation, date))
+        if not self._acts:
+            assert self._guard.state is not None
+            self._guard.state.floor = decision.minimum
+            decision = decision._replace(floor=decision.minimum)
         before = self._log[-1].decision if self._log else None
         if before is None or (before.floor, before.reason) != (decision.floor, decision.reason):
             self._log.append(GuardStep(date, decision))
@@ -127,7 +131,10 @@ def make_watch(setting: Setting, inputs: SimulationInputs, *, fast: bool) -> Gua
         return None
     slots = inputs.slots or make_decider(setting.revision, setting.config).total_value
     scaling = Scaling(revision=setting.revision, config=setting.config, slots=slots, weighted=setting.weighted)
-    return GuardWatch(Guard(terms, scaling, make_replayer(scaling, fast=fast)), inputs)
+    assert setting.floor is not None
+    assert setting.floor.guard is not None
+    guard = Guard(terms, scaling, make_replayer(scaling, fast=fast))
+    return GuardWatch(guard, inputs, acts=setting.floor.guard.acts)
 
 
 def _read(requests: Any, rows: NDArray[np.int64], name: str) -> NDArray[np.int64]:
