@@ -7,8 +7,8 @@
 starts at that second, of equal length for all rows (a minute or ten). They are drawn within it, with gamma-distributed bursts.
 ``--generate`` makes services in the same form, with the parameters of ``generate``.
 
-For each service, the author's minimum is the smallest that keeps the promise in the first days (``--learn``) with half of
-the late requests to spare, as somebody would choose it who tests. Only services with more than one replica have a guard. The
+For each service, the author's minimum is the smallest that meets the SLO in the first days (``--learn``) with half of
+the allowed late requests to spare, as a user chooses it who tests. Only services with more than one replica have a guard. The
 world has ticks of 2 s, the guard sees sums of 30 s. The same draws reach both settings.
 """
 
@@ -132,7 +132,7 @@ def replay_fixed(ticks: list[int], split: int, minimum: int, server: Server) -> 
 
 
 def choose_minimum(ticks: list[int], promise: float, server: Server) -> int | None:
-    """Return the smallest minimum that keeps the promise with half of the late requests to spare, by bisection."""
+    """Return the smallest minimum that meets the SLO with half of the allowed late requests to spare, by bisection."""
     low, high = -1, len(MINIMUMS)
     while high - low > 1:
         middle = (low + high) // 2
@@ -212,7 +212,7 @@ def summarize(rows: list[Row], promise: float) -> str:
 
 
 def main() -> None:
-    """Print a table for each start-up and promise."""
+    """Print a table for each start-up and SLO."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--counts", metavar="FILE", help="CSV file with the columns service, seconds, requests")

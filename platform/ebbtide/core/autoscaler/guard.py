@@ -2,7 +2,7 @@
 
 A ``Shadow`` replays the observed arrivals through the author's minimum and through lower floors side by side, each with
 Knative's own arithmetic (``kpa``, ``reconciler``, ``windows``). This is exact as far as arrivals are known, because they do
-not depend on the replicas. ``Guard`` compares the sums and decides. It never raises the minimum above the author's, and
+not depend on the replicas. ``Guard`` compares them and decides. It never raises the minimum above the author's, and
 anything unknown returns the author's.
 
 A replay has ticks of 2 s. A replica serves a fixed number of requests side by side, each for the mean service time; a request
@@ -17,7 +17,6 @@ import json
 import math
 from collections.abc import Callable, Iterator, MutableSequence
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
-from datetime import datetime
 from hashlib import sha256
 from types import UnionType
 from typing import Any, Final, Literal, NamedTuple, get_args, get_origin, get_type_hints
@@ -28,7 +27,7 @@ from ebbtide.core.autoscaler.floor import FloorSettings
 from ebbtide.core.autoscaler.kernel import Floats, Ints, kernel
 from ebbtide.core.autoscaler.kpa import PANIC_SINCE, TICK_INTERVAL, decide_pods
 from ebbtide.core.autoscaler.reconciler import ObservedNumbers, ReconcileRules, StatusNumbers, next_memory, wanted_scale
-from ebbtide.core.autoscaler.schedule import load_zone, scheduled_minimum
+from ebbtide.core.autoscaler.schedule import find_local_time, load_zone, scheduled_minimum
 from ebbtide.core.autoscaler.targets import AutoscalerConfig, RevisionSettings, make_decider, panic_window
 from ebbtide.core.autoscaler.windows import (
     new_buckets,
@@ -55,7 +54,7 @@ DAY: Final = 86_400
 SETTLE_SECONDS: Final = 600.0
 #: Seconds without load above the author's minimum before the floor may fall.
 CALM_SECONDS: Final = 60.0
-#: Share of the promise that the author's setting may use, and the share by which a lower floor may exceed it.
+#: Share of the allowed late requests that the author's setting may use, and that a lower floor may add to it.
 SPARE_SHARE: Final = 0.5
 EXCESS_SHARE: Final = 0.1
 #: A lower floor is used only if its replay needs at most this share of the author's replica-seconds.
@@ -86,7 +85,7 @@ Reason = Literal[
     "lowered", "minimum", "unknown", "gap", "clock", "record", "few", "promise", "shadow", "late", "restored",
     "candidate", "busy", "never", "budget",
 ]  # fmt: skip
-#: What a reason says, for people.
+#: Text of each reason.
 REASONS: Final[dict[Reason, str]] = {
     "lowered": "lowered",
     "minimum": "the minimum has nothing to lower",
@@ -552,7 +551,7 @@ class Guard:
         return None
 
     def _restart(self, seen: Observation, minimum: int) -> None:
-        """Start the replays again after a gap; the sums before it stay until they are too old."""
+        """Start the replays again after a gap; the counts before it stay until they are too old."""
         before, tick = self.state, 0 if self.state is None else self.state.tick
         author = self.autoscaler.start(minimum, tick)
         candidates = [self.autoscaler.start(minimum, tick) for _ in self.settings.candidates]
@@ -603,7 +602,7 @@ class Guard:
         self._learn(seen.date, seen.seconds)
 
     def _add_evidence(self, seen: Observation) -> None:
-        """Add the sums of an interval to those of its hour, and drop those of more than a day ago."""
+        """Add the counts of an interval to its hour, and drop those of more than a day ago."""
         state = self.state
         assert state is not None
         hour = int(seen.date // HOUR)
@@ -652,8 +651,8 @@ class Guard:
 
     def _find_slot(self, date: float) -> tuple[int, int]:
         """Return the day and the slot of a date on the clocks of the learned day."""
-        local = datetime.fromtimestamp(date, self._zone)
-        return local.toordinal(), (local.hour * HOUR + local.minute * 60) // SLOT_SECONDS
+        day, seconds = find_local_time(self._zone, date)
+        return day, seconds // SLOT_SECONDS
 
     def _find_floor(self, candidate: Candidate, date: float, minimum: int, floor: int, start_up: float) -> int | None:
         """Return a candidate's floor from ``date`` on, which was ``floor`` before; None if it is unknown.
@@ -734,7 +733,7 @@ class Guard:
         return next((reason for applies, reason in checks if applies), None)
 
     def _lower(self, date: float, decision: GuardDecision) -> GuardDecision:
-        """Return the decision with the floor of the cheapest candidate that keeps the promise in its replay."""
+        """Return the decision with the floor of the cheapest candidate that meets the SLO in its replay."""
         state, settings = self.state, self.settings
         assert state is not None
         allowed = EXCESS_SHARE * settings.promise * decision.requests
