@@ -775,7 +775,7 @@ class FloorSimulation(MeasuredSimulation, KnativeSimulation):
     def decide(self) -> None:
         """Decide the floor, and let Knative reconcile if it changed."""
         if self.watch is not None:
-            self.floor.minimum = self.watch.decide(self)
+            self.floor.minimum = self.watch.decide(self.world, self.to_seconds(self.now))
         pods_by_name, samples = self.measure(self.setting.signals)
         floor = self.deciding.rules.min_replicas
         self.decision = self.floor.decide(self.to_seconds(self.now), floor, self.replicas, pods_by_name, samples)

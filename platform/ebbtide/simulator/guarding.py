@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ebbtide.core.autoscaler.guard import Reason
-    from ebbtide.simulator.engine import FloorSimulation
     from ebbtide.simulator.inputs import SimulationInputs
     from ebbtide.simulator.setting import Setting
+    from ebbtide.simulator.state import EngineState
 
 #: Decisions, 10 minutes, whose requests give the mean service time.
 _SERVED: Final = 40
@@ -63,12 +63,12 @@ class GuardWatch:
         """The decisions that differ from the one before them."""
         return tuple(self._log)
 
-    def decide(self, simulation: FloorSimulation) -> int:
+    def decide(self, world: EngineState, date: float) -> int:
         """Observe the requests since the last decision, and return the minimum for the next interval."""
-        date, minimum = simulation.to_seconds(simulation.now), self._guard.settings.minimum
+        minimum = self._guard.settings.minimum
         if date <= 0:
             return minimum
-        decision = self._guard.observe(self._observe(simulation, date))
+        decision = self._guard.observe(self._observe(world, date))
         if not self._acts:
             assert self._guard.state is not None
             self._guard.state.floor = decision.minimum
@@ -78,8 +78,8 @@ class GuardWatch:
             self._log.append(GuardStep(date, decision))
         return decision.floor
 
-    def _observe(self, simulation: FloorSimulation, date: float) -> Observation:
-        requests, arrived = simulation.world.requests, int(simulation.world.state.arrived)
+    def _observe(self, world: EngineState, date: float) -> Observation:
+        requests, arrived = world.requests, int(world.state.arrived)
         pending = np.concatenate([self._open, np.arange(self._arrived, arrived)])
         finished, began, arrival = (_read(requests, pending, name) for name in ("finished", "began", "arrival"))
         ended = finished != 0
