@@ -83,7 +83,9 @@ def check(plan: Plan) -> Iterator[Problem]:
         )
     others = all(WORKLOAD.fullmatch(name) and name != plan.name for name in endpoint.split)
     if sum(endpoint.split.values()) > 99 or not others:  # noqa: PLR2004 - percent
-        message = "the percentages of split leave nothing for the service itself, or a name is not that of another service"
+        message = (
+            "the percentages of split leave nothing for the service itself, or a name is not that of another service"
+        )
         yield Problem("END002", (*ENDPOINT, "split"), message, "list other services, with less than 100 together")
     yield from _check_names(plan)
     yield from _check_time_limits(plan)
