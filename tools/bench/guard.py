@@ -226,9 +226,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     options = parser.parse_args()
-    services, length = (generate(options.generate, options.days, options.seed), 600)
     if options.counts:
         services, length = read_counts(options.counts)
+    else:
+        services, length = generate(options.generate, options.days, options.seed), 600
     began = time.process_time()
     for start_up in options.start_up:
         for promise in options.promise:
