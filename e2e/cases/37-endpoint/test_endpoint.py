@@ -211,7 +211,7 @@ def in_flight(stage: Stage, key: str, requests: int) -> Iterator[Counter[str]]:
     outcomes: Counter[str] = Counter()
     stop = threading.Event()
 
-    def ask() -> None:
+    def repeat() -> None:
         with make_client(stage, key) as client:
             while not stop.is_set():
                 try:
@@ -221,12 +221,13 @@ def in_flight(stage: Stage, key: str, requests: int) -> Iterator[Counter[str]]:
                 outcomes[outcome] += 1
 
     with ThreadPoolExecutor(requests) as pool:
-        for _ in range(requests):
-            pool.submit(ask)
+        running = [pool.submit(repeat) for _ in range(requests)]
         try:
             yield outcomes
         finally:
             stop.set()
+        for each in running:
+            each.result()
 
 
 def test_two_projects(stage: Stage) -> None:
