@@ -34,6 +34,9 @@ HOST_FILTER: Final = f"{ENDPOINT}-host"
 UNKNOWN_FILTER: Final = f"{ENDPOINT}-unknown"
 #: Seconds after which a limited client may try again: the interval of the limits.
 RETRY_SECONDS: Final = 60
+#: Interval between two look-ups of a service's name. Envoy's default of 30 s applies after a failure too, and a service has no
+#: name until its first revision is ready.
+DNS_REFRESH: Final = "5s"
 #: Set the header to the last top-level "model" of the body, as JSON parsers take it. Envoy chooses the route again after a
 #: change of headers. A name with other characters than those of a published model is not found, so it cannot forge headers.
 READ_MODEL: Final = f"""\
@@ -196,7 +199,10 @@ def _match_models(models: tuple[str, ...]) -> dict[str, str]:
 
 
 def _make_traffic_settings(endpoint: ProjectHost) -> dict[str, Any]:
-    """Return the largest body and the limits. A selector for each limit: the rule without one counts what no other counts."""
+    """Return the largest body, the limits and the gateway's own answers.
+
+    Each limit has a selector, because the rule without one counts only what no other counts.
+    """
     limits = endpoint.settings.limits
     rules = [
         {
@@ -223,6 +229,7 @@ def _make_traffic_settings(endpoint: ProjectHost) -> dict[str, Any]:
         "requestBuffer": {"limit": endpoint.settings.max_body_size},
         "rateLimit": {"local": {"rules": rules}} if rules else None,
         "responseOverride": overrides,
+        "dns": {"dnsRefreshRate": DNS_REFRESH},
     }
 
 
