@@ -30,6 +30,9 @@ TRAINED: Final = Path(python.PACKAGES_PLACE, "magika", "models")
 INITIALIZER: Final = "storage-initializer/scripts/initializer-entrypoint"
 """KServe's own, a script under `python/` of its module, and where its image has it."""
 
+SHELL: Final = ("bash", "coreutils", "dash", "python3-minimal", "util-linux")
+"""What KServe's image of the initializer has of Debian besides Python, and a Job that fills a claim calls."""
+
 
 def image(name: str) -> str:
     """Return the image's full name, as manifests write it. Its tag is not `latest`, so the kubelet pulls nothing."""
@@ -87,12 +90,12 @@ def language_model(cache: Path, say: Callable[[str], None] = print) -> Path:
     return _archive(made, cache, say)
 
 
-def _root(requirements: Path, cache: Path, say: Callable[[str], None]) -> Path:
-    """Return Python with the wheels of a lock file, made where it is not."""
-    root = cache / "servers" / f"python-{_digest([requirements, Path(python.__file__)])}.tar"
+def _root(requirements: Path, cache: Path, say: Callable[[str], None], *packages: str) -> Path:
+    """Return Python with the wheels of a lock file and packages of Debian, made where it is not."""
+    root = cache / "servers" / f"python-{_digest([requirements, Path(python.__file__)], *packages)}.tar"
     with alone(root):
         if not root.exists():
-            python.make(requirements, root, root.with_suffix(".work"), say)
+            python.make(requirements, root, root.with_suffix(".work"), say, packages)
     return root
 
 
@@ -133,9 +136,9 @@ def go_image(name: str, cache: Path, say: Callable[[str], None] = print) -> Path
 def _python_images(cache: Path, say: Callable[[str], None]) -> dict[str, Path]:
     """Build the model server, the storage initializer on the same root, and a store that has the model to download."""
     requirements = MODEL / "requirements.txt"
-    root = _root(requirements, cache, say)
+    root = _root(requirements, cache, say, *SHELL)
     environment = {**PYTHON_ENVIRONMENT, "PYTHONPATH": python.PACKAGES_PLACE}
-    initializer = module_folder("kserve", "github.com/kserve/kserve") / "python" / INITIALIZER
+    initializer = _executable(module_folder("kserve", "github.com/kserve/kserve") / "python" / INITIALIZER, cache)
     files = cache / "servers" / f"store-{_digest([requirements, Path(__file__)])}"
     with alone(files):
         if not files.exists():
@@ -163,6 +166,18 @@ def _python_images(cache: Path, say: Callable[[str], None]) -> dict[str, Path]:
         ),
     )
     return {made.name: _archive(made, cache, say) for made in images}
+
+
+def _executable(script: Path, cache: Path) -> Path:
+    """Return a copy that can be executed, as in KServe's image: the files of a module cannot."""
+    place = cache / "servers" / f"{script.name}-{_digest([script])}"
+    with alone(place):
+        if not place.exists():
+            partial = place.with_suffix(".partial")
+            partial.write_bytes(script.read_bytes())
+            partial.chmod(0o755)
+            partial.rename(place)
+    return place
 
 
 def _store(root: Path, files: Path) -> None:

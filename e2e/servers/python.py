@@ -1,4 +1,4 @@
-"""The root file system of the images that run Python: Debian's interpreter and the locked wheels, no shell, no apt.
+"""The root file system of the images that run Python: Debian's interpreter and the locked wheels, no apt.
 
 Debian's packages come from the machine's own apt sources, unpacked and not installed: nothing here needs their scripts.
 """
@@ -6,7 +6,7 @@ Debian's packages come from the machine's own apt sources, unpacked and not inst
 import shutil
 import sys
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -41,8 +41,8 @@ UNNEEDED_OF_WHEELS: Final = (
 )
 
 
-def make(requirements: Path, root: Path, work: Path, say: Callable[[str], None]) -> None:
-    """Write the root as a tar. `work` is a folder for what is made on the way; it is gone afterwards.
+def make(requirements: Path, root: Path, work: Path, say: Callable[[str], None], more: Sequence[str] = ()) -> None:
+    """Write the root as a tar, with more of Debian's packages. `work` is a folder for what is made on the way.
 
     Raises:
         BuildError: a download failed.
@@ -59,7 +59,7 @@ def make(requirements: Path, root: Path, work: Path, say: Callable[[str], None])
         "--variant=extract",
         "--mode=root",
         "--format=directory",
-        f"--include={','.join(PACKAGES)}",
+        f"--include={','.join((*PACKAGES, *more))}",
         '--aptopt=APT::Install-Recommends "false"',
         SUITE,
         str(folder),

@@ -92,6 +92,8 @@ def test_a_connection_ends_after_its_time(sent: bytes, clients: ExitStack, monke
     port = probes.start_probe_server(0, answer, SystemClock())
     client = clients.enter_context(connect(port))
     client.sendall(sent)
+    # The response's first byte, or the end of the stream. Only after it has the connection had a thread for sure.
+    client.recv(1)
     wait_until_handled(0)
     # The server has closed it: the rest of the response, if any, and the end of the stream.
     assert len(b"".join(iter(lambda: client.recv(65536), b""))) < 8 * len(LONG_TEXT)

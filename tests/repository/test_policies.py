@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import cases
+from ebbtide.cluster.write import projects
 from ebbtide.core import manifests
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.profile.models import Scheduling
@@ -45,7 +46,17 @@ SHARED = (
     "project",
 )
 #: Kinds of Ebbtide's output that policies check.
-JUDGED = {"Service", "InferenceService", "HorizontalPodAutoscaler", "ScaledObject", "Backend", "HTTPRoute"}
+JUDGED = {
+    "Service",
+    "InferenceService",
+    "HorizontalPodAutoscaler",
+    "ScaledObject",
+    "DaemonSet",
+    "Job",
+    "LLMInferenceService",
+    "Backend",
+    "HTTPRoute",
+}
 
 
 @cache
@@ -178,6 +189,40 @@ def test_shared_variables_are_the_same_everywhere() -> None:
                 )
     conditions = [read(folder / "policy.yaml")[0]["spec"]["matchConditions"][:2] for folder in POLICIES]
     assert all(pair == conditions[0] for pair in conditions)
+
+
+#: Resources that a member can create and that own no pods.
+OWN_NO_PODS = {
+    "backends",
+    "domainmappings",
+    "horizontalpodautoscalers",
+    "httproutefilters",
+    "httproutes",
+    "localmodelnamespacecaches",
+    "persistentvolumeclaims",
+    "poddisruptionbudgets",
+    "pods/exec",
+    "pods/portforward",
+    "resourceclaimtemplates",
+    "scaledobjects",
+    "secrets",
+    "serviceaccounts",
+}
+
+
+@pytest.mark.parametrize("name", ["project", "priority-class"])
+def test_every_owner_of_pods_that_a_member_can_write_is_judged(name: str) -> None:
+    """KAI reads the queue and the priority class of the owner's labels before those of the pods."""
+    owners = {
+        (group, resource)
+        for rule in projects.MEMBER_RULES
+        if {"create", "patch"} & {*rule["verbs"]}
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
+    constraints = read(ROOT / "policies" / name / "policy.yaml")[0]["spec"]["matchConstraints"]["resourceRules"]
+    judged = {(rule["apiGroups"][0], resource) for rule in constraints for resource in rule["resources"]}
+    assert {pair for pair in owners - judged if pair[1] not in OWN_NO_PODS} == set()
 
 
 def test_every_policy_is_in_the_kustomization() -> None:

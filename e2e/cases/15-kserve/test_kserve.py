@@ -1,15 +1,17 @@
-"""A real model by KServe in Knative mode: in its own image, downloaded by its address, and from a volume.
+"""A real model by KServe in Knative mode: in its own image, downloaded by its address, from a volume, and from one copy.
 
 Its URL goes through the gateway, both protocols name the right type of file, it scales to zero and back, and an edit
 that changes no pod makes no new revision.
 """
 
+import copy
 import json
 import time
 from typing import Any
 
 import yaml
 
+from e2e.install.everything import STORAGE_IMAGE
 from e2e.kubectl import Manifest
 from e2e.paths import HERE
 from e2e.stage import Stage
@@ -71,6 +73,53 @@ def test_kserve_volume(stage: Stage) -> None:
     _answers_right(stage, stage.host("files", "isvc"))
     (pod,) = stage.pods("files-predictor")
     assert "initContainers" not in pod["spec"]
+    stage.report(ready=first_ready)
+
+
+def test_weights_on_a_claim(stage: Stage) -> None:
+    """Of several Jobs one downloads; replicas wait for the complete directory, and name the reason of a failed download."""
+    name = f"{VOLUME}-copy"
+    stage.kubectl.run("delete", "pv", name, "--ignore-not-found", "--timeout=60s")
+    profile = {"kserve": {"storageInitializer": STORAGE_IMAGE}}
+    spec = yaml.safe_load(stage.spec("download.yaml"))
+    spec["spec"]["autoscaling"] |= {"minReplicas": 1}
+    spec["spec"]["start"] = {"weights": {"claimName": "models", "existingPvc": True, "accessMode": "ReadWriteOnce"}}
+    rendered = stage.render(spec, profile=profile)
+    _store(stage, rendered.one("Namespace"))
+    stage.apply(_extra(stage, yaml.safe_load_all(RUNTIME.read_text())))
+    volume, claim, fill = _extra(stage, yaml.safe_load_all((stage.folder / "filled.yaml").read_text()))
+    volume["metadata"]["name"] = claim["spec"]["volumeName"] = name
+    volume["spec"]["hostPath"]["path"] += "-copy"
+    (opening,) = fill["spec"]["template"]["spec"]["containers"]
+    opening |= {"command": ["sh", "-c", "rm -rf /volume/* /volume/.[!.]*; chmod 0777 /volume"]}
+    stage.apply([volume, claim, fill])
+    stage.until("the volume is empty, and open to all", lambda: stage.get("job", "fill")["status"].get("succeeded"))
+
+    wrong = copy.deepcopy(spec)
+    wrong["metadata"]["name"] = "absent"
+    wrong["spec"]["model"]["uri"] = "http://store/files/absent.zip"
+    stage.deploy(wrong, profile=profile)
+    place = ["-n", stage.namespace, "--kubeconfig", str(stage.kubectl.kubeconfig), *stage.profile(profile)]
+    stage.until(
+        "`why` names the download that failed",
+        lambda: (
+            "the download of http://store/files/absent.zip failed" in stage.ebbtide(["why", "absent", *place]).stdout
+        ),
+        seen=lambda: [stage.ebbtide(["why", "absent", *place]).stdout, stage.events()],
+    )
+
+    (job,) = (item for item in rendered.manifests if item["kind"] == "Job")
+    copies = [{**job, "metadata": {**job["metadata"], "name": f"again-{number}"}} for number in range(9)]
+    stage.apply(copies)
+    stage.apply(rendered)
+    first_ready = _ready(stage)
+    _answers_right(stage, stage.host("files", "isvc"))
+    (pod,) = stage.pods("files-predictor")
+    assert [each["name"] for each in pod["spec"]["initContainers"]] == ["wait-for-weights"]
+    jobs = [each["metadata"]["name"] for each in (job, *copies)]
+    stage.until("all Jobs are done", lambda: all(stage.get("job", name)["status"].get("succeeded") for name in jobs))
+    logs = [stage.kubectl.run("logs", "-n", stage.namespace, f"job/{name}") for name in jobs]
+    assert sum("the weights are complete" in log for log in logs) == len(jobs) - 1, logs
     stage.report(ready=first_ready)
 
 

@@ -31,7 +31,15 @@ PROJECT: Final = "ebbtide.dev/project"
 EXPECT: Final = "ebbtide.dev/expect"
 USER: Final = "ebbtide.dev/user"
 DENIED: Final = "ValidatingAdmissionPolicy '"
-JUDGED: Final = {"Service", "InferenceService", "HorizontalPodAutoscaler", "ScaledObject"}
+JUDGED: Final = {
+    "Service",
+    "InferenceService",
+    "HorizontalPodAutoscaler",
+    "ScaledObject",
+    "DaemonSet",
+    "Job",
+    "LLMInferenceService",
+}
 IMAGE: Final = "ebbtide.local/e2e/load:v1"
 SECURITY: Final = {
     "allowPrivilegeEscalation": False,
