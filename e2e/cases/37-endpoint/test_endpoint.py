@@ -1,6 +1,7 @@
 """One URL for all models of a project on Envoy Gateway 1.9: the model in the body, keys, limits, and two projects."""
 
 import base64
+import copy
 import json
 import threading
 import time
@@ -13,9 +14,11 @@ from typing import Any
 import httpx
 import openai
 import pytest
+import yaml
 
 from e2e.install import envoy_gateway
-from e2e.kubectl import Kubectl
+from e2e.kubectl import Kubectl, KubectlError
+from e2e.paths import ROOT
 from e2e.providers.protocol import Provider
 from e2e.specs import make_spec
 from e2e.stage import Stage
@@ -278,6 +281,65 @@ def test_two_projects(stage: Stage) -> None:
             assert ask(client, "nowhere").status_code == httpx.codes.UNAUTHORIZED
     finally:
         stage.kubectl.run("delete", "namespace", f"e2e-{other}", "--wait=false")
+
+
+def test_policy(stage: Stage) -> None:
+    """A project publishes only its own services: a Backend elsewhere and the label of another endpoint are refused."""
+    publish(stage, "model")
+    route = stage.kubectl.get("httproute", "model-model", "-n", stage.namespace)
+    other = copy.deepcopy(route["metadata"]["labels"]) | {"ebbtide.dev/endpoint": "other"}
+    with policy(stage):
+        attempts = {
+            "a Backend of namespace": make_backend(
+                stage, {"fqdn": {"hostname": "x.default.svc.cluster.local", "port": 80}}
+            ),
+            "must have only endpoints": make_backend(stage, {"ip": {"address": "127.0.0.1", "port": 19000}}),
+            "set the label to that project": {**route, "metadata": {**make_metadata(stage), "labels": other}},
+        }
+        for words, item in attempts.items():
+            stage.until(f"`{words}` is said", lambda i=item, w=words: w in refuse(stage, i))  # type: ignore[misc] # bound now
+        own = {"fqdn": {"hostname": f"x.{stage.namespace}.svc.cluster.local", "port": 80}}
+        assert refuse(stage, make_backend(stage, own)) == ""
+        publish(stage, "second")
+
+
+def make_metadata(stage: Stage) -> dict[str, Any]:
+    return {"name": "attempt", "namespace": stage.namespace}
+
+
+def make_backend(stage: Stage, endpoint: dict[str, Any]) -> dict[str, Any]:
+    """Return a Backend with this endpoint."""
+    return {
+        "apiVersion": "gateway.envoyproxy.io/v1alpha1",
+        "kind": "Backend",
+        "metadata": make_metadata(stage),
+        "spec": {"endpoints": [endpoint]},
+    }
+
+
+def refuse(stage: Stage, item: dict[str, Any]) -> str:
+    """Return what the API server says to an object, which it does not keep; empty where it takes it."""
+    try:
+        stage.kubectl.apply([item], "--dry-run=server")
+    except KubectlError as error:
+        return str(error)
+    return ""
+
+
+@contextmanager
+def policy(stage: Stage) -> Iterator[None]:
+    """Have the policy for endpoints, for the case's namespace only."""
+    made = [*yaml.safe_load_all((ROOT / "policies/endpoint/policy.yaml").read_text())]
+    for item in made:
+        if item["kind"].endswith("Binding"):
+            selector = {"kubernetes.io/metadata.name": stage.namespace}
+            item["spec"]["matchResources"]["namespaceSelector"]["matchLabels"] = selector
+    stage.kubectl.apply(made)
+    try:
+        yield
+    finally:
+        for item in reversed(made):
+            stage.kubectl.run("delete", item["kind"], item["metadata"]["name"])
 
 
 @pytest.fixture(scope="module")
