@@ -107,6 +107,9 @@ FORMS: Final[dict[str, tuple[str, ...]]] = {
     r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$": ("hf-token", "a.b", "x", "0"),
     r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$": ("main", "user-container", "0"),
     r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$": ("", "Chat", "a_b.c"),
+    r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$": ("chat", "Qwen/Qwen3-8B", "a:b@1.0-x"),
+    r"^\{project\}[a-z0-9.-]+$": ("{project}.models.example.com", "{project}x"),
+    r"^[1-9][0-9]*(Ki|Mi)$": ("4Mi", "1Ki"),
     r"^0[0-7]{3}$": ("0644", "0000", "0777"),
     r"^/": ("/", "/data", "/data/", "/a:b", "/dev/shm", "//"),  # noqa: S108 - mount paths in a pod, not local files
     r"^(/[a-zA-Z0-9\-_./]*)?$": ("", "/", "/v1/health"),

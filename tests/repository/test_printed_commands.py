@@ -49,6 +49,8 @@ VERDICTS: Final = (
     (r"docs/measure-starts\.md", r"ebbtide tune ", "tests/cli/test_cli_simulate.py"),
     (r"docs/controller\.md", r"kubectl ", "e2e/cases/28-floor"),
     (r"docs/crd\.md", r"kubectl ", "e2e/cases/30-crd"),
+    (r"docs/endpoint\.md", r"ebbtide (apply|key|project) ", "tests/cluster/test_project_endpoints.py"),
+    (r"docs/endpoint\.md", r"curl ", "It needs a gateway. The end-to-end tests send the same request to one."),
     (r"docs/install\.md", r"helm install ", "tests/repository/test_chart.py"),
     (r"docs/kustomize\.md", r"ebbtide render ", "tests/cli/test_krm.py"),
     (r"docs/language-models\.md", r"ebbtide ", "tests/server/test_language_models.py"),

@@ -188,7 +188,7 @@ class Endpoint(Model):
     """Name of the model in requests. Default: the name that the server or model.name has, otherwise the name of the workload."""
     aliases: list[ModelName] = empty_list()
     """Further names of the model. The body of a request is not changed, so the server must accept them too."""
-    split: dict[ObjectName, Annotated[int, Field(ge=1, le=99)]] = Field(default={})
+    split: dict[str, Annotated[int, Field(ge=1, le=99)]] = Field(default={})
     """Percentage of the requests that other services of the project receive, by the name of the service. They serve a model of
     the same name by the same kind of object, and are not published themselves."""
     fallback: ObjectName | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from ebbtide.core.base.names import WORKLOAD
 from ebbtide.core.base.problems import Path, Problem, choose_serving, make_warning, remove_field
 from ebbtide.core.translation.container import list_words
 from ebbtide.core.translation.endpoints import envoy
@@ -80,8 +81,11 @@ def check(plan: Plan) -> Iterator[Problem]:
         yield Problem(
             "END002", (*ENDPOINT, "fallback"), f"fallback is not possible: {reason}", fix, fixes=remove_field()
         )
-    if sum(endpoint.split.values()) > 99 or plan.name in endpoint.split:  # noqa: PLR2004 - percent
-        message = "the percentages of split leave nothing for the service itself, or name it"
+    others = all(WORKLOAD.fullmatch(name) and name != plan.name for name in endpoint.split)
+    if sum(endpoint.split.values()) > 99 or not others:  # noqa: PLR2004 - percent
+        message = (
+            "the percentages of split leave nothing for the service itself, or a name is not that of another service"
+        )
         yield Problem("END002", (*ENDPOINT, "split"), message, "list other services, with less than 100 together")
     yield from _check_names(plan)
     yield from _check_time_limits(plan)

@@ -34,7 +34,7 @@ HOST_FILTER: Final = f"{ENDPOINT}-host"
 UNKNOWN_FILTER: Final = f"{ENDPOINT}-unknown"
 #: Seconds after which a limited client may try again: the interval of the limits.
 RETRY_SECONDS: Final = 60
-#: Interval between two look-ups of a service's name. Envoy's default of 30 s applies after a failure too, and a service has no
+#: Interval at which Envoy resolves a service's name. Its default of 30 s applies after a failure too, and a service has no
 #: name until its first revision is ready.
 DNS_REFRESH: Final = "5s"
 #: Set the header to the last top-level "model" of the body, as JSON parsers take it. Envoy chooses the route again after a
