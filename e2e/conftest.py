@@ -46,7 +46,7 @@ LAST = ("26-situations", "19-many", "00-provider")
 def pytest_configure(config: pytest.Config) -> None:
     """Register the markers: cases marked `alone` disturb all others, so `make e2e` runs them last."""
     config.addinivalue_line("markers", "alone: kills parts of the cluster, or loads all of it")
-    config.addinivalue_line("markers", "schedulers: needs another scheduler or quota controller, which stays installed")
+    config.addinivalue_line("markers", "schedulers: needs another scheduler, quota controller or gateway, which stays")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

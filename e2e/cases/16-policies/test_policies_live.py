@@ -74,14 +74,18 @@ class Example:
     def words(self) -> str:
         """The message that is expected; empty: the object must be admitted."""
         told = self.namespace["metadata"]["name"]
-        return BEFORE.get(
-            self.name, self.expect.replace(f"namespace {told}", f"namespace {self.item['metadata']['namespace']}")
-        )
+        return BEFORE.get(self.name, rename(self.expect, told, self.item["metadata"]["namespace"]))
+
+
+def rename(text: str, told: str, actual: str) -> str:
+    """Return a text about a namespace with the name that the case gives it: in messages, and in host names."""
+    return text.replace(f"namespace {told}", f"namespace {actual}").replace(f".{told}.svc", f".{actual}.svc")
 
 
 def test_examples(stage: Stage) -> None:
     """Every bad example is refused with the words that it expects, and every good one is admitted."""
-    examples = [*read()]
+    kinds = list_kinds(stage)
+    examples = [example for example in read() if (example.item["apiVersion"], example.item["kind"]) in kinds]
     spaces = place(stage, examples)
     assert len(spaces) > 1
     with namespaces(stage, spaces):
@@ -257,6 +261,12 @@ def read() -> Iterator[Example]:
         yield Example(file, item, old, kinds["Namespace"], kinds.get("ConfigMap"), expect)
 
 
+def list_kinds(stage: Stage) -> set[tuple[str, str]]:
+    """Return the versions and kinds that the API server has: it knows those of a gateway once that has been installed."""
+    rows = [line.split() for line in stage.kubectl.run("api-resources", "--no-headers").splitlines()]
+    return {(version, kind) for *_, version, _, kind in rows}
+
+
 def place(stage: Stage, examples: list[Example]) -> list[Object]:
     """Create one namespace per kind of example, and one per update, and return them."""
     spaces: dict[str, Object] = {}
@@ -269,7 +279,8 @@ def place(stage: Stage, examples: list[Example]) -> list[Object]:
             spaces[told] = namespace(stage, name, labels, metadata.get("annotations"))
         for item in (example.item, example.old):
             if item is not None:
-                item["metadata"]["namespace"] = spaces[told]["metadata"]["name"]
+                item["metadata"]["namespace"] = actual = spaces[told]["metadata"]["name"]
+                item["spec"] = json.loads(rename(json.dumps(item["spec"]), metadata["name"], actual))
                 if example.old is not None and item["kind"] == "Service":
                     template = item["spec"]["template"].setdefault("metadata", {}).setdefault("annotations", {})
                     template["autoscaling.knative.dev/initial-scale"] = "0"
