@@ -141,7 +141,7 @@ def render_plan_text(report: PlanReport) -> str:
     parts.append("\nSmallest pool for the services whose SLO a pool can meet: ")
     parts.append(", ".join(f"{share}%: {gpus}" for share, gpus in report.smallest.items()) + "\n")
     parts.append(
-        f"Lower bound of a perfect system: {count_noun(planner.find_bound(), 'GPU')}, {planner.find_least_hours():,.1f} GPU-hours\n"
+        f"Lower bound of a perfect system: {count_noun(planner.bound, 'GPU')}, {planner.find_least_hours():,.1f} GPU-hours\n"
     )
     if report.found.changes:
         parts.append("\nChanges, best first, each with those before it:\n")
@@ -235,7 +235,7 @@ def plan_to_json(report: PlanReport) -> dict[str, Any]:
         "pool": _run_to_json(planner, report.gpus),
         "smallest": {str(share): gpus for share, gpus in report.smallest.items()},
         "smallestPool": _run_to_json(planner, smallest),
-        "lowerBound": {"gpus": planner.find_bound(), "gpuHours": round_number(planner.find_least_hours())},
+        "lowerBound": {"gpus": planner.bound, "gpuHours": round_number(planner.find_least_hours())},
         "boundByMaximum": list_bound_by_maximum(planner),
         "changes": [_change_to_json(change) for change in report.found.changes],
     }
@@ -287,10 +287,12 @@ def _run_to_json(planner: FleetPlanner, gpus: int) -> dict[str, Any]:
 def choose_pools(planner: FleetPlanner) -> dict[int, int]:
     """Return the smallest pool by percentage of the services whose SLO a pool can meet."""
     high = planner.find_largest_useful()
-    low, smallest = min(max(planner.find_bound(), 1), high), {}
+    # The lower bound is that of all SLOs.
+    low, needed, smallest = min(max(planner.bound, 1), high), -1, {}
     for share in reversed(SHARES):
-        needed = math.ceil(share / 100 * len(planner.promised) - 1e-9)
-        # The lower bound is that of all SLOs.
-        found = planner.find_smallest(needed, low if share == max(SHARES) else 1, high)
-        smallest[share] = high = high if found is None else found
+        previous, needed = needed, math.ceil(share / 100 * len(planner.promised) - 1e-9)
+        if needed != previous:
+            found = planner.find_smallest(needed, low, high)
+            high, low = high if found is None else found, 1
+        smallest[share] = high
     return dict(sorted(smallest.items()))
