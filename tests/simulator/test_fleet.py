@@ -121,7 +121,9 @@ def make_random_fleet(seed: int) -> tuple[list[Recording], GpuDemand | None, int
 def make_planner(recordings: Sequence[Recording], training: GpuDemand | None = None, count: int = 0) -> FleetPlanner:
     services = tuple(recording.service for recording in recordings)
     seconds = max(service.case.traffic.seconds for service in services)
-    return FleetPlanner(Fleet(services, (PoolSize("default", 1, 4),), {}, training, count, 0.0, seconds), recordings)
+    return FleetPlanner(
+        Fleet(services, (PoolSize("default", 1, 4),), {}, training, count, {}, 0.0, seconds), recordings
+    )
 
 
 @cache

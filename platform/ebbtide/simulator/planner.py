@@ -63,11 +63,12 @@ CACHED_START: Final = 1 / 3
 
 
 class TrafficLog(NamedTuple):
-    """A log: the workload's name, the name of the file, and its content."""
+    """A log: the workload's name, the name of the file, its content, and the server model that was fitted to it, if any."""
 
     workload: str
     file: str
     content: bytes
+    server: str = ""
 
 
 def match_logs(specs: Sequence[LoadedDocument], logs: Sequence[TrafficLog]) -> list[tuple[LoadedDocument, TrafficLog]]:
@@ -110,6 +111,8 @@ class Fleet:
     quotas: Mapping[str, int]
     training: GpuDemand | None
     training_count: int
+    prices: Mapping[str, float]
+    """Price of a GPU-hour by node pool; empty if it is unknown."""
     start: float
     """Start of the traffic in the time of the logs, in seconds."""
     seconds: float
@@ -155,6 +158,7 @@ def make_fleet(
     quotas: Mapping[str, int],
     training: tuple[int, str, bool] | None,
     factors: Mapping[str, float],
+    prices: Mapping[str, float],
 ) -> Fleet:
     """Return the fleet; ``training`` is a number of pods, their pool, and whether they are preemptible.
 
@@ -179,7 +183,7 @@ def make_fleet(
     name, value = ("train", TRAIN) if preemptible else ("build", BUILD)
     priority = aligned[0].case.profile.spec.scheduling.classes.get(name, value)
     demand = GpuDemand((pool,), 1, UNITS, priority, preemptible) if training else None
-    return Fleet(tuple(services), tuple(sizes), quotas, demand, count, start, seconds)
+    return Fleet(tuple(services), tuple(sizes), quotas, demand, count, prices, start, seconds)
 
 
 class FleetPlanner:
@@ -306,6 +310,15 @@ class FleetPlanner:
             least = max(least, float(total.max(initial=0.0)) / (width * step + longest))
         return math.ceil(least - 1e-9)
 
+    def sum_hours(self, gpus: int) -> tuple[float, float]:
+        """Return the GPU-hours of all services, and their cost, 0 without prices; a pod has the price of its first node pool."""
+        hours = cost = 0.0
+        for recording, measured in zip(self.recordings, self.run(gpus).measured, strict=True):
+            demand = recording.service.demand
+            hours += measured.gpu_hours
+            cost += measured.gpu_hours * (self.fleet.prices.get(demand.pools[0], 0.0) if demand else 0.0)
+        return hours, cost
+
     def find_least_hours(self) -> float:
         """Return the GPU-hours of all requests at the most efficient number of concurrent requests."""
         return sum(
@@ -325,7 +338,8 @@ class FleetChange(NamedTuple):
     smallest: int
     """Smallest pool with the change."""
     gpu_hours: float
-    """GPU-hours of all services at that pool."""
+    cost: float
+    """GPU-hours of all services at that pool, and their cost, 0 without prices."""
     met: int
 
 
@@ -449,9 +463,11 @@ def find_changes(planner: FleetPlanner, smallest: int, limit: int) -> FleetChang
         recordings[index] = recording
         changed = FleetPlanner(planner.fleet, recordings)
         size = _descend(changed, met, found.smallest)
-        spent = math.inf if size is None else sum(measured.gpu_hours for measured in changed.run(size).measured)
-        if size is not None and (size < found.smallest or spent < hours - SAVING):
-            change = FleetChange(name, text, edits, size, spent, changed.count_met(size))
+        if size is None:
+            continue
+        spent, cost = changed.sum_hours(size)
+        if size < found.smallest or spent < hours - SAVING:
+            change = FleetChange(name, text, edits, size, spent, cost, changed.count_met(size))
             found, hours = FleetChanges([*found.changes, change], changed, size), spent
     return found
 
