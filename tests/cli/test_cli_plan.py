@@ -198,6 +198,87 @@ def test_logs_of_different_times(run: Any, fleet: Path) -> None:
     assert err.startswith(heading("PLN006", f"{fleet}/traffic/chat.csv"))
 
 
+def test_prices_are_those_of_the_node_pools(run: Any, fleet: Path) -> None:
+    words = ("--price", "default=2.5", "--changes", "1")
+    _, text, _ = plan(run, fleet, *words)
+    _, out, _ = plan(run, fleet, "-o", "json", *words)
+
+    report = json.loads(out)
+    hours = sum(service["gpuHours"] for service in report["pool"]["services"])
+    assert report["pool"]["cost"] == pytest.approx(2.5 * hours, abs=0.001)
+    assert f"cost of services {report['pool']['cost']:,.2f}" in " ".join(text.split())
+    assert report["changes"]
+    before = 2.5 * sum(service["gpuHours"] for service in report["smallestPool"]["services"])
+    assert f"cost {report['changes'][0]['cost'] - before:+,.2f}" in text
+
+
+def test_the_page_needs_no_network_and_shows_what_binds(run: Any, fleet: Path) -> None:
+    code, out, err = plan(run, fleet, "-o", "html", "--changes", "0", gpus=2)
+
+    assert (code, err) == (0, "")
+    assert "Not modeled: network, NUMA, " in out
+    assert "://" not in out.replace("http://www.w3.org/2000/svg", "")
+    data = json.loads(out.split('type="application/json">')[1].split("</script>")[0])
+    assert [chart["title"] for chart in data["charts"]] == ["GPUs", "GPUs that pods wait for"]
+    assert max(data["charts"][0]["curves"][1]["values"]) == 2
+    assert "the pool has no free GPU" in {name for _, _, name in data["bound"]}
+    assert data["bound"][-1][1] == data["end"]
+
+
+def test_the_services_of_a_cluster_are_planned_with_their_recorded_requests(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("EBBTIDE_PROFILE")
+    code, out, err = run("--demo", "plan", "--live", "-A", "--changes", "0", "-o", "json")
+
+    report = json.loads(out)
+    assert code == 0, err
+    assert {"chat", "rank", "search", "vision"} <= {service["name"] for service in report["pool"]["services"]}
+    assert any(note.startswith("without research/nightly and its GPUs: ") for note in report["notes"])
+    assert sum(service["requests"] for service in report["pool"]["services"]) > 100
+
+
+def test_a_folder_is_planned_with_the_requests_of_a_cluster(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("EBBTIDE_PROFILE")
+    (tmp_path / "chat.yaml").write_text(
+        SPEC.format(name="chat", low=1)
+        .replace("  name: chat", "  name: chat\n  namespace: team-a")
+        .replace("compute:", "nodePools: [whole]\n  compute:")
+    )
+
+    words = ("--traffic", "prometheus", "--pool", "whole=2", "--changes", "0", "-o", "json")
+    code, out, err = run("--demo", "plan", tmp_path, *words)
+
+    report = json.loads(out)
+    assert code == 0, err
+    assert [service["name"] for service in report["pool"]["services"]] == ["chat"]
+    assert report["pool"]["services"][0]["requests"] > 10
+
+
+def test_a_namespace_without_recorded_requests(run: Any) -> None:
+    code, out, err = run("--demo", "plan", "--live", "-n", "nobody")
+
+    assert (code, out) == (1, "")
+    assert "error PLN001 input\n    no service has recorded requests: none was found\n" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "set a folder of specs, or --live"),
+        (("specs", "--live"), "set a folder of specs, or --live"),
+        (("--live", "--write"), "--write needs a folder of specs: remove --live"),
+        (("specs",), "set --traffic and --pool, or --live"),
+    ],
+)
+def test_options_that_do_not_fit_together(run: Any, words: tuple[str, ...], message: str) -> None:
+    code, out, err = run("plan", *words)
+
+    assert (code, out, err) == (2, "", f"ebbtide plan: error: {message}\n")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -205,6 +286,8 @@ def test_logs_of_different_times(run: Any, fleet: Path) -> None:
         (("--what-if", "chatt*2"), "invalid --what-if: no service chatt; services: chat, search"),
         (("--training", "many"), "invalid --training 'many': must be as in 4xh100,preemptible"),
         (("--training", "4xh100"), "invalid --training '4xh100': --pool has no h100"),
+        (("--price", "default"), "invalid --price 'default': must be as in h100=2.5"),
+        (("--price", "h100=2"), "invalid --price 'h100=2': --pool has no h100"),
         (("--pool", "default"), "invalid --pool 'default': must be NAME=N, as in h100=8"),
         (("--pool", "default=0"), "invalid --pool 'default=0': must be NAME=N, as in h100=8"),
     ],

@@ -1,4 +1,4 @@
-"""Benchmark the simulator: compiled and plain on one core, and the settings of one search on two.
+"""Benchmark the simulator: compiled and plain on one core, the settings of one search on two, and the plan of a fleet.
 
 This is a report, not a test: the exit code is always 0. Processor time is what counts for one core, since other
 programs may run at the same time; the batch is timed by the clock and by the processor.
@@ -7,12 +7,15 @@ programs may run at the same time; the batch is timed by the clock and by the pr
 import argparse
 import resource
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import numpy as np
@@ -32,7 +35,25 @@ SERVERS: Final = (
 )
 GOAL_RATE: Final = 1_000_000
 GOAL_BATCH: Final = 10.0
+GOAL_PLAN: Final = 60.0
 START: Final = StartUp(load=30.0)
+SPEC: Final = """\
+apiVersion: ebbtide.dev/v1alpha1
+kind: Inference
+metadata:
+  name: {name}
+spec:
+  image: ghcr.io/acme/{name}:1
+  compute:
+    {compute}
+  autoscaling:
+    minReplicas: {low}
+    maxReplicas: 6
+    metric: concurrency
+    metricThreshold: 4
+  slo:
+    p95LatencyMilliseconds: 20000
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +137,32 @@ def batches(number: int, requests: int) -> None:
         )
 
 
+def fleet(services: int, days: int) -> None:
+    """Print the processor time and the memory of a plan of a fleet as a user runs it, without changes."""
+    with TemporaryDirectory() as folder:
+        specs, logs = Path(folder, "specs"), Path(folder, "logs")
+        specs.mkdir()
+        logs.mkdir()
+        for number in range(services):
+            name = f"s{number:02}"
+            compute = "gpuDevicesRequest: 1" if number % 2 else "gpuPortionRequest: 0.5"
+            (specs / f"{name}.yaml").write_text(
+                SPEC.format(name=name, compute=compute, low=number % 3), encoding="utf-8"
+            )
+            high = 0.2 * (1 + number % 5)
+            (logs / f"{name}.shape").write_text(f"diurnal:0.01rps..{high:g}rps,24h,{24 * days}h", encoding="utf-8")
+        words = ["plan", "--profile", "full", str(specs), "--traffic", str(logs), "--pool", f"default={services}"]
+        words += ["--server", "fixed:4s,max=8", "--start-up", "90s", "--changes", "0"]
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "ebbtide", *words], check=True, stdout=subprocess.DEVNULL)
+        wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    print(f"\nplan of {services} services x {days} days, without changes")
+    mark = f"   goal {GOAL_PLAN:g} s: {'met' if wall < GOAL_PLAN else 'missed'}"
+    print(f"  {wall:.1f} s, {processor:.1f} s of processors, {after.ru_maxrss * 1024 / 1e6:.0f} MB{mark}")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark and print the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -128,6 +175,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"first call, compiled or read from the cache: {first.wall:.1f} s, {first.processor:.1f} s of processor")
     rates(1 if options.quick else 3, 1_000_000 // share)
     batches(250 // share, 20_000)
+    fleet(40 // share, 7)
     print(f"\nmost memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6:.0f} MB")
     return 0
 

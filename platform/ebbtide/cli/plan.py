@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ebbtide.cli import connection
 from ebbtide.cli.common import choose_profile, load_documents, print_problems, read_profile, read_sources, write_json
 from ebbtide.cli.files import replace_file
 from ebbtide.cli.options import (
@@ -30,11 +32,13 @@ from ebbtide.cli.tune import exit_unwritten
 from ebbtide.core.base.problems import Problem, has_errors
 from ebbtide.core.documents.files import is_directory, read_file, unreadable_problem
 from ebbtide.core.readers.reading import KIND
+from ebbtide.core.translation.translate import make_plan
 from ebbtide.simulator.request import PreparedCase, SimulationRequest, prepare_case
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
+    from ebbtide.cluster.slo.source import MetricsSource
     from ebbtide.core.profile.models import Profile
     from ebbtide.core.readers.loaded import LoadedDocument
     from ebbtide.simulator.plan_report import PlanReport
@@ -42,11 +46,16 @@ if TYPE_CHECKING:
     from ebbtide.simulator.pool import PoolSize
 
 COMMAND: Final = "plan"
+#: Value of --traffic for the requests of the last days that Prometheus has, and their length and resolution in seconds.
+PROMETHEUS: Final = "prometheus"
+PERIOD: Final = 7 * 86_400.0
+RESOLUTION: Final = 120.0
 #: Ending of a file that has a traffic shape instead of a log.
 SHAPE_SUFFIX: Final = ".shape"
 #: Server of one service: its name before the model.
 NAMED_SERVER: Final = re.compile(r"([a-z0-9][a-z0-9.-]*)=(.+)")
 TRAINING: Final = re.compile(r"([1-9][0-9]{0,4})x([^,]+)(?:,(preemptible|non-preemptible))?")
+PRICE: Final = re.compile(r"([^=]+)=([0-9]{1,6}(?:\.[0-9]{1,6})?)")
 FACTOR: Final = re.compile(r"([^*]+)\*([0-9]+(?:\.[0-9]+)?)")
 SERVERS: Final = make_option(
     "--server",
@@ -56,19 +65,32 @@ SERVERS: Final = make_option(
     help="Server model of all services as in `ebbtide simulate`, or of one: NAME=MODEL; repeatable",
 )
 OPTIONS: Final = (
-    make_option("files", nargs="+", metavar="FOLDER", help="Directory of spec files, or spec files"),
+    make_option("files", nargs="*", metavar="FOLDER", help="Directory of spec files, or spec files"),
+    make_switch("--live", help="Plan the services of the cluster, on its nodes, with the requests that Prometheus has"),
+    *connection.PLACE,
+    connection.EVERYWHERE,
+    connection.COUNTS,
     make_option(
         "--traffic",
         metavar="LOGS",
-        required=True,
-        help="Directory with one log per service, named after it: chat.csv for chat, or chat.shape with a traffic shape",
+        default="",
+        help="Directory with one log per service, named after it: chat.csv for chat, or chat.shape with a traffic shape; "
+        "or prometheus: the requests of the last 7 days (default with --live)",
     ),
     make_option(
         "--pool",
         metavar="NAME=N",
         action="append",
-        required=True,
-        help="Number of GPUs of a node pool of the profile; repeatable, and the search changes the first",
+        default=[],
+        help="Number of GPUs of a node pool of the profile; repeatable, and the search changes the first (default with "
+        "--live: the cluster's nodes)",
+    ),
+    make_option(
+        "--price",
+        metavar="NAME=PRICE",
+        action="append",
+        default=[],
+        help="Price of a GPU-hour of a node pool, as in h100=2.5; repeatable",
     ),
     make_option(
         "--training",
@@ -93,18 +115,89 @@ OPTIONS: Final = (
         help="Number of services, by GPU-hours, for which changes are simulated (default: 5)",
     ),
     make_switch("--write", help="Write the changes that free GPUs together to the spec files"),
-    make_output_option("text", "json"),
+    make_output_option("text", "json", "html"),
 )
 
 
 def run(options: Options) -> int:
     require_numpy(COMMAND)
+    if options.live == bool(options.files):
+        exit_with_usage_error("set a folder of specs, or --live", COMMAND)
+    if options.live and options.write:
+        exit_with_usage_error("--write needs a folder of specs: remove --live", COMMAND)
+    if options.live or options.traffic == PROMETHEUS:
+        return _plan_on_cluster(options)
+    if not options.traffic or not options.pool:
+        exit_with_usage_error("set --traffic and --pool, or --live", COMMAND)
+    profile = read_profile(options.profile)
+    return _plan(options, profile, _read_specs(options, profile), _read_logs(options))
+
+
+@connection.profile_command
+def _plan_on_cluster(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
+    """Plan the services of the cluster, or those of the folder with their requests in Prometheus."""
+    from ebbtide.cluster.read.inventory import list_tops
+    from ebbtide.core.documents import load_document
+
+    namespace = "" if options.all else connection.resolve_namespace(cluster, options)
+    if options.live:
+        tops = list_tops(cluster, namespace)
+        specs = [
+            load_document(top, profile, name=f"{top['metadata']['namespace']}/{top['metadata']['name']}")
+            for top in tops
+        ]
+        _exit_if_errors(specs)
+        namespaces = [str(top["metadata"]["namespace"]) for top in tops]
+    else:
+        specs = _read_specs(options, profile)
+        plans = [None if each.inference is None else make_plan(each.inference, profile)[0] for each in specs]
+        namespaces = [namespace if plan is None else plan.namespace for plan in plans]
+    notes: list[str] = []
+    if options.traffic in {"", PROMETHEUS}:
+        source = connection.connect_source(cluster, options.prometheus, profile)
+        specs, logs = _read_recorded(source, zip(namespaces, specs, strict=True), notes)
+    else:
+        logs = _read_logs(options)
+    return _plan(options, profile, specs, logs, notes)
+
+
+def _read_recorded(
+    source: MetricsSource, services: Iterable[tuple[str, LoadedDocument]], notes: list[str]
+) -> tuple[list[LoadedDocument], list[TrafficLog]]:
+    """Return the services with requests in Prometheus and their logs; ``notes`` gets the others."""
+    from ebbtide.cluster.slo.replay import NoReplayError, read_traffic
+    from ebbtide.cluster.slo.source import Ref
+    from ebbtide.simulator.planner import TrafficLog
+
+    now, found, logs = connection.clock().now(), [], []
+    for namespace, loaded in services:
+        ref = Ref(namespace, str(loaded.reading.native["metadata"]["name"]))
+        try:
+            log, server, _ = read_traffic(source, ref, now - PERIOD, now, RESOLUTION)
+        except NoReplayError as error:
+            notes.append(f"without {ref.namespace}/{ref.name} and its GPUs: {error}")
+            continue
+        found.append(loaded)
+        logs.append(TrafficLog(ref.name, f"{ref.name}.csv", log.encode(), server))
+    if not found:
+        message = f"no service has recorded requests: {'; '.join(notes) or 'none was found'}"
+        fix = "set --traffic to a directory of logs, or -A for the services of all namespaces"
+        exit_with_problems(Problem("PLN001", (), message, fix))
+    return found, logs
+
+
+def _plan(
+    options: Options,
+    profile: Profile,
+    specs: Sequence[LoadedDocument],
+    logs: Sequence[TrafficLog],
+    notes: Sequence[str] = (),
+) -> int:
     from ebbtide.simulator import plan_report, planner, pool
 
-    profile = read_profile(options.profile)
     factors = {name: float(factor) for name, factor in (_parse(FACTOR, text, "--what-if") for text in options.what_if)}
     with exit_if_refused(COMMAND):
-        pairs = planner.match_logs(_read_specs(options, profile), _read_logs(options))
+        pairs = planner.match_logs(specs, logs)
         cases = [_prepare(options, loaded, log, profile) for loaded, log in pairs]
         names = {log.workload for _, log in pairs}
         if unknown := sorted(set(factors) - names):
@@ -113,14 +206,16 @@ def run(options: Options) -> int:
             )
         sizes = _read_pools(options, profile)
         training = _read_training(options, sizes)
-        fleet = planner.make_fleet(cases, sizes, pool.read_quotas(profile), training, factors)
+        prices = _read_prices(options, sizes)
+        fleet = planner.make_fleet(cases, sizes, pool.read_quotas(profile), training, factors, prices)
         planned = planner.plan_fleet(fleet, cases)
-    notes = list(dict.fromkeys(note for prepared in cases for note in prepared.notes))
+    notes = list(dict.fromkeys([*notes, *(note for prepared in cases for note in prepared.notes)]))
     report = _search(options, planned, sizes[0].gpus, notes)
     if options.output == "json":
         write_json(plan_report.plan_to_json(report))
     else:
-        sys.stdout.write(plan_report.render_plan_text(report))
+        render = plan_report.render_plan_page if options.output == "html" else plan_report.render_plan_text
+        sys.stdout.write(render(report))
     if options.write:
         _write_changes(report.found.changes, [loaded for loaded, _ in pairs])
     return 0
@@ -137,17 +232,21 @@ def _search(options: Options, planned: FleetPlanner, gpus: int, notes: Sequence[
 def _parse(form: re.Pattern[str], text: str, option: str) -> tuple[str, ...]:
     match = form.fullmatch(text)
     if match is None:
-        forms = {"--what-if": "chat*2", "--training": "4xh100,preemptible"}
+        forms = {"--what-if": "chat*2", "--training": "4xh100,preemptible", "--price": "h100=2.5"}
         exit_with_usage_error(f"invalid {option} {text!r}: must be as in {forms[option]}", COMMAND)
     return match.groups()
 
 
 def _read_specs(options: Options, profile: Profile) -> list[LoadedDocument]:
     specs = [loaded for loaded in load_documents(read_sources(options.files), profile) if loaded.other is None]
+    _exit_if_errors(specs)
+    return specs
+
+
+def _exit_if_errors(specs: Sequence[LoadedDocument]) -> None:
     problems = [problem for loaded in specs for problem in loaded.problems]
     if has_errors(problems):
         exit_with_problems(*problems)
-    return specs
 
 
 def _read_logs(options: Options) -> list[TrafficLog]:
@@ -178,25 +277,36 @@ def choose_server(models: Sequence[str], name: str) -> str:
 
 def _prepare(options: Options, loaded: LoadedDocument, log: TrafficLog, profile: Profile) -> PreparedCase:
     shape = log.content.decode(errors="replace").strip() if log.file.endswith(SHAPE_SUFFIX) else ""
+    server = choose_server(options.server, log.workload)
     request = SimulationRequest(
         loaded.name,
         shape or log.file,
         None if shape else log.content,
         tuple(parse_columns(options.columns, COMMAND).items()),
-        choose_server(options.server, log.workload),
+        server or log.server,
         start_up=options.start_up,
         slo="" if loaded.inference is not None and loaded.inference.spec.slo is not None else options.slo,
         seed=options.seed,
     )
     prepared = prepare_case(request, loaded, profile, COMMAND, COMMAND_LINE)
     print_problems(prepared.warnings)
-    return prepared
+    tokenless = tuple(bound for bound in prepared.case.bounds if bound.kind not in {"ttft", "itl"})
+    if server or not log.server or tokenless == prepared.case.bounds:
+        return prepared
+    note = f"{log.workload} without its SLO on token times, which need --server {log.workload}=gpu:GPU/MODEL/ENGINE"
+    return prepared._replace(case=replace(prepared.case, bounds=tokenless), notes=(*prepared.notes, note))
 
 
 def _read_pools(options: Options, profile: Profile) -> list[PoolSize]:
     from ebbtide.simulator.pool import PoolSize
 
     known = {pool.name: pool for pool in profile.spec.node_pools}
+    if not options.pool:
+        observed = [PoolSize(pool.name, pool.nodes * pool.devices, pool.devices) for pool in known.values()]
+        sizes = [size for size in observed if size.gpus]
+        if not sizes:
+            exit_with_usage_error("the cluster has no node pool with a number of nodes and GPUs: set --pool", COMMAND)
+        return sizes
     sizes, parse_count = [], make_whole_number_parser(1, MAX_INT32)
     for text in options.pool:
         name, _, count = text.partition("=")
@@ -208,6 +318,16 @@ def _read_pools(options: Options, profile: Profile) -> list[PoolSize]:
             exit_with_problems(Problem("PLN005", (), message, fix, document=choose_profile(options.profile)))
         sizes.append(PoolSize(name, parse_count(count), known[name].devices))
     return sizes
+
+
+def _read_prices(options: Options, sizes: Sequence[PoolSize]) -> dict[str, float]:
+    prices = {}
+    for text in options.price:
+        name, price = _parse(PRICE, text, "--price")
+        if name not in {size.name for size in sizes}:
+            exit_with_usage_error(f"invalid --price {text!r}: --pool has no {name}", COMMAND)
+        prices[name] = float(price)
+    return prices
 
 
 def _read_training(options: Options, sizes: Sequence[PoolSize]) -> tuple[int, str, bool] | None:

@@ -124,6 +124,17 @@ class PodScrape(NamedTuple):
     """Tokens in the KV cache."""
 
 
+class PauseState(NamedTuple):
+    """State of a simulation of a shared pool of GPUs after an advance."""
+
+    now: int
+    is_paused: bool
+    """True if pods were created or ended."""
+    is_full: bool
+    has_ended: bool
+    """True if the traffic and every request have ended."""
+
+
 class PodEvent(NamedTuple):
     """Pod as reported to an observer: number, creation time, and the time when it is ready or, if deleted, may end."""
 
@@ -187,7 +198,7 @@ class Simulation:
     ) -> None:
         """Start as a workload that has been idle for a long time, or as a new revision whose pods are starting.
 
-        With ``is_pooled``, ``advance`` returns after each event that creates or ends pods, until ``resume``.
+        With ``is_pooled``, ``advance`` returns after each event that creates or ends pods; ``advance_pooled`` continues.
         """
         self.setting = setting
         self.inputs = inputs
@@ -225,11 +236,6 @@ class Simulation:
     def full(self) -> bool:
         """True if there was no row for a pod."""
         return bool(self.world.state.is_full)
-
-    @property
-    def paused(self) -> bool:
-        """True if ``advance`` returned because pods of a shared pool were created or ended."""
-        return bool(self.world.state.is_paused)
 
     @property
     def pod_numbers(self) -> list[int]:
@@ -299,12 +305,11 @@ class Simulation:
 
     def wait(self, until: int) -> None:
         """Set the time to ``until``, before which no event is due."""
-        self._call.reckon(self.world, until)
-        self.world.state.now = max(self.now, until)
+        self._call.wait_until(self.world, until)
 
-    def resume(self) -> None:
-        """Let ``advance`` continue after a change of the pods."""
-        self.world.state.is_paused = False
+    def advance_pooled(self, until: int, *, resumes: bool) -> PauseState:
+        """Let a simulation of a shared pool continue, unless it is its first call, up to a time or a change of its pods."""
+        return PauseState(*self._call.advance_pooled(self.world, self.deciding, until, resumes))
 
     def feed(self, arrivals: Sequence[int], work: Sequence[int]) -> None:
         """Add requests, sorted, which arrive after ``now`` and after all earlier ones."""
@@ -316,67 +321,28 @@ class Simulation:
 
     def is_starting(self, number: int) -> bool:
         """Return whether a pod exists that is neither ready nor deleted."""
-        return self._starting(number) is not None
+        return bool(self._call.find_starting(self.world, number) >= 0)
 
     def find_next_end(self) -> int:
         """Return the earliest time when a pod that is not held may end, if pods are deleted from now on."""
-        w, now = self.world, self.now
-        drained = now + min(state.DRAIN, int(w.state.timeout))
-        ends = [drained]
-        for pod in self._alive():
-            p = w.pods[pod]
-            if p.is_deleted:
-                ends.append(now if p.is_drained else int(p.life))
-            elif now < p.begins < FAR:
-                ends.append(now)
-        return min(ends)
+        return int(self._call.find_next_end(self.world))
 
     def _alive(self) -> Iterator[int]:
         """Yield the rows of existing pods, in order of their numbers."""
         for index in range(int(self.world.state.alive)):
             yield int(self.world.alive[index])
 
-    def _starting(self, number: int) -> int | None:
-        """Return the row of the pod with a number if it is neither ready nor deleted, else None."""
-        for pod in self._alive():
-            p = self.world.pods[pod]
-            if p.number == number and not p.is_deleted:
-                return None if p.is_ready else pod
-        return None
-
     def hold(self, number: int) -> None:
         """Keep a pod from becoming ready, and from answering if it does not answer yet, until ``release``."""
-        pod = self._starting(number)
-        if pod is not None:
-            p = self.world.pods[pod]
-            p.life = FAR
-            if not p.is_seen:
-                p.begins = p.see_at = FAR
+        self._call.hold_pod(self.world, number)
 
     def release(self, number: int, life: int) -> None:
         """Make a held pod become ready at ``life``."""
-        w, s, pod = self.world, self.world.state, self._starting(number)
-        if pod is None:
-            return
-        w.pods[pod].life = life
-        s.next_pod = min(s.next_pod, life)
-        if not w.pods[pod].is_seen:
-            index = number % s.start_ups
-            created = life - w.tables[index]
-            begins, answers = w.tables[s.begins_start + index], w.tables[s.answers_start + index]
-            self._call.starts(w, pod, created + begins, max(created + answers, self.now))
+        self._call.release_pod(self.world, number, life)
 
     def replace(self, number: int) -> None:
         """Delete a pod, as an eviction does, and create another in its place."""
-        w, s = self.world, self.world.state
-        for pod in self._alive():
-            if w.pods[pod].number == number and not w.pods[pod].is_deleted:
-                replicas = self.replicas
-                self._call.delete_pod(w, pod)
-                s.replicas -= 1
-                self._call.pods_changed(w, self.deciding)
-                self._call.set_replicas(w, max(self.replicas, replicas))
-                return
+        self._call.replace_pod(self.world, self.deciding, number)
 
     def _add_ready(self) -> None:
         """Create a ready pod."""
@@ -404,33 +370,33 @@ class Simulation:
     def _result(self, end: int) -> SimulationResult:
         """Return the result in seconds of a simulation that ended at ``end``."""
         inputs, requests = self.inputs, self.world.requests
-        finished, began = _read_column(requests, "finished"), _read_column(requests, "began")
+        finished, began = read_column(requests, "finished"), read_column(requests, "began")
         lost = finished < 0
         ticks = self.deciding.ticks[: int(self.world.state.ticks)]
-        times = _read_column(ticks, "at")
+        times = read_column(ticks, "at")
         steps = np.diff(times, prepend=inputs.lead)
         means = []
         for name in ("in_pods", "queued"):
-            change = np.diff(_read_column(ticks, name), prepend=0)
+            change = np.diff(read_column(ticks, name), prepend=0)
             means.append(np.divide(change, steps, out=np.zeros(len(times)), where=steps > 0))
         sums, at_end = self.sums, _copy_integrals(self.world.sums_at_end)
-        first_token = _read_column(requests, "first_token")
+        first_token = read_column(requests, "first_token")
         return SimulationResult(
             first_token=None
             if inputs.batching is None
             else np.where(first_token > 0, (first_token - inputs.arrivals) / SECOND, np.nan),
             latency=np.where(lost, np.nan, (finished - inputs.arrivals) / SECOND),
             wait=(np.where(began < 0, np.abs(finished), began) - inputs.arrivals) / SECOND,
-            cold=_read_column(requests, "is_cold") != 0,
+            cold=read_column(requests, "is_cold") != 0,
             lost=lost,
             timeline=Timeline(
                 times=(times - inputs.lead) / SECOND,
-                desired=_read_column(ticks, "replicas").astype(np.int32),
-                ready=_read_column(ticks, "ready").astype(np.int32),
-                starting=_read_column(ticks, "starting").astype(np.int32),
+                desired=read_column(ticks, "replicas").astype(np.int32),
+                ready=read_column(ticks, "ready").astype(np.int32),
+                starting=read_column(ticks, "starting").astype(np.int32),
                 in_flight=means[0],
                 queued=means[1],
-                bound=tuple(BOUND[code] for code in _read_column(ticks, "cause").tolist()),
+                bound=tuple(BOUND[code] for code in read_column(ticks, "cause").tolist()),
             ),
             at_end=_make_usage(inputs, at_end, inputs.end, int(self.world.state.cold_starts_at_end)),
             notes={"utilization": sums.utilization / 100 / sums.ready if sums.ready else 0.0},
@@ -443,7 +409,7 @@ def _copy_integrals(integrals: TimeIntegrals) -> TimeIntegrals:
     return TimeIntegrals(*(int(getattr(integrals, field.name)) for field in fields(TimeIntegrals)))
 
 
-def _read_column(rows: Any, name: str) -> NDArray[np.int64]:
+def read_column(rows: Any, name: str) -> NDArray[np.int64]:
     """Return a field of all rows: a list of objects, or an array of records."""
     if isinstance(rows, np.ndarray):
         return rows[name]
@@ -607,7 +573,8 @@ class MeasuredSimulation(Simulation):
         while True:
             stop = min(self.next_scrape, self.next_sync)
             self._call.advance(self.world, self.deciding, min(stop, until))
-            if stop > until or self.has_ended or self.full or self.paused:
+            _, is_paused, is_full, has_ended = self._call.describe_pause(self.world)
+            if stop > until or has_ended or is_full or is_paused:
                 return
             self._call.reckon(self.world, stop)
             s.now = stop
@@ -617,6 +584,12 @@ class MeasuredSimulation(Simulation):
             if self.next_sync == stop:
                 self.next_sync += self.sync
                 self.decide()
+
+    def advance_pooled(self, until: int, *, resumes: bool) -> PauseState:
+        """Continue as the kernel's function does, and stop it for each scrape and each decision."""
+        self.world.state.is_paused = bool(self.world.state.is_paused) and not resumes
+        self.advance(until)
+        return PauseState(*self._call.describe_pause(self.world))
 
     def decide(self) -> None:
         """Decide by the present values of the metrics, and apply the decision."""

@@ -12,6 +12,7 @@ with a scheduler that works in cycles. Upstream: KAI-Scheduler cmd/scheduler/app
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 
 from ebbtide.core.autoscaler.arithmetic import SECOND, to_nanoseconds
-from ebbtide.simulator.engine import COMPILED_ROWS, Simulation, complete_result, simulation_class
+from ebbtide.simulator.engine import COMPILED_ROWS, Simulation, complete_result, read_column, simulation_class
 from ebbtide.simulator.inputs import prepare_inputs, require_token_server
 from ebbtide.simulator.pool import LEAVING, UNITS, GpuDemand, GpuPool, Holder, PoolSize
 from ebbtide.simulator.setting import get_replica_bounds
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     from ebbtide.simulator.case import Case
     from ebbtide.simulator.inputs import SimulationInputs
-    from ebbtide.simulator.slo import SimulationMeasurements
+    from ebbtide.simulator.slo import SimulationMeasurements, SloBound
 
 #: Step of services that depend on each other, in nanoseconds.
 STEP: Final = SECOND
@@ -42,6 +43,8 @@ STEP: Final = SECOND
 GRACE: Final = 30 * SECOND
 #: Number of services that are simulated at the same time.
 WORKERS: Final = 2
+#: Time between two checks whether enough services can still meet their SLO, in nanoseconds.
+CHECK: Final = 6 * 3600 * SECOND
 
 
 class PodChange(NamedTuple):
@@ -103,7 +106,7 @@ def record_service(service: FleetService) -> Recording:
             changes.append(change)
             alive += len(change.created) - len(change.ended)
             peak = max(peak, alive)
-        if not live.simulation.full:
+        if not live.is_full:
             return Recording(
                 service,
                 tuple(changes),
@@ -135,28 +138,46 @@ class LiveService:
 
     def __init__(self, service: FleetService, rows: int) -> None:
         """Start the simulation."""
+        self.case = service.case
         self.simulation = service.make_simulation(rows)
         self.lead = self.simulation.inputs.lead
         self.known: set[int] = set()
-        self.created = 0
+        self.has_begun = False
+        self.is_full = False
+        self.has_ended = False
+        #: Number of requests that are counted, and how many of them are late, by bound.
+        self.counted = 0
+        self.late: Counter[SloBound] = Counter()
 
     def run(self, until: int) -> PodChange | None:
         """Advance to ``until`` and return the next change of the pods before it, or None."""
-        simulation = self.simulation
-        if self.created:
-            simulation.resume()
-        simulation.advance(min(until, FAR - self.lead) + self.lead)
-        return self.read_change() if simulation.paused else None
+        until = min(until, FAR - self.lead) + self.lead
+        now, is_paused, self.is_full, self.has_ended = self.simulation.advance_pooled(until, resumes=self.has_begun)
+        self.has_begun = True
+        return self.read_change(now) if is_paused else None
 
-    def read_change(self) -> PodChange:
+    def read_change(self, now: int) -> PodChange:
         """Return the pods that were created and ended since the last call."""
-        simulation, first = self.simulation, self.created
-        self.created = max(int(simulation.world.state.created), 1)
-        numbers = simulation.pod_numbers
-        created = tuple(number for number in numbers if number >= first or number not in self.known)
+        numbers = self.simulation.pod_numbers
+        created = tuple(number for number in numbers if number not in self.known)
         ended = tuple(sorted(self.known.difference(numbers)))
         self.known = set(numbers)
-        return PodChange(simulation.now - self.lead, created, ended)
+        return PodChange(now - self.lead, created, ended)
+
+    def is_violated(self) -> bool:
+        """Return whether more requests are late than a bound on latency or wait allows, whatever follows."""
+        first, self.counted = self.counted, int(self.simulation.world.state.oldest)
+        rows = self.simulation.world.requests[first : self.counted]
+        arrival, began, finished = (read_column(rows, name) for name in ("arrival", "began", "finished"))
+        overhead = round(self.case.server.overhead * SECOND)
+        for bound in self.case.bounds:
+            if bound.kind in {"latency", "wait"}:
+                ends = finished + overhead if bound.kind == "latency" else began
+                late = (finished < 0) | (ends - arrival > bound.limit * SECOND + 1)
+                self.late[bound] += int(late.sum())
+        # One more, because shares are rounded.
+        count = len(self.case.traffic.times)
+        return any(late > (1 - bound.share) * count + 1 for bound, late in self.late.items())
 
     def settle(self, at: int) -> None:
         """Set the simulation's time to ``at``."""
@@ -208,10 +229,10 @@ class Member:
         """Simulate a live service to its next change, at most to ``until``."""
         assert self.live is not None
         self.change = self.live.run(until)
-        if self.live.simulation.full:
+        if self.live.is_full:
             raise RowsExhaustedError
         self.at = until if self.change is None else self.change.at
-        self.has_ended = self.live.simulation.has_ended and self.change is None
+        self.has_ended = self.live.has_ended and self.change is None
 
     def _go_live(self, at: int) -> LiveService:
         """Simulate the service up to ``at``, where the pool affects it."""
@@ -254,11 +275,15 @@ class Member:
             return PodChange(at, (), (number,))
         live.simulation.replace(number)
         self.evictions += at > 0
-        return live.read_change()
+        return live.read_change(live.simulation.now)
 
 
 class RowsExhaustedError(Exception):
     """A simulation has more pods than rows."""
+
+
+class SloViolatedError(Exception):
+    """More services violate their SLO than may."""
 
 
 class Training:
@@ -324,13 +349,13 @@ class FleetRun:
     waits: list[Wait]
     training_seconds: float
     training_evictions: int
-    #: Times in nanoseconds, and the devices in use, GPUs held by services, and GPUs held by training from then on.
-    usage: list[tuple[int, int, float, float]] = field(default_factory=list)
+    usage: NDArray[np.float64] = field(compare=False)
+    """Rows of a time in nanoseconds, and the devices in use, GPUs held by services, and by training from then on."""
 
     @property
     def peak(self) -> int:
         """Largest number of devices in use."""
-        return max((devices for _, devices, _, _ in self.usage), default=0)
+        return int(self.usage[:, 1].max(initial=0))
 
 
 class FleetSimulation:
@@ -344,9 +369,14 @@ class FleetSimulation:
         training: GpuDemand | None = None,
         count: int = 0,
         observe: Callable[[int, GpuPool], None] = lambda _at, _pool: None,
+        spare: int | None = None,
     ) -> None:
-        """Start before the traffic. ``observe`` is called after each change of the pool."""
+        """Start before the traffic. ``observe`` is called after each change of the pool.
+
+        ``spare`` is the number of services, of those whose recording meets its SLO, that may violate it.
+        """
         self.recordings = recordings
+        self.spare = spare
         self.pool = GpuPool(sizes, quotas)
         self.members: list[Member | Training] = [
             Member(index, recording)
@@ -366,7 +396,8 @@ class FleetSimulation:
         self.observe = observe
 
     def run(self) -> FleetRun:
-        """Process all events and return the outcome."""
+        """Process all events and return the outcome. Raises SloViolatedError."""
+        next_check = CHECK
         for member in self.members:
             self.note_change(member)
         while True:
@@ -375,11 +406,19 @@ class FleetSimulation:
             if due is None:
                 return self._finish()
             at, index = heappop(self.due)
+            if self.spare is not None and at >= next_check:
+                next_check = at + CHECK
+                self._require_slo(self.spare)
             member = self.by_index[index]
             self._apply(member, member.take_change(), at)
             self.note_change(member)
             self._schedule(at)
             self._note_usage(at)
+
+    def _require_slo(self, spare: int) -> None:
+        promised = [member.live for member in self.live if member.recording.measured.holds]
+        if sum(live.is_violated() for live in promised if live is not None) > spare:
+            raise SloViolatedError
 
     def note_change(self, member: Member | Training) -> None:
         """Queue the next change of a member, if it is known."""
@@ -524,14 +563,12 @@ class FleetSimulation:
             measured.append(replace(values, gpu_hours=gpu_hours))
             waited.append(count_waited(spans, intervals))
         end = max(to_nanoseconds(recording.service.case.traffic.seconds) for recording in self.recordings)
-        edges = [*(max(at, 0) for at, *_ in self.usage), end]
-        spent = sum(
-            row[3] * max(min(later, end) - begin, 0)
-            for row, begin, later in zip(self.usage, edges, edges[1:], strict=False)
-        )
+        usage = np.array(self.usage, np.float64).reshape(-1, 4)
+        edges = np.append(usage[:, 0], end).clip(0, end)
+        spent = float((usage[:, 3] * np.diff(edges)).sum())
         trainer = self.by_index.get(len(self.recordings))
         count = 0 if trainer is None else trainer.evictions
-        return FleetRun(measured, waited, evictions, self.waits, spent / SECOND, count, self.usage)
+        return FleetRun(measured, waited, evictions, self.waits, spent / SECOND, count, usage)
 
 
 def count_waited(spans: NDArray[np.float64], intervals: Sequence[tuple[int, int]]) -> int:
@@ -560,10 +597,11 @@ def simulate_fleet(
     training: GpuDemand | None = None,
     count: int = 0,
     observe: Callable[[int, GpuPool], None] = lambda _at, _pool: None,
+    spare: int | None = None,
 ) -> FleetRun:
-    """Simulate a fleet on one pool."""
+    """Simulate a fleet on one pool. Raises SloViolatedError if more than ``spare`` services violate their SLO."""
     while True:
         try:
-            return FleetSimulation(recordings, sizes, quotas, training, count, observe).run()
+            return FleetSimulation(recordings, sizes, quotas, training, count, observe, spare).run()
         except RowsExhaustedError:
             recordings = [replace(recording, rows=4 * recording.rows) for recording in recordings]

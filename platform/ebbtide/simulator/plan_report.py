@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import math
 from collections import defaultdict
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -12,7 +14,17 @@ import numpy as np
 from ebbtide.core.autoscaler.arithmetic import SECOND
 from ebbtide.core.base.prose import count_noun
 from ebbtide.simulator.fleet import merge_intervals
-from ebbtide.simulator.report import align_table, format_percent, measurements_to_json, round_number
+from ebbtide.simulator.report import (
+    POINTS,
+    align_table,
+    bin_values,
+    fill_page,
+    format_percent,
+    make_curve,
+    make_html_rows,
+    measurements_to_json,
+    round_number,
+)
 from ebbtide.simulator.slo import HOUR, format_duration
 
 if TYPE_CHECKING:
@@ -119,19 +131,80 @@ def format_time(planner: FleetPlanner, seconds: float) -> str:
 
 def render_plan_text(report: PlanReport) -> str:
     """Return the report as text."""
-    planner = report.planner
-    fleet, run = planner.fleet, planner.run(report.gpus)
-    hours = sum_hours_by_project(planner, run)
+    notes = "".join(f"note: {note}\n" for note in report.notes)
+    return (
+        f"{_describe_fleet(report)}\nNot modeled: {NOT_MODELED}.\n{notes}\n{align_table(_make_rows(report))}\n"
+        f"{_describe_details(report)}"
+    )
+
+
+def render_plan_page(report: PlanReport) -> str:
+    """Return the report as a self-contained HTML page with zoomable charts of the pool."""
+    head, *rows = _make_rows(report)
+    titles = "".join(f"<th scope=col>{html.escape(cell)}</th>" for cell in head)
+    table = f"<table><thead><tr>{titles}</tr></thead><tbody>{make_html_rows(rows)}</tbody></table>"
+    notes = [f"Not modeled: {NOT_MODELED}.", *report.notes]
+    details = f"{table}<pre>{html.escape(_describe_details(report))}</pre>"
+    return fill_page("Plan of a fleet", _describe_fleet(report), notes, "", details, _make_chart_data(report))
+
+
+def _make_chart_data(report: PlanReport) -> dict[str, Any]:
+    """Return the GPUs in use and those that pods wait for, over time, and the reason for most of the waits."""
+    planner, run = report.planner, report.planner.run(report.gpus)
+    end, bins = planner.fleet.seconds, POINTS
+    times = run.usage[:, 0] / SECOND
+    used = [bin_values(times, run.usage[:, column], end, bins, peak=True) for column in (2, 3)]
+    size = np.full(bins, float(report.gpus + sum(each.gpus for each in planner.fleet.sizes[1:])))
+    waiting = np.zeros((len(REASONS), bins + 1))
+    for wait in run.waits:
+        _, gpus = _describe_member(planner, wait.member)
+        first, last = (min(max(int(at / SECOND / end * bins), 0), bins) for at in (wait.begin, wait.end))
+        row = waiting[list(REASONS).index(wait.reason)]
+        row[first] += gpus
+        row[min(last + 1, bins)] -= gpus
+    waiting = waiting.cumsum(axis=1)[:, :bins].round(6)
+    names = [*REASONS.values(), "no pod waits"]
+    causes = np.where(waiting.any(axis=0), waiting.argmax(axis=0), len(REASONS)).tolist()
+    edges = [0, *(index for index in range(1, bins) if causes[index] != causes[index - 1]), bins]
+    return {
+        "end": end,
+        "charts": [
+            {
+                "title": "GPUs",
+                "unit": "GPUs",
+                "curves": [
+                    make_curve("pool", 0, size, dashed=True),
+                    make_curve("services", 0, used[0]),
+                    *([make_curve("training", 1, used[1])] if planner.fleet.training is not None else []),
+                ],
+            },
+            {
+                "title": "GPUs that pods wait for",
+                "unit": "GPUs",
+                "curves": [make_curve(names[index], index, row) for index, row in enumerate(waiting) if row.any()],
+            },
+        ],
+        "causes": "Reasons of most waits",
+        "bound": [[a / bins * end, b / bins * end, names[causes[a]]] for a, b in pairwise(edges)],
+    }
+
+
+def _describe_fleet(report: PlanReport) -> str:
+    planner, fleet = report.planner, report.planner.fleet
     pools = ", ".join(f"{count_noun(size.gpus, 'GPU')} of {size.name}" for size in fleet.sizes)
     services = count_noun(len(planner.recordings), "service")
-    projects = count_noun(len(hours.keys() - {NO_PROJECT}), "project")
+    projects = sum_hours_by_project(planner, planner.run(report.gpus)).keys() - {NO_PROJECT}
+    return (
+        f"{services} of {count_noun(len(projects), 'project')} on {pools}, {format_duration(fleet.seconds)} of traffic"
+    )
+
+
+def _describe_details(report: PlanReport) -> str:
+    """Return the part of the text after the table: projects, violations, binding limits, pools and changes."""
+    planner, run = report.planner, report.planner.run(report.gpus)
+    hours = sum_hours_by_project(planner, run)
     parts = [
-        f"{services} of {projects} on {pools}, {format_duration(fleet.seconds)} of traffic\n",
-        f"Not modeled: {NOT_MODELED}.\n",
-        *(f"note: {note}\n" for note in report.notes),
-        "\n",
-        align_table(_make_rows(report)),
-        "\nGPU-hours by project: " + ", ".join(f"{name} {spent:,.1f}" for name, spent in hours.items()) + "\n",
+        "GPU-hours by project: " + ", ".join(f"{name} {spent:,.1f}" for name, spent in hours.items()) + "\n",
         _describe_violations(planner, run),
         "\nBinding limits:\n" + _describe_spans(planner, run),
     ]
@@ -141,22 +214,26 @@ def render_plan_text(report: PlanReport) -> str:
     parts.append("\nSmallest pool for the services whose SLO a pool can meet: ")
     parts.append(", ".join(f"{share}%: {gpus}" for share, gpus in report.smallest.items()) + "\n")
     parts.append(
-        f"Lower bound of a perfect system: {count_noun(planner.find_bound(), 'GPU')}, {planner.find_least_hours():,.1f} GPU-hours\n"
+        f"Lower bound of a perfect system: {count_noun(planner.bound, 'GPU')}, {planner.find_least_hours():,.1f} GPU-hours\n"
     )
     if report.found.changes:
-        parts.append("\nChanges, best first, each with those before it:\n")
-        spent = [sum(measured.gpu_hours for measured in planner.run(report.smallest[100]).measured)]
-        spent += [change.gpu_hours for change in report.found.changes]
-        rows = [
-            [
-                f"{change.service}: {change.text}",
-                count_noun(change.smallest, "GPU"),
-                f"{after - before:+,.1f} GPU-hours",
-            ]
-            for change, before, after in zip(report.found.changes, spent, spent[1:], strict=False)
-        ]
-        parts.append(align_table(rows))
+        parts += ["\nChanges, best first, each with those before it:\n", align_table(_make_change_rows(report))]
     return "".join(parts)
+
+
+def _make_change_rows(report: PlanReport) -> list[list[str]]:
+    before, rows = report.planner.sum_hours(report.smallest[100]), []
+    for change in report.found.changes:
+        after = change.gpu_hours, change.cost
+        hours, cost = (new - old for new, old in zip(after, before, strict=True))
+        row = [
+            f"{change.service}: {change.text}",
+            count_noun(change.smallest, "GPU"),
+            f"{hours:+,.1f} GPU-hours",
+        ]
+        rows.append([*row, f"cost {cost:+,.2f}"] if report.planner.fleet.prices else row)
+        before = after
+    return rows
 
 
 def _make_rows(report: PlanReport) -> list[list[str]]:
@@ -178,6 +255,8 @@ def _make_rows(report: PlanReport) -> list[list[str]]:
     table.append(["services in their SLO", *(f"{count} of {with_slo}" for count in met)])
     table.append(["requests that waited for a GPU", *(_format_waited(run) for _, run in runs)])
     table.append(["GPU-hours of services", *(f"{sum(m.gpu_hours for m in run.measured):,.1f}" for _, run in runs)])
+    if planner.fleet.prices:
+        table.append(["cost of services", *(f"{each.sum_hours(gpus)[1]:,.2f}" for _, each, gpus in columns)])
     if planner.fleet.training is not None:
         table.append(["GPU-hours of training", *(f"{run.training_seconds / HOUR:,.1f}" for _, run in runs)])
         table.append(["evictions of training", *(f"{run.training_evictions:,}" for _, run in runs)])
@@ -235,19 +314,20 @@ def plan_to_json(report: PlanReport) -> dict[str, Any]:
         "pool": _run_to_json(planner, report.gpus),
         "smallest": {str(share): gpus for share, gpus in report.smallest.items()},
         "smallestPool": _run_to_json(planner, smallest),
-        "lowerBound": {"gpus": planner.find_bound(), "gpuHours": round_number(planner.find_least_hours())},
+        "lowerBound": {"gpus": planner.bound, "gpuHours": round_number(planner.find_least_hours())},
         "boundByMaximum": list_bound_by_maximum(planner),
-        "changes": [_change_to_json(change) for change in report.found.changes],
+        "changes": [_change_to_json(change, has_prices=bool(planner.fleet.prices)) for change in report.found.changes],
     }
 
 
-def _change_to_json(change: FleetChange) -> dict[str, Any]:
+def _change_to_json(change: FleetChange, *, has_prices: bool) -> dict[str, Any]:
     return {
         "service": change.service,
         "change": change.text,
         "spec": {".".join(map(str, path)): value for path, value in change.edits.items()},
         "smallestPool": change.smallest,
         "gpuHours": round_number(change.gpu_hours),
+        "cost": round_number(change.cost) if has_prices else None,
         "servicesInSlo": change.met,
     }
 
@@ -259,6 +339,7 @@ def _run_to_json(planner: FleetPlanner, gpus: int) -> dict[str, Any]:
         "gpus": gpus,
         "servicesInSlo": planner.count_met(gpus),
         "peakGpus": run.peak,
+        "cost": round_number(planner.sum_hours(gpus)[1]) if planner.fleet.prices else None,
         "gpuHoursByProject": {name: round_number(hours) for name, hours in sum_hours_by_project(planner, run).items()},
         "training": {"gpuHours": round_number(run.training_seconds / HOUR), "evictions": run.training_evictions},
         "services": [
@@ -287,10 +368,12 @@ def _run_to_json(planner: FleetPlanner, gpus: int) -> dict[str, Any]:
 def choose_pools(planner: FleetPlanner) -> dict[int, int]:
     """Return the smallest pool by percentage of the services whose SLO a pool can meet."""
     high = planner.find_largest_useful()
-    low, smallest = min(max(planner.find_bound(), 1), high), {}
+    # The lower bound is that of all SLOs.
+    low, needed, smallest = min(max(planner.bound, 1), high), -1, {}
     for share in reversed(SHARES):
-        needed = math.ceil(share / 100 * len(planner.promised) - 1e-9)
-        # The lower bound is that of all SLOs.
-        found = planner.find_smallest(needed, low if share == max(SHARES) else 1, high)
-        smallest[share] = high = high if found is None else found
+        previous, needed = needed, math.ceil(share / 100 * len(planner.promised) - 1e-9)
+        if needed != previous:
+            found = planner.find_smallest(needed, low, high)
+            high, low = high if found is None else found, 1
+        smallest[share] = high
     return dict(sorted(smallest.items()))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, Final, NamedTuple
+from functools import cached_property
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -24,11 +25,22 @@ from ebbtide.core.translation.loaded_model import find_loaded_model
 from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.translate import translate
 from ebbtide.simulator.data import StartUp, TrafficTrace
-from ebbtide.simulator.fleet import WORKERS, FleetRun, FleetService, Recording, record_service, simulate_fleet
+from ebbtide.simulator.fleet import (
+    WORKERS,
+    FleetRun,
+    FleetService,
+    Recording,
+    SloViolatedError,
+    record_service,
+    simulate_fleet,
+)
 from ebbtide.simulator.load import MAX_SECONDS
 from ebbtide.simulator.pool import UNITS, GpuDemand, PoolSize, list_unfit, read_demand
 from ebbtide.simulator.request import PreparedCase, SimulationRequestError, raise_refusals, workload_name_of
 from ebbtide.simulator.words import DECISIONS, MANY
+
+_Input = TypeVar("_Input")
+_Output = TypeVar("_Output")
 
 #: Priority of a training pod if the profile has no class ``train``, or ``build`` if the pod is not preemptible.
 TRAIN, BUILD = 50, 100
@@ -36,6 +48,8 @@ TRAIN, BUILD = 50, 100
 RUNS: Final = 5
 #: GPU-hours that a change must save.
 SAVING: Final = 0.005
+#: Part of the sizes that the first step of the search for the smallest pool skips.
+FIRST_STEP: Final = 16
 #: Number of smaller sizes that are tried below one that fails.
 PROBED: Final = 2
 #: Lengths in seconds of the spans for which the lower bound adds up the work.
@@ -49,11 +63,12 @@ CACHED_START: Final = 1 / 3
 
 
 class TrafficLog(NamedTuple):
-    """A log: the workload's name, the name of the file, and its content."""
+    """A log: the workload's name, the name of the file, its content, and the server model that was fitted to it, if any."""
 
     workload: str
     file: str
     content: bytes
+    server: str = ""
 
 
 def match_logs(specs: Sequence[LoadedDocument], logs: Sequence[TrafficLog]) -> list[tuple[LoadedDocument, TrafficLog]]:
@@ -96,6 +111,8 @@ class Fleet:
     quotas: Mapping[str, int]
     training: GpuDemand | None
     training_count: int
+    prices: Mapping[str, float]
+    """Price of a GPU-hour by node pool; empty if it is unknown."""
     start: float
     """Start of the traffic in the time of the logs, in seconds."""
     seconds: float
@@ -141,6 +158,7 @@ def make_fleet(
     quotas: Mapping[str, int],
     training: tuple[int, str, bool] | None,
     factors: Mapping[str, float],
+    prices: Mapping[str, float],
 ) -> Fleet:
     """Return the fleet; ``training`` is a number of pods, their pool, and whether they are preemptible.
 
@@ -165,7 +183,7 @@ def make_fleet(
     name, value = ("train", TRAIN) if preemptible else ("build", BUILD)
     priority = aligned[0].case.profile.spec.scheduling.classes.get(name, value)
     demand = GpuDemand((pool,), 1, UNITS, priority, preemptible) if training else None
-    return Fleet(tuple(services), tuple(sizes), quotas, demand, count, start, seconds)
+    return Fleet(tuple(services), tuple(sizes), quotas, demand, count, prices, start, seconds)
 
 
 class FleetPlanner:
@@ -176,6 +194,8 @@ class FleetPlanner:
         self.fleet = fleet
         self.recordings = recordings
         self._runs: dict[int, FleetRun] = {}
+        #: Number of services, by size, of which it is known that fewer meet their SLO.
+        self._missed: dict[int, int] = {}
         #: Indexes of the services whose SLO any pool can meet.
         self.promised = [
             index
@@ -186,26 +206,54 @@ class FleetPlanner:
     def run(self, gpus: int) -> FleetRun:
         """Simulate the fleet with a number of GPUs in the first node pool."""
         if gpus not in self._runs:
-            fleet = self.fleet
-            sizes = [replace(fleet.sizes[0], gpus=gpus), *fleet.sizes[1:]]
-            self._runs[gpus] = simulate_fleet(
-                self.recordings, sizes, fleet.quotas, fleet.training, fleet.training_count
-            )
+            self._runs[gpus] = self._simulate(gpus)
         return self._runs[gpus]
+
+    def _simulate(self, gpus: int, spare: int | None = None) -> FleetRun:
+        fleet = self.fleet
+        sizes = [replace(fleet.sizes[0], gpus=gpus), *fleet.sizes[1:]]
+        return simulate_fleet(self.recordings, sizes, fleet.quotas, fleet.training, fleet.training_count, spare=spare)
 
     def count_met(self, gpus: int) -> int:
         """Return the number of services that meet their SLO."""
         run = self.run(gpus)
         return sum(run.measured[index].holds for index in self.promised)
 
+    def meets(self, gpus: int, needed: int) -> bool:
+        """Return whether ``needed`` services meet their SLO; a simulation ends when too few of them can."""
+        if self._missed.get(gpus, needed + 1) <= needed:
+            return False
+        if gpus not in self._runs:
+            try:
+                self._runs[gpus] = self._simulate(gpus, len(self.promised) - needed)
+            except SloViolatedError:
+                self._missed[gpus] = needed
+                return False
+        return self.count_met(gpus) >= needed
+
     def find_largest_useful(self) -> int:
-        """Return a size at which no pod waits."""
+        """Return a size at which all these SLOs are met: the peak of the GPUs in use, or of the pods of each service."""
+        peak = self._find_peak()
+        if self.meets(peak, len(self.promised)):
+            return peak
         demands = [(recording.peak, recording.service.demand) for recording in self.recordings]
         total = sum(peak * demand.devices for peak, demand in demands if demand is not None)
         per_node = max(self.fleet.sizes[0].per_node, 1)
-        most = max(-(-(total + self.fleet.training_count) // per_node) * per_node, 1)
-        peak = max(self.run(most).peak, 1)
-        return peak if peak < most and self.count_met(peak) == len(self.promised) else most
+        return max(-(-(total + self.fleet.training_count) // per_node) * per_node, 1)
+
+    def _find_peak(self) -> int:
+        """Return the largest number of GPUs that all services use at one time, without training and fragmentation."""
+        rows = []
+        for recording in self.recordings:
+            demand = recording.service.demand
+            if demand is not None:
+                rows += [
+                    (change.at, (len(change.created) - len(change.ended)) * demand.total)
+                    for change in recording.changes
+                ]
+        rows.sort()
+        used = np.cumsum([units for _, units in rows])
+        return max(math.ceil(int(used.max(initial=0)) / UNITS), 1)
 
     def find_smallest(self, needed: int, low: int, high: int) -> int | None:
         """Return the smallest size from ``low`` to ``high`` at which ``needed`` services meet their SLO; None if there is none.
@@ -213,24 +261,25 @@ class FleetPlanner:
         The steps from ``high`` down double until one fails, then a bisection follows: a large pool is simulated faster than
         one for which pods wait. One GPU less can meet more SLOs, so the search continues below a size that fails.
         """
-        if self.count_met(high) < needed:
+        if not self.meets(high, needed):
             return None
-        step, least = 1, low
-        while high > low and self.count_met(max(high - step, low)) >= needed:
+        step, least = max((high - low) // FIRST_STEP, 1), low
+        while high > low and self.meets(max(high - step, low), needed):
             high, step = max(high - step, low), 2 * step
         low = max(low, high - step + 1)
         while low < high:
             middle = (low + high) // 2
-            if self.count_met(middle) >= needed:
+            if self.meets(middle, needed):
                 high = middle
             else:
                 low = middle + 1
         below = range(high - 2, max(high - 2 - PROBED, least - 1), -1)
-        smaller = next((gpus for gpus in below if self.count_met(gpus) >= needed), None)
+        smaller = next((gpus for gpus in below if self.meets(gpus, needed)), None)
         return high if smaller is None else self.find_smallest(needed, least, smaller)
 
-    def find_bound(self) -> int:
-        """Return the number of GPUs without which no system meets all these SLOs, whatever it knows and however it packs.
+    @cached_property
+    def bound(self) -> int:
+        """Number of GPUs without which no system meets all these SLOs, whatever it knows and however it packs.
 
         The work of the requests in a span must end by the span's end plus the largest latency. Of each service, the
         requests that may be late are taken as those with the most work.
@@ -261,6 +310,15 @@ class FleetPlanner:
             least = max(least, float(total.max(initial=0.0)) / (width * step + longest))
         return math.ceil(least - 1e-9)
 
+    def sum_hours(self, gpus: int) -> tuple[float, float]:
+        """Return the GPU-hours of all services, and their cost, 0 without prices; a pod has the price of its first node pool."""
+        hours = cost = 0.0
+        for recording, measured in zip(self.recordings, self.run(gpus).measured, strict=True):
+            demand = recording.service.demand
+            hours += measured.gpu_hours
+            cost += measured.gpu_hours * (self.fleet.prices.get(demand.pools[0], 0.0) if demand else 0.0)
+        return hours, cost
+
     def find_least_hours(self) -> float:
         """Return the GPU-hours of all requests at the most efficient number of concurrent requests."""
         return sum(
@@ -280,7 +338,8 @@ class FleetChange(NamedTuple):
     smallest: int
     """Smallest pool with the change."""
     gpu_hours: float
-    """GPU-hours of all services at that pool."""
+    cost: float
+    """GPU-hours of all services at that pool, and their cost, 0 without prices."""
     met: int
 
 
@@ -378,20 +437,28 @@ class FleetChanges(NamedTuple):
     smallest: int
 
 
+def run_in_threads(work: Callable[[_Input], _Output], inputs: Iterable[_Input]) -> list[_Output]:
+    """Return the results in the order of the inputs. Compiled code runs without the interpreter's lock."""
+    with ThreadPoolExecutor(WORKERS) as workers:
+        return list(workers.map(work, inputs))
+
+
 def find_changes(planner: FleetPlanner, smallest: int, limit: int) -> FleetChanges:
     """Return the changes that free GPUs, at most one of each service, best first; each is verified with those before it.
 
     The ``limit`` services with the most GPU-hours are tried, and the changes that save the most in a service alone first.
     """
     base = [measured.gpu_hours for measured in planner.run(smallest).measured]
+    tried = sorted(range(len(base)), key=lambda index: (-base[index], index))[:limit]
+    rows = [(index, *row) for index in tried for row in list_candidates(planner.recordings[index])]
     candidates = []
-    for index in sorted(range(len(base)), key=lambda index: (-base[index], index))[:limit]:
+    for (index, text, edits, _), recording in zip(
+        rows, run_in_threads(record_service, [row[3] for row in rows]), strict=True
+    ):
         old = planner.recordings[index].measured
-        for text, edits, service in list_candidates(planner.recordings[index]):
-            recording = record_service(service)
-            if recording.measured.holds >= old.holds:
-                # Preemptible, for example, saves nothing in the service alone, and can free GPUs for others.
-                candidates.append((recording.measured.gpu_hours - old.gpu_hours, index, text, edits, recording))
+        if recording.measured.holds >= old.holds:
+            # Preemptible, for example, saves nothing in the service alone, and can free GPUs for others.
+            candidates.append((recording.measured.gpu_hours - old.gpu_hours, index, text, edits, recording))
     found = FleetChanges([], planner, smallest)
     met, hours = planner.count_met(smallest), sum(base)
     for _, index, text, edits, recording in sorted(candidates, key=lambda row: row[:3]):
@@ -402,18 +469,20 @@ def find_changes(planner: FleetPlanner, smallest: int, limit: int) -> FleetChang
         recordings[index] = recording
         changed = FleetPlanner(planner.fleet, recordings)
         size = _descend(changed, met, found.smallest)
-        spent = math.inf if size is None else sum(measured.gpu_hours for measured in changed.run(size).measured)
-        if size is not None and (size < found.smallest or spent < hours - SAVING):
-            change = FleetChange(name, text, edits, size, spent, changed.count_met(size))
+        if size is None:
+            continue
+        spent, cost = changed.sum_hours(size)
+        if size < found.smallest or spent < hours - SAVING:
+            change = FleetChange(name, text, edits, size, spent, cost, changed.count_met(size))
             found, hours = FleetChanges([*found.changes, change], changed, size), spent
     return found
 
 
 def _descend(planner: FleetPlanner, met: int, size: int) -> int | None:
     """Return the smallest size at most ``size`` that is found in steps of one GPU and meets as many SLOs; None if ``size`` does not."""
-    if planner.count_met(size) < met:
+    if not planner.meets(size, met):
         return None
-    while size > 1 and planner.count_met(size - 1) >= met:
+    while size > 1 and planner.meets(size - 1, met):
         size -= 1
     return size
 
@@ -425,6 +494,4 @@ def plan_fleet(fleet: Fleet, cases: Sequence[PreparedCase]) -> FleetPlanner:
         with raise_refusals(pair[0]):
             return record_service(pair[1])
 
-    # Compiled code runs without the interpreter's lock.
-    with ThreadPoolExecutor(WORKERS) as workers:
-        return FleetPlanner(fleet, list(workers.map(record, zip(cases, fleet.services, strict=True))))
+    return FleetPlanner(fleet, run_in_threads(record, zip(cases, fleet.services, strict=True)))

@@ -645,6 +645,69 @@ def find_next_pod(w: EngineState) -> None:
     w.state.next_pod = next_time
 
 
+# Pods that wait for GPUs.
+
+
+@kernel
+def find_starting(w: EngineState, number: int) -> int:
+    """Return the row of the pod with a number if it is neither ready nor deleted, else -1."""
+    for index in range(w.state.alive):
+        pod = w.alive[index]
+        p = w.pods[pod]
+        if p.number == number and not p.is_deleted:
+            return -1 if p.is_ready else pod
+    return -1
+
+
+@kernel
+def hold_pod(w: EngineState, number: int) -> None:
+    """Keep a pod from becoming ready, and from answering if it does not answer yet, until ``release_pod``."""
+    pod = find_starting(w, number)
+    if pod < 0:
+        return
+    p = w.pods[pod]
+    p.life = state.FAR
+    if not p.is_seen:
+        p.begins = state.FAR
+        p.see_at = state.FAR
+
+
+@kernel
+def release_pod(w: EngineState, number: int, life: int) -> None:
+    """Make a held pod become ready at ``life``."""
+    s, pod = w.state, find_starting(w, number)
+    if pod < 0:
+        return
+    w.pods[pod].life = life
+    s.next_pod = min(s.next_pod, life)
+    if not w.pods[pod].is_seen:
+        index = number % s.start_ups
+        created = life - w.tables[index]
+        begins, answers = w.tables[s.begins_start + index], w.tables[s.answers_start + index]
+        starts(w, pod, created + begins, max(created + answers, s.now))
+
+
+@kernel
+def find_next_end(w: EngineState) -> int:
+    """Return the earliest time when a pod that is not held may end, if pods are deleted from now on."""
+    s, now = w.state, w.state.now
+    end = now + min(state.DRAIN, s.timeout)
+    for index in range(s.alive):
+        p = w.pods[w.alive[index]]
+        if p.is_deleted:
+            end = min(end, now if p.is_drained else p.life)
+        elif now < p.begins < state.FAR:
+            return now
+    return end
+
+
+@kernel
+def wait_until(w: EngineState, until: int) -> None:
+    """Set the time to ``until``, before which no event is due."""
+    reckon(w, until)
+    w.state.now = max(w.state.now, until)
+
+
 # Queue in front of all pods: that of the activator, or of a Service without endpoints.
 
 

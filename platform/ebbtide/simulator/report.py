@@ -204,8 +204,8 @@ def render_report_text(report: SimulationReport) -> str:
     timeline = spec_run.result.timeline
     parts += [
         draw_chart("requests/s", arrivals, end),
-        draw_chart("ready replicas", _bin_values(timeline.times, timeline.ready, end, WIDTH), end),
-        draw_chart("queued requests", _bin_values(timeline.times, timeline.queued, end, WIDTH, peak=True), end),
+        draw_chart("ready replicas", bin_values(timeline.times, timeline.ready, end, WIDTH), end),
+        draw_chart("queued requests", bin_values(timeline.times, timeline.queued, end, WIDTH, peak=True), end),
     ]
     parts.append("Scaling decisions by cause, as a share of time:\n")
     names = list(dict.fromkeys(name for run in report.runs for name, _ in list_causes(run.result)))
@@ -254,7 +254,7 @@ def _compute_rates(times: Floats, end: float, bins: int) -> Floats:
     return rates
 
 
-def _bin_values(times: Floats, values: NDArray[Any], end: float, bins: int, *, peak: bool = False) -> Floats:
+def bin_values(times: Floats, values: NDArray[Any], end: float, bins: int, *, peak: bool = False) -> Floats:
     """Return values in bins of equal duration: the mean or the maximum of each; an empty bin repeats the last value."""
     binned = np.zeros(bins)
     if not len(times):
@@ -394,14 +394,22 @@ def render_report_page(report: SimulationReport, lead: str = "", front: Mapping[
         "bound": _make_cause_intervals(spec_run.result),
         "front": front,
     }
+    rows = (
+        _make_update_table(report)
+        + f"<table><thead><tr><th scope=col>response time and cost</th>{names}</tr></thead><tbody>{make_html_rows(table)}</tbody></table>"
+    )
+    return fill_page(title, describe_simulation(report), report.notes, lead, rows, data)
+
+
+def fill_page(title: str, head: str, notes: Sequence[str], lead: str, table: str, data: Mapping[str, Any]) -> str:
+    """Return a page with a table and charts; ``lead`` and ``table`` are HTML, ``data`` is what the page's script reads."""
     template = files("ebbtide.simulator").joinpath("report.html").read_text(encoding="utf-8")
     replacements = {
         "TITLE": html.escape(title),
-        "HEAD": html.escape(describe_simulation(report)),
-        "NOTES": "".join(f"<p class=note>{html.escape(note)}</p>" for note in report.notes),
+        "HEAD": html.escape(head),
+        "NOTES": "".join(f"<p class=note>{html.escape(note)}</p>" for note in notes),
         "FRONT": lead,
-        "TABLE": _make_update_table(report)
-        + f"<table><thead><tr><th scope=col>response time and cost</th>{names}</tr></thead><tbody>{_make_html_rows(table)}</tbody></table>",
+        "TABLE": table,
         # A name may contain any text; inside a script element, none may look like its end tag.
         "DATA": json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
     }
@@ -415,13 +423,13 @@ def _make_update_table(report: SimulationReport) -> str:
         return ""
     head, *rows = report.update.make_rows()
     title = "".join(f"<th scope=col>{html.escape(cell)}</th>" for cell in head)
-    body = _make_html_rows(rows)
+    body = make_html_rows(rows)
     return (
         f"<p>{html.escape(report.update.text)}.</p><table><thead><tr>{title}</tr></thead><tbody>{body}</tbody></table>"
     )
 
 
-def _make_html_rows(rows: Sequence[Sequence[str]]) -> str:
+def make_html_rows(rows: Sequence[Sequence[str]]) -> str:
     return "".join(
         f"<tr><th scope=row>{html.escape(row[0])}</th>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row[1:])}</tr>\n"
         for row in rows
@@ -436,16 +444,16 @@ def make_charts(report: SimulationReport, points: int = POINTS) -> list[dict[str
     replicas, waiting, tails = [], [], []
     for color, run in enumerate(report.runs):
         timeline, latency = run.result.timeline, run.result.latency
-        replicas.append(_make_curve(run.name, color, _bin_values(timeline.times, timeline.ready, end, bins)))
-        waiting.append(_make_curve(run.name, color, _bin_values(timeline.times, timeline.queued, end, bins, peak=True)))
-        tails.append(_make_curve(run.name, color, _compute_tail_latency(times, latency, end, max(bins // 5, 2))))
-    desired = _bin_values(spec_result.timeline.times, spec_result.timeline.desired, end, bins)
-    desired_curve = _make_curve(f"desired, {report.runs[0].name}", 0, desired, dashed=True)
+        replicas.append(make_curve(run.name, color, bin_values(timeline.times, timeline.ready, end, bins)))
+        waiting.append(make_curve(run.name, color, bin_values(timeline.times, timeline.queued, end, bins, peak=True)))
+        tails.append(make_curve(run.name, color, _compute_tail_latency(times, latency, end, max(bins // 5, 2))))
+    desired = bin_values(spec_result.timeline.times, spec_result.timeline.desired, end, bins)
+    desired_curve = make_curve(f"desired, {report.runs[0].name}", 0, desired, dashed=True)
     return [
         {
             "title": "Requests per second",
             "unit": "requests/s",
-            "curves": [_make_curve("received", 5, _compute_rates(times, end, bins))],
+            "curves": [make_curve("received", 5, _compute_rates(times, end, bins))],
         },
         {"title": "Ready replicas", "unit": "replicas", "curves": [desired_curve, *replicas]},
         {"title": "Queued requests", "unit": "requests", "curves": waiting},
@@ -453,7 +461,7 @@ def make_charts(report: SimulationReport, points: int = POINTS) -> list[dict[str
     ]
 
 
-def _make_curve(name: str, color: int, values: Floats, *, dashed: bool = False) -> dict[str, Any]:
+def make_curve(name: str, color: int, values: Floats, *, dashed: bool = False) -> dict[str, Any]:
     rounded = [None if math.isnan(value) else float(f"{value:.4g}") for value in values.tolist()]
     return {"name": name, "colour": color % 6, "dashed": dashed, "values": rounded}
 

@@ -26,6 +26,7 @@ from ebbtide.simulator.pods import (
     admit_requests,
     become_ready,
     close_request,
+    delete_pod,
     detect_pod,
     end_pod,
     enter_pod,
@@ -410,3 +411,34 @@ def advance(w: EngineState, k: ScalerState, until: int) -> None:
             route_request(w, k, arrived)
         else:
             run_autoscaler(w, k)
+
+
+@kernel
+def replace_pod(w: EngineState, k: ScalerState, number: int) -> None:
+    """Delete a pod, as an eviction does, and create another in its place."""
+    s = w.state
+    for index in range(s.alive):
+        pod = w.alive[index]
+        if w.pods[pod].number == number and not w.pods[pod].is_deleted:
+            replicas = s.replicas
+            delete_pod(w, pod)
+            s.replicas -= 1
+            pods_changed(w, k)
+            set_replicas(w, max(s.replicas, replicas))
+            return
+
+
+@kernel
+def advance_pooled(w: EngineState, k: ScalerState, until: int, resumes: bool) -> tuple[int, bool, bool, bool]:
+    """Let a simulation of a shared pool continue, if it may, and return what ``describe_pause`` does."""
+    if resumes:
+        w.state.is_paused = False
+    advance(w, k, until)
+    return describe_pause(w)
+
+
+@kernel
+def describe_pause(w: EngineState) -> tuple[int, bool, bool, bool]:
+    """Return the time, whether pods changed, whether no row is left, and whether all requests have ended."""
+    s = w.state
+    return s.now, s.is_paused, s.is_full, s.has_ended and s.done == len(w.requests)
