@@ -6,6 +6,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
+
+from ebbtide.core.documents.profiles import load_profile_with_data
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -210,6 +213,19 @@ def test_prices_are_those_of_the_node_pools(run: Any, fleet: Path) -> None:
     assert report["changes"]
     before = 2.5 * sum(service["gpuHours"] for service in report["smallestPool"]["services"])
     assert f"cost {report['changes'][0]['cost'] - before:+,.2f}" in text
+
+
+def test_the_profile_has_the_prices_that_the_command_line_does_not_name(run: Any, fleet: Path) -> None:
+    _, profile, _ = load_profile_with_data("full")
+    spec = {**profile["spec"], "prices": {"gpuHour": {"default": 2.0}}}
+    (fleet / "profile.yaml").write_text(yaml.safe_dump({**profile, "spec": spec}))
+    words = ("-o", "json", "--changes", "0", "--profile", str(fleet / "profile.yaml"))
+    known, named = (
+        json.loads(plan(run, fleet, *words, *more)[1])["pool"]["cost"] for more in ((), ("--price", "default=4"))
+    )
+
+    assert known > 0
+    assert named == pytest.approx(2 * known, abs=0.001)
 
 
 def test_the_page_needs_no_network_and_shows_what_binds(run: Any, fleet: Path) -> None:

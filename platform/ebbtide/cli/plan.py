@@ -90,7 +90,7 @@ OPTIONS: Final = (
         metavar="NAME=PRICE",
         action="append",
         default=[],
-        help="Price of a GPU-hour of a node pool, as in h100=2.5; repeatable",
+        help="Price of a GPU-hour of a node pool, as in h100=2.5; repeatable (default: that of the profile)",
     ),
     make_option(
         "--training",
@@ -206,7 +206,7 @@ def _plan(
             )
         sizes = _read_pools(options, profile)
         training = _read_training(options, sizes)
-        prices = _read_prices(options, sizes)
+        prices = _read_prices(options, sizes, profile)
         fleet = planner.make_fleet(cases, sizes, pool.read_quotas(profile), training, factors, prices)
         planned = planner.plan_fleet(fleet, cases)
     notes = list(dict.fromkeys([*notes, *(note for prepared in cases for note in prepared.notes)]))
@@ -320,8 +320,10 @@ def _read_pools(options: Options, profile: Profile) -> list[PoolSize]:
     return sizes
 
 
-def _read_prices(options: Options, sizes: Sequence[PoolSize]) -> dict[str, float]:
-    prices = {}
+def _read_prices(options: Options, sizes: Sequence[PoolSize], profile: Profile) -> dict[str, float]:
+    known, pools = profile.spec.prices.gpu_hour, {pool.name: pool for pool in profile.spec.node_pools}
+    priced = {size.name: known.get(size.name, known.get(pools[size.name].product or "")) for size in sizes}
+    prices = {name: price for name, price in priced.items() if price is not None}
     for text in options.price:
         name, price = _parse(PRICE, text, "--price")
         if name not in {size.name for size in sizes}:

@@ -323,7 +323,7 @@ class Pods(Model):
 
 
 class Prices(Model):
-    """Prices for ``ebbtide report``. Without them, a report has hours and no money."""
+    """Prices for ``ebbtide report`` and ``ebbtide plan``. Without them, both have hours and no money."""
 
     currency: Text | None = None
     """Currency of the prices, as reports show it."""
