@@ -461,7 +461,7 @@ def test_the_policies_build(kustomize: str) -> None:
     result = build(kustomize, ROOT / "policies")
     assert result.code == 0, result.err
     kinds = [item["kind"] for item in result.out]
-    assert kinds.count("ValidatingAdmissionPolicy") == kinds.count("ValidatingAdmissionPolicyBinding") == 9
+    assert kinds.count("ValidatingAdmissionPolicy") == kinds.count("ValidatingAdmissionPolicyBinding") == 10
 
 
 @pytest.mark.parametrize("component", ["controller", "crd"])

@@ -25,9 +25,9 @@ from ebbtide.core.autoscaler.guard import (
     Observation,
     Replay,
     Scaling,
+    count_slots,
     make_guard_settings,
 )
-from ebbtide.core.autoscaler.targets import make_decider
 from ebbtide.core.base.prose import count_noun
 from ebbtide.simulator.data import GuardStep, SimulationResult
 from ebbtide.simulator.initial import make_records
@@ -129,7 +129,7 @@ def make_watch(setting: Setting, inputs: SimulationInputs, *, fast: bool) -> Gua
     terms = None if setting.floor is None else make_guard_settings(setting.floor)
     if terms is None or (inputs.end - inputs.lead) / SECOND < EVIDENCE_SHARE * (EVIDENCE_HOURS - 1) * HOUR:
         return None
-    slots = inputs.slots or make_decider(setting.revision, setting.config).total_value
+    slots = count_slots(setting.revision, setting.config, inputs.slots)
     scaling = Scaling(revision=setting.revision, config=setting.config, slots=slots, weighted=setting.weighted)
     assert setting.floor is not None
     assert setting.floor.guard is not None

@@ -268,8 +268,7 @@ class Guards:
     def _make_guard(self, settings: FloorSettings, revision: Object) -> Guard | None:
         """Return a guard without a past for the settings of a revision; None if its autoscaler cannot be replayed."""
         # Only a controller with guarded workloads needs the replays and the simulator's settings.
-        from ebbtide.core.autoscaler.guard import Guard, Scaling, make_guard_settings  # noqa: PLC0415 - as above
-        from ebbtide.core.autoscaler.targets import make_decider  # noqa: PLC0415 - as above
+        from ebbtide.core.autoscaler.guard import Guard, Scaling, count_slots, make_guard_settings  # noqa: PLC0415 - as above
         from ebbtide.simulator.setting import NotSimulated, from_annotations  # noqa: PLC0415 - as above
 
         terms = make_guard_settings(settings)
@@ -282,13 +281,11 @@ class Guards:
         concurrency = get_at(revision, "spec", "containerConcurrency", default=0)
         try:
             setting = from_annotations(annotations, self._profile, container_concurrency=concurrency)
-            slots = concurrency or make_decider(setting.revision, setting.config).total_value
+            slots = count_slots(setting.revision, setting.config, float(concurrency))
             limit = 0.0 if terms is None else find_limit(terms.limit)
-            if terms is None or not limit or settings.metrics or not (concurrency or setting.metric == "concurrency"):
+            if terms is None or not limit or settings.metrics or not slots:
                 return None
-            scaling = Scaling(
-                revision=setting.revision, config=setting.config, slots=float(slots), weighted=setting.weighted
-            )
+            scaling = Scaling(revision=setting.revision, config=setting.config, slots=slots, weighted=setting.weighted)
             return Guard(replace(terms, limit=limit), scaling)
         except (NotSimulated, ValueError) as error:
             LOG.warning("guard of revision %s: %s", revision["metadata"]["name"], error)

@@ -152,6 +152,14 @@ class Scaling:
     weighted: bool = False
 
 
+def count_slots(revision: RevisionSettings, config: AutoscalerConfig, limit: float) -> float:
+    """Return the requests that a replica serves side by side: its limit, or without one the target of concurrency.
+
+    0 if neither is known: a target of requests per second does not say how many are served side by side.
+    """
+    return limit or (make_decider(revision, config).total_value if revision.metric == "concurrency" else 0.0)
+
+
 class Observation(NamedTuple):
     """One interval: it ends at ``date`` and lasts ``seconds``. None stands for unknown, never for 0.
 

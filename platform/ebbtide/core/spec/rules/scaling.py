@@ -230,10 +230,9 @@ def _check_guard(inference: Inference, guard: Guard) -> Iterator[Problem]:
         fix = "set slo.p95LatencyMilliseconds without timeToFirstTokenMilliseconds, or remove guard"
         yield Problem("AUT210", where, message, fix, fixes=remove_field())
     metric = None if auto.metric is None else metrics.find_metric(auto.metric)
-    kpa = metric is not None and (
-        metric.name == "concurrency" or (metric.autoscaler == "kpa" and auto.concurrency_hard_limit)
-    )
-    if low > LEAST_GUARDED and not kpa:
+    # A threshold that the hard limit bounds is a number of requests at a time.
+    known = metric is not None and metric.autoscaler == "kpa" and (metric.limited or auto.concurrency_hard_limit)
+    if low > LEAST_GUARDED and not known:
         message = "guard replays the requests through Knative's autoscaler, which must know how many a replica serves at a time"
         fix = "set metric to concurrency, or to throughput with concurrencyHardLimit, or remove guard"
         yield Problem("AUT212", where, message, fix, fixes=remove_field())
