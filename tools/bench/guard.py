@@ -41,7 +41,6 @@ DAY = 86_400
 TICKS = int(DAY // TICK_INTERVAL)
 #: A Monday, 00:00 UTC.
 EPOCH = 1_767_571_200.0
-SLOTS, SERVICE_SECONDS = 8, 6.0
 #: Ticks of an observation, days of a week with full traffic.
 PER_OBSERVATION, WORKDAYS = 15, 5
 #: Seconds that a request may wait in addition to its service time.
@@ -121,9 +120,9 @@ class Fixed(NamedTuple):
     replica_seconds_rest: float
 
 
-def replay_fixed(ticks: list[int], split: int, minimum: int, server: Server) -> Fixed:
+def replay_fixed(ticks: list[int], split: int, minimum: int, server: Server, slots: int) -> Fixed:
     """Replay a fixed minimum."""
-    auto = make_replayer(make_scaling(minimum), fast=True)
+    auto = make_replayer(make_scaling(minimum, slots), fast=True)
     world = auto.start(minimum, 0)
     auto.advance(world, 0, ticks[:split], minimum, server)
     late, seconds = float(world.row.late), float(world.row.replica_seconds)
@@ -131,20 +130,20 @@ def replay_fixed(ticks: list[int], split: int, minimum: int, server: Server) -> 
     return Fixed(late, world.row.late - late, world.row.replica_seconds - seconds)
 
 
-def choose_minimum(ticks: list[int], promise: float, server: Server) -> int | None:
+def choose_minimum(ticks: list[int], promise: float, server: Server, slots: int) -> int | None:
     """Return the smallest minimum that meets the SLO with half of the allowed late requests to spare, by bisection."""
     low, high = -1, len(MINIMUMS)
     while high - low > 1:
         middle = (low + high) // 2
-        late = replay_fixed(ticks, len(ticks), MINIMUMS[middle], server).late
+        late = replay_fixed(ticks, len(ticks), MINIMUMS[middle], server, slots).late
         low, high = (low, middle) if late <= promise / 2 * sum(ticks) else (middle, high)
     return MINIMUMS[high] if high < len(MINIMUMS) else None
 
 
-def make_scaling(minimum: int) -> Scaling:
+def make_scaling(minimum: int, slots: int) -> Scaling:
     """Return Knative's default autoscaler with a limit of concurrent requests."""
-    revision = RevisionSettings(container_concurrency=SLOTS, min_scale=minimum, max_scale=200)
-    return Scaling(revision=revision, config=AutoscalerConfig(), slots=SLOTS)
+    revision = RevisionSettings(container_concurrency=slots, min_scale=minimum, max_scale=200)
+    return Scaling(revision=revision, config=AutoscalerConfig(), slots=slots)
 
 
 def measure(job: tuple[str, np.ndarray, int, float, float, argparse.Namespace]) -> Row | None:
@@ -152,12 +151,12 @@ def measure(job: tuple[str, np.ndarray, int, float, float, argparse.Namespace]) 
     name, counts, length, start_up, promise, options = job
     ticks = draw(counts, length, options.seed)
     split = min(options.learn * TICKS, len(ticks))
-    limit = SERVICE_SECONDS + PATIENCE_SECONDS
-    server = describe_server(SERVICE_SECONDS, start_up, limit)
-    minimum = choose_minimum(ticks[:split], promise, server)
+    limit = options.service + PATIENCE_SECONDS
+    server = describe_server(options.service, start_up, limit)
+    minimum = choose_minimum(ticks[:split], promise, server, options.slots)
     if minimum is None or minimum == 1:
         return None
-    scaling = make_scaling(minimum)
+    scaling = make_scaling(minimum, options.slots)
     terms = GuardSettings(
         minimum=minimum,
         promise=promise,
@@ -179,10 +178,10 @@ def measure(job: tuple[str, np.ndarray, int, float, float, argparse.Namespace]) 
         date += len(seen) * TICK_INTERVAL
         late, told = int(world.row.late) - told, int(world.row.late)
         seconds = len(seen) * TICK_INTERVAL
-        decision = guard.observe(Observation(date, seconds, sum(seen), late, 0, SERVICE_SECONDS, start_up))
+        decision = guard.observe(Observation(date, seconds, sum(seen), late, 0, options.service, start_up))
         floor = decision.floor
         reasons[decision.reason] += 1
-    fixed = replay_fixed(ticks, split, minimum, server)
+    fixed = replay_fixed(ticks, split, minimum, server, options.slots)
     requests = max(sum(ticks[split:]), 1)
     shown = ", ".join(f"{reason} {100 * number / reasons.total():.0f}%" for reason, number in reasons.most_common(4))
     return Row(
@@ -221,6 +220,8 @@ def main() -> None:
     parser.add_argument("--learn", type=int, default=2, help="days that choose the author's minimum, not counted")
     parser.add_argument("--start-up", type=float, nargs="+", default=[45.0, 180.0], help="seconds")
     parser.add_argument("--promise", type=float, nargs="+", default=[0.01, 0.05], help="share of late requests")
+    parser.add_argument("--slots", type=int, default=8, help="requests that a replica serves at a time")
+    parser.add_argument("--service", type=float, default=6.0, help="seconds of a request")
     parser.add_argument("--steps", type=int, default=4, help="steps per day of the guard")
     parser.add_argument("--candidates", nargs="+", default=["learned", "half", "least"])
     parser.add_argument("--seed", type=int, default=1)
