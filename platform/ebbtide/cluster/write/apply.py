@@ -38,7 +38,7 @@ from ebbtide.core.base.quantities import format_number
 from ebbtide.core.documents.quota import sum_replica_requests, update_replicas
 from ebbtide.core.profile.projects import report_unknown_namespace
 from ebbtide.core.translation import gpu
-from ebbtide.core.translation.endpoints import list_models, make_own_list
+from ebbtide.core.translation.endpoints import ENDPOINT_GATEWAYS, list_models, make_own_list
 from ebbtide.core.translation.objects import Object, apply_merge_patch
 
 if TYPE_CHECKING:
@@ -75,7 +75,10 @@ FOREIGN: Final = "RES062"
 #: Kinds that hold data, which outlives the workload.
 DATA: Final = frozenset({"PersistentVolumeClaim"})
 #: Kinds that need an existing workload; they are written after it.
-FOLLOWERS: Final = ("DomainMapping", "HorizontalPodAutoscaler", "ScaledObject", "Backend", "HTTPRoute")
+FOLLOWERS: Final = (
+    *("DomainMapping", "HorizontalPodAutoscaler", "ScaledObject"),
+    *(kind for gateway in ENDPOINT_GATEWAYS.values() for _, kind in (gateway.route, *gateway.others)),
+)
 #: Field managers of ``kubectl apply``, on the client's and on the server's side.
 KUBECTL: Final = frozenset({"kubectl-client-side-apply", "kubectl"})
 LATEST: Final = [{"latestRevision": True, "percent": 100}]

@@ -156,7 +156,7 @@ def revoke_key(cluster: Cluster, name: str, namespace: str) -> None:
 
 
 def find_url(cluster: Cluster, namespace: str) -> str:
-    """Return the base URL of a project's endpoint; empty if no service is published, or reading the route is forbidden."""
+    """Return the base URL of a project's endpoint; empty if the project has none, or reading its route is forbidden."""
     for gateway in ENDPOINT_GATEWAYS.values():
         try:
             route = cluster.get(kube.KINDS[gateway.route], ENDPOINT, namespace)

@@ -10,6 +10,7 @@ from ebbtide.cluster.client.protocol import KINDS, Cluster, Kind, MissingError, 
 from ebbtide.cluster.read.inventory import explain_resource_owner, get_top
 from ebbtide.cluster.write.endpoints import refresh_models
 from ebbtide.core.base import keys
+from ebbtide.core.translation.endpoints import ENDPOINT_GATEWAYS
 from ebbtide.core.translation.objects import Object
 
 #: Kinds of a workload's companion objects, which have its labels.
@@ -21,8 +22,7 @@ COMPANIONS: Final = (
     ("batch/v1", "Job"),
     ("serving.kserve.io/v1alpha1", "LocalModelNamespaceCache"),
     ("serving.knative.dev/v1beta1", "DomainMapping"),
-    ("gateway.networking.k8s.io/v1", "HTTPRoute"),
-    ("gateway.envoyproxy.io/v1alpha1", "Backend"),
+    *(kind for gateway in ENDPOINT_GATEWAYS.values() for kind in (gateway.route, *gateway.others)),
     ("resource.k8s.io/v1", "ResourceClaimTemplate"),
     ("v1", "ServiceAccount"),
 )

@@ -50,5 +50,7 @@ class EndpointGateway(NamedTuple):
     #: The API versions and kinds of a service's route, and of the object of ``models``.
     route: tuple[str, str]
     model_list: tuple[str, str]
+    #: The API versions and kinds of the other objects of ``service``, which are deleted with it after its route.
+    others: tuple[tuple[str, str], ...]
     #: Features that a gateway may lack, with the reason in the message about the field: fallback, tokens.
     lacks: dict[str, str]

@@ -304,6 +304,7 @@ GATEWAY: Final = EndpointGateway(
     read_models=read_models,
     route=(f"{ROUTES}/v1", "HTTPRoute"),
     model_list=(API, "HTTPRouteFilter"),
+    others=((API, "Backend"),),
     lacks={
         "fallback": "Envoy Gateway changes to another backend only when health checks fail, and a health check of a service that "
         "Knative has scaled to zero starts it",
