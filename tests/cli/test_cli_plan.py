@@ -228,6 +228,17 @@ def test_the_profile_has_the_prices_that_the_command_line_does_not_name(run: Any
     assert named == pytest.approx(2 * known, abs=0.001)
 
 
+def test_a_pool_without_a_price_leaves_no_cost_that_looks_complete(run: Any, fleet: Path) -> None:
+    _, profile, _ = load_profile_with_data("full")
+    pools = [*profile["spec"]["nodePools"], {**profile["spec"]["nodePools"][0], "name": "spare"}]
+    (fleet / "profile.yaml").write_text(yaml.safe_dump({**profile, "spec": {**profile["spec"], "nodePools": pools}}))
+    words = ("--changes", "0", "--profile", str(fleet / "profile.yaml"), "--pool", "spare=2", "--price", "default=2")
+    _, text, _ = plan(run, fleet, *words)
+
+    assert "no cost: node pool spare has no price in the profile, and no --price" in text
+    assert "cost of services" not in text
+
+
 def test_the_page_needs_no_network_and_shows_what_binds(run: Any, fleet: Path) -> None:
     code, out, err = plan(run, fleet, "-o", "html", "--changes", "0", gpus=2)
 
@@ -274,7 +285,7 @@ def test_a_folder_is_planned_with_the_requests_of_a_cluster(
 
 
 def test_a_namespace_without_recorded_requests(run: Any) -> None:
-    code, out, err = run("--demo", "plan", "--live", "-n", "nobody")
+    code, out, err = run("--demo", "plan", "--live", "-n", "absent")
 
     assert (code, out) == (1, "")
     assert "error PLN001 input\n    no service has recorded requests: none was found\n" in err

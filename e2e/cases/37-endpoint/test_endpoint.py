@@ -131,8 +131,8 @@ def test_two_models(stage: Stage) -> None:
     assert unknown.value.code == "model_not_found"
     with pytest.raises(openai.AuthenticationError):
         make_openai(stage, "sk-wrong").models.list()
-    with make_client(stage, None) as nobody:
-        assert ask(nobody, "here").status_code == httpx.codes.UNAUTHORIZED
+    with make_client(stage, None) as keyless:
+        assert ask(keyless, "here").status_code == httpx.codes.UNAUTHORIZED
 
 
 def stream(client: openai.OpenAI, model: str) -> tuple[list[float], float]:

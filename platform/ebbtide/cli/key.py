@@ -61,7 +61,11 @@ def _run_on_cluster(cluster: connection.Cluster, options: Options) -> int:
     url = endpoints.find_url(cluster, namespace)
     terminal.write_stderr(
         f"The key {options.name} is shown only now."
-        + (f" Base URL: {url}" if url else " No service of the project is published yet: set endpoint in a spec.")
+        + (
+            f" Base URL: {url}"
+            if url
+            else f" The base URL is unknown: namespace {namespace} has no endpoint, or reading it is forbidden."
+        )
     )
     return _print_result(options, {"namespace": namespace, "key": value, "url": url or None}, f"{value}\n")
 

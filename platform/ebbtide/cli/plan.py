@@ -207,6 +207,11 @@ def _plan(
         sizes = _read_pools(options, profile)
         training = _read_training(options, sizes)
         prices = _read_prices(options, sizes, profile)
+        unpriced = [size.name for size in sizes if size.name not in prices]
+        if prices and unpriced:
+            # A sum without them would look like one of all.
+            notes = [*notes, f"no cost: node pool {unpriced[0]} has no price in the profile, and no --price"]
+            prices = {}
         fleet = planner.make_fleet(cases, sizes, pool.read_quotas(profile), training, factors, prices)
         planned = planner.plan_fleet(fleet, cases)
     notes = list(dict.fromkeys([*notes, *(note for prepared in cases for note in prepared.notes)]))
@@ -321,12 +326,14 @@ def _read_pools(options: Options, profile: Profile) -> list[PoolSize]:
 
 
 def _read_prices(options: Options, sizes: Sequence[PoolSize], profile: Profile) -> dict[str, float]:
-    known, pools = profile.spec.prices.gpu_hour, {pool.name: pool for pool in profile.spec.node_pools}
-    priced = {size.name: known.get(size.name, known.get(pools[size.name].product or "")) for size in sizes}
-    prices = {name: price for name, price in priced.items() if price is not None}
+    from ebbtide.simulator.pool import find_gpu_price
+
+    names = {size.name for size in sizes}
+    priced = {pool.name: find_gpu_price(profile.spec.prices, pool) for pool in profile.spec.node_pools}
+    prices = {name: price for name, price in priced.items() if name in names and price is not None}
     for text in options.price:
         name, price = _parse(PRICE, text, "--price")
-        if name not in {size.name for size in sizes}:
+        if name not in names:
             exit_with_usage_error(f"invalid --price {text!r}: --pool has no {name}", COMMAND)
         prices[name] = float(price)
     return prices

@@ -20,7 +20,7 @@ from ebbtide.core.translation import gpu
 from ebbtide.core.translation.priority import KAI
 
 if TYPE_CHECKING:
-    from ebbtide.core.profile.models import Profile
+    from ebbtide.core.profile.models import NodePool, Prices, Profile
     from ebbtide.core.translation.plan import Plan
 
 #: Parts of a GPU.
@@ -92,6 +92,11 @@ class PoolSize:
         per_node = self.per_node or self.gpus
         whole, rest = divmod(self.gpus, per_node) if per_node else (0, 0)
         return [per_node] * whole + [rest] * bool(rest)
+
+
+def find_gpu_price(prices: Prices, pool: NodePool) -> float | None:
+    """Return the price of a GPU-hour of a node pool, None if the profile does not state it."""
+    return prices.gpu_hour.get(pool.name, prices.gpu_hour.get(pool.product or ""))
 
 
 def read_quotas(profile: Profile) -> dict[str, int]:

@@ -111,6 +111,10 @@ class ServiceReplay:
     change: SettingChange | None
     notes: tuple[str, ...]
 
+    def format_hours(self, hours: SimulatedRange) -> str:
+        """Return hours with what they count: ``4.69 (4.69 to 4.83) GPU-hours``."""
+        return f"{format_range(hours)} {self.unit}-hours"
+
 
 def replay_service(
     request: SimulationRequest, loaded: LoadedDocument, profile: Profile, *, is_fitted: bool = True

@@ -45,8 +45,7 @@ def format_saving(row: CostRow, currency: str) -> str:
     """Return what the change of a row saves: money, or hours without a price; empty without a change."""
     if row.replay is None or row.replay.change is None:
         return ""
-    hours = f"{format_range(row.replay.change.hours_saved)} {row.replay.unit}-hours"
-    return format_money(row.saved, currency) or hours
+    return format_money(row.saved, currency) or row.replay.format_hours(row.replay.change.hours_saved)
 
 
 def describe_change(row: CostRow, currency: str) -> str:
@@ -55,7 +54,7 @@ def describe_change(row: CostRow, currency: str) -> str:
     assert row.replay.change is not None
     change = row.replay.change
     money = format_money(row.saved, currency)
-    saved = f"{format_range(change.hours_saved)} {row.replay.unit}-hours"
+    saved = row.replay.format_hours(change.hours_saved)
     return f"{change.text}: saves {money and money + ', '}{saved}; {format_range(change.use.late)} late requests"
 
 
@@ -139,7 +138,7 @@ def render_slack(report: CostReport) -> str:
     for row in [row for row in report.rows if row.replay is not None][:MAX_CHANGES]:
         assert row.replay is not None
         money = format_money(row.cost, currency)
-        hours = f"{format_range(row.replay.current.hours)} {row.replay.unit}-hours"
+        hours = row.replay.format_hours(row.replay.current.hours)
         lines.append(f"• {_name(row)} {_escape_slack(', '.join(filter(None, [money, hours])))}")
     unknown = report.total.services - report.total.replayed
     if unknown:

@@ -30,6 +30,7 @@ from ebbtide.core.spec.objectives import list_token_objectives
 from ebbtide.core.translation.objects import Object
 from ebbtide.core.translation.translate import make_plan
 from ebbtide.simulator.fleet import WORKERS
+from ebbtide.simulator.pool import find_gpu_price
 from ebbtide.simulator.request import SimulationRequest, SimulationRequestError
 from ebbtide.simulator.savings import ServiceReplay, replay_service
 
@@ -224,7 +225,7 @@ def find_price(loaded: LoadedDocument, inputs: ReportInputs) -> float | None:
         return prices.cpu_hour if plan.spec.compute.cpu_core_request else None
     if gpu_hour is not None or plan.pool is None:
         return gpu_hour
-    return prices.gpu_hour.get(plan.pool.name, prices.gpu_hour.get(plan.pool.product or ""))
+    return find_gpu_price(prices, plan.pool)
 
 
 def make_cost_row(

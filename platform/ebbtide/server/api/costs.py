@@ -77,7 +77,7 @@ class Costs:
 
         Raises:
             LimitExceededError: the caller computes a report already, or there are too many reports or workloads.
-            SourceError: there is no metrics source, or it is unavailable.
+            SourceError: the metrics source is missing or unavailable.
         """
         return self._compute(self._begin(caller), caller, namespace, project, days)
 

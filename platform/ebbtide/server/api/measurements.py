@@ -82,7 +82,7 @@ class Measurements:
         Raises:
             MissingError: the named workload does not exist or is not visible.
             LimitExceededError: more workloads than one report may have.
-            SourceError: there is no metrics source, or it is unavailable.
+            SourceError: the metrics source is missing or unavailable.
         """
         source = self._require_source()
         if name:
