@@ -159,6 +159,15 @@ COMPONENTS: Final[Mapping[str, Component]] = {
             {"prometheus": "prometheus"},
             tags="remove_all_sd,enable_kubernetes_sd",
         ),
+        # Writes the traffic of past days for a case.
+        Component(
+            "promtool",
+            "v3.16.0",
+            {"promtool": "promtool"},
+            tags="remove_all_sd,enable_kubernetes_sd",
+            directory="prometheus",
+            packages=("github.com/prometheus/prometheus/cmd/promtool",),
+        ),
         Component(
             "prometheus-operator",
             "v0.85.0",
