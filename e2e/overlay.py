@@ -15,9 +15,7 @@ RELEASED: Final = "ghcr.io/ebbtide/ebbtide"
 COMPONENTS: Final = ROOT / "kustomize"
 
 
-def write_overlay(
-    stage: Stage, component: str, namespace: str, profile: Mapping[str, Any], config_map: str, **more: object
-) -> Path:
+def write_overlay(stage: Stage, component: str, namespace: str, profile: Mapping[str, Any], config_map: str) -> Path:
     """Write an overlay with the suite's image, this namespace, and the suite's profile with changes; return its folder.
 
     ``profile`` replaces sections of the profile's spec, and ``config_map`` is the component's name for it.
@@ -34,7 +32,6 @@ def write_overlay(
         "resources": [os.path.relpath(COMPONENTS / component, file.parent)],
         "images": [{"name": RELEASED, "newName": name, "newTag": tag}],
         "configMapGenerator": [{"name": config_map, "behavior": "replace", "files": ["profile.yaml"]}],
-        **more,
     }
     file.write_text(yaml.safe_dump(overlay))
     return file.parent

@@ -1,4 +1,4 @@
-"""`ebbtide serve` in the cluster: from kustomize/ebbtide, for real tokens, by NVIDIA's own client, and who may see what."""
+"""`ebbtide serve` in the cluster: from its Helm chart, for real tokens, by NVIDIA's own client, and who may see what."""
 
 import base64
 import json
@@ -17,17 +17,19 @@ import httpx
 import pytest
 import yaml
 
+from e2e.build import build
+from e2e.components import COMPONENTS
 from e2e.kubectl import KubectlError, Manifest
-from e2e.overlay import COMPONENTS, write_overlay
+from e2e.overlay import COMPONENTS as KUSTOMIZE
 from e2e.paths import ROOT
 from e2e.servers.images import image
-from e2e.stage import Stage
+from e2e.stage import PROFILE, Stage
 
 sys.path.insert(0, str(ROOT / "tests"))
 
 import matrix
 
-ROLE: Final = COMPONENTS / "roles" / "project-member.yaml"
+ROLE: Final = KUSTOMIZE / "roles" / "project-member.yaml"
 V1: Final = "/api/ebbtide/v1"
 FORWARDED: Final = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+)")
 SEEN: Final = ["get", "list", "watch"]
@@ -62,15 +64,25 @@ class Place:
         root["subjects"] = [{"kind": "ServiceAccount", "name": "root", "namespace": home}]
         return [*found, root]
 
-    def overlay(self) -> Path:
-        """Write the overlay of an administrator who installs the server, and creates the key separately."""
-        key = {
-            "name": "ebbtide-session-key",
-            "literals": [f"key={base64.urlsafe_b64encode(os.urandom(32)).decode()}"],
-            "options": {"disableNameSuffixHash": True},
-        }
-        profile = {"projects": {"manage": False}}
-        return write_overlay(self.stage, "ebbtide", self.system, profile, "ebbtide-profile", secretGenerator=[key])
+    def install(self) -> None:
+        """Install the chart, as an administrator does; controllers from kustomize are other cases'."""
+        key = base64.urlsafe_b64encode(os.urandom(32)).decode()
+        restricted = {"pod-security.kubernetes.io/enforce": "restricted"}
+        secret = _object("v1", "Secret", "ebbtide-session-key", self.system)
+        self.stage.apply(
+            [_object("v1", "Namespace", self.system, labels=restricted), {**secret, "stringData": {"key": key}}]
+        )
+        profile = yaml.safe_load(PROFILE.read_text())
+        profile["spec"]["projects"]["manage"] = False
+        repository, _, tag = image("ebbtide").rpartition(":")
+        values = {"image": {"repository": repository, "tag": tag}, "profile": yaml.safe_dump(profile)}
+        file = self.stage.written("values.yaml", yaml.safe_dump(values))
+        self.helm("install", "ebbtide", str(ROOT / "charts/ebbtide"), f"--values={file}", "--wait", "--timeout=300s")
+
+    def helm(self, *words: str) -> None:
+        """Run Helm in the server's namespace."""
+        options = [f"--namespace={self.system}", f"--kubeconfig={self.stage.kubectl.kubeconfig}"]
+        subprocess.run([build(COMPONENTS["helm"]) / "helm", *words, *options], check=True, capture_output=True)
 
     def token(self, account: str) -> str:
         """Return a token of a service account, as its pods get one."""
@@ -136,8 +148,7 @@ def forwarded(stage: Stage, namespace: str) -> Iterator[str]:
 
 def test_serve(stage: Stage, place: Place) -> None:
     """The server runs under the restricted pod security standard, runapy works on it, and each user sees only their projects."""
-    stage.kubectl.run("apply", "-k", str(place.overlay()))
-    stage.kubectl.run("rollout", "status", "deployment/ebbtide", "-n", place.system, "--timeout=300s", timeout=320)
+    place.install()
     (account,) = stage.kubectl.get("clusterrolebinding", "ebbtide-server")["subjects"]
     assert account == {"kind": "ServiceAccount", "name": "ebbtide", "namespace": place.system}
     tokens = {"owner": place.token("robot"), "reader": place.token("rita"), "root": place.token("root")}
@@ -152,6 +163,9 @@ def test_serve(stage: Stage, place: Place) -> None:
     assert "Traceback" not in log, log[log.index("Traceback") :][:4000]
     pods = stage.kubectl.get("pods", "-n", place.system, "-lapp.kubernetes.io/name=ebbtide")["items"]
     assert [pod["status"]["containerStatuses"][0]["restartCount"] for pod in pods] == [0, 0]
+    place.helm("uninstall", "ebbtide", "--wait")
+    left = stage.kubectl.get("clusterroles,clusterrolebindings")["items"]
+    assert "ebbtide-server" not in {item["metadata"]["name"] for item in left}
 
 
 def by_runapy(stage: Stage, address: str, token: str) -> float:
@@ -300,7 +314,7 @@ def test_the_server_may_write_nothing(stage: Stage) -> None:
     """With its own role alone, the API server forbids everything but reads and reviews."""
     stage.kubectl.run("create", "namespace", stage.namespace)
     stage.kubectl.run("create", "serviceaccount", "ebbtide", "-n", stage.namespace)
-    roles = {item["kind"]: item for item in yaml.safe_load_all((COMPONENTS / "ebbtide" / "roles.yaml").read_text())}
+    roles = {item["kind"]: item for item in yaml.safe_load_all((KUSTOMIZE / "ebbtide" / "roles.yaml").read_text())}
     role, binding = roles["ClusterRole"], roles["ClusterRoleBinding"]
     for item in (role, binding):
         item["metadata"]["name"] = f"{stage.namespace}-server"
