@@ -1,4 +1,4 @@
-"""A fixed number of replicas.
+"""A fixed number of replicas, in the namespace that `kubectl apply -n` names: the spec has neither project nor namespace.
 
 Seen: ready means that all are; load brings no more; without a request for longer than it takes to go to zero, none go.
 """
@@ -13,8 +13,16 @@ MANY = 200
 
 
 def test_fixed(stage: Stage) -> None:
-    stage.deploy()
+    spec = (stage.folder / "spec.yaml").read_text()
+    rendered = stage.ebbtide(["render", "-", *stage.profile()], spec)
+    assert rendered.returncode == 0, rendered.stderr
+    assert "namespace:" not in rendered.stdout
+    place = ["-n", stage.namespace]
+    stage.kubectl.run("create", "namespace", stage.namespace)
+    stage.kubectl.run("apply", *place, "-f", "-", stdin=rendered.stdout)
     stage.ready("chat")
+    same = stage.ebbtide(["diff", "-", *place, *stage.profile(), f"--kubeconfig={stage.kubectl.kubeconfig}"], spec)
+    assert same.returncode == 0, same.stdout + same.stderr
     assert len(stage.pods("chat", ready=True)) == 2
 
     def two() -> bool:
