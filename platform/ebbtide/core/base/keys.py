@@ -48,6 +48,8 @@ APP_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 POD_SECURITY: Final = "pod-security.kubernetes.io/"
 
 # Knative.
+#: On a revision; its proxies read the request while they write the answer: features.knative.dev/http-full-duplex: Enabled
+FULL_DUPLEX: Final = "features.knative.dev/http-full-duplex"
 AUTOSCALING: Final = "autoscaling.knative.dev/"
 #: autoscaling.knative.dev/class: kpa.autoscaling.knative.dev
 CLASS: Final = "autoscaling.knative.dev/class"

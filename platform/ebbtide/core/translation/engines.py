@@ -24,7 +24,8 @@ class Engine(NamedTuple):
     model. ``streams`` are the stores from which the engine streams weights with ``--load-format=runai_streamer``, besides a
     directory and huggingface.co; empty if it cannot stream. ``compiled`` is the environment variable with the directory of
     compiled artifacts, ``compile_flag`` the argument without which it compiles nothing, and ``eager_flag`` the one with which.
-    ``names_flag`` sets the names of the model in requests; empty if the server does not compare them.
+    ``names_flag`` sets the names of the model in requests; empty if the server does not compare them. ``generates`` says that it
+    generates text, which most clients stream.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Engine(NamedTuple):
     compile_flag: str = ""
     eager_flag: str = ""
     names_flag: str = ""
+    generates: bool = False
 
     def write_memory_argument(self, share: float) -> str:
         """Return the argument that limits the server to a share of the GPU, with the part that it leaves free by default."""
@@ -61,6 +63,7 @@ ENGINES: Final = (
         compiled="VLLM_CACHE_ROOT",
         eager_flag="--enforce-eager",
         names_flag="--served-model-name",
+        generates=True,
     ),
     Engine(
         "SGLang",
@@ -70,6 +73,7 @@ ENGINES: Final = (
         streams=("s3", "gs", "az"),
         compiled="TORCHINDUCTOR_CACHE_DIR",
         compile_flag="--enable-torch-compile",
+        generates=True,
     ),
     Engine("Triton", r"tritonserver", 8000, 8001, flags=("--http-port",)),
     Engine(
@@ -79,6 +83,7 @@ ENGINES: Final = (
         flags=("--port", "-p"),
         variables=("PORT",),
         model_variables=("MODEL_ID",),
+        generates=True,
     ),
     Engine("TEI", r"text-embeddings-inference", 80, flags=("--port", "-p"), variables=("PORT",)),
     Engine(
@@ -88,6 +93,7 @@ ENGINES: Final = (
         flags=(),
         variables=("NIM_HTTP_API_PORT", "NIM_SERVER_PORT"),
         model_variables=("NIM_MODEL_PATH", "NIM_MODEL_NAME"),
+        generates=True,
     ),
 )
 _PATTERNS: Final = tuple((re.compile(rf"(?:.*/)?(?:{engine.image})"), engine) for engine in ENGINES)

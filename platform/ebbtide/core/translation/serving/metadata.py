@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.base import keys
+from ebbtide.core.base.versions import parse_version
+from ebbtide.core.spec.objectives import list_token_objectives
+from ebbtide.core.translation.engines import find_engine
 from ebbtide.core.translation.scaling.controller import make_floor_annotations
 from ebbtide.core.translation.scaling.scraping import make_scrape_annotations
 from ebbtide.core.translation.serving.timeouts import find_initialization_timeout
@@ -13,6 +16,9 @@ if TYPE_CHECKING:
     from ebbtide.core.profile.models import ProfileSpec
     from ebbtide.core.spec.inference import InferenceSpec
     from ebbtide.core.translation.plan import Plan
+
+#: Knative release with the annotation for full duplex.
+FULL_DUPLEX_SINCE: Final = (1, 13)
 
 
 def drop_empty(**fields: dict[str, Any]) -> dict[str, Any]:
@@ -85,10 +91,31 @@ def make_pod_labels(plan: Plan, workload_labels: dict[str, str]) -> dict[str, st
 
 
 def make_pod_annotations(plan: Plan) -> dict[str, str]:
-    """Return the user's annotations for the pods, those of the metrics' port, and Knative's progress deadline."""
+    """Return the user's annotations for the pods, those of the metrics' port, and Knative's full duplex and progress deadline."""
     annotations = make_scrape_annotations(plan)
+    if plan.adds_defaults and plan.mode.revisions and _streams_answers(plan):
+        annotations[keys.FULL_DUPLEX] = "Enabled"
     annotations |= {annotation.name: annotation.value for annotation in plan.spec.annotations if not annotation.exclude}
     seconds = find_initialization_timeout(plan.spec)
     if seconds is not None and plan.mode.revisions:
         annotations[keys.PROGRESS_DEADLINE] = f"{seconds}s"
     return annotations
+
+
+def _streams_answers(plan: Plan) -> bool:
+    """Return whether clients stream the answers, as far as the image, the model, the SLO or the endpoint of the spec tell.
+
+    Knative's proxies abort an answer that begins before they have seen the end of the request, which happens on a busy node,
+    unless full duplex is on (knative/serving#12387; pkg/queue/sharedmain/handlers.go, pkg/activator/handler/handler.go). With
+    HTTP/2, the annotation breaks every request (knative/serving#15688).
+    """
+    spec = plan.spec
+    if spec.serving_port.protocol == "grpc" or parse_version(plan.cluster.knative.version) < FULL_DUPLEX_SINCE:
+        return False
+    engine = find_engine(spec.image)
+    return (
+        (engine is not None and engine.generates)
+        or (spec.model is not None and spec.model.format == "huggingface")
+        or (spec.slo is not None and bool(list_token_objectives(spec.slo)))
+        or spec.endpoint is not None
+    )
