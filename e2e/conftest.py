@@ -29,8 +29,9 @@ WHOLE = {
     "policies": {"16-policies", "17-dry-run"},
     "controller": {"28-floor", "30-crd"},
     "cluster": {
-        *("20-faults", "26-situations", "33-evidence", "test_disk_pressure", "test_doctor"),
-        *("test_page_while_the_api_server_is_away", "test_profile_of_the_cluster"),
+        *("20-faults", "26-situations", "33-evidence", "25-node::test_disk_pressure"),
+        *("22-operate::test_doctor", "22-operate::test_profile_of_the_cluster"),
+        "23-serve::test_page_while_the_api_server_is_away",
     },
     "devices": {"34-kai", "35-kueue", "36-dra"},
     "endpoint": {"37-endpoint"},
@@ -78,8 +79,9 @@ def whole(path: str) -> str:
     """Return what a test needs as a whole, by its node ID; empty where it shares all."""
     if path.endswith(SHARING):
         return ""
-    folders, _, test = path.rpartition("::")
-    return next((name for name, cases in WHOLE.items() if not cases.isdisjoint((*folders.split("/"), test))), "")
+    file, _, test = path.rpartition("::")
+    folder = Path(file).parent.name
+    return next((name for name, cases in WHOLE.items() if not cases.isdisjoint((folder, f"{folder}::{test}"))), "")
 
 
 @pytest.fixture(scope="session")
