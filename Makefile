@@ -203,7 +203,7 @@ check-schemas: setup-test ## Fail if the schemas differ from upstream's (needs G
 
 E2E := $(BIN)/python -m e2e
 # First the cases that share the cluster, then those marked `alone`, then those that install another scheduler, which stays.
-# CI runs the unit tests next to the second phase.
+# CI runs the unit tests next to the last two. Cases that exclude each other wait (`WHOLE` in e2e/conftest.py).
 PHASES ?= shared alone schedulers
 # A case that hangs is stopped and prints its observations. pytest's exit code 5 means that CASE selects no case.
 E2E_CACHE := .cluster/pytest
@@ -229,8 +229,8 @@ e2e: $(VENV)/.e2e ## Run the end-to-end cases on the cluster, or one: CASE=01-co
 	$(if $(filter shared,$(PHASES)),rm -rf .cluster/figures .cluster/failures $(E2E_CACHE))
 	@$(if $(filter shared,$(PHASES)),$(ON_CLUSTER) $(E2E_PYTEST) -m "not alone and not schedulers" -n $(E2E_WORKERS) e2e/cases/$(CASE),true) || failed=$$?; \
 	  [ $${failed:-5} = 5 ] || exit_with=$$failed; \
-	  $(if $(filter alone,$(PHASES)),$(ON_CLUSTER) $(E2E_PYTEST) -m alone e2e/cases/$(CASE),true) || [ $$? = 5 ] || exit_with=1; \
-	  $(if $(filter schedulers,$(PHASES)),$(ON_CLUSTER) $(E2E_PYTEST) -m schedulers e2e/cases/$(CASE),true) || [ $$? = 5 ] || exit_with=1; \
+	  $(if $(filter alone,$(PHASES)),$(ON_CLUSTER) $(E2E_PYTEST) -m alone -n 3 e2e/cases/$(CASE),true) || [ $$? = 5 ] || exit_with=1; \
+	  $(if $(filter schedulers,$(PHASES)),$(ON_CLUSTER) $(E2E_PYTEST) -m schedulers -n 2 e2e/cases/$(CASE),true) || [ $$? = 5 ] || exit_with=1; \
 	  [ $${exit_with:-0} != 1 ] || [ -z "$(filter-out 0,$(REPEAT))" ] || { $(ON_CLUSTER) $(BIN)/python -m e2e.repeat $(E2E_OPTIONS) && exit_with=0; }; \
 	  $(BIN)/python -m e2e.report; exit $${exit_with:-0}
 
@@ -326,9 +326,11 @@ CI_CHECKS := judge vet kustomize helm check-vectors lint types check-generated c
 CI_TESTS := test-core test-rest check-tiers package site
 ci: $(CI_CHECKS) $(CI_TESTS) ## Run everything that CI runs without a cluster
 
-# The cases that install another scheduler or quota controller: CI runs one after another, as long as it has time.
+# The cases that install another scheduler, a quota controller or a gateway. CI runs one group after another, as long as it has time.
+# The endpoint uses no devices, so its cases run next to KAI's.
+SCHEDULERS = $(notdir $(patsubst %/,%,$(dir $(shell grep -l 'mark\.schedulers' e2e/cases/*/test_*.py))))
 ci-schedulers:
-	@echo $(notdir $(patsubst %/,%,$(dir $(shell grep -l 'mark\.schedulers' e2e/cases/*/test_*.py))))
+	@echo '{34-kai,37-endpoint} $(filter-out 34-kai 37-endpoint,$(SCHEDULERS))'
 
 ci-checks ci-tests:
 	@echo $($(if $(filter ci-tests,$@),CI_TESTS,CI_CHECKS))

@@ -28,31 +28,36 @@ WHOLE = {
     "gpu-slices": {"29-surge"},
     "policies": {"16-policies", "17-dry-run"},
     "controller": {"28-floor", "30-crd"},
+    "cluster": {
+        *("20-faults", "26-situations", "33-evidence", "25-node::test_disk_pressure"),
+        *("22-operate::test_doctor", "22-operate::test_profile_of_the_cluster"),
+        "23-serve::test_page_while_the_api_server_is_away",
+    },
+    "devices": {"34-kai", "35-kueue", "36-dra"},
+    "endpoint": {"37-endpoint"},
 }
-"""Resources that some cases need exclusively: all shares of the node's GPU, all slices of one size, the API server's admission,
-and the floors of all workloads, which one controller writes."""
+"""Resources that some cases, or tests of a case, need exclusively: all shares of the node's GPU, all slices of one size, the API
+server's admission, the floors of all workloads, which one controller writes, parts of the cluster that are taken away or that must
+not be busy, the node's devices, which one scheduler allocates, and the endpoint's Envoy."""
 SHARING = ("test_whole_gpus", "test_mig_devices", "test_sidecars_count")
 """Tests of these cases that use other resources."""
 LONGEST = (
     *("28-floor", "30-crd", "29-surge", "11-shares", "12-priority", "13-quota", "21-slo", "06-gpu", "22-operate"),
-    *("16-policies", "17-dry-run"),
+    *("16-policies", "17-dry-run", "33-evidence", "00-provider", "27-quickstart", "19-many"),
 )
 """Cases to start first, so that none of them runs on at the end while other workers have nothing left to do."""
 
-LAST = ("26-situations", "19-many", "00-provider")
-"""Cases marked `alone` that run last: what one of them leaves is removed while the next one runs, the last on another cluster."""
-
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the markers: cases marked `alone` disturb all others, so `make e2e` runs them last."""
-    config.addinivalue_line("markers", "alone: kills parts of the cluster, or loads all of it")
+    """Register the markers: cases marked `alone` disturb those that are not, so `make e2e` runs them afterwards."""
+    config.addinivalue_line("markers", "alone: kills parts of the cluster, loads all of it, or needs half a core")
     config.addinivalue_line("markers", "schedulers: needs another scheduler, quota controller or gateway, which stays")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the longest cases start first, and those in LAST last."""
-    order = {case: place for place, case in enumerate((*LONGEST, "", *LAST))}
-    items.sort(key=lambda item: order.get(item.path.parent.name, order[""]))
+    """Let the longest cases start first."""
+    order = {case: place for place, case in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.parent.name, len(order)))
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc] # of no type, as above
@@ -74,8 +79,9 @@ def whole(path: str) -> str:
     """Return what a test needs as a whole, by its node ID; empty where it shares all."""
     if path.endswith(SHARING):
         return ""
-    folders = path.split("/")
-    return next((name for name, cases in WHOLE.items() if not cases.isdisjoint(folders)), "")
+    file, _, test = path.rpartition("::")
+    folder = Path(file).parent.name
+    return next((name for name, cases in WHOLE.items() if not cases.isdisjoint((folder, f"{folder}::{test}"))), "")
 
 
 @pytest.fixture(scope="session")
@@ -93,13 +99,20 @@ def provider() -> Provider:
 
 @pytest.fixture
 def _exclusive(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Lock the resources that this case needs exclusively, against all processes."""
+    """Lock the resources that this case needs exclusively, against all processes; other cases marked `alone` share the cluster."""
     LOCKS.mkdir(parents=True, exist_ok=True)
+    name, kind = whole(request.node.nodeid), fcntl.LOCK_EX
+    if not name and is_alone(request.node):
+        name, kind = "cluster", fcntl.LOCK_SH
     with ExitStack() as held:
-        if name := whole(request.node.nodeid):
-            lock = held.enter_context((LOCKS / name).open("w"))
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        if name:
+            fcntl.flock(held.enter_context((LOCKS / name).open("w")), kind)
         yield
+
+
+def is_alone(item: pytest.Item) -> bool:
+    """Return whether a test belongs to the phase `alone`."""
+    return item.get_closest_marker("alone") is not None
 
 
 @pytest.fixture(scope="session")
@@ -130,9 +143,8 @@ def stage(
     record = {"case": folder.name, "test": name, "passed": outcome is not None and outcome.passed}
     record |= {"seconds": time.monotonic() - start, **case.figures}
     (FIGURES / f"{name}.json").write_text(json.dumps(record, default=str))
-    needed = request.node.get_closest_marker("alone") and folder.name not in LAST
-    if whole(request.node.nodeid) or needed:
-        # The next one needs what this one has.
+    if whole(request.node.nodeid) or is_alone(request.node):
+        # The next one needs what this one has, or the cluster as it was.
         case.clean()
     else:
         REMOVALS.append(cleaning.submit(case.clean))

@@ -7,6 +7,8 @@ IMAGE = "ebbtide.local/e2e/load:v1"
 #: A quarter of a GPU: one of the node's four shares.
 QUARTER = {"gpuRequestType": "portion", "gpuPortionRequest": 0.25}
 PRODUCT = "NVIDIA-A100-SXM4-80GB"
+ZERO = {"minReplicas": 0, "maxReplicas": 1, "stableWindowSeconds": 6}
+"""At zero soon after the last request."""
 POOL = {"name": "pool", "product": PRODUCT, "gpuMemoryMebibytes": 81920, "nodes": 1}
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -47,8 +48,9 @@ def install(kubectl: Kubectl, image: Callable[[str], str]) -> None:
     kubectl.run("wait", "deployment", "-l", OWNER, *available, timeout=320)
 
 
+@cache
 def find_address(kubectl: Kubectl) -> str:
-    """Return the address of the Gateway on the first node."""
+    """Return the address of the Gateway on the first node, which it keeps."""
     (service,) = kubectl.get("services", "-n", NAMESPACE, "-l", OWNER)["items"]
     (port,) = service["spec"]["ports"]
     return f"{find_node_address(kubectl)}:{port['nodePort']}"

@@ -82,6 +82,15 @@ def test_the_end_of_a_log_in_the_status_needs_no_request() -> None:
     assert read_server_hint(NoLogs(), live) == "for more of its log, run ebbtide logs crash -n op-record --previous"  # type: ignore[arg-type] # as above
 
 
+def test_an_unread_log_is_not_what_the_container_printed() -> None:
+    path = f"/var/log/pods/{'e2e-situations_crash-loop-00001-' * 6}/user-container/2.log"
+    message = f'Error on reading termination message from logs: failed to try resolving symlinks in path "{path}": lstat {path}: no such file'
+
+    live = failing({**EXITED, "lastState": {"terminated": {"exitCode": 1, "message": message}}})
+
+    assert "exited with exit code 1; restarted 2 times" in compute_status(live).why
+
+
 def test_a_refused_port_is_named() -> None:
     logs = Logs(
         user_container=["Serving HTTP on 0.0.0.0 port 8080"],

@@ -67,7 +67,7 @@ def test_to_zero_and_back(stage: Stage) -> None:
         with ThreadPoolExecutor() as both, in_flight(gateway, stage.host("rank"), requests=2) as load:
             scaled = both.map(lambda name: until_ready(stage, name, 3), ("caption", "rank"))
             # The queue alone holds three replicas, without a request.
-            stage.settles("the queue holds them without a request", lambda: len(stage.pods("embed")) == 3, 75)
+            stage.settles("the queue holds them without a request", lambda: len(stage.pods("embed")) == 3, 60)
             gpu, latency = scaled
         assert load.lost == 0, load.outcomes
         reasons = why(stage, "embed")

@@ -1,4 +1,4 @@
-"""Custom resources: apply, edit, refuse, forbid, delete, kill the controller after each write, and two hundred at a time.
+"""Custom resources: apply, edit, refuse, forbid, delete, and kill the controller after each write.
 
 The controller runs from the command line, but with a token of its service account, so it has exactly the permissions that
 kustomize/crd gives it; the project has those of kustomize/crd-project.
@@ -8,33 +8,22 @@ import json
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import httpx
 import pytest
 import yaml
 
-from e2e.controller import running_controller, start_controller
+from e2e.controller import start_controller
 from e2e.health import argo_health, flux_health
-from e2e.kubectl import KubectlError, Manifest
+from e2e.inferences import KUBECONFIG, PROFILE, controller, install
+from e2e.kubectl import KubectlError
 from e2e.load import in_flight
-from e2e.overlay import COMPONENTS
 from e2e.paths import HERE
 from e2e.stage import Stage, condition
 from e2e.watched import watched
 
-if TYPE_CHECKING:
-    import subprocess
-
-CONTROLLER = "ebbtide-controller"
-KUBECONFIG = "controller.kubeconfig"
-"""File with the token of the controller's account."""
-PROFILE = {"projects": {"manage": False}}
-MANY = 200
 KILLS = 8
 """Writes of two resources that are applied at a time: two statuses and a service each, and those of later phases."""
 SETTLED = 90
@@ -50,41 +39,8 @@ RETRIED = 60
 @pytest.fixture
 def project(stage: Stage) -> Stage:
     """Install the definitions, the roles and the project's account; all of it is removed with the case."""
-    text = stage.kubectl.run("kustomize", str(COMPONENTS / "crd"))
-    # The controller runs outside of the cluster; its account is in the case's namespace, which is deleted afterwards.
-    items = list(yaml.safe_load_all(text.replace(f"namespace: {CONTROLLER}", f"namespace: {stage.namespace}")))
-    skipped = {"Namespace", "Deployment", "PodDisruptionBudget", "ConfigMap"}
-    items = [item for item in items if item["kind"] not in skipped]
-    # Other cases bind the roles of kustomize/roles at the same time, so they stay.
-    roles = {item["metadata"]["name"] for file in (COMPONENTS / "roles").glob("*.yaml") for item in _read(file)}
-    stage.kubectl.apply([item for item in items if item["metadata"]["name"] in roles])
-    items = [item for item in items if item["metadata"]["name"] not in roles]
-    classic = yaml.safe_load((COMPONENTS / "crd-classic" / "inferenceworkloads.yaml").read_text())
-    account = list(yaml.safe_load_all((COMPONENTS / "crd-project" / "account.yaml").read_text()))
-    for item in account:
-        item["metadata"]["namespace"] = stage.namespace
-        for subject in item.get("subjects", ()):
-            subject["namespace"] = stage.namespace
-    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": stage.namespace}}
-    stage.apply([space, classic, *items, *account])
-    for name in ("inferences.ebbtide.dev", "inferenceworkloads.run.ai"):
-        stage.kubectl.run("wait", "--for=condition=Established", f"crd/{name}", "--timeout=60s")
+    install(stage)
     return stage
-
-
-def _read(file: Path) -> list[Manifest]:
-    return [item for item in yaml.safe_load_all(file.read_text()) if "metadata" in item]
-
-
-@contextmanager
-def controller(stage: Stage, name: str = "first") -> Iterator["subprocess.Popen[bytes]"]:
-    """Run a controller with the token of its account until the block ends."""
-    token = stage.kubectl.run("create", "token", CONTROLLER, "-n", stage.namespace, "--duration=1h").strip()
-    config = yaml.safe_load(stage.kubectl.kubeconfig.read_text())
-    config["users"] = [{"name": row["name"], "user": {"token": token}} for row in config["users"]]
-    kubeconfig = stage.written(KUBECONFIG, yaml.safe_dump(config))
-    with running_controller(stage, PROFILE, "--inferences", name=name, kubeconfig=kubeconfig) as process:
-        yield process
 
 
 def test_a_resource_from_apply_to_delete(project: Stage) -> None:
@@ -262,25 +218,6 @@ def degrade(stage: Stage) -> None:
     assert stage.ask(stage.host("chat")).status_code == 200
 
 
-def test_two_hundred_at_once(project: Stage) -> None:
-    """Without replicas, so that the controller is measured, and not the start of pods."""
-    stage = project
-    one = spec(stage, autoscaling={"initialReplicas": 0, "minReplicas": 0, "maxReplicas": 1})
-    names = [f"rest-{number}" for number in range(MANY)]
-    with controller(stage) as process:
-        stage.until("it leads", lambda: stage.listed("leases"), SETTLED)
-        start = time.monotonic()
-        stage.kubectl.apply([{**one, "metadata": {**one["metadata"], "name": name}} for name in names])
-        created = time.monotonic() - start
-        stage.until("all are applied", lambda: count(stage) == MANY, 2 * SETTLED, seen=lambda: count(stage), every=1)
-        applied = time.monotonic() - start
-        counts = metrics(stage)
-        memory = resident(process.pid)
-    assert counts["applies_total"] == MANY, counts
-    assert not stage.pods()
-    stage.report(created=created, applied=applied, memory_mib=memory, **counts)
-
-
 def documented(stage: Stage, verb: str) -> str:
     """Run the page's command with this verb on the case's resource, and return its output."""
     text = (HERE.parent / "docs" / "crd.md").read_text().partition("## Deploy a workload")[2]
@@ -373,25 +310,3 @@ def bind(stage: Stage) -> None:
     stage.kubectl.run(
         "create", "rolebinding", "ebbtide", "--clusterrole=ebbtide-project-member", account, "-n", stage.namespace
     )
-
-
-def count(stage: Stage) -> int:
-    """Return how many resources have been applied."""
-    items = stage.kubectl.get("inferences", "-n", stage.namespace)["items"]
-    return sum(bool(item.get("status", {}).get("applied")) for item in items)
-
-
-def metrics(stage: Stage) -> dict[str, float]:
-    """Return the controller's own counts of applies, status writes and failures."""
-    log = (stage.written("marker", "").parent / "first.log").read_text()
-    port = re.search(r"probes on port (\d+)", log)
-    assert port is not None, log
-    text = httpx.get(f"http://127.0.0.1:{port[1]}/metrics", timeout=10).text
-    names = ("applies_total", "status_patches_total", "apply_failures_total")
-    return {name: float(re.findall(rf"^ebbtide_controller_{name} (\S+)$", text, re.MULTILINE)[0]) for name in names}
-
-
-def resident(pid: int) -> float:
-    """Return the memory of a process in MiB."""
-    text = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    return round(int(re.findall(r"VmRSS:\s+(\d+) kB", text)[0]) / 1024, 1)

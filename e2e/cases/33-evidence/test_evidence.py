@@ -35,8 +35,10 @@ REPLICAS = 3
 WORK = "/?sleep=100ms"
 SLOW = 240
 """Seconds: Prometheus finds a new pod within 30 s, scrapes it every 15 s, and the controller decides every 15 s."""
-OUTAGE, API_OUTAGE, FORBIDDEN = 150, 30, 60
-"""Seconds of each fault."""
+OUTAGE, API_OUTAGE, FORBIDDEN = 100, 30, 35
+"""Seconds of each fault: two decisions longer than fallbackSeconds, longer than a Lease, and two decisions."""
+SETTLED = 20
+"""Seconds in which the controller decides at least once."""
 
 
 @pytest.mark.alone
@@ -61,7 +63,7 @@ def test_a_busy_service_keeps_its_replicas(stage: Stage) -> None:
                             keeps(stage, FORBIDDEN)
                     with running_controller(stage, CONTROLLED, name="third", **options):
                         figures["outage"] = outage(stage, relay)
-                        keeps(stage, 45)
+                        keeps(stage, SETTLED)
                         assert min(seen.ready) >= REPLICAS, "\n".join(seen.changes)
                         # With evidence again, the floor falls, and the KPA alone keeps one replica for the requests.
                         for row in stage.pods("embed"):
@@ -79,7 +81,7 @@ def outage(stage: Stage, relay: Relay) -> float:
     relay.close()
     stage.until("the controller says so", lambda: any("EvidenceMissing" in line for line in stage.events("embed")), 60)
     stage.kubectl.run("delete", "pods", "-n", NAMESPACE, "-lapp=autoscaler", "--grace-period=1", "--wait=false")
-    keeps(stage, 30)
+    keeps(stage, SETTLED)
     stage.provider.kill(API, "STOP")
     try:
         time.sleep(API_OUTAGE)

@@ -17,7 +17,7 @@ from e2e.kubectl import Kubectl, KubectlError
 from e2e.load import in_flight
 from e2e.paths import ROOT
 from e2e.providers.protocol import Provider
-from e2e.specs import IMAGE, POOL, QUARTER, make_spec
+from e2e.specs import IMAGE, POOL, QUARTER, ZERO, make_spec
 from e2e.stage import Rendered, Stage, condition
 from e2e.watched import watched
 
@@ -183,9 +183,7 @@ def test_over_quota_is_reclaimed(stage: Stage) -> None:
 @pytest.mark.usefixtures("gangs")
 def test_from_zero_with_gangs(stage: Stage) -> None:
     """With gang scheduling, a group of no members starts under 0.12, which omits the number; 0.17 rejects such a group."""
-    rendered = stage.render(
-        make_service("zero", autoscaling={"minReplicas": 0, "maxReplicas": 1}), profile=make_profile(stage, gang=True)
-    )
+    rendered = stage.render(make_service("zero", autoscaling=ZERO), profile=make_profile(stage, gang=True))
     stage.apply(rendered)
     stage.ready("zero")
     (group,) = stage.listed("podgroups")
@@ -197,7 +195,7 @@ def test_from_zero_with_gangs(stage: Stage) -> None:
 @pytest.mark.usefixtures("opened")
 def test_from_zero_without_gangs(stage: Stage) -> None:
     """Without them, the service starts by a request, while others share the device."""
-    deploy(stage, make_service("busy"), make_service("zero", autoscaling={"minReplicas": 0, "maxReplicas": 1}))
+    deploy(stage, make_service("busy"), make_service("zero", autoscaling=ZERO))
     stage.until("the busy one runs", lambda: runs(stage, "busy"))
     stage.ready("zero")
     stage.until("the other is at zero", lambda: not stage.pods("zero"))

@@ -12,7 +12,7 @@ import pytest
 
 from e2e.install.kueue import CONFIGURATION, LABEL, NAMESPACE
 from e2e.providers.protocol import Provider
-from e2e.specs import IMAGE, QUARTER, make_spec
+from e2e.specs import IMAGE, QUARTER, ZERO, make_spec
 from e2e.stage import Stage, condition
 
 pytestmark = [pytest.mark.schedulers, pytest.mark.usefixtures("kueue")]
@@ -20,7 +20,6 @@ pytestmark = [pytest.mark.schedulers, pytest.mark.usefixtures("kueue")]
 GATE = "kueue.x-k8s.io/admission"
 SHARE = "nvidia.com/gpu.shared"
 ONE = {"minReplicas": 1, "maxReplicas": 1}
-ZERO = {"minReplicas": 0, "maxReplicas": 1}
 GATEWAY_TIMEOUT = 504
 
 

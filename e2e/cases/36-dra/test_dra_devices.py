@@ -11,7 +11,7 @@ import pytest
 from e2e.install.dra import make_device, publish
 from e2e.install.everything import GPUS, advertise
 from e2e.providers.protocol import Provider
-from e2e.specs import IMAGE, POOL, QUARTER, make_spec
+from e2e.specs import IMAGE, POOL, QUARTER, ZERO, make_spec
 from e2e.stage import Rendered, Stage, condition
 
 pytestmark = [pytest.mark.schedulers, pytest.mark.usefixtures("dra")]
@@ -308,7 +308,7 @@ def test_from_zero(stage: Stage) -> None:
     """A Knative service starts from zero with a device by DRA, and gives it back at zero."""
     profile = make_profile(1)
     offer(stage, make_device("gpu-0"))
-    deploy(stage, profile, make_service("zero", WHOLE, autoscaling={"minReplicas": 0, "maxReplicas": 1}))
+    deploy(stage, profile, make_service("zero", WHOLE, autoscaling=ZERO))
     stage.ready("zero")
     stage.until("its device is free", lambda: not any(_allocated(stage)))
     began = time.monotonic()

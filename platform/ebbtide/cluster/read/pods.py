@@ -152,9 +152,13 @@ def last_end(row: Object) -> Object:
 def find_last_words(ended: Object) -> str:
     """Return the last line of a container's termination message; empty if it has none.
 
-    Knative sets terminationMessagePolicy FallbackToLogsOnError, so the message is the end of the log.
+    Knative sets terminationMessagePolicy FallbackToLogsOnError, so the message is the end of the log, or the kubelet's error if a restart
+    has removed the log (pkg/kubelet/kuberuntime/kuberuntime_container.go, readLastStringFromContainerLogs).
     """
-    lines = [line.strip() for line in str(ended.get("message") or "").splitlines()]
+    message = str(ended.get("message") or "")
+    if message.startswith("Error on reading termination message from logs:"):
+        return ""
+    lines = [line.strip() for line in message.splitlines()]
     return next((line[-LINE_LENGTH:] for line in reversed(lines) if line), "")
 
 
