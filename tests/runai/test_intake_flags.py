@@ -330,7 +330,7 @@ REFUSED: list[tuple[str, list[str], str]] = [
     ("--datavolume", ["--datavolume", "name=models,mountpath=/m"], "STO004"),
     ("--env-my-credentials", ["--env-my-credentials", "type=ngcApiKey,name=KEY"], "ENV003"),
     ("--image-pull-my-credentials", ["--image-pull-my-credentials", "type=ngcApiKey,name=x"], "ENV003"),
-    ("--attach", ["--attach"], "CRD002"),
+    ("--attach", ["--attach"], "FLAGS006"),
     ("--run-as-user", ["--run-as-user"], "SEC004"),
     ("--host-ipc", ["--host-ipc"], "SEC006"),
     ("--host-network", ["--host-network=true"], "SEC006"),
@@ -597,7 +597,7 @@ def test_a_missing_field_is_reported_by_its_flag() -> None:
 
 def test_all_problems_are_reported_together() -> None:
     reading = flags.read_flags(["--min-replicas", "x", "--tepmlate", "--attach", "-g"], PROFILE)
-    assert {code for code, _ in problems(reading)} == {"SPEC002", "FLAGS001", "CRD002", "FLAGS002", "SPEC003"}
+    assert {code for code, _ in problems(reading)} == {"SPEC002", "FLAGS001", "FLAGS006", "FLAGS002", "SPEC003"}
 
 
 def test_the_help_has_a_line_for_every_flag_with_an_effect_and_names_the_others() -> None:

@@ -543,7 +543,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
     ),
     _refused_switch(
         "--attach",
-        "CRD002",
+        "FLAGS006",
         "an inference server has no terminal to attach to",
         "remove it",
         "Attach a terminal to the container",

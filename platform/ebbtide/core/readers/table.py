@@ -1,6 +1,6 @@
 """The engine of the readers: a draft type, a row type, and the function that applies a row.
 
-``crd``, ``rest`` and ``flags`` are tables of rows. A row describes one field of its source format: its name there, the
+``rest``, ``flags`` and ``nim`` are tables of rows. A row describes one field of its source format: its name there, the
 native field, how the value is written and converted, or why it is rejected. To support a new field of the spec, add one
 row to each table; write a function only if a row cannot describe the field.
 """
@@ -121,7 +121,7 @@ class FieldRow:
     name: str
     #: The native field, such as ``spec.compute.cpuCoreRequest``.
     to: str = ""
-    #: The value's format in the source: a wrapper of the classic resource, or the format of a flag's text.
+    #: The format of a flag's text.
     kind: str = "value"
     #: The native field is a list, and each value is one item of it.
     many: bool = False
