@@ -247,18 +247,6 @@ SUPPORTED: list[tuple[str, list[str], str, Any]] = [
         [{"path": "/m", "claimInfo": {"size": "10Gi"}}],
     ),
     (
-        "--nfs",
-        ["--nfs", "path=/share,server=nas,mountpath=/data,readwrite"],
-        "spec.storage.nfs",
-        [{"path": "/share", "server": "nas", "mountPath": "/data", "readOnly": False}],
-    ),
-    (
-        "--host-path",
-        ["--host-path", "path=/data,mount=/data,mount-propagation=HostToContainer"],
-        "spec.storage.hostPath",
-        [{"path": "/data", "mountPath": "/data", "mountPropagation": "HostToContainer"}],
-    ),
-    (
         "--secret-volume",
         ["--secret-volume", "path=/keys,name=keys"],
         "spec.storage.secretVolume",
@@ -275,21 +263,6 @@ SUPPORTED: list[tuple[str, list[str], str, Any]] = [
         ["--empty-dir-volume", "name=tmp,path=/scratch,medium=Memory,size-limit=1Gi"],
         "spec.storage.emptyDirVolume",
         [{"name": "tmp", "path": "/scratch", "medium": "Memory", "sizeLimit": "1Gi"}],
-    ),
-    (
-        "--git-sync",
-        ["--git-sync", "name=a,repository=https://git.example/a,path=/a,secret=s,rev=1,branch=main"],
-        "spec.storage.git",
-        [
-            {
-                "name": "a",
-                "repository": "https://git.example/a",
-                "path": "/a",
-                "passwordSecret": "s",
-                "revision": "1",
-                "branch": "main",
-            }
-        ],
     ),
     ("--run-as-uid", ["--run-as-uid", "1000"], "spec.security.runAsUid", 1000),
     ("--run-as-gid", ["--run-as-gid", "1000"], "spec.security.runAsGid", 1000),
