@@ -45,7 +45,6 @@ EXTENSIONS: Final = (
     "spec.project",
     *(f"spec.{name}" for name in rest.OURS),
     *(f"spec.{block}.{name}" for block, name in rest.OURS_INSIDE),
-    "spec.autoscaling.metricName",
     "spec.probes.readiness.handler.tcpSocket",
     "spec.probes.readiness.handler.grpc",
 )
@@ -53,6 +52,7 @@ EXTENSIONS: Final = (
 VERSIONS: Final = {
     "spec.autoscaling.initialReplicas": "2.20",
     "spec.autoscaling.activationReplicas": "2.20",
+    "spec.autoscaling.metricName": "in `metric`",
     "spec.autoscaling.metricThresholdPercentage": "2.20",
     "spec.autoscaling.concurrencyHardLimit": "2.20",
     "spec.autoscaling.scaleDownDelaySeconds": "2.20",
