@@ -59,6 +59,6 @@ class Writer(NamedTuple):
     write: Callable[[dict[str, Any], Profile, str | None], tuple[str, list[Problem]]]
 
 
-def make_document(name: Any, spec: Any, **metadata: Any) -> dict[str, Any]:
+def make_document(name: Any, spec: Any) -> dict[str, Any]:
     """Return a native document."""
-    return {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": name, **metadata}, "spec": spec}
+    return {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": name}, "spec": spec}

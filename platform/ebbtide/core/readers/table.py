@@ -64,13 +64,11 @@ class Draft(Reading):
         if value is not None and value not in ([], {}, ""):
             self.set_field(split_path(to), value, where)
 
-    def append_item(self, path: Native, value: Any, where: Path) -> Path:
-        """Append to a native list, remember the item's origin, and return the item's native path."""
+    def append_item(self, path: Native, value: Any, where: Path) -> None:
+        """Append to a native list, and remember the item's origin."""
         items = parent_mapping(self.native, path).setdefault(path[-1], [])
         items.append(value)
-        item_path: Path = (*path, len(items) - 1)
-        self.origins[item_path] = where
-        return item_path
+        self.origins[*path, len(items) - 1] = where
 
     def add_error(self, code: str, where: Path, message: str, fix: str) -> None:
         """Add an error."""
@@ -159,12 +157,12 @@ def leave_to_rule(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
     """Do nothing: a rule about several fields handles the value."""
 
 
-def source_paths(rows: Iterable[FieldRow], *above: str) -> dict[Path, Path]:
+def source_paths(rows: Iterable[FieldRow]) -> dict[Path, Path]:
     """Return each native field's path in the source, for problems about missing fields; the first row wins."""
     origins: dict[Path, Path] = {}
     for row in rows:
         if row.to:
-            origins.setdefault(row.native, (*above, row.name))
+            origins.setdefault(row.native, (row.name,))
     return origins
 
 
