@@ -35,7 +35,7 @@ EXCLUDABLE: Final[tuple[tuple[Path, Callable[[InferenceSpec], Sequence[Any]]], .
         ("environmentVariables", "environment_variables"), ("labels", "labels"), ("annotations", "annotations"),
         ("tolerations", "tolerations"), ("imagePullSecrets", "image_pull_secrets"),
         ("compute.extendedResources", "compute.extended_resources"), ("exposedUrls", "exposed_urls"), ("ports", "ports"),
-        ("relatedUrls", "related_urls"), ("storage.configMapVolume", "storage.config_map_volume"),
+        ("storage.configMapVolume", "storage.config_map_volume"),
         ("storage.secretVolume", "storage.secret_volume"), ("storage.emptyDirVolume", "storage.empty_dir_volume"),
         ("storage.pvc", "storage.pvc"), ("storage.imageVolume", "storage.image_volume"),
         ("storage.csiVolume", "storage.csi_volume"),
