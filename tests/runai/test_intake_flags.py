@@ -246,6 +246,10 @@ SUPPORTED: list[tuple[str, list[str], str, Any]] = [
         "spec.storage.pvc",
         [{"path": "/m", "claimInfo": {"size": "10Gi"}}],
     ),
+    *(
+        (flag, [flag, "path=/share"], f"spec.storage.{field}", [{"text": "path=/share"}])
+        for flag, field in (("--nfs", "nfs"), ("--host-path", "hostPath"), ("--git-sync", "git"))
+    ),
     (
         "--secret-volume",
         ["--secret-volume", "path=/keys,name=keys"],
