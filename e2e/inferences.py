@@ -35,16 +35,14 @@ def install(stage: Stage) -> None:
     roles = {item["metadata"]["name"] for file in (COMPONENTS / "roles").glob("*.yaml") for item in _read(file)}
     stage.kubectl.apply([item for item in items if item["metadata"]["name"] in roles])
     items = [item for item in items if item["metadata"]["name"] not in roles]
-    classic = yaml.safe_load((COMPONENTS / "crd-classic" / "inferenceworkloads.yaml").read_text())
     account = list(yaml.safe_load_all((COMPONENTS / "crd-project" / "account.yaml").read_text()))
     for item in account:
         item["metadata"]["namespace"] = stage.namespace
         for subject in item.get("subjects", ()):
             subject["namespace"] = stage.namespace
     space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": stage.namespace}}
-    stage.apply([space, classic, *items, *account])
-    for name in ("inferences.ebbtide.dev", "inferenceworkloads.run.ai"):
-        stage.kubectl.run("wait", "--for=condition=Established", f"crd/{name}", "--timeout=60s")
+    stage.apply([space, *items, *account])
+    stage.kubectl.run("wait", "--for=condition=Established", "crd/inferences.ebbtide.dev", "--timeout=60s")
 
 
 @contextmanager

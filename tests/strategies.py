@@ -485,42 +485,6 @@ def without_nulls(value: Any) -> Any:
     return [without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
-def classic_of(body: Data) -> Data:
-    """Return a REST body in Run:ai's classic YAML, without the fields that it does not have."""
-    spec = body["spec"] if isinstance(body.get("spec"), dict) else {}
-    auto, compute, port = (
-        part if isinstance(part := spec.get(name), dict) else {} for name in ("autoscaling", "compute", "servingPort")
-    )
-    devices, portion = compute.get("gpuDevicesRequest"), compute.get("gpuPortionRequest")
-    values = {
-        "name": body.get("name"),
-        "image": spec.get("image"),
-        "arguments": spec.get("args"),
-        "workingDir": spec.get("workingDir"),
-        "minScale": auto.get("minReplicas"),
-        "maxScale": auto.get("maxReplicas"),
-        "metric": auto.get("metric"),
-        "target": auto.get("metricThreshold"),
-        "cpu": compute.get("cpuCoreRequest"),
-        "memory": compute.get("cpuMemoryRequest"),
-        "gpu": str(devices if portion is None else portion) if (devices or portion) else None,
-        "gpuMemory": compute.get("gpuMemoryRequest"),
-        "largeShm": compute.get("largeShmRequest"),
-        "isPrivateServiceUrl": port.get("clusterLocalAccessOnly"),
-    }
-    classic: Data = {name: {"value": value} for name, value in values.items() if value is not None}
-    classic["ports"] = {"items": {"port1": {"value": {"container": port.get("container")}}}}
-    rows = spec.get("environmentVariables") or []
-    if any("value" in row for row in rows):
-        classic["environment"] = {"items": {row["name"]: {"value": row["value"]} for row in rows if "value" in row}}
-    return {
-        "apiVersion": "run.ai/v2alpha1",
-        "kind": "InferenceWorkload",
-        "metadata": {"name": str(body.get("name")).lower(), "namespace": f"runai-{body.get('projectId')}"},
-        "spec": classic,
-    }
-
-
 def _add_kubernetes_words(rng: random.Random, spec: Data) -> None:
     """Add fields that Knative, KServe and Kubernetes have and Run:ai does not."""
     if maybe(rng, 0.2) and isinstance(spec.get("autoscaling"), dict):
@@ -987,7 +951,6 @@ json_like = st.recursive(
 #: Documents that some reader recognizes, with any content.
 _HEADS = (
     ("ebbtide.dev/v1alpha1", "Inference"),
-    ("run.ai/v1alpha1", "InferenceWorkload"),
     ("run.ai/v2alpha1", "InferenceWorkload"),
     ("serving.knative.dev/v1", "Service"),
     ("serving.kserve.io/v1beta1", "InferenceService"),

@@ -15,7 +15,6 @@ import pydantic_core
 from pydantic import BaseModel
 
 from ebbtide.core.profile.models import Profile
-from ebbtide.core.readers import compatibility
 from ebbtide.core.spec.inference import Inference
 
 TARGET: Final = Path(__file__).parent.parent / "platform" / "ebbtide" / "core" / "readers" / "_compiled.py"
@@ -40,10 +39,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: The version of pydantic_core that produced BEHAVIOR.
+#: The minor version of pydantic_core that has this meaning of the schemas. With another one, pydantic is used.
 CORE = "{core}"
-#: Results of the trials of ebbtide.core.readers.compatibility. If the installed version has other results, pydantic is used.
-BEHAVIOR = {behavior}
 
 
 def schemas(c: Callable[[str], type], d: Callable[..., Any]) -> dict[str, Any]:
@@ -89,25 +86,8 @@ def _quote(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def schema_keys(schema: Any) -> set[tuple[str, str]]:
-    """Return the keys used with each type of schema, which must have the same meaning in each pydantic_core."""
-    keys: set[tuple[str, str]] = set()
-    if isinstance(schema, dict):
-        kind = schema.get("type")
-        if isinstance(kind, str):
-            keys |= {(kind, name) for name in schema if name not in DROPPED}
-            keys |= {("config", name) for name in schema.get("config", {}) if name not in DROPPED}
-        keys |= {key for name, entry in schema.items() if name != "default" for key in schema_keys(entry)}
-    elif isinstance(schema, (list, tuple)):
-        keys |= {key for entry in schema for key in schema_keys(entry)}
-    return keys
-
-
 def module_source() -> str:
     """Return the source of the module to write."""
-    used = schema_keys([model.__pydantic_core_schema__ for model in (Inference, Profile)])
-    untested = used - schema_keys(compatibility.make_trial_schema())
-    assert not untested, f"readers/compatibility.py has no trial schema with {sorted(untested)}"
     rows = []
     for model in (Inference, Profile):
         text = expression(model.__pydantic_core_schema__)
@@ -116,11 +96,7 @@ def module_source() -> str:
             ', {"cls": ', ',\n            {"cls": '
         )
         rows.append(f'        "{model.__name__}": {text},')
-    return (
-        HEADER.format(core=pydantic_core.__version__, behavior=_quote(compatibility.run_trials()))
-        + "\n".join(rows)
-        + "\n    }\n"
-    )
+    return HEADER.format(core=pydantic_core.__version__.rpartition(".")[0]) + "\n".join(rows) + "\n    }\n"
 
 
 def main(arguments: list[str]) -> int:

@@ -374,7 +374,7 @@ def test_convert_reports_fields_that_rest_does_not_have(run: Any, tmp_path: Path
 
 
 def test_convert_to_native_reads_any_shape(run: Any) -> None:
-    code, out, _ = run("convert", "--to", "native", ROOT / "examples" / "classic-crd" / "spec.yaml")
+    code, out, _ = run("convert", "--to", "native", ROOT / "examples" / "rest-body" / "spec.json")
     (document,) = objects(out)
 
     assert code == 0

@@ -71,7 +71,6 @@ class Removed(MetaPathFinder):
 sys.meta_path.insert(0, Removed())
 """
 RUNAI: Final = (
-    "ebbtide.runai.crd",
     "ebbtide.runai.flags",
     "ebbtide.runai.nim",
     "ebbtide.runai.nim_flags",
@@ -157,8 +156,8 @@ def test_a_document_in_no_format_is_reported_with_the_added_format(toy: Path, sp
     specs[1].write_text("apiVersion: v1\nkind: Riddle\n")
     with_toy, without = (execute(["-m", "ebbtide", "check", str(specs[1])], *paths) for paths in ((toy,), ()))
 
-    assert "a Run:ai InferenceWorkload, a Toy, a Knative Service" in with_toy.stdout
-    assert "a Run:ai InferenceWorkload, a Knative Service" in without.stdout
+    assert "projectId, spec}, a Toy, a Knative Service" in with_toy.stdout
+    assert "projectId, spec}, a Knative Service" in without.stdout
 
 
 def test_a_package_adds_a_command(toy: Path) -> None:
@@ -315,7 +314,7 @@ def test_a_reader_of_a_package_reads_what_ebbtide_does_not(register: Callable[..
     bodies = ({"name": "chat", "projectId": "a", "spec": {}}, {"metadata": {"name": "chat"}, "spec": {}})
 
     assert load_document({"kind": "Toy"}, profile).reading.native == {"kind": "Toy"}
-    for data in (native, *bodies, {"kind": "InferenceWorkload", "metadata": {"name": "chat"}}):
+    for data in (native, *bodies):
         assert load_document(data, profile).reading.native["kind"] == "Inference"
 
 
@@ -444,16 +443,6 @@ def test_a_removed_part_is_named_with_the_way_to_get_it(parts: tuple[str, ...], 
 
     assert (ran.returncode, ran.stdout) == (2, "")
     assert ran.stderr == f"ebbtide: error: {message}: reinstall the wheel\n"
-
-
-def test_a_format_of_a_removed_part_is_an_unsupported_input(specs: tuple[Path, Path]) -> None:
-    specs[1].write_text("apiVersion: run.ai/v2alpha1\nkind: InferenceWorkload\nmetadata: {name: chat}\n")
-
-    ran = call(RUNAI, "check", str(specs[1]))
-
-    assert ran.returncode == 1
-    assert "run.ai/v2alpha1 InferenceWorkload is not a supported input" in ran.stdout
-    assert "a Run:ai InferenceWorkload," not in ran.stdout
 
 
 def test_a_native_spec_is_rendered_without_a_look_at_the_metadata(specs: tuple[Path, Path]) -> None:

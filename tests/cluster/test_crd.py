@@ -17,7 +17,6 @@ import yaml
 import cases
 from e2e.health import CHECKS, argo_health, flux_health
 from ebbtide.cluster.client.protocol import (
-    CLASSIC,
     EVENT,
     INFERENCE,
     KINDS,
@@ -31,7 +30,7 @@ from ebbtide.cluster.client.protocol import (
 )
 from ebbtide.cluster.controller import inferences, process
 from ebbtide.cluster.controller.conditions import make_status
-from ebbtide.cluster.controller.inferences import RESOURCES, Inferences, name_account
+from ebbtide.cluster.controller.inferences import Inferences, name_account
 from ebbtide.cluster.controller.resources import make_document, render_resource
 from ebbtide.cluster.read.phases import Phase
 from ebbtide.cluster.read.pods import is_ready
@@ -60,10 +59,7 @@ if TYPE_CHECKING:
     from ebbtide.core.translation.objects import Object
 
 ROOT = Path(__file__).parents[2]
-FILES = {
-    "Inference": ROOT / "kustomize" / "crd" / "inferences.yaml",
-    "InferenceWorkload": ROOT / "kustomize" / "crd-classic" / "inferenceworkloads.yaml",
-}
+FILE = ROOT / "kustomize" / "crd" / "inferences.yaml"
 PROFILE, _ = profiles.validate_profile_data(
     {
         "apiVersion": "ebbtide.dev/v1alpha1",
@@ -81,15 +77,15 @@ CLAIM = KINDS["v1", "PersistentVolumeClaim"]
 # The definitions.
 
 
-def definition(kind: str) -> Object:
-    data: Object = yaml.safe_load(FILES[kind].read_text())
+def definition() -> Object:
+    data: Object = yaml.safe_load(FILE.read_text())
     return data
 
 
 @pytest.fixture(scope="module")
 def registered(kserve_judge: Judge) -> Judge:
-    answer = kserve_judge.ask("crd", crds=[definition(kind) for kind in FILES])
-    assert answer.get("registered") == len(FILES), answer
+    answer = kserve_judge.ask("crd", crds=[definition()])
+    assert answer.get("registered") == 1, answer
     return kserve_judge
 
 
@@ -100,7 +96,7 @@ def resources() -> Iterator[tuple[str, Object]]:
         file = cases.spec_file(folder)
         for number, document in enumerate(manifests.read_documents(file.read_bytes(), file.name)):
             data = document.data
-            if not document.problems and isinstance(data, dict) and data.get("kind") in FILES:
+            if not document.problems and isinstance(data, dict) and data.get("kind") == "Inference":
                 # One case has a thousand documents, which differ in their names.
                 spec = f"{folder.name} {data['kind']} {json.dumps(data.get('spec'))}"
                 if spec in seen:
@@ -154,17 +150,15 @@ def test_a_wrong_type_is_refused_by_the_api_server(registered: Judge) -> None:
 
 def test_kubectl_can_apply_the_definitions() -> None:
     """A client-side apply stores the object in an annotation, and annotations are limited to 256 KiB."""
-    for kind in FILES:
-        assert len(json.dumps(definition(kind))) < 250_000
+    assert len(json.dumps(definition())) < 250_000
 
 
 def test_columns_exist_in_the_status() -> None:
-    for kind in FILES:
-        for version in definition(kind)["spec"]["versions"]:
-            status = version["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]
-            for column in version["additionalPrinterColumns"]:
-                head, _, field = column["jsonPath"].lstrip(".").partition(".")
-                assert head != "status" or field in status
+    (version,) = definition()["spec"]["versions"]
+    status = version["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]
+    for column in version["additionalPrinterColumns"]:
+        head, _, field = column["jsonPath"].lstrip(".").partition(".")
+        assert head != "status" or field in status
 
 
 def roles() -> list[Object]:
@@ -180,16 +174,10 @@ def test_the_controller_may_read_what_it_watches_and_write_only_statuses() -> No
             set(rule["verbs"]) for rule in rules if group in rule["apiGroups"] and kind.plural in rule["resources"]
         ]
         assert any(row >= {"get", "list", "watch"} for row in verbs), kind
-    for kind in RESOURCES:
-        group = kind.api_version.rpartition("/")[0]
-        own = [
-            rule
-            for item in roles()
-            if item["metadata"]["name"] == "ebbtide-inferences"
-            for rule in item.get("rules", ())
-        ]
-        writes = [rule["resources"] for rule in own if group in rule["apiGroups"] and "patch" in rule["verbs"]]
-        assert writes == [[f"{kind.plural}/status"]]
+    own = [
+        rule for item in roles() if item["metadata"]["name"] == "ebbtide-inferences" for rule in item.get("rules", ())
+    ]
+    assert [rule["resources"] for rule in own if "patch" in rule["verbs"]] == [["inferences/status"]]
 
 
 def test_the_account_is_the_one_that_the_controller_may_act_as() -> None:
@@ -212,7 +200,7 @@ def test_a_resource_renders_the_same_bytes_as_its_file(folder: Path) -> None:
     documents = [row for data in read for row in (data if isinstance(data, list) else [data])]
     loaded = cases.make(folder).documents
     for data, document in zip(documents, loaded, strict=True):
-        if document.inference is None or data.get("kind") not in FILES:
+        if document.inference is None or data.get("kind") != "Inference":
             continue
         placed = with_default_namespace(cases.profile(folder), "team-a")
         objects, translation, _ = Batch(placed).add_document(document)
@@ -804,28 +792,6 @@ def test_a_rollout_goes_on_after_its_controller_was_killed_at_any_write(stage: S
     assert min(ready) >= 1
 
 
-def test_a_classic_workload_is_applied_too(stage: Stage) -> None:
-    spec = {
-        "name": {"value": "chat"},
-        "image": {"value": "registry.test/chat:1"},
-        "minScale": {"value": 1},
-        "maxScale": {"value": 1},
-        "ports": {"items": {"http": {"value": {"container": 8080}}}},
-    }
-    head = {"apiVersion": CLASSIC.api_version, "kind": "InferenceWorkload"}
-    stage.cluster.apply({**head, "metadata": {"name": "chat", "namespace": "team-a"}, "spec": spec})
-    stage.controller.step()
-    # A native one of the same name cannot have the same workload.
-    stage.apply(**SPEC)
-    refused = stage.settle()
-    assert conditions(refused)["Ready"] == ("False", "Rejected")
-    assert "InferenceWorkload chat" in refused["status"]["reason"]
-    resource = stage.cluster.get(CLASSIC, "chat", "team-a")
-
-    assert conditions(resource)["Ready"] == ("True", "Running"), resource["status"]
-    assert stage.service()["metadata"]["ownerReferences"][0]["kind"] == "InferenceWorkload"
-
-
 # Health.
 
 #: Health by Argo CD and Flux of a resource in each phase of its workload that may still change.
@@ -859,8 +825,7 @@ def test_tools_judge_each_state(stage: Stage, newest_judge: Judge) -> None:
     new = stage.cluster.get(INFERENCE, "chat", "team-a")
     # The API server writes the definition's default, without which kstatus takes a new resource for ready.
     assert health() == ("Progressing", "Current")
-    (definition,) = manifests.read_documents(FILES["Inference"].read_bytes(), "crd")
-    schema = definition.data["spec"]["versions"][-1]["schema"]["openAPIV3Schema"]["properties"]["status"]
+    schema = definition()["spec"]["versions"][-1]["schema"]["openAPIV3Schema"]["properties"]["status"]
     new["status"] = schema["default"]
     assert judge_health(newest_judge, new) == (argo_health(new), flux_health(new)) == ("Progressing", "InProgress")
     stage.controller.step()

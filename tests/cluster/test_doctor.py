@@ -1389,12 +1389,3 @@ def test_an_older_definition_is_reported() -> None:
     (finding,) = [row for row in doctor.examine_cluster(cluster, profile()) if row.code == "DOC192"]
 
     assert "spec.autoscaling.metrics.query, spec.rollout missing" in finding.what
-
-
-def test_a_definition_of_another_product_is_not_examined() -> None:
-    cluster = furnished()
-    cluster.paths[DEFINITION.replace("inferences.ebbtide.dev", "inferenceworkloads.run.ai")] = {
-        **definition(),
-        "metadata": {"name": "inferenceworkloads.run.ai"},
-    }
-    assert not [row for row in doctor.examine_cluster(cluster, profile()) if "DOC189" <= row.code <= "DOC192"]

@@ -449,16 +449,6 @@ def test_every_problem_of_a_native_document_has_a_code_a_fix_and_a_place_in_it(p
         assert_told(problem, pair[0])
 
 
-@MANY
-@given(st.builds(made.classic_of, made.rest_bodies))
-def test_every_problem_of_a_classic_workload_has_a_code_a_fix_and_a_place_in_it(body: Any) -> None:
-    cluster = profiles.load_built_in("full")
-    _, _, problems = Batch(cluster).add_document(load_document(body, cluster, name="chat.yaml"))
-
-    for problem in problems:
-        assert_told(problem, body)
-
-
 @LAWS
 @given(made.documents)
 def test_every_problem_of_any_document_has_a_code_and_a_message(data: Any) -> None:

@@ -48,6 +48,7 @@ ELSEWHERE = {
     "FLAGS003": "runai/test_intake_flags.py",
     "FLAGS004": "runai/test_intake_flags.py",
     "FLAGS005": "runai/test_intake_flags.py",
+    "FLAGS006": "runai/test_intake_flags.py",
     "FLAGS046": "runai/test_intake_flags.py",
     "FLAGS192": "runai/test_intake_flags.py",
     "TRF001": "simulator/test_simulate_load.py",
@@ -62,7 +63,9 @@ ELSEWHERE = {
     "SIM003": "cli/test_cli_simulate.py",
     "SIM004": "server/test_api_server.py",
     "REQ001": "server/test_api_server.py",
+    "RUN002": "runai/test_intake_flags.py",
     "SEC003": "cli/test_cli.py",
+    "SEC006": "runai/test_intake_flags.py",
     "SPEC007": "core/test_core.py",
     **{
         f"DOC{number:03}": "cluster/test_doctor.py"

@@ -22,7 +22,7 @@ import yaml
 
 from ebbtide.cli import main
 from ebbtide.cluster.doctor.kueue import KUEUE_MAP
-from ebbtide.cluster.doctor.observed import DEFINITIONS, KSERVE_MAP, MAPS
+from ebbtide.cluster.doctor.observed import DEFINITION, KSERVE_MAP, MAPS
 from ebbtide.cluster.slo import queries
 from ebbtide.cluster.watch.groups import KINDS as CACHED
 from ebbtide.cluster.write.projects import make_member_role, make_role
@@ -84,10 +84,9 @@ OBSERVER_RULES = [
     allow_reads(
         "apiextensions.k8s.io",
         "customresourcedefinitions",
-        names=[path.rpartition("/")[2] for path in DEFINITIONS.values()],
+        names=[DEFINITION.rpartition("/")[2]],
     ),
     allow_reads("ebbtide.dev", "inferences"),
-    allow_reads("run.ai", "inferenceworkloads"),
 ]
 OBSERVER = make_role("ebbtide-observer", OBSERVER_RULES)
 
@@ -534,7 +533,6 @@ def test_the_health_check_of_argo_cd_builds(kustomize: str, tmp_path: Path) -> N
     assert set(result.out[0]["data"]) >= {
         "kept",
         "resource.customizations.health.ebbtide.dev_Inference",
-        "resource.customizations.health.run.ai_InferenceWorkload",
     }
 
 

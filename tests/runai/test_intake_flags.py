@@ -246,17 +246,9 @@ SUPPORTED: list[tuple[str, list[str], str, Any]] = [
         "spec.storage.pvc",
         [{"path": "/m", "claimInfo": {"size": "10Gi"}}],
     ),
-    (
-        "--nfs",
-        ["--nfs", "path=/share,server=nas,mountpath=/data,readwrite"],
-        "spec.storage.nfs",
-        [{"path": "/share", "server": "nas", "mountPath": "/data", "readOnly": False}],
-    ),
-    (
-        "--host-path",
-        ["--host-path", "path=/data,mount=/data,mount-propagation=HostToContainer"],
-        "spec.storage.hostPath",
-        [{"path": "/data", "mountPath": "/data", "mountPropagation": "HostToContainer"}],
+    *(
+        (flag, [flag, "path=/share"], f"spec.storage.{field}", [{"text": "path=/share"}])
+        for flag, field in (("--nfs", "nfs"), ("--host-path", "hostPath"), ("--git-sync", "git"))
     ),
     (
         "--secret-volume",
@@ -275,21 +267,6 @@ SUPPORTED: list[tuple[str, list[str], str, Any]] = [
         ["--empty-dir-volume", "name=tmp,path=/scratch,medium=Memory,size-limit=1Gi"],
         "spec.storage.emptyDirVolume",
         [{"name": "tmp", "path": "/scratch", "medium": "Memory", "sizeLimit": "1Gi"}],
-    ),
-    (
-        "--git-sync",
-        ["--git-sync", "name=a,repository=https://git.example/a,path=/a,secret=s,rev=1,branch=main"],
-        "spec.storage.git",
-        [
-            {
-                "name": "a",
-                "repository": "https://git.example/a",
-                "path": "/a",
-                "passwordSecret": "s",
-                "revision": "1",
-                "branch": "main",
-            }
-        ],
     ),
     ("--run-as-uid", ["--run-as-uid", "1000"], "spec.security.runAsUid", 1000),
     ("--run-as-gid", ["--run-as-gid", "1000"], "spec.security.runAsGid", 1000),
@@ -330,7 +307,7 @@ REFUSED: list[tuple[str, list[str], str]] = [
     ("--datavolume", ["--datavolume", "name=models,mountpath=/m"], "STO004"),
     ("--env-my-credentials", ["--env-my-credentials", "type=ngcApiKey,name=KEY"], "ENV003"),
     ("--image-pull-my-credentials", ["--image-pull-my-credentials", "type=ngcApiKey,name=x"], "ENV003"),
-    ("--attach", ["--attach"], "CRD002"),
+    ("--attach", ["--attach"], "FLAGS006"),
     ("--run-as-user", ["--run-as-user"], "SEC004"),
     ("--host-ipc", ["--host-ipc"], "SEC006"),
     ("--host-network", ["--host-network=true"], "SEC006"),
@@ -597,7 +574,7 @@ def test_a_missing_field_is_reported_by_its_flag() -> None:
 
 def test_all_problems_are_reported_together() -> None:
     reading = flags.read_flags(["--min-replicas", "x", "--tepmlate", "--attach", "-g"], PROFILE)
-    assert {code for code, _ in problems(reading)} == {"SPEC002", "FLAGS001", "CRD002", "FLAGS002", "SPEC003"}
+    assert {code for code, _ in problems(reading)} == {"SPEC002", "FLAGS001", "FLAGS006", "FLAGS002", "SPEC003"}
 
 
 def test_the_help_has_a_line_for_every_flag_with_an_effect_and_names_the_others() -> None:

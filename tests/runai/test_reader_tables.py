@@ -12,14 +12,13 @@ from ebbtide.core.adopt import derive
 from ebbtide.core.readers import rest
 from ebbtide.core.readers.fields import field_names_at
 from ebbtide.core.readers.table import split_path
-from ebbtide.runai import crd, flags, nim, nim_flags
+from ebbtide.runai import flags, nim, nim_flags
 
 if TYPE_CHECKING:
     from ebbtide.core.base.problems import Path
     from ebbtide.core.readers.table import FieldRow
 
 TABLES: dict[str, list[FieldRow]] = {
-    "classic resource": [*crd.FIELDS.values()],
     "REST body": [*rest.FIELDS.values()],
     "NIM service": [*nim.FIELDS.values()],
     "port of a NIM service": [*nim.PORT_FIELDS.values()],
@@ -37,9 +36,8 @@ def has(path: Path) -> bool:
 @pytest.mark.parametrize(("table", "row"), ROWS, ids=[f"{table}-{row.to}-{row.name}" for table, row in ROWS])
 def test_a_row_names_existing_native_fields(table: str, row: FieldRow) -> None:
     assert has(row.native)
-    assert all(has(split_path(to)) for to in row.implies)
     # Their keys have the names of another row's fields.
-    if (table, row.name) not in {("classic resource", "ports"), ("flags of a NIM service", "--serving-port")}:
+    if (table, row.name) != ("flags of a NIM service", "--serving-port"):
         assert all(has((*row.native, *split_path(part.to))) for part in row.parts.values())
 
 
@@ -48,18 +46,14 @@ def test_a_table_has_one_row_per_name() -> None:
         assert len({(row.name, row.kind) for row in rows}) == len(rows), table
 
 
-def test_the_golden_cases_in_these_formats_are_known() -> None:
-    """They are skipped in an installation without these readers, and no other case is."""
-    readers = (crd.READER, nim.READER)
+def test_the_golden_cases_in_this_format_are_known() -> None:
+    """They are skipped in an installation without the reader, and no other case is."""
     folders = {
         folder.name
         for folder in cases.FOLDERS
         for document in manifests.read_documents(cases.spec_file(folder).read_bytes(), folder.name)
-        if isinstance(document.data, dict) and any(reader.recognize(document.data) for reader in readers)
+        if isinstance(document.data, dict) and nim.READER.recognize(document.data)
     }
 
-    assert len(folders) > 15
-    assert {folder.name for folder in cases.FOLDERS if cases.OF_RUNAI.fullmatch(folder.name)} == {
-        *folders,
-        "unknown-kind",
-    }
+    assert len(folders) > 5
+    assert {folder.name for folder in cases.FOLDERS if folder.name.startswith(cases.OF_RUNAI)} == folders

@@ -52,7 +52,7 @@ EXTENSIONS: Final = (
 VERSIONS: Final = {
     "spec.autoscaling.initialReplicas": "2.20",
     "spec.autoscaling.activationReplicas": "2.20",
-    "spec.autoscaling.metricName": "classic workloads only",
+    "spec.autoscaling.metricName": "in `metric`",
     "spec.autoscaling.metricThresholdPercentage": "2.20",
     "spec.autoscaling.concurrencyHardLimit": "2.20",
     "spec.autoscaling.scaleDownDelaySeconds": "2.20",

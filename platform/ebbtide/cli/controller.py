@@ -38,7 +38,7 @@ OPTIONS: Final = (
     ),
     make_switch(
         "--inferences",
-        help="Also apply the custom resources Inference and InferenceWorkload, each as its namespace's service account",
+        help="Also apply the custom resources Inference, each as its namespace's service account",
     ),
 )
 

@@ -170,18 +170,6 @@ NEW_PVC: Final = {
     "readonly": Subfield("readOnly", "true"),
     "ephemeral": Subfield("ephemeral", "true"),
 }
-NFS: Final = {
-    "path": Subfield("path", needed=True),
-    "server": Subfield("server", needed=True),
-    "mountpath": Subfield("mountPath", needed=True),
-    "readwrite": Subfield("readOnly", "false"),
-}
-HOST_PATH: Final = {
-    "path": Subfield("path", needed=True),
-    "mount": Subfield("mountPath", needed=True),
-    "mount-propagation": Subfield("mountPropagation"),
-    "readwrite": Subfield("readOnly", "false"),
-}
 SECRET_VOLUME: Final = {
     "path": Subfield("mountPath", needed=True),
     "name": Subfield("secret", needed=True),
@@ -198,14 +186,6 @@ EMPTY_DIR_VOLUME: Final = {
     "path": Subfield("path", needed=True),
     "medium": Subfield("medium"),
     "size-limit": Subfield("sizeLimit"),
-}
-GIT_SYNC: Final = {
-    "name": Subfield("name"),
-    "repository": Subfield("repository", needed=True),
-    "path": Subfield("path"),
-    "secret": Subfield("passwordSecret"),
-    "rev": Subfield("revision"),
-    "branch": Subfield("branch"),
 }
 PORT: Final = {
     "service-type": Subfield("serviceType"),
@@ -443,12 +423,17 @@ FLAGS: Final[tuple[Flag, ...]] = (
     *(
         _item_flag(name, f"spec.storage.{to}", "fields", text, parts=parts)
         for name, to, text, parts in (
-            ("--nfs", "nfs", "NFS share; not supported", NFS),
-            ("--host-path", "hostPath", "Directory on the node; not supported", HOST_PATH),
             ("--secret-volume", "secretVolume", "Mount files from a Secret", SECRET_VOLUME),
             ("--configmap-map-volume", "configMapVolume", "Mount files from a ConfigMap", CONFIG_MAP_VOLUME),
             ("--empty-dir-volume", "emptyDirVolume", "Mount an empty scratch directory", EMPTY_DIR_VOLUME),
-            ("--git-sync", "git", "Git repository; not supported", GIT_SYNC),
+        )
+    ),
+    *(
+        _item_flag(name, f"spec.storage.{to}", "text", f"{text}; not supported", lambda text: {"text": text})
+        for name, to, text in (
+            ("--nfs", "nfs", "NFS share"),
+            ("--host-path", "hostPath", "Directory on the node"),
+            ("--git-sync", "git", "Git repository"),
         )
     ),
     Flag.refused(
@@ -543,7 +528,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
     ),
     _refused_switch(
         "--attach",
-        "CRD002",
+        "FLAGS006",
         "an inference server has no terminal to attach to",
         "remove it",
         "Attach a terminal to the container",

@@ -58,13 +58,7 @@ class NimServiceRequest(RequestModel):
     spec: dict[str, Any]
 
 
-class NimServiceUpdate(RequestModel):
-    """The fields of a NIM service's spec to replace; omitted fields keep their values."""
-
-    spec: dict[str, Any]
-
-
-class InferenceUpdate(RequestModel):
-    """The fields of an inference's spec to change; omitted fields keep their values."""
+class WorkloadUpdate(RequestModel):
+    """The fields of a spec to change; omitted fields keep their values."""
 
     spec: dict[str, Any]

@@ -181,7 +181,7 @@ def get_inference(context: Context, workloadId: WorkloadId) -> CachedValue[bodie
 
 
 @router.patch("/api/v1/workloads/inferences/{workloadId}", status_code=202, responses=_WRITE)
-def update_inference(context: Context, workloadId: WorkloadId, body: requests.InferenceUpdate) -> bodies.Inference:  # noqa: N803 - as above
+def update_inference(context: Context, workloadId: WorkloadId, body: requests.WorkloadUpdate) -> bodies.Inference:  # noqa: N803 - as above
     """Update an inference's spec: objects are merged, lists and values replaced, and null removes a field."""
     strangers = sorted({*body.spec} - CHANGEABLE)
     if strangers:
@@ -238,7 +238,7 @@ def get_nim_service(context: Context, workloadId: WorkloadId) -> CachedValue[bod
 
 
 @router.patch("/api/v2/workloads/nim-services/{workloadId}", status_code=202, responses=_WRITE)
-def update_nim_service(context: Context, workloadId: WorkloadId, body: requests.NimServiceUpdate) -> bodies.NimService:  # noqa: N803 - as above
+def update_nim_service(context: Context, workloadId: WorkloadId, body: requests.WorkloadUpdate) -> bodies.NimService:  # noqa: N803 - as above
     """Update a NIM service's spec: each field replaces the whole one, and null removes it."""
     profile = context.backend.profile
 

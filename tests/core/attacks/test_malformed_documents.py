@@ -98,7 +98,6 @@ def test_no_document_causes_a_traceback(numbers: bool) -> None:
     groups = group_by_format(numbers)
     assert {
         "ebbtide.dev/v1alpha1 Inference",
-        *(("run.ai/v2alpha1 InferenceWorkload",) if cases.HAS_RUNAI else ()),
         "serving.knative.dev/v1 Service",
         "serving.kserve.io/v1beta1 InferenceService",
         "serving.kserve.io/v1alpha2 LLMInferenceService",

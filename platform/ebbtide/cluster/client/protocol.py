@@ -135,9 +135,8 @@ DOMAIN_CLAIM: Final = _add_kind(
 CLUSTER_RUNTIME: Final = _add_kind(
     "serving.kserve.io/v1alpha1", "ClusterServingRuntime", "clusterservingruntimes", namespaced=False
 )
-#: The native document as a custom resource, and Run:ai's classic one (``kustomize/crd``).
+#: The native document as a custom resource (``kustomize/crd``).
 INFERENCE: Final = _add_kind("ebbtide.dev/v1alpha1", "Inference", "inferences")
-CLASSIC: Final = _add_kind("run.ai/v2alpha1", "InferenceWorkload", "inferenceworkloads")
 LEASE: Final = _add_kind("coordination.k8s.io/v1", "Lease", "leases")
 RUNTIME_CLASS: Final = _add_kind("node.k8s.io/v1", "RuntimeClass", "runtimeclasses", namespaced=False)
 RESOURCE_CLAIM: Final = _add_kind("resource.k8s.io/v1", "ResourceClaim", "resourceclaims")

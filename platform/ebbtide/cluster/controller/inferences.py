@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from ebbtide.core.translation.objects import Object
 
 LOG: Final = logging.getLogger("ebbtide.cluster.controller")
-#: Kinds of custom resources.
-RESOURCES: Final = (kube.INFERENCE, kube.CLASSIC)
 #: Problem code of an apply without permission.
 FORBIDDEN: Final = "RES064"
 #: Resources that are worked on side by side.
@@ -116,9 +114,8 @@ class Inferences:
         number, changed = self._cache.changes.since(self._number)
         self._number = number
         versions = {
-            ResourceKey(kind, *place): version
-            for kind in RESOURCES
-            for place, version in self._cache.store.versions(kind).items()
+            ResourceKey(kube.INFERENCE, *place): version
+            for place, version in self._cache.store.versions(kube.INFERENCE).items()
         }
         self.counts["resources"] = len(versions)
         for key in self._done.keys() - versions.keys():

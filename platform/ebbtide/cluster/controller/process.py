@@ -38,7 +38,7 @@ KINDS: Final = (kube.KSERVE, kube.KNATIVE, kube.REVISION, kube.POD_AUTOSCALER, k
 #: The kinds without which nothing is decided: a cluster without KServe has no InferenceServices.
 DECIDING_KINDS: Final = (kube.REVISION, kube.POD_AUTOSCALER, kube.POD)
 #: The kinds that it reads in addition if it applies custom resources: these, and what a workload's status depends on.
-RESOURCE_KINDS: Final = (kube.INFERENCE, kube.CLASSIC, kube.DEPLOYMENT, kube.HPA, kube.QUOTA)
+RESOURCE_KINDS: Final = (kube.INFERENCE, kube.DEPLOYMENT, kube.HPA, kube.QUOTA)
 #: Seconds to wait for the first list of all kinds.
 SYNC_SECONDS: Final = 60.0
 #: Seconds between two checks of changed workloads, of which none has a new revision.

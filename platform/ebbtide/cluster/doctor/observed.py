@@ -17,7 +17,6 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from ebbtide.cluster.client.protocol import (
-    CLASSIC,
     CLUSTER_QUEUE,
     CLUSTER_RUNTIME,
     CONFIG_MAP,
@@ -124,11 +123,8 @@ GROUPS: Final = {
     "kueue": "/apis/kueue.x-k8s.io/v1beta2",
     "dra": "/apis/resource.k8s.io/v1",
 }
-#: Definitions of the custom resources. A cluster with Run:ai has the classic one of Run:ai.
-DEFINITIONS: Final = {
-    kind: f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{kind.plural}.{kind.api_version.partition('/')[0]}"
-    for kind in (INFERENCE, CLASSIC)
-}
+#: The definition of the custom resource.
+DEFINITION: Final = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/inferences.ebbtide.dev"
 CUSTOM_METRICS: Final = "/apis/custom.metrics.k8s.io/v1beta1"
 VERSION: Final = re.compile(r"v?(\d+\.\d+(?:\.\d+)?)(?:[-+].*)?")
 VERSION_LABEL: Final = "app.kubernetes.io/version"
@@ -198,8 +194,8 @@ class ObservedCluster:
     kueue_configuration: str | None = None
     #: Ebbtide's controllers by the namespace of their Lease.
     controllers: tuple[ControllerLease, ...] | None = None
-    #: Ebbtide's definitions of custom resources, and the resources.
-    definitions: tuple[Object, ...] = ()
+    #: The definition of the custom resource, and the resources.
+    definition: Object | None = None
     resources: tuple[Object, ...] = ()
     #: Descriptions of the objects that the caller is not allowed to read.
     unread: tuple[str, ...] = ()
@@ -293,15 +289,6 @@ class _Reader:
             for lease in leases
         )
 
-    def read_definitions(self) -> dict[Kind, Object]:
-        """Return Ebbtide's definitions of custom resources."""
-        return {
-            kind: row
-            for kind, path in DEFINITIONS.items()
-            if (row := self.read(f"{kind.plural}' definition", lambda path=path: self._cluster.read(path))) is not None  # type: ignore[misc] # mypy#12557
-            and get_at(row, "metadata", "labels", keys.APP_MANAGED_BY) == "ebbtide"
-        }
-
 
 def observe_groups(
     cluster: Cluster,
@@ -356,7 +343,7 @@ def observe_cluster(cluster: Cluster) -> ObservedCluster:
     kserve_map = reader.read_map(KSERVE_MAP, KSERVE_NAMESPACE, "kserve")
     runtime_classes = reader.list(RUNTIME_CLASS, group="kai")
     runtimes = reader.list(CLUSTER_RUNTIME, group="kserve")
-    definitions = reader.read_definitions()
+    definition = reader.read("inferences' definition", lambda: cluster.read(DEFINITION))
     # Each workload has several Services, so list only candidates for Prometheus.
     services = (
         *(reader.list(SERVICE, MONITORING_NAMESPACE) or ()),
@@ -390,8 +377,8 @@ def observe_cluster(cluster: Cluster) -> ObservedCluster:
         cluster_queues=reader.list(CLUSTER_QUEUE, group="kueue"),
         local_queues=reader.list(LOCAL_QUEUE, group="kueue"),
         controllers=reader.read_controllers(),
-        definitions=tuple(definitions.values()),
-        resources=tuple(row for kind in definitions for row in reader.list(kind) or ()),
+        definition=definition,
+        resources=() if definition is None else tuple(reader.list(INFERENCE) or ()),
         kueue_configuration=(reader.read_map(KUEUE_MAP, KUEUE_NAMESPACE, "kueue") or {}).get(KUEUE_KEY),
         unread=tuple(reader.unread),
     )

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from ebbtide.cluster.client.protocol import INFERENCE
 from ebbtide.cluster.doctor.findings import Finding, SpecRequirements, make_error_finding, make_warning_finding
 from ebbtide.cluster.doctor.observed import STALE_SECONDS, ObservedCluster, describe_stopped_controller
 from ebbtide.cluster.read.inventory import parse_timestamp
@@ -23,7 +22,7 @@ MAX_NAMES: Final = 5
 
 def _check_applied(observed: ObservedCluster, _: SpecRequirements) -> Iterator[Finding]:
     """Yield custom resources that no controller applies."""
-    if not observed.definitions or observed.controllers is None:
+    if observed.definition is None or observed.controllers is None:
         return
     waiting = [_name_resource(row) for row in observed.resources if _waits(row)]
     if not any(lease.runs for lease in observed.controllers):
@@ -59,9 +58,7 @@ def _check_refused(observed: ObservedCluster, _: SpecRequirements) -> Iterator[F
 
 def _check_definition(observed: ObservedCluster, _: SpecRequirements) -> Iterator[Finding]:
     """Yield a definition without fields that this version reads."""
-    definition = next(
-        (row for row in observed.definitions if get_at(row, "spec", "names", "kind") == INFERENCE.name), None
-    )
+    definition = observed.definition
     if definition is None:
         return
     schema = make_json_schema()

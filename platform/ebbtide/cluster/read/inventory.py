@@ -84,8 +84,8 @@ class LiveWorkload:
         return str(self.top["metadata"]["namespace"])
 
 
-#: Kinds of custom resources from which the controller makes workloads.
-RESOURCES: Final = frozenset({kube.INFERENCE.name, kube.CLASSIC.name})
+#: Kinds of custom resources from which a controller makes workloads: Ebbtide's, or Run:ai's on a cluster that has it.
+RESOURCES: Final = frozenset({kube.INFERENCE.name, "InferenceWorkload"})
 #: Problem code of a command that would change a workload of a custom resource.
 OWNED: Final = "RES063"
 #: The kinds of a workload's objects, and of those that limit it.

@@ -10,6 +10,7 @@ from ebbtide.core.adopt.view import iterate_matches
 from ebbtide.core.base import quantities
 from ebbtide.core.profile.projects import find_default_namespace
 from ebbtide.core.translation.objects import prune_nulls
+from ebbtide.core.translation.serving.llm import API_VERSION, KIND
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -19,8 +20,12 @@ if TYPE_CHECKING:
 
 #: A thousandth of a unit, in billionths.
 MILLI: Final = quantities.NANO // 1000
-#: The modules of the supported kinds.
-KINDS: Final = (knative, kserve, llm)
+#: The modules of the supported kinds, by API version and kind.
+KINDS: Final = {
+    ("serving.knative.dev/v1", "Service"): knative,
+    ("serving.kserve.io/v1beta1", "InferenceService"): kserve,
+    (API_VERSION, KIND): llm,
+}
 
 #: The paths of containers with resources, in all kinds.
 CONTAINERS: Final = (
@@ -106,4 +111,5 @@ def _format_amount(name: str, amount: Any) -> Any:
 
 def find_kind_module(obj: Object) -> ModuleType | None:
     """Return the module of an object's kind."""
-    return next((kind for kind in KINDS if kind.recognize(obj)), None)
+    written = obj.get("apiVersion"), obj.get("kind")
+    return next((module for kind, module in KINDS.items() if kind == written), None)

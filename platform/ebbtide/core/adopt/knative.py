@@ -7,7 +7,7 @@ defaults), pkg/apis/autoscaling/register.go (annotations and their older spellin
 from __future__ import annotations
 
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from ebbtide.core.adopt.defaults import DefaultValue, drop_defaults, rewrite_scaling, strip_ebbtide_keys
 from ebbtide.core.adopt.view import ObjectView, filter_mappings, find_serving_container, iterate_matches
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from ebbtide.core.profile.models import ProfileSpec
     from ebbtide.core.translation.objects import Object
 
-API_VERSION: Final = "serving.knative.dev/v1"
-KIND: Final = "Service"
 TEMPLATE: Final = ("spec", "template")
 POD: Final = (*TEMPLATE, "spec")
 CONTAINER: Final = (*POD, "containers", "*")
@@ -66,11 +64,6 @@ CONFIGURED: Final = (
 
 #: The kinds of volume that the webhook does not make read-only (revision_defaults.go, applyDefault).
 WRITABLE: Final = frozenset({"emptyDir", "persistentVolumeClaim", "ephemeral"})
-
-
-def recognize(data: dict[str, Any]) -> bool:
-    """Return whether ``data`` is a Knative Service."""
-    return data.get("apiVersion") == API_VERSION and data.get("kind") == KIND
 
 
 def normalize(obj: Object, cluster: ProfileSpec, *, marked: bool) -> None:

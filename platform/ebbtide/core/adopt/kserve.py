@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from ebbtide.core.translation.objects import Object
     from ebbtide.core.translation.plan import Serving
 
-API_VERSION: Final = "serving.kserve.io/v1beta1"
-KIND: Final = "InferenceService"
 PREDICTOR: Final = ("spec", "predictor")
 MODEL: Final = (*PREDICTOR, "model")
 CONTAINER: Final = (*PREDICTOR, "containers", "*")
@@ -50,11 +48,6 @@ FRAMEWORKS: Final[dict[str, str | None]] = {
     **dict.fromkeys(("sklearn", "xgboost", "lightgbm", "paddle", "pmml", "tensorflow", "pytorch")),
     **dict.fromkeys(("triton", "onnx", "huggingface"), "v2"),
 }
-
-
-def recognize(data: dict[str, Any]) -> bool:
-    """Return whether ``data`` is an InferenceService."""
-    return data.get("apiVersion") == API_VERSION and data.get("kind") == KIND
 
 
 def normalize(obj: Object, cluster: ProfileSpec, *, marked: bool) -> None:

@@ -5,12 +5,12 @@ Upstream: github.com/kserve/kserve pkg/apis/serving/v1alpha2: llm_inference_serv
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from ebbtide.core.adopt.defaults import DefaultValue, drop_defaults
 from ebbtide.core.adopt.view import ObjectView
 from ebbtide.core.base.paths import get_at
-from ebbtide.core.translation.serving.llm import API_VERSION, CONTAINER, KIND
+from ebbtide.core.translation.serving.llm import CONTAINER
 
 if TYPE_CHECKING:
     from ebbtide.core.profile.models import ProfileSpec
@@ -27,11 +27,6 @@ DEFAULTS: Final = (
     DefaultValue((*TEMPLATE, "containers"), [], "llm_inference_service_defaults.go: SetDefaults"),
     DefaultValue(TEMPLATE, {}, "a template without containers, after SetDefaults"),
 )
-
-
-def recognize(data: dict[str, Any]) -> bool:
-    """Return whether ``data`` is an LLMInferenceService of the version that is rendered."""
-    return data.get("apiVersion") == API_VERSION and data.get("kind") == KIND
 
 
 def normalize(obj: Object, _: ProfileSpec, *, marked: bool) -> None:

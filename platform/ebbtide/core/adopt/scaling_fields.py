@@ -99,15 +99,8 @@ def _derive_written_scaling(
     _derive_timing(view, draft)
     name = annotations.get(keys.METRIC)
     scaler = CLASSES.get(annotations.get(keys.CLASS, keys.CLASS_KPA))
-    rows = [row for row in metrics.ROWS.values() if row.autoscaler == scaler]
     if name is not None and scaler is not None:
-        row = next(
-            (row for row in rows if name in metric_names.list_served_names(row, draft.cluster.metrics.names)), None
-        )
-        metric = row.name if row is not None else _name_custom_metric(name) if scaler == "hpa" else None
-        draft.set_nonempty("spec.autoscaling.metric", metric, (*path, keys.METRIC))
-        if metric == "custom":
-            draft.set_nonempty("spec.autoscaling.metricName", name, (*path, keys.METRIC))
+        _set_metric(view, draft, name, scaler)
     for key, field in ((keys.TARGET, "metricThreshold"), (keys.TARGET_UTILIZATION, "metricThresholdPercentage")):
         draft.set_nonempty(f"spec.autoscaling.{field}", quantities.parse_number(annotations.get(key)), (*path, key))
 
@@ -123,22 +116,29 @@ def _derive_metric(view: ObjectView, draft: Draft, bounds: tuple[int, int]) -> N
         return
     rows = [row for row in metrics.ROWS.values() if row.autoscaler == scaler]
     name = metric or next(row.knative for row in rows if row.default_target != ("", "")) or ""
-    row = next((row for row in rows if name in metric_names.list_served_names(row, draft.cluster.metrics.names)), None)
-    metric_name = row.name if row is not None else _name_custom_metric(name) if scaler == "hpa" else None
-    if metric_name is None:
+    if not _set_metric(view, draft, name, scaler):
         return
     if target is None:
         known = next((row for row in metrics.ROWS.values() if row.knative == name), metrics.CUSTOM)
         key, default = known.default_target
         hard_limit = view.value_at(view.concurrency) if known.limited else None
         target = quantities.parse_number(hard_limit or config.get(key, default))
-    draft.set_nonempty("spec.autoscaling.metric", metric_name, (*path, keys.METRIC))
-    if metric_name == "custom":
-        draft.set_nonempty("spec.autoscaling.metricName", name, (*path, keys.METRIC))
     draft.set_nonempty("spec.autoscaling.metricThreshold", target, (*path, keys.TARGET))
     percentage = quantities.parse_number(annotations.get(keys.TARGET_UTILIZATION))
     if scaler == "kpa" and percentage not in {None, 70}:
         draft.set_nonempty("spec.autoscaling.metricThresholdPercentage", percentage, (*path, keys.TARGET_UTILIZATION))
+
+
+def _set_metric(view: ObjectView, draft: Draft, name: str, scaler: str) -> bool:
+    """Set the metric that has a name at an autoscaler; return whether a spec can have it."""
+    path = (*view.pod_metadata, "annotations", keys.METRIC)
+    rows = [row for row in metrics.ROWS.values() if row.autoscaler == scaler]
+    row = next((row for row in rows if name in metric_names.list_served_names(row, draft.cluster.metrics.names)), None)
+    metric = row.name if row is not None else _name_custom_metric(name) if scaler == "hpa" else None
+    draft.set_nonempty("spec.autoscaling.metric", metric, path)
+    if metric == "custom":
+        draft.set_nonempty("spec.autoscaling.metricName", name, path)
+    return metric is not None
 
 
 def _name_custom_metric(name: str) -> str | None:

@@ -37,6 +37,7 @@ _NIM: Final = (
     "apply it with kubectl as it is: NVIDIA's NIM operator serves it; Run:ai's REST body of a NIM service, and a kind: Inference "
     "with its image, are translated instead"
 )
+_CLASSIC: Final = "submit the REST body of the workload, or read all workloads of the control plane with ebbtide import --from runai URL"
 _RUNAI: Final = "Ebbtide serves inference only: write a Job, a StatefulSet or a Kubeflow job instead"
 #: Kinds that no spec renders, of the groups below, and what to do with them.
 OTHER_KINDS: Final = {
@@ -56,6 +57,7 @@ OTHER_KINDS: Final = {
     "LLMInferenceService": "read it from the cluster as v1alpha2: kubectl get llminferenceservices.v1alpha2.serving.kserve.io",
     "LLMInferenceServiceConfig": _KEEP,
     **dict.fromkeys(("NIMService", "NIMCache", "NIMPipeline"), _NIM),
+    "InferenceWorkload": _CLASSIC,
     **dict.fromkeys(("TrainingWorkload", "InteractiveWorkload", "DistributedWorkload"), _RUNAI),
 }
 #: The groups of dead API versions by kind, and what to do with an object whose fields differ from those of the living one.

@@ -1,6 +1,6 @@
 """The engine of the readers: a draft type, a row type, and the function that applies a row.
 
-``crd``, ``rest`` and ``flags`` are tables of rows. A row describes one field of its source format: its name there, the
+``rest``, ``flags`` and ``nim`` are tables of rows. A row describes one field of its source format: its name there, the
 native field, how the value is written and converted, or why it is rejected. To support a new field of the spec, add one
 row to each table; write a function only if a row cannot describe the field.
 """
@@ -8,12 +8,11 @@ row to each table; write a function only if a row cannot describe the field.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from ebbtide.core.base.problems import Path, Problem, format_value, has_errors, make_warning
+from ebbtide.core.base.problems import Path, Problem, format_value, make_warning
 from ebbtide.core.readers.reading import Reading
 
 if TYPE_CHECKING:
@@ -65,32 +64,21 @@ class Draft(Reading):
         if value is not None and value not in ([], {}, ""):
             self.set_field(split_path(to), value, where)
 
-    def append_item(self, path: Native, value: Any, where: Path) -> Path:
-        """Append to a native list, remember the item's origin, and return the item's native path."""
+    def append_item(self, path: Native, value: Any, where: Path) -> None:
+        """Append to a native list, and remember the item's origin."""
         items = parent_mapping(self.native, path).setdefault(path[-1], [])
         items.append(value)
-        item_path: Path = (*path, len(items) - 1)
-        self.origins[item_path] = where
-        return item_path
+        self.origins[*path, len(items) - 1] = where
 
     def add_error(self, code: str, where: Path, message: str, fix: str) -> None:
         """Add an error."""
         self.problems.append(Problem(code, where, message, fix))
-
-    @contextmanager
-    def reading_field(self, row: FieldRow) -> Iterator[None]:
-        """Mark the row's native fields as unread if the block reports an error."""
-        before = len(self.problems)
-        yield
-        if has_errors(self.problems[before:]):
-            self.unread.update(row.fields)
 
     def refuse_kind(self, where: Path, refusal: tuple[str, str, str]) -> None:
         """Refuse a document of another kind; nothing in it is read."""
         code, message, fix = refusal
         self.add_error(code, where, message, fix)
         self.native["spec"] = {}
-        self.unread.update({("metadata", "name"), ("spec",)})
 
     def add_warning(self, code: str, where: Path, message: str, fix: str) -> None:
         """Add a warning."""
@@ -121,7 +109,7 @@ class FieldRow:
     name: str
     #: The native field, such as ``spec.compute.cpuCoreRequest``.
     to: str = ""
-    #: The value's format in the source: a wrapper of the classic resource, or the format of a flag's text.
+    #: The format of a flag's text.
     kind: str = "value"
     #: The native field is a list, and each value is one item of it.
     many: bool = False
@@ -131,10 +119,6 @@ class FieldRow:
     take: Take | None = None
     #: The problem to report for every value.
     refusal: Problem | None = None
-    #: Other native fields to set together with this one.
-    implies: Mapping[str, Any] = field(default_factory=dict)
-    #: Native fields that ``take`` can set in addition to ``to``.
-    also: tuple[str, ...] = ()
     #: The keys of a structured value.
     parts: Mapping[str, Subfield] = field(default_factory=dict)
 
@@ -144,11 +128,6 @@ class FieldRow:
         return cls(name, refusal=Problem(code, (), message, fix), **more)
 
     @property
-    def fields(self) -> list[Native]:
-        """The paths of all native fields that the row sets."""
-        return [split_path(name) for name in (self.to, *self.also, *self.implies) if name]
-
-    @property
     def native(self) -> Native:
         """The path of the native field; empty if there is none."""
         return split_path(self.to)
@@ -156,11 +135,6 @@ class FieldRow:
 
 def apply_row(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
     """Convert a value and set its native field, or report the problem that it causes."""
-    with draft.reading_field(row):
-        _apply_row(draft, row, value, where)
-
-
-def _apply_row(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
     try:
         native = value if row.read is None else row.read(value)
     except RefusedValueError as refused:
@@ -177,20 +151,18 @@ def _apply_row(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
             draft.append_item(row.native, item, where)
     else:
         draft.set_field(row.native, native, where)
-        for name, implied in row.implies.items():
-            draft.set_field(split_path(name), implied, where)
 
 
 def leave_to_rule(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
     """Do nothing: a rule about several fields handles the value."""
 
 
-def source_paths(rows: Iterable[FieldRow], *above: str) -> dict[Path, Path]:
+def source_paths(rows: Iterable[FieldRow]) -> dict[Path, Path]:
     """Return each native field's path in the source, for problems about missing fields; the first row wins."""
     origins: dict[Path, Path] = {}
     for row in rows:
         if row.to:
-            origins.setdefault(row.native, (*above, row.name))
+            origins.setdefault(row.native, (row.name,))
     return origins
 
 

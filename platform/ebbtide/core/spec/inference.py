@@ -25,7 +25,6 @@ from ebbtide.core.spec.serving import (
     ExposedUrl,
     Logger,
     Patch,
-    RelatedUrl,
     Rollout,
     ServedModel,
     ServingConfiguration,
@@ -164,7 +163,7 @@ class InferenceSpec(Model):
     """Custom host names of the service."""
     ports: list[ExposedPort] = empty_list()
     """Additional ports. Only the serving port is supported."""
-    related_urls: list[RelatedUrl] = empty_list()
+    related_urls: list[dict[str, Any]] = empty_list()
     """Links to show with the workload. Not rendered."""
     patches: list[Patch] = empty_list()
     """Patches of the rendered objects. Import writes settings here that have no field in the spec. Ebbtide

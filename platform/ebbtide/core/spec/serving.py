@@ -238,19 +238,6 @@ class ExposedPort(Model):
     """Run:ai's marker for "do not inherit this item from a policy". The item is left out."""
 
 
-class RelatedUrl(Model):
-    """A link to show with the workload. Not rendered."""
-
-    url: str | None = None
-    """URL of the link."""
-    type: str | None = None
-    """Type of the linked page."""
-    name: str | None = None
-    """Display name."""
-    exclude: bool = False
-    """Run:ai's marker for "do not inherit this item from a policy". The item is left out."""
-
-
 class Patch(Model):
     """A patch of one rendered object, for settings without a field in the spec. Ebbtide extension."""
 

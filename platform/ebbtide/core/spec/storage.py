@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from ebbtide.core.spec.scalars import AbsolutePath, FileMode, Model, ObjectName, Quantity, Text, empty_list
 
@@ -124,75 +124,6 @@ class CsiVolume(Mount):
     """Secret with credentials for the driver."""
 
 
-class HostPathVolume(Mount):
-    """A directory of the node. Not supported: the restricted Pod Security Standard forbids it."""
-
-    path: AbsolutePath
-    """Directory on the node."""
-    mount_path: AbsolutePath
-    """Mount path in the container."""
-    read_only: bool = True
-    """Mount the volume read-only."""
-    mount_propagation: Literal["None", "HostToContainer"] | None = None
-    """Mount propagation from the node to the container."""
-
-
-class NfsVolume(Mount):
-    """An NFS share. Not supported: Knative and the restricted Pod Security Standard accept it only through a claim."""
-
-    server: Text
-    """Host name or address of the NFS server."""
-    path: AbsolutePath
-    """Exported path on the server."""
-    mount_path: AbsolutePath
-    """Mount path in the container."""
-    read_only: bool = True
-    """Mount the volume read-only."""
-
-
-class DataVolume(Mount):
-    """A Run:ai data volume. Not supported: Run:ai's control plane stores its definition."""
-
-    id: str | None = None
-    """ID of the data volume."""
-    mount_path: str | None = None
-    """Mount path in the container."""
-
-
-class GitSecret(Model):
-    """Credentials for a Git repository."""
-
-    name: Text | None = None
-    """Name of the Secret."""
-    authentication_method: Literal["password", "ssh-key"] | None = None
-    """Authentication method: password or SSH key."""
-    secret_key_of_user: Text | None = None
-    """Secret key that holds the user name."""
-    secret_key_of_password: Text | None = None
-    """Secret key that holds the password."""
-
-
-class GitVolume(Mount):
-    """Files of a Git repository. Not supported: it requires a container image that Ebbtide does not provide."""
-
-    repository: Text | None = None
-    """URL of the repository."""
-    branch: Text | None = None
-    """Branch to check out."""
-    revision: Text | None = None
-    """Commit to check out."""
-    path: Text | None = None
-    """Mount path in the container."""
-    password_secret: Text | None = None
-    """Name of the Secret with the credentials."""
-    secret_key_of_user: Text | None = None
-    """Secret key that holds the user name."""
-    secret_key_of_password: Text | None = None
-    """Secret key that holds the password."""
-    secret_ref: GitSecret | None = None
-    """Secret with the credentials."""
-
-
 class Storage(Model):
     """Volumes, by type."""
 
@@ -208,11 +139,11 @@ class Storage(Model):
     """Volumes from container images. Ebbtide extension."""
     csi_volume: list[CsiVolume] = empty_list()
     """Volumes of CSI drivers. Ebbtide extension."""
-    host_path: list[HostPathVolume] = empty_list()
+    host_path: list[dict[str, Any]] = empty_list()
     """Directories of the node. Not supported."""
-    nfs: list[NfsVolume] = empty_list()
+    nfs: list[dict[str, Any]] = empty_list()
     """NFS shares. Not supported."""
-    git: list[GitVolume] = empty_list()
+    git: list[dict[str, Any]] = empty_list()
     """Git repositories. Not supported."""
-    data_volume: list[DataVolume] = empty_list()
+    data_volume: list[dict[str, Any]] = empty_list()
     """Run:ai data volumes. Not supported."""

@@ -35,11 +35,10 @@ EXCLUDABLE: Final[tuple[tuple[Path, Callable[[InferenceSpec], Sequence[Any]]], .
         ("environmentVariables", "environment_variables"), ("labels", "labels"), ("annotations", "annotations"),
         ("tolerations", "tolerations"), ("imagePullSecrets", "image_pull_secrets"),
         ("compute.extendedResources", "compute.extended_resources"), ("exposedUrls", "exposed_urls"), ("ports", "ports"),
-        ("relatedUrls", "related_urls"), ("storage.configMapVolume", "storage.config_map_volume"),
+        ("storage.configMapVolume", "storage.config_map_volume"),
         ("storage.secretVolume", "storage.secret_volume"), ("storage.emptyDirVolume", "storage.empty_dir_volume"),
         ("storage.pvc", "storage.pvc"), ("storage.imageVolume", "storage.image_volume"),
-        ("storage.csiVolume", "storage.csi_volume"), ("storage.hostPath", "storage.host_path"), ("storage.nfs", "storage.nfs"),
-        ("storage.git", "storage.git"), ("storage.dataVolume", "storage.data_volume"),
+        ("storage.csiVolume", "storage.csi_volume"),
     )
 )
 # fmt: on
@@ -305,9 +304,13 @@ def check_control_plane(inference: Inference) -> Iterator[Problem]:
     for path, get_items in EXCLUDABLE:
         for index, item in enumerate(get_items(spec)):
             if item.exclude:
-                place = (*path, index)
-                message = "exclude removes an item that a Run:ai policy adds; Ebbtide reads no policies, so the item is left out"
-                yield make_warning("RUN004", (*place, "exclude"), message, "remove the item", fixes=remove_field(place))
+                yield warn_of_excluded((*path, index))
+
+
+def warn_of_excluded(place: Path) -> Problem:
+    """Return the warning about an item that is marked with exclude."""
+    message = "exclude removes an item that a Run:ai policy adds; Ebbtide reads no policies, so the item is left out"
+    return make_warning("RUN004", (*place, "exclude"), message, "remove the item", fixes=remove_field(place))
 
 
 def _split_words(text: str) -> list[str] | None:

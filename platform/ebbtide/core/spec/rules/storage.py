@@ -11,7 +11,7 @@ from ebbtide.core.base import quantities
 from ebbtide.core.base.names import COMPILED_PATH, WEIGHTS_PATH
 from ebbtide.core.base.problems import Path, Problem, remove_field
 from ebbtide.core.spec.rules.compute import COMPUTE, check_memory, invalid_amount
-from ebbtide.core.spec.rules.serving import IMAGE_FIX, is_image
+from ebbtide.core.spec.rules.serving import IMAGE_FIX, is_image, warn_of_excluded
 
 if TYPE_CHECKING:
     from ebbtide.core.spec.inference import Inference, InferenceSpec
@@ -46,8 +46,11 @@ def check_storage(inference: Inference) -> Iterator[Problem]:
         ("dataVolume", volumes.data_volume, "STO004", "Run:ai's control plane stores the definition of a Run:ai data volume", "use the claim of the data volume: pvc with existingPvc: true"),
     ):  # fmt: skip
         for index, volume in enumerate(items):
-            if not volume.exclude:
-                yield Problem(code, (*base, field, index), f"{field} volumes are not supported: {reason}", fix)
+            place = (*base, field, index)
+            if volume.get("exclude") is True:
+                yield warn_of_excluded(place)
+            else:
+                yield Problem(code, place, f"{field} volumes are not supported: {reason}", fix)
     yield from _check_mount_paths(inference.spec)
     for index, files in enumerate(volumes.config_map_volume):
         sub_path = files.sub_path
