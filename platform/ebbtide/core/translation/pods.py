@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack
+from typing import Any, Final, TypedDict, Unpack
 
-if TYPE_CHECKING:
-    from ebbtide.core.base.problems import Path
-    from ebbtide.core.translation.objects import Object
+from ebbtide.core.base.problems import Path
+from ebbtide.core.translation.objects import Object
 
 
 class PatchConflict(Exception):  # noqa: N818 - a conflict of two features

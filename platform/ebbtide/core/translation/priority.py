@@ -15,12 +15,12 @@ from ebbtide.core.base.problems import Problem, choose_serving, make_warning, of
 from ebbtide.core.base.versions import parse_version
 from ebbtide.core.translation.gpu import BACKENDS
 from ebbtide.core.translation.modes import SERVING_MODES
+from ebbtide.core.translation.objects import Object
 from ebbtide.core.translation.plan import Decision, Plan, Priority, Serving
 from ebbtide.core.translation.pods import PodPatch
 
 if TYPE_CHECKING:
     from ebbtide.core.profile.models import ProfileSpec
-    from ebbtide.core.translation.objects import Object
 
 #: The value from which KAI neither preempts a workload nor schedules it over quota.
 NON_PREEMPTIBLE: Final = 100

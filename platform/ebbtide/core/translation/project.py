@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.core.base import keys
 from ebbtide.core.base.problems import Problem, offer_values
 from ebbtide.core.profile.projects import find_default_namespace, find_query_access
-from ebbtide.core.translation.objects import with_values
+from ebbtide.core.translation.objects import Object, with_values
+from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.pods import PodPatch
 from ebbtide.core.translation.quotas import QUOTA_BACKENDS
 from ebbtide.core.translation.quotas.backend import ProjectRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ebbtide.core.profile.models import Profile
-    from ebbtide.core.translation.objects import Object
-    from ebbtide.core.translation.plan import Plan
 
 #: Version of the Pod Security rules in the namespaces of projects.
 POD_SECURITY_VERSION: Final = "v1.34"

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ebbtide.core.base import keys, names
+from ebbtide.core.base.problems import Path
 from ebbtide.core.translation.objects import Object, prune_nulls
+from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.pods import PodPatch
 
 if TYPE_CHECKING:
-    from ebbtide.core.base.problems import Path
     from ebbtide.core.spec.storage import ClaimVolume
-    from ebbtide.core.translation.plan import Plan
 
 SHM: Final = "/dev/shm"  # noqa: S108 - a path in the pod
 

@@ -6,6 +6,7 @@ profile's model, and a golden case. Upstream: openai-python src/openai/_constant
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.core.base.names import WORKLOAD
@@ -15,16 +16,12 @@ from ebbtide.core.translation.endpoints import envoy
 from ebbtide.core.translation.endpoints.backend import EndpointGateway, ProjectHost, PublishedService
 from ebbtide.core.translation.engines import find_engine, read_flag_values
 from ebbtide.core.translation.loaded_model import find_model_name
-from ebbtide.core.translation.objects import prune_nulls
-from ebbtide.core.translation.plan import Decision
+from ebbtide.core.translation.objects import Object, prune_nulls
+from ebbtide.core.translation.plan import Decision, Plan
 from ebbtide.core.translation.serving.timeouts import DEFAULT_TIMEOUT_SECONDS, find_initialization_timeout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from ebbtide.core.profile.models import ProfileSpec
-    from ebbtide.core.translation.objects import Object
-    from ebbtide.core.translation.plan import Plan
 
 ENDPOINT: Final[Path] = ("spec", "endpoint")
 ENDPOINT_GATEWAYS: Final[dict[str, EndpointGateway]] = {gateway.name: gateway for gateway in (envoy.GATEWAY,)}

@@ -11,17 +11,14 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
 
 from ebbtide.core.base import keys
 from ebbtide.core.base.names import ENDPOINT, ENDPOINT_KEYS, ENDPOINT_MODELS, fit_name
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.translation.endpoints.backend import EndpointGateway, ProjectHost, PublishedService
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.objects import Object
 
 GROUP: Final = "gateway.envoyproxy.io"
 API: Final = f"{GROUP}/v1alpha1"

@@ -5,6 +5,7 @@ Upstream: NVIDIA/k8s-device-plugin README: limits ``nvidia.com/gpu: N``.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.base import keys, quantities
@@ -13,8 +14,6 @@ from ebbtide.core.translation.gpu.backend import Backend, GpuFields, GpuNode, Gp
 from ebbtide.core.translation.pods import PodPatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ebbtide.core.profile.models import NodePool
 
 #: Values of the node label for sharing with which the device plugin lists shares.

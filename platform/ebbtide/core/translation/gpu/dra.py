@@ -9,6 +9,7 @@ off); knative.dev/serving pkg/apis/serving/fieldmask.go, which drops claims: kna
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.base import keys, names, quantities
@@ -28,13 +29,11 @@ from ebbtide.core.translation.gpu.backend import (
     reject_limit,
 )
 from ebbtide.core.translation.modes import SERVING_MODES
+from ebbtide.core.translation.objects import Object
 from ebbtide.core.translation.pods import PodPatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ebbtide.core.profile.models import Kubernetes, NodePool, ProfileSpec
-    from ebbtide.core.translation.objects import Object
 
 #: The Kubernetes version from which resource.k8s.io/v1 is on by default.
 CLAIMS: Final = (1, 34)

@@ -7,6 +7,7 @@ pod with 100 gets the GPU alone, and a GPU whose cores are all allocated gets no
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.core.base import keys, quantities
@@ -25,8 +26,6 @@ from ebbtide.core.translation.gpu.backend import (
 from ebbtide.core.translation.pods import PodPatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ebbtide.core.profile.models import NodePool
 
 #: The schedulers that HAMi's webhook replaces with its own.

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.base import keys, quantities
@@ -29,14 +30,12 @@ from ebbtide.core.translation.gpu.backend import (
     reject_limit,
     report_partitions,
 )
+from ebbtide.core.translation.objects import Object
 from ebbtide.core.translation.plan import GpuRequest
 from ebbtide.core.translation.pods import PodPatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from ebbtide.core.profile.models import NodePool
-    from ebbtide.core.translation.objects import Object
 
 SCHEDULER: Final = "kai-scheduler"
 #: The namespace of the pods with which KAI reserves a GPU for parts (pkg/common/constants/constants.go).

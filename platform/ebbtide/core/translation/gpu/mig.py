@@ -7,6 +7,7 @@ instances per GPU), NVIDIA/k8s-device-plugin README (strategy, resource names).
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,8 +27,6 @@ from ebbtide.core.translation.gpu.backend import (
 from ebbtide.core.translation.pods import PodPatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ebbtide.core.profile.models import NodePool
 
 

@@ -6,6 +6,7 @@ renameByDefault; another name is ignored), NVIDIA/k8s-device-plugin docs/gpu-fea
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.base import keys, quantities
@@ -24,8 +25,6 @@ from ebbtide.core.translation.gpu.backend import (
 from ebbtide.core.translation.pods import PodPatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ebbtide.core.profile.models import NodePool
 
 #: The compute of one GPU, in percent.

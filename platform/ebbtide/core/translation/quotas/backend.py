@@ -5,16 +5,16 @@ A backend is one file with a ``BACKEND``. ``ebbtide.core.translation.quotas`` li
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+from ebbtide.core.base.problems import Problem
+from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.plan import Plan
 
-    from ebbtide.core.base.problems import Problem
+if TYPE_CHECKING:
     from ebbtide.core.profile.models import ProfileSpec, Project
-    from ebbtide.core.translation.objects import Object
-    from ebbtide.core.translation.plan import Plan
 
 
 class ProjectRequest(NamedTuple):

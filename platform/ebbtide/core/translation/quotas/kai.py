@@ -7,18 +7,14 @@ pkg/scheduler/actions/utils/input_jobs.go (only leaf queues accept pods).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterator
+from typing import Any, Final
 
 from ebbtide.core.base import keys, quantities
 from ebbtide.core.base.problems import Problem
-from ebbtide.core.translation.quotas.backend import QuotaBackend
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from ebbtide.core.translation.objects import Object
-    from ebbtide.core.translation.plan import Plan
-    from ebbtide.core.translation.quotas.backend import ProjectRequest
+from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.plan import Plan
+from ebbtide.core.translation.quotas.backend import ProjectRequest, QuotaBackend
 
 UNLIMITED: Final = -1
 #: The queue of pods without a queue label.

@@ -23,12 +23,11 @@ from ebbtide.core.translation.gpu import BACKENDS, list_pool_requests
 from ebbtide.core.translation.gpu.backend import Backend, PoolRequest
 from ebbtide.core.translation.objects import Object
 from ebbtide.core.translation.plan import Plan
-from ebbtide.core.translation.quotas.backend import QuotaBackend
+from ebbtide.core.translation.quotas.backend import ProjectRequest, QuotaBackend
 from ebbtide.core.translation.quotas.resourcequota import DEFAULT_REQUEST, make_limit_range
 
 if TYPE_CHECKING:
     from ebbtide.core.profile.models import ProfileSpec
-    from ebbtide.core.translation.quotas.backend import ProjectRequest
 
 API: Final = "kueue.x-k8s.io/v1beta2"
 #: The ResourceFlavor of all projects. It selects no nodes, since the node pools of a spec do.

@@ -6,20 +6,18 @@ pkg/quota/v1/evaluator/core/resource_claims.go (the resource names of claims, wh
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.core.base import quantities
 from ebbtide.core.translation.gpu import BACKENDS
+from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.plan import Serving
 from ebbtide.core.translation.priority import NON_PREEMPTIBLE, find_missing_default, list_level_classes
-from ebbtide.core.translation.quotas.backend import QuotaBackend
+from ebbtide.core.translation.quotas.backend import ProjectRequest, QuotaBackend
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ebbtide.core.profile.models import ProfileSpec
-    from ebbtide.core.translation.objects import Object
-    from ebbtide.core.translation.plan import Serving
-    from ebbtide.core.translation.quotas.backend import ProjectRequest
 
 #: The names of a project's ResourceQuotas: for non-preemptible pods, and for resource claims.
 QUOTAS: Final = ("ebbtide-guaranteed", "ebbtide-claims")

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.core.base import keys
-from ebbtide.core.base.problems import Change, Fix, Problem, choose_serving, make_warning, remove_field, set_value
+from ebbtide.core.base.problems import Change, Fix, Path, Problem, choose_serving, make_warning, remove_field, set_value
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.base.quantities import parse_whole_quantity
 from ebbtide.core.base.versions import parse_version
 from ebbtide.core.profile import metric_names
 from ebbtide.core.translation.modes import report_knative_field
+from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.scaling import keda
 from ebbtide.core.translation.scaling.choice import AUTO
 from ebbtide.core.translation.scaling.knative import SETTINGS
 from ebbtide.core.translation.scaling.targets import check_targets, report_missing_adapter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from ebbtide.core.base.problems import Path
     from ebbtide.core.spec.autoscaling import Autoscaling
-    from ebbtide.core.translation.plan import Plan
 
 
 CONTAINER_CONCURRENCY_MAX: Final = "1000"

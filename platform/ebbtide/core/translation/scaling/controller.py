@@ -6,6 +6,7 @@ The controller reads Prometheus and not the metrics adapter, so the adapter's na
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ebbtide.core.base import keys, metrics
@@ -13,13 +14,11 @@ from ebbtide.core.base.cron import Window
 from ebbtide.core.base.engine_metrics import find_engine_metrics
 from ebbtide.core.spec.objectives import P95_LATE
 from ebbtide.core.translation.engines import find_engine
+from ebbtide.core.translation.plan import Plan, ScalingTarget
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from ebbtide.core.autoscaler.floor import FloorMetric, FloorSettings, GuardTerms, Scope
     from ebbtide.core.spec.autoscaling import Autoscaling, ScalingRules, ScalingWindow
-    from ebbtide.core.translation.plan import Plan, ScalingTarget
 
 
 def make_floor_settings(plan: Plan) -> FloorSettings:

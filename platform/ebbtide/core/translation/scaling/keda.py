@@ -7,19 +7,16 @@ CPU trigger, for the reason in ``choice.choose``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 from ebbtide.core.base import metrics, names
+from ebbtide.core.base.problems import Problem
 from ebbtide.core.base.quantities import format_number
 from ebbtide.core.profile.projects import report_unknown_namespace
+from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.scaling.controller import make_behavior_fields
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from ebbtide.core.base.problems import Problem
-    from ebbtide.core.translation.objects import Object
-    from ebbtide.core.translation.plan import Plan
 
 
 def make_scaled_object(plan: Plan) -> Object:

@@ -7,13 +7,11 @@ always written, as a whole number).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ebbtide.core.base import keys
 from ebbtide.core.base.quantities import format_number
-
-if TYPE_CHECKING:
-    from ebbtide.core.translation.plan import Plan
+from ebbtide.core.translation.plan import Plan
 
 #: The KPA's target, in requests in flight, for a workload that the controller scales: one replica suffices for it.
 WAKE_TARGET: Final = "1000"

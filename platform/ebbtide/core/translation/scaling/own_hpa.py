@@ -7,16 +7,14 @@ that has the Deployment's name.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ebbtide.core.base import names
 from ebbtide.core.base.metrics import find_resource_metric
 from ebbtide.core.base.quantities import format_number
+from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.scaling.controller import make_behavior_fields
-
-if TYPE_CHECKING:
-    from ebbtide.core.translation.objects import Object
-    from ebbtide.core.translation.plan import Plan
 
 
 def make_hpa(plan: Plan) -> Object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.core.base import keys, metrics
@@ -12,14 +13,12 @@ from ebbtide.core.base.quantities import is_milli
 from ebbtide.core.base.versions import parse_version
 from ebbtide.core.profile import metric_names
 from ebbtide.core.translation.engines import find_engine
+from ebbtide.core.translation.plan import Plan, Scaling, ScalingTarget
 from ebbtide.core.translation.scaling.choice import AUTO, TITLES, shares_device
 from ebbtide.core.translation.scaling.scraping import has_own_source, list_annotation_names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from ebbtide.core.spec.inference import InferenceSpec
-    from ebbtide.core.translation.plan import Plan, Scaling, ScalingTarget
 
 
 #: Kubernetes' default of an HPA's stabilization window for scaling down, in seconds (k8s.io/kubernetes

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.base import keys, names
 from ebbtide.core.base.problems import Problem, choose_serving, make_warning, remove_field
 from ebbtide.core.base.versions import parse_version
+from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.serving import reserved
 from ebbtide.core.translation.serving.limits import check_limits
 from ebbtide.core.translation.serving.models import IMAGE_VOLUMES, check_model, mounts_images
@@ -15,10 +17,7 @@ from ebbtide.core.translation.serving.timeouts import check_initialization_timeo
 from ebbtide.core.translation.serving.updates import check_rollout, check_strategy, check_traffic
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from ebbtide.core.profile.models import ProfileSpec
-    from ebbtide.core.translation.plan import Plan
 
 
 SNAKE: Final = re.compile("([A-Z])")

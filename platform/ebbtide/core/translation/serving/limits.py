@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 from ebbtide.core.base.problems import Problem, make_warning
 from ebbtide.core.base.quantities import parse_nano
 from ebbtide.core.translation import runtimes
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from ebbtide.core.translation.plan import Plan
+from ebbtide.core.translation.plan import Plan
 
 
 def check_limits(plan: Plan) -> Iterator[Problem]:

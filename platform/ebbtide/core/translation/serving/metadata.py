@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ebbtide.core.base import keys
+from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.scaling.controller import make_floor_annotations
 from ebbtide.core.translation.scaling.scraping import make_scrape_annotations
 from ebbtide.core.translation.serving.timeouts import find_initialization_timeout
@@ -12,7 +13,6 @@ from ebbtide.core.translation.serving.timeouts import find_initialization_timeou
 if TYPE_CHECKING:
     from ebbtide.core.profile.models import ProfileSpec
     from ebbtide.core.spec.inference import InferenceSpec
-    from ebbtide.core.translation.plan import Plan
 
 
 def drop_empty(**fields: dict[str, Any]) -> dict[str, Any]:

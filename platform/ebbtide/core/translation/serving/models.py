@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Final
 from ebbtide.core.base.problems import Path, Problem, choose_serving, offer_values, remove_field
 from ebbtide.core.base.versions import parse_version
 from ebbtide.core.translation import runtimes
+from ebbtide.core.translation.modes import ServingMode
+from ebbtide.core.translation.plan import Plan
 
 if TYPE_CHECKING:
     from ebbtide.core.profile.models import ProfileSpec
-    from ebbtide.core.translation.modes import ServingMode
-    from ebbtide.core.translation.plan import Plan
 
 
 def mounts_images(cluster: ProfileSpec) -> bool:

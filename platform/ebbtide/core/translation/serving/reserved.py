@@ -8,18 +8,15 @@ pkg/controller/v1beta1/inferenceservice/reconcilers/deployment (createRawDefault
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ebbtide.core.base import keys
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.problems import Problem, choose_serving, remove_field
 from ebbtide.core.base.versions import parse_version
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from ebbtide.core.translation.plan import Plan
+from ebbtide.core.translation.plan import Plan
 
 #: Knative checks the revisions of both: KServe in Knative mode creates a Knative Service.
 KNATIVE: Final = frozenset({"knative", "kserve"})
