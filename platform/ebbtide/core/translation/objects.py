@@ -40,6 +40,27 @@ ORDER: Final = {
 }
 
 
+def make_object(api_version: str, kind: str, name: str, spec: Any = None, **metadata: Any) -> Object:
+    """Return an object. ``metadata`` has the fields other than the name: the namespace, labels and annotations."""
+    obj = {"apiVersion": api_version, "kind": kind, "metadata": {"name": name, **metadata}}
+    return obj if spec is None else {**obj, "spec": spec}
+
+
+def make_claim(name: str, modes: list[str], storage_class: str | None, size: Any, mode: str | None = None) -> Object:
+    """Return a PersistentVolumeClaim. ``mode`` is its volumeMode."""
+    return make_object(
+        "v1",
+        "PersistentVolumeClaim",
+        name,
+        {
+            "accessModes": modes,
+            "storageClassName": storage_class,
+            "volumeMode": mode,
+            "resources": {"requests": {"storage": str(size)}},
+        },
+    )
+
+
 def prune_nulls(value: Value) -> Value:
     """Return ``value`` without keys whose value is None, at every depth. Empty dicts and lists stay."""
     pruned: Value = _prune(value)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ebbtide.core.base import keys
 from ebbtide.core.base.problems import Change, Fix, Problem, make_warning, offer_values, remove_field, set_value
 from ebbtide.core.translation.gpu import BACKENDS
-from ebbtide.core.translation.objects import Object, prune_nulls, write_model
+from ebbtide.core.translation.objects import Object, make_object, prune_nulls, write_model
 from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.pods import PodPatch
 
@@ -190,12 +190,8 @@ def make_disruption_budget(plan: Plan, budget: DisruptionBudget) -> Object:
     Upstream: knative.dev/serving pkg/reconciler/revision/resources/meta.go (makeLabels), kserve
     pkg/controller/v1beta1/inferenceservice/components/predictor.go (buildObjectMeta).
     """
-    return {
-        "apiVersion": "policy/v1",
-        "kind": "PodDisruptionBudget",
-        "metadata": {"name": plan.name},
-        "spec": {**write_model(budget), "selector": {"matchLabels": plan.mode.label_pods(plan.name)}},
-    }
+    spec = {**write_model(budget), "selector": {"matchLabels": plan.mode.label_pods(plan.name)}}
+    return make_object("policy/v1", "PodDisruptionBudget", plan.name, spec)
 
 
 def _check_disruption_budget(plan: Plan) -> Iterator[Problem]:

@@ -15,7 +15,7 @@ from ebbtide.core.base.problems import Problem, choose_serving, make_warning, of
 from ebbtide.core.base.versions import parse_version
 from ebbtide.core.translation.gpu import BACKENDS
 from ebbtide.core.translation.modes import SERVING_MODES
-from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.objects import Object, make_object
 from ebbtide.core.translation.plan import Decision, Plan, Priority, Serving
 from ebbtide.core.translation.pods import PodPatch
 
@@ -244,10 +244,9 @@ def make_priority_patch(plan: Plan) -> PodPatch:
 
 def make_priority_class(chosen: Priority) -> Object:
     """Return the PriorityClass object. Its value is immutable once it is in the cluster."""
+    labels = {keys.APP_MANAGED_BY: "ebbtide"}
     return {
-        "apiVersion": "scheduling.k8s.io/v1",
-        "kind": "PriorityClass",
-        "metadata": {"name": chosen.name, "labels": {keys.APP_MANAGED_BY: "ebbtide"}},
+        **make_object("scheduling.k8s.io/v1", "PriorityClass", chosen.name, labels=labels),
         "value": chosen.value,
         "description": f"{'May' if chosen.preemptible else 'May not'} be preempted under Run:ai's and KAI's rule.",
     }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from ebbtide.core.base import keys
 from ebbtide.core.base.problems import Problem, offer_values
 from ebbtide.core.profile.projects import find_default_namespace, find_query_access
-from ebbtide.core.translation.objects import Object, with_values
+from ebbtide.core.translation.objects import Object, make_object, with_values
 from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.pods import PodPatch
 from ebbtide.core.translation.quotas import QUOTA_BACKENDS
@@ -112,16 +112,6 @@ def make_project_objects(project: str, name: str, profile: Profile) -> list[Obje
     """Return the project's namespace and the objects that enforce its quota."""
     projects = profile.spec.projects
     labels = {keys.PROJECT: project, keys.APP_MANAGED_BY: "ebbtide"}
-    objects: list[Object] = [
-        {
-            "apiVersion": "v1",
-            "kind": "Namespace",
-            "metadata": {
-                "name": name,
-                "labels": {**projects.labels, keys.PROJECT: project, **make_security_labels(projects.pod_security)},
-            },
-        }
-    ]
     request = ProjectRequest(project, name, projects.known.get(project), profile.spec, labels)
-    objects.extend(QUOTA_BACKENDS[projects.quota].objects(request))
-    return objects
+    own = {**projects.labels, keys.PROJECT: project, **make_security_labels(projects.pod_security)}
+    return [make_object("v1", "Namespace", name, labels=own), *QUOTA_BACKENDS[projects.quota].objects(request)]

@@ -26,7 +26,7 @@ from ebbtide.core.translation.container import (
 )
 from ebbtide.core.translation.engines import ENGINES, Engine, find_engine, read_flag
 from ebbtide.core.translation.loaded_model import HUB, find_model_name
-from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.objects import Object, make_claim, make_object
 from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.pods import PodPatch, merge_patches
 from ebbtide.core.translation.serving.models import IMAGE_VOLUMES, mounts_images
@@ -247,17 +247,7 @@ def _make_weights_patches(plan: Plan, weights: Weights) -> Iterator[PodPatch]:
 
 def _make_claims(name: str, claim: SharedClaim) -> list[Object]:
     """Return the new claim, or nothing if it exists."""
-    rendered = {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {"name": name},
-        "spec": {
-            "accessModes": [claim.access_mode],
-            "storageClassName": claim.storage_class,
-            "resources": {"requests": {"storage": str(claim.size)}},
-        },
-    }
-    return [] if claim.existing_pvc else [rendered]
+    return [] if claim.existing_pvc else [make_claim(name, [claim.access_mode], claim.storage_class, claim.size)]
 
 
 def _make_fill_job(plan: Plan, claim: str, weights: Weights, env: list[dict[str, Any]]) -> Object:
@@ -292,12 +282,7 @@ def _make_fill_job(plan: Plan, claim: str, weights: Weights, env: list[dict[str,
             }
         },
     }
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {"name": names.name_by_content(plan.name, "weights", job)},
-        "spec": job,
-    }
+    return make_object("batch/v1", "Job", names.name_by_content(plan.name, "weights", job), job)
 
 
 # A copy of the model on the nodes.
@@ -345,17 +330,10 @@ def _check_model_cache(plan: Plan, cache: ModelCache) -> Iterator[Problem]:
 def _make_model_cache_patches(plan: Plan, cache: ModelCache) -> Iterator[PodPatch]:
     model = plan.spec.model
     assert model is not None
-    rendered = {
-        "apiVersion": "serving.kserve.io/v1alpha1",
-        "kind": "LocalModelNamespaceCache",
-        # The URI of a cache cannot be changed, so another URI makes another cache.
-        "metadata": {"name": names.name_by_content(plan.name, "cache", {"uri": model.uri})},
-        "spec": {
-            "sourceModelUri": model.uri,
-            "modelSize": str(cache.size),
-            "nodeGroups": [*cache.node_groups],
-        },
-    }
+    # The URI of a cache cannot be changed, so another URI makes another cache.
+    name = names.name_by_content(plan.name, "cache", {"uri": model.uri})
+    spec = {"sourceModelUri": model.uri, "modelSize": str(cache.size), "nodeGroups": [*cache.node_groups]}
+    rendered = make_object("serving.kserve.io/v1alpha1", "LocalModelNamespaceCache", name, spec)
     yield PodPatch(by="start/model-cache", cause=CACHE, objects=[rendered])
 
 
@@ -499,15 +477,9 @@ def _make_pre_pull_patches(plan: Plan, _: bool) -> Iterator[PodPatch]:
             {"name": "image", "image": {"reference": plan.spec.image, "pullPolicy": plan.spec.image_pull_policy}}
         ],
     }
-    daemons = {
-        "apiVersion": "apps/v1",
-        "kind": "DaemonSet",
-        "metadata": {"name": name},
-        "spec": {
-            "selector": {"matchLabels": {keys.APP_NAME: name}},
-            "template": {"metadata": {"labels": labels}, "spec": spec},
-        },
-    }
+    selector = {"matchLabels": {keys.APP_NAME: name}}
+    template = {"metadata": {"labels": labels}, "spec": spec}
+    daemons = make_object("apps/v1", "DaemonSet", name, {"selector": selector, "template": template})
     yield PodPatch(by="start/pre-pull", cause=PRE_PULL, objects=[daemons])
 
 

@@ -219,7 +219,7 @@ def make_objects(plan: Plan, pod: Pod, canonical: str) -> list[Object]:
 def _make_exposing_objects(plan: Plan) -> list[Object]:
     """Return the objects that expose or scale what the top object creates."""
     if plan.mode.revisions:
-        return [prune_nulls(obj) for obj in knative.make_domain_mappings(plan, plan.mode.name_pods(plan.name))]
+        return [_place_object(obj, plan) for obj in knative.make_domain_mappings(plan, plan.mode.name_pods(plan.name))]
     make_scaler = OWN_SCALERS.get(plan.scaling.scaler)
     return [] if make_scaler is None else [_place_object(make_scaler(plan), plan)]
 

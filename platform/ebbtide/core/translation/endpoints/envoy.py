@@ -18,7 +18,7 @@ from ebbtide.core.base import keys
 from ebbtide.core.base.names import ENDPOINT, ENDPOINT_KEYS, ENDPOINT_MODELS, fit_name
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.translation.endpoints.backend import EndpointGateway, ProjectHost, PublishedService
-from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.objects import Object, make_object
 
 GROUP: Final = "gateway.envoyproxy.io"
 API: Final = f"{GROUP}/v1alpha1"
@@ -140,12 +140,8 @@ def make_service(endpoint: ProjectHost, service: PublishedService) -> Iterator[O
     references = []
     for index, (host, port, percent) in enumerate(service.hosts):
         backend = name if not index else fit_name(service.name, f"model-{host.partition('.')[0]}")
-        yield {
-            "apiVersion": API,
-            "kind": "Backend",
-            "metadata": {"name": backend, "namespace": endpoint.namespace, "labels": labels},
-            "spec": {"endpoints": [{"fqdn": {"hostname": host, "port": port}}]},
-        }
+        spec = {"endpoints": [{"fqdn": {"hostname": host, "port": port}}]}
+        yield make_object(API, "Backend", backend, spec, namespace=endpoint.namespace, labels=labels)
         references.append({"group": GROUP, "kind": "Backend", "name": backend, "weight": percent})
     seconds = f"{service.timeout_seconds}s"
     route = _make_route(endpoint, name)
@@ -232,17 +228,8 @@ def _make_traffic_settings(endpoint: ProjectHost) -> dict[str, Any]:
 
 def _make_object(project: str, namespace: str, kind: str, name: str, spec: dict[str, Any]) -> Object:
     """Return an object that the services of a project share."""
-    labels = {
-        keys.PROJECT: project,
-        keys.APP_COMPONENT: keys.ENDPOINT_COMPONENT,
-        keys.APP_MANAGED_BY: "ebbtide",
-    }
-    return {
-        "apiVersion": API,
-        "kind": kind,
-        "metadata": {"name": name, "namespace": namespace, "labels": labels},
-        "spec": spec,
-    }
+    labels = {keys.PROJECT: project, keys.APP_COMPONENT: keys.ENDPOINT_COMPONENT, keys.APP_MANAGED_BY: "ebbtide"}
+    return make_object(API, kind, name, spec, namespace=namespace, labels=labels)
 
 
 def _make_policy(endpoint: ProjectHost, kind: str, **settings: Any) -> Object:

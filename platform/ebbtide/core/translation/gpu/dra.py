@@ -29,7 +29,7 @@ from ebbtide.core.translation.gpu.backend import (
     reject_limit,
 )
 from ebbtide.core.translation.modes import SERVING_MODES
-from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.objects import Object, make_object
 from ebbtide.core.translation.pods import PodPatch
 
 if TYPE_CHECKING:
@@ -150,16 +150,10 @@ def patch(ask: PoolRequest) -> PodPatch:
         exactly |= {"capacity": {"requests": {"memory": f"{count_mebibytes(ask)}Mi"}}}
     spec = {"spec": {"devices": {"requests": [{"name": "gpu", "exactly": exactly}]}}}
     name = names.name_by_content(ask.workload, "gpu", spec)
-    template = {
-        "apiVersion": "resource.k8s.io/v1",
-        "kind": "ResourceClaimTemplate",
-        "metadata": {"name": name},
-        "spec": spec,
-    }
     return PodPatch(
         by="gpu/dra",
         cause=ask.cause,
-        objects=[template],
+        objects=[make_object("resource.k8s.io/v1", "ResourceClaimTemplate", name, spec)],
         resource_claims=[{"name": "gpu", "resourceClaimTemplateName": name}],
         container_claims=[{"name": "gpu"}],
     )

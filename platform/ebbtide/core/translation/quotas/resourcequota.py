@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from ebbtide.core.base import quantities
 from ebbtide.core.translation.gpu import BACKENDS
-from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.objects import Object, make_object
 from ebbtide.core.translation.plan import Serving
 from ebbtide.core.translation.priority import NON_PREEMPTIBLE, find_missing_default, list_level_classes
 from ebbtide.core.translation.quotas.backend import ProjectRequest, QuotaBackend
@@ -27,7 +27,7 @@ DEFAULT_REQUEST: Final = {"cpu": "25m", "memory": "128Mi"}
 
 def make_quotas(project: ProjectRequest) -> Iterator[Object]:
     """Yield the ResourceQuotas of a project that the profile lists, and the default requests that they need."""
-    known, cluster, labels = project.known, project.cluster, project.labels
+    known, cluster = project.known, project.cluster
     if known is None:
         return
     hard: dict[str, str] = {}
@@ -47,32 +47,22 @@ def make_quotas(project: ProjectRequest) -> Iterator[Object]:
                     hard.setdefault(f"requests.{resource}", amount)
     if claims:
         # A claim has no priority class, so a quota with a PriorityClass scope would not count it.
-        yield {
-            "apiVersion": "v1",
-            "kind": "ResourceQuota",
-            "metadata": {"name": QUOTAS[1], "namespace": project.namespace, "labels": labels},
-            "spec": {"hard": claims},
-        }
+        yield _make_namespaced("ResourceQuota", QUOTAS[1], {"hard": claims}, project)
     if not hard:
         return
-    yield {
-        "apiVersion": "v1",
-        "kind": "ResourceQuota",
-        "metadata": {"name": QUOTAS[0], "namespace": project.namespace, "labels": labels},
-        "spec": {"hard": hard, **_make_scope(cluster)},
-    }
+    yield _make_namespaced("ResourceQuota", QUOTAS[0], {"hard": hard, **_make_scope(cluster)}, project)
     if "requests.cpu" in hard or "requests.memory" in hard:
         yield make_limit_range(project)
 
 
 def make_limit_range(project: ProjectRequest) -> Object:
     """Return the default requests of containers without any, so that a quota on CPU or memory can count them."""
-    return {
-        "apiVersion": "v1",
-        "kind": "LimitRange",
-        "metadata": {"name": "ebbtide", "namespace": project.namespace, "labels": project.labels},
-        "spec": {"limits": [{"type": "Container", "defaultRequest": DEFAULT_REQUEST}]},
-    }
+    limits = [{"type": "Container", "defaultRequest": DEFAULT_REQUEST}]
+    return _make_namespaced("LimitRange", "ebbtide", {"limits": limits}, project)
+
+
+def _make_namespaced(kind: str, name: str, spec: Object, project: ProjectRequest) -> Object:
+    return make_object("v1", kind, name, spec, namespace=project.namespace, labels=project.labels)
 
 
 def counts_every_pod(cluster: ProfileSpec) -> bool:

@@ -14,7 +14,7 @@ from ebbtide.core.base import metrics, names
 from ebbtide.core.base.problems import Problem
 from ebbtide.core.base.quantities import format_number
 from ebbtide.core.profile.projects import report_unknown_namespace
-from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.objects import Object, make_object
 from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.scaling.controller import make_behavior_fields
 
@@ -23,18 +23,14 @@ def make_scaled_object(plan: Plan) -> Object:
     """Return the ScaledObject for the predictor's deployment."""
     scaling = plan.scaling
     behavior = make_behavior_fields(plan.spec.autoscaling)
-    return {
-        "apiVersion": "keda.sh/v1alpha1",
-        "kind": "ScaledObject",
-        "metadata": {"name": names.name_autoscaler(plan.name)},
-        "spec": {
-            "scaleTargetRef": {"name": plan.mode.name_pods(plan.name)},
-            "minReplicaCount": scaling.minimum,
-            "maxReplicaCount": scaling.maximum,
-            "advanced": None if behavior is None else {"horizontalPodAutoscalerConfig": {"behavior": behavior}},
-            "triggers": [_make_trigger(plan)],
-        },
+    spec = {
+        "scaleTargetRef": {"name": plan.mode.name_pods(plan.name)},
+        "minReplicaCount": scaling.minimum,
+        "maxReplicaCount": scaling.maximum,
+        "advanced": None if behavior is None else {"horizontalPodAutoscalerConfig": {"behavior": behavior}},
+        "triggers": [_make_trigger(plan)],
     }
+    return make_object("keda.sh/v1alpha1", "ScaledObject", names.name_autoscaler(plan.name), spec)
 
 
 def check(plan: Plan) -> Iterator[Problem]:

@@ -12,7 +12,7 @@ from typing import Any
 from ebbtide.core.base import names
 from ebbtide.core.base.metrics import find_resource_metric
 from ebbtide.core.base.quantities import format_number
-from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.objects import Object, make_object
 from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.scaling.controller import make_behavior_fields
 
@@ -20,18 +20,14 @@ from ebbtide.core.translation.scaling.controller import make_behavior_fields
 def make_hpa(plan: Plan) -> Object:
     """Return the HPA for the predictor's deployment."""
     scaling = plan.scaling
-    return {
-        "apiVersion": "autoscaling/v2",
-        "kind": "HorizontalPodAutoscaler",
-        "metadata": {"name": names.name_autoscaler(plan.name)},
-        "spec": {
-            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": plan.mode.name_pods(plan.name)},
-            "minReplicas": scaling.minimum,
-            "maxReplicas": scaling.maximum,
-            "metrics": [_make_metric(plan)],
-            "behavior": make_behavior_fields(plan.spec.autoscaling),
-        },
+    spec = {
+        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": plan.mode.name_pods(plan.name)},
+        "minReplicas": scaling.minimum,
+        "maxReplicas": scaling.maximum,
+        "metrics": [_make_metric(plan)],
+        "behavior": make_behavior_fields(plan.spec.autoscaling),
     }
+    return make_object("autoscaling/v2", "HorizontalPodAutoscaler", names.name_autoscaler(plan.name), spec)
 
 
 def _make_metric(plan: Plan) -> dict[str, Any]:

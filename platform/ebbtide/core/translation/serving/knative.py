@@ -14,7 +14,7 @@ from ebbtide.core.base.problems import Path, Problem
 from ebbtide.core.base.quantities import parse_whole_quantity
 from ebbtide.core.spec.rules.serving import parse_host
 from ebbtide.core.translation.container import make_container, render_pod_fields, secure_containers
-from ebbtide.core.translation.objects import Object, prune_nulls
+from ebbtide.core.translation.objects import Object, make_object, prune_nulls
 from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.pods import Pod
 from ebbtide.core.translation.scaling.knative import make_bound_annotations, make_scaling_annotations
@@ -162,21 +162,16 @@ def _list_spec_flags(pod: Pod, spec: InferenceSpec, oci_models: str) -> Iterator
 def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:
     """Return the Knative Service, without the fields that are not set."""
     traffic = _make_traffic(plan)
+    settings = {**_make_settings(plan), **render_pod_fields(plan, pod), **_make_containers(plan, pod)}
+    spec = {
+        "template": {**_make_template_metadata(plan, pod), "spec": settings},
+        **({} if traffic is None else {"traffic": traffic}),
+    }
     return {
         "apiVersion": "serving.knative.dev/v1",
         "kind": "Service",
         "metadata": make_metadata(plan, canonical),
-        "spec": {
-            "template": {
-                **_make_template_metadata(plan, pod),
-                "spec": {
-                    **_make_settings(plan),
-                    **render_pod_fields(plan, pod),
-                    **_make_containers(plan, pod),
-                },
-            },
-            **({} if traffic is None else {"traffic": traffic}),
-        },
+        "spec": spec,
     }
 
 
@@ -245,17 +240,13 @@ def make_domain_mappings(plan: Plan, service: str) -> list[Object]:
         if url.exclude or url.url is None:
             continue
         labels, annotations = make_access_metadata(plan.spec, plan.cluster, url.authorization_type)
-        mappings.append(
-            {
-                "apiVersion": "serving.knative.dev/v1beta1",
-                "kind": "DomainMapping",
-                "metadata": {
-                    "name": parse_host(url.url or ""),
-                    "namespace": plan.namespace or None,
-                    "labels": {keys.APP_NAME: plan.name, keys.APP_MANAGED_BY: "ebbtide", **labels},
-                    "annotations": annotations or None,
-                },
-                "spec": {"ref": {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "name": service}},
-            }
+        mapping = make_object(
+            "serving.knative.dev/v1beta1",
+            "DomainMapping",
+            parse_host(url.url or ""),
+            {"ref": {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "name": service}},
+            labels={keys.APP_NAME: plan.name, keys.APP_MANAGED_BY: "ebbtide", **labels},
+            annotations=annotations or None,
         )
+        mappings.append(mapping)
     return mappings

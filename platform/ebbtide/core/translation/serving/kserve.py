@@ -14,7 +14,7 @@ from ebbtide.core.base.problems import Problem
 from ebbtide.core.base.versions import parse_version
 from ebbtide.core.translation import runtimes
 from ebbtide.core.translation.container import make_container, render_pod_fields, secure_component, secure_containers
-from ebbtide.core.translation.objects import Object, prune_nulls, write_model
+from ebbtide.core.translation.objects import Object, make_object, prune_nulls, write_model
 from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.pods import Pod, PodPatch
 from ebbtide.core.translation.scaling.knative import make_scaling_annotations
@@ -42,18 +42,9 @@ def make_storage_patches(plan: Plan) -> Iterator[PodPatch]:
     if model is None or model.storage_secret is None:
         return
     name = names.name_storage_account(plan.name)
-    account = {
-        "apiVersion": "v1",
-        "kind": "ServiceAccount",
-        "metadata": {"name": name, "labels": {keys.APP_NAME: plan.name, keys.APP_MANAGED_BY: "ebbtide"}},
-        "secrets": [{"name": model.storage_secret}],
-    }
-    yield PodPatch(
-        by="storage/model",
-        cause=("spec", "model", "storageSecret"),
-        service_account_name=name,
-        objects=[account],
-    )
+    account = {**make_object("v1", "ServiceAccount", name), "secrets": [{"name": model.storage_secret}]}
+    cause = ("spec", "model", "storageSecret")
+    yield PodPatch(by="storage/model", cause=cause, service_account_name=name, objects=[account])
 
 
 def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:
