@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: A command line without characters that a shell treats specially.
 _PLAIN_WORDS: Final = re.compile(r"[A-Za-z0-9_@%+=:,./ -]*")
+#: The resources of a container, and the parts of a pod that they are.
+RESOURCES: Final = {"requests": "requests", "limits": "limits", "claims": "container_claims"}
 #: Kubernetes' default of a probe's periodSeconds.
 DEFAULT_PROBE_PERIOD_SECONDS: Final = 10
 
@@ -270,22 +272,24 @@ def make_container(plan: Plan, pod: Pod, port_name: str | None) -> dict[str, Any
     # Knative fills in a probe's port. A Deployment does not, and KServe's runtimes listen on the default port.
     probed = (port if plan.adds_defaults else None) or (None if plan.mode.revisions else port or plan.mode.port)
     probes = spec.probes
-    resources = {"requests": pod.requests, "limits": pod.limits, "claims": pod.container_claims}
+    parts = pod.parts
+    resources = {name: parts.get(part) for name, part in RESOURCES.items() if part in parts}
+    args = split_command(spec.args)
     container = {
         "name": plan.container,
         "image": spec.image,
         "imagePullPolicy": choose_pull_policy(plan),
         "command": split_command(spec.command),
-        "args": [*(split_command(spec.args) or ()), *pod.args] if pod.args else split_command(spec.args),
+        "args": [*(args or ()), *parts["args"]] if "args" in parts else args,
         "workingDir": spec.working_dir,
         "ports": _make_ports(plan, port, port_name),
-        "env": pod.env or None,
-        "resources": {name: part for name, part in resources.items() if part} or None,
+        "env": parts.get("env"),
+        "resources": resources or None,
         "readinessProbe": _render_readiness_probe(probes.readiness, probed),
         "livenessProbe": _render_probe(probes.liveness, probed),
         "startupProbe": _render_probe(probes.startup, probed),
-        "volumeMounts": pod.mounts or None,
-        "securityContext": pod.container_security or None,
+        "volumeMounts": parts.get("mounts"),
+        "securityContext": parts.get("container_security"),
     }
     return {name: value for name, value in container.items() if value is not None}
 
@@ -294,18 +298,16 @@ def secure_containers(containers: Sequence[dict[str, Any]] | None, pod: Pod) -> 
     """Return containers with the isolation of the serving container wherever they do not set their own, without empty fields."""
     if not containers:
         return []
-    shared = {
-        name: pod.container_security.get(name)
-        for name in ("allowPrivilegeEscalation", "runAsNonRoot", "seccompProfile")
-    }
-    drop = (pod.container_security.get("capabilities") or {}).get("drop")
+    security = pod.parts.get("container_security", {})
+    isolation = ("allowPrivilegeEscalation", "runAsNonRoot", "seccompProfile")
+    shared = {name: security[name] for name in isolation if name in security}
+    drop = security.get("capabilities", {}).get("drop")
     if drop is not None:
         shared["capabilities"] = {"drop": drop}
-    shared = {name: value for name, value in shared.items() if value is not None}
     result = []
     for item in containers:
-        security = item.get("securityContext")
-        merged = apply_merge_patch(shared, security if isinstance(security, dict) else {})
+        own = item.get("securityContext")
+        merged = apply_merge_patch(shared, own if isinstance(own, dict) else {})
         result.append(prune_nulls({**item, "securityContext": merged} if merged else item))
     return result
 
@@ -338,19 +340,21 @@ def render_pull_secrets(spec: InferenceSpec) -> list[dict[str, str]] | None:
 
 def render_pod_fields(plan: Plan, pod: Pod) -> dict[str, Any]:
     """Return the pod's fields other than its containers, without those that are not set."""
+    parts = pod.parts
+    init_containers = [*parts.get("init_containers", ()), *plan.spec.init_containers]
     fields = {
-        "initContainers": secure_containers([*pod.init_containers, *plan.spec.init_containers], pod) or None,
-        "serviceAccountName": pod.service_account_name,
+        "initContainers": secure_containers(init_containers, pod) or None,
+        "serviceAccountName": parts.get("service_account_name"),
         "imagePullSecrets": render_pull_secrets(plan.spec),
-        "schedulerName": pod.scheduler_name,
-        "priorityClassName": pod.priority_class_name,
-        "runtimeClassName": pod.runtime_class_name,
-        "nodeSelector": pod.node_selector or None,
-        "affinity": pod.affinity or None,
-        "tolerations": pod.tolerations or None,
-        "topologySpreadConstraints": pod.topology_spread or None,
-        "securityContext": pod.pod_security or None,
-        "resourceClaims": pod.resource_claims or None,
-        "volumes": pod.volumes or None,
+        "schedulerName": parts.get("scheduler_name"),
+        "priorityClassName": parts.get("priority_class_name"),
+        "runtimeClassName": parts.get("runtime_class_name"),
+        "nodeSelector": parts.get("node_selector"),
+        "affinity": parts.get("affinity"),
+        "tolerations": parts.get("tolerations"),
+        "topologySpreadConstraints": parts.get("topology_spread"),
+        "securityContext": parts.get("pod_security"),
+        "resourceClaims": parts.get("resource_claims"),
+        "volumes": parts.get("volumes"),
     }
     return {name: value for name, value in fields.items() if value is not None}

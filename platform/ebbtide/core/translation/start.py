@@ -275,8 +275,8 @@ def _make_fill_job(plan: Plan, claim: str, weights: Weights, env: list[dict[str,
                 "serviceAccountName": spec.service_account_name,
                 "imagePullSecrets": render_pull_secrets(spec),
                 "securityContext": {"fsGroup": DOWNLOAD_GROUP, "fsGroupChangePolicy": "OnRootMismatch"},
-                "nodeSelector": pod.node_selector or None,
-                "tolerations": pod.tolerations or None,
+                "nodeSelector": pod.parts.get("node_selector"),
+                "tolerations": pod.parts.get("tolerations"),
                 "containers": secure_containers([download], pod),
                 "volumes": [{"name": names.WEIGHTS_VOLUME, "persistentVolumeClaim": {"claimName": claim}}],
             }
@@ -463,15 +463,16 @@ def _make_pre_pull_patches(plan: Plan, _: bool) -> Iterator[PodPatch]:
     name = names.fit_name(plan.name, "image")
     pool = {} if plan.gpu is None or plan.pool is None else plan.pool.selector
     pod = merge_patches((make_security_patch(plan), *placement.make_placement_patches(plan)))
+    affinity = pod.parts.get("affinity", {})
     labels = {keys.APP_NAME: name, keys.APP_MANAGED_BY: "ebbtide"}
     pause = {"name": "pause", "image": plan.cluster.pods.pause_image}
     spec = {
         "imagePullSecrets": render_pull_secrets(plan.spec),
         "automountServiceAccountToken": False,
         "terminationGracePeriodSeconds": 0,
-        "nodeSelector": pod.node_selector or dict(pool) or None,
-        "affinity": {"nodeAffinity": pod.affinity["nodeAffinity"]} if "nodeAffinity" in pod.affinity else None,
-        "tolerations": pod.tolerations or None,
+        "nodeSelector": pod.parts.get("node_selector") or dict(pool) or None,
+        "affinity": {"nodeAffinity": affinity["nodeAffinity"]} if "nodeAffinity" in affinity else None,
+        "tolerations": pod.parts.get("tolerations"),
         "containers": secure_containers([pause], pod),
         "volumes": [
             {"name": "image", "image": {"reference": plan.spec.image, "pullPolicy": plan.spec.image_pull_policy}}

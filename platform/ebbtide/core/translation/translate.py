@@ -103,7 +103,7 @@ def translate(inference: Inference, profile: Profile, canonical: str, *, checks_
 
 def _check_mounts(plan: Plan, pod: Pod) -> Iterator[Problem]:
     """Reject further containers that mount volumes which the pod does not have."""
-    known = [volume["name"] for volume in pod.volumes]
+    known = [volume["name"] for volume in pod.parts.get("volumes", ())]
     spec = plan.spec
     for field, items in (("sidecars", spec.sidecars), ("initContainers", spec.init_containers)):
         for index, item in enumerate(items):
@@ -209,7 +209,7 @@ def _make_gpu_patches(plan: Plan) -> Iterator[PodPatch]:
 def make_objects(plan: Plan, pod: Pod, canonical: str) -> list[Object]:
     """Return every object of the workload, without the fields that are not set."""
     return [
-        *(_place_object(obj, plan) for obj in pod.objects),
+        *(_place_object(obj, plan) for obj in pod.parts.get("objects", ())),
         TOP_OBJECTS[plan.mode.kind](plan, pod, canonical),
         *_make_exposing_objects(plan),
         *(_place_object(obj, plan) for obj in endpoints.make_objects(plan)),

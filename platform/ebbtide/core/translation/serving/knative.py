@@ -101,9 +101,10 @@ def check_flags(plan: Plan, pod: Pod) -> Iterator[Problem]:
 
 def _list_needed_flags(pod: Pod, spec: InferenceSpec) -> Iterator[tuple[str, str, frozenset[str], Path]]:
     for part, name, flag in FLAGS:
-        if getattr(pod, part):
+        if part in pod.parts:
             yield name, flag, ALLOWED, pod.causes[part]
-    for volume in pod.volumes:
+    volumes = pod.parts.get("volumes", ())
+    for volume in volumes:
         if "emptyDir" in volume:
             cause: Path = ("spec", "storage", "emptyDirVolume")
             if volume["name"] == "shm":
@@ -111,17 +112,17 @@ def _list_needed_flags(pod: Pod, spec: InferenceSpec) -> Iterator[tuple[str, str
             yield "emptyDir volumes", EMPTY_DIR, ENABLED, cause
             break
     for kind, title, flag, path in VOLUME_FLAGS:
-        if any(kind in volume for volume in pod.volumes):
+        if any(kind in volume for volume in volumes):
             yield title, flag, ENABLED, path
-    claims = [volume for volume in pod.volumes if "persistentVolumeClaim" in volume]
+    claims = [volume for volume in volumes if "persistentVolumeClaim" in volume]
     if claims:
         cause = ("spec", "storage", "pvc") if spec.storage.pvc else ("spec", "start")
         yield "persistent volume claims", CLAIM, ENABLED, cause
         if any("readOnly" not in volume["persistentVolumeClaim"] for volume in claims):
             yield "writable persistent volume claims", CLAIM_WRITE, ENABLED, cause
-    if pod.container_security.get("capabilities", {}).get("add"):
+    if pod.parts.get("container_security", {}).get("capabilities", {}).get("add"):
         yield "added capabilities", ADD_CAPABILITIES, ENABLED, ("spec", "security", "capabilities")
-    if any("fieldRef" in variable.get("valueFrom", ()) for variable in pod.env):
+    if any("fieldRef" in variable.get("valueFrom", ()) for variable in pod.parts.get("env", ())):
         yield "environment variables from pod fields", FIELD_REF, ALLOWED, ("spec", "environmentVariables")
 
 
@@ -137,7 +138,7 @@ def _list_spec_flags(pod: Pod, spec: InferenceSpec, oci_models: str) -> Iterator
         yield "sidecars", MULTI_CONTAINER, ENABLED, ("spec", "sidecars")
     if spec.init_containers:
         yield "init containers", INIT_CONTAINERS, ENABLED, ("spec", "initContainers")
-    elif pod.init_containers:
+    elif "init_containers" in pod.parts:
         yield "init containers", INIT_CONTAINERS, ENABLED, pod.causes["init_containers"]
     for component, value in (("transformer", spec.transformer), ("explainer", spec.explainer)):
         for _, title, flag in FLAGS:
@@ -163,7 +164,7 @@ def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:
     """Return the Knative Service, without the fields that are not set."""
     traffic = _make_traffic(plan)
     settings = {**_make_settings(plan), **render_pod_fields(plan, pod), **_make_containers(plan, pod)}
-    spec = {
+    spec: dict[str, Any] = {
         "template": {**_make_template_metadata(plan, pod), "spec": settings},
         **({} if traffic is None else {"traffic": traffic}),
     }
@@ -176,13 +177,9 @@ def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:
 
 
 def _make_template_metadata(plan: Plan, pod: Pod) -> dict[str, Any]:
-    labels = make_pod_labels(plan, pod.labels)
-    annotations = {
-        **make_scaling_annotations(plan),
-        **make_bound_annotations(plan),
-        **pod.annotations,
-        **make_pod_annotations(plan),
-    }
+    labels = make_pod_labels(plan, pod)
+    scaling = {**make_scaling_annotations(plan), **make_bound_annotations(plan)}
+    annotations = {**scaling, **make_pod_annotations(plan, pod)}
     return drop_empty(metadata=drop_empty(labels=labels, annotations=annotations))
 
 
@@ -243,7 +240,7 @@ def make_domain_mappings(plan: Plan, service: str) -> list[Object]:
         mapping = make_object(
             "serving.knative.dev/v1beta1",
             "DomainMapping",
-            parse_host(url.url or ""),
+            str(parse_host(url.url or "")),
             {"ref": {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "name": service}},
             labels={keys.APP_NAME: plan.name, keys.APP_MANAGED_BY: "ebbtide", **labels},
             annotations=annotations or None,

@@ -92,9 +92,9 @@ def _make_settings(plan: Plan) -> dict[str, Any]:
 
 
 def _make_predictor_metadata(plan: Plan, pod: Pod) -> dict[str, Any]:
-    labels = make_pod_labels(plan, pod.labels)
+    labels = make_pod_labels(plan, pod)
     scaling = {} if plan.serving == "kserve-standard" else make_scaling_annotations(plan)
-    annotations = {**scaling, **pod.annotations, **make_pod_annotations(plan)}
+    annotations = {**scaling, **make_pod_annotations(plan, pod)}
     return drop_empty(labels=labels, annotations=annotations)
 
 

@@ -70,8 +70,8 @@ def _make_spec(plan: Plan, pod: Pod) -> dict[str, Any]:
             "model": {"uri": find_storage_uri(plan), "name": model.name},
             # Without it, KServe leaves the replicas to the HPA or the ScaledObject (workload.go, PreserveDeploymentReplicas).
             "replicas": replicas if fixed else None,
-            "labels": make_pod_labels(plan, pod.labels) or None,
-            "annotations": {**pod.annotations, **make_pod_annotations(plan)} or None,
+            "labels": make_pod_labels(plan, pod) or None,
+            "annotations": make_pod_annotations(plan, pod) or None,
             "router": _make_router(plan),
             "template": template or None,
         }
