@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Any, Final, TypeAlias, TypeVar
 
 Object: TypeAlias = dict[str, Any]
 Value = TypeVar("Value")
 
 _CAMEL: Final = re.compile("_(.)")
+_CAPITAL: Final = re.compile("([A-Z])")
 #: Kinds in the order in which they must be created. Other kinds go last.
 ORDER: Final = {
     kind: place
@@ -106,6 +108,18 @@ def with_values(model: Value, /, **values: Any) -> Value:
 def to_camel(name: str) -> str:
     """Return the name of a model's attribute as the field's name in documents: ``mount_path`` is ``mountPath``."""
     return _CAMEL.sub(lambda part: part[1].upper(), name)
+
+
+@cache
+def _list_attributes(field: str) -> tuple[str, ...]:
+    return tuple(_CAPITAL.sub(r"_\1", name).lower() for name in field.split("."))
+
+
+def read_field(model: Any, field: str) -> Any:
+    """Return the value of a field by its name in documents, such as ``logger.batchSize``; None if a part of it is not set."""
+    for name in _list_attributes(field):
+        model = getattr(model, name, None)
+    return model
 
 
 def sort_for_apply(objects: list[Object]) -> list[Object]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from ebbtide.core.base import keys, names
 from ebbtide.core.base.problems import Problem, choose_serving, make_warning, remove_field
 from ebbtide.core.base.versions import parse_version
+from ebbtide.core.translation.objects import read_field
 from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.serving import reserved
 from ebbtide.core.translation.serving.limits import check_limits
@@ -18,9 +18,6 @@ from ebbtide.core.translation.serving.updates import check_rollout, check_strate
 
 if TYPE_CHECKING:
     from ebbtide.core.profile.models import ProfileSpec
-
-
-SNAKE: Final = re.compile("([A-Z])")
 
 
 def _check_hosts(plan: Plan) -> Iterator[Problem]:
@@ -72,11 +69,6 @@ KSERVE_FIELDS: Final[tuple[tuple[str, tuple[int, int]], ...]] = (
     ("batcher", (0, 1)),
     ("model.uris", (0, 16)),
 )
-#: The same fields with their paths in documents and their attributes, since every translation checks them.
-_KSERVE_ATTRIBUTES: Final = tuple(
-    (field, since, ("spec", *field.split(".")), tuple(SNAKE.sub(r"_\1", name).lower() for name in field.split(".")))
-    for field, since in KSERVE_FIELDS
-)
 
 
 def _check_kserve_fields(plan: Plan) -> Iterator[Problem]:
@@ -84,10 +76,8 @@ def _check_kserve_fields(plan: Plan) -> Iterator[Problem]:
     if plan.mode.field_table:
         return
     spec, serving, version = plan.spec, plan.serving, plan.cluster.kserve.version
-    for field, since, path, attributes in _KSERVE_ATTRIBUTES:
-        value: Any = spec
-        for name in attributes:
-            value = getattr(value, name, None)
+    for field, since in KSERVE_FIELDS:
+        value, path = read_field(spec, field), ("spec", *field.split("."))
         if value and serving == "knative" and "." not in field:
             message = f"a Knative Service does not support {field}, which only KServe has"
             fix = f"use serving: kserve, or remove {field}"
