@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from functools import cache, partial
+from typing import TYPE_CHECKING, Final
 
 from ebbtide.core.base import keys
 from ebbtide.core.base.problems import ERROR, Problem, has_errors, make_warning, offer_values
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from ebbtide.core.spec.inference import Inference
     from ebbtide.core.spec.serving import Patch
 
+#: The fields of an object that a patch cannot change.
+IDENTITY: Final = frozenset({"apiVersion", "kind", "metadata.name", "metadata.namespace"})
 CLUSTER_SCOPED: Final = {"PriorityClass", "Namespace", "Queue", "ResourceFlavor", "ClusterQueue"}
 #: Code prefixes of errors after which the checks that build on them would only repeat the same problem.
 SCALING: Final = "AUT"
@@ -187,13 +189,11 @@ def make_patches(plan: Plan) -> list[PodPatch]:
     return patches
 
 
-def _make_scheduler_patches(plan: Plan) -> Iterator[PodPatch]:
+def _make_gpu_patches(plan: Plan) -> Iterator[PodPatch]:
+    """Yield the profile's scheduler and the request of the GPU backend."""
     scheduler = plan.cluster.scheduling.scheduler
     if plan.scheduled and scheduler != "default-scheduler":
-        yield pods.PodPatch(by="scheduler", cause=("spec", "compute"), scheduler_name=scheduler)
-
-
-def _make_gpu_patches(plan: Plan) -> Iterator[PodPatch]:
+        yield PodPatch("scheduler", ("spec", "compute"), scheduler_name=scheduler)
     ask = next(gpu.list_pool_requests(plan), None)
     if ask is None:
         return
@@ -203,25 +203,18 @@ def _make_gpu_patches(plan: Plan) -> Iterator[PodPatch]:
     yield patch
     runtime_class = plan.cluster.pods.runtime_class
     if runtime_class is not None and plan.scheduled:
-        yield pods.PodPatch(by="gpu/runtime", cause=ask.cause, runtime_class_name=runtime_class)
+        yield PodPatch("gpu/runtime", ask.cause, runtime_class_name=runtime_class)
 
 
 def make_objects(plan: Plan, pod: Pod, canonical: str) -> list[Object]:
     """Return every object of the workload, without the fields that are not set."""
-    return [
-        *(_place_object(obj, plan) for obj in pod.parts.get("objects", ())),
-        TOP_OBJECTS[plan.mode.kind](plan, pod, canonical),
-        *_make_exposing_objects(plan),
-        *(_place_object(obj, plan) for obj in endpoints.make_objects(plan)),
-    ]
-
-
-def _make_exposing_objects(plan: Plan) -> list[Object]:
-    """Return the objects that expose or scale what the top object creates."""
+    others = [*pod.parts.get("objects", ())]
     if plan.mode.revisions:
-        return [_place_object(obj, plan) for obj in knative.make_domain_mappings(plan, plan.mode.name_pods(plan.name))]
-    make_scaler = OWN_SCALERS.get(plan.scaling.scaler)
-    return [] if make_scaler is None else [_place_object(make_scaler(plan), plan)]
+        others += knative.make_domain_mappings(plan, plan.mode.name_pods(plan.name))
+    elif plan.scaling.scaler in OWN_SCALERS:
+        others.append(OWN_SCALERS[plan.scaling.scaler](plan))
+    others += endpoints.make_objects(plan)
+    return [TOP_OBJECTS[plan.mode.kind](plan, pod, canonical), *(_place_object(obj, plan) for obj in others)]
 
 
 def _check_annotation_size(objects: list[Object]) -> Iterator[Problem]:
@@ -229,9 +222,6 @@ def _check_annotation_size(objects: list[Object]) -> Iterator[Problem]:
     for obj in objects:
         metadata = obj["metadata"]
         annotations = metadata.get("annotations") or {}
-        # No character has more than four bytes.
-        if 4 * sum(map(len, (*annotations, *annotations.values()))) <= MAX_ANNOTATION_BYTES:
-            continue
         size = sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items())
         if size > MAX_ANNOTATION_BYTES:
             message = (
@@ -255,16 +245,6 @@ def _place_object(obj: Object, plan: Plan) -> Object:
     return prune_nulls({**obj, "metadata": metadata})
 
 
-def _keeps_identity(patch: dict[str, Any]) -> bool:
-    """Return whether a patch leaves the object's identity unchanged: API version, kind, name, namespace."""
-    metadata = patch.get("metadata", {})
-    return (
-        isinstance(metadata, dict)
-        and not {"apiVersion", "kind"}.intersection(patch)
-        and not {"name", "namespace"}.intersection(metadata)
-    )
-
-
 def _apply_patches(
     plan: Plan, objects: list[Object], problems: list[Problem], *, checks_overrides: bool
 ) -> list[Object]:
@@ -272,53 +252,39 @@ def _apply_patches(
 
     A patch that changes what a field of the spec renders is an error too: the field would have no effect.
     """
+    bare = patches.without_defaults(plan.inference)
     written: Sequence[Object] = ()
     if checks_overrides:
-        bare = patches.without_defaults(plan.inference)
         written = [*objects] if not plan.adds_defaults else translate(bare, plan.profile, "{}").objects
-    variants = patches.Variants(plan.inference, partial(_render, profile=plan.profile))
+    list_variants = cache(lambda: [(path, _render(other, plan.profile)) for path, other in patches.list_variants(bare)])
     for index, patch in enumerate(plan.spec.patches):
         path = ("spec", "patches", index)
-        matches = _find_matches(objects, patch)
-        if not matches:
-            problems.append(
-                Problem(
-                    "PAT002",
-                    path,
-                    f"{patch.kind}{' ' + patch.name if patch.name else ''} not found among the rendered objects",
-                    "patch one of "
-                    + ", ".join(sorted({f"{obj['kind']} {obj['metadata']['name']}" for obj in objects})),
-                )
-            )
+        is_selected = partial(_is_selected, patch=patch)
+        if not any(map(is_selected, objects)):
+            names = sorted({f"{obj['kind']} {obj['metadata']['name']}" for obj in objects})
+            message = f"{patch.kind}{' ' + patch.name if patch.name else ''} not found among the rendered objects"
+            problems.append(Problem("PAT002", path, message, f"patch one of {', '.join(names)}"))
             continue
-        if not _keeps_identity(patch.patch):
+        metadata = patch.patch.get("metadata", {})
+        fields = [f"metadata.{name}" for name in metadata] if isinstance(metadata, dict) else ["metadata.name"]
+        if not IDENTITY.isdisjoint((*patch.patch, *fields)):
             message = "a patch cannot change an object's apiVersion, kind, name or namespace"
             fix = (
                 "remove these from the patch, and set metadata.name, metadata.namespace or serving in the spec instead"
             )
             problems.append(Problem("PAT002", (*path, "patch"), message, fix))
             continue
-        for position in _find_matches(written, patch)[:1]:
-            find = partial(_find_one, patch=patch)
-            problems.extend(patches.check_overrides(plan.inference, index, written[position], variants, find))
-        for position in matches:
-            objects[position] = patches.apply_patch(objects[position], patch.patch)
+        target = next(filter(is_selected, written), None)
+        if target is not None:
+            problems.extend(patches.check_overrides(plan.inference, index, target, list_variants, is_selected))
+        objects = [patches.apply_patch(obj, patch.patch) if is_selected(obj) else obj for obj in objects]
         message = f"a patch changes {patch.kind}: Ebbtide neither checks nor explains what a patch sets"
         problems.append(make_warning("PAT001", path, message, "use a field of the spec instead where one exists"))
     return objects
 
 
-def _find_matches(objects: Sequence[Object], patch: Patch) -> list[int]:
-    return [
-        position
-        for position, obj in enumerate(objects)
-        if obj["kind"] == patch.kind and patch.name in {None, obj["metadata"]["name"]}
-    ]
-
-
-def _find_one(objects: Sequence[Object], patch: Patch) -> Object | None:
-    """Return the first object of a patch, None if there is none."""
-    return next((objects[position] for position in _find_matches(objects, patch)), None)
+def _is_selected(obj: Object, patch: Patch) -> bool:
+    return obj["kind"] == patch.kind and patch.name in {None, obj["metadata"]["name"]}
 
 
 def _render(inference: Inference, profile: Profile) -> Sequence[Object]:
@@ -362,7 +328,6 @@ FEATURES: Final[tuple[Callable[[Plan], PodPatch], ...]] = (
 FEATURES_WITH_PATCHES: Final[tuple[Callable[[Plan], Iterable[PodPatch]], ...]] = (
     storage.make_storage_patches,
     placement.make_placement_patches,
-    _make_scheduler_patches,
     _make_gpu_patches,
     kserve.make_storage_patches,
     start.make_patches,
