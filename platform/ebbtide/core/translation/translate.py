@@ -26,11 +26,10 @@ from ebbtide.core.translation import (
 from ebbtide.core.translation.objects import Object, prune_nulls, sort_for_apply, with_values
 from ebbtide.core.translation.plan import Decision, Plan
 from ebbtide.core.translation.pods import Pod, PodPatch
+from ebbtide.core.translation.scaling import standard
 from ebbtide.core.translation.scaling.checks import CHECKS as SCALING_CHECKS
 from ebbtide.core.translation.scaling.checks import UNKNOWN_METRIC
 from ebbtide.core.translation.scaling.choice import choose as choose_scaling
-from ebbtide.core.translation.scaling.keda import make_scaled_object
-from ebbtide.core.translation.scaling.own_hpa import make_hpa
 from ebbtide.core.translation.scaling.scraping import list_scrape_decisions
 from ebbtide.core.translation.scaling.targets import check_threshold
 from ebbtide.core.translation.serving import knative, kserve, llm
@@ -54,7 +53,7 @@ GPU: Final = ("GPU", "CPU")
 #: The maximum size in bytes of an object's annotations (k8s.io/apimachinery pkg/api/validation, TotalAnnotationSizeLimitB).
 MAX_ANNOTATION_BYTES: Final = 256 << 10
 #: The autoscalers that Ebbtide creates as separate objects, and the function that builds each.
-OWN_SCALERS: Final = {"own-hpa": make_hpa, "keda": make_scaled_object}
+OWN_SCALERS: Final = {"own-hpa": standard.make_hpa, "keda": standard.make_scaled_object}
 #: The function that builds the top object, by its kind.
 TOP_OBJECTS: Final = {
     "Service": knative.make_service,

@@ -1,8 +1,10 @@
-"""The KEDA ScaledObject that Ebbtide creates for a KServe Standard deployment.
+"""The autoscaler that Ebbtide creates for a KServe Standard deployment: a HorizontalPodAutoscaler, or a ScaledObject of KEDA.
 
-Upstream: keda.sh scalers/prometheus, concepts/scaling-deployments. The query is an average over the workload's pods,
-so its metric type is ``Value``: KEDA's default ``AverageValue`` would divide it by the number of replicas. There is no
-CPU trigger, for the reason in ``choice.choose``.
+Upstream: Kubernetes autoscaling/v2; github.com/kserve/kserve pkg/controller/v1beta1/inferenceservice/reconcilers/
+hpa: with autoscalerClass external, KServe creates no HPA and does not change the replicas, but it still manages any HPA
+that has the Deployment's name. keda.sh scalers/prometheus, concepts/scaling-deployments: the query is an average over the
+workload's pods, so its metric type is ``Value``: KEDA's default ``AverageValue`` would divide it by the number of replicas.
+There is no CPU trigger, for the reason in ``choice.choose``.
 """
 
 from __future__ import annotations
@@ -17,6 +19,41 @@ from ebbtide.core.profile.projects import report_unknown_namespace
 from ebbtide.core.translation.objects import Object, make_object
 from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.scaling.controller import make_behavior_fields
+
+
+def make_hpa(plan: Plan) -> Object:
+    """Return the HPA for the predictor's deployment."""
+    scaling = plan.scaling
+    spec = {
+        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": plan.mode.name_pods(plan.name)},
+        "minReplicas": scaling.minimum,
+        "maxReplicas": scaling.maximum,
+        "metrics": [_make_hpa_metric(plan)],
+        "behavior": make_behavior_fields(plan.spec.autoscaling),
+    }
+    return make_object("autoscaling/v2", "HorizontalPodAutoscaler", names.name_autoscaler(plan.name), spec)
+
+
+def _make_hpa_metric(plan: Plan) -> dict[str, Any]:
+    scaling = plan.scaling
+    threshold = scaling.threshold or 0.0
+    if metrics.find_resource_metric(scaling.metric_name) is not None:
+        return {
+            "type": "Resource",
+            "resource": {
+                "name": scaling.metric_name,
+                "target": {"type": "Utilization", "averageUtilization": int(threshold)},
+            },
+        }
+    # As the API server writes it: 80, or 800m for 0.8.
+    value = format_number(threshold) if threshold == int(threshold) else f"{round(threshold * 1000)}m"
+    return {
+        "type": "Pods",
+        "pods": {
+            "metric": {"name": scaling.metric_name},
+            "target": {"type": "AverageValue", "averageValue": value},
+        },
+    }
 
 
 def make_scaled_object(plan: Plan) -> Object:
