@@ -504,7 +504,7 @@ def test_more_devices_never_lower_the_limits(backend: str) -> None:
         assert inference is not None
         plan, _ = make_plan(inference, cluster)
         if plan is not None:
-            limits.append(pods.merge_patches(make_patches(plan)).limits)
+            limits.append(pods.merge_patches(make_patches(plan)).parts["limits"])
 
     for fewer, more in itertools.pairwise(limits):
         assert fewer.keys() <= more.keys()

@@ -87,7 +87,7 @@ def test_each_part_of_a_text_is_counted_once(size: int, character: str) -> None:
     """The steps are inside one call of ``str.count``, which a trace does not see."""
     CountingText.looked_at = 0
     text = CountingText(character * size)
-    reader._replace_unreadable(reader._Chunk(text, 1), "x")  # noqa: SLF001 - the method that counts lines
+    reader._replace_unreadable(text, 1, "x")  # noqa: SLF001 - the method that counts lines
 
     assert 0 < CountingText.looked_at <= len(text)
 

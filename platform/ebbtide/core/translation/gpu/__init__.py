@@ -16,12 +16,12 @@ from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.problems import ERROR, Problem, remove_field, set_value
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.translation.gpu import devices, dra, hami, kai, mig, mps, timeslicing
-from ebbtide.core.translation.gpu.backend import Backend, GpuFields, GpuNode, GpuPod, PoolRequest
+from ebbtide.core.translation.gpu.backend import Backend, GpuFields, GpuNode, GpuPod, PoolRequest, compute_portion
 from ebbtide.core.translation.objects import Object, to_camel, with_values
-from ebbtide.core.translation.plan import GpuRequest, Plan, Serving
+from ebbtide.core.translation.plan import GpuRequest, Plan
 
 if TYPE_CHECKING:
-    from ebbtide.core.profile.models import NodePool, ProfileSpec
+    from ebbtide.core.profile.models import NodePool
     from ebbtide.core.spec.compute import Compute, ExtendedResource
     from ebbtide.core.spec.inference import InferenceSpec
 
@@ -311,9 +311,7 @@ class BackendEquivalent:
         return any(problem.code == UNISOLATED for problem in self.problems)
 
 
-def compare_backends(
-    requested: GpuRequest, pool: NodePool, cluster: ProfileSpec, serving: Serving, workload: str, container: str
-) -> list[BackendEquivalent]:
+def compare_backends(request: PoolRequest) -> list[BackendEquivalent]:
     """Return the request on every backend, as if the pool had that backend and the scheduler that it needs.
 
     Backends that enforce the request come first, such as KAI in HamiCore or NvFractions mode, and unsupported ones last.
@@ -322,24 +320,12 @@ def compare_backends(
     equivalents = []
     for _, backend in sorted(list_backends().items()):
         changes: dict[str, Any] = {"backend": backend.name}
-        if "replicas" in backend.needs and pool.replicas is None:
-            portion = requested.portion or (
-                requested.memory / ((pool.gpu_memory_mebibytes or 0) << 20 or requested.memory or 1)
-            )
-            changes["replicas"] = max(2, int(1 / portion + 1e-9)) if portion else 2
-        scheduler = backend.scheduler or "default-scheduler"
-        ask = PoolRequest(
-            requested,
-            with_values(pool, **changes),
-            with_values(
-                cluster,
-                scheduling=with_values(cluster.scheduling, scheduler=scheduler),
-                kubernetes=with_values(cluster.kubernetes, dra=True),
-            ),
-            serving,
-            workload,
-            container,
-        )
+        if "replicas" in backend.needs and request.pool.replicas is None:
+            changes["replicas"] = max(2, int(1 / compute_portion(request) + 1e-9))
+        scheduling = with_values(request.cluster.scheduling, scheduler=backend.scheduler or "default-scheduler")
+        kubernetes = with_values(request.cluster.kubernetes, dra=True)
+        cluster = with_values(request.cluster, scheduling=scheduling, kubernetes=kubernetes)
+        ask = request._replace(pool=with_values(request.pool, **changes), cluster=cluster)
         problems = tuple(_check_backend(ask, backend))
         possible = all(problem.severity != ERROR for problem in problems)
         written: dict[str, str] = {}
@@ -349,15 +335,8 @@ def compare_backends(
             written |= {variable["name"]: variable["value"] for variable in parts.get("env", ())}
             if "resource_claims" in parts:
                 written["resourceClaims"] = parts["resource_claims"][0]["resourceClaimTemplateName"]
-        equivalents.append(
-            BackendEquivalent(
-                backend,
-                written,
-                backend.fits(ask) if possible else 0,
-                backend.share(ask) if possible else 0.0,
-                problems,
-            )
-        )
+        fits, share = (backend.fits(ask), backend.share(ask)) if possible else (0, 0.0)
+        equivalents.append(BackendEquivalent(backend, written, fits, share, problems))
     return sorted(equivalents, key=lambda row: (not row.possible, row.unisolated))
 
 

@@ -39,11 +39,6 @@ def read(pool: NodePool, pod: GpuPod) -> GpuFields | None:
     return GpuFields({"gpuDevicesRequest": count}, frozenset({resource})) if count else None
 
 
-def advertises(pool: NodePool) -> dict[str, int]:
-    """Return the resource of whole GPUs."""
-    return {pool.resource or keys.GPU: 1}
-
-
 def detect(node: GpuNode) -> dict[str, Any] | None:
     """Recognize a node that lists whole GPUs, and not shares under the same name."""
     devices = None if node.labels.get(keys.GPU_SHARING) in SHARING else node.resources.get(keys.GPU)
@@ -64,8 +59,6 @@ BACKEND = Backend(
     share=lambda ask: 1.0,  # noqa: ARG005 - the table's shape
     fits=lambda ask: 1,  # noqa: ARG005 - the table's shape
     read=read,
-    resources=(keys.GPU,),
-    advertises=advertises,
     detect=detect,
     tested="kube-scheduler 1.37.2",
 )

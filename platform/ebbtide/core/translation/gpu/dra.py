@@ -16,18 +16,8 @@ from ebbtide.core.base import keys, names, quantities
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.problems import Problem, choose_serving, make_warning
 from ebbtide.core.base.versions import parse_version
-from ebbtide.core.translation.gpu import devices, mig
-from ebbtide.core.translation.gpu.backend import (
-    Backend,
-    ClaimRules,
-    GpuNode,
-    PoolRequest,
-    compute_portion,
-    count_portions,
-    find_device_bytes,
-    reject_excess,
-    reject_limit,
-)
+from ebbtide.core.translation.gpu import backend, devices, mig
+from ebbtide.core.translation.gpu.backend import Backend, GpuNode, PoolRequest
 from ebbtide.core.translation.modes import SERVING_MODES
 from ebbtide.core.translation.objects import Object, make_object
 from ebbtide.core.translation.pods import PodPatch
@@ -95,14 +85,14 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
                 "request whole devices or a migProfile"
             )
             yield Problem("GPU008", ask.cause, message, fix)
-        elif request.kind == "portion" and not find_device_bytes(ask.pool):
+        elif request.kind == "portion" and not backend.find_device_bytes(ask.pool):
             message = (
                 f"the GPU memory of node pool {ask.pool.name} is unknown, so a portion cannot be converted to memory"
             )
             fix = "set gpuMemoryMebibytes for the pool in the profile, or request memory with gpuMemoryRequest"
             yield Problem("GPU007", ask.cause, message, fix)
         else:
-            yield from reject_excess(ask)
+            yield from backend.reject_excess(ask)
             message = (
                 "DRA's consumable capacity only accounts for memory; the driver's sharing strategy determines whether it is "
                 "enforced"
@@ -119,7 +109,7 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
         yield _warn_about_gate(
             ask, PARTITIONABLE, "only existing MIG devices are available, since the driver cannot create them on demand"
         )
-    yield from reject_limit(ask, "a claim has a single size and does not support a limit above the request")
+    yield from backend.reject_limit(ask, "a claim has a single size and does not support a limit above the request")
 
 
 def _warn_about_gate(ask: PoolRequest, gate: str, without: str) -> Problem:
@@ -162,14 +152,16 @@ def patch(ask: PoolRequest) -> PodPatch:
 def count_mebibytes(ask: PoolRequest) -> int:
     """Return the memory that a claim for a part of a device requests: a portion rounded down, so that all portions fit."""
     if ask.request.kind == "portion":
-        return max(1, int(ask.request.portion * find_device_bytes(ask.pool)) >> 20)
+        return max(1, int(ask.request.portion * backend.find_device_bytes(ask.pool)) >> 20)
     return quantities.parse_mebibytes(ask.request.memory)
 
 
 def compute_share(ask: PoolRequest) -> float:
     """Return the fraction of one device that a replica takes: of its memory, in whole MiB."""
-    total = find_device_bytes(ask.pool)
-    return (count_mebibytes(ask) << 20) / total if ask.request.kind == "memory" and total else compute_portion(ask)
+    total = backend.find_device_bytes(ask.pool)
+    return (
+        (count_mebibytes(ask) << 20) / total if ask.request.kind == "memory" and total else backend.compute_portion(ask)
+    )
 
 
 def read_claim(claim: Object) -> dict[str, float]:
@@ -256,12 +248,11 @@ BACKEND = Backend(
     check=check,
     patch=patch,
     share=compute_share,
-    fits=lambda ask: count_portions(compute_share(ask)),
+    fits=lambda ask: backend.count_portions(compute_share(ask)),
     read=lambda pool, pod: mig.read(pool, pod) or devices.read(pool, pod),
     resources=(keys.GPU, keys.MIG_PREFIX),
-    advertises=devices.advertises,
     quota=quota,
-    claims=ClaimRules(needed, counted, read_claim),
+    claims=backend.ClaimRules(needed, counted, read_claim),
     detect=detect,
     tested="kube-scheduler 1.37.2",
 )

@@ -19,17 +19,8 @@ from ebbtide.core.base.annotations import parse_count, parse_finite
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.problems import Problem, make_warning, remove_field, set_value
 from ebbtide.core.base.versions import parse_version
-from ebbtide.core.translation.gpu import devices
-from ebbtide.core.translation.gpu.backend import (
-    Backend,
-    GpuFields,
-    GpuNode,
-    GpuPod,
-    PoolRequest,
-    find_device_bytes,
-    reject_limit,
-    report_partitions,
-)
+from ebbtide.core.translation.gpu import backend, devices
+from ebbtide.core.translation.gpu.backend import Backend, GpuFields, GpuNode, GpuPod, PoolRequest
 from ebbtide.core.translation.objects import Object
 from ebbtide.core.translation.plan import GpuRequest
 from ebbtide.core.translation.pods import PodPatch
@@ -118,12 +109,8 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
         yield Problem("GPU018", ask.cause, message, fix)
     if request.kind == "devices":
         return
-    if request.kind == "mig":
-        message = f"the GPUs of node pool {ask.pool.name} are shared by KAI and not partitioned into MIG devices"
-        yield Problem("GPU008", ask.cause, message, "request a portion or memory, or use a node pool with backend mig")
-        return
-    if ask.pool.mig_profiles:
-        yield report_partitions(ask, "KAI")
+    if request.kind == "mig" or ask.pool.mig_profiles:
+        yield from backend.reject_partitions(ask, "KAI")
         return
     if kai.sharing_mode == "Disabled":
         message = "GPU sharing is disabled in this cluster's KAI (scheduling.kai.sharingMode: Disabled)"
@@ -164,8 +151,10 @@ def _check_limit(ask: PoolRequest, mode: str) -> Iterator[Problem]:
         yield make_warning("GPU066", ask.limit, message, fix, fixes=remove_field())
     elif mode != "NvFractions":
         reason = f"KAI's sharing mode {mode} enforces the request and does not support a limit above it"
-        yield from reject_limit(ask, reason, "remove the limit, or use KAI 0.18 or later with sharingMode NvFractions")
-    elif not find_device_bytes(ask.pool):
+        yield from backend.reject_limit(
+            ask, reason, "remove the limit, or use KAI 0.18 or later with sharingMode NvFractions"
+        )
+    elif not backend.find_device_bytes(ask.pool):
         field = str(ask.limit[-1])
         message = f"the GPU memory of node pool {ask.pool.name} is unknown, and a limit needs it"
         fix = f"set gpuMemoryMebibytes for the pool in the profile, or remove {field}"
@@ -190,9 +179,8 @@ def _check_memory(ask: PoolRequest) -> Iterator[Problem]:
             )
             fix = f"use at most {counted // (total // memory)}Mi"
             yield make_warning("GPU014", ask.cause, message, fix, fixes=set_value(f"{counted // (total // memory)}Mi"))
-        elif request.memory % quantities.MIB:
-            message = f"KAI allocates whole MiB: the request is rounded up to {quantities.parse_mebibytes(request.memory)} MiB"
-            yield make_warning("GPU014", ask.cause, message, "write the memory in Mi or Gi")
+        else:
+            yield from backend.warn_about_rounding(ask._replace(request=request), "KAI")
 
 
 def patch(ask: PoolRequest) -> PodPatch:
@@ -207,7 +195,7 @@ def patch(ask: PoolRequest) -> PodPatch:
         annotations[keys.KAI_DEVICES] = str(request.devices)
     if ask.cluster.scheduling.kai.sharing_mode == "NvFractions" and request.is_limited:
         prefix = f"{keys.NV_CONTAINER}{ask.container}.gpu-memory"
-        total = find_device_bytes(ask.pool)
+        total = backend.find_device_bytes(ask.pool)
         minimum = request.memory or int(request.portion * total)
         maximum = request.memory_limit or int(request.portion_limit * total)
         annotations |= {
@@ -335,8 +323,6 @@ BACKEND = Backend(
     share=share,
     fits=fits,
     read=read,
-    resources=(keys.GPU,),
-    advertises=devices.advertises,
     scheduler=SCHEDULER,
     isolates_in=lambda profile: profile.scheduling.kai.sharing_mode in ENFORCED,
     detect=detect,

@@ -14,16 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 from ebbtide.core.base import keys, quantities
 from ebbtide.core.base.problems import Problem, make_warning, offer_values, set_value
 from ebbtide.core.base.prose import count_noun
-from ebbtide.core.translation.gpu import devices
-from ebbtide.core.translation.gpu.backend import (
-    Backend,
-    GpuFields,
-    GpuNode,
-    GpuPod,
-    PoolRequest,
-    read_count,
-    reject_limit,
-)
+from ebbtide.core.translation.gpu import backend
+from ebbtide.core.translation.gpu.backend import Backend, GpuFields, GpuNode, GpuPod, PoolRequest
 from ebbtide.core.translation.pods import PodPatch
 
 if TYPE_CHECKING:
@@ -132,7 +124,7 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
         fix = "set gpuDevicesRequest to 1, and request a device with more memory"
         yield Problem("GPU008", ("spec", "compute", "gpuDevicesRequest"), message, fix, fixes=set_value(1))
         return
-    yield from reject_limit(ask, "a MIG device has a fixed size and does not support a limit above the request")
+    yield from backend.reject_limit(ask, "a MIG device has a fixed size and does not support a limit above the request")
     chosen = choose(ask)
     requested = {request.mig_profile} if request.kind == "mig" else set(pool.mig_profiles)
     if pool.mig_strategy == "single" and (len(pool.mig_profiles) != 1 or requested != set(pool.mig_profiles)):
@@ -272,20 +264,20 @@ def read(pool: NodePool, pod: GpuPod) -> GpuFields | None:
     if len(resources) != 1:
         return None
     profile = {"migProfile": parse_resource_name(resources[0])}
-    return GpuFields(profile | read_count(pod, resources[0]), frozenset(resources))
+    return GpuFields(profile | backend.read_count(pod, resources[0]), frozenset(resources))
 
 
 def advertises(pool: NodePool) -> dict[str, int]:
     """Return the resource of each profile that the pool may have, or that of a plain GPU under strategy single."""
     if pool.mig_strategy == "single":
-        return devices.advertises(pool)
+        return backend.advertise_devices(pool)
     return {make_resource_name(name): 1 for name in pool.mig_profiles or count_profile_instances(pool)}
 
 
 def quota(pool: NodePool) -> dict[str, int]:
     """Return the resource of each profile, and how many instances of it fit on one GPU."""
     if pool.mig_strategy == "single":
-        return devices.advertises(pool)
+        return backend.advertise_devices(pool)
     return {make_resource_name(name): count for name, count in count_profile_instances(pool).items()}
 
 

@@ -12,16 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 from ebbtide.core.base import keys, quantities
 from ebbtide.core.base.problems import Problem, make_warning, set_value
 from ebbtide.core.base.prose import count_noun
-from ebbtide.core.translation.gpu.backend import (
-    Backend,
-    GpuFields,
-    GpuNode,
-    GpuPod,
-    PoolRequest,
-    compute_portion,
-    read_count,
-    reject_limit,
-)
+from ebbtide.core.translation.gpu import backend
+from ebbtide.core.translation.gpu.backend import Backend, GpuFields, GpuNode, GpuPod, PoolRequest
 from ebbtide.core.translation.pods import PodPatch
 
 if TYPE_CHECKING:
@@ -41,8 +33,7 @@ def _check_share(ask: PoolRequest) -> Iterator[Problem]:
         yield Problem("GPU007", ask.cause, message, fix)
         return
     if request.kind == "mig":
-        message = f"the GPUs of node pool {pool.name} are shared by {pool.backend} and not partitioned into MIG devices"
-        yield Problem("GPU008", ask.cause, message, "request a portion or memory, or use a node pool with backend mig")
+        yield from backend.reject_partitions(ask, pool.backend)
         return
     if request.kind == "devices":
         message = (
@@ -59,13 +50,15 @@ def _check_share(ask: PoolRequest) -> Iterator[Problem]:
         fix = "set gpuDevicesRequest to 1"
         yield Problem("GPU008", ("spec", "compute", "gpuDevicesRequest"), message, fix, fixes=set_value(1))
         return
-    yield from reject_limit(ask, f"{pool.backend} has equal shares only and does not support a limit above the request")
+    yield from backend.reject_limit(
+        ask, f"{pool.backend} has equal shares only and does not support a limit above the request"
+    )
     if request.kind == "memory" and not pool.gpu_memory_mebibytes:
         message = f"the GPU memory of node pool {pool.name} is unknown, so memory cannot be converted to a share"
         fix = "set gpuMemoryMebibytes for the pool in the profile, or request a portion"
         yield Problem("GPU007", ask.cause, message, fix)
         return
-    portion = compute_portion(ask)
+    portion = backend.compute_portion(ask)
     share = 1 / replicas
     if portion > share + 1e-9:
         message = (
@@ -86,7 +79,7 @@ def read(pool: NodePool, pod: GpuPod) -> GpuFields | None:
     if not quantities.parse_whole(pod.limits.get(resource)) or pool.replicas is None:
         return None
     portion = {"gpuPortionRequest": 1 / pool.replicas}
-    return GpuFields(portion | read_count(pod, resource), frozenset({resource}))
+    return GpuFields(portion | backend.read_count(pod, resource), frozenset({resource}))
 
 
 def advertises(pool: NodePool) -> dict[str, int]:
