@@ -26,7 +26,7 @@ from ebbtide.core.translation.container import (
 )
 from ebbtide.core.translation.engines import ENGINES, Engine, find_engine, read_flag
 from ebbtide.core.translation.loaded_model import HUB, find_model_name
-from ebbtide.core.translation.objects import Object, make_claim, make_object
+from ebbtide.core.translation.objects import Object, make_claim, make_object, read_field
 from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.pods import PodPatch, merge_patches
 from ebbtide.core.translation.serving.models import IMAGE_VOLUMES, mounts_images
@@ -91,13 +91,12 @@ WAITER: Final = "wait-for-weights"
 
 
 class StartChoice(NamedTuple):
-    """A choice of the ``start`` block: its field and attribute, and the texts of the reference.
+    """A choice of the ``start`` block: its field, and the texts of the reference.
 
     ``check`` and ``make_patches`` get the plan and the block of the choice. ``renders`` is what the objects get, ``needs`` what the cluster must have, ``limits`` what it cannot do.
     """
 
     field: str
-    attribute: str
     renders: str
     needs: str
     limits: str
@@ -122,7 +121,7 @@ def _list_choices(plan: Plan) -> Iterator[tuple[StartChoice, Any]]:
     """Yield each choice that the spec sets, with its block."""
     start = plan.spec.start
     for row in CHOICES if start is not None else ():
-        block = getattr(start, row.attribute)
+        block = read_field(start, row.field)
         if block is not None and block is not False:
             yield row, block
 
@@ -253,9 +252,7 @@ def _make_claims(name: str, claim: SharedClaim) -> list[Object]:
 def _make_fill_job(plan: Plan, claim: str, weights: Weights, env: list[dict[str, Any]]) -> Object:
     """Return the Job that fills a claim. Its name has a hash of its content, because its template cannot be changed."""
     spec = plan.spec
-    variables = [
-        item for item in spec.environment_variables if item.name.startswith(STORE_VARIABLES) and not item.exclude
-    ]
+    variables = [row for row in spec.environment_variables if row.name.startswith(STORE_VARIABLES) and not row.exclude]
     download = {
         "name": "download",
         "image": plan.cluster.kserve.storage_initializer,
@@ -310,9 +307,9 @@ def _check_model_cache(plan: Plan, cache: ModelCache) -> Iterator[Problem]:
             "the profile, or use start.weights",
             fixes=remove,
         )
+    known = kserve.local_model_node_groups
     for index, name in enumerate(cache.node_groups):
-        if kserve.local_model_node_groups and name not in kserve.local_model_node_groups:
-            known = kserve.local_model_node_groups
+        if known and name not in known:
             message = f"LocalModelNodeGroup {name} not found in the cluster profile"
             path = (*CACHE, "nodeGroups", index)
             yield Problem("STA003", path, message, f"use one of {', '.join(known)}", fixes=offer_values(known))
@@ -345,6 +342,12 @@ def _find_engine(plan: Plan) -> Engine | None:
     return find_engine(plan.spec.image) or (LLM_ENGINE if plan.serving == "llm" and plan.spec.image is None else None)
 
 
+def _describe_lacking(engine: Engine | None, attribute: str, words: str) -> str:
+    """Return the message that a server lacks a feature; ``{}`` in it are the engines that have it."""
+    known = " and ".join(row.name for row in ENGINES if getattr(row, attribute))
+    return f"{'the server of this image' if engine is None else engine.name} {words.format(known)}"
+
+
 def _check_variables(plan: Plan, where: Path, taken: Container[str]) -> Iterator[Problem]:
     """Yield the variables of the spec that a choice sets too."""
     for index, variable in enumerate(plan.spec.environment_variables):
@@ -357,9 +360,7 @@ def _check_variables(plan: Plan, where: Path, taken: Container[str]) -> Iterator
 def _check_streaming(plan: Plan, streaming: Streaming) -> Iterator[Problem]:
     engine, remove = _find_engine(plan), remove_field(STREAMING)
     if engine is None or not engine.streams:
-        known = " and ".join(row.name for row in ENGINES if row.streams)
-        server = "the server of this image" if engine is None else engine.name
-        message = f"{server} is not known to stream weights, which {known} can"
+        message = _describe_lacking(engine, "streams", "is not known to stream weights, which {} can")
         yield Problem("STA001", STREAMING, message, "remove streaming, or use an image of one of them", fixes=remove)
         return
     words = list_words(plan)
@@ -406,12 +407,11 @@ def _check_compiled(plan: Plan, cache: CompilationCache) -> Iterator[Problem]:
     engine, remove = _find_engine(plan), remove_field(COMPILED)
     yield from _check_claim(COMPILED, cache)
     if engine is None or not engine.compiled:
-        known = " and ".join(row.name for row in ENGINES if row.compiled)
-        server = "the server of this image" if engine is None else engine.name
-        message = f"{server} is not known to keep compiled artifacts in a directory, as {known} do"
-        yield Problem(
-            "STA001", COMPILED, message, "remove compilationCache, or mount a claim in storage.pvc", fixes=remove
+        message = _describe_lacking(
+            engine, "compiled", "is not known to keep compiled artifacts in a directory, as {} do"
         )
+        fix = "remove compilationCache, or mount a claim in storage.pvc"
+        yield Problem("STA001", COMPILED, message, fix, fixes=remove)
         return
     words = list_words(plan)
     missing = engine.compile_flag and read_flag(words, engine.compile_flag) is None
@@ -488,7 +488,6 @@ def _make_pre_pull_patches(plan: Plan, _: bool) -> Iterator[PodPatch]:
 CHOICES: Final = (
     StartChoice(
         "weights",
-        "weights",
         "a claim (unless it exists), a Job that fills it once, a read-only mount, and an init container that waits for the Job",
         "a storage class with ReadWriteMany for replicas on several nodes; under Knative the flags for claims and init containers",
         "weights of an image (oci://) or of a claim; credentials in KServe's storage Secrets; a new version under the same URI",
@@ -498,7 +497,6 @@ CHOICES: Final = (
     ),
     StartChoice(
         "modelCache",
-        "model_cache",
         "a LocalModelNamespaceCache, which KServe's webhook selects by model.uri (the namespace's own goes first)",
         "KServe 0.19 with localModel enabled, and LocalModelNodeGroups with room for the model (kserve.localModelNodeGroups)",
         "images, several model.uris, and credentials of the namespace: KServe downloads in its own one; a replica can start before "
@@ -509,7 +507,6 @@ CHOICES: Final = (
     ),
     StartChoice(
         "streaming",
-        "streaming",
         "the argument --load-format=runai_streamer and the variables of the streamer",
         "an image with the package runai-model-streamer, such as vllm/vllm-openai; weights in the format safetensors",
         "Triton, TGI, TEI, NIM and KServe's runtimes; sharding of one read among several GPUs, which is --model-loader-extra-config",
@@ -519,7 +516,6 @@ CHOICES: Final = (
     ),
     StartChoice(
         "compilationCache",
-        "compilation_cache",
         "a claim (unless it exists), its writable mount, and the variable of the engine with its directory (VLLM_CACHE_ROOT, "
         "TORCHINDUCTOR_CACHE_DIR)",
         "a storage class with ReadWriteMany for replicas on several nodes; under Knative the flags for writable claims; a user that "
@@ -532,7 +528,6 @@ CHOICES: Final = (
     ),
     StartChoice(
         "prePullImage",
-        "pre_pull_image",
         "a DaemonSet with the image as a volume, which the kubelet pulls and nothing runs, on the nodes of the workload",
         "image volumes (Kubernetes 1.35, or the feature gate ImageVolume)",
         "the image of a serving runtime; a node that has just started, which pulls the image for its first replica; a tag that "
