@@ -217,11 +217,13 @@ def _warn_about_delay(plan: Plan) -> Iterator[Problem]:
     )
     for index, annotation in enumerate(plan.spec.annotations):
         if reason and annotation.name == keys.KAI_PREEMPTION_DELAY and not annotation.exclude:
+            message = f"{keys.KAI_PREEMPTION_DELAY} has no effect: {reason}"
+            fix = "remove it, or use serving: kserve-standard on a cluster with KAI 0.17 or later"
             yield make_warning(
                 "PRI028",
                 ("spec", "annotations", index, "name"),
-                f"{keys.KAI_PREEMPTION_DELAY} has no effect: {reason}",
-                "remove it, or use serving: kserve-standard on a cluster with KAI 0.17 or later",
+                message,
+                fix,
                 fixes=remove_field(("spec", "annotations", index)) + choose_serving("kserve-standard"),
             )
 

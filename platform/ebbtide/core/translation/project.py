@@ -49,15 +49,10 @@ def check(plan: Plan) -> Iterator[Problem]:
     if project is None:
         return
     if projects.closed and project not in projects.known:
-        yield Problem(
-            "PRJ001",
-            ("spec", "project"),
-            f"project {project} not found in the cluster profile",
-            f"use one of {', '.join(sorted(projects.known))}, or add it to projects.known of the profile"
-            if projects.known
-            else "add it to projects.known of the profile, which has no projects",
-            fixes=(offer_values(sorted(projects.known))) if projects.known else (()),
-        )
+        known = sorted(projects.known)
+        message, fix = f"project {project} not found in the cluster profile", "add it to projects.known of the profile"
+        fix = f"use one of {', '.join(known)}, or {fix}" if known else f"{fix}, which has no projects"
+        yield Problem("PRJ001", ("spec", "project"), message, fix, fixes=offer_values(known))
     yield from QUOTA_BACKENDS[projects.quota].check(plan)
     if len(text) > 63:  # noqa: PLR2004 - Kubernetes' limit
         message = f"the project's namespace {text} has {len(text)} characters; Kubernetes allows at most 63"

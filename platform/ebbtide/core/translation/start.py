@@ -29,7 +29,7 @@ from ebbtide.core.translation.loaded_model import HUB, find_model_name
 from ebbtide.core.translation.objects import Object, make_claim, make_object, read_field
 from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.pods import PodPatch, merge_patches
-from ebbtide.core.translation.serving.models import IMAGE_VOLUMES, mounts_images
+from ebbtide.core.translation.serving.models import mounts_images, report_image_volumes
 
 if TYPE_CHECKING:
     from ebbtide.core.spec.start import CompilationCache, ModelCache, SharedClaim, Streaming, Weights
@@ -173,12 +173,9 @@ def _check_weights(plan: Plan, weights: Weights) -> Iterator[Problem]:
                     "STA001", (*WEIGHTS, field), f"{field} has no effect: {reason}", fix, fixes=remove_field()
                 )
         if model.storage_secret is not None or model.storage is not None:
-            yield Problem(
-                "STA001",
-                WEIGHTS,
-                "the Job that downloads the weights does not read KServe's storage Secrets (model.storageSecret, model.storage)",
-                "set model.uri and the credentials in environmentVariables, or use a service account with a cloud identity",
-            )
+            message = "the Job that downloads the weights does not read KServe's storage Secrets (model.storageSecret, model.storage)"
+            fix = "set model.uri and the credentials in environmentVariables, or use a service account with a cloud identity"
+            yield Problem("STA001", WEIGHTS, message, fix)
     scheme, separator, _ = uri.partition("://")
     if not separator or scheme in NOT_DOWNLOADED:
         message = (
@@ -210,12 +207,9 @@ def _check_arguments(plan: Plan, weights: Weights, uri: str) -> Iterator[Problem
     name = find_model_name(plan.spec, list_words(plan), engine)
     if name is None or name.startswith(path):
         return
-    yield make_warning(
-        "STA004",
-        ("spec", "args"),
-        f"{engine.name} loads {name}, not the copy of {uri} in {path}: each start would download it",
-        f"replace {name} by {path}, and keep the name in requests (vLLM, SGLang: --served-model-name={name.removeprefix(HUB)})",
-    )
+    message = f"{engine.name} loads {name}, not the copy of {uri} in {path}: each start would download it"
+    fix = f"replace {name} by {path}, and keep the name in requests (vLLM, SGLang: --served-model-name={name.removeprefix(HUB)})"
+    yield make_warning("STA004", ("spec", "args"), message, fix)
 
 
 def _make_weights_patches(plan: Plan, weights: Weights) -> Iterator[PodPatch]:
@@ -299,14 +293,12 @@ def _check_model_cache(plan: Plan, cache: ModelCache) -> Iterator[Problem]:
         message = f"KServe {kserve.version} has no LocalModelNamespaceCache"
         yield Problem("STA003", CACHE, message, "use KServe 0.19 or later, or start.weights", fixes=remove)
     elif not kserve.local_model_node_groups:
-        yield Problem(
-            "STA003",
-            CACHE,
-            "the model cache of this cluster's KServe is off, or has no node group",
+        message = "the model cache of this cluster's KServe is off, or has no node group"
+        fix = (
             "enable localModel in inferenceservice-config, create a LocalModelNodeGroup and add it to kserve.localModelNodeGroups of "
-            "the profile, or use start.weights",
-            fixes=remove,
+            "the profile, or use start.weights"
         )
+        yield Problem("STA003", CACHE, message, fix, fixes=remove)
     known = kserve.local_model_node_groups
     for index, name in enumerate(cache.node_groups):
         if known and name not in known:
@@ -315,13 +307,12 @@ def _check_model_cache(plan: Plan, cache: ModelCache) -> Iterator[Problem]:
             yield Problem("STA003", path, message, f"use one of {', '.join(known)}", fixes=offer_values(known))
     if not cache.node_groups:
         yield Problem("STA001", (*CACHE, "nodeGroups"), "nodeGroups is empty", "name at least one LocalModelNodeGroup")
-    yield make_warning(
-        "STA006",
-        CACHE,
+    message = (
         "KServe mounts the model from a node also before its download to that node is complete: until then, replicas fail or "
-        "load a part of it",
-        "wait until the LocalModelNamespaceCache reports NodeDownloaded for every node before you update, or use start.weights",
+        "load a part of it"
     )
+    fix = "wait until the LocalModelNamespaceCache reports NodeDownloaded for every node before you update, or use start.weights"
+    yield make_warning("STA006", CACHE, message, fix)
 
 
 def _make_model_cache_patches(plan: Plan, cache: ModelCache) -> Iterator[PodPatch]:
@@ -445,13 +436,7 @@ def _check_pre_pull(plan: Plan, _: bool) -> Iterator[Problem]:
         message = "the spec sets no image, and the serving runtime's is not known"
         yield Problem("STA001", PRE_PULL, message, "set image, or remove prePullImage", fixes=remove_field())
     if not mounts_images(cluster):
-        yield Problem(
-            "STA003",
-            PRE_PULL,
-            f"prePullImage needs feature gate {IMAGE_VOLUMES}, which is off by default in Kubernetes {cluster.kubernetes.version}",
-            f"turn {IMAGE_VOLUMES} on and add it to kubernetes.featureGates of the profile, or remove prePullImage",
-            fixes=remove_field(),
-        )
+        yield report_image_volumes("STA003", PRE_PULL, "prePullImage needs", cluster)
 
 
 def _make_pre_pull_patches(plan: Plan, _: bool) -> Iterator[PodPatch]:

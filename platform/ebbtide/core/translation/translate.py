@@ -112,14 +112,11 @@ def _check_mounts(plan: Plan, pod: Pod) -> Iterator[Problem]:
             for place, mount in enumerate(mounts if isinstance(mounts, list) else ()):
                 name = mount.get("name") if isinstance(mount, dict) else None
                 if name not in known:
+                    where = ("spec", field, index, "volumeMounts", place)
+                    fix = f"use one of {', '.join(known)}, or set the name of a volume in storage"
+                    fix = fix if known else "add a volume with this name to storage"
                     yield Problem(
-                        "STO022",
-                        ("spec", field, index, "volumeMounts", place),
-                        f"volume {name} not found in storage",
-                        f"use one of {', '.join(known)}, or set the name of a volume in storage"
-                        if known
-                        else "add a volume with this name to storage",
-                        fixes=(offer_values(known)) if known else (()),
+                        "STO022", where, f"volume {name} not found in storage", fix, fixes=offer_values(known)
                     )
 
 

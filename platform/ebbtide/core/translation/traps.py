@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.core.base import metrics, quantities
-from ebbtide.core.base.problems import Path, Problem, choose_serving, make_warning, remove_field, set_value
+from ebbtide.core.base.problems import Fix, Path, Problem, choose_serving, make_warning, remove_field, set_value
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.spec.rules.serving import DEFAULT_PORT
 from ebbtide.core.translation.container import DEFAULT_PROBE_PERIOD_SECONDS, list_words

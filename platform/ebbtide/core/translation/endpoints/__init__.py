@@ -94,12 +94,9 @@ def _check_names(plan: Plan) -> Iterator[Problem]:
         if model not in served:
             endpoint = plan.spec.endpoint
             field: Path = ("name",) if endpoint is None or model == endpoint.name else ("aliases",)
-            yield Problem(
-                "END004",
-                (*ENDPOINT, *field),
-                f"the server answers requests for {' and '.join(served)}, and would answer 404 for {model}",
-                "use this name, or add the name to those of the server, as with --served-model-name of vLLM",
-            )
+            message = f"the server answers requests for {' and '.join(served)}, and would answer 404 for {model}"
+            fix = "use this name, or add the name to those of the server, as with --served-model-name of vLLM"
+            yield Problem("END004", (*ENDPOINT, *field), message, fix)
 
 
 def _check_time_limits(plan: Plan) -> Iterator[Problem]:

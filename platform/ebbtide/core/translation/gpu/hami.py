@@ -40,12 +40,10 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
     if request.kind == "devices":
         return
     if request.compute == WHOLE:
+        message = "HAMi gives a pod with all of the compute a dedicated GPU, whatever its memory"
+        fix = f"use at most {WHOLE - 1}, or request a whole device with gpuDevicesRequest"
         yield make_warning(
-            "GPU014",
-            ("spec", "compute", "gpuComputePercentage"),
-            "HAMi gives a pod with all of the compute a dedicated GPU, whatever its memory",
-            f"use at most {WHOLE - 1}, or request a whole device with gpuDevicesRequest",
-            fixes=set_value(WHOLE - 1),
+            "GPU014", ("spec", "compute", "gpuComputePercentage"), message, fix, fixes=set_value(WHOLE - 1)
         )
     if request.kind == "mig" or ask.pool.mig_profiles:
         yield from backend.reject_partitions(ask, "HAMi")

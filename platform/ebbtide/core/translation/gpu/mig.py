@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ebbtide.core.base import keys, quantities
 from ebbtide.core.base.problems import Problem, make_warning, offer_values, set_value
@@ -22,8 +21,7 @@ if TYPE_CHECKING:
     from ebbtide.core.profile.models import NodePool
 
 
-@dataclass(frozen=True, slots=True)
-class MigProfile:
+class MigProfile(NamedTuple):
     """A MIG profile: its name, compute slices of 7 (4 on A30), memory in GB, and instances per GPU."""
 
     name: str
@@ -171,7 +169,9 @@ def _warn_about_portion(ask: PoolRequest, chosen: MigProfile) -> Iterator[Proble
         ),
         "to choose another profile, set gpuRequestType: migProfile and migProfile",
     )
-    expected = int(1 / request.portion + 1e-9)
+    expected = backend.count_portions(request.portion)
+    fitting = max((row for row in profiles if row.instances >= expected), key=lambda row: row.memory, default=None)
+    smaller = f"{fitting.name} ({fitting.memory / total:.3g})" if fitting else "less"
     if chosen.instances < expected:
         yield make_warning(
             "GPU019",
@@ -179,15 +179,9 @@ def _warn_about_portion(ask: PoolRequest, chosen: MigProfile) -> Iterator[Proble
             f"a portion of {request.portion:g} suggests {count_noun(expected, 'replica')} per GPU, but a GPU has only "
             f"{count_noun(chosen.instances, 'instance')} of {chosen.name}: no profile of {pool.product} has {request.portion:g} "
             f"of its memory and {expected} instances per GPU",
-            f"request {_describe_fitting_profile(ask, expected)} to fit {count_noun(expected, 'replica')}, or use a backend that shares GPUs "
+            f"request {smaller} to fit {count_noun(expected, 'replica')}, or use a backend that shares GPUs "
             "without partitions",
         )
-
-
-def _describe_fitting_profile(ask: PoolRequest, expected: int) -> str:
-    total, profiles = find_pool_profiles(ask.pool)
-    fitting = max((row for row in profiles if row.instances >= expected), key=lambda row: row.memory, default=None)
-    return f"{fitting.name} ({fitting.memory / total:.3g})" if fitting else "less"
 
 
 def _describe_misfit(ask: PoolRequest) -> str:
@@ -205,13 +199,6 @@ def _describe_misfit(ask: PoolRequest) -> str:
 
 def _count_slices(pool: NodePool) -> int:
     return max((row.slices for row in find_pool_profiles(pool)[1]), default=7) if "A30" in (pool.product or "") else 7
-
-
-def choose_resource(ask: PoolRequest, name: str) -> str:
-    """Return the resource name: that of the profile under strategy mixed, that of a plain GPU under single."""
-    if ask.pool.mig_strategy == "single":
-        return keys.GPU
-    return make_resource_name(name)
 
 
 def make_resource_name(profile: str) -> str:
@@ -238,13 +225,13 @@ def patch(ask: PoolRequest) -> PodPatch:
     chosen = choose(ask)
     assert chosen is not None
     name = ask.request.mig_profile or chosen.name
-    product = ask.pool.product or ""
+    resource, product = make_resource_name(name), ask.pool.product or ""
     if ask.pool.mig_strategy == "single":
-        product = f"{product}-MIG-{name}"
+        resource, product = keys.GPU, f"{product}-MIG-{name}"
     return PodPatch(
         by="gpu/mig",
         cause=ask.cause,
-        limits={choose_resource(ask, name): "1"},
+        limits={resource: "1"},
         node_selector={keys.GPU_PRODUCT: product},
     )
 

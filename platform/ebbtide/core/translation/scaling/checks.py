@@ -70,12 +70,12 @@ def _check_controller(plan: Plan) -> Iterator[Problem]:
         if not read_field(auto, field) or (field == "behavior" and scaling.scaler in {"own-hpa", "keda"}):
             continue
         if standard:
+            message = (
+                f"{field} needs Ebbtide's controller, which scales Knative revisions, and {plan.mode.title} has none"
+            )
+            fix = f"use serving: kserve or knative, or remove {field}"
             yield Problem(
-                "AUT090",
-                (*AUTO, field),
-                f"{field} needs Ebbtide's controller, which scales Knative revisions, and {plan.mode.title} has none",
-                f"use serving: kserve or knative, or remove {field}",
-                fixes=choose_serving("kserve", "knative") + remove_field(),
+                "AUT090", (*AUTO, field), message, fix, fixes=choose_serving("kserve", "knative") + remove_field()
             )
         elif not has_controller:
             message = f"{field} needs Ebbtide's controller, which this cluster does not have"
@@ -88,14 +88,12 @@ def _check_controller(plan: Plan) -> Iterator[Problem]:
     if auto.min_replicas == 0 and not standard and scaling.scaler != "controller":
         for target in scaling.targets:
             if not target.row.to_zero:
-                yield Problem(
-                    "AUT004",
-                    (*AUTO, "minReplicas"),
-                    f"a service cannot scale to zero on {auto.metric}: the metric has no value without replicas",
+                message = f"a service cannot scale to zero on {auto.metric}: the metric has no value without replicas"
+                fix = (
                     "set minReplicas to 1 or more, or scale on concurrency or throughput, or remove the metric and use 0..1 "
-                    f"replicas, or {fix}",
-                    fixes=set_value(1),
+                    f"replicas, or {fix}"
                 )
+                yield Problem("AUT004", (*AUTO, "minReplicas"), message, fix, fixes=set_value(1))
 
 
 def _check_floor(plan: Plan) -> Iterator[Problem]:
@@ -276,12 +274,10 @@ def _check_standard(plan: Plan) -> Iterator[Problem]:
     cluster, scaling, title = plan.cluster, plan.scaling, plan.mode.title
     auto, row = plan.spec.autoscaling, scaling.metric
     if scaling.minimum == 0:
+        message = f"{title} cannot scale from zero: it has no activator, so requests to a service without replicas fail"
+        fix = "set minReplicas to 1, or use serving: kserve or knative"
         yield Problem(
-            "AUT024",
-            (*AUTO, "minReplicas"),
-            f"{title} cannot scale from zero: it has no activator, so requests to a service without replicas fail",
-            "set minReplicas to 1, or use serving: kserve or knative",
-            fixes=set_value(1) + choose_serving("kserve", "knative"),
+            "AUT024", (*AUTO, "minReplicas"), message, fix, fixes=set_value(1) + choose_serving("kserve", "knative")
         )
     for field, neutral in KNATIVE_ONLY:
         if read_field(auto, field) not in {None, neutral}:

@@ -110,13 +110,9 @@ def _check_target_threshold(plan: Plan, target: ScalingTarget) -> Iterator[Probl
     resource = metrics.find_resource_metric(target.name) is not None
     if scaling.scaler != "knative-hpa" and not resource:
         if not is_milli(value):
-            yield Problem(
-                "AUT010",
-                path,
-                f"{value:g} is not a multiple of 0.001, the smallest unit of an HPA's target",
-                f"use {max(0.001, round(value, 3)):g}",
-                fixes=set_value(max(0.001, round(value, 3))),
-            )
+            message = f"{value:g} is not a multiple of 0.001, the smallest unit of an HPA's target"
+            fix = f"use {max(0.001, round(value, 3)):g}"
+            yield Problem("AUT010", path, message, fix, fixes=set_value(max(0.001, round(value, 3))))
     elif value != int(value):
         fix = "use whole milliseconds or percent"
         if row is metrics.CUSTOM:

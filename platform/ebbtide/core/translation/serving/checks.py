@@ -12,7 +12,7 @@ from ebbtide.core.translation.objects import read_field
 from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.serving import reserved
 from ebbtide.core.translation.serving.limits import check_limits
-from ebbtide.core.translation.serving.models import IMAGE_VOLUMES, check_model, mounts_images
+from ebbtide.core.translation.serving.models import check_model, mounts_images, report_image_volumes
 from ebbtide.core.translation.serving.timeouts import check_initialization_timeout, check_timeout
 from ebbtide.core.translation.serving.updates import check_rollout, check_strategy, check_traffic
 
@@ -92,17 +92,17 @@ def _check_volumes(plan: Plan) -> Iterator[Problem]:
     spec, cluster = plan.spec, plan.cluster
     for index, volume in enumerate(spec.storage.csi_volume):
         if not (volume.exclude or volume.read_only or not plan.mode.revisions):
+            message = "Knative accepts a CSI volume only with a read-only mount"
+            fix = "remove readOnly, or use serving: kserve-standard"
             yield Problem(
                 "STO020",
                 ("spec", "storage", "csiVolume", index, "readOnly"),
-                "Knative accepts a CSI volume only with a read-only mount",
-                "remove readOnly, or use serving: kserve-standard",
+                message,
+                fix,
                 fixes=choose_serving("kserve-standard") + remove_field(),
             )
     if any(not volume.exclude for volume in spec.storage.image_volume) and not mounts_images(cluster):
-        message = f"image volumes need feature gate {IMAGE_VOLUMES}, which is off by default in Kubernetes {cluster.kubernetes.version}"
-        fix = f"turn {IMAGE_VOLUMES} on and add it to kubernetes.featureGates of the profile, or remove imageVolume"
-        yield Problem("STO021", ("spec", "storage", "imageVolume"), message, fix, fixes=remove_field())
+        yield report_image_volumes("STO021", ("spec", "storage", "imageVolume"), "image volumes need", cluster)
 
 
 def _check_copied_metadata(plan: Plan) -> Iterator[Problem]:

@@ -30,13 +30,12 @@ def check_limits(plan: Plan) -> Iterator[Problem]:
             message = f"{runtime} limits {resource} to {added_limit} if the spec sets no limit"
             added_request = runtimes.find_smallest_request(plan.spec, kserve, resource)
             if limit is not None and request is None and _is_less(limit, added_request):
-                yield Problem(
-                    error,
-                    ("spec", "compute", f"{field}Request"),
+                message = (
                     f"{runtime} has a {resource} request of {added_request}, which applies since the spec sets none and is more "
-                    f"than the limit of {limit}: Kubernetes would reject the pods",
-                    f"set {field}Request",
+                    f"than the limit of {limit}: Kubernetes would reject the pods"
                 )
+                fix = f"set {field}Request"
+                yield Problem(error, ("spec", "compute", f"{field}Request"), message, fix)
         if limit is not None or added_limit is None:
             continue
         if _is_less(added_limit, request):

@@ -163,12 +163,10 @@ def check(plan: Plan) -> Iterator[Problem]:
             fix = f"use handler.httpGet, or remove {name}"
             yield Problem("SRV202", ("spec", "probes", name), message, fix)
     if plan.scaling.scaler == "fixed" and plan.scaling.minimum != plan.scaling.maximum:
+        message = "without a metric, an LLMInferenceService has a fixed number of replicas"
+        fix = f"set maxReplicas to {plan.scaling.minimum}, or set metric and metricThreshold"
         yield Problem(
-            "SRV202",
-            ("spec", "autoscaling", "maxReplicas"),
-            "without a metric, an LLMInferenceService has a fixed number of replicas",
-            f"set maxReplicas to {plan.scaling.minimum}, or set metric and metricThreshold",
-            fixes=set_value(plan.scaling.minimum),
+            "SRV202", ("spec", "autoscaling", "maxReplicas"), message, fix, fixes=set_value(plan.scaling.minimum)
         )
     yield from _check_arguments(plan)
 
@@ -214,9 +212,10 @@ def _check_arguments(plan: Plan) -> Iterator[Problem]:
         return  # SRV016
     for index, word in enumerate(words):
         if SHELL.search(word):
+            message = (
+                f"KServe starts vLLM by a shell that evaluates the arguments a second time, which changes {word!r}"
+            )
+            fix = "quote it for the shell too, or set command"
             yield make_warning(
-                "SRV203",
-                ("spec", "args", index) if isinstance(args, list) else ("spec", "args"),
-                f"KServe starts vLLM by a shell that evaluates the arguments a second time, which changes {word!r}",
-                "quote it for the shell too, or set command",
+                "SRV203", ("spec", "args", index) if isinstance(args, list) else ("spec", "args"), message, fix
             )
