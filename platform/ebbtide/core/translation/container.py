@@ -66,11 +66,8 @@ def choose_pull_policy(plan: Plan) -> str | None:
 
 def make_environment_patch(plan: Plan) -> PodPatch:
     """Return the variables in their written order, since later ones may refer to earlier ones."""
-    return PodPatch(
-        by="environment",
-        cause=("spec", "environmentVariables"),
-        env=[render_variable(variable) for variable in plan.spec.environment_variables if not variable.exclude],
-    )
+    env = [render_variable(variable) for variable in plan.spec.environment_variables if not variable.exclude]
+    return PodPatch("environment", ("spec", "environmentVariables"), env=env)
 
 
 def render_variable(variable: Variable) -> dict[str, Any]:
@@ -97,14 +94,14 @@ def make_resources_patch(plan: Plan) -> PodPatch:
     compute = plan.spec.compute
     requests: dict[str, str] = {}
     limits: dict[str, str] = {}
-    for name, request, limit in (
-        ("cpu", _format_cores(compute.cpu_core_request), _format_cores(compute.cpu_core_limit)),
-        ("memory", compute.cpu_memory_request, compute.cpu_memory_limit),
+    for amounts, cores, memory in (
+        (requests, compute.cpu_core_request, compute.cpu_memory_request),
+        (limits, compute.cpu_core_limit, compute.cpu_memory_limit),
     ):
-        if request is not None:
-            requests[name] = str(request)
-        if limit is not None:
-            limits[name] = str(limit)
+        if cores is not None:
+            amounts["cpu"] = quantities.format_cores(cores)
+        if memory is not None:
+            amounts["memory"] = str(memory)
     for extended in compute.extended_resources:
         amount = quantities.parse_whole_quantity(extended.quantity)
         # No amount of GPUs next to a GPU request remains from before that request.
@@ -112,10 +109,6 @@ def make_resources_patch(plan: Plan) -> PodPatch:
         if not extended.exclude and not leftover:
             limits[extended.resource] = str(amount)
     return PodPatch(by="resources", cause=("spec", "compute"), requests=requests, limits=limits)
-
-
-def _format_cores(value: float | None) -> str | None:
-    return None if value is None else quantities.format_cores(value)
 
 
 def list_container_decisions(plan: Plan) -> Iterator[Decision]:
@@ -156,37 +149,28 @@ def may_run_as_root(plan: Plan) -> bool:
 
 def make_security_patch(plan: Plan) -> PodPatch:
     """Return the restricted security context. The container may run as root unless the spec or the profile forbids it."""
-    rules = plan.spec.security
-    groups = rules.supplemental_groups
+    groups = plan.spec.security.supplemental_groups
+    numbers = None if groups is None else [int(text) for text in groups.replace(";", ",").split(",")]
     return PodPatch(
         by="security",
         cause=("spec", "security", "supplementalGroups"),
         container_security=_make_container_security(plan),
-        pod_security={}
-        if groups is None
-        else {"supplementalGroups": [int(text) for text in groups.replace(";", ",").split(",")]},
+        pod_security={} if numbers is None else {"supplementalGroups": numbers},
     )
 
 
 def _make_container_security(plan: Plan) -> dict[str, Any]:
-    rules = plan.spec.security
+    rules, defaults = plan.spec.security, plan.adds_defaults
     added: dict[str, Any] = {"add": [*rules.capabilities]} if rules.capabilities else {}
-    written: dict[str, Any] = {
+    root = pod_security.requires_non_root(plan.spec, plan.cluster)
+    security = {
+        "allowPrivilegeEscalation": False if defaults else None,
+        "capabilities": {"drop": ["ALL"], **added} if defaults else added or None,
         "readOnlyRootFilesystem": rules.read_only_root_filesystem,
+        "runAsNonRoot": root if defaults else rules.run_as_non_root,
         "runAsUser": rules.run_as_uid,
         "runAsGroup": rules.run_as_gid,
-    }
-    if not plan.adds_defaults:
-        written |= {"capabilities": added or None, "runAsNonRoot": rules.run_as_non_root}
-        return {name: value for name, value in written.items() if value is not None}
-    security = {
-        "allowPrivilegeEscalation": False,
-        "capabilities": {"drop": ["ALL"], **added},
-        "readOnlyRootFilesystem": written["readOnlyRootFilesystem"],
-        "runAsNonRoot": pod_security.requires_non_root(plan.spec, plan.cluster),
-        "runAsUser": written["runAsUser"],
-        "runAsGroup": written["runAsGroup"],
-        "seccompProfile": {"type": "RuntimeDefault"},
+        "seccompProfile": {"type": "RuntimeDefault"} if defaults else None,
     }
     return {name: value for name, value in security.items() if value is not None}
 
@@ -205,17 +189,13 @@ def check(plan: Plan) -> Iterator[Problem]:
 
 def _check_account(plan: Plan) -> Iterator[Problem]:
     """Reject a service account that the profile does not allow, or that replaces the one of the model's credentials."""
-    name, allowed, path = (
-        plan.spec.service_account_name,
-        plan.cluster.projects.service_accounts,
-        ("spec", "serviceAccountName"),
-    )
+    name, allowed = plan.spec.service_account_name, plan.cluster.projects.service_accounts
     if name is None:
         return
     if allowed and name not in allowed:
         message = f"the cluster profile does not allow service account {name}"
         fix = f"use one of {', '.join(allowed)}, or add it to projects.serviceAccounts of the profile"
-        yield Problem("SEC018", path, message, fix, fixes=offer_values(allowed))
+        yield Problem("SEC018", ("spec", "serviceAccountName"), message, fix, fixes=offer_values(allowed))
     if plan.spec.model is not None and plan.spec.model.storage_secret is not None:
         message = (
             "storageSecret and serviceAccountName are mutually exclusive: KServe reads a model's credentials from the Secrets of "
@@ -232,12 +212,7 @@ def _render_probe(probe: Probe | None, port: int | None, default_period: int | N
     rendered: dict[str, Any] = {}
     if handler.http_get is not None:
         get = handler.http_get
-        rendered["httpGet"] = {
-            "path": get.path,
-            "port": get.port or port,
-            "host": get.host,
-            "scheme": get.scheme,
-        }
+        rendered["httpGet"] = {"path": get.path, "port": get.port or port, "host": get.host, "scheme": get.scheme}
     elif handler.tcp_socket is not None:
         rendered["tcpSocket"] = {"port": handler.tcp_socket.port or port}
     else:

@@ -144,8 +144,8 @@ def make_placement_patches(plan: Plan) -> Iterator[PodPatch]:
     if spec.disruption_budget is not None:
         # knative.dev/serving pkg/reconciler/revision/resources/meta.go (makeLabels), kserve
         # pkg/controller/v1beta1/inferenceservice/components/predictor.go (buildObjectMeta).
-        selector = {"matchLabels": plan.mode.label_pods(plan.name)}
-        budget: Object = {**write_model(spec.disruption_budget), "selector": selector}
+        of_pods = {"matchLabels": plan.mode.label_pods(plan.name)}
+        budget = {**write_model(spec.disruption_budget), "selector": of_pods}
         objects = [make_object("policy/v1", "PodDisruptionBudget", plan.name, budget)]
         yield PodPatch("placement/disruption", ("spec", "disruptionBudget"), objects=objects)
     tolerations = [

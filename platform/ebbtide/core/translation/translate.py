@@ -34,7 +34,7 @@ from ebbtide.core.translation.scaling.scraping import list_scrape_decisions
 from ebbtide.core.translation.scaling.targets import check_threshold
 from ebbtide.core.translation.serving import knative, kserve, llm
 from ebbtide.core.translation.serving.checks import CHECKS as SERVING_CHECKS
-from ebbtide.core.translation.serving.choice import choose as choose_serving
+from ebbtide.core.translation.serving.checks import choose as choose_serving
 from ebbtide.core.translation.serving.timeouts import list_timeout_decisions
 from ebbtide.core.translation.serving.updates import list_rollout_decisions
 

@@ -1,4 +1,4 @@
-"""The checks of what the kind of serving object and the cluster support."""
+"""The choice of the serving object's kind, and the checks of what that kind and the cluster support."""
 
 from __future__ import annotations
 
@@ -8,16 +8,36 @@ from typing import TYPE_CHECKING, Final
 from ebbtide.core.base import keys, names
 from ebbtide.core.base.problems import Problem, choose_serving, make_warning, remove_field
 from ebbtide.core.base.versions import parse_version
+from ebbtide.core.translation.gpu import BACKENDS
 from ebbtide.core.translation.objects import read_field
-from ebbtide.core.translation.plan import Plan
+from ebbtide.core.translation.plan import Decision, Plan, Serving
+from ebbtide.core.translation.runtimes import check_limits
 from ebbtide.core.translation.serving import reserved
-from ebbtide.core.translation.serving.limits import check_limits
 from ebbtide.core.translation.serving.models import check_model, mounts_images, report_image_volumes
 from ebbtide.core.translation.serving.timeouts import check_initialization_timeout, check_timeout
 from ebbtide.core.translation.serving.updates import check_rollout, check_strategy, check_traffic
 
 if TYPE_CHECKING:
     from ebbtide.core.profile.models import ProfileSpec
+
+
+def choose(plan: Plan) -> tuple[Serving, Decision]:
+    """Return the kind of object. ``auto`` is KServe for a model, KServe Standard for a resource claim, else Knative."""
+    serving = plan.spec.serving or "auto"
+    fields = ("spec.serving",)
+    if serving != "auto":
+        return serving, Decision("serving", serving, "the spec sets it", fields)
+    claims = BACKENDS[plan.pool.backend].claims if plan.gpu is not None and plan.pool is not None else None
+    if claims is not None and claims.needed(plan.cluster):
+        return "kserve-standard", Decision(
+            "serving",
+            "kserve-standard",
+            "the GPU is allocated by a resource claim, which a Knative revision does not support",
+            ("spec.compute", "profile.nodePools"),
+        )
+    if plan.spec.model is not None:
+        return "kserve", Decision("serving", "kserve", "a model is served by a KServe serving runtime", ("spec.model",))
+    return "knative", Decision("serving", "knative", "an image without a model needs only Knative", ("spec.image",))
 
 
 def _check_hosts(plan: Plan) -> Iterator[Problem]:

@@ -18,13 +18,7 @@ from ebbtide.core.translation.objects import Object, make_object, prune_nulls
 from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.pods import Pod
 from ebbtide.core.translation.scaling.knative import make_bound_annotations, make_scaling_annotations
-from ebbtide.core.translation.serving.metadata import (
-    drop_empty,
-    make_access_metadata,
-    make_metadata,
-    make_pod_annotations,
-    make_pod_labels,
-)
+from ebbtide.core.translation.serving import metadata
 
 if TYPE_CHECKING:
     from ebbtide.core.spec.inference import InferenceSpec
@@ -163,24 +157,22 @@ def _list_spec_flags(pod: Pod, spec: InferenceSpec, oci_models: str) -> Iterator
 def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:
     """Return the Knative Service, without the fields that are not set."""
     traffic = _make_traffic(plan)
-    settings = {**_make_settings(plan), **render_pod_fields(plan, pod), **_make_containers(plan, pod)}
+    scaling = {**make_scaling_annotations(plan), **make_bound_annotations(plan)}
+    annotations = {**scaling, **metadata.make_pod_annotations(plan, pod)}
+    written = metadata.drop_empty(labels=metadata.make_pod_labels(plan, pod), annotations=annotations)
+    container = make_container(plan, pod, "h2c" if plan.spec.serving_port.protocol == "grpc" else "http1")
+    containers = [container, *secure_containers(plan.spec.sidecars, pod)]
+    settings = {**_make_settings(plan), **render_pod_fields(plan, pod), "containers": containers}
     spec: dict[str, Any] = {
-        "template": {**_make_template_metadata(plan, pod), "spec": settings},
+        "template": {**metadata.drop_empty(metadata=written), "spec": settings},
         **({} if traffic is None else {"traffic": traffic}),
     }
     return {
         "apiVersion": "serving.knative.dev/v1",
         "kind": "Service",
-        "metadata": make_metadata(plan, canonical),
+        "metadata": metadata.make_metadata(plan, canonical),
         "spec": spec,
     }
-
-
-def _make_template_metadata(plan: Plan, pod: Pod) -> dict[str, Any]:
-    labels = make_pod_labels(plan, pod)
-    scaling = {**make_scaling_annotations(plan), **make_bound_annotations(plan)}
-    annotations = {**scaling, **make_pod_annotations(plan, pod)}
-    return drop_empty(metadata=drop_empty(labels=labels, annotations=annotations))
 
 
 def _make_settings(plan: Plan) -> dict[str, Any]:
@@ -192,11 +184,6 @@ def _make_settings(plan: Plan) -> dict[str, Any]:
             "responseStartTimeoutSeconds": _choose_response_start(plan) if plan.adds_defaults else None,
         }
     )
-
-
-def _make_containers(plan: Plan, pod: Pod) -> dict[str, Any]:
-    container = make_container(plan, pod, "h2c" if plan.spec.serving_port.protocol == "grpc" else "http1")
-    return {"containers": [container, *secure_containers(plan.spec.sidecars, pod)]}
 
 
 def _choose_response_start(plan: Plan) -> int | None:
@@ -236,7 +223,7 @@ def make_domain_mappings(plan: Plan, service: str) -> list[Object]:
         # The service's own URL serves an entry without a host name.
         if url.exclude or url.url is None:
             continue
-        labels, annotations = make_access_metadata(plan.spec, plan.cluster, url.authorization_type)
+        labels, annotations = metadata.make_access_metadata(plan.spec, plan.cluster, url.authorization_type)
         mapping = make_object(
             "serving.knative.dev/v1beta1",
             "DomainMapping",

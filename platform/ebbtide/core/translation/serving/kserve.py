@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 #: From this version the modes are called Knative and Standard, and autoscalerClass none exists.
 NEW_NAMES: Final = (0, 16)
+COMPONENTS: Final = ("transformer", "explainer")
 MODES: Final = {"kserve": ("Knative", "Serverless"), "kserve-standard": ("Standard", "RawDeployment")}
 
 
@@ -49,6 +50,8 @@ def make_storage_patches(plan: Plan) -> Iterator[PodPatch]:
 
 def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:
     """Return the InferenceService, without the fields that are not set."""
+    scaling = {} if plan.serving == "kserve-standard" else make_scaling_annotations(plan)
+    annotations = {**scaling, **make_pod_annotations(plan, pod)}
     return {
         "apiVersion": "serving.kserve.io/v1beta1",
         "kind": "InferenceService",
@@ -56,11 +59,11 @@ def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:
         "spec": {
             "predictor": {
                 **_make_settings(plan),
-                **_make_predictor_metadata(plan, pod),
+                **drop_empty(labels=make_pod_labels(plan, pod), annotations=annotations),
                 **render_pod_fields(plan, pod),
                 **_make_runtime(plan, pod),
             },
-            **_make_components(plan, pod),
+            **prune_nulls({name: secure_component(getattr(plan.spec, name), pod) for name in COMPONENTS}),
         },
     }
 
@@ -91,17 +94,6 @@ def _make_settings(plan: Plan) -> dict[str, Any]:
     )
 
 
-def _make_predictor_metadata(plan: Plan, pod: Pod) -> dict[str, Any]:
-    labels = make_pod_labels(plan, pod)
-    scaling = {} if plan.serving == "kserve-standard" else make_scaling_annotations(plan)
-    annotations = {**scaling, **make_pod_annotations(plan, pod)}
-    return drop_empty(labels=labels, annotations=annotations)
-
-
-def _make_components(plan: Plan, pod: Pod) -> dict[str, Any]:
-    return prune_nulls({name: secure_component(getattr(plan.spec, name), pod) for name in ("transformer", "explainer")})
-
-
 def _make_strategy(spec: InferenceSpec) -> dict[str, Any] | None:
     if spec.rollout.surge is not None and spec.deployment_strategy is None:
         return {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": spec.rollout.surge, "maxUnavailable": 1}}
@@ -121,7 +113,9 @@ def _make_mode_annotations(plan: Plan) -> dict[str, str]:
     if plan.adds_defaults or plan.serving != find_default_mode(cluster):
         annotations[keys.DEPLOYMENT_MODE] = find_mode_name(plan.serving, cluster.kserve.version)
     if plan.serving == "kserve-standard" and (plan.adds_defaults or plan.scaling.metric is not None):
-        annotations[keys.AUTOSCALER_CLASS] = _autoscaler_class(plan, cluster)
+        # With class none, KServe keeps the number of replicas at minReplicas.
+        fixed = "none" if parse_version(cluster.kserve.version) >= NEW_NAMES else "hpa"
+        annotations[keys.AUTOSCALER_CLASS] = fixed if plan.scaling.scaler == "fixed" else "external"
     return annotations
 
 
@@ -137,13 +131,6 @@ def check_annotations(plan: Plan) -> Iterator[Problem]:
         if other is not None and (other in others if key == keys.DEPLOYMENT_MODE else other != value):
             message = f"the annotation {key} is {other}, but the other fields of the spec require {value}"
             yield Problem("LAB002", ("metadata", "annotations", key), message, "remove the annotation")
-
-
-def _autoscaler_class(plan: Plan, cluster: ProfileSpec) -> str:
-    if plan.scaling.scaler != "fixed":
-        return "external"
-    # With class none, KServe keeps the number of replicas at minReplicas.
-    return "none" if parse_version(cluster.kserve.version) >= NEW_NAMES else "hpa"
 
 
 def _make_runtime(plan: Plan, pod: Pod) -> dict[str, Any]:
