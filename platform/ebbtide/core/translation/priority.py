@@ -50,11 +50,8 @@ NO_CLASS: Final = Priority("", 0, rendered=False, preemptible=False)
 
 def make_level(name: str, preemptible: bool) -> Priority:
     """Return the class of one of the seven levels, such as ``ebbtide-high`` or ``ebbtide-high-preemptible``."""
-    preemptible_value, guaranteed_value = LEVELS[name]
-    suffix = "-preemptible" if preemptible else ""
-    return Priority(
-        f"{PREFIX}{name}{suffix}", preemptible_value if preemptible else guaranteed_value, True, preemptible
-    )
+    suffix, value = ("-preemptible", LEVELS[name][0]) if preemptible else ("", LEVELS[name][1])
+    return Priority(f"{PREFIX}{name}{suffix}", value, True, preemptible)
 
 
 def list_level_classes() -> list[Priority]:

@@ -116,13 +116,10 @@ def _check_scale_limit(knative: Knative) -> Iterator[Problem]:
         parse_whole_quantity(knative.autoscaler.get(key, "0")) or 0 for key in ("max-scale-limit", "max-scale")
     )
     if limit and not 1 <= default <= limit:
-        yield Problem(
-            "PRF004",
-            ("spec", "knative", "autoscaler", "max-scale-limit"),
-            f"Knative accepts max-scale-limit {limit} only with a max-scale from 1 to {limit}; "
-            + (f"max-scale is {default}" if default else "max-scale is not set"),
-            f'set max-scale: "{limit}" in config-autoscaler and in knative.autoscaler of the profile',
-        )
+        state = f"max-scale is {default}" if default else "max-scale is not set"
+        message = f"Knative accepts max-scale-limit {limit} only with a max-scale from 1 to {limit}; {state}"
+        fix = f'set max-scale: "{limit}" in config-autoscaler and in knative.autoscaler of the profile'
+        yield Problem("PRF004", ("spec", "knative", "autoscaler", "max-scale-limit"), message, fix)
 
 
 def _check_quantities(kserve: KServe) -> Iterator[Problem]:

@@ -145,13 +145,14 @@ def make_objects(plan: Plan) -> list[Object]:
     spec = plan.spec
     if spec.endpoint is None or spec.project is None:
         return []
-    gateway, host = (
-        ENDPOINT_GATEWAYS[plan.cluster.endpoint.gateway],
-        _make_host(spec.project, plan.namespace, plan.cluster),
-    )
+    gateway = ENDPOINT_GATEWAYS[plan.cluster.endpoint.gateway]
+    host = _make_host(spec.project, plan.namespace, plan.cluster)
     split = spec.endpoint.split
     parts = {plan.name: 100 - sum(split.values()), **split}
-    hosts = tuple((*_find_address(plan, name), percent) for name, percent in parts.items())
+    hosts = tuple(
+        (f"{plan.mode.name_pods(name)}.{plan.namespace}.svc.cluster.local", HTTP_PORT, percent)
+        for name, percent in parts.items()
+    )
     service = PublishedService(plan.name, list_models(plan), hosts, _find_timeout(plan) + MARGIN_SECONDS)
     return [*gateway.shared(host), *gateway.service(host, service)]
 
@@ -177,8 +178,3 @@ def make_own_list(plan: Plan) -> list[Object]:
 def make_model_list(cluster: ProfileSpec, project: str, namespace: str, models: Iterable[str]) -> Object:
     """Return the object that lists the published models of a project, which its services share."""
     return ENDPOINT_GATEWAYS[cluster.endpoint.gateway].models(project, namespace, models)
-
-
-def _find_address(plan: Plan, service: str) -> tuple[str, int]:
-    """Return the name in the cluster and the port of a service of the same kind."""
-    return f"{plan.mode.name_pods(service)}.{plan.namespace}.svc.cluster.local", HTTP_PORT

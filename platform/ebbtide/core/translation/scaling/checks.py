@@ -157,9 +157,8 @@ def _check_limits(plan: Plan) -> Iterator[Problem]:
     if not plan.mode.revisions:
         return
     auto, knative = plan.spec.autoscaling, plan.cluster.knative
-    hard_limit = (
-        parse_whole_quantity(knative.defaults.get("container-concurrency-max-limit", CONTAINER_CONCURRENCY_MAX)) or 0
-    )
+    written = knative.defaults.get("container-concurrency-max-limit", CONTAINER_CONCURRENCY_MAX)
+    hard_limit = parse_whole_quantity(written) or 0
     if auto.concurrency_hard_limit is not None and auto.concurrency_hard_limit > hard_limit:
         message = f"{auto.concurrency_hard_limit} is above this cluster's maximum of {hard_limit} (container-concurrency-max-limit)"
         fix = f"set concurrencyHardLimit to at most {hard_limit}"
@@ -187,30 +186,22 @@ def _check_replicas(plan: Plan) -> Iterator[Problem]:
         )
         fix = "set minReplicas to 1, or enable it in config-autoscaler and in knative.autoscaler of the profile"
         yield Problem("AUT030", (*AUTO, "minReplicas"), message, fix, fixes=set_value(1))
-    if (
-        auto.initial_replicas == 0
-        and scaling.minimum == 0
-        and config.get("allow-zero-initial-scale", "false") != "true"
-    ):
+    zero_initial = config.get("allow-zero-initial-scale", "false") == "true"
+    if auto.initial_replicas == 0 and scaling.minimum == 0 and not zero_initial:
         message = "this cluster starts every revision with at least 1 replica (allow-zero-initial-scale)"
         fix = (
             "set initialReplicas to 1 or more, or allow 0 in config-autoscaler and in knative.autoscaler of the profile"
         )
         yield Problem("AUT019", (*AUTO, "initialReplicas"), message, fix, fixes=set_value(1))
     elif auto.initial_replicas == 0 and scaling.minimum > 0:
-        yield report_no_effect(
-            (*AUTO, "initialReplicas"),
-            f"minReplicas is {scaling.minimum}, which is higher",
-            "remove initialReplicas, or set minReplicas to 0",
-            set_value(0, "minReplicas"),
-        )
+        reason = f"minReplicas is {scaling.minimum}, which is higher"
+        fix = "remove initialReplicas, or set minReplicas to 0"
+        yield report_no_effect((*AUTO, "initialReplicas"), reason, fix, set_value(0, "minReplicas"))
     elif auto.initial_replicas:
         if auto.initial_replicas <= scaling.minimum:
-            yield report_no_effect(
-                (*AUTO, "initialReplicas"),
-                f"a revision starts with at least minReplicas, which is {scaling.minimum}",
-                f"remove initialReplicas, or set it above {scaling.minimum}",
-            )
+            reason = f"a revision starts with at least minReplicas, which is {scaling.minimum}"
+            fix = f"remove initialReplicas, or set it above {scaling.minimum}"
+            yield report_no_effect((*AUTO, "initialReplicas"), reason, fix)
         else:
             message = (
                 f"Knative starts every new revision, not only the first, with {count_noun(auto.initial_replicas, 'replica')}: each "
@@ -296,18 +287,12 @@ def _check_standard(plan: Plan) -> Iterator[Problem]:
         return
     metric = metric_names.find_standard_name(row, cluster.metrics)
     if metric is None:
-        yield Problem(
-            "AUT024",
-            (*AUTO, "metric"),
-            f"{title} has no queue-proxy, so {row.name} is not measured",
-            "use serving: kserve or knative"
-            + (
-                f", or set metrics.{metric_names.make_alias(row.standard)} in the profile to a metric of the gateway or the server"
-                if row.standard is not None
-                else ""
-            ),
-            fixes=choose_serving("kserve", "knative"),
-        )
+        fix = "use serving: kserve or knative"
+        if row.standard is not None:
+            alias = metric_names.make_alias(row.standard)
+            fix += f", or set metrics.{alias} in the profile to a metric of the gateway or the server"
+        message = f"{title} has no queue-proxy, so {row.name} is not measured"
+        yield Problem("AUT024", (*AUTO, "metric"), message, fix, fixes=choose_serving("kserve", "knative"))
     elif cluster.metrics.adapter == "none":
         yield report_missing_adapter(metric)
 
