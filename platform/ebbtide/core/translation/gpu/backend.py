@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ebbtide.core.base import keys, quantities
-from ebbtide.core.base.problems import Path, Problem, make_warning, remove_field, set_value
+from ebbtide.core.base.problems import Fix, Path, Problem, make_warning, remove_field, set_value
 from ebbtide.core.translation.objects import Object
 from ebbtide.core.translation.plan import GpuRequest, Serving
 from ebbtide.core.translation.pods import PodPatch
@@ -192,6 +192,13 @@ def reject_limit(ask: PoolRequest, reason: str, fix: str = "remove the limit") -
     """Reject a limit above the request."""
     if ask.request.is_limited:
         yield Problem("GPU005", ask.limit, reason, fix, fixes=remove_field())
+
+
+def report_unknown_memory(ask: PoolRequest, consequence: str, other: str, fixes: tuple[Fix, ...] = ()) -> Problem:
+    """Return the problem of a node pool whose GPU memory is not in the profile. ``other`` is a fix without it."""
+    message = f"the GPU memory of node pool {ask.pool.name} is unknown, {consequence}"
+    fix = f"set gpuMemoryMebibytes for the pool in the profile, or {other}"
+    return Problem("GPU007", ask.cause, message, fix, fixes=fixes)
 
 
 def reject_partitions(ask: PoolRequest, title: str) -> Iterator[Problem]:

@@ -86,11 +86,8 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
             )
             yield Problem("GPU008", ask.cause, message, fix)
         elif request.kind == "portion" and not backend.find_device_bytes(ask.pool):
-            message = (
-                f"the GPU memory of node pool {ask.pool.name} is unknown, so a portion cannot be converted to memory"
-            )
-            fix = "set gpuMemoryMebibytes for the pool in the profile, or request memory with gpuMemoryRequest"
-            yield Problem("GPU007", ask.cause, message, fix)
+            consequence = "so a portion cannot be converted to memory"
+            yield backend.report_unknown_memory(ask, consequence, "request memory with gpuMemoryRequest")
         else:
             yield from backend.reject_excess(ask)
             message = (
@@ -100,15 +97,11 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
             fix = "check the sharing strategy of the driver's ConsumableShares gate"
             yield make_warning("GPU013", ask.cause, message, fix)
             if not has_feature_gate(CONSUMABLE, kubernetes):
-                yield _warn_about_gate(
-                    ask,
-                    CONSUMABLE,
-                    "the API server drops the amount from the claim, so each replica takes a whole device",
-                )
+                without = "the API server drops the amount from the claim, so each replica takes a whole device"
+                yield _warn_about_gate(ask, CONSUMABLE, without)
     elif request.kind == "mig" and claims and not has_feature_gate(PARTITIONABLE, kubernetes):
-        yield _warn_about_gate(
-            ask, PARTITIONABLE, "only existing MIG devices are available, since the driver cannot create them on demand"
-        )
+        without = "only existing MIG devices are available, since the driver cannot create them on demand"
+        yield _warn_about_gate(ask, PARTITIONABLE, without)
     yield from backend.reject_limit(ask, "a claim has a single size and does not support a limit above the request")
 
 
@@ -126,16 +119,12 @@ def patch(ask: PoolRequest) -> PodPatch:
     """Return a claim template and the pod's reference to it in Standard mode, an extended resource in Knative mode."""
     request = ask.request
     if SERVING_MODES[ask.serving].revisions:
-        name = keys.MIG_PREFIX + request.mig_profile.replace("+", ".") if request.kind == "mig" else keys.GPU
+        name = mig.make_resource_name(request.mig_profile) if request.kind == "mig" else keys.GPU
         return PodPatch(by="gpu/dra", cause=ask.cause, limits={ask.pool.resource or name: str(request.devices)})
     exactly: dict[str, object] = {"deviceClassName": ask.pool.device_class, "count": request.devices}
     if request.kind == "mig":
-        exactly |= {
-            "deviceClassName": MIG_CLASS,
-            "selectors": [
-                {"cel": {"expression": f"device.attributes['gpu.nvidia.com'].profile == '{request.mig_profile}'"}}
-            ],
-        }
+        expression = f"device.attributes['gpu.nvidia.com'].profile == '{request.mig_profile}'"
+        exactly |= {"deviceClassName": MIG_CLASS, "selectors": [{"cel": {"expression": expression}}]}
     elif request.kind != "devices":
         exactly |= {"capacity": {"requests": {"memory": f"{count_mebibytes(ask)}Mi"}}}
     spec = {"spec": {"devices": {"requests": [{"name": "gpu", "exactly": exactly}]}}}
@@ -177,7 +166,7 @@ def read_claim(claim: Object) -> dict[str, float]:
         if memory is not None:
             amounts[keys.KAI_MEMORY] = float(count * quantities.parse_mebibytes(memory))
         else:
-            amounts[keys.MIG_PREFIX + profile[1].replace("+", ".") if profile else keys.GPU] = float(count)
+            amounts[mig.make_resource_name(profile[1]) if profile else keys.GPU] = float(count)
     return amounts
 
 

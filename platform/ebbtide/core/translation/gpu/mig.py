@@ -126,28 +126,26 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
     chosen = choose(ask)
     requested = {request.mig_profile} if request.kind == "mig" else set(pool.mig_profiles)
     if pool.mig_strategy == "single" and (len(pool.mig_profiles) != 1 or requested != set(pool.mig_profiles)):
-        yield Problem(
-            "GPU015",
-            ask.cause,
+        only = f": {pool.mig_profiles[0]}" if len(pool.mig_profiles) == 1 else ", and migProfiles does not list one"
+        message = (
             f"node pool {pool.name} advertises its MIG devices as plain GPUs (strategy single), which supports exactly one "
-            "profile"
-            + (f": {pool.mig_profiles[0]}" if len(pool.mig_profiles) == 1 else ", and migProfiles does not list one"),
-            "set migProfiles of the pool in the profile to the one profile that its GPUs are partitioned into, and request that "
-            "one, or use strategy mixed",
+            f"profile{only}"
         )
+        fix = (
+            "set migProfiles of the pool in the profile to the one profile that its GPUs are partitioned into, and request that "
+            "one, or use strategy mixed"
+        )
+        yield Problem("GPU015", ask.cause, message, fix)
     elif chosen is None:
         biggest = max(profiles, key=lambda row: row.memory, default=None)
         names = [*count_profile_instances(pool)]
-        yield Problem(
-            "GPU015",
-            ask.cause,
-            f"{_describe_misfit(ask)} in node pool {pool.name}"
-            + (f"; the largest is {biggest.name}" if biggest else ""),
-            ("lower gpuComputePercentage, or " if request.compute else "") + f"use one of {', '.join(names)}"
-            if names
-            else f"set migProfiles of the pool in the profile to MIG profiles of {pool.product}",
-            fixes=offer_values(names) if names else (),
+        message = (
+            f"{_describe_misfit(ask)} in node pool {pool.name}{f'; the largest is {biggest.name}' if biggest else ''}"
         )
+        fix = f"set migProfiles of the pool in the profile to MIG profiles of {pool.product}"
+        if names:
+            fix = f"{'lower gpuComputePercentage, or ' if request.compute else ''}use one of {', '.join(names)}"
+        yield Problem("GPU015", ask.cause, message, fix, fixes=offer_values(names))
     elif request.kind == "portion":
         yield from _warn_about_portion(ask, chosen)
 
@@ -156,19 +154,14 @@ def _warn_about_portion(ask: PoolRequest, chosen: MigProfile) -> Iterator[Proble
     """Warn of the profile that was chosen for a portion, and of a portion of which fewer fit on a GPU than expected."""
     request, pool = ask.request, ask.pool
     total, profiles = find_pool_profiles(pool)
-    equal_memory = [row for row in profiles if row.memory == chosen.memory]
-    yield make_warning(
-        "GPU014",
-        ask.cause,
+    larger = [row for row in profiles if row.memory == chosen.memory and row.slices > chosen.slices]
+    message = (
         f"the portion {request.portion:g} of {pool.product} maps to MIG profile {chosen.name}: {chosen.memory} of {total} GB "
         f"({chosen.memory / total:.1%}) and {chosen.slices}/{_count_slices(pool)} of the compute, {chosen.instances} per GPU"
-        + (
-            f"; {equal_memory[-1].name} has the same memory and more compute"
-            if len(equal_memory) > 1 and equal_memory[-1].slices > chosen.slices
-            else ""
-        ),
-        "to choose another profile, set gpuRequestType: migProfile and migProfile",
+        f"{f'; {larger[-1].name} has the same memory and more compute' if larger else ''}"
     )
+    fix = "to choose another profile, set gpuRequestType: migProfile and migProfile"
+    yield make_warning("GPU014", ask.cause, message, fix)
     expected = backend.count_portions(request.portion)
     fitting = max((row for row in profiles if row.instances >= expected), key=lambda row: row.memory, default=None)
     smaller = f"{fitting.name} ({fitting.memory / total:.3g})" if fitting else "less"

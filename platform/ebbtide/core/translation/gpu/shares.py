@@ -54,9 +54,7 @@ def _check_share(ask: PoolRequest) -> Iterator[Problem]:
         ask, f"{pool.backend} has equal shares only and does not support a limit above the request"
     )
     if request.kind == "memory" and not pool.gpu_memory_mebibytes:
-        message = f"the GPU memory of node pool {pool.name} is unknown, so memory cannot be converted to a share"
-        fix = "set gpuMemoryMebibytes for the pool in the profile, or request a portion"
-        yield Problem("GPU007", ask.cause, message, fix)
+        yield backend.report_unknown_memory(ask, "so memory cannot be converted to a share", "request a portion")
         return
     portion = backend.compute_portion(ask)
     share = 1 / replicas
@@ -118,22 +116,18 @@ def make_backend(
         yield from _check_share(ask)
         share = WHOLE // (ask.pool.replicas or 1)
         if compute_variable is not None and ask.request.compute > share:
-            yield Problem(
-                "GPU008",
-                ("spec", "compute", "gpuComputePercentage"),
-                f"{ask.request.compute}% of the compute is more than one share of node pool {ask.pool.name} has ({share}%)",
-                f"use at most {share}, or use a node pool with fewer shares",
-                fixes=set_value(share),
-            )
+            path = ("spec", "compute", "gpuComputePercentage")
+            message = f"{ask.request.compute}% of the compute is more than one share of node pool {ask.pool.name} has ({share}%)"
+            less = f"use at most {share}, or use a node pool with fewer shares"
+            yield Problem("GPU008", path, message, less, fixes=set_value(share))
         if ask.request.kind in {"portion", "memory"}:
             yield make_warning("GPU013", ask.cause, isolation_warning, fix)
 
     def patch(ask: PoolRequest) -> PodPatch:
         limits = {ask.pool.resource or keys.GPU_SHARED: "1"}
-        if compute_variable is None or not ask.request.compute:
-            return PodPatch(by=f"gpu/{name}", cause=ask.cause, limits=limits)
-        variable = {"name": compute_variable, "value": str(ask.request.compute)}
-        return PodPatch(by=f"gpu/{name}", cause=ask.cause, limits=limits, env=[variable])
+        lowered = compute_variable is not None and ask.request.compute
+        env = [{"name": compute_variable, "value": str(ask.request.compute)}] if lowered else []
+        return PodPatch(f"gpu/{name}", ask.cause, limits=limits, env=env)
 
     return Backend(
         name=name,

@@ -94,14 +94,11 @@ def make_floor_metric(plan: Plan, target: ScalingTarget) -> FloorMetric:
 
 def make_behavior_fields(auto: Autoscaling) -> dict[str, Any] | None:
     """Return the ``behavior`` of a HorizontalPodAutoscaler, None for Kubernetes' default."""
-    fields = (
-        {
-            name: _make_rules(rules)
-            for name, rules in (("scaleUp", auto.behavior.scale_up), ("scaleDown", auto.behavior.scale_down))
-        }
-        if auto.behavior is not None
-        else {"scaleUp": {}, "scaleDown": {}}
-    )
+    behavior = auto.behavior
+    fields = {
+        "scaleUp": {} if behavior is None else _make_rules(behavior.scale_up),
+        "scaleDown": {} if behavior is None else _make_rules(behavior.scale_down),
+    }
     if auto.scale_down_delay_seconds is not None:
         fields["scaleDown"].setdefault("stabilizationWindowSeconds", auto.scale_down_delay_seconds)
     return {name: rules for name, rules in fields.items() if rules} or None

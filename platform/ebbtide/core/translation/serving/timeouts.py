@@ -35,11 +35,9 @@ def check_initialization_timeout(plan: Plan) -> Iterator[Problem]:
         fix = "set servingConfiguration.initializationTimeoutSeconds to the longest time that the quota may be used up"
         yield make_warning("PRJ091", ("spec", "project"), message, fix)
     if not plan.mode.revisions and is_set:
-        yield report_knative_field(
-            "SRV014",
-            ("spec", "servingConfiguration", "initializationTimeoutSeconds"),
-            f"initializationTimeoutSeconds has no effect under {plan.mode.title}, whose deployments have a fixed deadline of 600 s",
-        )
+        path = ("spec", "servingConfiguration", "initializationTimeoutSeconds")
+        reason = f"{path[-1]} has no effect under {plan.mode.title}, whose deployments have a fixed deadline of 600 s"
+        yield report_knative_field("SRV014", path, reason)
 
 
 def find_initialization_timeout(spec: InferenceSpec) -> int | None:
@@ -63,10 +61,8 @@ def check_timeout(plan: Plan) -> Iterator[Problem]:
                 "inferenceservice-config and set kserve.httpRouteTimeouts: true in the profile",
             )
         return
-    maximum = (
-        parse_whole_quantity(cluster.knative.defaults.get("max-revision-timeout-seconds", DEFAULT_MAX_TIMEOUT_SECONDS))
-        or 0
-    )
+    written = cluster.knative.defaults.get("max-revision-timeout-seconds", DEFAULT_MAX_TIMEOUT_SECONDS)
+    maximum = parse_whole_quantity(written) or 0
     if seconds > maximum:
         message = (
             f"a timeout of {seconds} s is above this cluster's maximum of {maximum} s (max-revision-timeout-seconds)"
