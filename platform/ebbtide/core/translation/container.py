@@ -85,8 +85,8 @@ def render_variable(variable: Variable) -> dict[str, Any]:
 
 def make_account_patch(plan: Plan) -> PodPatch:
     """Return the pods' service account."""
-    name = plan.spec.service_account_name
-    return PodPatch(by="account", cause=("spec", "serviceAccountName"), service_account_name=name or "")
+    name = plan.spec.service_account_name or ""
+    return PodPatch("account", ("spec", "serviceAccountName"), service_account_name=name)
 
 
 def make_resources_patch(plan: Plan) -> PodPatch:
@@ -115,26 +115,14 @@ def list_container_decisions(plan: Plan) -> Iterator[Decision]:
     """Yield the choices for container fields that the spec leaves out."""
     spec = plan.spec
     if spec.serving_port.container is None and spec.model is None and plan.adds_defaults:
-        yield Decision(
-            "port",
-            f"{DEFAULT_PORT}",
-            f"the spec sets no port, and {DEFAULT_PORT} is Knative's default",
-            ("spec.servingPort.container",),
-        )
+        because = f"the spec sets no port, and {DEFAULT_PORT} is Knative's default"
+        yield Decision("port", f"{DEFAULT_PORT}", because, ("spec.servingPort.container",))
     if spec.image_pull_policy is None and choose_pull_policy(plan) is not None:
-        yield Decision(
-            "pull policy",
-            "Always",
-            f"the image has no fixed tag, and the default of {plan.mode.title}, IfNotPresent, would reuse the image cached on a node",
-            ("spec.image",),
-        )
+        because = f"the image has no fixed tag, and the default of {plan.mode.title}, IfNotPresent, would reuse the image cached on a node"
+        yield Decision("pull policy", "Always", because, ("spec.image",))
     if may_run_as_root(plan):
-        yield Decision(
-            "user",
-            "root allowed",
-            "neither the spec nor the profile forbids root; the container has no capabilities and cannot gain any",
-            ("spec.security.runAsNonRoot",),
-        )
+        because = "neither the spec nor the profile forbids root; the container has no capabilities and cannot gain any"
+        yield Decision("user", "root allowed", because, ("spec.security.runAsNonRoot",))
 
 
 def may_run_as_root(plan: Plan) -> bool:

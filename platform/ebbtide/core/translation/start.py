@@ -168,10 +168,8 @@ def _check_weights(plan: Plan, weights: Weights) -> Iterator[Problem]:
             ("mountPath", weights.mount_path, f"KServe mounts a model at {WEIGHTS_PATH}"),
         ):
             if value is not None:
-                fix = f"remove start.weights.{field}"
-                yield Problem(
-                    "STA001", (*WEIGHTS, field), f"{field} has no effect: {reason}", fix, fixes=remove_field()
-                )
+                message, fix = f"{field} has no effect: {reason}", f"remove start.weights.{field}"
+                yield Problem("STA001", (*WEIGHTS, field), message, fix, fixes=remove_field())
         if model.storage_secret is not None or model.storage is not None:
             message = "the Job that downloads the weights does not read KServe's storage Secrets (model.storageSecret, model.storage)"
             fix = "set model.uri and the credentials in environmentVariables, or use a service account with a cloud identity"
@@ -363,22 +361,21 @@ def _check_streaming(plan: Plan, streaming: Streaming) -> Iterator[Problem]:
     if read_flag(words, LOAD_FORMAT) is not None:
         message = f"the arguments already set {LOAD_FORMAT}"
         yield Problem("STA001", STREAMING, message, "remove it from args, or remove streaming", fixes=remove)
-    yield from _check_variables(plan, STREAMING, dict(_list_stream_variables(streaming)))
+    yield from _check_variables(plan, STREAMING, _list_stream_variables(streaming))
     limit = streaming.memory_limit
     if limit is not None and not quantities.parse_whole_quantity(limit):
         yield invalid_amount((*STREAMING, "memoryLimit"), limit, "memory", "4Gi")
 
 
-def _list_stream_variables(streaming: Streaming) -> Iterator[tuple[str, str]]:
-    """Yield the variables of the streamer, in which vLLM and SGLang also write their own settings of it."""
-    if streaming.concurrency is not None:
-        yield "RUNAI_STREAMER_CONCURRENCY", str(streaming.concurrency)
-    if streaming.memory_limit is not None:
-        yield "RUNAI_STREAMER_MEMORY_LIMIT", str(quantities.parse_whole_quantity(streaming.memory_limit))
+def _list_stream_variables(streaming: Streaming) -> dict[str, str]:
+    """Return the variables of the streamer, in which vLLM and SGLang also write their own settings of it."""
+    limit = None if streaming.memory_limit is None else quantities.parse_whole_quantity(streaming.memory_limit)
+    values = {"RUNAI_STREAMER_CONCURRENCY": streaming.concurrency, "RUNAI_STREAMER_MEMORY_LIMIT": limit}
+    return {name: str(value) for name, value in values.items() if value is not None}
 
 
 def _make_streaming_patches(_: Plan, streaming: Streaming) -> Iterator[PodPatch]:
-    env = [{"name": name, "value": value} for name, value in _list_stream_variables(streaming)]
+    env = [{"name": name, "value": value} for name, value in _list_stream_variables(streaming).items()]
     yield PodPatch(by="start/streaming", cause=STREAMING, args=[f"{LOAD_FORMAT}=runai_streamer"], env=env)
 
 

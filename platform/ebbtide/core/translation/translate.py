@@ -159,9 +159,8 @@ def _check_gpu(plan: Plan) -> Iterator[Problem]:
     for index, ask in enumerate(gpu.list_pool_requests(plan)):
         # Warnings are reported for the first pool only, errors for each pool. GPU065 covers servers that limit themselves.
         for problem in gpu.check(ask):
-            if problem.severity == ERROR or (
-                index == 0 and not (problem.code == gpu.UNISOLATED and traps.limits_memory(plan))
-            ):
+            is_covered = problem.code == gpu.UNISOLATED and traps.limits_memory(plan)
+            if problem.severity == ERROR or (index == 0 and not is_covered):
                 yield problem
 
 
@@ -169,12 +168,10 @@ def _list_gpu_decisions(plan: Plan) -> Iterator[Decision]:
     if plan.gpu is None or plan.pool is None:
         return
     backend = gpu.BACKENDS[plan.pool.backend]
-    yield Decision(
-        "GPU backend",
-        backend.title,
-        f"node pool {plan.pool.name} has backend {backend.name}; memory: {backend.memory}; compute: {backend.compute}",
-        ("spec.compute", "spec.nodePools", "profile.nodePools"),
+    because = (
+        f"node pool {plan.pool.name} has backend {backend.name}; memory: {backend.memory}; compute: {backend.compute}"
     )
+    yield Decision("GPU backend", backend.title, because, ("spec.compute", "spec.nodePools", "profile.nodePools"))
 
 
 def make_patches(plan: Plan) -> list[PodPatch]:

@@ -42,6 +42,7 @@ LATENCY_UNIT: Final = metrics.ROWS["latency"].unit
 PROBES: Final[Path] = ("spec", "probes")
 PROBE_FIELDS: Final = ("readiness", "liveness", "startup")
 PORT: Final[Path] = ("spec", "servingPort", "container")
+DEADLINE: Final[Path] = ("spec", "servingConfiguration", "initializationTimeoutSeconds")
 
 
 def check(plan: Plan) -> Iterator[Problem]:
@@ -86,9 +87,8 @@ def _compute_patience(probe: Probe) -> int:
 
 def _report_deadline(code: str, where: Path, reason: str, plan: Plan, seconds: int) -> Problem:
     """Return the warning that a revision fails before it is ready, and how to set a later deadline."""
-    field = ("spec", "servingConfiguration", "initializationTimeoutSeconds")
     fix = f"set servingConfiguration.initializationTimeoutSeconds: {seconds}"
-    fixes: tuple[Fix, ...] = set_value(seconds, field)
+    fixes: tuple[Fix, ...] = set_value(seconds, DEADLINE)
     if not plan.mode.revisions:
         fix = "use serving: knative or kserve, whose deadline initializationTimeoutSeconds sets"
         fixes = choose_serving("knative", "kserve")
@@ -96,11 +96,16 @@ def _report_deadline(code: str, where: Path, reason: str, plan: Plan, seconds: i
     return make_warning(code, where, message, fix, fixes)
 
 
+def _list_delays(plan: Plan) -> list[tuple[str, int]]:
+    """Return the seconds before the first check of each probe that a start waits for."""
+    rows = (("readiness", plan.spec.probes.readiness), ("startup", plan.spec.probes.startup))
+    return [(field, 0 if probe is None else probe.initial_delay_seconds or 0) for field, probe in rows]
+
+
 def _check_start(plan: Plan) -> Iterator[Problem]:
     """Yield probes that start after the deadline of the revision, or that allow a start-up beyond it."""
     deadline = find_deadline(plan)
-    for field, probe in (("readiness", plan.spec.probes.readiness), ("startup", plan.spec.probes.startup)):
-        delay = 0 if probe is None else probe.initial_delay_seconds or 0
+    for field, delay in _list_delays(plan):
         if delay >= deadline:
             reason = f"the first {field} check is after {delay} s"
             yield _report_deadline("PRB044", (*PROBES, field, "initialDelaySeconds"), reason, plan, 2 * delay)
@@ -147,12 +152,11 @@ def _check_first_request(plan: Plan) -> Iterator[Problem]:
         return
     spec = plan.spec
     timeout = spec.serving_configuration.request_timeout_seconds or DEFAULT_TIMEOUT_SECONDS
-    path: Path = ("spec", "servingConfiguration", "initializationTimeoutSeconds")
     seconds, source = find_initialization_timeout(spec) or 0, "initializationTimeoutSeconds allows"
+    path = DEADLINE
     if spec.serving_configuration.initialization_timeout_seconds is None:
         path = ("spec", "autoscaling", "initializationTimeoutSeconds")
-    for field, probe in (("readiness", spec.probes.readiness), ("startup", spec.probes.startup)):
-        delay = 0 if probe is None else probe.initial_delay_seconds or 0
+    for field, delay in _list_delays(plan):
         if delay > timeout:
             seconds, source, path = delay, f"the {field} probe waits", (*PROBES, field, "initialDelaySeconds")
     startup = spec.probes.startup
@@ -224,14 +228,13 @@ def _check_memory_volumes(plan: Plan) -> Iterator[Problem]:
     """Yield shared memory and RAM disks that can grow beyond the container's memory limit."""
     limit = quantities.parse_nano(plan.spec.compute.cpu_memory_limit or "") or 0
     if plan.spec.compute.large_shm_request and limit < SMALL_MEMORY_BYTES * quantities.NANO:
-        yield make_warning(
-            "CPU046",
-            ("spec", "compute", "cpuMemoryLimit"),
+        message = (
             f"the memory limit {plan.spec.compute.cpu_memory_limit} includes the files in /dev/shm: a server that uses the shared "
-            "memory of largeShmRequest would be killed",
-            "raise cpuMemoryLimit by the shared memory that the server needs, or remove largeShmRequest",
-            fixes=remove_field("largeShmRequest"),
+            "memory of largeShmRequest would be killed"
         )
+        fix = "raise cpuMemoryLimit by the shared memory that the server needs, or remove largeShmRequest"
+        path = ("spec", "compute", "cpuMemoryLimit")
+        yield make_warning("CPU046", path, message, fix, fixes=remove_field("largeShmRequest"))
     for index, volume in enumerate(plan.spec.storage.empty_dir_volume):
         size = quantities.parse_nano(volume.size_limit) if volume.size_limit is not None else None
         if not volume.exclude and volume.medium == "Memory" and size is not None and size >= limit:
@@ -330,8 +333,7 @@ def _check_load_time(plan: Plan, served: LoadedModel) -> Iterator[Problem]:
     start = f"{served.model.name} has {catalog.format_bytes(served.weights)} of weights: at {speed}, a start takes about {seconds} s"
     timeout = spec.serving_configuration.request_timeout_seconds or DEFAULT_TIMEOUT_SECONDS
     if seconds > find_deadline(plan):
-        field = ("spec", "servingConfiguration", "initializationTimeoutSeconds")
-        yield _report_deadline("SRV193", field, start, plan, seconds)
+        yield _report_deadline("SRV193", DEADLINE, start, plan, seconds)
     if plan.scaling.minimum == 0 and seconds > timeout and (find_initialization_timeout(spec) or 0) <= timeout:
         message = f"{start}, but a request that starts the first replica fails after {timeout} s, the request timeout"
         fix = (

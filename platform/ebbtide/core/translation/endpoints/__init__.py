@@ -66,18 +66,16 @@ def check(plan: Plan) -> Iterator[Problem]:
         yield Problem("END001", ENDPOINT, "an endpoint belongs to a project, and the spec has none", "set spec.project")
     if plan.spec.serving_port.protocol == "grpc":
         message = "the endpoint finds the model in the JSON body of HTTP requests, and the service speaks gRPC"
-        yield Problem(
-            "END001", ENDPOINT, message, "remove endpoint, or set servingPort.protocol: http", fixes=remove_field()
-        )
+        fix = "remove endpoint, or set servingPort.protocol: http"
+        yield Problem("END001", ENDPOINT, message, fix, fixes=remove_field())
     if plan.mode.field_table:
         message = f"{plan.mode.title} has a route and a gateway of KServe"
         fix = "remove endpoint, or use serving: kserve or knative"
         yield Problem("END001", ENDPOINT, message, fix, fixes=remove_field() + choose_serving("kserve", "knative"))
     if endpoint.fallback is not None and (reason := gateway.lacks.get("fallback")):
         fix = "remove fallback, and keep a replica with minReplicas: 1"
-        yield Problem(
-            "END002", (*ENDPOINT, "fallback"), f"fallback is not possible: {reason}", fix, fixes=remove_field()
-        )
+        message = f"fallback is not possible: {reason}"
+        yield Problem("END002", (*ENDPOINT, "fallback"), message, fix, fixes=remove_field())
     others = all(WORKLOAD.fullmatch(name) and name != plan.name for name in endpoint.split)
     if sum(endpoint.split.values()) > 99 or not others:  # noqa: PLR2004 - percent
         message = (

@@ -219,21 +219,14 @@ def choose(plan: Plan) -> GpuRequest | None:
         return GpuRequest("mig", number, mig_profile=compute.mig_profile)
     if memory is not None:
         size = quantities.parse_whole_quantity(memory) or 0
-        limit = (
-            quantities.parse_whole_quantity(compute.gpu_memory_limit) if compute.gpu_memory_limit is not None else size
-        )
-        return GpuRequest("memory", number, memory=size, memory_limit=limit or size, compute=percentage)
+        limit = quantities.parse_whole_quantity(compute.gpu_memory_limit or "") or size
+        return GpuRequest("memory", number, memory=size, memory_limit=limit, compute=percentage)
     if portion is not None and round(portion, 6) < 1:
         limited = compute.gpu_portion_limit or portion
         return GpuRequest("portion", number, portion=portion, portion_limit=limited, compute=percentage)
     if portion is not None or count:
         return GpuRequest("devices", number, compute=percentage)
     return None
-
-
-def has_gpus(pool: NodePool) -> bool:
-    """Return whether the profile says that a node pool has GPUs: by any of their properties."""
-    return bool(pool.product or pool.devices or pool.gpu_memory_mebibytes or pool.resource)
 
 
 def list_pool_requests(plan: Plan) -> Iterator[PoolRequest]:
@@ -245,7 +238,8 @@ def list_pool_requests(plan: Plan) -> Iterator[PoolRequest]:
 
 def check(ask: PoolRequest) -> Iterator[Problem]:
     """Yield the problems of a request: those that apply to any backend, and those of the pool's backend."""
-    if not has_gpus(ask.pool):
+    pool = ask.pool
+    if not (pool.product or pool.devices or pool.gpu_memory_mebibytes or pool.resource):
         message = f"the spec requests a GPU, but node pool {ask.pool.name} has none in the profile"
         fix = (
             "use a node pool with GPUs in nodePools, or set product, devices, gpuMemoryMebibytes or resource of the pool in the "
@@ -255,14 +249,15 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
         return
     backend = BACKENDS[ask.pool.backend]
     if ask.pool.devices and ask.request.devices > ask.pool.devices:
-        yield Problem(
-            "GPU022",
-            ("spec", "compute", "gpuDevicesRequest"),
+        message = (
             f"{count_noun(ask.request.devices, 'device')} requested, but a node of pool {ask.pool.name} has {ask.pool.devices}, "
-            "and a replica runs on one node",
-            f"request at most {count_noun(ask.pool.devices, 'device')}",
-            fixes=set_value(ask.pool.devices),
+            "and a replica runs on one node"
         )
+        path, fix = (
+            ("spec", "compute", "gpuDevicesRequest"),
+            f"request at most {count_noun(ask.pool.devices, 'device')}",
+        )
+        yield Problem("GPU022", path, message, fix, fixes=set_value(ask.pool.devices))
     for problem in _check_backend(ask, backend):
         # The first pool is the default, which the spec need not have chosen.
         able = _find_able_pool(ask) if problem.code == UNAVAILABLE and ask.pool == ask.cluster.node_pools[0] else ""

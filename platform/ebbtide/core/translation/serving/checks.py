@@ -29,12 +29,9 @@ def choose(plan: Plan) -> tuple[Serving, Decision]:
         return serving, Decision("serving", serving, "the spec sets it", fields)
     claims = BACKENDS[plan.pool.backend].claims if plan.gpu is not None and plan.pool is not None else None
     if claims is not None and claims.needed(plan.cluster):
-        return "kserve-standard", Decision(
-            "serving",
-            "kserve-standard",
-            "the GPU is allocated by a resource claim, which a Knative revision does not support",
-            ("spec.compute", "profile.nodePools"),
-        )
+        because = "the GPU is allocated by a resource claim, which a Knative revision does not support"
+        serving = "kserve-standard"
+        return serving, Decision("serving", serving, because, ("spec.compute", "profile.nodePools"))
     if plan.spec.model is not None:
         return "kserve", Decision("serving", "kserve", "a model is served by a KServe serving runtime", ("spec.model",))
     return "knative", Decision("serving", "knative", "an image without a model needs only Knative", ("spec.image",))
@@ -78,17 +75,11 @@ def _check_stored_spec(plan: Plan) -> Iterator[Problem]:
 
 #: Fields that only KServe supports, and its first version with each
 #: (pkg/apis/serving/v1beta1: component.go, predictor.go, inference_service.go).
-KSERVE_FIELDS: Final[tuple[tuple[str, tuple[int, int]], ...]] = (
-    ("transformer", (0, 1)),
-    ("explainer", (0, 1)),
-    ("logger", (0, 1)),
-    ("logger.storage", (0, 16)),
-    ("logger.marshallerUrl", (0, 17)),
-    ("logger.batchSize", (0, 17)),
-    ("logger.batchInterval", (0, 17)),
-    ("batcher", (0, 1)),
-    ("model.uris", (0, 16)),
-)
+KSERVE_FIELDS: Final[dict[str, tuple[int, int]]] = {
+    **dict.fromkeys(("transformer", "explainer", "logger", "batcher"), (0, 1)),
+    **dict.fromkeys(("logger.storage", "model.uris"), (0, 16)),
+    **dict.fromkeys(("logger.marshallerUrl", "logger.batchSize", "logger.batchInterval"), (0, 17)),
+}
 
 
 def _check_kserve_fields(plan: Plan) -> Iterator[Problem]:
@@ -96,7 +87,7 @@ def _check_kserve_fields(plan: Plan) -> Iterator[Problem]:
     if plan.mode.field_table:
         return
     spec, serving, version = plan.spec, plan.serving, plan.cluster.kserve.version
-    for field, since in KSERVE_FIELDS:
+    for field, since in KSERVE_FIELDS.items():
         value, path = read_field(spec, field), ("spec", *field.split("."))
         if value and serving == "knative" and "." not in field:
             message = f"a Knative Service does not support {field}, which only KServe has"
@@ -114,13 +105,8 @@ def _check_volumes(plan: Plan) -> Iterator[Problem]:
         if not (volume.exclude or volume.read_only or not plan.mode.revisions):
             message = "Knative accepts a CSI volume only with a read-only mount"
             fix = "remove readOnly, or use serving: kserve-standard"
-            yield Problem(
-                "STO020",
-                ("spec", "storage", "csiVolume", index, "readOnly"),
-                message,
-                fix,
-                fixes=choose_serving("kserve-standard") + remove_field(),
-            )
+            path = ("spec", "storage", "csiVolume", index, "readOnly")
+            yield Problem("STO020", path, message, fix, fixes=choose_serving("kserve-standard") + remove_field())
     if any(not volume.exclude for volume in spec.storage.image_volume) and not mounts_images(cluster):
         yield report_image_volumes("STO021", ("spec", "storage", "imageVolume"), "image volumes need", cluster)
 
@@ -129,12 +115,8 @@ def _check_copied_metadata(plan: Plan) -> Iterator[Problem]:
     # pkg/controller/v1beta1/inferenceservice/components/predictor.go, buildObjectMeta.
     if not plan.mode.copies_metadata:
         return
-    user_metadata, category = plan.inference.metadata, plan.spec.category
-    for path, value in (
-        (("metadata", "labels"), user_metadata.labels),
-        (("metadata", "annotations"), user_metadata.annotations),
-        (("spec", "category"), category),
-    ):
+    for path in (("metadata", "labels"), ("metadata", "annotations"), ("spec", "category")):
+        value = read_field(plan.inference, ".".join(path))
         if value:
             message = "KServe copies the object's labels and annotations to its pods, so each edit of this field replaces the pods"
             fix = "use serving: knative, which keeps them on the object, or edit them only together with other changes to the pods"

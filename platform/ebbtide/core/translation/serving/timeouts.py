@@ -83,9 +83,6 @@ def list_timeout_decisions(plan: Plan) -> Iterator[Decision]:
     """Yield the request timeout that KServe Standard sets on the HTTPRoute of a spec without one."""
     unset = plan.spec.serving_configuration.request_timeout_seconds is None
     if unset and plan.serving == "kserve-standard" and plan.cluster.kserve.http_route_timeouts:
-        yield Decision(
-            "request timeout",
-            f"{DEFAULT_ROUTE_TIMEOUT_SECONDS} s",
-            "the spec sets none, and KServe Standard limits each request of an HTTPRoute",
-            ("spec.servingConfiguration.requestTimeoutSeconds",),
-        )
+        because = "the spec sets none, and KServe Standard limits each request of an HTTPRoute"
+        fields = ("spec.servingConfiguration.requestTimeoutSeconds",)
+        yield Decision("request timeout", f"{DEFAULT_ROUTE_TIMEOUT_SECONDS} s", because, fields)
