@@ -18,6 +18,8 @@ from ebbtide.core.translation.quotas.backend import ProjectRequest, QuotaBackend
 
 QUEUE: Final = ("scheduling.run.ai/v2", "Queue")
 UNLIMITED: Final = -1
+#: The resources of a KAI queue.
+RESOURCES: Final = ("cpu", "gpu", "memory")
 #: The queue of pods without a queue label.
 DEFAULT_QUEUE: Final = "default-queue"
 
@@ -63,7 +65,7 @@ def make_parent_queue(name: str) -> Object:
     (pkg/scheduler/plugins/proportion/capacity_policy/quota_check.go checks every ancestor queue).
     """
     open_ = {"quota": UNLIMITED, "limit": UNLIMITED, "overQuotaWeight": 1}
-    resources = {part: dict(open_) for part in ("cpu", "gpu", "memory")}
+    resources = {part: dict(open_) for part in RESOURCES}
     return make_object(*QUEUE, name, {"resources": resources}, labels={keys.APP_MANAGED_BY: "ebbtide"})
 
 
