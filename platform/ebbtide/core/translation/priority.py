@@ -216,13 +216,11 @@ def _warn_about_delay(plan: Plan) -> Iterator[Problem]:
         if reason and annotation.name == keys.KAI_PREEMPTION_DELAY and not annotation.exclude:
             message = f"{keys.KAI_PREEMPTION_DELAY} has no effect: {reason}"
             fix = "remove it, or use serving: kserve-standard on a cluster with KAI 0.17 or later"
-            yield make_warning(
-                "PRI028",
-                ("spec", "annotations", index, "name"),
-                message,
-                fix,
-                fixes=remove_field(("spec", "annotations", index)) + choose_serving("kserve-standard"),
-            )
+            path = ("spec", "annotations", index)
+            message = f"{keys.KAI_PREEMPTION_DELAY} has no effect: {reason}"
+            fix = "remove it, or use serving: kserve-standard on a cluster with KAI 0.17 or later"
+            fixes = remove_field(path) + choose_serving("kserve-standard")
+            yield make_warning("PRI028", (*path, "name"), message, fix, fixes)
 
 
 def make_priority_patch(plan: Plan) -> PodPatch:

@@ -64,15 +64,13 @@ def _check_queries(plan: Plan) -> Iterator[Problem]:
     if any(item.query for item in items) and find_query_access(plan.cluster.projects, plan.namespace) == "none":
         for index, item in enumerate(items):
             if item.query:
-                yield Problem(
-                    "PRJ008",
-                    ("spec", "autoscaling", "metrics", index, "query"),
-                    f"the project of namespace {plan.namespace} must not use queries"
-                    if plan.namespace
-                    else "workloads of this cluster must not use queries",
+                where = f"the project of namespace {plan.namespace}" if plan.namespace else "workloads of this cluster"
+                fix = (
                     "set metric to the name of a metric instead of query, or ask an administrator of the cluster for "
-                    "queries: own-namespace in projects.known of the profile",
+                    "queries: own-namespace in projects.known of the profile"
                 )
+                path = ("spec", "autoscaling", "metrics", index, "query")
+                yield Problem("PRJ008", path, f"{where} must not use queries", fix)
 
 
 def make_project_patch(plan: Plan) -> PodPatch:

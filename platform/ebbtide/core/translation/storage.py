@@ -117,14 +117,10 @@ def make_storage_patches(plan: Plan) -> list[PodPatch]:
     result = []
     if compute.large_shm_request or compute.shm_size is not None:
         size = None if compute.shm_size is None else str(compute.shm_size)
-        result.append(
-            PodPatch(
-                by="storage/shm",
-                cause=("spec", "compute", "largeShmRequest"),
-                volumes=prune_nulls([{"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": size}}]),
-                mounts=[{"name": "shm", "mountPath": SHM}],
-            )
-        )
+        shm = {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": size}}
+        at = [{"name": "shm", "mountPath": SHM}]
+        cause = ("spec", "compute", "largeShmRequest")
+        result.append(PodPatch("storage/shm", cause, volumes=[prune_nulls(shm)], mounts=at))
     taken = {"shm"} if plan.spec.start is None else {"shm", names.WEIGHTS_VOLUME, names.COMPILED_VOLUME}
     for kind in KINDS:
         volumes: list[dict[str, Any]] = []

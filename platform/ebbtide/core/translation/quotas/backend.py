@@ -10,6 +10,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from ebbtide.core.base.problems import Problem
+from ebbtide.core.translation.gpu import BACKENDS
+from ebbtide.core.translation.gpu.backend import Backend
 from ebbtide.core.translation.objects import Object
 from ebbtide.core.translation.plan import Plan
 
@@ -25,6 +27,15 @@ class ProjectRequest(NamedTuple):
     known: Project | None
     cluster: ProfileSpec
     labels: dict[str, str]
+
+
+def list_gpu_amounts(project: ProjectRequest) -> Iterator[tuple[Backend, str, str]]:
+    """Yield the quota of GPUs as the amount of each resource of each node pool, with the backend of the pool."""
+    gpus = None if project.known is None else project.known.gpus
+    for pool in () if gpus is None else project.cluster.node_pools:
+        backend = BACKENDS[pool.backend]
+        for resource, per_gpu in (backend.quota or backend.advertises)(pool).items():
+            yield backend, resource, str(int((gpus or 0) * per_gpu + 1e-9))
 
 
 class QuotaBackend(NamedTuple):

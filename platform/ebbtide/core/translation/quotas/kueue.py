@@ -23,7 +23,7 @@ from ebbtide.core.translation.gpu import BACKENDS, list_pool_requests
 from ebbtide.core.translation.gpu.backend import Backend, PoolRequest
 from ebbtide.core.translation.objects import Object, make_object
 from ebbtide.core.translation.plan import Plan
-from ebbtide.core.translation.quotas.backend import ProjectRequest, QuotaBackend
+from ebbtide.core.translation.quotas.backend import ProjectRequest, QuotaBackend, list_gpu_amounts
 from ebbtide.core.translation.quotas.resourcequota import DEFAULT_REQUEST, make_limit_range
 
 if TYPE_CHECKING:
@@ -82,12 +82,9 @@ def _list_amounts(project: ProjectRequest) -> dict[str, str | None]:
     if known.cpu is not None:
         amounts["cpu"] = quantities.format_cores(known.cpu)
     amounts["memory"] = known.memory
-    if known.gpus is not None:
-        for pool in project.cluster.node_pools:
-            backend = BACKENDS[pool.backend]
-            for resource, per_gpu in (backend.quota or backend.advertises)(pool).items():
-                if backend.claims is None and amounts[resource] is None:
-                    amounts[resource] = str(int(known.gpus * per_gpu + 1e-9))
+    for backend, resource, amount in list_gpu_amounts(project):
+        if backend.claims is None and amounts[resource] is None:
+            amounts[resource] = amount
     return amounts
 
 

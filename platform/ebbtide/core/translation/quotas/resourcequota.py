@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.core.base import quantities
-from ebbtide.core.translation.gpu import BACKENDS
 from ebbtide.core.translation.objects import Object, make_object
 from ebbtide.core.translation.plan import Serving
 from ebbtide.core.translation.priority import NON_PREEMPTIBLE, find_missing_default, list_level_classes
-from ebbtide.core.translation.quotas.backend import ProjectRequest, QuotaBackend
+from ebbtide.core.translation.quotas.backend import ProjectRequest, QuotaBackend, list_gpu_amounts
 
 if TYPE_CHECKING:
     from ebbtide.core.profile.models import ProfileSpec
@@ -36,15 +35,11 @@ def make_quotas(project: ProjectRequest) -> Iterator[Object]:
         hard["requests.cpu"] = quantities.format_cores(known.cpu)
     if known.memory is not None:
         hard["requests.memory"] = known.memory
-    if known.gpus is not None:
-        for pool in cluster.node_pools:
-            backend = BACKENDS[pool.backend]
-            for resource, per_gpu in (backend.quota or backend.advertises)(pool).items():
-                amount = str(int(known.gpus * per_gpu + 1e-9))
-                if backend.claims is not None:
-                    claims.setdefault(resource, amount)
-                else:
-                    hard.setdefault(f"requests.{resource}", amount)
+    for backend, resource, amount in list_gpu_amounts(project):
+        if backend.claims is not None:
+            claims.setdefault(resource, amount)
+        else:
+            hard.setdefault(f"requests.{resource}", amount)
     if claims:
         # A claim has no priority class, so a quota with a PriorityClass scope would not count it.
         yield _make_namespaced("ResourceQuota", QUOTAS[1], {"hard": claims}, project)

@@ -75,16 +75,17 @@ def _check_split_gateway(plan: Plan) -> Iterator[Problem]:
     if auto.target_burst_capacity == -1:
         return
     readers = next(scalers for field, *_, scalers in SETTINGS if field == "targetBurstCapacity")
-    yield make_warning(
-        "AUT096",
-        ("spec", "traffic", "canaryPercent"),
+    message = (
         f"{gateway.title} does not see new and removed replicas of a canary until the service changes: after the canary shrinks, "
-        "requests can fail with status 503",
-        "set autoscaling.targetBurstCapacity to -1, which keeps the activator in the path, or minReplicas and maxReplicas to "
-        "the same number"
-        if scaling.scaler in readers
-        else "set minReplicas and maxReplicas to the same number until the canary ends",
+        "requests can fail with status 503"
     )
+    fix = "set minReplicas and maxReplicas to the same number until the canary ends"
+    if scaling.scaler in readers:
+        fix = (
+            "set autoscaling.targetBurstCapacity to -1, which keeps the activator in the path, or minReplicas and maxReplicas to "
+            "the same number"
+        )
+    yield make_warning("AUT096", ("spec", "traffic", "canaryPercent"), message, fix)
 
 
 def check_rollout(plan: Plan) -> Iterator[Problem]:
