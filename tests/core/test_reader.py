@@ -267,6 +267,7 @@ def test_reading_is_lazy() -> None:
 def test_the_reader_never_fails_on_bytes(raw: bytes) -> None:
     for document in read_documents(raw, "x"):
         assert document.data is not None or document.problems
+        assert document.problems or json.dumps(document.data)
         assert document.line(("a", 0)) >= 0
 
 

@@ -16,14 +16,7 @@ from ebbtide.core.base.names import COMPILED_PATH, WEIGHTS_PATH
 from ebbtide.core.base.problems import Path, Problem, make_warning, offer_values, remove_field
 from ebbtide.core.base.versions import parse_version
 from ebbtide.core.spec.rules.compute import invalid_amount
-from ebbtide.core.translation import placement
-from ebbtide.core.translation.container import (
-    list_words,
-    make_security_patch,
-    render_pull_secrets,
-    render_variable,
-    secure_containers,
-)
+from ebbtide.core.translation import container, placement
 from ebbtide.core.translation.engines import ENGINES, Engine, find_engine, read_flag
 from ebbtide.core.translation.loaded_model import HUB, find_model_name
 from ebbtide.core.translation.objects import Object, make_claim, make_object, read_field
@@ -202,7 +195,7 @@ def _check_arguments(plan: Plan, weights: Weights, uri: str) -> Iterator[Problem
     if plan.spec.model is not None or engine is None:
         return
     path = weights.mount_path or WEIGHTS_PATH
-    name = find_model_name(plan.spec, list_words(plan), engine)
+    name = find_model_name(plan.spec, container.list_words(plan), engine)
     if name is None or name.startswith(path):
         return
     message = f"{engine.name} loads {name}, not the copy of {uri} in {path}: each start would download it"
@@ -249,24 +242,24 @@ def _make_fill_job(plan: Plan, claim: str, weights: Weights, env: list[dict[str,
         "name": "download",
         "image": plan.cluster.kserve.storage_initializer,
         "command": ["bash", "-c", FILL],
-        "env": [*env, *map(render_variable, variables)],
+        "env": [*env, *map(container.render_variable, variables)],
         "volumeMounts": [{"name": names.WEIGHTS_VOLUME, "mountPath": CLAIM_PATH}],
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
     # A volume that one node mounts must be created where the replicas can run.
     placed = placement.make_placement_patches(plan) if weights.access_mode == "ReadWriteOnce" else ()
-    pod = merge_patches((make_security_patch(plan), *placed))
+    pod = merge_patches((container.make_security_patch(plan), *placed))
     job = {
         "backoffLimit": DOWNLOAD_RETRIES,
         "template": {
             "spec": {
                 "restartPolicy": "Never",
                 "serviceAccountName": spec.service_account_name,
-                "imagePullSecrets": render_pull_secrets(spec),
+                "imagePullSecrets": container.render_pull_secrets(spec),
                 "securityContext": {"fsGroup": DOWNLOAD_GROUP, "fsGroupChangePolicy": "OnRootMismatch"},
                 "nodeSelector": pod.parts.get("node_selector"),
                 "tolerations": pod.parts.get("tolerations"),
-                "containers": secure_containers([download], pod),
+                "containers": container.secure_containers([download], pod),
                 "volumes": [{"name": names.WEIGHTS_VOLUME, "persistentVolumeClaim": {"claimName": claim}}],
             }
         },
@@ -332,7 +325,7 @@ def _find_engine(plan: Plan) -> Engine | None:
 
 
 def _describe_lacking(engine: Engine | None, attribute: str, words: str) -> str:
-    """Return the message that a server lacks a feature; ``{}`` in it are the engines that have it."""
+    """Return the message that a server has no such feature; ``{}`` in ``words`` are the engines that have it."""
     known = " and ".join(row.name for row in ENGINES if getattr(row, attribute))
     return f"{'the server of this image' if engine is None else engine.name} {words.format(known)}"
 
@@ -352,7 +345,7 @@ def _check_streaming(plan: Plan, streaming: Streaming) -> Iterator[Problem]:
         message = _describe_lacking(engine, "streams", "is not known to stream weights, which {} can")
         yield Problem("STA001", STREAMING, message, "remove streaming, or use an image of one of them", fixes=remove)
         return
-    words = list_words(plan)
+    words = container.list_words(plan)
     scheme, separator, _ = (find_model_name(plan.spec, words, engine) or "").partition("://")
     if separator and plan.spec.model is None and scheme not in engine.streams:
         message = f"{engine.name} does not stream weights from {scheme}://"
@@ -401,7 +394,7 @@ def _check_compiled(plan: Plan, cache: CompilationCache) -> Iterator[Problem]:
         fix = "remove compilationCache, or mount a claim in storage.pvc"
         yield Problem("STA001", COMPILED, message, fix, fixes=remove)
         return
-    words = list_words(plan)
+    words = container.list_words(plan)
     missing = engine.compile_flag and read_flag(words, engine.compile_flag) is None
     if missing or read_flag(words, engine.eager_flag) is not None:
         change = f"add {engine.compile_flag} to args" if missing else f"remove {engine.eager_flag} from args"
@@ -444,18 +437,18 @@ def _make_pre_pull_patches(plan: Plan, _: bool) -> Iterator[PodPatch]:
     """
     name = names.fit_name(plan.name, "image")
     pool = {} if plan.gpu is None or plan.pool is None else plan.pool.selector
-    pod = merge_patches((make_security_patch(plan), *placement.make_placement_patches(plan)))
+    pod = merge_patches((container.make_security_patch(plan), *placement.make_placement_patches(plan)))
     affinity = pod.parts.get("affinity", {})
     labels = {keys.APP_NAME: name, keys.APP_MANAGED_BY: "ebbtide"}
     pause = {"name": "pause", "image": plan.cluster.pods.pause_image}
     spec = {
-        "imagePullSecrets": render_pull_secrets(plan.spec),
+        "imagePullSecrets": container.render_pull_secrets(plan.spec),
         "automountServiceAccountToken": False,
         "terminationGracePeriodSeconds": 0,
         "nodeSelector": pod.parts.get("node_selector") or dict(pool) or None,
         "affinity": {"nodeAffinity": affinity["nodeAffinity"]} if "nodeAffinity" in affinity else None,
         "tolerations": pod.parts.get("tolerations"),
-        "containers": secure_containers([pause], pod),
+        "containers": container.secure_containers([pause], pod),
         "volumes": [
             {"name": "image", "image": {"reference": plan.spec.image, "pullPolicy": plan.spec.image_pull_policy}}
         ],

@@ -130,12 +130,9 @@ def list_decisions(plan: Plan) -> Iterator[Decision]:
     """Yield the URL and the names under which a service is published."""
     models = list_models(plan)
     if models and plan.spec.project is not None and plan.cluster.endpoint.gateway in ENDPOINT_GATEWAYS:
-        yield Decision(
-            "endpoint",
-            f"{_make_host(plan.spec.project, plan.namespace, plan.cluster).host}/v1, model {', '.join(models)}",
-            "spec.endpoint publishes the service, and the profile has the host of the project",
-            ("spec.endpoint", "spec.project", "profile.endpoint"),
-        )
+        url = f"{_make_host(plan.spec.project, plan.namespace, plan.cluster).host}/v1, model {', '.join(models)}"
+        because = "spec.endpoint publishes the service, and the profile has the host of the project"
+        yield Decision("endpoint", url, because, ("spec.endpoint", "spec.project", "profile.endpoint"))
 
 
 def make_objects(plan: Plan) -> list[Object]:
