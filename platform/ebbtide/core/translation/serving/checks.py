@@ -88,12 +88,14 @@ def _check_kserve_fields(plan: Plan) -> Iterator[Problem]:
         return
     spec, serving, version = plan.spec, plan.serving, plan.cluster.kserve.version
     for field, since in KSERVE_FIELDS.items():
-        value, path = read_field(spec, field), ("spec", *field.split("."))
-        if value and serving == "knative" and "." not in field:
+        if not read_field(spec, field):
+            continue
+        path = ("spec", *field.split("."))
+        if serving == "knative" and "." not in field:
             message = f"a Knative Service does not support {field}, which only KServe has"
             fix = f"use serving: kserve, or remove {field}"
             yield Problem("SRV044", path, message, fix, fixes=choose_serving("kserve") + remove_field())
-        elif value and serving != "knative" and parse_version(version) < since:
+        elif serving != "knative" and parse_version(version) < since:
             message = f"KServe {version} does not support {field}"
             fix = f"remove it, or use KServe {since[0]}.{since[1]} or later"
             yield Problem("SRV045", path, message, fix, fixes=remove_field())
