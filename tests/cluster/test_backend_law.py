@@ -338,7 +338,7 @@ def pool_findings(cluster: Simulated, profile: Profile) -> list[str]:
 def test_explain_names_it(taken: list[Case]) -> None:
     for case in taken:
         ask = case.ask
-        rows = gpu.compare_backends(ask.request, ask.pool, ask.cluster, ask.serving, ask.workload, ask.container)
+        rows = gpu.compare_backends(ask)
         (row,) = (row for row in rows if row.backend.name == case.backend.name)
         parts = case.backend.patch(ask).parts
         assert row.possible

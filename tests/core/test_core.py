@@ -105,7 +105,9 @@ def test_shares_without_a_number_are_rejected_without_a_check_of_the_profile() -
 def test_backends_that_enforce_the_request_come_first(mode: str, first: list[str]) -> None:
     profile = cluster(pool(), scheduling={"kai": {"version": "0.18", "sharingMode": mode}})
     request = GpuRequest("portion", 1, portion=0.25, portion_limit=0.25)
-    rows = gpu.compare_backends(request, profile.spec.node_pools[0], profile.spec, "knative", "chat", "user-container")
+    rows = gpu.compare_backends(
+        PoolRequest(request, profile.spec.node_pools[0], profile.spec, "knative", "chat", "main")
+    )
 
     assert [row.backend.name for row in rows][:3] == first
     assert [row.possible for row in rows] == sorted((row.possible for row in rows), reverse=True)
@@ -114,7 +116,9 @@ def test_backends_that_enforce_the_request_come_first(mode: str, first: list[str
 def test_the_compute_limits_how_many_replicas_share_a_gpu() -> None:
     profile = cluster(pool(replicas=4))
     request = GpuRequest("portion", 1, portion=0.1, portion_limit=0.1, compute=20)
-    rows = gpu.compare_backends(request, profile.spec.node_pools[0], profile.spec, "knative", "chat", "user-container")
+    rows = gpu.compare_backends(
+        PoolRequest(request, profile.spec.node_pools[0], profile.spec, "knative", "chat", "main")
+    )
     rows_by_backend = {row.backend.name: row for row in rows}
 
     assert {name for name, row in rows_by_backend.items() if row.possible} == {"hami", "mig", "mps"}
@@ -126,9 +130,7 @@ def test_the_compute_limits_how_many_replicas_share_a_gpu() -> None:
 def test_a_portion_on_every_backend_includes_a_claim_in_standard_mode() -> None:
     profile = cluster(pool(consumableCapacity=True))
     gpu_query = ask(profile, "portion", "kserve-standard", portion=0.25, portion_limit=0.25)
-    rows = gpu.compare_backends(
-        gpu_query.request, gpu_query.pool, profile.spec, gpu_query.serving, "chat", gpu_query.container
-    )
+    rows = gpu.compare_backends(gpu_query)
     rows_by_backend = {row.backend.name: row for row in rows}
 
     assert rows_by_backend["dra"].written == {"resourceClaims": "chat-gpu-4f005243"}

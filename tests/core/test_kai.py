@@ -96,14 +96,7 @@ def test_a_warning_names_the_memory_with_which_another_replica_fits() -> None:
 
 
 def test_the_comparison_of_backends_uses_the_same_values() -> None:
-    request = ask("20Gi")
-    (row,) = (
-        row
-        for row in gpu.compare_backends(
-            request.request, request.pool, request.cluster, "knative", "chat", "user-container"
-        )
-        if row.backend.name == "kai"
-    )
+    (row,) = (row for row in gpu.compare_backends(ask("20Gi")) if row.backend.name == "kai")
 
     assert (row.fits, row.share, row.written["gpu-fraction"]) == (4, 0.25, "0.25")
 

@@ -70,28 +70,13 @@ def test_a_value_on_which_all_parsers_agree_is_accepted(written: str, value: Any
 
 
 @pytest.mark.parametrize(
-    ("written", "readings"),
-    [
-        ("y", "kubectl reads true, YAML 1.1 and YAML 1.2 read text"),
-        ("off", "kubectl and YAML 1.1 read false, YAML 1.2 reads text"),
-        ("017", "kubectl and YAML 1.1 read 15, YAML 1.2 reads 17"),
-        ("0o17", "kubectl and YAML 1.2 read 15, YAML 1.1 reads text"),
-        ("1e3", "kubectl and YAML 1.2 read 1000.0, YAML 1.1 reads text"),
-        ("1_000", "kubectl and YAML 1.1 read 1000, YAML 1.2 reads text"),
-        ("12:30", "kubectl and YAML 1.2 read text, YAML 1.1 reads 750"),
-        ("2001-01-01", "kubectl and YAML 1.2 read text, YAML 1.1 reads a date"),
-        (".inf", "kubectl reads nothing (an error), YAML 1.1 and YAML 1.2 read a number that is not finite"),
-        ("=", "kubectl and YAML 1.2 read text, YAML 1.1 reads nothing (an error)"),
-        ("-_7", "kubectl reads -7, YAML 1.1 and YAML 1.2 read text"),
-        ("0_o3", "kubectl reads 3, YAML 1.1 and YAML 1.2 read text"),
-        ("0b-1", "kubectl reads -1, YAML 1.1 and YAML 1.2 read text"),
-    ],
+    "written", ["y", "off", "017", "0o17", "1e3", "1_000", "12:30", "2001-01-01", ".inf", "=", "-_7", "0_o3", "0b-1"]
 )
-def test_a_value_on_which_parsers_differ_is_rejected_with_the_readings_and_a_fix(written: str, readings: str) -> None:
+def test_a_value_on_which_parsers_differ_is_rejected_with_a_fix(written: str) -> None:
     document = read_one(f"# first\na:\n- {written}\n")
     (problem,) = document.problems
     assert (problem.code, problem.path, problem.line) == ("YML002", "a[0]", 3)
-    assert problem.message == f"{written} is ambiguous: {readings}"
+    assert problem.message == f"{written} is ambiguous: YAML parsers read it differently"
     assert problem.fix == f'quote it: "{written}"'
     assert problem.document == "chat.yaml"
     assert document.data == {"a": [written]}
@@ -282,6 +267,7 @@ def test_reading_is_lazy() -> None:
 def test_the_reader_never_fails_on_bytes(raw: bytes) -> None:
     for document in read_documents(raw, "x"):
         assert document.data is not None or document.problems
+        assert document.problems or json.dumps(document.data)
         assert document.line(("a", 0)) >= 0
 
 

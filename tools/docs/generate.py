@@ -26,7 +26,7 @@ from ebbtide.core.readers import rest
 from ebbtide.core.readers.fields import make_json_schema, models_in, read_field_texts
 from ebbtide.core.spec.inference import Inference
 from ebbtide.core.translation import gpu, plan, priority, quotas, start
-from ebbtide.core.translation.gpu import mig
+from ebbtide.core.translation.gpu import backend, mig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -443,7 +443,9 @@ def gpu_page() -> str:
     quarter = plan.GpuRequest("portion", 1, portion=0.25, portion_limit=0.25)
     results = {
         row.backend.name: row
-        for row in gpu.compare_backends(quarter, pool, profile.spec, "kserve-standard", "chat", "kserve-container")
+        for row in gpu.compare_backends(
+            backend.PoolRequest(quarter, pool, profile.spec, "kserve-standard", "chat", "kserve-container")
+        )
     }
     out = [
         NOTE,

@@ -11,7 +11,7 @@ from ebbtide.cli.streams import get_style_codes
 from ebbtide.core.base.prose import count_noun, make_printable
 from ebbtide.core.documents import profiles
 from ebbtide.core.documents.check import Batch
-from ebbtide.core.translation.gpu import compare_backends
+from ebbtide.core.translation.gpu import compare_backends, list_pool_requests
 
 if TYPE_CHECKING:
     from ebbtide.core.documents.explain import Explanation
@@ -84,14 +84,15 @@ def _print_explanation(explanation: Explanation, *, full: bool) -> None:
 
 
 def _compare_backends(loaded: LoadedDocument, plan: Plan, answers: list[Any], options: Options) -> int:
-    if plan.gpu is None or plan.pool is None:
+    request = next(list_pool_requests(plan), None)
+    if request is None:
         sys.stderr.write(f"{loaded.name}: the spec requests no GPU\n")
         return 1
-    rows = compare_backends(plan.gpu, plan.pool, plan.cluster, plan.serving, plan.name, plan.container)
+    rows = compare_backends(request)
     if options.output == "json":
         answers.append({"document": loaded.name, "backends": [_equivalent_to_json(row) for row in rows]})
         return 0
-    sys.stdout.write(f"{loaded.name} on one {plan.pool.product or 'GPU'} of pool {plan.pool.name}\n")
+    sys.stdout.write(f"{loaded.name} on one {request.pool.product or 'GPU'} of pool {request.pool.name}\n")
     for row in rows:
         _print_equivalent(row)
     return 0

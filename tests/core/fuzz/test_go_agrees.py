@@ -19,7 +19,6 @@ import pytest
 import yaml
 
 from ebbtide.core.manifests import read_documents, write_documents, write_json
-from ebbtide.core.manifests.readings import as_kubectl
 from ebbtide.core.manifests.scalars import AMBIGUOUS, Refusal, resolve_scalar
 
 if TYPE_CHECKING:
@@ -445,29 +444,6 @@ def test_most_scalars_are_accepted() -> None:
     texts = exhaustive()
     refused = sum(resolve_scalar(text) is AMBIGUOUS for text in texts)
     assert refused / len(texts) < 0.12
-
-
-def test_a_refusal_describes_the_value_in_kubectl_correctly(judge: Judge) -> None:
-    candidates = [text for text in (*exhaustive(), *sampled(20_000)) if resolve_scalar(text) is AMBIGUOUS]
-    refused = [text for text in candidates if [problem.code for problem in problems(f"a: {text}\n")] == ["YML002"]]
-    verdicts = judge([f"a: {text}\n" for text in refused])
-    descriptions = {text: as_kubectl(text) for text in refused}
-    wrong = [
-        (text, descriptions[text], verdict)
-        for text, verdict in zip(refused, verdicts, strict=True)
-        if not is_told(descriptions[text], verdict)
-    ]
-    assert wrong == []
-
-
-def is_told(description: str, verdict: dict[str, Any]) -> bool:
-    """Return whether the words of a message describe Go's result."""
-    if not verdict["ok"]:
-        return description == "nothing (an error)"
-    value = verdict["docs"][0]["a"]
-    if isinstance(value, str):
-        return description == "text"
-    return description not in {"text", "nothing (an error)"} and same(json.loads(description), value)
 
 
 def mutated(dice: random.Random) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.versions import parse_version
-from ebbtide.core.translation.gpu.kai import NV_FRACTIONS
+from ebbtide.core.translation.gpu.kai import MODES_SINCE
 from ebbtide.core.translation.objects import Object
 
 KAI_NAMESPACE: Final = "kai-scheduler"
@@ -55,7 +55,7 @@ def read_runtime_class(deployments: Iterable[Object], version: str) -> EnforcedC
 
 
 def _read_sharing_mode(flags: dict[str, str], version: str) -> str:
-    if SHARING_FLAG not in flags and version and parse_version(version) >= NV_FRACTIONS:
+    if SHARING_FLAG not in flags and version and parse_version(version) >= MODES_SINCE["NvFractions"]:
         # From 0.18, sharing without enforcement is the default, and the flag is deprecated.
         return "NonMemoryEnforced"
     if flags.get(SHARING_FLAG) != "true":

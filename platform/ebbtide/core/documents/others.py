@@ -7,7 +7,6 @@ from typing import Final
 
 from ebbtide.core.base.problems import ERROR, Problem, make_warning
 from ebbtide.core.documents import OTHER_KINDS
-from ebbtide.core.manifests.faults import SYNTAX
 from ebbtide.core.readers.loaded import LoadedDocument, OtherObject
 
 KEEP: Final = "keep"
@@ -28,7 +27,7 @@ def settle_other(loaded: LoadedDocument, other: OtherObject, choice: str) -> lis
         return [_report(problem, f"{other.description} is not a spec; it is left out of the output", other)]
     if choice != KEEP:
         return [*text_problems, replace(problem, severity=ERROR)]
-    rejected = [text_problem for text_problem in text_problems if text_problem.code == SYNTAX]
+    rejected = [text_problem for text_problem in text_problems if text_problem.code == "YML001"]
     if other.kind not in OTHER_KINDS:
         return rejected
     return [*rejected, _report(problem, f"{other.description} is not translated; it is in the output as it is", other)]

@@ -9,33 +9,10 @@ from typing import Any
 
 import yaml
 from yaml._yaml import CParser
-from yaml.events import (
-    AliasEvent,
-    DocumentStartEvent,
-    MappingEndEvent,
-    MappingStartEvent,
-    ScalarEvent,
-    SequenceEndEvent,
-    SequenceStartEvent,
-)
 
 from ebbtide.core.base.problems import Fix, Path, Problem, set_value
-from ebbtide.core.manifests.faults import (
-    AMBIGUOUS,
-    DUPLICATE,
-    FEATURE,
-    KEY,
-    LIMIT,
-    MAX_DEPTH,
-    SYNTAX,
-    TOO_DEEP,
-    Place,
-    path_to,
-    quote_shortened,
-    shorten,
-)
+from ebbtide.core.manifests.faults import MAX_DEPTH, TOO_DEEP, Place, path_to, quote_shortened, shorten
 from ebbtide.core.manifests.hints import FIXES, OTHER_FIX, explain_indentation
-from ebbtide.core.manifests.readings import describe_readings
 from ebbtide.core.manifests.scalars import TOO_LARGE, Refusal, resolve_scalar
 
 # Half of a surrogate pair as a JSON escape, which YAML does not support.
@@ -77,7 +54,7 @@ class Builder:
     def _document(self) -> Any:
         self.next_event()  # the stream's start
         start = self.next_event()
-        if type(start) is not DocumentStartEvent:
+        if type(start) is not yaml.DocumentStartEvent:
             return None
         data = self._node(self.next_event(), None, 0)
         self.next_event()  # the document's end
@@ -90,20 +67,20 @@ class Builder:
         kind = type(event)
         if self.marked:
             self._check_marks(event, place)
-        if kind is ScalarEvent:
+        if kind is yaml.ScalarEvent:
             if event.style:
                 return event.value
             value = resolve_scalar(event.value)
             return value if type(value) is not Refusal else self._refuse(value, event, place)
-        if kind is AliasEvent:
-            self._note(FEATURE, event, place, "aliases (*) are not supported", "replace the alias with the value")
+        if kind is yaml.AliasEvent:
+            self._note("YML004", event, place, "aliases (*) are not supported", "replace the alias with the value")
             return None
         if depth == MAX_DEPTH:
-            self._note(LIMIT, event, place, TOO_DEEP, "flatten the document")
+            self._note("YML006", event, place, TOO_DEEP, "flatten the document")
             raise _Stop
         # Flow collections, in braces or brackets, contain only flow collections.
         self.flow += event.flow_style
-        inside = self._mapping if kind is MappingStartEvent else self._sequence
+        inside = self._mapping if kind is yaml.MappingStartEvent else self._sequence
         collection = inside(place, depth + 1)
         self.flow -= event.flow_style
         return collection
@@ -112,7 +89,7 @@ class Builder:
         items: list[Any] = []
         while True:
             event = self.next_event()
-            if type(event) is SequenceEndEvent:
+            if type(event) is yaml.SequenceEndEvent:
                 return items
             items.append(self._node(event, (place, len(items)), depth))
 
@@ -122,11 +99,11 @@ class Builder:
         marked = self.marked
         while True:
             event = next_event()
-            if type(event) is ScalarEvent and not marked:
+            if type(event) is yaml.ScalarEvent and not marked:
                 key = event.value
                 if not event.style and resolve_scalar(key) != key:
                     self._refuse_key(event, place)
-            elif type(event) is MappingEndEvent:
+            elif type(event) is yaml.MappingEndEvent:
                 return data
             else:
                 key = self._unusual_key(event, place, depth)
@@ -134,7 +111,7 @@ class Builder:
                 self._note_duplicate(event, (place, key))
             event = next_event()
             # As in _node, for the most common case: this saves a call per line of a spec.
-            if type(event) is ScalarEvent and not marked:
+            if type(event) is yaml.ScalarEvent and not marked:
                 if event.style:
                     data[key] = event.value
                 else:
@@ -147,11 +124,11 @@ class Builder:
 
     def _unusual_key(self, event: Event, place: Place, depth: int) -> str:
         """Return a key that may have a tag or an anchor, or may not be a scalar."""
-        if type(event) is not ScalarEvent:
-            if type(event) is AliasEvent:
-                self._note(FEATURE, event, place, "aliases (*) are not supported", "replace the alias with the key")
+        if type(event) is not yaml.ScalarEvent:
+            if type(event) is yaml.AliasEvent:
+                self._note("YML004", event, place, "aliases (*) are not supported", "replace the alias with the key")
             else:
-                self._note(KEY, event, place, "a key is a mapping or a list", "use a string as the key")
+                self._note("YML005", event, place, "a key is a mapping or a list", "use a string as the key")
                 self._node(event, place, depth)
             return f"(line {self.first_line + event.start_mark.line})"  # unique, so that it is not a duplicate key
         self._check_marks(event, place)
@@ -162,53 +139,61 @@ class Builder:
 
     def _check_marks(self, event: Event, place: Place) -> None:
         """Report an anchor, a tag (including a lone ``!``, which events do not show) and a ``?`` in a flow collection."""
-        if type(event) is AliasEvent:
+        if type(event) is yaml.AliasEvent:
             return  # its anchor attribute names the anchor that it refers to
         if event.anchor is not None:
-            self._note(FEATURE, event, place, f"anchors (&{event.anchor}) are not supported", "remove the anchor")
+            self._note("YML004", event, place, f"anchors (&{event.anchor}) are not supported", "remove the anchor")
         if event.tag is not None or self.text.startswith("!", event.start_mark.index):
             fix = "remove the tag, and quote the value if it is a string"
-            self._note(FEATURE, event, place, "tags (!) are not supported", fix)
-        if self.flow and type(event) is ScalarEvent and not event.style and "?" in event.value:
+            self._note("YML004", event, place, "tags (!) are not supported", fix)
+        if self.flow and type(event) is yaml.ScalarEvent and not event.style and "?" in event.value:
             message = f"{shorten(event.value)} has a ? inside {{}} or [], which kubectl reads as a key indicator"
-            self._note_unquoted(AMBIGUOUS, event, place, message)
+            self._note_unquoted("YML002", event, place, message)
 
     def _refuse(self, refusal: Refusal, event: Event, place: Place) -> str:
         """Report why a plain scalar is rejected, and return its text instead of a value."""
         text: str = event.value
         if refusal is TOO_LARGE:
             message = f"the number {shorten(text)} is too large: it must fit into 64 bits"
-            self._note_unquoted(LIMIT, event, place, message)
+            self._note_unquoted("YML006", event, place, message)
         else:
-            self._note_unquoted(AMBIGUOUS, event, place, f"{shorten(text)} is ambiguous: {describe_readings(text)}")
+            self._note_unquoted(
+                "YML002", event, place, f"{shorten(text)} is ambiguous: YAML parsers read it differently"
+            )
         return text
 
     def _refuse_key(self, event: Event, place: Place) -> None:
         text: str = event.value
         if text == "<<":
             self._note(
-                FEATURE, event, place, "merge keys (<<) are not supported", "replace the merge key with the merged keys"
+                "YML004",
+                event,
+                place,
+                "merge keys (<<) are not supported",
+                "replace the merge key with the merged keys",
             )
         else:
             message = f"the key {shorten(text) or '(empty)'} is not a string for every YAML parser"
-            self._note(KEY, event, (place, text), message, f"quote it: {quote_shortened(text)}")
+            self._note("YML005", event, (place, text), message, f"quote it: {quote_shortened(text)}")
 
     def _note_duplicate(self, event: Event, place: Place) -> None:
         path = path_to(place)
         first = self.first_line + find_event_lines(self.text).get(path, 0)
         message = f"duplicate key {quote_shortened(str(path[-1]))}, first used on line {first}"
-        self._note(DUPLICATE, event, place, message, "keep one of them")
+        self._note("YML003", event, place, message, "keep one of them")
 
     def _note_syntax_error(self, error: yaml.MarkedYAMLError) -> None:
         mark = error.problem_mark or error.context_mark
         line = self._line_of(mark) if mark else self.first_line
         reason = error.problem or "invalid YAML"
-        code = LIMIT if "nesting" in reason else SYNTAX  # libyaml reads ahead, so it may report its own limit first
+        code = (
+            "YML006" if "nesting" in reason else "YML001"
+        )  # libyaml reads ahead, so it may report its own limit first
         cause = explain_indentation(self.text, line - self.first_line, self.first_line)
         if cause is not None:
             self.problems.append(Problem(code, (), *cause, line=line, document=self.name))
             return
-        fix = "" if code == LIMIT else FIXES.get(reason, OTHER_FIX)
+        fix = "" if code == "YML006" else FIXES.get(reason, OTHER_FIX)
         if error.context and error.context_mark:
             reason += f" ({error.context} from line {self._line_of(error.context_mark)})"
         self.problems.append(Problem(code, (), reason, fix, line=line, document=self.name))
@@ -238,7 +223,7 @@ def find_event_lines(text: str) -> dict[Path, int]:
     try:
         events = yaml.parse(_SURROGATE_ESCAPE.sub(r"\\ufffd", text), Loader=yaml.CLoader)
         for event in events:
-            if isinstance(event, DocumentStartEvent):
+            if isinstance(event, yaml.DocumentStartEvent):
                 _note_lines(next(events), (), lines, events)
                 break
     except (yaml.YAMLError, _Stop):
@@ -251,15 +236,15 @@ def _note_lines(event: Event, path: Path, lines: dict[Path, int], events: Iterat
     lines.setdefault(path, event.start_mark.line)
     if len(path) > MAX_DEPTH:
         raise _Stop
-    if isinstance(event, SequenceStartEvent):
+    if isinstance(event, yaml.SequenceStartEvent):
         index = 0
-        while not isinstance(item_event := next(events), SequenceEndEvent):
+        while not isinstance(item_event := next(events), yaml.SequenceEndEvent):
             _note_lines(item_event, (*path, index), lines, events)
             index += 1
-    elif isinstance(event, MappingStartEvent):
-        while not isinstance(key := next(events), MappingEndEvent):
+    elif isinstance(event, yaml.MappingStartEvent):
+        while not isinstance(key := next(events), yaml.MappingEndEvent):
             line: int = key.start_mark.line
-            if isinstance(key, ScalarEvent):
+            if isinstance(key, yaml.ScalarEvent):
                 entry = (*path, key.value)
                 lines.setdefault(entry, line)
             else:

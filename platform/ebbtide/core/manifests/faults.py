@@ -1,4 +1,4 @@
-"""Problems of YAML and JSON: their codes, the parts of their messages, and the values that parsers do not preserve."""
+"""Problems of YAML and JSON: the parts of their messages, and the values that parsers do not preserve."""
 
 from __future__ import annotations
 
@@ -8,13 +8,6 @@ from typing import Any, Final
 
 from ebbtide.core.base.problems import Path, Problem
 from ebbtide.core.manifests.scalars import LARGEST_INTEGER, SMALLEST_INTEGER, quote_text
-
-SYNTAX: Final = "YML001"
-AMBIGUOUS: Final = "YML002"
-DUPLICATE: Final = "YML003"
-FEATURE: Final = "YML004"
-KEY: Final = "YML005"
-LIMIT: Final = "YML006"
 
 #: Maximum nesting of mappings and lists, far above that of any Kubernetes object.
 MAX_DEPTH: Final = 64
@@ -54,18 +47,18 @@ def find_faults(data: Any, place: Place = None, depth: int = 0) -> Iterator[Prob
     if isinstance(data, str):
         if data.encode(errors="replace").decode() != data:
             message = "the string contains half of a surrogate pair, which is not a valid character"
-            yield Problem(SYNTAX, path_to(place), message, "write the complete character")
+            yield Problem("YML001", path_to(place), message, "write the complete character")
     elif isinstance(data, float):
         if not math.isfinite(data):
-            yield Problem(LIMIT, path_to(place), f"{data} is not a finite number", "use a finite number")
+            yield Problem("YML006", path_to(place), f"{data} is not a finite number", "use a finite number")
     elif type(data) is int:
         if not SMALLEST_INTEGER <= data <= LARGEST_INTEGER:
             text = str(data)
             message = f"the number {shorten(text)} is too large: it must fit into 64 bits"
-            yield Problem(LIMIT, path_to(place), message, f"quote it: {quote_shortened(text)}")
+            yield Problem("YML006", path_to(place), message, f"quote it: {quote_shortened(text)}")
     elif isinstance(data, dict | list):
         if depth == MAX_DEPTH:
-            yield Problem(LIMIT, path_to(place), TOO_DEEP, "flatten the document")
+            yield Problem("YML006", path_to(place), TOO_DEEP, "flatten the document")
             return
         for key, value in data.items() if isinstance(data, dict) else enumerate(data):
             key_problems = [*find_faults(key, place, depth)]

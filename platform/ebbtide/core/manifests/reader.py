@@ -17,15 +17,8 @@ from typing import Any, Final
 from ebbtide.core.base.problems import Path, Problem
 from ebbtide.core.base.words import RENDER_FIX
 from ebbtide.core.manifests.blocks import find_block_lines, read_block
-from ebbtide.core.manifests.faults import FEATURE, SYNTAX, find_faults, quote_shortened
+from ebbtide.core.manifests.faults import find_faults, quote_shortened
 
-#: Byte order marks of other encodings than UTF-8. Longer marks are first, because a mark may be a prefix of another.
-FOREIGN_MARKS: Final = (
-    (b"\xff\xfe\0\0", "UTF-32"),
-    (b"\0\0\xfe\xff", "UTF-32"),
-    (b"\xff\xfe", "UTF-16"),
-    (b"\xfe\xff", "UTF-16"),
-)
 BYTE_ORDER_MARK: Final = "\ufeff"
 LAST_SHORT_CODE: Final = 0xFFFF
 
@@ -67,105 +60,76 @@ class Document:
         return 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Chunk:
-    """The text between two separators, and the line of the file on which it starts."""
-
-    text: str
-    first_line: int
-
-
 def read_documents(text: str | bytes, name: str) -> Iterator[Document]:
     """Yield the documents of ``text``. ``name`` is the name of the first document; the second is ``name#2``."""
     if isinstance(text, bytes):
-        raw = text
         try:
-            text = _decode_utf8(raw)
-        except UnicodeError as error:
-            yield Document(name, None, [_encoding_problem(error, raw, name)], "", 1)
+            text = text.decode()
+        except UnicodeDecodeError as error:
+            yield Document(name, None, [_encoding_problem(error, name)], "", 1)
             return
     number = 1
-    for chunk in _split_chunks(text.removeprefix(BYTE_ORDER_MARK)):
-        document = _read_chunk(chunk, name if number == 1 else f"{name}#{number}")
+    for chunk, line in _split_chunks(text.removeprefix(BYTE_ORDER_MARK)):
+        document = _read_chunk(chunk, line, name if number == 1 else f"{name}#{number}")
         if document.data is not None or document.problems:
             yield document
             number += 1
 
 
-def _decode_utf8(raw: bytes) -> str:
-    """Return ``raw`` as text. Raises ``UnicodeError`` for any encoding other than UTF-8."""
-    for mark, encoding in FOREIGN_MARKS:
-        if raw.startswith(mark):
-            raise UnicodeError(encoding)
-    return raw.decode()
+def _encoding_problem(error: UnicodeDecodeError, name: str) -> Problem:
+    line = error.object.count(b"\n", 0, error.start) + 1
+    message = f"byte 0x{error.object[error.start]:02x} is not valid UTF-8"
+    return Problem("YML001", (), message, "save the file as UTF-8", line=line, document=name)
 
 
-def _encoding_problem(error: UnicodeError, raw: bytes, name: str) -> Problem:
-    fix = "save the file as UTF-8"
-    if not isinstance(error, UnicodeDecodeError):
-        return Problem(SYNTAX, (), f"the file is encoded as {error}, not UTF-8", fix, line=1, document=name)
-    line = raw.count(b"\n", 0, error.start) + 1
-    byte = raw[error.start]
-    return Problem(SYNTAX, (), f"byte 0x{byte:02x} is not valid UTF-8", fix, line=line, document=name)
-
-
-def _split_chunks(text: str) -> Iterator[_Chunk]:
-    """Split ``text`` as kubectl does, so that an invalid document does not affect the others."""
+def _split_chunks(text: str) -> Iterator[tuple[str, int]]:
+    """Yield the texts between separators, with their first lines, split as kubectl does: each can be invalid on its own."""
     start, line = 0, 1
     for separator in _SEPARATOR.finditer(text):
         end = separator.start()
         if end:
-            yield _Chunk(text[start:end], line)
+            yield text[start:end], line
             line += text.count("\n", start, end)
             start = end
-    yield _Chunk(text[start:], line)
+    yield text[start:], line
 
 
-def _read_chunk(chunk: _Chunk, name: str) -> Document:
+def _read_chunk(text: str, first_line: int, name: str) -> Document:
     """Read a document as YAML and, if that fails, as JSON. kubectl tries both, too."""
-    clean, problems = _replace_unreadable(chunk, name)
-    unlawful = _check_start(clean, chunk.first_line, name)
+    clean, problems = _replace_unreadable(text, first_line, name)
+    unlawful = _check_start(clean, first_line, name)
     if unlawful:
-        return Document(name, None, [*problems, unlawful], clean, chunk.first_line)
+        return Document(name, None, [*problems, unlawful], clean, first_line)
     data: Any = None if problems else read_block(clean)
     if data is not None:
-        return Document(name, data, [], clean, chunk.first_line)
+        return Document(name, data, [], clean, first_line)
     from ebbtide.core.manifests.events import Builder  # noqa: PLC0415 - loads libyaml, which plain documents do not need
 
-    builder = Builder(clean, chunk.first_line, name)
+    builder = Builder(clean, first_line, name)
     data = builder.build()
     problems += builder.problems
     if problems:
         try:
-            return Document(name, _strict_json(chunk.text), [], clean, chunk.first_line)
+            return Document(name, _strict_json(text), [], clean, first_line)
         except (ValueError, RecursionError):
             pass
         from ebbtide.core.manifests.hints import find_template  # noqa: PLC0415 - only after an error
 
-        template = find_template(clean, {problem.line - chunk.first_line for problem in problems})
+        template = find_template(clean, {problem.line - first_line for problem in problems})
         if template is not None:
-            line, message = (
-                chunk.first_line + template[0],
-                f"{quote_shortened(template[1])} is an expression of a template",
-            )
-            return Document(
-                name,
-                None,
-                [Problem(SYNTAX, (), message, RENDER_FIX, line=line, document=name)],
-                clean,
-                chunk.first_line,
-            )
-    return Document(name, data, problems, clean, chunk.first_line)
+            message = f"{quote_shortened(template[1])} is an expression of a template"
+            problem = Problem("YML001", (), message, RENDER_FIX, line=first_line + template[0], document=name)
+            return Document(name, None, [problem], clean, first_line)
+    return Document(name, data, problems, clean, first_line)
 
 
-def _replace_unreadable(chunk: _Chunk, name: str) -> tuple[str, list[Problem]]:
+def _replace_unreadable(text: str, line: int, name: str) -> tuple[str, list[Problem]]:
     """Return the text with a replacement for each character that parsers reject or treat differently."""
-    text = chunk.text
     # Much cheaper than the search, and nearly every file has only these bytes.
     if not text.encode(errors="surrogatepass").translate(None, _USUAL_BYTES):
         return text, []
     problems: dict[int, Problem] = {}
-    line, start = chunk.first_line, 0
+    start = 0
     for match in _UNREADABLE.finditer(text):
         # Each part of the text is counted once.
         line += text.count("\n", start, match.start())
@@ -180,7 +144,7 @@ def _character_problem(character: str, line: int, name: str) -> Problem:
     message = f"YAML parsers reject the character U+{code:04X}, or treat it differently"
     escape = f"\\u{code:04x}" if code <= LAST_SHORT_CODE else f"\\U{code:08x}"
     fix = "end lines with LF" if character == "\r" else f'remove it, or write "{escape}" in double quotes'
-    return Problem(SYNTAX, (), message, fix, line=line, document=name)
+    return Problem("YML001", (), message, fix, line=line, document=name)
 
 
 def _check_start(text: str, first_line: int, name: str) -> Problem | None:
@@ -190,11 +154,11 @@ def _check_start(text: str, first_line: int, name: str) -> Problem | None:
         if not _LAWFUL_SEPARATOR.fullmatch(line):
             message = f"kubectl does not accept {quote_shortened(line)} as a separator"
             fix = 'put "---" on a separate line'
-            return Problem(SYNTAX, (), message, fix, line=first_line, document=name)
+            return Problem("YML001", (), message, fix, line=first_line, document=name)
     elif directive := _DIRECTIVE.match(text):
         at = first_line + directive.group().count("\n")
         message = "directives (%YAML, %TAG) are not supported"
-        return Problem(FEATURE, (), message, "remove the line", line=at, document=name)
+        return Problem("YML004", (), message, "remove the line", line=at, document=name)
     return None
 
 

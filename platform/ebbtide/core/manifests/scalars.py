@@ -1,8 +1,7 @@
 """Values of unquoted YAML scalars on which all parsers agree.
 
 Three parsers matter: kubectl (Go's ``sigs.k8s.io/yaml``), YAML 1.1 (PyYAML, and so Ansible and most of Python) and YAML 1.2
-(the core schema: yq, JavaScript, Rust). A scalar is accepted only if all three return the same value. ``resolve`` decides;
-``readings`` explains a rejection.
+(the core schema: yq, JavaScript, Rust). A scalar is accepted only if all three return the same value.
 """
 
 from __future__ import annotations

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: A command line without characters that a shell treats specially.
 _PLAIN_WORDS: Final = re.compile(r"[A-Za-z0-9_@%+=:,./ -]*")
+#: The resources of a container, and the parts of a pod that they are.
+RESOURCES: Final = {"requests": "requests", "limits": "limits", "claims": "container_claims"}
 #: Kubernetes' default of a probe's periodSeconds.
 DEFAULT_PROBE_PERIOD_SECONDS: Final = 10
 
@@ -64,11 +66,8 @@ def choose_pull_policy(plan: Plan) -> str | None:
 
 def make_environment_patch(plan: Plan) -> PodPatch:
     """Return the variables in their written order, since later ones may refer to earlier ones."""
-    return PodPatch(
-        by="environment",
-        cause=("spec", "environmentVariables"),
-        env=[render_variable(variable) for variable in plan.spec.environment_variables if not variable.exclude],
-    )
+    env = [render_variable(variable) for variable in plan.spec.environment_variables if not variable.exclude]
+    return PodPatch("environment", ("spec", "environmentVariables"), env=env)
 
 
 def render_variable(variable: Variable) -> dict[str, Any]:
@@ -86,8 +85,8 @@ def render_variable(variable: Variable) -> dict[str, Any]:
 
 def make_account_patch(plan: Plan) -> PodPatch:
     """Return the pods' service account."""
-    name = plan.spec.service_account_name
-    return PodPatch(by="account", cause=("spec", "serviceAccountName"), service_account_name=name or "")
+    name = plan.spec.service_account_name or ""
+    return PodPatch("account", ("spec", "serviceAccountName"), service_account_name=name)
 
 
 def make_resources_patch(plan: Plan) -> PodPatch:
@@ -95,14 +94,14 @@ def make_resources_patch(plan: Plan) -> PodPatch:
     compute = plan.spec.compute
     requests: dict[str, str] = {}
     limits: dict[str, str] = {}
-    for name, request, limit in (
-        ("cpu", _format_cores(compute.cpu_core_request), _format_cores(compute.cpu_core_limit)),
-        ("memory", compute.cpu_memory_request, compute.cpu_memory_limit),
+    for amounts, cores, memory in (
+        (requests, compute.cpu_core_request, compute.cpu_memory_request),
+        (limits, compute.cpu_core_limit, compute.cpu_memory_limit),
     ):
-        if request is not None:
-            requests[name] = str(request)
-        if limit is not None:
-            limits[name] = str(limit)
+        if cores is not None:
+            amounts["cpu"] = quantities.format_cores(cores)
+        if memory is not None:
+            amounts["memory"] = str(memory)
     for extended in compute.extended_resources:
         amount = quantities.parse_whole_quantity(extended.quantity)
         # No amount of GPUs next to a GPU request remains from before that request.
@@ -112,34 +111,18 @@ def make_resources_patch(plan: Plan) -> PodPatch:
     return PodPatch(by="resources", cause=("spec", "compute"), requests=requests, limits=limits)
 
 
-def _format_cores(value: float | None) -> str | None:
-    return None if value is None else quantities.format_cores(value)
-
-
 def list_container_decisions(plan: Plan) -> Iterator[Decision]:
     """Yield the choices for container fields that the spec leaves out."""
     spec = plan.spec
     if spec.serving_port.container is None and spec.model is None and plan.adds_defaults:
-        yield Decision(
-            "port",
-            f"{DEFAULT_PORT}",
-            f"the spec sets no port, and {DEFAULT_PORT} is Knative's default",
-            ("spec.servingPort.container",),
-        )
+        because = f"the spec sets no port, and {DEFAULT_PORT} is Knative's default"
+        yield Decision("port", f"{DEFAULT_PORT}", because, ("spec.servingPort.container",))
     if spec.image_pull_policy is None and choose_pull_policy(plan) is not None:
-        yield Decision(
-            "pull policy",
-            "Always",
-            f"the image has no fixed tag, and the default of {plan.mode.title}, IfNotPresent, would reuse the image cached on a node",
-            ("spec.image",),
-        )
+        because = f"the image has no fixed tag, and the default of {plan.mode.title}, IfNotPresent, would reuse the image cached on a node"
+        yield Decision("pull policy", "Always", because, ("spec.image",))
     if may_run_as_root(plan):
-        yield Decision(
-            "user",
-            "root allowed",
-            "neither the spec nor the profile forbids root; the container has no capabilities and cannot gain any",
-            ("spec.security.runAsNonRoot",),
-        )
+        because = "neither the spec nor the profile forbids root; the container has no capabilities and cannot gain any"
+        yield Decision("user", "root allowed", because, ("spec.security.runAsNonRoot",))
 
 
 def may_run_as_root(plan: Plan) -> bool:
@@ -154,37 +137,28 @@ def may_run_as_root(plan: Plan) -> bool:
 
 def make_security_patch(plan: Plan) -> PodPatch:
     """Return the restricted security context. The container may run as root unless the spec or the profile forbids it."""
-    rules = plan.spec.security
-    groups = rules.supplemental_groups
+    groups = plan.spec.security.supplemental_groups
+    numbers = None if groups is None else [int(text) for text in groups.replace(";", ",").split(",")]
     return PodPatch(
         by="security",
         cause=("spec", "security", "supplementalGroups"),
         container_security=_make_container_security(plan),
-        pod_security={}
-        if groups is None
-        else {"supplementalGroups": [int(text) for text in groups.replace(";", ",").split(",")]},
+        pod_security={} if numbers is None else {"supplementalGroups": numbers},
     )
 
 
 def _make_container_security(plan: Plan) -> dict[str, Any]:
-    rules = plan.spec.security
+    rules, defaults = plan.spec.security, plan.adds_defaults
     added: dict[str, Any] = {"add": [*rules.capabilities]} if rules.capabilities else {}
-    written: dict[str, Any] = {
+    root = pod_security.requires_non_root(plan.spec, plan.cluster)
+    security = {
+        "allowPrivilegeEscalation": False if defaults else None,
+        "capabilities": {"drop": ["ALL"], **added} if defaults else added or None,
         "readOnlyRootFilesystem": rules.read_only_root_filesystem,
+        "runAsNonRoot": root if defaults else rules.run_as_non_root,
         "runAsUser": rules.run_as_uid,
         "runAsGroup": rules.run_as_gid,
-    }
-    if not plan.adds_defaults:
-        written |= {"capabilities": added or None, "runAsNonRoot": rules.run_as_non_root}
-        return {name: value for name, value in written.items() if value is not None}
-    security = {
-        "allowPrivilegeEscalation": False,
-        "capabilities": {"drop": ["ALL"], **added},
-        "readOnlyRootFilesystem": written["readOnlyRootFilesystem"],
-        "runAsNonRoot": pod_security.requires_non_root(plan.spec, plan.cluster),
-        "runAsUser": written["runAsUser"],
-        "runAsGroup": written["runAsGroup"],
-        "seccompProfile": {"type": "RuntimeDefault"},
+        "seccompProfile": {"type": "RuntimeDefault"} if defaults else None,
     }
     return {name: value for name, value in security.items() if value is not None}
 
@@ -203,17 +177,13 @@ def check(plan: Plan) -> Iterator[Problem]:
 
 def _check_account(plan: Plan) -> Iterator[Problem]:
     """Reject a service account that the profile does not allow, or that replaces the one of the model's credentials."""
-    name, allowed, path = (
-        plan.spec.service_account_name,
-        plan.cluster.projects.service_accounts,
-        ("spec", "serviceAccountName"),
-    )
+    name, allowed = plan.spec.service_account_name, plan.cluster.projects.service_accounts
     if name is None:
         return
     if allowed and name not in allowed:
         message = f"the cluster profile does not allow service account {name}"
         fix = f"use one of {', '.join(allowed)}, or add it to projects.serviceAccounts of the profile"
-        yield Problem("SEC018", path, message, fix, fixes=offer_values(allowed))
+        yield Problem("SEC018", ("spec", "serviceAccountName"), message, fix, fixes=offer_values(allowed))
     if plan.spec.model is not None and plan.spec.model.storage_secret is not None:
         message = (
             "storageSecret and serviceAccountName are mutually exclusive: KServe reads a model's credentials from the Secrets of "
@@ -230,12 +200,7 @@ def _render_probe(probe: Probe | None, port: int | None, default_period: int | N
     rendered: dict[str, Any] = {}
     if handler.http_get is not None:
         get = handler.http_get
-        rendered["httpGet"] = {
-            "path": get.path,
-            "port": get.port or port,
-            "host": get.host,
-            "scheme": get.scheme,
-        }
+        rendered["httpGet"] = {"path": get.path, "port": get.port or port, "host": get.host, "scheme": get.scheme}
     elif handler.tcp_socket is not None:
         rendered["tcpSocket"] = {"port": handler.tcp_socket.port or port}
     else:
@@ -270,22 +235,24 @@ def make_container(plan: Plan, pod: Pod, port_name: str | None) -> dict[str, Any
     # Knative fills in a probe's port. A Deployment does not, and KServe's runtimes listen on the default port.
     probed = (port if plan.adds_defaults else None) or (None if plan.mode.revisions else port or plan.mode.port)
     probes = spec.probes
-    resources = {"requests": pod.requests, "limits": pod.limits, "claims": pod.container_claims}
+    parts = pod.parts
+    resources = {name: parts.get(part) for name, part in RESOURCES.items() if part in parts}
+    args = split_command(spec.args)
     container = {
         "name": plan.container,
         "image": spec.image,
         "imagePullPolicy": choose_pull_policy(plan),
         "command": split_command(spec.command),
-        "args": [*(split_command(spec.args) or ()), *pod.args] if pod.args else split_command(spec.args),
+        "args": [*(args or ()), *parts["args"]] if "args" in parts else args,
         "workingDir": spec.working_dir,
         "ports": _make_ports(plan, port, port_name),
-        "env": pod.env or None,
-        "resources": {name: part for name, part in resources.items() if part} or None,
+        "env": parts.get("env"),
+        "resources": resources or None,
         "readinessProbe": _render_readiness_probe(probes.readiness, probed),
         "livenessProbe": _render_probe(probes.liveness, probed),
         "startupProbe": _render_probe(probes.startup, probed),
-        "volumeMounts": pod.mounts or None,
-        "securityContext": pod.container_security or None,
+        "volumeMounts": parts.get("mounts"),
+        "securityContext": parts.get("container_security"),
     }
     return {name: value for name, value in container.items() if value is not None}
 
@@ -294,18 +261,16 @@ def secure_containers(containers: Sequence[dict[str, Any]] | None, pod: Pod) -> 
     """Return containers with the isolation of the serving container wherever they do not set their own, without empty fields."""
     if not containers:
         return []
-    shared = {
-        name: pod.container_security.get(name)
-        for name in ("allowPrivilegeEscalation", "runAsNonRoot", "seccompProfile")
-    }
-    drop = (pod.container_security.get("capabilities") or {}).get("drop")
+    security = pod.parts.get("container_security", {})
+    isolation = ("allowPrivilegeEscalation", "runAsNonRoot", "seccompProfile")
+    shared = {name: security[name] for name in isolation if name in security}
+    drop = security.get("capabilities", {}).get("drop")
     if drop is not None:
         shared["capabilities"] = {"drop": drop}
-    shared = {name: value for name, value in shared.items() if value is not None}
     result = []
     for item in containers:
-        security = item.get("securityContext")
-        merged = apply_merge_patch(shared, security if isinstance(security, dict) else {})
+        own = item.get("securityContext")
+        merged = apply_merge_patch(shared, own if isinstance(own, dict) else {})
         result.append(prune_nulls({**item, "securityContext": merged} if merged else item))
     return result
 
@@ -338,19 +303,21 @@ def render_pull_secrets(spec: InferenceSpec) -> list[dict[str, str]] | None:
 
 def render_pod_fields(plan: Plan, pod: Pod) -> dict[str, Any]:
     """Return the pod's fields other than its containers, without those that are not set."""
+    parts = pod.parts
+    init_containers = [*parts.get("init_containers", ()), *plan.spec.init_containers]
     fields = {
-        "initContainers": secure_containers([*pod.init_containers, *plan.spec.init_containers], pod) or None,
-        "serviceAccountName": pod.service_account_name,
+        "initContainers": secure_containers(init_containers, pod) or None,
+        "serviceAccountName": parts.get("service_account_name"),
         "imagePullSecrets": render_pull_secrets(plan.spec),
-        "schedulerName": pod.scheduler_name,
-        "priorityClassName": pod.priority_class_name,
-        "runtimeClassName": pod.runtime_class_name,
-        "nodeSelector": pod.node_selector or None,
-        "affinity": pod.affinity or None,
-        "tolerations": pod.tolerations or None,
-        "topologySpreadConstraints": pod.topology_spread or None,
-        "securityContext": pod.pod_security or None,
-        "resourceClaims": pod.resource_claims or None,
-        "volumes": pod.volumes or None,
+        "schedulerName": parts.get("scheduler_name"),
+        "priorityClassName": parts.get("priority_class_name"),
+        "runtimeClassName": parts.get("runtime_class_name"),
+        "nodeSelector": parts.get("node_selector"),
+        "affinity": parts.get("affinity"),
+        "tolerations": parts.get("tolerations"),
+        "topologySpreadConstraints": parts.get("topology_spread"),
+        "securityContext": parts.get("pod_security"),
+        "resourceClaims": parts.get("resource_claims"),
+        "volumes": parts.get("volumes"),
     }
     return {name: value for name, value in fields.items() if value is not None}

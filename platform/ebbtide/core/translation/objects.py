@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Any, Final, TypeAlias, TypeVar
 
 Object: TypeAlias = dict[str, Any]
 Value = TypeVar("Value")
 
 _CAMEL: Final = re.compile("_(.)")
+_CAPITAL: Final = re.compile("([A-Z])")
 #: Kinds in the order in which they must be created. Other kinds go last.
 ORDER: Final = {
     kind: place
@@ -38,6 +40,27 @@ ORDER: Final = {
         )
     )
 }
+
+
+def make_object(api_version: str, kind: str, name: str, spec: Any = None, **metadata: Any) -> Object:
+    """Return an object. ``metadata`` has the fields other than the name: the namespace, labels and annotations."""
+    obj = {"apiVersion": api_version, "kind": kind, "metadata": {"name": name, **metadata}}
+    return obj if spec is None else {**obj, "spec": spec}
+
+
+def make_claim(name: str, modes: list[str], storage_class: str | None, size: Any, mode: str | None = None) -> Object:
+    """Return a PersistentVolumeClaim. ``mode`` is its volumeMode."""
+    return make_object(
+        "v1",
+        "PersistentVolumeClaim",
+        name,
+        {
+            "accessModes": modes,
+            "storageClassName": storage_class,
+            "volumeMode": mode,
+            "resources": {"requests": {"storage": str(size)}},
+        },
+    )
 
 
 def prune_nulls(value: Value) -> Value:
@@ -85,6 +108,18 @@ def with_values(model: Value, /, **values: Any) -> Value:
 def to_camel(name: str) -> str:
     """Return the name of a model's attribute as the field's name in documents: ``mount_path`` is ``mountPath``."""
     return _CAMEL.sub(lambda part: part[1].upper(), name)
+
+
+@cache
+def _list_attributes(field: str) -> tuple[str, ...]:
+    return tuple(_CAPITAL.sub(r"_\1", name).lower() for name in field.split("."))
+
+
+def read_field(model: Any, field: str) -> Any:
+    """Return the value of a field by its name in documents, such as ``logger.batchSize``; None if a part of it is not set."""
+    for name in _list_attributes(field):
+        model = getattr(model, name, None)
+    return model
 
 
 def sort_for_apply(objects: list[Object]) -> list[Object]:

@@ -31,7 +31,12 @@ DIRECTIVE: Final = "$patch"
 #: The prefix of the field with the order of a list: ``$setElementOrder/env: [A, B]``.
 ORDER: Final = "$setElementOrder/"
 #: Fields of the spec that select the object or are not rendered: they are never what a patch covers.
-NOT_RENDERED: Final = frozenset({"defaults", "patches", "serving", "slo", "related_urls", "exposed_urls"})
+NOT_RENDERED: Final = frozenset(
+    {
+        *("apiVersion", "kind", "metadata.name", "metadata.namespace", "spec.defaults", "spec.patches"),
+        *("spec.serving", "spec.slo", "spec.relatedUrls", "spec.exposedUrls"),
+    }
+)
 
 
 class Override(NamedTuple):
@@ -224,40 +229,26 @@ def _look_up(data: Any, path: tuple[Any, ...]) -> Any:
 
 def without_defaults(inference: Inference) -> Inference:
     """Return the document with ``defaults: none`` and without patches."""
-    return _with_spec(inference, {"defaults": "none", "patches": ()})
-
-
-class Variants:
-    """The objects of a document without one of its fields, for each field. Each is translated once, when it is needed."""
-
-    def __init__(self, inference: Inference, render: Callable[[Inference], Sequence[Object]]) -> None:
-        self._rest = ((path, render(other)) for path, other in _list_variants(without_defaults(inference)))
-        self._known: list[tuple[Path, Sequence[Object]]] = []
-
-    def __iter__(self) -> Iterator[tuple[Path, Sequence[Object]]]:
-        """Yield the path of each field, and the objects without it."""
-        yield from self._known
-        for variant in self._rest:
-            self._known.append(variant)
-            yield variant
+    return with_values(inference, spec=with_values(inference.spec, defaults="none", patches=()))
 
 
 def check_overrides(
     inference: Inference,
     index: int,
     written: Object,
-    variants: Iterable[tuple[Path, Sequence[Object]]],
-    find: Callable[[Sequence[Object]], Object | None],
+    list_variants: Callable[[], Iterable[tuple[Path, Sequence[Object]]]],
+    is_selected: Callable[[Object], bool],
 ) -> Iterator[Problem]:
     """Yield an error for each field of the spec whose rendered value the patch ``index`` changes or removes.
 
     ``written`` is the object without Ebbtide's defaults, so that everything in it comes from a field of the spec, and
-    ``find`` returns that object among others. The field is found by trying each: in its variant, the value differs.
+    ``is_selected`` returns whether an object is that one. The field is found by trying each: in its variant, the value differs.
+    ``list_variants`` returns the objects without each field, with its path.
     """
     for override in find_overrides(inference.spec.patches[index].patch, written):
         in_patch: Path = ("spec", "patches", index, "patch", *override.in_patch)
         value = _look_up(written, override.in_object)
-        path = _find_cause(override, value, variants, find)
+        path = _find_cause(override, value, list_variants(), is_selected)
         if path is None:
             continue
         message = f"{format_path(path)} has no effect: {format_path(in_patch)} changes or removes what it renders"
@@ -269,7 +260,7 @@ def _find_cause(
     override: Override,
     value: Any,
     variants: Iterable[tuple[Path, Sequence[Object]]],
-    find: Callable[[Sequence[Object]], Object | None],
+    is_selected: Callable[[Object], bool],
 ) -> Path | None:
     """Return the field that renders a value, or else the one that renders the least around it; None if there is none.
 
@@ -278,7 +269,7 @@ def _find_cause(
     where = override.in_object
     cause, deepest = None, -1
     for path, objects in variants:
-        after = find(objects)
+        after = next(filter(is_selected, objects), None)
         if after is None or is_same(_look_up(after, where), value):
             continue
         depth = next(length for length in range(len(where) - 1, -1, -1) if _look_up(after, where[:length]) is not None)
@@ -289,46 +280,32 @@ def _find_cause(
     return cause
 
 
-def _with_spec(inference: Inference, values: dict[str, Any]) -> Inference:
-    return with_values(inference, spec=with_values(inference.spec, **values))
-
-
 def _is_block(value: Any) -> bool:
     return hasattr(value, "__pydantic_fields_set__")
 
 
-def _list_variants(inference: Inference) -> Iterator[tuple[Path, Inference]]:
-    """Yield the path of each field that a document sets, and the document without it, or with another value of it.
+def list_variants(model: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[Path, Any]]:
+    """Yield the path of each rendered field that a document sets, and the document without it, or with another value of it.
 
-    The parts of a block such as ``compute`` are tried before the block itself, and the items of a list one by one.
+    The parts of a block such as ``compute`` are tried instead of the block itself, and the items of a list one by one.
     """
-    for name, values in _vary_fields(inference.metadata, ("labels", "annotations")):
-        yield ("metadata", *name), with_values(inference, metadata=with_values(inference.metadata, **values))
-    spec = inference.spec
-    for field, value in spec.__dict__.items():
-        if field in NOT_RENDERED:
+    for name, value in model.__dict__.items():
+        where = (*path, to_camel(name))
+        if ".".join(where) in NOT_RENDERED or value is None or (isinstance(value, list | tuple | dict) and not value):
             continue
-        if _is_block(value):
-            for name, values in _vary_fields(value, tuple(value.__dict__)):
-                block = with_values(value, **values)
-                yield ("spec", to_camel(field), *name), _with_spec(inference, {field: block})
-        else:
-            for name, values in _vary_fields(spec, (field,)):
-                yield ("spec", *name), _with_spec(inference, values)
-
-
-def _vary_fields(model: Any, fields: tuple[str, ...]) -> Iterator[tuple[Path, dict[str, Any]]]:
-    for field in fields:
-        value, path = getattr(model, field), to_camel(field)
-        if value is None or (isinstance(value, list | tuple | dict) and not value):
-            continue
-        if isinstance(value, dict):
+        if _is_block(value) and len(path) < 2:  # noqa: PLR2004 - metadata or spec, and a block of it
+            for inner, variant in list_variants(value, where):
+                yield inner, with_values(model, **{name: variant})
+        elif isinstance(value, dict):
             for key in value:
-                yield (path, key), {field: {name: item for name, item in value.items() if name != key}}
+                yield (
+                    (*where, key),
+                    with_values(model, **{name: {other: value[other] for other in value if other != key}}),
+                )
         elif isinstance(value, list) and any(map(_is_block, value)):
             for index in range(len(value)):
-                yield (path, index), {field: [*value[:index], *value[index + 1 :]]}
+                yield (*where, index), with_values(model, **{name: [*value[:index], *value[index + 1 :]]})
         else:
-            yield (path,), {field: None}
+            yield where, with_values(model, **{name: None})
             if isinstance(value, str):
-                yield (path,), {field: f"{value}0"}
+                yield where, with_values(model, **{name: f"{value}0"})

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 from ebbtide.core.base import keys
 from ebbtide.core.base.problems import Change, Fix, Problem, make_warning, offer_values, remove_field, set_value
 from ebbtide.core.translation.gpu import BACKENDS
-from ebbtide.core.translation.objects import Object, prune_nulls, write_model
+from ebbtide.core.translation.objects import make_object, prune_nulls, write_model
 from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.pods import PodPatch
 
 if TYPE_CHECKING:
     from ebbtide.core.profile.models import NodePool
     from ebbtide.core.spec.inference import InferenceSpec
-    from ebbtide.core.spec.scheduling import DisruptionBudget, PodAffinity
+    from ebbtide.core.spec.scheduling import PodAffinity
 
 #: The maximum weight of a Kubernetes scheduling preference; the minimum is 1.
 MAX_WEIGHT = 100
@@ -34,24 +34,16 @@ def check(plan: Plan) -> Iterator[Problem]:
     known = [pool.name for pool in plan.cluster.node_pools]
     for index, name in enumerate(plan.pool_names):
         if name not in known:
-            yield Problem(
-                "PLC001",
-                ("spec", "nodePools", index),
-                f"node pool {name} not found in the cluster profile",
-                f"use one of {', '.join(known)}" if known else "remove nodePools: the profile has no node pools",
-                fixes=(offer_values(known)) if known else (remove_field(("spec", "nodePools"))),
-            )
+            message = f"node pool {name} not found in the cluster profile"
+            fix = f"use one of {', '.join(known)}" if known else "remove nodePools: the profile has no node pools"
+            fixes = offer_values(known) or remove_field(("spec", "nodePools"))
+            yield Problem("PLC001", ("spec", "nodePools", index), message, fix, fixes=fixes)
     for key, value in (spec.node_selector or {}).items():
         yield from _check_selected_label(plan, key, value)
     if len({pool.backend for pool in pools}) > 1:
-        yield Problem(
-            "PLC002",
-            ("spec", "nodePools"),
-            "the node pools have different GPU backends ("
-            + ", ".join(f"{pool.name}: {pool.backend}" for pool in pools)
-            + "), and a pod can request GPUs through one backend only",
-            "list only pools with the same backend",
-        )
+        backends = ", ".join(f"{pool.name}: {pool.backend}" for pool in pools)
+        message = f"the node pools have different GPU backends ({backends}), and a pod can request GPUs through one backend only"
+        yield Problem("PLC002", ("spec", "nodePools"), message, "list only pools with the same backend")
     yield from _check_disruption_budget(plan)
     yield from _check_combination(pools)
     for pool in pools:
@@ -142,27 +134,20 @@ def make_placement_patches(plan: Plan) -> Iterator[PodPatch]:
         yield PodPatch(by="placement/node", cause=("spec", cause), affinity={"nodeAffinity": prune_nulls(node)})
     for field, rule in (("podAffinity", spec.pod_affinity), ("podAntiAffinity", spec.pod_anti_affinity)):
         if rule is not None:
-            yield PodPatch(
-                by=f"placement/{field}", cause=("spec", field), affinity={field: _render_pod_affinity(plan.name, rule)}
-            )
+            affinity = {field: _render_pod_affinity(plan.name, rule)}
+            yield PodPatch(f"placement/{field}", ("spec", field), affinity=affinity)
     if spec.topology_spread_constraints:
         of_workload = {"matchLabels": {keys.APP_NAME: plan.name}}
-        yield PodPatch(
-            by="placement/spread",
-            cause=("spec", "topologySpreadConstraints"),
-            topology_spread=prune_nulls(
-                [
-                    {**row, "labelSelector": row["labelSelector"] or of_workload}
-                    for row in write_model(spec.topology_spread_constraints)
-                ]
-            ),
-        )
+        rows = write_model(spec.topology_spread_constraints)
+        spread = prune_nulls([{**row, "labelSelector": row["labelSelector"] or of_workload} for row in rows])
+        yield PodPatch("placement/spread", ("spec", "topologySpreadConstraints"), topology_spread=spread)
     if spec.disruption_budget is not None:
-        yield PodPatch(
-            by="placement/disruption",
-            cause=("spec", "disruptionBudget"),
-            objects=[make_disruption_budget(plan, spec.disruption_budget)],
-        )
+        # knative.dev/serving pkg/reconciler/revision/resources/meta.go (makeLabels), kserve
+        # pkg/controller/v1beta1/inferenceservice/components/predictor.go (buildObjectMeta).
+        of_pods = {"matchLabels": plan.mode.label_pods(plan.name)}
+        budget = {**write_model(spec.disruption_budget), "selector": of_pods}
+        objects = [make_object("policy/v1", "PodDisruptionBudget", plan.name, budget)]
+        yield PodPatch("placement/disruption", ("spec", "disruptionBudget"), objects=objects)
     tolerations = [
         {
             "key": toleration.key or None,
@@ -177,25 +162,8 @@ def make_placement_patches(plan: Plan) -> Iterator[PodPatch]:
     for pool in pools:
         tolerations.extend(toleration for toleration in pool.tolerations if toleration not in tolerations)
     if tolerations:
-        yield PodPatch(
-            by="placement/tolerations",
-            cause=("spec", "tolerations" if spec.tolerations else "nodePools"),
-            tolerations=prune_nulls(tolerations),
-        )
-
-
-def make_disruption_budget(plan: Plan, budget: DisruptionBudget) -> Object:
-    """Return the PodDisruptionBudget, which selects pods by the labels that Knative and KServe give them.
-
-    Upstream: knative.dev/serving pkg/reconciler/revision/resources/meta.go (makeLabels), kserve
-    pkg/controller/v1beta1/inferenceservice/components/predictor.go (buildObjectMeta).
-    """
-    return {
-        "apiVersion": "policy/v1",
-        "kind": "PodDisruptionBudget",
-        "metadata": {"name": plan.name},
-        "spec": {**write_model(budget), "selector": {"matchLabels": plan.mode.label_pods(plan.name)}},
-    }
+        cause = "tolerations" if spec.tolerations else "nodePools"
+        yield PodPatch("placement/tolerations", ("spec", cause), tolerations=prune_nulls(tolerations))
 
 
 def _check_disruption_budget(plan: Plan) -> Iterator[Problem]:
@@ -207,23 +175,20 @@ def _check_disruption_budget(plan: Plan) -> Iterator[Problem]:
         ("minAvailable", budget.min_available, (scaling.maximum, "100%")),
         ("maxUnavailable", budget.max_unavailable, (0, "0%")),
     ):
-        blocks = value in blocking or (field == "minAvailable" and isinstance(value, int) and value > scaling.maximum)
-        if blocks:
-            yield Problem(
-                "PLC018",
-                ("spec", "disruptionBudget", field),
-                f"{field} {value} never allows an eviction, so no node with a replica could be drained",
-                "remove minAvailable, and set maxUnavailable: 1"
-                if field == "minAvailable"
-                else "set maxUnavailable: 1",
-                fixes=(Fix((Change(()), Change(("spec", "disruptionBudget", "maxUnavailable"), 1))),),
-            )
+        if value in blocking or (field == "minAvailable" and isinstance(value, int) and value > scaling.maximum):
+            one = ("spec", "disruptionBudget", "maxUnavailable")
+            message = f"{field} {value} never allows an eviction, so no node with a replica could be drained"
+            fix = f"{'remove minAvailable, and ' if field == 'minAvailable' else ''}set maxUnavailable: 1"
+            fixes = (Fix((Change(()), Change(one, 1))),)
+            yield Problem("PLC018", ("spec", "disruptionBudget", field), message, fix, fixes=fixes)
         elif field == "minAvailable" and isinstance(value, int) and value >= scaling.minimum > 0:
+            message = f"with minReplicas {scaling.minimum}, minAvailable {value} allows no eviction until the autoscaler adds replicas"
+            fix = f"set minReplicas to {value + 1}, or use maxUnavailable instead"
             yield make_warning(
                 "PLC019",
                 ("spec", "disruptionBudget", field),
-                f"with minReplicas {scaling.minimum}, minAvailable {value} allows no eviction until the autoscaler adds replicas",
-                f"set minReplicas to {value + 1}, or use maxUnavailable instead",
+                message,
+                fix,
                 fixes=set_value(value + 1, ("spec", "autoscaling", "minReplicas")),
             )
 
@@ -238,7 +203,11 @@ def _render_node_affinity(spec: InferenceSpec, pools: tuple[NodePool, ...]) -> d
         ]
         for term in (required.node_selector_terms if required is not None else ())
     ]
-    of_pools = [_render_expressions(pool) for pool in pools if pool.selector]
+    of_pools = [
+        [{"key": key, "operator": "In", "values": [value]} for key, value in pool.selector.items()]
+        for pool in pools
+        if pool.selector
+    ]
     combined = [pool_terms + spec_terms for pool_terms in (of_pools or [[]]) for spec_terms in (of_spec or [[]])]
     terms = [{"matchExpressions": expressions} for expressions in combined if expressions]
     if not terms:
@@ -251,10 +220,6 @@ def _render_node_affinity(spec: InferenceSpec, pools: tuple[NodePool, ...]) -> d
             for rank, expressions in enumerate(of_pools)
         ]
     return affinity
-
-
-def _render_expressions(pool: NodePool) -> list[dict[str, Any]]:
-    return [{"key": key, "operator": "In", "values": [value]} for key, value in pool.selector.items()]
 
 
 def _render_pod_affinity(name: str, rule: PodAffinity) -> dict[str, Any]:

@@ -10,14 +10,13 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeVar
 
 from ebbtide.core.base.bodies import body
-from ebbtide.core.translation.modes import SERVING_MODES
+from ebbtide.core.base.metrics import Metric
+from ebbtide.core.base.problems import Path, Problem
+from ebbtide.core.translation.modes import SERVING_MODES, ServingMode
 
 if TYPE_CHECKING:
-    from ebbtide.core.base.metrics import Metric
-    from ebbtide.core.base.problems import Path, Problem
     from ebbtide.core.profile.models import NodePool, Profile, ProfileSpec
     from ebbtide.core.spec.inference import Inference, InferenceSpec
-    from ebbtide.core.translation.modes import ServingMode
 
 Serving = Literal["knative", "kserve", "kserve-standard", "llm"]
 #: Knative's two classes, Ebbtide's controller on top of the KPA, Ebbtide's HPA or KEDA ScaledObject for a Standard

@@ -16,11 +16,11 @@ from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.problems import Fix, Path, Problem, remove_field
 from ebbtide.core.base.versions import parse_version
 from ebbtide.core.translation.modes import SERVING_MODES
+from ebbtide.core.translation.plan import Plan, Serving
 
 if TYPE_CHECKING:
     from ebbtide.core.profile.models import ProfileSpec
     from ebbtide.core.spec.inference import InferenceSpec
-    from ebbtide.core.translation.plan import Plan, Serving
 
 Level = Literal["privileged", "baseline", "restricted"]
 #: From the least to the most restrictive: each rejects everything that the levels before it reject.

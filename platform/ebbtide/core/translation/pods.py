@@ -6,13 +6,11 @@ A feature does not depend on the object that contains the pod, and the order of 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack
+from typing import Any, Final, NamedTuple, TypedDict, Unpack, cast
 
-if TYPE_CHECKING:
-    from ebbtide.core.base.problems import Path
-    from ebbtide.core.translation.objects import Object
+from ebbtide.core.base.problems import Path
+from ebbtide.core.translation.objects import Object
 
 
 class PatchConflict(Exception):  # noqa: N818 - a conflict of two features
@@ -60,33 +58,11 @@ class PodPatch:
         self.parts = parts
 
 
-@dataclass(slots=True)
-class Pod:
-    """The merged parts of a pod, and for each part the spec's field that caused it."""
+class Pod(NamedTuple):
+    """The merged parts of a pod that are not empty, and for each part the spec's field that caused it."""
 
-    labels: dict[str, str] = field(default_factory=dict)
-    annotations: dict[str, str] = field(default_factory=dict)
-    requests: dict[str, str] = field(default_factory=dict)
-    limits: dict[str, str] = field(default_factory=dict)
-    node_selector: dict[str, str] = field(default_factory=dict)
-    container_security: dict[str, Any] = field(default_factory=dict)
-    pod_security: dict[str, Any] = field(default_factory=dict)
-    affinity: dict[str, Any] = field(default_factory=dict)
-    args: list[str] = field(default_factory=list)
-    env: list[dict[str, Any]] = field(default_factory=list)
-    tolerations: list[dict[str, Any]] = field(default_factory=list)
-    topology_spread: list[dict[str, Any]] = field(default_factory=list)
-    volumes: list[dict[str, Any]] = field(default_factory=list)
-    mounts: list[dict[str, Any]] = field(default_factory=list)
-    init_containers: list[dict[str, Any]] = field(default_factory=list)
-    resource_claims: list[dict[str, Any]] = field(default_factory=list)
-    container_claims: list[dict[str, Any]] = field(default_factory=list)
-    objects: list[Object] = field(default_factory=list)
-    scheduler_name: str | None = None
-    priority_class_name: str | None = None
-    runtime_class_name: str | None = None
-    service_account_name: str | None = None
-    causes: dict[str, Path] = field(default_factory=dict)
+    parts: PodParts
+    causes: dict[str, Path]
 
 
 _BY: Final = attrgetter("by")
@@ -116,7 +92,7 @@ def merge_patches(patches: Iterable[PodPatch]) -> Pod:
                         raise PatchConflict(_describe_conflict(ordered, patch, name, key))
             elif merged != part:
                 raise PatchConflict(_describe_conflict(ordered, patch, name, None))
-    return Pod(**parts, causes=causes)
+    return Pod(cast("PodParts", parts), causes)
 
 
 def _describe_conflict(ordered: list[PodPatch], later: PodPatch, name: str, key: str | None) -> str:

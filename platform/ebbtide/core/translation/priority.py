@@ -15,12 +15,12 @@ from ebbtide.core.base.problems import Problem, choose_serving, make_warning, of
 from ebbtide.core.base.versions import parse_version
 from ebbtide.core.translation.gpu import BACKENDS
 from ebbtide.core.translation.modes import SERVING_MODES
+from ebbtide.core.translation.objects import Object, make_object
 from ebbtide.core.translation.plan import Decision, Plan, Priority, Serving
 from ebbtide.core.translation.pods import PodPatch
 
 if TYPE_CHECKING:
     from ebbtide.core.profile.models import ProfileSpec
-    from ebbtide.core.translation.objects import Object
 
 #: The value from which KAI neither preempts a workload nor schedules it over quota.
 NON_PREEMPTIBLE: Final = 100
@@ -50,11 +50,8 @@ NO_CLASS: Final = Priority("", 0, rendered=False, preemptible=False)
 
 def make_level(name: str, preemptible: bool) -> Priority:
     """Return the class of one of the seven levels, such as ``ebbtide-high`` or ``ebbtide-high-preemptible``."""
-    preemptible_value, guaranteed_value = LEVELS[name]
-    suffix = "-preemptible" if preemptible else ""
-    return Priority(
-        f"{PREFIX}{name}{suffix}", preemptible_value if preemptible else guaranteed_value, True, preemptible
-    )
+    suffix, value = ("-preemptible", LEVELS[name][0]) if preemptible else ("", LEVELS[name][1])
+    return Priority(f"{PREFIX}{name}{suffix}", value, True, preemptible)
 
 
 def list_level_classes() -> list[Priority]:
@@ -217,13 +214,13 @@ def _warn_about_delay(plan: Plan) -> Iterator[Problem]:
     )
     for index, annotation in enumerate(plan.spec.annotations):
         if reason and annotation.name == keys.KAI_PREEMPTION_DELAY and not annotation.exclude:
-            yield make_warning(
-                "PRI028",
-                ("spec", "annotations", index, "name"),
-                f"{keys.KAI_PREEMPTION_DELAY} has no effect: {reason}",
-                "remove it, or use serving: kserve-standard on a cluster with KAI 0.17 or later",
-                fixes=remove_field(("spec", "annotations", index)) + choose_serving("kserve-standard"),
-            )
+            message = f"{keys.KAI_PREEMPTION_DELAY} has no effect: {reason}"
+            fix = "remove it, or use serving: kserve-standard on a cluster with KAI 0.17 or later"
+            path = ("spec", "annotations", index)
+            message = f"{keys.KAI_PREEMPTION_DELAY} has no effect: {reason}"
+            fix = "remove it, or use serving: kserve-standard on a cluster with KAI 0.17 or later"
+            fixes = remove_field(path) + choose_serving("kserve-standard")
+            yield make_warning("PRI028", (*path, "name"), message, fix, fixes)
 
 
 def make_priority_patch(plan: Plan) -> PodPatch:
@@ -244,10 +241,9 @@ def make_priority_patch(plan: Plan) -> PodPatch:
 
 def make_priority_class(chosen: Priority) -> Object:
     """Return the PriorityClass object. Its value is immutable once it is in the cluster."""
+    labels = {keys.APP_MANAGED_BY: "ebbtide"}
     return {
-        "apiVersion": "scheduling.k8s.io/v1",
-        "kind": "PriorityClass",
-        "metadata": {"name": chosen.name, "labels": {keys.APP_MANAGED_BY: "ebbtide"}},
+        **make_object("scheduling.k8s.io/v1", "PriorityClass", chosen.name, labels=labels),
         "value": chosen.value,
         "description": f"{'May' if chosen.preemptible else 'May not'} be preempted under Run:ai's and KAI's rule.",
     }

@@ -49,12 +49,9 @@ def check(profile: Profile) -> Iterator[Problem]:
     for config, key in NUMBERS:
         value = getattr(knative, config).get(key)
         if value is not None and not value.isdigit():
-            yield Problem(
-                "PRF002",
-                ("spec", "knative", config, key),
-                f"invalid {key} {value!r}: must be a whole number",
-                'write it as a quoted whole number, as in the ConfigMap: "600"',
-            )
+            message = f"invalid {key} {value!r}: must be a whole number"
+            fix = 'write it as a quoted whole number, as in the ConfigMap: "600"'
+            yield Problem("PRF002", ("spec", "knative", config, key), message, fix)
     yield from _check_scale_limit(knative)
     yield from _check_quantities(spec.kserve)
     for flag, value in knative.features.items():
@@ -62,21 +59,15 @@ def check(profile: Profile) -> Iterator[Problem]:
             message = f"invalid feature flag value {value!r}: must be enabled, allowed or disabled"
             yield Problem("PRF002", ("spec", "knative", "features", flag), message, "use enabled, allowed or disabled")
         elif flag.startswith("kubernetes.podspec-") and flag not in EVERY_FLAG and flag not in OTHER_FLAGS:
-            yield make_warning(
-                "PRF003",
-                ("spec", "knative", "features", flag),
-                f"unknown feature flag {flag}: Ebbtide does not know it for Knative {knative.version}",
-                "correct its name to one of the keys of ConfigMap config-features, or remove it",
-            )
+            message = f"unknown feature flag {flag}: Ebbtide does not know it for Knative {knative.version}"
+            fix = "correct its name to one of the keys of ConfigMap config-features, or remove it"
+            yield make_warning("PRF003", ("spec", "knative", "features", flag), message, fix)
     for kind, enforcer in spec.access.enforces.items():
         for key, value in enforcer.labels.items():
             if "{users}" in value or "{groups}" in value:
-                yield Problem(
-                    "PRF004",
-                    ("spec", "access", "enforces", kind, "labels", key),
-                    "a label cannot contain {users} or {groups}: a label value allows neither commas nor @",
-                    "move {users} and {groups} to an annotation",
-                )
+                message = "a label cannot contain {users} or {groups}: a label value allows neither commas nor @"
+                fix = "move {users} and {groups} to an annotation"
+                yield Problem("PRF004", ("spec", "access", "enforces", kind, "labels", key), message, fix)
     names = [pool.name for pool in spec.node_pools]
     for index, pool in enumerate(spec.node_pools):
         path = ("spec", "nodePools", index)
@@ -96,12 +87,9 @@ def check(profile: Profile) -> Iterator[Problem]:
                 meaning, fix = BACKEND_FIELDS[attribute]
                 yield Problem("PRF004", path, f"backend {backend.name} requires {meaning}", fix)
         if backend.scheduler not in {None, spec.scheduling.scheduler}:
-            yield Problem(
-                "PRF004",
-                path,
-                f"backend {backend.name} needs scheduler {backend.scheduler}, not {spec.scheduling.scheduler}",
-                f"set scheduling.scheduler: {backend.scheduler}, or another backend for the node pool",
-            )
+            message = f"backend {backend.name} needs scheduler {backend.scheduler}, not {spec.scheduling.scheduler}"
+            fix = f"set scheduling.scheduler: {backend.scheduler}, or another backend for the node pool"
+            yield Problem("PRF004", path, message, fix)
 
 
 def _check_versions(spec: ProfileSpec) -> Iterator[Problem]:
@@ -128,13 +116,10 @@ def _check_scale_limit(knative: Knative) -> Iterator[Problem]:
         parse_whole_quantity(knative.autoscaler.get(key, "0")) or 0 for key in ("max-scale-limit", "max-scale")
     )
     if limit and not 1 <= default <= limit:
-        yield Problem(
-            "PRF004",
-            ("spec", "knative", "autoscaler", "max-scale-limit"),
-            f"Knative accepts max-scale-limit {limit} only with a max-scale from 1 to {limit}; "
-            + (f"max-scale is {default}" if default else "max-scale is not set"),
-            f'set max-scale: "{limit}" in config-autoscaler and in knative.autoscaler of the profile',
-        )
+        state = f"max-scale is {default}" if default else "max-scale is not set"
+        message = f"Knative accepts max-scale-limit {limit} only with a max-scale from 1 to {limit}; {state}"
+        fix = f'set max-scale: "{limit}" in config-autoscaler and in knative.autoscaler of the profile'
+        yield Problem("PRF004", ("spec", "knative", "autoscaler", "max-scale-limit"), message, fix)
 
 
 def _check_quantities(kserve: KServe) -> Iterator[Problem]:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.core.base import keys
 from ebbtide.core.base.problems import Problem, offer_values
 from ebbtide.core.profile.projects import find_default_namespace, find_query_access
-from ebbtide.core.translation.objects import with_values
+from ebbtide.core.translation.objects import Object, make_object, with_values
+from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.pods import PodPatch
 from ebbtide.core.translation.quotas import QUOTA_BACKENDS
 from ebbtide.core.translation.quotas.backend import ProjectRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ebbtide.core.profile.models import Profile
-    from ebbtide.core.translation.objects import Object
-    from ebbtide.core.translation.plan import Plan
 
 #: Version of the Pod Security rules in the namespaces of projects.
 POD_SECURITY_VERSION: Final = "v1.34"
@@ -51,15 +49,10 @@ def check(plan: Plan) -> Iterator[Problem]:
     if project is None:
         return
     if projects.closed and project not in projects.known:
-        yield Problem(
-            "PRJ001",
-            ("spec", "project"),
-            f"project {project} not found in the cluster profile",
-            f"use one of {', '.join(sorted(projects.known))}, or add it to projects.known of the profile"
-            if projects.known
-            else "add it to projects.known of the profile, which has no projects",
-            fixes=(offer_values(sorted(projects.known))) if projects.known else (()),
-        )
+        known = sorted(projects.known)
+        message, fix = f"project {project} not found in the cluster profile", "add it to projects.known of the profile"
+        fix = f"use one of {', '.join(known)}, or {fix}" if known else f"{fix}, which has no projects"
+        yield Problem("PRJ001", ("spec", "project"), message, fix, fixes=offer_values(known))
     yield from QUOTA_BACKENDS[projects.quota].check(plan)
     if len(text) > 63:  # noqa: PLR2004 - Kubernetes' limit
         message = f"the project's namespace {text} has {len(text)} characters; Kubernetes allows at most 63"
@@ -71,15 +64,13 @@ def _check_queries(plan: Plan) -> Iterator[Problem]:
     if any(item.query for item in items) and find_query_access(plan.cluster.projects, plan.namespace) == "none":
         for index, item in enumerate(items):
             if item.query:
-                yield Problem(
-                    "PRJ008",
-                    ("spec", "autoscaling", "metrics", index, "query"),
-                    f"the project of namespace {plan.namespace} must not use queries"
-                    if plan.namespace
-                    else "workloads of this cluster must not use queries",
+                where = f"the project of namespace {plan.namespace}" if plan.namespace else "workloads of this cluster"
+                fix = (
                     "set metric to the name of a metric instead of query, or ask an administrator of the cluster for "
-                    "queries: own-namespace in projects.known of the profile",
+                    "queries: own-namespace in projects.known of the profile"
                 )
+                path = ("spec", "autoscaling", "metrics", index, "query")
+                yield Problem("PRJ008", path, f"{where} must not use queries", fix)
 
 
 def make_project_patch(plan: Plan) -> PodPatch:
@@ -114,16 +105,6 @@ def make_project_objects(project: str, name: str, profile: Profile) -> list[Obje
     """Return the project's namespace and the objects that enforce its quota."""
     projects = profile.spec.projects
     labels = {keys.PROJECT: project, keys.APP_MANAGED_BY: "ebbtide"}
-    objects: list[Object] = [
-        {
-            "apiVersion": "v1",
-            "kind": "Namespace",
-            "metadata": {
-                "name": name,
-                "labels": {**projects.labels, keys.PROJECT: project, **make_security_labels(projects.pod_security)},
-            },
-        }
-    ]
     request = ProjectRequest(project, name, projects.known.get(project), profile.spec, labels)
-    objects.extend(QUOTA_BACKENDS[projects.quota].objects(request))
-    return objects
+    own = {**projects.labels, keys.PROJECT: project, **make_security_labels(projects.pod_security)}
+    return [make_object("v1", "Namespace", name, labels=own), *QUOTA_BACKENDS[projects.quota].objects(request)]

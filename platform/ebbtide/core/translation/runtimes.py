@@ -1,4 +1,4 @@
-"""The requests and limits of a serving runtime's container, before a spec overrides them.
+"""The requests and limits of a serving runtime's container, and the checks of what a spec leaves of them.
 
 Upstream: github.com/kserve/kserve pkg/controller/v1beta1/inferenceservice/utils/utils.go (MergeRuntimeContainers: the spec's
 values replace the runtime's, key by key), pkg/apis/serving/v1beta1/predictor_model.go (the limits of KServe's configuration
@@ -7,9 +7,12 @@ do not apply to a model), config/runtimes (every single-node runtime requests 1 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, Literal
 
 from ebbtide.core.base import quantities
+from ebbtide.core.base.problems import Problem, make_warning
+from ebbtide.core.translation.plan import Plan
 
 if TYPE_CHECKING:
     from ebbtide.core.profile.models import KServe, RuntimeResources
@@ -69,3 +72,43 @@ def _list_runtimes(spec: InferenceSpec, kserve: KServe) -> list[RuntimeResources
 
 def _parse_nano(amount: str) -> int:
     return quantities.parse_nano(amount) or 0
+
+
+def check_limits(plan: Plan) -> Iterator[Problem]:
+    """Check the limits that KServe, or the serving runtime of a model, sets on a container without limits."""
+    if not plan.mode.copies_metadata:
+        return
+    compute, kserve, model = plan.spec.compute, plan.cluster.kserve, plan.spec.model
+    resource: ComputeResource
+    for resource, field, request, limit in (
+        ("cpu", "cpuCore", compute.cpu_core_request, compute.cpu_core_limit),
+        ("memory", "cpuMemory", compute.cpu_memory_request, compute.cpu_memory_limit),
+    ):
+        path, fix = ("spec", "compute", f"{field}Limit"), f"set {field}Limit"
+        if model is None:
+            added_limit, error, note = kserve.limits.get(resource), "SRV024", "SRV025"
+            message = f"KServe limits {resource} to {added_limit} if the spec sets no limit (inferenceService.resource)"
+        else:
+            runtime = f"serving runtime {model.runtime}" if model.runtime else "the serving runtime that KServe chooses"
+            added_limit, error, note = find_largest_limit(plan.spec, kserve, resource), "SRV026", "SRV027"
+            message = f"{runtime} limits {resource} to {added_limit} if the spec sets no limit"
+            added_request = find_smallest_request(plan.spec, kserve, resource)
+            if limit is not None and request is None and _is_less(limit, added_request):
+                message = (
+                    f"{runtime} has a {resource} request of {added_request}, which applies since the spec sets none and is more "
+                    f"than the limit of {limit}: Kubernetes would reject the pods"
+                )
+                fix = f"set {field}Request"
+                yield Problem(error, ("spec", "compute", f"{field}Request"), message, fix)
+        if limit is not None or added_limit is None:
+            continue
+        if _is_less(added_limit, request):
+            reason = f"{message}, which is less than the request of {request}: Kubernetes would reject the pods"
+            yield Problem(error, path, reason, fix)
+        else:
+            yield make_warning(note, path, message, f"{fix} to what the {'server' if model is None else 'model'} needs")
+
+
+def _is_less(limit: str | float, request: str | float | None) -> bool:
+    """Return whether a limit is below a request."""
+    return request is not None and (quantities.parse_nano(limit) or 0) < (quantities.parse_nano(request) or 0)

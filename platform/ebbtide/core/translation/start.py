@@ -16,20 +16,13 @@ from ebbtide.core.base.names import COMPILED_PATH, WEIGHTS_PATH
 from ebbtide.core.base.problems import Path, Problem, make_warning, offer_values, remove_field
 from ebbtide.core.base.versions import parse_version
 from ebbtide.core.spec.rules.compute import invalid_amount
-from ebbtide.core.translation import placement
-from ebbtide.core.translation.container import (
-    list_words,
-    make_security_patch,
-    render_pull_secrets,
-    render_variable,
-    secure_containers,
-)
+from ebbtide.core.translation import container, placement
 from ebbtide.core.translation.engines import ENGINES, Engine, find_engine, read_flag
 from ebbtide.core.translation.loaded_model import HUB, find_model_name
-from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.objects import Object, make_claim, make_object, read_field
 from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.pods import PodPatch, merge_patches
-from ebbtide.core.translation.serving.models import IMAGE_VOLUMES, mounts_images
+from ebbtide.core.translation.serving.models import mounts_images, report_image_volumes
 
 if TYPE_CHECKING:
     from ebbtide.core.spec.start import CompilationCache, ModelCache, SharedClaim, Streaming, Weights
@@ -91,13 +84,12 @@ WAITER: Final = "wait-for-weights"
 
 
 class StartChoice(NamedTuple):
-    """A choice of the ``start`` block: its field and attribute, and the texts of the reference.
+    """A choice of the ``start`` block: its field, and the texts of the reference.
 
     ``check`` and ``make_patches`` get the plan and the block of the choice. ``renders`` is what the objects get, ``needs`` what the cluster must have, ``limits`` what it cannot do.
     """
 
     field: str
-    attribute: str
     renders: str
     needs: str
     limits: str
@@ -122,7 +114,7 @@ def _list_choices(plan: Plan) -> Iterator[tuple[StartChoice, Any]]:
     """Yield each choice that the spec sets, with its block."""
     start = plan.spec.start
     for row in CHOICES if start is not None else ():
-        block = getattr(start, row.attribute)
+        block = read_field(start, row.field)
         if block is not None and block is not False:
             yield row, block
 
@@ -169,17 +161,12 @@ def _check_weights(plan: Plan, weights: Weights) -> Iterator[Problem]:
             ("mountPath", weights.mount_path, f"KServe mounts a model at {WEIGHTS_PATH}"),
         ):
             if value is not None:
-                fix = f"remove start.weights.{field}"
-                yield Problem(
-                    "STA001", (*WEIGHTS, field), f"{field} has no effect: {reason}", fix, fixes=remove_field()
-                )
+                message, fix = f"{field} has no effect: {reason}", f"remove start.weights.{field}"
+                yield Problem("STA001", (*WEIGHTS, field), message, fix, fixes=remove_field())
         if model.storage_secret is not None or model.storage is not None:
-            yield Problem(
-                "STA001",
-                WEIGHTS,
-                "the Job that downloads the weights does not read KServe's storage Secrets (model.storageSecret, model.storage)",
-                "set model.uri and the credentials in environmentVariables, or use a service account with a cloud identity",
-            )
+            message = "the Job that downloads the weights does not read KServe's storage Secrets (model.storageSecret, model.storage)"
+            fix = "set model.uri and the credentials in environmentVariables, or use a service account with a cloud identity"
+            yield Problem("STA001", WEIGHTS, message, fix)
     scheme, separator, _ = uri.partition("://")
     if not separator or scheme in NOT_DOWNLOADED:
         message = (
@@ -208,15 +195,12 @@ def _check_arguments(plan: Plan, weights: Weights, uri: str) -> Iterator[Problem
     if plan.spec.model is not None or engine is None:
         return
     path = weights.mount_path or WEIGHTS_PATH
-    name = find_model_name(plan.spec, list_words(plan), engine)
+    name = find_model_name(plan.spec, container.list_words(plan), engine)
     if name is None or name.startswith(path):
         return
-    yield make_warning(
-        "STA004",
-        ("spec", "args"),
-        f"{engine.name} loads {name}, not the copy of {uri} in {path}: each start would download it",
-        f"replace {name} by {path}, and keep the name in requests (vLLM, SGLang: --served-model-name={name.removeprefix(HUB)})",
-    )
+    message = f"{engine.name} loads {name}, not the copy of {uri} in {path}: each start would download it"
+    fix = f"replace {name} by {path}, and keep the name in requests (vLLM, SGLang: --served-model-name={name.removeprefix(HUB)})"
+    yield make_warning("STA004", ("spec", "args"), message, fix)
 
 
 def _make_weights_patches(plan: Plan, weights: Weights) -> Iterator[PodPatch]:
@@ -247,57 +231,40 @@ def _make_weights_patches(plan: Plan, weights: Weights) -> Iterator[PodPatch]:
 
 def _make_claims(name: str, claim: SharedClaim) -> list[Object]:
     """Return the new claim, or nothing if it exists."""
-    rendered = {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {"name": name},
-        "spec": {
-            "accessModes": [claim.access_mode],
-            "storageClassName": claim.storage_class,
-            "resources": {"requests": {"storage": str(claim.size)}},
-        },
-    }
-    return [] if claim.existing_pvc else [rendered]
+    return [] if claim.existing_pvc else [make_claim(name, [claim.access_mode], claim.storage_class, claim.size)]
 
 
 def _make_fill_job(plan: Plan, claim: str, weights: Weights, env: list[dict[str, Any]]) -> Object:
     """Return the Job that fills a claim. Its name has a hash of its content, because its template cannot be changed."""
     spec = plan.spec
-    variables = [
-        item for item in spec.environment_variables if item.name.startswith(STORE_VARIABLES) and not item.exclude
-    ]
+    variables = [row for row in spec.environment_variables if row.name.startswith(STORE_VARIABLES) and not row.exclude]
     download = {
         "name": "download",
         "image": plan.cluster.kserve.storage_initializer,
         "command": ["bash", "-c", FILL],
-        "env": [*env, *map(render_variable, variables)],
+        "env": [*env, *map(container.render_variable, variables)],
         "volumeMounts": [{"name": names.WEIGHTS_VOLUME, "mountPath": CLAIM_PATH}],
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
     # A volume that one node mounts must be created where the replicas can run.
     placed = placement.make_placement_patches(plan) if weights.access_mode == "ReadWriteOnce" else ()
-    pod = merge_patches((make_security_patch(plan), *placed))
+    pod = merge_patches((container.make_security_patch(plan), *placed))
     job = {
         "backoffLimit": DOWNLOAD_RETRIES,
         "template": {
             "spec": {
                 "restartPolicy": "Never",
                 "serviceAccountName": spec.service_account_name,
-                "imagePullSecrets": render_pull_secrets(spec),
+                "imagePullSecrets": container.render_pull_secrets(spec),
                 "securityContext": {"fsGroup": DOWNLOAD_GROUP, "fsGroupChangePolicy": "OnRootMismatch"},
-                "nodeSelector": pod.node_selector or None,
-                "tolerations": pod.tolerations or None,
-                "containers": secure_containers([download], pod),
+                "nodeSelector": pod.parts.get("node_selector"),
+                "tolerations": pod.parts.get("tolerations"),
+                "containers": container.secure_containers([download], pod),
                 "volumes": [{"name": names.WEIGHTS_VOLUME, "persistentVolumeClaim": {"claimName": claim}}],
             }
         },
     }
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {"name": names.name_by_content(plan.name, "weights", job)},
-        "spec": job,
-    }
+    return make_object("batch/v1", "Job", names.name_by_content(plan.name, "weights", job), job)
 
 
 # A copy of the model on the nodes.
@@ -317,45 +284,35 @@ def _check_model_cache(plan: Plan, cache: ModelCache) -> Iterator[Problem]:
         message = f"KServe {kserve.version} has no LocalModelNamespaceCache"
         yield Problem("STA003", CACHE, message, "use KServe 0.19 or later, or start.weights", fixes=remove)
     elif not kserve.local_model_node_groups:
-        yield Problem(
-            "STA003",
-            CACHE,
-            "the model cache of this cluster's KServe is off, or has no node group",
+        message = "the model cache of this cluster's KServe is off, or has no node group"
+        fix = (
             "enable localModel in inferenceservice-config, create a LocalModelNodeGroup and add it to kserve.localModelNodeGroups of "
-            "the profile, or use start.weights",
-            fixes=remove,
+            "the profile, or use start.weights"
         )
+        yield Problem("STA003", CACHE, message, fix, fixes=remove)
+    known = kserve.local_model_node_groups
     for index, name in enumerate(cache.node_groups):
-        if kserve.local_model_node_groups and name not in kserve.local_model_node_groups:
-            known = kserve.local_model_node_groups
+        if known and name not in known:
             message = f"LocalModelNodeGroup {name} not found in the cluster profile"
             path = (*CACHE, "nodeGroups", index)
             yield Problem("STA003", path, message, f"use one of {', '.join(known)}", fixes=offer_values(known))
     if not cache.node_groups:
         yield Problem("STA001", (*CACHE, "nodeGroups"), "nodeGroups is empty", "name at least one LocalModelNodeGroup")
-    yield make_warning(
-        "STA006",
-        CACHE,
+    message = (
         "KServe mounts the model from a node also before its download to that node is complete: until then, replicas fail or "
-        "load a part of it",
-        "wait until the LocalModelNamespaceCache reports NodeDownloaded for every node before you update, or use start.weights",
+        "load a part of it"
     )
+    fix = "wait until the LocalModelNamespaceCache reports NodeDownloaded for every node before you update, or use start.weights"
+    yield make_warning("STA006", CACHE, message, fix)
 
 
 def _make_model_cache_patches(plan: Plan, cache: ModelCache) -> Iterator[PodPatch]:
     model = plan.spec.model
     assert model is not None
-    rendered = {
-        "apiVersion": "serving.kserve.io/v1alpha1",
-        "kind": "LocalModelNamespaceCache",
-        # The URI of a cache cannot be changed, so another URI makes another cache.
-        "metadata": {"name": names.name_by_content(plan.name, "cache", {"uri": model.uri})},
-        "spec": {
-            "sourceModelUri": model.uri,
-            "modelSize": str(cache.size),
-            "nodeGroups": [*cache.node_groups],
-        },
-    }
+    # The URI of a cache cannot be changed, so another URI makes another cache.
+    name = names.name_by_content(plan.name, "cache", {"uri": model.uri})
+    spec = {"sourceModelUri": model.uri, "modelSize": str(cache.size), "nodeGroups": [*cache.node_groups]}
+    rendered = make_object("serving.kserve.io/v1alpha1", "LocalModelNamespaceCache", name, spec)
     yield PodPatch(by="start/model-cache", cause=CACHE, objects=[rendered])
 
 
@@ -365,6 +322,12 @@ def _make_model_cache_patches(plan: Plan, cache: ModelCache) -> Iterator[PodPatc
 def _find_engine(plan: Plan) -> Engine | None:
     """Return the engine of the server: that of the image, or vLLM in an LLMInferenceService."""
     return find_engine(plan.spec.image) or (LLM_ENGINE if plan.serving == "llm" and plan.spec.image is None else None)
+
+
+def _describe_lacking(engine: Engine | None, attribute: str, words: str) -> str:
+    """Return the message that a server has no such feature; ``{}`` in ``words`` are the engines that have it."""
+    known = " and ".join(row.name for row in ENGINES if getattr(row, attribute))
+    return f"{'the server of this image' if engine is None else engine.name} {words.format(known)}"
 
 
 def _check_variables(plan: Plan, where: Path, taken: Container[str]) -> Iterator[Problem]:
@@ -379,12 +342,10 @@ def _check_variables(plan: Plan, where: Path, taken: Container[str]) -> Iterator
 def _check_streaming(plan: Plan, streaming: Streaming) -> Iterator[Problem]:
     engine, remove = _find_engine(plan), remove_field(STREAMING)
     if engine is None or not engine.streams:
-        known = " and ".join(row.name for row in ENGINES if row.streams)
-        server = "the server of this image" if engine is None else engine.name
-        message = f"{server} is not known to stream weights, which {known} can"
+        message = _describe_lacking(engine, "streams", "is not known to stream weights, which {} can")
         yield Problem("STA001", STREAMING, message, "remove streaming, or use an image of one of them", fixes=remove)
         return
-    words = list_words(plan)
+    words = container.list_words(plan)
     scheme, separator, _ = (find_model_name(plan.spec, words, engine) or "").partition("://")
     if separator and plan.spec.model is None and scheme not in engine.streams:
         message = f"{engine.name} does not stream weights from {scheme}://"
@@ -393,22 +354,21 @@ def _check_streaming(plan: Plan, streaming: Streaming) -> Iterator[Problem]:
     if read_flag(words, LOAD_FORMAT) is not None:
         message = f"the arguments already set {LOAD_FORMAT}"
         yield Problem("STA001", STREAMING, message, "remove it from args, or remove streaming", fixes=remove)
-    yield from _check_variables(plan, STREAMING, dict(_list_stream_variables(streaming)))
+    yield from _check_variables(plan, STREAMING, _list_stream_variables(streaming))
     limit = streaming.memory_limit
     if limit is not None and not quantities.parse_whole_quantity(limit):
         yield invalid_amount((*STREAMING, "memoryLimit"), limit, "memory", "4Gi")
 
 
-def _list_stream_variables(streaming: Streaming) -> Iterator[tuple[str, str]]:
-    """Yield the variables of the streamer, in which vLLM and SGLang also write their own settings of it."""
-    if streaming.concurrency is not None:
-        yield "RUNAI_STREAMER_CONCURRENCY", str(streaming.concurrency)
-    if streaming.memory_limit is not None:
-        yield "RUNAI_STREAMER_MEMORY_LIMIT", str(quantities.parse_whole_quantity(streaming.memory_limit))
+def _list_stream_variables(streaming: Streaming) -> dict[str, str]:
+    """Return the variables of the streamer, in which vLLM and SGLang also write their own settings of it."""
+    limit = None if streaming.memory_limit is None else quantities.parse_whole_quantity(streaming.memory_limit)
+    values = {"RUNAI_STREAMER_CONCURRENCY": streaming.concurrency, "RUNAI_STREAMER_MEMORY_LIMIT": limit}
+    return {name: str(value) for name, value in values.items() if value is not None}
 
 
 def _make_streaming_patches(_: Plan, streaming: Streaming) -> Iterator[PodPatch]:
-    env = [{"name": name, "value": value} for name, value in _list_stream_variables(streaming)]
+    env = [{"name": name, "value": value} for name, value in _list_stream_variables(streaming).items()]
     yield PodPatch(by="start/streaming", cause=STREAMING, args=[f"{LOAD_FORMAT}=runai_streamer"], env=env)
 
 
@@ -428,14 +388,13 @@ def _check_compiled(plan: Plan, cache: CompilationCache) -> Iterator[Problem]:
     engine, remove = _find_engine(plan), remove_field(COMPILED)
     yield from _check_claim(COMPILED, cache)
     if engine is None or not engine.compiled:
-        known = " and ".join(row.name for row in ENGINES if row.compiled)
-        server = "the server of this image" if engine is None else engine.name
-        message = f"{server} is not known to keep compiled artifacts in a directory, as {known} do"
-        yield Problem(
-            "STA001", COMPILED, message, "remove compilationCache, or mount a claim in storage.pvc", fixes=remove
+        message = _describe_lacking(
+            engine, "compiled", "is not known to keep compiled artifacts in a directory, as {} do"
         )
+        fix = "remove compilationCache, or mount a claim in storage.pvc"
+        yield Problem("STA001", COMPILED, message, fix, fixes=remove)
         return
-    words = list_words(plan)
+    words = container.list_words(plan)
     missing = engine.compile_flag and read_flag(words, engine.compile_flag) is None
     if missing or read_flag(words, engine.eager_flag) is not None:
         change = f"add {engine.compile_flag} to args" if missing else f"remove {engine.eager_flag} from args"
@@ -467,13 +426,7 @@ def _check_pre_pull(plan: Plan, _: bool) -> Iterator[Problem]:
         message = "the spec sets no image, and the serving runtime's is not known"
         yield Problem("STA001", PRE_PULL, message, "set image, or remove prePullImage", fixes=remove_field())
     if not mounts_images(cluster):
-        yield Problem(
-            "STA003",
-            PRE_PULL,
-            f"prePullImage needs feature gate {IMAGE_VOLUMES}, which is off by default in Kubernetes {cluster.kubernetes.version}",
-            f"turn {IMAGE_VOLUMES} on and add it to kubernetes.featureGates of the profile, or remove prePullImage",
-            fixes=remove_field(),
-        )
+        yield report_image_volumes("STA003", PRE_PULL, "prePullImage needs", cluster)
 
 
 def _make_pre_pull_patches(plan: Plan, _: bool) -> Iterator[PodPatch]:
@@ -484,37 +437,31 @@ def _make_pre_pull_patches(plan: Plan, _: bool) -> Iterator[PodPatch]:
     """
     name = names.fit_name(plan.name, "image")
     pool = {} if plan.gpu is None or plan.pool is None else plan.pool.selector
-    pod = merge_patches((make_security_patch(plan), *placement.make_placement_patches(plan)))
+    pod = merge_patches((container.make_security_patch(plan), *placement.make_placement_patches(plan)))
+    affinity = pod.parts.get("affinity", {})
     labels = {keys.APP_NAME: name, keys.APP_MANAGED_BY: "ebbtide"}
     pause = {"name": "pause", "image": plan.cluster.pods.pause_image}
     spec = {
-        "imagePullSecrets": render_pull_secrets(plan.spec),
+        "imagePullSecrets": container.render_pull_secrets(plan.spec),
         "automountServiceAccountToken": False,
         "terminationGracePeriodSeconds": 0,
-        "nodeSelector": pod.node_selector or dict(pool) or None,
-        "affinity": {"nodeAffinity": pod.affinity["nodeAffinity"]} if "nodeAffinity" in pod.affinity else None,
-        "tolerations": pod.tolerations or None,
-        "containers": secure_containers([pause], pod),
+        "nodeSelector": pod.parts.get("node_selector") or dict(pool) or None,
+        "affinity": {"nodeAffinity": affinity["nodeAffinity"]} if "nodeAffinity" in affinity else None,
+        "tolerations": pod.parts.get("tolerations"),
+        "containers": container.secure_containers([pause], pod),
         "volumes": [
             {"name": "image", "image": {"reference": plan.spec.image, "pullPolicy": plan.spec.image_pull_policy}}
         ],
     }
-    daemons = {
-        "apiVersion": "apps/v1",
-        "kind": "DaemonSet",
-        "metadata": {"name": name},
-        "spec": {
-            "selector": {"matchLabels": {keys.APP_NAME: name}},
-            "template": {"metadata": {"labels": labels}, "spec": spec},
-        },
-    }
+    selector = {"matchLabels": {keys.APP_NAME: name}}
+    template = {"metadata": {"labels": labels}, "spec": spec}
+    daemons = make_object("apps/v1", "DaemonSet", name, {"selector": selector, "template": template})
     yield PodPatch(by="start/pre-pull", cause=PRE_PULL, objects=[daemons])
 
 
 #: The choices, in the order of the reference.
 CHOICES: Final = (
     StartChoice(
-        "weights",
         "weights",
         "a claim (unless it exists), a Job that fills it once, a read-only mount, and an init container that waits for the Job",
         "a storage class with ReadWriteMany for replicas on several nodes; under Knative the flags for claims and init containers",
@@ -525,7 +472,6 @@ CHOICES: Final = (
     ),
     StartChoice(
         "modelCache",
-        "model_cache",
         "a LocalModelNamespaceCache, which KServe's webhook selects by model.uri (the namespace's own goes first)",
         "KServe 0.19 with localModel enabled, and LocalModelNodeGroups with room for the model (kserve.localModelNodeGroups)",
         "images, several model.uris, and credentials of the namespace: KServe downloads in its own one; a replica can start before "
@@ -536,7 +482,6 @@ CHOICES: Final = (
     ),
     StartChoice(
         "streaming",
-        "streaming",
         "the argument --load-format=runai_streamer and the variables of the streamer",
         "an image with the package runai-model-streamer, such as vllm/vllm-openai; weights in the format safetensors",
         "Triton, TGI, TEI, NIM and KServe's runtimes; sharding of one read among several GPUs, which is --model-loader-extra-config",
@@ -546,7 +491,6 @@ CHOICES: Final = (
     ),
     StartChoice(
         "compilationCache",
-        "compilation_cache",
         "a claim (unless it exists), its writable mount, and the variable of the engine with its directory (VLLM_CACHE_ROOT, "
         "TORCHINDUCTOR_CACHE_DIR)",
         "a storage class with ReadWriteMany for replicas on several nodes; under Knative the flags for writable claims; a user that "
@@ -559,7 +503,6 @@ CHOICES: Final = (
     ),
     StartChoice(
         "prePullImage",
-        "pre_pull_image",
         "a DaemonSet with the image as a volume, which the kubelet pulls and nothing runs, on the nodes of the workload",
         "image volumes (Kubernetes 1.35, or the feature gate ImageVolume)",
         "the image of a serving runtime; a node that has just started, which pulls the image for its first replica; a tag that "

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ebbtide.core.base import keys, names
-from ebbtide.core.translation.objects import Object, prune_nulls
+from ebbtide.core.base import names
+from ebbtide.core.base.problems import Path
+from ebbtide.core.translation.objects import Object, make_claim, prune_nulls, to_camel
+from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.pods import PodPatch
 
 if TYPE_CHECKING:
-    from ebbtide.core.base.problems import Path
     from ebbtide.core.spec.storage import ClaimVolume
-    from ebbtide.core.translation.plan import Plan
 
 SHM: Final = "/dev/shm"  # noqa: S108 - a path in the pod
 
@@ -25,7 +25,7 @@ class VolumeKind(NamedTuple):
     """A list of the storage block.
 
     ``prefix`` is that of generated volume names, ``path`` the attribute with the mount path, ``feature`` the name of the pod
-    patch, and ``cause`` the field that problems name.
+    patch, and ``cause`` the field that problems name. ``make_source`` also gets the name of a claim that the spec does not name.
     """
 
     attribute: str
@@ -33,7 +33,7 @@ class VolumeKind(NamedTuple):
     path: str
     feature: str
     cause: Path
-    make_source: Callable[[Any], dict[str, Any]]
+    make_source: Callable[[Any, str], dict[str, Any]]
     is_read_only: Callable[[Any], bool]
 
 
@@ -45,7 +45,7 @@ KINDS: Final = (
         "mount_path",
         "storage/files/config",
         STORAGE,
-        lambda item: {"configMap": {"name": item.config_map, "defaultMode": _parse_mode(item.default_mode)}},
+        lambda item, _: {"configMap": {"name": item.config_map, "defaultMode": _parse_mode(item.default_mode)}},
         lambda _: True,
     ),
     VolumeKind(
@@ -54,7 +54,7 @@ KINDS: Final = (
         "mount_path",
         "storage/files/secret",
         STORAGE,
-        lambda item: {"secret": {"secretName": item.secret, "defaultMode": _parse_mode(item.default_mode)}},
+        lambda item, _: {"secret": {"secretName": item.secret, "defaultMode": _parse_mode(item.default_mode)}},
         lambda _: True,
     ),
     VolumeKind(
@@ -63,7 +63,7 @@ KINDS: Final = (
         "path",
         "storage/scratch",
         (*STORAGE, "emptyDirVolume"),
-        lambda item: {
+        lambda item, _: {
             "emptyDir": {
                 "medium": item.medium or None,
                 "sizeLimit": None if item.size_limit is None else str(item.size_limit),
@@ -77,7 +77,7 @@ KINDS: Final = (
         "mount_path",
         "storage/images",
         (*STORAGE, "imageVolume"),
-        lambda item: {"image": {"reference": item.image, "pullPolicy": item.pull_policy}},
+        lambda item, _: {"image": {"reference": item.image, "pullPolicy": item.pull_policy}},
         lambda _: True,
     ),
     VolumeKind(
@@ -86,7 +86,7 @@ KINDS: Final = (
         "mount_path",
         "storage/csi",
         (*STORAGE, "csiVolume"),
-        lambda item: {
+        lambda item, _: {
             "csi": {
                 "driver": item.driver,
                 "readOnly": item.read_only or None,
@@ -94,6 +94,17 @@ KINDS: Final = (
                 "volumeAttributes": item.volume_attributes,
                 "nodePublishSecretRef": item.node_publish_secret and {"name": item.node_publish_secret},
             }
+        },
+        lambda item: item.read_only,
+    ),
+    VolumeKind(
+        "pvc",
+        "claim",
+        "path",
+        "storage/claims",
+        (*STORAGE, "pvc"),
+        lambda item, name: {
+            "persistentVolumeClaim": {"claimName": item.claim_name or name, "readOnly": item.read_only or None}
         },
         lambda item: item.read_only,
     ),
@@ -106,21 +117,19 @@ def make_storage_patches(plan: Plan) -> list[PodPatch]:
     result = []
     if compute.large_shm_request or compute.shm_size is not None:
         size = None if compute.shm_size is None else str(compute.shm_size)
-        result.append(
-            PodPatch(
-                by="storage/shm",
-                cause=("spec", "compute", "largeShmRequest"),
-                volumes=prune_nulls([{"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": size}}]),
-                mounts=[{"name": "shm", "mountPath": SHM}],
-            )
-        )
+        shm = {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": size}}
+        at = [{"name": "shm", "mountPath": SHM}]
+        cause = ("spec", "compute", "largeShmRequest")
+        result.append(PodPatch("storage/shm", cause, volumes=[prune_nulls(shm)], mounts=at))
     taken = {"shm"} if plan.spec.start is None else {"shm", names.WEIGHTS_VOLUME, names.COMPILED_VOLUME}
     for kind in KINDS:
         volumes: list[dict[str, Any]] = []
         mounts: list[dict[str, Any]] = []
+        objects: list[Object] = []
         for number, item in enumerate((item for item in getattr(storage, kind.attribute) if not item.exclude), 1):
             name = _choose_name(item.name, kind.prefix, number, taken)
-            volumes.append({"name": name, **kind.make_source(item)})
+            source = kind.make_source(item, names.name_claim(plan.name, number))
+            volumes.append({"name": name, **source})
             mounts.append(
                 {
                     "name": name,
@@ -129,13 +138,11 @@ def make_storage_patches(plan: Plan) -> list[PodPatch]:
                     "readOnly": kind.is_read_only(item) or None,
                 }
             )
+            if kind.attribute == "pvc" and not item.existing_pvc:
+                objects.append(_make_new_claim(source["persistentVolumeClaim"]["claimName"], item))
         if volumes:
-            result.append(
-                PodPatch(by=kind.feature, cause=kind.cause, volumes=prune_nulls(volumes), mounts=prune_nulls(mounts))
-            )
-    claims = [item for item in storage.pvc if not item.exclude]
-    if claims:
-        result.append(_make_claims_patch(plan, claims, taken))
+            volumes, mounts = prune_nulls(volumes), prune_nulls(mounts)
+            result.append(PodPatch(kind.feature, kind.cause, volumes=volumes, mounts=mounts, objects=objects))
     return result
 
 
@@ -156,59 +163,11 @@ def _choose_name(written: str | None, prefix: str, number: int, taken: set[str])
     return name
 
 
-def _make_claims_patch(plan: Plan, claims: list[ClaimVolume], taken: set[str]) -> PodPatch:
-    volumes: list[dict[str, Any]] = []
-    mounts: list[dict[str, Any]] = []
-    objects: list[Object] = []
-    for number, volume_claim in enumerate(claims, 1):
-        name = _choose_name(volume_claim.name, "claim", number, taken)
-        claim = volume_claim.claim_name or names.name_claim(plan.name, number)
-        volumes.append(
-            {
-                "name": name,
-                "persistentVolumeClaim": {"claimName": claim, "readOnly": True if volume_claim.read_only else None},
-            }
-        )
-        mounts.append(
-            {"name": name, "mountPath": volume_claim.path, "readOnly": True if volume_claim.read_only else None}
-        )
-        if not volume_claim.existing_pvc:
-            objects.append(make_claim(plan, claim, volume_claim))
-    return PodPatch(
-        by="storage/claims",
-        cause=("spec", "storage", "pvc"),
-        volumes=prune_nulls(volumes),
-        mounts=prune_nulls(mounts),
-        objects=objects,
-    )
-
-
-def make_claim(plan: Plan, name: str, volume: ClaimVolume) -> Object:
+def _make_new_claim(name: str, volume: ClaimVolume) -> Object:
     """Return a new claim. ``volume`` has passed the rules, so it has a size."""
     info = volume.claim_info
     assert info is not None
     modes = info.access_modes
-    access_modes = (
-        ["ReadWriteOnce"]
-        if modes is None
-        else [
-            mode
-            for mode, on in (
-                ("ReadWriteOnce", modes.read_write_once),
-                ("ReadOnlyMany", modes.read_only_many),
-                ("ReadWriteMany", modes.read_write_many),
-            )
-            if on
-        ]
-    )
-    return {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {"name": name, "labels": {keys.APP_NAME: plan.name, keys.APP_MANAGED_BY: "ebbtide"}},
-        "spec": {
-            "accessModes": access_modes,
-            "storageClassName": info.storage_class,
-            "volumeMode": info.volume_mode,
-            "resources": {"requests": {"storage": str(info.size)}},
-        },
-    }
+    fields = ("read_write_once", "read_only_many", "read_write_many")
+    access = [to_camel(f"_{field}") for field in fields if getattr(modes, field)] if modes else ["ReadWriteOnce"]
+    return make_claim(name, access, info.storage_class, info.size, info.volume_mode)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from functools import cache, partial
+from typing import TYPE_CHECKING, Final
 
 from ebbtide.core.base import keys
 from ebbtide.core.base.problems import ERROR, Problem, has_errors, make_warning, offer_values
@@ -26,16 +26,15 @@ from ebbtide.core.translation import (
 from ebbtide.core.translation.objects import Object, prune_nulls, sort_for_apply, with_values
 from ebbtide.core.translation.plan import Decision, Plan
 from ebbtide.core.translation.pods import Pod, PodPatch
+from ebbtide.core.translation.scaling import standard
 from ebbtide.core.translation.scaling.checks import CHECKS as SCALING_CHECKS
 from ebbtide.core.translation.scaling.checks import UNKNOWN_METRIC
 from ebbtide.core.translation.scaling.choice import choose as choose_scaling
-from ebbtide.core.translation.scaling.keda import make_scaled_object
-from ebbtide.core.translation.scaling.own_hpa import make_hpa
 from ebbtide.core.translation.scaling.scraping import list_scrape_decisions
 from ebbtide.core.translation.scaling.targets import check_threshold
 from ebbtide.core.translation.serving import knative, kserve, llm
 from ebbtide.core.translation.serving.checks import CHECKS as SERVING_CHECKS
-from ebbtide.core.translation.serving.choice import choose as choose_serving
+from ebbtide.core.translation.serving.checks import choose as choose_serving
 from ebbtide.core.translation.serving.timeouts import list_timeout_decisions
 from ebbtide.core.translation.serving.updates import list_rollout_decisions
 
@@ -44,6 +43,8 @@ if TYPE_CHECKING:
     from ebbtide.core.spec.inference import Inference
     from ebbtide.core.spec.serving import Patch
 
+#: The fields of an object that a patch cannot change.
+IDENTITY: Final = frozenset({"apiVersion", "kind", "metadata.name", "metadata.namespace"})
 CLUSTER_SCOPED: Final = {"PriorityClass", "Namespace", "Queue", "ResourceFlavor", "ClusterQueue"}
 #: Code prefixes of errors after which the checks that build on them would only repeat the same problem.
 SCALING: Final = "AUT"
@@ -52,7 +53,7 @@ GPU: Final = ("GPU", "CPU")
 #: The maximum size in bytes of an object's annotations (k8s.io/apimachinery pkg/api/validation, TotalAnnotationSizeLimitB).
 MAX_ANNOTATION_BYTES: Final = 256 << 10
 #: The autoscalers that Ebbtide creates as separate objects, and the function that builds each.
-OWN_SCALERS: Final = {"own-hpa": make_hpa, "keda": make_scaled_object}
+OWN_SCALERS: Final = {"own-hpa": standard.make_hpa, "keda": standard.make_scaled_object}
 #: The function that builds the top object, by its kind.
 TOP_OBJECTS: Final = {
     "Service": knative.make_service,
@@ -103,7 +104,7 @@ def translate(inference: Inference, profile: Profile, canonical: str, *, checks_
 
 def _check_mounts(plan: Plan, pod: Pod) -> Iterator[Problem]:
     """Reject further containers that mount volumes which the pod does not have."""
-    known = [volume["name"] for volume in pod.volumes]
+    known = [volume["name"] for volume in pod.parts.get("volumes", ())]
     spec = plan.spec
     for field, items in (("sidecars", spec.sidecars), ("initContainers", spec.init_containers)):
         for index, item in enumerate(items):
@@ -111,14 +112,11 @@ def _check_mounts(plan: Plan, pod: Pod) -> Iterator[Problem]:
             for place, mount in enumerate(mounts if isinstance(mounts, list) else ()):
                 name = mount.get("name") if isinstance(mount, dict) else None
                 if name not in known:
+                    where = ("spec", field, index, "volumeMounts", place)
+                    fix = f"use one of {', '.join(known)}, or set the name of a volume in storage"
+                    fix = fix if known else "add a volume with this name to storage"
                     yield Problem(
-                        "STO022",
-                        ("spec", field, index, "volumeMounts", place),
-                        f"volume {name} not found in storage",
-                        f"use one of {', '.join(known)}, or set the name of a volume in storage"
-                        if known
-                        else "add a volume with this name to storage",
-                        fixes=(offer_values(known)) if known else (()),
+                        "STO022", where, f"volume {name} not found in storage", fix, fixes=offer_values(known)
                     )
 
 
@@ -161,9 +159,8 @@ def _check_gpu(plan: Plan) -> Iterator[Problem]:
     for index, ask in enumerate(gpu.list_pool_requests(plan)):
         # Warnings are reported for the first pool only, errors for each pool. GPU065 covers servers that limit themselves.
         for problem in gpu.check(ask):
-            if problem.severity == ERROR or (
-                index == 0 and not (problem.code == gpu.UNISOLATED and traps.limits_memory(plan))
-            ):
+            is_covered = problem.code == gpu.UNISOLATED and traps.limits_memory(plan)
+            if problem.severity == ERROR or (index == 0 and not is_covered):
                 yield problem
 
 
@@ -171,12 +168,10 @@ def _list_gpu_decisions(plan: Plan) -> Iterator[Decision]:
     if plan.gpu is None or plan.pool is None:
         return
     backend = gpu.BACKENDS[plan.pool.backend]
-    yield Decision(
-        "GPU backend",
-        backend.title,
-        f"node pool {plan.pool.name} has backend {backend.name}; memory: {backend.memory}; compute: {backend.compute}",
-        ("spec.compute", "spec.nodePools", "profile.nodePools"),
+    because = (
+        f"node pool {plan.pool.name} has backend {backend.name}; memory: {backend.memory}; compute: {backend.compute}"
     )
+    yield Decision("GPU backend", backend.title, because, ("spec.compute", "spec.nodePools", "profile.nodePools"))
 
 
 def make_patches(plan: Plan) -> list[PodPatch]:
@@ -187,13 +182,11 @@ def make_patches(plan: Plan) -> list[PodPatch]:
     return patches
 
 
-def _make_scheduler_patches(plan: Plan) -> Iterator[PodPatch]:
+def _make_gpu_patches(plan: Plan) -> Iterator[PodPatch]:
+    """Yield the profile's scheduler and the request of the GPU backend."""
     scheduler = plan.cluster.scheduling.scheduler
     if plan.scheduled and scheduler != "default-scheduler":
-        yield pods.PodPatch(by="scheduler", cause=("spec", "compute"), scheduler_name=scheduler)
-
-
-def _make_gpu_patches(plan: Plan) -> Iterator[PodPatch]:
+        yield PodPatch("scheduler", ("spec", "compute"), scheduler_name=scheduler)
     ask = next(gpu.list_pool_requests(plan), None)
     if ask is None:
         return
@@ -203,25 +196,18 @@ def _make_gpu_patches(plan: Plan) -> Iterator[PodPatch]:
     yield patch
     runtime_class = plan.cluster.pods.runtime_class
     if runtime_class is not None and plan.scheduled:
-        yield pods.PodPatch(by="gpu/runtime", cause=ask.cause, runtime_class_name=runtime_class)
+        yield PodPatch("gpu/runtime", ask.cause, runtime_class_name=runtime_class)
 
 
 def make_objects(plan: Plan, pod: Pod, canonical: str) -> list[Object]:
     """Return every object of the workload, without the fields that are not set."""
-    return [
-        *(_place_object(obj, plan) for obj in pod.objects),
-        TOP_OBJECTS[plan.mode.kind](plan, pod, canonical),
-        *_make_exposing_objects(plan),
-        *(_place_object(obj, plan) for obj in endpoints.make_objects(plan)),
-    ]
-
-
-def _make_exposing_objects(plan: Plan) -> list[Object]:
-    """Return the objects that expose or scale what the top object creates."""
+    others = [*pod.parts.get("objects", ())]
     if plan.mode.revisions:
-        return [prune_nulls(obj) for obj in knative.make_domain_mappings(plan, plan.mode.name_pods(plan.name))]
-    make_scaler = OWN_SCALERS.get(plan.scaling.scaler)
-    return [] if make_scaler is None else [_place_object(make_scaler(plan), plan)]
+        others += knative.make_domain_mappings(plan, plan.mode.name_pods(plan.name))
+    elif plan.scaling.scaler in OWN_SCALERS:
+        others.append(OWN_SCALERS[plan.scaling.scaler](plan))
+    others += endpoints.make_objects(plan)
+    return [TOP_OBJECTS[plan.mode.kind](plan, pod, canonical), *(_place_object(obj, plan) for obj in others)]
 
 
 def _check_annotation_size(objects: list[Object]) -> Iterator[Problem]:
@@ -229,9 +215,6 @@ def _check_annotation_size(objects: list[Object]) -> Iterator[Problem]:
     for obj in objects:
         metadata = obj["metadata"]
         annotations = metadata.get("annotations") or {}
-        # No character has more than four bytes.
-        if 4 * sum(map(len, (*annotations, *annotations.values()))) <= MAX_ANNOTATION_BYTES:
-            continue
         size = sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items())
         if size > MAX_ANNOTATION_BYTES:
             message = (
@@ -255,16 +238,6 @@ def _place_object(obj: Object, plan: Plan) -> Object:
     return prune_nulls({**obj, "metadata": metadata})
 
 
-def _keeps_identity(patch: dict[str, Any]) -> bool:
-    """Return whether a patch leaves the object's identity unchanged: API version, kind, name, namespace."""
-    metadata = patch.get("metadata", {})
-    return (
-        isinstance(metadata, dict)
-        and not {"apiVersion", "kind"}.intersection(patch)
-        and not {"name", "namespace"}.intersection(metadata)
-    )
-
-
 def _apply_patches(
     plan: Plan, objects: list[Object], problems: list[Problem], *, checks_overrides: bool
 ) -> list[Object]:
@@ -272,53 +245,39 @@ def _apply_patches(
 
     A patch that changes what a field of the spec renders is an error too: the field would have no effect.
     """
+    bare = patches.without_defaults(plan.inference)
     written: Sequence[Object] = ()
     if checks_overrides:
-        bare = patches.without_defaults(plan.inference)
         written = [*objects] if not plan.adds_defaults else translate(bare, plan.profile, "{}").objects
-    variants = patches.Variants(plan.inference, partial(_render, profile=plan.profile))
+    list_variants = cache(lambda: [(path, _render(other, plan.profile)) for path, other in patches.list_variants(bare)])
     for index, patch in enumerate(plan.spec.patches):
         path = ("spec", "patches", index)
-        matches = _find_matches(objects, patch)
-        if not matches:
-            problems.append(
-                Problem(
-                    "PAT002",
-                    path,
-                    f"{patch.kind}{' ' + patch.name if patch.name else ''} not found among the rendered objects",
-                    "patch one of "
-                    + ", ".join(sorted({f"{obj['kind']} {obj['metadata']['name']}" for obj in objects})),
-                )
-            )
+        is_selected = partial(_is_selected, patch=patch)
+        if not any(map(is_selected, objects)):
+            names = sorted({f"{obj['kind']} {obj['metadata']['name']}" for obj in objects})
+            message = f"{patch.kind}{' ' + patch.name if patch.name else ''} not found among the rendered objects"
+            problems.append(Problem("PAT002", path, message, f"patch one of {', '.join(names)}"))
             continue
-        if not _keeps_identity(patch.patch):
+        metadata = patch.patch.get("metadata", {})
+        fields = [f"metadata.{name}" for name in metadata] if isinstance(metadata, dict) else ["metadata.name"]
+        if not IDENTITY.isdisjoint((*patch.patch, *fields)):
             message = "a patch cannot change an object's apiVersion, kind, name or namespace"
             fix = (
                 "remove these from the patch, and set metadata.name, metadata.namespace or serving in the spec instead"
             )
             problems.append(Problem("PAT002", (*path, "patch"), message, fix))
             continue
-        for position in _find_matches(written, patch)[:1]:
-            find = partial(_find_one, patch=patch)
-            problems.extend(patches.check_overrides(plan.inference, index, written[position], variants, find))
-        for position in matches:
-            objects[position] = patches.apply_patch(objects[position], patch.patch)
+        target = next(filter(is_selected, written), None)
+        if target is not None:
+            problems.extend(patches.check_overrides(plan.inference, index, target, list_variants, is_selected))
+        objects = [patches.apply_patch(obj, patch.patch) if is_selected(obj) else obj for obj in objects]
         message = f"a patch changes {patch.kind}: Ebbtide neither checks nor explains what a patch sets"
         problems.append(make_warning("PAT001", path, message, "use a field of the spec instead where one exists"))
     return objects
 
 
-def _find_matches(objects: Sequence[Object], patch: Patch) -> list[int]:
-    return [
-        position
-        for position, obj in enumerate(objects)
-        if obj["kind"] == patch.kind and patch.name in {None, obj["metadata"]["name"]}
-    ]
-
-
-def _find_one(objects: Sequence[Object], patch: Patch) -> Object | None:
-    """Return the first object of a patch, None if there is none."""
-    return next((objects[position] for position in _find_matches(objects, patch)), None)
+def _is_selected(obj: Object, patch: Patch) -> bool:
+    return obj["kind"] == patch.kind and patch.name in {None, obj["metadata"]["name"]}
 
 
 def _render(inference: Inference, profile: Profile) -> Sequence[Object]:
@@ -362,7 +321,6 @@ FEATURES: Final[tuple[Callable[[Plan], PodPatch], ...]] = (
 FEATURES_WITH_PATCHES: Final[tuple[Callable[[Plan], Iterable[PodPatch]], ...]] = (
     storage.make_storage_patches,
     placement.make_placement_patches,
-    _make_scheduler_patches,
     _make_gpu_patches,
     kserve.make_storage_patches,
     start.make_patches,

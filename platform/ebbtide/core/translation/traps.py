@@ -40,7 +40,9 @@ SMALL_MEMORY_BYTES: Final = 2 << 30
 GIB: Final = 1 << 30
 LATENCY_UNIT: Final = metrics.ROWS["latency"].unit
 PROBES: Final[Path] = ("spec", "probes")
+PROBE_FIELDS: Final = ("readiness", "liveness", "startup")
 PORT: Final[Path] = ("spec", "servingPort", "container")
+DEADLINE: Final[Path] = ("spec", "servingConfiguration", "initializationTimeoutSeconds")
 
 
 def check(plan: Plan) -> Iterator[Problem]:
@@ -83,34 +85,35 @@ def _compute_patience(probe: Probe) -> int:
     return (probe.initial_delay_seconds or 0) + period * (probe.failure_threshold or DEFAULT_FAILURES)
 
 
-def _fix_deadline(plan: Plan, seconds: int) -> tuple[str, tuple[Fix, ...]]:
-    """Return the fix of a deadline that is too early, as text and as changes."""
+def _report_deadline(code: str, where: Path, reason: str, plan: Plan, seconds: int) -> Problem:
+    """Return the warning that a revision fails before it is ready, and how to set a later deadline."""
+    fix = f"set servingConfiguration.initializationTimeoutSeconds: {seconds}"
+    fixes: tuple[Fix, ...] = set_value(seconds, DEADLINE)
     if not plan.mode.revisions:
-        text = "use serving: knative or kserve, whose deadline initializationTimeoutSeconds sets"
-        return text, choose_serving("knative", "kserve")
-    field = ("spec", "servingConfiguration", "initializationTimeoutSeconds")
-    return f"set servingConfiguration.initializationTimeoutSeconds: {seconds}", set_value(seconds, field)
+        fix = "use serving: knative or kserve, whose deadline initializationTimeoutSeconds sets"
+        fixes = choose_serving("knative", "kserve")
+    message = f"{reason}, but a revision that is not ready after {find_deadline(plan)} s has failed"
+    return make_warning(code, where, message, fix, fixes)
+
+
+def _list_delays(plan: Plan) -> list[tuple[str, int]]:
+    """Return the seconds before the first check of each probe that a start waits for."""
+    rows = (("readiness", plan.spec.probes.readiness), ("startup", plan.spec.probes.startup))
+    return [(field, 0 if probe is None else probe.initial_delay_seconds or 0) for field, probe in rows]
 
 
 def _check_start(plan: Plan) -> Iterator[Problem]:
     """Yield probes that start after the deadline of the revision, or that allow a start-up beyond it."""
     deadline = find_deadline(plan)
-    for field, probe in (("readiness", plan.spec.probes.readiness), ("startup", plan.spec.probes.startup)):
-        delay = 0 if probe is None else probe.initial_delay_seconds or 0
+    for field, delay in _list_delays(plan):
         if delay >= deadline:
-            yield make_warning(
-                "PRB044",
-                (*PROBES, field, "initialDelaySeconds"),
-                f"the first {field} check is after {delay} s, but a revision that is not ready after {deadline} s has failed",
-                *_fix_deadline(plan, 2 * delay),
-            )
+            reason = f"the first {field} check is after {delay} s"
+            yield _report_deadline("PRB044", (*PROBES, field, "initialDelaySeconds"), reason, plan, 2 * delay)
     startup = plan.spec.probes.startup
     if startup is not None and (startup.initial_delay_seconds or 0) < deadline < _compute_patience(startup):
-        message = (
-            f"the startup probe allows {_compute_patience(startup)} s, but a revision that is not ready after {deadline} s "
-            "has failed"
-        )
-        yield make_warning("PRB044", (*PROBES, "startup"), message, *_fix_deadline(plan, _compute_patience(startup)))
+        seconds = _compute_patience(startup)
+        reason = f"the startup probe allows {seconds} s"
+        yield _report_deadline("PRB044", (*PROBES, "startup"), reason, plan, seconds)
 
 
 def _check_liveness(plan: Plan) -> Iterator[Problem]:
@@ -134,11 +137,8 @@ def _check_grpc_probes(plan: Plan) -> Iterator[Problem]:
     spec = plan.spec
     if spec.serving_port.protocol != "grpc":
         return
-    for field, probe in (
-        ("readiness", spec.probes.readiness),
-        ("liveness", spec.probes.liveness),
-        ("startup", spec.probes.startup),
-    ):
+    for field in PROBE_FIELDS:
+        probe: Probe | None = getattr(spec.probes, field)
         get = None if probe is None else probe.handler.http_get
         if get is not None and get.port in {None, spec.serving_port.container or DEFAULT_PORT}:
             message = f"the {field} probe sends HTTP/1.1 requests to the port that serves gRPC, which most gRPC servers reject"
@@ -152,12 +152,11 @@ def _check_first_request(plan: Plan) -> Iterator[Problem]:
         return
     spec = plan.spec
     timeout = spec.serving_configuration.request_timeout_seconds or DEFAULT_TIMEOUT_SECONDS
-    path: Path = ("spec", "servingConfiguration", "initializationTimeoutSeconds")
     seconds, source = find_initialization_timeout(spec) or 0, "initializationTimeoutSeconds allows"
+    path = DEADLINE
     if spec.serving_configuration.initialization_timeout_seconds is None:
         path = ("spec", "autoscaling", "initializationTimeoutSeconds")
-    for field, probe in (("readiness", spec.probes.readiness), ("startup", spec.probes.startup)):
-        delay = 0 if probe is None else probe.initial_delay_seconds or 0
+    for field, delay in _list_delays(plan):
         if delay > timeout:
             seconds, source, path = delay, f"the {field} probe waits", (*PROBES, field, "initialDelaySeconds")
     startup = spec.probes.startup
@@ -210,35 +209,32 @@ def _check_claims(plan: Plan) -> Iterator[Problem]:
     fixes: list[tuple[Path, str]] = []
     for index, claim in enumerate(plan.spec.storage.pvc):
         modes = None if claim.claim_info is None else claim.claim_info.access_modes
-        if not (claim.exclude or claim.existing_pvc) and (
-            modes is None or not (modes.read_write_many or modes.read_only_many)
-        ):
+        is_shared = modes is not None and (modes.read_write_many or modes.read_only_many)
+        if not (claim.exclude or claim.existing_pvc or is_shared):
             fixes.append((("spec", "storage", "pvc", index), "claimInfo.accessModes with readWriteMany: true"))
     for where, shared in list_claims(plan):
         if not shared.existing_pvc and shared.access_mode == "ReadWriteOnce":
             fixes.append((where, "accessMode: ReadWriteMany"))
+    message = (
+        f"a ReadWriteOnce claim can be mounted on one node only: of up to {plan.scaling.maximum} replicas, those on other "
+        "nodes would never start"
+    )
     for where, fix in fixes:
-        yield make_warning(
-            "STO050",
-            where,
-            f"a ReadWriteOnce claim can be mounted on one node only: of up to {plan.scaling.maximum} replicas, those on other "
-            "nodes would never start",
-            f"set {fix}, or podAffinity with type Required and key kubernetes.io/hostname",
-        )
+        further = f"set {fix}, or podAffinity with type Required and key kubernetes.io/hostname"
+        yield make_warning("STO050", where, message, further)
 
 
 def _check_memory_volumes(plan: Plan) -> Iterator[Problem]:
     """Yield shared memory and RAM disks that can grow beyond the container's memory limit."""
     limit = quantities.parse_nano(plan.spec.compute.cpu_memory_limit or "") or 0
     if plan.spec.compute.large_shm_request and limit < SMALL_MEMORY_BYTES * quantities.NANO:
-        yield make_warning(
-            "CPU046",
-            ("spec", "compute", "cpuMemoryLimit"),
+        message = (
             f"the memory limit {plan.spec.compute.cpu_memory_limit} includes the files in /dev/shm: a server that uses the shared "
-            "memory of largeShmRequest would be killed",
-            "raise cpuMemoryLimit by the shared memory that the server needs, or remove largeShmRequest",
-            fixes=remove_field("largeShmRequest"),
+            "memory of largeShmRequest would be killed"
         )
+        fix = "raise cpuMemoryLimit by the shared memory that the server needs, or remove largeShmRequest"
+        path = ("spec", "compute", "cpuMemoryLimit")
+        yield make_warning("CPU046", path, message, fix, fixes=remove_field("largeShmRequest"))
     for index, volume in enumerate(plan.spec.storage.empty_dir_volume):
         size = quantities.parse_nano(volume.size_limit) if volume.size_limit is not None else None
         if not volume.exclude and volume.medium == "Memory" and size is not None and size >= limit:
@@ -261,7 +257,7 @@ def _check_memory_flag(plan: Plan) -> Iterator[Problem]:
         return
     share = compute_portion(ask)
     text = read_flag(list_words(plan), engine.memory_flag)
-    portion = engine.memory_share if text is None else _parse_share(text)
+    portion = engine.memory_share if text is None else (quantities.parse_nano(text) or 0) / quantities.NANO
     if portion > share:
         reason = f"{engine.memory_flag} is not set" if text is None else f"{engine.memory_flag} is {portion:g}"
         message = f"{reason}, so {engine.name} reserves {portion:.0%} of the GPU's memory, but the service requests {share:.0%} of it"
@@ -271,27 +267,17 @@ def _check_memory_flag(plan: Plan) -> Iterator[Problem]:
 def _check_model(plan: Plan) -> Iterator[Problem]:
     """Yield a model of the catalog that the requested GPUs or the time for a start are too small for."""
     served = find_loaded_model(plan.spec, list_words(plan))
-    if served is not None:
-        yield from _check_model_memory(plan, served)
-        yield from _check_load_time(plan, served)
-        yield from _check_claim_size(plan, served)
-
-
-def _check_claim_size(plan: Plan, served: LoadedModel) -> Iterator[Problem]:
-    """Yield a new claim that is smaller than the weights of a model in the catalog."""
-    held = find_weights(plan)
-    size = None if held is None or held.size is None else quantities.parse_nano(held.size)
-    if size is None or size >= served.model.weights * quantities.NANO:
+    if served is None:
         return
-    from ebbtide.core.translation import model_catalog as catalog  # noqa: PLC0415 - as above
+    from ebbtide.core.translation import model_catalog  # noqa: PLC0415 - only specs with a model of the catalog need it
 
-    assert held is not None
-    yield make_warning(
-        "STA005",
-        (*WEIGHTS, "size"),
-        f"{served.model.name} has {catalog.format_bytes(served.model.weights)} of weights, which do not fit in a claim of {held.size}",
-        f"set size to at least {math.ceil(served.model.weights / GIB)}Gi",
-    )
+    yield from _check_model_memory(plan, served)
+    yield from _check_load_time(plan, served)
+    held = find_weights(plan)
+    weights, size = served.model.weights, None if held is None else held.size
+    if size is not None and (quantities.parse_nano(size) or math.inf) < weights * quantities.NANO:
+        message = f"{served.model.name} has {model_catalog.format_bytes(weights)} of weights, which do not fit in a claim of {size}"
+        yield make_warning("STA005", (*WEIGHTS, "size"), message, f"set size to at least {math.ceil(weights / GIB)}Gi")
 
 
 def _check_model_memory(plan: Plan, served: LoadedModel) -> Iterator[Problem]:
@@ -299,7 +285,7 @@ def _check_model_memory(plan: Plan, served: LoadedModel) -> Iterator[Problem]:
     ask = next(list_pool_requests(plan), None)
     if ask is None or ask.pool.gpu_memory_mebibytes is None or ask.request.kind == "mig":
         return
-    from ebbtide.core.translation import model_catalog as catalog  # noqa: PLC0415 - only specs with a model of the catalog need it
+    from ebbtide.core.translation import model_catalog as catalog  # noqa: PLC0415 - as above
 
     model = served.model
     devices, share = ask.request.devices, compute_portion(ask)
@@ -337,13 +323,8 @@ def _check_load_time(plan: Plan, served: LoadedModel) -> Iterator[Problem]:
     Weights on a volume load at a speed that is not known.
     """
     spec = plan.spec
-    if (
-        not plan.mode.revisions
-        or find_weights(plan) is not None
-        or spec.storage.pvc
-        or spec.storage.csi_volume
-        or spec.storage.image_volume
-    ):
+    on_volume = spec.storage.pvc or spec.storage.csi_volume or spec.storage.image_volume
+    if not plan.mode.revisions or find_weights(plan) is not None or on_volume:
         return
     from ebbtide.core.translation import model_catalog as catalog  # noqa: PLC0415 - as above
 
@@ -352,12 +333,7 @@ def _check_load_time(plan: Plan, served: LoadedModel) -> Iterator[Problem]:
     start = f"{served.model.name} has {catalog.format_bytes(served.weights)} of weights: at {speed}, a start takes about {seconds} s"
     timeout = spec.serving_configuration.request_timeout_seconds or DEFAULT_TIMEOUT_SECONDS
     if seconds > find_deadline(plan):
-        yield make_warning(
-            "SRV193",
-            ("spec", "servingConfiguration", "initializationTimeoutSeconds"),
-            f"{start}, but a revision that is not ready after {find_deadline(plan)} s has failed",
-            *_fix_deadline(plan, seconds),
-        )
+        yield _report_deadline("SRV193", DEADLINE, start, plan, seconds)
     if plan.scaling.minimum == 0 and seconds > timeout and (find_initialization_timeout(spec) or 0) <= timeout:
         message = f"{start}, but a request that starts the first replica fails after {timeout} s, the request timeout"
         fix = (
@@ -365,11 +341,6 @@ def _check_load_time(plan: Plan, served: LoadedModel) -> Iterator[Problem]:
             "the weights"
         )
         yield make_warning("AUT073", ("spec", "autoscaling", "minReplicas"), message, fix, fixes=set_value(1))
-
-
-def _parse_share(text: str) -> float:
-    number = quantities.parse_nano(text)
-    return 0.0 if number is None else number / quantities.NANO
 
 
 def _check_target(plan: Plan) -> Iterator[Problem]:

@@ -6,6 +6,7 @@ profile's model, and a golden case. Upstream: openai-python src/openai/_constant
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.core.base.names import WORKLOAD
@@ -15,16 +16,12 @@ from ebbtide.core.translation.endpoints import envoy
 from ebbtide.core.translation.endpoints.backend import EndpointGateway, ProjectHost, PublishedService
 from ebbtide.core.translation.engines import find_engine, read_flag_values
 from ebbtide.core.translation.loaded_model import find_model_name
-from ebbtide.core.translation.objects import prune_nulls
-from ebbtide.core.translation.plan import Decision
+from ebbtide.core.translation.objects import Object, prune_nulls
+from ebbtide.core.translation.plan import Decision, Plan
 from ebbtide.core.translation.serving.timeouts import DEFAULT_TIMEOUT_SECONDS, find_initialization_timeout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from ebbtide.core.profile.models import ProfileSpec
-    from ebbtide.core.translation.objects import Object
-    from ebbtide.core.translation.plan import Plan
 
 ENDPOINT: Final[Path] = ("spec", "endpoint")
 ENDPOINT_GATEWAYS: Final[dict[str, EndpointGateway]] = {gateway.name: gateway for gateway in (envoy.GATEWAY,)}
@@ -69,18 +66,16 @@ def check(plan: Plan) -> Iterator[Problem]:
         yield Problem("END001", ENDPOINT, "an endpoint belongs to a project, and the spec has none", "set spec.project")
     if plan.spec.serving_port.protocol == "grpc":
         message = "the endpoint finds the model in the JSON body of HTTP requests, and the service speaks gRPC"
-        yield Problem(
-            "END001", ENDPOINT, message, "remove endpoint, or set servingPort.protocol: http", fixes=remove_field()
-        )
+        fix = "remove endpoint, or set servingPort.protocol: http"
+        yield Problem("END001", ENDPOINT, message, fix, fixes=remove_field())
     if plan.mode.field_table:
         message = f"{plan.mode.title} has a route and a gateway of KServe"
         fix = "remove endpoint, or use serving: kserve or knative"
         yield Problem("END001", ENDPOINT, message, fix, fixes=remove_field() + choose_serving("kserve", "knative"))
     if endpoint.fallback is not None and (reason := gateway.lacks.get("fallback")):
         fix = "remove fallback, and keep a replica with minReplicas: 1"
-        yield Problem(
-            "END002", (*ENDPOINT, "fallback"), f"fallback is not possible: {reason}", fix, fixes=remove_field()
-        )
+        message = f"fallback is not possible: {reason}"
+        yield Problem("END002", (*ENDPOINT, "fallback"), message, fix, fixes=remove_field())
     others = all(WORKLOAD.fullmatch(name) and name != plan.name for name in endpoint.split)
     if sum(endpoint.split.values()) > 99 or not others:  # noqa: PLR2004 - percent
         message = (
@@ -97,12 +92,9 @@ def _check_names(plan: Plan) -> Iterator[Problem]:
         if model not in served:
             endpoint = plan.spec.endpoint
             field: Path = ("name",) if endpoint is None or model == endpoint.name else ("aliases",)
-            yield Problem(
-                "END004",
-                (*ENDPOINT, *field),
-                f"the server answers requests for {' and '.join(served)}, and would answer 404 for {model}",
-                "use this name, or add the name to those of the server, as with --served-model-name of vLLM",
-            )
+            message = f"the server answers requests for {' and '.join(served)}, and would answer 404 for {model}"
+            fix = "use this name, or add the name to those of the server, as with --served-model-name of vLLM"
+            yield Problem("END004", (*ENDPOINT, *field), message, fix)
 
 
 def _check_time_limits(plan: Plan) -> Iterator[Problem]:
@@ -138,12 +130,9 @@ def list_decisions(plan: Plan) -> Iterator[Decision]:
     """Yield the URL and the names under which a service is published."""
     models = list_models(plan)
     if models and plan.spec.project is not None and plan.cluster.endpoint.gateway in ENDPOINT_GATEWAYS:
-        yield Decision(
-            "endpoint",
-            f"{_make_host(plan.spec.project, plan.namespace, plan.cluster).host}/v1, model {', '.join(models)}",
-            "spec.endpoint publishes the service, and the profile has the host of the project",
-            ("spec.endpoint", "spec.project", "profile.endpoint"),
-        )
+        url = f"{_make_host(plan.spec.project, plan.namespace, plan.cluster).host}/v1, model {', '.join(models)}"
+        because = "spec.endpoint publishes the service, and the profile has the host of the project"
+        yield Decision("endpoint", url, because, ("spec.endpoint", "spec.project", "profile.endpoint"))
 
 
 def make_objects(plan: Plan) -> list[Object]:
@@ -151,13 +140,14 @@ def make_objects(plan: Plan) -> list[Object]:
     spec = plan.spec
     if spec.endpoint is None or spec.project is None:
         return []
-    gateway, host = (
-        ENDPOINT_GATEWAYS[plan.cluster.endpoint.gateway],
-        _make_host(spec.project, plan.namespace, plan.cluster),
-    )
+    gateway = ENDPOINT_GATEWAYS[plan.cluster.endpoint.gateway]
+    host = _make_host(spec.project, plan.namespace, plan.cluster)
     split = spec.endpoint.split
     parts = {plan.name: 100 - sum(split.values()), **split}
-    hosts = tuple((*_find_address(plan, name), percent) for name, percent in parts.items())
+    hosts = tuple(
+        (f"{plan.mode.name_pods(name)}.{plan.namespace}.svc.cluster.local", HTTP_PORT, percent)
+        for name, percent in parts.items()
+    )
     service = PublishedService(plan.name, list_models(plan), hosts, _find_timeout(plan) + MARGIN_SECONDS)
     return [*gateway.shared(host), *gateway.service(host, service)]
 
@@ -183,8 +173,3 @@ def make_own_list(plan: Plan) -> list[Object]:
 def make_model_list(cluster: ProfileSpec, project: str, namespace: str, models: Iterable[str]) -> Object:
     """Return the object that lists the published models of a project, which its services share."""
     return ENDPOINT_GATEWAYS[cluster.endpoint.gateway].models(project, namespace, models)
-
-
-def _find_address(plan: Plan, service: str) -> tuple[str, int]:
-    """Return the name in the cluster and the port of a service of the same kind."""
-    return f"{plan.mode.name_pods(service)}.{plan.namespace}.svc.cluster.local", HTTP_PORT

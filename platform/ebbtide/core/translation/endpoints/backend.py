@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+from ebbtide.core.translation.objects import Object
 
+if TYPE_CHECKING:
     from ebbtide.core.profile.models import ProjectEndpoint
-    from ebbtide.core.translation.objects import Object
 
 
 class ProjectHost(NamedTuple):

@@ -11,17 +11,14 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
 
 from ebbtide.core.base import keys
 from ebbtide.core.base.names import ENDPOINT, ENDPOINT_KEYS, ENDPOINT_MODELS, fit_name
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.translation.endpoints.backend import EndpointGateway, ProjectHost, PublishedService
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.objects import Object, make_object
 
 GROUP: Final = "gateway.envoyproxy.io"
 API: Final = f"{GROUP}/v1alpha1"
@@ -113,23 +110,14 @@ def make_shared(endpoint: ProjectHost) -> Iterator[Object]:
     yield _make_filter(
         endpoint, HOST_FILTER, urlRewrite={"hostname": {"type": "Backend"}, "appendXForwardedHost": False}
     )
-    yield _make_response(endpoint, UNKNOWN_FILTER, UNKNOWN_MODEL, 404)
-    yield {
-        **_make_route(endpoint, ENDPOINT),
-        "spec": {
-            **_make_parents(endpoint),
-            "rules": [
-                {
-                    "matches": [{"path": {"type": "Exact", "value": "/v1/models"}, "method": "GET"}],
-                    "filters": [_refer_to_filter(ENDPOINT_MODELS)],
-                },
-                {
-                    "matches": [{"path": {"type": "PathPrefix", "value": "/"}}],
-                    "filters": [_refer_to_filter(UNKNOWN_FILTER)],
-                },
-            ],
-        },
-    }
+    yield _make_filter(endpoint, UNKNOWN_FILTER, directResponse=_make_answer(UNKNOWN_MODEL, 404))
+    listing = {"path": {"type": "Exact", "value": "/v1/models"}, "method": "GET"}
+    rest = {"path": {"type": "PathPrefix", "value": "/"}}
+    rules = [
+        {"matches": [match], "filters": [_refer_to_filter(name)]}
+        for match, name in ((listing, ENDPOINT_MODELS), (rest, UNKNOWN_FILTER))
+    ]
+    yield {**_make_route(endpoint, ENDPOINT), "spec": {**_make_parents(endpoint), "rules": rules}}
 
 
 def make_service(endpoint: ProjectHost, service: PublishedService) -> Iterator[Object]:
@@ -143,37 +131,22 @@ def make_service(endpoint: ProjectHost, service: PublishedService) -> Iterator[O
     references = []
     for index, (host, port, percent) in enumerate(service.hosts):
         backend = name if not index else fit_name(service.name, f"model-{host.partition('.')[0]}")
-        yield {
-            "apiVersion": API,
-            "kind": "Backend",
-            "metadata": {"name": backend, "namespace": endpoint.namespace, "labels": labels},
-            "spec": {"endpoints": [{"fqdn": {"hostname": host, "port": port}}]},
-        }
+        spec = {"endpoints": [{"fqdn": {"hostname": host, "port": port}}]}
+        yield make_object(API, "Backend", backend, spec, namespace=endpoint.namespace, labels=labels)
         references.append({"group": GROUP, "kind": "Backend", "name": backend, "weight": percent})
-    seconds = f"{service.timeout_seconds}s"
     route = _make_route(endpoint, name)
     route["metadata"]["labels"] = {**labels, keys.ENDPOINT: endpoint.project}
     route["metadata"]["annotations"] = {keys.MODELS: ",".join(service.models)}
-    route["spec"] = {
-        **_make_parents(endpoint),
-        "rules": [
-            {
-                "matches": [
-                    {
-                        "path": {"type": "PathPrefix", "value": "/v1/"},
-                        "headers": [{"name": MODEL_HEADER, **_match_models(service.models)}],
-                    }
-                ],
-                "filters": [
-                    {"type": "RequestHeaderModifier", "requestHeaderModifier": {"remove": [MODEL_HEADER, KEY_HEADER]}},
-                    _refer_to_filter(HOST_FILTER),
-                ],
-                "backendRefs": references,
-                # The gateway's default is 15 s. The idle timeout of the stream follows it.
-                "timeouts": {"request": seconds},
-            }
-        ],
+    headers = [{"name": MODEL_HEADER, **_match_models(service.models)}]
+    remove = {"type": "RequestHeaderModifier", "requestHeaderModifier": {"remove": [MODEL_HEADER, KEY_HEADER]}}
+    rule = {
+        "matches": [{"path": {"type": "PathPrefix", "value": "/v1/"}, "headers": headers}],
+        "filters": [remove, _refer_to_filter(HOST_FILTER)],
+        "backendRefs": references,
+        # The gateway's default is 15 s. The idle timeout of the stream follows it.
+        "timeouts": {"request": f"{service.timeout_seconds}s"},
     }
+    route["spec"] = {**_make_parents(endpoint), "rules": [rule]}
     yield route
 
 
@@ -235,32 +208,18 @@ def _make_traffic_settings(endpoint: ProjectHost) -> dict[str, Any]:
 
 def _make_object(project: str, namespace: str, kind: str, name: str, spec: dict[str, Any]) -> Object:
     """Return an object that the services of a project share."""
-    labels = {
-        keys.PROJECT: project,
-        keys.APP_COMPONENT: keys.ENDPOINT_COMPONENT,
-        keys.APP_MANAGED_BY: "ebbtide",
-    }
-    return {
-        "apiVersion": API,
-        "kind": kind,
-        "metadata": {"name": name, "namespace": namespace, "labels": labels},
-        "spec": spec,
-    }
+    labels = {keys.PROJECT: project, keys.APP_COMPONENT: keys.ENDPOINT_COMPONENT, keys.APP_MANAGED_BY: "ebbtide"}
+    return make_object(API, kind, name, spec, namespace=namespace, labels=labels)
 
 
 def _make_policy(endpoint: ProjectHost, kind: str, **settings: Any) -> Object:
     selector = {"group": ROUTES, "kind": "HTTPRoute", "matchLabels": {keys.ENDPOINT: endpoint.project}}
-    return _make_object(
-        endpoint.project, endpoint.namespace, kind, ENDPOINT, {"targetSelectors": [selector], **settings}
-    )
+    spec = {"targetSelectors": [selector], **settings}
+    return _make_object(endpoint.project, endpoint.namespace, kind, ENDPOINT, spec)
 
 
 def _make_filter(endpoint: ProjectHost, name: str, **spec: Any) -> Object:
     return _make_object(endpoint.project, endpoint.namespace, "HTTPRouteFilter", name, spec)
-
-
-def _make_response(endpoint: ProjectHost, name: str, body: str, status: int) -> Object:
-    return _make_filter(endpoint, name, directResponse=_make_answer(body, status))
 
 
 def _make_answer(body: str, status: int) -> dict[str, Any]:

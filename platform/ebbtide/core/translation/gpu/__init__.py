@@ -16,12 +16,12 @@ from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.problems import ERROR, Problem, remove_field, set_value
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.translation.gpu import devices, dra, hami, kai, mig, mps, timeslicing
-from ebbtide.core.translation.gpu.backend import Backend, GpuFields, GpuNode, GpuPod, PoolRequest
+from ebbtide.core.translation.gpu.backend import Backend, GpuFields, GpuNode, GpuPod, PoolRequest, compute_portion
 from ebbtide.core.translation.objects import Object, to_camel, with_values
-from ebbtide.core.translation.plan import GpuRequest, Plan, Serving
+from ebbtide.core.translation.plan import GpuRequest, Plan
 
 if TYPE_CHECKING:
-    from ebbtide.core.profile.models import NodePool, ProfileSpec
+    from ebbtide.core.profile.models import NodePool
     from ebbtide.core.spec.compute import Compute, ExtendedResource
     from ebbtide.core.spec.inference import InferenceSpec
 
@@ -219,21 +219,14 @@ def choose(plan: Plan) -> GpuRequest | None:
         return GpuRequest("mig", number, mig_profile=compute.mig_profile)
     if memory is not None:
         size = quantities.parse_whole_quantity(memory) or 0
-        limit = (
-            quantities.parse_whole_quantity(compute.gpu_memory_limit) if compute.gpu_memory_limit is not None else size
-        )
-        return GpuRequest("memory", number, memory=size, memory_limit=limit or size, compute=percentage)
+        limit = quantities.parse_whole_quantity(compute.gpu_memory_limit or "") or size
+        return GpuRequest("memory", number, memory=size, memory_limit=limit, compute=percentage)
     if portion is not None and round(portion, 6) < 1:
         limited = compute.gpu_portion_limit or portion
         return GpuRequest("portion", number, portion=portion, portion_limit=limited, compute=percentage)
     if portion is not None or count:
         return GpuRequest("devices", number, compute=percentage)
     return None
-
-
-def has_gpus(pool: NodePool) -> bool:
-    """Return whether the profile says that a node pool has GPUs: by any of their properties."""
-    return bool(pool.product or pool.devices or pool.gpu_memory_mebibytes or pool.resource)
 
 
 def list_pool_requests(plan: Plan) -> Iterator[PoolRequest]:
@@ -245,7 +238,8 @@ def list_pool_requests(plan: Plan) -> Iterator[PoolRequest]:
 
 def check(ask: PoolRequest) -> Iterator[Problem]:
     """Yield the problems of a request: those that apply to any backend, and those of the pool's backend."""
-    if not has_gpus(ask.pool):
+    pool = ask.pool
+    if not (pool.product or pool.devices or pool.gpu_memory_mebibytes or pool.resource):
         message = f"the spec requests a GPU, but node pool {ask.pool.name} has none in the profile"
         fix = (
             "use a node pool with GPUs in nodePools, or set product, devices, gpuMemoryMebibytes or resource of the pool in the "
@@ -255,14 +249,15 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
         return
     backend = BACKENDS[ask.pool.backend]
     if ask.pool.devices and ask.request.devices > ask.pool.devices:
-        yield Problem(
-            "GPU022",
-            ("spec", "compute", "gpuDevicesRequest"),
+        message = (
             f"{count_noun(ask.request.devices, 'device')} requested, but a node of pool {ask.pool.name} has {ask.pool.devices}, "
-            "and a replica runs on one node",
-            f"request at most {count_noun(ask.pool.devices, 'device')}",
-            fixes=set_value(ask.pool.devices),
+            "and a replica runs on one node"
         )
+        path, fix = (
+            ("spec", "compute", "gpuDevicesRequest"),
+            f"request at most {count_noun(ask.pool.devices, 'device')}",
+        )
+        yield Problem("GPU022", path, message, fix, fixes=set_value(ask.pool.devices))
     for problem in _check_backend(ask, backend):
         # The first pool is the default, which the spec need not have chosen.
         able = _find_able_pool(ask) if problem.code == UNAVAILABLE and ask.pool == ask.cluster.node_pools[0] else ""
@@ -311,9 +306,7 @@ class BackendEquivalent:
         return any(problem.code == UNISOLATED for problem in self.problems)
 
 
-def compare_backends(
-    requested: GpuRequest, pool: NodePool, cluster: ProfileSpec, serving: Serving, workload: str, container: str
-) -> list[BackendEquivalent]:
+def compare_backends(request: PoolRequest) -> list[BackendEquivalent]:
     """Return the request on every backend, as if the pool had that backend and the scheduler that it needs.
 
     Backends that enforce the request come first, such as KAI in HamiCore or NvFractions mode, and unsupported ones last.
@@ -322,24 +315,12 @@ def compare_backends(
     equivalents = []
     for _, backend in sorted(list_backends().items()):
         changes: dict[str, Any] = {"backend": backend.name}
-        if "replicas" in backend.needs and pool.replicas is None:
-            portion = requested.portion or (
-                requested.memory / ((pool.gpu_memory_mebibytes or 0) << 20 or requested.memory or 1)
-            )
-            changes["replicas"] = max(2, int(1 / portion + 1e-9)) if portion else 2
-        scheduler = backend.scheduler or "default-scheduler"
-        ask = PoolRequest(
-            requested,
-            with_values(pool, **changes),
-            with_values(
-                cluster,
-                scheduling=with_values(cluster.scheduling, scheduler=scheduler),
-                kubernetes=with_values(cluster.kubernetes, dra=True),
-            ),
-            serving,
-            workload,
-            container,
-        )
+        if "replicas" in backend.needs and request.pool.replicas is None:
+            changes["replicas"] = max(2, int(1 / compute_portion(request) + 1e-9))
+        scheduling = with_values(request.cluster.scheduling, scheduler=backend.scheduler or "default-scheduler")
+        kubernetes = with_values(request.cluster.kubernetes, dra=True)
+        cluster = with_values(request.cluster, scheduling=scheduling, kubernetes=kubernetes)
+        ask = request._replace(pool=with_values(request.pool, **changes), cluster=cluster)
         problems = tuple(_check_backend(ask, backend))
         possible = all(problem.severity != ERROR for problem in problems)
         written: dict[str, str] = {}
@@ -349,15 +330,8 @@ def compare_backends(
             written |= {variable["name"]: variable["value"] for variable in parts.get("env", ())}
             if "resource_claims" in parts:
                 written["resourceClaims"] = parts["resource_claims"][0]["resourceClaimTemplateName"]
-        equivalents.append(
-            BackendEquivalent(
-                backend,
-                written,
-                backend.fits(ask) if possible else 0,
-                backend.share(ask) if possible else 0.0,
-                problems,
-            )
-        )
+        fits, share = (backend.fits(ask), backend.share(ask)) if possible else (0, 0.0)
+        equivalents.append(BackendEquivalent(backend, written, fits, share, problems))
     return sorted(equivalents, key=lambda row: (not row.possible, row.unisolated))
 
 

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ebbtide.core.base import keys, quantities
-from ebbtide.core.base.problems import Path, Problem, remove_field, set_value
+from ebbtide.core.base.problems import Fix, Path, Problem, make_warning, remove_field, set_value
 from ebbtide.core.translation.objects import Object
 from ebbtide.core.translation.plan import GpuRequest, Serving
 from ebbtide.core.translation.pods import PodPatch
@@ -105,6 +105,11 @@ class ClaimRules(NamedTuple):
     read: Callable[[Object], dict[str, float]]
 
 
+def advertise_devices(pool: NodePool) -> dict[str, int]:
+    """Return the resource of whole GPUs."""
+    return {pool.resource or keys.GPU: 1}
+
+
 class Backend(NamedTuple):
     """One way of sharing GPUs, as a table row.
 
@@ -117,7 +122,8 @@ class Backend(NamedTuple):
     live pod, None if the pod requests nothing from the pool.
 
     For a cluster: ``resources`` are the resource names that count GPUs in pods and nodes (a name that ends in ``-`` is a
-    prefix). ``advertises`` returns the resources that a pool's nodes list, and how many of each make up one GPU. ``shared``
+    prefix). ``advertises`` returns the resources that a pool's nodes list, and how many of each make up one GPU. By default,
+    both are whole GPUs. ``shared``
     is true if several pods use one device, so that its utilization is not that of one pod.
     """
 
@@ -134,8 +140,8 @@ class Backend(NamedTuple):
     share: Callable[[PoolRequest], float]
     fits: Callable[[PoolRequest], int]
     read: Callable[[NodePool, GpuPod], GpuFields | None]
-    resources: tuple[str, ...]
-    advertises: Callable[[NodePool], dict[str, int]]
+    resources: tuple[str, ...] = (keys.GPU,)
+    advertises: Callable[[NodePool], dict[str, int]] = advertise_devices
     #: The resources that a quota counts, in the form of ``advertises``; None: the same as ``advertises``.
     quota: Callable[[NodePool], dict[str, int]] | None = None
     #: True if a pod gets a hardware partition, which is part of the product's name and has separate metrics.
@@ -188,14 +194,31 @@ def reject_limit(ask: PoolRequest, reason: str, fix: str = "remove the limit") -
         yield Problem("GPU005", ask.limit, reason, fix, fixes=remove_field())
 
 
-def report_partitions(ask: PoolRequest, title: str) -> Problem:
-    """Return the problem of a backend that shares whole GPUs, on a node pool with MIG devices."""
-    message = (
-        f"the GPUs of node pool {ask.pool.name} are partitioned into MIG devices, which {title} cannot share by "
-        f"{ask.request.kind}"
-    )
-    fix = "set backend: mig for the pool in the profile, or use another node pool"
-    return Problem("GPU010", ask.cause, message, fix)
+def report_unknown_memory(ask: PoolRequest, consequence: str, other: str, fixes: tuple[Fix, ...] = ()) -> Problem:
+    """Return the problem of a node pool whose GPU memory is not in the profile. ``other`` is a fix without it."""
+    message = f"the GPU memory of node pool {ask.pool.name} is unknown, {consequence}"
+    fix = f"set gpuMemoryMebibytes for the pool in the profile, or {other}"
+    return Problem("GPU007", ask.cause, message, fix, fixes=fixes)
+
+
+def reject_partitions(ask: PoolRequest, title: str) -> Iterator[Problem]:
+    """Reject a MIG profile on a backend that shares whole GPUs, and a part of a GPU that is partitioned into MIG devices."""
+    pool = f"the GPUs of node pool {ask.pool.name} are"
+    if ask.request.kind == "mig":
+        message = f"{pool} shared by {title} and not partitioned into MIG devices"
+        yield Problem("GPU008", ask.cause, message, "request a portion or memory, or use a node pool with backend mig")
+    elif ask.pool.mig_profiles:
+        message = f"{pool} partitioned into MIG devices, which {title} cannot share by {ask.request.kind}"
+        fix = "set backend: mig for the pool in the profile, or use another node pool"
+        yield Problem("GPU010", ask.cause, message, fix)
+
+
+def warn_about_rounding(ask: PoolRequest, title: str) -> Iterator[Problem]:
+    """Warn of memory that a backend rounds up to whole MiB."""
+    if ask.request.kind == "memory" and ask.request.memory % quantities.MIB:
+        mebibytes = quantities.parse_mebibytes(ask.request.memory)
+        message = f"{title} allocates whole MiB: the request is rounded up to {mebibytes} MiB"
+        yield make_warning("GPU014", ask.cause, message, "write the memory in Mi or Gi")
 
 
 def read_count(pod: GpuPod, resource: str) -> dict[str, Any]:

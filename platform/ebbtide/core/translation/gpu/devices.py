@@ -5,6 +5,7 @@ Upstream: NVIDIA/k8s-device-plugin README: limits ``nvidia.com/gpu: N``.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.base import keys, quantities
@@ -13,8 +14,6 @@ from ebbtide.core.translation.gpu.backend import Backend, GpuFields, GpuNode, Gp
 from ebbtide.core.translation.pods import PodPatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ebbtide.core.profile.models import NodePool
 
 #: Values of the node label for sharing with which the device plugin lists shares.
@@ -40,11 +39,6 @@ def read(pool: NodePool, pod: GpuPod) -> GpuFields | None:
     return GpuFields({"gpuDevicesRequest": count}, frozenset({resource})) if count else None
 
 
-def advertises(pool: NodePool) -> dict[str, int]:
-    """Return the resource of whole GPUs."""
-    return {pool.resource or keys.GPU: 1}
-
-
 def detect(node: GpuNode) -> dict[str, Any] | None:
     """Recognize a node that lists whole GPUs, and not shares under the same name."""
     devices = None if node.labels.get(keys.GPU_SHARING) in SHARING else node.resources.get(keys.GPU)
@@ -65,8 +59,6 @@ BACKEND = Backend(
     share=lambda ask: 1.0,  # noqa: ARG005 - the table's shape
     fits=lambda ask: 1,  # noqa: ARG005 - the table's shape
     read=read,
-    resources=(keys.GPU,),
-    advertises=advertises,
     detect=detect,
     tested="kube-scheduler 1.37.2",
 )

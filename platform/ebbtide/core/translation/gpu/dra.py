@@ -9,32 +9,21 @@ off); knative.dev/serving pkg/apis/serving/fieldmask.go, which drops claims: kna
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.base import keys, names, quantities
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.problems import Problem, choose_serving, make_warning
 from ebbtide.core.base.versions import parse_version
-from ebbtide.core.translation.gpu import devices, mig
-from ebbtide.core.translation.gpu.backend import (
-    Backend,
-    ClaimRules,
-    GpuNode,
-    PoolRequest,
-    compute_portion,
-    count_portions,
-    find_device_bytes,
-    reject_excess,
-    reject_limit,
-)
+from ebbtide.core.translation.gpu import backend, devices, mig
+from ebbtide.core.translation.gpu.backend import Backend, GpuNode, PoolRequest
 from ebbtide.core.translation.modes import SERVING_MODES
+from ebbtide.core.translation.objects import Object, make_object
 from ebbtide.core.translation.pods import PodPatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ebbtide.core.profile.models import Kubernetes, NodePool, ProfileSpec
-    from ebbtide.core.translation.objects import Object
 
 #: The Kubernetes version from which resource.k8s.io/v1 is on by default.
 CLAIMS: Final = (1, 34)
@@ -96,14 +85,11 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
                 "request whole devices or a migProfile"
             )
             yield Problem("GPU008", ask.cause, message, fix)
-        elif request.kind == "portion" and not find_device_bytes(ask.pool):
-            message = (
-                f"the GPU memory of node pool {ask.pool.name} is unknown, so a portion cannot be converted to memory"
-            )
-            fix = "set gpuMemoryMebibytes for the pool in the profile, or request memory with gpuMemoryRequest"
-            yield Problem("GPU007", ask.cause, message, fix)
+        elif request.kind == "portion" and not backend.find_device_bytes(ask.pool):
+            consequence = "so a portion cannot be converted to memory"
+            yield backend.report_unknown_memory(ask, consequence, "request memory with gpuMemoryRequest")
         else:
-            yield from reject_excess(ask)
+            yield from backend.reject_excess(ask)
             message = (
                 "DRA's consumable capacity only accounts for memory; the driver's sharing strategy determines whether it is "
                 "enforced"
@@ -111,16 +97,12 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
             fix = "check the sharing strategy of the driver's ConsumableShares gate"
             yield make_warning("GPU013", ask.cause, message, fix)
             if not has_feature_gate(CONSUMABLE, kubernetes):
-                yield _warn_about_gate(
-                    ask,
-                    CONSUMABLE,
-                    "the API server drops the amount from the claim, so each replica takes a whole device",
-                )
+                without = "the API server drops the amount from the claim, so each replica takes a whole device"
+                yield _warn_about_gate(ask, CONSUMABLE, without)
     elif request.kind == "mig" and claims and not has_feature_gate(PARTITIONABLE, kubernetes):
-        yield _warn_about_gate(
-            ask, PARTITIONABLE, "only existing MIG devices are available, since the driver cannot create them on demand"
-        )
-    yield from reject_limit(ask, "a claim has a single size and does not support a limit above the request")
+        without = "only existing MIG devices are available, since the driver cannot create them on demand"
+        yield _warn_about_gate(ask, PARTITIONABLE, without)
+    yield from backend.reject_limit(ask, "a claim has a single size and does not support a limit above the request")
 
 
 def _warn_about_gate(ask: PoolRequest, gate: str, without: str) -> Problem:
@@ -137,30 +119,20 @@ def patch(ask: PoolRequest) -> PodPatch:
     """Return a claim template and the pod's reference to it in Standard mode, an extended resource in Knative mode."""
     request = ask.request
     if SERVING_MODES[ask.serving].revisions:
-        name = keys.MIG_PREFIX + request.mig_profile.replace("+", ".") if request.kind == "mig" else keys.GPU
+        name = mig.make_resource_name(request.mig_profile) if request.kind == "mig" else keys.GPU
         return PodPatch(by="gpu/dra", cause=ask.cause, limits={ask.pool.resource or name: str(request.devices)})
     exactly: dict[str, object] = {"deviceClassName": ask.pool.device_class, "count": request.devices}
     if request.kind == "mig":
-        exactly |= {
-            "deviceClassName": MIG_CLASS,
-            "selectors": [
-                {"cel": {"expression": f"device.attributes['gpu.nvidia.com'].profile == '{request.mig_profile}'"}}
-            ],
-        }
+        expression = f"device.attributes['gpu.nvidia.com'].profile == '{request.mig_profile}'"
+        exactly |= {"deviceClassName": MIG_CLASS, "selectors": [{"cel": {"expression": expression}}]}
     elif request.kind != "devices":
         exactly |= {"capacity": {"requests": {"memory": f"{count_mebibytes(ask)}Mi"}}}
     spec = {"spec": {"devices": {"requests": [{"name": "gpu", "exactly": exactly}]}}}
     name = names.name_by_content(ask.workload, "gpu", spec)
-    template = {
-        "apiVersion": "resource.k8s.io/v1",
-        "kind": "ResourceClaimTemplate",
-        "metadata": {"name": name},
-        "spec": spec,
-    }
     return PodPatch(
         by="gpu/dra",
         cause=ask.cause,
-        objects=[template],
+        objects=[make_object("resource.k8s.io/v1", "ResourceClaimTemplate", name, spec)],
         resource_claims=[{"name": "gpu", "resourceClaimTemplateName": name}],
         container_claims=[{"name": "gpu"}],
     )
@@ -169,14 +141,16 @@ def patch(ask: PoolRequest) -> PodPatch:
 def count_mebibytes(ask: PoolRequest) -> int:
     """Return the memory that a claim for a part of a device requests: a portion rounded down, so that all portions fit."""
     if ask.request.kind == "portion":
-        return max(1, int(ask.request.portion * find_device_bytes(ask.pool)) >> 20)
+        return max(1, int(ask.request.portion * backend.find_device_bytes(ask.pool)) >> 20)
     return quantities.parse_mebibytes(ask.request.memory)
 
 
 def compute_share(ask: PoolRequest) -> float:
     """Return the fraction of one device that a replica takes: of its memory, in whole MiB."""
-    total = find_device_bytes(ask.pool)
-    return (count_mebibytes(ask) << 20) / total if ask.request.kind == "memory" and total else compute_portion(ask)
+    total = backend.find_device_bytes(ask.pool)
+    return (
+        (count_mebibytes(ask) << 20) / total if ask.request.kind == "memory" and total else backend.compute_portion(ask)
+    )
 
 
 def read_claim(claim: Object) -> dict[str, float]:
@@ -192,7 +166,7 @@ def read_claim(claim: Object) -> dict[str, float]:
         if memory is not None:
             amounts[keys.KAI_MEMORY] = float(count * quantities.parse_mebibytes(memory))
         else:
-            amounts[keys.MIG_PREFIX + profile[1].replace("+", ".") if profile else keys.GPU] = float(count)
+            amounts[mig.make_resource_name(profile[1]) if profile else keys.GPU] = float(count)
     return amounts
 
 
@@ -263,12 +237,11 @@ BACKEND = Backend(
     check=check,
     patch=patch,
     share=compute_share,
-    fits=lambda ask: count_portions(compute_share(ask)),
+    fits=lambda ask: backend.count_portions(compute_share(ask)),
     read=lambda pool, pod: mig.read(pool, pod) or devices.read(pool, pod),
     resources=(keys.GPU, keys.MIG_PREFIX),
-    advertises=devices.advertises,
     quota=quota,
-    claims=ClaimRules(needed, counted, read_claim),
+    claims=backend.ClaimRules(needed, counted, read_claim),
     detect=detect,
     tested="kube-scheduler 1.37.2",
 )

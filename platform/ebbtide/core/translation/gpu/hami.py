@@ -7,26 +7,16 @@ pod with 100 gets the GPU alone, and a GPU whose cores are all allocated gets no
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.core.base import keys, quantities
 from ebbtide.core.base.problems import Problem, make_warning, set_value
-from ebbtide.core.translation.gpu import devices
-from ebbtide.core.translation.gpu.backend import (
-    Backend,
-    GpuFields,
-    GpuPod,
-    PoolRequest,
-    count_portions,
-    reject_excess,
-    reject_limit,
-    report_partitions,
-)
+from ebbtide.core.translation.gpu import backend, devices
+from ebbtide.core.translation.gpu.backend import Backend, GpuFields, GpuPod, PoolRequest
 from ebbtide.core.translation.pods import PodPatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ebbtide.core.profile.models import NodePool
 
 #: The schedulers that HAMi's webhook replaces with its own.
@@ -50,31 +40,21 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
     if request.kind == "devices":
         return
     if request.compute == WHOLE:
+        message = "HAMi gives a pod with all of the compute a dedicated GPU, whatever its memory"
+        fix = f"use at most {WHOLE - 1}, or request a whole device with gpuDevicesRequest"
         yield make_warning(
-            "GPU014",
-            ("spec", "compute", "gpuComputePercentage"),
-            "HAMi gives a pod with all of the compute a dedicated GPU, whatever its memory",
-            f"use at most {WHOLE - 1}, or request a whole device with gpuDevicesRequest",
-            fixes=set_value(WHOLE - 1),
+            "GPU014", ("spec", "compute", "gpuComputePercentage"), message, fix, fixes=set_value(WHOLE - 1)
         )
-    if request.kind == "mig":
-        message = f"the GPUs of node pool {ask.pool.name} are shared by HAMi, which allocates memory, not MIG profiles"
-        yield Problem("GPU008", ask.cause, message, "request memory or a portion, or use a node pool with backend mig")
+    if request.kind == "mig" or ask.pool.mig_profiles:
+        yield from backend.reject_partitions(ask, "HAMi")
         return
-    if ask.pool.mig_profiles:
-        yield report_partitions(ask, "HAMi")
-        return
-    yield from reject_limit(
+    yield from backend.reject_limit(
         ask,
         "HAMi does not support a limit above the request: it has one value for both",
         "remove the limit, and request the maximum that the service needs",
     )
-    yield from reject_excess(ask)
-    if request.kind == "memory" and request.memory % quantities.MIB:
-        message = (
-            f"HAMi allocates whole MiB: the request is rounded up to {quantities.parse_mebibytes(request.memory)} MiB"
-        )
-        yield make_warning("GPU014", ask.cause, message, "write the memory in Mi or Gi")
+    yield from backend.reject_excess(ask)
+    yield from backend.warn_about_rounding(ask, "HAMi")
     if request.kind == "portion" and abs(round_up_to_percent(request.portion) / 100 - request.portion) > 1e-9:  # noqa: PLR2004
         message = f"HAMi allocates whole percent: the portion {request.portion:g} is rounded up to {round_up_to_percent(request.portion)}%"
         yield make_warning("GPU014", ask.cause, message, "write the portion with two decimals")
@@ -108,7 +88,7 @@ def share(ask: PoolRequest) -> float:
 
 def fits(ask: PoolRequest) -> int:
     """Return the number of replicas on one GPU: HAMi adds their memory and their cores."""
-    by_memory = count_portions(share(ask))
+    by_memory = backend.count_portions(share(ask))
     return min(by_memory, WHOLE // ask.request.compute) if ask.request.compute else by_memory
 
 
@@ -155,8 +135,6 @@ BACKEND = Backend(
     share=share,
     fits=fits,
     read=read,
-    resources=(keys.GPU,),
-    advertises=devices.advertises,
     quota=quota,
     honors_compute=True,
     fields={

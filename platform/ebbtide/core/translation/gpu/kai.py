@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.base import keys, quantities
@@ -18,25 +19,14 @@ from ebbtide.core.base.annotations import parse_count, parse_finite
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.problems import Problem, make_warning, remove_field, set_value
 from ebbtide.core.base.versions import parse_version
-from ebbtide.core.translation.gpu import devices
-from ebbtide.core.translation.gpu.backend import (
-    Backend,
-    GpuFields,
-    GpuNode,
-    GpuPod,
-    PoolRequest,
-    find_device_bytes,
-    reject_limit,
-    report_partitions,
-)
+from ebbtide.core.translation.gpu import backend, devices
+from ebbtide.core.translation.gpu.backend import Backend, GpuFields, GpuNode, GpuPod, PoolRequest
+from ebbtide.core.translation.objects import Object
 from ebbtide.core.translation.plan import GpuRequest
 from ebbtide.core.translation.pods import PodPatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from ebbtide.core.profile.models import NodePool
-    from ebbtide.core.translation.objects import Object
 
 SCHEDULER: Final = "kai-scheduler"
 #: The namespace of the pods with which KAI reserves a GPU for parts (pkg/common/constants/constants.go).
@@ -46,11 +36,8 @@ INFERENCE_PRIORITY: Final = 125
 #: The most devices and MiB that a pod is believed to have.
 MAX_DEVICES: Final = 1024
 MAX_MEBIBYTES: Final = 1 << 24
-#: The first KAI version with each sharing mode.
-NV_FRACTIONS: Final = (0, 18)
-HAMI_CORE: Final = (0, 17)
-#: The sharing modes in which a server cannot use more memory than it requests.
-ENFORCED: Final = ("HamiCore", "NvFractions")
+#: The sharing modes in which a server cannot use more memory than it requests, and the first KAI version with each.
+MODES_SINCE: Final = {"HamiCore": (0, 17), "NvFractions": (0, 18)}
 #: The annotations of NvFractions, by container.
 NV_MEMORY: Final = re.compile(
     re.escape(keys.NV_CONTAINER) + r"(?P<container>[a-z0-9-]+)\.gpu-memory\.(?:request|limit)"
@@ -119,12 +106,8 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
         yield Problem("GPU018", ask.cause, message, fix)
     if request.kind == "devices":
         return
-    if request.kind == "mig":
-        message = f"the GPUs of node pool {ask.pool.name} are shared by KAI and not partitioned into MIG devices"
-        yield Problem("GPU008", ask.cause, message, "request a portion or memory, or use a node pool with backend mig")
-        return
-    if ask.pool.mig_profiles:
-        yield report_partitions(ask, "KAI")
+    if request.kind == "mig" or ask.pool.mig_profiles:
+        yield from backend.reject_partitions(ask, "KAI")
         return
     if kai.sharing_mode == "Disabled":
         message = "GPU sharing is disabled in this cluster's KAI (scheduling.kai.sharingMode: Disabled)"
@@ -134,10 +117,7 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
         )
         yield Problem("GPU017", ask.cause, message, fix)
         return
-    installed = parse_version(kai.version)
-    if (kai.sharing_mode == "NvFractions" and installed < NV_FRACTIONS) or (
-        kai.sharing_mode == "HamiCore" and installed < HAMI_CORE
-    ):
+    if parse_version(kai.version) < MODES_SINCE.get(kai.sharing_mode, ()):
         message = f"KAI {kai.version} does not have the sharing mode {kai.sharing_mode}"
         fix = "correct scheduling.kai.version or scheduling.kai.sharingMode in the profile: HamiCore needs 0.17, NvFractions 0.18"
         yield Problem("GPU017", ask.cause, message, fix)
@@ -165,12 +145,11 @@ def _check_limit(ask: PoolRequest, mode: str) -> Iterator[Problem]:
         yield make_warning("GPU066", ask.limit, message, fix, fixes=remove_field())
     elif mode != "NvFractions":
         reason = f"KAI's sharing mode {mode} enforces the request and does not support a limit above it"
-        yield from reject_limit(ask, reason, "remove the limit, or use KAI 0.18 or later with sharingMode NvFractions")
-    elif not find_device_bytes(ask.pool):
+        fix = "remove the limit, or use KAI 0.18 or later with sharingMode NvFractions"
+        yield from backend.reject_limit(ask, reason, fix)
+    elif not backend.find_device_bytes(ask.pool):
         field = str(ask.limit[-1])
-        message = f"the GPU memory of node pool {ask.pool.name} is unknown, and a limit needs it"
-        fix = f"set gpuMemoryMebibytes for the pool in the profile, or remove {field}"
-        yield Problem("GPU007", ask.cause, message, fix, fixes=remove_field(field))
+        yield backend.report_unknown_memory(ask, "and a limit needs it", f"remove {field}", remove_field(field))
 
 
 def _check_memory(ask: PoolRequest) -> Iterator[Problem]:
@@ -191,24 +170,21 @@ def _check_memory(ask: PoolRequest) -> Iterator[Problem]:
             )
             fix = f"use at most {counted // (total // memory)}Mi"
             yield make_warning("GPU014", ask.cause, message, fix, fixes=set_value(f"{counted // (total // memory)}Mi"))
-        elif request.memory % quantities.MIB:
-            message = f"KAI allocates whole MiB: the request is rounded up to {quantities.parse_mebibytes(request.memory)} MiB"
-            yield make_warning("GPU014", ask.cause, message, "write the memory in Mi or Gi")
+        else:
+            yield from backend.warn_about_rounding(ask._replace(request=request), "KAI")
 
 
 def patch(ask: PoolRequest) -> PodPatch:
     """Return annotations and scheduler. A portion is never combined with ``nvidia.com/gpu``."""
     request = convert_even_memory(ask.request, ask.pool)
     if request.kind == "devices":
-        return PodPatch(
-            by="gpu/kai", cause=ask.cause, scheduler_name=SCHEDULER, limits={keys.GPU: str(request.devices)}
-        )
+        return PodPatch("gpu/kai", ask.cause, scheduler_name=SCHEDULER, limits={keys.GPU: str(request.devices)})
     annotations = {keys.KAI_CONTAINER: ask.container}
     if request.devices > 1:
         annotations[keys.KAI_DEVICES] = str(request.devices)
     if ask.cluster.scheduling.kai.sharing_mode == "NvFractions" and request.is_limited:
         prefix = f"{keys.NV_CONTAINER}{ask.container}.gpu-memory"
-        total = find_device_bytes(ask.pool)
+        total = backend.find_device_bytes(ask.pool)
         minimum = request.memory or int(request.portion * total)
         maximum = request.memory_limit or int(request.portion_limit * total)
         annotations |= {
@@ -225,21 +201,11 @@ def patch(ask: PoolRequest) -> PodPatch:
 def read(pool: NodePool, pod: GpuPod) -> GpuFields | None:
     """Return the portion, memory or memory range of the annotations, or whole devices."""
     prefix = f"{keys.NV_CONTAINER}{pod.container}.gpu-memory"
-    used = frozenset(
-        {
-            keys.KAI_FRACTION,
-            keys.KAI_MEMORY,
-            keys.KAI_DEVICES,
-            keys.KAI_CONTAINER,
-            f"{prefix}.request",
-            f"{prefix}.limit",
-        }
-    )
-    portion, memory = (
-        quantities.parse_number(pod.annotations.get(keys.KAI_FRACTION)),
-        pod.annotations.get(keys.KAI_MEMORY),
-    )
-    minimum, maximum = pod.annotations.get(f"{prefix}.request"), pod.annotations.get(f"{prefix}.limit")
+    bounds = (f"{prefix}.request", f"{prefix}.limit")
+    used = frozenset({keys.KAI_FRACTION, keys.KAI_MEMORY, keys.KAI_DEVICES, keys.KAI_CONTAINER, *bounds})
+    portion = quantities.parse_number(pod.annotations.get(keys.KAI_FRACTION))
+    memory = pod.annotations.get(keys.KAI_MEMORY)
+    minimum, maximum = map(pod.annotations.get, bounds)
     count = quantities.parse_whole(pod.annotations.get(keys.KAI_DEVICES))
     count_fields = {} if count is None else {"gpuDevicesRequest": count}
     if portion is not None:
@@ -250,10 +216,9 @@ def read(pool: NodePool, pod: GpuPod) -> GpuFields | None:
         total = pool.gpu_memory_mebibytes
         if count_fields and total:
             # Several devices can be requested by portion only.
-            parts = [quantities.parse_mebibytes(text) / total for text in (minimum, maximum)]
-            return GpuFields(
-                {**count_fields, "gpuPortionRequest": parts[0], "gpuPortionLimit": parts[1]}, annotations=used
-            )
+            low, high = (quantities.parse_mebibytes(text) / total for text in (minimum, maximum))
+            fields = {**count_fields, "gpuPortionRequest": low, "gpuPortionLimit": high}
+            return GpuFields(fields, annotations=used)
         return GpuFields({"gpuMemoryRequest": minimum, "gpuMemoryLimit": maximum}, annotations=used)
     return devices.read(pool, pod)
 
@@ -336,10 +301,8 @@ BACKEND = Backend(
     share=share,
     fits=fits,
     read=read,
-    resources=(keys.GPU,),
-    advertises=devices.advertises,
     scheduler=SCHEDULER,
-    isolates_in=lambda profile: profile.scheduling.kai.sharing_mode in ENFORCED,
+    isolates_in=lambda profile: profile.scheduling.kai.sharing_mode in MODES_SINCE,
     detect=detect,
     annotated=annotated,
     held=held,

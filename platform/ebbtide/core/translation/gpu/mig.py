@@ -7,32 +7,21 @@ instances per GPU), NVIDIA/k8s-device-plugin README (strategy, resource names).
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ebbtide.core.base import keys, quantities
 from ebbtide.core.base.problems import Problem, make_warning, offer_values, set_value
 from ebbtide.core.base.prose import count_noun
-from ebbtide.core.translation.gpu import devices
-from ebbtide.core.translation.gpu.backend import (
-    Backend,
-    GpuFields,
-    GpuNode,
-    GpuPod,
-    PoolRequest,
-    read_count,
-    reject_limit,
-)
+from ebbtide.core.translation.gpu import backend
+from ebbtide.core.translation.gpu.backend import Backend, GpuFields, GpuNode, GpuPod, PoolRequest
 from ebbtide.core.translation.pods import PodPatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ebbtide.core.profile.models import NodePool
 
 
-@dataclass(frozen=True, slots=True)
-class MigProfile:
+class MigProfile(NamedTuple):
     """A MIG profile: its name, compute slices of 7 (4 on A30), memory in GB, and instances per GPU."""
 
     name: str
@@ -133,32 +122,30 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
         fix = "set gpuDevicesRequest to 1, and request a device with more memory"
         yield Problem("GPU008", ("spec", "compute", "gpuDevicesRequest"), message, fix, fixes=set_value(1))
         return
-    yield from reject_limit(ask, "a MIG device has a fixed size and does not support a limit above the request")
+    yield from backend.reject_limit(ask, "a MIG device has a fixed size and does not support a limit above the request")
     chosen = choose(ask)
     requested = {request.mig_profile} if request.kind == "mig" else set(pool.mig_profiles)
     if pool.mig_strategy == "single" and (len(pool.mig_profiles) != 1 or requested != set(pool.mig_profiles)):
-        yield Problem(
-            "GPU015",
-            ask.cause,
+        only = f": {pool.mig_profiles[0]}" if len(pool.mig_profiles) == 1 else ", and migProfiles does not list one"
+        message = (
             f"node pool {pool.name} advertises its MIG devices as plain GPUs (strategy single), which supports exactly one "
-            "profile"
-            + (f": {pool.mig_profiles[0]}" if len(pool.mig_profiles) == 1 else ", and migProfiles does not list one"),
-            "set migProfiles of the pool in the profile to the one profile that its GPUs are partitioned into, and request that "
-            "one, or use strategy mixed",
+            f"profile{only}"
         )
+        fix = (
+            "set migProfiles of the pool in the profile to the one profile that its GPUs are partitioned into, and request that "
+            "one, or use strategy mixed"
+        )
+        yield Problem("GPU015", ask.cause, message, fix)
     elif chosen is None:
         biggest = max(profiles, key=lambda row: row.memory, default=None)
         names = [*count_profile_instances(pool)]
-        yield Problem(
-            "GPU015",
-            ask.cause,
-            f"{_describe_misfit(ask)} in node pool {pool.name}"
-            + (f"; the largest is {biggest.name}" if biggest else ""),
-            ("lower gpuComputePercentage, or " if request.compute else "") + f"use one of {', '.join(names)}"
-            if names
-            else f"set migProfiles of the pool in the profile to MIG profiles of {pool.product}",
-            fixes=offer_values(names) if names else (),
+        message = (
+            f"{_describe_misfit(ask)} in node pool {pool.name}{f'; the largest is {biggest.name}' if biggest else ''}"
         )
+        fix = f"set migProfiles of the pool in the profile to MIG profiles of {pool.product}"
+        if names:
+            fix = f"{'lower gpuComputePercentage, or ' if request.compute else ''}use one of {', '.join(names)}"
+        yield Problem("GPU015", ask.cause, message, fix, fixes=offer_values(names))
     elif request.kind == "portion":
         yield from _warn_about_portion(ask, chosen)
 
@@ -167,20 +154,17 @@ def _warn_about_portion(ask: PoolRequest, chosen: MigProfile) -> Iterator[Proble
     """Warn of the profile that was chosen for a portion, and of a portion of which fewer fit on a GPU than expected."""
     request, pool = ask.request, ask.pool
     total, profiles = find_pool_profiles(pool)
-    equal_memory = [row for row in profiles if row.memory == chosen.memory]
-    yield make_warning(
-        "GPU014",
-        ask.cause,
+    larger = [row for row in profiles if row.memory == chosen.memory and row.slices > chosen.slices]
+    message = (
         f"the portion {request.portion:g} of {pool.product} maps to MIG profile {chosen.name}: {chosen.memory} of {total} GB "
         f"({chosen.memory / total:.1%}) and {chosen.slices}/{_count_slices(pool)} of the compute, {chosen.instances} per GPU"
-        + (
-            f"; {equal_memory[-1].name} has the same memory and more compute"
-            if len(equal_memory) > 1 and equal_memory[-1].slices > chosen.slices
-            else ""
-        ),
-        "to choose another profile, set gpuRequestType: migProfile and migProfile",
+        f"{f'; {larger[-1].name} has the same memory and more compute' if larger else ''}"
     )
-    expected = int(1 / request.portion + 1e-9)
+    fix = "to choose another profile, set gpuRequestType: migProfile and migProfile"
+    yield make_warning("GPU014", ask.cause, message, fix)
+    expected = backend.count_portions(request.portion)
+    fitting = max((row for row in profiles if row.instances >= expected), key=lambda row: row.memory, default=None)
+    smaller = f"{fitting.name} ({fitting.memory / total:.3g})" if fitting else "less"
     if chosen.instances < expected:
         yield make_warning(
             "GPU019",
@@ -188,15 +172,9 @@ def _warn_about_portion(ask: PoolRequest, chosen: MigProfile) -> Iterator[Proble
             f"a portion of {request.portion:g} suggests {count_noun(expected, 'replica')} per GPU, but a GPU has only "
             f"{count_noun(chosen.instances, 'instance')} of {chosen.name}: no profile of {pool.product} has {request.portion:g} "
             f"of its memory and {expected} instances per GPU",
-            f"request {_describe_fitting_profile(ask, expected)} to fit {count_noun(expected, 'replica')}, or use a backend that shares GPUs "
+            f"request {smaller} to fit {count_noun(expected, 'replica')}, or use a backend that shares GPUs "
             "without partitions",
         )
-
-
-def _describe_fitting_profile(ask: PoolRequest, expected: int) -> str:
-    total, profiles = find_pool_profiles(ask.pool)
-    fitting = max((row for row in profiles if row.instances >= expected), key=lambda row: row.memory, default=None)
-    return f"{fitting.name} ({fitting.memory / total:.3g})" if fitting else "less"
 
 
 def _describe_misfit(ask: PoolRequest) -> str:
@@ -214,13 +192,6 @@ def _describe_misfit(ask: PoolRequest) -> str:
 
 def _count_slices(pool: NodePool) -> int:
     return max((row.slices for row in find_pool_profiles(pool)[1]), default=7) if "A30" in (pool.product or "") else 7
-
-
-def choose_resource(ask: PoolRequest, name: str) -> str:
-    """Return the resource name: that of the profile under strategy mixed, that of a plain GPU under single."""
-    if ask.pool.mig_strategy == "single":
-        return keys.GPU
-    return make_resource_name(name)
 
 
 def make_resource_name(profile: str) -> str:
@@ -247,13 +218,13 @@ def patch(ask: PoolRequest) -> PodPatch:
     chosen = choose(ask)
     assert chosen is not None
     name = ask.request.mig_profile or chosen.name
-    product = ask.pool.product or ""
+    resource, product = make_resource_name(name), ask.pool.product or ""
     if ask.pool.mig_strategy == "single":
-        product = f"{product}-MIG-{name}"
+        resource, product = keys.GPU, f"{product}-MIG-{name}"
     return PodPatch(
         by="gpu/mig",
         cause=ask.cause,
-        limits={choose_resource(ask, name): "1"},
+        limits={resource: "1"},
         node_selector={keys.GPU_PRODUCT: product},
     )
 
@@ -273,20 +244,20 @@ def read(pool: NodePool, pod: GpuPod) -> GpuFields | None:
     if len(resources) != 1:
         return None
     profile = {"migProfile": parse_resource_name(resources[0])}
-    return GpuFields(profile | read_count(pod, resources[0]), frozenset(resources))
+    return GpuFields(profile | backend.read_count(pod, resources[0]), frozenset(resources))
 
 
 def advertises(pool: NodePool) -> dict[str, int]:
     """Return the resource of each profile that the pool may have, or that of a plain GPU under strategy single."""
     if pool.mig_strategy == "single":
-        return devices.advertises(pool)
+        return backend.advertise_devices(pool)
     return {make_resource_name(name): 1 for name in pool.mig_profiles or count_profile_instances(pool)}
 
 
 def quota(pool: NodePool) -> dict[str, int]:
     """Return the resource of each profile, and how many instances of it fit on one GPU."""
     if pool.mig_strategy == "single":
-        return devices.advertises(pool)
+        return backend.advertise_devices(pool)
     return {make_resource_name(name): count for name, count in count_profile_instances(pool).items()}
 
 

@@ -6,26 +6,17 @@ renameByDefault; another name is ignored), NVIDIA/k8s-device-plugin docs/gpu-fea
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.base import keys, quantities
 from ebbtide.core.base.problems import Problem, make_warning, set_value
 from ebbtide.core.base.prose import count_noun
-from ebbtide.core.translation.gpu.backend import (
-    Backend,
-    GpuFields,
-    GpuNode,
-    GpuPod,
-    PoolRequest,
-    compute_portion,
-    read_count,
-    reject_limit,
-)
+from ebbtide.core.translation.gpu import backend
+from ebbtide.core.translation.gpu.backend import Backend, GpuFields, GpuNode, GpuPod, PoolRequest
 from ebbtide.core.translation.pods import PodPatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ebbtide.core.profile.models import NodePool
 
 #: The compute of one GPU, in percent.
@@ -42,8 +33,7 @@ def _check_share(ask: PoolRequest) -> Iterator[Problem]:
         yield Problem("GPU007", ask.cause, message, fix)
         return
     if request.kind == "mig":
-        message = f"the GPUs of node pool {pool.name} are shared by {pool.backend} and not partitioned into MIG devices"
-        yield Problem("GPU008", ask.cause, message, "request a portion or memory, or use a node pool with backend mig")
+        yield from backend.reject_partitions(ask, pool.backend)
         return
     if request.kind == "devices":
         message = (
@@ -60,13 +50,13 @@ def _check_share(ask: PoolRequest) -> Iterator[Problem]:
         fix = "set gpuDevicesRequest to 1"
         yield Problem("GPU008", ("spec", "compute", "gpuDevicesRequest"), message, fix, fixes=set_value(1))
         return
-    yield from reject_limit(ask, f"{pool.backend} has equal shares only and does not support a limit above the request")
+    yield from backend.reject_limit(
+        ask, f"{pool.backend} has equal shares only and does not support a limit above the request"
+    )
     if request.kind == "memory" and not pool.gpu_memory_mebibytes:
-        message = f"the GPU memory of node pool {pool.name} is unknown, so memory cannot be converted to a share"
-        fix = "set gpuMemoryMebibytes for the pool in the profile, or request a portion"
-        yield Problem("GPU007", ask.cause, message, fix)
+        yield backend.report_unknown_memory(ask, "so memory cannot be converted to a share", "request a portion")
         return
-    portion = compute_portion(ask)
+    portion = backend.compute_portion(ask)
     share = 1 / replicas
     if portion > share + 1e-9:
         message = (
@@ -87,7 +77,7 @@ def read(pool: NodePool, pod: GpuPod) -> GpuFields | None:
     if not quantities.parse_whole(pod.limits.get(resource)) or pool.replicas is None:
         return None
     portion = {"gpuPortionRequest": 1 / pool.replicas}
-    return GpuFields(portion | read_count(pod, resource), frozenset({resource}))
+    return GpuFields(portion | backend.read_count(pod, resource), frozenset({resource}))
 
 
 def advertises(pool: NodePool) -> dict[str, int]:
@@ -126,22 +116,18 @@ def make_backend(
         yield from _check_share(ask)
         share = WHOLE // (ask.pool.replicas or 1)
         if compute_variable is not None and ask.request.compute > share:
-            yield Problem(
-                "GPU008",
-                ("spec", "compute", "gpuComputePercentage"),
-                f"{ask.request.compute}% of the compute is more than one share of node pool {ask.pool.name} has ({share}%)",
-                f"use at most {share}, or use a node pool with fewer shares",
-                fixes=set_value(share),
-            )
+            path = ("spec", "compute", "gpuComputePercentage")
+            message = f"{ask.request.compute}% of the compute is more than one share of node pool {ask.pool.name} has ({share}%)"
+            less = f"use at most {share}, or use a node pool with fewer shares"
+            yield Problem("GPU008", path, message, less, fixes=set_value(share))
         if ask.request.kind in {"portion", "memory"}:
             yield make_warning("GPU013", ask.cause, isolation_warning, fix)
 
     def patch(ask: PoolRequest) -> PodPatch:
         limits = {ask.pool.resource or keys.GPU_SHARED: "1"}
-        if compute_variable is None or not ask.request.compute:
-            return PodPatch(by=f"gpu/{name}", cause=ask.cause, limits=limits)
-        variable = {"name": compute_variable, "value": str(ask.request.compute)}
-        return PodPatch(by=f"gpu/{name}", cause=ask.cause, limits=limits, env=[variable])
+        lowered = compute_variable is not None and ask.request.compute
+        env = [{"name": compute_variable, "value": str(ask.request.compute)}] if lowered else []
+        return PodPatch(f"gpu/{name}", ask.cause, limits=limits, env=env)
 
     return Backend(
         name=name,

@@ -5,16 +5,18 @@ A backend is one file with a ``BACKEND``. ``ebbtide.core.translation.quotas`` li
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+from ebbtide.core.base.problems import Problem
+from ebbtide.core.translation.gpu import BACKENDS
+from ebbtide.core.translation.gpu.backend import Backend
+from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.plan import Plan
 
-    from ebbtide.core.base.problems import Problem
+if TYPE_CHECKING:
     from ebbtide.core.profile.models import ProfileSpec, Project
-    from ebbtide.core.translation.objects import Object
-    from ebbtide.core.translation.plan import Plan
 
 
 class ProjectRequest(NamedTuple):
@@ -25,6 +27,15 @@ class ProjectRequest(NamedTuple):
     known: Project | None
     cluster: ProfileSpec
     labels: dict[str, str]
+
+
+def list_gpu_amounts(project: ProjectRequest) -> Iterator[tuple[Backend, str, str]]:
+    """Yield the quota of GPUs as the amount of each resource of each node pool, with the backend of the pool."""
+    gpus = None if project.known is None else project.known.gpus
+    for pool in () if gpus is None else project.cluster.node_pools:
+        backend = BACKENDS[pool.backend]
+        for resource, per_gpu in (backend.quota or backend.advertises)(pool).items():
+            yield backend, resource, str(int((gpus or 0) * per_gpu + 1e-9))
 
 
 class QuotaBackend(NamedTuple):

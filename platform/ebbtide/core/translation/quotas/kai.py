@@ -7,24 +7,21 @@ pkg/scheduler/actions/utils/input_jobs.go (only leaf queues accept pods).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterator
+from typing import Any, Final
 
 from ebbtide.core.base import keys, quantities
 from ebbtide.core.base.problems import Problem
-from ebbtide.core.translation.quotas.backend import QuotaBackend
+from ebbtide.core.translation.objects import Object, make_object
+from ebbtide.core.translation.plan import Plan
+from ebbtide.core.translation.quotas.backend import ProjectRequest, QuotaBackend
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from ebbtide.core.translation.objects import Object
-    from ebbtide.core.translation.plan import Plan
-    from ebbtide.core.translation.quotas.backend import ProjectRequest
-
+QUEUE: Final = ("scheduling.run.ai/v2", "Queue")
 UNLIMITED: Final = -1
-#: The queue of pods without a queue label.
-DEFAULT_QUEUE: Final = "default-queue"
 #: The resources of a KAI queue.
 RESOURCES: Final = ("cpu", "gpu", "memory")
+#: The queue of pods without a queue label.
+DEFAULT_QUEUE: Final = "default-queue"
 
 
 def check(plan: Plan) -> Iterator[Problem]:
@@ -47,22 +44,18 @@ def make_queue(project: ProjectRequest) -> Iterator[Object]:
         return {"quota": quota, "limit": UNLIMITED if over_quota else quota, "overQuotaWeight": weight}
 
     memory = quantities.parse_whole_quantity(known.memory) if known is not None and known.memory is not None else None
-    yield {
-        "apiVersion": "scheduling.run.ai/v2",
-        "kind": "Queue",
-        "metadata": {"name": project.name, "labels": project.labels},
-        "spec": {
-            "displayName": project.name,
-            "parentQueue": project.cluster.projects.parent_queue,
-            "resources": {
-                "cpu": part(
-                    None if known is None or known.cpu is None else quantities.drop_zero_fraction(known.cpu * 1000)
-                ),
-                "gpu": part(None if known is None or known.gpus is None else quantities.drop_zero_fraction(known.gpus)),
-                "memory": part(None if memory is None else -(-memory // 10**6)),
-            },
+    cpu = None if known is None or known.cpu is None else quantities.drop_zero_fraction(known.cpu * 1000)
+    gpus = None if known is None or known.gpus is None else quantities.drop_zero_fraction(known.gpus)
+    spec = {
+        "displayName": project.name,
+        "parentQueue": project.cluster.projects.parent_queue,
+        "resources": {
+            "cpu": part(cpu),
+            "gpu": part(gpus),
+            "memory": part(None if memory is None else -(-memory // 10**6)),
         },
     }
+    yield make_object(*QUEUE, project.name, spec, labels=project.labels)
 
 
 def make_parent_queue(name: str) -> Object:
@@ -72,12 +65,8 @@ def make_parent_queue(name: str) -> Object:
     (pkg/scheduler/plugins/proportion/capacity_policy/quota_check.go checks every ancestor queue).
     """
     open_ = {"quota": UNLIMITED, "limit": UNLIMITED, "overQuotaWeight": 1}
-    return {
-        "apiVersion": "scheduling.run.ai/v2",
-        "kind": "Queue",
-        "metadata": {"name": name, "labels": {keys.APP_MANAGED_BY: "ebbtide"}},
-        "spec": {"resources": {part: dict(open_) for part in RESOURCES}},
-    }
+    resources = {part: dict(open_) for part in RESOURCES}
+    return make_object(*QUEUE, name, {"resources": resources}, labels={keys.APP_MANAGED_BY: "ebbtide"})
 
 
 BACKEND = QuotaBackend(
@@ -86,6 +75,6 @@ BACKEND = QuotaBackend(
     objects=make_queue,
     check=check,
     group="kai",
-    queue=("scheduling.run.ai/v2", "Queue"),
+    queue=QUEUE,
     tested="KAI-Scheduler 0.12.0",
 )

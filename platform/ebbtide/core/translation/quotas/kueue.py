@@ -21,14 +21,13 @@ from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.problems import ERROR, Path, Problem, remove_field
 from ebbtide.core.translation.gpu import BACKENDS, list_pool_requests
 from ebbtide.core.translation.gpu.backend import Backend, PoolRequest
-from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.objects import Object, make_object
 from ebbtide.core.translation.plan import Plan
-from ebbtide.core.translation.quotas.backend import QuotaBackend
+from ebbtide.core.translation.quotas.backend import ProjectRequest, QuotaBackend, list_gpu_amounts
 from ebbtide.core.translation.quotas.resourcequota import DEFAULT_REQUEST, make_limit_range
 
 if TYPE_CHECKING:
     from ebbtide.core.profile.models import ProfileSpec
-    from ebbtide.core.translation.quotas.backend import ProjectRequest
 
 API: Final = "kueue.x-k8s.io/v1beta2"
 #: The ResourceFlavor of all projects. It selects no nodes, since the node pools of a spec do.
@@ -48,34 +47,22 @@ def make_queues(project: ProjectRequest) -> Iterator[Object]:
     """
     known, projects = project.known, project.cluster.projects
     managed = {keys.APP_MANAGED_BY: "ebbtide"}
-    yield {"apiVersion": API, "kind": "ResourceFlavor", "metadata": {"name": FLAVOR, "labels": managed}}
+    yield make_object(API, "ResourceFlavor", FLAVOR, labels=managed)
     quotas = [
         _make_quota(resource, amount, borrows=known is None or known.over_quota)
         for resource, amount in _list_amounts(project).items()
     ]
-    yield {
-        "apiVersion": API,
-        "kind": "ClusterQueue",
-        "metadata": {"name": project.name, "labels": project.labels},
-        "spec": {
-            "cohortName": projects.parent_queue,
-            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": project.namespace}},
-            "preemption": {"withinClusterQueue": "LowerPriority", "reclaimWithinCohort": "Any"},
-            "resourceGroups": [
-                {
-                    "coveredResources": [quota["name"] for quota in quotas],
-                    "flavors": [{"name": FLAVOR, "resources": quotas}],
-                }
-            ],
-            "fairSharing": {"weight": str(1 if known is None else known.over_quota_weight)},
-        },
+    covered = [quota["name"] for quota in quotas]
+    spec = {
+        "cohortName": projects.parent_queue,
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": project.namespace}},
+        "preemption": {"withinClusterQueue": "LowerPriority", "reclaimWithinCohort": "Any"},
+        "resourceGroups": [{"coveredResources": covered, "flavors": [{"name": FLAVOR, "resources": quotas}]}],
+        "fairSharing": {"weight": str(1 if known is None else known.over_quota_weight)},
     }
-    yield {
-        "apiVersion": API,
-        "kind": "LocalQueue",
-        "metadata": {"name": project.name, "namespace": project.namespace, "labels": project.labels},
-        "spec": {"clusterQueue": project.name},
-    }
+    yield make_object(API, "ClusterQueue", project.name, spec, labels=project.labels)
+    queue = {"clusterQueue": project.name}
+    yield make_object(API, "LocalQueue", project.name, queue, namespace=project.namespace, labels=project.labels)
     if known is not None and (known.cpu is not None or known.memory is not None):
         yield make_limit_range(project)
 
@@ -95,12 +82,9 @@ def _list_amounts(project: ProjectRequest) -> dict[str, str | None]:
     if known.cpu is not None:
         amounts["cpu"] = quantities.format_cores(known.cpu)
     amounts["memory"] = known.memory
-    if known.gpus is not None:
-        for pool in project.cluster.node_pools:
-            backend = BACKENDS[pool.backend]
-            for resource, per_gpu in (backend.quota or backend.advertises)(pool).items():
-                if backend.claims is None and amounts[resource] is None:
-                    amounts[resource] = str(int(known.gpus * per_gpu + 1e-9))
+    for backend, resource, amount in list_gpu_amounts(project):
+        if backend.claims is None and amounts[resource] is None:
+            amounts[resource] = amount
     return amounts
 
 

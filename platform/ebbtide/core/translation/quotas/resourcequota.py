@@ -6,20 +6,17 @@ pkg/quota/v1/evaluator/core/resource_claims.go (the resource names of claims, wh
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.core.base import quantities
-from ebbtide.core.translation.gpu import BACKENDS
+from ebbtide.core.translation.objects import Object, make_object
+from ebbtide.core.translation.plan import Serving
 from ebbtide.core.translation.priority import NON_PREEMPTIBLE, find_missing_default, list_level_classes
-from ebbtide.core.translation.quotas.backend import QuotaBackend
+from ebbtide.core.translation.quotas.backend import ProjectRequest, QuotaBackend, list_gpu_amounts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ebbtide.core.profile.models import ProfileSpec
-    from ebbtide.core.translation.objects import Object
-    from ebbtide.core.translation.plan import Serving
-    from ebbtide.core.translation.quotas.backend import ProjectRequest
 
 #: The names of a project's ResourceQuotas: for non-preemptible pods, and for resource claims.
 QUOTAS: Final = ("ebbtide-guaranteed", "ebbtide-claims")
@@ -29,7 +26,7 @@ DEFAULT_REQUEST: Final = {"cpu": "25m", "memory": "128Mi"}
 
 def make_quotas(project: ProjectRequest) -> Iterator[Object]:
     """Yield the ResourceQuotas of a project that the profile lists, and the default requests that they need."""
-    known, cluster, labels = project.known, project.cluster, project.labels
+    known, cluster = project.known, project.cluster
     if known is None:
         return
     hard: dict[str, str] = {}
@@ -38,43 +35,29 @@ def make_quotas(project: ProjectRequest) -> Iterator[Object]:
         hard["requests.cpu"] = quantities.format_cores(known.cpu)
     if known.memory is not None:
         hard["requests.memory"] = known.memory
-    if known.gpus is not None:
-        for pool in cluster.node_pools:
-            backend = BACKENDS[pool.backend]
-            for resource, per_gpu in (backend.quota or backend.advertises)(pool).items():
-                amount = str(int(known.gpus * per_gpu + 1e-9))
-                if backend.claims is not None:
-                    claims.setdefault(resource, amount)
-                else:
-                    hard.setdefault(f"requests.{resource}", amount)
+    for backend, resource, amount in list_gpu_amounts(project):
+        if backend.claims is not None:
+            claims.setdefault(resource, amount)
+        else:
+            hard.setdefault(f"requests.{resource}", amount)
     if claims:
         # A claim has no priority class, so a quota with a PriorityClass scope would not count it.
-        yield {
-            "apiVersion": "v1",
-            "kind": "ResourceQuota",
-            "metadata": {"name": QUOTAS[1], "namespace": project.namespace, "labels": labels},
-            "spec": {"hard": claims},
-        }
+        yield _make_namespaced("ResourceQuota", QUOTAS[1], {"hard": claims}, project)
     if not hard:
         return
-    yield {
-        "apiVersion": "v1",
-        "kind": "ResourceQuota",
-        "metadata": {"name": QUOTAS[0], "namespace": project.namespace, "labels": labels},
-        "spec": {"hard": hard, **_make_scope(cluster)},
-    }
+    yield _make_namespaced("ResourceQuota", QUOTAS[0], {"hard": hard, **_make_scope(cluster)}, project)
     if "requests.cpu" in hard or "requests.memory" in hard:
         yield make_limit_range(project)
 
 
 def make_limit_range(project: ProjectRequest) -> Object:
     """Return the default requests of containers without any, so that a quota on CPU or memory can count them."""
-    return {
-        "apiVersion": "v1",
-        "kind": "LimitRange",
-        "metadata": {"name": "ebbtide", "namespace": project.namespace, "labels": project.labels},
-        "spec": {"limits": [{"type": "Container", "defaultRequest": DEFAULT_REQUEST}]},
-    }
+    limits = [{"type": "Container", "defaultRequest": DEFAULT_REQUEST}]
+    return _make_namespaced("LimitRange", "ebbtide", {"limits": limits}, project)
+
+
+def _make_namespaced(kind: str, name: str, spec: Object, project: ProjectRequest) -> Object:
+    return make_object("v1", kind, name, spec, namespace=project.namespace, labels=project.labels)
 
 
 def counts_every_pod(cluster: ProfileSpec) -> bool:

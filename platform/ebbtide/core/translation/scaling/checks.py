@@ -2,42 +2,39 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterator
+from typing import Final
 
 from ebbtide.core.base import keys
-from ebbtide.core.base.problems import Change, Fix, Problem, choose_serving, make_warning, remove_field, set_value
+from ebbtide.core.base.problems import Change, Fix, Path, Problem, choose_serving, make_warning, remove_field, set_value
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.base.quantities import parse_whole_quantity
 from ebbtide.core.base.versions import parse_version
 from ebbtide.core.profile import metric_names
 from ebbtide.core.translation.modes import report_knative_field
-from ebbtide.core.translation.scaling import keda
+from ebbtide.core.translation.objects import read_field
+from ebbtide.core.translation.plan import Plan
+from ebbtide.core.translation.scaling import standard
 from ebbtide.core.translation.scaling.choice import AUTO
 from ebbtide.core.translation.scaling.knative import SETTINGS
 from ebbtide.core.translation.scaling.targets import check_targets, report_missing_adapter
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from ebbtide.core.base.problems import Path
-    from ebbtide.core.spec.autoscaling import Autoscaling
-    from ebbtide.core.translation.plan import Plan
-
 
 CONTAINER_CONCURRENCY_MAX: Final = "1000"
 #: The first Knative version that applies a changed min-scale to a live revision (knative/serving#16186).
 LIVE_SCALE_SINCE: Final = (1, 21)
 #: The reason why a setting of the autoscaler has no effect on a fixed number of replicas.
 EQUAL: Final = "minReplicas and maxReplicas are equal"
+#: The metric and the fields that need one.
+METRIC_FIELDS: Final = ("metric", "metricName", "metricThreshold", "metricThresholdPercentage")
 #: The codes of a metric that is not known, whose autoscaler is not known either.
 UNKNOWN_METRIC: Final = frozenset({"AUT007", "AUT008", "AUT027", "AUT032"})
 #: Fields that only Knative's autoscaler or queue-proxy supports, and the value without effect.
 KNATIVE_ONLY: Final = (
-    ("initialReplicas", "initial_replicas", None),
-    ("activationReplicas", "activation_replicas", None),
-    ("concurrencyHardLimit", "concurrency_hard_limit", 0),
-    ("scaleToZeroRetentionSeconds", "scale_to_zero_retention_seconds", 0),
-    *((field, attribute, None) for field, attribute, *_ in SETTINGS),
+    ("initialReplicas", None),
+    ("activationReplicas", None),
+    ("concurrencyHardLimit", 0),
+    ("scaleToZeroRetentionSeconds", 0),
+    *((field, None) for field, *_ in SETTINGS),
 )
 
 
@@ -54,25 +51,14 @@ def _check_fixed(plan: Plan) -> Iterator[Problem]:
     auto, scaling = plan.spec.autoscaling, plan.scaling
     if scaling.scaler != "fixed":
         return
-    if auto.metric is not None:
-        message = f"the metric has no effect: minReplicas and maxReplicas are both {scaling.minimum}"
-        fix = "increase maxReplicas, or remove metric"
-        yield make_warning("AUT021", (*AUTO, "metric"), message, fix, fixes=(Fix(_remove_metric(auto), safe=True),))
-    if auto.scale_down_delay_seconds:
-        message = f"the delay has no effect: minReplicas and maxReplicas are both {scaling.minimum}"
-        fix = "increase maxReplicas, or remove scaleDownDelaySeconds"
-        yield make_warning("AUT021", (*AUTO, "scaleDownDelaySeconds"), message, fix, fixes=remove_field(safe=True))
-
-
-def _remove_metric(auto: Autoscaling) -> tuple[Change, ...]:
-    """Return the removal of the metric and of the fields that need one."""
-    values = {
-        "metric": auto.metric,
-        "metricName": auto.metric_name,
-        "metricThreshold": auto.metric_threshold,
-        "metricThresholdPercentage": auto.metric_threshold_percentage,
-    }
-    return tuple(Change((*AUTO, name)) for name, value in values.items() if value is not None)
+    values = [(*AUTO, name) for name in METRIC_FIELDS if read_field(auto, name) is not None]
+    for name, subject, value, fixes in (
+        ("metric", "metric", auto.metric, (Fix(tuple(map(Change, values)), safe=True),)),
+        ("scaleDownDelaySeconds", "delay", auto.scale_down_delay_seconds, remove_field(safe=True)),
+    ):
+        if value:
+            message = f"the {subject} has no effect: minReplicas and maxReplicas are both {scaling.minimum}"
+            yield make_warning("AUT021", (*AUTO, name), message, f"increase maxReplicas, or remove {name}", fixes)
 
 
 def _check_controller(plan: Plan) -> Iterator[Problem]:
@@ -81,16 +67,15 @@ def _check_controller(plan: Plan) -> Iterator[Problem]:
     has_controller = plan.cluster.autoscaling.controller
     fix = "run ebbtide controller in the cluster and set autoscaling.controller: true in the profile"
     for field in ("metrics", "schedule", "guard", "behavior", "fallbackReplicas"):
-        wanted = auto.fallback_replicas if field == "fallbackReplicas" else getattr(auto, field)
-        if not wanted or (field == "behavior" and scaling.scaler in {"own-hpa", "keda"}):
+        if not read_field(auto, field) or (field == "behavior" and scaling.scaler in {"own-hpa", "keda"}):
             continue
         if standard:
+            message = (
+                f"{field} needs Ebbtide's controller, which scales Knative revisions, and {plan.mode.title} has none"
+            )
+            fix = f"use serving: kserve or knative, or remove {field}"
             yield Problem(
-                "AUT090",
-                (*AUTO, field),
-                f"{field} needs Ebbtide's controller, which scales Knative revisions, and {plan.mode.title} has none",
-                f"use serving: kserve or knative, or remove {field}",
-                fixes=choose_serving("kserve", "knative") + remove_field(),
+                "AUT090", (*AUTO, field), message, fix, fixes=choose_serving("kserve", "knative") + remove_field()
             )
         elif not has_controller:
             message = f"{field} needs Ebbtide's controller, which this cluster does not have"
@@ -98,50 +83,45 @@ def _check_controller(plan: Plan) -> Iterator[Problem]:
         elif scaling.scaler != "controller":
             reason = EQUAL if scaling.scaler == "fixed" else "the KPA does not read it"
             yield report_no_effect((*AUTO, field), reason)
-    if (
-        scaling.scaler == "controller"
-        and not standard
-        and parse_version(plan.cluster.knative.version) < LIVE_SCALE_SINCE
-    ):
-        yield Problem(
-            "AUT091",
-            ("spec", "autoscaling"),
-            f"Knative {plan.cluster.knative.version} does not apply a changed min-scale to a live revision, by which the "
-            "controller scales",
-            "use Knative 1.21 or later, or scale on concurrency or throughput",
-        )
-    disallowed = plan.cluster.kserve.annotation_disallow_list
-    if scaling.scaler == "controller" and plan.serving == "kserve" and keys.FLOOR not in disallowed:
-        yield Problem(
-            "AUT092",
-            ("spec", "autoscaling"),
-            f"this cluster's KServe copies {keys.FLOOR} to the pods, so each change of the scaling would create a new revision",
-            f"add {keys.FLOOR} to KServe's serviceAnnotationDisallowedList (kustomize/kserve does) and to "
-            "kserve.annotationDisallowList of the profile",
-        )
-    if scaling.scaler == "controller" and auto.fallback_replicas is not None:
-        yield from _check_fallback(plan, auto.fallback_replicas)
+    if scaling.scaler == "controller":
+        yield from _check_floor(plan)
     if auto.min_replicas == 0 and not standard and scaling.scaler != "controller":
         for target in scaling.targets:
             if not target.row.to_zero:
-                yield Problem(
-                    "AUT004",
-                    (*AUTO, "minReplicas"),
-                    f"a service cannot scale to zero on {auto.metric}: the metric has no value without replicas",
+                message = f"a service cannot scale to zero on {auto.metric}: the metric has no value without replicas"
+                fix = (
                     "set minReplicas to 1 or more, or scale on concurrency or throughput, or remove the metric and use 0..1 "
-                    f"replicas, or {fix}",
-                    fixes=set_value(1),
+                    f"replicas, or {fix}"
                 )
+                yield Problem("AUT004", (*AUTO, "minReplicas"), message, fix, fixes=set_value(1))
 
 
-def _check_fallback(plan: Plan, replicas: int) -> Iterator[Problem]:
-    """Check the replicas without metrics: fewer than the load needs would remove serving replicas in an outage."""
-    where, maximum = (*AUTO, "fallbackReplicas"), plan.scaling.maximum
-    if replicas > maximum:
-        yield Problem(
-            "AUT020", where, f"fallbackReplicas {replicas} is above maxReplicas {maximum}", f"use at most {maximum}"
+def _check_floor(plan: Plan) -> Iterator[Problem]:
+    """Check the cluster of the controller, and the replicas without metrics.
+
+    Fewer replicas than the load needs would remove serving ones in an outage.
+    """
+    cluster, kserve_keys = plan.cluster, plan.cluster.kserve.annotation_disallow_list
+    if plan.mode.revisions and parse_version(cluster.knative.version) < LIVE_SCALE_SINCE:
+        message = (
+            f"Knative {cluster.knative.version} does not apply a changed min-scale to a live revision, by which the "
+            "controller scales"
         )
-    elif replicas < maximum:
+        fix = "use Knative 1.21 or later, or scale on concurrency or throughput"
+        yield Problem("AUT091", AUTO, message, fix)
+    if plan.serving == "kserve" and keys.FLOOR not in kserve_keys:
+        message = f"this cluster's KServe copies {keys.FLOOR} to the pods, so each change of the scaling would create a new revision"
+        fix = (
+            f"add {keys.FLOOR} to KServe's serviceAnnotationDisallowedList (kustomize/kserve does) and to "
+            "kserve.annotationDisallowList of the profile"
+        )
+        yield Problem("AUT092", AUTO, message, fix)
+    replicas = plan.spec.autoscaling.fallback_replicas
+    where, maximum = (*AUTO, "fallbackReplicas"), plan.scaling.maximum
+    if replicas is not None and replicas > maximum:
+        message = f"fallbackReplicas {replicas} is above maxReplicas {maximum}"
+        yield Problem("AUT020", where, message, f"use at most {maximum}")
+    elif replicas is not None and replicas < maximum:
         message = (
             f"after {plan.cluster.autoscaling.fallback_seconds} s without a metric's value, the service is set to {replicas} of "
             f"{maximum} replicas, even if its load needs more"
@@ -156,8 +136,8 @@ def _check_settings(plan: Plan) -> Iterator[Problem]:
         return
     scaler = plan.scaling.scaler
     reason = "an HPA does not read it" if scaler == "knative-hpa" else EQUAL
-    for field, attribute, *_, readers in SETTINGS:
-        if getattr(plan.spec.autoscaling, attribute) is not None and scaler not in readers:
+    for field, *_, readers in SETTINGS:
+        if read_field(plan.spec.autoscaling, field) is not None and scaler not in readers:
             yield report_no_effect((*AUTO, field), reason)
 
 
@@ -177,9 +157,8 @@ def _check_limits(plan: Plan) -> Iterator[Problem]:
     if not plan.mode.revisions:
         return
     auto, knative = plan.spec.autoscaling, plan.cluster.knative
-    hard_limit = (
-        parse_whole_quantity(knative.defaults.get("container-concurrency-max-limit", CONTAINER_CONCURRENCY_MAX)) or 0
-    )
+    written = knative.defaults.get("container-concurrency-max-limit", CONTAINER_CONCURRENCY_MAX)
+    hard_limit = parse_whole_quantity(written) or 0
     if auto.concurrency_hard_limit is not None and auto.concurrency_hard_limit > hard_limit:
         message = f"{auto.concurrency_hard_limit} is above this cluster's maximum of {hard_limit} (container-concurrency-max-limit)"
         fix = f"set concurrencyHardLimit to at most {hard_limit}"
@@ -207,30 +186,22 @@ def _check_replicas(plan: Plan) -> Iterator[Problem]:
         )
         fix = "set minReplicas to 1, or enable it in config-autoscaler and in knative.autoscaler of the profile"
         yield Problem("AUT030", (*AUTO, "minReplicas"), message, fix, fixes=set_value(1))
-    if (
-        auto.initial_replicas == 0
-        and scaling.minimum == 0
-        and config.get("allow-zero-initial-scale", "false") != "true"
-    ):
+    zero_initial = config.get("allow-zero-initial-scale", "false") == "true"
+    if auto.initial_replicas == 0 and scaling.minimum == 0 and not zero_initial:
         message = "this cluster starts every revision with at least 1 replica (allow-zero-initial-scale)"
         fix = (
             "set initialReplicas to 1 or more, or allow 0 in config-autoscaler and in knative.autoscaler of the profile"
         )
         yield Problem("AUT019", (*AUTO, "initialReplicas"), message, fix, fixes=set_value(1))
     elif auto.initial_replicas == 0 and scaling.minimum > 0:
-        yield report_no_effect(
-            (*AUTO, "initialReplicas"),
-            f"minReplicas is {scaling.minimum}, which is higher",
-            "remove initialReplicas, or set minReplicas to 0",
-            set_value(0, "minReplicas"),
-        )
+        reason = f"minReplicas is {scaling.minimum}, which is higher"
+        fix = "remove initialReplicas, or set minReplicas to 0"
+        yield report_no_effect((*AUTO, "initialReplicas"), reason, fix, set_value(0, "minReplicas"))
     elif auto.initial_replicas:
         if auto.initial_replicas <= scaling.minimum:
-            yield report_no_effect(
-                (*AUTO, "initialReplicas"),
-                f"a revision starts with at least minReplicas, which is {scaling.minimum}",
-                f"remove initialReplicas, or set it above {scaling.minimum}",
-            )
+            reason = f"a revision starts with at least minReplicas, which is {scaling.minimum}"
+            fix = f"remove initialReplicas, or set it above {scaling.minimum}"
+            yield report_no_effect((*AUTO, "initialReplicas"), reason, fix)
         else:
             message = (
                 f"Knative starts every new revision, not only the first, with {count_noun(auto.initial_replicas, 'replica')}: each "
@@ -294,15 +265,13 @@ def _check_standard(plan: Plan) -> Iterator[Problem]:
     cluster, scaling, title = plan.cluster, plan.scaling, plan.mode.title
     auto, row = plan.spec.autoscaling, scaling.metric
     if scaling.minimum == 0:
+        message = f"{title} cannot scale from zero: it has no activator, so requests to a service without replicas fail"
+        fix = "set minReplicas to 1, or use serving: kserve or knative"
         yield Problem(
-            "AUT024",
-            (*AUTO, "minReplicas"),
-            f"{title} cannot scale from zero: it has no activator, so requests to a service without replicas fail",
-            "set minReplicas to 1, or use serving: kserve or knative",
-            fixes=set_value(1) + choose_serving("kserve", "knative"),
+            "AUT024", (*AUTO, "minReplicas"), message, fix, fixes=set_value(1) + choose_serving("kserve", "knative")
         )
-    for field, attribute, neutral in KNATIVE_ONLY:
-        if getattr(auto, attribute) not in {None, neutral}:
+    for field, neutral in KNATIVE_ONLY:
+        if read_field(auto, field) not in {None, neutral}:
             yield report_knative_field("AUT024", (*AUTO, field), f"{field} needs Knative, which {title} does not use")
     if auto.metric is None and auto.metric_threshold is not None:
         message = "without a metric, KServe manages the replicas and does not use metricThreshold"
@@ -318,18 +287,12 @@ def _check_standard(plan: Plan) -> Iterator[Problem]:
         return
     metric = metric_names.find_standard_name(row, cluster.metrics)
     if metric is None:
-        yield Problem(
-            "AUT024",
-            (*AUTO, "metric"),
-            f"{title} has no queue-proxy, so {row.name} is not measured",
-            "use serving: kserve or knative"
-            + (
-                f", or set metrics.{metric_names.make_alias(row.standard)} in the profile to a metric of the gateway or the server"
-                if row.standard is not None
-                else ""
-            ),
-            fixes=choose_serving("kserve", "knative"),
-        )
+        fix = "use serving: kserve or knative"
+        if row.standard is not None:
+            alias = metric_names.make_alias(row.standard)
+            fix += f", or set metrics.{alias} in the profile to a metric of the gateway or the server"
+        message = f"{title} has no queue-proxy, so {row.name} is not measured"
+        yield Problem("AUT024", (*AUTO, "metric"), message, fix, fixes=choose_serving("kserve", "knative"))
     elif cluster.metrics.adapter == "none":
         yield report_missing_adapter(metric)
 
@@ -346,5 +309,5 @@ CHECKS: Final[tuple[Callable[[Plan], Iterator[Problem]], ...]] = (
     _check_controller,
     _check_gang,
     check_targets,
-    keda.check,
+    standard.check,
 )

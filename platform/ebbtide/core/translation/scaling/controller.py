@@ -6,6 +6,7 @@ The controller reads Prometheus and not the metrics adapter, so the adapter's na
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ebbtide.core.base import keys, metrics
@@ -13,13 +14,11 @@ from ebbtide.core.base.cron import Window
 from ebbtide.core.base.engine_metrics import find_engine_metrics
 from ebbtide.core.spec.objectives import P95_LATE
 from ebbtide.core.translation.engines import find_engine
+from ebbtide.core.translation.plan import Plan, ScalingTarget
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from ebbtide.core.autoscaler.floor import FloorMetric, FloorSettings, GuardTerms, Scope
     from ebbtide.core.spec.autoscaling import Autoscaling, ScalingRules, ScalingWindow
-    from ebbtide.core.translation.plan import Plan, ScalingTarget
 
 
 def make_floor_settings(plan: Plan) -> FloorSettings:
@@ -95,14 +94,11 @@ def make_floor_metric(plan: Plan, target: ScalingTarget) -> FloorMetric:
 
 def make_behavior_fields(auto: Autoscaling) -> dict[str, Any] | None:
     """Return the ``behavior`` of a HorizontalPodAutoscaler, None for Kubernetes' default."""
-    fields = (
-        {
-            name: _make_rules(rules)
-            for name, rules in (("scaleUp", auto.behavior.scale_up), ("scaleDown", auto.behavior.scale_down))
-        }
-        if auto.behavior is not None
-        else {"scaleUp": {}, "scaleDown": {}}
-    )
+    behavior = auto.behavior
+    fields = {
+        "scaleUp": {} if behavior is None else _make_rules(behavior.scale_up),
+        "scaleDown": {} if behavior is None else _make_rules(behavior.scale_down),
+    }
     if auto.scale_down_delay_seconds is not None:
         fields["scaleDown"].setdefault("stabilizationWindowSeconds", auto.scale_down_delay_seconds)
     return {name: rules for name, rules in fields.items() if rules} or None

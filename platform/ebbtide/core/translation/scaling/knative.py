@@ -7,13 +7,12 @@ always written, as a whole number).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final
 
 from ebbtide.core.base import keys
 from ebbtide.core.base.quantities import format_number
-
-if TYPE_CHECKING:
-    from ebbtide.core.translation.plan import Plan
+from ebbtide.core.translation.objects import read_field
+from ebbtide.core.translation.plan import Plan
 
 #: The KPA's target, in requests in flight, for a workload that the controller scales: one replica suffices for it.
 WAKE_TARGET: Final = "1000"
@@ -27,14 +26,14 @@ CLASSES: Final = {
 
 #: The autoscalers whose first part is the KPA.
 _KPA: Final = frozenset({"knative-kpa", "controller"})
-#: Fields whose value is an annotation: the field, its attribute, the annotation, the value's unit, the autoscalers that read
-#: it (pkg/apis/autoscaling/register.go; pkg/reconciler/autoscaling/hpa/resources/hpa.go reads only the window).
-SETTINGS: Final[tuple[tuple[str, str, str, str, frozenset[str]], ...]] = (
-    ("stableWindowSeconds", "stable_window_seconds", keys.WINDOW, "s", frozenset({*_KPA, "knative-hpa"})),
-    ("panicWindowPercentage", "panic_window_percentage", keys.PANIC_WINDOW, "", _KPA),
-    ("panicThresholdPercentage", "panic_threshold_percentage", keys.PANIC_THRESHOLD, "", _KPA),
-    ("targetBurstCapacity", "target_burst_capacity", keys.BURST_CAPACITY, "", frozenset({*_KPA, "fixed"})),
-    ("metricAggregation", "metric_aggregation", keys.AGGREGATION, "", _KPA),
+#: Fields whose value is an annotation: the field, the annotation, the value's unit, the autoscalers that read it
+#: (pkg/apis/autoscaling/register.go; pkg/reconciler/autoscaling/hpa/resources/hpa.go reads only the window).
+SETTINGS: Final[tuple[tuple[str, str, str, frozenset[str]], ...]] = (
+    ("stableWindowSeconds", keys.WINDOW, "s", frozenset({*_KPA, "knative-hpa"})),
+    ("panicWindowPercentage", keys.PANIC_WINDOW, "", _KPA),
+    ("panicThresholdPercentage", keys.PANIC_THRESHOLD, "", _KPA),
+    ("targetBurstCapacity", keys.BURST_CAPACITY, "", frozenset({*_KPA, "fixed"})),
+    ("metricAggregation", keys.AGGREGATION, "", _KPA),
 )
 
 
@@ -74,10 +73,10 @@ def _make_metric_annotations(plan: Plan) -> dict[str, str]:
 
 def _make_settings(plan: Plan) -> dict[str, str]:
     annotations = {}
-    for _, attribute, key, unit, _ in SETTINGS:
-        value = getattr(plan.spec.autoscaling, attribute)
+    for field, key, unit, _ in SETTINGS:
+        value = read_field(plan.spec.autoscaling, field)
         if value is not None:
-            annotations[key] = value if isinstance(value, str) else f"{format_number(value)}{unit}"
+            annotations[key] = f"{_format(value)}{unit}"
     return annotations
 
 
@@ -86,21 +85,21 @@ def _make_written_annotations(plan: Plan) -> dict[str, str]:
     scaling, auto = plan.scaling, plan.spec.autoscaling
     if scaling.scaler == "controller":
         return _make_metric_annotations(plan) | _make_settings(plan)
-    values = {
+    values: dict[str, Any] = {
         keys.CLASS: keys.CLASS_HPA if scaling.scaler == "knative-hpa" else None,
         keys.METRIC: scaling.metric_name if auto.metric is not None else None,
-        keys.TARGET: _format(auto.metric_threshold),
-        keys.TARGET_UTILIZATION: _format(auto.metric_threshold_percentage),
-        keys.INITIAL_SCALE: _format(auto.initial_replicas),
-        keys.ACTIVATION_SCALE: _format(auto.activation_replicas),
+        keys.TARGET: auto.metric_threshold,
+        keys.TARGET_UTILIZATION: auto.metric_threshold_percentage,
+        keys.INITIAL_SCALE: auto.initial_replicas,
+        keys.ACTIVATION_SCALE: auto.activation_replicas,
         keys.SCALE_DOWN_DELAY: _format_seconds(auto.scale_down_delay_seconds),
         keys.RETENTION: _format_seconds(auto.scale_to_zero_retention_seconds),
     }
-    return {key: value for key, value in values.items() if value is not None} | _make_settings(plan)
+    return {key: _format(value) for key, value in values.items() if value is not None} | _make_settings(plan)
 
 
-def _format(value: float | None) -> str | None:
-    return None if value is None else format_number(value)
+def _format(value: str | float) -> str:
+    return value if isinstance(value, str) else format_number(value)
 
 
 def _format_seconds(seconds: int | None) -> str | None:

@@ -49,10 +49,9 @@ def list_scrape_decisions(plan: Plan) -> Iterator[Decision]:
     """Yield the port at which Prometheus reads a custom metric, if the spec does not say."""
     annotations = make_scrape_annotations(plan)
     if annotations:
-        yield Decision(
-            "metrics port",
-            annotations[keys.SCRAPE_PORT],
+        because = (
             f"a metric or the SLO of the spec needs the server's metrics, and it does not set {keys.SCRAPE}, so Prometheus "
-            "scrapes this port",
-            ("spec.autoscaling.metric", "spec.slo", "spec.annotations", "spec.servingPort.container"),
+            "scrapes this port"
         )
+        fields = ("spec.autoscaling.metric", "spec.slo", "spec.annotations", "spec.servingPort.container")
+        yield Decision("metrics port", annotations[keys.SCRAPE_PORT], because, fields)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.core.base import keys, metrics
@@ -12,14 +13,12 @@ from ebbtide.core.base.quantities import is_milli
 from ebbtide.core.base.versions import parse_version
 from ebbtide.core.profile import metric_names
 from ebbtide.core.translation.engines import find_engine
+from ebbtide.core.translation.plan import Plan, Scaling, ScalingTarget
 from ebbtide.core.translation.scaling.choice import AUTO, TITLES, shares_device
 from ebbtide.core.translation.scaling.scraping import has_own_source, list_annotation_names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from ebbtide.core.spec.inference import InferenceSpec
-    from ebbtide.core.translation.plan import Plan, Scaling, ScalingTarget
 
 
 #: Kubernetes' default of an HPA's stabilization window for scaling down, in seconds (k8s.io/kubernetes
@@ -45,14 +44,13 @@ def check_targets(plan: Plan) -> Iterator[Problem]:
 def _check_concurrency(spec: InferenceSpec, scaling: Scaling, target: ScalingTarget) -> Iterator[Problem]:
     hard_limit = spec.autoscaling.concurrency_hard_limit
     if target.row.limited and hard_limit and scaling.threshold and hard_limit < scaling.threshold:
-        yield make_warning(
-            "AUT018",
-            (*AUTO, "concurrencyHardLimit"),
+        message = (
             f"Knative scales on the smaller of the two values: concurrencyHardLimit {hard_limit} replaces metricThreshold "
-            f"{scaling.threshold:g}",
-            f"set metricThreshold to at most {hard_limit}, or increase concurrencyHardLimit",
-            fixes=set_value(hard_limit, "metricThreshold"),
+            f"{scaling.threshold:g}"
         )
+        fix = f"set metricThreshold to at most {hard_limit}, or increase concurrencyHardLimit"
+        fixes = set_value(hard_limit, "metricThreshold")
+        yield make_warning("AUT018", (*AUTO, "concurrencyHardLimit"), message, fix, fixes)
 
 
 def _check_hpa(plan: Plan) -> Iterator[Problem]:
@@ -81,15 +79,13 @@ def _check_hpa(plan: Plan) -> Iterator[Problem]:
                 fixes=set_value(HPA_STABILIZATION_SECONDS) + choose_serving("kserve-standard"),
             )
         if resource is None and cluster.metrics.adapter != "prometheus-adapter":
-            yield Problem(
-                "AUT009",
-                path,
-                f"Knative's HPA class reads {metric} from the API custom.metrics.k8s.io, which "
-                + ("KEDA does not serve" if cluster.metrics.adapter == "keda" else "is unavailable in this cluster"),
+            state = "KEDA does not serve" if cluster.metrics.adapter == "keda" else "is unavailable in this cluster"
+            message = f"Knative's HPA class reads {metric} from the API custom.metrics.k8s.io, which {state}"
+            fix = (
                 "install prometheus-adapter with the rules of kustomize/metrics, or use serving: kserve-standard with KEDA, "
-                "or scale on concurrency or throughput",
-                fixes=choose_serving("kserve-standard"),
+                "or scale on concurrency or throughput"
             )
+            yield Problem("AUT009", path, message, fix, fixes=choose_serving("kserve-standard"))
     elif resource is None and cluster.metrics.adapter == "none":
         yield report_missing_adapter(metric or "")
     if resource is not None and not cluster.metrics.metrics_server:
@@ -111,13 +107,9 @@ def _check_target_threshold(plan: Plan, target: ScalingTarget) -> Iterator[Probl
     resource = metrics.find_resource_metric(target.name) is not None
     if scaling.scaler != "knative-hpa" and not resource:
         if not is_milli(value):
-            yield Problem(
-                "AUT010",
-                path,
-                f"{value:g} is not a multiple of 0.001, the smallest unit of an HPA's target",
-                f"use {max(0.001, round(value, 3)):g}",
-                fixes=set_value(max(0.001, round(value, 3))),
-            )
+            message = f"{value:g} is not a multiple of 0.001, the smallest unit of an HPA's target"
+            fix = f"use {max(0.001, round(value, 3)):g}"
+            yield Problem("AUT010", path, message, fix, fixes=set_value(max(0.001, round(value, 3))))
     elif value != int(value):
         fix = "use whole milliseconds or percent"
         if row is metrics.CUSTOM:
@@ -125,11 +117,8 @@ def _check_target_threshold(plan: Plan, target: ScalingTarget) -> Iterator[Probl
             percentage = metrics.name_percentage(target.name)
             if percentage is not None and is_milli(value / 10):
                 fix = f"use serving: kserve-standard, or set metric to {percentage} and metricThreshold to {value * 100:g}"
-        reason = (
-            "an HPA's CPU utilization is"
-            if resource
-            else f"the HPA class truncates {value:g} to {int(value)}, since its target is"
-        )
+        truncated = f"the HPA class truncates {value:g} to {int(value)}, since its target is"
+        reason = "an HPA's CPU utilization is" if resource else truncated
         message = f"invalid threshold of {plan.spec.autoscaling.metric or target.name}: {reason} a whole number"
         yield Problem("AUT010", path, message, fix)
 
@@ -164,27 +153,22 @@ def _check_gpu_metric(plan: Plan, target: ScalingTarget) -> Iterator[Problem]:
         message = f"{row.name} needs a GPU, and the spec requests none"
         yield Problem("AUT017", path, message, "request a GPU in compute, or scale on another metric")
     elif shares_device(plan) and metric_names.find_shared_name(row, plan.cluster.metrics.names) is None:
-        yield Problem(
-            "AUT016",
-            path,
+        message = (
             f"{row.name} on a shared GPU is the utilization of the whole device, so each service would scale on the load of "
-            "the others too",
-            "scale on concurrency or throughput"
-            + "".join(
-                f", or set metrics.names.{metric_names.make_alias(field)} in the profile to a per-container metric"
-                for field in row.named[1:]
-            ),
+            "the others too"
         )
+        aliases = (metric_names.make_alias(field) for field in row.named[1:])
+        others = "".join(f", or set metrics.names.{name} in the profile to a per-container metric" for name in aliases)
+        yield Problem("AUT016", path, message, f"scale on concurrency or throughput{others}")
     elif shares_device(plan) and not _can_query(plan, target):
-        yield Problem(
-            "AUT136",
-            path,
+        message = (
             f"{TITLES[plan.scaling.scaler]} reads Prometheus, and {target.name} is the metrics adapter's name of {row.name} on a "
-            "shared GPU, for which there is no query",
-            f"set metrics.queries.{target.name} in the profile to its PromQL query"
-            if plan.scaling.scaler == "keda"
-            else "scale on concurrency or throughput, or set metrics to a list with a query",
+            "shared GPU, for which there is no query"
         )
+        fix = "scale on concurrency or throughput, or set metrics to a list with a query"
+        if plan.scaling.scaler == "keda":
+            fix = f"set metrics.queries.{target.name} in the profile to its PromQL query"
+        yield Problem("AUT136", path, message, fix)
 
 
 def _can_query(plan: Plan, target: ScalingTarget) -> bool:
@@ -224,14 +208,13 @@ def _check_latency_metric(plan: Plan, target: ScalingTarget) -> Iterator[Problem
     elif value not in histogram.bounds:
         lower = max((bound for bound in histogram.bounds if bound < value), default=0.0)
         upper = min(bound for bound in histogram.bounds if bound > value)
-        yield make_warning(
-            "AUT014",
-            path,
+        message = (
             f"{value:g} ms is between two bucket bounds of the histogram, {lower:g} and {upper:g} ms: the percentile is "
-            f"interpolated, with an error of up to {upper - lower:g} ms",
-            f"set metricThreshold to {lower:g} or {upper:g}" if lower else f"set metricThreshold to {upper:g}",
-            fixes=(set_value(lower) if lower else ()) + set_value(upper),
+            f"interpolated, with an error of up to {upper - lower:g} ms"
         )
+        bounds = [bound for bound in (lower, upper) if bound]
+        fix = f"set metricThreshold to {' or '.join(f'{bound:g}' for bound in bounds)}"
+        yield make_warning("AUT014", path, message, fix, fixes=offer_values(bounds))
 
 
 def _check_engine_metric(plan: Plan, target: ScalingTarget) -> Iterator[Problem]:
@@ -240,18 +223,11 @@ def _check_engine_metric(plan: Plan, target: ScalingTarget) -> Iterator[Problem]
     exported = None if engine is None else find_engine_metrics(engine.name)
     if engine is None or (exported is not None and getattr(exported, row.engine_field)):
         return
-    names = (
-        []
-        if exported is None
-        else [
-            other.name
-            for other in metrics.ROWS.values()
-            if other.engine_field and getattr(exported, other.engine_field)
-        ]
-    )
+    fields = {name: other.engine_field for name, other in metrics.ROWS.items() if other.engine_field}
+    names = [name for name, field in fields.items() if getattr(exported, field, None)]
+    names += ["concurrency", "throughput"]
     message = f"{engine.name} does not export {row.name}"
-    fix = f"use one of {', '.join([*names, 'concurrency', 'throughput'])}"
-    yield Problem("AUT135", target.path, message, fix, fixes=offer_values([*names, "concurrency", "throughput"]))
+    yield Problem("AUT135", target.path, message, f"use one of {', '.join(names)}", fixes=offer_values(names))
 
 
 def _check_custom_metric(plan: Plan, target: ScalingTarget) -> Iterator[Problem]:
@@ -268,14 +244,13 @@ def _check_custom_metric(plan: Plan, target: ScalingTarget) -> Iterator[Problem]
         return
     if metrics.grows(name):
         rate = metrics.name_rate(name)
-        yield Problem(
-            "AUT063",
-            path,
+        message = (
             f"{name} has the name of a counter or of a histogram, which the rules of kustomize/metrics do not serve as it is: an HPA "
-            "would add replicas as long as the value grows",
-            (f"use {rate}, or " if rate is not None else "use latency or a gauge of the server, or ")
-            + "add a rule to the adapter and the metric to metrics.custom of the profile",
+            "would add replicas as long as the value grows"
         )
+        other = rate if rate is not None else "latency or a gauge of the server"
+        fix = f"use {other}, or add a rule to the adapter and the metric to metrics.custom of the profile"
+        yield Problem("AUT063", path, message, fix)
     if plan.spec.serving_port.protocol == "grpc" and not {keys.SCRAPE, keys.SCRAPE_PORT} & list_annotation_names(plan):
         message = (
             f"Prometheus does not scrape {name}: the spec does not declare the port of the server's metrics, and the serving port "

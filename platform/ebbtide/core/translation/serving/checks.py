@@ -1,27 +1,40 @@
-"""The checks of what the kind of serving object and the cluster support."""
+"""The choice of the serving object's kind, and the checks of what that kind and the cluster support."""
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final
 
 from ebbtide.core.base import keys, names
 from ebbtide.core.base.problems import Problem, choose_serving, make_warning, remove_field
 from ebbtide.core.base.versions import parse_version
+from ebbtide.core.translation.gpu import BACKENDS
+from ebbtide.core.translation.objects import read_field
+from ebbtide.core.translation.plan import Decision, Plan, Serving
+from ebbtide.core.translation.runtimes import check_limits
 from ebbtide.core.translation.serving import reserved
-from ebbtide.core.translation.serving.limits import check_limits
-from ebbtide.core.translation.serving.models import IMAGE_VOLUMES, check_model, mounts_images
+from ebbtide.core.translation.serving.models import check_model, mounts_images, report_image_volumes
 from ebbtide.core.translation.serving.timeouts import check_initialization_timeout, check_timeout
 from ebbtide.core.translation.serving.updates import check_rollout, check_strategy, check_traffic
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from ebbtide.core.profile.models import ProfileSpec
-    from ebbtide.core.translation.plan import Plan
 
 
-SNAKE: Final = re.compile("([A-Z])")
+def choose(plan: Plan) -> tuple[Serving, Decision]:
+    """Return the kind of object. ``auto`` is KServe for a model, KServe Standard for a resource claim, else Knative."""
+    serving = plan.spec.serving or "auto"
+    fields = ("spec.serving",)
+    if serving != "auto":
+        return serving, Decision("serving", serving, "the spec sets it", fields)
+    claims = BACKENDS[plan.pool.backend].claims if plan.gpu is not None and plan.pool is not None else None
+    if claims is not None and claims.needed(plan.cluster):
+        because = "the GPU is allocated by a resource claim, which a Knative revision does not support"
+        serving = "kserve-standard"
+        return serving, Decision("serving", serving, because, ("spec.compute", "profile.nodePools"))
+    if plan.spec.model is not None:
+        return "kserve", Decision("serving", "kserve", "a model is served by a KServe serving runtime", ("spec.model",))
+    return "knative", Decision("serving", "knative", "an image without a model needs only Knative", ("spec.image",))
 
 
 def _check_hosts(plan: Plan) -> Iterator[Problem]:
@@ -62,22 +75,11 @@ def _check_stored_spec(plan: Plan) -> Iterator[Problem]:
 
 #: Fields that only KServe supports, and its first version with each
 #: (pkg/apis/serving/v1beta1: component.go, predictor.go, inference_service.go).
-KSERVE_FIELDS: Final[tuple[tuple[str, tuple[int, int]], ...]] = (
-    ("transformer", (0, 1)),
-    ("explainer", (0, 1)),
-    ("logger", (0, 1)),
-    ("logger.storage", (0, 16)),
-    ("logger.marshallerUrl", (0, 17)),
-    ("logger.batchSize", (0, 17)),
-    ("logger.batchInterval", (0, 17)),
-    ("batcher", (0, 1)),
-    ("model.uris", (0, 16)),
-)
-#: The same fields with their paths in documents and their attributes, since every translation checks them.
-_KSERVE_ATTRIBUTES: Final = tuple(
-    (field, since, ("spec", *field.split(".")), tuple(SNAKE.sub(r"_\1", name).lower() for name in field.split(".")))
-    for field, since in KSERVE_FIELDS
-)
+KSERVE_FIELDS: Final[dict[str, tuple[int, int]]] = {
+    **dict.fromkeys(("transformer", "explainer", "logger", "batcher"), (0, 1)),
+    **dict.fromkeys(("logger.storage", "model.uris"), (0, 16)),
+    **dict.fromkeys(("logger.marshallerUrl", "logger.batchSize", "logger.batchInterval"), (0, 17)),
+}
 
 
 def _check_kserve_fields(plan: Plan) -> Iterator[Problem]:
@@ -85,15 +87,15 @@ def _check_kserve_fields(plan: Plan) -> Iterator[Problem]:
     if plan.mode.field_table:
         return
     spec, serving, version = plan.spec, plan.serving, plan.cluster.kserve.version
-    for field, since, path, attributes in _KSERVE_ATTRIBUTES:
-        value: Any = spec
-        for name in attributes:
-            value = getattr(value, name, None)
-        if value and serving == "knative" and "." not in field:
+    for field, since in KSERVE_FIELDS.items():
+        if not read_field(spec, field):
+            continue
+        path = ("spec", *field.split("."))
+        if serving == "knative" and "." not in field:
             message = f"a Knative Service does not support {field}, which only KServe has"
             fix = f"use serving: kserve, or remove {field}"
             yield Problem("SRV044", path, message, fix, fixes=choose_serving("kserve") + remove_field())
-        elif value and serving != "knative" and parse_version(version) < since:
+        elif serving != "knative" and parse_version(version) < since:
             message = f"KServe {version} does not support {field}"
             fix = f"remove it, or use KServe {since[0]}.{since[1]} or later"
             yield Problem("SRV045", path, message, fix, fixes=remove_field())
@@ -103,29 +105,20 @@ def _check_volumes(plan: Plan) -> Iterator[Problem]:
     spec, cluster = plan.spec, plan.cluster
     for index, volume in enumerate(spec.storage.csi_volume):
         if not (volume.exclude or volume.read_only or not plan.mode.revisions):
-            yield Problem(
-                "STO020",
-                ("spec", "storage", "csiVolume", index, "readOnly"),
-                "Knative accepts a CSI volume only with a read-only mount",
-                "remove readOnly, or use serving: kserve-standard",
-                fixes=choose_serving("kserve-standard") + remove_field(),
-            )
+            message = "Knative accepts a CSI volume only with a read-only mount"
+            fix = "remove readOnly, or use serving: kserve-standard"
+            path = ("spec", "storage", "csiVolume", index, "readOnly")
+            yield Problem("STO020", path, message, fix, fixes=choose_serving("kserve-standard") + remove_field())
     if any(not volume.exclude for volume in spec.storage.image_volume) and not mounts_images(cluster):
-        message = f"image volumes need feature gate {IMAGE_VOLUMES}, which is off by default in Kubernetes {cluster.kubernetes.version}"
-        fix = f"turn {IMAGE_VOLUMES} on and add it to kubernetes.featureGates of the profile, or remove imageVolume"
-        yield Problem("STO021", ("spec", "storage", "imageVolume"), message, fix, fixes=remove_field())
+        yield report_image_volumes("STO021", ("spec", "storage", "imageVolume"), "image volumes need", cluster)
 
 
 def _check_copied_metadata(plan: Plan) -> Iterator[Problem]:
     # pkg/controller/v1beta1/inferenceservice/components/predictor.go, buildObjectMeta.
     if not plan.mode.copies_metadata:
         return
-    user_metadata, category = plan.inference.metadata, plan.spec.category
-    for path, value in (
-        (("metadata", "labels"), user_metadata.labels),
-        (("metadata", "annotations"), user_metadata.annotations),
-        (("spec", "category"), category),
-    ):
+    for path in (("metadata", "labels"), ("metadata", "annotations"), ("spec", "category")):
+        value = read_field(plan.inference, ".".join(path))
         if value:
             message = "KServe copies the object's labels and annotations to its pods, so each edit of this field replaces the pods"
             fix = "use serving: knative, which keeps them on the object, or edit them only together with other changes to the pods"

@@ -14,17 +14,11 @@ from ebbtide.core.base.problems import Path, Problem
 from ebbtide.core.base.quantities import parse_whole_quantity
 from ebbtide.core.spec.rules.serving import parse_host
 from ebbtide.core.translation.container import make_container, render_pod_fields, secure_containers
-from ebbtide.core.translation.objects import Object, prune_nulls
+from ebbtide.core.translation.objects import Object, make_object, prune_nulls
 from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.pods import Pod
 from ebbtide.core.translation.scaling.knative import make_bound_annotations, make_scaling_annotations
-from ebbtide.core.translation.serving.metadata import (
-    drop_empty,
-    make_access_metadata,
-    make_metadata,
-    make_pod_annotations,
-    make_pod_labels,
-)
+from ebbtide.core.translation.serving import metadata
 
 if TYPE_CHECKING:
     from ebbtide.core.spec.inference import InferenceSpec
@@ -32,64 +26,49 @@ if TYPE_CHECKING:
 ENABLED: Final = frozenset({"enabled"})
 ALLOWED: Final = frozenset({"enabled", "allowed"})
 PREFIX: Final = "kubernetes.podspec-"
-#: A part of a pod, the name that Kubernetes gives it, and the feature flag that allows it.
-FLAGS: Final = (
-    ("priority_class_name", "priorityClassName", keys.PRIORITY_CLASS_FLAG),
-    ("scheduler_name", "schedulerName", PREFIX + "schedulername"),
-    ("runtime_class_name", "runtimeClassName", PREFIX + "runtimeclassname"),
-    ("node_selector", "nodeSelector", PREFIX + "nodeselector"),
-    ("affinity", "affinity", PREFIX + "affinity"),
-    ("tolerations", "tolerations", PREFIX + "tolerations"),
-    ("topology_spread", "topologySpreadConstraints", PREFIX + "topologyspreadconstraints"),
-    ("pod_security", "a pod's securityContext", PREFIX + "securitycontext"),
-)
-CLAIM: Final = PREFIX + "persistent-volume-claim"
-CLAIM_WRITE: Final = PREFIX + "persistent-volume-write"
-EMPTY_DIR: Final = PREFIX + "volumes-emptydir"
-FIELD_REF: Final = PREFIX + "fieldref"
-#: Needed for every added capability, even NET_BIND_SERVICE, which the restricted level allows.
-IMAGE_VOLUME: Final = PREFIX + "volumes-image"
-SHARED_PROCESSES: Final = PREFIX + "shareprocessnamespace"
-#: Kinds of volume that need a flag, their names, the flags, and the spec's fields.
-VOLUME_FLAGS: Final = (
-    ("image", "image volumes", IMAGE_VOLUME, ("spec", "storage", "imageVolume")),
-    ("csi", "CSI volumes", PREFIX + "volumes-csi", ("spec", "storage", "csiVolume")),
-)
-#: These flags have no prefix.
-MULTI_CONTAINER: Final = "multi-container"
-MULTI_PROBING: Final = "multi-container-probing"
+#: The parts of a pod that need a feature flag, and their names in Kubernetes, which are the flags' names in lower case.
+PARTS: Final = {
+    "priority_class_name": "priorityClassName",
+    "scheduler_name": "schedulerName",
+    "runtime_class_name": "runtimeClassName",
+    "node_selector": "nodeSelector",
+    "affinity": "affinity",
+    "tolerations": "tolerations",
+    "topology_spread": "topologySpreadConstraints",
+    "pod_security": "a pod's securityContext",
+}
+#: The feature flag of each part of a pod, by the part's name in messages, and the values of the flag that allow it.
+FLAGS: Final = {
+    **{title: (PREFIX + title.rpartition(" ")[2].lower(), ALLOWED) for title in PARTS.values()},
+    "persistent volume claims": (PREFIX + "persistent-volume-claim", ENABLED),
+    "shareProcessNamespace": (PREFIX + "shareprocessnamespace", ALLOWED),
+    "writable persistent volume claims": (PREFIX + "persistent-volume-write", ENABLED),
+    "emptyDir volumes": (PREFIX + "volumes-emptydir", ENABLED),
+    "image volumes": (PREFIX + "volumes-image", ENABLED),
+    "CSI volumes": (PREFIX + "volumes-csi", ENABLED),
+    "environment variables from pod fields": (PREFIX + "fieldref", ALLOWED),
+    "init containers": (PREFIX + "init-containers", ENABLED),
+    "sidecars": ("multi-container", ENABLED),
+    "probes of sidecars": ("multi-container-probing", ENABLED),
+    # Even for NET_BIND_SERVICE, which the restricted level allows.
+    "added capabilities": ("kubernetes.containerspec-addcapabilities", ENABLED),
+}
 PROBES: Final = ("livenessProbe", "readinessProbe", "startupProbe")
-INIT_CONTAINERS: Final = PREFIX + "init-containers"
-ADD_CAPABILITIES: Final = "kubernetes.containerspec-addcapabilities"
 RESPONSE_START: Final = "revision-response-start-timeout-seconds"
 #: The upstream default in config-defaults, in seconds. 0 means no limit.
 DEFAULT_RESPONSE_START_SECONDS: Final = "300"
 #: Feature flags that are not disabled by default.
-DEFAULTS: Final = {EMPTY_DIR: "enabled", "multi-container": "enabled"}
+DEFAULTS: Final = {FLAGS[part][0]: "enabled" for part in ("emptyDir volumes", "sidecars")}
 #: Every flag that a spec can need. ``doctor`` and the profile's list are built from it.
-EVERY_FLAG: Final = (
-    *(flag for _, _, flag in FLAGS),
-    CLAIM,
-    SHARED_PROCESSES,
-    CLAIM_WRITE,
-    EMPTY_DIR,
-    *(flag for _, _, flag, _ in VOLUME_FLAGS),
-    FIELD_REF,
-    INIT_CONTAINERS,
-    MULTI_CONTAINER,
-    MULTI_PROBING,
-    ADD_CAPABILITIES,
-)
+EVERY_FLAG: Final = tuple(flag for flag, _ in FLAGS.values())
 
 
 def check_flags(plan: Plan, pod: Pod) -> Iterator[Problem]:
     """Yield a problem for each part of the pod that this cluster's feature flags do not allow."""
     spec, cluster = plan.spec, plan.cluster
     features = cluster.knative.features
-    for part, flag, values, cause in (
-        *_list_needed_flags(pod, spec),
-        *_list_spec_flags(pod, spec, cluster.kserve.oci_models),
-    ):
+    for part, cause in (*_list_needed_parts(pod, spec), *_list_spec_parts(pod, spec, cluster.kserve.oci_models)):
+        flag, values = FLAGS[part]
         value = features.get(flag, DEFAULTS.get(flag, "disabled"))
         if value not in values:
             # For some parts, Knative requires the value enabled.
@@ -99,96 +78,82 @@ def check_flags(plan: Plan, pod: Pod) -> Iterator[Problem]:
             yield Problem("FLG001", cause, message, fix)
 
 
-def _list_needed_flags(pod: Pod, spec: InferenceSpec) -> Iterator[tuple[str, str, frozenset[str], Path]]:
-    for part, name, flag in FLAGS:
-        if getattr(pod, part):
-            yield name, flag, ALLOWED, pod.causes[part]
-    for volume in pod.volumes:
+def _list_needed_parts(pod: Pod, spec: InferenceSpec) -> Iterator[tuple[str, Path]]:
+    """Yield the parts of the rendered pod that need a flag, with the spec's field behind each."""
+    for part, name in PARTS.items():
+        if part in pod.parts:
+            yield name, pod.causes[part]
+    volumes = pod.parts.get("volumes", ())
+    for volume in volumes:
         if "emptyDir" in volume:
             cause: Path = ("spec", "storage", "emptyDirVolume")
             if volume["name"] == "shm":
                 cause = ("spec", "compute", "shmSize" if spec.compute.shm_size is not None else "largeShmRequest")
-            yield "emptyDir volumes", EMPTY_DIR, ENABLED, cause
+            yield "emptyDir volumes", cause
             break
-    for kind, title, flag, path in VOLUME_FLAGS:
-        if any(kind in volume for volume in pod.volumes):
-            yield title, flag, ENABLED, path
-    claims = [volume for volume in pod.volumes if "persistentVolumeClaim" in volume]
+    for kind, title in (("image", "image volumes"), ("csi", "CSI volumes")):
+        if any(kind in volume for volume in volumes):
+            yield title, ("spec", "storage", f"{kind}Volume")
+    claims = [volume for volume in volumes if "persistentVolumeClaim" in volume]
     if claims:
         cause = ("spec", "storage", "pvc") if spec.storage.pvc else ("spec", "start")
-        yield "persistent volume claims", CLAIM, ENABLED, cause
+        yield "persistent volume claims", cause
         if any("readOnly" not in volume["persistentVolumeClaim"] for volume in claims):
-            yield "writable persistent volume claims", CLAIM_WRITE, ENABLED, cause
-    if pod.container_security.get("capabilities", {}).get("add"):
-        yield "added capabilities", ADD_CAPABILITIES, ENABLED, ("spec", "security", "capabilities")
-    if any("fieldRef" in variable.get("valueFrom", ()) for variable in pod.env):
-        yield "environment variables from pod fields", FIELD_REF, ALLOWED, ("spec", "environmentVariables")
+            yield "writable persistent volume claims", cause
+    if pod.parts.get("container_security", {}).get("capabilities", {}).get("add"):
+        yield "added capabilities", ("spec", "security", "capabilities")
+    if any("fieldRef" in variable.get("valueFrom", ()) for variable in pod.parts.get("env", ())):
+        yield "environment variables from pod fields", ("spec", "environmentVariables")
 
 
-def _list_spec_flags(pod: Pod, spec: InferenceSpec, oci_models: str) -> Iterator[tuple[str, str, frozenset[str], Path]]:
-    """Yield the flags for further containers and components, and for what KServe adds to load several storage URIs.
+def _list_spec_parts(pod: Pod, spec: InferenceSpec, oci_models: str) -> Iterator[tuple[str, Path]]:
+    """Yield further containers and components, and what KServe adds to load several storage URIs.
 
     Upstream: kserve pkg/controller/v1beta1/inferenceservice/reconcilers/knative/ksvc_reconciler.go (createKnativeService).
     """
     for index, item in enumerate(spec.sidecars):
         if any(name in item for name in PROBES):
-            yield "probes of sidecars", MULTI_PROBING, ENABLED, ("spec", "sidecars", index)
+            yield "probes of sidecars", ("spec", "sidecars", index)
     if spec.sidecars:
-        yield "sidecars", MULTI_CONTAINER, ENABLED, ("spec", "sidecars")
-    if spec.init_containers:
-        yield "init containers", INIT_CONTAINERS, ENABLED, ("spec", "initContainers")
-    elif pod.init_containers:
-        yield "init containers", INIT_CONTAINERS, ENABLED, pod.causes["init_containers"]
+        yield "sidecars", ("spec", "sidecars")
+    if spec.init_containers or "init_containers" in pod.parts:
+        yield "init containers", ("spec", "initContainers") if spec.init_containers else pod.causes["init_containers"]
     for component, value in (("transformer", spec.transformer), ("explainer", spec.explainer)):
-        for _, title, flag in FLAGS:
-            name = title.rpartition(" ")[2]
+        for title in (*PARTS.values(), "init containers"):
+            name = "initContainers" if title == "init containers" else title.rpartition(" ")[2]
             if value is not None and value.get(name):
-                yield title, flag, ALLOWED, ("spec", component, name)
-        if value is not None and value.get("initContainers"):
-            yield "init containers", INIT_CONTAINERS, ENABLED, ("spec", component, "initContainers")
+                yield title, ("spec", component, name)
     uris = [] if spec.model is None else [item.uri for item in spec.model.uris]
-    cause = ("spec", "model", "uris")
-    if any(uri.startswith("pvc://") for uri in uris):
-        yield "persistent volume claims", CLAIM, ENABLED, cause
-    if any(not uri.startswith(("pvc://", "oci")) for uri in uris):
-        yield "init containers", INIT_CONTAINERS, ENABLED, cause
     images = [uri for uri in uris if uri.startswith("oci")]
-    if any(uri.startswith("oci+native://") or oci_models == "native" for uri in images):
-        yield "image volumes", IMAGE_VOLUME, ENABLED, cause
-    if oci_models == "modelcar" and any(uri.startswith("oci://") for uri in images):
-        yield "shareProcessNamespace", SHARED_PROCESSES, ALLOWED, cause
+    for title, is_needed in (
+        ("persistent volume claims", any(uri.startswith("pvc://") for uri in uris)),
+        ("init containers", any(not uri.startswith(("pvc://", "oci")) for uri in uris)),
+        ("image volumes", any(uri.startswith("oci+native://") or oci_models == "native" for uri in images)),
+        ("shareProcessNamespace", oci_models == "modelcar" and any(uri.startswith("oci://") for uri in images)),
+    ):
+        if is_needed:
+            yield title, ("spec", "model", "uris")
 
 
 def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:
     """Return the Knative Service, without the fields that are not set."""
     traffic = _make_traffic(plan)
+    scaling = {**make_scaling_annotations(plan), **make_bound_annotations(plan)}
+    annotations = {**scaling, **metadata.make_pod_annotations(plan, pod)}
+    written = metadata.drop_empty(labels=metadata.make_pod_labels(plan, pod), annotations=annotations)
+    container = make_container(plan, pod, "h2c" if plan.spec.serving_port.protocol == "grpc" else "http1")
+    containers = [container, *secure_containers(plan.spec.sidecars, pod)]
+    settings = {**_make_settings(plan), **render_pod_fields(plan, pod), "containers": containers}
+    spec: dict[str, Any] = {
+        "template": {**metadata.drop_empty(metadata=written), "spec": settings},
+        **({} if traffic is None else {"traffic": traffic}),
+    }
     return {
         "apiVersion": "serving.knative.dev/v1",
         "kind": "Service",
-        "metadata": make_metadata(plan, canonical),
-        "spec": {
-            "template": {
-                **_make_template_metadata(plan, pod),
-                "spec": {
-                    **_make_settings(plan),
-                    **render_pod_fields(plan, pod),
-                    **_make_containers(plan, pod),
-                },
-            },
-            **({} if traffic is None else {"traffic": traffic}),
-        },
+        "metadata": metadata.make_metadata(plan, canonical),
+        "spec": spec,
     }
-
-
-def _make_template_metadata(plan: Plan, pod: Pod) -> dict[str, Any]:
-    labels = make_pod_labels(plan, pod.labels)
-    annotations = {
-        **make_scaling_annotations(plan),
-        **make_bound_annotations(plan),
-        **pod.annotations,
-        **make_pod_annotations(plan),
-    }
-    return drop_empty(metadata=drop_empty(labels=labels, annotations=annotations))
 
 
 def _make_settings(plan: Plan) -> dict[str, Any]:
@@ -200,11 +165,6 @@ def _make_settings(plan: Plan) -> dict[str, Any]:
             "responseStartTimeoutSeconds": _choose_response_start(plan) if plan.adds_defaults else None,
         }
     )
-
-
-def _make_containers(plan: Plan, pod: Pod) -> dict[str, Any]:
-    container = make_container(plan, pod, "h2c" if plan.spec.serving_port.protocol == "grpc" else "http1")
-    return {"containers": [container, *secure_containers(plan.spec.sidecars, pod)]}
 
 
 def _choose_response_start(plan: Plan) -> int | None:
@@ -244,18 +204,14 @@ def make_domain_mappings(plan: Plan, service: str) -> list[Object]:
         # The service's own URL serves an entry without a host name.
         if url.exclude or url.url is None:
             continue
-        labels, annotations = make_access_metadata(plan.spec, plan.cluster, url.authorization_type)
-        mappings.append(
-            {
-                "apiVersion": "serving.knative.dev/v1beta1",
-                "kind": "DomainMapping",
-                "metadata": {
-                    "name": parse_host(url.url or ""),
-                    "namespace": plan.namespace or None,
-                    "labels": {keys.APP_NAME: plan.name, keys.APP_MANAGED_BY: "ebbtide", **labels},
-                    "annotations": annotations or None,
-                },
-                "spec": {"ref": {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "name": service}},
-            }
+        labels, annotations = metadata.make_access_metadata(plan.spec, plan.cluster, url.authorization_type)
+        mapping = make_object(
+            "serving.knative.dev/v1beta1",
+            "DomainMapping",
+            str(parse_host(url.url or "")),
+            {"ref": {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "name": service}},
+            labels={keys.APP_NAME: plan.name, keys.APP_MANAGED_BY: "ebbtide", **labels},
+            annotations=annotations or None,
         )
+        mappings.append(mapping)
     return mappings

@@ -14,7 +14,7 @@ from ebbtide.core.base.problems import Problem
 from ebbtide.core.base.versions import parse_version
 from ebbtide.core.translation import runtimes
 from ebbtide.core.translation.container import make_container, render_pod_fields, secure_component, secure_containers
-from ebbtide.core.translation.objects import Object, prune_nulls, write_model
+from ebbtide.core.translation.objects import Object, make_object, prune_nulls, write_model
 from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.pods import Pod, PodPatch
 from ebbtide.core.translation.scaling.knative import make_scaling_annotations
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 #: From this version the modes are called Knative and Standard, and autoscalerClass none exists.
 NEW_NAMES: Final = (0, 16)
+COMPONENTS: Final = ("transformer", "explainer")
 MODES: Final = {"kserve": ("Knative", "Serverless"), "kserve-standard": ("Standard", "RawDeployment")}
 
 
@@ -42,22 +43,15 @@ def make_storage_patches(plan: Plan) -> Iterator[PodPatch]:
     if model is None or model.storage_secret is None:
         return
     name = names.name_storage_account(plan.name)
-    account = {
-        "apiVersion": "v1",
-        "kind": "ServiceAccount",
-        "metadata": {"name": name, "labels": {keys.APP_NAME: plan.name, keys.APP_MANAGED_BY: "ebbtide"}},
-        "secrets": [{"name": model.storage_secret}],
-    }
-    yield PodPatch(
-        by="storage/model",
-        cause=("spec", "model", "storageSecret"),
-        service_account_name=name,
-        objects=[account],
-    )
+    account = {**make_object("v1", "ServiceAccount", name), "secrets": [{"name": model.storage_secret}]}
+    cause = ("spec", "model", "storageSecret")
+    yield PodPatch(by="storage/model", cause=cause, service_account_name=name, objects=[account])
 
 
 def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:
     """Return the InferenceService, without the fields that are not set."""
+    scaling = {} if plan.serving == "kserve-standard" else make_scaling_annotations(plan)
+    annotations = {**scaling, **make_pod_annotations(plan, pod)}
     return {
         "apiVersion": "serving.kserve.io/v1beta1",
         "kind": "InferenceService",
@@ -65,11 +59,11 @@ def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:
         "spec": {
             "predictor": {
                 **_make_settings(plan),
-                **_make_predictor_metadata(plan, pod),
+                **drop_empty(labels=make_pod_labels(plan, pod), annotations=annotations),
                 **render_pod_fields(plan, pod),
                 **_make_runtime(plan, pod),
             },
-            **_make_components(plan, pod),
+            **prune_nulls({name: secure_component(getattr(plan.spec, name), pod) for name in COMPONENTS}),
         },
     }
 
@@ -100,17 +94,6 @@ def _make_settings(plan: Plan) -> dict[str, Any]:
     )
 
 
-def _make_predictor_metadata(plan: Plan, pod: Pod) -> dict[str, Any]:
-    labels = make_pod_labels(plan, pod.labels)
-    scaling = {} if plan.serving == "kserve-standard" else make_scaling_annotations(plan)
-    annotations = {**scaling, **pod.annotations, **make_pod_annotations(plan)}
-    return drop_empty(labels=labels, annotations=annotations)
-
-
-def _make_components(plan: Plan, pod: Pod) -> dict[str, Any]:
-    return prune_nulls({name: secure_component(getattr(plan.spec, name), pod) for name in ("transformer", "explainer")})
-
-
 def _make_strategy(spec: InferenceSpec) -> dict[str, Any] | None:
     if spec.rollout.surge is not None and spec.deployment_strategy is None:
         return {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": spec.rollout.surge, "maxUnavailable": 1}}
@@ -130,7 +113,9 @@ def _make_mode_annotations(plan: Plan) -> dict[str, str]:
     if plan.adds_defaults or plan.serving != find_default_mode(cluster):
         annotations[keys.DEPLOYMENT_MODE] = find_mode_name(plan.serving, cluster.kserve.version)
     if plan.serving == "kserve-standard" and (plan.adds_defaults or plan.scaling.metric is not None):
-        annotations[keys.AUTOSCALER_CLASS] = _autoscaler_class(plan, cluster)
+        # With class none, KServe keeps the number of replicas at minReplicas.
+        fixed = "none" if parse_version(cluster.kserve.version) >= NEW_NAMES else "hpa"
+        annotations[keys.AUTOSCALER_CLASS] = fixed if plan.scaling.scaler == "fixed" else "external"
     return annotations
 
 
@@ -146,13 +131,6 @@ def check_annotations(plan: Plan) -> Iterator[Problem]:
         if other is not None and (other in others if key == keys.DEPLOYMENT_MODE else other != value):
             message = f"the annotation {key} is {other}, but the other fields of the spec require {value}"
             yield Problem("LAB002", ("metadata", "annotations", key), message, "remove the annotation")
-
-
-def _autoscaler_class(plan: Plan, cluster: ProfileSpec) -> str:
-    if plan.scaling.scaler != "fixed":
-        return "external"
-    # With class none, KServe keeps the number of replicas at minReplicas.
-    return "none" if parse_version(cluster.kserve.version) >= NEW_NAMES else "hpa"
 
 
 def _make_runtime(plan: Plan, pod: Pod) -> dict[str, Any]:

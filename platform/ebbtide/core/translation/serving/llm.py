@@ -12,27 +12,25 @@ config/llmisvcconfig.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, NamedTuple
 
 from ebbtide.core.base.problems import Path, Problem, format_path, make_warning, set_value
 from ebbtide.core.base.versions import parse_version
 from ebbtide.core.translation.container import make_container, render_pod_fields, secure_containers, split_command
 from ebbtide.core.translation.modes import SERVING_MODES
-from ebbtide.core.translation.objects import Object, prune_nulls
+from ebbtide.core.translation.objects import Object, prune_nulls, read_field
 from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.pods import Pod
 from ebbtide.core.translation.serving.metadata import make_metadata, make_pod_annotations, make_pod_labels
 from ebbtide.core.translation.start import find_storage_uri
-
-if TYPE_CHECKING:
-    from ebbtide.core.spec.inference import InferenceSpec
 
 API_VERSION: Final = "serving.kserve.io/v1alpha2"
 KIND: Final = SERVING_MODES["llm"].kind
 #: The name of the container and its port: those of the preset and of the Service that KServe creates.
 CONTAINER: Final = SERVING_MODES["llm"].container
 PORT: Final = SERVING_MODES["llm"].port
+MODEL: Final = ("spec", "model")
 #: The start of an action in a Go template.
 TEMPLATE: Final = "{{"
 #: The format that vLLM loads.
@@ -70,8 +68,8 @@ def _make_spec(plan: Plan, pod: Pod) -> dict[str, Any]:
             "model": {"uri": find_storage_uri(plan), "name": model.name},
             # Without it, KServe leaves the replicas to the HPA or the ScaledObject (workload.go, PreserveDeploymentReplicas).
             "replicas": replicas if fixed else None,
-            "labels": make_pod_labels(plan, pod.labels) or None,
-            "annotations": {**pod.annotations, **make_pod_annotations(plan)} or None,
+            "labels": make_pod_labels(plan, pod) or None,
+            "annotations": make_pod_annotations(plan, pod) or None,
             "router": _make_router(plan),
             "template": template or None,
         }
@@ -87,122 +85,58 @@ def _make_router(plan: Plan) -> dict[str, Any] | None:
 
 
 class RefusedField(NamedTuple):
-    """A field that an LLMInferenceService cannot express: whether a spec sets it, the reason and the fix."""
+    """A field of ``spec`` that an LLMInferenceService cannot express, the values that it accepts, the reason and the fix.
 
-    path: tuple[str, ...]
-    is_set: Callable[[InferenceSpec], Any]
+    ``{field}`` in the fix is the last name of the field.
+    """
+
+    field: str
     reason: str
-    fix: str
+    fix: str = "use serving: kserve-standard, or remove {field}"
+    accepted: tuple[Any, ...] = (None,)
 
 
-def _reads(*names: str) -> Callable[[InferenceSpec], Any]:
-    """Return a function that reads an attribute of an attribute of a spec; None if one is missing."""
-
-    def read(spec: InferenceSpec) -> Any:
-        value: Any = spec
-        for name in names:
-            value = getattr(value, name, None)
-        return value
-
-    return read
-
-
-def _has_other_handler(name: str) -> Callable[[InferenceSpec], Any]:
-    """Return a function that returns whether a probe of a spec is not an HTTP request."""
-
-    def read(spec: InferenceSpec) -> bool:
-        probe = getattr(spec.probes, name)
-        return probe is not None and probe.handler.http_get is None
-
-    return read
-
-
-_STANDARD: Final = "use serving: kserve-standard, or remove {field}"
-#: In the order of the documentation. ``{field}`` in a fix is the last name of the path.
+#: In the order of the documentation, for a spec with a model.
 REFUSED: Final = (
     RefusedField(
-        ("spec", "model"),
-        lambda spec: spec.model is None,
-        "an LLMInferenceService serves a model, and the spec sets none",
-        f"set model with format: {FORMAT} and uri, or use serving: knative",
-    ),
-    RefusedField(
-        ("spec", "model", "format"),
-        lambda spec: spec.model is not None and spec.model.format != FORMAT,
+        "model.format",
         "an LLMInferenceService runs vLLM, which loads models in Hugging Face's format",
         f"set format to {FORMAT}, or use serving: kserve-standard",
+        (FORMAT,),
     ),
+    RefusedField("model.formatVersion", "an LLMInferenceService has no version of the format"),
+    RefusedField("model.uris", "an LLMInferenceService has one storage URI", accepted=(None, [], ())),
+    RefusedField("model.storage", "an LLMInferenceService reads credentials only from its service account"),
+    RefusedField("model.runtime", "an LLMInferenceService has no serving runtime"),
+    RefusedField("model.runtimeVersion", "an LLMInferenceService has no serving runtime"),
+    RefusedField("model.protocol", "an LLMInferenceService has the OpenAI protocol only"),
+    RefusedField("transformer", "an LLMInferenceService has no transformer"),
+    RefusedField("explainer", "an LLMInferenceService has no explainer"),
+    RefusedField("logger", "an LLMInferenceService has no payload log"),
+    RefusedField("batcher", "vLLM batches requests itself, and an LLMInferenceService has no batcher"),
     RefusedField(
-        ("spec", "model", "uri"),
-        lambda spec: spec.model is not None and spec.model.uri is None,
-        "an LLMInferenceService has one storage URI, and the spec sets none",
-        "set uri, such as hf://org/model or pvc://claim/path",
-    ),
-    *(
-        RefusedField(("spec", "model", field), _reads("model", attribute), reason, _STANDARD)
-        for field, attribute, reason in (
-            ("formatVersion", "format_version", "an LLMInferenceService has no version of the format"),
-            ("uris", "uris", "an LLMInferenceService has one storage URI"),
-            ("storage", "storage", "an LLMInferenceService reads credentials only from its service account"),
-            ("runtime", "runtime", "an LLMInferenceService has no serving runtime"),
-            ("runtimeVersion", "runtime_version", "an LLMInferenceService has no serving runtime"),
-            ("protocol", "protocol", "an LLMInferenceService has the OpenAI protocol only"),
-        )
-    ),
-    *(
-        RefusedField(("spec", field), _reads(field), reason, _STANDARD)
-        for field, reason in (
-            ("transformer", "an LLMInferenceService has no transformer"),
-            ("explainer", "an LLMInferenceService has no explainer"),
-            ("logger", "an LLMInferenceService has no payload log"),
-            ("batcher", "vLLM batches requests itself, and an LLMInferenceService has no batcher"),
-        )
-    ),
-    RefusedField(
-        ("spec", "containerName"),
-        lambda spec: spec.container_name not in {None, CONTAINER},
+        "containerName",
         f"KServe merges the server only into the container {CONTAINER}",
         "remove containerName",
+        (None, CONTAINER),
     ),
     RefusedField(
-        ("spec", "servingPort", "container"),
-        lambda spec: spec.serving_port.container not in {None, PORT},
+        "servingPort.container",
         f"the Service of an LLMInferenceService sends requests to port {PORT}",
         f"set container to {PORT}, or remove it",
+        (None, PORT),
     ),
+    RefusedField("servingPort.protocol", "the route of an LLMInferenceService is for HTTP", accepted=(None, "http")),
     RefusedField(
-        ("spec", "servingPort", "protocol"),
-        lambda spec: spec.serving_port.protocol == "grpc",
-        "the route of an LLMInferenceService is for HTTP",
-        _STANDARD,
-    ),
-    RefusedField(
-        ("spec", "servingPort", "authorizationType"),
-        lambda spec: spec.serving_port.authorization_type not in {None, "public"},
+        "servingPort.authorizationType",
         "KServe does not copy the labels of an LLMInferenceService to its route, by which a gateway would enforce access",
         "use authorizationType: public with clusterLocalAccessOnly: true, or use serving: kserve-standard",
+        (None, "public"),
     ),
     RefusedField(
-        ("spec", "servingConfiguration", "requestTimeoutSeconds"),
-        lambda spec: spec.serving_configuration.request_timeout_seconds is not None,
-        "the route of an LLMInferenceService has no request timeout",
-        _STANDARD,
+        "servingConfiguration.requestTimeoutSeconds", "the route of an LLMInferenceService has no request timeout"
     ),
-    RefusedField(
-        ("spec", "rollout", "surge"),
-        lambda spec: spec.rollout.surge is not None,
-        "an LLMInferenceService has no field for the update strategy of its Deployment",
-        _STANDARD,
-    ),
-    *(
-        RefusedField(
-            ("spec", "probes", field),
-            _has_other_handler(field),
-            "KServe merges the probe into its own, which is an HTTP request, and Kubernetes rejects a probe of two kinds",
-            "use handler.httpGet, or remove {field}",
-        )
-        for field in ("readiness", "liveness", "startup")
-    ),
+    RefusedField("rollout.surge", "an LLMInferenceService has no field for the update strategy of its Deployment"),
 )
 
 
@@ -210,16 +144,29 @@ def check(plan: Plan) -> Iterator[Problem]:
     """Yield what an LLMInferenceService cannot express, and arguments that its shell would change."""
     if plan.serving != "llm":
         return
+    spec = plan.spec
+    if spec.model is None:
+        fix = f"set model with format: {FORMAT} and uri, or use serving: knative"
+        yield Problem("SRV202", MODEL, "an LLMInferenceService serves a model, and the spec sets none", fix)
+    elif spec.model.uri is None:
+        message = "an LLMInferenceService has one storage URI, and the spec sets none"
+        yield Problem("SRV202", (*MODEL, "uri"), message, "set uri, such as hf://org/model or pvc://claim/path")
     for row in REFUSED:
-        if row.is_set(plan.spec):
-            yield Problem("SRV202", row.path, row.reason, row.fix.replace("{field}", row.path[-1]))
+        names = row.field.split(".")
+        refused = read_field(spec, row.field) not in row.accepted
+        if refused and (spec.model is not None or names[0] != "model"):
+            yield Problem("SRV202", ("spec", *names), row.reason, row.fix.replace("{field}", names[-1]))
+    for name in ("readiness", "liveness", "startup"):
+        probe = getattr(spec.probes, name)
+        if probe is not None and probe.handler.http_get is None:
+            message = "KServe merges the probe into its own, which is an HTTP request, and Kubernetes rejects a probe of two kinds"
+            fix = f"use handler.httpGet, or remove {name}"
+            yield Problem("SRV202", ("spec", "probes", name), message, fix)
     if plan.scaling.scaler == "fixed" and plan.scaling.minimum != plan.scaling.maximum:
+        message = "without a metric, an LLMInferenceService has a fixed number of replicas"
+        fix = f"set maxReplicas to {plan.scaling.minimum}, or set metric and metricThreshold"
         yield Problem(
-            "SRV202",
-            ("spec", "autoscaling", "maxReplicas"),
-            "without a metric, an LLMInferenceService has a fixed number of replicas",
-            f"set maxReplicas to {plan.scaling.minimum}, or set metric and metricThreshold",
-            fixes=set_value(plan.scaling.minimum),
+            "SRV202", ("spec", "autoscaling", "maxReplicas"), message, fix, fixes=set_value(plan.scaling.minimum)
         )
     yield from _check_arguments(plan)
 
@@ -265,9 +212,10 @@ def _check_arguments(plan: Plan) -> Iterator[Problem]:
         return  # SRV016
     for index, word in enumerate(words):
         if SHELL.search(word):
+            message = (
+                f"KServe starts vLLM by a shell that evaluates the arguments a second time, which changes {word!r}"
+            )
+            fix = "quote it for the shell too, or set command"
             yield make_warning(
-                "SRV203",
-                ("spec", "args", index) if isinstance(args, list) else ("spec", "args"),
-                f"KServe starts vLLM by a shell that evaluates the arguments a second time, which changes {word!r}",
-                "quote it for the shell too, or set command",
+                "SRV203", ("spec", "args", index) if isinstance(args, list) else ("spec", "args"), message, fix
             )

@@ -8,6 +8,8 @@ from ebbtide.core.base import keys
 from ebbtide.core.base.versions import parse_version
 from ebbtide.core.spec.objectives import list_token_objectives
 from ebbtide.core.translation.engines import find_engine
+from ebbtide.core.translation.plan import Plan
+from ebbtide.core.translation.pods import Pod
 from ebbtide.core.translation.scaling.controller import make_floor_annotations
 from ebbtide.core.translation.scaling.scraping import make_scrape_annotations
 from ebbtide.core.translation.serving.timeouts import find_initialization_timeout
@@ -15,7 +17,6 @@ from ebbtide.core.translation.serving.timeouts import find_initialization_timeou
 if TYPE_CHECKING:
     from ebbtide.core.profile.models import ProfileSpec
     from ebbtide.core.spec.inference import InferenceSpec
-    from ebbtide.core.translation.plan import Plan
 
 #: Knative release with the annotation for full duplex.
 FULL_DUPLEX_SINCE: Final = (1, 13)
@@ -78,21 +79,21 @@ def make_metadata(plan: Plan, canonical: str | None) -> dict[str, Any]:
     }
 
 
-def make_pod_labels(plan: Plan, workload_labels: dict[str, str]) -> dict[str, str]:
+def make_pod_labels(plan: Plan, pod: Pod) -> dict[str, str]:
     """Return the pods' labels: the name, by which affinity and monitors select, those of features, and the user's."""
     selected = plan.adds_defaults or plan.spec.pod_affinity is not None or plan.spec.pod_anti_affinity is not None
     if keys.APP_NAME in plan.mode.label_pods(plan.name):
         selected = False
     return {
         **({keys.APP_NAME: plan.name} if selected else {}),
-        **workload_labels,
+        **pod.parts.get("labels", {}),
         **{label.name: label.value for label in plan.spec.labels if not label.exclude},
     }
 
 
-def make_pod_annotations(plan: Plan) -> dict[str, str]:
-    """Return the user's annotations for the pods, those of the metrics' port, and Knative's full duplex and progress deadline."""
-    annotations = make_scrape_annotations(plan)
+def make_pod_annotations(plan: Plan, pod: Pod) -> dict[str, str]:
+    """Return the pods' annotations: of features, the metrics' port, full duplex, the user's, and Knative's progress deadline."""
+    annotations = {**pod.parts.get("annotations", {}), **make_scrape_annotations(plan)}
     if plan.adds_defaults and plan.mode.revisions and _streams_answers(plan):
         annotations[keys.FULL_DUPLEX] = "Enabled"
     annotations |= {annotation.name: annotation.value for annotation in plan.spec.annotations if not annotation.exclude}

@@ -8,17 +8,28 @@ from typing import TYPE_CHECKING, Final
 from ebbtide.core.base.problems import Path, Problem, choose_serving, offer_values, remove_field
 from ebbtide.core.base.versions import parse_version
 from ebbtide.core.translation import runtimes
+from ebbtide.core.translation.modes import ServingMode
+from ebbtide.core.translation.plan import Plan
 
 if TYPE_CHECKING:
     from ebbtide.core.profile.models import ProfileSpec
-    from ebbtide.core.translation.modes import ServingMode
-    from ebbtide.core.translation.plan import Plan
 
 
 def mounts_images(cluster: ProfileSpec) -> bool:
     """Return whether Kubernetes mounts images as volumes."""
     gates = cluster.kubernetes.feature_gates
     return parse_version(cluster.kubernetes.version) >= IMAGE_VOLUMES_SINCE or IMAGE_VOLUMES in gates
+
+
+def report_image_volumes(code: str, path: Path, subject: str, cluster: ProfileSpec, other: str = "") -> Problem:
+    """Return the problem that Kubernetes does not mount images. ``other`` is a fix to try first; without it, remove the field."""
+    gate = f"turn {IMAGE_VOLUMES} on and add it to kubernetes.featureGates of the profile"
+    message = (
+        f"{subject} feature gate {IMAGE_VOLUMES}, which is off by default in Kubernetes {cluster.kubernetes.version}"
+    )
+    if other:
+        return Problem(code, path, message, f"{other}, or {gate}")
+    return Problem(code, path, message, f"{gate}, or remove {path[-1]}", fixes=remove_field())
 
 
 #: The scheme of a model from an image that Kubernetes mounts as a volume, the first KServe version with it, the feature gate
@@ -62,14 +73,9 @@ def _check_model_image(scheme: str, path: Path, cluster: ProfileSpec) -> Iterato
         )
         yield Problem("SRV059", path, message, fix)
     elif (scheme == NATIVE or cluster.kserve.oci_models == "native") and not mounts_images(cluster):
-        other = (
-            "use oci://"
-            if cluster.kserve.oci_models == "modelcar"
-            else "store the model at another address (s3://, pvc://)"
-        )
-        message = f"{scheme}:// needs feature gate {IMAGE_VOLUMES}, which is off by default in Kubernetes {cluster.kubernetes.version}"
-        fix = f"{other}, or turn {IMAGE_VOLUMES} on and add it to kubernetes.featureGates of the profile"
-        yield Problem("SRV019", path, message, fix)
+        modelcar = cluster.kserve.oci_models == "modelcar"
+        other = "use oci://" if modelcar else "store the model at another address (s3://, pvc://)"
+        yield report_image_volumes("SRV019", path, f"{scheme}:// needs", cluster, other)
 
 
 def check_model(plan: Plan) -> Iterator[Problem]:

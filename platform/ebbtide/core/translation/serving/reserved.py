@@ -8,26 +8,21 @@ pkg/controller/v1beta1/inferenceservice/reconcilers/deployment (createRawDefault
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator
+from typing import Final, NamedTuple
 
 from ebbtide.core.base import keys
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.problems import Problem, choose_serving, remove_field
 from ebbtide.core.base.versions import parse_version
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from ebbtide.core.translation.plan import Plan
+from ebbtide.core.translation.plan import Plan
 
 #: Knative checks the revisions of both: KServe in Knative mode creates a Knative Service.
 KNATIVE: Final = frozenset({"knative", "kserve"})
 KSERVE: Final = frozenset({"kserve", "kserve-standard"})
 
 
-@dataclass(frozen=True, slots=True)
-class ReservedName:
+class ReservedName(NamedTuple):
     """A reserved name: the kinds of serving object that reserve it, the reason, and the fix."""
 
     name: str
@@ -130,11 +125,13 @@ def check_containers(plan: Plan) -> Iterator[Problem]:
         for index, item in enumerate(items):
             for name in REFUSED[field] if serving in KNATIVE else ():
                 if item.get(name):
+                    message = f"Knative rejects {name} in {field}"
+                    fix = f"remove {name}, or use serving: kserve-standard"
                     yield Problem(
                         "SRV047",
                         ("spec", field, index, name),
-                        f"Knative rejects {name} in {field}",
-                        f"remove {name}, or use serving: kserve-standard",
+                        message,
+                        fix,
                         fixes=choose_serving("kserve-standard") + remove_field(),
                     )
             variables = item.get("env")

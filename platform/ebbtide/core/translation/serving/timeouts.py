@@ -35,11 +35,9 @@ def check_initialization_timeout(plan: Plan) -> Iterator[Problem]:
         fix = "set servingConfiguration.initializationTimeoutSeconds to the longest time that the quota may be used up"
         yield make_warning("PRJ091", ("spec", "project"), message, fix)
     if not plan.mode.revisions and is_set:
-        yield report_knative_field(
-            "SRV014",
-            ("spec", "servingConfiguration", "initializationTimeoutSeconds"),
-            f"initializationTimeoutSeconds has no effect under {plan.mode.title}, whose deployments have a fixed deadline of 600 s",
-        )
+        path = ("spec", "servingConfiguration", "initializationTimeoutSeconds")
+        reason = f"{path[-1]} has no effect under {plan.mode.title}, whose deployments have a fixed deadline of 600 s"
+        yield report_knative_field("SRV014", path, reason)
 
 
 def find_initialization_timeout(spec: InferenceSpec) -> int | None:
@@ -63,10 +61,8 @@ def check_timeout(plan: Plan) -> Iterator[Problem]:
                 "inferenceservice-config and set kserve.httpRouteTimeouts: true in the profile",
             )
         return
-    maximum = (
-        parse_whole_quantity(cluster.knative.defaults.get("max-revision-timeout-seconds", DEFAULT_MAX_TIMEOUT_SECONDS))
-        or 0
-    )
+    written = cluster.knative.defaults.get("max-revision-timeout-seconds", DEFAULT_MAX_TIMEOUT_SECONDS)
+    maximum = parse_whole_quantity(written) or 0
     if seconds > maximum:
         message = (
             f"a timeout of {seconds} s is above this cluster's maximum of {maximum} s (max-revision-timeout-seconds)"
@@ -87,9 +83,6 @@ def list_timeout_decisions(plan: Plan) -> Iterator[Decision]:
     """Yield the request timeout that KServe Standard sets on the HTTPRoute of a spec without one."""
     unset = plan.spec.serving_configuration.request_timeout_seconds is None
     if unset and plan.serving == "kserve-standard" and plan.cluster.kserve.http_route_timeouts:
-        yield Decision(
-            "request timeout",
-            f"{DEFAULT_ROUTE_TIMEOUT_SECONDS} s",
-            "the spec sets none, and KServe Standard limits each request of an HTTPRoute",
-            ("spec.servingConfiguration.requestTimeoutSeconds",),
-        )
+        because = "the spec sets none, and KServe Standard limits each request of an HTTPRoute"
+        fields = ("spec.servingConfiguration.requestTimeoutSeconds",)
+        yield Decision("request timeout", f"{DEFAULT_ROUTE_TIMEOUT_SECONDS} s", because, fields)

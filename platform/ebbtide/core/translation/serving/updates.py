@@ -10,6 +10,7 @@ from ebbtide.core.base.problems import Problem, choose_serving, make_warning, re
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.base.versions import parse_version
 from ebbtide.core.translation.modes import report_knative_field
+from ebbtide.core.translation.objects import read_field
 from ebbtide.core.translation.plan import Decision, Plan
 from ebbtide.core.translation.scaling.checks import LIVE_SCALE_SINCE, report_no_effect
 from ebbtide.core.translation.scaling.knative import SETTINGS
@@ -24,18 +25,15 @@ DRAIN_SECONDS: Final = 30
 def check_strategy(plan: Plan) -> Iterator[Problem]:
     mode = plan.mode
     if plan.spec.deployment_strategy is not None and not mode.strategy:
-        yield Problem(
-            "SRV099",
-            ("spec", "deploymentStrategy"),
-            "deploymentStrategy needs KServe Standard: "
-            + (
-                "Knative starts each new revision next to the old one"
-                if mode.revisions
-                else f"{mode.title} has no field for it"
-            ),
-            "remove deploymentStrategy, or use serving: kserve-standard",
-            fixes=choose_serving("kserve-standard") + remove_field(),
+        reason = (
+            "Knative starts each new revision next to the old one"
+            if mode.revisions
+            else f"{mode.title} has no field for it"
         )
+        fix = "remove deploymentStrategy, or use serving: kserve-standard"
+        fixes = choose_serving("kserve-standard") + remove_field()
+        message = f"deploymentStrategy needs KServe Standard: {reason}"
+        yield Problem("SRV099", ("spec", "deploymentStrategy"), message, fix, fixes=fixes)
 
 
 def check_traffic(plan: Plan) -> Iterator[Problem]:
@@ -77,16 +75,17 @@ def _check_split_gateway(plan: Plan) -> Iterator[Problem]:
     if auto.target_burst_capacity == -1:
         return
     readers = next(scalers for field, *_, scalers in SETTINGS if field == "targetBurstCapacity")
-    yield make_warning(
-        "AUT096",
-        ("spec", "traffic", "canaryPercent"),
+    message = (
         f"{gateway.title} does not see new and removed replicas of a canary until the service changes: after the canary shrinks, "
-        "requests can fail with status 503",
-        "set autoscaling.targetBurstCapacity to -1, which keeps the activator in the path, or minReplicas and maxReplicas to "
-        "the same number"
-        if scaling.scaler in readers
-        else "set minReplicas and maxReplicas to the same number until the canary ends",
+        "requests can fail with status 503"
     )
+    fix = "set minReplicas and maxReplicas to the same number until the canary ends"
+    if scaling.scaler in readers:
+        fix = (
+            "set autoscaling.targetBurstCapacity to -1, which keeps the activator in the path, or minReplicas and maxReplicas to "
+            "the same number"
+        )
+    yield make_warning("AUT096", ("spec", "traffic", "canaryPercent"), message, fix)
 
 
 def check_rollout(plan: Plan) -> Iterator[Problem]:
@@ -95,34 +94,29 @@ def check_rollout(plan: Plan) -> Iterator[Problem]:
     if spec.rollout.surge is None or plan.mode.field_table:
         return
     path = ("spec", "rollout", "surge")
+    remove = remove_field(("spec", "rollout"))
     if plan.scaling.minimum < MIN_ROLLOUT_REPLICAS:
-        yield Problem(
-            "SRV180",
-            path,
+        message = (
             f"surge: 0 replaces one replica at a time, and with a minimum of {plan.scaling.minimum} no replica would serve "
-            "in the meantime",
-            "set minReplicas to 2 or more, or remove rollout",
-            fixes=set_value(2, ("spec", "autoscaling", "minReplicas")) + remove_field(("spec", "rollout")),
+            "in the meantime"
         )
+        fixes = set_value(2, ("spec", "autoscaling", "minReplicas")) + remove
+        yield Problem("SRV180", path, message, "set minReplicas to 2 or more, or remove rollout", fixes=fixes)
     if plan.serving == "kserve-standard":
         if spec.deployment_strategy is not None:
+            fix = "remove rollout, or remove deploymentStrategy"
+            fixes = remove + remove_field(("spec", "deploymentStrategy"))
             yield Problem(
-                "SRV180",
-                path,
-                "deploymentStrategy sets how the replicas are replaced, too",
-                "remove rollout, or remove deploymentStrategy",
-                fixes=remove_field(("spec", "rollout")) + remove_field(("spec", "deploymentStrategy")),
+                "SRV180", path, "deploymentStrategy sets how the replicas are replaced, too", fix, fixes=fixes
             )
         return
     if plan.serving == "kserve":
-        yield Problem(
-            "SRV181",
-            path,
+        message = (
             "KServe in Knative mode sets the traffic of its revisions itself, only between the newest and the one before, so "
-            "it cannot follow the replicas",
-            "use serving: knative or kserve-standard, or remove rollout",
-            fixes=choose_serving("knative", "kserve-standard") + remove_field(("spec", "rollout")),
+            "it cannot follow the replicas"
         )
+        fix = "use serving: knative or kserve-standard, or remove rollout"
+        yield Problem("SRV181", path, message, fix, fixes=choose_serving("knative", "kserve-standard") + remove)
         return
     version = cluster.knative.version
     for is_unsupported, reason, fix in (
@@ -143,24 +137,16 @@ def check_rollout(plan: Plan) -> Iterator[Problem]:
         ),
     ):
         if is_unsupported:
-            yield Problem("SRV181", path, reason, f"{fix}, or remove rollout", fixes=remove_field(("spec", "rollout")))
-    for field, value, problem in (
-        ("traffic.canaryPercent", spec.traffic.canary_percent, "it splits the requests by percent"),
-        (
-            "traffic.rolloutDurationSeconds",
-            spec.traffic.rollout_duration_seconds,
-            "Knative shifts the requests by time",
-        ),
-        ("autoscaling.initialReplicas", spec.autoscaling.initial_replicas, "a new revision starts with one replica"),
+            yield Problem("SRV181", path, reason, f"{fix}, or remove rollout", fixes=remove)
+    for field, problem in (
+        ("traffic.canaryPercent", "it splits the requests by percent"),
+        ("traffic.rolloutDurationSeconds", "Knative shifts the requests by time"),
+        ("autoscaling.initialReplicas", "a new revision starts with one replica"),
     ):
-        if value is not None:
-            yield Problem(
-                "SRV180",
-                path,
-                f"{field} is set, too: {problem}, while surge: 0 replaces one replica at a time",
-                f"remove {field}, or remove rollout",
-                fixes=remove_field(("spec", *field.split("."))) + remove_field(("spec", "rollout")),
-            )
+        if read_field(spec, field) is not None:
+            message = f"{field} is set, too: {problem}, while surge: 0 replaces one replica at a time"
+            fixes = remove_field(("spec", *field.split("."))) + remove
+            yield Problem("SRV180", path, message, f"remove {field}, or remove rollout", fixes=fixes)
 
 
 def list_rollout_decisions(plan: Plan) -> Iterator[Decision]:
