@@ -68,9 +68,8 @@ def allow_reads(group: str, *resources: str, names: Sequence[str] = ()) -> Objec
 #: ConfigMaps.
 OBSERVER_RULES = [
     allow_reads("", "configmaps", names=[*(f"config-{part}" for part in (*MAPS, "domain")), KSERVE_MAP, KUEUE_MAP]),
-    allow_reads("", "nodes", "namespaces", "services", "resourcequotas"),
+    allow_reads("", "nodes", "namespaces", "services"),
     allow_reads("apps", "deployments"),
-    allow_reads("autoscaling", "horizontalpodautoscalers"),
     allow_reads("scheduling.k8s.io", "priorityclasses"),
     allow_reads("node.k8s.io", "runtimeclasses"),
     allow_reads("resource.k8s.io", "deviceclasses", "resourceslices"),

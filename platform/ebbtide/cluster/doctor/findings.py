@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ebbtide.core.spec.inference import Inference
     from ebbtide.core.translation.plan import Plan
 
-Action = Literal["merge", "create", "delete"]
+Action = Literal["merge", "create"]
 
 
 def _kind_name(kind: Kind) -> str:
@@ -26,7 +26,7 @@ def _kind_name(kind: Kind) -> str:
 
 @body()
 class FixPatch:
-    """The fix of a finding: a merge patch, an object to create, or an object to delete."""
+    """The fix of a finding: a merge patch, or an object to create."""
 
     action: Action
     kind: Annotated[Kind, WrittenBy(_kind_name)]
@@ -37,13 +37,10 @@ class FixPatch:
     def __str__(self) -> str:
         """Return the equivalent kubectl command line."""
         namespace = f" -n {self.namespace}" if self.namespace else ""
-        target = f"{self.kind.plural} {self.name}"
-        if self.action == "delete":
-            return f"kubectl delete {target}{namespace}"
         body = shlex.quote(json.dumps(self.body, ensure_ascii=False))
         if self.action == "create":
             return f"kubectl create -f - <<< {body}"
-        return f"kubectl patch {target}{namespace} --type merge -p {body}"
+        return f"kubectl patch {self.kind.plural} {self.name}{namespace} --type merge -p {body}"
 
 
 @body("code severity what means fix patch command")

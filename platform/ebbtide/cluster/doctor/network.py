@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from ebbtide.cluster.client import protocol as kube
 from ebbtide.cluster.client.protocol import ClusterError, ForbiddenError
 from ebbtide.cluster.doctor.findings import FixPatch, fetch_or_none, make_error_finding, make_warning_finding
+from ebbtide.cluster.doctor.observed import KSERVE_MAP, KSERVE_NAMESPACE
 from ebbtide.cluster.read.inventory import KNATIVE_NAMESPACE
 from ebbtide.cluster.slo.proxy import count_disconnected_activators
 from ebbtide.cluster.slo.queries import GATEWAYS as HISTOGRAMS
@@ -86,7 +87,7 @@ def _check_activators(cluster: Cluster, _: ObservedCluster, requirements: SpecRe
 
 
 def _check_gateway(cluster: Cluster, observed: ObservedCluster, _: SpecRequirements) -> Iterator[Finding]:
-    network = observed.maps.get("network")
+    network = observed.read_map("config-network")
     if network is None:
         return
     name = network.get("ingress-class") or USUAL_GATEWAY
@@ -103,7 +104,7 @@ def _check_gateway(cluster: Cluster, observed: ObservedCluster, _: SpecRequireme
 def _check_domain_claims(
     cluster: Cluster, observed: ObservedCluster, requirements: SpecRequirements
 ) -> Iterator[Finding]:
-    network = observed.maps.get("network")
+    network = observed.read_map("config-network")
     if network is None or network.get(CLAIMS) == "true":
         return
     for mapping in requirements.objects:
@@ -143,9 +144,9 @@ def find_missing_ingress(
     httproute_reconciler.go; pkg/apis/serving/v1beta1/configmap.go (IngressConfig and its defaults).
     """
     names = [plan.name for plan in requirements.plans if plan.serving == "kserve-standard"]
-    ingress = observed.read_kserve("ingress")
-    if not names or observed.kserve_map is None:
+    if not names or observed.read_map(KSERVE_MAP, KSERVE_NAMESPACE) is None:
         return
+    ingress = observed.read_kserve("ingress")
     effect = f"the {'URL' if len(names) == 1 else 'URLs'} of {', '.join(names)} will not answer; clients inside the cluster can use the Service"
     if ingress.get("disableIngressCreation") is True:
         yield make_warning_finding(
