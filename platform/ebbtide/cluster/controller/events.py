@@ -14,7 +14,7 @@ LOG: Final = logging.getLogger("ebbtide.cluster.controller")
 MESSAGE_LENGTH: Final = 1024
 
 
-def make_event(about: Object, name: str, kind: str, reason: str, message: str, now: float, count: int = 1) -> Object:
+def make_event(about: Object, name: str, kind: str, reason: str, message: str, now: float) -> Object:
     """Return an Event of type ``kind`` about an object; ``now`` is in seconds since 1970."""
     moment, metadata = format_timestamp(now), about["metadata"]
     return {
@@ -33,19 +33,19 @@ def make_event(about: Object, name: str, kind: str, reason: str, message: str, n
         "message": message[:MESSAGE_LENGTH],
         "firstTimestamp": moment,
         "lastTimestamp": moment,
-        "count": count,
+        "count": 1,
         "source": {"component": "ebbtide-controller"},
     }
 
 
 def record_event(cluster: Cluster, event: Object) -> None:
-    """Create an Event; one of the same name gets its message, time and count."""
+    """Create an Event; one of the same name gets its message and time."""
     metadata = event["metadata"]
     try:
         try:
             cluster.create(event)
         except ExistsError:
-            fields = ("type", "reason", "message", "lastTimestamp", "count")
+            fields = ("type", "reason", "message", "lastTimestamp")
             cluster.patch(EVENT, metadata["name"], metadata["namespace"], {name: event[name] for name in fields})
     except ClusterError as error:
         LOG.warning("event of %s/%s: %s", metadata["namespace"], event["involvedObject"]["name"], error)

@@ -101,8 +101,6 @@ class Inferences:
         self._places: dict[tuple[str, str], ResourceKey] = {}
         self._retries: dict[ResourceKey, Retry] = {}
         self._rechecks: dict[ResourceKey, float] = {}
-        #: The number of Events by the resource's uid and their type.
-        self._noted: dict[tuple[str, str], int] = {}
         #: Numbers of resources, applied specs, status writes and failures, for the process's metrics.
         self.counts = {"resources": 0, "applies": 0, "statuses": 0, "failures": 0}
 
@@ -142,8 +140,6 @@ class Inferences:
         return sorted(todo, key=lambda key: (key.namespace, key.name, key.kind.name))
 
     def _drop(self, key: ResourceKey) -> None:
-        uid = self._statuses.get(key, ("",))[0]
-        self._noted = {place: count for place, count in self._noted.items() if place[0] != uid}
         for known in (self._done, self._statuses, self._written, self._rendered, self._retries, self._rechecks):
             known.pop(key, None)
         self._places = {place: other for place, other in self._places.items() if other != key}
@@ -404,11 +400,9 @@ class Inferences:
             return None
 
     def _note(self, resource: Object, kind: str, reason: str, message: str) -> None:
-        """Record the last outcome of a type as an Event: a resource has one of each type, which counts its repetitions."""
-        uid = resource["metadata"]["uid"]
-        count = self._noted[uid, kind] = self._noted.get((uid, kind), 0) + 1
-        name = f"{resource['metadata']['name']}.{uid}.{kind.lower()}"
-        record_event(self._cluster, make_event(resource, name, kind, reason, message, self._clock.now(), count))
+        """Record the last outcome of a type as an Event: a resource has one of each type."""
+        name = f"{resource['metadata']['name']}.{resource['metadata']['uid']}.{kind.lower()}"
+        record_event(self._cluster, make_event(resource, name, kind, reason, message, self._clock.now()))
 
     def _write_status(self, key: ResourceKey, resource: Object, status: Object) -> None:
         result = self._cluster.patch_status(key.kind, key.name, key.namespace, status)

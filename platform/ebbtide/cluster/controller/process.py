@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from ebbtide.cluster.client import protocol as kube
 from ebbtide.cluster.client.protocol import Clock, Cluster, ClusterError
-from ebbtide.cluster.controller.fence import Fence, Leadership, owns_floors
+from ebbtide.cluster.controller.fence import Fence, owns_floors
 from ebbtide.cluster.controller.guards import Guards, format_guard_metrics
 from ebbtide.cluster.controller.lease import RENEW_SECONDS, Lease
 from ebbtide.cluster.controller.loop import Controller, has_new_revision
@@ -202,16 +202,9 @@ class Process:
 
     def _take_over(self) -> bool:
         """Raise the fence after this process has acquired the Lease; return whether it is raised."""
-        term = self._lease.term
-        # The thread of the Lease may start another term at any moment.
-        leadership = Leadership(
-            term,
-            leads=lambda: self._lease.leads() and self._lease.term == term,
-            confirm=lambda: self._lease.confirm(term),
-        )
-        if self._fence.is_raised(term):
+        if self._fence.is_raised(self._lease.term):
             return True
-        raised = self._fence.raise_for(leadership, self._list_workloads(), self._note_progress)
+        raised = self._fence.raise_for(self._lease, self._list_workloads(), self._note_progress)
         if raised:
             # Another process may have decided in the meantime.
             self.controller.forget()
