@@ -768,33 +768,19 @@ def test_kueue_must_hold_back_pods(configuration: str, named: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("configuration", "fault"),
+    "configuration",
     [
-        ("integrations:\n  frameworks: 5\n", "integrations.frameworks: Input should be a valid list"),
-        ("integrations:\n  frameworks: pod\n", "integrations.frameworks: Input should be a valid list"),
-        ("integrations:\n  frameworks: [pod, {a: b}]\n", "integrations.frameworks[1]: Input should be a valid string"),
-        ("integrations: [pod]\n", "integrations: "),
-        ("- integrations\n", "the document: "),
-        ("integrations: [\n", "line 1: "),
-        ("", "it is empty"),
-        ("managedJobsNamespaceSelector: [a]\n", "managedJobsNamespaceSelector: "),
-        (
-            "managedJobsNamespaceSelector:\n  matchExpressions: [{key: a, operator: Is}]\n",
-            "managedJobsNamespaceSelector.matchExpressions[0].operator: ",
-        ),
-        (
-            "managedJobsNamespaceSelector:\n  matchLabels: {team: 5}\n",
-            "managedJobsNamespaceSelector.matchLabels.team: ",
-        ),
-        ("waitForPodsReady: true\n", "waitForPodsReady: "),
-        ("waitForPodsReady:\n  timeout: 5\n", "waitForPodsReady.timeout: Input should be a valid string"),
+        "integrations:\n  frameworks: pod\n",
+        "integrations: [pod]\n",
+        "- integrations\n",
+        "integrations: [\n",
+        "",
+        "managedJobsNamespaceSelector:\n  matchExpressions: [{key: a, operator: Is}]\n",
+        "waitForPodsReady:\n  timeout: 5\n",
     ],
 )
-def test_an_invalid_configuration_of_kueue_is_unknown(configuration: str, fault: str) -> None:
-    (finding,) = examine_kueue(configuration, inference(project="shop"))
-
-    assert (finding.code, finding.severity) == ("DOC201", "warning")
-    assert f"ConfigMap kueue-manager-config is invalid: {fault}" in finding.what
+def test_a_configuration_that_kueue_cannot_read_is_unknown(configuration: str) -> None:
+    assert examine_kueue(configuration, inference(project="shop")) == ()
 
 
 def test_kueue_holds_back_pods_of_deployments() -> None:

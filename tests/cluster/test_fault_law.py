@@ -42,7 +42,6 @@ from ebbtide.cluster.controller import guards
 from ebbtide.cluster.controller.guards import Guards
 from ebbtide.cluster.controller.loop import Controller
 from ebbtide.cluster.controller.process import KINDS, MAX_AGE_SECONDS
-from ebbtide.cluster.controller.stored import strip_for_decisions
 from ebbtide.cluster.read.inventory import format_timestamp
 from ebbtide.cluster.slo.source import SourceError
 from ebbtide.cluster.watch.cache import Cache
@@ -339,9 +338,7 @@ class Candidate:
         # It has the methods of a cluster that a controller calls.
         cluster: Any = server
         self.steps = 0
-        self.cache = Cache(
-            cluster, server.clock, threads=False, ticks=server.clock.ticks, kinds=KINDS, strip=strip_for_decisions
-        )
+        self.cache = Cache(cluster, server.clock, threads=False, ticks=server.clock.ticks, kinds=KINDS)
         self.cache.start()
         self.guards = own_guards
         self.controller = Controller(cluster, server, server.clock, Projects(queries="any"), guards=own_guards)

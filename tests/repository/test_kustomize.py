@@ -25,7 +25,7 @@ from ebbtide.cluster.doctor.kueue import KUEUE_MAP
 from ebbtide.cluster.doctor.observed import DEFINITIONS, KSERVE_MAP, MAPS
 from ebbtide.cluster.slo import queries
 from ebbtide.cluster.watch.groups import KINDS as CACHED
-from ebbtide.cluster.write.projects import make_member_role, make_role
+from ebbtide.cluster.write.projects import make_member_role, make_role, make_rule
 from ebbtide.core import manifests
 from ebbtide.core.base import keys, metrics
 from ebbtide.core.base.names import ENDPOINT_KEYS
@@ -60,8 +60,7 @@ YAML_FILES = sorted(path for home in ("kustomize", "overlays", "policies") for p
 
 
 def allow_reads(group: str, *resources: str, names: Sequence[str] = ()) -> Object:
-    verbs = {"resourceNames": [*names], "verbs": ["get"]} if names else {"verbs": ["get", "list"]}
-    return {"apiGroups": [group], "resources": [*resources], **verbs}
+    return make_rule(group, ["get"] if names else ["get", "list"], *resources, names=names)
 
 
 #: Everything that doctor reads cluster-wide: settings, nodes and objects that workloads refer to. No Secrets, and only these

@@ -91,35 +91,20 @@ def _check_versions(observed: ObservedCluster, requirements: SpecRequirements) -
 
 def _check_installed(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     spec = requirements.profile.spec
-    used = {plan.mode for plan in requirements.plans}
-    for name, group, declared, needed, absent, present in (
-        (
-            "Knative Serving",
-            "knative",
-            spec.knative.installed,
-            any(mode.revisions for mode in used),
-            "knative.installed: false",
-            "knative.installed: true",
-        ),
-        (
-            "KServe",
-            "kserve",
-            spec.kserve.installed,
-            any(mode.kserve for mode in used),
-            "kserve.installed: false",
-            "kserve.installed: true",
-        ),
-        (
-            "LLMInferenceService",
-            "llm",
-            spec.kserve.installed and spec.kserve.llm != "none",
-            any(mode.kserve == "LLM" for mode in used),
-            "kserve.llm: none",
-            f"kserve.llm: {observed.llm}",
-        ),
+    modes = {plan.mode for plan in requirements.plans}
+    needed = {
+        "knative": any(mode.revisions for mode in modes),
+        "kserve": any(mode.kserve for mode in modes),
+        "llm": any(mode.kserve == "LLM" for mode in modes),
+    }
+    has_llm = spec.kserve.installed and spec.kserve.llm != "none"
+    for name, group, declared, absent, present in (
+        ("Knative Serving", "knative", spec.knative.installed, "knative.installed: false", "knative.installed: true"),
+        ("KServe", "kserve", spec.kserve.installed, "kserve.installed: false", "kserve.installed: true"),
+        ("LLMInferenceService", "llm", has_llm, "kserve.llm: none", f"kserve.llm: {observed.llm}"),
     ):
         served = observed.serves(group)
-        if declared and not served and (requirements.specs is None or needed):
+        if declared and not served and (requirements.specs is None or needed[group]):
             yield make_error_finding(
                 "DOC003",
                 f"{name} is not installed, but the profile says that it is",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.cluster.client import protocol as kube
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ebbtide.cluster.doctor.findings import Finding, SpecRequirements
+    from ebbtide.cluster.doctor.kueue import KueueSettings
     from ebbtide.cluster.doctor.observed import ObservedCluster
     from ebbtide.core.profile.models import NodePool
     from ebbtide.core.translation.gpu.backend import GpuNode
@@ -38,6 +38,15 @@ PRESSURES: Final = {
     "MemoryPressure": "is low on memory",
     "PIDPressure": "is low on process IDs",
     "NetworkUnavailable": "has no network",
+}
+
+
+#: The settings of KAI that the profile declares, with the effect of a different one.
+KAI_SETTINGS: Final = {
+    "gangScheduleKnative": "with gang scheduling, KAI up to 0.17, but not 0.12, never starts a service that is scaled to zero; "
+    "without it, KAI ignores priority classes of Knative pods",
+    "sharingMode": "KAI rejects pods that request a part of a GPU if sharing is disabled, and the mode determines whether it "
+    "enforces memory",
 }
 
 
@@ -202,30 +211,13 @@ def _check_kai(observed: ObservedCluster, requirements: SpecRequirements) -> Ite
     scheduling = requirements.profile.spec.scheduling
     if scheduling.scheduler != KAI or not observed.list_objects(kube.DEPLOYMENT, KAI_NAMESPACE):
         return
-    live = observe_kai(observed)
-    for field, declared, effect in (
-        (
-            "gangScheduleKnative",
-            scheduling.kai.gang_schedule_knative,
-            (
-                "with gang scheduling, KAI up to 0.17, but not 0.12, never starts a service that is scaled to zero; without it, KAI "
-                "ignores priority classes of Knative pods"
-            ),
-        ),
-        (
-            "sharingMode",
-            scheduling.kai.sharing_mode,
-            (
-                "KAI rejects pods that request a part of a GPU if sharing is disabled, and the mode determines whether it enforces "
-                "memory"
-            ),
-        ),
-    ):
-        if live[field] != declared:
+    live, declared = observe_kai(observed), scheduling.kai.model_dump(by_alias=True)
+    for field, effect in KAI_SETTINGS.items():
+        if live[field] != declared[field]:
             value = json.dumps(live[field]).strip('"')
             yield make_error_finding(
                 "DOC047",
-                f"KAI-Scheduler has {field} {value}, but the profile has {json.dumps(declared)}",
+                f"KAI-Scheduler has {field} {value}, but the profile has {json.dumps(declared[field])}",
                 effect,
                 f"set scheduling.kai.{field}: {value} in the profile, or change KAI's Helm values",
             )
@@ -256,6 +248,10 @@ def _check_runtime_class(observed: ObservedCluster, requirements: SpecRequiremen
         )
 
 
+def _read_kueue_settings(observed: ObservedCluster) -> KueueSettings | None:
+    return read_settings((observed.read_map(KUEUE_MAP, KUEUE_NAMESPACE) or {}).get(KUEUE_KEY, ""))
+
+
 def _check_kueue(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     """Check that Kueue is installed and holds back the pods of services, if the profile uses it."""
     if requirements.profile.spec.projects.quota != "kueue":
@@ -268,18 +264,8 @@ def _check_kueue(observed: ObservedCluster, requirements: SpecRequirements) -> I
             "install Kueue 0.15 or later, or correct projects.quota in the profile",
         )
         return
-    configuration = (observed.read_map(KUEUE_MAP, KUEUE_NAMESPACE) or {}).get(KUEUE_KEY)
-    if configuration is None:
-        return
-    try:
-        settings = read_settings(configuration)
-    except ValueError as error:
-        yield make_warning_finding(
-            "DOC201",
-            f"the configuration of Kueue in ConfigMap {KUEUE_MAP} is invalid: {error}",
-            "doctor does not know which pods Kueue holds back; if Kueue cannot read it either, its controller does not restart",
-            f"correct {KUEUE_KEY} in ConfigMap {KUEUE_MAP} in namespace {KUEUE_NAMESPACE}, and restart Kueue's controller",
-        )
+    settings = _read_kueue_settings(observed)
+    if settings is None:
         return
     if POD_FRAMEWORKS.isdisjoint(settings.frameworks):
         yield make_error_finding(
@@ -328,11 +314,7 @@ def _check_kueue_queues(observed: ObservedCluster, requirements: SpecRequirement
 
 def _check_ready_timeout(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     """Check that Kueue does not delete pods before they have to be ready."""
-    if requirements.profile.spec.projects.quota != "kueue":
-        return
-    settings = None
-    with suppress(ValueError):
-        settings = read_settings((observed.read_map(KUEUE_MAP, KUEUE_NAMESPACE) or {}).get(KUEUE_KEY, ""))
+    settings = _read_kueue_settings(observed) if requirements.profile.spec.projects.quota == "kueue" else None
     if settings is None or settings.ready_seconds is None:
         return
     names = [plan.name for plan in requirements.plans if find_deadline(plan) > settings.ready_seconds]

@@ -100,15 +100,18 @@ def roll_out(
     interrupt it. Writes need patch on Knative Services and Revisions.
     Raises ClusterError if the cluster rejects a write, and MissingError if the workload was deleted.
     """
-    rollout = Rollout(cluster, planned, clock, say, done, force=force)
+    rollout = _Rollout(cluster, planned, clock, say, done, force=force)
     failure = None
     while failure is None:
         check()
-        failure = rollout.step()
+        try:
+            failure = rollout.step()
+        except BusyError:
+            clock.sleep(POLL_SECONDS)
     return failure
 
 
-class Rollout:
+class _Rollout:
     """A process that carries out a rollout."""
 
     def __init__(
@@ -132,13 +135,6 @@ class Rollout:
 
     def step(self) -> str | None:
         """Carry out one step; return None if there are more, or else why the new revision failed, empty if it did not."""
-        try:
-            return self._step()
-        except BusyError:
-            self._clock.sleep(POLL_SECONDS)
-            return None
-
-    def _step(self) -> str | None:
         live = inventory.find_workload(self._cluster, self._name, self._namespace, self._clock.now())
         ended = self._find_ended(live)
         if ended:
@@ -158,7 +154,6 @@ class Rollout:
             return None
         if isinstance(step, Finish):
             return self._finish(live, state, failed)
-        self._tell(describe_step(step, state))
         self._carry_out(step, live, state, failed)
         return None
 
@@ -173,16 +168,22 @@ class Rollout:
     def _carry_out(self, step: RolloutStep, live: LiveWorkload, state: RolloutState, failed: str) -> None:
         match step:
             case Limit(name, replicas):
+                self._tell(f"{name} may have {count_noun(replicas, 'replica')}{_count_ready(state)}")
                 self._limit(_find(live, name), replicas, state.replicas)
             case Route(shares):
+                self._tell(
+                    "requests: " + ", ".join(f"{percent}% to {name}" for name, percent in sorted(shares.items()))
+                )
                 named = bool(failed) or self._pending
                 rows = make_traffic(shares, "" if named else _newest(live), reverse=named)
                 self._cluster.patch(kube.KNATIVE, self._name, self._namespace, {"spec": {"traffic": rows}})
             case GiveUp(name, reason):
+                self._tell(f"{name} failed: {reason}; returning to the former revision")
                 revision = _find(live, name)
                 mark = _mark_of(revision, state.replicas)
                 self._annotate(name, {keys.ROLLOUT: replace(mark, failed=reason).format()})
             case Create():
+                self._tell("creating the new revision")
                 self._create(live, state.replicas)
 
     def _create(self, live: LiveWorkload, replicas: int) -> None:
@@ -372,23 +373,6 @@ def make_traffic(shares: dict[str, int], target: str, *, reverse: bool) -> list[
         {"revisionName": name, "latestRevision": False, "percent": percent} for name, percent in sorted(shares.items())
     ]
     return rows if reverse else [*rows, {"latestRevision": True, "percent": 0}]
-
-
-def describe_step(step: RolloutStep, state: RolloutState) -> str:
-    """Return a step as a line for the user."""
-    match step:
-        case Limit(name, replicas):
-            return f"{name} may have {count_noun(replicas, 'replica')}{_count_ready(state)}"
-        case Route(shares):
-            return "requests: " + ", ".join(f"{percent}% to {name}" for name, percent in sorted(shares.items()))
-        case GiveUp(name, reason):
-            return f"{name} failed: {reason}; returning to the former revision"
-        case Wait(reason):
-            return f"waiting for {reason}"
-        case Create():
-            return "creating the new revision"
-        case Finish():
-            return "finished"
 
 
 def _count_ready(state: RolloutState) -> str:
