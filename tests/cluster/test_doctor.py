@@ -15,7 +15,7 @@ from ebbtide.cluster.client import protocol as kube
 from ebbtide.cluster.client.protocol import ClusterError
 from ebbtide.cluster.doctor import checks as doctor
 from ebbtide.cluster.doctor import observed
-from ebbtide.cluster.doctor.preflight import examine_plans
+from ebbtide.cluster.doctor.checks import examine_plans
 from ebbtide.cluster.slo.proxy import find_gateway_histogram
 from ebbtide.core import manifests
 from ebbtide.core.base import keys

@@ -279,9 +279,7 @@ def _connect_pod() -> Cluster:
 
     if simulated is not None or not pod.is_in_cluster():
         return connect(None, None)
-    from ebbtide.cluster.client.service_account import PodCluster
-
-    return PodCluster()
+    return pod.PodCluster()
 
 
 def is_profile_named(options: Options) -> bool:

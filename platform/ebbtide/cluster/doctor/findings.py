@@ -7,7 +7,7 @@ import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from ebbtide.cluster.client.protocol import Cluster, ClusterError, Kind, MissingError
+from ebbtide.cluster.client.protocol import Kind
 from ebbtide.core.base.bodies import WrittenBy, body
 from ebbtide.core.base.problems import Severity
 from ebbtide.core.translation.objects import Object
@@ -87,13 +87,3 @@ def make_error_finding(code: str, what: str, means: str, fix: str, patch: FixPat
 def make_warning_finding(code: str, what: str, means: str, fix: str, patch: FixPatch | None = None) -> Finding:
     """Return a finding that does not, on its own, make applies or workloads fail."""
     return Finding(code, "warning", what, means, fix, patch)
-
-
-def fetch_or_none(cluster: Cluster, kind: Kind, name: str, namespace: str = "") -> Object | None:
-    """Return an object, None if it does not exist, or an empty object if it cannot be read."""
-    try:
-        return cluster.get(kind, name, namespace)
-    except MissingError:
-        return None
-    except ClusterError:
-        return {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.cluster.client import protocol as kube
-from ebbtide.cluster.doctor.findings import fetch_or_none, make_error_finding, make_warning_finding
+from ebbtide.cluster.doctor.findings import make_error_finding, make_warning_finding
 from ebbtide.cluster.doctor.observed import POD_SECURITY
 from ebbtide.cluster.write.apply import is_shared
 from ebbtide.core.base.paths import get_at
@@ -17,7 +17,6 @@ from ebbtide.core.translation import pod_security
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ebbtide.cluster.client.protocol import Cluster
     from ebbtide.cluster.doctor.findings import Finding, SpecRequirements
     from ebbtide.cluster.doctor.observed import ObservedCluster
     from ebbtide.core.translation.objects import Object
@@ -31,14 +30,12 @@ READ: Final = (
 WRITE: Final = ("get", "create", "patch")
 
 
-def _check_pod_security(cluster: Cluster, _: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+def _check_pod_security(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     for namespace in requirements.namespaces:
         if any(obj["kind"] == "Namespace" and obj["metadata"]["name"] == namespace for obj in requirements.objects):
             # An apply sets the level of the profile.
             continue
-        level = get_at(
-            fetch_or_none(cluster, kube.NAMESPACE, namespace), "metadata", "labels", POD_SECURITY, default=""
-        )
+        level = get_at(observed.fetch(kube.NAMESPACE, namespace), "metadata", "labels", POD_SECURITY, default="")
         for plan in requirements.plans:
             if plan.namespace == namespace:
                 for _where, rule in pod_security.find_refused_fields(
@@ -52,19 +49,19 @@ def _check_pod_security(cluster: Cluster, _: ObservedCluster, requirements: Spec
                     )
 
 
-def _check_permissions(cluster: Cluster, _: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+def _check_permissions(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     """Check the permissions for an apply in the namespaces of the specs, or in the caller's own without specs.
 
     An apply does not change shared objects that exist, so it needs permissions only for the missing ones.
     """
-    written = [obj for obj in requirements.objects if not is_shared(obj) or _is_missing(cluster, obj)]
+    written = [obj for obj in requirements.objects if not is_shared(obj) or _is_missing(observed, obj)]
     kinds = list(dict.fromkeys(kube.kind_of(obj) for obj in written)) or [kube.KNATIVE, kube.KSERVE]
-    for namespace in requirements.namespaces or (cluster.namespace,):
+    for namespace in requirements.namespaces or (observed.cluster.namespace,):
         forbidden = [
             f"{verb} {kind.plural}"
             for kind in kinds
             for verb in WRITE
-            if not cluster.is_allowed(verb, kind, namespace if kind.namespaced else "")
+            if not observed.cluster.is_allowed(verb, kind, namespace if kind.namespaced else "")
         ]
         if forbidden:
             yield make_error_finding(
@@ -74,7 +71,7 @@ def _check_permissions(cluster: Cluster, _: ObservedCluster, requirements: SpecR
                 "ask a cluster administrator to add you to the project (ebbtide project create --member), and set "
                 "projects.manage: false in the profile if administrators manage namespaces, quotas and priority classes",
             )
-        hidden = [kind.plural for kind in READ if not cluster.is_allowed("list", kind, namespace)]
+        hidden = [kind.plural for kind in READ if not observed.cluster.is_allowed("list", kind, namespace)]
         if hidden:
             yield make_warning_finding(
                 "DOC023",
@@ -84,9 +81,9 @@ def _check_permissions(cluster: Cluster, _: ObservedCluster, requirements: SpecR
             )
 
 
-def _is_missing(cluster: Cluster, obj: Object) -> bool:
+def _is_missing(observed: ObservedCluster, obj: Object) -> bool:
     metadata = obj["metadata"]
-    return fetch_or_none(cluster, kube.kind_of(obj), metadata["name"], metadata.get("namespace", "")) is None
+    return observed.fetch(kube.kind_of(obj), metadata["name"], metadata.get("namespace", "")) is None
 
 
 CHECKS: Final = (_check_pod_security, _check_permissions)

@@ -156,14 +156,14 @@ class ObservedCluster:
 
     def __init__(self, cluster: Cluster) -> None:
         """Read nothing yet."""
-        self._cluster = cluster
+        self.cluster = cluster
         self._parts: dict[tuple[Any, ...], Any] = {}
         #: Descriptions of the objects that the caller is not allowed to read, in order and without duplicates.
         self.unread: dict[str, None] = {}
 
     def serves(self, group: str) -> bool:
         """Return whether a group of ``GROUPS`` is served."""
-        return bool(self._read((group,), "", lambda: _is_served(self._cluster, GROUPS[group])))
+        return bool(self._read((group,), "", lambda: _is_served(self.cluster, GROUPS[group])))
 
     def list_objects(self, kind: Kind, namespace: str = "", *, labels: str = "") -> tuple[Object, ...] | None:
         """Return the objects of a kind; none of a group that is not served, or of a component that is not installed."""
@@ -172,7 +172,7 @@ class ObservedCluster:
             return ()
         title = f"{kind.plural} in {namespace}" if namespace else kind.plural
         objects: tuple[Object, ...] | None = self._read(
-            (kind, namespace, labels), title, lambda: tuple(self._cluster.list(kind, namespace, labels=labels).items)
+            (kind, namespace, labels), title, lambda: tuple(self.cluster.list(kind, namespace, labels=labels).items)
         )
         return objects
 
@@ -188,8 +188,17 @@ class ObservedCluster:
         if not self.serves(COMPONENTS[namespace]):
             return None
         title = f"{kube.CONFIG_MAP.plural} in {namespace}"
-        config_map = self._read((name, namespace), title, lambda: self._cluster.get(kube.CONFIG_MAP, name, namespace))
+        config_map = self._read((name, namespace), title, lambda: self.cluster.get(kube.CONFIG_MAP, name, namespace))
         return None if config_map is None else get_at(config_map, "data", default={})
+
+    def fetch(self, kind: Kind, name: str, namespace: str = "") -> Object | None:
+        """Return an object, None if it does not exist, or an empty object if it cannot be read."""
+        try:
+            return self.cluster.get(kind, name, namespace)
+        except MissingError:
+            return None
+        except ClusterError:
+            return {}
 
     def _read(self, key: tuple[Any, ...], title: str, request: Callable[[], Any]) -> Any:
         if key not in self._parts:
@@ -205,7 +214,7 @@ class ObservedCluster:
     @cached_property
     def kubernetes(self) -> str:
         """The version of Kubernetes."""
-        return _parse_version(str(self._cluster.read("/version").get("gitVersion", "")))
+        return _parse_version(str(self.cluster.read("/version").get("gitVersion", "")))
 
     @property
     def knative(self) -> str:
@@ -228,7 +237,7 @@ class ObservedCluster:
     def metrics(self) -> frozenset[str] | None:
         """The names of the pod metrics of custom.metrics.k8s.io that HPAs can use; None if that API is not served."""
         try:
-            api_resources = self._cluster.read(CUSTOM_METRICS)
+            api_resources = self.cluster.read(CUSTOM_METRICS)
         except ClusterError:
             return None
         found = [str(row.get("name", "")) for row in get_at(api_resources, "resources", default=[])]
@@ -249,7 +258,7 @@ class ObservedCluster:
     def gateway_histogram(self) -> str | None:
         """The gateway's histogram in the cluster's Prometheus, empty without one; None if Prometheus cannot be asked."""
         try:
-            return find_gateway_histogram(self._cluster.read, self.prometheus) if self.prometheus else None
+            return find_gateway_histogram(self.cluster.read, self.prometheus) if self.prometheus else None
         except ClusterError:
             return None
 
@@ -275,7 +284,7 @@ class ObservedCluster:
             kind
             for kind, path in DEFINITIONS.items()
             if get_at(
-                self._read((path,), f"{kind.plural}' definition", lambda path=path: self._cluster.read(path)),  # type: ignore[misc] # mypy#12557
+                self._read((path,), f"{kind.plural}' definition", lambda path=path: self.cluster.read(path)),  # type: ignore[misc] # mypy#12557
                 *("metadata", "labels", keys.APP_MANAGED_BY),
             )
             == "ebbtide"
