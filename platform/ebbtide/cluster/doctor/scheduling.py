@@ -211,7 +211,11 @@ def _check_kai(observed: ObservedCluster, requirements: SpecRequirements) -> Ite
     scheduling = requirements.profile.spec.scheduling
     if scheduling.scheduler != KAI or not observed.list_objects(kube.DEPLOYMENT, KAI_NAMESPACE):
         return
-    live, declared = observe_kai(observed), scheduling.kai.model_dump(by_alias=True)
+    live = observe_kai(observed)
+    declared = {
+        "gangScheduleKnative": scheduling.kai.gang_schedule_knative,
+        "sharingMode": scheduling.kai.sharing_mode,
+    }
     for field, effect in KAI_SETTINGS.items():
         if live[field] != declared[field]:
             value = json.dumps(live[field]).strip('"')

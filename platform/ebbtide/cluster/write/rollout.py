@@ -21,7 +21,7 @@ from ebbtide.cluster.read.inventory import LiveWorkload
 from ebbtide.cluster.read.pods import find_condition, has_ended, is_ready
 from ebbtide.cluster.read.records import SAVED, RolloutMark, is_in_rollout, read_mark
 from ebbtide.cluster.read.revision_state import find_revision_failure, is_unscheduled, sum_percents, traffic_shares
-from ebbtide.cluster.write.apply import LATEST, POLL_SECONDS, ApplyPlan, ApplyStep, is_top_object, write_steps
+from ebbtide.cluster.write.apply import LATEST, POLL_SECONDS, ApplyPlan, ApplyStep, is_top_object, write_workload
 from ebbtide.core.autoscaler.rollout import (
     FULL_PERCENT,
     Create,
@@ -195,7 +195,7 @@ class _Rollout:
             else step
             for step in self._planned.steps
         ]
-        write_steps(self._cluster, steps, self._clock, force=self._force, done=self._done)
+        write_workload(self._cluster, steps, self._clock, force=self._force, done=self._done)
         self._pending = False
         former, end = _newest(live), self._clock.ticks() + BIRTH_SECONDS
         while self._clock.ticks() < end:
