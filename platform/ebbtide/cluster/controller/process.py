@@ -18,7 +18,7 @@ from ebbtide.cluster.controller.guards import Guards, format_guard_metrics
 from ebbtide.cluster.controller.lease import RENEW_SECONDS, Lease
 from ebbtide.cluster.controller.loop import Controller
 from ebbtide.cluster.controller.measure import Readings, SampleSource
-from ebbtide.cluster.controller.probes import start_probe_server
+from ebbtide.cluster.controller.probes import format_metric, start_probe_server
 from ebbtide.cluster.controller.sampling import Requests, Sampler
 from ebbtide.cluster.read.inventory import LiveWorkload
 from ebbtide.cluster.watch.cache import Cache
@@ -356,9 +356,5 @@ class Process:
                 self._cache.freshness.age(),
             ),
         )
-        own = "".join(
-            f"# HELP ebbtide_controller_{name} {text}.\n# TYPE ebbtide_controller_{name} {kind}\n"
-            f"ebbtide_controller_{name} {value:g}\n"
-            for name, kind, text, value in rows
-        )
+        own = "".join(format_metric(name, kind, text, f" {value:g}") for name, kind, text, value in rows)
         return own + ("" if self.guards is None else format_guard_metrics(self.guards.list_decisions()))

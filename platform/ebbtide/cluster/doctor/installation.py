@@ -9,22 +9,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.cluster.client.protocol import CONFIG_MAP
+from ebbtide.cluster.doctor import observed as of_cluster
 from ebbtide.cluster.doctor.findings import FixPatch, make_error_finding, make_warning_finding
-from ebbtide.cluster.doctor.observed import (
-    COMPONENTS,
-    CONTROLLERS,
-    HPA_EXTENSION,
-    KSERVE_CONTROLLERS,
-    KSERVE_MAP,
-    KSERVE_NAMESPACE,
-    MAPS,
-    STALE_SECONDS,
-    changed_settings,
-    describe_stopped_controller,
-    effective_settings,
-    is_equivalent,
-    minor_version,
-)
 from ebbtide.cluster.read.inventory import KNATIVE_NAMESPACE, parse_timestamp
 from ebbtide.core.base import keys
 from ebbtide.core.base.metrics import find_resource_metric
@@ -80,12 +66,12 @@ def _check_versions(observed: ObservedCluster, requirements: SpecRequirements) -
         ("KServe", "kserve.version", spec.kserve.version, observed.kserve),
     )
     for name, field, declared, live in rows:
-        if live and minor_version(declared) != minor_version(live):
+        if live and of_cluster.minor_version(declared) != of_cluster.minor_version(live):
             yield make_warning_finding(
                 "DOC002",
                 f"the cluster runs {name} {live}, but the profile has {declared}",
                 "field names, deployment modes and metric names depend on the version",
-                f"set {field}: {minor_version(live)} in the profile",
+                f"set {field}: {of_cluster.minor_version(live)} in the profile",
             )
 
 
@@ -118,11 +104,11 @@ def _check_installed(observed: ObservedCluster, requirements: SpecRequirements) 
                 "Ebbtide rejects specs that need it, although they would work",
                 f"set {present} in the profile",
             )
-    rows = [("Knative", KNATIVE_NAMESPACE, CONTROLLERS)]
+    rows = [("Knative", KNATIVE_NAMESPACE, of_cluster.CONTROLLERS)]
     if spec.kserve.installed:
-        rows.append(("KServe", KSERVE_NAMESPACE, KSERVE_CONTROLLERS))
+        rows.append(("KServe", of_cluster.KSERVE_NAMESPACE, of_cluster.KSERVE_CONTROLLERS))
     for owner, namespace, controllers in rows:
-        running = observed.list_running(namespace) if observed.serves(COMPONENTS[namespace]) else None
+        running = observed.list_running(namespace) if observed.serves(of_cluster.COMPONENTS[namespace]) else None
         for name, effect in controllers.items():
             if running is not None and name not in running:
                 yield make_error_finding(
@@ -136,9 +122,9 @@ def _check_installed(observed: ObservedCluster, requirements: SpecRequirements) 
 def _check_features(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     if observed.read_map("config-features") is None:
         return
-    live = effective_settings(observed, "features")
+    live = of_cluster.effective_settings(observed, "features")
     for flag, declared in sorted(requirements.profile.spec.knative.features.items()):
-        if flag not in MAPS["features"] or declared not in ALLOWED or live[flag] == declared:
+        if flag not in of_cluster.MAPS["features"] or declared not in ALLOWED or live[flag] == declared:
             continue
         if live[flag] in ALLOWED and declared == "allowed":
             continue
@@ -152,7 +138,7 @@ def _check_features(observed: ObservedCluster, requirements: SpecRequirements) -
             f"set {flag}: {declared} in config-features",
             _make_map_patch("features", {flag: declared}),
         )
-    for flag, value in changed_settings(observed, "features").items():
+    for flag, value in of_cluster.changed_settings(observed, "features").items():
         if flag not in requirements.profile.spec.knative.features:
             yield make_warning_finding(
                 "DOC006",
@@ -180,14 +166,14 @@ def _rejected_workloads(requirements: SpecRequirements, flag: str, value: str) -
 
 def _check_settings(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     knative = requirements.profile.spec.knative
-    for part in MAPS:
+    for part in of_cluster.MAPS:
         live = observed.read_map(f"config-{part}")
         if part == "features" or live is None:
             continue
         declared: dict[str, str] = getattr(knative, part)
         for key, value in sorted(declared.items()):
-            actual = live.get(key, MAPS[part].get(key, ""))
-            if not is_equivalent(actual, value):
+            actual = live.get(key, of_cluster.MAPS[part].get(key, ""))
+            if not of_cluster.is_equivalent(actual, value):
                 yield make_warning_finding(
                     "DOC006",
                     f"{key} is {actual or 'not set'} in config-{part}, but the profile has {value}",
@@ -196,12 +182,12 @@ def _check_settings(observed: ObservedCluster, requirements: SpecRequirements) -
                     f"{f'{key}: {actual}' if actual else f'remove {key}'} in the profile's knative.{part}",
                     _make_map_patch(part, {key: value}),
                 )
-        for key, value in changed_settings(observed, part).items():
+        for key, value in of_cluster.changed_settings(observed, part).items():
             if key not in declared:
                 yield make_warning_finding(
                     "DOC006",
                     f"{key} is {value} in config-{part}, but the profile does not set it",
-                    f"Ebbtide calculates with Knative's default ({MAPS[part][key] or 'not set'}) instead",
+                    f"Ebbtide calculates with Knative's default ({of_cluster.MAPS[part][key] or 'not set'}) instead",
                     f"set {key}: {value} in the profile's knative.{part}",
                 )
     domains = [name for name in observed.read_map("config-domain") or {} if not name.startswith("_")]
@@ -236,7 +222,7 @@ def find_missing_controller(observed: ObservedCluster, requirements: SpecRequire
     )
     yield (make_error_finding if names else make_warning_finding)(
         "DOC071",
-        f"Ebbtide's controller {describe_stopped_controller(observed.controllers)}, but {why}",
+        f"Ebbtide's controller {of_cluster.describe_stopped_controller(observed.controllers)}, but {why}",
         "floors stay as they are: services do not scale on latency, CPU, GPU, custom metrics and schedules, although Knative "
         "still starts and removes replicas with the traffic",
         "run kubectl apply -k kustomize/controller, or set autoscaling.controller: false in the profile",
@@ -251,7 +237,7 @@ def _check_resources(observed: ObservedCluster, _: SpecRequirements) -> Iterator
     waiting = [f"{row['metadata']['namespace']}/{row['metadata']['name']}" for row in resources if _waits(row)]
     listed = ", ".join(waiting[:MAX_NAMES]) + (" and others" if len(waiting) > MAX_NAMES else "")
     if not any(lease.runs for lease in observed.controllers):
-        state = describe_stopped_controller(observed.controllers)
+        state = of_cluster.describe_stopped_controller(observed.controllers)
         held = f", and {listed} {'waits' if len(waiting) == 1 else 'wait'} for it" if waiting else ""
         yield (make_error_finding if waiting else make_warning_finding)(
             "DOC189",
@@ -275,7 +261,7 @@ def _waits(resource: Object) -> bool:
         return False
     edits = [row.get("time") for row in metadata.get("managedFields") or () if not row.get("subresource")]
     changed = max([parse_timestamp(metadata.get("creationTimestamp")), *map(parse_timestamp, edits)])
-    return datetime.now(UTC).timestamp() - changed >= STALE_SECONDS
+    return datetime.now(UTC).timestamp() - changed >= of_cluster.STALE_SECONDS
 
 
 def _check_scaling(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
@@ -283,7 +269,7 @@ def _check_scaling(observed: ObservedCluster, requirements: SpecRequirements) ->
     by_hpa = [plan.name for plan in requirements.plans if plan.scaling.scaler == "knative-hpa"]
     needed = requirements.specs is None or bool(by_hpa)
     deployments = observed.list_running(KNATIVE_NAMESPACE) if observed.serves("knative") else None
-    running = HPA_EXTENSION in (deployments or ())
+    running = of_cluster.HPA_EXTENSION in (deployments or ())
     if deployments is not None and spec.knative.hpa != running:
         make = make_error_finding if spec.knative.hpa and needed else make_warning_finding
         yield make(
@@ -345,7 +331,7 @@ def _format_value(value: bool | str) -> str:
 
 def _check_kserve(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     declared = requirements.profile.spec.kserve
-    if observed.read_map(KSERVE_MAP, KSERVE_NAMESPACE) is None:
+    if observed.read_map(of_cluster.KSERVE_MAP, of_cluster.KSERVE_NAMESPACE) is None:
         return
     unlisted = [name for name in declared.annotation_disallow_list if name not in observed.disallowed]
     if unlisted and declared.installed:
@@ -359,8 +345,8 @@ def _check_kserve(observed: ObservedCluster, requirements: SpecRequirements) -> 
             f"KServe's serviceAnnotationDisallowedList does not contain {', '.join(unlisted)}, but the profile lists "
             f"{'it' if len(unlisted) == 1 else 'them'}",
             "KServe copies the annotation to pods, so every edit of a spec creates a new revision",
-            f"add {', '.join(unlisted)} to serviceAnnotationDisallowedList in inferenceService of {KSERVE_MAP}",
-            FixPatch("merge", CONFIG_MAP, KSERVE_MAP, KSERVE_NAMESPACE, body),
+            f"add {', '.join(unlisted)} to serviceAnnotationDisallowedList in inferenceService of {of_cluster.KSERVE_MAP}",
+            FixPatch("merge", CONFIG_MAP, of_cluster.KSERVE_MAP, of_cluster.KSERVE_NAMESPACE, body),
         )
     dropped = [name for name in (keys.SPEC, keys.SCALE) if name in observed.disallowed]
     undeclared = [name for name in dropped if name not in declared.annotation_disallow_list]
@@ -389,7 +375,7 @@ def _check_kserve(observed: ObservedCluster, requirements: SpecRequirements) -> 
         if declared.installed and live != in_profile:
             yield make_warning_finding(
                 "DOC057",
-                f"kserve.{field} of the profile is {_format_value(in_profile)}, but {KSERVE_MAP} says {_format_value(live)}",
+                f"kserve.{field} of the profile is {_format_value(in_profile)}, but {of_cluster.KSERVE_MAP} says {_format_value(live)}",
                 effect,
                 f"set kserve.{field}: {_format_value(live)} in the profile",
             )

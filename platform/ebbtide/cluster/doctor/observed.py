@@ -38,8 +38,6 @@ from ebbtide.core.translation.serving.knative import DEFAULTS, EVERY_FLAG
 
 KSERVE_NAMESPACE: Final = "kserve"
 MONITORING_NAMESPACE: Final = "monitoring"
-#: The resource of a KAI queue by the field of a project's quota.
-QUOTA_FIELDS: Final = {"gpus": "gpu", "cpu": "cpu", "memory": "memory"}
 #: Seconds without a renewal after which a controller has stopped: four lifetimes of its Lease.
 STALE_SECONDS: Final = 60.0
 KSERVE_MAP: Final = "inferenceservice-config"
@@ -574,15 +572,15 @@ def _observe_queue_quotas(observed: ObservedCluster) -> Iterator[tuple[str, dict
         if not project:
             continue
         gpu_queue = resources.get("gpu", {})
-        quota = {
-            "gpus": amounts["gpu"],
-            "cpu": amounts["cpu"] / 1000,
-            "memory": f"{amounts['memory']}M",
-        }
+        quota = (
+            ("gpus", "gpu", amounts["gpu"]),
+            ("cpu", "cpu", amounts["cpu"] / 1000),
+            ("memory", "memory", f"{amounts['memory']}M"),
+        )
         yield (
             project,
             {
-                **{field: quota[field] for field, name in QUOTA_FIELDS.items() if amounts[name] != UNLIMITED},
+                **{field: value for field, name, value in quota if amounts[name] != UNLIMITED},
                 "overQuota": get_at(gpu_queue, "limit", default=UNLIMITED) == UNLIMITED,
                 "overQuotaWeight": int(get_at(gpu_queue, "overQuotaWeight", default=1)),
             },
