@@ -18,7 +18,6 @@ import cases
 from e2e.health import CHECKS, argo_health, flux_health
 from ebbtide.cluster.client.protocol import (
     CLASSIC,
-    EVENT,
     INFERENCE,
     KINDS,
     KNATIVE,
@@ -376,31 +375,6 @@ def test_a_refused_spec_changes_nothing_live(stage: Stage) -> None:
 
     stage.apply(**SPEC)
     assert conditions(stage.settle()) == {"Ready": ("True", "Running")}
-
-
-def test_a_resource_has_one_event_of_each_type(stage: Stage) -> None:
-    def events() -> list[tuple[str, str]]:
-        rows = [
-            row for row in stage.cluster.list(EVENT, "team-a").items if row["involvedObject"]["kind"] == "Inference"
-        ]
-        return sorted((row["type"], row["reason"]) for row in rows)
-
-    stage.apply(**SPEC)
-    stage.settle()
-    assert events() == [("Normal", "Applied")]
-    for number in range(2, 4):
-        stage.apply(**{**SPEC, "autoscalling": {"minReplicas": number}, "image": "registry.test/chat:2"})
-        stage.settle()
-        stage.apply(**{**SPEC, "image": f"registry.test/chat:{number}"})
-        stage.settle()
-    assert events() == [("Normal", "Applied"), ("Warning", "InvalidSpec")]
-    messages = {row["type"]: row["message"] for row in stage.cluster.list(EVENT, "team-a").items}
-    assert messages["Warning"].startswith("SPEC001 spec.autoscalling: unknown field")
-
-    # Neither a restart nor time alone is an event.
-    stage.restart()
-    stage.settle(60)
-    assert events() == [("Normal", "Applied"), ("Warning", "InvalidSpec")]
 
 
 def test_an_account_that_may_not_create_a_service_yields_a_condition(stage: Stage) -> None:

@@ -115,7 +115,7 @@ class Fence:
             finally:
                 beat()
             if result is not None:
-                written.append(_reduce(result))
+                written.append(result)
             return result is not None
 
         if self._threads:
@@ -144,15 +144,7 @@ def _list_revisions(live: LiveWorkload, term: str) -> list[tuple[str, Object]]:
     """Return the revisions of a workload that may get a floor and do not have the term, with their namespace."""
     revisions = [find_by_name(live.revisions, name) for name in scaled_revisions(live)]
     return [
-        (live.namespace, _reduce(revision))
+        (live.namespace, revision)
         for revision in revisions
         if revision is not None and get_at(revision, "metadata", "annotations", keys.LEADER) != term
     ]
-
-
-def _reduce(revision: Object) -> Object:
-    """Return the parts of a revision on which a write depends."""
-    metadata = {key: revision["metadata"][key] for key in ("namespace", "name", "uid", "resourceVersion")}
-    annotations = revision["metadata"].get("annotations") or {}
-    metadata["annotations"] = {key: annotations[key] for key in _DECIDED_ON if key in annotations}
-    return {"apiVersion": kube.REVISION.api_version, "kind": kube.REVISION.name, "metadata": metadata}

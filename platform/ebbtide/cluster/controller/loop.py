@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ebbtide.cluster.client.protocol import Clock, Cluster, ClusterError, MissingError, StaleError, is_no_older
-from ebbtide.cluster.controller.events import make_event, record_event
+from ebbtide.cluster.controller.events import record_event
 from ebbtide.cluster.controller.fence import write_annotations
 from ebbtide.cluster.controller.guards import Guards, Lowering, find_limit, make_query
 from ebbtide.cluster.controller.measure import Readings, SampleSource, read_pod
@@ -343,8 +343,7 @@ class Controller:
     def _note(self, live: LiveWorkload, kind: str, reason: str, message: str, now: float) -> None:
         """Create an Event on the workload."""
         LOG.info("%s/%s %s", live.namespace, live.name, message)
-        name = f"{live.name}.{int(now * 1000):x}"
-        record_event(self._cluster, make_event(live.top, name, kind, reason, message, now))
+        record_event(self._cluster, live.top, kind, reason, message, now)
 
 
 def _read_replicas(scaler: Object | None, revision: Object, written: str) -> int | None:
