@@ -303,7 +303,7 @@ class Process:
                 try:
                     self.controller.follow_rollout(live)
                 except Exception:
-                    # As above.
+                    # A workload of unexpected content must not stop the others.
                     self.controller.counts["errors"] += 1
                     LOG.exception("%s/%s", live.namespace, live.name)
 
