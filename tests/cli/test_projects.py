@@ -58,7 +58,7 @@ def make(
     cluster: Simulated, name: str = "shop", with_profile: Profile | None = None, **values: Any
 ) -> list[tuple[str, str]]:
     steps = projects.plan_project(cluster, ProjectRequest(name, **values), with_profile or profile())
-    apply.write_steps(cluster, steps, cluster.clock)
+    apply.write_workload(cluster, steps, cluster.clock)
     return [(step.verdict, step.item["kind"]) for step in steps]
 
 

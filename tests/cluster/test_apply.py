@@ -12,23 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ebbtide.cluster.client.protocol import (
-    HPA,
-    KINDS,
-    KNATIVE,
-    KSERVE,
-    NAMESPACE,
-    POD,
-    REVISION,
-    BusyError,
-    ConflictError,
-    CutShortError,
-    ExistsError,
-    ForbiddenError,
-    MissingError,
-    RefusedError,
-    UnreachableError,
-)
+from ebbtide.cluster.client import protocol as kube
 from ebbtide.cluster.read import amounts, records
 from ebbtide.cluster.read.inventory import find_workload
 from ebbtide.cluster.read.scaling_state import Replicas
@@ -102,14 +86,14 @@ STANDARD: dict[str, Any] = {
 def test_an_autoscaler_is_deleted_with_its_workload() -> None:
     cluster = simulated()
     apply.write_workload(cluster, apply.plan_workload(cluster, workload(**STANDARD)), cluster.clock)
-    (service,), (hpa,) = cluster.list(KSERVE).items, cluster.list(HPA).items
+    (service,), (hpa,) = cluster.list(kube.KSERVE).items, cluster.list(kube.HPA).items
 
     assert [owner["uid"] for owner in hpa["metadata"]["ownerReferences"]] == [service["metadata"]["uid"]]
     assert not apply.plan_workload(cluster, workload(**STANDARD)).different
 
-    cluster.delete(KSERVE, "chat", "team-shop")
+    cluster.delete(kube.KSERVE, "chat", "team-shop")
 
-    assert cluster.list(HPA).items == []
+    assert cluster.list(kube.HPA).items == []
 
 
 def test_a_changed_autoscaler_keeps_its_owner() -> None:
@@ -123,7 +107,7 @@ def test_a_changed_autoscaler_keeps_its_owner() -> None:
         "InferenceService",
         "HorizontalPodAutoscaler",
     ]
-    (hpa,) = cluster.list(HPA).items
+    (hpa,) = cluster.list(kube.HPA).items
     assert [owner["kind"] for owner in hpa["metadata"]["ownerReferences"]] == ["InferenceService"]
 
 
@@ -157,7 +141,7 @@ def test_a_rejection_is_in_the_plan_and_nothing_is_written() -> None:
     assert verdicts(planned)["Service"] == "refused"
     assert "min-scale=9" in planned.steps[-1].refusal
     assert planned.refused
-    assert cluster.list(KNATIVE).items == []
+    assert cluster.list(kube.KNATIVE).items == []
 
 
 def test_the_plan_has_the_cost() -> None:
@@ -189,7 +173,7 @@ def test_the_plan_has_the_cost() -> None:
 
 def test_a_field_of_another_manager_is_a_conflict_and_force_takes_it_over() -> None:
     cluster = running()
-    stored = cluster.store.find(KNATIVE, "team-shop", "chat")  # another manager's edit
+    stored = cluster.store.find(kube.KNATIVE, "team-shop", "chat")  # another manager's edit
     assert stored is not None
     leaf = ("spec", "template", "spec", "containers")
     stored.owned = {"kubectl-edit": {leaf}, **{manager: owned - {leaf} for manager, owned in stored.owned.items()}}
@@ -198,10 +182,10 @@ def test_a_field_of_another_manager_is_a_conflict_and_force_takes_it_over() -> N
 
     assert planned.steps[-1].owners == {"kubectl-edit": ("spec.template.spec.containers",)}
     assert planned.refused
-    with pytest.raises(ConflictError, match="kubectl-edit"):
+    with pytest.raises(kube.ConflictError, match="kubectl-edit"):
         apply.write_workload(cluster, planned, cluster.clock)
     apply.write_workload(cluster, planned, cluster.clock, force=True)
-    assert "chat:2" in json.dumps(cluster.get(KNATIVE, "chat", "team-shop"))
+    assert "chat:2" in json.dumps(cluster.get(kube.KNATIVE, "chat", "team-shop"))
 
 
 # The wait.
@@ -277,7 +261,7 @@ def test_a_failure_that_no_attempt_can_end_ends_the_wait() -> None:
 def test_a_plan_says_what_a_quota_leaves_no_room_for() -> None:
     cluster = simulated()
     bring(cluster, workload())
-    cluster.delete(KNATIVE, "chat", "team-shop")
+    cluster.delete(kube.KNATIVE, "chat", "team-shop")
     quota = {
         "apiVersion": "v1",
         "kind": "ResourceQuota",
@@ -336,7 +320,7 @@ def test_a_fifth_quarter_of_a_gpu_waits_and_names_the_holders() -> None:
         "waiting for a GPU share: 4 of 4 used by chat, embed, rank, vision; priority class inference cannot preempt them",
     )
 
-    cluster.delete(KNATIVE, "rank", "team-shop")
+    cluster.delete(kube.KNATIVE, "rank", "team-shop")
     end = apply.wait_for_workload(cluster, "fifth", "team-shop", cluster.clock, 60)
     assert end is not None
     assert end.phase == "Running"
@@ -374,12 +358,12 @@ def essence(cluster: Simulated) -> list[Any]:
     """Return the state of a workload without times, versions and field managers."""
     return [
         (obj["kind"], obj["metadata"]["name"], obj["spec"], obj["metadata"].get("annotations"))
-        for kind in (KNATIVE, KSERVE, PVC)
+        for kind in (kube.KNATIVE, kube.KSERVE, PVC)
         for obj in cluster.list(kind).items
-    ] + [len(cluster.list(REVISION).items)]
+    ] + [len(cluster.list(kube.REVISION).items)]
 
 
-PVC = KINDS["v1", "PersistentVolumeClaim"]
+PVC = kube.KINDS["v1", "PersistentVolumeClaim"]
 CLAIM = {"pvc": [{"path": "/data", "claimInfo": {"size": "1Gi", "accessModes": {"readWriteOnce": True}}}]}
 
 
@@ -465,7 +449,7 @@ def test_one_of_two_hundred_concurrent_submits_wins() -> None:
     def submit(number: int) -> str:
         try:
             apply.write_workload(cluster, planned[number], cluster.clock)
-        except ExistsError as error:
+        except kube.ExistsError as error:
             return str(error)
         return ""
 
@@ -473,11 +457,11 @@ def test_one_of_two_hundred_concurrent_submits_wins() -> None:
         errors = list(threads.map(submit, range(200)))
 
     (winner,) = [number for number, text in enumerate(errors) if not text]
-    (service,) = cluster.list(KNATIVE).items
+    (service,) = cluster.list(kube.KNATIVE).items
     assert get_at(service, "spec", "template", "spec", "containers", 0, "image") == f"ghcr.io/acme/chat:{winner}"
     assert all("another client created it first: workload chat already exists" in text for text in errors if text)
     assert len(cluster.list(PVC).items) == 1
-    assert len(cluster.list(REVISION).items) == 1
+    assert len(cluster.list(kube.REVISION).items) == 1
 
 
 def test_a_busy_server_is_retried_and_an_unreachable_one_is_not() -> None:
@@ -490,18 +474,18 @@ def test_a_busy_server_is_retried_and_an_unreachable_one_is_not() -> None:
         del obj
         if times[0]:
             times[0] -= 1
-            raise BusyError("the webhook starts")
+            raise kube.BusyError("the webhook starts")
 
     cluster.fail = busy
     assert len(apply.write_workload(cluster, planned, cluster.clock)) == 2
 
     def dead(obj: Any) -> None:
-        raise UnreachableError(f"no answer for {obj['kind']}")
+        raise kube.UnreachableError(f"no answer for {obj['kind']}")
 
     other = simulated()
     planned = apply.plan_workload(other, chat)
     other.fail = dead
-    with pytest.raises(UnreachableError):
+    with pytest.raises(kube.UnreachableError):
         apply.write_workload(other, planned, other.clock)
 
 
@@ -511,10 +495,10 @@ def test_retries_of_a_busy_server_end() -> None:
 
     def busy(obj: Any) -> None:
         del obj
-        raise BusyError("the webhook starts")
+        raise kube.BusyError("the webhook starts")
 
     cluster.fail = busy
-    with pytest.raises(BusyError):
+    with pytest.raises(kube.BusyError):
         apply.write_workload(cluster, planned, cluster.clock)
 
 
@@ -554,9 +538,9 @@ def test_a_success_whose_deployment_was_read_too_early_does_not_end_the_wait(mon
 
 def test_a_workload_deleted_during_the_wait_is_missing() -> None:
     cluster = running()
-    cluster.delete(KNATIVE, "chat", "team-shop")
+    cluster.delete(kube.KNATIVE, "chat", "team-shop")
 
-    with pytest.raises(MissingError):
+    with pytest.raises(kube.MissingError):
         apply.wait_for_workload(cluster, "chat", "team-shop", cluster.clock, 10)
 
 
@@ -570,7 +554,7 @@ def scaled(cluster: Simulated, **bounds: float) -> None:
 
 
 def annotation(cluster: Simulated, name: str, key: str = keys.MIN_SCALE) -> Any:
-    return get_at(cluster.get(REVISION, name, "team-shop"), "metadata", "annotations", key)
+    return get_at(cluster.get(kube.REVISION, name, "team-shop"), "metadata", "annotations", key)
 
 
 def test_a_scale_changes_replicas_without_a_new_revision() -> None:
@@ -590,7 +574,7 @@ def test_a_scale_changes_replicas_without_a_new_revision() -> None:
 def broken(cluster: Simulated, kind: str) -> None:
     def fail(obj: Any) -> None:
         if (kind == "Service") == (keys.SCALE in get_at(obj, "metadata", "annotations", default={})):
-            raise UnreachableError("the cluster does not answer")
+            raise kube.UnreachableError("the cluster does not answer")
 
     cluster.fail = fail
 
@@ -598,7 +582,7 @@ def broken(cluster: Simulated, kind: str) -> None:
 def test_an_interrupted_scale_is_recorded_reported_and_reset() -> None:
     cluster = running()
     broken(cluster, "Revision")
-    with pytest.raises(CutShortError) as raised:
+    with pytest.raises(kube.CutShortError) as raised:
         revisions.scale_workload(cluster, live(cluster), {"minReplicas": 2})
     cluster.fail = None
 
@@ -608,7 +592,7 @@ def test_an_interrupted_scale_is_recorded_reported_and_reset() -> None:
     scaled(cluster, minReplicas=2)
     assert annotation(cluster, "chat-00001") == "2"
     broken(cluster, "Service")
-    with pytest.raises(CutShortError, match="already done: changed Revision team-shop/chat-00001"):
+    with pytest.raises(kube.CutShortError, match="already done: changed Revision team-shop/chat-00001"):
         revisions.reset_scale(cluster, live(cluster))
     cluster.fail = None
     assert compute_status(live(cluster)).by_hand != ()
@@ -621,13 +605,13 @@ def test_a_forbidden_or_rejected_scale_writes_nothing() -> None:
         cluster = running()
         before = essence(cluster)
         cluster.denied = {("patch", plural)}
-        with pytest.raises(ForbiddenError):
+        with pytest.raises(kube.ForbiddenError):
             revisions.scale_workload(cluster, live(cluster), {"minReplicas": 2})
         assert (essence(cluster), annotation(cluster, "chat-00001")) == (before, "1")
     cluster = simulated(max_scale_limit=5)
     bring(cluster, workload(autoscaling=SCALING))
     before = essence(cluster)
-    with pytest.raises(RefusedError, match="expected 1 <= 9 <= 5"):
+    with pytest.raises(kube.RefusedError, match="expected 1 <= 9 <= 5"):
         revisions.scale_workload(cluster, live(cluster), {"maxReplicas": 9})
     assert (essence(cluster), annotation(cluster, "chat-00001", keys.MAX_SCALE)) == (before, "4")
 
@@ -693,7 +677,7 @@ def test_a_changed_spec_replaces_the_scale_and_its_record() -> None:
     bring(cluster, third)
 
     assert annotation(cluster, "chat-00002") == "3"
-    assert records.read_scale_record(cluster.get(KNATIVE, "chat", "team-shop")) == records.ScaleRecord()
+    assert records.read_scale_record(cluster.get(kube.KNATIVE, "chat", "team-shop")) == records.ScaleRecord()
     assert not apply.plan_workload(cluster, third).different
 
 
@@ -711,7 +695,7 @@ def test_a_spec_with_the_scale_s_value_creates_no_revision() -> None:
     assert not apply.plan_workload(cluster, workload(autoscaling=caught_up)).different
     bring(cluster, workload(autoscaling=caught_up, image="ghcr.io/acme/chat:2"))
     assert annotation(cluster, "chat-00002") == "2"
-    assert records.read_scale_record(cluster.get(KNATIVE, "chat", "team-shop")) == records.ScaleRecord()
+    assert records.read_scale_record(cluster.get(kube.KNATIVE, "chat", "team-shop")) == records.ScaleRecord()
 
 
 def test_a_reset_restores_the_spec_s_values() -> None:
@@ -738,7 +722,7 @@ def test_a_reset_after_a_rollout_creates_no_revision() -> None:
     assert not apply.plan_workload(cluster, second).different
     bring(cluster, workload(autoscaling=SCALING, image="ghcr.io/acme/chat:3"))
     assert annotation(cluster, "chat-00003") == "1"
-    assert records.read_scale_record(cluster.get(KNATIVE, "chat", "team-shop")) == records.ScaleRecord()
+    assert records.read_scale_record(cluster.get(kube.KNATIVE, "chat", "team-shop")) == records.ScaleRecord()
 
 
 @pytest.mark.parametrize(
@@ -811,13 +795,13 @@ def test_a_kserve_workload_is_suspended_and_resumed() -> None:
     assert (end.phase, end.kind) == ("Running", "InferenceService")
     assert not apply.plan_workload(cluster, chat).different
 
-    cluster.patch(KSERVE, "chat", "team-shop", {"metadata": {"annotations": {keys.STOP: "true"}}})
+    cluster.patch(kube.KSERVE, "chat", "team-shop", {"metadata": {"annotations": {keys.STOP: "true"}}})
     assert compute_status(live(cluster)).phase == "Stopping"
     cluster.clock.sleep(10)
     assert compute_status(live(cluster)).phase == "Stopped"
     assert not apply.plan_workload(cluster, chat).different
 
-    cluster.patch(KSERVE, "chat", "team-shop", {"metadata": {"annotations": {keys.STOP: None}}})
+    cluster.patch(kube.KSERVE, "chat", "team-shop", {"metadata": {"annotations": {keys.STOP: None}}})
     cluster.clock.sleep(20)
     assert compute_status(live(cluster)).phase == "Running"
 
@@ -835,7 +819,7 @@ def test_a_scale_of_a_kserve_workload_is_kept() -> None:
     assert str(compute_status(live(cluster)).replicas) == "2/2 (2..4)"
     second = workload(serving="kserve", autoscaling=SCALING, image="ghcr.io/acme/chat:2")
     bring(cluster, second)
-    assert get_at(cluster.get(KSERVE, "chat", "team-shop"), "spec", "predictor", "minReplicas") == 2
+    assert get_at(cluster.get(kube.KSERVE, "chat", "team-shop"), "spec", "predictor", "minReplicas") == 2
 
 
 # Changes.
@@ -885,7 +869,7 @@ def test_changes_name_list_items_and_omit_server_fields() -> None:
 
 def test_what_kubectl_applied_of_the_stored_spec_is_taken_over() -> None:
     cluster = running()
-    stored = cluster.store.find(KNATIVE, "team-shop", "chat")
+    stored = cluster.store.find(kube.KNATIVE, "team-shop", "chat")
     assert stored is not None
     stored.owned = {"kubectl-client-side-apply": set().union(*stored.owned.values())}
     planned = apply.plan_workload(cluster, workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2"))
@@ -893,15 +877,15 @@ def test_what_kubectl_applied_of_the_stored_spec_is_taken_over() -> None:
     assert not planned.refused
     assert planned.steps[-1].notes == ("takes over what kubectl applied of the stored spec",)
     apply.write_workload(cluster, planned, cluster.clock)
-    assert "chat:2" in json.dumps(cluster.get(KNATIVE, "chat", "team-shop"))
+    assert "chat:2" in json.dumps(cluster.get(kube.KNATIVE, "chat", "team-shop"))
 
 
 def test_an_edit_by_kubectl_is_not_taken_over() -> None:
     cluster = running()
-    edited = cluster.get(KNATIVE, "chat", "team-shop")
+    edited = cluster.get(kube.KNATIVE, "chat", "team-shop")
     edited["spec"]["template"]["spec"]["containers"][0]["image"] = "ghcr.io/acme/chat:mine"
     cluster.put(edited)
-    stored = cluster.store.find(KNATIVE, "team-shop", "chat")
+    stored = cluster.store.find(kube.KNATIVE, "team-shop", "chat")
     assert stored is not None
     stored.owned = {"kubectl-client-side-apply": set().union(*stored.owned.values())}
     planned = apply.plan_workload(cluster, workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2"))
@@ -920,7 +904,7 @@ def test_another_order_of_named_items_is_a_change() -> None:
 
 def test_an_existing_namespace_keeps_its_other_labels() -> None:
     cluster = running()
-    cluster.patch(NAMESPACE, "team-shop", "", {"metadata": {"labels": {"cost-centre": "7"}}})
+    cluster.patch(kube.NAMESPACE, "team-shop", "", {"metadata": {"labels": {"cost-centre": "7"}}})
 
     assert verdicts(apply.plan_workload(cluster, workload(autoscaling=SCALING)))["Namespace"] == "keep"
 
@@ -934,10 +918,10 @@ def test_a_plan_is_serialized_as_json() -> None:
 
 def test_pods_of_a_deleted_workload_end() -> None:
     cluster = running()
-    cluster.delete(NAMESPACE, "team-shop")
+    cluster.delete(kube.NAMESPACE, "team-shop")
     cluster.clock.sleep(10)
 
-    assert cluster.list(POD).items == []
+    assert cluster.list(kube.POD).items == []
 
 
 def test_a_rejected_pod_of_a_retired_revision_is_not_retried() -> None:
@@ -947,7 +931,7 @@ def test_a_rejected_pod_of_a_retired_revision_is_not_retried() -> None:
     for image in ("ghcr.io/acme/chat:1", "ghcr.io/acme/chat:2"):
         template = {"spec": {"containers": [{"name": "user-container", "image": image}]}}
         metadata = {"name": "chat", "namespace": "team-shop"}
-        service = {"apiVersion": KNATIVE.api_version, "kind": "Service", "metadata": metadata}
+        service = {"apiVersion": kube.KNATIVE.api_version, "kind": "Service", "metadata": metadata}
         cluster.apply({**service, "spec": {"template": template}})
         cluster.clock.sleep(700)
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none", "namespace": "team-shop"}}
@@ -998,7 +982,7 @@ def test_an_edited_revision_is_reported_with_its_fix() -> None:
     assert not [note for step in apply.plan_workload(cluster, applied).steps for note in step.notes]
 
     annotations = {keys.MIN_SCALE: "2", f"{keys.AUTOSCALING}window": "30s"}
-    cluster.patch(REVISION, "chat-00001", "team-shop", {"metadata": {"annotations": annotations}})
+    cluster.patch(kube.REVISION, "chat-00001", "team-shop", {"metadata": {"annotations": annotations}})
     planned = apply.plan_workload(cluster, applied)
     state = compute_status(find_workload(cluster, "chat", "team-shop", cluster.clock.now()))
     low = "revision chat-00001 was edited: min-scale is 2, and 1 in its template"

@@ -311,7 +311,7 @@ def test_doctor_finds_its_nodes_and_reports_missing_ones(taken: list[Case]) -> N
     assert not pool_findings(cluster, case.profile)
     pools = [
         row
-        for row in observed.make_observed_profile(cluster)["spec"]["nodePools"]
+        for row in observed.make_observed_profile(observed.ObservedCluster(cluster))["spec"]["nodePools"]
         if row["backend"] == case.backend.name
     ]
     written = case.data["spec"]["nodePools"][0]

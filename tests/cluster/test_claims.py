@@ -8,7 +8,7 @@ import pytest
 
 from ebbtide.cluster.client.protocol import DEVICE_CLASS, NODE, POD, RESOURCE_CLAIM, RESOURCE_SLICE
 from ebbtide.cluster.doctor.checks import examine_cluster
-from ebbtide.cluster.doctor.observed import make_observed_profile
+from ebbtide.cluster.doctor.observed import ObservedCluster, make_observed_profile
 from ebbtide.cluster.read.inventory import find_workload
 from ebbtide.cluster.read.status import compute_status
 from ebbtide.cluster.read.why import explain_replicas
@@ -271,7 +271,7 @@ def put_chart_class(cluster: Simulated, name: str, kind: str, extended: str = ""
 
 def read_pools(cluster: Simulated) -> list[dict[str, Any]]:
     """Return the node pools of the observed profile that DRA provides. The profile is valid, and doctor agrees with it."""
-    data = make_observed_profile(cluster)
+    data = make_observed_profile(ObservedCluster(cluster))
     profile, problems = validate_profile_data(data)
     assert profile is not None, problems
     assert not [

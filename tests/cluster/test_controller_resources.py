@@ -8,16 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ebbtide.cluster.client.protocol import (
-    INFERENCE,
-    KNATIVE,
-    BusyError,
-    ClusterError,
-    ForbiddenError,
-    MissingError,
-    RefusedError,
-    UnreachableError,
-)
+from ebbtide.cluster.client import protocol as kube
 from ebbtide.cluster.controller.inferences import explain_failure
 from ebbtide.cluster.controller.process import Process
 from ebbtide.core.documents import profiles
@@ -52,8 +43,8 @@ def wait_until(holds: Callable[[], object]) -> None:
 
 def has_service(cluster: Simulated, name: str) -> bool:
     try:
-        cluster.get(KNATIVE, name, SPACE)
-    except MissingError:
+        cluster.get(kube.KNATIVE, name, SPACE)
+    except kube.MissingError:
         return False
     return True
 
@@ -75,9 +66,9 @@ def test_the_threads_apply_resources_until_the_process_ends() -> None:
     refused: list[str] = []
 
     def refuse(item: Any) -> None:
-        if item.get("kind") == KNATIVE.name and item["metadata"]["name"] == "refused":
+        if item.get("kind") == kube.KNATIVE.name and item["metadata"]["name"] == "refused":
             refused.append(item["metadata"]["name"])
-            raise RefusedError("admission webhook denied the request")
+            raise kube.RefusedError("admission webhook denied the request")
 
     cluster.fail = refuse
     ended = threading.Event()
@@ -87,12 +78,12 @@ def test_the_threads_apply_resources_until_the_process_ends() -> None:
         for name in ("chat", "refused"):
             metadata = {"name": name, "namespace": SPACE}
             cluster.apply(
-                {"apiVersion": INFERENCE.api_version, "kind": "Inference", "metadata": metadata, "spec": SPEC}
+                {"apiVersion": kube.INFERENCE.api_version, "kind": "Inference", "metadata": metadata, "spec": SPEC}
             )
         # One that the API server refuses does not stop the other.
         wait_until(lambda: has_service(cluster, "chat") and refused)
         wait_until(lambda: "ebbtide_controller_resources 2\n" in running.answer("/metrics")[1])
-        cluster.delete(INFERENCE, "refused", SPACE)
+        cluster.delete(kube.INFERENCE, "refused", SPACE)
         wait_until(lambda: "ebbtide_controller_resources 1\n" in running.answer("/metrics")[1])
     finally:
         ended.set()
@@ -104,18 +95,20 @@ def test_the_threads_apply_resources_until_the_process_ends() -> None:
 @pytest.mark.parametrize(
     ("error", "reason", "words", "retried"),
     [
-        (ForbiddenError("user x cannot impersonate resource users"), "Forbidden", "kustomize/crd-project", False),
+        (kube.ForbiddenError("user x cannot impersonate resource users"), "Forbidden", "kustomize/crd-project", False),
         (
-            ForbiddenError("user x cannot patch services. An administrator ..."),
+            kube.ForbiddenError("user x cannot patch services. An administrator ..."),
             "Forbidden",
             "ebbtide-project-member",
             False,
         ),
-        (BusyError("try later"), "Unavailable", "try later", True),
-        (UnreachableError("no answer"), "Unavailable", "no answer", True),
+        (kube.BusyError("try later"), "Unavailable", "try later", True),
+        (kube.UnreachableError("no answer"), "Unavailable", "no answer", True),
     ],
 )
-def test_a_failed_apply_has_a_reason_and_a_fix(error: ClusterError, reason: str, words: str, *, retried: bool) -> None:
+def test_a_failed_apply_has_a_reason_and_a_fix(
+    error: kube.ClusterError, reason: str, words: str, *, retried: bool
+) -> None:
     failure = explain_failure(error, SPACE)
 
     assert (failure.reason, failure.retried) == (reason, retried)

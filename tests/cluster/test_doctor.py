@@ -11,27 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from ebbtide.cluster.client.protocol import (
-    CONFIG_MAP,
-    DEPLOYMENT,
-    DEVICE_CLASS,
-    DOMAIN_CLAIM,
-    GATEWAY,
-    HPA,
-    INGRESS_CLASS,
-    NAMESPACE,
-    NETWORK_POLICY,
-    NODE,
-    PRIORITY_CLASS,
-    QUEUE,
-    QUOTA,
-    RUNTIME_CLASS,
-    SERVICE,
-    ClusterError,
-)
+from ebbtide.cluster.client import protocol as kube
+from ebbtide.cluster.client.protocol import ClusterError
 from ebbtide.cluster.doctor import checks as doctor
 from ebbtide.cluster.doctor import observed
-from ebbtide.cluster.doctor.preflight import examine_plans
+from ebbtide.cluster.doctor.checks import examine_plans
 from ebbtide.cluster.slo.proxy import find_gateway_histogram
 from ebbtide.core import manifests
 from ebbtide.core.base import keys
@@ -70,6 +54,10 @@ def profile(**parts: Any) -> Profile:
     return validated
 
 
+def observe_profile(cluster: Simulated) -> dict[str, Any]:
+    return observed.make_observed_profile(observed.ObservedCluster(cluster))
+
+
 def furnished(cluster_profile: Profile | None = None) -> Simulated:
     cluster = simulated()
     furnish_cluster(cluster, cluster_profile or profile())
@@ -93,7 +81,7 @@ def mapped(part: str, **data: str) -> Callable[[Simulated], None]:
 
     def break_(cluster: Simulated) -> None:
         settings = {key.replace("__", ".").replace("_", "-"): value for key, value in data.items()}
-        changed(cluster, CONFIG_MAP, f"config-{part}", SERVING, lambda obj: obj["data"].update(settings))
+        changed(cluster, kube.CONFIG_MAP, f"config-{part}", SERVING, lambda obj: obj["data"].update(settings))
 
     return break_
 
@@ -110,7 +98,7 @@ def unserved(path: str) -> Callable[[Simulated], None]:
 
 
 def node(change: Callable[[Object], object]) -> Callable[[Simulated], None]:
-    return lambda cluster: changed(cluster, NODE, "node-1", "", change)
+    return lambda cluster: changed(cluster, kube.NODE, "node-1", "", change)
 
 
 def put(kind: str, version: str, name: str, namespace: str = "", **fields: Any) -> Callable[[Simulated], None]:
@@ -128,11 +116,9 @@ def kserve_list(obj: Object) -> None:
 
 
 def class_at(value: int) -> Callable[[Simulated], None]:
-    return lambda cluster: changed(cluster, PRIORITY_CLASS, "build", "", lambda obj: obj.update(value=value))
+    return lambda cluster: changed(cluster, kube.PRIORITY_CLASS, "build", "", lambda obj: obj.update(value=value))
 
 
-ORPHAN = {"scaleTargetRef": {"name": "lost-predictor"}, "maxReplicas": 2}
-HPA_LABELS = {keys.APP_MANAGED_BY: "ebbtide"}
 #: Defects of a cluster: the change that causes it, the code of its finding, and a part of the message.
 BROKEN: dict[str, tuple[Callable[[Simulated], None], str, str]] = {
     "a node under pressure": (
@@ -158,7 +144,7 @@ BROKEN: dict[str, tuple[Callable[[Simulated], None], str, str]] = {
     "another Knative": (
         lambda cluster: changed(
             cluster,
-            DEPLOYMENT,
+            kube.DEPLOYMENT,
             "controller",
             SERVING,
             lambda obj: obj["metadata"]["labels"].update({observed.VERSION_LABEL: "1.18.0"}),
@@ -173,16 +159,16 @@ BROKEN: dict[str, tuple[Callable[[Simulated], None], str, str]] = {
         "LLMInferenceService is not installed",
     ),
     "no activator": (
-        lambda cluster: changed(cluster, DEPLOYMENT, "activator", SERVING, not_available),
+        lambda cluster: changed(cluster, kube.DEPLOYMENT, "activator", SERVING, not_available),
         "DOC004",
         "Knative's activator is not running",
     ),
     "no KServe controller": (
-        lambda cluster: changed(cluster, DEPLOYMENT, "kserve-controller-manager", "kserve", not_available),
+        lambda cluster: changed(cluster, kube.DEPLOYMENT, "kserve-controller-manager", "kserve", not_available),
         "DOC004",
         "KServe's kserve-controller-manager is not running",
     ),
-    "no webhook": (gone(DEPLOYMENT, "webhook", SERVING), "DOC004", "Knative's webhook is not running"),
+    "no webhook": (gone(kube.DEPLOYMENT, "webhook", SERVING), "DOC004", "Knative's webhook is not running"),
     "a flag off": (
         mapped("features", kubernetes__podspec_priorityclassname="disabled"),
         "DOC005",
@@ -198,16 +184,20 @@ BROKEN: dict[str, tuple[Callable[[Simulated], None], str, str]] = {
         "DOC006",
         "stable-window is 20s in config-autoscaler, but the profile does not set it",
     ),
-    "no HPA extension": (gone(DEPLOYMENT, "autoscaler-hpa", SERVING), "DOC007", "HPA extension is not running"),
+    "no HPA extension": (
+        gone(kube.DEPLOYMENT, "autoscaler-hpa", SERVING),
+        "DOC007",
+        "HPA extension is not running",
+    ),
     "no metrics-server": (unserved("/apis/metrics.k8s.io/v1beta1"), "DOC008", "API metrics.k8s.io is unavailable"),
     "no adapter": (unserved(observed.CUSTOM_METRICS), "DOC008", "API custom.metrics.k8s.io is unavailable"),
     "KServe's list": (
-        lambda cluster: changed(cluster, CONFIG_MAP, "inferenceservice-config", "kserve", kserve_list),
+        lambda cluster: changed(cluster, kube.CONFIG_MAP, "inferenceservice-config", "kserve", kserve_list),
         "DOC010",
         "serviceAnnotationDisallowedList does not contain ebbtide.dev/spec, ebbtide.dev/scale",
     ),
     "a class's value": (class_at(125), "DOC012", "priority class build has the value 125"),
-    "no class": (gone(PRIORITY_CLASS, "train"), "DOC013", "priority class train not found"),
+    "no class": (gone(kube.PRIORITY_CLASS, "train"), "DOC013", "priority class train not found"),
     "another GPU": (
         node(lambda obj: obj["metadata"]["labels"].update({keys.GPU_PRODUCT: "NVIDIA-L4-SHARED"})),
         "DOC014",
@@ -224,7 +214,7 @@ BROKEN: dict[str, tuple[Callable[[Simulated], None], str, str]] = {
         "advertises 2 nvidia.com/gpu.shared, but the profile has 1 GPU with 4 shares each",
     ),
     "no Prometheus": (
-        gone(SERVICE, "prometheus-server", "monitoring"),
+        gone(kube.SERVICE, "prometheus-server", "monitoring"),
         "DOC018",
         "the profile expects Service prometheus-server in namespace monitoring",
     ),
@@ -242,14 +232,9 @@ BROKEN: dict[str, tuple[Callable[[Simulated], None], str, str]] = {
         "1 activator of Knative cannot reach the autoscaler",
     ),
     "no gateway": (
-        gone(SERVICE, "kourier", "kourier-system"),
+        gone(kube.SERVICE, "kourier", "kourier-system"),
         "DOC019",
         "its Service kourier was not found in namespace kourier-system",
-    ),
-    "an HPA without its Deployment": (
-        put("HorizontalPodAutoscaler", "autoscaling/v2", "lost", "default", spec=ORPHAN, labels=HPA_LABELS),
-        "DOC024",
-        "HPA default/lost scales Deployment lost-predictor, which does not exist",
     ),
     "a forbidden read": (
         lambda cluster: cluster.denied.add(("list", "nodes")),
@@ -285,7 +270,7 @@ def test_each_defect_has_exactly_its_own_finding(name: str) -> None:
     assert json.loads(json.dumps(serialize_body(findings)))
 
 
-@pytest.mark.parametrize("name", ["a flag off", "KServe's list", "no class", "an HPA without its Deployment"])
+@pytest.mark.parametrize("name", ["a flag off", "KServe's list", "no class"])
 def test_a_patch_fixes_the_defect_and_a_dry_run_does_not(name: str) -> None:
     cluster = furnished()
     BROKEN[name][0](cluster)
@@ -301,11 +286,11 @@ def test_a_patch_fixes_the_defect_and_a_dry_run_does_not(name: str) -> None:
 def test_a_config_map_patch_keeps_other_keys_and_settings() -> None:
     cluster = furnished()
     BROKEN["KServe's list"][0](cluster)
-    changed(cluster, CONFIG_MAP, "inferenceservice-config", "kserve", lambda obj: obj["data"].update(deploy="{}"))
+    changed(cluster, kube.CONFIG_MAP, "inferenceservice-config", "kserve", lambda obj: obj["data"].update(deploy="{}"))
     (finding,) = doctor.examine_cluster(cluster, profile())
     assert finding.patch is not None
     doctor.apply_fix_patch(cluster, finding.patch)
-    data = cluster.get(CONFIG_MAP, "inferenceservice-config", "kserve")["data"]
+    data = cluster.get(kube.CONFIG_MAP, "inferenceservice-config", "kserve")["data"]
 
     assert data["deploy"] == "{}"
     assert json.loads(data["inferenceService"]) == {
@@ -318,7 +303,7 @@ def test_config_map_values_are_compared_by_meaning() -> None:
     settings = {"autoscaler": {"stable-window": "1m", "max-scale-up-rate": "1000.0"}}
     cluster_profile = profile(knative={**PROFILE["spec"]["knative"], **settings})
     cluster = furnished(cluster_profile)
-    changed(cluster, CONFIG_MAP, "config-autoscaler", SERVING, lambda obj: obj.update(data={}))
+    changed(cluster, kube.CONFIG_MAP, "config-autoscaler", SERVING, lambda obj: obj.update(data={}))
 
     assert format_findings(doctor.examine_cluster(cluster, cluster_profile)) == ""
     mapped("autoscaler", stable_window="20s")(cluster)
@@ -370,34 +355,6 @@ def test_a_setting_that_only_the_profile_has_is_found(parts: dict[str, Any], cod
     assert words in format_findings(findings)
 
 
-def test_a_different_quota_is_a_warning() -> None:
-    cluster_profile = profile(projects={**PROFILE["spec"]["projects"], "known": {"shop": {"gpus": 1}}})
-    cluster = furnished(cluster_profile)
-    hard = {"requests.nvidia.com/gpu.shared": "2"}
-    put("ResourceQuota", "v1", "ebbtide-guaranteed", "team-shop", spec={"hard": hard})(cluster)
-    (finding,) = doctor.examine_cluster(cluster, cluster_profile)
-
-    assert (finding.code, finding.severity) == ("DOC017", "warning")
-    assert "of project shop is requests.nvidia.com/gpu.shared 2, but the profile has" in finding.what
-    cluster.delete(QUOTA, "ebbtide-guaranteed", "team-shop")
-    assert format_findings(doctor.examine_cluster(cluster, cluster_profile)) == ""
-
-
-def test_a_quota_of_claims_is_compared() -> None:
-    pool = {"name": "claimed", "devices": 1, "backend": "dra"}
-    cluster_profile = profile(
-        projects={**PROFILE["spec"]["projects"], "known": {"shop": {"gpus": 1, "cpu": 4}}},
-        nodePools=[*PROFILE["spec"]["nodePools"], pool],
-    )
-    cluster = furnished(cluster_profile)
-    hard = {"gpu.nvidia.com.deviceclass.resource.k8s.io/devices": "2"}
-    put("ResourceQuota", "v1", "ebbtide-claims", "team-shop", spec={"hard": hard})(cluster)
-    (finding,) = doctor.examine_cluster(cluster, cluster_profile)
-
-    assert finding.code == "DOC017"
-    assert "devices 2, but the profile has gpu.nvidia.com.deviceclass" in finding.what
-
-
 @pytest.mark.parametrize(
     ("fields", "classes", "codes"),
     [
@@ -416,7 +373,7 @@ def test_device_classes_that_workloads_need_are_checked(
     pool = {"name": "claimed", "devices": 1, "backend": "dra", "product": "NVIDIA-A100-SXM4-80GB"}
     cluster_profile = profile(nodePools=[pool], kubernetes={"version": "1.37", "dra": True})
     cluster = furnished(cluster_profile)
-    cluster.delete(DEVICE_CLASS, "gpu.nvidia.com", "")
+    cluster.delete(kube.DEVICE_CLASS, "gpu.nvidia.com", "")
     for name, extended in classes.items():
         put("DeviceClass", "resource.k8s.io/v1", name, spec={"extendedResourceName": extended} if extended else {})(
             cluster
@@ -435,13 +392,13 @@ def test_the_device_class_of_each_pool_is_checked() -> None:
     pool = {"name": "claimed", "devices": 1, "backend": "dra"}
     cluster_profile = profile(nodePools=[pool], kubernetes={"version": "1.37", "dra": True})
     cluster = furnished(cluster_profile)
-    assert observed.make_observed_profile(cluster)["spec"]["kubernetes"]["dra"] is True
-    cluster.delete(DEVICE_CLASS, "gpu.nvidia.com", "")
+    assert observe_profile(cluster)["spec"]["kubernetes"]["dra"] is True
+    cluster.delete(kube.DEVICE_CLASS, "gpu.nvidia.com", "")
     (finding,) = doctor.examine_cluster(cluster, cluster_profile)
 
     assert finding.code == "DOC199"
     assert finding.what == "device class gpu.nvidia.com not found, but node pool claimed needs it"
-    assert observed.make_observed_profile(cluster)["spec"]["kubernetes"]["dra"] is False
+    assert observe_profile(cluster)["spec"]["kubernetes"]["dra"] is False
 
 
 @pytest.mark.parametrize(
@@ -473,15 +430,15 @@ def test_a_pool_with_media_engines_is_found_by_its_resource() -> None:
 
     assert "nvidia.com/mig-1g.10gb.me" in cluster.gpus
     assert format_findings(doctor.examine_cluster(cluster, cluster_profile)) == ""
-    pools = observed.make_observed_profile(cluster)["spec"]["nodePools"]
+    pools = observe_profile(cluster)["spec"]["nodePools"]
     assert ["1g.10gb+me"] in [pool.get("migProfiles") for pool in pools]
 
 
 def test_an_observed_pool_of_shares_selects_its_nodes() -> None:
     cluster = furnished()
     node(lambda obj: obj["metadata"]["labels"].update({keys.GPU_PRODUCT: "NVIDIA-A100-SXM4-80GB-SHARED"}))(cluster)
-    cluster.put(make_bare(NODE, "cpu-1"))
-    written, problems = profiles.validate_profile_data(observed.make_observed_profile(cluster))
+    cluster.put(make_bare(kube.NODE, "cpu-1"))
+    written, problems = profiles.validate_profile_data(observe_profile(cluster))
 
     assert written is not None, problems
     (pool,) = written.spec.node_pools
@@ -543,9 +500,7 @@ def test_a_scaling_metric_that_is_not_served_yet_is_a_warning() -> None:
     latency = {"minReplicas": 1, "maxReplicas": 2, "metric": "latency", "metricThreshold": 300}
 
     assert format_findings(examined(cluster, inference(autoscaling=SCALING), knative=measured)) == ""
-    deprecated, finding = examined(cluster, inference(autoscaling=latency), knative=measured)
-    assert (deprecated.code, deprecated.severity) == ("DOC058", "warning")
-    assert deprecated.what.startswith("chat scales on metrics of prometheus-adapter")
+    (finding,) = examined(cluster, inference(autoscaling=latency), knative=measured)
     assert (finding.code, finding.severity) == ("DOC009", "warning")
     assert finding.what.startswith("chat scales on the pod metric ")
     assert "request_latency_p95_milliseconds, which custom.metrics.k8s.io does not serve now" in finding.what
@@ -565,9 +520,9 @@ def test_the_profile_of_a_cluster_has_kserves_routes_and_images(
 ) -> None:
     cluster = furnished()
     data = {"ingress": json.dumps(ingress), "storageInitializer": json.dumps({"image": "storage", **storage})}
-    changed(cluster, CONFIG_MAP, "inferenceservice-config", "kserve", lambda obj: obj["data"].update(data))
+    changed(cluster, kube.CONFIG_MAP, "inferenceservice-config", "kserve", lambda obj: obj["data"].update(data))
 
-    kserve = observed.make_observed_profile(cluster)["spec"]["kserve"]
+    kserve = observe_profile(cluster)["spec"]["kserve"]
 
     assert (kserve["httpRouteTimeouts"], kserve["ociModels"]) == (routes, images)
 
@@ -589,7 +544,7 @@ def test_a_host_name_needs_a_domain_claim_for_its_namespace() -> None:
     doctor.apply_fix_patch(cluster, finding.patch)
     assert format_findings(examined(cluster, chat)) == ""
 
-    changed(cluster, DOMAIN_CLAIM, "chat.example.org", "", lambda obj: obj["spec"].update(namespace="other"))
+    changed(cluster, kube.DOMAIN_CLAIM, "chat.example.org", "", lambda obj: obj["spec"].update(namespace="other"))
     assert "assigns the host name chat.example.org to namespace other" in format_findings(examined(cluster, chat))
     mapped("network", autocreate_cluster_domain_claims="true")(cluster)
     assert format_findings(examined(cluster, chat)) == ""
@@ -606,23 +561,21 @@ def test_a_network_policy_that_denies_all_ingress_is_found() -> None:
     allow: Object = {"podSelector": {}, "ingress": [{}]}
     put("NetworkPolicy", "networking.k8s.io/v1", "allow", "team-shop", spec=allow)(cluster)
     assert format_findings(examined(cluster, inference())) == ""
-    cluster.denied.add(("list", NETWORK_POLICY.plural))
+    cluster.denied.add(("list", kube.NETWORK_POLICY.plural))
     assert format_findings(examined(cluster, inference())) == ""
 
 
-def test_a_different_pod_security_level_is_found() -> None:
+def test_a_level_of_pod_security_that_refuses_pods_is_found() -> None:
     cluster = furnished()
     labels = {observed.POD_SECURITY: "restricted"}
     put("Namespace", "v1", "team-shop", labels=labels)(cluster)
     unmanaged = {**PROFILE["spec"]["projects"], "manage": False}
 
-    assert "enforces pod security level restricted, but the profile has baseline" in format_findings(
-        examined(cluster, inference())
-    )
+    assert format_findings(examined(cluster, inference())) == "", "an apply sets the level"
     (finding,) = examined(cluster, inference(), projects=unmanaged)
     assert (finding.code, finding.severity) == ("DOC022", "error")
     assert "but a pod of chat may run as root" in finding.what
-    cluster.delete(NAMESPACE, "team-shop")
+    cluster.delete(kube.NAMESPACE, "team-shop")
     assert format_findings(examined(cluster, inference())) == ""
 
 
@@ -642,16 +595,16 @@ def test_a_cluster_with_forbidden_reads_raises_no_error() -> None:
     cluster.denied.update(
         (verb, kind.plural)
         for kind in (
-            CONFIG_MAP,
-            DEPLOYMENT,
-            DOMAIN_CLAIM,
-            HPA,
-            NAMESPACE,
-            NETWORK_POLICY,
-            NODE,
-            PRIORITY_CLASS,
-            QUOTA,
-            SERVICE,
+            kube.CONFIG_MAP,
+            kube.DEPLOYMENT,
+            kube.DOMAIN_CLAIM,
+            kube.HPA,
+            kube.NAMESPACE,
+            kube.NETWORK_POLICY,
+            kube.NODE,
+            kube.PRIORITY_CLASS,
+            kube.QUOTA,
+            kube.SERVICE,
         )
         for verb in ("get", "list")
     )
@@ -672,7 +625,7 @@ def test_a_written_profile_has_no_findings(data: dict[str, Any]) -> None:
     original, problems = profiles.validate_profile_data(data)
     assert original is not None, problems
     cluster = furnished(original)
-    written, problems = profiles.validate_profile_data(observed.make_observed_profile(cluster))
+    written, problems = profiles.validate_profile_data(observe_profile(cluster))
 
     assert written is not None, problems
     assert problems == []
@@ -706,7 +659,7 @@ def test_settings_of_kai_must_match_the_profile(field: str, value: Any, live: st
 
 def test_the_runtime_class_of_shared_gpus_must_exist() -> None:
     cluster = furnished(kai())
-    cluster.delete(RUNTIME_CLASS, "nvidia")
+    cluster.delete(kube.RUNTIME_CLASS, "nvidia")
     (finding,) = doctor.examine_cluster(cluster, kai())
 
     assert (finding.code, finding.severity) == ("DOC048", "error")
@@ -715,7 +668,7 @@ def test_the_runtime_class_of_shared_gpus_must_exist() -> None:
 
 def test_kai_0_12_sets_the_runtime_class_on_pods_with_whole_gpus_too() -> None:
     cluster = furnished(kai())
-    cluster.delete(RUNTIME_CLASS, "nvidia")
+    cluster.delete(kube.RUNTIME_CLASS, "nvidia")
     admission = {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -743,7 +696,7 @@ def test_an_observed_profile_keeps_the_quota_of_a_queue() -> None:
     for name in known:
         for obj in project.make_project_objects(name, f"runai-{name}", original):
             cluster.put(obj)
-    written, problems = profiles.validate_profile_data(observed.make_observed_profile(cluster))
+    written, problems = profiles.validate_profile_data(observe_profile(cluster))
     assert written is not None, problems
 
     for name in known:
@@ -784,7 +737,7 @@ def test_an_observed_profile_keeps_the_quota_of_a_kueue_queue() -> None:
     for name in known:
         for obj in project.make_project_objects(name, f"runai-{name}", original):
             cluster.put(obj)
-    written, problems = profiles.validate_profile_data(observed.make_observed_profile(cluster))
+    written, problems = profiles.validate_profile_data(observe_profile(cluster))
     assert written is not None, problems
 
     assert format_findings(doctor.examine_cluster(cluster, original)) == ""
@@ -815,33 +768,19 @@ def test_kueue_must_hold_back_pods(configuration: str, named: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("configuration", "fault"),
+    "configuration",
     [
-        ("integrations:\n  frameworks: 5\n", "integrations.frameworks: Input should be a valid list"),
-        ("integrations:\n  frameworks: pod\n", "integrations.frameworks: Input should be a valid list"),
-        ("integrations:\n  frameworks: [pod, {a: b}]\n", "integrations.frameworks[1]: Input should be a valid string"),
-        ("integrations: [pod]\n", "integrations: "),
-        ("- integrations\n", "the document: "),
-        ("integrations: [\n", "line 1: "),
-        ("", "it is empty"),
-        ("managedJobsNamespaceSelector: [a]\n", "managedJobsNamespaceSelector: "),
-        (
-            "managedJobsNamespaceSelector:\n  matchExpressions: [{key: a, operator: Is}]\n",
-            "managedJobsNamespaceSelector.matchExpressions[0].operator: ",
-        ),
-        (
-            "managedJobsNamespaceSelector:\n  matchLabels: {team: 5}\n",
-            "managedJobsNamespaceSelector.matchLabels.team: ",
-        ),
-        ("waitForPodsReady: true\n", "waitForPodsReady: "),
-        ("waitForPodsReady:\n  timeout: 5\n", "waitForPodsReady.timeout: Input should be a valid string"),
+        "integrations:\n  frameworks: pod\n",
+        "integrations: [pod]\n",
+        "- integrations\n",
+        "integrations: [\n",
+        "",
+        "managedJobsNamespaceSelector:\n  matchExpressions: [{key: a, operator: Is}]\n",
+        "waitForPodsReady:\n  timeout: 5\n",
     ],
 )
-def test_an_invalid_configuration_of_kueue_is_unknown(configuration: str, fault: str) -> None:
-    (finding,) = examine_kueue(configuration, inference(project="shop"))
-
-    assert (finding.code, finding.severity) == ("DOC201", "warning")
-    assert f"ConfigMap kueue-manager-config is invalid: {fault}" in finding.what
+def test_a_configuration_that_kueue_cannot_read_is_unknown(configuration: str) -> None:
+    assert examine_kueue(configuration, inference(project="shop")) == ()
 
 
 def test_kueue_holds_back_pods_of_deployments() -> None:
@@ -888,7 +827,7 @@ def examine_kueue(configuration: str, *specs: Inference, **projects: Any) -> tup
     cluster = furnished(kueue(**projects))
     changed(
         cluster,
-        CONFIG_MAP,
+        kube.CONFIG_MAP,
         "kueue-manager-config",
         "kueue-system",
         lambda obj: obj.update(data={"controller_manager_config.yaml": configuration}),
@@ -900,10 +839,10 @@ def test_namespaces_that_cannot_be_read_may_be_managed_by_kueue() -> None:
     cluster = furnished(kueue())
     text = "managedJobsNamespaceSelector:\n  matchLabels: {team: shop}\nintegrations:\n  frameworks: [pod]\n"
     data = {"controller_manager_config.yaml": text}
-    changed(cluster, CONFIG_MAP, "kueue-manager-config", "kueue-system", lambda obj: obj.update(data=data))
+    changed(cluster, kube.CONFIG_MAP, "kueue-manager-config", "kueue-system", lambda obj: obj.update(data=data))
     specs = [inference(project="shop")]
     assert "DOC197" in {row.code for row in doctor.examine_cluster(cluster, kueue(), specs)}
-    cluster.denied.update((verb, NAMESPACE.plural) for verb in ("get", "list"))
+    cluster.denied.update((verb, kube.NAMESPACE.plural) for verb in ("get", "list"))
     assert "DOC197" not in {row.code for row in doctor.examine_cluster(cluster, kueue(), specs)}
 
 
@@ -914,14 +853,14 @@ def test_nodes_that_cannot_be_read_may_provide_a_resource() -> None:
     plan = translate(inference(compute={"migProfile": "1g.10gb"}), cluster_profile, "{}").plan
     assert plan is not None
     assert {row.code for row in examine_plans(cluster, cluster_profile, [plan])} >= {"DOC200"}
-    cluster.denied.update((verb, NODE.plural) for verb in ("get", "list"))
+    cluster.denied.update((verb, kube.NODE.plural) for verb in ("get", "list"))
     assert "DOC200" not in {row.code for row in examine_plans(cluster, cluster_profile, [plan])}
 
 
 def test_the_parent_queue_of_the_projects_must_exist() -> None:
     cluster_profile = kai()
     cluster = furnished(cluster_profile)
-    cluster.delete(QUEUE, "default-parent-queue")
+    cluster.delete(kube.QUEUE, "default-parent-queue")
     (finding,) = doctor.examine_cluster(cluster, cluster_profile)
 
     assert (finding.code, finding.severity) == ("DOC026", "error")
@@ -929,7 +868,7 @@ def test_the_parent_queue_of_the_projects_must_exist() -> None:
     assert finding.patch is not None
     doctor.apply_fix_patch(cluster, finding.patch)
     assert format_findings(doctor.examine_cluster(cluster, cluster_profile)) == ""
-    cluster.delete(QUEUE, "default-parent-queue")
+    cluster.delete(kube.QUEUE, "default-parent-queue")
     assert format_findings(doctor.examine_cluster(cluster, kai(manage=False))) == "", (
         "the queues are not managed by Ebbtide"
     )
@@ -968,7 +907,7 @@ def test_a_workload_without_a_project_needs_a_quota_of_the_default_queue() -> No
     put_queue(cluster, "default-queue", 0, "default-queue")
     assert "queue default-queue has a quota of 0 for cpu and memory" in found()[0]
     assert found(preemptibility="preemptible") == []
-    queue = cluster.get(QUEUE, "default-queue")
+    queue = cluster.get(kube.QUEUE, "default-queue")
     for resource in ("cpu", "memory"):
         queue["spec"]["resources"][resource] = {"quota": -1, "limit": -1}
     cluster.put(queue)
@@ -983,7 +922,7 @@ def test_a_parent_queue_with_a_zero_quota_is_found() -> None:
     part = {"quota": 0, "limit": -1, "overQuotaWeight": 1}
     changed(
         cluster,
-        QUEUE,
+        kube.QUEUE,
         "default-parent-queue",
         "",
         lambda obj: obj.update(spec={"resources": {"cpu": part, "gpu": part, "memory": {**part, "quota": 64000}}}),
@@ -995,7 +934,7 @@ def test_a_parent_queue_with_a_zero_quota_is_found() -> None:
     assert finding.patch is not None
     doctor.apply_fix_patch(cluster, finding.patch)
     assert format_findings(doctor.examine_cluster(cluster, cluster_profile)) == ""
-    assert cluster.get(QUEUE, "default-parent-queue")["spec"]["resources"] == {
+    assert cluster.get(kube.QUEUE, "default-parent-queue")["spec"]["resources"] == {
         "cpu": {**part, "quota": -1},
         "gpu": {**part, "quota": -1},
         "memory": {**part, "quota": 64000},
@@ -1009,7 +948,7 @@ def test_the_observed_profile_has_the_parent_queue() -> None:
     put("Queue", "scheduling.run.ai/v2", "shop", labels=label, spec={"parentQueue": "research"})(cluster)
     put("Queue", "scheduling.run.ai/v2", "theirs", spec={"parentQueue": "other"})(cluster)
 
-    assert observed.make_observed_profile(cluster)["spec"]["projects"]["parentQueue"] == "research"
+    assert observe_profile(cluster)["spec"]["projects"]["parentQueue"] == "research"
 
 
 def with_histograms(*names: str) -> Simulated:
@@ -1022,10 +961,10 @@ def with_histograms(*names: str) -> Simulated:
 
 
 def test_the_observed_profile_has_the_gateway_s_histogram() -> None:
-    data = observed.make_observed_profile(with_histograms("envoy_cluster_upstream_rq_time"))
+    data = observe_profile(with_histograms("envoy_cluster_upstream_rq_time"))
 
     assert data["spec"]["metrics"]["gatewayLatency"] == "envoy_cluster_upstream_rq_time"
-    assert "gatewayLatency" not in observed.make_observed_profile(with_histograms())["spec"]["metrics"]
+    assert "gatewayLatency" not in observe_profile(with_histograms())["spec"]["metrics"]
 
 
 @pytest.mark.parametrize(
@@ -1049,7 +988,7 @@ def test_a_gateway_that_is_not_measured_is_a_warning(served: list[str], named: s
 def test_the_profile_of_a_bare_cluster_is_valid() -> None:
     cluster = simulated()
     cluster.paths = {"/version": {"gitVersion": "v1.30.1"}}
-    cluster_profile, problems = profiles.validate_profile_data(observed.make_observed_profile(cluster))
+    cluster_profile, problems = profiles.validate_profile_data(observe_profile(cluster))
 
     assert cluster_profile is not None, problems
     assert (cluster_profile.spec.knative.installed, cluster_profile.spec.kserve.installed) == (False, False)
@@ -1092,13 +1031,13 @@ def test_the_command_reports_fixes_after_confirmation_and_checks_again(
     code, _, err = run("doctor", "--profile", file, "--fix")
     assert code == 2
     assert "Apply this patch to the cluster? Cannot prompt for confirmation" in err
-    assert cluster.get(CONFIG_MAP, "config-features", SERVING)["data"][PRIORITY] == "disabled"
+    assert cluster.get(kube.CONFIG_MAP, "config-features", SERVING)["data"][PRIORITY] == "disabled"
 
     code, out, err = run("doctor", "--profile", file, "--fix", "-y")
     assert code == 0
     assert "patched ConfigMap knative-serving/config-features" in err
     assert out.endswith("; profile simulated: no problems found\n")
-    obj = cluster.get(CONFIG_MAP, "config-features", SERVING)
+    obj = cluster.get(kube.CONFIG_MAP, "config-features", SERVING)
     assert obj["data"][PRIORITY] == "enabled"
     assert obj["data"][CLAIM] == "enabled"
     assert {row["manager"] for row in obj["metadata"]["managedFields"]} == {"ebbtide-live"}
@@ -1133,7 +1072,7 @@ def test_a_rejected_patch_writes_nothing(
 
     assert code == 3
     assert "a webhook rejects it" in err
-    assert cluster.get(CONFIG_MAP, "config-features", SERVING)["data"][PRIORITY] == "disabled"
+    assert cluster.get(kube.CONFIG_MAP, "config-features", SERVING)["data"][PRIORITY] == "disabled"
 
 
 def test_output_formats(cluster: Simulated, run: Any, file: Path) -> None:
@@ -1186,12 +1125,12 @@ def test_a_spec_with_problems_is_reported_first(run: Any, file: Path, tmp_path: 
 STANDARD_ROUTES: dict[str, tuple[dict[str, Any], list[Object], str]] = {
     "no route": ({"disableIngressCreation": True}, [], "KServe creates no route to services in Standard mode"),
     "no class": ({"ingressClassName": "nginx"}, [], "but IngressClass nginx was not found"),
-    "no default class": ({}, [make_bare(INGRESS_CLASS, "nginx")], "but no IngressClass is the default"),
+    "no default class": ({}, [make_bare(kube.INGRESS_CLASS, "nginx")], "but no IngressClass is the default"),
     "no gateway": ({"enableGatewayApi": True}, [], "Gateway kserve/kserve-ingress-gateway, which was not found"),
-    "a class": ({"ingressClassName": "nginx"}, [make_bare(INGRESS_CLASS, "nginx")], ""),
+    "a class": ({"ingressClassName": "nginx"}, [make_bare(kube.INGRESS_CLASS, "nginx")], ""),
     "a gateway": (
         {"enableGatewayApi": True, "kserveIngressGateway": "edge/main"},
-        [make_bare(GATEWAY, "main", "edge")],
+        [make_bare(kube.GATEWAY, "main", "edge")],
         "",
     ),
 }
@@ -1205,7 +1144,7 @@ def test_standard_mode_needs_something_that_serves_its_urls(name: str) -> None:
         cluster.put(obj)
     changed(
         cluster,
-        CONFIG_MAP,
+        kube.CONFIG_MAP,
         observed.KSERVE_MAP,
         observed.KSERVE_NAMESPACE,
         lambda obj: obj["data"].update({"ingress": json.dumps(settings)}),
@@ -1245,9 +1184,13 @@ def test_what_keeps_pods_from_starting_is_a_warning_before_an_apply() -> None:
     assert none is not None
     assert examine_plans(cluster, cluster_profile, [whole, part]) == ()
 
-    for kind, name in ((RUNTIME_CLASS, "nvidia"), (PRIORITY_CLASS, "inference"), (QUEUE, "default-parent-queue")):
+    for kind, name in (
+        (kube.RUNTIME_CLASS, "nvidia"),
+        (kube.PRIORITY_CLASS, "inference"),
+        (kube.QUEUE, "default-parent-queue"),
+    ):
         cluster.delete(kind, name)
-    cluster.delete(PRIORITY_CLASS, "train")
+    cluster.delete(kube.PRIORITY_CLASS, "train")
     found = examine_plans(cluster, cluster_profile, [part])
     assert [(row.code, row.severity) for row in found] == [
         ("DOC013", "warning"),
@@ -1257,7 +1200,7 @@ def test_what_keeps_pods_from_starting_is_a_warning_before_an_apply() -> None:
     assert [row.code for row in examine_plans(cluster, cluster_profile, [whole])] == ["DOC013", "DOC026"]
     assert [row.code for row in examine_plans(cluster, cluster_profile, [none])] == ["DOC013", "DOC026"]
 
-    cluster.denied |= {("list", kind.plural) for kind in (RUNTIME_CLASS, PRIORITY_CLASS, QUEUE)}
+    cluster.denied |= {("list", kind.plural) for kind in (kube.RUNTIME_CLASS, kube.PRIORITY_CLASS, kube.QUEUE)}
     assert examine_plans(cluster, cluster_profile, [part]) == ()
 
 
@@ -1303,9 +1246,7 @@ def test_a_controller_that_is_missing_stale_or_doubled_is_reported(
 
     assert [finding.code for finding in found] == ([code] if code else [])
     assert all(words in finding.what for finding in found)
-    runs = any(
-        observed.make_profile_document(observed.observe_cluster(cluster))["spec"].get("autoscaling", {}).values()
-    )
+    runs = any(observe_profile(cluster)["spec"].get("autoscaling", {}).values())
     assert runs == (code != "DOC071")
 
 
@@ -1318,23 +1259,12 @@ def definition() -> Object:
     return copy.deepcopy(document.data)
 
 
-def resource(name: str, age: float, status: Object | int | None = None) -> Object:
-    """Return a custom resource that was created some seconds ago, with a status or stalled for some seconds."""
+def resource(name: str, age: float, status: Object | None = None) -> Object:
+    """Return a custom resource that was created some seconds ago."""
     created = (datetime.now(UTC) - timedelta(seconds=age)).strftime("%Y-%m-%dT%H:%M:%SZ")
     metadata = {"name": name, "namespace": "team-a", "generation": 2, "creationTimestamp": created}
     item: Object = {"apiVersion": "ebbtide.dev/v1alpha1", "kind": "Inference", "metadata": metadata, "spec": {}}
-    return item if status is None else {**item, "status": stalled(status) if isinstance(status, int) else status}
-
-
-def stalled(seconds: float) -> Object:
-    moment = (datetime.now(UTC) - timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
-    row = {
-        "type": "Stalled",
-        "status": "True",
-        "reason": "InvalidSpec",
-        "message": "SPEC001 spec.imagge: unknown field",
-    }
-    return {"observedGeneration": 2, "conditions": [{**row, "lastTransitionTime": moment}]}
+    return item if status is None else {**item, "status": status}
 
 
 @pytest.mark.parametrize(
@@ -1352,14 +1282,6 @@ def stalled(seconds: float) -> Object:
         ((("a", 1),), (("chat", 90, {"observedGeneration": 1}),), "DOC190", "error", "team-a/chat"),
         ((("a", 1),), (("chat", 90, {"observedGeneration": 2}),), "", "", ""),
         ((("a", 1),), (("chat", 5),), "", "", ""),
-        (
-            (("a", 1),),
-            (("chat", 5000, 1200),),
-            "DOC191",
-            "warning",
-            "team-a/chat (SPEC001 spec.imagge",
-        ),
-        ((("a", 1),), (("chat", 5000, 60),), "", "", ""),
     ],
 )
 def test_custom_resources_that_nothing_applies_are_reported(
@@ -1372,20 +1294,7 @@ def test_custom_resources_that_nothing_applies_are_reported(
     for arguments in items:
         cluster.put(resource(*arguments))
 
-    found = [row for row in doctor.examine_cluster(cluster, profile()) if "DOC189" <= row.code <= "DOC192"]
+    found = [row for row in doctor.examine_cluster(cluster, profile()) if row.code in {"DOC189", "DOC190"}]
 
     assert [(row.code, row.severity) for row in found] == ([(code, severity)] if code else [])
     assert all(words in row.what for row in found)
-
-
-def test_an_older_definition_is_reported() -> None:
-    cluster = furnished()
-    cluster.put(lease("a", 1))
-    old = definition()
-    fields = old["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
-    del fields["rollout"], fields["autoscaling"]["properties"]["metrics"]["items"]["properties"]["query"]
-    cluster.paths[DEFINITION] = old
-
-    (finding,) = [row for row in doctor.examine_cluster(cluster, profile()) if row.code == "DOC192"]
-
-    assert "spec.autoscaling.metrics.query, spec.rollout missing" in finding.what

@@ -21,28 +21,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from ebbtide.cluster.client.protocol import (
-    CONFIG_MAP,
-    KNATIVE,
-    POD,
-    POD_AUTOSCALER,
-    REVISION,
-    BusyError,
-    ExistsError,
-    ForbiddenError,
-    GoneError,
-    Kind,
-    MissingError,
-    StaleError,
-    UnreachableError,
-    WatchBookmark,
-    WatchChange,
-)
+from ebbtide.cluster.client import protocol as kube
 from ebbtide.cluster.controller import guards
 from ebbtide.cluster.controller.guards import Guards
 from ebbtide.cluster.controller.loop import Controller
 from ebbtide.cluster.controller.process import KINDS, MAX_AGE_SECONDS
-from ebbtide.cluster.controller.stored import strip_for_decisions
 from ebbtide.cluster.read.inventory import format_timestamp
 from ebbtide.cluster.slo.source import SourceError
 from ebbtide.cluster.watch.cache import Cache
@@ -67,7 +50,7 @@ SPACE, NAME, FIRST = "shop", "chat", "chat-00001"
 TICK, LATE, STALE = 5.0, 25.0, 90.0
 MAXIMUM = 8
 TARGET = 100.0
-READ = (REVISION, POD_AUTOSCALER, POD)
+READ = (kube.REVISION, kube.POD_AUTOSCALER, kube.POD)
 
 
 @dataclass
@@ -104,8 +87,8 @@ class Server:
     clock: JumpingClock
     settings: FloorSettings
     version: int = 0
-    objects: dict[tuple[Kind, str], Object] = field(default_factory=dict)
-    events: list[tuple[float, int, WatchChange]] = field(default_factory=list)
+    objects: dict[tuple[kube.Kind, str], Object] = field(default_factory=dict)
+    events: list[tuple[float, int, kube.WatchChange]] = field(default_factory=list)
     faults: dict[str, float] = field(default_factory=dict)
     begun: dict[str, float] = field(default_factory=dict)
     born: dict[str, float] = field(default_factory=dict)
@@ -120,19 +103,19 @@ class Server:
         traffic = [{"revisionName": FIRST, "percent": 100}]
         annotations = {keys.FLOOR: format_settings(self.settings)}
         self.put(
-            KNATIVE,
+            kube.KNATIVE,
             NAME,
             {"annotations": annotations, "generation": 1},
             {"observedGeneration": 1, "latestCreatedRevisionName": FIRST, "traffic": traffic},
         )
         labels = {keys.KNATIVE_SERVICE: NAME}
         self.put(
-            REVISION,
+            kube.REVISION,
             FIRST,
             {"annotations": {keys.MIN_SCALE: "0", keys.MAX_SCALE: str(MAXIMUM)}, "labels": labels},
             {"conditions": [{"type": "Ready", "status": "True"}]},
         )
-        self.put(POD_AUTOSCALER, FIRST, {"labels": labels}, {"desiredScale": 0})
+        self.put(kube.POD_AUTOSCALER, FIRST, {"labels": labels}, {"desiredScale": 0})
 
     # Faults
 
@@ -170,7 +153,7 @@ class Server:
 
     # Objects
 
-    def put(self, kind: Kind, name: str, metadata: Object, status: Object, **parts: Any) -> None:
+    def put(self, kind: kube.Kind, name: str, metadata: Object, status: Object, **parts: Any) -> None:
         known = self.objects.get((kind, name))
         self.version += 1
         metadata = {
@@ -183,29 +166,29 @@ class Server:
         item = {"apiVersion": kind.api_version, "kind": kind.name, "metadata": metadata, "status": status, **parts}
         self.objects[kind, name] = item
         self.events.append(
-            (self.clock.time, self.version, WatchChange("MODIFIED" if known else "ADDED", deepcopy(item)))
+            (self.clock.time, self.version, kube.WatchChange("MODIFIED" if known else "ADDED", deepcopy(item)))
         )
 
-    def remove(self, kind: Kind, name: str) -> None:
+    def remove(self, kind: kube.Kind, name: str) -> None:
         item = deepcopy(self.objects.pop((kind, name)))
         self.version += 1
         item["metadata"]["resourceVersion"] = str(self.version)
-        self.events.append((self.clock.time, self.version, WatchChange("DELETED", item)))
+        self.events.append((self.clock.time, self.version, kube.WatchChange("DELETED", item)))
 
-    def set_status(self, kind: Kind, name: str, status: Object) -> None:
+    def set_status(self, kind: kube.Kind, name: str, status: Object) -> None:
         item = self.objects[kind, name]
         if item["status"] != status:
             self.put(kind, name, item["metadata"], status, **{part: item[part] for part in ("spec",) if part in item})
 
     @property
     def floor(self) -> int:
-        return int(self.objects[REVISION, FIRST]["metadata"]["annotations"][keys.MIN_SCALE])
+        return int(self.objects[kube.REVISION, FIRST]["metadata"]["annotations"][keys.MIN_SCALE])
 
     def pods(self) -> list[str]:
         return [
             name
             for kind, name in self.objects
-            if kind == POD and "deletionTimestamp" not in self.objects[kind, name]["metadata"]
+            if kind == kube.POD and "deletionTimestamp" not in self.objects[kind, name]["metadata"]
         ]
 
     # Knative and the load
@@ -219,27 +202,29 @@ class Server:
         desired = min(max(self.floor, int(busy)), MAXIMUM)
         if self.has("autoscaler") or self.has("no scaler"):
             # Knative leaves the pods as they are.
-            self.set_status(POD_AUTOSCALER, FIRST, {"desiredScale": -1} if self.has("autoscaler") else {})
+            self.set_status(kube.POD_AUTOSCALER, FIRST, {"desiredScale": -1} if self.has("autoscaler") else {})
         else:
-            self.set_status(POD_AUTOSCALER, FIRST, {"desiredScale": desired})
+            self.set_status(kube.POD_AUTOSCALER, FIRST, {"desiredScale": desired})
             alive = self.pods()
             for name in alive[desired:]:
-                item = self.objects[POD, name]
-                self.put(POD, name, {**item["metadata"], "deletionTimestamp": "2027-01-15T08:00:00Z"}, item["status"])
+                item = self.objects[kube.POD, name]
+                self.put(
+                    kube.POD, name, {**item["metadata"], "deletionTimestamp": "2027-01-15T08:00:00Z"}, item["status"]
+                )
                 self.faults[f"end {name}"] = now + 20
             for _ in range(desired - len(alive)):
                 self.born[f"pod-{self.version}"] = now
                 self.put_pod(f"pod-{self.version}", ready=False)
         for kind, name in list(self.objects):
-            if kind == POD and f"end {name}" in self.faults and not self.has(f"end {name}"):
-                self.remove(POD, name)
+            if kind == kube.POD and f"end {name}" in self.faults and not self.has(f"end {name}"):
+                self.remove(kube.POD, name)
             elif (
-                kind == POD
+                kind == kube.POD
                 and self.born[name] + self.start_up <= now
                 and self.objects[kind, name]["status"]["phase"] == "Pending"
             ):
                 self.put_pod(name, ready=True)
-        ready = [name for name in self.pods() if self.objects[POD, name]["status"]["phase"] == "Running"]
+        ready = [name for name in self.pods() if self.objects[kube.POD, name]["status"]["phase"] == "Running"]
         if not self.has("frozen"):
             self.values.append((now, {name: TARGET * load / len(ready) for name in ready}))
 
@@ -251,40 +236,44 @@ class Server:
             "conditions": [{"type": "Ready", "status": str(ready), "lastTransitionTime": since}],
         }
         labels = {keys.KNATIVE_SERVICE: NAME, keys.KNATIVE_REVISION: FIRST}
-        metadata = {**get_at(self.objects.get((POD, name)), "metadata", default={}), "labels": labels}
-        self.put(POD, name, metadata, status)
+        metadata = {**get_at(self.objects.get((kube.POD, name)), "metadata", default={}), "labels": labels}
+        self.put(kube.POD, name, metadata, status)
 
     # The cluster's interface
 
-    def check(self, kind: Kind) -> None:
+    def check(self, kind: kube.Kind) -> None:
         if self.has("unreachable"):
-            raise UnreachableError("no answer")
-        for fault, error in (("forbidden", ForbiddenError), ("missing", MissingError), ("broken", BusyError)):
+            raise kube.UnreachableError("no answer")
+        for fault, error in (
+            ("forbidden", kube.ForbiddenError),
+            ("missing", kube.MissingError),
+            ("broken", kube.BusyError),
+        ):
             if self.has(f"{fault} {kind.plural}"):
                 raise error(fault)
 
-    def follow(self, kind: Kind, *, since: str = "") -> Iterator[WatchChange | WatchBookmark]:
+    def follow(self, kind: kube.Kind, *, since: str = "") -> Iterator[kube.WatchChange | kube.WatchBookmark]:
         self.check(kind)
         if since and self.has(f"gone {kind.plural}"):
-            raise GoneError("too old")
+            raise kube.GoneError("too old")
         visible = self.clock.time - (self.draws.uniform(TICK, LATE) if self.has(f"late {kind.plural}") else 0.0)
         if not since:
             for (known, _), item in list(self.objects.items()):
                 if known == kind:
-                    yield WatchChange("ADDED", deepcopy(item))
-            yield WatchBookmark(str(self.version))
+                    yield kube.WatchChange("ADDED", deepcopy(item))
+            yield kube.WatchBookmark(str(self.version))
             return
-        yield WatchBookmark(since)
+        yield kube.WatchBookmark(since)
         own = [row for row in self.events if row[2].item["kind"] == kind.name and row[0] <= visible]
         if self.has(f"repeated {kind.plural}"):
             yield from (row[2] for row in self.draws.sample(own, min(len(own), 3)))
         yield from (change for _, version, change in own if version > int(since))
 
-    def get(self, kind: Kind, name: str, namespace: str = "") -> Object:
+    def get(self, kind: kube.Kind, name: str, namespace: str = "") -> Object:
         assert namespace == SPACE
         self.check(kind)
         if (kind, name) not in self.objects:
-            raise MissingError(name)
+            raise kube.MissingError(name)
         return deepcopy(self.objects[kind, name])
 
     def read(self, path: str) -> Object:
@@ -294,27 +283,27 @@ class Server:
 
     def create(self, item: Object) -> Object:
         if self.has("write fails"):
-            raise ForbiddenError("no events")
+            raise kube.ForbiddenError("no events")
         return item
 
     def patch(
-        self, kind: Kind, name: str, namespace: str, patch: Object, *, basis: Object | None = None, **_: Any
+        self, kind: kube.Kind, name: str, namespace: str, patch: Object, *, basis: Object | None = None, **_: Any
     ) -> Object:
         assert namespace == SPACE
         self.check(kind)
         item = self.objects[kind, name]
         stale = basis is not None and basis["metadata"]["resourceVersion"] != item["metadata"]["resourceVersion"]
         if stale or (self.has("conflict") and self.draws.random() < 0.7):
-            raise StaleError("changed")
+            raise kube.StaleError("changed")
         if self.has("write fails"):
-            raise BusyError("try later")
+            raise kube.BusyError("try later")
         before, annotations = self.floor, {**item["metadata"]["annotations"], **patch["metadata"]["annotations"]}
         self.put(kind, name, {**item["metadata"], "annotations": annotations}, item["status"])
         if self.floor < before:
             self.reductions.append(Reduction(self.clock.time, before, self.floor))
         self.rises += self.floor > before
         if self.has("write unknown"):
-            raise UnreachableError("written, but not answered")
+            raise kube.UnreachableError("written, but not answered")
         return deepcopy(self.objects[kind, name])
 
     def samples(self, query: str) -> list[tuple[Mapping[str, str], float]]:
@@ -339,9 +328,7 @@ class Candidate:
         # It has the methods of a cluster that a controller calls.
         cluster: Any = server
         self.steps = 0
-        self.cache = Cache(
-            cluster, server.clock, threads=False, ticks=server.clock.ticks, kinds=KINDS, strip=strip_for_decisions
-        )
+        self.cache = Cache(cluster, server.clock, threads=False, ticks=server.clock.ticks, kinds=KINDS)
         self.cache.start()
         self.guards = own_guards
         self.controller = Controller(cluster, server, server.clock, Projects(queries="any"), guards=own_guards)
@@ -460,7 +447,7 @@ class GuardedServer(Server):
 
     def __init__(self, draws: random.Random, settings: FloorSettings = GUARDED) -> None:
         super().__init__(draws, JumpingClock(), settings)
-        item = self.objects[REVISION, FIRST]
+        item = self.objects[kube.REVISION, FIRST]
         item["metadata"]["annotations"] = {**ANNOTATIONS, keys.MIN_SCALE: str(AUTHOR)}
         self.requests: Counter[str] = Counter()
         self.scrapes: list[tuple[float, dict[str, int]]] = []
@@ -472,16 +459,18 @@ class GuardedServer(Server):
 
     def advance(self, load: float) -> None:
         super().advance(load)
-        ready = [name for name in self.pods() if self.objects[POD, name]["status"]["phase"] == "Running"]
+        ready = [name for name in self.pods() if self.objects[kube.POD, name]["status"]["phase"] == "Running"]
         for name in ready:
             self.requests[name] += round(load * SLOTS / SERVICE * TICK / len(ready) / 4)
         if not self.has("frozen"):
-            alive = [name for kind, name in self.objects if kind == POD]
+            alive = [name for kind, name in self.objects if kind == kube.POD]
             self.scrapes.append((self.clock.time, {name: self.requests[name] for name in alive}))
 
     def put_pod(self, name: str, *, ready: bool) -> None:
         super().put_pod(name, ready=ready)
-        self.objects[POD, name]["metadata"]["creationTimestamp"] = format_timestamp(self.born[name] + self.clock.shift)
+        self.objects[kube.POD, name]["metadata"]["creationTimestamp"] = format_timestamp(
+            self.born[name] + self.clock.shift
+        )
 
     def samples(self, query: str) -> list[tuple[Mapping[str, str], float]]:
         assert query == guards.make_query(SPACE, FIRST, LIMIT)
@@ -504,43 +493,43 @@ class GuardedServer(Server):
     # ConfigMaps of the controller's namespace
 
     def check_maps(self) -> None:
-        for fault, error in (("unreachable", UnreachableError), ("maps forbidden", ForbiddenError)):
+        for fault, error in (("unreachable", kube.UnreachableError), ("maps forbidden", kube.ForbiddenError)):
             if self.has(fault):
                 raise error(fault)
 
-    def get(self, kind: Kind, name: str, namespace: str = "") -> Object:
-        if kind != CONFIG_MAP:
+    def get(self, kind: kube.Kind, name: str, namespace: str = "") -> Object:
+        if kind != kube.CONFIG_MAP:
             return super().get(kind, name, namespace)
         assert namespace == OWN
         self.check_maps()
         if name not in self.maps:
-            raise MissingError(name)
+            raise kube.MissingError(name)
         return deepcopy(self.maps[name])
 
     def create(self, item: Object) -> Object:
-        if item["kind"] != CONFIG_MAP.name:
+        if item["kind"] != kube.CONFIG_MAP.name:
             return super().create(item)
         self.check_maps()
         if item["metadata"]["name"] in self.maps:
-            raise ExistsError(item["metadata"]["name"])
+            raise kube.ExistsError(item["metadata"]["name"])
         self.maps[item["metadata"]["name"]] = self.make_map(item.get("data", {}))
         return deepcopy(self.maps[item["metadata"]["name"]])
 
     def patch(
-        self, kind: Kind, name: str, namespace: str, patch: Object, *, basis: Object | None = None, **others: Any
+        self, kind: kube.Kind, name: str, namespace: str, patch: Object, *, basis: Object | None = None, **others: Any
     ) -> Object:
-        if kind != CONFIG_MAP:
+        if kind != kube.CONFIG_MAP:
             return super().patch(kind, name, namespace, patch, basis=basis, **others)
         assert namespace == OWN
         self.check_maps()
         assert basis is not None, "a state is only written over the one that was read"
         if name not in self.maps:
-            raise MissingError(name)
+            raise kube.MissingError(name)
         item = self.maps[name]
         if basis["metadata"]["resourceVersion"] != item["metadata"]["resourceVersion"]:
-            raise StaleError("changed")
+            raise kube.StaleError("changed")
         if self.has("write fails"):
-            raise BusyError("try later")
+            raise kube.BusyError("try later")
         self.maps[name] = self.make_map({**item["data"], **patch.get("data", {})})
         return deepcopy(self.maps[name])
 

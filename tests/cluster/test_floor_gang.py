@@ -15,7 +15,6 @@ from test_floor_law import SPACE, TOTAL, Values, read_profile
 from ebbtide.cluster.client.protocol import EVENT, POD, REVISION
 from ebbtide.cluster.controller.loop import Controller
 from ebbtide.cluster.controller.process import KINDS
-from ebbtide.cluster.controller.stored import strip_for_decisions
 from ebbtide.cluster.read.records import read_decision
 from ebbtide.cluster.watch.cache import Cache
 from ebbtide.core.autoscaler.floor import PERIOD_SECONDS
@@ -59,7 +58,7 @@ class Gangs:
         for item in objects:
             self.cluster.apply(item)
         self.settle(75)
-        self.cache = Cache(self.cluster, self.clock, threads=False, kinds=KINDS, strip=strip_for_decisions)
+        self.cache = Cache(self.cluster, self.clock, threads=False, kinds=KINDS)
         self.cache.start()
         self.controller = Controller(self.cluster, self.values, self.clock, Projects(queries="any"))
         self.size = minimum

@@ -18,7 +18,6 @@ from ebbtide.cluster.client.protocol import POD, POD_AUTOSCALER, REVISION
 from ebbtide.cluster.controller.loop import Controller
 from ebbtide.cluster.controller.measure import USE
 from ebbtide.cluster.controller.process import KINDS
-from ebbtide.cluster.controller.stored import strip_for_decisions
 from ebbtide.cluster.read.inventory import format_timestamp, parse_timestamp
 from ebbtide.cluster.read.pods import find_condition
 from ebbtide.cluster.slo.source import SourceError
@@ -211,7 +210,7 @@ class Bench:
             # KServe adds the component to the name of its Knative Service.
             name = revision["metadata"]["labels"][keys.KNATIVE_SERVICE].removesuffix("-predictor")
             next(row for row in self.series if row.workload.plan.name == name).revision = revision["metadata"]["name"]
-        cache = Cache(self.cluster, self.clock, threads=False, kinds=KINDS, strip=strip_for_decisions)
+        cache = Cache(self.cluster, self.clock, threads=False, kinds=KINDS)
         cache.start()
         self.cache, self.controller = cache, Controller(self.cluster, self.values, self.clock, Projects(queries="any"))
         self.lost: set[str] = set()

@@ -8,8 +8,7 @@ import pytest
 
 import situations
 from ebbtide.cluster.client.protocol import CLUSTER_QUEUE, LOCAL_QUEUE
-from ebbtide.cluster.doctor.checks import examine_cluster
-from ebbtide.cluster.doctor.preflight import examine_plans
+from ebbtide.cluster.doctor.checks import examine_cluster, examine_plans
 from ebbtide.cluster.read.inventory import find_workload, read_workloads
 from ebbtide.cluster.read.status import compute_status
 from ebbtide.cluster.read.why import explain_replicas

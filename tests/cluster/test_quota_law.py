@@ -9,7 +9,7 @@ import pytest
 
 from ebbtide.cluster.client.protocol import kind_of
 from ebbtide.cluster.doctor import checks as doctor
-from ebbtide.cluster.doctor.observed import GROUPS, observe_cluster
+from ebbtide.cluster.doctor.observed import GROUPS, ObservedCluster
 from ebbtide.core.adopt.live import import_object
 from ebbtide.core.documents import COMPANIONS, load_document, profiles
 from ebbtide.core.profile.built_in import FULL
@@ -68,7 +68,7 @@ def test_the_group_of_a_backend_is_observed_and_missing_without_it(name: str) ->
     profile = cluster_profile(name)
     cluster = Simulated(ManualClock())
     furnish_cluster(cluster, profile)
-    assert not backend.group or observe_cluster(cluster).served >= {backend.group}
+    assert not backend.group or ObservedCluster(cluster).serves(backend.group)
     if backend.group:
         cluster.paths.pop(GROUPS[backend.group])
         assert any("not installed" in finding.what for finding in doctor.examine_cluster(cluster, profile))

@@ -11,21 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from ebbtide.cluster.client.protocol import (
-    CONFIG_MAP,
-    NAMESPACE,
-    POD,
-    BusyError,
-    ClusterError,
-    ConflictError,
-    ExistsError,
-    ForbiddenError,
-    GoneError,
-    Listing,
-    MissingError,
-    RefusedError,
-    StaleError,
-)
+from ebbtide.cluster.client import protocol as kube
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,7 +104,7 @@ def test_a_list_is_read_page_by_page(scripted: tuple[ApiServer, KubernetesCluste
     api_server, cluster = scripted
     api_server.answers = [(200, page(item("a"), token="more")), (200, page(item("b"), version="9"))]
 
-    listing = cluster.list(CONFIG_MAP, "x", labels="team=a")
+    listing = cluster.list(kube.CONFIG_MAP, "x", labels="team=a")
     assert listing.version == "5"
     assert [(row["apiVersion"], row["kind"], row["metadata"]["name"]) for row in listing.items] == [
         ("v1", "ConfigMap", "a"),
@@ -134,44 +120,44 @@ def test_a_list_restarts_if_its_version_is_compacted(scripted: tuple[ApiServer, 
     gone = status("Expired", "too old")
     api_server.answers = [(200, page(item("a"), token="more")), (410, gone), (200, page(item("b")))]
 
-    assert [row["metadata"]["name"] for row in cluster.list(CONFIG_MAP).items] == ["b"]
+    assert [row["metadata"]["name"] for row in cluster.list(kube.CONFIG_MAP).items] == ["b"]
 
 
 def test_a_kind_that_the_cluster_does_not_have_has_no_objects(scripted: tuple[ApiServer, KubernetesCluster]) -> None:
     api_server, cluster = scripted
     api_server.answers = [(404, status("NotFound", "not found"))]
 
-    assert cluster.list(CONFIG_MAP) == Listing([], "")
-    assert cluster.list_all([CONFIG_MAP, POD], "x") == {CONFIG_MAP: [], POD: []}
+    assert cluster.list(kube.CONFIG_MAP) == kube.Listing([], "")
+    assert cluster.list_all([kube.CONFIG_MAP, kube.POD], "x") == {kube.CONFIG_MAP: [], kube.POD: []}
 
 
 @pytest.mark.parametrize(
     ("code", "body", "error", "words"),
     [
-        (404, status("NotFound", "none"), MissingError, "none"),
-        (403, status("Forbidden", "no access"), ForbiddenError, "no access"),
-        (403, status("Forbidden", "exceeded quota: q"), RefusedError, "exceeded quota: q"),
-        (409, status("Conflict", "a newer version"), BusyError, "a newer version"),
-        (409, status("AlreadyExists", "being deleted"), BusyError, "being deleted"),
-        (410, status("Expired", "too old"), GoneError, "too old"),
-        (429, status("TooManyRequests", "slower"), BusyError, "slower"),
-        (500, status("InternalError", "failed calling webhook a"), BusyError, "failed calling webhook a"),
-        (500, status("InternalError", "broken"), RefusedError, "broken"),
-        (422, status("Invalid", "spec is wrong"), RefusedError, "spec is wrong"),
-        (502, "<html>bad gateway</html>", RefusedError, "bad gateway"),
-        (400, ["no status"], RefusedError, "no status"),
-        (400, {}, RefusedError, "HTTP 400"),
-        (200, '{"metadata"', BusyError, "truncated"),
+        (404, status("NotFound", "none"), kube.MissingError, "none"),
+        (403, status("Forbidden", "no access"), kube.ForbiddenError, "no access"),
+        (403, status("Forbidden", "exceeded quota: q"), kube.RefusedError, "exceeded quota: q"),
+        (409, status("Conflict", "a newer version"), kube.BusyError, "a newer version"),
+        (409, status("AlreadyExists", "being deleted"), kube.BusyError, "being deleted"),
+        (410, status("Expired", "too old"), kube.GoneError, "too old"),
+        (429, status("TooManyRequests", "slower"), kube.BusyError, "slower"),
+        (500, status("InternalError", "failed calling webhook a"), kube.BusyError, "failed calling webhook a"),
+        (500, status("InternalError", "broken"), kube.RefusedError, "broken"),
+        (422, status("Invalid", "spec is wrong"), kube.RefusedError, "spec is wrong"),
+        (502, "<html>bad gateway</html>", kube.RefusedError, "bad gateway"),
+        (400, ["no status"], kube.RefusedError, "no status"),
+        (400, {}, kube.RefusedError, "HTTP 400"),
+        (200, '{"metadata"', kube.BusyError, "truncated"),
     ],
 )
 def test_each_failure_has_its_error(
-    scripted: tuple[ApiServer, KubernetesCluster], code: int, body: Any, error: type[ClusterError], words: str
+    scripted: tuple[ApiServer, KubernetesCluster], code: int, body: Any, error: type[kube.ClusterError], words: str
 ) -> None:
     api_server, cluster = scripted
     api_server.answers = [(code, body)]
 
     with pytest.raises(error, match=words):
-        cluster.get(CONFIG_MAP, "a", "x")
+        cluster.get(kube.CONFIG_MAP, "a", "x")
 
 
 def test_a_conflict_names_the_fields_and_their_owners(scripted: tuple[ApiServer, KubernetesCluster]) -> None:
@@ -182,7 +168,7 @@ def test_a_conflict_names_the_fields_and_their_owners(scripted: tuple[ApiServer,
     ]
     api_server.answers = [(409, status("Conflict", "conflicts", causes=causes))]
 
-    with pytest.raises(ConflictError, match="kubectl") as raised:
+    with pytest.raises(kube.ConflictError, match="kubectl") as raised:
         cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", **item("a")})
     ((owner, fields),) = raised.value.owners.items()
     assert "kubectl" in owner
@@ -195,7 +181,7 @@ def test_an_object_is_created_only_if_it_does_not_exist(scripted: tuple[ApiServe
     api_server.answers = [(201, item("a")), (409, status("Conflict", "the object has been modified"))]
 
     assert cluster.create(new) == item("a")
-    with pytest.raises(ExistsError, match='configmaps "a" already exists'):
+    with pytest.raises(kube.ExistsError, match='configmaps "a" already exists'):
         cluster.create(new)
     sent = api_server.requests[0]
     assert (sent.method, sent.path, sent.content) == ("PATCH", f"{MAPS}/a", "application/apply-patch+yaml")
@@ -208,19 +194,19 @@ def test_a_write_on_an_old_version_is_stale_only_with_a_basis(scripted: tuple[Ap
     api_server, cluster = scripted
     api_server.answers = [(409, status("Conflict", "the object has been modified"))]
 
-    with pytest.raises(StaleError):
-        cluster.patch(CONFIG_MAP, "a", "x", {"data": {}}, basis=item("a", "4", uid="u"))
+    with pytest.raises(kube.StaleError):
+        cluster.patch(kube.CONFIG_MAP, "a", "x", {"data": {}}, basis=item("a", "4", uid="u"))
     assert api_server.requests[0].body["metadata"] == {"resourceVersion": "4", "uid": "u"}
-    with pytest.raises(BusyError):
-        cluster.patch(CONFIG_MAP, "a", "x", {"data": {}})
+    with pytest.raises(kube.BusyError):
+        cluster.patch(kube.CONFIG_MAP, "a", "x", {"data": {}})
     assert api_server.requests[1].body == {"data": {}}
 
 
 def test_a_dry_run_and_a_status_have_their_own_requests(scripted: tuple[ApiServer, KubernetesCluster]) -> None:
     api_server, cluster = scripted
     api_server.answers = [(200, item("a"))]
-    cluster.patch(CONFIG_MAP, "a", "x", {"data": {}}, dry_run=True)
-    cluster.patch_status(CONFIG_MAP, "a", "x", {"phase": "Ready"})
+    cluster.patch(kube.CONFIG_MAP, "a", "x", {"data": {}}, dry_run=True)
+    cluster.patch_status(kube.CONFIG_MAP, "a", "x", {"phase": "Ready"})
 
     dry, of_status = api_server.requests
     assert (dry.query["dryRun"], dry.path) == ("All", f"{MAPS}/a")
@@ -235,20 +221,20 @@ def test_a_dry_run_and_a_status_have_their_own_requests(scripted: tuple[ApiServe
         # Another object has the name now, or none.
         ([(409, status("Conflict", "uid")), (200, item("a", uid="other"))], None),
         ([(409, status("Conflict", "uid")), (404, status("NotFound", "none"))], None),
-        ([(409, status("Conflict", "a storage conflict")), (200, item("a", uid="u"))], BusyError),
+        ([(409, status("Conflict", "a storage conflict")), (200, item("a", uid="u"))], kube.BusyError),
     ],
     ids=["deleted", "missing", "recreated", "gone", "conflict"],
 )
 def test_an_object_is_deleted_by_its_uid(
-    scripted: tuple[ApiServer, KubernetesCluster], answers: list[tuple[int, Any]], error: type[ClusterError] | None
+    scripted: tuple[ApiServer, KubernetesCluster], answers: list[tuple[int, Any]], error: type[kube.ClusterError] | None
 ) -> None:
     api_server, cluster = scripted
     api_server.answers = answers
     if error is None:
-        cluster.delete(CONFIG_MAP, "a", "x", uid="u")
+        cluster.delete(kube.CONFIG_MAP, "a", "x", uid="u")
     else:
         with pytest.raises(error):
-            cluster.delete(CONFIG_MAP, "a", "x", uid="u")
+            cluster.delete(kube.CONFIG_MAP, "a", "x", uid="u")
 
     sent = api_server.requests[0]
     assert (sent.method, sent.body) == (
@@ -261,8 +247,8 @@ def test_permissions_are_reviewed_by_the_cluster(scripted: tuple[ApiServer, Kube
     api_server, cluster = scripted
     api_server.answers = [(201, {"status": {"allowed": True}}), (201, {})]
 
-    assert cluster.is_allowed("create", CONFIG_MAP, "x")
-    assert not cluster.is_allowed("delete", NAMESPACE)
+    assert cluster.is_allowed("create", kube.CONFIG_MAP, "x")
+    assert not cluster.is_allowed("delete", kube.NAMESPACE)
     attributes = [request.body["spec"]["resourceAttributes"] for request in api_server.requests]
     assert attributes == [
         {"verb": "create", "version": "v1", "resource": "configmaps", "namespace": "x"},

@@ -13,7 +13,7 @@ import pytest
 
 trustme = pytest.importorskip("trustme", reason="it issues the certificates")
 
-from ebbtide.cluster.client import pod, service_account  # noqa: E402 - after the skip
+from ebbtide.cluster.client import pod  # noqa: E402 - after the skip
 from ebbtide.cluster.client.protocol import (  # noqa: E402 - as above
     CONFIG_MAP,
     ForbiddenError,
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from ebbtide.cluster.client.service_account import PodCluster
+    from ebbtide.cluster.client.pod import PodCluster
 
 ITEM = {"metadata": {"name": "a", "namespace": "x", "resourceVersion": "7"}}
 
@@ -67,12 +67,12 @@ def api_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[
     threading.Thread(target=server.serve_forever, daemon=True).start()
     root.cert_pem.write_to_path(str(folder / "ca.crt"))
     (folder / "token").write_text("first\n")
-    monkeypatch.setattr(service_account, "TOKEN_FILE", folder / "token")
-    monkeypatch.setattr(service_account, "CA_FILE", folder / "ca.crt")
+    monkeypatch.setattr(pod, "TOKEN_FILE", folder / "token")
+    monkeypatch.setattr(pod, "CA_FILE", folder / "ca.crt")
     monkeypatch.setenv(pod.HOST_VARIABLE, "127.0.0.1")
-    monkeypatch.setenv(service_account.PORT_VARIABLE, str(server.server_address[1]))
+    monkeypatch.setenv(pod.PORT_VARIABLE, str(server.server_address[1]))
     try:
-        yield service_account.PodCluster(), received
+        yield pod.PodCluster(), received
     finally:
         server.shutdown()
         server.server_close()
@@ -126,7 +126,7 @@ def test_a_server_with_another_ca_is_not_trusted(tmp_path: Path, monkeypatch: py
     with api_server(tmp_path, monkeypatch) as (_, received):
         trustme.CA().cert_pem.write_to_path(str(tmp_path / "ca.crt"))
         with pytest.raises(UnreachableError, match="certificate verify failed"):
-            service_account.PodCluster().get(CONFIG_MAP, "a", "x")
+            pod.PodCluster().get(CONFIG_MAP, "a", "x")
 
     assert received == []
 
@@ -142,6 +142,6 @@ def test_the_namespace_is_that_of_the_pod(tmp_path: Path, monkeypatch: pytest.Mo
 def test_an_ipv6_address_has_brackets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with api_server(tmp_path, monkeypatch):
         monkeypatch.setenv(pod.HOST_VARIABLE, "::1")
-        monkeypatch.setenv(service_account.PORT_VARIABLE, "9")
+        monkeypatch.setenv(pod.PORT_VARIABLE, "9")
         with pytest.raises(UnreachableError, match=r"host='\[?::1\]?', port=9"):
-            service_account.PodCluster().get(CONFIG_MAP, "a", "x")
+            pod.PodCluster().get(CONFIG_MAP, "a", "x")

@@ -25,7 +25,7 @@ from ebbtide.cluster.doctor.kueue import KUEUE_MAP
 from ebbtide.cluster.doctor.observed import DEFINITION, KSERVE_MAP, MAPS
 from ebbtide.cluster.slo import queries
 from ebbtide.cluster.watch.groups import KINDS as CACHED
-from ebbtide.cluster.write.projects import make_member_role, make_role
+from ebbtide.cluster.write.projects import make_member_role, make_role, make_rule
 from ebbtide.core import manifests
 from ebbtide.core.base import keys, metrics
 from ebbtide.core.base.names import ENDPOINT_KEYS
@@ -60,17 +60,15 @@ YAML_FILES = sorted(path for home in ("kustomize", "overlays", "policies") for p
 
 
 def allow_reads(group: str, *resources: str, names: Sequence[str] = ()) -> Object:
-    verbs = {"resourceNames": [*names], "verbs": ["get"]} if names else {"verbs": ["get", "list"]}
-    return {"apiGroups": [group], "resources": [*resources], **verbs}
+    return make_rule(group, ["get"] if names else ["get", "list"], *resources, names=names)
 
 
 #: Everything that doctor reads cluster-wide: settings, nodes and objects that workloads refer to. No Secrets, and only these
 #: ConfigMaps.
 OBSERVER_RULES = [
     allow_reads("", "configmaps", names=[*(f"config-{part}" for part in (*MAPS, "domain")), KSERVE_MAP, KUEUE_MAP]),
-    allow_reads("", "nodes", "namespaces", "services", "resourcequotas"),
+    allow_reads("", "nodes", "namespaces", "services"),
     allow_reads("apps", "deployments"),
-    allow_reads("autoscaling", "horizontalpodautoscalers"),
     allow_reads("scheduling.k8s.io", "priorityclasses"),
     allow_reads("node.k8s.io", "runtimeclasses"),
     allow_reads("resource.k8s.io", "deviceclasses", "resourceslices"),

@@ -42,7 +42,7 @@ from ebbtide.core.profile.models import Profile, Projects
 HERE: Final = Path(__file__).resolve()
 PROFILE: Final = HERE.parents[2] / "kustomize" / "controller" / "profile.yaml"
 ADDRESS: Final = "http://prometheus.invalid"
-GOAL_MEGABYTES: Final = 60
+GOAL_MEGABYTES: Final = 70
 GOAL_SHARE: Final = 0.05
 QUERY: Final = 'avg by (namespace, pod) (queue_length{pod!=""})'
 SETTINGS: Final = FloorSettings(
@@ -136,7 +136,7 @@ def measure(folder: Path, steps: int) -> dict[str, Any]:
     profile = read_profile(str(PROFILE))
     connection.connect_source(cluster, ADDRESS, profile)  # type: ignore[arg-type] # a stand-in
     base = memory(os.getpid())
-    cache = Cache(cluster, clock, threads=True, kinds=WATCHED, **_read_strip())  # type: ignore[arg-type] # a stand-in
+    cache = Cache(cluster, clock, threads=True, kinds=WATCHED)  # type: ignore[arg-type] # a stand-in
     cache.start()
     assert cache.freshness.wait_synced(300)
     read = memory(os.getpid())
@@ -184,15 +184,6 @@ def _make_step(
         )
 
     return step
-
-
-def _read_strip() -> dict[str, Any]:
-    """Return the function that strips objects, as the process passes it; an older version has none."""
-    if importlib.util.find_spec("ebbtide.cluster.controller.stored") is None:
-        return {}
-    from ebbtide.cluster.controller.stored import strip_for_decisions  # noqa: PLC0415 - as above
-
-    return {"strip": strip_for_decisions}
 
 
 def _read_page_size(checkout: Path) -> int:

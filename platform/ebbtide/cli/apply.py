@@ -205,7 +205,7 @@ def _wait_for_workloads(
 
 def _examine_workloads(cluster: connection.Cluster, workloads: Sequence[Workload]) -> list[Finding]:
     """Return doctor's findings about the workloads to apply, each once."""
-    from ebbtide.cluster.doctor.preflight import examine_plans
+    from ebbtide.cluster.doctor.checks import examine_plans
 
     plans = [workload.plan for workload in workloads]
     profiles = {id(plan.profile): plan.profile for plan in plans}

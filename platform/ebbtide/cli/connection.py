@@ -223,9 +223,9 @@ def find_live_profile(cluster: Cluster, options: Options) -> Profile | None:
     """Return the profile for a command that also works without: the named one, or the cluster's own; None if it has errors."""
     if is_profile_named(options):
         return try_read_profile(options.profile)
-    from ebbtide.cluster.doctor.observed import make_observed_profile
+    from ebbtide.cluster.doctor.observed import ObservedCluster, make_observed_profile
 
-    return profiles.validate_profile_data(make_observed_profile(cluster))[0]
+    return profiles.validate_profile_data(make_observed_profile(ObservedCluster(cluster)))[0]
 
 
 def add_metric_values(
@@ -279,9 +279,7 @@ def _connect_pod() -> Cluster:
 
     if simulated is not None or not pod.is_in_cluster():
         return connect(None, None)
-    from ebbtide.cluster.client.service_account import PodCluster
-
-    return PodCluster()
+    return pod.PodCluster()
 
 
 def is_profile_named(options: Options) -> bool:
@@ -293,10 +291,10 @@ def observe_profile(cluster: Cluster) -> tuple[Profile, dict[str, Any]]:
     """Return the cluster's own profile and its document, and report that it is used; exit if it has errors."""
     if simulated is not None:
         return simulated.profile, simulated.profile_data
-    from ebbtide.cluster.doctor.observed import make_profile_document, observe_cluster
+    from ebbtide.cluster.doctor.observed import ObservedCluster, make_observed_profile
 
-    observed = observe_cluster(cluster)
-    data = make_profile_document(observed)
+    observed = ObservedCluster(cluster)
+    data = make_observed_profile(observed)
     profile, problems = profiles.validate_profile_data(data)
     print_problems(problems)
     if profile is None:

@@ -61,9 +61,9 @@ def run(options: Options) -> int:
 
 
 def _write_profile(cluster: connection.Cluster, file: str) -> int:
-    from ebbtide.cluster.doctor.observed import make_observed_profile
+    from ebbtide.cluster.doctor.observed import ObservedCluster, make_observed_profile
 
-    data = make_observed_profile(cluster)
+    data = make_observed_profile(ObservedCluster(cluster))
     profile, problems = profiles.validate_profile_data(data)
     common.print_problems(problems)
     if profile is None:
@@ -86,9 +86,9 @@ def _examine_cluster(
     cluster: connection.Cluster, profile: Profile, specs: Sequence[Inference] | None, options: Options
 ) -> int:
     from ebbtide.cluster.doctor.checks import examine_cluster
-    from ebbtide.cluster.doctor.observed import observe_cluster
+    from ebbtide.cluster.doctor.observed import ObservedCluster
 
-    observed = observe_cluster(cluster)
+    observed = ObservedCluster(cluster)
     selected = connection.resolve_namespace(cluster, options) if options.project or options.namespace else ""
     findings = examine_cluster(cluster, profile, specs, observed, namespace=selected)
     patches: list[FixPatch] = []
@@ -103,7 +103,7 @@ def _examine_cluster(
         if code != FINE:
             return code
         printed = findings if options.output == "text" else []
-        observed = observe_cluster(cluster)
+        observed = ObservedCluster(cluster)
         findings = examine_cluster(cluster, profile, specs, observed, namespace=selected)
         terminal.write_stderr("After the fix:")
         _print_findings(findings, observed, profile, options.output, printed)
@@ -132,7 +132,7 @@ def _apply_patches(cluster: connection.Cluster, patches: Sequence[FixPatch], *, 
     return FINE
 
 
-ACTION_LABELS = {"merge": "patched", "create": "created", "delete": "deleted"}
+ACTION_LABELS = {"merge": "patched", "create": "created"}
 
 
 def _print_findings(
@@ -159,10 +159,13 @@ def _print_findings(
 
 
 def _format_header(observed: ObservedCluster, profile: Profile, findings: Sequence[Finding]) -> str:
+    from ebbtide.cluster.client.protocol import NODE
+
     parts = [f"Kubernetes {observed.kubernetes or '(unknown version)'}"]
-    parts += [f"Knative {observed.knative or '(unknown version)'}"] if "knative" in observed.served else []
-    parts += [f"KServe {observed.kserve or '(unknown version)'}"] if "kserve" in observed.served else []
-    parts += [count_noun(len(observed.nodes), "node")] if observed.nodes is not None else []
+    parts += [f"Knative {observed.knative or '(unknown version)'}"] if observed.serves("knative") else []
+    parts += [f"KServe {observed.kserve or '(unknown version)'}"] if observed.serves("kserve") else []
+    nodes = observed.list_objects(NODE)
+    parts += [count_noun(len(nodes), "node")] if nodes is not None else []
     errors = sum(finding.severity == "error" for finding in findings)
     warnings = len(findings) - errors
     count = f"{count_noun(errors, 'error')}, {count_noun(warnings, 'warning')}"

@@ -86,7 +86,7 @@ def _create(cluster: connection.Cluster, options: Options, profile: Profile) -> 
     refused = any(step.verdict == "refused" or step.owners for step in steps)
     different = any(step.verdict != "keep" for step in steps)
     confirm_steps(steps, options, [{"name": options.name, "different": different, "steps": steps}], refused=refused)
-    apply.write_steps(cluster, steps, connection.clock(), done=progress.report_step)
+    apply.write_workload(cluster, steps, connection.clock(), done=progress.report_step)
     _report_profile_difference(options, profile)
     if options.output != "text":
         return _print_projects([_find_project(cluster, options.name, profile)], options.output)

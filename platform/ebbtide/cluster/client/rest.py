@@ -1,6 +1,6 @@
 """The implementation for a real cluster: plain JSON over HTTP, without the connections and credentials.
 
-``kubernetes`` has those of a kubeconfig, and ``service_account`` those of a pod. Upstream: k8s.io/apiserver
+``kubernetes`` has those of a kubeconfig, and ``pod`` those of a pod. Upstream: k8s.io/apiserver
 pkg/endpoints/handlers/watch.go.
 """
 

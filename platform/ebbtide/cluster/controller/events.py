@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from ebbtide.cluster.client.protocol import EVENT, Cluster, ClusterError, ExistsError
+from ebbtide.cluster.client.protocol import EVENT, Cluster, ClusterError
 from ebbtide.cluster.read.inventory import format_timestamp
 from ebbtide.core.translation.objects import Object
 
@@ -14,38 +14,29 @@ LOG: Final = logging.getLogger("ebbtide.cluster.controller")
 MESSAGE_LENGTH: Final = 1024
 
 
-def make_event(about: Object, name: str, kind: str, reason: str, message: str, now: float, count: int = 1) -> Object:
-    """Return an Event of type ``kind`` about an object; ``now`` is in seconds since 1970."""
+def record_event(cluster: Cluster, about: Object, kind: str, reason: str, message: str, now: float) -> None:
+    """Create an Event of type ``kind`` about an object; ``now`` is in seconds since 1970."""
     moment, metadata = format_timestamp(now), about["metadata"]
-    return {
+    place = {"name": metadata["name"], "namespace": metadata["namespace"]}
+    event = {
         "apiVersion": EVENT.api_version,
         "kind": EVENT.name,
-        "metadata": {"name": name, "namespace": metadata["namespace"]},
+        "metadata": {**place, "name": f"{metadata['name']}.{int(now * 1000):x}"},
         "involvedObject": {
             "apiVersion": about["apiVersion"],
             "kind": about["kind"],
-            "name": metadata["name"],
-            "namespace": metadata["namespace"],
             "uid": metadata.get("uid", ""),
+            **place,
         },
         "type": kind,
         "reason": reason,
         "message": message[:MESSAGE_LENGTH],
         "firstTimestamp": moment,
         "lastTimestamp": moment,
-        "count": count,
+        "count": 1,
         "source": {"component": "ebbtide-controller"},
     }
-
-
-def record_event(cluster: Cluster, event: Object) -> None:
-    """Create an Event; one of the same name gets its message, time and count."""
-    metadata = event["metadata"]
     try:
-        try:
-            cluster.create(event)
-        except ExistsError:
-            fields = ("type", "reason", "message", "lastTimestamp", "count")
-            cluster.patch(EVENT, metadata["name"], metadata["namespace"], {name: event[name] for name in fields})
+        cluster.create(event)
     except ClusterError as error:
-        LOG.warning("event of %s/%s: %s", metadata["namespace"], event["involvedObject"]["name"], error)
+        LOG.warning("event of %s/%s: %s", metadata["namespace"], metadata["name"], error)

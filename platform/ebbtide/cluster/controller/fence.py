@@ -16,12 +16,13 @@ belongs to the first leader that writes its floor. Upstream: k8s.io/apiserver pk
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, NamedTuple
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
 
 from ebbtide.cluster.client import protocol as kube
 from ebbtide.cluster.client.protocol import BusyError, Cluster, ClusterError, MissingError, StaleError, UnreachableError
+from ebbtide.cluster.controller.lease import Lease
 from ebbtide.cluster.read.inventory import LiveWorkload, find_by_name
 from ebbtide.cluster.read.records import scaled_revisions
 from ebbtide.cluster.watch.cache import Cache
@@ -67,14 +68,6 @@ def _read_decided(revision: Object) -> list[str | None]:
     return [get_at(revision, "metadata", "annotations", key) for key in _DECIDED_ON]
 
 
-class Leadership(NamedTuple):
-    """A term, whether it lasts by this process's clock, and by the API server's answer."""
-
-    term: str
-    leads: Callable[[], bool]
-    confirm: Callable[[], bool]
-
-
 class Fence:
     """The fence of one process. Other threads may call ``is_raised`` only."""
 
@@ -90,49 +83,46 @@ class Fence:
         """Require that the fence is raised again, because a floor had another owner."""
         self._term = ""
 
-    def raise_for(self, leadership: Leadership, workloads: Iterable[LiveWorkload], beat: Callable[[], None]) -> bool:
+    def raise_for(self, lease: Lease, workloads: Iterable[LiveWorkload], beat: Callable[[], None]) -> bool:
         """Write the term on each revision whose floor may be written; return whether it owns them all.
 
         ``beat`` is called after each write. A revision that the cluster does not let this account change is left as it is:
         its floor cannot be written either.
         """
-        term = leadership.term
+        term = lease.term
         read = [row for live in workloads for row in _list_revisions(live, term)]
-        if not leadership.confirm():
+        if not lease.confirm(term):
             return False
-        rest, complete = iter(read), True
         written: list[Object] = []
-        lock = threading.Lock()
 
-        def work() -> None:
-            nonlocal complete
-            while True:
-                with lock:
-                    row = next(rest, None)
-                if row is None:
-                    return
-                try:
-                    result = write_annotations(self._cluster, *row, {keys.LEADER: term}, leadership.leads)
-                    if result is None:
-                        complete = False
-                    else:
-                        written.append(_reduce(result))
-                except MissingError:
-                    pass
-                except ClusterError as error:
-                    LOG.warning("%s/%s: %s", row[0], row[1]["metadata"]["name"], error)
-                    complete &= not isinstance(error, (BusyError, StaleError, UnreachableError))
+        def write(row: tuple[str, Object]) -> bool:
+            """Write the term on a revision, and return whether it needs no further attempt."""
+            namespace, revision = row
+            try:
+                # The thread of the Lease may start another term at any moment.
+                result = write_annotations(
+                    self._cluster,
+                    namespace,
+                    revision,
+                    {keys.LEADER: term},
+                    lambda: lease.leads() and lease.term == term,
+                )
+            except MissingError:
+                return True
+            except ClusterError as error:
+                LOG.warning("%s/%s: %s", namespace, revision["metadata"]["name"], error)
+                return not isinstance(error, (BusyError, StaleError, UnreachableError))
+            finally:
                 beat()
+            if result is not None:
+                written.append(result)
+            return result is not None
 
-        others = [
-            threading.Thread(target=work, name="fence", daemon=True)
-            for _ in range(min(WORKERS, len(read)) - 1 if self._threads else 0)
-        ]
-        for thread in others:
-            thread.start()
-        work()
-        for thread in others:
-            thread.join()
+        if self._threads:
+            with ThreadPoolExecutor(WORKERS, "fence") as pool:
+                complete = all([*pool.map(write, read)])
+        else:
+            complete = all([*map(write, read)])
         deadline = self._cache.changes.ticks() + SEEN_SECONDS
         for obj in written:
             self._cache.wait_seen(obj, deadline)
@@ -154,15 +144,7 @@ def _list_revisions(live: LiveWorkload, term: str) -> list[tuple[str, Object]]:
     """Return the revisions of a workload that may get a floor and do not have the term, with their namespace."""
     revisions = [find_by_name(live.revisions, name) for name in scaled_revisions(live)]
     return [
-        (live.namespace, _reduce(revision))
+        (live.namespace, revision)
         for revision in revisions
         if revision is not None and get_at(revision, "metadata", "annotations", keys.LEADER) != term
     ]
-
-
-def _reduce(revision: Object) -> Object:
-    """Return the parts of a revision on which a write depends."""
-    metadata = {key: revision["metadata"][key] for key in ("namespace", "name", "uid", "resourceVersion")}
-    annotations = revision["metadata"].get("annotations") or {}
-    metadata["annotations"] = {key: annotations[key] for key in _DECIDED_ON if key in annotations}
-    return {"apiVersion": kube.REVISION.api_version, "kind": kube.REVISION.name, "metadata": metadata}

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ebbtide.cluster.client.protocol import CONFIG_MAP, REVISION, Clock, Cluster, ClusterError, MissingError, StaleError
+from ebbtide.cluster.controller.probes import format_metric
 from ebbtide.cluster.read.inventory import LiveWorkload, parse_timestamp
 from ebbtide.cluster.read.pods import find_condition
 from ebbtide.cluster.read.records import GuardRecord, scaled_revisions
@@ -449,12 +450,7 @@ def format_guard_metrics(decisions: Sequence[tuple[tuple[str, str], GuardDecisio
         for setting, sums in (("author", row.author), *row.candidates.items()):
             late.append(f'{{{labels},setting="{setting}"}} {sums.late:g}')
             seconds.append(f'{{{labels},setting="{setting}"}} {sums.replica_seconds:.0f}')
-    return "".join(
-        f"# HELP ebbtide_controller_{name} {text}.\n# TYPE ebbtide_controller_{name} gauge\n"
-        + "".join(f"ebbtide_controller_{name}{line}\n" for line in lines)
-        for (name, text), lines in tables.items()
-        if lines
-    )
+    return "".join(format_metric(name, "gauge", text, *lines) for (name, text), lines in tables.items() if lines)
 
 
 def _name_state(place: tuple[str, str]) -> str:

@@ -15,12 +15,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from ebbtide.cluster.client import protocol as kube
 from ebbtide.cluster.client.protocol import BusyError, ClusterError, ForbiddenError, MissingError, UnreachableError
 from ebbtide.cluster.controller.conditions import Failure, explain_problems, make_status
-from ebbtide.cluster.controller.events import make_event, record_event
 from ebbtide.cluster.controller.resources import Rendered, render_resource
 from ebbtide.cluster.write.apply import ends_rollback, is_owned, is_top_object, plan_workload, write_workload
 from ebbtide.cluster.write.rollout import needs_rollout, roll_out
 from ebbtide.core.base import names
-from ebbtide.core.base.prose import count_noun
 from ebbtide.core.translation.objects import prune_nulls
 
 if TYPE_CHECKING:
@@ -99,8 +97,6 @@ class Inferences:
         self._places: dict[tuple[str, str], ResourceKey] = {}
         self._retries: dict[ResourceKey, Retry] = {}
         self._rechecks: dict[ResourceKey, float] = {}
-        #: The number of Events by the resource's uid and their type.
-        self._noted: dict[tuple[str, str], int] = {}
         #: Numbers of resources, applied specs, status writes and failures, for the process's metrics.
         self.counts = {"resources": 0, "applies": 0, "statuses": 0, "failures": 0}
 
@@ -139,8 +135,6 @@ class Inferences:
         return sorted(todo, key=lambda key: (key.namespace, key.name, key.kind.name))
 
     def _drop(self, key: ResourceKey) -> None:
-        uid = self._statuses.get(key, ("",))[0]
-        self._noted = {place: count for place, count in self._noted.items() if place[0] != uid}
         for known in (self._done, self._statuses, self._written, self._rendered, self._retries, self._rechecks):
             known.pop(key, None)
         self._places = {place: other for place, other in self._places.items() if other != key}
@@ -225,8 +219,6 @@ class Inferences:
             project=_find_project(rendered),
         )
         self._done[key] = version
-        if failure is not None and failure.message != _find_message(before):
-            self._note(resource, "Warning", failure.reason, failure.message)
         if any(row["type"] == "Reconciling" for row in status["conditions"]):
             # A phase can change with time alone.
             self._rechecks[key] = self._clock.ticks() + RECHECK_SECONDS
@@ -299,9 +291,6 @@ class Inferences:
         except ClusterError as error:
             return explain_failure(error, key.namespace), None, both
         self.counts["applies"] += 1
-        warned = ", ".join(dict.fromkeys(problem.code for problem in rendered.problems))
-        said = f"applied {count_noun(len(new), 'object')}{warned and f', with warnings {warned}'}"
-        self._note(resource, "Normal", "Applied", said)
         LOG.info("%s %s/%s: applied", key.kind.name, key.namespace, key.name)
         return None, {"digest": rendered.digest, "generation": self._read_generation(workload, results)}, new
 
@@ -400,13 +389,6 @@ class Inferences:
         except MissingError:
             return None
 
-    def _note(self, resource: Object, kind: str, reason: str, message: str) -> None:
-        """Record the last outcome of a type as an Event: a resource has one of each type, which counts its repetitions."""
-        uid = resource["metadata"]["uid"]
-        count = self._noted[uid, kind] = self._noted.get((uid, kind), 0) + 1
-        name = f"{resource['metadata']['name']}.{uid}.{kind.lower()}"
-        record_event(self._cluster, make_event(resource, name, kind, reason, message, self._clock.now(), count))
-
     def _write_status(self, key: ResourceKey, resource: Object, status: Object) -> None:
         result = self._cluster.patch_status(key.kind, key.name, key.namespace, status)
         self.counts["statuses"] += 1
@@ -458,12 +440,6 @@ def explain_failure(error: ClusterError, namespace: str, label: str = "") -> Fai
 def _find_project(rendered: Rendered) -> str:
     """Return the project that the workload is labeled with; empty without one."""
     return (rendered.workload.plan.spec.project or "") if rendered.workload is not None else ""
-
-
-def _find_message(status: Object) -> str:
-    """Return the message of the failure that a status reports; empty without one."""
-    rows = status.get("conditions") or ()
-    return next((str(row["message"]) for row in rows if row["type"] == "Ready" and row["status"] == "False"), "")
 
 
 def _describe_object(obj: Object) -> Object:

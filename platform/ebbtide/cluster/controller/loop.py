@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ebbtide.cluster.client.protocol import Clock, Cluster, ClusterError, MissingError, StaleError, is_no_older
-from ebbtide.cluster.controller.events import make_event, record_event
+from ebbtide.cluster.controller.events import record_event
 from ebbtide.cluster.controller.fence import write_annotations
 from ebbtide.cluster.controller.guards import Guards, Lowering, find_limit, make_query
 from ebbtide.cluster.controller.measure import Readings, SampleSource, read_pod
@@ -41,17 +41,6 @@ BLIND: Final = frozenset({"held", "fallback"})
 GANG: Final = "gang"
 #: The reason of the event when one of these causes begins, also if the floor stays.
 NOTED: Final = {**dict.fromkeys(BLIND, "EvidenceMissing"), GANG: "GangScheduled"}
-
-
-class Change(NamedTuple):
-    """A written floor: the revision, the former and the new number (None: unknown), and the sentence about it."""
-
-    namespace: str
-    workload: str
-    revision: str
-    before: int | None
-    after: int
-    words: str
 
 
 class _Kept(NamedTuple):
@@ -115,13 +104,12 @@ class Controller:
                         recorder.record_query(make_query(live.namespace, name, find_limit(guard.limit)), live.namespace)
         return recorder.requests
 
-    def step(self, workloads: Iterable[LiveWorkload], readings: Readings | None = None) -> list[Change]:
+    def step(self, workloads: Iterable[LiveWorkload], readings: Readings | None = None) -> None:
         """Decide for all workloads and write the changed floors. An error of one workload does not stop the others.
 
         ``readings`` has the answers to the queries; without it, each is asked when it is needed.
         """
         readings = readings or Readings(self._source, self._cluster, self._projects)
-        changes: list[Change] = []
         known: set[tuple[str, str]] = set()
         told: set[tuple[str, str]] = set()
         self.counts["workloads"] = self.counts["blind"] = 0
@@ -139,7 +127,7 @@ class Controller:
                     if problem := records.read_scale_record(live.top).problem:
                         told.add((live.namespace, live.name))
                         self._tell(live, "InvalidScaling", problem)
-                    changes += self._step_workload(live, settings, readings, known)
+                    self._step_workload(live, settings, readings, known)
             except FloorError as error:
                 told.add((live.namespace, live.name))
                 self._tell(live, "InvalidScaling", str(error))
@@ -159,11 +147,10 @@ class Controller:
         for place in self._told.keys() - told:
             del self._told[place]
         self.counts["errors"] += len(readings.errors)
-        return changes
 
     def _step_workload(
         self, live: LiveWorkload, settings: FloorSettings, readings: Readings, known: set[tuple[str, str]]
-    ) -> Iterator[Change]:
+    ) -> None:
         serving = records.serving_revisions(live)
         known.update((live.namespace, name) for name in serving)
         if any(map(records.is_in_rollout, live.revisions)):
@@ -182,10 +169,10 @@ class Controller:
             lowering = None if self._guards is None else self._guards.decide(live, settings, name, readings)
             decision, reasons = self._decide(live, revision, settings, readings, lowering)
             highest = max(highest, decision.floor)
-            yield from self._write(live, revision, decision, manual, reasons, lowering)
-        yield from self._raise_new_revision(live, highest)
+            self._write(live, revision, decision, manual, reasons, lowering)
+        self._raise_new_revision(live, highest)
 
-    def follow_rollout(self, live: LiveWorkload) -> list[Change]:
+    def follow_rollout(self, live: LiveWorkload) -> None:
         """Give a new revision the floor of those that serve, before it is ready and takes their traffic.
 
         Call it as soon as the workload changes: a revision can be ready before the next step.
@@ -195,13 +182,12 @@ class Controller:
             for name in records.serving_revisions(live)
         ]
         try:
-            return list(self._raise_new_revision(live, max([0, *floors])))
+            self._raise_new_revision(live, max([0, *floors]))
         except ClusterError as error:
             self.counts["errors"] += 1
             LOG.warning("%s/%s: %s", live.namespace, live.name, error)
-            return []
 
-    def _raise_new_revision(self, live: LiveWorkload, floor: int) -> Iterator[Change]:
+    def _raise_new_revision(self, live: LiveWorkload, floor: int) -> None:
         if any(map(records.is_in_rollout, live.revisions)):
             return
         newest = records.scaled_revisions(live)[-1:]
@@ -212,7 +198,7 @@ class Controller:
         if find_condition(revision, "Ready").get("status") != "False" and floor > (
             read_count(revision, keys.MIN_SCALE) or 0
         ):
-            yield from self._write(live, revision, FloorDecision(floor, "rollout", ()), ScaleRecord(), [])
+            self._write(live, revision, FloorDecision(floor, "rollout", ()), ScaleRecord(), [])
 
     def _decide(
         self,
@@ -268,7 +254,7 @@ class Controller:
         manual: ScaleRecord,
         reasons: list[str],
         lowering: Lowering | None = None,
-    ) -> Iterator[Change]:
+    ) -> None:
         """Write a floor that differs from the revision's.
 
         An unchanged one is written only if its cause begins or ends to be ``NOTED``, or if a guard's evidence is due.
@@ -314,7 +300,6 @@ class Controller:
             self._note(live, "Normal", "Scaled", f"floor of {name} from {before or 0} to {floor}: {words}", now)
         elif noted != noted_before and (noted or noted_before != NOTED[GANG]):
             self._note(live, "Warning" if noted else "Normal", noted or "EvidenceFound", f"{name}: {words}", now)
-        yield Change(live.namespace, live.name, name, before, floor, words)
 
     def _is_gang(self, live: LiveWorkload, revision: Object) -> bool:
         """Return whether KAI schedules a revision's replicas as a gang, whose size is the floor.
@@ -358,19 +343,7 @@ class Controller:
     def _note(self, live: LiveWorkload, kind: str, reason: str, message: str, now: float) -> None:
         """Create an Event on the workload."""
         LOG.info("%s/%s %s", live.namespace, live.name, message)
-        name = f"{live.name}.{int(now * 1000):x}"
-        record_event(self._cluster, make_event(live.top, name, kind, reason, message, now))
-
-
-def has_new_revision(live: LiveWorkload) -> bool:
-    """Return whether a workload is about to have a revision that serves, or has one that does not serve yet."""
-    service = live.service or {}
-    if get_at(service, "status", "observedGeneration") != get_at(service, "metadata", "generation"):
-        return True
-    newest = get_at(service, "status", "latestCreatedRevisionName", default="")
-    revision = find_by_name(live.revisions, newest)
-    failed = revision is not None and find_condition(revision, "Ready").get("status") == "False"
-    return bool(newest) and newest not in records.serving_revisions(live) and not failed
+        record_event(self._cluster, live.top, kind, reason, message, now)
 
 
 def _read_replicas(scaler: Object | None, revision: Object, written: str) -> int | None:

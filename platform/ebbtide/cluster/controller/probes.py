@@ -86,6 +86,13 @@ class ProbeServer(ThreadingHTTPServer):
                 request.shutdown(socket.SHUT_RDWR)
 
 
+def format_metric(name: str, kind: str, text: str, *values: str) -> str:
+    """Return a metric of the controller in Prometheus' text format; ``values`` are preceded by their labels, if any."""
+    name = f"ebbtide_controller_{name}"
+    lines = "".join(f"{name}{value}\n" for value in values)
+    return f"# HELP {name} {text}.\n# TYPE {name} {kind}\n{lines}"
+
+
 def start_probe_server(port: int, answer: Callable[[str], tuple[HTTPStatus, str]], clock: Clock) -> int:
     """Serve the answers to paths on a port, in a thread, and return the port; 0 selects a free one."""
     server = ProbeServer(port, answer, clock)

@@ -13,18 +13,16 @@ from typing import TYPE_CHECKING, Final
 
 from ebbtide.cluster.client import protocol as kube
 from ebbtide.cluster.client.protocol import Clock, Cluster, ClusterError
-from ebbtide.cluster.controller.fence import Fence, Leadership, owns_floors
+from ebbtide.cluster.controller.fence import Fence, owns_floors
 from ebbtide.cluster.controller.guards import Guards, format_guard_metrics
 from ebbtide.cluster.controller.lease import RENEW_SECONDS, Lease
-from ebbtide.cluster.controller.loop import Controller, has_new_revision
+from ebbtide.cluster.controller.loop import Controller
 from ebbtide.cluster.controller.measure import Readings, SampleSource
-from ebbtide.cluster.controller.probes import start_probe_server
+from ebbtide.cluster.controller.probes import format_metric, start_probe_server
 from ebbtide.cluster.controller.sampling import Requests, Sampler
-from ebbtide.cluster.controller.stored import strip_for_decisions
 from ebbtide.cluster.read.inventory import LiveWorkload
 from ebbtide.cluster.watch.cache import Cache
 from ebbtide.cluster.watch.groups import WorkloadKey
-from ebbtide.cluster.watch.strip import strip_object
 from ebbtide.core.autoscaler.floor import PERIOD_SECONDS
 from ebbtide.core.base import keys
 
@@ -41,7 +39,7 @@ DECIDING_KINDS: Final = (kube.REVISION, kube.POD_AUTOSCALER, kube.POD)
 RESOURCE_KINDS: Final = (kube.INFERENCE, kube.DEPLOYMENT, kube.HPA, kube.QUOTA)
 #: Seconds to wait for the first list of all kinds.
 SYNC_SECONDS: Final = 60.0
-#: Seconds between two checks of changed workloads, of which none has a new revision.
+#: Seconds between two checks of changed workloads.
 PAUSE_SECONDS: Final = 0.2
 #: Seconds between two checks of a candidate whether it leads.
 CANDIDATE_SECONDS: Final = 1.0
@@ -80,8 +78,7 @@ class Process:
         """
         self._clock, self._threads = clock, threads
         kinds = KINDS if profile is None else (*KINDS, *RESOURCE_KINDS)
-        strip = strip_for_decisions if profile is None else strip_object
-        self._cache = Cache(cluster, clock, threads=threads, kinds=kinds, strip=strip)
+        self._cache = Cache(cluster, clock, threads=threads, kinds=kinds)
         self._lease = Lease(cluster, namespace, identity, clock)
         self._fence = Fence(cluster, self._cache, threads=threads)
         self._projects = projects
@@ -133,7 +130,8 @@ class Process:
                 self.renew()
             due = self.turn()
             self._cache.changes.wait(self._seen, max(PAUSE_SECONDS, due - self._clock.ticks()))
-            if self._cache.changes.number() != self._seen and not self._follow_changes():
+            if self._cache.changes.number() != self._seen:
+                self._follow_changes()
                 # Changes come in groups, so those of this pause are handled together.
                 ended.wait(PAUSE_SECONDS)
         self._lease.release()
@@ -202,16 +200,9 @@ class Process:
 
     def _take_over(self) -> bool:
         """Raise the fence after this process has acquired the Lease; return whether it is raised."""
-        term = self._lease.term
-        # The thread of the Lease may start another term at any moment.
-        leadership = Leadership(
-            term,
-            leads=lambda: self._lease.leads() and self._lease.term == term,
-            confirm=lambda: self._lease.confirm(term),
-        )
-        if self._fence.is_raised(term):
+        if self._fence.is_raised(self._lease.term):
             return True
-        raised = self._fence.raise_for(leadership, self._list_workloads(), self._note_progress)
+        raised = self._fence.raise_for(self._lease, self._list_workloads(), self._note_progress)
         if raised:
             # Another process may have decided in the meantime.
             self.controller.forget()
@@ -274,7 +265,7 @@ class Process:
             changed = self._cache.store.list_tops()
         for place in changed:
             self._requests.pop(place, None)
-            for live in self._read_workloads([place]):
+            for live in self._list_workloads([place]):
                 if not owns_floors(live, self._lease.term):
                     self._fence.lower()
                 self._requests[place] = self.controller.list_requests([live])
@@ -286,18 +277,15 @@ class Process:
                 merged.setdefault(request, set()).update(namespaces)
         return merged
 
-    def _list_workloads(self) -> Iterator[LiveWorkload]:
-        """Yield the workloads with a floor, without those that cannot be read."""
-        for place in self._cache.store.list_tops():
-            yield from self._read_workloads([place])
-
-    def _read_workloads(self, places: Iterable[WorkloadKey] | None) -> Iterator[LiveWorkload]:
-        try:
-            yield from self._cache.statuses.workloads_with(keys.FLOOR, places)
-        except Exception:
-            # A workload of unexpected content must not stop the others.
-            self.controller.counts["errors"] += 1
-            LOG.exception("workloads %s", places)
+    def _list_workloads(self, places: Iterable[WorkloadKey] | None = None) -> Iterator[LiveWorkload]:
+        """Yield the workloads with a floor, all or those at ``places``, without those that cannot be read."""
+        for place in self._cache.store.list_tops() if places is None else places:
+            try:
+                yield from self._cache.statuses.workloads_with(keys.FLOOR, [place])
+            except Exception:
+                # A workload of unexpected content must not stop the others.
+                self.controller.counts["errors"] += 1
+                LOG.exception("workload %s", place)
 
     def _follow_between(self, workloads: Iterable[LiveWorkload]) -> Iterator[LiveWorkload]:
         for live in workloads:
@@ -305,27 +293,19 @@ class Process:
             self._note_progress()
             self._follow_changes()
 
-    def _follow_changes(self) -> bool:
-        """Give new revisions of changed workloads their floor; return whether one of them may be ready before the next call."""
+    def _follow_changes(self) -> None:
+        """Give new revisions of changed workloads their floor."""
         if self._cache.changes.number() == self._seen:
-            return False
+            return
         self._seen, changed = self._cache.changes.since(self._seen)
-        rolling = False
         if self.may_write():
-            for place in changed or ():
-                for live in self._read_workloads([place]):
-                    rolling |= self._follow(live)
-        return rolling
-
-    def _follow(self, live: LiveWorkload) -> bool:
-        try:
-            self.controller.follow_rollout(live)
-            return has_new_revision(live)
-        except Exception:
-            # A workload of unexpected content must not stop the others.
-            self.controller.counts["errors"] += 1
-            LOG.exception("%s/%s", live.namespace, live.name)
-            return False
+            for live in self._list_workloads(changed or ()):
+                try:
+                    self.controller.follow_rollout(live)
+                except Exception:
+                    # A workload of unexpected content must not stop the others.
+                    self.controller.counts["errors"] += 1
+                    LOG.exception("%s/%s", live.namespace, live.name)
 
     # Metrics and probes.
 
@@ -376,9 +356,5 @@ class Process:
                 self._cache.freshness.age(),
             ),
         )
-        own = "".join(
-            f"# HELP ebbtide_controller_{name} {text}.\n# TYPE ebbtide_controller_{name} {kind}\n"
-            f"ebbtide_controller_{name} {value:g}\n"
-            for name, kind, text, value in rows
-        )
+        own = "".join(format_metric(name, kind, text, f" {value:g}") for name, kind, text, value in rows)
         return own + ("" if self.guards is None else format_guard_metrics(self.guards.list_decisions()))

@@ -3,7 +3,7 @@
 Translation relies on the profile. Each check compares one part of it with the observed cluster, in both directions: the
 cluster rejects or ignores objects that use a feature which only the profile has; Ebbtide's answers are wrong about a
 setting that only the cluster has. Only ``apply_fix_patch`` writes. The checks are grouped by theme in the modules
-``installation``, ``scheduling``, ``resources``, ``network`` and ``namespaces``. What they read cluster-wide is in the rules of
+``installation``, ``scheduling``, ``network`` and ``namespaces``. What they read cluster-wide is in the rules of
 ``kustomize/roles/observer.yaml``.
 """
 
@@ -14,20 +14,18 @@ from dataclasses import replace
 from typing import Final
 
 from ebbtide.cluster.client.protocol import Cluster
-from ebbtide.cluster.doctor import installation, namespaces, network, resources, scheduling
+from ebbtide.cluster.doctor import installation, namespaces, network, scheduling
 from ebbtide.cluster.doctor.findings import Finding, FixPatch, SpecRequirements
-from ebbtide.cluster.doctor.observed import ObservedCluster, observe_cluster
+from ebbtide.cluster.doctor.observed import ObservedCluster
+from ebbtide.core.base.metrics import find_resource_metric
 from ebbtide.core.profile.models import Profile
 from ebbtide.core.spec.inference import Inference
+from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.translate import translate
 
-#: Checks that need only the observed state, and checks that read more objects from the cluster.
 CHECKS: Final[tuple[Callable[[ObservedCluster, SpecRequirements], Iterator[Finding]], ...]] = (
     *installation.CHECKS,
     *scheduling.CHECKS,
-    *resources.CHECKS,
-)
-READING_CHECKS: Final[tuple[Callable[[Cluster, ObservedCluster, SpecRequirements], Iterator[Finding]], ...]] = (
     *network.CHECKS,
     *namespaces.CHECKS,
 )
@@ -45,10 +43,36 @@ def examine_cluster(
 
     ``namespace`` is examined like the namespaces of the specs. Read-only. Raises UnreachableError.
     """
-    observed = observe_cluster(cluster) if observed is None else observed
+    observed = observed or ObservedCluster(cluster)
     requirements = replace(_collect_requirements(profile, specs), selected=namespace)
     findings = [finding for check in CHECKS for finding in check(observed, requirements)]
-    findings += [finding for check in READING_CHECKS for finding in check(cluster, observed, requirements)]
+    # The checks know only at the end what they could not read.
+    return tuple(
+        sorted([*installation.find_unread(observed), *findings], key=lambda finding: finding.severity != "error")
+    )
+
+
+def examine_plans(cluster: Cluster, profile: Profile, plans: Sequence[Plan]) -> tuple[Finding, ...]:
+    """Return what keeps workloads from running or scaling on this cluster, errors first, before an apply.
+
+    It takes as few requests as the workloads need: none for the default scheduler and scaling on requests, if Ebbtide owns the
+    priority classes.
+    Schedulers, metrics and routes, and the classes and queues without which no pod starts. An object that the caller is not
+    allowed to read is not reported.
+    """
+    requirements, observed = SpecRequirements(profile, (), tuple(plans)), ObservedCluster(cluster)
+    findings = [*scheduling.find_missing_schedulers(observed, requirements)]
+    # The objects may be created while the workload waits for them.
+    missing = scheduling.find_missing_objects(observed, requirements)
+    findings += (replace(finding, severity="warning") for finding in missing)
+    if any(
+        plan.scaling.scaler in {"knative-hpa", "own-hpa", "keda"} and not find_resource_metric(plan.scaling.metric_name)
+        for plan in plans
+    ):
+        findings += installation.find_missing_metrics(observed, requirements)
+    if any(plan.scaling.scaler == "controller" for plan in plans):
+        findings += installation.find_missing_controller(observed, requirements)
+    findings += network.find_missing_ingress(observed, requirements)
     return tuple(sorted(findings, key=lambda finding: finding.severity != "error"))
 
 
@@ -64,8 +88,6 @@ def apply_fix_patch(cluster: Cluster, patch: FixPatch, *, dry_run: bool = False)
             cluster.apply(patch.body, dry_run=True)
         case "create":
             cluster.create(patch.body)
-        case _ if not dry_run:
-            cluster.delete(patch.kind, patch.name, patch.namespace)
 
 
 def _collect_requirements(profile: Profile, specs: Sequence[Inference] | None) -> SpecRequirements:

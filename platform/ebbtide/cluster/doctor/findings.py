@@ -7,7 +7,7 @@ import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from ebbtide.cluster.client.protocol import Cluster, ClusterError, Kind, MissingError
+from ebbtide.cluster.client.protocol import Kind
 from ebbtide.core.base.bodies import WrittenBy, body
 from ebbtide.core.base.problems import Severity
 from ebbtide.core.translation.objects import Object
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ebbtide.core.spec.inference import Inference
     from ebbtide.core.translation.plan import Plan
 
-Action = Literal["merge", "create", "delete"]
+Action = Literal["merge", "create"]
 
 
 def _kind_name(kind: Kind) -> str:
@@ -26,7 +26,7 @@ def _kind_name(kind: Kind) -> str:
 
 @body()
 class FixPatch:
-    """The fix of a finding: a merge patch, an object to create, or an object to delete."""
+    """The fix of a finding: a merge patch, or an object to create."""
 
     action: Action
     kind: Annotated[Kind, WrittenBy(_kind_name)]
@@ -37,13 +37,10 @@ class FixPatch:
     def __str__(self) -> str:
         """Return the equivalent kubectl command line."""
         namespace = f" -n {self.namespace}" if self.namespace else ""
-        target = f"{self.kind.plural} {self.name}"
-        if self.action == "delete":
-            return f"kubectl delete {target}{namespace}"
         body = shlex.quote(json.dumps(self.body, ensure_ascii=False))
         if self.action == "create":
             return f"kubectl create -f - <<< {body}"
-        return f"kubectl patch {target}{namespace} --type merge -p {body}"
+        return f"kubectl patch {self.kind.plural} {self.name}{namespace} --type merge -p {body}"
 
 
 @body("code severity what means fix patch command")
@@ -90,13 +87,3 @@ def make_error_finding(code: str, what: str, means: str, fix: str, patch: FixPat
 def make_warning_finding(code: str, what: str, means: str, fix: str, patch: FixPatch | None = None) -> Finding:
     """Return a finding that does not, on its own, make applies or workloads fail."""
     return Finding(code, "warning", what, means, fix, patch)
-
-
-def fetch_or_none(cluster: Cluster, kind: Kind, name: str, namespace: str = "") -> Object | None:
-    """Return an object, None if it does not exist, or an empty object if it cannot be read."""
-    try:
-        return cluster.get(kind, name, namespace)
-    except MissingError:
-        return None
-    except ClusterError:
-        return {}

@@ -1,30 +1,20 @@
-"""Checks of the installed components: versions, Knative and KServe settings, metrics adapters."""
+"""Checks of the installed components: versions, Knative and KServe settings, metrics adapters, Ebbtide's controller."""
 
 from __future__ import annotations
 
 import json
 from copy import deepcopy
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.cluster.client.protocol import CONFIG_MAP
+from ebbtide.cluster.doctor import observed as of_cluster
 from ebbtide.cluster.doctor.findings import FixPatch, make_error_finding, make_warning_finding
-from ebbtide.cluster.doctor.observed import (
-    CONTROLLERS,
-    HPA_EXTENSION,
-    KSERVE_CONTROLLER,
-    KSERVE_MAP,
-    KSERVE_NAMESPACE,
-    MAPS,
-    changed_settings,
-    describe_stopped_controller,
-    effective_settings,
-    is_equivalent,
-    minor_version,
-)
-from ebbtide.cluster.read.inventory import KNATIVE_NAMESPACE
+from ebbtide.cluster.read.inventory import KNATIVE_NAMESPACE, parse_timestamp
 from ebbtide.core.base import keys
 from ebbtide.core.base.metrics import find_resource_metric
+from ebbtide.core.base.paths import get_at
 from ebbtide.core.translation.objects import with_values
 from ebbtide.core.translation.pods import merge_patches
 from ebbtide.core.translation.serving.knative import ALLOWED, check_flags
@@ -35,13 +25,19 @@ if TYPE_CHECKING:
 
     from ebbtide.cluster.doctor.findings import Finding, SpecRequirements
     from ebbtide.cluster.doctor.observed import ObservedCluster
+    from ebbtide.core.translation.objects import Object
+
+
+#: Names that a finding lists.
+MAX_NAMES: Final = 5
 
 
 def _make_map_patch(part: str, data: Mapping[str, str]) -> FixPatch:
     return FixPatch("merge", CONFIG_MAP, f"config-{part}", KNATIVE_NAMESPACE, {"data": dict(data)})
 
 
-def _check_unread(observed: ObservedCluster, _: SpecRequirements) -> Iterator[Finding]:
+def find_unread(observed: ObservedCluster) -> Iterator[Finding]:
+    """Yield what the other checks could not read."""
     if observed.unread:
         yield make_warning_finding(
             "DOC001",
@@ -65,51 +61,36 @@ def _check_specs(_: ObservedCluster, requirements: SpecRequirements) -> Iterator
 def _check_versions(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     spec = requirements.profile.spec
     rows = (
-        ("Kubernetes", "kubernetes.version", spec.kubernetes.version, observed.kubernetes, True),
-        ("Knative", "knative.version", spec.knative.version, observed.knative, "knative" in observed.served),
-        ("KServe", "kserve.version", spec.kserve.version, observed.kserve, "kserve" in observed.served),
+        ("Kubernetes", "kubernetes.version", spec.kubernetes.version, observed.kubernetes),
+        ("Knative", "knative.version", spec.knative.version, observed.knative),
+        ("KServe", "kserve.version", spec.kserve.version, observed.kserve),
     )
-    for name, field, declared, live, served in rows:
-        if served and live and minor_version(declared) != minor_version(live):
+    for name, field, declared, live in rows:
+        if live and of_cluster.minor_version(declared) != of_cluster.minor_version(live):
             yield make_warning_finding(
                 "DOC002",
                 f"the cluster runs {name} {live}, but the profile has {declared}",
                 "field names, deployment modes and metric names depend on the version",
-                f"set {field}: {minor_version(live)} in the profile",
+                f"set {field}: {of_cluster.minor_version(live)} in the profile",
             )
 
 
 def _check_installed(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     spec = requirements.profile.spec
-    used = {plan.mode for plan in requirements.plans}
-    for name, group, declared, needed, absent, present in (
-        (
-            "Knative Serving",
-            "knative",
-            spec.knative.installed,
-            any(mode.revisions for mode in used),
-            "knative.installed: false",
-            "knative.installed: true",
-        ),
-        (
-            "KServe",
-            "kserve",
-            spec.kserve.installed,
-            any(mode.kserve for mode in used),
-            "kserve.installed: false",
-            "kserve.installed: true",
-        ),
-        (
-            "LLMInferenceService",
-            "llm",
-            spec.kserve.installed and spec.kserve.llm != "none",
-            any(mode.kserve == "LLM" for mode in used),
-            "kserve.llm: none",
-            f"kserve.llm: {observed.llm}",
-        ),
+    modes = {plan.mode for plan in requirements.plans}
+    needed = {
+        "knative": any(mode.revisions for mode in modes),
+        "kserve": any(mode.kserve for mode in modes),
+        "llm": any(mode.kserve == "LLM" for mode in modes),
+    }
+    has_llm = spec.kserve.installed and spec.kserve.llm != "none"
+    for name, group, declared, absent, present in (
+        ("Knative Serving", "knative", spec.knative.installed, "knative.installed: false", "knative.installed: true"),
+        ("KServe", "kserve", spec.kserve.installed, "kserve.installed: false", "kserve.installed: true"),
+        ("LLMInferenceService", "llm", has_llm, "kserve.llm: none", f"kserve.llm: {observed.llm}"),
     ):
-        served = group in observed.served
-        if declared and not served and (requirements.specs is None or needed):
+        served = observed.serves(group)
+        if declared and not served and (requirements.specs is None or needed[group]):
             yield make_error_finding(
                 "DOC003",
                 f"{name} is not installed, but the profile says that it is",
@@ -123,39 +104,27 @@ def _check_installed(observed: ObservedCluster, requirements: SpecRequirements) 
                 "Ebbtide rejects specs that need it, although they would work",
                 f"set {present} in the profile",
             )
-    if "knative" in observed.served and observed.deployments is not None:
-        for name in CONTROLLERS:
-            if not observed.deployments.get(name, False):
+    rows = [("Knative", KNATIVE_NAMESPACE, of_cluster.CONTROLLERS)]
+    if spec.kserve.installed:
+        rows.append(("KServe", of_cluster.KSERVE_NAMESPACE, of_cluster.KSERVE_CONTROLLERS))
+    for owner, namespace, controllers in rows:
+        running = observed.list_running(namespace) if observed.serves(of_cluster.COMPONENTS[namespace]) else None
+        for name, effect in controllers.items():
+            if running is not None and name not in running:
                 yield make_error_finding(
                     "DOC004",
-                    f"Knative's {name} is not running",
-                    WITHOUT[name],
-                    f"find the cause with kubectl describe deployment {name} -n {KNATIVE_NAMESPACE}",
+                    f"{owner}'s {name} is not running",
+                    effect,
+                    f"find the cause with kubectl describe deployment {name} -n {namespace}",
                 )
-
-    if "kserve" in observed.served and spec.kserve.installed and observed.kserve_runs is False:
-        yield make_error_finding(
-            "DOC004",
-            f"KServe's {KSERVE_CONTROLLER} is not running",
-            "InferenceServices are rejected because its webhook does not answer, or are stored but never reconciled",
-            f"find the cause with kubectl describe deployment {KSERVE_CONTROLLER} -n {KSERVE_NAMESPACE}",
-        )
-
-
-WITHOUT: Final = {
-    "activator": "services cannot scale from zero, and requests to them fail",
-    "autoscaler": "the number of replicas does not change, whatever the load",
-    "controller": "applied Knative objects are stored but never reconciled",
-    "webhook": "every write of a Knative object is rejected",
-}
 
 
 def _check_features(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
-    live = effective_settings(observed, "features")
-    if observed.maps.get("features") is None:
+    if observed.read_map("config-features") is None:
         return
+    live = of_cluster.effective_settings(observed, "features")
     for flag, declared in sorted(requirements.profile.spec.knative.features.items()):
-        if flag not in MAPS["features"] or declared not in ALLOWED or live[flag] == declared:
+        if flag not in of_cluster.MAPS["features"] or declared not in ALLOWED or live[flag] == declared:
             continue
         if live[flag] in ALLOWED and declared == "allowed":
             continue
@@ -169,7 +138,7 @@ def _check_features(observed: ObservedCluster, requirements: SpecRequirements) -
             f"set {flag}: {declared} in config-features",
             _make_map_patch("features", {flag: declared}),
         )
-    for flag, value in changed_settings(observed, "features").items():
+    for flag, value in of_cluster.changed_settings(observed, "features").items():
         if flag not in requirements.profile.spec.knative.features:
             yield make_warning_finding(
                 "DOC006",
@@ -197,14 +166,14 @@ def _rejected_workloads(requirements: SpecRequirements, flag: str, value: str) -
 
 def _check_settings(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     knative = requirements.profile.spec.knative
-    for part in MAPS:
-        live = observed.maps.get(part)
+    for part in of_cluster.MAPS:
+        live = observed.read_map(f"config-{part}")
         if part == "features" or live is None:
             continue
         declared: dict[str, str] = getattr(knative, part)
         for key, value in sorted(declared.items()):
-            actual = live.get(key, MAPS[part].get(key, ""))
-            if not is_equivalent(actual, value):
+            actual = live.get(key, of_cluster.MAPS[part].get(key, ""))
+            if not of_cluster.is_equivalent(actual, value):
                 yield make_warning_finding(
                     "DOC006",
                     f"{key} is {actual or 'not set'} in config-{part}, but the profile has {value}",
@@ -213,15 +182,15 @@ def _check_settings(observed: ObservedCluster, requirements: SpecRequirements) -
                     f"{f'{key}: {actual}' if actual else f'remove {key}'} in the profile's knative.{part}",
                     _make_map_patch(part, {key: value}),
                 )
-        for key, value in changed_settings(observed, part).items():
+        for key, value in of_cluster.changed_settings(observed, part).items():
             if key not in declared:
                 yield make_warning_finding(
                     "DOC006",
                     f"{key} is {value} in config-{part}, but the profile does not set it",
-                    f"Ebbtide calculates with Knative's default ({MAPS[part][key] or 'not set'}) instead",
+                    f"Ebbtide calculates with Knative's default ({of_cluster.MAPS[part][key] or 'not set'}) instead",
                     f"set {key}: {value} in the profile's knative.{part}",
                 )
-    domains = [name for name in observed.maps.get("domain") or {} if not name.startswith("_")]
+    domains = [name for name in observed.read_map("config-domain") or {} if not name.startswith("_")]
     if domains and requirements.profile.spec.domain not in domains:
         yield make_warning_finding(
             "DOC006",
@@ -253,19 +222,55 @@ def find_missing_controller(observed: ObservedCluster, requirements: SpecRequire
     )
     yield (make_error_finding if names else make_warning_finding)(
         "DOC071",
-        f"Ebbtide's controller {describe_stopped_controller(observed.controllers)}, but {why}",
+        f"Ebbtide's controller {of_cluster.describe_stopped_controller(observed.controllers)}, but {why}",
         "floors stay as they are: services do not scale on latency, CPU, GPU, custom metrics and schedules, although Knative "
         "still starts and removes replicas with the traffic",
         "run kubectl apply -k kustomize/controller, or set autoscaling.controller: false in the profile",
     )
 
 
+def _check_resources(observed: ObservedCluster, _: SpecRequirements) -> Iterator[Finding]:
+    """Yield custom resources that no controller applies."""
+    resources = observed.list_resources()
+    if resources is None or observed.controllers is None:
+        return
+    waiting = [f"{row['metadata']['namespace']}/{row['metadata']['name']}" for row in resources if _waits(row)]
+    listed = ", ".join(waiting[:MAX_NAMES]) + (" and others" if len(waiting) > MAX_NAMES else "")
+    if not any(lease.runs for lease in observed.controllers):
+        state = of_cluster.describe_stopped_controller(observed.controllers)
+        held = f", and {listed} {'waits' if len(waiting) == 1 else 'wait'} for it" if waiting else ""
+        yield (make_error_finding if waiting else make_warning_finding)(
+            "DOC189",
+            f"custom resources are installed, but Ebbtide's controller {state}{held}",
+            "new and changed resources are not applied; the services go on",
+            "run kubectl apply -k kustomize/crd, or delete the definitions if no resource is left",
+        )
+    elif waiting:
+        yield make_error_finding(
+            "DOC190",
+            f"the controller does not apply {listed}",
+            "their objects are neither created nor changed",
+            "start the controller with --inferences, as kustomize/crd does, and read its log",
+        )
+
+
+def _waits(resource: Object) -> bool:
+    """Return whether a resource has waited for the controller longer than a running one takes."""
+    metadata = resource["metadata"]
+    if get_at(resource, "status", "observedGeneration") == metadata.get("generation", 1):
+        return False
+    edits = [row.get("time") for row in metadata.get("managedFields") or () if not row.get("subresource")]
+    changed = max([parse_timestamp(metadata.get("creationTimestamp")), *map(parse_timestamp, edits)])
+    return datetime.now(UTC).timestamp() - changed >= of_cluster.STALE_SECONDS
+
+
 def _check_scaling(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     spec = requirements.profile.spec
     by_hpa = [plan.name for plan in requirements.plans if plan.scaling.scaler == "knative-hpa"]
     needed = requirements.specs is None or bool(by_hpa)
-    running = bool((observed.deployments or {}).get(HPA_EXTENSION))
-    if "knative" in observed.served and observed.deployments is not None and spec.knative.hpa != running:
+    deployments = observed.list_running(KNATIVE_NAMESPACE) if observed.serves("knative") else None
+    running = of_cluster.HPA_EXTENSION in (deployments or ())
+    if deployments is not None and spec.knative.hpa != running:
         make = make_error_finding if spec.knative.hpa and needed else make_warning_finding
         yield make(
             "DOC007",
@@ -276,26 +281,12 @@ def _check_scaling(observed: ObservedCluster, requirements: SpecRequirements) ->
             else "Ebbtide rejects specs that scale on latency, CPU, GPU or a custom metric, although they would work",
             "apply serving-hpa.yaml of the Knative release" if not running else "set knative.hpa: true in the profile",
         )
-    if spec.metrics.metrics_server and "metrics-server" not in observed.served:
+    if spec.metrics.metrics_server and not observed.serves("metrics-server"):
         yield (make_error_finding if needed else make_warning_finding)(
             "DOC008",
             "the API metrics.k8s.io is unavailable, but the profile says that metrics-server runs",
             "workloads cannot scale on CPU",
             "install metrics-server, or set metrics.metricsServer: false in the profile",
-        )
-    by_adapter = [
-        plan.name
-        for plan in requirements.plans
-        if plan.scaling.scaler in {"knative-hpa", "own-hpa"} and not find_resource_metric(plan.scaling.metric_name)
-    ]
-    if spec.metrics.adapter == "prometheus-adapter" and by_adapter:
-        yield make_warning_finding(
-            "DOC058",
-            f"{', '.join(by_adapter)} {'scales' if len(by_adapter) == 1 else 'scale'} on metrics of prometheus-adapter, which its "
-            "maintainers are deprecating in favor of KEDA",
-            "it will get no fixes, and Knative's HPA class cannot read KEDA's metrics",
-            "for serving: kserve-standard, install KEDA and set metrics.adapter: keda in the profile; for Knative, scale on "
-            "concurrency or throughput where you can",
         )
     yield from find_missing_metrics(observed, requirements)
 
@@ -313,7 +304,7 @@ def find_missing_metrics(observed: ObservedCluster, requirements: SpecRequiremen
             "workloads cannot scale on latency, GPU or a custom metric",
             "install prometheus-adapter with the rules of kustomize/metrics, or correct metrics.adapter in the profile",
         )
-    if adapter == "keda" and "keda" not in observed.served:
+    if adapter == "keda" and not observed.serves("keda"):
         yield (make_error_finding if needed else make_warning_finding)(
             "DOC008",
             "KEDA is not installed, but the profile names it as the metrics adapter",
@@ -340,7 +331,7 @@ def _format_value(value: bool | str) -> str:
 
 def _check_kserve(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     declared = requirements.profile.spec.kserve
-    if "kserve" not in observed.served or observed.kserve_map is None:
+    if observed.read_map(of_cluster.KSERVE_MAP, of_cluster.KSERVE_NAMESPACE) is None:
         return
     unlisted = [name for name in declared.annotation_disallow_list if name not in observed.disallowed]
     if unlisted and declared.installed:
@@ -354,8 +345,8 @@ def _check_kserve(observed: ObservedCluster, requirements: SpecRequirements) -> 
             f"KServe's serviceAnnotationDisallowedList does not contain {', '.join(unlisted)}, but the profile lists "
             f"{'it' if len(unlisted) == 1 else 'them'}",
             "KServe copies the annotation to pods, so every edit of a spec creates a new revision",
-            f"add {', '.join(unlisted)} to serviceAnnotationDisallowedList in inferenceService of {KSERVE_MAP}",
-            FixPatch("merge", CONFIG_MAP, KSERVE_MAP, KSERVE_NAMESPACE, body),
+            f"add {', '.join(unlisted)} to serviceAnnotationDisallowedList in inferenceService of {of_cluster.KSERVE_MAP}",
+            FixPatch("merge", CONFIG_MAP, of_cluster.KSERVE_MAP, of_cluster.KSERVE_NAMESPACE, body),
         )
     dropped = [name for name in (keys.SPEC, keys.SCALE) if name in observed.disallowed]
     undeclared = [name for name in dropped if name not in declared.annotation_disallow_list]
@@ -384,12 +375,13 @@ def _check_kserve(observed: ObservedCluster, requirements: SpecRequirements) -> 
         if declared.installed and live != in_profile:
             yield make_warning_finding(
                 "DOC057",
-                f"kserve.{field} of the profile is {_format_value(in_profile)}, but {KSERVE_MAP} says {_format_value(live)}",
+                f"kserve.{field} of the profile is {_format_value(in_profile)}, but {of_cluster.KSERVE_MAP} says {_format_value(live)}",
                 effect,
                 f"set kserve.{field}: {_format_value(live)} in the profile",
             )
-    missing = [name for name in declared.runtimes if name not in (observed.runtimes or ())]
-    if missing and observed.runtimes is not None:
+    runtimes = observed.runtimes
+    missing = [name for name in declared.runtimes if name not in (runtimes or ())]
+    if missing and runtimes is not None:
         yield make_error_finding(
             "DOC011",
             f"serving runtime{'' if len(missing) == 1 else 's'} not found: {', '.join(missing)}; the profile lists "
@@ -400,13 +392,13 @@ def _check_kserve(observed: ObservedCluster, requirements: SpecRequirements) -> 
 
 
 CHECKS: Final = (
-    _check_unread,
     _check_specs,
     _check_versions,
     _check_installed,
     _check_features,
     _check_settings,
     find_missing_controller,
+    _check_resources,
     _check_scaling,
     _check_kserve,
 )

@@ -18,7 +18,6 @@ from pydantic.alias_generators import to_camel
 from ebbtide.core.adopt.scaling_fields import parse_go_seconds
 from ebbtide.core.base import keys, quantities
 from ebbtide.core.base.paths import get_at
-from ebbtide.core.base.problems import format_path
 from ebbtide.core.manifests.reader import read_documents
 from ebbtide.core.profile.models import NodePool
 from ebbtide.core.translation.gpu import BACKENDS
@@ -77,23 +76,13 @@ class _Configuration(_Part):
     wait_for_pods_ready: _Waits | None = None
 
 
-def read_settings(text: str) -> KueueSettings:
-    """Return the settings of a configuration.
-
-    Raises:
-        ValueError: the text is not valid YAML, or a field has a wrong type; the message names the line or the field.
-
-    """
+def read_settings(text: str) -> KueueSettings | None:
+    """Return the settings of a configuration; None if it is not valid, so that Kueue cannot read it either."""
     document = next(read_documents(text, KUEUE_MAP), None)
-    if document is None:
-        raise ValueError("it is empty")
-    if document.data is None:
-        raise ValueError(f"line {document.problems[0].line}: {document.problems[0].message}")
     try:
-        configuration = _Configuration.model_validate(document.data)
-    except ValidationError as error:
-        row = error.errors()[0]
-        raise ValueError(f"{format_path(row['loc']) or 'the document'}: {row['msg']}") from None
+        configuration = _Configuration.model_validate(document and document.data)
+    except ValidationError:
+        return None
     integrations, waits = configuration.integrations, configuration.wait_for_pods_ready
     selector = configuration.managed_jobs_namespace_selector
     return KueueSettings(

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 
 from ebbtide.cluster.client import protocol as kube
 from ebbtide.cluster.client.protocol import ClusterError, ForbiddenError
-from ebbtide.cluster.doctor.findings import FixPatch, fetch_or_none, make_error_finding, make_warning_finding
+from ebbtide.cluster.doctor.findings import FixPatch, make_error_finding, make_warning_finding
+from ebbtide.cluster.doctor.observed import KSERVE_MAP, KSERVE_NAMESPACE
 from ebbtide.cluster.read.inventory import KNATIVE_NAMESPACE
 from ebbtide.cluster.slo.proxy import count_disconnected_activators
 from ebbtide.cluster.slo.queries import GATEWAYS as HISTOGRAMS
@@ -21,7 +22,6 @@ from ebbtide.core.base.prose import count_noun
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ebbtide.cluster.client.protocol import Cluster
     from ebbtide.cluster.doctor.findings import Finding, SpecRequirements
     from ebbtide.cluster.doctor.observed import ObservedCluster
 
@@ -32,7 +32,7 @@ DEFAULT_CLASS: Final = "ingressclass.kubernetes.io/is-default-class"
 CLAIMS: Final = "autocreate-cluster-domain-claims"
 
 
-def _check_prometheus(cluster: Cluster, _: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+def _check_prometheus(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     metrics = requirements.profile.spec.metrics
     if metrics.adapter == "none":
         # The profile has an address even without a Prometheus.
@@ -40,7 +40,7 @@ def _check_prometheus(cluster: Cluster, _: ObservedCluster, requirements: SpecRe
     host = (urlsplit(metrics.prometheus).hostname or "").split(".")
     if len(host) < 3 or host[2] != "svc":  # noqa: PLR2004 - name, namespace, svc
         return
-    if fetch_or_none(cluster, kube.SERVICE, host[0], host[1]) is None:
+    if observed.fetch(kube.SERVICE, host[0], host[1]) is None:
         yield make_warning_finding(
             "DOC018",
             f"Prometheus not found: the profile expects Service {host[0]} in namespace {host[1]}",
@@ -49,9 +49,7 @@ def _check_prometheus(cluster: Cluster, _: ObservedCluster, requirements: SpecRe
         )
 
 
-def _check_gateway_histogram(
-    _: Cluster, observed: ObservedCluster, requirements: SpecRequirements
-) -> Iterator[Finding]:
+def _check_gateway_histogram(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     named, found = requirements.profile.spec.metrics.gateway_latency, observed.gateway_histogram
     effect = "slo measures response times in the pods, without the wait for cold starts, and gives no verdict on them"
     if found and named is None:
@@ -71,9 +69,9 @@ def _check_gateway_histogram(
         )
 
 
-def _check_activators(cluster: Cluster, _: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+def _check_activators(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     try:
-        count = count_disconnected_activators(cluster.read, requirements.profile.spec.metrics.prometheus)
+        count = count_disconnected_activators(observed.cluster.read, requirements.profile.spec.metrics.prometheus)
     except ClusterError:
         return
     if count:
@@ -85,13 +83,13 @@ def _check_activators(cluster: Cluster, _: ObservedCluster, requirements: SpecRe
         )
 
 
-def _check_gateway(cluster: Cluster, observed: ObservedCluster, _: SpecRequirements) -> Iterator[Finding]:
-    network = observed.maps.get("network")
+def _check_gateway(observed: ObservedCluster, _: SpecRequirements) -> Iterator[Finding]:
+    network = observed.read_map("config-network")
     if network is None:
         return
     name = network.get("ingress-class") or USUAL_GATEWAY
     gateway = INGRESS_GATEWAYS.get(name)
-    if gateway is not None and fetch_or_none(cluster, kube.SERVICE, gateway.service, gateway.namespace) is None:
+    if gateway is not None and observed.fetch(kube.SERVICE, gateway.service, gateway.namespace) is None:
         yield make_error_finding(
             "DOC019",
             f"Knative's ingress class is {name}, but its Service {gateway.service} was not found in namespace {gateway.namespace}",
@@ -100,17 +98,15 @@ def _check_gateway(cluster: Cluster, observed: ObservedCluster, _: SpecRequireme
         )
 
 
-def _check_domain_claims(
-    cluster: Cluster, observed: ObservedCluster, requirements: SpecRequirements
-) -> Iterator[Finding]:
-    network = observed.maps.get("network")
+def _check_domain_claims(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+    network = observed.read_map("config-network")
     if network is None or network.get(CLAIMS) == "true":
         return
     for mapping in requirements.objects:
         if mapping["kind"] != "DomainMapping" or "namespace" not in mapping["metadata"]:
             continue
         host, namespace = mapping["metadata"]["name"], mapping["metadata"]["namespace"]
-        claim = fetch_or_none(cluster, kube.DOMAIN_CLAIM, host)
+        claim = observed.fetch(kube.DOMAIN_CLAIM, host)
         if claim is None:
             body = {
                 "apiVersion": kube.DOMAIN_CLAIM.api_version,
@@ -134,18 +130,16 @@ def _check_domain_claims(
             )
 
 
-def find_missing_ingress(
-    cluster: Cluster, observed: ObservedCluster, requirements: SpecRequirements
-) -> Iterator[Finding]:
+def find_missing_ingress(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     """Find services of KServe Standard whose URLs nothing serves: without a route, an ingress class or a gateway.
 
     Upstream: kserve pkg/controller/v1beta1/inferenceservice/reconcilers/ingress/kube_ingress_reconciler.go and
     httproute_reconciler.go; pkg/apis/serving/v1beta1/configmap.go (IngressConfig and its defaults).
     """
     names = [plan.name for plan in requirements.plans if plan.serving == "kserve-standard"]
-    ingress = observed.read_kserve("ingress")
-    if not names or observed.kserve_map is None:
+    if not names or observed.read_map(KSERVE_MAP, KSERVE_NAMESPACE) is None:
         return
+    ingress = observed.read_kserve("ingress")
     effect = f"the {'URL' if len(names) == 1 else 'URLs'} of {', '.join(names)} will not answer; clients inside the cluster can use the Service"
     if ingress.get("disableIngressCreation") is True:
         yield make_warning_finding(
@@ -158,7 +152,7 @@ def find_missing_ingress(
         return
     if ingress.get("enableGatewayApi") is True:
         namespace, _, name = str(ingress.get("kserveIngressGateway") or DEFAULT_GATEWAY).partition("/")
-        if fetch_or_none(cluster, kube.GATEWAY, name, namespace) is None:
+        if observed.fetch(kube.GATEWAY, name, namespace) is None:
             yield make_warning_finding(
                 "DOC038",
                 f"KServe routes services in Standard mode through Gateway {namespace}/{name}, which was not found",
@@ -167,7 +161,7 @@ def find_missing_ingress(
             )
         return
     chosen = str(ingress.get("ingressClassName") or "")
-    if not _has_ingress_class(cluster, chosen):
+    if not _has_ingress_class(observed, chosen):
         yield make_warning_finding(
             "DOC038",
             f"KServe creates Ingresses {f'of class {chosen}' if chosen else 'without a class'} in Standard mode, but "
@@ -177,21 +171,21 @@ def find_missing_ingress(
         )
 
 
-def _has_ingress_class(cluster: Cluster, name: str) -> bool:
+def _has_ingress_class(observed: ObservedCluster, name: str) -> bool:
     """Return whether an IngressClass exists, or with an empty name, whether one is the default; True if unknown."""
     if name:
-        return fetch_or_none(cluster, kube.INGRESS_CLASS, name) is not None
+        return observed.fetch(kube.INGRESS_CLASS, name) is not None
     try:
-        classes = cluster.list(kube.INGRESS_CLASS).items
+        classes = observed.cluster.list(kube.INGRESS_CLASS).items
     except ForbiddenError:
         return True
     return any(get_at(row, "metadata", "annotations", DEFAULT_CLASS) == "true" for row in classes)
 
 
-def _check_network_policies(cluster: Cluster, _: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+def _check_network_policies(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     for namespace in requirements.namespaces:
         try:
-            policies = cluster.list(kube.NETWORK_POLICY, namespace).items
+            policies = observed.cluster.list(kube.NETWORK_POLICY, namespace).items
         except ForbiddenError:
             continue
         closed = [

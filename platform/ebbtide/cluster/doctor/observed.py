@@ -1,4 +1,4 @@
-"""One-time reading of a live cluster (versions, settings, metrics APIs, priority classes, nodes), and the profile of it.
+"""The parts of a live cluster that doctor needs, each read when it is first needed, and the profile of the cluster.
 
 A forbidden read is recorded and does not raise. Upstream: knative.dev/serving config/core (deployments, the
 defaults of ConfigMaps in pkg/apis/config and pkg/autoscaler/config), kserve config/configmap and config/manager,
@@ -10,38 +10,15 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, Final, NamedTuple
 
-from ebbtide.cluster.client.protocol import (
-    CLUSTER_QUEUE,
-    CLUSTER_RUNTIME,
-    CONFIG_MAP,
-    DEPLOYMENT,
-    DEVICE_CLASS,
-    HPA,
-    INFERENCE,
-    LEASE,
-    LOCAL_QUEUE,
-    NAMESPACE,
-    NODE,
-    PRIORITY_CLASS,
-    QUEUE,
-    QUOTA,
-    RESOURCE_SLICE,
-    RUNTIME_CLASS,
-    SERVICE,
-    Cluster,
-    ClusterError,
-    ForbiddenError,
-    Kind,
-    MissingError,
-)
+from ebbtide.cluster.client import protocol as kube
+from ebbtide.cluster.client.protocol import Cluster, ClusterError, ForbiddenError, Kind, MissingError
 from ebbtide.cluster.doctor.kai import KAI_NAMESPACE, read_kai_settings
-from ebbtide.cluster.doctor.kueue import KUEUE_KEY, KUEUE_MAP, KUEUE_NAMESPACE, observe_kueue_quotas
+from ebbtide.cluster.doctor.kueue import KUEUE_NAMESPACE, observe_kueue_quotas
 from ebbtide.cluster.read import claims as of_claim
 from ebbtide.cluster.read.inventory import KNATIVE_NAMESPACE, find_by_name, parse_timestamp
 from ebbtide.cluster.slo.proxy import find_gateway_histogram
@@ -61,8 +38,6 @@ from ebbtide.core.translation.serving.knative import DEFAULTS, EVERY_FLAG
 
 KSERVE_NAMESPACE: Final = "kserve"
 MONITORING_NAMESPACE: Final = "monitoring"
-#: The resource of a KAI queue by the field of a project's quota.
-QUOTA_FIELDS: Final = {"gpus": "gpu", "cpu": "cpu", "memory": "memory"}
 #: Seconds without a renewal after which a controller has stopped: four lifetimes of its Lease.
 STALE_SECONDS: Final = 60.0
 KSERVE_MAP: Final = "inferenceservice-config"
@@ -107,9 +82,17 @@ MAPS: Final[Mapping[str, Mapping[str, str]]] = {
     "observability": {"request-metrics-protocol": "none", "metrics-protocol": "none"},
     "network": {},
 }
-#: Knative Deployments that every service needs.
-CONTROLLERS: Final = ("activator", "autoscaler", "controller", "webhook")
+#: Knative's Deployments that every service needs, with the effect if one does not run.
+CONTROLLERS: Final = {
+    "activator": "services cannot scale from zero, and requests to them fail",
+    "autoscaler": "the number of replicas does not change, whatever the load",
+    "controller": "applied Knative objects are stored but never reconciled",
+    "webhook": "every write of a Knative object is rejected",
+}
 KSERVE_CONTROLLER: Final = "kserve-controller-manager"
+KSERVE_CONTROLLERS: Final = {
+    KSERVE_CONTROLLER: "InferenceServices are rejected because its webhook does not answer, or are stored but never reconciled"
+}
 HPA_EXTENSION: Final = "autoscaler-hpa"
 #: API group paths by the component that serves them.
 GROUPS: Final = {
@@ -125,6 +108,13 @@ GROUPS: Final = {
 }
 #: The definition of the custom resource.
 DEFINITION: Final = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/inferences.ebbtide.dev"
+#: The group whose component runs in a namespace.
+COMPONENTS: Final = {
+    KNATIVE_NAMESPACE: "knative",
+    KSERVE_NAMESPACE: "kserve",
+    KAI_NAMESPACE: "kai",
+    KUEUE_NAMESPACE: "kueue",
+}
 CUSTOM_METRICS: Final = "/apis/custom.metrics.k8s.io/v1beta1"
 VERSION: Final = re.compile(r"v?(\d+\.\d+(?:\.\d+)?)(?:[-+].*)?")
 VERSION_LABEL: Final = "app.kubernetes.io/version"
@@ -152,53 +142,141 @@ def describe_stopped_controller(leases: Iterable[ControllerLease]) -> str:
     return f"{stale.holder} stopped {count_noun(round(stale.age_seconds / 60), 'minute')} ago"
 
 
-@dataclass(frozen=True, slots=True)
 class ObservedCluster:
-    """A cluster as it was read. A part that was not read is None; an unknown version is empty."""
+    """A cluster whose parts are read when they are first needed, each once.
 
-    #: Names of the ``GROUPS`` that are served.
-    served: frozenset[str]
-    kubernetes: str = ""
-    knative: str = ""
-    kserve: str = ""
-    #: Data of Knative's ConfigMaps ``config-<name>`` by name.
-    maps: Mapping[str, Mapping[str, str] | None] = field(default_factory=dict)
-    #: Data of KServe's ConfigMap.
-    kserve_map: Mapping[str, str] | None = None
-    #: Knative's Deployments by name; True if at least one replica is available.
-    deployments: Mapping[str, bool] | None = None
-    #: KAI's Deployments.
-    kai: tuple[Object, ...] | None = None
-    #: True if KServe's controller has an available replica.
-    kserve_runs: bool | None = None
-    #: Names of the pod metrics of custom.metrics.k8s.io; None if that API is not served.
-    metrics: frozenset[str] | None = None
-    classes: tuple[Object, ...] | None = None
-    nodes: tuple[Object, ...] | None = None
-    namespaces: tuple[Object, ...] | None = None
-    quotas: tuple[Object, ...] | None = None
-    queues: tuple[Object, ...] | None = None
-    hpas: tuple[Object, ...] | None = None
-    services: tuple[Object, ...] = ()
-    runtimes: tuple[str, ...] | None = None
-    #: The gateway's histogram in the cluster's Prometheus; empty without one.
-    gateway_histogram: str | None = None
-    #: Names of the RuntimeClasses.
-    runtime_classes: tuple[str, ...] | None = None
-    #: Device classes of DRA, and the devices that its drivers offer.
-    device_classes: tuple[Object, ...] | None = None
-    slices: tuple[Object, ...] | None = None
-    #: Kueue's ClusterQueues and LocalQueues, and its configuration.
-    cluster_queues: tuple[Object, ...] | None = None
-    local_queues: tuple[Object, ...] | None = None
-    kueue_configuration: str | None = None
-    #: Ebbtide's controllers by the namespace of their Lease.
-    controllers: tuple[ControllerLease, ...] | None = None
-    #: The definition of the custom resource, and the resources.
-    definition: Object | None = None
-    resources: tuple[Object, ...] = ()
-    #: Descriptions of the objects that the caller is not allowed to read.
-    unread: tuple[str, ...] = ()
+    A part that is missing, or that the caller is not allowed to read, is None; an unknown version is empty. Any other error of
+    the cluster is raised.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        """Read nothing yet."""
+        self.cluster = cluster
+        self._parts: dict[tuple[Any, ...], Any] = {}
+        #: Descriptions of the objects that the caller is not allowed to read, in order and without duplicates.
+        self.unread: dict[str, None] = {}
+
+    def serves(self, group: str) -> bool:
+        """Return whether a group of ``GROUPS`` is served."""
+        return bool(self._read((group,), "", lambda: _is_served(self.cluster, GROUPS[group])))
+
+    def list_objects(self, kind: Kind, namespace: str = "", *, labels: str = "") -> tuple[Object, ...] | None:
+        """Return the objects of a kind; none of a group that is not served, or of a component that is not installed."""
+        groups = (COMPONENTS.get(namespace), *(name for name, path in GROUPS.items() if path == kind.path))
+        if not all(self.serves(group) for group in groups if group):
+            return ()
+        title = f"{kind.plural} in {namespace}" if namespace else kind.plural
+        objects: tuple[Object, ...] | None = self._read(
+            (kind, namespace, labels), title, lambda: tuple(self.cluster.list(kind, namespace, labels=labels).items)
+        )
+        return objects
+
+    def list_running(self, namespace: str) -> list[str] | None:
+        """Return the names of a component's Deployments that have an available replica."""
+        deployments = self.list_objects(kube.DEPLOYMENT, namespace)
+        if deployments is None:
+            return None
+        return [obj["metadata"]["name"] for obj in deployments if get_at(obj, "status", "availableReplicas", default=0)]
+
+    def read_map(self, name: str, namespace: str = KNATIVE_NAMESPACE) -> Mapping[str, str] | None:
+        """Return the data of a component's ConfigMap."""
+        if not self.serves(COMPONENTS[namespace]):
+            return None
+        title = f"{kube.CONFIG_MAP.plural} in {namespace}"
+        config_map = self._read((name, namespace), title, lambda: self.cluster.get(kube.CONFIG_MAP, name, namespace))
+        return None if config_map is None else get_at(config_map, "data", default={})
+
+    def fetch(self, kind: Kind, name: str, namespace: str = "") -> Object | None:
+        """Return an object, None if it does not exist, or an empty object if it cannot be read."""
+        try:
+            return self.cluster.get(kind, name, namespace)
+        except MissingError:
+            return None
+        except ClusterError:
+            return {}
+
+    def _read(self, key: tuple[Any, ...], title: str, request: Callable[[], Any]) -> Any:
+        if key not in self._parts:
+            try:
+                self._parts[key] = request()
+            except MissingError:
+                self._parts[key] = None
+            except ForbiddenError:
+                self.unread[title] = None
+                self._parts[key] = None
+        return self._parts[key]
+
+    @cached_property
+    def kubernetes(self) -> str:
+        """The version of Kubernetes."""
+        return _parse_version(str(self.cluster.read("/version").get("gitVersion", "")))
+
+    @property
+    def knative(self) -> str:
+        """The version of Knative Serving."""
+        return _read_release(self.list_objects(kube.DEPLOYMENT, KNATIVE_NAMESPACE) or (), "controller")
+
+    @property
+    def kserve(self) -> str:
+        """The version of KServe."""
+        release = _read_release(self.list_objects(kube.DEPLOYMENT, KSERVE_NAMESPACE) or (), KSERVE_CONTROLLER)
+        return release or _version_of_images(self.read_map(KSERVE_MAP, KSERVE_NAMESPACE) or {})
+
+    @property
+    def runtimes(self) -> list[str] | None:
+        """The names of KServe's runtimes for all namespaces."""
+        runtimes = self.list_objects(kube.CLUSTER_RUNTIME) if self.serves("kserve") else ()
+        return None if runtimes is None else [obj["metadata"]["name"] for obj in runtimes]
+
+    @cached_property
+    def metrics(self) -> frozenset[str] | None:
+        """The names of the pod metrics of custom.metrics.k8s.io that HPAs can use; None if that API is not served."""
+        try:
+            api_resources = self.cluster.read(CUSTOM_METRICS)
+        except ClusterError:
+            return None
+        found = [str(row.get("name", "")) for row in get_at(api_resources, "resources", default=[])]
+        return frozenset(name.removeprefix("pods/") for name in found if name.startswith("pods/"))
+
+    @property
+    def prometheus(self) -> str:
+        """The URL of the Service that appears to be Prometheus; empty if there is none."""
+        # Each workload has several Services, so list only candidates.
+        return find_prometheus(
+            (
+                *(self.list_objects(kube.SERVICE, MONITORING_NAMESPACE) or ()),
+                *(self.list_objects(kube.SERVICE, labels=f"{keys.APP_NAME}=prometheus") or ()),
+            )
+        )
+
+    @cached_property
+    def gateway_histogram(self) -> str | None:
+        """The gateway's histogram in the cluster's Prometheus, empty without one; None if Prometheus cannot be asked."""
+        try:
+            return find_gateway_histogram(self.cluster.read, self.prometheus) if self.prometheus else None
+        except ClusterError:
+            return None
+
+    @cached_property
+    def controllers(self) -> tuple[ControllerLease, ...] | None:
+        """Ebbtide's controllers by the namespace of their Lease."""
+        leases = self.list_objects(kube.LEASE, labels=f"{keys.APP_NAME}={names.CONTROLLER}")
+        if leases is None:
+            return None
+        now = datetime.now(UTC).timestamp()
+        return tuple(
+            ControllerLease(
+                lease["metadata"]["namespace"],
+                get_at(lease, "spec", "holderIdentity", default=""),
+                max(0.0, now - parse_timestamp(get_at(lease, "spec", "renewTime"))),
+            )
+            for lease in leases
+        )
+
+    def list_resources(self) -> tuple[Object, ...] | None:
+        """Return the custom resources; None without their definition."""
+        definition = self._read((DEFINITION,), "inferences' definition", lambda: self.cluster.read(DEFINITION))
+        return None if definition is None else self.list_objects(kube.INFERENCE)
 
     @property
     def disallowed(self) -> tuple[str, ...]:
@@ -215,9 +293,9 @@ class ObservedCluster:
     @property
     def llm(self) -> str:
         """The value of the profile's ``kserve.llm``: v1alpha2 has LLMInferenceService and its presets only."""
-        if "llm" not in self.served:
+        if not self.serves("llm"):
             return "none"
-        return "scheduler" if "inference-pool" in self.served else "route"
+        return "scheduler" if self.serves("inference-pool") else "route"
 
     @property
     def oci_models(self) -> str:
@@ -231,169 +309,10 @@ class ObservedCluster:
     def read_kserve(self, key: str) -> dict[str, Any]:
         """Return the settings under a key of KServe's ConfigMap; empty if they are absent or not valid JSON."""
         try:
-            settings = json.loads((self.kserve_map or {}).get(key, "{}"))
+            settings = json.loads((self.read_map(KSERVE_MAP, KSERVE_NAMESPACE) or {}).get(key, "{}"))
         except ValueError:
             return {}
         return settings if isinstance(settings, dict) else {}
-
-
-class _Reader:
-    """Reads of a cluster; what is missing or forbidden is None, and what is forbidden is recorded."""
-
-    def __init__(self, cluster: Cluster, groups: Iterable[str]) -> None:
-        """Read which of the API groups are served."""
-        self._cluster = cluster
-        self.served = frozenset(name for name in groups if _is_served(cluster, GROUPS[name]))
-        #: Descriptions of the forbidden reads, in order and without duplicates.
-        self.unread: dict[str, None] = {}
-
-    def read(self, title: str, request: Callable[[], Any]) -> Any:
-        try:
-            return request()
-        except MissingError:
-            return None
-        except ForbiddenError:
-            self.unread[title] = None
-            return None
-
-    def list(self, kind: Kind, namespace: str = "", *, labels: str = "", group: str = "") -> tuple[Object, ...] | None:
-        """Return the objects of a kind; none of a ``group`` that is not served."""
-        if group and group not in self.served:
-            return ()
-        place = f" in {namespace}" if namespace else ""
-        objects: tuple[Object, ...] | None = self.read(
-            f"{kind.plural}{place}", lambda: tuple(self._cluster.list(kind, namespace, labels=labels).items)
-        )
-        return objects
-
-    def read_map(self, name: str, namespace: str, group: str) -> Mapping[str, str] | None:
-        """Return the data of a ConfigMap; None if its group is not served."""
-        if group not in self.served:
-            return None
-        title = f"{CONFIG_MAP.plural} in {namespace}"
-        config_map = self.read(title, lambda: self._cluster.get(CONFIG_MAP, name, namespace))
-        return None if config_map is None else get_at(config_map, "data", default={})
-
-    def read_controllers(self) -> tuple[ControllerLease, ...] | None:
-        """Return the Leases of Ebbtide's controllers."""
-        leases = self.list(LEASE, labels=f"{keys.APP_NAME}={names.CONTROLLER}")
-        if leases is None:
-            return None
-        now = datetime.now(UTC).timestamp()
-        return tuple(
-            ControllerLease(
-                lease["metadata"]["namespace"],
-                get_at(lease, "spec", "holderIdentity", default=""),
-                max(0.0, now - parse_timestamp(get_at(lease, "spec", "renewTime"))),
-            )
-            for lease in leases
-        )
-
-
-def observe_groups(
-    cluster: Cluster,
-    groups: Iterable[str],
-    *,
-    metrics: bool,
-    controller: bool,
-    kinds: Container[Kind] = (),
-    namespaces: Iterable[str] = (),
-) -> ObservedCluster:
-    """Read only whether API groups are served, KServe's settings for ``kserve``, the pod metrics, and the controller's Lease.
-
-    ``kinds`` are the kinds of objects to read: PriorityClasses, queues, device classes, and RuntimeClasses with KAI's
-    Deployments. Members of a project can read Kueue's LocalQueues only in its namespace, so they are read by ``namespaces``.
-    """
-    reader = _Reader(cluster, groups)
-    by_class = RUNTIME_CLASS in kinds
-    by_kueue = LOCAL_QUEUE in kinds
-    local_queues = [reader.list(LOCAL_QUEUE, name, group="kueue") for name in namespaces] if by_kueue else [None]
-    kserve_map = None
-    with suppress(ClusterError):
-        kserve_map = reader.read_map(KSERVE_MAP, KSERVE_NAMESPACE, "kserve")
-    return ObservedCluster(
-        reader.served,
-        kserve_map=kserve_map,
-        metrics=_read_custom_metrics(cluster) if metrics else None,
-        controllers=reader.read_controllers() if controller else None,
-        classes=reader.list(PRIORITY_CLASS) if PRIORITY_CLASS in kinds else None,
-        queues=reader.list(QUEUE, group="kai") if QUEUE in kinds else None,
-        kai=reader.list(DEPLOYMENT, KAI_NAMESPACE, group="kai") if by_class else None,
-        runtime_classes=_read_names(reader.list(RUNTIME_CLASS, group="kai")) if by_class else None,
-        cluster_queues=reader.list(CLUSTER_QUEUE, group="kueue") if by_kueue else None,
-        local_queues=None
-        if None in local_queues
-        else tuple(queue for queues in local_queues for queue in queues or ()),
-        device_classes=reader.list(DEVICE_CLASS) if DEVICE_CLASS in kinds else None,
-        # A resource that no class provides may be a node's.
-        nodes=reader.list(NODE) if DEVICE_CLASS in kinds else None,
-    )
-
-
-def observe_cluster(cluster: Cluster) -> ObservedCluster:
-    """Read the state of a cluster.
-
-    Raises:
-        UnreachableError: the cluster does not answer.
-
-    """
-    reader = _Reader(cluster, GROUPS)
-    knative = reader.list(DEPLOYMENT, KNATIVE_NAMESPACE, group="knative")
-    kserve = reader.list(DEPLOYMENT, KSERVE_NAMESPACE, group="kserve")
-    kserve_map = reader.read_map(KSERVE_MAP, KSERVE_NAMESPACE, "kserve")
-    runtime_classes = reader.list(RUNTIME_CLASS, group="kai")
-    runtimes = reader.list(CLUSTER_RUNTIME, group="kserve")
-    definition = reader.read("inferences' definition", lambda: cluster.read(DEFINITION))
-    # Each workload has several Services, so list only candidates for Prometheus.
-    services = (
-        *(reader.list(SERVICE, MONITORING_NAMESPACE) or ()),
-        *(reader.list(SERVICE, labels=f"{keys.APP_NAME}=prometheus") or ()),
-    )
-    return ObservedCluster(
-        reader.served,
-        kubernetes=_parse_version(str(cluster.read("/version").get("gitVersion", ""))),
-        knative=_read_release(knative or (), "controller"),
-        kserve=_read_release(kserve or (), KSERVE_CONTROLLER) or _version_of_images(kserve_map or {}),
-        maps={name: reader.read_map(f"config-{name}", KNATIVE_NAMESPACE, "knative") for name in (*MAPS, "domain")},
-        kserve_map=kserve_map,
-        deployments=None if knative is None else {obj["metadata"]["name"]: _is_available(obj) for obj in knative},
-        kai=reader.list(DEPLOYMENT, KAI_NAMESPACE, group="kai"),
-        kserve_runs=None
-        if kserve is None
-        else any(_has_name(obj, KSERVE_CONTROLLER) and _is_available(obj) for obj in kserve),
-        metrics=_read_custom_metrics(cluster),
-        classes=reader.list(PRIORITY_CLASS),
-        nodes=reader.list(NODE),
-        namespaces=reader.list(NAMESPACE),
-        quotas=reader.list(QUOTA),
-        queues=reader.list(QUEUE, group="kai"),
-        hpas=reader.list(HPA),
-        services=services,
-        runtimes=_read_names(runtimes),
-        runtime_classes=_read_names(runtime_classes),
-        device_classes=reader.list(DEVICE_CLASS, group="dra"),
-        slices=reader.list(RESOURCE_SLICE, group="dra"),
-        gateway_histogram=_read_gateway_histogram(cluster, find_prometheus(services)),
-        cluster_queues=reader.list(CLUSTER_QUEUE, group="kueue"),
-        local_queues=reader.list(LOCAL_QUEUE, group="kueue"),
-        controllers=reader.read_controllers(),
-        definition=definition,
-        resources=() if definition is None else tuple(reader.list(INFERENCE) or ()),
-        kueue_configuration=(reader.read_map(KUEUE_MAP, KUEUE_NAMESPACE, "kueue") or {}).get(KUEUE_KEY),
-        unread=tuple(reader.unread),
-    )
-
-
-def _read_names(objects: tuple[Object, ...] | None) -> tuple[str, ...] | None:
-    return None if objects is None else tuple(obj["metadata"]["name"] for obj in objects)
-
-
-def _read_gateway_histogram(cluster: Cluster, address: str) -> str | None:
-    """Return the gateway's histogram in Prometheus, or None if Prometheus cannot be asked."""
-    try:
-        return find_gateway_histogram(cluster.read, address) if address else None
-    except ClusterError:
-        return None
 
 
 def _is_served(cluster: Cluster, path: str) -> bool:
@@ -410,24 +329,6 @@ def _is_served(cluster: Cluster, path: str) -> bool:
     return True
 
 
-def _read_custom_metrics(cluster: Cluster) -> frozenset[str] | None:
-    """Return the names of the pod metrics that HPAs can use."""
-    try:
-        api_resources = cluster.read(CUSTOM_METRICS)
-    except ClusterError:
-        return None
-    names = [str(row.get("name", "")) for row in get_at(api_resources, "resources", default=[])]
-    return frozenset(name.removeprefix("pods/") for name in names if name.startswith("pods/"))
-
-
-def _has_name(obj: Object, name: str) -> bool:
-    return bool(obj["metadata"]["name"] == name)
-
-
-def _is_available(deployment: Object) -> bool:
-    return int(get_at(deployment, "status", "availableReplicas", default=0)) > 0
-
-
 def _parse_version(text: str) -> str:
     match = VERSION.fullmatch(text.strip())
     return match[1] if match is not None else ""
@@ -436,7 +337,7 @@ def _parse_version(text: str) -> str:
 def _read_release(deployments: Iterable[Object], name: str) -> str:
     """Return a Deployment's version, from its version label or its image's tag; empty if neither has one."""
     for deployment in deployments:
-        if not _has_name(deployment, name):
+        if deployment["metadata"]["name"] != name:
             continue
         labeled = _parse_version(get_at(deployment, "metadata", "labels", VERSION_LABEL, default=""))
         containers = get_at(deployment, "spec", "template", "spec", "containers", default=[])
@@ -458,7 +359,7 @@ def minor_version(text: str) -> str:
 
 def effective_settings(observed: ObservedCluster, part: str) -> dict[str, str]:
     """Return the effective settings of a ConfigMap: upstream's defaults, overridden by its data."""
-    data = observed.maps.get(part) or {}
+    data = observed.read_map(f"config-{part}") or {}
     return {key: data.get(key, default) for key, default in MAPS[part].items()}
 
 
@@ -487,19 +388,17 @@ def _setting_value(text: str) -> float | str:
 # The observed profile.
 
 
-def make_observed_profile(cluster: Cluster) -> dict[str, Any]:
-    """Return the profile of a live cluster, as a document. Doctor reports no findings for the two together."""
-    return make_profile_document(observe_cluster(cluster))
+def make_observed_profile(observed: ObservedCluster) -> dict[str, Any]:
+    """Return the profile of a cluster, as a document; unreadable settings have their defaults.
 
-
-def make_profile_document(observed: ObservedCluster) -> dict[str, Any]:
-    """Return the profile of a cluster, as a document; unreadable settings have their defaults."""
-    knative: dict[str, Any] = {"installed": "knative" in observed.served}
+    Doctor reports no findings for the two together.
+    """
+    knative: dict[str, Any] = {"installed": observed.serves("knative")}
     if observed.knative:
         knative["version"] = minor_version(observed.knative)
-    knative["hpa"] = bool((observed.deployments or {}).get(HPA_EXTENSION))
+    knative["hpa"] = HPA_EXTENSION in (observed.list_running(KNATIVE_NAMESPACE) or ())
     knative |= {part: changed for part in MAPS if (changed := changed_settings(observed, part))}
-    kserve: dict[str, Any] = {"installed": "kserve" in observed.served}
+    kserve: dict[str, Any] = {"installed": observed.serves("kserve")}
     if observed.kserve:
         kserve["version"] = minor_version(observed.kserve)
     kserve["modes"] = [*(["Knative"] if knative["installed"] else []), "Standard"]
@@ -509,11 +408,11 @@ def make_profile_document(observed: ObservedCluster) -> dict[str, Any]:
     limits = _read_limits(observed)
     if limits:
         kserve["limits"] = limits
-    if observed.kserve_map is not None:
+    if observed.read_map(KSERVE_MAP, KSERVE_NAMESPACE) is not None:
         kserve |= {"httpRouteTimeouts": observed.http_route_timeouts, "ociModels": observed.oci_models}
     if observed.runtimes:
         kserve["runtimes"] = sorted(observed.runtimes)
-    domains = observed.maps.get("domain") or {}
+    domains = observed.read_map("config-domain") or {}
     pools = list(_observe_pools(observed))
     has_dra = _has_dra(observed) or any(BACKENDS[pool["backend"]].claims is not None for pool in pools)
     spec = {
@@ -538,7 +437,7 @@ def make_profile_document(observed: ObservedCluster) -> dict[str, Any]:
 def _has_dra(observed: ObservedCluster) -> bool:
     # Every recent cluster serves the API; only a driver makes it usable, and its chart creates the class.
     device_class = NodePool.model_fields["device_class"].default
-    return find_by_name(observed.device_classes or (), device_class) is not None
+    return find_by_name(observed.list_objects(kube.DEVICE_CLASS) or (), device_class) is not None
 
 
 def _read_limits(observed: ObservedCluster) -> dict[str, str]:
@@ -551,10 +450,10 @@ def _read_limits(observed: ObservedCluster) -> dict[str, str]:
 
 def _observe_metrics(observed: ObservedCluster) -> dict[str, Any]:
     adapter = "prometheus-adapter" if observed.metrics is not None else "none"
-    if adapter == "none" and "keda" in observed.served:
+    if adapter == "none" and observed.serves("keda"):
         adapter = "keda"
-    metrics: dict[str, Any] = {"adapter": adapter, "metricsServer": "metrics-server" in observed.served}
-    address, histogram = find_prometheus(observed.services), observed.gateway_histogram
+    metrics: dict[str, Any] = {"adapter": adapter, "metricsServer": observed.serves("metrics-server")}
+    address, histogram = observed.prometheus, observed.gateway_histogram
     return {
         **metrics,
         **({"prometheus": address} if address else {}),
@@ -579,8 +478,11 @@ def find_prometheus(services: Iterable[Object]) -> str:
 def _observe_pools(observed: ObservedCluster) -> Iterator[dict[str, Any]]:
     """Yield the pools of GPU nodes: nodes that advertise the same GPUs through the same backend."""
     groups: dict[tuple[str, str, str], list[tuple[GpuNode, dict[str, Any]]]] = {}
-    offered = of_claim.group_offered_devices(observed.nodes or (), observed.slices or (), observed.device_classes or ())
-    for obj in observed.nodes or ():
+    nodes = observed.list_objects(kube.NODE) or ()
+    offered = of_claim.group_offered_devices(
+        nodes, observed.list_objects(kube.RESOURCE_SLICE) or (), observed.list_objects(kube.DEVICE_CLASS) or ()
+    )
+    for obj in nodes:
         node = make_gpu_node(obj, observed, offered.get(obj["metadata"]["name"], ()))
         for pool in gpu.detect_pools(node):
             label = node.labels.get(keys.GPU_PRODUCT, "")
@@ -596,7 +498,7 @@ def _observe_pools(observed: ObservedCluster) -> Iterator[dict[str, Any]]:
         if memory.isdigit() and int(memory):
             pool["gpuMemoryMebibytes"] = int(memory)
         pool |= {field: value for field, value in detected.items() if field != "name"}
-        if label and len(observed.nodes or ()) > len(rows):
+        if label and len(nodes) > len(rows):
             # The label of a GPU that pods share ends with -SHARED (NVIDIA/k8s-device-plugin internal/lm/resource.go).
             pool["selector"] = {keys.GPU_PRODUCT: label}
         yield pool
@@ -606,28 +508,29 @@ def make_gpu_node(node: Object, observed: ObservedCluster, devices: Iterable[Dra
     """Return the properties of a node that GPU backends use to detect their pools."""
     amounts = get_at(node, "status", "allocatable", default={})
     resources = {name: amount for name, text in amounts.items() if (amount := quantities.parse_whole_quantity(text))}
-    return GpuNode(resources, get_at(node, "metadata", "labels", default={}), observed.served, tuple(devices))
+    served = frozenset(filter(observed.serves, ("kai",)))
+    return GpuNode(resources, get_at(node, "metadata", "labels", default={}), served, tuple(devices))
 
 
 def read_class_values(observed: ObservedCluster) -> dict[str, int]:
     """Return the values of the priority classes that workloads can use, by name."""
     return {
         priority_class["metadata"]["name"]: int(priority_class.get("value", 0))
-        for priority_class in observed.classes or ()
+        for priority_class in observed.list_objects(kube.PRIORITY_CLASS) or ()
         if not priority_class["metadata"]["name"].startswith("system-")
     }
 
 
 def observe_kai(observed: ObservedCluster) -> dict[str, Any]:
     """Return the profile's ``scheduling.kai``. Settings that were not read have KAI's defaults."""
-    deployments = observed.kai or ()
+    deployments = observed.list_objects(kube.DEPLOYMENT, KAI_NAMESPACE) or ()
     releases = (_read_release(deployments, get_at(obj, "metadata", "name")) for obj in deployments)
     version = minor_version(next(filter(None, releases), ""))
     return {**({"version": version} if version else {}), **read_kai_settings(deployments, version)}
 
 
 def _observe_scheduling(observed: ObservedCluster) -> dict[str, Any]:
-    kai = "kai" in observed.served
+    kai = observed.serves("kai")
     values = read_class_values(observed)
     levels = {f"{PREFIX}{name}{suffix}" for name in LEVELS for suffix in ("", "-preemptible")}
     classes = {name: value for name, value in values.items() if name not in levels}
@@ -637,7 +540,7 @@ def _observe_scheduling(observed: ObservedCluster) -> dict[str, Any]:
     if all(name in classes for name in FOUR):
         labels = [
             get_at(priority_class, "metadata", "labels", keys.APP_MANAGED_BY)
-            for priority_class in observed.classes or ()
+            for priority_class in observed.list_objects(kube.PRIORITY_CLASS) or ()
             if priority_class["metadata"]["name"] in FOUR
         ]
         owner = "kai" if kai else "cluster"
@@ -651,22 +554,22 @@ def _observe_scheduling(observed: ObservedCluster) -> dict[str, Any]:
 
 def _observe_queue_quotas(observed: ObservedCluster) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the quota of each project with a queue, so that an apply with the observed profile keeps it."""
-    for queue in observed.queues or ():
+    for queue in observed.list_objects(kube.QUEUE) or ():
         project = get_at(queue, "metadata", "labels", keys.PROJECT)
         resources = get_at(queue, "spec", "resources", default={})
         amounts = {name: get_at(resources, name, "quota", default=0) for name in RESOURCES}
         if not project:
             continue
         gpu_queue = resources.get("gpu", {})
-        quota = {
-            "gpus": amounts["gpu"],
-            "cpu": amounts["cpu"] / 1000,
-            "memory": f"{amounts['memory']}M",
-        }
+        quota = (
+            ("gpus", "gpu", amounts["gpu"]),
+            ("cpu", "cpu", amounts["cpu"] / 1000),
+            ("memory", "memory", f"{amounts['memory']}M"),
+        )
         yield (
             project,
             {
-                **{field: quota[field] for field, name in QUOTA_FIELDS.items() if amounts[name] != UNLIMITED},
+                **{field: value for field, name, value in quota if amounts[name] != UNLIMITED},
                 "overQuota": get_at(gpu_queue, "limit", default=UNLIMITED) == UNLIMITED,
                 "overQuotaWeight": int(get_at(gpu_queue, "overQuotaWeight", default=1)),
             },
@@ -684,19 +587,20 @@ def find_namespace_pattern(namespaces: Iterable[Object]) -> str:
 
 
 def _observe_projects(observed: ObservedCluster) -> dict[str, Any]:
-    pattern = find_namespace_pattern(observed.namespaces or ())
+    namespaces = observed.list_objects(kube.NAMESPACE) or ()
+    pattern = find_namespace_pattern(namespaces)
     levels = Counter(
         get_at(obj, "metadata", "labels", POD_SECURITY, default="baseline")
-        for obj in observed.namespaces or ()
+        for obj in namespaces
         if get_at(obj, "metadata", "labels", keys.PROJECT)
     )
-    settings: dict[str, Any] = {"quota": "kai" if "kai" in observed.served else "resourcequota"}
+    settings: dict[str, Any] = {"quota": "kai" if observed.serves("kai") else "resourcequota"}
     if pattern:
         settings["namespace"] = pattern
         settings["podSecurity"] = levels.most_common(1)[0][0]
     parents = Counter(
         parent
-        for obj in observed.queues or ()
+        for obj in observed.list_objects(kube.QUEUE) or ()
         if get_at(obj, "metadata", "labels", keys.PROJECT) and (parent := get_at(obj, "spec", "parentQueue"))
     )
     if parents:
@@ -704,7 +608,7 @@ def _observe_projects(observed: ObservedCluster) -> dict[str, Any]:
     known = dict(_observe_queue_quotas(observed))
     of_kueue = [
         queue
-        for queue in observed.cluster_queues or ()
+        for queue in observed.list_objects(kube.CLUSTER_QUEUE) or ()
         if get_at(queue, "metadata", "labels", keys.PROJECT, default="")
     ]
     if of_kueue:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.cluster.client.protocol import PRIORITY_CLASS, QUEUE, QUOTA
+from ebbtide.cluster.client import protocol as kube
 from ebbtide.cluster.doctor.findings import FixPatch, make_error_finding, make_warning_finding
-from ebbtide.cluster.doctor.kai import read_runtime_class
+from ebbtide.cluster.doctor.kai import KAI_NAMESPACE, read_runtime_class
 from ebbtide.cluster.doctor.kueue import KUEUE_KEY, KUEUE_MAP, KUEUE_NAMESPACE, POD_FRAMEWORKS, read_settings
 from ebbtide.cluster.doctor.observed import make_gpu_node, observe_kai, read_class_values
 from ebbtide.cluster.read import claims as of_claim
@@ -16,17 +15,17 @@ from ebbtide.cluster.read.inventory import find_by_name
 from ebbtide.cluster.read.queues import Queues
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.selectors import matches_selector
-from ebbtide.core.translation import project
 from ebbtide.core.translation.gpu import BACKENDS, list_pool_requests
 from ebbtide.core.translation.plan import Priority
 from ebbtide.core.translation.priority import KAI, make_priority_class
-from ebbtide.core.translation.quotas import kai, resourcequota
+from ebbtide.core.translation.quotas import kai
 from ebbtide.core.translation.traps import find_deadline
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from ebbtide.cluster.doctor.findings import Finding, SpecRequirements
+    from ebbtide.cluster.doctor.kueue import KueueSettings
     from ebbtide.cluster.doctor.observed import ObservedCluster
     from ebbtide.core.profile.models import NodePool
     from ebbtide.core.translation.gpu.backend import GpuNode
@@ -42,8 +41,17 @@ PRESSURES: Final = {
 }
 
 
+#: The settings of KAI that the profile declares, with the effect of a different one.
+KAI_SETTINGS: Final = {
+    "gangScheduleKnative": "with gang scheduling, KAI up to 0.17, but not 0.12, never starts a service that is scaled to zero; "
+    "without it, KAI ignores priority classes of Knative pods",
+    "sharingMode": "KAI rejects pods that request a part of a GPU if sharing is disabled, and the mode determines whether it "
+    "enforces memory",
+}
+
+
 def _check_classes(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
-    if observed.classes is None:
+    if observed.list_objects(kube.PRIORITY_CLASS) is None:
         return
     scheduling = requirements.profile.spec.scheduling
     live = read_class_values(observed)
@@ -62,13 +70,13 @@ def _check_classes(observed: ObservedCluster, requirements: SpecRequirements) ->
                 f"priority class {name} not found, but the profile says that the cluster provides it",
                 "pods that use it are rejected",
                 f"create it with the value {value}, or set scheduling.classesOwner: ebbtide in the profile",
-                FixPatch("create", PRIORITY_CLASS, name, body=body),
+                FixPatch("create", kube.PRIORITY_CLASS, name, body=body),
             )
 
 
 def _check_nodes(observed: ObservedCluster, _: SpecRequirements) -> Iterator[Finding]:
     """Report nodes that take no pods because of a condition: new pods wait, and the scheduler names only a taint."""
-    for node in observed.nodes or ():
+    for node in observed.list_objects(kube.NODE) or ():
         conditions = {each["type"]: each["status"] for each in get_at(node, "status", "conditions", default=())}
         states = [text for name, text in PRESSURES.items() if conditions.get(name) == "True"]
         states += ["is not ready"] * (conditions.get("Ready", "True") != "True")
@@ -84,9 +92,10 @@ def _check_nodes(observed: ObservedCluster, _: SpecRequirements) -> Iterator[Fin
 
 
 def _check_pools(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
-    if observed.nodes is None:
+    live = observed.list_objects(kube.NODE)
+    if live is None:
         return
-    nodes = [make_gpu_node(node, observed) for node in observed.nodes]
+    nodes = [make_gpu_node(node, observed) for node in live]
     used = {plan.pool.name for plan in requirements.plans if plan.pool is not None and plan.gpu is not None}
     for pool in requirements.profile.spec.node_pools:
         is_used = pool.name in used
@@ -146,8 +155,6 @@ def _compare_pool(pool: NodePool, nodes: Sequence[GpuNode], *, is_used: bool) ->
 
 def _check_device_classes(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     """Report missing device classes of node pools and workloads, and extended resources that no class and no node provides."""
-    if observed.device_classes is None:
-        return
     spec = requirements.profile.spec
     pools = spec.node_pools if requirements.specs is None else ()
     needed = {
@@ -162,8 +169,13 @@ def _check_device_classes(observed: ObservedCluster, requirements: SpecRequireme
             )
             needed |= dict.fromkeys(classes, f"workload {ask.workload}")
             resources |= dict.fromkeys(parts.get("limits", ()), f"workload {ask.workload}")
-    provided = {name for obj in observed.device_classes for name in of_claim.list_resources(obj)}
-    provided |= {name for node in observed.nodes or () for name in get_at(node, "status", "allocatable", default={})}
+    device_classes = observed.list_objects(kube.DEVICE_CLASS) if needed or resources else None
+    if device_classes is None:
+        return
+    # A resource that no class provides may be a node's.
+    nodes = observed.list_objects(kube.NODE)
+    provided = {name for obj in device_classes for name in of_claim.list_resources(obj)}
+    provided |= {name for node in nodes or () for name in get_at(node, "status", "allocatable", default={})}
     for name, user in needed.items():
         if name not in provided:
             yield make_error_finding(
@@ -173,7 +185,7 @@ def _check_device_classes(observed: ObservedCluster, requirements: SpecRequireme
                 "install the DRA driver with its device classes, or correct deviceClass of the node pool in the profile",
             )
     for name, user in resources.items():
-        if name not in provided and observed.nodes is not None:
+        if name not in provided and nodes is not None:
             yield make_error_finding(
                 "DOC200",
                 f"no device class has extendedResourceName {name}, and no node provides it, but {user} requests it",
@@ -185,7 +197,7 @@ def _check_device_classes(observed: ObservedCluster, requirements: SpecRequireme
 def _check_scheduler(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     scheduler = requirements.profile.spec.scheduling.scheduler
     by_kai = scheduler == "kai-scheduler" or requirements.profile.spec.projects.quota == "kai"
-    if by_kai and "kai" not in observed.served:
+    if by_kai and not observed.serves("kai"):
         yield make_error_finding(
             "DOC016",
             "KAI-Scheduler is not installed, but the profile uses it to schedule pods or to enforce quotas",
@@ -197,32 +209,19 @@ def _check_scheduler(observed: ObservedCluster, requirements: SpecRequirements) 
 def _check_kai(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     """Compare gang scheduling and GPU sharing with the profile."""
     scheduling = requirements.profile.spec.scheduling
-    if not observed.kai or scheduling.scheduler != KAI:
+    if scheduling.scheduler != KAI or not observed.list_objects(kube.DEPLOYMENT, KAI_NAMESPACE):
         return
     live = observe_kai(observed)
-    for field, declared, effect in (
-        (
-            "gangScheduleKnative",
-            scheduling.kai.gang_schedule_knative,
-            (
-                "with gang scheduling, KAI up to 0.17, but not 0.12, never starts a service that is scaled to zero; without it, KAI "
-                "ignores priority classes of Knative pods"
-            ),
-        ),
-        (
-            "sharingMode",
-            scheduling.kai.sharing_mode,
-            (
-                "KAI rejects pods that request a part of a GPU if sharing is disabled, and the mode determines whether it enforces "
-                "memory"
-            ),
-        ),
-    ):
-        if live[field] != declared:
+    declared = {
+        "gangScheduleKnative": scheduling.kai.gang_schedule_knative,
+        "sharingMode": scheduling.kai.sharing_mode,
+    }
+    for field, effect in KAI_SETTINGS.items():
+        if live[field] != declared[field]:
             value = json.dumps(live[field]).strip('"')
             yield make_error_finding(
                 "DOC047",
-                f"KAI-Scheduler has {field} {value}, but the profile has {json.dumps(declared)}",
+                f"KAI-Scheduler has {field} {value}, but the profile has {json.dumps(declared[field])}",
                 effect,
                 f"set scheduling.kai.{field}: {value} in the profile, or change KAI's Helm values",
             )
@@ -230,12 +229,15 @@ def _check_kai(observed: ObservedCluster, requirements: SpecRequirements) -> Ite
 
 def _check_runtime_class(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     """Check that the RuntimeClass exists that KAI's webhook sets on pods with a GPU."""
-    kai = observed.kai
-    if not kai or observed.runtime_classes is None or requirements.profile.spec.scheduling.scheduler != KAI:
+    if requirements.profile.spec.scheduling.scheduler != KAI:
+        return
+    deployments = observed.list_objects(kube.DEPLOYMENT, KAI_NAMESPACE)
+    classes = observed.list_objects(kube.RUNTIME_CLASS) if deployments else None
+    if not deployments or classes is None:
         return
     live = observe_kai(observed)
-    name, whole = read_runtime_class(kai, live.get("version", ""))
-    if name and name not in observed.runtime_classes and (whole or live["sharingMode"] != "Disabled"):
+    name, whole = read_runtime_class(deployments, live.get("version", ""))
+    if name and find_by_name(classes, name) is None and (whole or live["sharingMode"] != "Disabled"):
         yield make_error_finding(
             "DOC048",
             f"RuntimeClass {name} not found, but KAI-Scheduler sets it on pods that request {'GPUs' if whole else 'a part of a GPU'}",
@@ -250,11 +252,15 @@ def _check_runtime_class(observed: ObservedCluster, requirements: SpecRequiremen
         )
 
 
+def _read_kueue_settings(observed: ObservedCluster) -> KueueSettings | None:
+    return read_settings((observed.read_map(KUEUE_MAP, KUEUE_NAMESPACE) or {}).get(KUEUE_KEY, ""))
+
+
 def _check_kueue(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     """Check that Kueue is installed and holds back the pods of services, if the profile uses it."""
     if requirements.profile.spec.projects.quota != "kueue":
         return
-    if "kueue" not in observed.served:
+    if not observed.serves("kueue"):
         yield make_error_finding(
             "DOC138",
             "Kueue is not installed, or does not serve kueue.x-k8s.io/v1beta2, but the profile uses it to enforce quotas",
@@ -262,17 +268,8 @@ def _check_kueue(observed: ObservedCluster, requirements: SpecRequirements) -> I
             "install Kueue 0.15 or later, or correct projects.quota in the profile",
         )
         return
-    if observed.kueue_configuration is None:
-        return
-    try:
-        settings = read_settings(observed.kueue_configuration)
-    except ValueError as error:
-        yield make_warning_finding(
-            "DOC201",
-            f"the configuration of Kueue in ConfigMap {KUEUE_MAP} is invalid: {error}",
-            "doctor does not know which pods Kueue holds back; if Kueue cannot read it either, its controller does not restart",
-            f"correct {KUEUE_KEY} in ConfigMap {KUEUE_MAP} in namespace {KUEUE_NAMESPACE}, and restart Kueue's controller",
-        )
+    settings = _read_kueue_settings(observed)
+    if settings is None:
         return
     if POD_FRAMEWORKS.isdisjoint(settings.frameworks):
         yield make_error_finding(
@@ -282,8 +279,9 @@ def _check_kueue(observed: ObservedCluster, requirements: SpecRequirements) -> I
             f"add pod to integrations.frameworks in ConfigMap {KUEUE_MAP}, and restart Kueue's controller",
         )
     # Labels that cannot be read may match.
-    for name in requirements.namespaces if observed.namespaces is not None else ():
-        found = [find_by_name(observed.namespaces or (), name), *requirements.objects]
+    namespaces = observed.list_objects(kube.NAMESPACE)
+    for name in requirements.namespaces if namespaces is not None else ():
+        found = [find_by_name(namespaces or (), name), *requirements.objects]
         labels = {
             key: value
             for obj in found
@@ -303,10 +301,11 @@ def _check_kueue(observed: ObservedCluster, requirements: SpecRequirements) -> I
 def _check_kueue_queues(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     """Check that the queues of the workloads' projects admit pods. An apply creates missing ones, if it manages projects."""
     projects = requirements.profile.spec.projects
-    if "kueue" not in observed.served or projects.quota != "kueue":
+    if projects.quota != "kueue" or not observed.serves("kueue"):
         return
-    queues = Queues(observed.local_queues, observed.cluster_queues)
     for name, namespace in dict.fromkeys((plan.spec.project or "", plan.namespace) for plan in requirements.plans):
+        # Members of a project can read its LocalQueues only in its namespace.
+        queues = Queues(observed.list_objects(kube.LOCAL_QUEUE, namespace), observed.list_objects(kube.CLUSTER_QUEUE))
         closed = queues.explain_closed(name, namespace) if name else None
         if closed is not None and not (closed.missing and projects.manage):
             yield make_error_finding(
@@ -319,13 +318,11 @@ def _check_kueue_queues(observed: ObservedCluster, requirements: SpecRequirement
 
 def _check_ready_timeout(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     """Check that Kueue does not delete pods before they have to be ready."""
-    settings = None
-    with suppress(ValueError):
-        settings = read_settings(observed.kueue_configuration or "")
+    settings = _read_kueue_settings(observed) if requirements.profile.spec.projects.quota == "kueue" else None
     if settings is None or settings.ready_seconds is None:
         return
     names = [plan.name for plan in requirements.plans if find_deadline(plan) > settings.ready_seconds]
-    if names and requirements.profile.spec.projects.quota == "kueue":
+    if names:
         yield make_warning_finding(
             "DOC198",
             f"Kueue deletes pods that are not ready {settings.ready_seconds} s after their admission, which is less than the "
@@ -344,34 +341,38 @@ def find_missing_schedulers(observed: ObservedCluster, requirements: SpecRequire
 
 def find_missing_objects(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     """Yield findings about objects without which no pod of the plans starts: classes and queues."""
-    used = {plan.priority.name for plan in requirements.plans}
-    for finding in _check_classes(observed, requirements):
-        if finding.patch is not None and finding.patch.name in used:
-            yield finding
+    used = {plan.priority.name for plan in requirements.plans if plan.priority.name}
+    if used and requirements.profile.spec.scheduling.classes_owner != "ebbtide":
+        for finding in _check_classes(observed, requirements):
+            if finding.patch is not None and finding.patch.name in used:
+                yield finding
     yield from _check_parent_queue(observed, requirements)
     yield from _check_default_queue(observed, requirements)
     yield from _check_kueue_queues(observed, requirements)
     yield from _check_device_classes(observed, requirements)
     kinds = {plan.gpu.kind for plan in requirements.plans if plan.gpu is not None}
-    whole = read_runtime_class(observed.kai or (), observe_kai(observed).get("version", "")).whole
-    if kinds if whole else kinds - {"devices"}:
-        yield from _check_runtime_class(observed, requirements)
+    if kinds and requirements.profile.spec.scheduling.scheduler == KAI:
+        deployments = observed.list_objects(kube.DEPLOYMENT, KAI_NAMESPACE) or ()
+        if kinds != {"devices"} or read_runtime_class(deployments, observe_kai(observed).get("version", "")).whole:
+            yield from _check_runtime_class(observed, requirements)
 
 
 def _check_parent_queue(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     """Check the projects' parent queue: KAI ignores queues whose parent is missing, and enforces the parent's quota too."""
     projects = requirements.profile.spec.projects
-    if observed.queues is None or "kai" not in observed.served or projects.quota != "kai" or not projects.manage:
+    if projects.quota != "kai" or not projects.manage or not observed.serves("kai"):
         return
-    name = projects.parent_queue
-    parent = find_by_name(observed.queues, name)
+    queues, name = observed.list_objects(kube.QUEUE), projects.parent_queue
+    if queues is None:
+        return
+    parent = find_by_name(queues, name)
     if parent is None:
         yield make_error_finding(
             "DOC026",
             f"queue {name} not found, but the profile names it as the parent of the projects' queues",
             "KAI ignores queues whose parent is missing, and their pods stay pending",
             "create the queue, or set projects.parentQueue in the profile to an existing queue",
-            FixPatch("create", QUEUE, name, body=kai.make_parent_queue(name)),
+            FixPatch("create", kube.QUEUE, name, body=kai.make_parent_queue(name)),
         )
         return
     zero = _list_zero_quotas(parent)
@@ -382,7 +383,7 @@ def _check_parent_queue(observed: ObservedCluster, requirements: SpecRequirement
             f"queue {name} has a quota of 0 for {', '.join(zero)}",
             "KAI also counts non-preemptible pods against every parent queue, so they stay pending in every project",
             f"raise the quota of {name} to the sum of its projects' quotas, or set it to -1 (unlimited)",
-            FixPatch("merge", QUEUE, name, body={"spec": {"resources": unlimited}}),
+            FixPatch("merge", kube.QUEUE, name, body={"spec": {"resources": unlimited}}),
         )
 
 
@@ -397,10 +398,10 @@ def _check_default_queue(observed: ObservedCluster, requirements: SpecRequiremen
         for plan in requirements.plans
         if plan.spec.project is None and plan.scheduled and not plan.priority.preemptible
     ]
-    if not plans or observed.queues is None or requirements.profile.spec.scheduling.scheduler != KAI:
-        return
+    is_by_kai = bool(plans) and requirements.profile.spec.scheduling.scheduler == KAI
+    queues = observed.list_objects(kube.QUEUE) if is_by_kai else None
     name, seen = kai.DEFAULT_QUEUE, set[str]()
-    while (queue := find_by_name(observed.queues, name)) is not None and name not in seen:
+    while (queue := find_by_name(queues or (), name)) is not None and name not in seen:
         seen.add(name)
         zero = _list_zero_quotas(queue)
         # Every pod requests processors and memory.
@@ -424,35 +425,6 @@ def _list_zero_quotas(queue: Object) -> list[str]:
     return [resource for resource in kai.RESOURCES if get_at(quotas, resource, "quota", default=0) == 0]
 
 
-def _check_quotas(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
-    spec = requirements.profile.spec
-    if observed.quotas is None or spec.projects.quota != "resourcequota" or not spec.projects.manage:
-        return
-    live = {(obj["metadata"]["namespace"], obj["metadata"]["name"]): obj for obj in observed.quotas}
-    for name in spec.projects.known:
-        namespace = spec.projects.namespace.replace("{project}", name)
-        rendered = {
-            obj["metadata"]["name"]: obj
-            for obj in project.make_project_objects(name, namespace, requirements.profile)
-            if obj["kind"] == QUOTA.name
-        }
-        for quota in resourcequota.QUOTAS:
-            expected = get_at(rendered.get(quota), "spec", "hard", default={})
-            actual = get_at(live.get((namespace, quota)), "spec", "hard", default={})
-            if not actual or actual == expected:
-                continue
-            yield make_warning_finding(
-                "DOC017",
-                f"the quota of project {name} is {_format_hard_limits(actual)}, but the profile has {_format_hard_limits(expected)}",
-                "the next apply of a spec in this project sets it to the profile's value",
-                f"to keep the cluster's value, correct projects.known.{name} in the profile",
-            )
-
-
-def _format_hard_limits(hard: Mapping[str, str]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in sorted(hard.items())) or "none"
-
-
 CHECKS: Final = (
     _check_classes,
     _check_nodes,
@@ -465,5 +437,4 @@ CHECKS: Final = (
     _check_kai,
     _check_runtime_class,
     _check_parent_queue,
-    _check_quotas,
 )

@@ -231,13 +231,6 @@ def _is_of_endpoint(obj: Object) -> bool:
     return bool(get_at(obj, "metadata", "labels", keys.APP_COMPONENT) == keys.ENDPOINT_COMPONENT)
 
 
-def _explain_forbidden(obj: Object, error: ClusterError) -> str:
-    """Return why an object cannot be written; members of a project may not write the policies of its endpoint."""
-    project = get_at(obj, "metadata", "labels", keys.PROJECT)
-    advice = f"; ask an administrator to run ebbtide project create {project}" if _is_of_endpoint(obj) else ""
-    return f"{error}{advice}"
-
-
 def _set_owner(obj: Object, owner: Object | None) -> Object:
     """Return an object with its owner; the objects that follow a workload belong to the workload."""
     if owner is None or not is_owned(obj) or obj["kind"] in FOLLOWERS:
@@ -294,13 +287,12 @@ def _plan_object(
     cluster: Cluster, obj: Object, profile: Profile | None = None, *, create: bool = False, owner: Object | None = None
 ) -> ApplyStep:
     if obj["kind"] == kube.LLM.name and owner is not None:
-        return ApplyStep("refused", obj, refusal=LLM_REFUSAL, error=kube.RefusedError(LLM_REFUSAL))
+        return _refuse(obj, kube.RefusedError(LLM_REFUSAL))
     if taken := find_taken_model(cluster, obj):
-        return ApplyStep("refused", obj, refusal=taken, error=kube.RefusedError(taken))
-    name, namespace = obj["metadata"]["name"], obj["metadata"].get("namespace", "")
-    new = create and is_top_object(obj)
+        return _refuse(obj, kube.RefusedError(taken))
+    new, metadata = create and is_top_object(obj), obj["metadata"]
     try:
-        live = inventory.get_top(cluster, name, namespace) if new else cluster.get(kube.kind_of(obj), name, namespace)
+        live = inventory.get_top(cluster, metadata["name"], metadata["namespace"]) if new else _read_live(cluster, obj)
     except kube.MissingError:
         return _plan_creation(cluster, obj)
     except kube.ForbiddenError:
@@ -308,8 +300,7 @@ def _plan_object(
             raise
         return ApplyStep("keep", obj, notes=("reading it is forbidden; assumed to exist and to be up to date",))
     if new:
-        taken = _explain_taken_name(obj, live)
-        return ApplyStep("refused", obj, refusal=taken, error=kube.ExistsError(taken))
+        return _refuse(obj, kube.ExistsError(_explain_taken_name(obj, live)))
     step = _check_owner(_plan_existing(cluster, obj, live, profile), live, owner)
     # Only a user reads the notes, which take a request.
     if owner is not None or not is_top_object(obj) or step.rollout:
@@ -368,14 +359,22 @@ def _plan_creation(cluster: Cluster, obj: Object) -> ApplyStep:
         if "namespaces" in str(error):
             # An earlier step creates its namespace; a dry run is not possible before that.
             return ApplyStep("create", obj)
-        return ApplyStep("refused", obj, refusal=f"kind {obj['kind']} is unknown to this cluster: {error}", error=error)
+        return _refuse(obj, kube.MissingError(f"kind {obj['kind']} is unknown to this cluster: {error}"))
     except kube.BusyError:
         return ApplyStep("create", obj)
-    except kube.ForbiddenError as error:
-        return ApplyStep("refused", obj, refusal=_explain_forbidden(obj, error), error=error)
     except ClusterError as error:
-        return ApplyStep("refused", obj, refusal=explain_rejection(str(error)), error=error)
+        return _refuse(obj, error)
     return ApplyStep("create", obj)
+
+
+def _refuse(obj: Object, error: ClusterError) -> ApplyStep:
+    """Return the step of an object that the cluster would reject, with the fix if one is known."""
+    refusal = explain_rejection(str(error))
+    if isinstance(error, kube.ForbiddenError) and _is_of_endpoint(obj):
+        # Members of a project may not write the policies of its endpoint.
+        project = get_at(obj, "metadata", "labels", keys.PROJECT)
+        refusal = f"{error}; ask an administrator to run ebbtide project create {project}"
+    return ApplyStep("refused", obj, refusal=refusal, error=error)
 
 
 def _plan_change(
@@ -393,9 +392,9 @@ def _plan_change(
     except kube.ForbiddenError as error:
         if is_shared(obj) and _contains_fields(live, kube.make_applicable(obj)):
             return ApplyStep("keep", obj, notes=("up to date; changing it is forbidden",))
-        return ApplyStep("refused", obj, refusal=_explain_forbidden(obj, error), error=error)
+        return _refuse(obj, error)
     except ClusterError as error:
-        return ApplyStep("refused", obj, refusal=explain_rejection(str(error)), error=error)
+        return _refuse(obj, error)
     if unset is not None:
         result = apply_merge_patch(result, unset)
     differences = diff_objects(live, result)
@@ -540,14 +539,14 @@ def _count_gpu_requests(steps: Sequence[ApplyStep]) -> dict[str, float]:
 
 def write_workload(
     cluster: Cluster,
-    planned: ApplyPlan,
+    planned: ApplyPlan | Iterable[ApplyStep],
     clock: Clock,
     *,
     force: bool = False,
     basis: Object | None = None,
     done: Callable[[ApplyStep], None] = lambda step: None,  # noqa: ARG005 - a callback that does nothing
 ) -> list[Object]:
-    """Write the planned changes in order, and return the resulting objects.
+    """Write the planned changes of a workload, or steps without one, in order, and return the resulting objects.
 
     ``basis`` is the workload's top object as it was read, if the plan was derived from it.
 
@@ -558,65 +557,47 @@ def write_workload(
         ClusterError: the cluster rejects an object; the objects before it are written, and the apply can be repeated.
 
     """
-    return write_steps(cluster, planned.steps, clock, create=planned.create, force=force, basis=basis, done=done)
-
-
-def write_steps(
-    cluster: Cluster,
-    planned: Iterable[ApplyStep],
-    clock: Clock,
-    *,
-    create: bool = False,
-    force: bool = False,
-    basis: Object | None = None,
-    done: Callable[[ApplyStep], None] = lambda step: None,  # noqa: ARG005 - a callback that does nothing
-) -> list[Object]:
-    """Write steps in order, and return the resulting objects. Raises the same errors as ``carry_out``."""
     results = []
-    steps_ = list(planned)
-    top = next((step.item for step in steps_ if is_top_object(step.item)), None)
-    for step in steps_:
+    steps, create = (planned.steps, planned.create) if isinstance(planned, ApplyPlan) else (tuple(planned), False)
+    top = next((step.item for step in steps if is_top_object(step.item)), None)
+    for step in steps:
         if step.verdict == "keep":
             if step.scaled:
                 # An interrupted apply may have left an outdated scale record, which its last write would have updated.
-                metadata = step.item["metadata"]
-                _update_scale_record(
-                    cluster, step, cluster.get(kube.kind_of(step.item), metadata["name"], metadata["namespace"])
-                )
+                _update_scale_record(cluster, step, _read_live(cluster, step.item))
             continue
-        must_create = create and is_top_object(step.item)
-        owned = replace(step, item=_add_owner(cluster, top, step.item))
-        on = basis if is_top_object(step.item) else None
-        work = (
-            partial(_create_top, cluster, step)
-            if must_create
-            else partial(_write_step, cluster, owned, force=force, basis=on)
-        )
+        if create and step.item is top:
+            work = partial(_create_top, cluster, step)
+        else:
+            owned = replace(step, item=_add_owner(cluster, top, step.item))
+            work = partial(_write_step, cluster, owned, force=force, basis=basis if step.item is top else None)
         result = _retry_while_busy(clock, work)
         results.append(result)
         done(step)
-        if is_top_object(step.item) and read_scale_record(result):
+        if step.item is top and read_scale_record(result):
             _update_scale_record(cluster, step, result)
     return results
 
 
+def _read_live(cluster: Cluster, obj: Object) -> Object:
+    """Return the live object; raise a ``MissingError`` if it does not exist."""
+    return cluster.get(kube.kind_of(obj), obj["metadata"]["name"], obj["metadata"].get("namespace", ""))
+
+
 def _create_top(cluster: Cluster, step: ApplyStep) -> Object:
-    metadata = step.item["metadata"]
     try:
         return cluster.create(step.item)
     except kube.ExistsError as error:
-        live = cluster.get(kube.kind_of(step.item), metadata["name"], metadata["namespace"])
-        raise kube.ExistsError(f"another client created it first: {_explain_taken_name(step.item, live)}") from error
+        taken = _explain_taken_name(step.item, _read_live(cluster, step.item))
+        raise kube.ExistsError(f"another client created it first: {taken}") from error
 
 
 def _add_owner(cluster: Cluster, top: Object | None, obj: Object) -> Object:
     """Return a companion object with its workload as owner, so that Kubernetes deletes them together."""
     if top is None or obj["kind"] not in FOLLOWERS or not is_owned(obj):
         return obj
-    live = cluster.get(kube.kind_of(top), top["metadata"]["name"], top["metadata"]["namespace"])
-    owner = {"apiVersion": top["apiVersion"], "kind": top["kind"]} | {
-        part: live["metadata"][part] for part in ("name", "uid")
-    }
+    metadata = _read_live(cluster, top)["metadata"]
+    owner = {"apiVersion": top["apiVersion"], "kind": top["kind"], "name": metadata["name"], "uid": metadata["uid"]}
     return {**obj, "metadata": {**obj["metadata"], "ownerReferences": [owner]}}
 
 

@@ -38,49 +38,44 @@ RBAC: Final = "rbac.authorization.k8s.io"
 USUAL_PRIORITY: Final = 100
 SEE: Final = ["get", "list", "watch"]
 SHIP: Final = [*SEE, "create", "patch", "update", "delete"]
+
+
+def make_rule(group: str, verbs: Sequence[str], *resources: str, names: Sequence[str] = ()) -> Object:
+    """Return a rule of a role; ``names`` limits it to these objects."""
+    limit = {"resourceNames": [*names]} if names else {}
+    return {"apiGroups": [group], "resources": [*resources], **limit, "verbs": [*verbs]}
+
+
 #: A member's permissions: apply and delete workloads with their companion objects, and observe them.
-MEMBER_RULES: Final[list[Object]] = [
-    {"apiGroups": ["serving.knative.dev"], "resources": ["services", "domainmappings"], "verbs": SHIP},
+MEMBER_RULES: Final = [
+    make_rule("serving.knative.dev", SHIP, "services", "domainmappings"),
     # ebbtide scale patches revisions.
-    {"apiGroups": ["serving.knative.dev"], "resources": ["revisions"], "verbs": [*SEE, "patch"]},
-    {"apiGroups": ["serving.knative.dev"], "resources": ["configurations", "routes"], "verbs": SEE},
-    {"apiGroups": ["autoscaling.internal.knative.dev"], "resources": ["podautoscalers"], "verbs": SEE},
-    {
-        "apiGroups": ["serving.kserve.io"],
-        "resources": ["inferenceservices", "llminferenceservices", "localmodelnamespacecaches"],
-        "verbs": SHIP,
-    },
-    {"apiGroups": ["gateway.networking.k8s.io"], "resources": ["httproutes"], "verbs": SHIP},
-    {"apiGroups": ["gateway.envoyproxy.io"], "resources": ["backends", "httproutefilters"], "verbs": SHIP},
+    make_rule("serving.knative.dev", [*SEE, "patch"], "revisions"),
+    make_rule("serving.knative.dev", SEE, "configurations", "routes"),
+    make_rule("autoscaling.internal.knative.dev", SEE, "podautoscalers"),
+    make_rule("serving.kserve.io", SHIP, "inferenceservices", "llminferenceservices", "localmodelnamespacecaches"),
+    make_rule("gateway.networking.k8s.io", SHIP, "httproutes"),
+    make_rule("gateway.envoyproxy.io", SHIP, "backends", "httproutefilters"),
     # An EnvoyExtensionPolicy runs Lua in the gateway that all projects share, and the limits are the administrator's.
-    {
-        "apiGroups": ["gateway.envoyproxy.io"],
-        "resources": ["backendtrafficpolicies", "envoyextensionpolicies", "securitypolicies"],
-        "verbs": SEE,
-    },
+    make_rule("gateway.envoyproxy.io", SEE, "backendtrafficpolicies", "envoyextensionpolicies", "securitypolicies"),
     # Only the keys of the project's endpoint. A server-side apply names the object, so create is limited to it too
     # (k8s.io/apiserver pkg/endpoints/handlers/patch.go).
-    {
-        "apiGroups": [""],
-        "resources": ["secrets"],
-        "resourceNames": [ENDPOINT_KEYS],
-        "verbs": ["get", "create", "patch"],
-    },
-    {"apiGroups": ["autoscaling"], "resources": ["horizontalpodautoscalers"], "verbs": SHIP},
-    {"apiGroups": ["keda.sh"], "resources": ["scaledobjects"], "verbs": SHIP},
-    {"apiGroups": ["apps"], "resources": ["daemonsets"], "verbs": SHIP},
-    {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": SHIP},
-    {"apiGroups": ["policy"], "resources": ["poddisruptionbudgets"], "verbs": SHIP},
-    {"apiGroups": ["resource.k8s.io"], "resources": ["resourceclaimtemplates"], "verbs": SHIP},
-    {"apiGroups": ["resource.k8s.io"], "resources": ["resourceclaims"], "verbs": SEE},
-    {"apiGroups": ["kueue.x-k8s.io"], "resources": ["localqueues"], "verbs": SEE},
-    {"apiGroups": [""], "resources": ["persistentvolumeclaims", "serviceaccounts"], "verbs": SHIP},
-    {"apiGroups": ["apps"], "resources": ["deployments", "replicasets"], "verbs": SEE},
-    {"apiGroups": [""], "resources": ["pods", "pods/log", "events", "resourcequotas", "limitranges"], "verbs": SEE},
-    {"apiGroups": [""], "resources": ["pods/exec", "pods/portforward"], "verbs": ["create", "get"]},
+    make_rule("", ["get", "create", "patch"], "secrets", names=[ENDPOINT_KEYS]),
+    make_rule("autoscaling", SHIP, "horizontalpodautoscalers"),
+    make_rule("keda.sh", SHIP, "scaledobjects"),
+    make_rule("apps", SHIP, "daemonsets"),
+    make_rule("batch", SHIP, "jobs"),
+    make_rule("policy", SHIP, "poddisruptionbudgets"),
+    make_rule("resource.k8s.io", SHIP, "resourceclaimtemplates"),
+    make_rule("resource.k8s.io", SEE, "resourceclaims"),
+    make_rule("kueue.x-k8s.io", SEE, "localqueues"),
+    make_rule("", SHIP, "persistentvolumeclaims", "serviceaccounts"),
+    make_rule("apps", SEE, "deployments", "replicasets"),
+    make_rule("", SEE, "pods", "pods/log", "events", "resourcequotas", "limitranges"),
+    make_rule("", ["create", "get"], "pods/exec", "pods/portforward"),
     # Only the project's namespace, because the RoleBinding is in it.
-    {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get"]},
-    {"apiGroups": [RBAC], "resources": ["rolebindings"], "verbs": SEE},
+    make_rule("", ["get"], "namespaces"),
+    make_rule(RBAC, SEE, "rolebindings"),
 ]
 
 

@@ -29,13 +29,7 @@ from ebbtide.core.translation.objects import Object
 def explain_no_rollback(live: LiveWorkload, to: str | None) -> str:
     """Return why a workload cannot be rolled back; empty if it can."""
     if live.service is None:
-        return (
-            f"{live.name} runs in KServe's Standard mode, which has no revisions; apply the older spec instead"
-            if live.top["kind"] == kube.KSERVE.name
-            else f"{live.name} is an LLMInferenceService, which has no revisions; apply the older spec instead"
-            if live.top["kind"] == kube.LLM.name
-            else f"{live.name} has no revision yet"
-        )
+        return _explain_no_revision(live, "apply the older spec instead")
     if reason := _explain_unfinished(live):
         return reason
     known = [revision["metadata"]["name"] for revision in live.revisions]
@@ -57,6 +51,14 @@ def explain_no_rollback(live: LiveWorkload, to: str | None) -> str:
         if target != previous:
             return f"KServe can only roll back to the previously rolled out revision ({previous or 'none'})"
     return ""
+
+
+def _explain_no_revision(live: LiveWorkload, fix: str) -> str:
+    """Return why a workload has no revision, with the fix."""
+    if live.top["kind"] == kube.KNATIVE.name:
+        return f"{live.name} has no revision yet"
+    mode = "is an LLMInferenceService" if live.top["kind"] == kube.LLM.name else "runs in KServe's Standard mode"
+    return f"{live.name} {mode}, which has no revisions; {fix}"
 
 
 def _explain_unfinished(live: LiveWorkload) -> str:
@@ -112,14 +114,7 @@ def pin_revision(cluster: Cluster, live: LiveWorkload, revision: str) -> None:
 def explain_no_scale(live: LiveWorkload, values: dict[str, float]) -> str:
     """Return why a scale cannot be set; empty if it can."""
     if live.service is None or not scaled_revisions(live):
-        if live.top["kind"] == "InferenceService":
-            return (
-                f"{live.name} has no revisions, because it runs in KServe's Standard mode; change minReplicas and "
-                "maxReplicas in the spec and apply it, which does not restart pods"
-            )
-        if live.top["kind"] == kube.LLM.name:
-            return f"{live.name} is an LLMInferenceService, which has no revisions; change minReplicas and maxReplicas in the spec and apply it"
-        return f"{live.name} has no revision yet"
+        return _explain_no_revision(live, "change minReplicas and maxReplicas in the spec and apply it")
     if reason := _explain_unfinished(live):
         return reason
     annotations = get_at(live.revisions[-1], "metadata", "annotations", default={}) if live.revisions else {}

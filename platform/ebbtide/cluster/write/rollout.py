@@ -21,21 +21,8 @@ from ebbtide.cluster.read.inventory import LiveWorkload
 from ebbtide.cluster.read.pods import find_condition, has_ended, is_ready
 from ebbtide.cluster.read.records import SAVED, RolloutMark, is_in_rollout, read_mark
 from ebbtide.cluster.read.revision_state import find_revision_failure, is_unscheduled, sum_percents, traffic_shares
-from ebbtide.cluster.write.apply import LATEST, POLL_SECONDS, ApplyPlan, ApplyStep, is_top_object, write_steps
-from ebbtide.core.autoscaler.rollout import (
-    FULL_PERCENT,
-    Create,
-    Finish,
-    GiveUp,
-    Limit,
-    RevisionState,
-    RolloutState,
-    RolloutStep,
-    Route,
-    Wait,
-    next_step,
-    reverse_roles,
-)
+from ebbtide.cluster.write.apply import LATEST, POLL_SECONDS, ApplyPlan, ApplyStep, is_top_object, write_workload
+from ebbtide.core.autoscaler import rollout as steps
 from ebbtide.core.base import keys
 from ebbtide.core.base.annotations import parse_count, read_annotation
 from ebbtide.core.base.paths import get_at
@@ -100,15 +87,18 @@ def roll_out(
     interrupt it. Writes need patch on Knative Services and Revisions.
     Raises ClusterError if the cluster rejects a write, and MissingError if the workload was deleted.
     """
-    rollout = Rollout(cluster, planned, clock, say, done, force=force)
+    rollout = _Rollout(cluster, planned, clock, say, done, force=force)
     failure = None
     while failure is None:
         check()
-        failure = rollout.step()
+        try:
+            failure = rollout.step()
+        except BusyError:
+            clock.sleep(POLL_SECONDS)
     return failure
 
 
-class Rollout:
+class _Rollout:
     """A process that carries out a rollout."""
 
     def __init__(
@@ -132,13 +122,6 @@ class Rollout:
 
     def step(self) -> str | None:
         """Carry out one step; return None if there are more, or else why the new revision failed, empty if it did not."""
-        try:
-            return self._step()
-        except BusyError:
-            self._clock.sleep(POLL_SECONDS)
-            return None
-
-    def _step(self) -> str | None:
         live = inventory.find_workload(self._cluster, self._name, self._namespace, self._clock.now())
         ended = self._find_ended(live)
         if ended:
@@ -151,14 +134,13 @@ class Rollout:
             return None
         state, failed = observe_rollout(live, pending=self._pending)
         self._end_surplus(live, state)
-        step = next_step(state)
-        if isinstance(step, Wait):
+        step = steps.next_step(state)
+        if isinstance(step, steps.Wait):
             self._refresh_gateway(live)
             self._wait(step.reason, state)
             return None
-        if isinstance(step, Finish):
+        if isinstance(step, steps.Finish):
             return self._finish(live, state, failed)
-        self._tell(describe_step(step, state))
         self._carry_out(step, live, state, failed)
         return None
 
@@ -170,31 +152,37 @@ class Rollout:
         mark = None if newest is None else read_mark(newest)
         return "" if mark is None else mark.failed
 
-    def _carry_out(self, step: RolloutStep, live: LiveWorkload, state: RolloutState, failed: str) -> None:
+    def _carry_out(self, step: steps.RolloutStep, live: LiveWorkload, state: steps.RolloutState, failed: str) -> None:
         match step:
-            case Limit(name, replicas):
+            case steps.Limit(name, replicas):
+                self._tell(f"{name} may have {count_noun(replicas, 'replica')}{_count_ready(state)}")
                 self._limit(_find(live, name), replicas, state.replicas)
-            case Route(shares):
+            case steps.Route(shares):
+                self._tell(
+                    "requests: " + ", ".join(f"{percent}% to {name}" for name, percent in sorted(shares.items()))
+                )
                 named = bool(failed) or self._pending
                 rows = make_traffic(shares, "" if named else _newest(live), reverse=named)
                 self._cluster.patch(kube.KNATIVE, self._name, self._namespace, {"spec": {"traffic": rows}})
-            case GiveUp(name, reason):
+            case steps.GiveUp(name, reason):
+                self._tell(f"{name} failed: {reason}; returning to the former revision")
                 revision = _find(live, name)
                 mark = _mark_of(revision, state.replicas)
                 self._annotate(name, {keys.ROLLOUT: replace(mark, failed=reason).format()})
-            case Create():
+            case steps.Create():
+                self._tell("creating the new revision")
                 self._create(live, state.replicas)
 
     def _create(self, live: LiveWorkload, replicas: int) -> None:
         """Write the objects, and limit the new revision to one replica as soon as it exists."""
         rows = make_traffic(_read_shares(live, ""), "", reverse=False)
-        steps = [
+        changes = [
             replace(step, item={**step.item, "spec": {**step.item["spec"], "traffic": rows}})
             if is_top_object(step.item)
             else step
             for step in self._planned.steps
         ]
-        write_steps(self._cluster, steps, self._clock, force=self._force, done=self._done)
+        write_workload(self._cluster, changes, self._clock, force=self._force, done=self._done)
         self._pending = False
         former, end = _newest(live), self._clock.ticks() + BIRTH_SECONDS
         while self._clock.ticks() < end:
@@ -216,7 +204,7 @@ class Rollout:
                 annotations[keys.PROGRESS_DEADLINE] = FAILED_DEADLINE
         self._annotate(revision["metadata"]["name"], {**annotations, keys.ROLLOUT: mark.format()})
 
-    def _finish(self, live: LiveWorkload, state: RolloutState, failed: str) -> str | None:
+    def _finish(self, live: LiveWorkload, state: steps.RolloutState, failed: str) -> str | None:
         """Restore the annotations, those of the revision that serves last, so that an interruption is noticed."""
         target = "" if state.target is None else state.target.name
         marked = sorted(filter(is_in_rollout, live.revisions), key=lambda row: row["metadata"]["name"] == target)
@@ -248,7 +236,7 @@ class Rollout:
             # Knative's garbage collector removed a revision without traffic.
             return
 
-    def _end_surplus(self, live: LiveWorkload, state: RolloutState) -> None:
+    def _end_surplus(self, live: LiveWorkload, state: steps.RolloutState) -> None:
         """End the replicas beyond a limit that wait for a node: Knative keeps them while none of the revision is ready.
 
         A new revision starts with its template's minimum before it can be limited. Its pods beyond the first wait for devices,
@@ -290,7 +278,7 @@ class Rollout:
         patch = {"metadata": {"annotations": {keys.ENDPOINTS: value}}}
         self._cluster.patch(kube.KNATIVE, self._name, self._namespace, patch)
 
-    def _wait(self, reason: str, state: RolloutState | None = None) -> None:
+    def _wait(self, reason: str, state: steps.RolloutState | None = None) -> None:
         self._tell(f"waiting for {reason}{'' if state is None else _count_ready(state)}")
         self._clock.sleep(POLL_SECONDS)
 
@@ -300,7 +288,7 @@ class Rollout:
             self._say(f"{self._clock.ticks() - self._start:5.0f} s  {self._name}: {text}\n")
 
 
-def observe_rollout(live: LiveWorkload, *, pending: bool) -> tuple[RolloutState, str]:
+def observe_rollout(live: LiveWorkload, *, pending: bool) -> tuple[steps.RolloutState, str]:
     """Return the state of a rollout, and why its new revision failed; with ``pending``, the new one is not created yet."""
     newest = _newest(live)
     shares = _read_shares(live, newest)
@@ -326,8 +314,8 @@ def observe_rollout(live: LiveWorkload, *, pending: bool) -> tuple[RolloutState,
         traffic_shares(live) == {name: share for name, share in requested.items() if share}
         and find_condition(live.top, "RoutesReady").get("status") == "True"
     )
-    state = RolloutState(replicas, target, sources, requested, routed)
-    return (reverse_roles(state, newest) if failed else state), failed
+    state = steps.RolloutState(replicas, target, sources, requested, routed)
+    return (steps.reverse_roles(state, newest) if failed else state), failed
 
 
 def _find_unread(live: LiveWorkload) -> str:
@@ -347,7 +335,7 @@ def _find_unread(live: LiveWorkload) -> str:
     return next((str(name) for name in (*serving, *missing)), "")
 
 
-def _observe_revision(live: LiveWorkload, revision: Object, shares: dict[str, int]) -> RevisionState:
+def _observe_revision(live: LiveWorkload, revision: Object, shares: dict[str, int]) -> steps.RevisionState:
     name = revision["metadata"]["name"]
     pods = [pod for pod in live.pods if get_at(pod, "metadata", "labels", keys.KNATIVE_REVISION) == name]
     alive = [pod for pod in pods if not has_ended(pod)]
@@ -357,7 +345,7 @@ def _observe_revision(live: LiveWorkload, revision: Object, shares: dict[str, in
     former = name != _newest(live) or (mark is not None and mark.failed)
     if limit is None and former and not alive and not shares.get(name):
         limit = 0
-    return RevisionState(name, limit, sum(map(is_ready, alive)), len(alive), leaving)
+    return steps.RevisionState(name, limit, sum(map(is_ready, alive)), len(alive), leaving)
 
 
 def make_traffic(shares: dict[str, int], target: str, *, reverse: bool) -> list[Object]:
@@ -366,7 +354,7 @@ def make_traffic(shares: dict[str, int], target: str, *, reverse: bool) -> list[
     A row without requests for the latest revision lets it have its replicas before it is ready. With ``reverse``, there is
     none: the latest revision has failed, or is not the new one yet, and gets no replicas.
     """
-    if target and shares == {target: FULL_PERCENT}:
+    if target and shares == {target: steps.FULL_PERCENT}:
         return LATEST
     rows: list[Object] = [
         {"revisionName": name, "latestRevision": False, "percent": percent} for name, percent in sorted(shares.items())
@@ -374,24 +362,7 @@ def make_traffic(shares: dict[str, int], target: str, *, reverse: bool) -> list[
     return rows if reverse else [*rows, {"latestRevision": True, "percent": 0}]
 
 
-def describe_step(step: RolloutStep, state: RolloutState) -> str:
-    """Return a step as a line for the user."""
-    match step:
-        case Limit(name, replicas):
-            return f"{name} may have {count_noun(replicas, 'replica')}{_count_ready(state)}"
-        case Route(shares):
-            return "requests: " + ", ".join(f"{percent}% to {name}" for name, percent in sorted(shares.items()))
-        case GiveUp(name, reason):
-            return f"{name} failed: {reason}; returning to the former revision"
-        case Wait(reason):
-            return f"waiting for {reason}"
-        case Create():
-            return "creating the new revision"
-        case Finish():
-            return "finished"
-
-
-def _count_ready(state: RolloutState) -> str:
+def _count_ready(state: steps.RolloutState) -> str:
     ready = sum(source.ready for source in state.sources) + (0 if state.target is None else state.target.ready)
     return f" ({ready} of {state.replicas} ready)"
 

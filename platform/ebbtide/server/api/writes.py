@@ -219,7 +219,7 @@ class Writes:
         _raise_refused(steps, force=False)
         done: list[str] = []
         with _report_partial_writes(done):
-            applying.write_steps(
+            applying.write_workload(
                 cluster, steps, self._connection.clock, done=lambda step: done.append(_describe_write(step))
             )
         return tuple(done)
