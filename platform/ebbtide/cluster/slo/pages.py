@@ -1,15 +1,12 @@
-"""Formats of a report: text for a terminal, Markdown, and a static page of HTML without network requests or scripts.
+"""A report as text for a terminal, and its numbers as text for pages.
 
-All text can contain names from a cluster: control characters are removed, and HTML and Markdown are escaped.
+Names come from a cluster, so their control characters are removed.
 """
 
 from __future__ import annotations
 
-import html
 import math
-import re
 from datetime import UTC, datetime
-from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.cluster.slo.report import HOUR, PLACES, ValueInterval, compute_report, format_span
@@ -26,8 +23,6 @@ if TYPE_CHECKING:
 PERCENT: Final = 100
 #: Labels of the outcomes.
 OUTCOMES: Final = {"kept": "met", "broken": "VIOLATED", "unknown": "unknown", "none": "-"}
-#: Characters with a meaning in Markdown.
-_MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]<>()#+!|~])")
 
 
 # Formatted numbers.
@@ -298,88 +293,6 @@ def _wrap_text(words: str, width: int = 100) -> str:
     import textwrap  # noqa: PLC0415 - only text needs it
 
     return textwrap.fill(make_printable(words), width)
-
-
-# Markdown.
-
-
-def format_markdown(report: Report) -> str:
-    lines = [f"# SLO report\n\n{format_report_time(report)}\n\n"]
-    if report.rows:
-        headings, *rows = _make_table(report)
-        rule = f"|{'---|' * len(TEXTS)}{'---:|' * (len(headings) - len(TEXTS))}\n"
-        lines += [_make_markdown_row(headings), rule, *map(_make_markdown_row, rows)]
-        verdicts = [
-            f"- {_escape_markdown(make_printable(row.name))}, {_escape_markdown(format_objective(verdict))}: **{OUTCOMES[verdict.outcome]}**"
-            f"{f'; {_escape_markdown(format_verdict(verdict))}' if format_verdict(verdict) else ''}\n"
-            for row in report.rows
-            for verdict in row.verdicts
-        ]
-        lines += ["\n", *verdicts, "\n" * bool(verdicts), f"{_escape_markdown(LEGEND)}\n"]
-    lines += [f"\n{_escape_markdown(make_printable(note))}\n" for note in _collect_notes(report)]
-    return "".join(lines)
-
-
-def _escape_markdown(words: str) -> str:
-    return _MARKDOWN.sub(r"\\\1", words)
-
-
-def _make_markdown_row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(_escape_markdown(cell) for cell in cells)} |\n"
-
-
-# HTML.
-
-
-def format_html(report: Report) -> str:
-    """Return the report as one HTML page without scripts and links, with all text escaped."""
-    body = [f"<h1>SLO report</h1>\n<p class=soft>{html.escape(format_report_time(report))}</p>\n"]
-    if report.rows:
-        body.append(_make_html_table(_make_table(report)))
-    for row in report.rows:
-        body.append(
-            f"<h2>{html.escape(make_printable(row.name))} <span class=soft>{html.escape(make_printable(row.project))}</span></h2>\n"
-        )
-        body.append("<ul>\n" + "".join(_make_html_verdict(verdict) for verdict in row.verdicts) + "</ul>\n")
-        cells = "".join(
-            f"<tr><th scope=row>{html.escape(name)}</th><td class=left>{html.escape(value)}</td></tr>\n"
-            for name, value in list_details(row)
-        )
-        body.append(f"<table><tbody>{cells}</tbody></table>\n")
-    body += [
-        f"<p class=soft>{html.escape(make_printable(note))}</p>\n"
-        for note in ([LEGEND] * bool(report.rows) + _collect_notes(report))
-    ]
-    template = files("ebbtide.cluster.slo").joinpath("report.html").read_text(encoding="utf-8")
-    return template.replace("<!--TIME-->", html.escape(format_report_time(report))).replace(
-        "<!--BODY-->", "".join(body)
-    )
-
-
-def _make_html_table(table: Sequence[tuple[str, ...]]) -> str:
-    def cells(tag: str, row: Sequence[str], start: int = 0) -> str:
-        return "".join(
-            f"<{tag}{' class=left' if column < len(TEXTS) else ''}>{html.escape(cell)}</{tag[:2]}>"
-            for column, cell in enumerate(row[start:], start)
-        )
-
-    head = cells("th scope=col", table[0])
-    rows = "".join(f"<tr><th scope=row>{html.escape(row[0])}</th>{cells('td', row, 1)}</tr>\n" for row in table[1:])
-    return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>\n{rows}</tbody></table></div>\n"
-
-
-def _make_html_verdict(verdict: Verdict) -> str:
-    details = format_verdict(verdict)
-    bar = ""
-    if verdict.used is not None and verdict.used.exact:
-        used = verdict.used.high
-        over = " over" if used > 1 else ""
-        filled = min(used, 1.0) * PERCENT
-        bar = f" <span class='bar{over}' aria-hidden=true><i style='width: {filled:.0f}%'></i></span>"
-    return (
-        f"<li>{html.escape(format_objective(verdict))}: <span class={verdict.outcome}>{OUTCOMES[verdict.outcome]}</span>"
-        f"{html.escape(f'; {details}' if details else '')}{bar}</li>\n"
-    )
 
 
 def make_report_notes(
