@@ -9,16 +9,15 @@ import math
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.cluster.slo.report import HOUR, PLACES, ValueInterval, compute_report, format_span
+from ebbtide.cluster.slo.report import PLACES, ValueInterval, compute_report, format_span
 from ebbtide.core.base.prose import count_noun, make_printable
 from ebbtide.core.spec.objectives import TITLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from ebbtide.cluster.slo.promises import WorkloadSlo
     from ebbtide.cluster.slo.report import Outcome, Report, ReportRow, Verdict
-    from ebbtide.cluster.slo.source import MetricsSource, Ref, WorkloadMeasurements
+    from ebbtide.cluster.slo.source import MetricsSource, Ref, WorkloadMeasurements, WorkloadSlo
 
 PERCENT: Final = 100
 #: Labels of the outcomes.
@@ -92,18 +91,11 @@ def format_reached(verdict: Verdict) -> str:
 
 
 def format_verdict(verdict: Verdict) -> str:
-    """Return a verdict without its name: the measured value, the reason, the error budget and the burn rate."""
+    """Return a verdict without its name: the measured value, the reason and the error budget."""
     parts = [format_reached(verdict), verdict.why]
     if verdict.used is not None:
         parts.append(f"error budget used: {format_budget_use(verdict.used)}")
-    if verdict.burn is not None:
-        parts.append(f"last hour: {format_burn_rate(verdict.burn)}")
     return "; ".join(filter(None, parts))
-
-
-def format_burn_rate(burn: ValueInterval) -> str:
-    """Return the burn rate of an error budget as text."""
-    return f"{format_interval(burn, lambda value: f'{value:.3g}')} times the sustainable burn rate"
 
 
 def format_report_time(report: Report) -> str:
@@ -295,18 +287,17 @@ def _wrap_text(words: str, width: int = 100) -> str:
     return textwrap.fill(make_printable(words), width)
 
 
-def make_report_notes(
-    *,
-    measurements: Mapping[Ref, WorkloadMeasurements],
+def _make_report_notes(
+    measured: Mapping[Ref, WorkloadMeasurements],
+    workloads: Mapping[Ref, WorkloadSlo],
     start: float,
     end: float,
-    workloads: Mapping[Ref, WorkloadSlo],
-    cost: float | None,
+    gpu_hour: float | None,
 ) -> list[str]:
     """Return the notes on all numbers of a report."""
     texts = []
-    earliest = min(row.start for row in measurements.values())
-    latest = max(row.end for row in measurements.values())
+    earliest = min(row.start for row in measured.values())
+    latest = max(row.end for row in measured.values())
     # A difference of one or two scrapes is not reported.
     if earliest > start + max(60.0, 0.02 * (end - start)):
         texts.append(f"Prometheus has no data before {format_moment(earliest)}, so the report starts there")
@@ -314,7 +305,7 @@ def make_report_notes(
         texts.append(
             f"Prometheus' clock is {end - latest:.0f} s behind this machine's, so the report ends at Prometheus' current time"
         )
-    if cost is not None and not any(row.gpus for row in workloads.values()):
+    if gpu_hour is not None and not any(row.gpus for row in workloads.values()):
         texts.append("no workload has a spec that requests GPUs, so there are no costs to report")
     return texts
 
@@ -323,16 +314,6 @@ def make_slo_report(
     workloads: Mapping[Ref, WorkloadSlo], source: MetricsSource, since: float, end: float, gpu_hour: float | None
 ) -> Report:
     """Return the report on the last ``since`` seconds. Raises SourceError."""
-    refs = sorted(workloads)
-    measured = source.measure(refs, end - since, end)
-    # A report of at most an hour needs no separate measurement of the last hour.
-    burns = since > HOUR and any(row.slo is not None for row in workloads.values())
-    return compute_report(
-        measured,
-        {ref: row.slo for ref, row in workloads.items()},
-        projects={ref: row.project for ref, row in workloads.items()},
-        gpus={ref: row.gpus for ref, row in workloads.items() if row.gpus},
-        gpu_hour=gpu_hour,
-        last_hour=source.measure(refs, end - HOUR, end) if burns else None,
-        notes=make_report_notes(measurements=measured, start=end - since, end=end, workloads=workloads, cost=gpu_hour),
-    )
+    measured = source.measure(sorted(workloads), end - since, end)
+    notes = _make_report_notes(measured, workloads, end - since, end, gpu_hour)
+    return compute_report(measured, workloads, gpu_hour, notes)

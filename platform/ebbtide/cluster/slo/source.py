@@ -10,9 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Final, Literal, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Final, Literal, NamedTuple, Protocol, TypeAlias
 
 from ebbtide.core.base.bodies import WrittenBy
+
+if TYPE_CHECKING:
+    from ebbtide.core.spec.serving import Slo
 
 
 class SourceError(Exception):
@@ -108,6 +111,18 @@ class WorkloadMeasurements:
     def timed(self) -> float:
         """The number of timed requests."""
         return self.buckets[-1].count if self.buckets else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadSlo:
+    """One workload: its project, its SLO, and the number of GPUs per replica."""
+
+    ref: Ref
+    project: str = ""
+    #: None without an SLO or a stored spec.
+    slo: Slo | None = None
+    #: None without a stored spec.
+    gpus: float | None = None
 
 
 class SeriesPoint(NamedTuple):
