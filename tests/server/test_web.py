@@ -20,7 +20,7 @@ import serving
 import situations
 from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, MissingError
 from ebbtide.cluster.read import status
-from ebbtide.cluster.slo.source import History, Ref, SourceError, StartTimes, WorkloadMeasurements
+from ebbtide.cluster.slo.source import SHARED_SERIES, History, Ref, SourceError, StartTimes, WorkloadMeasurements
 from ebbtide.core.base import keys
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.server.api.gate import ServerSettings
@@ -52,7 +52,7 @@ from website import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from ebbtide.cluster.read.inventory import LiveWorkload
     from ebbtide.cluster.read.status import Status
@@ -68,15 +68,15 @@ class FailingMetrics:
     def history(self, ref: Ref, start: float, end: float, step: float) -> History:
         raise SourceError(f"Prometheus does not answer about {ref.name} from {start} to {end} by {step}")
 
-    def histories(self, refs: Sequence[Ref], start: float, end: float, step: float) -> dict[Ref, History]:
+    def histories(
+        self, refs: Sequence[Ref], start: float, end: float, step: float, names: Collection[str] = SHARED_SERIES
+    ) -> dict[Ref, History]:
+        del names
         raise SourceError(f"Prometheus does not answer about {len(refs)} from {start} to {end} by {step}")
 
     def starts(self, ref: Ref, start: float, end: float) -> list[StartTimes]:
         del ref, start, end
         return []
-
-    def loads(self, refs: Sequence[Ref], when: float) -> dict[Ref, float]:
-        raise SourceError(f"Prometheus does not answer about {len(refs)} at {when}")
 
 
 @pytest.fixture

@@ -44,6 +44,8 @@ from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.quantities import format_number
 from ebbtide.core.translation import gpu
 
+#: Seconds between the two values of which the later one is the current load.
+LOAD_SECONDS: Final = 60.0
 #: Phases that end a wait, unless Kubernetes repeats an attempt that may still succeed.
 SETTLED: Final = {"Running", "Failed", "Stopped", "Degraded"}
 
@@ -148,19 +150,24 @@ class Status:
 
 
 def add_current_loads(statuses: Sequence[Status], source: MetricsSource, when: float) -> list[Status]:
-    """Return statuses with the current value of each scaling metric, where the cluster does not report it.
+    """Return statuses with the current value of each metric that the KPA scales by, which the cluster does not report.
 
     Sends one query for all of them. Raises SourceError if the source cannot answer.
     """
-    refs = [Ref(state.namespace, state.name) for state in statuses if state.metric is not None and not state.metric.now]
-    loads = source.loads(refs, when) if refs else {}
-    return [_add_current_load(state, loads.get(Ref(state.namespace, state.name))) for state in statuses]
-
-
-def _add_current_load(state: Status, load: float | None) -> Status:
-    if load is None or state.metric is None or state.metric.now:
-        return state
-    return replace(state, metric=replace(state.metric, now=format_number(round(load, 2))))
+    refs = [Ref(state.namespace, state.name) for state in statuses if state.metric is not None and state.metric.aim]
+    histories = source.histories(refs, when - LOAD_SECONDS, when, LOAD_SECONDS, ("stable",)) if refs else {}
+    loads = {
+        ref: point.value
+        for ref, history in histories.items()
+        for point in history.series.get("stable", ())
+        if point.value is not None
+    }
+    return [
+        state
+        if state.metric is None or (load := loads.get(Ref(state.namespace, state.name))) is None
+        else replace(state, metric=replace(state.metric, now=format_number(round(load, 2))))
+        for state in statuses
+    ]
 
 
 def compute_status(live: LiveWorkload) -> Status:

@@ -12,12 +12,13 @@ import math
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
 import requests
@@ -80,6 +81,11 @@ MAX_POINTS: Final = 11_000
 MAX_MESSAGE_CHARACTERS: Final = 300
 
 
+#: A workload, and the labels and the value of one of its samples; and the instant query by owner for samples of workloads.
+WorkloadSample: TypeAlias = tuple[Ref, Mapping[str, str], float]
+AskWorkloads: TypeAlias = Callable[[Sequence[str], str], Iterable[WorkloadSample]]
+
+
 class PrometheusSource:
     """A Prometheus server, queried for the metrics that the profile names."""
 
@@ -117,22 +123,13 @@ class PrometheusSource:
     def _measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, WorkloadMeasurements]:
         start, end = self._clip_range(start, end)
         window = max(queries.SCRAPE, round(end - start))
-        known = _group_names(refs)
-        timer = self.timer
-
-        buckets = self._read_buckets(queries.bucket_query(timer, refs, window), end, timer.owner, known, timer.unit)
+        ask, timer = partial(self._query_workloads, end, _group_names(refs)), self.timer
+        buckets = _read_buckets(ask, queries.bucket_query(timer, refs, window), timer)
         sums = {
-            name: _sum_by_workload(self._query_workloads(query, end, timer.owner, known))
-            for name, query in (
-                ("total", queries.total_query(timer, refs, window)),
-                ("ended", queries.request_query(timer, refs, window)),
-                ("failed", queries.request_query(timer, refs, window, failed=True)),
-                ("asked", queries.minute_query(timer, refs, window)),
-                ("answered", queries.minute_query(timer, refs, window, answered=True)),
-            )
+            name: _sum_by_workload(ask(timer.owner, query))
+            for name, query in queries.request_figure_queries(timer, refs, window).items()
         }
-        figures = self._read_pod_figures(refs, window, end, known)
-        tokens = self._read_tokens(refs, window, end, known)
+        figures, tokens = self._read_pod_figures(ask, refs, window), _read_tokens(ask, refs, window)
         return {
             ref: WorkloadMeasurements(
                 ref,
@@ -159,14 +156,16 @@ class PrometheusSource:
                 series[name] = tuple(SeriesPoint(time, values.get(_to_milliseconds(time))) for time in times)
         return History(ref, series)
 
-    def histories(self, refs: Sequence[Ref], start: float, end: float, step: float) -> dict[Ref, History]:
+    def histories(
+        self, refs: Sequence[Ref], start: float, end: float, step: float, names: Collection[str] = source.SHARED_SERIES
+    ) -> dict[Ref, History]:
         if not refs:
             return {}
         start, times = _list_times(start, end, step)
         known = _group_names(refs)
         series: dict[Ref, dict[str, tuple[SeriesPoint, ...]]] = defaultdict(dict)
         for name, alternatives in queries.shared_queries(self.timer, self._profile, refs, step).items():
-            for query, owner in alternatives:
+            for query, owner in alternatives if name in names else ():
                 sums: dict[Ref, dict[int, float]] = defaultdict(dict)
                 for labels, values in self._query_ranges(query, start, end, step):
                     ref = queries.find_workload_of(labels, owner, known)
@@ -179,14 +178,6 @@ class PrometheusSource:
                 if all(name in series[ref] for ref in refs):
                     break
         return {ref: History(ref, by_name) for ref, by_name in series.items() if by_name and ref in {*refs}}
-
-    def loads(self, refs: Sequence[Ref], when: float) -> dict[Ref, float]:
-        if not refs:
-            return {}
-        exporter, known = queries.pod_gauges(self._profile)[0], _group_names(refs)
-        return dict(
-            _sum_by_workload(self._query_workloads(queries.load_query(exporter, refs), when, exporter.owner, known))
-        )
 
     def starts(self, ref: Ref, start: float, end: float) -> list[StartTimes]:
         times: dict[str, dict[str, float]] = defaultdict(dict)
@@ -228,70 +219,19 @@ class PrometheusSource:
                     raise SourceError(f"the answer of Prometheus exceeds {MAX_SAMPLE_BYTES // 2**20} MiB")
         return bytes(body)
 
-    def _read_tokens(
-        self, refs: Sequence[Ref], window: int, end: float, known: Mapping[str, set[str]]
-    ) -> dict[Ref, dict[str, Any]]:
-        """Return the fields of ``WorkloadMeasurements`` about tokens, each from the engine's newest series that has data."""
-        query = queries.engine_series_query(refs, window)
-        rows = self._query_workloads(query, end, queries.ENGINE_OWNER, known)
-        present = {(ref, labels.get("__name__", "")) for ref, labels, _ in rows}
-        names = {name for _, name in present}
-        fields: dict[Ref, dict[str, Any]] = {ref: {"token_buckets": {}, "token_notes": {}} for ref, _ in present}
-        for objective in TITLES:
-            for histogram in (row for engine in ENGINE_METRICS for row in engine.histograms(objective)):
-                if f"{histogram.series}_count" not in names:
-                    continue
-                query = queries.bucket_query(queries.engine_histogram(histogram), refs, window)
-                counts = self._read_buckets(query, end, queries.ENGINE_OWNER, known, histogram.unit)
-                for ref, by_bound in counts.items():
-                    measured = fields.setdefault(ref, {"token_buckets": {}, "token_notes": {}})
-                    if objective in measured["token_buckets"] or not max(by_bound.values(), default=0.0):
-                        continue
-                    by_bound.setdefault(math.inf, max(by_bound.values()))
-                    measured["token_buckets"][objective] = make_monotonic(
-                        Bucket(bound, by_bound[bound]) for bound in sorted(by_bound)
-                    )
-                    if histogram.note:
-                        measured["token_notes"][objective] = histogram.note
-        for field in ("prompt_tokens", "output_tokens"):
-            for series in (name for engine in ENGINE_METRICS for name in getattr(engine, field) if name in names):
-                query = queries.token_count_query(series, refs, window)
-                rows = self._query_workloads(query, end, queries.ENGINE_OWNER, known)
-                for ref, count in _sum_by_workload(rows).items():
-                    fields.setdefault(ref, {}).setdefault(field, count)
-        return fields
-
-    def _read_buckets(
-        self, query: str, time: float, owner: Sequence[str], known: Mapping[str, set[str]], unit: float
-    ) -> dict[Ref, dict[float, float]]:
-        """Return the cumulative counts of a histogram by workload and bound in seconds; ``unit`` is that of its bounds."""
-        counts: dict[Ref, dict[float, float]] = defaultdict(lambda: defaultdict(float))
-        for ref, labels, value in self._query_workloads(query, time, owner, known):
-            bound = math.inf if labels.get("le") == "+Inf" else _parse_finite(labels.get("le", ""))
-            if bound is not None:
-                counts[ref][bound * unit] += value
-        return counts
-
-    def _read_pod_figures(
-        self, refs: Sequence[Ref], window: int, end: float, known: Mapping[str, set[str]]
-    ) -> dict[Ref, dict[str, float]]:
+    def _read_pod_figures(self, ask: AskWorkloads, refs: Sequence[Ref], window: int) -> dict[Ref, dict[str, float]]:
         """Return the figures of ``queries.OF_PODS`` by workload, each from the first exporter that has them."""
         figures: dict[Ref, dict[str, float]] = {}
         for exporter in queries.pod_gauges(self._profile):
             found: dict[Ref, dict[str, float]] = defaultdict(lambda: defaultdict(float))
             missing = [ref for ref in refs if ref not in figures]
             for name in queries.OF_PODS if missing else ():
-                query = queries.pod_figure_query(exporter, name, missing, window)
-                for ref, _, value in self._query_workloads(query, end, exporter.owner, known):
+                for ref, _, value in ask(exporter.owner, queries.pod_figure_query(exporter, name, missing, window)):
                     found[ref][name] += value
                 if not found:
                     # This exporter has none of the workloads, so skip the other queries.
                     break
             figures = {**found, **figures}
-        if missing := [ref for ref in refs if ref not in figures]:
-            query = queries.scraped_pods_query(missing, window)
-            rows = self._query_workloads(query, end, queries.POD_OWNER, known)
-            figures = {ref: {"pods": pods} for ref, pods in _sum_by_workload(rows).items()} | figures
         return figures
 
     def _clip_range(self, start: float, end: float) -> tuple[float, float]:
@@ -311,8 +251,8 @@ class PrometheusSource:
         return start, end
 
     def _query_workloads(
-        self, query: str, time: float, owner: Sequence[str], known: Mapping[str, set[str]]
-    ) -> Iterator[tuple[Ref, Mapping[str, str], float]]:
+        self, time: float, known: Mapping[str, set[str]], owner: Sequence[str], query: str
+    ) -> Iterator[WorkloadSample]:
         """Yield the samples of a query that belong to known workloads, with the workload."""
         for labels, value in self._query_instant(query, time):
             ref = queries.find_workload_of(labels, owner, known)
@@ -428,7 +368,47 @@ def _list_times(start: float, end: float, step: float) -> tuple[float, list[floa
     return start, [start + index * step for index in range(int((end - start) / step) + 1)]
 
 
-def _sum_by_workload(rows: Iterable[tuple[Ref, Mapping[str, str], float]]) -> dict[Ref, float]:
+def _read_tokens(ask: AskWorkloads, refs: Sequence[Ref], window: int) -> dict[Ref, dict[str, Any]]:
+    """Return the fields of ``WorkloadMeasurements`` about tokens, each from the engine's newest series that has data."""
+    rows = ask(queries.ENGINE_OWNER, queries.engine_series_query(refs, window))
+    present = {(ref, labels.get("__name__", "")) for ref, labels, _ in rows}
+    names = {name for _, name in present}
+    fields: dict[Ref, dict[str, Any]] = {ref: {"token_buckets": {}, "token_notes": {}} for ref, _ in present}
+    for objective in TITLES:
+        for histogram in (row for engine in ENGINE_METRICS for row in engine.histograms(objective)):
+            if f"{histogram.series}_count" not in names:
+                continue
+            timer = queries.engine_histogram(histogram)
+            for ref, by_bound in _read_buckets(ask, queries.bucket_query(timer, refs, window), timer).items():
+                measured = fields.setdefault(ref, {"token_buckets": {}, "token_notes": {}})
+                if objective in measured["token_buckets"] or not max(by_bound.values(), default=0.0):
+                    continue
+                by_bound.setdefault(math.inf, max(by_bound.values()))
+                measured["token_buckets"][objective] = make_monotonic(
+                    Bucket(bound, by_bound[bound]) for bound in sorted(by_bound)
+                )
+                if histogram.note:
+                    measured["token_notes"][objective] = histogram.note
+    matchers = queries.scope_matchers(refs, queries.ENGINE_OWNER)
+    for field in ("prompt_tokens", "output_tokens"):
+        for series in (name for engine in ENGINE_METRICS for name in getattr(engine, field) if name in names):
+            query = queries.growth_query(series, queries.ENGINE_OWNER, window, matchers)
+            for ref, count in _sum_by_workload(ask(queries.ENGINE_OWNER, query)).items():
+                fields.setdefault(ref, {}).setdefault(field, count)
+    return fields
+
+
+def _read_buckets(ask: AskWorkloads, query: str, timer: LatencyHistogram) -> dict[Ref, dict[float, float]]:
+    """Return the cumulative counts of a histogram by workload and bound in seconds."""
+    counts: dict[Ref, dict[float, float]] = defaultdict(lambda: defaultdict(float))
+    for ref, labels, value in ask(timer.owner, query):
+        bound = math.inf if labels.get("le") == "+Inf" else _parse_finite(labels.get("le", ""))
+        if bound is not None:
+            counts[ref][bound * timer.unit] += value
+    return counts
+
+
+def _sum_by_workload(rows: Iterable[WorkloadSample]) -> dict[Ref, float]:
     sums: dict[Ref, float] = defaultdict(float)
     for ref, _, value in rows:
         sums[ref] += value

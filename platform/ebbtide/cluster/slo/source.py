@@ -8,7 +8,7 @@ Everything derived from the numbers (quantiles with their bounds, error budgets,
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Final, Literal, NamedTuple, Protocol, TypeAlias
 
@@ -186,16 +186,12 @@ class MetricsSource(Protocol):
     def history(self, ref: Ref, start: float, end: float, step: float) -> History:
         """Return time series with a point every ``step`` seconds."""
 
-    def histories(self, refs: Sequence[Ref], start: float, end: float, step: float) -> dict[Ref, History]:
-        """Return the series of ``SHARED_SERIES`` of each workload, with as few queries as for one of them.
+    def histories(
+        self, refs: Sequence[Ref], start: float, end: float, step: float, names: Collection[str] = SHARED_SERIES
+    ) -> dict[Ref, History]:
+        """Return those of ``SHARED_SERIES`` that are in ``names`` of each workload, with as few queries as for one of them.
 
         All histories have points at the same times; a workload without data is missing.
-        """
-
-    def loads(self, refs: Sequence[Ref], when: float) -> dict[Ref, float]:
-        """Return the autoscaler's latest input for each workload, per ready replica, in its metric's unit.
-
-        Sends one query. Workloads without data and those that an HPA scales are missing.
         """
 
     def starts(self, ref: Ref, start: float, end: float) -> list[StartTimes]:
