@@ -15,19 +15,11 @@ from itertools import takewhile
 from typing import Final, Literal, NamedTuple
 
 from ebbtide.cluster.read import claims as of_claim
-from ebbtide.cluster.read import inventory
+from ebbtide.cluster.read import inventory, scaling_state
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.inventory import LiveWorkload, ResourceHolder
 from ebbtide.cluster.read.phases import compute_phase
 from ebbtide.cluster.read.records import FLOOR_WORDS, find_unreadable, read_decision, read_desired_scale
-from ebbtide.cluster.read.scaling_state import (
-    Replicas,
-    describe_blind_hpa,
-    measures_requests,
-    read_floor_settings,
-    read_hpa_metric,
-    read_hpa_value,
-)
 from ebbtide.cluster.read.status import Status, compute_status
 from ebbtide.cluster.slo.source import History, MetricsSource, Ref, SourceError
 from ebbtide.core.autoscaler import hpa, kpa, targets
@@ -115,7 +107,7 @@ class Why:
     name: str
     namespace: str
     scaler: Scaler
-    replicas: Replicas
+    replicas: scaling_state.Replicas
     reasons: tuple[WhyReason, ...]
     numbers: dict[str, float | str | None]
     sums: tuple[str, ...]
@@ -339,7 +331,7 @@ def _explain_kpa(
 
 def _add_floor(part: _ScalerExplanation, live: LiveWorkload, name: str) -> _ScalerExplanation:
     """Return an explanation with the controller's last decision, which may be above the KPA's, in front."""
-    settings = read_floor_settings(live.top)
+    settings = scaling_state.read_floor_settings(live.top)
     if settings is None:
         return part
     revision = inventory.find_by_name(live.revisions, name)
@@ -591,10 +583,10 @@ def _explain_hpa(hpa_object: Object, state: Status) -> _ScalerExplanation:
     # An HPA that cannot read a metric has an entry without a type in its place.
     values = [row for row in get_at(hpa_status, "currentMetrics", default=[]) if row.get("type")]
     for index, metric in enumerate(spec.get("metrics", [])):
-        name, target = read_hpa_metric(metric)
+        name, target = scaling_state.read_hpa_metric(metric)
         if index == 0 and state.metric is not None:
             name = state.metric.name
-        now = read_hpa_value(values[index]) if index < len(values) else ""
+        now = scaling_state.read_hpa_value(values[index]) if index < len(values) else ""
         numbers |= {"metric": name, "target": target, "now": now or None}
         if not now:
             reasons.append(_explain_missing_value(name, hpa_object, low, state))
@@ -619,7 +611,11 @@ def _explain_hpa(hpa_object: Object, state: Status) -> _ScalerExplanation:
 def _explain_missing_value(name: str, hpa_object: Object, low: int, state: Status) -> WhyReason:
     """Explain a metric without a value: nothing is measured without requests, or the metrics API does not have the metric."""
     message = str(of_pod.find_condition(hpa_object, "ScalingActive").get("message", ""))
-    if "no metrics returned from custom metrics API" in message and measures_requests(name) and state.replicas.ready:
+    if (
+        "no metrics returned from custom metrics API" in message
+        and scaling_state.measures_requests(name)
+        and state.replicas.ready
+    ):
         return WhyReason(
             "rest", f"{name} has no value, because there were no requests: minReplicas {low} is the lower limit"
         )
@@ -684,7 +680,7 @@ def _explain_influences(live: LiveWorkload, state: Status, part: _ScalerExplanat
     phase, why = compute_phase(live, state.replicas)
     scaled_to_zero = state.replicas.wanted == state.replicas.ready == 0
     # The autoscaler's explanation states these too: zero, or an unreadable metric.
-    explained = phase == "Running" and (scaled_to_zero or bool(describe_blind_hpa(live, state.replicas)))
+    explained = phase == "Running" and (scaled_to_zero or bool(scaling_state.describe_blind_hpa(live, state.replicas)))
     if why and not explained and all(why != reason.words for reason in part.reasons):
         yield WhyReason("pods", why)
 
