@@ -149,7 +149,7 @@ RULES: dict[str, Any] = {
 def test_promtool_accepts_the_rules(tmp_path: Path, timer: queries.LatencyHistogram) -> None:
     promise = Slo.model_validate({"meanLatencyMilliseconds": 300, "p95LatencyMilliseconds": 500, "uptimePercent": 99.9})
     file = tmp_path / "rules.json"
-    file.write_text(json.dumps(alerts.make_rules(CHAT, promise, timer, EXPORTERS).manifest["spec"]))
+    file.write_text(json.dumps(alerts.make_rules(CHAT, promise, timer, EXPORTERS)[0]["spec"]))
 
     ran = subprocess.run([str(PROMTOOL), "check", "rules", str(file)], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
@@ -158,17 +158,17 @@ def test_promtool_accepts_the_rules(tmp_path: Path, timer: queries.LatencyHistog
 def test_promtool_accepts_the_rules_of_tokens(tmp_path: Path) -> None:
     promise = Slo.model_validate({"timeToFirstTokenMilliseconds": 500, "interTokenMilliseconds": 50})
     file = tmp_path / "rules.json"
-    rules = alerts.make_rules(CHAT, promise, ENVOY, EXPORTERS, engine="vLLM")
-    file.write_text(json.dumps(rules.manifest["spec"]))
+    manifest, notes = alerts.make_rules(CHAT, promise, ENVOY, EXPORTERS, engine="vLLM")
+    file.write_text(json.dumps(manifest["spec"]))
 
-    assert rules.notes == ()
+    assert notes == ()
     ran = subprocess.run([str(PROMTOOL), "check", "rules", str(file)], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
 def fired(tmp_path: Path, series: dict[str, str], slo: dict[str, float], at: str) -> set[tuple[str, str]]:
     """Return the alerts that fire, by name and window."""
-    rules = alerts.make_rules(CHAT, Slo.model_validate(slo), ENVOY, EXPORTERS).manifest["spec"]
+    rules = alerts.make_rules(CHAT, Slo.model_validate(slo), ENVOY, EXPORTERS)[0]["spec"]
     (tmp_path / "rules.json").write_text(json.dumps(rules))
     names = {row["alert"] for row in rules["groups"][0]["rules"] if "alert" in row}
     firing = set()

@@ -172,11 +172,11 @@ def _print_rules(files: list[str], profile: Profile, labels: dict[str, str], *, 
             continue
         found = find_engine(loaded.inference.spec.image)
         engine = found.name if found is not None else ""
-        rules = alerts.make_rules(
+        manifest, notes = alerts.make_rules(
             Ref(plan.namespace, plan.name), loaded.inference.spec.slo, timer, pod_queries, labels, engine
         )
-        rule_objects.append(rules.manifest)
-        for note in rules.notes:
+        rule_objects.append(manifest)
+        for note in notes:
             terminal.write_stderr(f"{plan.name}: {note}")
     print_problems(problems)
     if has_errors(problems):

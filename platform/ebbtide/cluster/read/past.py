@@ -115,17 +115,9 @@ class PastDecisions:
         if last.reading.ready == 0 and last.delayed == 0:
             yield WhyReason("rest", ZERO_WORDS)
             return
-        revision, config = self.settings.revision, self.settings.config
         reported = (self.wanted or {}).get(last.reading.time)
         yield from why.explain_decision(
-            ReplayedDecision(
-                revision,
-                config,
-                targets.make_decider(revision, config),
-                steps,
-                last.delayed,
-                -1 if reported is None else int(reported),
-            )
+            ReplayedDecision(self.settings, steps, -1 if reported is None else int(reported))
         )
 
 
@@ -144,7 +136,7 @@ def replay_history(live: LiveWorkload, history: History, step: float, cluster: P
         settings = why.read_scaler_settings(live, name, why.autoscaler_settings(live, cluster))
     except setting.NotSimulated as error:
         return PastDecisions(marks, unknown=f"{NOT_REPEATED}: {error}", step=step)
-    steps, _ = why.replay_decisions(
+    steps = why.replay_decisions(
         targets.make_decider(settings.revision, settings.config), tuple(why.join_series(history))
     )
     revision = inventory.find_by_name(live.revisions, name)

@@ -111,17 +111,17 @@ class Status:
     kind: str
     phase: Phase
     why: str
-    replicas: scaling_state.Replicas
-    gpus: str
+    replicas: scaling_state.Replicas = scaling_state.Replicas(0, 0, 0, 0)
+    gpus: str = ""
     #: Sum of the pods' requests.
-    cpu_cores: float
-    memory_bytes: float
-    metric: scaling_state.ScalingMetric | None
-    url: str
-    age_seconds: Seconds
-    conditions: tuple[Condition, ...]
-    revisions: tuple[RevisionRow, ...]
-    pods: tuple[PodRow, ...]
+    cpu_cores: float = 0.0
+    memory_bytes: float = 0.0
+    metric: scaling_state.ScalingMetric | None = None
+    url: str = ""
+    age_seconds: Seconds = 0.0
+    conditions: tuple[Condition, ...] = ()
+    revisions: tuple[RevisionRow, ...] = ()
+    pods: tuple[PodRow, ...] = ()
     #: Manual overrides on the live object that are not in its spec.
     by_hand: tuple[str, ...] = ()
     #: False while the phase may change without an edit of the workload.
@@ -156,29 +156,9 @@ def compute_status(live: LiveWorkload) -> Status:
     try:
         return _compute_status(live)
     except Exception as error:  # noqa: BLE001 - one workload must not hide the others
-        return _make_unreadable_status(live, report_failure(live.namespace, live.name, error))
-
-
-def _make_unreadable_status(live: LiveWorkload, why: str) -> Status:
-    project = get_at(live.top, "metadata", "labels", keys.PROJECT, default="")
-    return Status(
-        name=live.name,
-        namespace=live.namespace,
-        project=str(project),
-        kind=_name_kind(live),
-        phase="Unknown",
-        why=why,
-        replicas=scaling_state.Replicas(0, 0, 0, 0),
-        gpus="",
-        cpu_cores=0.0,
-        memory_bytes=0.0,
-        metric=None,
-        url="",
-        age_seconds=0.0,
-        conditions=(),
-        revisions=(),
-        pods=(),
-    )
+        project = str(get_at(live.top, "metadata", "labels", keys.PROJECT, default=""))
+        why = report_failure(live.namespace, live.name, error)
+        return Status(live.name, live.namespace, project, _name_kind(live), "Unknown", why)
 
 
 def _name_kind(live: LiveWorkload) -> str:

@@ -319,9 +319,8 @@ def _explain_kpa(
         reasons = [*_explain_bounds(spec, low, high, reported, readings), *last_replica]
         return _ScalerExplanation("kpa", reasons, numbers, [_make_target_line(spec)])
     last = readings[-1]
-    steps, desired = replay_decisions(spec, readings)
-    numbers |= {"stable": last.stable, "panic": last.panic, "desired": desired, "asOf": last.time}
-    decision = ReplayedDecision(revision, config, spec, steps, desired, reported)
+    decision = ReplayedDecision(settings, replay_decisions(spec, readings), reported)
+    numbers |= {"stable": last.stable, "panic": last.panic, "desired": decision.desired, "asOf": last.time}
     reasons = [*explain_decision(decision), *last_replica]
     return _ScalerExplanation("kpa", reasons, numbers, list(_make_calculation(decision)))
 
@@ -421,42 +420,47 @@ class ReplayedStep(NamedTuple):
     delayed: int
 
 
-def replay_decisions(spec: kpa.DeciderSpec, readings: Sequence[ScalerReading]) -> tuple[tuple[ReplayedStep, ...], int]:
-    """Repeat the autoscaler's decisions; return each without the scale-down delay, and the last one with it."""
+def replay_decisions(spec: kpa.DeciderSpec, readings: Sequence[ScalerReading]) -> tuple[ReplayedStep, ...]:
+    """Repeat the autoscaler's decisions; return each without the scale-down delay, and with it."""
     # A restarted autoscaler would begin in panic mode; the readings go back far enough to leave any panic mode.
     delayed, undelayed = kpa.KnativeAutoscaler(spec), kpa.KnativeAutoscaler(replace(spec, scale_down_delay=0.0))
-    decision = kpa.INVALID
     steps = []
     for row in readings:
         decision = delayed.scale(row.time, row.stable, row.panic, row.ready)
         immediate = undelayed.scale(row.time, row.stable, row.panic, row.ready)
         steps.append(ReplayedStep(row, immediate.desired_pod_count, undelayed.panicking, decision.desired_pod_count))
-    return tuple(steps), decision.desired_pod_count
+    return tuple(steps)
 
 
 class ReplayedDecision(NamedTuple):
     """A repeated decision with all of its inputs."""
 
-    revision: RevisionSettings
-    config: AutoscalerConfig
-    spec: kpa.DeciderSpec
-    #: Oldest first; the last one is the decision without the scale-down delay.
+    settings: Setting
+    #: Oldest first; the last one is the decision.
     steps: tuple[ReplayedStep, ...]
-    desired: int
-    #: The desired number of replicas that the autoscaler reports.
+    #: The desired number of replicas that the autoscaler reports, below 0 if it does not know.
     reported: int
+
+    @property
+    def spec(self) -> kpa.DeciderSpec:
+        return targets.make_decider(self.settings.revision, self.settings.config)
 
     @property
     def last(self) -> ScalerReading:
         """The newest reading."""
         return self.steps[-1].reading
 
+    @property
+    def desired(self) -> int:
+        """The desired number of replicas with the scale-down delay."""
+        return self.steps[-1].delayed
+
 
 def explain_decision(decision: ReplayedDecision) -> Iterator[WhyReason]:
     """Yield the load behind a decision, and the limits on it."""
     spec, last = decision.spec, decision.last
     terms = kpa.compute_terms(spec, last.stable, last.panic, last.ready)
-    low, high = targets.scale_bounds(decision.revision, decision.config)
+    low, high = targets.scale_bounds(decision.settings.revision, decision.settings.config)
     unit = UNITS[spec.scaling_metric]
     yield WhyReason(
         "load",
@@ -468,7 +472,7 @@ def explain_decision(decision: ReplayedDecision) -> Iterator[WhyReason]:
     elif terms.desired_in_panic < terms.desired:
         yield WhyReason(
             "pace",
-            f"the load is falling: over the last {_format_time(targets.panic_window(decision.revision, decision.config))} alone, "
+            f"the load is falling: over the last {_format_time(targets.panic_window(decision.settings.revision, decision.settings.config))} alone, "
             f"{count_noun(terms.desired_in_panic, 'replica')} would be enough; the longer average follows",
         )
     if terms.desired > terms.upper:
@@ -534,10 +538,15 @@ def _make_calculation(decision: ReplayedDecision) -> Iterator[str]:
     """Yield the lines of a decision's calculation."""
     spec, last = decision.spec, decision.last
     terms = kpa.compute_terms(spec, last.stable, last.panic, last.ready)
-    low, high = targets.scale_bounds(decision.revision, decision.config)
+    low, high = targets.scale_bounds(decision.settings.revision, decision.settings.config)
     for title, window, value, replicas in (
         ("stable", spec.stable_window, last.stable, terms.desired),
-        ("panic", targets.panic_window(decision.revision, decision.config), last.panic, terms.desired_in_panic),
+        (
+            "panic",
+            targets.panic_window(decision.settings.revision, decision.settings.config),
+            last.panic,
+            terms.desired_in_panic,
+        ),
     ):
         yield (
             f"{title:7} {format_number(round(value, 2))} {UNITS[spec.scaling_metric]} / {_format_target(spec)} = "
