@@ -520,7 +520,7 @@ def test_a_malformed_answer_is_no_value(body: bytes) -> None:
         if b"result" in body:
             assert source.samples("up") == []
             return
-        with pytest.raises(SourceError, match="unknown format|not return a valid Prometheus response"):
+        with pytest.raises(SourceError, match=r"unknown format|not return a valid Prometheus response"):
             source.samples("up")
 
 
