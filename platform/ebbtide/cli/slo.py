@@ -145,12 +145,12 @@ def _find_workloads(cluster: connection.Cluster, options: Options) -> list[Objec
 def _print_rules(files: list[str], profile: Profile, labels: dict[str, str], *, as_json: bool) -> int:
     """Print the Prometheus rules of specs; report what the rules cannot monitor on stderr."""
     from ebbtide.cluster.slo import alerts, queries
-    from ebbtide.cluster.slo.source import Ref
+    from ebbtide.cluster.slo.source import Ref, SourceError
     from ebbtide.core.translation.translate import make_plan
 
     try:
         timer = queries.choose_histogram(profile)
-    except queries.UnknownHistogramError as error:
+    except SourceError as error:
         terminal.exit_with_message(f"error: {error}", 1)
     pod_queries = queries.pod_gauges(profile)
     rule_objects, problems = [], []

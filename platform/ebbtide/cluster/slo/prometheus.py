@@ -95,10 +95,7 @@ class PrometheusSource:
         """
         if urlsplit(url).scheme not in {"http", "https"}:
             raise SourceError(f"invalid Prometheus address {url}: must start with http:// or https://")
-        try:
-            self.timer: LatencyHistogram = queries.choose_histogram(profile)
-        except queries.UnknownHistogramError as error:
-            raise SourceError(str(error)) from error
+        self.timer: LatencyHistogram = queries.choose_histogram(profile)
         self._profile = profile
         self._host = urlsplit(url).netloc
         session = session or requests.Session()

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.cluster.slo.source import Place, Ref
+from ebbtide.cluster.slo.source import Place, Ref, SourceError
 from ebbtide.core.base.engine_metrics import ENGINE_METRICS, TokenHistogram
 from ebbtide.core.base.metrics import OPENTELEMETRY, find_histogram
 from ebbtide.core.base.names import name_llm_deployment, name_predictor
@@ -40,10 +40,6 @@ SCRAPE: Final = 15
 MINUTE: Final = 60
 #: Minimum window of a rate in seconds: it needs a few scrapes.
 SHORTEST_RATE: Final = 4 * SCRAPE
-
-
-class UnknownHistogramError(ValueError):
-    """The profile names a histogram of unknown unit; the message is for the user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +113,7 @@ POD_OWNER: Final = ("namespace", "kn_service_name")
 def choose_histogram(profile: Profile) -> LatencyHistogram:
     """Return the histogram of response times: the gateway's if the profile names one, else queue-proxy's.
 
-    Raises UnknownHistogramError if the profile names a histogram whose name has no known unit.
+    Raises SourceError if the profile names a histogram whose name has no known unit.
     """
     named = profile.spec.metrics.gateway_latency
     return queue_proxy_histogram(profile.spec.knative.version) if named is None else gateway_histogram(named)
@@ -126,7 +122,7 @@ def choose_histogram(profile: Profile) -> LatencyHistogram:
 def gateway_histogram(name: str) -> LatencyHistogram:
     """Return a gateway's histogram; one that is not in ``GATEWAYS`` must have the labels ``namespace`` and ``workload``.
 
-    Raises UnknownHistogramError if its name does not end in a unit.
+    Raises SourceError if its name does not end in a unit.
     """
     known = GATEWAYS.get(name)
     if known is not None:
@@ -135,7 +131,7 @@ def gateway_histogram(name: str) -> LatencyHistogram:
         if name.endswith(ending):
             labels = ("namespace", "workload")
             return LatencyHistogram("gateway", name, unit, labels, f"{name}_count", 'code=~"5.."')
-    raise UnknownHistogramError(
+    raise SourceError(
         f"invalid metrics.gatewayLatency {name}: unknown unit; the name must end in _seconds or _milliseconds, or be "
         f"one of {', '.join(GATEWAYS)}"
     )

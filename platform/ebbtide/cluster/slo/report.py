@@ -223,9 +223,10 @@ def _make_workload_row(measured: WorkloadMeasurements, workload: WorkloadSlo, gp
     ref, gpu_seconds = workload.ref, measured.gpu_seconds
     if gpu_seconds is None and workload.gpus and measured.replica_seconds is not None:
         gpu_seconds = measured.replica_seconds * workload.gpus
+    gpu_hours = None if gpu_seconds is None else gpu_seconds / HOUR
     verdicts = make_verdicts(measured, workload.slo)
     return _make_report_row(
-        ref.name, ref, workload.project or ref.namespace, 1, measured, gpu_seconds, gpu_hour, verdicts
+        ref.name, ref, workload.project or ref.namespace, 1, measured, gpu_hours, gpu_hour, verdicts
     )
 
 
@@ -235,12 +236,12 @@ def _make_report_row(
     project: str,
     workloads: int,
     measured: WorkloadMeasurements,
-    gpu_seconds: float | None,
+    gpu_hours: float | None,
     gpu_hour: float | None,
     row_verdicts: tuple[Verdict, ...],
+    outcomes: Mapping[str, int] | None = None,
 ) -> ReportRow:
     seconds = measured.end - measured.start
-    gpu_hours = None if gpu_seconds is None else gpu_seconds / HOUR
     return ReportRow(
         name=name,
         ref=ref,
@@ -263,6 +264,7 @@ def _make_report_row(
         cost=None if gpu_hours is None or gpu_hour is None else gpu_hours * gpu_hour,
         verdicts=row_verdicts,
         notes=_make_row_notes(measured),
+        outcomes=outcomes,
     )
 
 
@@ -281,13 +283,9 @@ def _make_row_notes(measured: WorkloadMeasurements) -> tuple[str, ...]:
 def _combine_rows(name: str, project: str, rows: Sequence[ReportRow], gpu_hour: float | None) -> ReportRow:
     """Return the row of several workloads; minutes and seconds of uptime are summed up over all workloads."""
     measured = combine_measurements([row.measured for row in rows], name)
-    hours = _sum_known(row.gpu_hours for row in rows)
-    combined = _make_report_row(
-        name, None, project, len(rows), measured, None if hours is None else hours * HOUR, gpu_hour, ()
-    )
-    mixed = len({row.measured.place for row in rows if row.measured.place}) > 1
-    notes = ("measured at different places: see each workload",) if mixed else combined.notes
-    return replace(combined, notes=notes, outcomes=Counter(row.outcome or "none" for row in rows))
+    gpu_hours = _sum_known(row.gpu_hours for row in rows)
+    outcomes = Counter(row.outcome or "none" for row in rows)
+    return _make_report_row(name, None, project, len(rows), measured, gpu_hours, gpu_hour, (), outcomes)
 
 
 def combine_measurements(measured: Sequence[WorkloadMeasurements], name: str = "all") -> WorkloadMeasurements:
