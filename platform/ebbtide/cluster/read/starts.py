@@ -147,17 +147,6 @@ def _find_first_time(event: Object) -> float:
     return parse_timestamp(event.get("firstTimestamp") or event_time(event))
 
 
-def find_restarts(pod: Object) -> int:
-    """Return how often the server of a pod restarted."""
-    return int(_find_server(pod).get("restartCount", 0))
-
-
-def _find_server(pod: Object) -> Object:
-    name = of_pod.find_server_container(pod)
-    rows = get_at(pod, "status", "containerStatuses", default=[])
-    return next((row for row in rows if row.get("name") == name), {})
-
-
 def _transition(pod: Object, condition: str) -> float:
     """Return the time at which a condition became true, 0 if it is not."""
     row = of_pod.find_condition(pod, condition)
@@ -173,7 +162,7 @@ def compute_start(pod: Object, events: Sequence[Object], now: float, lines: Iter
         pod["metadata"]["name"],
         parse_timestamp(pod["metadata"].get("creationTimestamp")),
         scheduled=_transition(pod, "PodScheduled"),
-        started=parse_timestamp(get_at(_find_server(pod), "state", "running", "startedAt")),
+        started=parse_timestamp(get_at(of_pod.find_server_status(pod), "state", "running", "startedAt")),
         ready=_transition(pod, "Ready"),
     )
     own = [event for event in events if get_at(event, "involvedObject", "name") == times.pod]
@@ -288,7 +277,7 @@ def read_starts(read_log: ReadLog, live: LiveWorkload, count: int) -> list[PodSt
 def list_started_pods(live: LiveWorkload) -> list[Object]:
     """Return the pods whose start is known, newest first: without those that restarted, or ended and are no longer ready."""
     pods = (pod for pod in reversed(live.pods) if of_pod.is_ready(pod) or not of_pod.has_ended(pod))
-    return [pod for pod in pods if not find_restarts(pod)]
+    return [pod for pod in pods if not of_pod.find_server_status(pod).get("restartCount")]
 
 
 def read_start(read_log: ReadLog, live: LiveWorkload, pod: Object) -> PodStart:
@@ -297,7 +286,7 @@ def read_start(read_log: ReadLog, live: LiveWorkload, pod: Object) -> PodStart:
 
 
 def _read_first_lines(read_log: ReadLog, live: LiveWorkload, pod: Object) -> list[str]:
-    if not get_at(_find_server(pod), "state", "running", "startedAt"):
+    if not get_at(of_pod.find_server_status(pod), "state", "running", "startedAt"):
         return []
     try:
         name, container = pod["metadata"]["name"], of_pod.find_server_container(pod)

@@ -8,7 +8,7 @@ Everything derived from the numbers (quantiles with their bounds, error budgets,
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Final, Literal, NamedTuple, Protocol, TypeAlias
 
@@ -159,6 +159,14 @@ class History:
 
     ref: Ref
     series: Mapping[str, tuple[SeriesPoint, ...]] = field(default_factory=dict)
+
+    def find_cold_starts(self) -> Iterator[tuple[int, SeriesPoint]]:
+        """Yield the points, with their positions, at which the desired replicas rise from zero, as far as the points show."""
+        before: float | None = None
+        for index, point in enumerate(self.series.get("wanted") or self.series.get("ready", ())):
+            if before == 0 and point.value:
+                yield index, point
+            before = point.value if point.value is not None else before
 
 
 class StartTimes(NamedTuple):
