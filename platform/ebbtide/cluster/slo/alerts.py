@@ -114,10 +114,17 @@ class _Draft:
             self.record(objective, _bad_ratio_name(over), make_query(over))
 
     def alert(
-        self, name: str, objective: str, expression: str, severity: str, texts: tuple[str, str], **others: str
+        self,
+        name: str,
+        objective: str,
+        expression: str,
+        severity: str,
+        texts: tuple[str, str],
+        *,
+        window: str = "",
+        hold: str = "",
     ) -> None:
-        """Add an alert with a summary and a description; ``others`` are its ``window``, a label, and ``hold``, its duration."""
-        hold, window = others.get("hold"), others.get("window")
+        """Add an alert with its summary and description, a label with its window, and the time for which it must hold."""
         hint = f" See: ebbtide slo {self.ref.name} -n {self.ref.namespace}"
         self.alerts.append(
             {
