@@ -233,7 +233,9 @@ class PrometheusSource:
             raise SourceError(f"{self._host} does not return the current time, so it is not a Prometheus server")
         end = min(end, now)
         if end <= start:
-            raise SourceError(f"empty time range: Prometheus' clock is at {_format_utc(now)}")
+            raise SourceError(
+                f"empty time range: Prometheus' clock is at {datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M:%S} UTC"
+            )
         window = max(queries.SCRAPE, round(end - start))
         query = queries.first_data_query(self.timer, window)
         first = next((value for _, value in self._query_instant(query, end)), None)
@@ -476,10 +478,6 @@ def _group_names(refs: Iterable[Ref]) -> dict[str, set[str]]:
     for ref in refs:
         names[ref.namespace].add(ref.name)
     return names
-
-
-def _format_utc(time: float) -> str:
-    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def _innermost_reason(error: Exception) -> str:
