@@ -21,7 +21,6 @@ from ebbtide.cluster.client.protocol import (
     WatchChange,
     kind_of,
 )
-from ebbtide.cluster.read.inventory import OBJECT_FIELDS
 from ebbtide.cluster.slo.source import (
     SHARED_SERIES,
     Bucket,
@@ -41,6 +40,7 @@ from ebbtide.server.api.access import Caller
 from ebbtide.server.web.charts import LATE_SECONDS
 from ebbtide.server.web.routes import make_router
 from serving import served
+from situations import OBJECT_FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Iterator, Sequence

@@ -37,7 +37,6 @@ MAX_NAMES: Final = 40
 MAX_EVALUATIONS: Final = 10_000
 #: Seconds between two scrapes by Ebbtide's monitors.
 SCRAPE: Final = 15
-MINUTE: Final = 60
 #: Minimum window of a rate in seconds: it needs a few scrapes.
 SHORTEST_RATE: Final = 4 * SCRAPE
 
