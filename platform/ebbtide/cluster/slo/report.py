@@ -284,7 +284,7 @@ def _combine_rows(name: str, project: str, rows: Sequence[ReportRow], gpu_hour: 
     """Return the row of several workloads; minutes and seconds of uptime are summed up over all workloads."""
     measured = combine_measurements([row.measured for row in rows], name)
     gpu_hours = _sum_known(row.gpu_hours for row in rows)
-    outcomes = Counter(row.outcome or "none" for row in rows)
+    outcomes: Counter[str] = Counter(row.outcome or "none" for row in rows)
     return _make_report_row(name, None, project, len(rows), measured, gpu_hours, gpu_hour, (), outcomes)
 
 
