@@ -24,6 +24,8 @@ RECORDED: dict[str, Any] = json.loads((Path(__file__).parent / "recorded" / "pro
 CHAT, DEAD = Ref("e2e-slo", "chat"), Ref("e2e-slo", "dead")
 START, END = float(RECORDED["end"] - RECORDED["window"]), float(RECORDED["end"])
 STEP = 30
+#: Names of the recorded responses, by the figure, where they differ.
+RECORDED_NAMES = {"ended": "requests"}
 
 
 class Answer(NamedTuple):
@@ -58,11 +60,10 @@ def figures(refs: list[Ref], window: int) -> dict[str, str]:
     timer = queries.choose_histogram(profile())
     return {
         "buckets": queries.bucket_query(timer, refs, window),
-        "total": queries.total_query(timer, refs, window),
-        "requests": queries.request_query(timer, refs, window),
-        "failed": queries.request_query(timer, refs, window, failed=True),
-        "asked": queries.minute_query(timer, refs, window),
-        "answered": queries.minute_query(timer, refs, window, answered=True),
+        **{
+            RECORDED_NAMES.get(name, name): query
+            for name, query in queries.request_figure_queries(timer, refs, window).items()
+        },
         "since": queries.first_data_query(timer, window),
         **{name: queries.pod_figure_query(queries.AUTOSCALER, name, refs, window) for name in queries.OF_PODS},
     }
@@ -76,14 +77,9 @@ def recorded(
     for refs in ([CHAT, DEAD], [CHAT], [DEAD]):
         for name, query in figures(refs, RECORDED["window"]).items():
             answers[query] = (name, RECORDED["instant"][name])
-    # Not recorded: a made-up value in the format of the autoscaler's series, which the recorded Prometheus did not scrape.
-    load = {"metric": {"k8s_namespace_name": CHAT.namespace, "kn_service_name": CHAT.name}, "value": [END, "0.5"]}
-    for refs in ([CHAT, DEAD], [CHAT], [Ref("no-such-namespace", "nobody"), CHAT]):
-        answers[queries.load_query(queries.AUTOSCALER, refs)] = ("loads", [load])
     ranges = queries.chart_queries(queries.choose_histogram(profile()), profile(), CHAT, STEP)
     answers |= {query: (name, RECORDED["range"][name]) for name, query in ranges.items()}
 
-    # The autoscaler's loads are queried both at a time and over a range.
     of_many: dict[str, tuple[str, list[Any]]] = {}
     for refs in ([Ref("no-such-namespace", "nobody"), CHAT], [CHAT]):
         shared = queries.shared_queries(queries.choose_histogram(profile()), profile(), refs, STEP)

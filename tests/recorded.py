@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ebbtide.cluster.slo.source import History, Ref, SeriesPoint, StartTimes, WorkloadMeasurements
+from ebbtide.cluster.slo.source import SHARED_SERIES, History, Ref, SeriesPoint, StartTimes, WorkloadMeasurements
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 HOUR = 3600.0
 
@@ -34,8 +34,8 @@ class RecordedSource:
         hours = None if self.replicas is None else self.replicas * self.hours * HOUR
         return {ref: WorkloadMeasurements(ref, start, end, replica_seconds=hours) for ref in refs}
 
-    def histories(self, refs: Sequence[Ref], start: float, end: float, step: float) -> dict[Ref, History]:
+    def histories(
+        self, refs: Sequence[Ref], start: float, end: float, step: float, names: Collection[str] = SHARED_SERIES
+    ) -> dict[Ref, History]:
+        del names
         return {ref: self.history(ref, start, end, step) for ref in refs}
-
-    def loads(self, _refs: Sequence[Ref], _when: float) -> dict[Ref, float]:
-        return {}

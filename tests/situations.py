@@ -9,11 +9,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ebbtide.cluster.read.inventory import OBJECT_FIELDS, LiveWorkload, ResourceHolder, ResourceSupply
+from ebbtide.cluster.read.inventory import LiveWorkload, ResourceHolder, ResourceSupply
 from ebbtide.cluster.read.queues import UNREAD
 
 FOLDER = Path(__file__).parent / "situations"
 NAMES = sorted(file.stem for file in FOLDER.glob("*.json"))
+#: The lists of a workload's objects.
+OBJECT_FIELDS = ("revisions", "scalers", "deployments", "hpas", "pods", "events", "quotas", "claims")
 
 
 def data(name: str) -> dict[str, Any]:

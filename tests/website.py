@@ -21,8 +21,15 @@ from ebbtide.cluster.client.protocol import (
     WatchChange,
     kind_of,
 )
-from ebbtide.cluster.read.inventory import OBJECT_FIELDS
-from ebbtide.cluster.slo.source import Bucket, History, Ref, SeriesPoint, StartTimes, WorkloadMeasurements
+from ebbtide.cluster.slo.source import (
+    SHARED_SERIES,
+    Bucket,
+    History,
+    Ref,
+    SeriesPoint,
+    StartTimes,
+    WorkloadMeasurements,
+)
 from ebbtide.core.base import keys
 from ebbtide.core.documents import profiles
 from ebbtide.core.profile.built_in import FULL
@@ -33,9 +40,10 @@ from ebbtide.server.api.access import Caller
 from ebbtide.server.web.charts import LATE_SECONDS
 from ebbtide.server.web.routes import make_router
 from serving import served
+from situations import OBJECT_FIELDS
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Collection, Generator, Iterator, Sequence
 
     import httpx
     from playwright.sync_api import Browser, Page
@@ -284,15 +292,15 @@ class FixedMetrics:
         values = {"ready": 2.0, "wanted": 3.0, "rate": 12.5, "mean": 0.2, "p95": 0.7, "stable": 18.0, "target": 10.0}
         return History(ref, {name: tuple(SeriesPoint(t, value) for t in moments) for name, value in values.items()})
 
-    def histories(self, refs: Sequence[Ref], start: float, end: float, step: float) -> dict[Ref, History]:
+    def histories(
+        self, refs: Sequence[Ref], start: float, end: float, step: float, names: Collection[str] = SHARED_SERIES
+    ) -> dict[Ref, History]:
+        del names
         return {ref: self.history(ref, start, end, step) for ref in refs}
 
     def starts(self, ref: Ref, start: float, end: float) -> list[StartTimes]:
         del ref, start, end
         return []
-
-    def loads(self, refs: Sequence[Ref], when: float) -> dict[Ref, float]:
-        return dict.fromkeys(refs, 2.0 if when else 0.0)
 
 
 class LateMetrics(FixedMetrics):

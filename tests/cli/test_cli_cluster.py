@@ -564,16 +564,14 @@ def test_watching_as_yaml_prints_one_document_per_poll(
 
 
 def load_is(value: str) -> AbstractContextManager[str]:
-    """Run a Prometheus that has one metric value for chat, as an instant and as a range, and no other data."""
+    """Run a Prometheus that has one metric value for chat, at the last step of each range, and no other data."""
 
-    def answer(path: str, parameters: dict[str, str]) -> Answer:
+    def answer(_path: str, parameters: dict[str, str]) -> Answer:
         labels = {"k8s_namespace_name": "team-shop", "kn_service_name": "chat"}
         if "_stable" not in parameters["query"]:
-            return fine([], "matrix" if path.endswith("_range") else "vector")
-        if path.endswith("_range"):
-            end = float(parameters["end"])
-            return fine([{"metric": {}, "values": [[end, value]]}], "matrix")
-        return fine([{"metric": labels, "value": [float(parameters["time"]), value]}])
+            return fine([], "matrix")
+        start, end, step = (float(parameters[name]) for name in ("start", "end", "step"))
+        return fine([{"metric": labels, "values": [[start + (end - start) // step * step, value]]}], "matrix")
 
     return answering(answer)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-prometheus = pytest.importorskip("ebbtide.cluster.slo.prometheus", reason="prometheus-api-client is not installed")
+prometheus = pytest.importorskip("ebbtide.cluster.slo.prometheus", reason="requests is not installed")
 
 
 class SourceCase(NamedTuple):
@@ -165,12 +165,5 @@ def test_histories_of_many_workloads_equal_those_of_one(case: SourceCase) -> Non
     for name, points in series.items():
         assert [point.value for point in points] == pytest.approx([point.value for point in alone[name]]), name
     assert case.source.histories([], case.start, case.end, 30) == {}
-
-
-def test_loads_are_returned_only_for_known_workloads(case: SourceCase) -> None:
-    unknown = Ref("no-such-namespace", "nobody")
-    loads = case.source.loads([unknown, case.ref], case.end)
-
-    assert set(loads) == {case.ref}
-    assert loads[case.ref] >= 0
-    assert case.source.loads([], case.end) == {}
+    rates = case.source.histories([unknown, case.ref], case.start, case.end, 30, ("rate",))
+    assert rates[case.ref].series == {"rate": series["rate"]}

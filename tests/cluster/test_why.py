@@ -13,8 +13,18 @@ from hypothesis import strategies as st
 
 import situations
 from ebbtide.cluster.read.inventory import ResourceHolder, ResourceSupply, compute_supplies, find_workload
+from ebbtide.cluster.read.scaling_state import ScalingMetric
+from ebbtide.cluster.read.status import add_current_loads, compute_status
 from ebbtide.cluster.read.why import Why, explain_hpa_metric, explain_replicas
-from ebbtide.cluster.slo.source import History, Ref, SeriesPoint, SourceError, StartTimes, WorkloadMeasurements
+from ebbtide.cluster.slo.source import (
+    SHARED_SERIES,
+    History,
+    Ref,
+    SeriesPoint,
+    SourceError,
+    StartTimes,
+    WorkloadMeasurements,
+)
 from ebbtide.cluster.write import apply, revisions
 from ebbtide.core.autoscaler import kpa, targets
 from ebbtide.core.base import keys
@@ -22,7 +32,7 @@ from ebbtide.core.base.bodies import serialize_body
 from live_cluster import SCALING, simulated, spec, workload
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from ebbtide.sandbox.simulated import Simulated
 
@@ -47,15 +57,15 @@ class Counted:
     def measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, WorkloadMeasurements]:
         return {ref: WorkloadMeasurements(ref, start, end) for ref in refs}
 
-    def histories(self, refs: Sequence[Ref], start: float, end: float, step: float) -> dict[Ref, History]:
+    def histories(
+        self, refs: Sequence[Ref], start: float, end: float, step: float, names: Collection[str] = SHARED_SERIES
+    ) -> dict[Ref, History]:
+        del names
         return {ref: self.history(ref, start, end, step) for ref in refs}
 
     def starts(self, ref: Ref, start: float, end: float) -> list[StartTimes]:
         del ref, start, end
         return []
-
-    def loads(self, refs: Sequence[Ref], when: float) -> dict[Ref, float]:
-        return dict.fromkeys(refs, self.series["stable"][self.now - when])
 
     def history(self, ref: Ref, start: float, end: float, step: float) -> History:
         del step
@@ -95,6 +105,17 @@ def counted(recording: dict[str, Any], **series: float | dict[float, float]) -> 
     """Return the explanation for given metrics: each a current value, or values by seconds ago."""
     by_age = {name: values if isinstance(values, dict) else {0.0: values} for name, values in series.items()}
     return explain_replicas(situations.live(recording), Counted({"ready": {0.0: 1}, **by_age}, recording["now"]))
+
+
+def test_the_load_that_the_kpa_measures_is_not_the_value_of_a_metric_of_the_controller() -> None:
+    recording = scaled()
+    state = compute_status(situations.live(recording))
+    other = replace(state, name="other", metric=ScalingMetric("gpu-utilization", "70"))
+    source = Counted({"stable": {0.0: 1.5}}, recording["now"])
+
+    loaded = add_current_loads([state, other], source, recording["now"])
+
+    assert [row.metric.now for row in loaded if row.metric is not None] == ["1.5", ""]
 
 
 def words(answer: Why) -> list[str]:

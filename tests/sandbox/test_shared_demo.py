@@ -96,7 +96,8 @@ def test_a_remote_part_answers_as_the_part(parts: shared.SharedParts, remote: sh
     assert remote.cluster.namespace == "team-a"
     assert remote.cluster.get(KNATIVE, "chat", "team-a") == parts.cluster.get(KNATIVE, "chat", "team-a")
     assert remote.clock.now() == pytest.approx(parts.clock.now(), abs=30)
-    assert remote.source.loads([Ref("team-a", "chat")], remote.clock.now())
+    now = remote.clock.now()
+    assert remote.source.histories([Ref("team-a", "chat")], now, now, 60, ("stable",))
     with pytest.raises(MissingError, match="not found"):
         remote.cluster.get(KNATIVE, "missing", "team-a")
     changes = remote.cluster.follow(KNATIVE, "team-a", seconds=1)

@@ -20,7 +20,7 @@ import serving
 import situations
 from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, MissingError
 from ebbtide.cluster.read import status
-from ebbtide.cluster.slo.source import History, Ref, SourceError, StartTimes, WorkloadMeasurements
+from ebbtide.cluster.slo.source import SHARED_SERIES, History, Ref, SourceError, StartTimes, WorkloadMeasurements
 from ebbtide.core.base import keys
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.server.api.gate import ServerSettings
@@ -52,7 +52,7 @@ from website import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from ebbtide.cluster.read.inventory import LiveWorkload
     from ebbtide.cluster.read.status import Status
@@ -68,15 +68,15 @@ class FailingMetrics:
     def history(self, ref: Ref, start: float, end: float, step: float) -> History:
         raise SourceError(f"Prometheus does not answer about {ref.name} from {start} to {end} by {step}")
 
-    def histories(self, refs: Sequence[Ref], start: float, end: float, step: float) -> dict[Ref, History]:
+    def histories(
+        self, refs: Sequence[Ref], start: float, end: float, step: float, names: Collection[str] = SHARED_SERIES
+    ) -> dict[Ref, History]:
+        del names
         raise SourceError(f"Prometheus does not answer about {len(refs)} from {start} to {end} by {step}")
 
     def starts(self, ref: Ref, start: float, end: float) -> list[StartTimes]:
         del ref, start, end
         return []
-
-    def loads(self, refs: Sequence[Ref], when: float) -> dict[Ref, float]:
-        raise SourceError(f"Prometheus does not answer about {len(refs)} at {when}")
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_the_grid_shows_one_row_per_workload_with_its_status(site: Site) -> None
     assert len(page.all("th", scope="row")) == 3
     assert "cannot pull image example.com/none:v1" in page.text
     assert "1/1 1–4" in page.text  # noqa: RUF001 - as ranges are written
-    assert "2 / 7 concurrency" in page.text
+    assert "18 / 7 concurrency" in page.text
 
 
 def test_a_service_that_any_request_starts_is_not_shown_as_fixed(site: Site) -> None:

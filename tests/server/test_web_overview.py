@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ebbtide.cluster.slo.source import History, Ref, SeriesPoint, SourceError
+from ebbtide.cluster.slo.source import SHARED_SERIES, History, Ref, SeriesPoint, SourceError
 from ebbtide.server.web import polls
 from ebbtide.server.web.polls import SharedPolls
 from ebbtide.server.web.tide import HEIGHT, STEP_WIDTH, add_series, draw_tide
 from website import BASE, FixedMetrics, Parsed, Site, apply_specs, backend_of, cluster
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
 
 class CountingMetrics(FixedMetrics):
@@ -23,9 +23,11 @@ class CountingMetrics(FixedMetrics):
 
     polls = 0
 
-    def histories(self, refs: Sequence[Ref], start: float, end: float, step: float) -> dict[Ref, History]:
-        self.polls += 1
-        return super().histories(refs, start, end, step)
+    def histories(
+        self, refs: Sequence[Ref], start: float, end: float, step: float, names: Collection[str] = SHARED_SERIES
+    ) -> dict[Ref, History]:
+        self.polls += names == SHARED_SERIES
+        return super().histories(refs, start, end, step, names)
 
 
 @pytest.fixture

@@ -19,7 +19,6 @@ from ebbtide.core.translation.engines import find_engine
 from ebbtide.core.translation.project import with_default_namespace
 
 if TYPE_CHECKING:
-    from ebbtide.cluster.slo.report import Report
     from ebbtide.core.profile.models import Profile
     from ebbtide.core.translation.objects import Object
 
@@ -86,7 +85,7 @@ OPTIONS: Final = (
         default=[],
         help="With --rules: label that Prometheus selects rules by, as in release=prometheus; repeatable",
     ),
-    make_output_option("text", "json", "html", "md"),
+    make_output_option("text", "json"),
 )
 
 
@@ -105,8 +104,6 @@ def _find_contradiction(options: Options) -> str:
         return "--rules reads specs, not live workloads: remove the workload or project"
     if options.label and not options.rules:
         return "--label requires --rules: add --rules with specs, or remove --label"
-    if options.rules and options.output in {"html", "md"}:
-        return f"-o {options.output} is a report format, and --rules prints manifests: remove -o, or use -o json"
     if options.name and options.all:
         return "NAME and -A are mutually exclusive: use only one of them"
     return ""
@@ -125,11 +122,14 @@ def _report_slos(cluster: connection.Cluster, options: Options, profile: Profile
         place = "the cluster" if options.all else f"namespace {connection.resolve_namespace(cluster, options)}"
         terminal.write_stderr(f"No workloads found in {place}.")
         if options.output != "text":
-            _print_report(replace(report.compute_report({}, {}), start=end - options.since, end=end), options.output)
+            write_json(replace(report.compute_report({}, {}), start=end - options.since, end=end))
         return 0
     source = connection.connect_source(cluster, options.prometheus, profile)
     report_ = pages.make_slo_report(objectives, source, options.since, end, options.cost)
-    _print_report(report_, options.output)
+    if options.output == "json":
+        write_json(report_)
+    else:
+        sys.stdout.write(pages.format_text(report_, terminal.paint_state))
     return DIFFERENT if options.exit_code and report_.broken else 0
 
 
@@ -142,26 +142,15 @@ def _find_workloads(cluster: connection.Cluster, options: Options) -> list[Objec
     return list_tops(cluster, "" if options.all else connection.resolve_namespace(cluster, options))
 
 
-def _print_report(report: Report, output_format: str) -> None:
-    from ebbtide.cluster.slo import pages
-
-    if output_format == "json":
-        write_json(report)
-    elif output_format == "text":
-        sys.stdout.write(pages.format_text(report, terminal.paint_state))
-    else:
-        sys.stdout.write(pages.format_html(report) if output_format == "html" else pages.format_markdown(report))
-
-
 def _print_rules(files: list[str], profile: Profile, labels: dict[str, str], *, as_json: bool) -> int:
     """Print the Prometheus rules of specs; report what the rules cannot monitor on stderr."""
     from ebbtide.cluster.slo import alerts, queries
-    from ebbtide.cluster.slo.source import Ref
+    from ebbtide.cluster.slo.source import Ref, SourceError
     from ebbtide.core.translation.translate import make_plan
 
     try:
         timer = queries.choose_histogram(profile)
-    except queries.UnknownHistogramError as error:
+    except SourceError as error:
         terminal.exit_with_message(f"error: {error}", 1)
     pod_queries = queries.pod_gauges(profile)
     rule_objects, problems = [], []
@@ -183,11 +172,11 @@ def _print_rules(files: list[str], profile: Profile, labels: dict[str, str], *, 
             continue
         found = find_engine(loaded.inference.spec.image)
         engine = found.name if found is not None else ""
-        rules = alerts.make_rules(
+        manifest, notes = alerts.make_rules(
             Ref(plan.namespace, plan.name), loaded.inference.spec.slo, timer, pod_queries, labels, engine
         )
-        rule_objects.append(rules.manifest)
-        for note in rules.notes:
+        rule_objects.append(manifest)
+        for note in notes:
             terminal.write_stderr(f"{plan.name}: {note}")
     print_problems(problems)
     if has_errors(problems):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from operator import add
 from typing import Any, Final, NamedTuple
@@ -343,25 +343,15 @@ class TallySource:
         }
         return History(ref, known_series)
 
-    def histories(self, refs: Sequence[Ref], start: float, end: float, step: float) -> dict[Ref, History]:
+    def histories(
+        self, refs: Sequence[Ref], start: float, end: float, step: float, names: Collection[str] = SHARED_SERIES
+    ) -> dict[Ref, History]:
         """Return the series of ``SHARED_SERIES`` of each workload."""
         histories = (self.history(ref, start, end, step) for ref in refs)
         return {
-            history.ref: History(
-                history.ref, {name: history.series[name] for name in SHARED_SERIES if name in history.series}
-            )
+            history.ref: History(history.ref, {name: history.series[name] for name in names if name in history.series})
             for history in histories
             if history.series
-        }
-
-    def loads(self, refs: Sequence[Ref], when: float) -> dict[Ref, float]:
-        """Return the load per ready replica that the autoscaler last measured; an HPA has no panic window and no value here."""
-        self.settle()
-        tallies = {ref: self.tallies[ref] for ref in refs if ref in self.tallies}
-        return {
-            ref: tally.gauge("stable", when)
-            for ref, tally in tallies.items()
-            if math.isfinite(tally.gauge("stable", when) + tally.gauge("panic", when))
         }
 
 

@@ -77,11 +77,11 @@ def read_server_hint(cluster: Cluster, live: LiveWorkload) -> str:
     fix = "" if trouble is None else _suggest_fix(trouble.words, live, pod, container)
     if trouble is not None and (trouble.kind != "crash" or trouble.unstarted):
         return fix
-    started = parse_timestamp(get_at(_container_status(pod, container), "state", "running", "startedAt"))
+    started = parse_timestamp(get_at(of_pod.find_server_status(pod), "state", "running", "startedAt"))
     if trouble is None and (not started or live.now - started < PATIENCE_SECONDS):
         return ""
     crashed = trouble is not None
-    known = crashed and of_pod.find_last_words(of_pod.last_end(_container_status(pod, container)))
+    known = crashed and of_pod.find_last_words(of_pod.last_end(of_pod.find_server_status(pod)))
     printed = "" if known else _read_last_line(cluster, live, pod, container, previous=crashed)
     command = f"ebbtide logs {live.name} -n {live.namespace}{' --previous' if crashed else ''}"
     said = (
@@ -131,11 +131,6 @@ def describe_idle_holders(live: LiveWorkload) -> Iterator[str]:
             f"revision {name} fails and still holds {amounts_text}, until Knative's progress deadline ({limit}); to free "
             f"{'it' if len(totals) == 1 else 'them'} now, {first}run kubectl delete revision {name} -n {live.namespace}"
         )
-
-
-def _container_status(pod: Object, name: str) -> Object:
-    rows = get_at(pod, "status", "containerStatuses", default=[])
-    return next((row for row in rows if row["name"] == name), {})
 
 
 def _read_last_line(cluster: Cluster, live: LiveWorkload, pod: Object, container: str, *, previous: bool) -> str:

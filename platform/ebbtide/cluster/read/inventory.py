@@ -100,7 +100,6 @@ GROUPED: Final = (
     kube.QUOTA,
 )
 KNATIVE_NAMESPACE: Final = "knative-serving"
-OBJECT_FIELDS: Final = ("revisions", "scalers", "deployments", "hpas", "pods", "events", "quotas", "claims")
 
 
 def parse_timestamp(text: str | None) -> float:

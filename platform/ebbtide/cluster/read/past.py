@@ -9,7 +9,7 @@ pkg/controller/podautoscaler/horizontal.go (``SuccessfulRescale``).
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -17,7 +17,7 @@ from ebbtide.cluster.client.protocol import LIVE_MANAGER
 from ebbtide.cluster.read import inventory, why
 from ebbtide.cluster.read.inventory import LiveWorkload
 from ebbtide.cluster.read.why import ReplayedDecision, ReplayedStep, WhyReason
-from ebbtide.cluster.slo.source import History, SeriesPoint
+from ebbtide.cluster.slo.source import History
 from ebbtide.core.autoscaler import targets
 from ebbtide.core.base.bodies import body
 from ebbtide.core.base.prose import count_noun
@@ -115,24 +115,19 @@ class PastDecisions:
         if last.reading.ready == 0 and last.delayed == 0:
             yield WhyReason("rest", ZERO_WORDS)
             return
-        revision, config = self.settings.revision, self.settings.config
         reported = (self.wanted or {}).get(last.reading.time)
         yield from why.explain_decision(
-            ReplayedDecision(
-                revision,
-                config,
-                targets.make_decider(revision, config),
-                steps,
-                last.delayed,
-                -1 if reported is None else int(reported),
-            )
+            ReplayedDecision(self.settings, steps, -1 if reported is None else int(reported))
         )
 
 
 def replay_history(live: LiveWorkload, history: History, step: float, cluster: ProfileSpec) -> PastDecisions:
     """Repeat the autoscaler's decisions over a history with a point every ``step`` seconds."""
-    wanted = history.series.get("wanted") or history.series.get("ready", ())
-    marks = tuple(sorted([*_list_marks(live), *_list_cold_starts(wanted)], key=lambda mark: mark.time))
+    cold_starts = (
+        Mark(point.time, "cold", f"cold start: scaled from zero to {count_noun(int(point.value or 0), 'replica')}")
+        for _, point in history.find_cold_starts()
+    )
+    marks = tuple(sorted([*_list_marks(live), *cold_starts], key=lambda mark: mark.time))
     name = why.serving_revision(live)
     if not why.is_scaled_by_kpa(live, name):
         words = "an HPA decides, and its past metrics are not recorded" if live.hpas else "no autoscaler decides"
@@ -144,7 +139,7 @@ def replay_history(live: LiveWorkload, history: History, step: float, cluster: P
         settings = why.read_scaler_settings(live, name, why.autoscaler_settings(live, cluster))
     except setting.NotSimulated as error:
         return PastDecisions(marks, unknown=f"{NOT_REPEATED}: {error}", step=step)
-    steps, _ = why.replay_decisions(
+    steps = why.replay_decisions(
         targets.make_decider(settings.revision, settings.config), tuple(why.join_series(history))
     )
     revision = inventory.find_by_name(live.revisions, name)
@@ -168,11 +163,3 @@ def _list_marks(live: LiveWorkload) -> Iterator[Mark]:
         if kind is not None and time:
             about = str((event.get("involvedObject") or {}).get("name", "")) if kind == "preempted" else "HPA"
             yield Mark(time, kind, f"{about}: {event.get('message', '')}")
-
-
-def _list_cold_starts(points: Sequence[SeriesPoint]) -> Iterator[Mark]:
-    before: float | None = None
-    for point in points:
-        if before == 0 and point.value:
-            yield Mark(point.time, "cold", f"cold start: scaled from zero to {count_noun(int(point.value), 'replica')}")
-        before = point.value if point.value is not None else before

@@ -11,17 +11,8 @@ from typing import Final, Literal
 
 from ebbtide.cluster.client.protocol import KSERVE, LLM
 from ebbtide.cluster.read import pods as of_pod
+from ebbtide.cluster.read import revision_state as of_revision
 from ebbtide.cluster.read.inventory import LiveWorkload, find_by_name
-from ebbtide.cluster.read.revision_state import (
-    PROGRESS_DEADLINE,
-    condition_message,
-    describe_progress,
-    explain_failure,
-    explain_recovery,
-    find_trouble,
-    list_current_revisions,
-    list_revision_pods,
-)
 from ebbtide.cluster.read.scaling_state import Replicas, describe_blind_hpa
 from ebbtide.core.base import keys
 from ebbtide.core.base.paths import get_at
@@ -91,7 +82,7 @@ def _phase_of_knative(live: LiveWorkload, replicas: Replicas) -> tuple[Phase, st
     changing: Phase = "Updating" if serving else "Creating"
     ready = of_pod.find_condition(live.top, "Ready")
     if service is None or not ready or _is_stale(service):
-        message = condition_message(ready)
+        message = of_revision.condition_message(ready)
         if ready.get("status") == "False" and message:
             # KServe could not create the Knative Service.
             return ("Degraded" if serving else "Failed"), message
@@ -102,19 +93,19 @@ def _phase_of_knative(live: LiveWorkload, replicas: Replicas) -> tuple[Phase, st
         return _phase_of_ready(live, replicas)
     if serving == newest and serving and live.revisions:
         failed = of_pod.find_condition(find_by_name(live.revisions, newest) or {}, "Ready").get("status") == "False"
-        if failed and (list_revision_pods(live, newest) or find_trouble(live, newest)):
+        if failed and (of_revision.list_revision_pods(live, newest) or of_revision.find_trouble(live, newest)):
             # The revision was ready, and has lost its pods since.
             return _phase_of_ready(live, replicas)
         # The revision is ready, but the route to it is not.
         routes = (of_pod.find_condition(live.top, kind) for kind in ("RoutesReady", "IngressReady"))
         route = next(filter(None, routes), ready)
-        message = condition_message(route) or condition_message(ready)
+        message = of_revision.condition_message(route) or of_revision.condition_message(ready)
         # KServe's conditions lag a few seconds behind and have no message until then. A route that misses a revision has not
         # seen yet that the revision is ready.
         if ready.get("status") == "False" and message and route.get("reason") != REVISION_MISSING:
             return "Degraded", f"the revision is ready, but traffic cannot be routed to it: {message}"
         return "Initializing", f"the route is being set up{f': {message}' if message else ''}"
-    pod_trouble = find_trouble(live, newest)
+    pod_trouble = of_revision.find_trouble(live, newest)
     trouble = pod_trouble.words if pod_trouble is not None else ""
     pinned = _describe_pin(live)
     if pinned and of_pod.find_condition(service, "RoutesReady").get("status") == "True":
@@ -122,14 +113,18 @@ def _phase_of_knative(live: LiveWorkload, replicas: Replicas) -> tuple[Phase, st
         return "Running", join_parts(pinned, f"revision {newest} is not ready{f': {trouble}' if trouble else ''}")
     failing = pod_trouble is not None and pod_trouble.kind in of_pod.FAILING
     if ready.get("status") == "False":
-        recovery = explain_recovery(live, newest)
+        recovery = of_revision.explain_recovery(live, newest)
         # Knative may still name the wait for a node although the pod has one and fails there.
         if recovery and not failing:
             if serving:
                 return "Updating", f"revision {newest}: {trouble or recovery}; {serving} serves until it is ready"
-            blocked = trouble or not list_revision_pods(live, newest)
+            blocked = trouble or not of_revision.list_revision_pods(live, newest)
             return ("Pending" if blocked else "Initializing"), trouble or recovery
-        failure = "" if recovery else trouble or explain_failure(live, newest) or condition_message(ready)
+        failure = (
+            ""
+            if recovery
+            else trouble or of_revision.explain_failure(live, newest) or of_revision.condition_message(ready)
+        )
         if failure and serving:
             return "Degraded", f"revision {newest} failed: {failure}; {serving} still serves"
         # A failure has a reason; without one the revision has only just been created.
@@ -138,28 +133,28 @@ def _phase_of_knative(live: LiveWorkload, replicas: Replicas) -> tuple[Phase, st
     if serving and failing:
         return "Degraded", f"revision {newest} fails: {trouble}; {serving} still serves"
     if serving:
-        progress = trouble or describe_progress(live, newest)
+        progress = trouble or of_revision.describe_progress(live, newest)
         return "Updating", f"revision {newest}: {progress}; {serving} serves until it is ready"
     return ("Failed", trouble) if failing else _phase_of_first_start(live, newest, trouble)
 
 
 def _phase_of_first_start(live: LiveWorkload, newest: str, trouble: str) -> tuple[Phase, str]:
-    pods = list_revision_pods(live, newest)
+    pods = of_revision.list_revision_pods(live, newest)
     if trouble and not any(get_at(pod, "spec", "nodeName") for pod in pods):
         return "Pending", trouble
     if pods:
-        return "Initializing", trouble or describe_progress(live, newest)
+        return "Initializing", trouble or of_revision.describe_progress(live, newest)
     if newest:
         return "Creating", "the revision exists, but has no pods yet"
-    message = condition_message(of_pod.find_condition(live.top, "Ready"))
+    message = of_revision.condition_message(of_pod.find_condition(live.top, "Ready"))
     return "Creating", message or "Knative is creating the first revision"
 
 
 def _phase_of_ready(live: LiveWorkload, replicas: Replicas) -> tuple[Phase, str]:
     """Return the phase of a workload with a true Ready condition, which does not cover every pod."""
     pinned = join_parts(_describe_pin(live), describe_blind_hpa(live, replicas))
-    current = list_current_revisions(live)
-    pod_trouble = next(filter(None, (find_trouble(live, name) for name in current)), None)
+    current = of_revision.list_current_revisions(live)
+    pod_trouble = next(filter(None, (of_revision.find_trouble(live, name) for name in current)), None)
     trouble = pod_trouble.words if pod_trouble is not None else ""
     unscheduled = pod_trouble is not None and pod_trouble.kind == "unschedulable"
     if NAMESPACE_ENDS in trouble:
@@ -169,7 +164,7 @@ def _phase_of_ready(live: LiveWorkload, replicas: Replicas) -> tuple[Phase, str]
     if replicas.ready == 0:
         if trouble:
             return ("Pending" if unscheduled else "Degraded"), trouble
-        return "Resuming", describe_progress(live, next(iter(current), ""))
+        return "Resuming", of_revision.describe_progress(live, next(iter(current), ""))
     if replicas.ready < replicas.wanted:
         short = f"{replicas.ready} of {replicas.wanted} replicas ready"
         if not trouble:
@@ -185,39 +180,39 @@ def _phase_of_standard(live: LiveWorkload, replicas: Replicas) -> tuple[Phase, s
     presets = of_pod.find_condition(live.top, "PresetsCombined")
     if presets.get("status") == "False":
         # Ready does not include it, and nothing else is reconciled until it is true.
-        message = f"KServe cannot merge its presets: {condition_message(presets)}"
+        message = f"KServe cannot merge its presets: {of_revision.condition_message(presets)}"
         return ("Degraded" if replicas.ready else "Failed"), message
     if live.top["kind"] == LLM.name and _is_behind(live.top):
         return ("Updating" if replicas.ready else "Creating"), "KServe has not processed the change yet"
     if not live.deployments:
-        message = condition_message(ready)
+        message = of_revision.condition_message(ready)
         if ready.get("status") == "False" and message:
             return "Failed", message
         return "Creating", "KServe is creating the Deployment"
     deployment = live.deployments[0]
     if replicas.ready and _is_behind(deployment):
         return "Updating", "the Deployment has not processed the change yet"
-    pod_trouble = find_trouble(live, "")
+    pod_trouble = of_revision.find_trouble(live, "")
     trouble = pod_trouble.words if pod_trouble is not None else ""
     progressing = of_pod.find_condition(deployment, "Progressing")
-    late = progressing.get("reason") == PROGRESS_DEADLINE
+    late = progressing.get("reason") == of_revision.PROGRESS_DEADLINE
     updated = get_at(deployment, "status", "updatedReplicas", default=0)
     # An older replica serves until a new one is ready (k8s.io/kubectl pkg/polymorphichelpers/rollout_status.go).
     updating = updated < max(replicas.wanted, get_at(deployment, "status", "replicas", default=0))
     failing = pod_trouble is not None and pod_trouble.kind in of_pod.FAILING
     if replicas.ready == 0 and replicas.wanted:
         if late or failing:
-            return "Failed", trouble or condition_message(progressing)
+            return "Failed", trouble or of_revision.condition_message(progressing)
         if trouble and not any(get_at(pod, "spec", "nodeName") for pod in live.pods):
             return "Pending", trouble
-        return "Initializing", trouble or describe_progress(live, "")
+        return "Initializing", trouble or of_revision.describe_progress(live, "")
     if updating or get_at(deployment, "status", "unavailableReplicas", default=0):
         if late or (updating and failing):
-            return "Degraded", trouble or condition_message(progressing)
+            return "Degraded", trouble or of_revision.condition_message(progressing)
         if updating:
-            return "Updating", trouble or describe_progress(live, "")
+            return "Updating", trouble or of_revision.describe_progress(live, "")
     if ready.get("status") != "True" and not _serves_partly(live, replicas):
-        return "Initializing", condition_message(ready) or "the route is being set up"
+        return "Initializing", of_revision.condition_message(ready) or "the route is being set up"
     return _phase_of_ready(live, replicas)
 
 

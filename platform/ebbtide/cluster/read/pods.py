@@ -241,6 +241,12 @@ def find_server_container(pod: Object) -> str:
     return next((name for name in names if name != QUEUE_PROXY), "")
 
 
+def find_server_status(pod: Object) -> Object:
+    """Return the status of the container with the server, or an empty dict."""
+    name, rows = find_server_container(pod), get_at(pod, "status", "containerStatuses", default=[])
+    return next((row for row in rows if row.get("name") == name), {})
+
+
 def find_probed_port(pod: Object) -> str:
     """Return the port that the server's readiness probe connects to; empty if it has none."""
     probe = _find_probe(pod)

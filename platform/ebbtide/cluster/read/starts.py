@@ -22,6 +22,7 @@ from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.engine_logs import EngineSteps, read_engine_log
 from ebbtide.cluster.read.inventory import LiveWorkload, parse_timestamp
 from ebbtide.cluster.slo.source import StartTimes
+from ebbtide.core.base.annotations import parse_seconds
 from ebbtide.core.base.bodies import WrittenBy, body
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.translation.objects import Object
@@ -54,8 +55,6 @@ _PULLED: Final = re.compile(
     r"^Successfully pulled image .* in (?P<pull>[\dhmµns.]+)(?: \((?P<waited>[\dhmµns.]+) including waiting\))?"
 )
 _PRESENT: Final = "already present on machine"
-_DURATION: Final = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>h|ms|µs|ns|m|s)")
-_UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9}
 
 
 def _round_tenths(value: float) -> float:
@@ -109,11 +108,6 @@ class ReadLog(Protocol):
         """Return the lines of the first ``head`` bytes, each behind its time. Raises ClusterError."""
 
 
-def parse_go_duration(text: str) -> float:
-    """Return the seconds of a duration as Go writes it, as in ``1m2.5s``."""
-    return sum(float(match["number"]) * _UNITS[match["unit"]] for match in _DURATION.finditer(text))
-
-
 def find_node_request(pod: Object, events: Iterable[Object]) -> Object | None:
     """Return the first event with which a node autoscaler reports that it starts a node for a pod; None without one."""
     own = (event for event in events if get_at(event, "involvedObject", "name") == pod["metadata"]["name"])
@@ -153,17 +147,6 @@ def _find_first_time(event: Object) -> float:
     return parse_timestamp(event.get("firstTimestamp") or event_time(event))
 
 
-def find_restarts(pod: Object) -> int:
-    """Return how often the server of a pod restarted."""
-    return int(_find_server(pod).get("restartCount", 0))
-
-
-def _find_server(pod: Object) -> Object:
-    name = of_pod.find_server_container(pod)
-    rows = get_at(pod, "status", "containerStatuses", default=[])
-    return next((row for row in rows if row.get("name") == name), {})
-
-
 def _transition(pod: Object, condition: str) -> float:
     """Return the time at which a condition became true, 0 if it is not."""
     row = of_pod.find_condition(pod, condition)
@@ -179,7 +162,7 @@ def compute_start(pod: Object, events: Sequence[Object], now: float, lines: Iter
         pod["metadata"]["name"],
         parse_timestamp(pod["metadata"].get("creationTimestamp")),
         scheduled=_transition(pod, "PodScheduled"),
-        started=parse_timestamp(get_at(_find_server(pod), "state", "running", "startedAt")),
+        started=parse_timestamp(get_at(of_pod.find_server_status(pod), "state", "running", "startedAt")),
         ready=_transition(pod, "Ready"),
     )
     own = [event for event in events if get_at(event, "involvedObject", "name") == times.pod]
@@ -189,7 +172,7 @@ def compute_start(pod: Object, events: Sequence[Object], now: float, lines: Iter
         pulled = [str(event.get("message", "")) for event in own if event.get("reason") == "Pulled"]
         matches = [match for match in map(_PULLED.match, pulled) if match is not None]
         present = not matches if matches or any(_PRESENT in text for text in pulled) else None
-        pull = sum(parse_go_duration(match["waited"] or match["pull"]) for match in matches)
+        pull = sum(parse_seconds(match["waited"] or match["pull"]) or 0.0 for match in matches)
         phases += _list_setup(pod, times, None if present is None else pull, now)
     steps = EngineSteps((), {}, 0.0)
     if times.started:
@@ -294,7 +277,7 @@ def read_starts(read_log: ReadLog, live: LiveWorkload, count: int) -> list[PodSt
 def list_started_pods(live: LiveWorkload) -> list[Object]:
     """Return the pods whose start is known, newest first: without those that restarted, or ended and are no longer ready."""
     pods = (pod for pod in reversed(live.pods) if of_pod.is_ready(pod) or not of_pod.has_ended(pod))
-    return [pod for pod in pods if not find_restarts(pod)]
+    return [pod for pod in pods if not of_pod.find_server_status(pod).get("restartCount")]
 
 
 def read_start(read_log: ReadLog, live: LiveWorkload, pod: Object) -> PodStart:
@@ -303,7 +286,7 @@ def read_start(read_log: ReadLog, live: LiveWorkload, pod: Object) -> PodStart:
 
 
 def _read_first_lines(read_log: ReadLog, live: LiveWorkload, pod: Object) -> list[str]:
-    if not get_at(_find_server(pod), "state", "running", "startedAt"):
+    if not get_at(of_pod.find_server_status(pod), "state", "running", "startedAt"):
         return []
     try:
         name, container = pod["metadata"]["name"], of_pod.find_server_container(pod)

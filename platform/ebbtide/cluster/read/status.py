@@ -11,31 +11,12 @@ from dataclasses import replace
 from typing import Annotated, Final, TypeAlias
 
 from ebbtide.cluster.read import claims as of_claim
-from ebbtide.cluster.read import inventory
+from ebbtide.cluster.read import inventory, scaling_state
 from ebbtide.cluster.read import pods as of_pod
+from ebbtide.cluster.read import revision_state as of_revision
 from ebbtide.cluster.read.inventory import LiveWorkload
 from ebbtide.cluster.read.phases import Phase, compute_phase, join_parts
 from ebbtide.cluster.read.records import RevisionEdit, find_revision_edits, find_unreadable, read_scale_record
-from ebbtide.cluster.read.revision_state import (
-    PROGRESS_DEADLINE,
-    condition_message,
-    describe_progress,
-    explain_failure,
-    explain_trouble,
-    find_pod_trouble,
-    is_retried,
-    list_current_revisions,
-    list_revision_pods,
-    object_age,
-    traffic_shares,
-)
-from ebbtide.cluster.read.scaling_state import (
-    Replicas,
-    ScalingMetric,
-    compute_replicas,
-    desired_replicas,
-    find_scaling_metric,
-)
 from ebbtide.cluster.slo.source import MetricsSource, Ref
 from ebbtide.core.base import keys
 from ebbtide.core.base.bodies import WrittenBy, body
@@ -44,6 +25,8 @@ from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.quantities import format_number
 from ebbtide.core.translation import gpu
 
+#: Seconds between the two values of which the later one is the current load.
+LOAD_SECONDS: Final = 60.0
 #: Phases that end a wait, unless Kubernetes repeats an attempt that may still succeed.
 SETTLED: Final = {"Running", "Failed", "Stopped", "Degraded"}
 
@@ -128,17 +111,17 @@ class Status:
     kind: str
     phase: Phase
     why: str
-    replicas: Replicas
-    gpus: str
+    replicas: scaling_state.Replicas = scaling_state.Replicas(0, 0, 0, 0)
+    gpus: str = ""
     #: Sum of the pods' requests.
-    cpu_cores: float
-    memory_bytes: float
-    metric: ScalingMetric | None
-    url: str
-    age_seconds: Seconds
-    conditions: tuple[Condition, ...]
-    revisions: tuple[RevisionRow, ...]
-    pods: tuple[PodRow, ...]
+    cpu_cores: float = 0.0
+    memory_bytes: float = 0.0
+    metric: scaling_state.ScalingMetric | None = None
+    url: str = ""
+    age_seconds: Seconds = 0.0
+    conditions: tuple[Condition, ...] = ()
+    revisions: tuple[RevisionRow, ...] = ()
+    pods: tuple[PodRow, ...] = ()
     #: Manual overrides on the live object that are not in its spec.
     by_hand: tuple[str, ...] = ()
     #: False while the phase may change without an edit of the workload.
@@ -148,19 +131,24 @@ class Status:
 
 
 def add_current_loads(statuses: Sequence[Status], source: MetricsSource, when: float) -> list[Status]:
-    """Return statuses with the current value of each scaling metric, where the cluster does not report it.
+    """Return statuses with the current value of each metric that the KPA scales by, which the cluster does not report.
 
     Sends one query for all of them. Raises SourceError if the source cannot answer.
     """
-    refs = [Ref(state.namespace, state.name) for state in statuses if state.metric is not None and not state.metric.now]
-    loads = source.loads(refs, when) if refs else {}
-    return [_add_current_load(state, loads.get(Ref(state.namespace, state.name))) for state in statuses]
-
-
-def _add_current_load(state: Status, load: float | None) -> Status:
-    if load is None or state.metric is None or state.metric.now:
-        return state
-    return replace(state, metric=replace(state.metric, now=format_number(round(load, 2))))
+    refs = [Ref(state.namespace, state.name) for state in statuses if state.metric is not None and state.metric.aim]
+    histories = source.histories(refs, when - LOAD_SECONDS, when, LOAD_SECONDS, ("stable",)) if refs else {}
+    loads = {
+        ref: point.value
+        for ref, history in histories.items()
+        for point in history.series.get("stable", ())
+        if point.value is not None
+    }
+    return [
+        state
+        if state.metric is None or (load := loads.get(Ref(state.namespace, state.name))) is None
+        else replace(state, metric=replace(state.metric, now=format_number(round(load, 2))))
+        for state in statuses
+    ]
 
 
 def compute_status(live: LiveWorkload) -> Status:
@@ -168,29 +156,9 @@ def compute_status(live: LiveWorkload) -> Status:
     try:
         return _compute_status(live)
     except Exception as error:  # noqa: BLE001 - one workload must not hide the others
-        return _make_unreadable_status(live, report_failure(live.namespace, live.name, error))
-
-
-def _make_unreadable_status(live: LiveWorkload, why: str) -> Status:
-    project = get_at(live.top, "metadata", "labels", keys.PROJECT, default="")
-    return Status(
-        name=live.name,
-        namespace=live.namespace,
-        project=str(project),
-        kind=_name_kind(live),
-        phase="Unknown",
-        why=why,
-        replicas=Replicas(0, 0, 0, 0),
-        gpus="",
-        cpu_cores=0.0,
-        memory_bytes=0.0,
-        metric=None,
-        url="",
-        age_seconds=0.0,
-        conditions=(),
-        revisions=(),
-        pods=(),
-    )
+        project = str(get_at(live.top, "metadata", "labels", keys.PROJECT, default=""))
+        why = report_failure(live.namespace, live.name, error)
+        return Status(live.name, live.namespace, project, _name_kind(live), "Unknown", why)
 
 
 def _name_kind(live: LiveWorkload) -> str:
@@ -200,10 +168,10 @@ def _name_kind(live: LiveWorkload) -> str:
 def _compute_status(live: LiveWorkload) -> Status:
     metadata = live.top["metadata"]
     labels = metadata.get("labels") or {}
-    replicas = compute_replicas(live)
+    replicas = scaling_state.compute_replicas(live)
     phase, why = compute_phase(live, replicas)
     retried = phase in {"Failed", "Degraded"} and any(
-        is_retried(live, name) for name in list_current_revisions(live)[:1]
+        of_revision.is_retried(live, name) for name in of_revision.list_current_revisions(live)[:1]
     )
     return Status(
         name=live.name,
@@ -216,9 +184,9 @@ def _compute_status(live: LiveWorkload) -> Status:
         gpus=format_gpus(live),
         cpu_cores=_sum_pod_requests(live, "cpu"),
         memory_bytes=_sum_pod_requests(live, "memory"),
-        metric=find_scaling_metric(live),
+        metric=scaling_state.find_scaling_metric(live),
         url=get_at(live.top, "status", "url") or get_at(live.service, "status", "url", default=""),
-        age_seconds=object_age(live, metadata),
+        age_seconds=of_revision.object_age(live, metadata),
         conditions=tuple(_make_condition_rows(live)),
         revisions=tuple(_make_revision_rows(live)),
         pods=tuple(_make_pod_rows(live)),
@@ -264,37 +232,39 @@ def _make_condition_rows(live: LiveWorkload) -> Iterator[Condition]:
         text = texts[(True, None, False).index(holds)]
         if not text:
             continue
-        message = condition_message(row)
+        message = of_revision.condition_message(row)
         since = max(0.0, live.now - inventory.parse_timestamp(row.get("lastTransitionTime")))
         yield Condition(kind, holds, f"{text}: {message}" if message and holds is not True else text, since)
 
 
 def _make_revision_rows(live: LiveWorkload) -> Iterator[RevisionRow]:
-    shares = traffic_shares(live)
+    shares = of_revision.traffic_shares(live)
     for revision in reversed(live.revisions):
         name = revision["metadata"]["name"]
         ready = of_pod.find_condition(revision, "Ready")
         words = "ready" if name in shares else "ready, no traffic"
         if ready.get("status") == "False":
             # The pod gives a better reason than the condition, unless its time is over.
-            trouble = "" if ready.get("reason") == PROGRESS_DEADLINE else explain_trouble(live, name)
-            words = trouble or explain_failure(live, name) or "failed"
+            trouble = (
+                "" if ready.get("reason") == of_revision.PROGRESS_DEADLINE else of_revision.explain_trouble(live, name)
+            )
+            words = trouble or of_revision.explain_failure(live, name) or "failed"
         elif ready.get("status") != "True":
-            words = explain_trouble(live, name) or describe_progress(live, name)
-        ready_pods = [pod for pod in list_revision_pods(live, name) if of_pod.is_ready(pod)]
+            words = of_revision.explain_trouble(live, name) or of_revision.describe_progress(live, name)
+        ready_pods = [pod for pod in of_revision.list_revision_pods(live, name) if of_pod.is_ready(pod)]
         yield RevisionRow(
             name,
             shares.get(name, 0),
             len(ready_pods),
-            desired_replicas(live, name),
+            scaling_state.desired_replicas(live, name),
             words,
-            object_age(live, revision["metadata"]),
+            of_revision.object_age(live, revision["metadata"]),
         )
 
 
 def _make_pod_rows(live: LiveWorkload) -> Iterator[PodRow]:
     for pod in live.pods:
-        trouble = find_pod_trouble(pod, live)
+        trouble = of_revision.find_pod_trouble(pod, live)
         ready = of_pod.is_ready(pod)
         if "deletionTimestamp" in pod["metadata"]:
             words = "terminating"
@@ -311,7 +281,7 @@ def _make_pod_rows(live: LiveWorkload) -> Iterator[PodRow]:
             ready,
             words,
             restarts,
-            object_age(live, pod["metadata"]),
+            of_revision.object_age(live, pod["metadata"]),
         )
 
 

@@ -15,19 +15,11 @@ from itertools import takewhile
 from typing import Final, Literal, NamedTuple
 
 from ebbtide.cluster.read import claims as of_claim
-from ebbtide.cluster.read import inventory
+from ebbtide.cluster.read import inventory, scaling_state
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.inventory import LiveWorkload, ResourceHolder
 from ebbtide.cluster.read.phases import compute_phase
 from ebbtide.cluster.read.records import FLOOR_WORDS, find_unreadable, read_decision, read_desired_scale
-from ebbtide.cluster.read.scaling_state import (
-    Replicas,
-    describe_blind_hpa,
-    measures_requests,
-    read_floor_settings,
-    read_hpa_metric,
-    read_hpa_value,
-)
 from ebbtide.cluster.read.status import Status, compute_status
 from ebbtide.cluster.slo.source import History, MetricsSource, Ref, SourceError
 from ebbtide.core.autoscaler import hpa, kpa, targets
@@ -115,7 +107,7 @@ class Why:
     name: str
     namespace: str
     scaler: Scaler
-    replicas: Replicas
+    replicas: scaling_state.Replicas
     reasons: tuple[WhyReason, ...]
     numbers: dict[str, float | str | None]
     sums: tuple[str, ...]
@@ -327,9 +319,8 @@ def _explain_kpa(
         reasons = [*_explain_bounds(spec, low, high, reported, readings), *last_replica]
         return _ScalerExplanation("kpa", reasons, numbers, [_make_target_line(spec)])
     last = readings[-1]
-    steps, desired = replay_decisions(spec, readings)
-    numbers |= {"stable": last.stable, "panic": last.panic, "desired": desired, "asOf": last.time}
-    decision = ReplayedDecision(revision, config, spec, steps, desired, reported)
+    decision = ReplayedDecision(settings, replay_decisions(spec, readings), reported)
+    numbers |= {"stable": last.stable, "panic": last.panic, "desired": decision.desired, "asOf": last.time}
     reasons = [*explain_decision(decision), *last_replica]
     return _ScalerExplanation("kpa", reasons, numbers, list(_make_calculation(decision)))
 
@@ -339,7 +330,7 @@ def _explain_kpa(
 
 def _add_floor(part: _ScalerExplanation, live: LiveWorkload, name: str) -> _ScalerExplanation:
     """Return an explanation with the controller's last decision, which may be above the KPA's, in front."""
-    settings = read_floor_settings(live.top)
+    settings = scaling_state.read_floor_settings(live.top)
     if settings is None:
         return part
     revision = inventory.find_by_name(live.revisions, name)
@@ -429,42 +420,47 @@ class ReplayedStep(NamedTuple):
     delayed: int
 
 
-def replay_decisions(spec: kpa.DeciderSpec, readings: Sequence[ScalerReading]) -> tuple[tuple[ReplayedStep, ...], int]:
-    """Repeat the autoscaler's decisions; return each without the scale-down delay, and the last one with it."""
+def replay_decisions(spec: kpa.DeciderSpec, readings: Sequence[ScalerReading]) -> tuple[ReplayedStep, ...]:
+    """Repeat the autoscaler's decisions; return each without the scale-down delay, and with it."""
     # A restarted autoscaler would begin in panic mode; the readings go back far enough to leave any panic mode.
     delayed, undelayed = kpa.KnativeAutoscaler(spec), kpa.KnativeAutoscaler(replace(spec, scale_down_delay=0.0))
-    decision = kpa.INVALID
     steps = []
     for row in readings:
         decision = delayed.scale(row.time, row.stable, row.panic, row.ready)
         immediate = undelayed.scale(row.time, row.stable, row.panic, row.ready)
         steps.append(ReplayedStep(row, immediate.desired_pod_count, undelayed.panicking, decision.desired_pod_count))
-    return tuple(steps), decision.desired_pod_count
+    return tuple(steps)
 
 
 class ReplayedDecision(NamedTuple):
     """A repeated decision with all of its inputs."""
 
-    revision: RevisionSettings
-    config: AutoscalerConfig
-    spec: kpa.DeciderSpec
-    #: Oldest first; the last one is the decision without the scale-down delay.
+    settings: Setting
+    #: Oldest first; the last one is the decision.
     steps: tuple[ReplayedStep, ...]
-    desired: int
-    #: The desired number of replicas that the autoscaler reports.
+    #: The desired number of replicas that the autoscaler reports, below 0 if it does not know.
     reported: int
+
+    @property
+    def spec(self) -> kpa.DeciderSpec:
+        return targets.make_decider(self.settings.revision, self.settings.config)
 
     @property
     def last(self) -> ScalerReading:
         """The newest reading."""
         return self.steps[-1].reading
 
+    @property
+    def desired(self) -> int:
+        """The desired number of replicas with the scale-down delay."""
+        return self.steps[-1].delayed
+
 
 def explain_decision(decision: ReplayedDecision) -> Iterator[WhyReason]:
     """Yield the load behind a decision, and the limits on it."""
     spec, last = decision.spec, decision.last
     terms = kpa.compute_terms(spec, last.stable, last.panic, last.ready)
-    low, high = targets.scale_bounds(decision.revision, decision.config)
+    low, high = targets.scale_bounds(decision.settings.revision, decision.settings.config)
     unit = UNITS[spec.scaling_metric]
     yield WhyReason(
         "load",
@@ -476,7 +472,7 @@ def explain_decision(decision: ReplayedDecision) -> Iterator[WhyReason]:
     elif terms.desired_in_panic < terms.desired:
         yield WhyReason(
             "pace",
-            f"the load is falling: over the last {_format_time(targets.panic_window(decision.revision, decision.config))} alone, "
+            f"the load is falling: over the last {_format_time(targets.panic_window(decision.settings.revision, decision.settings.config))} alone, "
             f"{count_noun(terms.desired_in_panic, 'replica')} would be enough; the longer average follows",
         )
     if terms.desired > terms.upper:
@@ -542,10 +538,15 @@ def _make_calculation(decision: ReplayedDecision) -> Iterator[str]:
     """Yield the lines of a decision's calculation."""
     spec, last = decision.spec, decision.last
     terms = kpa.compute_terms(spec, last.stable, last.panic, last.ready)
-    low, high = targets.scale_bounds(decision.revision, decision.config)
+    low, high = targets.scale_bounds(decision.settings.revision, decision.settings.config)
     for title, window, value, replicas in (
         ("stable", spec.stable_window, last.stable, terms.desired),
-        ("panic", targets.panic_window(decision.revision, decision.config), last.panic, terms.desired_in_panic),
+        (
+            "panic",
+            targets.panic_window(decision.settings.revision, decision.settings.config),
+            last.panic,
+            terms.desired_in_panic,
+        ),
     ):
         yield (
             f"{title:7} {format_number(round(value, 2))} {UNITS[spec.scaling_metric]} / {_format_target(spec)} = "
@@ -591,10 +592,10 @@ def _explain_hpa(hpa_object: Object, state: Status) -> _ScalerExplanation:
     # An HPA that cannot read a metric has an entry without a type in its place.
     values = [row for row in get_at(hpa_status, "currentMetrics", default=[]) if row.get("type")]
     for index, metric in enumerate(spec.get("metrics", [])):
-        name, target = read_hpa_metric(metric)
+        name, target = scaling_state.read_hpa_metric(metric)
         if index == 0 and state.metric is not None:
             name = state.metric.name
-        now = read_hpa_value(values[index]) if index < len(values) else ""
+        now = scaling_state.read_hpa_value(values[index]) if index < len(values) else ""
         numbers |= {"metric": name, "target": target, "now": now or None}
         if not now:
             reasons.append(_explain_missing_value(name, hpa_object, low, state))
@@ -619,7 +620,11 @@ def _explain_hpa(hpa_object: Object, state: Status) -> _ScalerExplanation:
 def _explain_missing_value(name: str, hpa_object: Object, low: int, state: Status) -> WhyReason:
     """Explain a metric without a value: nothing is measured without requests, or the metrics API does not have the metric."""
     message = str(of_pod.find_condition(hpa_object, "ScalingActive").get("message", ""))
-    if "no metrics returned from custom metrics API" in message and measures_requests(name) and state.replicas.ready:
+    if (
+        "no metrics returned from custom metrics API" in message
+        and scaling_state.measures_requests(name)
+        and state.replicas.ready
+    ):
         return WhyReason(
             "rest", f"{name} has no value, because there were no requests: minReplicas {low} is the lower limit"
         )
@@ -684,7 +689,7 @@ def _explain_influences(live: LiveWorkload, state: Status, part: _ScalerExplanat
     phase, why = compute_phase(live, state.replicas)
     scaled_to_zero = state.replicas.wanted == state.replicas.ready == 0
     # The autoscaler's explanation states these too: zero, or an unreadable metric.
-    explained = phase == "Running" and (scaled_to_zero or bool(describe_blind_hpa(live, state.replicas)))
+    explained = phase == "Running" and (scaled_to_zero or bool(scaling_state.describe_blind_hpa(live, state.replicas)))
     if why and not explained and all(why != reason.words for reason in part.reasons):
         yield WhyReason("pods", why)
 

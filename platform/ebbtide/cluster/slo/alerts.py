@@ -59,14 +59,6 @@ UNREADY: Final = "5m"
 SAME: Final = 1e-9
 
 
-@dataclass(frozen=True, slots=True)
-class AlertRules:
-    """The PrometheusRule, and notes on what the rules do not monitor, or only with lower precision."""
-
-    manifest: Object
-    notes: tuple[str, ...]
-
-
 def make_rules(
     ref: Ref,
     slo: Slo,
@@ -74,9 +66,10 @@ def make_rules(
     exporters: Sequence[PodGauges],
     labels: Mapping[str, str] | None = None,
     engine: str = "",
-) -> AlertRules:
-    """Return the rules for one workload's SLO, based on a latency histogram and pod metrics (``exporters``, best first).
+) -> tuple[Object, tuple[str, ...]]:
+    """Return the PrometheusRule of one workload's SLO, and notes on what it does not monitor, or only with lower precision.
 
+    The rules are based on a latency histogram and on pod metrics (``exporters``, best first).
     ``labels`` are added to the PrometheusRule, for a Prometheus that selects rules by label. ``engine`` is the name of the
     inference server, whose histograms measure objectives of tokens; empty if the image is not that of a known one.
     """
@@ -91,7 +84,7 @@ def make_rules(
         _add_uptime_rules(draft, timer, slo.uptime_percent, exporters)
     rules = [*draft.records, *draft.alerts]
     all_labels = {keys.APP_MANAGED_BY: "ebbtide", keys.APP_NAME: ref.name, **(labels or {})}
-    return AlertRules(
+    return (
         {
             "apiVersion": "monitoring.coreos.com/v1",
             "kind": "PrometheusRule",
@@ -120,11 +113,48 @@ class _Draft:
         for over in WINDOWS:
             self.record(objective, _bad_ratio_name(over), make_query(over))
 
+    def alert(
+        self,
+        name: str,
+        objective: str,
+        expression: str,
+        severity: str,
+        texts: tuple[str, str],
+        *,
+        window: str = "",
+        hold: str = "",
+    ) -> None:
+        """Add an alert with its summary and description, a label with its window, and the time for which it must hold."""
+        hint = f" See: ebbtide slo {self.ref.name} -n {self.ref.namespace}"
+        self.alerts.append(
+            {
+                "alert": name,
+                "expr": expression,
+                **({"for": hold} if hold else {}),
+                "labels": {
+                    "severity": severity,
+                    **({"window": window} if window else {}),
+                    **_rule_labels(self.ref, objective),
+                },
+                "annotations": {"summary": f"{_workload_label(self.ref)} {texts[0]}", "description": texts[1] + hint},
+            }
+        )
+
 
 def _add_mean_rules(draft: _Draft, timer: LatencyHistogram, limit: float) -> None:
-    for over in ("5m", "1h"):
-        draft.record("mean", f"ebbtide:latency_mean:seconds{over}", _mean_query(draft.ref, timer, over))
-    draft.alerts.append(_make_mean_alert(draft.ref, limit, _enough_requests(draft.ref, timer)))
+    ref, unit = draft.ref, "" if timer.unit == 1.0 else f"{timer.unit:g} * "
+    exceeded = []
+    for over in ("1h", "5m"):
+        name = f"ebbtide:latency_mean:seconds{over}"
+        total, count = (_rate_query(ref, timer, f"{timer.series}_{part}", over) for part in ("sum", "count"))
+        draft.record("mean", name, f"{unit}{total} / ({count} > 0)")
+        exceeded.append(f"{_recorded_selector(name, ref, 'mean')} > {limit:g}")
+    texts = (
+        "violates its SLO for the mean response time",
+        f"In the last hour the mean response time was {{{{ $value | humanizeDuration }}}}; the SLO is {format_span(limit)}.",
+    )
+    expression = f"{' and '.join(exceeded)}{_enough_requests(ref, timer)}"
+    draft.alert("EbbtideMeanLatency", "mean", expression, "warning", texts)
 
 
 def _add_p95_rules(draft: _Draft, timer: LatencyHistogram, limit: float) -> None:
@@ -144,19 +174,34 @@ def _add_uptime_rules(draft: _Draft, timer: LatencyHistogram, percent: float, ex
     answered = f"{_growth_query(ref, timer, answered=True)} > bool 0"
     draft.record("uptime", "ebbtide:minutes_asked:bool", growth)
     draft.record("uptime", "ebbtide:minutes_unanswered:bool", f"({growth}) - (({answered}) or 0 * ({growth}))")
-    draft.record_bad_ratios("uptime", lambda over: _unanswered_query(ref, over))
+    asked, unanswered = (
+        _recorded_selector(f"ebbtide:minutes_{kind}:bool", ref, "uptime") for kind in ("asked", "unanswered")
+    )
+    draft.record_bad_ratios(
+        "uptime", lambda over: f"sum_over_time({unanswered}[{over}]) / (sum_over_time({asked}[{over}]) > 0)"
+    )
     symptom = (
         f"in {{{{ $value | humanizePercentage }}}} of the minutes with requests, {_workload_label(ref)} answered none"
     )
     if 1 - target > SAME:
+        # Enough minutes with requests, as in the report.
+        enough = {over: f" and sum_over_time({asked}[{over}]) >= {LEAST}" for over in WINDOWS}
         description = f"{symptom}; the SLO allows at most {100 - percent:g}%"
-        _add_burn_alerts(
-            draft, "uptime", 1 - target, description, {over: _enough_minutes(ref, over) for over in WINDOWS}
-        )
+        _add_burn_alerts(draft, "uptime", 1 - target, description, enough)
     else:
         draft.notes.append("uptime 100% leaves no error budget: the alert fires on the first bad minute of five")
-        draft.alerts.append(_make_first_minute_alert(ref, symptom))
-    draft.alerts.append(_make_none_ready_alert(ref, exporters))
+        # No minimum of minutes with requests: a single bad one violates this SLO.
+        expression = f"{_recorded_selector(_bad_ratio_name('5m'), ref, 'uptime')} > 0"
+        texts = ("did not answer, and its SLO is an uptime of 100%", f"In the last five minutes, {symptom}.")
+        draft.alert("EbbtideBudgetBurns", "uptime", expression, "critical", texts, window="5m")
+    # A workload that is scaled to zero is not down: it wants no replicas.
+    pods = queries.replica_queries(exporters, [queries.workload_matchers(ref, row.owner) for row in exporters])
+    texts = (
+        "has no ready replica",
+        f"For {UNREADY} or longer, replicas were wanted ({{{{ $value }}}} now) and none was ready: requests wait or fail.",
+    )
+    expression = f"({pods['wanted']}) > 0 unless ({pods['ready']}) > 0"
+    draft.alert(NONE_READY, "uptime", expression, "critical", texts, hold=UNREADY)
     if timer.place != "gateway":
         draft.notes.append(
             "uptime is measured at the pods, which count only requests that reach them: in a total outage only "
@@ -238,12 +283,6 @@ def _rate_query(ref: Ref, timer: LatencyHistogram, series: str, over: str, *more
     return f"sum(rate({series}{{{matchers}}}[{over}]))"
 
 
-def _mean_query(ref: Ref, timer: LatencyHistogram, over: str) -> str:
-    unit = "" if timer.unit == 1.0 else f"{timer.unit:g} * "
-    count = _rate_query(ref, timer, f"{timer.series}_count", over)
-    return f"{unit}{_rate_query(ref, timer, f'{timer.series}_sum', over)} / ({count} > 0)"
-
-
 def _slow_query(ref: Ref, timer: LatencyHistogram, limit: float, over: str) -> str:
     """Return a lower bound for the share of requests that were not answered within a limit; failed ones never are.
 
@@ -269,20 +308,9 @@ def _growth_query(ref: Ref, timer: LatencyHistogram, *, answered: bool = False) 
     )
 
 
-def _unanswered_query(ref: Ref, over: str) -> str:
-    with_requests = _recorded_selector("ebbtide:minutes_asked:bool", ref, "uptime")
-    unanswered = _recorded_selector("ebbtide:minutes_unanswered:bool", ref, "uptime")
-    return f"sum_over_time({unanswered}[{over}]) / (sum_over_time({with_requests}[{over}]) > 0)"
-
-
 def _enough_requests(ref: Ref, timer: LatencyHistogram) -> str:
     """Return the additional condition of an alert: enough requests in the last hour."""
     return f" and on () {_rate_query(ref, timer, timer.counter, '1h')} * 3600 >= {LEAST}"
-
-
-def _enough_minutes(ref: Ref, over: str) -> str:
-    """Return the additional condition of an alert: enough minutes with requests, as in the report."""
-    return f" and sum_over_time({_recorded_selector('ebbtide:minutes_asked:bool', ref, 'uptime')}[{over}]) >= {LEAST}"
 
 
 def _add_burn_alerts(
@@ -302,66 +330,9 @@ def _add_burn_alerts(
             f"{_recorded_selector(_bad_ratio_name(over), ref, objective)} > {threshold:.6g}"
             for over in (burn.long, burn.short)
         )
-        draft.alerts.append(
-            _make_alert(
-                ref,
-                "EbbtideBudgetBurns",
-                f"{windows}{enough[burn.long]}",
-                {"severity": burn.severity, "window": burn.long, **_rule_labels(ref, objective)},
-                f"{_workload_label(ref)} burns its {objective} error budget at {burn.rate:g} times the sustainable burn rate or faster",
-                f"In the last {burn.long}, {description}.",
-            )
+        texts = (
+            f"burns its {objective} error budget at {burn.rate:g} times the sustainable burn rate or faster",
+            f"In the last {burn.long}, {description}.",
         )
-
-
-def _make_mean_alert(ref: Ref, limit: float, enough: str) -> dict[str, Any]:
-    windows = " and ".join(
-        f"{_recorded_selector(f'ebbtide:latency_mean:seconds{over}', ref, 'mean')} > {limit:g}" for over in ("1h", "5m")
-    )
-    return _make_alert(
-        ref,
-        "EbbtideMeanLatency",
-        f"{windows}{enough}",
-        {"severity": "warning", **_rule_labels(ref, "mean")},
-        f"{_workload_label(ref)} violates its SLO for the mean response time",
-        f"In the last hour the mean response time was {{{{ $value | humanizeDuration }}}}; the SLO is {format_span(limit)}.",
-    )
-
-
-def _make_first_minute_alert(ref: Ref, symptom: str) -> dict[str, Any]:
-    # No minimum of minutes with requests: a single bad one violates this SLO.
-    return _make_alert(
-        ref,
-        "EbbtideBudgetBurns",
-        f"{_recorded_selector(_bad_ratio_name('5m'), ref, 'uptime')} > 0",
-        {"severity": "critical", "window": "5m", **_rule_labels(ref, "uptime")},
-        f"{_workload_label(ref)} did not answer, and its SLO is an uptime of 100%",
-        f"In the last five minutes, {symptom}.",
-    )
-
-
-def _make_none_ready_alert(ref: Ref, exporters: Sequence[PodGauges]) -> dict[str, Any]:
-    # A workload that is scaled to zero is not down: it wants no replicas.
-    pods = queries.replica_queries(exporters, [queries.workload_matchers(ref, row.owner) for row in exporters])
-    return _make_alert(
-        ref,
-        NONE_READY,
-        f"({pods['wanted']}) > 0 unless ({pods['ready']}) > 0",
-        {"severity": "critical", **_rule_labels(ref, "uptime")},
-        f"{_workload_label(ref)} has no ready replica",
-        f"For {UNREADY} or longer, replicas were wanted ({{{{ $value }}}} now) and none was ready: requests wait or fail.",
-        hold=UNREADY,
-    )
-
-
-def _make_alert(
-    ref: Ref, name: str, expression: str, labels: dict[str, str], summary: str, description: str, hold: str = ""
-) -> dict[str, Any]:
-    hint = f" See: ebbtide slo {ref.name} -n {ref.namespace}"
-    return {
-        "alert": name,
-        "expr": expression,
-        **({"for": hold} if hold else {}),
-        "labels": labels,
-        "annotations": {"summary": summary, "description": description + hint},
-    }
+        expression = f"{windows}{enough[burn.long]}"
+        draft.alert("EbbtideBudgetBurns", objective, expression, burn.severity, texts, window=burn.long)

@@ -76,29 +76,27 @@ class ServiceRecord:
         return replay_service(self.request, self.loaded, profile, is_fitted=self.is_fitted)
 
 
-@body(
-    "name namespace project reason price measured_replica_hours start end step replay cost saved notes",
-)
+@body("name namespace project reason price measured_replica_hours start end step replay cost saved notes")
 class CostRow:
     """The cost of one service. Without a replay, ``reason`` says why; money is null without a price."""
 
     name: str
     namespace: str
     project: str
-    reason: str
-    price: float | None
-    """Price of a GPU-hour or core-hour."""
     measured_replica_hours: float | None
     """Replica-hours that Prometheus measured, to judge the replay."""
-    start: float | None
+    reason: str = ""
+    price: float | None = None
+    """Price of a GPU-hour or core-hour."""
+    start: float | None = None
     """Start and end of the recorded requests, in seconds since 1970, and the interval of the counts in seconds."""
-    end: float | None
-    step: float | None
-    replay: ServiceReplay | None
-    cost: float | None
-    saved: float | None
+    end: float | None = None
+    step: float | None = None
+    replay: ServiceReplay | None = None
+    cost: float | None = None
+    saved: float | None = None
     """Money that the change would have saved."""
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
     record: ServiceRecord | None = None
 
     @property
@@ -239,7 +237,7 @@ def make_cost_row(
     slo = read_slo(top, inputs.profile)
     seconds = measured[slo.ref].replica_seconds if slo.ref in measured else None
     hours = None if seconds is None else round(seconds / HOUR_SECONDS, 6)
-    row = CostRow(slo.ref.name, slo.ref.namespace, slo.project, "", None, hours, None, None, None, None, None, None, ())
+    row = CostRow(slo.ref.name, slo.ref.namespace, slo.project, hours)
     try:
         record = read_record(top, inputs, server)
         return _complete_row(row, record, replay(record), find_price(record.loaded, inputs))

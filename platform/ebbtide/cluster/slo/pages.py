@@ -1,33 +1,27 @@
-"""Formats of a report: text for a terminal, Markdown, and a static page of HTML without network requests or scripts.
+"""A report as text for a terminal, and its numbers as text for pages.
 
-All text can contain names from a cluster: control characters are removed, and HTML and Markdown are escaped.
+Names come from a cluster, so their control characters are removed.
 """
 
 from __future__ import annotations
 
-import html
 import math
-import re
 from datetime import UTC, datetime
-from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.cluster.slo.report import HOUR, PLACES, ValueInterval, compute_report, format_span
+from ebbtide.cluster.slo.report import PLACES, ValueInterval, compute_report, format_span
 from ebbtide.core.base.prose import count_noun, make_printable
 from ebbtide.core.spec.objectives import TITLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from ebbtide.cluster.slo.promises import WorkloadSlo
     from ebbtide.cluster.slo.report import Outcome, Report, ReportRow, Verdict
-    from ebbtide.cluster.slo.source import MetricsSource, Ref, WorkloadMeasurements
+    from ebbtide.cluster.slo.source import MetricsSource, Ref, WorkloadMeasurements, WorkloadSlo
 
 PERCENT: Final = 100
 #: Labels of the outcomes.
 OUTCOMES: Final = {"kept": "met", "broken": "VIOLATED", "unknown": "unknown", "none": "-"}
-#: Characters with a meaning in Markdown.
-_MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]<>()#+!|~])")
 
 
 # Formatted numbers.
@@ -97,18 +91,11 @@ def format_reached(verdict: Verdict) -> str:
 
 
 def format_verdict(verdict: Verdict) -> str:
-    """Return a verdict without its name: the measured value, the reason, the error budget and the burn rate."""
+    """Return a verdict without its name: the measured value, the reason and the error budget."""
     parts = [format_reached(verdict), verdict.why]
     if verdict.used is not None:
         parts.append(f"error budget used: {format_budget_use(verdict.used)}")
-    if verdict.burn is not None:
-        parts.append(f"last hour: {format_burn_rate(verdict.burn)}")
     return "; ".join(filter(None, parts))
-
-
-def format_burn_rate(burn: ValueInterval) -> str:
-    """Return the burn rate of an error budget as text."""
-    return f"{format_interval(burn, lambda value: f'{value:.3g}')} times the sustainable burn rate"
 
 
 def format_report_time(report: Report) -> str:
@@ -300,100 +287,17 @@ def _wrap_text(words: str, width: int = 100) -> str:
     return textwrap.fill(make_printable(words), width)
 
 
-# Markdown.
-
-
-def format_markdown(report: Report) -> str:
-    lines = [f"# SLO report\n\n{format_report_time(report)}\n\n"]
-    if report.rows:
-        headings, *rows = _make_table(report)
-        rule = f"|{'---|' * len(TEXTS)}{'---:|' * (len(headings) - len(TEXTS))}\n"
-        lines += [_make_markdown_row(headings), rule, *map(_make_markdown_row, rows)]
-        verdicts = [
-            f"- {_escape_markdown(make_printable(row.name))}, {_escape_markdown(format_objective(verdict))}: **{OUTCOMES[verdict.outcome]}**"
-            f"{f'; {_escape_markdown(format_verdict(verdict))}' if format_verdict(verdict) else ''}\n"
-            for row in report.rows
-            for verdict in row.verdicts
-        ]
-        lines += ["\n", *verdicts, "\n" * bool(verdicts), f"{_escape_markdown(LEGEND)}\n"]
-    lines += [f"\n{_escape_markdown(make_printable(note))}\n" for note in _collect_notes(report)]
-    return "".join(lines)
-
-
-def _escape_markdown(words: str) -> str:
-    return _MARKDOWN.sub(r"\\\1", words)
-
-
-def _make_markdown_row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(_escape_markdown(cell) for cell in cells)} |\n"
-
-
-# HTML.
-
-
-def format_html(report: Report) -> str:
-    """Return the report as one HTML page without scripts and links, with all text escaped."""
-    body = [f"<h1>SLO report</h1>\n<p class=soft>{html.escape(format_report_time(report))}</p>\n"]
-    if report.rows:
-        body.append(_make_html_table(_make_table(report)))
-    for row in report.rows:
-        body.append(
-            f"<h2>{html.escape(make_printable(row.name))} <span class=soft>{html.escape(make_printable(row.project))}</span></h2>\n"
-        )
-        body.append("<ul>\n" + "".join(_make_html_verdict(verdict) for verdict in row.verdicts) + "</ul>\n")
-        cells = "".join(
-            f"<tr><th scope=row>{html.escape(name)}</th><td class=left>{html.escape(value)}</td></tr>\n"
-            for name, value in list_details(row)
-        )
-        body.append(f"<table><tbody>{cells}</tbody></table>\n")
-    body += [
-        f"<p class=soft>{html.escape(make_printable(note))}</p>\n"
-        for note in ([LEGEND] * bool(report.rows) + _collect_notes(report))
-    ]
-    template = files("ebbtide.cluster.slo").joinpath("report.html").read_text(encoding="utf-8")
-    return template.replace("<!--TIME-->", html.escape(format_report_time(report))).replace(
-        "<!--BODY-->", "".join(body)
-    )
-
-
-def _make_html_table(table: Sequence[tuple[str, ...]]) -> str:
-    def cells(tag: str, row: Sequence[str], start: int = 0) -> str:
-        return "".join(
-            f"<{tag}{' class=left' if column < len(TEXTS) else ''}>{html.escape(cell)}</{tag[:2]}>"
-            for column, cell in enumerate(row[start:], start)
-        )
-
-    head = cells("th scope=col", table[0])
-    rows = "".join(f"<tr><th scope=row>{html.escape(row[0])}</th>{cells('td', row, 1)}</tr>\n" for row in table[1:])
-    return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>\n{rows}</tbody></table></div>\n"
-
-
-def _make_html_verdict(verdict: Verdict) -> str:
-    details = format_verdict(verdict)
-    bar = ""
-    if verdict.used is not None and verdict.used.exact:
-        used = verdict.used.high
-        over = " over" if used > 1 else ""
-        filled = min(used, 1.0) * PERCENT
-        bar = f" <span class='bar{over}' aria-hidden=true><i style='width: {filled:.0f}%'></i></span>"
-    return (
-        f"<li>{html.escape(format_objective(verdict))}: <span class={verdict.outcome}>{OUTCOMES[verdict.outcome]}</span>"
-        f"{html.escape(f'; {details}' if details else '')}{bar}</li>\n"
-    )
-
-
-def make_report_notes(
-    *,
-    measurements: Mapping[Ref, WorkloadMeasurements],
+def _make_report_notes(
+    measured: Mapping[Ref, WorkloadMeasurements],
+    workloads: Mapping[Ref, WorkloadSlo],
     start: float,
     end: float,
-    workloads: Mapping[Ref, WorkloadSlo],
-    cost: float | None,
+    gpu_hour: float | None,
 ) -> list[str]:
     """Return the notes on all numbers of a report."""
     texts = []
-    earliest = min(row.start for row in measurements.values())
-    latest = max(row.end for row in measurements.values())
+    earliest = min(row.start for row in measured.values())
+    latest = max(row.end for row in measured.values())
     # A difference of one or two scrapes is not reported.
     if earliest > start + max(60.0, 0.02 * (end - start)):
         texts.append(f"Prometheus has no data before {format_moment(earliest)}, so the report starts there")
@@ -401,7 +305,7 @@ def make_report_notes(
         texts.append(
             f"Prometheus' clock is {end - latest:.0f} s behind this machine's, so the report ends at Prometheus' current time"
         )
-    if cost is not None and not any(row.gpus for row in workloads.values()):
+    if gpu_hour is not None and not any(row.gpus for row in workloads.values()):
         texts.append("no workload has a spec that requests GPUs, so there are no costs to report")
     return texts
 
@@ -410,16 +314,6 @@ def make_slo_report(
     workloads: Mapping[Ref, WorkloadSlo], source: MetricsSource, since: float, end: float, gpu_hour: float | None
 ) -> Report:
     """Return the report on the last ``since`` seconds. Raises SourceError."""
-    refs = sorted(workloads)
-    measured = source.measure(refs, end - since, end)
-    # A report of at most an hour needs no separate measurement of the last hour.
-    burns = since > HOUR and any(row.slo is not None for row in workloads.values())
-    return compute_report(
-        measured,
-        {ref: row.slo for ref, row in workloads.items()},
-        projects={ref: row.project for ref, row in workloads.items()},
-        gpus={ref: row.gpus for ref, row in workloads.items() if row.gpus},
-        gpu_hour=gpu_hour,
-        last_hour=source.measure(refs, end - HOUR, end) if burns else None,
-        notes=make_report_notes(measurements=measured, start=end - since, end=end, workloads=workloads, cost=gpu_hour),
-    )
+    measured = source.measure(sorted(workloads), end - since, end)
+    notes = _make_report_notes(measured, workloads, end - since, end, gpu_hour)
+    return compute_report(measured, workloads, gpu_hour, notes)

@@ -1,4 +1,4 @@
-"""Prometheus as a ``Source``, over ``prometheus-api-client``: plain numbers from a few queries.
+"""Prometheus as a ``Source``: plain numbers from a few queries.
 
 One query for each figure covers all workloads. Anything that Prometheus returns instead of a number (an error, an HTML
 page, NaN, nothing) results in a ``SourceError`` or an unknown value; NaN is never returned.
@@ -12,17 +12,17 @@ import math
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
 import requests
-from prometheus_api_client import PrometheusConnect
-from prometheus_api_client.exceptions import PrometheusApiClientException
+from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
 from ebbtide.cluster.slo import queries, source
@@ -59,18 +59,18 @@ CHUNK_BYTES: Final = 2**16
 #: Start of an annotation that does not doubt the result. Some versions return these as warnings, newer ones as infos
 #: (github.com/prometheus/prometheus util/annotations/annotations.go).
 INFO: Final = "PromQL info"
-#: The warnings of the responses to the queries of one measurement.
+#: The warnings of the answers to the queries of one measurement or sample.
 _WARNINGS: Final[ContextVar[list[str] | None]] = ContextVar("_WARNINGS", default=None)
 #: One retry of a failed connection; a request that reached Prometheus is not retried.
 RETRY: Final = Retry(total=1, connect=1, read=0, status=0, other=0, backoff_factor=0.2)
 #: Messages by exception class; the first class that matches is used.
 FAILURES: Final[dict[type[Exception], str]] = {
-    requests.exceptions.JSONDecodeError: "{host} does not return a valid Prometheus response; check the address",
+    json.JSONDecodeError: "{host} does not return a valid Prometheus response; check the address",
     requests.exceptions.Timeout: "Prometheus at {host} timed out; query fewer workloads or a shorter time range",
     requests.exceptions.SSLError: "invalid certificate of Prometheus at {host}: {reason}",
     **dict.fromkeys((requests.exceptions.RequestException, OSError), "Prometheus at {host} does not answer: {reason}"),
     **dict.fromkeys(
-        (PrometheusApiClientException, KeyError, TypeError, ValueError),
+        (KeyError, TypeError, ValueError),
         "Prometheus at {host} returned a response in an unknown format",
     ),
 }
@@ -78,6 +78,11 @@ FAILURES: Final[dict[type[Exception], str]] = {
 MAX_POINTS: Final = 11_000
 #: Maximum length of a quoted error message.
 MAX_MESSAGE_CHARACTERS: Final = 300
+
+
+#: A workload, and the labels and the value of one of its samples; and the instant query by owner for samples of workloads.
+WorkloadSample: TypeAlias = tuple[Ref, Mapping[str, str], float]
+AskWorkloads: TypeAlias = Callable[[Sequence[str], str], Iterable[WorkloadSample]]
 
 
 class PrometheusSource:
@@ -90,49 +95,33 @@ class PrometheusSource:
         """
         if urlsplit(url).scheme not in {"http", "https"}:
             raise SourceError(f"invalid Prometheus address {url}: must start with http:// or https://")
-        try:
-            self.timer: LatencyHistogram = queries.choose_histogram(profile)
-        except queries.UnknownHistogramError as error:
-            raise SourceError(str(error)) from error
+        self.timer: LatencyHistogram = queries.choose_histogram(profile)
         self._profile = profile
         self._host = urlsplit(url).netloc
         session = session or requests.Session()
-        session.hooks["response"] += [_raise_for_status, _collect_warnings]
+        session.hooks["response"].append(_raise_for_status)
+        self._url = f"{url.rstrip('/')}/api/v1"
+        session.mount(self._url, HTTPAdapter(max_retries=RETRY))
         self._session = session
-        self._instant_url = f"{url.rstrip('/')}/api/v1/query"
-        self._connection = PrometheusConnect(url=url.rstrip("/"), session=session, retry=RETRY, timeout=TIMEOUT)
 
     def measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, WorkloadMeasurements]:
         if not refs:
             return {}
-        collected: list[str] = []
-        token = _WARNINGS.set(collected)
-        try:
+        with _collect_warnings() as warnings:
             measurements = self._measure(refs, start, end)
-        finally:
-            _WARNINGS.reset(token)
-        warning = _describe_warning(collected[0]) if collected else ""
+        warning = _describe_warning(warnings[0]) if warnings else ""
         return {ref: replace(row, warning=warning) for ref, row in measurements.items()}
 
     def _measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, WorkloadMeasurements]:
         start, end = self._clip_range(start, end)
         window = max(queries.SCRAPE, round(end - start))
-        known = _group_names(refs)
-        timer = self.timer
-
-        buckets = self._read_buckets(queries.bucket_query(timer, refs, window), end, timer.owner, known, timer.unit)
+        ask, timer = partial(self._query_workloads, end, _group_names(refs)), self.timer
+        buckets = _read_buckets(ask, queries.bucket_query(timer, refs, window), timer)
         sums = {
-            name: _sum_by_workload(self._query_workloads(query, end, timer.owner, known))
-            for name, query in (
-                ("total", queries.total_query(timer, refs, window)),
-                ("ended", queries.request_query(timer, refs, window)),
-                ("failed", queries.request_query(timer, refs, window, failed=True)),
-                ("asked", queries.minute_query(timer, refs, window)),
-                ("answered", queries.minute_query(timer, refs, window, answered=True)),
-            )
+            name: _sum_by_workload(ask(timer.owner, query))
+            for name, query in queries.request_figure_queries(timer, refs, window).items()
         }
-        figures = self._read_pod_figures(refs, window, end, known)
-        tokens = self._read_tokens(refs, window, end, known)
+        figures, tokens = self._read_pod_figures(ask, refs, window), _read_tokens(ask, refs, window)
         return {
             ref: WorkloadMeasurements(
                 ref,
@@ -159,14 +148,16 @@ class PrometheusSource:
                 series[name] = tuple(SeriesPoint(time, values.get(_to_milliseconds(time))) for time in times)
         return History(ref, series)
 
-    def histories(self, refs: Sequence[Ref], start: float, end: float, step: float) -> dict[Ref, History]:
+    def histories(
+        self, refs: Sequence[Ref], start: float, end: float, step: float, names: Collection[str] = source.SHARED_SERIES
+    ) -> dict[Ref, History]:
         if not refs:
             return {}
         start, times = _list_times(start, end, step)
         known = _group_names(refs)
         series: dict[Ref, dict[str, tuple[SeriesPoint, ...]]] = defaultdict(dict)
         for name, alternatives in queries.shared_queries(self.timer, self._profile, refs, step).items():
-            for query, owner in alternatives:
+            for query, owner in alternatives if name in names else ():
                 sums: dict[Ref, dict[int, float]] = defaultdict(dict)
                 for labels, values in self._query_ranges(query, start, end, step):
                     ref = queries.find_workload_of(labels, owner, known)
@@ -179,14 +170,6 @@ class PrometheusSource:
                 if all(name in series[ref] for ref in refs):
                     break
         return {ref: History(ref, by_name) for ref, by_name in series.items() if by_name and ref in {*refs}}
-
-    def loads(self, refs: Sequence[Ref], when: float) -> dict[Ref, float]:
-        if not refs:
-            return {}
-        exporter, known = queries.pod_gauges(self._profile)[0], _group_names(refs)
-        return dict(
-            _sum_by_workload(self._query_workloads(queries.load_query(exporter, refs), when, exporter.owner, known))
-        )
 
     def starts(self, ref: Ref, start: float, end: float) -> list[StartTimes]:
         times: dict[str, dict[str, float]] = defaultdict(dict)
@@ -203,95 +186,44 @@ class PrometheusSource:
         Raises SourceError without an answer in time, and for one that is too long or has warnings, such as a partial
         answer of Thanos.
         """
-        with self._convert_errors():
-            answer = json.loads(self._read_answer(query))
-            result = answer["data"]["result"]
-            warnings = _read_warnings(answer)
+        with _collect_warnings() as warnings, self._convert_errors():
+            result = self._ask("query", {"query": query, **SAMPLE_PARAMETERS}, SAMPLE_TIMEOUT, MAX_SAMPLE_BYTES)
         if warnings:
             raise SourceError(_describe_warning(warnings[0]))
         parsed = ((labels, _parse_pair(pair)[1]) for labels, pair in _iterate_samples(result, "value"))
         return [(labels, value) for labels, value in parsed if value is not None]
 
-    def _read_answer(self, query: str) -> bytes:
-        """Return the body of the response to a query for a decision."""
+    def _ask(
+        self, path: str, parameters: dict[str, str], timeout: tuple[float, float] = TIMEOUT, most: float = math.inf
+    ) -> Any:
+        """Return the result of a query, whose answer may have at most ``most`` bytes, and collect its warnings."""
+        body = bytearray()
         with self._session.get(
-            self._instant_url,
-            params={"query": query, **SAMPLE_PARAMETERS},
-            verify=self._session.verify,
-            timeout=SAMPLE_TIMEOUT,
-            stream=True,
+            f"{self._url}/{path}", params=parameters, verify=self._session.verify, timeout=timeout, stream=True
         ) as response:
-            body = bytearray()
             for chunk in response.iter_content(CHUNK_BYTES):
                 body += chunk
-                if len(body) > MAX_SAMPLE_BYTES:
-                    raise SourceError(f"the answer of Prometheus exceeds {MAX_SAMPLE_BYTES // 2**20} MiB")
-        return bytes(body)
+                if len(body) > most:
+                    raise SourceError(f"the answer of Prometheus exceeds {most / 2**20:g} MiB")
+        answer = json.loads(body)
+        result = answer["data"]["result"]
+        if (collected := _WARNINGS.get()) is not None:
+            collected += [text for text in map(str, answer.get("warnings") or ()) if not text.startswith(INFO)]
+        return result
 
-    def _read_tokens(
-        self, refs: Sequence[Ref], window: int, end: float, known: Mapping[str, set[str]]
-    ) -> dict[Ref, dict[str, Any]]:
-        """Return the fields of ``WorkloadMeasurements`` about tokens, each from the engine's newest series that has data."""
-        query = queries.engine_series_query(refs, window)
-        rows = self._query_workloads(query, end, queries.ENGINE_OWNER, known)
-        present = {(ref, labels.get("__name__", "")) for ref, labels, _ in rows}
-        names = {name for _, name in present}
-        fields: dict[Ref, dict[str, Any]] = {ref: {"token_buckets": {}, "token_notes": {}} for ref, _ in present}
-        for objective in TITLES:
-            for histogram in (row for engine in ENGINE_METRICS for row in engine.histograms(objective)):
-                if f"{histogram.series}_count" not in names:
-                    continue
-                query = queries.bucket_query(queries.engine_histogram(histogram), refs, window)
-                counts = self._read_buckets(query, end, queries.ENGINE_OWNER, known, histogram.unit)
-                for ref, by_bound in counts.items():
-                    measured = fields.setdefault(ref, {"token_buckets": {}, "token_notes": {}})
-                    if objective in measured["token_buckets"] or not max(by_bound.values(), default=0.0):
-                        continue
-                    by_bound.setdefault(math.inf, max(by_bound.values()))
-                    measured["token_buckets"][objective] = make_monotonic(
-                        Bucket(bound, by_bound[bound]) for bound in sorted(by_bound)
-                    )
-                    if histogram.note:
-                        measured["token_notes"][objective] = histogram.note
-        for field in ("prompt_tokens", "output_tokens"):
-            for series in (name for engine in ENGINE_METRICS for name in getattr(engine, field) if name in names):
-                query = queries.token_count_query(series, refs, window)
-                rows = self._query_workloads(query, end, queries.ENGINE_OWNER, known)
-                for ref, count in _sum_by_workload(rows).items():
-                    fields.setdefault(ref, {}).setdefault(field, count)
-        return fields
-
-    def _read_buckets(
-        self, query: str, time: float, owner: Sequence[str], known: Mapping[str, set[str]], unit: float
-    ) -> dict[Ref, dict[float, float]]:
-        """Return the cumulative counts of a histogram by workload and bound in seconds; ``unit`` is that of its bounds."""
-        counts: dict[Ref, dict[float, float]] = defaultdict(lambda: defaultdict(float))
-        for ref, labels, value in self._query_workloads(query, time, owner, known):
-            bound = math.inf if labels.get("le") == "+Inf" else _parse_finite(labels.get("le", ""))
-            if bound is not None:
-                counts[ref][bound * unit] += value
-        return counts
-
-    def _read_pod_figures(
-        self, refs: Sequence[Ref], window: int, end: float, known: Mapping[str, set[str]]
-    ) -> dict[Ref, dict[str, float]]:
+    def _read_pod_figures(self, ask: AskWorkloads, refs: Sequence[Ref], window: int) -> dict[Ref, dict[str, float]]:
         """Return the figures of ``queries.OF_PODS`` by workload, each from the first exporter that has them."""
         figures: dict[Ref, dict[str, float]] = {}
         for exporter in queries.pod_gauges(self._profile):
             found: dict[Ref, dict[str, float]] = defaultdict(lambda: defaultdict(float))
             missing = [ref for ref in refs if ref not in figures]
             for name in queries.OF_PODS if missing else ():
-                query = queries.pod_figure_query(exporter, name, missing, window)
-                for ref, _, value in self._query_workloads(query, end, exporter.owner, known):
+                for ref, _, value in ask(exporter.owner, queries.pod_figure_query(exporter, name, missing, window)):
                     found[ref][name] += value
                 if not found:
                     # This exporter has none of the workloads, so skip the other queries.
                     break
             figures = {**found, **figures}
-        if missing := [ref for ref in refs if ref not in figures]:
-            query = queries.scraped_pods_query(missing, window)
-            rows = self._query_workloads(query, end, queries.POD_OWNER, known)
-            figures = {ref: {"pods": pods} for ref, pods in _sum_by_workload(rows).items()} | figures
         return figures
 
     def _clip_range(self, start: float, end: float) -> tuple[float, float]:
@@ -301,7 +233,9 @@ class PrometheusSource:
             raise SourceError(f"{self._host} does not return the current time, so it is not a Prometheus server")
         end = min(end, now)
         if end <= start:
-            raise SourceError(f"empty time range: Prometheus' clock is at {_format_utc(now)}")
+            raise SourceError(
+                f"empty time range: Prometheus' clock is at {datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M:%S} UTC"
+            )
         window = max(queries.SCRAPE, round(end - start))
         query = queries.first_data_query(self.timer, window)
         first = next((value for _, value in self._query_instant(query, end)), None)
@@ -311,8 +245,8 @@ class PrometheusSource:
         return start, end
 
     def _query_workloads(
-        self, query: str, time: float, owner: Sequence[str], known: Mapping[str, set[str]]
-    ) -> Iterator[tuple[Ref, Mapping[str, str], float]]:
+        self, time: float, known: Mapping[str, set[str]], owner: Sequence[str], query: str
+    ) -> Iterator[WorkloadSample]:
         """Yield the samples of a query that belong to known workloads, with the workload."""
         for labels, value in self._query_instant(query, time):
             ref = queries.find_workload_of(labels, owner, known)
@@ -322,7 +256,7 @@ class PrometheusSource:
     def _query_instant(self, query: str, time: float | None) -> Iterator[tuple[Mapping[str, str], float]]:
         """Yield the samples of an instant query that are finite numbers."""
         with self._convert_errors():
-            result = self._connection.custom_query(query, params={} if time is None else {"time": f"{time:.3f}"})
+            result = self._ask("query", {"query": query, **({} if time is None else {"time": f"{time:.3f}"})})
         for labels, pair in _iterate_samples(result, "value"):
             _, value = _parse_pair(pair)
             if value is not None:
@@ -333,9 +267,8 @@ class PrometheusSource:
     ) -> Iterator[tuple[Mapping[str, str], dict[int, float]]]:
         """Yield the labels and the finite values of each series of a range query, by time in whole milliseconds."""
         with self._convert_errors():
-            result = self._connection.custom_query_range(
-                query, datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC), f"{step:g}"
-            )
+            span = {"start": f"{start:.3f}", "end": f"{end:.3f}", "step": f"{step:g}"}
+            result = self._ask("query_range", {"query": query, **span})
         for labels, pairs in _iterate_samples(result, "values"):
             parsed = (_parse_pair(pair) for pair in (pairs if isinstance(pairs, list) else ()))
             numbers = {
@@ -353,21 +286,19 @@ class PrometheusSource:
             raise SourceError(text.format(host=self._host, reason=_innermost_reason(error))) from error
 
 
-def _read_warnings(answer: Any) -> list[str]:
-    return [str(text) for text in answer.get("warnings") or () if not str(text).startswith(INFO)]
+@contextmanager
+def _collect_warnings() -> Iterator[list[str]]:
+    """Yield the list to which the queries of this context add the warnings of their answers."""
+    collected: list[str] = []
+    token = _WARNINGS.set(collected)
+    try:
+        yield collected
+    finally:
+        _WARNINGS.reset(token)
 
 
 def _describe_warning(text: str) -> str:
     return f"the answer of Prometheus may be incomplete: {make_printable(text)[:MAX_MESSAGE_CHARACTERS]}"
-
-
-def _collect_warnings(response: requests.Response, *, stream: bool = False, **_: Any) -> None:
-    """Collect the warnings of a response, which the client does not return."""
-    collected = _WARNINGS.get()
-    if collected is None or stream or b'"warnings"' not in response.content:
-        return
-    with suppress(ValueError, AttributeError, TypeError):
-        collected += _read_warnings(response.json())
 
 
 def _raise_for_status(response: requests.Response, **_: Any) -> None:
@@ -428,7 +359,47 @@ def _list_times(start: float, end: float, step: float) -> tuple[float, list[floa
     return start, [start + index * step for index in range(int((end - start) / step) + 1)]
 
 
-def _sum_by_workload(rows: Iterable[tuple[Ref, Mapping[str, str], float]]) -> dict[Ref, float]:
+def _read_tokens(ask: AskWorkloads, refs: Sequence[Ref], window: int) -> dict[Ref, dict[str, Any]]:
+    """Return the fields of ``WorkloadMeasurements`` about tokens, each from the engine's newest series that has data."""
+    rows = ask(queries.ENGINE_OWNER, queries.engine_series_query(refs, window))
+    present = {(ref, labels.get("__name__", "")) for ref, labels, _ in rows}
+    names = {name for _, name in present}
+    fields: dict[Ref, dict[str, Any]] = {ref: {"token_buckets": {}, "token_notes": {}} for ref, _ in present}
+    for objective in TITLES:
+        for histogram in (row for engine in ENGINE_METRICS for row in engine.histograms(objective)):
+            if f"{histogram.series}_count" not in names:
+                continue
+            timer = queries.engine_histogram(histogram)
+            for ref, by_bound in _read_buckets(ask, queries.bucket_query(timer, refs, window), timer).items():
+                measured = fields.setdefault(ref, {"token_buckets": {}, "token_notes": {}})
+                if objective in measured["token_buckets"] or not max(by_bound.values(), default=0.0):
+                    continue
+                by_bound.setdefault(math.inf, max(by_bound.values()))
+                measured["token_buckets"][objective] = make_monotonic(
+                    Bucket(bound, by_bound[bound]) for bound in sorted(by_bound)
+                )
+                if histogram.note:
+                    measured["token_notes"][objective] = histogram.note
+    matchers = queries.scope_matchers(refs, queries.ENGINE_OWNER)
+    for field in ("prompt_tokens", "output_tokens"):
+        for series in (name for engine in ENGINE_METRICS for name in getattr(engine, field) if name in names):
+            query = queries.growth_query(series, queries.ENGINE_OWNER, window, matchers)
+            for ref, count in _sum_by_workload(ask(queries.ENGINE_OWNER, query)).items():
+                fields.setdefault(ref, {}).setdefault(field, count)
+    return fields
+
+
+def _read_buckets(ask: AskWorkloads, query: str, timer: LatencyHistogram) -> dict[Ref, dict[float, float]]:
+    """Return the cumulative counts of a histogram by workload and bound in seconds."""
+    counts: dict[Ref, dict[float, float]] = defaultdict(lambda: defaultdict(float))
+    for ref, labels, value in ask(timer.owner, query):
+        bound = math.inf if labels.get("le") == "+Inf" else _parse_finite(labels.get("le", ""))
+        if bound is not None:
+            counts[ref][bound * timer.unit] += value
+    return counts
+
+
+def _sum_by_workload(rows: Iterable[WorkloadSample]) -> dict[Ref, float]:
     sums: dict[Ref, float] = defaultdict(float)
     for ref, _, value in rows:
         sums[ref] += value
@@ -507,10 +478,6 @@ def _group_names(refs: Iterable[Ref]) -> dict[str, set[str]]:
     for ref in refs:
         names[ref.namespace].add(ref.name)
     return names
-
-
-def _format_utc(time: float) -> str:
-    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def _innermost_reason(error: Exception) -> str:

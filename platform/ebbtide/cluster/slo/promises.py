@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ebbtide.cluster.slo.source import Ref
+from ebbtide.cluster.slo.source import Ref, WorkloadSlo
 from ebbtide.core.base import keys
 from ebbtide.core.base.annotations import UnreadableError, read_spec
 from ebbtide.core.base.failures import report_failure
@@ -17,21 +16,8 @@ if TYPE_CHECKING:
     from ebbtide.core.base.problems import Problem
     from ebbtide.core.profile.models import Profile
     from ebbtide.core.spec.inference import Inference
-    from ebbtide.core.spec.serving import Slo
     from ebbtide.core.translation.objects import Object
     from ebbtide.core.translation.plan import Plan
-
-
-@dataclass(frozen=True, slots=True)
-class WorkloadSlo:
-    """One workload: its project, its SLO, and the number of GPUs per replica."""
-
-    ref: Ref
-    project: str
-    #: None without an SLO or a stored spec.
-    slo: Slo | None
-    #: None without a stored spec.
-    gpus: float | None
 
 
 def read_slo(top: Object, profile: Profile) -> WorkloadSlo:

@@ -40,14 +40,9 @@ def find_gateway_histogram(read: Callable[[str], Any], url: str) -> str:
     ``read`` reads a path of the API server, and its errors are passed on. Upstream:
     prometheus.io/docs/prometheus/latest/querying/api (label values).
     """
-    path = proxy_path(url)
-    if path is None:
-        return ""
     names = "|".join(re.escape(f"{name}_count") for name in GATEWAYS)
-    query = urlencode({"match[]": f'{{__name__=~"{names}"}}'})
-    answer = read(f"{path}/api/v1/label/__name__/values?{query}")
-    found = answer.get("data") if isinstance(answer, dict) else None
-    return next((name for name in GATEWAYS if isinstance(found, list) and f"{name}_count" in found), "")
+    found = _read_list(read, url, "label/__name__/values", {"match[]": f'{{__name__=~"{names}"}}'}, "data")
+    return next((name for name in GATEWAYS if f"{name}_count" in found), "")
 
 
 def count_disconnected_activators(read: Callable[[str], Any], url: str) -> int:
@@ -55,9 +50,12 @@ def count_disconnected_activators(read: Callable[[str], Any], url: str) -> int:
 
     It is 0 if Prometheus does not scrape them. ``read`` is as for ``find_gateway_histogram``.
     """
+    return len(_read_list(read, url, "query", {"query": DISCONNECTED}, "data", "result"))
+
+
+def _read_list(read: Callable[[str], Any], url: str, query: str, parameters: dict[str, str], *place: str) -> list[Any]:
+    """Return the list at a place of an answer; empty without one, and for an address that is not that of a Service."""
     path = proxy_path(url)
-    if path is None:
-        return 0
-    answer = read(f"{path}/api/v1/query?{urlencode({'query': DISCONNECTED})}")
-    rows = get_at(answer, "data", "result") if isinstance(answer, dict) else None
-    return len(rows) if isinstance(rows, list) else 0
+    answer = None if path is None else read(f"{path}/api/v1/{query}?{urlencode(parameters)}")
+    rows = get_at(answer, *place) if isinstance(answer, dict) else None
+    return rows if isinstance(rows, list) else []

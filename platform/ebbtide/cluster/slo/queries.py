@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.cluster.slo.source import Place, Ref
+from ebbtide.cluster.slo.source import Place, Ref, SourceError
 from ebbtide.core.base.engine_metrics import ENGINE_METRICS, TokenHistogram
 from ebbtide.core.base.metrics import OPENTELEMETRY, find_histogram
 from ebbtide.core.base.names import name_llm_deployment, name_predictor
@@ -37,13 +37,8 @@ MAX_NAMES: Final = 40
 MAX_EVALUATIONS: Final = 10_000
 #: Seconds between two scrapes by Ebbtide's monitors.
 SCRAPE: Final = 15
-MINUTE: Final = 60
 #: Minimum window of a rate in seconds: it needs a few scrapes.
 SHORTEST_RATE: Final = 4 * SCRAPE
-
-
-class UnknownHistogramError(ValueError):
-    """The profile names a histogram of unknown unit; the message is for the user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +112,7 @@ POD_OWNER: Final = ("namespace", "kn_service_name")
 def choose_histogram(profile: Profile) -> LatencyHistogram:
     """Return the histogram of response times: the gateway's if the profile names one, else queue-proxy's.
 
-    Raises UnknownHistogramError if the profile names a histogram whose name has no known unit.
+    Raises SourceError if the profile names a histogram whose name has no known unit.
     """
     named = profile.spec.metrics.gateway_latency
     return queue_proxy_histogram(profile.spec.knative.version) if named is None else gateway_histogram(named)
@@ -126,7 +121,7 @@ def choose_histogram(profile: Profile) -> LatencyHistogram:
 def gateway_histogram(name: str) -> LatencyHistogram:
     """Return a gateway's histogram; one that is not in ``GATEWAYS`` must have the labels ``namespace`` and ``workload``.
 
-    Raises UnknownHistogramError if its name does not end in a unit.
+    Raises SourceError if its name does not end in a unit.
     """
     known = GATEWAYS.get(name)
     if known is not None:
@@ -135,7 +130,7 @@ def gateway_histogram(name: str) -> LatencyHistogram:
         if name.endswith(ending):
             labels = ("namespace", "workload")
             return LatencyHistogram("gateway", name, unit, labels, f"{name}_count", 'code=~"5.."')
-    raise UnknownHistogramError(
+    raise SourceError(
         f"invalid metrics.gatewayLatency {name}: unknown unit; the name must end in _seconds or _milliseconds, or be "
         f"one of {', '.join(GATEWAYS)}"
     )
@@ -216,8 +211,6 @@ START_TIMES: Final[Mapping[str, str]] = {
     "started": "kube_pod_container_state_started",
     "ready": "kube_pod_status_ready_time",
 }
-#: Targets that Ebbtide's PodMonitor scraped: it does not show readiness, but counts every running pod.
-REACHED: Final = 'up{job=~".*/ebbtide-queue-proxy"}'
 
 
 def pod_gauges(profile: Profile) -> tuple[PodGauges, ...]:
@@ -306,7 +299,7 @@ def _select_names(names: str, matchers: str) -> str:
 
 def _sum_by(labels: Iterable[str]) -> str:
     names = ",".join(labels)
-    return f"sum by ({names})" if names else "sum"
+    return f"sum by ({names}) " if names else "sum"
 
 
 # Instant queries over a whole range.
@@ -321,7 +314,7 @@ def growth_query(series: str, by: Sequence[str], window: int, *matchers: str) ->
     """
     selector = _select_series(series, *matchers)
     return (
-        f"{_sum_by(by)} ((increase({selector}[{window}s]) and resets({selector}[{window}s]) > 0) "
+        f"{_sum_by(by)}((increase({selector}[{window}s]) and resets({selector}[{window}s]) > 0) "
         f"or (max_over_time({selector}[{window}s]) - {selector} offset {window}s) or max_over_time({selector}[{window}s]))"
     )
 
@@ -329,7 +322,7 @@ def growth_query(series: str, by: Sequence[str], window: int, *matchers: str) ->
 def last_minute_growth(series: str, by: Sequence[str], *matchers: str) -> str:
     """Return the query for the growth of counters in the last minute; a new or reset counter grew by its whole value."""
     selector = _select_series(series, *matchers)
-    return f"{_sum_by(by)} (({selector} - {selector} offset 1m >= 0) or {selector})"
+    return f"{_sum_by(by)}(({selector} - {selector} offset 1m >= 0) or {selector})"
 
 
 def bucket_query(timer: LatencyHistogram, refs: Iterable[Ref], window: int) -> str:
@@ -337,11 +330,6 @@ def bucket_query(timer: LatencyHistogram, refs: Iterable[Ref], window: int) -> s
     return growth_query(
         f"{timer.series}_bucket", (*timer.owner, "le"), window, scope_matchers(refs, timer.owner), timer.only
     )
-
-
-def total_query(timer: LatencyHistogram, refs: Iterable[Ref], window: int) -> str:
-    """Return the query for the sum of the response times, in the histogram's unit."""
-    return growth_query(f"{timer.series}_sum", timer.owner, window, scope_matchers(refs, timer.owner), timer.only)
 
 
 #: Labels that Ebbtide's monitor of servers adds to an engine's metrics: kustomize/metrics/monitors/servers.yaml.
@@ -358,11 +346,6 @@ def engine_series_query(refs: Iterable[Ref], window: int) -> str:
     return f"group by (__name__,{','.join(ENGINE_OWNER)}) (last_over_time({selector}[{window}s]))"
 
 
-def token_count_query(series: str, refs: Iterable[Ref], window: int) -> str:
-    """Return the query for the growth of a counter of tokens by workload."""
-    return growth_query(series, ENGINE_OWNER, window, scope_matchers(refs, ENGINE_OWNER))
-
-
 def engine_histogram(histogram: TokenHistogram) -> LatencyHistogram:
     """Return an engine's histogram as one of requests: every sample is an answered one."""
     return LatencyHistogram(
@@ -376,17 +359,25 @@ def engine_histogram(histogram: TokenHistogram) -> LatencyHistogram:
     )
 
 
-def request_query(timer: LatencyHistogram, refs: Iterable[Ref], window: int, *, failed: bool = False) -> str:
-    """Return the query for the number of ended requests, or of those with a server error."""
-    matchers = (scope_matchers(refs, timer.owner), timer.only, timer.failed if failed else "")
-    return growth_query(timer.counter, timer.owner, window, *matchers)
+def request_figure_queries(timer: LatencyHistogram, refs: Iterable[Ref], window: int) -> dict[str, str]:
+    """Return the queries by owner of the figures from requests within a window in seconds.
 
+    ``total`` is the sum of the response times, in the histogram's unit; ``ended`` and ``failed`` are numbers of requests, all and
+    those with a server error; ``asked`` and ``answered`` are minutes in which a request ended, and ended without such an error.
+    """
+    matchers = (scope_matchers(refs, timer.owner), timer.only)
 
-def minute_query(timer: LatencyHistogram, refs: Iterable[Ref], window: int, *, answered: bool = False) -> str:
-    """Return the query for the number of minutes in which a request ended, or one ended without a server error."""
-    succeeded = negate_matcher(timer.failed) if answered else ""
-    growth = last_minute_growth(timer.counter, timer.owner, scope_matchers(refs, timer.owner), timer.only, succeeded)
-    return f"count_over_time(({growth} > 0)[{window}s:1m])"
+    def count_minutes(more: str) -> str:
+        growth = last_minute_growth(timer.counter, timer.owner, *matchers, more)
+        return f"count_over_time(({growth} > 0)[{window}s:1m])"
+
+    return {
+        "total": growth_query(f"{timer.series}_sum", timer.owner, window, *matchers),
+        "ended": growth_query(timer.counter, timer.owner, window, *matchers),
+        "failed": growth_query(timer.counter, timer.owner, window, *matchers, timer.failed),
+        "asked": count_minutes(""),
+        "answered": count_minutes(negate_matcher(timer.failed)),
+    }
 
 
 def negate_matcher(matcher: str) -> str:
@@ -414,17 +405,10 @@ def pod_figure_query(pods: PodGauges, figure: str, refs: Iterable[Ref], window: 
     """Return a query of ``OF_PODS``, which counts evaluations."""
     matchers = scope_matchers(refs, pods.owner)
     sums = {
-        name: f"{_sum_by(pods.owner)} ({_select_series(getattr(pods, name), matchers)})"
+        name: f"{_sum_by(pods.owner)}({_select_series(getattr(pods, name), matchers)})"
         for name in ("wanted", "ready", "others")
     }
     return OF_PODS[figure].format(range=f"{window}s:{evaluation_seconds(window)}s", **sums)
-
-
-def scraped_pods_query(refs: Iterable[Ref], window: int) -> str:
-    """Return the query for the sum of scraped pods over all evaluations, for workloads without pod gauges."""
-    series, job = REACHED.removesuffix("}").split("{")
-    matchers = scope_matchers(refs, POD_OWNER)
-    return f"sum_over_time(({_sum_by(POD_OWNER)} ({_select_series(series, job, matchers)}))[{window}s:{evaluation_seconds(window)}s])"
 
 
 def start_time_query(series: str, ref: Ref, window: int) -> str:
@@ -476,14 +460,15 @@ def chart_queries(timer: LatencyHistogram, profile: Profile, ref: Ref, step: flo
     }
 
 
-def request_chart_queries(timer: LatencyHistogram, matchers: str, over: str) -> dict[str, str]:
+def request_chart_queries(timer: LatencyHistogram, matchers: str, over: str, by: Sequence[str] = ()) -> dict[str, str]:
     """Return queries for request rate, failures, concurrency by Little's law, mean and quantiles in seconds."""
 
     def rate(name: str, *more: str) -> str:
-        return f"sum(rate({_select_series(name, matchers, timer.only, *more)}[{over}]))"
+        return f"{_sum_by(by)}(rate({_select_series(name, matchers, timer.only, *more)}[{over}]))"
 
     duration = f"{rate(f'{timer.series}_sum')}{_to_seconds(timer)}"
-    by_bound = f"sum by (le) (rate({_select_series(f'{timer.series}_bucket', matchers, timer.only)}[{over}]))"
+    bucket = _select_series(f"{timer.series}_bucket", matchers, timer.only)
+    by_bound = f"{_sum_by((*by, 'le'))}(rate({bucket}[{over}]))"
     return {
         "rate": rate(timer.counter),
         # If there are requests, a missing series of failures means that none failed.
@@ -505,21 +490,26 @@ def replica_queries(exporters: Sequence[PodGauges], matchers: Sequence[str]) -> 
     """Return queries for the number of ready and wanted pods, from the first exporter that has them."""
     return {
         name: " or ".join(
-            f"sum({_select_series(getattr(exporter, name), selector)})"
-            for exporter, selector in zip(exporters, matchers, strict=True)
+            replica_query(exporter, name, selector) for exporter, selector in zip(exporters, matchers, strict=True)
         )
         for name in ("ready", "wanted")
     }
 
 
-def autoscaler_queries(exporter: PodGauges, matchers: str) -> dict[str, str]:
+def replica_query(exporter: PodGauges, name: str, matchers: str, by: Sequence[str] = ()) -> str:
+    """Return the query for the number of ready or wanted pods, by the field of the exporter."""
+    return f"{_sum_by(by)}({_select_series(getattr(exporter, name), matchers)})"
+
+
+def autoscaler_queries(exporter: PodGauges, matchers: str, by: Sequence[str] = ()) -> dict[str, str]:
     """Return queries for the autoscaler's inputs per ready replica: stable window, panic window and target."""
-    ready = f"clamp_min(sum({_select_series(exporter.ready, matchers)}), 1)"
+    total = _sum_by(by)
+    ready = f"clamp_min({total}({_select_series(exporter.ready, matchers)}), 1)"
     selectors = {name: _select_names(regex, matchers) for name, regex in exporter.windows.items()}
     return {
-        "stable": f"sum({selectors['stable']}) / {ready}",
-        "panic": f"sum({selectors['panic']}) / {ready}",
-        "target": f"max({selectors['target']})",
+        "stable": f"{total}({selectors['stable']}) / {ready}",
+        "panic": f"{total}({selectors['panic']}) / {ready}",
+        "target": f"{total.replace('sum', 'max', 1)}({selectors['target']})",
     }
 
 
@@ -533,32 +523,17 @@ def shared_queries(
     over = f"{max(SHORTEST_RATE, math.ceil(step))}s"
     exporters = pod_gauges(profile)
     autoscaler = exporters[0]
-    by = _sum_by(autoscaler.owner)
-    target = _select_names(autoscaler.windows["target"], scope_matchers(refs, autoscaler.owner))
-    counter = _select_series(timer.counter, scope_matchers(refs, timer.owner), timer.only)
-    gauges = {
-        name: tuple(
-            (
-                f"{_sum_by(exporter.owner)} ({_select_series(getattr(exporter, name), scope_matchers(refs, exporter.owner))})",
-                exporter.owner,
-            )
-            for exporter in exporters
-        )
-        for name in ("ready", "wanted")
-    }
+    scopes = {owner: scope_matchers(refs, owner) for owner in (timer.owner, *(row.owner for row in exporters))}
+    requests = request_chart_queries(timer, scopes[timer.owner], over, timer.owner)
+    inputs = autoscaler_queries(autoscaler, scopes[autoscaler.owner], autoscaler.owner)
     return {
-        **gauges,
-        "rate": ((f"{_sum_by(timer.owner)} (rate({counter}[{over}]))", timer.owner),),
-        "stable": ((load_query(autoscaler, refs), autoscaler.owner),),
-        "target": ((f"{by.replace('sum', 'max', 1)} ({target})", autoscaler.owner),),
+        **{
+            name: tuple((replica_query(row, name, scopes[row.owner], row.owner), row.owner) for row in exporters)
+            for name in ("ready", "wanted")
+        },
+        "rate": ((requests["rate"], timer.owner),),
+        **{name: ((inputs[name], autoscaler.owner),) for name in ("stable", "target")},
     }
-
-
-def load_query(exporter: PodGauges, refs: Iterable[Ref]) -> str:
-    """Return the instant query for the stable window by workload, per ready replica."""
-    matchers = scope_matchers(refs, exporter.owner)
-    by, stable = _sum_by(exporter.owner), _select_names(exporter.windows["stable"], matchers)
-    return f"{by} ({stable}) / clamp_min({by} ({_select_series(exporter.ready, matchers)}), 1)"
 
 
 def gpu_query(namespace: str, service: str) -> str:

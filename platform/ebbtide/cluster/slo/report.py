@@ -3,7 +3,7 @@
 A histogram has the number of requests between two bounds, but not their exact times. A quantile is therefore an interval,
 and so is the share of requests within a limit that is not one of the bounds; if the interval does not decide whether an
 SLO is met, the verdict is unknown. Times are in seconds, shares are fractions of 1. Upstream:
-prometheus.io/docs/practices/histograms, sre.google/workbook/alerting-on-slos (error budget and burn rate).
+prometheus.io/docs/practices/histograms, sre.google/workbook/alerting-on-slos (error budget).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, TypeAlias
 
-from ebbtide.cluster.slo.source import Bucket, Number, Place, Ref, WorkloadMeasurements
+from ebbtide.cluster.slo.source import Bucket, Number, Place, Ref, WorkloadMeasurements, WorkloadSlo
 from ebbtide.core.base.bodies import WrittenBy, body, mark_body
 from ebbtide.core.spec.objectives import TITLES, TokenObjective, list_token_objectives
 
@@ -65,7 +65,7 @@ def _text_or_null(text: str) -> str | None:
     return text or None
 
 
-@body("name limit outcome reached why budget_used=used burn_last_hour=burn share")
+@body("name limit outcome reached why budget_used=used share")
 class Verdict:
     """The result for one objective of an SLO."""
 
@@ -80,8 +80,6 @@ class Verdict:
     why: str = ""
     #: The used share of the error budget, 1 for all of it; None for the mean, and for an SLO without an error budget.
     used: ValueInterval | None = None
-    #: The same for the last hour: the burn rate, 1 for the sustainable burn rate.
-    burn: ValueInterval | None = None
     #: The share of the requests, responses or tokens that must be within the limit.
     share: Number = P95
     #: True for an uptime by readiness, False for one by the minutes with requests.
@@ -192,44 +190,23 @@ class Report:
 
 def compute_report(
     measured: Mapping[Ref, WorkloadMeasurements],
-    slos: Mapping[Ref, Slo | None],
-    *,
-    projects: Mapping[Ref, str] | None = None,
-    gpus: Mapping[Ref, float] | None = None,
+    workloads: Mapping[Ref, WorkloadSlo],
     gpu_hour: float | None = None,
-    last_hour: Mapping[Ref, WorkloadMeasurements] | None = None,
     notes: Sequence[str] = (),
 ) -> Report:
-    """Return the report on some workloads.
+    """Return the report on measured workloads, with the SLOs of those that have one.
 
-    Args:
-        measured: Measurements of each workload.
-        slos: SLO of each workload, or None.
-        projects: Project of each workload; default is its namespace.
-        gpus: GPUs per replica of each workload, used if no GPU-hours were measured.
-        gpu_hour: Cost of one GPU-hour.
-        last_hour: Measurements of the last hour, for burn rates.
-        notes: Notes on all numbers.
-
+    The GPUs of a workload count if no GPU-hours were measured. ``gpu_hour`` is the price of one, and ``notes`` are those on all
+    numbers.
     """
-    project_of = {ref: (projects or {}).get(ref) or ref.namespace for ref in measured}
     rows = tuple(
-        _make_report_row(
-            ref.name,
-            ref,
-            project_of[ref],
-            1,
-            figures,
-            _compute_gpu_seconds(figures, (gpus or {}).get(ref)),
-            gpu_hour,
-            make_verdicts(figures, slos.get(ref), (last_hour or {}).get(ref)),
-        )
+        _make_workload_row(figures, workloads.get(ref, WorkloadSlo(ref)), gpu_hour)
         for ref, figures in sorted(measured.items())
     )
     by_project: dict[str, list[ReportRow]] = {}
     for row in rows:
         by_project.setdefault(row.project, []).append(row)
-    warnings = (row.warning for row in (*measured.values(), *(last_hour or {}).values()) if row.warning)
+    warnings = (row.warning for row in measured.values() if row.warning)
     start = min((row_measured.start for row_measured in measured.values()), default=0.0)
     end = max((row_measured.end for row_measured in measured.values()), default=0.0)
     return Report(
@@ -242,18 +219,29 @@ def compute_report(
     )
 
 
+def _make_workload_row(measured: WorkloadMeasurements, workload: WorkloadSlo, gpu_hour: float | None) -> ReportRow:
+    ref, gpu_seconds = workload.ref, measured.gpu_seconds
+    if gpu_seconds is None and workload.gpus and measured.replica_seconds is not None:
+        gpu_seconds = measured.replica_seconds * workload.gpus
+    gpu_hours = None if gpu_seconds is None else gpu_seconds / HOUR
+    verdicts = make_verdicts(measured, workload.slo)
+    return _make_report_row(
+        ref.name, ref, workload.project or ref.namespace, 1, measured, gpu_hours, gpu_hour, verdicts
+    )
+
+
 def _make_report_row(
     name: str,
     ref: Ref | None,
     project: str,
     workloads: int,
     measured: WorkloadMeasurements,
-    gpu_seconds: float | None,
+    gpu_hours: float | None,
     gpu_hour: float | None,
     row_verdicts: tuple[Verdict, ...],
+    outcomes: Mapping[str, int] | None = None,
 ) -> ReportRow:
     seconds = measured.end - measured.start
-    gpu_hours = None if gpu_seconds is None else gpu_seconds / HOUR
     return ReportRow(
         name=name,
         ref=ref,
@@ -276,6 +264,7 @@ def _make_report_row(
         cost=None if gpu_hours is None or gpu_hour is None else gpu_hours * gpu_hour,
         verdicts=row_verdicts,
         notes=_make_row_notes(measured),
+        outcomes=outcomes,
     )
 
 
@@ -291,22 +280,12 @@ def _make_row_notes(measured: WorkloadMeasurements) -> tuple[str, ...]:
     return ("no requests in this period",)
 
 
-def _compute_gpu_seconds(measured: WorkloadMeasurements, gpus: float | None) -> float | None:
-    if measured.gpu_seconds is not None:
-        return measured.gpu_seconds
-    return None if gpus is None or measured.replica_seconds is None else measured.replica_seconds * gpus
-
-
 def _combine_rows(name: str, project: str, rows: Sequence[ReportRow], gpu_hour: float | None) -> ReportRow:
     """Return the row of several workloads; minutes and seconds of uptime are summed up over all workloads."""
     measured = combine_measurements([row.measured for row in rows], name)
-    hours = _sum_known(row.gpu_hours for row in rows)
-    combined = _make_report_row(
-        name, None, project, len(rows), measured, None if hours is None else hours * HOUR, gpu_hour, ()
-    )
-    mixed = len({row.measured.place for row in rows if row.measured.place}) > 1
-    notes = ("measured at different places: see each workload",) if mixed else combined.notes
-    return replace(combined, notes=notes, outcomes=Counter(row.outcome or "none" for row in rows))
+    gpu_hours = _sum_known(row.gpu_hours for row in rows)
+    outcomes: Counter[str] = Counter(row.outcome or "none" for row in rows)
+    return _make_report_row(name, None, project, len(rows), measured, gpu_hours, gpu_hour, (), outcomes)
 
 
 def combine_measurements(measured: Sequence[WorkloadMeasurements], name: str = "all") -> WorkloadMeasurements:
@@ -447,9 +426,7 @@ def _snap_to_whole(value: float) -> float:
 # Verdicts.
 
 
-def make_verdicts(
-    measured: WorkloadMeasurements, slo: Slo | None, last_hour: WorkloadMeasurements | None = None
-) -> tuple[Verdict, ...]:
+def make_verdicts(measured: WorkloadMeasurements, slo: Slo | None) -> tuple[Verdict, ...]:
     """Return the verdict on each objective of an SLO, in the order of the spec."""
     if slo is None:
         return ()
@@ -458,14 +435,13 @@ def make_verdicts(
         (slo.p95_latency_milliseconds, 1000, judge_p95),
         (slo.uptime_percent, PERCENT, judge_uptime),
     )
-    recent = None if last_hour is None or last_hour.warning else last_hour
     verdicts = [
         *(
-            _limit_to_measured(judge(measured, limit / unit, recent), measured)
+            _limit_to_measured(judge(measured, limit / unit), measured)
             for limit, unit, judge in bounds
             if limit is not None
         ),
-        *(judge_tokens(measured, token_objective, recent) for token_objective in list_token_objectives(slo)),
+        *(judge_tokens(measured, token_objective) for token_objective in list_token_objectives(slo)),
     ]
     if measured.warning:
         # Both successes and failures may be missing.
@@ -473,9 +449,7 @@ def make_verdicts(
     return tuple(verdicts)
 
 
-def judge_tokens(
-    measured: WorkloadMeasurements, objective: TokenObjective, last_hour: WorkloadMeasurements | None = None
-) -> Verdict:
+def judge_tokens(measured: WorkloadMeasurements, objective: TokenObjective) -> Verdict:
     """Return the verdict on an objective of tokens, by the engine's histogram, which starts when the engine gets a request."""
     name, limit, target = objective
     timed = _select_token_times(measured, name)
@@ -485,8 +459,7 @@ def judge_tokens(
             "metrics, and send requests that stream"
         )
         return Verdict(name, limit, "unknown", None, reason, share=target)
-    recent = None if last_hour is None else _select_token_times(last_hour, name)
-    verdict = _judge_share(name, timed, limit, target, recent, "samples")
+    verdict = _judge_share(name, timed, limit, target, "samples")
     if timed.requests < LEAST:
         return verdict
     if name == "ttft" and verdict.outcome == "kept" and _may_have_slept(measured):
@@ -534,7 +507,7 @@ def _judge_interval(low_holds: bool, high_holds: bool) -> Outcome:
     return "unknown" if low_holds != high_holds else "kept" if low_holds else "broken"
 
 
-def judge_mean(measured: WorkloadMeasurements, limit: float, _last_hour: WorkloadMeasurements | None = None) -> Verdict:
+def judge_mean(measured: WorkloadMeasurements, limit: float) -> Verdict:
     """Return the verdict on a limit for the mean response time."""
     reached = compute_mean(measured)
     if reached is None or measured.timed < LEAST:
@@ -544,19 +517,12 @@ def judge_mean(measured: WorkloadMeasurements, limit: float, _last_hour: Workloa
     return Verdict("mean", limit, outcome, reached, margin if outcome == "unknown" else "")
 
 
-def judge_p95(measured: WorkloadMeasurements, limit: float, last_hour: WorkloadMeasurements | None = None) -> Verdict:
+def judge_p95(measured: WorkloadMeasurements, limit: float) -> Verdict:
     """Return the verdict on a limit within which at least 95% of requests must be answered."""
-    return _judge_share("p95", measured, limit, P95, last_hour, "requests")
+    return _judge_share("p95", measured, limit, P95, "requests")
 
 
-def _judge_share(
-    name: str,
-    measured: WorkloadMeasurements,
-    limit: float,
-    target: float,
-    last_hour: WorkloadMeasurements | None,
-    noun: str,
-) -> Verdict:
+def _judge_share(name: str, measured: WorkloadMeasurements, limit: float, target: float, noun: str) -> Verdict:
     """Return the verdict on a limit within which a share of the requests must be; ``noun`` is what is counted as one."""
     share = share_within(measured, limit)
     if share is None or measured.requests < LEAST:
@@ -567,9 +533,7 @@ def _judge_share(
     reason = _explain_untimed(measured, reached, target, outcome) or _explain_bound(
         measured, limit, exact_limit, outcome
     )
-    recent = share_within(last_hour, limit) if last_hour is not None else None
-    burn = compute_budget(recent[0], target) if recent else None
-    return Verdict(name, limit, outcome, reached, reason, compute_budget(reached, target), burn, target)
+    return Verdict(name, limit, outcome, reached, reason, compute_budget(reached, target), target)
 
 
 def _reaches_target(share: float, target: float) -> bool:
@@ -604,9 +568,7 @@ def _explain_bound(measured: WorkloadMeasurements, limit: float, exact_limit: fl
     return "some requests failed, and the histogram does not show how long they took"
 
 
-def judge_uptime(
-    measured: WorkloadMeasurements, target: float, last_hour: WorkloadMeasurements | None = None
-) -> Verdict:
+def judge_uptime(measured: WorkloadMeasurements, target: float) -> Verdict:
     """Return the verdict on an uptime: by the minutes with requests, or by readiness if there are too few of them."""
     if measured.minutes_asked >= LEAST:
         share = share_of(measured.minutes_answered, measured.minutes_asked)
@@ -622,7 +584,6 @@ def judge_uptime(
         )
     assert share is not None
     reached = ValueInterval(share, share)
-    recent = share_of(last_hour.minutes_answered, last_hour.minutes_asked) if last_hour is not None else None
     return Verdict(
         "uptime",
         target,
@@ -630,7 +591,6 @@ def judge_uptime(
         reached,
         reason,
         compute_budget(reached, target),
-        None if recent is None else compute_budget(ValueInterval(recent, recent), target),
         by_readiness=measured.minutes_asked < LEAST,
     )
 

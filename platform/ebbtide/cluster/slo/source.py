@@ -8,11 +8,14 @@ Everything derived from the numbers (quantiles with their bounds, error budgets,
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Final, Literal, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Final, Literal, NamedTuple, Protocol, TypeAlias
 
 from ebbtide.core.base.bodies import WrittenBy
+
+if TYPE_CHECKING:
+    from ebbtide.core.spec.serving import Slo
 
 
 class SourceError(Exception):
@@ -110,6 +113,18 @@ class WorkloadMeasurements:
         return self.buckets[-1].count if self.buckets else 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class WorkloadSlo:
+    """One workload: its project, its SLO, and the number of GPUs per replica."""
+
+    ref: Ref
+    project: str = ""
+    #: None without an SLO or a stored spec.
+    slo: Slo | None = None
+    #: None without a stored spec.
+    gpus: float | None = None
+
+
 class SeriesPoint(NamedTuple):
     """A value at a time in seconds since 1970; None if there is no value."""
 
@@ -145,6 +160,14 @@ class History:
     ref: Ref
     series: Mapping[str, tuple[SeriesPoint, ...]] = field(default_factory=dict)
 
+    def find_cold_starts(self) -> Iterator[tuple[int, SeriesPoint]]:
+        """Yield the points, with their positions, at which the desired replicas rise from zero, as far as the points show."""
+        before: float | None = None
+        for index, point in enumerate(self.series.get("wanted") or self.series.get("ready", ())):
+            if before == 0 and point.value:
+                yield index, point
+            before = point.value if point.value is not None else before
+
 
 class StartTimes(NamedTuple):
     """Times of a pod in seconds since 1970, 0 if they are unknown: what kube-state-metrics records of a start."""
@@ -171,16 +194,12 @@ class MetricsSource(Protocol):
     def history(self, ref: Ref, start: float, end: float, step: float) -> History:
         """Return time series with a point every ``step`` seconds."""
 
-    def histories(self, refs: Sequence[Ref], start: float, end: float, step: float) -> dict[Ref, History]:
-        """Return the series of ``SHARED_SERIES`` of each workload, with as few queries as for one of them.
+    def histories(
+        self, refs: Sequence[Ref], start: float, end: float, step: float, names: Collection[str] = SHARED_SERIES
+    ) -> dict[Ref, History]:
+        """Return those of ``SHARED_SERIES`` that are in ``names`` of each workload, with as few queries as for one of them.
 
         All histories have points at the same times; a workload without data is missing.
-        """
-
-    def loads(self, refs: Sequence[Ref], when: float) -> dict[Ref, float]:
-        """Return the autoscaler's latest input for each workload, per ready replica, in its metric's unit.
-
-        Sends one query. Workloads without data and those that an HPA scales are missing.
         """
 
     def starts(self, ref: Ref, start: float, end: float) -> list[StartTimes]:

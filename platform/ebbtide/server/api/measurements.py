@@ -8,9 +8,9 @@ from typing import Final
 from ebbtide.cluster.client.protocol import MissingError
 from ebbtide.cluster.read.status import Status
 from ebbtide.cluster.slo import pages, report
-from ebbtide.cluster.slo.promises import WorkloadSlo, read_slo
+from ebbtide.cluster.slo.promises import read_slo
 from ebbtide.cluster.slo.report import Report
-from ebbtide.cluster.slo.source import History, MetricsSource, Ref, SourceError, WorkloadMeasurements
+from ebbtide.cluster.slo.source import History, MetricsSource, Ref, SourceError, WorkloadMeasurements, WorkloadSlo
 from ebbtide.cluster.watch.groups import WorkloadKey
 from ebbtide.server.api.access import Caller
 from ebbtide.server.api.connection import Connection, key_of

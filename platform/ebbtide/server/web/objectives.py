@@ -7,15 +7,13 @@ from typing import Final
 
 from ebbtide.cluster.read.status import Status
 from ebbtide.cluster.slo import pages
-from ebbtide.cluster.slo.promises import WorkloadSlo
 from ebbtide.cluster.slo.report import ReportRow, Verdict, compute_report
-from ebbtide.cluster.slo.source import Ref, SourceError
+from ebbtide.cluster.slo.source import Ref, SourceError, WorkloadSlo
 from ebbtide.server.web.frame import PageVisit
 from ebbtide.server.web.words import NO_SLO, SloState, State
 
-#: The time of the measurements in seconds, as by default in ``ebbtide slo``, and that of the burn rate.
+#: The time of the measurements in seconds.
 SPAN_SECONDS: Final = 86_400.0
-BURN_SECONDS: Final = 3600.0
 #: Seconds for which a result is reused.
 REUSE_SECONDS: Final = 30.0
 #: Maximum number of workloads that one query covers; beyond it, only those of the shown page are judged.
@@ -27,9 +25,8 @@ STATES: Final[dict[str, State]] = {"kept": "met", "broken": "violated", "unknown
 def describe_verdict(verdict: Verdict) -> str:
     """Return one objective with its result: ``p95 within 400 ms violated: 89.7% of requests ...``."""
     head = f"{pages.format_objective(verdict)} {pages.OUTCOMES[verdict.outcome].lower()}"
-    burn = "" if verdict.burn is None else f"last hour: {pages.format_burn_rate(verdict.burn)}"
-    parts = "; ".join(filter(None, (pages.format_reached(verdict) or verdict.why, burn)))
-    return f"{head}: {parts}" if parts else head
+    result = pages.format_reached(verdict) or verdict.why
+    return f"{head}: {result}" if result else head
 
 
 def summarize_row(row: ReportRow) -> SloState:
@@ -43,23 +40,19 @@ def summarize_row(row: ReportRow) -> SloState:
 
 def judge_workloads(visit: PageVisit, rows: Sequence[Status]) -> dict[Ref, SloState]:
     """Return the SLO states of visible workloads; without metrics, each state with an SLO is unknown."""
-    slos = {ref: known.slo for ref, known in read_objectives(visit, rows).items() if known.slo is not None}
+    slos = {ref: known for ref, known in read_objectives(visit, rows).items() if known.slo is not None}
     refs = sorted(slos)
     if not refs:
         return {}
 
     def ask() -> dict[Ref, SloState]:
         now = visit.backend.clock.now()
-        day, hour = (
-            visit.backend.measurements.measured(visit.user, refs, now - seconds, now)
-            for seconds in (SPAN_SECONDS, BURN_SECONDS)
-        )
-        report = compute_report(day, slos, last_hour=hour)
+        report = compute_report(visit.backend.measurements.measured(visit.user, refs, now - SPAN_SECONDS, now), slos)
         states = {row.ref: summarize_row(row) for row in report.rows if row.ref is not None}
         return {ref: states.get(ref, SloState("unknown", ("not measured yet",))) for ref in refs}
 
     # An edit of an SLO is another query.
-    limits = ((ref, *vars(slo).values()) for ref, slo in sorted(slos.items()))
+    limits = ((ref, *vars(slos[ref].slo).values()) for ref in refs)
     try:
         return visit.frame.polls.get(("slo", *limits), REUSE_SECONDS, ask)
     except SourceError as error:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ebbtide.cluster.slo.source import History, SeriesPoint
+from ebbtide.cluster.slo.source import History
 
 #: Seconds of the drawing and between two points; a point takes ``STEP_WIDTH`` units of the drawing's width.
 SPAN_SECONDS: Final = 1800.0
@@ -91,7 +91,7 @@ def draw_tide(history: History | None) -> Tide | None:
         load=_draw_area(load, load_top),
         ready=_draw_steps(ready, ready_top),
         capacity=_draw_steps(ready, ready_top, is_closed=True),
-        cold_starts=find_cold_starts(history.series.get("wanted") or history.series.get("ready", ())),
+        cold_starts=tuple(index * STEP_WIDTH for index, _ in history.find_cold_starts()),
         is_compared=is_compared,
         needed_replicas=_find_latest(needed),
         ready_replicas=_find_latest(ready),
@@ -111,17 +111,6 @@ def add_series(rows: Sequence[Sequence[float | None]]) -> list[float | None]:
         None if all(value is None for value in column) else sum(value or 0.0 for value in column)
         for column in zip(*rows, strict=True)
     ]
-
-
-def find_cold_starts(points: Sequence[SeriesPoint]) -> tuple[int, ...]:
-    """Return the positions at which the desired replicas rise from zero, as far as the points show."""
-    starts = []
-    before: float | None = None
-    for index, point in enumerate(points):
-        if before == 0 and point.value:
-            starts.append(index * STEP_WIDTH)
-        before = point.value if point.value is not None else before
-    return tuple(starts)
 
 
 def _find_highest(values: Sequence[float | None]) -> float:

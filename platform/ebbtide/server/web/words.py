@@ -38,7 +38,7 @@ class SloState:
     """The state of one workload's SLO in the last 24 hours."""
 
     state: State = "none"
-    #: One sentence per objective, the worst first: the objective, the measured value, and the burn rate.
+    #: One sentence per objective, the worst first: the objective and the measured value.
     sentences: tuple[str, ...] = ()
 
     @property

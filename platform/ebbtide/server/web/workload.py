@@ -225,17 +225,11 @@ def slo_context(visit: PageVisit, live: LiveWorkload, _row: Status) -> dict[str,
     promised = read_slo(live.top, visit.backend.profile)
     try:
         measured = measure_recent(visit, promised.ref, SPANS[since], REPORT_REUSE_SECONDS)
-        last_hour = None if since == "1h" else measure_recent(visit, promised.ref, SPANS["1h"], REPORT_REUSE_SECONDS)
     except SourceError as error:
         return {**context, "trouble": str(error)}
     if measured is None:
         return context
-    slo_report = compute_report(
-        {promised.ref: measured},
-        {promised.ref: promised.slo},
-        gpus={promised.ref: promised.gpus} if promised.gpus else None,
-        last_hour=None if last_hour is None else {promised.ref: last_hour},
-    )
+    slo_report = compute_report({promised.ref: measured}, {promised.ref: promised})
     return {**context, "report": slo_report.rows[0], "when": pages.format_report_time(slo_report)}
 
 
