@@ -248,7 +248,7 @@ def test_it_serves_without_an_api_server_and_shuts_down_on_a_signal(tmp_path: Pa
 
 def test_the_demo_needs_no_cluster_client_no_prometheus_client_and_no_numba() -> None:
     """Packages of the extra ``serve`` that ``demo`` does not have cannot be imported."""
-    absent = ("kubernetes", "urllib3", "requests", "websocket", "numba")
+    absent = ("kubernetes", "urllib3", "requests", "websocket", "prometheus_api_client", "numba")
     program = (
         f"import functools, sys\nsys.modules.update(dict.fromkeys({absent}))\nfrom ebbtide.cli import main\n"
         "from ebbtide.sandbox import services\n"

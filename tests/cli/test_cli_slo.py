@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ebbtide.sandbox.simulated import Simulated
 
-pytest.importorskip("ebbtide.cluster.slo.prometheus", reason="requests is not installed")
+pytest.importorskip("ebbtide.cluster.slo.prometheus", reason="prometheus-api-client is not installed")
 
 SLO = {"meanLatencyMilliseconds": 200, "p95LatencyMilliseconds": 100, "uptimePercent": 99}
 

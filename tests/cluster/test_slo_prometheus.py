@@ -25,7 +25,7 @@ from ebbtide.core.translation.engines import ENGINES
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-prometheus = pytest.importorskip("ebbtide.cluster.slo.prometheus", reason="requests is not installed")
+prometheus = pytest.importorskip("ebbtide.cluster.slo.prometheus", reason="prometheus-api-client is not installed")
 requests = pytest.importorskip("requests")
 
 
@@ -363,7 +363,7 @@ def test_bounds_of_envoy_include_their_bins() -> None:
 
 
 def test_the_parser_loads_no_client() -> None:
-    program = "import sys; from ebbtide.cli import make_parser; make_parser('slo'); print([m for m in ('requests', 'kubernetes', 'numpy') if m in sys.modules])"
+    program = "import sys; from ebbtide.cli import make_parser; make_parser('slo'); print([m for m in ('requests', 'kubernetes', 'numpy', 'prometheus_api_client') if m in sys.modules])"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
     assert json.loads(ran.stdout) == []

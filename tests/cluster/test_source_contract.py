@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-prometheus = pytest.importorskip("ebbtide.cluster.slo.prometheus", reason="requests is not installed")
+prometheus = pytest.importorskip("ebbtide.cluster.slo.prometheus", reason="prometheus-api-client is not installed")
 
 
 class SourceCase(NamedTuple):

@@ -197,7 +197,7 @@ def test_prometheus_that_fails_is_named() -> None:
 
 
 def test_times_of_pods_come_from_the_series_of_kube_state_metrics() -> None:
-    prometheus = pytest.importorskip("ebbtide.cluster.slo.prometheus", reason="requests is not installed")
+    prometheus = pytest.importorskip("ebbtide.cluster.slo.prometheus", reason="prometheus-api-client is not installed")
     values = {
         "kube_pod_created": 1.0,
         "kube_pod_status_scheduled_time": 3.0,

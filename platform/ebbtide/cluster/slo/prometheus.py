@@ -1,4 +1,4 @@
-"""Prometheus as a ``Source``: plain numbers from a few queries.
+"""Prometheus as a ``Source``, over ``prometheus-api-client``: plain numbers from a few queries.
 
 One query for each figure covers all workloads. Anything that Prometheus returns instead of a number (an error, an HTML
 page, NaN, nothing) results in a ``SourceError`` or an unknown value; NaN is never returned.
@@ -13,7 +13,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
+from prometheus_api_client import PrometheusConnect
+from prometheus_api_client.exceptions import PrometheusApiClientException
 from urllib3.util.retry import Retry
 
 from ebbtide.cluster.slo import queries, source
@@ -59,18 +60,18 @@ CHUNK_BYTES: Final = 2**16
 #: Start of an annotation that does not doubt the result. Some versions return these as warnings, newer ones as infos
 #: (github.com/prometheus/prometheus util/annotations/annotations.go).
 INFO: Final = "PromQL info"
-#: The warnings of the answers to the queries of one measurement or sample.
+#: The warnings of the responses to the queries of one measurement.
 _WARNINGS: Final[ContextVar[list[str] | None]] = ContextVar("_WARNINGS", default=None)
 #: One retry of a failed connection; a request that reached Prometheus is not retried.
 RETRY: Final = Retry(total=1, connect=1, read=0, status=0, other=0, backoff_factor=0.2)
 #: Messages by exception class; the first class that matches is used.
 FAILURES: Final[dict[type[Exception], str]] = {
-    json.JSONDecodeError: "{host} does not return a valid Prometheus response; check the address",
+    requests.exceptions.JSONDecodeError: "{host} does not return a valid Prometheus response; check the address",
     requests.exceptions.Timeout: "Prometheus at {host} timed out; query fewer workloads or a shorter time range",
     requests.exceptions.SSLError: "invalid certificate of Prometheus at {host}: {reason}",
     **dict.fromkeys((requests.exceptions.RequestException, OSError), "Prometheus at {host} does not answer: {reason}"),
     **dict.fromkeys(
-        (KeyError, TypeError, ValueError),
+        (PrometheusApiClientException, KeyError, TypeError, ValueError),
         "Prometheus at {host} returned a response in an unknown format",
     ),
 }
@@ -99,17 +100,21 @@ class PrometheusSource:
         self._profile = profile
         self._host = urlsplit(url).netloc
         session = session or requests.Session()
-        session.hooks["response"].append(_raise_for_status)
-        self._url = f"{url.rstrip('/')}/api/v1"
-        session.mount(self._url, HTTPAdapter(max_retries=RETRY))
+        session.hooks["response"] += [_raise_for_status, _collect_warnings]
         self._session = session
+        self._instant_url = f"{url.rstrip('/')}/api/v1/query"
+        self._connection = PrometheusConnect(url=url.rstrip("/"), session=session, retry=RETRY, timeout=TIMEOUT)
 
     def measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, WorkloadMeasurements]:
         if not refs:
             return {}
-        with _collect_warnings() as warnings:
+        collected: list[str] = []
+        token = _WARNINGS.set(collected)
+        try:
             measurements = self._measure(refs, start, end)
-        warning = _describe_warning(warnings[0]) if warnings else ""
+        finally:
+            _WARNINGS.reset(token)
+        warning = _describe_warning(collected[0]) if collected else ""
         return {ref: replace(row, warning=warning) for ref, row in measurements.items()}
 
     def _measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, WorkloadMeasurements]:
@@ -186,30 +191,30 @@ class PrometheusSource:
         Raises SourceError without an answer in time, and for one that is too long or has warnings, such as a partial
         answer of Thanos.
         """
-        with _collect_warnings() as warnings, self._convert_errors():
-            result = self._ask("query", {"query": query, **SAMPLE_PARAMETERS}, SAMPLE_TIMEOUT, MAX_SAMPLE_BYTES)
+        with self._convert_errors():
+            answer = json.loads(self._read_answer(query))
+            result = answer["data"]["result"]
+            warnings = _read_warnings(answer)
         if warnings:
             raise SourceError(_describe_warning(warnings[0]))
         parsed = ((labels, _parse_pair(pair)[1]) for labels, pair in _iterate_samples(result, "value"))
         return [(labels, value) for labels, value in parsed if value is not None]
 
-    def _ask(
-        self, path: str, parameters: dict[str, str], timeout: tuple[float, float] = TIMEOUT, most: float = math.inf
-    ) -> Any:
-        """Return the result of a query, whose answer may have at most ``most`` bytes, and collect its warnings."""
-        body = bytearray()
+    def _read_answer(self, query: str) -> bytes:
+        """Return the body of the response to a query for a decision."""
         with self._session.get(
-            f"{self._url}/{path}", params=parameters, verify=self._session.verify, timeout=timeout, stream=True
+            self._instant_url,
+            params={"query": query, **SAMPLE_PARAMETERS},
+            verify=self._session.verify,
+            timeout=SAMPLE_TIMEOUT,
+            stream=True,
         ) as response:
+            body = bytearray()
             for chunk in response.iter_content(CHUNK_BYTES):
                 body += chunk
-                if len(body) > most:
-                    raise SourceError(f"the answer of Prometheus exceeds {most / 2**20:g} MiB")
-        answer = json.loads(body)
-        result = answer["data"]["result"]
-        if (collected := _WARNINGS.get()) is not None:
-            collected += [text for text in map(str, answer.get("warnings") or ()) if not text.startswith(INFO)]
-        return result
+                if len(body) > MAX_SAMPLE_BYTES:
+                    raise SourceError(f"the answer of Prometheus exceeds {MAX_SAMPLE_BYTES // 2**20} MiB")
+        return bytes(body)
 
     def _read_pod_figures(self, ask: AskWorkloads, refs: Sequence[Ref], window: int) -> dict[Ref, dict[str, float]]:
         """Return the figures of ``queries.OF_PODS`` by workload, each from the first exporter that has them."""
@@ -256,7 +261,7 @@ class PrometheusSource:
     def _query_instant(self, query: str, time: float | None) -> Iterator[tuple[Mapping[str, str], float]]:
         """Yield the samples of an instant query that are finite numbers."""
         with self._convert_errors():
-            result = self._ask("query", {"query": query, **({} if time is None else {"time": f"{time:.3f}"})})
+            result = self._connection.custom_query(query, params={} if time is None else {"time": f"{time:.3f}"})
         for labels, pair in _iterate_samples(result, "value"):
             _, value = _parse_pair(pair)
             if value is not None:
@@ -267,8 +272,9 @@ class PrometheusSource:
     ) -> Iterator[tuple[Mapping[str, str], dict[int, float]]]:
         """Yield the labels and the finite values of each series of a range query, by time in whole milliseconds."""
         with self._convert_errors():
-            span = {"start": f"{start:.3f}", "end": f"{end:.3f}", "step": f"{step:g}"}
-            result = self._ask("query_range", {"query": query, **span})
+            result = self._connection.custom_query_range(
+                query, datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC), f"{step:g}"
+            )
         for labels, pairs in _iterate_samples(result, "values"):
             parsed = (_parse_pair(pair) for pair in (pairs if isinstance(pairs, list) else ()))
             numbers = {
@@ -286,19 +292,21 @@ class PrometheusSource:
             raise SourceError(text.format(host=self._host, reason=_innermost_reason(error))) from error
 
 
-@contextmanager
-def _collect_warnings() -> Iterator[list[str]]:
-    """Yield the list to which the queries of this context add the warnings of their answers."""
-    collected: list[str] = []
-    token = _WARNINGS.set(collected)
-    try:
-        yield collected
-    finally:
-        _WARNINGS.reset(token)
+def _read_warnings(answer: Any) -> list[str]:
+    return [str(text) for text in answer.get("warnings") or () if not str(text).startswith(INFO)]
 
 
 def _describe_warning(text: str) -> str:
     return f"the answer of Prometheus may be incomplete: {make_printable(text)[:MAX_MESSAGE_CHARACTERS]}"
+
+
+def _collect_warnings(response: requests.Response, *, stream: bool = False, **_: Any) -> None:
+    """Collect the warnings of a response, which the client does not return."""
+    collected = _WARNINGS.get()
+    if collected is None or stream or b'"warnings"' not in response.content:
+        return
+    with suppress(ValueError, AttributeError, TypeError):
+        collected += _read_warnings(response.json())
 
 
 def _raise_for_status(response: requests.Response, **_: Any) -> None:
