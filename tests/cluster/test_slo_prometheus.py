@@ -496,7 +496,7 @@ def test_a_partial_answer_is_a_partial_report(name: str, warning: str, expected:
     assert (p95.outcome == "unknown") == bool(expected)
     assert (PARTIAL in p95.why) == bool(expected)
     assert p95.reached is not None
-    for text in (pages.format_text(report), pages.format_markdown(report), pages.format_html(report)):
+    for text in (pages.format_text(report), pages.format_html(report)):
         assert ("numbers may be too low" in " ".join(text.split())) == bool(expected)
 
 

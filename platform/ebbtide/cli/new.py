@@ -1,4 +1,4 @@
-"""``ebbtide new NAME``: write a first spec from flags; on a terminal, ask for what they leave out."""
+"""``ebbtide new NAME``: write a first spec from flags."""
 
 from __future__ import annotations
 
@@ -42,17 +42,6 @@ OPTIONS: Final = (
     make_option("--threshold", metavar="NUMBER", help="Scaling threshold per replica"),
     make_option("-o", "--output", metavar="FILE", help="File to write (default: NAME.yaml); - writes to stdout"),
 )
-#: Questions on a terminal: the option, the text, and the default answer.
-QUESTIONS: Final = (
-    ("name", "Name of the service", ""),
-    ("image", "Container image", ""),
-    ("port", "Port of the server", "8080"),
-    ("gpu", f"{GPU}; empty for none", ""),
-    ("min", "Minimum replicas; 0 scales to zero when idle", "0"),
-    ("max", "Maximum replicas", "4"),
-    ("metric", "Scaling metric (concurrency, throughput)", "concurrency"),
-    ("threshold", "Requests per replica, in flight or per second", "10"),
-)
 
 
 def run(options: Options) -> int:
@@ -65,12 +54,7 @@ def run(options: Options) -> int:
     if options.model or options.context:
         _apply_model(options)
     if not (options.name and options.image):
-        if not sys.stdin.isatty():
-            _exit_with_usage("set NAME and --image, as in ebbtide new chat --image vllm/vllm-openai:v0.11.0")
-        try:
-            _ask(options)
-        except (EOFError, KeyboardInterrupt):
-            terminal.exit_with_message("\nNothing was written.")
+        _exit_with_usage("set NAME and --image, as in ebbtide new chat --image vllm/vllm-openai:v0.11.0")
     if not options.model:
         _apply_engine(options)
     file = options.output or f"{options.name}.yaml"
@@ -153,20 +137,6 @@ def _apply_engine(options: Options) -> None:
 
 def _exit_with_usage(text: str) -> NoReturn:
     terminal.exit_with_message(f"ebbtide new: error: {text}")
-
-
-def _ask(options: Options) -> None:
-    """Ask for each field that no flag sets. Raises EOFError at the end of the input."""
-    for name, text, default in QUESTIONS:
-        while not getattr(options, name):
-            sys.stderr.write(f"{text}{f' [{default}]' if default else ''}: ")
-            sys.stderr.flush()
-            line = sys.stdin.readline()
-            if not line:
-                raise EOFError
-            setattr(options, name, line.strip() or default)
-            if name not in {"name", "image"}:
-                break
 
 
 def make_document(options: Options) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import html
 import math
-import re
 from datetime import UTC, datetime
 from importlib.resources import files
 from typing import TYPE_CHECKING, Final
@@ -27,7 +26,6 @@ PERCENT: Final = 100
 #: Labels of the outcomes.
 OUTCOMES: Final = {"kept": "met", "broken": "VIOLATED", "unknown": "unknown", "none": "-"}
 #: Characters with a meaning in Markdown.
-_MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]<>()#+!|~])")
 
 
 # Formatted numbers.
@@ -298,34 +296,6 @@ def _wrap_text(words: str, width: int = 100) -> str:
     import textwrap  # noqa: PLC0415 - only text needs it
 
     return textwrap.fill(make_printable(words), width)
-
-
-# Markdown.
-
-
-def format_markdown(report: Report) -> str:
-    lines = [f"# SLO report\n\n{format_report_time(report)}\n\n"]
-    if report.rows:
-        headings, *rows = _make_table(report)
-        rule = f"|{'---|' * len(TEXTS)}{'---:|' * (len(headings) - len(TEXTS))}\n"
-        lines += [_make_markdown_row(headings), rule, *map(_make_markdown_row, rows)]
-        verdicts = [
-            f"- {_escape_markdown(make_printable(row.name))}, {_escape_markdown(format_objective(verdict))}: **{OUTCOMES[verdict.outcome]}**"
-            f"{f'; {_escape_markdown(format_verdict(verdict))}' if format_verdict(verdict) else ''}\n"
-            for row in report.rows
-            for verdict in row.verdicts
-        ]
-        lines += ["\n", *verdicts, "\n" * bool(verdicts), f"{_escape_markdown(LEGEND)}\n"]
-    lines += [f"\n{_escape_markdown(make_printable(note))}\n" for note in _collect_notes(report)]
-    return "".join(lines)
-
-
-def _escape_markdown(words: str) -> str:
-    return _MARKDOWN.sub(r"\\\1", words)
-
-
-def _make_markdown_row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(_escape_markdown(cell) for cell in cells)} |\n"
 
 
 # HTML.
