@@ -25,7 +25,6 @@ EPILOG: Final = (
 PLUGIN: Final = "kubectl-inference"
 #: Option that selects the simulated cluster, before or after the command.
 DEMO: Final = "--demo"
-USAGE: Final = 2
 #: Groups of the help: title, commands, and examples. A command is its name, its module of this package, and one line of help.
 #: ``base.plugins`` has the module of an optional command.
 GROUPS: Final = (
@@ -157,14 +156,13 @@ def make_parser(only: str | None = None) -> argparse.ArgumentParser:
     root.add_argument("--version", action="version", version=f"ebbtide {__version__}")
     root.add_argument(DEMO, action="store_true", dest="is_demo", help="Run the command on a simulated cluster")
     commands = root.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
-    rows = list_commands() if only is None else [(name, text) for name, _, text in COMMANDS]
+    rows = list_commands() if only is None else [(name, text) for name, _, text in COMMANDS if name == only]
     if only is not None and (module := _load_added(only)) is not None:
         rows.append((only, str(module.HELP)))
     for name, description in rows:
         module = None
-        if only in {None, name}:
-            with suppress(plugins.PluginError):
-                module = load_command(name)
+        with suppress(plugins.PluginError):
+            module = load_command(name)
         # submit parses Run:ai's flags itself and reports all invalid flags; argparse stops at the first.
         subparser = commands.add_parser(
             name, help=description, description=description, add_help=not hasattr(module, "run_words")
@@ -176,20 +174,7 @@ def make_parser(only: str | None = None) -> argparse.ArgumentParser:
 
 def main(argv: list[str]) -> int:
     """Run one command and return its exit code."""
-    with streams.guard_streams():
-        try:
-            code = _run_command(argv)
-            sys.stdout.flush()
-        except plugins.PluginError as error:
-            sys.stderr.write(f"ebbtide: error: {error}\n")
-            return USAGE
-        except BrokenPipeError:
-            return 0  # the reader closed the pipe, so an error message would not be read
-        except OSError as error:
-            return streams.report_output_failure(error)
-        except KeyboardInterrupt:
-            return 130
-        return code
+    return streams.run_guarded("ebbtide", lambda: _run_command(argv))
 
 
 def get_program() -> str:

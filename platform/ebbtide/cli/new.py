@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -180,11 +179,8 @@ def _to_number(text: str | None) -> int | float | str | None:
 
 def check_text(text: str, name: str) -> list[Problem]:
     """Return the errors of a spec on a cluster that has everything. ``check`` has the warnings for a cluster."""
-    from ebbtide.core.documents.check import Batch
+    from ebbtide.core.documents.check import check_documents
 
-    batch = Batch(profiles.load_built_in("full"))
-    problems: list[Problem] = []
-    sources: Iterable[common.Source] = [common.Source(name, text.encode())]
-    for loaded in common.load_documents(sources, batch.profile):
-        problems += batch.add_document(loaded)[2]
-    return select_errors(problems)
+    profile = profiles.load_built_in("full")
+    documents = [*common.load_documents([common.Source(name, text.encode())], profile)]
+    return select_errors(check_documents(documents, profile))

@@ -119,7 +119,6 @@ class World:
         self._bursts = 0
         self._trainings: dict[tuple[str, str], TrainingPod] = {}
         self._stopped = threading.Event()
-        self._thread: threading.Thread | None = None
 
     # Actions of a user.
 
@@ -206,28 +205,17 @@ class World:
 
     # Automatic progress.
 
-    def start(self) -> None:
-        """Let time pass in a background thread, until ``stop``."""
-        if self._thread is None:
-            self._stopped.clear()
-            self._thread = threading.Thread(target=self._run, name="world", daemon=True)
-            self._thread.start()
-
-    def stop(self) -> None:
-        """Stop the background thread."""
-        self._stopped.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-
     @contextmanager
     def running(self) -> Iterator[World]:
-        """Let time pass inside the context."""
-        self.start()
+        """Let time pass in a background thread inside the context."""
+        self._stopped.clear()
+        thread = threading.Thread(target=self._run, name="world", daemon=True)
+        thread.start()
         try:
             yield self
         finally:
-            self.stop()
+            self._stopped.set()
+            thread.join()
 
     def _run(self) -> None:
         while not self._stopped.wait(POLL_SECONDS):
