@@ -198,7 +198,7 @@ def demonstrated(namespace: str) -> Iterator[None]:
     world.cluster.namespace = namespace
     with world.running(), gateway.serve_gateway(world) as address, pytest.MonkeyPatch.context() as patch:
         chosen = connection.SimulatedConnection(
-            world.cluster, world.source, world.clock, services.demo_profile(), services.PROFILE, address
+            world.cluster, world.source, world.clock, address, services.demo_profile(), services.PROFILE
         )
         patch.setattr(connection, "simulated", chosen)
         patch.setattr(calls, "resolves", lambda _: True)

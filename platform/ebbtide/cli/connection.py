@@ -62,14 +62,14 @@ class SystemClock:
 
 
 class SimulatedConnection(NamedTuple):
-    """The simulated cluster of ``ebbtide --demo``, with its metrics, its clock, its profile and its gateway's URL."""
+    """The simulated cluster of ``ebbtide --demo``, with its metrics, its clock, its gateway's URL and its profile."""
 
     cluster: Cluster
     source: MetricsSource
     clock: protocol.Clock
+    gateway: str
     profile: Profile
     profile_data: dict[str, Any]
-    gateway: str
 
 
 #: Connection of ``ebbtide --demo``, which commands use instead of the kubeconfig's.

@@ -84,9 +84,7 @@ def _connect_server() -> shared.SharedParts | None:
 def _run_on_parts(work: Callable[[], int], parts: shared.SharedParts) -> int:
     from ebbtide.sandbox import services
 
-    connection.simulated = connection.SimulatedConnection(
-        parts.cluster, parts.source, parts.clock, services.demo_profile(), services.PROFILE, parts.gateway
-    )
+    connection.simulated = connection.SimulatedConnection(*parts, services.demo_profile(), services.PROFILE)
     try:
         return work()
     finally:
