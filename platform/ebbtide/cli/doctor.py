@@ -74,15 +74,16 @@ def _examine_cluster(cluster: connection.Cluster, options: Options, profile: Pro
     from ebbtide.cluster.doctor.checks import examine_cluster
     from ebbtide.cluster.doctor.observed import observe_cluster
 
-    specs: list[Inference] | None = [] if options.files else None
+    specs: list[Inference] = []
     for loaded in common.load_documents(common.read_sources(options.files), profile) if options.files else ():
         common.print_problems(loaded.problems, quiet=True)
         if common.exit_code(loaded.problems) or loaded.inference is None:
             return PROBLEMS
-        specs = [*(specs or ()), loaded.inference]
+        specs.append(loaded.inference)
+    examined = specs if options.files else None
     observed = observe_cluster(cluster)
     selected = connection.resolve_namespace(cluster, options) if options.project or options.namespace else ""
-    findings = examine_cluster(cluster, profile, specs, observed, namespace=selected)
+    findings = examine_cluster(cluster, profile, examined, observed, namespace=selected)
     patches: list[FixPatch] = []
     for finding in findings:
         if finding.patch is not None and finding.patch not in patches:
@@ -96,7 +97,7 @@ def _examine_cluster(cluster: connection.Cluster, options: Options, profile: Pro
             return code
         printed = findings if options.output == "text" else []
         observed = observe_cluster(cluster)
-        findings = examine_cluster(cluster, profile, specs, observed, namespace=selected)
+        findings = examine_cluster(cluster, profile, examined, observed, namespace=selected)
         terminal.write_stderr("After the fix:")
         _print_findings(findings, observed, profile, options.output, printed)
     elif options.fix:

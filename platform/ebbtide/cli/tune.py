@@ -179,10 +179,8 @@ class Progress:
 def require_editable(loaded: LoadedDocument) -> None:
     """Exit unless a document is a native spec in a file, which --write can edit."""
     if loaded.name == "stdin" or loaded.reading.native.get("kind") != KIND or loaded.reading.origins:
-        text, fix = (
-            "--write requires a file with kind: Inference",
-            "convert the spec first: ebbtide convert --to native",
-        )
+        text = "--write requires a file with kind: Inference"
+        fix = "convert the spec first: ebbtide convert --to native"
         exit_with_problems(Problem("TUN002", (), text, fix, document=loaded.name))
 
 
