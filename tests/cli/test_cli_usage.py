@@ -64,7 +64,7 @@ def test_the_plugin_of_kubectl_has_its_name_in_the_help(
         (("lst",), "ebbtide: error: unknown command lst; did you mean list?"),
         (("zzz",), "ebbtide: error: unknown command zzz"),
         (("render", "--profle", "full", "x"), "unknown flag --profle; did you mean --profile?"),
-        (("list", "--prometeus=1"), "unknown flag --prometeus; did you mean --prometheus?"),
+        (("list", "--kubeconfg=1"), "unknown flag --kubeconfg; did you mean --kubeconfig?"),
         (("docs", "AUT004", "more"), "ebbtide docs: error: unexpected argument more"),
     ],
 )
