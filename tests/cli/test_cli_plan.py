@@ -309,17 +309,18 @@ def test_options_that_do_not_fit_together(run: Any, words: tuple[str, ...], mess
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--what-if", "chat"), "invalid --what-if 'chat': must be as in chat*2"),
+        (("--what-if", "chat"), "--what-if: invalid value 'chat': must be as in chat*2"),
         (("--what-if", "chatt*2"), "invalid --what-if: no service chatt; services: chat, search"),
-        (("--training", "many"), "invalid --training 'many': must be as in 4xh100,preemptible"),
-        (("--training", "4xh100"), "invalid --training '4xh100': --pool has no h100"),
-        (("--price", "default"), "invalid --price 'default': must be as in h100=2.5"),
-        (("--price", "h100=2"), "invalid --price 'h100=2': --pool has no h100"),
-        (("--pool", "default"), "invalid --pool 'default': must be NAME=N, as in h100=8"),
-        (("--pool", "default=0"), "invalid --pool 'default=0': must be NAME=N, as in h100=8"),
+        (("--training", "many"), "--training: invalid value 'many': must be as in 4xh100,preemptible"),
+        (("--training", "4xh100"), "invalid --training 4xh100: --pool has no h100"),
+        (("--price", "default"), "--price: invalid value 'default': must be as in h100=2.5"),
+        (("--price", "h100=2"), "invalid --price h100=2: --pool has no h100"),
+        (("--pool", "default"), "--pool: invalid value 'default': must be as in h100=8"),
+        (("--pool", "default=0"), "--pool: invalid value 'default=0': must be as in h100=8"),
     ],
 )
 def test_an_invalid_option_is_a_usage_error(run: Any, fleet: Path, words: tuple[str, ...], message: str) -> None:
     code, out, err = plan(run, fleet, *words)
 
-    assert (code, out, err) == (2, "", f"ebbtide plan: error: {message}\n")
+    assert (code, out) == (2, "")
+    assert f"{message}\n" in err

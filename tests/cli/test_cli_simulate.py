@@ -214,11 +214,6 @@ def test_measured_servers_are_listed(run: Any) -> None:
     assert code == 0
     assert out.count("gpu:h200/llama-3.1-70b/vllm,tp=") == 4
     assert "at measured tokens  in the range   outside" in out
-    code, out, _ = run("servers", "h200/llama-3.1-70b/vllm", "-o", "json")
-    server = json.loads(out)["servers"][0]
-    errors = [server[place]["response"]["p90"] for place in ("heldOutByRow", "inside", "outside")]
-    assert errors == sorted(errors)
-    assert [1024, 8192] in server["shapes"]
     assert run("servers", "no-such-server").code == 1
 
 
@@ -436,15 +431,14 @@ def test_other_files_are_not_written(run: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["\ufeff" + SPEC, SPEC + "---\n# notes\n"])
-def test_an_uneditable_file_is_reported_before_the_search(
-    run: Any, spec: Path, monkeypatch: pytest.MonkeyPatch, text: str
-) -> None:
-    monkeypatch.setattr("ebbtide.simulator.tune.tune_settings", lambda *_, **__: pytest.fail("it searched"))
+def test_an_uneditable_file_is_reported_with_the_settings(run: Any, spec: Path, text: str) -> None:
     spec.write_text(text, encoding="utf-8")
     code, out, err = tune(run, spec, "--write")
 
-    assert (code, out) == (1, "")
+    assert code == 1
+    assert "recommended" in out
     assert "error TUN002" in err
+    assert "fix: edit the file manually: m" in err
     assert "cannot write the settings: the layout of the file is not supported" in err
     assert spec.read_text(encoding="utf-8") == text
 

@@ -35,7 +35,6 @@ WRITING: Final = {
     "rollback",
     "project",
     "submit",
-    "exec",
     "new",
     "tune",
     "plan",

@@ -198,7 +198,7 @@ def demonstrated(namespace: str) -> Iterator[None]:
     world.cluster.namespace = namespace
     with world.running(), gateway.serve_gateway(world) as address, pytest.MonkeyPatch.context() as patch:
         chosen = connection.SimulatedConnection(
-            world.cluster, world.source, world.clock, services.demo_profile(), services.PROFILE, address
+            world.cluster, world.source, world.clock, address, services.demo_profile(), services.PROFILE
         )
         patch.setattr(connection, "simulated", chosen)
         patch.setattr(calls, "resolves", lambda _: True)
@@ -227,7 +227,6 @@ def test_the_commands_of_a_page_run_in_its_order(place: str, folder: Path, monke
     for name in [*os.environ]:
         if name.startswith(("EBBTIDE_", "KUBE")):
             monkeypatch.delenv(name)
-    monkeypatch.setenv("EBBTIDE_CONFIG", "")
     if place.startswith("docs/"):
         # The pages begin with the profile of the reader's cluster.
         monkeypatch.setenv("EBBTIDE_PROFILE", "full" if place in OF_GPUS else "profile.yaml")

@@ -25,51 +25,75 @@ EPILOG: Final = (
 PLUGIN: Final = "kubectl-inference"
 #: Option that selects the simulated cluster, before or after the command.
 DEMO: Final = "--demo"
-USAGE: Final = 2
-#: Command, module of this package, one line of help. ``base.plugins`` has the module of an optional command.
-COMMANDS: Final = (
-    ("quickstart", "quickstart", "Serve a first model on a new cluster on this computer"),
-    ("new", "new", "Write a first spec, from flags or by asking"),
-    ("render", "render", "Translate specs to Kubernetes manifests"),
-    ("check", "check", "Validate specs and report every problem"),
-    ("explain", "explain", "Explain where each manifest field comes from"),
-    ("convert", "convert", "Convert specs to another format and report what is lost"),
-    ("import", "", "Read projects and inferences from Run:ai into a folder of specs"),
-    ("submit", "", "Create a workload from the flags of `runai inference submit`"),
-    ("apply", "apply", "Apply specs to a cluster and wait until they are ready"),
-    ("diff", "diff", "Show the changes that an apply would make"),
-    ("list", "listing", "List workloads"),
-    ("describe", "describe", "Show the details of a workload"),
-    ("doctor", "doctor", "Check a cluster against a profile and specs"),
-    ("why", "why", "Explain the current number of replicas of a workload"),
-    ("start", "start", "Split the last starts of a workload; show what would cut them"),
-    ("call", "call", "Send a request; show its status, latency and cold start"),
-    ("logs", "logs", "Print the logs of a workload"),
-    ("exec", "execute", "Run a command in a container of a workload"),
-    ("port-forward", "port_forward", "Forward a local port to a workload"),
-    ("scale", "scale", "Set replica bounds and the target without a new revision"),
-    ("rollback", "rollback", "Route all traffic to an earlier revision"),
-    ("suspend", "suspend", "Stop a KServe workload and keep its spec"),
-    ("resume", "suspend", "Resume a suspended workload"),
-    ("delete", "delete", "Delete a workload and the objects created with it"),
-    ("project", "project", "Create, list, describe and delete projects"),
-    ("key", "key", "Create, list, rotate and revoke keys of an endpoint"),
-    ("serve", "serve", "Serve the REST API and the web UI"),
-    ("open", "serve", "Serve the web UI and open it in the browser"),
-    ("mcp", "mcp", "Offer the reading commands to agents (MCP)"),
-    ("controller", "controller", "Scale workloads on any metric, to zero too"),
-    ("guard", "guard", "Stop the guards of all workloads, or show what they do"),
-    ("simulate", "simulate", "Simulate how the autoscaler responds to traffic"),
-    ("tune", "tune", "Find the cheapest autoscaling settings that meet an SLO"),
-    ("plan", "plan", "Find how many GPUs a fleet needs, and what frees some"),
-    ("report", "report", "Report what services cost, and changes that save"),
-    ("servers", "servers", "List the servers whose speed was measured"),
-    ("slo", "slo", "Report SLO compliance from Prometheus"),
-    ("profile", "profile", "Show or validate a cluster profile"),
-    ("schema", "schema", "Print the JSON Schema of specs or profiles"),
-    ("docs", "docs", "Explain a problem code and its fix"),
-    ("completion", "completion", "Generate a shell completion script"),
+#: Groups of the help: title, commands, and examples. A command is its name, its module of this package, and one line of help.
+#: ``base.plugins`` has the module of an optional command.
+GROUPS: Final = (
+    (
+        "Author",
+        (
+            ("new", "new", "Write a first spec from flags"),
+            ("render", "render", "Translate specs to Kubernetes manifests"),
+            ("check", "check", "Validate specs and report every problem"),
+            ("explain", "explain", "Explain where each manifest field comes from"),
+            ("convert", "convert", "Convert specs to another format and report what is lost"),
+            ("import", "", "Read projects and inferences from Run:ai into a folder of specs"),
+            ("profile", "profile", "Show or validate a cluster profile"),
+            ("schema", "schema", "Print the JSON Schema of specs or profiles"),
+            ("docs", "docs", "Explain a problem code and its fix"),
+        ),
+        ("ebbtide new chat --image vllm/vllm-openai:v0.11.0 --gpu 0.25", "ebbtide check --profile full chat.yaml"),
+    ),
+    (
+        "Run",
+        (
+            ("quickstart", "quickstart", "Serve a first model on a new cluster on this computer"),
+            ("apply", "apply", "Apply specs to a cluster and wait until they are ready"),
+            ("submit", "", "Create a workload from the flags of `runai inference submit`"),
+            ("diff", "diff", "Show the changes that an apply would make"),
+            ("call", "call", "Send a request; show its status, latency and cold start"),
+            ("delete", "delete", "Delete a workload and the objects created with it"),
+            ("project", "project", "Create, list and delete projects"),
+            ("key", "key", "Create, list, rotate and revoke keys of an endpoint"),
+        ),
+        ("ebbtide apply chat.yaml && ebbtide call chat",),
+    ),
+    (
+        "Predict",
+        (
+            ("simulate", "simulate", "Simulate how the autoscaler responds to traffic"),
+            ("tune", "tune", "Find the cheapest autoscaling settings that meet an SLO"),
+            ("plan", "plan", "Find how many GPUs a fleet needs, and what frees some"),
+            ("servers", "servers", "List the servers whose speed was measured"),
+        ),
+        ("ebbtide simulate --profile full chat.yaml --traffic poisson:5rps,1h",),
+    ),
+    (
+        "Operate",
+        (
+            ("list", "listing", "List workloads"),
+            ("describe", "describe", "Show the details of a workload"),
+            ("why", "why", "Explain the current number of replicas of a workload"),
+            ("slo", "slo", "Report SLO compliance from Prometheus"),
+            ("report", "report", "Report what services cost, and changes that save"),
+            ("start", "start", "Split the last starts of a workload; show what would cut them"),
+            ("scale", "scale", "Set replica bounds and the target without a new revision"),
+            ("rollback", "rollback", "Route all traffic to an earlier revision"),
+            ("suspend", "suspend", "Stop a KServe workload and keep its spec"),
+            ("resume", "suspend", "Resume a suspended workload"),
+            ("logs", "logs", "Print the logs of a workload"),
+            ("port-forward", "port_forward", "Forward a local port to a workload"),
+            ("doctor", "doctor", "Check a cluster against a profile and specs"),
+            ("open", "serve", "Serve the web UI and open it in the browser"),
+            ("serve", "serve", "Serve the REST API and the web UI"),
+            ("controller", "controller", "Scale workloads on any metric, to zero too"),
+            ("guard", "guard", "Stop the guards of all workloads, or show what they do"),
+            ("mcp", "mcp", "Offer the reading commands to agents (MCP)"),
+            ("completion", "completion", "Generate a shell completion script"),
+        ),
+        ("ebbtide --demo why chat -p team-a",),
+    ),
 )
+COMMANDS: Final = tuple(row for _, rows, _ in GROUPS for row in rows)
 
 
 def list_commands() -> list[tuple[str, str]]:
@@ -132,14 +156,13 @@ def make_parser(only: str | None = None) -> argparse.ArgumentParser:
     root.add_argument("--version", action="version", version=f"ebbtide {__version__}")
     root.add_argument(DEMO, action="store_true", dest="is_demo", help="Run the command on a simulated cluster")
     commands = root.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
-    rows = list_commands() if only is None else [(name, text) for name, _, text in COMMANDS]
+    rows = list_commands() if only is None else [(name, text) for name, _, text in COMMANDS if name == only]
     if only is not None and (module := _load_added(only)) is not None:
         rows.append((only, str(module.HELP)))
     for name, description in rows:
         module = None
-        if only in {None, name}:
-            with suppress(plugins.PluginError):
-                module = load_command(name)
+        with suppress(plugins.PluginError):
+            module = load_command(name)
         # submit parses Run:ai's flags itself and reports all invalid flags; argparse stops at the first.
         subparser = commands.add_parser(
             name, help=description, description=description, add_help=not hasattr(module, "run_words")
@@ -151,20 +174,7 @@ def make_parser(only: str | None = None) -> argparse.ArgumentParser:
 
 def main(argv: list[str]) -> int:
     """Run one command and return its exit code."""
-    with streams.guard_streams():
-        try:
-            code = _run_command(argv)
-            sys.stdout.flush()
-        except plugins.PluginError as error:
-            sys.stderr.write(f"ebbtide: error: {error}\n")
-            return USAGE
-        except BrokenPipeError:
-            return 0  # the reader closed the pipe, so an error message would not be read
-        except OSError as error:
-            return streams.report_output_failure(error)
-        except KeyboardInterrupt:
-            return 130
-        return code
+    return streams.run_guarded("ebbtide", lambda: _run_command(argv))
 
 
 def get_program() -> str:
@@ -173,7 +183,7 @@ def get_program() -> str:
 
 
 def _run_command(argv: list[str]) -> int:
-    # As in exec, the arguments after -- belong to another program.
+    # The arguments after -- are positional.
     own = argv[: argv.index("--")] if "--" in argv else argv
     is_demo = DEMO in own
     words = [word for word in own if word != DEMO] + argv[len(own) :]
@@ -184,7 +194,7 @@ def _run_command(argv: list[str]) -> int:
         if command in {"-h", "--help"}:
             from ebbtide.cli import usage
 
-            sys.stdout.write(usage.format_help(get_program(), DESCRIPTION, list_commands(), EPILOG))
+            sys.stdout.write(usage.format_help(get_program(), DESCRIPTION, GROUPS, list_commands(), EPILOG))
             return 0
         module = load_command(command)
         if module is None:

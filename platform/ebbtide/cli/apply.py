@@ -17,7 +17,6 @@ from ebbtide.cli.options import (
     SPECS,
     YES,
     Options,
-    make_option,
     make_output_option,
     make_switch,
 )
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from ebbtide.cluster.read.status import Status
     from ebbtide.cluster.write.apply import ApplyPlan, ApplyStep, WaitUpdate, Workload
     from ebbtide.core.profile.models import Profile
-    from ebbtide.core.readers.loaded import LoadedDocument
 
 FINE: Final = 0
 VERDICT_LABELS: Final = {"create": "+ create", "change": "~ change", "keep": "= keep", "refused": "! rejected"}
@@ -42,12 +40,7 @@ OPTIONS: Final = (
     *connection.CONNECTION,
     connection.SPEC_NAMESPACE,
     YES,
-    make_option(
-        "--wait",
-        metavar="TIME",
-        default="5m",
-        help="Time to wait until all workloads are ready, as in 90s; 0 does not wait (default: 5m)",
-    ),
+    connection.make_wait_option("all workloads are ready", "5m"),
     make_switch("--dry-run", help="Print the plan after a server-side dry run, and write nothing"),
     FORCE,
     FULL,
@@ -56,47 +49,28 @@ OPTIONS: Final = (
 )
 
 
-def run(options: Options) -> int:
+@connection.profile_command
+def run(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
     """Translate the specs and apply the result."""
-    limit = connection.parse_wait(options)
-
-    return run_with_workloads(
-        options, lambda cluster, workloads: apply_workloads(cluster, workloads, options, limit), quiet=options.quiet
-    )
+    return apply_workloads(cluster, read_workloads(cluster, options, profile, quiet=options.quiet), options)
 
 
-def run_with_workloads(
-    options: Options, work: Callable[[connection.Cluster, list[Workload]], int], *, quiet: bool
-) -> int:
-    """Translate the specs, print the problems, with ``quiet`` only errors, and run ``work`` unless there is an error."""
+def read_workloads(cluster: connection.Cluster, options: Options, profile: Profile, *, quiet: bool) -> list[Workload]:
+    """Translate the specs, print the problems, with ``quiet`` only errors, and exit if there is an error."""
     from ebbtide.cluster.write.apply import collect_workloads
-    from ebbtide.cluster.write.canary import lacks_stable_revision
 
-    def collect(
-        documents: Iterable[LoadedDocument], profile: Profile, cluster: connection.Cluster | None = None
-    ) -> list[Workload] | int:
-        workloads, problems = collect_workloads(documents, Batch(profile, fold=True), cluster)
-        common.print_problems(problems, quiet=quiet)
-        other = next((row for row in workloads if options.namespace not in {None, row.namespace}), None)
-        if other is not None:
-            terminal.exit_with_message(
-                f"error: {other.name} belongs to namespace {other.namespace}, not to {options.namespace}: remove -n, or "
-                "metadata.namespace or spec.project from the spec"
-            )
-        return common.exit_code(problems) or workloads
-
-    def prepare(profile: Profile) -> Callable[[connection.Cluster], list[Workload] | int] | int:
-        documents = [*common.load_documents(common.read_sources(options.files), profile)]
-        if any(map(lacks_stable_revision, documents)):
-            return partial(collect, documents, profile)
-        workloads = collect(documents, profile)
-        return workloads if isinstance(workloads, int) else lambda _: workloads
-
-    def run_on(cluster: connection.Cluster, complete: Callable[[connection.Cluster], list[Workload] | int]) -> int:
-        workloads = complete(cluster)
-        return workloads if isinstance(workloads, int) else work(cluster, workloads)
-
-    return connection.run_with_profile(options, prepare, run_on)
+    documents = common.load_documents(common.read_sources(options.files), profile)
+    workloads, problems = collect_workloads(documents, Batch(profile, fold=True), cluster)
+    common.print_problems(problems, quiet=quiet)
+    other = next((row for row in workloads if options.namespace not in {None, row.namespace}), None)
+    if other is not None:
+        terminal.exit_with_message(
+            f"error: {other.name} belongs to namespace {other.namespace}, not to {options.namespace}: remove -n, or "
+            "metadata.namespace or spec.project from the spec"
+        )
+    if code := common.exit_code(problems):
+        raise SystemExit(code)
+    return workloads
 
 
 @dataclass(slots=True)
@@ -117,7 +91,7 @@ class WriteProgress:
 
 
 def apply_workloads(
-    cluster: connection.Cluster, workloads: list[Workload], options: Options, limit: float, *, create: bool = False
+    cluster: connection.Cluster, workloads: list[Workload], options: Options, *, create: bool = False
 ) -> int:
     """Plan, confirm, apply and wait for translated workloads; with ``create``, fail if one exists."""
     from ebbtide.cluster.write import apply
@@ -153,13 +127,13 @@ def apply_workloads(
         sys.stdout.flush()
     # Null if the command does not wait, or if the wait times out.
     statuses: list[Status | None] = [None] * len(planned)
-    if limit:
+    if options.wait:
         with connection.explain_interrupt(
             lambda: "Stopped waiting. The applied objects stay in the cluster. For their status, run ebbtide list."
         ):
-            statuses = _wait_for_workloads(cluster, planned, progress, limit)
+            statuses = _wait_for_workloads(cluster, planned, progress, options.wait)
     pairs = [*zip(planned, statuses, strict=True)]
-    code = _report_statuses(cluster, pairs, limit, options.output) if limit else FINE
+    code = _report_statuses(cluster, pairs, options) if options.wait else FINE
     if options.output == "json":
         common.write_json([{"plan": plan, "status": status} for plan, status in zip(bodies, statuses, strict=True)])
     return code
@@ -233,7 +207,7 @@ def confirm_steps(steps: Sequence[ApplyStep], options: Options, data: Any, *, re
 
 
 def _report_statuses(
-    cluster: connection.Cluster, statuses: list[tuple[ApplyPlan, Status | None]], limit: float, output_format: str
+    cluster: connection.Cluster, statuses: list[tuple[ApplyPlan, Status | None]], options: Options
 ) -> int:
     from ebbtide.cluster.write.apply import is_top_object
 
@@ -241,14 +215,14 @@ def _report_statuses(
     for planned, status in statuses:
         if status is None:
             terminal.write_stderr(
-                f"{planned.workload.name} is not ready after {limit:.0f} s. It continues to start; for its status, run "
+                f"{planned.workload.name} is not ready after {options.wait:.0f} s. It continues to start; for its status, run "
                 f"ebbtide describe {planned.workload.name} -n {planned.workload.namespace}"
             )
             code = connection.CLUSTER
         elif status.phase in {"Failed", "Degraded"}:
             terminal.write_stderr(f"{status.name} is {status.phase}: {status.why}")
             code = connection.CLUSTER
-        elif output_format == "text" and status.url:
+        elif options.output == "text" and status.url:
             top = next(step.item for step in planned.steps if is_top_object(step.item))
             sys.stdout.write("\n".join(("", *filter(None, calls.describe_access(cluster, status, top)), "")))
     return code

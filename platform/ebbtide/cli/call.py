@@ -34,17 +34,17 @@ OPTIONS: Final = (
         help="Address of the ingress gateway, as in http://127.0.0.1:8080 (default: found as by describe, if the workload's "
         "host name does not resolve here)",
     ),
-    make_option("--timeout", metavar="TIME", default="5m", help="Time to wait for the response (default: 5m)"),
+    make_option(
+        "--timeout",
+        metavar="TIME",
+        type=connection.parse_duration,
+        default="5m",
+        help="Time to wait for the response (default: 5m)",
+    ),
 )
 
 
 def run(options: Options) -> int:
-    try:
-        options.timeout = connection.parse_duration(options.timeout)
-    except ValueError:
-        terminal.exit_with_message(
-            f"ebbtide call: error: invalid --timeout {options.timeout!r}: must be a duration, as in 90s or 5m"
-        )
     if options.chat is not None and options.data is not None:
         terminal.exit_with_message("ebbtide call: error: --chat and --data are mutually exclusive: use one of them")
     return connection.run_on_cluster(options, lambda cluster: _call(cluster, options))

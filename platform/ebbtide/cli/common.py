@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
-from ebbtide.cli.configuration import find_setting
 from ebbtide.cli.options import PROFILE_VARIABLE
 from ebbtide.cli.streams import get_style_codes
 from ebbtide.core.base.bodies import serialize_body
@@ -47,13 +46,13 @@ def read_profile(option: str) -> Profile:
 
 
 def choose_profile(option: str) -> str:
-    """Return the profile of a command: ``--profile``, or that of the environment or the configuration, or the default."""
+    """Return the profile of a command: ``--profile``, or that of the environment, or the default."""
     return find_named_profile(option) or BUILT_IN_NAME
 
 
 def find_named_profile(option: str) -> str:
-    """Return the profile that the option, the environment or the configuration names; empty if none does."""
-    return option or os.environ.get(PROFILE_VARIABLE) or find_setting("profile")
+    """Return the profile that the option or the environment names; empty if none does."""
+    return option or os.environ.get(PROFILE_VARIABLE, "")
 
 
 def try_read_profile(option: str) -> Profile | None:

@@ -9,11 +9,10 @@ import os
 import re
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from ebbtide.cli.common import find_named_profile, print_problems, read_profile, try_read_profile
-from ebbtide.cli.configuration import find_setting
-from ebbtide.cli.options import MAX_INT32, ONE_OF, Option, Options, make_option, make_switch
+from ebbtide.cli.options import ONE_OF, Option, Options, make_option, make_switch, make_type_error
 from ebbtide.cli.terminal import exit_with_message, paint_state, write_stderr
 from ebbtide.core.base import keys
 from ebbtide.core.base.prose import make_printable
@@ -32,15 +31,11 @@ if TYPE_CHECKING:
 
 #: Cluster that a command works on.
 Cluster: TypeAlias = "protocol.Cluster"
-#: Input that a command prepares before it works on the cluster, such as its translated specs.
-Prepared = TypeVar("Prepared")
 CLUSTER: Final = 3
 #: Exit code after Ctrl-C, as in shells.
 INTERRUPTED: Final = 130
-DURATION: Final = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?)(?P<unit>[smh]?)")
-#: Highest TCP port.
-MAX_PORT: Final = 65535
-UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+DURATION: Final = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?)(?P<unit>[smhd]?)")
+UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 #: The width of a progress line up to its reason.
 HINT_INDENT: Final = " " * 31
 #: Places that are suggested for a workload that is not found.
@@ -67,14 +62,14 @@ class SystemClock:
 
 
 class SimulatedConnection(NamedTuple):
-    """The simulated cluster of ``ebbtide --demo``, with its metrics, its clock, its profile and its gateway's URL."""
+    """The simulated cluster of ``ebbtide --demo``, with its metrics, its clock, its gateway's URL and its profile."""
 
     cluster: Cluster
     source: MetricsSource
     clock: protocol.Clock
+    gateway: str
     profile: Profile
     profile_data: dict[str, Any]
-    gateway: str
 
 
 #: Connection of ``ebbtide --demo``, which commands use instead of the kubeconfig's.
@@ -133,29 +128,25 @@ COUNTS: Final = make_option(
     metavar="URL",
     # argparse applies ``type`` to a default that is a string.
     default="",
-    type=lambda text: text or os.environ.get(PROMETHEUS) or find_setting("prometheus") or None,
-    help=f"Prometheus URL (default: ${PROMETHEUS}, that of the configuration file, or the profile's Prometheus through the API server)",
+    type=lambda text: text or os.environ.get(PROMETHEUS) or None,
+    help=f"Prometheus URL (default: ${PROMETHEUS}, or the profile's Prometheus through the API server)",
 )
 
 
-def make_wait_option(until: str) -> Option:
-    """Return the option ``--wait``, 0 by default; ``until`` names the state that the command waits for."""
+def parse_duration(text: str) -> float:
+    """Parse an option that is a duration (``90``, ``90s``, ``5m``, ``1h``), and return seconds."""
+    match = DURATION.fullmatch(text)
+    if match is None:
+        raise make_type_error(text, "a duration, as in 90s, 5m or 1h")
+    return float(match["number"]) * UNITS[match["unit"]]
+
+
+def make_wait_option(until: str, default: str = "0") -> Option:
+    """Return the option ``--wait`` in seconds; ``until`` names the state that the command waits for."""
+    note = f"as in 90s or 5m; 0 does not wait (default: {default})"
     return make_option(
-        "--wait", metavar="TIME", default="0", help=f"Time to wait until {until}, as in 90s or 5m (default: 0)"
+        "--wait", metavar="TIME", type=parse_duration, default=default, help=f"Time to wait until {until}, {note}"
     )
-
-
-def parse_positive_number(text: str) -> float:
-    """Parse an option that is a number above 0 and at most the largest int32."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value <= MAX_INT32:
-        from argparse import ArgumentTypeError
-
-        raise ArgumentTypeError(f"invalid value {text!r}: must be a number above 0 and at most {MAX_INT32}")
-    return value
 
 
 def connect(kubeconfig: str | None, context: str | None) -> Cluster:
@@ -283,7 +274,7 @@ def _connect_pod() -> Cluster:
 
 
 def is_profile_named(options: Options) -> bool:
-    """Return whether an option, the environment or the configuration names the profile."""
+    """Return whether an option or the environment names the profile."""
     return bool(find_named_profile(options.profile))
 
 
@@ -305,31 +296,26 @@ def observe_profile(cluster: Cluster) -> tuple[Profile, dict[str, Any]]:
 
 
 def profile_command(work: Callable[[Cluster, Options, Profile], int]) -> Callable[[Options], int]:
-    """Decorate a function to run as a command on the cluster that its options select, with its profile."""
-    return lambda options: run_with_profile(
-        options, lambda profile: profile, lambda cluster, profile: work(cluster, options, profile)
-    )
-
-
-def run_with_profile(
-    options: Options, prepare: Callable[[Profile], Prepared | int], work: Callable[[Cluster, Prepared], int]
-) -> int:
-    """Run ``work`` on the cluster with what ``prepare`` returns for the profile, unless that is an exit code.
+    """Decorate a function to run as a command on the cluster that its options select, with its profile.
 
     A profile that the options name is read before the command connects. Otherwise, the profile is that of the cluster. Its
     default namespace is that of ``--namespace``, else its own, else that of the context, as in kubectl.
     """
-    from ebbtide.core.translation.project import with_default_namespace
 
-    named = read_profile(options.profile) if is_profile_named(options) else None
+    def run(options: Options) -> int:
+        from ebbtide.core.translation.project import with_default_namespace
 
-    def run(cluster: Cluster) -> int:
-        profile = observe_profile(cluster)[0] if named is None else named
-        default = find_default_namespace(profile.spec.projects) or cluster.namespace
-        prepared = prepare(with_default_namespace(profile, getattr(options, "namespace", None) or default))
-        return prepared if isinstance(prepared, int) else work(cluster, prepared)
+        named = read_profile(options.profile) if is_profile_named(options) else None
 
-    return run_on_cluster(options, run)
+        def run_on(cluster: Cluster) -> int:
+            profile = observe_profile(cluster)[0] if named is None else named
+            default = find_default_namespace(profile.spec.projects) or cluster.namespace
+            namespace = getattr(options, "namespace", None) or default
+            return work(cluster, options, with_default_namespace(profile, namespace))
+
+        return run_on_cluster(options, run_on)
+
+    return run
 
 
 def resolve_namespace(cluster: Cluster, options: Options) -> str:
@@ -361,8 +347,8 @@ def resolve_namespace(cluster: Cluster, options: Options) -> str:
     return pattern.replace("{project}", options.project)
 
 
-def find_live_workload(cluster: Cluster, options: Options, namespace: str | None = None) -> LiveWorkload:
-    """Return the workload that the options name, in the namespace that they select or in ``namespace``.
+def find_live_workload(cluster: Cluster, options: Options) -> LiveWorkload:
+    """Return the workload that the options name, in the namespace that they select.
 
     Raises:
         MissingError: the workload does not exist.
@@ -371,7 +357,7 @@ def find_live_workload(cluster: Cluster, options: Options, namespace: str | None
     from ebbtide.cluster.read.inventory import find_workload
 
     try:
-        return find_workload(cluster, options.name, namespace or resolve_namespace(cluster, options), clock().now())
+        return find_workload(cluster, options.name, resolve_namespace(cluster, options), clock().now())
     except MissingError as error:
         raise MissingError(f"{error}{_suggest_place(cluster, options.name)}") from error
 
@@ -394,23 +380,8 @@ def _suggest_place(cluster: Cluster, name: str) -> str:
 
 
 def cluster_command(work: Callable[[Cluster, Options], int]) -> Callable[[Options], int]:
-    """Decorate a function to run as a command on the cluster that its options select, with ``--wait`` in seconds."""
-
-    def run(options: Options) -> int:
-        if "wait" in options:
-            options.wait = parse_wait(options)
-        return run_on_cluster(options, lambda cluster: work(cluster, options))
-
-    return run
-
-
-def parse_wait(options: Options) -> float:
-    """Return ``--wait`` in seconds; print an error and exit if it is not a valid duration."""
-    try:
-        return parse_duration(options.wait)
-    except ValueError:
-        write_stderr(f"error: invalid --wait {options.wait!r}: must be a duration, as in 90s, 5m or 1h")
-        raise SystemExit(2) from None
+    """Decorate a function to run as a command on the cluster that its options select."""
+    return lambda options: run_on_cluster(options, lambda cluster: work(cluster, options))
 
 
 def format_progress(poll: WaitUpdate, prefix: str = "") -> str:
@@ -470,11 +441,3 @@ def wait_until_gone(remaining: Callable[[], str], limit: float, subject: str) ->
                 return CLUSTER
             system_clock.sleep(1.0)
     return 0
-
-
-def parse_duration(text: str) -> float:
-    """Parse a duration (``90``, ``90s``, ``5m``, ``1h``) and return seconds. Raises ValueError."""
-    match = DURATION.fullmatch(text)
-    if match is None:
-        raise ValueError(text)
-    return float(match["number"]) * UNITS[match["unit"]]

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from ebbtide.cli import connection, terminal
 from ebbtide.cli.common import read_profile
-from ebbtide.cli.options import LIVE_PROFILE, Options, make_option, make_switch, make_whole_number_parser
+from ebbtide.cli.options import LIVE_PROFILE, Options, make_option, make_port_option, make_switch
 
 PORT: Final = 9090
 #: The namespace of the Lease outside of a pod.
@@ -29,13 +29,7 @@ OPTIONS: Final = (
         default="",
         help=f"Namespace of the Lease by which one of several controllers leads (default: the pod's, or {NAMESPACE})",
     ),
-    make_option(
-        "--port",
-        metavar="N",
-        type=make_whole_number_parser(0, connection.MAX_PORT),
-        default=PORT,
-        help=f"Port of /metrics, /healthz and /readyz; 0 selects a free port (default: {PORT})",
-    ),
+    make_port_option(PORT, "Port of /metrics, /healthz and /readyz"),
     make_switch(
         "--inferences",
         help="Also apply the custom resources Inference, each as its namespace's service account",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.cli import calls, connection, terminal
-from ebbtide.cli.options import Options, make_output_option, make_switch
+from ebbtide.cli.options import Options, make_output_option
 from ebbtide.core import manifests
 from ebbtide.core.base import keys
 from ebbtide.core.base.annotations import UnreadableError, read_spec
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 EVENTS: Final = 10
 #: Number of newest pods whose start is shown; each needs a request for its log.
 STARTS: Final = 3
-#: Interval between two polls with --watch.
-POLL_SECONDS: Final = 2.0
 #: Reasons of events whose cause the status explains, and of those that only report progress.
 EXPLAINED: Final = frozenset(
     {
@@ -42,7 +40,6 @@ CONDITION_LABELS: Final = {True: "yes", False: "no", None: "not yet"}
 OPTIONS: Final = (
     *connection.WORKLOAD,
     connection.COUNTS,
-    make_switch("-w", "--watch", help="Keep running and print the workload whenever it changes"),
     make_output_option("text", "json", "yaml"),
 )
 
@@ -50,55 +47,34 @@ OPTIONS: Final = (
 PROJECT_LABEL: Final = ("metadata", "labels", keys.PROJECT)
 
 
-class Notes(NamedTuple):
-    """Additions of ``describe`` to the status, from more requests."""
-
-    hint: str
-    url: str = ""
-    call: str = ""
-    #: Failed revisions that hold resources.
-    holders: tuple[str, ...] = ()
-    #: Fields of the live object that differ from the stored spec.
-    drift: tuple[str, ...] = ()
-    starts: tuple[PodStart, ...] = ()
-
-
 @connection.cluster_command
 def run(cluster: connection.Cluster, options: Options) -> int:
+    from ebbtide.cluster.read.hints import read_server_hint
+    from ebbtide.cluster.read.starts import read_starts
     from ebbtide.cluster.read.status import compute_status
 
-    clock, profile = connection.clock(), connection.find_live_profile(cluster, options)
+    profile = connection.find_live_profile(cluster, options)
     source = connection.connect_metrics_source(cluster, options, profile)
-    namespace = connection.resolve_namespace(cluster, options)
-    previous: dict[str, Any] = {}
-    while True:
-        workload = connection.find_live_workload(cluster, options, namespace)
-        (current_status,) = connection.add_metric_values(
-            [compute_status(workload)], source, explicit=bool(options.prometheus), when=workload.now
-        )
-        current = _drop_durations(serialize_body(current_status))
-        if current != previous:
-            notes = _read_notes(cluster, workload, current_status, profile, options.output)
-            _print_workload(workload, current_status, notes, options.output, watched=options.watch)
-            previous = current
-        if not options.watch:
-            return 0
-        sys.stdout.flush()
-        clock.sleep(POLL_SECONDS)
-
-
-def _read_notes(
-    cluster: connection.Cluster, workload: LiveWorkload, status: Status, profile: Profile | None, output_format: str
-) -> Notes:
-    from ebbtide.cluster.read.hints import describe_idle_holders, read_server_hint
-    from ebbtide.cluster.read.starts import read_starts
-
-    hint, starts = read_server_hint(cluster, workload), tuple(read_starts(cluster.logs, workload, STARTS))
-    if output_format != "text":
-        return Notes(hint, starts=starts)
-    url, call = calls.describe_access(cluster, status, workload.top)
-    holders, drift = tuple(describe_idle_holders(workload)), tuple(find_drift(workload, profile))
-    return Notes(hint, url, call, holders, drift, starts)
+    workload = connection.find_live_workload(cluster, options)
+    (current_status,) = connection.add_metric_values(
+        [compute_status(workload)], source, explicit=bool(options.prometheus), when=workload.now
+    )
+    hint, starts = read_server_hint(cluster, workload), read_starts(cluster.logs, workload, STARTS)
+    if options.output == "text":
+        url, call = calls.describe_access(cluster, current_status, workload.top)
+        rows = [("URL", url), ("call", call), *(("override", text) for text in current_status.by_hand)]
+        rows += [("drift", text) for text in find_drift(workload, profile)]
+        sys.stdout.writelines(_format_workload(workload, current_status, hint, rows, starts))
+        return 0
+    data = {
+        **serialize_body(current_status),
+        "hint": hint,
+        "starts": [serialize_body(start) for start in starts],
+        "events": [_convert_event(event, workload.now) for event in workload.events[-EVENTS:]],
+        "spec": read_stored_spec(workload),
+    }
+    terminal.write_data(data, options.output)
+    return 0
 
 
 def find_drift(workload: LiveWorkload, profile: Profile | None) -> Iterator[str]:
@@ -119,27 +95,6 @@ def find_drift(workload: LiveWorkload, profile: Profile | None) -> Iterator[str]
             yield f"{change.describe()} (changed by {owner})"
 
 
-def _print_workload(workload: LiveWorkload, status: Status, notes: Notes, output_format: str, *, watched: bool) -> None:
-    if output_format == "text":
-        sys.stdout.writelines(_format_workload(workload, status, notes))
-    else:
-        data = {
-            **serialize_body(status),
-            "hint": notes.hint,
-            "starts": [serialize_body(start) for start in notes.starts],
-            "events": [_convert_event(event, workload.now) for event in workload.events[-EVENTS:]],
-            "spec": read_stored_spec(workload),
-        }
-        terminal.write_data(data, output_format, watched=watched)
-
-
-def _drop_durations(value: Any) -> Any:
-    """Return data without durations, which change at every poll."""
-    if isinstance(value, dict):
-        return {name: _drop_durations(inner) for name, inner in value.items() if not name.endswith("Seconds")}
-    return [_drop_durations(inner) for inner in value] if isinstance(value, list) else value
-
-
 def read_stored_spec(workload: LiveWorkload) -> dict[str, Any] | None:
     """Return the spec stored in the object's annotation, None if there is none, or none that can be read."""
     try:
@@ -148,14 +103,21 @@ def read_stored_spec(workload: LiveWorkload) -> dict[str, Any] | None:
         return None
 
 
-def _format_workload(workload: LiveWorkload, status: Status, notes: Notes) -> Iterator[str]:
+def _format_workload(
+    workload: LiveWorkload,
+    status: Status,
+    hint: str,
+    more_rows: Sequence[tuple[str, str]],
+    starts: Sequence[PodStart],
+) -> Iterator[str]:
+    from ebbtide.cluster.read.hints import describe_idle_holders
     from ebbtide.cluster.read.starts import tabulate_starts
 
     phase = terminal.paint_state(status.phase, status.phase)
     yield f"{status.namespace}/{status.name}   {status.kind}   {phase}   age {format_age(status.age_seconds)}\n"
     if status.why:
         yield f"  {make_printable(status.why)}\n"
-    for text in filter(None, (notes.hint, *notes.holders)):
+    for text in filter(None, (hint, *describe_idle_holders(workload))):
         yield f"  {make_printable(text)}\n"
     rows = [
         ("project", status.project),
@@ -163,10 +125,7 @@ def _format_workload(workload: LiveWorkload, status: Status, notes: Notes) -> It
         ("replicas", f"{status.replicas.ready} ready, {status.replicas.wanted} desired, {_format_bounds(status)}"),
         ("GPUs", status.gpus),
         ("metric", str(status.metric or "")),
-        ("URL", notes.url),
-        ("call", notes.call),
-        *(("override", text) for text in status.by_hand),
-        *(("drift", text) for text in notes.drift),
+        *more_rows,
     ]
     yield "\n"
     yield from (f"  {name:10} {make_printable(value)}\n" for name, value in rows if value)
@@ -186,7 +145,7 @@ def _format_workload(workload: LiveWorkload, status: Status, notes: Notes) -> It
         ("conditions", ("CONDITION", "STATUS", "SINCE", ""), conditions),
         ("revisions", ("REVISION", "TRAFFIC", "READY", "AGE", ""), revisions),
         ("pods", ("POD", "NODE", "RESTARTS", "AGE", ""), pods),
-        ("starts", *tabulate_starts(notes.starts)),
+        ("starts", *tabulate_starts(starts)),
         ("events", ("AGE", "TYPE", "REASON", "OBJECT", "MESSAGE"), events),
     )
     for title, header, lines in tables:

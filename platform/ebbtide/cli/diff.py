@@ -10,7 +10,7 @@ from ebbtide.cli.common import write_json
 from ebbtide.cli.options import FULL, LIVE_PROFILE, SPECS, Options, make_output_option
 
 if TYPE_CHECKING:
-    from ebbtide.cluster.write.apply import Workload
+    from ebbtide.core.profile.models import Profile
 
 DIFFERENT: Final = 4
 OPTIONS: Final = (
@@ -23,19 +23,13 @@ OPTIONS: Final = (
 )
 
 
-def run(options: Options) -> int:
+@connection.profile_command
+def run(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
     """Translate the specs and compare them with the cluster; ``ebbtide check`` reports the warnings."""
-    from ebbtide.cli.apply import run_with_workloads
-
-    return run_with_workloads(
-        options, lambda cluster, workloads: _compare_workloads(cluster, workloads, options), quiet=True
-    )
-
-
-def _compare_workloads(cluster: connection.Cluster, workloads: list[Workload], options: Options) -> int:
-    from ebbtide.cli.apply import format_plan
+    from ebbtide.cli.apply import format_plan, read_workloads
     from ebbtide.cluster.write import apply
 
+    workloads = read_workloads(cluster, options, profile, quiet=True)
     plans = [apply.plan_workload(cluster, workload) for workload in workloads]
     if options.output == "json":
         write_json(plans)

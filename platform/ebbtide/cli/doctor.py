@@ -44,20 +44,7 @@ OPTIONS: Final = (
 def run(options: Options) -> int:
     if options.write_profile:
         return connection.run_on_cluster(options, lambda cluster: _write_profile(cluster, options.write_profile))
-
-    def prepare(profile: Profile) -> tuple[Profile, list[Inference] | None] | int:
-        specs: list[Inference] = []
-        documents = common.load_documents(common.read_sources(options.files), profile) if options.files else ()
-        for loaded in documents:
-            common.print_problems(loaded.problems, quiet=True)
-            if common.exit_code(loaded.problems) or loaded.inference is None:
-                return PROBLEMS
-            specs.append(loaded.inference)
-        return profile, specs if options.files else None
-
-    return connection.run_with_profile(
-        options, prepare, lambda cluster, prepared: _examine_cluster(cluster, *prepared, options)
-    )
+    return _examine_cluster(options)
 
 
 def _write_profile(cluster: connection.Cluster, file: str) -> int:
@@ -82,15 +69,21 @@ def _write_profile(cluster: connection.Cluster, file: str) -> int:
     return FINE
 
 
-def _examine_cluster(
-    cluster: connection.Cluster, profile: Profile, specs: Sequence[Inference] | None, options: Options
-) -> int:
+@connection.profile_command
+def _examine_cluster(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
     from ebbtide.cluster.doctor.checks import examine_cluster
     from ebbtide.cluster.doctor.observed import ObservedCluster
 
+    specs: list[Inference] = []
+    for loaded in common.load_documents(common.read_sources(options.files), profile) if options.files else ():
+        common.print_problems(loaded.problems, quiet=True)
+        if common.exit_code(loaded.problems) or loaded.inference is None:
+            return PROBLEMS
+        specs.append(loaded.inference)
+    examined = specs if options.files else None
     observed = ObservedCluster(cluster)
     selected = connection.resolve_namespace(cluster, options) if options.project or options.namespace else ""
-    findings = examine_cluster(cluster, profile, specs, observed, namespace=selected)
+    findings = examine_cluster(cluster, profile, examined, observed, namespace=selected)
     patches: list[FixPatch] = []
     for finding in findings:
         if finding.patch is not None and finding.patch not in patches:
@@ -104,7 +97,7 @@ def _examine_cluster(
             return code
         printed = findings if options.output == "text" else []
         observed = ObservedCluster(cluster)
-        findings = examine_cluster(cluster, profile, specs, observed, namespace=selected)
+        findings = examine_cluster(cluster, profile, examined, observed, namespace=selected)
         terminal.write_stderr("After the fix:")
         _print_findings(findings, observed, profile, options.output, printed)
     elif options.fix:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from ebbtide.cli import connection, terminal
-from ebbtide.cli.options import YES, Options, make_option, make_output_option
+from ebbtide.cli.options import YES, Options, check_name, make_option, make_output_option
 
 OPTIONS: Final = (
     make_option(
@@ -23,12 +23,7 @@ OPTIONS: Final = (
 
 
 def run(options: Options) -> int:
-    if (options.action == "list") == (options.name is not None):
-        terminal.exit_with_message(
-            "error: list takes no name"
-            if options.name
-            else f"error: missing name of the key: run ebbtide key {options.action} NAME"
-        )
+    check_name(options, "key")
     return _run_on_cluster(options)
 
 

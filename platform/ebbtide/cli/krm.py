@@ -15,7 +15,6 @@ from typing import Any, Final, NoReturn
 from ebbtide.cli import streams
 from ebbtide.core import manifests
 from ebbtide.core.base.paths import get_at
-from ebbtide.core.base.plugins import PluginError
 from ebbtide.core.base.problems import Problem, has_errors
 from ebbtide.core.base.prose import make_printable
 from ebbtide.core.documents import load_document, profiles
@@ -140,23 +139,14 @@ def _make_list(items: list[Any], problems: list[Problem]) -> dict[str, Any]:
 
 def entry() -> NoReturn:
     """Run as a process. Problems also go to stderr, because kustomize does not print results."""
-    streams.run_process(run_function)
+    streams.run_process(lambda: streams.run_guarded("ebbtide-krm", run_function))
 
 
 def run_function() -> int:
     """Transform the list on stdin and return the exit code."""
-    with streams.guard_streams():
-        try:
-            answer, code = transform_list(read_stdin())
-            sys.stdout.write(manifests.write_document(answer))
-            if code:
-                for result in answer["results"]:
-                    where = f"{result['resourceRef']['name']} {result['field']['path']}"
-                    sys.stderr.write(make_printable(f"{result['severity']} {where}: {result['message']}") + "\n")
-            sys.stdout.flush()
-        except PluginError as error:
-            sys.stderr.write(f"ebbtide-krm: error: {error}\n")
-            return 2
-        except OSError as error:
-            return streams.report_output_failure(error)
-        return code
+    answer, code = transform_list(read_stdin())
+    sys.stdout.write(manifests.write_document(answer))
+    for result in answer["results"] if code else ():
+        where = f"{result['resourceRef']['name']} {result['field']['path']}"
+        sys.stderr.write(make_printable(f"{result['severity']} {where}: {result['message']}") + "\n")
+    return code

@@ -1,11 +1,10 @@
-"""``ebbtide new NAME``: write a first spec from flags; on a terminal, ask for what they leave out."""
+"""``ebbtide new NAME``: write a first spec from flags."""
 
 from __future__ import annotations
 
 import re
 import shlex
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -42,17 +41,6 @@ OPTIONS: Final = (
     make_option("--threshold", metavar="NUMBER", help="Scaling threshold per replica"),
     make_option("-o", "--output", metavar="FILE", help="File to write (default: NAME.yaml); - writes to stdout"),
 )
-#: Questions on a terminal: the option, the text, and the default answer.
-QUESTIONS: Final = (
-    ("name", "Name of the service", ""),
-    ("image", "Container image", ""),
-    ("port", "Port of the server", "8080"),
-    ("gpu", f"{GPU}; empty for none", ""),
-    ("min", "Minimum replicas; 0 scales to zero when idle", "0"),
-    ("max", "Maximum replicas", "4"),
-    ("metric", "Scaling metric (concurrency, throughput)", "concurrency"),
-    ("threshold", "Requests per replica, in flight or per second", "10"),
-)
 
 
 def run(options: Options) -> int:
@@ -65,12 +53,7 @@ def run(options: Options) -> int:
     if options.model or options.context:
         _apply_model(options)
     if not (options.name and options.image):
-        if not sys.stdin.isatty():
-            _exit_with_usage("set NAME and --image, as in ebbtide new chat --image vllm/vllm-openai:v0.11.0")
-        try:
-            _ask(options)
-        except (EOFError, KeyboardInterrupt):
-            terminal.exit_with_message("\nNothing was written.")
+        _exit_with_usage("set NAME and --image, as in ebbtide new chat --image vllm/vllm-openai:v0.11.0")
     if not options.model:
         _apply_engine(options)
     file = options.output or f"{options.name}.yaml"
@@ -155,20 +138,6 @@ def _exit_with_usage(text: str) -> NoReturn:
     terminal.exit_with_message(f"ebbtide new: error: {text}")
 
 
-def _ask(options: Options) -> None:
-    """Ask for each field that no flag sets. Raises EOFError at the end of the input."""
-    for name, text, default in QUESTIONS:
-        while not getattr(options, name):
-            sys.stderr.write(f"{text}{f' [{default}]' if default else ''}: ")
-            sys.stderr.flush()
-            line = sys.stdin.readline()
-            if not line:
-                raise EOFError
-            setattr(options, name, line.strip() or default)
-            if name not in {"name", "image"}:
-                break
-
-
 def make_document(options: Options) -> dict[str, Any]:
     """Return the spec as a document. A value that is not a number stays text, so that the check reports it."""
     model_fields: dict[str, Any] = getattr(options, "model_fields", {})
@@ -210,11 +179,8 @@ def _to_number(text: str | None) -> int | float | str | None:
 
 def check_text(text: str, name: str) -> list[Problem]:
     """Return the errors of a spec on a cluster that has everything. ``check`` has the warnings for a cluster."""
-    from ebbtide.core.documents.check import Batch
+    from ebbtide.core.documents.check import check_documents
 
-    batch = Batch(profiles.load_built_in("full"))
-    problems: list[Problem] = []
-    sources: Iterable[common.Source] = [common.Source(name, text.encode())]
-    for loaded in common.load_documents(sources, batch.profile):
-        problems += batch.add_document(loaded)[2]
-    return select_errors(problems)
+    profile = profiles.load_built_in("full")
+    documents = [*common.load_documents([common.Source(name, text.encode())], profile)]
+    return select_errors(check_documents(documents, profile))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from ebbtide.core.profile.built_in import BUILT_IN_NAME, BUILT_INS
@@ -19,6 +20,8 @@ ONE_OF: Final = "one of"
 WHOLE: Final = re.compile(r"-?[0-9]{1,20}", re.ASCII)
 #: Largest int32, the integer type of Knative's annotations and of Kubernetes' replica counts.
 MAX_INT32: Final = 2**31 - 1
+#: Highest TCP port.
+MAX_PORT: Final = 65535
 
 
 class Option(NamedTuple):
@@ -38,11 +41,6 @@ class Option(NamedTuple):
         """True if the option takes no value."""
         return "action" in self.settings
 
-    @property
-    def default(self) -> Any:
-        """Value if the command line does not set the option."""
-        return self.settings.get("default", False if self.is_switch else None)
-
 
 def make_option(*names: str, group: str = "", **settings: Any) -> Option:
     """Return an option with its names, or a positional argument with its one name, and the settings for argparse."""
@@ -61,17 +59,60 @@ def make_output_option(*formats: str) -> Option:
     )
 
 
+def make_type_error(text: str, requirement: str) -> Exception:
+    """Return the error of an option's value, which argparse reports; argparse is loaded by then."""
+    from argparse import ArgumentTypeError
+
+    return ArgumentTypeError(f"invalid value {text!r}: must be {requirement}")
+
+
 def make_whole_number_parser(low: int, high: int) -> Callable[[str], int]:
     """Return a parser for an option that is a whole number from ``low`` to ``high``."""
 
     def read(text: str) -> int:
         if WHOLE.fullmatch(text) is None or not low <= int(text) <= high:
-            from argparse import ArgumentTypeError
-
-            raise ArgumentTypeError(f"invalid value {text!r}: must be a whole number from {low} to {high}")
+            raise make_type_error(text, f"a whole number from {low} to {high}")
         return int(text)
 
     return read
+
+
+def make_number_parser(high: float) -> Callable[[str], float]:
+    """Return a parser for an option that is a number above 0 and at most ``high``."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = 0.0
+        if not 0 < value <= high:
+            raise make_type_error(text, f"a number above 0 and at most {high}")
+        return value
+
+    return read
+
+
+def make_match_parser(form: re.Pattern[str], example: str) -> Callable[[str], tuple[str, ...]]:
+    """Return a parser for an option that matches a pattern, whose groups are its value."""
+
+    def read(text: str) -> tuple[str, ...]:
+        match = form.fullmatch(text)
+        if match is None:
+            raise make_type_error(text, f"as in {example}")
+        return match.groups()
+
+    return read
+
+
+def make_port_option(default: int, title: str) -> Option:
+    """Return the option ``--port`` of a server."""
+    return make_option(
+        "--port",
+        metavar="N",
+        type=make_whole_number_parser(0, MAX_PORT),
+        default=default,
+        help=f"{title}; 0 selects a free port (default: {default})",
+    )
 
 
 #: The environment variable that names the profile of commands without ``--profile``.
@@ -84,8 +125,8 @@ def make_profile_option(default: str) -> Option:
         "--profile",
         metavar="P",
         default="",
-        help=f"Cluster profile: a file, a directory, {' or '.join(BUILT_INS)} (default: ${PROFILE_VARIABLE}, "
-        f"the configuration file's, or {default})",
+        help=f"Cluster profile: a file, a directory, {' or '.join(BUILT_INS)} "
+        f"(default: ${PROFILE_VARIABLE}, or {default})",
     )
 
 
@@ -106,6 +147,14 @@ def add_options(parser: ArgumentParser, options: Iterable[Option]) -> None:
                 parser.add_mutually_exclusive_group() if group == ONE_OF else parser.add_argument_group(group)
             )
         groups[group].add_argument(*names, **settings)
+
+
+def check_name(options: Options, subject: str) -> None:
+    """Exit if an action on one object has no name, or the action ``list`` has one; ``subject`` is the command."""
+    if (options.action == "list") == (options.name is not None):
+        problem = "list takes no name" if options.name else f"{options.action} needs NAME"
+        sys.stderr.write(f"ebbtide {subject}: error: {problem}\n")
+        raise SystemExit(2)
 
 
 YES: Final = make_switch("-y", "--yes", help="Skip the confirmation prompt")

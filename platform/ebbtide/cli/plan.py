@@ -8,30 +8,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.cli import connection
+from ebbtide.cli import connection, simulate
 from ebbtide.cli.common import choose_profile, load_documents, print_problems, read_profile, read_sources, write_json
-from ebbtide.cli.files import replace_file
 from ebbtide.cli.options import (
-    MAX_INT32,
     Options,
+    make_match_parser,
     make_option,
     make_output_option,
     make_switch,
     make_whole_number_parser,
 )
-from ebbtide.cli.simulate import (
-    CASE,
-    COMMAND_LINE,
-    exit_if_refused,
-    exit_with_problems,
-    exit_with_usage_error,
-    parse_columns,
-    require_numpy,
-)
-from ebbtide.cli.tune import exit_unwritten
+from ebbtide.cli.tune import require_editable, write_specs
 from ebbtide.core.base.problems import Problem, has_errors
 from ebbtide.core.documents.files import is_directory, read_file, unreadable_problem
-from ebbtide.core.readers.reading import KIND
 from ebbtide.core.translation.translate import make_plan
 from ebbtide.simulator.request import PreparedCase, SimulationRequest, prepare_case
 
@@ -42,7 +31,7 @@ if TYPE_CHECKING:
     from ebbtide.core.profile.models import Profile
     from ebbtide.core.readers.loaded import LoadedDocument
     from ebbtide.simulator.plan_report import PlanReport
-    from ebbtide.simulator.planner import FleetChange, FleetPlanner, TrafficLog
+    from ebbtide.simulator.planner import FleetPlanner, TrafficLog
     from ebbtide.simulator.pool import PoolSize
 
 COMMAND: Final = "plan"
@@ -55,6 +44,7 @@ SHAPE_SUFFIX: Final = ".shape"
 #: Server of one service: its name before the model.
 NAMED_SERVER: Final = re.compile(r"([a-z0-9][a-z0-9.-]*)=(.+)")
 TRAINING: Final = re.compile(r"([1-9][0-9]{0,4})x([^,]+)(?:,(preemptible|non-preemptible))?")
+POOL: Final = re.compile(r"([^=]+)=([1-9][0-9]{0,5})")
 PRICE: Final = re.compile(r"([^=]+)=([0-9]{1,6}(?:\.[0-9]{1,6})?)")
 FACTOR: Final = re.compile(r"([^*]+)\*([0-9]+(?:\.[0-9]+)?)")
 SERVERS: Final = make_option(
@@ -80,6 +70,7 @@ OPTIONS: Final = (
     make_option(
         "--pool",
         metavar="NAME=N",
+        type=make_match_parser(POOL, "h100=8"),
         action="append",
         default=[],
         help="Number of GPUs of a node pool of the profile; repeatable, and the search changes the first (default with "
@@ -88,6 +79,7 @@ OPTIONS: Final = (
     make_option(
         "--price",
         metavar="NAME=PRICE",
+        type=make_match_parser(PRICE, "h100=2.5"),
         action="append",
         default=[],
         help="Price of a GPU-hour of a node pool, as in h100=2.5; repeatable (default: that of the profile)",
@@ -95,14 +87,15 @@ OPTIONS: Final = (
     make_option(
         "--training",
         metavar="NxPOOL",
-        default="",
+        type=make_match_parser(TRAINING, "4xh100,preemptible"),
         help="Training pods of one GPU each that always want to run, as in 4xh100,preemptible",
     ),
-    *(option for option in CASE if option.dest not in {"spec", "traffic", "server", "calibrate", "cost"}),
+    *(option for option in simulate.CASE if option.dest not in {"spec", "traffic", "server", "calibrate", "cost"}),
     SERVERS,
     make_option(
         "--what-if",
         metavar="NAME*F",
+        type=make_match_parser(FACTOR, "chat*2"),
         action="append",
         default=[],
         help="Multiply the requests of a service, as in 'chat*2'; repeatable",
@@ -120,15 +113,15 @@ OPTIONS: Final = (
 
 
 def run(options: Options) -> int:
-    require_numpy(COMMAND)
+    simulate.require_numpy(COMMAND)
     if options.live == bool(options.files):
-        exit_with_usage_error("set a folder of specs, or --live", COMMAND)
+        simulate.exit_with_usage_error("set a folder of specs, or --live", COMMAND)
     if options.live and options.write:
-        exit_with_usage_error("--write needs a folder of specs: remove --live", COMMAND)
+        simulate.exit_with_usage_error("--write needs a folder of specs: remove --live", COMMAND)
     if options.live or options.traffic == PROMETHEUS:
         return _plan_on_cluster(options)
     if not options.traffic or not options.pool:
-        exit_with_usage_error("set --traffic and --pool, or --live", COMMAND)
+        simulate.exit_with_usage_error("set --traffic and --pool, or --live", COMMAND)
     profile = read_profile(options.profile)
     return _plan(options, profile, _read_specs(options, profile), _read_logs(options))
 
@@ -182,7 +175,7 @@ def _read_recorded(
     if not found:
         message = f"no service has recorded requests: {'; '.join(notes) or 'none was found'}"
         fix = "set --traffic to a directory of logs, or -A for the services of all namespaces"
-        exit_with_problems(Problem("PLN001", (), message, fix))
+        simulate.exit_with_problems(Problem("PLN001", (), message, fix))
     return found, logs
 
 
@@ -195,13 +188,13 @@ def _plan(
 ) -> int:
     from ebbtide.simulator import plan_report, planner, pool
 
-    factors = {name: float(factor) for name, factor in (_parse(FACTOR, text, "--what-if") for text in options.what_if)}
-    with exit_if_refused(COMMAND):
+    factors = {name: float(factor) for name, factor in options.what_if}
+    with simulate.exit_if_refused(COMMAND):
         pairs = planner.match_logs(specs, logs)
         cases = [_prepare(options, loaded, log, profile) for loaded, log in pairs]
         names = {log.workload for _, log in pairs}
         if unknown := sorted(set(factors) - names):
-            exit_with_usage_error(
+            simulate.exit_with_usage_error(
                 f"invalid --what-if: no service {unknown[0]}; services: {', '.join(sorted(names))}", COMMAND
             )
         sizes = _read_pools(options, profile)
@@ -222,7 +215,11 @@ def _plan(
         render = plan_report.render_plan_page if options.output == "html" else plan_report.render_plan_text
         sys.stdout.write(render(report))
     if options.write:
-        _write_changes(report.found.changes, [loaded for loaded, _ in pairs])
+        by_name = {str(loaded.reading.native["metadata"]["name"]): loaded for loaded, _ in pairs}
+        edits = [(by_name[change.service], change.edits) for change in report.found.changes if change.edits]
+        for loaded, _ in edits:
+            require_editable(loaded)
+        write_specs(edits, "changes")
     return 0
 
 
@@ -234,14 +231,6 @@ def _search(options: Options, planned: FleetPlanner, gpus: int, notes: Sequence[
     return plan_report.PlanReport(planned, gpus, smallest, found, tuple(notes))
 
 
-def _parse(form: re.Pattern[str], text: str, option: str) -> tuple[str, ...]:
-    match = form.fullmatch(text)
-    if match is None:
-        forms = {"--what-if": "chat*2", "--training": "4xh100,preemptible", "--price": "h100=2.5"}
-        exit_with_usage_error(f"invalid {option} {text!r}: must be as in {forms[option]}", COMMAND)
-    return match.groups()
-
-
 def _read_specs(options: Options, profile: Profile) -> list[LoadedDocument]:
     specs = [loaded for loaded in load_documents(read_sources(options.files), profile) if loaded.other is None]
     _exit_if_errors(specs)
@@ -251,7 +240,7 @@ def _read_specs(options: Options, profile: Profile) -> list[LoadedDocument]:
 def _exit_if_errors(specs: Sequence[LoadedDocument]) -> None:
     problems = [problem for loaded in specs for problem in loaded.problems]
     if has_errors(problems):
-        exit_with_problems(*problems)
+        simulate.exit_with_problems(*problems)
 
 
 def _read_logs(options: Options) -> list[TrafficLog]:
@@ -259,14 +248,14 @@ def _read_logs(options: Options) -> list[TrafficLog]:
 
     folder = Path(options.traffic)
     if not is_directory(folder):
-        exit_with_usage_error(f"invalid --traffic {options.traffic}: must be a directory of logs", COMMAND)
+        simulate.exit_with_usage_error(f"invalid --traffic {options.traffic}: must be a directory of logs", COMMAND)
     logs = []
     for file in sorted(folder.iterdir()):
         if file.is_file() and not file.name.startswith("."):
             try:
                 logs.append(TrafficLog(file.stem, str(file), read_file(file, limited=False)))
             except OSError as error:
-                exit_with_problems(unreadable_problem(error, str(file)))
+                simulate.exit_with_problems(unreadable_problem(error, str(file)))
     return logs
 
 
@@ -287,13 +276,13 @@ def _prepare(options: Options, loaded: LoadedDocument, log: TrafficLog, profile:
         loaded.name,
         shape or log.file,
         None if shape else log.content,
-        tuple(parse_columns(options.columns, COMMAND).items()),
+        tuple(simulate.parse_columns(options.columns, COMMAND).items()),
         server or log.server,
         start_up=options.start_up,
         slo="" if loaded.inference is not None and loaded.inference.spec.slo is not None else options.slo,
         seed=options.seed,
     )
-    prepared = prepare_case(request, loaded, profile, COMMAND, COMMAND_LINE)
+    prepared = prepare_case(request, loaded, profile, COMMAND, simulate.COMMAND_LINE)
     print_problems(prepared.warnings)
     tokenless = tuple(bound for bound in prepared.case.bounds if bound.kind not in {"ttft", "itl"})
     if server or not log.server or tokenless == prepared.case.bounds:
@@ -310,18 +299,17 @@ def _read_pools(options: Options, profile: Profile) -> list[PoolSize]:
         observed = [PoolSize(pool.name, pool.nodes * pool.devices, pool.devices) for pool in known.values()]
         sizes = [size for size in observed if size.gpus]
         if not sizes:
-            exit_with_usage_error("the cluster has no node pool with a number of nodes and GPUs: set --pool", COMMAND)
+            simulate.exit_with_usage_error(
+                "the cluster has no node pool with a number of nodes and GPUs: set --pool", COMMAND
+            )
         return sizes
-    sizes, parse_count = [], make_whole_number_parser(1, MAX_INT32)
-    for text in options.pool:
-        name, _, count = text.partition("=")
-        if not count.isdigit() or not 0 < len(count) < 7 or int(count) < 1:  # noqa: PLR2004 - a million
-            exit_with_usage_error(f"invalid --pool {text!r}: must be NAME=N, as in h100=8", COMMAND)
+    sizes = []
+    for name, count in options.pool:
         if name not in known:
             message = f"node pool {name} of --pool not found in the cluster profile"
             fix = f"use one of its node pools: {', '.join(known)}" if known else "set --profile to one with node pools"
-            exit_with_problems(Problem("PLN005", (), message, fix, document=choose_profile(options.profile)))
-        sizes.append(PoolSize(name, parse_count(count), known[name].devices))
+            simulate.exit_with_problems(Problem("PLN005", (), message, fix, document=choose_profile(options.profile)))
+        sizes.append(PoolSize(name, int(count), known[name].devices))
     return sizes
 
 
@@ -331,10 +319,9 @@ def _read_prices(options: Options, sizes: Sequence[PoolSize], profile: Profile) 
     names = {size.name for size in sizes}
     priced = {pool.name: find_gpu_price(profile.spec.prices, pool) for pool in profile.spec.node_pools}
     prices = {name: price for name, price in priced.items() if name in names and price is not None}
-    for text in options.price:
-        name, price = _parse(PRICE, text, "--price")
+    for name, price in options.price:
         if name not in names:
-            exit_with_usage_error(f"invalid --price {text!r}: --pool has no {name}", COMMAND)
+            simulate.exit_with_usage_error(f"invalid --price {name}={price}: --pool has no {name}", COMMAND)
         prices[name] = float(price)
     return prices
 
@@ -342,34 +329,7 @@ def _read_prices(options: Options, sizes: Sequence[PoolSize], profile: Profile) 
 def _read_training(options: Options, sizes: Sequence[PoolSize]) -> tuple[int, str, bool] | None:
     if not options.training:
         return None
-    count, name, preemptible = _parse(TRAINING, options.training, "--training")
+    count, name, preemptible = options.training
     if name not in {size.name for size in sizes}:
-        exit_with_usage_error(f"invalid --training {options.training!r}: --pool has no {name}", COMMAND)
+        simulate.exit_with_usage_error(f"invalid --training {count}x{name}: --pool has no {name}", COMMAND)
     return int(count), name, preemptible != "non-preemptible"
-
-
-def _write_changes(changes: Sequence[FleetChange], specs: Sequence[LoadedDocument]) -> None:
-    """Write the changes of specs, all of them or, if one file cannot be edited, none."""
-    from ebbtide.core.manifests.edit import NotEdited, edit_text
-
-    by_name = {str(loaded.reading.native["metadata"]["name"]): loaded for loaded in specs}
-    edited: dict[str, tuple[LoadedDocument, str, str]] = {}
-    for change in changes:
-        if not change.edits:
-            continue
-        loaded = by_name[change.service]
-        fix = "edit the file manually: " + ", ".join(f"{path[-1]}: {value}" for path, value in change.edits.items())
-        if loaded.reading.native.get("kind") != KIND or loaded.reading.origins:
-            text = "--write requires a file with kind: Inference"
-            exit_with_problems(*loaded.place_problems([Problem("TUN002", ("spec",), text, fix)]))
-        try:
-            text = edit_text(Path(loaded.name).read_bytes().decode(), change.edits)
-        except (NotEdited, OSError) as error:
-            exit_unwritten(loaded, error, fix)
-        edited[loaded.name] = loaded, text, fix
-    for name, (loaded, text, fix) in edited.items():
-        try:
-            replace_file(name, text.encode())
-        except OSError as error:
-            exit_unwritten(loaded, error, fix)
-        sys.stderr.write(f"Wrote the changes to {name}.\n")

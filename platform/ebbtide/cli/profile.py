@@ -12,7 +12,7 @@ from ebbtide.core.documents import profiles
 from ebbtide.core.translation.objects import prune_nulls
 from ebbtide.core.translation.serving.knative import DEFAULTS, EVERY_FLAG
 
-WHERE: Final = f"Cluster profile: a file, a directory, built-in or full (default: ${PROFILE_VARIABLE}, that of the configuration file, or built-in)"
+WHERE: Final = f"Cluster profile: a file, a directory, built-in or full (default: ${PROFILE_VARIABLE}, or built-in)"
 OPTIONS: Final = (
     make_option(
         "action", choices=("show", "validate"), help="show prints the profile with all defaults, validate checks it"

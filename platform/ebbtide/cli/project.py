@@ -1,4 +1,4 @@
-"""``ebbtide project create|list|describe|delete``: manage projects: namespaces with a quota and members."""
+"""``ebbtide project create|list|delete``: manage projects: namespaces with a quota and members."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.cli import connection, terminal
-from ebbtide.cli.options import LIVE_PROFILE, YES, Options, make_option, make_output_option, make_switch
+from ebbtide.cli.options import (
+    LIVE_PROFILE,
+    YES,
+    Options,
+    check_name,
+    make_option,
+    make_output_option,
+    make_switch,
+)
 from ebbtide.core.base import names, quantities
 from ebbtide.core.base.prose import make_printable
 from ebbtide.core.base.quantities import format_number
@@ -36,7 +44,7 @@ QUOTA: Final = (
 OPTIONS: Final = (
     make_option(
         "action",
-        choices=("create", "list", "describe", "delete"),
+        choices=("create", "list", "delete"),
         help="Action; create also updates an existing project",
     ),
     make_option("name", nargs="?", metavar="NAME", help="Name of the project"),
@@ -44,29 +52,19 @@ OPTIONS: Final = (
     *connection.CONNECTION,
     *(option._replace(group="create") for option in QUOTA),
     make_switch("--force", help="With delete: also delete the project's workloads"),
-    make_option(
-        "--wait",
-        metavar="TIME",
-        default="0",
-        help="With delete: time to wait until the namespace is deleted (default: 0)",
-    ),
+    connection.make_wait_option("the namespace is deleted"),
     YES,
     make_output_option("text", "json", "yaml", "name"),
 )
 
 
 def run(options: Options) -> int:
-    if (options.action == "list") == (options.name is not None):
-        terminal.exit_with_message(
-            "error: list takes no name"
-            if options.name
-            else f"error: missing project name: run ebbtide project {options.action} NAME"
-        )
+    check_name(options, "project")
     if options.name is not None and not NAME.fullmatch(options.name):
         terminal.exit_with_message(
             f"error: invalid project name {options.name!r}: must be lowercase letters, digits and dashes, as in team-a"
         )
-    work = {"create": _create, "list": _list, "describe": _describe, "delete": _delete}[options.action]
+    work = {"create": _create, "list": _list, "delete": _delete}[options.action]
     return connection.profile_command(work)(options)
 
 
@@ -130,7 +128,7 @@ def _report_profile_difference(options: Options, profile: Profile) -> None:
         )
 
 
-# list, describe
+# list
 
 
 def _list(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
@@ -176,45 +174,6 @@ def _find_project(cluster: connection.Cluster, name: str, profile: Profile) -> P
     return project
 
 
-def _describe(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
-    from ebbtide.cluster.read.inventory import read_workloads
-    from ebbtide.cluster.read.status import compute_status
-
-    row = _find_project(cluster, options.name, profile)
-    if options.output != "text":
-        return _print_projects([row], options.output)
-    now = connection.clock().now()
-    statuses = (
-        [compute_status(workload) for workload in read_workloads(cluster, row.namespace, now)] if row.there else []
-    )
-    out = sys.stdout.write
-    out(f"project {row.name}   namespace {row.namespace}{'' if row.there else ' (not created yet)'}\n")
-    rows = (
-        ("priority", "" if row.priority is None else f"{row.priority} beyond its quota"),
-        ("quota for", f"pods of priority class {_format_classes(row)}" if row.guaranteed else ""),
-        ("members", ", ".join(map(str, row.members)) or "none, except users with cluster-wide access"),
-    )
-    out("".join(f"  {title:11}{make_printable(text)}\n" for title, text in rows if text))
-    out("\nquota\n")
-    shares = [(share.resource, share.used, share.hard) for share in row.quota]
-    out(terminal.format_table(("RESOURCE", "USED", "HARD"), shares, "  ") if shares else "  none\n")
-    out("\nworkloads\n")
-    table = [
-        (workload.name, workload.phase, str(workload.replicas), workload.gpus, workload.why) for workload in statuses
-    ]
-    out(terminal.format_table(("NAME", "STATUS", "REPLICAS", "GPUS", ""), table, "  ") if table else "  none\n")
-    return FINE
-
-
-def _format_classes(row: ProjectRow) -> str:
-    """Return the priority classes that count against the quota, with Run:ai's levels as one entry."""
-    from ebbtide.core.translation.priority import PREFIX
-
-    other_classes = [name for name in row.guaranteed if not name.startswith(PREFIX)]
-    levels = ["Run:ai's non-preemptible levels"] if len(other_classes) < len(row.guaranteed) else []
-    return ", ".join([*other_classes, *levels])
-
-
 def _print_projects(rows: Iterable[ProjectRow], output_format: str) -> int:
     if output_format == "name":
         sys.stdout.writelines(f"{row.name}\n" for row in rows)
@@ -230,7 +189,6 @@ def _delete(cluster: connection.Cluster, options: Options, profile: Profile) -> 
     from ebbtide.cluster.client.protocol import NAMESPACE, MissingError
     from ebbtide.cluster.write import projects
 
-    limit = connection.parse_wait(options)
     removal = projects.plan_project_removal(cluster, options.name, profile)
     if removal.refused and not (options.force and removal.row.there):
         terminal.write_stderr(f"error: {removal.refused}")
@@ -257,4 +215,4 @@ def _delete(cluster: connection.Cluster, options: Options, profile: Profile) -> 
             return ""
         return f"namespace {removal.row.namespace} is"
 
-    return connection.wait_until_gone(remaining, limit, f"namespace {removal.row.namespace}")
+    return connection.wait_until_gone(remaining, options.wait, f"namespace {removal.row.namespace}")

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Final
 
 from ebbtide.cli import connection, terminal
-from ebbtide.cli.configuration import CONFIG_VARIABLE
 from ebbtide.cli.files import find_state_folder, replace_file
 from ebbtide.cli.options import PROFILE_VARIABLE, Options, make_option, make_switch
 
@@ -102,8 +101,8 @@ def run(options: Options) -> int:
     replace_file(spec, Path(__file__).with_suffix(".yaml").read_text().replace(IMAGE, options.image).encode())
     environment = {**os.environ, "KUBECONFIG": str(kubeconfig)}
     if not options.use:
-        # The profile and the Prometheus of the environment and of the configuration describe the user's own cluster.
-        environment |= {CONFIG_VARIABLE: "", PROFILE_VARIABLE: "", connection.PROMETHEUS: ""}
+        # The profile and the Prometheus of the environment describe the user's own cluster.
+        environment |= {PROFILE_VARIABLE: "", connection.PROMETHEUS: ""}
     steps = list_steps(options, spec)
     down = shlex.join(["ebbtide", "quickstart", *(("--use", options.use) if options.use else ()), "--down"])
     start = time.monotonic()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from ebbtide.cli import connection, terminal
 from ebbtide.cli.common import write_json
 from ebbtide.cli.files import replace_file
-from ebbtide.cli.options import Options, make_option, make_output_option
+from ebbtide.cli.options import Options, make_number_parser, make_option, make_output_option
 from ebbtide.cli.plan import SERVERS, choose_server
 from ebbtide.cli.simulate import exit_with_problems, require_numpy
 from ebbtide.core.base.problems import Problem
@@ -22,26 +21,10 @@ if TYPE_CHECKING:
     from ebbtide.core.profile.models import Profile
 
 COMMAND: Final = "report"
-#: Shortest and longest period in days; the longest is that of one simulation.
-MIN_DAYS: Final = 0.01
-MAX_DAYS: Final = 100.0
+#: Longest period in days, that of one simulation.
+MAX_DAYS: Final = 100
 #: Names of namespaces and workloads; another one must not become a path.
 FILE_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
-
-
-def parse_days(text: str) -> float:
-    """Parse the length of the period in days."""
-    try:
-        days = float(text)
-    except ValueError:
-        days = 0.0
-    if not MIN_DAYS <= days <= MAX_DAYS:
-        raise argparse.ArgumentTypeError(
-            f"invalid value {text!r}: must be a number of days from {MIN_DAYS:g} to {MAX_DAYS:g}"
-        )
-    return days
-
-
 OPTIONS: Final = (
     *connection.PLACE,
     connection.EVERYWHERE,
@@ -51,7 +34,13 @@ OPTIONS: Final = (
         default="",
         help="Cluster profile with the prices (default: the cluster's own, without prices)",
     ),
-    make_option("--days", metavar="N", type=parse_days, default=7.0, help="Days of requests to replay (default: 7)"),
+    make_option(
+        "--days",
+        metavar="N",
+        type=make_number_parser(MAX_DAYS),
+        default=7.0,
+        help="Days of requests to replay (default: 7)",
+    ),
     connection.COST,
     connection.COUNTS,
     SERVERS,

@@ -8,6 +8,7 @@ from ebbtide.cli import connection, terminal
 from ebbtide.cli.options import (
     MAX_INT32,
     Options,
+    make_number_parser,
     make_option,
     make_output_option,
     make_switch,
@@ -20,7 +21,7 @@ OPTIONS: Final = (
     make_option("--max", type=make_whole_number_parser(0, MAX_INT32), metavar="N", help="Maximum replicas"),
     make_option(
         "--target",
-        type=connection.parse_positive_number,
+        type=make_number_parser(MAX_INT32),
         metavar="N",
         help="Scaling threshold: metric value per replica",
     ),
@@ -35,11 +36,10 @@ def run(options: Options) -> int:
     overrides = {name: value for name, value in options_by_field.items() if value is not None}
     if bool(overrides) == options.reset:
         terminal.exit_with_message("error: set at least one of --min, --max and --target, or only --reset")
-    limit = connection.parse_wait(options)
-    return connection.run_on_cluster(options, lambda cluster: _scale_workload(cluster, options, overrides, limit))
+    return connection.run_on_cluster(options, lambda cluster: _scale_workload(cluster, options, overrides))
 
 
-def _scale_workload(cluster: connection.Cluster, options: Options, overrides: dict[str, float], limit: float) -> int:
+def _scale_workload(cluster: connection.Cluster, options: Options, overrides: dict[str, float]) -> int:
     from ebbtide.cluster.read.records import scaled_revisions
     from ebbtide.cluster.write import revisions
 
@@ -62,4 +62,4 @@ def _scale_workload(cluster: connection.Cluster, options: Options, overrides: di
         revisions=scaled_revisions(workload),
         scale=overrides,
     )
-    return connection.wait_until_settled(cluster, workload.name, workload.namespace, limit)
+    return connection.wait_until_settled(cluster, workload.name, workload.namespace, options.wait)

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from ebbtide.cli import connection, terminal
 from ebbtide.cli.common import choose_profile, print_problems
-from ebbtide.cli.options import LIVE_PROFILE, Options, make_option, make_switch, make_whole_number_parser
+from ebbtide.cli.options import LIVE_PROFILE, Options, make_option, make_port_option, make_switch
 from ebbtide.core.base import plugins
 from ebbtide.core.documents import profiles
 from ebbtide.core.profile.built_in import BUILT_IN, BUILT_IN_NAME
@@ -53,13 +53,7 @@ OPTIONS: Final = (
     make_option(
         "--host", metavar="ADDRESS", default=LOOPBACK[0], help=f"Address to listen on (default: {LOOPBACK[0]})"
     ),
-    make_option(
-        "--port",
-        metavar="N",
-        type=make_whole_number_parser(0, connection.MAX_PORT),
-        default=PORT,
-        help=f"Port to listen on; 0 selects a free port (default: {PORT})",
-    ),
+    make_port_option(PORT, "Port to listen on"),
     make_option(
         "--unix-socket",
         metavar="PATH",

@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 import sys
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
-from ebbtide.cli.common import write_json
-from ebbtide.cli.options import Options, make_option, make_output_option
-
-if TYPE_CHECKING:
-    from ebbtide.simulator.measured import HeldOutErrors, ServerEntry
+from ebbtide.cli.options import Options, make_option
+from ebbtide.cli.simulate import require_numpy
 
 OPTIONS: Final = (
     make_option("text", metavar="TEXT", nargs="?", default="", help="Part of the name, as in h200 or llama-3.1-70b"),
-    make_output_option("text", "json"),
 )
 
 
 def run(options: Options) -> int:
-    if find_spec("numpy") is None:
-        sys.stderr.write("ebbtide servers: error: numpy is not installed; install the wheel with the extra simulate\n")
-        return 2
+    require_numpy("servers")
     from ebbtide.simulator.measured import load_table  # it needs numpy
     from ebbtide.simulator.report import align_table
 
     head, entries = load_table()
     rows = [(name, entry) for entry in entries for name in entry.names if options.text.lower() in name]
-    if options.output == "json":
-        write_json({**head, "servers": [_describe_entry(name, entry) for name, entry in rows]})
-        return 0
     if not rows:
         sys.stderr.write(f"No measured server has {options.text!r} in its name; ebbtide servers lists all.\n")
         return 1
@@ -50,30 +40,3 @@ def run(options: Options) -> int:
         f"Fitted {head['distilled']} to {head['points']:,} measurements of\n{source['package']} ({source['license']}).\n"
     )
     return 0
-
-
-def _describe_entry(name: str, entry: ServerEntry) -> dict[str, Any]:
-    fit = entry.fit
-    return {
-        "server": name,
-        "engineVersion": entry.engine_version,
-        "measured": entry.measured,
-        "points": entry.points,
-        "shapes": [list(shape) for shape in entry.shapes],
-        "promptTokens": list(fit.prompt),
-        "outputTokens": list(fit.output),
-        "concurrency": list(fit.concurrency),
-        "firstToken": list(fit.first),
-        "step": list(fit.step),
-        "heldOutByRow": _describe_errors(entry.by_row),
-        "heldOutByShape": _describe_errors(entry.by_shape),
-        "inside": _describe_errors(entry.inside),
-        "outside": _describe_errors(entry.outside),
-    }
-
-
-def _describe_errors(errors: HeldOutErrors) -> dict[str, dict[str, float]]:
-    return {
-        name: {"median": error.median, "p90": error.p90}
-        for name, error in zip(("firstToken", "step", "response"), errors, strict=True)
-    }

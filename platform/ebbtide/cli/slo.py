@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.cli import connection, terminal
 from ebbtide.cli.common import load_documents, print_problems, read_profile, read_sources, write_json
-from ebbtide.cli.options import Options, make_option, make_output_option, make_switch
+from ebbtide.cli.options import Options, make_option, make_output_option, make_switch, make_type_error
 from ebbtide.core import manifests
 from ebbtide.core.base import keys
 from ebbtide.core.base.problems import has_errors
@@ -28,14 +27,9 @@ DAY: Final = 86_400.0
 
 def parse_period(text: str) -> float:
     """Parse the length of the report's period (``30m``, ``12h``, ``7d``) and return seconds."""
-    try:
-        seconds = float(text[:-1]) * DAY if text.endswith("d") else connection.parse_duration(text)
-    except ValueError:
-        seconds = 0.0
+    seconds = connection.parse_duration(text)
     if not 60 <= seconds <= 400 * DAY:  # noqa: PLR2004 - one minute, and the longest retention to expect
-        raise argparse.ArgumentTypeError(
-            f"invalid value {text!r}: must be a duration from 1m to 400d, as in 30m, 12h or 7d"
-        )
+        raise make_type_error(text, "from 1m to 400d, as in 30m, 12h or 7d")
     return seconds
 
 
@@ -43,9 +37,9 @@ def parse_label(text: str) -> tuple[str, str]:
     """Parse a label such as ``release=prometheus`` and return its key and value."""
     key, sign, value = text.partition("=")
     if not sign or LABEL_KEY.fullmatch(key) is None or LABEL_VALUE.fullmatch(value) is None:
-        raise argparse.ArgumentTypeError(f"invalid label {text!r}: must be KEY=VALUE, as in release=prometheus")
+        raise make_type_error(text, "KEY=VALUE, as in release=prometheus")
     if key in {keys.APP_MANAGED_BY, keys.APP_NAME}:
-        raise argparse.ArgumentTypeError(f"label {key} is reserved for Ebbtide: use another label")
+        raise make_type_error(text, f"a label other than {key}, which is reserved for Ebbtide")
     return key, value
 
 

@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final, NoReturn, TextIO, cast
 
+from ebbtide.core.base.plugins import PluginError
 from ebbtide.core.base.prose import CONTROLS_OUTSIDE_ASCII, escape_character
 
-OUTPUT_FAILED: Final = 2
+FAILED: Final = 2
 #: Styles of text: the name, the mark, and the terminal's sequence. A mark is one half of a surrogate pair, which no decoded text contains, so that no text from outside can
 #: use a style; the guard replaces it with the terminal's sequence.
 _STYLES: Final = (
@@ -83,13 +84,26 @@ def guard_streams() -> Iterator[None]:
         sys.stdout, sys.stderr = streams
 
 
-def report_output_failure(error: OSError) -> int:
-    """Print the reason why input or output failed and return the exit code."""
-    place = f"{error.filename}: " if error.filename else ""
-    with suppress(OSError):
-        sys.stderr.write(f"error: {place}{(error.strerror or 'input or output failed').lower()}\n")
-        sys.stderr.flush()
-    return OUTPUT_FAILED
+def run_guarded(program: str, work: Callable[[], int]) -> int:
+    """Run ``work`` with guarded streams and return its exit code, or report why a part, input or output failed."""
+    with guard_streams():
+        try:
+            code = work()
+            sys.stdout.flush()
+        except PluginError as error:
+            sys.stderr.write(f"{program}: error: {error}\n")
+            return FAILED
+        except BrokenPipeError:
+            return 0  # the reader closed the pipe, so an error message would not be read
+        except OSError as error:
+            place = f"{error.filename}: " if error.filename else ""
+            with suppress(OSError):
+                sys.stderr.write(f"error: {place}{(error.strerror or 'input or output failed').lower()}\n")
+                sys.stderr.flush()
+            return FAILED
+        except KeyboardInterrupt:
+            return 130
+        return code
 
 
 def configure_output_encoding() -> None:

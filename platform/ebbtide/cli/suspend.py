@@ -31,7 +31,7 @@ def run(cluster: connection.Cluster, options: Options) -> int:
         terminal.write_stderr(
             "The manual scaling override is removed. After a resume, the scaling settings of the spec apply."
         )
-    outcome = "is being suspended; its spec is kept" if stop else "is starting; to watch it, run ebbtide list -w"
+    outcome = "is being suspended; its spec is kept" if stop else "is starting; to watch it, run watch ebbtide list"
     terminal.print_result(
         namespace, options.name, f"{namespace}/{options.name} {outcome}", options.output, suspended=stop
     )

@@ -61,26 +61,10 @@ def ask_confirmation(question: str, *, yes: bool) -> bool:
 
 def format_table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]], indent: str = "") -> str:
     """Return a header and rows in aligned columns; an empty cell is printed as a dash."""
-    return "".join(f"{indent}{line}\n" for line in GrowingTable(header).format_lines(rows))
-
-
-class GrowingTable:
-    """A table whose rows are printed part by part: the columns only grow, and the first part has the header."""
-
-    def __init__(self, header: tuple[str, ...]) -> None:
-        """Start without rows."""
-        self._titles = [header]
-        self._widths = [*map(len, header)]
-
-    def format_lines(self, rows: Iterable[tuple[str, ...]]) -> list[str]:
-        """Return the next rows as lines without a line end, after the header if they are the first."""
-        lines = [*self._titles, *(tuple(make_printable(cell) or "-" for cell in row) for row in rows)]
-        self._titles = []
-        self._widths = [max(width, *map(len, cells)) for width, *cells in zip(self._widths, *lines, strict=True)]
-        return [
-            "   ".join(cell.ljust(width) for cell, width in zip(line, self._widths, strict=True)).rstrip()
-            for line in lines
-        ]
+    lines = [header, *(tuple(make_printable(cell) or "-" for cell in row) for row in rows)]
+    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+    padded = ("   ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+    return "".join(f"{indent}{line}\n" for line in padded)
 
 
 def paint_state(state: str, text: str) -> str:
@@ -89,11 +73,9 @@ def paint_state(state: str, text: str) -> str:
     return f"{colors[STATE_COLORS[state]]}{text}{colors['end']}" if state in STATE_COLORS else text
 
 
-def write_data(value: Any, output_format: str, *, watched: bool = False) -> None:
-    """Write data as JSON or YAML; with ``watched``, each answer starts a YAML document, because more may follow."""
+def write_data(value: Any, output_format: str) -> None:
+    """Write data as JSON or YAML."""
     if output_format == "json":
         write_json(value)
-        return
-    if watched:
-        sys.stdout.write("---\n")
-    sys.stdout.write(manifests.write_document(serialize_body(value)))
+    else:
+        sys.stdout.write(manifests.write_document(serialize_body(value)))

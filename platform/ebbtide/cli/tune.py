@@ -3,47 +3,49 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from ebbtide.cli.common import STDIN, write_json
+from ebbtide.cli.common import write_json
 from ebbtide.cli.files import replace_file
-from ebbtide.cli.options import Options, make_option, make_output_option, make_switch
+from ebbtide.cli.options import (
+    MAX_INT32,
+    Options,
+    make_number_parser,
+    make_option,
+    make_output_option,
+    make_switch,
+    make_whole_number_parser,
+)
 from ebbtide.cli.simulate import CASE, exit_if_refused, exit_with_problems, exit_with_usage_error, read_case
 from ebbtide.cli.streams import unguard_stream
 from ebbtide.core.base.problems import Problem
-from ebbtide.simulator.request import (
-    PreparedCase,
-    make_report,
-    open_search,
-    raise_refusals,
-    search_settings,
-    tuning_to_json,
-    workload_name_of,
-)
+from ebbtide.core.readers.reading import KIND
+from ebbtide.simulator import request
+from ebbtide.simulator.request import PreparedCase
 from ebbtide.simulator.words import KEEPABLE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from ebbtide.core.readers.loaded import LoadedDocument
     from ebbtide.simulator.tune import SearchResult, TuningResult
 
 INTERRUPTED: Final = 130
-BAR: Final = 24
 OPTIONS: Final = (
     *CASE,
     make_option("--keep", metavar="FIELDS", default="", help="Fields to leave unchanged, as in minReplicas,metric"),
     make_option(
         "--evaluations",
         metavar="N",
-        type=int,
+        type=make_whole_number_parser(1, MAX_INT32),
         default=200,
         help="Approximate number of settings to simulate (default: 200)",
     ),
     make_option(
         "--part",
         metavar="SHARE",
-        type=float,
+        type=make_number_parser(1),
         default=0.5,
         help="Share of the traffic, from its start, to search on; the rest evaluates the result (default: 0.5)",
     ),
@@ -59,10 +61,6 @@ OPTIONS: Final = (
 
 def run(options: Options) -> int:
     try:
-        if not 0 < options.part <= 1:
-            exit_with_usage_error("invalid --part: must be above 0 and at most 1", "tune")
-        if options.evaluations < 1:
-            exit_with_usage_error("invalid --evaluations: must be at least 1", "tune")
         kept_fields = {name for name in options.keep.split(",") if name}
         if kept_fields - set(KEEPABLE):
             invalid = ", ".join(sorted(kept_fields - set(KEEPABLE)))
@@ -89,16 +87,18 @@ def _compare_starts(options: Options, prepared: PreparedCase) -> int:
         exit_with_usage_error(
             f"--start needs at least one of node, pull and weights in --start-up, as in {form}", "tune"
         )
-    progress = ProgressBar(options.evaluations * count)
+    progress = Progress(options.evaluations * count)
     try:
         candidates = starts.compare_starts(prepared, progress.show)
     finally:
         progress.end()
     if options.output == "json":
-        write_json(starts.starts_to_json(candidates, workload_name_of(prepared.loaded)))
+        write_json(starts.starts_to_json(candidates, request.workload_name_of(prepared.loaded)))
     else:
-        with raise_refusals(prepared):
-            head = report.describe_simulation(make_report(prepared, {"current spec": prepared.case.setting({})}, {}))
+        with request.raise_refusals(prepared):
+            head = report.describe_simulation(
+                request.make_report(prepared, {"current spec": prepared.case.setting({})}, {})
+            )
         sys.stdout.write(starts.render_starts_text(candidates, head))
     if candidates[-1].tuned.result.interrupted:
         return INTERRUPTED
@@ -107,22 +107,22 @@ def _compare_starts(options: Options, prepared: PreparedCase) -> int:
 
 def _run_search(options: Options, prepared: PreparedCase) -> int:
     from ebbtide.simulator import advice, report
-    from ebbtide.simulator.tune import diff_values
+    from ebbtide.simulator.tune import address_changes, diff_values
 
-    space = open_search(prepared)
+    space = request.open_search(prepared)
     if options.write:
-        _check_writable(options.spec, prepared, tuple(space.base))
-    progress = ProgressBar(options.evaluations)
+        require_editable(prepared.loaded)
+    progress = Progress(options.evaluations)
     try:
-        tuned = search_settings(prepared, space, progress.show)
+        tuned = request.search_settings(prepared, space, progress.show)
     finally:
         progress.end()
-    with raise_refusals(prepared):
+    with request.raise_refusals(prepared):
         tune_report = _make_report(prepared, tuned)
     if options.output == "html":
         sys.stdout.write(advice.render_advice_page(tuned, tune_report))
     elif options.output == "json":
-        write_json(tuning_to_json(prepared, tuned))
+        write_json(request.tuning_to_json(prepared, tuned))
     else:
         notes_text = "".join(f"note: {note}\n" for note in prepared.notes)
         sys.stdout.write(advice.render_advice_text(tuned, report.describe_simulation(tune_report) + notes_text))
@@ -133,7 +133,11 @@ def _run_search(options: Options, prepared: PreparedCase) -> int:
     if tuned.chosen is None:
         return 1
     if options.write:
-        _write_settings(options.spec, prepared.loaded, diff_values(tuned.chosen.values, tuned.current.values))
+        changes = diff_values(tuned.chosen.values, tuned.current.values)
+        if changes:
+            write_specs([(prepared.loaded, address_changes(changes))], "recommended settings")
+        else:
+            sys.stderr.write(f"{options.spec} is unchanged.\n")
     return 0
 
 
@@ -145,81 +149,61 @@ def _make_report(prepared: PreparedCase, tuned: TuningResult) -> Any:
     settings = {} if tuned.chosen is None else {"recommended": case.setting(tuned.chosen.values)}
     spec_setting = case.setting({})
     settings |= {"current spec": spec_setting, "Knative's defaults": knative_defaults(spec_setting)}
-    return make_report(prepared, settings, {})
+    return request.make_report(prepared, settings, {})
 
 
-class ProgressBar:
-    """Progress bar on stderr with the remaining time, if stderr is a terminal."""
+class Progress:
+    """The number of evaluations on stderr, with the best cost, if stderr is a terminal."""
 
     def __init__(self, evaluations: int) -> None:
         self.evaluations = evaluations
-        self.start = time.monotonic()
         self.done = 0
-        self.is_visible = sys.stderr.isatty()
 
     def show(self, search: SearchResult) -> None:
-        """Redraw the bar after another evaluation."""
+        """Rewrite the line after another evaluation."""
         self.done += 1
-        if not self.is_visible:
-            return
         # The search may take a few more evaluations than its limit, to verify the best setting on all traffic.
-        total = max(self.done, self.evaluations)
-        share = self.done / total
-        remaining_seconds = (time.monotonic() - self.start) / self.done * (total - self.done)
-        bar = ("█" * round(BAR * share)).ljust(BAR, "░")
-        best = f", best {search.best.cost:.2f} replica-hours" if search.best is not None else ""
-        unguard_stream(sys.stderr).write(f"\r\x1b[K{bar} {self.done}/{total}, {remaining_seconds:.0f} s left{best}")
-        sys.stderr.flush()
+        count = f"{self.done}/{max(self.done, self.evaluations)} settings"
+        self._write(f"{count}, best {search.best.cost:.2f} replica-hours" if search.best is not None else count)
 
     def end(self) -> None:
-        if self.is_visible and self.done:
-            unguard_stream(sys.stderr).write("\r\x1b[K")
+        """Remove the line."""
+        self._write("")
+
+    def _write(self, text: str) -> None:
+        if sys.stderr.isatty():
+            unguard_stream(sys.stderr).write(f"\r\x1b[K{text}")
+            sys.stderr.flush()
 
 
-def _check_writable(name: str, prepared: PreparedCase, fields: tuple[str, ...]) -> None:
-    """Exit if the result of the search could not be written: edit a copy of the file in each possible way."""
-    from ebbtide.core.readers.reading import KIND
-
-    loaded, spec_settings = prepared.loaded, prepared.autoscaling
-    if name == STDIN or loaded.reading.native.get("kind") != KIND or loaded.reading.origins:
+def require_editable(loaded: LoadedDocument) -> None:
+    """Exit unless a document is a native spec in a file, which --write can edit."""
+    if loaded.name == "stdin" or loaded.reading.native.get("kind") != KIND or loaded.reading.origins:
         text = "--write requires a file with kind: Inference"
-        exit_with_problems(
-            Problem("TUN002", (), text, "convert the spec first: ebbtide convert --to native", document=loaded.name)
-        )
-    fix = "remove --write, and edit the file manually"
-    _edit_settings(name, loaded, {field: 1 if spec_settings.get(field) != 1 else 2 for field in fields}, fix)
-    for field in fields:
-        if field in spec_settings:
-            _edit_settings(name, loaded, {field: None}, fix)
+        fix = "convert the spec first: ebbtide convert --to native"
+        exit_with_problems(Problem("TUN002", (), text, fix, document=loaded.name))
 
 
-def _write_settings(name: str, loaded: LoadedDocument, changes: dict[str, Any]) -> None:
-    if not changes:
-        sys.stderr.write(f"{name} is unchanged.\n")
-        return
-    fix = "edit the file manually: " + ", ".join(f"{key}: {value}" for key, value in changes.items())
-    text = _edit_settings(name, loaded, changes, fix)
-    try:
-        replace_file(name, text.encode())
-    except OSError as error:
-        exit_unwritten(loaded, error, fix)
-    sys.stderr.write(f"Wrote the recommended settings to {name}.\n")
-
-
-def _edit_settings(name: str, loaded: LoadedDocument, changes: dict[str, Any], fix: str) -> str:
-    """Return the file's text with changed autoscaling settings; print a problem and exit if the edit fails."""
+def write_specs(edits: Iterable[tuple[LoadedDocument, Mapping[tuple[str | int, ...], Any]]], title: str) -> None:
+    """Write changes into spec files: all of them or, if one file cannot be edited, none, with a problem and an exit."""
     from ebbtide.core.manifests.edit import NotEdited, edit_text
-    from ebbtide.simulator.tune import address_changes  # it needs numpy
 
-    try:
-        return edit_text(Path(name).read_bytes().decode(), address_changes(changes))
-    except (NotEdited, OSError) as error:
-        exit_unwritten(loaded, error, fix)
+    edited = []
+    for loaded, changes in edits:
+        try:
+            edited.append((loaded, changes, edit_text(Path(loaded.name).read_bytes().decode(), changes)))
+        except (NotEdited, OSError) as error:
+            _exit_unwritten(loaded, changes, error)
+    for loaded, changes, text in edited:
+        try:
+            replace_file(loaded.name, text.encode())
+        except OSError as error:
+            _exit_unwritten(loaded, changes, error)
+        sys.stderr.write(f"Wrote the {title} to {loaded.name}.\n")
 
 
-def exit_unwritten(loaded: LoadedDocument, error: Exception, fix: str) -> NoReturn:
-    """Print why a spec file could not be edited, and exit."""
+def _exit_unwritten(loaded: LoadedDocument, changes: Mapping[tuple[str | int, ...], Any], error: Exception) -> NoReturn:
+    fix = "edit the file manually: " + ", ".join(f"{path[-1]}: {value}" for path, value in changes.items())
     reason = (error.strerror or "unknown error").lower() if isinstance(error, OSError) else str(error)
-    exit_with_problems(
-        Problem("TUN002", ("spec", "autoscaling"), f"cannot write the settings: {reason}", fix, document=loaded.name)
-    )
+    message = f"cannot write the settings: {reason}"
+    exit_with_problems(Problem("TUN002", ("spec", "autoscaling"), message, fix, document=loaded.name))

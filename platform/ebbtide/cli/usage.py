@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import Final
+from typing import Final, TypeAlias
 
 from ebbtide.cli.streams import get_style_codes
 
@@ -21,59 +21,24 @@ OF_OTHER_TOOLS: Final = {
     "status": "describe",
     "version": "--version",
 }
-#: Groups of commands in the help: title, commands, and examples.
-GROUPS: Final = (
-    (
-        "Author",
-        ("new", "render", "check", "explain", "convert", "import", "profile", "schema", "docs"),
-        ("ebbtide new chat --image vllm/vllm-openai:v0.11.0 --gpu 0.25", "ebbtide check --profile full chat.yaml"),
-    ),
-    (
-        "Run",
-        ("quickstart", "apply", "submit", "diff", "call", "delete", "project", "key"),
-        ("ebbtide apply chat.yaml && ebbtide call chat",),
-    ),
-    (
-        "Predict",
-        ("simulate", "tune", "plan", "servers"),
-        ("ebbtide simulate --profile full chat.yaml --traffic poisson:5rps,1h",),
-    ),
-    (
-        "Operate",
-        (
-            "list",
-            "describe",
-            "why",
-            "slo",
-            "scale",
-            "rollback",
-            "suspend",
-            "resume",
-            "logs",
-            "exec",
-            "port-forward",
-            "doctor",
-            "open",
-            "serve",
-            "controller",
-            "mcp",
-        ),
-        ("ebbtide --demo why chat -p team-a",),
-    ),
-)
+#: Title, commands (name, module, one line of help), and examples.
+Group: TypeAlias = tuple[str, tuple[tuple[str, str, str], ...], tuple[str, ...]]
 
 
-def format_help(program: str, description: str, commands: Iterable[tuple[str, str]], epilog: str) -> str:
+def format_help(
+    program: str, description: str, groups: Iterable[Group], commands: Iterable[tuple[str, str]], epilog: str
+) -> str:
     """Return the help, at most 80 columns wide: the commands by group, each group with examples."""
     texts = dict(commands)
     colors = get_style_codes(sys.stdout)
-    grouped = {name for _, names, _ in GROUPS for name in names}
-    rest = tuple(name for name in texts if name not in grouped)
     lines = [f"usage: {program} [--demo] COMMAND [options]", "", description]
-    for title, names, examples in (*GROUPS, ("Other", rest, ())):
+    for title, rows, examples in groups:
         lines += ["", f"{colors['bold']}{title}{colors['end']}"]
-        lines += [f"  {name:<12}  {texts[name]}" for name in names if name in texts]
+        lines += [f"  {name:<12}  {texts.pop(name)}" for name, *_ in rows if name in texts]
         lines += [f"  {colors['fix']}$ {example}{colors['end']}" for example in examples]
+    if texts:
+        lines += ["", f"{colors['bold']}Other packages{colors['end']}"]
+        lines += [f"  {name:<12}  {text}" for name, text in texts.items()]
     lines += [
         "",
         f"{colors['bold']}Options{colors['end']}",

@@ -28,10 +28,10 @@ READERS: Final[dict[tuple[str, ...], Callable[[Sequence[str], Profile], Draft]]]
 FAMILIES: Final = ("standard", "nim", "distributed")
 #: Ebbtide's commands for the other commands of ``runai inference``.
 INSTEAD: Final = {
-    "bash": "use ebbtide exec -it NAME -- bash",
+    "bash": "use kubectl exec -it deployment/REVISION-deployment -- bash",
     "delete": "use ebbtide delete NAME",
     "describe": "use ebbtide describe NAME",
-    "exec": "use ebbtide exec NAME -- COMMAND",
+    "exec": "use kubectl exec deployment/REVISION-deployment -- COMMAND",
     "list": "use ebbtide list",
     "logs": "use ebbtide logs NAME",
     "port-forward": "use ebbtide port-forward NAME",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.cli.common import exit_code, print_problems, read_profile
-from ebbtide.cli.connection import CONNECTION, parse_wait, run_with_profile
+from ebbtide.cli.connection import CONNECTION, make_wait_option, profile_command
 from ebbtide.cli.options import (
     FORCE,
     FULL,
@@ -14,6 +15,7 @@ from ebbtide.cli.options import (
     YES,
     Option,
     Options,
+    add_options,
     make_option,
     make_output_option,
     make_switch,
@@ -23,11 +25,11 @@ from ebbtide.core.documents.check import Batch
 from ebbtide.runai import command_lines, flags, nim_flags
 
 if TYPE_CHECKING:
+    from ebbtide.cli.connection import Cluster
     from ebbtide.core.profile.models import Profile
     from ebbtide.core.translation.objects import Object
     from ebbtide.core.translation.plan import Plan
 
-FORMATS: Final = ("text", "json", "name")
 #: A whole line of Run:ai, as an example in the help.
 OF_NIM: Final = (
     "runai inference nim submit llm -p team-a -i nvcr.io/nim/meta/llama-3.1-8b-instruct:1.8.0 --ngc-auth-secret ngc "
@@ -39,13 +41,8 @@ EBBTIDE_OPTIONS: Final = (
     LIVE_PROFILE,
     *CONNECTION,
     YES,
-    make_option(
-        "--wait",
-        metavar="TIME",
-        default="5m",
-        help="Time to wait until the workload is ready, as in 90s; 0 does not wait (default: 5m)",
-    ),
-    make_output_option(*FORMATS),
+    make_wait_option("the workload is ready", "5m"),
+    make_output_option("text", "json", "name"),
     FORCE,
     FULL,
 )
@@ -64,48 +61,41 @@ OPTIONS: Final = (
 
 def run_words(words: list[str]) -> int:
     """Parse Run:ai's flags, and create or print the workload. An existing workload is never changed."""
-    from ebbtide.core.readers.loaded import validate_reading
-
     if not words or {"-h", "--help"}.intersection(words):
         sys.stdout.write(_make_help())
         return 0 if words else 2
     words, options = _split_words(words)
-    if options.output not in FORMATS:
-        sys.stderr.write(f"error: invalid --output {options.output!r}: must be one of {', '.join(FORMATS)}\n")
-        return 2
-
-    def prepare(profile: Profile) -> tuple[list[Object], Plan] | int:
-        loaded = validate_reading(command_lines.read_command_line(words, profile), "submit")
-        batch = Batch(profile)
-        objects, result, problems = batch.add_document(loaded)
-        problems = problems + batch.batch_problems()
-        print_problems(problems)
-        if code := exit_code(problems):
-            return code
-        assert result is not None
-        assert result.plan is not None
-        return objects, result.plan
 
     if options.dry_run:
-        prepared = prepare(read_profile(options.profile))
-        if isinstance(prepared, int):
-            return prepared
+        objects, _ = _translate(words, read_profile(options.profile))
         as_json = options.output == "json"
-        sys.stdout.writelines(
-            [manifests.write_json(prepared[0])] if as_json else manifests.write_documents(prepared[0])
-        )
+        sys.stdout.writelines([manifests.write_json(objects)] if as_json else manifests.write_documents(objects))
         return 0
     from ebbtide.cli.apply import apply_workloads
     from ebbtide.cluster.write.apply import Workload
 
-    limit = parse_wait(options)
-    return run_with_profile(
-        options,
-        prepare,
-        lambda cluster, prepared: apply_workloads(
-            cluster, [Workload(tuple(prepared[0]), prepared[1])], options, limit, create=True
-        ),
-    )
+    @profile_command
+    def create(cluster: Cluster, options: Options, profile: Profile) -> int:
+        objects, plan = _translate(words, profile)
+        return apply_workloads(cluster, [Workload(tuple(objects), plan)], options, create=True)
+
+    return create(options)
+
+
+def _translate(words: list[str], profile: Profile) -> tuple[list[Object], Plan]:
+    """Return the objects of Run:ai's words and their plan, or print the problems and exit."""
+    from ebbtide.core.readers.loaded import validate_reading
+
+    loaded = validate_reading(command_lines.read_command_line(words, profile), "submit")
+    batch = Batch(profile)
+    objects, result, problems = batch.add_document(loaded)
+    problems = problems + batch.batch_problems()
+    print_problems(problems)
+    if code := exit_code(problems):
+        raise SystemExit(code)
+    assert result is not None
+    assert result.plan is not None
+    return objects, result.plan
 
 
 def _make_help() -> str:
@@ -139,21 +129,21 @@ def _placeholder(option_: Option) -> str:
 
 def _split_words(words: list[str]) -> tuple[list[str], Options]:
     """Split the arguments into Run:ai's words and Ebbtide's parsed options."""
-    from argparse import Namespace
+    from argparse import ArgumentParser
 
     runai_words: list[str] = []
+    own_words: list[str] = []
     known = {name: option_ for option_ in EBBTIDE_OPTIONS for name in option_.names}
-    options = Namespace(**{option_.dest: option_.default for option_ in EBBTIDE_OPTIONS})
     remaining = iter(words)
     for word in remaining:
-        flag, equals, value = word.partition("=")
+        flag, equals, _ = word.partition("=")
         option_ = known.get(flag)
         if word == "--":
             runai_words += [word, *remaining]
-        elif option_ is not None and not option_.is_switch:
-            setattr(options, option_.dest, value if equals else next(remaining, option_.default))
-        elif option_ is not None and not equals:
-            setattr(options, option_.dest, True)
-        else:
+        elif option_ is None or (option_.is_switch and equals):
             runai_words.append(word)
-    return runai_words, options
+        else:
+            own_words += [word] if option_.is_switch or equals else [word, *islice(remaining, 1)]
+    parser = ArgumentParser(prog="ebbtide submit", add_help=False, allow_abbrev=False)
+    add_options(parser, EBBTIDE_OPTIONS)
+    return runai_words, parser.parse_args(own_words)

@@ -1,8 +1,7 @@
 """The metrics of a simulated cluster, as a Prometheus would provide them.
 
 Each workload has a tally. Requests are counted in histogram buckets as at an Envoy gateway, cold starts included. Counts
-are stored in rows of ten seconds, one minute and ten minutes, by age, so that a month takes a few megabytes. A query that
-covers part of a row counts it in proportion.
+are stored in rows of ten seconds, those of the last day. A query that covers part of a row counts it in proportion.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from operator import add
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -29,11 +27,13 @@ from ebbtide.cluster.slo.source import (
     WorkloadMeasurements,
 )
 from ebbtide.core.base.engine_metrics import ENGINE_METRICS
+from ebbtide.simulator.engine import compute_quantile
 
 Floats = NDArray[np.float64]
 
-#: Seconds per row, and the number of rows kept: six hours, two days, thirty days.
-TIERS: Final = ((10, 2160), (60, 2880), (600, 4320))
+#: Seconds per row, and the number of rows kept: those of one day.
+ROW_SECONDS: Final = 10
+MAX_ROWS: Final = 8640
 MINUTE_SECONDS: Final = 60
 #: Number of starts that are kept of each workload.
 KEPT_STARTS: Final = 20
@@ -73,45 +73,19 @@ _COLUMNS: Final = _FIRST_GAUGE + len(GAUGES)
 _REQUESTS, _FAILED, _SECONDS, _UP = (_SUM[name] for name in ("requests", "failed", "seconds", "up"))
 
 
-@dataclass(slots=True)
-class RowTier:
-    """The rows of one length: closed ones, and the one that is being filled."""
+class CountRow(NamedTuple):
+    """The counts of at most ten seconds, by column."""
 
-    step: int
-    rows: deque[tuple[float, float, Floats]]
-    start: float = 0.0
-    end: float = 0.0
-    row: list[float] = field(default_factory=list)
-
-    def fits(self, start: float) -> bool:
-        """Return whether a time belongs to the row that is being filled."""
-        return bool(self.row) and start // self.step == self.start // self.step
-
-    def add(self, start: float, end: float, row: Sequence[float]) -> None:
-        """Add a shorter row to the one that is being filled, or start a new one with it."""
-        if not self.fits(start):
-            self.close()
-            self.start, self.row = start, [0.0] * _COLUMNS
-        self.end = end
-        self.row = [*map(add, self.row[:_FIRST_GAUGE], row[:_FIRST_GAUGE]), *row[_FIRST_GAUGE:]]
-
-    def close(self) -> tuple[float, float, list[float]] | None:
-        """Close the row that is being filled, and return it; None if there is none."""
-        if not self.row:
-            return None
-        closed = (self.start, self.end, self.row)
-        self.rows.append((self.start, self.end, np.asarray(self.row)))
-        self.row = []
-        return closed
+    start: float
+    end: float
+    values: Floats
 
 
 @dataclass(slots=True)
 class Tally:
     """The counts of one workload. Times are seconds since 1970 and never decrease."""
 
-    tiers: tuple[RowTier, ...] = field(
-        default_factory=lambda: tuple(RowTier(step, deque(maxlen=most)) for step, most in TIERS)
-    )
+    rows: deque[CountRow] = field(default_factory=lambda: deque(maxlen=MAX_ROWS))
     #: Counts since the last call of ``passed``.
     row: list[float] = field(default_factory=lambda: [0.0] * _COLUMNS)
     #: True if a request ended in the present minute, and if one of them was answered.
@@ -134,64 +108,31 @@ class Tally:
 
     def passed(self, start: float, end: float, passed: PeriodCounts) -> None:
         """Advance time, at most to the end of a ten-second row, and count the requests since the last call."""
-        row, fine = self.row, self.tiers[0]
+        row = self.row
         row[_SUM["known"]] = end - start
         row[_UP:_FIRST_BUCKET], row[_FIRST_GAUGE:] = passed[: -len(GAUGES)], passed[-len(GAUGES) :]
         if end % MINUTE_SECONDS == 0.0:
             row[_SUM["asked"]], row[_SUM["answered"]] = float(self.asked), float(self.answered)
             self.asked = self.answered = False
-        if not fine.fits(start):
-            self._close()
-        fine.add(start, end, row)
-        if end % fine.step == 0.0:
-            self._close()
+        values = np.asarray(row)
+        if self.rows and start // ROW_SECONDS == self.rows[-1].start // ROW_SECONDS:
+            before = self.rows.pop()
+            start = before.start
+            values[:_FIRST_GAUGE] += before.values[:_FIRST_GAUGE]
+        self.rows.append(CountRow(start, end, values))
         self.row = [0.0] * _COLUMNS
-
-    def _close(self) -> None:
-        """Close the ten-second row that is being filled, and add it to the longer rows."""
-        closed = self.tiers[0].close()
-        if closed is not None:
-            for tier in self.tiers[1:]:
-                tier.add(*closed)
 
     def gauge(self, name: str, when: float) -> float:
         """Return a gauge at a time; NaN if unknown."""
-        column = _FIRST_GAUGE + GAUGES.index(name)
-        fine = self.tiers[0]
-        if fine.row and fine.start < when:
-            return fine.row[column]
-        for tier in self.tiers:
-            values = next((row for start, _, row in reversed(tier.rows) if start < when), None)
-            if values is not None:
-                return float(values[column])
-        return math.nan
+        values = next((row.values for row in reversed(self.rows) if row.start < when), None)
+        return math.nan if values is None else float(values[_FIRST_GAUGE + GAUGES.index(name)])
 
-    def rows(self) -> tuple[Floats, Floats, Floats]:
-        """Return starts, ends and rows, oldest first and without overlap, each in the finest resolution that is kept."""
-        merged: list[tuple[float, float, Floats]] = []
-        limit = math.inf
-        for tier in self.tiers:
-            tier_rows = [*tier.rows]
-            if tier.row:
-                tier_rows.append((tier.start, tier.end, np.asarray(tier.row)))
-            finer = [_cut_row(row, limit) for row in tier_rows if row[0] < limit]
-            merged = finer + merged
-            if tier_rows:
-                limit = min(limit, tier_rows[0][0])
-        if not merged:
+    def stack_rows(self) -> tuple[Floats, Floats, Floats]:
+        """Return starts, ends and values of the rows, oldest first."""
+        if not self.rows:
             return np.zeros(0), np.zeros(0), np.zeros((0, _COLUMNS))
-        starts, ends, rows = zip(*merged, strict=True)
-        return np.asarray(starts), np.asarray(ends), np.stack(rows)
-
-
-def _cut_row(row: tuple[float, float, Floats], limit: float) -> tuple[float, float, Floats]:
-    """Return the part of a row before ``limit``, with sums in proportion."""
-    start, end, values = row
-    if end <= limit:
-        return row
-    cut = values.copy()
-    cut[:_FIRST_GAUGE] *= (limit - start) / (end - start)
-    return start, limit, cut
+        starts, ends, values = zip(*self.rows, strict=True)
+        return np.asarray(starts), np.asarray(ends), np.stack(values)
 
 
 #: Histograms of vLLM, which the simulated LLM servers export.
@@ -271,7 +212,7 @@ class TallySource:
         return {ref: self._measured(ref, start, end) for ref in refs}
 
     def _measured(self, ref: Ref, start: float, end: float) -> WorkloadMeasurements:
-        starts, ends, rows = self.tallies.get(ref, Tally()).rows()
+        starts, ends, rows = self.tallies.get(ref, Tally()).stack_rows()
         if not len(starts) or end <= starts[0] or start >= ends[-1]:
             return WorkloadMeasurements(ref, start, end)
         first, last = max(start, float(starts[0])), min(end, float(ends[-1]))
@@ -305,7 +246,7 @@ class TallySource:
     def history(self, ref: Ref, start: float, end: float, step: float) -> History:
         """Return time series with a point every ``step`` seconds; each point covers one step, or at least a minute."""
         self.settle()
-        starts, ends, rows = self.tallies.get(ref, Tally()).rows()
+        starts, ends, rows = self.tallies.get(ref, Tally()).stack_rows()
         if not len(starts):
             return History(ref)
         times = np.arange(start, end + step / 2, step)
@@ -324,9 +265,11 @@ class TallySource:
             }
         if not rows[:, _SUM["gpu_seconds"]].any():
             del series["gpu"]
-        counts = np.cumsum(totals[:, _FIRST_BUCKET:_FIRST_GAUGE], axis=1)
+        counts = totals[:, _FIRST_BUCKET:_FIRST_GAUGE].tolist()
         for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
-            series[name] = compute_quantiles(share, counts)
+            series[name] = np.asarray(
+                [compute_quantile(share, ENVOY_BOUNDS, row) if any(row) else math.nan for row in counts]
+            )
         place = np.searchsorted(starts, times, side="left") - 1
         for number, name in enumerate(GAUGES):
             is_covered = (place >= 0) & (times - back < ends[np.maximum(place, 0)])
@@ -365,24 +308,3 @@ def _sum_until(starts: Floats, ends: Floats, rows: Floats, times: Floats) -> Flo
     share = np.where(place < 0, 0.0, np.clip((times - starts[inside]) / np.where(lengths > 0, lengths, 1.0), 0.0, 1.0))
     totals: Floats = before[inside] + sums[inside] * share[:, None]
     return totals
-
-
-def compute_quantiles(share: float, counts: Floats) -> Floats:
-    """Return a quantile of each row of cumulative counts as Prometheus computes it; NaN for a row without counts.
-
-    Values are interpolated linearly between bounds and capped at the last one. Upstream: promql/quantile.go.
-    """
-    bounds = np.asarray(ENVOY_BOUNDS)
-    total = counts[:, -1]
-    rank = share * total
-    place = (counts < rank[:, None]).sum(axis=1)
-    inside = np.minimum(place, len(bounds) - 1)
-    rows = np.arange(len(counts))
-    below = np.where(inside > 0, counts[rows, np.maximum(inside - 1, 0)], 0.0)
-    bucket_count = counts[rows, inside] - below
-    low = np.where(inside > 0, bounds[np.maximum(inside - 1, 0)], 0.0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        value = low + (bounds[inside] - low) * np.where(bucket_count > 0, (rank - below) / bucket_count, 1.0)
-    value = np.where(place >= len(bounds), bounds[-1], value)
-    result: Floats = np.where(total > 0, value, np.nan)
-    return result

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.cli import connection, files, serve, terminal
-from ebbtide.cli.configuration import CONFIG_VARIABLE
 from ebbtide.cli.options import PROFILE_VARIABLE, Options
 from ebbtide.sandbox import shared
 
@@ -30,8 +29,6 @@ NAMESPACE: Final = "team-a"
 #: The account whose token the server's demo prints, and the token's validity. It may do everything.
 ACCOUNT: Final = "system:serviceaccount:ebbtide:demo"
 TOKEN_SECONDS: Final = 30 * 86_400.0
-#: Commands that need a process in a container, which the simulated cluster does not have.
-NOT_SIMULATED: Final = ("exec", "port-forward")
 #: Commands with an own simulated cluster.
 SERVERS: Final = ("serve", "open")
 
@@ -41,12 +38,7 @@ def run_on_demo(command: str, module: ModuleType, words: list[str], parse: Calla
     # They describe the user's own cluster.
     for variable in (PROFILE_VARIABLE, connection.PROMETHEUS):
         os.environ.pop(variable, None)
-    os.environ[CONFIG_VARIABLE] = ""
     flags = {name for option in module.OPTIONS for name in option.names}
-    if command in NOT_SIMULATED:
-        terminal.exit_with_message(
-            f"ebbtide: error: {command} needs a container, and --demo simulates none: remove --demo", USAGE
-        )
     if "--kubeconfig" not in flags:
         terminal.exit_with_message(f"ebbtide: error: {command} needs no cluster: remove --demo", USAGE)
     if command in SERVERS:
@@ -92,9 +84,7 @@ def _connect_server() -> shared.SharedParts | None:
 def _run_on_parts(work: Callable[[], int], parts: shared.SharedParts) -> int:
     from ebbtide.sandbox import services
 
-    connection.simulated = connection.SimulatedConnection(
-        parts.cluster, parts.source, parts.clock, services.demo_profile(), services.PROFILE, parts.gateway
-    )
+    connection.simulated = connection.SimulatedConnection(*parts, services.demo_profile(), services.PROFILE)
     try:
         return work()
     finally:

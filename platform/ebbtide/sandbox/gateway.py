@@ -12,7 +12,6 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any, Final
@@ -32,14 +31,6 @@ MAX_BODY_BYTES: Final = 1 << 20
 #: Part of the processing time until the first token; the rest passes evenly between the tokens.
 FIRST_TOKEN: Final = 0.25
 WORDS: Final = re.compile(r"\S+\s*")
-
-
-@dataclass(frozen=True, slots=True)
-class SimulatedService:
-    """A service that the gateway knows: its place, its revision's container, and its model if it has a language model."""
-
-    ref: Ref
-    model: str
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -64,9 +55,10 @@ class _Handler(BaseHTTPRequestHandler):
         if service is None:
             self._reply(404, {"error": "no service has this host name"})
             return
+        ref, model = service
         try:
-            seconds = self.world.request(service.ref)
-            waited = self._wait_for_replica(service.ref)
+            seconds = self.world.request(ref)
+            waited = self._wait_for_replica(ref)
         except ClusterError as error:
             self._reply(404, {"error": str(error)})
             return
@@ -74,15 +66,15 @@ class _Handler(BaseHTTPRequestHandler):
             self._reply(504, {"error": "no replica was ready in time"})
             return
         path = urlsplit(self.path).path
-        if service.model and path == MODELS_PATH:
-            self._reply(200, {"object": "list", "data": [{"id": service.model, "object": "model"}]})
-        elif service.model and path == CHAT_PATH and self.command == "POST":
-            self._chat(service, body, seconds)
-        elif service.model and path.startswith("/v1/"):
+        if model and path == MODELS_PATH:
+            self._reply(200, {"object": "list", "data": [{"id": model, "object": "model"}]})
+        elif model and path == CHAT_PATH and self.command == "POST":
+            self._chat(ref.name, model, body, seconds)
+        elif model and path.startswith("/v1/"):
             self._reply(404, {"error": f"no route {path}"})
         else:
             self.world.clock.sleep(seconds)
-            answer = {"service": service.ref.name, "simulated": True, "method": self.command, "path": self.path}
+            answer = {"service": ref.name, "simulated": True, "method": self.command, "path": self.path}
             self._reply(200, {**answer, "bytes": len(body), "seconds": round(seconds, 3)})
 
     def _wait_for_replica(self, ref: Ref) -> bool:
@@ -94,7 +86,7 @@ class _Handler(BaseHTTPRequestHandler):
             clock.sleep(POLL_SECONDS)
         return True
 
-    def _chat(self, service: SimulatedService, body: bytes, seconds: float) -> None:
+    def _chat(self, name: str, model: str, body: bytes, seconds: float) -> None:
         try:
             request = json.loads(body)
             message = str(request["messages"][-1]["content"])
@@ -102,7 +94,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._reply(400, {"error": {"message": "the body must be JSON with messages", "type": "BadRequestError"}})
             return
         tokens = WORDS.findall(
-            f"This is a simulated answer of {service.ref.name}: no model runs in the demo. You wrote {len(message)} "
+            f"This is a simulated answer of {name}: no model runs in the demo. You wrote {len(message)} "
             f"characters. The simulated server needs {seconds:.1f} s for this request, as drawn from its settings."
         )
         limit = request.get("max_tokens")
@@ -112,7 +104,7 @@ class _Handler(BaseHTTPRequestHandler):
         if request.get("stream") is not True:
             sleep(seconds)
             choice = {"index": 0, "message": {"role": "assistant", "content": "".join(tokens)}, "finish_reason": "stop"}
-            self._reply(200, {"object": "chat.completion", "model": service.model, "choices": [choice]})
+            self._reply(200, {"object": "chat.completion", "model": model, "choices": [choice]})
             return
         sleep(seconds * FIRST_TOKEN)
         self.send_response(200)
@@ -122,7 +114,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         for token in tokens:
             choice = {"index": 0, "delta": {"content": token}}
-            self._event(json.dumps({"object": "chat.completion.chunk", "model": service.model, "choices": [choice]}))
+            self._event(json.dumps({"object": "chat.completion.chunk", "model": model, "choices": [choice]}))
             sleep(seconds * (1 - FIRST_TOKEN) / len(tokens))
         self._event("[DONE]")
 
@@ -164,11 +156,11 @@ def serve_gateway(world: World) -> Iterator[str]:
         server.server_close()
 
 
-def find_service(world: World, host: str) -> SimulatedService | None:
-    """Return the service that a host name leads to, or None."""
+def find_service(world: World, host: str) -> tuple[Ref, str] | None:
+    """Return the service that a host name leads to, and its language model or an empty string; None without a service."""
     for kind in (KSERVE, KNATIVE):
         for top in world.cluster.list(kind).items:
             if host and urlsplit(str(get_at(top, "status", "url", default=""))).netloc == host:
                 metadata = top["metadata"]
-                return SimulatedService(Ref(metadata["namespace"], metadata["name"]), find_served_model(top))
+                return Ref(metadata["namespace"], metadata["name"]), find_served_model(top)
     return None

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ebbtide.cluster.client.protocol import POD, QUOTA
-from ebbtide.cluster.read.amounts import parse_amount
+from ebbtide.cluster.read.amounts import applies_to_class, parse_amount
 from ebbtide.cluster.read.pods import sum_requests
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.selectors import matches_requirement
@@ -206,16 +206,9 @@ def update_quotas(state: ClusterState, namespace: str) -> None:
 
 
 def _is_counted(quota: Object, pod: Object) -> bool:
-    """Return whether a quota counts a pod, by its scopes; scopes other than priority classes are ignored."""
-    if get_at(pod, "status", "phase") in {"Succeeded", "Failed"}:
-        return False
-    return all(_in_scope(row, pod) for row in get_at(quota, "spec", "scopeSelector", "matchExpressions", default=[]))
-
-
-def _in_scope(row: Object, pod: Object) -> bool:
-    if row["scopeName"] != "PriorityClass":
-        return True
-    return matches_requirement({**row, "key": "class"}, {"class": get_at(pod, "spec", "priorityClassName", default="")})
+    """Return whether a quota counts a pod, by its priority class."""
+    has_ended = get_at(pod, "status", "phase") in {"Succeeded", "Failed"}
+    return not has_ended and applies_to_class(quota, get_at(pod, "spec", "priorityClassName", default=""))
 
 
 def _quota_charge(requests: Mapping[str, float], hard: Mapping[str, str]) -> dict[str, float]:

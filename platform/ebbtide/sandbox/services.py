@@ -87,7 +87,7 @@ def demo_profile() -> Profile:
 def demo_world(clock: Clock | None = None, seed: int = 0, hours: float = 3.0) -> World:
     """Return the demonstration at the clock's present, with a simulated past of ``hours``.
 
-    Simulating the past takes some seconds per hour. ``World.start`` lets time continue.
+    Simulating the past takes some seconds per hour. ``World.running`` lets time continue.
     """
     clock = RealClock() if clock is None else clock
     now = clock.now()

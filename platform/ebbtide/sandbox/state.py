@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 from threading import Condition
 from typing import Final, NamedTuple, Protocol
 
@@ -29,7 +28,7 @@ LOG: Final = logging.getLogger(__name__)
 LOG_LINES: Final = 1000
 #: Number of first lines that are kept with their times.
 FIRST_LINES: Final = 20
-#: Seconds for which events are kept (kube-apiserver --event-ttl).
+#: Seconds for which an event and its repetitions are kept (kube-apiserver --event-ttl).
 TTL_SECONDS: Final = 3600.0
 
 
@@ -271,16 +270,7 @@ class ClusterState:
         self.later(TTL_SECONDS, lambda: self._expire(known, namespace))
 
     def _expire(self, known: tuple[str, str, str], namespace: str) -> None:
-        name = self.event_names.get(known, "")
-        event = self.peek(EVENT, namespace, name)
-        if event is not None:
-            last = datetime.fromisoformat(event["lastTimestamp"]).timestamp()
-            seconds_left = last + TTL_SECONDS - self.now()
-            if seconds_left > 1.0:
-                self.later(seconds_left, lambda: self._expire(known, namespace))
-                return
-            self.take_out(ObjectKey(EVENT, namespace, name))
-        self.event_names.pop(known, None)
+        self.take_out(ObjectKey(EVENT, namespace, self.event_names.pop(known, "")))
 
 
 def keep_conditions(item: Object, conditions: Objects) -> Objects:

@@ -108,16 +108,17 @@ class Sender:
         """Add a burst of random requests at ``rate`` per second, and return their number."""
         draws = np.random.default_rng([self.seed, number])
         offsets = np.sort(draws.uniform(0.0, seconds, draws.poisson(rate * seconds)))
-        traffic = TrafficTrace("burst", offsets, seconds=seconds)
-        self.bursts.append(RequestBatch.of(now + 1, traffic, _processing_times(self.server, traffic, self.seed)))
+        self._add(now, offsets, self.seed)
         return len(offsets)
 
     def request(self, now: int, number: int) -> int:
         """Add one request, and return its processing time."""
-        traffic = TrafficTrace("request", np.zeros(1), seconds=1.0)
-        batch = RequestBatch.of(now + 1, traffic, _processing_times(self.server, traffic, self.seed + number))
-        self.bursts.append(batch)
-        return batch.work[0]
+        return self._add(now, np.zeros(1), self.seed + number).work[0]
+
+    def _add(self, now: int, offsets: NDArray[np.float64], seed: int) -> RequestBatch:
+        traffic = TrafficTrace("burst", offsets)
+        self.bursts.append(RequestBatch.of(now + 1, traffic, _processing_times(self.server, traffic, seed)))
+        return self.bursts[-1]
 
 
 def _processing_times(server: Server, traffic: TrafficTrace, seed: int) -> NDArray[np.int64]:

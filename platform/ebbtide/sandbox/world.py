@@ -63,8 +63,6 @@ POLL_SECONDS: Final = 0.25
 COUNT_SECONDS: Final = 10
 #: Seconds after which an evicted training pod is recreated.
 RECREATE_SECONDS: Final = 10.0
-#: Number of deleted workloads whose counts are kept.
-MAX_DELETED: Final = 200
 #: Maximum requests per second, and in a burst or one period of a shape, that one process can simulate.
 MAX_RATE: Final = 200.0
 MAX_REQUESTS: Final = 200_000
@@ -119,10 +117,8 @@ class World:
         self._second = 0
         self._settled = False
         self._bursts = 0
-        self._gone: dict[Ref, None] = {}
         self._trainings: dict[tuple[str, str], TrainingPod] = {}
         self._stopped = threading.Event()
-        self._thread: threading.Thread | None = None
 
     # Actions of a user.
 
@@ -209,28 +205,17 @@ class World:
 
     # Automatic progress.
 
-    def start(self) -> None:
-        """Let time pass in a background thread, until ``stop``."""
-        if self._thread is None:
-            self._stopped.clear()
-            self._thread = threading.Thread(target=self._run, name="world", daemon=True)
-            self._thread.start()
-
-    def stop(self) -> None:
-        """Stop the background thread."""
-        self._stopped.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-
     @contextmanager
     def running(self) -> Iterator[World]:
-        """Let time pass inside the context."""
-        self.start()
+        """Let time pass in a background thread inside the context."""
+        self._stopped.clear()
+        thread = threading.Thread(target=self._run, name="world", daemon=True)
+        thread.start()
         try:
             yield self
         finally:
-            self.stop()
+            self._stopped.set()
+            thread.join()
 
     def _run(self) -> None:
         while not self._stopped.wait(POLL_SECONDS):
@@ -312,16 +297,6 @@ class World:
                 self.cluster.tell(revision, "Warning", "NotSimulated", f"the new annotations are ignored: {error}")
                 replicas.setting = before
 
-    def _remember(self, ref: Ref) -> None:
-        """Keep the counts of the latest deleted workloads."""
-        self._gone.pop(ref, None)
-        self._gone[ref] = None
-        if len(self._gone) > MAX_DELETED:
-            oldest = next(iter(self._gone))
-            del self._gone[oldest]
-            if all(workload.ref != oldest for workload in self.workloads.values()):
-                self.source.tallies.pop(oldest, None)
-
     def revision_gone(self, namespace: str, name: str) -> None:
         for key, workload in [*self.workloads.items()]:
             if key[0] == namespace and name in workload.revisions:
@@ -331,7 +306,6 @@ class World:
                 workload.routes = tuple(route for route in workload.routes if route[0].name != name)
                 if not workload.revisions:
                     del self.workloads[key]
-                    self._remember(workload.ref)
 
     def routed(self, namespace: str, service: str) -> None:
         """Route requests as the service's status says, and start to send them."""

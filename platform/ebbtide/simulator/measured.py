@@ -293,7 +293,6 @@ class ServerEntry:
     tensor_parallel: int
     precision: str
     """Empty if the source does not state it."""
-    engine_version: str
     measured: str
     """Date of the newest measurement, empty if unknown."""
     points: int
@@ -360,7 +359,6 @@ def _read_entry(row: Mapping[str, Any], inside: HeldOutErrors, outside: HeldOutE
         row["engine"],
         row["tensorParallel"],
         row["precision"],
-        row["engineVersion"],
         row["measured"],
         row["points"],
         tuple((prompt, output) for prompt, output in row["shapes"]),
