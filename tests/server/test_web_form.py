@@ -394,23 +394,6 @@ def test_the_simulation_compares_settings_with_knatives_defaults(site: Site) -> 
     assert "Service default/chat" in post(site, "/new/plan", {"base": text, "yaml": text}).text
 
 
-def test_an_update_is_simulated_for_a_spec_with_one_replica_at_a_time(site: Site) -> None:
-    stepwise = (
-        ASK["yaml"].replace("minReplicas: 0", "minReplicas: 2").replace("    scaleToZeroRetentionSeconds: 300\n", "")
-    )
-    stepwise += "  rollout:\n    surge: 0\n"
-    shown = post(site, "/simulate/run", {**ASK, "yaml": stepwise}).text
-    updated = post(site, "/simulate/run", {**ASK, "yaml": stepwise, "update-at": "2"}, part=True).text
-    late = post(site, "/simulate/run", {**ASK, "yaml": stepwise, "update-at": "20"}, part=True).text
-
-    assert fields(shown)["update-at"] == ""
-    assert "Update at 2m, one replica at a time: it takes" in updated
-    assert "requests during it</th>" in updated
-    assert "with the update" in updated
-    assert "it ends after 600 s, before the update" in late
-    assert "update-at" not in fields(site.get("/simulate?example=chat").text)
-
-
 def test_tune_starts_from_the_changed_settings(site: Site) -> None:
     page = post(site, "/simulate/tune", {**ASK, "minutes": "5", "maxReplicas": "2", "minReplicas": "1"}, part=True).text
     name = Parsed(page).all("section", id="tuned")[0].attributes["hx-get"]

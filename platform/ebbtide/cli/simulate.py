@@ -96,22 +96,11 @@ CASE: Final = (
     ),
     PROFILE,
 )
-OPTIONS: Final = (
-    *CASE,
-    make_option(
-        "--update-at",
-        metavar="TIME",
-        default="",
-        help="Also simulate an update without a spare GPU (rollout.surge: 0) that begins then, as in 5m",
-    ),
-    make_output_option("text", "json", "html"),
-)
+OPTIONS: Final = (*CASE, make_output_option("text", "json", "html"))
 
 
 def run(options: Options) -> int:
-    prepared = read_case(options, update_at=options.update_at)
-    if options.update_at and prepared.plan.spec.rollout.surge is None:
-        exit_with_usage_error("--update-at needs a spec with rollout.surge: 0", options.command)
+    prepared = read_case(options)
     from ebbtide.simulator import report
     from ebbtide.simulator.setting import knative_defaults
 

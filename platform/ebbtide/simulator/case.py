@@ -7,7 +7,7 @@ would be rendered, and a setting with errors is not simulated.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -84,12 +84,10 @@ class Case:
         """Simulate the setting with ``values``. Raises NotSimulated and ServerError."""
         return self.simulate_setting(self.setting(values), start_up)
 
-    def simulate_setting(
-        self, setting: Setting, start_up: StartUp | None = None, kind: Callable[..., engine.Simulation] | None = None
-    ) -> SimulationResult:
-        """Simulate a setting, by the class for it or by ``kind``. Raises ServerError."""
+    def simulate_setting(self, setting: Setting, start_up: StartUp | None = None) -> SimulationResult:
+        """Simulate a setting. Raises ServerError."""
         start_up = start_up or self.start_up
-        return engine.simulate(setting, self.traffic, self.server, start_up, self.seed, fast=self.fast, kind=kind)
+        return engine.simulate(setting, self.traffic, self.server, start_up, self.seed, fast=self.fast)
 
     def measure(self, result: SimulationResult) -> SimulationMeasurements:
         return measure_result(result, self.bounds, self.gpus, self.gpu_hour)

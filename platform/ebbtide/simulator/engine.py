@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from importlib.util import find_spec
 from types import SimpleNamespace
@@ -62,18 +62,16 @@ def simulate(
     seed: int = 0,
     *,
     fast: bool = False,
-    kind: Callable[..., Simulation] | None = None,
 ) -> SimulationResult:
     """Simulate ``traffic`` on the workload and return the result.
 
     The workload has been idle for a long time and starts with its minimum replicas, which are ready. The simulation ends
-    with the traffic, or with the last reply after it. ``fast`` compiles the engine if numba is installed. ``kind`` creates
-    the simulation in place of the setting's class. Raises NotSimulated for a metric whose values the server does not
-    produce.
+    with the traffic, or with the last reply after it. ``fast`` compiles the engine if numba is installed. Raises NotSimulated
+    for a metric whose values the server does not produce.
     """
     require_token_server(setting, server)
     inputs = prepare_inputs(setting, traffic, server, startup, seed)
-    kind = kind or simulation_class(setting)
+    kind = simulation_class(setting)
     if not fast or find_spec("numba") is None:
         return complete_result(kind(setting, inputs).run(), server, traffic)
     rows = max(COMPILED_ROWS, 4 * get_replica_bounds(setting)[0])

@@ -69,8 +69,6 @@ class SimulationRequest:
     seed: int = 0
     #: Alternative fields of ``spec.autoscaling``, simulated in addition to the spec; None removes a field.
     settings: Mapping[str, Any] | None = None
-    #: The time at which an update of one replica at a time begins.
-    update_at: str = ""
     # For tune.
     keep: Sequence[str] = ()
     evaluations: int = 200
@@ -104,8 +102,6 @@ class PreparedCase(NamedTuple):
     """Assumptions that were made."""
     warnings: list[Problem]
     """Warnings about the traffic."""
-    update_at: float | None
-    """Second at which an update begins."""
 
     @property
     def autoscaling(self) -> dict[str, Any]:
@@ -128,9 +124,6 @@ def prepare_case(
     bounds: tuple[slo.SloBound, ...] | None = None
     if request.slo:
         bounds = _parse_field(slo.parse_bounds, "slo", request.slo, "write p95=2s, or mean=800ms,uptime=99.9")
-    update_at = None
-    if request.update_at:
-        update_at = _parse_field(load.parse_compound_duration, "update_at", request.update_at, "write 5m")
     server, server_text = _read_server(request)
     plan = _plan_spec(loaded, profile, front_end)
     reading = _read_traffic(request)
@@ -165,7 +158,7 @@ def prepare_case(
         price,
         fast=command == "tune" or len(traffic.times) + words.DECISIONS * traffic.seconds > words.MANY,
     )
-    return PreparedCase(request, front_end, loaded, plan, case, server_text, tuple(notes), reading.problems, update_at)
+    return PreparedCase(request, front_end, loaded, plan, case, server_text, tuple(notes), reading.problems)
 
 
 def _parse_field(parse: Callable[[_Value], _Parsed], name: str, value: _Value, form: str) -> _Parsed:
@@ -260,10 +253,10 @@ def make_report(
 ) -> SimulationReport:
     """Simulate several settings for comparison; ``values`` maps a setting's name to its fields of the spec.
 
-    The first setting is also simulated with the requested update, and if the errors of the server are known, with a faster
-    and a slower server, for a note that states the times.
+    If the errors of the server are known, the first setting is also simulated with a faster and a slower server, for a note
+    that states the times.
     """
-    from ebbtide.simulator import guarding, report, rollout  # noqa: PLC0415 - they need numpy
+    from ebbtide.simulator import guarding, report  # noqa: PLC0415 - they need numpy
 
     case, notes = prepared.case, prepared.notes
     results = {name: case.simulate_setting(setting) for name, setting in settings.items()}
@@ -279,17 +272,6 @@ def make_report(
             case.measure(replace(case, server=server).simulate_setting(settings[first])) for server in (fast, slow)
         )
         notes = (*notes, report.describe_bounds(errors, *times))
-    update = None
-    if prepared.update_at is not None:
-        others = [name for name in results if name != first]
-        simulated = rollout.simulate_update(case, settings[first], prepared.update_at)
-        measured = (rollout.measure_during(case, result, simulated) for result in (results[first], simulated.result))
-        update = report.UpdateReport(simulated, *measured)
-        results = {
-            first: results[first],
-            "with the update": simulated.result,
-            **{name: results[name] for name in others},
-        }
     runs = (
         report.SimulationRun(name, values.get(name, {}), result, case.measure(result))
         for name, result in results.items()
@@ -302,7 +284,6 @@ def make_report(
         case.seed,
         tuple(runs),
         notes,
-        update,
     )
 
 

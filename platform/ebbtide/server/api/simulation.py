@@ -97,9 +97,6 @@ def prepare_request(
         message = f"{len(documents)} specs: exactly one spec can be simulated"
         raise cases.SimulationRequestError(Problem("SIM003", (), message, "send exactly one spec"))
     prepared = cases.prepare_case(request, documents[0], profile, command, front_end)
-    if prepared.update_at is not None and prepared.plan.spec.rollout.surge is None:
-        message = "only an update of one replica at a time is simulated"
-        raise cases.RequestFieldError("update_at", message, "set rollout: {surge: 0} in the spec")
     traffic = prepared.case.traffic
     if len(traffic.times) > REQUESTS[command] or traffic.seconds > SECONDS:
         text = (

@@ -50,13 +50,12 @@ def simulate_for_page(request: SimulationRequest, profile_data: dict[str, Any]) 
             settings["current spec"] = case.setting({})
         settings["Knative's defaults"] = knative_defaults(tried)
         comparison = make_report(prepared._replace(case=case), settings, {})
-    runs, update = comparison.runs, comparison.update
+    runs = comparison.runs
     return {
         "head": report.describe_simulation(comparison).strip(),
         "notes": list(prepared.notes),
         "names": [run.name for run in runs],
         "rows": report.make_table_rows(comparison.runs),
-        "rollout": None if update is None else {"text": update.text, "rows": update.make_rows()},
         "seconds": runs[0].result.seconds,
         "charts": report.make_charts(comparison, POINTS),
         "bounds": [[name, report.format_time_share(share)] for name, share in report.list_causes(runs[0].result)],

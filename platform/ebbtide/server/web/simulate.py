@@ -153,7 +153,6 @@ CAUSES: Final = {
     "zero": "scale to zero",
 }
 WINDOW: Final = NumberInput("stable-window", "Stable window", "s", "60", 10, 600, 5)
-UPDATE: Final = NumberInput("update-at", "Update begins at", "min", "", 0, 60)
 
 
 # State kept between requests.
@@ -290,7 +289,6 @@ def make_question(text: str, **fields: str) -> PageQuestion:
         "start-up": "30",
         "slo": _write_slo(data),
         WINDOW.name: "",
-        UPDATE.name: "",
     }
     defaults |= {number.name: number.default for number in NUMBERS.values()}
     for knob_control in (*(knob.control for knob in KNOBS), METRIC):
@@ -377,7 +375,6 @@ def _make_request(visit: PageVisit, question: PageQuestion) -> SimulationRequest
         slo=fields["slo"],
         cost=f"gpu-hour={fields['price']}" if fields.get("price") else "",
         settings=question.settings or None,
-        update_at=f"{_checked_number(fields, UPDATE)}m" if fields[UPDATE.name] else "",
         evaluations=EVALUATIONS,
         # A shape is the same throughout; of a log, the first half is searched and the second half scores the result.
         part=0.5 if log else 1.0,
@@ -485,7 +482,6 @@ def _render_simulation_page(visit: PageVisit, question: PageQuestion, **context:
         knobs=KNOBS,
         metric=METRIC,
         compiled=find_spec("numba") is not None,
-        update=UPDATE if get_at(spec.data, "spec", "rollout", "surge") == 0 else None,
         **{"window": WINDOW, "of": None, "message": "", **context},
     )
 
