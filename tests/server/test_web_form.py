@@ -441,7 +441,7 @@ def test_without_javascript_the_simulation_is_a_whole_page(site: Site) -> None:
         ({"rate": "100000"}, "TRF007"),
         ({"shape": "log"}, "no log uploaded"),
         ({"shape": "spiral"}, "invalid traffic shape"),
-        ({"words": "empirical:/etc/passwd"}, "read from a file"),
+        ({"words": "empirical:/etc/passwd"}, "unknown server model"),
         ({"words": "fixed:soon"}, "invalid duration"),
         ({"slo": "p95"}, "invalid SLO bound"),
         ({"minReplicas": "9"}, "minReplicas 9 is above maxReplicas 4"),

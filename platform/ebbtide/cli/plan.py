@@ -98,7 +98,7 @@ OPTIONS: Final = (
         default="",
         help="Training pods of one GPU each that always want to run, as in 4xh100,preemptible",
     ),
-    *(option for option in CASE if option.dest not in {"spec", "traffic", "server", "calibrate", "cost"}),
+    *(option for option in CASE if option.dest not in {"spec", "traffic", "server", "cost"}),
     SERVERS,
     make_option(
         "--what-if",

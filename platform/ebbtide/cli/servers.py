@@ -39,9 +39,7 @@ def run(options: Options) -> int:
     for name, entry in sorted(rows):
         fit = entry.fit
         ranges = [f"{span.low:,.0f}-{span.high:,.0f}" for span in (fit.prompt, fit.output, fit.concurrency)]
-        errors = [
-            f"{error.total.p90:.0%}, {error.first.p90:.0%}" for error in (entry.by_row, entry.inside, entry.outside)
-        ]
+        errors = [f"{error.total.p90:.0%}, {error.first.p90:.0%}" for error in entry.errors[1:]]
         table.append([name, entry.measured or "-", *ranges, *errors])
     source = head["source"]
     sys.stdout.write(
@@ -59,16 +57,15 @@ def _describe_entry(name: str, entry: ServerEntry) -> dict[str, Any]:
         "engineVersion": entry.engine_version,
         "measured": entry.measured,
         "points": entry.points,
-        "shapes": [list(shape) for shape in entry.shapes],
+        "shapes": [list(shape) for shape in entry.errors.shapes],
         "promptTokens": list(fit.prompt),
         "outputTokens": list(fit.output),
         "concurrency": list(fit.concurrency),
         "firstToken": list(fit.first),
         "step": list(fit.step),
-        "heldOutByRow": _describe_errors(entry.by_row),
-        "heldOutByShape": _describe_errors(entry.by_shape),
-        "inside": _describe_errors(entry.inside),
-        "outside": _describe_errors(entry.outside),
+        "heldOutByRow": _describe_errors(entry.errors.at),
+        "inside": _describe_errors(entry.errors.inside),
+        "outside": _describe_errors(entry.errors.outside),
     }
 
 

@@ -61,17 +61,9 @@ CASE: Final = (
         "--server",
         metavar="MODEL",
         default="",
-        help="Model of request durations: fixed:200ms,max=16, lognormal:median=500ms,sigma=0.5, empirical:FILE, "
+        help="Model of request durations: fixed:200ms,max=16, lognormal:median=500ms,sigma=0.5, "
         f"llm:max=16,base=150ms,prompt=50us,output=20ms, gpu:h200/llama-3.1-70b/vllm,tp=4 of `ebbtide servers` (default: "
         f"{TOKENS_SERVER} if the traffic has token counts, else {PLAIN_SERVER})",
-    ),
-    make_option(
-        "--calibrate",
-        metavar="FILE",
-        action="append",
-        default=[],
-        help="Fit the server to a load test instead: the JSON of guidellm, inference-perf or vllm bench serve --save-result; "
-        "repeatable",
     ),
     make_option(
         "--start-up",
@@ -144,8 +136,6 @@ def read_case(options: Options, **fields: Any) -> PreparedCase:
     command = options.command
     require_numpy(command)
     columns = parse_columns(options.columns, command)
-    if options.server and options.calibrate:
-        exit_with_usage_error("--server and --calibrate are mutually exclusive: use only one of them", command)
     profile = read_profile(options.profile)
     loaded = _read_spec(options.spec, profile)
     log = _read_log(options)
@@ -155,7 +145,6 @@ def read_case(options: Options, **fields: Any) -> PreparedCase:
         log,
         tuple(columns.items()),
         options.server,
-        tuple(options.calibrate),
         options.start_up,
         options.slo,
         options.cost,

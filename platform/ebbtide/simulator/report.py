@@ -99,16 +99,6 @@ def format_measurement(name: str, measured: SimulationMeasurements) -> str:
     return f"{value:,}" if isinstance(value, int) else format_duration(value)
 
 
-def describe_bounds(errors: str, fast: SimulationMeasurements, slow: SimulationMeasurements) -> str:
-    """Return the times with a faster and with a slower server as one sentence."""
-    times = ", ".join(
-        f"{title} {' to '.join(format_measurement(name, measured) for measured in (fast, slow))}"
-        for name, title in ROWS_OF_TABLE
-        if name in {"p95", "first_token_p95", "inter_token_p95"}
-    )
-    return f"within the server's errors ({errors}): {times}"
-
-
 def format_percent(share: float) -> str:
     """Format a fraction as a percentage; a fraction slightly below 1 is not rounded up to 100%."""
     digits = 3 if 0.999 < share < 1 else 2 if 0.99 < share < 1 else 1  # noqa: PLR2004 - nines

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ebbtide.core.base.problems import Problem, has_errors
@@ -61,8 +60,6 @@ class SimulationRequest:
     #: Column names of the log, by their role.
     columns: tuple[tuple[str, str], ...] = ()
     server: str = ""
-    #: Load tests to fit the server to, instead of ``server``: names of files, which only the command line reads.
-    calibrate: tuple[str, ...] = ()
     start_up: str = "45s"
     slo: str = ""
     cost: str = ""
@@ -171,12 +168,8 @@ def _parse_field(parse: Callable[[_Value], _Parsed], name: str, value: _Value, f
 
 def _read_server(request: SimulationRequest) -> tuple[Server | None, str]:
     """Return the server model, None for the default, and its text. Raises RequestFieldError."""
-    from ebbtide.simulator import calibrate, servers  # noqa: PLC0415 - they need numpy
+    from ebbtide.simulator import servers  # noqa: PLC0415 - it needs numpy
 
-    if request.calibrate:
-        files = [Path(name) for name in request.calibrate]
-        server = _parse_field(calibrate.calibrate_server, "calibrate", files, "use the JSON of a load test")
-        return server, f"fitted to {', '.join(file.name for file in files)}"
     if not request.server:
         return None, ""
     form = "write fixed:200ms,max=8, or lognormal:median=500ms,sigma=0.5,max=16"
@@ -251,11 +244,7 @@ def workload_name_of(loaded: LoadedDocument) -> str:
 def make_report(
     prepared: PreparedCase, settings: Mapping[str, Setting], values: Mapping[str, dict[str, Any]]
 ) -> SimulationReport:
-    """Simulate several settings for comparison; ``values`` maps a setting's name to its fields of the spec.
-
-    If the errors of the server are known, the first setting is also simulated with a faster and a slower server, for a note
-    that states the times.
-    """
+    """Simulate several settings for comparison; ``values`` maps a setting's name to its fields of the spec."""
     from ebbtide.simulator import guarding, report  # noqa: PLC0415 - they need numpy
 
     case, notes = prepared.case, prepared.notes
@@ -265,13 +254,6 @@ def make_report(
         without = case.simulate_setting(guarding.remove_guard(settings[first]))
         notes = (*notes, *guarding.describe_guard(settings[first], results[first], without))
         results["without the guard"] = without
-    bounds = case.server.error_bounds(case.traffic)
-    if bounds is not None:
-        errors, fast, slow = bounds
-        times = (
-            case.measure(replace(case, server=server).simulate_setting(settings[first])) for server in (fast, slow)
-        )
-        notes = (*notes, report.describe_bounds(errors, *times))
     runs = (
         report.SimulationRun(name, values.get(name, {}), result, case.measure(result))
         for name, result in results.items()

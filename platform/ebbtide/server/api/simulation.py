@@ -88,10 +88,6 @@ def prepare_request(
     if not 0 < request.part <= 1 or not 1 <= request.evaluations <= EVALUATIONS:
         message = f"part must be above 0 and at most 1, and evaluations must be 1 to {EVALUATIONS}"
         raise cases.RequestFieldError("part", message, "set part and evaluations within these limits")
-    if request.calibrate or request.server.partition(":")[0] == "empirical":
-        # They name files, and a request must not read the server's files.
-        message = "an empirical server is read from a file"
-        raise cases.RequestFieldError("server", message, "use ebbtide simulate with a local file")
     documents = [*texts.load_text(request.spec.encode(), "", profile)]
     if len(documents) != 1:
         message = f"{len(documents)} specs: exactly one spec can be simulated"
