@@ -20,10 +20,8 @@ from ebbtide.core.documents.profiles import load_built_in  # noqa: E402
 from ebbtide.core.profile.models import Knative, ProfileSpec  # noqa: E402
 from ebbtide.core.spec.inference import Inference  # noqa: E402
 from ebbtide.simulator import engine  # noqa: E402
-from ebbtide.simulator.case import subtract_first_part  # noqa: E402
-from ebbtide.simulator.data import SimulationResult, SimulationUsage, StartUp, TrafficTrace  # noqa: E402
+from ebbtide.simulator.data import SimulationResult, StartUp, TrafficTrace  # noqa: E402
 from ebbtide.simulator.inputs import prepare_inputs  # noqa: E402
-from ebbtide.simulator.load import slice_traffic  # noqa: E402
 from ebbtide.simulator.server_model import ServerError  # noqa: E402
 from ebbtide.simulator.servers import (  # noqa: E402
     FixedServer,
@@ -248,21 +246,6 @@ def test_rates_and_delay() -> None:
     ).timeline
     assert "scale-down delay" in delayed.bound
     assert delayed.ready.sum() > falls.ready.sum()
-
-
-def test_late_replies_of_the_first_part_count_toward_the_rest() -> None:
-    """Two pods need 15 pod-seconds for the first second's requests; the first part of 5 s has used 10 of them."""
-    two, came = setting(limit=1, min_scale=2, max_scale=2), at(30, 0.01, seconds=60.0)
-    first = simulated(two, slice_traffic(came, 0.0, 5.0))
-    whole = simulated(two, came)
-    rest = subtract_first_part(whole, first)
-
-    assert first.replica_seconds == pytest.approx(30, abs=0.1)
-    assert first.at_end == SimulationUsage(10.0, 10.0, 9.99, 5.0, 5.0, 0)
-    assert (rest.replica_seconds, rest.ready_seconds, rest.seconds, rest.up_seconds) == (110.0, 110.0, 55.0, 55.0)
-    assert rest.busy_seconds == pytest.approx(20, abs=0.1)
-    assert whole.at_end is not None
-    assert whole.at_end.replica_seconds == whole.replica_seconds
 
 
 def test_without_scale_to_zero_one_replica_remains() -> None:

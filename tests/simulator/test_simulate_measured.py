@@ -19,10 +19,8 @@ from ebbtide.core.autoscaler.targets import RevisionSettings  # noqa: E402
 from ebbtide.core.base.metrics import TokenSignal  # noqa: E402
 from ebbtide.core.spec.serving import Slo  # noqa: E402
 from ebbtide.simulator import engine, initial, state  # noqa: E402
-from ebbtide.simulator.case import subtract_first_part  # noqa: E402
 from ebbtide.simulator.data import StartUp, TrafficTrace  # noqa: E402
 from ebbtide.simulator.inputs import prepare_inputs  # noqa: E402
-from ebbtide.simulator.load import slice_traffic  # noqa: E402
 from ebbtide.simulator.measured import (  # noqa: E402
     BatchingServer,
     ErrorShares,
@@ -396,19 +394,3 @@ def test_slo_in_tokens_needs_a_server_with_tokens() -> None:
     result = engine.simulate(Setting(), constant_traffic(2, 1.0, 5, 5), parse_server("fixed:1s"), StartUp(), 0)
     with pytest.raises(ServerError, match="the SLO ttft-p95=500ms needs the times of tokens"):
         measure_result(result, parse_bounds("ttft-p95=500ms"))
-
-
-def test_the_rest_of_the_traffic_has_the_times_of_its_tokens() -> None:
-    """A search evaluates its settings on the part of the traffic that it was not searched on."""
-    server, came = make_server(16), constant_traffic(100, 0.2, 1000, 50)
-    setting = Setting(revision=RevisionSettings(min_scale=1, max_scale=1))
-    first, whole = (
-        engine.simulate(setting, traffic, server, StartUp(), 0) for traffic in (slice_traffic(came, 0.0, 10.0), came)
-    )
-    rest = subtract_first_part(whole, first)
-    for name in ("first_token", "inter_token", "tokens"):
-        values, all_values = getattr(rest, name), getattr(whole, name)
-        assert len(values) == 50, name
-        assert (values == all_values[50:]).all(), name
-    bound = measure_result(rest, parse_bounds("ttft-p95=10s")).bound_results[0]
-    assert bound.value == 1

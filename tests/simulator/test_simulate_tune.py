@@ -29,7 +29,7 @@ KNOBS = (
     tune.Knob(tune.THRESHOLD, (1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 32)),
     tune.Knob("minReplicas", (1, 2, 3, 4, 6, 8)),
     tune.Knob("scaleDownDelaySeconds", (None, 30, 60, 120, 300, 600)),
-    tune.Knob("stable-window", (15.0, 30.0, 60.0, 90.0, 120.0), "cluster"),
+    tune.Knob("stable-window", (15.0, 30.0, 60.0, 90.0, 120.0)),
 )
 BASE: Values = {tune.THRESHOLD: 100, "minReplicas": 1, "scaleDownDelaySeconds": None, "stable-window": 60.0}
 
@@ -236,9 +236,6 @@ def test_no_recommendation_costs_more_than_the_spec(scaling: dict[str, Any], wor
     if tuning.chosen is not None:
         assert tuning.chosen.holds
         assert not tuning.current.holds or tuning.chosen.cost <= tuning.current.cost
-    if tuning.cluster is not None:
-        assert tuning.chosen is not None
-        assert tuning.cluster.cost < tuning.chosen.cost
 
 
 def case_of(block: dict[str, Any], words: str) -> Case:
@@ -370,8 +367,6 @@ def tuned(points: list[tune.SettingPoint], **changes: Any) -> tune.TuningResult:
         "current": current,
         "default": tune.SettingPoint({}, measured(20.0, 1.0)),
         "lowered": None,
-        "cluster": None,
-        "cluster_now": {"stable-window": 60.0, "panic-window-percentage": 10.0},
         "reliefs": (),
         "rest": {},
         "part": 60.0,
@@ -401,17 +396,6 @@ def test_the_recommendation_is_explained() -> None:
             "replica-hours."
         ),
     ]
-
-
-def test_cluster_settings_are_suggested_separately() -> None:
-    cluster = tune.SettingPoint(
-        {**GOOD.values, "stable-window": 30.0, "panic-window-percentage": 10.0}, measured(0.9, 1.6)
-    )
-
-    assert advice.make_sentences(tuned([GOOD], cluster=cluster))[-1] == (
-        "Cluster settings can save more: stable-window 30s in config-autoscaler, which applies to all services, with "
-        "metricThreshold 12, minReplicas 2 in this spec, would save another 20% of the replica-hours."
-    )
 
 
 def test_a_violation_on_the_rest_is_reported() -> None:
@@ -449,7 +433,7 @@ def test_the_json_of_a_search() -> None:
 
     assert list(data) == [
         "workload", "evaluations", "interrupted", "searchedSeconds", "feasible", "asItIs", "knativeDefaults",
-        "onlyThreshold", "recommended", "withCluster", "front", "reliefs", "advice",
+        "onlyThreshold", "recommended", "front", "reliefs", "advice",
     ]  # fmt: skip
     assert data["recommended"]["changes"] == {"metricThreshold": 12, "minReplicas": 2}
     assert [row["replicaHours"] for row in data["front"]] == [1.0, 1.5, 2.0, 3.0]

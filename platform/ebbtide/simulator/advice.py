@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ebbtide.core.base.prose import count_noun
-from ebbtide.simulator.case import CLUSTER
 from ebbtide.simulator.report import SimulationReport, align_table, format_percent, measurements_to_json, round_number
 from ebbtide.simulator.report import render_report_page as report_page
 from ebbtide.simulator.slo import SimulationMeasurements, format_duration
@@ -18,7 +17,6 @@ NAMES: Final = {
     "default": "Knative's defaults",
     "lowered": "threshold change only",
     "chosen": "recommended",
-    "cluster": "with cluster settings",
 }
 NAMES_IN_SENTENCES: Final = {
     "current": "the current spec",
@@ -32,7 +30,7 @@ MIN_DIFFERENCE: Final = 0.005
 
 def list_compared_points(tuned: TuningResult) -> dict[str, SettingPoint]:
     """Return the settings to compare, by name."""
-    points = {name: getattr(tuned, name) for name in ("default", "current", "lowered", "chosen", "cluster")}
+    points = {name: getattr(tuned, name) for name in ("default", "current", "lowered", "chosen")}
     return {name: point for name, point in points.items() if point is not None}
 
 
@@ -123,21 +121,6 @@ def make_sentences(tuned: TuningResult) -> list[str]:
         point = list_compared_points(tuned).get(name)
         if point is not None and point.values != chosen.values:
             out.append(_compare_setting(name, point, chosen))
-    if tuned.cluster is not None:
-        values = tuned.cluster.values
-        changed_settings = diff_values(
-            {name: value for name, value in values.items() if name in CLUSTER}, tuned.cluster_now
-        )
-        cluster_changes = format_changes(
-            {name: f"{value:g}{'s' * (name == 'stable-window')}" for name, value in changed_settings.items()}, {}
-        )
-        spec_changes = format_changes(
-            {name: value for name, value in values.items() if name not in CLUSTER}, tuned.current.values
-        )
-        out.append(
-            f"Cluster settings can save more: {cluster_changes} in config-autoscaler, which applies to all services, with "
-            f"{spec_changes} in this spec, would save another {_format_percent(1 - tuned.cluster.cost / chosen.cost)} of the replica-hours."
-        )
     if "chosen" in tuned.rest and not tuned.rest["chosen"].holds:
         out.append(
             "On the rest of the traffic, the recommended setting violates the SLO, because that part differs from the part "
@@ -327,7 +310,6 @@ def tuning_to_json(tuned: TuningResult, workload: str) -> dict[str, Any]:
         "default": "knativeDefaults",
         "lowered": "onlyThreshold",
         "chosen": "recommended",
-        "cluster": "withCluster",
     }
     points = list_compared_points(tuned)
     return {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,13 +27,6 @@ if TYPE_CHECKING:
     from ebbtide.core.profile.models import Profile
     from ebbtide.simulator.server_model import Server
     from ebbtide.simulator.setting import Setting
-
-#: Keys of ``config-autoscaler`` that a search may change, and the field that each sets.
-CLUSTER: Final = {
-    "stable-window": "stable_window",
-    "panic-window-percentage": "panic_window_percentage",
-    "panic-threshold-percentage": "panic_threshold_percentage",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +51,6 @@ class Case:
         document = copy.deepcopy(self.document)
         autoscaling = document["spec"].setdefault("autoscaling", {})
         for name, value in values.items():
-            if name in CLUSTER:
-                continue
             if value is None:
                 autoscaling.pop(name, None)
             else:
@@ -68,9 +59,7 @@ class Case:
         if loaded.inference is None:
             reasons = "; ".join(f"{problem.path}: {problem.message}" for problem in loaded.problems)
             raise settings.NotSimulated("spec", reasons)
-        translated = settings.read_spec_setting(loaded.inference, self.profile)
-        cluster = {CLUSTER[name]: value for name, value in values.items() if name in CLUSTER}
-        return replace(translated, config=replace(translated.config, **cluster)) if cluster else translated
+        return settings.read_spec_setting(loaded.inference, self.profile)
 
     def is_renderable(self, values: Mapping[str, Any]) -> bool:
         """Return whether the values are valid in combination."""
@@ -115,39 +104,9 @@ class Case:
     def _alone(self) -> NDArray[np.float64]:
         return self.server.alone(self.traffic, np.random.default_rng(self.seed))
 
-    def cluster(self) -> dict[str, float]:
-        """Return the cluster's current values of the keys that a search may change."""
-        config = self.setting({}).config
-        return {key: getattr(config, name) for key, name in CLUSTER.items()}
-
-    def until(self, seconds: float) -> Case:
-        """Return the case with only the first ``seconds`` of the traffic."""
-        return replace(self, traffic=slice_traffic(self.traffic, 0.0, seconds))
-
-
-def subtract_first_part(whole: SimulationResult, first: SimulationResult) -> SimulationResult:
-    """Return the result for the rest of the traffic, given the result ``first`` of its first part.
-
-    The rest therefore starts with the pods that the first part left, not with an idle service. Replies of the first part
-    that end after it count toward the rest.
-    """
-    start = len(first.latency)
-    assert first.at_end is not None
-    return SimulationResult(
-        latency=whole.latency[start:],
-        wait=whole.wait[start:],
-        cold=whole.cold[start:],
-        lost=whole.lost[start:],
-        first_token=_drop_first(whole.first_token, start),
-        inter_token=_drop_first(whole.inter_token, start),
-        tokens=_drop_first(whole.tokens, start),
-        timeline=whole.timeline,
-        **whole.since(first.at_end),
-    )
-
-
-def _drop_first(values: NDArray[np.float64] | None, number: int) -> NDArray[np.float64] | None:
-    return None if values is None else values[number:]
+    def cut(self, start: float, end: float) -> Case:
+        """Return the case with only the traffic from ``start`` to ``end`` in seconds."""
+        return replace(self, traffic=slice_traffic(self.traffic, start, end))
 
 
 #: Number of GPUs per replica.

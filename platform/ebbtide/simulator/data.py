@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -88,13 +88,6 @@ class SimulationUsage:
     """Seconds in which a request would have been answered: a pod was ready, or could have started in time."""
     cold_starts: int
 
-    def since(self, earlier: SimulationUsage) -> dict[str, Any]:
-        """Return the usage since an earlier point in time, by field."""
-        return {
-            field_.name: getattr(self, field_.name) - getattr(earlier, field_.name)
-            for field_ in fields(SimulationUsage)
-        }
-
 
 class GuardStep(NamedTuple):
     """A guard's decision that differs from the one before it: its second in the traffic, and the decision."""
@@ -116,8 +109,6 @@ class SimulationResult(SimulationUsage):
     lost: NDArray[np.bool_]
     """True if the request timed out or was rejected."""
     timeline: Timeline
-    at_end: SimulationUsage | None = None
-    """Usage at the end of the traffic, without the replies after it; None if nothing was simulated."""
     first_token: NDArray[np.float64] | None = None
     """Seconds from arrival to the first token; NaN without a reply. None if the server does not produce tokens."""
     inter_token: NDArray[np.float64] | None = None

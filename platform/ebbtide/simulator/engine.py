@@ -377,7 +377,7 @@ class Simulation:
         for name in ("in_pods", "queued"):
             change = np.diff(read_column(ticks, name), prepend=0)
             means.append(np.divide(change, steps, out=np.zeros(len(times)), where=steps > 0))
-        sums, at_end = self.sums, _copy_integrals(self.world.sums_at_end)
+        sums = self.sums
         first_token = read_column(requests, "first_token")
         return SimulationResult(
             first_token=None
@@ -396,7 +396,6 @@ class Simulation:
                 queued=means[1],
                 bound=tuple(BOUND[code] for code in read_column(ticks, "cause").tolist()),
             ),
-            at_end=_make_usage(inputs, at_end, inputs.end, int(self.world.state.cold_starts_at_end)),
             notes={"utilization": sums.utilization / 100 / sums.ready if sums.ready else 0.0},
             **vars(_make_usage(inputs, sums, end, self.cold_starts)),
         )

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from ebbtide.core.base import metrics
 from ebbtide.core.base.problems import Path
 from ebbtide.core.translation.plan import Scaling
-from ebbtide.simulator.case import Case, subtract_first_part
+from ebbtide.simulator.case import Case
 from ebbtide.simulator.data import StartUp
-from ebbtide.simulator.setting import Setting, knative_defaults
+from ebbtide.simulator.setting import knative_defaults
 from ebbtide.simulator.slo import SimulationMeasurements
 
 Floats = NDArray[np.float64]
@@ -46,11 +46,10 @@ EVALUATIONS: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Knob:
-    """Field of the spec or key of the cluster to vary, with the values to try, in order."""
+    """Field of the spec to vary, with the values to try, in order."""
 
     name: str
     values: tuple[Any, ...]
-    where: Literal["spec", "cluster"] = "spec"
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,11 +320,6 @@ DELAYS: Final = (None, 30, 60, 120, 300, 600, 900)
 RETENTIONS: Final = (None, 60, 300, 900, 1800, 3600)
 LIMITS: Final = (None, 8, 16, 32, 64, 128)
 MINIMA: Final = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)
-CLUSTER_KNOBS: Final = (
-    Knob("stable-window", (15.0, 30.0, 60.0, 90.0, 120.0, 180.0, 300.0), "cluster"),
-    Knob("panic-threshold-percentage", (110.0, 150.0, 200.0, 400.0, 1000.0), "cluster"),
-    Knob("panic-window-percentage", (5.0, 10.0, 20.0, 50.0), "cluster"),
-)
 #: Metrics that only the KPA supports.
 REQUESTS: Final = tuple(row.name for row in metrics.ROWS.values() if row.autoscaler == "kpa")
 #: Target utilization in percent; None is Knative's default of 70.
@@ -521,11 +515,9 @@ def find_highest(low: float, high: float, holds: Callable[[float], bool], steps:
 
 #: Share of the replica-hours that a change must save.
 MIN_SAVING: Final = 0.01
-#: Share that a change of cluster settings must save: more, because it affects every service.
-MIN_CLUSTER_SAVING: Final = 0.03
 #: Fields that are meaningful only in combination.
 TOGETHER: Final = ("metric", THRESHOLD, "metricThresholdPercentage")
-#: Share of the evaluations for the main search; the rest refines its best point and tries cluster settings.
+#: Share of the evaluations for the main search; half of the rest refines its best point.
 MAIN: Final = 0.8
 
 
@@ -541,11 +533,7 @@ class TuningResult:
     lowered: SettingPoint | None
     """Spec with the highest threshold that meets the SLO, otherwise unchanged."""
     chosen: SettingPoint | None
-    """Cheapest point that meets the SLO with spec fields only, without changes that save almost nothing."""
-    cluster: SettingPoint | None
-    """Point cheaper than the chosen one that also changes cluster settings."""
-    cluster_now: Mapping[str, float]
-    """Current cluster settings."""
+    """Cheapest point that meets the SLO, without changes that save almost nothing."""
     reliefs: tuple[Relief, ...]
     """Changes that would help if no point meets the SLO."""
     rest: Mapping[str, SimulationMeasurements]
@@ -578,7 +566,7 @@ def tune_settings(
     """
     knobs, base, bounds = space
     is_whole = part >= case.traffic.seconds
-    first = case if is_whole else case.until(part)
+    first = case if is_whole else case.cut(0.0, part)
     seconds = first.service_seconds()
     current = SettingPoint(base, first.evaluate(base), convert_to_in_flight(base, seconds))
     defaults = knative_defaults(first.setting(base))
@@ -601,7 +589,7 @@ def tune_settings(
 
     result = search(knobs, line).run(round(evaluations * MAIN))
     result.points.append(current)
-    lowered = cluster = None
+    lowered = None
     threshold = knobs[0]
     if not result.interrupted:
         alone = search((threshold,), line).run(len(threshold.values), PROMISE)
@@ -613,23 +601,20 @@ def tune_settings(
     chosen = result.best
     if not result.interrupted and chosen is not None:
         chosen = simplify_best(result, first.evaluate, current, lowered, valid)
-        if not result.interrupted:
-            cluster = _search_cluster(result, search, chosen, threshold, first.cluster(), remaining)
     reliefs: tuple[Relief, ...] = ()
     rest: dict[str, SimulationMeasurements] = {}
     try:
         if not result.interrupted and result.best is None and result.nearest is not None:
             reliefs = find_reliefs(first, result.nearest.values, *bounds)
         if not result.interrupted and not is_whole:
-            rest["default"] = _measure_rest(case, first, defaults)
-            points = {"current": current, "chosen": chosen, "lowered": lowered, "cluster": cluster}
-            for name, point in points.items():
-                if point is not None:
-                    rest[name] = _measure_rest(case, first, first.setting(point.values))
+            second = case.cut(part, case.traffic.seconds)
+            rest["default"] = second.measure(second.simulate_setting(defaults))
+            points = {"current": current, "chosen": chosen, "lowered": lowered}
+            rest |= {name: second.evaluate(point.values) for name, point in points.items() if point is not None}
     except KeyboardInterrupt:
         result.interrupted, rest = True, {}
     part = min(part, case.traffic.seconds)
-    return TuningResult(result, current, default, lowered, chosen, cluster, first.cluster(), reliefs, rest, part)
+    return TuningResult(result, current, default, lowered, chosen, reliefs, rest, part)
 
 
 def simplify_best(
@@ -675,32 +660,6 @@ def simplify_best(
         candidates,
         key=lambda point: (len(diff_values(point.values, current.values)), point.measured.used, point is not best),
     )
-
-
-def _search_cluster(
-    result: SearchResult,
-    search: Callable[[tuple[Knob, ...], Values], Search],
-    best: SettingPoint,
-    threshold: Knob,
-    cluster: Mapping[str, float],
-    evaluations: int,
-) -> SettingPoint | None:
-    """Return a point near ``best`` that also changes cluster settings and is clearly cheaper, None if there is none.
-
-    ``cluster`` has the current settings. Of ``result``, only ``interrupted`` changes.
-    """
-    knobs = tuple(
-        Knob(knob.name, tuple(sorted({*knob.values, cluster[knob.name]})), "cluster") for knob in CLUSTER_KNOBS
-    )
-    # A spec without a threshold has no adjacent thresholds to try.
-    thresholds = refine_knobs(best.raw, threshold)[:1] if best.raw.get(THRESHOLD) is not None else ()
-    found = search((*thresholds, *knobs), {**best.raw, **cluster}).run(evaluations, PROMISE)
-    result.interrupted = found.interrupted
-    return found.best if found.best is not None and found.best.cost < best.cost * (1 - MIN_CLUSTER_SAVING) else None
-
-
-def _measure_rest(case: Case, first: Case, setting: Setting) -> SimulationMeasurements:
-    return case.measure(subtract_first_part(case.simulate_setting(setting), first.simulate_setting(setting)))
 
 
 def diff_values(values: Mapping[str, Any], before: Mapping[str, Any]) -> Values:

@@ -303,7 +303,7 @@ def _prepare_replay(
         raise NoReplayError(error.message) from error
     traffic = prepared.case.traffic
     share = min(1.0, MAX_REQUESTS / max(1, len(traffic.times)))
-    return prepared._replace(case=prepared.case.until(traffic.seconds * share))
+    return prepared._replace(case=prepared.case.cut(0.0, traffic.seconds * share))
 
 
 def _describe_traffic(prepared: PreparedCase) -> str:
