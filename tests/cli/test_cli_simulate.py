@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import html
 import importlib.util
 import json
-import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -290,27 +288,6 @@ def test_write_changes_the_spec_and_keeps_its_comments(run: Any, spec: Path) -> 
     assert run("check", spec).code == 0
 
 
-def test_a_search_as_html_shows_the_recommended_setting(run: Any, spec: Path) -> None:
-    out = tune(run, spec, "-o", "html").out
-
-    assert out.startswith("<!DOCTYPE html>")
-    match = re.search(r'<script id="data" type="application/json">(.*?)</script>', out, re.DOTALL)
-    assert match is not None
-    front = json.loads(match[1])["front"]
-    known = json.loads(tune(run, spec, "-o", "json").out)
-    kinds = [point["kind"] for point in front["points"]]
-    assert {kind: kinds.count(kind) for kind in ("chosen", "current", "default")} == {
-        "chosen": 1,
-        "current": 1,
-        "default": 1,
-    }
-    assert kinds.count("tried") > 20
-    line = [(point["x"], point["y"]) for point in front["points"] if point.get("front")]
-    assert line == [(row["replicaHours"], row["attainment"]) for row in known["front"]]
-    assert front["promised"] == [{"share": 0.95, "name": "p95=2s"}]
-    assert all(html.escape(sentence) in out for sentence in known["advice"])
-
-
 def test_fields_to_keep_are_kept(run: Any, spec: Path) -> None:
     data = json.loads(tune(run, spec, "-o", "json", "--keep", "minReplicas,metric").out)
 
@@ -383,8 +360,7 @@ def test_the_comparison_of_start_ups_as_text(run: Any, spec: Path) -> None:
     ("words", "message"),
     [
         (("--start",), "--start needs at least one of node, pull and weights in --start-up"),
-        ((*PHASES, "--write"), "--start compares start-ups: remove --write and -o html"),
-        ((*PHASES, "-o", "html"), "--start compares start-ups: remove --write and -o html"),
+        ((*PHASES, "--write"), "--start compares start-ups: remove --write"),
     ],
 )
 def test_what_cannot_be_compared_is_a_usage_error(run: Any, spec: Path, words: tuple[str, ...], message: str) -> None:

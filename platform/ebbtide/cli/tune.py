@@ -17,7 +17,6 @@ from ebbtide.simulator.request import (
     PreparedCase,
     make_report,
     open_search,
-    raise_refusals,
     search_settings,
     tuning_to_json,
     workload_name_of,
@@ -26,7 +25,7 @@ from ebbtide.simulator.words import KEEPABLE
 
 if TYPE_CHECKING:
     from ebbtide.core.readers.loaded import LoadedDocument
-    from ebbtide.simulator.tune import SearchResult, TuningResult
+    from ebbtide.simulator.tune import SearchResult
 
 INTERRUPTED: Final = 130
 BAR: Final = 24
@@ -53,7 +52,7 @@ OPTIONS: Final = (
         help="Compare what a node with room, the image and the weights on the node save: the cheapest settings with each; "
         "needs phases in --start-up",
     ),
-    make_output_option("text", "json", "html"),
+    make_output_option("text", "json"),
 )
 
 
@@ -67,8 +66,8 @@ def run(options: Options) -> int:
         if kept_fields - set(KEEPABLE):
             invalid = ", ".join(sorted(kept_fields - set(KEEPABLE)))
             exit_with_usage_error(f"invalid --keep {invalid!r}: must be one of {', '.join(KEEPABLE)}", "tune")
-        if options.start and (options.write or options.output == "html"):
-            exit_with_usage_error("--start compares start-ups: remove --write and -o html", "tune")
+        if options.start and options.write:
+            exit_with_usage_error("--start compares start-ups: remove --write", "tune")
         prepared = read_case(
             options, keep=kept_fields, evaluations=options.evaluations, part=1.0 if options.start else options.part
         )
@@ -97,8 +96,7 @@ def _compare_starts(options: Options, prepared: PreparedCase) -> int:
     if options.output == "json":
         write_json(starts.starts_to_json(candidates, workload_name_of(prepared.loaded)))
     else:
-        with raise_refusals(prepared):
-            head = report.describe_simulation(make_report(prepared, {"current spec": prepared.case.setting({})}, {}))
+        head = report.describe_simulation(make_report(prepared, {}, {}))
         sys.stdout.write(starts.render_starts_text(candidates, head))
     if candidates[-1].tuned.result.interrupted:
         return INTERRUPTED
@@ -117,15 +115,12 @@ def _run_search(options: Options, prepared: PreparedCase) -> int:
         tuned = search_settings(prepared, space, progress.show)
     finally:
         progress.end()
-    with raise_refusals(prepared):
-        tune_report = _make_report(prepared, tuned)
-    if options.output == "html":
-        sys.stdout.write(advice.render_advice_page(tuned, tune_report))
-    elif options.output == "json":
+    if options.output == "json":
         write_json(tuning_to_json(prepared, tuned))
     else:
         notes_text = "".join(f"note: {note}\n" for note in prepared.notes)
-        sys.stdout.write(advice.render_advice_text(tuned, report.describe_simulation(tune_report) + notes_text))
+        head = report.describe_simulation(make_report(prepared, {}, {}))
+        sys.stdout.write(advice.render_advice_text(tuned, head + notes_text))
     if tuned.result.interrupted:
         if options.write:
             sys.stderr.write(f"Interrupted: {options.spec} is unchanged.\n")
@@ -135,17 +130,6 @@ def _run_search(options: Options, prepared: PreparedCase) -> int:
     if options.write:
         _write_settings(options.spec, prepared.loaded, diff_values(tuned.chosen.values, tuned.current.values))
     return 0
-
-
-def _make_report(prepared: PreparedCase, tuned: TuningResult) -> Any:
-    """Return a report over all traffic that compares the recommended setting, the spec and Knative's defaults."""
-    from ebbtide.simulator.setting import knative_defaults  # it needs numpy
-
-    case = prepared.case
-    settings = {} if tuned.chosen is None else {"recommended": case.setting(tuned.chosen.values)}
-    spec_setting = case.setting({})
-    settings |= {"current spec": spec_setting, "Knative's defaults": knative_defaults(spec_setting)}
-    return make_report(prepared, settings, {})
 
 
 class ProgressBar:

@@ -308,11 +308,8 @@ def _run_to_json(run: SimulationRun) -> dict[str, Any]:
 # HTML.
 
 
-def render_report_page(report: SimulationReport, lead: str = "", front: Mapping[str, Any] | None = None) -> str:
-    """Return a self-contained HTML page with zoomable charts.
-
-    ``lead`` is HTML that precedes the table, ``front`` the points of a search (``advice.page``).
-    """
+def render_report_page(report: SimulationReport) -> str:
+    """Return a self-contained HTML page with zoomable charts."""
     spec_run = report.runs[0]
     title = f"{report.workload}: simulation of {count_requests(report.traffic)}"
     table = make_table_rows(report.runs)
@@ -321,20 +318,18 @@ def render_report_page(report: SimulationReport, lead: str = "", front: Mapping[
         "end": spec_run.result.seconds,
         "charts": make_charts(report),
         "bound": _make_cause_intervals(spec_run.result),
-        "front": front,
     }
     rows = f"<table><thead><tr><th scope=col>response time and cost</th>{names}</tr></thead><tbody>{make_html_rows(table)}</tbody></table>"
-    return fill_page(title, describe_simulation(report), report.notes, lead, rows, data)
+    return fill_page(title, describe_simulation(report), report.notes, rows, data)
 
 
-def fill_page(title: str, head: str, notes: Sequence[str], lead: str, table: str, data: Mapping[str, Any]) -> str:
-    """Return a page with a table and charts; ``lead`` and ``table`` are HTML, ``data`` is what the page's script reads."""
+def fill_page(title: str, head: str, notes: Sequence[str], table: str, data: Mapping[str, Any]) -> str:
+    """Return a page with a table and charts; ``table`` is HTML, ``data`` is what the page's script reads."""
     template = files("ebbtide.simulator").joinpath("report.html").read_text(encoding="utf-8")
     replacements = {
         "TITLE": html.escape(title),
         "HEAD": html.escape(head),
         "NOTES": "".join(f"<p class=note>{html.escape(note)}</p>" for note in notes),
-        "FRONT": lead,
         "TABLE": table,
         # A name may contain any text; inside a script element, none may look like its end tag.
         "DATA": json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),

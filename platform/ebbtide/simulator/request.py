@@ -249,8 +249,8 @@ def make_report(
 
     case, notes = prepared.case, prepared.notes
     results = {name: case.simulate_setting(setting) for name, setting in settings.items()}
-    first = next(iter(settings))
-    if results[first].guard is not None:
+    first = next(iter(settings), None)
+    if first is not None and results[first].guard is not None:
         without = case.simulate_setting(guarding.remove_guard(settings[first]))
         notes = (*notes, *guarding.describe_guard(settings[first], results[first], without))
         results["without the guard"] = without

@@ -3,8 +3,8 @@
 A point has one value for each knob. A point is better than another if it consumes less of the SLO's error budget, or
 takes fewer replica-hours; the points that no other beats in both form the Pareto front. Along the threshold knob, both
 are monotonic: a higher threshold means fewer replicas and more waiting. The search therefore follows lines of thresholds,
-abandons a line as soon as it cannot become cheaper than the best known point, and changes one other knob at a time. When
-none of these changes helps, a model fitted to the known points selects the next one.
+abandons a line as soon as it cannot become cheaper than the best known point, and changes one other knob at a time, until
+none of these changes helps.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from dataclasses import KW_ONLY, InitVar, dataclass, field
 from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ebbtide.core.base import metrics
 from ebbtide.core.base.problems import Path
@@ -26,8 +25,6 @@ from ebbtide.simulator.data import StartUp
 from ebbtide.simulator.setting import knative_defaults
 from ebbtide.simulator.slo import SimulationMeasurements
 
-Floats = NDArray[np.float64]
-
 Values = dict[str, Any]
 Place = tuple[int, ...]
 
@@ -36,11 +33,6 @@ THRESHOLD: Final = "metricThreshold"
 #: Levels of error budget consumption to search, each with its share of the evaluations: the SLO, half and double.
 LEVELS: Final = ((1.0, 0.7), (0.5, 0.15), (2.0, 0.15))
 PROMISE: Final = ((1.0, 1.0),)
-#: Number of places from which the next one is chosen, if the grid has more.
-MAX_CANDIDATES: Final = 4096
-#: Offset of the consumed budget before its logarithm is taken: differences far below it do not matter.
-USED_FLOOR: Final = 0.05
-RIDGE: Final = 0.01
 EVALUATIONS: Final = 200
 
 
@@ -181,13 +173,7 @@ class Search:
         )
         try:
             best = self._search_threshold_line(best.place if best else self._find_start(), level, best)
-            best = self._improve_knobs(best, level)
-            while place := self._find_promising_place(level):
-                point = self._evaluate_place(place)
-                if point is not None and (best is None or point.cost < best.cost):
-                    improved = self._search_threshold_line(place, level, best)
-                    if improved is not None and improved is not best:
-                        best = self._improve_knobs(improved, level)
+            self._improve_knobs(best, level)
         except SearchStopped:
             return
 
@@ -195,7 +181,7 @@ class Search:
         """Return the place closest to the base values."""
         return tuple(_find_nearest(knob.values, self.base.get(knob.name)) for knob in self.knobs)
 
-    def _improve_knobs(self, best: SettingPoint | None, level: float) -> SettingPoint | None:
+    def _improve_knobs(self, best: SettingPoint | None, level: float) -> None:
         """Change one knob after another as long as the result improves."""
         has_improved = True
         while has_improved:
@@ -205,7 +191,6 @@ class Search:
                 if improved is not None and improved is not best:
                     best, has_improved = improved, True
                     break
-        return best
 
     def _list_neighbors(self, place: Place) -> Iterator[Place]:
         """Yield the places that differ in one knob other than the threshold: adjacent values first, then all others."""
@@ -219,43 +204,6 @@ class Search:
         ]
         for _, number, index in sorted(moves, key=lambda move: move[0]):
             yield (*place[:number], index, *place[number + 1 :])
-
-    def _find_promising_place(self, level: float) -> Place | None:
-        """Return the place with the lowest predicted cost whose predicted budget is within ``level``; None if none is left.
-
-        Predictions come from a quadratic model of the knobs' positions, fitted to the known points, with random errors.
-        """
-        sizes = np.array([len(knob.values) for knob in self.knobs])
-        total = math.prod(sizes.tolist())
-        numbers = np.arange(total) if total <= MAX_CANDIDATES else self.draws.integers(0, total, MAX_CANDIDATES)
-        places = np.stack(np.unravel_index(numbers, sizes), axis=1)
-        places = places[[tuple(place) not in self.known for place in places.tolist()]]
-        if not len(places):
-            return None
-        if not self.result.points:
-            return tuple(places[0].tolist())
-        evaluated = np.array([point.place for point in self.result.points])
-        costs = np.log([point.cost + 1e-9 for point in self.result.points])
-        used = np.log([min(point.measured.used, 100.0) + USED_FLOOR for point in self.result.points])
-        known_terms, candidate_terms = _make_quadratic_terms(evaluated, sizes), _make_quadratic_terms(places, sizes)
-        predicted_used = self._predict_with_errors(known_terms, used, candidate_terms)
-        predicted_costs = self._predict_with_errors(known_terms, costs, candidate_terms)
-        within_level = predicted_used <= math.log(level + USED_FLOOR)
-        best = (
-            int(np.where(within_level, predicted_costs, np.inf).argmin())
-            if within_level.any()
-            else int(predicted_used.argmin())
-        )
-        return tuple(places[best].tolist())
-
-    def _predict_with_errors(self, known_terms: Floats, values: Floats, terms: Floats) -> Floats:
-        """Predict ``values`` at new positions by ridge regression, with random errors of its standard deviation."""
-        inverse = np.linalg.inv(known_terms.T @ known_terms + RIDGE * np.eye(known_terms.shape[1]))
-        weights = inverse @ known_terms.T @ values
-        spread = float((values - known_terms @ weights).std())
-        uncertainty = np.sqrt(1 + np.einsum("ij,jk,ik->i", terms, inverse, terms))
-        predictions: Floats = terms @ weights + spread * uncertainty * self.draws.standard_normal(len(terms))
-        return predictions
 
     def _move_threshold(self, place: Place, index: int) -> Place:
         return (*place[: self.line], index, *place[self.line + 1 :])
@@ -294,14 +242,6 @@ class Search:
         if cheapest is None or (best is not None and cheapest.cost >= best.cost):
             return best
         return cheapest
-
-
-def _make_quadratic_terms(places: NDArray[np.int64], sizes: NDArray[np.int64]) -> Floats:
-    """Return the model's terms: 1, each knob's position from 0 to 1, and the products of each two positions."""
-    positions = places / np.maximum(sizes - 1, 1)
-    first, second = np.triu_indices(len(sizes))
-    ones = np.ones((len(places), 1))
-    return np.concatenate([ones, positions, positions[:, first] * positions[:, second]], axis=1)
 
 
 def _find_nearest(values: tuple[Any, ...], target: Any) -> int:
@@ -530,8 +470,6 @@ class TuningResult:
     """Current spec."""
     default: SettingPoint
     """Knative's defaults with the spec's bounds."""
-    lowered: SettingPoint | None
-    """Spec with the highest threshold that meets the SLO, otherwise unchanged."""
     chosen: SettingPoint | None
     """Cheapest point that meets the SLO, without changes that save almost nothing."""
     reliefs: tuple[Relief, ...]
@@ -589,18 +527,12 @@ def tune_settings(
 
     result = search(knobs, line).run(round(evaluations * MAIN))
     result.points.append(current)
-    lowered = None
-    threshold = knobs[0]
-    if not result.interrupted:
-        alone = search((threshold,), line).run(len(threshold.values), PROMISE)
-        lowered = alone.best
-        result.add(alone)
     remaining = max(evaluations - result.evaluations, 2) // 2
     if not result.interrupted and result.best is not None and result.best.raw.get(THRESHOLD) is not None:
-        result.add(search(refine_knobs(result.best.raw, threshold), result.best.raw).run(remaining, PROMISE))
+        result.add(search(refine_knobs(result.best.raw, knobs[0]), result.best.raw).run(remaining, PROMISE))
     chosen = result.best
     if not result.interrupted and chosen is not None:
-        chosen = simplify_best(result, first.evaluate, current, lowered, valid)
+        chosen = simplify_best(result, first.evaluate, current, valid)
     reliefs: tuple[Relief, ...] = ()
     rest: dict[str, SimulationMeasurements] = {}
     try:
@@ -609,35 +541,31 @@ def tune_settings(
         if not result.interrupted and not is_whole:
             second = case.cut(part, case.traffic.seconds)
             rest["default"] = second.measure(second.simulate_setting(defaults))
-            points = {"current": current, "chosen": chosen, "lowered": lowered}
+            points = {"current": current, "chosen": chosen}
             rest |= {name: second.evaluate(point.values) for name, point in points.items() if point is not None}
     except KeyboardInterrupt:
         result.interrupted, rest = True, {}
     part = min(part, case.traffic.seconds)
-    return TuningResult(result, current, default, lowered, chosen, reliefs, rest, part)
+    return TuningResult(result, current, default, chosen, reliefs, rest, part)
 
 
 def simplify_best(
     result: SearchResult,
     evaluate: Callable[[Values], SimulationMeasurements],
     current: SettingPoint,
-    lowered: SettingPoint | None = None,
     is_valid: Callable[[Values], bool] = lambda values: True,  # noqa: ARG005 - all values are valid by default
 ) -> SettingPoint:
     """Return the best point of ``result`` without changes to ``current`` that save less than ``MIN_SAVING``.
 
     Among the points within this tolerance, the one with the fewest changes is chosen, and among those the safest.
 
-    ``current`` is the current spec and is preferred if no change saves more; next is ``lowered``, which changes only the
-    threshold. Points evaluated here are added to ``result``.
+    ``current`` is the current spec and is preferred if no change saves more. Points evaluated here are added to ``result``.
     """
     best = result.best
     assert best is not None
     max_cost = best.cost * (1 + MIN_SAVING)
     if current.holds and current.cost <= max_cost:
         return current
-    if lowered is not None and lowered.cost <= max_cost:
-        return lowered
     try:
         for name in sorted(diff_values(best.values, current.values), key=lambda name: (name in TOGETHER, name)):
             names = TOGETHER if name in TOGETHER else (name,)
