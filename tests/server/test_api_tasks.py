@@ -12,7 +12,6 @@ from ebbtide.core.profile.built_in import FULL
 from ebbtide.server.api import offline
 from ebbtide.server.api.offline import InputError
 from ebbtide.server.api.simulation import (
-    API,
     EVALUATIONS,
     prepare_request,
     run_search,
@@ -106,7 +105,7 @@ def test_only_one_valid_spec_is_simulated(spec: str, code: str) -> None:
 def test_a_search_has_a_recommendation_and_reports_its_progress() -> None:
     reports: list[object] = []
     small = request(evaluations=6, keep=("minReplicas",))
-    result, data = run_search_with_progress(small, FULL, API, reports.append)
+    result, data = run_search_with_progress(small, FULL, reports.append)
 
     assert reports
     assert result is not None

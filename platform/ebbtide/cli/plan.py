@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.cli import connection
-from ebbtide.cli.common import choose_profile, load_documents, print_problems, read_profile, read_sources, write_json
+from ebbtide.cli.common import choose_profile, load_documents, read_profile, read_sources, write_json
 from ebbtide.cli.files import replace_file
 from ebbtide.cli.options import (
     MAX_INT32,
@@ -21,7 +21,6 @@ from ebbtide.cli.options import (
 )
 from ebbtide.cli.simulate import (
     CASE,
-    COMMAND_LINE,
     exit_if_refused,
     exit_with_problems,
     exit_with_usage_error,
@@ -293,8 +292,7 @@ def _prepare(options: Options, loaded: LoadedDocument, log: TrafficLog, profile:
         slo="" if loaded.inference is not None and loaded.inference.spec.slo is not None else options.slo,
         seed=options.seed,
     )
-    prepared = prepare_case(request, loaded, profile, COMMAND, COMMAND_LINE)
-    print_problems(prepared.warnings)
+    prepared = prepare_case(request, loaded, profile, COMMAND)
     tokenless = tuple(bound for bound in prepared.case.bounds if bound.kind not in {"ttft", "itl"})
     if server or not log.server or tokenless == prepared.case.bounds:
         return prepared

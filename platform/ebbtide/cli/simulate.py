@@ -15,7 +15,6 @@ from ebbtide.core.base.problems import Problem
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.documents.files import read_file, unreadable_problem
 from ebbtide.simulator.request import (
-    FrontEnd,
     PreparedCase,
     RequestFieldError,
     SimulationRequest,
@@ -33,13 +32,6 @@ if TYPE_CHECKING:
     from ebbtide.core.readers.loaded import LoadedDocument
 
 USAGE: Final = 2
-COMMAND_LINE: Final = FrontEnd(
-    "--server",
-    "set it with --server",
-    "no SLO is set, neither in the spec nor with --slo",
-    "set --slo p95=2s, or add slo to the spec",
-    lists_warnings=False,
-)
 #: Options that define a simulation.
 CASE: Final = (
     make_option("spec", metavar="SPEC", help="File with one spec, or - for stdin"),
@@ -152,9 +144,7 @@ def read_case(options: Options, **fields: Any) -> PreparedCase:
         **fields,
     )
     with exit_if_refused(command):
-        prepared = prepare_case(request, loaded, profile, command, COMMAND_LINE)
-    print_problems(prepared.warnings)
-    return prepared
+        return prepare_case(request, loaded, profile, command)
 
 
 def _read_spec(name: str, profile: Profile) -> LoadedDocument:

@@ -112,7 +112,6 @@ def make_sentences(tuned: TuningResult) -> list[str]:
         out = [
             f"Recommended: no change. No simulated setting that meets the SLO saves {threshold} of the replica-hours."
         ]
-    out += _describe_neighbors(tuned, chosen)
     for name in ("current", "default"):
         point = list_compared_points(tuned).get(name)
         if point is not None and point.values != chosen.values:
@@ -123,32 +122,6 @@ def make_sentences(tuned: TuningResult) -> list[str]:
             "searched on. Choose a setting further down the front, or search on all of the traffic with --part 1."
         )
     return out
-
-
-def _describe_neighbors(tuned: TuningResult, chosen: SettingPoint) -> list[str]:
-    """Return the costs of the neighbors on the front as a sentence."""
-    front = tuned.front
-    index = next((number for number, point in enumerate(front) if point is chosen), None)
-    if index is None:
-        return []
-    neighbors = []
-    if index > 0:
-        cheaper = front[index - 1]
-        neighbors.append(
-            f"the next cheaper setting saves {_format_percent(1 - cheaper.cost / chosen.cost)} of the replica-hours and attains "
-            f"{format_percent(cheaper.measured.attainment)}"
-        )
-    if index + 1 < len(front):
-        safer = front[index + 1]
-        neighbors.append(
-            f"the next safer setting takes {_format_percent(safer.cost / chosen.cost - 1)} more and attains "
-            f"{format_percent(safer.measured.attainment)}"
-        )
-    return (
-        [f"The recommended setting attains {format_percent(chosen.measured.attainment)}; {', '.join(neighbors)}."]
-        if neighbors
-        else []
-    )
 
 
 def _compare_setting(name: str, point: SettingPoint, chosen: SettingPoint) -> str:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ebbtide.core.documents import load_document
-from ebbtide.core.translation import gpu
 from ebbtide.simulator import engine
 from ebbtide.simulator import setting as settings
 from ebbtide.simulator.data import SimulationResult, StartUp, TrafficTrace
@@ -107,7 +106,3 @@ class Case:
     def cut(self, start: float, end: float) -> Case:
         """Return the case with only the traffic from ``start`` to ``end`` in seconds."""
         return replace(self, traffic=slice_traffic(self.traffic, start, end))
-
-
-#: Number of GPUs per replica.
-gpus_of = gpu.count_gpus_per_replica

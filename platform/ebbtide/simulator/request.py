@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ebbtide.core.base.problems import Problem, has_errors
+from ebbtide.core.translation.gpu import count_gpus_per_replica
 from ebbtide.core.translation.translate import translate
 from ebbtide.simulator import words
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from ebbtide.core.readers.loaded import LoadedDocument
     from ebbtide.core.translation.plan import Plan
     from ebbtide.simulator.case import Case
-    from ebbtide.simulator.load import TrafficReading
+    from ebbtide.simulator.data import TrafficTrace
     from ebbtide.simulator.report import SimulationReport
     from ebbtide.simulator.server_model import Server
     from ebbtide.simulator.setting import Setting
@@ -72,24 +73,10 @@ class SimulationRequest:
     part: float = 0.5
 
 
-class FrontEnd(NamedTuple):
-    """Wording of the command line, the API or the page."""
-
-    server_option: str
-    """Parameter that sets the server, and the advice to set it."""
-    server_hint: str
-    no_slo: str
-    """Message and fix of a search without an SLO."""
-    slo_fix: str
-    lists_warnings: bool = True
-    """True to report the warnings of a spec with errors."""
-
-
 class PreparedCase(NamedTuple):
     """A request with its spec, its plan, the case to simulate, and what a report says about them."""
 
     request: SimulationRequest
-    front_end: FrontEnd
     loaded: LoadedDocument
     plan: Plan
     case: Case
@@ -97,8 +84,6 @@ class PreparedCase(NamedTuple):
     """Server model as text."""
     notes: tuple[str, ...]
     """Assumptions that were made."""
-    warnings: list[Problem]
-    """Warnings about the traffic."""
 
     @property
     def autoscaling(self) -> dict[str, Any]:
@@ -106,15 +91,13 @@ class PreparedCase(NamedTuple):
         return dict(self.case.document["spec"].get("autoscaling") or {})
 
 
-def prepare_case(
-    request: SimulationRequest, loaded: LoadedDocument, profile: Profile, command: str, front_end: FrontEnd
-) -> PreparedCase:
+def prepare_case(request: SimulationRequest, loaded: LoadedDocument, profile: Profile, command: str) -> PreparedCase:
     """Return the case of ``simulate`` or ``tune`` for a spec, with defaults for the fields that are empty.
 
     Raises SimulationRequestError if the request cannot be simulated, and RequestFieldError if a field is invalid.
     """
     from ebbtide.simulator import load, server_model, servers, slo  # noqa: PLC0415 - they need numpy
-    from ebbtide.simulator.case import Case, gpus_of  # noqa: PLC0415 - as above
+    from ebbtide.simulator.case import Case  # noqa: PLC0415 - as above
 
     start_up = _parse_field(words.parse_start_up, "start_up", request.start_up, "write 45s, or pull=20s,load=20s")
     price = _parse_field(words.parse_gpu_hour, "cost", request.cost, "write gpu-hour=2.5")
@@ -122,25 +105,20 @@ def prepare_case(
     if request.slo:
         bounds = _parse_field(slo.parse_bounds, "slo", request.slo, "write p95=2s, or mean=800ms,uptime=99.9")
     server, server_text = _read_server(request)
-    plan = _plan_spec(loaded, profile, front_end)
-    reading = _read_traffic(request)
-    traffic = reading.traffic
-    if traffic is None:
-        raise SimulationRequestError(*reading.problems)
+    plan = _plan_spec(loaded, profile)
+    traffic = _read_traffic(request)
     coverage = load.describe_coverage(traffic.name)
     notes = [coverage] if coverage else []
     if server is None:
         server_text = words.PLAIN_SERVER if traffic.output_tokens is None else words.TOKENS_SERVER
         server = servers.parse_server(server_text)
-        notes.append(
-            f"the server model {server_text} is an assumption: measure your server, and {front_end.server_hint}"
-        )
+        notes.append(f"the server model {server_text} is an assumption: measure your server, and set --server")
     with suppress(server_model.ServerError):  # the simulation reports a server that does not fit the traffic
         notes += server.notes(traffic)
     if bounds is None:
         assert loaded.inference is not None
         bounds = slo.read_spec_bounds(loaded.inference.spec.slo)
-    gpus = gpus_of(plan)
+    gpus = count_gpus_per_replica(plan)
     if price is not None and not gpus:
         notes.append("a replica has no GPU, so its cost is 0")
     case = Case(
@@ -155,7 +133,7 @@ def prepare_case(
         price,
         fast=command == "tune" or len(traffic.times) + words.DECISIONS * traffic.seconds > words.MANY,
     )
-    return PreparedCase(request, front_end, loaded, plan, case, server_text, tuple(notes), reading.problems)
+    return PreparedCase(request, loaded, plan, case, server_text, tuple(notes))
 
 
 def _parse_field(parse: Callable[[_Value], _Parsed], name: str, value: _Value, form: str) -> _Parsed:
@@ -176,20 +154,19 @@ def _read_server(request: SimulationRequest) -> tuple[Server | None, str]:
     return _parse_field(servers.parse_server, "server", request.server, form), request.server
 
 
-def _plan_spec(loaded: LoadedDocument, profile: Profile, front_end: FrontEnd) -> Plan:
+def _plan_spec(loaded: LoadedDocument, profile: Profile) -> Plan:
     """Return the plan of a spec without errors. Raises SimulationRequestError."""
     if loaded.inference is None:
         raise SimulationRequestError(*loaded.problems)
     translation = translate(loaded.inference, profile, loaded.canonical)
     problems = loaded.problems + loaded.place_problems(translation.problems)
     if translation.plan is None or has_errors(problems):
-        shown = (problem for problem in problems if front_end.lists_warnings or problem.severity == "error")
-        raise SimulationRequestError(*shown)
+        raise SimulationRequestError(*problems)
     return translation.plan
 
 
-def _read_traffic(request: SimulationRequest) -> TrafficReading:
-    """Return the traffic of a log or of a shape. Raises RequestFieldError for an invalid shape."""
+def _read_traffic(request: SimulationRequest) -> TrafficTrace:
+    """Return the traffic of a log or of a shape. Raises SimulationRequestError."""
     from ebbtide.simulator import load  # noqa: PLC0415 - it needs numpy
 
     if request.log is not None:
@@ -201,7 +178,7 @@ def _read_traffic(request: SimulationRequest) -> TrafficReading:
 
 
 @lru_cache(maxsize=2)
-def _parse_log(log: bytes, name: str, seed: int, columns: tuple[tuple[str, str], ...]) -> TrafficReading:
+def _parse_log(log: bytes, name: str, seed: int, columns: tuple[tuple[str, str], ...]) -> TrafficTrace:
     """Parse a log; cached, since a client that varies a setting sends the same log each time."""
     from ebbtide.simulator import load  # noqa: PLC0415 - it needs numpy
 
@@ -213,8 +190,10 @@ def open_search(prepared: PreparedCase) -> SearchSpace:
     from ebbtide.simulator.tune import make_search_space  # noqa: PLC0415 - it needs numpy
 
     if not prepared.case.bounds:
-        _, _, message, fix, _ = prepared.front_end
-        raise SimulationRequestError(Problem("TUN001", ("spec", "slo"), message, fix, document=prepared.loaded.name))
+        fix = "set an SLO such as p95=2s (--slo), or add slo to the spec"
+        raise SimulationRequestError(
+            Problem("TUN001", ("spec", "slo"), "no SLO is set", fix, document=prepared.loaded.name)
+        )
     return make_search_space(prepared.autoscaling, prepared.plan.scaling, prepared.request.keep)
 
 
@@ -281,5 +260,5 @@ def raise_refusals(prepared: PreparedCase) -> Iterator[None]:
         problem = Problem("SIM001", (error.where,), error.message, error.fix, document=prepared.loaded.name)
         raise SimulationRequestError(problem) from None
     except ServerError as error:
-        fix = f"set the server with {prepared.front_end.server_option}"
-        raise SimulationRequestError(Problem("SIM002", (), str(error), fix, document=prepared.loaded.name)) from None
+        problem = Problem("SIM002", (), str(error), "set another server (--server)", document=prepared.loaded.name)
+        raise SimulationRequestError(problem) from None
