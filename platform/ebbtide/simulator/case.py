@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from ebbtide.core.documents import load_document
 from ebbtide.simulator import engine
 from ebbtide.simulator import setting as settings
-from ebbtide.simulator.data import SimulationResult, StartUp, TrafficTrace
+from ebbtide.simulator.data import SimulationResult, SimulationUsage, StartUp, TrafficTrace
 from ebbtide.simulator.load import slice_traffic
 from ebbtide.simulator.slo import SimulationMeasurements, SloBound, measure_result
 
@@ -106,3 +106,14 @@ class Case:
     def cut(self, start: float, end: float) -> Case:
         """Return the case with only the traffic from ``start`` to ``end`` in seconds."""
         return replace(self, traffic=slice_traffic(self.traffic, start, end))
+
+
+def subtract_first_part(whole: SimulationResult, first: SimulationResult) -> SimulationResult:
+    """Return the result for the rest of the traffic, given the result ``first`` of its first part.
+
+    The rest therefore starts with the pods that the first part left, not with an idle service.
+    """
+    names = ("latency", "wait", "cold", "lost", "first_token", "inter_token", "tokens")
+    cut = {name: values[len(first.latency) :] for name in names if (values := getattr(whole, name)) is not None}
+    used = {each.name: getattr(whole, each.name) - getattr(first, each.name) for each in fields(SimulationUsage)}
+    return replace(whole, **cut, **used)

@@ -20,7 +20,7 @@ import numpy as np
 from ebbtide.core.base import metrics
 from ebbtide.core.base.problems import Path
 from ebbtide.core.translation.plan import Scaling
-from ebbtide.simulator.case import Case
+from ebbtide.simulator.case import Case, subtract_first_part
 from ebbtide.simulator.data import StartUp
 from ebbtide.simulator.setting import knative_defaults
 from ebbtide.simulator.slo import SimulationMeasurements
@@ -539,10 +539,11 @@ def tune_settings(
         if not result.interrupted and result.best is None and result.nearest is not None:
             reliefs = find_reliefs(first, result.nearest.values, *bounds)
         if not result.interrupted and not is_whole:
-            second = case.cut(part, case.traffic.seconds)
-            rest["default"] = second.measure(second.simulate_setting(defaults))
             points = {"current": current, "chosen": chosen}
-            rest |= {name: second.evaluate(point.values) for name, point in points.items() if point is not None}
+            tried = {name: first.setting(point.values) for name, point in points.items() if point is not None}
+            for name, setting in {"default": defaults, **tried}.items():
+                results = (each.simulate_setting(setting) for each in (case, first))
+                rest[name] = case.measure(subtract_first_part(*results))
     except KeyboardInterrupt:
         result.interrupted, rest = True, {}
     part = min(part, case.traffic.seconds)
