@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ebbtide.simulator import load
-from ebbtide.simulator.request import SimulationRequestError
+from ebbtide.simulator.data import SimulationRequestError
 
 if TYPE_CHECKING:
     from ebbtide.core.base.problems import Problem

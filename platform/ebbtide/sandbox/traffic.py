@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from ebbtide.core.autoscaler.arithmetic import SECOND
 from ebbtide.simulator import load
-from ebbtide.simulator.data import TrafficTrace
+from ebbtide.simulator.data import SimulationRequestError, TrafficTrace
 from ebbtide.simulator.inputs import SimulationInputs
-from ebbtide.simulator.request import SimulationRequestError
 from ebbtide.simulator.server_model import Server
 
 #: Traffic without requests.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from ebbtide.core.base.problems import Problem
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -12,6 +14,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ebbtide.core.autoscaler.guard import GuardDecision
+
+
+class SimulationRequestError(Exception):
+    """A request that cannot be simulated; ``problems`` lists the reasons."""
+
+    def __init__(self, *problems: Problem) -> None:
+        super().__init__("; ".join(problem.message for problem in problems))
+        self.problems = list(problems)
+
+    def __reduce__(self) -> tuple[type[SimulationRequestError], tuple[Problem, ...]]:
+        """Support pickling, so that a worker can return the error."""
+        return SimulationRequestError, tuple(self.problems)
 
 
 @dataclass(frozen=True)

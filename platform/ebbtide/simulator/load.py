@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 
 from ebbtide.core.base.problems import Problem
 from ebbtide.core.base.prose import count_noun
-from ebbtide.simulator.data import TrafficTrace
-from ebbtide.simulator.request import SimulationRequestError
+from ebbtide.simulator.data import SimulationRequestError, TrafficTrace
 
 Floats = NDArray[np.float64]
 

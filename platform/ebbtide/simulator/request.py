@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from ebbtide.core.base.problems import Problem, has_errors
 from ebbtide.core.translation.gpu import count_gpus_per_replica
 from ebbtide.core.translation.translate import translate
-from ebbtide.simulator import words
+from ebbtide.simulator import data, words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,20 +25,10 @@ if TYPE_CHECKING:
     from ebbtide.simulator.setting import Setting
     from ebbtide.simulator.tune import SearchResult, SearchSpace, TuningResult
 
+#: The error of every function here.
+SimulationRequestError = data.SimulationRequestError
 _Value = TypeVar("_Value")
 _Parsed = TypeVar("_Parsed")
-
-
-class SimulationRequestError(Exception):
-    """A request that cannot be simulated; ``problems`` lists the reasons."""
-
-    def __init__(self, *problems: Problem) -> None:
-        super().__init__("; ".join(problem.message for problem in problems))
-        self.problems = list(problems)
-
-    def __reduce__(self) -> tuple[type[SimulationRequestError], tuple[Problem, ...]]:
-        """Support pickling, so that a worker can return the error."""
-        return SimulationRequestError, tuple(self.problems)
 
 
 class RequestFieldError(SimulationRequestError):
