@@ -29,7 +29,7 @@ GO_KSERVE := $(GO_FLAGS) GOWORK=$(CURDIR)/$(WORKSPACE_KSERVE) $(GO)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help audit-python audit-go setup setup-simulate setup-serve setup-test assets demo demo-ui picture test check-tiers accept fuzz lint format types vale prose judge generate check-generated check-pydantic schemas check-schemas overlays vectors check-vectors bench bench-simulate soak lock package site changelog coverage compiled-simulator test-core test-rest kustomize cluster-up cluster-status cluster-down e2e conformance fidelity fidelity-tokens ci ci-checks ci-schedulers ci-tests vet clean
+.PHONY: help audit-python audit-go setup setup-simulate setup-serve setup-test assets demo demo-ui picture test check-tiers accept fuzz lint format types vale prose judge generate check-generated check-pydantic schemas check-schemas overlays vectors check-vectors bench bench-simulate soak lock package site changelog coverage compiled-simulator test-core test-rest kustomize cluster-up cluster-status cluster-down e2e conformance fidelity ci ci-checks ci-schedulers ci-tests vet clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | column -t -s '|'
@@ -240,9 +240,6 @@ conformance: $(VENV)/.e2e ## Run Knative Serving's own conformance tests on the 
 RUNS ?= 1
 fidelity: $(VENV)/.e2e ## Compare the simulator with the cluster by replaying requests at real speed, 15 minutes per run: RUNS=3
 	@$(E2E).experiments.fidelity run --provider=$(PROVIDER) --name=$(CLUSTER) --runs=$(RUNS)
-
-fidelity-tokens: $(VENV)/.e2e ## Compare the simulator's language model with a real one on the cluster, half an hour: SECONDS=600
-	@$(E2E).experiments.tokens --provider=$(PROVIDER) --name=$(CLUSTER) --seconds=$(or $(SECONDS),600)
 
 $(VENV)-audit/.made: requirements/audit.txt
 	test -x $(VENV)-audit/bin/python || $(PYTHON) -m venv $(VENV)-audit

@@ -642,7 +642,7 @@ def test_annotations_set_the_traffic_and_invalid_ones_are_reported() -> None:
 @pytest.mark.parametrize(
     ("key", "text", "words"),
     [
-        ("server", "empirical:/etc/hostname", "file is not read here"),
+        ("server", "empirical:/etc/hostname", "unknown server model"),
         ("server", "llm:max=4", "has no prompt token counts"),
         ("traffic", "poisson:5000rps,1m", "at most 200"),
         ("traffic", "poisson:1000000rps,10h", "the maximum is 20,000,000"),

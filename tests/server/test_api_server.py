@@ -249,13 +249,8 @@ def test_a_simulation_returns_results_and_invalid_requests_are_problems(world: A
     request = {"spec": serving.document("chat"), "traffic": "constant:2rps,1m", "settings": {"metricThreshold": 5}}
     result = client.post(f"{V1}/simulate", json=request, headers=ROOT).json()
     assert [run["name"] for run in result["runs"]] == ["this spec", "these settings", "Knative's defaults"]
-    stepwise: dict[str, Any] = {"autoscaling": {"minReplicas": 2, "maxReplicas": 2}, "rollout": {"surge": 0}}
-    updated = {**request, "spec": serving.document("chat", **stepwise), "updateAt": "10s", "settings": {}}
-    result = client.post(f"{V1}/simulate", json=updated, headers=ROOT).json()
-    assert (result["update"]["beginSeconds"], result["update"]["replicas"]) == (10.0, 2)
     for wrong, code in (
         ({"traffic": "nonsense"}, "SIM004"),
-        ({"updateAt": "10s"}, "SIM004"),
         ({"traffic": "constant:1000rps,31d"}, "TRF007"),
         ({"server": "empirical:/etc/passwd"}, "SIM004"),
         ({"start_up": "soon"}, "SIM004"),

@@ -12,7 +12,6 @@ from ebbtide.core.profile.built_in import FULL
 from ebbtide.server.api import offline
 from ebbtide.server.api.offline import InputError
 from ebbtide.server.api.simulation import (
-    API,
     EVALUATIONS,
     prepare_request,
     run_search,
@@ -29,7 +28,6 @@ spec:
   autoscaling: {minReplicas: 1, maxReplicas: 4, metric: concurrency, metricThreshold: 4}
 """
 #: It is updated one replica at a time.
-STEPWISE = SPEC.replace("minReplicas: 1", "minReplicas: 2") + "  rollout: {surge: 0}\n"
 FIXED = "fixed:200ms,max=8"
 
 
@@ -65,16 +63,6 @@ def test_a_log_replaces_the_shape_of_the_traffic() -> None:
     assert refused.value.problems
 
 
-def test_an_update_of_one_replica_at_a_time_is_simulated() -> None:
-    report = run_simulation(request(spec=STEPWISE, update_at="30s"), FULL)
-
-    assert report["update"]["beginSeconds"] == 30
-    with pytest.raises(SimulationRequestError) as refused:
-        run_simulation(request(update_at="30s"), FULL)
-    (problem,) = refused.value.problems
-    assert (problem.path, problem.fix) == ("update_at", "set rollout: {surge: 0} in the spec")
-
-
 @pytest.mark.parametrize(
     ("changes", "path"),
     [
@@ -87,7 +75,6 @@ def test_an_update_of_one_replica_at_a_time_is_simulated() -> None:
         ({"start_up": "soon"}, "start_up"),
         ({"slo": "fast"}, "slo"),
         ({"cost": "free"}, "cost"),
-        ({"update_at": "later", "spec": STEPWISE}, "update_at"),
     ],
 )
 def test_an_invalid_field_is_named(changes: dict[str, Any], path: str) -> None:
@@ -118,7 +105,7 @@ def test_only_one_valid_spec_is_simulated(spec: str, code: str) -> None:
 def test_a_search_has_a_recommendation_and_reports_its_progress() -> None:
     reports: list[object] = []
     small = request(evaluations=6, keep=("minReplicas",))
-    result, data = run_search_with_progress(small, FULL, API, reports.append)
+    result, data = run_search_with_progress(small, FULL, reports.append)
 
     assert reports
     assert result is not None

@@ -81,8 +81,7 @@ def make_service(
     assert plan is not None
     demand = read_demand(plan)
     assert demand is not None
-    traced = generate_traffic(traffic, seed).traffic
-    assert traced is not None
+    traced = generate_traffic(traffic, seed)
     case = Case(
         loaded.reading.native,
         profile,

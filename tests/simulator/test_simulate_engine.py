@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -20,13 +20,10 @@ from ebbtide.core.documents.profiles import load_built_in  # noqa: E402
 from ebbtide.core.profile.models import Knative, ProfileSpec  # noqa: E402
 from ebbtide.core.spec.inference import Inference  # noqa: E402
 from ebbtide.simulator import engine  # noqa: E402
-from ebbtide.simulator.case import subtract_first_part  # noqa: E402
-from ebbtide.simulator.data import SimulationResult, SimulationUsage, StartUp, TrafficTrace  # noqa: E402
+from ebbtide.simulator.data import SimulationResult, StartUp, TrafficTrace  # noqa: E402
 from ebbtide.simulator.inputs import prepare_inputs  # noqa: E402
-from ebbtide.simulator.load import slice_traffic  # noqa: E402
 from ebbtide.simulator.server_model import ServerError  # noqa: E402
 from ebbtide.simulator.servers import (  # noqa: E402
-    EmpiricalServer,
     FixedServer,
     LanguageModelServer,
     LogNormalServer,
@@ -42,9 +39,6 @@ from ebbtide.simulator.setting import (  # noqa: E402
     knative_defaults,
     read_spec_setting,
 )
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 START = StartUp(schedule=1.0, pull=0.0, load=4.0, ready=0.0)
 
@@ -254,21 +248,6 @@ def test_rates_and_delay() -> None:
     assert delayed.ready.sum() > falls.ready.sum()
 
 
-def test_late_replies_of_the_first_part_count_toward_the_rest() -> None:
-    """Two pods need 15 pod-seconds for the first second's requests; the first part of 5 s has used 10 of them."""
-    two, came = setting(limit=1, min_scale=2, max_scale=2), at(30, 0.01, seconds=60.0)
-    first = simulated(two, slice_traffic(came, 0.0, 5.0))
-    whole = simulated(two, came)
-    rest = subtract_first_part(whole, first)
-
-    assert first.replica_seconds == pytest.approx(30, abs=0.1)
-    assert first.at_end == SimulationUsage(10.0, 10.0, 9.99, 5.0, 5.0, 0)
-    assert (rest.replica_seconds, rest.ready_seconds, rest.seconds, rest.up_seconds) == (110.0, 110.0, 55.0, 55.0)
-    assert rest.busy_seconds == pytest.approx(20, abs=0.1)
-    assert whole.at_end is not None
-    assert whole.at_end.replica_seconds == whole.replica_seconds
-
-
 def test_without_scale_to_zero_one_replica_remains() -> None:
     result = simulated(setting(config=AutoscalerConfig(enable_scale_to_zero=False)), traffic(5.0, seconds=300))
     assert result.timeline.ready.min() == 1
@@ -356,13 +335,11 @@ def test_the_seed_determines_the_result() -> None:
 # Servers.
 
 
-def test_servers_from_text(tmp_path: Path) -> None:
+def test_servers_from_text() -> None:
     assert parse_server("fixed:200ms") == FixedServer(seconds=0.2)
     assert parse_server("lognormal:median=200ms,sigma=0.7") == LogNormalServer(median=0.2, sigma=0.7)
     assert parse_server("llm:max=16,base=150ms,prompt=50us,output=20ms") == LanguageModelServer()
     assert parse_server("llm:tokens=500/200,max=8") == LanguageModelServer(tokens=(500, 200), max_batch=8)
-    (tmp_path / "times").write_text("0.1\n0.2\n0.3\n")
-    assert parse_server(f"empirical:{tmp_path}/times") == EmpiricalServer(values=(0.1, 0.2, 0.3))
     assert parse_server("llm:max=0").max_batch == 0
     shaped = parse_server("fixed:1s,max=4,slow=2:1.5/4:2.5,util=1:0.4/2:1")
     assert shaped.slow_down == (1.0, 1.5, 2.0, 2.5)
@@ -386,7 +363,7 @@ def test_servers_from_text(tmp_path: Path) -> None:
         ("fixed:1s,util=1:2", "from 0 to 1"),
         ("lognormal:median=1s,sigma=-1", "must be at least 0"),
         ("lognormal:median=1s,sigma=x", "must be a number"),
-        ("empirical:/nowhere/at/all", "no such file"),
+        ("fixed:1s,max=-1", "must be a whole number"),
         ("llm:tokens=5", "must be PROMPT/OUTPUT"),
         ("llm:base=0s,prompt=0s,output=0s", "at least one must be above 0"),
     ],
@@ -670,16 +647,6 @@ def test_class_hpa_from_annotations() -> None:
     assert chosen.hpa.behavior == hpa.ScalingBehavior(scale_up=rules, scale_down=rules)
     assert chosen.hpa.metrics == (hpa.PodsMetric(average_value=800_000),)
     assert from_annotations({keys.CLASS: keys.CLASS_HPA}, cluster()).hpa == hpa.HpaSpec(max_replicas=(1 << 31) - 1)
-
-
-def test_empirical_times_are_those_measured() -> None:
-    kind = EmpiricalServer(values=(0.1, 0.4))
-    result = engine.simulate(setting(min_scale=1), at(200, 1.0), kind, START)
-    assert set(np.round(result.latency, 9).tolist()) == {0.1, 0.4}
-    with pytest.raises(ServerError, match="at least one time"):
-        EmpiricalServer(values=())
-    with pytest.raises(ServerError, match="or 0 for no limit"):
-        FixedServer(seconds=1.0, max_batch=-1)
 
 
 @pytest.mark.parametrize("limit", [0, 2, 5])

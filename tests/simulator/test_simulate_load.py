@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ebbtide.simulator import load
+from ebbtide.simulator.data import SimulationRequestError
 
 if TYPE_CHECKING:
     from ebbtide.core.base.problems import Problem
@@ -18,16 +20,20 @@ if TYPE_CHECKING:
 
 
 def traffic(text: str, **settings: Any) -> TrafficTrace:
-    parsed = load.parse_traffic(text.encode(), "log", **settings)
-    assert parsed.problems == []
-    assert parsed.traffic is not None
-    return parsed.traffic
+    return load.parse_traffic(text.encode(), "log", **settings)
 
 
-def problems(text: str, **settings: Any) -> list[Problem]:
-    parsed = load.parse_traffic(text.encode(), "log", **settings)
-    assert parsed.traffic is None
-    return parsed.problems
+def problems(text: str | bytes, **settings: Any) -> list[Problem]:
+    with pytest.raises(SimulationRequestError) as refused:
+        load.parse_traffic(text.encode() if isinstance(text, str) else text, "log", **settings)
+    return refused.value.problems
+
+
+def shape_problem(words: str) -> Problem:
+    with pytest.raises(SimulationRequestError) as refused:
+        load.generate_traffic(words)
+    (problem,) = refused.value.problems
+    return problem
 
 
 def list_codes(problems: list[Problem]) -> list[tuple[str, int]]:
@@ -35,10 +41,7 @@ def list_codes(problems: list[Problem]) -> list[tuple[str, int]]:
 
 
 def generate_trace(words: str, seed: int = 0) -> TrafficTrace:
-    generated = load.generate_traffic(words, seed)
-    assert generated.problems == []
-    assert generated.traffic is not None
-    return generated.traffic
+    return load.generate_traffic(words, seed)
 
 
 # Logs
@@ -167,18 +170,12 @@ def test_a_json_line_ends_only_at_a_newline() -> None:
     texts = ("one\u2028two", "one\x85two", "plain")
     lines = [json.dumps({"time": place, "text": text}, ensure_ascii=False) for place, text in enumerate(texts)]
 
-    assert list_codes(load.parse_traffic("\r\n".join([*lines, "{}"]).encode(), "log").problems) == [("TRF002", 4)]
-    trace = load.parse_traffic("\n".join(lines).encode(), "log").traffic
-    assert trace is not None
-    assert trace.times.tolist() == [0, 1, 2]
+    assert list_codes(problems("\r\n".join([*lines, "{}"]))) == [("TRF002", 4)]
+    assert traffic("\n".join(lines)).times.tolist() == [0, 1, 2]
 
 
 def test_a_cell_may_contain_a_long_prompt() -> None:
-    parsed = load.parse_traffic(f"time,text\n1,{'word ' * 30_000}\n2,short\n".encode(), "log")
-
-    assert parsed.problems == []
-    assert parsed.traffic is not None
-    assert len(parsed.traffic.times) == 2
+    assert len(traffic(f"time,text\n1,{'word ' * 30_000}\n2,short\n").times) == 2
 
 
 def test_a_prometheus_result_has_no_columns() -> None:
@@ -195,21 +192,19 @@ def test_a_missing_column_is_reported_with_the_existing_ones() -> None:
 
 
 def test_invalid_utf_8_is_reported_with_its_line() -> None:
-    assert list_codes(load.parse_traffic(b"time\n1\n\xff\n", "log").problems) == [("TRF001", 3)]
+    assert list_codes(problems(b"time\n1\n\xff\n")) == [("TRF001", 3)]
 
 
 @given(st.binary(max_size=300))
 def test_no_bytes_cause_an_exception(data: bytes) -> None:
-    parsed = load.parse_traffic(data, "log")
-
-    assert (parsed.traffic is None) == bool(parsed.problems)
+    with contextlib.suppress(SimulationRequestError):
+        load.parse_traffic(data, "log")
 
 
 @given(st.lists(st.text(alphabet='time,{}[]":0123456789e.-+\n ', max_size=30), max_size=8))
 def test_no_text_causes_an_exception(lines: list[str]) -> None:
-    parsed = load.parse_traffic(("time,count\n" + "\n".join(lines)).encode(), "log")
-
-    assert (parsed.traffic is None) == bool(parsed.problems)
+    with contextlib.suppress(SimulationRequestError):
+        load.parse_traffic(("time,count\n" + "\n".join(lines)).encode(), "log")
 
 
 # Counts
@@ -339,20 +334,19 @@ def test_a_shape_with_tokens() -> None:
     ],
 )
 def test_an_invalid_shape_is_reported_with_its_syntax(words: str) -> None:
-    (problem,) = load.generate_traffic(words).problems
+    problem = shape_problem(words)
 
     assert problem.code == "TRF006"
     assert problem.fix == f"use {load.FORMS[words.partition(':')[0]]}"
 
 
 def test_a_shape_without_or_with_too_many_requests() -> None:
-    assert [problem.code for problem in load.generate_traffic("poisson:0rps,1m").problems] == ["TRF004"]
-    assert [problem.code for problem in load.generate_traffic("constant:1000000rps,1d").problems] == ["TRF007"]
+    assert shape_problem("poisson:0rps,1m").code == "TRF004"
+    assert shape_problem("constant:1000000rps,1d").code == "TRF007"
 
 
 def test_a_shape_with_too_many_cycles_or_too_long_is_reported() -> None:
-    (often,) = load.generate_traffic("on-off:1rps,1ms,1ms,1d").problems
-    (long,) = load.generate_traffic("steps:1rps,60d,2rps,60d").problems
+    often, long = map(shape_problem, ("on-off:1rps,1ms,1ms,1d", "steps:1rps,60d,2rps,60d"))
 
     assert often.message == "the shape has 43,200,000 cycles, and the maximum is 500,000"
     assert (long.code, long.message) == ("TRF007", "the traffic lasts 120 days, and the maximum is 100 days")

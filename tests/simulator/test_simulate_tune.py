@@ -29,7 +29,7 @@ KNOBS = (
     tune.Knob(tune.THRESHOLD, (1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 32)),
     tune.Knob("minReplicas", (1, 2, 3, 4, 6, 8)),
     tune.Knob("scaleDownDelaySeconds", (None, 30, 60, 120, 300, 600)),
-    tune.Knob("stable-window", (15.0, 30.0, 60.0, 90.0, 120.0), "cluster"),
+    tune.Knob("stable-window", (15.0, 30.0, 60.0, 90.0, 120.0)),
 )
 BASE: Values = {tune.THRESHOLD: 100, "minReplicas": 1, "scaleDownDelaySeconds": None, "stable-window": 60.0}
 
@@ -174,12 +174,12 @@ def test_the_current_spec_is_kept_if_no_change_saves() -> None:
         return tune.SettingPoint(values, measured(used, hours), values)
 
     def taken(current: SettingPoint) -> SettingPoint:
-        return tune.simplify_best(tune.SearchResult([lowered, current]), toy, current, lowered)
+        return tune.simplify_best(tune.SearchResult([best, current]), lambda _: measured(9.0, 1.0), current)
 
-    lowered = flat(64, 0.3, 1.0)
+    best = flat(64, 0.3, 1.0)
     alike, dear, failing = flat(9, 0.2, 1.005), flat(9, 0.2, 1.02), flat(9, 2.0, 0.5)
 
-    assert [taken(current) for current in (alike, dear, failing)] == [alike, lowered, lowered]
+    assert [taken(current) for current in (alike, dear, failing)] == [alike, best, best]
 
 
 def test_a_reverted_threshold_is_in_requests_in_flight() -> None:
@@ -236,9 +236,6 @@ def test_no_recommendation_costs_more_than_the_spec(scaling: dict[str, Any], wor
     if tuning.chosen is not None:
         assert tuning.chosen.holds
         assert not tuning.current.holds or tuning.chosen.cost <= tuning.current.cost
-    if tuning.cluster is not None:
-        assert tuning.chosen is not None
-        assert tuning.cluster.cost < tuning.chosen.cost
 
 
 def case_of(block: dict[str, Any], words: str) -> Case:
@@ -248,8 +245,7 @@ def case_of(block: dict[str, Any], words: str) -> Case:
         "metadata": {"name": "chat"},
         "spec": {"image": "ghcr.io/acme/chat:1", "autoscaling": block},
     }
-    traffic = load.generate_traffic(words).traffic
-    assert traffic is not None
+    traffic = load.generate_traffic(words)
     start_up = StartUp(0.0, 0.0, 3.0, 0.0)
     return Case(
         document,
@@ -369,9 +365,6 @@ def tuned(points: list[tune.SettingPoint], **changes: Any) -> tune.TuningResult:
         "result": tune.SearchResult([*points, current], len(points) + 2),
         "current": current,
         "default": tune.SettingPoint({}, measured(20.0, 1.0)),
-        "lowered": None,
-        "cluster": None,
-        "cluster_now": {"stable-window": 60.0, "panic-window-percentage": 10.0},
         "reliefs": (),
         "rest": {},
         "part": 60.0,
@@ -386,32 +379,11 @@ CHEAP = tune.SettingPoint({"metricThreshold": 24, "minReplicas": 1}, measured(2.
 
 
 def test_the_recommendation_is_explained() -> None:
-    lowered = tune.SettingPoint({"metricThreshold": 4, "minReplicas": 1}, measured(0.8, 6.0))
-
-    assert advice.make_sentences(tuned([GOOD, SAFE, CHEAP], lowered=lowered)) == [
+    assert advice.make_sentences(tuned([GOOD, SAFE, CHEAP])) == [
         "Recommended: metricThreshold 12, minReplicas 2.",
-        (
-            "The recommended setting attains 99.10%; the next cheaper setting saves 25% of the replica-hours and attains 98.0%, "
-            "the next safer setting takes 50% more and attains 99.90%."
-        ),
         "Compared with the current spec, which attains only 80.0%: 100% more replica-hours.",
         "Compared with Knative's defaults, which attain only 80.0%: 100% more replica-hours.",
-        (
-            "Compared with the current spec with only the threshold changed, which also meets the SLO: 67% fewer "
-            "replica-hours."
-        ),
     ]
-
-
-def test_cluster_settings_are_suggested_separately() -> None:
-    cluster = tune.SettingPoint(
-        {**GOOD.values, "stable-window": 30.0, "panic-window-percentage": 10.0}, measured(0.9, 1.6)
-    )
-
-    assert advice.make_sentences(tuned([GOOD], cluster=cluster))[-1] == (
-        "Cluster settings can save more: stable-window 30s in config-autoscaler, which applies to all services, with "
-        "metricThreshold 12, minReplicas 2 in this spec, would save another 20% of the replica-hours."
-    )
 
 
 def test_a_violation_on_the_rest_is_reported() -> None:
@@ -449,7 +421,7 @@ def test_the_json_of_a_search() -> None:
 
     assert list(data) == [
         "workload", "evaluations", "interrupted", "searchedSeconds", "feasible", "asItIs", "knativeDefaults",
-        "onlyThreshold", "recommended", "withCluster", "front", "reliefs", "advice",
+        "recommended", "front", "reliefs", "advice",
     ]  # fmt: skip
     assert data["recommended"]["changes"] == {"metricThreshold": 12, "minReplicas": 2}
     assert [row["replicaHours"] for row in data["front"]] == [1.0, 1.5, 2.0, 3.0]

@@ -55,11 +55,10 @@ def traffic_of(words: str, seed: int) -> TrafficTrace:
     """Return the requests of a shape or of a part of a file."""
     name, _, part = words.partition("@")
     if load.is_shape(words):
-        found = load.generate_traffic(words, seed).traffic
+        found = load.generate_traffic(words, seed)
     else:
         file = ROOT / name
-        found = load.parse_traffic(file.read_bytes(), file.name, seed).traffic
-    assert found is not None, words
+        found = load.parse_traffic(file.read_bytes(), file.name, seed)
     if part:
         start, end = map(float, part.split("-"))
         found = load.slice_traffic(found, start, end)

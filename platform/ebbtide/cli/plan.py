@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.cli import connection, simulate
-from ebbtide.cli.common import choose_profile, load_documents, print_problems, read_profile, read_sources, write_json
+from ebbtide.cli.common import choose_profile, load_documents, read_profile, read_sources, write_json
 from ebbtide.cli.options import (
     Options,
     make_match_parser,
@@ -90,7 +90,7 @@ OPTIONS: Final = (
         type=make_match_parser(TRAINING, "4xh100,preemptible"),
         help="Training pods of one GPU each that always want to run, as in 4xh100,preemptible",
     ),
-    *(option for option in simulate.CASE if option.dest not in {"spec", "traffic", "server", "calibrate", "cost"}),
+    *(option for option in simulate.CASE if option.dest not in {"spec", "traffic", "server", "cost"}),
     SERVERS,
     make_option(
         "--what-if",
@@ -282,8 +282,7 @@ def _prepare(options: Options, loaded: LoadedDocument, log: TrafficLog, profile:
         slo="" if loaded.inference is not None and loaded.inference.spec.slo is not None else options.slo,
         seed=options.seed,
     )
-    prepared = prepare_case(request, loaded, profile, COMMAND, simulate.COMMAND_LINE)
-    print_problems(prepared.warnings)
+    prepared = prepare_case(request, loaded, profile, COMMAND)
     tokenless = tuple(bound for bound in prepared.case.bounds if bound.kind not in {"ttft", "itl"})
     if server or not log.server or tokenless == prepared.case.bounds:
         return prepared

@@ -29,9 +29,7 @@ def run(options: Options) -> int:
     for name, entry in sorted(rows):
         fit = entry.fit
         ranges = [f"{span.low:,.0f}-{span.high:,.0f}" for span in (fit.prompt, fit.output, fit.concurrency)]
-        errors = [
-            f"{error.total.p90:.0%}, {error.first.p90:.0%}" for error in (entry.by_row, entry.inside, entry.outside)
-        ]
+        errors = [f"{error.total.p90:.0%}, {error.first.p90:.0%}" for error in entry.errors[1:]]
         table.append([name, entry.measured or "-", *ranges, *errors])
     source = head["source"]
     sys.stdout.write(

@@ -15,7 +15,6 @@ from ebbtide.core.base.problems import Problem
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.documents.files import read_file, unreadable_problem
 from ebbtide.simulator.request import (
-    FrontEnd,
     PreparedCase,
     RequestFieldError,
     SimulationRequest,
@@ -33,13 +32,6 @@ if TYPE_CHECKING:
     from ebbtide.core.readers.loaded import LoadedDocument
 
 USAGE: Final = 2
-COMMAND_LINE: Final = FrontEnd(
-    "--server",
-    "set it with --server",
-    "no SLO is set, neither in the spec nor with --slo",
-    "set --slo p95=2s, or add slo to the spec",
-    lists_warnings=False,
-)
 #: Options that define a simulation.
 CASE: Final = (
     make_option("spec", metavar="SPEC", help="File with one spec, or - for stdin"),
@@ -61,17 +53,9 @@ CASE: Final = (
         "--server",
         metavar="MODEL",
         default="",
-        help="Model of request durations: fixed:200ms,max=16, lognormal:median=500ms,sigma=0.5, empirical:FILE, "
+        help="Model of request durations: fixed:200ms,max=16, lognormal:median=500ms,sigma=0.5, "
         f"llm:max=16,base=150ms,prompt=50us,output=20ms, gpu:h200/llama-3.1-70b/vllm,tp=4 of `ebbtide servers` (default: "
         f"{TOKENS_SERVER} if the traffic has token counts, else {PLAIN_SERVER})",
-    ),
-    make_option(
-        "--calibrate",
-        metavar="FILE",
-        action="append",
-        default=[],
-        help="Fit the server to a load test instead: the JSON of guidellm, inference-perf or vllm bench serve --save-result; "
-        "repeatable",
     ),
     make_option(
         "--start-up",
@@ -96,22 +80,11 @@ CASE: Final = (
     ),
     PROFILE,
 )
-OPTIONS: Final = (
-    *CASE,
-    make_option(
-        "--update-at",
-        metavar="TIME",
-        default="",
-        help="Also simulate an update without a spare GPU (rollout.surge: 0) that begins then, as in 5m",
-    ),
-    make_output_option("text", "json", "html"),
-)
+OPTIONS: Final = (*CASE, make_output_option("text", "json", "html"))
 
 
 def run(options: Options) -> int:
-    prepared = read_case(options, update_at=options.update_at)
-    if options.update_at and prepared.plan.spec.rollout.surge is None:
-        exit_with_usage_error("--update-at needs a spec with rollout.surge: 0", options.command)
+    prepared = read_case(options)
     from ebbtide.simulator import report
     from ebbtide.simulator.setting import knative_defaults
 
@@ -155,8 +128,6 @@ def read_case(options: Options, **fields: Any) -> PreparedCase:
     command = options.command
     require_numpy(command)
     columns = parse_columns(options.columns, command)
-    if options.server and options.calibrate:
-        exit_with_usage_error("--server and --calibrate are mutually exclusive: use only one of them", command)
     profile = read_profile(options.profile)
     loaded = _read_spec(options.spec, profile)
     log = _read_log(options)
@@ -166,7 +137,6 @@ def read_case(options: Options, **fields: Any) -> PreparedCase:
         log,
         tuple(columns.items()),
         options.server,
-        tuple(options.calibrate),
         options.start_up,
         options.slo,
         options.cost,
@@ -174,9 +144,7 @@ def read_case(options: Options, **fields: Any) -> PreparedCase:
         **fields,
     )
     with exit_if_refused(command):
-        prepared = prepare_case(request, loaded, profile, command, COMMAND_LINE)
-    print_problems(prepared.warnings)
-    return prepared
+        return prepare_case(request, loaded, profile, command)
 
 
 def _read_spec(name: str, profile: Profile) -> LoadedDocument:

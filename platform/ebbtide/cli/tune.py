@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from ebbtide.core.readers.loaded import LoadedDocument
-    from ebbtide.simulator.tune import SearchResult, TuningResult
+    from ebbtide.simulator.tune import SearchResult
 
 INTERRUPTED: Final = 130
 OPTIONS: Final = (
@@ -55,7 +55,7 @@ OPTIONS: Final = (
         help="Compare what a node with room, the image and the weights on the node save: the cheapest settings with each; "
         "needs phases in --start-up",
     ),
-    make_output_option("text", "json", "html"),
+    make_output_option("text", "json"),
 )
 
 
@@ -65,8 +65,8 @@ def run(options: Options) -> int:
         if kept_fields - set(KEEPABLE):
             invalid = ", ".join(sorted(kept_fields - set(KEEPABLE)))
             exit_with_usage_error(f"invalid --keep {invalid!r}: must be one of {', '.join(KEEPABLE)}", "tune")
-        if options.start and (options.write or options.output == "html"):
-            exit_with_usage_error("--start compares start-ups: remove --write and -o html", "tune")
+        if options.start and options.write:
+            exit_with_usage_error("--start compares start-ups: remove --write", "tune")
         prepared = read_case(
             options, keep=kept_fields, evaluations=options.evaluations, part=1.0 if options.start else options.part
         )
@@ -95,10 +95,7 @@ def _compare_starts(options: Options, prepared: PreparedCase) -> int:
     if options.output == "json":
         write_json(starts.starts_to_json(candidates, request.workload_name_of(prepared.loaded)))
     else:
-        with request.raise_refusals(prepared):
-            head = report.describe_simulation(
-                request.make_report(prepared, {"current spec": prepared.case.setting({})}, {})
-            )
+        head = report.describe_simulation(request.make_report(prepared, {}, {}))
         sys.stdout.write(starts.render_starts_text(candidates, head))
     if candidates[-1].tuned.result.interrupted:
         return INTERRUPTED
@@ -117,15 +114,12 @@ def _run_search(options: Options, prepared: PreparedCase) -> int:
         tuned = request.search_settings(prepared, space, progress.show)
     finally:
         progress.end()
-    with request.raise_refusals(prepared):
-        tune_report = _make_report(prepared, tuned)
-    if options.output == "html":
-        sys.stdout.write(advice.render_advice_page(tuned, tune_report))
-    elif options.output == "json":
+    if options.output == "json":
         write_json(request.tuning_to_json(prepared, tuned))
     else:
         notes_text = "".join(f"note: {note}\n" for note in prepared.notes)
-        sys.stdout.write(advice.render_advice_text(tuned, report.describe_simulation(tune_report) + notes_text))
+        head = report.describe_simulation(request.make_report(prepared, {}, {}))
+        sys.stdout.write(advice.render_advice_text(tuned, head + notes_text))
     if tuned.result.interrupted:
         if options.write:
             sys.stderr.write(f"Interrupted: {options.spec} is unchanged.\n")
@@ -139,17 +133,6 @@ def _run_search(options: Options, prepared: PreparedCase) -> int:
         else:
             sys.stderr.write(f"{options.spec} is unchanged.\n")
     return 0
-
-
-def _make_report(prepared: PreparedCase, tuned: TuningResult) -> Any:
-    """Return a report over all traffic that compares the recommended setting, the spec and Knative's defaults."""
-    from ebbtide.simulator.setting import knative_defaults  # it needs numpy
-
-    case = prepared.case
-    settings = {} if tuned.chosen is None else {"recommended": case.setting(tuned.chosen.values)}
-    spec_setting = case.setting({})
-    settings |= {"current spec": spec_setting, "Knative's defaults": knative_defaults(spec_setting)}
-    return request.make_report(prepared, settings, {})
 
 
 class Progress:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ebbtide.core.autoscaler.arithmetic import SECOND
 from ebbtide.simulator import load
-from ebbtide.simulator.data import TrafficTrace
+from ebbtide.simulator.data import SimulationRequestError, TrafficTrace
 from ebbtide.simulator.inputs import SimulationInputs
 from ebbtide.simulator.server_model import Server
 
@@ -26,14 +26,14 @@ def parse_traffic_shape(text: str, seed: int) -> TrafficTrace:
     """Parse a traffic shape; ``none`` is silence. Raises ValueError for an invalid shape."""
     if text == "none":
         return SILENCE
-    read = load.generate_traffic(text, seed) if load.is_shape(text) else None
-    if read is None:
+    if not load.is_shape(text):
         raise ValueError(f"invalid traffic shape {text!r}: write one like {load.FORMS['poisson']}, or none")
-    if read.traffic is not None:
-        return read.traffic
-    if any(problem.code == load.EMPTY for problem in read.problems):
-        return SILENCE
-    raise ValueError("; ".join(problem.message for problem in read.problems))
+    try:
+        return load.generate_traffic(text, seed)
+    except SimulationRequestError as error:
+        if any(problem.code == load.EMPTY for problem in error.problems):
+            return SILENCE
+        raise ValueError(str(error)) from error
 
 
 @dataclass(slots=True)

@@ -433,10 +433,8 @@ class World:
 def _make_server(behavior: SimulatedBehavior) -> Server:
     """Return a behavior's server. Raises ValueError and ServerError for one that is not allowed here.
 
-    Annotations are untrusted: they must not name a file, and the traffic must not exceed the maximum.
+    Annotations are untrusted: the traffic must not exceed the maximum.
     """
-    if behavior.server.startswith("empirical"):
-        raise ServerError("an empirical server's file is not read here: use lognormal:median=…,sigma=… or another form")
     simulated_server = parse_server(behavior.server)
     traffic = parse_traffic_shape(behavior.traffic, 0)
     count = len(traffic.times)

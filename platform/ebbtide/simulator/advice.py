@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping
 from typing import Any, Final
 
 from ebbtide.core.base.prose import count_noun
-from ebbtide.simulator.case import CLUSTER
-from ebbtide.simulator.report import SimulationReport, align_table, format_percent, measurements_to_json, round_number
-from ebbtide.simulator.report import render_report_page as report_page
+from ebbtide.simulator.report import align_table, format_percent, measurements_to_json, round_number
 from ebbtide.simulator.slo import SimulationMeasurements, format_duration
 from ebbtide.simulator.tune import MIN_SAVING, Relief, SettingPoint, TuningResult, diff_values
 
 NAMES: Final = {
     "current": "current spec",
     "default": "Knative's defaults",
-    "lowered": "threshold change only",
     "chosen": "recommended",
-    "cluster": "with cluster settings",
 }
 NAMES_IN_SENTENCES: Final = {
     "current": "the current spec",
     "default": "Knative's defaults",
-    "lowered": "the current spec with only the threshold changed",
 }
 #: Maximum number of printed rows of the front; those around the recommended setting take precedence.
 FRONT: Final = 12
@@ -32,7 +26,7 @@ MIN_DIFFERENCE: Final = 0.005
 
 def list_compared_points(tuned: TuningResult) -> dict[str, SettingPoint]:
     """Return the settings to compare, by name."""
-    points = {name: getattr(tuned, name) for name in ("default", "current", "lowered", "chosen", "cluster")}
+    points = {name: getattr(tuned, name) for name in ("default", "current", "chosen")}
     return {name: point for name, point in points.items() if point is not None}
 
 
@@ -118,58 +112,16 @@ def make_sentences(tuned: TuningResult) -> list[str]:
         out = [
             f"Recommended: no change. No simulated setting that meets the SLO saves {threshold} of the replica-hours."
         ]
-    out += _describe_neighbors(tuned, chosen)
-    for name in ("current", "default", "lowered"):
+    for name in ("current", "default"):
         point = list_compared_points(tuned).get(name)
         if point is not None and point.values != chosen.values:
             out.append(_compare_setting(name, point, chosen))
-    if tuned.cluster is not None:
-        values = tuned.cluster.values
-        changed_settings = diff_values(
-            {name: value for name, value in values.items() if name in CLUSTER}, tuned.cluster_now
-        )
-        cluster_changes = format_changes(
-            {name: f"{value:g}{'s' * (name == 'stable-window')}" for name, value in changed_settings.items()}, {}
-        )
-        spec_changes = format_changes(
-            {name: value for name, value in values.items() if name not in CLUSTER}, tuned.current.values
-        )
-        out.append(
-            f"Cluster settings can save more: {cluster_changes} in config-autoscaler, which applies to all services, with "
-            f"{spec_changes} in this spec, would save another {_format_percent(1 - tuned.cluster.cost / chosen.cost)} of the replica-hours."
-        )
     if "chosen" in tuned.rest and not tuned.rest["chosen"].holds:
         out.append(
             "On the rest of the traffic, the recommended setting violates the SLO, because that part differs from the part "
             "searched on. Choose a setting further down the front, or search on all of the traffic with --part 1."
         )
     return out
-
-
-def _describe_neighbors(tuned: TuningResult, chosen: SettingPoint) -> list[str]:
-    """Return the costs of the neighbors on the front as a sentence."""
-    front = tuned.front
-    index = next((number for number, point in enumerate(front) if point is chosen), None)
-    if index is None:
-        return []
-    neighbors = []
-    if index > 0:
-        cheaper = front[index - 1]
-        neighbors.append(
-            f"the next cheaper setting saves {_format_percent(1 - cheaper.cost / chosen.cost)} of the replica-hours and attains "
-            f"{format_percent(cheaper.measured.attainment)}"
-        )
-    if index + 1 < len(front):
-        safer = front[index + 1]
-        neighbors.append(
-            f"the next safer setting takes {_format_percent(safer.cost / chosen.cost - 1)} more and attains "
-            f"{format_percent(safer.measured.attainment)}"
-        )
-    return (
-        [f"The recommended setting attains {format_percent(chosen.measured.attainment)}; {', '.join(neighbors)}."]
-        if neighbors
-        else []
-    )
 
 
 def _compare_setting(name: str, point: SettingPoint, chosen: SettingPoint) -> str:
@@ -236,79 +188,6 @@ def _format_percent(share: float) -> str:
     return f"{share * 100:.0f}%" if share >= 0.095 else f"{share * 100:.1f}%"  # noqa: PLR2004 - two digits
 
 
-def render_advice_page(tuned: TuningResult, report: SimulationReport) -> str:
-    """Return the results as an HTML page; ``report`` compares the settings on all of the traffic."""
-    advice = "".join(f"<li>{html.escape(sentence)}</li>\n" for sentence in make_sentences(tuned))
-    priced = tuned.current.measured.cost is not None
-    heads = ["attainment", "replica-hours", *["cost"] * priced, "change"]
-    rows = "".join(
-        f"<tr{' class=chosen' if point is tuned.chosen else ''}>{_make_row(tuned, point, heads)}</tr>\n"
-        for point in tuned.front
-    )
-    searched = f"the first {format_duration(tuned.part)} of the traffic" if tuned.rest else "all of the traffic"
-    lead = (
-        f"<h2>Recommendation</h2><ul class=advice>{advice}</ul>\n"
-        f"<h2>Attainment and replica-hours of {count_noun(tuned.result.evaluations, 'setting')} on {searched}</h2>\n"
-        "<p class=hint>A filled marker meets the SLO, a hollow marker violates it. The line is the Pareto front: no other "
-        "simulated setting is better in both attainment and replica-hours.</p>\n"
-        '<svg id="front" role="group" aria-label="Settings by replica-hours and attainment, followed by a table of the best settings"></svg>'
-        '<p id="told" class="hint" aria-live="polite">To see the details of a setting, point at its marker or press Tab.</p>\n'
-        f"<table class=front><thead><tr><td></td>{''.join(f'<th scope=col>{head}</th>' for head in heads)}</tr></thead>"
-        f"<tbody>{rows}</tbody></table>\n<h2>Results on all of the traffic</h2>\n"
-    )
-    return report_page(report, lead, make_scatter(tuned))
-
-
-def _make_row(tuned: TuningResult, point: SettingPoint, heads: list[str]) -> str:
-    """Return a table row of the front; each number carries its column name for narrow screens without a table header."""
-    *numbers, change = heads
-    cells = zip(numbers, _format_cells(point.measured, priced="cost" in numbers), strict=True)
-    number_cells = "".join(
-        f"<td{f' data-of={head}' * (head != 'attainment')}>{html.escape(cell)}</td>" for head, cell in cells
-    )
-    name = "recommended" if point is tuned.chosen else ""
-    return f"<th scope=row>{name}</th>{number_cells}<td class={change}>{html.escape(_format_point_changes(tuned, point))}</td>"
-
-
-def _format_point_changes(tuned: TuningResult, point: SettingPoint) -> str:
-    return format_changes(point.values, tuned.current.values)
-
-
-def make_scatter(tuned: TuningResult) -> dict[str, Any]:
-    """Return the points of the scatter chart: the front and the compared settings with names, the others without."""
-    named = {id(point): name for name, point in list_compared_points(tuned).items()}
-    front = tuned.front
-    front_ids = {id(point) for point in front}
-    shown_points = [*front, *(point for point in list_compared_points(tuned).values() if id(point) not in front_ids)]
-    kinds = [named.get(id(point), "front") for point in shown_points]
-    best = tuned.result.best if tuned.chosen is not None else None
-    tried = [point for point in tuned.result.points if id(point) not in front_ids | set(named) and point is not best]
-    return {
-        "points": [
-            {"kind": "tried", "x": round_number(point.cost), "y": round_number(point.measured.attainment)}
-            for point in tried
-        ]
-        + [
-            {
-                "kind": kind,
-                "name": NAMES.get(kind, "on the front"),
-                "x": round_number(point.cost),
-                "y": round_number(point.measured.attainment),
-                "holds": point.holds,
-                "front": id(point) in front_ids,
-                "told": f"attainment {format_percent(point.measured.attainment)}, {point.cost:.2f} replica-hours"
-                + (f"; {_format_point_changes(tuned, point)}" if point.values else ""),
-            }
-            for kind, point in zip(kinds, shown_points, strict=True)
-        ],
-        "promised": [
-            {"share": bound_result.bound.share, "name": bound_result.bound.name}
-            for bound_result in tuned.current.measured.bound_results
-            if bound_result.bound.is_percentile
-        ],
-    }
-
-
 def tuning_to_json(tuned: TuningResult, workload: str) -> dict[str, Any]:
     """Return the results as JSON-ready data; its keys are documented and stable."""
     current_values = tuned.current.values
@@ -325,9 +204,7 @@ def tuning_to_json(tuned: TuningResult, workload: str) -> dict[str, Any]:
     names = {
         "current": "asItIs",
         "default": "knativeDefaults",
-        "lowered": "onlyThreshold",
         "chosen": "recommended",
-        "cluster": "withCluster",
     }
     points = list_compared_points(tuned)
     return {

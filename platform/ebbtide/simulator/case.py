@@ -7,17 +7,16 @@ would be rendered, and a setting with errors is not simulated.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ebbtide.core.documents import load_document
-from ebbtide.core.translation import gpu
 from ebbtide.simulator import engine
 from ebbtide.simulator import setting as settings
-from ebbtide.simulator.data import SimulationResult, StartUp, TrafficTrace
+from ebbtide.simulator.data import SimulationResult, SimulationUsage, StartUp, TrafficTrace
 from ebbtide.simulator.load import slice_traffic
 from ebbtide.simulator.slo import SimulationMeasurements, SloBound, measure_result
 
@@ -27,13 +26,6 @@ if TYPE_CHECKING:
     from ebbtide.core.profile.models import Profile
     from ebbtide.simulator.server_model import Server
     from ebbtide.simulator.setting import Setting
-
-#: Keys of ``config-autoscaler`` that a search may change, and the field that each sets.
-CLUSTER: Final = {
-    "stable-window": "stable_window",
-    "panic-window-percentage": "panic_window_percentage",
-    "panic-threshold-percentage": "panic_threshold_percentage",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +50,6 @@ class Case:
         document = copy.deepcopy(self.document)
         autoscaling = document["spec"].setdefault("autoscaling", {})
         for name, value in values.items():
-            if name in CLUSTER:
-                continue
             if value is None:
                 autoscaling.pop(name, None)
             else:
@@ -68,9 +58,7 @@ class Case:
         if loaded.inference is None:
             reasons = "; ".join(f"{problem.path}: {problem.message}" for problem in loaded.problems)
             raise settings.NotSimulated("spec", reasons)
-        translated = settings.read_spec_setting(loaded.inference, self.profile)
-        cluster = {CLUSTER[name]: value for name, value in values.items() if name in CLUSTER}
-        return replace(translated, config=replace(translated.config, **cluster)) if cluster else translated
+        return settings.read_spec_setting(loaded.inference, self.profile)
 
     def is_renderable(self, values: Mapping[str, Any]) -> bool:
         """Return whether the values are valid in combination."""
@@ -84,12 +72,10 @@ class Case:
         """Simulate the setting with ``values``. Raises NotSimulated and ServerError."""
         return self.simulate_setting(self.setting(values), start_up)
 
-    def simulate_setting(
-        self, setting: Setting, start_up: StartUp | None = None, kind: Callable[..., engine.Simulation] | None = None
-    ) -> SimulationResult:
-        """Simulate a setting, by the class for it or by ``kind``. Raises ServerError."""
+    def simulate_setting(self, setting: Setting, start_up: StartUp | None = None) -> SimulationResult:
+        """Simulate a setting. Raises ServerError."""
         start_up = start_up or self.start_up
-        return engine.simulate(setting, self.traffic, self.server, start_up, self.seed, fast=self.fast, kind=kind)
+        return engine.simulate(setting, self.traffic, self.server, start_up, self.seed, fast=self.fast)
 
     def measure(self, result: SimulationResult) -> SimulationMeasurements:
         return measure_result(result, self.bounds, self.gpus, self.gpu_hour)
@@ -117,40 +103,17 @@ class Case:
     def _alone(self) -> NDArray[np.float64]:
         return self.server.alone(self.traffic, np.random.default_rng(self.seed))
 
-    def cluster(self) -> dict[str, float]:
-        """Return the cluster's current values of the keys that a search may change."""
-        config = self.setting({}).config
-        return {key: getattr(config, name) for key, name in CLUSTER.items()}
-
-    def until(self, seconds: float) -> Case:
-        """Return the case with only the first ``seconds`` of the traffic."""
-        return replace(self, traffic=slice_traffic(self.traffic, 0.0, seconds))
+    def cut(self, start: float, end: float) -> Case:
+        """Return the case with only the traffic from ``start`` to ``end`` in seconds."""
+        return replace(self, traffic=slice_traffic(self.traffic, start, end))
 
 
 def subtract_first_part(whole: SimulationResult, first: SimulationResult) -> SimulationResult:
     """Return the result for the rest of the traffic, given the result ``first`` of its first part.
 
-    The rest therefore starts with the pods that the first part left, not with an idle service. Replies of the first part
-    that end after it count toward the rest.
+    The rest therefore starts with the pods that the first part left, not with an idle service.
     """
-    start = len(first.latency)
-    assert first.at_end is not None
-    return SimulationResult(
-        latency=whole.latency[start:],
-        wait=whole.wait[start:],
-        cold=whole.cold[start:],
-        lost=whole.lost[start:],
-        first_token=_drop_first(whole.first_token, start),
-        inter_token=_drop_first(whole.inter_token, start),
-        tokens=_drop_first(whole.tokens, start),
-        timeline=whole.timeline,
-        **whole.since(first.at_end),
-    )
-
-
-def _drop_first(values: NDArray[np.float64] | None, number: int) -> NDArray[np.float64] | None:
-    return None if values is None else values[number:]
-
-
-#: Number of GPUs per replica.
-gpus_of = gpu.count_gpus_per_replica
+    names = ("latency", "wait", "cold", "lost", "first_token", "inter_token", "tokens")
+    cut = {name: values[len(first.latency) :] for name in names if (values := getattr(whole, name)) is not None}
+    used = {each.name: getattr(whole, each.name) - getattr(first, each.name) for each in fields(SimulationUsage)}
+    return replace(whole, **cut, **used)

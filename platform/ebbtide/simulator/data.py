@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from ebbtide.core.base.problems import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -12,6 +14,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ebbtide.core.autoscaler.guard import GuardDecision
+
+
+class SimulationRequestError(Exception):
+    """A request that cannot be simulated; ``problems`` lists the reasons."""
+
+    def __init__(self, *problems: Problem) -> None:
+        super().__init__("; ".join(problem.message for problem in problems))
+        self.problems = list(problems)
+
+    def __reduce__(self) -> tuple[type[SimulationRequestError], tuple[Problem, ...]]:
+        """Support pickling, so that a worker can return the error."""
+        return SimulationRequestError, tuple(self.problems)
 
 
 @dataclass(frozen=True)
@@ -88,13 +102,6 @@ class SimulationUsage:
     """Seconds in which a request would have been answered: a pod was ready, or could have started in time."""
     cold_starts: int
 
-    def since(self, earlier: SimulationUsage) -> dict[str, Any]:
-        """Return the usage since an earlier point in time, by field."""
-        return {
-            field_.name: getattr(self, field_.name) - getattr(earlier, field_.name)
-            for field_ in fields(SimulationUsage)
-        }
-
 
 class GuardStep(NamedTuple):
     """A guard's decision that differs from the one before it: its second in the traffic, and the decision."""
@@ -116,8 +123,6 @@ class SimulationResult(SimulationUsage):
     lost: NDArray[np.bool_]
     """True if the request timed out or was rejected."""
     timeline: Timeline
-    at_end: SimulationUsage | None = None
-    """Usage at the end of the traffic, without the replies after it; None if nothing was simulated."""
     first_token: NDArray[np.float64] | None = None
     """Seconds from arrival to the first token; NaN without a reply. None if the server does not produce tokens."""
     inter_token: NDArray[np.float64] | None = None

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from importlib.util import find_spec
 from types import SimpleNamespace
@@ -62,18 +62,16 @@ def simulate(
     seed: int = 0,
     *,
     fast: bool = False,
-    kind: Callable[..., Simulation] | None = None,
 ) -> SimulationResult:
     """Simulate ``traffic`` on the workload and return the result.
 
     The workload has been idle for a long time and starts with its minimum replicas, which are ready. The simulation ends
-    with the traffic, or with the last reply after it. ``fast`` compiles the engine if numba is installed. ``kind`` creates
-    the simulation in place of the setting's class. Raises NotSimulated for a metric whose values the server does not
-    produce.
+    with the traffic, or with the last reply after it. ``fast`` compiles the engine if numba is installed. Raises NotSimulated
+    for a metric whose values the server does not produce.
     """
     require_token_server(setting, server)
     inputs = prepare_inputs(setting, traffic, server, startup, seed)
-    kind = kind or simulation_class(setting)
+    kind = simulation_class(setting)
     if not fast or find_spec("numba") is None:
         return complete_result(kind(setting, inputs).run(), server, traffic)
     rows = max(COMPILED_ROWS, 4 * get_replica_bounds(setting)[0])
@@ -379,7 +377,7 @@ class Simulation:
         for name in ("in_pods", "queued"):
             change = np.diff(read_column(ticks, name), prepend=0)
             means.append(np.divide(change, steps, out=np.zeros(len(times)), where=steps > 0))
-        sums, at_end = self.sums, _copy_integrals(self.world.sums_at_end)
+        sums = self.sums
         first_token = read_column(requests, "first_token")
         return SimulationResult(
             first_token=None
@@ -398,7 +396,6 @@ class Simulation:
                 queued=means[1],
                 bound=tuple(BOUND[code] for code in read_column(ticks, "cause").tolist()),
             ),
-            at_end=_make_usage(inputs, at_end, inputs.end, int(self.world.state.cold_starts_at_end)),
             notes={"utilization": sums.utilization / 100 / sums.ready if sums.ready else 0.0},
             **vars(_make_usage(inputs, sums, end, self.cold_starts)),
         )

@@ -73,7 +73,6 @@ def create_state(
     scalars = {
         "state": numbers,
         "sums": state.TimeIntegrals(),
-        "sums_at_end": state.TimeIntegrals(),
         "empty_pod": state.PodRow(),
     }
     if rows is None:

@@ -97,7 +97,7 @@ def require_token_server(setting: Setting, server: Server | None) -> None:
         raise NotSimulated(
             "metric",
             f"{rows[0].name} requires a server whose tokens are simulated",
-            "set --server gpu:GPU/MODEL/ENGINE, or --calibrate",
+            "set --server gpu:GPU/MODEL/ENGINE",
         )
     cache = next((row for row in rows if row.engine_field == "kv_cache"), None)
     if cache is not None and not server.kv_tokens:

@@ -13,7 +13,6 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 
 from ebbtide.core.base.problems import Problem
 from ebbtide.core.base.prose import count_noun
-from ebbtide.simulator.data import TrafficTrace
+from ebbtide.simulator.data import SimulationRequestError, TrafficTrace
 
 Floats = NDArray[np.float64]
 
@@ -71,44 +70,22 @@ _RATE: Final = re.compile(r"(\d+(?:\.\d+)?)(rps|rpm|rph)")
 _PER_SECOND: Final = {"rps": 1.0, "rpm": 1 / 60, "rph": 1 / 3600}
 
 
-@dataclass(frozen=True, slots=True)
-class TrafficReading:
-    """Traffic, or None and the problems of its source."""
-
-    traffic: TrafficTrace | None
-    problems: list[Problem] = field(default_factory=list)
-
-
-class _RejectedTraffic(Exception):  # noqa: N818 - not an error for callers: read and shape return its problems
-    """Raised to end the reading of traffic with problems."""
-
-    def __init__(self, *problems: Problem) -> None:
-        self.problems = [*problems]
-
-
-def _collect_problems(reader: Callable[..., TrafficTrace], *arguments: Any) -> TrafficReading:
-    try:
-        return TrafficReading(reader(*arguments))
-    except _RejectedTraffic as refused:
-        return TrafficReading(None, refused.problems)
-
-
 def _check_limits(count: float, seconds: float, name: str) -> None:
     """Reject traffic that exceeds the limits of one simulation."""
     if seconds > MAX_SECONDS:
         text = f"the traffic lasts {_format_days(seconds)}, and the maximum is {_format_days(MAX_SECONDS)}"
-        raise _RejectedTraffic(
+        raise SimulationRequestError(
             Problem(MANY, (), text, "correct times that are out of range, or use a shorter period", document=name)
         )
     if count > LIMIT:
         text = f"the traffic has {count:,.0f} requests, and the maximum is {LIMIT:,}"
-        raise _RejectedTraffic(Problem(MANY, (), text, "use a shorter period", document=name))
+        raise SimulationRequestError(Problem(MANY, (), text, "use a shorter period", document=name))
 
 
 def _check_not_empty(count: float, name: str) -> None:
     if not count:
         text = "the traffic has no requests"
-        raise _RejectedTraffic(Problem(EMPTY, (), text, "use a file or a shape with requests", document=name))
+        raise SimulationRequestError(Problem(EMPTY, (), text, "use a file or a shape with requests", document=name))
 
 
 def parse_compound_duration(text: str) -> float:
@@ -154,15 +131,11 @@ def is_shape(text: str) -> bool:
     return text.partition(":")[0] in SHAPES
 
 
-def generate_traffic(text: str, seed: int = 0) -> TrafficReading:
-    """Generate the traffic of a shape such as ``ramp:1rps..20rps,10m``.
+def generate_traffic(text: str, seed: int = 0) -> TrafficTrace:
+    """Generate the traffic of a shape such as ``ramp:1rps..20rps,10m``. Raises SimulationRequestError.
 
     Requests of ``constant`` arrive at equal intervals; those of all other shapes form a Poisson process with its rate.
     """
-    return _collect_problems(_generate_shape, text, seed)
-
-
-def _generate_shape(text: str, seed: int) -> TrafficTrace:
     kind, _, rest = text.partition(":")
     parts = [word for word in rest.split(",") if word]
     settings = dict(word.split("=", 1) for word in parts if "=" in word)
@@ -170,7 +143,7 @@ def _generate_shape(text: str, seed: int) -> TrafficTrace:
         tokens = _parse_token_counts(settings)
         curve = SHAPES[kind]([word for word in parts if "=" not in word])
     except ValueError as error:
-        raise _RejectedTraffic(Problem(SHAPE, (), str(error), f"use {FORMS[kind]}", document=text)) from None
+        raise SimulationRequestError(Problem(SHAPE, (), str(error), f"use {FORMS[kind]}", document=text)) from None
     rng = np.random.default_rng(seed)
     expected = float(curve.expected[-1])
     _check_limits(expected, curve.times[-1], text)
@@ -313,20 +286,17 @@ FORMS: Final = {
 # Files.
 
 
-def parse_traffic(data: bytes, name: str, seed: int = 0, columns: Mapping[str, str] | None = None) -> TrafficReading:
-    """Parse the traffic in a file's bytes.
+def parse_traffic(data: bytes, name: str, seed: int = 0, columns: Mapping[str, str] | None = None) -> TrafficTrace:
+    """Parse the traffic in a file's bytes. Raises SimulationRequestError with the problems of the file.
 
     ``columns`` maps roles (time, prompt, output, count, rate) to column names, and ``unit`` to the unit of the times.
     """
-    return _collect_problems(_parse_bytes, data, name, seed, columns or {})
-
-
-def _parse_bytes(data: bytes, name: str, seed: int, columns: Mapping[str, str]) -> TrafficTrace:
+    columns = columns or {}
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise _RejectedTraffic(
+        raise SimulationRequestError(
             Problem(UNKNOWN, (), "the file is not UTF-8 text", "save the file as UTF-8", line=line, document=name)
         ) from None
     start = text.lstrip()[:1]
@@ -421,7 +391,7 @@ def _parse_table(table: _TextTable, name: str, seed: int, columns: Mapping[str, 
         if role != "time"
     }
     if row_problems.problems:
-        raise _RejectedTraffic(*row_problems.all())
+        raise SimulationRequestError(*row_problems.all())
     order = np.argsort(times, kind="stable")
     times = times[order]
     numbers = {role: values[order] for role, values in numbers.items()}
@@ -448,7 +418,7 @@ def _find_columns(header: list[str], columns: Mapping[str, str], name: str) -> d
         requested = columns.get(role)
         if requested is not None and requested not in header:
             fix = f"use one of its columns: {', '.join(header)}" if header else "use a file that is not empty"
-            raise _RejectedTraffic(
+            raise SimulationRequestError(
                 Problem(UNKNOWN, (), f"column {requested!r} not found in the file", fix, line=1, document=name)
             )
         column_name = (
@@ -460,7 +430,7 @@ def _find_columns(header: list[str], columns: Mapping[str, str], name: str) -> d
         contents = f"its columns are {', '.join(header)[:200]}" if header else "it is empty"
         text = f"no known time column found in the file: {contents}"
         fix = "set --columns time=NAME, or name a column time or timestamp"
-        raise _RejectedTraffic(Problem(UNKNOWN, (), text, fix, line=1, document=name))
+        raise SimulationRequestError(Problem(UNKNOWN, (), text, fix, line=1, document=name))
     return result
 
 
@@ -587,8 +557,8 @@ def _spread_requests(times: Floats, numbers: Mapping[str, Floats], name: str, se
 def _parse_prometheus(answer: Mapping[str, Any], name: str, seed: int, *, named: bool) -> TrafficTrace:
     """Return the requests of a range query's result: request rates, or a request counter."""
 
-    def refused(message: str, fix: str) -> _RejectedTraffic:
-        return _RejectedTraffic(Problem(PROMETHEUS, (), message, fix, document=name))
+    def refused(message: str, fix: str) -> SimulationRequestError:
+        return SimulationRequestError(Problem(PROMETHEUS, (), message, fix, document=name))
 
     if named:
         raise refused("a Prometheus result has no columns", "remove --columns")

@@ -11,17 +11,16 @@ processes the prompts that arrive while others generate (b3, b4: in steady state
 own prompt is finished before its outputs, so it does not delay them. The simulator delays the outputs of a replica's requests
 when a prompt arrives, by b3 p + b4: with a fixed number of requests this is the form, and with random arrivals it differs.
 
-Few servers were measured with enough combinations of token counts to determine ten coefficients. Each fit therefore starts
-from a prior, a normal distribution of the logarithms of the coefficients of other servers, and moves as far as the
-measurements require (partial pooling).
+Few servers were measured with enough combinations of token counts to determine ten coefficients. Each fit of the table
+therefore started from a normal distribution of the logarithms of the coefficients of other servers, and moved as far as the
+measurements required (partial pooling).
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -36,47 +35,12 @@ Floats: TypeAlias = NDArray[np.float64]
 
 #: Table of servers; its head names the measurements that it was fitted to.
 TABLE: Final = Path(__file__).with_name("gpu_servers.json")
-#: Relative errors that a fit expects of measured times to first token and per output token.
-FIRST_NOISE: Final = 0.1
-STEP_NOISE: Final = 0.05
-#: Degrees of freedom of Student's t-distribution, which the errors follow: a few outliers do not move a fit.
-FREEDOM: Final = 4.0
-#: Maximum number of iterations of a fit, and the change of all logarithms below which it ends.
-ITERATIONS: Final = 60
-PRECISION: Final = 1e-9
-#: Share of the largest term where a fit starts.
-SHARE_OF_LARGEST: Final = 0.6
 #: Tokens of a request, relative to the measured range, beyond which the table is not used.
 REACH: Final = 2.0
-#: Maximum share of the requests beyond ``REACH``, and of requests whose larger errors are ignored.
+#: Maximum share of the requests beyond ``REACH``.
 MOST_BEYOND: Final = 0.05
-#: Largest error by which a server is assumed to be slower than predicted: four times the time.
-LARGEST_ERROR: Final = 0.75
 #: Relative difference from measured token counts up to which the errors at these counts apply.
 NEAR: Final = 0.1
-#: Minimum number of results of a load test for errors: without one of them, a fit must still have two.
-MIN_RESULTS: Final = 4
-#: Number of results below which no error has the 90th percentile's rank.
-FEW_RESULTS: Final = 9
-#: Factor up to which the token counts of a load test's results are about the same: means of random lengths differ.
-SAME_TOKENS: Final = 1.25
-
-
-class ServingPoint(NamedTuple):
-    """Result of a load test: tokens of a request, concurrent requests, mean times to first token and per output token."""
-
-    prompt: float
-    output: float
-    concurrency: float
-    first: float
-    """Seconds."""
-    step: float
-    """Seconds per output token after the first."""
-
-    @property
-    def shape(self) -> tuple[float, float]:
-        """Prompt and output tokens."""
-        return self.prompt, self.output
 
 
 class ErrorShares(NamedTuple):
@@ -95,15 +59,16 @@ class HeldOutErrors(NamedTuple):
 
 
 class ServerErrors(NamedTuple):
-    """Errors of a server by token counts; None if they are unknown."""
+    """Errors of a server by token counts."""
 
     shapes: tuple[tuple[float, float], ...]
     """Measured pairs of prompt and output tokens."""
     at: HeldOutErrors
     """Errors at these token counts."""
-    inside: HeldOutErrors | None
-    """Errors at other token counts in the measured range."""
-    outside: HeldOutErrors | None
+    inside: HeldOutErrors
+    """Errors at other token counts in the measured range: at least those of all servers."""
+    outside: HeldOutErrors
+    """Errors outside the measured range, as above."""
 
 
 class Range(NamedTuple):
@@ -123,169 +88,9 @@ class ServingFit(NamedTuple):
     concurrency: Range
 
 
-class Prior(NamedTuple):
-    """Normal distribution of the logarithms of coefficients; ``mean`` and ``covariance`` may have a leading axis."""
-
-    mean: Floats
-    covariance: Floats
-
-
-class ServingPrior(NamedTuple):
-    """Prior of the coefficients of the time to first token and of the time per output token."""
-
-    first: Prior
-    step: Prior
-
-
-def first_token_terms(prompt: Floats, output: Floats, concurrency: Floats) -> Floats:
-    """Return the terms of the time to first token; the last axis has one element for each coefficient."""
-    return np.stack([np.ones_like(prompt), prompt, prompt * concurrency, np.sqrt(concurrency), 1 / output], axis=-1)
-
-
-def step_terms(prompt: Floats, output: Floats, concurrency: Floats) -> Floats:
-    """Return the terms of the time per output token, as above. Only the prompts of other requests delay an output."""
-    context, others = prompt + output / 2, concurrency - 1
-    return np.stack(
-        [
-            np.ones_like(prompt),
-            np.sqrt(concurrency),
-            concurrency * context,
-            others * prompt / output,
-            others / output,
-        ],
-        axis=-1,
-    )
-
-
-def fit_logarithms(
-    terms: Floats,
-    values: Floats,
-    weights: Floats,
-    prior: Prior,
-    noise: float,
-    start: Floats | None = None,
-    iterations: int = ITERATIONS,
-) -> tuple[Floats, Floats]:
-    """Return the most probable logarithms of the coefficients, and their covariance.
-
-    The relative errors follow Student's t-distribution with the scale ``noise``. The arrays may have leading axes, which
-    fits many servers together; a weight of 0 leaves a point out. Newton's method without second derivatives.
-    """
-    precision = np.linalg.inv(prior.covariance)
-    logarithms = prior.mean if start is None else start
-    goals = np.log(values)
-    for _ in range(iterations):
-        parts = terms * np.exp(logarithms)[..., None, :]
-        total = parts.sum(axis=-1)
-        slopes = parts / total[..., None]
-        errors = np.log(total) - goals
-        certainty = weights * (FREEDOM + 1) / (FREEDOM + (errors / noise) ** 2) / noise**2
-        weighted = np.swapaxes(slopes * certainty[..., None], -1, -2)
-        curvature = weighted @ slopes + precision
-        gradient = weighted @ errors[..., None] + precision @ (logarithms - prior.mean)[..., None]
-        change = np.clip(np.linalg.solve(curvature, gradient)[..., 0], -1.0, 1.0)
-        logarithms = logarithms - change
-        if np.abs(change).max(initial=0.0) < PRECISION:
-            break
-    return logarithms, np.linalg.inv(curvature)
-
-
-def fit_points(points: Sequence[ServingPoint]) -> ServingFit:
-    """Fit the form to load tests of one server. Raises ServerError for fewer than two points.
-
-    The prior is that of a server of any speed, from all servers of the table.
-    """
-    if len(points) < 2 or len({point.concurrency for point in points}) < 2:  # noqa: PLR2004 - a slope needs two
-        raise ServerError("a fit needs results for at least two different numbers of concurrent requests")
-    columns = split_columns(points)
-    first, step = _fit_parts(columns, np.ones((1, len(points)), np.float64), load_prior())
-    return ServingFit(
-        tuple(first[0].tolist()),
-        tuple(step[0].tolist()),
-        *(Range(float(column.min()), float(column.max())) for column in columns[:3]),
-    )
-
-
-def _fit_parts(columns: Sequence[Floats], weights: Floats, prior: ServingPrior) -> tuple[Floats, Floats]:
-    """Return the coefficients of both times, one row for each row of ``weights``."""
-    *shape, first, step = columns
-    return (
-        _fit_best(first_token_terms(*shape), first, weights, prior.first, FIRST_NOISE),
-        _fit_best(step_terms(*shape), step, weights, prior.step, STEP_NOISE),
-    )
-
-
-def measure_errors(points: Sequence[ServingPoint]) -> ServerErrors | None:
-    """Return the errors of a load test's results, each predicted by a fit to the others; None if there are too few.
-
-    For the errors at other token counts, each fit also leaves out the results with about the same token counts. Outside the
-    measured range, the errors are at least those of the table.
-    """
-    if len(points) < MIN_RESULTS:
-        return None
-    columns = split_columns(points)
-    tokens = np.log(np.stack(columns[:2]))
-    same = (np.abs(tokens[:, :, None] - tokens[:, None, :]) <= math.log(SAME_TOKENS)).all(axis=0)
-    shapes = tuple(dict.fromkeys(point.shape for point in points))
-    at = _predict_left_out(columns, np.eye(len(points), dtype=bool))
-    if ((~same).sum(axis=1) < 2).any():  # noqa: PLR2004 - as in fit_points
-        return ServerErrors(shapes, at, None, None)
-    others = _predict_left_out(columns, same)
-    return ServerErrors(shapes, at, others, _widest(others, _read_errors(load_table()[0]["heldOutEverywhereOutside"])))
-
-
-def _predict_left_out(columns: Sequence[Floats], left_out: NDArray[np.bool_]) -> HeldOutErrors:
-    """Return the errors of each point, predicted without the points of its row of ``left_out``.
-
-    The 90th percentile is the value that the error of one more result exceeds with a probability of at most 10%; of fewer
-    than nine results, it is the largest error.
-    """
-    *shape, first, step = columns
-    predicted = [
-        (terms * fitted).sum(axis=-1)
-        for terms, fitted in zip(
-            (first_token_terms(*shape), step_terms(*shape)),
-            _fit_parts(columns, (~left_out).astype(np.float64), load_prior()),
-            strict=True,
-        )
-    ]
-    rest = shape[1] - 1
-    pairs = (*zip(predicted, (first, step), strict=True), (predicted[0] + predicted[1] * rest, first + step * rest))
-    rank = min(math.ceil(0.9 * (len(first) + 1)), len(first))
-    errors = [np.sort(np.abs(value / truth - 1)) for value, truth in pairs]
-    return HeldOutErrors(*(ErrorShares(float(np.median(row)), float(row[rank - 1])) for row in errors))
-
-
-def _fit_best(terms: Floats, values: Floats, weights: Floats, prior: Prior, noise: float) -> Floats:
-    """Return the most probable coefficients of the fits that start at the prior, and with each term as the largest one.
-
-    One fit can end where some points are outliers that another one explains. Each row of ``weights`` is a separate fit.
-    """
-    size = terms.shape[-1]
-    means = [weights @ part / weights.sum(axis=-1, keepdims=True) for part in (terms, values[:, None])]
-    sizes = np.log(np.maximum(means[0], np.finfo(float).tiny))[:, None, :]
-    shares = np.eye(size) * SHARE_OF_LARGEST + (1 - SHARE_OF_LARGEST) / size
-    starts = np.concatenate(
-        [np.broadcast_to(prior.mean, (len(weights), 1, size)), np.log(means[1][..., None] * shares) - sizes], axis=1
-    )
-    logarithms, _ = fit_logarithms(terms, values, weights[:, None, :], prior, noise, starts)
-    errors = (np.log(np.exp(logarithms) @ terms.T) - np.log(values)) / noise
-    distance = logarithms - prior.mean
-    likelihood = (FREEDOM + 1) * (weights[:, None, :] * np.log1p(errors**2 / FREEDOM)).sum(axis=-1)
-    improbability = likelihood + ((distance @ np.linalg.inv(prior.covariance)) * distance).sum(axis=-1)
-    best: Floats = logarithms[np.arange(len(weights)), improbability.argmin(axis=-1)]
-    return np.exp(best)
-
-
-def split_columns(points: Sequence[ServingPoint]) -> tuple[Floats, Floats, Floats, Floats, Floats]:
-    """Return the fields of some points as arrays."""
-    prompt, output, concurrency, first, step = np.asarray(points, np.float64).T
-    return prompt, output, concurrency, first, step
-
-
 @dataclass(frozen=True, slots=True)
 class ServerEntry:
-    """A server of the table: what was measured, the fit, and its held-out errors by row and by shape."""
+    """A server of the table: what was measured, the fit, and its held-out errors."""
 
     models: tuple[str, ...]
     gpu: str
@@ -296,20 +101,8 @@ class ServerEntry:
     measured: str
     """Date of the newest measurement, empty if unknown."""
     points: int
-    shapes: tuple[tuple[float, float], ...]
-    """Measured pairs of prompt and output tokens."""
     fit: ServingFit
-    by_row: HeldOutErrors
-    by_shape: HeldOutErrors
-    inside: HeldOutErrors
-    """Errors at token counts in the measured range that were not measured: at least those of all servers."""
-    outside: HeldOutErrors
-    """Errors outside the measured range, as above."""
-
-    @property
-    def errors(self) -> ServerErrors:
-        """Errors by token counts."""
-        return ServerErrors(self.shapes, self.by_row, self.inside, self.outside)
+    errors: ServerErrors
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -320,22 +113,11 @@ class ServerEntry:
 
 @lru_cache(maxsize=1)
 def load_table() -> tuple[dict[str, Any], tuple[ServerEntry, ...]]:
-    """Return the table's header, with source, errors and prior, and its servers."""
+    """Return the table's header, with source and errors, and its servers."""
     data = json.loads(TABLE.read_text(encoding="utf-8"))
     head = {name: value for name, value in data.items() if name != "servers"}
     inside, outside = (_read_errors(head[f"heldOutEverywhere{place}"]) for place in ("Inside", "Outside"))
     return head, tuple(_read_entry(row, inside, outside) for row in data["servers"])
-
-
-def load_prior() -> ServingPrior:
-    """Return the prior of a server of any speed."""
-    prior = load_table()[0]["prior"]
-    return ServingPrior(
-        *(
-            Prior(np.asarray(prior[name]["mean"]), np.asarray(prior[name]["covariance"]))
-            for name in ("firstToken", "step")
-        )
-    )
 
 
 def _read_errors(data: Mapping[str, Sequence[float]]) -> HeldOutErrors:
@@ -353,6 +135,7 @@ def _read_entry(row: Mapping[str, Any], inside: HeldOutErrors, outside: HeldOutE
         *(Range(*row[name]) for name in ("promptTokens", "outputTokens", "concurrency")),
     )
     by_row, by_shape = (_read_errors(row[name]) for name in ("heldOutByRow", "heldOutByShape"))
+    shapes = tuple((prompt, output) for prompt, output in row["shapes"])
     return ServerEntry(
         tuple(row["models"]),
         row["gpu"],
@@ -361,12 +144,8 @@ def _read_entry(row: Mapping[str, Any], inside: HeldOutErrors, outside: HeldOutE
         row["precision"],
         row["measured"],
         row["points"],
-        tuple((prompt, output) for prompt, output in row["shapes"]),
         fit,
-        by_row,
-        by_shape,
-        _widest(by_shape, inside),
-        _widest(by_shape, outside),
+        ServerErrors(shapes, by_row, _widest(by_shape, inside), _widest(by_shape, outside)),
     )
 
 
@@ -392,11 +171,8 @@ class BatchingServer(Server):
     """Server with continuous batching that was fitted to load tests."""
 
     fit: ServingFit
+    errors: ServerErrors
     tokens: tuple[int, int] | None = None
-    errors: ServerErrors | None = None
-    """None if they are unknown."""
-    results: int = 0
-    """Number of results of the user's load test, 0 for a server of the table."""
     kv_tokens: int = 0
     """Tokens that the KV cache holds, 0 if unknown."""
 
@@ -409,8 +185,7 @@ class BatchingServer(Server):
         if len(prompt) and beyond.mean() > MOST_BEYOND:
             raise ServerError(
                 f"{beyond.mean():.0%} of the requests have more than {REACH:g} times the measured tokens (prompt "
-                f"{self.fit.prompt.high:,.0f}, output {self.fit.output.high:,.0f}): use --calibrate with a load test of "
-                "your own server, or llm: with your own times"
+                f"{self.fit.prompt.high:,.0f}, output {self.fit.output.high:,.0f}): use llm: with your own times"
             )
         # Only the ratio is limited: below the range, 1 / output would grow without bound.
         counted = np.maximum(output, self.fit.output.low)
@@ -449,7 +224,7 @@ class BatchingServer(Server):
         """Return the shares of the requests in the measured range, and of those with about the token counts of a measurement."""
         prompt, output = require_tokens(traffic, self.tokens)
         near = np.zeros(len(prompt), dtype=bool)
-        for shape in self.errors.shapes if self.errors else ():
+        for shape in self.errors.shapes:
             near |= (np.abs(prompt / shape[0] - 1) <= NEAR) & (np.abs(output / shape[1] - 1) <= NEAR)
         inside = np.ones(len(prompt), dtype=bool)
         for values, measured in ((prompt, self.fit.prompt), (output, self.fit.output)):
@@ -464,13 +239,6 @@ class BatchingServer(Server):
             f"{self.fit.output.low:,.0f} to {self.fit.output.high:,.0f}, {self.fit.concurrency.low:,.0f} to "
             f"{self.fit.concurrency.high:,.0f} concurrent requests"
         )
-        share = f"{inside:.0%} of the requests are in this range"
-        measured = "measured with" if not self.results else "fitted to"
-        if self.errors is None:
-            return (
-                f"the server was fitted to {ranges}; {share}",
-                f"errors unknown: the load test has {self.results} results, and errors need at least {MIN_RESULTS}",
-            )
         errors = [
             f"{where}: response {_format_errors(errors.total)}, first token {_format_errors(errors.first)}"
             for where, errors in (
@@ -478,46 +246,12 @@ class BatchingServer(Server):
                 ("at others in the range", self.errors.inside),
                 ("outside", self.errors.outside),
             )
-            if errors
         ]
-        if self.errors.inside is None:
-            errors.append("at others: unknown, because all results have about the same token counts")
-        few = f"; the largest error instead of the percentile, because there are fewer than {FEW_RESULTS} results"
+        share = f"{inside:.0%} of the requests are in this range, {near:.0%} have measured token counts"
         return (
-            f"the server was {measured} {ranges}; {share}, {near:.0%} have measured token counts",
-            f"errors {'; '.join(errors)} (median, 90th percentile{few if 0 < self.results < FEW_RESULTS else ''})",
+            f"the server was measured with {ranges}; {share}",
+            f"errors {'; '.join(errors)} (median, 90th percentile)",
         )
-
-    def error_bounds(self, traffic: TrafficTrace) -> tuple[str, BatchingServer, BatchingServer] | None:
-        """Return a text with the errors that apply to the requests, and a server that is faster and one that is slower by them.
-
-        Returns None if the errors of the server are unknown.
-        """
-        if self.errors is None:
-            return None
-        inside, near = self.measured_shares(traffic)
-        where, errors = (
-            ("outside the measured range", self.errors.outside)
-            if 1 - inside > MOST_BEYOND
-            else ("in the measured range", self.errors.inside)
-            if 1 - near > MOST_BEYOND
-            else ("at measured token counts", self.errors.at)
-        )
-        if errors is None:
-            return None
-        first, step = errors.first.p90, errors.step.p90
-        return (
-            f"first token {first:.0%}, between tokens {step:.0%}, {where}",
-            self._scale_times(1 / (1 + first), 1 / (1 + step)),
-            self._scale_times(*(1 / (1 - min(error, LARGEST_ERROR)) for error in (first, step))),
-        )
-
-    def _scale_times(self, first: float, step: float) -> BatchingServer:
-        """Return a server whose times are multiplied."""
-        fit = self.fit._replace(
-            first=tuple(first * value for value in self.fit.first), step=tuple(step * value for value in self.fit.step)
-        )
-        return replace(self, fit=fit)
 
 
 def _format_errors(errors: ErrorShares) -> str:

@@ -145,7 +145,7 @@ def render_plan_page(report: PlanReport) -> str:
     table = f"<table><thead><tr>{titles}</tr></thead><tbody>{make_html_rows(rows)}</tbody></table>"
     notes = [f"Not modeled: {NOT_MODELED}.", *report.notes]
     details = f"{table}<pre>{html.escape(_describe_details(report))}</pre>"
-    return fill_page("Plan of a fleet", _describe_fleet(report), notes, "", details, _make_chart_data(report))
+    return fill_page("Plan of a fleet", _describe_fleet(report), notes, details, _make_chart_data(report))
 
 
 def _make_chart_data(report: PlanReport) -> dict[str, Any]:

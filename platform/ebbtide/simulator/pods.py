@@ -65,21 +65,6 @@ def reckon(w: EngineState, now: int) -> None:
 
 
 @kernel
-def reckon_end(w: EngineState) -> None:
-    """Update the integrals to the end of the traffic, and store their values."""
-    s, sums, at_end = w.state, w.sums, w.sums_at_end
-    reckon(w, s.end)
-    at_end.in_pods = sums.in_pods
-    at_end.queued = sums.queued
-    at_end.pods = sums.pods
-    at_end.ready = sums.ready
-    at_end.working = sums.working
-    at_end.utilization = sums.utilization
-    at_end.up = sums.up
-    s.cold_starts_at_end = s.cold_starts
-
-
-@kernel
 def place_of(w: EngineState, rows: Ints, count: int, pod: int) -> int:
     """Return the index of a pod, or its insertion point, among ``count`` rows of pods sorted by number."""
     number, index = w.pods[pod].number, count

@@ -18,9 +18,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ebbtide.core.base.prose import count_noun
 from ebbtide.simulator.data import SimulationResult, TrafficTrace
-from ebbtide.simulator.rollout import SimulatedUpdate
 from ebbtide.simulator.slo import BoundResult, SimulationMeasurements, compute_percentiles, format_duration
 
 Floats = NDArray[np.float64]
@@ -57,41 +55,6 @@ class SimulationReport:
     runs: tuple[SimulationRun, ...]
     notes: tuple[str, ...] = field(default=())
     """Assumptions, as sentences."""
-    update: UpdateReport | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class UpdateReport:
-    """A simulated update, and the measurements of the requests that arrive during it, without and with it."""
-
-    update: SimulatedUpdate
-    without: SimulationMeasurements
-    measured: SimulationMeasurements
-
-    @property
-    def text(self) -> str:
-        """The update as a sentence."""
-        update = self.update
-        replicas = count_noun(update.replicas, "replica")
-        lowest = f"at least {update.fewest} of {replicas} are ready"
-        if math.isnan(update.end):
-            return f"Update at {format_duration(update.begin)}, one replica at a time: it has not ended with the traffic; {lowest}"
-        return (
-            f"Update at {format_duration(update.begin)}, one replica at a time: it takes {format_duration(update.seconds)}; "
-            f"{lowest}"
-        )
-
-    def make_rows(self) -> list[list[str]]:
-        """Return the table of the requests that arrive during the update."""
-        runs = (self.without, self.measured)
-        head = [f"{self.measured.requests:,} requests during it", "no update", "surge 0"]
-        bounds = zip(self.without.bound_results, self.measured.bound_results, strict=True)
-        rows = [[pair[0].bound.name, *map(format_bound, pair)] for pair in bounds]
-        return [
-            head,
-            *rows,
-            *([title, *(format_measurement(name, run) for run in runs)] for name, title in ROWS_OF_UPDATE),
-        ]
 
 
 # Measurements and their labels, in the order of the table.
@@ -119,12 +82,6 @@ ROWS_OF_TABLE: Final[tuple[tuple[str, str], ...]] = (
 )
 
 
-#: The rows of the table of an update: usage is the same, because the number of replicas is.
-ROWS_OF_UPDATE: Final = tuple(
-    row for row in ROWS_OF_TABLE if row[0] in {"mean", "p50", "p95", "p99", "wait_p95", "wait_p99", "lost"}
-)
-
-
 def format_bound(measurement: BoundResult) -> str:
     """Format a measurement against a bound for display."""
     format_value = format_duration if measurement.bound.kind == "mean" else format_percent
@@ -140,16 +97,6 @@ def format_measurement(name: str, measured: SimulationMeasurements) -> str:
     if name in {"replica_hours", "gpu_hours", "cost", "cost_per_million"}:
         return f"{value:,.2f}"
     return f"{value:,}" if isinstance(value, int) else format_duration(value)
-
-
-def describe_bounds(errors: str, fast: SimulationMeasurements, slow: SimulationMeasurements) -> str:
-    """Return the times with a faster and with a slower server as one sentence."""
-    times = ", ".join(
-        f"{title} {' to '.join(format_measurement(name, measured) for measured in (fast, slow))}"
-        for name, title in ROWS_OF_TABLE
-        if name in {"p95", "first_token_p95", "inter_token_p95"}
-    )
-    return f"within the server's errors ({errors}): {times}"
 
 
 def format_percent(share: float) -> str:
@@ -197,8 +144,6 @@ def render_report_text(report: SimulationReport) -> str:
     parts += [f"  note: {note}\n" for note in report.notes]
     parts.append("\n" * bool(report.notes))
     parts += [align_table([["", *(run.name for run in report.runs)], *make_table_rows(report.runs)]), "\n"]
-    if report.update is not None:
-        parts += [f"{report.update.text}.\n", align_table(report.update.make_rows()), "\n"]
     end = spec_run.result.seconds
     arrivals = _compute_rates(report.traffic.times, end, WIDTH)
     timeline = spec_run.result.timeline
@@ -338,22 +283,6 @@ def report_to_json(report: SimulationReport) -> dict[str, Any]:
         "seed": report.seed,
         "notes": list(report.notes),
         "runs": [_run_to_json(run) for run in report.runs],
-        **({} if report.update is None else {"update": _update_to_json(report.update)}),
-    }
-
-
-def _update_to_json(report: UpdateReport) -> dict[str, Any]:
-    def measure(measured: SimulationMeasurements) -> dict[str, Any]:
-        names = ("requests", "lost", "latencySeconds", "firstTokenSeconds", "interTokenSeconds", "waitSeconds", "slo")
-        return {name: value for name, value in measurements_to_json(measured).items() if name in names}
-
-    update = report.update
-    return {
-        "beginSeconds": round_number(update.begin),
-        "endSeconds": round_number(update.end),
-        "replicas": update.replicas,
-        "minReadyReplicas": update.fewest,
-        "requestsDuring": {"withoutUpdate": measure(report.without), "surge0": measure(report.measured)},
     }
 
 
@@ -379,11 +308,8 @@ def _run_to_json(run: SimulationRun) -> dict[str, Any]:
 # HTML.
 
 
-def render_report_page(report: SimulationReport, lead: str = "", front: Mapping[str, Any] | None = None) -> str:
-    """Return a self-contained HTML page with zoomable charts.
-
-    ``lead`` is HTML that precedes the table, ``front`` the points of a search (``advice.page``).
-    """
+def render_report_page(report: SimulationReport) -> str:
+    """Return a self-contained HTML page with zoomable charts."""
     spec_run = report.runs[0]
     title = f"{report.workload}: simulation of {count_requests(report.traffic)}"
     table = make_table_rows(report.runs)
@@ -392,23 +318,18 @@ def render_report_page(report: SimulationReport, lead: str = "", front: Mapping[
         "end": spec_run.result.seconds,
         "charts": make_charts(report),
         "bound": _make_cause_intervals(spec_run.result),
-        "front": front,
     }
-    rows = (
-        _make_update_table(report)
-        + f"<table><thead><tr><th scope=col>response time and cost</th>{names}</tr></thead><tbody>{make_html_rows(table)}</tbody></table>"
-    )
-    return fill_page(title, describe_simulation(report), report.notes, lead, rows, data)
+    rows = f"<table><thead><tr><th scope=col>response time and cost</th>{names}</tr></thead><tbody>{make_html_rows(table)}</tbody></table>"
+    return fill_page(title, describe_simulation(report), report.notes, rows, data)
 
 
-def fill_page(title: str, head: str, notes: Sequence[str], lead: str, table: str, data: Mapping[str, Any]) -> str:
-    """Return a page with a table and charts; ``lead`` and ``table`` are HTML, ``data`` is what the page's script reads."""
+def fill_page(title: str, head: str, notes: Sequence[str], table: str, data: Mapping[str, Any]) -> str:
+    """Return a page with a table and charts; ``table`` is HTML, ``data`` is what the page's script reads."""
     template = files("ebbtide.simulator").joinpath("report.html").read_text(encoding="utf-8")
     replacements = {
         "TITLE": html.escape(title),
         "HEAD": html.escape(head),
         "NOTES": "".join(f"<p class=note>{html.escape(note)}</p>" for note in notes),
-        "FRONT": lead,
         "TABLE": table,
         # A name may contain any text; inside a script element, none may look like its end tag.
         "DATA": json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
@@ -416,17 +337,6 @@ def fill_page(title: str, head: str, notes: Sequence[str], lead: str, table: str
     for key, value in replacements.items():
         template = template.replace(f"<!--{key}-->", value)
     return template
-
-
-def _make_update_table(report: SimulationReport) -> str:
-    if report.update is None:
-        return ""
-    head, *rows = report.update.make_rows()
-    title = "".join(f"<th scope=col>{html.escape(cell)}</th>" for cell in head)
-    body = make_html_rows(rows)
-    return (
-        f"<p>{html.escape(report.update.text)}.</p><table><thead><tr>{title}</tr></thead><tbody>{body}</tbody></table>"
-    )
 
 
 def make_html_rows(rows: Sequence[Sequence[str]]) -> str:

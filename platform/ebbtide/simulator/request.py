@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ebbtide.core.base.problems import Problem, has_errors
+from ebbtide.core.translation.gpu import count_gpus_per_replica
 from ebbtide.core.translation.translate import translate
-from ebbtide.simulator import words
+from ebbtide.simulator import data, words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,26 +19,16 @@ if TYPE_CHECKING:
     from ebbtide.core.readers.loaded import LoadedDocument
     from ebbtide.core.translation.plan import Plan
     from ebbtide.simulator.case import Case
-    from ebbtide.simulator.load import TrafficReading
+    from ebbtide.simulator.data import TrafficTrace
     from ebbtide.simulator.report import SimulationReport
     from ebbtide.simulator.server_model import Server
     from ebbtide.simulator.setting import Setting
     from ebbtide.simulator.tune import SearchResult, SearchSpace, TuningResult
 
+#: The error of every function here.
+SimulationRequestError = data.SimulationRequestError
 _Value = TypeVar("_Value")
 _Parsed = TypeVar("_Parsed")
-
-
-class SimulationRequestError(Exception):
-    """A request that cannot be simulated; ``problems`` lists the reasons."""
-
-    def __init__(self, *problems: Problem) -> None:
-        super().__init__("; ".join(problem.message for problem in problems))
-        self.problems = list(problems)
-
-    def __reduce__(self) -> tuple[type[SimulationRequestError], tuple[Problem, ...]]:
-        """Support pickling, so that a worker can return the error."""
-        return SimulationRequestError, tuple(self.problems)
 
 
 class RequestFieldError(SimulationRequestError):
@@ -61,40 +51,22 @@ class SimulationRequest:
     #: Column names of the log, by their role.
     columns: tuple[tuple[str, str], ...] = ()
     server: str = ""
-    #: Load tests to fit the server to, instead of ``server``: names of files, which only the command line reads.
-    calibrate: tuple[str, ...] = ()
     start_up: str = "45s"
     slo: str = ""
     cost: str = ""
     seed: int = 0
     #: Alternative fields of ``spec.autoscaling``, simulated in addition to the spec; None removes a field.
     settings: Mapping[str, Any] | None = None
-    #: The time at which an update of one replica at a time begins.
-    update_at: str = ""
     # For tune.
     keep: Sequence[str] = ()
     evaluations: int = 200
     part: float = 0.5
 
 
-class FrontEnd(NamedTuple):
-    """Wording of the command line, the API or the page."""
-
-    server_option: str
-    """Parameter that sets the server, and the advice to set it."""
-    server_hint: str
-    no_slo: str
-    """Message and fix of a search without an SLO."""
-    slo_fix: str
-    lists_warnings: bool = True
-    """True to report the warnings of a spec with errors."""
-
-
 class PreparedCase(NamedTuple):
     """A request with its spec, its plan, the case to simulate, and what a report says about them."""
 
     request: SimulationRequest
-    front_end: FrontEnd
     loaded: LoadedDocument
     plan: Plan
     case: Case
@@ -102,10 +74,6 @@ class PreparedCase(NamedTuple):
     """Server model as text."""
     notes: tuple[str, ...]
     """Assumptions that were made."""
-    warnings: list[Problem]
-    """Warnings about the traffic."""
-    update_at: float | None
-    """Second at which an update begins."""
 
     @property
     def autoscaling(self) -> dict[str, Any]:
@@ -113,44 +81,34 @@ class PreparedCase(NamedTuple):
         return dict(self.case.document["spec"].get("autoscaling") or {})
 
 
-def prepare_case(
-    request: SimulationRequest, loaded: LoadedDocument, profile: Profile, command: str, front_end: FrontEnd
-) -> PreparedCase:
+def prepare_case(request: SimulationRequest, loaded: LoadedDocument, profile: Profile, command: str) -> PreparedCase:
     """Return the case of ``simulate`` or ``tune`` for a spec, with defaults for the fields that are empty.
 
     Raises SimulationRequestError if the request cannot be simulated, and RequestFieldError if a field is invalid.
     """
     from ebbtide.simulator import load, server_model, servers, slo  # noqa: PLC0415 - they need numpy
-    from ebbtide.simulator.case import Case, gpus_of  # noqa: PLC0415 - as above
+    from ebbtide.simulator.case import Case  # noqa: PLC0415 - as above
 
     start_up = _parse_field(words.parse_start_up, "start_up", request.start_up, "write 45s, or pull=20s,load=20s")
     price = _parse_field(words.parse_gpu_hour, "cost", request.cost, "write gpu-hour=2.5")
     bounds: tuple[slo.SloBound, ...] | None = None
     if request.slo:
         bounds = _parse_field(slo.parse_bounds, "slo", request.slo, "write p95=2s, or mean=800ms,uptime=99.9")
-    update_at = None
-    if request.update_at:
-        update_at = _parse_field(load.parse_compound_duration, "update_at", request.update_at, "write 5m")
     server, server_text = _read_server(request)
-    plan = _plan_spec(loaded, profile, front_end)
-    reading = _read_traffic(request)
-    traffic = reading.traffic
-    if traffic is None:
-        raise SimulationRequestError(*reading.problems)
+    plan = _plan_spec(loaded, profile)
+    traffic = _read_traffic(request)
     coverage = load.describe_coverage(traffic.name)
     notes = [coverage] if coverage else []
     if server is None:
         server_text = words.PLAIN_SERVER if traffic.output_tokens is None else words.TOKENS_SERVER
         server = servers.parse_server(server_text)
-        notes.append(
-            f"the server model {server_text} is an assumption: measure your server, and {front_end.server_hint}"
-        )
+        notes.append(f"the server model {server_text} is an assumption: measure your server, and set --server")
     with suppress(server_model.ServerError):  # the simulation reports a server that does not fit the traffic
         notes += server.notes(traffic)
     if bounds is None:
         assert loaded.inference is not None
         bounds = slo.read_spec_bounds(loaded.inference.spec.slo)
-    gpus = gpus_of(plan)
+    gpus = count_gpus_per_replica(plan)
     if price is not None and not gpus:
         notes.append("a replica has no GPU, so its cost is 0")
     case = Case(
@@ -165,7 +123,7 @@ def prepare_case(
         price,
         fast=command == "tune" or len(traffic.times) + words.DECISIONS * traffic.seconds > words.MANY,
     )
-    return PreparedCase(request, front_end, loaded, plan, case, server_text, tuple(notes), reading.problems, update_at)
+    return PreparedCase(request, loaded, plan, case, server_text, tuple(notes))
 
 
 def _parse_field(parse: Callable[[_Value], _Parsed], name: str, value: _Value, form: str) -> _Parsed:
@@ -178,32 +136,27 @@ def _parse_field(parse: Callable[[_Value], _Parsed], name: str, value: _Value, f
 
 def _read_server(request: SimulationRequest) -> tuple[Server | None, str]:
     """Return the server model, None for the default, and its text. Raises RequestFieldError."""
-    from ebbtide.simulator import calibrate, servers  # noqa: PLC0415 - they need numpy
+    from ebbtide.simulator import servers  # noqa: PLC0415 - it needs numpy
 
-    if request.calibrate:
-        files = [Path(name) for name in request.calibrate]
-        server = _parse_field(calibrate.calibrate_server, "calibrate", files, "use the JSON of a load test")
-        return server, f"fitted to {', '.join(file.name for file in files)}"
     if not request.server:
         return None, ""
     form = "write fixed:200ms,max=8, or lognormal:median=500ms,sigma=0.5,max=16"
     return _parse_field(servers.parse_server, "server", request.server, form), request.server
 
 
-def _plan_spec(loaded: LoadedDocument, profile: Profile, front_end: FrontEnd) -> Plan:
+def _plan_spec(loaded: LoadedDocument, profile: Profile) -> Plan:
     """Return the plan of a spec without errors. Raises SimulationRequestError."""
     if loaded.inference is None:
         raise SimulationRequestError(*loaded.problems)
     translation = translate(loaded.inference, profile, loaded.canonical)
     problems = loaded.problems + loaded.place_problems(translation.problems)
     if translation.plan is None or has_errors(problems):
-        shown = (problem for problem in problems if front_end.lists_warnings or problem.severity == "error")
-        raise SimulationRequestError(*shown)
+        raise SimulationRequestError(*problems)
     return translation.plan
 
 
-def _read_traffic(request: SimulationRequest) -> TrafficReading:
-    """Return the traffic of a log or of a shape. Raises RequestFieldError for an invalid shape."""
+def _read_traffic(request: SimulationRequest) -> TrafficTrace:
+    """Return the traffic of a log or of a shape. Raises SimulationRequestError."""
     from ebbtide.simulator import load  # noqa: PLC0415 - it needs numpy
 
     if request.log is not None:
@@ -215,7 +168,7 @@ def _read_traffic(request: SimulationRequest) -> TrafficReading:
 
 
 @lru_cache(maxsize=2)
-def _parse_log(log: bytes, name: str, seed: int, columns: tuple[tuple[str, str], ...]) -> TrafficReading:
+def _parse_log(log: bytes, name: str, seed: int, columns: tuple[tuple[str, str], ...]) -> TrafficTrace:
     """Parse a log; cached, since a client that varies a setting sends the same log each time."""
     from ebbtide.simulator import load  # noqa: PLC0415 - it needs numpy
 
@@ -227,8 +180,10 @@ def open_search(prepared: PreparedCase) -> SearchSpace:
     from ebbtide.simulator.tune import make_search_space  # noqa: PLC0415 - it needs numpy
 
     if not prepared.case.bounds:
-        _, _, message, fix, _ = prepared.front_end
-        raise SimulationRequestError(Problem("TUN001", ("spec", "slo"), message, fix, document=prepared.loaded.name))
+        fix = "set an SLO such as p95=2s (--slo), or add slo to the spec"
+        raise SimulationRequestError(
+            Problem("TUN001", ("spec", "slo"), "no SLO is set", fix, document=prepared.loaded.name)
+        )
     return make_search_space(prepared.autoscaling, prepared.plan.scaling, prepared.request.keep)
 
 
@@ -258,38 +213,16 @@ def workload_name_of(loaded: LoadedDocument) -> str:
 def make_report(
     prepared: PreparedCase, settings: Mapping[str, Setting], values: Mapping[str, dict[str, Any]]
 ) -> SimulationReport:
-    """Simulate several settings for comparison; ``values`` maps a setting's name to its fields of the spec.
-
-    The first setting is also simulated with the requested update, and if the errors of the server are known, with a faster
-    and a slower server, for a note that states the times.
-    """
-    from ebbtide.simulator import guarding, report, rollout  # noqa: PLC0415 - they need numpy
+    """Simulate several settings for comparison; ``values`` maps a setting's name to its fields of the spec."""
+    from ebbtide.simulator import guarding, report  # noqa: PLC0415 - they need numpy
 
     case, notes = prepared.case, prepared.notes
     results = {name: case.simulate_setting(setting) for name, setting in settings.items()}
-    first = next(iter(settings))
-    if results[first].guard is not None:
+    first = next(iter(settings), None)
+    if first is not None and results[first].guard is not None:
         without = case.simulate_setting(guarding.remove_guard(settings[first]))
         notes = (*notes, *guarding.describe_guard(settings[first], results[first], without))
         results["without the guard"] = without
-    bounds = case.server.error_bounds(case.traffic)
-    if bounds is not None:
-        errors, fast, slow = bounds
-        times = (
-            case.measure(replace(case, server=server).simulate_setting(settings[first])) for server in (fast, slow)
-        )
-        notes = (*notes, report.describe_bounds(errors, *times))
-    update = None
-    if prepared.update_at is not None:
-        others = [name for name in results if name != first]
-        simulated = rollout.simulate_update(case, settings[first], prepared.update_at)
-        measured = (rollout.measure_during(case, result, simulated) for result in (results[first], simulated.result))
-        update = report.UpdateReport(simulated, *measured)
-        results = {
-            first: results[first],
-            "with the update": simulated.result,
-            **{name: results[name] for name in others},
-        }
     runs = (
         report.SimulationRun(name, values.get(name, {}), result, case.measure(result))
         for name, result in results.items()
@@ -302,7 +235,6 @@ def make_report(
         case.seed,
         tuple(runs),
         notes,
-        update,
     )
 
 
@@ -318,5 +250,5 @@ def raise_refusals(prepared: PreparedCase) -> Iterator[None]:
         problem = Problem("SIM001", (error.where,), error.message, error.fix, document=prepared.loaded.name)
         raise SimulationRequestError(problem) from None
     except ServerError as error:
-        fix = f"set the server with {prepared.front_end.server_option}"
-        raise SimulationRequestError(Problem("SIM002", (), str(error), fix, document=prepared.loaded.name)) from None
+        problem = Problem("SIM002", (), str(error), "set another server (--server)", document=prepared.loaded.name)
+        raise SimulationRequestError(problem) from None

@@ -17,28 +17,18 @@ from ebbtide.core.base.prose import count_noun
 from ebbtide.core.manifests.edit import apply_change
 from ebbtide.core.profile.models import Profile
 from ebbtide.core.readers.loaded import LoadedDocument
-from ebbtide.simulator.case import gpus_of
+from ebbtide.core.translation.gpu import count_gpus_per_replica
+from ebbtide.simulator import tune
 from ebbtide.simulator.data import SimulationResult, StartUp
 from ebbtide.simulator.planner import plan_document, shorten_start, shrink_share
-from ebbtide.simulator.request import FrontEnd, PreparedCase, SimulationRequest, prepare_case, raise_refusals
+from ebbtide.simulator.request import PreparedCase, SimulationRequest, prepare_case, raise_refusals
 from ebbtide.simulator.slo import SimulationMeasurements
-from ebbtide.simulator.tune import (
-    DELAYS,
-    MIN_SAVING,
-    THRESHOLD,
-    Values,
-    diff_values,
-    drop_idle_fields,
-    find_lowest,
-    fits_hard_limit,
-)
 
 #: Seeds of the simulations. The first one is the default of ``ebbtide simulate``.
 SEEDS: Final = (0, 1, 2)
 #: Bounds whose requests outside the limit are late, and the seconds of waiting that count without such a bound.
 LATE_KINDS: Final = ("latency", "wait", "ttft")
 LATE_SECONDS: Final = 1.0
-FRONT_END: Final = FrontEnd("--server", "set it with --server NAME=MODEL", "", "")
 MINIMUM: Final = "minReplicas"
 DELAY: Final = "scaleDownDelaySeconds"
 #: Hours below this are shown as 0.
@@ -124,7 +114,7 @@ def replay_service(
     ``is_fitted`` means that the server was fitted to response times: it knows nothing about more requests at a time, so no
     higher threshold is proposed.
     """
-    prepared = [prepare_case(replace(request, seed=seed), loaded, profile, "tune", FRONT_END) for seed in SEEDS]
+    prepared = [prepare_case(replace(request, seed=seed), loaded, profile, "tune") for seed in SEEDS]
     with raise_refusals(prepared[0]):
         return _Replayer(prepared, is_fitted=is_fitted).replay()
 
@@ -161,7 +151,7 @@ class _Replayer:
     def __init__(self, prepared: Sequence[PreparedCase], *, is_fitted: bool) -> None:
         """Measure the hours in GPUs, else in cores, else in replicas."""
         self.is_fitted = is_fitted
-        self.proposals: list[Values] = []
+        self.proposals: list[tune.Values] = []
         self.prepared, self.plan = prepared[0], prepared[0].plan
         self.cases = [each.case for each in prepared]
         self.block = self.prepared.autoscaling
@@ -205,7 +195,7 @@ class _Replayer:
         )
 
     def _simulate(
-        self, values: Values, index: int, start_up: StartUp | None
+        self, values: tune.Values, index: int, start_up: StartUp | None
     ) -> tuple[SimulationMeasurements, int, int]:
         """Return the measurements with a seed, the late requests and the largest requested number of replicas."""
         key = repr((sorted(values.items()), index, start_up))
@@ -217,7 +207,7 @@ class _Replayer:
             self._results[key] = measured, count_late(result, measured), int(result.timeline.desired.max(initial=0))
         return self._results[key]
 
-    def run(self, values: Values, start_up: StartUp | None = None, size: float | None = None) -> _Runs:
+    def run(self, values: tune.Values, start_up: StartUp | None = None, size: float | None = None) -> _Runs:
         """Simulate changed fields of the autoscaling with every seed."""
         rows = [self._simulate(values, index, start_up) for index in range(len(self.cases))]
         return _Runs(
@@ -230,15 +220,15 @@ class _Replayer:
     def _describe_use(self, runs: _Runs) -> SettingUse:
         return SettingUse(_range(runs.hours), _range(runs.late), runs.holds if self.cases[0].bounds else None)
 
-    def _change_fields(self, field: str, value: Any) -> Values | None:
+    def _change_fields(self, field: str, value: Any) -> tune.Values | None:
         """Return the changes of the autoscaling for a new value of a field; None if the spec is invalid with them."""
-        values = drop_idle_fields({**self.block, field: value})
-        if not fits_hard_limit(values) or not self.cases[0].is_renderable(values):
+        values = tune.drop_idle_fields({**self.block, field: value})
+        if not tune.fits_hard_limit(values) or not self.cases[0].is_renderable(values):
             return None
-        changes = diff_values(values, self.block)
+        changes = tune.diff_values(values, self.block)
         return changes if field in changes else None
 
-    def _find_enough(self, candidates: Sequence[Values]) -> Values | None:
+    def _find_enough(self, candidates: Sequence[tune.Values]) -> tune.Values | None:
         """Propose and return the cheapest of some changes that keeps the SLO with every seed and saves something; the cheapest come first.
 
         Of those that cost nearly the same, the last one is the safest. Without an SLO, or if the current setting violates it,
@@ -247,12 +237,12 @@ class _Replayer:
         if not self.cases[0].bounds or not self.current.holds or not candidates:
             return None
         choices = [*candidates, {}]
-        index = find_lowest(0, len(choices) - 1, lambda place: self._simulate(choices[place], 0, None)[0].holds)
+        index = tune.find_lowest(0, len(choices) - 1, lambda place: self._simulate(choices[place], 0, None)[0].holds)
         while index is not None and not self.run(choices[index]).holds:
             index += 1
         if index is None:
             return None
-        limit = self.run(choices[index]).hours[0] * (1 + MIN_SAVING)
+        limit = self.run(choices[index]).hours[0] * (1 + tune.MIN_SAVING)
         while index + 1 < len(choices) and self.run(choices[index + 1]).hours[0] <= limit:
             index += 1
         if not choices[index]:
@@ -315,11 +305,13 @@ class _Replayer:
         if row is None or scaling.threshold is None:
             return None
         higher = [value for value in sorted(row.thresholds) if value > scaling.threshold]
-        changes = [(value, values) for value in higher if (values := self._change_fields(THRESHOLD, value)) is not None]
+        changes = [
+            (value, values) for value in higher if (values := self._change_fields(tune.THRESHOLD, value)) is not None
+        ]
         if not changes:
             return None
         enough = None if self.is_fitted else self._find_enough([values for _, values in reversed(changes)])
-        value, values = changes[0] if enough is None else (enough[THRESHOLD], enough)
+        value, values = changes[0] if enough is None else (enough[tune.THRESHOLD], enough)
         kept = None if enough is None else f"{value:g}"
         verdict = UNKNOWN_SPEED if self.is_fitted else None
         return self._compare("threshold", f"{scaling.threshold:g}", f"{value:g}", self.run(values), kept, verdict)
@@ -328,7 +320,7 @@ class _Replayer:
         delay = self.block.get(DELAY)
         if not delay:
             return None
-        shorter = [value for value in DELAYS if value is None or value < delay]
+        shorter = [value for value in tune.DELAYS if value is None or value < delay]
         changes = [values for value in shorter if (values := self._change_fields(DELAY, value)) is not None]
         if not changes:
             return None
@@ -346,9 +338,9 @@ class _Replayer:
         for path, value in edits.items():
             document = apply_change(document, path, value)
         plan = plan_document(document, case.profile)
-        if plan is None or gpus_of(plan) >= self.size:
+        if plan is None or count_gpus_per_replica(plan) >= self.size:
             return None
-        runs = self.run({}, size=gpus_of(plan))
+        runs = self.run({}, size=count_gpus_per_replica(plan))
         loss = "verify the speed first: the replay does not slow the server down"
         return self._compare("share", f"{self.size:g} GPU", text, runs, verdict=loss)
 
@@ -372,13 +364,13 @@ class _Replayer:
             return None
         return SettingChange(describe_fields(values, self._read_current()), values, self._describe_use(runs), saved)
 
-    def _is_valid(self, values: Values) -> bool:
+    def _is_valid(self, values: tune.Values) -> bool:
         merged = {**self.block, **values}
-        return fits_hard_limit(merged) and self.cases[0].is_renderable(merged)
+        return tune.fits_hard_limit(merged) and self.cases[0].is_renderable(merged)
 
     def _read_current(self) -> Mapping[str, Any]:
         scaling = self.plan.scaling
-        return {MINIMUM: scaling.minimum, THRESHOLD: scaling.threshold, **self.block}
+        return {MINIMUM: scaling.minimum, tune.THRESHOLD: scaling.threshold, **self.block}
 
 
 def describe_fields(fields: Mapping[str, Any], current: Mapping[str, Any]) -> str:

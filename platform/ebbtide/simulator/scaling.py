@@ -40,7 +40,6 @@ from ebbtide.simulator.pods import (
     pop_departure,
     produce_first_token,
     reckon,
-    reckon_end,
     set_replicas,
     unhold_request,
     update_statistics,
@@ -382,9 +381,8 @@ def advance(w: EngineState, k: ScalerState, until: int) -> None:
         at_expiry = requests[oldest].arrival + s.timeout if oldest < arrived else state.FAR
         clock = min(s.next_report, s.next_scrape, s.next_tick, s.next_look)
         at = min(at_arrival, at_departure, at_expiry, s.next_pod, clock)
-        if not s.has_ended and min(at, until) > s.end:
+        if min(at, until) > s.end:
             s.has_ended = True
-            reckon_end(w)
         if at > until or s.is_full or s.is_paused or (s.has_ended and s.done == count):
             return
         reckon(w, at)

@@ -63,11 +63,6 @@ class Server:
         del traffic
         return ()
 
-    def error_bounds(self, traffic: TrafficTrace) -> tuple[str, Server, Server] | None:
-        """Return a text with the errors of the model, and a faster and a slower server; None if the errors are unknown."""
-        del traffic
-        return None
-
 
 def require_tokens(
     traffic: TrafficTrace, tokens: tuple[int, int] | None

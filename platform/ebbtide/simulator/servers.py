@@ -12,7 +12,6 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -24,7 +23,7 @@ from ebbtide.simulator.server_model import MAX_CONCURRENCY, Server, ServerError,
 
 #: Number of units in a second.
 _UNITS: Final = {"us": 1e6, "ms": 1e3, "s": 1.0, "m": 1 / 60, "": 1.0}
-_KINDS: Final = ("fixed", "lognormal", "empirical", "llm", "gpu")
+_KINDS: Final = ("fixed", "lognormal", "llm", "gpu")
 #: Default times of a language model server.
 _PARTS: Final = (("base", "150ms"), ("prompt", "50us"), ("output", "20ms"))
 _DURATION: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(us|ms|s|m|)")
@@ -63,25 +62,6 @@ class LogNormalServer(Server):
     def alone(self, traffic: TrafficTrace, draws: np.random.Generator) -> NDArray[np.float64]:
         """Return a random time for each request."""
         return self.median * np.exp(self.sigma * draws.standard_normal(len(traffic.times)))
-
-
-@dataclass(frozen=True, kw_only=True)
-class EmpiricalServer(Server):
-    """Server with service times drawn from measurements with equal probability."""
-
-    values: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        """Validate the fields. Raises ServerError."""
-        super().__post_init__()
-        if not self.values:
-            raise ServerError("the list of measured times must have at least one time")
-        for seconds in self.values:
-            _require_positive("service time", seconds)
-
-    def alone(self, traffic: TrafficTrace, draws: np.random.Generator) -> NDArray[np.float64]:
-        """Return a random measured time for each request."""
-        return np.asarray(self.values)[draws.integers(0, len(self.values), len(traffic.times))]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,8 +118,7 @@ def interpolate_table(points: Mapping[int, float], first: int = 1) -> tuple[floa
 def parse_server(text: str) -> Server:
     """Parse a server model. Raises ServerError with the valid values.
 
-    ``fixed:200ms``, ``lognormal:median=200ms,sigma=0.5``, ``empirical:FILE`` (a time in seconds on each line) and
-    ``llm:max=16,base=150ms,prompt=50us,output=20ms``. Each takes ``max=16``, ``slow=8:1.2/16:1.6`` (slow-down with 8
+    ``fixed:200ms``, ``lognormal:median=200ms,sigma=0.5`` and ``llm:max=16,base=150ms,prompt=50us,output=20ms``. Each takes ``max=16``, ``slow=8:1.2/16:1.6`` (slow-down with 8
     and with 16 requests), ``util=1:0.4/16:1`` (busy share of the GPU) and ``overhead=15ms`` (the path's own time) after a
     comma; llm also ``tokens=500/200``. ``gpu:h200/llama-3.1-70b/vllm,tp=4,precision=fp8`` is a measured server, which
     takes ``max``, ``util``, ``overhead``, ``tokens`` and ``kv=400000`` (tokens that the KV cache holds).
@@ -148,7 +127,7 @@ def parse_server(text: str) -> Server:
     if kind not in _KINDS:
         raise ServerError(f"unknown server model {kind!r}: must be one of {', '.join(_KINDS)}, followed by a colon")
     parts = [part.strip() for part in rest.split(",") if part.strip()]
-    first = parts.pop(0) if kind in {"fixed", "empirical", "gpu"} and parts else ""
+    first = parts.pop(0) if kind in {"fixed", "gpu"} and parts else ""
     options = dict(_parse_option(part) for part in parts)
     slots = _parse_whole_number(options.pop("max")) if "max" in options else None
     if kind == "gpu":
@@ -164,8 +143,6 @@ def parse_server(text: str) -> Server:
             model = LogNormalServer(
                 median=parse_seconds(options.pop("median", "")), sigma=_parse_number(options.pop("sigma", "0.5"))
             )
-        case "empirical":
-            model = EmpiricalServer(values=_read_measurements(Path(first)))
         case _:
             base, prompt, output = (parse_seconds(options.pop(*default)) for default in _PARTS)
             model = LanguageModelServer(
@@ -263,11 +240,3 @@ def _parse_tokens(text: str) -> tuple[int, int] | None:
     if not slash:
         raise ServerError(f"invalid tokens={text}: must be PROMPT/OUTPUT, as in 500/200")
     return _parse_whole_number(prompt), _parse_whole_number(output)
-
-
-def _read_measurements(path: Path) -> tuple[float, ...]:
-    try:
-        lines = path.read_text(encoding="utf-8").split()
-    except OSError as error:
-        raise ServerError(f"cannot read {path}: {(error.strerror or 'unknown error').lower()}") from None
-    return tuple(_parse_number(line) for line in lines)

@@ -250,8 +250,8 @@ def _measure_bound(
         return BoundResult(bound, uptime, _compute_consumed_budget(1 - uptime, 1 - bound.limit))
     if bound.kind not in values_by_kind:
         raise ServerError(
-            f"the SLO {bound.name} needs the times of tokens, and this server has none: use gpu:, llm: or --calibrate, "
-            "and traffic with tokens"
+            f"the SLO {bound.name} needs the times of tokens, and this server has none: use gpu: or llm:, and traffic "
+            "with tokens"
         )
     values = values_by_kind[bound.kind]
     within = int((values <= bound.limit).sum())

@@ -295,7 +295,6 @@ class EngineNumbers:
     alive_ready: int = 0
     replicas: int = 0
     cold_starts: int = 0
-    cold_starts_at_end: int = 0
     free_row: int = -1
     unused_row: int = 0
     is_full: bool = False
@@ -347,8 +346,6 @@ class EngineState(NamedTuple):
     """Token times by request, for a batching server."""
     state: EngineNumbers
     sums: TimeIntegrals
-    sums_at_end: TimeIntegrals
-    """Integrals now, and at the end of the traffic."""
     pods: MutableSequence[PodRow]
     empty_pod: PodRow
     ready: Ints

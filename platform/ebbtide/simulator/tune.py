@@ -3,8 +3,8 @@
 A point has one value for each knob. A point is better than another if it consumes less of the SLO's error budget, or
 takes fewer replica-hours; the points that no other beats in both form the Pareto front. Along the threshold knob, both
 are monotonic: a higher threshold means fewer replicas and more waiting. The search therefore follows lines of thresholds,
-abandons a line as soon as it cannot become cheaper than the best known point, and changes one other knob at a time. When
-none of these changes helps, a model fitted to the known points selects the next one.
+abandons a line as soon as it cannot become cheaper than the best known point, and changes one other knob at a time, until
+none of these changes helps.
 """
 
 from __future__ import annotations
@@ -16,17 +16,14 @@ from dataclasses import KW_ONLY, InitVar, dataclass, field
 from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ebbtide.core.base import metrics
 from ebbtide.core.base.problems import Path
 from ebbtide.core.translation.plan import Scaling
 from ebbtide.simulator.case import Case, subtract_first_part
 from ebbtide.simulator.data import StartUp
-from ebbtide.simulator.setting import Setting, knative_defaults
+from ebbtide.simulator.setting import knative_defaults
 from ebbtide.simulator.slo import SimulationMeasurements
-
-Floats = NDArray[np.float64]
 
 Values = dict[str, Any]
 Place = tuple[int, ...]
@@ -36,21 +33,15 @@ THRESHOLD: Final = "metricThreshold"
 #: Levels of error budget consumption to search, each with its share of the evaluations: the SLO, half and double.
 LEVELS: Final = ((1.0, 0.7), (0.5, 0.15), (2.0, 0.15))
 PROMISE: Final = ((1.0, 1.0),)
-#: Number of places from which the next one is chosen, if the grid has more.
-MAX_CANDIDATES: Final = 4096
-#: Offset of the consumed budget before its logarithm is taken: differences far below it do not matter.
-USED_FLOOR: Final = 0.05
-RIDGE: Final = 0.01
 EVALUATIONS: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Knob:
-    """Field of the spec or key of the cluster to vary, with the values to try, in order."""
+    """Field of the spec to vary, with the values to try, in order."""
 
     name: str
     values: tuple[Any, ...]
-    where: Literal["spec", "cluster"] = "spec"
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,13 +173,7 @@ class Search:
         )
         try:
             best = self._search_threshold_line(best.place if best else self._find_start(), level, best)
-            best = self._improve_knobs(best, level)
-            while place := self._find_promising_place(level):
-                point = self._evaluate_place(place)
-                if point is not None and (best is None or point.cost < best.cost):
-                    improved = self._search_threshold_line(place, level, best)
-                    if improved is not None and improved is not best:
-                        best = self._improve_knobs(improved, level)
+            self._improve_knobs(best, level)
         except SearchStopped:
             return
 
@@ -196,7 +181,7 @@ class Search:
         """Return the place closest to the base values."""
         return tuple(_find_nearest(knob.values, self.base.get(knob.name)) for knob in self.knobs)
 
-    def _improve_knobs(self, best: SettingPoint | None, level: float) -> SettingPoint | None:
+    def _improve_knobs(self, best: SettingPoint | None, level: float) -> None:
         """Change one knob after another as long as the result improves."""
         has_improved = True
         while has_improved:
@@ -206,7 +191,6 @@ class Search:
                 if improved is not None and improved is not best:
                     best, has_improved = improved, True
                     break
-        return best
 
     def _list_neighbors(self, place: Place) -> Iterator[Place]:
         """Yield the places that differ in one knob other than the threshold: adjacent values first, then all others."""
@@ -220,43 +204,6 @@ class Search:
         ]
         for _, number, index in sorted(moves, key=lambda move: move[0]):
             yield (*place[:number], index, *place[number + 1 :])
-
-    def _find_promising_place(self, level: float) -> Place | None:
-        """Return the place with the lowest predicted cost whose predicted budget is within ``level``; None if none is left.
-
-        Predictions come from a quadratic model of the knobs' positions, fitted to the known points, with random errors.
-        """
-        sizes = np.array([len(knob.values) for knob in self.knobs])
-        total = math.prod(sizes.tolist())
-        numbers = np.arange(total) if total <= MAX_CANDIDATES else self.draws.integers(0, total, MAX_CANDIDATES)
-        places = np.stack(np.unravel_index(numbers, sizes), axis=1)
-        places = places[[tuple(place) not in self.known for place in places.tolist()]]
-        if not len(places):
-            return None
-        if not self.result.points:
-            return tuple(places[0].tolist())
-        evaluated = np.array([point.place for point in self.result.points])
-        costs = np.log([point.cost + 1e-9 for point in self.result.points])
-        used = np.log([min(point.measured.used, 100.0) + USED_FLOOR for point in self.result.points])
-        known_terms, candidate_terms = _make_quadratic_terms(evaluated, sizes), _make_quadratic_terms(places, sizes)
-        predicted_used = self._predict_with_errors(known_terms, used, candidate_terms)
-        predicted_costs = self._predict_with_errors(known_terms, costs, candidate_terms)
-        within_level = predicted_used <= math.log(level + USED_FLOOR)
-        best = (
-            int(np.where(within_level, predicted_costs, np.inf).argmin())
-            if within_level.any()
-            else int(predicted_used.argmin())
-        )
-        return tuple(places[best].tolist())
-
-    def _predict_with_errors(self, known_terms: Floats, values: Floats, terms: Floats) -> Floats:
-        """Predict ``values`` at new positions by ridge regression, with random errors of its standard deviation."""
-        inverse = np.linalg.inv(known_terms.T @ known_terms + RIDGE * np.eye(known_terms.shape[1]))
-        weights = inverse @ known_terms.T @ values
-        spread = float((values - known_terms @ weights).std())
-        uncertainty = np.sqrt(1 + np.einsum("ij,jk,ik->i", terms, inverse, terms))
-        predictions: Floats = terms @ weights + spread * uncertainty * self.draws.standard_normal(len(terms))
-        return predictions
 
     def _move_threshold(self, place: Place, index: int) -> Place:
         return (*place[: self.line], index, *place[self.line + 1 :])
@@ -297,14 +244,6 @@ class Search:
         return cheapest
 
 
-def _make_quadratic_terms(places: NDArray[np.int64], sizes: NDArray[np.int64]) -> Floats:
-    """Return the model's terms: 1, each knob's position from 0 to 1, and the products of each two positions."""
-    positions = places / np.maximum(sizes - 1, 1)
-    first, second = np.triu_indices(len(sizes))
-    ones = np.ones((len(places), 1))
-    return np.concatenate([ones, positions, positions[:, first] * positions[:, second]], axis=1)
-
-
 def _find_nearest(values: tuple[Any, ...], target: Any) -> int:
     if target in values:
         return values.index(target)
@@ -321,11 +260,6 @@ DELAYS: Final = (None, 30, 60, 120, 300, 600, 900)
 RETENTIONS: Final = (None, 60, 300, 900, 1800, 3600)
 LIMITS: Final = (None, 8, 16, 32, 64, 128)
 MINIMA: Final = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)
-CLUSTER_KNOBS: Final = (
-    Knob("stable-window", (15.0, 30.0, 60.0, 90.0, 120.0, 180.0, 300.0), "cluster"),
-    Knob("panic-threshold-percentage", (110.0, 150.0, 200.0, 400.0, 1000.0), "cluster"),
-    Knob("panic-window-percentage", (5.0, 10.0, 20.0, 50.0), "cluster"),
-)
 #: Metrics that only the KPA supports.
 REQUESTS: Final = tuple(row.name for row in metrics.ROWS.values() if row.autoscaler == "kpa")
 #: Target utilization in percent; None is Knative's default of 70.
@@ -521,11 +455,9 @@ def find_highest(low: float, high: float, holds: Callable[[float], bool], steps:
 
 #: Share of the replica-hours that a change must save.
 MIN_SAVING: Final = 0.01
-#: Share that a change of cluster settings must save: more, because it affects every service.
-MIN_CLUSTER_SAVING: Final = 0.03
 #: Fields that are meaningful only in combination.
 TOGETHER: Final = ("metric", THRESHOLD, "metricThresholdPercentage")
-#: Share of the evaluations for the main search; the rest refines its best point and tries cluster settings.
+#: Share of the evaluations for the main search; half of the rest refines its best point.
 MAIN: Final = 0.8
 
 
@@ -538,14 +470,8 @@ class TuningResult:
     """Current spec."""
     default: SettingPoint
     """Knative's defaults with the spec's bounds."""
-    lowered: SettingPoint | None
-    """Spec with the highest threshold that meets the SLO, otherwise unchanged."""
     chosen: SettingPoint | None
-    """Cheapest point that meets the SLO with spec fields only, without changes that save almost nothing."""
-    cluster: SettingPoint | None
-    """Point cheaper than the chosen one that also changes cluster settings."""
-    cluster_now: Mapping[str, float]
-    """Current cluster settings."""
+    """Cheapest point that meets the SLO, without changes that save almost nothing."""
     reliefs: tuple[Relief, ...]
     """Changes that would help if no point meets the SLO."""
     rest: Mapping[str, SimulationMeasurements]
@@ -578,7 +504,7 @@ def tune_settings(
     """
     knobs, base, bounds = space
     is_whole = part >= case.traffic.seconds
-    first = case if is_whole else case.until(part)
+    first = case if is_whole else case.cut(0.0, part)
     seconds = first.service_seconds()
     current = SettingPoint(base, first.evaluate(base), convert_to_in_flight(base, seconds))
     defaults = knative_defaults(first.setting(base))
@@ -601,58 +527,46 @@ def tune_settings(
 
     result = search(knobs, line).run(round(evaluations * MAIN))
     result.points.append(current)
-    lowered = cluster = None
-    threshold = knobs[0]
-    if not result.interrupted:
-        alone = search((threshold,), line).run(len(threshold.values), PROMISE)
-        lowered = alone.best
-        result.add(alone)
     remaining = max(evaluations - result.evaluations, 2) // 2
     if not result.interrupted and result.best is not None and result.best.raw.get(THRESHOLD) is not None:
-        result.add(search(refine_knobs(result.best.raw, threshold), result.best.raw).run(remaining, PROMISE))
+        result.add(search(refine_knobs(result.best.raw, knobs[0]), result.best.raw).run(remaining, PROMISE))
     chosen = result.best
     if not result.interrupted and chosen is not None:
-        chosen = simplify_best(result, first.evaluate, current, lowered, valid)
-        if not result.interrupted:
-            cluster = _search_cluster(result, search, chosen, threshold, first.cluster(), remaining)
+        chosen = simplify_best(result, first.evaluate, current, valid)
     reliefs: tuple[Relief, ...] = ()
     rest: dict[str, SimulationMeasurements] = {}
     try:
         if not result.interrupted and result.best is None and result.nearest is not None:
             reliefs = find_reliefs(first, result.nearest.values, *bounds)
         if not result.interrupted and not is_whole:
-            rest["default"] = _measure_rest(case, first, defaults)
-            points = {"current": current, "chosen": chosen, "lowered": lowered, "cluster": cluster}
-            for name, point in points.items():
-                if point is not None:
-                    rest[name] = _measure_rest(case, first, first.setting(point.values))
+            points = {"current": current, "chosen": chosen}
+            tried = {name: first.setting(point.values) for name, point in points.items() if point is not None}
+            for name, setting in {"default": defaults, **tried}.items():
+                results = (each.simulate_setting(setting) for each in (case, first))
+                rest[name] = case.measure(subtract_first_part(*results))
     except KeyboardInterrupt:
         result.interrupted, rest = True, {}
     part = min(part, case.traffic.seconds)
-    return TuningResult(result, current, default, lowered, chosen, cluster, first.cluster(), reliefs, rest, part)
+    return TuningResult(result, current, default, chosen, reliefs, rest, part)
 
 
 def simplify_best(
     result: SearchResult,
     evaluate: Callable[[Values], SimulationMeasurements],
     current: SettingPoint,
-    lowered: SettingPoint | None = None,
     is_valid: Callable[[Values], bool] = lambda values: True,  # noqa: ARG005 - all values are valid by default
 ) -> SettingPoint:
     """Return the best point of ``result`` without changes to ``current`` that save less than ``MIN_SAVING``.
 
     Among the points within this tolerance, the one with the fewest changes is chosen, and among those the safest.
 
-    ``current`` is the current spec and is preferred if no change saves more; next is ``lowered``, which changes only the
-    threshold. Points evaluated here are added to ``result``.
+    ``current`` is the current spec and is preferred if no change saves more. Points evaluated here are added to ``result``.
     """
     best = result.best
     assert best is not None
     max_cost = best.cost * (1 + MIN_SAVING)
     if current.holds and current.cost <= max_cost:
         return current
-    if lowered is not None and lowered.cost <= max_cost:
-        return lowered
     try:
         for name in sorted(diff_values(best.values, current.values), key=lambda name: (name in TOGETHER, name)):
             names = TOGETHER if name in TOGETHER else (name,)
@@ -675,32 +589,6 @@ def simplify_best(
         candidates,
         key=lambda point: (len(diff_values(point.values, current.values)), point.measured.used, point is not best),
     )
-
-
-def _search_cluster(
-    result: SearchResult,
-    search: Callable[[tuple[Knob, ...], Values], Search],
-    best: SettingPoint,
-    threshold: Knob,
-    cluster: Mapping[str, float],
-    evaluations: int,
-) -> SettingPoint | None:
-    """Return a point near ``best`` that also changes cluster settings and is clearly cheaper, None if there is none.
-
-    ``cluster`` has the current settings. Of ``result``, only ``interrupted`` changes.
-    """
-    knobs = tuple(
-        Knob(knob.name, tuple(sorted({*knob.values, cluster[knob.name]})), "cluster") for knob in CLUSTER_KNOBS
-    )
-    # A spec without a threshold has no adjacent thresholds to try.
-    thresholds = refine_knobs(best.raw, threshold)[:1] if best.raw.get(THRESHOLD) is not None else ()
-    found = search((*thresholds, *knobs), {**best.raw, **cluster}).run(evaluations, PROMISE)
-    result.interrupted = found.interrupted
-    return found.best if found.best is not None and found.best.cost < best.cost * (1 - MIN_CLUSTER_SAVING) else None
-
-
-def _measure_rest(case: Case, first: Case, setting: Setting) -> SimulationMeasurements:
-    return case.measure(subtract_first_part(case.simulate_setting(setting), first.simulate_setting(setting)))
 
 
 def diff_values(values: Mapping[str, Any], before: Mapping[str, Any]) -> Values:

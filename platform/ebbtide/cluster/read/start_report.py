@@ -280,7 +280,6 @@ def _prepare_replay(
 ) -> PreparedCase:
     """Return the simulation of the workload with its own settings, traffic and response times. Raises NoReplayError."""
     from ebbtide.simulator.request import (  # noqa: PLC0415 - it needs numpy
-        FrontEnd,
         SimulationRequest,
         SimulationRequestError,
         prepare_case,
@@ -295,7 +294,7 @@ def _prepare_replay(
     price = "" if gpu_hour is None else f"gpu-hour={gpu_hour}"
     request = SimulationRequest("", "recorded.csv", log.encode(), server=server, cost=price)
     try:
-        prepared = prepare_case(request, loaded, profile, "start", FrontEnd("", "", "", ""))
+        prepared = prepare_case(request, loaded, profile, "start")
         prepared.case.setting({})
     except SimulationRequestError as error:
         raise NoReplayError(str(error)) from error
@@ -303,7 +302,7 @@ def _prepare_replay(
         raise NoReplayError(error.message) from error
     traffic = prepared.case.traffic
     share = min(1.0, MAX_REQUESTS / max(1, len(traffic.times)))
-    return prepared._replace(case=prepared.case.until(traffic.seconds * share))
+    return prepared._replace(case=prepared.case.cut(0.0, traffic.seconds * share))
 
 
 def _describe_traffic(prepared: PreparedCase) -> str:

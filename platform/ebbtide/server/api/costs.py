@@ -29,7 +29,7 @@ from ebbtide.server.api.measurements import DAY_SECONDS
 from ebbtide.server.api.offline import SIMULATION_SECONDS, InputError, Specs
 from ebbtide.server.api.reads import Reads
 from ebbtide.server.api.workers import LimitExceededError
-from ebbtide.simulator.request import SimulationRequestError
+from ebbtide.simulator.data import SimulationRequestError
 from ebbtide.simulator.savings import ServiceReplay
 
 #: Maximum number of workloads in one report, of reports at a time, and of workloads whose last row is kept.

@@ -102,7 +102,7 @@ def explain(context: Context, body: requests.Explain) -> list[Explanation]:
 
 
 @router.post("/simulate", summary="Simulate Traffic", responses=_PURE)
-def simulate(context: Context, body: requests.Simulate) -> dict[str, Any]:
+def simulate(context: Context, body: requests.SimulationCase) -> dict[str, Any]:
     """Simulate the autoscaler under traffic, with the spec, with alternative ``settings``, and with Knative's defaults."""
     return context.backend.specs.simulate(_make_request(body))
 

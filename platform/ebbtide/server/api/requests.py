@@ -103,14 +103,6 @@ class SimulationCase(RequestModel):
     )
 
 
-class Simulate(SimulationCase):
-    """A spec and its traffic, in the syntax of ``ebbtide simulate``."""
-
-    update_at: Annotated[
-        str, Field(max_length=50, description="Time at which an update with rollout.surge 0 begins, such as 5m.")
-    ] = ""
-
-
 class Tune(SimulationCase):
     """A search for settings that meet the SLO."""
 

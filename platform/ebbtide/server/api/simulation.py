@@ -19,9 +19,6 @@ from ebbtide.simulator.tune import SearchResult, TuningResult
 REQUESTS: Final = {"simulate": 1_000_000, "tune": 200_000, "report": 1_000_000}
 SECONDS: Final = 31 * 86_400.0
 EVALUATIONS: Final = 400
-API: Final = cases.FrontEnd(
-    "server", "set server", "neither the spec nor the request sets an SLO", "set slo: p95=2s, or slo in the spec"
-)
 
 
 def run_simulation(request: cases.SimulationRequest, profile_data: dict[str, Any]) -> dict[str, Any]:
@@ -51,7 +48,7 @@ def run_search(request: cases.SimulationRequest, profile_data: dict[str, Any]) -
     Raises:
         SimulationRequestError: there is no SLO, or the request cannot be simulated.
     """
-    return run_search_with_progress(request, profile_data, API)[1]
+    return run_search_with_progress(request, profile_data)[1]
 
 
 def run_replay(request: cases.SimulationRequest, profile_data: dict[str, Any]) -> ServiceReplay:
@@ -63,7 +60,6 @@ def run_replay(request: cases.SimulationRequest, profile_data: dict[str, Any]) -
 def run_search_with_progress(
     request: cases.SimulationRequest,
     profile_data: dict[str, Any],
-    front_end: cases.FrontEnd,
     progress: Callable[[SearchResult], None] = lambda _: None,
 ) -> tuple[TuningResult, dict[str, Any]]:
     """Run a search, and return its result and its JSON."""
@@ -71,14 +67,12 @@ def run_search_with_progress(
     if unknown:
         message, fix = f"cannot keep unknown fields: {', '.join(unknown)}", f"use only {', '.join(words.KEEPABLE)}"
         raise cases.RequestFieldError("keep", message, fix)
-    prepared = prepare_request(request, profile_data, "tune", front_end)
+    prepared = prepare_request(request, profile_data, "tune")
     tuned = cases.search_settings(prepared, cases.open_search(prepared), progress)
     return tuned, cases.tuning_to_json(prepared, tuned)
 
 
-def prepare_request(
-    request: cases.SimulationRequest, profile_data: dict[str, Any], command: str, front_end: cases.FrontEnd = API
-) -> cases.PreparedCase:
+def prepare_request(request: cases.SimulationRequest, profile_data: dict[str, Any], command: str) -> cases.PreparedCase:
     """Return the case of a request within the limits. Raises SimulationRequestError."""
     from ebbtide.simulator.load import MANY
 
@@ -88,18 +82,11 @@ def prepare_request(
     if not 0 < request.part <= 1 or not 1 <= request.evaluations <= EVALUATIONS:
         message = f"part must be above 0 and at most 1, and evaluations must be 1 to {EVALUATIONS}"
         raise cases.RequestFieldError("part", message, "set part and evaluations within these limits")
-    if request.calibrate or request.server.partition(":")[0] == "empirical":
-        # They name files, and a request must not read the server's files.
-        message = "an empirical server is read from a file"
-        raise cases.RequestFieldError("server", message, "use ebbtide simulate with a local file")
     documents = [*texts.load_text(request.spec.encode(), "", profile)]
     if len(documents) != 1:
         message = f"{len(documents)} specs: exactly one spec can be simulated"
         raise cases.SimulationRequestError(Problem("SIM003", (), message, "send exactly one spec"))
-    prepared = cases.prepare_case(request, documents[0], profile, command, front_end)
-    if prepared.update_at is not None and prepared.plan.spec.rollout.surge is None:
-        message = "only an update of one replica at a time is simulated"
-        raise cases.RequestFieldError("update_at", message, "set rollout: {surge: 0} in the spec")
+    prepared = cases.prepare_case(request, documents[0], profile, command)
     traffic = prepared.case.traffic
     if len(traffic.times) > REQUESTS[command] or traffic.seconds > SECONDS:
         text = (

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from ebbtide.core.base.problems import Problem
-from ebbtide.server.api.simulation import API, prepare_request, run_search_with_progress
+from ebbtide.server.api.simulation import prepare_request, run_search_with_progress
 from ebbtide.simulator import load
 from ebbtide.simulator.request import SimulationRequest, SimulationRequestError, make_report, raise_refusals
 from ebbtide.simulator.tune import SearchResult
@@ -22,9 +22,6 @@ MAX_REQUESTS: Final = 400_000
 POINTS: Final = 400
 #: Seconds between two progress reports of a search.
 PROGRESS_SECONDS: Final = 0.25
-PAGE: Final = API._replace(
-    no_slo="neither the spec nor the question sets an SLO", slo_fix="set an SLO, for example p95=2s"
-)
 
 
 def simulate_for_page(request: SimulationRequest, profile_data: dict[str, Any]) -> dict[str, Any]:
@@ -50,13 +47,12 @@ def simulate_for_page(request: SimulationRequest, profile_data: dict[str, Any]) 
             settings["current spec"] = case.setting({})
         settings["Knative's defaults"] = knative_defaults(tried)
         comparison = make_report(prepared._replace(case=case), settings, {})
-    runs, update = comparison.runs, comparison.update
+    runs = comparison.runs
     return {
         "head": report.describe_simulation(comparison).strip(),
         "notes": list(prepared.notes),
         "names": [run.name for run in runs],
         "rows": report.make_table_rows(comparison.runs),
-        "rollout": None if update is None else {"text": update.text, "rows": update.make_rows()},
         "seconds": runs[0].result.seconds,
         "charts": report.make_charts(comparison, POINTS),
         "bounds": [[name, report.format_time_share(share)] for name, share in report.list_causes(runs[0].result)],
@@ -82,7 +78,7 @@ def tune_for_page(
             best = search.best
             tell({"done": evaluations, "best": None if best is None else best.cost})
 
-    search, result = run_search_with_progress(request, profile_data, PAGE, progress)
+    search, result = run_search_with_progress(request, profile_data, progress)
     # All tried settings, for the scatter plot.
     points = [
         {"hours": point.cost, "attainment": point.measured.attainment, "holds": point.holds}

@@ -152,8 +152,6 @@ CAUSES: Final = {
     "retention": "scale-to-zero retention",
     "zero": "scale to zero",
 }
-WINDOW: Final = NumberInput("stable-window", "Stable window", "s", "60", 10, 600, 5)
-UPDATE: Final = NumberInput("update-at", "Update begins at", "min", "", 0, 60)
 
 
 # State kept between requests.
@@ -253,8 +251,8 @@ class PageQuestion:
 
     @property
     def tuned_text(self) -> str:
-        """The spec's YAML with those tried settings that a spec can have."""
-        return _apply_settings(self.text, {name: value for name, value in self.settings.items() if name != WINDOW.name})
+        """The spec's YAML with the tried settings."""
+        return _apply_settings(self.text, self.settings)
 
 
 def _apply_settings(text: str, settings: Mapping[str, Any]) -> str:
@@ -289,8 +287,6 @@ def make_question(text: str, **fields: str) -> PageQuestion:
         "server": SERVERS[0][0],
         "start-up": "30",
         "slo": _write_slo(data),
-        WINDOW.name: "",
-        UPDATE.name: "",
     }
     defaults |= {number.name: number.default for number in NUMBERS.values()}
     for knob_control in (*(knob.control for knob in KNOBS), METRIC):
@@ -331,9 +327,6 @@ def _read_question(visit: PageVisit) -> PageQuestion:
         before = get_at(data, *knob_control.path)
         if name in visit.form and fields[name] != (show_value(knob_control.kind, before) or ""):
             settings[name] = parse_field(knob_control.kind, fields[name])
-    window = parse_field("number", fields[WINDOW.name])
-    if isinstance(window, (int, float)) and math.isfinite(window):
-        settings[WINDOW.name] = float(window)
     return PageQuestion(text, fields, _drop_zero_fields(data, settings))
 
 
@@ -377,7 +370,6 @@ def _make_request(visit: PageVisit, question: PageQuestion) -> SimulationRequest
         slo=fields["slo"],
         cost=f"gpu-hour={fields['price']}" if fields.get("price") else "",
         settings=question.settings or None,
-        update_at=f"{_checked_number(fields, UPDATE)}m" if fields[UPDATE.name] else "",
         evaluations=EVALUATIONS,
         # A shape is the same throughout; of a log, the first half is searched and the second half scores the result.
         part=0.5 if log else 1.0,
@@ -485,8 +477,7 @@ def _render_simulation_page(visit: PageVisit, question: PageQuestion, **context:
         knobs=KNOBS,
         metric=METRIC,
         compiled=find_spec("numba") is not None,
-        update=UPDATE if get_at(spec.data, "spec", "rollout", "surge") == 0 else None,
-        **{"window": WINDOW, "of": None, "message": "", **context},
+        **{"of": None, "message": "", **context},
     )
 
 
@@ -529,7 +520,6 @@ def _outcome_context(
         "problems": problems,
         "changes": [(name, get_at(data, *BLOCK, name), value) for name, value in question.settings.items()],
         "text": question.tuned_text,
-        "window": WINDOW,
         "causes": CAUSES,
     }
 

@@ -159,7 +159,7 @@ def list_rollout_decisions(plan: Plan) -> Iterator[Decision]:
         "rollout",
         "one replica at a time",
         f"{serving}, which takes {low} times the start of a replica and at least {DRAIN_SECONDS} s, in which its predecessor "
-        "finishes its requests; ebbtide simulate --update-at predicts the response times"
+        "finishes its requests"
         if plan.serving == "knative"
         else serving,
         ("spec.rollout.surge",),
