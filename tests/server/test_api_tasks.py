@@ -12,11 +12,9 @@ from ebbtide.core.profile.built_in import FULL
 from ebbtide.server.api import offline
 from ebbtide.server.api.offline import InputError
 from ebbtide.server.api.simulation import (
-    API,
     EVALUATIONS,
     prepare_request,
     run_search,
-    run_search_with_progress,
     run_simulation,
 )
 from ebbtide.simulator.request import SimulationRequest, SimulationRequestError
@@ -113,17 +111,6 @@ def test_only_one_valid_spec_is_simulated(spec: str, code: str) -> None:
         run_simulation(request(spec=spec), FULL)
 
     assert code in [problem.code for problem in refused.value.problems]
-
-
-def test_a_search_has_a_recommendation_and_reports_its_progress() -> None:
-    reports: list[object] = []
-    small = request(evaluations=6, keep=("minReplicas",))
-    result, data = run_search_with_progress(small, FULL, API, reports.append)
-
-    assert reports
-    assert result is not None
-    assert data.keys() == run_search(small, FULL).keys()
-    assert "notes" in data
 
 
 @pytest.mark.parametrize(

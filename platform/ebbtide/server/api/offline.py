@@ -111,7 +111,6 @@ class Specs:
         request: SimulationRequest,
         *,
         seconds: float,
-        on_progress: Callable[[Any], None] | None = None,
     ) -> T:
         """Run a simulation function in a worker, with the request and the profile's document; see ``Workers.do``.
 
@@ -120,7 +119,7 @@ class Specs:
             LimitExceededError: the work exceeds its limits, or the queue is full.
         """
         try:
-            result: T = self.workers.do(work, request, self._profile_data, seconds=seconds, on_progress=on_progress)
+            result: T = self.workers.do(work, request, self._profile_data, seconds=seconds)
         except SimulationRequestError as error:
             raise InputError(error.problems) from None
         return result

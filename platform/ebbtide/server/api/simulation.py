@@ -5,20 +5,24 @@ All of it runs in a worker process (``workers.py``), never in the server, since 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.base.problems import Problem
 from ebbtide.core.documents import profiles, texts
 from ebbtide.simulator import request as cases
 from ebbtide.simulator import words
 from ebbtide.simulator.savings import ServiceReplay, replay_service
-from ebbtide.simulator.tune import SearchResult, TuningResult
+
+if TYPE_CHECKING:
+    from ebbtide.simulator.report import SimulationReport
 
 #: Maximum number of requests in a simulation, and in each one of a search or a cost report; the command line accepts more.
 REQUESTS: Final = {"simulate": 1_000_000, "tune": 200_000, "report": 1_000_000}
 SECONDS: Final = 31 * 86_400.0
 EVALUATIONS: Final = 400
+#: Points per curve of the page.
+POINTS: Final = 400
 API: Final = cases.FrontEnd(
     "server", "set server", "neither the spec nor the request sets an SLO", "set slo: p95=2s, or slo in the spec"
 )
@@ -31,18 +35,44 @@ def run_simulation(request: cases.SimulationRequest, profile_data: dict[str, Any
         SimulationRequestError: the request cannot be simulated.
     """
     from ebbtide.simulator import report
+
+    return report.report_to_json(_compare(request, profile_data))
+
+
+def run_comparison(request: cases.SimulationRequest, profile_data: dict[str, Any]) -> dict[str, Any]:
+    """Simulate as ``run_simulation`` does; returns the tables and charts of the page.
+
+    Raises:
+        SimulationRequestError: the request cannot be simulated.
+    """
+    from ebbtide.simulator import report
+
+    comparison = _compare(request, profile_data, fast=True)
+    return {
+        "head": report.describe_simulation(comparison).strip(),
+        "notes": list(comparison.notes),
+        "names": [run.name for run in comparison.runs],
+        "rows": report.make_table_rows(comparison.runs),
+        "seconds": comparison.runs[0].result.seconds,
+        "charts": report.make_charts(comparison, POINTS),
+        "runs": [report.measurements_to_json(run.measured) for run in comparison.runs],
+    }
+
+
+def _compare(request: cases.SimulationRequest, profile_data: dict[str, Any], *, fast: bool = False) -> SimulationReport:
     from ebbtide.simulator.setting import knative_defaults
 
     prepared = prepare_request(request, profile_data, "simulate")
+    if fast:
+        # A result follows a slider, so little traffic is simulated compiled too.
+        prepared = prepared._replace(case=replace(prepared.case, fast=True))
     with cases.raise_refusals(prepared):
         current = prepared.case.setting({})
         tried = {"this spec": current}
         if request.settings:
             tried["these settings"] = prepared.case.setting(request.settings)
         tried["Knative's defaults"] = knative_defaults(current)
-        return report.report_to_json(
-            cases.make_report(prepared, tried, {"these settings": dict(request.settings or {})})
-        )
+        return cases.make_report(prepared, tried, {"these settings": dict(request.settings or {})})
 
 
 def run_search(request: cases.SimulationRequest, profile_data: dict[str, Any]) -> dict[str, Any]:
@@ -51,7 +81,12 @@ def run_search(request: cases.SimulationRequest, profile_data: dict[str, Any]) -
     Raises:
         SimulationRequestError: there is no SLO, or the request cannot be simulated.
     """
-    return run_search_with_progress(request, profile_data, API)[1]
+    unknown = sorted({*request.keep} - {*words.KEEPABLE})
+    if unknown:
+        message, fix = f"cannot keep unknown fields: {', '.join(unknown)}", f"use only {', '.join(words.KEEPABLE)}"
+        raise cases.RequestFieldError("keep", message, fix)
+    prepared = prepare_request(request, profile_data, "tune")
+    return cases.tuning_to_json(prepared, cases.search_settings(prepared, cases.open_search(prepared)))
 
 
 def run_replay(request: cases.SimulationRequest, profile_data: dict[str, Any]) -> ServiceReplay:
@@ -60,25 +95,7 @@ def run_replay(request: cases.SimulationRequest, profile_data: dict[str, Any]) -
     return replay_service(request, prepared.loaded, prepared.case.profile)
 
 
-def run_search_with_progress(
-    request: cases.SimulationRequest,
-    profile_data: dict[str, Any],
-    front_end: cases.FrontEnd,
-    progress: Callable[[SearchResult], None] = lambda _: None,
-) -> tuple[TuningResult, dict[str, Any]]:
-    """Run a search, and return its result and its JSON."""
-    unknown = sorted({*request.keep} - {*words.KEEPABLE})
-    if unknown:
-        message, fix = f"cannot keep unknown fields: {', '.join(unknown)}", f"use only {', '.join(words.KEEPABLE)}"
-        raise cases.RequestFieldError("keep", message, fix)
-    prepared = prepare_request(request, profile_data, "tune", front_end)
-    tuned = cases.search_settings(prepared, cases.open_search(prepared), progress)
-    return tuned, cases.tuning_to_json(prepared, tuned)
-
-
-def prepare_request(
-    request: cases.SimulationRequest, profile_data: dict[str, Any], command: str, front_end: cases.FrontEnd = API
-) -> cases.PreparedCase:
+def prepare_request(request: cases.SimulationRequest, profile_data: dict[str, Any], command: str) -> cases.PreparedCase:
     """Return the case of a request within the limits. Raises SimulationRequestError."""
     from ebbtide.simulator.load import MANY
 
@@ -96,7 +113,7 @@ def prepare_request(
     if len(documents) != 1:
         message = f"{len(documents)} specs: exactly one spec can be simulated"
         raise cases.SimulationRequestError(Problem("SIM003", (), message, "send exactly one spec"))
-    prepared = cases.prepare_case(request, documents[0], profile, command, front_end)
+    prepared = cases.prepare_case(request, documents[0], profile, command, API)
     if prepared.update_at is not None and prepared.plan.spec.rollout.surge is None:
         message = "only an update of one replica at a time is simulated"
         raise cases.RequestFieldError("update_at", message, "set rollout: {surge: 0} in the spec")

@@ -11,7 +11,6 @@ import contextlib
 import multiprocessing
 import os
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
@@ -71,19 +70,15 @@ class Workers:
         work: Callable[..., Any],
         *arguments: Any,
         seconds: float,
-        on_progress: Callable[[Any], None] | None = None,
         subject: WorkSubject = SIMULATION,
     ) -> Any:
         """Run a module-level function in a worker; return its result or raise its exception.
-
-        With ``on_progress``, the function gets one more argument, which reports progress. ``on_progress`` receives each
-        report in this process, and cancels the work by raising.
 
         Raises:
             LimitExceededError: the queue is full, or the work exceeds its time or memory.
         """
         with self._count_caller(subject), _hold_slot(self._room, 0, subject), _hold_slot(self._turn, seconds, subject):
-            return self._do(work, arguments, seconds, on_progress, subject)
+            return self._do(work, arguments, seconds, subject)
 
     @contextlib.contextmanager
     def _count_caller(self, subject: WorkSubject) -> Iterator[None]:
@@ -106,13 +101,12 @@ class Workers:
         work: Callable[..., Any],
         arguments: tuple[Any, ...],
         seconds: float,
-        on_progress: Callable[[Any], None] | None,
         subject: WorkSubject,
     ) -> Any:
         with self._lock:
             worker = self._idle.pop() if self._idle else _Worker(self._context, self._memory_bytes)
         try:
-            succeeded, result = worker.ask((work, arguments, on_progress is not None), seconds, on_progress)
+            succeeded, result = worker.ask((work, arguments), seconds)
         except TimeoutError:
             worker.end()
             raise LimitExceededError(f"{subject.singular} took longer than {seconds:g} s: {subject.fix}") from None
@@ -157,17 +151,12 @@ class _Worker:
         self._process.start()
         far.close()
 
-    def ask(self, task: Any, seconds: float, on_progress: Callable[[Any], None] | None) -> tuple[bool, Any]:
+    def ask(self, task: Any, seconds: float) -> tuple[bool, Any]:
         self._near.send(task)
-        deadline = time.monotonic() + seconds
-        while True:
-            if not self._near.poll(max(deadline - time.monotonic(), 0.0)):
-                raise TimeoutError
-            succeeded, result = self._near.recv()
-            if succeeded is not None:
-                return bool(succeeded), result
-            if on_progress is not None:
-                on_progress(result)
+        if not self._near.poll(seconds):
+            raise TimeoutError
+        succeeded, result = self._near.recv()
+        return succeeded, result
 
     def end(self) -> None:
         self._process.kill()
@@ -202,10 +191,9 @@ def _serve_tasks(far: Connection, memory_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
     with contextlib.suppress(EOFError):
         while True:
-            work, arguments, reports_progress = far.recv()
-            reporter = (lambda report: far.send((None, report)),) if reports_progress else ()
+            work, arguments = far.recv()
             try:
-                result: tuple[bool, Any] = (True, work(*arguments, *reporter))
+                result: tuple[bool, Any] = (True, work(*arguments))
             except MemoryError:
                 return
             except Exception as error:  # noqa: BLE001 - raised in the caller's process
