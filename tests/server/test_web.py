@@ -26,11 +26,11 @@ from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.server.api.gate import ServerSettings
 from ebbtide.server.web.assets import STATIC
 from ebbtide.server.web.charts import Chart, Curve
-from ebbtide.server.web.frame import HEADERS, POLICY, list_changed_lines
+from ebbtide.server.web.frame import HEADERS, POLICY
 from ebbtide.server.web.grid import URGENCY, GridView, select_rows
 from ebbtide.server.web.routes import make_router
 from ebbtide.server.web.shared import GROUPS
-from ebbtide.server.web.workload import RANGES, TABS
+from ebbtide.server.web.workload import TABS
 from website import (
     ATTACK,
     BASE,
@@ -42,7 +42,6 @@ from website import (
     WRITER,
     FixedCluster,
     FixedMetrics,
-    LateMetrics,
     Parsed,
     Site,
     apply_specs,
@@ -982,80 +981,21 @@ def test_changes_are_streamed(site: Site) -> None:
         assert next(line for line in lines if line.startswith("event")) == "event: changed"
 
 
-def join_charts(old: dict[str, Any], fresh: dict[str, Any]) -> dict[str, Any]:
-    """Join charts and their last points, as ``static/chart.js`` does."""
-    joined = {}
-    for name, chart in fresh.items():
-        first = chart.pop("first", None)
-        if first is not None:
-            times = old[name]["time"]
-            kept = [at for at, time in enumerate(times) if first <= time < chart["time"][0]]
-            chart["time"] = [times[at] for at in kept] + chart["time"]
-            for was, series in zip(old[name]["series"], chart["series"], strict=True):
-                values = [was["values"][at] for at in kept] + series["values"]
-                series["values"] = [series["values"][0]] * len(values) if series["bound"] else values
-            assert chart["time"][0] == first
-        joined[name] = chart
-    return joined
-
-
-@pytest.mark.parametrize("span", RANGES)
-def test_charts_joined_from_their_last_points_are_the_whole_charts(span: str) -> None:
-    simulated, source = cluster(), LateMetrics()
-    with Site(backend_of(simulated, simulated.clock, source=source)) as site:
-        apply_specs(site, "chat")
-        address = f"{BASE}/series?range={span}"
-        known: dict[str, Any] = {}
-        for seconds in (0, 1, 14, 15, 61, 299, 300, 4_000, 90_000, 5):
-            simulated.clock.sleep(seconds)
-            source.now = simulated.clock.now()
-            whole = site.get(address)
-            since = f"&since={known['replicas']['time'][-1]}" if known else ""
-            last = site.get(f"{address}{since}")
-            if 0 < seconds < RANGES[span][0] / 10:
-                assert len(last.content) < len(whole.content) / 2
-            known = join_charts(known, last.json())
-            assert known == whole.json()
-    assert site.backend.source is source
-
-
-@pytest.mark.parametrize("since", ["", "x", "nan", "inf", "-1", "9e99", "0"])
-def test_an_invalid_or_old_time_returns_whole_charts(site: Site, since: str) -> None:
+def test_the_series_of_selected_charts_are_returned(site: Site) -> None:
     apply_specs(site, "chat")
-    whole = site.get(f"{BASE}/series?range=1h&since={since}").json()
-    assert {len(chart["time"]) for chart in whole.values()} == {240}
+    assert {len(chart["time"]) for chart in site.get(f"{BASE}/series?range=1h").json().values()} == {240}
     assert {*site.get(f"{BASE}/series?charts=replicas,throughput,none").json()} == {"replicas", "throughput"}
 
 
-def test_a_part_is_sent_once_and_then_only_its_changed_lines(site: Site) -> None:
+def test_an_unchanged_part_is_not_sent_again(site: Site) -> None:
     apply_specs(site, "chat")
     old = site.get(BASE, part=True)
-    headers = {"HX-Request": "true", "If-None-Match": old.headers["etag"], "A-IM": "lines"}
+    headers = {"HX-Request": "true", "If-None-Match": old.headers["etag"]}
     same = site.visitor.get(BASE, headers=headers)
     assert (same.status_code, same.content) == (304, b"")
     site.backend.clock.sleep(100)
     changed = site.visitor.get(BASE, headers=headers)
-    assert (changed.status_code, changed.headers["delta-base"]) == (226, old.headers["etag"])
-    lines = old.text.split("\n")
-    for start, end, fresh in reversed(changed.json()):
-        lines[start:end] = fresh
-    new = site.get(BASE, part=True)
-    assert ("\n".join(lines), changed.headers["etag"]) == (new.text, new.headers["etag"])
-    assert len(changed.content) < len(new.content) / 3
-    # Clients that do not ask for a difference, and those with an unknown part, receive the whole part.
-    for other in ({**headers, "A-IM": ""}, {**headers, "If-None-Match": '"x"'}):
-        whole = site.visitor.get(BASE, headers=other)
-        assert (whole.status_code, whole.text) == (200, new.text)
-
-
-@given(st.lists(st.sampled_from("abcdefgh"), max_size=12), st.lists(st.sampled_from("abcdefgh"), max_size=12))
-def test_changed_lines_restore_the_new_text(old: list[str], new: list[str]) -> None:
-    common = ["the same text in both"] * 9
-    before, after = [*old, *common], [*new, *common]
-    changed = list_changed_lines("\n".join(before), "\n".join(after))
-    for start, end, lines in reversed(changed or []):
-        before[start:end] = lines
-    assert before == after
+    assert (changed.status_code, changed.text) == (200, site.get(BASE, part=True).text)
 
 
 def test_only_changes_of_the_workload_are_streamed_to_its_page(site: Site) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
 
 from ebbtide.cluster.read.past import Mark
@@ -14,8 +12,6 @@ from ebbtide.server.web import words
 #: The size of the SVG drawing in its own units; it is stretched to the size of the figure.
 WIDTH: Final = 600
 HEIGHT: Final = 160
-#: Seconds until the value of a time is final: a scrape can be stored after the time of its samples.
-LATE_SECONDS: Final = 60.0
 
 #: Labels of the causes of a number of replicas, and of the mark of a cold start.
 CAUSES: Final = {
@@ -45,7 +41,7 @@ class Curve:
     loose: bool = False
 
 
-@body("time unit moments whole first causes marks series=curves", optional="first causes marks")
+@body("time unit moments whole causes marks series=curves", optional="causes marks")
 class Chart:
     """One chart: times in seconds and the curves over them, all in one unit (``s`` is displayed as ms or s)."""
 
@@ -57,8 +53,6 @@ class Chart:
     moments: bool = True
     #: True if the values are whole numbers, so that the scale has no fractions.
     whole: bool = False
-    #: Time of the first point of the whole chart, if ``time`` has only the last points.
-    first: float | None = None
     #: The causes of the values, each from a time on, and other events at their times.
     causes: Sequence[tuple[float, str]] | None = None
     marks: Sequence[Mark] | None = None
@@ -104,20 +98,6 @@ class Chart:
         """Return a curve's latest value with its unit."""
         values = [value for value in curve.values if value is not None]
         return self.format_value(values[-1]) if values else words.NONE
-
-    def cut_before(self, known: float) -> Chart:
-        """Return the chart without the points that a client with the points until ``known`` has, except the latest ones.
-
-        The client keeps its points from ``first`` until the first point of this chart, and of a bound only the value. A chart
-        that ends before ``known`` is returned whole.
-        """
-        if not self.time or known > self.time[-1]:
-            return self
-        start = bisect_left(self.time, known - LATE_SECONDS)
-        if self.time[start] > known:
-            return self
-        curves = tuple(replace(curve, values=curve.values[start:]) for curve in self.curves)
-        return replace(self, first=self.time[0], time=self.time[start:], curves=curves)
 
     def svg_path(self, curve: Curve) -> str:
         """Return a curve as an SVG path."""

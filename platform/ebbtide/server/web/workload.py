@@ -496,19 +496,10 @@ def _total_load(values: Mapping[str, list[float | None]]) -> dict[str, list[floa
 
 
 def serve_series(visit: PageVisit) -> Response:
-    """Return the charts of a workload as JSON, all or those in ``charts``; with ``since`` only the points after that time."""
+    """Return the charts of a workload as JSON, all or those in ``charts``."""
     drawn_charts = load_charts(visit, visit.read_workload(), visit.read_status(), chosen_range(visit))
     selected = visit.query("charts", ",".join(CHARTS)).split(",")
-    known = _parse_time(visit.query("since"))
-    return JSONResponse(
-        serialize_body(
-            {
-                name: chart if known is None else chart.cut_before(known)
-                for name, chart in drawn_charts.items()
-                if name in selected
-            }
-        )
-    )
+    return JSONResponse(serialize_body({name: chart for name, chart in drawn_charts.items() if name in selected}))
 
 
 def _parse_time(text: str) -> float | None:
