@@ -150,11 +150,9 @@ def test_from_the_form_to_a_running_service(page: Page) -> None:
     expect(page.locator(".steps")).to_contain_text("Service runai-team-a/flow")
     page.get_by_role("button", name="Apply").click()
 
-    expect(page.locator(".phases")).to_contain_text("Initializing")
-    expect(page.get_by_role("heading", name="Ready for requests")).to_be_visible()
-    expect(page.locator("#progress")).to_contain_text("curl http")
-    page.get_by_role("link", name="View workload").click()
-    expect(page.get_by_role("heading", name="flow")).to_be_visible()
+    expect(page.get_by_role("heading", name="flow", exact=True)).to_be_visible()
+    expect(page.locator("#workload .head")).to_contain_text("Running")
+    expect(page.locator("main")).to_contain_text("curl http")
 
 
 def test_the_form_works_with_the_keyboard_alone(page: Page) -> None:

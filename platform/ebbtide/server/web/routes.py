@@ -81,7 +81,6 @@ PAGES: Final[tuple[PageRoute, ...]] = (
     PageRoute("POST", "/new/check", new.check_form),
     PageRoute("POST", "/new/plan", new.show_plan),
     PageRoute("POST", "/new/submit", new.submit_form),
-    PageRoute("GET", "/new/progress/{namespace}/{name}", new.show_rollout),
     PageRoute("GET", "/simulate", simulate.show_simulation),
     PageRoute("POST", "/simulate/run", simulate.run_page_simulation),
     PageRoute("GET", "/workloads/{namespace}/{name}/do/{action}", actions.show_action),
