@@ -1010,11 +1010,11 @@ def test_only_changes_of_the_workload_are_streamed_to_its_page(site: Site) -> No
         assert next(lines) == "event: changed"
 
 
-def test_streams_are_limited_per_caller() -> None:
+def test_streams_are_limited_in_total_and_per_caller() -> None:
     backend = serving.inhabited()[1]
-    limits = ServerSettings(max_streams=9, max_streams_per_caller=1)
+    limits = ServerSettings(max_streams=2, max_streams_per_caller=1)
     with serving.served(backend, limits, [make_router(backend)]) as client, ExitStack() as stack:
-        for user, status in (("root", 200), ("root", 503), ("reader", 200), ("reader", 503)):
+        for user, status in (("root", 200), ("root", 503), ("reader", 200), ("owner", 503)):
             answer = stack.enter_context(client.stream("GET", "/live", headers=serving.bearer(user)))
             assert answer.status_code == status, user
 

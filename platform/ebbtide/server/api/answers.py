@@ -172,14 +172,6 @@ def make_event(event: Object) -> Event:
 
 
 @body()
-class Events:
-    """Events, oldest first, and the age of the data in seconds."""
-
-    events: list[Event]
-    age: Age
-
-
-@body()
 class Detailed:
     """The status, the applied spec and the events of one workload."""
 

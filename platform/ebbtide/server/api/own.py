@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final
 
-from fastapi import Header, Query
+from fastapi import Query
 from fastapi import Path as InPath
 from fastapi.responses import StreamingResponse
-from starlette.concurrency import run_in_threadpool
 
 from ebbtide import __version__
-from ebbtide.cluster.client.protocol import KNATIVE, ClusterError, MissingError
 from ebbtide.cluster.read.status import Status
 from ebbtide.cluster.slo.cost_report import NO_COSTS, CostReport
 from ebbtide.cluster.slo.promises import read_spec_document
 from ebbtide.cluster.slo.report import Report
 from ebbtide.cluster.slo.source import SERIES, Ref
-from ebbtide.cluster.watch.groups import TOPS
-from ebbtide.core.base.bodies import serialize_body
 
 # FastAPI resolves these annotations at run time.
 from ebbtide.core.documents.explain import Explanation
 from ebbtide.server.api import answers, requests
-from ebbtide.server.api.access import UnauthorizedError
 from ebbtide.server.api.asked import (
     Context,
     Limit,
@@ -52,9 +44,6 @@ _PURE: Final = describe_errors(MODEL, 400, 401, 413, 422, 429, 503)
 _READ: Final = describe_errors(MODEL, 401, 403, 404, 422, 502, 503)
 _LIST: Final = describe_errors(MODEL, 401, 403, 422, 503)
 _WRITE: Final = describe_errors(MODEL, 400, 401, 403, 404, 409, 413, 422, 429, 502, 503)
-#: Seconds between two polls of a stream, and between two keep-alive comments on an idle stream.
-POLL_SECONDS: Final = 0.5
-KEEP_ALIVE_SECONDS: Final = 15.0
 #: Maximum number of points of a history, and of lines of a log.
 MAX_POINTS: Final = 2_000
 MAX_LINES: Final = 5_000
@@ -124,17 +113,6 @@ def _make_request(body: requests.SimulationCase) -> SimulationRequest:
 def plan(context: Context, body: requests.Spec) -> answers.Plans:
     """Preview an apply by a server-side dry run: its changes and its cost. Nothing is written."""
     return context.backend.writes.plan(context.caller, context.backend.specs.documents(body.spec))
-
-
-@router.post("/diff", summary="Diff Specs", responses=_WRITE)
-def diff(context: Context, body: requests.Spec) -> answers.Plans:
-    """Return only the objects that an apply would change."""
-    plans = context.backend.writes.plan(context.caller, context.backend.specs.documents(body.spec))
-    planned = (
-        replace(workload_plan, steps=tuple(step for step in workload_plan.steps if step.verdict != "keep"))
-        for workload_plan in plans.planned
-    )
-    return replace(plans, planned=tuple(planned))
 
 
 @router.post("/apply", summary="Apply Specs", responses=_WRITE)
@@ -248,13 +226,6 @@ def why(context: Context, namespace: Namespace, name: Name) -> answers.Reasons:
     """Explain the workload's current number of replicas."""
     reasons = context.backend.reads.why(context.caller, namespace, name)
     return answers.Reasons(reasons.value, reasons.age)
-
-
-@router.get("/workloads/{namespace}/{name}/events", summary="List Workload Events", responses=_READ)
-def events(context: Context, namespace: Namespace, name: Name) -> answers.Events:
-    """List the Kubernetes events of a workload, oldest first."""
-    live = context.backend.reads.workload(context.caller, namespace, name)
-    return answers.Events([answers.make_event(event) for event in live.value.events], live.age)
 
 
 @router.get(
@@ -386,105 +357,3 @@ def version(context: Context) -> answers.Version:
     """Return the version of Ebbtide, the name of the cluster profile, and the server's mode."""
     backend = context.backend
     return answers.Version(__version__, backend.profile.metadata.name, backend.demo, backend.read_only)
-
-
-# The stream of changes.
-
-#: The kind of a workload, as a status names it.
-KIND_NAMES: Final = {**{name: name for name in TOPS}, KNATIVE.name: "Knative Service"}
-#: An event id: the cache's word, which identifies the process, and its count of changes.
-EVENT_ID: Final = re.compile(r"(?P<word>[0-9a-f]+)-(?P<number>[0-9]{1,18})")
-#: One event of the stream; its data is JSON.
-EVENT_SCHEMA: Final = {
-    "type": "object",
-    "required": ["event", "data"],
-    "properties": {
-        "id": {"type": "string", "description": "On the last event of a batch: send it as Last-Event-ID to resume."},
-        "event": {"type": "string", "enum": ["all", "workload", "gone"]},
-        "data": {"type": "string"},
-    },
-}
-
-
-@router.get(
-    "/events",
-    summary="Stream Changes",
-    response_class=StreamingResponse,
-    responses={
-        200: {
-            "description": "Server-sent events: `workload` with a workload's status; `gone` with the namespace, name and "
-            "kind of a deleted workload; `all` before a complete list of workloads, which is sent if `Last-Event-ID` is "
-            "absent, too old, or from another server process.",
-            "content": {"text/event-stream": {"schema": EVENT_SCHEMA}},
-        },
-        **_LIST,
-    },
-)
-async def stream(
-    context: Context,
-    namespace: InNamespace = "",
-    last_event_id: Annotated[
-        str, Header(alias="Last-Event-ID", description="ID of the last event received, to resume after it.")
-    ] = "",
-    once: Annotated[bool, Query(description="End the stream after the first batch of events.")] = False,
-) -> StreamingResponse:
-    """Stream changes of the workloads that the caller can see, from the beginning or from ``Last-Event-ID``."""
-    # Permission errors need a status code, which can only be sent before the stream begins.
-    await run_in_threadpool(context.backend.reads.workloads, context.caller, namespace)
-    since = _parse_event_id(context, last_event_id)
-    return StreamingResponse(_stream_changes(context, namespace, since, once=once), media_type="text/event-stream")
-
-
-def _parse_event_id(context: RequestContext, event_id: str) -> int:
-    """Return the count of changes of an event id; -1, which precedes all changes, for an id of another process."""
-    match = EVENT_ID.fullmatch(event_id)
-    return int(match["number"]) if match and match["word"] == context.backend.cache.changes.word else -1
-
-
-async def _stream_changes(context: RequestContext, namespace: str, position: int, *, once: bool) -> AsyncIterator[str]:
-    quiet = 0.0
-    while not context.backend.cache.changes.stopped():
-        try:
-            lines, position = await run_in_threadpool(_list_changes, context, namespace, position)
-        except (UnauthorizedError, ClusterError):
-            # The token expired, or could not be reviewed: the client learns which from its next request.
-            return
-        for line in lines:
-            yield line
-        quiet = 0.0 if lines else quiet + POLL_SECONDS
-        if quiet >= KEEP_ALIVE_SECONDS:
-            quiet = 0.0
-            yield ": keep-alive\n\n"
-        if once:
-            return
-        await asyncio.sleep(POLL_SECONDS)
-
-
-def _list_changes(context: RequestContext, namespace: str, since: int) -> tuple[list[str], int]:
-    """Return the changes after ``since`` as server-sent events, and the new count of changes.
-
-    Raises:
-        UnauthorizedError: the caller's token is no longer valid.
-        ClusterError: the API server is unavailable.
-    """
-    backend, caller = context.backend, context.backend.logins.caller_of(context.caller.token)
-    number, tops = backend.cache.changes.since(since)
-    stream_events: list[tuple[str, Any]] = []
-    if tops is None:
-        rows = backend.reads.workloads(caller, namespace).value
-        stream_events = [
-            ("all", {"count": len(rows)}),
-            *(("workload", _make_workload_status(context, row)) for row in rows),
-        ]
-    for top in reversed(tops or ()):
-        if namespace not in {"", top.namespace} or not backend.can_see(caller, top):
-            continue
-        try:
-            stream_events.append(("workload", _make_workload_status(context, backend.reads.status_of(caller, top))))
-        except MissingError:
-            stream_events.append(("gone", {"namespace": top.namespace, "name": top.name, "kind": KIND_NAMES[top.kind]}))
-    lines = [f"event: {kind}\ndata: {json.dumps(serialize_body(data))}\n\n" for kind, data in stream_events]
-    if lines:
-        # Only the last event has the id: a client that disconnects earlier resumes from an older id and misses nothing.
-        lines[-1] = f"id: {backend.cache.changes.word}-{number}\n{lines[-1]}"
-    return lines, number
