@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final
 
-from fastapi import Query
 from fastapi import Path as InPath
+from fastapi import Query
 from fastapi.responses import StreamingResponse
 
 from ebbtide import __version__
