@@ -228,8 +228,8 @@ def test_a_worker_has_a_lower_priority_than_the_server() -> None:
 
 def test_work_beyond_the_queue_is_rejected_immediately() -> None:
     pool = Workers(1, 0)
-    assert pool._room.acquire(blocking=False)  # noqa: SLF001 - stands for another task
-    with pytest.raises(LimitExceededError, match="too many simulations"):
+    pool.slots.take("other")
+    with pytest.raises(LimitExceededError, match="of all users"):
         pool.do(max, 1, 2, seconds=30)
     pool.close()
     assert workers.MAX_MEMORY_BYTES > 2**30

@@ -22,10 +22,9 @@ from ebbtide.server.api.access import BURST_PER_ADDRESS, Caller
 from ebbtide.server.api.gate import ServerSettings
 from ebbtide.server.api.protocol import ConnectionLimits, raise_file_limit
 from ebbtide.server.api.sessions import COOKIE
-from ebbtide.server.api.workers import LimitExceededError, Workers
+from ebbtide.server.api.workers import CallerSlots, LimitExceededError, Workers
 from ebbtide.server.web import playground
 from ebbtide.server.web.routes import make_router
-from ebbtide.server.web.slots import CallerSlots
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -218,11 +217,11 @@ def test_one_caller_does_not_take_all_workers() -> None:
     pool = Workers(1, 3, per_caller=1)
     context = workers.CALLER.set("greedy")
     try:
-        with pool._count_caller(workers.SPECS):  # noqa: SLF001 - a task in progress
-            with pytest.raises(LimitExceededError, match="you have 1 requests with many specs in progress"):
-                pool.do(os.getpid, seconds=30, subject=workers.SPECS)
-            workers.CALLER.set("other")
-            assert pool.do(os.getpid, seconds=60) != os.getpid()
+        pool.slots.take("greedy")
+        with pytest.raises(LimitExceededError, match="the maximum is 1 simulations and long specs per user"):
+            pool.do(os.getpid, seconds=30, subject=workers.SPECS)
+        workers.CALLER.set("other")
+        assert pool.do(os.getpid, seconds=60) != os.getpid()
     finally:
         workers.CALLER.reset(context)
         pool.close()

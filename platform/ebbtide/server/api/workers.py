@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextvars import ContextVar
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -35,16 +35,57 @@ class LimitExceededError(Exception):
     """The work exceeds a limit of this server; the message names the fix."""
 
 
+class CallerSlots:
+    """Slots for what occupies a thread or a process, of which one caller gets only a part.
+
+    Without a free one, a request is refused immediately, so that no thread waits for a slot.
+    """
+
+    def __init__(self, count: int, per_caller: int, subject: str) -> None:
+        """Provide ``count`` slots, at most ``per_caller`` of them to one caller; ``subject`` names their requests."""
+        self._count, self._per_caller, self._subject = count, per_caller, subject
+        self._taken: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def take(self, caller: str, count: int = 1) -> None:
+        """Take slots for a caller.
+
+        Raises:
+            LimitExceededError: the caller or all callers together have too few left.
+        """
+        with self._lock:
+            if self._taken[caller] + count > self._per_caller:
+                raise LimitExceededError(
+                    f"the maximum is {self._per_caller} {self._subject} per user at a time: wait for one to end"
+                )
+            if self._taken.total() + count > self._count:
+                raise LimitExceededError(
+                    f"the maximum is {self._count} {self._subject} of all users at a time: retry in a few seconds"
+                )
+            self._taken[caller] += count
+
+    def count_taken(self, caller: str) -> int:
+        """Return the number of slots that a caller has."""
+        with self._lock:
+            return self._taken[caller]
+
+    def release(self, caller: str, count: int = 1) -> None:
+        """Release slots of a caller."""
+        with self._lock:
+            self._taken[caller] -= count
+            # Counter's addition removes callers without slots.
+            self._taken += Counter()
+
+
 class WorkSubject(NamedTuple):
     """The kind of work, as error messages name it, and the fix if the work is too large."""
 
-    singular: str
-    plural: str
+    name: str
     fix: str
 
 
-SIMULATION: Final = WorkSubject("the simulation", "simulations", "use less traffic or fewer evaluations")
-SPECS: Final = WorkSubject("the specs", "requests with many specs", "send fewer specs in a request")
+SIMULATION: Final = WorkSubject("the simulation", "use less traffic or fewer evaluations")
+SPECS: Final = WorkSubject("the specs", "send fewer specs in a request")
 
 
 class Workers:
@@ -56,10 +97,8 @@ class Workers:
         At most ``per_caller`` of them belong to one caller (``CALLER``); 0 means no limit.
         """
         self._memory_bytes = compute_worker_memory(read_memory_limit(), count)
-        self._per_caller = per_caller or count + waiting
-        self._callers: Counter[str] = Counter()
+        self.slots = CallerSlots(count + waiting, per_caller or count + waiting, "simulations and long specs")
         self._context = multiprocessing.get_context("spawn")
-        self._room = threading.BoundedSemaphore(count + waiting)
         self._turn = threading.BoundedSemaphore(count)
         self._idle: list[_Worker] = []
         self._lock = threading.Lock()
@@ -77,24 +116,17 @@ class Workers:
         Raises:
             LimitExceededError: the queue is full, or the work exceeds its time or memory.
         """
-        with self._count_caller(subject), _hold_slot(self._room, 0, subject), _hold_slot(self._turn, seconds, subject):
-            return self._do(work, arguments, seconds, subject)
-
-    @contextlib.contextmanager
-    def _count_caller(self, subject: WorkSubject) -> Iterator[None]:
         caller = CALLER.get()
-        with self._lock:
-            if self._callers[caller] >= self._per_caller:
-                raise LimitExceededError(
-                    f"you have {self._per_caller} {subject.plural} in progress, the maximum per caller: wait for one to end"
-                )
-            self._callers[caller] += 1
+        self.slots.take(caller)
         try:
-            yield
+            if not self._turn.acquire(timeout=seconds):
+                raise LimitExceededError(f"{subject.name} waited longer than {seconds:g} s: retry in a few seconds")
+            try:
+                return self._do(work, arguments, seconds, subject)
+            finally:
+                self._turn.release()
         finally:
-            with self._lock:
-                self._callers[caller] -= 1
-                self._callers += Counter()
+            self.slots.release(caller)
 
     def _do(
         self,
@@ -109,10 +141,10 @@ class Workers:
             succeeded, result = worker.ask((work, arguments), seconds)
         except TimeoutError:
             worker.end()
-            raise LimitExceededError(f"{subject.singular} took longer than {seconds:g} s: {subject.fix}") from None
+            raise LimitExceededError(f"{subject.name} took longer than {seconds:g} s: {subject.fix}") from None
         except (EOFError, OSError) as error:
             worker.end()
-            raise LimitExceededError(f"{subject.singular} exceeded the memory limit: {subject.fix}") from error
+            raise LimitExceededError(f"{subject.name} exceeded the memory limit: {subject.fix}") from error
         except BaseException:
             worker.end()
             raise
@@ -132,16 +164,6 @@ class Workers:
             for worker in self._idle:
                 worker.end()
             self._idle.clear()
-
-
-@contextlib.contextmanager
-def _hold_slot(places: threading.Semaphore, seconds: float, subject: WorkSubject) -> Iterator[None]:
-    if not places.acquire(timeout=seconds):
-        raise LimitExceededError(f"too many {subject.plural} are running: retry in a few seconds")
-    try:
-        yield
-    finally:
-        places.release()
 
 
 class _Worker:

@@ -27,11 +27,11 @@ from ebbtide.cluster.read.served_model import find_served_model
 from ebbtide.cluster.read.status import Status
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.prose import make_printable
+from ebbtide.server.api.workers import CallerSlots
 from ebbtide.server.web import words
 from ebbtide.server.web.errors import PageError
 from ebbtide.server.web.pulse import stream_events
 from ebbtide.server.web.shared import forward_command
-from ebbtide.server.web.slots import CallerSlots
 
 if TYPE_CHECKING:
     from starlette.responses import Response
