@@ -235,57 +235,19 @@ def merge_form(base: str, text: str, posted: Mapping[str, str]) -> MergedText:
     return MergedText(text, tuple(refused))
 
 
-#: Fields of a spec that another server or another number of GPUs would leave behind.
-REPLACED: Final = (
-    ("spec", "command"),
-    ("spec", "model"),
-    ("spec", "probes"),
-    ("spec", "autoscaling", "metrics"),
-    ("spec", "autoscaling", "metricName"),
-    *(
-        ("spec", "compute", name)
-        for name in (
-            "gpuDevicesRequest",
-            "gpuRequestType",
-            "gpuPortionRequest",
-            "gpuPortionLimit",
-            "gpuMemoryRequest",
-            "gpuMemoryLimit",
-            "migProfile",
-            "largeShmRequest",
+def fill_fields(text: str, fields: Mapping[str, Any]) -> str:
+    """Return a spec with the fields of a served model in place of all others but its name, project and replica bounds."""
+    data = parse_document(text) or {}
+    project, bounds = get_at(data, "spec", "project"), get_at(data, "spec", "autoscaling", default={})
+    kept = {name: bounds[name] for name in ("minReplicas", "maxReplicas") if name in bounds}
+    spec = {**fields, "autoscaling": {**fields.get("autoscaling", {}), **kept}}
+    if project is not None:
+        spec["project"] = project
+    return manifests.write_document(
+        order_fields(
+            {"apiVersion": API_VERSION, "kind": KIND, "metadata": data.get("metadata") or {"name": ""}, "spec": spec}
         )
-    ),
-)
-#: Fields that keep the value of the spec.
-RETAINED: Final = frozenset({("spec", "autoscaling", "minReplicas"), ("spec", "autoscaling", "maxReplicas")})
-
-
-def fill_fields(text: str, fields: Mapping[str, Any]) -> MergedText:
-    """Return a spec's text with the fields of a served model; its other fields stay, such as the CPU request."""
-    data = parse_document(text)
-    if data is None:
-        return MergedText(text, ("spec",))
-    changes: dict[Path, Any] = {path: None for path in REPLACED if get_at(data, *path) is not None}
-    if get_at(data, "spec", "serving") == "llm":
-        # An LLMInferenceService serves a model without an image.
-        changes["spec", "serving"] = None
-    changes |= {
-        path: leaf
-        for path, leaf in _list_leaves(("spec",), fields)
-        if path not in RETAINED or get_at(data, *path) is None
-    }
-    try:
-        return MergedText(edit_text(text, changes, field_names_at))
-    except NotEdited:
-        return MergedText(text, ("spec",))
-
-
-def _list_leaves(path: Path, value: Any) -> Iterator[tuple[Path, Any]]:
-    if not isinstance(value, dict):
-        yield path, value
-        return
-    for name, inner in value.items():
-        yield from _list_leaves((*path, name), inner)
+    )
 
 
 def find_changes(data: Any, posted: Mapping[str, str]) -> dict[Path, Any]:
@@ -553,33 +515,3 @@ def _place_problems(data: Any, problems: Sequence[Problem]) -> tuple[dict[str, l
         else:
             unplaced.append(problem)
     return placed, unplaced
-
-
-def list_unshown_fields(data: Any) -> list[str]:
-    """Return the paths in a document that have no form field, each as short as possible."""
-    known: set[Path] = {control.path + control.column for control in list_controls()}
-    lists: set[Path] = {control.path for control in list_controls() if control.column}
-    kinds: dict[Path, Kind] = {
-        control.path + control.column: control.kind for control in list_controls() if control.kind != "zero"
-    }
-    paths: list[str] = []
-
-    def walk(value: Any, path: Path, plain: Path) -> bool:
-        """Record unknown paths below ``value``; return True if any path there is known."""
-        if plain in known and plain not in lists:
-            if show_value(kinds[plain], value) is None:
-                paths.append(format_path(path))
-            return True
-        inside = any(known_path[: len(plain)] == plain for known_path in known)
-        if not inside or not isinstance(value, (dict, list)) or (isinstance(value, list) and plain not in lists):
-            paths.append(format_path(path))
-            return False
-        parts: Any = value.items() if isinstance(value, dict) else enumerate(value)
-        for part, below in parts:
-            walk(below, (*path, part), plain if isinstance(part, int) else (*plain, part))
-        return True
-
-    for key, value in data.items() if isinstance(data, dict) else ():
-        if key not in {"apiVersion", "kind"}:
-            walk(value, (key,), (key,))
-    return paths

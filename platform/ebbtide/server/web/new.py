@@ -175,8 +175,7 @@ def _read_form_state(visit: PageVisit) -> FormState:
     posted = {part: fields.get(f"model-{part}") for part in ("name", "gpu", "context", "requests")}
     model = ModelChoice(**{part: text[:80] for part, text in posted.items() if text is not None})
     if fields.get("do") == "model" and (proposed := model.propose(to_zero=_scales_to_zero(text))) and proposed.fields:
-        filled = form.fill_fields(text, proposed.fields)
-        text, refused = filled.text, (*refused, *filled.refused)
+        text = form.fill_fields(text, proposed.fields)
     namespace, _, name = fields.get("of", "").partition("/")
     tab = fields.get("tab", "")
     of, tab = (namespace, name) if name else None, tab if tab in TABS else "yaml"
@@ -227,7 +226,6 @@ def _render_form_page(visit: PageVisit, state: FormState, status: int = 200, **c
         lists=LISTS,
         fixes={_problem_key(spec.problems[number]): offered for number, offered in fixes.items()},
         key=_problem_key,
-        beside=form.list_unshown_fields(visible_spec.data),
         choices=_list_choices(visit),
         marks=_mark_lines(spec),
         examples=load_examples().values(),
