@@ -226,7 +226,7 @@ def _render_form_page(visit: PageVisit, state: FormState, status: int = 200, **c
         lists=LISTS,
         fixes={_problem_key(spec.problems[number]): offered for number, offered in fixes.items()},
         key=_problem_key,
-        choices=_list_choices(visit),
+        choices={"pools": [pool.name for pool in visit.backend.profile.spec.node_pools]},
         marks=_mark_lines(spec),
         examples=load_examples().values(),
         models=model_catalog.MODELS.values(),
@@ -293,7 +293,7 @@ def _list_projects(visit: PageVisit) -> dict[str, ProjectChoice]:
     try:
         rows = visit.backend.reads.projects(visit.user).value
     except ClusterError:
-        return {}
+        return {name: ProjectChoice(name) for name in visit.backend.profile.spec.projects.known}
     choices = {}
     for row in rows:
         uses = [use for use in list_quota_uses(row) if "GPU" in use.label and use.limit]
@@ -307,15 +307,6 @@ def _list_projects(visit: PageVisit) -> dict[str, ProjectChoice]:
 
 def _problem_key(problem: Any) -> tuple[str, str, int]:
     return (problem.code, problem.path, problem.line)
-
-
-def _list_choices(visit: PageVisit) -> dict[str, list[str]]:
-    cluster = visit.backend.profile.spec
-    try:
-        projects = [row.name for row in visit.backend.reads.projects(visit.user).value]
-    except ClusterError:
-        projects = [*cluster.projects.known]
-    return {"projects": projects, "pools": [pool.name for pool in cluster.node_pools]}
 
 
 def _mark_lines(spec: form.ParsedSpec) -> list[tuple[int, str, str]]:
