@@ -170,8 +170,8 @@ def test_a_tide_compares_load_and_replicas_on_one_scale() -> None:
     assert tide is not None
     assert tide.is_compared
     # 0.5, 1 and 2 replicas on a scale up to 2.
-    assert tide.load == f"M0 {HEIGHT}V37l{STEP_WIDTH} -11l{STEP_WIDTH} -21V{HEIGHT}z"
-    assert tide.ready == "M0 26H8V5H8"
+    assert tide.load == f"M0 {HEIGHT}V37L{STEP_WIDTH} 26L{2 * STEP_WIDTH} 5V{HEIGHT}z"
+    assert tide.ready == "M0 26H4V26H8V5"
     assert (tide.needed_replicas, tide.ready_replicas, tide.overload) == (2.0, 2.0, 0.0)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Final
 
 from ebbtide.cluster.read.past import Mark
@@ -104,17 +105,27 @@ class Chart:
         if not self.time:
             return ""
         start, length, top = self.time[0], (self.time[-1] - self.time[0]) or 1.0, self.highest * 1.08
-        parts: list[str] = []
-        connected = False
-        for moment, value in zip(self.time, curve.values, strict=True):
-            if value is None:
-                connected = False
-                continue
-            x, y = (moment - start) / length * WIDTH, HEIGHT - value / top * HEIGHT
-            parts.append(
-                f"{'L' if connected else 'M'}{x:.1f} {y:.1f}"
-                if not (connected and curve.stepped)
-                else f"H{x:.1f}V{y:.1f}"
-            )
-            connected = True
-        return "".join(parts)
+        points = [
+            None
+            if value is None
+            else (round((moment - start) / length * WIDTH, 1), round(HEIGHT * (1 - value / top), 1))
+            for moment, value in zip(self.time, curve.values, strict=True)
+        ]
+        return draw_path(points, stepped=curve.stepped)
+
+
+def draw_path(
+    points: Sequence[tuple[float, float] | None], *, stepped: bool = False, bottom: float | None = None
+) -> str:
+    """Return points as an SVG path with a gap at each None; with ``stepped``, each height holds until the next point.
+
+    With ``bottom``, the path encloses the area down to that height.
+    """
+    parts = []
+    for is_gap, run in groupby(points, lambda point: point is None):
+        if is_gap:
+            continue
+        (x, y), *rest = (point for point in run if point is not None)
+        lines = "".join(f"H{x:g}V{y:g}" if stepped else f"L{x:g} {y:g}" for x, y in rest)
+        parts.append(f"M{x:g} {y:g}{lines}" if bottom is None else f"M{x:g} {bottom:g}V{y:g}{lines}V{bottom:g}z")
+    return "".join(parts)
