@@ -189,16 +189,6 @@ class Reasons:
     age: Age
 
 
-@body()
-class Series:
-    """Time series: pairs of a time in seconds since 1970 and a value, or null where there is no sample."""
-
-    namespace: str
-    name: str
-    units: dict[str, str]
-    series: dict[str, list[tuple[float, float | None]]]
-
-
 # The cluster.
 
 

@@ -15,7 +15,6 @@ from ebbtide.cluster.read.status import Status
 from ebbtide.cluster.slo.cost_report import NO_COSTS, CostReport
 from ebbtide.cluster.slo.promises import read_spec_document
 from ebbtide.cluster.slo.report import Report
-from ebbtide.cluster.slo.source import SERIES, Ref
 
 # FastAPI resolves these annotations at run time.
 from ebbtide.core.documents.explain import Explanation
@@ -27,7 +26,6 @@ from ebbtide.server.api.asked import (
     RequestContext,
     Search,
     describe_errors,
-    parse_moment,
     require_order,
     slice_page,
     sort_rows,
@@ -44,8 +42,7 @@ _PURE: Final = describe_errors(MODEL, 400, 401, 413, 422, 429, 503)
 _READ: Final = describe_errors(MODEL, 401, 403, 404, 422, 502, 503)
 _LIST: Final = describe_errors(MODEL, 401, 403, 422, 503)
 _WRITE: Final = describe_errors(MODEL, 400, 401, 403, 404, 409, 413, 422, 429, 502, 503)
-#: Maximum number of points of a history, and of lines of a log.
-MAX_POINTS: Final = 2_000
+#: Maximum number of lines of a log.
 MAX_LINES: Final = 5_000
 PERIOD: Final = re.compile(r"(?P<number>\d{1,6})(?P<unit>[smhd])")
 UNIT_SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
@@ -250,26 +247,6 @@ def logs(
     chosen = context.backend.reads.container_of(context.caller, namespace, name, pod, container)
     lines = [*context.backend.reads.logs(context.caller, namespace, *chosen, tail=tail)]
     return StreamingResponse((f"{line}\n" for line in lines), media_type="text/plain; charset=utf-8")
-
-
-@router.get("/workloads/{namespace}/{name}/history", summary="Get History", responses=_READ)
-def history(
-    context: Context,
-    namespace: Namespace,
-    name: Name,
-    start: Annotated[str, Query(max_length=60, description="Start of the time range, in ISO 8601.")],
-    end: Annotated[str, Query(max_length=60, description="End of the time range, in ISO 8601.")],
-    step: Annotated[float, Query(ge=1, le=86_400, description="Seconds between two points.")] = 60.0,
-) -> answers.Series:
-    """Return the time series of a workload's requests, latencies and replicas."""
-    first, last = parse_moment("start", start).timestamp(), parse_moment("end", end).timestamp()
-    if not first < last or (last - first) / step > MAX_POINTS:
-        raise RequestError(
-            "step", f"the time range must hold 1 to {MAX_POINTS} points", "set end after start, or a longer step"
-        )
-    time_series = context.backend.measurements.history(context.caller, Ref(namespace, name), first, last, step)
-    units = {key: SERIES.get(key, "") for key in time_series.series}
-    return answers.Series(namespace, name, units, {key: [*points] for key, points in time_series.series.items()})
 
 
 Since = Annotated[str, Query(max_length=10, description="Length of the reported period, such as 30m, 12h or 7d.")]

@@ -96,10 +96,6 @@ PAGES: Final[tuple[PageRoute, ...]] = (
     PageRoute("POST", "/costs", costs.start_report),
     PageRoute("GET", "/costs/costs.csv", costs.download_report),
     PageRoute("GET", "/projects", projects.show_projects),
-    PageRoute("GET", "/projects/new", projects.show_project_form),
-    PageRoute("POST", "/projects/new", projects.save_project),
-    PageRoute("GET", "/projects/{name}/edit", projects.show_project_form),
-    PageRoute("POST", "/projects/{name}/edit", projects.save_project),
     PageRoute("GET", "/cluster", cluster.show_cluster),
     PageRoute("GET", "/cluster/doctor", cluster.show_findings),
 )
