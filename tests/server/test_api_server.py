@@ -205,7 +205,7 @@ def test_a_search_is_bounded() -> None:
 
 def test_a_worker_that_exceeds_its_time_is_replaced() -> None:
     pool = Workers(1, 0)
-    with pytest.raises(LimitExceededError, match="the simulation took longer"):
+    with pytest.raises(LimitExceededError, match="the request took longer"):
         pool.do(time.sleep, 60, seconds=0.5)
     assert pool.do(max, 1, 2, seconds=30) == 2
     with pytest.raises(ZeroDivisionError):

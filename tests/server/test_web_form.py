@@ -396,9 +396,9 @@ def test_without_javascript_the_simulation_is_a_whole_page(site: Site) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"shape": "constant", "rate": "many"}, "<code>traffic</code>"),
+        ({"shape": "constant", "rate": "many"}, "as in 5rps"),
         ({"shape": "constant", "rate": "100000"}, "TRF007"),
-        ({"shape": "recorded"}, "<code>traffic</code>"),
+        ({"shape": "recorded"}, "<b>Error</b>"),
         ({"start-up": "abc"}, "<code>start_up</code>"),
         ({"server": "fixed:soon"}, "<code>server</code>"),
         ({"server": "empirical:/etc/passwd"}, "read from a file"),

@@ -19,7 +19,7 @@ from ebbtide.core.readers.loaded import LoadedDocument
 from ebbtide.core.translation.objects import Object
 from ebbtide.server.api import simulation
 from ebbtide.server.api.answers import Rendered
-from ebbtide.server.api.workers import SPECS, LimitExceededError, Workers
+from ebbtide.server.api.workers import LimitExceededError, Workers
 from ebbtide.simulator.request import SimulationRequest, SimulationRequestError
 
 #: Maximum number of specs in a request, and in a request to explain them.
@@ -95,7 +95,7 @@ class Specs:
 
     def _run(self, work: Callable[..., Any], *arguments: Any) -> Any:
         """Run a function of this module on specs in a worker."""
-        return self.workers.do(work, *arguments, self._profile_data, seconds=MAX_SECONDS, subject=SPECS)
+        return self.workers.do(work, *arguments, self._profile_data, seconds=MAX_SECONDS)
 
     def simulate(self, request: SimulationRequest) -> dict[str, Any]:
         """Simulate a spec under traffic; returns the JSON of ``ebbtide simulate``, and raises as ``run_in_worker`` does."""

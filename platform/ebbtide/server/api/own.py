@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final
 
 from fastapi import Path as InPath
@@ -24,11 +23,8 @@ from ebbtide.server.api.asked import (
     Limit,
     Offset,
     RequestContext,
-    Search,
     describe_errors,
-    require_order,
     slice_page,
-    sort_rows,
 )
 from ebbtide.server.api.errors import RequestError
 from ebbtide.server.api.gpus import list_nodes
@@ -54,16 +50,6 @@ InNamespace = Annotated[
     str, Query(max_length=63, description="Limit the result to one namespace; by default, all that the caller can see.")
 ]
 OfProject = Annotated[str, Query(max_length=63, description="Limit the result to one project.")]
-#: Sort keys of the list of workloads.
-SORTS: Final[Mapping[str, Callable[[Status], Any]]] = {
-    "name": lambda row: row.name,
-    "namespace": lambda row: row.namespace,
-    "project": lambda row: row.project,
-    "phase": lambda row: row.phase,
-    "age": lambda row: row.age_seconds,
-    "ready": lambda row: row.replicas.ready,
-    "wanted": lambda row: row.replicas.wanted,
-}
 
 
 # Without a cluster.
@@ -127,35 +113,21 @@ def workloads(
     context: Context,
     namespace: InNamespace = "",
     project: OfProject = "",
-    phase: Annotated[str, Query(max_length=60, description="Limit the result to one phase.")] = "",
-    search: Search = "",
     offset: Offset = 0,
     limit: Limit = 100,
-    sort_by: Annotated[str, Query(alias="sortBy", max_length=60, description=f"Sort key: {', '.join(SORTS)}.")] = "",
-    sort_order: Annotated[str, Query(alias="sortOrder", max_length=10, description="Sort order: asc or desc.")] = "asc",
 ) -> answers.Statuses:
     """List the workloads that the caller can see, page by page."""
-    if not (project or phase or search or sort_by):
+    reads = context.backend.reads
+    if not project:
         # Clients poll this list most, so only the rows of the page are made.
-        require_order(sort_order)
-        page = context.backend.reads.workload_page(context.caller, offset, limit, namespace)
-        return answers.Statuses(
-            [_make_workload_status(context, row) for row in page.statuses.value],
-            page.total,
-            page.next_offset,
-            page.statuses.age,
-        )
-    statuses = context.backend.reads.workloads(context.caller, namespace)
-    rows = [row for row in statuses.value if project in {"", row.project} and phase in {"", row.phase}]
-    if search:
-        text = search.lower()
-        rows = [
-            row for row in rows if any(text in part.lower() for part in (row.name, row.project, row.why, row.phase))
-        ]
-    page_rows, next_offset = slice_page(sort_rows(rows, sort_by, sort_order, SORTS, {}), offset, limit)
-    return answers.Statuses(
-        [_make_workload_status(context, row) for row in page_rows], len(rows), next_offset, statuses.age
-    )
+        page = reads.workload_page(context.caller, offset, limit, namespace)
+        rows, total, next_offset, age = page.statuses.value, page.total, page.next_offset, page.statuses.age
+    else:
+        statuses = reads.workloads(context.caller, namespace)
+        matches = [row for row in statuses.value if row.project == project]
+        shown, next_offset = slice_page(matches, offset, limit)
+        rows, total, age = [*shown], len(matches), statuses.age
+    return answers.Statuses([_make_workload_status(context, row) for row in rows], total, next_offset, age)
 
 
 def _make_workload_status(context: RequestContext, row: Status) -> answers.WorkloadStatus:

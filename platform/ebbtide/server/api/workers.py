@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 #: Bytes of data that a worker may allocate: a share of the memory that this process may use, within these bounds. What the
 #: server keeps for itself is not shared.
@@ -27,6 +27,8 @@ SERVER_MEMORY_BYTES: Final = 512 * 2**20
 NICENESS: Final = 10
 #: Files with the memory limit of this process's control group, in version 2 and 1; a container sees its own as the root.
 MEMORY_LIMITS: Final = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+#: The fix of a request that is too large.
+SMALLER: Final = "send fewer specs, or simulate less traffic"
 #: The caller whose request runs in this context; empty if there is only one.
 CALLER: Final[ContextVar[str]] = ContextVar("caller", default="")
 
@@ -44,7 +46,7 @@ class CallerSlots:
     def __init__(self, count: int, per_caller: int, subject: str) -> None:
         """Provide ``count`` slots, at most ``per_caller`` of them to one caller; ``subject`` names their requests."""
         self._count, self._per_caller, self._subject = count, per_caller, subject
-        self._taken: Counter[str] = Counter()
+        self.taken: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     def take(self, caller: str, count: int = 1) -> None:
@@ -54,38 +56,22 @@ class CallerSlots:
             LimitExceededError: the caller or all callers together have too few left.
         """
         with self._lock:
-            if self._taken[caller] + count > self._per_caller:
+            if self.taken[caller] + count > self._per_caller:
                 raise LimitExceededError(
                     f"the maximum is {self._per_caller} {self._subject} per user at a time: wait for one to end"
                 )
-            if self._taken.total() + count > self._count:
+            if self.taken.total() + count > self._count:
                 raise LimitExceededError(
                     f"the maximum is {self._count} {self._subject} of all users at a time: retry in a few seconds"
                 )
-            self._taken[caller] += count
-
-    def count_taken(self, caller: str) -> int:
-        """Return the number of slots that a caller has."""
-        with self._lock:
-            return self._taken[caller]
+            self.taken[caller] += count
 
     def release(self, caller: str, count: int = 1) -> None:
         """Release slots of a caller."""
         with self._lock:
-            self._taken[caller] -= count
+            self.taken[caller] -= count
             # Counter's addition removes callers without slots.
-            self._taken += Counter()
-
-
-class WorkSubject(NamedTuple):
-    """The kind of work, as error messages name it, and the fix if the work is too large."""
-
-    name: str
-    fix: str
-
-
-SIMULATION: Final = WorkSubject("the simulation", "use less traffic or fewer evaluations")
-SPECS: Final = WorkSubject("the specs", "send fewer specs in a request")
+            self.taken += Counter()
 
 
 class Workers:
@@ -104,13 +90,7 @@ class Workers:
         self._lock = threading.Lock()
         self._closed = False
 
-    def do(
-        self,
-        work: Callable[..., Any],
-        *arguments: Any,
-        seconds: float,
-        subject: WorkSubject = SIMULATION,
-    ) -> Any:
+    def do(self, work: Callable[..., Any], *arguments: Any, seconds: float) -> Any:
         """Run a module-level function in a worker; return its result or raise its exception.
 
         Raises:
@@ -120,31 +100,25 @@ class Workers:
         self.slots.take(caller)
         try:
             if not self._turn.acquire(timeout=seconds):
-                raise LimitExceededError(f"{subject.name} waited longer than {seconds:g} s: retry in a few seconds")
+                raise LimitExceededError(f"the request waited longer than {seconds:g} s: retry in a few seconds")
             try:
-                return self._do(work, arguments, seconds, subject)
+                return self._do(work, arguments, seconds)
             finally:
                 self._turn.release()
         finally:
             self.slots.release(caller)
 
-    def _do(
-        self,
-        work: Callable[..., Any],
-        arguments: tuple[Any, ...],
-        seconds: float,
-        subject: WorkSubject,
-    ) -> Any:
+    def _do(self, work: Callable[..., Any], arguments: tuple[Any, ...], seconds: float) -> Any:
         with self._lock:
             worker = self._idle.pop() if self._idle else _Worker(self._context, self._memory_bytes)
         try:
             succeeded, result = worker.ask((work, arguments), seconds)
         except TimeoutError:
             worker.end()
-            raise LimitExceededError(f"{subject.name} took longer than {seconds:g} s: {subject.fix}") from None
+            raise LimitExceededError(f"the request took longer than {seconds:g} s: {SMALLER}") from None
         except (EOFError, OSError) as error:
             worker.end()
-            raise LimitExceededError(f"{subject.name} exceeded the memory limit: {subject.fix}") from error
+            raise LimitExceededError(f"the request exceeded the memory limit: {SMALLER}") from error
         except BaseException:
             worker.end()
             raise

@@ -47,15 +47,6 @@ class RunningCanary:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class ComparedRow:
-    """One figure of both revisions."""
-
-    label: str
-    stable: str
-    newest: str
-
-
 def name_stable_revision(visit: PageVisit, namespace: str, name: str, text: str) -> str:
     """Return the spec of a live Knative Service; if it is a canary without a stable revision, with the one that serves."""
     traffic = get_at(parse_document(text), "spec", "traffic", default={})
@@ -176,11 +167,12 @@ def compare_revisions(visit: PageVisit, live: LiveWorkload, row: Status) -> dict
 
 def list_figures(
     revision_rows: tuple[RevisionRow | None, RevisionRow | None], reports: Sequence[ReportRow | None]
-) -> list[ComparedRow]:
-    """Return the figures of both revisions; unknown ones are dashes."""
+) -> list[tuple[str, str, str]]:
+    """Return the figures of the stable and of the newest revision, each with its label; unknown ones are dashes."""
 
-    def compare(label: str, write: Callable[[T], str], both: Sequence[T | None]) -> ComparedRow:
-        return ComparedRow(label, *(words.NONE if one is None else write(one) for one in both))
+    def compare(label: str, write: Callable[[T], str], both: Sequence[T | None]) -> tuple[str, str, str]:
+        stable, newest = (words.NONE if one is None else write(one) for one in both)
+        return label, stable, newest
 
     measured = [report if report is not None and report.measured.requests else None for report in reports]
     quantiles = dict.fromkeys(name for one in measured if one is not None for name in one.quantiles)

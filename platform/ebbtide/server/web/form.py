@@ -408,22 +408,12 @@ class ShownGroup:
         return sum(problem.severity != "error" for block in self.blocks for problem in block.all_problems)
 
 
-@dataclass(frozen=True, slots=True)
-class FormStep:
-    """A step of the form, with the number of problems at its fields."""
-
-    key: str
-    title: str
-    errors: int
-    warnings: int
-
-
-def list_steps(groups: Sequence[ShownGroup]) -> list[FormStep]:
-    """Return the steps of the form."""
+def list_steps(groups: Sequence[ShownGroup]) -> list[tuple[str, str, int, int]]:
+    """Return the key and the title of each step of the form, and its numbers of errors and warnings."""
     steps = []
     for key, title, _ in STEPS:
         shown = [group for group in groups if group.group.step == key]
-        steps.append(FormStep(key, title, sum(group.errors for group in shown), sum(group.warnings for group in shown)))
+        steps.append((key, title, sum(group.errors for group in shown), sum(group.warnings for group in shown)))
     return steps
 
 

@@ -280,28 +280,19 @@ def _sum_gpu_requests(spec: form.ParsedSpec) -> dict[str, float]:
     return {}
 
 
-@dataclass(frozen=True, slots=True)
-class ProjectChoice:
-    """A project of the form: its label with what is left of its GPU quota, and the sentence about it."""
-
-    label: str
-    quota: str = ""
-
-
-def _list_projects(visit: PageVisit) -> dict[str, ProjectChoice]:
-    """Return the visible projects by name; their labels are short, since a list does not wrap them."""
+def _list_projects(visit: PageVisit) -> dict[str, tuple[str, str]]:
+    """Return the visible projects by name: a label with what is left of the GPU quota, which is short, and a sentence."""
     try:
         rows = visit.backend.reads.projects(visit.user).value
     except ClusterError:
-        return {name: ProjectChoice(name) for name in visit.backend.profile.spec.projects.known}
+        return {name: (name, "") for name in visit.backend.profile.spec.projects.known}
     choices = {}
     for row in rows:
         uses = [use for use in list_quota_uses(row) if "GPU" in use.label and use.limit]
         left = ", ".join(f"{use.free} {use.label.removesuffix('s') if use.free == '1' else use.label}" for use in uses)
         quota = ", ".join(f"{use.free} of {use.hard} {use.label}" for use in uses)
-        choices[row.name] = ProjectChoice(
-            f"{row.name} ({left} left)" if left else row.name, f"Quota left: {quota}." if quota else ""
-        )
+        label = f"{row.name} ({left} left)" if left else row.name
+        choices[row.name] = label, f"Quota left: {quota}." if quota else ""
     return choices
 
 

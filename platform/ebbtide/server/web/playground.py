@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 #: Maximum lengths of the form's fields in characters, and of the part of a response that is shown, in bytes.
 MAX_PATH_CHARACTERS: Final = 2_000
-MAX_NAME_CHARACTERS: Final = 200
-MAX_TEXT_CHARACTERS: Final = 100_000
 MAX_RESPONSE_BYTES: Final = 1 << 18
 MAX_TOKENS: Final = 100_000
 #: Seconds that a request may take: streamed, and before a whole page, which must be shorter than the server's own limit.
@@ -115,12 +113,8 @@ def parse_request(form: Mapping[str, str]) -> PlaygroundRequest:
     tokens, method = form.get("max-tokens", "").strip(), form.get("method", "GET")
     kind = "chat" if form.get("kind") == "chat" else "raw"
     trouble = ""
-    if any(len(text) > MAX_TEXT_CHARACTERS for text in fields.values()):
-        trouble = f"The text is too long: use at most {MAX_TEXT_CHARACTERS:,} characters."
-    elif kind == "chat" and not fields["message"].strip():
+    if kind == "chat" and not fields["message"].strip():
         trouble = "The message is empty: write one."
-    elif len(model) > MAX_NAME_CHARACTERS:
-        trouble = f"The model's name is too long: use at most {MAX_NAME_CHARACTERS} characters."
     elif tokens and not (tokens.isascii() and tokens.isdecimal() and len(tokens) < 7 and 0 < int(tokens) <= MAX_TOKENS):  # noqa: PLR2004 - six digits
         trouble = f"Invalid maximum number of tokens: must be a whole number from 1 to {MAX_TOKENS:,}."
     elif method not in METHODS:
