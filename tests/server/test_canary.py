@@ -92,8 +92,8 @@ def test_both_revisions_are_shown_side_by_side(site: Site) -> None:
     assert "p95 100 to 250 ms 100 to 250 ms" in page.text
     rates = page.text.partition("Requests/s ")[2].split()[:2]
     assert float(rates[0]) == pytest.approx(3 * float(rates[1]), rel=0.3)
-    assert [item.attributes["href"] for item in page.all("a") if "/do/" in item.attributes.get("href", "")][-3:] == [
-        f"{SEARCH}/do/{name}" for name in ("promote", "weight", "abort")
+    assert [item.attributes["href"] for item in page.all("a") if "/do/" in item.attributes.get("href", "")][-2:] == [
+        f"{SEARCH}/do/{name}" for name in ("promote", "abort")
     ]
 
 
@@ -104,16 +104,6 @@ def test_a_canary_is_promoted(site: Site) -> None:
     assert traffic_of(site) in ([], [("latest", 100)])
     site.cluster.settle()
     assert "Canary" not in Parsed(site.get(f"{SEARCH}/revisions").text).text
-
-
-def test_the_weight_of_a_canary_is_changed(site: Site) -> None:
-    for text in ("", "100", "-1", "a", "5.5"):
-        answer = site.send(f"{SEARCH}/do/weight", {"percent": text})
-        assert answer.status_code == 422, text
-        assert "must be a whole number from 0 to 99" in answer.text
-    assert site.send(f"{SEARCH}/do/weight", {"percent": "60"}).status_code == 303
-
-    assert dict(traffic_of(site)) == {"search-00001": 40, "latest": 60}
 
 
 def test_a_canary_is_aborted(site: Site) -> None:

@@ -172,7 +172,7 @@ def test_a_tide_compares_load_and_replicas_on_one_scale() -> None:
     # 0.5, 1 and 2 replicas on a scale up to 2.
     assert tide.load == f"M0 {HEIGHT}V37L{STEP_WIDTH} 26L{2 * STEP_WIDTH} 5V{HEIGHT}z"
     assert tide.ready == "M0 26H4V26H8V5"
-    assert (tide.needed_replicas, tide.ready_replicas, tide.overload) == (2.0, 2.0, 0.0)
+    assert (tide.needed_replicas, tide.ready_replicas) == (2.0, 2.0)
 
 
 def test_a_tide_shows_cold_starts_and_gaps() -> None:

@@ -185,7 +185,6 @@ ACTIONS: Final[dict[str, Action]] = {
     "resume": Action("Resume", lambda visit, _live: visit.backend.writes.resume(visit.user, *visit.place), _no_stop),
     "delete": Action("Delete", _delete_workload, show=_delete_form, verb="delete"),
     "promote": Action("Promote", canary.promote_canary, canary.explain_no_canary, canary.canary_form, canary=True),
-    "weight": Action("Change weight", canary.change_weight, canary.explain_no_canary, canary.canary_form, canary=True),
     "abort": Action("Abort", canary.abort_canary, canary.explain_no_abort, canary.canary_form, canary=True),
 }
 

@@ -222,11 +222,8 @@ def merge_form(base: str, text: str, posted: Mapping[str, str]) -> MergedText:
         return MergedText(text, (f"{len(changes)} fields (at most {MAX_CHANGES} at a time)",))
     text = text if text.strip() else EMPTY
     text = text.replace("spec: {}\n", "spec:\n", 1) if parse_document(text) == parse_document(EMPTY) else text
-    try:
-        return MergedText(edit_text(text, changes, field_names_at))
-    except NotEdited:
-        refused = []
-    # Apply the changes one at a time, so that the possible ones are made and the others are reported.
+    refused = []
+    # One at a time, so that the possible changes are made and the others are reported.
     for path, value in changes.items():
         try:
             text = edit_text(text, {path: value}, field_names_at)

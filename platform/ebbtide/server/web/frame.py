@@ -107,8 +107,6 @@ class PageVisit:
     caller: Caller | None
     session: Session
     form: Mapping[str, str] = field(default_factory=dict)
-    #: All values of each form field, since a field may occur more than once.
-    lists: Mapping[str, list[str]] = field(default_factory=dict)
 
     @property
     def backend(self) -> Backend:
@@ -251,7 +249,6 @@ class PageFrame:
     async def _make_visit(self, page: PageRoute, visit: PageVisit) -> PageVisit:
         request = visit.request
         form: dict[str, str] = {}
-        lists: dict[str, list[str]] = {}
         if page.method not in SAFE:
             if is_cross_site(request.headers):
                 message = "Ebbtide accepts forms only from its own pages. Open the page on this server and try again."
@@ -260,7 +257,6 @@ class PageFrame:
                 for name, value in data.multi_items():
                     text = value if isinstance(value, str) else (await value.read()).decode("utf-8", "replace")
                     form[name] = text
-                    lists.setdefault(name, []).append(text)
             csrf = request.headers.get("x-csrf-token") or form.get("csrf", "")
             if not secrets.compare_digest(csrf.encode(), self.sessions.csrf_token(visit.session).encode()):
                 raise PageError(
@@ -273,7 +269,7 @@ class PageFrame:
         if caller is None and not page.public:
             error: Exception = request.state.caller_error
             raise error
-        return PageVisit(self, request, caller, visit.session, form, lists)
+        return PageVisit(self, request, caller, visit.session, form)
 
     def make_missing_page(self, request: Request) -> Response | None:
         """Return the page for a path that does not exist, or None if the request does not accept HTML."""

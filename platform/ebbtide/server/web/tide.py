@@ -39,8 +39,6 @@ class Tide:
     needed_replicas: float | None
     ready_replicas: float | None
     rate: float | None
-    #: The share of the known time with a load above the capacity.
-    overload: float | None
 
     @property
     def load_share(self) -> float | None:
@@ -86,7 +84,6 @@ def draw_tide(history: History | None) -> Tide | None:
     # A load of less than one replica does not fill the drawing.
     top = max(*highest, 1.0)
     load_top, ready_top = (top, top) if is_compared else (highest[0] or 1.0, highest[1] or 1.0)
-    pairs = [(a, b) for a, b in zip(load, ready, strict=True) if a is not None and b is not None]
     return Tide(
         load=_draw(load, load_top, closed=True),
         ready=_draw(ready, ready_top, stepped=True),
@@ -96,7 +93,6 @@ def draw_tide(history: History | None) -> Tide | None:
         needed_replicas=_find_latest(needed),
         ready_replicas=_find_latest(ready),
         rate=_find_latest(rate),
-        overload=sum(a > b for a, b in pairs) / len(pairs) if pairs and is_compared else None,
     )
 
 

@@ -124,7 +124,6 @@ DONE_MESSAGES: Final = {
     "suspend": "Suspending the workload. Its spec is kept.",
     "resume": "Resuming the workload.",
     "promote": "Promoting the canary: the newest revision receives all requests.",
-    "weight": "Canary weight changed.",
     "abort": "Canary aborted: the stable revision receives all requests until the next apply.",
     "rollback": "All requests are routed to the selected revision until the next apply.",
     "applied": "Spec applied. This page shows the rollout.",
