@@ -1,4 +1,4 @@
-"""The work that the server gives to other processes, called in this one: simulations, searches, and checks of long texts."""
+"""The work that the server gives to other processes, called in this one: simulations, and checks of long texts."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from ebbtide.core.profile.built_in import FULL
 from ebbtide.server.api import offline
 from ebbtide.server.api.offline import InputError
 from ebbtide.server.api.simulation import (
-    EVALUATIONS,
     prepare_request,
-    run_search,
     run_simulation,
 )
 from ebbtide.simulator.request import SimulationRequest, SimulationRequestError
@@ -76,8 +74,6 @@ def test_an_update_of_one_replica_at_a_time_is_simulated() -> None:
 @pytest.mark.parametrize(
     ("changes", "path"),
     [
-        ({"part": 0.0}, "part"),
-        ({"evaluations": EVALUATIONS + 1}, "part"),
         ({"server": "empirical:/etc/passwd"}, "server"),
         ({"server": "fixed"}, "server"),
         ({"traffic": "waves"}, "traffic"),
@@ -111,16 +107,6 @@ def test_only_one_valid_spec_is_simulated(spec: str, code: str) -> None:
         run_simulation(request(spec=spec), FULL)
 
     assert code in [problem.code for problem in refused.value.problems]
-
-
-@pytest.mark.parametrize(
-    ("changes", "path"), [({"keep": ("image",)}, "keep"), ({"slo": ""}, "spec.slo")], ids=["keep", "no slo"]
-)
-def test_a_search_needs_an_slo_and_known_fields(changes: dict[str, Any], path: str) -> None:
-    with pytest.raises(SimulationRequestError) as refused:
-        run_search(request(**changes), FULL)
-
-    assert [problem.path for problem in refused.value.problems] == [path]
 
 
 def test_a_worker_checks_renders_and_explains_as_the_server_does() -> None:

@@ -27,9 +27,8 @@ MAX_SPECS: Final = 500
 MAX_EXPLAINED: Final = 50
 #: Length of a text, in characters, that the server's own process checks or renders.
 SHORT_TEXT: Final = 2**15
-#: Seconds that the specs of a request may take, and each simulation.
+#: Seconds that the specs of a request may take, or its simulation.
 MAX_SECONDS: Final = 30.0
-SIMULATION_SECONDS: Final = {"simulate": 30.0, "tune": 120.0}
 #: Maximum simulations and other work of worker processes that run, that wait in the queue, and that one caller may have.
 MAX_SIMULATIONS: Final = (2, 4)
 MAX_WORK_PER_CALLER: Final = 3
@@ -99,11 +98,7 @@ class Specs:
 
     def simulate(self, request: SimulationRequest) -> dict[str, Any]:
         """Simulate a spec under traffic; returns the JSON of ``ebbtide simulate``, and raises as ``run_in_worker`` does."""
-        return self.run_in_worker(simulation.run_simulation, request, seconds=SIMULATION_SECONDS["simulate"])
-
-    def tune(self, request: SimulationRequest) -> dict[str, Any]:
-        """Search for settings that meet the SLO; returns the JSON of ``ebbtide tune``, and raises as ``run_in_worker`` does."""
-        return self.run_in_worker(simulation.run_search, request, seconds=SIMULATION_SECONDS["tune"])
+        return self.run_in_worker(simulation.run_simulation, request, seconds=MAX_SECONDS)
 
     def run_in_worker(
         self,

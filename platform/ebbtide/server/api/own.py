@@ -76,17 +76,7 @@ def explain(context: Context, body: requests.Explain) -> list[Explanation]:
 @router.post("/simulate", summary="Simulate Traffic", responses=_PURE)
 def simulate(context: Context, body: requests.Simulate) -> dict[str, Any]:
     """Simulate the autoscaler under traffic, with the spec, with alternative ``settings``, and with Knative's defaults."""
-    return context.backend.specs.simulate(_make_request(body))
-
-
-@router.post("/tune", summary="Tune Settings", responses=_PURE)
-def tune(context: Context, body: requests.Tune) -> dict[str, Any]:
-    """Search for autoscaling settings that meet the SLO with as few replicas as possible."""
-    return context.backend.specs.tune(_make_request(body))
-
-
-def _make_request(body: requests.SimulationCase) -> SimulationRequest:
-    return SimulationRequest(**{**body.model_dump(), "log": body.log.encode() or None})
+    return context.backend.specs.simulate(SimulationRequest(**{**body.model_dump(), "log": body.log.encode() or None}))
 
 
 # Plan and apply.

@@ -76,7 +76,7 @@ class CostPeriod(RequestModel):
     days: Annotated[float, Field(ge=0.01, le=31, description="Days of requests to replay.")] = 7.0
 
 
-class SimulationCase(RequestModel):
+class Simulate(RequestModel):
     """A spec and its traffic, in the syntax of ``ebbtide simulate``."""
 
     spec: Annotated[Text, Field(max_length=200_000, description="One spec, as YAML or JSON text.")]
@@ -101,28 +101,6 @@ class SimulationCase(RequestModel):
         max_length=20,
         description="Alternative fields of spec.autoscaling, simulated in addition to the spec; null removes a field.",
     )
-
-
-class Simulate(SimulationCase):
-    """A spec and its traffic, in the syntax of ``ebbtide simulate``."""
-
     update_at: Annotated[
         str, Field(max_length=50, description="Time at which an update with rollout.surge 0 begins, such as 5m.")
     ] = ""
-
-
-class Tune(SimulationCase):
-    """A search for settings that meet the SLO."""
-
-    keep: Annotated[
-        list[str], Field(max_length=10, description="Fields of spec.autoscaling that the search must not change.")
-    ] = []
-    evaluations: Annotated[int, Field(ge=1, le=400, description="Maximum number of evaluated settings.")] = 200
-    part: Annotated[
-        float,
-        Field(
-            gt=0,
-            le=1,
-            description="Fraction of the traffic, from its start, to search on; the rest evaluates the result.",
-        ),
-    ] = 0.5

@@ -1,4 +1,4 @@
-"""Simulations on request: limits of the request, and the results of ``ebbtide simulate`` and ``tune``.
+"""Simulations on request: limits of the request, and the results of ``ebbtide simulate``.
 
 All of it runs in a worker process (``workers.py``), never in the server, since it is CPU-bound for seconds.
 """
@@ -11,16 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 from ebbtide.core.base.problems import Problem
 from ebbtide.core.documents import profiles, texts
 from ebbtide.simulator import request as cases
-from ebbtide.simulator import words
 from ebbtide.simulator.savings import ServiceReplay, replay_service
 
 if TYPE_CHECKING:
     from ebbtide.simulator.report import SimulationReport
 
-#: Maximum number of requests in a simulation, and in each one of a search or a cost report; the command line accepts more.
-REQUESTS: Final = {"simulate": 1_000_000, "tune": 200_000, "report": 1_000_000}
+#: Maximum number of requests in a simulation, and in each one of a cost report; the command line accepts more.
+REQUESTS: Final = 1_000_000
 SECONDS: Final = 31 * 86_400.0
-EVALUATIONS: Final = 400
 #: Points per curve of the page.
 POINTS: Final = 400
 API: Final = cases.FrontEnd(
@@ -75,20 +73,6 @@ def _compare(request: cases.SimulationRequest, profile_data: dict[str, Any], *, 
         return cases.make_report(prepared, tried, {"these settings": dict(request.settings or {})})
 
 
-def run_search(request: cases.SimulationRequest, profile_data: dict[str, Any]) -> dict[str, Any]:
-    """Search for settings that meet the SLO with as few replicas as possible; returns the JSON of ``ebbtide tune``.
-
-    Raises:
-        SimulationRequestError: there is no SLO, or the request cannot be simulated.
-    """
-    unknown = sorted({*request.keep} - {*words.KEEPABLE})
-    if unknown:
-        message, fix = f"cannot keep unknown fields: {', '.join(unknown)}", f"use only {', '.join(words.KEEPABLE)}"
-        raise cases.RequestFieldError("keep", message, fix)
-    prepared = prepare_request(request, profile_data, "tune")
-    return cases.tuning_to_json(prepared, cases.search_settings(prepared, cases.open_search(prepared)))
-
-
 def run_replay(request: cases.SimulationRequest, profile_data: dict[str, Any]) -> ServiceReplay:
     """Replay recorded requests for a cost report. Raises SimulationRequestError."""
     prepared = prepare_request(request, profile_data, "report")
@@ -102,9 +86,6 @@ def prepare_request(request: cases.SimulationRequest, profile_data: dict[str, An
     # The profile comes as a document, because compiled profile classes cannot be pickled.
     profile, problems = profiles.validate_profile_data(profile_data)
     assert profile is not None, problems
-    if not 0 < request.part <= 1 or not 1 <= request.evaluations <= EVALUATIONS:
-        message = f"part must be above 0 and at most 1, and evaluations must be 1 to {EVALUATIONS}"
-        raise cases.RequestFieldError("part", message, "set part and evaluations within these limits")
     if request.calibrate or request.server.partition(":")[0] == "empirical":
         # They name files, and a request must not read the server's files.
         message = "an empirical server is read from a file"
@@ -118,10 +99,10 @@ def prepare_request(request: cases.SimulationRequest, profile_data: dict[str, An
         message = "only an update of one replica at a time is simulated"
         raise cases.RequestFieldError("update_at", message, "set rollout: {surge: 0} in the spec")
     traffic = prepared.case.traffic
-    if len(traffic.times) > REQUESTS[command] or traffic.seconds > SECONDS:
+    if len(traffic.times) > REQUESTS or traffic.seconds > SECONDS:
         text = (
             f"the traffic has {len(traffic.times)} requests in {traffic.seconds / 86_400:.1f} days; "
-            f"this server simulates at most {REQUESTS[command]} requests in {SECONDS / 86_400:.0f} days"
+            f"this server simulates at most {REQUESTS} requests in {SECONDS / 86_400:.0f} days"
         )
         fix = f"use a part of the traffic, or ebbtide {command} on the command line"
         raise cases.SimulationRequestError(Problem(MANY, ("traffic",), text, fix))
