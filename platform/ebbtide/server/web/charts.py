@@ -38,8 +38,6 @@ class Curve:
     fill: bool = False
     #: A thin line for an SLO or another bound.
     bound: bool = False
-    #: A bound that is not drawn if it is far above the values: the scale shows the other curves.
-    loose: bool = False
 
 
 @body("time unit moments whole causes marks series=curves", optional="causes marks")
@@ -74,8 +72,7 @@ class Chart:
     @property
     def highest(self) -> float:
         """The highest value, or 1 if there is none above 0."""
-        scaled = [curve for curve in self.curves if not curve.loose]
-        return max((value for curve in scaled for value in curve.values if value is not None), default=0.0) or 1.0
+        return max((value for curve in self.curves for value in curve.values if value is not None), default=0.0) or 1.0
 
     @property
     def summary(self) -> str:

@@ -462,17 +462,10 @@ def _bound_curves(replicas: Replicas, curves: Sequence[Curve], count: int) -> li
     else:
         bounds = [("minimum", replicas.minimum), ("maximum", replicas.maximum)]
     return [
-        Curve(
-            label,
-            [float(bound)] * count,
-            LIMIT_COLOUR,
-            dashed=True,
-            bound=True,
-            loose=bound > MAX_BOUND_RATIO * max(highest, 1.0),
-        )
+        Curve(label, [float(bound)] * count, LIMIT_COLOUR, dashed=True, bound=True)
         for label, bound in bounds
-        # A maximum of 0 means unlimited.
-        if bound or label == "minimum"
+        # A maximum of 0 means unlimited, and one far above the values is not part of the scale.
+        if label == "minimum" or 0 < bound <= MAX_BOUND_RATIO * max(highest, 1.0)
     ]
 
 

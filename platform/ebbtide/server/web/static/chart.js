@@ -4,7 +4,7 @@
 // drawing, which remains if JavaScript is off.
 //
 // Data: {"time": [seconds…], "unit": "s", "series": [{"label", "values": […or null], "colour": 0…5, "dashed", "stepped", // prose: the key's name
-// "fill", "bound", "loose"}], "moments": bool (Unix times instead of elapsed seconds), "whole": bool (only integers on the scale)}
+// "fill", "bound"}], "moments": bool (Unix times instead of elapsed seconds), "whole": bool (only integers on the scale)}
 (() => {
   const {all, $} = window.ebbtide;
   const made = new Map();
@@ -67,7 +67,7 @@
         {...axis, size: 44, space: 30, ...(data.whole ? {incrs: WHOLE} : {}), values: (chart, values) => ticks(values, data.unit)},
       ],
       series: [{}, ...data.series.map(series => ({
-        label: series.label, width: series.bound ? 1 : 1.5, spanGaps: false, auto: !series.loose,
+        label: series.label, width: series.bound ? 1 : 1.5, spanGaps: false,
         stroke: strokeOf(series, data), fill: series.fill ? colour(`c${series.colour}`, .1) : undefined,
         dash: series.dashed ? [4, 3] : undefined, points: {show: false},
         paths: series.stepped ? uPlot.paths.stepped({align: 1}) : undefined,
@@ -188,7 +188,7 @@
       if (wanted === time) show(found);
     }, 80);
   }
-  const shapeOf = data => JSON.stringify(data.series.map(series => [series.label, series.colour, series.loose]));
+  const shapeOf = data => JSON.stringify(data.series.map(series => [series.label, series.colour]));
   const values = data => [data.time, ...data.series.map(series => series.values)];
   function draw(figure, data) {
     const plot = $(".plot", figure), old = made.get(figure);
