@@ -15,7 +15,7 @@ from ebbtide.core.base.paths import get_at
 from ebbtide.core.documents import profiles
 from ebbtide.core.manifests.edit import apply_change
 from ebbtide.server.web import new
-from ebbtide.server.web.fields import CHOICES, CONDITIONS, LISTS, ROWS, list_controls, list_field_groups
+from ebbtide.server.web.fields import CHOICES, CONDITIONS, LISTS, ROWS, list_controls
 from ebbtide.server.web.form import (
     EMPTY,
     find_changes,
@@ -91,7 +91,7 @@ def test_each_row_names_a_unique_field_of_the_spec() -> None:
     assert all(control.help.endswith(".") for control in list_controls())
     assert {control.row.when for control in list_controls()} <= set(CONDITIONS)
     assert {control.row.choices for control in list_controls()} <= {"", *CHOICES, "projects", "pools"}
-    assert {block.listed for group in list_field_groups() for block in group.blocks if block.listed} == set(LISTS)
+    assert {control.listed for control in list_controls()} - {""} == set(LISTS)
 
 
 def test_field_kinds_and_choices_come_from_the_model() -> None:
@@ -110,7 +110,7 @@ def test_field_kinds_and_choices_come_from_the_model() -> None:
 
 
 def test_the_groups_are_in_run_ai_order() -> None:
-    assert [group.title.split()[0] for group in list_field_groups()][:7] == [
+    assert [group.title.split()[0] for group in render_form({}, ())[0]][:7] == [
         "Project", "Image", "Model", "Serving", "Environment", "Probes", "Compute",
     ]  # fmt: skip
 

@@ -12,6 +12,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Final
 
 from ebbtide.core import manifests
@@ -27,16 +28,7 @@ from ebbtide.core.readers.loaded import LoadedDocument
 from ebbtide.core.readers.reading import API_VERSION, KIND
 from ebbtide.core.translation.objects import Object
 from ebbtide.core.translation.plan import Plan
-from ebbtide.server.web.fields import (
-    CONDITIONS,
-    STEPS,
-    FieldBlock,
-    FieldGroup,
-    FormControl,
-    Kind,
-    list_controls,
-    list_field_groups,
-)
+from ebbtide.server.web.fields import CONDITIONS, FOLDED, STEPS, FormControl, Kind, list_controls
 
 #: The document that an empty text stands for.
 EMPTY: Final = f'apiVersion: {API_VERSION}\nkind: {KIND}\nmetadata:\n  name: ""\nspec: {{}}\n'
@@ -388,13 +380,30 @@ class ShownBlock:
 
 @dataclass(frozen=True, slots=True)
 class ShownGroup:
-    group: FieldGroup
+    """A titled group of the form: its blocks are adjacent fields with one condition, or the columns of one list."""
+
+    title: str
     blocks: tuple[ShownBlock, ...]
+
+    @property
+    def step(self) -> str:
+        """The key of the group's step."""
+        return next(key for key, _, titles in STEPS if self.title in titles)
+
+    @property
+    def key(self) -> str:
+        """The group's key in element ids."""
+        return self.title.split()[0].lower().strip(",")
+
+    @property
+    def folded(self) -> bool:
+        """True if the group is collapsed while it is empty."""
+        return self.title in FOLDED
 
     @property
     def open(self) -> bool:
         """True if the group is expanded."""
-        return not self.group.folded or any(block.filled for block in self.blocks)
+        return not self.folded or any(block.filled for block in self.blocks)
 
     @property
     def errors(self) -> int:
@@ -409,7 +418,7 @@ def list_steps(groups: Sequence[ShownGroup]) -> list[tuple[str, str, int, int]]:
     """Return the key and the title of each step of the form, and its numbers of errors and warnings."""
     steps = []
     for key, title, _ in STEPS:
-        shown = [group for group in groups if group.group.step == key]
+        shown = [group for group in groups if group.step == key]
         steps.append((key, title, sum(group.errors for group in shown), sum(group.warnings for group in shown)))
     return steps
 
@@ -417,7 +426,7 @@ def list_steps(groups: Sequence[ShownGroup]) -> list[tuple[str, str, int, int]]:
 def find_first_error(groups: Sequence[ShownGroup]) -> tuple[str, str] | None:
     """Return the step and the HTML id of the first field with an error."""
     fields = (
-        (group.group.step, field)
+        (group.step, field)
         for group in groups
         for block in group.blocks
         for row in (block.fields, *block.items)
@@ -430,11 +439,11 @@ def render_form(data: Any, problems: Sequence[Problem]) -> tuple[tuple[ShownGrou
     """Return the form for a document with problems at their fields, and the problems that belong to no field."""
     placed, unplaced = _place_problems(data, problems)
     rendered = []
-    for group in list_field_groups():
+    for title, group in groupby(list_controls(), lambda control: control.row.group):
         blocks = []
-        for block in group.blocks:
-            if block.listed:
-                blocks.append(_render_items(block, data, placed))
+        for (when, listed), controls in groupby(group, lambda control: (control.row.when, control.listed)):
+            if listed:
+                blocks.append(_render_items(listed, [*controls], data, placed))
                 continue
             fields = tuple(
                 ShownField(
@@ -444,10 +453,10 @@ def render_form(data: Any, problems: Sequence[Problem]) -> tuple[tuple[ShownGrou
                     tuple(placed.get(control.name, ())) if not control.row.name else (),
                     _threshold_unit(data) if control.name == THRESHOLD else "",
                 )
-                for control in block.controls
+                for control in controls
             )
-            blocks.append(ShownBlock(block.when, CONDITIONS[block.when](data), fields))
-        rendered.append(ShownGroup(group, tuple(blocks)))
+            blocks.append(ShownBlock(when, CONDITIONS[when](data), fields))
+        rendered.append(ShownGroup(title, tuple(blocks)))
     return tuple(rendered), unplaced
 
 
@@ -456,8 +465,10 @@ def _threshold_unit(data: Any) -> str:
     return f"Unit: {row.unit}." if row is not None else ""
 
 
-def _render_items(block: FieldBlock, data: Any, placed: Mapping[str, list[Problem]]) -> ShownBlock:
-    value = get_at(data, *block.listed.split("."))
+def _render_items(
+    listed: str, controls: Sequence[FormControl], data: Any, placed: Mapping[str, list[Problem]]
+) -> ShownBlock:
+    value = get_at(data, *listed.split("."))
     items = value if isinstance(value, list) else []
     rows = [
         tuple(
@@ -467,14 +478,12 @@ def _render_items(block: FieldBlock, data: Any, placed: Mapping[str, list[Proble
                 show_value(control.kind, get_at(item, *control.column)),
                 tuple(placed.get(name, ())),
             )
-            for control in block.controls
+            for control in controls
         )
         for index, item in enumerate([*items, {}])
     ]
-    problems = tuple(placed.get(block.listed, ()))
-    return ShownBlock(
-        block.when, condition_met=True, listed=block.listed, items=tuple(rows), count=len(items), problems=problems
-    )
+    problems = tuple(placed.get(listed, ()))
+    return ShownBlock("", condition_met=True, listed=listed, items=tuple(rows), count=len(items), problems=problems)
 
 
 def _place_problems(data: Any, problems: Sequence[Problem]) -> tuple[dict[str, list[Problem]], list[Problem]]:

@@ -110,7 +110,7 @@ class PageRouter(APIRouter):
     @staticmethod
     def warm_up() -> None:
         """Compute what all visits share and the first one would wait for: the form's fields take more than a second."""
-        fields.list_field_groups()
+        fields.list_controls()
         new.hash_fields()
         assets.compress_assets()
 
