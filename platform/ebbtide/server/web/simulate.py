@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, Final
 
@@ -52,30 +51,18 @@ SERVERS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class SettingSlider:
-    """A setting with a slider: the form's control, and the slider's range."""
-
-    control: FormControl
-    minimum: int
-    maximum: int
-
-    @property
-    def name(self) -> str:
-        """The field's name in ``spec.autoscaling``."""
-        return self.control.path[-1]
-
-    def read(self, data: Any) -> str:
-        """Return the setting of a spec as the form shows it."""
-        return show_value(self.control.kind, get_at(data, *self.control.path)) or ""
-
-
-SLIDERS: Final = tuple(
-    SettingSlider(make_control(row), *bounds)
+#: The settings with sliders, by their name in ``spec.autoscaling``: the form's control, and the slider's range.
+SLIDERS: Final = {
+    name: (make_control(row), *bounds)
     for name, bounds in {"minReplicas": (0, 20), "maxReplicas": (1, 40), "metricThreshold": (1, 100)}.items()
     for row in ROWS
     if row.path == f"spec.autoscaling.{name}" and not row.name
-)
+}
+
+
+def _show_setting(control: FormControl, data: Any) -> str:
+    """Return the setting of a spec as the form shows it."""
+    return show_value(control.kind, get_at(data, *control.path)) or ""
 
 
 # The request.
@@ -93,7 +80,7 @@ def _complete_fields(visit: PageVisit, given: Mapping[str, str]) -> dict[str, st
         "server": server or next(iter(SERVERS)),
         "start-up": "30s",
         "slo": "" if get_at(data, "spec", "slo") else "p95=3s",
-        **{slider.name: slider.read(data) for slider in SLIDERS},
+        **{name: _show_setting(control, data) for name, (control, *_) in SLIDERS.items()},
     }
     return {"yaml": text, **{name: given.get(name, value).strip() for name, value in defaults.items()}}
 
@@ -128,9 +115,9 @@ def _read_settings(fields: Mapping[str, str]) -> dict[str, Any]:
 
     data = parse_document(fields["yaml"]) or {}
     settings = {
-        slider.name: parse_field(slider.control.kind, fields[slider.name])
-        for slider in SLIDERS
-        if fields[slider.name] != slider.read(data)
+        name: parse_field(control.kind, fields[name])
+        for name, (control, *_) in SLIDERS.items()
+        if fields[name] != _show_setting(control, data)
     }
     minimum = settings.get("minReplicas")
     if isinstance(minimum, int) and minimum > 0:
