@@ -323,7 +323,7 @@ def test_pages_report_missing_metrics_and_show_the_rest() -> None:
         apply_specs(site, "chat")
         for path in (f"{BASE}/metrics", f"{BASE}/slo"):
             assert "Metrics are unavailable. Prometheus does not answer" in Parsed(site.get(path).text).text
-        assert site.get(f"{BASE}/series").status_code == 502
+        assert site.get(f"{BASE}/series").status_code == 503
         assert "– / 7 concurrency" in Parsed(site.get("/workloads").text).text  # noqa: RUF001 - nothing is known
         assert "in namespace runai-team-a" in Parsed(site.get(BASE).text).text
 
