@@ -196,7 +196,7 @@ def test_a_slider_changes_the_result_and_the_plan(page: Page) -> None:
     page.on("console", lambda message: aborted.append(message.text) if REPLACED.match(message.text) else None)
     page.goto("/simulate?example=chat")
     expect(page.locator("#outcome .figures")).to_be_visible()
-    page.get_by_label("Traffic").select_option("diurnal")
+    page.get_by_label("Traffic", exact=True).select_option("diurnal")
     before = page.locator("#outcome .figures").inner_text()
 
     page.locator("#s-metricThreshold").fill("4")
