@@ -31,13 +31,11 @@ ROUTES: Final = [
 #: The query of a read, if it needs more than its path.
 QUERIES: Final = {
     "metrics": {"metricType": "LATENCY", "start": "2027-01-15T07:00:00Z", "end": "2027-01-15T08:00:00Z"},
-    "history": {"start": "2027-01-15T07:00:00Z", "end": "2027-01-15T08:00:00Z"},
-    "events": {"once": "true"},
 }
 #: Paths with a body that only translate: every authenticated user may call them, and they read nothing from the cluster.
-PURE: Final = {"render", "check", "explain", "simulate", "tune"}
+PURE: Final = {"render", "check", "explain", "simulate"}
 #: Paths of a dry run, for which a reader's response contains the denial, and of a report that is computed.
-ASKS: Final = {"plan", "diff", "doctor", "costs"}
+ASKS: Final = {"plan", "doctor", "costs"}
 #: Paths that concern no project: their response must not contain data of one.
 OPEN: Final = {"/api/v1/token"}
 #: Paths of what Ebbtide does not support: they refuse it to every authenticated user alike, and read no body.
@@ -86,7 +84,6 @@ def body_of(path: str, place: Place, cluster_id: str) -> dict[str, Any] | None:
         },
         "/api/v2/workloads/nim-services/{workloadId}": {"spec": {"image": "ghcr.io/acme/other:9"}},
         "/api/ebbtide/v1/plan": {"spec": written},
-        "/api/ebbtide/v1/diff": {"spec": written},
         "/api/ebbtide/v1/apply": {"spec": written},
         "/api/ebbtide/v1/doctor": {"spec": written},
         "/api/ebbtide/v1/costs": {"project": place.project, "days": 0.01},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import shutil
@@ -37,7 +36,6 @@ from ebbtide.sandbox.backend import PermissionRule, make_simulated_backend
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.simulated import Simulated
 from ebbtide.server.api.access import Caller
-from ebbtide.server.web.charts import LATE_SECONDS
 from ebbtide.server.web.routes import make_router
 from serving import served
 from situations import OBJECT_FIELDS
@@ -301,27 +299,6 @@ class FixedMetrics:
     def starts(self, ref: Ref, start: float, end: float) -> list[StartTimes]:
         del ref, start, end
         return []
-
-
-class LateMetrics(FixedMetrics):
-    """A source whose last values of a minute are not final, and whose series differ from each other and over time."""
-
-    now = 0.0
-
-    def history(self, ref: Ref, start: float, end: float, step: float) -> History:
-        times = [start + step * index for index in range(int((end - start) / step) + 1)]
-        final = {name: 1 + len(name) + math.sin(index) for index, name in enumerate(("ready", "wanted", "rate", "p95"))}
-        late = self.now - LATE_SECONDS
-        return History(
-            ref,
-            {
-                name: tuple(
-                    SeriesPoint(time, None if time > late and int(time) % 2 else value * (time % 7_919) / 3)
-                    for time in times
-                )
-                for name, value in final.items()
-            },
-        )
 
 
 def cluster(clock: Clock | None = None, *, real: bool = False) -> Simulated:

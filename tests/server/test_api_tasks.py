@@ -1,4 +1,4 @@
-"""The work that the server gives to other processes, called in this one: simulations, searches, and checks of long texts."""
+"""The work that the server gives to other processes, called in this one: simulations, and checks of long texts."""
 
 from __future__ import annotations
 
@@ -12,10 +12,8 @@ from ebbtide.core.profile.built_in import FULL
 from ebbtide.server.api import offline
 from ebbtide.server.api.offline import InputError
 from ebbtide.server.api.simulation import (
-    EVALUATIONS,
     prepare_request,
     run_search,
-    run_search_with_progress,
     run_simulation,
 )
 from ebbtide.simulator.request import SimulationRequest, SimulationRequestError
@@ -66,8 +64,6 @@ def test_a_log_replaces_the_shape_of_the_traffic() -> None:
 @pytest.mark.parametrize(
     ("changes", "path"),
     [
-        ({"part": 0.0}, "part"),
-        ({"evaluations": EVALUATIONS + 1}, "part"),
         ({"server": "empirical:/etc/passwd"}, "server"),
         ({"server": "fixed"}, "server"),
         ({"traffic": "waves"}, "traffic"),
@@ -100,17 +96,6 @@ def test_only_one_valid_spec_is_simulated(spec: str, code: str) -> None:
         run_simulation(request(spec=spec), FULL)
 
     assert code in [problem.code for problem in refused.value.problems]
-
-
-def test_a_search_has_a_recommendation_and_reports_its_progress() -> None:
-    reports: list[object] = []
-    small = request(evaluations=6, keep=("minReplicas",))
-    result, data = run_search_with_progress(small, FULL, reports.append)
-
-    assert reports
-    assert result is not None
-    assert data.keys() == run_search(small, FULL).keys()
-    assert "notes" in data
 
 
 @pytest.mark.parametrize(

@@ -38,31 +38,15 @@ def sized_page(browser: Browser, site: Site, size: str) -> Iterator[Page]:
 
 
 @pytest.mark.parametrize("size", [*SIZES])
-def test_a_canary_is_weighted_and_a_project_created(sized_page: Page, size: str) -> None:
+def test_a_canary_is_promoted(sized_page: Page, size: str) -> None:
     page = sized_page
     page.goto(f"{SEARCH}/revisions")
     expect(page.locator(".canary")).to_contain_text("25% of the requests go to search-00002")
     assert find_violations(page) == []
-    page.get_by_role("link", name="Change weight").click()
-    page.get_by_label("Requests to search-00002, in percent").fill("60")
+    page.get_by_role("link", name="Promote").click()
     assert find_violations(page) == []
-    page.locator("dialog").get_by_role("button", name="Change weight").click()
-    expect(page.locator("main > .notice.good")).to_have_text("Canary weight changed.")
-    page.get_by_role("link", name="Revisions").click()
-    expect(page.locator(".canary")).to_contain_text("60% of the requests go to search-00002")
-
-    page.goto("/projects")
-    page.get_by_role("link", name="New project").click()
-    page.get_by_label("Name", exact=True).fill("Vision")
-    page.locator("dialog").get_by_role("button", name="Create").click()
-    expect(page.locator("dialog .notice.bad")).to_contain_text("Invalid name")
-    page.get_by_label("Name", exact=True).fill("vision")
-    page.get_by_label("Members").fill("jane")
-    assert find_violations(page) == []
-    page.locator("dialog").get_by_role("button", name="Create").click()
-    expect(page.locator("main > .notice.good")).to_have_text("Project vision saved.")
-    expect(page.locator("#vision")).to_contain_text("jane")
-    assert find_violations(page) == []
+    page.locator("dialog").get_by_role("button", name="Promote").click()
+    expect(page.locator("main > .notice.good")).to_contain_text("Promoting the canary")
 
     page.goto("/cluster")
     expect(page.locator("#node-gpu-1")).to_contain_text("GPU shares")

@@ -48,8 +48,6 @@ PAGES = (
     *(f"/new?step={step}" for step in (*(key for key, *_ in STEPS), ALL_STEPS)),
     *(f"/new?step={ALL_STEPS}&example={key}" for key in load_examples()),
     "/projects",
-    "/projects/new",
-    "/projects/team-a/edit",
     "/cluster",
     "/costs",
     "/simulate",

@@ -47,7 +47,7 @@ def test_a_chat_is_sent_and_shown(sized_page: Page, size: str) -> None:
     page.goto(f"{BASE}/chat/playground")
 
     page.get_by_label("Message").fill("What is a canary?")
-    expect(page.locator("#snippets")).to_contain_text("What is a canary?")
+    expect(page.locator("#curl")).to_contain_text("What is a canary?")
     page.get_by_role("button", name="Send").click()
     answer = page.locator(".exchange").first
     expect(answer.locator(".state.good")).to_have_text("200 OK")

@@ -15,7 +15,7 @@ from ebbtide.cluster.client.protocol import KNATIVE, POD  # noqa: E402
 from ebbtide.cluster.slo.source import Ref  # noqa: E402
 from ebbtide.core.base import keys  # noqa: E402
 from ebbtide.core.base.paths import get_at  # noqa: E402
-from ebbtide.sandbox.backend import PermissionRule, make_simulated_backend  # noqa: E402
+from ebbtide.sandbox.backend import make_simulated_backend  # noqa: E402
 from ebbtide.sandbox.clocks import ManualClock  # noqa: E402
 from ebbtide.sandbox.replicas import SimulatedBehavior  # noqa: E402
 from ebbtide.sandbox.services import PROFILE as DEMO  # noqa: E402
@@ -24,8 +24,7 @@ from ebbtide.sandbox.store import make_bare  # noqa: E402
 from ebbtide.sandbox.world import World  # noqa: E402
 from ebbtide.server.api.answers import NodeRow, ShareRow  # noqa: E402 - after the skip
 from ebbtide.server.web import cluster as of_cluster  # noqa: E402
-from ebbtide.server.web.projects import parse_project  # noqa: E402
-from website import READER, WRITER, Parsed, Site, backend_of  # noqa: E402
+from website import Parsed, Site, backend_of  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,8 +92,8 @@ def test_both_revisions_are_shown_side_by_side(site: Site) -> None:
     assert "p95 100 to 250 ms 100 to 250 ms" in page.text
     rates = page.text.partition("Requests/s ")[2].split()[:2]
     assert float(rates[0]) == pytest.approx(3 * float(rates[1]), rel=0.3)
-    assert [item.attributes["href"] for item in page.all("a") if "/do/" in item.attributes.get("href", "")][-3:] == [
-        f"{SEARCH}/do/{name}" for name in ("promote", "weight", "abort")
+    assert [item.attributes["href"] for item in page.all("a") if "/do/" in item.attributes.get("href", "")][-2:] == [
+        f"{SEARCH}/do/{name}" for name in ("promote", "abort")
     ]
 
 
@@ -105,16 +104,6 @@ def test_a_canary_is_promoted(site: Site) -> None:
     assert traffic_of(site) in ([], [("latest", 100)])
     site.cluster.settle()
     assert "Canary" not in Parsed(site.get(f"{SEARCH}/revisions").text).text
-
-
-def test_the_weight_of_a_canary_is_changed(site: Site) -> None:
-    for text in ("", "100", "-1", "a", "5.5"):
-        answer = site.send(f"{SEARCH}/do/weight", {"percent": text})
-        assert answer.status_code == 422, text
-        assert "must be a whole number from 0 to 99" in answer.text
-    assert site.send(f"{SEARCH}/do/weight", {"percent": "60"}).status_code == 303
-
-    assert dict(traffic_of(site)) == {"search-00001": 40, "latest": 60}
 
 
 def test_a_canary_is_aborted(site: Site) -> None:
@@ -185,57 +174,6 @@ def make_bare_quota(namespace: str) -> dict[str, Any]:
 
 def demo_backend(world: World, **settings: Any) -> Backend:
     return make_simulated_backend(world.cluster, demo_profile(), DEMO, world.clock, **settings)
-
-
-def test_a_project_is_created_and_changed() -> None:
-    world = World(ManualClock(), demo_profile())
-    with Site(demo_backend(world)) as site:
-        assert Parsed(site.get("/projects").text).all("a", href="/projects/new")
-        form = {"name": "vision", "gpus": "1.5", "cpu": "8", "memory": "32Gi", "members": "jane\ngroup:ml\n"}
-        assert site.send("/projects/new", form).headers["location"] == "/projects?saved=vision"
-        page = Parsed(site.get("/projects").text).text
-        assert "vision namespace vision" in page
-        assert "0 of 8" in page
-        assert "Members jane group:ml" in page
-        assert "project vision exists" in site.send("/projects/new", form).text.replace("P", "p")
-
-        assert "jane\ngroup:ml" in site.get("/projects/vision/edit").text
-        assert site.send("/projects/vision/edit", {"members": "group:ml\nben"}).status_code == 303
-        assert "Members group:ml ben" in Parsed(site.get("/projects").text).text
-        wrong = site.send("/projects/new", {"name": "Bad Name"})
-        assert wrong.status_code == 422
-        assert "Invalid name" in wrong.text
-        assert site.send("/projects/vision/edit", {"members": "robot:x"}).status_code == 422
-        assert site.get("/projects/missing/edit").status_code == 404
-
-
-def test_a_project_needs_the_permission_of_the_caller() -> None:
-    world = World(ManualClock(), demo_profile())
-    rules = (PermissionRule("readers", frozenset({"get", "list", "watch"}), frozenset({"*"}), frozenset({"*"})),)
-    tokens = {caller.token: caller for caller in (READER, WRITER)}
-    settings: dict[str, Any] = {"tokens": tokens, "rules": rules, "anonymous_caller": None}
-    with Site(backend_of(world.cluster, world.clock, **settings)) as site:
-        headers = {"Authorization": f"Bearer {READER.token}"}
-        text = site.visitor.get("/projects", headers=headers).text
-        assert "unavailable, your account is not allowed to create namespaces" in text
-        assert "This action is not available" in site.visitor.get("/projects/new", headers=headers).text
-
-
-@pytest.mark.parametrize(
-    "form",
-    [
-        {"name": ""},
-        {"name": "a" * 64},
-        {"name": "a", "gpus": "many"},
-        {"name": "a", "cpu": "-1"},
-        {"name": "a", "memory": "lots"},
-        {"name": "a", "members": "user:"},
-        {"name": "a", "members": "x\n" * 101},
-    ],
-)
-def test_an_invalid_project_is_rejected(form: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match=r"invalid|too many"):
-        parse_project(form, "", [])
 
 
 # The GPU map.

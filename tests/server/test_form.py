@@ -14,13 +14,11 @@ from ebbtide.core import manifests
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.documents import profiles
 from ebbtide.core.manifests.edit import apply_change
-from ebbtide.core.spec.inference import Inference
 from ebbtide.server.web import new
-from ebbtide.server.web.fields import CHOICES, CONDITIONS, LISTS, ROWS, list_controls, list_field_groups
+from ebbtide.server.web.fields import CHOICES, CONDITIONS, LISTS, ROWS, list_controls
 from ebbtide.server.web.form import (
     EMPTY,
     find_changes,
-    list_unshown_fields,
     merge_form,
     order_fields,
     parse_document,
@@ -93,7 +91,7 @@ def test_each_row_names_a_unique_field_of_the_spec() -> None:
     assert all(control.help.endswith(".") for control in list_controls())
     assert {control.row.when for control in list_controls()} <= set(CONDITIONS)
     assert {control.row.choices for control in list_controls()} <= {"", *CHOICES, "projects", "pools"}
-    assert {block.listed for group in list_field_groups() for block in group.blocks if block.listed} == set(LISTS)
+    assert {control.listed for control in list_controls()} - {""} == set(LISTS)
 
 
 def test_field_kinds_and_choices_come_from_the_model() -> None:
@@ -112,7 +110,7 @@ def test_field_kinds_and_choices_come_from_the_model() -> None:
 
 
 def test_the_groups_are_in_run_ai_order() -> None:
-    assert [group.title.split()[0] for group in list_field_groups()][:7] == [
+    assert [group.title.split()[0] for group in render_form({}, ())[0]][:7] == [
         "Project", "Image", "Model", "Serving", "Environment", "Probes", "Compute",
     ]  # fmt: skip
 
@@ -124,7 +122,6 @@ def test_every_example_is_valid_and_has_a_title() -> None:
         assert spec.objects
         assert not spec.read_only_reason
         assert example.title.endswith(".")
-        assert not list_unshown_fields(spec.data)
 
 
 # Single values.
@@ -248,7 +245,6 @@ def test_an_edit_keeps_comments_and_unknown_fields() -> None:
     result = merge_form(SPEC, SPEC, {"spec.image": "a/b:2", "spec.autoscaling.maxReplicas": "8"})
 
     assert result.text == SPEC.replace("a/b:1", "a/b:2").replace("maxReplicas: 4", "maxReplicas: 8")
-    assert list_unshown_fields(parse_document(SPEC)) == ["spec.environmentVariables[1].description", "spec.tolerations"]
 
 
 def test_edits_in_the_yaml_and_the_form_are_merged() -> None:
@@ -378,18 +374,6 @@ def test_conditional_fields_are_hidden_until_they_have_a_value() -> None:
     assert "moves" not in off(f"{fixed}  autoscaling:\n    metricThreshold: 3\n")
 
 
-def test_every_field_is_in_the_form_or_listed() -> None:
-    # Fields without a control are listed.
-    data = {
-        "metadata": {"name": "x", "annotations": {"a": "b"}},
-        "spec": {"category": "c", "image": "i", "slo": {"uptimePercent": 99}},
-    }
-
-    assert list_unshown_fields(data) == ["metadata.annotations", "spec.category"]
-    assert Inference.model_fields["spec"] is not None
-    assert get_at(data, "spec", "slo", "uptimePercent") == 99
-
-
 ODD = st.recursive(
     st.none()
     | st.booleans()
@@ -421,7 +405,6 @@ def test_no_input_raises_an_error(data: st.DataObject) -> None:
 
     spec = read_spec(odd, PROFILE)
     render_form(spec.data, spec.problems)
-    list_unshown_fields(spec.data)
     find_fixes(spec, PROFILE)
     names = st.sampled_from([control.name.format(0) for control in list_controls()])
     result = merge_form(odd, odd, data.draw(st.dictionaries(names, st.text(max_size=6), max_size=3)))

@@ -1,4 +1,4 @@
-"""Tests of single behaviors of the pages: error pages, logs of all replicas, tuned specs, and the change stream."""
+"""Tests of single behaviors of the pages: error pages, logs of all replicas, and the change stream."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import pytest
 
 import situations
 from ebbtide.sandbox.clocks import ManualClock
-from ebbtide.server.web.simulate import drop_outdated_comments
 from website import FixedCluster, FixedMetrics, Parsed, Site, apply_specs, backend_of, cluster
 
 if TYPE_CHECKING:
@@ -80,32 +79,6 @@ def test_the_pods_of_a_workload_show_the_phases_of_their_starts() -> None:
         page = Parsed(site.get(f"/workloads/{top['namespace']}/{top['name']}/pods").text)
 
     assert "started in 3.0 s: scheduling 0.0, image 2.0, server 0.5, readiness 0.5" in page.text
-
-
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        # Another metric makes the comment on the threshold false, even if its value is the same.
-        ({"metric": "throughput", "metricThreshold": 44.1}, ["metric: throughput", "metricThreshold: 44.1"]),
-        ({"metric": "throughput"}, ["metric: throughput", "metricThreshold: 10"]),
-        # The comment on an unchanged value stays.
-        ({"maxReplicas": 4}, ["metric: concurrency   # in flight", "metricThreshold: 10   # requests in flight"]),
-    ],
-)
-def test_a_tuned_spec_has_no_comment_that_became_false(settings: dict[str, object], expected: list[str]) -> None:
-    before = (
-        "spec:\n  autoscaling:\n    # The bounds.\n    maxReplicas: 8\n    metric: concurrency   # in flight\n"
-        "    metricThreshold: 10   # requests in flight\n"
-    )
-    after = before
-    for name, value in settings.items():
-        after = "\n".join(
-            line.replace(line.split("#")[0].strip(), f"{name}: {value}") if f" {name}:" in line else line
-            for line in after.split("\n")
-        )
-    tuned = drop_outdated_comments(before, after, settings)
-    assert [line.strip() for line in tuned.splitlines() if "metric" in line] == expected
-    assert "# The bounds." in tuned
 
 
 def test_a_quiet_stream_reports_that_it_is_connected(site: Site) -> None:

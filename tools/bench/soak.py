@@ -176,7 +176,7 @@ async def run(server: Server, minutes: float) -> bool:
             *(traffic.read() for _ in range(4)),
             *(traffic.check() for _ in range(2)),
             *(traffic.write(project) for project in ("research", "shop")),
-            *(traffic.follow(path) for path in (f"{API}/events", "/live") for _ in range(8)),
+            *(traffic.follow("/live") for _ in range(16)),
             report_memory(server, traffic.deadline),
         ]
         await asyncio.gather(*tasks)

@@ -22,10 +22,9 @@ from ebbtide.server.api.access import BURST_PER_ADDRESS, Caller
 from ebbtide.server.api.gate import ServerSettings
 from ebbtide.server.api.protocol import ConnectionLimits, raise_file_limit
 from ebbtide.server.api.sessions import COOKIE
-from ebbtide.server.api.workers import LimitExceededError, Workers
+from ebbtide.server.api.workers import CallerSlots, LimitExceededError, Workers
 from ebbtide.server.web import playground
 from ebbtide.server.web.routes import make_router
-from ebbtide.server.web.slots import CallerSlots
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -199,7 +198,7 @@ def test_work_that_takes_too_long_is_stopped(monkeypatch: pytest.MonkeyPatch) ->
         for path in ("explain", "render", "check", "plan"):
             answer = post(client, path, specs(50) if path == "explain" else specs(400))
             assert answer.status_code == 429, path
-            assert "took longer than 0.01 s: send fewer specs in a request" in answer.json()["detail"]
+            assert "took longer than 0.01 s: send fewer specs" in answer.json()["detail"]
         assert client.get("/healthz").status_code == 200
 
 
@@ -218,11 +217,11 @@ def test_one_caller_does_not_take_all_workers() -> None:
     pool = Workers(1, 3, per_caller=1)
     context = workers.CALLER.set("greedy")
     try:
-        with pool._count_caller(workers.SPECS):  # noqa: SLF001 - a task in progress
-            with pytest.raises(LimitExceededError, match="you have 1 requests with many specs in progress"):
-                pool.do(os.getpid, seconds=30, subject=workers.SPECS)
-            workers.CALLER.set("other")
-            assert pool.do(os.getpid, seconds=60) != os.getpid()
+        pool.slots.take("greedy")
+        with pytest.raises(LimitExceededError, match="the maximum is 1 simulations and long specs per user"):
+            pool.do(os.getpid, seconds=30)
+        workers.CALLER.set("other")
+        assert pool.do(os.getpid, seconds=60) != os.getpid()
     finally:
         workers.CALLER.reset(context)
         pool.close()
@@ -341,7 +340,7 @@ def test_slots_are_free_again_when_the_requests_have_ended() -> None:
                     stack.enter_context(silent.accept()[0])
                 assert client.post(PLAYGROUND, data={"kind": "raw"}, headers=headers).status_code == 429
             deadline = time.monotonic() + 60
-            while playground.CALL_SLOTS.count_taken(serving.ACCOUNT) and time.monotonic() < deadline:
+            while playground.CALL_SLOTS.taken[serving.ACCOUNT] and time.monotonic() < deadline:
                 time.sleep(0.05)
 
 

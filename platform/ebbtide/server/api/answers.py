@@ -172,14 +172,6 @@ def make_event(event: Object) -> Event:
 
 
 @body()
-class Events:
-    """Events, oldest first, and the age of the data in seconds."""
-
-    events: list[Event]
-    age: Age
-
-
-@body()
 class Detailed:
     """The status, the applied spec and the events of one workload."""
 
@@ -195,16 +187,6 @@ class Reasons:
 
     why: Annotated[Why, INLINE]
     age: Age
-
-
-@body()
-class Series:
-    """Time series: pairs of a time in seconds since 1970 and a value, or null where there is no sample."""
-
-    namespace: str
-    name: str
-    units: dict[str, str]
-    series: dict[str, list[tuple[float, float | None]]]
 
 
 # The cluster.

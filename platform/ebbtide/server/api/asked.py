@@ -16,7 +16,7 @@ from ebbtide.server.api import answers
 # FastAPI resolves these annotations at run time.
 from ebbtide.server.api.access import Caller
 from ebbtide.server.api.backend import Backend
-from ebbtide.server.api.errors import RequestError
+from ebbtide.server.api.errors import FOR_STATUS, ROWS, UNFORESEEN, RequestError
 
 T = TypeVar("T")
 
@@ -165,26 +165,9 @@ def describe_errors(model: type[Any], *statuses: int) -> dict[int | str, dict[st
     """Return the OpenAPI description of the errors that a path can return."""
     media = "application/problem+json" if model is answers.Refusal else "application/json"
     schema = {"$ref": f"#/components/schemas/{model.__name__}"}
+    rows = (*(row for _, row in ROWS), *FOR_STATUS.values(), UNFORESEEN)
+    titles = {status: dict.fromkeys(row.title for row in rows if row.status == status) for status in statuses}
     return {
-        status: {"description": ERROR_DESCRIPTIONS[status], "content": {media: {"schema": schema}}}
+        status: {"description": "; ".join(titles[status]), "content": {media: {"schema": schema}}}
         for status in statuses
     }
-
-
-#: Descriptions of the error statuses in the OpenAPI document.
-ERROR_DESCRIPTIONS: Final = {
-    400: "The request is invalid.",
-    401: "The token is missing or invalid.",
-    403: "The caller is not allowed to do this, or the server is read-only.",
-    404: "Not found, or not visible to the caller.",
-    409: "The object already exists, was modified by another client, or has a field ownership conflict.",
-    413: "The request is too large.",
-    421: "The Host header names a host that this server does not serve.",
-    422: "The request or its spec has errors, or the cluster rejected the change.",
-    429: "The request exceeds a limit of this server, or too many requests are waiting.",
-    431: "The request headers are too large.",
-    500: "Internal error in Ebbtide.",
-    502: "The cluster returned an error.",
-    503: "The cluster, Prometheus or this server is temporarily unavailable.",
-    504: "The operation timed out.",
-}

@@ -26,7 +26,7 @@ from ebbtide.server.api import simulation
 from ebbtide.server.api.access import Caller
 from ebbtide.server.api.connection import Connection, key_of
 from ebbtide.server.api.measurements import DAY_SECONDS
-from ebbtide.server.api.offline import SIMULATION_SECONDS, InputError, Specs
+from ebbtide.server.api.offline import InputError, Specs
 from ebbtide.server.api.reads import Reads
 from ebbtide.server.api.workers import LimitExceededError
 from ebbtide.simulator.data import SimulationRequestError
@@ -36,8 +36,9 @@ from ebbtide.simulator.savings import ServiceReplay
 MAX_REPORTED: Final = 100
 MAX_REPORTS: Final = 2
 MAX_KEPT: Final = 2_000
-#: Seconds after which a report replays no further workload.
+#: Seconds after which a report replays no further workload, and that each replay may take.
 REPORT_SECONDS: Final = 600.0
+REPLAY_SECONDS: Final = 120.0
 
 
 @dataclass(slots=True)
@@ -166,7 +167,7 @@ class Costs:
                 f"the report took longer than {REPORT_SECONDS:g} s: run ebbtide report, or select a project"
             )
         try:
-            return self._specs.run_in_worker(simulation.run_replay, record.request, seconds=SIMULATION_SECONDS["tune"])
+            return self._specs.run_in_worker(simulation.run_replay, record.request, seconds=REPLAY_SECONDS)
         except InputError as error:
             raise SimulationRequestError(*error.problems) from None
         except LimitExceededError as error:

@@ -36,8 +36,6 @@ OPENAPI: Final = "/api/ebbtide/v1/openapi.json"
 SAFE: Final = {"GET", "HEAD", "OPTIONS"}
 #: Values of Sec-Fetch-Site for a page of this site, and for an address that the user typed.
 NEAR: Final = {"same-origin", "none"}
-#: The page's upload path for logs, which may be larger than other bodies.
-LOGS: Final = "/simulate/upload"
 LOCAL: Final = {"localhost", "127.0.0.1", "::1"}
 #: Paths without a body whose requests may need much processor time or many requests to the API server.
 EXPENSIVE: Final = {"/api/ebbtide/v1/doctor", "/api/ebbtide/v1/slo", "/cluster/doctor"}
@@ -69,8 +67,6 @@ class ServerSettings:
     #: True if all requests come from the address of a proxy.
     behind_proxy: bool = False
     max_body_bytes: int = 2**20
-    #: Maximum bytes of a log upload, including the form around it.
-    max_log_bytes: int = 2**23 + 2**20
     max_header_bytes: int = 2**14
     max_requests: int = 64
     #: Maximum concurrent requests of one caller that may need much processor time.
@@ -80,8 +76,8 @@ class ServerSettings:
     max_response_bytes: int = 2**23
     max_sending_bytes: int = 2**26
     max_sending_bytes_per_caller: int = 2**24
-    #: Limits of bodies that are being received: their number, their total bytes, and the seconds for each (for a log, longer
-    #: in proportion to its larger size). They apply separately to known callers, to unknown callers and to logs.
+    #: Limits of bodies that are being received: their number, their total bytes, and the seconds for each. They apply
+    #: separately to known and to unknown callers.
     max_transfers: int = 256
     max_transfer_bytes: int = 2**25
     body_seconds: float = 10.0
@@ -105,8 +101,8 @@ class Gate:
         """Wrap ``app``; callers are authenticated by ``backend``."""
         self._app, self._backend, self._settings = app, backend, settings
         self._open_paths = {OPENAPI, *(path for family in list_families() for path in family.open_paths)}
-        #: Counted separately, so that unauthenticated requests and log uploads block only their own kind.
-        self._known, self._unknown, self._logs = _Transfers(), _Transfers(), _Transfers()
+        #: Counted separately, so that unauthenticated requests block only their own kind.
+        self._known, self._unknown = _Transfers(), _Transfers()
         self._working: set[_Request] = set()
         #: Requests in progress of each caller, of those that may need much processor time.
         self._expensive: Counter[str] = Counter()
@@ -221,22 +217,21 @@ class Gate:
     async def _receive_body(self, request: _Request, receive: Receive) -> bytes | None:
         """Return the body, or None if the client disconnected. A request counts as running once its body is complete."""
         settings = self._settings
-        transfers = self._logs if request.path == LOGS else self._unknown if request.caller is None else self._known
-        timeout = settings.body_seconds * request.max_body_bytes / settings.max_body_bytes
+        transfers = self._unknown if request.caller is None else self._known
         if transfers.count >= settings.max_transfers:
             raise _make_busy_error("too many requests are being received; retry")
         received = bytearray()
         has_more = True
         transfers.count += 1
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(settings.body_seconds):
                 while has_more:
                     message = await receive()
                     if message["type"] == "http.disconnect":
                         return None
                     chunk = message.get("body", b"")
-                    if len(received) + len(chunk) > request.max_body_bytes:
-                        raise HTTPException(413, f"the body exceeds the maximum of {request.max_body_bytes} bytes")
+                    if len(received) + len(chunk) > settings.max_body_bytes:
+                        raise HTTPException(413, f"the body exceeds the maximum of {settings.max_body_bytes} bytes")
                     if transfers.size + len(chunk) > settings.max_transfer_bytes:
                         raise _make_busy_error("too much data is being received; retry")
                     received += chunk
@@ -244,7 +239,7 @@ class Gate:
                     has_more = message.get("more_body", False)
         except TimeoutError:
             raise HTTPException(
-                408, f"the body did not arrive within {timeout:.0f} s", {"Connection": "close"}
+                408, f"the body did not arrive within {settings.body_seconds:.0f} s", {"Connection": "close"}
             ) from None
         finally:
             transfers.count -= 1
@@ -423,8 +418,6 @@ class _Request:
         #: The path as it is logged: without control characters and query.
         self.logged_path = quote(self.path, safe="/:@-._~")[:500]
         self.headers = Headers(scope=scope)
-        #: Maximum bytes of the body.
-        self.max_body_bytes = settings.max_log_bytes if self.path == LOGS else settings.max_body_bytes
         #: The ASGI scope's state, with ``caller``, or for a page ``caller_error``.
         self.state: dict[str, Any] = scope.setdefault("state", {})
         self.started_at = time.monotonic()
@@ -472,8 +465,8 @@ class _Request:
         if size > settings.max_header_bytes or len(self.scope.get("raw_path") or b"") > settings.max_header_bytes:
             raise HTTPException(431, f"the request headers exceed the maximum of {settings.max_header_bytes} bytes")
         length = self.headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > self.max_body_bytes:
-            raise HTTPException(413, f"the body exceeds the maximum of {self.max_body_bytes} bytes")
+        if not length.isdecimal() or int(length) > settings.max_body_bytes:
+            raise HTTPException(413, f"the body exceeds the maximum of {settings.max_body_bytes} bytes")
         address = _split_url(f"//{self.headers.get('host', '')}")
         is_known = address is not None and (not settings.hosts or address.hostname in settings.hosts)
         if not is_known and self.path not in PROBES:

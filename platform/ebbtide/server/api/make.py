@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
+from functools import lru_cache
 from typing import Any, Final
 
 from ebbtide.cluster.client.kubernetes import KubernetesCluster
 from ebbtide.cluster.client.protocol import Clock
 from ebbtide.cluster.watch.cache import Cache
 from ebbtide.core.profile.models import Profile
-from ebbtide.server.api.access import AccessCache, Caller, KubernetesReviewer, digest_secret
+from ebbtide.server.api.access import AccessCache, Caller, KubernetesReviewer
 from ebbtide.server.api.backend import Backend
 
 #: Maximum number of callers whose clients are cached.
@@ -51,22 +50,11 @@ class CallerClients:
     def __init__(self, cluster: KubernetesCluster) -> None:
         """Connect to the API server as ``cluster`` does, but with other credentials."""
         self._cluster = cluster
-        self._made: OrderedDict[bytes, KubernetesCluster] = OrderedDict()
-        self._lock = threading.Lock()
+        self._find = lru_cache(MAX_CLIENTS)(self._make)
 
     def of(self, caller: Caller) -> KubernetesCluster:
         """Return a client with the caller's token, or the kubeconfig's own client for its user."""
-        if caller.is_local:
-            return self._cluster
-        key = digest_secret(caller.token)
-        with self._lock:
-            client = self._made.get(key)
-            if client is None:
-                client = self._made[key] = self._make(caller.token)
-            self._made.move_to_end(key)
-            while len(self._made) > MAX_CLIENTS:
-                self._made.popitem(last=False)
-            return client
+        return self._cluster if caller.is_local else self._find(caller.token)
 
     def _make(self, token: str) -> KubernetesCluster:
         import kubernetes.client  # slow to load

@@ -19,7 +19,7 @@ from ebbtide.core.readers.loaded import LoadedDocument
 from ebbtide.core.translation.objects import Object
 from ebbtide.server.api import simulation
 from ebbtide.server.api.answers import Rendered
-from ebbtide.server.api.workers import SPECS, LimitExceededError, Workers
+from ebbtide.server.api.workers import LimitExceededError, Workers
 from ebbtide.simulator.request import SimulationRequest, SimulationRequestError
 
 #: Maximum number of specs in a request, and in a request to explain them.
@@ -27,9 +27,9 @@ MAX_SPECS: Final = 500
 MAX_EXPLAINED: Final = 50
 #: Length of a text, in characters, that the server's own process checks or renders.
 SHORT_TEXT: Final = 2**15
-#: Seconds that the specs of a request may take, and each simulation.
+#: Seconds that the specs of a request may take, or its simulation, and that a search for settings may take.
 MAX_SECONDS: Final = 30.0
-SIMULATION_SECONDS: Final = {"simulate": 30.0, "tune": 120.0}
+SEARCH_SECONDS: Final = 120.0
 #: Maximum simulations and other work of worker processes that run, that wait in the queue, and that one caller may have.
 MAX_SIMULATIONS: Final = (2, 4)
 MAX_WORK_PER_CALLER: Final = 3
@@ -95,15 +95,15 @@ class Specs:
 
     def _run(self, work: Callable[..., Any], *arguments: Any) -> Any:
         """Run a function of this module on specs in a worker."""
-        return self.workers.do(work, *arguments, self._profile_data, seconds=MAX_SECONDS, subject=SPECS)
+        return self.workers.do(work, *arguments, self._profile_data, seconds=MAX_SECONDS)
 
     def simulate(self, request: SimulationRequest) -> dict[str, Any]:
         """Simulate a spec under traffic; returns the JSON of ``ebbtide simulate``, and raises as ``run_in_worker`` does."""
-        return self.run_in_worker(simulation.run_simulation, request, seconds=SIMULATION_SECONDS["simulate"])
+        return self.run_in_worker(simulation.run_simulation, request, seconds=MAX_SECONDS)
 
     def tune(self, request: SimulationRequest) -> dict[str, Any]:
         """Search for settings that meet the SLO; returns the JSON of ``ebbtide tune``, and raises as ``run_in_worker`` does."""
-        return self.run_in_worker(simulation.run_search, request, seconds=SIMULATION_SECONDS["tune"])
+        return self.run_in_worker(simulation.run_search, request, seconds=SEARCH_SECONDS)
 
     def run_in_worker(
         self,
@@ -111,7 +111,6 @@ class Specs:
         request: SimulationRequest,
         *,
         seconds: float,
-        on_progress: Callable[[Any], None] | None = None,
     ) -> T:
         """Run a simulation function in a worker, with the request and the profile's document; see ``Workers.do``.
 
@@ -120,7 +119,7 @@ class Specs:
             LimitExceededError: the work exceeds its limits, or the queue is full.
         """
         try:
-            result: T = self.workers.do(work, request, self._profile_data, seconds=seconds, on_progress=on_progress)
+            result: T = self.workers.do(work, request, self._profile_data, seconds=seconds)
         except SimulationRequestError as error:
             raise InputError(error.problems) from None
         return result

@@ -2,43 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import replace
 from typing import Annotated, Any, Final
 
-from fastapi import Header, Query
 from fastapi import Path as InPath
+from fastapi import Query
 from fastapi.responses import StreamingResponse
-from starlette.concurrency import run_in_threadpool
 
 from ebbtide import __version__
-from ebbtide.cluster.client.protocol import KNATIVE, ClusterError, MissingError
 from ebbtide.cluster.read.status import Status
 from ebbtide.cluster.slo.cost_report import NO_COSTS, CostReport
 from ebbtide.cluster.slo.promises import read_spec_document
 from ebbtide.cluster.slo.report import Report
-from ebbtide.cluster.slo.source import SERIES, Ref
-from ebbtide.cluster.watch.groups import TOPS
-from ebbtide.core.base.bodies import serialize_body
 
 # FastAPI resolves these annotations at run time.
 from ebbtide.core.documents.explain import Explanation
 from ebbtide.server.api import answers, requests
-from ebbtide.server.api.access import UnauthorizedError
 from ebbtide.server.api.asked import (
     Context,
     Limit,
     Offset,
     RequestContext,
-    Search,
     describe_errors,
-    parse_moment,
-    require_order,
     slice_page,
-    sort_rows,
 )
 from ebbtide.server.api.errors import RequestError
 from ebbtide.server.api.gpus import list_nodes
@@ -52,11 +38,7 @@ _PURE: Final = describe_errors(MODEL, 400, 401, 413, 422, 429, 503)
 _READ: Final = describe_errors(MODEL, 401, 403, 404, 422, 502, 503)
 _LIST: Final = describe_errors(MODEL, 401, 403, 422, 503)
 _WRITE: Final = describe_errors(MODEL, 400, 401, 403, 404, 409, 413, 422, 429, 502, 503)
-#: Seconds between two polls of a stream, and between two keep-alive comments on an idle stream.
-POLL_SECONDS: Final = 0.5
-KEEP_ALIVE_SECONDS: Final = 15.0
-#: Maximum number of points of a history, and of lines of a log.
-MAX_POINTS: Final = 2_000
+#: Maximum number of lines of a log.
 MAX_LINES: Final = 5_000
 PERIOD: Final = re.compile(r"(?P<number>\d{1,6})(?P<unit>[smhd])")
 UNIT_SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
@@ -68,16 +50,6 @@ InNamespace = Annotated[
     str, Query(max_length=63, description="Limit the result to one namespace; by default, all that the caller can see.")
 ]
 OfProject = Annotated[str, Query(max_length=63, description="Limit the result to one project.")]
-#: Sort keys of the list of workloads.
-SORTS: Final[Mapping[str, Callable[[Status], Any]]] = {
-    "name": lambda row: row.name,
-    "namespace": lambda row: row.namespace,
-    "project": lambda row: row.project,
-    "phase": lambda row: row.phase,
-    "age": lambda row: row.age_seconds,
-    "ready": lambda row: row.replicas.ready,
-    "wanted": lambda row: row.replicas.wanted,
-}
 
 
 # Without a cluster.
@@ -126,17 +98,6 @@ def plan(context: Context, body: requests.Spec) -> answers.Plans:
     return context.backend.writes.plan(context.caller, context.backend.specs.documents(body.spec))
 
 
-@router.post("/diff", summary="Diff Specs", responses=_WRITE)
-def diff(context: Context, body: requests.Spec) -> answers.Plans:
-    """Return only the objects that an apply would change."""
-    plans = context.backend.writes.plan(context.caller, context.backend.specs.documents(body.spec))
-    planned = (
-        replace(workload_plan, steps=tuple(step for step in workload_plan.steps if step.verdict != "keep"))
-        for workload_plan in plans.planned
-    )
-    return replace(plans, planned=tuple(planned))
-
-
 @router.post("/apply", summary="Apply Specs", responses=_WRITE)
 def apply(context: Context, body: requests.Apply) -> answers.Submitted:
     """Apply specs to the cluster. The response does not wait for the workloads to become ready."""
@@ -152,35 +113,21 @@ def workloads(
     context: Context,
     namespace: InNamespace = "",
     project: OfProject = "",
-    phase: Annotated[str, Query(max_length=60, description="Limit the result to one phase.")] = "",
-    search: Search = "",
     offset: Offset = 0,
     limit: Limit = 100,
-    sort_by: Annotated[str, Query(alias="sortBy", max_length=60, description=f"Sort key: {', '.join(SORTS)}.")] = "",
-    sort_order: Annotated[str, Query(alias="sortOrder", max_length=10, description="Sort order: asc or desc.")] = "asc",
 ) -> answers.Statuses:
     """List the workloads that the caller can see, page by page."""
-    if not (project or phase or search or sort_by):
+    reads = context.backend.reads
+    if not project:
         # Clients poll this list most, so only the rows of the page are made.
-        require_order(sort_order)
-        page = context.backend.reads.workload_page(context.caller, offset, limit, namespace)
-        return answers.Statuses(
-            [_make_workload_status(context, row) for row in page.statuses.value],
-            page.total,
-            page.next_offset,
-            page.statuses.age,
-        )
-    statuses = context.backend.reads.workloads(context.caller, namespace)
-    rows = [row for row in statuses.value if project in {"", row.project} and phase in {"", row.phase}]
-    if search:
-        text = search.lower()
-        rows = [
-            row for row in rows if any(text in part.lower() for part in (row.name, row.project, row.why, row.phase))
-        ]
-    page_rows, next_offset = slice_page(sort_rows(rows, sort_by, sort_order, SORTS, {}), offset, limit)
-    return answers.Statuses(
-        [_make_workload_status(context, row) for row in page_rows], len(rows), next_offset, statuses.age
-    )
+        page = reads.workload_page(context.caller, offset, limit, namespace)
+        rows, total, next_offset, age = page.statuses.value, page.total, page.next_offset, page.statuses.age
+    else:
+        statuses = reads.workloads(context.caller, namespace)
+        matches = [row for row in statuses.value if row.project == project]
+        shown, next_offset = slice_page(matches, offset, limit)
+        rows, total, age = [*shown], len(matches), statuses.age
+    return answers.Statuses([_make_workload_status(context, row) for row in rows], total, next_offset, age)
 
 
 def _make_workload_status(context: RequestContext, row: Status) -> answers.WorkloadStatus:
@@ -250,13 +197,6 @@ def why(context: Context, namespace: Namespace, name: Name) -> answers.Reasons:
     return answers.Reasons(reasons.value, reasons.age)
 
 
-@router.get("/workloads/{namespace}/{name}/events", summary="List Workload Events", responses=_READ)
-def events(context: Context, namespace: Namespace, name: Name) -> answers.Events:
-    """List the Kubernetes events of a workload, oldest first."""
-    live = context.backend.reads.workload(context.caller, namespace, name)
-    return answers.Events([answers.make_event(event) for event in live.value.events], live.age)
-
-
 @router.get(
     "/workloads/{namespace}/{name}/logs",
     summary="Get Logs",
@@ -279,26 +219,6 @@ def logs(
     chosen = context.backend.reads.container_of(context.caller, namespace, name, pod, container)
     lines = [*context.backend.reads.logs(context.caller, namespace, *chosen, tail=tail)]
     return StreamingResponse((f"{line}\n" for line in lines), media_type="text/plain; charset=utf-8")
-
-
-@router.get("/workloads/{namespace}/{name}/history", summary="Get History", responses=_READ)
-def history(
-    context: Context,
-    namespace: Namespace,
-    name: Name,
-    start: Annotated[str, Query(max_length=60, description="Start of the time range, in ISO 8601.")],
-    end: Annotated[str, Query(max_length=60, description="End of the time range, in ISO 8601.")],
-    step: Annotated[float, Query(ge=1, le=86_400, description="Seconds between two points.")] = 60.0,
-) -> answers.Series:
-    """Return the time series of a workload's requests, latencies and replicas."""
-    first, last = parse_moment("start", start).timestamp(), parse_moment("end", end).timestamp()
-    if not first < last or (last - first) / step > MAX_POINTS:
-        raise RequestError(
-            "step", f"the time range must hold 1 to {MAX_POINTS} points", "set end after start, or a longer step"
-        )
-    time_series = context.backend.measurements.history(context.caller, Ref(namespace, name), first, last, step)
-    units = {key: SERIES.get(key, "") for key in time_series.series}
-    return answers.Series(namespace, name, units, {key: [*points] for key, points in time_series.series.items()})
 
 
 Since = Annotated[str, Query(max_length=10, description="Length of the reported period, such as 30m, 12h or 7d.")]
@@ -386,105 +306,3 @@ def version(context: Context) -> answers.Version:
     """Return the version of Ebbtide, the name of the cluster profile, and the server's mode."""
     backend = context.backend
     return answers.Version(__version__, backend.profile.metadata.name, backend.demo, backend.read_only)
-
-
-# The stream of changes.
-
-#: The kind of a workload, as a status names it.
-KIND_NAMES: Final = {**{name: name for name in TOPS}, KNATIVE.name: "Knative Service"}
-#: An event id: the cache's word, which identifies the process, and its count of changes.
-EVENT_ID: Final = re.compile(r"(?P<word>[0-9a-f]+)-(?P<number>[0-9]{1,18})")
-#: One event of the stream; its data is JSON.
-EVENT_SCHEMA: Final = {
-    "type": "object",
-    "required": ["event", "data"],
-    "properties": {
-        "id": {"type": "string", "description": "On the last event of a batch: send it as Last-Event-ID to resume."},
-        "event": {"type": "string", "enum": ["all", "workload", "gone"]},
-        "data": {"type": "string"},
-    },
-}
-
-
-@router.get(
-    "/events",
-    summary="Stream Changes",
-    response_class=StreamingResponse,
-    responses={
-        200: {
-            "description": "Server-sent events: `workload` with a workload's status; `gone` with the namespace, name and "
-            "kind of a deleted workload; `all` before a complete list of workloads, which is sent if `Last-Event-ID` is "
-            "absent, too old, or from another server process.",
-            "content": {"text/event-stream": {"schema": EVENT_SCHEMA}},
-        },
-        **_LIST,
-    },
-)
-async def stream(
-    context: Context,
-    namespace: InNamespace = "",
-    last_event_id: Annotated[
-        str, Header(alias="Last-Event-ID", description="ID of the last event received, to resume after it.")
-    ] = "",
-    once: Annotated[bool, Query(description="End the stream after the first batch of events.")] = False,
-) -> StreamingResponse:
-    """Stream changes of the workloads that the caller can see, from the beginning or from ``Last-Event-ID``."""
-    # Permission errors need a status code, which can only be sent before the stream begins.
-    await run_in_threadpool(context.backend.reads.workloads, context.caller, namespace)
-    since = _parse_event_id(context, last_event_id)
-    return StreamingResponse(_stream_changes(context, namespace, since, once=once), media_type="text/event-stream")
-
-
-def _parse_event_id(context: RequestContext, event_id: str) -> int:
-    """Return the count of changes of an event id; -1, which precedes all changes, for an id of another process."""
-    match = EVENT_ID.fullmatch(event_id)
-    return int(match["number"]) if match and match["word"] == context.backend.cache.changes.word else -1
-
-
-async def _stream_changes(context: RequestContext, namespace: str, position: int, *, once: bool) -> AsyncIterator[str]:
-    quiet = 0.0
-    while not context.backend.cache.changes.stopped():
-        try:
-            lines, position = await run_in_threadpool(_list_changes, context, namespace, position)
-        except (UnauthorizedError, ClusterError):
-            # The token expired, or could not be reviewed: the client learns which from its next request.
-            return
-        for line in lines:
-            yield line
-        quiet = 0.0 if lines else quiet + POLL_SECONDS
-        if quiet >= KEEP_ALIVE_SECONDS:
-            quiet = 0.0
-            yield ": keep-alive\n\n"
-        if once:
-            return
-        await asyncio.sleep(POLL_SECONDS)
-
-
-def _list_changes(context: RequestContext, namespace: str, since: int) -> tuple[list[str], int]:
-    """Return the changes after ``since`` as server-sent events, and the new count of changes.
-
-    Raises:
-        UnauthorizedError: the caller's token is no longer valid.
-        ClusterError: the API server is unavailable.
-    """
-    backend, caller = context.backend, context.backend.logins.caller_of(context.caller.token)
-    number, tops = backend.cache.changes.since(since)
-    stream_events: list[tuple[str, Any]] = []
-    if tops is None:
-        rows = backend.reads.workloads(caller, namespace).value
-        stream_events = [
-            ("all", {"count": len(rows)}),
-            *(("workload", _make_workload_status(context, row)) for row in rows),
-        ]
-    for top in reversed(tops or ()):
-        if namespace not in {"", top.namespace} or not backend.can_see(caller, top):
-            continue
-        try:
-            stream_events.append(("workload", _make_workload_status(context, backend.reads.status_of(caller, top))))
-        except MissingError:
-            stream_events.append(("gone", {"namespace": top.namespace, "name": top.name, "kind": KIND_NAMES[top.kind]}))
-    lines = [f"event: {kind}\ndata: {json.dumps(serialize_body(data))}\n\n" for kind, data in stream_events]
-    if lines:
-        # Only the last event has the id: a client that disconnects earlier resumes from an older id and misses nothing.
-        lines[-1] = f"id: {backend.cache.changes.word}-{number}\n{lines[-1]}"
-    return lines, number

@@ -79,12 +79,6 @@ class Reads:
         top = self._connection.find_workload(caller, namespace, name)
         return self._connection.with_age(self._read_status(caller, top))
 
-    def status_of(self, caller: Caller, top: WorkloadKey) -> Status:
-        """Return the status of the workload at a place."""
-        if not self._connection.can_see(caller, top):
-            raise MissingError(f"workload {top.name} not found in namespace {top.namespace}")
-        return self._read_status(caller, top)
-
     def status_by_id(self, caller: Caller, uid: str) -> CachedValue[Status]:
         """Return the status of the workload whose object has this UID."""
         top = self._connection.find_by_id(caller, uid)

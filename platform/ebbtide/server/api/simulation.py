@@ -5,20 +5,24 @@ All of it runs in a worker process (``workers.py``), never in the server, since 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.base.problems import Problem
 from ebbtide.core.documents import profiles, texts
 from ebbtide.simulator import request as cases
 from ebbtide.simulator import words
 from ebbtide.simulator.savings import ServiceReplay, replay_service
-from ebbtide.simulator.tune import SearchResult, TuningResult
+
+if TYPE_CHECKING:
+    from ebbtide.simulator.report import SimulationReport
 
 #: Maximum number of requests in a simulation, and in each one of a search or a cost report; the command line accepts more.
 REQUESTS: Final = {"simulate": 1_000_000, "tune": 200_000, "report": 1_000_000}
 SECONDS: Final = 31 * 86_400.0
 EVALUATIONS: Final = 400
+#: Points per curve of the page.
+POINTS: Final = 400
 
 
 def run_simulation(request: cases.SimulationRequest, profile_data: dict[str, Any]) -> dict[str, Any]:
@@ -28,27 +32,44 @@ def run_simulation(request: cases.SimulationRequest, profile_data: dict[str, Any
         SimulationRequestError: the request cannot be simulated.
     """
     from ebbtide.simulator import report
+
+    return report.report_to_json(_compare(request, profile_data))
+
+
+def run_comparison(request: cases.SimulationRequest, profile_data: dict[str, Any]) -> dict[str, Any]:
+    """Simulate as ``run_simulation`` does; returns the tables and charts of the page.
+
+    Raises:
+        SimulationRequestError: the request cannot be simulated.
+    """
+    from ebbtide.simulator import report
+
+    comparison = _compare(request, profile_data, fast=True)
+    return {
+        "head": report.describe_simulation(comparison).strip(),
+        "notes": list(comparison.notes),
+        "names": [run.name for run in comparison.runs],
+        "rows": report.make_table_rows(comparison.runs),
+        "seconds": comparison.runs[0].result.seconds,
+        "charts": report.make_charts(comparison, POINTS),
+        "runs": [report.measurements_to_json(run.measured) for run in comparison.runs],
+    }
+
+
+def _compare(request: cases.SimulationRequest, profile_data: dict[str, Any], *, fast: bool = False) -> SimulationReport:
     from ebbtide.simulator.setting import knative_defaults
 
     prepared = prepare_request(request, profile_data, "simulate")
+    if fast:
+        # A result follows a slider, so little traffic is simulated compiled too.
+        prepared = prepared._replace(case=replace(prepared.case, fast=True))
     with cases.raise_refusals(prepared):
         current = prepared.case.setting({})
         tried = {"this spec": current}
         if request.settings:
             tried["these settings"] = prepared.case.setting(request.settings)
         tried["Knative's defaults"] = knative_defaults(current)
-        return report.report_to_json(
-            cases.make_report(prepared, tried, {"these settings": dict(request.settings or {})})
-        )
-
-
-def run_search(request: cases.SimulationRequest, profile_data: dict[str, Any]) -> dict[str, Any]:
-    """Search for settings that meet the SLO with as few replicas as possible; returns the JSON of ``ebbtide tune``.
-
-    Raises:
-        SimulationRequestError: there is no SLO, or the request cannot be simulated.
-    """
-    return run_search_with_progress(request, profile_data)[1]
+        return cases.make_report(prepared, tried, {"these settings": dict(request.settings or {})})
 
 
 def run_replay(request: cases.SimulationRequest, profile_data: dict[str, Any]) -> ServiceReplay:
@@ -57,19 +78,18 @@ def run_replay(request: cases.SimulationRequest, profile_data: dict[str, Any]) -
     return replay_service(request, prepared.loaded, prepared.case.profile)
 
 
-def run_search_with_progress(
-    request: cases.SimulationRequest,
-    profile_data: dict[str, Any],
-    progress: Callable[[SearchResult], None] = lambda _: None,
-) -> tuple[TuningResult, dict[str, Any]]:
-    """Run a search, and return its result and its JSON."""
+def run_search(request: cases.SimulationRequest, profile_data: dict[str, Any]) -> dict[str, Any]:
+    """Search for settings that meet the SLO with as few replicas as possible; returns the JSON of ``ebbtide tune``.
+
+    Raises:
+        SimulationRequestError: there is no SLO, or the request cannot be simulated.
+    """
     unknown = sorted({*request.keep} - {*words.KEEPABLE})
     if unknown:
         message, fix = f"cannot keep unknown fields: {', '.join(unknown)}", f"use only {', '.join(words.KEEPABLE)}"
         raise cases.RequestFieldError("keep", message, fix)
     prepared = prepare_request(request, profile_data, "tune")
-    tuned = cases.search_settings(prepared, cases.open_search(prepared), progress)
-    return tuned, cases.tuning_to_json(prepared, tuned)
+    return cases.tuning_to_json(prepared, cases.search_settings(prepared, cases.open_search(prepared)))
 
 
 def prepare_request(request: cases.SimulationRequest, profile_data: dict[str, Any], command: str) -> cases.PreparedCase:

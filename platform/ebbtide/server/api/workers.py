@@ -11,13 +11,12 @@ import contextlib
 import multiprocessing
 import os
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextvars import ContextVar
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 #: Bytes of data that a worker may allocate: a share of the memory that this process may use, within these bounds. What the
 #: server keeps for itself is not shared.
@@ -28,6 +27,8 @@ SERVER_MEMORY_BYTES: Final = 512 * 2**20
 NICENESS: Final = 10
 #: Files with the memory limit of this process's control group, in version 2 and 1; a container sees its own as the root.
 MEMORY_LIMITS: Final = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+#: The fix of a request that is too large.
+SMALLER: Final = "send fewer specs, or simulate less traffic"
 #: The caller whose request runs in this context; empty if there is only one.
 CALLER: Final[ContextVar[str]] = ContextVar("caller", default="")
 
@@ -36,16 +37,41 @@ class LimitExceededError(Exception):
     """The work exceeds a limit of this server; the message names the fix."""
 
 
-class WorkSubject(NamedTuple):
-    """The kind of work, as error messages name it, and the fix if the work is too large."""
+class CallerSlots:
+    """Slots for what occupies a thread or a process, of which one caller gets only a part.
 
-    singular: str
-    plural: str
-    fix: str
+    Without a free one, a request is refused immediately, so that no thread waits for a slot.
+    """
 
+    def __init__(self, count: int, per_caller: int, subject: str) -> None:
+        """Provide ``count`` slots, at most ``per_caller`` of them to one caller; ``subject`` names their requests."""
+        self._count, self._per_caller, self._subject = count, per_caller, subject
+        self.taken: Counter[str] = Counter()
+        self._lock = threading.Lock()
 
-SIMULATION: Final = WorkSubject("the simulation", "simulations", "use less traffic or fewer evaluations")
-SPECS: Final = WorkSubject("the specs", "requests with many specs", "send fewer specs in a request")
+    def take(self, caller: str, count: int = 1) -> None:
+        """Take slots for a caller.
+
+        Raises:
+            LimitExceededError: the caller or all callers together have too few left.
+        """
+        with self._lock:
+            if self.taken[caller] + count > self._per_caller:
+                raise LimitExceededError(
+                    f"the maximum is {self._per_caller} {self._subject} per user at a time: wait for one to end"
+                )
+            if self.taken.total() + count > self._count:
+                raise LimitExceededError(
+                    f"the maximum is {self._count} {self._subject} of all users at a time: retry in a few seconds"
+                )
+            self.taken[caller] += count
+
+    def release(self, caller: str, count: int = 1) -> None:
+        """Release slots of a caller."""
+        with self._lock:
+            self.taken[caller] -= count
+            # Counter's addition removes callers without slots.
+            self.taken += Counter()
 
 
 class Workers:
@@ -57,68 +83,42 @@ class Workers:
         At most ``per_caller`` of them belong to one caller (``CALLER``); 0 means no limit.
         """
         self._memory_bytes = compute_worker_memory(read_memory_limit(), count)
-        self._per_caller = per_caller or count + waiting
-        self._callers: Counter[str] = Counter()
+        self.slots = CallerSlots(count + waiting, per_caller or count + waiting, "simulations and long specs")
         self._context = multiprocessing.get_context("spawn")
-        self._room = threading.BoundedSemaphore(count + waiting)
         self._turn = threading.BoundedSemaphore(count)
         self._idle: list[_Worker] = []
         self._lock = threading.Lock()
         self._closed = False
 
-    def do(
-        self,
-        work: Callable[..., Any],
-        *arguments: Any,
-        seconds: float,
-        on_progress: Callable[[Any], None] | None = None,
-        subject: WorkSubject = SIMULATION,
-    ) -> Any:
+    def do(self, work: Callable[..., Any], *arguments: Any, seconds: float) -> Any:
         """Run a module-level function in a worker; return its result or raise its exception.
-
-        With ``on_progress``, the function gets one more argument, which reports progress. ``on_progress`` receives each
-        report in this process, and cancels the work by raising.
 
         Raises:
             LimitExceededError: the queue is full, or the work exceeds its time or memory.
         """
-        with self._count_caller(subject), _hold_slot(self._room, 0, subject), _hold_slot(self._turn, seconds, subject):
-            return self._do(work, arguments, seconds, on_progress, subject)
-
-    @contextlib.contextmanager
-    def _count_caller(self, subject: WorkSubject) -> Iterator[None]:
         caller = CALLER.get()
-        with self._lock:
-            if self._callers[caller] >= self._per_caller:
-                raise LimitExceededError(
-                    f"you have {self._per_caller} {subject.plural} in progress, the maximum per caller: wait for one to end"
-                )
-            self._callers[caller] += 1
+        self.slots.take(caller)
         try:
-            yield
+            if not self._turn.acquire(timeout=seconds):
+                raise LimitExceededError(f"the request waited longer than {seconds:g} s: retry in a few seconds")
+            try:
+                return self._do(work, arguments, seconds)
+            finally:
+                self._turn.release()
         finally:
-            with self._lock:
-                self._callers[caller] -= 1
-                self._callers += Counter()
+            self.slots.release(caller)
 
-    def _do(
-        self,
-        work: Callable[..., Any],
-        arguments: tuple[Any, ...],
-        seconds: float,
-        on_progress: Callable[[Any], None] | None,
-        subject: WorkSubject,
-    ) -> Any:
+    def _do(self, work: Callable[..., Any], arguments: tuple[Any, ...], seconds: float) -> Any:
         with self._lock:
             worker = self._idle.pop() if self._idle else _Worker(self._context, self._memory_bytes)
         try:
-            succeeded, result = worker.ask((work, arguments, on_progress is not None), seconds, on_progress)
+            succeeded, result = worker.ask((work, arguments), seconds)
         except TimeoutError:
             worker.end()
-            raise LimitExceededError(f"{subject.singular} took longer than {seconds:g} s: {subject.fix}") from None
+            raise LimitExceededError(f"the request took longer than {seconds:g} s: {SMALLER}") from None
         except (EOFError, OSError) as error:
             worker.end()
-            raise LimitExceededError(f"{subject.singular} exceeded the memory limit: {subject.fix}") from error
+            raise LimitExceededError(f"the request exceeded the memory limit: {SMALLER}") from error
         except BaseException:
             worker.end()
             raise
@@ -140,16 +140,6 @@ class Workers:
             self._idle.clear()
 
 
-@contextlib.contextmanager
-def _hold_slot(places: threading.Semaphore, seconds: float, subject: WorkSubject) -> Iterator[None]:
-    if not places.acquire(timeout=seconds):
-        raise LimitExceededError(f"too many {subject.plural} are running: retry in a few seconds")
-    try:
-        yield
-    finally:
-        places.release()
-
-
 class _Worker:
     def __init__(self, context: Any, memory_bytes: int) -> None:
         self._near, far = context.Pipe()
@@ -157,17 +147,12 @@ class _Worker:
         self._process.start()
         far.close()
 
-    def ask(self, task: Any, seconds: float, on_progress: Callable[[Any], None] | None) -> tuple[bool, Any]:
+    def ask(self, task: Any, seconds: float) -> tuple[bool, Any]:
         self._near.send(task)
-        deadline = time.monotonic() + seconds
-        while True:
-            if not self._near.poll(max(deadline - time.monotonic(), 0.0)):
-                raise TimeoutError
-            succeeded, result = self._near.recv()
-            if succeeded is not None:
-                return bool(succeeded), result
-            if on_progress is not None:
-                on_progress(result)
+        if not self._near.poll(seconds):
+            raise TimeoutError
+        succeeded, result = self._near.recv()
+        return succeeded, result
 
     def end(self) -> None:
         self._process.kill()
@@ -202,10 +187,9 @@ def _serve_tasks(far: Connection, memory_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
     with contextlib.suppress(EOFError):
         while True:
-            work, arguments, reports_progress = far.recv()
-            reporter = (lambda report: far.send((None, report)),) if reports_progress else ()
+            work, arguments = far.recv()
             try:
-                result: tuple[bool, Any] = (True, work(*arguments, *reporter))
+                result: tuple[bool, Any] = (True, work(*arguments))
             except MemoryError:
                 return
             except Exception as error:  # noqa: BLE001 - raised in the caller's process

@@ -15,7 +15,6 @@ from ebbtide.cluster.watch.groups import TOPS
 from ebbtide.cluster.write import apply as applying
 from ebbtide.cluster.write import revisions
 from ebbtide.cluster.write.apply import ApplyPlan, ApplyStep
-from ebbtide.cluster.write.projects import ProjectRequest, plan_project
 from ebbtide.cluster.write.removal import Removal, plan_removal, remove_workload
 from ebbtide.cluster.write.rollout import needs_rollout
 from ebbtide.core.base.problems import Problem, has_errors, limit_problems
@@ -204,25 +203,6 @@ class Writes:
         if reason := revisions.explain_no_suspend(top):
             raise protocol.RefusedError(reason)
         return cluster, top
-
-    def write_project(self, caller: Caller, request: ProjectRequest) -> tuple[str, ...]:
-        """Create or update a project as ``ebbtide project create`` does, and return what was done.
-
-        Raises:
-            ValueError: the profile's kind of quota does not support a setting.
-            ConflictError: another field manager owns a field to change; nothing is written.
-            RefusedError: the cluster rejects an object; nothing is written.
-            CutShortError: a write failed after others succeeded.
-        """
-        cluster = self._connection.connect_for_writing(caller)
-        steps = plan_project(cluster, request, self._connection.profile)
-        _raise_refused(steps, force=False)
-        done: list[str] = []
-        with _report_partial_writes(done):
-            applying.write_workload(
-                cluster, steps, self._connection.clock, done=lambda step: done.append(_describe_write(step))
-            )
-        return tuple(done)
 
     # Requests to workloads, which can start replicas.
 

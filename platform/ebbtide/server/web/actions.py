@@ -185,7 +185,6 @@ ACTIONS: Final[dict[str, Action]] = {
     "resume": Action("Resume", lambda visit, _live: visit.backend.writes.resume(visit.user, *visit.place), _no_stop),
     "delete": Action("Delete", _delete_workload, show=_delete_form, verb="delete"),
     "promote": Action("Promote", canary.promote_canary, canary.explain_no_canary, canary.canary_form, canary=True),
-    "weight": Action("Change weight", canary.change_weight, canary.explain_no_canary, canary.canary_form, canary=True),
     "abort": Action("Abort", canary.abort_canary, canary.explain_no_abort, canary.canary_form, canary=True),
 }
 
@@ -228,8 +227,6 @@ def perform_action(visit: PageVisit) -> Response:
     if why := explain_unavailable(visit, live, action):
         return _render_action(visit, name, action, live, why, 422)
     try:
-        if name == "scale" and not visit.form.get("confirm") and not visit.form.get("reset"):
-            return _review_scale(visit, live)
         action.do(visit, live)
     except Exception as error:
         page = make_page_error(error)
@@ -240,20 +237,3 @@ def perform_action(visit: PageVisit) -> Response:
         return visit.redirect("/workloads?told=deleted")
     outcome = "reset" if name == "scale" and visit.form.get("reset") else name
     return visit.redirect(f"{visit.request.url.path.rpartition('/do/')[0]}?told={outcome}")
-
-
-def _review_scale(visit: PageVisit, live: LiveWorkload) -> Response:
-    """Show the changes of a scale before they are applied."""
-    form = _scale_form(visit, live)
-    values = parse_scale(visit.form, form["current"])
-    if refusal := revisions.explain_no_scale(live, values):
-        raise PageError(422, "Invalid scale", refusal)
-    changes = [(field, form["current"][FIELDS[field]] or "none", f"{value:g}") for field, value in values.items()]
-    return visit.render_page(
-        "review",
-        page="workloads",
-        live=live,
-        changes=changes,
-        values={FIELDS[field]: f"{value:g}" for field, value in values.items()},
-        revisions=form["revisions"],
-    )

@@ -1,6 +1,6 @@
-"""A canary on the page: both revisions side by side, and its actions: promote, change the weight, abort.
+"""A canary on the page: both revisions side by side, and its actions: promote and abort.
 
-Promote and the weight apply the live spec with another ``traffic``, as *Edit* does. Abort is a rollback to the stable
+Promote applies the live spec without its canary. Abort is a rollback to the stable
 revision. Upstream: knative.dev/serving pkg/apis/serving/v1/route_types.go (traffic), kserve
 docs/modelserving/v1beta1/rollout/canary.md.
 """
@@ -45,15 +45,6 @@ class RunningCanary:
     percent: int
     #: The live spec as YAML.
     text: str
-
-
-@dataclass(frozen=True, slots=True)
-class ComparedRow:
-    """One figure of both revisions."""
-
-    label: str
-    stable: str
-    newest: str
 
 
 def name_stable_revision(visit: PageVisit, namespace: str, name: str, text: str) -> str:
@@ -112,28 +103,11 @@ def _require_canary(visit: PageVisit, live: LiveWorkload) -> RunningCanary:
     return canary
 
 
-def _apply_traffic(visit: PageVisit, live: LiveWorkload, changes: dict[str, int | None]) -> None:
-    canary = _require_canary(visit, live)
-    fields: dict[Path, int | None] = {("spec", "traffic", name): value for name, value in changes.items()}
-    text = edit_text(canary.text, fields, field_names_at)
-    visit.backend.writes.submit(visit.user, visit.backend.specs.documents(text))
-
-
 def promote_canary(visit: PageVisit, live: LiveWorkload) -> None:
     """Send all requests to the newest revision, and end the canary."""
-    _apply_traffic(visit, live, {"canaryPercent": None, "stableRevision": None})
-
-
-def change_weight(visit: PageVisit, live: LiveWorkload) -> None:
-    """Change the percentage of requests that the newest revision receives.
-
-    Raises:
-        PageError: the percentage is invalid (422).
-    """
-    text = visit.form.get("percent", "").strip()
-    if not (text.isascii() and text.isdecimal() and len(text) < 3):  # noqa: PLR2004 - two digits
-        raise PageError(422, "Invalid weight", f"Invalid weight “{text[:40]}”: must be a whole number from 0 to 99.")
-    _apply_traffic(visit, live, {"canaryPercent": int(text)})
+    fields: dict[Path, None] = {("spec", "traffic", name): None for name in ("canaryPercent", "stableRevision")}
+    text = edit_text(_require_canary(visit, live).text, fields, field_names_at)
+    visit.backend.writes.submit(visit.user, visit.backend.specs.documents(text))
 
 
 def abort_canary(visit: PageVisit, live: LiveWorkload) -> None:
@@ -176,11 +150,12 @@ def compare_revisions(visit: PageVisit, live: LiveWorkload, row: Status) -> dict
 
 def list_figures(
     revision_rows: tuple[RevisionRow | None, RevisionRow | None], reports: Sequence[ReportRow | None]
-) -> list[ComparedRow]:
-    """Return the figures of both revisions; unknown ones are dashes."""
+) -> list[tuple[str, str, str]]:
+    """Return the figures of the stable and of the newest revision, each with its label; unknown ones are dashes."""
 
-    def compare(label: str, write: Callable[[T], str], both: Sequence[T | None]) -> ComparedRow:
-        return ComparedRow(label, *(words.NONE if one is None else write(one) for one in both))
+    def compare(label: str, write: Callable[[T], str], both: Sequence[T | None]) -> tuple[str, str, str]:
+        stable, newest = (words.NONE if one is None else write(one) for one in both)
+        return label, stable, newest
 
     measured = [report if report is not None and report.measured.requests else None for report in reports]
     quantiles = dict.fromkeys(name for one in measured if one is not None for name in one.quantiles)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import replace
+from itertools import groupby
 from typing import Final
 
 from ebbtide.cluster.read.past import Mark
@@ -14,8 +13,6 @@ from ebbtide.server.web import words
 #: The size of the SVG drawing in its own units; it is stretched to the size of the figure.
 WIDTH: Final = 600
 HEIGHT: Final = 160
-#: Seconds until the value of a time is final: a scrape can be stored after the time of its samples.
-LATE_SECONDS: Final = 60.0
 
 #: Labels of the causes of a number of replicas, and of the mark of a cold start.
 CAUSES: Final = {
@@ -41,11 +38,9 @@ class Curve:
     fill: bool = False
     #: A thin line for an SLO or another bound.
     bound: bool = False
-    #: A bound that is not drawn if it is far above the values: the scale shows the other curves.
-    loose: bool = False
 
 
-@body("time unit moments whole first causes marks series=curves", optional="first causes marks")
+@body("time unit moments whole causes marks series=curves", optional="causes marks")
 class Chart:
     """One chart: times in seconds and the curves over them, all in one unit (``s`` is displayed as ms or s)."""
 
@@ -57,8 +52,6 @@ class Chart:
     moments: bool = True
     #: True if the values are whole numbers, so that the scale has no fractions.
     whole: bool = False
-    #: Time of the first point of the whole chart, if ``time`` has only the last points.
-    first: float | None = None
     #: The causes of the values, each from a time on, and other events at their times.
     causes: Sequence[tuple[float, str]] | None = None
     marks: Sequence[Mark] | None = None
@@ -79,8 +72,7 @@ class Chart:
     @property
     def highest(self) -> float:
         """The highest value, or 1 if there is none above 0."""
-        scaled = [curve for curve in self.curves if not curve.loose]
-        return max((value for curve in scaled for value in curve.values if value is not None), default=0.0) or 1.0
+        return max((value for curve in self.curves for value in curve.values if value is not None), default=0.0) or 1.0
 
     @property
     def summary(self) -> str:
@@ -105,36 +97,32 @@ class Chart:
         values = [value for value in curve.values if value is not None]
         return self.format_value(values[-1]) if values else words.NONE
 
-    def cut_before(self, known: float) -> Chart:
-        """Return the chart without the points that a client with the points until ``known`` has, except the latest ones.
-
-        The client keeps its points from ``first`` until the first point of this chart, and of a bound only the value. A chart
-        that ends before ``known`` is returned whole.
-        """
-        if not self.time or known > self.time[-1]:
-            return self
-        start = bisect_left(self.time, known - LATE_SECONDS)
-        if self.time[start] > known:
-            return self
-        curves = tuple(replace(curve, values=curve.values[start:]) for curve in self.curves)
-        return replace(self, first=self.time[0], time=self.time[start:], curves=curves)
-
     def svg_path(self, curve: Curve) -> str:
         """Return a curve as an SVG path."""
         if not self.time:
             return ""
         start, length, top = self.time[0], (self.time[-1] - self.time[0]) or 1.0, self.highest * 1.08
-        parts: list[str] = []
-        connected = False
-        for moment, value in zip(self.time, curve.values, strict=True):
-            if value is None:
-                connected = False
-                continue
-            x, y = (moment - start) / length * WIDTH, HEIGHT - value / top * HEIGHT
-            parts.append(
-                f"{'L' if connected else 'M'}{x:.1f} {y:.1f}"
-                if not (connected and curve.stepped)
-                else f"H{x:.1f}V{y:.1f}"
-            )
-            connected = True
-        return "".join(parts)
+        points = [
+            None
+            if value is None
+            else (round((moment - start) / length * WIDTH, 1), round(HEIGHT * (1 - value / top), 1))
+            for moment, value in zip(self.time, curve.values, strict=True)
+        ]
+        return draw_path(points, stepped=curve.stepped)
+
+
+def draw_path(
+    points: Sequence[tuple[float, float] | None], *, stepped: bool = False, bottom: float | None = None
+) -> str:
+    """Return points as an SVG path with a gap at each None; with ``stepped``, each height holds until the next point.
+
+    With ``bottom``, the path encloses the area down to that height.
+    """
+    parts = []
+    for is_gap, run in groupby(points, lambda point: point is None):
+        if is_gap:
+            continue
+        (x, y), *rest = (point for point in run if point is not None)
+        lines = "".join(f"H{x:g}V{y:g}" if stepped else f"L{x:g} {y:g}" for x, y in rest)
+        parts.append(f"M{x:g} {y:g}{lines}" if bottom is None else f"M{x:g} {bottom:g}V{y:g}{lines}V{bottom:g}z")
+    return "".join(parts)

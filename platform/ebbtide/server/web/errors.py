@@ -7,28 +7,9 @@ from typing import Final
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 
-from ebbtide.cluster.client import protocol
-from ebbtide.cluster.slo.source import SourceError
-from ebbtide.server.api.access import UnauthorizedError
-from ebbtide.server.api.connection import NothingReadError, ReadOnlyError
-from ebbtide.server.api.workers import LimitExceededError
+from ebbtide.server.api.errors import UNFORESEEN, find_error_row
 
 UNAUTHORIZED: Final = "Invalid or expired token."
-#: The first match applies, so subclasses come before their base classes.
-TITLES: Final[tuple[tuple[type[Exception], int, str], ...]] = (
-    (UnauthorizedError, 401, "Not signed in"),
-    (NothingReadError, 503, "Cluster data is not loaded yet"),
-    (ReadOnlyError, 403, "This server is read-only"),
-    (protocol.MissingError, 404, "Not found"),
-    (protocol.ForbiddenError, 403, "Forbidden"),
-    (protocol.ConflictError, 409, "Field ownership conflict"),
-    (protocol.RefusedError, 422, "The cluster rejected the request"),
-    (protocol.BusyError, 503, "The cluster is busy"),
-    (protocol.UnreachableError, 503, "The cluster is unreachable"),
-    (protocol.ClusterError, 502, "The cluster request failed"),
-    (LimitExceededError, 429, "Request limit exceeded"),
-    (SourceError, 502, "Metrics are unavailable"),
-)
 
 
 class PageError(Exception):
@@ -49,9 +30,6 @@ def make_page_error(error: Exception) -> PageError:
     """Return the error page for an exception; an unexpected one shows no details."""
     if isinstance(error, PageError):
         return error
-    for kind, status, title in TITLES:
-        if isinstance(error, kind):
-            return PageError(status, title, str(error) or UNAUTHORIZED)
     if isinstance(error, (HTTPException, MultiPartException)):
         status = error.status_code if isinstance(error, HTTPException) else 400
         if status == 404:  # noqa: PLR2004 - an HTTP status
@@ -59,8 +37,8 @@ def make_page_error(error: Exception) -> PageError:
         return PageError(
             status, "Invalid request", "The server does not accept this request. Reload the page and try again."
         )
-    return PageError(
-        500,
-        "Internal error",
-        "The server log has the details. Reload the page to see the current state, then try again.",
-    )
+    row = find_error_row(error)
+    if row is UNFORESEEN:
+        text = "The server log has the details. Reload the page to see the current state, then try again."
+        return PageError(row.status, "Internal error", text)
+    return PageError(row.status, row.title, str(error) or UNAUTHORIZED)

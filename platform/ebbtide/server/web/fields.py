@@ -10,9 +10,8 @@ import re
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
-from itertools import groupby
 from typing import Any, Final, Literal, get_args, get_origin
 
 from pydantic import BaseModel
@@ -255,55 +254,16 @@ class FormControl:
         """The field's name in the form; for a list column, a format string for the item's index."""
         return self.row.name or self.row.path.replace("[]", ".{}")
 
-
-@dataclass(frozen=True, slots=True)
-class FieldBlock:
-    """Adjacent fields: those with the same visibility condition, or the columns of one list."""
-
-    when: str
-    #: The dotted path of the list, if the fields are its columns.
-    listed: str
-    controls: tuple[FormControl, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class FieldGroup:
-    """A titled group of the form."""
-
-    title: str
-    blocks: tuple[FieldBlock, ...]
-    folded: bool = field(default=False)
-
     @property
-    def step(self) -> str:
-        """The key of the group's step."""
-        return next(key for key, _, titles in STEPS if self.title in titles)
-
-    @property
-    def key(self) -> str:
-        """The group's key in element ids."""
-        return self.title.split()[0].lower().strip(",")
-
-
-@cache
-def list_field_groups() -> tuple[FieldGroup, ...]:
-    """Return all groups in order."""
-    form_groups = []
-    for title, rows in groupby(ROWS, key=lambda row: row.group):
-        blocks = [
-            FieldBlock(when, listed, tuple(make_control(row) for row in inside))
-            for (when, listed), inside in groupby(
-                rows, key=lambda row: (row.when, row.path.partition("[]")[0] if "[]" in row.path else "")
-            )
-        ]
-        form_groups.append(FieldGroup(title, tuple(blocks), title in FOLDED))
-    return tuple(form_groups)
+    def listed(self) -> str:
+        """The dotted path of the list, if the field is a column of one."""
+        return ".".join(self.path) if self.column else ""
 
 
 @cache
 def list_controls() -> tuple[FormControl, ...]:
     """Return all fields in order."""
-    return tuple(item for group in list_field_groups() for block in group.blocks for item in block.controls)
+    return tuple(make_control(row) for row in ROWS)
 
 
 @cache

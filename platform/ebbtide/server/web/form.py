@@ -12,6 +12,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Final
 
 from ebbtide.core import manifests
@@ -27,16 +28,7 @@ from ebbtide.core.readers.loaded import LoadedDocument
 from ebbtide.core.readers.reading import API_VERSION, KIND
 from ebbtide.core.translation.objects import Object
 from ebbtide.core.translation.plan import Plan
-from ebbtide.server.web.fields import (
-    CONDITIONS,
-    STEPS,
-    FieldBlock,
-    FieldGroup,
-    FormControl,
-    Kind,
-    list_controls,
-    list_field_groups,
-)
+from ebbtide.server.web.fields import CONDITIONS, FOLDED, STEPS, FormControl, Kind, list_controls
 
 #: The document that an empty text stands for.
 EMPTY: Final = f'apiVersion: {API_VERSION}\nkind: {KIND}\nmetadata:\n  name: ""\nspec: {{}}\n'
@@ -222,11 +214,8 @@ def merge_form(base: str, text: str, posted: Mapping[str, str]) -> MergedText:
         return MergedText(text, (f"{len(changes)} fields (at most {MAX_CHANGES} at a time)",))
     text = text if text.strip() else EMPTY
     text = text.replace("spec: {}\n", "spec:\n", 1) if parse_document(text) == parse_document(EMPTY) else text
-    try:
-        return MergedText(edit_text(text, changes, field_names_at))
-    except NotEdited:
-        refused = []
-    # Apply the changes one at a time, so that the possible ones are made and the others are reported.
+    refused = []
+    # One at a time, so that the possible changes are made and the others are reported.
     for path, value in changes.items():
         try:
             text = edit_text(text, {path: value}, field_names_at)
@@ -235,57 +224,19 @@ def merge_form(base: str, text: str, posted: Mapping[str, str]) -> MergedText:
     return MergedText(text, tuple(refused))
 
 
-#: Fields of a spec that another server or another number of GPUs would leave behind.
-REPLACED: Final = (
-    ("spec", "command"),
-    ("spec", "model"),
-    ("spec", "probes"),
-    ("spec", "autoscaling", "metrics"),
-    ("spec", "autoscaling", "metricName"),
-    *(
-        ("spec", "compute", name)
-        for name in (
-            "gpuDevicesRequest",
-            "gpuRequestType",
-            "gpuPortionRequest",
-            "gpuPortionLimit",
-            "gpuMemoryRequest",
-            "gpuMemoryLimit",
-            "migProfile",
-            "largeShmRequest",
+def fill_fields(text: str, fields: Mapping[str, Any]) -> str:
+    """Return a spec with the fields of a served model in place of all others but its name, project and replica bounds."""
+    data = parse_document(text) or {}
+    project, bounds = get_at(data, "spec", "project"), get_at(data, "spec", "autoscaling", default={})
+    kept = {name: bounds[name] for name in ("minReplicas", "maxReplicas") if name in bounds}
+    spec = {**fields, "autoscaling": {**fields.get("autoscaling", {}), **kept}}
+    if project is not None:
+        spec["project"] = project
+    return manifests.write_document(
+        order_fields(
+            {"apiVersion": API_VERSION, "kind": KIND, "metadata": data.get("metadata") or {"name": ""}, "spec": spec}
         )
-    ),
-)
-#: Fields that keep the value of the spec.
-RETAINED: Final = frozenset({("spec", "autoscaling", "minReplicas"), ("spec", "autoscaling", "maxReplicas")})
-
-
-def fill_fields(text: str, fields: Mapping[str, Any]) -> MergedText:
-    """Return a spec's text with the fields of a served model; its other fields stay, such as the CPU request."""
-    data = parse_document(text)
-    if data is None:
-        return MergedText(text, ("spec",))
-    changes: dict[Path, Any] = {path: None for path in REPLACED if get_at(data, *path) is not None}
-    if get_at(data, "spec", "serving") == "llm":
-        # An LLMInferenceService serves a model without an image.
-        changes["spec", "serving"] = None
-    changes |= {
-        path: leaf
-        for path, leaf in _list_leaves(("spec",), fields)
-        if path not in RETAINED or get_at(data, *path) is None
-    }
-    try:
-        return MergedText(edit_text(text, changes, field_names_at))
-    except NotEdited:
-        return MergedText(text, ("spec",))
-
-
-def _list_leaves(path: Path, value: Any) -> Iterator[tuple[Path, Any]]:
-    if not isinstance(value, dict):
-        yield path, value
-        return
-    for name, inner in value.items():
-        yield from _list_leaves((*path, name), inner)
+    )
 
 
 def find_changes(data: Any, posted: Mapping[str, str]) -> dict[Path, Any]:
@@ -429,13 +380,30 @@ class ShownBlock:
 
 @dataclass(frozen=True, slots=True)
 class ShownGroup:
-    group: FieldGroup
+    """A titled group of the form: its blocks are adjacent fields with one condition, or the columns of one list."""
+
+    title: str
     blocks: tuple[ShownBlock, ...]
+
+    @property
+    def step(self) -> str:
+        """The key of the group's step."""
+        return next(key for key, _, titles in STEPS if self.title in titles)
+
+    @property
+    def key(self) -> str:
+        """The group's key in element ids."""
+        return self.title.split()[0].lower().strip(",")
+
+    @property
+    def folded(self) -> bool:
+        """True if the group is collapsed while it is empty."""
+        return self.title in FOLDED
 
     @property
     def open(self) -> bool:
         """True if the group is expanded."""
-        return not self.group.folded or any(block.filled for block in self.blocks)
+        return not self.folded or any(block.filled for block in self.blocks)
 
     @property
     def errors(self) -> int:
@@ -446,29 +414,19 @@ class ShownGroup:
         return sum(problem.severity != "error" for block in self.blocks for problem in block.all_problems)
 
 
-@dataclass(frozen=True, slots=True)
-class FormStep:
-    """A step of the form, with the number of problems at its fields."""
-
-    key: str
-    title: str
-    errors: int
-    warnings: int
-
-
-def list_steps(groups: Sequence[ShownGroup]) -> list[FormStep]:
-    """Return the steps of the form."""
+def list_steps(groups: Sequence[ShownGroup]) -> list[tuple[str, str, int, int]]:
+    """Return the key and the title of each step of the form, and its numbers of errors and warnings."""
     steps = []
     for key, title, _ in STEPS:
-        shown = [group for group in groups if group.group.step == key]
-        steps.append(FormStep(key, title, sum(group.errors for group in shown), sum(group.warnings for group in shown)))
+        shown = [group for group in groups if group.step == key]
+        steps.append((key, title, sum(group.errors for group in shown), sum(group.warnings for group in shown)))
     return steps
 
 
 def find_first_error(groups: Sequence[ShownGroup]) -> tuple[str, str] | None:
     """Return the step and the HTML id of the first field with an error."""
     fields = (
-        (group.group.step, field)
+        (group.step, field)
         for group in groups
         for block in group.blocks
         for row in (block.fields, *block.items)
@@ -481,11 +439,11 @@ def render_form(data: Any, problems: Sequence[Problem]) -> tuple[tuple[ShownGrou
     """Return the form for a document with problems at their fields, and the problems that belong to no field."""
     placed, unplaced = _place_problems(data, problems)
     rendered = []
-    for group in list_field_groups():
+    for title, group in groupby(list_controls(), lambda control: control.row.group):
         blocks = []
-        for block in group.blocks:
-            if block.listed:
-                blocks.append(_render_items(block, data, placed))
+        for (when, listed), controls in groupby(group, lambda control: (control.row.when, control.listed)):
+            if listed:
+                blocks.append(_render_items(listed, [*controls], data, placed))
                 continue
             fields = tuple(
                 ShownField(
@@ -495,10 +453,10 @@ def render_form(data: Any, problems: Sequence[Problem]) -> tuple[tuple[ShownGrou
                     tuple(placed.get(control.name, ())) if not control.row.name else (),
                     _threshold_unit(data) if control.name == THRESHOLD else "",
                 )
-                for control in block.controls
+                for control in controls
             )
-            blocks.append(ShownBlock(block.when, CONDITIONS[block.when](data), fields))
-        rendered.append(ShownGroup(group, tuple(blocks)))
+            blocks.append(ShownBlock(when, CONDITIONS[when](data), fields))
+        rendered.append(ShownGroup(title, tuple(blocks)))
     return tuple(rendered), unplaced
 
 
@@ -507,8 +465,10 @@ def _threshold_unit(data: Any) -> str:
     return f"Unit: {row.unit}." if row is not None else ""
 
 
-def _render_items(block: FieldBlock, data: Any, placed: Mapping[str, list[Problem]]) -> ShownBlock:
-    value = get_at(data, *block.listed.split("."))
+def _render_items(
+    listed: str, controls: Sequence[FormControl], data: Any, placed: Mapping[str, list[Problem]]
+) -> ShownBlock:
+    value = get_at(data, *listed.split("."))
     items = value if isinstance(value, list) else []
     rows = [
         tuple(
@@ -518,14 +478,12 @@ def _render_items(block: FieldBlock, data: Any, placed: Mapping[str, list[Proble
                 show_value(control.kind, get_at(item, *control.column)),
                 tuple(placed.get(name, ())),
             )
-            for control in block.controls
+            for control in controls
         )
         for index, item in enumerate([*items, {}])
     ]
-    problems = tuple(placed.get(block.listed, ()))
-    return ShownBlock(
-        block.when, condition_met=True, listed=block.listed, items=tuple(rows), count=len(items), problems=problems
-    )
+    problems = tuple(placed.get(listed, ()))
+    return ShownBlock("", condition_met=True, listed=listed, items=tuple(rows), count=len(items), problems=problems)
 
 
 def _place_problems(data: Any, problems: Sequence[Problem]) -> tuple[dict[str, list[Problem]], list[Problem]]:
@@ -553,33 +511,3 @@ def _place_problems(data: Any, problems: Sequence[Problem]) -> tuple[dict[str, l
         else:
             unplaced.append(problem)
     return placed, unplaced
-
-
-def list_unshown_fields(data: Any) -> list[str]:
-    """Return the paths in a document that have no form field, each as short as possible."""
-    known: set[Path] = {control.path + control.column for control in list_controls()}
-    lists: set[Path] = {control.path for control in list_controls() if control.column}
-    kinds: dict[Path, Kind] = {
-        control.path + control.column: control.kind for control in list_controls() if control.kind != "zero"
-    }
-    paths: list[str] = []
-
-    def walk(value: Any, path: Path, plain: Path) -> bool:
-        """Record unknown paths below ``value``; return True if any path there is known."""
-        if plain in known and plain not in lists:
-            if show_value(kinds[plain], value) is None:
-                paths.append(format_path(path))
-            return True
-        inside = any(known_path[: len(plain)] == plain for known_path in known)
-        if not inside or not isinstance(value, (dict, list)) or (isinstance(value, list) and plain not in lists):
-            paths.append(format_path(path))
-            return False
-        parts: Any = value.items() if isinstance(value, dict) else enumerate(value)
-        for part, below in parts:
-            walk(below, (*path, part), plain if isinstance(part, int) else (*plain, part))
-        return True
-
-    for key, value in data.items() if isinstance(data, dict) else ():
-        if key not in {"apiVersion", "kind"}:
-            walk(value, (key,), (key,))
-    return paths

@@ -2,7 +2,7 @@
 
 A page is a function of a ``Visit``; a ``Page`` binds it to a path. The frame handles everything that all pages share.
 Upstream: fetch.spec.whatwg.org and w3.org/TR/fetch-metadata (Sec-Fetch-Site), w3.org/TR/CSP3, htmx.org/docs (HX-Request,
-HX-Redirect, configuration), RFC 3229 (A-IM, IM and Delta-Base: a response with the difference from an earlier one).
+HX-Redirect, configuration).
 """
 
 from __future__ import annotations
@@ -12,10 +12,8 @@ import inspect
 import json
 import logging
 import secrets
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from difflib import SequenceMatcher
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -26,7 +24,7 @@ from markupsafe import Markup
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from ebbtide.cluster.read.inventory import LiveWorkload, format_timestamp
 from ebbtide.cluster.read.status import Status
@@ -34,7 +32,7 @@ from ebbtide.core.base import quantities
 from ebbtide.core.base.bodies import serialize_body
 from ebbtide.core.base.prose import count_noun, make_printable
 from ebbtide.core.profile.models import Profile
-from ebbtide.server.api.access import Caller, ExpiringCache
+from ebbtide.server.api.access import Caller
 from ebbtide.server.api.backend import Backend
 from ebbtide.server.api.errors import AGAIN
 from ebbtide.server.api.gate import is_cross_site
@@ -48,14 +46,6 @@ from ebbtide.server.web.pulse import ChangePulse
 log = logging.getLogger(__name__)
 
 HERE: Final = Path(__file__).parent
-#: Parts that are stored to send only their changed lines: their maximum number and length, and seconds after the response.
-MAX_PARTS: Final = 256
-MAX_PART_CHARACTERS: Final = 50_000
-PART_SECONDS: Final = 60.0
-#: Maximum number of lines of a part whose lines are matched, which takes quadratic time, if their number changed.
-MAX_MATCHED_LINES: Final = 300
-#: The name of the format of such a response: a JSON list of ranges of lines, each with the lines that replace it.
-DELTA: Final = "lines"
 #: Characters that a URL contains unquoted, as in starlette's ``RedirectResponse``.
 URL_CHARACTERS: Final = ":/%#?=@[]!$&'()*+,;"
 THEMES: Final = ("auto", "light", "dark")
@@ -117,8 +107,6 @@ class PageVisit:
     caller: Caller | None
     session: Session
     form: Mapping[str, str] = field(default_factory=dict)
-    #: All values of each form field, since a field may occur more than once.
-    lists: Mapping[str, list[str]] = field(default_factory=dict)
 
     @property
     def backend(self) -> Backend:
@@ -180,18 +168,10 @@ class PageVisit:
         return HTMLResponse(text, status)
 
     def _make_part_response(self, text: str) -> Response:
-        """Return a part of a page: whole, or as its difference from the part that the browser shows."""
+        """Return a part of a page, or nothing if it is the part that the browser shows."""
         tag = f'"{hashlib.blake2b(text.encode(), digest_size=16).hexdigest()}"'
-        shown = self.request.headers.get("if-none-match", "")
-        if shown == tag:
+        if self.request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers={"ETag": tag})
-        known = self.frame.parts.find_valid(shown, PART_SECONDS)
-        if len(text) <= MAX_PART_CHARACTERS:
-            self.frame.parts.put(tag, text)
-        if known is not None and self.request.headers.get("a-im") == DELTA:
-            changed = list_changed_lines(known[0], text)
-            if changed is not None:
-                return JSONResponse(changed, 226, {"ETag": tag, "IM": DELTA, "Delta-Base": shown})
         return HTMLResponse(text, headers={"ETag": tag})
 
     def redirect(self, address: str) -> Response:
@@ -230,8 +210,6 @@ class PageFrame:
         self.one_time_key = one_time_key
         self.pulse = ChangePulse(backend)
         self.templates = make_template_environment(backend.profile)
-        #: Parts that browsers show, by ETag; only a client that has received a part knows its ETag.
-        self.parts: ExpiringCache[str, str] = ExpiringCache(MAX_PARTS, time.monotonic)
         #: Query results shared by all open pages, so that one change does not cause one query per page.
         self.polls = SharedPolls()
 
@@ -271,7 +249,6 @@ class PageFrame:
     async def _make_visit(self, page: PageRoute, visit: PageVisit) -> PageVisit:
         request = visit.request
         form: dict[str, str] = {}
-        lists: dict[str, list[str]] = {}
         if page.method not in SAFE:
             if is_cross_site(request.headers):
                 message = "Ebbtide accepts forms only from its own pages. Open the page on this server and try again."
@@ -280,7 +257,6 @@ class PageFrame:
                 for name, value in data.multi_items():
                     text = value if isinstance(value, str) else (await value.read()).decode("utf-8", "replace")
                     form[name] = text
-                    lists.setdefault(name, []).append(text)
             csrf = request.headers.get("x-csrf-token") or form.get("csrf", "")
             if not secrets.compare_digest(csrf.encode(), self.sessions.csrf_token(visit.session).encode()):
                 raise PageError(
@@ -293,7 +269,7 @@ class PageFrame:
         if caller is None and not page.public:
             error: Exception = request.state.caller_error
             raise error
-        return PageVisit(self, request, caller, visit.session, form, lists)
+        return PageVisit(self, request, caller, visit.session, form)
 
     def make_missing_page(self, request: Request) -> Response | None:
         """Return the page for a path that does not exist, or None if the request does not accept HTML."""
@@ -322,20 +298,6 @@ def add_headers(response: Response) -> Response:
     for name, value in {**HEADERS, "Cache-Control": "no-store"}.items():
         response.headers.setdefault(name, value)
     return response
-
-
-def list_changed_lines(old: str, new: str) -> list[tuple[int, int, list[str]]] | None:
-    """Return the ranges of lines that differ, each with its new lines; None if a whole response is better."""
-    before, after = old.split("\n"), new.split("\n")
-    if len(before) == len(after):
-        lines = enumerate(zip(before, after, strict=True))
-        changed = [(number, number + 1, [line]) for number, (was, line) in lines if was != line]
-    elif len(before) <= MAX_MATCHED_LINES:
-        matcher = SequenceMatcher(None, before, after, autojunk=False)
-        changed = [(i, j, after[k:end]) for tag, i, j, k, end in matcher.get_opcodes() if tag != "equal"]
-    else:
-        return None
-    return changed if sum(len(line) for *_, lines in changed for line in lines) < len(new) / 2 else None
 
 
 def make_template_environment(profile: Profile) -> Environment:

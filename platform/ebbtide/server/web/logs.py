@@ -25,10 +25,10 @@ from ebbtide.cluster.read.inventory import LiveWorkload
 from ebbtide.cluster.read.status import Status
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.prose import make_printable
+from ebbtide.server.api.workers import CallerSlots
 from ebbtide.server.web.errors import PageError, make_page_error
 from ebbtide.server.web.frame import PageVisit
 from ebbtide.server.web.pulse import stream_events
-from ebbtide.server.web.slots import CallerSlots
 
 #: The maximum number of lines of a log on the page; the latest are shown.
 MAX_LOG_LINES: Final = 500

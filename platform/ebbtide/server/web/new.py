@@ -1,10 +1,9 @@
-"""Creating and editing an inference workload: the form with its YAML, the plan, the submit, and the progress."""
+"""Creating and editing an inference workload: the form with its YAML, the plan, and the submit."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,7 +16,6 @@ from starlette.responses import JSONResponse, Response
 from ebbtide.cluster.client.protocol import ClusterError, ConflictError, RefusedError
 from ebbtide.cluster.read.amounts import parse_amount
 from ebbtide.cluster.read.pods import count_held_gpus
-from ebbtide.cluster.read.status import Status
 from ebbtide.cluster.write.apply import ApplyPlan
 from ebbtide.core import manifests
 from ebbtide.core.base.paths import get_at
@@ -31,7 +29,7 @@ from ebbtide.core.translation import gpu, model_catalog
 from ebbtide.server.api.answers import Plans
 from ebbtide.server.api.gpus import list_nodes
 from ebbtide.server.api.offline import InputError
-from ebbtide.server.web import canary, form, playground, words
+from ebbtide.server.web import canary, form, words
 from ebbtide.server.web.assets import CACHE_FOREVER
 from ebbtide.server.web.errors import PageError
 from ebbtide.server.web.fields import ALL_STEPS, LISTS, STEPS, list_completions
@@ -45,10 +43,6 @@ TABS: Final = {"yaml": "YAML", "manifests": "Manifests", "explanation": "Explana
 MAX_PATH_CHARACTERS: Final = 200
 #: The maximum length of a number in the choice of a model.
 MAX_DIGITS: Final = 7
-#: A part of valid JSON.
-JSON_PART: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
-#: The maximum number of phases that the progress page keeps.
-MAX_PHASES: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +106,7 @@ class FormState:
 
 
 def show_new_form(visit: PageVisit) -> Response:
-    """Show the form, filled from an example; redirect to ``edit`` for a live workload."""
-    if visit.query("name"):
-        return visit.redirect(f"{workload_path(visit.query('namespace'), visit.query('name'))}/edit")
+    """Show the form, filled from an example."""
     key = visit.query("example")
     chosen = load_examples().get(key)
     if key and chosen is None:
@@ -160,7 +152,7 @@ def _normalize_newlines(text: str) -> str:
 def _read_form_state(visit: PageVisit) -> FormState:
     """Return the state of a submitted form after the action of its button."""
     fields = visit.form
-    base, text = _normalize_newlines(fields.get("base", "")), format_json(_normalize_newlines(fields.get("yaml", "")))
+    base, text = _normalize_newlines(fields.get("base", "")), _normalize_newlines(fields.get("yaml", ""))
     profile = visit.backend.profile
     spec = form.read_spec(text, profile)
     refused: tuple[str, ...] = ()
@@ -183,8 +175,7 @@ def _read_form_state(visit: PageVisit) -> FormState:
     posted = {part: fields.get(f"model-{part}") for part in ("name", "gpu", "context", "requests")}
     model = ModelChoice(**{part: text[:80] for part, text in posted.items() if text is not None})
     if fields.get("do") == "model" and (proposed := model.propose(to_zero=_scales_to_zero(text))) and proposed.fields:
-        filled = form.fill_fields(text, proposed.fields)
-        text, refused = filled.text, (*refused, *filled.refused)
+        text = form.fill_fields(text, proposed.fields)
     namespace, _, name = fields.get("of", "").partition("/")
     tab = fields.get("tab", "")
     of, tab = (namespace, name) if name else None, tab if tab in TABS else "yaml"
@@ -235,8 +226,7 @@ def _render_form_page(visit: PageVisit, state: FormState, status: int = 200, **c
         lists=LISTS,
         fixes={_problem_key(spec.problems[number]): offered for number, offered in fixes.items()},
         key=_problem_key,
-        beside=form.list_unshown_fields(visible_spec.data),
-        choices=_list_choices(visit),
+        choices={"pools": [pool.name for pool in visit.backend.profile.spec.node_pools]},
         marks=_mark_lines(spec),
         examples=load_examples().values(),
         models=model_catalog.MODELS.values(),
@@ -247,29 +237,6 @@ def _render_form_page(visit: PageVisit, state: FormState, status: int = 200, **c
         panel=_render_panel(visit, spec, state.tab),
         **context,
     )
-
-
-def format_json(text: str) -> str:
-    """Return a JSON document on one line with line breaks, so that its problems have lines; other text is unchanged."""
-    stripped = text.strip()
-    if not stripped.startswith("{") or "\n" in stripped or len(stripped) > form.MAX_SPEC_CHARACTERS:
-        return text
-    try:
-        json.loads(stripped)
-    except (ValueError, RecursionError):
-        return text
-    # The parts stay as they are, since another writer could change a number.
-    result, indent = "", "\n"
-    for part in JSON_PART.findall(stripped):
-        if part in "}]":
-            indent = indent[:-2]
-            result += indent + part
-        elif part in "{[":
-            indent += "  "
-            result += part + indent
-        else:
-            result += part + {",": indent, ":": " "}.get(part, "")
-    return "\n".join(line for line in result.split("\n") if line.strip()) + "\n"
 
 
 def describe_fit(visit: PageVisit, spec: form.ParsedSpec) -> str:
@@ -313,42 +280,24 @@ def _sum_gpu_requests(spec: form.ParsedSpec) -> dict[str, float]:
     return {}
 
 
-@dataclass(frozen=True, slots=True)
-class ProjectChoice:
-    """A project of the form: its label with what is left of its GPU quota, and the sentence about it."""
-
-    label: str
-    quota: str = ""
-
-
-def _list_projects(visit: PageVisit) -> dict[str, ProjectChoice]:
-    """Return the visible projects by name; their labels are short, since a list does not wrap them."""
+def _list_projects(visit: PageVisit) -> dict[str, tuple[str, str]]:
+    """Return the visible projects by name: a label with what is left of the GPU quota, which is short, and a sentence."""
     try:
         rows = visit.backend.reads.projects(visit.user).value
     except ClusterError:
-        return {}
+        return {name: (name, "") for name in visit.backend.profile.spec.projects.known}
     choices = {}
     for row in rows:
         uses = [use for use in list_quota_uses(row) if "GPU" in use.label and use.limit]
         left = ", ".join(f"{use.free} {use.label.removesuffix('s') if use.free == '1' else use.label}" for use in uses)
         quota = ", ".join(f"{use.free} of {use.hard} {use.label}" for use in uses)
-        choices[row.name] = ProjectChoice(
-            f"{row.name} ({left} left)" if left else row.name, f"Quota left: {quota}." if quota else ""
-        )
+        label = f"{row.name} ({left} left)" if left else row.name
+        choices[row.name] = label, f"Quota left: {quota}." if quota else ""
     return choices
 
 
 def _problem_key(problem: Any) -> tuple[str, str, int]:
     return (problem.code, problem.path, problem.line)
-
-
-def _list_choices(visit: PageVisit) -> dict[str, list[str]]:
-    cluster = visit.backend.profile.spec
-    try:
-        projects = [row.name for row in visit.backend.reads.projects(visit.user).value]
-    except ClusterError:
-        projects = [*cluster.projects.known]
-    return {"projects": projects, "pools": [pool.name for pool in cluster.node_pools]}
 
 
 def _mark_lines(spec: form.ParsedSpec) -> list[tuple[int, str, str]]:
@@ -427,7 +376,7 @@ def _describe_price(visit: PageVisit, planned: ApplyPlan) -> str:
 
 
 def submit_form(visit: PageVisit) -> Response:
-    """Apply the spec and redirect to the progress page."""
+    """Apply the spec and redirect to the workload's page, which shows the rollout."""
     state = _read_form_state(visit)
     try:
         documents = visit.backend.specs.documents(state.text)
@@ -444,45 +393,4 @@ def submit_form(visit: PageVisit) -> Response:
             str(error),
         )
     first = submitted.planned[0].workload
-    since = visit.backend.clock.now()
-    return visit.redirect(f"{workload_path(first.namespace, first.name, '/new/progress')}?since={since:.3f}")
-
-
-def show_rollout(visit: PageVisit) -> Response:
-    """Show the progress of a workload by phase; the phases seen before are query parameters."""
-    namespace, name = visit.place
-    now = visit.backend.clock.now()
-    try:
-        since = float(visit.query("since"))
-    except ValueError:
-        since = now
-    since = since if 0 <= since <= now else now
-    status: Status | None = None
-    try:
-        status = visit.read_status()
-    except ClusterError:
-        if now - since > 60:  # noqa: PLR2004 - seconds until the cache must have the workload
-            raise
-    history = [tuple(text.split("|", 2)) for text in visit.request.query_params.getlist("seen")[-MAX_PHASES:]]
-    steps = [step for step in history if len(step) == 3]  # noqa: PLR2004 - time, phase, and reason, as below
-    if status is not None and (not steps or steps[-1][1:] != (status.phase, status.why)):
-        steps.append((f"{now - since:.1f}", status.phase, status.why))
-    return visit.render_page(
-        "progress",
-        page="",
-        namespace=namespace,
-        name=name,
-        since=f"{since:.3f}",
-        steps=steps,
-        workload=status,
-        done=status is not None and is_settled(status),
-        curl=playground.call_command(status, visit.read_workload()) if status is not None else "",
-        elapsed=now - since,
-    )
-
-
-def is_settled(status: Status) -> bool:
-    """Return True if a rollout is over: enough replicas are ready, or it has failed or stopped."""
-    replicas = status.replicas
-    enough = replicas.ready >= min(replicas.wanted, max(replicas.minimum, 1))
-    return status.settled and (status.phase != "Running" or enough)
+    return visit.redirect(f"{workload_path(first.namespace, first.name)}?told=applied")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from starlette.responses import Response
 
@@ -36,27 +36,6 @@ class Alert:
     title: str
     words: str
     tab: str
-
-
-@dataclass(frozen=True, slots=True)
-class ClusterFigures:
-    """The figures of all visible workloads together; None if unknown."""
-
-    rate: float | None
-    #: Areas over the last 30 minutes.
-    rate_area: str
-    gpu_area: str
-    #: GPUs of ready replicas, and each resource of the nodes with its used and total amount.
-    gpus: float | None
-    resources: list[tuple[str, float, float]]
-    #: Replicas that are desired but not ready, now and over the last 30 minutes, and the workloads that wait for resources.
-    waiting: int
-    waiting_area: str
-    pending: int
-    met: int
-    violated: int
-    undecided: int
-    cost: float | None
 
 
 def show_overview(visit: PageVisit) -> Response:
@@ -113,8 +92,8 @@ def list_alerts(rows: Sequence[TideRow]) -> list[Alert]:
     return alerts
 
 
-def sum_figures(visit: PageVisit, rows: Sequence[TideRow], histories: Mapping[Ref, History]) -> ClusterFigures:
-    """Return the figures of all workloads together."""
+def sum_figures(visit: PageVisit, rows: Sequence[TideRow], histories: Mapping[Ref, History]) -> dict[str, Any]:
+    """Return the figures of all visible workloads together, None if unknown, and areas over the last 30 minutes."""
     statuses = [row.status for row in rows]
     gpus_of = {ref: slo.gpus for ref, slo in objectives.read_objectives(visit, statuses).items() if slo.gpus}
     rates, gpu_rows, waiting_rows = [], [], []
@@ -131,20 +110,21 @@ def sum_figures(visit: PageVisit, rows: Sequence[TideRow], histories: Mapping[Re
     gpus_now = sum(row.replicas.ready * gpus_of.get(Ref(row.namespace, row.name), 0.0) for row in statuses)
     price = visit.backend.gpu_hour
     states = [row.slo.state for row in rows]
-    return ClusterFigures(
-        rate=next((value for value in reversed(total_rates) if value is not None), None),
-        rate_area=tide.draw_total(total_rates),
-        gpu_area=tide.draw_total(total_gpus),
-        gpus=gpus_now if gpus_of else None,
-        resources=_list_resources(visit),
-        waiting=sum(max(0, row.replicas.wanted - row.replicas.ready) for row in statuses),
-        waiting_area=tide.draw_total(tide.add_series(waiting_rows)),
-        pending=sum(row.phase == "Pending" for row in statuses),
-        met=states.count("met"),
-        violated=states.count("violated"),
-        undecided=states.count("unknown"),
-        cost=None if price is None else gpus_now * price,
-    )
+    return {
+        "rate": next((value for value in reversed(total_rates) if value is not None), None),
+        "rate_area": tide.draw_total(total_rates),
+        "gpus": gpus_now if gpus_of else None,
+        "gpu_area": tide.draw_total(total_gpus),
+        "resources": _list_resources(visit),
+        # Replicas that are desired but not ready, and the workloads that wait for resources.
+        "waiting": sum(max(0, row.replicas.wanted - row.replicas.ready) for row in statuses),
+        "waiting_area": tide.draw_total(tide.add_series(waiting_rows)),
+        "pending": sum(row.phase == "Pending" for row in statuses),
+        "met": states.count("met"),
+        "violated": states.count("violated"),
+        "undecided": states.count("unknown"),
+        "cost": None if price is None else gpus_now * price,
+    }
 
 
 def _list_resources(visit: PageVisit) -> list[tuple[str, float, float]]:

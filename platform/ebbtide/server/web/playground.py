@@ -1,8 +1,8 @@
-"""The playground of a workload: a request through this server, streamed to the page, and the same request as code.
+"""The playground of a workload: a request through this server, streamed to the page, and the same request as a command.
 
 Only the workload's own URL is called, with the permission of ``Backend.find_endpoint``. A request of the form goes through
 the protection of all forms. Without JavaScript, the response is a whole page.
-Upstream: html.spec.whatwg.org (server-sent events), everything.curl.dev, nodejs.org/api/http.html.
+Upstream: html.spec.whatwg.org (server-sent events), everything.curl.dev.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from ebbtide.cluster.read.served_model import find_served_model
 from ebbtide.cluster.read.status import Status
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.prose import make_printable
+from ebbtide.server.api.workers import CallerSlots
 from ebbtide.server.web import words
 from ebbtide.server.web.errors import PageError
 from ebbtide.server.web.pulse import stream_events
 from ebbtide.server.web.shared import forward_command
-from ebbtide.server.web.slots import CallerSlots
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 #: Maximum lengths of the form's fields in characters, and of the part of a response that is shown, in bytes.
 MAX_PATH_CHARACTERS: Final = 2_000
-MAX_NAME_CHARACTERS: Final = 200
-MAX_TEXT_CHARACTERS: Final = 100_000
 MAX_RESPONSE_BYTES: Final = 1 << 18
 MAX_TOKENS: Final = 100_000
 #: Seconds that a request may take: streamed, and before a whole page, which must be shorter than the server's own limit.
@@ -59,7 +57,6 @@ EXECUTOR: Final = ThreadPoolExecutor(MAX_CALLS, "call")
 #: A path in origin form: printable ASCII without spaces.
 PATH: Final = re.compile(r"/[!-~]*")
 STREAM: Final = "text/event-stream"
-LANGUAGES: Final = {"curl": "curl", "python": "Python", "javascript": "JavaScript (ES module)"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +113,8 @@ def parse_request(form: Mapping[str, str]) -> PlaygroundRequest:
     tokens, method = form.get("max-tokens", "").strip(), form.get("method", "GET")
     kind = "chat" if form.get("kind") == "chat" else "raw"
     trouble = ""
-    if any(len(text) > MAX_TEXT_CHARACTERS for text in fields.values()):
-        trouble = f"The text is too long: use at most {MAX_TEXT_CHARACTERS:,} characters."
-    elif kind == "chat" and not fields["message"].strip():
+    if kind == "chat" and not fields["message"].strip():
         trouble = "The message is empty: write one."
-    elif len(model) > MAX_NAME_CHARACTERS:
-        trouble = f"The model's name is too long: use at most {MAX_NAME_CHARACTERS} characters."
     elif tokens and not (tokens.isascii() and tokens.isdecimal() and len(tokens) < 7 and 0 < int(tokens) <= MAX_TOKENS):  # noqa: PLR2004 - six digits
         trouble = f"Invalid maximum number of tokens: must be a whole number from 1 to {MAX_TOKENS:,}."
     elif method not in METHODS:
@@ -147,8 +140,7 @@ def playground_context(
     return {
         "request": request,
         "methods": METHODS,
-        "languages": LANGUAGES,
-        "snippets": write_snippets(request, row, visit.backend.gateway, find_served_model(live.top)),
+        "curl": write_curl(request, row, visit.backend.gateway, find_served_model(live.top)),
         "forward": "" if not row.url or visit.backend.gateway or words.is_web(row.url) else forward_command(row),
         "why_not": why_not,
         "result": None,
@@ -178,8 +170,8 @@ async def send_request(visit: PageVisit, render: RenderTab) -> Response:
     Raises:
         LimitExceededError: too many requests of the caller, or of all callers, are in progress.
     """
-    if visit.form.get("do") == "snippets":
-        return await run_in_threadpool(_show_snippets, visit, render)
+    if visit.form.get("do") == "curl":
+        return await run_in_threadpool(_show_curl, visit, render)
     streamed = STREAM in visit.request.headers.get("accept", "")
     seconds = STREAM_SECONDS if streamed else PAGE_SECONDS
     row, endpoint, request, trouble = await run_in_threadpool(_prepare_call, visit, seconds)
@@ -327,7 +319,7 @@ def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}."
 
 
-def _show_snippets(visit: PageVisit, render: RenderTab) -> Response:
+def _show_curl(visit: PageVisit, render: RenderTab) -> Response:
     request, trouble = None, ""
     try:
         request = parse_request(visit.form)
@@ -337,15 +329,15 @@ def _show_snippets(visit: PageVisit, render: RenderTab) -> Response:
 
 
 def _render_tab(visit: PageVisit, render: RenderTab, request: PlaygroundRequest | None, **context: Any) -> Response:
-    """Render the whole page with a request, or for htmx only the snippets."""
+    """Render the whole page with a request, or for htmx only the command."""
     live, row = visit.read_workload(), visit.read_status()
     context = {**playground_context(visit, live, row, request), **context}
     if visit.is_partial:
-        return visit.render("comp_snippets.html", row=row, **context)
+        return visit.render("comp_curl.html", row=row, **context)
     return render(visit, "playground", context)
 
 
-# The snippets.
+# The command.
 
 
 def call_command(row: Status, live: LiveWorkload) -> str:
@@ -355,16 +347,15 @@ def call_command(row: Status, live: LiveWorkload) -> str:
     if not words.is_web(row.url):
         return forward_command(row)
     request = make_default_request(live)
-    return write_snippets(request, row, "", request.model)["curl"].replace(" \\\n  ", " ")
+    return write_curl(request, row, "", request.model).replace(" \\\n  ", " ")
 
 
-def write_snippets(request: PlaygroundRequest, row: Status, gateway: str, model: str) -> dict[str, str]:
-    """Return the request as code that works as printed, by language."""
+def write_curl(request: PlaygroundRequest, row: Status, gateway: str, model: str) -> str:
+    """Return the request as a curl command that works as printed; empty without a URL."""
     if not row.url:
-        return {}
-    host = urlsplit(row.url).netloc
+        return ""
     if gateway:
-        base, headers = gateway.rstrip("/"), {"Host": host}
+        base, headers = gateway.rstrip("/"), {"Host": urlsplit(row.url).netloc}
     elif words.is_web(row.url):
         base, headers = row.url.rstrip("/"), {}
     else:
@@ -375,96 +366,10 @@ def write_snippets(request: PlaygroundRequest, row: Status, gateway: str, model:
         body = make_chat_body(model or row.name, request.messages, request.max_tokens).decode()
     if body is not None:
         headers["Content-Type"] = "application/json" if body.lstrip()[:1] in {"{", "["} else "text/plain"
-    written = (method, f"{base}{path}", headers, body)
-    return {
-        "curl": _write_curl(*written, streamed=request.kind == "chat"),
-        "python": _write_python(*written, chat=request.kind == "chat"),
-        "javascript": _write_javascript(*written, chat=request.kind == "chat"),
-    }
-
-
-def _write_curl(method: str, url: str, headers: Mapping[str, str], body: str | None, *, streamed: bool) -> str:
-    parts = [f"curl {'--no-buffer ' if streamed else ''}{shlex.quote(url)}"]
+    parts = [f"curl {'--no-buffer ' if request.kind == 'chat' else ''}{shlex.quote(f'{base}{path}')}"]
     if method != ("GET" if body is None else "POST"):
         parts.append(f"--request {method}")
     parts += [f"--header {shlex.quote(f'{name}: {value}')}" for name, value in headers.items()]
     if body is not None:
         parts.append(f"--data-raw {shlex.quote(body)}")
     return " \\\n  ".join(parts)
-
-
-def _write_python(method: str, url: str, headers: Mapping[str, str], body: str | None, *, chat: bool) -> str:
-    lines = ["import json", "import urllib.request", ""] if chat else ["import urllib.request", ""]
-    if chat and body is not None:
-        data = json.loads(body)
-        lines += ["body = {", *(f"    {name!r}: {value!r}," for name, value in data.items()), "}"]
-    elif body is not None:
-        lines += [f"body = {body!r}"]
-    lines += ["request = urllib.request.Request(", f"    {url!r},"]
-    if body is not None:
-        lines += [f"    data={'json.dumps(body)' if chat else 'body'}.encode(),"]
-    if headers:
-        lines += [f"    headers={dict(headers)!r},"]
-    lines += [f"    method={method!r},", ")", "with urllib.request.urlopen(request, timeout=300) as response:"]
-    if not chat:
-        return "\n".join([*lines, "    print(response.status, response.read().decode())"])
-    return "\n".join(
-        [
-            *lines,
-            "    for line in response:",
-            '        data = line.decode().removeprefix("data:").strip()',
-            '        if data.startswith("{"):',
-            '            token = json.loads(data)["choices"][0]["delta"].get("content")',
-            '            print(token or "", end="", flush=True)',
-            "print()",
-        ]
-    )
-
-
-def _write_javascript(method: str, url: str, headers: Mapping[str, str], body: str | None, *, chat: bool) -> str:
-    """Return an ES module for Node.js 18 or later; without a ``Host`` header also for browsers."""
-    if "Host" in headers:
-        return _write_node(method, url, headers, body, chat=chat)
-    fields = [f"  method: {json.dumps(method)},"]
-    if headers:
-        fields.append(f"  headers: {json.dumps(headers)},")
-    if body is not None:
-        text = f"JSON.stringify({body})" if chat else json.dumps(body)
-        fields.append(f"  body: {text},")
-    lines = [f"const response = await fetch({json.dumps(url)}, {{", *fields, "});"]
-    if not chat:
-        return "\n".join([*lines, "console.log(response.status, await response.text());"])
-    lines += ["const decoder = new TextDecoder();", "for await (const chunk of response.body) {"]
-    return "\n".join([*lines, "  read(decoder.decode(chunk, {stream: true}));", "}", *_READ_CHAT])
-
-
-#: Prints the tokens of the lines in a text; the rest of an incomplete line is kept. A function may be used above its place.
-_READ_CHAT: Final = (
-    "",
-    "function read(text) {",
-    '  const lines = ((read.rest ?? "") + text).split("\\n");',
-    "  read.rest = lines.pop();",
-    '  for (const line of lines.map(row => row.replace(/^data:/, "").trim())) {',
-    '    if (line.startsWith("{")) process.stdout.write(JSON.parse(line).choices[0].delta?.content ?? "");',
-    "  }",
-    "}",
-)
-
-
-def _write_node(method: str, url: str, headers: Mapping[str, str], body: str | None, *, chat: bool) -> str:
-    """Return an ES module for Node.js, whose ``fetch`` does not send another ``Host`` header."""
-    library = urlsplit(url).scheme
-    text = "" if body is None else f"JSON.stringify({body})" if chat else json.dumps(body)
-    return "\n".join(
-        [
-            f'import {library} from "node:{library}";',
-            "",
-            f"const options = {{method: {json.dumps(method)}, headers: {json.dumps(headers)}}};",
-            f"const request = {library}.request({json.dumps(url)}, options, response => {{",
-            '  response.setEncoding("utf8");',
-            f'  response.on("data", {"read" if chat else "text => process.stdout.write(text)"});',
-            "});",
-            f"request.end({text});",
-            *(_READ_CHAT if chat else ()),
-        ]
-    )

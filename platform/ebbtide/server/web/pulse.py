@@ -1,8 +1,8 @@
-"""Change notifications for open pages: one watcher of the cache, for any number of pages.
+"""Change notifications for open pages, as server-sent events without content.
 
-A page receives ``changed`` at most once a second (less often if many pages are open), ``beat`` every 15 seconds without a
-change, and ``alive`` every second without either, as server-sent events without content. The page of a workload receives only the changes of its workload. A page
-then requests its own parts, with the caller's permissions.
+A page receives one event per second: ``changed`` after a change (less often if many pages are open), ``beat`` every 15 seconds
+without one, and otherwise ``alive``. The page of a workload receives only the changes of its workload. A page then requests its
+own parts, with the caller's permissions.
 Upstream: html.spec.whatwg.org, server-sent events.
 """
 
@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import suppress
-from dataclasses import dataclass, field
-from threading import Lock, Thread
+from dataclasses import dataclass
 from typing import Final
 
 from starlette.concurrency import run_in_threadpool
@@ -21,83 +19,42 @@ from starlette.responses import Response, StreamingResponse
 
 from ebbtide.server.api.backend import Backend
 
-#: Seconds between two ``beat`` events, and at least between two ``changed`` events.
-BEAT_SECONDS: Final = 15.0
-PAUSE_SECONDS: Final = 1.0
-#: Seconds after which a quiet stream says that it is connected, so that a page shows a lost connection within 3 seconds.
+#: Seconds between two events, so that a page shows a lost connection within 3 seconds, and between two ``beat`` events.
 ALIVE_SECONDS: Final = 1.0
-#: Seconds that each open page adds, since all pages share one process.
+BEAT_SECONDS: Final = 15.0
+#: Seconds between two ``changed`` events that each open page adds, since all pages share one process.
 PAUSE_SECONDS_PER_PAGE: Final = 0.1
 
 
 @dataclass(slots=True)
 class ChangePulse:
-    """The listeners, and one thread that waits for the cache; the thread ends with the last listener."""
+    """The number of open pages, and their events."""
 
     backend: Backend
-    #: The loop and the event of each page, and the namespace and name of the workload that it shows; None for all.
-    _listeners: set[tuple[asyncio.AbstractEventLoop, asyncio.Event, tuple[str, str] | None]] = field(
-        default_factory=set
-    )
-    _lock: Lock = field(default_factory=Lock)
-    _watching: bool = False
-
-    def _watch(self, version: int) -> None:
-        while True:
-            now = self.backend.cache.changes.wait(version, BEAT_SECONDS)
-            _, tops = self.backend.cache.changes.since(version)
-            changed = None if tops is None else {(top.namespace, top.name) for top in tops}
-            with self._lock:
-                if not self._listeners:
-                    self._watching = False
-                    return
-                if now != version:
-                    for loop, event, workload in self._listeners:
-                        if workload is not None and changed is not None and workload not in changed:
-                            continue
-                        with suppress(RuntimeError):
-                            # A server that shuts down has closed its event loop.
-                            loop.call_soon_threadsafe(event.set)
-            version = now
+    _open: int = 0
 
     async def events(self, request: Request, workload: tuple[str, str] | None = None) -> AsyncIterator[str]:
         """Yield events until the client disconnects, of one workload or of all."""
-        listener = (asyncio.get_running_loop(), asyncio.Event(), workload)
-        # Changes from here on are reported, even if the thread starts late.
-        version = await run_in_threadpool(self.backend.cache.changes.wait, -1, 0.0)
-        with self._lock:
-            self._listeners.add(listener)
-            start, self._watching = not self._watching, True
-        if start:
-            Thread(target=self._watch, args=(version,), name="ebbtide-pulse", daemon=True).start()
+        changes, loop = self.backend.cache.changes, asyncio.get_running_loop()
+        position = await run_in_threadpool(changes.number)
+        beat, ready = loop.time() + BEAT_SECONDS, loop.time()
+        self._open += 1
         try:
             yield "retry: 2000\nevent: open\ndata:\n\n"
-            loop = asyncio.get_running_loop()
-            beat = loop.time() + BEAT_SECONDS
-            ready = loop.time()
             while not await request.is_disconnected():
-                try:
-                    await asyncio.wait_for(listener[1].wait(), ALIVE_SECONDS)
-                except TimeoutError:
-                    if loop.time() < beat:
-                        yield "event: alive\ndata:\n\n"
-                        continue
-                    beat = loop.time() + BEAT_SECONDS
-                    yield "event: beat\ndata:\n\n"
-                    continue
-                if loop.time() < ready:
-                    # The next change is not due yet.
-                    await asyncio.sleep(min(ready - loop.time(), ALIVE_SECONDS))
-                    if loop.time() < ready:
-                        yield "event: alive\ndata:\n\n"
-                        continue
-                listener[1].clear()
-                beat = loop.time() + BEAT_SECONDS
-                ready = loop.time() + max(PAUSE_SECONDS, len(self._listeners) * PAUSE_SECONDS_PER_PAGE)
-                yield "event: changed\ndata:\n\n"
+                await asyncio.sleep(ALIVE_SECONDS)
+                event, now = "alive", loop.time()
+                if now >= ready and changes.peek_number() != position:
+                    position, tops = await run_in_threadpool(changes.since, position)
+                    if workload is None or tops is None or workload in {(top.namespace, top.name) for top in tops}:
+                        event, ready = "changed", now + self._open * PAUSE_SECONDS_PER_PAGE
+                if event == "alive" and now >= beat:
+                    event = "beat"
+                if event != "alive":
+                    beat = now + BEAT_SECONDS
+                yield f"event: {event}\ndata:\n\n"
         finally:
-            with self._lock:
-                self._listeners.discard(listener)
+            self._open -= 1
 
 
 def stream_events(lines: AsyncIterator[str]) -> Response:

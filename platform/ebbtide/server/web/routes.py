@@ -81,14 +81,9 @@ PAGES: Final[tuple[PageRoute, ...]] = (
     PageRoute("POST", "/new/check", new.check_form),
     PageRoute("POST", "/new/plan", new.show_plan),
     PageRoute("POST", "/new/submit", new.submit_form),
-    PageRoute("GET", "/new/progress/{namespace}/{name}", new.show_rollout),
     PageRoute("GET", "/simulate", simulate.show_simulation),
-    PageRoute("POST", "/simulate/with", simulate.show_simulation_of_spec),
-    PageRoute("POST", "/simulate/upload", simulate.upload_log),
     PageRoute("POST", "/simulate/run", simulate.run_page_simulation),
-    PageRoute("POST", "/simulate/tune", simulate.start_tuning),
-    PageRoute("GET", "/simulate/tune/{search}", simulate.show_search),
-    PageRoute("POST", "/simulate/tune/{search}/stop", simulate.stop_search),
+    PageRoute("POST", "/simulate/tune", simulate.find_settings),
     PageRoute("GET", "/workloads/{namespace}/{name}/do/{action}", actions.show_action),
     PageRoute("POST", "/workloads/{namespace}/{name}/do/{action}", actions.perform_action),
     PageRoute("GET", "/workloads/{namespace}/{name}/logs/stream", logs.follow_log),
@@ -102,10 +97,6 @@ PAGES: Final[tuple[PageRoute, ...]] = (
     PageRoute("POST", "/costs", costs.start_report),
     PageRoute("GET", "/costs/costs.csv", costs.download_report),
     PageRoute("GET", "/projects", projects.show_projects),
-    PageRoute("GET", "/projects/new", projects.show_project_form),
-    PageRoute("POST", "/projects/new", projects.save_project),
-    PageRoute("GET", "/projects/{name}/edit", projects.show_project_form),
-    PageRoute("POST", "/projects/{name}/edit", projects.save_project),
     PageRoute("GET", "/cluster", cluster.show_cluster),
     PageRoute("GET", "/cluster/doctor", cluster.show_findings),
 )
@@ -120,7 +111,7 @@ class PageRouter(APIRouter):
     @staticmethod
     def warm_up() -> None:
         """Compute what all visits share and the first one would wait for: the form's fields take more than a second."""
-        fields.list_field_groups()
+        fields.list_controls()
         new.hash_fields()
         assets.compress_assets()
 

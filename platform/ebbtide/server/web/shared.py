@@ -49,9 +49,9 @@ RESOURCES: Final = (
 # Workloads.
 
 
-def workload_path(namespace: str, name: str, lead: str = "/workloads") -> str:
-    """Return the path of a workload's page, or with ``lead`` of another page about it."""
-    return f"{lead}/{quote(namespace, safe='')}/{quote(name, safe='')}"
+def workload_path(namespace: str, name: str) -> str:
+    """Return the path of a workload's page."""
+    return f"/workloads/{quote(namespace, safe='')}/{quote(name, safe='')}"
 
 
 def forward_command(row: Status) -> str:

@@ -6,12 +6,12 @@ Without a target, the requests per second and the replicas are drawn on separate
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from ebbtide.cluster.slo.source import History
+from ebbtide.server.web.charts import draw_path
 
 #: Seconds of the drawing and between two points; a point takes ``STEP_WIDTH`` units of the drawing's width.
 SPAN_SECONDS: Final = 1800.0
@@ -39,8 +39,6 @@ class Tide:
     needed_replicas: float | None
     ready_replicas: float | None
     rate: float | None
-    #: The share of the known time with a load above the capacity.
-    overload: float | None
 
     @property
     def load_share(self) -> float | None:
@@ -86,23 +84,29 @@ def draw_tide(history: History | None) -> Tide | None:
     # A load of less than one replica does not fill the drawing.
     top = max(*highest, 1.0)
     load_top, ready_top = (top, top) if is_compared else (highest[0] or 1.0, highest[1] or 1.0)
-    pairs = [(a, b) for a, b in zip(load, ready, strict=True) if a is not None and b is not None]
     return Tide(
-        load=_draw_area(load, load_top),
-        ready=_draw_steps(ready, ready_top),
-        capacity=_draw_steps(ready, ready_top, is_closed=True),
+        load=_draw(load, load_top, closed=True),
+        ready=_draw(ready, ready_top, stepped=True),
+        capacity=_draw(ready, ready_top, stepped=True, closed=True),
         cold_starts=tuple(index * STEP_WIDTH for index, _ in history.find_cold_starts()),
         is_compared=is_compared,
         needed_replicas=_find_latest(needed),
         ready_replicas=_find_latest(ready),
         rate=_find_latest(rate),
-        overload=sum(a > b for a, b in pairs) / len(pairs) if pairs and is_compared else None,
     )
 
 
 def draw_total(values: Sequence[float | None]) -> str:
     """Return an area of values for a box of ``WIDTH`` by ``HEIGHT``."""
-    return _draw_area(values, _find_highest(values) or 1.0)
+    return _draw(values, _find_highest(values) or 1.0, closed=True)
+
+
+def _draw(values: Sequence[float | None], top: float, *, stepped: bool = False, closed: bool = False) -> str:
+    points = [
+        None if value is None else (index * STEP_WIDTH, HEIGHT - round(value / top * HEIGHT * FILL))
+        for index, value in enumerate(values)
+    ]
+    return draw_path(points, stepped=stepped, bottom=HEIGHT if closed else None)
 
 
 def add_series(rows: Sequence[Sequence[float | None]]) -> list[float | None]:
@@ -119,46 +123,3 @@ def _find_highest(values: Sequence[float | None]) -> float:
 
 def _find_latest(values: Sequence[float | None]) -> float | None:
     return next((value for value in reversed(values) if value is not None), None)
-
-
-def _scale_height(value: float, top: float) -> int:
-    return HEIGHT - round(value / top * HEIGHT * FILL)
-
-
-def _list_runs(values: Sequence[float | None], top: float) -> list[tuple[int, list[int]]]:
-    """Return the runs of known values: the index of the first one, and their heights."""
-    runs: list[tuple[int, list[int]]] = []
-    is_open = False
-    for index, value in enumerate(values):
-        if value is None:
-            is_open = False
-            continue
-        if not is_open:
-            runs.append((index, []))
-        is_open = True
-        runs[-1][1].append(_scale_height(value, top))
-    return runs
-
-
-def _draw_area(values: Sequence[float | None], top: float) -> str:
-    """Return the area below values, in relative commands, which are short and compress well."""
-    parts = []
-    for first, heights in _list_runs(values, top):
-        lines = "".join(f"l{STEP_WIDTH} {after - before}" for before, after in itertools.pairwise(heights))
-        parts.append(f"M{first * STEP_WIDTH} {HEIGHT}V{heights[0]}{lines}V{HEIGHT}z")
-    return "".join(parts)
-
-
-def _draw_steps(values: Sequence[float | None], top: float, *, is_closed: bool = False) -> str:
-    """Return values as steps, each until the next one; ``is_closed`` for the area below them."""
-    parts = []
-    for first, heights in _list_runs(values, top):
-        x = first * STEP_WIDTH
-        parts.append(f"M{x} {HEIGHT}V{heights[0]}" if is_closed else f"M{x} {heights[0]}")
-        for before, after in itertools.pairwise(heights):
-            x += STEP_WIDTH
-            if after != before:
-                parts.append(f"H{x}V{after}")
-        end = (first + len(heights) - 1) * STEP_WIDTH
-        parts.append(f"H{end}V{HEIGHT}z" if is_closed else f"H{end}")
-    return "".join(parts)

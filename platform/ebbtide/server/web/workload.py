@@ -124,7 +124,6 @@ DONE_MESSAGES: Final = {
     "suspend": "Suspending the workload. Its spec is kept.",
     "resume": "Resuming the workload.",
     "promote": "Promoting the canary: the newest revision receives all requests.",
-    "weight": "Canary weight changed.",
     "abort": "Canary aborted: the stable revision receives all requests until the next apply.",
     "rollback": "All requests are routed to the selected revision until the next apply.",
     "applied": "Spec applied. This page shows the rollout.",
@@ -457,17 +456,10 @@ def _bound_curves(replicas: Replicas, curves: Sequence[Curve], count: int) -> li
     else:
         bounds = [("minimum", replicas.minimum), ("maximum", replicas.maximum)]
     return [
-        Curve(
-            label,
-            [float(bound)] * count,
-            LIMIT_COLOUR,
-            dashed=True,
-            bound=True,
-            loose=bound > MAX_BOUND_RATIO * max(highest, 1.0),
-        )
+        Curve(label, [float(bound)] * count, LIMIT_COLOUR, dashed=True, bound=True)
         for label, bound in bounds
-        # A maximum of 0 means unlimited.
-        if bound or label == "minimum"
+        # A maximum of 0 means unlimited, and one far above the values is not part of the scale.
+        if label == "minimum" or 0 < bound <= MAX_BOUND_RATIO * max(highest, 1.0)
     ]
 
 
@@ -490,19 +482,10 @@ def _total_load(values: Mapping[str, list[float | None]]) -> dict[str, list[floa
 
 
 def serve_series(visit: PageVisit) -> Response:
-    """Return the charts of a workload as JSON, all or those in ``charts``; with ``since`` only the points after that time."""
+    """Return the charts of a workload as JSON, all or those in ``charts``."""
     drawn_charts = load_charts(visit, visit.read_workload(), visit.read_status(), chosen_range(visit))
     selected = visit.query("charts", ",".join(CHARTS)).split(",")
-    known = _parse_time(visit.query("since"))
-    return JSONResponse(
-        serialize_body(
-            {
-                name: chart if known is None else chart.cut_before(known)
-                for name, chart in drawn_charts.items()
-                if name in selected
-            }
-        )
-    )
+    return JSONResponse(serialize_body({name: chart for name, chart in drawn_charts.items() if name in selected}))
 
 
 def _parse_time(text: str) -> float | None:

@@ -69,24 +69,15 @@
     },
   });
 
-  // Of a part that updates itself, only the changed lines are sent (RFC 3229), and nothing if none changed.
-  const shown = new WeakMap(), whole = new WeakMap();
+  // A part that updates itself is sent only if it changed.
+  const shown = new WeakMap();
   document.addEventListener("htmx:configRequest", event => {
     const {elt, target, path, headers} = event.detail, known = shown.get(target);
-    if (elt === target && known?.path === path) { headers["If-None-Match"] = known.tag; headers["A-IM"] = "lines"; }
-  });
-  document.addEventListener("htmx:beforeSwap", event => {
-    const {target, xhr} = event.detail, known = shown.get(target);
-    if (xhr.status !== 226) return;
-    if (xhr.getResponseHeader("Delta-Base") !== known?.tag) { shown.delete(target); event.detail.shouldSwap = false; return; }
-    const lines = known.text.split("\n");
-    for (const [start, end, fresh] of JSON.parse(xhr.responseText).reverse()) lines.splice(start, end - start, ...fresh);
-    event.detail.serverResponse = lines.join("\n");
-    whole.set(xhr, event.detail.serverResponse);
+    if (elt === target && known?.path === path) headers["If-None-Match"] = known.tag;
   });
   document.addEventListener("htmx:afterSwap", event => {
     const {target, xhr, requestConfig} = event.detail, tag = xhr.getResponseHeader("ETag");
-    if (tag && requestConfig.elt === target) shown.set(target, {path: requestConfig.path, tag, text: whole.get(xhr) ?? xhr.responseText}); else shown.delete(target);
+    if (tag && requestConfig.elt === target) shown.set(target, {path: requestConfig.path, tag}); else shown.delete(target);
   });
 
   // Announcements for screen readers, and toasts.

@@ -4,8 +4,7 @@
 // drawing, which remains if JavaScript is off.
 //
 // Data: {"time": [seconds…], "unit": "s", "series": [{"label", "values": […or null], "colour": 0…5, "dashed", "stepped", // prose: the key's name
-// "fill", "bound", "loose"}], "moments": bool (Unix times instead of elapsed seconds), "whole": bool (only integers on the scale),
-// "first": time of the first point, if the response has only the last points}
+// "fill", "bound"}], "moments": bool (Unix times instead of elapsed seconds), "whole": bool (only integers on the scale)}
 (() => {
   const {all, $} = window.ebbtide;
   const made = new Map();
@@ -68,7 +67,7 @@
         {...axis, size: 44, space: 30, ...(data.whole ? {incrs: WHOLE} : {}), values: (chart, values) => ticks(values, data.unit)},
       ],
       series: [{}, ...data.series.map(series => ({
-        label: series.label, width: series.bound ? 1 : 1.5, spanGaps: false, auto: !series.loose,
+        label: series.label, width: series.bound ? 1 : 1.5, spanGaps: false,
         stroke: strokeOf(series, data), fill: series.fill ? colour(`c${series.colour}`, .1) : undefined,
         dash: series.dashed ? [4, 3] : undefined, points: {show: false},
         paths: series.stepped ? uPlot.paths.stepped({align: 1}) : undefined,
@@ -189,7 +188,7 @@
       if (wanted === time) show(found);
     }, 80);
   }
-  const shapeOf = data => JSON.stringify(data.series.map(series => [series.label, series.colour, series.loose]));
+  const shapeOf = data => JSON.stringify(data.series.map(series => [series.label, series.colour]));
   const values = data => [data.time, ...data.series.map(series => series.values)];
   function draw(figure, data) {
     const plot = $(".plot", figure), old = made.get(figure);
@@ -234,8 +233,7 @@
     const chart = data && figure.dataset.part ? data[figure.dataset.part] : data;
     if (chart && figure.isConnected) draw(figure, chart);
   }
-  // Figures with the same address share one response, which is requested again when the next points are due, and then only
-  // with the last points. A lost connection is shown by app.js.
+  // Figures with the same address share one response, which is requested again when the next points are due. A lost connection is shown by app.js.
   const answers = new Map();
   const fetched = address => fetch(address, {headers: {Accept: "application/json"}}).then(answer => answer.ok ? answer.json() : null).catch(() => null);
   function request(address) {
@@ -243,30 +241,13 @@
     if (known && performance.now() < known.due) return known.charts;
     const answer = {due: Infinity};
     answer.charts = (async () => {
-      const charts = await update(address, await known?.charts);
+      const charts = await fetched(address) ?? await known?.charts;
       const {time} = Object.values(charts ?? {})[0] ?? {time: []};
       answer.due = performance.now() + (time.length > 1 ? Math.min(Math.max(time[1] - time[0], 5), 15) - 1 : 3) * 1000;
       return charts;
     })();
     answers.set(address, answer);
     return answer.charts;
-  }
-  async function update(address, old) {
-    const last = old && Object.values(old)[0]?.time.at(-1);
-    if (last == null) return fetched(address);
-    const fresh = await fetched(`${address}&since=${last}`);
-    if (!fresh) return old;
-    const charts = Object.entries(fresh).map(([name, chart]) => [name, chart.first == null ? chart : join(old[name], chart)]);
-    return charts.every(([, chart]) => chart) ? Object.fromEntries(charts) : fetched(address);
-  }
-  // Return a whole chart from an earlier one and its last points, or null if they do not have the same series.
-  function join(old, fresh) {
-    if (!old || shapeOf(old) !== shapeOf(fresh)) return null;
-    const kept = old.time.map((time, at) => at).filter(at => old.time[at] >= fresh.first && old.time[at] < fresh.time[0]);
-    const time = [...kept.map(at => old.time[at]), ...fresh.time];
-    const series = fresh.series.map((row, of) => ({...row, values: row.bound
-      ? time.map(() => row.values[0]) : [...kept.map(at => old.series[of].values[at]), ...row.values]}));
-    return time[0] === fresh.first ? {...fresh, time, series} : null;
   }
   async function refresh() {
     for (const figure of [...made.keys()]) if (!figure.isConnected) end(figure);

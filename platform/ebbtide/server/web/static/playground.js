@@ -128,13 +128,13 @@
   document.addEventListener("keydown", event => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && event.target.form?.id === "playground") { event.preventDefault(); event.target.form.requestSubmit(); }
   });
-  // The code follows the form.
+  // The command follows the form.
   let pending;
   document.addEventListener("input", event => {
     const form = event.target.form;
     if (form?.id !== "playground") return;
     clearTimeout(pending);
-    pending = setTimeout(() => htmx.ajax("POST", form.action, {source: "#snippets", target: "#snippets", swap: "morph", values: {...Object.fromEntries(new FormData(form)), do: "snippets"}}), 300);
+    pending = setTimeout(() => htmx.ajax("POST", form.action, {source: "#curl", target: "#curl", swap: "morph", values: {...Object.fromEntries(new FormData(form)), do: "curl"}}), 300);
   });
   addEventListener("pagehide", () => running?.abort());
 })();
