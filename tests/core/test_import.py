@@ -711,6 +711,10 @@ NEEDED: tuple[tuple[str, Callable[[dict[str, Any]], bool]], ...] = (
 NEEDED_BY = {
     "gpu-utilization-per-container-one-device": "a portion of one device is rendered like a portion without a "
     "number of devices, but the metric depends on that number",
+    **dict.fromkeys(
+        ("endpoint", "endpoint-several", "slo-every-field", "slo-first-token-above-p95"),
+        "the endpoint or the SLO says that answers are streamed, and the object shows neither",
+    ),
 }
 
 

@@ -31,10 +31,6 @@ ZERO = {"minReplicas": 0, "maxReplicas": 1, "initialReplicas": 0}
 LANGUAGE_MODEL = "ebbtide.local/e2e/llm:v1"
 STORED = "ebbtide-endpoint-keys"
 """The Secret with the keys of a project."""
-FULL_DUPLEX = {
-    "spec": {"template": {"metadata": {"annotations": {"features.knative.dev/http-full-duplex": "Enabled"}}}}
-}
-"""Without it, Knative's proxies cut some streams on a busy node: docs/troubleshooting.md."""
 WORDS: Any = [{"role": "user", "content": "Describe the tide of this morning, please."}]
 TOKENS = 100
 KEYS = 200
@@ -103,8 +99,7 @@ def works(stage: Stage, key: str, model: str) -> None:
 def test_two_models(stage: Stage) -> None:
     """OpenAI's client, unchanged: two models behind one URL, one of them from zero, streamed and not."""
     for name, autoscaling in (("zero", ZERO), ("here", ONE)):
-        patches = [{"kind": "Service", "patch": FULL_DUPLEX}]
-        publish(stage, name, autoscaling=autoscaling, image=LANGUAGE_MODEL, patches=patches)
+        publish(stage, name, autoscaling=autoscaling, image=LANGUAGE_MODEL)
         stage.ready(name)
     key = create_key(stage, "client")
     client = make_openai(stage, key)
