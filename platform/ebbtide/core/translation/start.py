@@ -325,7 +325,7 @@ def _find_engine(plan: Plan) -> Engine | None:
 
 
 def _describe_lacking(engine: Engine | None, attribute: str, words: str) -> str:
-    """Return the message that a server lacks a feature; ``{}`` in ``words`` are the engines that have it."""
+    """Return the message about a feature that only other servers have; ``{}`` in ``words`` are the engines that have it."""
     known = " and ".join(row.name for row in ENGINES if getattr(row, attribute))
     return f"{'the server of this image' if engine is None else engine.name} {words.format(known)}"
 
