@@ -33,7 +33,7 @@ QUERIES: Final = {
     "metrics": {"metricType": "LATENCY", "start": "2027-01-15T07:00:00Z", "end": "2027-01-15T08:00:00Z"},
 }
 #: Paths with a body that only translate: every authenticated user may call them, and they read nothing from the cluster.
-PURE: Final = {"render", "check", "explain", "simulate"}
+PURE: Final = {"render", "check", "explain", "simulate", "tune"}
 #: Paths of a dry run, for which a reader's response contains the denial, and of a report that is computed.
 ASKS: Final = {"plan", "doctor", "costs"}
 #: Paths that concern no project: their response must not contain data of one.

@@ -28,11 +28,13 @@ from ebbtide.cluster.client.protocol import (
 from ebbtide.core.base import keys
 from ebbtide.core.base.paths import get_at
 from ebbtide.sandbox.backend import ANONYMOUS_CALLER
-from ebbtide.server.api import app, workers
+from ebbtide.server.api import app, simulation, workers
 from ebbtide.server.api.access import Caller
 from ebbtide.server.api.app import make_app
 from ebbtide.server.api.gate import LOCAL, ServerSettings
+from ebbtide.server.api.offline import InputError
 from ebbtide.server.api.workers import LimitExceededError, Workers
+from ebbtide.simulator.request import SimulationRequest
 from live_cluster import SCALING
 
 if TYPE_CHECKING:
@@ -180,6 +182,16 @@ def test_the_text_of_a_backend_contains_no_secret() -> None:
     _, backend = serving.backend(session_keys=(key,), local_caller=user)
     assert key not in repr(backend)
     assert user.token not in repr(backend)
+    backend.stop()
+
+
+def test_a_search_is_bounded() -> None:
+    _, backend = serving.backend()
+    request = SimulationRequest(serving.document("chat"), "constant:1rps,1m", evaluations=simulation.EVALUATIONS + 1)
+    with pytest.raises(InputError, match="errors"):
+        backend.specs.tune(request)
+    with pytest.raises(InputError):
+        backend.specs.tune(SimulationRequest(serving.document("chat"), "constant:1rps,1m"))
     backend.stop()
 
 

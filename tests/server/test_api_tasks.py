@@ -1,4 +1,4 @@
-"""The work that the server gives to other processes, called in this one: simulations, and checks of long texts."""
+"""The work that the server gives to other processes, called in this one: simulations, searches, and checks of long texts."""
 
 from __future__ import annotations
 

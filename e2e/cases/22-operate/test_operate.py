@@ -110,7 +110,8 @@ def test_project(stage: Stage) -> None:
         stage, "project", "create", stage.project, "--cpu", "2", "--memory", "4Gi", "--member", account, "-y"
     )
     assert made.returncode == 0, made.stderr
-    (row,) = json.loads(ebbtide(stage, "project", "describe", stage.project, "-o", "json").stdout)
+    rows = json.loads(ebbtide(stage, "project", "list", "-o", "json").stdout)
+    row = next(row for row in rows if row["name"] == stage.project)
     assert row["members"] == [account]
     assert {share["resource"]: share["hard"] for share in row["quota"]} == {"cpu": "2", "memory": "4Gi"}
 

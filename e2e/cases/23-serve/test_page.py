@@ -61,12 +61,11 @@ def test_page(stage: Stage, page: Page) -> None:
         expect(page.locator(".steps")).to_contain_text(f"Service {stage.namespace}/{NAME}")
         start = time.monotonic()
         page.get_by_role("button", name="Apply").click()
-        expect(page.get_by_role("heading", name="Ready for requests")).to_be_visible()
+        expect(page.get_by_role("heading", name=NAME)).to_be_visible()
+        expect(page.locator("main")).to_contain_text("Running")
         took = time.monotonic() - start
         assert stage.ask(stage.host(NAME)).status_code == 200
 
-        page.get_by_role("link", name="View workload").click()
-        expect(page.get_by_role("heading", name=NAME)).to_be_visible()
         page.get_by_role("navigation", name=f"Parts of {NAME}").get_by_role("link", name="Pods", exact=True).click()
         (pod,) = stage.pods(NAME, ready=True)
         expect(page.locator("main")).to_contain_text(pod["metadata"]["name"])
@@ -74,7 +73,6 @@ def test_page(stage: Stage, page: Page) -> None:
         page.locator("#more-actions").click()
         page.get_by_role("link", name="Scale", exact=True).click()
         page.locator("dialog").get_by_label("Minimum replicas").fill("2")
-        page.locator("dialog").get_by_role("button", name="Review").click()
         page.locator("dialog").get_by_role("button", name="Scale").click()
         expect(page.locator("main")).to_contain_text("Scale updated")
         stage.until("both pods are there", lambda: len(stage.pods(NAME, ready=True)) == 2)

@@ -50,7 +50,8 @@ def test_language_model(stage: Stage) -> None:
     stage.apply(volume)
     ready_after = running(stage, pods=1)
     agrees(stage)
-    answer = json.loads(about(stage, "exec", NAME, "--", "/usr/bin/python3.11", "-c", CHAT).stdout)
+    (pod,) = names(stage)
+    answer = json.loads(stage.kubectl.run("exec", pod, "-n", NAMESPACE, "--", "/usr/bin/python3.11", "-c", CHAT))
     assert answer["usage"]["completion_tokens"] == 5, answer
     why = read(stage, "why", NAME)
     assert (why["scaler"], why["replicas"]["ready"]) == ("none", 1), why
