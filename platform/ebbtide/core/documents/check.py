@@ -25,8 +25,8 @@ MANY_SERVICES: Final = 1000
 #: The note in the summary of ``check`` about containers that may run as root.
 MAY_RUN_AS_ROOT: Final = "SEC003"
 #: Blocks on which the rules of other blocks depend: if one of them has an invalid field, no other problem is certain.
-DEPENDED: Final = {
-    ("spec", *block) for block in ((), ("model",), ("serving",), ("defaults",), ("autoscaling",), ("compute",))
+DEPENDED: Final = {("spec",)} | {
+    ("spec", block) for block in ("model", "serving", "defaults", "autoscaling", "compute")
 }
 #: Kinds of which each workload has at most one object, with the name of the workload.
 OWN: Final = {"Service", "InferenceService", "HorizontalPodAutoscaler", "ScaledObject", "PodDisruptionBudget"}
@@ -169,14 +169,12 @@ class Batch:
 def _find_further_problems(loaded: LoadedDocument, profile: Profile) -> list[Problem]:
     """Return the problems of a document with invalid fields that concern other blocks: those of the document without the blocks."""
     native = loaded.reading.native
-    if has_errors(loaded.reading.problems) or not isinstance(native.get("spec"), dict):
-        return []
     invalid = [problem.field for problem in shapes.validate_inference(native)[1]]
     invalid += [problem.field for problem in loaded.problems if problem.code.startswith("YML")]
     # A misspelled field counts as set.
     meant = [shapes.find_meant_field(path) or path for path in invalid if path]
     blocks = {path[:2] for path in (*invalid, *meant)}
-    if blocks & DEPENDED or any(path[:1] != ("spec",) for path in blocks):
+    if has_errors(loaded.reading.problems) or blocks & DEPENDED or any(path[:1] != ("spec",) for path in blocks):
         return []
     spec = {name: value for name, value in native["spec"].items() if ("spec", name) not in blocks}
     inference, _ = shapes.validate_inference({**native, "spec": spec})
