@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.core.base import names
-from ebbtide.core.base.problems import ERROR, Problem, has_errors, make_warning
+from ebbtide.core.base.problems import ERROR, Problem, make_warning
 from ebbtide.core.documents import quota
-from ebbtide.core.readers import shapes
 from ebbtide.core.translation import endpoints
 from ebbtide.core.translation.container import may_run_as_root
 from ebbtide.core.translation.translate import Translation, translate
@@ -24,10 +23,6 @@ if TYPE_CHECKING:
 MANY_SERVICES: Final = 1000
 #: The note in the summary of ``check`` about containers that may run as root.
 MAY_RUN_AS_ROOT: Final = "SEC003"
-#: Blocks on which the rules of other blocks depend: if one of them has an invalid field, no other problem is certain.
-DEPENDED: Final = {("spec",)} | {
-    ("spec", block) for block in ("model", "serving", "defaults", "autoscaling", "compute")
-}
 #: Kinds of which each workload has at most one object, with the name of the workload.
 OWN: Final = {"Service", "InferenceService", "HorizontalPodAutoscaler", "ScaledObject", "PodDisruptionBudget"}
 
@@ -59,7 +54,7 @@ class Batch:
 
     def _add(self, loaded: LoadedDocument) -> tuple[list[Object], Translation | None, list[Problem]]:
         if loaded.inference is None:
-            return [], None, loaded.problems + _find_further_problems(loaded, self.profile)
+            return [], None, loaded.problems
         translation = translate(loaded.inference, self.profile, loaded.canonical)
         reported = self._drop_repeated_warnings(translation.problems) if self.fold else translation.problems
         problems = loaded.problems + loaded.place_problems(reported)
@@ -164,24 +159,6 @@ class Batch:
                 message = f"{more} more {'document has' if more == 1 else 'documents have'} the same problem"
                 problems.append(make_warning(code, where, message, "run ebbtide check"))
         return problems
-
-
-def _find_further_problems(loaded: LoadedDocument, profile: Profile) -> list[Problem]:
-    """Return the problems of a document with invalid fields that concern other blocks: those of the document without the blocks."""
-    native = loaded.reading.native
-    invalid = [problem.field for problem in shapes.validate_inference(native)[1]]
-    invalid += [problem.field for problem in loaded.problems if problem.code.startswith("YML")]
-    # A misspelled field counts as set.
-    meant = [shapes.find_meant_field(path) or path for path in invalid if path]
-    blocks = {path[:2] for path in (*invalid, *meant)}
-    if has_errors(loaded.reading.problems) or blocks & DEPENDED or any(path[:1] != ("spec",) for path in blocks):
-        return []
-    spec = {name: value for name, value in native["spec"].items() if ("spec", name) not in blocks}
-    inference, _ = shapes.validate_inference({**native, "spec": spec})
-    if inference is None:
-        return []
-    problems = translate(inference, profile, loaded.canonical).problems
-    return loaded.place_problems([problem for problem in problems if problem.field[:2] not in blocks])
 
 
 def _in_namespace(namespace: str) -> str:
