@@ -16,6 +16,7 @@ from ebbtide.core.base.quantities import format_age
 from ebbtide.core.documents import load_document, profiles
 from ebbtide.core.documents.check import Batch
 from ebbtide.core.documents.files import is_directory, read_file
+from ebbtide.core.documents.incomplete import MAX_FIELDS, find_further_problems
 from ebbtide.core.profile.built_in import FULL
 from ebbtide.core.readers import rest
 from ebbtide.core.translation import gpu
@@ -311,3 +312,10 @@ def test_a_warning_of_several_documents_is_counted() -> None:
         batch.add_document(load_document({**document, "metadata": {"name": name}}, profile))
 
     assert any("2 more" in problem.message for problem in batch.batch_problems())
+
+
+def test_a_document_with_many_invalid_fields_has_no_further_problems() -> None:
+    profile = profiles.load_built_in("full")
+    invalid = [{"name": "A", "value": 1}] * (MAX_FIELDS + 1)
+
+    assert find_further_problems(load_document(native(environmentVariables=invalid), profile), profile) == []

@@ -154,7 +154,7 @@ FIELDS: Final = {
         FieldRow("ngcAuthSecret", "spec.environmentVariables", take=take_secret),
         FieldRow("modelStore", "spec.storage.pvc", take=_take_model_store),
         FieldRow("multiNode", take=take_workers),
-        FieldRow("servingPort", "spec.servingPort", take=take_port),
+        FieldRow("servingPort", "spec.servingPort", take=take_port, also=("spec.exposedUrls",)),
     )
 }
 METADATA: Final = {

@@ -101,6 +101,7 @@ OWN: Final[tuple[Flag, ...]] = (
         help="Serving port: 8000, or port=8000,exposed-url=https://…",
         take=_take_serving_port,
         parts=SERVING_PORT,
+        also=("spec.exposedUrls",),
     ),
     Flag(
         "--readiness-probe",

@@ -550,7 +550,7 @@ def _list_field_types(model: type[BaseModel]) -> dict[str, FieldType]:
             str(info.alias),
             next(models_in(info.annotation), None),
             info.default,
-            tuple(_list_literals(info.annotation)),
+            tuple(list_literals(info.annotation)),
             _has_type(info.annotation, bool),
             INTEGERS if _has_type(info.annotation, int) else NUMBERS if _has_type(info.annotation, float) else (),
         )
@@ -593,10 +593,14 @@ def _list_items(path: Path, value: Any) -> Iterator[tuple[Path, Any, None, bool]
             yield from _list_items((*path, place), item)
 
 
+def without_indexes(path: Path) -> Path:
+    return tuple(part for part in path if isinstance(part, str))
+
+
 @lru_cache(maxsize=4096)
 def _name_field(path: Path) -> str:
     """Return a path without indexes, as in ``SAMPLES``."""
-    return format_path(tuple(part for part in path if isinstance(part, str)))
+    return format_path(without_indexes(path))
 
 
 def _other_values(path: Path, value: Any, row: FieldType | None) -> list[Any]:
@@ -617,10 +621,10 @@ def _other_values(path: Path, value: Any, row: FieldType | None) -> list[Any]:
     return values
 
 
-def _list_literals(annotation: Any) -> list[Any]:
+def list_literals(annotation: Any) -> list[Any]:
     if get_origin(annotation) is Literal:
         return list(get_args(annotation))
-    return [value for part in get_args(annotation) for value in _list_literals(part)]
+    return [value for part in get_args(annotation) for value in list_literals(part)]
 
 
 def _has_type(annotation: Any, kind: type) -> bool:

@@ -8,11 +8,12 @@ row to each table; write a function only if a row cannot describe the field.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from ebbtide.core.base.problems import Path, Problem, format_value, make_warning
+from ebbtide.core.base.problems import Path, Problem, format_value, has_errors, make_warning
 from ebbtide.core.readers.reading import Reading
 
 if TYPE_CHECKING:
@@ -74,11 +75,20 @@ class Draft(Reading):
         """Add an error."""
         self.problems.append(Problem(code, where, message, fix))
 
+    @contextmanager
+    def reading_field(self, row: FieldRow) -> Iterator[None]:
+        """Mark the row's native fields as unread if the block reports an error."""
+        before = len(self.problems)
+        yield
+        if has_errors(self.problems[before:]):
+            self.unread.update(row.fields)
+
     def refuse_kind(self, where: Path, refusal: tuple[str, str, str]) -> None:
         """Refuse a document of another kind; nothing in it is read."""
         code, message, fix = refusal
         self.add_error(code, where, message, fix)
         self.native["spec"] = {}
+        self.unread.update({("metadata", "name"), ("spec",)})
 
     def add_warning(self, code: str, where: Path, message: str, fix: str) -> None:
         """Add a warning."""
@@ -119,6 +129,10 @@ class FieldRow:
     take: Take | None = None
     #: The problem to report for every value.
     refusal: Problem | None = None
+    #: Other native fields to set together with this one.
+    implies: Mapping[str, Any] = field(default_factory=dict)
+    #: Native fields that ``take`` can set in addition to ``to``.
+    also: tuple[str, ...] = ()
     #: The keys of a structured value.
     parts: Mapping[str, Subfield] = field(default_factory=dict)
 
@@ -128,6 +142,11 @@ class FieldRow:
         return cls(name, refusal=Problem(code, (), message, fix), **more)
 
     @property
+    def fields(self) -> list[Native]:
+        """The paths of all native fields that the row sets."""
+        return [split_path(name) for name in (self.to, *self.also, *self.implies) if name]
+
+    @property
     def native(self) -> Native:
         """The path of the native field; empty if there is none."""
         return split_path(self.to)
@@ -135,6 +154,11 @@ class FieldRow:
 
 def apply_row(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
     """Convert a value and set its native field, or report the problem that it causes."""
+    with draft.reading_field(row):
+        _apply_row(draft, row, value, where)
+
+
+def _apply_row(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
     try:
         native = value if row.read is None else row.read(value)
     except RefusedValueError as refused:
@@ -151,6 +175,8 @@ def apply_row(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
             draft.append_item(row.native, item, where)
     else:
         draft.set_field(row.native, native, where)
+        for name, implied in row.implies.items():
+            draft.set_field(split_path(name), implied, where)
 
 
 def leave_to_rule(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
