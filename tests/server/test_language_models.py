@@ -384,7 +384,7 @@ def test_the_api_reads_and_deletes_it_and_refuses_what_commands_refuse() -> None
         assert [condition["name"] for condition in described["conditions"]] == [*READY]
         assert described["spec"]["serving"] == "llm"
         assert client.get(f"{PATH}/why").json()["replicas"]["ready"] == 2
-        assert [event["reason"] for event in client.get(f"{PATH}/events").json()["events"]] == ["Pulled"]
+        assert [event["reason"] for event in client.get(PATH).json()["events"]] == ["Pulled"]
         assert client.get(f"{PATH}/logs?pod=qwen-kserve-5d4-a").text == "loaded\n"
         native = client.get(f"/api/v1/workloads/{row['id']}").json()
         assert (native["phase"], native["runningPods"], native["actionsSupport"]["suspend"]) == ("Running", 2, False)

@@ -144,15 +144,11 @@ def test_manifests_escape_what_an_editor_would_reorder(write: Callable[[Any], st
 
 
 def test_only_streams_of_bytes_bypass_the_guard() -> None:
-    """``logs`` to a file, and the cursor of the progress line.
-
-    The page's playground only shows code that prints.
-    """
+    """``logs`` to a file, and the cursor of the progress line."""
     bypassing = {str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py") if CALLED.search(path.read_text())}
 
     assert bypassing == {
         "cli/logs.py",
         "cli/tune.py",
         "cli/streams.py",
-        "server/web/playground.py",
     }

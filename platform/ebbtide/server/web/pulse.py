@@ -45,8 +45,11 @@ class ChangePulse:
                 await asyncio.sleep(ALIVE_SECONDS)
                 event, now = "alive", loop.time()
                 if now >= ready and changes.peek_number() != position:
-                    position, tops = await run_in_threadpool(changes.since, position)
-                    if workload is None or tops is None or workload in {(top.namespace, top.name) for top in tops}:
+                    seen, (position, tops) = position, await run_in_threadpool(changes.since, position)
+                    concerns = (
+                        workload is None or tops is None or workload in {(top.namespace, top.name) for top in tops}
+                    )
+                    if position != seen and concerns:
                         event, ready = "changed", now + self._open * PAUSE_SECONDS_PER_PAGE
                 if event == "alive" and now >= beat:
                     event = "beat"
