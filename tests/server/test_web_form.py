@@ -379,6 +379,16 @@ def test_the_simulation_compares_settings_with_knatives_defaults(site: Site) -> 
     assert "Service default/chat" in post(site, "/new/plan", {"base": text, "yaml": text}).text
 
 
+def test_found_settings_are_shown_with_their_plan(site: Site) -> None:
+    page = post(site, "/simulate/tune", {**ASK, "shape": "constant:2rps,1m", "minReplicas": "2"}, part=True).text
+
+    assert "these settings" in page
+    assert "Review plan" in page
+    assert "<code>minReplicas</code>" in page or "<code>metricThreshold</code>" in page
+    none = post(site, "/simulate/tune", {**ASK, "shape": "constant:2rps,1m", "slo": "p95=1ms"}, part=True).text
+    assert "no settings meet the SLO" in none
+
+
 def test_a_cold_start_can_delay_all_requests(site: Site) -> None:
     cold = {**ASK, "shape": "constant:2rps,1m", "start-up": "90s"}
     figures = post(site, "/simulate/run", cold, part=True).text
