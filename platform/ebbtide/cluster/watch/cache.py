@@ -18,7 +18,6 @@ from ebbtide.cluster.watch.freshness import Freshness
 from ebbtide.cluster.watch.groups import KINDS, object_key, object_uid, object_version
 from ebbtide.cluster.watch.statuses import Statuses
 from ebbtide.cluster.watch.store import ObjectStore
-from ebbtide.cluster.watch.strip import strip_object
 from ebbtide.core.translation.objects import Object
 
 #: Seconds before a lost connection is retried, and before a kind that is absent is.
@@ -44,15 +43,11 @@ class Cache:
         threads: bool,
         ticks: Callable[[], float] = time.monotonic,
         kinds: tuple[Kind, ...] = KINDS,
-        strip: Callable[[Kind, Object], Object] = strip_object,
     ) -> None:
-        """Watch the ``kinds`` of ``cluster``, by threads or at each read; ``ticks`` is the clock for ages and deadlines.
-
-        ``strip`` returns the fields of an object that are stored.
-        """
+        """Watch the ``kinds`` of ``cluster``, by threads or at each read; ``ticks`` is the clock for ages and deadlines."""
         self._cluster, self._kinds = cluster, kinds
         self.changes = ChangeLog(threads=threads, ticks=ticks)
-        self.store = ObjectStore(kinds, strip, self.changes)
+        self.store = ObjectStore(kinds, self.changes)
         self.freshness = Freshness(kinds, self.changes)
         self.statuses = Statuses(self.store, self.freshness, self.changes, clock)
         #: Kinds are listed one at a time: a page of pods in transit takes more memory than all stored pods.

@@ -13,6 +13,7 @@ from ebbtide.cluster.read import inventory, queues
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.watch.changes import ChangeLog
 from ebbtide.cluster.watch.groups import TOPS, Key, WorkloadKey, list_workload_names, object_uid, object_version
+from ebbtide.cluster.watch.strip import strip_object
 from ebbtide.core.translation.objects import Object
 
 #: Kinds that say which GPUs there are and, with the pods, who holds them, and whether pods are admitted.
@@ -37,9 +38,9 @@ class StoredObject:
 class ObjectStore:
     """The stored objects and the workloads that they belong to."""
 
-    def __init__(self, kinds: tuple[Kind, ...], strip: Callable[[Kind, Object], Object], changes: ChangeLog) -> None:
-        """Store nothing yet. ``strip`` returns the fields of an object that are stored."""
-        self._strip, self._changes = strip, changes
+    def __init__(self, kinds: tuple[Kind, ...], changes: ChangeLog) -> None:
+        """Store nothing yet."""
+        self._changes = changes
         #: Receives, with the lock held, the workloads that a change may affect, and whether it affects the use of GPUs.
         self.on_change: Callable[[list[WorkloadKey], bool], None] = lambda _tops, _gpus: None
         self._objects: dict[Kind, dict[Key, StoredObject]] = {kind: {} for kind in kinds}
@@ -57,7 +58,7 @@ class ObjectStore:
         version = object_version(obj)
         if before is not None and before.version == version:
             return
-        stored = self._strip(kind, obj)
+        stored = strip_object(kind, obj)
         groups = list_workload_names(kind, stored)
         entry = StoredObject(marshal.dumps(stored), version, groups, object_uid(stored))
         self._objects[kind][key] = entry

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any, Final
@@ -164,16 +164,14 @@ def show_simulation(visit: PageVisit) -> Response:
 
 def run_page_simulation(visit: PageVisit) -> Response:
     """Simulate the spec of this page's form, or of the inference form, and show the result."""
-    fields = _complete_fields(visit, {"yaml": "", **visit.form})
-    return _show_outcome(visit, fields, _read_settings(fields))
+    return _show_outcome(visit, lambda _fields, settings: settings)
 
 
 def find_settings(visit: PageVisit) -> Response:
     """Search for the settings that meet the SLO with the fewest replica-hours, and show the result with them."""
-    fields = _complete_fields(visit, {"yaml": "", **visit.form})
-    settings = _read_settings(fields)
-    request = _make_request(visit, fields, {})
-    try:
+
+    def search(fields: Mapping[str, str], settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        request = _make_request(visit, fields, {})
         found = visit.backend.specs.tune(
             replace(
                 request,
@@ -183,36 +181,35 @@ def find_settings(visit: PageVisit) -> Response:
                 part=0.5 if request.log else 1.0,
             )
         )["recommended"]
-    except InputError as error:
-        return _show_outcome(visit, fields, settings, error.problems)
-    except LimitExceededError as error:
-        return _show_outcome(visit, fields, settings, [Problem("SIM004", (), str(error))])
-    if found is None:
-        problem = Problem("SIM004", ("slo",), "no settings meet the SLO with this traffic and server", "relax the SLO")
-        return _show_outcome(visit, fields, settings, [problem])
-    return _show_outcome(visit, fields, {**settings, **found["changes"]})
+        if found is None:
+            raise InputError(
+                [Problem("SIM004", ("slo",), "no settings meet the SLO with this traffic and server", "relax the SLO")]
+            )
+        return {**settings, **found["changes"]}
+
+    return _show_outcome(visit, search)
 
 
 def _show_outcome(
-    visit: PageVisit, fields: Mapping[str, str], settings: Mapping[str, Any], problems: Sequence[Problem] = ()
+    visit: PageVisit, choose: Callable[[Mapping[str, str], Mapping[str, Any]], Mapping[str, Any]]
 ) -> Response:
-    """Simulate with the settings, unless there are problems already, and show the result."""
-    before = parse_document(fields["yaml"]) or {}
-    outcome: dict[str, Any] = {
-        "changes": [(name, get_at(before, *BLOCK, name), value) for name, value in settings.items()],
-        "text": _apply_settings(fields["yaml"], settings),
-        "problems": problems,
-    }
+    """Simulate with the settings that ``choose`` makes of the fields and the user's settings, and show the result."""
+    fields = _complete_fields(visit, {"yaml": "", **visit.form})
+    settings: Mapping[str, Any] = _read_settings(fields)
+    outcome: dict[str, Any] = {}
     try:
-        if not problems:
-            outcome["report"] = visit.backend.specs.run_in_worker(
-                run_comparison, _make_request(visit, fields, settings), seconds=SIMULATION_SECONDS
-            )
-            outcome["charts"] = _make_report_charts(outcome["report"])
+        settings = choose(fields, settings)
+        outcome["report"] = visit.backend.specs.run_in_worker(
+            run_comparison, _make_request(visit, fields, settings), seconds=SIMULATION_SECONDS
+        )
+        outcome["charts"] = _make_report_charts(outcome["report"])
     except InputError as error:
         outcome["problems"] = error.problems
     except LimitExceededError as error:
         outcome["problems"] = [Problem("SIM004", (), str(error))]
+    before = parse_document(fields["yaml"]) or {}
+    outcome["changes"] = [(name, get_at(before, *BLOCK, name), value) for name, value in settings.items()]
+    outcome["text"] = _apply_settings(fields["yaml"], settings)
     if visit.is_partial:
         return visit.render("comp_outcome.html", **outcome)
     return _render_simulation_page(visit, fields, **outcome)

@@ -4,7 +4,7 @@ Upstream: Kubernetes autoscaling/v2; github.com/kserve/kserve pkg/controller/v1b
 hpa: with autoscalerClass external, KServe creates no HPA and does not change the replicas, but it still manages any HPA
 that has the Deployment's name. keda.sh scalers/prometheus, concepts/scaling-deployments: the query is an average over the
 workload's pods, so its metric type is ``Value``: KEDA's default ``AverageValue`` would divide it by the number of replicas.
-There is no CPU trigger, for the reason in ``choice.choose``.
+CPU always goes to an HPA (``choice.py``), so no ScaledObject has a CPU trigger.
 """
 
 from __future__ import annotations
