@@ -97,7 +97,7 @@ def provider() -> Provider:
     return chosen
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def _exclusive(request: pytest.FixtureRequest) -> Iterator[None]:
     """Lock the resources that this case needs exclusively, against all processes; other cases marked `alone` share the cluster."""
     LOCKS.mkdir(parents=True, exist_ok=True)
@@ -125,9 +125,7 @@ def cleaning() -> Iterator[ThreadPoolExecutor]:
 
 
 @pytest.fixture
-def stage(
-    provider: Provider, request: pytest.FixtureRequest, cleaning: ThreadPoolExecutor, _exclusive: None
-) -> Iterator[Stage]:
+def stage(provider: Provider, request: pytest.FixtureRequest, cleaning: ThreadPoolExecutor) -> Iterator[Stage]:
     """Give a case its own project, empty before and removed after; what a failed one leaves is written down first."""
     folder = Path(request.path).parent
     name = request.node.name.removeprefix("test_").replace("_", "-").replace("[", "-").replace("]", "")
