@@ -160,6 +160,11 @@ def test_a_document_in_no_format_is_reported_with_the_added_format(toy: Path, sp
     assert "projectId, spec}, a Knative Service" in without.stdout
 
 
+def test_a_part_that_cannot_be_imported_names_its_package() -> None:
+    with pytest.raises(PluginError, match=r"the package acme registers toy in .*: ModuleNotFoundError: .*update acme"):
+        Part(plugins.READERS, "toy", "no_such_module:toy", "acme").load(object)
+
+
 def test_a_package_adds_a_command(toy: Path) -> None:
     ran = execute(["-m", "ebbtide", "greet", "--name", "Ada"], toy)
     unknown = execute(["-m", "ebbtide", "greet", "--nam=Ada", "x"], toy)

@@ -191,6 +191,13 @@ def test_a_behavior_limits_steps() -> None:
     assert Floor(make(LATENCY, behavior=slow)).decide(0, 0, 2, pods(2), [each(2, 900)])[:2] == (3, "step")
 
 
+def test_the_floor_falls_only_to_what_two_decisions_in_a_row_ask_for() -> None:
+    at_once = hpa.ScalingBehavior(scale_down=hpa.ScalingRules(stabilization_window_seconds=0))
+    floor = Floor(make(LATENCY, behavior=at_once))
+    decisions = [floor.decide(now, 4, 4, pods(4), [each(4, 100 if now < 120 else 25)])[:2] for now in range(0, 150, 15)]
+    assert decisions[-2:] == [(4, "delay"), (0, "rest")]
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     st.integers(0, 3),

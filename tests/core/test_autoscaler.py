@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import reconciling
-from ebbtide.core.autoscaler import arithmetic, hpa, kpa, targets, windows
+from ebbtide.core.autoscaler import activator, arithmetic, hpa, kpa, targets, windows
 
 LAWS = settings(derandomize=True, database=None, deadline=None, max_examples=100)
 LOADS = st.floats(0, 1e6)
@@ -38,6 +38,22 @@ def test_division_and_rounding_as_in_go() -> None:
 def test_windows_with_invalid_buckets_are_rejected(window: float, granularity: float) -> None:
     with pytest.raises(ValueError, match=r"invalid (window|buckets) of"):
         windows.new_buckets(window, granularity)
+
+
+@pytest.mark.parametrize(
+    ("limit", "backends", "trackers", "activators", "capacity"),
+    [
+        (10, 3, 3, 2, 30),
+        (10, 3, 0, 2, 15),
+        (2, 1, 0, 5, 1),
+        (0, 1, 0, 1, arithmetic.INT32_MAX),
+        (0, 0, 0, 1, 0),
+    ],
+)
+def test_an_activator_without_pods_of_its_own_has_its_share_of_the_capacity(
+    limit: int, backends: int, trackers: int, activators: int, capacity: int
+) -> None:
+    assert activator.compute_activator_capacity(limit, backends, trackers, activators) == capacity
 
 
 def test_an_autoscaler_starts_in_panic_mode_if_pods_run() -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import cases
+from ebbtide.core.base.metrics import is_pod_query
 from ebbtide.core.base.problems import ERROR, MAX_PROBLEMS, WARNING, Problem, limit_problems
 from ebbtide.core.base.quantities import format_age
 from ebbtide.core.documents import load_document, profiles
@@ -319,3 +320,18 @@ def test_a_document_with_many_invalid_fields_has_no_further_problems() -> None:
     invalid = [{"name": "A", "value": 1}] * (MAX_FIELDS + 1)
 
     assert find_further_problems(load_document(native(environmentVariables=invalid), profile), profile) == []
+
+
+def test_a_text_that_is_too_long_is_reported_with_its_limit() -> None:
+    auto = {"minReplicas": 1, "maxReplicas": 2, "metric": "m" * 201, "metricThreshold": 1}
+    native = {"apiVersion": "ebbtide.dev/v1alpha1", "kind": "Inference", "metadata": {"name": "a"}}
+    loaded = load_document({**native, "spec": {"image": "a/b:1", "autoscaling": auto}}, profiles.load_built_in("full"))
+
+    (problem,) = loaded.problems
+    assert (problem.code, problem.path) == ("SPEC004", "spec.autoscaling.metric")
+    assert "longer than 200 characters" in problem.message
+
+
+def test_only_values_of_pods_have_a_query_for_all_workloads() -> None:
+    assert not is_pod_query("cpu-utilization", "up")
+    assert not is_pod_query("no such name", "up")

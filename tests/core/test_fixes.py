@@ -16,6 +16,8 @@ from ebbtide.core.readers.fields import field_names_at
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    import pytest
+
     from ebbtide.core.base.problems import Fix
     from ebbtide.core.profile.models import Profile
     from ebbtide.core.translation.objects import Object
@@ -113,3 +115,17 @@ def test_a_document_in_another_format_has_no_changes_of_native_fields() -> None:
 
     assert "AUT001" in [problem.code for problem in problems]
     assert not any(problem.fixes for problem in problems)
+
+
+def test_at_most_so_many_fixes_are_applied(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = next(folder for folder in cases.FOLDERS if folder.name == "unknown-field")
+    text, profile = cases.spec_file(folder).read_text(), cases.profile(folder)
+
+    def load(text: str) -> Any:
+        return next(iter(manifests.read_documents(text, "spec.yaml"))).data
+
+    def count(limit: int) -> int:
+        monkeypatch.setattr(fixes, "MAX_APPLIED", limit)
+        return len(fixes.apply_safe_fixes(text, load, lambda text: check(text, profile)[0])[1])
+
+    assert [count(limit) for limit in (0, 1, 100)] == [0, 1, 2]

@@ -11,7 +11,8 @@ from ebbtide.core.adopt import attempt, knative, kserve
 from ebbtide.core.adopt.cleaning import clean_object
 from ebbtide.core.adopt.defaults import is_server_written
 from ebbtide.core.adopt.derive import derive_spec
-from ebbtide.core.adopt.live import ImportResult, import_object, render_stored_spec
+from ebbtide.core.adopt.live import ImportResult, import_object, render_stored_spec, with_kinds_installed
+from ebbtide.core.base import keys
 from ebbtide.core.documents import load_document, profiles
 from ebbtide.core.profile.built_in import FULL, FULL_NAME
 from ebbtide.core.profile.models import Profile
@@ -193,6 +194,41 @@ def test_cleaning_another_kind_removes_only_what_every_api_server_adds() -> None
         "metadata": {"name": "x", "namespace": "ml"},
         "spec": {"replicas": 1},
     }
+
+
+def test_a_toleration_that_is_not_a_mapping_is_kept() -> None:
+    odd = with_container({"tolerations": ["odd", {"key": "gpu"}]})
+
+    assert clean_object(odd, PROFILE)["spec"]["template"]["spec"]["tolerations"] == [
+        "odd",
+        {"key": "gpu", "operator": "Equal"},
+    ]
+
+
+def test_the_kinds_of_an_object_are_installed_on_its_cluster() -> None:
+    without = profile(kserve={"llm": "none"})
+    assert with_kinds_installed(without).spec.kserve.llm == "scheduler"
+    without = profile(kserve={"installed": False, "llm": "none"})
+    assert with_kinds_installed(without).spec.kserve.modes == ["Knative", "Standard"]
+
+
+@pytest.mark.parametrize("stored", ["{", "[]", "null"])
+def test_a_stored_spec_that_cannot_be_read_renders_nothing(stored: str) -> None:
+    assert render_stored_spec(with_metadata(annotations={keys.SPEC: stored}), PROFILE) is None
+
+
+def test_a_stored_spec_with_a_project_has_the_namespace_of_the_project() -> None:
+    spec = {"image": IMAGE, "project": "research"}
+    loaded = load_document(
+        {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": "chat"}, "spec": spec}, PROFILE
+    )
+    assert loaded.inference is not None
+    (top,) = [obj for obj in translate(loaded.inference, PROFILE, loaded.canonical).objects if obj["kind"] == "Service"]
+
+    found = render_stored_spec(top, PROFILE)
+
+    assert found is not None
+    assert found[0]["metadata"]["namespace"] == top["metadata"]["namespace"]
 
 
 # Fields that a spec cannot express.

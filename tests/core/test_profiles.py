@@ -202,6 +202,11 @@ WRONG: dict[str, tuple[dict[str, Any], str, tuple[str | int, ...]]] = {
         "SPEC004",
         ("spec", "projects", "namespace"),
     ),
+    "a limit of tokens that the gateway cannot enforce": (
+        changed("spec", "endpoint", value={"gateway": "envoy-gateway", "limits": {"tokensPerMinute": 1000}}),
+        "PRF004",
+        ("spec", "endpoint", "limits", "tokensPerMinute"),
+    ),
     "another kind": (changed("kind", value="Profil"), "SPEC004", ("kind",)),
 }
 

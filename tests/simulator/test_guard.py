@@ -85,7 +85,8 @@ def draw_settings(rng: np.random.Generator) -> tuple[GuardSettings, Scaling]:
         time_zone=str(rng.choice(["UTC", "Europe/Berlin"])),
     )
     window = float(rng.choice([6.0, 30.0, 60.0]))
-    return settings, make_scaling(minimum, window=window, scale_down_delay=float(rng.choice([0.0, 60.0])))
+    scaling = make_scaling(minimum, window=window, scale_down_delay=float(rng.choice([0.0, 60.0])))
+    return settings, replace(scaling, weighted=bool(rng.random() < 0.2))
 
 
 def draw_observations(rng: np.random.Generator, date: float, count: int) -> list[Observation]:

@@ -129,8 +129,6 @@ class FieldRow:
     take: Take | None = None
     #: The problem to report for every value.
     refusal: Problem | None = None
-    #: Other native fields to set together with this one.
-    implies: Mapping[str, Any] = field(default_factory=dict)
     #: Native fields that ``take`` can set in addition to ``to``.
     also: tuple[str, ...] = ()
     #: The keys of a structured value.
@@ -144,7 +142,7 @@ class FieldRow:
     @property
     def fields(self) -> list[Native]:
         """The paths of all native fields that the row sets."""
-        return [split_path(name) for name in (self.to, *self.also, *self.implies) if name]
+        return [split_path(name) for name in (self.to, *self.also) if name]
 
     @property
     def native(self) -> Native:
@@ -175,8 +173,6 @@ def _apply_row(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
             draft.append_item(row.native, item, where)
     else:
         draft.set_field(row.native, native, where)
-        for name, implied in row.implies.items():
-            draft.set_field(split_path(name), implied, where)
 
 
 def leave_to_rule(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:

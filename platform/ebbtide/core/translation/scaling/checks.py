@@ -283,14 +283,12 @@ def _check_standard(plan: Plan) -> Iterator[Problem]:
         )
         fix = "remove metricThresholdPercentage, and set metricThreshold to the target value"
         yield Problem("AUT024", (*AUTO, "metricThresholdPercentage"), message, fix, fixes=remove_field())
-    if row is None or row.source not in {"queue-proxy", "histogram"}:
+    if row is None or row.standard is None:
         return
     metric = metric_names.find_standard_name(row, cluster.metrics)
     if metric is None:
-        fix = "use serving: kserve or knative"
-        if row.standard is not None:
-            alias = metric_names.make_alias(row.standard)
-            fix += f", or set metrics.{alias} in the profile to a metric of the gateway or the server"
+        alias = metric_names.make_alias(row.standard)
+        fix = f"use serving: kserve or knative, or set metrics.{alias} in the profile to a metric of the gateway or the server"
         message = f"{title} has no queue-proxy, so {row.name} is not measured"
         yield Problem("AUT024", (*AUTO, "metric"), message, fix, fixes=choose_serving("kserve", "knative"))
     elif cluster.metrics.adapter == "none":
