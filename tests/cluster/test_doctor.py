@@ -657,6 +657,25 @@ def test_settings_of_kai_must_match_the_profile(field: str, value: Any, live: st
     assert finding.fix.startswith(f"set scheduling.kai.{field}: {live} in the profile")
 
 
+def test_a_gpu_without_a_reservation_is_found_before_kai_deletes_its_pods() -> None:
+    cluster = furnished(kai())
+
+    def put_pod(name: str, namespace: str, group: str, phase: str = "Running") -> None:
+        put("Pod", "v1", name, namespace, labels={"runai-gpu-group": group}, status={"phase": phase})(cluster)
+
+    def found() -> list[str]:
+        return [row.what for row in doctor.examine_cluster(cluster, kai()) if row.code == "DOC204"]
+
+    put_pod("b-1", "team-b", "one")
+    put_pod("a-1", "team-a", "one")
+    put_pod("ended", "team-a", "three", "Succeeded")
+    put_pod("chat", "team-a", "two")
+    put_pod("reserves-two", "kai-resource-reservation", "two")
+    assert found() == [], "KAI's reservations are elsewhere"
+    put("Namespace", "v1", "kai-resource-reservation")(cluster)
+    assert found() == ["KAI-Scheduler has no reservation for the GPU of team-a/a-1, team-b/b-1"]
+
+
 def test_the_runtime_class_of_shared_gpus_must_exist() -> None:
     cluster = furnished(kai())
     cluster.delete(kube.RUNTIME_CLASS, "nvidia")

@@ -6,11 +6,13 @@ import shlex
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
 import yaml
 
+from e2e.controller import running_controller
 from e2e.install.everything import GPUS, advertise
 from e2e.install.kai import NAMESPACE, pause
 from e2e.kubectl import Kubectl, KubectlError
@@ -30,6 +32,8 @@ EXAMPLE = ROOT / "examples" / "one-gpu-with-kai"
 QUEUE = "kai.scheduler/queue"
 HALF = {"gpuRequestType": "portion", "gpuPortionRequest": 0.5}
 ONE = {"minReplicas": 1, "maxReplicas": 1}
+FLOOR = 240
+"""Seconds: Prometheus finds a new pod within 30 s, scrapes it every 15 s, and the controller decides every 15 s."""
 Known = Mapping[str, float | Mapping[str, Any]]
 """The projects of the profile, each with its GPUs or its fields."""
 LARGEST = 20475
@@ -310,6 +314,31 @@ def test_update_without_a_spare_share(stage: Stage) -> None:
     assert min(seen.ready) >= 1, "\n".join(seen.changes)
     assert len(stage.pods("chat", ready=True)) == 2
     assert groups(stage) == devices
+
+
+@pytest.mark.usefixtures("opened")
+def test_the_floor_on_shares(stage: Stage) -> None:
+    """The controller's floor takes the shares that are free, takes none of another service, and gives them back."""
+    profile = {**make_profile(stage), "autoscaling": {"controller": True}, "metrics": {"adapter": "none"}}
+    growing = {"minReplicas": 1, "maxReplicas": 4, "metric": "ebbtide_test_queue_length", "metricThreshold": 3}
+    auto = {**growing, "stableWindowSeconds": 30, "scaleDownDelaySeconds": 15}
+    # One after another: KAI may delete the pods of two that it binds concurrently.
+    for name, fields in (("steady", {}), ("embed", {"autoscaling": auto})):
+        stage.deploy(make_service(name, **fields), profile=profile)
+        stage.until(f"{name} runs", partial(runs, stage, name))
+    with running_controller(stage, profile):
+        stage.set_queue(stage.pods("embed")[0]["metadata"]["name"], 12)
+        grown = stage.until("three share the GPU", lambda: len(stage.pods("embed", ready=True)) == 3, FLOOR)
+        waits(stage, "embed")
+        reason = f"exceeds the quota of queue {stage.project}: it requests 0.25 GPUs with 1 of 1 in use"
+        until_told(stage, "embed", reason)
+        assert runs(stage, "steady")
+        assert len(groups(stage)) == 1
+        for pod in stage.pods("embed", ready=True):
+            stage.set_queue(pod["metadata"]["name"], 0)
+        given = stage.until("one is left", lambda: len(stage.pods("embed")) == 1, FLOOR)
+    assert runs(stage, "steady", "embed")
+    stage.report(three_after=grown, one_after=given)
 
 
 @pytest.mark.usefixtures("opened")

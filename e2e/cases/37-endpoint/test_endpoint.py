@@ -59,7 +59,7 @@ def publish(stage: Stage, name: str, *, project: str = "", autoscaling: dict[str
     if project:
         spec["spec"]["project"] = project
     done = stage.command("apply", spec, profile=make_profile(**limits))
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def create_key(stage: Stage, name: str, namespace: str = "") -> str:

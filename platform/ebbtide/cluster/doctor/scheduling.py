@@ -41,6 +41,9 @@ PRESSURES: Final = {
 }
 
 
+#: The label with the device of a pod that shares it, also of the pod that reserves the device, and that pod's namespace.
+GPU_GROUP: Final = "runai-gpu-group"
+RESERVATIONS: Final = "kai-resource-reservation"
 #: The settings of KAI that the profile declares, with the effect of a different one.
 KAI_SETTINGS: Final = {
     "gangScheduleKnative": "with gang scheduling, KAI up to 0.17, but not 0.12, never starts a service that is scaled to zero; "
@@ -225,6 +228,29 @@ def _check_kai(observed: ObservedCluster, requirements: SpecRequirements) -> Ite
                 effect,
                 f"set scheduling.kai.{field}: {value} in the profile, or change KAI's Helm values",
             )
+
+
+def _check_reservations(observed: ObservedCluster, _: SpecRequirements) -> Iterator[Finding]:
+    """Report pods with a share of a GPU that KAI has no reservation for; it deletes the reservation if it binds two concurrently.
+
+    Upstream: KAI-Scheduler v0.12.0 pkg/binder/binding/resourcereservation/resource_reservation.go (syncForPods).
+    """
+    sharing = observed.list_objects(kube.POD, labels=GPU_GROUP) if observed.serves("kai") else None
+    if not sharing or not find_by_name(observed.list_objects(kube.NAMESPACE) or (), RESERVATIONS):
+        return
+    reserved = {pod["metadata"]["labels"][GPU_GROUP] for pod in sharing if pod["metadata"]["namespace"] == RESERVATIONS}
+    lost: dict[str, list[str]] = {}
+    for pod in sharing:
+        metadata, phase = pod["metadata"], get_at(pod, "status", "phase")
+        if phase == "Running" and metadata["labels"][GPU_GROUP] not in reserved:
+            lost.setdefault(metadata["labels"][GPU_GROUP], []).append(f"{metadata['namespace']}/{metadata['name']}")
+    for names in lost.values():
+        yield make_error_finding(
+            "DOC204",
+            f"KAI-Scheduler has no reservation for the GPU of {', '.join(sorted(names))}",
+            "when another pod starts or ends on this GPU, KAI deletes all these pods",
+            "delete them yourself at a quiet time; start services that share a GPU one after another",
+        )
 
 
 def _check_runtime_class(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
@@ -436,5 +462,6 @@ CHECKS: Final = (
     _check_ready_timeout,
     _check_kai,
     _check_runtime_class,
+    _check_reservations,
     _check_parent_queue,
 )
