@@ -31,7 +31,7 @@ KEY_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?")
 #: Prefix of keys, by which scanners of secrets and people recognize them, and their random bytes.
 KEY_PREFIX: Final = "sk-ebbtide-"
 KEY_BYTES: Final = 32
-#: How often the list of models is written if other callers change the routes at the same time.
+#: Maximum number of writes of the list of models if other callers change the routes at the same time.
 WRITES: Final = 5
 #: Code of a model that another service publishes already.
 TAKEN: Final = "END003"
