@@ -31,6 +31,7 @@ from live_cluster import PROFILE, SCALING, simulated, spec
 if TYPE_CHECKING:
     from ebbtide.cluster.client.protocol import Cluster
     from ebbtide.cluster.write.apply import ApplyPlan
+    from ebbtide.core.translation.objects import Object
     from ebbtide.sandbox.simulated import Simulated
 
 NAMESPACE = "team-shop"
@@ -89,6 +90,23 @@ def test_services_that_are_planned_together_are_all_listed() -> None:
     both = [apply.plan_workload(cluster, publish(name)) for name in ("chat", "embed")]
     for planned in both:
         apply.write_workload(cluster, planned, cluster.clock)
+
+    assert list_models(cluster) == ["chat", "embed"]
+
+
+def test_the_list_has_a_service_that_is_applied_between_its_read_and_its_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = simulated()
+    planned = apply.plan_workload(cluster, publish("chat"))
+    write = type(cluster).apply
+    others = [publish("embed")]
+
+    def overtaken(self: Simulated, obj: Object, **options: Any) -> Object:
+        if obj["metadata"]["name"] == ENDPOINT_MODELS and others:
+            bring(cluster, others.pop())
+        return write(self, obj, **options)
+
+    monkeypatch.setattr(type(cluster), "apply", overtaken)
+    apply.write_workload(cluster, planned, cluster.clock)
 
     assert list_models(cluster) == ["chat", "embed"]
 

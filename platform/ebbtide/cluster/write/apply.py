@@ -26,7 +26,7 @@ from ebbtide.cluster.read.rejections import explain_rejection
 from ebbtide.cluster.read.status import Status, compute_status
 from ebbtide.cluster.write.canary import fill_stable_revision
 from ebbtide.cluster.write.changes import FieldChange, creates_pods, diff_objects
-from ebbtide.cluster.write.endpoints import complete_models, find_taken_model
+from ebbtide.cluster.write.endpoints import complete_models, find_taken_model, write_models
 from ebbtide.core.adopt.live import import_object
 from ebbtide.core.base import keys
 from ebbtide.core.base.bodies import body
@@ -608,13 +608,12 @@ def _write_step(cluster: Cluster, step: ApplyStep, *, force: bool, basis: Object
             kube.kind_of(step.item), metadata["name"], metadata["namespace"], step.unset, basis=basis
         )
         basis = None if basis is None else patched
-    item = complete_models(cluster, step.item)
     try:
-        return cluster.apply(item, force=force, basis=basis)
+        return write_models(cluster, step.item, force=force, basis=basis)
     except kube.ConflictError as error:
         # Fields that Ebbtide's own commands set on the live object can be taken over, and those of an adopted object.
         if set(error.owners) <= {kube.LIVE_MANAGER, *(KUBECTL if step.adopted else ())}:
-            return cluster.apply(item, force=True, basis=basis)
+            return write_models(cluster, step.item, force=True, basis=basis)
         raise
 
 

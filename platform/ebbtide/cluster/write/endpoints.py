@@ -31,6 +31,8 @@ KEY_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?")
 #: Prefix of keys, by which scanners of secrets and people recognize them, and their random bytes.
 KEY_PREFIX: Final = "sk-ebbtide-"
 KEY_BYTES: Final = 32
+#: Maximum number of writes of the list of models if other callers change the routes at the same time.
+WRITES: Final = 5
 #: Code of a model that another service publishes already.
 TAKEN: Final = "END003"
 
@@ -65,6 +67,19 @@ def complete_models(cluster: Cluster, obj: Object, models: Sequence[str] = (), *
     return gateway.models(project, namespace, (*live, *models))
 
 
+def write_models(cluster: Cluster, obj: Object, *, force: bool = False, basis: Object | None = None) -> Object:
+    """Apply an object; a list of models again while routes have changed since it was read.
+
+    The caller that writes the list last reads the routes after its write, and so finds the route of every earlier writer.
+    """
+    for _ in range(WRITES):
+        item = complete_models(cluster, obj)
+        result = cluster.apply(item, force=force, basis=basis)
+        if complete_models(cluster, obj) == item:
+            break
+    return result
+
+
 def find_taken_model(cluster: Cluster, route: Object) -> str:
     """Return why a route must not be applied: a model that the route of another workload has already; empty if none.
 
@@ -91,7 +106,7 @@ def refresh_models(cluster: Cluster, removed: Sequence[Object]) -> None:
         for obj in removed:
             project = get_at(obj, "metadata", "labels", keys.ENDPOINT)
             if project is not None and (obj["apiVersion"], obj["kind"]) == gateway.route:
-                cluster.apply(complete_models(cluster, gateway.models(project, obj["metadata"]["namespace"], ())))
+                write_models(cluster, gateway.models(project, obj["metadata"]["namespace"], ()))
 
 
 # Keys.
