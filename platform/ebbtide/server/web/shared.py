@@ -27,8 +27,8 @@ from ebbtide.server.web.words import NO_SLO, SloState
 #: The groups of workloads by status: a label, and the phases it includes.
 GROUPS: Final[dict[str, tuple[str, tuple[Phase, ...]]]] = {
     "running": ("Running", ("Running", "Completed")),
-    "starting": ("Starting", ("Creating", "Initializing", "Resuming", "Pending", "Updating")),
-    "trouble": ("Failing", ("Degraded", "Failed")),
+    "starting": ("Pending", ("Creating", "Initializing", "Resuming", "Pending", "Updating")),
+    "trouble": ("Failed", ("Degraded", "Failed")),
     "stopped": ("Stopped", ("Stopped", "Stopping", "Deleting", "Terminating")),
     # Their status cannot be computed, so they may run.
     "unknown": ("Unknown", ("Unknown",)),
