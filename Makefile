@@ -9,6 +9,7 @@ PROVIDER ?= kind
 SOURCE ?=
 CLUSTER ?= ebbtide
 ASSETS := platform/ebbtide/server/web/static/vendor
+LANGUAGE_SERVICE := tools/language_service/node_modules
 # The oldest Knative minor that is supported with KServe, and the newest one.
 JUDGE := tools/judge/bin/judge
 JUDGE_NEWEST := tools/judge/bin/newest
@@ -54,8 +55,13 @@ $(VENV)/.serve: $(VENV)/.simulate requirements/serve.txt $(ASSETS)/.made
 	$(BIN)/pip install --quiet --require-hashes -r requirements/serve.txt
 	@touch $@
 
-$(VENV)/.test: $(VENV)/.serve $(VENV)/.release requirements/test.txt requirements/serve-test.txt
+$(VENV)/.test: $(VENV)/.serve $(VENV)/.release $(LANGUAGE_SERVICE)/.made requirements/test.txt requirements/serve-test.txt
 	$(BIN)/pip install --quiet --require-hashes -r requirements/test.txt -r requirements/serve-test.txt
+	@touch $@
+
+# The YAML service of editors, 27 MB, for the test of the schema.
+$(LANGUAGE_SERVICE)/.made: tools/language_service/package.json tools/language_service/package-lock.json
+	cd tools/language_service && npm ci --ignore-scripts --no-audit --no-fund --silent
 	@touch $@
 
 $(VENV)/.test-core: $(VENV)/.runtime requirements/test-core.txt

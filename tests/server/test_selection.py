@@ -102,7 +102,7 @@ def test_an_error_of_one_workload_does_not_hide_the_others(
     assert "the inside" not in outcome.text
 
 
-def test_an_action_that_a_kind_never_has_is_explained(site: Site, writer: httpx.Client) -> None:
+def test_an_action_that_a_kind_never_has_is_explained(writer: httpx.Client) -> None:
     page, fields = confirm(writer, "suspend", CHAT)
     assert "will not be changed: cannot suspend chat: Knative Services cannot be suspended" in page.text
     assert CHAT not in fields
