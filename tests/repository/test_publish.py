@@ -16,7 +16,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import jsonschema
+import jsonschema_rs
 import pytest
 import yaml
 
@@ -96,7 +96,7 @@ def tool() -> ModuleType:
 def test_krew_accepts_the_manifest_of_the_archive(tool: ModuleType, tmp_path: Path) -> None:
     tool.write_plugin(tmp_path)
     manifest = yaml.safe_load((tmp_path / "ebbtide.yaml").read_text())
-    jsonschema.validate(manifest, KREW)
+    jsonschema_rs.validate(KREW, manifest)
     archive = (tmp_path / tool.ARCHIVE).read_bytes()
     assert manifest["spec"]["version"] == f"v{__version__}"
     (platform,) = manifest["spec"]["platforms"]
@@ -129,7 +129,7 @@ def test_the_plugin_runs_the_installed_program(tool: ModuleType, tmp_path: Path)
 
 def test_schema_store_accepts_the_entry() -> None:
     entry = json.loads((PUBLISH / "schemastore.json").read_text())
-    jsonschema.validate(entry, SCHEMA_STORE)
+    jsonschema_rs.validate(SCHEMA_STORE, entry)
     # The address ends with the path of the schema in this repository.
     path = re.sub(r"^https://raw\.githubusercontent\.com/ebbtide/ebbtide/main/", "", entry["url"])
     schema = json.loads((ROOT / path).read_text())

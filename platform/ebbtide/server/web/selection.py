@@ -66,7 +66,7 @@ def _read_action(name: str) -> str:
 
 def _read_places(fields: Mapping[str, str]) -> dict[tuple[str, str], str]:
     """Return the value of each selected workload, by its namespace and name, at most those of one page."""
-    places = {}
+    places: dict[tuple[str, str], str] = {}
     for key, value in fields.items():
         namespace, slash, name = key.removeprefix(ROW).partition("/")
         if key.startswith(ROW) and slash and len(places) < ROWS_PER_PAGE:
