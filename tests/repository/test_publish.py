@@ -1,4 +1,4 @@
-"""What a maintainer publishes elsewhere: the kubectl plugin for krew, the entry of SchemaStore, and the charts' metadata.
+"""Files for a maintainer to publish: the kubectl plugin for krew, the entry of SchemaStore, and the charts' metadata.
 
 The shapes are those of the upstreams: krew's ``internal/index/validation`` and ``pkg/index/types.go``, SchemaStore's
 ``src/schemas/json/schema-catalog.json``, and Artifact Hub's annotations of Helm charts.

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 #: The start of the name of a form field that selects a workload, before its namespace and name.
 ROW: Final = "row:"
-#: How each action changes a workload. Deleting several keeps their volume claims, and deletes the object with this UID only.
+#: The function that performs each action. Deleting several keeps their volume claims, and deletes the object with this UID only.
 CHANGES: Final[dict[str, Callable[[PageVisit, LiveWorkload], object]]] = {
     **{name: ACTIONS[name].do for name, _ in BULK},
     "delete": lambda visit, live: visit.backend.writes.delete_by_id(visit.user, live.top["metadata"]["uid"]),
