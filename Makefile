@@ -9,6 +9,7 @@ PROVIDER ?= kind
 SOURCE ?=
 CLUSTER ?= ebbtide
 ASSETS := platform/ebbtide/server/web/static/vendor
+LANGUAGE_SERVICE := tools/language_service/node_modules
 # The oldest Knative minor that is supported with KServe, and the newest one.
 JUDGE := tools/judge/bin/judge
 JUDGE_NEWEST := tools/judge/bin/newest
@@ -29,7 +30,7 @@ GO_KSERVE := $(GO_FLAGS) GOWORK=$(CURDIR)/$(WORKSPACE_KSERVE) $(GO)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help audit-python audit-go setup setup-simulate setup-serve setup-test assets demo demo-ui picture test check-tiers accept fuzz lint format types vale prose judge generate check-generated check-pydantic schemas check-schemas overlays vectors check-vectors bench bench-simulate soak lock package site changelog coverage compiled-simulator test-core test-rest kustomize cluster-up cluster-status cluster-down e2e conformance fidelity ci ci-checks ci-schedulers ci-tests vet clean
+.PHONY: help audit-python audit-go setup setup-simulate setup-serve setup-test assets demo demo-ui picture test check-tiers accept fuzz lint format types vale prose judge generate check-generated check-pydantic schemas check-schemas overlays vectors check-vectors bench bench-simulate soak lock package plugin site changelog coverage compiled-simulator test-core test-rest kustomize cluster-up cluster-status cluster-down e2e conformance fidelity ci ci-checks ci-schedulers ci-tests vet clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | column -t -s '|'
@@ -54,8 +55,13 @@ $(VENV)/.serve: $(VENV)/.simulate requirements/serve.txt $(ASSETS)/.made
 	$(BIN)/pip install --quiet --require-hashes -r requirements/serve.txt
 	@touch $@
 
-$(VENV)/.test: $(VENV)/.serve $(VENV)/.release requirements/test.txt requirements/serve-test.txt
+$(VENV)/.test: $(VENV)/.serve $(VENV)/.release $(LANGUAGE_SERVICE)/.made requirements/test.txt requirements/serve-test.txt
 	$(BIN)/pip install --quiet --require-hashes -r requirements/test.txt -r requirements/serve-test.txt
+	@touch $@
+
+# The YAML service of editors, 27 MB, for the test of the schema.
+$(LANGUAGE_SERVICE)/.made: tools/language_service/package.json tools/language_service/package-lock.json
+	cd tools/language_service && npm ci --ignore-scripts --no-audit --no-fund --silent
 	@touch $@
 
 $(VENV)/.test-core: $(VENV)/.runtime requirements/test-core.txt
@@ -294,6 +300,9 @@ package: $(VENV)/.release assets ## Build the sdist and the wheel in dist, test 
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation
 	$(BIN)/python tools/try_package.py dist
+
+plugin: setup ## Write the archive of the kubectl plugin and its krew manifest to build/plugin; publishes nothing
+	@$(BIN)/python tools/publish/plugin.py
 
 changelog: $(VENV)/.release ## Assemble CHANGELOG.md from the files in changes, for the version in ebbtide/__init__.py
 	$(BIN)/towncrier build --yes

@@ -34,7 +34,7 @@ PAGES: Final = {
 #: Milliseconds until a simulation has ended on a busy machine.
 PATIENCE: Final = 300_000
 WIDTH: Final = 1200
-HEIGHT: Final = 760
+HEIGHT: Final = 808
 #: The price of a GPU-hour in the picture.
 GPU_HOUR: Final = 2.5
 HOURS: Final = 3.0

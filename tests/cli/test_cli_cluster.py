@@ -720,7 +720,7 @@ def test_list_wide_has_more_columns_and_yaml_is_a_list(applied: Simulated, run: 
     assert [item["name"] for item in rows] == ["chat"]
 
 
-@pytest.mark.parametrize("command", ["describe", "why", "logs"])
+@pytest.mark.parametrize("command", ["describe", "why", "logs", "slo", "delete"])
 def test_a_workload_of_another_project_is_found_there(applied: Simulated, run: Any, command: str) -> None:
     ran = run(command, "chat", "-n", "default")
 

@@ -43,6 +43,7 @@ VERDICTS: Final = (
     (r".*", r"ebbtide quickstart\b", "tests/cli/test_cli_quickstart.py"),
     (r"docs/quickstart-kind\.md", r"ebbtide (call|why) ", "e2e/cases/27-quickstart"),
     (r"docs/install\.md", r"kubectl inference ", "tests/cli/test_cli_usage.py"),
+    (r"docs/install\.md", r"kubectl krew ", "tests/repository/test_publish.py"),
     (r"docs/administer\.md", r"kubectl delete -k ", "tests/repository/test_kustomize.py"),
     (r"docs/administer\.md", r"ebbtide project delete ", "tests/cli/test_projects.py"),
     (r"docs/api\.md", r"curl ", "tests/server/test_api_access.py"),

@@ -393,7 +393,7 @@ def test_a_cold_start_can_delay_all_requests(site: Site) -> None:
     cold = {**ASK, "shape": "constant:2rps,1m", "start-up": "90s"}
     figures = post(site, "/simulate/run", cold, part=True).text
 
-    assert "<dt>Delayed by a cold start</dt><dd>100% <small>of 120 requests</small></dd>" in figures
+    assert "<dt>Cold-start delay</dt><dd>100% <small>of 120 requests</small></dd>" in figures
 
 
 def test_without_javascript_the_simulation_is_a_whole_page(site: Site) -> None:

@@ -353,13 +353,21 @@ def find_live_workload(cluster: Cluster, options: Options) -> LiveWorkload:
     Raises:
         MissingError: the workload does not exist.
     """
-    from ebbtide.cluster.client.protocol import MissingError
     from ebbtide.cluster.read.inventory import find_workload
 
-    try:
+    with suggesting_place(cluster, options.name):
         return find_workload(cluster, options.name, resolve_namespace(cluster, options), clock().now())
+
+
+@contextmanager
+def suggesting_place(cluster: Cluster, name: str) -> Iterator[None]:
+    """Add to the error of a missing workload where else one of this name is."""
+    from ebbtide.cluster.client.protocol import MissingError
+
+    try:
+        yield
     except MissingError as error:
-        raise MissingError(f"{error}{_suggest_place(cluster, options.name)}") from error
+        raise MissingError(f"{error}{_suggest_place(cluster, name)}") from error
 
 
 def _suggest_place(cluster: Cluster, name: str) -> str:

@@ -34,7 +34,10 @@ def run(cluster: connection.Cluster, options: Options) -> int:
 
     namespace = connection.resolve_namespace(cluster, options)
     # Planned before anything is deleted: a wrong name deletes nothing.
-    planned = [plan_removal(cluster, name, namespace, data=options.data) for name in dict.fromkeys(options.names)]
+    planned = []
+    for name in dict.fromkeys(options.names):
+        with connection.suggesting_place(cluster, name):
+            planned.append(plan_removal(cluster, name, namespace, data=options.data))
     objects = [obj for removal in planned for obj in (removal.top, *removal.items[:-1])]
     names = ", ".join(f"{obj['kind']} {obj['metadata']['name']}" for obj in objects)
     if not terminal.ask_confirmation(f"Delete {names} in namespace {namespace}?", yes=options.yes):

@@ -132,7 +132,8 @@ def _find_workloads(cluster: connection.Cluster, options: Options) -> list[Objec
     from ebbtide.cluster.read.inventory import get_top, list_tops
 
     if options.name:
-        return [get_top(cluster, options.name, connection.resolve_namespace(cluster, options))]
+        with connection.suggesting_place(cluster, options.name):
+            return [get_top(cluster, options.name, connection.resolve_namespace(cluster, options))]
     return list_tops(cluster, "" if options.all else connection.resolve_namespace(cluster, options))
 
 

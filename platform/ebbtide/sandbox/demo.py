@@ -116,7 +116,7 @@ def serve_demo(options: Options) -> int:
     from ebbtide.sandbox import backend as sandbox
     from ebbtide.sandbox import gateway, services
 
-    terminal.write_stderr("Generating the history of the simulated cluster; this takes a few seconds")
+    terminal.write_stderr("Generating the history of the simulated cluster; this takes about 10 seconds")
     world = services.demo_world()
     anonymous_caller, local_caller = serve.identify_local_user(options, sandbox.ANONYMOUS_CALLER)
     account = sandbox.make_account(ACCOUNT, connection.clock().now() + TOKEN_SECONDS)

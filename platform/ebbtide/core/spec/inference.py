@@ -55,8 +55,7 @@ class InferenceSpec(Model):
     """Run:ai's REST schema for an inference workload, with Ebbtide extensions."""
 
     project: Annotated[str, Field(min_length=1, max_length=63)] | None = None
-    """Project, which determines the namespace and the quota. REST bodies have projectId outside the spec. Ebbtide
-    extension."""
+    """Project, which determines the namespace and the quota. Ebbtide extension."""
     serving: Literal["auto", "knative", "kserve", "kserve-standard", "llm"] | None = None
     """Type of object to render. ``auto`` selects kserve-standard if the GPU comes from a resource claim (DRA), otherwise
     kserve for a model and knative for an image. ``llm`` is KServe's LLMInferenceService. Default: auto. Ebbtide extension."""

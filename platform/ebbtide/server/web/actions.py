@@ -181,8 +181,12 @@ ACTIONS: Final[dict[str, Action]] = {
         lambda visit, live: revisions.explain_no_rollback(live, _rollback_revision(visit)),
         _rollback_form,
     ),
-    "suspend": Action("Suspend", lambda visit, _live: visit.backend.writes.suspend(visit.user, *visit.place), _no_stop),
-    "resume": Action("Resume", lambda visit, _live: visit.backend.writes.resume(visit.user, *visit.place), _no_stop),
+    "suspend": Action(
+        "Suspend", lambda visit, live: visit.backend.writes.suspend(visit.user, live.namespace, live.name), _no_stop
+    ),
+    "resume": Action(
+        "Resume", lambda visit, live: visit.backend.writes.resume(visit.user, live.namespace, live.name), _no_stop
+    ),
     "delete": Action("Delete", _delete_workload, show=_delete_form, verb="delete"),
     "promote": Action("Promote", canary.promote_canary, canary.explain_no_canary, canary.canary_form, canary=True),
     "abort": Action("Abort", canary.abort_canary, canary.explain_no_abort, canary.canary_form, canary=True),

@@ -13,6 +13,8 @@ from ebbtide.server.web import words
 #: The size of the SVG drawing in its own units; it is stretched to the size of the figure.
 WIDTH: Final = 600
 HEIGHT: Final = 160
+#: The latest value of a curve is one of its last points; an earlier one says nothing about now.
+LATEST_POINTS: Final = 8
 
 #: Labels of the causes of a number of replicas, and of the mark of a cold start.
 CAUSES: Final = {
@@ -94,7 +96,7 @@ class Chart:
 
     def latest(self, curve: Curve) -> str:
         """Return a curve's latest value with its unit."""
-        values = [value for value in curve.values if value is not None]
+        values = [value for value in curve.values[-LATEST_POINTS:] if value is not None]
         return self.format_value(values[-1]) if values else words.NONE
 
     def svg_path(self, curve: Curve) -> str:

@@ -49,6 +49,8 @@ HERE: Final = Path(__file__).parent
 #: Characters that a URL contains unquoted, as in starlette's ``RedirectResponse``.
 URL_CHARACTERS: Final = ":/%#?=@[]!$&'()*+,;"
 THEMES: Final = ("auto", "light", "dark")
+#: The cookie with the hidden columns of the workloads, separated by dots.
+HIDDEN_COLUMNS: Final = "ebbtide-hidden-columns"
 SAFE: Final = {"GET", "HEAD"}
 #: Starlette's limit on the number of form fields; the form of a spec has the most.
 MAX_FIELDS: Final = 4000

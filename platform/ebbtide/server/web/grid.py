@@ -13,12 +13,11 @@ from ebbtide.cluster.read.phases import Phase
 from ebbtide.cluster.read.status import Status
 from ebbtide.cluster.slo.source import Ref, SourceError
 from ebbtide.server.web import tide
-from ebbtide.server.web.frame import PageVisit
+from ebbtide.server.web.frame import HIDDEN_COLUMNS, PageVisit
 from ebbtide.server.web.objectives import MAX_JUDGED, judge_workloads
-from ebbtide.server.web.shared import GROUPS, add_loads, make_row, read_histories
+from ebbtide.server.web.shared import BULK, GROUPS, ROWS_PER_PAGE, add_loads, make_row, read_histories
 from ebbtide.server.web.words import NO_SLO, SloState, State
 
-ROWS_PER_PAGE: Final = 50
 # fmt: off
 #: The name of the status filter for workloads that violate their SLO, and of the column with its state.
 SLO_KEY: Final = "slo"
@@ -31,21 +30,23 @@ URGENCY: Final[tuple[Phase, ...]] = (
 )
 # fmt: on
 DELETED_MESSAGE: Final = "Deleting the workload. Its row disappears when its last pod has stopped."
-#: Name, title, CSS class, and sort key. A column without a name is not sortable; the state of an SLO is not in the status.
-COLUMNS: Final[tuple[tuple[str, str, str, Callable[[Status], Any]], ...]] = (
+#: Name, title, CSS class, and sort key; None if it is not sortable. The state of an SLO is not in the status.
+COLUMNS: Final[tuple[tuple[str, str, str, Callable[[Status], Any] | None], ...]] = (
     ("name", "Workload", "", lambda row: row.name),
     ("project", "Project", "", lambda row: row.project or row.namespace),
     ("status", "Status", "", lambda row: URGENCY.index(row.phase)),
     (SLO_KEY, "SLO", "", lambda row: row.name),
     ("replicas", "Replicas", "", lambda row: (row.replicas.ready, row.replicas.wanted)),
     ("gpus", "GPUs", "num", lambda row: gpu_amount(row.gpus)),
-    ("cpu", "CPU", "num", lambda row: row.cpu_cores),
-    ("", "Last 30 min", "", lambda row: row.name),
+    ("cpu", "CPU", "num cpu", lambda row: row.cpu_cores),
+    ("trend", "Last 30 min", "", None),
     ("metric", "Current / target", "", lambda row: row.metric.name if row.metric else ""),
-    ("", "URL", "", lambda row: row.url),
+    ("url", "URL", "", None),
     ("age", "Age", "num", lambda row: row.age_seconds),
 )
-SORTS: Final = {name: key for name, _, _, key in COLUMNS if name}
+SORTS: Final = {name: key for name, _, _, key in COLUMNS if key}
+#: Columns that are always shown.
+FIXED: Final = ("name", "status")
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +163,7 @@ def show_grid(visit: PageVisit) -> Response:
     selection = select_rows(read.value, view, slos)
     if not is_judged:
         slos = judge_workloads(visit, selection.rows)
+    hidden = {*visit.request.cookies.get(HIDDEN_COLUMNS, "").split(".")} - {*FIXED}
     try:
         histories = read_histories(visit, selection.rows)
     except SourceError:
@@ -182,9 +184,15 @@ def show_grid(visit: PageVisit) -> Response:
             *(((SLO_KEY, "SLO violated"),) if is_judged else ()),
         ),
         # Without the states of all workloads, only those of the page are known.
-        columns=[("" if name == SLO_KEY and not is_judged else name, *rest) for name, *rest, _ in COLUMNS],
+        columns=[
+            (name, label, kind, name in SORTS and (is_judged or name != SLO_KEY), name not in hidden)
+            for name, label, kind, _ in COLUMNS
+        ],
+        shown={name for name, *_ in COLUMNS} - hidden,
+        fixed=FIXED,
         rows=[make_row(row, slos, histories) for row in add_loads(visit, selection.rows)],
         box=(tide.WIDTH, tide.HEIGHT),
         rows_a_page=ROWS_PER_PAGE,
+        bulk=BULK,
         age=read.age,
     )

@@ -1,20 +1,23 @@
-"""Sign-in, sign-out, and the color theme."""
+"""Sign-in, sign-out, and choices that a browser keeps: the color theme, and the columns of the workloads."""
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from starlette.responses import RedirectResponse, Response
 
 from ebbtide.server.api.sessions import TOKEN_SECONDS
 from ebbtide.server.web.errors import make_page_error
-from ebbtide.server.web.frame import THEMES, PageVisit
+from ebbtide.server.web.frame import HIDDEN_COLUMNS, THEMES, PageVisit
 
 #: One year in seconds.
 YEAR_SECONDS: Final = 365 * 86_400
 #: The maximum length of a token, which must fit into the session's cookies; a Kubernetes token has one or two thousand
 #: characters.
 MAX_TOKEN_CHARACTERS: Final = 8_192
+#: The names of columns, separated by dots.
+COLUMN_NAMES: Final = re.compile(r"[a-z.]{1,200}")
 
 
 def local_path(address: str) -> str:
@@ -77,4 +80,14 @@ def choose_theme(visit: PageVisit) -> Response:
     response = visit.redirect(local_path(visit.form.get("next", "/")))
     if chosen in THEMES:
         response.set_cookie("ebbtide-theme", chosen, max_age=YEAR_SECONDS, samesite="strict", path="/")
+    return response
+
+
+def choose_columns(visit: PageVisit) -> Response:
+    """Keep which of the columns in ``columns`` are hidden: those without a selected ``show:NAME``."""
+    response = visit.redirect(local_path(visit.form.get("next", "/")))
+    names = visit.form.get("columns", "")
+    if COLUMN_NAMES.fullmatch(names):
+        hidden = ".".join(name for name in names.split(".") if f"show:{name}" not in visit.form)
+        response.set_cookie(HIDDEN_COLUMNS, hidden, max_age=YEAR_SECONDS, samesite="strict", path="/")
     return response

@@ -27,12 +27,15 @@ from ebbtide.server.web.words import NO_SLO, SloState
 #: The groups of workloads by status: a label, and the phases it includes.
 GROUPS: Final[dict[str, tuple[str, tuple[Phase, ...]]]] = {
     "running": ("Running", ("Running", "Completed")),
-    "starting": ("Starting", ("Creating", "Initializing", "Resuming", "Pending", "Updating")),
-    "trouble": ("Failing", ("Degraded", "Failed")),
+    "starting": ("Pending", ("Creating", "Initializing", "Resuming", "Pending", "Updating")),
+    "trouble": ("Failed", ("Degraded", "Failed")),
     "stopped": ("Stopped", ("Stopped", "Stopping", "Deleting", "Terminating")),
     # Their status cannot be computed, so they may run.
     "unknown": ("Unknown", ("Unknown",)),
 }
+#: The rows of a page of workloads, and the actions on several of them with their labels.
+ROWS_PER_PAGE: Final = 50
+BULK: Final = (("suspend", "Suspend"), ("resume", "Resume"), ("delete", "Delete"))
 #: Seconds for which measured loads are reused.
 LOAD_REUSE_SECONDS: Final = 4.0
 #: Labels of quota resources, by the resource's name, and the unit in which they are shown.

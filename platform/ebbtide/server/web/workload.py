@@ -18,7 +18,7 @@ from ebbtide.cluster.read.inventory import LiveWorkload
 from ebbtide.cluster.read.past import MAX_STEP_SECONDS, PastDecisions, replay_history
 from ebbtide.cluster.read.scaling_state import Replicas
 from ebbtide.cluster.read.starts import describe_start, list_started_pods, read_start
-from ebbtide.cluster.read.status import Status
+from ebbtide.cluster.read.status import Condition, Status
 from ebbtide.cluster.read.why import lookback_seconds
 from ebbtide.cluster.slo import pages
 from ebbtide.cluster.slo.promises import list_slo_warnings, read_slo, read_spec_document
@@ -186,12 +186,22 @@ def overview_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dict[
         "rate": timed.requests / (timed.end - timed.start) if timed and timed.end > timed.start else None,
         "mean": timed.total_seconds / timed.requests if timed and timed.requests else None,
         "events": list_events(live, OVERVIEW_EVENTS),
-        # The summary condition first.
-        "conditions": sorted(row.conditions, key=lambda condition: condition.name != "Ready"),
+        "conditions": list_conditions(row),
         **select_charts(visit, live, row, OVERVIEW_CHARTS),
         "curl": playground.call_command(row, live),
         "slo_warnings": list_slo_warnings(live.top, visit.backend.profile),
     }
+
+
+def list_conditions(row: Status) -> list[Condition]:
+    """Return the conditions, the summary first; a reason that several conditions share is shown once."""
+    shown: set[str] = set()
+    conditions = []
+    for condition in sorted(row.conditions, key=lambda condition: condition.name != "Ready"):
+        subject, _, reason = condition.words.partition(": ")
+        conditions.append(replace(condition, words=subject) if reason and reason in shown else condition)
+        shown.add(reason)
+    return conditions
 
 
 def measure_recent(visit: PageVisit, ref: Ref, length: float, recent: float) -> WorkloadMeasurements | None:

@@ -9,6 +9,8 @@
   const {all, $} = window.ebbtide;
   const made = new Map();
   const FAMILY = "Geist, system-ui, sans-serif", FONT = `11px ${FAMILY}`;
+  // The latest value of a curve is one of its last points, as in charts.py.
+  const LATEST = 8;
   const WHOLE = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
   const colour = (name, alpha) => {
     const probe = document.createElement("i");
@@ -45,7 +47,8 @@
     data.series.forEach((series, at) => {
       const output = list.children[at] && $("b", list.children[at]);
       if (!output) return;
-      const value = index == null ? series.values.findLast(one => one != null) : series.values[index];
+      // A curve that ended earlier has no latest value.
+      const value = index == null ? series.values.slice(-LATEST).findLast(one => one != null) : series.values[index];
       output.textContent = number(value ?? null, data.unit);
     });
     const when = $(".when", figure);
@@ -78,8 +81,8 @@
         keys(figure, at.data, chart.cursor.idx);
         decide(figure, chart.cursor.idx == null ? null : at.data.time[chart.cursor.idx]);
       }], draw: [chart => {
-        drawCauses(chart, made.get(figure)?.data ?? data);
         drawLimits(chart, made.get(figure)?.data ?? data);
+        drawCauses(chart, made.get(figure)?.data ?? data);
         if (figure.dataset.part === "replicas") drawWaits(chart);
       }]},
     };
@@ -135,8 +138,13 @@
       ctx.setLineDash([3 * ratio, 3 * ratio]);
       ctx.beginPath(); ctx.moveTo(x, bbox.top); ctx.lineTo(x, bbox.top + bbox.height); ctx.stroke();
       if (x < free) continue;
-      ctx.fillText(text, x + 3 * ratio, bbox.top + 10 * ratio);
-      free = x + 6 * ratio + ctx.measureText(text).width;
+      // Near the right end, where the limits have their names, the label is left of its line; below it may be a limit's line.
+      const width = ctx.measureText(text).width, left = x + width + 90 * ratio > bbox.left + bbox.width ? x - width - 3 * ratio : x + 3 * ratio;
+      ctx.fillStyle = colour("card");
+      ctx.fillRect(left, bbox.top, width, 13 * ratio);
+      ctx.fillStyle = colour("mark");
+      ctx.fillText(text, left, bbox.top + 10 * ratio);
+      free = x + 6 * ratio + width;
     }
     ctx.restore();
   }
