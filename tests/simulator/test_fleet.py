@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
+from collections import Counter
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -38,6 +42,8 @@ if TYPE_CHECKING:
 
 #: Random fleets in a short run; EBBTIDE_FLEETS=500 is the long one.
 FLEETS = int(os.environ.get("EBBTIDE_FLEETS", "6"))
+#: SLO of the services in seconds, and the step of the solver's bound, which divides it.
+SHARE, LATENCY, STEP = 0.95, 12, 4
 PROFILE = profiles.load_built_in("full")
 #: Autoscalers with different classes of the engine.
 SCALERS: dict[str, dict[str, Any]] = {
@@ -89,7 +95,7 @@ def make_service(
         parse_server("fixed:3s,max=4"),
         parse_start_up(start_up),
         seed,
-        parse_bounds("p95=12s"),
+        parse_bounds(f"p{100 * SHARE:g}={LATENCY}s"),
         demand.total / UNITS,
         fast=fast,
     )
@@ -127,29 +133,54 @@ def make_planner(recordings: Sequence[Recording], training: GpuDemand | None = N
 
 @cache
 def pack(sizes: tuple[tuple[int, int], ...]) -> int:
-    """Return the smallest number of devices for pods, each with a number of parts of distinct devices: exhaustively."""
-    parts = [units for devices, units in sizes for _ in range(devices)]
-    best = len(parts)
+    """Return the smallest number of devices for pods, each with a number of parts of distinct devices, by a solver."""
+    highs = open_solver()
+    devices = [highs.addBinary() for _ in range(sum(count for count, _ in sizes))]
+    used: list[Any] = [0] * len(devices)
+    for (count, units), pods in Counter(sizes).items():
+        # Each pod has at most one part of a device, so as many parts as pods fit there, however they are distributed.
+        parts = [highs.addIntegral(0, pods) for _ in devices]
+        highs.addConstr(highs.qsum(parts) == pods * count)
+        used = [total + units / UNITS * part for total, part in zip(used, parts, strict=True)]
+    for device, total in zip(devices, used, strict=True):
+        # Thirds are rounded down to a millionth.
+        highs.addConstr(total <= device)
+    highs.minimize(highs.qsum(devices))
+    return round(float(highs.getObjectiveValue()))
 
-    def place(index: int, devices: list[tuple[int, frozenset[int]]]) -> None:
-        nonlocal best
-        if len(devices) >= best:
-            return
-        if index == len(owners):
-            best = len(devices)
-            return
-        owner, units = owners[index]
-        tried = set()
-        for number, (free, holders) in enumerate(devices):
-            if free >= units and owner not in holders and (free, holders) not in tried:
-                tried.add((free, holders))
-                place(index + 1, [*devices[:number], (free - units, holders | {owner}), *devices[number + 1 :]])
-        place(index + 1, [*devices, (UNITS - units, frozenset({owner}))])
 
-    owners = [(owner, units) for owner, (devices, units) in enumerate(sizes) for _ in range(devices)]
-    owners.sort(key=lambda row: (-row[1], row[0]))
-    place(0, [])
-    return best
+def bound_pool(planner: FleetPlanner) -> float:
+    """Return the GPUs of a perfect system by a solver: it serves the work of each ``STEP`` until the SLO's latency later.
+
+    It chooses the late requests once for the whole traffic, and replicas share its GPUs in any proportion.
+    """
+    highs, late_steps = open_solver(), LATENCY // STEP
+    steps = round(planner.fleet.seconds) // STEP + 1
+    pool = highs.addVariable(lb=0)
+    served: list[Any] = [0] * (steps + late_steps)
+    for recording in (planner.recordings[index] for index in planner.promised):
+        times, work, demand = recording.service.case.traffic.times, recording.work, recording.service.demand
+        assert demand is not None
+        late = np.sort(work)[len(work) - math.floor((1 - SHARE) * len(work) + 1e-9) :].sum()
+        excluded = [highs.addVariable(lb=0) for _ in range(steps)]
+        highs.addConstr(highs.qsum(excluded) <= late)
+        arrived, _ = np.histogram(times, bins=steps, range=(0, steps * STEP), weights=work)
+        for step in range(steps):
+            parts = [highs.addVariable(lb=0) for _ in range(late_steps + 1)]
+            highs.addConstr(highs.qsum(parts) + excluded[step] >= float(arrived[step]))
+            for later, part in enumerate(parts):
+                served[step + later] += demand.total / UNITS * part
+    for total in served:
+        highs.addConstr(total <= STEP * pool)
+    highs.minimize(pool)
+    return float(highs.getObjectiveValue())
+
+
+def open_solver() -> Any:
+    """Return a solver without output; a development environment may lack it."""
+    highs = pytest.importorskip("highspy").Highs()
+    highs.silent()
+    return highs
 
 
 @pytest.mark.parametrize(
@@ -192,6 +223,21 @@ def test_a_replay_equals_services_that_are_simulated_together(monkeypatch: pytes
     assert together.usage.tolist() == replayed.usage.tolist()
 
 
+def test_a_compiled_fleet_equals_a_plain_one() -> None:
+    """The compiled functions that a pool calls get the addresses of the state's arrays, not the arrays."""
+    pytest.importorskip("numba")
+    recordings, training, count = make_random_fleet(5)
+    services = [replace(row.service, case=replace(row.service.case, fast=True)) for row in recordings]
+    sizes = [PoolSize("default", 3, 4)]
+
+    plain = simulate_fleet(recordings, sizes, {}, training, count)
+    compiled = simulate_fleet([record_service(service) for service in services], sizes, {}, training, count)
+
+    assert plain.waits
+    assert compiled == plain
+    assert compiled.usage.tolist() == plain.usage.tolist()
+
+
 def check_capacity(at: int, pool: GpuPool) -> None:
     """Verify that no device is given twice, and that no fewer devices are used than an exact packing needs."""
     del at
@@ -200,12 +246,14 @@ def check_capacity(at: int, pool: GpuPool) -> None:
             held = sum(h.demand.units for h in pool.holders.values() if h.node == node and device in h.devices)
             assert units == UNITS - held >= 0
     sizes = tuple(sorted((h.demand.devices, h.demand.units) for h in pool.holders.values()))
-    # The exact packing of more pods takes too long.
-    assert len(sizes) > 9 or pool.devices >= pack(sizes)
+    assert pool.devices >= pack(sizes)
 
 
-def plan_random_fleet(seed: int) -> tuple[int, list[int], int]:
-    """Check the laws of one pool for each size; return the smallest pool, the SLOs met by size, and how many can be met."""
+def plan_random_fleet(seed: int) -> tuple[int, list[int], int, int]:
+    """Check the laws of one pool for each size.
+
+    Return the smallest pool, the SLOs met by size, how many can be met, and the GPUs of the bound below the solver's.
+    """
     recordings, training, count = make_random_fleet(seed)
     planner = make_planner(recordings, training, count)
     met = []
@@ -222,20 +270,69 @@ def plan_random_fleet(seed: int) -> tuple[int, list[int], int]:
     # It meets all SLOs, and one GPU less does not.
     assert met[smallest - 1] == len(planner.promised)
     assert smallest in {planner.bound, 1} or met[smallest - 2] < len(planner.promised)
-    return smallest, met, len(planner.promised)
+    solved = math.ceil(bound_pool(planner) - 1e-6)
+    assert planner.bound <= solved <= smallest
+    return smallest, met, len(planner.promised), solved - planner.bound
 
 
 def test_random_fleets_keep_the_laws() -> None:
     rows = [plan_random_fleet(seed) for seed in range(FLEETS)]
 
-    equal = [smallest == met.index(promised) + 1 for smallest, met, promised in rows]
-    monotone = [met == sorted(met) for _, met, _ in rows]
-    above = sum(smallest for smallest, _, _ in rows) / sum(met.index(promised) + 1 for _, met, promised in rows)
+    equal = [smallest == met.index(promised) + 1 for smallest, met, promised, _ in rows]
+    monotone = [met == sorted(met) for _, met, _, _ in rows]
+    above = sum(smallest for smallest, *_ in rows) / sum(met.index(promised) + 1 for _, met, promised, _ in rows)
     print(f"{FLEETS} fleets: smallest pool {sum(equal)} times, {above - 1:.1%} above; monotone {sum(monotone)} times")
+    print(f"GPUs of the bound below the solver's: {sorted(Counter(below for *_, below in rows).items())}")
     assert sum(equal) >= 0.9 * FLEETS
     assert above <= 1.05
     # Anomalies of list scheduling exist, as the next test shows.
     assert sum(monotone) >= 0.75 * FLEETS
+
+
+def ease(name: str, service: FleetService) -> FleetService:
+    """Return a service with a start-up of half the time, or without each tenth request."""
+    case = service.case
+    if name == "shorter start":
+        return replace(service, case=replace(case, start_up=parse_start_up(f"{case.start_up.seconds / 2}s")))
+    kept = np.arange(len(case.traffic.times)) % 10 != 0
+    return replace(service, case=replace(case, traffic=replace(case.traffic, times=case.traffic.times[kept])))
+
+
+def compare_eased_fleet(seed: int, name: str) -> list[int]:
+    """Return by how many more services meet their SLO with less load or more quota, by size."""
+    recordings, training, count = make_random_fleet(seed)
+    gains = []
+    if name == "larger quota":
+        for recording in recordings[::2]:
+            assert recording.service.demand is not None
+            demand = replace(recording.service.demand, project="team-a", is_counted=True)
+            recordings[recordings.index(recording)] = replace(
+                recording, service=replace(recording.service, demand=demand)
+            )
+        eased, quotas = recordings, [{"team-a": UNITS}, {"team-a": 2 * UNITS}]
+    else:
+        eased, quotas = [record_service(ease(name, recording.service)) for recording in recordings], [{}, {}]
+    # A service whose eased recording violates its SLO is an anomaly of its autoscaler, not of the pool.
+    pairs = enumerate(zip(recordings, eased, strict=True))
+    promised = [index for index, pair in pairs if all(row.measured.holds for row in pair)]
+    for gpus in range(1, make_planner(recordings, training, count).find_largest_useful() + 1):
+        sizes = [PoolSize("default", gpus, 4)]
+        cases = zip((recordings, eased), quotas, strict=True)
+        runs = [simulate_fleet(rows, sizes, limits, training, count) for rows, limits in cases]
+        before, after = (sum(run.measured[index].holds for index in promised) for run in runs)
+        gains.append(after - before)
+    return gains
+
+
+@pytest.mark.parametrize("name", ["shorter start", "less traffic", "larger quota"])
+def test_less_load_and_more_quota_seldom_violate_an_slo(name: str) -> None:
+    """Anomalies of list scheduling exist here, too: docs/plan.md explains one of each."""
+    rows = [compare_eased_fleet(seed, name) for seed in range(FLEETS)]
+
+    gains = [gain for row in rows for gain in row]
+    worse = [(seed, row.index(min(row)) + 1) for seed, row in enumerate(rows) if min(row) < 0]
+    print(f"{name}: {len(gains)} pools of {FLEETS} fleets, {sum(gain > 0 for gain in gains)} better, worse: {worse}")
+    assert len(worse) <= 0.25 * FLEETS
 
 
 def test_one_more_gpu_can_violate_an_slo() -> None:

@@ -149,8 +149,8 @@ def fleet(services: int, days: int) -> None:
             (specs / f"{name}.yaml").write_text(
                 SPEC.format(name=name, compute=compute, low=number % 3), encoding="utf-8"
             )
-            high = 0.2 * (1 + number % 5)
-            (logs / f"{name}.shape").write_text(f"diurnal:0.01rps..{high:g}rps,24h,{24 * days}h", encoding="utf-8")
+            high = 0.1 * (1 + number % 5)
+            (logs / f"{name}.shape").write_text(f"diurnal:0.01rps..{high:g}rps,{24 * days}h,24h", encoding="utf-8")
         words = ["plan", "--profile", "full", str(specs), "--traffic", str(logs), "--pool", f"default={services}"]
         words += ["--server", "fixed:4s,max=8", "--start-up", "90s", "--changes", "0"]
         before = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -202,13 +202,13 @@ class Simulation:
         self.inputs = inputs
         self.observer = observer
         self._call = _PLAIN
+        notify = None if observer is None else self._notify
+        self.world, self.deciding = create_state(setting, inputs, notify, rows, is_pooled=is_pooled)
         if rows is not None:
             assert observer is None
             from ebbtide.simulator import compiled  # noqa: PLC0415 - requires numba
 
-            self._call = compiled.compile_functions()
-        notify = None if observer is None else self._notify
-        self.world, self.deciding = create_state(setting, inputs, notify, rows, is_pooled=is_pooled)
+            self._call = compiled.bind_functions(self.world, self.deciding)
         if observer is not None:
             observer.attached(self)
         self.begin(new=new)

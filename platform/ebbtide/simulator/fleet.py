@@ -12,6 +12,7 @@ with a scheduler that works in cycles. Upstream: KAI-Scheduler cmd/scheduler/app
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -44,7 +45,7 @@ GRACE: Final = 30 * SECOND
 #: Number of services that are simulated at the same time.
 WORKERS: Final = 2
 #: Time between two checks whether enough services can still meet their SLO, in nanoseconds.
-CHECK: Final = 6 * 3600 * SECOND
+CHECK: Final = 3600 * SECOND
 
 
 class PodChange(NamedTuple):
@@ -156,6 +157,14 @@ class LiveService:
         self.has_begun = True
         return self.read_change(now) if is_paused else None
 
+    def skip(self, until: int) -> None:
+        """Advance a simulation that has not begun to ``until``, past all changes of the pods."""
+        numbers = self.simulation.world.state
+        numbers.is_pooled = numbers.is_paused = False
+        self.simulation.advance(until + self.lead)
+        numbers.is_pooled = self.has_begun = True
+        self.read_change(until)
+
     def read_change(self, now: int) -> PodChange:
         """Return the pods that were created and ended since the last call."""
         numbers = self.simulation.pod_numbers
@@ -238,8 +247,14 @@ class Member:
         """Simulate the service up to ``at``, where the pool affects it."""
         if self.live is None:
             self.live = LiveService(self.recording.service, self.recording.rows)
-            for _ in range(self.replayed):
-                self.live.run(FAR)
+            if self.replayed:
+                # Several changes may have the time of the last one, and those after it have not happened yet.
+                last = self.recording.changes[self.replayed - 1].at
+                first = bisect_left(self.recording.changes, last, hi=self.replayed, key=lambda change: change.at)
+                if first:
+                    self.live.skip(last - 1)
+                for _ in range(first, self.replayed):
+                    self.live.run(FAR)
             if not self.replayed or self.recording.changes[self.replayed - 1].at < at:
                 self.run(at)
         self.at = max(self.at, at)
@@ -378,6 +393,7 @@ class FleetSimulation:
         self.recordings = recordings
         self.spare = spare
         self.pool = GpuPool(sizes, quotas)
+        demands: dict[GpuDemand, GpuDemand] = {}
         self.members: list[Member | Training] = [
             Member(index, recording)
             for index, recording in enumerate(recordings)
@@ -385,11 +401,14 @@ class FleetSimulation:
         ]
         if training is not None:
             self.members.append(Training(len(recordings), training, count))
+        for member in self.members:
+            # Services with equal demands share one, so that a refusal holds for all of them.
+            member.demand = demands.setdefault(member.demand, member.demand)
         self.by_index = {member.index: member for member in self.members}
         self.top = max((member.demand.priority for member in self.members), default=0)
         #: Times and indexes of the next changes, a heap; some no longer apply.
         self.due: list[tuple[int, int]] = []
-        self.live: list[Member] = []
+        self.live: dict[int, Member] = {}
         self.queue: list[Wait] = []
         self.waits: list[Wait] = []
         self.usage: list[tuple[int, int, float, float]] = []
@@ -416,14 +435,14 @@ class FleetSimulation:
             self._note_usage(at)
 
     def _require_slo(self, spare: int) -> None:
-        promised = [member.live for member in self.live if member.recording.measured.holds]
+        promised = [member.live for member in self.live.values() if member.recording.measured.holds]
         if sum(live.is_violated() for live in promised if live is not None) > spare:
             raise SloViolatedError
 
     def note_change(self, member: Member | Training) -> None:
         """Queue the next change of a member, if it is known."""
-        if isinstance(member, Member) and member.live is not None and member not in self.live:
-            self.live.append(member)
+        if isinstance(member, Member) and member.live is not None:
+            self.live[member.index] = member
         change = member.next_change
         if change is not None:
             heappush(self.due, (change.at, member.index))
@@ -448,7 +467,9 @@ class FleetSimulation:
             due = self._find_due()
             horizon = FAR if due is None else due
             behind = [
-                member for member in self.live if member.change is None and not member.has_ended and member.at < horizon
+                member
+                for member in self.live.values()
+                if member.change is None and not member.has_ended and member.at < horizon
             ]
             if not behind:
                 return
@@ -496,18 +517,21 @@ class FleetSimulation:
 
     def _schedule(self, at: int) -> None:
         """Place the waiting pods: by priority, then by creation; those behind a pod that evicts others do not overtake it."""
-        while self._place_waiting(at):
+        while self.queue and self._place_waiting(at):
             pass
 
     def _place_waiting(self, at: int) -> bool:
         """Place the waiting pods until one of them evicts others; return whether one does."""
-        refused: dict[GpuDemand, str] = {}
+        # Reasons by the identity of a demand, because its hash takes long.
+        refused: dict[int, str] = {}
         reserved: list[GpuDemand] = []
         for wait in sorted(self.queue, key=self._rank_wait):
             member, demand = self.by_index[wait.member], self.by_index[wait.member].demand
-            if any(other.priority > demand.priority and {*other.pools} & {*demand.pools} for other in reserved):
-                refused.setdefault(demand, LEAVING)
-            placed = None if demand in refused else self.pool.place(demand, (wait.member, wait.number))
+            if reserved and any(
+                other.priority > demand.priority and {*other.pools} & {*demand.pools} for other in reserved
+            ):
+                refused.setdefault(id(demand), LEAVING)
+            placed = None if id(demand) in refused else self.pool.place(demand, (wait.member, wait.number))
             if isinstance(placed, Holder):
                 if wait.reason:
                     member.start(wait.number, at)
@@ -515,9 +539,9 @@ class FleetSimulation:
                 self._end_wait(wait, max(at, member.at))
                 continue
             if placed is not None:
-                refused[demand] = placed.reason
+                refused[id(demand)] = placed.reason
             if not wait.reason:
-                wait.reason = refused[demand]
+                wait.reason = refused[id(demand)]
                 wait.number = member.hold(wait.number, at)
                 self.note_change(member)
             if placed is not None and placed.victims:

@@ -200,26 +200,21 @@ class GpuPool:
 
     def _refuse(self, demand: GpuDemand) -> Refusal:
         """Return why a pod finds no devices, and the pods of lower priority to evict for it."""
-        nodes = [list(node) for node in self.free]
-        leaving = [holder for holder in self.holders.values() if holder.is_leaving]
+        leaving, candidates = [], []
+        for holder in self.holders.values():
+            if holder.is_leaving:
+                leaving.append(holder)
+            elif demand.can_evict and holder.demand.is_preemptible and holder.demand.priority < demand.priority:
+                candidates.append(holder)
+        nodes = [list(node) for node in self.free] if leaving or candidates else self.free
         for holder in leaving:
             _change(nodes, holder, holder.demand.units)
         if leaving and self._find_place(nodes, demand) is not None:
             return Refusal(LEAVING)
-        candidates = [
-            holder
-            for holder in self.holders.values()
-            if demand.can_evict
-            and holder.demand.is_preemptible
-            and holder.demand.priority < demand.priority
-            and not holder.is_leaving
-        ]
         for holder in candidates:
             _change(nodes, holder, holder.demand.units)
         if not candidates or self._find_place(nodes, demand) is None:
-            free = sum(
-                free for index, node in enumerate(self.free) for free in node if self.labels[index] in demand.pools
-            )
+            free = sum(sum(node) for label, node in zip(self.labels, self.free, strict=True) if label in demand.pools)
             return Refusal(FRAGMENTED if free >= demand.total else FULL)
         # Keep as many as possible, the most important and the oldest first.
         victims = []

@@ -232,7 +232,7 @@ def record_tick(w: EngineState, k: ScalerState, code: int) -> None:
     if s.is_watched:
         notify_observer(w, state.TICKED, code, 0)
         return
-    if s.now < s.lead or s.is_pooled:
+    if s.now < s.lead or len(k.ticks) == 0:
         return
     tick = k.ticks[s.ticks]
     s.ticks += 1

@@ -76,10 +76,16 @@ def is_empty(marks: Ints, t: int) -> bool:
 def record_value(buckets: Floats, marks: Ints, t: int, value: float) -> None:
     """Add a value, unless it is older than the latest record by a window. Upstream: TimedFloat64Buckets.Record."""
     size, granularity = len(buckets) - 1, marks[GRANULARITY]
-    now = t - t % granularity
-    index = now // granularity
+    index = t // granularity
+    now = index * granularity
+    place = index % size
     last = marks[LAST]
-    if now != last:
+    # Divisions take most of the time, and most records follow the one of the previous bucket.
+    if now - last == granularity and size > 1:
+        buckets[size] -= buckets[place]
+        buckets[place] = 0.0
+        marks[LAST] = now
+    elif now != last:
         if now + marks[LENGTH] <= last:
             return
         if marks[FIRST] == NEVER or marks[FIRST] > now:
@@ -87,8 +93,8 @@ def record_value(buckets: Floats, marks: Ints, t: int, value: float) -> None:
         gap = now - last
         if gap >= marks[LENGTH]:
             marks[FIRST] = now
-            for place in range(size + 1):
-                buckets[place] = 0.0
+            for every in range(size + 1):
+                buckets[every] = 0.0
         elif gap > 0:
             for passed in range(last // granularity + 1, index + 1):
                 # The total accumulates rounding errors, as upstream's does: it is never recomputed.
@@ -96,7 +102,7 @@ def record_value(buckets: Floats, marks: Ints, t: int, value: float) -> None:
                 buckets[passed % size] = 0.0
         if gap > 0:
             marks[LAST] = now
-    buckets[index % size] += value
+    buckets[place] += value
     buckets[size] += value
 
 
@@ -107,15 +113,14 @@ def timed_average(buckets: Floats, marks: Ints, t: int) -> float:
     Buckets before the first record and after the last record are ignored; gaps between records count as 0.
     """
     size, granularity = len(buckets) - 1, marks[GRANULARITY]
-    now = t - t % granularity
-    gap = now - marks[LAST]
+    newest = t // granularity
+    gap = newest * granularity - marks[LAST]
     if gap >= marks[LENGTH]:
         return 0.0
     total, skipped = buckets[size], 0
     if gap > 0:
-        start = marks[LAST] // granularity
-        skipped = now // granularity - start
-        for index in range(start + 1, start + skipped + 1):
+        skipped = gap // granularity
+        for index in range(newest - skipped + 1, newest + 1):
             total -= buckets[index % size]
     counting = min((marks[LAST] - marks[FIRST]) // granularity + 1, size - skipped)
     return round_half_away(total / counting * _PARTS) / _PARTS
