@@ -102,6 +102,22 @@ def check(plan: Plan) -> Iterator[Problem]:
     """Yield the problems of every choice that the spec sets."""
     for row, block in _list_choices(plan):
         yield from row.check(plan, block)
+    yield from _check_sleep(plan)
+
+
+def _check_sleep(plan: Plan) -> Iterator[Problem]:
+    """Yield vLLM's sleep mode, which only a client of the server can use (vllm-project/vllm docs/features/sleep_mode.md)."""
+    if _find_engine(plan) is not LLM_ENGINE or read_flag(container.list_words(plan), "--enable-sleep-mode") is None:
+        return
+    message = (
+        "--enable-sleep-mode frees no GPU: no component of the cluster calls /sleep or /wake_up, and Kubernetes lends the GPU of a "
+        "sleeping replica to no other pod"
+    )
+    variables = plan.spec.environment_variables
+    if any(row.name == "VLLM_SERVER_DEV_MODE" and row.value != "0" and not row.exclude for row in variables):
+        message += "; with VLLM_SERVER_DEV_MODE, every client of the service can call them"
+    fix = "remove it, or let your own router call them; to free the GPU, set minReplicas to 0 and shorten the start with start"
+    yield make_warning("STA008", ("spec", "args"), message, fix)
 
 
 def make_patches(plan: Plan) -> Iterator[PodPatch]:
