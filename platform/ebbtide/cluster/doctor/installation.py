@@ -209,7 +209,7 @@ def _check_settings(observed: ObservedCluster, requirements: SpecRequirements) -
 def _check_node_start(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     """Report that Knative does not wait for nodes that an autoscaler starts.
 
-    Upstream: knative.dev/serving v0.48.1 and v0.51.0 pkg/reconciler/revision/reconcile_resources.go; v0.44.0 has no such key.
+    Upstream: knative.dev/serving v0.48.1 and v0.51.0 pkg/reconciler/revision/reconcile_resources.go; v0.44.0 does not have the key.
     """
     spec, key = requirements.profile.spec, "pod-is-always-schedulable"
     pools = [pool.name for pool in spec.node_pools if pool.node_autoscaler is not None]

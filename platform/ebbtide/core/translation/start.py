@@ -17,7 +17,7 @@ from ebbtide.core.base.problems import Path, Problem, make_warning, offer_values
 from ebbtide.core.base.versions import parse_version
 from ebbtide.core.spec.rules.compute import invalid_amount
 from ebbtide.core.translation import container, placement
-from ebbtide.core.translation.engines import ENGINES, Engine, find_engine, read_flag
+from ebbtide.core.translation.engines import ENGINES, LLM_ENGINE, Engine, find_engine, read_flag
 from ebbtide.core.translation.loaded_model import HUB, find_model_name
 from ebbtide.core.translation.objects import Object, make_claim, make_object, read_field
 from ebbtide.core.translation.plan import Plan
@@ -33,8 +33,6 @@ STREAMING: Final[Path] = (*START, "streaming")
 PRE_PULL: Final[Path] = (*START, "prePullImage")
 COMPILED: Final[Path] = (*START, "compilationCache")
 LOAD_FORMAT: Final = "--load-format"
-#: The engine of KServe's preset for LLMInferenceService.
-LLM_ENGINE: Final = next(engine for engine in ENGINES if engine.name == "vLLM")
 CACHE: Final[Path] = (*START, "modelCache")
 #: The first KServe with a cache of a namespace; that of 0.17 has only the one of the cluster (pkg/apis/serving/v1alpha1).
 NAMESPACE_CACHE_SINCE: Final = (0, 19)

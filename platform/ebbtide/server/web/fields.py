@@ -121,6 +121,11 @@ ROWS: Final[tuple[FormRow, ...]] = (
             ("failureThreshold", "failure threshold", "", ""),
         )
     ),
+    FormRow("spec.lora.adapters[].name", "LoRA adapter", ENVIRONMENT, "sql"),
+    FormRow("spec.lora.adapters[].uri", "Source", ENVIRONMENT, "hf://org/adapter"),
+    FormRow("spec.lora.adapters[].rank", "Rank", ENVIRONMENT, "16"),
+    FormRow("spec.lora.maxRank", "Highest LoRA rank", ENVIRONMENT),
+    FormRow("spec.lora.maxAdapters", "LoRA adapters in one batch", ENVIRONMENT, "1"),
     FormRow(GPU + "gpuDevicesRequest", "GPU devices", COMPUTE, "1"),
     FormRow(GPU + "gpuRequestType", "GPU request type", COMPUTE),
     FormRow(GPU + "gpuPortionRequest", "GPU fraction", COMPUTE, "0.25", when="portion"),
