@@ -11,7 +11,6 @@ from ebbtide.core.translation.gpu import BACKENDS
 from ebbtide.core.translation.objects import make_object, prune_nulls, write_model
 from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.pods import PodPatch
-from ebbtide.core.translation.serving.timeouts import DEFAULT_TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
     from ebbtide.core.profile.models import NodeAutoscaler, NodePool
@@ -46,7 +45,6 @@ def check(plan: Plan) -> Iterator[Problem]:
         message = f"the node pools have different GPU backends ({backends}), and a pod can request GPUs through one backend only"
         yield Problem("PLC002", ("spec", "nodePools"), message, "list only pools with the same backend")
     yield from _check_disruption_budget(plan)
-    yield from _check_spot(plan)
     yield from _check_combination(pools)
     for pool in pools:
         node_type = pool.selector.get(keys.NODE_TYPE)
@@ -90,26 +88,6 @@ def list_autoscaled_pools(plan: Plan) -> list[tuple[NodePool, NodeAutoscaler]]:
     """Return the node pools of the replicas whose nodes an autoscaler starts."""
     pools = plan.pools if plan.gpu is not None or plan.pool_names else ()
     return [(pool, pool.node_autoscaler) for pool in pools if pool.node_autoscaler is not None]
-
-
-def _check_spot(plan: Plan) -> Iterator[Problem]:
-    """Yield spot nodes that end before a request may have ended.
-
-    A revision's pod has the request timeout as its grace period (knative.dev/serving pkg/reconciler/revision/resources/deploy.go).
-    """
-    seconds = plan.spec.serving_configuration.request_timeout_seconds or DEFAULT_TIMEOUT_SECONDS
-    for pool, autoscaler in list_autoscaled_pools(plan) if plan.mode.revisions else ():
-        notice = autoscaler.spot_notice_seconds
-        if notice is not None and notice < seconds:
-            message = (
-                f"a spot node of pool {pool.name} ends {notice} s after its notice, but a request may take {seconds} s: requests that "
-                "take longer are lost"
-            )
-            path = ("spec", "servingConfiguration", "requestTimeoutSeconds")
-            fix = (
-                f"set {path[-1]} to at most {notice} if no response takes longer, or use a node pool without spot nodes"
-            )
-            yield make_warning("PLC020", path, message, fix, fixes=set_value(notice, path))
 
 
 def selects_by_default(pool: NodePool, *, whole: bool, defaults: bool) -> bool:

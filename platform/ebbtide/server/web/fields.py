@@ -232,6 +232,7 @@ LISTS: Final = {
     "spec.annotations": ("Pod annotations", "annotation"),
     "spec.autoscaling.metrics": ("Scaling metrics", "metric"),
     "spec.autoscaling.schedule": ("Scheduled periods", "period"),
+    "spec.lora.adapters": ("LoRA adapters", "adapter"),
     "spec.autoscaling.guard.never": ("Periods without a lowered minimum", "period"),
 }
 #: Choices that neither the model nor the cluster provides.
