@@ -544,6 +544,9 @@ def _add_kubernetes_words(rng: random.Random, spec: Data) -> None:
             )
         )
     if maybe(rng, 0.1):
+        adapters = [{"name": "sql", "uri": rng.choice(("hf://org/sql", "/adapters/sql")), "rank": rng.choice((8, 64))}]
+        spec["lora"] = {"adapters": adapters, **rng.choice(({}, {"maxRank": 32, "maxAdapters": 2}))}
+    if maybe(rng, 0.1):
         spec["serviceAccountName"] = "reader"
     if maybe(rng, 0.1):
         spec["nodeSelector"] = rng.choice(

@@ -1142,3 +1142,4 @@ def test_the_status_of_the_guards_has_the_last_decision_of_each_workload(run: An
         "a lower one (least)"
     )
     assert row == {"name": "chat", "namespace": "team-shop", "minimum": "4", "floor": "1", "guard": words}
+    assert f"  guard      mode lower, floor 1 of 4: {words}\n" in run("describe", "chat", *PLACE).out

@@ -355,6 +355,51 @@ def test_a_setting_that_only_the_profile_has_is_found(parts: dict[str, Any], cod
     assert words in format_findings(findings)
 
 
+ON_DEMAND = [{"name": "big", "selector": {"size": "big"}, "nodeAutoscaler": {"name": "karpenter"}}]
+
+
+@pytest.mark.parametrize(
+    ("version", "deployment", "codes"),
+    [("1.24", {}, ["DOC204"]), ("1.24", {"pod-is-always-schedulable": "true"}, []), ("1.20", {}, [])],
+)
+def test_a_revision_whose_pod_waits_for_a_node_is_not_failed(
+    version: str, deployment: dict[str, str], codes: list[str]
+) -> None:
+    """A pool without a node is valid if an autoscaler starts its nodes, and Knative can wait for them since 1.21."""
+    knative = {**PROFILE["spec"]["knative"], "version": version, "deployment": deployment}
+    cluster_profile = profile(nodePools=ON_DEMAND, knative=knative)
+
+    found = [row for row in doctor.examine_cluster(furnished(cluster_profile), cluster_profile) if row.code != "DOC002"]
+    assert [finding.code for finding in found] == codes, format_findings(tuple(found))
+
+
+def _put_isvc(cluster: Simulated, name: str, status: str, annotation: str = "") -> None:
+    annotations = {"annotations": {keys.DEPLOYMENT_MODE: annotation}} if annotation else {}
+    metadata = {"name": name, "namespace": "team", **annotations}
+    body = {"apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService", "metadata": metadata, "spec": {}}
+    cluster.put({**body, "status": {"deploymentMode": status}})
+
+
+def test_inference_services_that_an_upgrade_of_kserve_breaks_are_named() -> None:
+    cluster = furnished()
+    changed(
+        cluster,
+        kube.CONFIG_MAP,
+        "inferenceservice-config",
+        "kserve",
+        lambda obj: obj["data"].update(deploy=json.dumps({"defaultDeploymentMode": "Standard"})),
+    )
+    _put_isvc(cluster, "unmarked", "Serverless")
+    _put_isvc(cluster, "marked", "Serverless", "Serverless")
+    _put_isvc(cluster, "standard", "Standard")
+
+    (finding,) = [row for row in doctor.examine_cluster(cluster, profile()) if row.code == "DOC205"]
+    assert (finding.severity, "but team/unmarked runs in mode Knative" in finding.what) == ("error", True)
+    old = profile(kserve={**PROFILE["spec"]["kserve"], "version": "0.16"})
+    (finding,) = [row for row in doctor.examine_cluster(cluster, old) if row.code == "DOC205"]
+    assert finding.what.startswith("the status of team/marked, team/unmarked has a deployment mode by its former name")
+
+
 @pytest.mark.parametrize(
     ("fields", "classes", "codes"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -193,6 +194,35 @@ def test_a_workload_without_a_state_gets_one_and_a_removed_one_loses_it(server: 
     assert deleted == []
     candidate.controller.step([])
     assert deleted == [f"{OWN}/{STATE}"]
+
+
+@pytest.mark.parametrize(
+    ("others", "dropped"),
+    [
+        (["team-b/one", "team-b/two", "team-b/three"], ["team-b/two"]),
+        (["team-b/one", "team-b/two", f"{SPACE}/other"], []),
+        (["team-b/one", "team-c/two", "team-d/three"], []),
+    ],
+    ids=["one-namespace", "fair", "one-each"],
+)
+def test_namespaces_get_the_guards_in_turn(
+    server: GuardedServer, others: list[str], dropped: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All three guards are taken: the namespace with the most gives one to a namespace that has at least two fewer."""
+    monkeypatch.setattr(guards, "MAX_GUARDED", 3)
+    deleted: list[str] = []
+    cluster: Any = server
+    cluster.delete = lambda _kind, name, _namespace: deleted.append(name)
+    candidate = server.make_candidate()
+    assert run(server, candidate, 1) == AUTHOR
+    assert candidate.guards is not None
+    watched: Any = candidate.guards._watched  # noqa: SLF001 - guards of workloads that the server does not have
+    watched.clear()
+    watched.update({tuple(name.split("/")): SimpleNamespace(absent_steps=0, decision=None) for name in others})
+    run(server, candidate, 5)
+    assert deleted == [f"{guards.STOP}.{name.replace('/', '.')}" for name in dropped]
+    assert len(watched) == len(others)
+    assert ((SPACE, NAME) in watched) == bool(dropped)
 
 
 @pytest.mark.parametrize("mode", ["shadow", "two revisions", "too many"])

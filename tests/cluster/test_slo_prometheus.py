@@ -61,6 +61,17 @@ def test_measurements_match_the_client_s_requests(source: Any) -> None:
     assert dead.replica_seconds is None
 
 
+def test_replica_hours_are_unknown_without_the_gauge_of_unready_pods() -> None:
+    """Prometheus has the requested pods of the revision, 135 of 180 s at zero, and not those that were not ready."""
+
+    def reduce(name: str, result: list[Any]) -> list[Any]:
+        return [] if name == "pods" else result
+
+    with answering(recorded(reduce)) as url:
+        chat = prometheus.PrometheusSource(url, profile()).measure([CHAT], START, END)[CHAT]
+    assert (chat.seconds_known, chat.seconds_at_rest, chat.replica_seconds) == (180, 135, None)
+
+
 def test_a_history_matches_the_recording(source: Any) -> None:
     series = source.history(CHAT, START, END, STEP).series
 

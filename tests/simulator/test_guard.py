@@ -195,8 +195,8 @@ class World:
         self.fixed, self.real = self.auto.start(MINIMUM, 0), self.auto.start(MINIMUM, 0)
         self.date, self.tick, self.floor, self.told, self.shift = start, 0, MINIMUM, 0, 0.0
         self.rng = np.random.default_rng(1)
-        #: By the hour: requests, and late requests of both.
-        self.windows: list[list[float]] = []
+        #: By the observation: requests, and late requests of both.
+        self.rows: list[tuple[float, float, float]] = []
         self.decisions: list[GuardDecision] = []
 
     def run(
@@ -209,7 +209,7 @@ class World:
         swing: float = 0.8,
     ) -> None:
         server = describe_server(service, start_up, LIMIT)
-        for step in range(round(days * DAY / INTERVAL)):
+        for _ in range(round(days * DAY / INTERVAL)):
             share = 1 + swing * math.sin(2 * math.pi * ((self.date + self.shift) % DAY / DAY - 0.3))
             arrivals = self.rng.poisson(rate * share * TICK_INTERVAL, round(INTERVAL / TICK_INTERVAL)).tolist()
             before = [self.fixed.row.late, self.real.row.late]
@@ -223,15 +223,18 @@ class World:
             decision = self.guard.observe(seen)
             self.floor = decision.floor
             self.decisions.append(decision)
-            if step % 64 == 0:
-                self.windows.append([0.0, 0.0, 0.0])
-            added = (sum(arrivals), self.fixed.row.late - before[0], self.real.row.late - before[1])
-            self.windows[-1] = [old + new for old, new in zip(self.windows[-1], added, strict=True)]
+            self.rows.append((sum(arrivals), self.fixed.row.late - before[0], self.real.row.late - before[1]))
 
-    def count_broken(self) -> tuple[int, int]:
-        """Return the hours with more late requests than the SLO allows, of the fixed minimum and of the guard."""
-        broken = [[late > self.settings.promise * row[0] for late in row[1:]] for row in self.windows]
-        return sum(bool(row[0]) for row in broken), sum(bool(row[1]) for row in broken)
+    def count_broken(self, window: int = 64) -> tuple[int, int]:
+        """Return the windows with more late requests than the SLO allows, of the fixed minimum and of the guard.
+
+        A window has a number of observations: 64 are an hour, 11 are ten minutes.
+        """
+        broken = np.zeros(2, int)
+        for start in range(0, len(self.rows), window):
+            requests, *late = np.array(self.rows[start : start + window]).sum(axis=0)
+            broken += np.array(late) > self.settings.promise * requests
+        return int(broken[0]), int(broken[1])
 
     @property
     def saving(self) -> float:

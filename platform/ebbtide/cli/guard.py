@@ -90,19 +90,9 @@ def _runs_controller(cluster: connection.Cluster, namespace: str) -> bool:
 
 def _list_guarded(cluster: connection.Cluster) -> Iterator[tuple[str, ...]]:
     """Yield a row for each revision that serves a workload with a guard."""
-    from ebbtide.cluster.read import records
-    from ebbtide.cluster.read.inventory import find_by_name, read_workloads
-    from ebbtide.cluster.read.scaling_state import read_floor_settings
-    from ebbtide.core.base import keys
-    from ebbtide.core.base.annotations import read_count
+    from ebbtide.cluster.read.inventory import read_workloads
+    from ebbtide.cluster.read.scaling_state import list_guards
 
     for live in read_workloads(cluster, "", connection.clock().now()):
-        settings = read_floor_settings(live.top)
-        for name in records.serving_revisions(live) if settings is not None and settings.guard is not None else ():
-            revision = find_by_name(live.revisions, name)
-            decision = records.read_decision(revision)
-            guard = None if decision is None else decision.guard
-            floor = read_count(revision, keys.MIN_SCALE)
-            words = "the controller has not decided yet" if guard is None else guard.describe().removeprefix("guard: ")
-            assert settings is not None
-            yield live.name, live.namespace, str(settings.minimum), "" if floor is None else str(floor), words
+        for row in list_guards(live):
+            yield live.name, live.namespace, str(row.minimum), "" if row.floor is None else str(row.floor), row.words

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 import statistics
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -42,7 +42,8 @@ LOG: Final = logging.getLogger("ebbtide.cluster.controller")
 STOP: Final = "ebbtide-guard"
 SWITCH: Final = "guard"
 STATE: Final = "state"
-#: Maximum number of guarded workloads, so that their metrics and states are bounded. Others keep the author's minimum.
+#: Maximum number of guarded workloads, so that their metrics and states are bounded. Namespaces get them in turn, and others keep
+#: the author's minimum.
 MAX_GUARDED: Final = 100
 #: Seconds between two writes of a state that changed nothing.
 SAVE_SECONDS: Final = 600.0
@@ -181,11 +182,23 @@ class Guards:
         for place, watched in list(self._watched.items()):
             watched.absent_steps += 1
             if watched.absent_steps > ABSENT_STEPS and self._may_write():
-                del self._watched[place]
-                try:
-                    self._cluster.delete(CONFIG_MAP, _name_state(place), self._namespace)
-                except ClusterError as error:
-                    LOG.warning("state of %s/%s: %s", *place, error)
+                self._drop(place)
+
+    def _drop(self, place: tuple[str, str]) -> None:
+        """Forget a guard, and delete its state."""
+        del self._watched[place]
+        try:
+            self._cluster.delete(CONFIG_MAP, _name_state(place), self._namespace)
+        except ClusterError as error:
+            LOG.warning("state of %s/%s: %s", *place, error)
+
+    def _find_surplus(self, namespace: str) -> tuple[str, str] | None:
+        """Return the guard that one of a namespace may replace if none is free: of the namespace with the most, if it has two more."""
+        counts = Counter(place[0] for place in self._watched)
+        largest = max(counts, key=lambda name: counts[name], default=namespace)
+        if counts[largest] < counts[namespace] + 2:
+            return None
+        return max(place for place in self._watched if place[0] == largest)
 
     def keep(self, live: LiveWorkload) -> None:
         """Keep the state of a workload, whether or not it is decided on in this step."""
@@ -196,7 +209,10 @@ class Guards:
     def decide(self, live: LiveWorkload, settings: FloorSettings, revision: str, readings: Readings) -> Lowering | None:
         """Return what the guard of a workload allows in this step; None if the author's minimum applies without its word."""
         place = (live.namespace, live.name)
-        if settings.guard is None or (place not in self._watched and len(self._watched) >= MAX_GUARDED):
+        if settings.guard is None:
+            return None
+        is_full = place not in self._watched and len(self._watched) >= MAX_GUARDED
+        if is_full and self._find_surplus(live.namespace) is None:
             return None
         try:
             watched = self._watch(live, settings, revision)
@@ -256,6 +272,9 @@ class Guards:
         from ebbtide.core.autoscaler.guard import format_state, restore_state  # noqa: PLC0415 - see _make_guard
 
         if watched is None:
+            surplus = self._find_surplus(live.namespace) if len(self._watched) >= MAX_GUARDED else None
+            if surplus is not None:
+                self._drop(surplus)
             basis = self._take_over(place)
             state = str(get_at(basis, "data", STATE, default=""))
         else:

@@ -8,20 +8,22 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.cluster.client.protocol import CONFIG_MAP
+from ebbtide.cluster.client.protocol import CONFIG_MAP, KSERVE
 from ebbtide.cluster.doctor import observed as of_cluster
 from ebbtide.cluster.doctor.findings import FixPatch, make_error_finding, make_warning_finding
 from ebbtide.cluster.read.inventory import KNATIVE_NAMESPACE, parse_timestamp
 from ebbtide.core.base import keys
 from ebbtide.core.base.metrics import find_resource_metric
 from ebbtide.core.base.paths import get_at
+from ebbtide.core.base.versions import parse_version
 from ebbtide.core.translation.objects import with_values
 from ebbtide.core.translation.pods import merge_patches
 from ebbtide.core.translation.serving.knative import ALLOWED, check_flags
+from ebbtide.core.translation.serving.kserve import MODES
 from ebbtide.core.translation.translate import make_patches
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ebbtide.cluster.doctor.findings import Finding, SpecRequirements
     from ebbtide.cluster.doctor.observed import ObservedCluster
@@ -30,6 +32,10 @@ if TYPE_CHECKING:
 
 #: Names that a finding lists.
 MAX_NAMES: Final = 5
+#: The first Knative with the key ``pod-is-always-schedulable`` of config-deployment.
+SCHEDULABLE_SINCE: Final = (1, 21)
+#: A KServe that is known to accept a status with a former name of the deployment mode.
+FORMER_NAMES_ACCEPTED_SINCE: Final = (0, 20)
 
 
 def _make_map_patch(part: str, data: Mapping[str, str]) -> FixPatch:
@@ -200,6 +206,25 @@ def _check_settings(observed: ObservedCluster, requirements: SpecRequirements) -
         )
 
 
+def _check_node_start(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+    """Report that Knative does not wait for nodes that an autoscaler starts.
+
+    Upstream: knative.dev/serving v0.48.1 and v0.51.0 pkg/reconciler/revision/reconcile_resources.go; v0.44.0 does not have the key.
+    """
+    spec, key = requirements.profile.spec, "pod-is-always-schedulable"
+    pools = [pool.name for pool in spec.node_pools if pool.node_autoscaler is not None]
+    live = observed.read_map("config-deployment")
+    if not pools or live is None or live.get(key) == "true" or parse_version(spec.knative.version) < SCHEDULABLE_SINCE:
+        return
+    yield make_warning_finding(
+        "DOC204",
+        f"{key} is not true in config-deployment, but an autoscaler starts the nodes of {', '.join(pools)}",
+        "while its first pod waits for a node, a revision is reported as failed, and clients stop waiting for it",
+        f'set {key}: "true" in config-deployment and in knative.deployment of the profile',
+        _make_map_patch("deployment", {key: "true"}),
+    )
+
+
 def find_missing_controller(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     """Yield a controller that the specs need and that does not run, and several that write."""
     if observed.controllers is None:
@@ -329,6 +354,48 @@ def _format_value(value: bool | str) -> str:
     return value if isinstance(value, str) else str(value).lower()
 
 
+def _check_modes(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+    """Report InferenceServices whose every update KServe's webhook rejects after an upgrade, by their deployment mode.
+
+    Upstream: kserve v0.20.0 pkg/apis/serving/v1beta1/inference_service_defaults.go (the webhook writes the default mode Standard
+    into an object without the annotation, and replaces former names) and inference_service_validation.go
+    (validateDeploymentMode compares the annotation with the status; kserve/kserve#5427 made it accept a former name there).
+    """
+    version = parse_version(requirements.profile.spec.kserve.version)
+    default = observed.read_kserve("deploy").get("defaultDeploymentMode", "")
+    (knative, former), standard = MODES["kserve"], MODES["kserve-standard"]
+    renamed, moved = [], []
+    for obj in (observed.list_objects(KSERVE) or ()) if requirements.profile.spec.kserve.installed else ():
+        name = f"{obj['metadata'].get('namespace', '')}/{obj['metadata']['name']}"
+        status = get_at(obj, "status", "deploymentMode", default="")
+        if status in {former, standard[1]} and version < FORMER_NAMES_ACCEPTED_SINCE:
+            renamed.append(name)
+        elif status in {knative, former} and default in standard and not _has_mode(obj):
+            moved.append(name)
+    if renamed:
+        yield make_warning_finding(
+            "DOC205",
+            f"the status of {_list_names(renamed)} has a deployment mode by its former name",
+            "KServe since 0.16 has other names, and before kserve/kserve#5427 it rejects each update and the deletion of such an object",
+            "upgrade to KServe 0.20 or later, without a stop between 0.16 and 0.19",
+        )
+    if moved:
+        yield make_error_finding(
+            "DOC205",
+            f"the default deployment mode of KServe is {default}, but {_list_names(moved)} runs in mode Knative without the annotation",
+            "KServe's webhook rejects each update: deploymentMode cannot be changed",
+            f"annotate each with {keys.DEPLOYMENT_MODE}: Knative",
+        )
+
+
+def _has_mode(obj: Object) -> bool:
+    return keys.DEPLOYMENT_MODE in get_at(obj, "metadata", "annotations", default={})
+
+
+def _list_names(names: Sequence[str]) -> str:
+    return ", ".join(names[:MAX_NAMES]) + (f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else "")
+
+
 def _check_kserve(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     declared = requirements.profile.spec.kserve
     if observed.read_map(of_cluster.KSERVE_MAP, of_cluster.KSERVE_NAMESPACE) is None:
@@ -397,8 +464,10 @@ CHECKS: Final = (
     _check_installed,
     _check_features,
     _check_settings,
+    _check_node_start,
     find_missing_controller,
     _check_resources,
     _check_scaling,
+    _check_modes,
     _check_kserve,
 )

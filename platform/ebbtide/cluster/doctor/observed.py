@@ -75,6 +75,7 @@ MAPS: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "deployment": {
         "progress-deadline": "600s",
+        "pod-is-always-schedulable": "false",
         "queue-sidecar-cpu-request": "25m",
         "queue-sidecar-memory-request": "",
         "default-affinity-type": "prefer-spread-revision-over-nodes",

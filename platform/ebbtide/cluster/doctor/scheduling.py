@@ -111,6 +111,8 @@ def _compare_pool(pool: NodePool, nodes: Sequence[GpuNode], *, is_used: bool) ->
     title = f"node pool {pool.name}"
     labels = dict(pool.selector)
     pool_nodes = [node for node in nodes if labels.items() <= node.labels.items()]
+    if not pool_nodes and pool.node_autoscaler is not None:
+        return
     if not pool_nodes:
         selector = ", ".join(f"{key}={value}" for key, value in labels.items())
         yield (

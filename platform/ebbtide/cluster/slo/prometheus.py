@@ -440,13 +440,13 @@ def _pod_fields(figures: Mapping[str, float], interval: int) -> dict[str, Any]:
     if not figures:
         return {}
     seconds = {name: value * interval for name, value in figures.items()}
-    known = seconds.get("known", 0.0)
+    known, rest = seconds.get("known", 0.0), seconds.get("rest", 0.0)
     return {
         "seconds_known": known,
         "seconds_up": min(seconds.get("up", 0.0), known),
-        "seconds_at_rest": min(seconds.get("rest", 0.0), seconds.get("up", 0.0)),
-        # An exporter that has the workload but no pods means that there were none.
-        "replica_seconds": seconds.get("pods", 0.0),
+        "seconds_at_rest": min(rest, seconds.get("up", 0.0)),
+        # Without one of the gauges of pods, the replicas are only known of a workload that was scaled to zero throughout.
+        "replica_seconds": seconds.get("pods", 0.0 if known and rest == known else None),
         "cold_starts": figures.get("woken", 0.0) if known else None,
     }
 

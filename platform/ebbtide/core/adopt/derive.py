@@ -13,7 +13,7 @@ from ebbtide.core.base.paths import get_at
 from ebbtide.core.readers.reading import make_document
 from ebbtide.core.readers.table import Draft, FieldRow, split_path
 from ebbtide.core.spec.rules.serving import DEFAULT_PORT
-from ebbtide.core.translation import priority
+from ebbtide.core.translation import lora, priority
 from ebbtide.core.translation.gpu import BACKENDS
 from ebbtide.core.translation.modes import SERVING_MODES
 from ebbtide.core.translation.placement import selects_by_default
@@ -118,6 +118,9 @@ def derive_spec(view: ObjectView, cluster: ProfileSpec, chosen: tuple[str, ...],
             path = (*base, *split_path(row.name))
             value = get_at(view.obj, *path)
             draft.set_nonempty(row.to, value if row.read is None else row.read(value), path)
+    if view.language_model is not None and lora.is_known(cluster):
+        path = (*view.language_model, "lora")
+        draft.set_nonempty("spec.lora", lora.read_rendered(get_at(view.obj, *path)), path)
     by_name = {pool.name: pool for pool in cluster.node_pools}
     pools = tuple(by_name[name] for name in chosen)
     default_pool = pools[0] if pools else next(iter(cluster.node_pools), None)

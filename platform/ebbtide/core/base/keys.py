@@ -112,6 +112,12 @@ OLDER_SPELLINGS: Final = {
         ("metricAggregationAlgorithm", "metric-aggregation-algorithm"),
     )
 }
+#: Annotations of a pod that keep a node autoscaler from ending its node, by the autoscaler (sigs.k8s.io/karpenter
+#: pkg/utils/pod/scheduling.go; kubernetes/autoscaler cluster-autoscaler/utils/drain/drain.go).
+KEEP_NODE: Final = {
+    "karpenter": {"karpenter.sh/do-not-disrupt": "true"},
+    "cluster-autoscaler": {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"},
+}
 #: serving.knative.dev/progress-deadline: 1800s
 PROGRESS_DEADLINE: Final = "serving.knative.dev/progress-deadline"
 #: On the objects that Knative creates for a service: serving.knative.dev/service: chat

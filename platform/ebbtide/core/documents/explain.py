@@ -162,6 +162,13 @@ SAMPLES: Final[dict[str, tuple[Any, ...]]] = {
     "spec.security.capabilities": (["NET_BIND_SERVICE"],),
     "spec.security.supplementalGroups": ("4242",),
     "spec.security.runAsUid": (4242,),
+    "spec.lora": ({"adapters": [{"name": "other", "uri": "hf://other/adapter"}]},),
+    "spec.lora.adapters": ([{"name": "other", "uri": "hf://other/adapter"}],),
+    "spec.lora.adapters.name": ("other",),
+    "spec.lora.adapters.uri": ("hf://other/adapter",),
+    "spec.lora.adapters.rank": (200,),
+    "spec.lora.maxRank": (512,),
+    "spec.lora.maxAdapters": (9,),
     "spec.endpoint": ({}, {"name": "other"}),
     "spec.endpoint.name": ("other",),
     "spec.endpoint.aliases": (["other"],),
@@ -505,12 +512,12 @@ def joint_changes(native: dict[str, Any]) -> Iterator[tuple[Path, dict[str, Any]
     if spec.get("serving") == "llm":
         # An InferenceService has no name of the model.
         unnamed = {key: value for key, value in spec.get("model", {}).items() if key != "name"}
-        # And its engine is not known, as streaming requires.
-        bare = {name: item for name, item in spec.items() if name != "start"}
+        # And its engine is not known, as streaming and adapters require.
+        bare = {name: item for name, item in spec.items() if name not in {"start", "lora"}}
         yield ("spec", "serving"), {**native, "spec": {**bare, "model": unnamed, "serving": "kserve"}}
     if "patches" in spec:
         # A patch names its object; with another name or kind of workload it would have no target.
-        bare = {**native, "spec": {name: item for name, item in spec.items() if name != "patches"}}
+        bare = {**native, "spec": {name: item for name, item in spec.items() if name not in {"patches", "lora"}}}
         yield ("metadata", "name"), replace_at(bare, ("metadata", "name"), SAMPLES["metadata.name"][0])
         yield ("spec", "serving"), replace_at(bare, ("spec", "serving"), "kserve")
     free = _without_reserved(spec)

@@ -141,6 +141,20 @@ class AutoscalingProfile(Model):
     and without it, the replicas stay."""
 
 
+class NodeAutoscaler(Model):
+    """Autoscaler that starts and ends the nodes of a pool."""
+
+    name: Literal["karpenter", "cluster-autoscaler"]
+    """Software that starts the nodes."""
+    start_seconds: Positive | None = None
+    """Time from the request of a node until it can take a pod, in seconds. ``ebbtide start`` measures it."""
+    keep_replicas: bool = False
+    """Annotate the replicas so that the autoscaler does not end their node to save cost or to replace it. Such a node stays
+    also if it is almost empty."""
+    spot_notice_seconds: Positive | None = None
+    """Time between the notice and the end of a spot node, in seconds, such as 120. Default: the nodes are not spot nodes."""
+
+
 class NodePool(Model):
     """Node pool: nodes with the same GPU model and the same GPU-sharing backend."""
 
@@ -172,6 +186,8 @@ class NodePool(Model):
     """True if DRA may allocate a part of a device's memory."""
     tolerations: list[dict[str, Any]] = empty_list()
     """Tolerations for the taints of the nodes, in Kubernetes format."""
+    node_autoscaler: NodeAutoscaler | None = None
+    """Autoscaler that starts the nodes of the pool. Default: the nodes run all the time."""
 
 
 class Kai(Model):

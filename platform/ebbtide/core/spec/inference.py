@@ -24,6 +24,7 @@ from ebbtide.core.spec.serving import (
     ExposedPort,
     ExposedUrl,
     Logger,
+    Lora,
     Patch,
     Rollout,
     ServedModel,
@@ -104,6 +105,8 @@ class InferenceSpec(Model):
     """Log of requests and responses. KServe only. Ebbtide extension."""
     batcher: Batcher | None = None
     """Batches of requests. KServe only. Ebbtide extension."""
+    lora: Lora | None = None
+    """LoRA adapters of an image of vLLM, or of ``serving: llm``. Ebbtide extension."""
     compute: Compute = Compute()
     """CPU, memory and GPU resources of one replica."""
     autoscaling: Autoscaling = Autoscaling()

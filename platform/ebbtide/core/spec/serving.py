@@ -181,6 +181,28 @@ class Rollout(Model):
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$", max_length=200)]
 
 
+class LoraAdapter(Model):
+    """One LoRA adapter."""
+
+    name: ModelName
+    """Name of the adapter in requests, as their model."""
+    uri: Text
+    """hf://org/adapter or a directory of the container; for an LLMInferenceService hf://, s3:// or pvc://."""
+    rank: Positive | None = None
+    """Rank of the adapter, ``r`` in its adapter_config.json, for the check and for the default of maxRank."""
+
+
+class Lora(Model):
+    """LoRA adapters that vLLM loads next to its model. Ebbtide extension."""
+
+    adapters: Annotated[list[LoraAdapter], Field(min_length=1)]
+    """The adapters, which the server loads when it starts."""
+    max_rank: Literal[1, 8, 16, 32, 64, 128, 256, 320, 512] | None = None
+    """Highest rank that the server accepts, for which it reserves memory. Default: the least for the ranks of the adapters."""
+    max_adapters: Positive | None = None
+    """Number of adapters that one batch can contain, each of which takes GPU memory. Default: 1, that of vLLM."""
+
+
 class Endpoint(Model):
     """Publication at the project's endpoint, where the model in the request selects the service. Ebbtide extension."""
 

@@ -96,6 +96,8 @@ ENGINES: Final = (
         generates=True,
     ),
 )
+#: vLLM, which KServe's preset for LLMInferenceService runs too.
+LLM_ENGINE: Final = ENGINES[0]
 _PATTERNS: Final = tuple((re.compile(rf"(?:.*/)?(?:{engine.image})"), engine) for engine in ENGINES)
 _PORT: Final = re.compile(r"[0-9]{1,5}")
 

@@ -13,7 +13,7 @@ from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.pods import PodPatch
 
 if TYPE_CHECKING:
-    from ebbtide.core.profile.models import NodePool
+    from ebbtide.core.profile.models import NodeAutoscaler, NodePool
     from ebbtide.core.spec.inference import InferenceSpec
     from ebbtide.core.spec.scheduling import PodAffinity
 
@@ -84,6 +84,12 @@ def _list_selecting_pools(plan: Plan) -> tuple[NodePool, ...]:
     return plan.pools if selects_by_default(plan.pool, whole=whole, defaults=plan.adds_defaults) else ()
 
 
+def list_autoscaled_pools(plan: Plan) -> list[tuple[NodePool, NodeAutoscaler]]:
+    """Return the node pools of the replicas whose nodes an autoscaler starts."""
+    pools = plan.pools if plan.gpu is not None or plan.pool_names else ()
+    return [(pool, pool.node_autoscaler) for pool in pools if pool.node_autoscaler is not None]
+
+
 def selects_by_default(pool: NodePool, *, whole: bool, defaults: bool) -> bool:
     """Return whether a GPU request selects the default node pool, which the spec need not name.
 
@@ -124,6 +130,10 @@ def make_placement_patches(plan: Plan) -> Iterator[PodPatch]:
         selector.pop(keys.GPU_PRODUCT, None)
     if selector:
         yield PodPatch(by="placement/pool", cause=("spec", "nodePools"), node_selector=selector)
+    for pool, autoscaler in list_autoscaled_pools(plan):
+        if autoscaler.keep_replicas:
+            keep = keys.KEEP_NODE[autoscaler.name]
+            yield PodPatch(by=f"placement/keep {pool.name}", cause=("spec", "nodePools"), annotations=keep)
     if spec.node_type is not None:
         yield PodPatch(by="placement/type", cause=("spec", "nodeType"), node_selector={keys.NODE_TYPE: spec.node_type})
     if spec.node_selector:

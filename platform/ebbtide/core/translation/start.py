@@ -17,7 +17,7 @@ from ebbtide.core.base.problems import Path, Problem, make_warning, offer_values
 from ebbtide.core.base.versions import parse_version
 from ebbtide.core.spec.rules.compute import invalid_amount
 from ebbtide.core.translation import container, placement
-from ebbtide.core.translation.engines import ENGINES, Engine, find_engine, read_flag
+from ebbtide.core.translation.engines import ENGINES, LLM_ENGINE, Engine, find_engine, read_flag
 from ebbtide.core.translation.loaded_model import HUB, find_model_name
 from ebbtide.core.translation.objects import Object, make_claim, make_object, read_field
 from ebbtide.core.translation.plan import Plan
@@ -33,8 +33,6 @@ STREAMING: Final[Path] = (*START, "streaming")
 PRE_PULL: Final[Path] = (*START, "prePullImage")
 COMPILED: Final[Path] = (*START, "compilationCache")
 LOAD_FORMAT: Final = "--load-format"
-#: The engine of KServe's preset for LLMInferenceService.
-LLM_ENGINE: Final = next(engine for engine in ENGINES if engine.name == "vLLM")
 CACHE: Final[Path] = (*START, "modelCache")
 #: The first KServe with a cache of a namespace; that of 0.17 has only the one of the cluster (pkg/apis/serving/v1alpha1).
 NAMESPACE_CACHE_SINCE: Final = (0, 19)
@@ -102,6 +100,22 @@ def check(plan: Plan) -> Iterator[Problem]:
     """Yield the problems of every choice that the spec sets."""
     for row, block in _list_choices(plan):
         yield from row.check(plan, block)
+    yield from _check_sleep(plan)
+
+
+def _check_sleep(plan: Plan) -> Iterator[Problem]:
+    """Yield vLLM's sleep mode, which only a client of the server can use (vllm-project/vllm docs/features/sleep_mode.md)."""
+    if _find_engine(plan) is not LLM_ENGINE or read_flag(container.list_words(plan), "--enable-sleep-mode") is None:
+        return
+    message = (
+        "--enable-sleep-mode frees no GPU: no component of the cluster calls /sleep or /wake_up, and Kubernetes lends the GPU of a "
+        "sleeping replica to no other pod"
+    )
+    variables = plan.spec.environment_variables
+    if any(row.name == "VLLM_SERVER_DEV_MODE" and row.value != "0" and not row.exclude for row in variables):
+        message += "; with VLLM_SERVER_DEV_MODE, every client of the service can call them"
+    fix = "remove it, or let your own router call them; to free the GPU, set minReplicas to 0 and shorten the start with start"
+    yield make_warning("STA008", ("spec", "args"), message, fix)
 
 
 def make_patches(plan: Plan) -> Iterator[PodPatch]:

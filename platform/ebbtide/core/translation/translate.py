@@ -14,6 +14,7 @@ from ebbtide.core.translation import (
     container,
     endpoints,
     gpu,
+    lora,
     patches,
     placement,
     pods,
@@ -308,6 +309,7 @@ CHECKS: Final[tuple[Callable[[Plan], Iterable[Problem]], ...]] = (
     priority.check,
     _check_gpu,
     start.check,
+    lora.check,
     endpoints.check,
 )
 FEATURES: Final[tuple[Callable[[Plan], PodPatch], ...]] = (
@@ -324,4 +326,5 @@ FEATURES_WITH_PATCHES: Final[tuple[Callable[[Plan], Iterable[PodPatch]], ...]] =
     _make_gpu_patches,
     kserve.make_storage_patches,
     start.make_patches,
+    lora.make_patches,
 )

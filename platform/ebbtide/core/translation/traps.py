@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.core.base import metrics, quantities
+from ebbtide.core.base.annotations import parse_seconds
 from ebbtide.core.base.problems import Fix, Path, Problem, choose_serving, make_warning, remove_field, set_value
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.spec.rules.serving import DEFAULT_PORT
@@ -20,6 +21,7 @@ from ebbtide.core.translation.engines import find_engine, read_flag, read_port
 from ebbtide.core.translation.gpu import BACKENDS, list_pool_requests
 from ebbtide.core.translation.gpu.backend import compute_portion
 from ebbtide.core.translation.loaded_model import NIM, LoadedModel, find_loaded_model
+from ebbtide.core.translation.placement import list_autoscaled_pools
 from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.serving.timeouts import (
     DEFAULT_DEADLINE_SECONDS,
@@ -64,6 +66,8 @@ def check(plan: Plan) -> Iterator[Problem]:
         yield from _check_memory_flag(plan)
     if plan.gpu is not None:
         yield from _check_model(plan)
+    if plan.mode.revisions:
+        yield from _check_start_time(plan)
     if spec.slo is not None:
         yield from _check_target(plan)
 
@@ -76,7 +80,10 @@ def limits_memory(plan: Plan) -> bool:
 
 def find_deadline(plan: Plan) -> int:
     """Return the seconds after which a revision that is not ready fails."""
-    return find_initialization_timeout(plan.spec) or DEFAULT_DEADLINE_SECONDS
+    written = (
+        parse_seconds(plan.cluster.knative.deployment.get("progress-deadline", "")) if plan.mode.revisions else None
+    )
+    return find_initialization_timeout(plan.spec) or round(written or DEFAULT_DEADLINE_SECONDS)
 
 
 def _compute_patience(probe: Probe) -> int:
@@ -265,14 +272,13 @@ def _check_memory_flag(plan: Plan) -> Iterator[Problem]:
 
 
 def _check_model(plan: Plan) -> Iterator[Problem]:
-    """Yield a model of the catalog that the requested GPUs or the time for a start are too small for."""
+    """Yield a model of the catalog that the requested GPUs or its claim are too small for."""
     served = find_loaded_model(plan.spec, list_words(plan))
     if served is None:
         return
     from ebbtide.core.translation import model_catalog  # noqa: PLC0415 - only specs with a model of the catalog need it
 
     yield from _check_model_memory(plan, served)
-    yield from _check_load_time(plan, served)
     held = find_weights(plan)
     weights, size = served.model.weights, None if held is None else held.size
     if size is not None and (quantities.parse_nano(size) or math.inf) < weights * quantities.NANO:
@@ -317,28 +323,36 @@ def _check_model_memory(plan: Plan, served: LoadedModel) -> Iterator[Problem]:
     yield make_warning("GPU128", ("spec", "compute"), message, fix)
 
 
-def _check_load_time(plan: Plan, served: LoadedModel) -> Iterator[Problem]:
-    """Yield weights whose download takes longer than a revision may start, or than a request waits for the first replica.
+def _check_start_time(plan: Plan) -> Iterator[Problem]:
+    """Yield a start that takes longer than a revision may, or than a request waits for the first replica.
 
-    Weights on a volume load at a speed that is not known.
+    It has the start of a node, by the profile, and the download of weights that the catalog knows. Weights on a volume load at a
+    speed that is not known.
     """
     spec = plan.spec
+    reasons, seconds = [], 0
+    for pool, autoscaler in list_autoscaled_pools(plan):
+        if (autoscaler.start_seconds or 0) > seconds:
+            seconds = autoscaler.start_seconds or 0
+            reasons = [f"a node of pool {pool.name} starts in about {seconds} s"]
+    served = None if plan.gpu is None else find_loaded_model(spec, list_words(plan))
     on_volume = spec.storage.pvc or spec.storage.csi_volume or spec.storage.image_volume
-    if not plan.mode.revisions or find_weights(plan) is not None or on_volume:
-        return
-    from ebbtide.core.translation import model_catalog as catalog  # noqa: PLC0415 - as above
+    if served is not None and find_weights(plan) is None and not on_volume:
+        from ebbtide.core.translation import model_catalog as catalog  # noqa: PLC0415 - as above
 
-    seconds = catalog.estimate_start(served.weights)
-    speed = f"{catalog.LOAD_BYTES_PER_SECOND // 1_000_000} MB/s"
-    start = f"{served.model.name} has {catalog.format_bytes(served.weights)} of weights: at {speed}, a start takes about {seconds} s"
+        speed = f"{catalog.LOAD_BYTES_PER_SECOND // 1_000_000} MB/s"
+        weights = f"{served.model.name} has {catalog.format_bytes(served.weights)} of weights"
+        seconds += catalog.estimate_start(served.weights)
+        reasons.append(f"{weights}: at {speed}, a start takes about {seconds} s")
+    start = ", and ".join(reasons)
     timeout = spec.serving_configuration.request_timeout_seconds or DEFAULT_TIMEOUT_SECONDS
     if seconds > find_deadline(plan):
         yield _report_deadline("SRV193", DEADLINE, start, plan, seconds)
     if plan.scaling.minimum == 0 and seconds > timeout and (find_initialization_timeout(spec) or 0) <= timeout:
         message = f"{start}, but a request that starts the first replica fails after {timeout} s, the request timeout"
+        other = "mount a claim with the weights" if served is not None else "keep a node with room"
         fix = (
-            f"set minReplicas to 1, or requestTimeoutSeconds to at least {seconds} if the cluster allows it, or mount a claim with "
-            "the weights"
+            f"set minReplicas to 1, or requestTimeoutSeconds to at least {seconds} if the cluster allows it, or {other}"
         )
         yield make_warning("AUT073", ("spec", "autoscaling", "minReplicas"), message, fix, fixes=set_value(1))
 

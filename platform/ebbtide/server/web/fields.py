@@ -121,6 +121,11 @@ ROWS: Final[tuple[FormRow, ...]] = (
             ("failureThreshold", "failure threshold", "", ""),
         )
     ),
+    FormRow("spec.lora.adapters[].name", "LoRA adapter", ENVIRONMENT, "sql"),
+    FormRow("spec.lora.adapters[].uri", "Source", ENVIRONMENT, "hf://org/adapter"),
+    FormRow("spec.lora.adapters[].rank", "Rank", ENVIRONMENT, "16"),
+    FormRow("spec.lora.maxRank", "Highest LoRA rank", ENVIRONMENT),
+    FormRow("spec.lora.maxAdapters", "LoRA adapters in one batch", ENVIRONMENT, "1"),
     FormRow(GPU + "gpuDevicesRequest", "GPU devices", COMPUTE, "1"),
     FormRow(GPU + "gpuRequestType", "GPU request type", COMPUTE),
     FormRow(GPU + "gpuPortionRequest", "GPU fraction", COMPUTE, "0.25", when="portion"),
@@ -227,6 +232,7 @@ LISTS: Final = {
     "spec.annotations": ("Pod annotations", "annotation"),
     "spec.autoscaling.metrics": ("Scaling metrics", "metric"),
     "spec.autoscaling.schedule": ("Scheduled periods", "period"),
+    "spec.lora.adapters": ("LoRA adapters", "adapter"),
     "spec.autoscaling.guard.never": ("Periods without a lowered minimum", "period"),
 }
 #: Choices that neither the model nor the cluster provides.

@@ -40,7 +40,8 @@ def list_served_names(plan: Plan) -> tuple[str, ...]:
     if engine is None or not engine.names_flag:
         return ()
     served = read_flag_values(words, engine.names_flag)
-    return tuple(served) or tuple(filter(None, (find_model_name(spec, words, engine),)))
+    adapters = () if spec.lora is None else tuple(row.name for row in spec.lora.adapters)
+    return (tuple(served) or tuple(filter(None, (find_model_name(spec, words, engine),)))) + adapters
 
 
 def list_models(plan: Plan) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from ebbtide.core.translation.plan import Decision, Plan, Serving
 from ebbtide.core.translation.runtimes import check_limits
 from ebbtide.core.translation.serving import reserved
 from ebbtide.core.translation.serving.models import check_model, mounts_images, report_image_volumes
-from ebbtide.core.translation.serving.timeouts import check_initialization_timeout, check_timeout
+from ebbtide.core.translation.serving.timeouts import check_initialization_timeout, check_spot_nodes, check_timeout
 from ebbtide.core.translation.serving.updates import check_rollout, check_strategy, check_traffic
 
 if TYPE_CHECKING:
@@ -190,6 +190,7 @@ CHECKS: Final[tuple[Callable[[Plan], Iterator[Problem]], ...]] = (
     reserved.check_port,
     _check_access,
     check_timeout,
+    check_spot_nodes,
     check_initialization_timeout,
     check_traffic,
     check_rollout,

@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from ebbtide.core.base.problems import Path, Problem, format_path, make_warning, set_value
 from ebbtide.core.base.versions import parse_version
+from ebbtide.core.translation import lora
 from ebbtide.core.translation.container import make_container, render_pod_fields, secure_containers, split_command
 from ebbtide.core.translation.modes import SERVING_MODES
 from ebbtide.core.translation.objects import Object, prune_nulls, read_field
@@ -65,7 +66,7 @@ def _make_spec(plan: Plan, pod: Pod) -> dict[str, Any]:
     template = {**render_pod_fields(plan, pod), **({"containers": containers} if containers else {})}
     return prune_nulls(
         {
-            "model": {"uri": find_storage_uri(plan), "name": model.name},
+            "model": {"uri": find_storage_uri(plan), "name": model.name, "lora": lora.render(plan)},
             # Without it, KServe leaves the replicas to the HPA or the ScaledObject (workload.go, PreserveDeploymentReplicas).
             "replicas": replicas if fixed else None,
             "labels": make_pod_labels(plan, pod) or None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from ebbtide.core.base.problems import Problem, make_warning, set_value
 from ebbtide.core.base.quantities import parse_whole_quantity
 from ebbtide.core.translation.modes import report_knative_field
+from ebbtide.core.translation.placement import list_autoscaled_pools
 from ebbtide.core.translation.plan import Decision, Plan
 
 if TYPE_CHECKING:
@@ -77,6 +78,26 @@ def check_timeout(plan: Plan) -> Iterator[Problem]:
             f"to {seconds} s"
         )
         yield make_warning("SRV008", path, message, "set the timeout no longer than the longest response takes")
+
+
+def check_spot_nodes(plan: Plan) -> Iterator[Problem]:
+    """Yield spot nodes that end before a request may have ended.
+
+    A revision's pod has the request timeout as its grace period (knative.dev/serving pkg/reconciler/revision/resources/deploy.go).
+    """
+    seconds = plan.spec.serving_configuration.request_timeout_seconds or DEFAULT_TIMEOUT_SECONDS
+    for pool, autoscaler in list_autoscaled_pools(plan) if plan.mode.revisions else ():
+        notice = autoscaler.spot_notice_seconds
+        if notice is not None and notice < seconds:
+            message = (
+                f"a spot node of pool {pool.name} ends {notice} s after its notice, but a request may take {seconds} s: requests that "
+                "take longer are lost"
+            )
+            path = ("spec", "servingConfiguration", "requestTimeoutSeconds")
+            fix = (
+                f"set {path[-1]} to at most {notice} if no response takes longer, or use a node pool without spot nodes"
+            )
+            yield make_warning("PLC020", path, message, fix, fixes=set_value(notice, path))
 
 
 def list_timeout_decisions(plan: Plan) -> Iterator[Decision]:
