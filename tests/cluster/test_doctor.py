@@ -709,7 +709,7 @@ def test_a_gpu_without_a_reservation_is_found_before_kai_deletes_its_pods() -> N
         put("Pod", "v1", name, namespace, labels={"runai-gpu-group": group}, status={"phase": phase})(cluster)
 
     def found() -> list[str]:
-        return [row.what for row in doctor.examine_cluster(cluster, kai()) if row.code == "DOC204"]
+        return [row.what for row in doctor.examine_cluster(cluster, kai()) if row.code == "DOC206"]
 
     put_pod("b-1", "team-b", "one")
     put_pod("a-1", "team-a", "one")

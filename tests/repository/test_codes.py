@@ -75,7 +75,7 @@ ELSEWHERE = {
             *range(25, 28),
             *(38, 47, 48, 57, 70, 71, 72, 138, 139, 158, 189, 190, 204, 205),
             *range(197, 201),
-            *(203, 204),
+            *(203, 206),
         )
     },
     **{f"RES{number:03}": "cluster/test_crd.py" for number in range(61, 65)},

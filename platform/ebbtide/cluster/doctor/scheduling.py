@@ -248,7 +248,7 @@ def _check_reservations(observed: ObservedCluster, _: SpecRequirements) -> Itera
             lost.setdefault(metadata["labels"][GPU_GROUP], []).append(f"{metadata['namespace']}/{metadata['name']}")
     for names in lost.values():
         yield make_error_finding(
-            "DOC204",
+            "DOC206",
             f"KAI-Scheduler has no reservation for the GPU of {', '.join(sorted(names))}",
             "when another pod starts or ends on this GPU, KAI deletes all these pods",
             "delete them yourself at a quiet time; start services that share a GPU one after another",
