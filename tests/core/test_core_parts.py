@@ -314,6 +314,15 @@ def test_a_warning_of_several_documents_is_counted() -> None:
     assert any("2 more" in problem.message for problem in batch.batch_problems())
 
 
+def test_a_document_without_problems_is_not_read_again_for_a_line() -> None:
+    profile = profiles.load_built_in("full")
+    requests: list[Any] = []
+    loaded = load_document(native(), profile, line=lambda path: requests.append(path) or 1)
+
+    assert Batch(profile).add_document(loaded)[0]
+    assert requests == []
+
+
 def test_a_document_with_many_invalid_fields_has_no_further_problems() -> None:
     profile = profiles.load_built_in("full")
     invalid = [{"name": "A", "value": 1}] * (MAX_FIELDS + 1)
