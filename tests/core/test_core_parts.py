@@ -317,7 +317,12 @@ def test_a_warning_of_several_documents_is_counted() -> None:
 def test_a_document_without_problems_is_not_read_again_for_a_line() -> None:
     profile = profiles.load_built_in("full")
     requests: list[Any] = []
-    loaded = load_document(native(), profile, line=lambda path: requests.append(path) or 1)
+
+    def find_line(path: Any) -> int:
+        requests.append(path)
+        return 1
+
+    loaded = load_document(native(), profile, line=find_line)
 
     assert Batch(profile).add_document(loaded)[0]
     assert requests == []
