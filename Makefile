@@ -111,7 +111,7 @@ TESTS := $(BIN)/pytest -q -n $$(($$(nproc) + 1)) --dist loadfile --no-loadscope-
 # The tests of these tiers need fewer packages than the others.
 SETUP_core := $(VENV)/.test-core
 SETUP_simulator := $(VENV)/.test-core $(VENV)/.simulate
-test: $(or $(SETUP_$(TIER)),setup-test) ## Run the tests (with upstream's code if it is built: make judge), or those of one tier: TIER=core
+test: $(or $(SETUP_$(TIER)),compiled-simulator) ## Run the tests (with upstream's code if it is built: make judge), or those of one tier: TIER=core
 	$(TESTS) $(if $(TIER),tests/$(TIER))
 
 check-tiers: setup-test ## Run tests of each tier in copies of the checkout without the folders of other tiers

@@ -347,7 +347,9 @@ def with_markup(value: Any, text: str, key: str = "") -> Any:
 
 # A browser.
 
-CHROMIUM = os.environ.get("EBBTIDE_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+#: The headless shell renders the same pages without the browser's own windows, in less than half of the processor time.
+PROGRAMS = ("chromium-headless-shell", "chromium", "chromium-browser")
+CHROMIUM = os.environ.get("EBBTIDE_CHROMIUM") or next(filter(None, map(shutil.which, PROGRAMS)), None)
 #: The browser connects only to the page's own server.
 FLAGS = [
     "--headless",

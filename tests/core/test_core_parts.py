@@ -315,6 +315,20 @@ def test_a_warning_of_several_documents_is_counted() -> None:
     assert any("2 more" in problem.message for problem in batch.batch_problems())
 
 
+def test_a_document_without_problems_is_not_read_again_for_a_line() -> None:
+    profile = profiles.load_built_in("full")
+    requests: list[Any] = []
+
+    def find_line(path: Any) -> int:
+        requests.append(path)
+        return 1
+
+    loaded = load_document(native(), profile, line=find_line)
+
+    assert Batch(profile).add_document(loaded)[0]
+    assert requests == []
+
+
 def test_a_document_with_many_invalid_fields_has_no_further_problems() -> None:
     profile = profiles.load_built_in("full")
     invalid = [{"name": "A", "value": 1}] * (MAX_FIELDS + 1)

@@ -102,7 +102,8 @@ class Batch:
             for key in keys
             if key in self.published
         ]
-        if not problems:
+        # Finding a line parses the document a second time.
+        if keys and not problems:
             line = loaded.line(loaded.reading.origin_of(("spec", "endpoint")))
             self.published.update(dict.fromkeys(keys, f"{loaded.name or plan.name}:{line}" if line else plan.name))
         return problems
