@@ -150,7 +150,7 @@ class NodeAutoscaler(Model):
     """Time from the request of a node until it can take a pod, in seconds. ``ebbtide start`` measures it."""
     keep_replicas: bool = False
     """Annotate the replicas so that the autoscaler does not end their node to save cost or to replace it. Such a node stays
-    also if it is almost empty."""
+    also if it is almost empty. Without effect for specs with ``defaults: none``."""
     spot_notice_seconds: Positive | None = None
     """Time between the notice and the end of a spot node, in seconds, such as 120. Default: the nodes are not spot nodes."""
 

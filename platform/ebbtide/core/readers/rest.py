@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 OURS: Final = (
     "model", "serving", "defaults", "serviceAccountName", "containerName", "sidecars", "initContainers", "transformer",
     "explainer", "logger", "batcher", "slo", "traffic", "rollout", "nodeSelector", "podAntiAffinity", "topologySpreadConstraints",
-    "disruptionBudget", "deploymentStrategy", "patches", "start", "endpoint",
+    "disruptionBudget", "deploymentStrategy", "patches", "start", "lora", "endpoint",
 )
 # fmt: on
 #: Native fields inside Run:ai's blocks that are missing from Run:ai's REST body, each with its block.

@@ -131,7 +131,7 @@ def make_placement_patches(plan: Plan) -> Iterator[PodPatch]:
     if selector:
         yield PodPatch(by="placement/pool", cause=("spec", "nodePools"), node_selector=selector)
     for pool, autoscaler in list_autoscaled_pools(plan):
-        if autoscaler.keep_replicas:
+        if autoscaler.keep_replicas and plan.adds_defaults:
             keep = keys.KEEP_NODE[autoscaler.name]
             yield PodPatch(by=f"placement/keep {pool.name}", cause=("spec", "nodePools"), annotations=keep)
     if spec.node_type is not None:

@@ -111,6 +111,11 @@ ROWS: Final[tuple[FormRow, ...]] = (
     FormRow(ENV + "secret.key", "Secret key", ENVIRONMENT),
     FormRow(ENV + "configMap.name", "or ConfigMap", ENVIRONMENT),
     FormRow(ENV + "configMap.key", "ConfigMap key", ENVIRONMENT),
+    FormRow("spec.lora.adapters[].name", "LoRA adapter", ENVIRONMENT, "sql"),
+    FormRow("spec.lora.adapters[].uri", "Source", ENVIRONMENT, "hf://org/adapter"),
+    FormRow("spec.lora.adapters[].rank", "Rank", ENVIRONMENT, "16"),
+    FormRow("spec.lora.maxRank", "Highest LoRA rank", ENVIRONMENT),
+    FormRow("spec.lora.maxAdapters", "LoRA adapters in one batch", ENVIRONMENT, "1"),
     *(
         FormRow(f"spec.probes.{probe}.{path}", f"{title} {label}", PROBES, example, unit)
         for probe, title in (("readiness", "Readiness"), ("liveness", "Liveness"), ("startup", "Startup"))
@@ -121,11 +126,6 @@ ROWS: Final[tuple[FormRow, ...]] = (
             ("failureThreshold", "failure threshold", "", ""),
         )
     ),
-    FormRow("spec.lora.adapters[].name", "LoRA adapter", ENVIRONMENT, "sql"),
-    FormRow("spec.lora.adapters[].uri", "Source", ENVIRONMENT, "hf://org/adapter"),
-    FormRow("spec.lora.adapters[].rank", "Rank", ENVIRONMENT, "16"),
-    FormRow("spec.lora.maxRank", "Highest LoRA rank", ENVIRONMENT),
-    FormRow("spec.lora.maxAdapters", "LoRA adapters in one batch", ENVIRONMENT, "1"),
     FormRow(GPU + "gpuDevicesRequest", "GPU devices", COMPUTE, "1"),
     FormRow(GPU + "gpuRequestType", "GPU request type", COMPUTE),
     FormRow(GPU + "gpuPortionRequest", "GPU fraction", COMPUTE, "0.25", when="portion"),
