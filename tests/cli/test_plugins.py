@@ -165,6 +165,13 @@ def test_a_part_that_cannot_be_imported_names_its_package() -> None:
         Part(plugins.READERS, "toy", "no_such_module:toy", "acme").load(object)
 
 
+def test_an_own_part_that_is_missing_is_a_defect_of_ebbtide() -> None:
+    with pytest.raises(ModuleNotFoundError):
+        Part(plugins.READERS, "toy", "no_such_module:toy").load(object)
+    with pytest.raises(PluginError, match="no_such_module"):
+        plugins.require_module("ebbtide.no_such_module", "a toy")
+
+
 def test_a_package_adds_a_command(toy: Path) -> None:
     ran = execute(["-m", "ebbtide", "greet", "--name", "Ada"], toy)
     unknown = execute(["-m", "ebbtide", "greet", "--nam=Ada", "x"], toy)

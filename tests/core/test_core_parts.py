@@ -19,9 +19,9 @@ from ebbtide.core.documents.check import Batch
 from ebbtide.core.documents.files import is_directory, read_file
 from ebbtide.core.documents.incomplete import MAX_FIELDS, find_further_problems
 from ebbtide.core.profile.built_in import FULL
-from ebbtide.core.readers import rest
+from ebbtide.core.readers import rest, table
 from ebbtide.core.translation import gpu
-from ebbtide.core.translation.objects import with_values
+from ebbtide.core.translation.objects import apply_merge_patch, with_values
 from ebbtide.core.translation.translate import translate
 
 if TYPE_CHECKING:
@@ -349,3 +349,40 @@ def test_a_text_that_is_too_long_is_reported_with_its_limit() -> None:
 def test_only_values_of_pods_have_a_query_for_all_workloads() -> None:
     assert not is_pod_query("cpu-utilization", "up")
     assert not is_pod_query("no such name", "up")
+
+
+def find_codes(spec: dict[str, Any], **profile: Any) -> set[str]:
+    """Return the codes of the problems of a spec with a changed full profile."""
+    _, data, _ = profiles.load_profile_with_data("full")
+    cluster, _ = profiles.validate_profile_data(apply_merge_patch(data, {"spec": profile}))
+    assert cluster is not None
+    native = {"apiVersion": "ebbtide.dev/v1alpha1", "kind": "Inference", "metadata": {"name": "a"}}
+    loaded = load_document({**native, "spec": {"image": "a/b:1", **spec}}, cluster)
+    return {problem.code for problem in Batch(cluster).add_document(loaded)[2]}
+
+
+def test_a_listed_metric_has_a_name_of_its_own() -> None:
+    listed = {"minReplicas": 1, "maxReplicas": 2, "metrics": [{"metric": "custom", "threshold": 1}]}
+    assert "AUT027" in find_codes({"autoscaling": listed})
+
+
+def test_a_probe_that_waits_longer_than_a_request_delays_the_first_replica() -> None:
+    probes = {"readiness": {"initialDelaySeconds": 400, "handler": {"httpGet": {"path": "/", "port": 8080}}}}
+    auto = {"minReplicas": 0, "maxReplicas": 2, "metric": "concurrency", "metricThreshold": 4}
+    assert "AUT073" in find_codes({"probes": probes, "autoscaling": auto})
+
+
+def test_true_or_none_refuses_other_values() -> None:
+    assert [table.true_or_none(value) for value in (True, False)] == [True, None]
+    with pytest.raises(table.RefusedValueError, match="must be true or false"):
+        table.true_or_none("yes")
+
+
+def test_a_limit_above_the_request_needs_a_sharing_mode_that_enforces_it() -> None:
+    compute = {"gpuRequestType": "portion", "gpuPortionRequest": 0.25, "gpuPortionLimit": 0.5}
+    codes = [
+        find_codes({"compute": compute}, scheduling={"kai": {"sharingMode": mode, "version": "0.18"}})
+        & {"GPU005", "GPU066"}
+        for mode in ("HamiCore", "NonMemoryEnforced", "NvFractions")
+    ]
+    assert codes == [{"GPU005"}, {"GPU066"}, set()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -208,6 +209,7 @@ def test_a_toleration_that_is_not_a_mapping_is_kept() -> None:
 def test_the_kinds_of_an_object_are_installed_on_its_cluster() -> None:
     without = profile(kserve={"llm": "none"})
     assert with_kinds_installed(without).spec.kserve.llm == "scheduler"
+    assert with_kinds_installed(profile(kserve={"installed": False})).spec.kserve.installed
     without = profile(kserve={"installed": False, "llm": "none"})
     assert with_kinds_installed(without).spec.kserve.modes == ["Knative", "Standard"]
 
@@ -225,10 +227,12 @@ def test_a_stored_spec_with_a_project_has_the_namespace_of_the_project() -> None
     assert loaded.inference is not None
     (top,) = [obj for obj in translate(loaded.inference, PROFILE, loaded.canonical).objects if obj["kind"] == "Service"]
 
-    found = render_stored_spec(top, PROFILE)
-
-    assert found is not None
-    assert found[0]["metadata"]["namespace"] == top["metadata"]["namespace"]
+    without = copy.deepcopy(top)
+    without["metadata"]["annotations"][keys.SPEC] = json.dumps({"image": IMAGE})
+    for obj in (top, without):
+        found = render_stored_spec(obj, PROFILE)
+        assert found is not None
+        assert found[0]["metadata"]["namespace"] == top["metadata"]["namespace"]
 
 
 # Fields that a spec cannot express.

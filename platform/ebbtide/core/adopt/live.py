@@ -221,8 +221,7 @@ def _render_stored_spec(
         spec = read_spec(obj)
     except UnreadableError:
         return None
-    if spec is None:
-        return None
+    assert spec is not None, "the caller has found the annotation"
     draft = Draft(make_document(None, {}), cluster=profile.spec)
     derive_metadata(view, draft)
     metadata = draft.native["metadata"]
