@@ -1,11 +1,7 @@
-"""``explain`` is complete: every leaf has a cause or a reason to have none, and every field has an effect.
-
-``EBBTIDE_FUZZ=long`` explains every golden case instead of those that together have each field.
-"""
+"""``explain`` is complete: every leaf has a cause or a reason to have none, and every field has an effect."""
 
 from __future__ import annotations
 
-import os
 import re
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -35,41 +31,8 @@ if TYPE_CHECKING:
     from ebbtide.core.documents.explain import ExplainedField, Explanation
 
 ONE_DOCUMENT = {folder.name: folder for folder in cases.RENDERED if len(cases.make(folder).documents) == 1}
-
-
-def list_fields(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Yield the path of each scalar, without the places in lists."""
-    for name, item in value.items() if isinstance(value, dict) else (("", item) for item in value):
-        if isinstance(item, dict | list) and item:
-            yield from list_fields(item, (*path, name))
-        else:
-            yield (*path, name)
-
-
-def choose_cases() -> list[str]:
-    """Return the cases that together have each field of a spec, a profile and each kind of object, the largest first."""
-    fields = {
-        name: {
-            *list_fields(cases.make(folder).documents[0].reading.native),
-            *list_fields(cases.profile_data(folder)),
-            *(path for obj in cases.make(folder).objects for path in list_fields(obj, (obj["kind"],))),
-        }
-        for name, folder in ONE_DOCUMENT.items()
-    }
-    seen: set[tuple[str, ...]] = set()
-    chosen = []
-    for name in sorted(fields, key=lambda name: len(fields[name]), reverse=True):
-        if not fields[name] <= seen:
-            chosen.append(name)
-            seen |= fields[name]
-    return chosen
-
-
-#: Cases whose constants have a cause in the chosen ones.
-FURTHER = ("gpu-utilization-on-mig", "keda-cpu")
-EXPLAINED = [*ONE_DOCUMENT] if os.environ.get("EBBTIDE_FUZZ") == "long" else [*choose_cases(), *FURTHER]
 #: Maximum fraction of leaves without a cause.
-MOST_CONSTANTS = 0.19
+MOST_CONSTANTS = 0.18
 #: Leaves that no field changes: object kinds, path, and the reason.
 CONSTANTS: tuple[tuple[str, str, str], ...] = (
     (".*", r"metadata\.labels\.app\.kubernetes\.io/managed-by", "names the tool that rendered the object"),
@@ -288,7 +251,7 @@ def reviewed(leaf: ExplainedField) -> bool:
     return any(re.fullmatch(kind, leaf.kind) and re.fullmatch(path, shape) for kind, path, _ in CONSTANTS)
 
 
-@pytest.mark.parametrize("name", EXPLAINED)
+@pytest.mark.parametrize("name", ONE_DOCUMENT)
 def test_every_leaf_of_the_output_is_explained_or_a_reviewed_constant(name: str) -> None:
     explanation = explained(name)
     objects = cases.make(ONE_DOCUMENT[name]).objects
@@ -299,7 +262,7 @@ def test_every_leaf_of_the_output_is_explained_or_a_reviewed_constant(name: str)
 
 
 def test_few_leaves_have_no_cause() -> None:
-    leaves = [leaf for name in EXPLAINED for leaf in explained(name).leaves]
+    leaves = [leaf for name in ONE_DOCUMENT for leaf in explained(name).leaves]
     constants = [leaf for leaf in leaves if not leaf.causes]
 
     assert len(constants) <= MOST_CONSTANTS * len(leaves), f"{len(constants)} of {len(leaves)}"
@@ -308,7 +271,7 @@ def test_few_leaves_have_no_cause() -> None:
 def test_each_reviewed_constant_occurs_in_a_case() -> None:
     """A row that no case needs must be removed."""
     constants = {
-        (leaf.kind, re.sub(r"\[\d+\]", "[]", leaf.path)) for name in EXPLAINED for leaf in explained(name).constants
+        (leaf.kind, re.sub(r"\[\d+\]", "[]", leaf.path)) for name in ONE_DOCUMENT for leaf in explained(name).constants
     }
     idle = [
         (kind, path)
@@ -321,7 +284,7 @@ def test_each_reviewed_constant_occurs_in_a_case() -> None:
 
 def test_every_field_of_the_spec_has_an_effect() -> None:
     """Each field changes an output leaf or is named by an error, in a golden case or in ``MANUAL_CASES``."""
-    alive = {plain(cause) for name in EXPLAINED for leaf in explained(name).leaves for cause in leaf.causes}
+    alive = {plain(cause) for name in ONE_DOCUMENT for leaf in explained(name).leaves for cause in leaf.causes}
     refused = {
         plain(problem.path)
         for folder in cases.FOLDERS
