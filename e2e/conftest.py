@@ -1,6 +1,5 @@
 """The suite's fixtures: the cluster, and each case's stage on it."""
 
-import fcntl
 import json
 import os
 import time
@@ -16,12 +15,12 @@ from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped] 
 from e2e import paths
 from e2e.install.everything import list_unavailable_apis
 from e2e.kubectl import KubectlError
+from e2e.locks import INSTALLING, locked
 from e2e.providers import choose
 from e2e.providers.protocol import Provider, ProviderError
 from e2e.stage import Stage
 
 FAILURES = paths.CLUSTERS / "failures"
-LOCKS = paths.CLUSTERS / "locks"
 FIGURES = paths.CLUSTERS / "figures"
 WHOLE = {
     "gpu-shared": {"11-shares", "12-priority", "13-quota"},
@@ -99,14 +98,13 @@ def provider() -> Provider:
 
 @pytest.fixture(autouse=True)
 def _exclusive(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Lock the resources that this case needs exclusively, against all processes; other cases marked `alone` share the cluster."""
-    LOCKS.mkdir(parents=True, exist_ok=True)
-    name, kind = whole(request.node.nodeid), fcntl.LOCK_EX
-    if not name and is_alone(request.node):
-        name, kind = "cluster", fcntl.LOCK_SH
+    """Lock the resources that this case needs exclusively; other cases marked `alone` share the cluster."""
+    name, alone = whole(request.node.nodeid), is_alone(request.node)
     with ExitStack() as held:
-        if name:
-            fcntl.flock(held.enter_context((LOCKS / name).open("w")), kind)
+        if name or alone:
+            held.enter_context(locked(name or "cluster", shared=not name))
+        if request.node.get_closest_marker("schedulers") is not None:
+            held.enter_context(locked(INSTALLING, shared=True))
         yield
 
 

@@ -7,7 +7,6 @@ one moment, chosen at random within the 15 s in which Prometheus reads them and 
 seconds until Prometheus has the value, until the Deployment has three replicas, and until these are ready.
 """
 
-import fcntl
 import os
 import random
 import statistics
@@ -15,8 +14,8 @@ import sys
 import time
 from typing import Any
 
-from e2e.conftest import LOCKS
 from e2e.controller import running_controller
+from e2e.locks import locked
 from e2e.paths import DEFAULT, HERE
 from e2e.providers import choose
 from e2e.specs import make_spec
@@ -102,11 +101,9 @@ def main(rounds: int) -> None:
     """Measure and print."""
     provider = choose(os.environ.get("EBBTIDE_E2E_PROVIDER", ""), os.environ.get("EBBTIDE_E2E_CLUSTER", DEFAULT))
     stage = Stage(provider, provider.kubectl(), HERE, "decision-lag")
-    LOCKS.mkdir(parents=True, exist_ok=True)
     results: list[dict[str, dict[str, float]]] = []
-    with (LOCKS / "controller").open("w") as lock:
-        # One controller at a time, also next to the suite.
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    # One controller at a time, also next to the suite.
+    with locked("controller"):
         stage.clean()
         try:
             with running_controller(stage, CONTROLLED):

@@ -17,6 +17,7 @@ from e2e.install.everything import GPUS, advertise
 from e2e.install.kai import NAMESPACE, pause
 from e2e.kubectl import Kubectl, KubectlError
 from e2e.load import in_flight
+from e2e.locks import INSTALLING, locked
 from e2e.paths import ROOT
 from e2e.providers.protocol import Provider
 from e2e.specs import IMAGE, POOL, QUARTER, ZERO, make_spec
@@ -472,7 +473,9 @@ PARENT = "default-parent-queue"
 @pytest.fixture(scope="module")
 def kai(provider: Provider) -> Iterator[None]:
     """Install KAI, and let the node offer one GPU; afterwards, the node has all its GPUs again, and KAI's admission is gone."""
-    provider.add("kai", _quiet)
+    # Until KAI's admission answers, the API server creates no pod in any namespace, and Knative marks new revisions as failed.
+    with locked(INSTALLING):
+        provider.add("kai", _quiet)
     kubectl = provider.kubectl()
     for name in _nodes(kubectl):
         _patch(kubectl, name, ONE_GPU)
