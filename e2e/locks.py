@@ -8,7 +8,7 @@ from e2e import paths
 
 LOCKS = paths.CLUSTERS / "locks"
 INSTALLING = "installing"
-"""Held by whoever installs what judges the pods of all namespaces, and shared by the cases of the phase `schedulers`."""
+"""Held by the installation of what judges the pods of all namespaces, and shared by the cases of the phase `schedulers`."""
 
 
 @contextmanager
