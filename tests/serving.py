@@ -10,6 +10,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
+from unittest.mock import patch
 
 import httpx
 import uvicorn
@@ -18,6 +19,7 @@ from ebbtide.cluster.slo.source import Bucket, History, SeriesPoint, StartTimes,
 from ebbtide.core.base import keys
 from ebbtide.core.documents import profiles
 from ebbtide.sandbox.backend import PermissionRule, make_simulated_backend
+from ebbtide.server.api import offline
 from ebbtide.server.api.access import Caller
 from ebbtide.server.api.app import make_app, make_server_config
 from ebbtide.server.api.gate import ServerSettings
@@ -184,7 +186,11 @@ def served(
         time.sleep(0.01)
     assert server.started
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=60) as client:
+        # More time than users get: workers have a lower priority than the tests that run next to them.
+        with (
+            patch.object(offline, "MAX_SECONDS", 55.0),
+            httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=60) as client,
+        ):
             yield client
     finally:
         server.should_exit = True

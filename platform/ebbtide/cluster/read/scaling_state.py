@@ -144,14 +144,14 @@ class GuardState(NamedTuple):
 def list_guards(live: LiveWorkload) -> Iterator[GuardState]:
     """Yield the guard of each revision that serves a workload with one."""
     settings = read_floor_settings(live.top)
-    for name in serving_revisions(live) if settings is not None else ():
-        if settings is None or settings.guard is None:
-            return
+    if settings is None or settings.guard is None:
+        return
+    mode = "lower" if settings.guard.acts else "shadow"
+    for name in serving_revisions(live):
         revision = inventory.find_by_name(live.revisions, name)
         decision = read_decision(revision)
         guard = None if decision is None else decision.guard
         words = "the controller has not decided yet" if guard is None else guard.describe().removeprefix("guard: ")
-        mode = "lower" if settings.guard.acts else "shadow"
         yield GuardState(mode, settings.minimum, shapes.read_count(revision, keys.MIN_SCALE), words)
 
 

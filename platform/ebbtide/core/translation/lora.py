@@ -52,9 +52,9 @@ def check(plan: Plan) -> Iterator[Problem]:
         if read_flag(words, flag) is not None:
             yield Problem("SRV205", LORA, f"the arguments already set {flag}", "remove it from args, or remove lora")
     yield from _check_adapters(plan, lora)
-    highest = max((row.rank or 0 for row in lora.adapters), default=0)
-    if highest > (lora.max_rank or RANKS[-1]):
-        message = f"vLLM rejects an adapter of rank {highest}, above {lora.max_rank or RANKS[-1]}, and the server does not start"
+    highest, limit = _find_highest_rank(lora), lora.max_rank or RANKS[-1]
+    if highest > limit:
+        message = f"vLLM rejects an adapter of rank {highest}, above {limit}, and the server does not start"
         fitting = _find_rank(highest)
         fix = "remove the adapter: vLLM serves no higher rank" if fitting is None else f"set maxRank: {fitting}"
         fixes = () if fitting is None else set_value(fitting)
@@ -68,12 +68,9 @@ def is_known(cluster: ProfileSpec) -> bool:
 
 def _check_adapters(plan: Plan, lora: Lora) -> Iterator[Problem]:
     """Yield adapters of the same name, and those that the server cannot read."""
-    schemes = KSERVE_SCHEMES if plan.serving == "llm" else (HUB, "/")
-    names = (
-        {plan.name if plan.spec.model is None else plan.spec.model.name or plan.name}
-        if plan.serving == "llm"
-        else set()
-    )
+    schemes, names = KSERVE_SCHEMES if plan.serving == "llm" else (HUB, "/"), set[str]()
+    if plan.serving == "llm":
+        names = {(plan.spec.model.name if plan.spec.model is not None else None) or plan.name}
     for index, row in enumerate(lora.adapters):
         if row.name in names:
             message = f"the name {row.name} is that of the model or of another adapter"
@@ -87,13 +84,17 @@ def _check_adapters(plan: Plan, lora: Lora) -> Iterator[Problem]:
             yield Problem("SRV205", (*LORA, "adapters", index, "uri"), message, fix)
 
 
+def _find_highest_rank(lora: Lora) -> int:
+    return max((row.rank or 0 for row in lora.adapters), default=0)
+
+
 def _find_rank(least: int) -> int | None:
     return next((rank for rank in RANKS if rank >= least), None)
 
 
 def _choose_rank(lora: Lora) -> int | None:
     """Return the rank that the server allows: that of the spec, or the least for all adapters; None for vLLM's default."""
-    highest = max((row.rank or 0 for row in lora.adapters), default=0)
+    highest = _find_highest_rank(lora)
     return lora.max_rank or (_find_rank(highest) if highest > DEFAULT_RANK else None)
 
 
