@@ -1,0 +1,521 @@
+"""Compare the plan's pool of GPUs with a real scheduler, on random sequences of replicas that arrive and leave.
+
+    python tools/bench/schedulers.py default --sequences 50 --kubeconfig .cluster/kubeconfig
+    python tools/bench/schedulers.py kai --sequences 50 --lanes 1 --quiet 3 --kubeconfig .cluster/kubeconfig
+
+The cluster has Kubernetes' scheduler, KAI or Kueue (`python -m e2e up --add kai kueue`). The program creates nodes without a
+kubelet, and marks the pods that the scheduler binds as running. Each replica is a ReplicaSet of one pod, so an evicted pod is
+created again. Its pod is that of the translated spec, and the plan reads its demand from the same translation. Each step is the
+arrival or the departure of one replica; the next one follows when nothing has changed for ``--quiet`` seconds. The default is
+longer than the longest back-off of kube-scheduler (10 s, pkg/scheduler/apis/config/v1/defaults.go).
+
+Compared are the admissions and evictions of each step, by service, and their order.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import subprocess
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from queue import SimpleQueue
+from typing import Any, NamedTuple
+
+import httpx
+
+from ebbtide.core.documents import load_document, profiles
+from ebbtide.core.translation.objects import Object
+from ebbtide.core.translation.translate import translate
+from ebbtide.simulator.fleet import FleetSimulation, PodChange
+from ebbtide.simulator.pool import GpuDemand, Holder, PoolSize, read_demand, read_quotas
+
+CLASSES = {"train": 50, "build-preemptible": 75, "build": 100, "inference": 125}
+#: Part of a second between two steps of the simulated pool, in nanoseconds.
+STEP = 60 * 10**9
+GPU = "nvidia.com/gpu"
+LABEL = "judged"
+MEMORY = 81920
+BACKENDS = {"default": "devices", "kueue": "devices", "kai": "kai"}
+QUOTAS = {"default": "resourcequota", "kueue": "kueue", "kai": "kai"}
+HEARTBEAT_SECONDS, PATIENCE_SECONDS = 15, 60
+RESERVATIONS = "kai-resource-reservation"
+EVERY = {"operator": "Exists"}
+
+
+class Step(NamedTuple):
+    """The arrival of a replica of a service, or the departure of an earlier one."""
+
+    service: int
+    replica: int
+    arrives: bool
+
+
+class Event(NamedTuple):
+    """An admission or an eviction."""
+
+    step: int
+    kind: str
+    service: str
+    replica: int
+
+
+@dataclass
+class Sequence:
+    """Nodes, services and steps, drawn from a seed."""
+
+    scheduler: str
+    seed: int
+    lane: int
+    projects: int
+    quotas: bool
+    nodes: int = 0
+    gpus: int = 0
+    steps: list[Step] = field(default_factory=list)
+    demands: list[GpuDemand] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    pods: list[Object] = field(default_factory=list)
+    objects: dict[str, Object] = field(default_factory=dict)
+    budgets: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Draw the sequence."""
+        draws = random.Random(self.seed)  # noqa: S311 - no secret
+        self.nodes, self.gpus = draws.choice([(1, 2), (1, 3), (1, 4), (2, 2)])
+        over_quota = draws.random() < 0.7  # noqa: PLR2004 - a draw
+        profile = self._make_profile(draws, over_quota=over_quota)
+        self.budgets = read_quotas(profile)
+        for index in range(draws.randint(2, 5)):
+            self._add_service(profile, index, draws)
+        present: list[Step] = []
+        for replica in range(draws.randint(8, 14)):
+            if present and draws.random() < 0.35:  # noqa: PLR2004 - a draw
+                left = present.pop(draws.randrange(len(present)))
+                self.steps.append(left._replace(arrives=False))
+            else:
+                present.append(Step(draws.randrange(len(self.names)), replica, arrives=True))
+                self.steps.append(present[-1])
+
+    def _project(self, number: int) -> str:
+        return f"judged-{self.lane}-{number}"
+
+    def _make_profile(self, draws: random.Random, *, over_quota: bool) -> Any:
+        total = self.nodes * self.gpus
+        gpus = [draws.randint(1, total) if self.quotas else total for _ in range(self.projects)]
+        pool = {"name": "pool", "product": "A100", "gpuMemoryMebibytes": MEMORY, "backend": BACKENDS[self.scheduler]}
+        scheduling: dict[str, Any] = {"scheduler": "default-scheduler", "classesOwner": "cluster", "classes": CLASSES}
+        if self.scheduler == "kai":
+            sharing = {"version": "0.12", "gangScheduleKnative": False, "sharingMode": "NonMemoryEnforced"}
+            scheduling |= {"scheduler": "kai-scheduler", "kai": sharing}
+        known = {
+            self._project(number): {"gpus": amount} | ({} if self.scheduler == "default" else {"overQuota": over_quota})
+            for number, amount in enumerate(gpus)
+        }
+        projects = {"namespace": "{project}", "manage": True, "quota": QUOTAS[self.scheduler], "known": known}
+        if self.scheduler == "default" and not self.quotas:
+            projects["quota"] = "none"
+        if self.scheduler == "kueue":
+            projects |= {"parentQueue": f"judged-{self.lane}", "labels": {"ebbtide.dev/e2e-kueue": "enabled"}}
+        profile, problems = profiles.validate_profile_data(
+            {
+                "apiVersion": "ebbtide.dev/v1alpha1",
+                "kind": "Profile",
+                "metadata": {"name": "judged"},
+                "spec": {
+                    "kserve": {"version": "0.20", "modes": ["Standard"]},
+                    "nodePools": [pool | {"devices": self.gpus, "nodes": self.nodes}],
+                    "scheduling": scheduling,
+                    "projects": projects,
+                },
+            }
+        )
+        assert profile is not None, problems
+        return profile
+
+    def _add_service(self, profile: Any, index: int, draws: random.Random) -> None:
+        portion = draws.choice([1, 1, 0.5, 0.25] if self.scheduler == "kai" else [1, 1, 1, 2])
+        small = {"gpuRequestType": "portion", "gpuPortionRequest": portion} if portion < 1 else {}
+        document = {
+            "apiVersion": "ebbtide.dev/v1alpha1",
+            "kind": "Inference",
+            "metadata": {"name": f"s{index}"},
+            "spec": {
+                "image": "example.com/judged:1",
+                "project": self._project(draws.randrange(self.projects)),
+                "serving": "kserve-standard",
+                "compute": {"cpuCoreRequest": 0.01, **(small or {"gpuDevicesRequest": portion})},
+                "priorityClass": draws.choice(list(CLASSES)),
+            },
+        }
+        loaded = load_document(document, profile)
+        assert loaded.inference is not None, loaded.problems
+        translation = translate(loaded.inference, profile, loaded.canonical)
+        assert translation.plan is not None
+        assert translation.objects, translation.problems
+        demand = read_demand(translation.plan)
+        assert demand is not None
+        self.demands.append(demand)
+        self.names.append(f"s{index} {document['spec']['priorityClass']} {portion:g} {document['spec']['project']}")  # type: ignore[index] # a mapping
+        # Lanes of one resource would wake the waiting pods of each other.
+        text = json.dumps([*translation.objects]).replace(f'{GPU}"', f'{self.resource}"')
+        for item in json.loads(text):
+            if item["kind"] == "InferenceService":
+                self.pods.append(item)
+            elif item["kind"] != "PriorityClass":
+                self.objects[f"{item['kind']}/{item['metadata']['name']}"] = item
+
+    @property
+    def resource(self) -> str:
+        """Name of the GPUs."""
+        return GPU if self.scheduler == "kai" else f"{GPU}{self.lane}"
+
+    def make_replica(self, step: Step) -> Object:
+        """Return the ReplicaSet of a replica."""
+        service = self.pods[step.service]
+        predictor = service["spec"]["predictor"]
+        name = f"s{step.service}-{step.replica}"
+        labels = {**service["metadata"]["labels"], **predictor["labels"], LABEL: name}
+        pod = {key: predictor[key] for key in ("containers", "priorityClassName", "schedulerName") if key in predictor}
+        pod |= {"nodeSelector": {LABEL: str(self.lane)}, "tolerations": [EVERY], "terminationGracePeriodSeconds": 0}
+        annotations = {key: text for key, text in predictor.get("annotations", {}).items() if "prometheus" not in key}
+        return {
+            "apiVersion": "apps/v1",
+            "kind": "ReplicaSet",
+            "metadata": {"name": name, "namespace": service["metadata"]["namespace"], "labels": labels},
+            "spec": {
+                "replicas": 1,
+                "selector": {"matchLabels": {LABEL: name}},
+                "template": {"metadata": {"labels": labels, "annotations": annotations}, "spec": pod},
+            },
+        }
+
+
+class Replicas:
+    """The replicas of one service in the simulated fleet; an evicted one ends immediately and is created again."""
+
+    def __init__(self, index: int, demand: GpuDemand, events: list[Event], name: str) -> None:
+        """Start without replicas."""
+        self.index, self.demand, self.events, self.name = index, demand, events, name
+        self.pods: dict[int, int] = {}
+        """Replica by the number of its pod."""
+        self.waiting: set[int] = set()
+        self.at = -1
+        self.next_change = None
+
+    def create(self, replica: int) -> int:
+        """Return the number of a new pod."""
+        number = len(self.pods)
+        self.pods[number] = replica
+        return number
+
+    def hold(self, number: int, at: int) -> int:
+        """Keep a pod waiting."""
+        del at
+        self.waiting.add(number)
+        return number
+
+    def start(self, number: int, at: int) -> None:
+        """Start a pod."""
+        del at
+        self.waiting.discard(number)
+
+    def evict(self, number: int, at: int) -> PodChange:
+        """End a pod, and create it again."""
+        replica = self.pods[number]
+        self.events.append(Event(at // STEP, "evict", self.name, replica))
+        return PodChange(at, (self.create(replica),), (number,))
+
+
+class Simulated(FleetSimulation):
+    """The plan's fleet, whose services follow a sequence."""
+
+    def __init__(self, sequence: Sequence) -> None:
+        """Start without pods."""
+        super().__init__([], [PoolSize("pool", sequence.nodes * sequence.gpus, sequence.gpus)], sequence.budgets)
+        self.events: list[Event] = []
+        self.replicas = [
+            Replicas(index, demand, self.events, sequence.names[index]) for index, demand in enumerate(sequence.demands)
+        ]
+        self.by_index = {member.index: member for member in self.replicas}  # type: ignore[assignment, misc] # it has the methods that the schedule calls
+        place = self.pool.place
+
+        def record(demand: GpuDemand, key: tuple[int, int]) -> Any:
+            placed = place(demand, key)
+            if isinstance(placed, Holder):
+                member = self.replicas[key[0]]
+                self.events.append(Event(self.now, "admit", member.name, member.pods[key[1]]))
+            return placed
+
+        self.pool.place = record  # type: ignore[method-assign] # it records what the pool decides
+        self.now = 0
+
+    def play(self, steps: list[Step]) -> list[Event]:
+        """Return the events of all steps."""
+        for self.now, step in enumerate(steps):
+            member, at = self.replicas[step.service], self.now * STEP
+            if step.arrives:
+                change = PodChange(at, (member.create(step.replica),), ())
+            else:
+                change = PodChange(at, (), (max(pod for pod, of in member.pods.items() if of == step.replica),))
+            self._apply(member, change, at)  # type: ignore[arg-type] # as above
+            self._schedule(at)
+        return self.events
+
+
+class Cluster:
+    """The API server, and the nodes of all lanes."""
+
+    def __init__(self, kubectl: str, kubeconfig: str) -> None:
+        """Start a proxy that has the credentials, and watch the pods."""
+        command = [kubectl, f"--kubeconfig={kubeconfig}", "proxy", "--port=0"]
+        self.proxy = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self.proxy.stdout is not None
+        self.api = httpx.Client(base_url=f"http://{self.proxy.stdout.readline().split()[-1]}", timeout=60)
+        self.nodes: set[str] = set()
+        self.lanes: dict[int, SimpleQueue[tuple[str, Any]]] = {}
+        for target in (self._watch, self._beat):
+            threading.Thread(target=target, daemon=True).start()
+
+    def call(self, method: str, path: str, body: Any = None, *, patch: str = "merge", missing: bool = False) -> Any:
+        """Call the API server."""
+        kind = f"application/{patch}-patch+json" if method == "PATCH" else "application/json"
+        content = None if body is None else json.dumps(body)
+        answer = self.api.request(method, path, content=content, headers={"content-type": kind})
+        if missing and answer.status_code in {404, 409}:
+            return None
+        assert answer.is_success, f"{method} {path}: {answer.text}"
+        return answer.json()
+
+    def apply(self, item: Object) -> None:
+        """Apply an object."""
+        group = f"/apis/{item['apiVersion']}" if "/" in item["apiVersion"] else f"/api/{item['apiVersion']}"
+        namespace = item["metadata"].get("namespace")
+        plural = item["kind"].lower() + "s"
+        path = f"{group}/{f'namespaces/{namespace}/' if namespace else ''}{plural}/{item['metadata']['name']}"
+        self.call("PATCH", f"{path}?fieldManager=judged&force=true", item, patch="apply")
+
+    def add_node(self, name: str, lane: int, resources: dict[str, str]) -> None:
+        """Create a node without a kubelet."""
+        labels = {LABEL: str(lane), "kubernetes.io/hostname": name, f"{GPU}.product": "A100"}
+        labels |= {f"{GPU}.memory": str(MEMORY), f"{GPU}.count": resources.get(GPU, "0")}
+        taints = [{"key": LABEL, "effect": "NoSchedule"}]
+        meta = {"name": name, "labels": labels}
+        self.call("POST", "/api/v1/nodes", {"metadata": meta, "spec": {"taints": taints}}, missing=True)
+        amounts = {"cpu": "64", "memory": "256Gi", "pods": "110", "ephemeral-storage": "1Ti", **resources}
+        self.call("PATCH", f"/api/v1/nodes/{name}/status", {"status": {"capacity": amounts, "allocatable": amounts}})
+        self.nodes.add(name)
+        self._renew(name)
+
+    def remove_nodes(self, lane: int) -> None:
+        """Remove the nodes of a lane."""
+        for name in [name for name in self.nodes if name.startswith(f"judged-{lane}-")]:
+            self.nodes.discard(name)
+            self.call("DELETE", f"/api/v1/nodes/{name}", missing=True)
+
+    def _renew(self, name: str) -> None:
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "lastHeartbeatTime": now}
+        self.call("PATCH", f"/api/v1/nodes/{name}/status", {"status": {"conditions": [ready]}}, missing=True)
+
+    def _beat(self) -> None:
+        while True:
+            time.sleep(HEARTBEAT_SECONDS)
+            for name in [*self.nodes]:
+                self._renew(name)
+
+    def _watch(self) -> None:
+        while True:
+            with self.api.stream("GET", "/api/v1/pods?watch=1", timeout=None) as answer:
+                for line in answer.iter_lines():
+                    change = json.loads(line)
+                    self._read(change["type"], change["object"])
+
+    def _read(self, kind: str, pod: Any) -> None:
+        """Pass a change on to its lane, and run the pod as a kubelet does."""
+        if kind not in {"ADDED", "MODIFIED", "DELETED"}:
+            return
+        metadata, node = pod["metadata"], pod["spec"].get("nodeName", "")
+        lane = pod["spec"].get("nodeSelector", {}).get(LABEL)
+        if lane is not None and LABEL in metadata.get("labels", {}) and int(lane) in self.lanes:
+            self.lanes[int(lane)].put((kind, pod))
+        if kind != "DELETED" and node.startswith("judged-") and pod["status"].get("phase") == "Pending":
+            path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
+            ready = [{"type": name, "status": "True"} for name in ("Ready", "ContainersReady", "Initialized")]
+            status = {"phase": "Running", "startTime": metadata["creationTimestamp"], "conditions": ready}
+            if metadata["namespace"] == RESERVATIONS:
+                index = {"run.ai/reserve_for_gpu_index": metadata["uid"]}
+                self.call("PATCH", path, {"metadata": {"annotations": index}}, missing=True)
+            self.call("PATCH", f"{path}/status", {"status": status}, patch="strategic-merge", missing=True)
+
+
+class Played:
+    """One sequence on the cluster."""
+
+    def __init__(self, cluster: Cluster, sequence: Sequence, quiet: float) -> None:
+        """Create the nodes and the projects."""
+        self.cluster, self.sequence, self.quiet = cluster, sequence, quiet
+        self.queue: SimpleQueue[tuple[str, Any]] = SimpleQueue()
+        self.events: list[Event] = []
+        self.bound: dict[str, str] = {}
+        """Replica set by the pod's UID, of bound pods."""
+        self.undecided: dict[str, str] = {}
+        self.decided: set[str] = set()
+        self.present: dict[str, Step] = {}
+        cluster.lanes[sequence.lane] = self.queue
+        resources = {sequence.resource: str(sequence.gpus)}
+        for number in range(sequence.nodes):
+            cluster.add_node(f"judged-{sequence.lane}-{sequence.seed}-{number}", sequence.lane, resources)
+        for item in sequence.objects.values():
+            cluster.apply(item)
+
+    def play(self) -> list[Event]:
+        """Return the events of all steps."""
+        for number, step in enumerate(self.sequence.steps):
+            item = self.sequence.make_replica(step)
+            name, path = item["metadata"]["name"], self._path(item)
+            if step.arrives:
+                self.present[name] = step
+                self.cluster.apply(item)
+            else:
+                del self.present[name]
+                self.cluster.call("DELETE", path, {"propagationPolicy": "Background"})
+                self._retry()
+            self._settle(number)
+        return self.events
+
+    def _path(self, item: Object) -> str:
+        namespace = item["metadata"]["namespace"]
+        return f"/apis/apps/v1/namespaces/{namespace}/replicasets/{item['metadata']['name']}"
+
+    def _retry(self) -> None:
+        """Let the ReplicaSets whose pods a quota refused try again now, in the order of their priority and age."""
+        alive = {*self.bound.values(), *self.undecided.values()}
+        refused = [name for name in self.present if name not in alive]
+        demands = self.sequence.demands
+        for name in sorted(refused, key=lambda name: -demands[self.present[name].service].priority):
+            time.sleep(0.5)
+            patch = {"metadata": {"annotations": {"retried": str(time.time())}}}
+            self.cluster.call("PATCH", self._path(self.sequence.make_replica(self.present[name])), patch)
+
+    def _settle(self, number: int) -> None:
+        """Record the events until nothing has changed for some time."""
+        last = began = time.monotonic()
+        while time.monotonic() - last < self.quiet and time.monotonic() - began < PATIENCE_SECONDS:
+            if self.queue.empty():
+                time.sleep(0.05)
+                continue
+            kind, pod = self.queue.get()
+            if self._note(number, kind, pod):
+                last = time.monotonic()
+
+    def _note(self, number: int, kind: str, pod: Any) -> bool:
+        """Record a change of a pod; return whether it is one."""
+        name, uid = pod["metadata"]["labels"][LABEL], pod["metadata"]["uid"]
+        step = self.present.get(name)
+        if kind == "DELETED" or "deletionTimestamp" in pod["metadata"]:
+            self.undecided.pop(uid, None)
+            self.decided.add(uid)
+            if self.bound.pop(uid, None) and step is not None:
+                self._record(number, "evict", step)
+            return True
+        if uid in self.bound or uid in self.decided:
+            return False
+        if pod["spec"].get("nodeName"):
+            self.undecided.pop(uid, None)
+            self.bound[uid] = name
+            if step is not None:
+                self._record(number, "admit", step)
+            return True
+        is_new = uid not in self.undecided
+        self.undecided[uid] = name
+        return is_new
+
+    def _record(self, number: int, kind: str, step: Step) -> None:
+        self.events.append(Event(number, kind, self.sequence.names[step.service], step.replica))
+
+    def clean(self) -> None:
+        """Remove what the sequence created."""
+        for name, step in [*self.present.items()]:
+            del self.present[name]
+            self.cluster.call(
+                "DELETE", self._path(self.sequence.make_replica(step)), {"propagationPolicy": "Background"}
+            )
+        began = time.monotonic()
+        while (self.bound or self.undecided) and time.monotonic() - began < PATIENCE_SECONDS:
+            kind, pod = self.queue.get()
+            self._note(0, kind, pod)
+        self.cluster.remove_nodes(self.sequence.lane)
+
+
+class Verdict(NamedTuple):
+    """Comparison of one sequence."""
+
+    seed: int
+    events: int
+    missing: int
+    """Events by service and step of which one side has more."""
+    same_order: bool
+    same_replicas: bool
+
+
+def compare(sequence: Sequence, simulated: list[Event], real: list[Event]) -> Verdict:
+    """Compare the events of a sequence, and print them if they differ."""
+    ours, theirs = (Counter(event[:3] for event in events) for events in (simulated, real))
+    missing = max((ours - theirs).total(), (theirs - ours).total())
+    ordered = [[event[:3] for event in events if event.kind == "admit"] for events in (simulated, real)]
+    verdict = Verdict(sequence.seed, ours.total(), missing, ordered[0] == ordered[1], sorted(simulated) == sorted(real))
+    if missing or ordered[0] != ordered[1]:
+        print(f"seed {sequence.seed}: {sequence.nodes} x {sequence.gpus} GPUs, quotas {sequence.budgets}, {verdict}")
+        for number, step in enumerate(sequence.steps):
+            print(f"  {number} {'arrive' if step.arrives else 'leave'} {sequence.names[step.service]} #{step.replica}")
+            for who, events in (("plan", simulated), ("real", real)):
+                found = [f"{e.kind} {e.service}#{e.replica}" for e in events if e.step == number]
+                print(f"      {who}: {'; '.join(found)}")
+    return verdict
+
+
+def main() -> None:
+    """Play the sequences and print a summary."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("scheduler", choices=[*BACKENDS])
+    parser.add_argument("--sequences", type=int, default=50)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--lanes", type=int, default=10, help="sequences at the same time, on separate nodes")
+    parser.add_argument("--quiet", type=float, default=11.0)
+    parser.add_argument("--projects", type=int, default=1)
+    parser.add_argument("--quotas", action="store_true", help="projects have random quotas of GPUs")
+    parser.add_argument("--kubectl", default="kubectl")
+    parser.add_argument("--kubeconfig", required=True)
+    given = parser.parse_args()
+    cluster = Cluster(given.kubectl, given.kubeconfig)
+    lanes: SimpleQueue[int] = SimpleQueue()
+    for lane in range(given.lanes):
+        lanes.put(lane)
+
+    def judge(seed: int) -> Verdict:
+        lane = lanes.get()
+        sequence = Sequence(given.scheduler, seed, lane, given.projects, given.quotas)
+        played = Played(cluster, sequence, given.quiet)
+        try:
+            return compare(sequence, Simulated(sequence).play(sequence.steps), played.play())
+        finally:
+            played.clean()
+            lanes.put(lane)
+
+    with ThreadPoolExecutor(given.lanes) as pool:
+        verdicts = [*pool.map(judge, range(given.first, given.first + given.sequences))]
+    cluster.proxy.terminate()
+    counts = Counter(verdict.missing for verdict in verdicts)
+    print(f"{len(verdicts)} sequences, {sum(verdict.events for verdict in verdicts)} events")
+    print(f"equal {counts[0]}, one event {counts[1]}, more {len(verdicts) - counts[0] - counts[1]}")
+    print(f"same order of admission {sum(verdict.same_order for verdict in verdicts)}")
+    print(f"same replicas {sum(verdict.same_replicas for verdict in verdicts)}")
+
+
+if __name__ == "__main__":
+    main()
