@@ -4,8 +4,8 @@
     python tools/bench/schedulers.py kai --sequences 50 --lanes 1 --quiet 3 --kubeconfig .cluster/kubeconfig
 
 The cluster has Kubernetes' scheduler, KAI or Kueue (`python -m e2e up --add kai kueue`). The program creates nodes without a
-kubelet, and marks the pods that the scheduler binds as running. Each replica is a ReplicaSet of one pod, so an evicted pod is
-created again. Its pod is that of the translated spec, and the plan reads its demand from the same translation. Each step is the
+kubelet, and marks the pods that the scheduler binds as running. Each replica is a Deployment of one pod, so an evicted pod is
+created again. The pod is that of the translated spec, and the plan reads its demand from the same translation. Each step is the
 arrival or the departure of one replica; the next one follows when nothing has changed for ``--quiet`` seconds. The default is
 longer than the longest back-off of kube-scheduler (10 s, pkg/scheduler/apis/config/v1/defaults.go).
 
@@ -41,6 +41,8 @@ STEP = 60 * 10**9
 GPU = "nvidia.com/gpu"
 LABEL = "judged"
 MEMORY = 81920
+#: Cores and memory of a node per GPU. A replica requests half of those of its GPUs.
+CORES, GIBIBYTES = 8, 64
 BACKENDS = {"default": "devices", "kueue": "devices", "kai": "kai"}
 QUOTAS = {"default": "resourcequota", "kueue": "kueue", "kai": "kai"}
 HEARTBEAT_SECONDS, PATIENCE_SECONDS = 15, 60
@@ -148,7 +150,11 @@ class Sequence:
                 "image": "example.com/judged:1",
                 "project": self._project(draws.randrange(self.projects)),
                 "serving": "kserve-standard",
-                "compute": {"cpuCoreRequest": 0.01, **(small or {"gpuDevicesRequest": portion})},
+                "compute": {
+                    "cpuCoreRequest": CORES * portion / 2,
+                    "cpuMemoryRequest": f"{int(GIBIBYTES * portion / 2)}Gi",
+                    **(small or {"gpuDevicesRequest": portion}),
+                },
                 "priorityClass": draws.choice(list(CLASSES)),
             },
         }
@@ -175,7 +181,7 @@ class Sequence:
         return GPU if self.scheduler == "kai" else f"{GPU}{self.lane}"
 
     def make_replica(self, step: Step) -> Object:
-        """Return the ReplicaSet of a replica."""
+        """Return the Deployment of a replica, which is what KServe creates of a service."""
         service = self.pods[step.service]
         predictor = service["spec"]["predictor"]
         name = f"s{step.service}-{step.replica}"
@@ -185,10 +191,11 @@ class Sequence:
         annotations = {key: text for key, text in predictor.get("annotations", {}).items() if "prometheus" not in key}
         return {
             "apiVersion": "apps/v1",
-            "kind": "ReplicaSet",
+            "kind": "Deployment",
             "metadata": {"name": name, "namespace": service["metadata"]["namespace"], "labels": labels},
             "spec": {
                 "replicas": 1,
+                "strategy": {"type": "Recreate"},
                 "selector": {"matchLabels": {LABEL: name}},
                 "template": {"metadata": {"labels": labels, "annotations": annotations}, "spec": pod},
             },
@@ -306,7 +313,8 @@ class Cluster:
         taints = [{"key": LABEL, "effect": "NoSchedule"}]
         meta = {"name": name, "labels": labels}
         self.call("POST", "/api/v1/nodes", {"metadata": meta, "spec": {"taints": taints}}, missing=True)
-        amounts = {"cpu": "64", "memory": "256Gi", "pods": "110", "ephemeral-storage": "1Ti", **resources}
+        gpus = sum(map(int, resources.values()))
+        amounts = {"cpu": str(CORES * gpus), "memory": f"{GIBIBYTES * gpus}Gi", "pods": "110", **resources}
         self.call("PATCH", f"/api/v1/nodes/{name}/status", {"status": {"capacity": amounts, "allocatable": amounts}})
         self.nodes.add(name)
         self._renew(name)
@@ -362,7 +370,7 @@ class Played:
         self.queue: SimpleQueue[tuple[str, Any]] = SimpleQueue()
         self.events: list[Event] = []
         self.bound: dict[str, str] = {}
-        """Replica set by the pod's UID, of bound pods."""
+        """Name of the replica by the UID of its bound pod."""
         self.undecided: dict[str, str] = {}
         self.decided: set[str] = set()
         self.present: dict[str, Step] = {}
@@ -390,17 +398,20 @@ class Played:
 
     def _path(self, item: Object) -> str:
         namespace = item["metadata"]["namespace"]
-        return f"/apis/apps/v1/namespaces/{namespace}/replicasets/{item['metadata']['name']}"
+        return f"/apis/apps/v1/namespaces/{namespace}/deployments/{item['metadata']['name']}"
 
     def _retry(self) -> None:
-        """Let the ReplicaSets whose pods a quota refused try again now, in the order of their priority and age."""
+        """Let the replicas whose pods a quota refused be created again now, in the order of their priority and age."""
         alive = {*self.bound.values(), *self.undecided.values()}
         refused = [name for name in self.present if name not in alive]
         demands = self.sequence.demands
         for name in sorted(refused, key=lambda name: -demands[self.present[name].service].priority):
             time.sleep(0.5)
             patch = {"metadata": {"annotations": {"retried": str(time.time())}}}
-            self.cluster.call("PATCH", self._path(self.sequence.make_replica(self.present[name])), patch)
+            namespace = self.sequence.pods[self.present[name].service]["metadata"]["namespace"]
+            path = f"/apis/apps/v1/namespaces/{namespace}/replicasets"
+            for item in self.cluster.call("GET", f"{path}?labelSelector={LABEL}={name}")["items"]:
+                self.cluster.call("PATCH", f"{path}/{item['metadata']['name']}", patch)
 
     def _settle(self, number: int) -> None:
         """Record the events until nothing has changed for some time."""
