@@ -1,11 +1,15 @@
 """A shared pool of GPUs: the devices of its nodes, their parts, the quotas of projects, and whom a pod preempts.
 
 Devices are packed as KAI does by default (bin packing): a part of a GPU goes to the fullest device that has room, a whole
-GPU to the node with the fewest free ones. Parts are whole numbers of ``UNITS``, so that as many fit on a device as the
-backend puts there (``Backend.fits``). CPU, memory and the layout of MIG devices on a GPU are not modeled.
+GPU to the node with the fewest free ones. The default scheduler chooses the node with the most free GPUs. Parts are whole
+numbers of ``UNITS``, so that as many fit on a device as the backend puts there (``Backend.fits``). CPU, memory and the layout
+of MIG devices on a GPU are not modeled.
 
-Upstream: KAI-Scheduler pkg/scheduler/plugins/gpupack and nodeplacement (bin packing); Kubernetes
-pkg/scheduler/framework/preemption (victims: as few and as unimportant as possible).
+Upstream: KAI-Scheduler pkg/scheduler/plugins/gpupack and nodeplacement (bin packing), pkg/scheduler/actions/preempt (only
+the own queue), pkg/scheduler/plugins/proportion/reclaimable/strategies (what is over the quota of another queue); Kubernetes
+pkg/scheduler/framework/preemption (victims: as few and as unimportant as possible, MoreImportantPod: the oldest last),
+pkg/scheduler/apis/config/v1/defaults.go (LeastAllocated CPU and memory, which pods with GPUs request in proportion); Kueue
+pkg/scheduler/preemption (victims within the quota).
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 from ebbtide.core.documents.quota import is_always_counted, is_in_quota
 from ebbtide.core.translation import gpu
 from ebbtide.core.translation.priority import KAI
+from ebbtide.core.translation.quotas import QUOTA_BACKENDS
 
 if TYPE_CHECKING:
     from ebbtide.core.profile.models import NodePool, Prices, Profile
@@ -25,6 +30,8 @@ if TYPE_CHECKING:
 
 #: Parts of a GPU.
 UNITS: Final = 1_000_000
+#: More units than any pool has.
+FAR: Final = 1 << 62
 #: Reasons why a pod waits, by what binds.
 QUOTA, FULL, FRAGMENTED, LEAVING = "quota", "pool", "fragmentation", "eviction"
 
@@ -45,6 +52,12 @@ class GpuDemand:
     """True if the quota of the project limits it."""
     can_evict: bool = True
     """False if its scheduler evicts no pod for it."""
+    spreads: bool = False
+    """True if its scheduler prefers the emptiest node."""
+    reclaims: bool = False
+    """True if its scheduler evicts pods of other projects only to reclaim its quota from theirs beyond their quota."""
+    evicts_for_quota: bool = False
+    """True if it evicts pods that its quota counts, too."""
 
     @property
     def total(self) -> int:
@@ -62,20 +75,22 @@ def read_demand(plan: Plan) -> GpuDemand | None:
     if units < UNITS:
         # Thirds, for example, do not divide the units.
         units = min(units, UNITS // max(backend.fits(ask), 1))
-    preemptible = plan.priority.preemptible and not is_always_counted(plan)
-    if plan.cluster.scheduling.scheduler == "default-scheduler":
-        # It preempts every pod of a lower priority.
-        preemptible = True
+    scheduler = plan.cluster.scheduling.scheduler
+    # The default scheduler preempts every pod of a lower priority.
+    is_default = scheduler == "default-scheduler"
     return GpuDemand(
         tuple(pool.name for pool in plan.pools),
         ask.request.devices,
         max(units, 1),
         plan.priority.value,
-        preemptible,
+        is_default or (plan.priority.preemptible and not is_always_counted(plan)),
         plan.spec.project or "",
         is_in_quota(plan),
         # kube-scheduler evicts no pod to free a device that DRA allocates (PRI031).
-        backend.claims is None or plan.cluster.scheduling.scheduler == KAI,
+        backend.claims is None or scheduler == KAI,
+        is_default,
+        scheduler == KAI,
+        QUOTA_BACKENDS[plan.cluster.projects.quota].evicts,
     )
 
 
@@ -141,6 +156,8 @@ class GpuPool:
         self.quotas = quotas
         self.used: Counter[str] = Counter()
         """Units by project that its quota counts."""
+        self.allocated: Counter[str] = Counter()
+        """Units by project."""
         self.held: Counter[int] = Counter()
         """Units by service."""
         self.devices = 0
@@ -151,7 +168,7 @@ class GpuPool:
         """Give a pod its devices, or return why it waits and whom it evicts."""
         quota = self.quotas.get(demand.project) if demand.is_counted else None
         if quota is not None and self.used[demand.project] + demand.total > quota:
-            return Refusal(QUOTA)
+            return self._refuse_beyond(quota, demand)
         place = self._find_place(self.free, demand)
         if place is None:
             return self._refuse(demand)
@@ -172,6 +189,7 @@ class GpuPool:
     def _charge(self, holder: Holder, sign: int) -> None:
         demand = holder.demand
         self.held[holder.key[0]] += sign * demand.total
+        self.allocated[demand.project] += sign * demand.total
         if demand.is_counted:
             self.used[demand.project] += sign * demand.total
         _change(self.free, holder, -sign * demand.units)
@@ -179,7 +197,7 @@ class GpuPool:
     def _find_place(self, nodes: Nodes, demand: GpuDemand) -> tuple[int, tuple[int, ...]] | None:
         """Return the node and the devices for a pod, or None."""
         for name in demand.pools:
-            best: tuple[int, int, int, tuple[int, ...]] | None = None
+            best: tuple[float, int, int, tuple[int, ...]] | None = None
             for index, node in enumerate(nodes):
                 if self.labels[index] != name or max(node) < demand.units:
                     continue
@@ -192,7 +210,7 @@ class GpuPool:
                         continue
                     free = room[demand.devices - 1][0]
                     chosen = tuple(device for _, device in room[: demand.devices])
-                rank = (free, node.count(UNITS), index, chosen)
+                rank = (-sum(node) / len(node) if demand.spreads else free, node.count(UNITS), index, chosen)
                 best = rank if best is None else min(best, rank)
             if best is not None:
                 return best[2], best[3]
@@ -200,12 +218,8 @@ class GpuPool:
 
     def _refuse(self, demand: GpuDemand) -> Refusal:
         """Return why a pod finds no devices, and the pods of lower priority to evict for it."""
-        leaving, candidates = [], []
-        for holder in self.holders.values():
-            if holder.is_leaving:
-                leaving.append(holder)
-            elif demand.can_evict and holder.demand.is_preemptible and holder.demand.priority < demand.priority:
-                candidates.append(holder)
+        leaving = [holder for holder in self.holders.values() if holder.is_leaving]
+        candidates = self._list_candidates(demand) if demand.can_evict else []
         nodes = [list(node) for node in self.free] if leaving or candidates else self.free
         for holder in leaving:
             _change(nodes, holder, holder.demand.units)
@@ -218,11 +232,56 @@ class GpuPool:
             return Refusal(FRAGMENTED if free >= demand.total else FULL)
         # Keep as many as possible, the most important and the oldest first.
         victims = []
-        for holder in sorted(candidates, key=lambda holder: (-holder.demand.priority, holder.key)):
+        for holder in reversed(candidates):
             _change(nodes, holder, -holder.demand.units)
             if self._find_place(nodes, demand) is None:
                 _change(nodes, holder, holder.demand.units)
                 victims.append(holder)
+        return Refusal(LEAVING, victims)
+
+    def _list_candidates(self, demand: GpuDemand) -> list[Holder]:
+        """Return the pods that may be evicted for another one, the least important and the newest first."""
+        candidates = []
+        rest = self.allocated.copy()
+        quota = self.quotas.get(demand.project, FAR)
+        is_within = self.allocated[demand.project] + demand.total <= quota
+        ranked = sorted(self.holders.values(), key=lambda holder: -holder.demand.priority)
+        for holder in ranked[::-1]:
+            other = holder.demand
+            if holder.is_leaving or not other.is_preemptible:
+                continue
+            if demand.reclaims and other.project != demand.project:
+                if not is_within or rest[other.project] <= self.quotas.get(other.project, FAR):
+                    continue
+                rest[other.project] -= other.total
+            elif other.priority >= demand.priority:
+                continue
+            candidates.append(holder)
+        return candidates
+
+    def _refuse_beyond(self, quota: int, demand: GpuDemand) -> Refusal:
+        """Return why a pod beyond its quota waits, and the pods of its project to evict for it."""
+        counted = [
+            holder
+            for holder in self.holders.values()
+            if holder.demand.is_counted and holder.demand.project == demand.project
+        ]
+        excess = self.used[demand.project] + demand.total - quota
+        left = excess - sum(holder.demand.total for holder in counted if holder.is_leaving)
+        if left <= 0:
+            return Refusal(LEAVING)
+        victims = []
+        for holder in self._list_candidates(demand) if demand.evicts_for_quota else ():
+            if left > 0 and holder in counted:
+                victims.append(holder)
+                left -= holder.demand.total
+        if left > 0:
+            return Refusal(QUOTA)
+        # Keep those that are not needed after all.
+        for holder in victims[-2::-1]:
+            if left + holder.demand.total <= 0:
+                victims.remove(holder)
+                left += holder.demand.total
         return Refusal(LEAVING, victims)
 
 

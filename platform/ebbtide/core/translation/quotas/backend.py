@@ -59,6 +59,8 @@ class QuotaBackend(NamedTuple):
     queue: tuple[str, str] | None = None
     #: The function that returns whether the quota of a project also counts preemptible pods.
     counts_preemptible: Callable[[ProfileSpec, Project | None], bool] = lambda _cluster, _project: False
+    #: True if a pod beyond the quota evicts pods of its project with a lower priority that the quota counts.
+    evicts: bool = False
     #: True if the quota counts resource claims.
     counts_claims: bool = False
     #: The requests that containers without any have in a project's namespace.

@@ -75,6 +75,7 @@ BACKEND = QuotaBackend(
     objects=make_queue,
     check=check,
     group="kai",
+    evicts=True,
     queue=QUEUE,
     tested="KAI-Scheduler 0.12.0",
 )
