@@ -28,7 +28,7 @@ from ebbtide.simulator.fleet import FleetService, FleetSimulation, record_servic
 from ebbtide.simulator.load import generate_traffic
 from ebbtide.simulator.plan_report import choose_pools
 from ebbtide.simulator.planner import Fleet, FleetPlanner, list_candidates
-from ebbtide.simulator.pool import UNITS, GpuDemand, GpuPool, PoolSize, Refusal, read_demand
+from ebbtide.simulator.pool import UNITS, GpuDemand, GpuPool, Holder, PoolSize, Refusal, read_demand
 from ebbtide.simulator.report import measurements_to_json
 from ebbtide.simulator.servers import parse_server
 from ebbtide.simulator.slo import parse_bounds
@@ -433,6 +433,62 @@ def test_no_pod_is_evicted_to_free_a_device_that_dra_allocates() -> None:
         refusal = pool.place(GpuDemand(("default",), 1, UNITS, 125, is_preemptible=False, can_evict=can_evict), (1, 0))
         assert isinstance(refusal, Refusal)
         assert (refusal.reason, bool(refusal.victims)) == (reason, can_evict)
+
+
+def place_pods(pool: GpuPool, *demands: GpuDemand) -> None:
+    for index, demand in enumerate(demands):
+        assert not isinstance(pool.place(demand, (index, 0)), Refusal)
+
+
+def list_victims(placed: Holder | Refusal) -> list[int]:
+    assert isinstance(placed, Refusal)
+    return [holder.key[0] for holder in placed.victims]
+
+
+def test_the_default_scheduler_prefers_the_emptiest_node() -> None:
+    pool = GpuPool([PoolSize("default", 4, 2)], {})
+    whole = GpuDemand(("default",), 1, UNITS, 125, is_preemptible=True)
+    place_pods(pool, replace(whole, spreads=True), replace(whole, spreads=True))
+    assert {holder.node for holder in pool.holders.values()} == {0, 1}
+    assert isinstance(pool.place(replace(whole, devices=2), (2, 0)), Refusal)
+
+
+def test_kai_evicts_within_the_project_and_reclaims_a_quota() -> None:
+    """KAI-Scheduler pkg/scheduler/actions/preempt (job.Queue), proportion/reclaimable/strategies (GuaranteeDeservedQuota)."""
+    whole = GpuDemand(("default",), 1, UNITS, 50, is_preemptible=True, project="a", reclaims=True)
+    service = replace(whole, priority=125, is_preemptible=False, is_counted=True)
+    for quotas, project, victims in (
+        ({}, "a", [1]),
+        ({}, "b", []),
+        ({"a": UNITS, "b": UNITS}, "b", [1]),
+        ({"a": 2 * UNITS, "b": UNITS}, "b", []),
+        ({"a": UNITS}, "b", [1]),
+    ):
+        pool = GpuPool([PoolSize("default", 2)], quotas)
+        place_pods(pool, whole, whole)
+        assert list_victims(pool.place(replace(service, project=project), (2, 0))) == victims
+    # Two pods do not take more than what is over the quota of the other project.
+    pool = GpuPool([PoolSize("default", 2)], {"a": UNITS, "b": 2 * UNITS})
+    place_pods(pool, whole, whole)
+    assert list_victims(pool.place(replace(service, project="b", devices=2), (2, 0))) == []
+
+
+def test_a_queue_evicts_what_its_quota_counts() -> None:
+    """Kueue pkg/scheduler/preemption (LowerPriority, fillBackWorkloads)."""
+    whole = GpuDemand(
+        ("default",), 1, UNITS, 50, is_preemptible=True, project="a", is_counted=True, evicts_for_quota=True
+    )
+    pool = GpuPool([PoolSize("default", 8)], {"a": 4 * UNITS})
+    place_pods(pool, replace(whole, devices=2), replace(whole, priority=40), replace(whole, priority=100))
+    assert list_victims(pool.place(whole, (3, 0))) == [1]
+    assert list_victims(pool.place(replace(whole, priority=40), (3, 0))) == []
+    # The pod of one GPU remains, because two GPUs are sufficient.
+    assert list_victims(pool.place(replace(whole, priority=125, devices=2), (3, 0))) == [0]
+    assert list_victims(pool.place(replace(whole, priority=125, evicts_for_quota=False), (3, 0))) == []
+    pool.holders[1, 0].is_leaving = True
+    placed = pool.place(replace(whole, priority=125), (3, 0))
+    assert isinstance(placed, Refusal)
+    assert (placed.reason, placed.victims) == ("eviction", [])
 
 
 def test_parts_of_a_third_fill_a_device() -> None:
