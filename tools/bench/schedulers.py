@@ -76,6 +76,7 @@ class Sequence:
     lane: int
     projects: int
     quotas: bool
+    over_quota: bool
     nodes: int = 0
     gpus: int = 0
     steps: list[Step] = field(default_factory=list)
@@ -89,8 +90,7 @@ class Sequence:
         """Draw the sequence."""
         draws = random.Random(self.seed)  # noqa: S311 - no secret
         self.nodes, self.gpus = draws.choice([(1, 2), (1, 3), (1, 4), (2, 2)])
-        over_quota = draws.random() < 0.7  # noqa: PLR2004 - a draw
-        profile = self._make_profile(draws, over_quota=over_quota)
+        profile = self._make_profile(draws)
         self.budgets = read_quotas(profile)
         for index in range(draws.randint(2, 5)):
             self._add_service(profile, index, draws)
@@ -104,9 +104,9 @@ class Sequence:
                 self.steps.append(present[-1])
 
     def _project(self, number: int) -> str:
-        return f"judged-{self.lane}-{number}"
+        return f"{self.place}-{number}"
 
-    def _make_profile(self, draws: random.Random, *, over_quota: bool) -> Any:
+    def _make_profile(self, draws: random.Random) -> Any:
         total = self.nodes * self.gpus
         gpus = [draws.randint(1, total) if self.quotas else total for _ in range(self.projects)]
         pool = {"name": "pool", "product": "A100", "gpuMemoryMebibytes": MEMORY, "backend": BACKENDS[self.scheduler]}
@@ -115,14 +115,15 @@ class Sequence:
             sharing = {"version": "0.12", "gangScheduleKnative": False, "sharingMode": "NonMemoryEnforced"}
             scheduling |= {"scheduler": "kai-scheduler", "kai": sharing}
         known = {
-            self._project(number): {"gpus": amount} | ({} if self.scheduler == "default" else {"overQuota": over_quota})
+            self._project(number): {"gpus": amount}
+            | ({} if self.scheduler == "default" else {"overQuota": self.over_quota})
             for number, amount in enumerate(gpus)
         }
         projects = {"namespace": "{project}", "manage": True, "quota": QUOTAS[self.scheduler], "known": known}
         if self.scheduler == "default" and not self.quotas:
             projects["quota"] = "none"
         if self.scheduler == "kueue":
-            projects |= {"parentQueue": f"judged-{self.lane}", "labels": {"ebbtide.dev/e2e-kueue": "enabled"}}
+            projects |= {"parentQueue": self.place, "labels": {"ebbtide.dev/e2e-kueue": "enabled"}}
         profile, problems = profiles.validate_profile_data(
             {
                 "apiVersion": "ebbtide.dev/v1alpha1",
@@ -176,9 +177,14 @@ class Sequence:
                 self.objects[f"{item['kind']}/{item['metadata']['name']}"] = item
 
     @property
+    def place(self) -> str:
+        """Name of the nodes and projects of the lane."""
+        return f"judged-{self.scheduler}-{self.lane}"
+
+    @property
     def resource(self) -> str:
         """Name of the GPUs."""
-        return GPU if self.scheduler == "kai" else f"{GPU}{self.lane}"
+        return GPU if self.scheduler == "kai" else f"{GPU}-{self.scheduler}-{self.lane}"
 
     def make_replica(self, step: Step) -> Object:
         """Return the Deployment of a replica, which is what KServe creates of a service."""
@@ -187,7 +193,7 @@ class Sequence:
         name = f"s{step.service}-{step.replica}"
         labels = {**service["metadata"]["labels"], **predictor["labels"], LABEL: name}
         pod = {key: predictor[key] for key in ("containers", "priorityClassName", "schedulerName") if key in predictor}
-        pod |= {"nodeSelector": {LABEL: str(self.lane)}, "tolerations": [EVERY], "terminationGracePeriodSeconds": 0}
+        pod |= {"nodeSelector": {LABEL: self.place}, "tolerations": [EVERY], "terminationGracePeriodSeconds": 0}
         annotations = {key: text for key, text in predictor.get("annotations", {}).items() if "prometheus" not in key}
         return {
             "apiVersion": "apps/v1",
@@ -284,13 +290,14 @@ class Cluster:
         assert self.proxy.stdout is not None
         self.api = httpx.Client(base_url=f"http://{self.proxy.stdout.readline().split()[-1]}", timeout=60)
         self.nodes: set[str] = set()
-        self.lanes: dict[int, SimpleQueue[tuple[str, Any]]] = {}
+        self.lanes: dict[str, SimpleQueue[tuple[str, Any]]] = {}
         for target in (self._watch, self._beat):
             threading.Thread(target=target, daemon=True).start()
 
     def call(self, method: str, path: str, body: Any = None, *, patch: str = "merge", missing: bool = False) -> Any:
         """Call the API server."""
-        kind = f"application/{patch}-patch+json" if method == "PATCH" else "application/json"
+        kind = f"application/{patch}-patch+{'yaml' if patch == 'apply' else 'json'}"
+        kind = kind if method == "PATCH" else "application/json"
         content = None if body is None else json.dumps(body)
         answer = self.api.request(method, path, content=content, headers={"content-type": kind})
         if missing and answer.status_code in {404, 409}:
@@ -306,9 +313,9 @@ class Cluster:
         path = f"{group}/{f'namespaces/{namespace}/' if namespace else ''}{plural}/{item['metadata']['name']}"
         self.call("PATCH", f"{path}?fieldManager=judged&force=true", item, patch="apply")
 
-    def add_node(self, name: str, lane: int, resources: dict[str, str]) -> None:
+    def add_node(self, name: str, place: str, resources: dict[str, str]) -> None:
         """Create a node without a kubelet."""
-        labels = {LABEL: str(lane), "kubernetes.io/hostname": name, f"{GPU}.product": "A100"}
+        labels = {LABEL: place, "kubernetes.io/hostname": name, f"{GPU}.product": "A100"}
         labels |= {f"{GPU}.memory": str(MEMORY), f"{GPU}.count": resources.get(GPU, "0")}
         taints = [{"key": LABEL, "effect": "NoSchedule"}]
         meta = {"name": name, "labels": labels}
@@ -319,9 +326,9 @@ class Cluster:
         self.nodes.add(name)
         self._renew(name)
 
-    def remove_nodes(self, lane: int) -> None:
+    def remove_nodes(self, place: str) -> None:
         """Remove the nodes of a lane."""
-        for name in [name for name in self.nodes if name.startswith(f"judged-{lane}-")]:
+        for name in [name for name in self.nodes if name.startswith(f"{place}-")]:
             self.nodes.discard(name)
             self.call("DELETE", f"/api/v1/nodes/{name}", missing=True)
 
@@ -348,9 +355,9 @@ class Cluster:
         if kind not in {"ADDED", "MODIFIED", "DELETED"}:
             return
         metadata, node = pod["metadata"], pod["spec"].get("nodeName", "")
-        lane = pod["spec"].get("nodeSelector", {}).get(LABEL)
-        if lane is not None and LABEL in metadata.get("labels", {}) and int(lane) in self.lanes:
-            self.lanes[int(lane)].put((kind, pod))
+        lane = self.lanes.get(pod["spec"].get("nodeSelector", {}).get(LABEL, ""))
+        if lane is not None and LABEL in metadata.get("labels", {}):
+            lane.put((kind, pod))
         if kind != "DELETED" and node.startswith("judged-") and pod["status"].get("phase") == "Pending":
             path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
             ready = [{"type": name, "status": "True"} for name in ("Ready", "ContainersReady", "Initialized")]
@@ -374,10 +381,10 @@ class Played:
         self.undecided: dict[str, str] = {}
         self.decided: set[str] = set()
         self.present: dict[str, Step] = {}
-        cluster.lanes[sequence.lane] = self.queue
+        cluster.lanes[sequence.place] = self.queue
         resources = {sequence.resource: str(sequence.gpus)}
         for number in range(sequence.nodes):
-            cluster.add_node(f"judged-{sequence.lane}-{sequence.seed}-{number}", sequence.lane, resources)
+            cluster.add_node(f"{sequence.place}-{sequence.seed}-{number}", sequence.place, resources)
         for item in sequence.objects.values():
             cluster.apply(item)
 
@@ -460,7 +467,7 @@ class Played:
         while (self.bound or self.undecided) and time.monotonic() - began < PATIENCE_SECONDS:
             kind, pod = self.queue.get()
             self._note(0, kind, pod)
-        self.cluster.remove_nodes(self.sequence.lane)
+        self.cluster.remove_nodes(self.sequence.place)
 
 
 class Verdict(NamedTuple):
@@ -500,6 +507,8 @@ def main() -> None:
     parser.add_argument("--quiet", type=float, default=11.0)
     parser.add_argument("--projects", type=int, default=1)
     parser.add_argument("--quotas", action="store_true", help="projects have random quotas of GPUs")
+    parser.add_argument("--over-quota", action="store_true", help="projects may use more than their quota")
+    parser.add_argument("--itself", action="store_true", help="compare the scheduler with itself instead of the plan")
     parser.add_argument("--kubectl", default="kubectl")
     parser.add_argument("--kubeconfig", required=True)
     given = parser.parse_args()
@@ -508,19 +517,27 @@ def main() -> None:
     for lane in range(given.lanes):
         lanes.put(lane)
 
-    def judge(seed: int) -> Verdict:
-        lane = lanes.get()
-        sequence = Sequence(given.scheduler, seed, lane, given.projects, given.quotas)
+    def play(sequence: Sequence) -> list[Event]:
         played = Played(cluster, sequence, given.quiet)
         try:
-            return compare(sequence, Simulated(sequence).play(sequence.steps), played.play())
+            return played.play()
         finally:
             played.clean()
+
+    def judge(seed: int) -> Verdict:
+        lane = lanes.get()
+        sequence = Sequence(given.scheduler, seed, lane, given.projects, given.quotas, given.over_quota)
+        try:
+            expected = play(sequence) if given.itself else Simulated(sequence).play(sequence.steps)
+            return compare(sequence, expected, play(sequence))
+        finally:
             lanes.put(lane)
 
-    with ThreadPoolExecutor(given.lanes) as pool:
-        verdicts = [*pool.map(judge, range(given.first, given.first + given.sequences))]
-    cluster.proxy.terminate()
+    try:
+        with ThreadPoolExecutor(given.lanes) as pool:
+            verdicts = [*pool.map(judge, range(given.first, given.first + given.sequences))]
+    finally:
+        cluster.proxy.terminate()
     counts = Counter(verdict.missing for verdict in verdicts)
     print(f"{len(verdicts)} sequences, {sum(verdict.events for verdict in verdicts)} events")
     print(f"equal {counts[0]}, one event {counts[1]}, more {len(verdicts) - counts[0] - counts[1]}")
