@@ -380,6 +380,8 @@ class Played:
         """Name of the replica by the UID of its bound pod."""
         self.undecided: dict[str, str] = {}
         self.decided: set[str] = set()
+        self.refused: set[str] = set()
+        """UIDs of the pods that the scheduler has tried to place."""
         self.present: dict[str, Step] = {}
         cluster.lanes[sequence.place] = self.queue
         resources = {sequence.resource: str(sequence.gpus)}
@@ -423,7 +425,9 @@ class Played:
     def _settle(self, number: int) -> None:
         """Record the events until nothing has changed for some time."""
         last = began = time.monotonic()
-        while time.monotonic() - last < self.quiet and time.monotonic() - began < PATIENCE_SECONDS:
+        while time.monotonic() - began < PATIENCE_SECONDS:
+            if time.monotonic() - last > self.quiet and self.undecided.keys() <= self.refused:
+                return
             if self.queue.empty():
                 time.sleep(0.05)
                 continue
@@ -449,6 +453,9 @@ class Played:
             if step is not None:
                 self._record(number, "admit", step)
             return True
+        conditions = pod["status"].get("conditions", ())
+        if any((found["type"], found["status"]) == ("PodScheduled", "False") for found in conditions):
+            self.refused.add(uid)
         is_new = uid not in self.undecided
         self.undecided[uid] = name
         return is_new
