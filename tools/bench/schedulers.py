@@ -426,7 +426,7 @@ class Played:
         """Record the events until nothing has changed for some time."""
         last = began = time.monotonic()
         while time.monotonic() - began < PATIENCE_SECONDS:
-            if time.monotonic() - last > self.quiet and self.undecided.keys() <= self.refused:
+            if time.monotonic() - last > self.quiet and self.undecided.keys() <= self.refused and self._has_pods():
                 return
             if self.queue.empty():
                 time.sleep(0.05)
@@ -434,6 +434,17 @@ class Played:
             kind, pod = self.queue.get()
             if self._note(number, kind, pod):
                 last = time.monotonic()
+
+    def _has_pods(self) -> bool:
+        """Return whether each replica has a pod, or a quota refused it."""
+        alive = {*self.bound.values(), *self.undecided.values()}
+        missing = [step for name, step in self.present.items() if name not in alive]
+        return not missing or any(self._is_refused(step) for step in missing)
+
+    def _is_refused(self, step: Step) -> bool:
+        path = self._path(self.sequence.make_replica(step))
+        conditions = self.cluster.call("GET", path).get("status", {}).get("conditions", ())
+        return any((found["type"], found["status"]) == ("ReplicaFailure", "True") for found in conditions)
 
     def _note(self, number: int, kind: str, pod: Any) -> bool:
         """Record a change of a pod; return whether it is one."""
