@@ -15,47 +15,23 @@ Compared are the admissions and evictions of each step, by service, and their or
 from __future__ import annotations
 
 import argparse
-import json
-import random
-import subprocess
-import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from queue import SimpleQueue
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
-import httpx
+from hollow import LABEL, Cluster
+from sequences import BACKENDS, Sequence, Step
 
-from ebbtide.core.documents import load_document, profiles
 from ebbtide.core.translation.objects import Object
-from ebbtide.core.translation.translate import translate
 from ebbtide.simulator.fleet import FleetSimulation, PodChange
-from ebbtide.simulator.pool import GpuDemand, Holder, PoolSize, read_demand, read_quotas
+from ebbtide.simulator.pool import GpuDemand, Holder, PoolSize
 
-CLASSES = {"train": 50, "build-preemptible": 75, "build": 100, "inference": 125}
-#: Part of a second between two steps of the simulated pool, in nanoseconds.
+#: Time between two steps of the simulated pool, in nanoseconds.
 STEP = 60 * 10**9
-GPU = "nvidia.com/gpu"
-LABEL = "judged"
-MEMORY = 81920
-#: Cores and memory of a node per GPU. A replica requests half of those of its GPUs.
-CORES, GIBIBYTES = 8, 64
-BACKENDS = {"default": "devices", "kueue": "devices", "kai": "kai"}
-QUOTAS = {"default": "resourcequota", "kueue": "kueue", "kai": "kai"}
-HEARTBEAT_SECONDS, PATIENCE_SECONDS = 15, 60
-RESERVATIONS = "kai-resource-reservation"
-EVERY = {"operator": "Exists"}
-
-
-class Step(NamedTuple):
-    """The arrival of a replica of a service, or the departure of an earlier one."""
-
-    service: int
-    replica: int
-    arrives: bool
+PATIENCE_SECONDS = 60
 
 
 class Event(NamedTuple):
@@ -65,147 +41,6 @@ class Event(NamedTuple):
     kind: str
     service: str
     replica: int
-
-
-@dataclass
-class Sequence:
-    """Nodes, services and steps, drawn from a seed."""
-
-    scheduler: str
-    seed: int
-    lane: int
-    projects: int
-    quotas: bool
-    over_quota: bool
-    nodes: int = 0
-    gpus: int = 0
-    steps: list[Step] = field(default_factory=list)
-    demands: list[GpuDemand] = field(default_factory=list)
-    names: list[str] = field(default_factory=list)
-    pods: list[Object] = field(default_factory=list)
-    objects: dict[str, Object] = field(default_factory=dict)
-    budgets: dict[str, int] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """Draw the sequence."""
-        draws = random.Random(self.seed)  # noqa: S311 - no secret
-        self.nodes, self.gpus = draws.choice([(1, 2), (1, 3), (1, 4), (2, 2)])
-        profile = self._make_profile(draws)
-        self.budgets = read_quotas(profile)
-        for index in range(draws.randint(2, 5)):
-            self._add_service(profile, index, draws)
-        present: list[Step] = []
-        for replica in range(draws.randint(8, 14)):
-            if present and draws.random() < 0.35:  # noqa: PLR2004 - a draw
-                left = present.pop(draws.randrange(len(present)))
-                self.steps.append(left._replace(arrives=False))
-            else:
-                present.append(Step(draws.randrange(len(self.names)), replica, arrives=True))
-                self.steps.append(present[-1])
-
-    def _project(self, number: int) -> str:
-        return f"{self.place}-{number}"
-
-    def _make_profile(self, draws: random.Random) -> Any:
-        total = self.nodes * self.gpus
-        gpus = [draws.randint(1, total) if self.quotas else total for _ in range(self.projects)]
-        pool = {"name": "pool", "product": "A100", "gpuMemoryMebibytes": MEMORY, "backend": BACKENDS[self.scheduler]}
-        scheduling: dict[str, Any] = {"scheduler": "default-scheduler", "classesOwner": "cluster", "classes": CLASSES}
-        if self.scheduler == "kai":
-            sharing = {"version": "0.12", "gangScheduleKnative": False, "sharingMode": "NonMemoryEnforced"}
-            scheduling |= {"scheduler": "kai-scheduler", "kai": sharing}
-        known = {
-            self._project(number): {"gpus": amount}
-            | ({} if self.scheduler == "default" else {"overQuota": self.over_quota})
-            for number, amount in enumerate(gpus)
-        }
-        projects = {"namespace": "{project}", "manage": True, "quota": QUOTAS[self.scheduler], "known": known}
-        if self.scheduler == "default" and not self.quotas:
-            projects["quota"] = "none"
-        if self.scheduler == "kueue":
-            projects |= {"parentQueue": self.place, "labels": {"ebbtide.dev/e2e-kueue": "enabled"}}
-        profile, problems = profiles.validate_profile_data(
-            {
-                "apiVersion": "ebbtide.dev/v1alpha1",
-                "kind": "Profile",
-                "metadata": {"name": "judged"},
-                "spec": {
-                    "kserve": {"version": "0.20", "modes": ["Standard"]},
-                    "nodePools": [pool | {"devices": self.gpus, "nodes": self.nodes}],
-                    "scheduling": scheduling,
-                    "projects": projects,
-                },
-            }
-        )
-        assert profile is not None, problems
-        return profile
-
-    def _add_service(self, profile: Any, index: int, draws: random.Random) -> None:
-        portion = draws.choice([1, 1, 0.5, 0.25] if self.scheduler == "kai" else [1, 1, 1, 2])
-        small = {"gpuRequestType": "portion", "gpuPortionRequest": portion} if portion < 1 else {}
-        document = {
-            "apiVersion": "ebbtide.dev/v1alpha1",
-            "kind": "Inference",
-            "metadata": {"name": f"s{index}"},
-            "spec": {
-                "image": "example.com/judged:1",
-                "project": self._project(draws.randrange(self.projects)),
-                "serving": "kserve-standard",
-                "compute": {
-                    "cpuCoreRequest": CORES * portion / 2,
-                    "cpuMemoryRequest": f"{int(GIBIBYTES * portion / 2)}Gi",
-                    **(small or {"gpuDevicesRequest": portion}),
-                },
-                "priorityClass": draws.choice(list(CLASSES)),
-            },
-        }
-        loaded = load_document(document, profile)
-        assert loaded.inference is not None, loaded.problems
-        translation = translate(loaded.inference, profile, loaded.canonical)
-        assert translation.plan is not None
-        assert translation.objects, translation.problems
-        demand = read_demand(translation.plan)
-        assert demand is not None
-        self.demands.append(demand)
-        self.names.append(f"s{index} {document['spec']['priorityClass']} {portion:g} {document['spec']['project']}")  # type: ignore[index] # a mapping
-        # Lanes of one resource would wake the waiting pods of each other.
-        text = json.dumps([*translation.objects]).replace(f'{GPU}"', f'{self.resource}"')
-        for item in json.loads(text):
-            if item["kind"] == "InferenceService":
-                self.pods.append(item)
-            elif item["kind"] != "PriorityClass":
-                self.objects[f"{item['kind']}/{item['metadata']['name']}"] = item
-
-    @property
-    def place(self) -> str:
-        """Name of the nodes and projects of the lane."""
-        return f"judged-{self.scheduler}-{self.lane}"
-
-    @property
-    def resource(self) -> str:
-        """Name of the GPUs."""
-        return GPU if self.scheduler == "kai" else f"{GPU}-{self.scheduler}-{self.lane}"
-
-    def make_replica(self, step: Step) -> Object:
-        """Return the Deployment of a replica, which is what KServe creates of a service."""
-        service = self.pods[step.service]
-        predictor = service["spec"]["predictor"]
-        name = f"s{step.service}-{step.replica}"
-        labels = {**service["metadata"]["labels"], **predictor["labels"], LABEL: name}
-        pod = {key: predictor[key] for key in ("containers", "priorityClassName", "schedulerName") if key in predictor}
-        pod |= {"nodeSelector": {LABEL: self.place}, "tolerations": [EVERY], "terminationGracePeriodSeconds": 0}
-        annotations = {key: text for key, text in predictor.get("annotations", {}).items() if "prometheus" not in key}
-        return {
-            "apiVersion": "apps/v1",
-            "kind": "Deployment",
-            "metadata": {"name": name, "namespace": service["metadata"]["namespace"], "labels": labels},
-            "spec": {
-                "replicas": 1,
-                "strategy": {"type": "Recreate"},
-                "selector": {"matchLabels": {LABEL: name}},
-                "template": {"metadata": {"labels": labels, "annotations": annotations}, "spec": pod},
-            },
-        }
 
 
 class Replicas:
@@ -278,94 +113,6 @@ class Simulated(FleetSimulation):
             self._apply(member, change, at)  # type: ignore[arg-type] # as above
             self._schedule(at)
         return self.events
-
-
-class Cluster:
-    """The API server, and the nodes of all lanes."""
-
-    def __init__(self, kubectl: str, kubeconfig: str) -> None:
-        """Start a proxy that has the credentials, and watch the pods."""
-        command = [kubectl, f"--kubeconfig={kubeconfig}", "proxy", "--port=0"]
-        self.proxy = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert self.proxy.stdout is not None
-        self.api = httpx.Client(base_url=f"http://{self.proxy.stdout.readline().split()[-1]}", timeout=60)
-        self.nodes: set[str] = set()
-        self.lanes: dict[str, SimpleQueue[tuple[str, Any]]] = {}
-        for target in (self._watch, self._beat):
-            threading.Thread(target=target, daemon=True).start()
-
-    def call(self, method: str, path: str, body: Any = None, *, patch: str = "merge", missing: bool = False) -> Any:
-        """Call the API server."""
-        kind = f"application/{patch}-patch+{'yaml' if patch == 'apply' else 'json'}"
-        kind = kind if method == "PATCH" else "application/json"
-        content = None if body is None else json.dumps(body)
-        answer = self.api.request(method, path, content=content, headers={"content-type": kind})
-        if missing and answer.status_code in {404, 409}:
-            return None
-        assert answer.is_success, f"{method} {path}: {answer.text}"
-        return answer.json()
-
-    def apply(self, item: Object) -> None:
-        """Apply an object."""
-        group = f"/apis/{item['apiVersion']}" if "/" in item["apiVersion"] else f"/api/{item['apiVersion']}"
-        namespace = item["metadata"].get("namespace")
-        plural = item["kind"].lower() + "s"
-        path = f"{group}/{f'namespaces/{namespace}/' if namespace else ''}{plural}/{item['metadata']['name']}"
-        self.call("PATCH", f"{path}?fieldManager=judged&force=true", item, patch="apply")
-
-    def add_node(self, name: str, place: str, resources: dict[str, str]) -> None:
-        """Create a node without a kubelet."""
-        labels = {LABEL: place, "kubernetes.io/hostname": name, f"{GPU}.product": "A100"}
-        labels |= {f"{GPU}.memory": str(MEMORY), f"{GPU}.count": resources.get(GPU, "0")}
-        taints = [{"key": LABEL, "effect": "NoSchedule"}]
-        meta = {"name": name, "labels": labels}
-        self.call("POST", "/api/v1/nodes", {"metadata": meta, "spec": {"taints": taints}}, missing=True)
-        gpus = sum(map(int, resources.values()))
-        amounts = {"cpu": str(CORES * gpus), "memory": f"{GIBIBYTES * gpus}Gi", "pods": "110", **resources}
-        self.call("PATCH", f"/api/v1/nodes/{name}/status", {"status": {"capacity": amounts, "allocatable": amounts}})
-        self.nodes.add(name)
-        self._renew(name)
-
-    def remove_nodes(self, place: str) -> None:
-        """Remove the nodes of a lane."""
-        for name in [name for name in self.nodes if name.startswith(f"{place}-")]:
-            self.nodes.discard(name)
-            self.call("DELETE", f"/api/v1/nodes/{name}", missing=True)
-
-    def _renew(self, name: str) -> None:
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "lastHeartbeatTime": now}
-        self.call("PATCH", f"/api/v1/nodes/{name}/status", {"status": {"conditions": [ready]}}, missing=True)
-
-    def _beat(self) -> None:
-        while True:
-            time.sleep(HEARTBEAT_SECONDS)
-            for name in [*self.nodes]:
-                self._renew(name)
-
-    def _watch(self) -> None:
-        while True:
-            with self.api.stream("GET", "/api/v1/pods?watch=1", timeout=None) as answer:
-                for line in answer.iter_lines():
-                    change = json.loads(line)
-                    self._read(change["type"], change["object"])
-
-    def _read(self, kind: str, pod: Any) -> None:
-        """Pass a change on to its lane, and run the pod as a kubelet does."""
-        if kind not in {"ADDED", "MODIFIED", "DELETED"}:
-            return
-        metadata, node = pod["metadata"], pod["spec"].get("nodeName", "")
-        lane = self.lanes.get(pod["spec"].get("nodeSelector", {}).get(LABEL, ""))
-        if lane is not None and LABEL in metadata.get("labels", {}):
-            lane.put((kind, pod))
-        if kind != "DELETED" and node.startswith("judged-") and pod["status"].get("phase") == "Pending":
-            path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
-            ready = [{"type": name, "status": "True"} for name in ("Ready", "ContainersReady", "Initialized")]
-            status = {"phase": "Running", "startTime": metadata["creationTimestamp"], "conditions": ready}
-            if metadata["namespace"] == RESERVATIONS:
-                index = {"run.ai/reserve_for_gpu_index": metadata["uid"]}
-                self.call("PATCH", path, {"metadata": {"annotations": index}}, missing=True)
-            self.call("PATCH", f"{path}/status", {"status": status}, patch="strategic-merge", missing=True)
 
 
 class Played:
@@ -483,8 +230,8 @@ class Played:
             )
         began = time.monotonic()
         while (self.bound or self.undecided) and time.monotonic() - began < PATIENCE_SECONDS:
-            kind, pod = self.queue.get()
-            self._note(0, kind, pod)
+            with suppress(Empty):
+                self._note(0, *self.queue.get(timeout=1))
         self.cluster.remove_nodes(self.sequence.place)
 
 
