@@ -89,7 +89,7 @@ class Simulated(FleetSimulation):
         self.replicas = [
             Replicas(index, demand, self.events, sequence.names[index]) for index, demand in enumerate(sequence.demands)
         ]
-        self.by_index = {member.index: member for member in self.replicas}  # type: ignore[assignment, misc] # it has the methods that the schedule calls
+        self.by_index = {member.index: member for member in self.replicas}  # type: ignore[misc] # it has the methods that the schedule calls
         place = self.pool.place
 
         def record(demand: GpuDemand, key: tuple[int, int]) -> Any:

@@ -75,7 +75,9 @@ BACKEND = QuotaBackend(
     objects=make_queue,
     check=check,
     group="kai",
-    evicts=True,
     queue=QUEUE,
+    # Without over-quota, the limit of its queue counts all pods.
+    counts_preemptible=lambda _, project: project is not None and not project.over_quota,
+    evicts=True,
     tested="KAI-Scheduler 0.12.0",
 )
