@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 
 from ebbtide.core.base import quantities
-from ebbtide.core.documents import profiles
+from ebbtide.core.documents import load_document, profiles
+from ebbtide.core.documents.quota import is_in_quota
 from ebbtide.core.profile.built_in import FULL
 from ebbtide.core.translation import gpu
 from ebbtide.core.translation.gpu import kai
 from ebbtide.core.translation.gpu.backend import PoolRequest
 from ebbtide.core.translation.plan import GpuRequest
+from ebbtide.core.translation.translate import make_plan
 
 
 def ask(memory: str = "", portion: float = 0.0, total: int | None = 81920) -> PoolRequest:
@@ -128,3 +130,30 @@ def test_a_pod_with_a_part_of_the_memory_holds_that_part(
 ) -> None:
     pod = {"metadata": {"annotations": annotations}, "spec": {"schedulerName": "kai-scheduler"}}
     assert kai.held(pod, labels) == held
+
+
+@pytest.mark.parametrize("over_quota", [True, False])
+def test_the_limit_of_a_queue_counts_preemptible_pods(over_quota: bool) -> None:
+    """Without over-quota, the limit is the quota: pkg/scheduler/plugins/proportion/capacity_policy/max_allowed_check.go."""
+    projects = {"quota": "kai", "known": {"a": {"gpus": 1, "overQuota": over_quota}}}
+    scheduling = {"scheduler": "kai-scheduler", "kai": {"version": "0.12", "gangScheduleKnative": True}}
+    profile, problems = profiles.validate_profile_data(
+        {
+            **FULL,
+            "spec": {**FULL["spec"], "scheduling": {**FULL["spec"]["scheduling"], **scheduling}, "projects": projects},
+        }
+    )
+    assert profile is not None, problems
+    spec = {
+        "image": "example.com/chat:1",
+        "project": "a",
+        "priorityClass": "train",
+        "compute": {"gpuDevicesRequest": 1},
+    }
+    document = {"apiVersion": "ebbtide.dev/v1alpha1", "kind": "Inference", "metadata": {"name": "chat"}, "spec": spec}
+    loaded = load_document(document, profile)
+    assert loaded.inference is not None, loaded.problems
+    plan, _ = make_plan(loaded.inference, profile)
+    assert plan is not None
+    assert plan.priority.preemptible
+    assert is_in_quota(plan) is not over_quota
