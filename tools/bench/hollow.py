@@ -27,7 +27,7 @@ RESERVATIONS = "kai-resource-reservation"
 
 
 class Cluster:
-    """The API server, and the nodes of all lanes."""
+    """The API server, and all nodes."""
 
     def __init__(self, kubectl: str, kubeconfig: str) -> None:
         """Start a proxy that has the credentials, and watch the pods."""
@@ -36,7 +36,7 @@ class Cluster:
         assert self.proxy.stdout is not None
         self.api = httpx.Client(base_url=f"http://{self.proxy.stdout.readline().split()[-1]}", timeout=60)
         self.nodes: set[str] = set()
-        self.lanes: dict[str, SimpleQueue[tuple[str, Any]]] = {}
+        self.places: dict[str, SimpleQueue[tuple[str, Any]]] = {}
         for target in (self._watch, self._beat):
             threading.Thread(target=target, daemon=True).start()
 
@@ -53,11 +53,11 @@ class Cluster:
 
     def apply(self, item: Object) -> None:
         """Apply an object."""
-        group = f"/apis/{item['apiVersion']}" if "/" in item["apiVersion"] else f"/api/{item['apiVersion']}"
-        namespace = item["metadata"].get("namespace")
-        plural = item["kind"].lower() + "s"
-        path = f"{group}/{f'namespaces/{namespace}/' if namespace else ''}{plural}/{item['metadata']['name']}"
-        self.call("PATCH", f"{path}?fieldManager=judged&force=true", item, patch="apply")
+        self.call("PATCH", f"{_make_path(item)}?fieldManager=judged&force=true", item, patch="apply")
+
+    def delete(self, item: Object) -> None:
+        """Delete an object."""
+        self.call("DELETE", _make_path(item), missing=True)
 
     def add_node(self, name: str, place: str, resources: dict[str, str]) -> None:
         """Create a node without a kubelet."""
@@ -73,7 +73,7 @@ class Cluster:
         self._renew(name)
 
     def remove_nodes(self, place: str) -> None:
-        """Remove the nodes of a lane."""
+        """Remove the nodes of a sequence."""
         for name in [name for name in self.nodes if name.startswith(f"{place}-")]:
             self.nodes.discard(name)
             self.call("DELETE", f"/api/v1/nodes/{name}", missing=True)
@@ -97,13 +97,13 @@ class Cluster:
                     self._read(change["type"], change["object"])
 
     def _read(self, kind: str, pod: Any) -> None:
-        """Pass a change on to its lane, and run the pod as a kubelet does."""
+        """Pass a change on to its sequence, and run the pod as a kubelet does."""
         if kind not in {"ADDED", "MODIFIED", "DELETED"}:
             return
         metadata, node = pod["metadata"], pod["spec"].get("nodeName", "")
-        lane = self.lanes.get(pod["spec"].get("nodeSelector", {}).get(LABEL, ""))
-        if lane is not None and LABEL in metadata.get("labels", {}):
-            lane.put((kind, pod))
+        queue = self.places.get(pod["spec"].get("nodeSelector", {}).get(LABEL, ""))
+        if queue is not None and LABEL in metadata.get("labels", {}):
+            queue.put((kind, pod))
         if kind != "DELETED" and node.startswith("judged-") and pod["status"].get("phase") == "Pending":
             path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
             ready = [{"type": name, "status": "True"} for name in ("Ready", "ContainersReady", "Initialized")]
@@ -112,3 +112,11 @@ class Cluster:
                 index = {"run.ai/reserve_for_gpu_index": metadata["uid"]}
                 self.call("PATCH", path, {"metadata": {"annotations": index}}, missing=True)
             self.call("PATCH", f"{path}/status", {"status": status}, patch="strategic-merge", missing=True)
+
+
+def _make_path(item: Object) -> str:
+    group = f"/apis/{item['apiVersion']}" if "/" in item["apiVersion"] else f"/api/{item['apiVersion']}"
+    namespace = item["metadata"].get("namespace")
+    return (
+        f"{group}/{f'namespaces/{namespace}/' if namespace else ''}{item['kind'].lower()}s/{item['metadata']['name']}"
+    )

@@ -1,7 +1,7 @@
 """Compare the plan's pool of GPUs with a real scheduler, on random sequences of replicas that arrive and leave.
 
     python tools/bench/schedulers.py default --sequences 50 --kubeconfig .cluster/kubeconfig
-    python tools/bench/schedulers.py kai --sequences 50 --lanes 1 --quiet 3 --kubeconfig .cluster/kubeconfig
+    python tools/bench/schedulers.py kai --sequences 50 --quotas --over-quota --kubeconfig .cluster/kubeconfig
 
 The cluster has Kubernetes' scheduler, KAI or Kueue (`python -m e2e up --add kai kueue`). The program creates nodes without a
 kubelet, and marks the pods that the scheduler binds as running. Each replica is a Deployment of one pod, so an evicted pod is
@@ -130,10 +130,10 @@ class Played:
         self.refused: set[str] = set()
         """UIDs of the pods that the scheduler has tried to place."""
         self.present: dict[str, Step] = {}
-        cluster.lanes[sequence.place] = self.queue
+        cluster.places[sequence.place] = self.queue
         resources = {sequence.resource: str(sequence.gpus)}
         for number in range(sequence.nodes):
-            cluster.add_node(f"{sequence.place}-{sequence.seed}-{number}", sequence.place, resources)
+            cluster.add_node(f"{sequence.place}-{number}", sequence.place, resources)
         for item in sequence.objects.values():
             cluster.apply(item)
 
@@ -233,6 +233,8 @@ class Played:
             with suppress(Empty):
                 self._note(0, *self.queue.get(timeout=1))
         self.cluster.remove_nodes(self.sequence.place)
+        for item in self.sequence.objects.values():
+            self.cluster.delete(item)
 
 
 class Verdict(NamedTuple):
@@ -268,7 +270,7 @@ def main() -> None:
     parser.add_argument("scheduler", choices=[*BACKENDS])
     parser.add_argument("--sequences", type=int, default=50)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
-    parser.add_argument("--lanes", type=int, default=10, help="sequences at the same time, on separate nodes")
+    parser.add_argument("--lanes", type=int, default=10, help="sequences at the same time")
     parser.add_argument("--quiet", type=float, default=11.0)
     parser.add_argument("--projects", type=int, default=1)
     parser.add_argument("--quotas", action="store_true", help="projects have random quotas of GPUs")
@@ -278,9 +280,6 @@ def main() -> None:
     parser.add_argument("--kubeconfig", required=True)
     given = parser.parse_args()
     cluster = Cluster(given.kubectl, given.kubeconfig)
-    lanes: SimpleQueue[int] = SimpleQueue()
-    for lane in range(given.lanes):
-        lanes.put(lane)
 
     def play(sequence: Sequence) -> list[Event]:
         played = Played(cluster, sequence, given.quiet)
@@ -290,13 +289,9 @@ def main() -> None:
             played.clean()
 
     def judge(seed: int) -> Verdict:
-        lane = lanes.get()
-        sequence = Sequence(given.scheduler, seed, lane, given.projects, given.quotas, given.over_quota)
-        try:
-            expected = play(sequence) if given.itself else Simulated(sequence).play(sequence.steps)
-            return compare(sequence, expected, play(sequence))
-        finally:
-            lanes.put(lane)
+        sequence = Sequence(given.scheduler, seed, given.projects, given.quotas, given.over_quota)
+        expected = play(sequence) if given.itself else Simulated(sequence).play(sequence.steps)
+        return compare(sequence, expected, play(sequence))
 
     try:
         with ThreadPoolExecutor(given.lanes) as pool:

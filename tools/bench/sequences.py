@@ -34,7 +34,6 @@ class Sequence:
 
     scheduler: str
     seed: int
-    lane: int
     projects: int
     quotas: bool
     over_quota: bool
@@ -129,7 +128,7 @@ class Sequence:
         assert demand is not None
         self.demands.append(demand)
         self.names.append(f"s{index} {document['spec']['priorityClass']} {portion:g} {document['spec']['project']}")  # type: ignore[index] # a mapping
-        # Lanes of one resource would wake the waiting pods of each other.
+        # Pods that leave wake those that wait for the same resource, also in another sequence.
         text = json.dumps([*translation.objects]).replace(f'{GPU}"', f'{self.resource}"')
         for item in json.loads(text):
             if item["kind"] == "InferenceService":
@@ -139,13 +138,13 @@ class Sequence:
 
     @property
     def place(self) -> str:
-        """Name of the nodes and projects of the lane."""
-        return f"judged-{self.scheduler}-{self.lane}"
+        """Name of the nodes and projects."""
+        return f"judged-{self.scheduler}-{self.seed}"
 
     @property
     def resource(self) -> str:
         """Name of the GPUs."""
-        return GPU if self.scheduler == "kai" else f"{GPU}-{self.scheduler}-{self.lane}"
+        return GPU if self.scheduler == "kai" else f"{GPU}-{self.scheduler}-{self.seed}"
 
     def make_replica(self, step: Step) -> Object:
         """Return the Deployment of a replica, which is what KServe creates of a service."""
