@@ -467,6 +467,9 @@ def test_kai_evicts_within_the_project_and_reclaims_a_quota() -> None:
         pool = GpuPool([PoolSize("default", 2)], quotas)
         place_pods(pool, whole, whole)
         assert list_victims(pool.place(replace(service, project=project), (2, 0))) == victims
+    pool = GpuPool([PoolSize("default", 2)], {})
+    place_pods(pool, replace(whole, project=""), whole)
+    assert list_victims(pool.place(replace(service, project="b"), (2, 0))) == [0]
     # Two pods do not take more than what is over the quota of the other project.
     pool = GpuPool([PoolSize("default", 2)], {"a": UNITS, "b": 2 * UNITS})
     place_pods(pool, whole, whole)

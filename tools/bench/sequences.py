@@ -134,7 +134,7 @@ class Sequence:
             if item["kind"] == "InferenceService":
                 self.pods.append(item)
             elif item["kind"] != "PriorityClass":
-                self.objects[f"{item['kind']}/{item['metadata']['name']}"] = item
+                self.objects[str((item["kind"], item["metadata"]))] = item
 
     @property
     def place(self) -> str:

@@ -182,7 +182,8 @@ def make_fleet(
     count, pool, preemptible = training or (0, "", True)
     name, value = ("train", TRAIN) if preemptible else ("build", BUILD)
     priority = aligned[0].case.profile.spec.scheduling.classes.get(name, value)
-    demand = GpuDemand((pool,), 1, UNITS, priority, preemptible) if training else None
+    spreads = all(service.demand is None or service.demand.spreads for service in services)
+    demand = GpuDemand((pool,), 1, UNITS, priority, preemptible, spreads=spreads) if training else None
     return Fleet(tuple(services), tuple(sizes), quotas, demand, count, prices, start, seconds)
 
 

@@ -250,7 +250,8 @@ class GpuPool:
             other = holder.demand
             if holder.is_leaving or not other.is_preemptible:
                 continue
-            if demand.reclaims and other.project != demand.project:
+            # Training has no project, so each project may evict it.
+            if demand.reclaims and other.project not in {"", demand.project}:
                 if not is_within or rest[other.project] <= self.quotas.get(other.project, FAR):
                     continue
                 rest[other.project] -= other.total
