@@ -241,22 +241,28 @@ class GpuPool:
 
     def _list_candidates(self, demand: GpuDemand) -> list[Holder]:
         """Return the pods that may be evicted for another one, the least important and the newest first."""
-        candidates = []
+        lower = [
+            holder
+            for holder in self.holders.values()
+            if holder.demand.is_preemptible
+            and not holder.is_leaving
+            and (demand.reclaims or holder.demand.priority < demand.priority)
+        ]
+        ranked = sorted(lower, key=lambda holder: -holder.demand.priority)[::-1]
+        if not demand.reclaims:
+            return ranked
         rest = self.allocated.copy()
-        quota = self.quotas.get(demand.project, FAR)
-        is_within = self.allocated[demand.project] + demand.total <= quota
-        ranked = sorted(self.holders.values(), key=lambda holder: -holder.demand.priority)
-        for holder in ranked[::-1]:
+        is_within = rest[demand.project] + demand.total <= self.quotas.get(demand.project, FAR)
+        candidates = []
+        for holder in ranked:
             other = holder.demand
-            if holder.is_leaving or not other.is_preemptible:
-                continue
             # Training has no project, so each project may evict it.
-            if demand.reclaims and other.project not in {"", demand.project}:
-                if not is_within or rest[other.project] <= self.quotas.get(other.project, FAR):
+            if other.project in {"", demand.project}:
+                if other.priority >= demand.priority:
                     continue
-                rest[other.project] -= other.total
-            elif other.priority >= demand.priority:
+            elif not is_within or rest[other.project] <= self.quotas.get(other.project, FAR):
                 continue
+            rest[other.project] -= other.total
             candidates.append(holder)
         return candidates
 
