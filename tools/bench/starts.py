@@ -4,7 +4,11 @@
     python tools/bench/starts.py --kubeconfig .cluster/kubeconfig --gigabytes 1 8 --repeat 3
 
 The models are that of the case 15-kserve, and files of zeros that an engine of a few lines reads from start to end, as it logs
-in vLLM's words. A server in the cluster has them: it serves holes of a file, so that no disk limits it. KServe's storage initializer
+in vLLM's words. Without a cluster, --local measures the parts of the weights only: the same initializer, script and reads on this machine.
+
+    python tools/bench/starts.py --local "PYTHON .../kserve/python/storage-initializer/scripts/initializer-entrypoint" --folder /var/tmp
+
+A server in the cluster has them: it serves holes of a file, so that no disk limits it. KServe's storage initializer
 downloads them at each start, or the Job of ``start.weights`` once. A start is that of a pod that replaces a deleted one, in the phases
 of ``ebbtide start``; its claim is a folder of the node, whose file is removed from the node's memory (``disk``) or read
 (``memory``) before. Everything is in one namespace, which the tool deletes.
@@ -15,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -24,6 +29,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import yaml
+
+from ebbtide.core.translation import start
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 NAMESPACE: Final = "start-bench"
@@ -70,6 +77,8 @@ for folder, _, names in os.walk(sys.argv[1]):
             while file.readinto(buffer):
                 pass
 """
+#: The two states of a copy before a start, and the program that makes them.
+WAYS: Final = {"claim, from the disk": EVICT, "claim, from the node's memory": READ}
 FETCH: Final = """
 import sys, time, urllib.request
 began, size = time.monotonic(), 0
@@ -226,8 +235,8 @@ class Bench:
         if claim:
             times = json.loads(self.kubectl("get", "job", "-n", NAMESPACE, "-o", "json"))["items"][0]["status"]
             log(f"{size}: the Job that fills the claim ran from {times['startTime']} to {times['completionTime']}")
-        ways = {"claim, from the disk": EVICT, "claim, from the node's memory": READ} if claim else {"download": None}
-        rows = [self._repeat(size, way, prepare) for way, prepare in ways.items()]
+        ways = WAYS.items() if claim else [("download", None)]
+        rows = [self._repeat(size, way, prepare) for way, prepare in ways]
         for item in manifests:
             if item["kind"] != "Namespace":
                 self.kubectl("delete", item["kind"], item["metadata"]["name"], "-n", NAMESPACE, "--timeout=120s")
@@ -245,11 +254,7 @@ class Bench:
             self.kubectl("delete", "pod", "-n", NAMESPACE, *before, "--grace-period=1", "--wait=false")
             starts.append(self.read_start(self.wait_for_new_pod(before)))
             log(f"{size}, {way}: {json.dumps(starts[-1])}")
-        totals = [row["seconds"] for row in starts]
-        names = dict.fromkeys(phase["name"] for row in starts for phase in row["phases"])
-        seconds = [{phase["name"]: phase["seconds"] for phase in row["phases"]} for row in starts]
-        phases = {name: statistics.median(row.get(name, 0.0) for row in seconds) for name in names}
-        return Row(size, way, len(starts), statistics.median(totals), min(totals), max(totals), phases)
+        return summarize(size, way, [{phase["name"]: phase["seconds"] for phase in row["phases"]} for row in starts])
 
 
 def make_object(version: str, kind: str, name: str, **parts: Any) -> dict[str, Any]:
@@ -301,8 +306,8 @@ def make_spec(size: str, *, claim: bool) -> dict[str, Any]:
     }
 
 
-def measure_disk(bench: Bench) -> None:
-    """Print the speed of the node's disk without its cache, and that of the network to the server of the files."""
+def measure_disk(bench: Bench | Local) -> None:
+    """Print the speed of the disk without its cache."""
     for direction, words in (
         ("writes", ["if=/dev/zero", "of=/disk/speed", "oflag=direct"]),
         ("reads", ["if=/disk/speed", "of=/dev/null", "iflag=direct"]),
@@ -310,9 +315,94 @@ def measure_disk(bench: Bench) -> None:
         done = bench.execute("sh", "-c", f"dd {' '.join(words)} bs=16M count=128 2>&1 | tail -1")
         print(f"the node's disk {direction}: {done.strip()}")
     bench.execute("rm", "/disk/speed")
+
+
+def measure_network(bench: Bench) -> None:
+    """Print the speed of the network to the server of the files."""
     size = min(bench.options.gigabytes, default=1)
     speed = float(bench.execute(PYTHON, "-c", FETCH, f"http://store:81/files/{size}.bin"))
     print(f"one HTTP download from the server in the cluster, not stored: {speed:.0f} MB/s")
+
+
+class Local:
+    """The parts of a start that need no cluster, in a folder of this machine."""
+
+    def __init__(self, options: argparse.Namespace, folder: Path) -> None:
+        self.options, self.folder, self.claim = options, folder, folder / "claim"
+        self.initializer = folder / "initializer"
+        self.initializer.write_text(f'#!/bin/sh\nexec {options.local} "$@"\n')
+        self.initializer.chmod(0o755)
+        self.address = "http://127.0.0.1:18081"
+
+    def measure(self, size: int) -> list[Row]:
+        """Return the rows of one size: a download at each start, and a copy that is filled once."""
+        (self.folder / "holes").mkdir(exist_ok=True)
+        name = f"{size}.bin"
+        with (self.folder / "holes" / name).open("wb") as file:
+            file.truncate(size * 1_000_000_000)
+        rows = []
+        uri, key = f"{self.address}/{name}", "0123456789abcdef"
+        command = [
+            sys.executable,
+            "-m",
+            "http.server",
+            "18081",
+            "--bind",
+            "127.0.0.1",
+            "-d",
+            str(self.folder / "holes"),
+        ]
+        server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            time.sleep(2)
+            seconds = []
+            for number in range(self.options.repeat):
+                target = self.folder / f"pod-{number}"
+                download = self.time([str(self.initializer), uri, str(target)])
+                seconds.append({"download": download, "load": self.time([sys.executable, "-c", READ, str(target)])})
+                shutil.rmtree(target)
+                log(f"{size} GB, download: {seconds[-1]}")
+            rows.append(summarize(str(size), "download", seconds))
+            self.claim.mkdir()
+            log(f"{size} GB: the script that fills the claim took {self.run_script(start.FILL, key, uri):.1f} s")
+            for way, prepare in WAYS.items():
+                seconds = []
+                for _ in range(self.options.repeat):
+                    self.time([sys.executable, "-c", prepare, str(self.claim)])
+                    wait = self.run_script(start.WAIT, key, uri)
+                    load = self.time([sys.executable, "-c", READ, str(self.claim / key)])
+                    seconds.append({"wait": wait, "load": load})
+                    log(f"{size} GB, {way}: {seconds[-1]}")
+                rows.append(summarize(str(size), way, seconds))
+        finally:
+            server.terminate()
+            shutil.rmtree(self.claim, ignore_errors=True)
+        return rows
+
+    def time(self, command: list[str], **parts: Any) -> float:
+        """Return the seconds that a program took."""
+        began = time.monotonic()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **parts)
+        return time.monotonic() - began
+
+    def run_script(self, script: str, key: str, uri: str) -> float:
+        """Run a script of ``start.weights`` in the folder that stands for the claim, and return its seconds."""
+        script = script.replace("/storage-initializer/scripts/initializer-entrypoint", str(self.initializer))
+        env = {**os.environ, "KEY": key, "URI": uri, "HOSTNAME": "fill"}
+        return self.time(["bash", "-c", script.replace("/claim", str(self.claim))], env=env)
+
+    def execute(self, *command: str) -> str:
+        """Run a program on the disk of the folder, which it names /disk."""
+        words = [word.replace("/disk", str(self.folder)) for word in command]
+        return subprocess.run(words, check=True, capture_output=True, text=True).stdout
+
+
+def summarize(size: str, way: str, seconds: list[dict[str, float]]) -> Row:
+    """Return a row of the medians of starts, whose phases are known."""
+    totals = [sum(row.values()) for row in seconds]
+    names = dict.fromkeys(name for row in seconds for name in row)
+    phases = {name: statistics.median(row.get(name, 0.0) for row in seconds) for name in names}
+    return Row(size, way, len(seconds), statistics.median(totals), min(totals), max(totals), phases)
 
 
 def log(text: str) -> None:
@@ -330,23 +420,31 @@ def write_table(rows: list[Row]) -> str:
     for row in rows:
         phases = " | ".join(f"{row.phases[name]:.1f}" if name in row.phases else "" for name in names)
         weights = "the suite's model" if row.weights == SUITE else f"{row.weights} GB"
-        lines.append(f"| {weights} | {row.way} | {row.total:.0f} s | {row.least:.0f} to {row.most:.0f} s | {phases} |")
+        lines.append(f"| {weights} | {row.way} | {row.total:.1f} s | {row.least:.1f} to {row.most:.1f} s | {phases} |")
     return "\n".join(lines)
 
 
 def main() -> None:
     """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kubeconfig", required=True)
+    parser.add_argument("--kubeconfig")
+    parser.add_argument("--local", metavar="COMMAND", help="KServe's storage initializer; nothing of a cluster is used")
+    parser.add_argument("--folder", help="a folder on the disk to measure, with --local")
     parser.add_argument("--kubectl", default="kubectl")
     parser.add_argument("--gigabytes", type=int, nargs="*", default=[1, 8])
     parser.add_argument("--repeat", type=int, default=3)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        if options.local:
+            local = Local(options, Path(folder))
+            measure_disk(local)
+            print(write_table([row for size in options.gigabytes for row in local.measure(size)]))
+            return
         bench = Bench(options, Path(folder))
         bench.open(options.gigabytes)
         try:
             measure_disk(bench)
+            measure_network(bench)
             rows = [
                 row
                 for size in (SUITE, *map(str, options.gigabytes))
