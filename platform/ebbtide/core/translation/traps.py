@@ -29,7 +29,7 @@ from ebbtide.core.translation.serving.timeouts import (
     DEFAULT_TIMEOUT_SECONDS,
     find_initialization_timeout,
 )
-from ebbtide.core.translation.start import WEIGHTS, find_weights, list_claims
+from ebbtide.core.translation.start import CACHE, WEIGHTS, find_weights, list_claims
 
 if TYPE_CHECKING:
     from ebbtide.core.spec.container import Probe
@@ -66,7 +66,7 @@ def check(plan: Plan) -> Iterator[Problem]:
         yield from _check_memory_volumes(plan)
     if plan.gpu is not None and plan.gpu.kind in {"portion", "memory"}:
         yield from _check_memory_flag(plan)
-    if plan.gpu is not None:
+    if plan.gpu is not None or spec.start is not None:
         yield from _check_model(plan)
     if plan.mode.revisions:
         yield from _check_start_time(plan)
@@ -280,18 +280,20 @@ def _is_isolated(plan: Plan, ask: PoolRequest) -> bool:
 
 
 def _check_model(plan: Plan) -> Iterator[Problem]:
-    """Yield a model of the catalog that the requested GPUs or its claim are too small for."""
+    """Yield a model of the catalog that the requested GPUs, its claim or its cache are too small for."""
     served = find_loaded_model(plan.spec, list_words(plan))
     if served is None:
         return
     from ebbtide.core.translation import model_catalog  # noqa: PLC0415 - only specs with a model of the catalog need it
 
     yield from _check_model_memory(plan, served)
-    held = find_weights(plan)
-    weights, size = served.model.weights, None if held is None else held.size
-    if size is not None and (quantities.parse_nano(size) or math.inf) < weights * quantities.NANO:
-        message = f"{served.model.name} has {model_catalog.format_bytes(weights)} of weights, which do not fit in a claim of {size}"
-        yield make_warning("STA005", (*WEIGHTS, "size"), message, f"set size to at least {math.ceil(weights / GIB)}Gi")
+    start, weights = plan.spec.start, served.model.weights
+    copies = () if start is None else ((WEIGHTS, "a claim", start.weights), (CACHE, "a cache", start.model_cache))
+    for path, holder, copy in copies:
+        size = None if copy is None else copy.size
+        if size is not None and (quantities.parse_nano(size) or math.inf) < weights * quantities.NANO:
+            message = f"{served.model.name} has {model_catalog.format_bytes(weights)} of weights, which do not fit in {holder} of {size}"
+            yield make_warning("STA005", (*path, "size"), message, f"set size to at least {math.ceil(weights / GIB)}Gi")
 
 
 def _check_model_memory(plan: Plan, served: LoadedModel) -> Iterator[Problem]:
