@@ -43,7 +43,8 @@ WAIT_SECONDS: Final = 900
 #: The suite's model, in its own runtime, and its bytes in the archive that is downloaded.
 SUITE: Final = "suite"
 SERVER: Final = """
-import http.server, os, time
+import http.server, os, signal, time
+signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 began, buffer = time.monotonic(), bytearray(1 << 24)
 for folder, _, names in os.walk("/mnt/models"):
     for name in names:
@@ -242,7 +243,7 @@ class Bench:
         for item in manifests:
             if item["kind"] != "Namespace":
                 self.kubectl("delete", item["kind"], item["metadata"]["name"], "-n", NAMESPACE, "--timeout=120s")
-        self.kubectl("delete", "pod", "-n", NAMESPACE, "-l", "component=predictor", "--grace-period=1")
+        self.kubectl("delete", "pod", "-n", NAMESPACE, "-l", "component=predictor", "--grace-period=0", "--force")
         if claim:
             self.kubectl("delete", "pvc,pv", NAMESPACE, "-n", NAMESPACE)
         return rows
