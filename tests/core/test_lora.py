@@ -70,12 +70,22 @@ PROFILE = {
 
 
 def report(
-    args: list[str], lora: dict[str, Any] | None = None, devices: int = 1, image: str = "vllm/vllm-openai:v0.11.0"
+    args: list[str],
+    lora: dict[str, Any] | None = None,
+    devices: int = 1,
+    image: str = "vllm/vllm-openai:v0.11.0",
+    pool: dict[str, Any] | None = None,
 ) -> tuple[str, str, object] | None:
-    """Return field, fix and new value of the warning for whole GPUs of 40 GiB, or None."""
-    cluster, problems = profiles.validate_profile_data(PROFILE)
+    """Return field, fix and new value of the warning for whole GPUs of 40 GiB, or half of a GPU of ``pool``; None without one."""
+    profile = (
+        {**PROFILE, "spec": {"knative": {"version": "1.24"}, "nodePools": [{"name": "default", **pool}]}}
+        if pool
+        else PROFILE
+    )
+    cluster, problems = profiles.validate_profile_data(profile)
     assert cluster is not None, problems
-    spec: dict[str, Any] = {"image": image, "args": args, "compute": {"gpuDevicesRequest": devices}}
+    compute = {"gpuPortionRequest": 0.5} if pool else {"gpuDevicesRequest": devices}
+    spec: dict[str, Any] = {"image": image, "args": args, "compute": compute}
     spec["servingPort"] = {"container": 8000}
     if lora is not None:
         spec["lora"] = {"adapters": [{"name": "sql", "uri": "/sql"}], **lora}
@@ -145,6 +155,25 @@ def test_adapters_that_do_not_fit_are_reported(
     lora: dict[str, Any] | None, args: list[str], expected: tuple[str, str, object] | None
 ) -> None:
     assert report([LLAMA, *args], lora) == expected
+
+
+@pytest.mark.parametrize(
+    ("pool", "fitting"),
+    [
+        # Where a container sees only its half, vLLM takes 90% of that.
+        ({"backend": "hami"}, 16),
+        # Otherwise it takes 90% of the whole, but the service requests half: 42.95 GB.
+        ({"backend": "time-slicing", "replicas": 2}, 20),
+    ],
+)
+def test_a_part_of_a_gpu_has_the_memory_that_its_backend_gives(pool: dict[str, Any], fitting: int) -> None:
+    pool = {"gpuMemoryMebibytes": 81920, "devices": 8, **pool}
+
+    assert report([LLAMA], {"maxRank": 256, "maxAdapters": fitting}, pool=pool) is None
+    warning = report([LLAMA], {"maxRank": 256, "maxAdapters": fitting + 1}, pool=pool)
+    assert warning is not None
+    assert warning[0] == "lora.maxAdapters"
+    assert warning[2] == [fitting]
 
 
 def test_each_gpu_has_a_copy_of_the_matrices_of_the_hidden_state() -> None:
