@@ -256,7 +256,8 @@ class Bench:
             before = {pod["metadata"]["name"] for pod in self.read_pods()}
             self.kubectl("delete", "pod", "-n", NAMESPACE, *before, "--grace-period=1", "--wait=false")
             starts.append(self.read_start(self.wait_for_new_pod(before)))
-            log(f"{size}, {way}: {json.dumps(starts[-1])}")
+        for row in starts:
+            log(f"{size}, {way}: {json.dumps(row)}")
         return summarize(size, way, [{phase["name"]: phase["seconds"] for phase in row["phases"]} for row in starts])
 
 
