@@ -1,4 +1,4 @@
-"""The GPU memory that vLLM reserves for LoRA adapters, by hand, and the warning about adapters that do not fit."""
+"""The GPU memory that vLLM reserves for LoRA adapters, computed from the layers, and the warning about adapters that do not fit."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ LOW = "--gpu-memory-utilization=0.4"
         ),
         ({}, [LOW], None),
         (None, [LOW], None),
-        # By arguments.
+        # The same by arguments.
         (
             None,
             ["--enable-lora", "--max-loras=17", "--max-lora-rank=256"],
@@ -145,7 +145,7 @@ LOW = "--gpu-memory-utilization=0.4"
         (None, ["--enable-lora", "--max-loras=270"], ("args", f"set --max-loras to 269, or {TWO}", [])),
         (None, ["--enable-lora", "--max-loras=269"], None),
         (None, ["--enable-lora", LOW], None),
-        # What Ebbtide does not know.
+        # Numbers and layers that Ebbtide does not know.
         (None, ["--enable-lora", "--max-loras=many"], None),
         (None, ["--enable-lora", "--max-loras=99", "--max-lora-rank=512", "--lora-target-modules", "o_proj"], None),
         (None, ["--enable-lora", "--max-loras=99", "--max-lora-rank=512", "--quantization=fp8"], None),

@@ -3,8 +3,8 @@
     make cluster-up SOURCE=built
     python tools/bench/starts.py --kubeconfig .cluster/kubeconfig --gigabytes 1 8 --repeat 3
 
-The models are that of the case 15-kserve, and files of zeros that an engine of a few lines reads from start to end, as it logs
-in vLLM's words. Without a cluster, --local measures the parts of the weights only: the same initializer, script and reads on this machine.
+The models are that of the case 15-kserve, and files of zeros that an engine of a few lines reads from start to end, and logs
+the seconds as vLLM does. Without a cluster, --local measures the parts of the weights only: the same initializer, script and reads on this machine.
 
     python tools/bench/starts.py --local "PYTHON .../kserve/python/storage-initializer/scripts/initializer-entrypoint" --folder /var/tmp
 

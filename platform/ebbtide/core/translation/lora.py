@@ -125,7 +125,7 @@ class Slots(NamedTuple):
     layers: Layers
     kv_bytes: int
     sharded: bool
-    """Whether the GPUs share all matrices, also those that each has a copy of by default."""
+    """True if the GPUs share all matrices, also those that each has a copy of by default."""
 
     def count_unit_bytes(self, devices: int) -> int:
         """Return the bytes of one adapter of rank 1 on all GPUs: 2 x the sum of the inputs and outputs of its layers.
