@@ -156,6 +156,14 @@ def test_a_pod_that_karpenter_moves_to_a_node_that_exists_waits_for_no_node() ->
     assert "node" not in phases(only(situations.live(recording)))
 
 
+def test_a_node_that_karpenter_starts_to_replace_that_of_a_running_pod_is_no_phase() -> None:
+    recording = started(scheduled=3, started=5, ready=9)
+    moved = "Pod should schedule on: nodeclaim/h100-wvbbg, node/kwok-h100-wvbbg-1"
+    event(recording, "Nominated", moved, "2026-11-24T21:30:00Z")
+
+    assert "node" not in phases(only(situations.live(recording)))
+
+
 def test_a_start_in_progress_has_the_phase_that_runs() -> None:
     live = situations.read("starting-slowly")
 

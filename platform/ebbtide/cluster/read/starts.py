@@ -12,6 +12,7 @@ pkg/constants/constants.go (``storage-initializer``).
 
 from __future__ import annotations
 
+import math
 import re
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -115,9 +116,13 @@ def parse_go_duration(text: str) -> float:
 
 
 def find_node_request(pod: Object, events: Iterable[Object]) -> Object | None:
-    """Return the first event with which a node autoscaler reports that it starts a node for a pod; None without one."""
+    """Return the first event with which a node autoscaler reports that it starts a node for a pod; None without one.
+
+    Karpenter also reports the node that is to replace the one on which a pod runs.
+    """
+    latest = _transition(pod, "PodScheduled") or math.inf
     own = (event for event in events if get_at(event, "involvedObject", "name") == pod["metadata"]["name"])
-    return next((event for event in own if _requests_node(event)), None)
+    return next((event for event in own if _requests_node(event) and _find_first_time(event) <= latest), None)
 
 
 def _requests_node(event: Object) -> bool:

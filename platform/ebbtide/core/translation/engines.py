@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from ebbtide.core.base import quantities
+
 
 class Engine(NamedTuple):
     """One inference server.
@@ -43,6 +45,11 @@ class Engine(NamedTuple):
     eager_flag: str = ""
     names_flag: str = ""
     generates: bool = False
+
+    def read_memory_share(self, words: Sequence[str]) -> float:
+        """Return the share of the GPU's memory that the server reserves, by its arguments or by default; 0 if it is invalid."""
+        text = read_flag(words, self.memory_flag)
+        return self.memory_share if text is None else (quantities.parse_nano(text) or 0) / quantities.NANO
 
     def write_memory_argument(self, share: float) -> str:
         """Return the argument that limits the server to a share of the GPU, with the part that it leaves free by default."""

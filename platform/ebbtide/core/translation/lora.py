@@ -3,15 +3,19 @@
 Upstream: vllm-project/vllm vllm/config/lora.py (MaxLoRARanks, the defaults), vllm/lora/utils.py (get_adapter_absolute_path: a
 directory or a name of huggingface.co), vllm/lora/peft_helper.py (an adapter of a higher rank is rejected);
 github.com/kserve/kserve v0.20.0 pkg/apis/serving/v1alpha2 (LoRASpec, validateLoRAAdapters), pkg/controller/v1alpha2/llmisvc
-(attachLoRAAdapters leaves out what the spec does not set, so vLLM's defaults apply).
+(attachLoRAAdapters leaves out what the spec does not set, so vLLM's defaults apply). Memory: vllm/lora/layers/base_linear.py
+and column_parallel_linear.py (create_lora_weights: for each of max_loras adapters a matrix of max_lora_rank x inputs for every layer
+that is merged into one, and of outputs x max_lora_rank; tensor parallelism divides the outputs of q, k, v, gate and up, and the inputs
+of o and down), vllm/lora/model_manager.py (_create_lora_modules: the layers of the model, not those of the adapters).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ebbtide.core.base.problems import Path, Problem, remove_field, set_value
+from ebbtide.core.base.problems import Path, Problem, make_warning, remove_field, set_value
+from ebbtide.core.base.prose import count_noun
 from ebbtide.core.base.versions import parse_version
 from ebbtide.core.translation.container import list_words
 from ebbtide.core.translation.engines import LLM_ENGINE, find_engine, read_flag
@@ -20,8 +24,13 @@ from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.pods import PodPatch
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ebbtide.core.profile.models import ProfileSpec
+    from ebbtide.core.spec.inference import InferenceSpec
     from ebbtide.core.spec.serving import Lora
+    from ebbtide.core.translation.loaded_model import LoadedModel
+    from ebbtide.core.translation.model_catalog import Layers
 
 LORA: Final[Path] = ("spec", "lora")
 #: The values that vLLM accepts for --max-lora-rank, and its default.
@@ -30,6 +39,8 @@ DEFAULT_RANK: Final = 16
 #: The first KServe whose source Ebbtide knows, and the schemes of an adapter's URI there.
 KSERVE_SINCE: Final = (0, 20)
 KSERVE_SCHEMES: Final = ("hf://", "s3://", "pvc://")
+#: Bytes of a number of an adapter, whose type is that of the model by default.
+NUMBER_BYTES: Final = 2
 FLAGS: Final = ("--enable-lora", "--lora-modules", "--max-lora-rank", "--max-loras")
 
 
@@ -96,6 +107,98 @@ def _choose_rank(lora: Lora) -> int | None:
     """Return the rank that the server allows: that of the spec, or the least for all adapters; None for vLLM's default."""
     highest = _find_highest_rank(lora)
     return lora.max_rank or (_find_rank(highest) if highest > DEFAULT_RANK else None)
+
+
+class Room(NamedTuple):
+    """The memory that vLLM may use: the words for its GPUs with their verb, their number, and the bytes on all of them."""
+
+    gpus: str
+    devices: int
+    available: float
+
+
+class Slots(NamedTuple):
+    """The adapters for which vLLM reserves GPU memory, and the linear layers of the model that they adapt."""
+
+    adapters: int
+    rank: int
+    layers: Layers
+    kv_bytes: int
+    sharded: bool
+    """True if the GPUs share all matrices, also those that each has a copy of by default."""
+
+    def count_unit_bytes(self, devices: int) -> int:
+        """Return the bytes of one adapter of rank 1 on all GPUs: 2 x the sum of the inputs and outputs of its layers.
+
+        GPUs share the widths of attention and MLP, and each has a copy of the matrices of the hidden state: the inputs of q, k, v,
+        gate and up, and the outputs of o and down.
+        """
+        layers, copies = self.layers, 1 if self.sharded else devices
+        keys = self.kv_bytes // (2 * NUMBER_BYTES * layers.depth)
+        width = 7 * layers.hidden * copies + 2 * layers.attention + 2 * keys + 3 * layers.inner
+        return NUMBER_BYTES * layers.depth * width
+
+    def count_bytes(self, devices: int) -> int:
+        """Return the bytes of all adapters on all GPUs."""
+        return self.adapters * self.rank * self.count_unit_bytes(devices)
+
+
+def find_slots(spec: InferenceSpec, words: Sequence[str], served: LoadedModel) -> Slots | None:
+    """Return the adapters that vLLM reserves memory for, by the spec or by the arguments.
+
+    None without adapters, for a model whose layers the catalog does not have, and if the arguments choose the layers. The
+    embeddings are not counted, which some models adapt too, so the memory is a lower bound.
+    """
+    from ebbtide.core.translation.model_catalog import LAYERS  # noqa: PLC0415 - only specs with a model of the catalog need it
+
+    lora, layers = spec.lora, LAYERS.get(served.model.name)
+    if (
+        served.engine not in {LLM_ENGINE, None}
+        or layers is None
+        or read_flag(words, "--lora-target-modules") is not None
+    ):
+        return None
+    if lora is not None:
+        count, rank = str(lora.max_adapters or 1), str(_choose_rank(lora) or DEFAULT_RANK)
+    elif read_flag(words, "--enable-lora") is not None:
+        count, rank = read_flag(words, "--max-loras") or "1", read_flag(words, "--max-lora-rank") or str(DEFAULT_RANK)
+    else:
+        return None
+    if not (count.isdecimal() and rank.isdecimal()):
+        return None
+    sharded = read_flag(words, "--fully-sharded-loras") is not None
+    return Slots(int(count), int(rank), layers, served.model.kv_bytes, sharded)
+
+
+def report_memory(lora: Lora | None, slots: Slots, served: LoadedModel, room: Room, more: str) -> Problem:
+    """Return the warning about adapters that do not fit next to the weights, with the number or the rank that would.
+
+    ``more`` is the request on which all of it fits.
+    """
+    from ebbtide.core.translation.model_catalog import format_bytes  # noqa: PLC0415 - as above
+
+    free, unit = room.available - served.weights, slots.count_unit_bytes(room.devices)
+    number, limit = ("--max-loras", "--max-lora-rank") if lora is None else ("maxAdapters", "maxRank")
+    fitting = int(free // (slots.rank * unit))
+    least = 0 if lora is None else _find_highest_rank(lora)
+    rank = next((rank for rank in reversed(RANKS) if least <= rank and rank * unit <= free), None)
+    if fitting > 0:
+        fix = f"set {number} to {fitting}, or {more}"
+    elif rank is not None:
+        fewer = f"{number} to 1 and " if slots.adapters > 1 else ""
+        fix = f"set {fewer}{limit} to {rank} if no adapter has a higher rank, or {more}"
+    else:
+        fix = more
+    message = (
+        f"{served.model.name} needs {format_bytes(served.weights)} of weights, and vLLM reserves {format_bytes(slots.count_bytes(room.devices))} for "
+        f"{count_noun(slots.adapters, 'LoRA adapter')} of rank {slots.rank}, but {room.gpus} {format_bytes(room.available)} for vLLM: the server does not start"
+    )
+    if lora is None:
+        return make_warning("SRV207", ("spec", "args"), message, fix)
+    if lora.max_adapters is not None:
+        fixes = set_value(fitting) if fitting > 0 else ()
+        return make_warning("SRV207", (*LORA, "maxAdapters"), message, fix, fixes=fixes)
+    return make_warning("SRV207", LORA if lora.max_rank is None else (*LORA, "maxRank"), message, fix)
 
 
 def make_patches(plan: Plan) -> Iterator[PodPatch]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 DATED: Final = "2026-11-28"
@@ -22,6 +23,17 @@ DATED: Final = "2026-11-28"
 BYTES: Final = {"bf16": 2.0, "fp8": 1.0}
 GB: Final = 1_000_000_000
 MIB: Final = 1 << 20
+
+
+class Layers(NamedTuple):
+    """The decoder layers of a model without experts: their number and the widths of their linear layers."""
+
+    depth: int
+    hidden: int
+    attention: int
+    """Width of the queries of all attention heads."""
+    inner: int
+    """Width of the MLP."""
 
 
 class LanguageModel(NamedTuple):
@@ -75,6 +87,20 @@ MODELS: Final[dict[str, LanguageModel]] = {
             "deepseek-r1", "deepseek-ai/DeepSeek-R1", 684_531_386_000, "fp8", 70_272, 163_840, 688_574_839_360
         ),
     )
+}
+#: The layers of the models without experts: num_hidden_layers, hidden_size, num_attention_heads x head_dim and intermediate_size of
+#: config.json. A test computes the parameters from them.
+LAYERS: Final = {
+    "llama-3.1-8b": Layers(32, 4096, 4096, 14336),
+    "llama-3.1-70b": Layers(80, 8192, 8192, 28672),
+    "llama-3.3-70b": Layers(80, 8192, 8192, 28672),
+    "llama-3.1-405b": Layers(126, 16384, 16384, 53248),
+    "qwen2.5-7b": Layers(28, 3584, 3584, 18944),
+    "qwen3-0.6b": Layers(28, 1024, 2048, 3072),
+    "qwen3-1.7b": Layers(28, 2048, 2048, 6144),
+    "qwen3-8b": Layers(36, 4096, 4096, 12288),
+    "qwen3-32b": Layers(64, 5120, 8192, 25600),
+    "mistral-7b": Layers(32, 4096, 4096, 14336),
 }
 #: Memory of GPUs in MiB: short name, pattern of nvidia.com/gpu.product, memory.
 GPUS: Final = (
@@ -159,14 +185,26 @@ def find_gpu(text: str) -> tuple[str, int] | None:
     )
 
 
-def propose_gpus(model: LanguageModel, gpu: str, memory_mebibytes: int, context: int, requests: int) -> Proposal | None:
-    """Return the smallest portion or number of GPUs on which a model fits, or None if 8 are too few."""
+def propose_gpus(
+    model: LanguageModel,
+    gpu: str,
+    memory_mebibytes: int,
+    context: int,
+    requests: int,
+    *,
+    reserve: Callable[[int], int] | None = None,
+) -> Proposal | None:
+    """Return the smallest portion or number of GPUs on which a model fits, or None if 8 are too few.
+
+    ``reserve`` returns further bytes on all GPUs, by their number.
+    """
     for devices, portion in (*((1, portion) for portion in PORTIONS), *((count, 1.0) for count in DEVICES)):
         if devices > model.most or (devices > 1 and model.heads % devices and devices % model.heads):
             continue
         cached = model.kv_bytes * context * requests
         # More GPUs than KV heads keep copies of them.
-        needed = math.ceil(model.weights / devices + cached / min(devices, model.heads)) + OVERHEAD_BYTES
+        fixed = model.weights + (0 if reserve is None else reserve(devices))
+        needed = math.ceil(fixed / devices + cached / min(devices, model.heads)) + OVERHEAD_BYTES
         available = int(memory_mebibytes * MIB * portion * ENGINE_SHARE)
         if needed <= available:
             return Proposal(model, gpu, devices, portion, context, requests, needed, available)

@@ -38,10 +38,13 @@ CACHE: Final[Path] = (*START, "modelCache")
 NAMESPACE_CACHE_SINCE: Final = (0, 19)
 #: Schemes that name a claim or an image: such weights are not downloaded.
 NOT_DOWNLOADED: Final = frozenset({"pvc", "oci", "oci+native", "file"})
-#: Prefixes of the variables that the download reads: tokens, keys, endpoints and proxies of the stores.
+#: Variables that select files of the URI (kserve python/storage, _parse_patterns_from_env).
+PATTERN_VARIABLES: Final = ("STORAGE_ALLOW_PATTERNS", "STORAGE_IGNORE_PATTERNS")
+#: Prefixes of the variables that the download reads: tokens, keys, endpoints and proxies of the stores, and the patterns.
 STORE_VARIABLES: Final = (
     *("HF_TOKEN", "HF_ENDPOINT", "AWS_", "S3_", "AZURE_", "AZ_", "GOOGLE_"),
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
+    *PATTERN_VARIABLES,
 )
 CLAIM_PATH: Final = "/claim"
 #: Group of the user 1000 of the storage initializer's image, as KServe's own download jobs have it.
@@ -151,7 +154,7 @@ def find_storage_uri(plan: Plan) -> str | None:
     """Return the storage URI of a model: that of the spec, or the directory of the claim with its weights."""
     weights = find_weights(plan)
     if weights is not None:
-        return f"pvc://{_name_claim(plan, weights)}/{_make_key(_read_uri(plan, weights))}"
+        return f"pvc://{_name_claim(plan, weights)}/{_make_key(plan, _read_uri(plan, weights))}"
     return None if plan.spec.model is None else plan.spec.model.uri
 
 
@@ -159,11 +162,13 @@ def _name_claim(plan: Plan, weights: Weights) -> str:
     return weights.claim_name or names.fit_name(plan.name, "weights")
 
 
-def _make_key(uri: str) -> str:
-    """Return the directory of a URI's weights on a claim, as KServe names it."""
+def _make_key(plan: Plan, uri: str) -> str:
+    """Return the directory of a URI's weights on a claim, as KServe names it; other patterns select other files of the URI."""
     from hashlib import sha256  # noqa: PLC0415 - as in names
 
-    return sha256(uri.encode()).hexdigest()[:16]
+    variables = plan.spec.environment_variables
+    patterns = [f"{row.name}={row.value}" for row in variables if row.name in PATTERN_VARIABLES and not row.exclude]
+    return sha256("\n".join((uri, *patterns)).encode()).hexdigest()[:16]
 
 
 def _check_weights(plan: Plan, weights: Weights) -> Iterator[Problem]:
@@ -219,7 +224,7 @@ def _check_arguments(plan: Plan, weights: Weights, uri: str) -> Iterator[Problem
 
 def _make_weights_patches(plan: Plan, weights: Weights) -> Iterator[PodPatch]:
     uri = _read_uri(plan, weights)
-    key, claim, volume = _make_key(uri), _name_claim(plan, weights), names.WEIGHTS_VOLUME
+    key, claim, volume = _make_key(plan, uri), _name_claim(plan, weights), names.WEIGHTS_VOLUME
     env = [{"name": "KEY", "value": key}, {"name": "URI", "value": uri}]
     server = plan.spec.image if find_engine(plan.spec.image) is not None else None
     waiting = {

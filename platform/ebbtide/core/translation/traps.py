@@ -16,8 +16,9 @@ from ebbtide.core.base.annotations import parse_seconds
 from ebbtide.core.base.problems import Fix, Path, Problem, choose_serving, make_warning, remove_field, set_value
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.spec.rules.serving import DEFAULT_PORT
+from ebbtide.core.translation import lora
 from ebbtide.core.translation.container import DEFAULT_PROBE_PERIOD_SECONDS, list_words
-from ebbtide.core.translation.engines import find_engine, read_flag, read_port
+from ebbtide.core.translation.engines import LLM_ENGINE, find_engine, read_flag, read_port
 from ebbtide.core.translation.gpu import BACKENDS, list_pool_requests
 from ebbtide.core.translation.gpu.backend import compute_portion
 from ebbtide.core.translation.loaded_model import NIM, LoadedModel, find_loaded_model
@@ -28,10 +29,11 @@ from ebbtide.core.translation.serving.timeouts import (
     DEFAULT_TIMEOUT_SECONDS,
     find_initialization_timeout,
 )
-from ebbtide.core.translation.start import WEIGHTS, find_weights, list_claims
+from ebbtide.core.translation.start import CACHE, WEIGHTS, find_weights, list_claims
 
 if TYPE_CHECKING:
     from ebbtide.core.spec.container import Probe
+    from ebbtide.core.translation.gpu.backend import PoolRequest
 
 #: Kubernetes' default of a probe's failureThreshold.
 DEFAULT_FAILURES: Final = 3
@@ -64,7 +66,7 @@ def check(plan: Plan) -> Iterator[Problem]:
         yield from _check_memory_volumes(plan)
     if plan.gpu is not None and plan.gpu.kind in {"portion", "memory"}:
         yield from _check_memory_flag(plan)
-    if plan.gpu is not None:
+    if plan.gpu is not None or spec.start is not None:
         yield from _check_model(plan)
     if plan.mode.revisions:
         yield from _check_start_time(plan)
@@ -259,35 +261,43 @@ def _check_memory_flag(plan: Plan) -> Iterator[Problem]:
     engine = find_engine(plan.spec.image)
     if ask is None or engine is None or not engine.memory_flag:
         return
-    backend = BACKENDS[ask.pool.backend]
-    if backend.isolates_memory or backend.isolates_in(plan.cluster):
+    if _is_isolated(plan, ask):
         return
     share = compute_portion(ask)
-    text = read_flag(list_words(plan), engine.memory_flag)
-    portion = engine.memory_share if text is None else (quantities.parse_nano(text) or 0) / quantities.NANO
+    words = list_words(plan)
+    portion = engine.read_memory_share(words)
     if portion > share:
-        reason = f"{engine.memory_flag} is not set" if text is None else f"{engine.memory_flag} is {portion:g}"
+        absent = read_flag(words, engine.memory_flag) is None
+        reason = f"{engine.memory_flag} is not set" if absent else f"{engine.memory_flag} is {portion:g}"
         message = f"{reason}, so {engine.name} reserves {portion:.0%} of the GPU's memory, but the service requests {share:.0%} of it"
         yield make_warning("GPU065", ("spec", "args"), message, f"add {engine.write_memory_argument(share)} to args")
 
 
+def _is_isolated(plan: Plan, ask: PoolRequest) -> bool:
+    """Return whether a container sees only its part of the GPU's memory."""
+    backend = BACKENDS[ask.pool.backend]
+    return backend.isolates_memory or backend.isolates_in(plan.cluster)
+
+
 def _check_model(plan: Plan) -> Iterator[Problem]:
-    """Yield a model of the catalog that the requested GPUs or its claim are too small for."""
+    """Yield a model of the catalog that the requested GPUs, its claim or its cache are too small for."""
     served = find_loaded_model(plan.spec, list_words(plan))
     if served is None:
         return
     from ebbtide.core.translation import model_catalog  # noqa: PLC0415 - only specs with a model of the catalog need it
 
     yield from _check_model_memory(plan, served)
-    held = find_weights(plan)
-    weights, size = served.model.weights, None if held is None else held.size
-    if size is not None and (quantities.parse_nano(size) or math.inf) < weights * quantities.NANO:
-        message = f"{served.model.name} has {model_catalog.format_bytes(weights)} of weights, which do not fit in a claim of {size}"
-        yield make_warning("STA005", (*WEIGHTS, "size"), message, f"set size to at least {math.ceil(weights / GIB)}Gi")
+    start, weights = plan.spec.start, served.model.weights
+    copies = () if start is None else ((WEIGHTS, "a claim", start.weights), (CACHE, "a cache", start.model_cache))
+    for path, holder, copy in copies:
+        size = None if copy is None else copy.size
+        if size is not None and (quantities.parse_nano(size) or math.inf) < weights * quantities.NANO:
+            message = f"{served.model.name} has {model_catalog.format_bytes(weights)} of weights, which do not fit in {holder} of {size}"
+            yield make_warning("STA005", (*path, "size"), message, f"set size to at least {math.ceil(weights / GIB)}Gi")
 
 
 def _check_model_memory(plan: Plan, served: LoadedModel) -> Iterator[Problem]:
-    """Yield weights that are larger than the memory of the requested GPUs."""
+    """Yield weights that are larger than the memory of the requested GPUs, alone or with the memory of LoRA adapters."""
     ask = next(list_pool_requests(plan), None)
     if ask is None or ask.pool.gpu_memory_mebibytes is None or ask.request.kind == "mig":
         return
@@ -295,32 +305,57 @@ def _check_model_memory(plan: Plan, served: LoadedModel) -> Iterator[Problem]:
 
     model = served.model
     devices, share = ask.request.devices, compute_portion(ask)
-    memory = ask.pool.gpu_memory_mebibytes * catalog.MIB * share * devices
-    if served.weights <= memory:
-        return
-    part = (
+    whole = ask.pool.gpu_memory_mebibytes * catalog.MIB * devices
+    gpus = (
         f"{share:.0%} of one {ask.pool.product or 'GPU'}"
         if share < 1
         else f"{count_noun(devices, 'GPU')} of {ask.pool.name}"
     )
-    proposal = catalog.propose_gpus(
-        model, ask.pool.product or "", ask.pool.gpu_memory_mebibytes, catalog.CONTEXT, catalog.REQUESTS
-    )
-    # A NIM shards the model over its GPUs without an argument.
-    parallel = served.engine is not None and served.engine.name != NIM
-    fix = "use GPUs with more memory, or a smaller model"
-    if proposal is not None:
-        fix = (
-            f"set gpuPortionRequest to {proposal.portion:g}"
-            if proposal.portion < 1
-            else f"set gpuDevicesRequest to {proposal.devices}"
-            + (f" and --tensor-parallel-size to {proposal.devices}" if proposal.devices > 1 and parallel else "")
+    part = f"{gpus} {'have' if devices > 1 and share >= 1 else 'has'}"
+    if served.weights > whole * share:
+        message = (
+            f"{model.name} in {served.precision} needs {catalog.format_bytes(served.weights)} of weights, and {part} "
+            f"{catalog.format_bytes(whole * share)}: the server does not start"
         )
-    message = (
-        f"{model.name} in {served.precision} needs {catalog.format_bytes(served.weights)} of weights, and {part} "
-        f"{'have' if devices > 1 and share >= 1 else 'has'} {catalog.format_bytes(memory)}: the server does not start"
+        yield make_warning("GPU128", ("spec", "compute"), message, _propose_request(plan, ask, served))
+        return
+    words = list_words(plan)
+    slots = lora.find_slots(plan.spec, words, served)
+    used = LLM_ENGINE.read_memory_share(words)
+    # An engine takes its share of what it sees: of its part where the backend isolates it, otherwise of the whole GPU.
+    room = lora.Room(part, devices, whole * (share * used if _is_isolated(plan, ask) else min(share, used)))
+    if slots is not None and served.weights + slots.count_bytes(devices) > room.available:
+        yield lora.report_memory(plan.spec.lora, slots, served, room, _propose_request(plan, ask, served, slots))
+
+
+def _propose_request(plan: Plan, ask: PoolRequest, served: LoadedModel, slots: lora.Slots | None = None) -> str:
+    """Return how to request GPUs of the pool on which the model and its adapters fit."""
+    from ebbtide.core.translation import model_catalog as catalog  # noqa: PLC0415 - as above
+
+    pool = ask.pool
+    assert pool.gpu_memory_mebibytes is not None
+    proposal = catalog.propose_gpus(
+        served.model,
+        pool.product or "",
+        pool.gpu_memory_mebibytes,
+        catalog.CONTEXT,
+        catalog.REQUESTS,
+        reserve=None if slots is None else slots.count_bytes,
     )
-    yield make_warning("GPU128", ("spec", "compute"), message, fix)
+    if proposal is None:
+        return "use GPUs with more memory, or a smaller model"
+    engine, portion = served.engine, proposal.portion
+    flag = "" if engine is None else engine.memory_flag
+    limit = LLM_ENGINE.write_memory_argument(1 if _is_isolated(plan, ask) else portion)
+    if portion * proposal.devices <= compute_portion(ask) * ask.request.devices:
+        return f"set {limit}"
+    parts = [f"gpuPortionRequest to {portion:g}" if portion < 1 else f"gpuDevicesRequest to {proposal.devices}"]
+    # A NIM shards the model over its GPUs without an argument.
+    if proposal.devices > 1 and engine is not None and engine.name != NIM:
+        parts.append(f"--tensor-parallel-size to {proposal.devices}")
+    if flag and read_flag(list_words(plan), flag) is not None:
+        parts.append(limit)
+    return f"set {' and '.join(parts)}"
 
 
 def _check_start_time(plan: Plan) -> Iterator[Problem]:
