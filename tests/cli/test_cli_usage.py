@@ -12,7 +12,7 @@ import pytest
 import yaml
 from test_layers import loaded_by
 
-from ebbtide.cli import COMMANDS, GROUPS, streams, tune
+from ebbtide.cli import COMMANDS, GROUPS, load_command, streams, tune
 from ebbtide.simulator import load
 
 if TYPE_CHECKING:
@@ -92,6 +92,23 @@ def test_the_commands_load_no_client_before_they_connect(words: str) -> None:
     assert not {
         name for name in loaded if name.startswith(("ebbtide.cluster", "ebbtide.sandbox", "kubernetes", "numpy"))
     }
+
+
+@pytest.mark.parametrize("command", ["describe", "delete", "apply"])
+def test_the_wide_format_of_kubectl_names_the_list(run: Callable[..., Ran], command: str) -> None:
+    code, out, err = run(command, "chat", "-o", "wide")
+    formats = next(option for option in load_command(command).OPTIONS if option.dest == "output").settings["choices"]
+
+    assert (code, out) == (2, "")
+    assert err.splitlines()[-1].endswith(f"must be one of {', '.join(formats)}; for more columns, run ebbtide list -o wide")
+
+
+def test_a_terminal_without_colors_gets_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for terminal, colored in (("xterm-256color", True), ("dumb", False)):
+        monkeypatch.setenv("TERM", terminal)
+        codes = streams.get_style_codes(streams.GuardedStream(Terminal()))  # type: ignore[arg-type] # a stream
+        assert (codes["bold"] != "") == colored
 
 
 @pytest.mark.parametrize(("value", "colored"), [(None, True), ("", True), ("1", False), ("0", False)])
