@@ -100,7 +100,9 @@ def test_the_wide_format_of_kubectl_names_the_list(run: Callable[..., Ran], comm
     formats = next(option for option in load_command(command).OPTIONS if option.dest == "output").settings["choices"]
 
     assert (code, out) == (2, "")
-    assert err.splitlines()[-1].endswith(f"must be one of {', '.join(formats)}; for more columns, run ebbtide list -o wide")
+    assert err.splitlines()[-1].endswith(
+        f"must be one of {', '.join(formats)}; for more columns, run ebbtide list -o wide"
+    )
 
 
 def test_a_terminal_without_colors_gets_none(monkeypatch: pytest.MonkeyPatch) -> None:
