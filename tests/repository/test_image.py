@@ -34,7 +34,9 @@ EXAMPLE: Final = ROOT / "examples" / "concurrency-scale-to-zero" / "spec.yaml"
 PROGRAMS: Final = ("buildah", "mmdebstrap")
 #: What the base image has: Python with its module venv, and a shell for RUN.
 PACKAGES: Final = ("python3.11", "python3.11-venv", "dash", "coreutils", "libc-bin")
-LINK: Final = 'mkdir -p "$1/usr/local/bin" && ln -s /usr/bin/python3.11 "$1/usr/local/bin/python"'
+BASE: Final = (
+    "FROM scratch\nADD base.tar /\nRUN mkdir -p /usr/local/bin && ln -s /usr/bin/python3.11 /usr/local/bin/python\n"
+)
 
 
 class Pushed(NamedTuple):
@@ -63,16 +65,15 @@ def crane() -> str:
 def registry(crane: str) -> Iterator[str]:
     """The address of an empty registry, on a port that it chooses."""
     words = [crane, "registry", "serve", "--address=127.0.0.1:0"]
-    server = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
-    try:
-        assert server.stderr is not None
-        line = server.stderr.readline()
-        match = re.search(r"port (\d+)$", line)
-        assert match, line
-        yield f"127.0.0.1:{match[1]}"
-    finally:
-        server.terminate()
-        server.wait()
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stderr is not None
+            line = server.stderr.readline()
+            match = re.search(r"port (\d+)$", line)
+            assert match, line
+            yield f"127.0.0.1:{match[1]}"
+        finally:
+            server.terminate()
 
 
 def write_context(folder: Path) -> None:
@@ -92,8 +93,8 @@ def write_context(folder: Path) -> None:
 
 @contextmanager
 def building(folder: Path) -> Iterator[list[str | Path]]:
-    """Yield the words that run Buildah with a storage of its own, which is removed afterwards."""
-    storage = [f"--root={folder / 'storage'}", f"--runroot={folder / 'running'}", "--storage-driver=overlay"]
+    """Yield the words that run Buildah with a storage of its own, without mounts, which is removed afterwards."""
+    storage = [f"--root={folder / 'storage'}", f"--runroot={folder / 'running'}", "--storage-driver=vfs"]
     try:
         yield ["buildah", *storage]
     finally:
@@ -111,10 +112,10 @@ def pushed(registry: str, tmp_path_factory: pytest.TempPathFactory) -> Pushed:
     write_context(folder)
     run(
         *("mmdebstrap", "--quiet", "--variant=extract", "--mode=root", f"--include={','.join(PACKAGES)}"),
-        *(f"--customize-hook={LINK}", '--aptopt=APT::Install-Recommends "false"'),
-        *(python.SUITE, folder / "base.tar", *python.debian_sources()),
+        *('--aptopt=APT::Install-Recommends "false"', python.SUITE),
+        *(folder / "base.tar", *python.debian_sources()),
     )
-    (folder / "base").write_text("FROM scratch\nADD base.tar /\n")
+    (folder / "base").write_text(BASE)
     name = f"{registry}/ebbtide:{__version__}"
     mounts = [f"--volume={folder / 'wheels'}:/wheels:ro", f"--volume={folder / 'pip.conf'}:/etc/pip.conf:ro"]
     with building(folder) as buildah:
