@@ -149,6 +149,7 @@ def test_schema_store_accepts_the_entry() -> None:
     # The address ends with the path of the schema in this repository.
     path = re.sub(r"^https://raw\.githubusercontent\.com/ebbtide/ebbtide/main/", "", entry["url"])
     schema = json.loads((ROOT / path).read_text())
+    assert schema["$id"] == entry["url"]
     assert schema["$schema"].startswith(("http://json-schema.org/draft-07", "https://json-schema.org/draft/"))
     assert fnmatch("chat.ebbtide.yaml", entry["fileMatch"][0])
 
