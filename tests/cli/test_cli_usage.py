@@ -97,7 +97,8 @@ def test_the_commands_load_no_client_before_they_connect(words: str) -> None:
 @pytest.mark.parametrize("command", ["describe", "delete", "apply"])
 def test_the_wide_format_of_kubectl_names_the_list(run: Callable[..., Ran], command: str) -> None:
     code, out, err = run(command, "chat", "-o", "wide")
-    formats = next(option for option in load_command(command).OPTIONS if option.dest == "output").settings["choices"]
+    options: Any = getattr(load_command(command), "OPTIONS", ())
+    formats = next(option for option in options if option.dest == "output").settings["choices"]
 
     assert (code, out) == (2, "")
     assert err.splitlines()[-1].endswith(
@@ -185,7 +186,8 @@ def test_new_writes_a_spec_that_renders(
     args = "--model Qwen/Qwen2.5-1.5B-Instruct --gpu-memory-utilization 0.22"
     code, out, err = run("new", "chat", "--image", "vllm/vllm-openai:v0.11.0", *flags.split(), "--args", args)
 
-    assert (code, out, err) == (0, "", "Wrote chat.yaml. Next: ebbtide check chat.yaml, then ebbtide apply chat.yaml\n")
+    assert (code, out) == (0, "")
+    assert err == "Wrote chat.yaml. Next: ebbtide check --profile full chat.yaml, then ebbtide apply chat.yaml\n"
     assert yaml.safe_load(Path("chat.yaml").read_text())["spec"] == {
         "project": "team-a",
         "image": "vllm/vllm-openai:v0.11.0",
@@ -195,6 +197,18 @@ def test_new_writes_a_spec_that_renders(
         "autoscaling": {"minReplicas": 0, "maxReplicas": 4, "metric": "concurrency", "metricThreshold": 10},
     }
     assert run("render", "--profile", "full", "chat.yaml").code == 0
+
+
+@pytest.mark.parametrize("gpu", ["", "1", "0.25", "20Gi"])
+def test_the_next_command_of_new_finds_no_errors(
+    run: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpu: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("EBBTIDE_PROFILE", raising=False)
+    err = run("new", "a", "-i", "ghcr.io/acme/a:1", *(["-g", gpu] if gpu else [])).err
+    command = err.partition("Next: ebbtide ")[2].partition(",")[0]
+    assert command.startswith("check ")
+    assert run(*command.split()).code == 0
 
 
 @pytest.mark.parametrize(

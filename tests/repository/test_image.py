@@ -110,11 +110,9 @@ def pushed(registry: str, tmp_path_factory: pytest.TempPathFactory) -> Pushed:
         (pytest.fail if os.environ.get("CI") and os.geteuid() == 0 else pytest.skip)(f"needs root and {PROGRAMS}")
     folder = tmp_path_factory.mktemp("image")
     write_context(folder)
-    run(
-        *("mmdebstrap", "--quiet", "--variant=extract", "--mode=root", f"--include={','.join(PACKAGES)}"),
-        *('--aptopt=APT::Install-Recommends "false"', python.SUITE),
-        *(folder / "base.tar", *python.debian_sources()),
-    )
+    options = [f"--include={','.join(PACKAGES)}", '--aptopt=APT::Install-Recommends "false"']
+    bootstrap = ["mmdebstrap", "--quiet", "--variant=extract", "--mode=root", *options, python.SUITE]
+    run(*bootstrap, folder / "base.tar", *python.debian_sources())
     (folder / "base").write_text(BASE)
     name = f"{registry}/ebbtide:{__version__}"
     mounts = [f"--volume={folder / 'wheels'}:/wheels:ro", f"--volume={folder / 'pip.conf'}:/etc/pip.conf:ro"]
