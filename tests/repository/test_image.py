@@ -37,6 +37,8 @@ PACKAGES: Final = ("python3.11", "python3.11-venv", "dash", "coreutils", "libc-b
 BASE: Final = (
     "FROM scratch\nADD base.tar /\nRUN mkdir -p /usr/local/bin && ln -s /usr/bin/python3.11 /usr/local/bin/python\n"
 )
+#: The build takes 35 s of processor time, next to the suite on the cluster.
+pytestmark = pytest.mark.timeout(900)
 
 
 class Pushed(NamedTuple):
