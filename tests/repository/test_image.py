@@ -32,7 +32,7 @@ ROOT: Final = Path(__file__).parents[2]
 CONTAINERFILE: Final = ROOT / "Containerfile"
 EXAMPLE: Final = ROOT / "examples" / "concurrency-scale-to-zero" / "spec.yaml"
 PROGRAMS: Final = ("buildah", "mmdebstrap")
-#: What the base image has: Python with its module venv, and a shell for RUN.
+#: Packages of the base image: Python with its module venv, and a shell for RUN.
 PACKAGES: Final = ("python3.11", "python3.11-venv", "dash", "coreutils", "libc-bin")
 BASE: Final = (
     "FROM scratch\nADD base.tar /\nRUN mkdir -p /usr/local/bin && ln -s /usr/bin/python3.11 /usr/local/bin/python\n"
@@ -95,7 +95,7 @@ def write_context(folder: Path) -> None:
 
 @contextmanager
 def building(folder: Path) -> Iterator[list[str | Path]]:
-    """Yield the words that run Buildah with a storage of its own, without mounts, which is removed afterwards."""
+    """Yield the words that run Buildah with a separate storage, without mounts, which is removed afterwards."""
     storage = [f"--root={folder / 'storage'}", f"--runroot={folder / 'running'}", "--storage-driver=vfs"]
     try:
         yield ["buildah", *storage]

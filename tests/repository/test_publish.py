@@ -41,7 +41,7 @@ SCHEMA_STORE: Final[dict[str, Any]] = {
         "versions": {"type": "object", "additionalProperties": {"type": "string", "format": "uri"}},
     },
 }
-#: What SchemaStore's cli.js refuses in a name and a description: these endings, lines, and the word "schema".
+#: Endings, line breaks, and the word "schema", which SchemaStore's cli.js refuses in a name and a description.
 REFUSED_TEXT: Final = re.compile(r"[,. \t-]$|\n|schema", re.IGNORECASE)
 
 
