@@ -274,7 +274,7 @@ def test_the_page_offers_it_with_its_label(row: metrics.Metric) -> None:
         assert words.label_metric(name, names) == (row.label or name)
     assert row.unit
     assert row.how
-    # A custom metric has a unit of its own.
+    # Ebbtide does not know the unit of a custom metric.
     assert bool(row.unit_label) == (row is not metrics.CUSTOM)
     assert words.label_unit(row.name, names) == row.unit_label
 
