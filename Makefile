@@ -30,7 +30,7 @@ GO_KSERVE := $(GO_FLAGS) GOWORK=$(CURDIR)/$(WORKSPACE_KSERVE) $(GO)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help audit-python audit-go setup setup-simulate setup-serve setup-test assets demo demo-ui picture test check-tiers accept fuzz lint format types vale prose judge generate check-generated check-pydantic schemas check-schemas overlays vectors check-vectors bench bench-simulate soak lock package plugin site changelog coverage compiled-simulator test-core test-rest kustomize cluster-up cluster-status cluster-down e2e conformance fidelity ci ci-checks ci-schedulers ci-tests vet clean
+.PHONY: help audit-python audit-go setup setup-simulate setup-serve setup-test assets demo demo-ui picture test check-tiers accept fuzz lint format types vale prose judge generate check-generated check-pydantic schemas check-schemas overlays vectors check-vectors bench bench-simulate soak lock package plugin site changelog coverage compiled-simulator test-core test-rest kustomize helm crane validate-krew-manifest cluster-up cluster-status cluster-down e2e conformance fidelity ci ci-checks ci-schedulers ci-tests vet clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | column -t -s '|'
@@ -258,8 +258,8 @@ audit-python: $(VENV)-audit/.made ## Check the lock files for published vulnerab
 	for part in requirements/*.txt; do echo "$$part"; $(VENV)-audit/bin/pip-audit --strict --require-hashes --disable-pip -r $$part || exit 1; done
 
 audit-go: ## Check the Go modules for published vulnerabilities (needs Go and vuln.go.dev)
-	# The modules of Vale and promtool have no Go files, and name their program as a tool.
-	for part in "tools/judge -scan module" "tools/vectors -scan module" "tools/promql -scan module" "tools/vale -scan package tool" "tools/promtool -scan package tool"; do echo "$$part"; \
+	# The modules of Vale, promtool and the published files have no Go files, and name their programs as tools.
+	for part in "tools/judge -scan module" "tools/vectors -scan module" "tools/promql -scan module" "tools/vale -scan package tool" "tools/promtool -scan package tool" "tools/publish -scan package tool"; do echo "$$part"; \
 	  GOWORK=off $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0 -C $$part || exit 1; done
 
 $(VENV)-site/.made: requirements/site.txt
@@ -325,10 +325,10 @@ test-core: compiled-simulator
 test-rest: compiled-simulator
 	$(TESTS) $(UNMEASURED)
 
-kustomize helm: ## Build the program at its pinned version if none is on the PATH (needs Go)
+kustomize helm crane validate-krew-manifest: ## Build the program at its pinned version if none is on the PATH (needs Go)
 	@tools/program.sh $@ >/dev/null
 
-CI_CHECKS := judge vet kustomize helm check-vectors lint types check-generated check-pydantic check-schemas
+CI_CHECKS := judge vet kustomize helm crane validate-krew-manifest check-vectors lint types check-generated check-pydantic check-schemas
 CI_TESTS := test-core test-rest check-tiers package site
 ci: $(CI_CHECKS) $(CI_TESTS) ## Run everything that CI runs without a cluster
 

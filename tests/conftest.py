@@ -33,7 +33,7 @@ sys.path[:0] = [str(ROOT / "tools"), *(str(ROOT / "tests" / name) for name in ("
 
 #: Files whose tests run for long or wait, the longest first. Started last, one of them would run alone at the end.
 LONG_FILES = (
-    "test_api_server", "test_other_account", "test_browser_layout", "test_browser_form", "test_api_schema", "test_web_browser",
+    "test_image", "test_api_server", "test_other_account", "test_browser_layout", "test_browser_form", "test_api_schema", "test_web_browser",
     "test_browser_overview", "test_package", "test_leader_law", "test_availability", "test_fault_law", "test_browser_canary",
     "test_browser_playground", "test_cli_serve", "test_simulate_tune", "test_world", "test_go_agrees", "test_web_form",
     "test_kustomize", "test_docs", "test_import", "test_cli_simulate", "test_e2e_servers", "test_policies", "test_laws",

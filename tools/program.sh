@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
-# Print the path of kustomize or helm: the one on the PATH, or one built from its module at the version pinned in tools/bench.
+# Print the path of one of these programs: the one on the PATH, or one built from its module at the version that a go.mod pins.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 case $1 in
-  kustomize) module=sigs.k8s.io/kustomize/kustomize/v5 ;;
-  helm) module=helm.sh/helm/v3/cmd/helm ;;
+  kustomize) versions=tools/bench package=sigs.k8s.io/kustomize/kustomize/v5 ;;
+  helm) versions=tools/bench package=helm.sh/helm/v3/cmd/helm ;;
+  crane) versions=tools/publish package=github.com/google/go-containerregistry/cmd/crane ;;
+  validate-krew-manifest) versions=tools/publish package=sigs.k8s.io/krew/cmd/validate-krew-manifest ;;
 esac
 if command -v "$1"; then exit; fi
-built=$PWD/.cache/bin/$(sha256sum tools/bench/go.sum | cut -c1-12)/$1
+built=$PWD/.cache/bin/$(sha256sum $versions/go.sum | cut -c1-12)/$1
 if [ ! -x "$built" ]; then
   mkdir -p "$(dirname "$built")"
-  (cd tools/bench && CGO_ENABLED=0 go build -o "$built" "$module") >&2
+  (cd $versions && CGO_ENABLED=0 go build -o "$built" "$package") >&2
 fi
 echo "$built"

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from test_layers import loaded_by
 
-from ebbtide.cli import COMMANDS, GROUPS, streams, tune
+from ebbtide.cli import COMMANDS, GROUPS, load_command, streams, tune
 from ebbtide.simulator import load
 
 if TYPE_CHECKING:
@@ -94,6 +94,26 @@ def test_the_commands_load_no_client_before_they_connect(words: str) -> None:
     }
 
 
+@pytest.mark.parametrize("command", ["describe", "delete", "apply"])
+def test_the_wide_format_of_kubectl_names_the_list(run: Callable[..., Ran], command: str) -> None:
+    code, out, err = run(command, "chat", "-o", "wide")
+    options: Any = getattr(load_command(command), "OPTIONS", ())
+    formats = next(option for option in options if option.dest == "output").settings["choices"]
+
+    assert (code, out) == (2, "")
+    assert err.splitlines()[-1].endswith(
+        f"must be one of {', '.join(formats)}; for more columns, run ebbtide list -o wide"
+    )
+
+
+def test_a_terminal_without_colors_gets_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for terminal, colored in (("xterm-256color", True), ("dumb", False)):
+        monkeypatch.setenv("TERM", terminal)
+        codes = streams.get_style_codes(streams.GuardedStream(Terminal()))  # type: ignore[arg-type] # a stream
+        assert (codes["bold"] != "") == colored
+
+
 @pytest.mark.parametrize(("value", "colored"), [(None, True), ("", True), ("1", False), ("0", False)])
 def test_no_color_turns_colors_off(monkeypatch: pytest.MonkeyPatch, value: str | None, *, colored: bool) -> None:
     """https://no-color.org: when present and not an empty string, regardless of its value."""
@@ -166,7 +186,8 @@ def test_new_writes_a_spec_that_renders(
     args = "--model Qwen/Qwen2.5-1.5B-Instruct --gpu-memory-utilization 0.22"
     code, out, err = run("new", "chat", "--image", "vllm/vllm-openai:v0.11.0", *flags.split(), "--args", args)
 
-    assert (code, out, err) == (0, "", "Wrote chat.yaml. Next: ebbtide check chat.yaml, then ebbtide apply chat.yaml\n")
+    assert (code, out) == (0, "")
+    assert err == "Wrote chat.yaml. Next: ebbtide check --profile full chat.yaml, then ebbtide apply chat.yaml\n"
     assert yaml.safe_load(Path("chat.yaml").read_text())["spec"] == {
         "project": "team-a",
         "image": "vllm/vllm-openai:v0.11.0",
@@ -176,6 +197,18 @@ def test_new_writes_a_spec_that_renders(
         "autoscaling": {"minReplicas": 0, "maxReplicas": 4, "metric": "concurrency", "metricThreshold": 10},
     }
     assert run("render", "--profile", "full", "chat.yaml").code == 0
+
+
+@pytest.mark.parametrize("gpu", ["", "1", "0.25", "20Gi"])
+def test_the_next_command_of_new_finds_no_errors(
+    run: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpu: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("EBBTIDE_PROFILE", raising=False)
+    err = run("new", "a", "-i", "ghcr.io/acme/a:1", *(["-g", gpu] if gpu else [])).err
+    command = err.partition("Next: ebbtide ")[2].partition(",")[0]
+    assert command.startswith("check ")
+    assert run(*command.split()).code == 0
 
 
 @pytest.mark.parametrize(

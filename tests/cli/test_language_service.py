@@ -122,5 +122,10 @@ def test_a_wrong_field_is_marked(editor: Editor, folder: Path) -> None:
 
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_an_editor_marks_nothing_in_a_spec_of_the_repository(editor: Editor, path: Path) -> None:
-    schema = (ROOT / "docs/reference/spec.schema.json").as_uri()
-    assert editor.open(path, f"# yaml-language-server: $schema={schema}\n{path.read_text()}") == []
+    schema, text = ROOT / "docs/reference/spec.schema.json", path.read_text()
+    line = text.partition("\n")[0].removeprefix("# yaml-language-server: $schema=")
+    if path.name == "spec.yaml":
+        assert (path.parent / line).resolve() == schema
+    else:
+        text = f"# yaml-language-server: $schema={schema.as_uri()}\n{text}"
+    assert editor.open(path, text) == []

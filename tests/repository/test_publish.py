@@ -1,7 +1,7 @@
 """Files for a maintainer to publish: the kubectl plugin for krew, the entry of SchemaStore, and the charts' metadata.
 
-The shapes are those of the upstreams: krew's ``internal/index/validation`` and ``pkg/index/types.go``, SchemaStore's
-``src/schemas/json/schema-catalog.json``, and Artifact Hub's annotations of Helm charts.
+Upstream: krew's own check of manifests, ``cmd/validate-krew-manifest``, which ``make validate-krew-manifest`` builds;
+SchemaStore's ``src/schemas/json/schema-catalog.json`` and ``cli.js``; Artifact Hub's annotations of Helm charts.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import json
 import re
+import shutil
 import subprocess
 import tarfile
 from fnmatch import fnmatch
@@ -27,60 +28,21 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).parents[2]
 PUBLISH: Final = ROOT / "tools" / "publish"
-TEXT: Final = {"type": "string", "minLength": 1}
-#: krew requires these fields, and rejects unknown ones and archives without a checksum.
-KREW: Final[dict[str, Any]] = {
-    "type": "object",
-    "required": ["apiVersion", "kind", "metadata", "spec"],
-    "additionalProperties": False,
-    "properties": {
-        "apiVersion": {"const": "krew.googlecontainertools.github.com/v1alpha2"},
-        "kind": {"const": "Plugin"},
-        "metadata": {"properties": {"name": {"pattern": "^[a-z0-9-]+$"}}, "required": ["name"]},
-        "spec": {
-            "required": ["version", "shortDescription", "platforms"],
-            "additionalProperties": False,
-            "properties": {
-                "version": {"pattern": r"^v\d+\.\d+\.\d+$"},
-                "shortDescription": {"type": "string", "minLength": 1, "maxLength": 50, "pattern": r"[^.]$"},
-                "homepage": {"pattern": "^https://"},
-                "description": TEXT,
-                "caveats": TEXT,
-                "platforms": {
-                    "minItems": 1,
-                    "items": {
-                        "required": ["uri", "sha256", "bin", "selector"],
-                        "additionalProperties": False,
-                        "properties": {
-                            "uri": {"pattern": r"^https://.*\.(tar\.gz|zip)$"},
-                            "sha256": {"pattern": "^[a-f0-9]{64}$"},
-                            "bin": {"pattern": "^[^/.]"},
-                            "selector": {"required": ["matchExpressions"]},
-                        },
-                    },
-                },
-            },
-        },
-    },
-}
+#: The entries of ``schemas`` in SchemaStore's src/schemas/json/schema-catalog.json.
 SCHEMA_STORE: Final[dict[str, Any]] = {
     "type": "object",
     "required": ["name", "url", "description"],
     "additionalProperties": False,
     "properties": {
-        "name": TEXT,
-        "description": TEXT,
-        # Not in a folder, and not every file of a common name.
-        "fileMatch": {
-            "type": "array",
-            "minItems": 1,
-            "uniqueItems": True,
-            "items": {"pattern": r"^\*\.ebbtide\.ya?ml$"},
-        },
-        "url": {"type": "string", "format": "uri", "pattern": "^https://"},
-        "versions": {"type": "object"},
+        "fileMatch": {"type": "array", "uniqueItems": True, "items": {"type": "string"}},
+        "url": {"type": "string", "format": "uri"},
+        "name": {"type": "string"},
+        "description": {"type": "string"},
+        "versions": {"type": "object", "additionalProperties": {"type": "string", "format": "uri"}},
     },
 }
+#: Endings, line breaks, and the word "schema", which SchemaStore's cli.js refuses in a name and a description.
+REFUSED_TEXT: Final = re.compile(r"[,. \t-]$|\n|schema", re.IGNORECASE)
 
 
 @pytest.fixture(scope="module")
@@ -93,16 +55,67 @@ def tool() -> ModuleType:
     return module
 
 
-def test_krew_accepts_the_manifest_of_the_archive(tool: ModuleType, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def krew() -> str:
+    """The path of krew's check."""
+    name = "validate-krew-manifest"
+    built = sorted((ROOT / ".cache" / "bin").glob(f"*/{name}"))
+    path = shutil.which(name) or next(map(str, built), None)
+    if path is None:
+        pytest.skip(f"no {name}: run `make {name}`")
+    return path
+
+
+def check_manifest(krew: str, manifest: Path) -> subprocess.CompletedProcess[str]:
+    # An installation would download the archive.
+    command = [krew, f"-manifest={manifest}", "-skip-install"]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_krew_accepts_the_manifest(krew: str, tool: ModuleType, tmp_path: Path) -> None:
+    tool.write_plugin(tmp_path)
+    done = check_manifest(krew, tmp_path / "ebbtide.yaml")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("spec", "version"), "0.1"),
+        (("spec", "shortDescription"), ""),
+        (("spec", "platforms", 0, "sha256"), "0" * 63),
+        (("spec", "platforms", 0, "selector", "matchExpressions", 0, "key"), "libc"),
+        (("metadata", "name"), "kubectl-ebbtide"),
+    ],
+    ids=lambda value: str(value[-1]) if isinstance(value, tuple) else "",
+)
+def test_krew_refuses_a_wrong_manifest(
+    krew: str, tool: ModuleType, tmp_path: Path, path: tuple[str | int, ...], value: str
+) -> None:
+    manifest = tool.make_manifest(b"archive")
+    *parents, last = path
+    place: Any = manifest
+    for key in parents:
+        place = place[key]
+    place[last] = value
+    file = tmp_path / "ebbtide.yaml"
+    file.write_text(yaml.safe_dump(manifest))
+    assert check_manifest(krew, file).returncode != 0
+
+
+def test_the_manifest_names_the_archive(tool: ModuleType, tmp_path: Path) -> None:
     tool.write_plugin(tmp_path)
     manifest = yaml.safe_load((tmp_path / "ebbtide.yaml").read_text())
-    jsonschema_rs.validate(KREW, manifest)
     archive = (tmp_path / tool.ARCHIVE).read_bytes()
     assert manifest["spec"]["version"] == f"v{__version__}"
     (platform,) = manifest["spec"]["platforms"]
     assert platform["sha256"] == hashlib.sha256(archive).hexdigest()
-    assert platform["uri"].endswith(f"/v{__version__}/{tool.ARCHIVE}")
+    assert platform["uri"] == f"{tool.HOME}/releases/download/v{__version__}/{tool.ARCHIVE}"
     assert tool.pack(tool.FILES) == archive
+    with tarfile.open(tmp_path / tool.ARCHIVE) as opened:
+        # The index of krew requires a license in the archive.
+        assert opened.getnames() == [platform["bin"], "LICENSE"]
+        assert opened.getmember(platform["bin"]).mode == 0o755
 
 
 def test_the_plugin_runs_the_installed_program(tool: ModuleType, tmp_path: Path) -> None:
@@ -129,10 +142,14 @@ def test_the_plugin_runs_the_installed_program(tool: ModuleType, tmp_path: Path)
 
 def test_schema_store_accepts_the_entry() -> None:
     entry = json.loads((PUBLISH / "schemastore.json").read_text())
-    jsonschema_rs.validate(SCHEMA_STORE, entry)
+    jsonschema_rs.validate(SCHEMA_STORE, entry, validate_formats=True)
+    assert [text for text in (entry["name"], entry["description"]) if REFUSED_TEXT.search(text)] == []
+    # SchemaStore asks for patterns that match no files of other programs, and for simple ones.
+    assert all(re.fullmatch(r"\*\.ebbtide\.ya?ml", pattern) for pattern in entry["fileMatch"])
     # The address ends with the path of the schema in this repository.
     path = re.sub(r"^https://raw\.githubusercontent\.com/ebbtide/ebbtide/main/", "", entry["url"])
     schema = json.loads((ROOT / path).read_text())
+    assert schema["$id"] == entry["url"]
     assert schema["$schema"].startswith(("http://json-schema.org/draft-07", "https://json-schema.org/draft/"))
     assert fnmatch("chat.ebbtide.yaml", entry["fileMatch"][0])
 

@@ -12,10 +12,15 @@ import pytest
 pytest.importorskip("numpy", reason="the simulator needs it")
 
 import serving
+from ebbtide.cluster.slo.cost_pages import format_money
+from ebbtide.sandbox.backend import ANONYMOUS_CALLER, make_simulated_backend
+from ebbtide.sandbox.clocks import ManualClock
+from ebbtide.sandbox.services import PROFILE, demo_profile, demo_world
 from ebbtide.server.api.costs import CostProgress
 from ebbtide.server.web.routes import make_router
 from live_cluster import SCALING
 from recorded import RecordedSource
+from website import Site
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,6 +100,12 @@ def page(client: httpx.Client, path: str, caller: str) -> str:
     return answer.text
 
 
+def wait_for_reports() -> None:
+    for thread in threading.enumerate():
+        if thread.name == "ebbtide-costs":
+            thread.join()
+
+
 def test_the_page_computes_a_report_in_the_background(world: tuple[Backend, httpx.Client]) -> None:
     _, client = world
     headers = serving.bearer("reader")
@@ -102,9 +113,7 @@ def test_the_page_computes_a_report_in_the_background(world: tuple[Backend, http
     assert csrf is not None
     answer = client.post("/costs", data={"csrf": csrf[1], "days": "1"}, headers=headers)
     assert (answer.status_code, answer.headers["location"]) == (303, "/costs")
-    for thread in threading.enumerate():
-        if thread.name == "ebbtide-costs":
-            thread.join()
+    wait_for_reports()
     assert client.post("/costs", data={"csrf": csrf[1], "days": "8"}, headers=headers).status_code == 422
 
     text = page(client, "/costs", "reader")
@@ -142,3 +151,19 @@ def test_hostile_text_of_a_row_is_escaped(world: tuple[Backend, httpx.Client]) -
         text = page(client, path, "root")
         assert "<script>alert" not in text
         assert "\x1b" not in text
+
+
+def test_the_demo_computes_its_first_report_when_the_page_is_opened() -> None:
+    world = demo_world(ManualClock(), hours=0.2)
+    backend = make_simulated_backend(
+        world.cluster, demo_profile(), PROFILE, world.clock, source=world.source, demo=True
+    )
+    with Site(backend) as site:
+        assert "workloads replayed" in site.get("/costs").text
+        wait_for_reports()
+        text = site.get("/costs").text
+        report = backend.costs.last(backend.reads.workloads(ANONYMOUS_CALLER).value)
+    assert report is not None
+    assert report.total.replayed >= 6
+    assert report.total.cost
+    assert format_money(report.total.cost, "EUR") in text

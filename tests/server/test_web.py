@@ -122,7 +122,7 @@ def test_the_grid_shows_one_row_per_workload_with_its_status(site: Site) -> None
     assert len(page.all("th", scope="row")) == 3
     assert "cannot pull image example.com/none:v1" in page.text
     assert "1/1 1–4" in page.text  # noqa: RUF001 - as ranges are written
-    assert "18 / 7 concurrency" in page.text
+    assert "18 / 7 requests in flight" in page.text
 
 
 def test_a_service_that_any_request_starts_is_not_shown_as_fixed(site: Site) -> None:

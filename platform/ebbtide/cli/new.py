@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import sys
@@ -10,7 +11,7 @@ from typing import Any, Final, NoReturn
 
 from ebbtide.cli import common, terminal
 from ebbtide.cli.files import replace_file
-from ebbtide.cli.options import Options, make_option
+from ebbtide.cli.options import PROFILE_VARIABLE, Options, make_option
 from ebbtide.core import manifests
 from ebbtide.core.base.problems import Problem, select_errors
 from ebbtide.core.documents import profiles
@@ -21,6 +22,8 @@ NUMBER: Final = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6})?", re.ASCII)
 GPU: Final = "GPUs, as in 1, a fraction of one, as in 0.25, or memory of one, as in 20Gi"
 #: The file of `ebbtide schema` that editors read, if it is next to the spec. Upstream: redhat-developer/yaml-language-server.
 SCHEMA: Final = "spec.schema.json"
+#: The fields of ``compute`` that request a part of a GPU.
+SHARES: Final = frozenset({"gpuPortionRequest", "gpuMemoryRequest"})
 OPTIONS: Final = (
     make_option("name", nargs="?", metavar="NAME", help="Name of the service"),
     make_option("-i", "--image", metavar="IMAGE", help="Container image"),
@@ -57,7 +60,8 @@ def run(options: Options) -> int:
     if not options.model:
         _apply_engine(options)
     file = options.output or f"{options.name}.yaml"
-    text = manifests.write_document(make_document(options))
+    document = make_document(options)
+    text = manifests.write_document(document)
     if errors := check_text(text, file):
         common.print_problems(errors)
         return 1
@@ -72,7 +76,10 @@ def run(options: Options) -> int:
         replace_file(file, text.encode())
     except OSError as error:
         _exit_with_usage(f"cannot write {file}: {(error.strerror or 'unknown error').lower()}")
-    sys.stderr.write(f"Wrote {file}. Next: ebbtide check {file}, then ebbtide apply {file}\n")
+    # The built-in profile has whole GPUs only.
+    has_share = not SHARES.isdisjoint(document["spec"].get("compute", {})) and not os.environ.get(PROFILE_VARIABLE)
+    profile = "--profile full " if has_share else ""
+    sys.stderr.write(f"Wrote {file}. Next: ebbtide check {profile}{file}, then ebbtide apply {file}\n")
     return 0
 
 

@@ -54,8 +54,14 @@ def make_switch(*names: str, help: str, group: str = "") -> Option:  # noqa: A00
 
 def make_output_option(*formats: str) -> Option:
     """Return the option ``--output``; the first format is the default."""
+
+    def read(text: str) -> str:
+        if text == "wide" and text not in formats:
+            raise make_type_error(text, f"one of {', '.join(formats)}; for more columns, run ebbtide list -o wide")
+        return text
+
     return make_option(
-        "-o", "--output", choices=formats, default=formats[0], help=f"Output format (default: {formats[0]})"
+        "-o", "--output", type=read, choices=formats, default=formats[0], help=f"Output format (default: {formats[0]})"
     )
 
 

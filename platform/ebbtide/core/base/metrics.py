@@ -151,6 +151,7 @@ ROWS: Final[dict[str, Metric]] = {
             autoscaler="hpa",
             to_zero=False,
             unit="% of the CPU request",
+            unit_label="% CPU",
             source="metrics-server",
             how="metrics-server",
             knative="cpu",
@@ -164,6 +165,7 @@ ROWS: Final[dict[str, Metric]] = {
             autoscaler="hpa",
             to_zero=False,
             unit="% of the GPU",
+            unit_label="% GPU",
             source="gpu-exporter",
             how="DCGM through prometheus-adapter",
             named=("gpu_utilization", "gpu_utilization_per_container"),
@@ -180,6 +182,7 @@ ROWS: Final[dict[str, Metric]] = {
             autoscaler="hpa",
             to_zero=False,
             unit="ms, 95th percentile per replica",
+            unit_label="ms (p95)",
             source="histogram",
             how="response time histogram of queue-proxy",
             named=("latency",),
@@ -196,6 +199,7 @@ ROWS: Final[dict[str, Metric]] = {
             "histogram",
             "time_to_first_token_p95_milliseconds",
             label="time to first token (p95, ms)",
+            unit_label="ms (p95)",
             thresholds=(50, 75, 100, 150, 200, 300, 400, 500, 750, 1000, 1500, 2000, 3000, 5000, 7500, 10_000),
         ),
         _make_engine_metric(
@@ -205,6 +209,7 @@ ROWS: Final[dict[str, Metric]] = {
             "histogram",
             "inter_token_latency_p95_milliseconds",
             label="inter-token latency (p95, ms)",
+            unit_label="ms (p95)",
             thresholds=(5, 7, 10, 12, 15, 20, 25, 30, 40, 50, 60, 75, 100, 150, 200, 300, 500),
         ),
         _make_engine_metric(
@@ -214,6 +219,7 @@ ROWS: Final[dict[str, Metric]] = {
             "gauge",
             "engine_requests_waiting",
             label="requests waiting in the engine",
+            unit_label="requests waiting",
             thresholds=_REQUESTS,
         ),
         _make_engine_metric(
@@ -223,6 +229,7 @@ ROWS: Final[dict[str, Metric]] = {
             "gauge",
             "kv_cache_utilization_percent",
             label="KV cache utilization (%)",
+            unit_label="% KV cache",
             max_threshold=100,
         ),
         _make_engine_metric(
@@ -232,6 +239,7 @@ ROWS: Final[dict[str, Metric]] = {
             "counter",
             "engine_tokens_per_second",
             label="output tokens/s",
+            unit_label="tokens/s",
             # For small and large GPUs.
             thresholds=tuple(digits * 10**power for power in range(5) for digits in (10, 15, 20, 30, 40, 50, 70)),
         ),

@@ -90,6 +90,10 @@ class _QuietSchemaGenerator(GenerateJsonSchema):
         return None if isinstance(dft, (tuple, BaseModel)) else super().encode_default(dft)
 
 
+#: Address of the schemas in this repository, which their ``$id`` names: Inference is spec.schema.json, Profile profile.schema.json.
+SCHEMAS: Final = "https://raw.githubusercontent.com/ebbtide/ebbtide/main/docs/reference"
+
+
 def make_json_schema(root: type[BaseModel] = Inference) -> dict[str, Any]:
     """Return the JSON Schema of a document, with the documentation of the fields as descriptions."""
     schema = root.model_json_schema(by_alias=True, schema_generator=_QuietSchemaGenerator)
@@ -107,7 +111,9 @@ def make_json_schema(root: type[BaseModel] = Inference) -> dict[str, Any]:
             if (model, field) == (NodePool, "backend"):
                 entry |= {"enum": [*list_backends()], "type": entry.pop("type")}
             entry["description"] = documentation[field]
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+    name = "spec" if root is Inference else root.__name__.lower()
+    address = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": f"{SCHEMAS}/{name}.schema.json"}
+    return {**address, **schema}
 
 
 def _list_models(root: type[BaseModel]) -> list[type[BaseModel]]:

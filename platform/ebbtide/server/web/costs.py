@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final
 
 from starlette.responses import Response
@@ -9,17 +10,23 @@ from starlette.responses import Response
 from ebbtide.cluster.slo import cost_pages
 from ebbtide.cluster.slo.cost_report import CostReport, CostRow
 from ebbtide.cluster.slo.pages import format_length, format_moment
+from ebbtide.server.api.workers import LimitExceededError
 from ebbtide.server.web.errors import PageError
 from ebbtide.server.web.frame import PageVisit
 
 #: Periods of a report in days, the first by default.
 PERIODS: Final = (7, 1, 14, 30)
+#: The period of the demo's first report: its simulated past of three hours.
+DEMO_DAYS: Final = 3 / 24
 
 
 def show_costs(visit: PageVisit) -> Response:
-    """Show the last report, or the progress of the one that the caller computes."""
-    report = _read_last(visit)
-    progress = visit.backend.costs.find_progress(visit.user)
+    """Show the last report, or the progress of the one that the caller computes. The demo computes the first one."""
+    report, costs = _read_last(visit), visit.backend.costs
+    if visit.backend.demo and report is None and costs.find_progress(visit.user) is None:
+        with suppress(LimitExceededError):
+            costs.start(visit.user, DEMO_DAYS)
+    progress = costs.find_progress(visit.user)
     return visit.render_page(
         "costs",
         page="costs",

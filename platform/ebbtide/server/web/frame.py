@@ -321,6 +321,7 @@ def make_template_environment(profile: Profile) -> Environment:
         tone_with=words.tone_with_slo,
         amount=words.format_quantity,
         metric=partial(words.label_metric, names=profile.spec.metrics.names),
+        unit=partial(words.label_unit, names=profile.spec.metrics.names),
         host=words.strip_scheme,
         host_lines=words.split_host,
         bytes=words.format_bytes,

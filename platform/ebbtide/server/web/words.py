@@ -115,6 +115,14 @@ def format_quantity(text: str) -> str:
     return text if nanos is None else format_decimal(nanos / NANO)
 
 
+def label_unit(name: str, names: MetricNames) -> str:
+    """Return the unit of a metric's values in a table; empty for a metric without a known unit."""
+    rows = metrics.ROWS.values()
+    return next(
+        (row.unit_label for row in rows if name in {row.name, *metric_names.list_served_names(row, names)[:1]}), ""
+    )
+
+
 def label_metric(name: str, names: MetricNames) -> str:
     """Return the spec's name for a metric; an HPA uses its name in Prometheus."""
     rows = (row for row in metrics.ROWS.values() if name in metric_names.list_served_names(row, names)[:1])
