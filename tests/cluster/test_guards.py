@@ -267,7 +267,7 @@ def test_an_act_is_an_event_with_the_sums_and_why_shows_them(
     candidate = server.make_candidate()
     assert run(server, candidate, 30) == 1
     (message,) = [item["message"] for item in events if "from 4 to 1" in item.get("message", "")]
-    assert "lowered by the guard" in message
+    assert "set by the guard" in message
     assert "replica-hours with a minimum of 4" in message
     words = "\n".join(explain_replicas(read_live(candidate)).lines())
     assert "floor 1 by Ebbtide's controller" in words

@@ -222,10 +222,9 @@ def _check_guard(inference: Inference, guard: Guard) -> Iterator[Problem]:
     low, high = find_bounds(inference)
     where, auto, slo = (*AUTO, "guard"), inference.spec.autoscaling, inference.spec.slo
     raises = guard.mode == "raise"
-    acts = low < high if raises else low > LEAST_GUARDED
+    acts = raises or low > LEAST_GUARDED
     if not acts:
-        message = f"guard has no effect: minReplicas is {low}, and mode {guard.mode} needs "
-        message += "a larger maxReplicas" if raises else f"more than {LEAST_GUARDED}"
+        message = f"guard has no effect: it keeps {LEAST_GUARDED} replica, and minReplicas is {low}"
         fix = "remove guard, or set minReplicas to the replicas that the busy hours need"
         yield make_warning("AUT021", where, message, fix, fixes=remove_field(safe=True))
     field, value = (
