@@ -261,6 +261,13 @@ class World:
         return 1 - float(self.real.row.replica_seconds / self.fixed.row.replica_seconds)
 
 
+def check_windows(world: World) -> None:
+    """Check that the guard violates the SLO in at most one more hour, and one more window of ten minutes, than the minimum."""
+    for window in (64, 11):
+        fixed, guarded = world.count_broken(window)
+        assert guarded <= fixed + 1, window
+
+
 @pytest.mark.parametrize(("candidate", "days"), [("learned", 3.5), ("half", 1.5), ("least", 1.5)])
 def test_guard_saves_and_keeps_the_promise(candidate: Candidate, days: float) -> None:
     world = World(candidate)
@@ -338,8 +345,7 @@ def test_drift(drift: dict[str, float]) -> None:
     assert world.floor < MINIMUM
     world.run(1, **drift)
     world.run(0.4)
-    fixed, guarded = world.count_broken()
-    assert guarded <= fixed + 1
+    check_windows(world)
     assert world.real.row.replica_seconds <= 1.02 * world.fixed.row.replica_seconds
 
 
@@ -350,9 +356,26 @@ def test_clock_change() -> None:
     assert world.floor < MINIMUM
     world.shift = -3600.0
     world.run(0.9)
-    fixed, guarded = world.count_broken()
-    assert guarded <= fixed + 1
+    check_windows(world)
     assert not any(decision.reason in {"clock", "gap"} for decision in world.decisions[100:])
+
+
+def test_a_burst_returns_the_minimum_for_hours() -> None:
+    """Let a few requests be late at once: too few for the day, and a fifth of what the SLO allows in ten minutes."""
+    settings = GuardSettings(minimum=4, promise=0.05, limit=LIMIT)
+    guard = Guard(settings, make_scaling(4))
+    ripen(guard, EPOCH, np.random.default_rng(1))
+    date = EPOCH
+    decisions = {}
+    for step in range(60 + 3 * 240 + 2):
+        date += 15
+        late = 8 if step == 60 else 0
+        decisions[step] = guard.observe(Observation(date, 15.0, 15, late, 0, SERVICE, START_UP))
+    assert decisions[59].floor == 1
+    assert (decisions[60].floor, decisions[60].reason) == (4, "late")
+    assert decisions[60].late < 0.1 * settings.promise * decisions[60].requests
+    assert decisions[60 + 3 * 240 - 1].reason == "restored"
+    assert decisions[60 + 3 * 240].floor == 1
 
 
 def test_step_of_the_clock_returns_the_minimum() -> None:

@@ -57,6 +57,9 @@ CALM_SECONDS: Final = 60.0
 #: Share of the allowed late requests that the author's setting may use, and that a lower floor may add to it.
 SPARE_SHARE: Final = 0.5
 EXCESS_SHARE: Final = 0.1
+#: The share of the late requests allowed in a slot above which the author's minimum returns, and for how long.
+BURST_SHARE: Final = 0.2
+BURST_SECONDS: Final = 3 * 3600.0
 #: A lower floor is used only if its replay needs at most this share of the author's replica-seconds.
 SAVING_SHARE: Final = 0.95
 #: Seconds for which a removed pod still counts: it ends the requests that it has.
@@ -97,7 +100,7 @@ REASONS: Final[dict[Reason, str]] = {
     "promise": "the SLO has no half of its late requests to spare",
     "shadow": "more requests were late than the replay explains",
     "late": "requests were late that the minimum would have served",
-    "restored": "the minimum is back for a day",
+    "restored": "the minimum is back for a while",
     "candidate": "no lower minimum saves enough and keeps the SLO",
     "busy": "the load needs the minimum",
     "never": "a period of never",
@@ -523,6 +526,9 @@ class GuardState:
     slot: int = -1
     slot_seconds: float = 0.0
     slot_peak: int = 0
+    #: Its requests, and the late ones that the author's minimum would have served.
+    slot_requests: int = 0
+    slot_late: float = 0.0
 
 
 class Guard:
@@ -665,10 +671,15 @@ class Guard:
                 missed = min(max(day - state.day, 1), LEARNED_DAYS + 1) if state.days else 1
                 state.days = [[-1] * SLOTS for _ in range(missed)] + state.days[: LEARNED_DAYS + 1 - missed]
             state.day, state.slot, state.slot_seconds, state.slot_peak = day, slot, 0.0, 0
+            state.slot_requests, state.slot_late = 0, 0.0
+        assert seen.arrivals is not None
+        assert seen.late is not None
+        assert seen.slow is not None
         state.slot_seconds += seen.seconds
+        state.slot_requests += seen.arrivals
+        state.slot_late += seen.late - seen.slow - float(state.author.row.late)
         peak = float(state.author.row.peak)
         if self.settings.extra_share is not None:
-            assert seen.arrivals is not None
             # The peak includes the requests that only wait because replicas were missing.
             peak = (
                 min(peak, seen.arrivals / seen.seconds * (state.service or 0.0)) if state.author.row.late > 0 else 0.0
@@ -747,15 +758,27 @@ class Guard:
             candidates=dict(zip(settings.candidates, others, strict=True)),
         )
         allowed = EXCESS_SHARE * settings.promise * decision.requests
-        is_excess = settings.extra_share is None and decision.late - decision.slow - author.late > allowed
-        if unknown is None and is_excess and state.floor < minimum:
-            state.restored_until = date + settings.restore
+        is_excess = decision.late - decision.slow - author.late > allowed
+        if (
+            unknown is None
+            and settings.extra_share is None
+            and state.floor < minimum
+            and (is_excess or self._is_burst())
+        ):
+            state.restored_until = date + (settings.restore if is_excess else BURST_SECONDS)
             return decision._replace(reason="late", until=state.restored_until)
         reason = unknown or self._find_objection(date, decision, seconds)
         if reason is not None:
             until = state.restored_until if reason == "restored" else None
             return decision._replace(reason=reason, until=until)
         return self._lower(date, decision) if settings.extra_share is None else self._raise(date, decision)
+
+    def _is_burst(self) -> bool:
+        """Return whether the present slot has so many late requests that it may violate the SLO by itself."""
+        state = self.state
+        assert state is not None
+        expected = state.slot_requests / max(state.slot_seconds, 1.0) * SLOT_SECONDS
+        return state.slot_late > max(BURST_SHARE * self.settings.promise * expected, 1.0)
 
     def _find_objection(self, date: float, decision: GuardDecision, seconds: float) -> Reason | None:
         """Return why the floor must be the author's minimum, None if the evidence suffices."""
