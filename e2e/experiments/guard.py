@@ -10,7 +10,6 @@ same acts and sums.
 import argparse
 import asyncio
 import json
-import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -43,10 +42,12 @@ SLOTS: Final = 4
 LIMIT: Final = 5.0
 START_DELAY: Final = 20
 DAYS: Final = 3
+"""Days of a record that has bursts: the learned floor needs two. Without, it is one day."""
 STEP: Final = 60
 """Seconds of an observation of the record."""
-SLOT: Final = 600
 LEAST_SECONDS: Final = 1800
+LEAD_SECONDS: Final = 900
+"""Seconds from the end of the record until the burst: a guard waits 10 minutes after the gap."""
 BURST_SECONDS: Final = 300
 
 
@@ -112,7 +113,7 @@ def make_spec(service: Service) -> dict[str, Any]:
 def write_record(guard: Guard, service: Service, end: float, burst: float) -> str:
     """Give a guard the requests of the days until ``end``, and return its state."""
     rng = np.random.default_rng(7)
-    count = DAYS * 86_400 // STEP
+    count = (DAYS if service.known else 1) * 86_400 // STEP
     for step in range(count + 1):
         date = end - (count - step) * STEP
         is_burst = service.known and (date - burst) % 86_400 < BURST_SECONDS
@@ -221,7 +222,7 @@ def run(stage: Stage, seconds: float) -> bool:
         stage.ready(service.name)
     maker = guards.Guards(None, connection.clock(), stage.namespace, profile.spec)  # type: ignore[arg-type] # reads nothing
     end = time.time()
-    burst = math.ceil((end + 1000) / SLOT) * SLOT
+    burst = end + LEAD_SECONDS
     makers, states = {}, {}
     for service in SERVICES:
         (revision,) = (
@@ -251,7 +252,7 @@ def run(stage: Stage, seconds: float) -> bool:
     try:
         stage.until("both guards observe", lambda: len(read_rows(seen, makers)) == len(SERVICES))
         start = time.time()
-        length = max(seconds, burst - start + 2 * SLOT)
+        length = max(seconds, burst - start + 2 * BURST_SECONDS)
         times = {service.name: draw_times(service, length, burst - start) for service in SERVICES}
         print(f"{length:.0f} s, burst after {burst - start:.0f} s", file=sys.stderr, flush=True)
         hosts = {service.name: stage.host(service.name) for service in SERVICES}

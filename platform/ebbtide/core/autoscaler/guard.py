@@ -146,11 +146,9 @@ def make_guard_settings(floor: FloorSettings) -> GuardSettings | None:
         steps_per_day=terms.steps_per_day,
         never=terms.never,
         schedule=floor.schedule,
-        **(
-            {}
-            if terms.mode != "raise"
-            else {"candidates": ("learned",), "extra_share": terms.extra_share, "maximum": floor.maximum}
-        ),
+        candidates=("learned",) if terms.mode == "raise" else get_args(Candidate),
+        extra_share=terms.extra_share if terms.mode == "raise" else None,
+        maximum=floor.maximum,
     )
 
 
@@ -681,9 +679,8 @@ class Guard:
         peak = float(state.author.row.peak)
         if self.settings.extra_share is not None:
             # The peak includes the requests that only wait because replicas were missing.
-            peak = (
-                min(peak, seen.arrivals / seen.seconds * (state.service or 0.0)) if state.author.row.late > 0 else 0.0
-            )
+            flow = seen.arrivals / seen.seconds * (state.service or 0.0)
+            peak = min(peak, flow) if state.author.row.late > 0 else 0.0
         state.slot_peak = max(state.slot_peak, math.ceil(peak / self.autoscaler.slots))
         state.author.row.peak = 0.0
 
@@ -759,12 +756,8 @@ class Guard:
         )
         allowed = EXCESS_SHARE * settings.promise * decision.requests
         is_excess = decision.late - decision.slow - author.late > allowed
-        if (
-            unknown is None
-            and settings.extra_share is None
-            and state.floor < minimum
-            and (is_excess or self._is_burst())
-        ):
+        lowers = unknown is None and settings.extra_share is None and state.floor < minimum
+        if lowers and (is_excess or self._is_burst()):
             state.restored_until = date + (settings.restore if is_excess else BURST_SECONDS)
             return decision._replace(reason="late", until=state.restored_until)
         reason = unknown or self._find_objection(date, decision, seconds)
