@@ -46,7 +46,7 @@ DAYS: Final = 3
 STEP: Final = 60
 """Seconds of an observation of the record."""
 LEAST_SECONDS: Final = 1800
-LEAD_SECONDS: Final = 900
+LEAD_SECONDS: Final = 800
 """Seconds from the end of the record until the burst: a guard waits 10 minutes after the gap."""
 BURST_SECONDS: Final = 300
 

@@ -8,6 +8,7 @@ A state is a ConfigMap in the controller's own namespace, which no member of a p
 no effect: a new leader takes the object over before it decides. ``STOP`` is the stop for all; a stop that cannot be read counts as set.
 
 Upstream: knative.dev/serving v0.51.0 pkg/queue/sharedmain/handlers.go (what the histograms include, and the drain of 30 s),
+v0.48.1 and v0.51.0 pkg/queue/request_metric.go (kn.serving.invocation.duration),
 prometheus.io/docs/prometheus/latest/querying/functions (timestamp).
 """
 
@@ -56,9 +57,9 @@ WAIT_SECONDS: Final = 45.0
 LAST_REQUEST_SECONDS: Final = 10.0
 #: Number of intervals, 10 minutes, whose requests give the mean time in the server.
 SERVED_INTERVALS: Final = 40
-#: queue-proxy's histograms of a request, with and without its time in queue-proxy's queue.
+#: queue-proxy's histograms of a request since Knative 1.21, with and without its time in queue-proxy's queue.
 TOTAL: Final = HISTOGRAMS[0][1]
-SERVED: Final = HISTOGRAMS[1][1]
+SERVED: Final = TOTAL._replace(series="kn_serving_invocation_duration_seconds")
 
 
 class Counters(NamedTuple):
