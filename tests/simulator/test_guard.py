@@ -371,11 +371,11 @@ def test_a_burst_returns_the_minimum_for_hours() -> None:
         date += 15
         late = 8 if step == 60 else 0
         decisions[step] = guard.observe(Observation(date, 15.0, 15, late, 0, SERVICE, START_UP))
-    assert decisions[59].floor == 1
+    assert decisions[59].reason == "lowered"
     assert (decisions[60].floor, decisions[60].reason) == (4, "late")
     assert decisions[60].late < 0.1 * settings.promise * decisions[60].requests
     assert decisions[60 + 3 * 240 - 1].reason == "restored"
-    assert decisions[60 + 3 * 240].floor == 1
+    assert decisions[60 + 3 * 240].reason == "lowered"
 
 
 def test_step_of_the_clock_returns_the_minimum() -> None:
