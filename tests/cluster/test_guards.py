@@ -74,7 +74,10 @@ def test_the_query_has_the_counters_of_each_pod_of_the_revision_and_the_age_of_i
     series = {}
     for own in (labels, *others):
         series[f"up{{{own}}}"] = "1+0x40"
-        for histogram, late in (("http_server_request_duration_seconds", 8), ("kn_serving_invocation_duration_seconds", 3)):
+        for histogram, late in (
+            ("http_server_request_duration_seconds", 8),
+            ("kn_serving_invocation_duration_seconds", 3),
+        ):
             for code in ("200", "500"):
                 extra = f'{own},http_response_status_code="{code}"'
                 series[f"{histogram}_count{{{extra}}}"] = "0+10x40"
