@@ -273,7 +273,7 @@ def run(stage: Stage, seconds: float) -> bool:
         for service in SERVICES
     ]
     for name, lines in events.items():
-        print(f"{name}: " + "\n  ".join(line for line in lines if "guard" in line))
+        print(f"{name}: " + "\n  ".join(line for line in lines if line.startswith("Scaled")))
     return all(results)
 
 
