@@ -1114,7 +1114,7 @@ def test_the_stop_of_all_guards_is_written_and_read(run: Any, applied: Simulated
     assert run("guard", "status").out == "Guards: on\nNo workload has autoscaling.guard.\n"
     ran = run("guard", "off", "-n", "team-shop")
     assert "All guards are stopped" in ran.out
-    assert "No controller runs in namespace team-shop: lowered floors stay until one does" in ran.err
+    assert "No controller runs in namespace team-shop: changed floors stay until one does" in ran.err
     Lease(applied, "team-shop", "one", connection.clock()).renew()
     assert run("guard", "off", "-n", "team-shop").err == ""
     assert applied.get(CONFIG_MAP, "ebbtide-guard", "team-shop")["data"] == {"guard": "off"}
@@ -1139,7 +1139,7 @@ def test_the_status_of_the_guards_has_the_last_decision_of_each_workload(run: An
     (row,) = json.loads(run("guard", "status", "-o", "json").out)["workloads"]
     words = (
         "lowered; in 24 h, 1 of 100 requests were late; by replay 1 in 8.0 replica-hours with a minimum of 4, and 2 in 2.0 with "
-        "a lower one (least)"
+        "that of the guard (least)"
     )
     assert row == {"name": "chat", "namespace": "team-shop", "minimum": "4", "floor": "1", "guard": words}
     assert f"  guard      mode lower, floor 1 of 4: {words}\n" in run("describe", "chat", *PLACE).out

@@ -74,7 +74,10 @@ def test_the_query_has_the_counters_of_each_pod_of_the_revision_and_the_age_of_i
     series = {}
     for own in (labels, *others):
         series[f"up{{{own}}}"] = "1+0x40"
-        for histogram, late in (("http_server_request_duration_seconds", 8), ("kn_queueproxy_app_duration_seconds", 3)):
+        for histogram, late in (
+            ("http_server_request_duration_seconds", 8),
+            ("kn_serving_invocation_duration_seconds", 3),
+        ):
             for code in ("200", "500"):
                 extra = f'{own},http_response_status_code="{code}"'
                 series[f"{histogram}_count{{{extra}}}"] = "0+10x40"
@@ -267,7 +270,7 @@ def test_an_act_is_an_event_with_the_sums_and_why_shows_them(
     candidate = server.make_candidate()
     assert run(server, candidate, 30) == 1
     (message,) = [item["message"] for item in events if "from 4 to 1" in item.get("message", "")]
-    assert "lowered by the guard" in message
+    assert "set by the guard" in message
     assert "replica-hours with a minimum of 4" in message
     words = "\n".join(explain_replicas(read_live(candidate)).lines())
     assert "floor 1 by Ebbtide's controller" in words

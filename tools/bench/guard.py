@@ -2,13 +2,15 @@
 
     python tools/bench/guard.py --generate 12 --start-up 45 180 --promise 0.01 0.05
     python tools/bench/guard.py --counts FILE.csv --start-up 180 --promise 0.05
+    python tools/bench/guard.py --generate 12 --mode raise --share 0.5
 
 ``--counts`` reads a CSV file with the columns service, seconds, requests: the requests of a service in the interval that
 starts at that second, of equal length for all rows (a minute or ten). They are drawn within it, with gamma-distributed bursts.
 ``--generate`` makes services in the same form, with the parameters of ``generate``.
 
 For each service, the author's minimum is the smallest that meets the SLO in the first days (``--learn``) with half of
-the allowed late requests to spare, as a user chooses it who tests. Only services with more than one replica have a guard. The
+the allowed late requests to spare, as a user chooses it who tests; ``--share`` multiplies it, for a user whose minimum is too low.
+Only services with more than one replica have a guard. The
 world has ticks of 2 s, the guard sees sums of 30 s. The same draws reach both settings.
 """
 
@@ -20,6 +22,7 @@ import math
 import time
 from collections import Counter, defaultdict
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,6 +48,7 @@ EPOCH = 1_767_571_200.0
 PER_OBSERVATION, WORKDAYS = 15, 5
 #: Seconds that a request may wait in addition to its service time.
 PATIENCE_SECONDS = 2.0
+MAXIMUM = 200
 MINIMUMS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48)
 
 
@@ -142,7 +146,7 @@ def choose_minimum(ticks: list[int], promise: float, server: Server, slots: int)
 
 def make_scaling(minimum: int, slots: int) -> Scaling:
     """Return Knative's default autoscaler with a limit of concurrent requests."""
-    revision = RevisionSettings(container_concurrency=slots, min_scale=minimum, max_scale=200)
+    revision = RevisionSettings(container_concurrency=slots, min_scale=minimum, max_scale=MAXIMUM)
     return Scaling(revision=revision, config=AutoscalerConfig(), slots=slots)
 
 
@@ -156,6 +160,7 @@ def measure(job: tuple[str, np.ndarray, int, float, float, argparse.Namespace]) 
     minimum = choose_minimum(ticks[:split], promise, server, options.slots)
     if minimum is None or minimum == 1:
         return None
+    minimum = max(int(minimum * options.share), 1)
     scaling = make_scaling(minimum, options.slots)
     terms = GuardSettings(
         minimum=minimum,
@@ -164,6 +169,8 @@ def measure(job: tuple[str, np.ndarray, int, float, float, argparse.Namespace]) 
         steps_per_day=options.steps,
         candidates=tuple(options.candidates),
     )
+    if options.mode == "raise":
+        terms = replace(terms, candidates=("learned",), extra_share=options.extra / 100, maximum=MAXIMUM)
     auto = make_replayer(scaling, fast=True)
     guard = Guard(terms, scaling, auto)
     reasons: Counter[str] = Counter()
@@ -203,10 +210,14 @@ def summarize(rows: list[Row], promise: float) -> str:
     ]
     cost = math.exp(sum(math.log(row.cost) for row in rows) / len(rows))
     added = [row.guard_late - row.fixed_late for row in rows]
+    late, before = (
+        sum(share * row.requests for share, row in pairs)
+        for pairs in ([(r.guard_late, r) for r in rows], [(r.fixed_late, r) for r in rows])
+    )
     return (
         f"{len(rows)} services: cost {cost:.3f} (geometric mean), largest {max(row.cost for row in rows):.3f}; "
         f"promise kept by {kept[0]} without and {kept[1]} with the guard; "
-        f"late {100 * sum(added) / len(added):+.2f} points on average, {100 * max(added):+.2f} at most"
+        f"late {100 * sum(added) / len(added):+.2f} points on average, {100 * max(added):+.2f} at most; late requests {before:,.0f} without and {late:,.0f} with the guard"
     )
 
 
@@ -222,6 +233,11 @@ def main() -> None:
     parser.add_argument("--promise", type=float, nargs="+", default=[0.01, 0.05], help="share of late requests")
     parser.add_argument("--slots", type=int, default=8, help="requests that a replica serves at a time")
     parser.add_argument("--service", type=float, default=6.0, help="seconds of a request")
+    parser.add_argument("--mode", choices=("lower", "raise"), default="lower")
+    parser.add_argument(
+        "--share", type=float, default=1.0, help="the author's minimum as a share of the sufficient one"
+    )
+    parser.add_argument("--extra", type=float, default=2.0, help="percent of replica-seconds that mode raise may add")
     parser.add_argument("--steps", type=int, default=4, help="steps per day of the guard")
     parser.add_argument("--candidates", nargs="+", default=["learned", "half", "least"])
     parser.add_argument("--seed", type=int, default=1)

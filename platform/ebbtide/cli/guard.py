@@ -34,7 +34,7 @@ STALE_SECONDS: Final = 60.0
 HEADER: Final = ("NAME", "NAMESPACE", "MINIMUM", "FLOOR", "GUARD")
 WORDS: Final = {
     "off": "All guards are stopped: at its next step, within 15 s, the controller restores the minReplicas of every workload",
-    "on": "Guards may lower the minimum of their workloads again, after 10 minutes without a gap in what they observe",
+    "on": "Guards may change the minimum of their workloads again, after 10 minutes without a gap in what they observe",
 }
 
 
@@ -57,7 +57,7 @@ def run(cluster: connection.Cluster, options: Options) -> int:
             terminal.write_data(data, options.output)
         if options.action == "off" and not _runs_controller(cluster, options.namespace):
             terminal.write_stderr(
-                f"No controller runs in namespace {options.namespace}: lowered floors stay until one does. To raise one now, "
+                f"No controller runs in namespace {options.namespace}: changed floors stay until one does. To raise one now, "
                 "run ebbtide scale NAME --min N"
             )
         return 0

@@ -134,7 +134,7 @@ def make_watch(setting: Setting, inputs: SimulationInputs, *, fast: bool) -> Gua
     assert setting.floor is not None
     assert setting.floor.guard is not None
     guard = Guard(terms, scaling, make_replayer(scaling, fast=fast))
-    return GuardWatch(guard, inputs, acts=setting.floor.guard.acts)
+    return GuardWatch(guard, inputs, acts=setting.floor.guard.mode != "shadow")
 
 
 def _read(requests: Any, rows: NDArray[np.int64], name: str) -> NDArray[np.int64]:
@@ -160,7 +160,12 @@ def describe_guard(setting: Setting, result: SimulationResult, without: Simulati
     shares: dict[Reason, float] = defaultdict(float)
     for step, until in zip(result.guard, [*times[1:], end], strict=True):
         shares[step.decision.reason] += until - step.at
-    falls = sum(after.decision.floor < before.decision.floor for before, after in pairwise(result.guard))
+    act: Reason = "lowered" if terms.extra_share is None else "raised"
+    acts = sum(
+        after.decision.reason == act
+        and (before.decision.reason != act or (after.decision.floor < before.decision.floor) == (act == "lowered"))
+        for before, after in pairwise(result.guard)
+    )
     causes = ", ".join(
         f"{REASONS[reason]} {seconds / end:.0%}"
         for reason, seconds in sorted(shares.items(), key=lambda item: -item[1])
@@ -168,7 +173,7 @@ def describe_guard(setting: Setting, result: SimulationResult, without: Simulati
     late, late_without = (_count_late(row, terms.limit) for row in (result, without))
     hours, hours_without = result.replica_seconds / HOUR, without.replica_seconds / HOUR
     return [
-        f"the guard lowered the minimum of {terms.minimum} {count_noun(falls, 'time')}; share of time: {causes}",
+        f"the guard {act} the minimum of {terms.minimum} {count_noun(acts, 'time')}; share of time: {causes}",
         (
             f"with the guard {hours:,.1f} replica-hours and {late:,} of {len(result.latency):,} requests above "
             f"{terms.limit:g} s, without it {hours_without:,.1f} and {late_without:,}; the SLO allows "

@@ -8,6 +8,7 @@ A state is a ConfigMap in the controller's own namespace, which no member of a p
 no effect: a new leader takes the object over before it decides. ``STOP`` is the stop for all; a stop that cannot be read counts as set.
 
 Upstream: knative.dev/serving v0.51.0 pkg/queue/sharedmain/handlers.go (what the histograms include, and the drain of 30 s),
+v0.48.1 and v0.51.0 pkg/queue/request_metric.go (kn.serving.invocation.duration),
 prometheus.io/docs/prometheus/latest/querying/functions (timestamp).
 """
 
@@ -56,9 +57,9 @@ WAIT_SECONDS: Final = 45.0
 LAST_REQUEST_SECONDS: Final = 10.0
 #: Number of intervals, 10 minutes, whose requests give the mean time in the server.
 SERVED_INTERVALS: Final = 40
-#: queue-proxy's histograms of a request, with and without its time in queue-proxy's queue.
+#: queue-proxy's histograms of a request since Knative 1.21, with and without its time in queue-proxy's queue.
 TOTAL: Final = HISTOGRAMS[0][1]
-SERVED: Final = HISTOGRAMS[1][1]
+SERVED: Final = TOTAL._replace(series="kn_serving_invocation_duration_seconds")
 
 
 class Counters(NamedTuple):
@@ -231,7 +232,7 @@ class Guards:
         except ClusterError as error:
             LOG.warning("guard of %s/%s: %s", *place, error)
         except Exception:
-            # A failure of a guard must not keep a floor below the author's minimum.
+            # A failure of a guard must return the author's minimum.
             LOG.exception("guard of %s/%s", *place)
             self._watched.pop(place, None)
         return None
@@ -241,7 +242,7 @@ class Guards:
         return [(place, row.decision) for place, row in sorted(self._watched.items()) if row.decision is not None]
 
     def _is_stopped(self) -> bool:
-        """Return whether no floor may be below the author's minimum: guards are stopped, or it is not known that they are not."""
+        """Return whether each floor must be the author's minimum: guards are stopped, or it is not known that they are not."""
         if self._stopped is None:
             try:
                 self._stopped = get_at(self._cluster.get(CONFIG_MAP, STOP, self._namespace), "data", SWITCH) != "on"
@@ -280,7 +281,7 @@ class Guards:
         else:
             basis, state = watched.basis, "" if watched.guard.state is None else format_state(watched.guard)
         # Of other settings, nothing is known.
-        stays = settings.guard is not None and not settings.guard.acts
+        stays = settings.guard is not None and settings.guard.mode == "shadow"
         restore_state(guard, state)
         watched = self._watched[place] = Watched(guard, stays, key, basis, now)
         return watched
@@ -396,7 +397,7 @@ class Guards:
         steps = [] if state is None else [*state.steps]
         watched.decision = watched.guard.observe(seen)
         if (watched.stays or self._is_stopped()) and watched.guard.state is not None:
-            # The replays go on, but nothing is lowered.
+            # The replays go on, but the minimum stays.
             watched.guard.state.floor, watched.guard.state.steps = watched.decision.minimum, steps
 
     def _count_seconds_of_ending(self, pod: Object) -> float:
@@ -420,7 +421,7 @@ class Guards:
         if decision is None:
             return None
         stays = watched.stays or self._is_stopped()
-        minimum = decision.minimum if stays else min(decision.floor, decision.minimum)
+        minimum = decision.minimum if stays else decision.floor
         acts = minimum != watched.saved_floor
         due = acts or self._clock.ticks() - watched.saved_at >= SAVE_SECONDS
         if due and self._may_write():
@@ -430,7 +431,7 @@ class Guards:
             except (StaleError, MissingError):
                 raise
             except ClusterError as error:
-                # A floor is lowered only if a restart cannot forget it; to raise it, nothing is needed.
+                # The minimum changes only if a restart cannot forget it; to return it, nothing is needed.
                 LOG.warning("state of %s/%s: %s", *place, error)
                 minimum = decision.minimum if acts else minimum
         reason = "observes" if watched.stays else "stopped" if stays else decision.reason

@@ -226,7 +226,7 @@ class Controller:
         replicas = _read_replicas(find_by_name(live.scalers, name), revision, self._written.get(place, ""))
         # A floor that was read late, after a change of the leader, must not be held below the present one.
         floor = max(self._decided.get(place, 0), read_count(revision, keys.MIN_SCALE) or 0)
-        kept.floor.minimum = settings.minimum if lowering is None else min(lowering.minimum, settings.minimum)
+        kept.floor.minimum = settings.minimum if lowering is None else lowering.minimum
         decision = kept.floor.decide(
             now,
             floor,

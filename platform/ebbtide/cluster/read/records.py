@@ -38,7 +38,7 @@ FLOOR_WORDS: Final = {
     "wait": "the pods have no values yet",
     "held": "held, because the evidence for fewer replicas is incomplete",
     "fallback": "a metric has had no value for long: fallbackReplicas",
-    "guard": "lowered by the guard, because the load is low",
+    "guard": "set by the guard instead of minReplicas",
     "rollout": "that of the revision that it replaces",
     "manual": "set by ebbtide scale",
     "gang": "not raised, because KAI evicts the replicas that serve if the others of their gang do not fit; turn KAI's "
@@ -227,7 +227,7 @@ class GuardRecord(NamedTuple):
         return (
             f"guard: {words}; in 24 h, {self.late:,} of {self.requests:,} requests were late; by "
             f"replay {late:,.0f} in {seconds / SECONDS_PER_HOUR:,.1f} replica-hours with a minimum of {self.minimum}, and "
-            f"{late_lowered:,.0f} in {seconds_lowered / SECONDS_PER_HOUR:,.1f} with a lower one ({self.candidate})"
+            f"{late_lowered:,.0f} in {seconds_lowered / SECONDS_PER_HOUR:,.1f} with that of the guard ({self.candidate})"
         )
 
 

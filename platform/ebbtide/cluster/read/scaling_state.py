@@ -146,13 +146,12 @@ def list_guards(live: LiveWorkload) -> Iterator[GuardState]:
     settings = read_floor_settings(live.top)
     if settings is None or settings.guard is None:
         return
-    mode = "lower" if settings.guard.acts else "shadow"
     for name in serving_revisions(live):
         revision = inventory.find_by_name(live.revisions, name)
         decision = read_decision(revision)
         guard = None if decision is None else decision.guard
         words = "the controller has not decided yet" if guard is None else guard.describe().removeprefix("guard: ")
-        yield GuardState(mode, settings.minimum, shapes.read_count(revision, keys.MIN_SCALE), words)
+        yield GuardState(settings.guard.mode, settings.minimum, shapes.read_count(revision, keys.MIN_SCALE), words)
 
 
 def find_scaling_metric(live: LiveWorkload) -> ScalingMetric | None:

@@ -34,8 +34,13 @@ GAP_SECONDS: Final = 4 * PERIOD_SECONDS
 #: reduction, values may be of the pods before it.
 VALUE_AGE_SECONDS: Final = 90.0
 MILLI: Final = 1000
-#: Largest number of steps per day of a guard: one every 15 minutes.
+#: What a guard does: observe, lower the minimum, or raise it.
+GuardMode = Literal["shadow", "lower", "raise"]
+#: Number of steps per day of a guard, and its largest: one every 15 minutes.
+STEPS_PER_DAY: Final = 4
 MAX_STEPS_PER_DAY: Final = 96
+#: What a raised minimum may add, in percent.
+EXTRA_PERCENTAGE: Final = 2.0
 
 #: The scope of a metric's value: each pod (one value per pod), all pods (their average), the workload (a total), or the use of
 #: a resource by each pod, in percent of its request.
@@ -75,17 +80,18 @@ class FloorMetric:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuardTerms:
-    """The terms of a guard that lowers the minimum: ``promise`` is the share of requests that may be late.
+    """The terms of a guard that changes the minimum: ``promise`` is the share of requests that may be late.
 
     ``limit`` is the seconds after which a request is late, and ``never`` has the windows with the least minimum that is allowed.
-    A guard that does not act only observes.
+    To raise the minimum, the guard may add ``extra_share`` of its replica-seconds.
     """
 
     promise: float
     limit: float
     steps_per_day: int
     never: tuple[Window, ...] = ()
-    acts: bool = True
+    mode: GuardMode = "lower"
+    extra_share: float = EXTRA_PERCENTAGE / 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +147,7 @@ class Floor:
     def __init__(self, settings: FloorSettings) -> None:
         """Start without a past. Changed settings need a new instance."""
         self._settings = settings
-        #: The minimum in force: the author's, or below it what a guard allows.
+        #: The minimum in force: the author's, or what a guard allows instead.
         self.minimum = settings.minimum
         self._metrics = tuple(metric.make_hpa_metric() for metric in settings.metrics)
         self._hpa = hpa.HorizontalAutoscaler(
@@ -212,7 +218,7 @@ class Floor:
             # Assumptions about pods must not add any.
             wanted = max(count, kept)
         if wanted < low:
-            wanted, cause = low, self._find_low_cause(low)
+            wanted, cause = low, self._find_low_cause(low, scheduled)
         if wanted > settings.maximum:
             wanted, cause = settings.maximum, "maximum"
         if self._is_fallback_due(now):
@@ -238,11 +244,11 @@ class Floor:
         )
         return FloorDecision(wanted, cause, proposed)
 
-    def _find_low_cause(self, low: int) -> Cause:
+    def _find_low_cause(self, low: int, scheduled: int) -> Cause:
         """Return the cause of a floor at the lowest number that is allowed."""
-        if low > self.minimum:
+        if low > self.minimum or low == scheduled > self._settings.minimum:
             return "schedule"
-        return "guard" if low < self._settings.minimum else "minimum"
+        return "minimum" if low == self._settings.minimum else "guard"
 
     def _propose(
         self, now: float, count: int, pods: Mapping[str, hpa.HpaPod], measured: Sequence[hpa.Measured]
@@ -404,11 +410,12 @@ def format_settings(settings: FloorSettings) -> str:
         value["schedule"] = _format_windows(settings.schedule)
     if (guard := settings.guard) is not None:
         value["guard"] = {
-            "mode": "lower" if guard.acts else "shadow",
+            "mode": guard.mode,
             "promise": guard.promise,
             "limitSeconds": _shorten(guard.limit),
             "stepsPerDay": guard.steps_per_day,
             **({"never": _format_windows(guard.never)} if guard.never else {}),
+            **({"extraShare": guard.extra_share} if guard.mode == "raise" else {}),
         }
     if settings.behavior is not None:
         value["behavior"] = {
@@ -495,12 +502,12 @@ _SETTINGS: Final = Record(
             "schedule": _WINDOWS,
             "guard": shapes.fields(
                 {
-                    "mode": shapes.choice("shadow", "lower"),
+                    "mode": shapes.choice(*get_args(GuardMode)),
                     "promise": shapes.number(0, 1),
                     "limitSeconds": shapes.number(0, shapes.MAX_SECONDS),
                     "stepsPerDay": shapes.whole(1, MAX_STEPS_PER_DAY),
                 },
-                {"never": _WINDOWS},
+                {"never": _WINDOWS, "extraShare": shapes.number(0, 1)},
             ),
             "calmSeconds": shapes.number(0, shapes.MAX_SECONDS),
             "fallbackSeconds": shapes.number(0, shapes.MAX_SECONDS),
@@ -551,13 +558,13 @@ def parse_settings(text: str) -> FloorSettings:
 
 
 def _parse_guard(row: Mapping[str, Any]) -> GuardTerms:
-    never = tuple(_parse_window(item) for item in row.get("never", ()))
     return GuardTerms(
         promise=row["promise"],
         limit=row["limitSeconds"],
         steps_per_day=row["stepsPerDay"],
-        never=never,
-        acts=row["mode"] == "lower",
+        never=tuple(_parse_window(item) for item in row.get("never", ())),
+        mode=row["mode"],
+        extra_share=row.get("extraShare", 0.0),
     )
 
 

@@ -1,9 +1,9 @@
-"""The guard: lowers the author's minimum replicas at quiet times, on the evidence of a shadow.
+"""The guard: lowers the author's minimum replicas at quiet times, or raises it ahead of the load, on the evidence of a shadow.
 
-A ``Shadow`` replays the observed arrivals through the author's minimum and through lower floors side by side, each with
+A ``Shadow`` replays the observed arrivals through the author's minimum and through other floors side by side, each with
 Knative's own arithmetic (``kpa``, ``reconciler``, ``windows``). This is exact as far as arrivals are known, because they do
-not depend on the replicas. ``Guard`` compares them and decides. It never raises the minimum above the author's, and
-anything unknown returns the author's.
+not depend on the replicas. ``Guard`` compares them and decides. It lowers the minimum or raises it, never both, and anything
+unknown returns the author's.
 
 A replay has ticks of 2 s. A replica serves a fixed number of requests side by side, each for the mean service time; a request
 is late if no replica takes it within what the limit leaves. Counts of an interval are spread evenly over its ticks.
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, MutableSequence
+from collections.abc import Callable, MutableSequence
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from hashlib import sha256
 from types import UnionType
@@ -57,6 +57,9 @@ CALM_SECONDS: Final = 60.0
 #: Share of the allowed late requests that the author's setting may use, and that a lower floor may add to it.
 SPARE_SHARE: Final = 0.5
 EXCESS_SHARE: Final = 0.1
+#: The share of the late requests allowed in a slot above which the author's minimum returns, and for how long.
+BURST_SHARE: Final = 0.2
+BURST_SECONDS: Final = 3 * 3600.0
 #: A lower floor is used only if its replay needs at most this share of the author's replica-seconds.
 SAVING_SHARE: Final = 0.95
 #: Seconds for which a removed pod still counts: it ends the requests that it has.
@@ -78,12 +81,12 @@ SLIGHT: Final = 1e-9
 #: Replicas that the guard always keeps: only the author lets a service scale to zero.
 LEAST: Final = 1
 
-#: A lower floor: the demand of the same time on days before, half of the author's minimum, or one replica.
+#: Another floor: the demand of the same time on days before, half of the author's minimum, or one replica.
 Candidate = Literal["learned", "half", "least"]
-#: The cause of a decision. Only ``lowered`` has a floor below the author's minimum.
+#: The cause of a decision. Only ``lowered`` has a floor below the author's minimum, and only ``raised`` one above it.
 Reason = Literal[
     "lowered", "minimum", "unknown", "gap", "clock", "record", "few", "promise", "shadow", "late", "restored",
-    "candidate", "busy", "never", "budget",
+    "candidate", "busy", "never", "budget", "raised", "known",
 ]  # fmt: skip
 #: Text of each reason.
 REASONS: Final[dict[Reason, str]] = {
@@ -97,11 +100,13 @@ REASONS: Final[dict[Reason, str]] = {
     "promise": "the SLO has no half of its late requests to spare",
     "shadow": "more requests were late than the replay explains",
     "late": "requests were late that the minimum would have served",
-    "restored": "the minimum is back for a day",
+    "restored": "the minimum is back for a while",
     "candidate": "no lower minimum saves enough and keeps the SLO",
     "busy": "the load needs the minimum",
     "never": "a period of never",
-    "budget": "the steps of the day are used",
+    "budget": "the budget of the day is used",
+    "raised": "raised",
+    "known": "at this time, the minimum sufficed on the days before",
 }
 
 
@@ -111,6 +116,9 @@ class GuardSettings:
 
     ``minimum`` is the author's, which ``schedule`` raises in its windows. In a window of ``never`` the floor stays at or above
     that window's minimum. The guard lowers at most ``steps_per_day`` times in 24 h. ``time_zone`` is that of the learned day.
+
+    With ``extra_share``, the guard raises instead, up to ``maximum`` and to the minimum of a window of ``never``: by this share
+    of the author's replica-seconds of 24 h.
     """
 
     minimum: int
@@ -122,6 +130,8 @@ class GuardSettings:
     time_zone: str = "UTC"
     candidates: tuple[Candidate, ...] = ("learned", "half", "least")
     restore: float = float(DAY)
+    extra_share: float | None = None
+    maximum: int = 0
 
 
 def make_guard_settings(floor: FloorSettings) -> GuardSettings | None:
@@ -136,6 +146,9 @@ def make_guard_settings(floor: FloorSettings) -> GuardSettings | None:
         steps_per_day=terms.steps_per_day,
         never=terms.never,
         schedule=floor.schedule,
+        candidates=("learned",) if terms.mode == "raise" else get_args(Candidate),
+        extra_share=terms.extra_share if terms.mode == "raise" else None,
+        maximum=floor.maximum,
     )
 
 
@@ -511,6 +524,9 @@ class GuardState:
     slot: int = -1
     slot_seconds: float = 0.0
     slot_peak: int = 0
+    #: Its requests, and the late ones that the author's minimum would have served.
+    slot_requests: int = 0
+    slot_late: float = 0.0
 
 
 class Guard:
@@ -538,7 +554,7 @@ class Guard:
             self._restart(seen, minimum)
         decision = self._decide(seen.date, minimum, unknown)
         assert self.state is not None
-        if decision.floor < self.state.floor:
+        if decision.reason == "lowered" and decision.floor < self.state.floor:
             self.state.steps.append(seen.date)
         self.state.floor = decision.floor
         return decision
@@ -606,8 +622,8 @@ class Guard:
         state.rest = length - ticks * TICK_INTERVAL
         state.held = 0 if ticks else arrivals
         state.date = seen.date
+        self._learn(seen)
         self._add_evidence(seen)
-        self._learn(seen.date, seen.seconds)
 
     def _add_evidence(self, seen: Observation) -> None:
         """Add the counts of an interval to its hour, and drop those of more than a day ago."""
@@ -639,11 +655,11 @@ class Guard:
         state.hours = [old for old in state.hours if hour - old.hour < EVIDENCE_HOURS]
         state.hours.append(row)
 
-    def _learn(self, date: float, seconds: float) -> None:
-        """Record the largest demand of each slot of the day."""
+    def _learn(self, seen: Observation) -> None:
+        """Record the largest demand of each slot of the day; to raise, only that of intervals in which the minimum was late."""
         state = self.state
         assert state is not None
-        day, slot = self._find_slot(date)
+        day, slot = self._find_slot(seen.date)
         if (day, slot) != (state.day, state.slot):
             if state.slot >= 0 and state.slot_seconds >= SLOT_SHARE * SLOT_SECONDS:
                 row = state.days[0]
@@ -653,8 +669,19 @@ class Guard:
                 missed = min(max(day - state.day, 1), LEARNED_DAYS + 1) if state.days else 1
                 state.days = [[-1] * SLOTS for _ in range(missed)] + state.days[: LEARNED_DAYS + 1 - missed]
             state.day, state.slot, state.slot_seconds, state.slot_peak = day, slot, 0.0, 0
-        state.slot_seconds += seconds
-        state.slot_peak = max(state.slot_peak, math.ceil(state.author.row.peak / self.autoscaler.slots))
+            state.slot_requests, state.slot_late = 0, 0.0
+        assert seen.arrivals is not None
+        assert seen.late is not None
+        assert seen.slow is not None
+        state.slot_seconds += seen.seconds
+        state.slot_requests += seen.arrivals
+        state.slot_late += seen.late - seen.slow - float(state.author.row.late)
+        peak = float(state.author.row.peak)
+        if self.settings.extra_share is not None:
+            # The peak includes the requests that only wait because replicas were missing.
+            flow = seen.arrivals / seen.seconds * (state.service or 0.0)
+            peak = min(peak, flow) if state.author.row.late > 0 else 0.0
+        state.slot_peak = max(state.slot_peak, math.ceil(peak / self.autoscaler.slots))
         state.author.row.peak = 0.0
 
     def _find_slot(self, date: float) -> tuple[int, int]:
@@ -668,6 +695,10 @@ class Guard:
         It rises as early as a replica needs to start, and falls only to what suffices until the next step of the budget.
         """
         settings = self.settings
+        never = scheduled_minimum(settings.never, date)
+        if settings.extra_share is not None:
+            soon = 0 if self._is_spent(date) else self._find_learned(date, start_up + SLOT_SECONDS)
+            return None if soon is None else max(min(soon, settings.maximum, never or settings.maximum), minimum)
         if candidate == "learned":
             soon = self._find_learned(date, start_up + SLOT_SECONDS)
             later = self._find_learned(date, max(DAY / 2 / settings.steps_per_day, start_up + SLOT_SECONDS))
@@ -676,7 +707,7 @@ class Guard:
             wanted = max(soon, min(floor, later))
         else:
             wanted = settings.minimum // 2 if candidate == "half" else 0
-        bounds = (LEAST, scheduled_minimum(settings.schedule, date), scheduled_minimum(settings.never, date))
+        bounds = (LEAST, scheduled_minimum(settings.schedule, date), never)
         return min(max(wanted, *bounds), minimum)
 
     def _find_learned(self, date: float, ahead: float) -> int | None:
@@ -686,16 +717,28 @@ class Guard:
         return max(known) if len(known) == len(demands) else None
 
     def _find_demand(self, date: float) -> int | None:
+        """Return the largest demand of the same time on days before; to raise, the largest that at least ``LEAST_DAYS`` had."""
         state = self.state
         assert state is not None
         _, slot = self._find_slot(date)
-        seen = [row[slot] for row in state.days if row[slot] >= 0]
-        return max(seen) if len(seen) >= LEAST_DAYS else None
+        seen = sorted((row[slot] for row in state.days if row[slot] >= 0), reverse=True)
+        place = 0 if self.settings.extra_share is None else LEAST_DAYS - 1
+        return seen[place] if len(seen) >= LEAST_DAYS else None
+
+    def _find_evidence(self, date: float) -> list[Evidence]:
+        """Return the sums of the last 24 h by hour."""
+        assert self.state is not None
+        return [row for row in self.state.hours if date // HOUR - row.hour < EVIDENCE_HOURS]
+
+    def _is_spent(self, date: float) -> bool:
+        """Return whether the raised floor has added its share of the author's replica-seconds within 24 h."""
+        author, other = (sum(row.replays[place][1] for row in self._find_evidence(date)) for place in (0, 1))
+        return other - author >= (self.settings.extra_share or 0.0) * author
 
     def _decide(self, date: float, minimum: int, unknown: Reason | None) -> GuardDecision:
         state, settings = self.state, self.settings
         assert state is not None
-        rows = [row for row in state.hours if date // HOUR - row.hour < EVIDENCE_HOURS]
+        rows = self._find_evidence(date)
         seconds = sum(row.seconds for row in rows)
         author, *others = (
             Sums(sum(row.replays[place][0] for row in rows), sum(row.replays[place][1] for row in rows))
@@ -712,33 +755,53 @@ class Guard:
             candidates=dict(zip(settings.candidates, others, strict=True)),
         )
         allowed = EXCESS_SHARE * settings.promise * decision.requests
-        if unknown is None and decision.late - decision.slow - author.late > allowed and state.floor < minimum:
-            state.restored_until = date + settings.restore
+        is_excess = decision.late - decision.slow - author.late > allowed
+        lowers = unknown is None and settings.extra_share is None and state.floor < minimum
+        if lowers and (is_excess or self._is_burst()):
+            state.restored_until = date + (settings.restore if is_excess else BURST_SECONDS)
             return decision._replace(reason="late", until=state.restored_until)
         reason = unknown or self._find_objection(date, decision, seconds)
         if reason is not None:
             until = state.restored_until if reason == "restored" else None
             return decision._replace(reason=reason, until=until)
-        return self._lower(date, decision)
+        return self._lower(date, decision) if settings.extra_share is None else self._raise(date, decision)
+
+    def _is_burst(self) -> bool:
+        """Return whether the present slot has so many late requests that it may violate the SLO by itself."""
+        state = self.state
+        assert state is not None
+        expected = state.slot_requests / max(state.slot_seconds, 1.0) * SLOT_SECONDS
+        return state.slot_late > max(BURST_SHARE * self.settings.promise * expected, 1.0)
 
     def _find_objection(self, date: float, decision: GuardDecision, seconds: float) -> Reason | None:
-        """Return why the floor may not be below the author's minimum, None if the evidence suffices."""
+        """Return why the floor must be the author's minimum, None if the evidence suffices."""
         state, settings = self.state, self.settings
         assert state is not None
         allowed = settings.promise * decision.requests
         late = decision.author.late + decision.slow
-        checks: Iterator[tuple[bool, Reason]] = iter(
-            (
+        checks: tuple[tuple[bool, Reason], ...] = (
+            (date - state.broken < SETTLE_SECONDS, "gap"),
+            (seconds < EVIDENCE_SHARE * (EVIDENCE_HOURS - 1) * HOUR, "record"),
+        )
+        if settings.extra_share is None:
+            checks = (
                 (decision.minimum <= LEAST, "minimum"),
                 (date < state.restored_until, "restored"),
-                (date - state.broken < SETTLE_SECONDS, "gap"),
-                (seconds < EVIDENCE_SHARE * (EVIDENCE_HOURS - 1) * HOUR, "record"),
+                *checks,
                 (EXCESS_SHARE * allowed < 1, "few"),
                 (late > SPARE_SHARE * allowed, "promise"),
                 (decision.late - decision.slow - decision.author.late > EXCESS_SHARE * allowed, "shadow"),
             )
-        )
         return next((reason for applies, reason in checks if applies), None)
+
+    def _raise(self, date: float, decision: GuardDecision) -> GuardDecision:
+        """Return the decision with the floor that the days before needed at this time."""
+        assert self.state is not None
+        (floor,) = (int(replay.row.floor) for replay in self.state.candidates)
+        if floor > decision.minimum:
+            return decision._replace(floor=floor, reason="raised", candidate=self.settings.candidates[0])
+        never = scheduled_minimum(self.settings.never, date) > 0
+        return decision._replace(reason="budget" if self._is_spent(date) else "never" if never else "known")
 
     def _lower(self, date: float, decision: GuardDecision) -> GuardDecision:
         """Return the decision with the floor of the cheapest candidate that meets the SLO in its replay."""

@@ -109,7 +109,7 @@ SAMPLES: Final[dict[str, tuple[Any, ...]]] = {
             (".minReplicas", (1, 3)),
         )
     },
-    "spec.autoscaling.guard": ({"mode": "lower"}, {"mode": "shadow"}),
+    "spec.autoscaling.guard": ({"mode": "lower"}, {"mode": "shadow"}, {"mode": "raise"}),
     "spec.autoscaling.behavior": ({"scaleDown": {"selectPolicy": "Min"}},),
     **dict.fromkeys(
         ("spec.autoscaling.behavior.scaleUp", "spec.autoscaling.behavior.scaleDown"), ({"selectPolicy": "Min"},)

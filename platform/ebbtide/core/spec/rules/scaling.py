@@ -218,13 +218,21 @@ def _check_window(window: ScalingWindow, path: Path) -> Iterator[Problem]:
 
 
 def _check_guard(inference: Inference, guard: Guard) -> Iterator[Problem]:
-    """Check that a guard has a minimum to lower, an objective to keep, requests to replay, and periods below that minimum."""
-    low, _ = find_bounds(inference)
+    """Check that a guard has a minimum to change, an objective to keep, requests to replay, and periods within its bounds."""
+    low, high = find_bounds(inference)
     where, auto, slo = (*AUTO, "guard"), inference.spec.autoscaling, inference.spec.slo
-    if low <= LEAST_GUARDED:
+    raises = guard.mode == "raise"
+    acts = raises or low > LEAST_GUARDED
+    if not acts:
         message = f"guard has no effect: it keeps {LEAST_GUARDED} replica, and minReplicas is {low}"
         fix = "remove guard, or set minReplicas to the replicas that the busy hours need"
         yield make_warning("AUT021", where, message, fix, fixes=remove_field(safe=True))
+    field, value = (
+        ("stepsPerDay", guard.steps_per_day) if raises else ("maxExtraPercentage", guard.max_extra_percentage)
+    )
+    if value is not None:
+        message = f"{field} has no effect in mode {guard.mode}"
+        yield make_warning("AUT021", (*where, field), message, "remove it", fixes=remove_field(safe=True))
     if slo is None or slo.p95_latency_milliseconds is None or slo.time_to_first_token_milliseconds is not None:
         message = "guard keeps slo.p95LatencyMilliseconds, and no time to first token"
         fix = "set slo.p95LatencyMilliseconds without timeToFirstTokenMilliseconds, or remove guard"
@@ -232,17 +240,18 @@ def _check_guard(inference: Inference, guard: Guard) -> Iterator[Problem]:
     metric = None if auto.metric is None else metrics.find_metric(auto.metric)
     # A threshold that the hard limit bounds is a number of requests at a time.
     known = metric is not None and metric.autoscaler == "kpa" and (metric.limited or auto.concurrency_hard_limit)
-    if low > LEAST_GUARDED and not known:
+    if acts and not known:
         message = "guard replays the requests through Knative's autoscaler, which must know how many a replica serves at a time"
         fix = "set metric to concurrency, or to throughput with concurrencyHardLimit, or remove guard"
         yield Problem("AUT212", where, message, fix, fixes=remove_field())
     for index, window in enumerate(guard.never):
         path = (*where, "never", index)
         yield from _check_window(window, path)
-        if window.min_replicas > low > LEAST_GUARDED:
-            message = f"the guard never raises the minimum, so minReplicas {window.min_replicas} cannot exceed {low}"
-            fix = f"use at most {low}, or set the period in autoscaling.schedule"
-            yield Problem("AUT211", (*path, "minReplicas"), message, fix, fixes=set_value(low))
+        bound = high if raises else low
+        if window.min_replicas > bound and acts:
+            message = f"mode {guard.mode} keeps the minimum at or below {bound}, so minReplicas cannot be {window.min_replicas}"
+            fix = f"use at most {bound}, or set the period in autoscaling.schedule"
+            yield Problem("AUT211", (*path, "minReplicas"), message, fix, fixes=set_value(bound))
 
 
 def _above_maximum(where: Path, replicas: int, high: int) -> Problem:

@@ -42,17 +42,18 @@ def make_floor_settings(plan: Plan) -> FloorSettings:
 
 def _make_guard_terms(plan: Plan) -> GuardTerms | None:
     """Return the terms of the guard; None without one, or without the objective that it keeps (AUT210)."""
-    from ebbtide.core.autoscaler.floor import GuardTerms  # noqa: PLC0415 - as above
+    from ebbtide.core.autoscaler import floor  # noqa: PLC0415 - as above
 
     guard, slo = plan.spec.autoscaling.guard, plan.spec.slo
     if guard is None or slo is None or slo.p95_latency_milliseconds is None:
         return None
-    return GuardTerms(
+    return floor.GuardTerms(
         promise=P95_LATE,
         limit=slo.p95_latency_milliseconds / 1000,
-        steps_per_day=guard.steps_per_day,
+        steps_per_day=guard.steps_per_day or floor.STEPS_PER_DAY,
         never=_make_windows(guard.never),
-        acts=guard.mode == "lower",
+        mode=guard.mode,
+        extra_share=(guard.max_extra_percentage or floor.EXTRA_PERCENTAGE) / 100,
     )
 
 
