@@ -46,6 +46,15 @@ def make_rule(group: str, verbs: Sequence[str], *resources: str, names: Sequence
     return {"apiGroups": [group], "resources": [*resources], **limit, "verbs": [*verbs]}
 
 
+def _make_endpoint_rules() -> Iterator[Object]:
+    """Yield the permissions on the objects of the endpoints' gateways."""
+    resources: dict[tuple[str, bool], dict[str, None]] = {}
+    for kind in (kind for gateway in endpoints.ENDPOINT_GATEWAYS.values() for kind in gateway.kinds):
+        resources.setdefault((kind.api_version.partition("/")[0], kind.is_members), {})[kind.plural] = None
+    for (group, is_members), plurals in resources.items():
+        yield make_rule(group, SHIP if is_members else SEE, *plurals)
+
+
 #: A member's permissions: apply and delete workloads with their companion objects, and observe them.
 MEMBER_RULES: Final = [
     make_rule("serving.knative.dev", SHIP, "services", "domainmappings"),
@@ -54,10 +63,7 @@ MEMBER_RULES: Final = [
     make_rule("serving.knative.dev", SEE, "configurations", "routes"),
     make_rule("autoscaling.internal.knative.dev", SEE, "podautoscalers"),
     make_rule("serving.kserve.io", SHIP, "inferenceservices", "llminferenceservices", "localmodelnamespacecaches"),
-    make_rule("gateway.networking.k8s.io", SHIP, "httproutes"),
-    make_rule("gateway.envoyproxy.io", SHIP, "backends", "httproutefilters"),
-    # An EnvoyExtensionPolicy runs Lua in the gateway that all projects share, and the limits are the administrator's.
-    make_rule("gateway.envoyproxy.io", SEE, "backendtrafficpolicies", "envoyextensionpolicies", "securitypolicies"),
+    *_make_endpoint_rules(),
     # Only the keys of the project's endpoint. A server-side apply names the object, so create is limited to it too
     # (k8s.io/apiserver pkg/endpoints/handlers/patch.go).
     make_rule("", ["get", "create", "patch"], "secrets", names=[ENDPOINT_KEYS]),

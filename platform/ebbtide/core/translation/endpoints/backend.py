@@ -32,8 +32,25 @@ class PublishedService(NamedTuple):
     timeout_seconds: int
 
 
+class EndpointKind(NamedTuple):
+    """A kind of a gateway's objects: its API version, its name and its plural.
+
+    Members of a project may write the kinds with ``is_members``. The others affect all projects of the gateway.
+    """
+
+    api_version: str
+    name: str
+    plural: str
+    is_members: bool = True
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The API version and the name."""
+        return self.api_version, self.name
+
+
 class EndpointGateway(NamedTuple):
-    """One gateway, as a table row.
+    """One gateway, as a table row. Everything that depends on its objects' kinds is derived from ``kinds``.
 
     ``shared`` returns the objects that all services of a project share, ``service`` those of one service, and ``models`` the
     object that answers ``GET /v1/models`` with a list of names. All are in the namespace of the project. ``read_models``
@@ -47,6 +64,8 @@ class EndpointGateway(NamedTuple):
     service: Callable[[ProjectHost, PublishedService], Iterable[Object]]
     models: Callable[[str, str, Iterable[str]], Object]
     read_models: Callable[[Object], list[str]]
+    #: All kinds that the gateway's functions render.
+    kinds: tuple[EndpointKind, ...]
     #: The API versions and kinds of a service's route, and of the object of ``models``.
     route: tuple[str, str]
     model_list: tuple[str, str]

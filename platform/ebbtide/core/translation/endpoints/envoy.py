@@ -17,12 +17,21 @@ from typing import Any, Final
 from ebbtide.core.base import keys
 from ebbtide.core.base.names import ENDPOINT, ENDPOINT_KEYS, ENDPOINT_MODELS, fit_name
 from ebbtide.core.base.paths import get_at
-from ebbtide.core.translation.endpoints.backend import EndpointGateway, ProjectHost, PublishedService
+from ebbtide.core.translation.endpoints.backend import EndpointGateway, EndpointKind, ProjectHost, PublishedService
 from ebbtide.core.translation.objects import Object, make_object
 
 GROUP: Final = "gateway.envoyproxy.io"
 API: Final = f"{GROUP}/v1alpha1"
 ROUTES: Final = "gateway.networking.k8s.io"
+ROUTE: Final = EndpointKind(f"{ROUTES}/v1", "HTTPRoute", "httproutes")
+BACKEND: Final = EndpointKind(API, "Backend", "backends")
+FILTER: Final = EndpointKind(API, "HTTPRouteFilter", "httproutefilters")
+#: An EnvoyExtensionPolicy runs Lua in the gateway that all projects share, and the limits are the administrator's.
+POLICIES: Final = (
+    EndpointKind(API, "BackendTrafficPolicy", "backendtrafficpolicies", is_members=False),
+    EndpointKind(API, "EnvoyExtensionPolicy", "envoyextensionpolicies", is_members=False),
+    EndpointKind(API, "SecurityPolicy", "securitypolicies", is_members=False),
+)
 #: The name of the model, which only the filter sets.
 MODEL_HEADER: Final = "x-ebbtide-model"
 #: The name of the key, never the key, for the limits. It is removed from what the server receives.
@@ -232,7 +241,7 @@ def _make_body(body: str) -> dict[str, Any]:
 
 def _make_route(endpoint: ProjectHost, name: str) -> Object:
     route = _make_object(endpoint.project, endpoint.namespace, "HTTPRoute", name, {})
-    route["apiVersion"] = f"{ROUTES}/v1"
+    route["apiVersion"] = ROUTE.api_version
     route["metadata"]["labels"][keys.ENDPOINT] = endpoint.project
     return route
 
@@ -261,9 +270,10 @@ GATEWAY: Final = EndpointGateway(
     service=make_service,
     models=make_models,
     read_models=read_models,
-    route=(f"{ROUTES}/v1", "HTTPRoute"),
-    model_list=(API, "HTTPRouteFilter"),
-    others=((API, "Backend"),),
+    kinds=(ROUTE, BACKEND, FILTER, *POLICIES),
+    route=ROUTE.key,
+    model_list=FILTER.key,
+    others=(BACKEND.key,),
     lacks={
         "fallback": "Envoy Gateway changes to another backend only when health checks fail, and a health check of a service that "
         "Knative has scaled to zero starts it",
