@@ -3,12 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from ebbtide.core.translation.objects import Object
 
 if TYPE_CHECKING:
     from ebbtide.core.profile.models import ProjectEndpoint
+
+
+class EndpointLimit(NamedTuple):
+    """A limit as a table row: its field of ``EndpointLimits``, what it counts, for how long, and whose requests it adds up."""
+
+    field: str
+    counts: Literal["requests", "tokens"]
+    unit: Literal["Minute", "Month"]
+    scope: Literal["model", "key", "project"]
+
+
+#: All limits of a profile.
+LIMITS: Final = (
+    EndpointLimit("requests_per_minute", "requests", "Minute", "model"),
+    EndpointLimit("requests_per_minute_per_key", "requests", "Minute", "key"),
+    EndpointLimit("requests_per_minute_per_project", "requests", "Minute", "project"),
+    EndpointLimit("requests_per_month_per_key", "requests", "Month", "key"),
+    EndpointLimit("requests_per_month_per_project", "requests", "Month", "project"),
+    EndpointLimit("tokens_per_minute", "tokens", "Minute", "model"),
+    EndpointLimit("tokens_per_minute_per_key", "tokens", "Minute", "key"),
+    EndpointLimit("tokens_per_minute_per_project", "tokens", "Minute", "project"),
+    EndpointLimit("tokens_per_month_per_key", "tokens", "Month", "key"),
+    EndpointLimit("tokens_per_month_per_project", "tokens", "Month", "project"),
+)
+
+
+def list_limits(settings: ProjectEndpoint) -> list[tuple[EndpointLimit, int]]:
+    """Return the limits that a profile sets, with their amounts."""
+    amounts = ((row, getattr(settings.limits, row.field)) for row in LIMITS)
+    return [(row, amount) for row, amount in amounts if amount is not None]
 
 
 class ProjectHost(NamedTuple):
@@ -71,5 +101,7 @@ class EndpointGateway(NamedTuple):
     model_list: tuple[str, str]
     #: The API versions and kinds of the other objects of ``service``, which are deleted with it after its route.
     others: tuple[tuple[str, str], ...]
-    #: Features that a gateway may lack, with the reason in the message about the field: fallback, tokens.
+    #: Features that a gateway may lack, with the reason in the message about the field: fallback.
     lacks: dict[str, str]
+    #: Returns why a cluster's gateway cannot enforce a limit, and how to fix it; None if it can.
+    explain_limit: Callable[[EndpointLimit, ProjectEndpoint], tuple[str, str] | None]
