@@ -177,8 +177,13 @@ def find_url(cluster: Cluster, namespace: str) -> str:
             route = cluster.get(kube.KINDS[gateway.route], ENDPOINT, namespace)
         except (kube.MissingError, kube.ForbiddenError):
             continue
-        return f"https://{get_at(route, 'spec', 'hostnames', 0)}/v1"
+        return make_url(route)
     return ""
+
+
+def make_url(route: Object) -> str:
+    """Return the base URL of the endpoint to which a route belongs."""
+    return f"https://{get_at(route, 'spec', 'hostnames', 0)}/v1"
 
 
 def _missing_key(name: str) -> kube.MissingError:

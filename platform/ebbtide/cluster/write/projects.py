@@ -12,13 +12,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 
 from ebbtide.cluster.client import protocol as kube
 from ebbtide.cluster.client.protocol import Cluster, ForbiddenError, Kind, MissingError
 from ebbtide.cluster.read.amounts import REQUESTS, QuotaShare, list_quota_shares, parse_amount
 from ebbtide.cluster.write import apply
 from ebbtide.cluster.write.apply import ApplyStep
+from ebbtide.cluster.write.endpoints import make_url
 from ebbtide.core.base import keys
 from ebbtide.core.base.bodies import WrittenBy, body
 from ebbtide.core.base.names import ENDPOINT_KEYS
@@ -424,6 +425,31 @@ def remove_project(cluster: Cluster, planned: ProjectRemoval) -> None:
 
 
 # Reading.
+
+
+class PublishedModel(NamedTuple):
+    """A model at a project's endpoint: the base URL, the namespace and name of its service, and the model's names."""
+
+    url: str
+    namespace: str
+    service: str
+    names: tuple[str, ...]
+
+
+def list_published(cluster: Cluster, namespaces: Sequence[str]) -> list[PublishedModel]:
+    """Return the models at the endpoints of projects, by their routes that the caller may list."""
+    places = [{"metadata": {"name": namespace}} for namespace in namespaces]
+    return [
+        PublishedModel(
+            make_url(route),
+            route["metadata"]["namespace"],
+            str(get_at(route, "metadata", "labels", keys.APP_NAME)),
+            tuple(names),
+        )
+        for gateway in endpoints.ENDPOINT_GATEWAYS.values()
+        for route in _list_everywhere(cluster, kube.KINDS[gateway.route], places, keys.ENDPOINT)
+        if (names := gateway.read_models(route))
+    ]
 
 
 def _list_or_none(cluster: Cluster, kind: Kind, labels: str = "", namespace: str = "") -> list[Object] | None:
