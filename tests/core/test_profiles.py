@@ -13,7 +13,9 @@ import strategies
 from ebbtide.core.documents import profiles
 from ebbtide.core.documents.problem_texts import read_problem_texts
 from ebbtide.core.profile.built_in import BUILT_INS, FEATURES, FULL, FULL_NAME, OTHER_FLAGS
-from ebbtide.core.profile.models import Profile
+from ebbtide.core.profile.models import EndpointLimits, Profile
+from ebbtide.core.translation.endpoints.backend import LIMITS, EndpointLimit
+from ebbtide.core.translation.objects import to_camel
 
 if TYPE_CHECKING:
     from ebbtide.core.base.problems import Problem
@@ -202,13 +204,36 @@ WRONG: dict[str, tuple[dict[str, Any], str, tuple[str | int, ...]]] = {
         "SPEC004",
         ("spec", "projects", "namespace"),
     ),
-    "a limit of tokens that the gateway cannot enforce": (
-        changed("spec", "endpoint", value={"gateway": "envoy-gateway", "limits": {"tokensPerMinute": 1000}}),
+    **{
+        f"a limit that the gateway cannot enforce: {limit.field}": (
+            changed("spec", "endpoint", value={"gateway": "envoy-gateway", "limits": {to_camel(limit.field): 1000}}),
+            "PRF004",
+            ("spec", "endpoint", "limits", to_camel(limit.field)),
+        )
+        for limit in LIMITS
+        if limit.field not in {"requests_per_minute", "requests_per_minute_per_key"}
+    },
+    "a limit without a gateway": (
+        changed("spec", "endpoint", value={"limits": {"requestsPerMinute": 1000}}),
         "PRF004",
-        ("spec", "endpoint", "limits", "tokensPerMinute"),
+        ("spec", "endpoint", "limits", "requestsPerMinute"),
     ),
     "another kind": (changed("kind", value="Profil"), "SPEC004", ("kind",)),
 }
+
+
+def test_the_table_of_limits_has_all_fields_of_a_profile() -> None:
+    assert {limit.field for limit in LIMITS} == {*EndpointLimits.model_fields}
+
+
+@pytest.mark.parametrize("limit", LIMITS, ids=lambda limit: limit.field)
+def test_a_rate_limit_service_enforces_every_limit(limit: EndpointLimit) -> None:
+    settings = {"gateway": "envoy-gateway", "rateLimitService": True, "limits": {to_camel(limit.field): 1000}}
+
+    profile, problems = profiles.validate_profile_data(changed("spec", "endpoint", value=settings))
+
+    assert profile is not None, problems
+    assert not problems
 
 
 @pytest.mark.parametrize("name", WRONG)

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
 pytest.importorskip("numpy")
@@ -79,6 +80,27 @@ def test_a_change_stays_for_the_next_command(run: Callable[..., Ran]) -> None:
     assert run("--demo", "delete", "-y", "hello", "--wait", "1m").code == 0
     assert "hello" not in run("--demo", "list").out
     assert connection.simulated is None
+
+
+@pytest.mark.usefixtures("remote")
+def test_a_key_opens_the_models_of_its_project_until_it_is_revoked(
+    run: Callable[..., Ran], parts: shared.SharedParts
+) -> None:
+    ran = run("--demo", "key", "create", "laptop")
+    assert ran.code == 0, ran.err
+    host = "team-a.models.example.com"
+    assert f"the demo answers at {parts.gateway}/v1 with the header Host: {host}" in ran.err
+    headers = {"Host": host, "Authorization": f"Bearer {ran.out.strip()}"}
+
+    listed = httpx.get(f"{parts.gateway}/v1/models", headers=headers).json()["data"]
+    assert [row["id"] for row in listed] == ["Qwen/Qwen2.5-7B-Instruct-AWQ", "summarize"]
+    body = {"model": listed[0]["id"], "messages": [{"role": "user", "content": "Hello"}]}
+    answer = httpx.post(f"{parts.gateway}/v1/chat/completions", headers=headers, json=body, timeout=120)
+    assert answer.json()["choices"][0]["message"]["content"].startswith("This is a simulated answer of chat")
+
+    assert "laptop" in run("--demo", "key", "list").out
+    assert run("--demo", "key", "revoke", "laptop", "-y").code == 0
+    assert httpx.get(f"{parts.gateway}/v1/models", headers=headers).status_code == httpx.codes.UNAUTHORIZED
 
 
 def test_without_a_server_a_command_has_its_own_cluster(

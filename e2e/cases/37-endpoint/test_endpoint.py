@@ -1,14 +1,18 @@
-"""One URL for all models of a project on Envoy Gateway 1.9: the model in the body, keys, limits, and two projects."""
+"""One URL for all models of a project on Envoy Gateway 1.9: the model in the body, keys, limits, a split, TLS, KServe, and two projects."""
 
 import base64
 import copy
 import json
+import math
+import ssl
+import subprocess
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,6 +21,7 @@ import pytest
 import yaml
 
 from e2e.install import envoy_gateway
+from e2e.install.manifests import find_node_address
 from e2e.kubectl import Kubectl, KubectlError
 from e2e.paths import ROOT
 from e2e.providers.protocol import Provider
@@ -34,6 +39,11 @@ STORED = "ebbtide-endpoint-keys"
 WORDS: Any = [{"role": "user", "content": "Describe the tide of this morning, please."}]
 TOKENS = 100
 KEYS = 200
+SPLIT, SPLIT_REQUESTS = 30, 400
+TLS = "tls"
+"""The Gateway with a certificate, and the Secret of it."""
+UNTRUSTED = 60
+"""The exit code of curl for a certificate that it cannot verify."""
 LIMIT = 5
 """Requests per minute and key."""
 REVOKED_WITHIN = 10.0
@@ -172,8 +182,167 @@ def test_limit(stage: Stage) -> None:
     assert 0 < int(answer.headers["retry-after"]) <= 60
     assert answer.json()["error"]["code"] == "rate_limit_exceeded"
     with make_client(stage, modest) as client:
-        assert ask(client, "model").status_code == httpx.codes.OK
-    stage.report(limit=LIMIT, answered=answered)
+        answer = ask(client, "model")
+        assert answer.status_code == httpx.codes.OK
+        assert 0 < int(answer.headers["x-ratelimit-remaining"]) < LIMIT
+    # Envoy keeps the counts with the configuration of its routes, so a limit of a month would last until the next `apply`.
+    publish(stage, "other", limits={"requestsPerMinutePerKey": LIMIT})
+    with make_client(stage, greedy) as client:
+        whole = lambda: all(ask(client, "model").status_code == httpx.codes.OK for _ in range(LIMIT))  # noqa: E731
+        forgotten = stage.until("the limit is whole again", whole)
+    stage.report(limit=LIMIT, answered=answered, forgotten_after=forgotten)
+
+
+def test_contract(stage: Stage) -> None:
+    """Envoy Gateway answers the requests of the table as the demo's simulated gateway does, in the unit tests."""
+    publish(stage, "model")
+    stage.ready("model")
+    key = create_key(stage, "client")
+    works(stage, key, "model")
+    rows = yaml.safe_load((ROOT / "tests/endpoint-contract.yaml").read_text())
+    differences = {row["name"]: found for row in rows if (found := send_row(stage, row, key)) is not None}
+    assert not differences
+    stage.report(requests=len(rows))
+
+
+def send_row(stage: Stage, row: dict[str, Any], key: str) -> object:
+    """Return the answer to a row of the table, None where it is the expected one."""
+    headers = dict(row.get("headers", {}))
+    content = " " * row["size"] if "size" in row else row.get("body", "")
+    with make_client(stage, {"right": key, "wrong": "sk-wrong"}.get(row.get("key", ""))) as client:
+        answer = client.request(row["method"], row["path"], headers=headers, content=content)
+    code = answer.json()["error"]["code"] if answer.is_error else None
+    return None if (answer.status_code, code) == (row["status"], row.get("code")) else (answer.status_code, answer.text)
+
+
+def test_split(stage: Stage) -> None:
+    """One name is served by two services, in the percentages of the spec."""
+    done = stage.command("apply", make_spec("next", autoscaling=ONE), profile=make_profile())
+    assert done.returncode == 0, done.stdout + done.stderr
+    spec = make_spec("model", autoscaling=ONE, endpoint={"split": {"next": SPLIT}})
+    done = stage.command("apply", spec, profile=make_profile())
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in ("next", "model"):
+        stage.ready(name)
+    key = create_key(stage, "client")
+
+    def both_answer() -> bool:
+        """Say whether the gateway has the addresses of both."""
+        with make_client(stage, key) as client:
+            return all(ask(client, "model").status_code == httpx.codes.OK for _ in range(20))
+
+    stage.until("both services answer", both_answer)
+    with make_client(stage, key) as client:
+        revisions = Counter(ask(client, "model").json()["revision"] for _ in range(SPLIT_REQUESTS))
+    assert {*revisions} == {"model-00001", "next-00001"}
+    expected = SPLIT_REQUESTS * SPLIT / 100
+    deviation = math.sqrt(expected * (1 - SPLIT / 100))
+    assert abs(revisions["next-00001"] - expected) < 5 * deviation, revisions
+    stage.report(requests=SPLIT_REQUESTS, percent=SPLIT, share=revisions["next-00001"] / SPLIT_REQUESTS)
+
+
+def test_kserve(stage: Stage) -> None:
+    """An InferenceService is published as a Knative Service is."""
+    publish(stage, "model", serving="kserve", autoscaling=ONE)
+    stage.ready("model", "isvc")
+    key = create_key(stage, "client")
+    works(stage, key, "model")
+    with make_client(stage, key) as client:
+        assert ask(client, "model").json()["revision"] == "model-predictor-00001"
+        assert [row["id"] for row in client.get("/v1/models").json()["data"]] == ["model"]
+
+
+def test_tls(stage: Stage) -> None:
+    """A project has its own listener with a certificate: OpenAI's client and curl verify it, and a stranger's does not."""
+    host = f"{stage.project}.{DOMAIN}"
+    certificate = make_certificate(stage, host)
+    gateway = {"gatewayName": TLS, "gatewayNamespace": stage.namespace, "listener": "{project}"}
+    profile = make_profile()
+    profile["endpoint"] |= gateway
+    done = stage.command("apply", make_spec("model", autoscaling=ONE, endpoint={}), profile=profile)
+    assert done.returncode == 0, done.stdout + done.stderr
+    add_listener(stage, host, certificate)
+    stage.ready("model")
+    key = create_key(stage, "client")
+    address = find_tls_address(stage)
+    curl = ["curl", "--silent", "--show-error", "--fail", "--connect-to", f"{host}:443:{address}"]
+    curl += ["--header", f"Authorization: Bearer {key}", f"https://{host}/v1/models"]
+    trusted = [*curl, "--cacert", str(certificate)]
+    stage.until(
+        "the listener answers", lambda: subprocess.run(trusted, check=False, capture_output=True).returncode == 0
+    )
+    listed = json.loads(subprocess.run(trusted, check=True, capture_output=True).stdout)
+    assert [row["id"] for row in listed["data"]] == ["model"]
+    assert subprocess.run(curl, check=False, capture_output=True).returncode == UNTRUSTED
+
+    def name_host(request: httpx.Request) -> None:
+        """Ask for the certificate of the host, which is in no DNS."""
+        request.extensions["sni_hostname"] = host
+
+    context = ssl.create_default_context(cafile=str(certificate))
+    with httpx.Client(verify=context, event_hooks={"request": [name_host]}) as http:
+        options: Any = {"base_url": f"https://{address}/v1", "default_headers": {"Host": host}, "http_client": http}
+        client = openai.OpenAI(api_key=key, **options)
+        assert [model.id for model in client.models.list()] == ["model"]
+        answer = client.chat.completions.create(model="model", messages=WORDS, stream=True)
+        assert [chunk.choices[0].delta.content for chunk in answer if chunk.choices]
+        with pytest.raises(openai.NotFoundError):
+            client.chat.completions.create(model="nowhere", messages=WORDS)
+
+
+def make_certificate(stage: Stage, host: str) -> Path:
+    """Return the file of a certificate that its own key signed, next to the key."""
+    file = stage.written("tls.crt", "")
+    key = [
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-keyout",
+        f"{file.with_suffix('.key')}",
+    ]
+    name = ["-days", "2", "-subj", f"/CN={host}", "-addext", f"subjectAltName=DNS:{host}", "-out", str(file)]
+    subprocess.run(["openssl", "req", "-x509", *key, *name], check=True, capture_output=True)
+    return file
+
+
+def add_listener(stage: Stage, host: str, certificate: Path) -> None:
+    """Create a Gateway with the project's listener, which admits only the routes of its namespace."""
+    data = {"tls.crt": certificate, "tls.key": certificate.with_suffix(".key")}
+    encoded = {name: base64.b64encode(file.read_bytes()).decode() for name, file in data.items()}
+    selector = {"matchLabels": {"kubernetes.io/metadata.name": stage.namespace}}
+    listener = {
+        "name": stage.project,
+        "hostname": host,
+        "port": 443,
+        "protocol": "HTTPS",
+        "tls": {"certificateRefs": [{"name": TLS}]},
+        "allowedRoutes": {"namespaces": {"from": "Selector", "selector": selector}},
+    }
+    metadata = {"name": TLS, "namespace": stage.namespace}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "kubernetes.io/tls", "data": encoded}
+    gateway = {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "Gateway",
+        "metadata": metadata,
+        "spec": {"gatewayClassName": "envoy-gateway", "listeners": [listener]},
+    }
+    stage.kubectl.apply([secret, gateway])
+
+
+def find_tls_address(stage: Stage) -> str:
+    """Return the address of the Gateway with a certificate on the first node."""
+    label = "gateway.envoyproxy.io/owning-gateway"
+    labels = f"{label}-name={TLS},{label}-namespace={stage.namespace}"
+    found: list[Any] = []
+
+    def exists() -> bool:
+        found[:] = stage.kubectl.get("services", "-n", envoy_gateway.NAMESPACE, "-l", labels)["items"]
+        return bool(found)
+
+    stage.until("the Gateway has its Service", exists)
+    return f"{find_node_address(stage.kubectl)}:{found[0]['spec']['ports'][0]['nodePort']}"
 
 
 def test_keys(stage: Stage) -> None:

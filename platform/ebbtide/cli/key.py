@@ -54,14 +54,13 @@ def _run_on_cluster(cluster: connection.Cluster, options: Options) -> int:
     except ValueError as error:
         terminal.exit_with_message(f"error: {error}")
     url = endpoints.find_url(cluster, namespace)
-    terminal.write_stderr(
-        f"The key {options.name} is shown only now."
-        + (
-            f" Base URL: {url}"
-            if url
-            else f" The base URL is unknown: namespace {namespace} has no endpoint, or reading it is forbidden."
-        )
-    )
+    where = f"Base URL: {url}"
+    if not url:
+        where = f"The base URL is unknown: namespace {namespace} has no endpoint, or reading it is forbidden."
+    elif connection.simulated is not None:
+        host = url.split("/")[2]
+        where += f", which the demo answers at {connection.simulated.gateway}/v1 with the header Host: {host}"
+    terminal.write_stderr(f"The key {options.name} is shown only now. {where}")
     return _print_result(options, {"namespace": namespace, "key": value, "url": url or None}, f"{value}\n")
 
 

@@ -1,8 +1,9 @@
 """The ingress gateway of a simulated cluster: an HTTP server on loopback that answers as the simulated services would.
 
-It finds the service by the ``Host`` header. Each request is also a request of the simulation: it counts in the metrics, and
-starts a replica if there is none. The answer takes the processing time that the simulated server draws. Services with a
-language model answer on OpenAI's routes, others with a JSON object on every path.
+It finds the service by the ``Host`` header, and at the endpoint of a project by the model. Each request is also a request of
+the simulation: it counts in the metrics, and starts a replica if there is none. The answer takes the processing time that the
+simulated server draws. Services with a language model, and those of an endpoint, answer on OpenAI's routes, others with a JSON
+object on every path.
 Upstream: platform.openai.com/docs/api-reference (models, chat).
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,27 +20,29 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from ebbtide.cluster.client.endpoint import CHAT_PATH, MODELS_PATH
-from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, ClusterError
+from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, ClusterError, MissingError
 from ebbtide.cluster.read.served_model import find_served_model
 from ebbtide.cluster.slo.source import Ref
 from ebbtide.core.base.paths import get_at
+from ebbtide.sandbox.endpoints import Arrival, EndpointHosts, LocalAnswer
 from ebbtide.sandbox.world import World
 
 #: Seconds for which a request waits for a replica, as Knative's default request timeout.
 WAIT_SECONDS: Final = 300.0
 POLL_SECONDS: Final = 0.2
-MAX_BODY_BYTES: Final = 1 << 20
+MAX_BODY_BYTES: Final = 1 << 22
 #: Part of the processing time until the first token; the rest passes evenly between the tokens.
 FIRST_TOKEN: Final = 0.25
 WORDS: Final = re.compile(r"\S+\s*")
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Answers one connection; ``world`` is set by ``serve_gateway``."""
+    """Answers one connection; ``serve_gateway`` sets ``world`` and ``endpoints``."""
 
     protocol_version = "HTTP/1.1"
     timeout = 60
     world: World
+    endpoints: EndpointHosts
 
     def do_GET(self) -> None:
         self._answer()
@@ -47,15 +51,27 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         length = self.headers.get("Content-Length", "0")
-        if not length.isdecimal() or int(length) > MAX_BODY_BYTES:
+        size = int(length) if length.isdecimal() else sys.maxsize
+        body = self.rfile.read(size) if size <= MAX_BODY_BYTES else b""
+        try:
+            answer = self.endpoints.admit(Arrival(self.command, self.path, self.headers, body, size))
+        except MissingError:
+            # An object that a route refers to.
+            answer = LocalAnswer(500, "", {})
+        if isinstance(answer, LocalAnswer):
+            self._write(answer.status, answer.body.encode(), answer.headers, close=size > MAX_BODY_BYTES)
+            return
+        if size > MAX_BODY_BYTES:
             self._reply(413, {"error": f"the body must have at most {MAX_BODY_BYTES} bytes"}, close=True)
             return
-        body = self.rfile.read(int(length))
-        service = find_service(self.world, self.headers.get("Host", ""))
+        service = answer or find_service(self.world, self.headers.get("Host", ""))
         if service is None:
             self._reply(404, {"error": "no service has this host name"})
             return
-        ref, model = service
+        self._serve(*service, body)
+
+    def _serve(self, ref: Ref, model: str, body: bytes) -> None:
+        """Answer as the server of a service, whose language model has this name; empty if it has none."""
         try:
             seconds = self.world.request(ref)
             waited = self._wait_for_replica(ref)
@@ -124,9 +140,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _reply(self, status: int, body: dict[str, Any], *, close: bool = False) -> None:
         text = json.dumps(body).encode() + b"\n"
+        self._write(status, text, {"Content-Type": "application/json"}, close=close)
+
+    def _write(self, status: int, text: bytes, headers: dict[str, str], *, close: bool) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(text)))
+        for name, value in {**headers, "Content-Length": str(len(text))}.items():
+            self.send_header(name, value)
         if close:
             self.send_header("Connection", "close")
             self.close_connection = True
@@ -147,7 +166,8 @@ class _Gateway(ThreadingHTTPServer):
 @contextmanager
 def serve_gateway(world: World) -> Iterator[str]:
     """Serve the gateway of a world on a free port of loopback inside the context, and yield its URL."""
-    server = _Gateway(("127.0.0.1", 0), type("_WorldHandler", (_Handler,), {"world": world}))
+    parts = {"world": world, "endpoints": EndpointHosts(world)}
+    server = _Gateway(("127.0.0.1", 0), type("_WorldHandler", (_Handler,), parts))
     Thread(target=server.serve_forever, name="gateway", daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}"

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
 
 from ebbtide.core.base.paths import get_at
+from ebbtide.core.translation.endpoints import ENDPOINT_GATEWAYS
 from ebbtide.core.translation.objects import Object
 
 #: The API server's message about a missing permission.
@@ -145,11 +146,6 @@ DEVICE_CLASS: Final = _add_kind("resource.k8s.io/v1", "DeviceClass", "deviceclas
 CLUSTER_QUEUE: Final = _add_kind("kueue.x-k8s.io/v1beta2", "ClusterQueue", "clusterqueues", namespaced=False)
 LOCAL_QUEUE: Final = _add_kind("kueue.x-k8s.io/v1beta2", "LocalQueue", "localqueues")
 # Kinds that no module needs by name.
-_add_kind("gateway.envoyproxy.io/v1alpha1", "Backend", "backends")
-_add_kind("gateway.envoyproxy.io/v1alpha1", "BackendTrafficPolicy", "backendtrafficpolicies")
-_add_kind("gateway.envoyproxy.io/v1alpha1", "EnvoyExtensionPolicy", "envoyextensionpolicies")
-_add_kind("gateway.envoyproxy.io/v1alpha1", "HTTPRouteFilter", "httproutefilters")
-_add_kind("gateway.envoyproxy.io/v1alpha1", "SecurityPolicy", "securitypolicies")
 _add_kind("v1", "LimitRange", "limitranges")
 _add_kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 _add_kind("v1", "ServiceAccount", "serviceaccounts")
@@ -163,6 +159,8 @@ _add_kind("resource.k8s.io/v1", "ResourceClaimTemplate", "resourceclaimtemplates
 _add_kind("resource.k8s.io/v1beta1", "ResourceClaimTemplate", "resourceclaimtemplates")
 _add_kind("resource.k8s.io/v1beta2", "ResourceClaimTemplate", "resourceclaimtemplates")
 _add_kind("kueue.x-k8s.io/v1beta2", "ResourceFlavor", "resourceflavors", namespaced=False)
+for _gateway in ENDPOINT_GATEWAYS.values():
+    KINDS.update({kind.key: Kind(*kind[:3]) for kind in _gateway.kinds if kind.key not in KINDS})
 
 
 def kind_of(item: Object) -> Kind:

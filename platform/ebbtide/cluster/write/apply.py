@@ -26,7 +26,7 @@ from ebbtide.cluster.read.rejections import explain_rejection
 from ebbtide.cluster.read.status import Status, compute_status
 from ebbtide.cluster.write.canary import fill_stable_revision
 from ebbtide.cluster.write.changes import FieldChange, creates_pods, diff_objects
-from ebbtide.cluster.write.endpoints import complete_models, find_taken_model, write_models
+from ebbtide.cluster.write.endpoints import apply_completed, complete_models, find_taken_model
 from ebbtide.core.adopt.live import import_object
 from ebbtide.core.base import keys
 from ebbtide.core.base.bodies import body
@@ -609,11 +609,11 @@ def _write_step(cluster: Cluster, step: ApplyStep, *, force: bool, basis: Object
         )
         basis = None if basis is None else patched
     try:
-        return write_models(cluster, step.item, force=force, basis=basis)
+        return apply_completed(cluster, step.item, force=force, basis=basis)
     except kube.ConflictError as error:
         # Fields that Ebbtide's own commands set on the live object can be taken over, and those of an adopted object.
         if set(error.owners) <= {kube.LIVE_MANAGER, *(KUBECTL if step.adopted else ())}:
-            return write_models(cluster, step.item, force=True, basis=basis)
+            return apply_completed(cluster, step.item, force=True, basis=basis)
         raise
 
 

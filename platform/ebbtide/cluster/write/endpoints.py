@@ -67,8 +67,8 @@ def complete_models(cluster: Cluster, obj: Object, models: Sequence[str] = (), *
     return gateway.models(project, namespace, (*live, *models))
 
 
-def write_models(cluster: Cluster, obj: Object, *, force: bool = False, basis: Object | None = None) -> Object:
-    """Apply an object; a list of models again while routes have changed since it was read.
+def apply_completed(cluster: Cluster, obj: Object, *, force: bool = False, basis: Object | None = None) -> Object:
+    """Apply any object; a list of models is completed first, and applied again while routes have changed since.
 
     The caller that writes the list last reads the routes after its write, and so finds the route of every earlier writer.
     """
@@ -106,7 +106,7 @@ def refresh_models(cluster: Cluster, removed: Sequence[Object]) -> None:
         for obj in removed:
             project = get_at(obj, "metadata", "labels", keys.ENDPOINT)
             if project is not None and (obj["apiVersion"], obj["kind"]) == gateway.route:
-                write_models(cluster, gateway.models(project, obj["metadata"]["namespace"], ()))
+                apply_completed(cluster, gateway.models(project, obj["metadata"]["namespace"], ()))
 
 
 # Keys.
@@ -177,8 +177,13 @@ def find_url(cluster: Cluster, namespace: str) -> str:
             route = cluster.get(kube.KINDS[gateway.route], ENDPOINT, namespace)
         except (kube.MissingError, kube.ForbiddenError):
             continue
-        return f"https://{get_at(route, 'spec', 'hostnames', 0)}/v1"
+        return make_url(route)
     return ""
+
+
+def make_url(route: Object) -> str:
+    """Return the base URL of the endpoint to which a route belongs."""
+    return f"https://{get_at(route, 'spec', 'hostnames', 0)}/v1"
 
 
 def _missing_key(name: str) -> kube.MissingError:

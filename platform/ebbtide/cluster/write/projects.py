@@ -12,13 +12,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 
 from ebbtide.cluster.client import protocol as kube
 from ebbtide.cluster.client.protocol import Cluster, ForbiddenError, Kind, MissingError
 from ebbtide.cluster.read.amounts import REQUESTS, QuotaShare, list_quota_shares, parse_amount
 from ebbtide.cluster.write import apply
 from ebbtide.cluster.write.apply import ApplyStep
+from ebbtide.cluster.write.endpoints import make_url
 from ebbtide.core.base import keys
 from ebbtide.core.base.bodies import WrittenBy, body
 from ebbtide.core.base.names import ENDPOINT_KEYS
@@ -46,6 +47,15 @@ def make_rule(group: str, verbs: Sequence[str], *resources: str, names: Sequence
     return {"apiGroups": [group], "resources": [*resources], **limit, "verbs": [*verbs]}
 
 
+def _make_endpoint_rules() -> Iterator[Object]:
+    """Yield the permissions on the objects of the endpoints' gateways."""
+    resources: dict[tuple[str, bool], dict[str, None]] = {}
+    for kind in (kind for gateway in endpoints.ENDPOINT_GATEWAYS.values() for kind in gateway.kinds):
+        resources.setdefault((kind.api_version.partition("/")[0], kind.is_members), {})[kind.plural] = None
+    for (group, is_members), plurals in resources.items():
+        yield make_rule(group, SHIP if is_members else SEE, *plurals)
+
+
 #: A member's permissions: apply and delete workloads with their companion objects, and observe them.
 MEMBER_RULES: Final = [
     make_rule("serving.knative.dev", SHIP, "services", "domainmappings"),
@@ -54,10 +64,7 @@ MEMBER_RULES: Final = [
     make_rule("serving.knative.dev", SEE, "configurations", "routes"),
     make_rule("autoscaling.internal.knative.dev", SEE, "podautoscalers"),
     make_rule("serving.kserve.io", SHIP, "inferenceservices", "llminferenceservices", "localmodelnamespacecaches"),
-    make_rule("gateway.networking.k8s.io", SHIP, "httproutes"),
-    make_rule("gateway.envoyproxy.io", SHIP, "backends", "httproutefilters"),
-    # An EnvoyExtensionPolicy runs Lua in the gateway that all projects share, and the limits are the administrator's.
-    make_rule("gateway.envoyproxy.io", SEE, "backendtrafficpolicies", "envoyextensionpolicies", "securitypolicies"),
+    *_make_endpoint_rules(),
     # Only the keys of the project's endpoint. A server-side apply names the object, so create is limited to it too
     # (k8s.io/apiserver pkg/endpoints/handlers/patch.go).
     make_rule("", ["get", "create", "patch"], "secrets", names=[ENDPOINT_KEYS]),
@@ -418,6 +425,31 @@ def remove_project(cluster: Cluster, planned: ProjectRemoval) -> None:
 
 
 # Reading.
+
+
+class PublishedModel(NamedTuple):
+    """A model at a project's endpoint: the base URL, the namespace and name of its service, and the model's names."""
+
+    url: str
+    namespace: str
+    service: str
+    names: tuple[str, ...]
+
+
+def list_published(cluster: Cluster, namespaces: Sequence[str]) -> list[PublishedModel]:
+    """Return the models at the endpoints of projects, by their routes that the caller may list."""
+    places = [{"metadata": {"name": namespace}} for namespace in namespaces]
+    return [
+        PublishedModel(
+            make_url(route),
+            route["metadata"]["namespace"],
+            str(get_at(route, "metadata", "labels", keys.APP_NAME)),
+            tuple(names),
+        )
+        for gateway in endpoints.ENDPOINT_GATEWAYS.values()
+        for route in _list_everywhere(cluster, kube.KINDS[gateway.route], places, keys.ENDPOINT)
+        if (names := gateway.read_models(route))
+    ]
 
 
 def _list_or_none(cluster: Cluster, kind: Kind, labels: str = "", namespace: str = "") -> list[Object] | None:

@@ -12,6 +12,7 @@ from ebbtide.core.base.problems import Problem, make_warning, shorten_text
 from ebbtide.core.readers import native
 from ebbtide.core.readers.loaded import LoadedDocument, OtherObject, validate_reading
 from ebbtide.core.readers.reading import Reader, Reading
+from ebbtide.core.translation.endpoints import ENDPOINT_GATEWAYS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,10 +26,10 @@ OTHERS: Final = {"Profile", "Kustomization", "List"}
 # fmt: off
 #: Kinds that a render produces in addition to the workload; they occur when rendered output is read back.
 COMPANIONS: Final = {
-    "Backend", "BackendTrafficPolicy", "ClusterQueue", "DaemonSet", "DomainMapping", "EnvoyExtensionPolicy",
-    "HTTPRoute", "HTTPRouteFilter", "HorizontalPodAutoscaler", "Job", "LimitRange", "LocalModelNamespaceCache", "LocalQueue",
-    "Namespace",    "PersistentVolumeClaim", "PodDisruptionBudget", "PriorityClass", "Queue", "ResourceClaimTemplate", "ResourceFlavor",
-    "ResourceQuota", "ScaledObject", "SecurityPolicy", "ServiceAccount",
+    "ClusterQueue", "DaemonSet", "DomainMapping", "HorizontalPodAutoscaler", "Job", "LimitRange", "LocalModelNamespaceCache",
+    "LocalQueue", "Namespace", "PersistentVolumeClaim", "PodDisruptionBudget", "PriorityClass", "Queue", "ResourceClaimTemplate",
+    "ResourceFlavor", "ResourceQuota", "ScaledObject", "ServiceAccount",
+    *(kind.name for gateway in ENDPOINT_GATEWAYS.values() for kind in gateway.kinds),
 }
 # fmt: on
 _KEEP: Final = "apply it with kubectl as it is, next to the workloads that use it"

@@ -294,14 +294,32 @@ class Access(Model):
 
 
 class EndpointLimits(Model):
-    """Limits of the requests to each published service. Each replica of the gateway counts on its own."""
+    """Limits of the requests to an endpoint. By default, there is none.
+
+    Limits by project and by month, and of tokens, need ``rateLimitService``. The tokens of a request count after its answer,
+    so a limit of tokens refuses the requests after the one that exceeds it.
+    """
 
     requests_per_minute: Positive | None = None
-    """Requests per minute to a published service, by all keys together. Default: no limit."""
+    """Requests per minute to a published service, by all keys together, in each replica of the gateway."""
     requests_per_minute_per_key: Positive | None = None
-    """Requests per minute to a published service with one key. Default: no limit."""
+    """Requests per minute to a published service with one key, in each replica of the gateway."""
+    requests_per_minute_per_project: Positive | None = None
+    """Requests per minute to all published services of a project."""
+    requests_per_month_per_key: Positive | None = None
+    """Requests in 30 days to all published services of a project with one key."""
+    requests_per_month_per_project: Positive | None = None
+    """Requests in 30 days to all published services of a project."""
     tokens_per_minute: Positive | None = None
-    """Tokens per minute of a published service. The gateway must be able to count tokens."""
+    """Tokens per minute of a published service."""
+    tokens_per_minute_per_key: Positive | None = None
+    """Tokens per minute of all published services of a project with one key."""
+    tokens_per_minute_per_project: Positive | None = None
+    """Tokens per minute of all published services of a project."""
+    tokens_per_month_per_key: Positive | None = None
+    """Tokens in 30 days of all published services of a project with one key."""
+    tokens_per_month_per_project: Positive | None = None
+    """Tokens in 30 days of all published services of a project."""
 
 
 class ProjectEndpoint(Model):
@@ -323,8 +341,11 @@ class ProjectEndpoint(Model):
     client_timeout_seconds: Positive = 600
     """Shortest time limit on the way to the gateway: that of the clients, or of a load balancer in front. Default: that of
     OpenAI's Python client."""
+    rate_limit_service: bool = False
+    """The gateway has a service that counts requests for all of its replicas, in a database: with Envoy Gateway, ``rateLimit``
+    of its configuration, with a Redis."""
     limits: EndpointLimits = EndpointLimits()
-    """Limits of the requests to each published service."""
+    """Limits of the requests to an endpoint."""
 
 
 class Pods(Model):

@@ -13,10 +13,10 @@ from ebbtide.core.base.names import WORKLOAD
 from ebbtide.core.base.problems import Path, Problem, choose_serving, make_warning, remove_field
 from ebbtide.core.translation.container import list_words
 from ebbtide.core.translation.endpoints import envoy
-from ebbtide.core.translation.endpoints.backend import EndpointGateway, ProjectHost, PublishedService
+from ebbtide.core.translation.endpoints.backend import EndpointGateway, ProjectHost, PublishedService, list_limits
 from ebbtide.core.translation.engines import find_engine, read_flag_values
 from ebbtide.core.translation.loaded_model import find_model_name
-from ebbtide.core.translation.objects import Object, prune_nulls
+from ebbtide.core.translation.objects import Object, prune_nulls, to_camel
 from ebbtide.core.translation.plan import Decision, Plan
 from ebbtide.core.translation.serving.timeouts import DEFAULT_TIMEOUT_SECONDS, find_initialization_timeout
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 ENDPOINT: Final[Path] = ("spec", "endpoint")
 ENDPOINT_GATEWAYS: Final[dict[str, EndpointGateway]] = {gateway.name: gateway for gateway in (envoy.GATEWAY,)}
+#: Why a cluster without a gateway enforces no limit, and how to fix it.
+NO_GATEWAY: Final = ("the profile has no gateway for endpoints", "set endpoint.gateway, or remove the limit")
 #: The port of the Services of Knative and of KServe Standard.
 HTTP_PORT: Final = 80
 #: Seconds that the gateway waits longer than the service, so that the caller gets the service's own error.
@@ -121,10 +123,12 @@ def _find_timeout(plan: Plan) -> int:
 def check_profile(cluster: ProfileSpec) -> Iterator[Problem]:
     """Reject limits that the gateway of the endpoints cannot enforce."""
     gateway = ENDPOINT_GATEWAYS.get(cluster.endpoint.gateway)
-    if gateway is not None and cluster.endpoint.limits.tokens_per_minute is not None and "tokens" in gateway.lacks:
-        path = ("spec", "endpoint", "limits", "tokensPerMinute")
-        message = f"tokens cannot be limited: {gateway.lacks['tokens']}"
-        yield Problem("PRF004", path, message, "limit requests instead", fixes=remove_field())
+    for limit, _ in list_limits(cluster.endpoint):
+        path = ("spec", "endpoint", "limits", to_camel(limit.field))
+        reason = NO_GATEWAY if gateway is None else gateway.explain_limit(limit, cluster.endpoint)
+        if reason is not None:
+            message, fix = reason
+            yield Problem("PRF004", path, f"this limit cannot be enforced: {message}", fix, fixes=remove_field())
 
 
 def list_decisions(plan: Plan) -> Iterator[Decision]:

@@ -12,21 +12,42 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.base import keys
 from ebbtide.core.base.names import ENDPOINT, ENDPOINT_KEYS, ENDPOINT_MODELS, fit_name
 from ebbtide.core.base.paths import get_at
-from ebbtide.core.translation.endpoints.backend import EndpointGateway, ProjectHost, PublishedService
+from ebbtide.core.translation.endpoints.backend import (
+    EndpointGateway,
+    EndpointKind,
+    EndpointLimit,
+    ProjectHost,
+    PublishedService,
+    list_limits,
+)
 from ebbtide.core.translation.objects import Object, make_object
+
+if TYPE_CHECKING:
+    from ebbtide.core.profile.models import ProjectEndpoint
 
 GROUP: Final = "gateway.envoyproxy.io"
 API: Final = f"{GROUP}/v1alpha1"
 ROUTES: Final = "gateway.networking.k8s.io"
+ROUTE: Final = EndpointKind(f"{ROUTES}/v1", "HTTPRoute", "httproutes")
+BACKEND: Final = EndpointKind(API, "Backend", "backends")
+FILTER: Final = EndpointKind(API, "HTTPRouteFilter", "httproutefilters")
+SECURITY: Final = EndpointKind(API, "SecurityPolicy", "securitypolicies", is_members=False)
+TRAFFIC: Final = EndpointKind(API, "BackendTrafficPolicy", "backendtrafficpolicies", is_members=False)
+#: An EnvoyExtensionPolicy runs Lua in the gateway that all projects share, and the limits are the administrator's.
+EXTENSION: Final = EndpointKind(API, "EnvoyExtensionPolicy", "envoyextensionpolicies", is_members=False)
 #: The name of the model, which only the filter sets.
 MODEL_HEADER: Final = "x-ebbtide-model"
 #: The name of the key, never the key, for the limits. It is removed from what the server receives.
 KEY_HEADER: Final = "x-ebbtide-key"
+#: The namespace and key of the metadata with the tokens of an answer.
+TOKENS: Final = ("dev.ebbtide", "tokens")
+#: Characters of an answer that are read with the next part of it: the longest name with its number.
+TAIL: Final = 64
 HOST_FILTER: Final = f"{ENDPOINT}-host"
 UNKNOWN_FILTER: Final = f"{ENDPOINT}-unknown"
 #: Seconds after which a limited client may try again: the interval of the limits.
@@ -71,6 +92,20 @@ function envoy_on_request(request_handle)
   if model then request_handle:headers():replace("{MODEL_HEADER}", model) end
 end
 """
+#: Pass the answer on as it arrives, and leave its tokens to the limits: those that the server reports, otherwise the events of a
+#: stream, of which each has at least one token. The end of a chunk is read again with the next one, which may continue a word.
+COUNT_TOKENS: Final = f"""
+function envoy_on_response(response_handle)
+  local rest, tokens, events = '\\n', nil, 0
+  for chunk in response_handle:bodyChunks() do
+    local text = rest .. chunk:getBytes(0, chunk:length())
+    for number in string.gmatch(text, '"total_tokens"%s*:%s*(%d+)') do tokens = tonumber(number) end
+    events = events + select(2, string.gsub(text, '\\ndata: {{', '')) - select(2, string.gsub(rest, '\\ndata: {{', ''))
+    rest = string.sub(text, -{TAIL})
+  end
+  response_handle:streamInfo():dynamicMetadata():set("{TOKENS[0]}", "{TOKENS[1]}", tokens or events)
+end
+"""
 
 
 def _write_error(message: str, kind: str, code: str) -> str:
@@ -97,7 +132,7 @@ def make_shared(endpoint: ProjectHost) -> Iterator[Object]:
     """
     yield _make_policy(
         endpoint,
-        "SecurityPolicy",
+        SECURITY,
         apiKeyAuth={
             "credentialRefs": [{"name": ENDPOINT_KEYS}],
             "extractFrom": [{"headers": ["Authorization"]}],
@@ -105,8 +140,10 @@ def make_shared(endpoint: ProjectHost) -> Iterator[Object]:
             "sanitize": True,
         },
     )
-    yield _make_policy(endpoint, "EnvoyExtensionPolicy", lua=[{"type": "Inline", "inline": READ_MODEL}])
-    yield _make_policy(endpoint, "BackendTrafficPolicy", **_make_traffic_settings(endpoint))
+    counts_tokens = any(limit.counts == "tokens" for limit, _ in list_limits(endpoint.settings))
+    script = READ_MODEL + COUNT_TOKENS * counts_tokens
+    yield _make_policy(endpoint, EXTENSION, lua=[{"type": "Inline", "inline": script}])
+    yield _make_policy(endpoint, TRAFFIC, **_make_traffic_settings(endpoint))
     yield _make_filter(
         endpoint, HOST_FILTER, urlRewrite={"hostname": {"type": "Backend"}, "appendXForwardedHost": False}
     )
@@ -172,22 +209,11 @@ def _match_models(models: tuple[str, ...]) -> dict[str, str]:
 
 
 def _make_traffic_settings(endpoint: ProjectHost) -> dict[str, Any]:
-    """Return the largest body, the limits and the gateway's own answers.
-
-    Each limit has a selector, because the rule without one counts only what no other counts.
-    """
-    limits = endpoint.settings.limits
-    rules = [
-        {
-            "clientSelectors": [{"headers": [{"name": header, "type": "Distinct"}]}],
-            "limit": {"requests": amount, "unit": "Minute"},
-        }
-        for header, amount in (
-            (MODEL_HEADER, limits.requests_per_minute),
-            (KEY_HEADER, limits.requests_per_minute_per_key),
-        )
-        if amount is not None
-    ]
+    """Return the largest body, the limits and the gateway's own answers."""
+    limits = list_limits(endpoint.settings)
+    local = [_make_limit(limit, amount) for limit, amount in limits if _is_local(limit)]
+    shared = [_make_limit(limit, amount) for limit, amount in limits if not _is_local(limit)]
+    rates = {name: {"rules": rules} for name, rules in (("local", local), ("global", shared)) if rules}
     # An answer of the model's server keeps its own body.
     overrides: list[dict[str, Any]] = [
         {
@@ -200,10 +226,53 @@ def _make_traffic_settings(endpoint: ProjectHost) -> dict[str, Any]:
     overrides[-1]["response"]["header"] = {"set": [{"name": "retry-after", "value": str(RETRY_SECONDS)}]}
     return {
         "requestBuffer": {"limit": endpoint.settings.max_body_size},
-        "rateLimit": {"local": {"rules": rules}} if rules else None,
+        "rateLimit": rates or None,
         "responseOverride": overrides,
         "dns": {"dnsRefreshRate": DNS_REFRESH},
     }
+
+
+def _is_local(limit: EndpointLimit) -> bool:
+    """Return whether each replica of Envoy counts a limit itself: it forgets its counts when a route of the listener changes."""
+    return limit.counts == "requests" and limit.unit == "Minute" and limit.scope != "project"
+
+
+def explain_limit(limit: EndpointLimit, settings: ProjectEndpoint) -> tuple[str, str] | None:
+    """Return why Envoy Gateway cannot enforce a limit; None if it can.
+
+    A local limit has no cost of an answer and counts for each route (api/v1alpha1/ratelimit_types.go), and a change of a route
+    resets it (envoy source/extensions/filters/http/local_ratelimit: the counters belong to the configuration of the route).
+    """
+    if _is_local(limit) or settings.rate_limit_service:
+        return None
+    reason = {
+        "tokens": "Envoy counts the tokens of answers only with a rate limit service",
+        "requests": "a replica of Envoy counts alone, for each service, and until a route changes",
+    }
+    fix = (
+        "configure rateLimit with a Redis in the EnvoyGateway configuration and set endpoint.rateLimitService: true, or use "
+        "requestsPerMinute or requestsPerMinutePerKey"
+    )
+    return reason[limit.counts], fix
+
+
+def _make_limit(limit: EndpointLimit, amount: int) -> dict[str, Any]:
+    """Return the rule of a limit. A local one has a selector, because the rule without one counts only what no other counts."""
+    header = {"model": MODEL_HEADER, "key": KEY_HEADER, "project": None}[limit.scope]
+    rule: dict[str, Any] = {
+        "clientSelectors": header and [{"headers": [{"name": header, "type": "Distinct"}]}],
+        "limit": {"requests": amount, "unit": limit.unit},
+    }
+    if limit.counts == "tokens":
+        # A request is admitted while tokens are left, and its tokens are subtracted when its answer is complete.
+        metadata = {"namespace": TOKENS[0], "key": TOKENS[1]}
+        rule["cost"] = {
+            "request": {"from": "Number", "number": 0},
+            "response": {"from": "Metadata", "metadata": metadata},
+        }
+    if not _is_local(limit) and limit.scope != "model":
+        rule["shared"] = True
+    return rule
 
 
 def _make_object(project: str, namespace: str, kind: str, name: str, spec: dict[str, Any]) -> Object:
@@ -212,10 +281,10 @@ def _make_object(project: str, namespace: str, kind: str, name: str, spec: dict[
     return make_object(API, kind, name, spec, namespace=namespace, labels=labels)
 
 
-def _make_policy(endpoint: ProjectHost, kind: str, **settings: Any) -> Object:
+def _make_policy(endpoint: ProjectHost, kind: EndpointKind, **settings: Any) -> Object:
     selector = {"group": ROUTES, "kind": "HTTPRoute", "matchLabels": {keys.ENDPOINT: endpoint.project}}
     spec = {"targetSelectors": [selector], **settings}
-    return _make_object(endpoint.project, endpoint.namespace, kind, ENDPOINT, spec)
+    return _make_object(endpoint.project, endpoint.namespace, kind.name, ENDPOINT, spec)
 
 
 def _make_filter(endpoint: ProjectHost, name: str, **spec: Any) -> Object:
@@ -232,7 +301,7 @@ def _make_body(body: str) -> dict[str, Any]:
 
 def _make_route(endpoint: ProjectHost, name: str) -> Object:
     route = _make_object(endpoint.project, endpoint.namespace, "HTTPRoute", name, {})
-    route["apiVersion"] = f"{ROUTES}/v1"
+    route["apiVersion"] = ROUTE.api_version
     route["metadata"]["labels"][keys.ENDPOINT] = endpoint.project
     return route
 
@@ -261,12 +330,13 @@ GATEWAY: Final = EndpointGateway(
     service=make_service,
     models=make_models,
     read_models=read_models,
-    route=(f"{ROUTES}/v1", "HTTPRoute"),
-    model_list=(API, "HTTPRouteFilter"),
-    others=((API, "Backend"),),
+    kinds=(ROUTE, BACKEND, FILTER, TRAFFIC, EXTENSION, SECURITY),
+    route=ROUTE.key,
+    model_list=FILTER.key,
+    others=(BACKEND.key,),
     lacks={
         "fallback": "Envoy Gateway changes to another backend only when health checks fail, and a health check of a service that "
         "Knative has scaled to zero starts it",
-        "tokens": "Envoy Gateway counts requests, and tokens only with a global limit and a filter that reports them",
     },
+    explain_limit=explain_limit,
 )
