@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("numpy", reason="the simulator needs it")
 
 import serving
-from ebbtide.server.api.costs import CostProgress
+from ebbtide.server.api.background import Progress
 from ebbtide.server.web.routes import make_router
 from live_cluster import SCALING
 from recorded import RecordedSource
@@ -75,13 +75,13 @@ def test_an_invalid_period_is_refused(world: tuple[Backend, httpx.Client], body:
 
 def test_a_caller_computes_one_report_at_a_time(world: tuple[Backend, httpx.Client]) -> None:
     backend, client = world
-    progress = backend.costs._progress  # noqa: SLF001 - a report in progress
+    progress = backend.costs.background._progress  # noqa: SLF001 - a report in progress
     kept = dict(progress)
     try:
-        progress["rita"] = CostProgress()
+        progress["rita"] = Progress()
         answer = client.post(COSTS, json=DAY, headers=serving.bearer("reader"))
         assert (answer.status_code, "in progress" in answer.text) == (429, True)
-        progress["ann"] = CostProgress()
+        progress["ann"] = Progress()
         answer = client.post(COSTS, json=DAY, headers=serving.bearer("root"))
         assert (answer.status_code, "too many" in answer.text) == (429, True)
     finally:
@@ -103,7 +103,7 @@ def test_the_page_computes_a_report_in_the_background(world: tuple[Backend, http
     answer = client.post("/costs", data={"csrf": csrf[1], "days": "1"}, headers=headers)
     assert (answer.status_code, answer.headers["location"]) == (303, "/costs")
     for thread in threading.enumerate():
-        if thread.name == "ebbtide-costs":
+        if thread.name == "ebbtide-cost-report":
             thread.join()
     assert client.post("/costs", data={"csrf": csrf[1], "days": "8"}, headers=headers).status_code == 422
 

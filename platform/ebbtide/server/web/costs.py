@@ -19,7 +19,7 @@ PERIODS: Final = (7, 1, 14, 30)
 def show_costs(visit: PageVisit) -> Response:
     """Show the last report, or the progress of the one that the caller computes."""
     report = _read_last(visit)
-    progress = visit.backend.costs.find_progress(visit.user)
+    progress = visit.backend.costs.background.find(visit.user)
     return visit.render_page(
         "costs",
         page="costs",
