@@ -16,7 +16,7 @@ from ebbtide.cluster.slo.cost_pages import format_money
 from ebbtide.sandbox.backend import ANONYMOUS_CALLER, make_simulated_backend
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.services import PROFILE, demo_profile, demo_world
-from ebbtide.server.api.costs import CostProgress
+from ebbtide.server.api.background import Progress
 from ebbtide.server.web.routes import make_router
 from live_cluster import SCALING
 from recorded import RecordedSource
@@ -80,13 +80,13 @@ def test_an_invalid_period_is_refused(world: tuple[Backend, httpx.Client], body:
 
 def test_a_caller_computes_one_report_at_a_time(world: tuple[Backend, httpx.Client]) -> None:
     backend, client = world
-    progress = backend.costs._progress  # noqa: SLF001 - a report in progress
+    progress = backend.costs.background._progress  # noqa: SLF001 - a report in progress
     kept = dict(progress)
     try:
-        progress["rita"] = CostProgress()
+        progress["rita"] = Progress()
         answer = client.post(COSTS, json=DAY, headers=serving.bearer("reader"))
         assert (answer.status_code, "in progress" in answer.text) == (429, True)
-        progress["ann"] = CostProgress()
+        progress["ann"] = Progress()
         answer = client.post(COSTS, json=DAY, headers=serving.bearer("root"))
         assert (answer.status_code, "too many" in answer.text) == (429, True)
     finally:

@@ -11,10 +11,11 @@ from ebbtide.cli import connection, terminal
 from ebbtide.cli.common import write_json
 from ebbtide.cli.files import replace_file
 from ebbtide.cli.options import Options, make_number_parser, make_option, make_output_option
-from ebbtide.cli.plan import SERVERS, choose_server
+from ebbtide.cli.plan import SERVERS
 from ebbtide.cli.simulate import exit_with_problems, require_numpy
 from ebbtide.core.base.problems import Problem
 from ebbtide.core.base.prose import count_noun
+from ebbtide.simulator.request import choose_server
 
 if TYPE_CHECKING:
     from ebbtide.cluster.slo.cost_report import CostReport

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from ebbtide.simulator.case import Case
     from ebbtide.simulator.inputs import SimulationInputs
     from ebbtide.simulator.slo import SimulationMeasurements, SloBound
+
+_Output = TypeVar("_Output")
 
 #: Step of services that depend on each other, in nanoseconds.
 STEP: Final = SECOND
@@ -432,7 +434,7 @@ class FleetSimulation:
             self._apply(member, member.take_change(), at)
             self.note_change(member)
             self._schedule(at)
-            self._note_usage(at)
+            self.note_usage(at)
 
     def _require_slo(self, spare: int) -> None:
         promised = [member.live for member in self.live.values() if member.recording.measured.holds]
@@ -545,7 +547,7 @@ class FleetSimulation:
                 wait.number = member.hold(wait.number, at)
                 self.note_change(member)
             if placed is not None and placed.victims:
-                self._evict(placed.victims, at)
+                self.evict(placed.victims, at)
                 return True
             if placed is not None and placed.reason == LEAVING:
                 reserved.append(demand)
@@ -554,14 +556,16 @@ class FleetSimulation:
     def _rank_wait(self, wait: Wait) -> tuple[int, int, int, int]:
         return (-self.by_index[wait.member].demand.priority, wait.begin, wait.member, wait.number)
 
-    def _evict(self, victims: Sequence[Holder], at: int) -> None:
+    def evict(self, victims: Sequence[Holder], at: int) -> None:
+        """End pods, whose GPUs another one gets."""
         for victim in victims:
             member = self.by_index[victim.key[0]]
             victim.is_leaving = True
             self._apply(member, member.evict(victim.key[1], at), at)
             self.note_change(member)
 
-    def _note_usage(self, at: int) -> None:
+    def note_usage(self, at: int) -> None:
+        """Record the GPUs in use from a time on."""
         pool, trainer = self.pool, len(self.recordings)
         training = pool.held[trainer]
         self.usage.append((at, pool.devices, (pool.held.total() - training) / UNITS, training / UNITS))
@@ -624,8 +628,15 @@ def simulate_fleet(
     spare: int | None = None,
 ) -> FleetRun:
     """Simulate a fleet on one pool. Raises SloViolatedError if more than ``spare`` services violate their SLO."""
+    return retry_with_rows(
+        lambda rows: FleetSimulation(rows, sizes, quotas, training, count, observe, spare).run(), recordings
+    )
+
+
+def retry_with_rows(work: Callable[[Sequence[Recording]], _Output], recordings: Sequence[Recording]) -> _Output:
+    """Return the result of a simulation of recorded services, again with more rows while a service has too few."""
     while True:
         try:
-            return FleetSimulation(recordings, sizes, quotas, training, count, observe, spare).run()
+            return work(recordings)
         except RowsExhaustedError:
             recordings = [replace(recording, rows=4 * recording.rows) for recording in recordings]

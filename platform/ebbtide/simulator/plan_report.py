@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections import defaultdict
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -15,13 +13,8 @@ from ebbtide.core.autoscaler.arithmetic import SECOND
 from ebbtide.core.base.prose import count_noun
 from ebbtide.simulator.fleet import merge_intervals
 from ebbtide.simulator.report import (
-    POINTS,
     align_table,
-    bin_values,
-    fill_page,
     format_percent,
-    make_curve,
-    make_html_rows,
     measurements_to_json,
     round_number,
 )
@@ -87,14 +80,14 @@ def list_spans(planner: FleetPlanner, run: FleetRun) -> list[Span]:
             totals: dict[str, float] = defaultdict(float)
             for first, until, wait in chosen:
                 if begin <= first < last:
-                    name, gpus = _describe_member(planner, wait.member)
+                    name, gpus = describe_member(planner, wait.member)
                     totals[name] += gpus * (until - first) / SECOND
             names = tuple(sorted(totals, key=lambda name: (-totals[name], name)))
             spans.append(Span(begin / SECOND, last / SECOND, reason, names, sum(totals.values())))
     return sorted(spans, key=lambda span: (-span.gpu_seconds, span.begin))
 
 
-def _describe_member(planner: FleetPlanner, index: int) -> tuple[str, float]:
+def describe_member(planner: FleetPlanner, index: int) -> tuple[str, float]:
     """Return the name of a service and the GPUs of a replica."""
     if index == len(planner.recordings):
         return "training", 1.0
@@ -129,64 +122,57 @@ def format_time(planner: FleetPlanner, seconds: float) -> str:
     return format_duration(seconds) if seconds else "0s"
 
 
-def render_plan_text(report: PlanReport) -> str:
-    """Return the report as text."""
-    notes = "".join(f"note: {note}\n" for note in report.notes)
-    return (
-        f"{_describe_fleet(report)}\nNot modeled: {NOT_MODELED}.\n{notes}\n{align_table(_make_rows(report))}\n"
-        f"{_describe_details(report)}"
+@dataclass(frozen=True, slots=True)
+class PlanText:
+    """The parts of a report as text."""
+
+    head: str
+    notes: tuple[str, ...]
+    rows: list[list[str]]
+    """Comparison of the pools, with a title row."""
+    hours: str
+    violations: list[str]
+    limits: list[str]
+    smallest: str
+    bound: str
+    changes: list[list[str]]
+
+
+def describe_plan(report: PlanReport) -> PlanText:
+    """Return the parts of a report."""
+    planner, run = report.planner, report.planner.run(report.gpus)
+    hours = sum_hours_by_project(planner, run)
+    limited = list_bound_by_maximum(planner)
+    return PlanText(
+        _describe_fleet(report),
+        (f"Not modeled: {NOT_MODELED}.", *(f"note: {note}" for note in report.notes)),
+        _make_rows(report),
+        ", ".join(f"{name} {spent:,.1f}" for name, spent in hours.items()),
+        _describe_violations(planner, run),
+        _describe_spans(planner, run) + ([f"maxReplicas, on any pool: {', '.join(limited)}"] if limited else []),
+        ", ".join(f"{share}%: {gpus}" for share, gpus in report.smallest.items()),
+        f"{count_noun(planner.bound, 'GPU')}, {planner.find_least_hours():,.1f} GPU-hours",
+        _make_change_rows(report),
     )
 
 
-def render_plan_page(report: PlanReport) -> str:
-    """Return the report as a self-contained HTML page with zoomable charts of the pool."""
-    head, *rows = _make_rows(report)
-    titles = "".join(f"<th scope=col>{html.escape(cell)}</th>" for cell in head)
-    table = f"<table><thead><tr>{titles}</tr></thead><tbody>{make_html_rows(rows)}</tbody></table>"
-    notes = [f"Not modeled: {NOT_MODELED}.", *report.notes]
-    details = f"{table}<pre>{html.escape(_describe_details(report))}</pre>"
-    return fill_page("Plan of a fleet", _describe_fleet(report), notes, details, _make_chart_data(report))
+def render_plan_text(report: PlanReport) -> str:
+    """Return the report as text."""
+    text = describe_plan(report)
+    notes = "".join(f"{note}\n" for note in text.notes)
+    return f"{text.head}\n{notes}\n{align_table(text.rows)}\n{render_details(text)}"
 
 
-def _make_chart_data(report: PlanReport) -> dict[str, Any]:
-    """Return the GPUs in use and those that pods wait for, over time, and the reason for most of the waits."""
-    planner, run = report.planner, report.planner.run(report.gpus)
-    end, bins = planner.fleet.seconds, POINTS
-    times = run.usage[:, 0] / SECOND
-    used = [bin_values(times, run.usage[:, column], end, bins, peak=True) for column in (2, 3)]
-    size = np.full(bins, float(report.gpus + sum(each.gpus for each in planner.fleet.sizes[1:])))
-    waiting = np.zeros((len(REASONS), bins + 1))
-    for wait in run.waits:
-        _, gpus = _describe_member(planner, wait.member)
-        first, last = (min(max(int(at / SECOND / end * bins), 0), bins) for at in (wait.begin, wait.end))
-        row = waiting[list(REASONS).index(wait.reason)]
-        row[first] += gpus
-        row[min(last + 1, bins)] -= gpus
-    waiting = waiting.cumsum(axis=1)[:, :bins].round(6)
-    names = [*REASONS.values(), "no pod waits"]
-    causes = np.where(waiting.any(axis=0), waiting.argmax(axis=0), len(REASONS)).tolist()
-    edges = [0, *(index for index in range(1, bins) if causes[index] != causes[index - 1]), bins]
-    return {
-        "end": end,
-        "charts": [
-            {
-                "title": "GPUs",
-                "unit": "GPUs",
-                "curves": [
-                    make_curve("pool", 0, size, dashed=True),
-                    make_curve("services", 0, used[0]),
-                    *([make_curve("training", 1, used[1])] if planner.fleet.training is not None else []),
-                ],
-            },
-            {
-                "title": "GPUs that pods wait for",
-                "unit": "GPUs",
-                "curves": [make_curve(names[index], index, row) for index, row in enumerate(waiting) if row.any()],
-            },
-        ],
-        "causes": "Reasons of most waits",
-        "bound": [[a / bins * end, b / bins * end, names[causes[a]]] for a, b in pairwise(edges)],
-    }
+def render_details(text: PlanText) -> str:
+    """Return the part of the text after the table: projects, violations, binding limits, pools and changes."""
+    lists = (("Outside their SLO:\n", text.violations), ("\nBinding limits:\n", text.limits))
+    parts = [f"GPU-hours by project: {text.hours}\n"]
+    parts += [title + "".join(f"  {line}\n" for line in lines) for title, lines in lists if lines]
+    parts.append(f"\nSmallest pool for the services whose SLO a pool can meet: {text.smallest}\n")
+    parts.append(f"Lower bound of a perfect system: {text.bound}\n")
+    if text.changes:
+        parts += ["\nChanges, best first, each with those before it:\n", align_table(text.changes)]
+    return "".join(parts)
 
 
 def _describe_fleet(report: PlanReport) -> str:
@@ -197,28 +183,6 @@ def _describe_fleet(report: PlanReport) -> str:
     return (
         f"{services} of {count_noun(len(projects), 'project')} on {pools}, {format_duration(fleet.seconds)} of traffic"
     )
-
-
-def _describe_details(report: PlanReport) -> str:
-    """Return the part of the text after the table: projects, violations, binding limits, pools and changes."""
-    planner, run = report.planner, report.planner.run(report.gpus)
-    hours = sum_hours_by_project(planner, run)
-    parts = [
-        "GPU-hours by project: " + ", ".join(f"{name} {spent:,.1f}" for name, spent in hours.items()) + "\n",
-        _describe_violations(planner, run),
-        "\nBinding limits:\n" + _describe_spans(planner, run),
-    ]
-    limited = list_bound_by_maximum(planner)
-    if limited:
-        parts.append(f"  maxReplicas, on any pool: {', '.join(limited)}\n")
-    parts.append("\nSmallest pool for the services whose SLO a pool can meet: ")
-    parts.append(", ".join(f"{share}%: {gpus}" for share, gpus in report.smallest.items()) + "\n")
-    parts.append(
-        f"Lower bound of a perfect system: {count_noun(planner.bound, 'GPU')}, {planner.find_least_hours():,.1f} GPU-hours\n"
-    )
-    if report.found.changes:
-        parts += ["\nChanges, best first, each with those before it:\n", align_table(_make_change_rows(report))]
-    return "".join(parts)
 
 
 def _make_change_rows(report: PlanReport) -> list[list[str]]:
@@ -271,7 +235,7 @@ def _format_waited(run: FleetRun) -> str:
     return f"{waited:,} ({waited / total:.2%})" if total else "0"
 
 
-def _describe_violations(planner: FleetPlanner, run: FleetRun) -> str:
+def _describe_violations(planner: FleetPlanner, run: FleetRun) -> list[str]:
     """Return the services that violate their SLO, with the cause: the pool, or the service itself."""
     lines = []
     for recording, measured in zip(planner.recordings, run.measured, strict=True):
@@ -280,25 +244,25 @@ def _describe_violations(planner: FleetPlanner, run: FleetRun) -> str:
         worst = max(measured.bound_results, key=lambda result: result.used)
         value = format_duration(worst.value) if worst.bound.kind == "mean" else format_percent(worst.value)
         cause = "with this pool" if recording.measured.holds else "with any pool: run ebbtide tune"
-        lines.append(f"  {recording.service.name}: {worst.bound.name} {value}, violated {cause}\n")
-    return "Outside their SLO:\n" + "".join(lines) if lines else ""
+        lines.append(f"{recording.service.name}: {worst.bound.name} {value}, violated {cause}")
+    return lines
 
 
-def _describe_spans(planner: FleetPlanner, run: FleetRun) -> str:
+def _describe_spans(planner: FleetPlanner, run: FleetRun) -> list[str]:
     spans = list_spans(planner, run)
     if not spans:
-        return "  no pod waits for a GPU\n"
+        return ["no pod waits for a GPU"]
     lines = []
     for span in spans[:SHOWN]:
         gpus = span.gpu_seconds / max(span.end - span.begin, 1e-9)
         names = ", ".join(span.services[:4]) + (f" and {len(span.services) - 4} more" if len(span.services) > 4 else "")  # noqa: PLR2004 - names in a line
         lines.append(
-            f"  {format_time(planner, span.begin)} to {format_time(planner, span.end)}: {REASONS[span.reason]}; {names} "
-            f"wait for {gpus:.2g} GPUs on average\n"
+            f"{format_time(planner, span.begin)} to {format_time(planner, span.end)}: {REASONS[span.reason]}; {names} "
+            f"wait for {gpus:.2g} GPUs on average"
         )
     if len(spans) > SHOWN:
-        lines.append(f"  and {count_noun(len(spans) - SHOWN, 'shorter span')}\n")
-    return "".join(lines)
+        lines.append(f"and {count_noun(len(spans) - SHOWN, 'shorter span')}")
+    return lines
 
 
 def plan_to_json(report: PlanReport) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -36,7 +36,13 @@ from ebbtide.simulator.fleet import (
 )
 from ebbtide.simulator.load import MAX_SECONDS
 from ebbtide.simulator.pool import UNITS, GpuDemand, PoolSize, list_unfit, read_demand
-from ebbtide.simulator.request import PreparedCase, SimulationRequestError, raise_refusals, workload_name_of
+from ebbtide.simulator.request import (
+    PreparedCase,
+    SimulationRequestError,
+    TrafficLog,
+    raise_refusals,
+    workload_name_of,
+)
 from ebbtide.simulator.words import DECISIONS, MANY
 
 _Input = TypeVar("_Input")
@@ -62,13 +68,16 @@ PORTIONS: Final = (0.5, 0.25)
 CACHED_START: Final = 1 / 3
 
 
-class TrafficLog(NamedTuple):
-    """A log: the workload's name, the name of the file, its content, and the server model that was fitted to it, if any."""
+class PlanStep(NamedTuple):
+    """Progress of a plan: what is done, how many times, and of how many (0: unknown)."""
 
-    workload: str
-    file: str
-    content: bytes
-    server: str = ""
+    done: int
+    total: int
+    what: str
+
+
+def ignore_step(_step: PlanStep) -> None:
+    """Follow no progress."""
 
 
 def match_logs(specs: Sequence[LoadedDocument], logs: Sequence[TrafficLog]) -> list[tuple[LoadedDocument, TrafficLog]]:
@@ -79,7 +88,7 @@ def match_logs(specs: Sequence[LoadedDocument], logs: Sequence[TrafficLog]) -> l
         name = workload_name_of(loaded)
         if name in by_name:
             message = f"{by_name[name].name} has a service {name}, too, and a log belongs to one service"
-            problem = Problem("PLN003", ("metadata", "name"), message, "rename one of them, or remove a file")
+            problem = Problem("PLN003", ("metadata", "name"), message, "rename one of them, or plan them separately")
             problems += loaded.place_problems([problem])
         by_name.setdefault(name, loaded)
     logs_by_name: dict[str, TrafficLog] = {}
@@ -190,10 +199,13 @@ def make_fleet(
 class FleetPlanner:
     """A fleet whose services were simulated alone, and its runs by the size of the first node pool."""
 
-    def __init__(self, fleet: Fleet, recordings: Sequence[Recording]) -> None:
-        """Start without runs."""
+    def __init__(
+        self, fleet: Fleet, recordings: Sequence[Recording], note: Callable[[PlanStep], None] = ignore_step
+    ) -> None:
+        """Start without runs. ``note`` is called before each simulation of a pool."""
         self.fleet = fleet
         self.recordings = recordings
+        self.note = note
         self._runs: dict[int, FleetRun] = {}
         #: Number of services, by size, of which it is known that fewer meet their SLO.
         self._missed: dict[int, int] = {}
@@ -210,9 +222,13 @@ class FleetPlanner:
             self._runs[gpus] = self._simulate(gpus)
         return self._runs[gpus]
 
+    def list_sizes(self, gpus: int) -> list[PoolSize]:
+        """Return the node pools with a number of GPUs in the first one."""
+        return [replace(self.fleet.sizes[0], gpus=gpus), *self.fleet.sizes[1:]]
+
     def _simulate(self, gpus: int, spare: int | None = None) -> FleetRun:
-        fleet = self.fleet
-        sizes = [replace(fleet.sizes[0], gpus=gpus), *fleet.sizes[1:]]
+        fleet, sizes = self.fleet, self.list_sizes(gpus)
+        self.note(PlanStep(len(self._runs) + len(self._missed), 0, f"pools simulated, now {count_noun(gpus, 'GPU')}"))
         return simulate_fleet(self.recordings, sizes, fleet.quotas, fleet.training, fleet.training_count, spare=spare)
 
     def count_met(self, gpus: int) -> int:
@@ -438,10 +454,16 @@ class FleetChanges(NamedTuple):
     smallest: int
 
 
-def run_in_threads(work: Callable[[_Input], _Output], inputs: Iterable[_Input]) -> list[_Output]:
+def run_in_threads(
+    work: Callable[[_Input], _Output], inputs: Sequence[_Input], note: Callable[[PlanStep], None], what: str
+) -> list[_Output]:
     """Return the results in the order of the inputs. Compiled code runs without the interpreter's lock."""
+    results: list[_Output] = []
     with ThreadPoolExecutor(WORKERS) as workers:
-        return list(workers.map(work, inputs))
+        for result in workers.map(work, inputs):
+            results.append(result)
+            note(PlanStep(len(results), len(inputs), what))
+    return results
 
 
 def find_changes(planner: FleetPlanner, smallest: int, limit: int) -> FleetChanges:
@@ -453,9 +475,8 @@ def find_changes(planner: FleetPlanner, smallest: int, limit: int) -> FleetChang
     tried = sorted(range(len(base)), key=lambda index: (-base[index], index))[:limit]
     rows = [(index, *row) for index in tried for row in list_candidates(planner.recordings[index])]
     candidates = []
-    for (index, text, edits, _), recording in zip(
-        rows, run_in_threads(record_service, [row[3] for row in rows]), strict=True
-    ):
+    recorded = run_in_threads(record_service, [row[3] for row in rows], planner.note, "changes simulated alone")
+    for (index, text, edits, _), recording in zip(rows, recorded, strict=True):
         old = planner.recordings[index].measured
         if recording.measured.holds >= old.holds:
             # Preemptible, for example, saves nothing in the service alone, and can free GPUs for others.
@@ -468,7 +489,7 @@ def find_changes(planner: FleetPlanner, smallest: int, limit: int) -> FleetChang
             continue
         recordings = [*found.planner.recordings]
         recordings[index] = recording
-        changed = FleetPlanner(planner.fleet, recordings)
+        changed = FleetPlanner(planner.fleet, recordings, planner.note)
         size = _descend(changed, met, found.smallest)
         if size is None:
             continue
@@ -488,11 +509,14 @@ def _descend(planner: FleetPlanner, met: int, size: int) -> int | None:
     return size
 
 
-def plan_fleet(fleet: Fleet, cases: Sequence[PreparedCase]) -> FleetPlanner:
-    """Simulate each service alone. Raises SimulationRequestError."""
+def plan_fleet(
+    fleet: Fleet, cases: Sequence[PreparedCase], note: Callable[[PlanStep], None] = ignore_step
+) -> FleetPlanner:
+    """Simulate each service alone; ``note`` is called at each step. Raises SimulationRequestError."""
 
     def record(pair: tuple[PreparedCase, FleetService]) -> Recording:
         with raise_refusals(pair[0]):
             return record_service(pair[1])
 
-    return FleetPlanner(fleet, run_in_threads(record, zip(cases, fleet.services, strict=True)))
+    pairs = [*zip(cases, fleet.services, strict=True)]
+    return FleetPlanner(fleet, run_in_threads(record, pairs, note, "services simulated"), note)

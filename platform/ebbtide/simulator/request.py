@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from ebbtide.core.base.problems import Problem, has_errors
 from ebbtide.core.translation.gpu import count_gpus_per_replica
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 #: The error of every function here.
 SimulationRequestError = data.SimulationRequestError
+#: Server of one service: its name before the model.
+NAMED_SERVER: Final = re.compile(r"([a-z0-9][a-z0-9.-]*)=(.+)")
 _Value = TypeVar("_Value")
 _Parsed = TypeVar("_Parsed")
 
@@ -61,6 +64,41 @@ class SimulationRequest:
     keep: Sequence[str] = ()
     evaluations: int = 200
     part: float = 0.5
+
+
+class TrafficLog(NamedTuple):
+    """A log: the workload's name, the name of the file, its content, and the server model that was fitted to it, if any."""
+
+    workload: str
+    file: str
+    content: bytes
+    server: str = ""
+
+    def count_requests(self) -> int:
+        """Return the number of requests of a log with counts by interval."""
+        return sum(int(line.rpartition(b",")[2]) for line in self.content.splitlines()[1:])
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRequest:
+    """A plan of a fleet, in the syntax of the command line; the same for the command line, the API and the page."""
+
+    #: Number of GPUs of each node pool, the one to search first; by default, those of the profile.
+    pools: Sequence[tuple[str, int]] = ()
+    prices: Sequence[tuple[str, float]] = ()
+    #: Number of training pods, their node pool, and whether they are preemptible.
+    training: tuple[int, str, bool] | None = None
+    #: Factor of the requests of a service.
+    factors: Mapping[str, float] = field(default_factory=dict)
+    servers: Sequence[str] = ()
+    columns: tuple[tuple[str, str], ...] = ()
+    start_up: str = "45s"
+    slo: str = ""
+    seed: int = 0
+    #: Number of services for which changes are simulated.
+    changes: int = 5
+    #: Projects whose quota is not used.
+    hidden_quotas: Sequence[str] = ()
 
 
 class PreparedCase(NamedTuple):
@@ -204,6 +242,16 @@ def tuning_to_json(prepared: PreparedCase, tuned: TuningResult) -> dict[str, Any
     from ebbtide.simulator import advice  # noqa: PLC0415 - it needs numpy
 
     return {**advice.tuning_to_json(tuned, workload_name_of(prepared.loaded)), "notes": list(prepared.notes)}
+
+
+def choose_server(models: Sequence[str], name: str) -> str:
+    """Return the last model for a service or for all of them, from the values of --server; empty if there is none."""
+    server = ""
+    for text in models:
+        match = NAMED_SERVER.fullmatch(text)
+        if match is None or match[1] == name:
+            server = text if match is None else match[2]
+    return server
 
 
 def workload_name_of(loaded: LoadedDocument) -> str:

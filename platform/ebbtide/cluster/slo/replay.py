@@ -1,12 +1,22 @@
-"""The recorded traffic of a workload, as input of a simulation."""
+"""The specs and the recorded traffic of workloads, as input of a simulation."""
 
 from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
+from typing import Any, Final
 
 from ebbtide.cluster.slo.source import History, MetricsSource, Ref, SourceError
+from ebbtide.core.documents import load_document
+from ebbtide.core.profile.models import Profile
+from ebbtide.core.readers.loaded import LoadedDocument
+from ebbtide.simulator.request import TrafficLog
+
+DAY_SECONDS: Final = 86_400.0
+#: Resolution of the requests of a fleet in seconds.
+FLEET_STEP_SECONDS: Final = 120.0
 
 
 class NoReplayError(Exception):
@@ -24,6 +34,43 @@ def read_traffic(source: MetricsSource, ref: Ref, start: float, end: float, step
         what = "response times" if log else "requests"
         raise NoReplayError(f"Prometheus has no {what} of the workload in this period")
     return log, server, history
+
+
+def load_live_specs(
+    tops: Iterable[Mapping[str, Any]], profile: Profile, notes: list[str]
+) -> list[tuple[Ref, LoadedDocument]]:
+    """Return the services of a cluster with their names; ``notes`` gets those with errors."""
+    services = []
+    for top in tops:
+        ref = Ref(str(top["metadata"]["namespace"]), str(top["metadata"]["name"]))
+        loaded = load_document(top, profile, name="/".join(ref))
+        errors = [problem.message for problem in loaded.problems if problem.severity == "error"]
+        if errors or loaded.inference is None:
+            notes.append(f"without {loaded.name} and its GPUs: {'; '.join(errors[:1]) or 'no inference service'}")
+        else:
+            services.append((ref, loaded))
+    return services
+
+
+def read_traffic_logs(
+    source: MetricsSource,
+    refs: Sequence[Ref],
+    end: float,
+    notes: list[str],
+    days: float = 7.0,
+    note: Callable[[int], None] = lambda _read: None,
+) -> dict[Ref, TrafficLog]:
+    """Return the requests of the workloads in the last days; ``notes`` gets those without, ``note`` the number that are read."""
+    logs = {}
+    for number, ref in enumerate(refs):
+        note(number)
+        try:
+            log, server, _ = read_traffic(source, ref, end - days * DAY_SECONDS, end, FLEET_STEP_SECONDS)
+        except NoReplayError as error:
+            notes.append(f"without {ref.namespace}/{ref.name} and its GPUs: {error}")
+        else:
+            logs[ref] = TrafficLog(ref.name, f"{ref.name}.csv", log.encode(), server)
+    return logs
 
 
 def write_traffic_log(history: History) -> str:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from contextvars import copy_context
-from dataclasses import dataclass, replace
-from threading import Lock, Thread
+from dataclasses import replace
+from threading import Lock
 from typing import Final, NamedTuple
 
 from ebbtide.cluster.read.status import Status
@@ -24,6 +23,7 @@ from ebbtide.cluster.slo.replay import NoReplayError
 from ebbtide.cluster.slo.source import Ref, SourceError
 from ebbtide.server.api import simulation
 from ebbtide.server.api.access import Caller
+from ebbtide.server.api.background import Background, Progress
 from ebbtide.server.api.connection import Connection, key_of
 from ebbtide.server.api.measurements import DAY_SECONDS
 from ebbtide.server.api.offline import InputError, Specs
@@ -41,16 +41,6 @@ REPORT_SECONDS: Final = 600.0
 REPLAY_SECONDS: Final = 120.0
 
 
-@dataclass(slots=True)
-class CostProgress:
-    """A report that is being computed, or how it ended: replayed workloads, all of them, and why it failed."""
-
-    done: int = 0
-    total: int = 0
-    ended: bool = False
-    error: str = ""
-
-
 class _KeptRow(NamedTuple):
     row: CostRow
     inputs: ReportInputs
@@ -65,13 +55,9 @@ class Costs:
     def __init__(self, connection: Connection, reads: Reads, specs: Specs) -> None:
         """Start without a report."""
         self._connection, self._reads, self._specs = connection, reads, specs
+        self.background = Background("cost report", MAX_REPORTS)
         self._lock = Lock()
         self._kept: dict[Ref, _KeptRow] = {}
-        self._progress: dict[str, CostProgress] = {}
-
-    def find_progress(self, caller: Caller) -> CostProgress | None:
-        """Return the progress of the caller's report; None if the caller computed none."""
-        return self._progress.get(caller.name)
 
     def compute(self, caller: Caller, *, namespace: str = "", project: str = "", days: float = 7.0) -> CostReport:
         """Replay the visible workloads, and return their report.
@@ -80,23 +66,12 @@ class Costs:
             LimitExceededError: the caller computes a report already, or there are too many reports or workloads.
             SourceError: the metrics source is missing or unavailable.
         """
-        return self._compute(self._begin(caller), caller, namespace, project, days)
+        with self.background.doing(caller) as progress:
+            return self._compute(progress, caller, namespace, project, days)
 
     def start(self, caller: Caller, days: float) -> None:
         """Compute a report of all visible workloads in the background. Raises LimitExceededError as ``compute`` does."""
-        progress = self._begin(caller)
-
-        def work() -> None:
-            try:
-                self._compute(progress, caller, "", "", days)
-            except (LimitExceededError, SourceError) as error:
-                progress.error = str(error)
-            except Exception:
-                progress.error = "the report failed; see the server log for details"
-                raise
-
-        # The workers count the caller by this context.
-        Thread(target=copy_context().run, args=(work,), name="ebbtide-costs", daemon=True).start()
+        self.background.start(caller, lambda progress: self._compute(progress, caller, "", "", days))
 
     def last(self, statuses: Iterable[Status]) -> CostReport | None:
         """Return the last report of some workloads, which the caller can see, without a replay; None if there is none.
@@ -112,48 +87,32 @@ class Costs:
         same = [row.row for row in kept if abs(row.inputs.end - row.inputs.start - length) < 1]
         return make_cost_report(same, inputs)
 
-    def _begin(self, caller: Caller) -> CostProgress:
-        with self._lock:
-            running = {name for name, progress in self._progress.items() if not progress.ended}
-            if caller.name in running:
-                raise LimitExceededError("you have a cost report in progress: wait for it to end")
-            if len(running) >= MAX_REPORTS:
-                raise LimitExceededError("too many cost reports are in progress: retry in a few minutes")
-            # Only the caller of an ended report can still ask for its progress.
-            if len(self._progress) >= MAX_KEPT:
-                self._progress = {name: self._progress[name] for name in running}
-            progress = self._progress[caller.name] = CostProgress()
-        return progress
-
-    def _compute(self, progress: CostProgress, caller: Caller, namespace: str, project: str, days: float) -> CostReport:
-        try:
-            connection = self._connection
-            if connection.source is None:
-                raise SourceError("no metrics source: start ebbtide serve with --prometheus")
-            statuses = self._reads.workloads(caller, namespace).value
-            places = [key_of(status) for status in statuses if project in {"", status.project}]
-            if len(places) > MAX_REPORTED:
-                raise LimitExceededError(
-                    f"a cost report covers at most {MAX_REPORTED} workloads, and there are {len(places)}: select a namespace or "
-                    "a project, or run ebbtide report"
-                )
-            if not places:
-                return NO_COSTS
-            now = connection.clock.now()
-            start = now - days * DAY_SECONDS
-            inputs = ReportInputs(connection.source, connection.profile, start, now, connection.gpu_hour)
-            tops = [*connection.cache.store.tops(places)]
-            progress.total, rows = len(tops), []
-            measured, deadline = measure_replicas(tops, inputs), time.monotonic() + REPORT_SECONDS
-            for top in tops:
-                row = make_cost_row(top, inputs, measured, lambda record: self._replay(record, deadline))
-                # The log is large, and only the command line writes it.
-                rows.append(replace(row, record=None))
-                progress.done += 1
-            self._keep(rows, inputs)
-            return make_cost_report(rows, inputs)
-        finally:
-            progress.ended = True
+    def _compute(self, progress: Progress, caller: Caller, namespace: str, project: str, days: float) -> CostReport:
+        connection = self._connection
+        if connection.source is None:
+            raise SourceError("no metrics source: start ebbtide serve with --prometheus")
+        statuses = self._reads.workloads(caller, namespace).value
+        places = [key_of(status) for status in statuses if project in {"", status.project}]
+        if len(places) > MAX_REPORTED:
+            raise LimitExceededError(
+                f"a cost report covers at most {MAX_REPORTED} workloads, and there are {len(places)}: select a namespace or "
+                "a project, or run ebbtide report"
+            )
+        if not places:
+            return NO_COSTS
+        now = connection.clock.now()
+        start = now - days * DAY_SECONDS
+        inputs = ReportInputs(connection.source, connection.profile, start, now, connection.gpu_hour)
+        tops = [*connection.cache.store.tops(places)]
+        progress.total, rows = len(tops), []
+        measured, deadline = measure_replicas(tops, inputs), time.monotonic() + REPORT_SECONDS
+        for top in tops:
+            row = make_cost_row(top, inputs, measured, lambda record: self._replay(record, deadline))
+            # The log is large, and only the command line writes it.
+            rows.append(replace(row, record=None))
+            progress.done += 1
+        self._keep(rows, inputs)
+        return make_cost_report(rows, inputs)
 
     def _keep(self, rows: list[CostRow], inputs: ReportInputs) -> None:
         with self._lock:

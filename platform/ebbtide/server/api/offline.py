@@ -19,7 +19,7 @@ from ebbtide.core.readers.loaded import LoadedDocument
 from ebbtide.core.translation.objects import Object
 from ebbtide.server.api import simulation
 from ebbtide.server.api.answers import Rendered
-from ebbtide.server.api.workers import LimitExceededError, Workers
+from ebbtide.server.api.workers import LimitExceededError, Watch, Workers
 from ebbtide.simulator.request import SimulationRequest, SimulationRequestError
 
 #: Maximum number of specs in a request, and in a request to explain them.
@@ -108,18 +108,18 @@ class Specs:
     def run_in_worker(
         self,
         work: Callable[..., T],
-        request: SimulationRequest,
-        *,
+        *arguments: Any,
         seconds: float,
+        watch: Watch = lambda _step: None,
     ) -> T:
-        """Run a simulation function in a worker, with the request and the profile's document; see ``Workers.do``.
+        """Run a simulation function in a worker, with the arguments and the profile's document; see ``Workers.do``.
 
         Raises:
             InputError: the request cannot be simulated.
             LimitExceededError: the work exceeds its limits, or the queue is full.
         """
         try:
-            result: T = self.workers.do(work, request, self._profile_data, seconds=seconds)
+            result: T = self.workers.do(work, *arguments, self._profile_data, seconds=seconds, watch=watch)
         except SimulationRequestError as error:
             raise InputError(error.problems) from None
         return result

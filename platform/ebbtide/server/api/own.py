@@ -28,8 +28,9 @@ from ebbtide.server.api.asked import (
 )
 from ebbtide.server.api.errors import RequestError
 from ebbtide.server.api.gpus import list_nodes
+from ebbtide.server.api.plans import PlanQuestion
 from ebbtide.server.api.routing import Router
-from ebbtide.simulator.request import SimulationRequest
+from ebbtide.simulator.request import PlanRequest, SimulationRequest
 
 router = Router(prefix="/api/ebbtide/v1", tags=["Ebbtide"])
 
@@ -255,6 +256,39 @@ def last_costs(context: Context, namespace: InNamespace = "", project: OfProject
     statuses = context.backend.reads.workloads(context.caller, namespace).value
     report = context.backend.costs.last(status for status in statuses if project in {"", status.project})
     return NO_COSTS if report is None else report
+
+
+@router.post("/fleet", summary="Plan Fleet", responses={**_LIST, **describe_errors(MODEL, 400, 429)})
+def plan_fleet(context: Context, body: requests.FleetPlan) -> answers.FleetPlan:
+    """Start a plan of the workloads that the caller can see: how many GPUs they need, and which changes free some."""
+    request = PlanRequest(
+        [*body.pools.items()], factors=body.factors, start_up=body.start_up, slo=body.slo, changes=body.changes
+    )
+    context.backend.plans.start(context.caller, PlanQuestion(body.namespace, body.days, request))
+    return _read_plan(context)
+
+
+@router.get("/fleet", summary="Get Fleet Plan", responses=_LIST)
+def last_plan(context: Context) -> answers.FleetPlan:
+    """Return the progress of the caller's plan, and the caller's last plan as ``ebbtide plan -o json`` prints it."""
+    return _read_plan(context)
+
+
+@router.delete("/fleet", summary="Cancel Fleet Plan", responses=_LIST)
+def cancel_plan(context: Context) -> answers.FleetPlan:
+    """Cancel the caller's plan, if one is in progress."""
+    context.backend.plans.cancel(context.caller)
+    return _read_plan(context)
+
+
+def _read_plan(context: RequestContext) -> answers.FleetPlan:
+    plans = context.backend.plans
+    progress, last = plans.background.find(context.caller), plans.last(context.caller)
+    plan = None if last is None else last[1].data
+    if progress is None:
+        return answers.FleetPlan(plan=plan)
+    running = None if progress.ended else answers.PlanProgress(progress.done, progress.total, progress.what)
+    return answers.FleetPlan(running, progress.error or None, progress.problems or None, plan)
 
 
 def _parse_period(text: str) -> float:

@@ -1,0 +1,135 @@
+"""Plans of the fleet of workloads that a caller can see: computed in a worker on request, and kept for the caller."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from threading import Lock
+from typing import Final
+
+from ebbtide.cluster.client.protocol import NODE, QUOTA
+from ebbtide.cluster.slo.replay import read_traffic_logs
+from ebbtide.cluster.slo.source import Ref, SourceError
+from ebbtide.cluster.watch.groups import WorkloadKey
+from ebbtide.core.base.problems import Problem
+from ebbtide.core.translation.objects import Object
+from ebbtide.server.api import simulation
+from ebbtide.server.api.access import Caller
+from ebbtide.server.api.background import Background, Progress
+from ebbtide.server.api.connection import Connection, key_of
+from ebbtide.server.api.offline import InputError, Specs
+from ebbtide.server.api.reads import Reads
+from ebbtide.server.api.workers import LimitExceededError
+from ebbtide.simulator.pool import read_quotas
+from ebbtide.simulator.request import PlanRequest, TrafficLog
+
+#: Maximum number of workloads in a plan, of plans in progress or in the queue, and of callers whose last plan is kept.
+MAX_PLANNED: Final = 100
+MAX_PLANS: Final = 8
+MAX_KEPT: Final = 100
+#: Seconds that a plan may take, without its time in the queue, and between two looks at the queue.
+PLAN_SECONDS: Final = 300.0
+TURN_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class PlanQuestion:
+    """The namespace of the workloads (empty: all), the days of recorded requests, and what differs from the cluster."""
+
+    namespace: str = ""
+    days: float = 7.0
+    request: PlanRequest = field(default_factory=PlanRequest)
+
+
+@dataclass(frozen=True, slots=True)
+class _KeptPlan:
+    question: PlanQuestion
+    plan: simulation.PlannedFleet
+    places: frozenset[WorkloadKey]
+
+
+class Plans:
+    """Plans, one of a caller at a time. One is computed at a time, so that other work has the other worker."""
+
+    def __init__(self, connection: Connection, reads: Reads, specs: Specs) -> None:
+        """Start without a plan."""
+        self._connection, self._reads, self._specs = connection, reads, specs
+        self.background = Background("plan", MAX_PLANS)
+        self._turn, self._lock = Lock(), Lock()
+        self._kept: dict[str, _KeptPlan] = {}
+
+    def list_pools(self, caller: Caller) -> dict[str, int]:
+        """Return the node pools and their GPUs; 0 if the caller may not list nodes, or the number is unknown."""
+        is_allowed = self._connection.allowed(caller, "list", NODE)
+        return {
+            pool.name: pool.nodes * pool.devices if is_allowed else 0
+            for pool in self._connection.profile.spec.node_pools
+        }
+
+    def start(self, caller: Caller, question: PlanQuestion) -> None:
+        """Plan the visible workloads in the background. Raises LimitExceededError if a plan is in progress."""
+        self.background.start(caller, lambda progress: self._plan(caller, question, progress))
+
+    def cancel(self, caller: Caller) -> None:
+        """Cancel the caller's plan, if one is in progress."""
+        if (progress := self.background.find(caller)) is not None:
+            progress.cancelled = True
+
+    def last(self, caller: Caller) -> tuple[PlanQuestion, simulation.PlannedFleet] | None:
+        """Return the caller's last plan, unless a workload in it is no longer visible."""
+        kept = self._kept.get(caller.name)
+        if kept is None or not all(self._connection.can_see(caller, place) for place in kept.places):
+            return None
+        return kept.question, kept.plan
+
+    def _plan(self, caller: Caller, question: PlanQuestion, progress: Progress) -> None:
+        connection = self._connection
+        places = [key_of(status) for status in self._reads.workloads(caller, question.namespace).value]
+        if len(places) > MAX_PLANNED:
+            raise LimitExceededError(
+                f"a plan covers at most {MAX_PLANNED} workloads, and there are {len(places)}: select a namespace, or run "
+                "ebbtide plan"
+            )
+        pools = question.request.pools or [row for row in self.list_pools(caller).items() if row[1]]
+        if not pools:
+            raise InputError(
+                [Problem("PLN005", ("pools",), "no node pool has GPUs", "set the number of GPUs of a node pool")]
+            )
+        quotas = read_quotas(connection.profile)
+        projects = [row for row in self._reads.projects(caller).value if row.name in quotas]
+        hidden = [row.name for row in projects if not connection.allowed(caller, "list", QUOTA, row.namespace)]
+        while not self._turn.acquire(timeout=TURN_SECONDS):
+            progress.watch((0, 0, "Waiting for the plans of other users"))
+        try:
+            tops = [*connection.cache.store.tops(places)]
+            notes = [f"without the quota of project {name}, which you are not allowed to read" for name in hidden]
+            services = self._read_services(tops, question.days, notes, progress)
+            request = replace(question.request, pools=pools, hidden_quotas=hidden)
+            plan = self._specs.run_in_worker(
+                simulation.run_plan, request, services, notes, seconds=PLAN_SECONDS, watch=progress.watch
+            )
+        finally:
+            self._turn.release()
+        progress.watch()
+        with self._lock:
+            kept = {name: row for name, row in self._kept.items() if name != caller.name}
+            self._kept = dict([*kept.items(), (caller.name, _KeptPlan(question, plan, frozenset(places)))][-MAX_KEPT:])
+
+    def _read_services(
+        self, tops: Sequence[Object], days: float, notes: list[str], progress: Progress
+    ) -> list[tuple[Object, TrafficLog]]:
+        """Return the objects of the services with their recorded requests. Raises SourceError, and LimitExceededError."""
+        source, now = self._connection.source, self._connection.clock.now()
+        if source is None:
+            raise SourceError("no metrics source: start ebbtide serve with --prometheus")
+        refs = [Ref(top["metadata"]["namespace"], top["metadata"]["name"]) for top in tops]
+        logs = read_traffic_logs(
+            source, refs, now, notes, days, lambda read: progress.watch((read, len(refs), "services read"))
+        )
+        requests = sum(log.count_requests() for log in logs.values())
+        if requests > simulation.REQUESTS["plan"]:
+            raise LimitExceededError(
+                f"the services have {requests:,} requests, and a plan simulates at most {simulation.REQUESTS['plan']:,}: "
+                "select a namespace or fewer days, or run ebbtide plan"
+            )
+        return [(top, logs[ref]) for top, ref in zip(tops, refs, strict=True) if ref in logs]

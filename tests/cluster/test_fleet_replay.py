@@ -1,0 +1,50 @@
+"""The services of a cluster and their recorded requests, as the input of a plan of the fleet."""
+
+from __future__ import annotations
+
+from ebbtide.cluster.slo.replay import load_live_specs, read_traffic_logs
+from ebbtide.cluster.slo.source import History, Ref, SourceError
+from ebbtide.core.documents import profiles
+from recorded import RecordedSource
+
+DAY = 86_400.0
+
+
+class PartSource(RecordedSource):
+    """A source that has no requests of one workload, and does not answer for another."""
+
+    def history(self, ref: Ref, start: float, end: float, step: float) -> History:
+        if ref.name == "down":
+            raise SourceError("no answer")
+        return History(ref, {}) if ref.name == "idle" else super().history(ref, start, end, step)
+
+
+def test_services_without_requests_are_noted_and_left_out() -> None:
+    refs = [Ref("team-a", name) for name in ("chat", "idle", "down")]
+    notes: list[str] = []
+    read: list[int] = []
+    logs = read_traffic_logs(PartSource(), refs, 10 * DAY, notes, 1.0, read.append)
+
+    assert [*logs] == refs[:1]
+    assert [note.partition(":")[0] for note in notes] == [
+        f"without team-a/{name} and its GPUs" for name in ("idle", "down")
+    ]
+    assert read == [0, 1, 2]
+    # Three of the six hours are busy.
+    assert logs[refs[0]].count_requests() == round(3 * 3600 * (0.71 + 0.05))
+
+
+def test_an_object_with_errors_is_noted_and_left_out() -> None:
+    broken = {
+        "apiVersion": "ebbtide.dev/v1alpha1",
+        "kind": "Inference",
+        "metadata": {"name": "chat", "namespace": "team-a"},
+        "spec": {"image": "ghcr.io/acme/chat:1", "autoscaling": {"minReplicas": "many"}},
+    }
+    valid = {**broken, "metadata": {"name": "rank", "namespace": "team-a"}, "spec": {"image": "ghcr.io/acme/rank:1"}}
+    notes: list[str] = []
+    specs = load_live_specs([broken, valid], profiles.load_built_in("full"), notes)
+
+    assert [ref for ref, _ in specs] == [Ref("team-a", "rank")]
+    assert len(notes) == 1
+    assert notes[0].startswith("without team-a/chat and its GPUs: ")
