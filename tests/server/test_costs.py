@@ -102,7 +102,7 @@ def page(client: httpx.Client, path: str, caller: str) -> str:
 
 def wait_for_reports() -> None:
     for thread in threading.enumerate():
-        if thread.name == "ebbtide-costs":
+        if thread.name == "ebbtide-cost-report":
             thread.join()
 
 
