@@ -160,7 +160,7 @@ def held(world: World) -> Iterator[World]:
     wait()
 
 
-def test_a_plan_is_cancelled(held: World) -> None:
+def test_a_plan_is_canceled(held: World) -> None:
     _, client = held
     headers = serving.bearer("owner")
     answer = client.post(FLEET, json=BODY, headers=headers)
@@ -169,8 +169,8 @@ def test_a_plan_is_cancelled(held: World) -> None:
     client.delete(FLEET, headers=headers)
     wait()
 
-    assert "cancelled" in client.get(FLEET, headers=headers).json()["error"]
-    assert "cancelled" in page(client, "owner")
+    assert "canceled" in client.get(FLEET, headers=headers).json()["error"]
+    assert "canceled" in page(client, "owner")
 
 
 def test_a_running_simulation_is_stopped(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +193,7 @@ def test_a_running_simulation_is_stopped(world: World, monkeypatch: pytest.Monke
     assert [step[2] for step in steps if step] == ["services read", "services read", "services simulated"]
     progress = backend.plans.background.find(caller)
     assert progress is not None
-    assert (progress.ended, "cancelled" in progress.error) == (True, True)
+    assert (progress.ended, "canceled" in progress.error) == (True, True)
 
 
 def test_plans_that_wait_leave_the_list_and_the_workers_to_others(held: World, monkeypatch: pytest.MonkeyPatch) -> None:

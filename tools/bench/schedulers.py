@@ -6,7 +6,7 @@
 The cluster has Kubernetes' scheduler, KAI or Kueue (`python -m e2e up --add kai kueue`), for KAI with the RuntimeClass and the
 parent queue of e2e/cases/34-kai. The program creates nodes without a
 kubelet, and marks the pods that the scheduler binds as running. Each replica is a Deployment of one pod, so an evicted pod is
-created again. The pod is that of the translated spec, and the plan reads its demand from the same translation. Each step is the
+recreated. The pod is that of the translated spec, and the plan reads its demand from the same translation. Each step is the
 arrival or the departure of one replica; the next one follows when nothing has changed for ``--quiet`` seconds. The default is
 longer than the longest back-off of kube-scheduler (10 s, pkg/scheduler/apis/config/v1/defaults.go).
 
@@ -45,7 +45,7 @@ class Event(NamedTuple):
 
 
 class Replicas:
-    """The replicas of one service in the simulated fleet; an evicted one ends immediately and is created again."""
+    """The replicas of one service in the simulated fleet; an evicted one ends immediately and is recreated."""
 
     def __init__(self, index: int, demand: GpuDemand, events: list[Event], name: str) -> None:
         """Start without replicas."""
@@ -158,7 +158,7 @@ class Played:
         return f"/apis/apps/v1/namespaces/{namespace}/deployments/{item['metadata']['name']}"
 
     def _retry(self) -> None:
-        """Let the replicas whose pods a quota refused be created again now, in the order of their priority and age."""
+        """Let the replicas whose pods a quota refused be recreated now, in the order of their priority and age."""
         alive = {*self.bound.values(), *self.undecided.values()}
         refused = [name for name in self.present if name not in alive]
         demands = self.sequence.demands

@@ -128,7 +128,7 @@ class Sequence:
         assert demand is not None
         self.demands.append(demand)
         self.names.append(f"s{index} {document['spec']['priorityClass']} {portion:g} {document['spec']['project']}")  # type: ignore[index] # a mapping
-        # Pods that leave wake those that wait for the same resource, also in another sequence.
+        # Pods that leave let the scheduler retry those that wait for the same resource, also in another sequence.
         text = json.dumps([*translation.objects]).replace(f'{GPU}"', f'{self.resource}"')
         for item in json.loads(text):
             if item["kind"] == "InferenceService":

@@ -45,7 +45,7 @@ HEIGHT: Final = 200
 PIXELS: Final = 260
 ROW: Final = 14
 MARGIN: Final = 6
-#: Number of services with a band of their own; the others share one.
+#: Number of services with a separate band; the others share one.
 NAMED: Final = 9
 #: Measurement of a request that each kind of bound limits.
 LIMITED: Final = {"latency": "latency", "wait": "wait", "ttft": "first_token", "itl": "inter_token"}

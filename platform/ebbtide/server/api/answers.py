@@ -52,7 +52,7 @@ class Refusal:
 
 @body()
 class PlanProgress:
-    """What a plan does, how many times it has, and of how many (0: unknown)."""
+    """Progress of a plan: the step, how many of it are done, and of how many (0: unknown)."""
 
     done: int
     total: int

@@ -20,8 +20,8 @@ from ebbtide.server.api.workers import LimitExceededError
 MAX_KEPT: Final = 2_000
 
 
-class CancelledError(Exception):
-    """The caller cancelled the work."""
+class CanceledError(Exception):
+    """Canceled by the caller."""
 
 
 @dataclass(slots=True)
@@ -32,14 +32,14 @@ class Progress:
     total: int = 0
     what: str = ""
     ended: bool = False
-    cancelled: bool = False
+    canceled: bool = False
     error: str = ""
     problems: list[Problem] = field(default_factory=list)
 
     def watch(self, step: tuple[int, int, str] | None = None) -> None:
-        """Set the progress, if it has changed. Raises CancelledError."""
-        if self.cancelled:
-            raise CancelledError
+        """Set the progress, if it has changed. Raises CanceledError."""
+        if self.canceled:
+            raise CanceledError
         if step is not None:
             self.done, self.total, self.what = step
 
@@ -86,8 +86,8 @@ class Background:
         def run() -> None:
             try:
                 work(progress)
-            except CancelledError:
-                progress.error = f"the {self._subject} was cancelled"
+            except CanceledError:
+                progress.error = f"the {self._subject} was canceled"
             except InputError as error:
                 progress.problems = error.problems
             except (LimitExceededError, SourceError, ClusterError) as error:

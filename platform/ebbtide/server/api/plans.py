@@ -27,7 +27,7 @@ from ebbtide.simulator.request import PlanRequest, TrafficLog
 MAX_PLANNED: Final = 100
 MAX_PLANS: Final = 8
 MAX_KEPT: Final = 100
-#: Seconds that a plan may take, without its time in the queue, and between two looks at the queue.
+#: Seconds that a plan may take, without its time in the queue, and between checks of the queue.
 PLAN_SECONDS: Final = 300.0
 TURN_SECONDS: Final = 1.0
 
@@ -59,7 +59,7 @@ class Plans:
         self._kept: dict[str, _KeptPlan] = {}
 
     def list_pools(self, caller: Caller) -> dict[str, int]:
-        """Return the node pools and their GPUs; 0 if the caller may not list nodes, or the number is unknown."""
+        """Return the node pools and their GPUs; 0 if listing nodes is forbidden, or the number is unknown."""
         is_allowed = self._connection.allowed(caller, "list", NODE)
         return {
             pool.name: pool.nodes * pool.devices if is_allowed else 0
@@ -73,7 +73,7 @@ class Plans:
     def cancel(self, caller: Caller) -> None:
         """Cancel the caller's plan, if one is in progress."""
         if (progress := self.background.find(caller)) is not None:
-            progress.cancelled = True
+            progress.canceled = True
 
     def last(self, caller: Caller) -> tuple[PlanQuestion, simulation.PlannedFleet] | None:
         """Return the caller's last plan, unless a workload in it is no longer visible."""
