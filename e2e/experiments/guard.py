@@ -65,7 +65,7 @@ class Service(NamedTuple):
 
 
 SERVICES: Final = (
-    Service("night", 3, {"mode": "lower"}, 0.1, 0.5, 4.0, known=False),
+    Service("night", 3, {"mode": "lower"}, 0.1, 0.5, 2.8, known=False),
     Service("dawn", 1, {"mode": "raise"}, 0.1, 0.5, 3.0, known=True),
 )
 
@@ -278,7 +278,7 @@ def run(stage: Stage, seconds: float) -> bool:
 
 
 class Measured(NamedTuple):
-    """What a service had: the start in seconds since 1970, its restored state, its answers, and what the controller saw."""
+    """Measurements of a service: the start in seconds since 1970, its restored state, its answers, and what the controller saw."""
 
     start: float
     state: str

@@ -132,7 +132,7 @@ def check_law(guard: Guard, seen: Observation, before: float, decision: GuardDec
         assert decision.floor <= guard.settings.maximum
         never = scheduled_minimum(guard.settings.never, seen.date)
         assert decision.floor <= (never or guard.settings.maximum)
-        # What the last interval added is not known when it begins.
+        # The addition of the last interval is not known when it begins.
         extra = decision.candidates["learned"].replica_seconds - decision.author.replica_seconds
         assert extra <= raises * decision.author.replica_seconds + 20 * 60
         return
@@ -361,7 +361,7 @@ def test_clock_change() -> None:
 
 
 def test_a_burst_returns_the_minimum_for_hours() -> None:
-    """Let a few requests be late at once: too few for the day, and a fifth of what the SLO allows in ten minutes."""
+    """Let a few requests be late in one interval: too few for the day, and a fifth of what the SLO allows in ten minutes."""
     settings = GuardSettings(minimum=4, promise=0.05, limit=LIMIT)
     guard = Guard(settings, make_scaling(4))
     ripen(guard, EPOCH, np.random.default_rng(1))

@@ -34,12 +34,12 @@ GAP_SECONDS: Final = 4 * PERIOD_SECONDS
 #: reduction, values may be of the pods before it.
 VALUE_AGE_SECONDS: Final = 90.0
 MILLI: Final = 1000
-#: What a guard does: observe, lower the minimum, or raise it.
+#: Modes of a guard: observe, lower the minimum, or raise it.
 GuardMode = Literal["shadow", "lower", "raise"]
 #: Number of steps per day of a guard, and its largest: one every 15 minutes.
 STEPS_PER_DAY: Final = 4
 MAX_STEPS_PER_DAY: Final = 96
-#: What a raised minimum may add, in percent.
+#: Replica-seconds that a raised minimum may add, in percent.
 EXTRA_PERCENTAGE: Final = 2.0
 
 #: The scope of a metric's value: each pod (one value per pod), all pods (their average), the workload (a total), or the use of

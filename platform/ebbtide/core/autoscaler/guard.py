@@ -767,7 +767,7 @@ class Guard:
         return self._lower(date, decision) if settings.extra_share is None else self._raise(date, decision)
 
     def _is_burst(self) -> bool:
-        """Return whether the present slot has so many late requests that it may violate the SLO by itself."""
+        """Return whether the late requests of the present slot alone may violate the SLO."""
         state = self.state
         assert state is not None
         expected = state.slot_requests / max(state.slot_seconds, 1.0) * SLOT_SECONDS

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 ENDPOINT: Final[Path] = ("spec", "endpoint")
 ENDPOINT_GATEWAYS: Final[dict[str, EndpointGateway]] = {gateway.name: gateway for gateway in (envoy.GATEWAY,)}
-#: Why a cluster without a gateway enforces no limit, and how to fix it.
+#: The problem of a limit without a gateway, which enforces none, and its fix.
 NO_GATEWAY: Final = ("the profile has no gateway for endpoints", "set endpoint.gateway, or remove the limit")
 #: The port of the Services of Knative and of KServe Standard.
 HTTP_PORT: Final = 80
