@@ -185,6 +185,12 @@ def _describe_fleet(report: PlanReport) -> str:
     )
 
 
+def name_size(planner: FleetPlanner, gpus: int) -> str:
+    """Return a size of the first pool, which the search changes, with its name if it is not the only one."""
+    first, *others = planner.fleet.sizes
+    return f"{count_noun(gpus, 'GPU')}{f' of {first.name}' if others else ''}"
+
+
 def _make_change_rows(report: PlanReport) -> list[list[str]]:
     before, rows = report.planner.sum_hours(report.smallest[100]), []
     for change in report.found.changes:
@@ -192,7 +198,7 @@ def _make_change_rows(report: PlanReport) -> list[list[str]]:
         hours, cost = (new - old for new, old in zip(after, before, strict=True))
         row = [
             f"{change.service}: {change.text}",
-            count_noun(change.smallest, "GPU"),
+            name_size(report.planner, change.smallest),
             f"{hours:+,.1f} GPU-hours",
         ]
         rows.append([*row, f"cost {cost:+,.2f}"] if report.planner.fleet.prices else row)
@@ -203,12 +209,12 @@ def _make_change_rows(report: PlanReport) -> list[list[str]]:
 def _make_rows(report: PlanReport) -> list[list[str]]:
     planner, best = report.planner, report.smallest[100]
     columns = [
-        (count_noun(report.gpus, "GPU"), planner, report.gpus),
-        (f"{count_noun(best, 'GPU')} (smallest)", planner, best),
+        (name_size(planner, report.gpus), planner, report.gpus),
+        (f"{name_size(planner, best)} (smallest)", planner, best),
     ]
     if report.found.changes:
         changes, changed, reached = report.found
-        columns.append((f"{count_noun(reached, 'GPU')}, {count_noun(len(changes), 'change')}", changed, reached))
+        columns.append((f"{name_size(planner, reached)}, {count_noun(len(changes), 'change')}", changed, reached))
     with_slo = sum(bool(recording.service.case.bounds) for recording in planner.recordings)
     table = [["", *(title for title, _, _ in columns)]]
     runs = [(each, each.run(gpus)) for _, each, gpus in columns]

@@ -71,10 +71,10 @@ def _render(
 
 def _list_figures(plan: PlannedFleet) -> list[tuple[str, str, str]]:
     """Return the figures at the top: label, value and note."""
-    text, data = plan.text, plan.data
+    text = plan.text
     rows = [
         ("Services in their SLO", text.rows[1][1], f"on {text.rows[0][1]}"),
-        ("Smallest pool", count_noun(data["smallest"]["100"], "GPU"), "for the SLOs that a pool can meet"),
+        ("Smallest pool", text.rows[0][2].removesuffix(" (smallest)"), "for the SLOs that a pool can meet"),
         ("Lower bound", text.bound.partition(",")[0], "of a perfect system"),
     ]
     if text.changes:
