@@ -712,7 +712,7 @@ NEEDED_BY = {
     "gpu-utilization-per-container-one-device": "a portion of one device is rendered like a portion without a "
     "number of devices, but the metric depends on that number",
     **dict.fromkeys(
-        ("endpoint", "endpoint-several", "slo-every-field", "slo-first-token-above-p95"),
+        ("endpoint", "endpoint-limits", "endpoint-several", "slo-every-field", "slo-first-token-above-p95"),
         "the endpoint or the SLO says that answers are streamed, and the object shows neither",
     ),
 }

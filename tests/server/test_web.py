@@ -324,7 +324,7 @@ def test_pages_report_missing_metrics_and_show_the_rest() -> None:
         for path in (f"{BASE}/metrics", f"{BASE}/slo"):
             assert "Metrics are unavailable. Prometheus does not answer" in Parsed(site.get(path).text).text
         assert site.get(f"{BASE}/series").status_code == 503
-        assert "– / 7 concurrency" in Parsed(site.get("/workloads").text).text  # noqa: RUF001 - nothing is known
+        assert "– / 7 requests in flight" in Parsed(site.get("/workloads").text).text  # noqa: RUF001 - nothing is known
         assert "in namespace runai-team-a" in Parsed(site.get(BASE).text).text
 
 

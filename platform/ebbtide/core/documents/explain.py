@@ -183,6 +183,7 @@ SAMPLES: Final[dict[str, tuple[Any, ...]]] = {
     "spec.start.streaming.concurrency": (9,),
     "spec.start.streaming.memoryLimit": ("9Gi",),
     "spec.start.modelCache": ({"size": "9Gi", "nodeGroups": ["other"]},),
+    "spec.start.modelCache.nodeGroups": (["l4"],),
     "spec.start.modelCache.size": ("9Gi",),
     "spec.start.weights.uri": ("hf://other/model",),
     "spec.start.weights.mountPath": ("/other",),
