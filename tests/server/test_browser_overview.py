@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -181,9 +181,15 @@ def test_keyboard_shortcuts(site: Site, visit: Callable[..., Page]) -> None:
     expect(page.get_by_role("heading", name="Keyboard shortcuts")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.locator("dialog")).to_be_hidden()
-    page.keyboard.press("g")
-    page.keyboard.press("w")
-    expect(page.get_by_role("heading", level=1)).to_have_text("Workloads")
+    title = page.get_by_role("heading", level=1)
+    # A busy machine may press the second key too late.
+    for _ in range(5):
+        page.keyboard.press("g")
+        page.keyboard.press("w")
+        with suppress(AssertionError):
+            expect(title).to_have_text("Workloads", timeout=5_000)
+            break
+    expect(title).to_have_text("Workloads")
     page.keyboard.press("/")
     expect(page.locator("#q")).to_be_focused()
     # In a field, the keys are text.

@@ -82,10 +82,11 @@
     const target = event.composedPath()[0];
     if ((event.ctrlKey || event.metaKey) && event.key === "k" && $("#find") && !$("#dialog").open) { event.preventDefault(); palette(); return; }
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || target.closest?.("input, textarea, select, [contenteditable], dialog")) return;
-    const follows = performance.now() - prefix < 1500;
+    // When the keys were pressed: a busy page handles them later.
+    const follows = event.timeStamp - prefix < 1500;
     prefix = -Infinity;
     if (follows && PAGES[event.key]) { event.preventDefault(); location.assign(PAGES[event.key][0]); }
-    else if (event.key === "g") { prefix = performance.now(); say("Go to: o, w, n, p, c or s"); }
+    else if (event.key === "g") { prefix = event.timeStamp; say("Go to: o, w, n, p, c or s"); }
     else if (event.key === "/") { event.preventDefault(); search(); }
     else if (event.key === "?") { event.preventDefault(); list(); }
   });
