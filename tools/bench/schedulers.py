@@ -27,7 +27,7 @@ from hollow import LABEL, Cluster
 from sequences import BACKENDS, Sequence, Step
 
 from ebbtide.core.translation.objects import Object
-from ebbtide.simulator.fleet import FleetSimulation, PodChange
+from ebbtide.simulator.fleet import FleetSimulation, PodChange, Training
 from ebbtide.simulator.pool import GpuDemand, Holder, PoolSize
 
 #: Time between two steps of the simulated pool, in nanoseconds.
@@ -44,34 +44,22 @@ class Event(NamedTuple):
     replica: int
 
 
-class Replicas:
+class Replicas(Training):
     """The replicas of one service in the simulated fleet; an evicted one ends immediately and is recreated."""
 
     def __init__(self, index: int, demand: GpuDemand, events: list[Event], name: str) -> None:
         """Start without replicas."""
-        self.index, self.demand, self.events, self.name = index, demand, events, name
+        super().__init__(index, demand, 0)
+        self.changes = []
+        self.events, self.name = events, name
         self.pods: dict[int, int] = {}
         """Replica by the number of its pod."""
-        self.waiting: set[int] = set()
-        self.at = -1
-        self.next_change = None
 
     def create(self, replica: int) -> int:
         """Return the number of a new pod."""
         number = len(self.pods)
         self.pods[number] = replica
         return number
-
-    def hold(self, number: int, at: int) -> int:
-        """Keep a pod waiting."""
-        del at
-        self.waiting.add(number)
-        return number
-
-    def start(self, number: int, at: int) -> None:
-        """Start a pod."""
-        del at
-        self.waiting.discard(number)
 
     def evict(self, number: int, at: int) -> PodChange:
         """End a pod, and create it again."""
@@ -90,7 +78,7 @@ class Simulated(FleetSimulation):
         self.replicas = [
             Replicas(index, demand, self.events, sequence.names[index]) for index, demand in enumerate(sequence.demands)
         ]
-        self.by_index = {member.index: member for member in self.replicas}  # type: ignore[misc] # it has the methods that the schedule calls
+        self.by_index = {member.index: member for member in self.replicas}
         place = self.pool.place
 
         def record(demand: GpuDemand, key: tuple[int, int]) -> Any:
@@ -111,7 +99,7 @@ class Simulated(FleetSimulation):
                 change = PodChange(at, (member.create(step.replica),), ())
             else:
                 change = PodChange(at, (), (max(pod for pod, of in member.pods.items() if of == step.replica),))
-            self._apply(member, change, at)  # type: ignore[arg-type] # as above
+            self._apply(member, change, at)
             self._schedule(at)
         return self.events
 

@@ -134,8 +134,13 @@ class PlanText:
     violations: list[str]
     limits: list[str]
     smallest: str
+    best: str
+    """Smallest pool for the services whose SLO a pool can meet, without changes."""
     bound: str
+    least_hours: str
+    """Lower bounds of the pool and of the GPU-hours."""
     changes: list[list[str]]
+    """Change, smallest pool, GPU-hours and, with prices, cost."""
 
 
 def describe_plan(report: PlanReport) -> PlanText:
@@ -151,7 +156,9 @@ def describe_plan(report: PlanReport) -> PlanText:
         _describe_violations(planner, run),
         _describe_spans(planner, run) + ([f"maxReplicas, on any pool: {', '.join(limited)}"] if limited else []),
         ", ".join(f"{share}%: {gpus}" for share, gpus in report.smallest.items()),
-        f"{count_noun(planner.bound, 'GPU')}, {planner.find_least_hours():,.1f} GPU-hours",
+        name_size(planner, report.smallest[100]),
+        count_noun(planner.bound, "GPU"),
+        f"{planner.find_least_hours():,.1f}",
         _make_change_rows(report),
     )
 
@@ -169,9 +176,13 @@ def render_details(text: PlanText) -> str:
     parts = [f"GPU-hours by project: {text.hours}\n"]
     parts += [title + "".join(f"  {line}\n" for line in lines) for title, lines in lists if lines]
     parts.append(f"\nSmallest pool for the services whose SLO a pool can meet: {text.smallest}\n")
-    parts.append(f"Lower bound of a perfect system: {text.bound}\n")
+    parts.append(f"Lower bound of a perfect system: {text.bound}, {text.least_hours} GPU-hours\n")
     if text.changes:
-        parts += ["\nChanges, best first, each with those before it:\n", align_table(text.changes)]
+        rows = [
+            [change, size, f"{hours} GPU-hours", *(f"cost {cost}" for cost in costs)]
+            for change, size, hours, *costs in text.changes
+        ]
+        parts += ["\nChanges, best first, each with those before it:\n", align_table(rows)]
     return "".join(parts)
 
 
@@ -199,9 +210,9 @@ def _make_change_rows(report: PlanReport) -> list[list[str]]:
         row = [
             f"{change.service}: {change.text}",
             name_size(report.planner, change.smallest),
-            f"{hours:+,.1f} GPU-hours",
+            f"{hours:+,.1f}",
         ]
-        rows.append([*row, f"cost {cost:+,.2f}"] if report.planner.fleet.prices else row)
+        rows.append([*row, f"{cost:+,.2f}"] if report.planner.fleet.prices else row)
         before = after
     return rows
 

@@ -268,18 +268,17 @@ class GpuPool:
 
     def _refuse_beyond(self, quota: int, demand: GpuDemand) -> Refusal:
         """Return why a pod beyond its quota waits, and the pods of its project to evict for it."""
-        counted = [
-            holder
-            for holder in self.holders.values()
-            if holder.demand.is_counted and holder.demand.project == demand.project
-        ]
-        excess = self.used[demand.project] + demand.total - quota
-        left = excess - sum(holder.demand.total for holder in counted if holder.is_leaving)
+
+        def is_of_quota(holder: Holder) -> bool:
+            return holder.demand.is_counted and holder.demand.project == demand.project
+
+        leaving = (holder for holder in self.holders.values() if holder.is_leaving and is_of_quota(holder))
+        left = self.used[demand.project] + demand.total - quota - sum(holder.demand.total for holder in leaving)
         if left <= 0:
             return Refusal(LEAVING)
         victims = []
         for holder in self._list_candidates(demand) if demand.evicts_for_quota else ():
-            if left > 0 and holder in counted:
+            if left > 0 and is_of_quota(holder):
                 victims.append(holder)
                 left -= holder.demand.total
         if left > 0:

@@ -76,7 +76,7 @@ class Plans:
             progress.canceled = True
 
     def last(self, caller: Caller) -> tuple[PlanQuestion, simulation.PlannedFleet] | None:
-        """Return the caller's last plan, unless a workload in it is no longer visible."""
+        """Return the caller's last plan; None if the caller may not see all of its workloads now."""
         kept = self._kept.get(caller.name)
         if kept is None or not all(self._connection.can_see(caller, place) for place in kept.places):
             return None
@@ -98,13 +98,14 @@ class Plans:
         quotas = read_quotas(connection.profile)
         projects = [row for row in self._reads.projects(caller).value if row.name in quotas]
         hidden = [row.name for row in projects if not connection.allowed(caller, "list", QUOTA, row.namespace)]
+        notes = [f"without the quota of project {name}, which you are not allowed to read" for name in hidden]
+        request = replace(question.request, pools=pools, hidden_quotas=hidden)
+        tops = [*connection.cache.store.tops(places)]
+        # A metrics source that is slow for one caller must not hold up the others.
+        services = self._read_services(tops, question.days, notes, progress)
         while not self._turn.acquire(timeout=TURN_SECONDS):
             progress.watch((0, 0, "Waiting for the plans of other users"))
         try:
-            tops = [*connection.cache.store.tops(places)]
-            notes = [f"without the quota of project {name}, which you are not allowed to read" for name in hidden]
-            services = self._read_services(tops, question.days, notes, progress)
-            request = replace(question.request, pools=pools, hidden_quotas=hidden)
             plan = self._specs.run_in_worker(
                 simulation.run_plan, request, services, notes, seconds=PLAN_SECONDS, watch=progress.watch
             )

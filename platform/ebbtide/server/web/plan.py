@@ -74,8 +74,8 @@ def _list_figures(plan: PlannedFleet) -> list[tuple[str, str, str]]:
     text = plan.text
     rows = [
         ("Services in their SLO", text.rows[1][1], f"on {text.rows[0][1]}"),
-        ("Smallest pool", text.rows[0][2].removesuffix(" (smallest)"), "for the SLOs that a pool can meet"),
-        ("Lower bound", text.bound.partition(",")[0], "of a perfect system"),
+        ("Smallest pool", text.best, "for the SLOs that a pool can meet"),
+        ("Lower bound", text.bound, "of a perfect system"),
     ]
     if text.changes:
         rows.append(("With changes", text.changes[-1][1], f"smallest pool, {count_noun(len(text.changes), 'change')}"))
