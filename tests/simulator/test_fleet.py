@@ -476,6 +476,24 @@ def test_kai_evicts_within_the_project_and_reclaims_a_quota() -> None:
     assert list_victims(pool.place(replace(service, project="b", devices=2), (2, 0))) == []
 
 
+def test_what_kai_reclaims_does_not_go_back_to_the_pod_that_lost_it() -> None:
+    """KAI-Scheduler pkg/scheduler/plugins/proportion/queue_order (prioritizeUnderQuotaWithJob)."""
+    demands = [
+        GpuDemand(("default",), 1, UNITS, priority, is_preemptible=True, project=project, reclaims=True)
+        for priority, project in ((75, "beyond"), (50, "within"))
+    ]
+    traffic = ("constant:1rps,10m", "steps:0rps,2m,1rps,8m")
+    services = [
+        replace(make_service(demand.project, low=0, high=1, traffic=shape), demand=demand)
+        for demand, shape in zip(demands, traffic, strict=True)
+    ]
+    run = simulate_fleet(
+        [record_service(service) for service in services], [PoolSize("default", 1)], {"beyond": 0, "within": UNITS}
+    )
+
+    assert run.evictions == [1, 0]
+
+
 def test_a_queue_evicts_what_its_quota_counts() -> None:
     """Kueue pkg/scheduler/preemption (LowerPriority, fillBackWorkloads)."""
     whole = GpuDemand(

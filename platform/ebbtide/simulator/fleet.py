@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from ebbtide.simulator.slo import SimulationMeasurements, SloBound
 
 _Output = TypeVar("_Output")
+#: Rank of a waiting pod: whether it is beyond the quota of its project, and its negative priority.
+Rank = tuple[bool, int]
 
 #: Step of services that depend on each other, in nanoseconds.
 STEP: Final = SECOND
@@ -518,7 +520,7 @@ class FleetSimulation:
             self.waits.append(wait)
 
     def _schedule(self, at: int) -> None:
-        """Place the waiting pods: by priority, then by creation; those behind a pod that evicts others do not overtake it."""
+        """Place the waiting pods in their order; those behind a pod that evicts others do not overtake it."""
         while self.queue and self._place_waiting(at):
             pass
 
@@ -526,12 +528,10 @@ class FleetSimulation:
         """Place the waiting pods until one of them evicts others; return whether one does."""
         # Reasons by the identity of a demand, because its hash takes long.
         refused: dict[int, str] = {}
-        reserved: list[GpuDemand] = []
-        for wait in sorted(self.queue, key=self._rank_wait):
+        reserved: list[tuple[Rank, GpuDemand]] = []
+        for rank, wait in self._rank_waiting():
             member, demand = self.by_index[wait.member], self.by_index[wait.member].demand
-            if reserved and any(
-                other.priority > demand.priority and {*other.pools} & {*demand.pools} for other in reserved
-            ):
+            if any(ahead < rank and {*other.pools} & {*demand.pools} for ahead, other in reserved):
                 refused.setdefault(id(demand), LEAVING)
             placed = None if id(demand) in refused else self.pool.place(demand, (wait.member, wait.number))
             if isinstance(placed, Holder):
@@ -550,11 +550,26 @@ class FleetSimulation:
                 self.evict(placed.victims, at)
                 return True
             if placed is not None and placed.reason == LEAVING:
-                reserved.append(demand)
+                reserved.append((rank, demand))
         return False
 
-    def _rank_wait(self, wait: Wait) -> tuple[int, int, int, int]:
-        return (-self.by_index[wait.member].demand.priority, wait.begin, wait.member, wait.number)
+    def _rank_waiting(self) -> list[tuple[Rank, Wait]]:
+        """Return the waiting pods in their order: by their rank, then by creation.
+
+        The rank is the priority. Where schedulers reclaim quotas, pods within that of their project come before those beyond.
+        """
+
+        def sort_key(wait: Wait) -> tuple[int, int, int, int]:
+            return (-self.by_index[wait.member].demand.priority, wait.begin, wait.member, wait.number)
+
+        allocated = self.pool.allocated.copy()
+        reclaims = bool(self.pool.quotas) and any(self.by_index[wait.member].demand.reclaims for wait in self.queue)
+        ranked = []
+        for wait in sorted(self.queue, key=sort_key):
+            demand = self.by_index[wait.member].demand
+            allocated[demand.project] += demand.total
+            ranked.append(((reclaims and self.pool.is_beyond(demand, allocated), -demand.priority), wait))
+        return sorted(ranked, key=lambda row: row[0]) if reclaims else ranked
 
     def evict(self, victims: Sequence[Holder], at: int) -> None:
         """End pods, whose GPUs another one gets."""

@@ -6,7 +6,8 @@ numbers of ``UNITS``, so that as many fit on a device as the backend puts there 
 of MIG devices on a GPU are not modeled.
 
 Upstream: KAI-Scheduler pkg/scheduler/plugins/gpupack and nodeplacement (bin packing), pkg/scheduler/actions/preempt (only
-the own queue), pkg/scheduler/plugins/proportion/reclaimable/strategies (what is over the quota of another queue); Kubernetes
+the own queue), pkg/scheduler/plugins/proportion/reclaimable/strategies (what is over the quota of another queue) and
+queue_order (queues within their quota first); Kubernetes
 pkg/scheduler/framework/preemption (victims: as few and as unimportant as possible, MoreImportantPod: the oldest last),
 pkg/scheduler/apis/config/v1/defaults.go (LeastAllocated CPU and memory, which pods with GPUs request in proportion); Kueue
 pkg/scheduler/preemption (victims within the quota).
@@ -239,6 +240,10 @@ class GpuPool:
                 victims.append(holder)
         return Refusal(LEAVING, victims)
 
+    def is_beyond(self, demand: GpuDemand, allocated: Mapping[str, int]) -> bool:
+        """Return whether a pod cannot reclaim the quota of its project, which has these units with it."""
+        return not demand.reclaims or allocated[demand.project] > self.quotas.get(demand.project, FAR)
+
     def _list_candidates(self, demand: GpuDemand) -> list[Holder]:
         """Return the pods that may be evicted for another one, the least important and the newest first."""
         lower = [
@@ -252,7 +257,7 @@ class GpuPool:
         if not demand.reclaims:
             return ranked
         rest = self.allocated.copy()
-        is_within = rest[demand.project] + demand.total <= self.quotas.get(demand.project, FAR)
+        is_beyond = self.is_beyond(demand, {demand.project: rest[demand.project] + demand.total})
         candidates = []
         for holder in ranked:
             other = holder.demand
@@ -260,7 +265,7 @@ class GpuPool:
             if other.project in {"", demand.project}:
                 if other.priority >= demand.priority:
                     continue
-            elif not is_within or rest[other.project] <= self.quotas.get(other.project, FAR):
+            elif is_beyond or rest[other.project] <= self.quotas.get(other.project, FAR):
                 continue
             rest[other.project] -= other.total
             candidates.append(holder)

@@ -76,7 +76,7 @@ class Plans:
             progress.canceled = True
 
     def last(self, caller: Caller) -> tuple[PlanQuestion, simulation.PlannedFleet] | None:
-        """Return the caller's last plan; None if the caller may not see all of its workloads now."""
+        """Return the caller's last plan; None if one of its workloads is not visible to the caller now."""
         kept = self._kept.get(caller.name)
         if kept is None or not all(self._connection.can_see(caller, place) for place in kept.places):
             return None

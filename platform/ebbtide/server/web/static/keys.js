@@ -82,7 +82,7 @@
     const target = event.composedPath()[0];
     if ((event.ctrlKey || event.metaKey) && event.key === "k" && $("#find") && !$("#dialog").open) { event.preventDefault(); palette(); return; }
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || target.closest?.("input, textarea, select, [contenteditable], dialog")) return;
-    // When the keys were pressed: a busy page handles them later.
+    // The time of the key press: a busy page handles it later.
     const follows = event.timeStamp - prefix < 1500;
     prefix = -Infinity;
     if (follows && PAGES[event.key]) { event.preventDefault(); location.assign(PAGES[event.key][0]); }
