@@ -13,7 +13,7 @@ import pytest
 from ebbtide.core.translation import start
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 KEY = "0123456789abcdef"
@@ -54,6 +54,16 @@ class Claim:
 @pytest.fixture
 def claim(tmp_path: Path) -> Claim:
     return Claim(tmp_path)
+
+
+@pytest.fixture
+def small_claim(claim: Claim) -> Iterator[Claim]:
+    """Return a claim on a disk of 1 MiB."""
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(claim.path)]
+    if os.geteuid() != 0 or subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("only root can mount a small disk")
+    yield claim
+    subprocess.run(["umount", str(claim.path)], check=True)
 
 
 def wait(condition: Callable[[], bool]) -> None:
@@ -103,3 +113,23 @@ def test_a_failed_download_names_the_reason_until_the_next_one_succeeds(claim: C
     claim.go.write_text("go")
     assert claim.run(start.FILL, "fill-2").wait(30) == 0
     assert claim.run(start.WAIT, "server").wait(30) == 0
+
+
+def test_weights_larger_than_the_volume_leave_no_part_and_name_the_reason(small_claim: Claim) -> None:
+    claim = small_claim
+    claim.download.write_text('#!/bin/sh\nmkdir -p "$2" && exec dd if=/dev/zero of="$2/weights" bs=64k count=32\n')
+    assert claim.run(start.FILL, "fill-1").wait(30) == 1
+    assert not claim.weights.exists()
+    assert not list(claim.path.glob(f".{KEY}.*.part"))
+    assert claim.run(start.WAIT, "server").wait(30) == 1
+    assert "failed with exit code 1; for the reason: kubectl logs fill-1" in claim.log.read_text()
+
+
+def test_replicas_do_not_wait_for_a_download_to_a_full_volume(small_claim: Claim) -> None:
+    claim = small_claim
+    subprocess.run(["dd", "if=/dev/zero", f"of={claim.path}/other"], check=False, capture_output=True)
+    claim.go.write_text("go")
+    assert claim.run(start.FILL, "fill-1").wait(30) == 1
+    assert not claim.weights.exists()
+    assert claim.run(start.WAIT, "server").wait(30) == 1
+    assert claim.log.read_text().splitlines()[-1] == "the download failed, and the volume is full"

@@ -52,7 +52,8 @@ DOWNLOAD_GROUP: Final = 1000
 #: Failed pods of a Job before it fails, each of which keeps its log.
 DOWNLOAD_RETRIES: Final = 3
 #: Fill the directory $KEY of the claim. Other pods see it only when it is complete, because it is renamed last. The lock keeps
-#: parallel pods from downloading the same weights; a volume without locks costs time, not correctness.
+#: parallel pods from downloading the same weights; a volume without locks costs time, not correctness. On a full volume, the file of
+#: the reason is empty, and still ends the wait of the replicas.
 FILL: Final = """\
 set -eu
 cd /claim
@@ -69,13 +70,18 @@ if [ "$status" -eq 0 ] && [ -n "$(ls -A "$part.part")" ]; then
   exit 0
 fi
 rm -rf "$part.part"
-echo "the download of $URI failed with exit code $status; for the reason: kubectl logs $HOSTNAME" > ".$KEY.error"
+echo "the download of $URI failed with exit code $status; for the reason: kubectl logs $HOSTNAME" > "$part.error" || true
+mv "$part.error" ".$KEY.error"
 exit 1
 """
 #: Wait until the directory $KEY of the claim exists, or end with the reason of the download that failed.
 WAIT: Final = """\
 until [ -d "/claim/$KEY" ]; do
-  if [ -s "/claim/.$KEY.error" ]; then cat "/claim/.$KEY.error" >&2; exit 1; fi
+  if [ -e "/claim/.$KEY.error" ]; then
+    cat "/claim/.$KEY.error" >&2
+    [ -s "/claim/.$KEY.error" ] || echo "the download failed, and the volume is full" >&2
+    exit 1
+  fi
   sleep 1
 done
 """
