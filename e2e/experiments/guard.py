@@ -134,8 +134,10 @@ def draw_times(service: Service, seconds: float, burst: float) -> list[float]:
         times.append(now)
 
 
-async def send(gateway: str, hosts: Mapping[str, str], times: Mapping[str, Sequence[float]]) -> dict[str, list[Answer]]:
-    """Send all requests at their times, and return the answers by service."""
+async def send(
+    gateway: str, hosts: Mapping[str, str], times: Mapping[str, Sequence[float]], work: float
+) -> dict[str, list[Answer]]:
+    """Send all requests at their times, each with `work` seconds of work, and return the answers by service."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=None)
     start = time.monotonic()
 
@@ -143,9 +145,8 @@ async def send(gateway: str, hosts: Mapping[str, str], times: Mapping[str, Seque
         await asyncio.sleep(max(start + due - time.monotonic(), 0.0))
         sent = time.monotonic()
         try:
-            outcome = str(
-                (await client.get(f"/?sleep={WORK_SECONDS * 1000:.0f}ms", headers={"Host": host})).status_code
-            )
+            answer = await client.get(f"/?sleep={work * 1000:.0f}ms", headers={"Host": host})
+            outcome = str(answer.status_code)
         except httpx.HTTPError as error:
             outcome = type(error).__name__
         return Answer(sent - start, time.monotonic() - sent, outcome)
@@ -256,7 +257,7 @@ def run(stage: Stage, seconds: float) -> bool:
         times = {service.name: draw_times(service, length, burst - start) for service in SERVICES}
         print(f"{length:.0f} s, burst after {burst - start:.0f} s", file=sys.stderr, flush=True)
         hosts = {service.name: stage.host(service.name) for service in SERVICES}
-        answers = asyncio.run(send(stage.provider.gateway(), hosts, times))
+        answers = asyncio.run(send(stage.provider.gateway(), hosts, times, WORK_SECONDS))
     finally:
         process.terminate()
         process.wait(30)
