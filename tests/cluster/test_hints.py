@@ -73,6 +73,21 @@ def test_a_crash_shows_the_last_line_of_the_run_that_crashed() -> None:
     assert logs.asked == [("user-container", True)]
 
 
+@pytest.mark.parametrize(("unready", "is_cause"), [("2026-11-24T20:59:39Z", True), ("2026-11-24T20:59:50Z", False)])
+def test_a_container_that_runs_again_has_its_crash_as_the_cause_until_it_was_ready(
+    unready: str, is_cause: bool
+) -> None:
+    live = starting()
+    (pod,) = live.pods
+    (row,) = (row for row in pod["status"]["containerStatuses"] if row["name"] == "user-container")
+    row |= {"restartCount": 2, "lastState": {"terminated": {"reason": "OOMKilled", "exitCode": 137}}}
+    (ready,) = (row for row in pod["status"]["conditions"] if row["type"] == "Ready")
+    ready["lastTransitionTime"] = unready
+
+    cause = "it used more memory than its limit (OOMKilled); restarted 2 times"
+    assert (cause in compute_status(live).why) == is_cause
+
+
 def test_the_end_of_a_log_in_the_status_needs_no_request() -> None:
     ended = {"exitCode": 1, "message": "loading\nload: time: invalid duration banana\n"}
 

@@ -126,13 +126,16 @@ def find_trouble(pod: Object, events: Iterable[Object] = ()) -> PodTrouble | Non
     return None
 
 
-def find_earlier_crash(pod: Object, events: Iterable[Object] = ()) -> PodTrouble | None:
+def find_earlier_crash(pod: Object, events: Iterable[Object], *, ever: bool) -> PodTrouble | None:
     """Return the last crash of a container that runs again, of a pod that is not ready; None without one.
 
-    Knative's user container has no readiness probe, so it counts as ready as soon as it runs.
+    Knative's user container has no readiness probe, so it counts as ready as soon as it runs. A crash after which the pod was ready
+    counts only with ``ever``.
     """
+    unready = find_condition(pod, "Ready").get("lastTransitionTime", "")
     for row in get_at(pod, "status", "containerStatuses", default=[]):
-        if get_at(row, "lastState", "terminated", "exitCode", default=0) != 0:
+        crashed = get_at(row, "lastState", "terminated", "exitCode", default=0) != 0
+        if crashed and (ever or get_at(row, "state", "running", "startedAt", default="") >= unready):
             return _make_crash(row, pod, events)
     return None
 

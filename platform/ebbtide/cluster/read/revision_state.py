@@ -97,7 +97,7 @@ def find_trouble(live: LiveWorkload, revision: str) -> of_pod.PodTrouble | None:
         if trouble := find_pod_trouble(pod, live):
             return trouble
         failed = _find_revision_ready(live, revision).get("status") == "False"
-        if failed and (crash := of_pod.find_earlier_crash(pod, live.events)):
+        if crash := of_pod.find_earlier_crash(pod, live.events, ever=failed):
             return crash
     for deployment in live.deployments:
         if revision and not deployment["metadata"]["name"].startswith(revision):
