@@ -29,6 +29,7 @@ from ebbtide.core.autoscaler.kernel import FUNCTIONS
 from ebbtide.core.base.metrics import SIMULATED
 from ebbtide.simulator import pods, scaling, state  # noqa: F401 - scaling lists its functions in FUNCTIONS
 from ebbtide.simulator.data import SimulationResult, SimulationUsage, StartUp, Timeline, TrafficTrace
+from ebbtide.simulator.downloads import run_alone
 from ebbtide.simulator.guarding import make_watch
 from ebbtide.simulator.initial import create_state, make_numbers
 from ebbtide.simulator.inputs import SimulationInputs, prepare_inputs, require_token_server
@@ -133,6 +134,14 @@ class PauseState(NamedTuple):
     """True if the traffic and every request have ended."""
 
 
+class PodChange(NamedTuple):
+    """Pods that one event of a service created and ended, by number; ``at`` is in nanoseconds since the traffic's start."""
+
+    at: int
+    created: tuple[int, ...]
+    ended: tuple[int, ...]
+
+
 class PodEvent(NamedTuple):
     """Pod as reported to an observer: number, creation time, and the time when it is ready or, if deleted, may end."""
 
@@ -201,6 +210,7 @@ class Simulation:
         self.setting = setting
         self.inputs = inputs
         self.observer = observer
+        self._known: set[int] = set()
         self._call = _PLAIN
         notify = None if observer is None else self._notify
         self.world, self.deciding = create_state(setting, inputs, notify, rows, is_pooled=is_pooled)
@@ -284,7 +294,11 @@ class Simulation:
 
     def run(self) -> SimulationResult:
         """Process all events in order and return the result."""
-        self.advance(FAR)
+        if self.inputs.start_up.is_plain:
+            self.advance(FAR)
+        else:
+            for _ in run_alone(self):
+                pass
         return self.finish()
 
     def finish(self) -> SimulationResult:
@@ -309,6 +323,14 @@ class Simulation:
         """Let a simulation of a shared pool continue, unless it is its first call, up to a time or a change of its pods."""
         return PauseState(*self._call.advance_pooled(self.world, self.deciding, until, resumes))
 
+    def read_change(self) -> PodChange:
+        """Return the pods that were created and ended since the last call."""
+        numbers = self.pod_numbers
+        created = tuple(number for number in numbers if number not in self._known)
+        ended = tuple(sorted(self._known.difference(numbers)))
+        self._known = set(numbers)
+        return PodChange(self.now - self.inputs.lead, created, ended)
+
     def feed(self, arrivals: Sequence[int], work: Sequence[int]) -> None:
         """Add requests, sorted, which arrive after ``now`` and after all earlier ones."""
         for arrival, alone in zip(arrivals, work, strict=True):
@@ -330,13 +352,20 @@ class Simulation:
         for index in range(int(self.world.state.alive)):
             yield int(self.world.alive[index])
 
+    def schedule(self, number: int, begins: int, answers: int, life: int) -> None:
+        """Set the times when a pod that starts runs, answers and is ready, ``FAR`` while they are unknown."""
+        self._call.schedule_pod(self.world, number, begins, answers, life)
+
     def hold(self, number: int) -> None:
         """Keep a pod from becoming ready, and from answering if it does not answer yet, until ``release``."""
-        self._call.hold_pod(self.world, number)
+        self.schedule(number, FAR, FAR, FAR)
 
     def release(self, number: int, life: int) -> None:
         """Make a held pod become ready at ``life``."""
-        self._call.release_pod(self.world, number, life)
+        inputs, index = self.inputs, number % len(self.inputs.start_ups)
+        created = life - int(inputs.start_ups[index])
+        answers = max(created + int(inputs.answers[index]), self.now)
+        self.schedule(number, created + int(inputs.begins[index]), answers, life)
 
     def replace(self, number: int) -> None:
         """Delete a pod, as an eviction does, and create another in its place."""
