@@ -18,7 +18,6 @@ from ebbtide.simulator.data import StartUp  # noqa: E402
 from ebbtide.simulator.downloads import SharedNetwork, StartQueue  # noqa: E402
 from ebbtide.simulator.engine import simulate  # noqa: E402
 from ebbtide.simulator.fleet import record_service, simulate_fleet  # noqa: E402
-from ebbtide.simulator.load import generate_traffic  # noqa: E402
 from ebbtide.simulator.pool import PoolSize  # noqa: E402
 from ebbtide.simulator.report import measurements_to_json  # noqa: E402
 from ebbtide.simulator.servers import parse_server  # noqa: E402
@@ -205,19 +204,11 @@ def run_case(
 
 
 def assert_equal(one: SimulationResult, other: SimulationResult) -> None:
-    assert vars(one).keys() == vars(other).keys()
-    for name, value in vars(one).items():
-        if name == "timeline":
-            assert all(np.array_equal(each, getattr(other.timeline, key)) for key, each in vars(value).items())
-        else:
-            assert np.array_equal(value, getattr(other, name)) or value == getattr(other, name), name
+    np.testing.assert_equal(dataclasses.asdict(one), dataclasses.asdict(other))
 
 
-@pytest.mark.parametrize("scaling", [*SCALERS])
-@pytest.mark.parametrize("low", [0, 2])
+@pytest.mark.parametrize(("scaling", "low"), [("kpa", 0), *((scaling, 2) for scaling in SCALERS)])
 def test_a_network_that_never_slows_down_changes_no_byte(scaling: str, low: int) -> None:
-    if scaling != "kpa" and not low:
-        pytest.skip("it does not scale to zero alone")
     plain = parse_start_up("schedule=1s,pull=5s,weights=9s,load=4s,ready=2s")
     assert plain.is_plain
     shared = dataclasses.replace(plain, parallel=1000.0)
@@ -234,23 +225,27 @@ def test_a_compiled_simulation_equals_a_plain_one(scaling: str) -> None:
 
 def test_parallel_starts_share_the_network_and_a_cache_avoids_them() -> None:
     phases = "schedule=1s,weights=20GB,load=4s"
-    alone = run_case(f"{phases},network=1000GB/s,download=1GB/s")
-    assert_equal(alone, run_case("schedule=1s,weights=20s,load=4s"))
-    shared = run_case(f"{phases},network=1GB/s")
-    capped = run_case(f"{phases},network=2GB/s,download=1GB/s")
-    cached = run_case(f"{phases},network=1GB/s,nodes=2,cached=weights")
-    one_node = run_case(f"{phases},network=1GB/s,nodes=1,cached=weights")
+
+    def run(words: str) -> SimulationResult:
+        return run_case(words, traffic="steps:0.2rps,1m,4rps,2m,0.1rps,4m")
+
+    alone = run(f"{phases},network=1000GB/s,download=1GB/s")
+    assert_equal(alone, run("schedule=1s,weights=20s,load=4s"))
+    shared = run(f"{phases},network=1GB/s")
+    capped = run(f"{phases},network=2GB/s,download=1GB/s")
+    cached = run(f"{phases},network=1GB/s,nodes=2,cached=weights")
+    one_node = run(f"{phases},network=1GB/s,nodes=1,cached=weights")
     waits = [result.wait.sum() for result in (shared, capped, alone, cached, one_node)]
     assert waits == sorted(waits, reverse=True)
     assert len(set(waits)) == len(waits)
     # The replica that is ready before the traffic is on the only node, so no other one downloads.
-    assert_equal(one_node, run_case("schedule=1s,load=4s"))
+    assert_equal(one_node, run("schedule=1s,load=4s"))
 
 
 def test_a_faster_network_never_delays_a_batch() -> None:
     """One tick starts all replicas of an HPA; afterwards, nothing is deleted."""
     last: Mapping[int, int] = {}
-    for bandwidth in (1, 2, 3, 5, 8, 13):
+    for bandwidth in (1, 2, 4, 5, 8, 10):
         queue, simulation = StartQueue(1.0), FakeSimulation(StartUp(1.0, 0.0, 2.0, 0.5, 0.0, 0.0, 40 / bandwidth))
         made: Any = simulation
         for number in range(7):
@@ -363,4 +358,3 @@ def test_an_invalid_text_is_rejected(text: str) -> None:
 def test_the_same_seed_gives_the_same_bytes() -> None:
     words = START + ",spread=0.4,nodes=3,cached=pull"
     assert_equal(run_case(words), run_case(words))
-    assert generate_traffic(BURSTS, 0).times.tolist() == generate_traffic(BURSTS, 0).times.tolist()

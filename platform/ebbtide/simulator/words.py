@@ -31,6 +31,8 @@ KEEPABLE: Final = (
 PHASES: Final = ("schedule", "node", "pull", "weights", "load", "ready")
 #: Phases that download.
 DOWNLOADS: Final = ("pull", "weights")
+#: Number of nodes that a Kubernetes cluster supports.
+MAX_NODES: Final = 5_000
 #: Bytes of the units of sizes, and bytes per second of those of rates.
 SIZES: Final = {"MB": 1e6, "GB": 1e9, "TB": 1e12, "MiB": 2.0**20, "GiB": 2.0**30, "Mi": 2.0**20, "Gi": 2.0**30}
 RATES: Final = {"Mbps": 1e6 / 8, "Gbps": 1e9 / 8, "MB/s": 1e6, "GB/s": 1e9}
@@ -99,9 +101,9 @@ def _pop_cache(phases: dict[str, str]) -> dict[str, Any]:
     if "cached" not in phases and "nodes" not in phases:
         return {}
     cached, nodes = tuple(phases.pop("cached", "").split("+")), phases.pop("nodes", "")
-    if not set(cached) <= set(DOWNLOADS) or not nodes.isdecimal() or not int(nodes):
+    if not set(cached) <= set(DOWNLOADS) or not (nodes.isdecimal() and 0 < int(nodes) <= MAX_NODES):
         raise ValueError(
-            "invalid cached or nodes: must be both, as in cached=pull,nodes=4 or cached=pull+weights,nodes=4"
+            f"invalid cached or nodes: must be both, as in cached=pull+weights,nodes=4, with 1 to {MAX_NODES:,} nodes"
         )
     return {"cached": cached, "nodes": int(nodes)}
 
