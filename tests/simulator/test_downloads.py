@@ -39,7 +39,7 @@ BURSTS = "steps:0.2rps,1m,4rps,2m,0.1rps,4m,4rps,1m,0.1rps,1m"
 
 def run_network(network: SharedNetwork) -> dict[Any, int]:
     """Return the end of each download if no other one begins."""
-    ends = {}
+    ends: dict[Any, int] = {}
     while (at := network.find_next_end()) < FAR:
         network.advance(at)
         ends |= dict.fromkeys(network.pop_ended(), at)
@@ -56,7 +56,7 @@ def test_simultaneous_downloads_end_together_by_the_bandwidth(parallel: float) -
         network.advance(7 * SECOND)
         for key in KEYS[:count]:
             network.begin(key, 30 * SECOND)
-        seconds = 30 * max(Fraction(count) / Fraction(parallel), 1)
+        seconds = 30 * max(Fraction(count) / Fraction(parallel), Fraction(1))
         assert run_network(network) == dict.fromkeys(KEYS[:count], 7 * SECOND + seconds * SECOND)
 
 

@@ -23,8 +23,7 @@ from ebbtide.simulator.words import DOWNLOADS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ebbtide.simulator.data import PodChange
-    from ebbtide.simulator.engine import Simulation
+    from ebbtide.simulator.engine import PodChange, Simulation
 
 #: Download of a phase: its service, its phase, whether a node keeps it, and the number of the node or of the pod.
 DownloadKey = tuple[int, str, bool, int]
@@ -71,7 +70,7 @@ class SharedNetwork:
 
 
 @dataclass(slots=True, eq=False)
-class PodStart:
+class StartingPod:
     """Pod that starts. Times are in nanoseconds; ``offset`` is the simulation's time at the time 0 of ``StartQueue``."""
 
     simulation: Simulation
@@ -86,16 +85,7 @@ class PodStart:
     unanswered: int
     """Part of it during which the pod answers."""
     begins: int = 0
-
-    def run_containers(self, at: int) -> None:
-        """Let the containers run."""
-        self.begins = at + self.offset
-        self.simulation.schedule(self.number, self.begins, FAR, FAR)
-
-    def finish(self, at: int) -> None:
-        """Set the time of readiness after the last download; the simulation may be past its end, by a step of a fleet."""
-        ready = max(at + self.offset, self.simulation.now) + self.rest
-        self.simulation.schedule(self.number, self.begins, ready - self.unanswered, ready)
+    """Time when its containers run, after the first download, on the clock of the simulation."""
 
 
 class StartQueue:
@@ -106,8 +96,8 @@ class StartQueue:
         self.network = SharedNetwork(parallel)
         #: Times at which the downloads of a pod begin, a heap.
         self.placed: list[tuple[int, int, int]] = []
-        self.starts: dict[tuple[int, int], PodStart] = {}
-        self.waiting: dict[DownloadKey, list[PodStart]] = {}
+        self.starts: dict[tuple[int, int], StartingPod] = {}
+        self.waiting: dict[DownloadKey, list[StartingPod]] = {}
         self.kept: set[DownloadKey] = set()
 
     @property
@@ -126,7 +116,7 @@ class StartQueue:
         total, answers, begins = (int(times[index]) for times in (inputs.start_ups, inputs.answers, inputs.begins))
         work = {phase: round(total * getattr(inputs.start_up, phase) / inputs.start_up.seconds) for phase in DOWNLOADS}
         rest = total - begins - work["weights"]
-        start = PodStart(simulation, offset, service, number, node, work, rest, total - answers)
+        start = StartingPod(simulation, offset, service, number, node, work, rest, total - answers)
         simulation.schedule(number, FAR - 1, FAR, FAR)
         self.starts[service, number] = start
         heappush(self.placed, (at + begins - work["pull"], service, number))
@@ -159,7 +149,7 @@ class StartQueue:
             if (service, number) in self.starts:
                 self._download(self.starts[service, number], DOWNLOADS[0], at, done)
 
-    def _download(self, start: PodStart, phase: str, at: int, done: list[tuple[int, int]]) -> None:
+    def _download(self, start: StartingPod, phase: str, at: int, done: list[tuple[int, int]]) -> None:
         is_kept = phase in start.simulation.inputs.start_up.cached
         key = (start.service, phase, is_kept, start.node if is_kept else start.number)
         if key in self.kept or not start.work[phase]:
@@ -169,13 +159,16 @@ class StartQueue:
         if key not in self.network.ends:
             self.network.begin(key, start.work[phase])
 
-    def _end_phase(self, start: PodStart, phase: str, at: int, done: list[tuple[int, int]]) -> None:
+    def _end_phase(self, start: StartingPod, phase: str, at: int, done: list[tuple[int, int]]) -> None:
         """Go on to the next phase; with the last one, the pod's readiness is known."""
         if phase == DOWNLOADS[0]:
-            start.run_containers(at)
+            start.begins = at + start.offset
+            start.simulation.schedule(start.number, start.begins, FAR, FAR)
             self._download(start, DOWNLOADS[1], at, done)
             return
-        start.finish(at)
+        # A simulation of a fleet may be past the end of the download, by a step.
+        ready = max(at + start.offset, start.simulation.now) + start.rest
+        start.simulation.schedule(start.number, start.begins, ready - start.unanswered, ready)
         del self.starts[start.service, start.number]
         done.append((start.service, start.number))
 
