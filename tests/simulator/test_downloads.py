@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import random
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -16,14 +16,14 @@ np = pytest.importorskip("numpy")
 from ebbtide.core.autoscaler.arithmetic import SECOND  # noqa: E402 - after the skip
 from ebbtide.simulator.data import StartUp  # noqa: E402
 from ebbtide.simulator.downloads import SharedNetwork, StartQueue  # noqa: E402
-from ebbtide.simulator.engine import simulate  # noqa: E402
+from ebbtide.simulator.engine import Simulation, simulate  # noqa: E402
 from ebbtide.simulator.fleet import record_service, simulate_fleet  # noqa: E402
 from ebbtide.simulator.pool import PoolSize  # noqa: E402
 from ebbtide.simulator.report import measurements_to_json  # noqa: E402
 from ebbtide.simulator.servers import parse_server  # noqa: E402
 from ebbtide.simulator.state import FAR  # noqa: E402
 from ebbtide.simulator.words import parse_start_up  # noqa: E402
-from simulator.test_fleet import SCALERS, make_service  # noqa: E402
+from simulator.test_fleet import SCALERS, make_random_fleet, make_service  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -88,7 +88,7 @@ def test_the_network_is_never_idle_and_transfers_each_byte_once() -> None:
 # A reference for the starts: it moves all pods in steps of 1 ms, by the definition of a shared network.
 
 
-@dataclasses.dataclass
+@dataclass
 class Pod:
     """Pod of the reference; times in ms."""
 
@@ -204,14 +204,14 @@ def run_case(
 
 
 def assert_equal(one: SimulationResult, other: SimulationResult) -> None:
-    np.testing.assert_equal(dataclasses.asdict(one), dataclasses.asdict(other))
+    np.testing.assert_equal(asdict(one), asdict(other))
 
 
 @pytest.mark.parametrize(("scaling", "low"), [("kpa", 0), *((scaling, 2) for scaling in SCALERS)])
 def test_a_network_that_never_slows_down_changes_no_byte(scaling: str, low: int) -> None:
     plain = parse_start_up("schedule=1s,pull=5s,weights=9s,load=4s,ready=2s")
     assert plain.is_plain
-    shared = dataclasses.replace(plain, parallel=1000.0)
+    shared = replace(plain, parallel=1000.0)
     assert not shared.is_plain
     assert_equal(run_case(plain, scaling, low=low), run_case(shared, scaling, low=low))
 
@@ -308,11 +308,31 @@ def test_a_cache_is_that_of_the_node_where_the_pool_places_a_replica() -> None:
     assert attained[0] < attained[-1]
 
 
-def test_a_full_pool_with_downloads_loses_no_request() -> None:
-    for start_up in (START, START + ",nodes=2,cached=pull+weights"):
-        recordings = record("chat", "search", "ocr", start_up=start_up, preemptibility="preemptible")
-        run = simulate_fleet(recordings, [PoolSize("default", 5, 4)], {})
-        assert run.waits
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("cached", ["", ",nodes=2,cached=pull+weights"])
+def test_random_fleets_download_in_the_order_of_time(monkeypatch: pytest.MonkeyPatch, seed: int, cached: str) -> None:
+    """Evictions, quotas and waits end and begin downloads; neither the network nor a service goes back in time."""
+    recordings, training, count = make_random_fleet(seed)
+    start_up = parse_start_up(START + cached)
+    services = [replace(row.service, case=replace(row.service.case, start_up=start_up)) for row in recordings]
+    recordings = [record_service(service) for service in services]
+    advance, schedule = SharedNetwork.advance, Simulation.schedule
+
+    def advance_forward(network: SharedNetwork, at: int) -> None:
+        assert at >= network.now
+        advance(network, at)
+        assert all(end >= network.progress - 1 for end in network.ends.values())
+
+    def schedule_later(simulation: Simulation, number: int, begins: int, answers: int, life: int) -> None:
+        assert min(answers, life) >= simulation.now
+        schedule(simulation, number, begins, answers, life)
+
+    monkeypatch.setattr(SharedNetwork, "advance", advance_forward)
+    monkeypatch.setattr(Simulation, "schedule", schedule_later)
+    for gpus in (2, 4):
+        sizes = [PoolSize("default", gpus, 2)]
+        run = simulate_fleet(recordings, sizes, {}, training, count)
+        assert run == simulate_fleet(recordings, sizes, {}, training, count)
         assert [row.requests for row in run.measured] == [row.measured.requests for row in recordings]
 
 
