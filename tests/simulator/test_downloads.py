@@ -186,7 +186,7 @@ def test_starts_equal_a_reference_in_small_steps(seed: int) -> None:
         if pod.ready is None:
             assert life > pod.ended * MS - 60 * MS
         else:
-            # The reference rounds each phase up to a step, and shares the rest of a step with nobody.
+            # The reference rounds each phase up to a step, whose rest no other download gets.
             assert life / MS == pytest.approx(pod.ready, abs=60)
             assert answers == life - 250 * MS
             assert begins <= life - 1250 * MS

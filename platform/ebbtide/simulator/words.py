@@ -66,7 +66,7 @@ def parse_start_up(text: str) -> StartUp:
 
 
 def describe_starts(start_up: StartUp) -> str:
-    """Return what a report says of starts that depend on each other, empty for others."""
+    """Return the note of a report about starts that depend on each other, empty for others."""
     if start_up.is_plain:
         return ""
     shared = "parallel downloads share the network" if start_up.parallel < float("inf") else "downloads have full speed"
