@@ -115,6 +115,14 @@ class SimulationUsage:
     cold_starts: int
 
 
+class PodChange(NamedTuple):
+    """Pods that one event of a service created and ended, by number; ``at`` is in nanoseconds since the traffic's start."""
+
+    at: int
+    created: tuple[int, ...]
+    ended: tuple[int, ...]
+
+
 class GuardStep(NamedTuple):
     """A guard's decision that differs from the one before it: its second in the traffic, and the decision."""
 

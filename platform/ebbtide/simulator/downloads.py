@@ -11,22 +11,34 @@ download. Upstream: kubelet pkg/kubelet/images/image_manager.go (a present image
 from __future__ import annotations
 
 import math
-from collections import Counter
 from dataclasses import dataclass
 from fractions import Fraction
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ebbtide.simulator.state import FAR
 from ebbtide.simulator.words import DOWNLOADS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
-    from ebbtide.simulator.engine import PodChange, Simulation
+    from ebbtide.simulator.inputs import SimulationInputs
 
 #: Download of a phase: its service, its phase, whether a node keeps it, and the number of the node or of the pod.
 DownloadKey = tuple[int, str, bool, int]
+
+
+class StartSchedule(Protocol):
+    """Simulation whose pods start."""
+
+    inputs: SimulationInputs
+
+    @property
+    def now(self) -> int:
+        """Current time."""
+
+    def schedule(self, number: int, begins: int, answers: int, life: int) -> None:
+        """Set the times when a pod that starts runs, answers and is ready, ``FAR`` while they are unknown."""
 
 
 class SharedNetwork:
@@ -73,7 +85,7 @@ class SharedNetwork:
 class StartingPod:
     """Pod that starts. Times are in nanoseconds; ``offset`` is the simulation's time at the time 0 of ``StartQueue``."""
 
-    simulation: Simulation
+    simulation: StartSchedule
     offset: int
     service: int
     number: int
@@ -109,7 +121,7 @@ class StartQueue:
         """Record that a node has what a pod that is ready before the traffic downloaded there."""
         self.kept |= {(service, phase, True, node) for phase in cached}
 
-    def add(self, simulation: Simulation, service: int, number: int, node: int, at: int) -> None:
+    def add(self, simulation: StartSchedule, service: int, number: int, node: int, at: int) -> None:
         """Begin the start of a pod that is placed on ``node`` at ``at``."""
         inputs, offset = simulation.inputs, simulation.now - at
         index = number % len(inputs.start_ups)
@@ -171,43 +183,3 @@ class StartQueue:
         start.simulation.schedule(start.number, start.begins, ready - start.unanswered, ready)
         del self.starts[start.service, start.number]
         done.append((start.service, start.number))
-
-
-def run_alone(simulation: Simulation) -> Iterator[PodChange]:
-    """Process all events of one service, and yield the changes of its pods. A replica goes to the node with the lowest number."""
-    start_up = simulation.inputs.start_up
-    starts = StartQueue(start_up.parallel)
-    nodes: dict[int, int] = {}
-    numbers = simulation.world.state
-    numbers.is_pooled, numbers.is_paused = True, bool(simulation.pod_numbers)
-    resumes = False
-    while True:
-        until = starts.next_time
-        now, is_paused, is_full, has_ended = simulation.advance_pooled(until, resumes=resumes)
-        resumes = True
-        if is_paused:
-            change = simulation.read_change()
-            if not start_up.is_plain:
-                _place_pods(simulation, starts, nodes, change)
-            yield change
-        elif is_full or has_ended:
-            return
-        else:
-            now = until
-            simulation.wait(now)
-        starts.run(now)
-
-
-def _place_pods(simulation: Simulation, starts: StartQueue, nodes: dict[int, int], change: PodChange) -> None:
-    """Begin the starts of new pods, each on the node with the lowest number, and drop those that ended; ``nodes`` is by pod."""
-    for number in change.ended:
-        del nodes[number]
-        starts.drop(0, number, simulation.now)
-    start_up, counts = simulation.inputs.start_up, Counter(nodes.values())
-    for number in change.created:
-        nodes[number] = node = min(range(start_up.nodes), key=lambda node: counts[node])
-        counts[node] += 1
-        if simulation.is_starting(number):
-            starts.add(simulation, 0, number, node, simulation.now)
-        else:
-            starts.keep(0, start_up.cached, node)

@@ -23,14 +23,14 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import numpy as np
 
 from ebbtide.core.autoscaler.arithmetic import SECOND, to_nanoseconds
-from ebbtide.simulator.data import StartUp
-from ebbtide.simulator.downloads import StartQueue, run_alone
+from ebbtide.simulator.data import PodChange, StartUp
+from ebbtide.simulator.downloads import StartQueue
 from ebbtide.simulator.engine import (
     COMPILED_ROWS,
-    PodChange,
     Simulation,
     complete_result,
     read_column,
+    run_alone,
     simulation_class,
 )
 from ebbtide.simulator.inputs import prepare_inputs, require_token_server
