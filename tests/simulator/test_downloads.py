@@ -13,6 +13,8 @@ import pytest
 
 np = pytest.importorskip("numpy")
 
+from test_fleet import SCALERS, make_random_fleet, make_service  # noqa: E402
+
 from ebbtide.core.autoscaler.arithmetic import SECOND  # noqa: E402 - after the skip
 from ebbtide.simulator.data import StartUp  # noqa: E402
 from ebbtide.simulator.downloads import SharedNetwork, StartQueue  # noqa: E402
@@ -23,7 +25,6 @@ from ebbtide.simulator.report import measurements_to_json  # noqa: E402
 from ebbtide.simulator.servers import parse_server  # noqa: E402
 from ebbtide.simulator.state import FAR  # noqa: E402
 from ebbtide.simulator.words import parse_start_up  # noqa: E402
-from simulator.test_fleet import SCALERS, make_random_fleet, make_service  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
