@@ -193,6 +193,17 @@ def test_starts_equal_a_reference_in_small_steps(seed: int) -> None:
             assert begins <= life - 1250 * MS
 
 
+def test_a_service_that_is_past_the_end_of_a_download_goes_on_from_its_time() -> None:
+    """Services of a fleet that depend on each other may differ by a step."""
+    simulation: Any = FakeSimulation(StartUp(0.0, 0.0, 2.0, 0.0, 0.0, 0.0, 10.0, 1.0))
+    queue = StartQueue(1.0)
+    queue.add(simulation, 0, 0, 0, 0)
+    queue.run(0)
+    simulation.now = 11 * SECOND
+    assert queue.run(10 * SECOND) == [(0, 0)]
+    assert simulation.times[0] == (0, 13 * SECOND, 13 * SECOND)
+
+
 # In simulations.
 
 
@@ -310,11 +321,11 @@ def test_a_cache_is_that_of_the_node_where_the_pool_places_a_replica() -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("cached", ["", ",nodes=2,cached=pull+weights"])
-def test_random_fleets_download_in_the_order_of_time(monkeypatch: pytest.MonkeyPatch, seed: int, cached: str) -> None:
+@pytest.mark.parametrize("words", [START, START + ",nodes=2,cached=pull+weights", "weights=20GB,network=1GB/s"])
+def test_random_fleets_download_in_the_order_of_time(monkeypatch: pytest.MonkeyPatch, seed: int, words: str) -> None:
     """Evictions, quotas and waits end and begin downloads; neither the network nor a service goes back in time."""
     recordings, training, count = make_random_fleet(seed)
-    start_up = parse_start_up(START + cached)
+    start_up = parse_start_up(words)
     services = [replace(row.service, case=replace(row.service.case, start_up=start_up)) for row in recordings]
     recordings = [record_service(service) for service in services]
     advance, schedule = SharedNetwork.advance, Simulation.schedule

@@ -151,8 +151,7 @@ class StartQueue:
         self.network.advance(at)
         while True:
             for key in self.network.pop_ended():
-                if key[2]:
-                    self.kept.add(key)
+                self.kept.add(key)
                 for start in self.waiting.pop(key):
                     self._end_phase(start, key[1], at, done)
             if not self.placed or self.placed[0][0] > at:
