@@ -27,7 +27,8 @@ from hollow import LABEL, Cluster
 from sequences import BACKENDS, Sequence, Step
 
 from ebbtide.core.translation.objects import Object
-from ebbtide.simulator.fleet import FleetSimulation, PodChange, Training
+from ebbtide.simulator.data import PodChange
+from ebbtide.simulator.fleet import FleetSimulation, Training
 from ebbtide.simulator.pool import GpuDemand, Holder, PoolSize
 
 #: Time between two steps of the simulated pool, in nanoseconds.

@@ -32,8 +32,7 @@ _BOUND: Final = (
     scaling.replace_pod,
     pods.find_next_end,
     pods.find_starting,
-    pods.hold_pod,
-    pods.release_pod,
+    pods.schedule_pod,
     pods.wait_until,
 )
 _INT: Final = np.dtype(np.int64)

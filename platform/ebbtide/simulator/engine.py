@@ -13,7 +13,7 @@ random values are drawn before the start or are a function of the seed and a num
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from importlib.util import find_spec
@@ -28,7 +28,8 @@ from ebbtide.core.autoscaler.floor import Floor, FloorDecision
 from ebbtide.core.autoscaler.kernel import FUNCTIONS
 from ebbtide.core.base.metrics import SIMULATED
 from ebbtide.simulator import pods, scaling, state  # noqa: F401 - scaling lists its functions in FUNCTIONS
-from ebbtide.simulator.data import SimulationResult, SimulationUsage, StartUp, Timeline, TrafficTrace
+from ebbtide.simulator.data import PodChange, SimulationResult, SimulationUsage, StartUp, Timeline, TrafficTrace
+from ebbtide.simulator.downloads import StartQueue
 from ebbtide.simulator.guarding import make_watch
 from ebbtide.simulator.initial import create_state, make_numbers
 from ebbtide.simulator.inputs import SimulationInputs, prepare_inputs, require_token_server
@@ -201,6 +202,7 @@ class Simulation:
         self.setting = setting
         self.inputs = inputs
         self.observer = observer
+        self._known: set[int] = set()
         self._call = _PLAIN
         notify = None if observer is None else self._notify
         self.world, self.deciding = create_state(setting, inputs, notify, rows, is_pooled=is_pooled)
@@ -284,7 +286,11 @@ class Simulation:
 
     def run(self) -> SimulationResult:
         """Process all events in order and return the result."""
-        self.advance(FAR)
+        if self.inputs.start_up.is_plain:
+            self.advance(FAR)
+        else:
+            for _ in run_alone(self):
+                pass
         return self.finish()
 
     def finish(self) -> SimulationResult:
@@ -309,6 +315,14 @@ class Simulation:
         """Let a simulation of a shared pool continue, unless it is its first call, up to a time or a change of its pods."""
         return PauseState(*self._call.advance_pooled(self.world, self.deciding, until, resumes))
 
+    def read_change(self) -> PodChange:
+        """Return the pods that were created and ended since the last call."""
+        numbers = self.pod_numbers
+        created = tuple(number for number in numbers if number not in self._known)
+        ended = tuple(sorted(self._known.difference(numbers)))
+        self._known = set(numbers)
+        return PodChange(self.now - self.inputs.lead, created, ended)
+
     def feed(self, arrivals: Sequence[int], work: Sequence[int]) -> None:
         """Add requests, sorted, which arrive after ``now`` and after all earlier ones."""
         for arrival, alone in zip(arrivals, work, strict=True):
@@ -330,13 +344,20 @@ class Simulation:
         for index in range(int(self.world.state.alive)):
             yield int(self.world.alive[index])
 
+    def schedule(self, number: int, begins: int, answers: int, life: int) -> None:
+        """Set the times when a pod that starts runs, answers and is ready, ``FAR`` while they are unknown."""
+        self._call.schedule_pod(self.world, number, begins, answers, life)
+
     def hold(self, number: int) -> None:
         """Keep a pod from becoming ready, and from answering if it does not answer yet, until ``release``."""
-        self._call.hold_pod(self.world, number)
+        self.schedule(number, FAR, FAR, FAR)
 
     def release(self, number: int, life: int) -> None:
         """Make a held pod become ready at ``life``."""
-        self._call.release_pod(self.world, number, life)
+        inputs, index = self.inputs, number % len(self.inputs.start_ups)
+        created = life - int(inputs.start_ups[index])
+        answers = max(created + int(inputs.answers[index]), self.now)
+        self.schedule(number, created + int(inputs.begins[index]), answers, life)
 
     def replace(self, number: int) -> None:
         """Delete a pod, as an eviction does, and create another in its place."""
@@ -399,6 +420,46 @@ class Simulation:
             notes={"utilization": sums.utilization / 100 / sums.ready if sums.ready else 0.0},
             **vars(_make_usage(inputs, sums, end, self.cold_starts)),
         )
+
+
+def run_alone(simulation: Simulation) -> Iterator[PodChange]:
+    """Process all events of one service, and yield the changes of its pods. A replica goes to the node with the lowest number."""
+    start_up = simulation.inputs.start_up
+    starts = StartQueue(start_up.parallel)
+    nodes: dict[int, int] = {}
+    numbers = simulation.world.state
+    numbers.is_pooled, numbers.is_paused = True, bool(simulation.pod_numbers)
+    resumes = False
+    while True:
+        until = starts.next_time
+        now, is_paused, is_full, has_ended = simulation.advance_pooled(until, resumes=resumes)
+        resumes = True
+        if is_paused:
+            change = simulation.read_change()
+            if not start_up.is_plain:
+                _place_pods(simulation, starts, nodes, change)
+            yield change
+        elif is_full or has_ended:
+            return
+        else:
+            now = until
+            simulation.wait(now)
+        starts.run(now)
+
+
+def _place_pods(simulation: Simulation, starts: StartQueue, nodes: dict[int, int], change: PodChange) -> None:
+    """Begin the starts of new pods, each on the node with the lowest number, and drop those that ended; ``nodes`` is by pod."""
+    for number in change.ended:
+        del nodes[number]
+        starts.drop(0, number, simulation.now)
+    start_up, counts = simulation.inputs.start_up, Counter(nodes.values())
+    for number in change.created:
+        nodes[number] = node = min(range(start_up.nodes), key=lambda node: counts[node])
+        counts[node] += 1
+        if simulation.is_starting(number):
+            starts.add(simulation, 0, number, node, simulation.now)
+        else:
+            starts.keep(0, start_up.cached, node)
 
 
 def _copy_integrals(integrals: TimeIntegrals) -> TimeIntegrals:

@@ -18,12 +18,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 
 from ebbtide.core.autoscaler.arithmetic import SECOND, to_nanoseconds
-from ebbtide.simulator.engine import COMPILED_ROWS, Simulation, complete_result, read_column, simulation_class
+from ebbtide.simulator.data import PodChange, StartUp
+from ebbtide.simulator.downloads import StartQueue
+from ebbtide.simulator.engine import (
+    COMPILED_ROWS,
+    Simulation,
+    complete_result,
+    read_column,
+    run_alone,
+    simulation_class,
+)
 from ebbtide.simulator.inputs import prepare_inputs, require_token_server
 from ebbtide.simulator.pool import LEAVING, UNITS, GpuDemand, GpuPool, Holder, PoolSize
 from ebbtide.simulator.setting import get_replica_bounds
@@ -50,14 +59,6 @@ GRACE: Final = 30 * SECOND
 WORKERS: Final = 2
 #: Time between two checks whether enough services can still meet their SLO, in nanoseconds.
 CHECK: Final = 3600 * SECOND
-
-
-class PodChange(NamedTuple):
-    """Pods that one event of a service created and ended, by number; ``at`` is in nanoseconds since the traffic's start."""
-
-    at: int
-    created: tuple[int, ...]
-    ended: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,22 +105,16 @@ def record_service(service: FleetService) -> Recording:
     """Simulate a service alone. Raises NotSimulated and ServerError."""
     rows = COMPILED_ROWS
     while True:
-        live = LiveService(service, rows)
+        simulation = service.make_simulation(rows)
         changes: list[PodChange] = []
         alive = peak = 0
-        while (change := live.run(FAR)) is not None:
+        for change in run_alone(simulation):
             changes.append(change)
             alive += len(change.created) - len(change.ended)
             peak = max(peak, alive)
-        if not live.is_full:
-            return Recording(
-                service,
-                tuple(changes),
-                service.measure(live.simulation)[0],
-                peak,
-                rows,
-                find_least_work(live.simulation.inputs),
-            )
+        if not simulation.full:
+            measured = service.measure(simulation)[0]
+            return Recording(service, tuple(changes), measured, peak, rows, find_least_work(simulation.inputs))
         rows *= 4
 
 
@@ -146,7 +141,6 @@ class LiveService:
         self.case = service.case
         self.simulation = service.make_simulation(rows)
         self.lead = self.simulation.inputs.lead
-        self.known: set[int] = set()
         self.has_begun = False
         self.is_full = False
         self.has_ended = False
@@ -157,9 +151,9 @@ class LiveService:
     def run(self, until: int) -> PodChange | None:
         """Advance to ``until`` and return the next change of the pods before it, or None."""
         until = min(until, FAR - self.lead) + self.lead
-        now, is_paused, self.is_full, self.has_ended = self.simulation.advance_pooled(until, resumes=self.has_begun)
+        _, is_paused, self.is_full, self.has_ended = self.simulation.advance_pooled(until, resumes=self.has_begun)
         self.has_begun = True
-        return self.read_change(now) if is_paused else None
+        return self.simulation.read_change() if is_paused else None
 
     def skip(self, until: int) -> None:
         """Advance a simulation that has not begun to ``until``, past all changes of the pods."""
@@ -167,15 +161,7 @@ class LiveService:
         numbers.is_pooled = numbers.is_paused = False
         self.simulation.advance(until + self.lead)
         numbers.is_pooled = self.has_begun = True
-        self.read_change(until)
-
-    def read_change(self, now: int) -> PodChange:
-        """Return the pods that were created and ended since the last call."""
-        numbers = self.simulation.pod_numbers
-        created = tuple(number for number in numbers if number not in self.known)
-        ended = tuple(sorted(self.known.difference(numbers)))
-        self.known = set(numbers)
-        return PodChange(now - self.lead, created, ended)
+        self.simulation.read_change()
 
     def is_violated(self) -> bool:
         """Return whether more requests are late than a bound on latency or wait allows, whatever follows."""
@@ -199,8 +185,8 @@ class LiveService:
     def start(self, number: int, at: int) -> None:
         """Start a held pod."""
         self.settle(at)
-        world = self.simulation.world
-        self.simulation.release(number, at + self.lead + int(world.tables[number % world.state.start_ups]))
+        start_ups = self.simulation.inputs.start_ups
+        self.simulation.release(number, at + self.lead + int(start_ups[number % len(start_ups)]))
 
 
 class Member:
@@ -287,6 +273,13 @@ class Member:
         if not self.has_ended:
             live.start(number, self.at)
 
+    def download(self, starts: StartQueue, number: int, node: int, at: int) -> None:
+        """Begin the start of a pod that has its GPUs, and depends on other starts."""
+        live = self._go_live(at)
+        if not self.has_ended:
+            self.waiting.add(number)
+            starts.add(live.simulation, self.index, number, node, self.at)
+
     def evict(self, number: int, at: int) -> PodChange:
         """Evict a pod, and return the pods that were created and ended thereby."""
         live = self._go_live(at)
@@ -294,7 +287,7 @@ class Member:
             return PodChange(at, (), (number,))
         live.simulation.replace(number)
         self.evictions += at > 0
-        return live.read_change(live.simulation.now)
+        return live.simulation.read_change()
 
 
 class RowsExhaustedError(Exception):
@@ -409,6 +402,9 @@ class FleetSimulation:
             # Services with equal demands share one, so that a refusal holds for all of them.
             member.demand = demands.setdefault(member.demand, member.demand)
         self.by_index = {member.index: member for member in self.members}
+        self.starts = StartQueue(
+            min((recording.service.case.start_up.parallel for recording in recordings), default=FAR)
+        )
         self.top = max((member.demand.priority for member in self.members), default=0)
         #: Times and indexes of the next changes, a heap; some no longer apply.
         self.due: list[tuple[int, int]] = []
@@ -428,6 +424,9 @@ class FleetSimulation:
             due = self._find_due()
             if due is None:
                 return self._finish()
+            if self.starts.next_time == due:
+                self._end_downloads(due)
+                continue
             at, index = heappop(self.due)
             if self.spare is not None and at >= next_check:
                 next_check = at + CHECK
@@ -452,14 +451,22 @@ class FleetSimulation:
             heappush(self.due, (change.at, member.index))
 
     def _find_due(self) -> int | None:
-        """Return the time of the next known change, and drop those that no longer apply."""
+        """Return the time of the next known change or download, and drop changes that no longer apply."""
+        download = self.starts.next_time
         while self.due:
             at, index = self.due[0]
             change = self.by_index[index].next_change
             if change is not None and change.at == at:
-                return at
+                return min(at, download)
             heappop(self.due)
-        return None
+        return None if download == FAR else download
+
+    def _end_downloads(self, at: int) -> None:
+        """Begin and end the downloads that are due; other services no longer affect a pod after its last one."""
+        for index, number in self.starts.run(at):
+            member = self.by_index[index]
+            member.waiting.discard(number)
+            self.note_change(member)
 
     def _run_member(self, member: Member, until: int) -> None:
         member.run(until)
@@ -504,10 +511,11 @@ class FleetSimulation:
         """Free the GPUs of pods that ended, and queue new ones."""
         for number in change.ended:
             key = (member.index, number)
+            self.starts.drop(*key, at)
+            member.waiting.discard(number)
             if key in self.pool.holders:
                 self.pool.release(key)
             else:
-                member.waiting.discard(number)
                 # A pod that was replaced before the traffic is neither in the pool nor in the queue.
                 for wait in [wait for wait in self.queue if (wait.member, wait.number) == key]:
                     self._end_wait(wait, at)
@@ -535,9 +543,7 @@ class FleetSimulation:
                 refused.setdefault(id(demand), LEAVING)
             placed = None if id(demand) in refused else self.pool.place(demand, (wait.member, wait.number))
             if isinstance(placed, Holder):
-                if wait.reason:
-                    member.start(wait.number, at)
-                    self.note_change(member)
+                self._start(member, wait, placed.node, at)
                 self._end_wait(wait, max(at, member.at))
                 continue
             if placed is not None:
@@ -552,6 +558,18 @@ class FleetSimulation:
             if placed is not None and placed.reason == LEAVING:
                 reserved.append((rank, demand))
         return False
+
+    def _start(self, member: Member | Training, wait: Wait, node: int, at: int) -> None:
+        """Start a pod that has its GPUs, unless it is ready before the traffic."""
+        start_up = StartUp() if isinstance(member, Training) else member.recording.service.case.start_up
+        if at < 0 and not wait.reason:
+            self.starts.keep(member.index, start_up.cached, node)
+        elif isinstance(member, Member) and not start_up.is_plain:
+            member.download(self.starts, wait.number, node, at)
+            self.note_change(member)
+        elif wait.reason:
+            member.start(wait.number, at)
+            self.note_change(member)
 
     def _rank_waiting(self) -> list[tuple[Rank, Wait]]:
         """Return the waiting pods in their order: by their rank, then by creation.

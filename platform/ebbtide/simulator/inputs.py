@@ -57,6 +57,8 @@ class SimulationInputs:
     """Time of the first tick, scrape and report."""
     startable: bool
     """True if a request can wait for a pod to start without timing out."""
+    start_up: StartUp
+    """Phases of ``start_ups``."""
     batching: BatchingInputs | None = None
     """Times of a batching server, which replace ``work`` and ``speeds``."""
 
@@ -145,5 +147,6 @@ def prepare_inputs(
         scrape=(tick + COLLECTED) % SECOND,
         report=draw(seed, Stream.REPORT, 0, SECOND),
         startable=startup.seconds <= setting.timeout,
+        start_up=startup,
         batching=_prepare_batching(server, traffic),
     )

@@ -482,7 +482,7 @@ def starts(w: EngineState, pod: int, begins: int, answers: int) -> None:
     p = w.pods[pod]
     p.begins = begins
     # With an HPA, there is no activator.
-    p.see_at = state.FAR if w.state.is_direct else -(-answers // state.PROBE) * state.PROBE
+    p.see_at = state.FAR if w.state.is_direct or answers == state.FAR else -(-answers // state.PROBE) * state.PROBE
     p.flow_at = answers
     p.next_report = answers + 1 + draw(w.state.seed, state.STREAM_POD, p.number, SECOND)
     w.state.next_pod = min(w.state.next_pod, p.life, p.see_at)
@@ -630,7 +630,7 @@ def find_next_pod(w: EngineState) -> None:
     w.state.next_pod = next_time
 
 
-# Pods that wait for GPUs.
+# Pods that wait for GPUs or for a download.
 
 
 @kernel
@@ -645,31 +645,15 @@ def find_starting(w: EngineState, number: int) -> int:
 
 
 @kernel
-def hold_pod(w: EngineState, number: int) -> None:
-    """Keep a pod from becoming ready, and from answering if it does not answer yet, until ``release_pod``."""
-    pod = find_starting(w, number)
-    if pod < 0:
-        return
-    p = w.pods[pod]
-    p.life = state.FAR
-    if not p.is_seen:
-        p.begins = state.FAR
-        p.see_at = state.FAR
-
-
-@kernel
-def release_pod(w: EngineState, number: int, life: int) -> None:
-    """Make a held pod become ready at ``life``."""
+def schedule_pod(w: EngineState, number: int, begins: int, answers: int, life: int) -> None:
+    """Set the times of a pod that starts, ``FAR`` while they are unknown; a pod that answers keeps the first two."""
     s, pod = w.state, find_starting(w, number)
     if pod < 0:
         return
     w.pods[pod].life = life
     s.next_pod = min(s.next_pod, life)
     if not w.pods[pod].is_seen:
-        index = number % s.start_ups
-        created = life - w.tables[index]
-        begins, answers = w.tables[s.begins_start + index], w.tables[s.answers_start + index]
-        starts(w, pod, created + begins, max(created + answers, s.now))
+        starts(w, pod, begins, answers)
 
 
 @kernel

@@ -37,14 +37,14 @@ def list_start_ups(prepared: PreparedCase) -> dict[str, PreparedCase]:
     """Return the case with each choice whose phase the start-up has, and with all of them; none without such phases."""
     case = prepared.case
     names = {name: field for name, field in CHOICES.items() if getattr(case.start_up, field) > 0}
-    removed = {GIVEN: (), **{name: (field,) for name, field in names.items()}}
+    removed: dict[str, dict[str, Any]] = {GIVEN: {}, **{name: {field: 0.0} for name, field in names.items()}}
     if len(names) > 1:
-        removed[ALL] = tuple(names.values())
+        removed[ALL] = dict.fromkeys(names.values(), 0.0)
     if not names:
         return {}
     return {
-        name: prepared._replace(case=replace(case, start_up=replace(case.start_up, **dict.fromkeys(fields, 0.0))))
-        for name, fields in removed.items()
+        name: prepared._replace(case=replace(case, start_up=replace(case.start_up, **changes)))
+        for name, changes in removed.items()
     }
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from operator import attrgetter
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ebbtide.cluster.read.inventory import LiveWorkload
 from ebbtide.cluster.read.starts import PHASES, PodStart, ReadLog, Seconds, compute_recorded_start, read_starts
@@ -314,7 +314,7 @@ def _make_start_up(starts: Sequence[PodStart], without: Sequence[str] = ()) -> S
     """Return the mean phases of starts for the simulator, without some of them, and the spread of the totals."""
     from ebbtide.simulator.data import StartUp  # noqa: PLC0415 - it needs numpy
 
-    seconds = {field: _mean(starts, names) for field, names in START_UP.items()}
+    seconds: dict[str, Any] = {field: _mean(starts, names) for field, names in START_UP.items()}
     for name in without:
         field = next((field for field, names in START_UP.items() if name in names), "load")
         seconds[field] = max(0.0, seconds[field] - _mean(starts, (name,)))
