@@ -1,8 +1,8 @@
 """`python -m e2e.experiments.fleet`: ten minutes of six services and a training on eight GPUs, compared with `ebbtide plan`.
 
 The GPUs are counted devices of the suite's node. The services have bursts at different times, which need more than all
-devices together, so that replicas evict training, and wait for it to end. The requests that were sent, and the median time
-that a replica took to start, are the input of the plan. Compared are the requests within the SLO, the GPU-hours and the
+devices together, so that replicas evict training, and wait for it to end. The requests that were sent, and the median phases
+of the starts, are the input of the plan. Compared are the requests within the SLO, the GPU-hours and the
 evictions.
 """
 
@@ -80,10 +80,11 @@ SERVICES: Final = (
 
 
 class Usage(NamedTuple):
-    """Measured use of devices: GPU-seconds by service and of training, seconds that replicas took to start, and evicted pods."""
+    """Measured use of devices: GPU-seconds by service and of training, starts of replicas, and evicted pods."""
 
     gpu_seconds: Mapping[str, float]
-    start_ups: Sequence[float]
+    starts: Sequence[tuple[float, float]]
+    """Seconds from the placement of a replica until its containers ran, and until it was ready."""
     evictions: Mapping[str, int]
 
 
@@ -179,7 +180,7 @@ class Watch(threading.Thread):
 def measure(samples: Sequence[tuple[float, list[Manifest]]], start: float, end: float) -> Usage:
     """Return the use of devices between two times."""
     seconds: defaultdict[str, float] = defaultdict(float)
-    start_ups, evicted = {}, {}
+    starts, evicted = {}, {}
     for (at, pods), (following, _) in pairwise(samples):
         for pod in pods:
             owner = name_owner(pod)
@@ -188,12 +189,15 @@ def measure(samples: Sequence[tuple[float, list[Manifest]]], start: float, end: 
                 seconds[owner] += count_gpus(pod) * max(min(following, end) - max(at, start), 0.0)
             if condition(pod, "Ready") == "True" and owner != "train":
                 begin, ready = (read_date(times[kind]["lastTransitionTime"]) for kind in ("PodScheduled", "Ready"))
+                runs = max(
+                    read_date(row["state"]["running"]["startedAt"]) for row in pod["status"]["containerStatuses"]
+                )
                 if ready > start:
-                    start_ups[pod["metadata"]["uid"]] = ready - begin
+                    starts[pod["metadata"]["uid"]] = (runs - begin, ready - begin)
             target = times.get("DisruptionTarget")
             if target is not None and start <= read_date(target["lastTransitionTime"]) <= end:
                 evicted[pod["metadata"]["uid"]] = owner
-    return Usage(seconds, sorted(start_ups.values()), Counter(evicted.values()))
+    return Usage(seconds, [*starts.values()], Counter(evicted.values()))
 
 
 def read_date(text: str) -> float:
@@ -214,7 +218,7 @@ def count_gpus(pod: Manifest) -> int:
     )
 
 
-def make_plan(stage: Stage, times: Mapping[str, Sequence[float]], start_up: float) -> dict[str, Any]:
+def make_plan(stage: Stage, times: Mapping[str, Sequence[float]], start_up: str) -> dict[str, Any]:
     """Return the JSON report of a plan on the devices, with the times of the requests and the start-up time."""
     specs, logs = write_inputs(FILES, times)
     command = [
@@ -230,7 +234,7 @@ def make_plan(stage: Stage, times: Mapping[str, Sequence[float]], start_up: floa
         "--server",
         f"fixed:{WORK_SECONDS:g}s,max={SLOTS}",
         "--start-up",
-        f"{start_up:.1f}s",
+        start_up,
         "--changes",
         "0",
         "-o",
@@ -311,11 +315,10 @@ def report(
 ) -> bool:
     """Plan what was measured, and compare."""
     usage = measure(samples, start, end)
-    start_up = float(np.median(usage.start_ups))
-    print(
-        f"{end - start:.0f} s; {len(usage.start_ups)} replicas took {usage.start_ups[0]:.0f} to {usage.start_ups[-1]:.0f} s "
-        f"to start, median {start_up:.1f} s"
-    )
+    runs, total = (float(np.median(column)) for column in zip(*usage.starts, strict=True))
+    # The server listens for requests after its delay, before the kubelet sees that it is ready.
+    start_up = f"schedule={runs:g}s,load={START_DELAY}s,ready={max(total - runs - START_DELAY, 0.0):g}s"
+    print(f"{end - start:.0f} s; {len(usage.starts)} replicas started, in the median with {start_up}")
     plan = make_plan(stage, {name: [answer.at for answer in rows] for name, rows in answers.items()}, start_up)
     return compare(plan, usage, answers)
 
