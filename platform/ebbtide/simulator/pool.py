@@ -166,8 +166,10 @@ class GpuPool:
         self.holders: dict[tuple[int, int], Holder] = {}
         self.preemptible: dict[tuple[int, int], Holder] = {}
         """Those of ``holders`` that may be evicted."""
-        self.unused = Counter({size.name: size.gpus * UNITS for size in sizes})
+        self.unused: Counter[str] = Counter()
         """Free units by node pool."""
+        for size in sizes:
+            self.unused[size.name] += size.gpus * UNITS
 
     def place(self, demand: GpuDemand, key: tuple[int, int]) -> Holder | Refusal:
         """Give a pod its devices, or return why it waits and whom it evicts."""
