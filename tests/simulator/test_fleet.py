@@ -245,6 +245,8 @@ def check_capacity(at: int, pool: GpuPool) -> None:
         for device, units in enumerate(free):
             held = sum(h.demand.units for h in pool.holders.values() if h.node == node and device in h.devices)
             assert units == UNITS - held >= 0
+    assert pool.unused.total() == sum(map(sum, pool.free))
+    assert pool.preemptible == {key: h for key, h in pool.holders.items() if h.demand.is_preemptible}
     sizes = tuple(sorted((h.demand.devices, h.demand.units) for h in pool.holders.values()))
     assert pool.devices >= pack(sizes)
 

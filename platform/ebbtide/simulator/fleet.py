@@ -12,7 +12,7 @@ with a scheduler that works in cycles. Upstream: KAI-Scheduler cmd/scheduler/app
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -406,9 +406,11 @@ class FleetSimulation:
             min((recording.service.case.start_up.parallel for recording in recordings), default=FAR)
         )
         self.top = max((member.demand.priority for member in self.members), default=0)
+        self.reclaims = bool(quotas) and any(member.demand.reclaims for member in self.members)
         #: Times and indexes of the next changes, a heap; some no longer apply.
         self.due: list[tuple[int, int]] = []
         self.live: dict[int, Member] = {}
+        #: Waiting pods by priority, then by creation.
         self.queue: list[Wait] = []
         self.waits: list[Wait] = []
         self.usage: list[tuple[int, int, float, float]] = []
@@ -519,10 +521,17 @@ class FleetSimulation:
                 # A pod that was replaced before the traffic is neither in the pool nor in the queue.
                 for wait in [wait for wait in self.queue if (wait.member, wait.number) == key]:
                     self._end_wait(wait, at)
-        self.queue += [Wait(member.index, number, at) for number in change.created]
+        for number in change.created:
+            insort(self.queue, Wait(member.index, number, at), key=self._get_order)
+
+    def _get_order(self, wait: Wait) -> tuple[int, int, int, int]:
+        return -self.by_index[wait.member].demand.priority, wait.begin, wait.member, wait.number
+
+    def _remove_wait(self, wait: Wait) -> None:
+        del self.queue[bisect_left(self.queue, self._get_order(wait), key=self._get_order)]
 
     def _end_wait(self, wait: Wait, at: int) -> None:
-        self.queue.remove(wait)
+        self._remove_wait(wait)
         wait.end = max(at, wait.begin)
         if wait.reason:
             self.waits.append(wait)
@@ -539,6 +548,8 @@ class FleetSimulation:
         reserved: list[tuple[Rank, GpuDemand]] = []
         for rank, wait in self._rank_waiting():
             member, demand = self.by_index[wait.member], self.by_index[wait.member].demand
+            if wait.reason and id(demand) in refused:
+                continue
             if any(ahead < rank and {*other.pools} & {*demand.pools} for ahead, other in reserved):
                 refused.setdefault(id(demand), LEAVING)
             placed = None if id(demand) in refused else self.pool.place(demand, (wait.member, wait.number))
@@ -550,7 +561,9 @@ class FleetSimulation:
                 refused[id(demand)] = placed.reason
             if not wait.reason:
                 wait.reason = refused[id(demand)]
+                self._remove_wait(wait)
                 wait.number = member.hold(wait.number, at)
+                insort(self.queue, wait, key=self._get_order)
                 self.note_change(member)
             if placed is not None and placed.victims:
                 self.evict(placed.victims, at)
@@ -576,18 +589,15 @@ class FleetSimulation:
 
         The rank is the priority. Where schedulers reclaim quotas, pods within that of their project come before those beyond.
         """
-
-        def sort_key(wait: Wait) -> tuple[int, int, int, int]:
-            return (-self.by_index[wait.member].demand.priority, wait.begin, wait.member, wait.number)
-
+        if not self.reclaims:
+            return [((False, -self.by_index[wait.member].demand.priority), wait) for wait in self.queue]
         allocated = self.pool.allocated.copy()
-        reclaims = bool(self.pool.quotas) and any(self.by_index[wait.member].demand.reclaims for wait in self.queue)
         ranked = []
-        for wait in sorted(self.queue, key=sort_key):
+        for wait in self.queue:
             demand = self.by_index[wait.member].demand
             allocated[demand.project] += demand.total
-            ranked.append(((reclaims and self.pool.is_beyond(demand, allocated), -demand.priority), wait))
-        return sorted(ranked, key=lambda row: row[0]) if reclaims else ranked
+            ranked.append(((self.pool.is_beyond(demand, allocated), -demand.priority), wait))
+        return sorted(ranked, key=lambda row: row[0])
 
     def evict(self, victims: Sequence[Holder], at: int) -> None:
         """End pods, whose GPUs another one gets."""
@@ -605,7 +615,7 @@ class FleetSimulation:
         self.observe(at, self.pool)
 
     def _finish(self) -> FleetRun:
-        for wait in [*self.queue]:
+        for wait in sorted(self.queue, key=lambda wait: (wait.begin, wait.member, wait.number)):
             self._end_wait(wait, FAR)
         measured, waited, evictions = [], [], []
         for index, recording in enumerate(self.recordings):

@@ -348,13 +348,14 @@ def _run_to_json(planner: FleetPlanner, gpus: int) -> dict[str, Any]:
 
 def choose_pools(planner: FleetPlanner) -> dict[int, int]:
     """Return the smallest pool by percentage of the services whose SLO a pool can meet."""
+    counts = {share: math.ceil(share / 100 * len(planner.promised) - 1e-9) for share in SHARES}
+    planner.least = min(counts.values())
     high = planner.find_largest_useful()
     # The lower bound is that of all SLOs.
-    low, needed, smallest = min(max(planner.bound, 1), high), -1, {}
-    for share in reversed(SHARES):
-        previous, needed = needed, math.ceil(share / 100 * len(planner.promised) - 1e-9)
+    low, previous, smallest = min(max(planner.bound, 1), high), -1, {}
+    for share, needed in reversed(counts.items()):
         if needed != previous:
             found = planner.find_smallest(needed, low, high)
-            high, low = high if found is None else found, 1
+            high, low, previous = high if found is None else found, 1, needed
         smallest[share] = high
     return dict(sorted(smallest.items()))

@@ -55,7 +55,7 @@ RUNS: Final = 5
 #: GPU-hours that a change must save.
 SAVING: Final = 0.005
 #: Part of the sizes that the first step of the search for the smallest pool skips.
-FIRST_STEP: Final = 16
+FIRST_STEP: Final = 4
 #: Number of smaller sizes that are tried below one that fails.
 PROBED: Final = 2
 #: Lengths in seconds of the spans for which the lower bound adds up the work.
@@ -215,6 +215,8 @@ class FleetPlanner:
             for index, recording in enumerate(recordings)
             if recording.measured.holds and recording.service.case.bounds
         ]
+        #: Smallest number of services that a caller of ``meets`` asks about: a simulation goes on until fewer can meet their SLO.
+        self.least = len(self.promised)
 
     def run(self, gpus: int) -> FleetRun:
         """Simulate the fleet with a number of GPUs in the first node pool."""
@@ -242,9 +244,10 @@ class FleetPlanner:
             return False
         if gpus not in self._runs:
             try:
-                self._runs[gpus] = self._simulate(gpus, len(self.promised) - needed)
+                least = min(needed, self.least)
+                self._runs[gpus] = self._simulate(gpus, len(self.promised) - least)
             except SloViolatedError:
-                self._missed[gpus] = needed
+                self._missed[gpus] = least
                 return False
         return self.count_met(gpus) >= needed
 

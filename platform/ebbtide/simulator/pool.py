@@ -164,6 +164,12 @@ class GpuPool:
         self.devices = 0
         """Number of devices that pods use."""
         self.holders: dict[tuple[int, int], Holder] = {}
+        self.preemptible: dict[tuple[int, int], Holder] = {}
+        """Those of ``holders`` that may be evicted."""
+        self.unused: Counter[str] = Counter()
+        """Free units by node pool."""
+        for size in sizes:
+            self.unused[size.name] += size.gpus * UNITS
 
     def place(self, demand: GpuDemand, key: tuple[int, int]) -> Holder | Refusal:
         """Give a pod its devices, or return why it waits and whom it evicts."""
@@ -174,6 +180,8 @@ class GpuPool:
         if place is None:
             return self._refuse(demand)
         holder = self.holders[key] = Holder(demand, key, *place)
+        if demand.is_preemptible:
+            self.preemptible[key] = holder
         self.devices += self._count_untouched(holder)
         self._charge(holder, 1)
         return holder
@@ -181,6 +189,7 @@ class GpuPool:
     def release(self, key: tuple[int, int]) -> None:
         """Free the devices of a pod that has ended."""
         holder = self.holders.pop(key)
+        self.preemptible.pop(key, None)
         self._charge(holder, -1)
         self.devices -= self._count_untouched(holder)
 
@@ -189,6 +198,7 @@ class GpuPool:
 
     def _charge(self, holder: Holder, sign: int) -> None:
         demand = holder.demand
+        self.unused[self.labels[holder.node]] -= sign * demand.total
         self.held[holder.key[0]] += sign * demand.total
         self.allocated[demand.project] += sign * demand.total
         if demand.is_counted:
@@ -219,7 +229,7 @@ class GpuPool:
 
     def _refuse(self, demand: GpuDemand) -> Refusal:
         """Return why a pod finds no devices, and the pods of lower priority to evict for it."""
-        leaving = [holder for holder in self.holders.values() if holder.is_leaving]
+        leaving = [holder for holder in self.preemptible.values() if holder.is_leaving]
         candidates = self._list_candidates(demand) if demand.can_evict else []
         nodes = [list(node) for node in self.free] if leaving or candidates else self.free
         for holder in leaving:
@@ -229,7 +239,7 @@ class GpuPool:
         for holder in candidates:
             _change(nodes, holder, holder.demand.units)
         if not candidates or self._find_place(nodes, demand) is None:
-            free = sum(sum(node) for label, node in zip(self.labels, self.free, strict=True) if label in demand.pools)
+            free = sum(self.unused[name] for name in demand.pools)
             return Refusal(FRAGMENTED if free >= demand.total else FULL)
         # Keep as many as possible, the most important and the oldest first.
         victims = []
@@ -248,13 +258,11 @@ class GpuPool:
         """Return the pods that may be evicted for another one, the least important and the newest first."""
         lower = [
             holder
-            for holder in self.holders.values()
-            if holder.demand.is_preemptible
-            and not holder.is_leaving
-            and (demand.reclaims or holder.demand.priority < demand.priority)
+            for holder in self.preemptible.values()
+            if not holder.is_leaving and (demand.reclaims or holder.demand.priority < demand.priority)
         ]
         ranked = sorted(lower, key=lambda holder: -holder.demand.priority)[::-1]
-        if not demand.reclaims:
+        if not ranked or not demand.reclaims:
             return ranked
         rest = self.allocated.copy()
         is_beyond = self.is_beyond(demand, {demand.project: rest[demand.project] + demand.total})
