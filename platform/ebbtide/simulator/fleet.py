@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 import numpy as np
 
 from ebbtide.core.autoscaler.arithmetic import SECOND, to_nanoseconds
+from ebbtide.simulator.cohort import Cohort, Key
 from ebbtide.simulator.engine import COMPILED_ROWS, Simulation, complete_result, read_column, simulation_class
 from ebbtide.simulator.inputs import prepare_inputs, require_token_server
-from ebbtide.simulator.pool import LEAVING, UNITS, GpuDemand, GpuPool, Holder, PoolSize
+from ebbtide.simulator.pool import LEAVING, QUOTA, UNITS, GpuDemand, GpuPool, Holder, PoolSize
 from ebbtide.simulator.setting import get_replica_bounds
 from ebbtide.simulator.state import FAR, SPEED
 
@@ -356,6 +357,11 @@ class Wait:
     reason: str = ""
     end: int = FAR
 
+    @property
+    def key(self) -> Key:
+        """Its pod."""
+        return self.member, self.number
+
 
 @dataclass(slots=True)
 class FleetRun:
@@ -397,6 +403,9 @@ class FleetSimulation:
         self.recordings = recordings
         self.spare = spare
         self.pool = GpuPool(sizes, quotas)
+        self.cohort = Cohort(quotas)
+        #: Services with a pod that Kueue has evicted since the last change.
+        self.outbid: set[int] = set()
         demands: dict[GpuDemand, GpuDemand] = {}
         self.members: list[Member | Training] = [
             Member(index, recording)
@@ -409,7 +418,9 @@ class FleetSimulation:
             # Services with equal demands share one, so that a refusal holds for all of them.
             member.demand = demands.setdefault(member.demand, member.demand)
         self.by_index = {member.index: member for member in self.members}
-        self.top = max((member.demand.priority for member in self.members), default=0)
+        reclaims = bool(quotas) and any(member.demand.reclaims or member.demand.is_queued for member in self.members)
+        #: Priority below which a preemptible pod may be evicted. A reclaimed quota evicts pods of each priority.
+        self.top = FAR if reclaims else max((member.demand.priority for member in self.members), default=0)
         #: Times and indexes of the next changes, a heap; some no longer apply.
         self.due: list[tuple[int, int]] = []
         self.live: dict[int, Member] = {}
@@ -490,7 +501,7 @@ class FleetSimulation:
     def _find_safe_time(self, members: Sequence[Member]) -> int:
         """Return the time before which none of several services frees GPUs or evicts another, at least one step later."""
         first = min(member.at for member in members)
-        highest = max(member.demand.priority for member in members)
+        highest = FAR if self.top == FAR else max(member.demand.priority for member in members)
         step = (first // STEP + 1) * STEP
         if any(member.demand.is_preemptible and member.demand.priority < highest for member in members):
             return step
@@ -504,12 +515,13 @@ class FleetSimulation:
         """Free the GPUs of pods that ended, and queue new ones."""
         for number in change.ended:
             key = (member.index, number)
+            self.cohort.withdraw(key)
             if key in self.pool.holders:
                 self.pool.release(key)
             else:
                 member.waiting.discard(number)
                 # A pod that was replaced before the traffic is neither in the pool nor in the queue.
-                for wait in [wait for wait in self.queue if (wait.member, wait.number) == key]:
+                for wait in [wait for wait in self.queue if wait.key == key]:
                     self._end_wait(wait, at)
         self.queue += [Wait(member.index, number, at) for number in change.created]
 
@@ -521,8 +533,50 @@ class FleetSimulation:
 
     def _schedule(self, at: int) -> None:
         """Place the waiting pods in their order; those behind a pod that evicts others do not overtake it."""
-        while self.queue and self._place_waiting(at):
+        self.pool.may_move = True
+        self.outbid.clear()
+        while self.queue and (self._place_waiting(at) or self._admit_waiting(at)):
             pass
+
+    def _admit_waiting(self, at: int) -> bool:
+        """Let Kueue admit waiting pods; return whether it admits or evicts some."""
+        if not any(map(self._is_gated, self.queue)):
+            return False
+        gated = [wait for _, wait in self._rank_waiting() if self._is_gated(wait)]
+        # An evicted pod is recreated after the one that evicted it is admitted, so it is tried at the next change.
+        tried = [wait for wait in gated if wait.begin < at or wait.member not in self.outbid]
+        preempting = [wait for wait in tried if wait.key in self.cohort.sticky.values()]
+        victims = self._admit(preempting)
+        victims = self._admit(tried) if victims is None else victims
+        self.outbid.update(member for member, _ in victims or ())
+        for key in victims or ():
+            if key in self.pool.holders:
+                self.evict([self.pool.holders[key]], at)
+                continue
+            # A pod that its scheduler has not placed is recreated, and waits again.
+            self.cohort.withdraw(key)
+            wait = next(wait for wait in self.queue if wait.key == key)
+            self._end_wait(wait, at)
+            self.queue.append(replace(wait, begin=at, end=FAR))
+        for wait in gated if victims is None else ():
+            self._hold(wait, LEAVING if self.cohort.leaving else QUOTA, at)
+        return victims is not None
+
+    def _admit(self, waits: Sequence[Wait]) -> list[Key] | None:
+        return self.cohort.admit((wait.key, self.by_index[wait.member].demand) for wait in waits)
+
+    def _is_gated(self, wait: Wait) -> bool:
+        return self.cohort.is_gated(wait.key, self.by_index[wait.member].demand)
+
+    def _hold(self, wait: Wait, reason: str, at: int) -> None:
+        """Keep a pod waiting for a reason, if it does not wait yet."""
+        if not wait.reason:
+            member, key = self.by_index[wait.member], wait.key
+            wait.reason = reason
+            wait.number = member.hold(wait.number, at)
+            if key in self.cohort.admitted:
+                self.cohort.admitted[wait.key] = self.cohort.admitted.pop(key)
+            self.note_change(member)
 
     def _place_waiting(self, at: int) -> bool:
         """Place the waiting pods until one of them evicts others; return whether one does."""
@@ -531,9 +585,11 @@ class FleetSimulation:
         reserved: list[tuple[Rank, GpuDemand]] = []
         for rank, wait in self._rank_waiting():
             member, demand = self.by_index[wait.member], self.by_index[wait.member].demand
+            if self._is_gated(wait):
+                continue
             if any(ahead < rank and {*other.pools} & {*demand.pools} for ahead, other in reserved):
                 refused.setdefault(id(demand), LEAVING)
-            placed = None if id(demand) in refused else self.pool.place(demand, (wait.member, wait.number))
+            placed = None if id(demand) in refused else self.pool.place(demand, wait.key)
             if isinstance(placed, Holder):
                 if wait.reason:
                     member.start(wait.number, at)
@@ -542,10 +598,7 @@ class FleetSimulation:
                 continue
             if placed is not None:
                 refused[id(demand)] = placed.reason
-            if not wait.reason:
-                wait.reason = refused[id(demand)]
-                wait.number = member.hold(wait.number, at)
-                self.note_change(member)
+            self._hold(wait, refused[id(demand)], at)
             if placed is not None and placed.victims:
                 self.evict(placed.victims, at)
                 return True
@@ -576,6 +629,7 @@ class FleetSimulation:
         for victim in victims:
             member = self.by_index[victim.key[0]]
             victim.is_leaving = True
+            self.cohort.leaving.add(victim.key)
             self._apply(member, member.evict(victim.key[1], at), at)
             self.note_change(member)
 
