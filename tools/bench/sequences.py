@@ -54,6 +54,9 @@ class Sequence:
         self.budgets = read_quotas(profile)
         for index in range(draws.randint(2, 5)):
             self._add_service(profile, index, draws)
+        # Only the queues of projects with a service are created.
+        used = {demand.project for demand in self.demands}
+        self.budgets = {project: quota for project, quota in self.budgets.items() if project in used}
         present: list[Step] = []
         for replica in range(draws.randint(8, 14)):
             if present and draws.random() < 0.35:  # noqa: PLR2004 - a draw

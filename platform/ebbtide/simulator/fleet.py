@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import numpy as np
 
 from ebbtide.core.autoscaler.arithmetic import SECOND, to_nanoseconds
+from ebbtide.simulator.cohort import Cohort, Key
 from ebbtide.simulator.data import PodChange, StartUp
 from ebbtide.simulator.downloads import StartQueue
 from ebbtide.simulator.engine import (
@@ -34,7 +35,7 @@ from ebbtide.simulator.engine import (
     simulation_class,
 )
 from ebbtide.simulator.inputs import prepare_inputs, require_token_server
-from ebbtide.simulator.pool import LEAVING, UNITS, GpuDemand, GpuPool, Holder, PoolSize
+from ebbtide.simulator.pool import LEAVING, QUOTA, UNITS, GpuDemand, GpuPool, Holder, PoolSize
 from ebbtide.simulator.setting import get_replica_bounds
 from ebbtide.simulator.state import FAR, SPEED
 
@@ -349,6 +350,11 @@ class Wait:
     reason: str = ""
     end: int = FAR
 
+    @property
+    def key(self) -> Key:
+        """Its pod."""
+        return self.member, self.number
+
 
 @dataclass(slots=True)
 class FleetRun:
@@ -390,6 +396,9 @@ class FleetSimulation:
         self.recordings = recordings
         self.spare = spare
         self.pool = GpuPool(sizes, quotas)
+        self.cohort = Cohort(quotas)
+        #: Services with a pod that Kueue has evicted since the last change.
+        self.outbid: set[int] = set()
         demands: dict[GpuDemand, GpuDemand] = {}
         self.members: list[Member | Training] = [
             Member(index, recording)
@@ -405,8 +414,11 @@ class FleetSimulation:
         self.starts = StartQueue(
             min((recording.service.case.start_up.parallel for recording in recordings), default=FAR)
         )
-        self.top = max((member.demand.priority for member in self.members), default=0)
         self.reclaims = bool(quotas) and any(member.demand.reclaims for member in self.members)
+        is_queued = bool(quotas) and any(member.demand.is_queued for member in self.members)
+        highest = max((member.demand.priority for member in self.members), default=0)
+        #: Priority below which a preemptible pod may be evicted. A reclaimed quota evicts pods of each priority.
+        self.top = FAR if self.reclaims or is_queued else highest
         #: Times and indexes of the next changes, a heap; some no longer apply.
         self.due: list[tuple[int, int]] = []
         self.live: dict[int, Member] = {}
@@ -499,7 +511,7 @@ class FleetSimulation:
     def _find_safe_time(self, members: Sequence[Member]) -> int:
         """Return the time before which none of several services frees GPUs or evicts another, at least one step later."""
         first = min(member.at for member in members)
-        highest = max(member.demand.priority for member in members)
+        highest = FAR if self.top == FAR else max(member.demand.priority for member in members)
         step = (first // STEP + 1) * STEP
         if any(member.demand.is_preemptible and member.demand.priority < highest for member in members):
             return step
@@ -513,13 +525,14 @@ class FleetSimulation:
         """Free the GPUs of pods that ended, and queue new ones."""
         for number in change.ended:
             key = (member.index, number)
+            self.cohort.withdraw(key)
             self.starts.drop(*key, at)
             member.waiting.discard(number)
             if key in self.pool.holders:
                 self.pool.release(key)
             else:
                 # A pod that was replaced before the traffic is neither in the pool nor in the queue.
-                for wait in [wait for wait in self.queue if (wait.member, wait.number) == key]:
+                for wait in [wait for wait in self.queue if wait.key == key]:
                     self._end_wait(wait, at)
         for number in change.created:
             insort(self.queue, Wait(member.index, number, at), key=self._get_order)
@@ -538,8 +551,52 @@ class FleetSimulation:
 
     def _schedule(self, at: int) -> None:
         """Place the waiting pods in their order; those behind a pod that evicts others do not overtake it."""
-        while self.queue and self._place_waiting(at):
+        self.pool.may_move = True
+        self.outbid.clear()
+        while self.queue and (self._place_waiting(at) or self._admit_waiting(at)):
             pass
+
+    def _admit_waiting(self, at: int) -> bool:
+        """Let Kueue admit waiting pods; return whether it admits or evicts some."""
+        if not any(map(self._is_gated, self.queue)):
+            return False
+        gated = [wait for _, wait in self._rank_waiting() if self._is_gated(wait)]
+        # An evicted pod is recreated after the one that evicted it is admitted, so it is tried at the next change.
+        tried = [wait for wait in gated if wait.begin < at or wait.member not in self.outbid]
+        preempting = [wait for wait in tried if wait.key in self.cohort.sticky.values()]
+        victims = self._admit(preempting)
+        victims = self._admit(tried) if victims is None else victims
+        self.outbid.update(member for member, _ in victims or ())
+        for key in victims or ():
+            if key in self.pool.holders:
+                self.evict([self.pool.holders[key]], at)
+                continue
+            # A pod that its scheduler has not placed is recreated, and waits again.
+            self.cohort.withdraw(key)
+            wait = next(wait for wait in self.queue if wait.key == key)
+            self._end_wait(wait, at)
+            insort(self.queue, replace(wait, begin=at, end=FAR), key=self._get_order)
+        for wait in gated if victims is None else ():
+            self._hold(wait, LEAVING if self.cohort.leaving else QUOTA, at)
+        return victims is not None
+
+    def _admit(self, waits: Sequence[Wait]) -> list[Key] | None:
+        return self.cohort.admit((wait.key, self.by_index[wait.member].demand) for wait in waits)
+
+    def _is_gated(self, wait: Wait) -> bool:
+        return self.cohort.is_gated(wait.key, self.by_index[wait.member].demand)
+
+    def _hold(self, wait: Wait, reason: str, at: int) -> None:
+        """Keep a pod waiting for a reason, if it does not wait yet."""
+        if not wait.reason:
+            member, key = self.by_index[wait.member], wait.key
+            wait.reason = reason
+            self._remove_wait(wait)
+            wait.number = member.hold(wait.number, at)
+            insort(self.queue, wait, key=self._get_order)
+            if key in self.cohort.admitted:
+                self.cohort.admitted[wait.key] = self.cohort.admitted.pop(key)
+            self.note_change(member)
 
     def _place_waiting(self, at: int) -> bool:
         """Place the waiting pods until one of them evicts others; return whether one does."""
@@ -548,23 +605,18 @@ class FleetSimulation:
         reserved: list[tuple[Rank, GpuDemand]] = []
         for rank, wait in self._rank_waiting():
             member, demand = self.by_index[wait.member], self.by_index[wait.member].demand
-            if wait.reason and id(demand) in refused:
+            if self._is_gated(wait) or (wait.reason and id(demand) in refused):
                 continue
             if any(ahead < rank and {*other.pools} & {*demand.pools} for ahead, other in reserved):
                 refused.setdefault(id(demand), LEAVING)
-            placed = None if id(demand) in refused else self.pool.place(demand, (wait.member, wait.number))
+            placed = None if id(demand) in refused else self.pool.place(demand, wait.key)
             if isinstance(placed, Holder):
                 self._start(member, wait, placed.node, at)
                 self._end_wait(wait, max(at, member.at))
                 continue
             if placed is not None:
                 refused[id(demand)] = placed.reason
-            if not wait.reason:
-                wait.reason = refused[id(demand)]
-                self._remove_wait(wait)
-                wait.number = member.hold(wait.number, at)
-                insort(self.queue, wait, key=self._get_order)
-                self.note_change(member)
+            self._hold(wait, refused[id(demand)], at)
             if placed is not None and placed.victims:
                 self.evict(placed.victims, at)
                 return True
@@ -604,6 +656,7 @@ class FleetSimulation:
         for victim in victims:
             member = self.by_index[victim.key[0]]
             victim.is_leaving = True
+            self.cohort.leaving.add(victim.key)
             self._apply(member, member.evict(victim.key[1], at), at)
             self.note_change(member)
 

@@ -6,18 +6,18 @@ numbers of ``UNITS``, so that as many fit on a device as the backend puts there 
 of MIG devices on a GPU are not modeled.
 
 Upstream: KAI-Scheduler pkg/scheduler/plugins/gpupack and nodeplacement (bin packing), pkg/scheduler/actions/preempt (only
-the own queue), pkg/scheduler/plugins/proportion/reclaimable/strategies (what is over the quota of another queue) and
-queue_order (queues within their quota first); Kubernetes
+the own queue) and consolidation (``allPodsReallocated``), pkg/scheduler/plugins/proportion/reclaimable/strategies (what is
+over the quota of another queue) and queue_order (queues within their quota first); Kubernetes
 pkg/scheduler/framework/preemption (victims: as few and as unimportant as possible, MoreImportantPod: the oldest last),
-pkg/scheduler/apis/config/v1/defaults.go (LeastAllocated CPU and memory, which pods with GPUs request in proportion); Kueue
-pkg/scheduler/preemption (victims within the quota).
+pkg/scheduler/apis/config/v1/defaults.go (LeastAllocated CPU and memory, which pods with GPUs request in proportion).
+``cohort`` has the admission by Kueue, which precedes that by the scheduler.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.core.documents.quota import is_always_counted, is_in_quota
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 UNITS: Final = 1_000_000
 #: More units than any pool has.
 FAR: Final = 1 << 62
+#: Largest number of pods that KAI moves for another one (--max-consolidation-preemptees).
+MOVED: Final = 16
 #: Reasons why a pod waits, by what binds.
 QUOTA, FULL, FRAGMENTED, LEAVING = "quota", "pool", "fragmentation", "eviction"
 
@@ -59,6 +61,10 @@ class GpuDemand:
     """True if its scheduler evicts pods of other projects only to reclaim its quota from theirs beyond their quota."""
     evicts_for_quota: bool = False
     """True if it evicts pods that its quota counts, too."""
+    is_queued: bool = False
+    """True if Kueue admits it before its scheduler places it."""
+    borrows: bool = True
+    """True if Kueue lends it unused quota of other projects."""
 
     @property
     def total(self) -> int:
@@ -76,7 +82,9 @@ def read_demand(plan: Plan) -> GpuDemand | None:
     if units < UNITS:
         # Thirds, for example, do not divide the units.
         units = min(units, UNITS // max(backend.fits(ask), 1))
-    scheduler = plan.cluster.scheduling.scheduler
+    scheduler, projects = plan.cluster.scheduling.scheduler, plan.cluster.projects
+    known = projects.known.get(plan.spec.project or "")
+    quota = QUOTA_BACKENDS[projects.quota]
     # The default scheduler preempts every pod of a lower priority.
     is_default = scheduler == "default-scheduler"
     return GpuDemand(
@@ -86,12 +94,14 @@ def read_demand(plan: Plan) -> GpuDemand | None:
         plan.priority.value,
         is_default or (plan.priority.preemptible and not is_always_counted(plan)),
         plan.spec.project or "",
-        is_in_quota(plan),
+        is_in_quota(plan) and not quota.queue_label,
         # kube-scheduler evicts no pod to free a device that DRA allocates (PRI031).
         backend.claims is None or scheduler == KAI,
         is_default,
         scheduler == KAI,
-        QUOTA_BACKENDS[plan.cluster.projects.quota].evicts,
+        quota.evicts,
+        bool(quota.queue_label),
+        known is None or known.over_quota,
     )
 
 
@@ -164,12 +174,14 @@ class GpuPool:
         self.devices = 0
         """Number of devices that pods use."""
         self.holders: dict[tuple[int, int], Holder] = {}
-        self.preemptible: dict[tuple[int, int], Holder] = {}
-        """Those of ``holders`` that may be evicted."""
+        self.evictable: dict[tuple[int, int], Holder] = {}
+        """Those of ``holders`` that a scheduler or Kueue may evict."""
         self.unused: Counter[str] = Counter()
         """Free units by node pool."""
         for size in sizes:
             self.unused[size.name] += size.gpus * UNITS
+        self.may_move = True
+        """False after pods were evicted to be moved, until the next change of the fleet."""
 
     def place(self, demand: GpuDemand, key: tuple[int, int]) -> Holder | Refusal:
         """Give a pod its devices, or return why it waits and whom it evicts."""
@@ -180,8 +192,8 @@ class GpuPool:
         if place is None:
             return self._refuse(demand)
         holder = self.holders[key] = Holder(demand, key, *place)
-        if demand.is_preemptible:
-            self.preemptible[key] = holder
+        if demand.is_preemptible or demand.is_queued:
+            self.evictable[key] = holder
         self.devices += self._count_untouched(holder)
         self._charge(holder, 1)
         return holder
@@ -189,7 +201,7 @@ class GpuPool:
     def release(self, key: tuple[int, int]) -> None:
         """Free the devices of a pod that has ended."""
         holder = self.holders.pop(key)
-        self.preemptible.pop(key, None)
+        self.evictable.pop(key, None)
         self._charge(holder, -1)
         self.devices -= self._count_untouched(holder)
 
@@ -229,7 +241,9 @@ class GpuPool:
 
     def _refuse(self, demand: GpuDemand) -> Refusal:
         """Return why a pod finds no devices, and the pods of lower priority to evict for it."""
-        leaving = [holder for holder in self.preemptible.values() if holder.is_leaving]
+        leaving = [holder for holder in self.evictable.values() if holder.is_leaving]
+        if moved := self._consolidate(demand):
+            return Refusal(LEAVING, moved)
         candidates = self._list_candidates(demand) if demand.can_evict else []
         nodes = [list(node) for node in self.free] if leaving or candidates else self.free
         for holder in leaving:
@@ -250,18 +264,55 @@ class GpuPool:
                 victims.append(holder)
         return Refusal(LEAVING, victims)
 
+    def _consolidate(self, demand: GpuDemand) -> list[Holder]:
+        """Return the preemptible pods that KAI evicts and places on other devices, so that a preemptible one finds some."""
+        if not (demand.reclaims and demand.is_preemptible and self.may_move):
+            return []
+        if sum(self.unused.values()) < demand.total or any(holder.is_leaving for holder in self.evictable.values()):
+            return []
+        movable = self._rank_victims()[:MOVED]
+        for count, last in enumerate(movable, 1):
+            moved = [holder for holder in movable[:count] if holder.node == last.node]
+            nodes = [list(node) for node in self.free]
+            for holder in moved:
+                _change(nodes, holder, holder.demand.units)
+            pending = [Holder(demand, (0, 0), 0, ()), *reversed(moved)]
+            pending.sort(key=lambda holder: -holder.demand.priority)
+            places = [self._occupy(nodes, holder) for holder in pending]
+            if None not in places:
+                self.may_move = False
+                # The devices of a node are equal for a pod with whole ones.
+                return [
+                    holder
+                    for holder, place in zip(pending, places, strict=True)
+                    if holder.devices and place != (holder.node, holder.devices if holder.demand.units < UNITS else ())
+                ]
+        return []
+
+    def _occupy(self, nodes: Nodes, holder: Holder) -> tuple[int, tuple[int, ...]] | None:
+        """Take the devices of a pod, and return their node, and their numbers if it has parts of them; None without room."""
+        place = self._find_place(nodes, holder.demand)
+        if place is None:
+            return None
+        _change(nodes, replace(holder, node=place[0], devices=place[1]), -holder.demand.units)
+        return place if holder.demand.units < UNITS else (place[0], ())
+
+    def _rank_victims(self) -> list[Holder]:
+        """Return the preemptible pods, the least important and the newest first."""
+        pods = [holder for holder in self.evictable.values() if holder.demand.is_preemptible]
+        return sorted(pods, key=lambda holder: -holder.demand.priority)[::-1]
+
     def is_beyond(self, demand: GpuDemand, allocated: Mapping[str, int]) -> bool:
         """Return whether a pod cannot reclaim the quota of its project, which has these units with it."""
         return not demand.reclaims or allocated[demand.project] > self.quotas.get(demand.project, FAR)
 
     def _list_candidates(self, demand: GpuDemand) -> list[Holder]:
         """Return the pods that may be evicted for another one, the least important and the newest first."""
-        lower = [
+        ranked = [
             holder
-            for holder in self.preemptible.values()
+            for holder in self._rank_victims()
             if not holder.is_leaving and (demand.reclaims or holder.demand.priority < demand.priority)
         ]
-        ranked = sorted(lower, key=lambda holder: -holder.demand.priority)[::-1]
         if not ranked or not demand.reclaims:
             return ranked
         rest = self.allocated.copy()
