@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from threading import Lock, Thread
 from typing import Final
 
-from ebbtide.cluster.client.protocol import ClusterError
+from ebbtide.cluster.client.protocol import ClusterError, Kind
 from ebbtide.cluster.slo.source import SourceError
 from ebbtide.core.base.problems import Problem
 from ebbtide.server.api.access import Caller
@@ -35,6 +35,8 @@ class Progress:
     canceled: bool = False
     error: str = ""
     problems: list[Problem] = field(default_factory=list)
+    rights: frozenset[tuple[Kind, str]] = frozenset()
+    """The kinds that a caller must be allowed to list, each in a namespace, to see the work and its error."""
 
     def watch(self, step: tuple[int, int, str] | None = None) -> None:
         """Set the progress, if it has changed. Raises CanceledError."""

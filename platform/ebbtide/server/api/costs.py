@@ -121,7 +121,8 @@ class Costs:
 
     def _replay(self, record: ServiceRecord, deadline: float) -> ServiceReplay:
         """Replay a record in a worker. Raises SimulationRequestError, and NoReplayError if a limit is exceeded."""
-        if time.monotonic() > deadline:
+        left = deadline - time.monotonic()
+        if left <= 0 or not self._specs.background.acquire(timeout=left):
             raise NoReplayError(
                 f"the report took longer than {REPORT_SECONDS:g} s: run ebbtide report, or select a project"
             )
@@ -131,3 +132,5 @@ class Costs:
             raise SimulationRequestError(*error.problems) from None
         except LimitExceededError as error:
             raise NoReplayError(str(error)) from None
+        finally:
+            self._specs.background.release()
