@@ -712,7 +712,8 @@ class Guard:
 
     def _find_learned(self, date: float, ahead: float) -> int | None:
         """Return the largest demand of the days before in the slots from ``date`` until ``ahead`` seconds later."""
-        demands = [self._find_demand(date + offset) for offset in range(0, int(ahead) + 1, SLOT_SECONDS)]
+        # A pod that becomes ready again after a year has a start-up of a year.
+        demands = [self._find_demand(date + offset) for offset in range(0, int(min(ahead, DAY)) + 1, SLOT_SECONDS)]
         known = [demand for demand in demands if demand is not None]
         return max(known) if len(known) == len(demands) else None
 
