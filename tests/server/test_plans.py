@@ -186,6 +186,21 @@ def test_an_error_disappears_with_the_right_to_the_services_that_it_names(world:
     assert "bandicoot" not in page(client, "reader")
 
 
+def test_the_token_is_not_kept_after_its_request(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend, _ = world
+    kept: list[str] = []
+    monkeypatch.setattr(backend.plans, "_plan", lambda caller, *_: kept.append(caller.token))
+    monkeypatch.setattr(backend.costs, "_compute", lambda _, caller, *__: kept.append(caller.token))
+    owner = serving.CALLERS["owner"]
+    backend.plans.start(owner, PlanQuestion())
+    backend.costs.start(owner, 1.0)
+    for thread in threading.enumerate():
+        if thread.name in {"ebbtide-plan", "ebbtide-cost-report"}:
+            thread.join()
+
+    assert kept == ["", ""]
+
+
 @pytest.fixture
 def held(world: World) -> Iterator[World]:
     """Keep the turn, so that each plan waits in the queue."""

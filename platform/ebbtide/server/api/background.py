@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock, Thread
 from typing import Final
 
@@ -81,13 +81,15 @@ class Background:
             progress = self._progress[caller.name] = Progress()
         return progress
 
-    def start(self, caller: Caller, work: Callable[[Progress], object]) -> None:
+    def start(self, caller: Caller, work: Callable[[Caller, Progress], object]) -> None:
         """Do new work in a thread, whose errors its progress has. Raises LimitExceededError."""
         progress = self._begin(caller)
+        # A token is in memory only as long as its request.
+        caller = replace(caller, token="")
 
         def run() -> None:
             try:
-                work(progress)
+                work(caller, progress)
             except CanceledError:
                 progress.error = f"the {self._subject} was canceled"
             except InputError as error:

@@ -71,7 +71,7 @@ class Costs:
 
     def start(self, caller: Caller, days: float) -> None:
         """Compute a report of all visible workloads in the background. Raises LimitExceededError as ``compute`` does."""
-        self.background.start(caller, lambda progress: self._compute(progress, caller, "", "", days))
+        self.background.start(caller, lambda caller, progress: self._compute(progress, caller, "", "", days))
 
     def last(self, statuses: Iterable[Status]) -> CostReport | None:
         """Return the last report of some workloads, which the caller can see, without a replay; None if there is none.

@@ -68,7 +68,7 @@ class Plans:
 
     def start(self, caller: Caller, question: PlanQuestion) -> None:
         """Plan the visible workloads in the background. Raises LimitExceededError if a plan is in progress."""
-        self.background.start(caller, lambda progress: self._plan(caller, question, progress))
+        self.background.start(caller, lambda caller, progress: self._plan(caller, question, progress))
 
     def cancel(self, caller: Caller) -> None:
         """Cancel the caller's plan, if one is in progress."""
@@ -83,9 +83,7 @@ class Plans:
     def last(self, caller: Caller) -> tuple[PlanQuestion, simulation.PlannedFleet] | None:
         """Return the caller's last plan; None without the rights to what it has read."""
         kept = self._kept.get(caller.name)
-        if kept is None or not self._has_rights(caller, kept.rights):
-            return None
-        return kept.question, kept.plan
+        return None if kept is None or not self._has_rights(caller, kept.rights) else (kept.question, kept.plan)
 
     def _has_rights(self, caller: Caller, rights: frozenset[tuple[Kind, str]]) -> bool:
         """Return whether a caller is allowed now to list each kind in its namespace."""
@@ -104,23 +102,17 @@ class Plans:
             raise InputError(
                 [Problem("PLN005", ("pools",), "no node pool has GPUs", "set the number of GPUs of a node pool")]
             )
-        rules, rights = connection.profile.spec.projects, {(TOPS[place.kind], place.namespace) for place in places}
-        spaces = {name: rules.namespace.replace("{project}", name) for name in read_quotas(connection.profile)}
-        planned = {namespace for _, namespace in rights}
-        rights |= {
-            (QUOTA, space)
-            for space in planned.intersection(spaces.values())
-            if connection.allowed(caller, "list", QUOTA, space)
-        }
-        # Only a quota that was read is used: services of other projects are not in the plan.
-        hidden = [name for name, space in spaces.items() if (QUOTA, space) not in rights]
+        planned = {place.namespace for place in places}
+        template = connection.profile.spec.projects.namespace
+        spaces = {name: template.replace("{project}", name) for name in read_quotas(connection.profile)}
+        own = {name: space for name, space in spaces.items() if space in planned}
+        readable = {name for name, space in own.items() if connection.allowed(caller, "list", QUOTA, space)}
+        hidden = [name for name in own if name not in readable]
+        notes = [f"without the quota of project {name}, which you are not allowed to read" for name in hidden]
+        rights = {(TOPS[place.kind], place.namespace) for place in places} | {(QUOTA, own[name]) for name in readable}
         progress.rights = frozenset(rights if question.request.pools else {*rights, (NODE, "")})
-        notes = [
-            f"without the quota of project {name}, which you are not allowed to read"
-            for name in hidden
-            if spaces[name] in planned
-        ]
-        request = replace(question.request, pools=pools, hidden_quotas=hidden)
+        # The quotas of projects without a service in the plan are not used, and so they are not read.
+        request = replace(question.request, pools=pools, hidden_quotas=sorted(spaces.keys() - readable))
         tops = [*connection.cache.store.tops(places)]
         # A metrics source that is slow for one caller must not hold up the others.
         services = self._read_services(tops, question.days, notes, progress)
