@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -17,6 +18,7 @@ from mcp import Client, StdioServerParameters
 
 from ebbtide.cli import load_command
 from ebbtide.cli.mcp import CODE, NAME, SPEC, TOOLS, TRAFFIC, list_words, make_server
+from ebbtide.simulator.load import SHAPES
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -98,10 +100,18 @@ def test_an_argument_never_becomes_a_flag(tool: str, parameter: Any, text: str) 
     assert "does not match" in answer
 
 
-def test_traffic_is_a_shape_and_never_a_file(tmp_path: Path) -> None:
-    log = tmp_path / "log.csv"
-    log.write_text("time\n1\n")
-    assert ask("simulate_spec", spec=EXAMPLE, traffic=str(log))[1]
+def test_traffic_is_a_shape_and_never_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Relative, because a name with a colon has the form of a shape.
+    monkeypatch.chdir(tmp_path)
+    for name in ("log.csv", "logs:a/log.csv"):
+        log = tmp_path / name
+        log.parent.mkdir(exist_ok=True)
+        log.write_text("time\n1\n")
+        for traffic in (name, str(log)):
+            text, failed = ask("simulate_spec", spec=EXAMPLE, traffic=traffic)
+            assert (failed, "does not match" in text) == (True, True)
+    for shape in SHAPES:
+        assert re.search(TRAFFIC.pattern, f"{shape}:5rps,10m")
 
 
 @pytest.mark.parametrize(

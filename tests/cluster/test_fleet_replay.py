@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ebbtide.cluster.slo.replay import load_live_specs, read_traffic_logs
-from ebbtide.cluster.slo.source import History, Ref, SourceError
+from ebbtide.cluster.slo.source import History, Ref, SeriesPoint, SourceError
 from ebbtide.core.documents import profiles
 from recorded import RecordedSource
 
@@ -32,6 +32,26 @@ def test_services_without_requests_are_noted_and_left_out() -> None:
     assert read == [0, 1, 2]
     # Three of the six hours are busy.
     assert logs[refs[0]].count_requests() == round(3 * 3600 * (0.71 + 0.05))
+
+
+class AbsurdSource(RecordedSource):
+    """A source in which the pods of some workloads have reported absurd numbers."""
+
+    def history(self, ref: Ref, start: float, end: float, step: float) -> History:
+        series = {**super().history(ref, start, end, step).series}
+        if ref.name == "rate":
+            series["rate"] = tuple(SeriesPoint(row.time, row.value and 1e308) for row in series["rate"])
+        elif ref.name in {"p50", "p95"}:
+            series[ref.name] = (SeriesPoint(end, 1e-300 if ref.name == "p50" else 1e300),)
+        return History(ref, series)
+
+
+def test_absurd_numbers_of_one_workload_leave_out_only_that_one() -> None:
+    notes: list[str] = []
+    refs = [Ref("team-a", name) for name in ("rate", "p50", "p95", "chat")]
+
+    assert [*read_traffic_logs(AbsurdSource(), refs, 10 * DAY, notes, 1.0)] == refs[3:]
+    assert len(notes) == 3
 
 
 def test_an_object_with_errors_is_noted_and_left_out() -> None:

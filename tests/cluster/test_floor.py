@@ -22,7 +22,7 @@ from ebbtide.cluster.client.protocol import ForbiddenError, MissingError
 from ebbtide.cluster.controller.loop import Controller
 from ebbtide.cluster.read.inventory import LiveWorkload, format_timestamp
 from ebbtide.cluster.slo.source import SourceError
-from ebbtide.core.autoscaler import hpa
+from ebbtide.core.autoscaler import hpa, schedule
 from ebbtide.core.autoscaler.floor import (
     Floor,
     FloorError,
@@ -229,6 +229,23 @@ def test_a_floor_is_always_within_bounds(minimum: int, maximum: int, steps: list
 
 
 # The schedule.
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin"])
+@pytest.mark.parametrize("text", ["* * * * *", "* * 29 2 *", "59 23 31 12 *"])
+def test_no_expression_makes_a_schedule_slow(monkeypatch: pytest.MonkeyPatch, text: str, zone: str) -> None:
+    """A project may write a hundred windows for each of its services, which the controller reads in every step."""
+    instants: list[datetime] = []
+    find_instant = schedule._find_instant  # noqa: SLF001 - its calls are counted
+
+    def count(local: datetime, place: ZoneInfo) -> float:
+        instants.append(local)
+        return find_instant(local, place)
+
+    monkeypatch.setattr(schedule, "_find_instant", count)
+    now = datetime(2028, 2, 28, 0, 1, tzinfo=UTC).timestamp()
+    assert last_occurrence(text, ZoneInfo(zone), now) <= now
+    assert len(instants) == 1
 
 
 @pytest.mark.parametrize(

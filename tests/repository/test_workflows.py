@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any, Final
@@ -32,6 +34,30 @@ def test_every_action_is_pinned_by_digest_with_its_version(path: Path) -> None:
 
     assert uses
     assert [line for line in uses if not PINNED.fullmatch(line)] == []
+
+
+def test_a_file_name_of_a_pull_request_is_not_an_option_of_the_action(tmp_path: Path) -> None:
+    program = tmp_path / "ebbtide" / "bin" / "ebbtide"
+    program.parent.mkdir(parents=True)
+    program.write_text('#!/bin/sh\nprintf "%s\\n" "$*"\n')
+    program.chmod(0o755)
+    (script,) = (
+        step["run"]
+        for step in yaml.safe_load((ROOT / "action.yaml").read_text())["runs"]["steps"]
+        if step["name"] == "Check"
+    )
+    sarif = tmp_path / "out"
+    inputs = {"FILES": "--fix $(id) a;b", "PROFILE": "my profile.yaml", "SARIF": str(sarif)}
+    done = subprocess.run(
+        ["bash", "-eo", "pipefail", "-c", script],
+        env={**os.environ, "RUNNER_TEMP": str(tmp_path), **inputs},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.stdout == "check -o github --profile=my profile.yaml -- --fix $(id) a;b\n"
+    assert sarif.read_text() == done.stdout.replace("github", "sarif")
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=named)

@@ -16,6 +16,7 @@ from ebbtide.cluster.slo.cost_pages import format_money
 from ebbtide.sandbox.backend import ANONYMOUS_CALLER, make_simulated_backend
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.services import PROFILE, demo_profile, demo_world
+from ebbtide.server.api import costs
 from ebbtide.server.api.background import Progress
 from ebbtide.server.web.routes import make_router
 from live_cluster import SCALING
@@ -71,6 +72,17 @@ def test_a_report_covers_what_the_caller_can_see(
         assert "bandicoot" in answer.text or caller != "root"
         assert "beta" not in answer.text or caller == "root"
     assert names(client.get(COSTS, params={"project": "beta"}, headers=serving.bearer("root"))) == ["bandicoot"]
+
+
+def test_a_report_leaves_a_worker_to_others_during_a_plan(
+    world: tuple[Backend, httpx.Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend, client = world
+    monkeypatch.setattr(costs, "REPORT_SECONDS", 0.2)
+    with backend.specs.background:
+        answer = client.post(COSTS, json=DAY, headers=serving.bearer("reader"))
+
+    assert "the report took longer than 0.2 s" in str(answer.json()["rows"][0])
 
 
 @pytest.mark.parametrize("body", [{"days": 0}, {"days": 32}, {"day": 1}])

@@ -11,11 +11,12 @@ import pytest
 pytest.importorskip("numpy", reason="the simulator needs it")
 
 import serving
-from ebbtide.cluster.client.protocol import NODE, QUOTA
+from ebbtide.cluster.client.protocol import KNATIVE, NODE, QUOTA
 from ebbtide.server.api import plans, simulation
 from ebbtide.server.api.background import Progress
 from ebbtide.server.api.plans import PlanQuestion
 from ebbtide.server.web.routes import make_router
+from ebbtide.simulator.pool import UNITS
 from ebbtide.simulator.request import PlanRequest
 from live_cluster import SCALING
 from recorded import RecordedSource
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from ebbtide.cluster.client.protocol import Kind
     from ebbtide.server.api.backend import Backend
 
 FLEET = "/api/ebbtide/v1/fleet"
@@ -149,13 +151,61 @@ def test_a_caller_without_a_right_sees_no_number_of_nodes_and_no_quota(
     backend.plans._kept.clear()  # noqa: SLF001 - these plans have no text
 
     assert set(backend.plans.list_pools(serving.CALLERS["reader"]).values()) == {0}
-    assert [[*request.hidden_quotas] for request in asked] == [["alpha"], []]
+    # The quota of a project that the plan does not contain is not used either.
+    assert [[*request.hidden_quotas] for request in asked] == [["alpha", "gamma"], ["gamma"]]
+
+
+def forbid(monkeypatch: pytest.MonkeyPatch, backend: Backend, kind: Kind, namespace: str = "") -> None:
+    """Withdraw the right to list a kind from all callers."""
+    allowed = backend.allowed
+    monkeypatch.setattr(
+        backend, "allowed", lambda caller, verb, *what: what[:2] != (kind, namespace) and allowed(caller, verb, *what)
+    )
+
+
+@pytest.mark.parametrize(("kind", "namespace"), [(KNATIVE, "team-beta"), (QUOTA, "team-alpha"), (NODE, "")])
+def test_a_plan_disappears_with_a_right_to_what_it_has_read(
+    world: World, monkeypatch: pytest.MonkeyPatch, kind: Kind, namespace: str
+) -> None:
+    backend, client = world
+    monkeypatch.setattr(plans, "read_quotas", lambda _profile: {"alpha": UNITS})
+    assert names(plan(client, "root", pools={})) == ["aardvark", "bandicoot"]
+    forbid(monkeypatch, backend, kind, namespace)
+
+    assert client.get(FLEET, headers=serving.bearer("root")).json() == {}
+    assert "pool-picture" not in page(client, "root")
+
+
+def test_an_error_disappears_with_the_right_to_the_services_that_it_names(world: World) -> None:
+    backend, client = world
+    assert "bandicoot" in str(plan(client, "root", factors={"cat": 2})["problems"])
+    shown = backend.plans.background._progress  # noqa: SLF001 - a plan of a caller whose rights have changed
+    shown["rita"] = shown["root"]
+
+    assert "problems" not in client.get(FLEET, headers=serving.bearer("reader")).json()
+    assert "bandicoot" not in page(client, "reader")
+
+
+def test_the_token_is_not_kept_after_its_request(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend, _ = world
+    kept: list[str] = []
+    monkeypatch.setattr(backend.plans, "_plan", lambda caller, *_: kept.append(caller.token))
+    monkeypatch.setattr(backend.costs, "_compute", lambda _, caller, *__: kept.append(caller.token))
+    owner = serving.CALLERS["owner"]
+    backend.plans.start(owner, PlanQuestion())
+    backend.costs.start(owner, 1.0)
+    for thread in threading.enumerate():
+        if thread.name in {"ebbtide-plan", "ebbtide-cost-report"}:
+            thread.join()
+
+    assert kept == ["", ""]
 
 
 @pytest.fixture
 def held(world: World) -> Iterator[World]:
     """Keep the turn, so that each plan waits in the queue."""
-    with world[0].plans._turn:  # noqa: SLF001 - the plan of another user
+    # The plan of another user.
+    with world[0].specs.background:
         yield world
     wait()
 

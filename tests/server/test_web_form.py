@@ -448,6 +448,8 @@ def test_a_server_model_matches_recorded_response_times() -> None:
         )
 
     assert fit_server_model(history(p50=0.2, p95=0.8)) == "lognormal:median=200ms,sigma=0.84,max=16"
+    assert fit_server_model(history(p50=12.3, p95=40.0)) == "lognormal:median=12300ms,sigma=0.72,max=16"
+    assert fit_server_model(history(p50=0.00001, p95=0.8)) == "lognormal:median=0.01ms,sigma=6.86,max=16"
     assert fit_server_model(history(p50=0.2)) == ""
     assert fit_server_model(history(p50=0.2, p95=0.1)) == ""
     assert fit_server_model(history()) == ""

@@ -194,6 +194,16 @@ def test_state_of_other_settings_is_not_used() -> None:
 # The world: replays with the drawn arrivals of each tick, of which the guard sees sums of 56 s.
 
 
+def test_a_start_up_of_a_year_reads_each_time_of_the_day_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    guard = Guard(GuardSettings(minimum=MINIMUM, promise=0.05, limit=LIMIT), make_scaling())
+    ripen(guard, EPOCH, np.random.default_rng(0))
+    dates: list[float] = []
+    monkeypatch.setattr(Guard, "_find_demand", lambda _, date: dates.append(date))
+    guard._find_learned(EPOCH, 365.0 * DAY)  # noqa: SLF001 - its time matters, not its result
+
+    assert len(dates) == SLOTS + 1
+
+
 class World:
     """A service for some days, with a fixed minimum and with the guard."""
 

@@ -268,6 +268,14 @@ def test_unsorted_traffic_is_rejected() -> None:
             simulated(setting(), TrafficTrace("wrong", np.asarray(times)))
 
 
+def test_a_request_longer_than_64_bits_of_nanoseconds_stays_long() -> None:
+    model = parse_server("lognormal:median=1s,sigma=40,max=2")
+    inputs = prepare_inputs(setting(), TrafficTrace("long", np.arange(100.0)), model, START, 0)
+
+    assert inputs.work.min() >= 1
+    assert inputs.work.max() == 2**53
+
+
 # Invariants.
 
 

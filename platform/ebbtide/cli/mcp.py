@@ -57,8 +57,9 @@ NAME: Final = Parameter("name", "", "Name of the workload", required=True)
 PROJECT: Final = Parameter("project", "--project", "Project of the workload; without it, the namespace of the context")
 CODE: Final = Parameter("code", "", "Problem code, such as AUT004", r"^[A-Za-z]{3,4}[0-9]{3}$", required=True)
 #: A shape, not a file: the caller is not always the owner of this computer's files.
+SHAPE: Final = r"^(constant|poisson|ramp|steps|diurnal|on-off):\S+$"
 TRAFFIC: Final = Parameter(
-    "traffic", "--traffic", "Traffic as a shape: constant:5rps,10m or poisson:5rps,10m", r"^[a-z-]+:\S+$", required=True
+    "traffic", "--traffic", "Traffic as a shape: constant:5rps,10m or poisson:5rps,10m", SHAPE, required=True
 )
 SLO: Final = Parameter("slo", "--slo", "The objective, as in p95=2s, if the spec has none", r"^\S+=\S+$")
 TOOLS: Final = (

@@ -132,7 +132,8 @@ def prepare_inputs(
         lead=lead,
         end=lead + to_nanoseconds(max(traffic.seconds, float(times[-1]) if len(times) else 0.0)),
         arrivals=np.rint(times * SECOND).astype(np.int64) + lead,
-        work=np.maximum(np.rint(server.alone(traffic, draws) * SECOND), 1.0).astype(np.int64),
+        # 104 days at most, longer than any timeout, so that no sum of times exceeds 64 bits.
+        work=np.clip(np.rint(server.alone(traffic, draws) * SECOND), 1.0, 2.0**53).astype(np.int64),
         start_ups=np.rint(totals * SECOND).astype(np.int64),
         answers=np.rint(totals * (1 - ready_share) * SECOND).astype(np.int64),
         begins=np.rint(totals * placed_share * SECOND).astype(np.int64),

@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import socket
+import threading
 import time
 from contextlib import ExitStack, contextmanager
 from select import select
@@ -226,6 +227,32 @@ def test_one_caller_does_not_take_all_workers() -> None:
     finally:
         workers.CALLER.reset(context)
         pool.close()
+
+
+def test_a_free_worker_goes_to_the_caller_with_the_fewest() -> None:
+    pool, order, threads = Workers(2, 4), [], []
+
+    def work(caller: str) -> None:
+        with pool.take_turn(caller, 60):
+            order.append(caller)
+
+    with pool.take_turn("greedy", 60):
+        with pool.take_turn("greedy", 60):
+            with pytest.raises(LimitExceededError, match="waited longer than 0 s"):
+                work_now(pool, "other")
+            for number, caller in enumerate(("greedy", "greedy", "other", "second"), 1):
+                threads.append(threading.Thread(target=work, args=(caller,)))
+                threads[-1].start()
+                while len(pool._waiting) < number:  # noqa: SLF001 - each waits before the next one
+                    time.sleep(0.01)
+        for thread in threads:
+            thread.join(60)
+    assert order == ["other", "second", "greedy", "greedy"]
+
+
+def work_now(pool: Workers, caller: str) -> None:
+    with pool.take_turn(caller, 0):
+        pytest.fail("both workers are in use")
 
 
 def test_the_workers_share_the_control_groups_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

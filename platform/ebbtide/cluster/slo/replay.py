@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from ebbtide.cluster.slo.source import History, MetricsSource, Ref, SourceError
+from ebbtide.core.base.quantities import format_number
 from ebbtide.core.documents import load_document
 from ebbtide.core.profile.models import Profile
 from ebbtide.core.readers.loaded import LoadedDocument
@@ -17,6 +18,9 @@ from ebbtide.simulator.request import TrafficLog
 DAY_SECONDS: Final = 86_400.0
 #: Resolution of the requests of a fleet in seconds.
 FLEET_STEP_SECONDS: Final = 120.0
+#: Response times and requests per second that a recorded workload can have. Its pods can report any number.
+RESPONSE_SECONDS: Final = (1e-6, DAY_SECONDS)
+MAX_RATE: Final = 1e9
 
 
 class NoReplayError(Exception):
@@ -32,7 +36,7 @@ def read_traffic(source: MetricsSource, ref: Ref, start: float, end: float, step
     log, server = write_traffic_log(history), fit_server_model(history)
     if not log or not server:
         what = "response times" if log else "requests"
-        raise NoReplayError(f"Prometheus has no {what} of the workload in this period")
+        raise NoReplayError(f"Prometheus has no {what} of the workload in this period, or only absurd ones")
     return log, server, history
 
 
@@ -74,14 +78,14 @@ def read_traffic_logs(
 
 
 def write_traffic_log(history: History) -> str:
-    """Return the requests of a history by interval as a log for the simulator; empty if no request was recorded.
+    """Return the requests of a history by interval as a log for the simulator; empty without requests or with an absurd rate.
 
     The counts are whole numbers whose sum is that of the rates, so that only the times in an interval are unknown.
     """
     points = [
         point for point in history.series.get("rate", ()) if point.value is not None and math.isfinite(point.value)
     ]
-    if not any(point.value for point in points):
+    if not any(point.value for point in points) or any((point.value or 0.0) > MAX_RATE for point in points):
         return ""
     step = (
         statistics.median(after.time - before.time for before, after in pairwise(points)) if len(points) > 1 else 60.0
@@ -95,12 +99,13 @@ def write_traffic_log(history: History) -> str:
 
 
 def fit_server_model(history: History) -> str:
-    """Return a server model with the median response times of a history, or an empty string."""
+    """Return a server model with the median response times of a history; empty without usable ones."""
     median, high = (
         statistics.median([point.value for point in history.series.get(name, ()) if point.value] or [0.0])
         for name in ("p50", "p95")
     )
-    if not 0 < median <= high < math.inf:
+    if not RESPONSE_SECONDS[0] <= median <= high <= RESPONSE_SECONDS[1]:
         return ""
     # In a log-normal distribution, 95% of the values are below exp(mu + 1.645 sigma).
-    return f"lognormal:median={median * 1000:.4g}ms,sigma={math.log(high / median) / 1.645:.2f},max=16"
+    milliseconds = format_number(float(f"{median * 1000:.4g}"))
+    return f"lognormal:median={milliseconds}ms,sigma={math.log(high / median) / 1.645:.2f},max=16"

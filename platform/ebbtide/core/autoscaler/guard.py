@@ -711,8 +711,8 @@ class Guard:
         return min(max(wanted, *bounds), minimum)
 
     def _find_learned(self, date: float, ahead: float) -> int | None:
-        """Return the largest demand of the days before in the slots from ``date`` until ``ahead`` seconds later."""
-        demands = [self._find_demand(date + offset) for offset in range(0, int(ahead) + 1, SLOT_SECONDS)]
+        """Return the largest demand of the days before in the slots from ``date`` until ``ahead`` seconds, at most a day, later."""
+        demands = [self._find_demand(date + offset) for offset in range(0, int(min(ahead, DAY)) + 1, SLOT_SECONDS)]
         known = [demand for demand in demands if demand is not None]
         return max(known) if len(known) == len(demands) else None
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
-from itertools import count
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ebbtide.core.base.cron import SUNDAY, Cron, Window, parse_cron
 
-#: At most this far do clocks go back, so that a time after the present one on the clocks can be in the past.
-MAX_SHIFT: Final = timedelta(hours=3)
+#: At most this far do clocks go back. For as long, a time after the present one on the clocks can be in the past.
+MAX_SHIFT_SECONDS: Final = 3 * 3600.0
 
 
 class ScheduleError(ValueError):
@@ -43,19 +42,26 @@ def last_occurrence(text: str, zone: ZoneInfo, now: float) -> float:
     ``parse_cron`` rejects days that never occur, so the search ends: 29 February is at most eight years away from another.
     """
     cron = parse_cron(text)
-    local = datetime.fromtimestamp(now, zone).replace(tzinfo=None)
-    days = (day for offset in count() if _matches_day(cron, day := local.date() - timedelta(offset)))
-    return next(time for day in days for time in _list_times(cron, day, zone, local + MAX_SHIFT) if time <= now)
+    local, earlier = (datetime.fromtimestamp(at, zone).replace(tzinfo=None) for at in (now, now - MAX_SHIFT_SECONDS))
+    latest = max(local, earlier + timedelta(seconds=MAX_SHIFT_SECONDS))
+    times = (time for day in _list_days(cron, local.date()) for time in _list_times(cron, day, zone, latest))
+    return next(time for time in times if time <= now)
 
 
-def _matches_day(cron: Cron, day: date) -> bool:
-    of_month, of_week = day.day in cron.days, day.isoweekday() % SUNDAY in cron.weekdays
-    return day.month in cron.months and (of_month or of_week if cron.either_day else of_month and of_week)
+def _list_days(cron: Cron, day: date) -> Iterator[date]:
+    """Yield the days that match, from ``day`` back."""
+    while True:
+        of_month, of_week = day.day in cron.days, day.isoweekday() % SUNDAY in cron.weekdays
+        if day.month not in cron.months:
+            day = day.replace(day=1)
+        elif of_month or of_week if cron.either_day else of_month and of_week:
+            yield day
+        day -= timedelta(1)
 
 
 def _list_times(cron: Cron, day: date, zone: ZoneInfo, latest: datetime) -> Iterator[float]:
     """Yield the times of a day, the latest first, without those after ``latest`` on the clocks."""
-    for hour in reversed(cron.hours):
+    for hour in reversed([hour for hour in cron.hours if day < latest.date() or hour <= latest.hour]):
         for minute in reversed(cron.minutes):
             local = datetime(day.year, day.month, day.day, hour, minute)  # noqa: DTZ001 - on the clocks of the zone
             if local <= latest:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock, Thread
 from typing import Final
 
-from ebbtide.cluster.client.protocol import ClusterError
+from ebbtide.cluster.client.protocol import ClusterError, Kind
 from ebbtide.cluster.slo.source import SourceError
 from ebbtide.core.base.problems import Problem
 from ebbtide.server.api.access import Caller
@@ -35,6 +35,8 @@ class Progress:
     canceled: bool = False
     error: str = ""
     problems: list[Problem] = field(default_factory=list)
+    rights: frozenset[tuple[Kind, str]] = frozenset()
+    """The kinds that a caller must be allowed to list, each in a namespace, to see the work and its error."""
 
     def watch(self, step: tuple[int, int, str] | None = None) -> None:
         """Set the progress, if it has changed. Raises CanceledError."""
@@ -79,13 +81,15 @@ class Background:
             progress = self._progress[caller.name] = Progress()
         return progress
 
-    def start(self, caller: Caller, work: Callable[[Progress], object]) -> None:
+    def start(self, caller: Caller, work: Callable[[Caller, Progress], object]) -> None:
         """Do new work in a thread, whose errors its progress has. Raises LimitExceededError."""
         progress = self._begin(caller)
+        # A token is in memory only as long as its request.
+        caller = replace(caller, token="")
 
         def run() -> None:
             try:
-                work(progress)
+                work(caller, progress)
             except CanceledError:
                 progress.error = f"the {self._subject} was canceled"
             except InputError as error:

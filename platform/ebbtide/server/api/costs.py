@@ -71,7 +71,7 @@ class Costs:
 
     def start(self, caller: Caller, days: float) -> None:
         """Compute a report of all visible workloads in the background. Raises LimitExceededError as ``compute`` does."""
-        self.background.start(caller, lambda progress: self._compute(progress, caller, "", "", days))
+        self.background.start(caller, lambda caller, progress: self._compute(progress, caller, "", "", days))
 
     def last(self, statuses: Iterable[Status]) -> CostReport | None:
         """Return the last report of some workloads, which the caller can see, without a replay; None if there is none.
@@ -121,7 +121,8 @@ class Costs:
 
     def _replay(self, record: ServiceRecord, deadline: float) -> ServiceReplay:
         """Replay a record in a worker. Raises SimulationRequestError, and NoReplayError if a limit is exceeded."""
-        if time.monotonic() > deadline:
+        left = deadline - time.monotonic()
+        if left <= 0 or not self._specs.background.acquire(timeout=left):
             raise NoReplayError(
                 f"the report took longer than {REPORT_SECONDS:g} s: run ebbtide report, or select a project"
             )
@@ -131,3 +132,5 @@ class Costs:
             raise SimulationRequestError(*error.problems) from None
         except LimitExceededError as error:
             raise NoReplayError(str(error)) from None
+        finally:
+            self._specs.background.release()

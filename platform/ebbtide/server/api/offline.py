@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from threading import Lock
 from typing import Any, Final, TypeVar
 
 from ebbtide.core.base.problems import Problem, has_errors, limit_problems
@@ -57,6 +58,8 @@ class Specs:
         """Use a profile, and its document in workers; they start when they are first needed."""
         self._profile, self._profile_data = profile, profile_data
         self.workers = Workers(*MAX_SIMULATIONS, MAX_WORK_PER_CALLER)
+        #: Held by a plan or by a replay of a cost report, so that other work has the other worker.
+        self.background = Lock()
 
     def documents(self, text: str) -> list[LoadedDocument]:
         """Parse a text into documents.

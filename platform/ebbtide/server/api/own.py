@@ -283,7 +283,7 @@ def cancel_plan(context: Context) -> answers.FleetPlan:
 
 def _read_plan(context: RequestContext) -> answers.FleetPlan:
     plans = context.backend.plans
-    progress, last = plans.background.find(context.caller), plans.last(context.caller)
+    progress, last = plans.find_progress(context.caller), plans.last(context.caller)
     plan = None if last is None else last[1].data
     if progress is None:
         return answers.FleetPlan(plan=plan)

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Final
 
-from ebbtide.cluster.client.protocol import NODE, QUOTA
+from ebbtide.cluster.client.protocol import NODE, QUOTA, Kind
 from ebbtide.cluster.slo.replay import read_traffic_logs
 from ebbtide.cluster.slo.source import Ref, SourceError
-from ebbtide.cluster.watch.groups import WorkloadKey
+from ebbtide.cluster.watch.groups import TOPS
 from ebbtide.core.base.problems import Problem
 from ebbtide.core.translation.objects import Object
 from ebbtide.server.api import simulation
@@ -45,17 +45,17 @@ class PlanQuestion:
 class _KeptPlan:
     question: PlanQuestion
     plan: simulation.PlannedFleet
-    places: frozenset[WorkloadKey]
+    rights: frozenset[tuple[Kind, str]]
 
 
 class Plans:
-    """Plans, one of a caller at a time. One is computed at a time, so that other work has the other worker."""
+    """Plans, one of a caller at a time."""
 
     def __init__(self, connection: Connection, reads: Reads, specs: Specs) -> None:
         """Start without a plan."""
         self._connection, self._reads, self._specs = connection, reads, specs
         self.background = Background("plan", MAX_PLANS)
-        self._turn, self._lock = Lock(), Lock()
+        self._lock = Lock()
         self._kept: dict[str, _KeptPlan] = {}
 
     def list_pools(self, caller: Caller) -> dict[str, int]:
@@ -68,19 +68,26 @@ class Plans:
 
     def start(self, caller: Caller, question: PlanQuestion) -> None:
         """Plan the visible workloads in the background. Raises LimitExceededError if a plan is in progress."""
-        self.background.start(caller, lambda progress: self._plan(caller, question, progress))
+        self.background.start(caller, lambda caller, progress: self._plan(caller, question, progress))
 
     def cancel(self, caller: Caller) -> None:
         """Cancel the caller's plan, if one is in progress."""
         if (progress := self.background.find(caller)) is not None:
             progress.canceled = True
 
+    def find_progress(self, caller: Caller) -> Progress | None:
+        """Return the progress of the caller's last plan; None without the rights to what it has read."""
+        progress = self.background.find(caller)
+        return progress if progress is not None and self._has_rights(caller, progress.rights) else None
+
     def last(self, caller: Caller) -> tuple[PlanQuestion, simulation.PlannedFleet] | None:
-        """Return the caller's last plan; None if one of its workloads is not visible to the caller now."""
+        """Return the caller's last plan; None without the rights to what it has read."""
         kept = self._kept.get(caller.name)
-        if kept is None or not all(self._connection.can_see(caller, place) for place in kept.places):
-            return None
-        return kept.question, kept.plan
+        return None if kept is None or not self._has_rights(caller, kept.rights) else (kept.question, kept.plan)
+
+    def _has_rights(self, caller: Caller, rights: frozenset[tuple[Kind, str]]) -> bool:
+        """Return whether a caller is allowed now to list each kind in its namespace."""
+        return all(self._connection.allowed(caller, "list", kind, namespace) for kind, namespace in rights)
 
     def _plan(self, caller: Caller, question: PlanQuestion, progress: Progress) -> None:
         connection = self._connection
@@ -95,26 +102,32 @@ class Plans:
             raise InputError(
                 [Problem("PLN005", ("pools",), "no node pool has GPUs", "set the number of GPUs of a node pool")]
             )
-        quotas = read_quotas(connection.profile)
-        projects = [row for row in self._reads.projects(caller).value if row.name in quotas]
-        hidden = [row.name for row in projects if not connection.allowed(caller, "list", QUOTA, row.namespace)]
+        planned = {place.namespace for place in places}
+        template = connection.profile.spec.projects.namespace
+        spaces = {name: template.replace("{project}", name) for name in read_quotas(connection.profile)}
+        own = {name: space for name, space in spaces.items() if space in planned}
+        readable = {name for name, space in own.items() if connection.allowed(caller, "list", QUOTA, space)}
+        hidden = [name for name in own if name not in readable]
         notes = [f"without the quota of project {name}, which you are not allowed to read" for name in hidden]
-        request = replace(question.request, pools=pools, hidden_quotas=hidden)
+        rights = {(TOPS[place.kind], place.namespace) for place in places} | {(QUOTA, own[name]) for name in readable}
+        progress.rights = frozenset(rights if question.request.pools else {*rights, (NODE, "")})
+        # The quotas of projects without a service in the plan are not used, and so they are not read.
+        request = replace(question.request, pools=pools, hidden_quotas=sorted(spaces.keys() - readable))
         tops = [*connection.cache.store.tops(places)]
         # A metrics source that is slow for one caller must not hold up the others.
         services = self._read_services(tops, question.days, notes, progress)
-        while not self._turn.acquire(timeout=TURN_SECONDS):
-            progress.watch((0, 0, "Waiting for the plans of other users"))
+        while not self._specs.background.acquire(timeout=TURN_SECONDS):
+            progress.watch((0, 0, "Waiting for other plans and cost reports"))
         try:
             plan = self._specs.run_in_worker(
                 simulation.run_plan, request, services, notes, seconds=PLAN_SECONDS, watch=progress.watch
             )
         finally:
-            self._turn.release()
+            self._specs.background.release()
         progress.watch()
         with self._lock:
             kept = {name: row for name, row in self._kept.items() if name != caller.name}
-            self._kept = dict([*kept.items(), (caller.name, _KeptPlan(question, plan, frozenset(places)))][-MAX_KEPT:])
+            self._kept = dict([*kept.items(), (caller.name, _KeptPlan(question, plan, progress.rights))][-MAX_KEPT:])
 
     def _read_services(
         self, tops: Sequence[Object], days: float, notes: list[str], progress: Progress

@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -94,7 +94,10 @@ class Workers:
         self._memory_bytes = compute_worker_memory(read_memory_limit(), count)
         self.slots = CallerSlots(count + waiting, per_caller or count + waiting, "simulations and long specs")
         self._context = multiprocessing.get_context("spawn")
-        self._turn = threading.BoundedSemaphore(count)
+        #: The workers in use by caller, and the callers that wait, one list for each request, so that two of a caller differ.
+        self._count, self._used = count, Counter[str]()
+        self._waiting: list[list[str]] = []
+        self._changed = threading.Condition()
         self._idle: list[_Worker] = []
         self._lock = threading.Lock()
         self._closed = False
@@ -111,14 +114,35 @@ class Workers:
         caller = CALLER.get()
         self.slots.take(caller)
         try:
-            if not self._turn.acquire(timeout=seconds):
-                raise LimitExceededError(f"the request waited longer than {seconds:g} s: retry in a few seconds")
-            try:
+            with self.take_turn(caller, seconds):
                 return self._do(work, arguments, seconds, watch)
-            finally:
-                self._turn.release()
         finally:
             self.slots.release(caller)
+
+    @contextlib.contextmanager
+    def take_turn(self, caller: str, seconds: float) -> Iterator[None]:
+        """Wait for a free worker, which goes to the caller with the fewest, then to the oldest request. Raises as ``do`` does."""
+        place = [caller]
+
+        def is_next() -> bool:
+            first = min(self._waiting, key=lambda row: self._used[row[0]])
+            return first is place and self._used.total() < self._count
+
+        with self._changed:
+            self._waiting.append(place)
+            taken = self._changed.wait_for(is_next, seconds)
+            self._waiting = [row for row in self._waiting if row is not place]
+            self._used[caller] += taken
+            self._changed.notify_all()
+        if not taken:
+            raise LimitExceededError(f"the request waited longer than {seconds:g} s: retry in a few seconds")
+        try:
+            yield
+        finally:
+            with self._changed:
+                # Counter's subtraction removes callers without a worker.
+                self._used -= Counter([caller])
+                self._changed.notify_all()
 
     def _do(self, work: Callable[..., Any], arguments: tuple[Any, ...], seconds: float, watch: Watch) -> Any:
         with self._lock:

@@ -51,7 +51,7 @@ def _render(
     visit: PageVisit, given: Mapping[str, str], status: int = 200, problems: list[Problem] | None = None
 ) -> Response:
     plans = visit.backend.plans
-    progress, last = plans.background.find(visit.user), plans.last(visit.user)
+    progress, last = plans.find_progress(visit.user), plans.last(visit.user)
     question, plan = (None, None) if last is None else last
     is_running = progress is not None and not progress.ended
     context: dict[str, Any] = {} if visit.is_partial else _make_form(visit, given, question)
