@@ -133,3 +133,15 @@ def test_replicas_do_not_wait_for_a_download_to_a_full_volume(small_claim: Claim
     assert not claim.weights.exists()
     assert claim.run(start.WAIT, "server").wait(30) == 1
     assert claim.log.read_text().splitlines()[-1] == "the download failed, and the volume is full"
+
+
+def test_a_link_in_place_of_the_reason_prints_no_file_of_the_replica(claim: Claim) -> None:
+    secret = claim.path.parent / "secret"
+    secret.write_text("token")
+    (claim.path / f".{KEY}.error").symlink_to(secret)
+    server = claim.run(start.WAIT, "server")
+    time.sleep(0.5)
+    assert server.poll() is None
+    claim.weights.mkdir()
+    assert server.wait(30) == 0
+    assert "token" not in claim.log.read_text()

@@ -74,10 +74,11 @@ echo "the download of $URI failed with exit code $status; for the reason: kubect
 mv "$part.error" ".$KEY.error"
 exit 1
 """
-#: Wait until the directory $KEY of the claim exists, or end with the reason of the download that failed.
+#: Wait until the directory $KEY of the claim exists, or end with the reason of the download that failed. A link in its place would
+#: print a file of this pod.
 WAIT: Final = """\
 until [ -d "/claim/$KEY" ]; do
-  if [ -e "/claim/.$KEY.error" ]; then
+  if [ -f "/claim/.$KEY.error" ] && [ ! -L "/claim/.$KEY.error" ]; then
     cat "/claim/.$KEY.error" >&2
     [ -s "/claim/.$KEY.error" ] || echo "the download failed, and the volume is full" >&2
     exit 1
