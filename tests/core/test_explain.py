@@ -363,7 +363,7 @@ EXPECTED: tuple[tuple[str, str, str, set[str]], ...] = (
         {"spec.autoscaling.metricThresholdPercentage"},
     ),
     (
-        "llm-on-a-fraction",
+        "gpu-kai-portion",
         "Service",
         TEMPLATE + "metadata.annotations.gpu-fraction",
         {"spec.compute.gpuPortionRequest", "profile.nodePools[0].backend"},

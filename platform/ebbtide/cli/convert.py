@@ -6,7 +6,14 @@ import sys
 from typing import Any, Final
 
 from ebbtide.cli import terminal
-from ebbtide.cli.common import exit_code, load_documents, print_problems, read_profile, read_sources, write_json
+from ebbtide.cli.common import (
+    exit_code,
+    load_documents,
+    print_problems,
+    read_sources,
+    read_specs_profile,
+    write_json,
+)
 from ebbtide.cli.options import FILES, Options, make_option
 from ebbtide.core import manifests
 from ebbtide.core.base import plugins
@@ -62,7 +69,7 @@ def run(options: Options) -> int:
         terminal.exit_with_message(
             "ebbtide convert: error: --serving needs --to native: a REST body does not select the kind of object"
         )
-    profile = read_profile(options.profile)
+    profile, _ = read_specs_profile(options, options.files)
     problems: list[Problem] = []
     bodies: list[dict[str, Any]] = []
     texts: list[str] = []

@@ -136,8 +136,8 @@ def make_profile_option(default: str) -> Option:
     )
 
 
-#: ``--profile`` of a command that needs no cluster, and of one that connects to a cluster.
-PROFILE: Final = make_profile_option(BUILT_IN_NAME)
+#: ``--profile`` of a command that reads specs and needs no cluster, and of one that connects to a cluster.
+PROFILE: Final = make_profile_option(f"profile.yaml in the folder of the specs, or {BUILT_IN_NAME}")
 LIVE_PROFILE: Final = make_profile_option("that of the cluster as observed")
 SPECS: Final = make_option(
     "files", nargs="+", metavar="FILE", help="Spec file, directory of spec files, or - for stdin"

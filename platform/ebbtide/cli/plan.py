@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.cli import connection, simulate
-from ebbtide.cli.common import load_documents, read_profile, read_sources, write_json
+from ebbtide.cli.common import load_documents, read_sources, read_specs_profile, write_json
 from ebbtide.cli.options import (
     Options,
     make_match_parser,
@@ -111,7 +111,7 @@ def run(options: Options) -> int:
         return _plan_on_cluster(options)
     if not options.traffic or not options.pool:
         simulate.exit_with_usage_error("set --traffic and --pool, or --live", COMMAND)
-    profile = read_profile(options.profile)
+    profile, _ = read_specs_profile(options, options.files)
     return _plan(options, profile, _read_specs(options, profile), _read_logs(options))
 
 

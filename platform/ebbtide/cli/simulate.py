@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from ebbtide.cli.common import load_documents, print_problems, read_profile, read_sources, write_json
+from ebbtide.cli.common import load_documents, print_problems, read_sources, read_specs_profile, write_json
 from ebbtide.cli.options import MAX_INT32, PROFILE, Options, make_option, make_output_option, make_whole_number_parser
 from ebbtide.core.base.problems import Problem
 from ebbtide.core.base.prose import count_noun
@@ -128,7 +128,7 @@ def read_case(options: Options, **fields: Any) -> PreparedCase:
     command = options.command
     require_numpy(command)
     columns = parse_columns(options.columns, command)
-    profile = read_profile(options.profile)
+    profile, _ = read_specs_profile(options, [options.spec])
     loaded = _read_spec(options.spec, profile)
     log = _read_log(options)
     request = SimulationRequest(

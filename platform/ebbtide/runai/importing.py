@@ -17,7 +17,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from ebbtide.cli import terminal
 from ebbtide.cli.common import choose_profile, print_problems
 from ebbtide.cli.files import replace_file
-from ebbtide.cli.options import PROFILE, Options, make_option
+from ebbtide.cli.options import Options, make_option, make_profile_option
 from ebbtide.core import manifests
 from ebbtide.core.base import quantities
 from ebbtide.core.base.paths import get_at
@@ -27,6 +27,7 @@ from ebbtide.core.documents.check import check_documents
 from ebbtide.core.documents.files import MAX_INPUT_BYTES
 from ebbtide.core.documents.profiles import FILE_NAME, load_profile_with_data, validate_profile_data
 from ebbtide.core.documents.texts import load_data
+from ebbtide.core.profile.built_in import BUILT_IN_NAME
 from ebbtide.core.readers.table import DISTRIBUTED
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ OPTIONS: Final = (
         help=f"Client ID of a service account or access key, whose secret is ${SECRET_VARIABLE} (default: ${ID_VARIABLE}). "
         f"${TOKEN_VARIABLE} replaces both with a token",
     ),
-    PROFILE,
+    make_profile_option(BUILT_IN_NAME),
 )
 
 
