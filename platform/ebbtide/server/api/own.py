@@ -10,6 +10,7 @@ from fastapi import Query
 from fastapi.responses import StreamingResponse
 
 from ebbtide import __version__
+from ebbtide.cluster.client.protocol import LogQuery
 from ebbtide.cluster.read.status import Status
 from ebbtide.cluster.slo.cost_report import NO_COSTS, CostReport
 from ebbtide.cluster.slo.promises import read_spec_document
@@ -218,7 +219,7 @@ def logs(
 ) -> StreamingResponse:
     """Return the last lines of a container's log as plain text."""
     chosen = context.backend.reads.container_of(context.caller, namespace, name, pod, container)
-    lines = [*context.backend.reads.logs(context.caller, namespace, *chosen, tail=tail)]
+    lines = [*context.backend.reads.logs(context.caller, namespace, *chosen, LogQuery(tail))]
     return StreamingResponse((f"{line}\n" for line in lines), media_type="text/plain; charset=utf-8")
 
 
