@@ -47,7 +47,7 @@ def run(options: Options) -> int:
     problems: list[Problem] = []
     costs: list[str] = []
     if options.fix and STDIN in options.files:
-        terminal.exit_with_message("ebbtide check: error: --fix needs files, not stdin")
+        terminal.exit_with_usage_error("--fix needs files, not stdin", "check")
     sources = read_sources(options.files)
     for loaded in load_documents(fix_sources(sources, profile) if options.fix else sources, profile):
         _, translation, found = batch.add_document(loaded)

@@ -11,7 +11,6 @@ from ebbtide.cli.options import (
     LIVE_PROFILE,
     YES,
     Options,
-    check_name,
     make_option,
     make_output_option,
     make_switch,
@@ -59,7 +58,7 @@ OPTIONS: Final = (
 
 
 def run(options: Options) -> int:
-    check_name(options, "project")
+    terminal.check_name(options, "project")
     if options.name is not None and not NAME.fullmatch(options.name):
         terminal.exit_with_message(
             f"error: invalid project name {options.name!r}: must be lowercase letters, digits and dashes, as in team-a"

@@ -86,7 +86,7 @@ OPTIONS: Final = (
 def run(options: Options) -> int:
     contradiction = _find_contradiction(options)
     if contradiction:
-        terminal.exit_with_message(f"ebbtide slo: error: {contradiction}")
+        terminal.exit_with_usage_error(contradiction, "slo")
     if options.rules:
         named, _ = read_specs_profile(options, options.rules)
         profile = with_default_namespace(named, options.namespace or "")

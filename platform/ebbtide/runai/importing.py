@@ -156,7 +156,7 @@ def run(options: Options) -> int:
         return 1
     folder = Path(options.folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        terminal.exit_with_message(f"ebbtide import: error: {folder} exists: use a new folder with --folder")
+        terminal.exit_with_usage_error(f"{folder} exists: use a new folder with --folder", "import")
     plane = _connect(options)
     try:
         cluster = _choose_cluster(plane, options.cluster_id)
@@ -195,14 +195,12 @@ def run(options: Options) -> int:
 def _connect(options: Options) -> ControlPlane:
     parts = urlsplit(options.url)
     if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
-        terminal.exit_with_message("ebbtide import: error: the URL must start with https://, because a secret is sent")
+        terminal.exit_with_usage_error("the URL must start with https://, because a secret is sent", "import")
     token, secret = os.environ.get(TOKEN_VARIABLE, ""), os.environ.get(SECRET_VARIABLE, "")
     client_id = options.client_id or os.environ.get(ID_VARIABLE, "")
     if not token and not (client_id and secret):
-        terminal.exit_with_message(
-            f"ebbtide import: error: set {ID_VARIABLE} and {SECRET_VARIABLE} to a service account of Run:ai, or {TOKEN_VARIABLE} "
-            "to a token"
-        )
+        variables = f"{ID_VARIABLE} and {SECRET_VARIABLE} to a service account of Run:ai, or {TOKEN_VARIABLE} to a token"
+        terminal.exit_with_usage_error(f"set {variables}", "import")
     plane = ControlPlane(options.url)
     try:
         plane.sign_in(token, client_id, secret)
