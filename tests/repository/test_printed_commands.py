@@ -225,9 +225,6 @@ def test_the_commands_of_a_page_run_in_its_order(place: str, folder: Path, monke
     for name in [*os.environ]:
         if name.startswith(("EBBTIDE_", "KUBE")):
             monkeypatch.delenv(name)
-    if place.startswith("docs/"):
-        # The pages begin with the profile of the reader's cluster.
-        monkeypatch.setenv("EBBTIDE_PROFILE", "full" if place in OF_GPUS else "profile.yaml")
     monkeypatch.chdir(folder)
     lines = [shlex.split(row.command)[1:] for row in PRINTED if row.place == place and find_verdict(row) == RUN]
     lines = [[word for word in line if word != "--demo"] for line in lines]
@@ -236,6 +233,9 @@ def test_the_commands_of_a_page_run_in_its_order(place: str, folder: Path, monke
     namespace = "default" if place == "docs/quickstart.md" else demo.NAMESPACE
     with demonstrated(namespace) if needs_cluster else contextlib.nullcontext():
         for command, *words in lines:
+            # The pages begin with the profile of the reader's cluster. An example has its own.
+            own = not place.startswith("docs/") or any(word.startswith("examples/") for word in words)
+            monkeypatch.setenv("EBBTIDE_PROFILE", "" if own else "full" if place in OF_GPUS else "profile.yaml")
             if command == "new" and "-o" not in words:
                 (folder / f"{words[0]}.yaml").unlink(missing_ok=True)
             named = [path for word in words for path in (sorted(folder.glob(word)) if "*" in word else [word])]
