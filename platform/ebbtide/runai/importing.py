@@ -199,8 +199,10 @@ def _connect(options: Options) -> ControlPlane:
     token, secret = os.environ.get(TOKEN_VARIABLE, ""), os.environ.get(SECRET_VARIABLE, "")
     client_id = options.client_id or os.environ.get(ID_VARIABLE, "")
     if not token and not (client_id and secret):
-        variables = f"{ID_VARIABLE} and {SECRET_VARIABLE} to a service account of Run:ai, or {TOKEN_VARIABLE} to a token"
-        terminal.exit_with_usage_error(f"set {variables}", "import")
+        terminal.exit_with_usage_error(
+            f"set {ID_VARIABLE} and {SECRET_VARIABLE} to a service account of Run:ai, or {TOKEN_VARIABLE} to a token",
+            "import",
+        )
     plane = ControlPlane(options.url)
     try:
         plane.sign_in(token, client_id, secret)
