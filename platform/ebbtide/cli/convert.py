@@ -5,14 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any, Final
 
-from ebbtide.cli.common import (
-    exit_code,
-    load_documents,
-    print_problems,
-    read_sources,
-    read_specs_profile,
-    write_json,
-)
+from ebbtide.cli.common import exit_code, load_documents, print_problems, read_sources, read_specs_profile, write_json
 from ebbtide.cli.options import FILES, Options, make_option
 from ebbtide.cli.terminal import exit_with_usage_error
 from ebbtide.core import manifests

@@ -7,14 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.cli import connection, terminal
-from ebbtide.cli.options import (
-    LIVE_PROFILE,
-    YES,
-    Options,
-    make_option,
-    make_output_option,
-    make_switch,
-)
+from ebbtide.cli.options import LIVE_PROFILE, YES, Options, make_option, make_output_option, make_switch
 from ebbtide.core.base import names, quantities
 from ebbtide.core.base.prose import make_printable
 from ebbtide.core.base.quantities import format_number

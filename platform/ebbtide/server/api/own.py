@@ -19,14 +19,7 @@ from ebbtide.cluster.slo.report import Report
 # FastAPI resolves these annotations at run time.
 from ebbtide.core.documents.explain import Explanation
 from ebbtide.server.api import answers, requests
-from ebbtide.server.api.asked import (
-    Context,
-    Limit,
-    Offset,
-    RequestContext,
-    describe_errors,
-    slice_page,
-)
+from ebbtide.server.api.asked import Context, Limit, Offset, RequestContext, describe_errors, slice_page
 from ebbtide.server.api.errors import RequestError
 from ebbtide.server.api.gpus import list_nodes
 from ebbtide.server.api.plans import PlanQuestion
