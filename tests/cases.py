@@ -57,16 +57,18 @@ def profile_data(folder: Path) -> dict[str, Any]:
 
 
 def profile_name(folder: Path) -> str:
-    """Return the case's profile, else the one that its file ``profile.txt`` names, else a built-in one.
+    """Return the case's profile, else the one that ``profile.txt`` of a golden case names, else ``full``.
 
-    That is the default for an example, and ``full`` for a golden case.
+    An example has the profile of ``ebbtide check`` without ``--profile``.
     """
     if (folder / "profile.yaml").exists():
         return str(folder / "profile.yaml")
+    if folder.parent.name == "examples":
+        return BUILT_IN_NAME
     if (folder / "profile.txt").exists():
         name = (folder / "profile.txt").read_text().strip()
         return name if name in BUILT_INS else str(ROOT / name)
-    return BUILT_IN_NAME if folder.parent.name == "examples" else FULL_NAME
+    return FULL_NAME
 
 
 @cache

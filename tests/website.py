@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from ebbtide.cluster.client.protocol import (
     KINDS,
+    WHOLE_LOG,
     Listing,
     MissingError,
     UnreachableError,
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     import httpx
     from playwright.sync_api import Browser, Page
 
-    from ebbtide.cluster.client.protocol import Clock, Cluster, Kind, Objects
+    from ebbtide.cluster.client.protocol import Clock, Cluster, Kind, LogQuery, Objects
     from ebbtide.core.translation.objects import Object
     from ebbtide.server.api.backend import Backend
 
@@ -139,18 +140,8 @@ class FixedCluster:
         del namespace, uid
         raise UnreachableError(f"this cluster is read-only: cannot delete {kind.name} {name}")
 
-    def logs(
-        self,
-        namespace: str,
-        pod: str,
-        container: str,
-        *,
-        follow: bool = False,
-        tail: int | None = None,
-        previous: bool = False,
-        head: int | None = None,
-    ) -> Generator[str, None, None]:
-        del namespace, pod, container, follow, tail, previous, head
+    def logs(self, namespace: str, pod: str, container: str, query: LogQuery = WHOLE_LOG) -> Generator[str, None, None]:
+        del namespace, pod, container, query
         yield from self.lines
 
     def is_allowed(self, verb: str, kind: Kind, namespace: str = "", name: str = "") -> bool:

@@ -216,6 +216,61 @@ def test_a_missing_profile_is_a_problem(run: Any, chat: Path) -> None:
     assert "PRF001" in err
 
 
+#: A cluster without GPUs, on which ``FRACTION`` is an error that it is not on ``full``.
+SMALL = manifests.write_document(
+    {"apiVersion": "ebbtide.dev/v1alpha1", "kind": "Profile", "metadata": {"name": "small"}, "spec": {}}
+)
+
+
+@pytest.mark.parametrize("command", ["check", "render", "explain", "convert"])
+def test_the_profile_next_to_the_specs_applies_and_is_reported(
+    run: Any, chat: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.delenv("EBBTIDE_PROFILE", raising=False)
+    words = [command, *(["--to", "native"] if command == "convert" else []), str(chat)]
+    beside = chat.parent / "profile.yaml"
+    before = run(*words)
+    beside.write_text(SMALL)
+
+    reported = f"Profile: {beside}. To use another, set --profile\n"
+    assert run(*words).err == reported + before.err
+    assert run(*words, "--profile", "built-in") == before
+    monkeypatch.setenv("EBBTIDE_PROFILE", "built-in")
+    assert run(*words) == before
+    monkeypatch.delenv("EBBTIDE_PROFILE")
+    beside.write_text("apiVersion: kubeflow.org/v1\nkind: Profile\n")
+    assert run(*words).err == before.err
+    for broken in ("kind: Profile\nspec: {nothing: 1}\n", "a: [\n", ""):
+        beside.write_text(broken)
+        assert run(*words).code == 1
+
+
+@pytest.mark.parametrize(
+    "words", [("check", "-o", "json"), ("check", "-o", "sarif"), ("check", "-o", "github"), ("render", "-q")]
+)
+def test_the_profile_next_to_the_specs_is_not_reported_to_a_program(
+    run: Any, chat: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.delenv("EBBTIDE_PROFILE", raising=False)
+    chat.write_text(FRACTION)
+    (chat.parent / "profile.yaml").write_text(SMALL)
+    code, _, err = run(*words, str(chat))
+
+    assert code == 1
+    assert "Profile:" not in err
+
+
+def test_specs_from_stdin_have_no_profile_next_to_them(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("EBBTIDE_PROFILE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "profile.yaml").write_text(SMALL)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(CHAT.encode())))
+
+    assert run("check", "-").err == ""
+
+
 def test_output_has_no_color_without_a_terminal(run: Any, chat: Path, wrong: Path) -> None:
     for words in (("render", wrong), ("check", wrong), ("explain", chat), ("docs", "AUT001")):
         _, out, err = run(*words)

@@ -366,7 +366,7 @@ def test_a_followed_log_can_be_closed_while_it_waits(cluster: Cluster, namespace
     cluster.apply(service(name, namespace, **{keys.MIN_SCALE: "1"}))
     until(cluster, lambda: _if_ready(cluster.get(kube.KNATIVE, name, namespace)))
     (pod,) = cluster.list(kube.POD, namespace, labels=f"{keys.KNATIVE_SERVICE}={name}").items
-    log = cluster.logs(namespace, pod["metadata"]["name"], "user-container", follow=True)
+    log = cluster.logs(namespace, pod["metadata"]["name"], "user-container", kube.LogQuery(follow=True))
     lines: list[str] = []
     reader = threading.Thread(target=lambda: lines.extend(log), daemon=True)
     reader.start()
@@ -547,7 +547,7 @@ def test_a_service_becomes_ready_and_its_revision_is_scaled_live(cluster: Cluste
     events = cluster.list(kube.EVENT, namespace).items
     assert any(get_at(event, "involvedObject", "name") == name for event in events)
     assert {event["kind"] for event in events} == {kube.EVENT.name}
-    assert isinstance(list(cluster.logs(namespace, pod["metadata"]["name"], "user-container", tail=1)), list)
+    assert isinstance(list(cluster.logs(namespace, pod["metadata"]["name"], "user-container", kube.LogQuery(1))), list)
 
     patch = {"metadata": {"annotations": {keys.MIN_SCALE: "2"}}}
     cluster.patch(kube.REVISION, revision["metadata"]["name"], namespace, patch)

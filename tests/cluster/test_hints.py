@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import situations
-from ebbtide.cluster.client.protocol import ForbiddenError
+from ebbtide.cluster.client.protocol import ForbiddenError, LogQuery
 from ebbtide.cluster.read.hints import read_server_hint
 from ebbtide.cluster.read.status import compute_status
 
@@ -27,8 +27,8 @@ class Logs:
         self.lines = lines
         self.asked: list[tuple[str, bool]] = []
 
-    def logs(self, _namespace: str, _pod: str, container: str, *, previous: bool = False, **_: Any) -> Iterator[str]:
-        self.asked.append((container, previous))
+    def logs(self, _namespace: str, _pod: str, container: str, query: LogQuery) -> Iterator[str]:
+        self.asked.append((container, query.previous))
         return iter(self.lines.get(container.replace("-", "_"), []))
 
 

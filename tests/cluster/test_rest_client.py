@@ -259,7 +259,7 @@ def test_permissions_are_reviewed_by_the_cluster(scripted: tuple[ApiServer, Kube
 def test_a_log_is_read_line_by_line(scripted: tuple[ApiServer, KubernetesCluster]) -> None:
     api_server, cluster = scripted
     api_server.answers = [(200, "first\nsecond é\nlast")]
-    log = cluster.logs("x", "chat-1", "server", tail=3, previous=True)
+    log = cluster.logs("x", "chat-1", "server", kube.LogQuery(3, previous=True))
 
     assert api_server.requests == []
     assert [*log] == ["first", "second é", "last"]
@@ -273,7 +273,7 @@ def test_a_log_is_read_line_by_line(scripted: tuple[ApiServer, KubernetesCluster
 def test_a_log_that_was_closed_before_has_no_lines(scripted: tuple[ApiServer, KubernetesCluster]) -> None:
     api_server, cluster = scripted
     api_server.answers = [(200, "first\n")]
-    log = cluster.logs("x", "chat-1", "server", follow=True)
+    log = cluster.logs("x", "chat-1", "server", kube.LogQuery(follow=True))
     log.close()
 
     assert [*log] == []

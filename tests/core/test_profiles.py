@@ -386,3 +386,59 @@ def test_a_share_has_a_name_that_the_device_plugin_can_list(backend: str, resour
 
     assert (profile is not None) == valid, problems
     assert [problem.field for problem in problems] == ([] if valid else [("spec", "nodePools", 0, "resource")])
+
+
+def test_the_profile_of_specs_is_the_one_in_their_folder(tmp_path: Path) -> None:
+    (tmp_path / "specs").mkdir()
+    spec, beside = tmp_path / "specs" / "chat.yaml", tmp_path / "specs" / "profile.yaml"
+    beside.touch()
+
+    for files in (
+        [str(spec)],
+        [str(spec.parent)],
+        [str(spec), f"{spec.parent}/"],
+        [f"{tmp_path}/specs/../specs/a.yaml"],
+    ):
+        path, problems = profiles.find_profile_of_specs(files)
+        assert problems == []
+        assert Path(path).samefile(beside)
+    # Neither a folder above nor one below.
+    assert profiles.find_profile_of_specs([str(tmp_path)]) == ("", [])
+    assert profiles.find_profile_of_specs([str(tmp_path / "specs" / "sub")]) == (str(beside), [])
+    assert profiles.find_profile_of_specs([]) == ("", [])
+    assert profiles.find_profile_of_specs(["x" * 5000, f"{'x' * 5000}/a.yaml", "\0"]) == ("", [])
+
+
+def test_specs_in_folders_with_different_profiles_are_a_problem(tmp_path: Path) -> None:
+    one, other, bare = (tmp_path / name for name in ("one", "other", "bare"))
+    for folder in (one, other, bare):
+        folder.mkdir()
+    (one / "profile.yaml").touch()
+    (other / "profile.yaml").touch()
+
+    for folders, named in (((one, other), other), ((one, bare), bare), ((bare, one), bare)):
+        path, problems = profiles.find_profile_of_specs(map(str, folders))
+        assert path == ""
+        assert only(problems).code == "PRF213"
+        assert str(one / "profile.yaml") in only(problems).message
+        assert str(named) in only(problems).message
+    (other / "profile.yaml").unlink()
+    (other / "profile.yaml").symlink_to(one / "profile.yaml")
+    assert profiles.find_profile_of_specs([str(one), str(other)]) == (str(one / "profile.yaml"), [])
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ({"apiVersion": "kubeflow.org/v1", "kind": "Profile"}, True),
+        ({"replicas": 2}, True),
+        ({"apiVersion": "ebbtide.dev/v1alpha1", "kind": "Inference"}, True),
+        (FULL, False),
+        ({"kind": "Profile"}, False),
+        ({}, False),
+        (None, False),
+        ([], False),
+    ],
+)
+def test_a_profile_of_another_tool_is_recognized(data: Any, expected: bool) -> None:
+    assert profiles.belongs_to_other_tool(data) is expected

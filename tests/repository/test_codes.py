@@ -43,6 +43,7 @@ ELSEWHERE = {
     "PRF003": "repository/test_codes.py",
     "PRF004": "repository/test_codes.py",
     "PRF065": "core/test_profiles.py",
+    "PRF213": "core/test_profiles.py",
     "FLAGS001": "runai/test_intake_flags.py",
     "FLAGS002": "runai/test_intake_flags.py",
     "FLAGS003": "runai/test_intake_flags.py",

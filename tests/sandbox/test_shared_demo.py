@@ -21,6 +21,7 @@ from ebbtide.cluster.client.protocol import (
     KNATIVE,
     POD,
     ConflictError,
+    LogQuery,
     MissingError,
     UnreachableError,
     WatchBookmark,
@@ -128,7 +129,7 @@ def test_a_remote_part_answers_as_the_part(parts: shared.SharedParts, remote: sh
 
 def test_a_followed_log_can_be_closed(remote: shared.SharedParts) -> None:
     pod = next(item for item in remote.cluster.list(POD, "team-a").items if "chat" in item["metadata"]["name"])
-    log = remote.cluster.logs("team-a", pod["metadata"]["name"], "user-container", follow=True)
+    log = remote.cluster.logs("team-a", pod["metadata"]["name"], "user-container", LogQuery(follow=True))
     assert next(iter(log))
     log.close()
     assert [*log] == []

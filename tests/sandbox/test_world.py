@@ -28,6 +28,7 @@ from ebbtide.cluster.client.protocol import (  # noqa: E402
     POD_AUTOSCALER,
     QUOTA,
     REVISION,
+    LogQuery,
     MissingError,
     RefusedError,
     WatchChange,
@@ -355,7 +356,7 @@ def test_the_demonstration_is_consistent_and_shows_its_scenarios() -> None:
     autoscaler = sandbox.cluster.get(HPA, "rank-00001", "team-a")
     assert get_at(autoscaler, "status", "currentMetrics", 0, "pods", "current", "averageValue")
     pod = next(p for p in sandbox.cluster.list(POD, "team-a").items if p["metadata"]["name"].startswith("chat-"))
-    lines = [*sandbox.cluster.logs("team-a", pod["metadata"]["name"], "user-container", tail=5)]
+    lines = [*sandbox.cluster.logs("team-a", pod["metadata"]["name"], "user-container", LogQuery(5))]
     assert all("POST /v1/chat/completions 200" in line for line in lines)
 
 

@@ -30,6 +30,7 @@ FOUR = ("detect", "segment", "caption", "embed")
 GROUP = "runai-gpu-group"
 """The label by which KAI's binder says which device a pod shares."""
 EXAMPLE = ROOT / "examples" / "one-gpu-with-kai"
+TRAINING = ROOT / "examples" / "training.yaml"
 QUEUE = "kai.scheduler/queue"
 HALF = {"gpuRequestType": "portion", "gpuPortionRequest": 0.5}
 ONE = {"minReplicas": 1, "maxReplicas": 1}
@@ -382,9 +383,10 @@ def test_preemptible_inference_is_evicted(stage: Stage) -> None:
 def test_the_example(stage: Stage) -> None:
     """The commands of the example's page do what it says, with an image that the cluster has."""
     folder = stage.written("example/README.md", "").parent
-    for file in EXAMPLE.iterdir():
+    for file in (*EXAMPLE.iterdir(), TRAINING):
         (folder / file.name).write_text(re.sub(r"registry\.example\.com/\S+", IMAGE, file.read_text()))
     page = (folder / "README.md").read_text().replace(str(EXAMPLE.relative_to(ROOT)), str(folder))
+    page = page.replace(str(TRAINING.relative_to(ROOT)), str(folder / TRAINING.name))
     said: dict[str, str] = {}
     try:
         for line in page.splitlines():

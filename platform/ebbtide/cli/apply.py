@@ -9,17 +9,7 @@ from itertools import compress
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from ebbtide.cli import calls, common, connection, terminal
-from ebbtide.cli.options import (
-    FORCE,
-    FULL,
-    LIVE_PROFILE,
-    QUIET,
-    SPECS,
-    YES,
-    Options,
-    make_output_option,
-    make_switch,
-)
+from ebbtide.cli.options import FORCE, FULL, LIVE_PROFILE, QUIET, SPECS, YES, Options, make_output_option, make_switch
 from ebbtide.core.base.bodies import serialize_body
 from ebbtide.core.base.prose import count_noun, make_printable
 from ebbtide.core.documents.check import Batch

@@ -46,7 +46,7 @@ OPTIONS: Final = (
 
 def run(options: Options) -> int:
     if options.chat is not None and options.data is not None:
-        terminal.exit_with_message("ebbtide call: error: --chat and --data are mutually exclusive: use one of them")
+        terminal.exit_with_usage_error("--chat and --data are mutually exclusive: use one of them", "call")
     return connection.run_on_cluster(options, lambda cluster: _call(cluster, options))
 
 

@@ -7,7 +7,15 @@ from importlib.util import find_spec
 from typing import Final
 
 from ebbtide.cli import review_formats, terminal
-from ebbtide.cli.common import STDIN, exit_code, load_documents, print_problems, read_profile, read_sources, write_json
+from ebbtide.cli.common import (
+    STDIN,
+    exit_code,
+    load_documents,
+    print_problems,
+    read_sources,
+    read_specs_profile,
+    write_json,
+)
 from ebbtide.cli.fix_files import fix_sources
 from ebbtide.cli.options import FILES, Options, make_output_option, make_switch
 from ebbtide.core.base.problems import Problem, has_errors, limit_problems
@@ -34,12 +42,12 @@ def _check_queries(plan: Plan) -> list[Problem]:
 
 def run(options: Options) -> int:
     """Print the problems on stdout, because they are the output of this command, and the cost of updates without a spare GPU."""
-    profile = read_profile(options.profile)
+    profile, _ = read_specs_profile(options, options.files)
     batch = Batch(profile)
     problems: list[Problem] = []
     costs: list[str] = []
     if options.fix and STDIN in options.files:
-        terminal.exit_with_message("ebbtide check: error: --fix needs files, not stdin")
+        terminal.exit_with_usage_error("--fix needs files, not stdin", "check")
     sources = read_sources(options.files)
     for loaded in load_documents(fix_sources(sources, profile) if options.fix else sources, profile):
         _, translation, found = batch.add_document(loaded)

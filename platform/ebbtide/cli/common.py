@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
-from ebbtide.cli.options import PROFILE_VARIABLE
+from ebbtide.cli.options import PROFILE_VARIABLE, Options
 from ebbtide.cli.streams import get_style_codes
 from ebbtide.core.base.bodies import serialize_body
 from ebbtide.core.base.problems import Problem, has_errors, limit_problems
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 EXTENSIONS: Final = (".yaml", ".yml", ".json")
 STDIN: Final = "-"
+#: Values of ``--output`` that a program reads together with stderr.
+FOR_PROGRAMS: Final = ("json", "sarif", "github")
 #: The problem of files without a document: a check of nothing would pass.
 NO_DOCUMENTS: Final = Problem(
     "FIL058",
@@ -43,6 +45,29 @@ def read_profile(option: str) -> Profile:
     if profile is None:
         raise SystemExit(1)
     return profile
+
+
+def read_specs_profile(options: Options, files: Iterable[str]) -> tuple[Profile, dict[str, Any]]:
+    """Return the profile of a command that reads specs and needs no cluster, with its document, or print problems and exit.
+
+    It is that of ``--profile`` or the environment, else the ``profile.yaml`` next to the specs, which is reported on stderr
+    unless the output is for a program, else the built-in one.
+    """
+    where = find_named_profile(options.profile)
+    nearby, problems = ("", []) if where else profiles.find_profile_of_specs(name for name in files if name != STDIN)
+    profile: Profile | None = None
+    data: dict[str, Any] = {}
+    if not problems:
+        profile, data, problems = profiles.load_profile_with_data(where or nearby or BUILT_IN_NAME)
+        if nearby and profiles.belongs_to_other_tool(data):
+            nearby, data, problems = "", BUILT_INS[BUILT_IN_NAME], []
+            profile = profiles.load_built_in()
+    print_problems(problems)
+    if profile is None:
+        raise SystemExit(1)
+    if nearby and getattr(options, "output", None) not in FOR_PROGRAMS and not getattr(options, "quiet", False):
+        sys.stderr.write(f"Profile: {make_printable(nearby)}. To use another, set --profile\n")
+    return profile, data
 
 
 def choose_profile(option: str) -> str:

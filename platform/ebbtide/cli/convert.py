@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from typing import Any, Final
 
-from ebbtide.cli import terminal
-from ebbtide.cli.common import exit_code, load_documents, print_problems, read_profile, read_sources, write_json
+from ebbtide.cli.common import exit_code, load_documents, print_problems, read_sources, read_specs_profile, write_json
 from ebbtide.cli.options import FILES, Options, make_option
+from ebbtide.cli.terminal import exit_with_usage_error
 from ebbtide.core import manifests
 from ebbtide.core.base import plugins
 from ebbtide.core.base.problems import Problem
@@ -50,19 +50,23 @@ def run(options: Options) -> int:
     """Print the converted specs on stdout, and the fields that the target format cannot express on stderr."""
     as_native, as_rest = options.to == NATIVE, options.to == "rest"
     choice = options.others or (others.KEEP if as_native else others.DROP)
-    if not as_native and choice == others.KEEP:
-        terminal.exit_with_message(
-            "ebbtide convert: error: --others keep needs --to native: a REST body cannot contain other objects"
-        )
-    if options.cluster_id is not None and as_native:
-        terminal.exit_with_message(
-            "ebbtide convert: error: --cluster-id needs --to rest or runai: a native spec has no cluster ID"
-        )
-    if options.serving is not None and not as_native:
-        terminal.exit_with_message(
-            "ebbtide convert: error: --serving needs --to native: a REST body does not select the kind of object"
-        )
-    profile = read_profile(options.profile)
+    for is_contradiction, reason in (
+        (
+            not as_native and choice == others.KEEP,
+            "--others keep needs --to native: a REST body cannot contain other objects",
+        ),
+        (
+            as_native and options.cluster_id is not None,
+            "--cluster-id needs --to rest or runai: a native spec has no cluster ID",
+        ),
+        (
+            not as_native and options.serving is not None,
+            "--serving needs --to native: a REST body does not select the kind of object",
+        ),
+    ):
+        if is_contradiction:
+            exit_with_usage_error(reason, "convert")
+    profile, _ = read_specs_profile(options, options.files)
     problems: list[Problem] = []
     bodies: list[dict[str, Any]] = []
     texts: list[str] = []

@@ -9,7 +9,6 @@ from ebbtide.cli import common
 from ebbtide.cli.options import FILES, Options, make_option, make_output_option, make_switch
 from ebbtide.cli.streams import get_style_codes
 from ebbtide.core.base.prose import count_noun, make_printable
-from ebbtide.core.documents import profiles
 from ebbtide.core.documents.check import Batch
 from ebbtide.core.translation.gpu import compare_backends, list_pool_requests
 
@@ -28,10 +27,7 @@ OPTIONS: Final = (
 
 
 def run(options: Options) -> int:
-    profile, data, problems = profiles.load_profile_with_data(common.choose_profile(options.profile))
-    common.print_problems(problems)
-    if profile is None:
-        return 1
+    profile, data = common.read_specs_profile(options, options.files)
     batch = Batch(profile)
     answers: list[Any] = []
     exit_status = 0

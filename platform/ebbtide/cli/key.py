@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from ebbtide.cli import connection, terminal
-from ebbtide.cli.options import YES, Options, check_name, make_option, make_output_option
+from ebbtide.cli.options import YES, Options, make_option, make_output_option
 
 OPTIONS: Final = (
     make_option(
@@ -23,7 +23,7 @@ OPTIONS: Final = (
 
 
 def run(options: Options) -> int:
-    check_name(options, "key")
+    terminal.check_name(options, "key")
     return _run_on_cluster(options)
 
 

@@ -28,12 +28,12 @@ OPTIONS: Final = (
 
 @connection.cluster_command
 def run(cluster: connection.Cluster, options: Options) -> int:
+    from ebbtide.cluster.client.protocol import LogQuery
+
     namespace, pod, container = select_pod(cluster, options)
     # A file or another program gets the container's bytes, as from kubectl logs.
     output = sys.stdout if sys.stdout.isatty() else unguard_stream(sys.stdout)
-    for line in cluster.logs(
-        namespace, pod, container, follow=options.follow, tail=options.tail, previous=options.previous
-    ):
+    for line in cluster.logs(namespace, pod, container, LogQuery(options.tail, options.follow, options.previous)):
         output.write(f"{line}\n")
         if options.follow:
             sys.stdout.flush()

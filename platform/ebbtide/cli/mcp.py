@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from mcp.server.lowlevel import Server
 
-USAGE: Final = 2
 OPTIONS: Final = (*connection.CONNECTION, connection.NAMES, connection.COUNTS)
 INSTRUCTIONS: Final = (
     "Ebbtide deploys inference workloads on Knative and KServe. The tools read a cluster and check specs; none changes "
@@ -182,7 +181,7 @@ def run(options: Options) -> int:
         from mcp.server.stdio import stdio_server
     except ImportError as error:
         terminal.exit_with_message(
-            f"error: the SDK of the Model Context Protocol is not installed ({error}); install the extra mcp", USAGE
+            f"error: the SDK of the Model Context Protocol is not installed ({error}); install the extra mcp"
         )
     given = ((option, getattr(options, option.dest)) for option in OPTIONS)
     server = make_server([f"{option.names[-1]}={value}" for option, value in given if value])

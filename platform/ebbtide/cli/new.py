@@ -142,7 +142,7 @@ def _apply_engine(options: Options) -> None:
 
 
 def _exit_with_usage(text: str) -> NoReturn:
-    terminal.exit_with_message(f"ebbtide new: error: {text}")
+    terminal.exit_with_usage_error(text, "new")
 
 
 def make_document(options: Options) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from ebbtide.core.profile.built_in import BUILT_IN_NAME, BUILT_INS
@@ -136,8 +135,8 @@ def make_profile_option(default: str) -> Option:
     )
 
 
-#: ``--profile`` of a command that needs no cluster, and of one that connects to a cluster.
-PROFILE: Final = make_profile_option(BUILT_IN_NAME)
+#: ``--profile`` of a command that reads specs and needs no cluster, and of one that connects to a cluster.
+PROFILE: Final = make_profile_option(f"profile.yaml in the folder of the specs, or {BUILT_IN_NAME}")
 LIVE_PROFILE: Final = make_profile_option("that of the cluster as observed")
 SPECS: Final = make_option(
     "files", nargs="+", metavar="FILE", help="Spec file, directory of spec files, or - for stdin"
@@ -153,14 +152,6 @@ def add_options(parser: ArgumentParser, options: Iterable[Option]) -> None:
                 parser.add_mutually_exclusive_group() if group == ONE_OF else parser.add_argument_group(group)
             )
         groups[group].add_argument(*names, **settings)
-
-
-def check_name(options: Options, subject: str) -> None:
-    """Exit if an action on one object has no name, or the action ``list`` has one; ``subject`` is the command."""
-    if (options.action == "list") == (options.name is not None):
-        problem = "list takes no name" if options.name else f"{options.action} needs NAME"
-        sys.stderr.write(f"ebbtide {subject}: error: {problem}\n")
-        raise SystemExit(2)
 
 
 YES: Final = make_switch("-y", "--yes", help="Skip the confirmation prompt")

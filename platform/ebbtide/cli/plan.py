@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.cli import connection, simulate
-from ebbtide.cli.common import load_documents, read_profile, read_sources, write_json
+from ebbtide.cli.common import load_documents, read_sources, read_specs_profile, write_json
 from ebbtide.cli.options import (
     Options,
     make_match_parser,
@@ -17,6 +17,7 @@ from ebbtide.cli.options import (
     make_switch,
     make_whole_number_parser,
 )
+from ebbtide.cli.terminal import exit_with_usage_error
 from ebbtide.cli.tune import require_editable, write_specs
 from ebbtide.core.base.problems import Problem, has_errors
 from ebbtide.core.documents.files import is_directory, read_file, unreadable_problem
@@ -104,14 +105,14 @@ OPTIONS: Final = (
 def run(options: Options) -> int:
     simulate.require_numpy(COMMAND)
     if options.live == bool(options.files):
-        simulate.exit_with_usage_error("set a folder of specs, or --live", COMMAND)
+        exit_with_usage_error("set a folder of specs, or --live", COMMAND)
     if options.live and options.write:
-        simulate.exit_with_usage_error("--write needs a folder of specs: remove --live", COMMAND)
+        exit_with_usage_error("--write needs a folder of specs: remove --live", COMMAND)
     if options.live or options.traffic == PROMETHEUS:
         return _plan_on_cluster(options)
     if not options.traffic or not options.pool:
-        simulate.exit_with_usage_error("set --traffic and --pool, or --live", COMMAND)
-    profile = read_profile(options.profile)
+        exit_with_usage_error("set --traffic and --pool, or --live", COMMAND)
+    profile, _ = read_specs_profile(options, options.files)
     return _plan(options, profile, _read_specs(options, profile), _read_logs(options))
 
 
@@ -199,7 +200,7 @@ def _read_specs(options: Options, profile: Profile) -> list[LoadedDocument]:
 def _read_logs(options: Options) -> list[TrafficLog]:
     folder = Path(options.traffic)
     if not is_directory(folder):
-        simulate.exit_with_usage_error(f"invalid --traffic {options.traffic}: must be a directory of logs", COMMAND)
+        exit_with_usage_error(f"invalid --traffic {options.traffic}: must be a directory of logs", COMMAND)
     logs = []
     for file in sorted(folder.iterdir()):
         if file.is_file() and not file.name.startswith("."):

@@ -7,15 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.cli import connection, terminal
-from ebbtide.cli.options import (
-    LIVE_PROFILE,
-    YES,
-    Options,
-    check_name,
-    make_option,
-    make_output_option,
-    make_switch,
-)
+from ebbtide.cli.options import LIVE_PROFILE, YES, Options, make_option, make_output_option, make_switch
 from ebbtide.core.base import names, quantities
 from ebbtide.core.base.prose import make_printable
 from ebbtide.core.base.quantities import format_number
@@ -59,7 +51,7 @@ OPTIONS: Final = (
 
 
 def run(options: Options) -> int:
-    check_name(options, "project")
+    terminal.check_name(options, "project")
     if options.name is not None and not NAME.fullmatch(options.name):
         terminal.exit_with_message(
             f"error: invalid project name {options.name!r}: must be lowercase letters, digits and dashes, as in team-a"

@@ -37,7 +37,7 @@ OPTIONS: Final = (
 
 
 def run(options: Options) -> int:
-    profile = common.read_profile(options.profile)
+    profile, _ = common.read_specs_profile(options, options.files)
     sources = list(common.read_sources(options.files))
     chunks, problems = render_sources(sources, profile, as_json=options.output == "json", choice=options.others)
     common.print_problems(problems, quiet=options.quiet)

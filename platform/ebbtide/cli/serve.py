@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from ebbtide.server.api.backend import Backend
     from ebbtide.server.api.gate import ServerSettings
 
-USAGE: Final = 2
 PORT: Final = 8042
 #: Host names that always refer to the local machine.
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
@@ -87,7 +86,7 @@ def run(options: Options) -> int:
     """Serve until a signal ends the process."""
     contradiction = _find_contradiction(options)
     if contradiction:
-        terminal.exit_with_message(f"ebbtide serve: error: {contradiction}", USAGE)
+        terminal.exit_with_usage_error(contradiction, "serve")
     plugins.require_module("ebbtide.server", options.command)
     if not options.unix_socket:
         _require_free_port(options.host, options.port)
@@ -99,7 +98,7 @@ def run(options: Options) -> int:
     except ImportError as error:
         extra = "demo" if options.demo else "serve"
         terminal.exit_with_message(
-            f"error: the server's packages are not installed ({error}); install the wheel with the extra {extra}", USAGE
+            f"error: the server's packages are not installed ({error}); install the wheel with the extra {extra}"
         )
     from ebbtide.cluster.client.protocol import ClusterError
     from ebbtide.cluster.slo.source import SourceError
@@ -131,8 +130,7 @@ def _require_free_port(host: str, port: int) -> None:
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 terminal.exit_with_message(
-                    f"error: port {port} on {host} is in use by another process: set --port to a free one, or to 0",
-                    USAGE,
+                    f"error: port {port} on {host} is in use by another process: set --port to a free one, or to 0"
                 )
             # The server reports other errors.
 
@@ -215,16 +213,13 @@ def _read_session_keys(options: Options) -> tuple[str, ...]:
         for key in keys:
             Fernet(key)
     except OSError as error:
-        terminal.exit_with_message(
-            f"error: cannot read the session keys: {(error.strerror or str(error)).lower()}", USAGE
-        )
+        terminal.exit_with_message(f"error: cannot read the session keys: {(error.strerror or str(error)).lower()}")
     except ValueError:
         keys = ()
     if not keys:
         terminal.exit_with_message(
             f"error: invalid session keys in {options.session_key_file}: each line must be 32 bytes in URL-safe base64; "
-            "create one with openssl rand -base64 32 | tr +/ -_",
-            USAGE,
+            "create one with openssl rand -base64 32 | tr +/ -_"
         )
     return keys
 
@@ -294,10 +289,10 @@ def serve_backend(backend: Backend, options: Options) -> int:
         sockets = [bind_unix_socket(options.unix_socket) if options.unix_socket else config.bind_socket()]
     except SystemExit:
         # uvicorn has logged the reason.
-        return USAGE
+        return terminal.USAGE
     except OSError as error:
         subject = "open the Unix socket" if options.unix_socket else "read the TLS certificate or its key"
-        terminal.exit_with_message(f"error: cannot {subject}: {(error.strerror or str(error)).lower()}", USAGE)
+        terminal.exit_with_message(f"error: cannot {subject}: {(error.strerror or str(error)).lower()}")
     if options.unix_socket:
         address = options.unix_socket
     else:
@@ -326,7 +321,7 @@ def _open_browser(url: str, place: tuple[Any, ...]) -> FirstPage:
         page = FirstPage(url)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        terminal.exit_with_message(f"error: cannot write the browser's first page: {reason}; use ebbtide serve", USAGE)
+        terminal.exit_with_message(f"error: cannot write the browser's first page: {reason}; use ebbtide serve")
     terminal.write_stderr(f"Opening the browser. If it shows no page, open {url} (valid once)")
     page.open(place)
     return page

@@ -9,8 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from ebbtide.cli.common import load_documents, print_problems, read_profile, read_sources, write_json
+from ebbtide.cli.common import load_documents, print_problems, read_sources, read_specs_profile, write_json
 from ebbtide.cli.options import MAX_INT32, PROFILE, Options, make_option, make_output_option, make_whole_number_parser
+from ebbtide.cli.terminal import exit_with_usage_error
 from ebbtide.core.base.problems import Problem
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.documents.files import read_file, unreadable_problem
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from ebbtide.core.profile.models import Profile
     from ebbtide.core.readers.loaded import LoadedDocument
 
-USAGE: Final = 2
 #: Options that define a simulation.
 CASE: Final = (
     make_option("spec", metavar="SPEC", help="File with one spec, or - for stdin"),
@@ -118,18 +118,12 @@ def exit_with_problems(*problems: Problem) -> NoReturn:
     raise SystemExit(1)
 
 
-def exit_with_usage_error(message: str, command: str) -> NoReturn:
-    """Print a usage error and exit with code 2."""
-    sys.stderr.write(f"ebbtide {command}: error: {message}\n")
-    raise SystemExit(USAGE)
-
-
 def read_case(options: Options, **fields: Any) -> PreparedCase:
     """Return the case to simulate, or print what is wrong and exit; ``fields`` are those of one command's request."""
     command = options.command
     require_numpy(command)
     columns = parse_columns(options.columns, command)
-    profile = read_profile(options.profile)
+    profile, _ = read_specs_profile(options, [options.spec])
     loaded = _read_spec(options.spec, profile)
     log = _read_log(options)
     request = SimulationRequest(

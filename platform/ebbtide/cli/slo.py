@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.cli import connection, terminal
-from ebbtide.cli.common import load_documents, print_problems, read_profile, read_sources, write_json
+from ebbtide.cli.common import load_documents, print_problems, read_sources, read_specs_profile, write_json
 from ebbtide.cli.options import Options, make_option, make_output_option, make_switch, make_type_error
 from ebbtide.core import manifests
 from ebbtide.core.base import keys
@@ -86,9 +86,10 @@ OPTIONS: Final = (
 def run(options: Options) -> int:
     contradiction = _find_contradiction(options)
     if contradiction:
-        terminal.exit_with_message(f"ebbtide slo: error: {contradiction}")
+        terminal.exit_with_usage_error(contradiction, "slo")
     if options.rules:
-        profile = with_default_namespace(read_profile(options.profile), options.namespace or "")
+        named, _ = read_specs_profile(options, options.rules)
+        profile = with_default_namespace(named, options.namespace or "")
         return _print_rules(options.rules, profile, dict(options.label), as_json=options.output == "json")
     return _report_slos(options)
 

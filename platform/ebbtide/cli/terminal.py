@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any, Final, NoReturn
 
 from ebbtide.cli.common import write_json
+from ebbtide.cli.options import Options
 from ebbtide.cli.streams import get_style_codes
 from ebbtide.core import manifests
 from ebbtide.core.base.bodies import serialize_body
@@ -43,6 +44,17 @@ def exit_with_message(text: str, code: int = USAGE) -> NoReturn:
     """Write a line to stderr and exit with ``code``, by default that of invalid usage."""
     write_stderr(text)
     raise SystemExit(code)
+
+
+def exit_with_usage_error(message: str, command: str) -> NoReturn:
+    """Write a usage error of a command to stderr and exit with code 2."""
+    exit_with_message(f"ebbtide {command}: error: {message}")
+
+
+def check_name(options: Options, subject: str) -> None:
+    """Exit if an action on one object has no name, or the action ``list`` has one; ``subject`` is the command."""
+    if (options.action == "list") == (options.name is not None):
+        exit_with_usage_error("list takes no name" if options.name else f"{options.action} needs NAME", subject)
 
 
 def ask_confirmation(question: str, *, yes: bool) -> bool:

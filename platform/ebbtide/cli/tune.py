@@ -17,8 +17,9 @@ from ebbtide.cli.options import (
     make_switch,
     make_whole_number_parser,
 )
-from ebbtide.cli.simulate import CASE, exit_if_refused, exit_with_problems, exit_with_usage_error, read_case
+from ebbtide.cli.simulate import CASE, exit_if_refused, exit_with_problems, read_case
 from ebbtide.cli.streams import unguard_stream
+from ebbtide.cli.terminal import exit_with_usage_error
 from ebbtide.core.base.problems import Problem
 from ebbtide.core.readers.reading import KIND
 from ebbtide.simulator import request

@@ -81,11 +81,6 @@ def _check_request_type(text: str) -> str:
     return text
 
 
-def _read_topology_key(text: str) -> str:
-    """Return a node label's key; Run:ai 2.24 documents it as ``key=LABEL``."""
-    return text.removeprefix("key=")
-
-
 def _write_pair(name: str, *path: str) -> Callable[[Any], str | None]:
     """Return a function that writes ``NAME=VALUE`` of an item, or None if it has no value at the path."""
 
@@ -390,7 +385,8 @@ FLAGS: Final[tuple[Flag, ...]] = (
             f"--{kind.lower()}-pod-topology-key",
             "spec.podAffinity",
             help=f"Node label whose value {verb} be the same for all replicas (pod affinity)",
-            read=_read_topology_key,
+            # Run:ai 2.24 documents it as key=LABEL.
+            read=lambda text: text.removeprefix("key="),
             take=partial(_take_topology_key, kind=kind),
             write=operator.itemgetter("key"),
         )

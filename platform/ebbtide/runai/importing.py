@@ -17,7 +17,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from ebbtide.cli import terminal
 from ebbtide.cli.common import choose_profile, print_problems
 from ebbtide.cli.files import replace_file
-from ebbtide.cli.options import PROFILE, Options, make_option
+from ebbtide.cli.options import Options, make_option, make_profile_option
 from ebbtide.core import manifests
 from ebbtide.core.base import quantities
 from ebbtide.core.base.paths import get_at
@@ -27,6 +27,7 @@ from ebbtide.core.documents.check import check_documents
 from ebbtide.core.documents.files import MAX_INPUT_BYTES
 from ebbtide.core.documents.profiles import FILE_NAME, load_profile_with_data, validate_profile_data
 from ebbtide.core.documents.texts import load_data
+from ebbtide.core.profile.built_in import BUILT_IN_NAME
 from ebbtide.core.readers.table import DISTRIBUTED
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ OPTIONS: Final = (
         help=f"Client ID of a service account or access key, whose secret is ${SECRET_VARIABLE} (default: ${ID_VARIABLE}). "
         f"${TOKEN_VARIABLE} replaces both with a token",
     ),
-    PROFILE,
+    make_profile_option(BUILT_IN_NAME),
 )
 
 
@@ -155,7 +156,7 @@ def run(options: Options) -> int:
         return 1
     folder = Path(options.folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        terminal.exit_with_message(f"ebbtide import: error: {folder} exists: use a new folder with --folder")
+        terminal.exit_with_usage_error(f"{folder} exists: use a new folder with --folder", "import")
     plane = _connect(options)
     try:
         cluster = _choose_cluster(plane, options.cluster_id)
@@ -194,13 +195,13 @@ def run(options: Options) -> int:
 def _connect(options: Options) -> ControlPlane:
     parts = urlsplit(options.url)
     if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
-        terminal.exit_with_message("ebbtide import: error: the URL must start with https://, because a secret is sent")
+        terminal.exit_with_usage_error("the URL must start with https://, because a secret is sent", "import")
     token, secret = os.environ.get(TOKEN_VARIABLE, ""), os.environ.get(SECRET_VARIABLE, "")
     client_id = options.client_id or os.environ.get(ID_VARIABLE, "")
     if not token and not (client_id and secret):
-        terminal.exit_with_message(
-            f"ebbtide import: error: set {ID_VARIABLE} and {SECRET_VARIABLE} to a service account of Run:ai, or {TOKEN_VARIABLE} "
-            "to a token"
+        terminal.exit_with_usage_error(
+            f"set {ID_VARIABLE} and {SECRET_VARIABLE} to a service account of Run:ai, or {TOKEN_VARIABLE} to a token",
+            "import",
         )
     plane = ControlPlane(options.url)
     try:

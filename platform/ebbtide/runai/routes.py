@@ -462,19 +462,6 @@ _MEASURED: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-@router.get("/api/v1/workloads/inferences/{workloadId}/metrics", responses=_MEASURED)
-def get_inference_metrics(
-    context: Context,
-    workloadId: WorkloadId,  # noqa: N803 - as above
-    types: Types,
-    start: Start,
-    end: End,
-    samples: Samples = 20,
-) -> Response:
-    """Return time series of an inference: throughput in requests/s, latencies in ms, numbers of replicas."""
-    return _read_metrics(context, workloadId, types, start, end, samples)
-
-
 @router.get("/api/v1/workloads/inferences/{workloadId}/pods/{podId}/metrics", responses=_MEASURED)
 def get_inference_pod_metrics(
     context: Context,
@@ -492,6 +479,7 @@ def get_inference_pod_metrics(
     return _read_metrics(context, workloadId, types, start, end, samples, measured={})
 
 
+@router.get("/api/v1/workloads/inferences/{workloadId}/metrics", responses=_MEASURED)
 @router.get("/api/v1/workloads/{workloadId}/metrics", responses=_MEASURED)
 def get_workload_metrics(
     context: Context,
@@ -501,7 +489,10 @@ def get_workload_metrics(
     end: End,
     samples: Samples = 20,
 ) -> Response:
-    """Return time series of a workload. If a metric is not measured, it has no values and the status is 207."""
+    """Return time series of a workload: throughput in requests/s, latencies in ms, numbers of replicas.
+
+    If a metric is not measured, it has no values and the status is 207.
+    """
     return _read_metrics(context, workloadId, types, start, end, samples)
 
 

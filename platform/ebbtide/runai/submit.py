@@ -13,7 +13,6 @@ from ebbtide.cli.options import (
     FULL,
     LIVE_PROFILE,
     YES,
-    Option,
     Options,
     add_options,
     make_option,
@@ -25,6 +24,8 @@ from ebbtide.core.documents.check import Batch
 from ebbtide.runai import command_lines, flags, nim_flags
 
 if TYPE_CHECKING:
+    from argparse import ArgumentParser
+
     from ebbtide.cli.connection import Cluster
     from ebbtide.core.profile.models import Profile
     from ebbtide.core.translation.objects import Object
@@ -35,6 +36,11 @@ OF_NIM: Final = (
     "runai inference nim submit llm -p team-a -i nvcr.io/nim/meta/llama-3.1-8b-instruct:1.8.0 --ngc-auth-secret ngc "
     "--serving-port 8000 -g 1 --profile full --dry-run"
 )
+DESCRIPTION: Final = f"""Create a workload from the flags of `runai inference submit`, or from a whole line of Run:ai.
+
+  $ ebbtide submit chat -p team-a -i vllm/vllm-openai:v0.11.0 --serving-port 8000 -g 1 --profile full --dry-run
+  $ ebbtide submit {OF_NIM}
+"""
 #: Ebbtide's flags in addition to Run:ai's.
 EBBTIDE_OPTIONS: Final = (
     make_switch("--dry-run", help="Print the manifests instead of applying them"),
@@ -62,7 +68,7 @@ OPTIONS: Final = (
 def run_words(words: list[str]) -> int:
     """Parse Run:ai's flags, and create or print the workload. An existing workload is never changed."""
     if not words or {"-h", "--help"}.intersection(words):
-        sys.stdout.write(_make_help())
+        sys.stdout.write(_make_parser().format_help() + flags.format_flags((*flags.FLAGS, *nim_flags.OWN)))
         return 0 if words else 2
     words, options = _split_words(words)
 
@@ -98,39 +104,25 @@ def _translate(words: list[str], profile: Profile) -> tuple[list[Object], Plan]:
     return objects, result.plan
 
 
-def _make_help() -> str:
-    """Return the help text: Ebbtide's options, then Run:ai's flags."""
-    rows = [
-        (f"{', '.join(option_.names)} {'' if option_.is_switch else _placeholder(option_)}".rstrip(), option_)
-        for option_ in EBBTIDE_OPTIONS
-    ]
-    width = max(len(form) for form, _ in rows)
-    lines = [f"  {form:<{width}}  {option_.settings['help']}" for form, option_ in rows]
-    return "\n".join(
-        [
-            "usage: ebbtide submit NAME [options] [flags] [-- ARGUMENTS]",
-            "",
-            "Create a workload from the flags of `runai inference submit`, or from a whole line of Run:ai.",
-            "",
-            "  $ ebbtide submit chat -p team-a -i vllm/vllm-openai:v0.11.0 --serving-port 8000 -g 1 --profile full --dry-run",
-            f"  $ ebbtide submit {OF_NIM}",
-            "",
-            "Options of Ebbtide:",
-            *lines,
-            flags.format_flags((*flags.FLAGS, *nim_flags.OWN)),
-        ]
+def _make_parser() -> ArgumentParser:
+    """Return the parser of Ebbtide's options, whose help has no flags of Run:ai."""
+    from argparse import ArgumentParser, RawDescriptionHelpFormatter
+
+    usage = "ebbtide submit NAME [options] [flags] [-- ARGUMENTS]"
+    parser = ArgumentParser(
+        "ebbtide submit",
+        usage,
+        DESCRIPTION,
+        add_help=False,
+        allow_abbrev=False,
+        formatter_class=RawDescriptionHelpFormatter,
     )
-
-
-def _placeholder(option_: Option) -> str:
-    choices = option_.settings.get("choices")
-    return f"{{{','.join(choices)}}}" if choices else str(option_.settings["metavar"])
+    add_options(parser, EBBTIDE_OPTIONS)
+    return parser
 
 
 def _split_words(words: list[str]) -> tuple[list[str], Options]:
     """Split the arguments into Run:ai's words and Ebbtide's parsed options."""
-    from argparse import ArgumentParser
-
     runai_words: list[str] = []
     own_words: list[str] = []
     known = {name: option_ for option_ in EBBTIDE_OPTIONS for name in option_.names}
@@ -144,6 +136,4 @@ def _split_words(words: list[str]) -> tuple[list[str], Options]:
             runai_words.append(word)
         else:
             own_words += [word] if option_.is_switch or equals else [word, *islice(remaining, 1)]
-    parser = ArgumentParser(prog="ebbtide submit", add_help=False, allow_abbrev=False)
-    add_options(parser, EBBTIDE_OPTIONS)
-    return runai_words, parser.parse_args(own_words)
+    return runai_words, _make_parser().parse_args(own_words)

@@ -151,19 +151,9 @@ class RestrictedCluster:
         self._require("delete", kind, namespace, name)
         self._cluster.delete(kind, name, namespace, uid=uid)
 
-    def logs(
-        self,
-        namespace: str,
-        pod: str,
-        container: str,
-        *,
-        follow: bool = False,
-        tail: int | None = None,
-        previous: bool = False,
-        head: int | None = None,
-    ) -> LogStream:
+    def logs(self, namespace: str, pod: str, container: str, query: kube.LogQuery = kube.WHOLE_LOG) -> LogStream:
         self._require("get", kube.POD, namespace, pod, "log")
-        return self._cluster.logs(namespace, pod, container, follow=follow, tail=tail, previous=previous, head=head)
+        return self._cluster.logs(namespace, pod, container, query)
 
 
 def make_simulated_backend(

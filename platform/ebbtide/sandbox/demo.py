@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import ModuleType
 
-USAGE: Final = 2
 #: Length of the simulated past in hours. The server's demo has a longer one, which takes longer to generate.
 HOURS: Final = 0.25
 #: Name of the Unix socket in the user's state directory, on which a server shares its cluster with commands.
@@ -40,7 +39,7 @@ def run_on_demo(command: str, module: ModuleType, words: list[str], parse: Calla
         os.environ.pop(variable, None)
     flags = {name for option in module.OPTIONS for name in option.names}
     if "--kubeconfig" not in flags:
-        terminal.exit_with_message(f"ebbtide: error: {command} needs no cluster: remove --demo", USAGE)
+        terminal.exit_with_message(f"ebbtide: error: {command} needs no cluster: remove --demo")
     if command in SERVERS:
         options = parse([*words, "--demo"])
         return int(module.run(options))
@@ -49,9 +48,7 @@ def run_on_demo(command: str, module: ModuleType, words: list[str], parse: Calla
     options = parse(words)
     for name in ("kubeconfig", "context", "prometheus"):
         if getattr(options, name, None):
-            terminal.exit_with_message(
-                f"ebbtide {command}: error: --demo uses a simulated cluster: remove --{name}", USAGE
-            )
+            terminal.exit_with_usage_error(f"--demo uses a simulated cluster: remove --{name}", command)
     return _run_simulated(lambda: int(module.run(options)))
 
 
@@ -60,8 +57,7 @@ def _run_simulated(work: Callable[[], int]) -> int:
         from ebbtide.sandbox import gateway, services  # they need numpy
     except ImportError as error:
         terminal.exit_with_message(
-            f"error: the simulated cluster's packages are not installed ({error}); install the wheel with the extra demo",
-            USAGE,
+            f"error: the simulated cluster's packages are not installed ({error}); install the wheel with the extra demo"
         )
     if (parts := _connect_server()) is not None:
         terminal.write_stderr("Simulated cluster of the running demo server: changes stay until it ends")

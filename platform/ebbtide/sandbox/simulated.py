@@ -234,31 +234,23 @@ class Simulated(ClusterState):
                 kubelet.remove_object(self, *key)
 
     def logs(
-        self,
-        namespace: str,
-        pod: str,
-        container: str,
-        *,
-        follow: bool = False,
-        tail: int | None = None,
-        previous: bool = False,
-        head: int | None = None,
+        self, namespace: str, pod: str, container: str, query: kube.LogQuery = kube.WHOLE_LOG
     ) -> Generator[str, None, None]:
         """Yield lines written with ``say``; with ``follow``, continue until the pod is gone."""
         with self.lock:
             self.settle()
             self.expect(kube.POD, namespace, pod)
             log = self.container_logs.setdefault((namespace, pod, container), ContainerLog())
-            place = 0 if tail is None else max(0, log.total - tail)
+            place = 0 if query.tail is None else max(0, log.total - query.tail)
             first = [*log.first]
-        if head is not None:
+        if query.head is not None:
             yield from first
             return
         while True:
             with self.lock:
                 lines, place = log.after(place), log.total
             yield from lines
-            if not follow or previous or self.store.find(kube.POD, namespace, pod) is None:
+            if not query.follow or query.previous or self.store.find(kube.POD, namespace, pod) is None:
                 return
             self._pause(LOG_POLL_SECONDS)
             self.settle()

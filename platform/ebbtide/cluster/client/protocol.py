@@ -198,6 +198,21 @@ class WatchBookmark(NamedTuple):
     version: str
 
 
+class LogQuery(NamedTuple):
+    """The part of a log: all of it; its last ``tail`` lines; or its first ``head`` bytes, each line with its time and a space.
+
+    With ``follow``, it continues until the container ends; ``previous`` selects the container's previous run.
+    """
+
+    tail: int | None = None
+    follow: bool = False
+    previous: bool = False
+    head: int | None = None
+
+
+WHOLE_LOG: Final = LogQuery()
+
+
 class LogStream(Protocol):
     """A streamed container log; iteration raises a ``ClusterError`` on failure."""
 
@@ -293,21 +308,8 @@ class Cluster(Protocol):
         With ``uid``, only the object with that uid is deleted: a newer object of the same name is kept.
         """
 
-    def logs(
-        self,
-        namespace: str,
-        pod: str,
-        container: str,
-        *,
-        follow: bool = False,
-        tail: int | None = None,
-        previous: bool = False,
-        head: int | None = None,
-    ) -> LogStream:
-        """Return a container's log line by line, without newlines; with ``follow``, until the container ends.
-
-        With ``head``, only that many bytes from its beginning, and each line begins with its time and a space.
-        """
+    def logs(self, namespace: str, pod: str, container: str, query: LogQuery = WHOLE_LOG) -> LogStream:
+        """Return the part of a container's log that ``query`` selects, line by line, without newlines."""
 
 
 class Clock(Protocol):

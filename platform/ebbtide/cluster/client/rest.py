@@ -18,7 +18,16 @@ from urllib.parse import quote, urlencode
 import urllib3
 
 from ebbtide.cluster.client import protocol as kube
-from ebbtide.cluster.client.protocol import Kind, Listing, LogStream, Objects, WatchBookmark, WatchChange
+from ebbtide.cluster.client.protocol import (
+    WHOLE_LOG,
+    Kind,
+    Listing,
+    LogQuery,
+    LogStream,
+    Objects,
+    WatchBookmark,
+    WatchChange,
+)
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.translation.objects import Object
 
@@ -254,30 +263,20 @@ class RestCluster(ABC):
         except kube.MissingError:
             return False
 
-    def logs(
-        self,
-        namespace: str,
-        pod: str,
-        container: str,
-        *,
-        follow: bool = False,
-        tail: int | None = None,
-        previous: bool = False,
-        head: int | None = None,
-    ) -> LogStream:
+    def logs(self, namespace: str, pod: str, container: str, query: LogQuery = WHOLE_LOG) -> LogStream:
         """Return a log; the request is sent when the first line is read."""
-        query = {
+        fields = {
             "container": container,
-            "follow": "true" if follow else "",
-            "tailLines": "" if tail is None else tail,
-            "previous": "true" if previous else "",
-            "limitBytes": "" if head is None else head,
-            "timestamps": "" if head is None else "true",
+            "follow": "true" if query.follow else "",
+            "tailLines": "" if query.tail is None else query.tail,
+            "previous": "true" if query.previous else "",
+            "limitBytes": "" if query.head is None else query.head,
+            "timestamps": "" if query.head is None else "true",
         }
         path = f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(pod)}/log"
         # A container may log nothing for a long time, so a followed log has no read timeout.
-        timeout = (TIMEOUT[0], None if follow else TIMEOUT[1])
-        return _KubernetesLog(lambda: self._request("GET", path, query, timeout=timeout))
+        timeout = (TIMEOUT[0], None if query.follow else TIMEOUT[1])
+        return _KubernetesLog(lambda: self._request("GET", path, fields, timeout=timeout))
 
     def _request_json(self, method: str, path: str, body: Any = None, content: str = JSON, **query: Any) -> Object:
         with _convert_connection_errors():

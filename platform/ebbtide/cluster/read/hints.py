@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from ebbtide.cluster.client.protocol import Cluster, ClusterError
+from ebbtide.cluster.client.protocol import Cluster, ClusterError, LogQuery
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.amounts import format_amount
 from ebbtide.cluster.read.inventory import LiveWorkload, parse_timestamp
@@ -134,16 +134,14 @@ def describe_idle_holders(live: LiveWorkload) -> Iterator[str]:
 
 
 def _read_last_line(cluster: Cluster, live: LiveWorkload, pod: Object, container: str, *, previous: bool) -> str:
-    lines = _read_log(cluster, live, pod, container, tail=5, previous=previous)
+    lines = _read_log(cluster, live, pod, container, LogQuery(5, previous=previous))
     said = (line.strip() for line in reversed(lines))
     return next((line[: of_pod.LINE_LENGTH] for line in said if line and not line.startswith(NO_LOG)), "")
 
 
-def _read_log(
-    cluster: Cluster, live: LiveWorkload, pod: Object, container: str, *, tail: int, previous: bool = False
-) -> list[str]:
+def _read_log(cluster: Cluster, live: LiveWorkload, pod: Object, container: str, query: LogQuery) -> list[str]:
     try:
-        return [*cluster.logs(live.namespace, pod["metadata"]["name"], container, tail=tail, previous=previous)]
+        return [*cluster.logs(live.namespace, pod["metadata"]["name"], container, query)]
     except ClusterError:
         return []
 
@@ -155,7 +153,7 @@ def _explain_probe(cluster: Cluster, live: LiveWorkload, pod: Object, container:
     """
     sidecar = any(row["name"] == of_pod.QUEUE_PROXY for row in get_at(pod, "spec", "containers", default=[]))
     if sidecar:
-        messages = _read_log(cluster, live, pod, of_pod.QUEUE_PROXY, tail=SIDECAR_LINES)
+        messages = _read_log(cluster, live, pod, of_pod.QUEUE_PROXY, LogQuery(SIDECAR_LINES))
     else:
         name = pod["metadata"]["name"]
         events = (row for row in live.events if get_at(row, "involvedObject", "name") == name)

@@ -15,10 +15,10 @@ from __future__ import annotations
 import math
 import re
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Final, Literal, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Final, Literal, TypeAlias
 
-from ebbtide.cluster.client.protocol import ClusterError, event_time
+from ebbtide.cluster.client.protocol import ClusterError, LogQuery, event_time
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.engine_logs import EngineSteps, read_engine_log
 from ebbtide.cluster.read.inventory import LiveWorkload, parse_timestamp
@@ -103,11 +103,8 @@ class PodStart:
         return self.steps.get(name, 0.0) if seconds is None else seconds
 
 
-class ReadLog(Protocol):
-    """Reads the beginning of a container's log, with the rights of the caller: ``logs`` of ``protocol.Cluster``."""
-
-    def __call__(self, namespace: str, pod: str, container: str, /, *, head: int) -> Iterable[str]:
-        """Return the lines of the first ``head`` bytes, each behind its time. Raises ClusterError."""
+#: Reads a container's log with the rights of the caller: ``logs`` of ``protocol.Cluster``.
+ReadLog: TypeAlias = Callable[[str, str, str, LogQuery], Iterable[str]]
 
 
 def parse_go_duration(text: str) -> float:
@@ -301,7 +298,7 @@ def _read_first_lines(read_log: ReadLog, live: LiveWorkload, pod: Object) -> lis
         return []
     try:
         name, container = pod["metadata"]["name"], of_pod.find_server_container(pod)
-        return [*read_log(live.namespace, name, container, head=LOG_BYTES)]
+        return [*read_log(live.namespace, name, container, LogQuery(head=LOG_BYTES))]
     except ClusterError:
         return []
 

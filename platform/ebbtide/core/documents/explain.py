@@ -248,11 +248,6 @@ class Explanation:
     idle: list[Problem] = field(default_factory=list)
     document: str = ""
 
-    @property
-    def constants(self) -> list[ExplainedField]:
-        """The leaves that no field changes."""
-        return [leaf for leaf in self.leaves if not leaf.causes]
-
     def select_fields(self, loaded: LoadedDocument, part: str) -> Explanation:
         """Return the explanation of the output fields whose path contains ``part``, with source lines for idle fields."""
         leaves = [leaf for leaf in self.leaves if part in f"{leaf.kind}.{leaf.path}"]

@@ -26,6 +26,14 @@ def is_directory(path: Path) -> bool:
         return False
 
 
+def is_regular_file(path: Path) -> bool:
+    """Return whether a path is a file, not a device or a pipe; a path that the operating system rejects is not."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def read_file(path: Path, *, only_regular: bool = False, limited: bool = True) -> bytes:
     """Return the content of a file, which must not exceed ``MAX_INPUT_BYTES`` if it is ``limited``.
 

@@ -7,15 +7,19 @@ from pathlib import Path as File
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.base.problems import Problem, has_errors
-from ebbtide.core.documents.files import is_directory, read_file
+from ebbtide.core.documents.files import is_directory, is_regular_file, read_file
 from ebbtide.core.profile.built_in import BUILT_IN_NAME, BUILT_INS
 from ebbtide.core.readers import shapes
 from ebbtide.core.translation.profile_rules import check
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ebbtide.core.profile.models import Profile
 
 FILE_NAME: Final = "profile.yaml"
+KIND: Final = "Profile"
+GROUP: Final = "ebbtide.dev/"
 
 
 def load_built_in(name: str = BUILT_IN_NAME) -> Profile:
@@ -71,3 +75,30 @@ def load_profile_with_data(where: str) -> tuple[Profile | None, dict[str, Any], 
             Problem("PRF001", (), "this document is not a profile: it must be a mapping", "start with kind: Profile")
         ]
     return (None if has_errors(problems) else profile), document.data, problems
+
+
+def find_profile_of_specs(files: Iterable[str]) -> tuple[str, list[Problem]]:
+    """Return the path of the ``profile.yaml`` in the folders that are named, and in those of the files that are named.
+
+    It is empty if none of them has one. Two folders with different profiles are a problem, as is one without a profile next to
+    one with it: the specs of a command are checked together, against one cluster.
+    """
+    folders = dict.fromkeys(path if is_directory(path) else path.parent for path in map(File, files))
+    found = {folder: folder / FILE_NAME for folder in folders if is_regular_file(folder / FILE_NAME)}
+    first = next(iter(found.values()), None)
+    if first is None:
+        return "", []
+    for folder in folders:
+        if folder not in found or not found[folder].samefile(first):
+            second = found.get(folder, f"{folder}, which has no {FILE_NAME}")
+            message = f"the specs are in folders with different profiles: {first} and {second}"
+            fix = "name the profile of all of them with --profile, or run the command for each folder"
+            return "", [Problem("PRF213", (), message, fix)]
+    return str(first), []
+
+
+def belongs_to_other_tool(data: Any) -> bool:
+    """Return whether a document says that it is another object than a profile: other tools have a ``profile.yaml``, too."""
+    if not isinstance(data, dict) or not data:
+        return False
+    return data.get("kind") != KIND or not str(data.get("apiVersion", GROUP)).startswith(GROUP)

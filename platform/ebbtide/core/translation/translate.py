@@ -24,6 +24,7 @@ from ebbtide.core.translation import (
     storage,
     traps,
 )
+from ebbtide.core.translation.gpu.backend import compute_portion
 from ebbtide.core.translation.objects import Object, prune_nulls, sort_for_apply, with_values
 from ebbtide.core.translation.plan import Decision, Plan
 from ebbtide.core.translation.pods import Pod, PodPatch
@@ -160,7 +161,7 @@ def _check_gpu(plan: Plan) -> Iterator[Problem]:
     for index, ask in enumerate(gpu.list_pool_requests(plan)):
         # Warnings are reported for the first pool only, errors for each pool. GPU065 covers servers that limit themselves.
         for problem in gpu.check(ask):
-            is_covered = problem.code == gpu.UNISOLATED and traps.limits_memory(plan)
+            is_covered = problem.code == gpu.UNISOLATED and traps.limits_memory(plan, compute_portion(ask))
             if problem.severity == ERROR or (index == 0 and not is_covered):
                 yield problem
 

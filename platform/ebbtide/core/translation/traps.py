@@ -2,7 +2,8 @@
 
 Upstream: knative.dev/serving pkg/reconciler/revision (the progress deadline), cmd/activator and cmd/queue (the request
 timeout includes the wait for a replica), pkg/reconciler/revision/resources/deploy.go (the variable PORT); k8s.io/kubernetes
-pkg/kubelet/prober (a startup probe disables the others until it succeeds; HTTP probes use HTTP/1.1).
+pkg/kubelet/prober (a startup probe disables the others until it succeeds; HTTP probes use HTTP/1.1); jax-ml/jax
+docs/gpu_memory_allocation.rst (the variable by which JAX limits its part of a GPU's memory).
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ SLOW_START_SECONDS: Final = 120
 SMALL_MEMORY_BYTES: Final = 2 << 30
 GIB: Final = 1 << 30
 LATENCY_UNIT: Final = metrics.ROWS["latency"].unit
+JAX_SHARE: Final = "XLA_PYTHON_CLIENT_MEM_FRACTION"
 PROBES: Final[Path] = ("spec", "probes")
 PROBE_FIELDS: Final = ("readiness", "liveness", "startup")
 PORT: Final[Path] = ("spec", "servingPort", "container")
@@ -74,10 +76,14 @@ def check(plan: Plan) -> Iterator[Problem]:
         yield from _check_target(plan)
 
 
-def limits_memory(plan: Plan) -> bool:
-    """Return whether the server is known to limit its own GPU memory, by an argument or by default."""
+def limits_memory(plan: Plan, share: float) -> bool:
+    """Return whether the server is known to limit its own GPU memory: by default, or to a share by a flag or a variable."""
     engine = find_engine(plan.spec.image)
-    return engine is not None and engine.memory_flag != ""
+    if engine is not None and engine.memory_flag:
+        return True
+    variables = [item.value for item in plan.spec.environment_variables if item.name == JAX_SHARE and not item.exclude]
+    limit = next(iter(variables), read_flag(list_words(plan), LLM_ENGINE.memory_flag))
+    return limit is not None and 0 < (quantities.parse_nano(limit) or 0) / quantities.NANO <= share
 
 
 def find_deadline(plan: Plan) -> int:

@@ -10,6 +10,7 @@ from fastapi import Query
 from fastapi.responses import StreamingResponse
 
 from ebbtide import __version__
+from ebbtide.cluster.client.protocol import LogQuery
 from ebbtide.cluster.read.status import Status
 from ebbtide.cluster.slo.cost_report import NO_COSTS, CostReport
 from ebbtide.cluster.slo.promises import read_spec_document
@@ -18,14 +19,7 @@ from ebbtide.cluster.slo.report import Report
 # FastAPI resolves these annotations at run time.
 from ebbtide.core.documents.explain import Explanation
 from ebbtide.server.api import answers, requests
-from ebbtide.server.api.asked import (
-    Context,
-    Limit,
-    Offset,
-    RequestContext,
-    describe_errors,
-    slice_page,
-)
+from ebbtide.server.api.asked import Context, Limit, Offset, RequestContext, describe_errors, slice_page
 from ebbtide.server.api.errors import RequestError
 from ebbtide.server.api.gpus import list_nodes
 from ebbtide.server.api.plans import PlanQuestion
@@ -218,7 +212,7 @@ def logs(
 ) -> StreamingResponse:
     """Return the last lines of a container's log as plain text."""
     chosen = context.backend.reads.container_of(context.caller, namespace, name, pod, container)
-    lines = [*context.backend.reads.logs(context.caller, namespace, *chosen, tail=tail)]
+    lines = [*context.backend.reads.logs(context.caller, namespace, *chosen, LogQuery(tail))]
     return StreamingResponse((f"{line}\n" for line in lines), media_type="text/plain; charset=utf-8")
 
 

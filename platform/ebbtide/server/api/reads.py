@@ -6,7 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from ebbtide.cluster.client.protocol import EVENT, KNATIVE, NAMESPACE, POD, QUOTA, Kind, LogStream, MissingError
+from ebbtide.cluster.client.protocol import (
+    EVENT,
+    KNATIVE,
+    NAMESPACE,
+    POD,
+    QUOTA,
+    Kind,
+    LogQuery,
+    LogStream,
+    MissingError,
+)
 from ebbtide.cluster.doctor.findings import Finding
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read import pods as of_pod
@@ -131,23 +141,11 @@ class Reads:
         }
         return self._connection.with_age(replace(live, **hidden) if hidden else live)
 
-    def logs(
-        self,
-        caller: Caller,
-        namespace: str,
-        pod: str,
-        container: str,
-        *,
-        follow: bool = False,
-        tail: int | None = None,
-        previous: bool = False,
-        head: int | None = None,
-    ) -> LogStream:
+    def logs(self, caller: Caller, namespace: str, pod: str, container: str, query: LogQuery) -> LogStream:
         """Return an iterator over a container's log lines, read with the caller's credentials."""
         if not self._connection.allowed(caller, "get", POD, namespace, pod, "log"):
             raise MissingError(f"pod {pod} not found in namespace {namespace}")
-        cluster = self._connection.as_caller(caller)
-        return cluster.logs(namespace, pod, container, follow=follow, tail=tail, previous=previous, head=head)
+        return self._connection.as_caller(caller).logs(namespace, pod, container, query)
 
     def container_of(
         self, caller: Caller, namespace: str, name: str, pod: str = "", container: str = ""

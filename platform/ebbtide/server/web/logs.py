@@ -19,7 +19,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from ebbtide.cluster.client.protocol import LogStream
+from ebbtide.cluster.client.protocol import LogQuery, LogStream
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.inventory import LiveWorkload
 from ebbtide.cluster.read.status import Status
@@ -182,7 +182,7 @@ def logs_context(visit: PageVisit, live: LiveWorkload, _row: Status) -> dict[str
     if chosen is not None and not visit.is_partial:
         shown = replicas if chosen.pod == ALL else [chosen]
         try:
-            for lead, stream in open_logs(visit, shown, together=chosen.pod == ALL, tail=MAX_LOG_LINES):
+            for lead, stream in open_logs(visit, shown, LogQuery(MAX_LOG_LINES), together=chosen.pod == ALL):
                 lines += [f"{lead}{line}" for line in [*stream][-MAX_LOG_LINES // len(shown) :]]
         except Exception as error:  # noqa: BLE001 - the rest of the page is shown
             trouble = make_page_error(error).text
@@ -200,39 +200,34 @@ def logs_context(visit: PageVisit, live: LiveWorkload, _row: Status) -> dict[str
 def read_last_line(visit: PageVisit, live: LiveWorkload) -> str:
     """Return the last line of the newest pod's log, or an empty string if there is none or it cannot be read."""
     with suppress(Exception):
-        for _, stream in open_logs(visit, list_log_containers(live)[:1], together=False, tail=1):
+        for _, stream in open_logs(visit, list_log_containers(live)[:1], LogQuery(1)):
             return clean_log_line([*stream][-1])
     return ""
 
 
 def open_logs(
-    visit: PageVisit, containers: Sequence[LogContainer], *, together: bool, follow: bool = False, tail: int
+    visit: PageVisit, containers: Sequence[LogContainer], query: LogQuery, *, together: bool = False
 ) -> Iterator[tuple[str, LogStream]]:
     """Yield the logs of containers, each with the text in front of its lines if they are shown together."""
     for place in containers:
         lead = f"{place.pod.rpartition('-')[2]}  " if together else ""
-        stream = visit.backend.reads.logs(visit.user, visit.place[0], place.pod, place.name, follow=follow, tail=tail)
-        yield lead, stream
+        yield lead, visit.backend.reads.logs(visit.user, visit.place[0], place.pod, place.name, query)
 
 
-def open_selected_logs(visit: PageVisit, *, follow: bool = False, tail: int) -> list[tuple[str, LogStream]]:
+def open_selected_logs(visit: PageVisit, query: LogQuery) -> list[tuple[str, LogStream]]:
     """Return the log that a request names, or those of all replicas."""
     pod = visit.query("pod")
     if pod != ALL:
         containers = [LogContainer(pod, visit.query("container"))]
     elif not (containers := list_replica_containers(visit.read_workload())):
         raise PageError(404, "No logs", "The workload has no pods now.")
-    return [*open_logs(visit, containers, together=pod == ALL, follow=follow, tail=tail)]
+    return [*open_logs(visit, containers, query, together=pod == ALL)]
 
 
 async def follow_log(visit: PageVisit) -> Response:
     tail = visit.query("tail")
-    streams = await run_in_threadpool(
-        open_selected_logs,
-        visit,
-        follow=True,
-        tail=min(int(tail), MAX_LOG_LINES) if tail.isdigit() and len(tail) < 6 else MAX_LOG_LINES,  # noqa: PLR2004 - five digits
-    )
+    lines = min(int(tail), MAX_LOG_LINES) if tail.isdigit() and len(tail) < 6 else MAX_LOG_LINES  # noqa: PLR2004 - five digits
+    streams = await run_in_threadpool(open_selected_logs, visit, LogQuery(lines, follow=True))
     FOLLOW_SLOTS.take(visit.user.name, len(streams))
     follower = LogFollower(streams, visit.user.name, asyncio.get_running_loop())
     follower.start()
@@ -242,7 +237,7 @@ async def follow_log(visit: PageVisit) -> Response:
 def download_log(visit: PageVisit) -> Response:
     """Return the end of a log, or of those of all replicas one after another, as a text file."""
     lines: list[str] = []
-    for lead, stream in open_selected_logs(visit, tail=MAX_DOWNLOADED_LINES):
+    for lead, stream in open_selected_logs(visit, LogQuery(MAX_DOWNLOADED_LINES)):
         lines += [f"{lead}{clean_log_line(line)}" for line in stream][-MAX_DOWNLOADED_LINES:]
     name = visit.path_parameter("name") if visit.query("pod") == ALL else visit.query("pod")
     safe = "".join(letter for letter in name if letter.isascii() and (letter.isalnum() or letter in "-."))

@@ -56,6 +56,8 @@ PRODUCTS: Final = tuple(
     )
 )
 GB: Final = 10**9
+#: A profile whose part of the memory differs by less from the requested portion is not rounded.
+SAME_PORTION: Final = 0.005
 #: The suffix of a profile with the GPU's media engines, which only one instance per GPU can have.
 MEDIA: Final = "+me"
 
@@ -161,7 +163,11 @@ def _warn_about_portion(ask: PoolRequest, chosen: MigProfile) -> Iterator[Proble
         f"{f'; {larger[-1].name} has the same memory and more compute' if larger else ''}"
     )
     fix = "to choose another profile, set gpuRequestType: migProfile and migProfile"
-    yield make_warning("GPU014", ask.cause, message, fix)
+    is_rounded = chosen.memory / total > request.portion + SAME_PORTION
+    if not is_rounded:
+        fix += f", or accept its compute with gpuComputePercentage: {100 * chosen.slices // _count_slices(pool)}"
+    if is_rounded or not request.compute:
+        yield make_warning("GPU014", ask.cause, message, fix)
     expected = backend.count_portions(request.portion)
     fitting = max((row for row in profiles if row.instances >= expected), key=lambda row: row.memory, default=None)
     smaller = f"{fitting.name} ({fitting.memory / total:.3g})" if fitting else "less"
