@@ -65,8 +65,7 @@ class Builder:
     def _node(self, event: Event, place: Place, depth: int) -> Any:
         """Return the value that starts with ``event``."""
         kind = type(event)
-        if self.marked:
-            self._check_marks(event, place)
+        self._check_marks(event, place)
         if kind is yaml.ScalarEvent:
             if event.style:
                 return event.value
@@ -87,60 +86,38 @@ class Builder:
 
     def _sequence(self, place: Place, depth: int) -> list[Any]:
         items: list[Any] = []
-        while True:
-            event = self.next_event()
-            if type(event) is yaml.SequenceEndEvent:
-                return items
+        while type(event := self.next_event()) is not yaml.SequenceEndEvent:
             items.append(self._node(event, (place, len(items)), depth))
+        return items
 
     def _mapping(self, place: Place, depth: int) -> dict[str, Any]:
         data: dict[str, Any] = {}
-        next_event = self.next_event
-        marked = self.marked
-        while True:
-            event = next_event()
-            if type(event) is yaml.ScalarEvent and not marked:
-                key = event.value
-                if not event.style and resolve_scalar(key) != key:
-                    self._refuse_key(event, place)
-            elif type(event) is yaml.MappingEndEvent:
-                return data
-            else:
-                key = self._unusual_key(event, place, depth)
+        while type(event := self.next_event()) is not yaml.MappingEndEvent:
+            key = self._key(event, place, depth)
             if key in data:
                 self._note_duplicate(event, (place, key))
-            event = next_event()
-            # As in _node, for the most common case: this saves a call per line of a spec.
-            if type(event) is yaml.ScalarEvent and not marked:
-                if event.style:
-                    data[key] = event.value
-                else:
-                    value = resolve_scalar(event.value)
-                    if type(value) is Refusal:
-                        value = self._refuse(value, event, (place, key))
-                    data[key] = value
-            else:
-                data[key] = self._node(event, (place, key), depth)
+            data[key] = self._node(self.next_event(), (place, key), depth)
+        return data
 
-    def _unusual_key(self, event: Event, place: Place, depth: int) -> str:
-        """Return a key that may have a tag or an anchor, or may not be a scalar."""
-        if type(event) is not yaml.ScalarEvent:
-            if type(event) is yaml.AliasEvent:
-                self._note("YML004", event, place, "aliases (*) are not supported", "replace the alias with the key")
-            else:
-                self._note("YML005", event, place, "a key is a mapping or a list", "use a string as the key")
-                self._node(event, place, depth)
-            return f"(line {self.first_line + event.start_mark.line})"  # unique, so that it is not a duplicate key
-        self._check_marks(event, place)
-        key: str = event.value
-        if not event.style and resolve_scalar(key) != key:
-            self._refuse_key(event, place)
-        return key
+    def _key(self, event: Event, place: Place, depth: int) -> str:
+        """Return the key that is ``event``, or a unique text for a key that is not a string."""
+        if type(event) is yaml.ScalarEvent:
+            self._check_marks(event, place)
+            key: str = event.value
+            if not event.style and resolve_scalar(key) != key:
+                self._refuse_key(event, place)
+            return key
+        if type(event) is yaml.AliasEvent:
+            self._note("YML004", event, place, "aliases (*) are not supported", "replace the alias with the key")
+        else:
+            self._note("YML005", event, place, "a key is a mapping or a list", "use a string as the key")
+            self._node(event, place, depth)
+        return f"(line {self.first_line + event.start_mark.line})"
 
     def _check_marks(self, event: Event, place: Place) -> None:
         """Report an anchor, a tag (including a lone ``!``, which events do not show) and a ``?`` in a flow collection."""
-        if type(event) is yaml.AliasEvent:
-            return  # its anchor attribute names the anchor that it refers to
+        if not self.marked or type(event) is yaml.AliasEvent:
+            return  # an alias's anchor attribute names the anchor that it refers to
         if event.anchor is not None:
             self._note("YML004", event, place, f"anchors (&{event.anchor}) are not supported", "remove the anchor")
         if event.tag is not None or self.text.startswith("!", event.start_mark.index):
@@ -178,7 +155,7 @@ class Builder:
 
     def _note_duplicate(self, event: Event, place: Place) -> None:
         path = path_to(place)
-        first = self.first_line + find_event_lines(self.text).get(path, 0)
+        first = self.first_line + find_lines(self.text).get(path, 0)
         message = f"duplicate key {quote_shortened(str(path[-1]))}, first used on line {first}"
         self._note("YML003", event, place, message, "keep one of them")
 
@@ -214,7 +191,7 @@ class Builder:
 
 
 @lru_cache(maxsize=16)
-def find_event_lines(text: str) -> dict[Path, int]:
+def find_lines(text: str) -> dict[Path, int]:
     """Return the 0-based line of every path in a document; of a duplicate key, the first line.
 
     Only documents with problems need the table, and it is cached.
