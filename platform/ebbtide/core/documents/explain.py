@@ -7,11 +7,9 @@ field that changes no leaf has no effect.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import field, replace
-from functools import cache, lru_cache, partial
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, cast, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, cast, get_args, get_origin
 
 from ebbtide.core.base import keys
 from ebbtide.core.base.bodies import WrittenBy, body
@@ -30,6 +28,7 @@ from ebbtide.core.translation.translate import Translation, translate
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+    from pydantic.fields import FieldInfo
 
 #: A scalar of the output: the object (its kind, and its index among the objects of that kind), and the path in it.
 Leaf = tuple[str, int, tuple[str | int, ...]]
@@ -275,9 +274,9 @@ def explain_document(native: dict[str, Any], profile: dict[str, Any]) -> Explana
     idle: list[Problem] = []
     project = native.get("spec", {}).get("project")
     # Variants that violate the namespace's Pod Security level still show the effect of a field, so relax that level.
-    relaxed = json.dumps(replace_at(profile, ("spec", "projects", "podSecurity"), "privileged"))
-    (cluster, variants), (capable, joint) = _list_variants(relaxed), _list_project_variants(relaxed, project)
-    compared = _translate_or_none(inference, cluster)
+    relaxed = replace_at(plain_data(profile), ("spec", "projects", "podSecurity"), "privileged")
+    capable = _load_cluster(_with_components(_with_twin_project(relaxed, project)))
+    compared = _translate_or_none(inference, _load_cluster(relaxed))
     assert compared is not None
     before = _list_object_leaves(compared)[0]
 
@@ -302,15 +301,15 @@ def explain_document(native: dict[str, Any], profile: dict[str, Any]) -> Explana
         if is_set and translated and not has_effect and not any(part in INTENT + DISCRIMINATORS for part in path):
             message = f"{format_path(path)} has no effect on the rendered objects"
             idle.append(make_warning("IGN001", path, message, "remove it, or check that it is in the right place"))
-    for cause, other in (*variants, *joint):
-        after = _translate_or_none(inference, other)
+    for path, other in list_profile_changes(_with_all_defaults(relaxed), project):
+        after = _translate_or_none(inference, _load_cluster(other))
         if after is not None:
-            attribute(after, cause)
-    # Many leaves have the same causes.
-    describe = cache(partial(_describe_causes, decisions))
+            attribute(after, f"profile.{format_path(path[1:])}")
     return Explanation(
         [
-            ExplainedField(leaf[0], names[leaf[:2]], format_path(leaf[2]), value, *describe(tuple(causes[leaf])))
+            ExplainedField(
+                leaf[0], names[leaf[:2]], format_path(leaf[2]), value, *_describe_causes(decisions, causes[leaf])
+            )
             for leaf, value in leaves.items()
         ],
         decisions,
@@ -319,7 +318,7 @@ def explain_document(native: dict[str, Any], profile: dict[str, Any]) -> Explana
 
 
 def _describe_causes(
-    decisions: tuple[Decision, ...], known: tuple[str, ...]
+    decisions: tuple[Decision, ...], known: Collection[str]
 ) -> tuple[tuple[str, ...], tuple[Decision, ...]]:
     """Return the causes of a leaf, without blocks of which a field is listed too, and the decisions behind them."""
     return (
@@ -328,41 +327,9 @@ def _describe_causes(
     )
 
 
-class ProfileVariant(NamedTuple):
-    """A profile in which one field has another value, None if it is not valid, and the field's name in explanations."""
-
-    cause: str
-    cluster: Profile | None
-
-
-@lru_cache(maxsize=2)
-def _list_variants(profile: str) -> tuple[Profile | None, list[ProfileVariant]]:
-    """Return a profile and its variants. The specs of one call have one profile."""
-    data = json.loads(profile)
-    full = _with_all_defaults(data)
-    return _load_cluster(data), [
-        _make_variant(path, replace_at(full, path, value))
-        for path, values in list_profile_changes(full)
-        for value in values
-    ]
-
-
-@lru_cache(maxsize=200)
-def _list_project_variants(profile: str, project: Any) -> tuple[Profile | None, list[ProfileVariant]]:
-    """Return what depends on a spec's project: the profile for variants of the spec, and further variants of the profile."""
-    data = json.loads(profile)
-    joint = joint_profile_changes(_with_all_defaults(data), project)
-    capable = _load_cluster(_with_components(_with_twin_project(data, project)))
-    return capable, [_make_variant(*change) for change in joint]
-
-
 def _with_all_defaults(profile: dict[str, Any]) -> dict[str, Any]:
     full: dict[str, Any] = plain_data(Profile.model_validate(profile).model_dump(by_alias=True, warnings=False))
     return full
-
-
-def _make_variant(path: Path, document: dict[str, Any]) -> ProfileVariant:
-    return ProfileVariant("profile." + format_path(path[1:]), _load_cluster(document))
 
 
 def _load_cluster(profile: dict[str, Any]) -> Profile | None:
@@ -538,58 +505,31 @@ def _without_reserved(spec: dict[str, Any]) -> dict[str, Any]:
     return free
 
 
-class FieldType(NamedTuple):
-    """A field of a model, and the values that its type allows."""
-
-    name: str
-    #: The model of its block, or of its list's or mapping's blocks.
-    model: type[BaseModel] | None
-    default: Any
-    literals: tuple[Any, ...]
-    is_bool: bool
-    #: Numbers to try for a field that is not set.
-    numbers: tuple[Any, ...]
+def _list_fields(data: Any, model: type[BaseModel], path: Path) -> Iterator[tuple[Path, Any, FieldInfo | None, bool]]:
+    """Yield (path, value, declaration, whether it is set) of each leaf field, descending into blocks with data."""
+    for info in model.model_fields.values():
+        yield from _list_field(data, info, path)
 
 
-@cache
-def _list_field_types(model: type[BaseModel]) -> dict[str, FieldType]:
-    return {
-        str(info.alias): FieldType(
-            str(info.alias),
-            next(models_in(info.annotation), None),
-            info.default,
-            tuple(list_literals(info.annotation)),
-            _has_type(info.annotation, bool),
-            INTEGERS if _has_type(info.annotation, int) else NUMBERS if _has_type(info.annotation, float) else (),
-        )
-        for info in model.model_fields.values()
-    }
-
-
-def _list_fields(data: Any, model: type[BaseModel], path: Path) -> Iterator[tuple[Path, Any, FieldType | None, bool]]:
-    """Yield (path, value, type, whether it is set) of each leaf field, descending into blocks with data."""
-    for row in _list_field_types(model).values():
-        yield from _list_field(data, row, path)
-
-
-def _list_field(data: Any, row: FieldType, path: Path) -> Iterator[tuple[Path, Any, FieldType | None, bool]]:
-    field_path = (*path, row.name)
-    is_set = isinstance(data, dict) and row.name in data
-    value = data[row.name] if is_set else None
-    if row.model is None or (not is_set and row.default in (None, ()) and _name_field(field_path) in SAMPLES):
-        if isinstance(value, (list, dict)) and is_set and row.model is None:
+def _list_field(data: Any, info: FieldInfo, path: Path) -> Iterator[tuple[Path, Any, FieldInfo | None, bool]]:
+    name, model = str(info.alias), next(models_in(info.annotation), None)
+    field_path = (*path, name)
+    is_set = isinstance(data, dict) and name in data
+    value = data[name] if is_set else None
+    if model is None or (not is_set and info.default in (None, ()) and _name_field(field_path) in SAMPLES):
+        if isinstance(value, (list, dict)) and is_set and model is None:
             yield from _list_items(field_path, value)
-        yield field_path, value, row, is_set
+        yield field_path, value, info, is_set
     elif is_set and isinstance(value, list):
         yield field_path, value, None, True
         for index, item in enumerate(value):
             yield (*field_path, index), item, None, True
-            yield from _list_fields(item, row.model, (*field_path, index))
-    elif is_set or row.default is not None:
+            yield from _list_fields(item, model, (*field_path, index))
+    elif is_set or info.default is not None:
         if is_set or format_path(field_path) in SAMPLES:
             yield field_path, value, None, is_set
-        if row.default != ():
-            yield from _list_fields(value if is_set else {}, row.model, field_path)
+        if info.default != ():
+            yield from _list_fields(value if is_set else {}, model, field_path)
 
 
 def _list_items(path: Path, value: Any) -> Iterator[tuple[Path, Any, None, bool]]:
@@ -605,25 +545,25 @@ def without_indexes(path: Path) -> Path:
     return tuple(part for part in path if isinstance(part, str))
 
 
-@lru_cache(maxsize=4096)
 def _name_field(path: Path) -> str:
     """Return a path without indexes, as in ``SAMPLES``."""
     return format_path(without_indexes(path))
 
 
-def _other_values(path: Path, value: Any, row: FieldType | None) -> list[Any]:
+def _other_values(path: Path, value: Any, info: FieldInfo | None) -> list[Any]:
     """Return other values for a field: its samples, other literals, the negation, near numbers, or other strings."""
     sample = SAMPLES.get(_name_field(path))
     if sample is not None:
         return [other for other in sample if other != value]
-    same = row.default if value is None and row is not None else value
-    values: list[Any] = [] if row is None else [other for other in row.literals if other != same]
-    if isinstance(value, bool) or (value is None and row is not None and row.is_bool):
+    annotation = None if info is None else info.annotation
+    same = info.default if value is None and info is not None else value
+    values: list[Any] = [other for other in list_literals(annotation) if other != same]
+    if isinstance(value, bool) or (value is None and _has_type(annotation, bool)):
         values.append(not value)
     elif isinstance(value, (int, float)):
         values += [other for other in (value + 1, max(0, value - 1), value * 2) if other != value]
-    elif value is None and not values and row is not None:
-        values += row.numbers
+    elif value is None and not values:
+        values += INTEGERS if _has_type(annotation, int) else NUMBERS if _has_type(annotation, float) else ()
     elif isinstance(value, str) and not values:
         values += [value + "x", value[:-1] or "x", "1Gi", "1"]
     return values
@@ -639,8 +579,16 @@ def _has_type(annotation: Any, kind: type) -> bool:
     return annotation is kind or any(_has_type(part, kind) for part in get_args(annotation))
 
 
-def list_profile_changes(full: dict[str, Any]) -> Iterator[tuple[Path, list[Any]]]:
-    """Yield each leaf of a profile that has all defaults, with other values of it."""
+def list_profile_changes(full: dict[str, Any], project: Any) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield variants of a profile that has all defaults: in one leaf, and in fields that must agree with a spec's project."""
+    for path, values in _list_profile_leaves(full):
+        for value in values:
+            yield path, replace_at(full, path, value)
+    yield from _joint_profile_changes(full, project)
+
+
+def _list_profile_leaves(full: dict[str, Any]) -> Iterator[tuple[Path, list[Any]]]:
+    """Yield each leaf of a profile with other values of it."""
     for path, value in _list_leaves(full["spec"], ("spec",)):
         others: list[Any] = []
         if isinstance(value, bool):
@@ -663,7 +611,7 @@ def list_profile_changes(full: dict[str, Any]) -> Iterator[tuple[Path, list[Any]
         yield path, others
 
 
-def joint_profile_changes(full: dict[str, Any], project: Any) -> Iterator[tuple[Path, dict[str, Any]]]:
+def _joint_profile_changes(full: dict[str, Any], project: Any) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Yield variants of the profile in which fields that must agree are changed together."""
     spec = full["spec"]
     path: Path = ("spec", "scheduling", "scheduler")
