@@ -39,48 +39,31 @@ DISCRIMINATORS: Final = ("gpuRequestType",)
 OTHER_PROJECT: Final = "team-z"
 #: Values to try for fields whose type is not specific enough, by path without indexes.
 SAMPLES: Final[dict[str, tuple[Any, ...]]] = {
-    "metadata.name": ("other",),
-    "metadata.namespace": ("elsewhere",),
     "spec.project": (OTHER_PROJECT,),
     # An engine's image, because other images cannot stream.
     "spec.image": ("registry.example.com/other:1", "registry.example.com/vllm-openai:1"),
-    "spec.serviceAccountName": ("other-account",),
     "spec.imagePullSecrets": ([{"name": "pull"}],),
-    "spec.containerName": ("other",),
     "spec.command": (["other"],),
     "spec.args": (["--other"],),
-    "spec.workingDir": ("/other",),
     "spec.model": ({"format": "onnx", "uri": "s3://models/other"},),
     "spec.model.format": ("xgboost",),
     "spec.model.uri": ("s3://models/other",),
-    "spec.model.runtime": ("other-runtime",),
-    "spec.model.formatVersion": ("9",),
-    "spec.model.storageSecret": ("other-secret",),
     "spec.model.storage": ({"path": "other"},),
-    "spec.model.storage.path": ("other",),
-    "spec.model.storage.key": ("other",),
     "spec.model.storage.parameters": ({"type": "s3", "bucket": "other"},),
     "spec.model.uris.uri": ("s3://models/other",),
     "spec.model.uris.mountPath": ("/mnt/models/other",),
-    "spec.model.runtimeVersion": ("9",),
     "spec.sidecars": ([{"name": "other", "image": "other:1"}],),
     "spec.initContainers": ([{"name": "other", "image": "other:1"}],),
     "spec.transformer": ({"containers": [{"image": "other:1"}]},),
     "spec.explainer": ({"containers": [{"image": "other:1"}]},),
     "spec.logger": ({"url": "http://other.example.com"},),
     "spec.logger.url": ("http://other.example.com",),
-    "spec.logger.mode": ("request", "response", "all"),
     "spec.logger.storage": ({"key": "other", "path": "other", "parameters": {}},),
     "spec.logger.storage.parameters": ({"type": "s3", "other": "1"},),
-    "spec.logger.metadataHeaders": (["other"],),
-    "spec.logger.metadataAnnotations": (["other"],),
     "spec.logger.marshallerUrl": ("http://other.example.com",),
     "spec.logger.batchInterval": ("9s",),
     "spec.batcher": ({"maxBatchSize": 9},),
-    "spec.imagePullPolicy": ("Never", "Always", "IfNotPresent"),
     "spec.priorityClass": ("train", "high", "inference"),
-    "spec.nodeType": ("other",),
-    "spec.category": ("Other",),
     "spec.autoscaling": (
         {"minReplicas": 1, "maxReplicas": 5, "metric": "other_metric", "metricThreshold": 12},
         {"minReplicas": 1, "maxReplicas": 5, "metric": "concurrency", "metricThreshold": 12},
@@ -88,15 +71,11 @@ SAMPLES: Final[dict[str, tuple[Any, ...]]] = {
         {"minReplicas": 2, "maxReplicas": 2},
     ),
     "spec.autoscaling.metric": ("throughput", "concurrency", "cpu-utilization", "other_metric"),
-    "spec.autoscaling.metricName": ("other_metric",),
     "spec.autoscaling.metrics": (
         [{"metric": "latency", "threshold": 12}],
         [{"metric": "other_metric", "threshold": 12}],
     ),
     "spec.autoscaling.metrics.metric": ("latency", "other_metric"),
-    "spec.autoscaling.metrics.query": ("other_metric",),
-    "spec.autoscaling.metrics.queryResult": ("average", "total"),
-    "spec.autoscaling.metrics.threshold": (12, 9),
     **{
         f"spec.autoscaling.{windows}{field}": values
         for windows in ("schedule", "guard.never")
@@ -117,29 +96,19 @@ SAMPLES: Final[dict[str, tuple[Any, ...]]] = {
         ("spec.autoscaling.behavior.scaleUp.policies", "spec.autoscaling.behavior.scaleDown.policies"),
         ([{"type": "Pods", "value": 9, "periodSeconds": 9}],),
     ),
-    "spec.autoscaling.metricThreshold": (50, 20),
-    "spec.autoscaling.scaleDownDelaySeconds": (100, 3),
-    "spec.autoscaling.stableWindowSeconds": (90, 120),
     "spec.autoscaling.panicThresholdPercentage": (150.0, 300.0),
     "spec.compute.gpuPortionRequest": (0.5, 0.25, 0.1),
     "spec.compute.gpuPortionLimit": (0.75,),
-    "spec.compute.gpuComputePercentage": (100, 3),
-    "spec.compute.gpuMemoryRequest": ("8Gi", "10G"),
     "spec.compute.migProfile": ("1g.10gb", "2g.20gb"),
-    "spec.compute.cpuMemoryRequest": ("3Gi",),
     "spec.compute.cpuMemoryLimit": ("300Gi",),
     "spec.compute.cpuCoreLimit": (1000,),
     "spec.compute.extendedResources": ([{"resource": "example.com/other", "quantity": "1"}],),
     "spec.environmentVariables": ([{"name": "OTHER", "value": "1"}],),
-    "spec.environmentVariables.name": ("OTHER_NAME",),
     "spec.tolerations": ([{"operator": "Exists"}],),
-    "spec.tolerations.key": ("other-key",),
     "spec.labels": ([{"name": "other", "value": "1"}],),
     "spec.annotations": ([{"name": "other", "value": "1"}],),
     "spec.nodeSelector": ({"other": "1"},),
     "spec.topologySpreadConstraints": ([{"topologyKey": "other"}],),
-    "spec.topologySpreadConstraints.topologyKey": ("other",),
-    "spec.topologySpreadConstraints.matchLabelKeys": (["other"],),
     "spec.topologySpreadConstraints.labelSelector": ({"matchLabels": {"other": "1"}},),
     "spec.disruptionBudget": ({"maxUnavailable": 1},),
     "spec.disruptionBudget.minAvailable": ("40%",),
@@ -148,7 +117,6 @@ SAMPLES: Final[dict[str, tuple[Any, ...]]] = {
     "spec.deploymentStrategy.rollingUpdate": ({"maxSurge": 1},),
     "spec.deploymentStrategy.rollingUpdate.maxSurge": ("40%",),
     "spec.deploymentStrategy.rollingUpdate.maxUnavailable": ("40%",),
-    "spec.compute.shmSize": ("3Gi",),
     "spec.podAffinity": ({"type": "Required", "key": "kubernetes.io/hostname"},),
     "spec.podAntiAffinity": ({"type": "Required", "key": "kubernetes.io/hostname"},),
     "spec.nodeAffinityRequired": (
@@ -158,53 +126,26 @@ SAMPLES: Final[dict[str, tuple[Any, ...]]] = {
         ("spec.probes.readiness", "spec.probes.liveness", "spec.probes.startup"),
         ({"handler": {"httpGet": {"path": "/other"}}},),
     ),
-    "spec.security.capabilities": (["NET_BIND_SERVICE"],),
-    "spec.security.supplementalGroups": ("4242",),
-    "spec.security.runAsUid": (4242,),
     "spec.lora": ({"adapters": [{"name": "other", "uri": "hf://other/adapter"}]},),
     "spec.lora.adapters": ([{"name": "other", "uri": "hf://other/adapter"}],),
-    "spec.lora.adapters.name": ("other",),
     "spec.lora.adapters.uri": ("hf://other/adapter",),
-    "spec.lora.adapters.rank": (200,),
-    "spec.lora.maxRank": (512,),
-    "spec.lora.maxAdapters": (9,),
     "spec.endpoint": ({}, {"name": "other"}),
-    "spec.endpoint.name": ("other",),
-    "spec.endpoint.aliases": (["other"],),
     "spec.endpoint.split": ({"other": 9},),
     "spec.endpoint.fallback": (),
     "spec.start": (),
     "spec.start.weights": ({"uri": "hf://other/model", "size": "9Gi"}, {"size": "9Gi"}),
     "spec.start.compilationCache": ({"size": "9Gi"},),
-    "spec.start.compilationCache.size": ("9Gi",),
-    "spec.start.compilationCache.claimName": ("other-claim",),
     "spec.start.streaming": ({},),
-    "spec.start.streaming.concurrency": (9,),
-    "spec.start.streaming.memoryLimit": ("9Gi",),
     "spec.start.modelCache": ({"size": "9Gi", "nodeGroups": ["other"]},),
     "spec.start.modelCache.nodeGroups": (["l4"],),
-    "spec.start.modelCache.size": ("9Gi",),
     "spec.start.weights.uri": ("hf://other/model",),
-    "spec.start.weights.mountPath": ("/other",),
-    "spec.start.weights.claimName": ("other-claim",),
-    "spec.start.weights.size": ("9Gi",),
     "spec.storage.emptyDirVolume": ([{"path": "/other"}],),
     "spec.storage.imageVolume": ([{"image": "registry.example.com/other:1", "mountPath": "/other"}],),
-    "spec.storage.imageVolume.image": ("registry.example.com/other:1",),
     "spec.storage.csiVolume": ([{"driver": "other.example.com", "mountPath": "/other"}],),
     "spec.storage.csiVolume.volumeAttributes": ({"other": "1"},),
-    **dict.fromkeys((f"spec.storage.{kind}.mountPath" for kind in ("imageVolume", "csiVolume")), ("/other",)),
-    "spec.storage.pvc.claimName": ("other-claim",),
-    "spec.storage.pvc.path": ("/other",),
     "spec.storage.pvc.claimInfo.accessModes": ({"readWriteOnce": False, "readWriteMany": True},),
-    "spec.storage.emptyDirVolume.path": ("/other",),
-    "spec.storage.configMapVolume.mountPath": ("/other",),
-    "spec.storage.secretVolume.mountPath": ("/other",),
     "spec.exposedUrls": ([{"url": "https://other.example.org"}],),
     "spec.exposedUrls.url": ("https://other.example.org",),
-    "spec.traffic.stableRevision": ("other-00001",),
-    "spec.servingPort.container": (8181, 8182),
-    "spec.servingPort.protocol": ("grpc", "http"),
     "spec.patches": (),
     # It turns off much of what other fields do not set, and would be a cause of it all.
     "spec.defaults": (),
@@ -212,9 +153,10 @@ SAMPLES: Final[dict[str, tuple[Any, ...]]] = {
 }
 #: The spec that is stored on the objects. It differs in each translation, and is not compared.
 NO_SPEC: Final = "{}"
-#: Numbers to try for a field that is not set if only its type is known.
+#: Values to try for a field that is not set if only its type is known: the rules reject those of another kind.
 INTEGERS: Final = (3, 100, 2, 1, 0)
 NUMBERS: Final = (1.0, 50.0, 2.0)
+TEXTS: Final = ("other", "/other", "3Gi")
 
 
 def _decision_reasons(choices: tuple[Decision, ...]) -> list[str]:
@@ -486,7 +428,7 @@ def joint_changes(native: dict[str, Any]) -> Iterator[tuple[Path, dict[str, Any]
     if "patches" in spec:
         # A patch names its object; with another name or kind of workload it would have no target.
         bare = {**native, "spec": {name: item for name, item in spec.items() if name not in {"patches", "lora"}}}
-        yield ("metadata", "name"), replace_at(bare, ("metadata", "name"), SAMPLES["metadata.name"][0])
+        yield ("metadata", "name"), replace_at(bare, ("metadata", "name"), TEXTS[0])
         yield ("spec", "serving"), replace_at(bare, ("spec", "serving"), "kserve")
     free = _without_reserved(spec)
     if free != spec:
@@ -551,7 +493,7 @@ def _name_field(path: Path) -> str:
 
 
 def _other_values(path: Path, value: Any, info: FieldInfo | None) -> list[Any]:
-    """Return other values for a field: its samples, other literals, the negation, near numbers, or other strings."""
+    """Return other values for a field: its samples, other literals, the negation, near values, or those of its type."""
     sample = SAMPLES.get(_name_field(path))
     if sample is not None:
         return [other for other in sample if other != value]
@@ -563,7 +505,8 @@ def _other_values(path: Path, value: Any, info: FieldInfo | None) -> list[Any]:
     elif isinstance(value, (int, float)):
         values += [other for other in (value + 1, max(0, value - 1), value * 2) if other != value]
     elif value is None and not values:
-        values += INTEGERS if _has_type(annotation, int) else NUMBERS if _has_type(annotation, float) else ()
+        kinds = ((str, TEXTS), (int, INTEGERS), (float, NUMBERS))
+        values += next((samples for kind, samples in kinds if _has_type(annotation, kind)), ())
     elif isinstance(value, str) and not values:
         values += [value + "x", value[:-1] or "x", "1Gi", "1"]
     return values
