@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, cast, get_args
 
 from ebbtide.core.base import keys
 from ebbtide.core.base.bodies import WrittenBy, body
-from ebbtide.core.base.paths import get_at, replace_at
+from ebbtide.core.base.paths import get_at, remove_at, replace_at
 from ebbtide.core.base.problems import Path, Problem, format_path, make_warning, select_errors
 from ebbtide.core.profile.models import Profile
 from ebbtide.core.readers.compiled import inference_validator, validation_error
@@ -601,15 +601,3 @@ OPTIONAL: Final[dict[str, Any]] = {
     "resource": "example.com/gpu",
     "gpuUtilizationPerContainer": "other_metric",
 }
-
-
-def remove_at(document: Any, path: Path) -> Any:
-    """Return ``document`` without the value at ``path``."""
-    head, rest = path[0], path[1:]
-    if isinstance(document, list):
-        assert isinstance(head, int)
-        inner = [] if not rest else [remove_at(document[head], rest)]
-        return [*document[:head], *inner, *document[head + 1 :]]
-    if not rest:
-        return {name: item for name, item in document.items() if name != head}
-    return {**document, head: remove_at(document[head], rest)}
