@@ -16,7 +16,6 @@ from ebbtide.cluster.read.pods import describe_startup
 from ebbtide.cluster.read.starts import (
     compute_recorded_start,
     describe_node_wait,
-    parse_go_duration,
     read_starts,
     tabulate_starts,
 )
@@ -233,13 +232,6 @@ def test_both_forms_of_vllms_compilation_are_read() -> None:
 
     assert read_engine_log([together]).seconds == {"compile": 104.04}
     assert read_engine_log(["not-a-time INFO:     Application startup complete."]).listening == 0
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("313ms", 0.313), ("1m2.5s", 62.5), ("1h0m1s", 3601), ("12µs", 12e-6), ("0s", 0)]
-)
-def test_durations_of_go_are_parsed(text: str, seconds: float) -> None:
-    assert parse_go_duration(text) == pytest.approx(seconds)
 
 
 def test_a_repeated_event_of_the_autoscaler_counts_from_its_first_time() -> None:

@@ -7,21 +7,14 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
 
 import cases
-import strategies
-from ebbtide.core.base.paths import replace_at
-from ebbtide.core.base.problems import format_path, select_errors
-from ebbtide.core.documents import explain, load_document, profiles
+from ebbtide.core.documents import load_document, profiles
 from ebbtide.core.documents.check import Batch
 from ebbtide.core.documents.explain import DISCRIMINATORS, INTENT, explain_document
 from ebbtide.core.profile.built_in import FULL, FULL_NAME
-from ebbtide.core.profile.models import Profile
 from ebbtide.core.readers.fields import models_in
 from ebbtide.core.spec.inference import Inference
-from ebbtide.core.translation.profile_rules import check
-from ebbtide.core.translation.translate import translate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -503,101 +496,3 @@ def test_a_field_with_an_effect_is_not_reported(path: str, spec: dict[str, Any])
 @pytest.mark.parametrize("spec", [{"image": ""}, {"autoscaling": {"minReplicas": 5, "maxReplicas": 1}}])
 def test_an_invalid_spec_has_no_explanation(spec: dict[str, Any]) -> None:
     assert explain_document(native(spec), FULL).leaves == []
-
-
-def is_explained_as_from_the_beginning(native: dict[str, Any], profile: dict[str, Any]) -> None:
-    """Read and translate each pair of spec and profile separately, and compare all leaves."""
-    project = native["spec"].get("project")
-
-    def leaves(spec: dict[str, Any], cluster: dict[str, Any]) -> dict[explain.Leaf, Any] | None:
-        try:
-            validated = Profile.model_validate(cluster)
-        except ValueError:
-            return None
-        loaded = load_document(spec, validated)
-        if loaded.inference is None or select_errors([*check(validated)]):
-            return None
-        translation = translate(loaded.inference, validated, "{}")
-        return explain._list_object_leaves(translation)[0] if translation.objects else None  # noqa: SLF001 - the parts of the law
-
-    base, relaxed = (
-        leaves(native, profile),
-        replace_at(profile, ("spec", "projects", "podSecurity"), "privileged"),
-    )
-    found = {(leaf.kind, leaf.path): set(leaf.causes) for leaf in explain_document(native, profile).leaves}
-    if base is None:
-        assert found == {}
-        return
-    before = leaves(native, relaxed)
-    assert before is not None
-    causes: dict[explain.Leaf, set[str]] = {leaf: set() for leaf in base}
-    capable = explain._with_components(explain._with_twin_project(relaxed, project))  # noqa: SLF001 - as above
-    full = explain.plain_data(Profile.model_validate(relaxed).model_dump(by_alias=True, warnings=False))
-    variants = [
-        *((format_path(path), spec, capable) for path, specs, _ in explain.list_changes(native) for spec in specs),
-        *(
-            (f"profile.{format_path(path[1:])}", native, replace_at(full, path, value))
-            for path, values in explain.list_profile_changes(full)
-            for value in values
-        ),
-        *(
-            (f"profile.{format_path(path[1:])}", native, other)
-            for path, other in explain.joint_profile_changes(full, project)
-        ),
-    ]
-    for cause, spec, cluster in variants:
-        after = leaves(spec, cluster)
-        for leaf in () if after is None else changed_leaves(before, after):
-            causes[leaf].add(cause)
-    for (kind, _, path), known in causes.items():
-        shortest = {one for one in known if not any(two.startswith((f"{one}.", f"{one}[")) for two in known)}
-        assert found[kind, format_path(path)] == shortest, path
-
-
-def changed_leaves(before: dict[explain.Leaf, Any], after: dict[explain.Leaf, Any]) -> Iterator[explain.Leaf]:
-    """Yield the leaves that differ, but only the kind and apiVersion of an object that is gone, and its pod's leaves."""
-    objects = {leaf[:2] for leaf in after}
-    absent = object()
-    for leaf, value in before.items():
-        kind, number, path = leaf
-        other = explain.TWIN_KINDS.get(kind, "")
-        if (kind, number) in objects:
-            if after.get(leaf, absent) != value:
-                yield leaf
-        elif path in {("kind",), ("apiVersion",)}:
-            yield leaf
-        elif (other, number) in objects:
-            twins = [
-                (other, number, (*there, *path[len(here) :]))
-                for here, there in zip(explain.PODS[kind], explain.PODS[other], strict=True)
-                if path[: len(here)] == here
-            ]
-            known = [after[twin] for twin in twins if twin in after]
-            if known and known[0] != value:
-                yield leaf
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "canary",
-        "kserve-model",
-        "probes",
-        "llm-on-a-fraction",
-        "rest-body",
-        "latency-slo",
-        "field-references",
-        "gpu-dra-claim-portion",
-        "llm",
-    ],
-)
-def test_each_variant_is_explained_as_if_it_were_the_only_one(name: str) -> None:
-    folder = ONE_DOCUMENT[name]
-
-    is_explained_as_from_the_beginning(cases.make(folder).documents[0].reading.native, cases.profile_data(folder))
-
-
-@settings(max_examples=4, deadline=None)
-@given(strategies.lawful)
-def test_each_variant_of_a_random_spec_is_explained_as_if_it_were_the_only_one(document: dict[str, Any]) -> None:
-    is_explained_as_from_the_beginning(document, FULL)

@@ -15,8 +15,8 @@ from typing import Any, Final, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
-from ebbtide.core.adopt.scaling_fields import parse_go_seconds
 from ebbtide.core.base import keys, quantities
+from ebbtide.core.base.annotations import parse_whole_seconds
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.manifests.reader import read_documents
 from ebbtide.core.profile.models import NodePool
@@ -88,7 +88,7 @@ def read_settings(text: str) -> KueueSettings | None:
     return KueueSettings(
         tuple((integrations and integrations.frameworks) or DEFAULT_FRAMEWORKS),
         {} if selector is None else selector.model_dump(by_alias=True, exclude_none=True),
-        parse_go_seconds(waits.timeout) if waits is not None and waits.enable is not False else None,
+        parse_whole_seconds(waits.timeout) if waits is not None and waits.enable is not False else None,
     )
 
 

@@ -23,6 +23,7 @@ from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.engine_logs import EngineSteps, read_engine_log
 from ebbtide.cluster.read.inventory import LiveWorkload, parse_timestamp
 from ebbtide.cluster.slo.source import StartTimes
+from ebbtide.core.base.annotations import parse_seconds
 from ebbtide.core.base.bodies import WrittenBy, body
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.translation.objects import Object
@@ -55,8 +56,6 @@ _PULLED: Final = re.compile(
     r"^Successfully pulled image .* in (?P<pull>[\dhmµns.]+)(?: \((?P<waited>[\dhmµns.]+) including waiting\))?"
 )
 _PRESENT: Final = "already present on machine"
-_DURATION: Final = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>h|ms|µs|ns|m|s)")
-_UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9}
 
 
 def _round_tenths(value: float) -> float:
@@ -105,11 +104,6 @@ class PodStart:
 
 #: Reads a container's log with the rights of the caller: ``logs`` of ``protocol.Cluster``.
 ReadLog: TypeAlias = Callable[[str, str, str, LogQuery], Iterable[str]]
-
-
-def parse_go_duration(text: str) -> float:
-    """Return the seconds of a duration as Go writes it, as in ``1m2.5s``."""
-    return sum(float(match["number"]) * _UNITS[match["unit"]] for match in _DURATION.finditer(text))
 
 
 def find_node_request(pod: Object, events: Iterable[Object]) -> Object | None:
@@ -180,7 +174,7 @@ def compute_start(pod: Object, events: Sequence[Object], now: float, lines: Iter
         pulled = [str(event.get("message", "")) for event in own if event.get("reason") == "Pulled"]
         matches = [match for match in map(_PULLED.match, pulled) if match is not None]
         present = not matches if matches or any(_PRESENT in text for text in pulled) else None
-        pull = sum(parse_go_duration(match["waited"] or match["pull"]) for match in matches)
+        pull = sum(parse_seconds(match["waited"] or match["pull"]) or 0.0 for match in matches)
         phases += _list_setup(pod, times, None if present is None else pull, now)
     steps = EngineSteps((), {}, 0.0)
     if times.started:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.core.base.paths import get_at
+from ebbtide.core.base.paths import get_at, has_at
 from ebbtide.core.base.problems import Path, Problem, select_errors
 from ebbtide.core.readers import shapes
 from ebbtide.core.translation.pods import PatchConflict
@@ -116,7 +116,7 @@ def _remove_field(native: dict[str, Any], problem: Problem) -> Problem | None:
     path = problem.field
     if problem.code in REMOVED_INSTEAD and get_at(native, *REMOVED_INSTEAD[problem.code]) is not None:
         path = REMOVED_INSTEAD[problem.code]
-    while path and not _has_field(native, path):
+    while path and not has_at(native, path):
         path = path[:-1]
     # A whole ``spec`` or ``metadata`` is not removed.
     if len(path) < BLOCK or path in ESSENTIAL:
@@ -131,13 +131,6 @@ def _remove_field(native: dict[str, Any], problem: Problem) -> Problem | None:
         del holder[parent[-1]]
         parent = parent[:-1]
     return replace(problem, field=path)
-
-
-def _has_field(data: Any, path: Path) -> bool:
-    holder, key = get_at(data, *path[:-1]), path[-1]
-    if isinstance(holder, dict):
-        return key in holder
-    return isinstance(holder, list) and isinstance(key, int) and key < len(holder)
 
 
 def find_differences(old: Any, new: Any, path: Path = ()) -> Iterator[tuple[Path, bool]]:

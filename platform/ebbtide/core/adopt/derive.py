@@ -6,9 +6,10 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.adopt import pod_fields
-from ebbtide.core.adopt.scaling_fields import derive_scaling, parse_go_seconds
+from ebbtide.core.adopt.scaling_fields import derive_scaling
 from ebbtide.core.adopt.view import filter_mappings, filter_strings, string_or_none
 from ebbtide.core.base import keys, names, quantities
+from ebbtide.core.base.annotations import parse_whole_seconds
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.readers.reading import make_document
 from ebbtide.core.readers.table import Draft, FieldRow, split_path
@@ -231,7 +232,7 @@ def _derive_serving(view: ObjectView, draft: Draft) -> None:
     if view.concurrency is not None:
         limit = view.value_at(view.concurrency)
         draft.set_nonempty("spec.autoscaling.concurrencyHardLimit", limit, view.concurrency)
-    deadline = parse_go_seconds(view.read_annotations().get(keys.PROGRESS_DEADLINE))
+    deadline = parse_whole_seconds(view.read_annotations().get(keys.PROGRESS_DEADLINE))
     path = (*view.pod_metadata, "annotations", keys.PROGRESS_DEADLINE)
     draft.set_nonempty("spec.servingConfiguration.initializationTimeoutSeconds", deadline, path)
     secrets = filter_mappings(view.value_at(view.pod, "imagePullSecrets"))
@@ -294,7 +295,7 @@ def _derive_access(view: ObjectView, draft: Draft) -> None:
 def _derive_traffic(view: ObjectView, draft: Draft) -> None:
     """Derive the rollout duration, the canary percentage and the revision that gets the remaining traffic."""
     path = ("metadata", "annotations", keys.ROLLOUT_DURATION)
-    draft.set_nonempty("spec.traffic.rolloutDurationSeconds", parse_go_seconds(get_at(view.obj, *path)), path)
+    draft.set_nonempty("spec.traffic.rolloutDurationSeconds", parse_whole_seconds(get_at(view.obj, *path)), path)
     targets = filter_mappings(get_at(view.obj, "spec", "traffic")) if view.predictor is None else []
     newest = [target for target in targets if target.get("latestRevision") is True]
     others = [target for target in targets if "revisionName" in target]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.adopt.view import ObjectView, string_or_none
 from ebbtide.core.base import keys, metrics, quantities
+from ebbtide.core.base.annotations import parse_whole_seconds
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.profile import metric_names
 
@@ -16,17 +16,6 @@ if TYPE_CHECKING:
     from ebbtide.core.readers.table import Draft
 
 CLASSES: Final = {keys.CLASS_KPA: "kpa", keys.CLASS_HPA: "hpa"}
-
-
-def parse_go_seconds(text: Any) -> int | None:
-    """Return the seconds of a Go duration such as 90s, 5m or 1h30m, None if it is not one of whole seconds."""
-    match = (
-        re.fullmatch(r"(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,6})s)?", text) if isinstance(text, str) else None
-    )
-    if match is None or not text:
-        return None
-    hours, minutes, seconds = (int(part or 0) for part in match.groups())
-    return hours * 3600 + minutes * 60 + seconds
 
 
 def _parse_burst_capacity(text: Any) -> float | None:
@@ -38,9 +27,9 @@ def _parse_burst_capacity(text: Any) -> float | None:
 SCALING: Final[tuple[tuple[str, str, Callable[[Any], Any]], ...]] = (
     (keys.INITIAL_SCALE, "initialReplicas", quantities.parse_whole),
     (keys.ACTIVATION_SCALE, "activationReplicas", quantities.parse_whole),
-    (keys.SCALE_DOWN_DELAY, "scaleDownDelaySeconds", parse_go_seconds),
-    (keys.RETENTION, "scaleToZeroRetentionSeconds", parse_go_seconds),
-    (keys.WINDOW, "stableWindowSeconds", parse_go_seconds),
+    (keys.SCALE_DOWN_DELAY, "scaleDownDelaySeconds", parse_whole_seconds),
+    (keys.RETENTION, "scaleToZeroRetentionSeconds", parse_whole_seconds),
+    (keys.WINDOW, "stableWindowSeconds", parse_whole_seconds),
     (keys.PANIC_WINDOW, "panicWindowPercentage", quantities.parse_number),
     (keys.PANIC_THRESHOLD, "panicThresholdPercentage", quantities.parse_number),
     (keys.BURST_CAPACITY, "targetBurstCapacity", _parse_burst_capacity),

@@ -199,6 +199,12 @@ def parse_seconds(value: Any) -> float | None:
     return seconds if seconds <= MAX_SECONDS else None
 
 
+def parse_whole_seconds(value: Any) -> int | None:
+    """Return the seconds of a Go duration; None for any other value, and for one that is not of whole seconds."""
+    seconds = parse_seconds(value)
+    return int(seconds) if seconds is not None and seconds.is_integer() else None
+
+
 class Setting(NamedTuple):
     """The parser of an annotation of Knative's autoscaler, and the smallest and largest value that Knative accepts."""
 

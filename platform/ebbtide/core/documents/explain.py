@@ -7,15 +7,13 @@ field that changes no leaf has no effect.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import field, replace
-from functools import cache, lru_cache, partial
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, cast, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, cast, get_args, get_origin
 
 from ebbtide.core.base import keys
 from ebbtide.core.base.bodies import WrittenBy, body
-from ebbtide.core.base.paths import get_at, replace_at
+from ebbtide.core.base.paths import get_at, remove_at, replace_at
 from ebbtide.core.base.problems import Path, Problem, format_path, make_warning, select_errors
 from ebbtide.core.profile.models import Profile
 from ebbtide.core.readers.compiled import inference_validator, validation_error
@@ -30,6 +28,7 @@ from ebbtide.core.translation.translate import Translation, translate
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+    from pydantic.fields import FieldInfo
 
 #: A scalar of the output: the object (its kind, and its index among the objects of that kind), and the path in it.
 Leaf = tuple[str, int, tuple[str | int, ...]]
@@ -40,48 +39,31 @@ DISCRIMINATORS: Final = ("gpuRequestType",)
 OTHER_PROJECT: Final = "team-z"
 #: Values to try for fields whose type is not specific enough, by path without indexes.
 SAMPLES: Final[dict[str, tuple[Any, ...]]] = {
-    "metadata.name": ("other",),
-    "metadata.namespace": ("elsewhere",),
     "spec.project": (OTHER_PROJECT,),
     # An engine's image, because other images cannot stream.
     "spec.image": ("registry.example.com/other:1", "registry.example.com/vllm-openai:1"),
-    "spec.serviceAccountName": ("other-account",),
     "spec.imagePullSecrets": ([{"name": "pull"}],),
-    "spec.containerName": ("other",),
     "spec.command": (["other"],),
     "spec.args": (["--other"],),
-    "spec.workingDir": ("/other",),
     "spec.model": ({"format": "onnx", "uri": "s3://models/other"},),
     "spec.model.format": ("xgboost",),
     "spec.model.uri": ("s3://models/other",),
-    "spec.model.runtime": ("other-runtime",),
-    "spec.model.formatVersion": ("9",),
-    "spec.model.storageSecret": ("other-secret",),
     "spec.model.storage": ({"path": "other"},),
-    "spec.model.storage.path": ("other",),
-    "spec.model.storage.key": ("other",),
     "spec.model.storage.parameters": ({"type": "s3", "bucket": "other"},),
     "spec.model.uris.uri": ("s3://models/other",),
     "spec.model.uris.mountPath": ("/mnt/models/other",),
-    "spec.model.runtimeVersion": ("9",),
     "spec.sidecars": ([{"name": "other", "image": "other:1"}],),
     "spec.initContainers": ([{"name": "other", "image": "other:1"}],),
     "spec.transformer": ({"containers": [{"image": "other:1"}]},),
     "spec.explainer": ({"containers": [{"image": "other:1"}]},),
     "spec.logger": ({"url": "http://other.example.com"},),
     "spec.logger.url": ("http://other.example.com",),
-    "spec.logger.mode": ("request", "response", "all"),
     "spec.logger.storage": ({"key": "other", "path": "other", "parameters": {}},),
     "spec.logger.storage.parameters": ({"type": "s3", "other": "1"},),
-    "spec.logger.metadataHeaders": (["other"],),
-    "spec.logger.metadataAnnotations": (["other"],),
     "spec.logger.marshallerUrl": ("http://other.example.com",),
     "spec.logger.batchInterval": ("9s",),
     "spec.batcher": ({"maxBatchSize": 9},),
-    "spec.imagePullPolicy": ("Never", "Always", "IfNotPresent"),
     "spec.priorityClass": ("train", "high", "inference"),
-    "spec.nodeType": ("other",),
-    "spec.category": ("Other",),
     "spec.autoscaling": (
         {"minReplicas": 1, "maxReplicas": 5, "metric": "other_metric", "metricThreshold": 12},
         {"minReplicas": 1, "maxReplicas": 5, "metric": "concurrency", "metricThreshold": 12},
@@ -89,15 +71,11 @@ SAMPLES: Final[dict[str, tuple[Any, ...]]] = {
         {"minReplicas": 2, "maxReplicas": 2},
     ),
     "spec.autoscaling.metric": ("throughput", "concurrency", "cpu-utilization", "other_metric"),
-    "spec.autoscaling.metricName": ("other_metric",),
     "spec.autoscaling.metrics": (
         [{"metric": "latency", "threshold": 12}],
         [{"metric": "other_metric", "threshold": 12}],
     ),
     "spec.autoscaling.metrics.metric": ("latency", "other_metric"),
-    "spec.autoscaling.metrics.query": ("other_metric",),
-    "spec.autoscaling.metrics.queryResult": ("average", "total"),
-    "spec.autoscaling.metrics.threshold": (12, 9),
     **{
         f"spec.autoscaling.{windows}{field}": values
         for windows in ("schedule", "guard.never")
@@ -118,29 +96,19 @@ SAMPLES: Final[dict[str, tuple[Any, ...]]] = {
         ("spec.autoscaling.behavior.scaleUp.policies", "spec.autoscaling.behavior.scaleDown.policies"),
         ([{"type": "Pods", "value": 9, "periodSeconds": 9}],),
     ),
-    "spec.autoscaling.metricThreshold": (50, 20),
-    "spec.autoscaling.scaleDownDelaySeconds": (100, 3),
-    "spec.autoscaling.stableWindowSeconds": (90, 120),
     "spec.autoscaling.panicThresholdPercentage": (150.0, 300.0),
     "spec.compute.gpuPortionRequest": (0.5, 0.25, 0.1),
     "spec.compute.gpuPortionLimit": (0.75,),
-    "spec.compute.gpuComputePercentage": (100, 3),
-    "spec.compute.gpuMemoryRequest": ("8Gi", "10G"),
     "spec.compute.migProfile": ("1g.10gb", "2g.20gb"),
-    "spec.compute.cpuMemoryRequest": ("3Gi",),
     "spec.compute.cpuMemoryLimit": ("300Gi",),
     "spec.compute.cpuCoreLimit": (1000,),
     "spec.compute.extendedResources": ([{"resource": "example.com/other", "quantity": "1"}],),
     "spec.environmentVariables": ([{"name": "OTHER", "value": "1"}],),
-    "spec.environmentVariables.name": ("OTHER_NAME",),
     "spec.tolerations": ([{"operator": "Exists"}],),
-    "spec.tolerations.key": ("other-key",),
     "spec.labels": ([{"name": "other", "value": "1"}],),
     "spec.annotations": ([{"name": "other", "value": "1"}],),
     "spec.nodeSelector": ({"other": "1"},),
     "spec.topologySpreadConstraints": ([{"topologyKey": "other"}],),
-    "spec.topologySpreadConstraints.topologyKey": ("other",),
-    "spec.topologySpreadConstraints.matchLabelKeys": (["other"],),
     "spec.topologySpreadConstraints.labelSelector": ({"matchLabels": {"other": "1"}},),
     "spec.disruptionBudget": ({"maxUnavailable": 1},),
     "spec.disruptionBudget.minAvailable": ("40%",),
@@ -149,7 +117,6 @@ SAMPLES: Final[dict[str, tuple[Any, ...]]] = {
     "spec.deploymentStrategy.rollingUpdate": ({"maxSurge": 1},),
     "spec.deploymentStrategy.rollingUpdate.maxSurge": ("40%",),
     "spec.deploymentStrategy.rollingUpdate.maxUnavailable": ("40%",),
-    "spec.compute.shmSize": ("3Gi",),
     "spec.podAffinity": ({"type": "Required", "key": "kubernetes.io/hostname"},),
     "spec.podAntiAffinity": ({"type": "Required", "key": "kubernetes.io/hostname"},),
     "spec.nodeAffinityRequired": (
@@ -159,53 +126,26 @@ SAMPLES: Final[dict[str, tuple[Any, ...]]] = {
         ("spec.probes.readiness", "spec.probes.liveness", "spec.probes.startup"),
         ({"handler": {"httpGet": {"path": "/other"}}},),
     ),
-    "spec.security.capabilities": (["NET_BIND_SERVICE"],),
-    "spec.security.supplementalGroups": ("4242",),
-    "spec.security.runAsUid": (4242,),
     "spec.lora": ({"adapters": [{"name": "other", "uri": "hf://other/adapter"}]},),
     "spec.lora.adapters": ([{"name": "other", "uri": "hf://other/adapter"}],),
-    "spec.lora.adapters.name": ("other",),
     "spec.lora.adapters.uri": ("hf://other/adapter",),
-    "spec.lora.adapters.rank": (200,),
-    "spec.lora.maxRank": (512,),
-    "spec.lora.maxAdapters": (9,),
     "spec.endpoint": ({}, {"name": "other"}),
-    "spec.endpoint.name": ("other",),
-    "spec.endpoint.aliases": (["other"],),
     "spec.endpoint.split": ({"other": 9},),
     "spec.endpoint.fallback": (),
     "spec.start": (),
     "spec.start.weights": ({"uri": "hf://other/model", "size": "9Gi"}, {"size": "9Gi"}),
     "spec.start.compilationCache": ({"size": "9Gi"},),
-    "spec.start.compilationCache.size": ("9Gi",),
-    "spec.start.compilationCache.claimName": ("other-claim",),
     "spec.start.streaming": ({},),
-    "spec.start.streaming.concurrency": (9,),
-    "spec.start.streaming.memoryLimit": ("9Gi",),
     "spec.start.modelCache": ({"size": "9Gi", "nodeGroups": ["other"]},),
     "spec.start.modelCache.nodeGroups": (["l4"],),
-    "spec.start.modelCache.size": ("9Gi",),
     "spec.start.weights.uri": ("hf://other/model",),
-    "spec.start.weights.mountPath": ("/other",),
-    "spec.start.weights.claimName": ("other-claim",),
-    "spec.start.weights.size": ("9Gi",),
     "spec.storage.emptyDirVolume": ([{"path": "/other"}],),
     "spec.storage.imageVolume": ([{"image": "registry.example.com/other:1", "mountPath": "/other"}],),
-    "spec.storage.imageVolume.image": ("registry.example.com/other:1",),
     "spec.storage.csiVolume": ([{"driver": "other.example.com", "mountPath": "/other"}],),
     "spec.storage.csiVolume.volumeAttributes": ({"other": "1"},),
-    **dict.fromkeys((f"spec.storage.{kind}.mountPath" for kind in ("imageVolume", "csiVolume")), ("/other",)),
-    "spec.storage.pvc.claimName": ("other-claim",),
-    "spec.storage.pvc.path": ("/other",),
     "spec.storage.pvc.claimInfo.accessModes": ({"readWriteOnce": False, "readWriteMany": True},),
-    "spec.storage.emptyDirVolume.path": ("/other",),
-    "spec.storage.configMapVolume.mountPath": ("/other",),
-    "spec.storage.secretVolume.mountPath": ("/other",),
     "spec.exposedUrls": ([{"url": "https://other.example.org"}],),
     "spec.exposedUrls.url": ("https://other.example.org",),
-    "spec.traffic.stableRevision": ("other-00001",),
-    "spec.servingPort.container": (8181, 8182),
-    "spec.servingPort.protocol": ("grpc", "http"),
     "spec.patches": (),
     # It turns off much of what other fields do not set, and would be a cause of it all.
     "spec.defaults": (),
@@ -213,9 +153,10 @@ SAMPLES: Final[dict[str, tuple[Any, ...]]] = {
 }
 #: The spec that is stored on the objects. It differs in each translation, and is not compared.
 NO_SPEC: Final = "{}"
-#: Numbers to try for a field that is not set if only its type is known.
+#: Values to try for a field that is not set if only its type is known: the rules reject those of another kind.
 INTEGERS: Final = (3, 100, 2, 1, 0)
 NUMBERS: Final = (1.0, 50.0, 2.0)
+TEXTS: Final = ("other", "/other", "3Gi")
 
 
 def _decision_reasons(choices: tuple[Decision, ...]) -> list[str]:
@@ -270,9 +211,9 @@ def explain_document(native: dict[str, Any], profile: dict[str, Any]) -> Explana
     idle: list[Problem] = []
     project = native.get("spec", {}).get("project")
     # Variants that violate the namespace's Pod Security level still show the effect of a field, so relax that level.
-    relaxed = json.dumps(replace_at(profile, ("spec", "projects", "podSecurity"), "privileged"))
-    (cluster, variants), (capable, joint) = _list_variants(relaxed), _list_project_variants(relaxed, project)
-    compared = _translate_or_none(inference, cluster)
+    relaxed = replace_at(plain_data(profile), ("spec", "projects", "podSecurity"), "privileged")
+    capable = _load_cluster(_with_components(_with_twin_project(relaxed, project)))
+    compared = _translate_or_none(inference, _load_cluster(relaxed))
     assert compared is not None
     before = _list_object_leaves(compared)[0]
 
@@ -297,15 +238,15 @@ def explain_document(native: dict[str, Any], profile: dict[str, Any]) -> Explana
         if is_set and translated and not has_effect and not any(part in INTENT + DISCRIMINATORS for part in path):
             message = f"{format_path(path)} has no effect on the rendered objects"
             idle.append(make_warning("IGN001", path, message, "remove it, or check that it is in the right place"))
-    for cause, other in (*variants, *joint):
-        after = _translate_or_none(inference, other)
+    for path, other in list_profile_changes(_with_all_defaults(relaxed), project):
+        after = _translate_or_none(inference, _load_cluster(other))
         if after is not None:
-            attribute(after, cause)
-    # Many leaves have the same causes.
-    describe = cache(partial(_describe_causes, decisions))
+            attribute(after, f"profile.{format_path(path[1:])}")
     return Explanation(
         [
-            ExplainedField(leaf[0], names[leaf[:2]], format_path(leaf[2]), value, *describe(tuple(causes[leaf])))
+            ExplainedField(
+                leaf[0], names[leaf[:2]], format_path(leaf[2]), value, *_describe_causes(decisions, causes[leaf])
+            )
             for leaf, value in leaves.items()
         ],
         decisions,
@@ -314,7 +255,7 @@ def explain_document(native: dict[str, Any], profile: dict[str, Any]) -> Explana
 
 
 def _describe_causes(
-    decisions: tuple[Decision, ...], known: tuple[str, ...]
+    decisions: tuple[Decision, ...], known: Collection[str]
 ) -> tuple[tuple[str, ...], tuple[Decision, ...]]:
     """Return the causes of a leaf, without blocks of which a field is listed too, and the decisions behind them."""
     return (
@@ -323,41 +264,9 @@ def _describe_causes(
     )
 
 
-class ProfileVariant(NamedTuple):
-    """A profile in which one field has another value, None if it is not valid, and the field's name in explanations."""
-
-    cause: str
-    cluster: Profile | None
-
-
-@lru_cache(maxsize=2)
-def _list_variants(profile: str) -> tuple[Profile | None, list[ProfileVariant]]:
-    """Return a profile and its variants. The specs of one call have one profile."""
-    data = json.loads(profile)
-    full = _with_all_defaults(data)
-    return _load_cluster(data), [
-        _make_variant(path, replace_at(full, path, value))
-        for path, values in list_profile_changes(full)
-        for value in values
-    ]
-
-
-@lru_cache(maxsize=200)
-def _list_project_variants(profile: str, project: Any) -> tuple[Profile | None, list[ProfileVariant]]:
-    """Return what depends on a spec's project: the profile for variants of the spec, and further variants of the profile."""
-    data = json.loads(profile)
-    joint = joint_profile_changes(_with_all_defaults(data), project)
-    capable = _load_cluster(_with_components(_with_twin_project(data, project)))
-    return capable, [_make_variant(*change) for change in joint]
-
-
 def _with_all_defaults(profile: dict[str, Any]) -> dict[str, Any]:
     full: dict[str, Any] = plain_data(Profile.model_validate(profile).model_dump(by_alias=True, warnings=False))
     return full
-
-
-def _make_variant(path: Path, document: dict[str, Any]) -> ProfileVariant:
-    return ProfileVariant("profile." + format_path(path[1:]), _load_cluster(document))
 
 
 def _load_cluster(profile: dict[str, Any]) -> Profile | None:
@@ -514,7 +423,7 @@ def joint_changes(native: dict[str, Any]) -> Iterator[tuple[Path, dict[str, Any]
     if "patches" in spec:
         # A patch names its object; with another name or kind of workload it would have no target.
         bare = {**native, "spec": {name: item for name, item in spec.items() if name not in {"patches", "lora"}}}
-        yield ("metadata", "name"), replace_at(bare, ("metadata", "name"), SAMPLES["metadata.name"][0])
+        yield ("metadata", "name"), replace_at(bare, ("metadata", "name"), TEXTS[0])
         yield ("spec", "serving"), replace_at(bare, ("spec", "serving"), "kserve")
     free = _without_reserved(spec)
     if free != spec:
@@ -533,58 +442,31 @@ def _without_reserved(spec: dict[str, Any]) -> dict[str, Any]:
     return free
 
 
-class FieldType(NamedTuple):
-    """A field of a model, and the values that its type allows."""
-
-    name: str
-    #: The model of its block, or of its list's or mapping's blocks.
-    model: type[BaseModel] | None
-    default: Any
-    literals: tuple[Any, ...]
-    is_bool: bool
-    #: Numbers to try for a field that is not set.
-    numbers: tuple[Any, ...]
+def _list_fields(data: Any, model: type[BaseModel], path: Path) -> Iterator[tuple[Path, Any, FieldInfo | None, bool]]:
+    """Yield (path, value, declaration, whether it is set) of each leaf field, descending into blocks with data."""
+    for info in model.model_fields.values():
+        yield from _list_field(data, info, path)
 
 
-@cache
-def _list_field_types(model: type[BaseModel]) -> dict[str, FieldType]:
-    return {
-        str(info.alias): FieldType(
-            str(info.alias),
-            next(models_in(info.annotation), None),
-            info.default,
-            tuple(list_literals(info.annotation)),
-            _has_type(info.annotation, bool),
-            INTEGERS if _has_type(info.annotation, int) else NUMBERS if _has_type(info.annotation, float) else (),
-        )
-        for info in model.model_fields.values()
-    }
-
-
-def _list_fields(data: Any, model: type[BaseModel], path: Path) -> Iterator[tuple[Path, Any, FieldType | None, bool]]:
-    """Yield (path, value, type, whether it is set) of each leaf field, descending into blocks with data."""
-    for row in _list_field_types(model).values():
-        yield from _list_field(data, row, path)
-
-
-def _list_field(data: Any, row: FieldType, path: Path) -> Iterator[tuple[Path, Any, FieldType | None, bool]]:
-    field_path = (*path, row.name)
-    is_set = isinstance(data, dict) and row.name in data
-    value = data[row.name] if is_set else None
-    if row.model is None or (not is_set and row.default in (None, ()) and _name_field(field_path) in SAMPLES):
-        if isinstance(value, (list, dict)) and is_set and row.model is None:
+def _list_field(data: Any, info: FieldInfo, path: Path) -> Iterator[tuple[Path, Any, FieldInfo | None, bool]]:
+    name, model = str(info.alias), next(models_in(info.annotation), None)
+    field_path = (*path, name)
+    is_set = isinstance(data, dict) and name in data
+    value = data[name] if is_set else None
+    if model is None or (not is_set and info.default in (None, ()) and _name_field(field_path) in SAMPLES):
+        if isinstance(value, (list, dict)) and is_set and model is None:
             yield from _list_items(field_path, value)
-        yield field_path, value, row, is_set
+        yield field_path, value, info, is_set
     elif is_set and isinstance(value, list):
         yield field_path, value, None, True
         for index, item in enumerate(value):
             yield (*field_path, index), item, None, True
-            yield from _list_fields(item, row.model, (*field_path, index))
-    elif is_set or row.default is not None:
+            yield from _list_fields(item, model, (*field_path, index))
+    elif is_set or info.default is not None:
         if is_set or format_path(field_path) in SAMPLES:
             yield field_path, value, None, is_set
-        if row.default != ():
-            yield from _list_fields(value if is_set else {}, row.model, field_path)
+        if info.default != ():
+            yield from _list_fields(value if is_set else {}, model, field_path)
 
 
 def _list_items(path: Path, value: Any) -> Iterator[tuple[Path, Any, None, bool]]:
@@ -600,25 +482,26 @@ def without_indexes(path: Path) -> Path:
     return tuple(part for part in path if isinstance(part, str))
 
 
-@lru_cache(maxsize=4096)
 def _name_field(path: Path) -> str:
     """Return a path without indexes, as in ``SAMPLES``."""
     return format_path(without_indexes(path))
 
 
-def _other_values(path: Path, value: Any, row: FieldType | None) -> list[Any]:
-    """Return other values for a field: its samples, other literals, the negation, near numbers, or other strings."""
+def _other_values(path: Path, value: Any, info: FieldInfo | None) -> list[Any]:
+    """Return other values for a field: its samples, other literals, the negation, near values, or those of its type."""
     sample = SAMPLES.get(_name_field(path))
     if sample is not None:
         return [other for other in sample if other != value]
-    same = row.default if value is None and row is not None else value
-    values: list[Any] = [] if row is None else [other for other in row.literals if other != same]
-    if isinstance(value, bool) or (value is None and row is not None and row.is_bool):
+    annotation = None if info is None else info.annotation
+    same = info.default if value is None and info is not None else value
+    values: list[Any] = [other for other in list_literals(annotation) if other != same]
+    if isinstance(value, bool) or (value is None and _has_type(annotation, bool)):
         values.append(not value)
     elif isinstance(value, (int, float)):
         values += [other for other in (value + 1, max(0, value - 1), value * 2) if other != value]
-    elif value is None and not values and row is not None:
-        values += row.numbers
+    elif value is None and not values:
+        kinds = ((str, TEXTS), (int, INTEGERS), (float, NUMBERS))
+        values += next((samples for kind, samples in kinds if _has_type(annotation, kind)), ())
     elif isinstance(value, str) and not values:
         values += [value + "x", value[:-1] or "x", "1Gi", "1"]
     return values
@@ -634,8 +517,16 @@ def _has_type(annotation: Any, kind: type) -> bool:
     return annotation is kind or any(_has_type(part, kind) for part in get_args(annotation))
 
 
-def list_profile_changes(full: dict[str, Any]) -> Iterator[tuple[Path, list[Any]]]:
-    """Yield each leaf of a profile that has all defaults, with other values of it."""
+def list_profile_changes(full: dict[str, Any], project: Any) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield variants of a profile that has all defaults: in one leaf, and in fields that must agree with a spec's project."""
+    for path, values in _list_profile_leaves(full):
+        for value in values:
+            yield path, replace_at(full, path, value)
+    yield from _joint_profile_changes(full, project)
+
+
+def _list_profile_leaves(full: dict[str, Any]) -> Iterator[tuple[Path, list[Any]]]:
+    """Yield each leaf of a profile with other values of it."""
     for path, value in _list_leaves(full["spec"], ("spec",)):
         others: list[Any] = []
         if isinstance(value, bool):
@@ -658,7 +549,7 @@ def list_profile_changes(full: dict[str, Any]) -> Iterator[tuple[Path, list[Any]
         yield path, others
 
 
-def joint_profile_changes(full: dict[str, Any], project: Any) -> Iterator[tuple[Path, dict[str, Any]]]:
+def _joint_profile_changes(full: dict[str, Any], project: Any) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Yield variants of the profile in which fields that must agree are changed together."""
     spec = full["spec"]
     path: Path = ("spec", "scheduling", "scheduler")
@@ -705,15 +596,3 @@ OPTIONAL: Final[dict[str, Any]] = {
     "resource": "example.com/gpu",
     "gpuUtilizationPerContainer": "other_metric",
 }
-
-
-def remove_at(document: Any, path: Path) -> Any:
-    """Return ``document`` without the value at ``path``."""
-    head, rest = path[0], path[1:]
-    if isinstance(document, list):
-        assert isinstance(head, int)
-        inner = [] if not rest else [remove_at(document[head], rest)]
-        return [*document[:head], *inner, *document[head + 1 :]]
-    if not rest:
-        return {name: item for name, item in document.items() if name != head}
-    return {**document, head: remove_at(document[head], rest)}

@@ -14,9 +14,9 @@ from typing import Annotated, Any, Final, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from ebbtide.core.base.paths import get_at, replace_at
+from ebbtide.core.base.paths import has_at, remove_at, replace_at
 from ebbtide.core.base.problems import ERROR, Path, Problem, format_path
-from ebbtide.core.documents.explain import SAMPLES, list_literals, remove_at, without_indexes
+from ebbtide.core.documents.explain import SAMPLES, list_literals, without_indexes
 from ebbtide.core.profile.models import Profile
 from ebbtide.core.readers import shapes
 from ebbtide.core.readers.fields import models_in
@@ -93,15 +93,10 @@ def _translate_variant(
         value = values[number % len(values)]
         if value is not _ABSENT:
             document = replace_at(document, path, value)
-        elif _has(document, path):
+        elif has_at(document, path):
             document = remove_at(document, path)
     inference, _ = shapes.validate_inference(document)
     return None if inference is None else [*translate(inference, profile, canonical).problems]
-
-
-def _has(document: Any, path: Path) -> bool:
-    above = get_at(document, *path[:-1])
-    return isinstance(above, list) or (isinstance(above, dict) and path[-1] in above)
 
 
 def _list_values(path: Path) -> tuple[Any, ...]:

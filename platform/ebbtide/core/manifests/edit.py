@@ -6,7 +6,6 @@ nothing else, so an unsupported layout is rejected, never corrupted.
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any, Final
 
 import yaml
 
+from ebbtide.core.base.paths import get_at, has_at, remove_at, replace_at
 from ebbtide.core.base.problems import Path
 from ebbtide.core.manifests.reader import read_documents
 from ebbtide.core.manifests.writer import text_of, write_document
@@ -43,7 +43,7 @@ def edit_text(
     documents = list(read_documents(text, "before"))
     if len(documents) != 1 or not isinstance(documents[0].data, dict):
         raise NotEdited("the file does not contain exactly one document")
-    expected = copy.deepcopy(documents[0].data)
+    expected = documents[0].data
     problem_count = len(documents[0].problems)
     for path, value in changes.items():
         try:
@@ -58,46 +58,14 @@ def edit_text(
 
 
 def apply_change(data: Any, path: Path, value: Any) -> Any:
-    """Return a copy of ``data`` with one change, applied as ``edited`` applies it to text."""
-    data = copy.deepcopy(data)
-    parent, parts = data, list(path)
-    for place, part in enumerate(parts[:-1]):
-        child = parent[part] if _has_entry(parent, part) else None
-        if child is None:
-            if value is None:
-                return data
-            child = [] if isinstance(parts[place + 1], int) else {}
-            _set_entry(parent, part, child)
-        parent = child
+    """Return ``data`` with one change, applied as ``edit_text`` applies it to text."""
     if value is not None:
-        _set_entry(parent, parts[-1], copy.deepcopy(value))
-    elif _has_entry(parent, parts[-1]):
-        _delete_entry(data, path)
-    return data
-
-
-def _has_entry(parent: Any, part: str | int) -> bool:
-    if isinstance(part, int):
-        return isinstance(parent, list) and part < len(parent)
-    return isinstance(parent, dict) and part in parent
-
-
-def _set_entry(parent: Any, part: str | int, value: Any) -> None:
-    if isinstance(parent, list) and part == len(parent):
-        parent.append(value)
-    else:
-        parent[part] = value
-
-
-def _delete_entry(data: Any, path: Path) -> None:
-    """Remove an entry, and the parents that become empty."""
-    for length in range(len(path), 0, -1):
-        parent = data
-        for part in path[: length - 1]:
-            parent = parent[part]
-        del parent[path[length - 1]]
-        if parent or length - 1 <= KEPT:
-            return
+        return replace_at(data, path, value)
+    if not has_at(data, path):
+        return data
+    data = remove_at(data, path)
+    # Remove the parents that become empty, too.
+    return data if len(path) - 1 <= KEPT or get_at(data, *path[:-1]) else apply_change(data, path[:-1], None)
 
 
 # The text.

@@ -11,7 +11,7 @@ import yaml
 from yaml._yaml import CParser
 
 from ebbtide.core.base.problems import Fix, Path, Problem, set_value
-from ebbtide.core.manifests.faults import MAX_DEPTH, TOO_DEEP, Place, path_to, quote_shortened, shorten
+from ebbtide.core.manifests.faults import MAX_DEPTH, TOO_DEEP, quote_shortened, shorten
 from ebbtide.core.manifests.hints import FIXES, OTHER_FIX, explain_indentation
 from ebbtide.core.manifests.scalars import TOO_LARGE, Refusal, resolve_scalar
 
@@ -56,131 +56,107 @@ class Builder:
         start = self.next_event()
         if type(start) is not yaml.DocumentStartEvent:
             return None
-        data = self._node(self.next_event(), None, 0)
+        data = self._node(self.next_event(), (), 0)
         self.next_event()  # the document's end
         # The stream's end: libyaml rejects text after "...", which kubectl would ignore.
         self.next_event()
         return data
 
-    def _node(self, event: Event, place: Place, depth: int) -> Any:
+    def _node(self, event: Event, path: Path, depth: int) -> Any:
         """Return the value that starts with ``event``."""
         kind = type(event)
-        if self.marked:
-            self._check_marks(event, place)
+        self._check_marks(event, path)
         if kind is yaml.ScalarEvent:
             if event.style:
                 return event.value
             value = resolve_scalar(event.value)
-            return value if type(value) is not Refusal else self._refuse(value, event, place)
+            return value if type(value) is not Refusal else self._refuse(value, event, path)
         if kind is yaml.AliasEvent:
-            self._note("YML004", event, place, "aliases (*) are not supported", "replace the alias with the value")
+            self._note("YML004", event, path, "aliases (*) are not supported", "replace the alias with the value")
             return None
         if depth == MAX_DEPTH:
-            self._note("YML006", event, place, TOO_DEEP, "flatten the document")
+            self._note("YML006", event, path, TOO_DEEP, "flatten the document")
             raise _Stop
         # Flow collections, in braces or brackets, contain only flow collections.
         self.flow += event.flow_style
         inside = self._mapping if kind is yaml.MappingStartEvent else self._sequence
-        collection = inside(place, depth + 1)
+        collection = inside(path, depth + 1)
         self.flow -= event.flow_style
         return collection
 
-    def _sequence(self, place: Place, depth: int) -> list[Any]:
+    def _sequence(self, path: Path, depth: int) -> list[Any]:
         items: list[Any] = []
-        while True:
-            event = self.next_event()
-            if type(event) is yaml.SequenceEndEvent:
-                return items
-            items.append(self._node(event, (place, len(items)), depth))
+        while type(event := self.next_event()) is not yaml.SequenceEndEvent:
+            items.append(self._node(event, (*path, len(items)), depth))
+        return items
 
-    def _mapping(self, place: Place, depth: int) -> dict[str, Any]:
+    def _mapping(self, path: Path, depth: int) -> dict[str, Any]:
         data: dict[str, Any] = {}
-        next_event = self.next_event
-        marked = self.marked
-        while True:
-            event = next_event()
-            if type(event) is yaml.ScalarEvent and not marked:
-                key = event.value
-                if not event.style and resolve_scalar(key) != key:
-                    self._refuse_key(event, place)
-            elif type(event) is yaml.MappingEndEvent:
-                return data
-            else:
-                key = self._unusual_key(event, place, depth)
+        while type(event := self.next_event()) is not yaml.MappingEndEvent:
+            key = self._key(event, path, depth)
             if key in data:
-                self._note_duplicate(event, (place, key))
-            event = next_event()
-            # As in _node, for the most common case: this saves a call per line of a spec.
-            if type(event) is yaml.ScalarEvent and not marked:
-                if event.style:
-                    data[key] = event.value
-                else:
-                    value = resolve_scalar(event.value)
-                    if type(value) is Refusal:
-                        value = self._refuse(value, event, (place, key))
-                    data[key] = value
-            else:
-                data[key] = self._node(event, (place, key), depth)
+                self._note_duplicate(event, (*path, key))
+            data[key] = self._node(self.next_event(), (*path, key), depth)
+        return data
 
-    def _unusual_key(self, event: Event, place: Place, depth: int) -> str:
-        """Return a key that may have a tag or an anchor, or may not be a scalar."""
-        if type(event) is not yaml.ScalarEvent:
-            if type(event) is yaml.AliasEvent:
-                self._note("YML004", event, place, "aliases (*) are not supported", "replace the alias with the key")
-            else:
-                self._note("YML005", event, place, "a key is a mapping or a list", "use a string as the key")
-                self._node(event, place, depth)
-            return f"(line {self.first_line + event.start_mark.line})"  # unique, so that it is not a duplicate key
-        self._check_marks(event, place)
-        key: str = event.value
-        if not event.style and resolve_scalar(key) != key:
-            self._refuse_key(event, place)
-        return key
-
-    def _check_marks(self, event: Event, place: Place) -> None:
-        """Report an anchor, a tag (including a lone ``!``, which events do not show) and a ``?`` in a flow collection."""
+    def _key(self, event: Event, path: Path, depth: int) -> str:
+        """Return the key that is ``event``, or a unique text for a key that is not a string."""
+        if type(event) is yaml.ScalarEvent:
+            self._check_marks(event, path)
+            key: str = event.value
+            if not event.style and resolve_scalar(key) != key:
+                self._refuse_key(event, path)
+            return key
         if type(event) is yaml.AliasEvent:
-            return  # its anchor attribute names the anchor that it refers to
+            self._note("YML004", event, path, "aliases (*) are not supported", "replace the alias with the key")
+        else:
+            self._note("YML005", event, path, "a key is a mapping or a list", "use a string as the key")
+            self._node(event, path, depth)
+        return f"(line {self.first_line + event.start_mark.line})"
+
+    def _check_marks(self, event: Event, path: Path) -> None:
+        """Report an anchor, a tag (including a lone ``!``, which events do not show) and a ``?`` in a flow collection."""
+        if not self.marked or type(event) is yaml.AliasEvent:
+            return  # an alias's anchor attribute names the anchor that it refers to
         if event.anchor is not None:
-            self._note("YML004", event, place, f"anchors (&{event.anchor}) are not supported", "remove the anchor")
+            self._note("YML004", event, path, f"anchors (&{event.anchor}) are not supported", "remove the anchor")
         if event.tag is not None or self.text.startswith("!", event.start_mark.index):
             fix = "remove the tag, and quote the value if it is a string"
-            self._note("YML004", event, place, "tags (!) are not supported", fix)
+            self._note("YML004", event, path, "tags (!) are not supported", fix)
         if self.flow and type(event) is yaml.ScalarEvent and not event.style and "?" in event.value:
             message = f"{shorten(event.value)} has a ? inside {{}} or [], which kubectl reads as a key indicator"
-            self._note_unquoted("YML002", event, place, message)
+            self._note_unquoted("YML002", event, path, message)
 
-    def _refuse(self, refusal: Refusal, event: Event, place: Place) -> str:
+    def _refuse(self, refusal: Refusal, event: Event, path: Path) -> str:
         """Report why a plain scalar is rejected, and return its text instead of a value."""
         text: str = event.value
         if refusal is TOO_LARGE:
             message = f"the number {shorten(text)} is too large: it must fit into 64 bits"
-            self._note_unquoted("YML006", event, place, message)
+            self._note_unquoted("YML006", event, path, message)
         else:
             self._note_unquoted(
-                "YML002", event, place, f"{shorten(text)} is ambiguous: YAML parsers read it differently"
+                "YML002", event, path, f"{shorten(text)} is ambiguous: YAML parsers read it differently"
             )
         return text
 
-    def _refuse_key(self, event: Event, place: Place) -> None:
+    def _refuse_key(self, event: Event, path: Path) -> None:
         text: str = event.value
         if text == "<<":
             self._note(
                 "YML004",
                 event,
-                place,
+                path,
                 "merge keys (<<) are not supported",
                 "replace the merge key with the merged keys",
             )
         else:
             message = f"the key {shorten(text) or '(empty)'} is not a string for every YAML parser"
-            self._note("YML005", event, (place, text), message, f"quote it: {quote_shortened(text)}")
+            self._note("YML005", event, (*path, text), message, f"quote it: {quote_shortened(text)}")
 
-    def _note_duplicate(self, event: Event, place: Place) -> None:
-        path = path_to(place)
-        first = self.first_line + find_event_lines(self.text).get(path, 0)
+    def _note_duplicate(self, event: Event, path: Path) -> None:
+        first = self.first_line + find_lines(self.text).get(path, 0)
         message = f"duplicate key {quote_shortened(str(path[-1]))}, first used on line {first}"
-        self._note("YML003", event, place, message, "keep one of them")
+        self._note("YML003", event, path, message, "keep one of them")
 
     def _note_syntax_error(self, error: yaml.MarkedYAMLError) -> None:
         mark = error.problem_mark or error.context_mark
@@ -203,18 +179,18 @@ class Builder:
         line: int = mark.line
         return self.first_line + min(line, self.text.rstrip().count("\n"))
 
-    def _note_unquoted(self, code: str, event: Event, place: Place, message: str) -> None:
+    def _note_unquoted(self, code: str, event: Event, path: Path, message: str) -> None:
         """Report a value that is a string only in quotes. They are safe to add: it is read as this text now."""
         fix = f"quote it: {quote_shortened(event.value)}"
-        self._note(code, event, place, message, fix, set_value(event.value, safe=True))
+        self._note(code, event, path, message, fix, set_value(event.value, safe=True))
 
-    def _note(self, code: str, event: Event, place: Place, message: str, fix: str, fixes: tuple[Fix, ...] = ()) -> None:
+    def _note(self, code: str, event: Event, path: Path, message: str, fix: str, fixes: tuple[Fix, ...] = ()) -> None:
         line = self.first_line + event.start_mark.line
-        self.problems.append(Problem(code, path_to(place), message, fix, line=line, document=self.name, fixes=fixes))
+        self.problems.append(Problem(code, path, message, fix, line=line, document=self.name, fixes=fixes))
 
 
 @lru_cache(maxsize=16)
-def find_event_lines(text: str) -> dict[Path, int]:
+def find_lines(text: str) -> dict[Path, int]:
     """Return the 0-based line of every path in a document; of a duplicate key, the first line.
 
     Only documents with problems need the table, and it is cached.

@@ -15,9 +15,6 @@ TOO_DEEP: Final = f"more than {MAX_DEPTH} levels of mappings and lists"
 #: Number of characters that a message shows of a value.
 SHOWN: Final = 60
 
-#: Position of a node: the position of its parent and its key, ``None`` for the root. Converted to a path only on demand.
-Place = tuple[Any, str | int] | None
-
 
 def quote_shortened(text: str) -> str:
     """Return ``text`` quoted, and shortened if it is long."""
@@ -30,16 +27,7 @@ def shorten(text: str) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
-def path_to(place: Place) -> Path:
-    """Return the path of a position, from the root."""
-    parts: list[str | int] = []
-    while place is not None:
-        place, part = place
-        parts.append(part)
-    return tuple(reversed(parts))
-
-
-def find_faults(data: Any, place: Place = None, depth: int = 0) -> Iterator[Problem]:
+def find_faults(data: Any, path: Path = ()) -> Iterator[Problem]:
     """Yield problems of values that JSON allows but other parsers do not preserve.
 
     These are lone surrogates, numbers that are not finite or exceed 64 bits, and deep nesting.
@@ -47,19 +35,19 @@ def find_faults(data: Any, place: Place = None, depth: int = 0) -> Iterator[Prob
     if isinstance(data, str):
         if data.encode(errors="replace").decode() != data:
             message = "the string contains half of a surrogate pair, which is not a valid character"
-            yield Problem("YML001", path_to(place), message, "write the complete character")
+            yield Problem("YML001", path, message, "write the complete character")
     elif isinstance(data, float):
         if not math.isfinite(data):
-            yield Problem("YML006", path_to(place), f"{data} is not a finite number", "use a finite number")
+            yield Problem("YML006", path, f"{data} is not a finite number", "use a finite number")
     elif type(data) is int:
         if not SMALLEST_INTEGER <= data <= LARGEST_INTEGER:
             text = str(data)
             message = f"the number {shorten(text)} is too large: it must fit into 64 bits"
-            yield Problem("YML006", path_to(place), message, f"quote it: {quote_shortened(text)}")
+            yield Problem("YML006", path, message, f"quote it: {quote_shortened(text)}")
     elif isinstance(data, dict | list):
-        if depth == MAX_DEPTH:
-            yield Problem("YML006", path_to(place), TOO_DEEP, "flatten the document")
+        if len(path) == MAX_DEPTH:
+            yield Problem("YML006", path, TOO_DEEP, "flatten the document")
             return
         for key, value in data.items() if isinstance(data, dict) else enumerate(data):
-            key_problems = [*find_faults(key, place, depth)]
-            yield from key_problems or find_faults(value, (place, key), depth + 1)
+            key_problems = [*find_faults(key, path)]
+            yield from key_problems or find_faults(value, (*path, key))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.base import quantities
+from ebbtide.core.base.annotations import parse_whole_seconds
 from ebbtide.core.base.paths import get_at, replace_at
 from ebbtide.core.base.problems import (
     Change,
@@ -53,9 +54,6 @@ SHORT_FORMS: Final = {
 }
 #: Lists of names with values, which are often written as one mapping.
 NAMED_VALUES: Final = {"environmentVariables", "labels", "annotations"}
-#: A duration in Go's format, and the seconds of its units.
-DURATION: Final = re.compile(r"(?:[0-9]{1,9}[hms])+")
-SECONDS: Final = {"h": quantities.HOUR, "m": quantities.MINUTE, "s": 1}
 MILLI: Final = re.compile(r"[0-9]{1,9}m")
 HUGE_NUMBER: Final = re.compile(r"[-+]?[0-9]{19,40}")
 WHOLE_NUMBER: Final = re.compile(r"[-+]?[0-9]{1,18}")
@@ -304,8 +302,8 @@ def _fix_of_text(kind: str, last: str, text: str) -> tuple[str, tuple[Fix, ...]]
         return "remove the quotes", set_value(text == "true", safe=True)
     if kind == "float_type" and MILLI.fullmatch(text):
         return f"write {int(text[:-1]) / 1000:g}", set_value(int(text[:-1]) / 1000)
-    if kind == "int_type" and last.endswith("Seconds") and DURATION.fullmatch(text):
-        seconds = sum(int(number) * SECONDS[unit] for number, unit in re.findall(r"([0-9]+)([hms])", text))
+    seconds = parse_whole_seconds(text) if kind == "int_type" and last.endswith("Seconds") else None
+    if seconds is not None:
         return f"write {seconds}", set_value(seconds)
     number = text.removesuffix("%").rstrip()
     if kind == "bool_type" or (NUMBER if kind == "float_type" else WHOLE_NUMBER).fullmatch(number) is None:

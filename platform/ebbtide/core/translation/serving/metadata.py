@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from ebbtide.core.base import keys
-from ebbtide.core.base.versions import parse_version
 from ebbtide.core.spec.objectives import list_token_objectives
 from ebbtide.core.translation.engines import find_engine
 from ebbtide.core.translation.plan import Plan
@@ -17,9 +16,6 @@ from ebbtide.core.translation.serving.timeouts import find_initialization_timeou
 if TYPE_CHECKING:
     from ebbtide.core.profile.models import ProfileSpec
     from ebbtide.core.spec.inference import InferenceSpec
-
-#: Knative release with the annotation for full duplex.
-FULL_DUPLEX_SINCE: Final = (1, 13)
 
 
 def drop_empty(**fields: dict[str, Any]) -> dict[str, Any]:
@@ -111,7 +107,7 @@ def _streams_answers(plan: Plan) -> bool:
     HTTP/2, the annotation breaks every request (knative/serving#15688).
     """
     spec = plan.spec
-    if spec.serving_port.protocol == "grpc" or parse_version(plan.cluster.knative.version) < FULL_DUPLEX_SINCE:
+    if spec.serving_port.protocol == "grpc":
         return False
     engine = find_engine(spec.image)
     return (
