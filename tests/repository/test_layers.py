@@ -170,6 +170,7 @@ def test_render_needs_neither_pydantic_nor_argparse_s_friends() -> None:
     for module in (
         "pydantic",
         "pydantic_core",  # only its extension is loaded
+        "yaml",
         "kubernetes",
         "fastapi",
         "numpy",
