@@ -10,6 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ebbtide.core.manifests import Document, read_documents, write_documents
+from ebbtide.core.manifests.blocks import read_block
+from ebbtide.core.manifests.events import Builder
 
 
 def read_one(text: str | bytes) -> Document:
@@ -329,3 +331,65 @@ def test_json_is_read_as_a_json_parser_reads_it(
     document = read_one(json.dumps(data, indent=indent, ensure_ascii=ascii_only))
     assert document.problems == []
     assert document.data == data
+
+
+#: Lines of plain specs, and lines that look like them.
+block_line = st.builds(
+    "".join,
+    st.tuples(
+        st.sampled_from(["", " ", "  ", "   ", "    "]),
+        st.sampled_from(["", "", "", "- ", "- - ", "-", "-  "]),
+        st.sampled_from(["a:", "b:", "c:", "a: ", "b: ", "c: ", "no: ", "1: ", "k.io/a: ", "a :", "'a': ", "? ", ""]),
+        st.sampled_from(
+            ["", "", "x", "1", "0.5", "1e3", "yes", "null", "~", "''", "'it''s'", '"a b"', '"\\n"', "a b", "a  b "]
+        )
+        | st.sampled_from(
+            ["a: b", "a:b", "a:", "a #b", "a#b", "#", "# c", "{}", "[1]", "|", ">-", "&a", "*a", "!x", "é", "x\r"]
+        )
+        | st.text(st.characters(max_codepoint=0x7E), max_size=5),
+    ),
+)
+
+
+block_data = st.recursive(
+    st.sampled_from(["x", 1, 0.5, True, "a b", "1"]),
+    lambda inner: (
+        st.lists(inner, min_size=1, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, min_size=1, max_size=3)
+    ),
+    max_leaves=12,
+)
+
+
+@st.composite
+def block_texts(draw: st.DrawFn) -> str:
+    """Return a plain document, of which up to two lines are replaced, inserted or removed."""
+    lines = "".join(write_documents([draw(st.dictionaries(st.sampled_from("abc"), block_data, min_size=1))])).split(
+        "\n"
+    )
+    for _ in range(draw(st.integers(0, 2))):
+        start = draw(st.integers(0, len(lines)))
+        lines[start : start + draw(st.integers(0, 1))] = draw(st.lists(block_line, max_size=1))
+    return "\n".join(lines)
+
+
+@given(block_texts())
+@example("a:\n- b: 1\n  c:\n    a: 2\n- b: 3\nb:\n  - x\n  - y\n# end\n")
+@example("a:\n  - x\n b: 1")
+@example("a:\n- x\n  b: 1")
+@example("a: 1\n  b: 2")
+@example("a:\n")
+@example("a:\n" + "".join(f"{'  ' * depth}b:\n" for depth in range(1, 40)) + "  " * 40 + "c: 1")
+def test_plain_blocks_are_read_as_libyaml_reads_them(text: str) -> None:
+    data = read_block(text)
+    if data is None:
+        return
+    builder = Builder(text, 1, "x")
+    assert repr(builder.build()) == repr(data)
+    assert builder.problems == []
+
+
+def test_plain_blocks_need_no_libyaml() -> None:
+    assert read_block("---\n# c\na:\n- b: 1.5\n  c: 'x: y'\n- b: \"#\"\nd:\n  e: http://f:80/\n") == {
+        "a": [{"b": 1.5, "c": "x: y"}, {"b": "#"}],
+        "d": {"e": "http://f:80/"},
+    }

@@ -1,7 +1,8 @@
 """Strict reader of specs and manifests: YAML and JSON documents as plain data.
 
-The reader accepts a value only if kubectl, YAML 1.1 and YAML 1.2 parse it in the same way, and reports a fix for any other
-value. It collects all problems: an invalid value does not hide the next one, and an invalid document does not hide another.
+``blocks`` reads the plainest documents, and ``events`` all others. The reader accepts a value only if kubectl, YAML
+1.1 and YAML 1.2 parse it in the same way, and reports a fix for any other value. It collects all problems: an invalid value
+does not hide the next one, and an invalid document does not hide another.
 """
 
 from __future__ import annotations
@@ -14,9 +15,8 @@ from typing import Any, Final
 
 from ebbtide.core.base.problems import Path, Problem
 from ebbtide.core.base.words import RENDER_FIX
-from ebbtide.core.manifests.events import Builder, find_lines
+from ebbtide.core.manifests.blocks import read_block
 from ebbtide.core.manifests.faults import find_faults, quote_shortened
-from ebbtide.core.manifests.hints import find_template
 
 BYTE_ORDER_MARK: Final = "\ufeff"
 LAST_SHORT_CODE: Final = 0xFFFF
@@ -51,6 +51,8 @@ class Document:
 
     def line(self, path: Path) -> int:
         """Return the line in the file of ``path`` or of its deepest existing part, 0 if unknown."""
+        from ebbtide.core.manifests.events import find_lines  # noqa: PLC0415 - loads libyaml, which plain documents do not need
+
         lines = find_lines(self.text)
         for length in range(len(path), -1, -1):
             line = lines.get(path[:length])
@@ -99,6 +101,11 @@ def _read_chunk(text: str, first_line: int, name: str) -> Document:
     unlawful = _check_start(clean, first_line, name)
     if unlawful:
         return Document(name, None, [*problems, unlawful], clean, first_line)
+    data: Any = None if problems else read_block(clean)
+    if data is not None:
+        return Document(name, data, [], clean, first_line)
+    from ebbtide.core.manifests.events import Builder  # noqa: PLC0415 - as above
+
     builder = Builder(clean, first_line, name)
     data = builder.build()
     problems += builder.problems
@@ -107,6 +114,8 @@ def _read_chunk(text: str, first_line: int, name: str) -> Document:
             return Document(name, _strict_json(text), [], clean, first_line)
         except (ValueError, RecursionError):
             pass
+        from ebbtide.core.manifests.hints import find_template  # noqa: PLC0415 - only after an error
+
         template = find_template(clean, {problem.line - first_line for problem in problems})
         if template is not None:
             message = f"{quote_shortened(template[1])} is an expression of a template"
