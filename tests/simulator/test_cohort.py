@@ -15,7 +15,8 @@ from ebbtide.core.documents import load_document
 from ebbtide.core.translation.objects import with_values
 from ebbtide.core.translation.translate import translate
 from ebbtide.simulator.cohort import Cohort, Key
-from ebbtide.simulator.fleet import FleetSimulation, PodChange, Training
+from ebbtide.simulator.data import PodChange
+from ebbtide.simulator.fleet import FleetSimulation, Training
 from ebbtide.simulator.pool import UNITS, GpuDemand, GpuPool, Holder, PoolSize, Refusal, read_demand
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ class Sequence(FleetSimulation):
         super().__init__([], sizes, quotas)
         self.replicas = [Replicas(index, demand) for index, demand in enumerate(demands)]
         self.by_index = {member.index: member for member in self.replicas}
-        self.moves = self.reclaims = 0
+        self.moves = self.reclaimed = 0
         place = self.pool.place
 
         def check_placement(demand: GpuDemand, key: Key) -> Holder | Refusal:
@@ -180,7 +181,7 @@ class Sequence(FleetSimulation):
     def check_victims(self, demand: GpuDemand, victims: list[GpuDemand], allocated: Counter[str]) -> None:
         for victim in victims:
             if victim.project != demand.project:
-                self.reclaims += 1
+                self.reclaimed += 1
                 assert allocated[victim.project] > self.pool.quotas[victim.project]
 
     def add(self, member: Replicas, step: int) -> None:
@@ -226,7 +227,7 @@ def test_each_sequence_ends_and_a_quota_is_kept(base: GpuDemand) -> None:
         quotas = {"a": draws.randint(1, 3) * UNITS, "b": draws.randint(1, 3) * UNITS}
         sequence = Sequence(demands, [PoolSize("default", 4, draws.choice([2, 4]))], quotas)
         sequence.play(draws)
-        moves, reclaims = moves + sequence.moves, reclaims + sequence.reclaims
+        moves, reclaims = moves + sequence.moves, reclaims + sequence.reclaimed
     assert (reclaims > 0, moves > 0) == (base is KAI, base is KAI)
 
 

@@ -16,6 +16,7 @@ from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from heapq import heappop, heappush
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -414,11 +415,9 @@ class FleetSimulation:
         self.starts = StartQueue(
             min((recording.service.case.start_up.parallel for recording in recordings), default=FAR)
         )
-        self.reclaims = bool(quotas) and any(member.demand.reclaims for member in self.members)
-        is_queued = bool(quotas) and any(member.demand.is_queued for member in self.members)
-        highest = max((member.demand.priority for member in self.members), default=0)
+        reclaims = bool(quotas) and any(member.demand.reclaims or member.demand.is_queued for member in self.members)
         #: Priority below which a preemptible pod may be evicted. A reclaimed quota evicts pods of each priority.
-        self.top = FAR if self.reclaims or is_queued else highest
+        self.top = FAR if reclaims else max((member.demand.priority for member in self.members), default=0)
         #: Times and indexes of the next changes, a heap; some no longer apply.
         self.due: list[tuple[int, int]] = []
         self.live: dict[int, Member] = {}
@@ -427,6 +426,11 @@ class FleetSimulation:
         self.waits: list[Wait] = []
         self.usage: list[tuple[int, int, float, float]] = []
         self.observe = observe
+
+    @cached_property
+    def reclaims(self) -> bool:
+        """Whether schedulers reclaim quotas."""
+        return bool(self.pool.quotas) and any(member.demand.reclaims for member in self.by_index.values())
 
     def run(self) -> FleetRun:
         """Process all events and return the outcome. Raises SloViolatedError."""
