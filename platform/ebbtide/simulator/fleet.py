@@ -429,7 +429,7 @@ class FleetSimulation:
 
     @cached_property
     def reclaims(self) -> bool:
-        """Whether schedulers reclaim quotas."""
+        """True if schedulers reclaim quotas."""
         return bool(self.pool.quotas) and any(member.demand.reclaims for member in self.by_index.values())
 
     def run(self) -> FleetRun:
