@@ -35,7 +35,7 @@ def test_services_without_requests_are_noted_and_left_out() -> None:
 
 
 class AbsurdSource(RecordedSource):
-    """A source in which the pods of some workloads have reported absurd numbers."""
+    """A source in which the pods of some workloads have reported impossible numbers."""
 
     def history(self, ref: Ref, start: float, end: float, step: float) -> History:
         series = {**super().history(ref, start, end, step).series}
@@ -46,7 +46,7 @@ class AbsurdSource(RecordedSource):
         return History(ref, series)
 
 
-def test_absurd_numbers_of_one_workload_leave_out_only_that_one() -> None:
+def test_impossible_numbers_of_one_workload_leave_out_only_that_one() -> None:
     notes: list[str] = []
     refs = [Ref("team-a", name) for name in ("rate", "p50", "p95", "chat")]
 

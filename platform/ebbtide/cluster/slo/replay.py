@@ -36,7 +36,7 @@ def read_traffic(source: MetricsSource, ref: Ref, start: float, end: float, step
     log, server = write_traffic_log(history), fit_server_model(history)
     if not log or not server:
         what = "response times" if log else "requests"
-        raise NoReplayError(f"Prometheus has no {what} of the workload in this period, or only absurd ones")
+        raise NoReplayError(f"Prometheus has no {what} of the workload in this period, or only impossible values")
     return log, server, history
 
 
@@ -78,7 +78,7 @@ def read_traffic_logs(
 
 
 def write_traffic_log(history: History) -> str:
-    """Return the requests of a history by interval as a log for the simulator; empty without requests or with an absurd rate.
+    """Return the requests of a history by interval as a log for the simulator; empty without requests or with an impossible rate.
 
     The counts are whole numbers whose sum is that of the rates, so that only the times in an interval are unknown.
     """
