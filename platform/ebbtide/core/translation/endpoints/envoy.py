@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.base import keys
-from ebbtide.core.base.names import ENDPOINT, ENDPOINT_KEYS, ENDPOINT_MODELS, fit_name
+from ebbtide.core.base.names import ENDPOINT, ENDPOINT_KEYS, ENDPOINT_MODELS, fit_name, name_by_content
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.translation.endpoints.backend import (
     EndpointGateway,
@@ -167,8 +167,8 @@ def make_service(endpoint: ProjectHost, service: PublishedService) -> Iterator[O
     labels = {keys.APP_NAME: service.name, keys.APP_MANAGED_BY: "ebbtide"}
     references = []
     for index, (host, port, percent) in enumerate(service.hosts):
-        backend = name if not index else fit_name(service.name, f"model-{host.partition('.')[0]}")
         spec = {"endpoints": [{"fqdn": {"hostname": host, "port": port}}]}
+        backend = name if not index else name_by_content(service.name, "split", spec)
         yield make_object(API, "Backend", backend, spec, namespace=endpoint.namespace, labels=labels)
         references.append({"group": GROUP, "kind": "Backend", "name": backend, "weight": percent})
     route = _make_route(endpoint, name)
