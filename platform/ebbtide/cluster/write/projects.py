@@ -1,7 +1,7 @@
 """Projects on a live cluster: each is a namespace, the objects that enforce its quota, and its members.
 
 A project's objects are those that ``ebbtide.core.translation.project`` renders for a spec, and a RoleBinding of its members to
-the ClusterRole ``ebbtide-project-member``, which grants exactly the permissions that Ebbtide's commands need in a
+the ClusterRole ``ebbtide-project-member``, which grants what Ebbtide's commands and ``kubectl exec`` need in a
 namespace. A project has no other state. Upstream: kubernetes.io/docs/reference/access-authn-authz/rbac; KAI-Scheduler
 pkg/apis/scheduling/v2/queue_types.go (priority and allocated); kubernetes-sigs/kueue apis/kueue/v1beta2/clusterqueue_types.go
 (flavorsUsage: the resources of the admitted pods).
