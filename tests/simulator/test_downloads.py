@@ -380,6 +380,9 @@ def test_sizes_and_bandwidths_are_read() -> None:
         "pull=9s,cached=pull,nodes=two",
         "load=9s,cached=load,nodes=2",
         "node=9s,pull=9s,cached=pull,nodes=2",
+        "load=9s,load=8s",
+        "load=9s,spread=abc",
+        "load=9s,spread=-1",
     ],
 )
 def test_an_invalid_text_is_rejected(text: str) -> None:

@@ -49,11 +49,14 @@ def parse_start_up(text: str) -> StartUp:
 
     if "=" not in text:
         return StartUp(0.0, 0.0, parse_compound_duration(text), 0.0)
-    phases = {name: value for name, _, value in (assignment.partition("=") for assignment in text.split(","))}
-    spread = float(phases.pop("spread", "0"))
+    assignments = [assignment.partition("=") for assignment in text.split(",")]
+    phases = {name: value for name, _, value in assignments}
+    if len(phases) < len(assignments):
+        raise ValueError(f"invalid start-up time {text!r}: a term is there twice")
+    spread = read_number(phases.pop("spread", "0"))
     values = _pop_downloads(phases) | _pop_cache(phases)
     values |= {name: parse_compound_duration(phases.pop(name, "0s")) for name in PHASES if name not in values}
-    if phases or not 0 <= spread < float("inf"):
+    if phases or spread is None:
         raise ValueError(
             f"invalid start-up time {text!r}: must be a duration, or durations for {', '.join(PHASES)}, and spread, "
             "a number of at least 0; network, download, cached and nodes are optional"
@@ -121,8 +124,13 @@ def parse_gpu_hour(text: str) -> float | None:
 def read_gpu_hour(text: str) -> float | None:
     """Return the price in ``gpu-hour=2.5``; None if the text has another form."""
     name, _, value = text.partition("=")
+    return read_number(value) if name == "gpu-hour" else None
+
+
+def read_number(text: str) -> float | None:
+    """Return a finite number of at least 0; None if the text is none."""
     try:
-        price = float(value)
+        number = float(text)
     except ValueError:
         return None
-    return price if name == "gpu-hour" and 0 <= price < float("inf") else None
+    return number if 0 <= number < float("inf") else None
