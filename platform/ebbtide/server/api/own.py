@@ -20,6 +20,7 @@ from ebbtide.cluster.slo.report import Report
 from ebbtide.core.documents.explain import Explanation
 from ebbtide.server.api import answers, requests
 from ebbtide.server.api.asked import Context, Limit, Offset, RequestContext, describe_errors, slice_page
+from ebbtide.server.api.background import Progress
 from ebbtide.server.api.errors import RequestError
 from ebbtide.server.api.gpus import list_nodes
 from ebbtide.server.api.plans import PlanQuestion
@@ -259,25 +260,25 @@ def plan_fleet(context: Context, body: requests.FleetPlan) -> answers.FleetPlan:
         [*body.pools.items()], factors=body.factors, start_up=body.start_up, slo=body.slo, changes=body.changes
     )
     context.backend.plans.start(context.caller, PlanQuestion(body.namespace, body.days, request))
-    return _read_plan(context)
+    # A plan may have ended already: the answer does not depend on it.
+    return _show_plan(context, Progress())
 
 
 @router.get("/fleet", summary="Get Fleet Plan", responses=_LIST)
 def last_plan(context: Context) -> answers.FleetPlan:
     """Return the progress of the caller's plan, and the caller's last plan as ``ebbtide plan -o json`` prints it."""
-    return _read_plan(context)
+    return _show_plan(context, context.backend.plans.find_progress(context.caller))
 
 
 @router.delete("/fleet", summary="Cancel Fleet Plan", responses=_LIST)
 def cancel_plan(context: Context) -> answers.FleetPlan:
     """Cancel the caller's plan, if one is in progress."""
     context.backend.plans.cancel(context.caller)
-    return _read_plan(context)
+    return _show_plan(context, context.backend.plans.find_progress(context.caller))
 
 
-def _read_plan(context: RequestContext) -> answers.FleetPlan:
-    plans = context.backend.plans
-    progress, last = plans.find_progress(context.caller), plans.last(context.caller)
+def _show_plan(context: RequestContext, progress: Progress | None) -> answers.FleetPlan:
+    last = context.backend.plans.last(context.caller)
     plan = None if last is None else last[1].data
     if progress is None:
         return answers.FleetPlan(plan=plan)
