@@ -21,12 +21,22 @@ POD_NAMES = f"app.kubernetes.io/name={NAME},app.kubernetes.io/component=llminfer
 FAILED = 3
 """Exit status of a command that the cluster fails."""
 CHAT = f"""
-import json, urllib.request as http
+import json, time, urllib.request as http
 body = {{"model": "random", "max_tokens": 5, "messages": [{{"role": "user", "content": "hello"}}]}}
 request = http.Request("http://{NAME}-kserve-workload-svc:8000/v1/chat/completions", json.dumps(body).encode())
-print(http.urlopen(request, timeout=60).read().decode())
+for last in (False, False, False, True):
+    try:
+        print(http.urlopen(request, timeout=20).read().decode())
+        break
+    except OSError:
+        if last:
+            raise
+        time.sleep(1)
 """
-"""A request through the Service, sent from inside the cluster."""
+"""A request through the Service, sent from inside the cluster.
+
+A connection that begins before kube-proxy knows the Service never arrives, so each attempt makes a new one.
+"""
 
 
 @pytest.fixture(autouse=True)
