@@ -61,10 +61,20 @@ def test_a_flag_may_be_written_with_underscores() -> None:
     ("fields", "warned"),
     [
         ({}, True),
-        ({"environmentVariables": [{"name": traps.JAX_SHARE, "value": "0.25"}]}, False),
-        ({"environmentVariables": [{"name": traps.JAX_SHARE, "value": "0.5"}]}, True),
-        ({"environmentVariables": [{"name": traps.JAX_SHARE, "value": "most"}]}, True),
-        ({"environmentVariables": [{"name": traps.JAX_SHARE, "value": "0.2", "exclude": True}]}, True),
+        ({"environmentVariables": [{"name": traps.JAX_SHARES[1], "value": "0.25"}]}, False),
+        ({"environmentVariables": [{"name": traps.JAX_SHARES[0], "value": "0.25"}]}, False),
+        (
+            {
+                "environmentVariables": [
+                    {"name": name, "value": value}
+                    for name, value in zip(traps.JAX_SHARES, ("0.25", "0.5"), strict=True)
+                ]
+            },
+            True,
+        ),
+        ({"environmentVariables": [{"name": traps.JAX_SHARES[1], "value": "0.5"}]}, True),
+        ({"environmentVariables": [{"name": traps.JAX_SHARES[1], "value": "most"}]}, True),
+        ({"environmentVariables": [{"name": traps.JAX_SHARES[1], "value": "0.2", "exclude": True}]}, True),
         ({"args": "--gpu-memory-utilization=0.22"}, False),
         ({"args": "--gpu-memory-utilization=0.9"}, True),
         ({"image": "vllm/vllm-openai:v0.11.0"}, False),

@@ -3,7 +3,7 @@
 Upstream: knative.dev/serving pkg/reconciler/revision (the progress deadline), cmd/activator and cmd/queue (the request
 timeout includes the wait for a replica), pkg/reconciler/revision/resources/deploy.go (the variable PORT); k8s.io/kubernetes
 pkg/kubelet/prober (a startup probe disables the others until it succeeds; HTTP probes use HTTP/1.1); jax-ml/jax
-docs/gpu_memory_allocation.rst (the variable by which JAX limits its part of a GPU's memory).
+docs/gpu_memory_allocation.rst (the variables, the second one deprecated, by which JAX limits its part of a GPU's memory).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ SLOW_START_SECONDS: Final = 120
 SMALL_MEMORY_BYTES: Final = 2 << 30
 GIB: Final = 1 << 30
 LATENCY_UNIT: Final = metrics.ROWS["latency"].unit
-JAX_SHARE: Final = "XLA_PYTHON_CLIENT_MEM_FRACTION"
+JAX_SHARES: Final = ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION")
 PROBES: Final[Path] = ("spec", "probes")
 PROBE_FIELDS: Final = ("readiness", "liveness", "startup")
 PORT: Final[Path] = ("spec", "servingPort", "container")
@@ -81,9 +81,9 @@ def limits_memory(plan: Plan, share: float) -> bool:
     engine = find_engine(plan.spec.image)
     if engine is not None and engine.memory_flag:
         return True
-    variables = [item.value for item in plan.spec.environment_variables if item.name == JAX_SHARE and not item.exclude]
-    limit = next(iter(variables), read_flag(list_words(plan), LLM_ENGINE.memory_flag))
-    return limit is not None and 0 < (quantities.parse_nano(limit) or 0) / quantities.NANO <= share
+    variables = [item.value for item in plan.spec.environment_variables if item.name in JAX_SHARES and not item.exclude]
+    limits = variables or [read_flag(list_words(plan), LLM_ENGINE.memory_flag)]
+    return all(limit and 0 < (quantities.parse_nano(limit) or 0) / quantities.NANO <= share for limit in limits)
 
 
 def find_deadline(plan: Plan) -> int:
