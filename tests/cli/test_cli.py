@@ -228,20 +228,20 @@ def test_the_profile_next_to_the_specs_applies_and_is_reported(
 ) -> None:
     monkeypatch.delenv("EBBTIDE_PROFILE", raising=False)
     words = [command, *(["--to", "native"] if command == "convert" else []), str(chat)]
-    beside = chat.parent / "profile.yaml"
+    nearby = chat.parent / "profile.yaml"
     before = run(*words)
-    beside.write_text(SMALL)
+    nearby.write_text(SMALL)
 
-    reported = f"Profile: {beside}. To use another, set --profile\n"
+    reported = f"Profile: {nearby}. To use another, set --profile\n"
     assert run(*words).err == reported + before.err
     assert run(*words, "--profile", "built-in") == before
     monkeypatch.setenv("EBBTIDE_PROFILE", "built-in")
     assert run(*words) == before
     monkeypatch.delenv("EBBTIDE_PROFILE")
-    beside.write_text("apiVersion: kubeflow.org/v1\nkind: Profile\n")
+    nearby.write_text("apiVersion: kubeflow.org/v1\nkind: Profile\n")
     assert run(*words).err == before.err
     for broken in ("kind: Profile\nspec: {nothing: 1}\n", "a: [\n", ""):
-        beside.write_text(broken)
+        nearby.write_text(broken)
         assert run(*words).code == 1
 
 

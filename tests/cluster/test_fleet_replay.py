@@ -34,7 +34,7 @@ def test_services_without_requests_are_noted_and_left_out() -> None:
     assert logs[refs[0]].count_requests() == round(3 * 3600 * (0.71 + 0.05))
 
 
-class AbsurdSource(RecordedSource):
+class ImpossibleSource(RecordedSource):
     """A source in which the pods of some workloads have reported impossible numbers."""
 
     def history(self, ref: Ref, start: float, end: float, step: float) -> History:
@@ -50,8 +50,9 @@ def test_impossible_numbers_of_one_workload_leave_out_only_that_one() -> None:
     notes: list[str] = []
     refs = [Ref("team-a", name) for name in ("rate", "p50", "p95", "chat")]
 
-    assert [*read_traffic_logs(AbsurdSource(), refs, 10 * DAY, notes, 1.0)] == refs[3:]
+    assert [*read_traffic_logs(ImpossibleSource(), refs, 10 * DAY, notes, 1.0)] == refs[3:]
     assert len(notes) == 3
+    assert all("Prometheus has no usable" in note for note in notes), notes
 
 
 def test_an_object_with_errors_is_noted_and_left_out() -> None:

@@ -108,10 +108,7 @@ def test_without_requests_no_month_is_guessed() -> None:
 
     assert report.month is None
     assert {option.month for option in report.options} == {None}
-    assert (
-        "no month is computed: Prometheus has no requests of the workload in this period, or only impossible values"
-        in report.notes
-    )
+    assert "no month is computed: Prometheus has no requests of the workload in this period" in report.notes
 
 
 def test_without_prometheus_only_the_pods_that_exist_are_known() -> None:

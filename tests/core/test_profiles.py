@@ -390,8 +390,8 @@ def test_a_share_has_a_name_that_the_device_plugin_can_list(backend: str, resour
 
 def test_the_profile_of_specs_is_the_one_in_their_folder(tmp_path: Path) -> None:
     (tmp_path / "specs").mkdir()
-    spec, beside = tmp_path / "specs" / "chat.yaml", tmp_path / "specs" / "profile.yaml"
-    beside.touch()
+    spec, nearby = tmp_path / "specs" / "chat.yaml", tmp_path / "specs" / "profile.yaml"
+    nearby.touch()
 
     for files in (
         [str(spec)],
@@ -401,10 +401,10 @@ def test_the_profile_of_specs_is_the_one_in_their_folder(tmp_path: Path) -> None
     ):
         path, problems = profiles.find_profile_of_specs(files)
         assert problems == []
-        assert Path(path).samefile(beside)
+        assert Path(path).samefile(nearby)
     # Neither a folder above nor one below.
     assert profiles.find_profile_of_specs([str(tmp_path)]) == ("", [])
-    assert profiles.find_profile_of_specs([str(tmp_path / "specs" / "sub")]) == (str(beside), [])
+    assert profiles.find_profile_of_specs([str(tmp_path / "specs" / "sub")]) == (str(nearby), [])
     assert profiles.find_profile_of_specs([]) == ("", [])
     assert profiles.find_profile_of_specs(["x" * 5000, f"{'x' * 5000}/a.yaml", "\0"]) == ("", [])
 

@@ -28,6 +28,7 @@ from ebbtide.core.documents.files import MAX_INPUT_BYTES
 from ebbtide.core.documents.profiles import FILE_NAME, load_profile_with_data, validate_profile_data
 from ebbtide.core.documents.texts import load_data
 from ebbtide.core.profile.built_in import BUILT_IN_NAME
+from ebbtide.core.profile.projects import make_project_namespace
 from ebbtide.core.readers.table import DISTRIBUTED
 
 if TYPE_CHECKING:
@@ -299,7 +300,7 @@ def list_project_notes(projects: list[dict[str, Any]], profile: Profile) -> list
         texts = [f"{quantities.format_number(amount)} {unit}" for unit, amount in amounts.items() if amount is not None]
         text = ", ".join([*texts, *([f"{quota.memory} memory"] if quota.memory else [])])
         namespace = _find_namespace(row)
-        expected = profile.spec.projects.namespace.replace("{project}", name)
+        expected = make_project_namespace(profile.spec.projects, name)
         if namespace and namespace != expected:
             text += f"; its namespace in Run:ai is {namespace}, and the profile's pattern gives {expected}"
         lines.append(f"project   {name}: {text or 'no quota'}")

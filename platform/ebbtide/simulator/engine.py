@@ -423,7 +423,7 @@ class Simulation:
 
 
 def run_alone(simulation: Simulation) -> Iterator[PodChange]:
-    """Process all events of one service, and yield the changes of its pods. A replica goes to the node with the lowest number."""
+    """Process all events of one service, and yield the changes of its pods. A replica goes to the node with the fewest."""
     start_up = simulation.inputs.start_up
     starts = StartQueue(start_up.parallel)
     nodes: dict[int, int] = {}
@@ -448,7 +448,7 @@ def run_alone(simulation: Simulation) -> Iterator[PodChange]:
 
 
 def _place_pods(simulation: Simulation, starts: StartQueue, nodes: dict[int, int], change: PodChange) -> None:
-    """Begin the starts of new pods, each on the node with the lowest number, and drop those that ended; ``nodes`` is by pod."""
+    """Begin the starts of new pods, each on the node with the fewest, and drop those that ended; ``nodes`` is by pod."""
     for number in change.ended:
         del nodes[number]
         starts.drop(0, number, simulation.now)

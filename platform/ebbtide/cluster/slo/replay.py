@@ -35,8 +35,9 @@ def read_traffic(source: MetricsSource, ref: Ref, start: float, end: float, step
         raise NoReplayError(str(error)) from error
     log, server = write_traffic_log(history), fit_server_model(history)
     if not log or not server:
-        what = "response times" if log else "requests"
-        raise NoReplayError(f"Prometheus has no {what} of the workload in this period, or only impossible values")
+        name, what = ("p50", "response times") if log else ("rate", "requests")
+        usable = "usable " if any(point.value for point in history.series.get(name, ())) else ""
+        raise NoReplayError(f"Prometheus has no {usable}{what} of the workload in this period")
     return log, server, history
 
 

@@ -27,6 +27,7 @@ from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.base.quantities import format_number
 from ebbtide.core.profile.models import Profile, Project
+from ebbtide.core.profile.projects import make_project_namespace
 from ebbtide.core.translation import endpoints, project
 from ebbtide.core.translation.objects import Object
 from ebbtide.core.translation.quotas import QUOTA_BACKENDS, kai, kueue
@@ -161,7 +162,10 @@ def read_projects(cluster: Cluster, profile: Profile) -> list[ProjectRow]:
     namespaces = _list_or_none(cluster, kube.NAMESPACE, keys.PROJECT)
     if namespaces is None:
         # A caller without permission to list namespaces may still read the context's and the profile's namespaces.
-        names = [cluster.namespace, *(project_namespace(name, profile) for name in profile.spec.projects.known)]
+        names = [
+            cluster.namespace,
+            *(make_project_namespace(profile.spec.projects, name) for name in profile.spec.projects.known),
+        ]
         namespaces = [obj for name in dict.fromkeys(names) if (obj := _get_namespace(cluster, name)) is not None]
     return make_project_rows(
         ProjectObjects(
@@ -191,7 +195,7 @@ def make_project_rows(parts: ProjectObjects, profile: Profile) -> list[ProjectRo
         if name:
             by_name[name] = _make_project_row(name, obj["metadata"]["name"], parts, queues.get(name))
     for name in profile.spec.projects.known:
-        by_name.setdefault(name, ProjectRow(name, project_namespace(name, profile), there=False))
+        by_name.setdefault(name, ProjectRow(name, make_project_namespace(profile.spec.projects, name), there=False))
     return [by_name[name] for name in sorted(by_name)]
 
 
@@ -268,11 +272,6 @@ def list_project_members(bindings: Iterable[Object]) -> tuple[ProjectMember, ...
     return tuple(dict.fromkeys(members))
 
 
-def project_namespace(name: str, profile: Profile) -> str:
-    """Return a project's namespace according to the profile's pattern."""
-    return profile.spec.projects.namespace.replace("{project}", name)
-
-
 # Creating and deleting a project.
 
 
@@ -314,7 +313,7 @@ def _render_project(
     cluster: Cluster, request: ProjectRequest, amounts: dict[str, Any], profile: Profile
 ) -> Iterator[Object]:
     """Yield a project's objects in the order of their dependencies."""
-    namespace = project_namespace(request.name, profile)
+    namespace = make_project_namespace(profile.spec.projects, request.name)
     for obj in project.make_project_objects(request.name, namespace, _set_amounts(profile, request.name, amounts)):
         if (obj["apiVersion"], obj["kind"]) == QUOTA_BACKENDS[profile.spec.projects.quota].queue:
             if request.priority is not None:
@@ -409,7 +408,7 @@ def plan_project_removal(cluster: Cluster, name: str, profile: Profile) -> Proje
     """Return the objects that deleting a project would delete. Read-only."""
     row = next(
         (row for row in read_projects(cluster, profile) if row.name == name),
-        ProjectRow(name, project_namespace(name, profile), there=False),
+        ProjectRow(name, make_project_namespace(profile.spec.projects, name), there=False),
     )
     claims = cluster.list(CLAIM, row.namespace).items if row.there else []
     kind = kube.KINDS[QUOTA_BACKENDS[profile.spec.projects.quota].queue or (kube.QUEUE.api_version, kube.QUEUE.name)]

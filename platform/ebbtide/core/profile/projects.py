@@ -21,14 +21,17 @@ def find_default_namespace(projects: Projects) -> str:
     return "" if projects.default_namespace == NONE else projects.default_namespace
 
 
+def make_project_namespace(projects: Projects, name: str) -> str:
+    """Return the namespace of a project by the profile's pattern."""
+    return projects.namespace.replace("{project}", name)
+
+
 def find_query_access(projects: Projects, namespace: str) -> QueryAccess:
     """Return the access of the queries of a namespace: that of the project whose namespace it is, or the default.
 
     Only the namespace counts, because members can write the labels of their objects. An empty one is unknown.
     """
-    known = (
-        (projects.namespace.replace("{project}", name), project.queries) for name, project in projects.known.items()
-    )
+    known = ((make_project_namespace(projects, name), project.queries) for name, project in projects.known.items())
     return next((access for place, access in known if place == namespace), None) or projects.queries
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.base import metrics
 from ebbtide.core.base.problems import Path, Problem, make_warning, shorten_text
+from ebbtide.core.profile.projects import make_project_namespace
 from ebbtide.core.readers import table
 from ebbtide.core.readers.loaded import canonical_json
 from ebbtide.core.readers.reading import make_document
@@ -101,7 +102,7 @@ def _take_project_id(draft: Draft, row: FieldRow, project: Any, where: Path) -> 
     elif isinstance(draft.spec, dict):
         name = next((name for name, known in projects.known.items() if known.id == project), None)
         if name is None and project not in projects.known and not projects.closed:
-            namespace = projects.namespace.replace("{project}", shorten_text(project))
+            namespace = make_project_namespace(projects, shorten_text(project))
             message = f"the profile has no project with ID {shorten_text(project)}: Ebbtide uses the ID as the project's name, and the namespace is {namespace}"
             draft.add_warning("PRJ006", where, message, "add the project with its ID to projects.known")
         if "project" in draft.spec:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from ebbtide.core.base import keys
 from ebbtide.core.base.problems import Problem, offer_values
-from ebbtide.core.profile.projects import find_default_namespace, find_query_access
+from ebbtide.core.profile.projects import find_default_namespace, find_query_access, make_project_namespace
 from ebbtide.core.translation.objects import Object, make_object, with_values
 from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.pods import PodPatch
@@ -31,7 +31,7 @@ def choose_namespace(plan: Plan) -> str:
         return metadata.namespace
     if project is None:
         return find_default_namespace(projects)
-    return projects.namespace.replace("{project}", project)
+    return make_project_namespace(projects, project)
 
 
 def with_default_namespace(profile: Profile, namespace: str) -> Profile:

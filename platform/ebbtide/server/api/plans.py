@@ -12,6 +12,7 @@ from ebbtide.cluster.slo.replay import read_traffic_logs
 from ebbtide.cluster.slo.source import Ref, SourceError
 from ebbtide.cluster.watch.groups import TOPS
 from ebbtide.core.base.problems import Problem
+from ebbtide.core.profile.projects import make_project_namespace
 from ebbtide.core.translation.objects import Object
 from ebbtide.server.api import simulation
 from ebbtide.server.api.access import Caller
@@ -103,8 +104,8 @@ class Plans:
                 [Problem("PLN005", ("pools",), "no node pool has GPUs", "set the number of GPUs of a node pool")]
             )
         planned = {place.namespace for place in places}
-        template = connection.profile.spec.projects.namespace
-        spaces = {name: template.replace("{project}", name) for name in read_quotas(connection.profile)}
+        projects = connection.profile.spec.projects
+        spaces = {name: make_project_namespace(projects, name) for name in read_quotas(connection.profile)}
         own = {name: space for name, space in spaces.items() if space in planned}
         readable = {name for name, space in own.items() if connection.allowed(caller, "list", QUOTA, space)}
         hidden = [name for name in own if name not in readable]

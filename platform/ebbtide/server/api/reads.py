@@ -26,6 +26,7 @@ from ebbtide.cluster.read.why import Why, explain_replicas
 from ebbtide.cluster.watch.groups import TOPS, WorkloadKey
 from ebbtide.core.base import keys
 from ebbtide.core.base.paths import get_at
+from ebbtide.core.profile.projects import make_project_namespace
 from ebbtide.core.readers.loaded import LoadedDocument
 from ebbtide.server.api import offline
 from ebbtide.server.api.access import Caller
@@ -190,7 +191,7 @@ class Reads:
         """Return the visible projects: namespaces with a project label, and the profile's known projects."""
         self._connection.require_synced()
         rules = self._connection.profile.spec.projects
-        places = {rules.namespace.replace("{project}", name): name for name in rules.known}
+        places = {make_project_namespace(rules, name): name for name in rules.known}
         for namespace in self._cache.store.objects(NAMESPACE):
             if label := (namespace["metadata"].get("labels") or {}).get(keys.PROJECT):
                 places[namespace["metadata"]["name"]] = label
