@@ -576,7 +576,21 @@ def write_workload(
         done(step)
         if step.item is top and read_scale_record(result):
             _update_scale_record(cluster, step, result)
+        if step.item is top:
+            _touch_model_caches(cluster, steps, result)
     return results
+
+
+def _touch_model_caches(cluster: Cluster, steps: Iterable[ApplyStep], top: Object) -> None:
+    """Change the model caches of a workload after it: KServe creates the claim of a cache when the cache changes.
+
+    It does not see that a workload returns to a cache of its namespace, whose claim it has deleted since (kserve v0.20.0
+    pkg/controller/v1alpha1/localmodel/reconcilers/localmodelnamespacecache_reconciler.go, isvcPredicates).
+    """
+    patch = {"metadata": {"annotations": {keys.USED_BY: str(top["metadata"].get("generation", ""))}}}
+    for step in steps:
+        if step.item["kind"] == kube.MODEL_CACHE.name:
+            cluster.patch(kube.MODEL_CACHE, step.item["metadata"]["name"], top["metadata"]["namespace"], patch)
 
 
 def _read_live(cluster: Cluster, obj: Object) -> Object:
