@@ -1,6 +1,4 @@
-"""KServe's controllers and the agent of its model cache, without cert-manager: their certificates are made here and written where
-cert-manager would.
-"""
+"""KServe's controllers and its agent on nodes, without cert-manager: certificates are made here and written where it would."""
 
 import json
 from pathlib import Path
