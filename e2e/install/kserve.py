@@ -62,7 +62,7 @@ def objects(kubectl: Kubectl, storage_image: str, certificates: Path) -> list[Ob
 
 
 def _enable_cache(data: dict[str, str], storage_image: str) -> None:
-    """Turn the model cache on, and look every five seconds whether its folders are on the node."""
+    """Turn the model cache on; the agent checks every five seconds whether its folders are on the node."""
     changes = {
         "localModel": {"enabled": True, "fsGroup": CACHE_GROUP, "reconcilationFrequencyInSecs": 5},
         "storageInitializer": {"image": storage_image},

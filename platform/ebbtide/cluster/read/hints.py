@@ -57,7 +57,7 @@ FIXES: Final = tuple(
         ),
         (
             r"NodeDownloadError in LocalModelNamespaceCache (?P<name>\S+)",
-            f'correct model.uri, or the credentials of KServe\'s downloads; the reason: kubectl logs -n {DOWNLOADS} "$(kubectl get jobs '
+            f"correct model.uri, or the credentials of KServe's downloads; the reason: kubectl logs -n {DOWNLOADS} \"$(kubectl get jobs "
             f'-n {DOWNLOADS} -l model={{name}} -o name)"; to repeat the download, delete this Job',
         ),
         (

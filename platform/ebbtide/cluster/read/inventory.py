@@ -309,7 +309,9 @@ def group_workloads(
             queues=queues,
             supplies=supplies,
         )
-        claims = _pick(claims_by_name, namespace, (claim for pod in live.pods for claim in of_claim.list_claim_names(pod)))
+        claims = _pick(
+            claims_by_name, namespace, (claim for pod in live.pods for claim in of_claim.list_claim_names(pod))
+        )
         caches = _pick(caches_by_name, namespace, map(model_caches.find_cache_name, live.pods))
         workloads.append(replace(live, claims=claims, model_caches=caches) if claims or caches else live)
     return workloads
