@@ -126,10 +126,8 @@ def test_a_download_that_failed_is_the_reason_and_has_a_fix() -> None:
         == f"KServe cannot download {URI} to node {NODE}: NodeDownloadError in LocalModelNamespaceCache {CACHE}"
     )
     hint = read_server_hint(cluster, find_workload(cluster, "chat", NAMESPACE, cluster.clock.now()))
-    assert (
-        f'kubectl logs -n kserve-localmodel-jobs "$(kubectl get jobs -n kserve-localmodel-jobs -l model={CACHE} -o name)"'
-        in hint
-    )
+    labels = f"model={CACHE},modelNamespace={NAMESPACE},node={NODE}"
+    assert f"$(kubectl get jobs -n kserve-localmodel-jobs -l {labels} -o name)" in hint
 
 
 @pytest.mark.parametrize(

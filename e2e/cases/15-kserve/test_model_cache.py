@@ -37,7 +37,7 @@ def test_model_cache(stage: Stage) -> None:
     assert re.search(r"KServe downloads \S+/magika\.zip to node \S+: NodeDownloading in", _why(stage, NAME))
 
     stage.until("`why` names the failure", lambda: "NodeDownloadError" in _why(stage, "absent"), seen=stage.events)
-    printed = re.search(r'kubectl logs -n (\S+) "\$\(kubectl (get jobs .*) -o name\)"', _why(stage, "absent"))
+    printed = re.search(r"kubectl logs -n (\S+) \$\(kubectl (get jobs .*) -o name\)", _why(stage, "absent"))
     assert printed is not None, _why(stage, "absent")
     (job,) = stage.kubectl.run(*printed[2].split(), "-o", "name").split()
     assert "HTTP resource not found at" in stage.kubectl.run("logs", "-n", printed[1], job)

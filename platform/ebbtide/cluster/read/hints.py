@@ -56,14 +56,13 @@ FIXES: Final = tuple(
             "request less, or ask an administrator of the project to raise its quota with ebbtide project create",
         ),
         (
-            r"NodeDownloadError in LocalModelNamespaceCache (?P<name>\S+)",
-            f"correct model.uri, or the credentials of KServe's downloads; the reason: kubectl logs -n {DOWNLOADS} \"$(kubectl get jobs "
-            f'-n {DOWNLOADS} -l model={{name}} -o name)"; to repeat the download, delete this Job',
+            r"to node (?P<node>\S+): NodeDownloadError in LocalModelNamespaceCache (?P<name>\S+)",
+            f"correct model.uri, or the credentials of the download; for the reason, kubectl logs -n {DOWNLOADS} $(kubectl get jobs "
+            f"-n {DOWNLOADS} -l model={{name}},modelNamespace={{namespace}},node={{node}} -o name); to repeat it, delete this Job",
         ),
         (
             r'persistentvolumeclaim "(?P<name>\S+-cache-[0-9a-f]{8})-\S+" not found',
-            "KServe creates this claim when the cache changes: kubectl annotate localmodelnamespacecache {name} -n {namespace} "
-            "--overwrite touched=$(date +%s)",
+            "let KServe create it: kubectl annotate localmodelnamespacecache {name} -n {namespace} --overwrite touched=$(date +%s)",
         ),
         (r"cannot pull image", "correct image in the spec; for a private registry, add its Secret to imagePullSecrets"),
     )
