@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -24,6 +24,9 @@ from ebbtide.sandbox.furnished import furnish_cluster
 from ebbtide.sandbox.simulated import Simulated
 from live_cluster import simulated, spec
 
+if TYPE_CHECKING:
+    from ebbtide.core.profile.models import Profile
+
 NAMESPACE, NODE, CACHE, URI = "shop", "gpu-1", "chat-cache-0a1b2c3d", "hf://org/chat"
 EXITED: dict[str, Any] = {
     "name": "kserve-container",
@@ -31,6 +34,12 @@ EXITED: dict[str, Any] = {
     "state": {"waiting": {"reason": "CrashLoopBackOff"}},
     "lastState": {"terminated": {"exitCode": 1, "message": "no such file"}},
 }
+
+
+def read_profile() -> Profile:
+    profile, problems = load_profile("tests/profiles/kserve-local-models.yaml")
+    assert profile is not None, problems
+    return profile
 
 
 def put_replica(cluster: Simulated, *, node: str = NODE, cache: str = CACHE, message: str = "") -> None:
@@ -79,7 +88,7 @@ def apply_model(cluster: Simulated, uri: str) -> None:
     document = spec(serving="kserve", image=None, servingPort=None, model=model)
     document["spec"] = {name: value for name, value in document["spec"].items() if value is not None}
     document["spec"]["start"] = {"modelCache": {"size": "9Gi", "nodeGroups": ["h100"]}}
-    profile, _ = load_profile("tests/profiles/kserve-local-models.yaml")
+    profile = read_profile()
     batch = Batch(profile)
     objects, translation, problems = batch.add_document(load_document(document, profile))
     assert translation is not None, problems
@@ -181,7 +190,7 @@ def test_an_apply_changes_the_cache_after_the_workload_that_returns_to_it() -> N
 
 def test_doctor_reads_the_node_groups_of_an_enabled_cache() -> None:
     cluster = simulated()
-    profile, _ = load_profile("tests/profiles/kserve-local-models.yaml")
+    profile = read_profile()
     furnish_cluster(cluster, profile)
     assert make_observed_profile(ObservedCluster(cluster))["spec"]["kserve"]["localModelNodeGroups"] == ["h100", "l4"]
     assert "DOC057" not in {finding.code for finding in examine_cluster(cluster, profile)}

@@ -6,8 +6,7 @@ downloaded again would never end.
 
 import re
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
@@ -15,9 +14,6 @@ from e2e.accounts import write_kubeconfig
 from e2e.install.kserve import DOWNLOADS, NODE_GROUP
 from e2e.paths import HERE
 from e2e.stage import Stage, condition
-
-if TYPE_CHECKING:
-    from subprocess import CompletedProcess
 
 RUNTIME = HERE / "servers/model/runtime.yaml"
 NAME = "files"
@@ -70,29 +66,32 @@ def test_model_cache_standard(stage: Stage) -> None:
     done = stage.ebbtide([*create, shared, *stage.profile()])
     assert done.returncode == 0, done.stdout + done.stderr
     mine = f"--kubeconfig={write_kubeconfig(stage, 'member')}"
-    first, second = (_spec(stage, host=host) for host in ("svc", "svc.cluster.local"))
-    caches = []
-    for spec in (first, second, first):
-        spec["spec"] |= {"serving": "kserve-standard", "autoscaling": {"minReplicas": 1, "maxReplicas": 1}}
-        done = _run_as(stage, mine, ["apply", "-", "-y", *stage.profile()], stage.spec(spec))
-        assert done.returncode == 0, done.stdout + done.stderr
-        (name,) = re.findall(
-            r"LocalModelNamespaceCache \S+/(files-cache-\w+)", done.stdout.split("InferenceService")[0]
-        )[:1]
-        stage.until(
-            f"one replica runs with {name}",
-            lambda name=name: _ready_claims(stage) == [f"{name}-{NODE_GROUP}"],
-            LOADING,
-            seen=lambda: [stage.events(), _why(stage, NAME)],
-        )
-        claims = [f"{each}-{NODE_GROUP}" for each in caches if each != name]
-        stage.until("claims of former models are gone", lambda claims=claims: not _exist(stage, claims))
-        caches.append(name)
-    assert caches[0] == caches[2] != caches[1]
+    first = _change_model(stage, mine, "svc")
+    assert _change_model(stage, mine, "svc.cluster.local") != first
+    stage.until("KServe has deleted the claim of the former model", lambda: first not in _names(stage, "pvc"))
+    assert _change_model(stage, mine, "svc") == first
 
-    done = _run_as(stage, mine, ["delete", NAME, "-n", stage.namespace, "-y"])
+    done = stage.ebbtide(["delete", NAME, "-n", stage.namespace, "-y", mine])
     assert done.returncode == 0, done.stdout + done.stderr
     stage.until("nothing is left of it", lambda: not _left(stage), seen=lambda: _left(stage))
+
+
+def _change_model(stage: Stage, kubeconfig: str, host: str) -> str:
+    """Apply the model under a name of the store, wait until all replicas read the copy of it, and return the claim."""
+    spec = _spec(stage, host=host)
+    spec["spec"] |= {"serving": "kserve-standard", "autoscaling": {"minReplicas": 1, "maxReplicas": 1}}
+    done = stage.ebbtide(["apply", "-", "-y", kubeconfig, *stage.profile()], stage.spec(spec))
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = re.search(r"LocalModelNamespaceCache \S+/(files-cache-\w+)", done.stdout)
+    assert found is not None, done.stdout
+    claim = f"{found[1]}-{NODE_GROUP}"
+    stage.until(
+        f"all replicas are ready with {claim}",
+        lambda: _ready_claims(stage) == [claim],
+        LOADING,
+        seen=lambda: [stage.events(), _why(stage, NAME)],
+    )
+    return claim
 
 
 def _prepare(stage: Stage) -> None:
@@ -118,10 +117,6 @@ def _spec(stage: Stage, path: str = "/magika.zip", host: str = "svc") -> dict[st
 def _gate(stage: Stage, command: str) -> None:
     """Open (`touch`) or close (`rm`) the store."""
     stage.kubectl.run("exec", "gate", "-n", stage.namespace, "--", command, "/tmp/open")  # noqa: S108  # in the pod
-
-
-def _run_as(stage: Stage, kubeconfig: str, arguments: Sequence[str], stdin: str = "") -> "CompletedProcess[str]":
-    return stage.ebbtide([*arguments, kubeconfig], stdin)
 
 
 def _why(stage: Stage, name: str) -> str:
@@ -156,13 +151,14 @@ def _claims(pod: Any) -> list[str]:
 
 
 def _ready_claims(stage: Stage) -> list[str]:
-    """Return the claims of the replicas, of which all are ready."""
-    pods = stage.listed("pods", f"serving.kserve.io/inferenceservice={NAME}")
-    return [claim for pod in pods for claim in _claims(pod) if condition(pod, "Ready") == "True"] if pods else []
+    """Return the claims of the replicas, with an empty one for each replica that is not ready."""
+    label = f"serving.kserve.io/inferenceservice={NAME}"
+    pods = [pod for pod in stage.listed("pods", label) if "deletionTimestamp" not in pod["metadata"]]
+    return [claim if condition(pod, "Ready") == "True" else "" for pod in pods for claim in _claims(pod)]
 
 
-def _exist(stage: Stage, claims: Sequence[str]) -> list[str]:
-    return [name for row in stage.listed("pvc") if (name := row["metadata"]["name"]) in claims]
+def _names(stage: Stage, kind: str) -> list[str]:
+    return [row["metadata"]["name"] for row in stage.listed(kind)]
 
 
 def _left(stage: Stage) -> list[str]:
@@ -178,6 +174,8 @@ def _left(stage: Stage) -> list[str]:
         if row.get("namespace") == stage.namespace
     ]
     caches = [
-        row["metadata"]["name"] for row in (*stage.listed("localmodelnamespacecaches"), *stage.listed("pvc"), *jobs)
+        *_names(stage, "localmodelnamespacecaches"),
+        *_names(stage, "pvc"),
+        *(job["metadata"]["name"] for job in jobs),
     ]
     return [*caches, *of_volumes, *models]

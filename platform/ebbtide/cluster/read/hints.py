@@ -31,8 +31,11 @@ REFUSED: Final = "connection refused"
 STATUS_CODE: Final = re.compile(r"status ?code: (?P<code>\d{3})")
 #: The start of the API server's answer in place of a log that the node no longer has.
 NO_LOG: Final = "unable to retrieve container logs"
-#: Default of jobNamespace in KServe's configuration, where it downloads models to nodes (kserve config/configmap/inferenceservice.yaml).
-DOWNLOADS: Final = "kserve-localmodel-jobs"
+#: The namespace is the default of jobNamespace, and the labels are the agent's (kserve pkg/controller/v1alpha1/localmodelnode, launchJob).
+DOWNLOAD_FIX: Final = (
+    "correct model.uri, or the credentials of the download; for the reason, kubectl logs -n kserve-localmodel-jobs $(kubectl get jobs "
+    "-n kserve-localmodel-jobs -l model={name},modelNamespace={namespace},node={node} -o name); to repeat it, delete this Job"
+)
 #: Causes, and the fix of each; names come from the cause.
 FIXES: Final = tuple(
     (re.compile(pattern), fix)
@@ -57,8 +60,7 @@ FIXES: Final = tuple(
         ),
         (
             r"to node (?P<node>\S+): NodeDownloadError in LocalModelNamespaceCache (?P<name>\S+)",
-            f"correct model.uri, or the credentials of the download; for the reason, kubectl logs -n {DOWNLOADS} $(kubectl get jobs "
-            f"-n {DOWNLOADS} -l model={{name}},modelNamespace={{namespace}},node={{node}} -o name); to repeat it, delete this Job",
+            DOWNLOAD_FIX,
         ),
         (
             r'persistentvolumeclaim "(?P<name>\S+-cache-[0-9a-f]{8})-\S+" not found',
