@@ -39,7 +39,7 @@ from ebbtide.core.documents.quota import sum_replica_requests, update_replicas
 from ebbtide.core.profile.projects import report_unknown_namespace
 from ebbtide.core.translation import gpu
 from ebbtide.core.translation.endpoints import ENDPOINT_GATEWAYS, list_models, make_own_list
-from ebbtide.core.translation.objects import Object, apply_merge_patch
+from ebbtide.core.translation.objects import SHARED_KINDS, Object, apply_merge_patch
 
 if TYPE_CHECKING:
     from ebbtide.core.documents.check import Batch
@@ -59,17 +59,6 @@ TOPS: Final = {(kind.api_version, kind.name) for kind in (kube.KNATIVE, kube.KSE
 LLM_REFUSAL: Final = (
     "the controller does not apply an LLMInferenceService; write it with ebbtide apply, or use another serving mode"
 )
-#: Kinds that workloads share; they are written before the workload.
-SHARED: Final = {
-    "Namespace",
-    "PriorityClass",
-    "Queue",
-    "ResourceFlavor",
-    "ClusterQueue",
-    "LocalQueue",
-    "ResourceQuota",
-    "LimitRange",
-}
 #: Problem code of an object that a custom resource must not take over.
 FOREIGN: Final = "RES062"
 #: Kinds that hold data, which outlives the workload.
@@ -211,7 +200,7 @@ def plan_workload(
     ]
     if create:
         # Creating the top object decides which of several callers is first, so its companions come after it.
-        planned.sort(key=lambda step: (step.item["kind"] not in SHARED, not is_top_object(step.item)))
+        planned.sort(key=lambda step: (step.item["kind"] not in SHARED_KINDS, not is_top_object(step.item)))
     # Only a user reads the cost, which takes a request.
     cost = () if owner is not None else tuple(_estimate_cost(cluster, workload, planned))
     return ApplyPlan(workload, tuple(planned), cost, create)
@@ -224,7 +213,7 @@ def is_owned(obj: Object) -> bool:
 
 def is_shared(obj: Object) -> bool:
     """Return whether workloads share an object: it belongs to the cluster, to a project, or to a project's endpoint."""
-    return obj["kind"] in SHARED or _is_of_endpoint(obj)
+    return obj["kind"] in SHARED_KINDS or _is_of_endpoint(obj)
 
 
 def _is_of_endpoint(obj: Object) -> bool:
