@@ -13,16 +13,8 @@ _CAMEL: Final = re.compile("_(.)")
 _CAPITAL: Final = re.compile("([A-Z])")
 #: Kinds that workloads share, in the order in which they must be created.
 SHARED_KINDS: Final = (
-    *(
-        "PriorityClass",
-        "Namespace",
-        "Queue",
-        "ResourceFlavor",
-        "ClusterQueue",
-        "LocalQueue",
-        "ResourceQuota",
-        "LimitRange",
-    ),
+    *("PriorityClass", "Namespace", "Queue"),
+    *("ResourceFlavor", "ClusterQueue", "LocalQueue", "ResourceQuota", "LimitRange"),
 )
 #: Kinds in the order in which they must be created. Other kinds go last.
 ORDER: Final = {
