@@ -171,6 +171,7 @@ def test_a_claim_of_a_cache_that_is_missing_has_a_fix() -> None:
     assert CACHE in read_status(cluster).why
     hint = read_server_hint(cluster, find_workload(cluster, "chat", NAMESPACE, cluster.clock.now()))
     assert f"kubectl annotate localmodelnamespacecache {CACHE} -n {NAMESPACE} --overwrite touched=" in hint
+    assert "LocalModelNodeGroup h100 exists" in hint
 
 
 def test_an_apply_changes_the_cache_after_the_workload_that_returns_to_it() -> None:

@@ -36,6 +36,11 @@ DOWNLOAD_FIX: Final = (
     "correct model.uri, or the credentials of the download; for the reason, kubectl logs -n kserve-localmodel-jobs $(kubectl get jobs "
     "-n kserve-localmodel-jobs -l model={name},modelNamespace={namespace},node={node} -o name); to repeat it, delete this Job"
 )
+#: KServe creates the claim of a cache when the cache changes.
+CLAIM_FIX: Final = (
+    "check that LocalModelNodeGroup {group} exists; to let KServe create the claim, kubectl annotate localmodelnamespacecache {name} "
+    "-n {namespace} --overwrite touched=$(date +%s)"
+)
 #: Causes, and the fix of each; names come from the cause.
 FIXES: Final = tuple(
     (re.compile(pattern), fix)
@@ -63,8 +68,8 @@ FIXES: Final = tuple(
             DOWNLOAD_FIX,
         ),
         (
-            r'persistentvolumeclaim "(?P<name>\S+-cache-[0-9a-f]{8})-\S+" not found',
-            "let KServe create it: kubectl annotate localmodelnamespacecache {name} -n {namespace} --overwrite touched=$(date +%s)",
+            r'persistentvolumeclaim "(?P<name>\S+-cache-[0-9a-f]{8})-(?P<group>\S+)" not found',
+            CLAIM_FIX,
         ),
         (r"cannot pull image", "correct image in the spec; for a private registry, add its Secret to imagePullSecrets"),
     )
