@@ -377,7 +377,9 @@ class Stage:
 
 OWNERS: Final = "isvc,ksvc,configurations,revisions,podautoscalers,daemonsets,deployments,replicasets,jobs"
 """Kinds whose controllers would recreate pods, from the top down."""
-OBJECTS: Final = "ksvc,revisions,podautoscalers,serverlessservices,inferenceservices,daemonsets,deployments,pods,hpa,resourcequota"
+OBJECTS: Final = (
+    "ksvc,revisions,podautoscalers,serverlessservices,inferenceservices,daemonsets,deployments,pods,hpa,resourcequota"
+)
 
 DUMPS: Final[dict[str, list[str]]] = {
     "objects.yaml": ["get", OBJECTS, "-n", "{namespace}", "-o", "yaml"],
