@@ -28,12 +28,15 @@ def test_image_pulled_in_advance(stage: Stage) -> None:
     stage.apply([make_namespace(stage)])
     images = registry.start(stage, BYTES_PER_SECOND)
     archive = servers.language_model(paths.CACHE, lambda _: None)
-    late = images.push(archive, "late")
+    first, second, late = (images.push(archive, name) for name in ("first", "second", "late"))
+    for image in (first, second, late):
+        # An earlier run may have left it on the node.
+        images.remove(image)
     manifest = f"{images.address}/v2/late/manifests/{late.rpartition('@')[2]}"
     httpx.delete(manifest, timeout=60).raise_for_status()
     deploy(stage, "late", late, pulled=True)
-    deploy(stage, "first", images.push(archive, "first"), pulled=False)
-    deploy(stage, "second", images.push(archive, "second"), pulled=True)
+    deploy(stage, "first", first, pulled=False)
+    deploy(stage, "second", second, pulled=True)
     pulled_after = stage.until("the node has the image", lambda: has_image(stage, "second"), seen=stage.events)
     assert not stage.pods("second")
 
@@ -42,13 +45,15 @@ def test_image_pulled_in_advance(stage: Stage) -> None:
 
     assert not has_image(stage, "late")
     assert waiting(stage, "late") & REFUSED
+    place = ["-n", stage.namespace, f"--kubeconfig={stage.kubectl.kubeconfig}"]
+    found = stage.ebbtide(["doctor", *place, *stage.profile(PROFILE)]).stdout
+    assert f"DaemonSet late-image in {stage.namespace} is not ready on 1 node: cannot pull image {late}" in found, found
     assert images.push(archive, "late") == late
     retried = stage.until("the pull is repeated", lambda: has_image(stage, "late"), seen=stage.events)
 
     kept = stage.command("apply", make_spec(stage, "late", late, pulled=False), "--dry-run", profile=PROFILE)
     assert f"kubectl delete daemonset late-image -n {stage.namespace}" in kept.stdout, kept
-    place = ["-n", stage.namespace, f"--kubeconfig={stage.kubectl.kubeconfig}", "-y"]
-    deleted = stage.ebbtide(["delete", "late", "second", *place])
+    deleted = stage.ebbtide(["delete", "late", "second", *place, "-y"])
     assert deleted.returncode == 0, deleted.stderr
     assert not stage.listed("daemonsets")
     stage.report(
