@@ -55,7 +55,9 @@ def test_image_pulled_in_advance(stage: Stage) -> None:
     assert f"kubectl delete daemonset late-image -n {stage.namespace}" in kept.stdout, kept
     deleted = stage.ebbtide(["delete", "late", "second", *place, "-y"])
     assert deleted.returncode == 0, deleted.stderr
-    assert not stage.listed("daemonsets")
+    stage.until(
+        "the DaemonSets are gone", lambda: not stage.listed("daemonsets"), seen=lambda: stage.listed("daemonsets")
+    )
     stage.report(
         pulled_in_advance=pulled_after,
         retried_after=retried,
