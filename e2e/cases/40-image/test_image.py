@@ -100,6 +100,8 @@ def start(stage: Stage, name: str) -> dict[str, Any]:
     """Start a service from zero with a request, and return what `ebbtide start` reports about its only start."""
     host = stage.host(name)
     stage.until("it answers", lambda: stage.ask(host, "/v1/models").status_code == httpx.codes.OK, seen=stage.events)
+    # The activator sends the request before the kubelet's probe has succeeded.
+    stage.until("the pod is ready", lambda: stage.pods(name, ready=True))
     place = ["-n", stage.namespace, f"--kubeconfig={stage.kubectl.kubeconfig}", "-o", "json", *stage.profile(PROFILE)]
     reported = stage.ebbtide(["start", name, *place])
     (only,) = json.loads(reported.stdout)["starts"]
