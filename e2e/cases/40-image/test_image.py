@@ -38,6 +38,7 @@ def test_image_pulled_in_advance(stage: Stage) -> None:
     deploy(stage, "first", first, pulled=False)
     deploy(stage, "second", second, pulled=True)
     pulled_after = stage.until("the node has the image", lambda: has_image(stage, "second"), seen=stage.events)
+    stage.kubectl.run("rollout", "status", "daemonset", "second-image", "-n", stage.namespace, "--timeout=30s")
     assert not stage.pods("second")
 
     waits = {name: start(stage, name) for name in ("first", "second")}
