@@ -11,6 +11,7 @@ import httpx
 import yaml
 
 from e2e import paths, registry
+from e2e.kubectl import Manifest
 from e2e.servers import images as servers
 from e2e.stage import Stage
 
@@ -66,7 +67,7 @@ def test_image_pulled_in_advance(stage: Stage) -> None:
     )
 
 
-def make_namespace(stage: Stage) -> dict[str, Any]:
+def make_namespace(stage: Stage) -> Manifest:
     """Return the namespace of the case, which the registry needs before the first service."""
     return stage.render(make_spec(stage, "chat", servers.image("llm"), pulled=False), profile=PROFILE).one("Namespace")
 
