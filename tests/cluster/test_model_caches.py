@@ -82,8 +82,8 @@ def put_cache(cluster: Simulated, states: dict[str, str]) -> None:
     )
 
 
-def apply_model(cluster: Simulated, uri: str) -> None:
-    """Apply a service with a model and a cache."""
+def apply_model(cluster: Simulated, uri: str) -> tuple[str, ...]:
+    """Apply a service with a model and a cache, and return the notes of the plan."""
     model = {"format": "huggingface", "uri": uri}
     document = spec(serving="kserve", image=None, servingPort=None, model=model)
     document["spec"] = {name: value for name, value in document["spec"].items() if value is not None}
@@ -95,6 +95,7 @@ def apply_model(cluster: Simulated, uri: str) -> None:
     assert translation.plan is not None, problems
     planned = apply.plan_workload(cluster, apply.Workload(tuple(objects), translation.plan))
     apply.write_workload(cluster, planned, cluster.clock)
+    return planned.cost
 
 
 def read_status(cluster: Simulated) -> Status:
@@ -177,9 +178,10 @@ def test_a_claim_of_a_cache_that_is_missing_has_a_fix() -> None:
 def test_an_apply_changes_the_cache_after_the_workload_that_returns_to_it() -> None:
     """KServe creates the claim of a cache only when the cache changes, and deletes it when no workload uses it."""
     cluster = simulated()
-    generations = []
+    generations, left = [], []
     for uri in ("hf://org/one", "hf://org/two", "hf://org/one", "hf://org/one"):
-        apply_model(cluster, uri)
+        notes = apply_model(cluster, uri)
+        left.append(any("stays, and keeps its copy of the model on the nodes" in note for note in notes))
         (cache,) = (row for row in cluster.list(MODEL_CACHE).items if row["spec"]["sourceModelUri"] == uri)
         (service,) = cluster.list(KSERVE).items
         assert cache["metadata"]["annotations"][keys.USED_BY] == str(service["metadata"]["generation"])
@@ -187,6 +189,7 @@ def test_an_apply_changes_the_cache_after_the_workload_that_returns_to_it() -> N
 
     assert len(cluster.list(MODEL_CACHE).items) == 2
     assert len(set(generations)) == 3
+    assert left == [False, True, True, True]
 
 
 def test_doctor_reads_the_node_groups_of_an_enabled_cache() -> None:

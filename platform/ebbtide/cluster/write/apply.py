@@ -68,6 +68,8 @@ FOLLOWERS: Final = (
     *("DomainMapping", "HorizontalPodAutoscaler", "ScaledObject"),
     *(kind for gateway in ENDPOINT_GATEWAYS.values() for _, kind in (gateway.route, *gateway.others)),
 )
+#: Kinds that keep something on the nodes, and what: a DaemonSet of ``start.prePullImage``, and a cache of a former ``model.uri``.
+LEFTOVER: Final = {kube.DAEMON_SET: "its image", kube.MODEL_CACHE: "its copy of the model"}
 #: Field managers of ``kubectl apply``, on the client's and on the server's side.
 KUBECTL: Final = frozenset({"kubectl-client-side-apply", "kubectl"})
 LATEST: Final = [{"latestRevision": True, "percent": 100}]
@@ -201,9 +203,24 @@ def plan_workload(
     if create:
         # Creating the top object decides which of several callers is first, so its companions come after it.
         planned.sort(key=lambda step: (step.item["kind"] not in SHARED_KINDS, not is_top_object(step.item)))
-    # Only a user reads the cost, which takes a request.
-    cost = () if owner is not None else tuple(_estimate_cost(cluster, workload, planned))
+    # Only a user reads the cost and what is left over, each of which takes a request; the controller deletes what is left over.
+    cost = (
+        () if owner is not None else (*_estimate_cost(cluster, workload, planned), *_find_leftover(cluster, workload))
+    )
     return ApplyPlan(workload, tuple(planned), cost, create)
+
+
+def _find_leftover(cluster: Cluster, workload: Workload) -> Iterator[str]:
+    """Yield what stays on the nodes of a workload whose spec no longer has ``start.prePullImage``, or has another model."""
+    rendered = [obj["metadata"]["name"] for obj in workload.objects if obj["kind"] in {kind.name for kind in LEFTOVER}]
+    for kind, kept in LEFTOVER.items() if workload.plan.spec.model else [(kube.DAEMON_SET, LEFTOVER[kube.DAEMON_SET])]:
+        with suppress(kube.ForbiddenError):
+            for obj in inventory.list_labeled(cluster, kind, workload.name, workload.namespace):
+                if (name := obj["metadata"]["name"]) not in rendered:
+                    yield (
+                        f"{kind.name} {name} stays, and keeps {kept} on the nodes; to delete it after the rollout: "
+                        f"kubectl delete {kind.name.lower()} {name} -n {workload.namespace}"
+                    )
 
 
 def is_owned(obj: Object) -> bool:
