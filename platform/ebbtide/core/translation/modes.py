@@ -41,8 +41,8 @@ class ServingMode:
     label_pods: Callable[[str], dict[str, str]]
     #: The port of the container if the spec sets none.
     port: int = DEFAULT_PORT
-    #: True if the Deployment is updated by ``spec.deploymentStrategy`` and ``rollout.surge``.
-    strategy: bool = False
+    #: The first KServe with ``spec.deploymentStrategy`` and ``rollout.surge`` of the Deployment; None if it has no Deployment.
+    strategy_since: tuple[int, ...] | None = None
     #: True if ``serving.llm`` has a table of the fields that the object does not support, in place of the checks of each.
     field_table: bool = False
     #: True if ``kserve.modes`` of a profile lists the mode; an LLMInferenceService depends on its own controller.
@@ -92,7 +92,7 @@ SERVING_MODES: Final = {
             copies_metadata=True,
             name_pods=names.name_predictor,
             label_pods=_label_predictor,
-            strategy=True,
+            strategy_since=(0,),
         ),
         ServingMode(
             "llm",
@@ -104,6 +104,7 @@ SERVING_MODES: Final = {
             copies_metadata=False,
             name_pods=names.name_llm_deployment,
             port=8000,
+            strategy_since=(0, 21),
             field_table=True,
             listed=False,
             runtime=False,
