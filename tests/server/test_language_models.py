@@ -309,6 +309,35 @@ def test_a_plan_says_that_kserve_cannot_update_the_deployment(
     assert any("kubectl delete deployment qwen-kserve" in note for note in step.notes) is noted
 
 
+def test_a_plan_says_that_the_cache_of_another_service_moves_the_selector(monkeypatch: pytest.MonkeyPatch) -> None:
+    """KServe's webhook adds the label of a cache to each service of the namespace with the same model."""
+    cluster = simulated()
+    cluster.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "research"}})
+    write_workload(cluster, plan_workload(cluster, workload(DOCUMENT)), cluster.clock)
+    write = Simulated.apply
+
+    def add_label(of: Simulated, obj: dict[str, Any], **options: Any) -> dict[str, Any]:
+        labels = {**obj["metadata"].get("labels", {}), "internal.serving.kserve.io/localmodel": "talk-cache-1"}
+        cached = {**obj, "metadata": {**obj["metadata"], "labels": labels}} if obj["kind"] == LLM.name else obj
+        return write(of, cached, **options)
+
+    monkeypatch.setattr(Simulated, "apply", add_label)
+
+    planned = plan_workload(cluster, workload(DOCUMENT))
+
+    (step,) = [step for step in planned.steps if step.kind == LLM.name]
+    assert any("kubectl delete deployment qwen-kserve" in note for note in step.notes), step
+
+
+def test_a_stopped_service_names_its_annotation() -> None:
+    cluster = running(deployed=False)
+    edit(cluster, LLM, "qwen", metadata={"annotations": {keys.STOP: "true"}})
+
+    status = status_of(cluster)
+
+    assert (status.phase, keys.STOP in status.why) == ("Stopped", True)
+
+
 @pytest.mark.parametrize(
     "hpa", ["qwen-autoscaler", "keda-hpa-qwen-autoscaler", "keda-hpa-qwen-kserve-keda", "qwen-kserve-hpa"]
 )

@@ -65,7 +65,8 @@ def compute_phase(live: LiveWorkload, replicas: Replicas) -> tuple[Phase, str]:
     if get_at(metadata, "annotations", keys.STOP) == "true":
         if active:
             return "Stopping", f"the workload is being suspended{_describe_terminating(active)}"
-        return "Stopped", "suspended; start it with ebbtide resume"
+        fix = "with ebbtide resume" if live.top["kind"] != LLM.name else f"by removing the annotation {keys.STOP}"
+        return "Stopped", f"suspended; start it {fix}"
     if of_pod.find_condition(live.top, "Stopped").get("status") == "True":
         return "Resuming", "resume requested; KServe has not processed it yet"
     if live.service is None and live.top["kind"] in STANDARD and not _in_knative_mode(live):

@@ -74,6 +74,8 @@ SHARED: Final = {
 FOREIGN: Final = "RES062"
 #: Kinds that hold data, which outlives the workload.
 DATA: Final = frozenset({"PersistentVolumeClaim"})
+#: Label of an LLMInferenceService with the name of its model cache (kserve pkg/constants/constants.go, LocalModelLabel).
+MODEL_CACHE_LABEL: Final = "internal.serving.kserve.io/localmodel"
 #: Kinds that need an existing workload; they are written after it.
 FOLLOWERS: Final = (
     *("DomainMapping", "HorizontalPodAutoscaler", "ScaledObject"),
@@ -221,9 +223,11 @@ def plan_workload(
 def _note_selector(step: ApplyStep, steps: Sequence[ApplyStep]) -> ApplyStep:
     """Return a step with a note if KServe cannot update the Deployment of an LLMInferenceService.
 
-    Its selector has the labels of the pods, one of which names the model cache.
+    Its selector has the labels of the pods. One names the model cache, which KServe's webhook adds to the labels of the object,
+    also if another workload of the namespace created the cache.
     """
-    relabeled = any(change.path[:2] == ("spec", "labels") for change in step.changes)
+    paths = [change.path for change in step.changes]
+    relabeled = any(path[:2] == ("spec", "labels") or path[-1] == MODEL_CACHE_LABEL for path in paths)
     cached = any(row.verdict == "create" and row.kind == "LocalModelNamespaceCache" for row in steps)
     if step.kind != kube.LLM.name or step.verdict not in {"change", "keep"} or not (relabeled or cached):
         return step

@@ -16,16 +16,9 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ebbtide.core.base.problems import (
-    Path,
-    Problem,
-    choose_serving,
-    format_path,
-    make_warning,
-    remove_field,
-    set_value,
-)
+from ebbtide.core.base.problems import Path, Problem, choose_serving, format_path, make_warning, remove_field, set_value
 from ebbtide.core.base.versions import parse_version
+from ebbtide.core.spec.rules.placement import MAX_PERCENT
 from ebbtide.core.translation import lora
 from ebbtide.core.translation.container import make_container, render_pod_fields, secure_containers, split_command
 from ebbtide.core.translation.modes import SERVING_MODES
@@ -51,7 +44,6 @@ TEMPLATE: Final = "{{"
 FORMAT: Final = "huggingface"
 #: The preset of KServe 0.17 runs vLLM itself, that of 0.19 a shell. That of 0.18 is not on Go's proxy.
 SHELL_SINCE: Final = (0, 18)
-ALL_PERCENT: Final = 100
 #: Characters that a shell interprets. The preset passes the arguments to vLLM by ``eval``.
 SHELL: Final = re.compile(r"[\s\"'`$\\|&;<>(){}*?\[\]#~!]")
 
@@ -202,12 +194,12 @@ def _check_strategy(strategy: DeploymentStrategy | None) -> Iterator[Problem]:
         fixes = remove_field() + choose_serving("kserve-standard")
         yield Problem("SRV202", (*path, "type"), message, "remove type, or use serving: kserve-standard", fixes=fixes)
     surge, unavailable = (None, None) if step is None else (step.max_surge, step.max_unavailable)
-    if isinstance(surge, str) and int(surge.removesuffix("%")) > ALL_PERCENT:
+    if isinstance(surge, str) and int(surge.removesuffix("%")) > MAX_PERCENT:
         message = f"KServe rejects maxSurge {surge}, more than all replicas"
         yield Problem(
             "SRV202", (*path, "rollingUpdate", "maxSurge"), message, "use at most 100%", fixes=set_value("100%")
         )
-    if surge in {0, "0%"} and isinstance(unavailable, str) and 0 < int(unavailable.removesuffix("%")) < ALL_PERCENT:
+    if surge in {0, "0%"} and isinstance(unavailable, str) and 0 < int(unavailable.removesuffix("%")) < MAX_PERCENT:
         message = f"KServe counts maxUnavailable {unavailable} as 0 replicas, and rejects it with maxSurge {surge}"
         where = (*path, "rollingUpdate", "maxUnavailable")
         yield Problem("SRV202", where, message, "set a number, such as 1", fixes=set_value(1))

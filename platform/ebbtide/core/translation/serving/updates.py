@@ -111,7 +111,7 @@ def check_rollout(plan: Plan) -> Iterator[Problem]:
     remove = remove_field(("spec", "rollout"))
     if spec.rollout.surge is None:
         return
-    if plan.mode.field_table and not has_strategy(plan):
+    if plan.mode.language_model and not has_strategy(plan):
         message = f"{plan.mode.title} of KServe {cluster.kserve.version} has no field for the update strategy of its Deployment"
         fix = "use KServe 0.21 or later, use serving: kserve-standard, or remove rollout"
         yield Problem("SRV202", path, message, fix, fixes=choose_serving("kserve-standard") + remove)
