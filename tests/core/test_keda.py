@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 import ebbtide
+from ebbtide.core.base import names
 from ebbtide.core.documents import profiles
 
 
@@ -48,3 +49,10 @@ def test_a_tolerance_is_a_quantity(tolerance: float, quantity: str) -> None:
 def test_an_upgrade_to_kserve_0_21_keeps_the_scaled_object() -> None:
     """Its own ``scaling.keda`` would be a second autoscaler of the Deployment, until the first one is deleted."""
     assert scaled_object("0.20") == scaled_object("0.21")
+
+
+def test_the_hpas_of_a_deployment_are_known_by_name() -> None:
+    """Those of Ebbtide, of KEDA for the ScaledObjects of Ebbtide and of KServe, and of KServe."""
+    expected = ("qwen-autoscaler", "keda-hpa-qwen-autoscaler", "keda-hpa-qwen-kserve-keda", "qwen-kserve-hpa")
+
+    assert names.list_autoscalers("qwen") == expected
