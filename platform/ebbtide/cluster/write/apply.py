@@ -220,20 +220,6 @@ def plan_workload(
     return ApplyPlan(workload, tuple(planned), cost, create)
 
 
-def _note_selector(step: ApplyStep, steps: Sequence[ApplyStep]) -> ApplyStep:
-    """Return a step with a note if KServe cannot update the Deployment of an LLMInferenceService.
-
-    Its selector has the labels of the pods. One names the model cache, which KServe's webhook adds to the labels of the object,
-    also if another workload of the namespace created the cache.
-    """
-    paths = [change.path for change in step.changes]
-    relabeled = any(path[:2] == ("spec", "labels") or path[-1] == MODEL_CACHE_LABEL for path in paths)
-    cached = any(row.verdict == "create" and row.kind == "LocalModelNamespaceCache" for row in steps)
-    if step.kind != kube.LLM.name or step.verdict not in {"change", "keep"} or not (relabeled or cached):
-        return step
-    return replace(step, notes=(*step.notes, explain_selector(name_llm_deployment(step.name))))
-
-
 def is_owned(obj: Object) -> bool:
     """Return whether an object belongs to one workload, and is deleted with it: it is not shared and holds no data."""
     return not is_shared(obj) and obj["kind"] not in DATA
@@ -323,6 +309,20 @@ def _plan_object(
     if owner is not None or not is_top_object(obj) or step.rollout:
         return step
     return replace(step, notes=(*step.notes, *_describe_revision_edits(cluster, live)))
+
+
+def _note_selector(step: ApplyStep, steps: Sequence[ApplyStep]) -> ApplyStep:
+    """Return a step with a note if KServe cannot update the Deployment of an LLMInferenceService.
+
+    Its selector has the labels of the pods. One names the model cache, which KServe's webhook adds to the labels of the object,
+    also if another workload of the namespace created the cache.
+    """
+    paths = [change.path for change in step.changes]
+    relabeled = any(path[:2] == ("spec", "labels") or path[-1] == MODEL_CACHE_LABEL for path in paths)
+    cached = any(row.verdict == "create" and row.kind == "LocalModelNamespaceCache" for row in steps)
+    if step.kind != kube.LLM.name or step.verdict not in {"change", "keep"} or not (relabeled or cached):
+        return step
+    return replace(step, notes=(*step.notes, explain_selector(name_llm_deployment(step.name))))
 
 
 def _describe_revision_edits(cluster: Cluster, top: Object) -> Iterator[str]:
