@@ -306,7 +306,7 @@ def test_a_plan_says_that_kserve_cannot_update_the_deployment(
 
     (step,) = [step for step in planned.steps if step.kind == LLM.name]
     assert step.verdict == "change"
-    assert any("kubectl delete deployment qwen-kserve" in note for note in step.notes) is noted
+    assert any("kubectl delete deployment qwen-kserve -n research" in note for note in step.notes) is noted
 
 
 def test_a_plan_says_that_the_cache_of_another_service_moves_the_selector(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -326,7 +326,7 @@ def test_a_plan_says_that_the_cache_of_another_service_moves_the_selector(monkey
     planned = plan_workload(cluster, workload(DOCUMENT))
 
     (step,) = [step for step in planned.steps if step.kind == LLM.name]
-    assert any("kubectl delete deployment qwen-kserve" in note for note in step.notes), step
+    assert any("kubectl delete deployment qwen-kserve -n research" in note for note in step.notes), step
 
 
 def test_a_stopped_service_names_its_annotation() -> None:

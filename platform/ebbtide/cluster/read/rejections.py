@@ -251,11 +251,12 @@ def _explain_exceeded(match: re.Match[str]) -> str:
     return f"exceeds quota {match['quota']}: {'; '.join(parts)}"
 
 
-def explain_selector(deployment: str) -> str:
+def explain_selector(deployment: str, namespace: str = "") -> str:
     """Explain why KServe cannot update the Deployment of an LLMInferenceService, with the fix."""
+    place = f" -n {namespace}" if namespace else ""
     return (
         f"KServe cannot update Deployment {deployment}: its selector has the labels of the pods, and cannot be changed; delete "
-        f"it with kubectl delete deployment {deployment}, and KServe creates the new one"
+        f"it with kubectl delete deployment {deployment}{place}, and KServe creates the new one"
     )
 
 

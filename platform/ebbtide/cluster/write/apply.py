@@ -322,7 +322,8 @@ def _note_selector(step: ApplyStep, steps: Sequence[ApplyStep]) -> ApplyStep:
     cached = any(row.verdict == "create" and row.kind == "LocalModelNamespaceCache" for row in steps)
     if step.kind != kube.LLM.name or step.verdict not in {"change", "keep"} or not (relabeled or cached):
         return step
-    return replace(step, notes=(*step.notes, explain_selector(name_llm_deployment(step.name))))
+    note = explain_selector(name_llm_deployment(step.name), step.item["metadata"].get("namespace", ""))
+    return replace(step, notes=(*step.notes, note))
 
 
 def _describe_revision_edits(cluster: Cluster, top: Object) -> Iterator[str]:
