@@ -225,8 +225,12 @@ def _check_arguments(plan: Plan, weights: Weights, uri: str) -> Iterator[Problem
     if name is None or name.startswith(path):
         return
     message = f"{engine.name} loads {name}, not the copy of {uri} in {path}: each start would download it"
-    fix = f"replace {name} by {path}, and keep the name in requests (vLLM, SGLang: --served-model-name={name.removeprefix(HUB)})"
-    yield make_warning("STA004", ("spec", "args"), message, fix)
+    yield make_warning("STA004", ("spec", "args"), message, say_how_to_read_copy(name, path))
+
+
+def say_how_to_read_copy(name: str, path: str = WEIGHTS_PATH) -> str:
+    """Return how to change the arguments that name a model, so that the server loads the copy in ``path``."""
+    return f"replace {name} by {path}, and keep the name in requests (vLLM, SGLang: --served-model-name={name.removeprefix(HUB)})"
 
 
 def _make_weights_patches(plan: Plan, weights: Weights) -> Iterator[PodPatch]:
