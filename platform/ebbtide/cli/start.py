@@ -9,7 +9,7 @@ from ebbtide.cli import connection, terminal
 from ebbtide.cli.common import STDIN, exit_code, load_documents, print_problems, read_sources, read_specs_profile
 from ebbtide.cli.options import Options, make_option, make_output_option
 from ebbtide.cli.slo import DAY, parse_period
-from ebbtide.core.base.prose import count_noun, make_printable
+from ebbtide.core.base.prose import make_printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,18 +102,12 @@ def _format_estimate(estimate: StartEstimate, file: str) -> Iterator[str]:
 
 
 def _format_report(report: StartReport) -> Iterator[str]:
+    from ebbtide.cluster.read.start_report import describe_largest, describe_total
     from ebbtide.cluster.read.starts import tabulate_starts
 
+    yield f"{report.namespace}/{report.name}   {describe_total(report)}".rstrip()
     if report.total is not None:
-        total = report.total
-        largest = next(row for row in report.phases if row.name == report.largest)
-        yield (
-            f"{report.namespace}/{report.name}   {count_noun(total.starts, 'start')}, median {total.median:.1f} s "
-            f"({total.least:.1f} to {total.most:.1f})"
-        )
-        yield f"  largest phase: {largest.name}, {largest.share:.0%} of the time; {_describe_cut(report)}\n"
-    else:
-        yield f"{report.namespace}/{report.name}"
+        yield f"  {describe_largest(report)}\n"
     rows = [
         (
             row.name,
@@ -140,17 +134,6 @@ def _format_report(report: StartReport) -> Iterator[str]:
             )
     if report.notes:
         yield "\n" + "\n".join(f"note: {note}" for note in report.notes)
-
-
-def _describe_cut(report: StartReport) -> str:
-    from ebbtide.cluster.read.start_report import CHOICES
-
-    names = {choice.name for choice in CHOICES if report.largest in choice.parts}
-    option = next((option for option in report.options if option.name in names), None)
-    if option is None or report.total is None:
-        return "no choice is known that would cut it"
-    after = max(0.0, report.total.median - option.saves_seconds)
-    return f"{option.name} would cut at most {option.saves_seconds:.1f} s, to a start of {after:.1f} s"
 
 
 def _list_columns(month: MonthlyUse | None) -> tuple[str, ...]:

@@ -244,6 +244,28 @@ def make_start_report(
     )
 
 
+def describe_total(report: StartReport) -> str:
+    """Return the number of the starts and their seconds: ``3 starts, median 42.0 s (40.0 to 45.0)``; empty without a start."""
+    total = report.total
+    if total is None:
+        return ""
+    return f"{count_noun(total.starts, 'start')}, median {total.median:.1f} s ({total.least:.1f} to {total.most:.1f})"
+
+
+def describe_largest(report: StartReport) -> str:
+    """Return the largest phase, and what the best choice for it would cut; empty without a start."""
+    largest = next((row for row in report.phases if row.name == report.largest), None)
+    if largest is None or report.total is None:
+        return ""
+    names = {choice.name for choice in CHOICES if report.largest in choice.parts}
+    option = next((option for option in report.options if option.name in names), None)
+    cut = "no choice is known that would cut it"
+    if option is not None:
+        after = max(0.0, report.total.median - option.saves_seconds)
+        cut = f"{option.name} would cut at most {option.saves_seconds:.1f} s, to a start of {after:.1f} s"
+    return f"largest phase: {largest.name}, {largest.share:.0%} of the time; {cut}"
+
+
 def _list_spreads(starts: Sequence[PodStart]) -> Iterator[PhaseSpread]:
     everything = sum(start.seconds or 0.0 for start in starts) or 1.0
     for name in PHASES:
@@ -279,6 +301,8 @@ def _prepare_replay(
     live: LiveWorkload, source: MetricsSource | None, profile: Profile, since: float, gpu_hour: float | None
 ) -> PreparedCase:
     """Return the simulation of the workload with its own settings, traffic and response times. Raises NoReplayError."""
+    if source is None:
+        raise NoReplayError("no Prometheus with the workload's requests is connected; set --prometheus")
     from ebbtide.simulator.request import (  # noqa: PLC0415 - it needs numpy
         SimulationRequest,
         SimulationRequestError,
@@ -286,8 +310,6 @@ def _prepare_replay(
     )
     from ebbtide.simulator.setting import NotSimulated  # noqa: PLC0415 - as above
 
-    if source is None:
-        raise NoReplayError("no Prometheus with the workload's requests is connected; set --prometheus")
     ref, step = Ref(live.namespace, live.name), max(60.0, since / 1440)
     log, server, _ = read_traffic(source, ref, live.now - since, live.now, step)
     loaded = load_document(live.top, profile)
