@@ -21,6 +21,8 @@ LIMIT: Final = 30.0
 OK: Final = 200
 KINDS: Final = {
     "configurations": ("apis/serving.knative.dev/v1", "configurations"),
+    "daemonset": ("apis/apps/v1", "daemonsets"),
+    "daemonsets": ("apis/apps/v1", "daemonsets"),
     "deployment": ("apis/apps/v1", "deployments"),
     "deployments": ("apis/apps/v1", "deployments"),
     "domainmapping": ("apis/serving.knative.dev/v1beta1", "domainmappings"),

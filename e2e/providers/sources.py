@@ -45,7 +45,7 @@ NODE_IMAGE: Final = "kindest/node:v1.37.0@sha256:a1ed56cfb0e7b93589bdf97c8cd5664
 """The node image that belongs to the pinned kind, by digest: see the notes of kind's release."""
 
 NEEDED: Final = (
-    *("pause", "etcd", "kubernetes", "coredns", "cni-plugins"),
+    *("pause", "etcd", "kubernetes", "containerd", "coredns", "cni-plugins"),
     *(
         "knative",
         "kserve",

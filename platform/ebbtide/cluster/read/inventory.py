@@ -168,6 +168,11 @@ def get_top(cluster: Cluster, name: str, namespace: str) -> Object:
     raise MissingError(f"workload {name} not found in namespace {namespace}")
 
 
+def list_labeled(cluster: Cluster, kind: Kind, name: str, namespace: str) -> list[Object]:
+    """Return the objects of a kind that have the labels of a workload."""
+    return cluster.list(kind, namespace, labels=f"{keys.APP_NAME}={name},{keys.APP_MANAGED_BY}=ebbtide").items
+
+
 def _explain_forbidden(namespace: str) -> ForbiddenError:
     where = (
         f"in namespace {namespace}" if namespace else "in all namespaces; select one with -p PROJECT or -n NAMESPACE"

@@ -212,9 +212,23 @@ def plan_workload(
     if create:
         # Creating the top object decides which of several callers is first, so its companions come after it.
         planned.sort(key=lambda step: (step.item["kind"] not in SHARED, not is_top_object(step.item)))
-    # Only a user reads the cost, which takes a request.
-    cost = () if owner is not None else tuple(_estimate_cost(cluster, workload, planned))
+    # Only a user reads the cost and what is left over, each of which takes a request; the controller deletes what is left over.
+    cost = (
+        () if owner is not None else (*_estimate_cost(cluster, workload, planned), *_find_leftover(cluster, workload))
+    )
     return ApplyPlan(workload, tuple(planned), cost, create)
+
+
+def _find_leftover(cluster: Cluster, workload: Workload) -> Iterator[str]:
+    """Yield the DaemonSet that pulls the image of a workload whose spec no longer has ``start.prePullImage``."""
+    rendered = [obj["metadata"]["name"] for obj in workload.objects if obj["kind"] == kube.DAEMON_SET.name]
+    with suppress(kube.ForbiddenError):
+        for daemons in inventory.list_labeled(cluster, kube.DAEMON_SET, workload.name, workload.namespace):
+            if (name := daemons["metadata"]["name"]) not in rendered:
+                yield (
+                    f"DaemonSet {name} stays, and keeps its image on the nodes; to delete it: kubectl delete daemonset {name} "
+                    f"-n {workload.namespace}"
+                )
 
 
 def is_owned(obj: Object) -> bool:
