@@ -14,8 +14,8 @@ from ebbtide.core import manifests
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.documents import profiles
 from ebbtide.core.manifests.edit import apply_change
-from ebbtide.server.web import new
 from ebbtide.core.translation import start
+from ebbtide.server.web import new
 from ebbtide.server.web.fields import CHOICES, CONDITIONS, LISTS, ROWS, list_controls
 from ebbtide.server.web.form import (
     EMPTY,
