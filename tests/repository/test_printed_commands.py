@@ -56,6 +56,7 @@ VERDICTS: Final = (
     (r"docs/install\.md", r"helm install ", "tests/repository/test_chart.py"),
     (r"docs/kustomize\.md", r"ebbtide render ", "tests/cli/test_krm.py"),
     (r"docs/language-models\.md", r"ebbtide ", "tests/server/test_language_models.py"),
+    (r"docs/language-models\.md", r"kubectl delete deployment ", "e2e/cases/32-llm"),
     # Its spec has a whole GPU, and the demo's default node pool has shares.
     (r"docs/migrate-from-knative\.md", r"ebbtide apply ", "tests/core/test_import.py"),
     # It asks a control plane, and the test has one.

@@ -283,9 +283,7 @@ def group_workloads(
         service = names.name_llm_deployment(name) if model else names.name_predictor(name) if kserve else name
         label = keys.APP_NAME if model else keys.KSERVE_SERVICE if kserve else keys.KNATIVE_SERVICE
         of_deployments, of_pods = groups[label]
-        rendered_hpa = hpas_by_name.get((namespace, names.name_autoscaler(name))) or hpas_by_name.get(
-            (namespace, names.name_keda_autoscaler(name))
-        )
+        own_hpas = (hpas_by_name.get((namespace, hpa)) for hpa in names.list_autoscalers(name))
         live = LiveWorkload(
             top=top,
             now=now,
@@ -295,7 +293,7 @@ def group_workloads(
             deployments=tuple(of_deployments.get((namespace, name), ())),
             hpas=(
                 *hpas_by_service.get((namespace, service), ()),
-                *([rendered_hpa] if rendered_hpa is not None else []),
+                *[hpa for hpa in own_hpas if hpa is not None][:1],
             ),
             # A pod with a Knative Service's label may belong to an InferenceService of the same name.
             pods=tuple(
@@ -407,7 +405,7 @@ def _concerns_workload(event: Object, namespace: str, service: str, name: str) -
     involved = event.get("involvedObject", {})
     same_namespace = involved.get("namespace") == namespace or event["metadata"].get("namespace") == namespace
     return same_namespace and any(
-        object_name in {service, name, names.name_autoscaler(name), names.name_keda_autoscaler(name)}
+        object_name in {service, name, *names.list_autoscalers(name)}
         or _belongs_to_service(object_name, service)
         or object_name.startswith((f"{names.name_predictor(name)}-", f"{names.name_llm_deployment(name)}-"))
         for object_name in find_event_subjects(event)

@@ -22,7 +22,7 @@ from ebbtide.cluster.read import amounts, hints, inventory
 from ebbtide.cluster.read.inventory import LiveWorkload
 from ebbtide.cluster.read.pods import find_condition
 from ebbtide.cluster.read.records import SCALED, find_revision_edits, read_scale_record
-from ebbtide.cluster.read.rejections import explain_rejection
+from ebbtide.cluster.read.rejections import explain_rejection, explain_selector
 from ebbtide.cluster.read.status import Status, compute_status
 from ebbtide.cluster.write.canary import fill_stable_revision
 from ebbtide.cluster.write.changes import FieldChange, creates_pods, diff_objects
@@ -30,7 +30,7 @@ from ebbtide.cluster.write.endpoints import apply_completed, complete_models, fi
 from ebbtide.core.adopt.live import import_object
 from ebbtide.core.base import keys
 from ebbtide.core.base.bodies import body
-from ebbtide.core.base.names import name_predictor
+from ebbtide.core.base.names import name_llm_deployment, name_predictor
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.problems import Problem
 from ebbtide.core.base.prose import count_noun
@@ -74,6 +74,8 @@ SHARED: Final = {
 FOREIGN: Final = "RES062"
 #: Kinds that hold data, which outlives the workload.
 DATA: Final = frozenset({"PersistentVolumeClaim"})
+#: Label of an LLMInferenceService with the name of its model cache (kserve pkg/constants/constants.go, LocalModelLabel).
+MODEL_CACHE_LABEL: Final = "internal.serving.kserve.io/localmodel"
 #: Kinds that need an existing workload; they are written after it.
 FOLLOWERS: Final = (
     *("DomainMapping", "HorizontalPodAutoscaler", "ScaledObject"),
@@ -209,6 +211,7 @@ def plan_workload(
         _plan_object(cluster, _set_owner(obj, owner), profile, create=create, owner=owner)
         for obj in (*workload.objects, *listed)
     ]
+    planned = [_note_selector(step, planned) for step in planned]
     if create:
         # Creating the top object decides which of several callers is first, so its companions come after it.
         planned.sort(key=lambda step: (step.item["kind"] not in SHARED, not is_top_object(step.item)))
@@ -320,6 +323,21 @@ def _plan_object(
     if owner is not None or not is_top_object(obj) or step.rollout:
         return step
     return replace(step, notes=(*step.notes, *_describe_revision_edits(cluster, live)))
+
+
+def _note_selector(step: ApplyStep, steps: Sequence[ApplyStep]) -> ApplyStep:
+    """Return a step with a note if KServe cannot update the Deployment of an LLMInferenceService.
+
+    Its selector has the labels of the pods. One names the model cache, which KServe's webhook adds to the labels of the object,
+    also if another workload of the namespace created the cache.
+    """
+    paths = [change.path for change in step.changes]
+    relabeled = any(path[:2] == ("spec", "labels") or path[-1] == MODEL_CACHE_LABEL for path in paths)
+    cached = any(row.verdict == "create" and row.kind == "LocalModelNamespaceCache" for row in steps)
+    if step.kind != kube.LLM.name or step.verdict not in {"change", "keep"} or not (relabeled or cached):
+        return step
+    note = explain_selector(name_llm_deployment(step.name), step.item["metadata"].get("namespace", ""))
+    return replace(step, notes=(*step.notes, note))
 
 
 def _describe_revision_edits(cluster: Cluster, top: Object) -> Iterator[str]:
