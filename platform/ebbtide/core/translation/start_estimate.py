@@ -91,7 +91,9 @@ def _estimate_weights(plan: Plan, notes: list[str]) -> Iterator[StartPart]:
         reason = "the server may read them from a volume that it mounts"
     elif source is None:
         reason = "the spec names no model"
-    elif source.startswith("/") or source.partition("://")[0] in NOT_DOWNLOADED:
+    elif source.startswith("/"):
+        reason = f"the server reads the directory {source}, and the spec does not state what fills it"
+    elif source.partition("://")[0] in NOT_DOWNLOADED:
         reason = f"{source} is not downloaded"
     elif not size:
         reason = f"neither the catalog nor the name {source} has their size"
