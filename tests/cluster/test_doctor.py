@@ -748,7 +748,7 @@ def test_a_node_that_gets_no_image_in_advance_is_reported() -> None:
     put_pod("chat-image-3", "DaemonSet", {"running": {}})
     put_pod("chat-weights-1", "Job", failed)
 
-    (finding,) = [row for row in doctor.examine_cluster(cluster, profile(), namespace="team-a") if row.code == "DOC207"]
+    (finding,) = [row for row in doctor.examine_cluster(cluster, profile(), namespace="team-a") if row.code == "DOC208"]
     assert (
         finding.what == f"DaemonSet chat-image in team-a is not ready on 2 nodes: cannot pull image {image}: not found"
     )

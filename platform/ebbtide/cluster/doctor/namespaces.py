@@ -97,7 +97,7 @@ def _check_images(observed: ObservedCluster, requirements: SpecRequirements) -> 
                 troubles.setdefault(owner["name"], []).append(trouble.words)
         for name, causes in troubles.items():
             yield make_warning_finding(
-                "DOC207",
+                "DOC208",
                 f"DaemonSet {name} in {namespace} is not ready on {count_noun(len(causes), 'node')}: {causes[0]}",
                 "start.prePullImage has no effect there: the first replica on such a node pulls the image, or fails for the same reason",
                 f"see kubectl describe pod -l {keys.APP_NAME}={name} -n {namespace}; to mount an image, a node needs containerd 2.1 "
