@@ -85,6 +85,17 @@ def test_the_largest_phase_is_named_with_what_cuts_it() -> None:
     assert list(saves.values()) == sorted(saves.values(), reverse=True)
 
 
+def test_a_choice_that_the_pod_has_already_is_not_proposed() -> None:
+    live = live_from_zero()
+    for pod in live.pods:
+        pod["spec"]["volumes"] = [{"name": "start-weights"}, {"name": "start-compiled"}]
+
+    names = {option.name for option in report_on(live, Silent(), *VLLM).options}
+
+    assert "image on the node" in names
+    assert names.isdisjoint({"weights on the node", "compiled engine"})
+
+
 def test_a_month_of_the_workload_s_own_requests_has_less_waiting_with_each_choice() -> None:
     report = report_on(live_from_zero(), Recorded(), *VLLM, gpu_hour=2.0)
 

@@ -19,6 +19,7 @@ from ebbtide.cluster.read.starts import PHASES, PodStart, ReadLog, Seconds, comp
 from ebbtide.cluster.slo.replay import NoReplayError, read_traffic
 from ebbtide.cluster.slo.source import MetricsSource, Ref, SourceError
 from ebbtide.core.base.bodies import body
+from ebbtide.core.base.names import COMPILED_VOLUME, WEIGHTS_VOLUME
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.documents import load_document
@@ -53,12 +54,16 @@ MAX_REQUESTS: Final = 1_000_000
 
 
 class StartRemedy(NamedTuple):
-    """A choice that shortens a start: the phases or steps that it removes, how to make it, and the phase that it shortens."""
+    """A choice that shortens a start: the phases or steps that it removes, how to make it, and the phase that it shortens.
+
+    A pod with the volume has the choice already, and the phase is what is left of it.
+    """
 
     name: str
     removes: tuple[str, ...]
     advice: str
     shortens: str = ""
+    volume: str = ""
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -80,12 +85,14 @@ CHOICES: Final = (
         "weights on the node",
         ("weights",),
         "set start.weights for one copy on a claim, or start.modelCache for a copy on the nodes, and start.streaming",
+        volume=WEIGHTS_VOLUME,
     ),
     StartRemedy(
         "compiled engine",
         ("compile",),
         "set start.compilationCache, which keeps the compiled model on a claim",
         "engine",
+        COMPILED_VOLUME,
     ),
     StartRemedy("no CUDA graphs", ("graphs",), "--enforce-eager of vLLM; each token then takes longer", "engine"),
     StartRemedy("faster probe", ("readiness",), "lower initialDelaySeconds and periodSeconds of probes.readiness"),
@@ -208,7 +215,8 @@ def make_start_report(
     phases = tuple(_list_spreads(detailed))
     largest = max(phases, key=lambda row: row.share).name
     total = _spread("total", [start.seconds or 0.0 for start in finished], 1.0)
-    savings = [(choice, _mean(detailed, choice.removes)) for choice in CHOICES]
+    volumes = {row["name"] for pod in live.pods for row in get_at(pod, "spec", "volumes", default=[])}
+    savings = [(choice, _mean(detailed, choice.removes)) for choice in CHOICES if choice.volume not in volumes]
     savings = [(choice, seconds) for choice, seconds in savings if seconds >= MIN_SAVING_SECONDS]
     replay = None
     try:
