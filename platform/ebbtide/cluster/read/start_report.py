@@ -39,11 +39,12 @@ MIN_SAVING_SECONDS: Final = 2.0
 LATE_SECONDS: Final = 1.0
 #: Fewest starts whose totals have a spread.
 MIN_FOR_SPREAD: Final = 3
-#: The fields of the simulator's start-up, and the phases that each one sums.
+#: The fields of the simulator's start-up, and the phases that each one sums. A node that has the image has no ``pull``, so the
+#: sandbox and the volumes belong to another field.
 START_UP: Final = {
-    "schedule": ("scheduling",),
+    "schedule": ("scheduling", "init"),
     "node": ("node",),
-    "pull": ("image", "init"),
+    "pull": ("image",),
     "weights": ("weights",),
     "load": ("server", "engine"),
     "ready": ("readiness",),
