@@ -157,6 +157,26 @@ def test_deleted_pods_are_known_by_what_kube_state_metrics_recorded() -> None:
     assert {row.starts for row in report.phases} == {1}
 
 
+def test_recorded_starts_do_not_count_as_pulls_if_a_live_pod_has_events() -> None:
+    """The log of llama.cpp names no weights, so no start has its server divided; kube-state-metrics knows no pulls."""
+    live = live_from_zero()
+    before = live.now - 5000
+    gone = [StartTimes(f"quick-{n}", before, before, before, before + 100, before + 102) for n in range(3)]
+    listens = "2026-11-24T21:01:50Z main: server is listening on http://0.0.0.0:8080"
+    report = report_on(live, Recorded(*gone), listens)
+
+    assert len(report.starts) == 4
+    assert {row.name: row.median for row in report.phases} | {"init": 0} == {
+        "scheduling": 2,
+        "image": 40.25,
+        "init": 0,
+        "server": 60,
+        "readiness": 5,
+    }
+    assert {option.name: option.saves_seconds for option in report.options}["image on the node"] == 40.25
+    assert any(note.startswith("the log does not divide the server's start") for note in report.notes)
+
+
 def test_a_live_pod_is_selected_before_newer_pods_that_were_deleted() -> None:
     """Its log is the only one that divides the start of the server."""
     live = live_from_zero()

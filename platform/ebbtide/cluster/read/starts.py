@@ -16,7 +16,7 @@ import math
 import re
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias, get_args
 
 from ebbtide.cluster.client.protocol import ClusterError, LogQuery, event_time
 from ebbtide.cluster.read import pods as of_pod
@@ -28,19 +28,10 @@ from ebbtide.core.base.bodies import WrittenBy, body
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.translation.objects import Object
 
-#: ``server`` is the time from the start of the server's process until the pod is ready, if its log does not divide it.
-PhaseName = Literal["scheduling", "node", "image", "init", "weights", "engine", "readiness", "server"]
-#: The phases in order, with their meaning.
-PHASES: Final[Mapping[PhaseName, str]] = {
-    "scheduling": "until the scheduler chose a node, or a node autoscaler was asked for one",
-    "node": "until the node that an autoscaler started could take the pod",
-    "image": "pulls of the images",
-    "init": "sandbox, volumes, init containers",
-    "weights": "download and loading of the model",
-    "engine": "the rest of the engine's start: process, compilation, CUDA graphs, memory",
-    "readiness": "from the first line that says that the server listens until the pod is ready",
-    "server": "process, weights and engine, which the log does not divide",
-}
+#: Phases in order. ``server`` is what the log does not divide into ``weights`` and ``engine``: until the server listens or, if no
+#: line says so, until the pod is ready. docs/measure-starts.md has their meanings.
+PhaseName = Literal["scheduling", "node", "image", "init", "weights", "engine", "server", "readiness"]
+PHASES: Final[tuple[PhaseName, ...]] = get_args(PhaseName)
 #: KServe's init container that downloads the model.
 STORAGE_INITIALIZER: Final = "storage-initializer"
 #: Bytes from the beginning of a log that are searched for the lines of a start.
