@@ -63,7 +63,7 @@ class Bench:
         return self.wait(replicas)
 
     def wait(self, replicas: int) -> Report:
-        """Wait until the workload has so many pods, which are all ready, and return the report on their starts."""
+        """Wait until the workload has only ready pods, as many as its replicas, and return the report on their starts."""
 
         def are_ready() -> bool:
             pods = self.stage.listed("pods", PODS)

@@ -6,8 +6,6 @@
 import json
 from typing import Any, Final
 
-import pytest
-
 from e2e.stage import Stage
 from e2e.starts import NAME, PODS, Bench
 
@@ -18,7 +16,6 @@ ROUNDING: Final = 1.0
 IMAGE, WEIGHTS = "image on the node", "weights on the node"
 
 
-@pytest.mark.alone
 def test_starts(stage: Stage) -> None:
     bench = Bench(stage, SPEED)
     report = bench.start()
