@@ -43,7 +43,7 @@ SHARING = ("test_whole_gpus", "test_mig_devices", "test_sidecars_count")
 """Tests of these cases that use other resources."""
 LONGEST = (
     *("28-floor", "30-crd", "29-surge", "11-shares", "12-priority", "13-quota", "21-slo", "06-gpu", "22-operate"),
-    *("16-policies", "17-dry-run", "33-evidence", "00-provider", "27-quickstart", "19-many"),
+    *("39-starts", "16-policies", "17-dry-run", "33-evidence", "00-provider", "27-quickstart", "19-many"),
 )
 """Cases to start first, so that none of them runs on at the end while other workers have nothing left to do."""
 

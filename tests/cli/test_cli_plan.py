@@ -143,6 +143,29 @@ def test_changes_are_written_as_the_report_verified_them(run: Any, fleet: Path) 
     assert json.loads(out)["smallest"]["100"] <= report["changes"][-1]["smallestPool"]
 
 
+def test_a_quota_that_no_pool_makes_sufficient(run: Any, fleet: Path) -> None:
+    for file in (fleet / "specs").iterdir():
+        file.write_text(file.read_text().replace("spec:\n", "spec:\n  project: team\n", 1))
+    _, profile, _ = load_profile_with_data("full")
+    projects = {**profile["spec"]["projects"], "known": {"team": {"gpus": 2}}}
+    named = fleet / "profile.yaml"
+    named.write_text(yaml.safe_dump({**profile, "spec": {**profile["spec"], "projects": projects}}))
+
+    code, text, _ = plan(run, fleet, "--profile", str(named), gpus=4)
+    _, out, _ = plan(run, fleet, "--profile", str(named), "-o", "json", gpus=4)
+
+    report = json.loads(out)
+    assert code == 0
+    assert report["smallest"] == {"95": None, "99": None, "100": None}
+    assert report["smallestPool"] is None
+    no_pool, quota = report["insufficient"]
+    assert no_pool.startswith("no pool of up to ")
+    assert quota.startswith("the quota of project team is 2 GPUs, and its services use up to 6: raise the quota")
+    assert "(smallest)" not in text
+    assert "95%: none, 99%: none, 100%: none" in text
+    assert quota in text
+
+
 def test_a_service_without_a_log(run: Any, fleet: Path) -> None:
     (fleet / "traffic" / "chat.shape").unlink()
 

@@ -36,8 +36,8 @@ CONSTANTS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "DaemonSet",
-        r"spec\.template\.(metadata\..*managed-by|spec\.(?!containers\[\]\.image|volumes\[\]\.image).*)",
-        "the pods that keep an image on the nodes differ only in the image",
+        r"spec\.(updateStrategy\..*|template\.(metadata\..*managed-by|spec\.(?!containers\[\]\.image|volumes\[\]\.image).*))",
+        "the pods that keep images on the nodes differ only in the images",
     ),
     (
         "Job",

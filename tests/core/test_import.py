@@ -1327,3 +1327,20 @@ def test_any_object_is_reproduced_or_refused_with_a_reason(live: dict[str, Any],
             for mark in ("uid", "resourceVersion", "generation", "creationTimestamp", "managedFields")
         )
         assert clean_object(again(imported, cluster), cluster, marked=marked) == clean_object(live, cluster)
+
+
+def test_a_reserved_variable_is_one_loss_and_stays_in_the_object() -> None:
+    variable = {"name": "STORAGE_URI", "value": "hf://org/model"}
+    container = {"name": "kserve-container", "image": "org/server:1", "env": [variable]}
+    live = {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": "chat"},
+        "spec": {"predictor": {"minReplicas": 1, "containers": [container]}},
+    }
+    cluster = profile()
+
+    imported = import_object(copy.deepcopy(live), cluster)
+
+    assert [problem.message.count("ENV002") for problem in imported.losses if problem.code == "IMP002"] == [1]
+    assert again(imported, cluster)["spec"]["predictor"]["containers"][0]["env"] == [variable]

@@ -14,6 +14,7 @@ from ebbtide.core import manifests
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.documents import profiles
 from ebbtide.core.manifests.edit import apply_change
+from ebbtide.core.translation import start
 from ebbtide.server.web import new
 from ebbtide.server.web.fields import CHOICES, CONDITIONS, LISTS, ROWS, list_controls
 from ebbtide.server.web.form import (
@@ -92,6 +93,12 @@ def test_each_row_names_a_unique_field_of_the_spec() -> None:
     assert {control.row.when for control in list_controls()} <= set(CONDITIONS)
     assert {control.row.choices for control in list_controls()} <= {"", *CHOICES, "projects", "pools"}
     assert {control.listed for control in list_controls()} - {""} == set(LISTS)
+
+
+def test_each_choice_that_shortens_a_start_is_on_the_page() -> None:
+    names = [control.name.removeprefix("spec.start.") for control in list_controls() if "spec.start." in control.name]
+
+    assert {name.partition(".")[0] for name in names} == {choice.field for choice in start.CHOICES}
 
 
 def test_field_kinds_and_choices_come_from_the_model() -> None:

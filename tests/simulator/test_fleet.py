@@ -268,7 +268,8 @@ def plan_random_fleet(seed: int) -> tuple[int, list[int], int, int]:
         if not any(measured.lost for measured in run.measured):
             assert sum(measured.gpu_hours for measured in run.measured) >= planner.find_least_hours() - 1e-9
         met.append(sum(run.measured[index].holds for index in planner.promised))
-    smallest = choose_pools(planner)[100]
+    smallest = choose_pools(planner)[0][100]
+    assert smallest is not None
     assert smallest >= planner.bound
     # It meets all SLOs, and one GPU less does not.
     assert met[smallest - 1] == len(planner.promised)

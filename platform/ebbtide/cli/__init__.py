@@ -75,7 +75,7 @@ GROUPS: Final = (
             ("why", "why", "Explain the current number of replicas of a workload"),
             ("slo", "slo", "Report SLO compliance from Prometheus"),
             ("report", "report", "Report what services cost, and changes that save"),
-            ("start", "start", "Split the last starts of a workload; show what would cut them"),
+            ("start", "start", "Split a start into phases, and show what would cut them"),
             ("scale", "scale", "Set replica bounds and the target without a new revision"),
             ("rollback", "rollback", "Route all traffic to an earlier revision"),
             ("suspend", "suspend", "Stop a KServe workload and keep its spec"),

@@ -1,4 +1,4 @@
-"""``ebbtide start NAME``: split the last starts of a workload into phases, and show what would shorten them."""
+"""``ebbtide start``: split the last starts of a workload, or the estimated one of a spec, and show what would shorten them."""
 
 from __future__ import annotations
 
@@ -6,18 +6,24 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.cli import connection, terminal
+from ebbtide.cli.common import STDIN, exit_code, load_documents, print_problems, read_sources, read_specs_profile
 from ebbtide.cli.options import Options, make_option, make_output_option
 from ebbtide.cli.slo import DAY, parse_period
-from ebbtide.core.base.prose import count_noun, make_printable
+from ebbtide.core.base.prose import make_printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ebbtide.cluster.read.start_report import MonthlyUse, StartReport
     from ebbtide.core.profile.models import Profile
+    from ebbtide.core.translation.start_estimate import StartEstimate
 
 OPTIONS: Final = (
-    *connection.WORKLOAD,
+    make_option(
+        "name", metavar="NAME|FILE", help="Name of the workload, or a spec or manifest whose start is estimated"
+    ),
+    *connection.PLACE,
+    connection.NAMES,
     connection.COUNTS,
     make_option(
         "--since",
@@ -31,8 +37,33 @@ OPTIONS: Final = (
 )
 
 
+def run(options: Options) -> int:
+    # A name has neither of these characters.
+    return _estimate(options) if options.name == STDIN or {"/", "."} & {*options.name} else _measure(options)
+
+
+def _estimate(options: Options) -> int:
+    """Estimate the starts of the specs in a file, also of those that have errors with the profile."""
+    from ebbtide.core.translation.start_estimate import estimate_start
+    from ebbtide.core.translation.translate import complete_plan
+
+    profile, _ = read_specs_profile(options, [options.name])
+    estimates, problems = [], []
+    for loaded in load_documents(read_sources([options.name]), profile):
+        if loaded.inference is None:
+            problems += loaded.problems
+        else:
+            estimates.append((loaded.name, estimate_start(complete_plan(loaded.inference, profile)[0])))
+    print_problems(problems)
+    if options.output != "text":
+        terminal.write_data([estimate for _, estimate in estimates], options.output)
+    else:
+        sys.stdout.write("\n".join(_print_lines(_format_estimate(estimate, file)) for file, estimate in estimates))
+    return exit_code(problems)
+
+
 @connection.profile_command
-def run(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
+def _measure(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
     from ebbtide.cluster.read.start_report import collect_starts, make_start_report
 
     workload = connection.find_live_workload(cluster, options)
@@ -42,25 +73,41 @@ def run(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
     if options.output != "text":
         terminal.write_data(report, options.output)
     else:
-        sys.stdout.writelines(
-            make_printable(line) + "\n" for text in _format_report(report) for line in text.splitlines()
-        )
+        sys.stdout.write(_print_lines(_format_report(report)))
     return 0
 
 
+def _print_lines(texts: Iterator[str]) -> str:
+    return "".join(f"{make_printable(line)}\n" for text in texts for line in text.splitlines())
+
+
+def _format_estimate(estimate: StartEstimate, file: str) -> Iterator[str]:
+    parts, rest = estimate.parts, estimate.rest_seconds
+    total = sum(part.seconds for part in parts) + rest
+    yield f"{estimate.workload}   {f'about {total} s, estimated' if total else 'no part of a start can be estimated'}"
+    rows = [(part.name, str(part.seconds), part.basis) for part in parts]
+    if rest:
+        rows.append(("rest", str(rest), "an assumption for the image, the engine and all else"))
+        yield terminal.format_table(("PART", "SECONDS", "FROM"), rows, "  ")
+    for order, part in zip(("largest saving", *["next"] * len(parts)), parts, strict=False):
+        fields = "".join(f", by start.{field}" for field in part.fields[:1])
+        yield f"{order}: {part.name}, at most {part.seconds} s of each start{fields}\n  {part.advice}"
+    if estimate.unknown:
+        fields = ", ".join(f"start.{field}" for field in estimate.unknown)
+        yield f"not estimated: the saving of {fields}\n  after a start: ebbtide start {estimate.workload}"
+    if parts:
+        phases = ",".join([*(f"{part.name}={part.seconds}s" for part in parts), f"load={rest}s"])
+        yield f"with your traffic: ebbtide tune {file} --traffic LOG --start --start-up {phases}"
+    yield from (f"note: {note}" for note in estimate.notes)
+
+
 def _format_report(report: StartReport) -> Iterator[str]:
+    from ebbtide.cluster.read.start_report import describe_largest, describe_total
     from ebbtide.cluster.read.starts import tabulate_starts
 
+    yield f"{report.namespace}/{report.name}   {describe_total(report)}".rstrip()
     if report.total is not None:
-        total = report.total
-        largest = next(row for row in report.phases if row.name == report.largest)
-        yield (
-            f"{report.namespace}/{report.name}   {count_noun(total.starts, 'start')}, median {total.median:.1f} s "
-            f"({total.least:.1f} to {total.most:.1f})"
-        )
-        yield f"  largest phase: {largest.name}, {largest.share:.0%} of the time; {_describe_cut(report)}\n"
-    else:
-        yield f"{report.namespace}/{report.name}"
+        yield f"  {describe_largest(report)}\n"
     rows = [
         (
             row.name,
@@ -87,17 +134,6 @@ def _format_report(report: StartReport) -> Iterator[str]:
             )
     if report.notes:
         yield "\n" + "\n".join(f"note: {note}" for note in report.notes)
-
-
-def _describe_cut(report: StartReport) -> str:
-    from ebbtide.cluster.read.start_report import CHOICES
-
-    names = {choice.name for choice in CHOICES if report.largest in choice.parts}
-    option = next((option for option in report.options if option.name in names), None)
-    if option is None or report.total is None:
-        return "no choice is known that would cut it"
-    after = max(0.0, report.total.median - option.saves_seconds)
-    return f"{option.name} would cut at most {option.saves_seconds:.1f} s, to a start of {after:.1f} s"
 
 
 def _list_columns(month: MonthlyUse | None) -> tuple[str, ...]:

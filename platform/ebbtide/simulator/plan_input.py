@@ -56,9 +56,9 @@ def make_plan_report(
     fleet = planner.make_fleet(cases, sizes, quotas, request.training, request.factors, prices)
     planned = planner.plan_fleet(fleet, cases, note)
     notes = tuple(dict.fromkeys([*notes, *(text for prepared in cases for text in prepared.notes)]))
-    smallest = plan_report.choose_pools(planned)
-    found = planner.find_changes(planned, smallest[100], request.changes)
-    return plan_report.PlanReport(planned, sizes[0].gpus, smallest, found, notes)
+    smallest, largest = plan_report.choose_pools(planned)
+    found = planner.find_changes(planned, smallest[100] or largest, request.changes)
+    return plan_report.PlanReport(planned, sizes[0].gpus, smallest, largest, found, notes)
 
 
 def _prepare(request: PlanRequest, loaded: LoadedDocument, log: TrafficLog, profile: Profile) -> PreparedCase:

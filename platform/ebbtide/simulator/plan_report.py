@@ -12,6 +12,7 @@ import numpy as np
 from ebbtide.core.autoscaler.arithmetic import SECOND
 from ebbtide.core.base.prose import count_noun
 from ebbtide.simulator.fleet import merge_intervals
+from ebbtide.simulator.pool import UNITS
 from ebbtide.simulator.report import (
     align_table,
     format_percent,
@@ -63,10 +64,17 @@ class PlanReport:
 
     planner: FleetPlanner
     gpus: int
-    smallest: dict[int, int]
-    """Smallest pool by percentage of the services whose SLO any pool can meet."""
+    smallest: dict[int, int | None]
+    """Smallest pool by percentage of the services whose SLO any pool can meet; None if none is sufficient."""
+    largest: int
+    """Largest pool of the search."""
     found: FleetChanges
     notes: tuple[str, ...]
+
+    @property
+    def compared(self) -> int:
+        """The smallest pool, or the largest one of the search if none is sufficient."""
+        return self.smallest[100] or self.largest
 
 
 def list_spans(planner: FleetPlanner, run: FleetRun) -> list[Span]:
@@ -154,9 +162,13 @@ def describe_plan(report: PlanReport) -> PlanText:
         _make_rows(report),
         ", ".join(f"{name} {spent:,.1f}" for name, spent in hours.items()),
         _describe_violations(planner, run),
-        _describe_spans(planner, run) + ([f"maxReplicas, on any pool: {', '.join(limited)}"] if limited else []),
-        ", ".join(f"{share}%: {gpus}" for share, gpus in report.smallest.items()),
-        name_size(planner, report.smallest[100]),
+        [
+            *_describe_spans(planner, run),
+            *([f"maxReplicas, on any pool: {', '.join(limited)}"] if limited else []),
+            *_describe_insufficiency(report),
+        ],
+        ", ".join(f"{share}%: {gpus or 'none'}" for share, gpus in report.smallest.items()),
+        name_size(planner, report.compared) if report.smallest[100] else "none",
         count_noun(planner.bound, "GPU"),
         f"{planner.find_least_hours():,.1f}",
         _make_change_rows(report),
@@ -203,7 +215,7 @@ def name_size(planner: FleetPlanner, gpus: int) -> str:
 
 
 def _make_change_rows(report: PlanReport) -> list[list[str]]:
-    before, rows = report.planner.sum_hours(report.smallest[100]), []
+    before, rows = report.planner.sum_hours(report.compared), []
     for change in report.found.changes:
         after = change.gpu_hours, change.cost
         hours, cost = (new - old for new, old in zip(after, before, strict=True))
@@ -218,10 +230,10 @@ def _make_change_rows(report: PlanReport) -> list[list[str]]:
 
 
 def _make_rows(report: PlanReport) -> list[list[str]]:
-    planner, best = report.planner, report.smallest[100]
+    planner, best = report.planner, report.compared
     columns = [
         (name_size(planner, report.gpus), planner, report.gpus),
-        (f"{name_size(planner, best)} (smallest)", planner, best),
+        (f"{name_size(planner, best)} ({'smallest' if report.smallest[100] else 'not sufficient'})", planner, best),
     ]
     if report.found.changes:
         changes, changed, reached = report.found
@@ -265,6 +277,25 @@ def _describe_violations(planner: FleetPlanner, run: FleetRun) -> list[str]:
     return lines
 
 
+def _describe_insufficiency(report: PlanReport) -> list[str]:
+    """Return that no pool of the search is sufficient, and the quotas that are the reason; nothing if one is."""
+    if report.smallest[100] is not None:
+        return []
+    planner, run = report.planner, report.planner.run(report.largest)
+    late = [index for index in planner.promised if not run.measured[index].holds]
+    names = ", ".join(planner.recordings[index].service.name for index in late)
+    lines = [f"no pool of up to {name_size(planner, report.largest)} is sufficient: on it, {names} violate their SLO"]
+    waiting = {wait.member for wait in run.waits if wait.reason == "quota"}
+    demands = [planner.recordings[index].service.demand for index in late if index in waiting]
+    for project in sorted({demand.project for demand in demands if demand is not None}):
+        quota, peak = planner.fleet.quotas[project] / UNITS, planner.find_peak(project) / UNITS
+        lines.append(
+            f"the quota of project {project} is {quota:g} GPUs, and its services use up to {peak:g}: raise the quota, or lower their "
+            "maxReplicas or their SLO"
+        )
+    return lines
+
+
 def _describe_spans(planner: FleetPlanner, run: FleetRun) -> list[str]:
     spans = list_spans(planner, run)
     if not spans:
@@ -285,7 +316,6 @@ def _describe_spans(planner: FleetPlanner, run: FleetRun) -> list[str]:
 def plan_to_json(report: PlanReport) -> dict[str, Any]:
     """Return the report as JSON-ready data; its keys are documented and stable."""
     planner = report.planner
-    smallest = report.smallest[100]
     return {
         "services": len(planner.recordings),
         "startSeconds": round_number(planner.fleet.start),
@@ -294,7 +324,8 @@ def plan_to_json(report: PlanReport) -> dict[str, Any]:
         "notes": list(report.notes),
         "pool": _run_to_json(planner, report.gpus),
         "smallest": {str(share): gpus for share, gpus in report.smallest.items()},
-        "smallestPool": _run_to_json(planner, smallest),
+        "smallestPool": _run_to_json(planner, report.compared) if report.smallest[100] else None,
+        "insufficient": _describe_insufficiency(report),
         "lowerBound": {"gpus": planner.bound, "gpuHours": round_number(planner.find_least_hours())},
         "boundByMaximum": list_bound_by_maximum(planner),
         "changes": [_change_to_json(change, has_prices=bool(planner.fleet.prices)) for change in report.found.changes],
@@ -346,16 +377,20 @@ def _run_to_json(planner: FleetPlanner, gpus: int) -> dict[str, Any]:
     }
 
 
-def choose_pools(planner: FleetPlanner) -> dict[int, int]:
-    """Return the smallest pool by percentage of the services whose SLO a pool can meet."""
+def choose_pools(planner: FleetPlanner) -> tuple[dict[int, int | None], int]:
+    """Return the smallest pool by percentage of the services whose SLO a pool can meet, and the largest pool of the search.
+
+    The smallest pool is None if the largest one is not sufficient either, because of a quota or of another node pool.
+    """
     counts = {share: math.ceil(share / 100 * len(planner.promised) - 1e-9) for share in SHARES}
     planner.least = min(counts.values())
-    high = planner.find_largest_useful()
+    high = largest = planner.find_largest_useful()
     # The lower bound is that of all SLOs.
-    low, previous, smallest = min(max(planner.bound, 1), high), -1, {}
+    low, previous, found = min(max(planner.bound, 1), high), -1, None
+    smallest: dict[int, int | None] = {}
     for share, needed in reversed(counts.items()):
         if needed != previous:
             found = planner.find_smallest(needed, low, high)
-            high, low, previous = high if found is None else found, 1, needed
-        smallest[share] = high
-    return dict(sorted(smallest.items()))
+            high, low, previous = found or high, 1, needed
+        smallest[share] = found
+    return dict(sorted(smallest.items())), largest

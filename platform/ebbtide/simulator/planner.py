@@ -252,8 +252,8 @@ class FleetPlanner:
         return self.count_met(gpus) >= needed
 
     def find_largest_useful(self) -> int:
-        """Return a size at which all these SLOs are met: the peak of the GPUs in use, or of the pods of each service."""
-        peak = self._find_peak()
+        """Return a size that meets as many SLOs as any: the peak of the GPUs in use, or of the pods of each service."""
+        peak = max(math.ceil(self.find_peak() / UNITS), 1)
         if self.meets(peak, len(self.promised)):
             return peak
         demands = [(recording.peak, recording.service.demand) for recording in self.recordings]
@@ -261,19 +261,19 @@ class FleetPlanner:
         per_node = max(self.fleet.sizes[0].per_node, 1)
         return max(-(-(total + self.fleet.training_count) // per_node) * per_node, 1)
 
-    def _find_peak(self) -> int:
-        """Return the largest number of GPUs that all services use at one time, without training and fragmentation."""
+    def find_peak(self, project: str | None = None) -> int:
+        """Return the most units that all services, or those of a project, use at one time, without training and fragmentation."""
         rows = []
         for recording in self.recordings:
             demand = recording.service.demand
-            if demand is not None:
+            if demand is not None and project in {None, demand.project}:
                 rows += [
                     (change.at, (len(change.created) - len(change.ended)) * demand.total)
                     for change in recording.changes
                 ]
         rows.sort()
         used = np.cumsum([units for _, units in rows])
-        return max(math.ceil(int(used.max(initial=0)) / UNITS), 1)
+        return int(used.max(initial=0))
 
     def find_smallest(self, needed: int, low: int, high: int) -> int | None:
         """Return the smallest size from ``low`` to ``high`` at which ``needed`` services meet their SLO; None if there is none.

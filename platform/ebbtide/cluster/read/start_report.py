@@ -19,6 +19,7 @@ from ebbtide.cluster.read.starts import PHASES, PodStart, ReadLog, Seconds, comp
 from ebbtide.cluster.slo.replay import NoReplayError, read_traffic
 from ebbtide.cluster.slo.source import MetricsSource, Ref, SourceError
 from ebbtide.core.base.bodies import body
+from ebbtide.core.base.names import COMPILED_VOLUME, WEIGHTS_VOLUME
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.documents import load_document
@@ -39,11 +40,12 @@ MIN_SAVING_SECONDS: Final = 2.0
 LATE_SECONDS: Final = 1.0
 #: Fewest starts whose totals have a spread.
 MIN_FOR_SPREAD: Final = 3
-#: The fields of the simulator's start-up, and the phases that each one sums.
+#: The fields of the simulator's start-up, and the phases that each one sums. A node that has the image has no ``pull``, so the
+#: sandbox and the volumes belong to another field.
 START_UP: Final = {
-    "schedule": ("scheduling",),
+    "schedule": ("scheduling", "init"),
     "node": ("node",),
-    "pull": ("image", "init"),
+    "pull": ("image",),
     "weights": ("weights",),
     "load": ("server", "engine"),
     "ready": ("readiness",),
@@ -53,17 +55,16 @@ MAX_REQUESTS: Final = 1_000_000
 
 
 class StartRemedy(NamedTuple):
-    """A choice that shortens a start: the phases or steps that it removes, how to make it, and the phase that it shortens."""
+    """A choice that shortens a start: the phase or step that it removes, how to make it, and the phase of the step.
+
+    A pod with the volume has the choice already, and the phase is what is left of it.
+    """
 
     name: str
-    removes: tuple[str, ...]
+    removes: str
     advice: str
     shortens: str = ""
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """The phases that become shorter."""
-        return (self.shortens,) if self.shortens else self.removes
+    volume: str = ""
 
 
 #: Upstream of the advice: kserve pkg/apis/serving/v1alpha1 (LocalModelCache); vllm docs/design/torch_compile.md (the cache in
@@ -71,24 +72,26 @@ class StartRemedy(NamedTuple):
 CHOICES: Final = (
     StartRemedy(
         "spare node",
-        ("node",),
+        "node",
         "keep a node with room, for example by pods of a low priority that the workload preempts",
     ),
-    StartRemedy("room to schedule", ("scheduling",), "raise the quota or the priority, or use a node pool with room"),
-    StartRemedy("image on the node", ("image",), "set start.prePullImage, or make the image smaller"),
+    StartRemedy("room to schedule", "scheduling", "raise the quota or the priority, or use a node pool with room"),
+    StartRemedy("image on the node", "image", "set start.prePullImage, or make the image smaller"),
     StartRemedy(
         "weights on the node",
-        ("weights",),
+        "weights",
         "set start.weights for one copy on a claim, or start.modelCache for a copy on the nodes, and start.streaming",
+        volume=WEIGHTS_VOLUME,
     ),
     StartRemedy(
         "compiled engine",
-        ("compile",),
+        "compile",
         "set start.compilationCache, which keeps the compiled model on a claim",
         "engine",
+        COMPILED_VOLUME,
     ),
-    StartRemedy("no CUDA graphs", ("graphs",), "--enforce-eager of vLLM; each token then takes longer", "engine"),
-    StartRemedy("faster probe", ("readiness",), "lower initialDelaySeconds and periodSeconds of probes.readiness"),
+    StartRemedy("no CUDA graphs", "graphs", "--enforce-eager of vLLM; each token then takes longer", "engine"),
+    StartRemedy("faster probe", "readiness", "lower initialDelaySeconds and periodSeconds of probes.readiness"),
 )
 
 
@@ -199,8 +202,10 @@ def make_start_report(
     if not finished:
         told.insert(0, "no start was seen: no pod that became ready exists or is recorded, so the phases are unknown")
         return StartReport(live.name, live.namespace, tuple(starts), None, (), "", (), "", None, "", tuple(told))
-    detailed = [start for start in finished if start.find_seconds("server") == 0.0] or finished
-    if detailed[0].find_seconds("server"):
+    # Those whose log divides the server, else those whose events divide pulls from init containers.
+    detailed = [start for start in finished if start.find_phase("server") is None]
+    if not detailed:
+        detailed = [start for start in finished if start.image_present is not None] or finished
         told.append(
             "the log does not divide the server's start into weights and engine: it has no line of a known engine, or it cannot "
             "be read"
@@ -208,7 +213,8 @@ def make_start_report(
     phases = tuple(_list_spreads(detailed))
     largest = max(phases, key=lambda row: row.share).name
     total = _spread("total", [start.seconds or 0.0 for start in finished], 1.0)
-    savings = [(choice, _mean(detailed, choice.removes)) for choice in CHOICES]
+    volumes = {row["name"] for pod in live.pods for row in get_at(pod, "spec", "volumes", default=[])}
+    savings = [(choice, _mean(detailed, (choice.removes,))) for choice in CHOICES if choice.volume not in volumes]
     savings = [(choice, seconds) for choice, seconds in savings if seconds >= MIN_SAVING_SECONDS]
     replay = None
     try:
@@ -242,6 +248,28 @@ def make_start_report(
         "" if replay is None else _describe_traffic(replay),
         tuple(told),
     )
+
+
+def describe_total(report: StartReport) -> str:
+    """Return the number of the starts and their seconds: ``3 starts, median 42.0 s (40.0 to 45.0)``; empty without a start."""
+    total = report.total
+    if total is None:
+        return ""
+    return f"{count_noun(total.starts, 'start')}, median {total.median:.1f} s ({total.least:.1f} to {total.most:.1f})"
+
+
+def describe_largest(report: StartReport) -> str:
+    """Return the largest phase, and what the best choice for it would cut; empty without a start."""
+    largest = next((row for row in report.phases if row.name == report.largest), None)
+    if largest is None or report.total is None:
+        return ""
+    names = {choice.name for choice in CHOICES if report.largest == (choice.shortens or choice.removes)}
+    option = next((option for option in report.options if option.name in names), None)
+    cut = "no choice is known that would cut it"
+    if option is not None:
+        after = max(0.0, report.total.median - option.saves_seconds)
+        cut = f"{option.name} would cut at most {option.saves_seconds:.1f} s, to a start of {after:.1f} s"
+    return f"largest phase: {largest.name}, {largest.share:.0%} of the time; {cut}"
 
 
 def _list_spreads(starts: Sequence[PodStart]) -> Iterator[PhaseSpread]:
@@ -279,6 +307,8 @@ def _prepare_replay(
     live: LiveWorkload, source: MetricsSource | None, profile: Profile, since: float, gpu_hour: float | None
 ) -> PreparedCase:
     """Return the simulation of the workload with its own settings, traffic and response times. Raises NoReplayError."""
+    if source is None:
+        raise NoReplayError("no Prometheus with the workload's requests is connected; set --prometheus")
     from ebbtide.simulator.request import (  # noqa: PLC0415 - it needs numpy
         SimulationRequest,
         SimulationRequestError,
@@ -286,8 +316,6 @@ def _prepare_replay(
     )
     from ebbtide.simulator.setting import NotSimulated  # noqa: PLC0415 - as above
 
-    if source is None:
-        raise NoReplayError("no Prometheus with the workload's requests is connected; set --prometheus")
     ref, step = Ref(live.namespace, live.name), max(60.0, since / 1440)
     log, server, _ = read_traffic(source, ref, live.now - since, live.now, step)
     loaded = load_document(live.top, profile)
@@ -310,14 +338,13 @@ def _describe_traffic(prepared: PreparedCase) -> str:
     return f"{count_noun(len(traffic.times), 'request')} in {traffic.seconds / 3600:.1f} h, {prepared.server}"
 
 
-def _make_start_up(starts: Sequence[PodStart], without: Sequence[str] = ()) -> StartUp:
-    """Return the mean phases of starts for the simulator, without some of them, and the spread of the totals."""
+def _make_start_up(starts: Sequence[PodStart], without: str = "") -> StartUp:
+    """Return the mean phases of starts for the simulator, without one phase or step, and the spread of the totals."""
     from ebbtide.simulator.data import StartUp  # noqa: PLC0415 - it needs numpy
 
     seconds: dict[str, Any] = {field: _mean(starts, names) for field, names in START_UP.items()}
-    for name in without:
-        field = next((field for field, names in START_UP.items() if name in names), "load")
-        seconds[field] = max(0.0, seconds[field] - _mean(starts, (name,)))
+    field = next((field for field, names in START_UP.items() if without in names), "load")
+    seconds[field] = max(0.0, seconds[field] - _mean(starts, (without,)))
     totals = [math.log(start.seconds) for start in starts if start.seconds]
     return StartUp(**seconds, spread=statistics.stdev(totals) if len(totals) >= MIN_FOR_SPREAD else 0.0)
 

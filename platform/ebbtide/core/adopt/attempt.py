@@ -118,6 +118,9 @@ def _remove_field(native: dict[str, Any], problem: Problem) -> Problem | None:
         path = REMOVED_INSTEAD[problem.code]
     while path and not has_at(native, path):
         path = path[:-1]
+    if path[-1:] == ("name",) and isinstance(path[-2], int):
+        # An item of a list is not valid without its name.
+        path = path[:-1]
     # A whole ``spec`` or ``metadata`` is not removed.
     if len(path) < BLOCK or path in ESSENTIAL:
         return None

@@ -67,6 +67,7 @@ class Start(Model):
     compilation_cache: CompilationCache | None = None
     """Compiled artifacts of the engine on a claim."""
     pre_pull_image: bool = False
-    """Pull the image to every node that a replica can run on, before a replica starts there."""
+    """Pull the image, and those of the model and of image volumes, to every node that a replica can run on, before a replica
+    starts there."""
     streaming: Streaming | None = None
     """Streaming of the weights, from a directory or from an object store. ``{}`` turns it on."""

@@ -90,6 +90,12 @@ def list_autoscaled_pools(plan: Plan) -> list[tuple[NodePool, NodeAutoscaler]]:
     return [(pool, pool.node_autoscaler) for pool in pools if pool.node_autoscaler is not None]
 
 
+def find_node_start(plan: Plan) -> tuple[str, int]:
+    """Return the node pool whose nodes take longest to start, and the seconds; 0 without such a pool."""
+    starts = [(pool.name, autoscaler.start_seconds or 0) for pool, autoscaler in list_autoscaled_pools(plan)]
+    return max(starts, key=lambda row: row[1], default=("", 0))
+
+
 def selects_by_default(pool: NodePool, *, whole: bool, defaults: bool) -> bool:
     """Return whether a GPU request selects the default node pool, which the spec need not name.
 

@@ -22,7 +22,7 @@ from ebbtide.core.translation.loaded_model import HUB, find_model_name
 from ebbtide.core.translation.objects import Object, make_claim, make_object, read_field
 from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.pods import PodPatch, merge_patches
-from ebbtide.core.translation.serving.models import mounts_images, report_image_volumes
+from ebbtide.core.translation.serving.models import FROM_IMAGE, mounts_images, report_image_volumes
 
 if TYPE_CHECKING:
     from ebbtide.core.spec.start import CompilationCache, ModelCache, SharedClaim, Streaming, Weights
@@ -225,8 +225,12 @@ def _check_arguments(plan: Plan, weights: Weights, uri: str) -> Iterator[Problem
     if name is None or name.startswith(path):
         return
     message = f"{engine.name} loads {name}, not the copy of {uri} in {path}: each start would download it"
-    fix = f"replace {name} by {path}, and keep the name in requests (vLLM, SGLang: --served-model-name={name.removeprefix(HUB)})"
-    yield make_warning("STA004", ("spec", "args"), message, fix)
+    yield make_warning("STA004", ("spec", "args"), message, say_how_to_read_copy(name, path))
+
+
+def say_how_to_read_copy(name: str, path: str = WEIGHTS_PATH) -> str:
+    """Return how to change the arguments that name a model, so that the server loads the copy in ``path``."""
+    return f"replace {name} by {path}, and keep the name in requests (vLLM, SGLang: --served-model-name={name.removeprefix(HUB)})"
 
 
 def _make_weights_patches(plan: Plan, weights: Weights) -> Iterator[PodPatch]:
@@ -446,17 +450,31 @@ def _make_compiled_patches(plan: Plan, cache: CompilationCache) -> Iterator[PodP
 # The image on the nodes.
 
 
+def _list_images(plan: Plan) -> Iterator[tuple[str, str | None]]:
+    """Yield the images of a replica that the spec names, with their pull policies: the server, the model and image volumes.
+
+    KServe adds the image of a model to the pod under the name in its URI (kserve pkg/utils/imagevolume.go, and
+    pkg/webhook/admission/pod/storage_initializer_injector.go, InjectModelcar).
+    """
+    spec = plan.spec
+    if spec.image is not None:
+        yield spec.image, spec.image_pull_policy
+    uris = [] if spec.model is None else [spec.model.uri or "", *(row.uri for row in spec.model.uris)]
+    yield from ((image, None) for scheme, _, image in (uri.partition("://") for uri in uris) if scheme in FROM_IMAGE)
+    yield from ((row.image, row.pull_policy) for row in spec.storage.image_volume if not row.exclude)
+
+
 def _check_pre_pull(plan: Plan, _: bool) -> Iterator[Problem]:
     cluster = plan.cluster
-    if plan.spec.image is None:
-        message = "the spec sets no image, and the serving runtime's is not known"
+    if not any(_list_images(plan)):
+        message = "the spec names no image, and the serving runtime's is not known"
         yield Problem("STA001", PRE_PULL, message, "set image, or remove prePullImage", fixes=remove_field())
     if not mounts_images(cluster):
         yield report_image_volumes("STA003", PRE_PULL, "prePullImage needs", cluster)
 
 
 def _make_pre_pull_patches(plan: Plan, _: bool) -> Iterator[PodPatch]:
-    """Yield a DaemonSet whose pods mount the image as a volume: the kubelet pulls it, and nothing of it runs.
+    """Yield a DaemonSet whose pods mount the images as volumes: the kubelet pulls them, and nothing of them runs.
 
     Upstream: k8s.io/kubernetes v1.37.2 pkg/kubelet/kuberuntime/kuberuntime_manager.go (getImageVolumes pulls the image of a volume
     before the first container starts, and a failed pull is only repeated for a container that mounts it),
@@ -467,11 +485,17 @@ def _make_pre_pull_patches(plan: Plan, _: bool) -> Iterator[PodPatch]:
     pod = merge_patches((container.make_security_patch(plan), *placement.make_placement_patches(plan)))
     affinity = pod.parts.get("affinity", {})
     labels = {keys.APP_NAME: name, keys.APP_MANAGED_BY: "ebbtide"}
+    images = dict(_list_images(plan))
+    volumes = [
+        {"name": f"image-{index}" if index else "image", "image": {"reference": image, "pullPolicy": policy}}
+        for index, (image, policy) in enumerate(images.items())
+    ]
+    mounts = [{"name": row["name"], "mountPath": f"/{row['name']}", "readOnly": True} for row in volumes]
     pause = {
         "name": "pause",
         "image": plan.cluster.pods.pause_image,
         "resources": {"requests": {"cpu": "1m", "memory": "8Mi"}},
-        "volumeMounts": [{"name": "image", "mountPath": "/image", "readOnly": True}],
+        "volumeMounts": mounts,
     }
     spec = {
         "imagePullSecrets": container.render_pull_secrets(plan.spec),
@@ -481,9 +505,7 @@ def _make_pre_pull_patches(plan: Plan, _: bool) -> Iterator[PodPatch]:
         "affinity": {"nodeAffinity": affinity["nodeAffinity"]} if "nodeAffinity" in affinity else None,
         "tolerations": pod.parts.get("tolerations"),
         "containers": container.secure_containers([pause], pod),
-        "volumes": [
-            {"name": "image", "image": {"reference": plan.spec.image, "pullPolicy": plan.spec.image_pull_policy}}
-        ],
+        "volumes": volumes,
     }
     selector = {"matchLabels": {keys.APP_NAME: name}}
     template = {"metadata": {"labels": labels}, "spec": spec}
@@ -538,7 +560,8 @@ CHOICES: Final = (
     ),
     StartChoice(
         "prePullImage",
-        "a DaemonSet that mounts the image as a volume, which the kubelet pulls and nothing runs, on the nodes of the workload",
+        "a DaemonSet that mounts the images of the server, of the model (oci://, oci+native://) and of image volumes as volumes, which "
+        "the kubelet pulls and nothing runs, on the nodes of the workload",
         "image volumes: Kubernetes 1.35 or the feature gate ImageVolume, and containerd 2.1 or CRI-O 1.31 on the nodes",
         "the image of a serving runtime; a node that has just started, which pulls the image for its first replica; the first "
         "replica after an update, which pulls it at the same time; a tag that moves: use a digest",

@@ -12,9 +12,15 @@ from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.pods import PodPatch
 
 if TYPE_CHECKING:
+    from ebbtide.core.spec.inference import InferenceSpec
     from ebbtide.core.spec.storage import ClaimVolume
 
 SHM: Final = "/dev/shm"  # noqa: S108 - a path in the pod
+
+
+def mounts_volume(spec: InferenceSpec) -> bool:
+    """Return whether the server has a volume from which it can read its weights."""
+    return bool(spec.storage.pvc or spec.storage.csi_volume or spec.storage.image_volume)
 
 
 def _parse_mode(text: str | None) -> int | None:

@@ -123,7 +123,13 @@ def _check_mounts(plan: Plan, pod: Pod) -> Iterator[Problem]:
 
 
 def make_plan(inference: Inference, profile: Profile) -> tuple[Plan | None, list[Problem]]:
-    """Return the plan with every choice, or None if there is an error, and the problems.
+    """Return the plan with every choice, or None if there is an error, and the problems."""
+    plan, problems = complete_plan(inference, profile)
+    return (None if has_errors(problems) else plan), problems
+
+
+def complete_plan(inference: Inference, profile: Profile) -> tuple[Plan, list[Problem]]:
+    """Return the plan with every choice, also if there is an error, and the problems.
 
     Every choice is made even if another field is invalid, so that each check can read a complete plan. There are two
     exceptions: an invalid GPU request is treated as no GPU, and invalid scaling fields are not checked further.
@@ -148,8 +154,7 @@ def make_plan(inference: Inference, profile: Profile) -> tuple[Plan | None, list
     elif not UNKNOWN_METRIC.intersection(problem.code for problem in problems):
         problems.extend(check_threshold(plan))
     problems.extend(traps.check(plan))
-    problems = [*map(plan.place_problem, problems)]
-    return (None if has_errors(problems) else plan), problems
+    return plan, [*map(plan.place_problem, problems)]
 
 
 def _check_gpu(plan: Plan) -> Iterator[Problem]:

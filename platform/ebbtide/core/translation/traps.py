@@ -23,7 +23,7 @@ from ebbtide.core.translation.engines import LLM_ENGINE, find_engine, read_flag,
 from ebbtide.core.translation.gpu import BACKENDS, list_pool_requests
 from ebbtide.core.translation.gpu.backend import compute_portion
 from ebbtide.core.translation.loaded_model import NIM, LoadedModel, find_loaded_model
-from ebbtide.core.translation.placement import list_autoscaled_pools
+from ebbtide.core.translation.placement import find_node_start
 from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.serving.timeouts import (
     DEFAULT_DEADLINE_SECONDS,
@@ -31,6 +31,7 @@ from ebbtide.core.translation.serving.timeouts import (
     find_initialization_timeout,
 )
 from ebbtide.core.translation.start import CACHE, WEIGHTS, find_weights, list_claims
+from ebbtide.core.translation.storage import mounts_volume
 
 if TYPE_CHECKING:
     from ebbtide.core.spec.container import Probe
@@ -371,14 +372,10 @@ def _check_start_time(plan: Plan) -> Iterator[Problem]:
     speed that is not known.
     """
     spec = plan.spec
-    reasons, seconds = [], 0
-    for pool, autoscaler in list_autoscaled_pools(plan):
-        if (autoscaler.start_seconds or 0) > seconds:
-            seconds = autoscaler.start_seconds or 0
-            reasons = [f"a node of pool {pool.name} starts in about {seconds} s"]
+    pool, seconds = find_node_start(plan)
+    reasons = [f"a node of pool {pool} starts in about {seconds} s"] if seconds else []
     served = None if plan.gpu is None else find_loaded_model(spec, list_words(plan))
-    on_volume = spec.storage.pvc or spec.storage.csi_volume or spec.storage.image_volume
-    if served is not None and find_weights(plan) is None and not on_volume:
+    if served is not None and find_weights(plan) is None and not mounts_volume(spec):
         from ebbtide.core.translation import model_catalog as catalog  # noqa: PLC0415 - as above
 
         speed = f"{catalog.LOAD_BYTES_PER_SECOND // 1_000_000} MB/s"

@@ -17,7 +17,8 @@ from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.inventory import LiveWorkload
 from ebbtide.cluster.read.past import MAX_STEP_SECONDS, PastDecisions, replay_history
 from ebbtide.cluster.read.scaling_state import Replicas
-from ebbtide.cluster.read.starts import describe_start, list_started_pods, read_start
+from ebbtide.cluster.read.start_report import describe_largest, describe_total, make_start_report
+from ebbtide.cluster.read.starts import PodStart, describe_start, list_started_pods, read_start
 from ebbtide.cluster.read.status import Condition, Status
 from ebbtide.cluster.read.why import lookback_seconds
 from ebbtide.cluster.slo import pages
@@ -250,9 +251,9 @@ def revisions_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dict
 
 
 def pods_context(visit: PageVisit, live: LiveWorkload, _row: Status) -> dict[str, Any]:
-    """Return the starts of the newest pods by name, with what the caller may read of their logs."""
+    """Return the starts of the newest pods by name, with what the caller may read of their logs, and their largest phase."""
     read_log = partial(visit.backend.reads.logs, visit.user)
-    texts: dict[str, str] = {}
+    starts: list[PodStart] = []
     for pod in list_started_pods(live)[:MAX_STARTS]:
         # A finished start does not change.
         is_ready = of_pod.is_ready(pod)
@@ -260,8 +261,10 @@ def pods_context(visit: PageVisit, live: LiveWorkload, _row: Status) -> dict[str
         start = visit.frame.polls.compute(
             key, STARTED_REUSE_SECONDS if is_ready else LOAD_REUSE_SECONDS, partial(read_start, read_log, live, pod)
         )
-        texts[start.pod] = describe_start(start)
-    return {"starts": texts}
+        starts.append(start)
+    report = make_start_report(live, starts, (), None, visit.backend.profile, 0.0, None)
+    text = f"{describe_total(report)}; {describe_largest(report)}"
+    return {"starts": {start.pod: describe_start(start) for start in starts}, "report": report, "start_text": text}
 
 
 def why_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dict[str, Any]:
