@@ -34,7 +34,7 @@ WHOLE = {
     },
     "devices": {"34-kai", "35-kueue", "36-dra"},
     "endpoint": {"37-endpoint"},
-    "registry": {"40-image"},
+    "registry": {"39-starts", "40-image"},
 }
 """Resources that some cases, or tests of a case, need exclusively: all shares of the node's GPU, all slices of one size, the API
 server's admission, the floors of all workloads, which one controller writes, parts of the cluster that are taken away or that must
@@ -43,7 +43,7 @@ SHARING = ("test_whole_gpus", "test_mig_devices", "test_sidecars_count")
 """Tests of these cases that use other resources."""
 LONGEST = (
     *("28-floor", "30-crd", "29-surge", "11-shares", "12-priority", "13-quota", "21-slo", "06-gpu", "22-operate"),
-    *("16-policies", "17-dry-run", "33-evidence", "00-provider", "27-quickstart", "19-many"),
+    *("39-starts", "16-policies", "17-dry-run", "33-evidence", "00-provider", "27-quickstart", "19-many"),
 )
 """Cases to start first, so that none of them runs on at the end while other workers have nothing left to do."""
 

@@ -9,7 +9,6 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
@@ -19,6 +18,7 @@ import httpx
 from e2e import engine, paths
 from e2e.build import BuildError
 from e2e.install.manifests import find_node_address
+from e2e.kubectl import Manifest
 from e2e.servers import images as servers
 from e2e.servers import python
 from e2e.stage import Stage
@@ -28,6 +28,8 @@ PORT: Final = 5000
 HOST: Final = f"localhost:{PORT}"
 MODEL: Final = "model.gguf"
 """File with the weights of the language model server."""
+FILES: Final = f"http://{NAME}/files"
+"""URL of the files for pods of the case's namespace."""
 WRITE_MODEL: Final = f"""
 import pathlib, model
 folder = pathlib.Path("/data/files")
@@ -49,7 +51,7 @@ class Registry:
     stage: Stage
     node: str
     address: str
-    """URL of the registry for the tests and for pods."""
+    """URL of the registry for the tests."""
 
     def push(self, archive: Path, name: str) -> str:
         """Write the image of an archive into the registry, and return its name for the node, with its digest.
@@ -106,15 +108,15 @@ def start(stage: Stage, speed: float = 0.0) -> Registry:
     All downloads together get `speed` bytes per second; 0 is unlimited.
     """
     stage.provider.load([servers.go_image(NAME, paths.CACHE)])
-    stage.apply([make_pod(stage.namespace, speed)])
+    stage.apply(make_objects(stage.namespace, speed))
     stage.ready(NAME, "pod")
     (node,) = stage.kubectl.get("nodes")["items"]
     address = f"http://{find_node_address(stage.kubectl)}:{PORT}"
     return Registry(stage, node["metadata"]["name"], address)
 
 
-def make_pod(namespace: str, speed: float) -> Mapping[str, Any]:
-    """Return the pod of the registry."""
+def make_objects(namespace: str, speed: float) -> list[Manifest]:
+    """Return the pod of the registry, and a Service for pods that read its files."""
     mount = {"volumeMounts": [{"name": "data", "mountPath": "/data"}]}
     requests = {"resources": {"requests": {"cpu": "10m", "memory": "32Mi"}}}
     weights = {
@@ -136,7 +138,17 @@ def make_pod(namespace: str, speed: float) -> Mapping[str, Any]:
         "containers": [{**server, **mount, **requests}],
         "volumes": [{"name": "data", "emptyDir": {}}],
     }
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": NAME, "namespace": namespace}, "spec": spec}
+    metadata = {"name": NAME, "namespace": namespace, "labels": {"app": NAME}}
+    ports = [{"port": 80, "targetPort": PORT}]
+    return [
+        {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec},
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": metadata,
+            "spec": {"selector": {"app": NAME}, "ports": ports},
+        },
+    ]
 
 
 def _open(tar: tarfile.TarFile, name: str) -> IO[bytes]:

@@ -15,6 +15,7 @@ import situations
 from answering import START, answering, fine, profile
 from ebbtide.cluster.read.start_report import StartReport, collect_starts, make_start_report
 from ebbtide.cluster.slo.source import History, Ref, SeriesPoint, SourceError, StartTimes
+from ebbtide.simulator.words import parse_start_up
 from live_cluster import profile as live_profile
 from live_cluster import spec, workload
 
@@ -68,7 +69,7 @@ def test_the_largest_phase_is_named_with_what_cuts_it() -> None:
     report = report_on(live_from_zero(), Recorded(), *VLLM)
 
     assert report.largest == "image"
-    assert report.start_up == "schedule=2s,pull=48s,weights=30s,load=30s,ready=5s"
+    assert report.start_up == "schedule=9.8s,pull=40.2s,weights=30s,load=30s,ready=5s"
     assert report.total is not None
     assert report.total.median == 115
     assert {row.name: row.median for row in report.phases}["weights"] == 30
@@ -83,6 +84,17 @@ def test_the_largest_phase_is_named_with_what_cuts_it() -> None:
         "no start from zero": 0,
     }
     assert list(saves.values()) == sorted(saves.values(), reverse=True)
+
+
+def test_the_simulator_and_the_report_save_the_same_with_an_image_on_the_node() -> None:
+    """The sandbox and the volumes take their time also where the image is on the node."""
+    report = report_on(live_from_zero(), Silent(), *VLLM)
+
+    saves = {option.name: option.saves_seconds for option in report.options}
+    start_up = parse_start_up(report.start_up)
+    assert start_up.seconds == pytest.approx(115, abs=0.1)
+    assert start_up.pull == pytest.approx(saves["image on the node"], abs=0.1)
+    assert start_up.weights == pytest.approx(saves["weights on the node"], abs=0.1)
 
 
 def test_a_month_of_the_workload_s_own_requests_has_less_waiting_with_each_choice() -> None:
@@ -143,6 +155,26 @@ def test_deleted_pods_are_known_by_what_kube_state_metrics_recorded() -> None:
     assert (report.total.least, report.total.median, report.total.most) == (60, 60, 115)
     # Only the live pod's log divides its start.
     assert {row.starts for row in report.phases} == {1}
+
+
+def test_recorded_starts_do_not_count_as_pulls_if_a_live_pod_has_events() -> None:
+    """The log of llama.cpp names no weights, so no start has its server divided; kube-state-metrics knows no pulls."""
+    live = live_from_zero()
+    before = live.now - 5000
+    gone = [StartTimes(f"quick-{n}", before, before, before, before + 100, before + 102) for n in range(3)]
+    listens = "2026-11-24T21:01:50Z main: server is listening on http://0.0.0.0:8080"
+    report = report_on(live, Recorded(*gone), listens)
+
+    assert len(report.starts) == 4
+    assert {row.name: row.median for row in report.phases} | {"init": 0} == {
+        "scheduling": 2,
+        "image": 40.25,
+        "init": 0,
+        "server": 60,
+        "readiness": 5,
+    }
+    assert {option.name: option.saves_seconds for option in report.options}["image on the node"] == 40.25
+    assert any(note.startswith("the log does not divide the server's start") for note in report.notes)
 
 
 def test_a_live_pod_is_selected_before_newer_pods_that_were_deleted() -> None:

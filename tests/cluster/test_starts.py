@@ -172,6 +172,35 @@ def test_a_start_in_progress_has_the_phase_that_runs() -> None:
     assert rows == [("slow-00001-deployment-769667cd8-dn5kq", "starting", "1.0", "1.0", "20.0...")]
 
 
+@pytest.mark.parametrize("has_ended", [False, True])
+def test_the_pull_of_the_server_after_the_download_of_the_weights_is_the_phase_that_runs(*, has_ended: bool) -> None:
+    recording = started(scheduled=0, started=60, ready=115)
+    (pod,) = recording["pods"]
+    times = {"startedAt": "2026-11-24T21:00:10Z", "finishedAt": "2026-11-24T21:00:55Z"}
+    ended = {"name": "storage-initializer", "restartCount": 0, "state": {"terminated": times}}
+    pod["status"]["initContainerStatuses"] = [ended]
+    for row in pod["status"]["containerStatuses"]:
+        row |= {"state": {"waiting": {"reason": "PodInitializing"}}, "ready": False}
+    next(row for row in pod["status"]["conditions"] if row["type"] == "Ready")["status"] = "False"
+    recording["now"] = parse_timestamp("2026-11-24T21:01:30Z")
+    event(recording, "Pulled", 'Container image "init:1" already present on machine', "2026-11-24T21:00:10Z")
+    event(recording, "Pulling", 'Pulling image "x/vllm:1"', "2026-11-24T21:00:55Z")
+    if has_ended:
+        event(
+            recording,
+            "Pulled",
+            'Successfully pulled image "x/vllm:1" in 30s (30s including waiting)',
+            "2026-11-24T21:01:25Z",
+        )
+
+    start = only(situations.live(recording))
+
+    pull, running = (30, "weights") if has_ended else (35, "image")
+    assert phases(start) == {"scheduling": 0, "image": pull, "init": 45 - pull, "weights": 45}
+    assert [phase.name for phase in start.phases if phase.running] == [running]
+    assert start.image_present is False
+
+
 def test_a_log_that_may_not_be_read_leaves_the_phases_of_the_objects() -> None:
     def refuse(*_: Any, **__: Any) -> Iterator[str]:
         raise ForbiddenError("no logs for you")

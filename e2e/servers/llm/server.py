@@ -4,6 +4,7 @@ The engine has its own loop: requests join and leave between two decode steps. T
 its chunks as server-sent events, and measures the time to the first token and each gap between tokens. It counts no
 tokens itself: those come from the engine's own counters.
 
+    MODEL     file with the weights; unset: the program writes them when it starts
     PORT      port of the API and of /metrics
     PARALLEL  requests that the engine decodes at the same time; further ones wait in it
     THREADS   threads of the engine
@@ -195,13 +196,14 @@ def make_server(engine: Engine, port: int) -> ThreadingHTTPServer:
 
 
 def start_engine(parallel: int, threads: int) -> Engine:
-    """Write the model, and start the engine with it."""
+    """Start the engine with the model."""
     # Both are in the image alone.
     import model  # type: ignore[import-not-found] # noqa: PLC0415 - as above
     import xllamacpp  # type: ignore[import-not-found,import-untyped,unused-ignore] # noqa: PLC0415 - as above
 
-    path = Path(tempfile.gettempdir(), "model.gguf")
-    model.write(path)
+    path = Path(os.environ.get("MODEL") or Path(tempfile.gettempdir(), "model.gguf"))
+    if "MODEL" not in os.environ:
+        model.write(path)
     settings = xllamacpp.CommonParams()
     settings.model.path = str(path)
     settings.n_ctx = CONTEXT * parallel
@@ -219,7 +221,10 @@ def main() -> None:
     # The first process of a container ignores the signal otherwise, and its pod would end with its grace period, after 300 s.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     engine = start_engine(int(os.environ.get("PARALLEL", "4")), int(os.environ.get("THREADS", "1")))
-    make_server(engine, int(os.environ.get("PORT", "8080"))).serve_forever()
+    server = make_server(engine, int(os.environ.get("PORT", "8080")))
+    # The line of llama.cpp's own server (tools/server/server.cpp).
+    print(f"main: server is listening on http://0.0.0.0:{server.server_port}", flush=True)
+    server.serve_forever()
 
 
 if __name__ == "__main__":

@@ -39,11 +39,12 @@ MIN_SAVING_SECONDS: Final = 2.0
 LATE_SECONDS: Final = 1.0
 #: Fewest starts whose totals have a spread.
 MIN_FOR_SPREAD: Final = 3
-#: The fields of the simulator's start-up, and the phases that each one sums.
+#: The fields of the simulator's start-up, and the phases that each one sums. A node that has the image has no ``pull``, so the
+#: sandbox and the volumes belong to another field.
 START_UP: Final = {
-    "schedule": ("scheduling",),
+    "schedule": ("scheduling", "init"),
     "node": ("node",),
-    "pull": ("image", "init"),
+    "pull": ("image",),
     "weights": ("weights",),
     "load": ("server", "engine"),
     "ready": ("readiness",),
@@ -199,8 +200,10 @@ def make_start_report(
     if not finished:
         told.insert(0, "no start was seen: no pod that became ready exists or is recorded, so the phases are unknown")
         return StartReport(live.name, live.namespace, tuple(starts), None, (), "", (), "", None, "", tuple(told))
-    detailed = [start for start in finished if start.find_seconds("server") == 0.0] or finished
-    if detailed[0].find_seconds("server"):
+    # Those whose log divides the server, else those whose events divide pulls from init containers.
+    detailed = [start for start in finished if start.find_phase("server") is None]
+    if not detailed:
+        detailed = [start for start in finished if start.image_present is not None] or finished
         told.append(
             "the log does not divide the server's start into weights and engine: it has no line of a known engine, or it cannot "
             "be read"

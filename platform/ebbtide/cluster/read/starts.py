@@ -4,8 +4,8 @@ The times are those of the pod's conditions and container states, which Kubernet
 the API server keeps for an hour by default, and of the lines that the engine logs (``engine_logs``). Kubernetes keeps only the
 last time at which a pod became ready or a container started, so a pod that restarted has no start here.
 
-Upstream: k8s.io/api core/v1 (PodCondition, ContainerState); k8s.io/kubernetes pkg/kubelet/images/image_manager.go (the message of
-``Pulled``); kubernetes/autoscaler cluster-autoscaler/processors/status/eventing_scale_up_processor.go (``TriggeredScaleUp``);
+Upstream: k8s.io/api core/v1 (PodCondition, ContainerState); k8s.io/kubernetes pkg/kubelet/images/image_manager.go (the messages of
+``Pulling`` and ``Pulled``); kubernetes/autoscaler cluster-autoscaler/processors/status/eventing_scale_up_processor.go (``TriggeredScaleUp``);
 kubernetes-sigs/karpenter pkg/controllers/provisioning/scheduling/events.go (``Nominated``); kserve
 pkg/constants/constants.go (``storage-initializer``).
 """
@@ -16,7 +16,8 @@ import math
 import re
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Final, Literal, TypeAlias
+from dataclasses import replace
+from typing import Annotated, Final, Literal, TypeAlias, get_args
 
 from ebbtide.cluster.client.protocol import ClusterError, LogQuery, event_time
 from ebbtide.cluster.read import pods as of_pod
@@ -28,19 +29,10 @@ from ebbtide.core.base.bodies import WrittenBy, body
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.translation.objects import Object
 
-#: ``server`` is the time from the start of the server's process until the pod is ready, if its log does not divide it.
-PhaseName = Literal["scheduling", "node", "image", "init", "weights", "engine", "readiness", "server"]
-#: The phases in order, with their meaning.
-PHASES: Final[Mapping[PhaseName, str]] = {
-    "scheduling": "until the scheduler chose a node, or a node autoscaler was asked for one",
-    "node": "until the node that an autoscaler started could take the pod",
-    "image": "pulls of the images",
-    "init": "sandbox, volumes, init containers",
-    "weights": "download and loading of the model",
-    "engine": "the rest of the engine's start: process, compilation, CUDA graphs, memory",
-    "readiness": "from the first line that says that the server listens until the pod is ready",
-    "server": "process, weights and engine, which the log does not divide",
-}
+#: Phases in order. ``server`` is what the log does not divide into ``weights`` and ``engine``: until the server listens or, if no
+#: line says so, until the pod is ready. docs/measure-starts.md has their meanings.
+PhaseName = Literal["scheduling", "node", "image", "init", "weights", "engine", "server", "readiness"]
+PHASES: Final[tuple[PhaseName, ...]] = get_args(PhaseName)
 #: KServe's init container that downloads the model.
 STORAGE_INITIALIZER: Final = "storage-initializer"
 #: Bytes from the beginning of a log that are searched for the lines of a start.
@@ -169,19 +161,22 @@ def compute_start(pod: Object, events: Sequence[Object], now: float, lines: Iter
     )
     own = [event for event in events if get_at(event, "involvedObject", "name") == times.pod]
     phases = [*_list_scheduling(times, find_node_request(pod, own), now)]
-    present = None
+    present, pulling = None, 0.0
     if times.scheduled:
         pulled = [str(event.get("message", "")) for event in own if event.get("reason") == "Pulled"]
         matches = [match for match in map(_PULLED.match, pulled) if match is not None]
         present = not matches if matches or any(_PRESENT in text for text in pulled) else None
         pull = sum(parse_seconds(match["waited"] or match["pull"]) or 0.0 for match in matches)
+        if not times.started and (pulling := _measure_pull(own, pulled, now)):
+            present, pull = False, pull + pulling
         phases += _list_setup(pod, times, None if present is None else pull, now)
     steps = EngineSteps((), {}, 0.0)
     if times.started:
         steps = read_engine_log(lines)
         phases = _merge_weights(phases, _list_server(times, steps, now))
     if phases and not times.ready:
-        phases[-1] = StartPhase(phases[-1].name, phases[-1].seconds, phases[-1].source, running=True)
+        latest = next((phase for phase in phases if pulling and phase.name == "image"), phases[-1])
+        phases[phases.index(latest)] = replace(latest, running=True)
     seconds = times.ready - times.created if times.ready else None
     return PodStart(
         times.pod,
@@ -191,6 +186,15 @@ def compute_start(pod: Object, events: Sequence[Object], now: float, lines: Iter
         {str(step): seconds for step, seconds in steps.seconds.items()},
         present,
     )
+
+
+def _measure_pull(events: Iterable[Object], pulled: Sequence[str], now: float) -> float:
+    """Return the seconds of a pull that has not ended, such as that of the server's image after the init containers; 0 without one."""
+    for event in events:
+        image = str(event.get("message", "")).removeprefix("Pulling image ")
+        if event.get("reason") == "Pulling" and not any(f"image {image} " in text for text in pulled):
+            return max(0.0, now - _find_first_time(event))
+    return 0.0
 
 
 def _list_scheduling(times: StartTimes, request: Object | None, now: float) -> Iterator[StartPhase]:
