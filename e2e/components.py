@@ -131,6 +131,15 @@ COMPONENTS: Final[Mapping[str, Component]] = {
         ),
         # It asks for Kubernetes' libraries of 1.34 and a controller-runtime that does not compile with newer ones.
         Component("kserve", KSERVE, {"kserve": "manager", "kserve-llm": "llmisvc"}, workspace="kserve/go.work"),
+        # The model cache: the controller, and the agent on each node.
+        Component(
+            "kserve-localmodel",
+            KSERVE,
+            {"kserve-localmodel": "localmodel", "kserve-localmodelnode": "localmodelnode"},
+            workspace="kserve/go.work",
+            directory="kserve",
+            packages=("github.com/kserve/kserve/cmd/localmodel", "github.com/kserve/kserve/cmd/localmodelnode"),
+        ),
         # Its libraries of Kubernetes are KServe's, which have been compiled when a case wants it.
         Component(
             "kai",

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 TAGS: Final = {
     "kserve/kserve-controller": KSERVE,
     "kserve/llmisvc-controller": KSERVE,
+    "kserve/kserve-localmodel-controller": KSERVE,
+    "kserve/kserve-localmodelnode-agent": KSERVE,
     "gcr.io/k8s-staging-metrics-server/metrics-server": COMPONENTS["metrics-server"].version,
     KUEUE: COMPONENTS["kueue"].version,
     **{
@@ -49,6 +51,7 @@ NEEDED: Final = (
     *(
         "knative",
         "kserve",
+        "kserve-localmodel",
         "contour",
         "metrics-server",
         "prometheus-adapter",

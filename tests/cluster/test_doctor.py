@@ -332,6 +332,11 @@ def test_config_map_values_are_compared_by_meaning() -> None:
         ),
         ({"kserve": {"httpRouteTimeouts": True}}, "DOC057", "kserve.httpRouteTimeouts of the profile is true, but"),
         ({"kserve": {"ociModels": "native"}}, "DOC057", "kserve.ociModels of the profile is native, but"),
+        (
+            {"kserve": {"localModelNodeGroups": ["h100"]}},
+            "DOC057",
+            "kserve.localModelNodeGroups of the profile is [h100], but",
+        ),
         ({"kserve": {"annotationDisallowList": []}}, "DOC010", "to pods, but the profile does not list them"),
         (
             {"kserve": {"runtimes": ["huggingface"]}},

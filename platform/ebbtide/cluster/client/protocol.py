@@ -137,6 +137,10 @@ DOMAIN_CLAIM: Final = _add_kind(
 CLUSTER_RUNTIME: Final = _add_kind(
     "serving.kserve.io/v1alpha1", "ClusterServingRuntime", "clusterservingruntimes", namespaced=False
 )
+MODEL_CACHE: Final = _add_kind("serving.kserve.io/v1alpha1", "LocalModelNamespaceCache", "localmodelnamespacecaches")
+MODEL_NODE_GROUP: Final = _add_kind(
+    "serving.kserve.io/v1alpha1", "LocalModelNodeGroup", "localmodelnodegroups", namespaced=False
+)
 #: The native document as a custom resource (``kustomize/crd``).
 INFERENCE: Final = _add_kind("ebbtide.dev/v1alpha1", "Inference", "inferences")
 LEASE: Final = _add_kind("coordination.k8s.io/v1", "Lease", "leases")
@@ -153,7 +157,6 @@ _add_kind("v1", "ServiceAccount", "serviceaccounts")
 _add_kind("serving.knative.dev/v1beta1", "DomainMapping", "domainmappings")
 _add_kind("keda.sh/v1alpha1", "ScaledObject", "scaledobjects")
 _add_kind("batch/v1", "Job", "jobs")
-_add_kind("serving.kserve.io/v1alpha1", "LocalModelNamespaceCache", "localmodelnamespacecaches")
 _add_kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
 _add_kind("resource.k8s.io/v1", "ResourceClaimTemplate", "resourceclaimtemplates")
 _add_kind("resource.k8s.io/v1beta1", "ResourceClaimTemplate", "resourceclaimtemplates")

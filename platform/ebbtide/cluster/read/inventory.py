@@ -16,6 +16,7 @@ from typing import Final
 from ebbtide.cluster.client import protocol as kube
 from ebbtide.cluster.client.protocol import Cluster, ClusterError, ForbiddenError, Kind, MissingError
 from ebbtide.cluster.read import claims as of_claim
+from ebbtide.cluster.read import model_caches
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read import queues as of_queue
 from ebbtide.core.base import keys, names
@@ -68,6 +69,8 @@ class LiveWorkload:
     quotas: tuple[Object, ...] = ()
     #: Resource claims of the pods.
     claims: tuple[Object, ...] = ()
+    #: KServe's model caches of the pods.
+    model_caches: tuple[Object, ...] = ()
     #: The queues that may hold back the pods.
     queues: of_queue.Queues = of_queue.UNREAD
     #: The GPUs of all nodes by resource or device class; None if no pod waits for a node, or if reading nodes or pods is forbidden.
@@ -221,6 +224,8 @@ def read_workloads(
     if any(of_claim.list_claim_names(pod) for pod in objects[kube.POD]):
         # Answers are shorter without them.
         objects[kube.RESOURCE_CLAIM] = _list_unless(ClusterError, cluster, kube.RESOURCE_CLAIM, namespace)
+    if any(map(model_caches.find_cache_name, objects[kube.POD])):
+        objects[kube.MODEL_CACHE] = _list_unless(ClusterError, cluster, kube.MODEL_CACHE, namespace)
     if of_queue.may_need_queues(objects[kube.POD], objects[kube.REVISION]):
         objects |= _read_queues(cluster, namespace)
     event_list, pods = objects.pop(kube.EVENT, []), objects[kube.POD]
@@ -261,6 +266,7 @@ def group_workloads(
     services = {_namespaced_name(obj): obj for obj in ksvcs}
     hpas_by_name = {_namespaced_name(obj): obj for obj in hpas}
     claims_by_name = {_namespaced_name(obj): obj for obj in objects.get(kube.RESOURCE_CLAIM, ())}
+    caches_by_name = {_namespaced_name(obj): obj for obj in objects.get(kube.MODEL_CACHE, ())}
     hpas_by_service = _group_by_label(hpas, keys.KNATIVE_SERVICE)
     queues = of_queue.Queues(*(tuple(objects[kind]) if kind in objects else None for kind in of_queue.KINDS))
     pods = sorted(objects[kube.POD], key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")))
@@ -306,10 +312,17 @@ def group_workloads(
             queues=queues,
             supplies=supplies,
         )
-        claim_names = {claim for pod in live.pods for claim in of_claim.list_claim_names(pod)}
-        claims = tuple(claim for name in sorted(claim_names) if (claim := claims_by_name.get((namespace, name))))
-        workloads.append(replace(live, claims=claims) if claims else live)
+        claims = _pick(
+            claims_by_name, namespace, (claim for pod in live.pods for claim in of_claim.list_claim_names(pod))
+        )
+        caches = _pick(caches_by_name, namespace, map(model_caches.find_cache_name, live.pods))
+        workloads.append(replace(live, claims=claims, model_caches=caches) if claims or caches else live)
     return workloads
+
+
+def _pick(objects: Mapping[tuple[str, str], Object], namespace: str, wanted: Iterable[str]) -> tuple[Object, ...]:
+    """Return the objects of a namespace with these names, in order of the name."""
+    return tuple(objects[namespace, name] for name in sorted({*wanted}) if (namespace, name) in objects)
 
 
 def serves_language_model(obj: Object) -> bool:
