@@ -181,7 +181,7 @@ def report(record: Mapping[str, Sequence[Report]]) -> bool:
         "\n| Situation | Seconds of | Predicted | Seen, median | Starts within 15% or 1 s |\n| --- | --- | --- | --- | --- |"
     )
     for name, rows in found.items():
-        if name == "nothing":
+        if name == "nothing" or "nothing" not in record:
             continue
         for phase, predicted in predict(name, record["nothing"]).items():
             seen = [row.get(phase, 0.0) for row in rows]

@@ -92,7 +92,7 @@ def _format_report(report: StartReport) -> Iterator[str]:
 def _describe_cut(report: StartReport) -> str:
     from ebbtide.cluster.read.start_report import CHOICES
 
-    names = {choice.name for choice in CHOICES if report.largest in choice.parts}
+    names = {choice.name for choice in CHOICES if report.largest == (choice.shortens or choice.removes)}
     option = next((option for option in report.options if option.name in names), None)
     if option is None or report.total is None:
         return "no choice is known that would cut it"

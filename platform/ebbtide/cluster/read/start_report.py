@@ -54,17 +54,12 @@ MAX_REQUESTS: Final = 1_000_000
 
 
 class StartRemedy(NamedTuple):
-    """A choice that shortens a start: the phases or steps that it removes, how to make it, and the phase that it shortens."""
+    """A choice that shortens a start: the phase or step that it removes, how to make it, and the phase of the step."""
 
     name: str
-    removes: tuple[str, ...]
+    removes: str
     advice: str
     shortens: str = ""
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """The phases that become shorter."""
-        return (self.shortens,) if self.shortens else self.removes
 
 
 #: Upstream of the advice: kserve pkg/apis/serving/v1alpha1 (LocalModelCache); vllm docs/design/torch_compile.md (the cache in
@@ -72,24 +67,24 @@ class StartRemedy(NamedTuple):
 CHOICES: Final = (
     StartRemedy(
         "spare node",
-        ("node",),
+        "node",
         "keep a node with room, for example by pods of a low priority that the workload preempts",
     ),
-    StartRemedy("room to schedule", ("scheduling",), "raise the quota or the priority, or use a node pool with room"),
-    StartRemedy("image on the node", ("image",), "set start.prePullImage, or make the image smaller"),
+    StartRemedy("room to schedule", "scheduling", "raise the quota or the priority, or use a node pool with room"),
+    StartRemedy("image on the node", "image", "set start.prePullImage, or make the image smaller"),
     StartRemedy(
         "weights on the node",
-        ("weights",),
+        "weights",
         "set start.weights for one copy on a claim, or start.modelCache for a copy on the nodes, and start.streaming",
     ),
     StartRemedy(
         "compiled engine",
-        ("compile",),
+        "compile",
         "set start.compilationCache, which keeps the compiled model on a claim",
         "engine",
     ),
-    StartRemedy("no CUDA graphs", ("graphs",), "--enforce-eager of vLLM; each token then takes longer", "engine"),
-    StartRemedy("faster probe", ("readiness",), "lower initialDelaySeconds and periodSeconds of probes.readiness"),
+    StartRemedy("no CUDA graphs", "graphs", "--enforce-eager of vLLM; each token then takes longer", "engine"),
+    StartRemedy("faster probe", "readiness", "lower initialDelaySeconds and periodSeconds of probes.readiness"),
 )
 
 
@@ -211,7 +206,7 @@ def make_start_report(
     phases = tuple(_list_spreads(detailed))
     largest = max(phases, key=lambda row: row.share).name
     total = _spread("total", [start.seconds or 0.0 for start in finished], 1.0)
-    savings = [(choice, _mean(detailed, choice.removes)) for choice in CHOICES]
+    savings = [(choice, _mean(detailed, (choice.removes,))) for choice in CHOICES]
     savings = [(choice, seconds) for choice, seconds in savings if seconds >= MIN_SAVING_SECONDS]
     replay = None
     try:
@@ -313,14 +308,13 @@ def _describe_traffic(prepared: PreparedCase) -> str:
     return f"{count_noun(len(traffic.times), 'request')} in {traffic.seconds / 3600:.1f} h, {prepared.server}"
 
 
-def _make_start_up(starts: Sequence[PodStart], without: Sequence[str] = ()) -> StartUp:
-    """Return the mean phases of starts for the simulator, without some of them, and the spread of the totals."""
+def _make_start_up(starts: Sequence[PodStart], without: str = "") -> StartUp:
+    """Return the mean phases of starts for the simulator, without one phase or step, and the spread of the totals."""
     from ebbtide.simulator.data import StartUp  # noqa: PLC0415 - it needs numpy
 
     seconds: dict[str, Any] = {field: _mean(starts, names) for field, names in START_UP.items()}
-    for name in without:
-        field = next((field for field, names in START_UP.items() if name in names), "load")
-        seconds[field] = max(0.0, seconds[field] - _mean(starts, (name,)))
+    field = next((field for field, names in START_UP.items() if without in names), "load")
+    seconds[field] = max(0.0, seconds[field] - _mean(starts, (without,)))
     totals = [math.log(start.seconds) for start in starts if start.seconds]
     return StartUp(**seconds, spread=statistics.stdev(totals) if len(totals) >= MIN_FOR_SPREAD else 0.0)
 
