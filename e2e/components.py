@@ -44,6 +44,7 @@ class Component:
 
 
 KUBERNETES: Final = "v1.37.2"
+CONTAINERD: Final = "v2.4.2"
 KNATIVE: Final = "v1.24.0"
 KOURIER: Final = "v1.21.0"
 KSERVE: Final = "v0.20.0"
@@ -118,8 +119,27 @@ COMPONENTS: Final[Mapping[str, Component]] = {
             {name: name for name in ("bridge", "host-local", "loopback", "portmap")},
             workspace="",
         ),
+        # Its go.mod names the versions that Kubernetes is linked with, where they are newer than its own.
+        Component(
+            "containerd",
+            CONTAINERD,
+            {name: name for name in ("containerd", "containerd-shim-runc-v2", "ctr")},
+            workspace="",
+            # kind's list (images/base/Dockerfile, BUILDTAGS): only the snapshotter of overlayfs is configured.
+            tags="no_btrfs,no_devmapper,no_zfs",
+            variables={"github.com/containerd/containerd/v2/version.Version": CONTAINERD},
+        ),
         # It asks for Kubernetes' libraries of 1.34 and a controller-runtime that does not compile with newer ones.
         Component("kserve", KSERVE, {"kserve": "manager", "kserve-llm": "llmisvc"}, workspace="kserve/go.work"),
+        # The model cache: the controller, and the agent on each node.
+        Component(
+            "kserve-localmodel",
+            KSERVE,
+            {"kserve-localmodel": "localmodel", "kserve-localmodelnode": "localmodelnode"},
+            workspace="kserve/go.work",
+            directory="kserve",
+            packages=("github.com/kserve/kserve/cmd/localmodel", "github.com/kserve/kserve/cmd/localmodelnode"),
+        ),
         # Its libraries of Kubernetes are KServe's, which have been compiled when a case wants it.
         Component(
             "kai",

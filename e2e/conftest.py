@@ -34,10 +34,11 @@ WHOLE = {
     },
     "devices": {"34-kai", "35-kueue", "36-dra"},
     "endpoint": {"37-endpoint"},
+    "registry": {"39-starts", "40-image"},
 }
 """Resources that some cases, or tests of a case, need exclusively: all shares of the node's GPU, all slices of one size, the API
 server's admission, the floors of all workloads, which one controller writes, parts of the cluster that are taken away or that must
-not be busy, the node's devices, which one scheduler allocates, and the endpoint's Envoy."""
+not be busy, the node's devices, which one scheduler allocates, the endpoint's Envoy, and the port of the registry on the node."""
 SHARING = ("test_whole_gpus", "test_mig_devices", "test_sidecars_count")
 """Tests of these cases that use other resources."""
 LONGEST = (

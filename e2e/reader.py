@@ -21,6 +21,8 @@ LIMIT: Final = 30.0
 OK: Final = 200
 KINDS: Final = {
     "configurations": ("apis/serving.knative.dev/v1", "configurations"),
+    "daemonset": ("apis/apps/v1", "daemonsets"),
+    "daemonsets": ("apis/apps/v1", "daemonsets"),
     "deployment": ("apis/apps/v1", "deployments"),
     "deployments": ("apis/apps/v1", "deployments"),
     "domainmapping": ("apis/serving.knative.dev/v1beta1", "domainmappings"),
@@ -34,10 +36,12 @@ KINDS: Final = {
     "kingress": ("apis/networking.internal.knative.dev/v1alpha1", "ingresses"),
     "ksvc": ("apis/serving.knative.dev/v1", "services"),
     "leases": ("apis/coordination.k8s.io/v1", "leases"),
+    "localmodelnamespacecaches": ("apis/serving.kserve.io/v1alpha1", "localmodelnamespacecaches"),
     "podautoscalers": ("apis/autoscaling.internal.knative.dev/v1alpha1", "podautoscalers"),
     "pod": ("api/v1", "pods"),
     "podgroups": ("apis/scheduling.run.ai/v2alpha2", "podgroups"),
     "pods": ("api/v1", "pods"),
+    "pvc": ("api/v1", "persistentvolumeclaims"),
     "replicasets": ("apis/apps/v1", "replicasets"),
     "resourcequota": ("api/v1", "resourcequotas"),
     "revisions": ("apis/serving.knative.dev/v1", "revisions"),

@@ -375,9 +375,11 @@ class Stage:
         (folder / "prometheus.json").write_text(json.dumps(samples, indent=1))
 
 
-OWNERS: Final = "isvc,ksvc,configurations,revisions,podautoscalers,deployments,replicasets,jobs"
+OWNERS: Final = "isvc,ksvc,configurations,revisions,podautoscalers,daemonsets,deployments,replicasets,jobs"
 """Kinds whose controllers would recreate pods, from the top down."""
-OBJECTS: Final = "ksvc,revisions,podautoscalers,serverlessservices,inferenceservices,deployments,pods,hpa,resourcequota"
+OBJECTS: Final = (
+    "ksvc,revisions,podautoscalers,serverlessservices,inferenceservices,daemonsets,deployments,pods,hpa,resourcequota"
+)
 
 DUMPS: Final[dict[str, list[str]]] = {
     "objects.yaml": ["get", OBJECTS, "-n", "{namespace}", "-o", "yaml"],

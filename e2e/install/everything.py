@@ -24,6 +24,7 @@ GPUS = {
     "nvidia.com/mig-3g.40gb": "2",
 }
 """Several sharing strategies at a time, more than a real device plugin gives: each case uses one."""
+CACHE_LABELS = [f"{key}={value}" for key, value in kserve.NODE_LABEL.items()]
 PARAMETERS = Path(__file__).parent / "parameters.yaml"
 PRIORITY_CLASSES = ROOT / "kustomize/priority-classes"
 FIRST = (
@@ -36,8 +37,8 @@ FIRST = (
     "ConfigMap",
     "Secret",
 )
-GUARDED = {"Image", "Certificate", "ClusterStorageContainer", "LLMInferenceServiceConfig"}
-"""Kinds that a webhook of the installation itself looks at."""
+GUARDED = {"Image", "Certificate", "ClusterStorageContainer", "LLMInferenceServiceConfig", "LocalModelNodeGroup"}
+"""Kinds that a webhook of the installation itself looks at, or whose definition is new."""
 
 
 def install(
@@ -104,7 +105,7 @@ def advertise(kubectl: Kubectl, resources: Mapping[str, str | None] = GPUS) -> N
     for item in kubectl.get("nodes")["items"]:
         name = item["metadata"]["name"]
         kubectl.run("patch", "node", name, "--subresource=status", "--type=merge", "-p", patch)
-        kubectl.run("label", "node", name, "--overwrite", f"nvidia.com/gpu.product={PRODUCT}")
+        kubectl.run("label", "node", name, "--overwrite", f"nvidia.com/gpu.product={PRODUCT}", *CACHE_LABELS)
 
 
 def apply_early(

@@ -22,6 +22,8 @@ PROGRAMS: Final[dict[str, tuple[str, str]]] = {
     "ghcr.io/projectcontour/contour": ("contour", "contour"),
     "kserve/kserve-controller": ("kserve", "kserve"),
     "kserve/llmisvc-controller": ("kserve", "kserve-llm"),
+    "kserve/kserve-localmodel-controller": ("kserve-localmodel", "kserve-localmodel"),
+    "kserve/kserve-localmodelnode-agent": ("kserve-localmodel", "kserve-localmodelnode"),
     "quay.io/prometheus/prometheus": ("prometheus", "prometheus"),
     "quay.io/prometheus-operator/prometheus-operator": ("prometheus-operator", "prometheus-operator"),
     "quay.io/prometheus-operator/prometheus-config-reloader": ("prometheus-operator", "prometheus-config-reloader"),
@@ -42,6 +44,8 @@ ENVOY: Final = "docker.io/envoyproxy/envoy"
 COMMANDS: Final = {
     "kserve": "/manager",
     "kserve-llm": "/manager",
+    "kserve-localmodel": "/manager",
+    "kserve-localmodelnode": "/manager",
     "kueue": "/manager",
     "envoy-gateway": "/usr/local/bin/envoy-gateway",
     "prometheus": "/bin/prometheus",

@@ -1,15 +1,15 @@
 """The node image of kind from packages and modules: Debian, kind's own files, and the programs of the control plane.
 
 Upstream builds its image with Docker from sources (sigs.k8s.io/kind images/base/Dockerfile and pkg/build/nodeimage). This one
-has the same files from kind's module, Debian's containerd and runc, and the programs that `e2e.build` compiles. Debian 12's
-systemd (252) still starts on control groups v1.
+has the same files from kind's module, Debian's runc, and the programs that `e2e.build` compiles. Debian 12's systemd (252) still
+starts on control groups v1, and so does containerd until May 2029 (containerd RELEASES.md).
 """
 
 import hashlib
 import json
 import shutil
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from e2e import images
 from e2e.build import alone, module_folder, program, run
@@ -44,16 +44,16 @@ PACKAGES: Final = [
     "procps",
     "e2fsprogs",
     "socat",
-    "containerd",
     "runc",
 ]
-"""kind's list without network file systems and FUSE, with Debian's containerd and runc."""
+"""kind's list without network file systems and FUSE, with Debian's runc."""
 HOOK: Final = Path(__file__).with_name("base.sh")
 FILES: Final = Path(__file__).with_name("files")
 """Files that are added to kind's own."""
 
 UNITS: Final = ("kubelet", "containerd", "undo-mount-hacks", "node-images")
 PLUGINS: Final = ("bridge", "host-local", "loopback", "portmap")
+CONTAINERD: Final = ("containerd", "containerd-shim-runc-v2", "ctr")
 TABLES: Final = ("iptables", "iptables-save", "iptables-restore", "ip6tables", "ip6tables-save", "ip6tables-restore")
 
 
@@ -133,6 +133,7 @@ def base() -> Path:
 def _write(place: Path, work: Path) -> None:
     files = {
         **{f"/usr/bin/{each}": program("kubernetes", each) for each in ("kubeadm", "kubelet", "kubectl")},
+        **{f"/usr/local/bin/{each}": program("containerd", each) for each in CONTAINERD},
         **{f"/opt/cni/bin/{each}": program("cni-plugins", each) for each in PLUGINS},
         "/": _configuration(work / "configuration"),
     }
@@ -166,6 +167,7 @@ def _configuration(folder: Path) -> Path:
     # change for rootless engines.
     settings = settings.replace("restrict_oom_score_adj = false", "restrict_oom_score_adj = true")
     containerd.write_text(settings)
+    containerd.with_name("cri-base.json").write_text(json.dumps(_base_specification()))
     (folder / "kind/version").write_text(KUBERNETES)
     (folder / "etc/kubernetes/manifests").mkdir(parents=True)
     links = {
@@ -174,13 +176,19 @@ def _configuration(folder: Path) -> Path:
             for each in UNITS
         },
         "etc/systemd/system/systemd-binfmt.service": "/dev/null",
-        **{f"usr/local/bin/{each}": f"/usr/bin/{each}" for each in ("containerd", "ctr", "containerd-shim-runc-v2")},
         "usr/local/sbin/runc": "/usr/sbin/runc",
     }
     for link, target in links.items():
         (folder / link).parent.mkdir(parents=True, exist_ok=True)
         (folder / link).symlink_to(target)
     return folder
+
+
+def _base_specification() -> dict[str, Any]:
+    """Return containerd's base specification of a container, as kind's base image has it (images/base/Dockerfile)."""
+    specification: dict[str, Any] = json.loads(run(str(program("containerd", "ctr")), "oci", "spec"))
+    del specification["process"]["rlimits"]
+    return {**specification, "hooks": {"createContainer": [{"path": "/kind/bin/mount-product-files.sh"}]}}
 
 
 def _kind_files() -> Path:
@@ -199,7 +207,8 @@ def _digest() -> str:
     """Return a digest of all inputs: package list, files, programs, and this code."""
     sources = [*FILES.rglob("*"), HOOK, Path(__file__), Path(images.__file__)]
     texts = [place.read_text() for place in sorted(sources) if place.is_file()]
-    programs = [str(program(each).parent) for each in ("kubernetes", "etcd", "coredns", "pause", "cni-plugins", "kind")]
+    components = ("kubernetes", "containerd", "etcd", "coredns", "pause", "cni-plugins", "kind")
+    programs = [str(program(each).parent) for each in components]
     return _digest_of(*PACKAGES, *texts, *programs)
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 TAGS: Final = {
     "kserve/kserve-controller": KSERVE,
     "kserve/llmisvc-controller": KSERVE,
+    "kserve/kserve-localmodel-controller": KSERVE,
+    "kserve/kserve-localmodelnode-agent": KSERVE,
     "gcr.io/k8s-staging-metrics-server/metrics-server": COMPONENTS["metrics-server"].version,
     KUEUE: COMPONENTS["kueue"].version,
     **{
@@ -45,10 +47,11 @@ NODE_IMAGE: Final = "kindest/node:v1.37.0@sha256:a1ed56cfb0e7b93589bdf97c8cd5664
 """The node image that belongs to the pinned kind, by digest: see the notes of kind's release."""
 
 NEEDED: Final = (
-    *("pause", "etcd", "kubernetes", "coredns", "cni-plugins"),
+    *("pause", "etcd", "kubernetes", "containerd", "coredns", "cni-plugins"),
     *(
         "knative",
         "kserve",
+        "kserve-localmodel",
         "contour",
         "metrics-server",
         "prometheus-adapter",

@@ -161,7 +161,8 @@ def _python_images(cache: Path, say: Callable[[str], None]) -> dict[str, Path]:
         Image(
             image("store"),
             ["/app/load"],
-            {"/app/load": program("load", cache, say), "/files": files},
+            # KServe mounts the folder `models` of an image (kserve pkg/utils/storage.go, ConfigureOciNativeToContainer).
+            {"/app/load": program("load", cache, say), "/files": files, "/models": files / "magika"},
             environment={"FILES": "/files"},
         ),
     )

@@ -76,6 +76,18 @@ def test_what_was_just_applied_is_kept() -> None:
     assert apply.write_workload(cluster, planned, cluster.clock) == []
 
 
+def test_a_daemonset_that_the_spec_no_longer_needs_is_named() -> None:
+    cluster = running(start={"prePullImage": True})
+    first = apply.plan_workload(cluster, workload(autoscaling=SCALING, start={"prePullImage": True}))
+    later = apply.plan_workload(cluster, workload(autoscaling=SCALING))
+
+    assert not any("DaemonSet" in line for line in first.cost)
+    (line,) = (line for line in later.cost if "DaemonSet" in line)
+    assert line.endswith("kubectl delete daemonset chat-image -n team-shop")
+    cluster.denied = {("list", "daemonsets")}
+    assert not any("DaemonSet" in line for line in apply.plan_workload(cluster, workload(autoscaling=SCALING)).cost)
+
+
 STANDARD: dict[str, Any] = {
     "serving": "kserve-standard",
     "compute": {"cpuCoreRequest": 1},

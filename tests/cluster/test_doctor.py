@@ -332,6 +332,11 @@ def test_config_map_values_are_compared_by_meaning() -> None:
         ),
         ({"kserve": {"httpRouteTimeouts": True}}, "DOC057", "kserve.httpRouteTimeouts of the profile is true, but"),
         ({"kserve": {"ociModels": "native"}}, "DOC057", "kserve.ociModels of the profile is native, but"),
+        (
+            {"kserve": {"localModelNodeGroups": ["h100"]}},
+            "DOC057",
+            "kserve.localModelNodeGroups of the profile is [h100], but",
+        ),
         ({"kserve": {"annotationDisallowList": []}}, "DOC010", "to pods, but the profile does not list them"),
         (
             {"kserve": {"runtimes": ["huggingface"]}},
@@ -719,6 +724,39 @@ def test_a_gpu_without_a_reservation_is_found_before_kai_deletes_its_pods() -> N
     assert found() == [], "KAI's reservations are elsewhere"
     put("Namespace", "v1", "kai-resource-reservation")(cluster)
     assert found() == ["KAI-Scheduler has no reservation for the GPU of team-a/a-1, team-b/b-1"]
+
+
+def test_a_node_that_gets_no_image_in_advance_is_reported() -> None:
+    cluster = furnished()
+    image, message = (
+        "registry.example.com/chat:v1",
+        'Back-off pulling image "registry.example.com/chat:v1": ErrImagePull: not found',
+    )
+
+    def put_pod(name: str, owner: str, state: Object) -> None:
+        metadata = {
+            "name": name,
+            "namespace": "team-a",
+            "labels": {keys.APP_MANAGED_BY: "ebbtide"},
+            "ownerReferences": [{"kind": owner, "name": "chat-image", "uid": "1"}],
+        }
+        spec = {
+            "containers": [{"name": "pause", "image": "pause"}],
+            "volumes": [{"name": "image", "image": {"reference": image}}],
+        }
+        status = {"containerStatuses": [{"name": "pause", "state": state}]}
+        cluster.put({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec, "status": status})
+
+    failed: Object = {"waiting": {"reason": "ImagePullBackOff", "message": message}}
+    put_pod("chat-image-1", "DaemonSet", failed)
+    put_pod("chat-image-2", "DaemonSet", failed)
+    put_pod("chat-image-3", "DaemonSet", {"running": {}})
+    put_pod("chat-weights-1", "Job", failed)
+
+    (finding,) = [row for row in doctor.examine_cluster(cluster, profile(), namespace="team-a") if row.code == "DOC208"]
+    assert (
+        finding.what == f"DaemonSet chat-image in team-a is not ready on 2 nodes: cannot pull image {image}: not found"
+    )
 
 
 def test_the_runtime_class_of_shared_gpus_must_exist() -> None:

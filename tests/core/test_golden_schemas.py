@@ -13,13 +13,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+#: Fields that upstream added after the version of the schemas, by the version of the profile.
+NEWER = {"0.21": {"LLMInferenceService": ["spec.rolloutStrategy: unknown field"]}}
+
+
 @pytest.mark.parametrize("folder", cases.RENDERED, ids=lambda folder: folder.name)
 def test_each_object_of_a_case_matches_the_schema_of_its_kind(folder: Path) -> None:
     objects = cases.make(folder).objects
     older = cases.profile(folder).spec.kserve.version
 
     assert objects, "the folder has an expected.yaml, so objects are made"
-    assert {obj["kind"]: errors for obj in objects if (errors := validate(obj, older))} == {}
+    assert {obj["kind"]: errors for obj in objects if (errors := validate(obj, older))} == NEWER.get(older, {})
 
 
 def test_an_object_of_a_newer_kserve_is_invalid_in_the_older_one() -> None:

@@ -27,6 +27,7 @@ QUOTED = re.compile(r'"([A-Z]{3,5}[0-9]{3})"')
 ELSEWHERE = {
     "FIL001": "repository/test_codes.py",
     "DOC202": "cluster/test_queues.py",
+    "DOC208": "cluster/test_doctor.py",
     "FIL052": "server/attacks/test_availability.py",
     "FIL057": "repository/test_codes.py",
     "FIL058": "cli/test_cli.py",

@@ -245,6 +245,9 @@ def presets() -> list[Object]:
 def test_kserve_accepts_the_language_model_and_kubernetes_the_merged_pod(
     folder: Path, item: Object, kserve_judge: Any
 ) -> None:
+    if cases.profile(folder).spec.kserve.version == "0.21":
+        # The judge is 0.20: it checks all fields but the one that came after it.
+        assert item["spec"].pop("rolloutStrategy")
     answer = kserve_judge.ask("llmisvc", object=item, presets=presets())
 
     assert answer["errors"] == [], (folder.name, answer)
@@ -271,6 +274,7 @@ def test_kserve_accepts_the_language_model_and_kubernetes_the_merged_pod(
         # KEDA on Prometheus without the Workload Variant Autoscaler came after 0.20.
         ({"scaling": {"maxReplicas": 2}}, "wva is required"),
         ({"scaling": {"maxReplicas": 2, "keda": {"idleReplicaCount": 0}}}, 'unknown field "spec.scaling.keda"'),
+        ({"rolloutStrategy": {"maxUnavailable": 1}}, 'unknown field "spec.rolloutStrategy"'),
         ({"router": {"route": {"weight": 1}}}, "weight requires group"),
         ({"runtime": "vllm"}, 'unknown field "spec.runtime"'),
     ],

@@ -75,7 +75,7 @@ OBSERVER_RULES = [
     allow_reads("networking.k8s.io", "networkpolicies", "ingressclasses", "ingresses"),
     allow_reads("gateway.networking.k8s.io", "gateways", "httproutes"),
     allow_reads("networking.internal.knative.dev", "clusterdomainclaims"),
-    allow_reads("serving.kserve.io", "clusterservingruntimes"),
+    allow_reads("serving.kserve.io", "clusterservingruntimes", "localmodelnodegroups"),
     allow_reads("scheduling.run.ai", "queues"),
     allow_reads("kueue.x-k8s.io", "clusterqueues", "localqueues"),
     allow_reads("coordination.k8s.io", "leases"),

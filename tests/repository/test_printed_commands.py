@@ -45,6 +45,7 @@ VERDICTS: Final = (
     (r"docs/administer\.md", r"ebbtide project delete ", "tests/cli/test_projects.py"),
     (r"docs/api\.md", r"curl ", "tests/server/test_api_access.py"),
     (r"docs/measure-starts\.md", r"ebbtide tune ", "tests/cli/test_cli_simulate.py"),
+    (r"docs/cold-start\.md", r"kubectl ", "e2e/cases/40-image"),
     (r"docs/controller\.md", r"kubectl ", "e2e/cases/28-floor"),
     # The demo has no namespace of a controller.
     (r"docs/controller\.md", r"ebbtide guard ", "tests/cli/test_cli_cluster.py"),
@@ -56,6 +57,7 @@ VERDICTS: Final = (
     (r"docs/install\.md", r"helm install ", "tests/repository/test_chart.py"),
     (r"docs/kustomize\.md", r"ebbtide render ", "tests/cli/test_krm.py"),
     (r"docs/language-models\.md", r"ebbtide ", "tests/server/test_language_models.py"),
+    (r"docs/language-models\.md", r"kubectl delete deployment ", "e2e/cases/32-llm"),
     # Its spec has a whole GPU, and the demo's default node pool has shares.
     (r"docs/migrate-from-knative\.md", r"ebbtide apply ", "tests/core/test_import.py"),
     # It asks a control plane, and the test has one.

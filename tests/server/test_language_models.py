@@ -12,7 +12,7 @@ import pytest
 import cases
 import serving
 from ebbtide.cli import main
-from ebbtide.cluster.client.protocol import DEPLOYMENT, LLM, POD, ForbiddenError, MissingError
+from ebbtide.cluster.client.protocol import DEPLOYMENT, HPA, LLM, POD, ForbiddenError, MissingError
 from ebbtide.cluster.read.inventory import find_workload, list_tops
 from ebbtide.cluster.read.served_model import find_served_model
 from ebbtide.cluster.read.status import Status, compute_status
@@ -28,7 +28,7 @@ from ebbtide.sandbox.simulated import Simulated
 from ebbtide.server.api.access import Caller
 from ebbtide.server.web.workload import TABS
 from ebbtide.simulator.setting import NotSimulated, from_objects
-from live_cluster import connected, simulated, workload
+from live_cluster import PROFILE, connected, simulated, workload
 from website import Parsed, Site, backend_of
 
 if TYPE_CHECKING:
@@ -127,6 +127,13 @@ def test_a_service_has_its_own_pods_and_not_those_of_the_endpoint_picker() -> No
             "Gateway kserve/kserve-ingress-gateway not found",
         ),
         ({"ready": 1, "of": READY}, "Running", "1 of 2 replicas ready"),
+        # KServe 0.21 could not check the merged object, and the server still serves.
+        ({"of": {**READY, "Ready": "Unknown", "PresetsCombined": "Unknown"}}, "Running", ""),
+        (
+            {"of": {**READY, "Ready": "Unknown", "PresetsCombined": "Unknown", "RouterReady": "False"}},
+            "Initializing",
+            "",
+        ),
     ],
 )
 def test_the_phase_follows_the_conditions_and_the_deployment(settings: dict[str, Any], phase: str, why: str) -> None:
@@ -258,6 +265,91 @@ def test_an_update_is_not_settled_before_its_pods_serve() -> None:
 
     edit(cluster, DEPLOYMENT, deployment, status={"replicas": 2, "unavailableReplicas": 0})
     assert status_of(cluster).phase == "Running"
+
+
+#: The condition of KServe 0.20.0 after a label of the pods had changed, observed on 2026-12-01 and shortened.
+IMMUTABLE = (
+    "failed to reconcile main workload: failed to get defaults for v1.Deployment research/qwen-kserve: Deployment.apps "
+    '"qwen-kserve" is invalid: spec.selector: Invalid value: {"matchLabels":{"team":"x"}}: field is immutable'
+)
+
+
+@pytest.mark.parametrize(("ready", "phase"), [(2, "Degraded"), (0, "Failed")])
+def test_a_deployment_that_kserve_cannot_update_is_named_with_the_fix(ready: int, phase: str) -> None:
+    cluster = running(ready=ready, of={**READY, "Ready": "False", "WorkloadsReady": "False"})
+    row = {"type": "Ready", "status": "False", "reason": "ReconcileSingleNodeWorkloadError", "message": IMMUTABLE}
+    edit(cluster, LLM, "qwen", status={"conditions": [row, *conditions(READY, {})[1:]]})
+
+    status = status_of(cluster)
+
+    assert (status.phase, status.settled) == (phase, True)
+    assert "kubectl delete deployment qwen-kserve" in status.why
+
+
+@pytest.mark.parametrize(
+    ("changes", "noted"),
+    [
+        ({"labels": [{"name": "team", "value": "x"}]}, True),
+        ({"start": {"modelCache": {"size": "20Gi", "nodeGroups": ["gpus"]}}}, True),
+        ({"args": ["--max-model-len=4096"]}, False),
+    ],
+)
+def test_a_plan_says_that_kserve_cannot_update_the_deployment(
+    changes: dict[str, Any], *, noted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = simulated()
+    cluster.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "research"}})
+    write_workload(cluster, plan_workload(cluster, workload(DOCUMENT)), cluster.clock)
+    monkeypatch.setitem(PROFILE["spec"]["kserve"], "localModelNodeGroups", ["gpus"])
+
+    planned = plan_workload(cluster, workload({**DOCUMENT, "spec": {**DOCUMENT["spec"], **changes}}))
+
+    (step,) = [step for step in planned.steps if step.kind == LLM.name]
+    assert step.verdict == "change"
+    assert any("kubectl delete deployment qwen-kserve -n research" in note for note in step.notes) is noted
+
+
+def test_a_plan_says_that_the_cache_of_another_service_moves_the_selector(monkeypatch: pytest.MonkeyPatch) -> None:
+    """KServe's webhook adds the label of a cache to each service of the namespace with the same model."""
+    cluster = simulated()
+    cluster.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "research"}})
+    write_workload(cluster, plan_workload(cluster, workload(DOCUMENT)), cluster.clock)
+    write = Simulated.apply
+
+    def add_label(of: Simulated, obj: dict[str, Any], **options: Any) -> dict[str, Any]:
+        labels = {**obj["metadata"].get("labels", {}), "internal.serving.kserve.io/localmodel": "talk-cache-1"}
+        cached = {**obj, "metadata": {**obj["metadata"], "labels": labels}} if obj["kind"] == LLM.name else obj
+        return write(of, cached, **options)
+
+    monkeypatch.setattr(Simulated, "apply", add_label)
+
+    planned = plan_workload(cluster, workload(DOCUMENT))
+
+    (step,) = [step for step in planned.steps if step.kind == LLM.name]
+    assert any("kubectl delete deployment qwen-kserve -n research" in note for note in step.notes), step
+
+
+def test_a_stopped_service_names_its_annotation() -> None:
+    cluster = running(deployed=False)
+    edit(cluster, LLM, "qwen", metadata={"annotations": {keys.STOP: "true"}})
+
+    status = status_of(cluster)
+
+    assert (status.phase, keys.STOP in status.why) == ("Stopped", True)
+
+
+@pytest.mark.parametrize(
+    "hpa", ["qwen-autoscaler", "keda-hpa-qwen-autoscaler", "keda-hpa-qwen-kserve-keda", "qwen-kserve-hpa"]
+)
+def test_the_hpa_is_that_of_ebbtide_or_of_kserves_own_scaling(hpa: str) -> None:
+    cluster = running()
+    spec = {"minReplicas": 1, "maxReplicas": 5}
+    metadata = {"name": hpa, "namespace": "research", "labels": {keys.APP_NAME: "qwen"}}
+    cluster.put({"apiVersion": "autoscaling/v2", "kind": HPA.name, "metadata": metadata, "spec": spec})
+
+    live = find_workload(cluster, *PLACE, cluster.clock.now())
+
+    assert [obj["metadata"]["name"] for obj in live.hpas] == [hpa]
 
 
 def test_a_service_whose_replicas_start_still_serves() -> None:

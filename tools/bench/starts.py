@@ -9,8 +9,8 @@ the seconds as vLLM does. Without a cluster, --local measures the parts of the w
     python tools/bench/starts.py --local "PYTHON .../kserve/python/storage-initializer/scripts/initializer-entrypoint" --folder /var/tmp
 
 A server in the cluster has them: it serves holes of a file, so that no disk limits it. KServe's storage initializer
-downloads them at each start, or the Job of ``start.weights`` once. A start is that of a pod that replaces a deleted one, in the phases
-of ``ebbtide start``; its claim is a folder of the node, whose file is removed from the node's memory (``disk``) or read
+downloads them at each start, the Job of ``start.weights`` once, or KServe's agent for ``start.modelCache`` once. A start is that of a pod that replaces a deleted one, in the phases
+of ``ebbtide start``; its claim or cache is a folder of the node, whose file is removed from the node's memory (``disk``) or read
 (``memory``) before. Everything is in one namespace, which the tool deletes.
 """
 
@@ -38,6 +38,9 @@ IMAGE: Final = "ebbtide.local/e2e/storage-initializer:v1"
 STORE: Final = "ebbtide.local/e2e/store:v1"
 PYTHON: Final = "/usr/bin/python3.11"
 FOLDER: Final = "/var/lib/start-bench"
+#: The folder of KServe's agent on a node, and the group of nodes (e2e/install/kserve.py).
+CACHE_FOLDER: Final = "/models"
+NODE_GROUP: Final = "e2e"
 NAME: Final = "weights"
 WAIT_SECONDS: Final = 900
 #: The suite's model, in its own runtime, and its bytes in the archive that is downloaded.
@@ -79,7 +82,9 @@ for folder, _, names in os.walk(sys.argv[1]):
                 pass
 """
 #: The two states of a copy before a start, and the program that makes them.
-WAYS: Final = {"claim, from the disk": EVICT, "claim, from the node's memory": READ}
+WAYS: Final = {"from the disk": EVICT, "from the node's memory": READ}
+#: The copies of the weights, and the folder of each in the pod ``tools``; an empty one has no copy.
+COPIES: Final = {"download": "", "claim": "/disk", "model cache": "/cache"}
 FETCH: Final = """
 import sys, time, urllib.request
 began, size = time.monotonic(), 0
@@ -183,10 +188,13 @@ class Bench:
                     "image": IMAGE,
                     "command": ["sh", "-c", "chmod 0777 /disk && exec sleep infinity"],
                     "securityContext": {"runAsUser": 0},
-                    "volumeMounts": [{"name": "disk", "mountPath": "/disk"}],
+                    "volumeMounts": [{"name": path[1:], "mountPath": path} for path in ("/disk", "/cache")],
                 }
             ],
-            "volumes": [{"name": "disk", "hostPath": {"path": FOLDER, "type": "DirectoryOrCreate"}}],
+            "volumes": [
+                {"name": name, "hostPath": {"path": path, "type": "DirectoryOrCreate"}}
+                for name, path in (("disk", FOLDER), ("cache", CACHE_FOLDER))
+            ],
         }
         ports = [{"name": "store", "port": 80, "targetPort": 8080}, {"name": "holes", "port": 81, "targetPort": 8081}]
         self.apply(
@@ -221,10 +229,11 @@ class Bench:
         self.kubectl("delete", "namespace", NAMESPACE, "--timeout=300s")
         self.kubectl("delete", "pv", NAMESPACE, "--ignore-not-found")
 
-    def measure(self, size: str, *, claim: bool) -> list[Row]:
-        """Deploy a model, and return the rows of its starts: one without a claim, two with it."""
+    def measure(self, size: str, copy: str) -> list[Row]:
+        """Deploy a model, and return the rows of its starts: one without a copy, two with it."""
+        claim = copy == "claim"
         self.execute("sh", "-c", "rm -rf /disk/* /disk/.[!.]*")
-        spec = make_spec(size, claim=claim)
+        spec = make_spec(size, copy)
         words = ["render", "-", "--profile", str(self.profile), "-o", "json"]
         manifests = json.loads(self.ebbtide(*words, stdin=json.dumps(spec)))["items"]
         if claim:
@@ -236,10 +245,15 @@ class Bench:
         if claim:
             times = json.loads(self.kubectl("get", "job", "-n", NAMESPACE, "-o", "json"))["items"][0]["status"]
             log(f"{size}: the Job that fills the claim ran from {times['startTime']} to {times['completionTime']}")
-        if claim:
-            rows = [self._repeat(size, way, prepare, []) for way, prepare in WAYS.items()]
+        if copy == "model cache":
+            path = "jsonpath={.status.copies.available}=1"
+            self.kubectl(
+                "wait", "localmodelnamespacecaches", "--all", "-n", NAMESPACE, f"--for={path}", "--timeout=600s"
+            )
+        if folder := COPIES[copy]:
+            rows = [self._repeat(size, f"{copy}, {way}", (prepare, folder), []) for way, prepare in WAYS.items()]
         else:
-            rows = [self._repeat(size, "download", None, [self.read_start(first)])]
+            rows = [self._repeat(size, copy, None, [self.read_start(first)])]
         for item in manifests:
             if item["kind"] != "Namespace":
                 self.kubectl("delete", item["kind"], item["metadata"]["name"], "-n", NAMESPACE, "--timeout=120s")
@@ -248,11 +262,11 @@ class Bench:
             self.kubectl("delete", "pvc,pv", NAMESPACE, "-n", NAMESPACE)
         return rows
 
-    def _repeat(self, size: str, way: str, prepare: str | None, starts: list[dict[str, Any]]) -> Row:
-        """Replace the pod until there are enough starts, each of which ``prepare`` precedes on the node."""
+    def _repeat(self, size: str, way: str, prepare: tuple[str, str] | None, starts: list[dict[str, Any]]) -> Row:
+        """Replace the pod until there are enough starts, each of which ``prepare``, a program and its folder, precedes on the node."""
         while len(starts) < self.options.repeat:
             if prepare is not None:
-                self.execute(PYTHON, "-c", prepare, "/disk")
+                self.execute(PYTHON, "-c", *prepare)
             before = {pod["metadata"]["name"] for pod in self.read_pods()}
             self.kubectl("delete", "pod", "-n", NAMESPACE, *before, "--grace-period=1", "--wait=false")
             starts.append(self.read_start(self.wait_for_new_pod(before)))
@@ -290,17 +304,20 @@ def make_volume() -> list[dict[str, Any]]:
     return [volume, make_object("v1", "PersistentVolumeClaim", NAMESPACE, spec=spec)]
 
 
-def make_spec(size: str, *, claim: bool) -> dict[str, Any]:
-    """Return the spec of a model."""
-    model = {"format": "onnx", "runtime": "ebbtide-onnx", "uri": "http://store/files/magika.zip"}
+def make_spec(size: str, copy: str) -> dict[str, Any]:
+    """Return the spec of a model. KServe's agent downloads in another namespace than the store's."""
+    store = f"http://store.{NAMESPACE}.svc"
+    model = {"format": "onnx", "runtime": "ebbtide-onnx", "uri": f"{store}/files/magika.zip"}
     if size != SUITE:
-        model = {"format": NAMESPACE, "runtime": NAMESPACE, "uri": f"http://store:81/files/{size}.bin"}
+        model = {"format": NAMESPACE, "runtime": NAMESPACE, "uri": f"{store}:81/files/{size}.bin"}
     spec: dict[str, Any] = {
         "model": model,
         "compute": {"cpuCoreRequest": 0.05, "cpuCoreLimit": 2, "cpuMemoryRequest": "256Mi", "cpuMemoryLimit": "1Gi"},
         "autoscaling": {"minReplicas": 1, "maxReplicas": 1},
     }
-    if claim:
+    if copy == "model cache":
+        spec["start"] = {"modelCache": {"size": "10Gi", "nodeGroups": [NODE_GROUP]}}
+    if copy == "claim":
         spec["start"] = {"weights": {"claimName": NAMESPACE, "existingPvc": True, "accessMode": "ReadWriteOnce"}}
     return {
         "apiVersion": "ebbtide.dev/v1alpha1",
@@ -369,8 +386,8 @@ class Local:
             rows.append(summarize(str(size), "download", seconds))
             self.claim.mkdir()
             log(f"{size} GB: the script that fills the claim took {self.run_script(start.FILL, key, uri):.1f} s")
-            for way, prepare in WAYS.items():
-                seconds = []
+            for state, prepare in WAYS.items():
+                way, seconds = f"claim, {state}", []
                 for _ in range(self.options.repeat):
                     self.time([sys.executable, "-c", prepare, str(self.claim)])
                     wait = self.run_script(start.WAIT, key, uri)
@@ -436,6 +453,7 @@ def main() -> None:
     parser.add_argument("--folder", help="a folder on the disk to measure, with --local")
     parser.add_argument("--kubectl", default="kubectl")
     parser.add_argument("--gigabytes", type=int, nargs="*", default=[1, 8])
+    parser.add_argument("--copies", nargs="*", choices=[*COPIES], default=[*COPIES])
     parser.add_argument("--repeat", type=int, default=3)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
@@ -452,8 +470,8 @@ def main() -> None:
             rows = [
                 row
                 for size in (SUITE, *map(str, options.gigabytes))
-                for claim in (False, True)
-                for row in bench.measure(size, claim=claim)
+                for copy in options.copies
+                for row in bench.measure(size, copy)
             ]
             print(write_table(rows))
         finally:

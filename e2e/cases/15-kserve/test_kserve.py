@@ -1,4 +1,5 @@
-"""A real model by KServe in Knative mode: in its own image, downloaded by its address, from a volume, and from one copy.
+"""A real model by KServe in Knative mode: in its own image, downloaded by its address, from a volume, from an image that is
+mounted as a volume in Standard mode, and from one copy.
 
 Its URL goes through the gateway, both protocols name the right type of file, it scales to zero and back, and an edit
 that changes no pod makes no new revision.
@@ -18,6 +19,7 @@ from e2e.stage import Stage
 
 RUNTIME = HERE / "servers/model/runtime.yaml"
 VOLUME = "e2e-kserve-models"
+STORE_IMAGE = "ebbtide.local/e2e/store:v1"
 SHELL, PYTHON = "#!/bin/sh\necho hi\n", "import os\nprint(os.getcwd())\n"
 LOADING = 300
 """Seconds that a Python server may take to load its model on a busy machine."""
@@ -73,6 +75,19 @@ def test_kserve_volume(stage: Stage) -> None:
     _answers_right(stage, stage.host("files", "isvc"))
     (pod,) = stage.pods("files-predictor")
     assert "initContainers" not in pod["spec"]
+    stage.report(ready=first_ready)
+
+
+def test_kserve_image_volume(stage: Stage) -> None:
+    rendered = stage.render("native.yaml")
+    stage.apply([rendered.one("Namespace"), *_extra(stage, yaml.safe_load_all(RUNTIME.read_text()))])
+    stage.apply(rendered)
+    first_ready = _ready(stage)
+    (pod,) = stage.listed("pods")
+    assert [volume["image"]["reference"] for volume in pod["spec"]["volumes"] if "image" in volume] == [STORE_IMAGE]
+    path = f"/api/v1/namespaces/{stage.namespace}/pods/{pod['metadata']['name']}:8080/proxy/v1/models/files:predict"
+    answer = stage.kubectl.run("create", f"--raw={path}", "-f", "-", stdin=json.dumps({"instances": [SHELL, PYTHON]}))
+    assert [each["label"] for each in json.loads(answer)["predictions"]] == ["shell", "python"]
     stage.report(ready=first_ready)
 
 

@@ -80,6 +80,15 @@ def test_language_model(stage: Stage) -> None:
     assert alive, updated.stdout
     assert first not in alive, updated.stdout
 
+    # KServe cannot update the Deployment, whose selector has the labels of the pods, until it is deleted.
+    edited["spec"]["labels"] = [{"name": "team", "value": "speech"}]
+    blocked = stage.command("apply", edited, "--wait", "60s")
+    fix = f"kubectl delete deployment {NAME}-kserve"
+    assert (blocked.returncode, fix in blocked.stdout) == (FAILED, True), blocked
+    assert (row(stage)["phase"], fix in row(stage)["why"]) == ("Degraded", True), row(stage)
+    stage.kubectl.run("delete", "deployment", f"{NAME}-kserve", "-n", NAMESPACE)
+    running(stage, pods=1)
+
     # The kubelet gives up a pull that is never to happen immediately.
     edited["spec"] |= {"image": "ebbtide.local/e2e/missing:v1", "imagePullPolicy": "Never"}
     failed = stage.command("apply", edited, "--wait", "60s")

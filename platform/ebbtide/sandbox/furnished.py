@@ -124,12 +124,18 @@ def _make_kserve_objects(spec: ProfileSpec) -> list[Object]:
     settings: dict[str, Any] = {"serviceAnnotationDisallowedList": list(spec.kserve.annotation_disallow_list)}
     if spec.kserve.limits:
         settings["resource"] = {f"{name}Limit": value for name, value in spec.kserve.limits.items()}
-    ingress = {"enableGatewayApi": spec.kserve.http_route_timeouts}
-    data = {"inferenceService": json.dumps(settings), "ingress": json.dumps(ingress)}
+    groups = spec.kserve.local_model_node_groups
+    parts = {
+        "inferenceService": settings,
+        "ingress": {"enableGatewayApi": spec.kserve.http_route_timeouts},
+        "localModel": {"enabled": bool(groups)},
+    }
+    data = {key: json.dumps(part) for key, part in parts.items()}
     return [
         {**make_bare(kube.CONFIG_MAP, observed.KSERVE_MAP, observed.KSERVE_NAMESPACE), "data": data},
         _make_controller(observed.KSERVE_CONTROLLER, observed.KSERVE_NAMESPACE, spec.kserve.version),
         *(make_bare(kube.CLUSTER_RUNTIME, name) for name in spec.kserve.runtimes),
+        *(make_bare(kube.MODEL_NODE_GROUP, name) for name in groups),
     ]
 
 

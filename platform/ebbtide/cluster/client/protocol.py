@@ -122,6 +122,7 @@ SECRET: Final = _add_kind("v1", "Secret", "secrets")
 CONFIG_MAP: Final = _add_kind("v1", "ConfigMap", "configmaps")
 PRIORITY_CLASS: Final = _add_kind("scheduling.k8s.io/v1", "PriorityClass", "priorityclasses", namespaced=False)
 SERVICE: Final = _add_kind("v1", "Service", "services")
+DAEMON_SET: Final = _add_kind("apps/v1", "DaemonSet", "daemonsets")
 QUEUE: Final = _add_kind("scheduling.run.ai/v2", "Queue", "queues", namespaced=False)
 ROLE_BINDING: Final = _add_kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings")
 CLUSTER_ROLE: Final = _add_kind("rbac.authorization.k8s.io/v1", "ClusterRole", "clusterroles", namespaced=False)
@@ -135,6 +136,10 @@ DOMAIN_CLAIM: Final = _add_kind(
 )
 CLUSTER_RUNTIME: Final = _add_kind(
     "serving.kserve.io/v1alpha1", "ClusterServingRuntime", "clusterservingruntimes", namespaced=False
+)
+MODEL_CACHE: Final = _add_kind("serving.kserve.io/v1alpha1", "LocalModelNamespaceCache", "localmodelnamespacecaches")
+MODEL_NODE_GROUP: Final = _add_kind(
+    "serving.kserve.io/v1alpha1", "LocalModelNodeGroup", "localmodelnodegroups", namespaced=False
 )
 #: The native document as a custom resource (``kustomize/crd``).
 INFERENCE: Final = _add_kind("ebbtide.dev/v1alpha1", "Inference", "inferences")
@@ -151,9 +156,7 @@ _add_kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 _add_kind("v1", "ServiceAccount", "serviceaccounts")
 _add_kind("serving.knative.dev/v1beta1", "DomainMapping", "domainmappings")
 _add_kind("keda.sh/v1alpha1", "ScaledObject", "scaledobjects")
-_add_kind("apps/v1", "DaemonSet", "daemonsets")
 _add_kind("batch/v1", "Job", "jobs")
-_add_kind("serving.kserve.io/v1alpha1", "LocalModelNamespaceCache", "localmodelnamespacecaches")
 _add_kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
 _add_kind("resource.k8s.io/v1", "ResourceClaimTemplate", "resourceclaimtemplates")
 _add_kind("resource.k8s.io/v1beta1", "ResourceClaimTemplate", "resourceclaimtemplates")

@@ -350,7 +350,9 @@ def find_missing_metrics(observed: ObservedCluster, requirements: SpecRequiremen
                 )
 
 
-def _format_value(value: bool | str) -> str:
+def _format_value(value: bool | str | list[str]) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(value)}]"
     return value if isinstance(value, str) else str(value).lower()
 
 
@@ -438,11 +440,18 @@ def _check_kserve(observed: ObservedCluster, requirements: SpecRequirements) -> 
             observed.oci_models,
             "models from images do not start, or are rejected in vain",
         ),
+        (
+            "localModelNodeGroups",
+            sorted(declared.local_model_node_groups),
+            observed.model_node_groups,
+            "specs with start.modelCache are rejected in vain, or their replicas wait for a volume that KServe does not create",
+        ),
     ):
-        if declared.installed and live != in_profile:
+        if declared.installed and live is not None and live != in_profile:
             yield make_warning_finding(
                 "DOC057",
-                f"kserve.{field} of the profile is {_format_value(in_profile)}, but {of_cluster.KSERVE_MAP} says {_format_value(live)}",
+                f"kserve.{field} of the profile is {_format_value(in_profile)}, but {of_cluster.KSERVE_MAP} and its objects say "
+                f"{_format_value(live)}",
                 effect,
                 f"set kserve.{field}: {_format_value(live)} in the profile",
             )

@@ -1,4 +1,4 @@
-"""Checks of the specs' namespaces: pod security, the caller's permissions.
+"""Checks of the specs' namespaces: pod security, the caller's permissions, images that nodes pull in advance.
 
 Upstream: kubernetes.io/docs/concepts/security/pod-security-admission.
 """
@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Final
 from ebbtide.cluster.client import protocol as kube
 from ebbtide.cluster.doctor.findings import make_error_finding, make_warning_finding
 from ebbtide.cluster.doctor.observed import POD_SECURITY
+from ebbtide.cluster.read.pods import find_trouble
 from ebbtide.cluster.write.apply import is_shared
+from ebbtide.core.base import keys
 from ebbtide.core.base.paths import get_at
+from ebbtide.core.base.prose import count_noun
 from ebbtide.core.translation import pod_security
 
 if TYPE_CHECKING:
@@ -81,9 +84,30 @@ def _check_permissions(observed: ObservedCluster, requirements: SpecRequirements
             )
 
 
+def _check_images(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+    """Report nodes that cannot pull an image in advance, which the replicas on other nodes do not show."""
+    for namespace in requirements.namespaces or (observed.cluster.namespace,):
+        if not observed.cluster.is_allowed("list", kube.POD, namespace):
+            continue
+        troubles: dict[str, list[str]] = {}
+        for pod in observed.list_objects(kube.POD, namespace, labels=f"{keys.APP_MANAGED_BY}=ebbtide") or ():
+            owner = get_at(pod, "metadata", "ownerReferences", 0, default={})
+            trouble = find_trouble(pod)
+            if owner.get("kind") == kube.DAEMON_SET.name and trouble is not None:
+                troubles.setdefault(owner["name"], []).append(trouble.words)
+        for name, causes in troubles.items():
+            yield make_warning_finding(
+                "DOC208",
+                f"DaemonSet {name} in {namespace} is not ready on {count_noun(len(causes), 'node')}: {causes[0]}",
+                "start.prePullImage has no effect there: the first replica on such a node pulls the image, or fails for the same reason",
+                f"see kubectl describe pod -l {keys.APP_NAME}={name} -n {namespace}; to mount an image, a node needs containerd 2.1 "
+                "or CRI-O 1.31",
+            )
+
+
 def _is_missing(observed: ObservedCluster, obj: Object) -> bool:
     metadata = obj["metadata"]
     return observed.fetch(kube.kind_of(obj), metadata["name"], metadata.get("namespace", "")) is None
 
 
-CHECKS: Final = (_check_pod_security, _check_permissions)
+CHECKS: Final = (_check_pod_security, _check_permissions, _check_images)

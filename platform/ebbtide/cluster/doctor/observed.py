@@ -292,6 +292,14 @@ class ObservedCluster:
         return ingress.get("enableGatewayApi") is True and ingress.get("disableHTTPRouteTimeout") is not True
 
     @property
+    def model_node_groups(self) -> list[str] | None:
+        """The names of the LocalModelNodeGroups if KServe's model cache is enabled; None if they cannot be read."""
+        if self.read_kserve("localModel").get("enabled") is not True:
+            return []
+        groups = self.list_objects(kube.MODEL_NODE_GROUP)
+        return None if groups is None else sorted(obj["metadata"]["name"] for obj in groups)
+
+    @property
     def llm(self) -> str:
         """The value of the profile's ``kserve.llm``: v1alpha2 has LLMInferenceService and its presets only."""
         if not self.serves("llm"):
@@ -413,6 +421,8 @@ def make_observed_profile(observed: ObservedCluster) -> dict[str, Any]:
         kserve |= {"httpRouteTimeouts": observed.http_route_timeouts, "ociModels": observed.oci_models}
     if observed.runtimes:
         kserve["runtimes"] = sorted(observed.runtimes)
+    if observed.model_node_groups:
+        kserve["localModelNodeGroups"] = observed.model_node_groups
     domains = observed.read_map("config-domain") or {}
     pools = list(_observe_pools(observed))
     has_dra = _has_dra(observed) or any(BACKENDS[pool["backend"]].claims is not None for pool in pools)

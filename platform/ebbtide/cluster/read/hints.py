@@ -14,6 +14,7 @@ from ebbtide.cluster.client.protocol import Cluster, ClusterError, LogQuery
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.amounts import format_amount
 from ebbtide.cluster.read.inventory import LiveWorkload, parse_timestamp
+from ebbtide.cluster.read.model_caches import find_download_trouble
 from ebbtide.cluster.read.revision_state import list_current_revisions, list_revision_pods
 from ebbtide.cluster.read.status import compute_status
 from ebbtide.core.base import keys
@@ -30,6 +31,16 @@ REFUSED: Final = "connection refused"
 STATUS_CODE: Final = re.compile(r"status ?code: (?P<code>\d{3})")
 #: The start of the API server's answer in place of a log that the node no longer has.
 NO_LOG: Final = "unable to retrieve container logs"
+#: The namespace is the default of jobNamespace, and the labels are the agent's (kserve pkg/controller/v1alpha1/localmodelnode, launchJob).
+DOWNLOAD_FIX: Final = (
+    "correct model.uri, or the credentials of the download; for the reason, kubectl logs -n kserve-localmodel-jobs $(kubectl get jobs "
+    "-n kserve-localmodel-jobs -l model={name},modelNamespace={namespace},node={node} -o name); to repeat it, delete this Job"
+)
+#: KServe creates the claim of a cache when the cache changes.
+CLAIM_FIX: Final = (
+    "check that LocalModelNodeGroup {group} exists; to let KServe create the claim, kubectl annotate localmodelnamespacecache {name} "
+    "-n {namespace} --overwrite touched=$(date +%s)"
+)
 #: Causes, and the fix of each; names come from the cause.
 FIXES: Final = tuple(
     (re.compile(pattern), fix)
@@ -52,6 +63,14 @@ FIXES: Final = tuple(
             r"exceeds quota",
             "request less, or ask an administrator of the project to raise its quota with ebbtide project create",
         ),
+        (
+            r"to node (?P<node>\S+): NodeDownloadError in LocalModelNamespaceCache (?P<name>\S+)",
+            DOWNLOAD_FIX,
+        ),
+        (
+            r'persistentvolumeclaim "(?P<name>\S+-cache-[0-9a-f]{8})-(?P<group>\S+)" not found',
+            CLAIM_FIX,
+        ),
         (r"cannot pull image", "correct image in the spec; for a private registry, add its Secret to imagePullSecrets"),
     )
 )
@@ -72,7 +91,7 @@ def read_server_hint(cluster: Cluster, live: LiveWorkload) -> str:
     if pod is None:
         # A quota rejects pods, so there is none that could tell.
         return _suggest_fix(compute_status(live).why, live, {}, "")
-    trouble = of_pod.find_trouble(pod, live.events)
+    trouble = find_download_trouble(pod, live.model_caches) or of_pod.find_trouble(pod, live.events)
     container = of_pod.find_server_container(pod)
     fix = "" if trouble is None else _suggest_fix(trouble.words, live, pod, container)
     if trouble is not None and (trouble.kind != "crash" or trouble.unstarted):

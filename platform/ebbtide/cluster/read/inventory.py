@@ -16,6 +16,7 @@ from typing import Final
 from ebbtide.cluster.client import protocol as kube
 from ebbtide.cluster.client.protocol import Cluster, ClusterError, ForbiddenError, Kind, MissingError
 from ebbtide.cluster.read import claims as of_claim
+from ebbtide.cluster.read import model_caches
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read import queues as of_queue
 from ebbtide.core.base import keys, names
@@ -68,6 +69,8 @@ class LiveWorkload:
     quotas: tuple[Object, ...] = ()
     #: Resource claims of the pods.
     claims: tuple[Object, ...] = ()
+    #: KServe's model caches of the pods.
+    model_caches: tuple[Object, ...] = ()
     #: The queues that may hold back the pods.
     queues: of_queue.Queues = of_queue.UNREAD
     #: The GPUs of all nodes by resource or device class; None if no pod waits for a node, or if reading nodes or pods is forbidden.
@@ -168,6 +171,11 @@ def get_top(cluster: Cluster, name: str, namespace: str) -> Object:
     raise MissingError(f"workload {name} not found in namespace {namespace}")
 
 
+def list_labeled(cluster: Cluster, kind: Kind, name: str, namespace: str) -> list[Object]:
+    """Return the objects of a kind that have the labels of a workload."""
+    return cluster.list(kind, namespace, labels=f"{keys.APP_NAME}={name},{keys.APP_MANAGED_BY}=ebbtide").items
+
+
 def _explain_forbidden(namespace: str) -> ForbiddenError:
     where = (
         f"in namespace {namespace}" if namespace else "in all namespaces; select one with -p PROJECT or -n NAMESPACE"
@@ -216,6 +224,8 @@ def read_workloads(
     if any(of_claim.list_claim_names(pod) for pod in objects[kube.POD]):
         # Answers are shorter without them.
         objects[kube.RESOURCE_CLAIM] = _list_unless(ClusterError, cluster, kube.RESOURCE_CLAIM, namespace)
+    if any(map(model_caches.find_cache_name, objects[kube.POD])):
+        objects[kube.MODEL_CACHE] = _list_unless(ClusterError, cluster, kube.MODEL_CACHE, namespace)
     if of_queue.may_need_queues(objects[kube.POD], objects[kube.REVISION]):
         objects |= _read_queues(cluster, namespace)
     event_list, pods = objects.pop(kube.EVENT, []), objects[kube.POD]
@@ -256,6 +266,7 @@ def group_workloads(
     services = {_namespaced_name(obj): obj for obj in ksvcs}
     hpas_by_name = {_namespaced_name(obj): obj for obj in hpas}
     claims_by_name = {_namespaced_name(obj): obj for obj in objects.get(kube.RESOURCE_CLAIM, ())}
+    caches_by_name = {_namespaced_name(obj): obj for obj in objects.get(kube.MODEL_CACHE, ())}
     hpas_by_service = _group_by_label(hpas, keys.KNATIVE_SERVICE)
     queues = of_queue.Queues(*(tuple(objects[kind]) if kind in objects else None for kind in of_queue.KINDS))
     pods = sorted(objects[kube.POD], key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")))
@@ -278,9 +289,7 @@ def group_workloads(
         service = names.name_llm_deployment(name) if model else names.name_predictor(name) if kserve else name
         label = keys.APP_NAME if model else keys.KSERVE_SERVICE if kserve else keys.KNATIVE_SERVICE
         of_deployments, of_pods = groups[label]
-        rendered_hpa = hpas_by_name.get((namespace, names.name_autoscaler(name))) or hpas_by_name.get(
-            (namespace, names.name_keda_autoscaler(name))
-        )
+        own_hpas = (hpas_by_name.get((namespace, hpa)) for hpa in names.list_autoscalers(name))
         live = LiveWorkload(
             top=top,
             now=now,
@@ -290,7 +299,7 @@ def group_workloads(
             deployments=tuple(of_deployments.get((namespace, name), ())),
             hpas=(
                 *hpas_by_service.get((namespace, service), ()),
-                *([rendered_hpa] if rendered_hpa is not None else []),
+                *[hpa for hpa in own_hpas if hpa is not None][:1],
             ),
             # A pod with a Knative Service's label may belong to an InferenceService of the same name.
             pods=tuple(
@@ -303,10 +312,17 @@ def group_workloads(
             queues=queues,
             supplies=supplies,
         )
-        claim_names = {claim for pod in live.pods for claim in of_claim.list_claim_names(pod)}
-        claims = tuple(claim for name in sorted(claim_names) if (claim := claims_by_name.get((namespace, name))))
-        workloads.append(replace(live, claims=claims) if claims else live)
+        claims = _pick(
+            claims_by_name, namespace, (claim for pod in live.pods for claim in of_claim.list_claim_names(pod))
+        )
+        caches = _pick(caches_by_name, namespace, map(model_caches.find_cache_name, live.pods))
+        workloads.append(replace(live, claims=claims, model_caches=caches) if claims or caches else live)
     return workloads
+
+
+def _pick(objects: Mapping[tuple[str, str], Object], namespace: str, wanted: Iterable[str]) -> tuple[Object, ...]:
+    """Return the objects of a namespace with these names, in order of the name."""
+    return tuple(objects[namespace, name] for name in sorted({*wanted}) if (namespace, name) in objects)
 
 
 def serves_language_model(obj: Object) -> bool:
@@ -402,7 +418,7 @@ def _concerns_workload(event: Object, namespace: str, service: str, name: str) -
     involved = event.get("involvedObject", {})
     same_namespace = involved.get("namespace") == namespace or event["metadata"].get("namespace") == namespace
     return same_namespace and any(
-        object_name in {service, name, names.name_autoscaler(name), names.name_keda_autoscaler(name)}
+        object_name in {service, name, *names.list_autoscalers(name)}
         or _belongs_to_service(object_name, service)
         or object_name.startswith((f"{names.name_predictor(name)}-", f"{names.name_llm_deployment(name)}-"))
         for object_name in find_event_subjects(event)

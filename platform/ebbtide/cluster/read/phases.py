@@ -48,6 +48,8 @@ CONFIGURATION_MISSING: Final = "ConfigurationMissing"
 #: Reason of a Knative Service whose Configuration has not processed the newest generation: what it says about revisions is
 #: about those before (the same package, service_lifecycle.go, MarkConfigurationNotReconciled).
 OUT_OF_DATE: Final = "OutOfDate"
+#: The API server's words about an object that no retry makes valid (k8s.io/apimachinery pkg/api/errors, NewInvalid).
+INVALID: Final = " is invalid: "
 #: The API server's reason for rejecting an object (k8s.io/apiserver pkg/admission/plugin/namespace/lifecycle/admission.go).
 NAMESPACE_ENDS: Final = "because it is being terminated"
 #: The kinds whose pods may belong to a Deployment of KServe.
@@ -63,7 +65,8 @@ def compute_phase(live: LiveWorkload, replicas: Replicas) -> tuple[Phase, str]:
     if get_at(metadata, "annotations", keys.STOP) == "true":
         if active:
             return "Stopping", f"the workload is being suspended{_describe_terminating(active)}"
-        return "Stopped", "suspended; start it with ebbtide resume"
+        fix = "with ebbtide resume" if live.top["kind"] != LLM.name else f"by removing the annotation {keys.STOP}"
+        return "Stopped", f"suspended; start it {fix}"
     if of_pod.find_condition(live.top, "Stopped").get("status") == "True":
         return "Resuming", "resume requested; KServe has not processed it yet"
     if live.service is None and live.top["kind"] in STANDARD and not _in_knative_mode(live):
@@ -178,9 +181,13 @@ def _phase_of_standard(live: LiveWorkload, replicas: Replicas) -> tuple[Phase, s
     """Return the phase of a workload of KServe without Knative, from its Deployment's conditions and its pods."""
     ready = of_pod.find_condition(live.top, "Ready")
     presets = of_pod.find_condition(live.top, "PresetsCombined")
+    message = ""
     if presets.get("status") == "False":
-        # Ready does not include it, and nothing else is reconciled until it is true.
+        # Ready does not include it before 0.21, and nothing else is reconciled until it is true.
         message = f"KServe cannot merge its presets: {of_revision.condition_message(presets)}"
+    elif INVALID in str(ready.get("message", "")) and str(ready.get("reason", "")).startswith("Reconcile"):
+        message = of_revision.condition_message(ready)
+    if message:
         return ("Degraded" if replicas.ready else "Failed"), message
     if live.top["kind"] == LLM.name and _is_behind(live.top):
         return ("Updating" if replicas.ready else "Creating"), "KServe has not processed the change yet"
@@ -217,8 +224,13 @@ def _phase_of_standard(live: LiveWorkload, replicas: Replicas) -> tuple[Phase, s
 
 
 def _serves_partly(live: LiveWorkload, replicas: Replicas) -> bool:
-    """Return whether an LLMInferenceService is not ready only because some of its replicas are not."""
-    route, pods = (of_pod.find_condition(live.top, kind).get("status") for kind in ("RouterReady", "WorkloadsReady"))
+    """Return whether an LLMInferenceService serves and is not ready: some replicas are not, or KServe could not check it again."""
+    route, pods, presets = (
+        of_pod.find_condition(live.top, kind).get("status")
+        for kind in ("RouterReady", "WorkloadsReady", "PresetsCombined")
+    )
+    if presets == "Unknown":
+        return (route, pods) == ("True", "True")
     # With all of them ready, KServe has only not noticed it yet.
     return 0 < replicas.ready < replicas.wanted and (route, pods) == ("True", "False")
 

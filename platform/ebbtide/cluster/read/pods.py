@@ -106,12 +106,18 @@ def find_trouble(pod: Object, events: Iterable[Object] = ()) -> PodTrouble | Non
         *get_at(pod, "status", "containerStatuses", default=[]),
     ]
     images = {row["name"]: row.get("image", "") for row in get_at(pod, "spec", "containers", default=[])}
+    mounted = [
+        get_at(row, "image", "reference") for row in get_at(pod, "spec", "volumes", default=[]) if "image" in row
+    ]
     for row in statuses:
         waiting = get_at(row, "state", "waiting", default={})
         reason = waiting.get("reason", "")
         if reason in PULLING:
-            image = images.get(row["name"]) or row.get("image", "")
-            cause = innermost_cause(waiting.get("message") or reason)
+            message = waiting.get("message") or reason
+            # The kubelet reports the image of a volume in the state of the container that mounts it.
+            volume = next((reference for reference in mounted if reference in message), None)
+            image = volume or images.get(row["name"]) or row.get("image", "")
+            cause = innermost_cause(message)
             lasting = cause == "not found" or reason in {"InvalidImageName", "ErrImageNeverPull"}
             return PodTrouble("image", f"cannot pull image {image}: {cause}", lasting)
         failed = get_at(row, "state", "terminated", "exitCode", default=0) != 0

@@ -47,6 +47,9 @@ IMAGE: Final = re.compile(r'Unable to fetch image "(?P<image>[^"]+)": (?P<cause>
 #: Go's errors for a registry that is limited to TLS 1.2. Since Knative 1.21.2, its controller requires TLS 1.3 of registries
 #: (knative.dev/serving pkg/reconciler/revision/resolve.go, knative.dev/pkg network/tls).
 OLD_TLS: Final = re.compile(r"tls: (?:protocol version not supported|server selected unsupported protocol version)")
+#: The API server's message about a Deployment whose selector would change. That of an LLMInferenceService has the labels of its pods
+#: (kserve pkg/controller/v1alpha2/llmisvc/workload_single_node.go, expectedSingleNodeMainDeployment).
+SELECTOR: Final = re.compile(r'Deployment\.apps "(?P<name>[^"]+)" is invalid: spec\.selector: ')
 CLASS_MISSING: Final = re.compile(r"no PriorityClass with name (\S+) was found")
 #: Scheduler messages about unsuitable nodes, and their explanations.
 UNFIT: Final = (
@@ -248,6 +251,15 @@ def _explain_exceeded(match: re.Match[str]) -> str:
     return f"exceeds quota {match['quota']}: {'; '.join(parts)}"
 
 
+def explain_selector(deployment: str, namespace: str = "") -> str:
+    """Explain why KServe cannot update the Deployment of an LLMInferenceService, with the fix."""
+    place = f" -n {namespace}" if namespace else ""
+    return (
+        f"KServe cannot update Deployment {deployment}: its selector has the labels of the pods, and cannot be changed; delete "
+        f"it with kubectl delete deployment {deployment}{place}, and KServe creates the new one"
+    )
+
+
 def explain_rejection(message: str) -> str:
     """Return a rejection message, reworded if Ebbtide knows it: a quota, a missing class, pod security, an image."""
     if "Initial scale was never achieved" in message:
@@ -259,6 +271,8 @@ def explain_rejection(message: str) -> str:
             f"priority class {match[1].rstrip(',:')} not found; create it, or set scheduling.classesOwner: ebbtide in the "
             "profile"
         )
+    if match := SELECTOR.search(message):
+        return explain_selector(match["name"])
     if match := IMAGE.search(message):
         cause = of_pod.innermost_cause(match["cause"])
         if OLD_TLS.search(match["cause"]):

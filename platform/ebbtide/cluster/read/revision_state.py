@@ -12,6 +12,7 @@ from typing import Final
 from ebbtide.cluster.read import inventory, rejections
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.inventory import LiveWorkload
+from ebbtide.cluster.read.model_caches import DOWNLOADING, find_download_trouble
 from ebbtide.cluster.read.starts import describe_node_wait
 from ebbtide.core.base import keys
 from ebbtide.core.base.annotations import read_annotation, read_setting
@@ -68,7 +69,11 @@ def explain_recovery(live: LiveWorkload, revision: str) -> str:
 
     Knative marks a revision as failed as soon as a pod is unschedulable, has a scheduling gate, or is rejected by a quota.
     All of these are retried, and the revision becomes ready once they succeed. The mark may also be outdated: the pod may have been scheduled since.
+    A server that exits because KServe still downloads its model is restarted too.
     """
+    trouble = find_trouble(live, revision)
+    if trouble is not None and trouble.kind == DOWNLOADING:
+        return trouble.words
     ready = _find_revision_ready(live, revision)
     message = str(ready.get("message", ""))
     # The Configuration may not have seen yet that its revision recovered.
@@ -150,6 +155,8 @@ def find_pod_trouble(pod: Object, live: LiveWorkload) -> of_pod.PodTrouble | Non
     if trouble is not None and trouble.kind == "unschedulable":
         parts = (describe_node_wait(pod, live), rejections.explain_unschedulable(trouble.words, pod, live), waits)
         return trouble._replace(words="; ".join(filter(None, parts)))
+    if download := find_download_trouble(pod, live.model_caches):
+        return download
     return of_pod.PodTrouble("unschedulable", waits) if waits else trouble
 
 

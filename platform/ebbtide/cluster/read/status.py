@@ -56,6 +56,7 @@ CONDITIONS: Final[dict[str, tuple[str, str, str]]] = {
     "HTTPRoutesReady": _make_texts("the gateway has", "accepted the route"),
     "InferencePoolReady": _make_texts("the gateway has", "accepted the pool of replicas"),
     "SchedulerWorkloadReady": _make_texts("the endpoint picker is", "ready"),
+    "TokenizerReady": _make_texts("the tokenizer is", "ready"),
 }
 
 

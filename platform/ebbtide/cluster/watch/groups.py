@@ -13,7 +13,7 @@ from ebbtide.core.base.paths import get_at
 from ebbtide.core.translation.objects import Object
 
 #: The kinds of a workload's objects. An account or a cluster may be without LLMInferenceServices, as without any kind.
-OF_WORKLOADS: Final = (*inventory.GROUPED, kube.LLM, kube.RESOURCE_CLAIM)
+OF_WORKLOADS: Final = (*inventory.GROUPED, kube.LLM, kube.RESOURCE_CLAIM, kube.MODEL_CACHE)
 KINDS: Final = (*OF_WORKLOADS, kube.EVENT, kube.NODE, kube.NAMESPACE, kube.DEVICE_CLASS, *queues.KINDS)
 #: Kinds of a workload's main object, by name; of objects with the same name, the first kind takes precedence.
 TOPS: Final = {kind.name: kind for kind in (kube.KSERVE, kube.LLM, kube.KNATIVE)}
@@ -57,6 +57,9 @@ def list_workload_names(kind: Kind, obj: Object) -> tuple[str, ...]:
         # The claim of a template has the pod as owner.
         pods = [owner["name"] for owner in metadata.get("ownerReferences") or () if owner.get("kind") == "Pod"]
         return tuple(dict.fromkeys(prefix for pod in pods for prefix in _name_prefixes(pod)))
+    if kind == kube.MODEL_CACHE:
+        users = (get_at(obj, "status", field, default=[]) for field in ("inferenceServices", "llmInferenceServices"))
+        return tuple(dict.fromkeys(str(row["name"]) for rows in users for row in rows))
     if kind in {kube.NODE, kube.NAMESPACE, kube.QUOTA, kube.DEVICE_CLASS, *queues.KINDS}:
         return ()
     owners = [labels.get(keys.KNATIVE_SERVICE), labels.get(keys.KSERVE_SERVICE)]

@@ -22,7 +22,7 @@ from ebbtide.cluster.read import amounts, hints, inventory
 from ebbtide.cluster.read.inventory import LiveWorkload
 from ebbtide.cluster.read.pods import find_condition
 from ebbtide.cluster.read.records import SCALED, find_revision_edits, read_scale_record
-from ebbtide.cluster.read.rejections import explain_rejection
+from ebbtide.cluster.read.rejections import explain_rejection, explain_selector
 from ebbtide.cluster.read.status import Status, compute_status
 from ebbtide.cluster.write.canary import fill_stable_revision
 from ebbtide.cluster.write.changes import FieldChange, creates_pods, diff_objects
@@ -30,7 +30,7 @@ from ebbtide.cluster.write.endpoints import apply_completed, complete_models, fi
 from ebbtide.core.adopt.live import import_object
 from ebbtide.core.base import keys
 from ebbtide.core.base.bodies import body
-from ebbtide.core.base.names import name_predictor
+from ebbtide.core.base.names import name_llm_deployment, name_predictor
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.problems import Problem
 from ebbtide.core.base.prose import count_noun
@@ -39,7 +39,7 @@ from ebbtide.core.documents.quota import sum_replica_requests, update_replicas
 from ebbtide.core.profile.projects import report_unknown_namespace
 from ebbtide.core.translation import gpu
 from ebbtide.core.translation.endpoints import ENDPOINT_GATEWAYS, list_models, make_own_list
-from ebbtide.core.translation.objects import Object, apply_merge_patch
+from ebbtide.core.translation.objects import SHARED_KINDS, Object, apply_merge_patch
 
 if TYPE_CHECKING:
     from ebbtide.core.documents.check import Batch
@@ -59,26 +59,19 @@ TOPS: Final = {(kind.api_version, kind.name) for kind in (kube.KNATIVE, kube.KSE
 LLM_REFUSAL: Final = (
     "the controller does not apply an LLMInferenceService; write it with ebbtide apply, or use another serving mode"
 )
-#: Kinds that workloads share; they are written before the workload.
-SHARED: Final = {
-    "Namespace",
-    "PriorityClass",
-    "Queue",
-    "ResourceFlavor",
-    "ClusterQueue",
-    "LocalQueue",
-    "ResourceQuota",
-    "LimitRange",
-}
 #: Problem code of an object that a custom resource must not take over.
 FOREIGN: Final = "RES062"
 #: Kinds that hold data, which outlives the workload.
 DATA: Final = frozenset({"PersistentVolumeClaim"})
+#: Label of an LLMInferenceService with the name of its model cache (kserve pkg/constants/constants.go, LocalModelLabel).
+MODEL_CACHE_LABEL: Final = "internal.serving.kserve.io/localmodel"
 #: Kinds that need an existing workload; they are written after it.
 FOLLOWERS: Final = (
     *("DomainMapping", "HorizontalPodAutoscaler", "ScaledObject"),
     *(kind for gateway in ENDPOINT_GATEWAYS.values() for _, kind in (gateway.route, *gateway.others)),
 )
+#: Kinds that keep something on the nodes, and what: a DaemonSet of ``start.prePullImage``, and a cache of a former ``model.uri``.
+LEFTOVER: Final = {kube.DAEMON_SET: "its image", kube.MODEL_CACHE: "its copy of the model"}
 #: Field managers of ``kubectl apply``, on the client's and on the server's side.
 KUBECTL: Final = frozenset({"kubectl-client-side-apply", "kubectl"})
 LATEST: Final = [{"latestRevision": True, "percent": 100}]
@@ -209,12 +202,28 @@ def plan_workload(
         _plan_object(cluster, _set_owner(obj, owner), profile, create=create, owner=owner)
         for obj in (*workload.objects, *listed)
     ]
+    planned = [_note_selector(step, planned) for step in planned]
     if create:
         # Creating the top object decides which of several callers is first, so its companions come after it.
-        planned.sort(key=lambda step: (step.item["kind"] not in SHARED, not is_top_object(step.item)))
-    # Only a user reads the cost, which takes a request.
-    cost = () if owner is not None else tuple(_estimate_cost(cluster, workload, planned))
+        planned.sort(key=lambda step: (step.item["kind"] not in SHARED_KINDS, not is_top_object(step.item)))
+    # Only a user reads the cost and what is left over, each of which takes a request.
+    cost = (
+        () if owner is not None else (*_estimate_cost(cluster, workload, planned), *_find_leftover(cluster, workload))
+    )
     return ApplyPlan(workload, tuple(planned), cost, create)
+
+
+def _find_leftover(cluster: Cluster, workload: Workload) -> Iterator[str]:
+    """Yield what stays on the nodes of a workload whose spec no longer has ``start.prePullImage``, or has another model."""
+    rendered = [obj["metadata"]["name"] for obj in workload.objects if obj["kind"] in {kind.name for kind in LEFTOVER}]
+    for kind, kept in LEFTOVER.items() if workload.plan.spec.model else [(kube.DAEMON_SET, LEFTOVER[kube.DAEMON_SET])]:
+        with suppress(kube.ForbiddenError):
+            for obj in inventory.list_labeled(cluster, kind, workload.name, workload.namespace):
+                if (name := obj["metadata"]["name"]) not in rendered:
+                    yield (
+                        f"{kind.name} {name} stays, and keeps {kept} on the nodes; to delete it after the rollout: "
+                        f"kubectl delete {kind.name.lower()} {name} -n {workload.namespace}"
+                    )
 
 
 def is_owned(obj: Object) -> bool:
@@ -224,7 +233,7 @@ def is_owned(obj: Object) -> bool:
 
 def is_shared(obj: Object) -> bool:
     """Return whether workloads share an object: it belongs to the cluster, to a project, or to a project's endpoint."""
-    return obj["kind"] in SHARED or _is_of_endpoint(obj)
+    return obj["kind"] in SHARED_KINDS or _is_of_endpoint(obj)
 
 
 def _is_of_endpoint(obj: Object) -> bool:
@@ -306,6 +315,21 @@ def _plan_object(
     if owner is not None or not is_top_object(obj) or step.rollout:
         return step
     return replace(step, notes=(*step.notes, *_describe_revision_edits(cluster, live)))
+
+
+def _note_selector(step: ApplyStep, steps: Sequence[ApplyStep]) -> ApplyStep:
+    """Return a step with a note if KServe cannot update the Deployment of an LLMInferenceService.
+
+    Its selector has the labels of the pods. One names the model cache, which KServe's webhook adds to the labels of the object,
+    also if another workload of the namespace created the cache.
+    """
+    paths = [change.path for change in step.changes]
+    relabeled = any(path[:2] == ("spec", "labels") or path[-1] == MODEL_CACHE_LABEL for path in paths)
+    cached = any(row.verdict == "create" and row.kind == "LocalModelNamespaceCache" for row in steps)
+    if step.kind != kube.LLM.name or step.verdict not in {"change", "keep"} or not (relabeled or cached):
+        return step
+    note = explain_selector(name_llm_deployment(step.name), step.item["metadata"].get("namespace", ""))
+    return replace(step, notes=(*step.notes, note))
 
 
 def _describe_revision_edits(cluster: Cluster, top: Object) -> Iterator[str]:
@@ -576,7 +600,21 @@ def write_workload(
         done(step)
         if step.item is top and read_scale_record(result):
             _update_scale_record(cluster, step, result)
+        if step.item is top:
+            _touch_model_caches(cluster, steps, result)
     return results
+
+
+def _touch_model_caches(cluster: Cluster, steps: Iterable[ApplyStep], top: Object) -> None:
+    """Change the model caches of a workload after it: KServe creates the claim of a cache when the cache changes.
+
+    It does not see that a workload returns to a cache of its namespace, whose claim it has deleted since (kserve v0.20.0
+    pkg/controller/v1alpha1/localmodel/reconcilers/localmodelnamespacecache_reconciler.go, isvcPredicates).
+    """
+    patch = {"metadata": {"annotations": {keys.USED_BY: str(top["metadata"].get("generation", ""))}}}
+    for step in steps:
+        if step.item["kind"] == kube.MODEL_CACHE.name:
+            cluster.patch(kube.MODEL_CACHE, step.item["metadata"]["name"], top["metadata"]["namespace"], patch)
 
 
 def _read_live(cluster: Cluster, obj: Object) -> Object:

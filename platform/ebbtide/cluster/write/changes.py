@@ -34,7 +34,7 @@ NO_POD: Final = ("canaryTrafficPercent",)
 #: The same in Standard mode, where KServe scales the Deployment without a rollout.
 NO_POD_IN_STANDARD: Final = ("canaryTrafficPercent", "minReplicas", "maxReplicas", "scaleTarget", "scaleMetric")
 #: Fields of an LLMInferenceService that do not affect the pods of its server.
-NO_POD_OF_LLM: Final = ("replicas", "router", "scaling")
+NO_POD_OF_LLM: Final = ("replicas", "rolloutStrategy", "router", "scaling")
 ABSENT: Final = None
 #: The key of a list's item in a path of the API server.
 ITEM_KEY: Final = re.compile(r"\[\w+=\"?([^\"\]]*)\"?\]")

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from ebbtide.cluster.client.protocol import KINDS, Cluster, Kind, MissingError, RefusedError, kind_of
-from ebbtide.cluster.read.inventory import explain_resource_owner, get_top
+from ebbtide.cluster.read.inventory import explain_resource_owner, get_top, list_labeled
 from ebbtide.cluster.write.endpoints import refresh_models
-from ebbtide.core.base import keys
 from ebbtide.core.translation.endpoints import ENDPOINT_GATEWAYS
 from ebbtide.core.translation.objects import Object
 
@@ -76,10 +75,8 @@ def remove_workload(cluster: Cluster, planned: Removal) -> Iterator[Object]:
 def _list_companions(cluster: Cluster, kind: Kind, top: Object) -> list[Object]:
     """Return a workload's companions of a kind: those with Ebbtide's labels and no other owner."""
     metadata = top["metadata"]
-    labels = f"{keys.APP_NAME}={metadata['name']},{keys.APP_MANAGED_BY}=ebbtide"
-    labeled = cluster.list(kind, metadata["namespace"], labels=labels).items
     return [
         obj
-        for obj in labeled
+        for obj in list_labeled(cluster, kind, metadata["name"], metadata["namespace"])
         if all(owner["uid"] == metadata["uid"] for owner in obj["metadata"].get("ownerReferences", ()))
     ]

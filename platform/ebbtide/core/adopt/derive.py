@@ -44,6 +44,7 @@ POD: Final = "pod"
 MODEL: Final = "model"
 PREDICTOR: Final = "predictor"
 LANGUAGE_MODEL: Final = "language model"
+LANGUAGE_SERVICE: Final = "language service"
 SERVICE: Final = "service"
 
 
@@ -93,6 +94,7 @@ FIELDS: Final = (
     FieldRow("logger", "spec.logger", PREDICTOR),
     FieldRow("batcher", "spec.batcher", PREDICTOR),
     FieldRow("deploymentStrategy", "spec.deploymentStrategy", PREDICTOR),
+    FieldRow("rolloutStrategy", "spec.deploymentStrategy.rollingUpdate", LANGUAGE_SERVICE),
     FieldRow("canaryTrafficPercent", "spec.traffic.canaryPercent", PREDICTOR),
 )
 
@@ -112,6 +114,7 @@ def derive_spec(view: ObjectView, cluster: ProfileSpec, chosen: tuple[str, ...],
         draft.set_field(("spec", "defaults"), "none", ())
     bases = {CONTAINER: view.container, POD: view.pod, MODEL: view.model, PREDICTOR: view.predictor}
     bases[LANGUAGE_MODEL] = view.language_model
+    bases[LANGUAGE_SERVICE] = None if view.language_model is None else ("spec",)
     bases[SERVICE] = None if view.predictor is None else ("spec",)
     for row in FIELDS:
         base = bases[row.kind]

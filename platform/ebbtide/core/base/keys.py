@@ -29,6 +29,8 @@ MODELS: Final = "ebbtide.dev/models"
 KEY_CREATED: Final = "key.ebbtide.dev/"
 #: The component of the objects that all services of a project's endpoint share
 ENDPOINT_COMPONENT: Final = "endpoint"
+#: On a model cache, the generation of its workload that was written last: ebbtide.dev/used-by-generation: "2"
+USED_BY: Final = "ebbtide.dev/used-by-generation"
 #: ebbtide.dev/category: Deploy
 CATEGORY: Final = "ebbtide.dev/category"
 

@@ -99,12 +99,14 @@ def name_autoscaler(workload: str) -> str:
     return fit_name(workload, "autoscaler")
 
 
-def name_keda_autoscaler(workload: str) -> str:
-    """Return the name of the HPA that KEDA creates for the ScaledObject: ``keda-hpa-chat-autoscaler``.
+def list_autoscalers(workload: str) -> tuple[str, ...]:
+    """Return the names of a Deployment's HPA: Ebbtide's, that of KEDA for Ebbtide's ScaledObject, and those of KServe's ``scaling``.
 
-    Upstream: kedacore/keda controllers/keda/hpa.go, getHPAName.
+    Upstream: kedacore/keda controllers/keda/hpa.go (getHPAName), kserve pkg/controller/v1alpha2/llmisvc/scaling.go
+    (mainHPAName, mainScaledObjectName).
     """
-    return f"{KEDA_HPA}{name_autoscaler(workload)}"
+    own, by_kserve = name_autoscaler(workload), _name_child(workload, "-kserve-keda")
+    return own, f"{KEDA_HPA}{own}", f"{KEDA_HPA}{by_kserve}", _name_child(workload, "-kserve-hpa")
 
 
 def name_claim(workload: str, number: int) -> str:

@@ -143,7 +143,7 @@ class InferenceSpec(Model):
     disruption_budget: DisruptionBudget | None = None
     """Limit of the replicas that a node drain may stop at a time. Ebbtide extension."""
     deployment_strategy: DeploymentStrategy | None = None
-    """Replacement of the replicas in an update. KServe Standard only. Ebbtide extension."""
+    """Replacement of the replicas in an update. KServe Standard, and LLMInferenceService from KServe 0.21. Ebbtide extension."""
     tolerations: list[Toleration] = empty_list()
     """Tolerations for node taints."""
     start: Start | None = None

@@ -41,14 +41,11 @@ class ServingMode:
     label_pods: Callable[[str], dict[str, str]]
     #: The port of the container if the spec sets none.
     port: int = DEFAULT_PORT
-    #: True if the Deployment is updated by ``spec.deploymentStrategy`` and ``rollout.surge``.
-    strategy: bool = False
-    #: True if ``serving.llm`` has a table of the fields that the object does not support, in place of the checks of each.
-    field_table: bool = False
-    #: True if ``kserve.modes`` of a profile lists the mode; an LLMInferenceService depends on its own controller.
-    listed: bool = True
-    #: True if a serving runtime runs the model, and sets its name and arguments.
-    runtime: bool = True
+    #: The first KServe with ``spec.deploymentStrategy`` and ``rollout.surge`` of the Deployment; None if it has no Deployment.
+    strategy_since: tuple[int, ...] | None = None
+    #: True for an LLMInferenceService: its own controller runs vLLM, without a serving runtime and without ``kserve.modes`` of a
+    #: profile, and ``serving.llm`` has a table of the fields that it does not support.
+    language_model: bool = False
     #: The schemes of ``spec.model.uri`` that KServe's storage initializer or the runtime can read.
     schemes: frozenset[str] = SCHEMES
 
@@ -92,7 +89,7 @@ SERVING_MODES: Final = {
             copies_metadata=True,
             name_pods=names.name_predictor,
             label_pods=_label_predictor,
-            strategy=True,
+            strategy_since=(0,),
         ),
         ServingMode(
             "llm",
@@ -104,9 +101,8 @@ SERVING_MODES: Final = {
             copies_metadata=False,
             name_pods=names.name_llm_deployment,
             port=8000,
-            field_table=True,
-            listed=False,
-            runtime=False,
+            strategy_since=(0, 21),
+            language_model=True,
             schemes=LLM_SCHEMES,
             label_pods=lambda workload: {keys.APP_NAME: workload, keys.APP_COMPONENT: keys.LLM_COMPONENT},
         ),

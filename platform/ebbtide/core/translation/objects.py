@@ -11,32 +11,20 @@ Value = TypeVar("Value")
 
 _CAMEL: Final = re.compile("_(.)")
 _CAPITAL: Final = re.compile("([A-Z])")
+#: Kinds that workloads share, in the order in which they must be created.
+SHARED_KINDS: Final = (
+    *("PriorityClass", "Namespace", "Queue"),
+    *("ResourceFlavor", "ClusterQueue", "LocalQueue", "ResourceQuota", "LimitRange"),
+)
 #: Kinds in the order in which they must be created. Other kinds go last.
 ORDER: Final = {
     kind: place
     for place, kind in enumerate(
         (
-            "PriorityClass",
-            "Namespace",
-            "Queue",
-            "ResourceFlavor",
-            "ClusterQueue",
-            "LocalQueue",
-            "ResourceQuota",
-            "LimitRange",
-            "ServiceAccount",
-            "PersistentVolumeClaim",
-            "Job",
-            "DaemonSet",
-            "ResourceClaimTemplate",
-            "LocalModelNamespaceCache",
-            "Service",
-            "InferenceService",
-            "LLMInferenceService",
-            "DomainMapping",
-            "HorizontalPodAutoscaler",
-            "ScaledObject",
-            "PodDisruptionBudget",
+            *SHARED_KINDS,
+            *("ServiceAccount", "PersistentVolumeClaim", "Job", "DaemonSet", "ResourceClaimTemplate"),
+            *("LocalModelNamespaceCache", "Service", "InferenceService", "LLMInferenceService"),
+            *("DomainMapping", "HorizontalPodAutoscaler", "ScaledObject", "PodDisruptionBudget"),
         )
     )
 }

@@ -456,17 +456,23 @@ def _check_pre_pull(plan: Plan, _: bool) -> Iterator[Problem]:
 
 
 def _make_pre_pull_patches(plan: Plan, _: bool) -> Iterator[PodPatch]:
-    """Yield a DaemonSet whose pods have the image as a volume: the kubelet pulls it, and nothing of it runs.
+    """Yield a DaemonSet whose pods mount the image as a volume: the kubelet pulls it, and nothing of it runs.
 
-    Upstream: k8s.io/kubernetes pkg/kubelet/kuberuntime/kuberuntime_manager.go (getImageVolumes pulls the image of every volume of
-    a pod, mounted or not).
+    Upstream: k8s.io/kubernetes v1.37.2 pkg/kubelet/kuberuntime/kuberuntime_manager.go (getImageVolumes pulls the image of a volume
+    before the first container starts, and a failed pull is only repeated for a container that mounts it),
+    pkg/kubelet/images/image_gc_manager.go (handleImageVolumes keeps the images that containers mount).
     """
     name = names.fit_name(plan.name, "image")
     pool = {} if plan.gpu is None or plan.pool is None else plan.pool.selector
     pod = merge_patches((container.make_security_patch(plan), *placement.make_placement_patches(plan)))
     affinity = pod.parts.get("affinity", {})
     labels = {keys.APP_NAME: name, keys.APP_MANAGED_BY: "ebbtide"}
-    pause = {"name": "pause", "image": plan.cluster.pods.pause_image}
+    pause = {
+        "name": "pause",
+        "image": plan.cluster.pods.pause_image,
+        "resources": {"requests": {"cpu": "1m", "memory": "8Mi"}},
+        "volumeMounts": [{"name": "image", "mountPath": "/image", "readOnly": True}],
+    }
     spec = {
         "imagePullSecrets": container.render_pull_secrets(plan.spec),
         "automountServiceAccountToken": False,
@@ -481,7 +487,10 @@ def _make_pre_pull_patches(plan: Plan, _: bool) -> Iterator[PodPatch]:
     }
     selector = {"matchLabels": {keys.APP_NAME: name}}
     template = {"metadata": {"labels": labels}, "spec": spec}
-    daemons = make_object("apps/v1", "DaemonSet", name, {"selector": selector, "template": template})
+    # Otherwise the nodes pull a new image one after another, and a node that cannot stops the others.
+    strategy = {"rollingUpdate": {"maxUnavailable": "100%"}}
+    content = {"selector": selector, "updateStrategy": strategy, "template": template}
+    daemons = make_object("apps/v1", "DaemonSet", name, content)
     yield PodPatch(by="start/pre-pull", cause=PRE_PULL, objects=[daemons])
 
 
@@ -529,10 +538,10 @@ CHOICES: Final = (
     ),
     StartChoice(
         "prePullImage",
-        "a DaemonSet with the image as a volume, which the kubelet pulls and nothing runs, on the nodes of the workload",
-        "image volumes (Kubernetes 1.35, or the feature gate ImageVolume)",
-        "the image of a serving runtime; a node that has just started, which pulls the image for its first replica; a tag that "
-        "moves: use a digest",
+        "a DaemonSet that mounts the image as a volume, which the kubelet pulls and nothing runs, on the nodes of the workload",
+        "image volumes: Kubernetes 1.35 or the feature gate ImageVolume, and containerd 2.1 or CRI-O 1.31 on the nodes",
+        "the image of a serving runtime; a node that has just started, which pulls the image for its first replica; the first "
+        "replica after an update, which pulls it at the same time; a tag that moves: use a digest",
         "k8s.io/kubernetes pkg/kubelet/kuberuntime/kuberuntime_manager.go",
         _check_pre_pull,
         _make_pre_pull_patches,

@@ -37,7 +37,7 @@ def list_served_names(plan: Plan) -> tuple[str, ...]:
     """Return the names under which the server knows its model; none if the server is unknown or accepts every name."""
     spec, words = plan.spec, list_words(plan)
     engine = find_engine(spec.image)
-    if spec.model is not None and plan.mode.runtime:
+    if spec.model is not None and not plan.mode.language_model:
         return tuple(read_flag_values(words, "--model-name")) or (plan.name,)
     if engine is None or not engine.names_flag:
         return ()
@@ -71,7 +71,7 @@ def check(plan: Plan) -> Iterator[Problem]:
         message = "the endpoint finds the model in the JSON body of HTTP requests, and the service speaks gRPC"
         fix = "remove endpoint, or set servingPort.protocol: http"
         yield Problem("END001", ENDPOINT, message, fix, fixes=remove_field())
-    if plan.mode.field_table:
+    if plan.mode.language_model:
         message = f"{plan.mode.title} has a route and a gateway of KServe"
         fix = "remove endpoint, or use serving: kserve or knative"
         yield Problem("END001", ENDPOINT, message, fix, fixes=remove_field() + choose_serving("kserve", "knative"))

@@ -14,7 +14,7 @@ from typing import Any
 
 from ebbtide.core.base import metrics, names
 from ebbtide.core.base.problems import Problem
-from ebbtide.core.base.quantities import format_number
+from ebbtide.core.base.quantities import format_number, is_milli
 from ebbtide.core.profile.projects import report_unknown_namespace
 from ebbtide.core.translation.objects import Object, make_object
 from ebbtide.core.translation.plan import Plan
@@ -45,21 +45,28 @@ def _make_hpa_metric(plan: Plan) -> dict[str, Any]:
                 "target": {"type": "Utilization", "averageUtilization": int(threshold)},
             },
         }
-    # As the API server writes it: 80, or 800m for 0.8.
-    value = format_number(threshold) if threshold == int(threshold) else f"{round(threshold * 1000)}m"
     return {
         "type": "Pods",
         "pods": {
             "metric": {"name": scaling.metric_name},
-            "target": {"type": "AverageValue", "averageValue": value},
+            "target": {"type": "AverageValue", "averageValue": _write_quantity(threshold)},
         },
     }
+
+
+def _write_quantity(value: float) -> str:
+    """Return a number as the API server writes a quantity: 80, or 800m for 0.8."""
+    return f"{round(value * 1000)}m" if value != int(value) and is_milli(value) else format_number(value)
 
 
 def make_scaled_object(plan: Plan) -> Object:
     """Return the ScaledObject for the predictor's deployment."""
     scaling = plan.scaling
     behavior = make_behavior_fields(plan.spec.autoscaling)
+    for rules in (behavior or {}).values():
+        if "tolerance" in rules:
+            # The API server accepts a fraction in an HPA, and only a quantity in a ScaledObject.
+            rules["tolerance"] = _write_quantity(rules["tolerance"])
     spec = {
         "scaleTargetRef": {"name": plan.mode.name_pods(plan.name)},
         "minReplicaCount": scaling.minimum,

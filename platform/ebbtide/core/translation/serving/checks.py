@@ -84,7 +84,7 @@ KSERVE_FIELDS: Final[dict[str, tuple[int, int]]] = {
 
 def _check_kserve_fields(plan: Plan) -> Iterator[Problem]:
     """Reject fields that only KServe, or only a later version of it, supports."""
-    if plan.mode.field_table:
+    if plan.mode.language_model:
         return
     spec, serving, version = plan.spec, plan.serving, plan.cluster.kserve.version
     for field, since in KSERVE_FIELDS.items():
@@ -137,7 +137,7 @@ def _check_mode(plan: Plan) -> Iterator[Problem]:
             message = "KServe is not installed in this cluster"
             fix = "use serving: knative with an image, or install KServe and set kserve.installed: true in the profile"
             yield Problem("SRV003", path, message, fix, fixes=choose_serving("knative"))
-        elif not mode.listed:
+        elif mode.language_model:
             yield from _check_llm(cluster)
         elif mode.kserve not in cluster.kserve.modes:
             message = f"KServe's {mode.kserve} mode is not enabled in this cluster"
@@ -146,7 +146,7 @@ def _check_mode(plan: Plan) -> Iterator[Problem]:
                 "profile"
             )
             yield Problem("SRV003", path, message, fix)
-        if mode.listed and len(plan.name) > names.LONGEST_KSERVE:
+        if not mode.language_model and len(plan.name) > names.LONGEST_KSERVE:
             message = (
                 f"the name has {len(plan.name)} characters; under KServe at most {names.LONGEST_KSERVE} are valid, since "
                 "<name>-predictor-00001 must fit in 63"
@@ -172,7 +172,7 @@ def _check_llm(cluster: ProfileSpec) -> Iterator[Problem]:
 
 def _check_access(plan: Plan) -> Iterator[Problem]:
     kind = plan.spec.serving_port.authorization_type or "public"
-    if kind != "public" and not plan.mode.field_table and kind not in plan.cluster.access.enforces:
+    if kind != "public" and not plan.mode.language_model and kind not in plan.cluster.access.enforces:
         message = f"no gateway in this cluster enforces authorizationType {kind}, so the endpoint would be public"
         fix = (
             f"add a gateway that enforces {kind} to access.enforces of the profile, or use authorizationType: public with "

@@ -19,11 +19,11 @@ from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.pods import Pod, PodPatch
 from ebbtide.core.translation.scaling.knative import make_scaling_annotations
 from ebbtide.core.translation.serving.metadata import drop_empty, make_metadata, make_pod_annotations, make_pod_labels
+from ebbtide.core.translation.serving.updates import make_strategy
 from ebbtide.core.translation.start import find_storage_uri
 
 if TYPE_CHECKING:
     from ebbtide.core.profile.models import ProfileSpec
-    from ebbtide.core.spec.inference import InferenceSpec
 
 #: From this version the modes are called Knative and Standard, and autoscalerClass none exists.
 NEW_NAMES: Final = (0, 16)
@@ -86,19 +86,12 @@ def _make_settings(plan: Plan) -> dict[str, Any]:
             "maxReplicas": plan.scaling.maximum if plan.adds_defaults else auto.max_replicas,
             "containerConcurrency": auto.concurrency_hard_limit,
             "timeout": spec.serving_configuration.request_timeout_seconds,
-            "deploymentStrategy": _make_strategy(spec),
+            "deploymentStrategy": make_strategy(spec) or None,
             "canaryTrafficPercent": spec.traffic.canary_percent,
             "logger": write_model(spec.logger),
             "batcher": write_model(spec.batcher),
         }
     )
-
-
-def _make_strategy(spec: InferenceSpec) -> dict[str, Any] | None:
-    if spec.rollout.surge is not None and spec.deployment_strategy is None:
-        return {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": spec.rollout.surge, "maxUnavailable": 1}}
-    strategy: dict[str, Any] | None = write_model(spec.deployment_strategy)
-    return strategy
 
 
 def find_default_mode(cluster: ProfileSpec) -> str:

@@ -6,17 +6,19 @@ spec sets is rendered, so the preset keeps its image, its probes and its user.
 
 Upstream: github.com/kserve/kserve v0.20.0 pkg/apis/serving/v1alpha2 (llm_inference_service_types.go, _defaults.go,
 _validation.go), pkg/controller/v1alpha2/llmisvc (config_merge.go, workload_single_node.go, workload.go, scaling.go),
-config/llmisvcconfig.
+config/llmisvcconfig; for 0.21 the same files of aaac4e29 (2026-08-21): ``rolloutStrategy``. Its ``scaling.keda`` is not rendered,
+because the API server rejects it with a behavior of the HPA: a rule reads the name of the HPA, which KServe never writes.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ebbtide.core.base.problems import Path, Problem, format_path, make_warning, set_value
+from ebbtide.core.base.problems import Path, Problem, choose_serving, format_path, make_warning, remove_field, set_value
 from ebbtide.core.base.versions import parse_version
+from ebbtide.core.spec.rules.placement import MAX_PERCENT
 from ebbtide.core.translation import lora
 from ebbtide.core.translation.container import make_container, render_pod_fields, secure_containers, split_command
 from ebbtide.core.translation.modes import SERVING_MODES
@@ -24,7 +26,11 @@ from ebbtide.core.translation.objects import Object, prune_nulls, read_field
 from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.pods import Pod
 from ebbtide.core.translation.serving.metadata import make_metadata, make_pod_annotations, make_pod_labels
+from ebbtide.core.translation.serving.updates import has_strategy, make_strategy
 from ebbtide.core.translation.start import find_storage_uri
+
+if TYPE_CHECKING:
+    from ebbtide.core.spec.scheduling import DeploymentStrategy
 
 API_VERSION: Final = "serving.kserve.io/v1alpha2"
 KIND: Final = SERVING_MODES["llm"].kind
@@ -69,6 +75,7 @@ def _make_spec(plan: Plan, pod: Pod) -> dict[str, Any]:
             "model": {"uri": find_storage_uri(plan), "name": model.name, "lora": lora.render(plan)},
             # Without it, KServe leaves the replicas to the HPA or the ScaledObject (workload.go, PreserveDeploymentReplicas).
             "replicas": replicas if fixed else None,
+            "rolloutStrategy": make_strategy(spec).get("rollingUpdate"),
             "labels": make_pod_labels(plan, pod) or None,
             "annotations": make_pod_annotations(plan, pod) or None,
             "router": _make_router(plan),
@@ -137,7 +144,6 @@ REFUSED: Final = (
     RefusedField(
         "servingConfiguration.requestTimeoutSeconds", "the route of an LLMInferenceService has no request timeout"
     ),
-    RefusedField("rollout.surge", "an LLMInferenceService has no field for the update strategy of its Deployment"),
 )
 
 
@@ -169,7 +175,34 @@ def check(plan: Plan) -> Iterator[Problem]:
         yield Problem(
             "SRV202", ("spec", "autoscaling", "maxReplicas"), message, fix, fixes=set_value(plan.scaling.minimum)
         )
+    if has_strategy(plan):
+        yield from _check_strategy(plan.spec.deployment_strategy)
     yield from _check_arguments(plan)
+
+
+def _check_strategy(strategy: DeploymentStrategy | None) -> Iterator[Problem]:
+    """Yield what KServe's webhook rejects, which counts a percentage of one replica.
+
+    Upstream: KServe aaac4e29 (2026-08-21) pkg/apis/serving/v1alpha2/llm_inference_service_validation.go
+    (ValidateWorkloadRolloutFields).
+    """
+    if strategy is None:
+        return
+    path, step = ("spec", "deploymentStrategy"), strategy.rolling_update
+    if strategy.type == "Recreate":
+        message = "an LLMInferenceService updates its Deployment in steps"
+        fixes = remove_field() + choose_serving("kserve-standard")
+        yield Problem("SRV202", (*path, "type"), message, "remove type, or use serving: kserve-standard", fixes=fixes)
+    surge, unavailable = (None, None) if step is None else (step.max_surge, step.max_unavailable)
+    if isinstance(surge, str) and int(surge.removesuffix("%")) > MAX_PERCENT:
+        message = f"KServe rejects maxSurge {surge}, more than all replicas"
+        yield Problem(
+            "SRV202", (*path, "rollingUpdate", "maxSurge"), message, "use at most 100%", fixes=set_value("100%")
+        )
+    if surge in {0, "0%"} and isinstance(unavailable, str) and 0 < int(unavailable.removesuffix("%")) < MAX_PERCENT:
+        message = f"KServe counts maxUnavailable {unavailable} as 0 replicas, and rejects it with maxSurge {surge}"
+        where = (*path, "rollingUpdate", "maxUnavailable")
+        yield Problem("SRV202", where, message, "set a number, such as 1", fixes=set_value(1))
 
 
 def check_templates(objects: Iterable[Object]) -> Iterator[Problem]:

@@ -50,7 +50,7 @@ def _check_model_uri(uri: str, path: Path, cluster: ProfileSpec, mode: ServingMo
         yield Problem("SRV019", path, message, fix)
     elif scheme not in schemes:
         message = (
-            f"{'' if mode.runtime else f'{mode.title} of '}KServe {cluster.kserve.version} does not support the URI "
+            f"{f'{mode.title} of ' if mode.language_model else ''}KServe {cluster.kserve.version} does not support the URI "
             f"scheme {scheme}://"
         )
         fix = f"use one of {', '.join(sorted(schemes))}"
@@ -89,7 +89,7 @@ def check_model(plan: Plan) -> Iterator[Problem]:
         return
     if model.uri is not None:
         yield from _check_model_uri(model.uri, ("spec", "model", "uri"), cluster, plan.mode)
-    if not plan.mode.runtime:
+    if plan.mode.language_model:
         return
     if model.name is not None:
         message = "the serving runtime of an InferenceService sets the name of the model in requests"

@@ -48,7 +48,7 @@ def find_initialization_timeout(spec: InferenceSpec) -> int | None:
 
 def check_timeout(plan: Plan) -> Iterator[Problem]:
     seconds, cluster = plan.spec.serving_configuration.request_timeout_seconds, plan.cluster
-    if seconds is None or plan.mode.field_table:
+    if seconds is None or plan.mode.language_model:
         return
     path = ("spec", "servingConfiguration", "requestTimeoutSeconds")
     if plan.serving == "kserve-standard":

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.base.ingress import INGRESS_GATEWAYS
 from ebbtide.core.base.problems import Problem, choose_serving, make_warning, remove_field, set_value
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.base.versions import parse_version
 from ebbtide.core.translation.modes import report_knative_field
-from ebbtide.core.translation.objects import read_field
+from ebbtide.core.translation.objects import read_field, write_model
 from ebbtide.core.translation.plan import Decision, Plan
 from ebbtide.core.translation.scaling.checks import LIVE_SCALE_SINCE, report_no_effect
 from ebbtide.core.translation.scaling.knative import SETTINGS
+
+if TYPE_CHECKING:
+    from ebbtide.core.spec.inference import InferenceSpec
 
 #: The minimum of a rollout without additional replicas: all but one serve during it.
 MIN_ROLLOUT_REPLICAS: Final = 2
@@ -22,13 +25,26 @@ MIN_ROLLOUT_REPLICAS: Final = 2
 DRAIN_SECONDS: Final = 30
 
 
+def has_strategy(plan: Plan) -> bool:
+    """Return whether the object has a field for the update strategy of its Deployment."""
+    since = plan.mode.strategy_since
+    return since is not None and parse_version(plan.cluster.kserve.version) >= since
+
+
+def make_strategy(spec: InferenceSpec) -> dict[str, Any]:
+    """Return the update strategy of a Deployment; empty for Kubernetes' default."""
+    if spec.rollout.surge is not None and spec.deployment_strategy is None:
+        return {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": spec.rollout.surge, "maxUnavailable": 1}}
+    return write_model(spec.deployment_strategy) or {}
+
+
 def check_strategy(plan: Plan) -> Iterator[Problem]:
     mode = plan.mode
-    if plan.spec.deployment_strategy is not None and not mode.strategy:
+    if plan.spec.deployment_strategy is not None and not has_strategy(plan):
         reason = (
             "Knative starts each new revision next to the old one"
             if mode.revisions
-            else f"{mode.title} has no field for it"
+            else f"{mode.title} has no field for it before KServe 0.21"
         )
         fix = "remove deploymentStrategy, or use serving: kserve-standard"
         fixes = choose_serving("kserve-standard") + remove_field()
@@ -91,10 +107,15 @@ def _check_split_gateway(plan: Plan) -> Iterator[Problem]:
 def check_rollout(plan: Plan) -> Iterator[Problem]:
     """Reject a rollout without additional replicas where Ebbtide cannot move the devices of the old revision one at a time."""
     spec, cluster, scaler = plan.spec, plan.cluster, plan.scaling.scaler
-    if spec.rollout.surge is None or plan.mode.field_table:
-        return
     path = ("spec", "rollout", "surge")
     remove = remove_field(("spec", "rollout"))
+    if spec.rollout.surge is None:
+        return
+    if plan.mode.language_model and not has_strategy(plan):
+        message = f"{plan.mode.title} of KServe {cluster.kserve.version} has no field for the update strategy of its Deployment"
+        fix = "use KServe 0.21 or later, use serving: kserve-standard, or remove rollout"
+        yield Problem("SRV202", path, message, fix, fixes=choose_serving("kserve-standard") + remove)
+        return
     if plan.scaling.minimum < MIN_ROLLOUT_REPLICAS:
         message = (
             f"surge: 0 replaces one replica at a time, and with a minimum of {plan.scaling.minimum} no replica would serve "
@@ -102,7 +123,7 @@ def check_rollout(plan: Plan) -> Iterator[Problem]:
         )
         fixes = set_value(2, ("spec", "autoscaling", "minReplicas")) + remove
         yield Problem("SRV180", path, message, "set minReplicas to 2 or more, or remove rollout", fixes=fixes)
-    if plan.serving == "kserve-standard":
+    if not plan.mode.revisions:
         if spec.deployment_strategy is not None:
             fix = "remove rollout, or remove deploymentStrategy"
             fixes = remove + remove_field(("spec", "deploymentStrategy"))
