@@ -34,7 +34,7 @@ WHOLE = {
     },
     "devices": {"34-kai", "35-kueue", "36-dra"},
     "endpoint": {"37-endpoint"},
-    "registry": {"40-image"},
+    "registry": {"39-starts", "40-image"},
 }
 """Resources that some cases, or tests of a case, need exclusively: all shares of the node's GPU, all slices of one size, the API
 server's admission, the floors of all workloads, which one controller writes, parts of the cluster that are taken away or that must

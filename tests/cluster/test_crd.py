@@ -34,7 +34,7 @@ from ebbtide.core.base.paths import get_at
 from ebbtide.core.documents import profiles
 from ebbtide.core.documents.check import Batch
 from ebbtide.core.profile.built_in import FULL
-from ebbtide.core.translation.objects import prune_nulls
+from ebbtide.core.translation.objects import prune_nulls, with_values
 from ebbtide.core.translation.project import with_default_namespace
 from ebbtide.sandbox.backend import PermissionRule, RestrictedCluster, SimulatedReviewer
 from ebbtide.sandbox.clocks import ManualClock
@@ -525,6 +525,28 @@ def test_volumes_outlive_the_resource(stage: Stage) -> None:
     stage.cluster.delete(kube.INFERENCE, "chat", "team-a")
 
     assert len(stage.cluster.list(CLAIM).items) == 1
+
+
+def test_the_cache_of_a_former_model_stays_while_replicas_may_read_it(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert PROFILE is not None
+    kserve = with_values(PROFILE.spec.kserve, local_model_node_groups=["h100"])
+    profile = with_values(PROFILE, spec=with_values(PROFILE.spec, kserve=kserve))
+    monkeypatch.setitem(globals(), "PROFILE", profile)
+    stage.restart()
+    cached: dict[str, Any] = {
+        "serving": "kserve-standard",
+        "autoscaling": {"minReplicas": 1, "maxReplicas": 1},
+        "start": {"modelCache": {"size": "17Gi", "nodeGroups": ["h100"]}},
+    }
+    for name in ("Qwen3-8B", "Qwen3-4B"):
+        stage.apply(**cached, model={"format": "huggingface", "uri": f"hf://Qwen/{name}"})
+        resource = stage.settle()
+    assert len(stage.cluster.list(kube.MODEL_CACHE).items) == 2, resource["status"]
+
+    stage.cluster.delete(kube.INFERENCE, "chat", "team-a")
+    assert stage.cluster.list(kube.MODEL_CACHE).items == []
 
 
 class Killed(BaseException):

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import json
 import re
 import shutil
 import subprocess
+import tarfile
 import threading
 import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import pytest
 
+from e2e.images import Image, write
 from e2e.paths import CACHE
 from e2e.servers import images
 from ebbtide.core.base.engine_metrics import find_engine_metrics
@@ -360,3 +363,54 @@ def test_the_language_model_is_the_same_each_time(tmp_path: Path) -> None:
     for file in files:
         model.write(file)
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+# The registry
+
+
+@needs_go
+@pytest.mark.skipif(shutil.which("zstd") is None, reason="layers are compressed with zstd")
+def test_an_image_of_the_registry_has_the_same_files_and_no_layer_of_the_archive(tmp_path: Path) -> None:
+    """Otherwise a node that has the archive's image would pull less."""
+    registries = pytest.importorskip("e2e.registry", reason="the packages of the suite are not installed")
+    (tmp_path / "program").write_text("hello")
+    archive = tmp_path / "image.tar"
+    write(Image("ebbtide.local/x:v1", ["/program"], {"/program": tmp_path / "program"}), archive)
+    with tarfile.open(archive) as tar:
+        (described,) = json.load(read_member(tar, "manifest.json"))
+        config = json.load(read_member(tar, described["Config"]))
+        archived = [read_member(tar, layer).read() for layer in described["Layers"]]
+
+    with running("registry", DATA=str(tmp_path / "data")) as server:
+        registry = registries.Registry(stage=None, node="", address=f"http://127.0.0.1:{server.port}")
+        name, _, digest = registry.push(archive, "e2e/x").partition("@")
+        manifest = json.loads(read_blob(server, f"manifests/{digest}"))
+        layers = [read_blob(server, f"blobs/{layer['digest']}") for layer in manifest["layers"]]
+        pushed = json.loads(read_blob(server, f"blobs/{manifest['config']['digest']}"))
+
+    assert name == "localhost:5000/e2e/x"
+    assert pushed["config"] == config["config"]
+    assert pushed["rootfs"]["diff_ids"][1:] == config["rootfs"]["diff_ids"]
+    assert not {*layers} & {*archived}
+    unpacked = [
+        subprocess.run(["zstd", "-dc"], input=layer, capture_output=True, check=True).stdout for layer in layers[1:]
+    ]
+    hashes = [f"sha256:{hashlib.sha256(layer).hexdigest()}" for layer in (layers[0], *unpacked)]
+    assert hashes == pushed["rootfs"]["diff_ids"]
+
+
+def read_member(tar: tarfile.TarFile, name: str) -> IO[bytes]:
+    stream = tar.extractfile(name)
+    assert stream is not None
+    return stream
+
+
+def read_blob(server: Server, path: str) -> bytes:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    try:
+        connection.request("GET", f"/v2/e2e/x/{path}")
+        response = connection.getresponse()
+        assert response.status == 200
+        return response.read()
+    finally:
+        connection.close()

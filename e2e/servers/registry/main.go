@@ -1,13 +1,16 @@
 // Command registry is a registry of images and a store of files, whose downloads share a network of a limited speed.
 //
-//	PORT   where it listens; 5000
+//	HOST   where it listens; unset: everywhere
+//	PORT   5000; 0 takes a free one and says which
 //	DATA   a folder for the blobs, whose part `files` it serves under /files/
 //	SPEED  bytes per second of all downloads together; unset: unlimited
 package main
 
 import (
 	"cmp"
+	"fmt"
 	"log"
+	"net"
 	"net/http"
 	"os"
 	"os/signal"
@@ -49,13 +52,14 @@ func run() error {
 	mux := http.NewServeMux()
 	mux.Handle("/v2/", registry.New(registry.WithBlobHandler(registry.NewDiskBlobHandler(blobs))))
 	mux.Handle("GET /files/", http.StripPrefix("/files/", http.FileServer(http.Dir(filepath.Join(data, "files")))))
-	server := &http.Server{
-		Addr:              ":" + cmp.Or(os.Getenv("PORT"), "5000"),
-		Handler:           limit(mux, &network{speed: speed}),
-		ReadHeaderTimeout: time.Minute,
+	listener, err := net.Listen("tcp", net.JoinHostPort(os.Getenv("HOST"), cmp.Or(os.Getenv("PORT"), "5000")))
+	if err != nil {
+		return err
 	}
+	fmt.Printf("listening on %s\n", listener.Addr())
+	server := &http.Server{Handler: limit(mux, &network{speed: speed}), ReadHeaderTimeout: time.Minute}
 	failed := make(chan error, 1)
-	go func() { failed <- server.ListenAndServe() }()
+	go func() { failed <- server.Serve(listener) }()
 	select {
 	case err := <-failed:
 		return err

@@ -352,7 +352,8 @@ class Inferences:
         """Delete objects that the last spec needed and this one does not, if they still belong to the resource."""
         for row in rows:
             kind = kube.KINDS.get((row["apiVersion"], row["kind"]))
-            if kind is None:
+            # KServe removes the files of a deleted cache at once, which the former replicas may still read.
+            if kind is None or kind == kube.MODEL_CACHE:
                 continue
             try:
                 live = account.get(kind, row["name"], namespace)

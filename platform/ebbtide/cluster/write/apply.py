@@ -206,7 +206,7 @@ def plan_workload(
     if create:
         # Creating the top object decides which of several callers is first, so its companions come after it.
         planned.sort(key=lambda step: (step.item["kind"] not in SHARED_KINDS, not is_top_object(step.item)))
-    # Only a user reads the cost and what is left over, each of which takes a request; the controller deletes what is left over.
+    # Only a user reads the cost and what is left over, each of which takes a request.
     cost = (
         () if owner is not None else (*_estimate_cost(cluster, workload, planned), *_find_leftover(cluster, workload))
     )

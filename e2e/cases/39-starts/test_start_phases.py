@@ -12,7 +12,7 @@ from e2e.providers.kind import Kind
 from e2e.stage import Stage
 from e2e.starts import NAME, PODS, Bench
 
-SPEED: Final = 40e6
+SPEED: Final = 30e6
 """Bytes per second of the network: the pull takes two seconds or more."""
 ROUNDING: Final = 1.0
 """Seconds by which the phases of a start may differ from its total."""
