@@ -75,7 +75,7 @@ type network struct {
 	free  time.Time
 }
 
-// wait returns when the network has carried so many bytes more.
+// wait returns when the network has carried the bytes.
 func (n *network) wait(bytes int) {
 	if n.speed == 0 {
 		return

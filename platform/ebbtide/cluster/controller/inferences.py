@@ -352,7 +352,7 @@ class Inferences:
         """Delete objects that the last spec needed and this one does not, if they still belong to the resource."""
         for row in rows:
             kind = kube.KINDS.get((row["apiVersion"], row["kind"]))
-            # KServe removes the files of a deleted cache at once, which the former replicas may still read.
+            # KServe removes the files of a deleted cache immediately, and the former replicas may still read them.
             if kind is None or kind == kube.MODEL_CACHE:
                 continue
             try:
