@@ -1,7 +1,7 @@
 """State of the copy of a model that KServe's LocalModelNamespaceCache puts on the node of a pod, which mounts it before it is complete.
 
 Upstream: kserve v0.20.0 pkg/apis/serving/v1alpha1/local_model_cache_status.go (``nodeStatus``),
-pkg/webhook/admission/pod/storage_initializer_injector.go (the label of the pod).
+pkg/webhook/admission/pod/storage_initializer_injector.go (the label of the pod), pkg/constants/constants.go (``LocalModelLabel``).
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from ebbtide.cluster.client import protocol as kube
 from ebbtide.cluster.client.protocol import Clock, Cluster, ClusterError
 from ebbtide.cluster.read import amounts, hints, inventory
 from ebbtide.cluster.read.inventory import LiveWorkload
+from ebbtide.cluster.read.model_caches import CACHE_LABEL
 from ebbtide.cluster.read.pods import find_condition
 from ebbtide.cluster.read.records import SCALED, find_revision_edits, read_scale_record
 from ebbtide.cluster.read.rejections import explain_rejection, explain_selector
@@ -63,8 +64,6 @@ LLM_REFUSAL: Final = (
 FOREIGN: Final = "RES062"
 #: Kinds that hold data, which outlives the workload.
 DATA: Final = frozenset({"PersistentVolumeClaim"})
-#: Label of an LLMInferenceService with the name of its model cache (kserve pkg/constants/constants.go, LocalModelLabel).
-MODEL_CACHE_LABEL: Final = "internal.serving.kserve.io/localmodel"
 #: Kinds that need an existing workload; they are written after it.
 FOLLOWERS: Final = (
     *("DomainMapping", "HorizontalPodAutoscaler", "ScaledObject"),
@@ -324,7 +323,7 @@ def _note_selector(step: ApplyStep, steps: Sequence[ApplyStep]) -> ApplyStep:
     also if another workload of the namespace created the cache.
     """
     paths = [change.path for change in step.changes]
-    relabeled = any(path[:2] == ("spec", "labels") or path[-1] == MODEL_CACHE_LABEL for path in paths)
+    relabeled = any(path[:2] == ("spec", "labels") or path[-1] == CACHE_LABEL for path in paths)
     cached = any(row.verdict == "create" and row.kind == "LocalModelNamespaceCache" for row in steps)
     if step.kind != kube.LLM.name or step.verdict not in {"change", "keep"} or not (relabeled or cached):
         return step
