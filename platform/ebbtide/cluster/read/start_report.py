@@ -255,7 +255,9 @@ def describe_total(report: StartReport) -> str:
     total = report.total
     if total is None:
         return ""
-    return f"{count_noun(total.starts, 'start')}, median {total.median:.1f} s ({total.least:.1f} to {total.most:.1f})"
+    if total.starts == 1:
+        return f"1 start, {total.median:.1f} s"
+    return f"{total.starts} starts, median {total.median:.1f} s ({total.least:.1f} to {total.most:.1f})"
 
 
 def describe_largest(report: StartReport) -> str:
