@@ -95,6 +95,18 @@ STANDARD: dict[str, Any] = {
 }
 
 
+def test_an_apply_names_the_autoscaler_that_a_spec_no_longer_needs() -> None:
+    cluster = simulated()
+    apply.write_workload(cluster, apply.plan_workload(cluster, workload(**STANDARD)), cluster.clock)
+    fixed = {**STANDARD, "autoscaling": {"minReplicas": 2, "maxReplicas": 2}}
+
+    first, later = (apply.plan_workload(cluster, workload(**spec)) for spec in (STANDARD, fixed))
+
+    assert not any("HorizontalPodAutoscaler" in line for line in first.cost)
+    (line,) = (line for line in later.cost if "HorizontalPodAutoscaler" in line)
+    assert line.endswith("kubectl delete horizontalpodautoscaler chat-autoscaler -n team-shop")
+
+
 def test_an_autoscaler_is_deleted_with_its_workload() -> None:
     cluster = simulated()
     apply.write_workload(cluster, apply.plan_workload(cluster, workload(**STANDARD)), cluster.clock)

@@ -69,8 +69,14 @@ FOLLOWERS: Final = (
     *("DomainMapping", "HorizontalPodAutoscaler", "ScaledObject"),
     *(kind for gateway in ENDPOINT_GATEWAYS.values() for _, kind in (gateway.route, *gateway.others)),
 )
-#: Kinds that keep something on the nodes, and what: a DaemonSet of ``start.prePullImage``, and a cache of a former ``model.uri``.
-LEFTOVER: Final = {kube.DAEMON_SET: "its image", kube.MODEL_CACHE: "its copy of the model"}
+#: Kinds of which a former spec may have left an object, and what it does: an autoscaler of a spec without its metric, a DaemonSet of
+#: ``start.prePullImage``, and a cache of a former ``model.uri``.
+LEFTOVER: Final = {
+    kube.HPA: "scales the Deployment; to delete it:",
+    kube.SCALED_OBJECT: "scales the Deployment; to delete it:",
+    kube.DAEMON_SET: "keeps its image on the nodes; to delete it after the rollout:",
+    kube.MODEL_CACHE: "keeps its copy of the model on the nodes; to delete it after the rollout:",
+}
 #: Field managers of ``kubectl apply``, on the client's and on the server's side.
 KUBECTL: Final = frozenset({"kubectl-client-side-apply", "kubectl"})
 LATEST: Final = [{"latestRevision": True, "percent": 100}]
@@ -213,16 +219,17 @@ def plan_workload(
 
 
 def _find_leftover(cluster: Cluster, workload: Workload) -> Iterator[str]:
-    """Yield what stays on the nodes of a workload whose spec no longer has ``start.prePullImage``, or has another model."""
-    rendered = [obj["metadata"]["name"] for obj in workload.objects if obj["kind"] in {kind.name for kind in LEFTOVER}]
-    for kind, kept in LEFTOVER.items() if workload.plan.spec.model else [(kube.DAEMON_SET, LEFTOVER[kube.DAEMON_SET])]:
+    """Yield the objects that stay although the spec no longer needs them, with the commands that delete them."""
+    plan, rendered = workload.plan, {(obj["kind"], obj["metadata"]["name"]) for obj in workload.objects}
+    unused = {kube.HPA, kube.SCALED_OBJECT} if plan.mode.revisions else set()
+    unused |= set() if plan.spec.model else {kube.MODEL_CACHE}
+    for kind, effect in LEFTOVER.items():
         with suppress(kube.ForbiddenError):
-            for obj in inventory.list_labeled(cluster, kind, workload.name, workload.namespace):
-                if (name := obj["metadata"]["name"]) not in rendered:
-                    yield (
-                        f"{kind.name} {name} stays, and keeps {kept} on the nodes; to delete it after the rollout: "
-                        f"kubectl delete {kind.name.lower()} {name} -n {workload.namespace}"
-                    )
+            objects = () if kind in unused else inventory.list_labeled(cluster, kind, plan.name, workload.namespace)
+            for name in (obj["metadata"]["name"] for obj in objects):
+                if (kind.name, name) not in rendered:
+                    delete = f"kubectl delete {kind.name.lower()} {name} -n {workload.namespace}"
+                    yield f"{kind.name} {name} stays, and {effect} {delete}"
 
 
 def is_owned(obj: Object) -> bool:
