@@ -25,8 +25,11 @@ FOLDERS: Final = ("tests/golden", "tests/examples")
 FLAGS: Final = "config-features"
 PARTS: Final = ("features", "autoscaler", "defaults", "deployment", "observability")
 """Parts of Knative's ConfigMaps that a profile records."""
-REFUSED: Final = {"priority-classes-equal": "value: Forbidden: may not be changed in an update"}
-"""Cases that this cluster must refuse: it has the class with another value."""
+REFUSED: Final = {
+    "priority-classes-equal": "value: Forbidden: may not be changed in an update",
+    **dict.fromkeys(("llm-one-at-a-time", "llm-update-strategy"), "spec.rolloutStrategy"),
+}
+"""Cases that this cluster must refuse: it has the class with another value, and KServe 0.20."""
 FOREIGN: Final = ("import-", "defaults-none", "patch-by-key")
 """Starts of the names of cases without Ebbtide's defaults, which may have no security context."""
 OUR_WORDS: Final = "Kubernetes default value is insecure"

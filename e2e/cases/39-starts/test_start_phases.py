@@ -50,6 +50,8 @@ def test_starts(stage: Stage) -> None:
     assert (third["imagePresent"], claim["image"]) == (True, 0), third
     assert "weights" not in claim, third
     assert not {IMAGE, WEIGHTS} & {option["name"] for option in report["options"]}, report
+    # The gateway learns the route after the pod is ready.
+    stage.ready(NAME, "isvc")
     body = {"max_tokens": 5, "messages": [{"role": "user", "content": "hello"}]}
     answer = stage.ask(stage.host(NAME, "isvc"), "/v1/chat/completions", method="POST", body=body)
     assert answer.json()["usage"]["completion_tokens"] == 5, answer.text
