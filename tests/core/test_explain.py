@@ -352,6 +352,12 @@ EXPECTED: tuple[tuple[str, str, str, set[str]], ...] = (
     ("llm-on-a-fraction", "Service", SCALE + "min-scale", {"spec.autoscaling.minReplicas"}),
     ("llm-on-a-fraction", "Service", SCALE + "max-scale", {"spec.autoscaling.maxReplicas"}),
     ("llm-on-a-fraction", "Service", SCALE + "target", {"spec.autoscaling.metricThreshold"}),
+    (
+        "llm-one-at-a-time",
+        "LLMInferenceService",
+        "spec.replicas",
+        {"spec.autoscaling.minReplicas", "spec.autoscaling.maxReplicas"},
+    ),
     ("llm-on-a-fraction", "Service", SCALE + "metric", {"spec.autoscaling.metric"}),
     ("llm-on-a-fraction", "Service", SCALE + "class", {"spec.autoscaling.metric"}),
     (

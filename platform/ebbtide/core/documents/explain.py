@@ -37,6 +37,8 @@ INTENT: Final = ("slo", "relatedUrls", "description", "toolType", "toolName", "e
 #: Fields that only select which of their sibling fields applies; Run:ai requires them, but no output depends on them.
 DISCRIMINATORS: Final = ("gpuRequestType",)
 OTHER_PROJECT: Final = "team-z"
+#: The bounds of the replicas, which an LLMInferenceService without a metric needs to be equal.
+REPLICAS: Final = (("spec", "autoscaling", "minReplicas"), ("spec", "autoscaling", "maxReplicas"))
 #: Values to try for fields whose type is not specific enough, by path without indexes.
 SAMPLES: Final[dict[str, tuple[Any, ...]]] = {
     "spec.project": (OTHER_PROJECT,),
@@ -402,9 +404,17 @@ def list_changes(native: dict[str, Any]) -> Iterator[tuple[Path, list[dict[str, 
         for path, value, row, is_set in _list_fields(native.get(top, {}), model, (top,)):
             variants = [remove_at(native, path)] if is_set else []
             variants += [replace_at(native, path, other) for other in _other_values(path, value, row)]
+            if path in REPLICAS and is_set and _has_fixed_replicas(native):
+                variants.append(replace_at(replace_at(native, REPLICAS[0], value + 1), REPLICAS[1], value + 1))
             yield path, variants, is_set
     for path, document in joint_changes(native):
         yield path, [document], False
+
+
+def _has_fixed_replicas(native: dict[str, Any]) -> bool:
+    """Return whether the bounds of the replicas are valid only if they are equal."""
+    minimum, maximum = (get_at(native, *path) for path in REPLICAS)
+    return get_at(native, "spec", "serving") == "llm" and minimum == maximum
 
 
 def joint_changes(native: dict[str, Any]) -> Iterator[tuple[Path, dict[str, Any]]]:
