@@ -404,7 +404,7 @@ def list_changes(native: dict[str, Any]) -> Iterator[tuple[Path, list[dict[str, 
         for path, value, row, is_set in _list_fields(native.get(top, {}), model, (top,)):
             variants = [remove_at(native, path)] if is_set else []
             variants += [replace_at(native, path, other) for other in _other_values(path, value, row)]
-            if path in REPLICAS and is_set and _has_fixed_replicas(native):
+            if path in REPLICAS and _has_fixed_replicas(native):
                 variants.append(replace_at(replace_at(native, REPLICAS[0], value + 1), REPLICAS[1], value + 1))
             yield path, variants, is_set
     for path, document in joint_changes(native):
@@ -414,7 +414,7 @@ def list_changes(native: dict[str, Any]) -> Iterator[tuple[Path, list[dict[str, 
 def _has_fixed_replicas(native: dict[str, Any]) -> bool:
     """Return whether the bounds of the replicas are valid only if they are equal."""
     minimum, maximum = (get_at(native, *path) for path in REPLICAS)
-    return get_at(native, "spec", "serving") == "llm" and minimum == maximum
+    return isinstance(minimum, int) and minimum == maximum and get_at(native, "spec", "serving") == "llm"
 
 
 def joint_changes(native: dict[str, Any]) -> Iterator[tuple[Path, dict[str, Any]]]:
