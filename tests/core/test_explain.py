@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 ONE_DOCUMENT = {folder.name: folder for folder in cases.RENDERED if len(cases.make(folder).documents) == 1}
 #: Maximum fraction of leaves without a cause: a row of CONSTANTS with a wide pattern would hide causes that are missing.
-MOST_CONSTANTS = 0.2
+MOST_CONSTANTS = 0.18
 #: Leaves that no field changes: object kinds, path, and the reason.
 CONSTANTS: tuple[tuple[str, str, str], ...] = (
     (".*", r"metadata\.labels\.app\.kubernetes\.io/managed-by", "names the tool that rendered the object"),
@@ -61,7 +61,6 @@ CONSTANTS: tuple[tuple[str, str, str], ...] = (
         "a published service speaks HTTP",
     ),
     ("LLMInferenceService", r"spec\.template\.containers\[\]\.name", "KServe's preset names the container"),
-    ("InferenceService", "apiVersion|kind", "a model has no other kind of object"),
     ("InferenceService", r"spec\.predictor\.resourceClaims\[\]\.name", "the claim's name in the pod"),
     (
         "Service|InferenceService",

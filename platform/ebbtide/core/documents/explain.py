@@ -37,6 +37,8 @@ INTENT: Final = ("slo", "relatedUrls", "description", "toolType", "toolName", "e
 #: Fields that only select which of their sibling fields applies; Run:ai requires them, but no output depends on them.
 DISCRIMINATORS: Final = ("gpuRequestType",)
 OTHER_PROJECT: Final = "team-z"
+#: Fields that every kind of object supports.
+PLAIN: Final = ("project", "image", "defaults")
 #: The bounds of the replicas, which an LLMInferenceService without a metric needs to be equal.
 REPLICAS: Final = (("spec", "autoscaling", "minReplicas"), ("spec", "autoscaling", "maxReplicas"))
 #: Values to try for fields whose type is not specific enough, by path without indexes.
@@ -240,6 +242,11 @@ def explain_document(native: dict[str, Any], profile: dict[str, Any]) -> Explana
         if is_set and translated and not has_effect and not any(part in INTENT + DISCRIMINATORS for part in path):
             message = f"{format_path(path)} has no effect on the rendered objects"
             idle.append(make_warning("IGN001", path, message, "remove it, or check that it is in the right place"))
+    path, document = _make_plain_service(native)
+    plain = translate_variant(document)
+    if plain is not None:
+        heads = {leaf: value for leaf, value in before.items() if leaf[0] in TWIN_KINDS and leaf[2] in HEADS}
+        _attribute_changes(heads, _list_object_leaves(plain)[0], causes, format_path(path))
     for path, other in list_profile_changes(_with_all_defaults(relaxed), project):
         after = _translate_or_none(inference, _load_cluster(other))
         if after is not None:
@@ -342,7 +349,7 @@ def _attribute_changes(
     for leaf, value in before.items():
         if leaf[:2] not in objects:
             twin = _find_counterpart(leaf, after, objects)
-            if leaf[2] in {("kind",), ("apiVersion",)} or (twin is not None and after[twin] != value):
+            if leaf[2] in HEADS or (twin is not None and after[twin] != value):
                 causes[leaf][cause] = None
                 changed = True
         elif after.get(leaf, ABSENT) != value:
@@ -351,6 +358,8 @@ def _attribute_changes(
     return changed
 
 
+#: Leaves of every object that name its kind.
+HEADS: Final = frozenset({("kind",), ("apiVersion",)})
 #: Paths of the pod spec and the pod metadata in each kind of workload object.
 PODS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "Service": (("spec", "template", "spec"), ("spec", "template", "metadata")),
@@ -409,6 +418,16 @@ def list_changes(native: dict[str, Any]) -> Iterator[tuple[Path, list[dict[str, 
             yield path, variants, is_set
     for path, document in joint_changes(native):
         yield path, [document], False
+
+
+def _make_plain_service(native: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
+    """Return the field that chooses the kind of object, and a document that is a Knative Service.
+
+    It has no other field that one kind of object may not support.
+    """
+    spec = native.get("spec", {})
+    plain = {"image": SAMPLES["spec.image"][0], **{name: spec[name] for name in PLAIN if name in spec}}
+    return ("spec", "model" if "model" in spec else "serving"), {**native, "spec": plain}
 
 
 def _has_fixed_replicas(native: dict[str, Any]) -> bool:
