@@ -2,7 +2,8 @@
 //
 // It reads one JSON request per line from stdin and writes one JSON response per line. A request has a query of a member
 // of a project, the query that Ebbtide sends to Prometheus for it, the project's namespace, and series in a text format:
-// the labels, the first value, and its growth in each scrape.
+// the labels, the first value, and its growth in each scrape. A request with `step` adds scraped samples, and evaluates queries
+// over all that were added (world.go).
 package main
 
 import (
@@ -12,6 +13,7 @@ import (
 	"log"
 	"os"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/prometheus/model/histogram"
@@ -36,6 +38,7 @@ type request struct {
 	Scoped    string `json:"scoped"`
 	Namespace string `json:"namespace"`
 	Series    []row  `json:"series"`
+	Step      *step  `json:"step"`
 }
 
 type row struct {
@@ -118,6 +121,8 @@ func queryable(rows []row) storage.Queryable {
 	}}
 }
 
+func format(number float64) string { return strconv.FormatFloat(number, 'g', -1, 64) }
+
 func answer(ask request) (response, error) {
 	expression, err := reader.ParseExpr(ask.Scoped)
 	if err != nil {
@@ -152,10 +157,17 @@ func main() {
 	lines := bufio.NewScanner(os.Stdin)
 	lines.Buffer(nil, maxLine)
 	out := json.NewEncoder(os.Stdout)
+	var scraper world
 	for lines.Scan() {
 		var ask request
 		if err := json.Unmarshal(lines.Bytes(), &ask); err != nil {
 			log.Fatal(err)
+		}
+		if ask.Step != nil {
+			if err := out.Encode(scraper.take(*ask.Step)); err != nil {
+				log.Fatal(err)
+			}
+			continue
 		}
 		told, err := answer(ask)
 		if err != nil {
