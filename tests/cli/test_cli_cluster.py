@@ -17,7 +17,6 @@ from answering import Answer, answering, fine
 from ebbtide.cli import calls, connection, describe
 from ebbtide.cluster.client import pod, streams
 from ebbtide.cluster.client.protocol import (
-    CONFIG_MAP,
     DEPLOYMENT,
     HPA,
     KNATIVE,
@@ -32,7 +31,6 @@ from ebbtide.cluster.client.protocol import (
     UnreachableError,
     explain_forbidden,
 )
-from ebbtide.cluster.controller.lease import Lease
 from ebbtide.cluster.read.inventory import find_workload
 from ebbtide.core import manifests
 from ebbtide.core.base import keys
@@ -1105,41 +1103,3 @@ def test_a_workload_of_a_custom_resource_says_so_and_is_left_alone(
     deleted = run("delete", "chat", "-p", "shop", "-y")
     assert deleted.code == 3
     assert "kubectl delete inference chat -n team-shop --cascade=orphan" in deleted.err
-
-
-# The guards
-
-
-def test_the_stop_of_all_guards_is_written_and_read(run: Any, applied: Simulated) -> None:
-    assert run("guard", "status").out == "Guards: on\nNo workload has autoscaling.guard.\n"
-    ran = run("guard", "off", "-n", "team-shop")
-    assert "All guards are stopped" in ran.out
-    assert "No controller runs in namespace team-shop: changed floors stay until one does" in ran.err
-    Lease(applied, "team-shop", "one", connection.clock()).renew()
-    assert run("guard", "off", "-n", "team-shop").err == ""
-    assert applied.get(CONFIG_MAP, "ebbtide-guard", "team-shop")["data"] == {"guard": "off"}
-    assert run("guard", "status", "-n", "team-shop").out.startswith("Guards: off\n")
-    assert json.loads(run("guard", "on", "-n", "team-shop", "-o", "json").out) == {"guard": "on"}
-    assert json.loads(run("guard", "status", "-n", "team-shop", "-o", "json").out) == {"guard": "on", "workloads": []}
-
-
-def test_the_status_of_the_guards_has_the_last_decision_of_each_workload(run: Any, applied: Simulated) -> None:
-    terms = '{"mode":"lower","promise":0.05,"limitSeconds":0.5,"stepsPerDay":4}'
-    settings = f'{{"minReplicas":4,"maxReplicas":8,"guard":{terms}}}'
-    sums = '"requests":100,"late":1,"author":[1,28800],"candidate":"least","lowered":[2,7200]'
-    decision = (
-        f'{{"floor":1,"cause":"guard","at":"2027-01-15T08:00:00Z","guard":{{"reason":"lowered","minimum":4,{sums}}}}}'
-    )
-    live = find_workload(applied, "chat", "team-shop", 0.0)
-    applied.patch(KNATIVE, "chat", "team-shop", {"metadata": {"annotations": {keys.FLOOR: settings}}})
-    revision = live.revisions[-1]["metadata"]["name"]
-    applied.patch(
-        REVISION, revision, "team-shop", {"metadata": {"annotations": {keys.DECISION: decision, keys.MIN_SCALE: "1"}}}
-    )
-    (row,) = json.loads(run("guard", "status", "-o", "json").out)["workloads"]
-    words = (
-        "lowered; in 24 h, 1 of 100 requests were late; by replay 1 in 8.0 replica-hours with a minimum of 4, and 2 in 2.0 with "
-        "that of the guard (least)"
-    )
-    assert row == {"name": "chat", "namespace": "team-shop", "minimum": "4", "floor": "1", "guard": words}
-    assert f"  guard      mode lower, floor 1 of 4: {words}\n" in run("describe", "chat", *PLACE).out

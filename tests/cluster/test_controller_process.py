@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ebbtide.cli.connection import SystemClock
-from ebbtide.cluster.client.protocol import CONFIG_MAP, KNATIVE, LEASE, POD, REVISION, ForbiddenError, Kind, StaleError
+from ebbtide.cluster.client.protocol import KNATIVE, LEASE, POD, REVISION, ForbiddenError, Kind, StaleError
 from ebbtide.cluster.controller import process
-from ebbtide.cluster.controller.guards import make_query
 from ebbtide.cluster.controller.lease import LEADS_SECONDS, NAME, Lease
 from ebbtide.cluster.controller.measure import read_pod
 from ebbtide.cluster.controller.process import PAUSE_SECONDS, Process
@@ -19,7 +18,7 @@ from ebbtide.cluster.watch.statuses import Statuses
 from ebbtide.core.autoscaler.floor import PERIOD_SECONDS
 from ebbtide.core.base import keys
 from ebbtide.core.base.paths import get_at
-from ebbtide.core.profile.models import ProfileSpec, Projects
+from ebbtide.core.profile.models import Projects
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.simulated import Simulated
 from live_cluster import SCALING, spec, workload
@@ -194,49 +193,6 @@ def test_a_rollout_is_followed_during_a_step() -> None:
     bench.process.run(Loops(nothing))  # type: ignore[arg-type] # as above
     assert written == ["3", "6"]
     assert (bench.floor("a-00002"), bench.floor("b-00001")) == ("3", "6")
-
-
-# Guards.
-
-
-def test_a_guard_asks_one_query_stores_its_state_and_has_metrics() -> None:
-    bench = Bench("chat")
-    terms = '{"mode":"lower","promise":0.05,"limitSeconds":0.8,"stepsPerDay":4}'
-    floor = f'{{"minReplicas":3,"maxReplicas":8,"guard":{terms}}}'
-    bench.cluster.patch(KNATIVE, "chat", SPACE, {"metadata": {"annotations": {keys.FLOOR: floor}}})
-    asked: list[str] = []
-
-    class Counts:
-        """A Prometheus where no pod has had a request."""
-
-        def samples(self, query: str) -> list[tuple[Mapping[str, str], float]]:
-            asked.append(query)
-            pods = [pod["metadata"]["name"] for pod in bench.cluster.list(POD, SPACE).items]
-            values: list[tuple[dict[str, str], float]] = [({"__name__": "up"}, 1.0), ({}, 5.0)]
-            return [({**labels, "pod": pod}, value) for pod in pods for labels, value in values]
-
-    guarded = Process(
-        bench.cluster,
-        Counts(),
-        bench.clock,
-        SPACE,
-        "one",
-        projects=Projects(),
-        guarded_by=ProfileSpec(),
-        threads=False,
-    )
-    guarded.start()
-    for _ in range(3):
-        bench.pass_time()
-        guarded.renew()
-        guarded.turn()
-    assert set(asked) == {make_query(SPACE, "chat-00001", 0.75)}
-    assert bench.cluster.get(CONFIG_MAP, f"ebbtide-guard.{SPACE}.chat", SPACE)["data"]["state"].startswith("{")
-    assert (
-        f'ebbtide_controller_guard_minimum{{workload_namespace="{SPACE}",workload="chat"}} 3'
-        in guarded.answer("/metrics")[1]
-    )
-    assert bench.floor("chat-00001") == "3"
 
 
 # Errors, hangs and jumps of the clock.

@@ -3,9 +3,6 @@
 A small API server has one workload under a load that the test knows. Its answers fail, are late, repeated or incomplete, its
 autoscaler restarts, Prometheus loses values, clocks jump, writes conflict, and two controllers take turns and restart. Each
 controller reads through its own cache, as its process does. ``EBBTIDE_FUZZ=long`` tests 20,000 schedules of faults.
-
-The same holds for a guard: the floor is below the author's minimum only while the requests are known, and a stop, which may also
-be unreadable, returns the minimum in the next step.
 """
 
 from __future__ import annotations
@@ -13,7 +10,6 @@ from __future__ import annotations
 import math
 import os
 import random
-from collections import Counter
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cache
@@ -22,21 +18,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from ebbtide.cluster.client import protocol as kube
-from ebbtide.cluster.controller import guards
-from ebbtide.cluster.controller.guards import Guards
 from ebbtide.cluster.controller.loop import Controller
 from ebbtide.cluster.controller.process import KINDS, MAX_AGE_SECONDS
 from ebbtide.cluster.read.inventory import format_timestamp
 from ebbtide.cluster.slo.source import SourceError
 from ebbtide.cluster.watch.cache import Cache
-from ebbtide.core.autoscaler import guard, hpa
-from ebbtide.core.autoscaler.floor import PERIOD_SECONDS, FloorMetric, FloorSettings, GuardTerms, format_settings
-from ebbtide.core.autoscaler.guard import Guard, Observation, Scaling, make_guard_settings
+from ebbtide.core.autoscaler import hpa
+from ebbtide.core.autoscaler.floor import PERIOD_SECONDS, FloorMetric, FloorSettings, format_settings
 from ebbtide.core.base import keys
-from ebbtide.core.base.annotations import read_count
 from ebbtide.core.base.paths import get_at
-from ebbtide.core.profile.models import ProfileSpec, Projects
-from ebbtide.simulator.setting import from_annotations
+from ebbtide.core.profile.models import Projects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -324,19 +315,13 @@ class Server:
 class Candidate:
     """A controller with its own cache."""
 
-    def __init__(self, server: Server, own_guards: Guards | None = None) -> None:
+    def __init__(self, server: Server) -> None:
         # It has the methods of a cluster that a controller calls.
         cluster: Any = server
         self.steps = 0
         self.cache = Cache(cluster, server.clock, threads=False, ticks=server.clock.ticks, kinds=KINDS)
         self.cache.start()
-        self.guards = own_guards
-        self.controller = Controller(cluster, server, server.clock, Projects(queries="any"), guards=own_guards)
-
-    def read_floor(self) -> int | None:
-        """Return the floor that this controller has read."""
-        revisions = [row for live in self.cache.statuses.workloads_with(keys.FLOOR) for row in live.revisions]
-        return read_count(revisions[0], keys.MIN_SCALE) if revisions else None
+        self.controller = Controller(cluster, server, server.clock, Projects(queries="any"))
 
     def step(self) -> None:
         """Decide as the process does: only on data that is current and readable."""
@@ -429,223 +414,3 @@ def test_the_schedules_raise_and_lower_floors() -> None:
     counts = [run_schedule(seed) for seed in range(60)]
     assert sum(row.reductions for row in counts) > 20
     assert sum(row.rises for row in counts) > 60
-
-
-# The guard.
-
-#: The author's minimum, the requests that a replica serves at a time, the seconds of a request, and those until it is late.
-AUTHOR, SLOTS, SERVICE, LIMIT = 4, 8, 0.2, 0.5
-OWN = "ebbtide-controller"
-#: Seconds after which values that were lost are not evidence any more: the scrape, the wait for the next ones, and a step.
-BLIND_SECONDS = guards.SCRAPE_SECONDS + guards.WAIT_SECONDS + PERIOD_SECONDS
-GUARDED = FloorSettings(minimum=AUTHOR, maximum=MAXIMUM, guard=GuardTerms(promise=0.05, limit=LIMIT, steps_per_day=96))
-ANNOTATIONS = {keys.METRIC: "concurrency", keys.TARGET: str(SLOTS), keys.MAX_SCALE: str(MAXIMUM)}
-
-
-class GuardedServer(Server):
-    """A server whose workload has a guard, with the requests of its pods and the ConfigMaps of the controller."""
-
-    def __init__(self, draws: random.Random, settings: FloorSettings = GUARDED) -> None:
-        super().__init__(draws, JumpingClock(), settings)
-        item = self.objects[kube.REVISION, FIRST]
-        item["metadata"]["annotations"] = {**ANNOTATIONS, keys.MIN_SCALE: str(AUTHOR)}
-        self.requests: Counter[str] = Counter()
-        self.scrapes: list[tuple[float, dict[str, int]]] = []
-        self.maps: dict[str, Object] = {f"{guards.STOP}.{SPACE}.{NAME}": self.make_map({guards.STATE: quiet_day()})}
-
-    def make_map(self, data: Mapping[str, str]) -> Object:
-        self.version += 1
-        return {"metadata": {"resourceVersion": str(self.version)}, "data": {**data}}
-
-    def advance(self, load: float) -> None:
-        super().advance(load)
-        ready = [name for name in self.pods() if self.objects[kube.POD, name]["status"]["phase"] == "Running"]
-        for name in ready:
-            self.requests[name] += round(load * SLOTS / SERVICE * TICK / len(ready) / 4)
-        if not self.has("frozen"):
-            alive = [name for kind, name in self.objects if kind == kube.POD]
-            self.scrapes.append((self.clock.time, {name: self.requests[name] for name in alive}))
-
-    def put_pod(self, name: str, *, ready: bool) -> None:
-        super().put_pod(name, ready=ready)
-        self.objects[kube.POD, name]["metadata"]["creationTimestamp"] = format_timestamp(
-            self.born[name] + self.clock.shift
-        )
-
-    def samples(self, query: str) -> list[tuple[Mapping[str, str], float]]:
-        assert query == guards.make_query(SPACE, FIRST, LIMIT)
-        if self.has("prometheus"):
-            raise SourceError("no answer")
-        if self.has("no values") or not self.scrapes:
-            return []
-        scraped = self.clock.time - self.draws.uniform(0, 15)
-        at, counts = next((row for row in reversed(self.scrapes) if row[0] <= scraped), self.scrapes[0])
-        rows: list[tuple[Mapping[str, str], float]] = []
-        for name, count in counts.items():
-            if self.has("partial") and self.draws.random() < 0.5:
-                continue
-            values = {"up": 1.0, "age": self.clock.time - at, f"{guards.SERVED.series}_sum": count * SERVICE}
-            for histogram in (guards.TOTAL, guards.SERVED):
-                values |= {f"{histogram.series}_count": float(count), f"{histogram.series}_bucket": float(count)}
-            rows += [({"__name__": series, "pod": name}, value) for series, value in values.items()]
-        return rows
-
-    # ConfigMaps of the controller's namespace
-
-    def check_maps(self) -> None:
-        for fault, error in (("unreachable", kube.UnreachableError), ("maps forbidden", kube.ForbiddenError)):
-            if self.has(fault):
-                raise error(fault)
-
-    def get(self, kind: kube.Kind, name: str, namespace: str = "") -> Object:
-        if kind != kube.CONFIG_MAP:
-            return super().get(kind, name, namespace)
-        assert namespace == OWN
-        self.check_maps()
-        if name not in self.maps:
-            raise kube.MissingError(name)
-        return deepcopy(self.maps[name])
-
-    def create(self, item: Object) -> Object:
-        if item["kind"] != kube.CONFIG_MAP.name:
-            return super().create(item)
-        self.check_maps()
-        if item["metadata"]["name"] in self.maps:
-            raise kube.ExistsError(item["metadata"]["name"])
-        self.maps[item["metadata"]["name"]] = self.make_map(item.get("data", {}))
-        return deepcopy(self.maps[item["metadata"]["name"]])
-
-    def patch(
-        self, kind: kube.Kind, name: str, namespace: str, patch: Object, *, basis: Object | None = None, **others: Any
-    ) -> Object:
-        if kind != kube.CONFIG_MAP:
-            return super().patch(kind, name, namespace, patch, basis=basis, **others)
-        assert namespace == OWN
-        self.check_maps()
-        assert basis is not None, "a state is only written over the one that was read"
-        if name not in self.maps:
-            raise kube.MissingError(name)
-        item = self.maps[name]
-        if basis["metadata"]["resourceVersion"] != item["metadata"]["resourceVersion"]:
-            raise kube.StaleError("changed")
-        if self.has("write fails"):
-            raise kube.BusyError("try later")
-        self.maps[name] = self.make_map({**item["data"], **patch.get("data", {})})
-        return deepcopy(self.maps[name])
-
-    def set_stop(self, value: str) -> None:
-        self.maps[guards.STOP] = self.make_map({guards.SWITCH: value})
-
-    def make_candidate(self) -> Candidate:
-        cluster: Any = self
-        return Candidate(self, Guards(cluster, self.clock, OWN, ProfileSpec()))
-
-
-@cache
-def quiet_day() -> str:
-    """Return the state of a guard that has seen a day with little load, which ends when a server starts."""
-    terms = make_guard_settings(GUARDED)
-    assert terms is not None
-    setting = from_annotations(ANNOTATIONS, ProfileSpec(), container_concurrency=0)
-    watched = Guard(terms, Scaling(revision=setting.revision, config=setting.config, slots=float(SLOTS)))
-    end, count = JumpingClock().time, round(24.5 * 3600 / PERIOD_SECONDS)
-    for step in range(count):
-        date = end - (count - 1 - step) * PERIOD_SECONDS
-        watched.observe(Observation(date, PERIOD_SECONDS, 30, 0, 0, SERVICE, 20.0))
-    return guard.format_state(watched)
-
-
-def run_guarded_schedule(seed: int) -> Counts:
-    """Run one schedule of faults for a workload with a guard, and check each step."""
-    draws = random.Random(seed)  # noqa: S311 - a test's own series
-    server = GuardedServer(draws)
-    candidates, leader, load, decided = [server.make_candidate(), server.make_candidate()], 0, 0.1, 0
-    for _ in range(2 * STEPS):
-        if draws.random() < 0.05:
-            load = draws.choice((0.0, 0.1, 0.1, 0.5, draws.uniform(0, MAXIMUM)))
-        if draws.random() < 0.3:
-            server.add_faults()
-        if draws.random() < 0.01:
-            server.start("maps forbidden")
-        if draws.random() < 0.03:
-            server.set_stop(draws.choice(("on", "on", "off", "broken")))
-        for _ in range(round(PERIOD_SECONDS / TICK)):
-            server.advance(load)
-            for candidate in candidates:
-                candidate.cache.changes.take_changes()
-        if draws.random() < 0.01:
-            candidates[draws.randrange(2)] = server.make_candidate()
-        if draws.random() < 0.01:
-            leader = 1 - leader
-            candidates[leader].controller.forget()
-        knows_floor = candidates[leader].read_floor() == server.floor
-        candidates[leader].step()
-        decided += candidates[leader].steps
-        if candidates[leader].steps:
-            check_guard(server, knows_floor=knows_floor)
-        candidates[leader].steps = 0
-    return Counts(decided, sum(row.after < AUTHOR for row in server.reductions), server.rises)
-
-
-def check_guard(server: GuardedServer, *, knows_floor: bool) -> None:
-    """Check the floor after a step that decided: not below the author's minimum without evidence, or with a stop."""
-    now = server.clock.time
-    switch = server.maps.get(guards.STOP, {"data": {guards.SWITCH: "on"}})["data"][guards.SWITCH]
-    reasons = [fault for fault in ("maps forbidden", "unreachable") if server.has(fault)]
-    reasons += [f"stop is {switch}"] if switch != "on" else []
-    reasons += [
-        fault
-        for fault in ("prometheus", "no values")
-        if server.has(fault) and now - server.begun[fault] > BLIND_SECONDS
-    ]
-    lowered = [row for row in server.reductions if row.at == now and row.after < AUTHOR]
-    assert not (lowered and reasons), (lowered, reasons, server.faults)
-    assert all(row.after >= 1 for row in lowered)
-    writes = (
-        "write fails",
-        "conflict",
-        "unreachable",
-        *(f"{fault} revisions" for fault in ("forbidden", "missing", "broken")),
-    )
-    if reasons and knows_floor and not any(map(server.has, writes)):
-        assert server.floor >= AUTHOR, (reasons, server.faults)
-
-
-@pytest.fixture
-def short_settling(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a guard act a minute after a gap, so that a short schedule has many acts."""
-    monkeypatch.setattr(guard, "SETTLE_SECONDS", 60.0)
-
-
-@pytest.mark.usefixtures("short_settling")
-@pytest.mark.parametrize("batch", range(SCHEDULES // BATCH // 10))
-def test_no_guard_lowers_a_floor_without_evidence_or_with_a_stop(batch: int) -> None:
-    counts = [run_guarded_schedule(seed) for seed in range(batch * BATCH, (batch + 1) * BATCH)]
-    assert sum(row.reductions for row in counts) > 0, "a law about a guard must see it act"
-
-
-@pytest.mark.usefixtures("short_settling")
-def test_a_guard_lowers_the_floor_a_stop_returns_it_and_a_restart_keeps_the_record() -> None:
-    server = GuardedServer(random.Random(0))  # noqa: S311 - a test's own series
-    candidate = server.make_candidate()
-
-    def run(steps: int) -> int:
-        for _ in range(steps):
-            for _ in range(round(PERIOD_SECONDS / TICK)):
-                server.advance(0.1)
-                candidate.cache.changes.take_changes()
-            candidate.step()
-        return server.floor
-
-    assert run(4) == AUTHOR, "after a start, the replays settle first"
-    assert run(30) == 1
-    server.set_stop("off")
-    assert run(1) == AUTHOR
-    server.set_stop("on")
-    assert run(20) == 1
-    candidate = server.make_candidate()
-    assert run(1) == AUTHOR, "a controller that has just started knows of no requests"
-    assert run(30) == 1, "its record of the day is the stored one"
-    server.maps[f"{guards.STOP}.{SPACE}.{NAME}"] = server.make_map({guards.STATE: '{"settings":"forged"}'})
-    candidate = server.make_candidate()
-    assert run(40) == AUTHOR, "without a record, a day is needed"

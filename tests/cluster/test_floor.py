@@ -186,18 +186,6 @@ def test_bounds_and_schedule_are_kept() -> None:
     assert floor.decide(noon + 7 * 3600 + 15, 3, 3, pods(3), [])[:2] == (0, "rest")
 
 
-@pytest.mark.parametrize(
-    ("allowed", "floor"), [(1, (3, "schedule")), (3, (3, "schedule")), (2, (3, "schedule")), (5, (5, "guard"))]
-)
-def test_the_cause_of_a_floor_that_a_guard_allows(allowed: int, floor: tuple[int, str]) -> None:
-    """A guard's minimum includes the open window, which explains it unless the guard raised it further."""
-    window = Window("0 8 * * *", "0 18 * * *", "UTC", 3)
-    noon = datetime(2026, 3, 2, 12, tzinfo=UTC).timestamp()
-    decided = Floor(make(minimum=2, maximum=6, schedule=(window,)))
-    decided.minimum = allowed
-    assert decided.decide(noon, 0, 2, pods(2), [])[:2] == floor
-
-
 def test_a_behavior_limits_steps() -> None:
     slow = hpa.ScalingBehavior(scale_up=hpa.ScalingRules(policies=(hpa.Policy("Pods", 1, 60),)))
     assert Floor(make(LATENCY, behavior=slow)).decide(0, 0, 2, pods(2), [each(2, 900)])[:2] == (3, "step")

@@ -86,7 +86,6 @@ GROUPS: Final = (
             ("open", "serve", "Serve the web UI and open it in the browser"),
             ("serve", "serve", "Serve the REST API and the web UI"),
             ("controller", "controller", "Scale workloads on any metric, to zero too"),
-            ("guard", "guard", "Stop the guards of all workloads, or show what they do"),
             ("mcp", "mcp", "Offer the reading commands to agents (MCP)"),
             ("completion", "completion", "Generate a shell completion script"),
         ),

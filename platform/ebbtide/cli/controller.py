@@ -64,7 +64,6 @@ def _run(cluster: connection.Cluster, options: Options) -> int:
         identity,
         projects=profile.spec.projects,
         profile=profile if options.inferences else None,
-        guarded_by=profile.spec,
     )
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -50,7 +50,6 @@ PROJECT_LABEL: Final = ("metadata", "labels", keys.PROJECT)
 @connection.cluster_command
 def run(cluster: connection.Cluster, options: Options) -> int:
     from ebbtide.cluster.read.hints import read_server_hint
-    from ebbtide.cluster.read.scaling_state import list_guards
     from ebbtide.cluster.read.starts import read_starts
     from ebbtide.cluster.read.status import compute_status
 
@@ -64,10 +63,6 @@ def run(cluster: connection.Cluster, options: Options) -> int:
     if options.output == "text":
         url, call = calls.describe_access(cluster, current_status, workload.top)
         rows = [("URL", url), ("call", call), *(("override", text) for text in current_status.by_hand)]
-        rows += [
-            ("guard", f"mode {row.mode}, floor {row.floor} of {row.minimum}: {row.words}")
-            for row in list_guards(workload)
-        ]
         rows += [("drift", text) for text in find_drift(workload, profile)]
         sys.stdout.writelines(_format_workload(workload, current_status, hint, rows, starts))
         return 0

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ebbtide.core.autoscaler.guard import GuardDecision
-
 
 class SimulationRequestError(Exception):
     """A request that cannot be simulated; ``problems`` lists the reasons."""
@@ -123,13 +121,6 @@ class PodChange(NamedTuple):
     ended: tuple[int, ...]
 
 
-class GuardStep(NamedTuple):
-    """A guard's decision that differs from the one before it: its second in the traffic, and the decision."""
-
-    at: float
-    decision: GuardDecision
-
-
 @dataclass(frozen=True)
 class SimulationResult(SimulationUsage):
     """Result of one simulation; arrays are in the order of the traffic's requests."""
@@ -151,5 +142,3 @@ class SimulationResult(SimulationUsage):
     """Number of output tokens of the reply; 0 without a reply."""
     notes: Mapping[str, float] = field(default_factory=dict)
     """Additional values of the engine: GPU utilization, events handled."""
-    guard: tuple[GuardStep, ...] | None = None
-    """Changes of the guard's decision, None without a guard."""

@@ -30,7 +30,6 @@ from ebbtide.core.base.metrics import SIMULATED
 from ebbtide.simulator import pods, scaling, state  # noqa: F401 - scaling lists its functions in FUNCTIONS
 from ebbtide.simulator.data import PodChange, SimulationResult, SimulationUsage, StartUp, Timeline, TrafficTrace
 from ebbtide.simulator.downloads import StartQueue
-from ebbtide.simulator.guarding import make_watch
 from ebbtide.simulator.initial import create_state, make_numbers
 from ebbtide.simulator.inputs import SimulationInputs, prepare_inputs, require_token_server
 from ebbtide.simulator.setting import Metric, Setting, get_replica_bounds
@@ -785,12 +784,6 @@ class FloorSimulation(MeasuredSimulation, KnativeSimulation):
         self.begin_metrics()
         self.floor = Floor(self.setting.floor)
         self.decision: FloorDecision | None = None
-        self.watch = None if self.observer else make_watch(self.setting, self.inputs, fast=self._call is not _PLAIN)
-
-    def finish(self) -> SimulationResult:
-        """Return the result after all events, with the guard's decisions."""
-        result = KnativeSimulation.finish(self)
-        return result if self.watch is None else replace(result, guard=self.watch.log)
 
     def reconfigure(self, setting: Setting) -> None:
         """Apply other annotations from now on; a changed floor has no past."""
@@ -805,8 +798,6 @@ class FloorSimulation(MeasuredSimulation, KnativeSimulation):
 
     def decide(self) -> None:
         """Decide the floor, and let Knative reconcile if it changed."""
-        if self.watch is not None:
-            self.floor.minimum = self.watch.decide(self.world, self.to_seconds(self.now))
         pods_by_name, samples = self.measure(self.setting.signals)
         floor = self.deciding.rules.min_replicas
         self.decision = self.floor.decide(self.to_seconds(self.now), floor, self.replicas, pods_by_name, samples)

@@ -262,15 +262,10 @@ def make_report(
     prepared: PreparedCase, settings: Mapping[str, Setting], values: Mapping[str, dict[str, Any]]
 ) -> SimulationReport:
     """Simulate several settings for comparison; ``values`` maps a setting's name to its fields of the spec."""
-    from ebbtide.simulator import guarding, report  # noqa: PLC0415 - they need numpy
+    from ebbtide.simulator import report  # noqa: PLC0415 - it needs numpy
 
     case, notes = prepared.case, prepared.notes
     results = {name: case.simulate_setting(setting) for name, setting in settings.items()}
-    first = next(iter(settings), None)
-    if first is not None and results[first].guard is not None:
-        without = case.simulate_setting(guarding.remove_guard(settings[first]))
-        notes = (*notes, *guarding.describe_guard(settings[first], results[first], without))
-        results["without the guard"] = without
     runs = (
         report.SimulationRun(name, values.get(name, {}), result, case.measure(result))
         for name, result in results.items()

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from ebbtide.cluster.client.protocol import Clock, Cluster, ClusterError, MissingError, StaleError, is_no_older
 from ebbtide.cluster.controller.events import record_event
 from ebbtide.cluster.controller.fence import write_annotations
-from ebbtide.cluster.controller.guards import Guards, Lowering, find_limit, make_query
 from ebbtide.cluster.controller.measure import Readings, SampleSource, read_pod
 from ebbtide.cluster.controller.sampling import Recorder, Requests
 from ebbtide.cluster.read import records
@@ -62,15 +61,14 @@ class Controller:
         *,
         may_write: Callable[[], bool] = lambda: True,
         term: Callable[[], str] = lambda: "",
-        guards: Guards | None = None,
     ) -> None:
-        """Start without a past. ``projects`` limits what the queries of members read. Without ``guards``, none acts.
+        """Start without a past. ``projects`` limits what the queries of members read.
 
         ``may_write`` is called directly before each write. ``term`` identifies the leader, if there are several controllers
         (``controller.fence``).
         """
         self._cluster, self._source, self._clock, self._projects = cluster, source, clock, projects
-        self._may_write, self._term, self._guards = may_write, term, guards
+        self._may_write, self._term = may_write, term
         self._kept: dict[tuple[str, str], _Kept] = {}
         #: The number of each revision's last decision, which is held without evidence, and the version of the last write.
         self._decided: dict[tuple[str, str], int] = {}
@@ -85,8 +83,6 @@ class Controller:
         """Start without a past again: another controller may have decided in the meantime."""
         for past in (self._kept, self._decided, self._written):
             past.clear()
-        if self._guards is not None:
-            self._guards.forget()
 
     def list_requests(self, workloads: Iterable[LiveWorkload]) -> Requests:
         """Return the queries that ``step`` needs for the workloads, so that they can be asked side by side."""
@@ -96,12 +92,8 @@ class Controller:
             with suppress(Exception):
                 settings = read_settings(live.top)
                 metrics = () if settings is None else settings.metrics
-                guard = None if settings is None or self._guards is None else settings.guard
                 for name in records.serving_revisions(live):
                     recorder.record(metrics, live.namespace, name)
-                    # A name without an object can be any text.
-                    if guard is not None and find_by_name(live.revisions, name) is not None:
-                        recorder.record_query(make_query(live.namespace, name, find_limit(guard.limit)), live.namespace)
         return recorder.requests
 
     def step(self, workloads: Iterable[LiveWorkload], readings: Readings | None = None) -> None:
@@ -113,8 +105,6 @@ class Controller:
         known: set[tuple[str, str]] = set()
         told: set[tuple[str, str]] = set()
         self.counts["workloads"] = self.counts["blind"] = 0
-        if self._guards is not None:
-            self._guards.begin()
         for live in workloads:
             if "deletionTimestamp" in live.top["metadata"]:
                 continue
@@ -122,8 +112,6 @@ class Controller:
                 settings = read_settings(live.top)
                 if settings is not None:
                     self.counts["workloads"] += 1
-                    if settings.guard is not None and self._guards is not None:
-                        self._guards.keep(live)
                     if problem := records.read_scale_record(live.top).problem:
                         told.add((live.namespace, live.name))
                         self._tell(live, "InvalidScaling", problem)
@@ -166,10 +154,9 @@ class Controller:
                 # Its floor is unknown, and so is what a write would change.
                 LOG.warning("%s/%s: revision %s was not read", live.namespace, live.name, name)
                 continue
-            lowering = None if self._guards is None else self._guards.decide(live, settings, name, readings)
-            decision, reasons = self._decide(live, revision, settings, readings, lowering)
+            decision, reasons = self._decide(live, revision, settings, readings)
             highest = max(highest, decision.floor)
-            self._write(live, revision, decision, manual, reasons, lowering)
+            self._write(live, revision, decision, manual, reasons)
         self._raise_new_revision(live, highest)
 
     def follow_rollout(self, live: LiveWorkload) -> None:
@@ -201,12 +188,7 @@ class Controller:
             self._write(live, revision, FloorDecision(floor, "rollout", ()), ScaleRecord(), [])
 
     def _decide(
-        self,
-        live: LiveWorkload,
-        revision: Object,
-        settings: FloorSettings,
-        readings: Readings,
-        lowering: Lowering | None,
+        self, live: LiveWorkload, revision: Object, settings: FloorSettings, readings: Readings
     ) -> tuple[FloorDecision, list[str]]:
         name = str(revision["metadata"]["name"])
         place = (live.namespace, name)
@@ -226,7 +208,6 @@ class Controller:
         replicas = _read_replicas(find_by_name(live.scalers, name), revision, self._written.get(place, ""))
         # A floor that was read late, after a change of the leader, must not be held below the present one.
         floor = max(self._decided.get(place, 0), read_count(revision, keys.MIN_SCALE) or 0)
-        kept.floor.minimum = settings.minimum if lowering is None else lowering.minimum
         decision = kept.floor.decide(
             now,
             floor,
@@ -235,8 +216,6 @@ class Controller:
             [_shift_samples(values, now - date) for values in measured],
             date=date,
         )
-        if lowering is not None:
-            reasons = [*reasons, lowering.record.describe()]
         if replicas is None:
             reasons = [*reasons, "the autoscaler has not reported a decision since the last floor"]
         # A reduction counts once it is written: an old one must not be made up for without new evidence.
@@ -247,18 +226,9 @@ class Controller:
         return decision, reasons
 
     def _write(
-        self,
-        live: LiveWorkload,
-        revision: Object,
-        decision: FloorDecision,
-        manual: ScaleRecord,
-        reasons: list[str],
-        lowering: Lowering | None = None,
+        self, live: LiveWorkload, revision: Object, decision: FloorDecision, manual: ScaleRecord, reasons: list[str]
     ) -> None:
-        """Write a floor that differs from the revision's.
-
-        An unchanged one is written only if its cause begins or ends to be ``NOTED``, or if a guard's evidence is due.
-        """
+        """Write a floor that differs from the revision's; an unchanged one only if its cause begins or ends to be ``NOTED``."""
         name = str(revision["metadata"]["name"])
         before, floor, cause = read_count(revision, keys.MIN_SCALE), decision.floor, str(decision.cause)
         maximum = read_count(revision, keys.MAX_SCALE)
@@ -275,22 +245,19 @@ class Controller:
         words = _explain(cause, decision, reasons)
         last = records.read_decision(revision)
         noted, noted_before = NOTED.get(cause, ""), NOTED.get("" if last is None else last.cause, "")
-        if floor == (before or 0) and noted == noted_before and not (lowering is not None and lowering.due):
+        if floor == (before or 0) and noted == noted_before:
             self._decided[place] = decision.floor
             return
         now = self._clock.now()
-        stays = last is not None and (last.floor, last.cause) == (floor, cause)
-        record: Object = {
+        record = {
             "floor": floor,
             "cause": cause,
-            "at": last.at if last is not None and stays else format_timestamp(now),
+            "at": format_timestamp(now),
             "metrics": [
                 {"name": row.name, "replicas": row.replicas, "value": row.usage, "target": row.target}
                 for row in decision.proposed
             ],
         }
-        if lowering is not None:
-            record["guard"] = lowering.record.format()
         annotations = {keys.MIN_SCALE: str(floor), keys.DECISION: json.dumps(record, separators=(",", ":"))}
         if not self._patch(live.namespace, revision, annotations):
             return
@@ -298,7 +265,7 @@ class Controller:
         self.counts["patches"] += 1
         if floor != (before or 0):
             self._note(live, "Normal", "Scaled", f"floor of {name} from {before or 0} to {floor}: {words}", now)
-        elif noted != noted_before and (noted or noted_before != NOTED[GANG]):
+        elif noted or noted_before != NOTED[GANG]:
             self._note(live, "Warning" if noted else "Normal", noted or "EvidenceFound", f"{name}: {words}", now)
 
     def _is_gang(self, live: LiveWorkload, revision: Object) -> bool:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final
 from ebbtide.cluster.client import protocol as kube
 from ebbtide.cluster.client.protocol import Clock, Cluster, ClusterError
 from ebbtide.cluster.controller.fence import Fence, owns_floors
-from ebbtide.cluster.controller.guards import Guards, format_guard_metrics
 from ebbtide.cluster.controller.lease import RENEW_SECONDS, Lease
 from ebbtide.cluster.controller.loop import Controller
 from ebbtide.cluster.controller.measure import Readings, SampleSource
@@ -28,7 +27,7 @@ from ebbtide.core.base import keys
 
 if TYPE_CHECKING:
     from ebbtide.cluster.controller.inferences import Inferences
-    from ebbtide.core.profile.models import Profile, ProfileSpec, Projects
+    from ebbtide.core.profile.models import Profile, Projects
 
 LOG: Final = logging.getLogger("ebbtide.cluster.controller")
 #: The kinds that the controller reads; nothing else is watched or stored.
@@ -68,12 +67,11 @@ class Process:
         *,
         projects: Projects,
         profile: Profile | None = None,
-        guarded_by: ProfileSpec | None = None,
         threads: bool = True,
     ) -> None:
         """Prepare; nothing is read before ``run``. ``projects`` limits what the queries of members read.
 
-        Guards act with the settings of Knative's autoscaler in ``guarded_by``, and not at all without. With a profile, custom resources are rendered with it and applied. Without ``threads``, everything happens in the
+        With a profile, custom resources are rendered with it and applied. Without ``threads``, everything happens in the
         caller's thread, for tests with a manual clock.
         """
         self._clock, self._threads = clock, threads
@@ -83,19 +81,8 @@ class Process:
         self._fence = Fence(cluster, self._cache, threads=threads)
         self._projects = projects
         self._sampler = Sampler(source, cluster, clock, threads=threads)
-        self.guards: Guards | None = None
-        if guarded_by is not None:
-            self.guards = Guards(
-                cluster, clock, namespace, guarded_by, may_write=self.may_write, term=lambda: self._lease.term
-            )
         self.controller = Controller(
-            cluster,
-            source,
-            clock,
-            projects,
-            may_write=self.may_write,
-            term=lambda: self._lease.term,
-            guards=self.guards,
+            cluster, source, clock, projects, may_write=self.may_write, term=lambda: self._lease.term
         )
         self.inferences: Inferences | None = None
         if profile is not None:
@@ -356,5 +343,4 @@ class Process:
                 self._cache.freshness.age(),
             ),
         )
-        own = "".join(format_metric(name, kind, text, f" {value:g}") for name, kind, text, value in rows)
-        return own + ("" if self.guards is None else format_guard_metrics(self.guards.list_decisions()))
+        return "".join(format_metric(name, kind, text, f" {value:g}") for name, kind, text, value in rows)

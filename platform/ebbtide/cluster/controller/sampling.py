@@ -60,11 +60,6 @@ class Recorder:
         self._namespace = namespace
         Readings(self, self, self._projects).measure([*metrics], namespace, revision, {}, 0.0)
 
-    def record_query(self, query: str, namespace: str) -> None:
-        """Record one query of a namespace."""
-        self._namespace = namespace
-        self.samples(query)
-
     def samples(self, query: str) -> list[tuple[Mapping[str, str], float]]:
         self.requests.setdefault(Request("query", query), set()).add(self._namespace)
         return []

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from ebbtide.cluster.read.inventory import LiveWorkload
 from ebbtide.core.autoscaler.floor import FloorError, read_settings
@@ -25,7 +25,6 @@ from ebbtide.core.translation.objects import Object
 SCALED: Final = {"minReplicas": keys.MIN_SCALE, "maxReplicas": keys.MAX_SCALE, "metricThreshold": keys.TARGET}
 #: Length to which the value of an edited annotation is cut.
 EDIT_LENGTH: Final = 60
-SECONDS_PER_HOUR: Final = 3600
 #: The words of a floor's cause.
 FLOOR_WORDS: Final = {
     "metric": "the metric with the highest number of replicas decides",
@@ -38,14 +37,11 @@ FLOOR_WORDS: Final = {
     "wait": "the pods have no values yet",
     "held": "held, because the evidence for fewer replicas is incomplete",
     "fallback": "a metric has had no value for long: fallbackReplicas",
-    "guard": "set by the guard instead of minReplicas",
     "rollout": "that of the revision that it replaces",
     "manual": "set by ebbtide scale",
     "gang": "not raised, because KAI evicts the replicas that serve if the others of their gang do not fit; turn KAI's "
     "--knative-gang-schedule off",
 }
-#: Reasons for which a guard does not act, in addition to those of its decision.
-GUARD_WORDS: Final = {"stopped": "all guards are stopped", "observes": "it only observes (mode: shadow)"}
 
 
 def serving_revisions(live: LiveWorkload) -> list[str]:
@@ -67,8 +63,6 @@ _SCALE: Final = Record(
         {**_SCALED, "base": shapes.fields({}, {name: shapes.nullable(shapes.number(0)) for name in _SCALED})},
     )
 )
-#: Late requests and replica-seconds.
-_SUMS: Final[shapes.Shape] = {"type": "tuple", "strict": False, "items_schema": [shapes.number(0), shapes.number(0)]}
 _DECISION: Final = Record(
     shapes.fields(
         {"floor": shapes.whole(), "cause": shapes.choice(*FLOOR_WORDS), "at": shapes.name()},
@@ -79,19 +73,7 @@ _DECISION: Final = Record(
                     {"replicas": shapes.nullable(shapes.whole()), "value": shapes.nullable(shapes.number())},
                 ),
                 shapes.MAX_ROWS,
-            ),
-            "guard": shapes.fields(
-                {
-                    "reason": shapes.name(),
-                    "minimum": shapes.whole(),
-                    "requests": shapes.whole(),
-                    "late": shapes.whole(),
-                    "author": _SUMS,
-                    "candidate": shapes.name(),
-                    "lowered": _SUMS,
-                },
-                {},
-            ),
+            )
         },
     )
 )
@@ -199,38 +181,6 @@ class DecisionMetric:
     value: float | None = None
 
 
-class GuardRecord(NamedTuple):
-    """A guard's decision with the evidence of 24 h: measured, and the replays of two minimums.
-
-    ``reason`` is one of ``core.autoscaler.guard.REASONS`` or of ``GUARD_WORDS``. ``author`` and ``lowered`` are the late requests and the
-    replica-seconds with the author's minimum, and with that of the ``candidate``.
-    """
-
-    reason: str
-    minimum: int
-    requests: int
-    late: int
-    author: tuple[float, float]
-    candidate: str
-    lowered: tuple[float, float]
-
-    def format(self) -> dict[str, Any]:
-        """Return the record as a part of the annotation."""
-        return {**self._asdict(), "author": [*map(round, self.author)], "lowered": [*map(round, self.lowered)]}
-
-    def describe(self) -> str:
-        """Return one sentence with the reason and the evidence."""
-        from ebbtide.core.autoscaler.guard import REASONS  # noqa: PLC0415 - a list of workloads needs no replays
-
-        words = GUARD_WORDS.get(self.reason) or {**REASONS}.get(self.reason, self.reason)  # type: ignore[call-overload] # any text
-        (late, seconds), (late_lowered, seconds_lowered) = self.author, self.lowered
-        return (
-            f"guard: {words}; in 24 h, {self.late:,} of {self.requests:,} requests were late; by "
-            f"replay {late:,.0f} in {seconds / SECONDS_PER_HOUR:,.1f} replica-hours with a minimum of {self.minimum}, and "
-            f"{late_lowered:,.0f} in {seconds_lowered / SECONDS_PER_HOUR:,.1f} with that of the guard ({self.candidate})"
-        )
-
-
 @dataclass(frozen=True, slots=True)
 class Decision:
     """The controller's last decision on a revision. The floor is None, and the cause empty, if it cannot be read."""
@@ -242,7 +192,6 @@ class Decision:
     at: str = ""
     metrics: tuple[DecisionMetric, ...] = ()
     problem: str = ""
-    guard: GuardRecord | None = None
 
 
 def read_decision(revision: Object | None) -> Decision | None:
@@ -251,8 +200,7 @@ def read_decision(revision: Object | None) -> Decision | None:
     if record is None:
         return Decision(problem=problem) if problem else None
     rows = tuple(DecisionMetric(**row) for row in record.get("metrics", ()))
-    guard = None if "guard" not in record else GuardRecord(**record["guard"])
-    return Decision(record["floor"], record["cause"], record["at"], rows, guard=guard)
+    return Decision(record["floor"], record["cause"], record["at"], rows)
 
 
 def read_desired_scale(scaler: Object | None) -> int | None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 from ebbtide.cluster.client.protocol import LLM
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.inventory import LiveWorkload
-from ebbtide.cluster.read.records import read_decision, read_desired_scale, serving_revisions
+from ebbtide.cluster.read.records import read_desired_scale
 from ebbtide.cluster.read.revision_state import list_current_revisions, list_revision_pods
 from ebbtide.core.autoscaler import targets
 from ebbtide.core.autoscaler.floor import FloorError, FloorSettings, read_settings
@@ -130,28 +129,6 @@ def read_floor_settings(top: Object) -> FloorSettings | None:
         return read_settings(top)
     except FloorError:
         return None
-
-
-class GuardState(NamedTuple):
-    """The guard of a revision: its mode, the author's minimum, the floor in force, and the last decision in words."""
-
-    mode: str
-    minimum: int
-    floor: int | None
-    words: str
-
-
-def list_guards(live: LiveWorkload) -> Iterator[GuardState]:
-    """Yield the guard of each revision that serves a workload with one."""
-    settings = read_floor_settings(live.top)
-    if settings is None or settings.guard is None:
-        return
-    for name in serving_revisions(live):
-        revision = inventory.find_by_name(live.revisions, name)
-        decision = read_decision(revision)
-        guard = None if decision is None else decision.guard
-        words = "the controller has not decided yet" if guard is None else guard.describe().removeprefix("guard: ")
-        yield GuardState(settings.guard.mode, settings.minimum, shapes.read_count(revision, keys.MIN_SCALE), words)
 
 
 def find_scaling_metric(live: LiveWorkload) -> ScalingMetric | None:

@@ -44,7 +44,6 @@ TIMES: Final = "\N{MULTIPLICATION SIGN}"
 #: The topic of each cause of a floor that is not about the load.
 FLOOR_TOPICS: Final[dict[str, Topic]] = {
     "minimum": "bound",
-    "guard": "bound",
     "maximum": "bound",
     "schedule": "bound",
     "delay": "pace",
@@ -353,8 +352,6 @@ def _add_floor(part: _ScalerExplanation, live: LiveWorkload, name: str) -> _Scal
         f"{count_noun(row.replicas, 'replica')}"
         for row in decision.metrics
     ]
-    if decision.guard is not None:
-        lines.append(decision.guard.describe())
     return part._replace(reasons=[WhyReason(topic, words), *part.reasons], sums=[*lines, *part.sums])
 
 

@@ -34,21 +34,14 @@ GAP_SECONDS: Final = 4 * PERIOD_SECONDS
 #: reduction, values may be of the pods before it.
 VALUE_AGE_SECONDS: Final = 90.0
 MILLI: Final = 1000
-#: Modes of a guard: observe, lower the minimum, or raise it.
-GuardMode = Literal["shadow", "lower", "raise"]
-#: Number of steps per day of a guard, and its largest: one every 15 minutes.
-STEPS_PER_DAY: Final = 4
-MAX_STEPS_PER_DAY: Final = 96
-#: Replica-seconds that a raised minimum may add, in percent.
-EXTRA_PERCENTAGE: Final = 2.0
 
 #: The scope of a metric's value: each pod (one value per pod), all pods (their average), the workload (a total), or the use of
 #: a resource by each pod, in percent of its request.
 Scope = Literal["pod", "average", "total", "resource"]
-#: The cause of a floor: a metric, the spec's bounds, a window of the schedule, a guard, a delayed or limited step, no load, pods
+#: The cause of a floor: a metric, the spec's bounds, a window of the schedule, a delayed or limited step, no load, pods
 #: that have no values yet, incomplete evidence, the stated fallback, a rollout.
 Cause = Literal[
-    "metric", "minimum", "maximum", "schedule", "guard", "delay", "step", "rest", "wait", "held", "fallback", "rollout"
+    "metric", "minimum", "maximum", "schedule", "delay", "step", "rest", "wait", "held", "fallback", "rollout"
 ]
 
 
@@ -79,22 +72,6 @@ class FloorMetric:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GuardTerms:
-    """The terms of a guard that changes the minimum: ``promise`` is the share of requests that may be late.
-
-    ``limit`` is the seconds after which a request is late, and ``never`` has the windows with the least minimum that is allowed.
-    To raise the minimum, the guard may add ``extra_share`` of its replica-seconds.
-    """
-
-    promise: float
-    limit: float
-    steps_per_day: int
-    never: tuple[Window, ...] = ()
-    mode: GuardMode = "lower"
-    extra_share: float = EXTRA_PERCENTAGE / 100
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class FloorSettings:
     """The settings of a workload's floor; ``calm`` and ``fallback`` are in seconds.
 
@@ -109,7 +86,6 @@ class FloorSettings:
     calm: float = CALM_SECONDS
     fallback: float = FALLBACK_SECONDS
     fallback_replicas: int | None = None
-    guard: GuardTerms | None = None
 
 
 class Proposed(NamedTuple):
@@ -140,15 +116,13 @@ class Floor:
     # fmt: off
     __slots__ = (
         "_busy_at", "_changed_at", "_count", "_decided_at", "_hpa", "_lost_since", "_metrics", "_recommended",
-        "_settings", "_tolerances", "minimum",
+        "_settings", "_tolerances",
     )
     # fmt: on
 
     def __init__(self, settings: FloorSettings) -> None:
         """Start without a past. Changed settings need a new instance."""
         self._settings = settings
-        #: The minimum in force: the author's, or what a guard allows instead.
-        self.minimum = settings.minimum
         self._metrics = tuple(metric.make_hpa_metric() for metric in settings.metrics)
         self._hpa = hpa.HorizontalAutoscaler(
             hpa.HpaSpec(
@@ -192,7 +166,7 @@ class Floor:
             self._recommended = self._lost_since = None
         self._decided_at = now
         scheduled = _find_scheduled_minimum(settings.schedule, now if date is None else date)
-        low = min(max(self.minimum, scheduled), settings.maximum)
+        low = min(max(settings.minimum, scheduled), settings.maximum)
         kept = min(floor, settings.maximum)
         count = len(pods) if replicas is None else replicas
         proposals = self._propose(now, count, pods, measured)
@@ -218,7 +192,7 @@ class Floor:
             # Assumptions about pods must not add any.
             wanted = max(count, kept)
         if wanted < low:
-            wanted, cause = low, self._find_low_cause(low, scheduled)
+            wanted, cause = low, "schedule" if low > settings.minimum else "minimum"
         if wanted > settings.maximum:
             wanted, cause = settings.maximum, "maximum"
         if self._is_fallback_due(now):
@@ -228,7 +202,7 @@ class Floor:
             if not evidence:
                 wanted, cause = kept, "held"
             elif self._recommended is None or (
-                (self._metrics or wanted < settings.minimum) and kept > 1 and now - self._changed_at < VALUE_AGE_SECONDS
+                self._metrics and kept > 1 and now - self._changed_at < VALUE_AGE_SECONDS
             ):
                 wanted, cause = kept, "delay"
             elif self._recommended > wanted:
@@ -243,12 +217,6 @@ class Floor:
             for metric, proposal, values in zip(settings.metrics, proposals, measured, strict=True)
         )
         return FloorDecision(wanted, cause, proposed)
-
-    def _find_low_cause(self, low: int, scheduled: int) -> Cause:
-        """Return the cause of a floor at the lowest number that is allowed."""
-        if low > self.minimum or low == scheduled > self._settings.minimum:
-            return "schedule"
-        return "minimum" if low == self._settings.minimum else "guard"
 
     def _propose(
         self, now: float, count: int, pods: Mapping[str, hpa.HpaPod], measured: Sequence[hpa.Measured]
@@ -407,16 +375,10 @@ def format_settings(settings: FloorSettings) -> str:
             for metric in settings.metrics
         ]
     if settings.schedule:
-        value["schedule"] = _format_windows(settings.schedule)
-    if (guard := settings.guard) is not None:
-        value["guard"] = {
-            "mode": guard.mode,
-            "promise": guard.promise,
-            "limitSeconds": _shorten(guard.limit),
-            "stepsPerDay": guard.steps_per_day,
-            **({"never": _format_windows(guard.never)} if guard.never else {}),
-            **({"extraShare": guard.extra_share} if guard.mode == "raise" else {}),
-        }
+        value["schedule"] = [
+            {"start": window.start, "end": window.end, "timeZone": window.time_zone, "minReplicas": window.minimum}
+            for window in settings.schedule
+        ]
     if settings.behavior is not None:
         value["behavior"] = {
             name: _format_rules(rules)
@@ -430,13 +392,6 @@ def format_settings(settings: FloorSettings) -> str:
     if settings.fallback_replicas is not None:
         value["fallbackReplicas"] = settings.fallback_replicas
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-
-
-def _format_windows(windows: Sequence[Window]) -> list[dict[str, Any]]:
-    return [
-        {"start": window.start, "end": window.end, "timeZone": window.time_zone, "minReplicas": window.minimum}
-        for window in windows
-    ]
 
 
 def _shorten(number: float) -> float:
@@ -477,12 +432,6 @@ _RULES: Final = shapes.fields(
         "tolerance": shapes.number(0),
     },
 )
-_WINDOWS: Final = shapes.rows(
-    shapes.fields(
-        {"start": shapes.name(), "end": shapes.name(), "timeZone": shapes.name(), "minReplicas": shapes.whole()}, {}
-    ),
-    shapes.MAX_ROWS,
-)
 _SETTINGS: Final = Record(
     shapes.fields(
         {"minReplicas": shapes.whole(), "maxReplicas": shapes.whole(1)},
@@ -499,15 +448,17 @@ _SETTINGS: Final = Record(
                 shapes.MAX_ROWS,
             ),
             "behavior": shapes.fields({}, {"scaleUp": _RULES, "scaleDown": _RULES}),
-            "schedule": _WINDOWS,
-            "guard": shapes.fields(
-                {
-                    "mode": shapes.choice(*get_args(GuardMode)),
-                    "promise": shapes.number(0, 1),
-                    "limitSeconds": shapes.number(0, shapes.MAX_SECONDS),
-                    "stepsPerDay": shapes.whole(1, MAX_STEPS_PER_DAY),
-                },
-                {"never": _WINDOWS, "extraShare": shapes.number(0, 1)},
+            "schedule": shapes.rows(
+                shapes.fields(
+                    {
+                        "start": shapes.name(),
+                        "end": shapes.name(),
+                        "timeZone": shapes.name(),
+                        "minReplicas": shapes.whole(),
+                    },
+                    {},
+                ),
+                shapes.MAX_ROWS,
             ),
             "calmSeconds": shapes.number(0, shapes.MAX_SECONDS),
             "fallbackSeconds": shapes.number(0, shapes.MAX_SECONDS),
@@ -545,7 +496,6 @@ def parse_settings(text: str) -> FloorSettings:
             calm=value.get("calmSeconds", CALM_SECONDS),
             fallback=value.get("fallbackSeconds", FALLBACK_SECONDS),
             fallback_replicas=value.get("fallbackReplicas"),
-            guard=_parse_guard(value["guard"]) if "guard" in value else None,
         )
     except ValueError as error:
         raise FloorError(str(error)) from error
@@ -555,17 +505,6 @@ def parse_settings(text: str) -> FloorSettings:
         if metric.scope == "resource" and metric.target < 1:
             raise FloorError(f"target {metric.target:g} of {metric.name} must be at least 1 percent")
     return settings
-
-
-def _parse_guard(row: Mapping[str, Any]) -> GuardTerms:
-    return GuardTerms(
-        promise=row["promise"],
-        limit=row["limitSeconds"],
-        steps_per_day=row["stepsPerDay"],
-        never=tuple(_parse_window(item) for item in row.get("never", ())),
-        mode=row["mode"],
-        extra_share=row.get("extraShare", 0.0),
-    )
 
 
 def _parse_window(row: Mapping[str, Any]) -> Window:

@@ -6,19 +6,17 @@ The controller reads Prometheus and not the metrics adapter, so the adapter's na
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ebbtide.core.base import keys, metrics
 from ebbtide.core.base.cron import Window
 from ebbtide.core.base.engine_metrics import find_engine_metrics
-from ebbtide.core.spec.objectives import P95_LATE
 from ebbtide.core.translation.engines import find_engine
 from ebbtide.core.translation.plan import Plan, ScalingTarget
 
 if TYPE_CHECKING:
-    from ebbtide.core.autoscaler.floor import FloorMetric, FloorSettings, GuardTerms, Scope
-    from ebbtide.core.spec.autoscaling import Autoscaling, ScalingRules, ScalingWindow
+    from ebbtide.core.autoscaler.floor import FloorMetric, FloorSettings, Scope
+    from ebbtide.core.spec.autoscaling import Autoscaling, ScalingRules
 
 
 def make_floor_settings(plan: Plan) -> FloorSettings:
@@ -32,33 +30,13 @@ def make_floor_settings(plan: Plan) -> FloorSettings:
         maximum=scaling.maximum,
         metrics=tuple(make_floor_metric(plan, target) for target in scaling.targets if target.row.autoscaler == "hpa"),
         behavior=None if behavior is None else floor.parse_behavior(behavior),
-        schedule=_make_windows(auto.schedule),
+        schedule=tuple(
+            Window(window.start, window.end, window.time_zone, window.min_replicas) for window in auto.schedule
+        ),
         calm=float(max(auto.stable_window_seconds or floor.CALM_SECONDS, auto.scale_down_delay_seconds or 0)),
         fallback=float(plan.cluster.autoscaling.fallback_seconds),
         fallback_replicas=auto.fallback_replicas,
-        guard=_make_guard_terms(plan),
     )
-
-
-def _make_guard_terms(plan: Plan) -> GuardTerms | None:
-    """Return the terms of the guard; None without one, or without the objective that it keeps (AUT210)."""
-    from ebbtide.core.autoscaler import floor  # noqa: PLC0415 - as above
-
-    guard, slo = plan.spec.autoscaling.guard, plan.spec.slo
-    if guard is None or slo is None or slo.p95_latency_milliseconds is None:
-        return None
-    return floor.GuardTerms(
-        promise=P95_LATE,
-        limit=slo.p95_latency_milliseconds / 1000,
-        steps_per_day=guard.steps_per_day or floor.STEPS_PER_DAY,
-        never=_make_windows(guard.never),
-        mode=guard.mode,
-        extra_share=(guard.max_extra_percentage or floor.EXTRA_PERCENTAGE) / 100,
-    )
-
-
-def _make_windows(windows: Iterable[ScalingWindow]) -> tuple[Window, ...]:
-    return tuple(Window(window.start, window.end, window.time_zone, window.min_replicas) for window in windows)
 
 
 def make_floor_annotations(plan: Plan) -> dict[str, str]:
