@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import evidence
 from ebbtide.cli.connection import SystemClock
 from ebbtide.cluster.client.protocol import KNATIVE, LEASE, POD, REVISION, ForbiddenError, Kind, StaleError
 from ebbtide.cluster.controller import process
@@ -18,7 +19,7 @@ from ebbtide.cluster.watch.statuses import Statuses
 from ebbtide.core.autoscaler.floor import PERIOD_SECONDS
 from ebbtide.core.base import keys
 from ebbtide.core.base.paths import get_at
-from ebbtide.core.profile.models import Projects
+from ebbtide.core.profile.models import ProfileSpec
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.simulated import Simulated
 from live_cluster import SCALING, spec, workload
@@ -42,10 +43,11 @@ class Values:
         self.high: tuple[str, ...] = ("b-",)
 
     def samples(self, query: str) -> list[tuple[Mapping[str, str], float]]:
-        assert query == "latency"
+        del query
         self.asked()
         names = [pod["metadata"]["name"] for pod in self.cluster.list(POD, SPACE).items]
-        return [({"namespace": SPACE, "pod": name}, 200.0 if name.startswith(self.high) else 100.0) for name in names]
+        values = {name: 200.0 if name.startswith(self.high) else 100.0 for name in names}
+        return evidence.make_rows(values, self.cluster.clock.now(), SPACE)
 
 
 class Loops:
@@ -81,7 +83,7 @@ class Bench:
         self.pass_time()
         self.values = Values(self.cluster)
         self.process = Process(
-            self.cluster, self.values, self.clock, SPACE, "one", projects=Projects(queries="any"), threads=False
+            self.cluster, self.values, self.clock, SPACE, "one", metrics=ProfileSpec(), threads=False
         )
 
     def pass_time(self) -> None:
@@ -131,9 +133,9 @@ def test_a_step_reads_an_unchanged_workload_once(monkeypatch: pytest.MonkeyPatch
     bench.values.high = ()
     bench.process.start()
     monkeypatch.setattr(Statuses, "_group_live_workload", count)
-    # The first step takes over, and its writes change both workloads.
-    step()
-    step()
+    # The first step takes over, and its writes change both workloads. Later ones learn the scrape interval.
+    for _ in range(5):
+        step()
     assert step() == ["a", "b"]
     bench.cluster.patch(KNATIVE, "b", SPACE, {"metadata": {"annotations": {"example.com/note": "checked"}}})
     assert step() == ["b", "a", "b"]
@@ -367,9 +369,7 @@ def test_a_floor_with_another_owner_is_taken_before_the_decision() -> None:
     """Two controllers with different Leases write in turn, as the docs say, and neither skips a decision."""
     bench = Bench("b")
     running = lead(bench)
-    other = Process(
-        bench.cluster, bench.values, bench.clock, "default", "other", projects=Projects(queries="any"), threads=False
-    )
+    other = Process(bench.cluster, bench.values, bench.clock, "default", "other", metrics=ProfileSpec(), threads=False)
     other.start()
     floors = []
     for number in range(6):
@@ -391,7 +391,7 @@ def test_a_process_with_threads_leads_decides_and_ends(thread: bool) -> None:
     """The real threads, for some hundredths of a second: the Lease, the queries and the loop."""
     bench = Bench("b")
     running = Process(
-        bench.cluster, bench.values, SystemClock(), SPACE, "threads", projects=Projects(queries="any"), threads=thread
+        bench.cluster, bench.values, SystemClock(), SPACE, "threads", metrics=ProfileSpec(), threads=thread
     )
     ended = threading.Event()
     bench.cluster.cut = lambda patch: (

@@ -12,7 +12,7 @@ from ebbtide.cluster.client import protocol as kube
 from ebbtide.cluster.controller.inferences import explain_failure
 from ebbtide.cluster.controller.process import Process
 from ebbtide.core.documents import profiles
-from ebbtide.core.profile.models import Projects
+from ebbtide.core.profile.models import ProfileSpec
 from ebbtide.sandbox.clocks import ManualClock, RealClock
 from ebbtide.sandbox.simulated import Simulated
 
@@ -61,7 +61,7 @@ def test_the_threads_apply_resources_until_the_process_ends() -> None:
     profile, problems = profiles.validate_profile_data(data)
     assert profile is not None, problems
     running = Process(
-        cluster, NoMetrics(), RealClock(), SPACE, "one", projects=Projects(), profile=profile, threads=True
+        cluster, NoMetrics(), RealClock(), SPACE, "one", metrics=ProfileSpec(), profile=profile, threads=True
     )
     refused: list[str] = []
 

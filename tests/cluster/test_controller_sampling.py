@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ebbtide.cluster.client.protocol import BusyError, ClusterError
-from ebbtide.cluster.controller.measure import USE, Readings
+from ebbtide.cluster.controller.measure import USE, MetricQueries, Readings
 from ebbtide.cluster.controller.sampling import (
     BUDGET_SECONDS,
     MAX_PAUSE_SECONDS,
@@ -24,7 +24,7 @@ from ebbtide.cluster.read.inventory import format_timestamp
 from ebbtide.cluster.slo.source import SAMPLE_SECONDS, SourceError
 from ebbtide.core.autoscaler.floor import PERIOD_SECONDS, VALUE_AGE_SECONDS, FloorMetric
 from ebbtide.core.autoscaler.hpa import HpaPod, Sample
-from ebbtide.core.profile.models import Projects
+from ebbtide.core.profile.models import ProfileSpec, Projects
 from ebbtide.sandbox.clocks import ManualClock
 
 if TYPE_CHECKING:
@@ -91,27 +91,28 @@ def reason(answers: Answers, query: str) -> str:
 
 def test_the_requests_of_metrics_are_those_that_readings_ask() -> None:
     metrics = [
-        FloorMetric(name="latency", scope="pod", target=1, query="all"),
+        FloorMetric(name="latency", scope="pod", target=1),
         FloorMetric(
             name="queue", scope="total", target=1, query="sum(queue{revision='{revision}',namespace='{namespace}'})"
         ),
         FloorMetric(name="cpu", scope="resource", target=1),
     ]
-    recorder = Recorder(Projects(queries="any"))
+    queries = MetricQueries(ProfileSpec(projects=Projects(queries="any")))
+    recorder = Recorder(queries)
     recorder.record(metrics, "a", "chat-1")
     recorder.record(metrics[:1], "b", "embed-1")
+    shared, own = (queries.make(metric, "a", "chat-1") for metric in metrics[:2])
+    assert "sum(queue{revision='chat-1',namespace='a'})" in own
     assert recorder.requests == {
-        Request("query", "all"): {"a", "b"},
-        Request("query", "sum(queue{revision='chat-1',namespace='a'})"): {"a"},
+        Request("query", shared): {"a", "b"},
+        Request("query", own): {"a"},
         Request("path", USE): {"a"},
     }
 
     source = Source()
     answers = Sampler(source, source, source.clock, threads=False).begin(recorder.requests)  # type: ignore[arg-type] # as above
-    values, reasons = Readings(answers, answers, Projects(queries="any")).measure(
-        metrics, "a", "chat-1", {}, source.clock.now()
-    )
-    assert (values, reasons) == ([{}, 1000, {}], [])
+    readings = Readings(answers, answers, queries).measure(metrics, "a", "chat-1", {}, source.clock.now())
+    assert [(row.value, row.reason) for row in readings] == [({}, ""), (1000, ""), ({}, "")]
 
 
 def test_shared_queries_come_first_and_namespaces_take_turns() -> None:
@@ -200,11 +201,11 @@ def test_an_old_value_of_metrics_server_is_no_value(age: int, known: bool) -> No
     source.use = rows
     metric = FloorMetric(name="cpu", scope="resource", target=1)
     pods = {f"p{number}": HpaPod() for number in range(2)}
-    (value,), reasons = Readings(source, source, Projects()).measure([metric], "a", "chat-1", pods, now)
+    (row,) = Readings(source, source, MetricQueries(ProfileSpec())).measure([metric], "a", "chat-1", pods, now)
     if known:
-        assert (value, reasons) == ({"p0": Sample(500, now - age, 15.0)}, [])
+        assert (row.value, row.reason) == ({"p0": Sample(500, now - age, 15.0)}, "")
     else:
-        assert (value, reasons) == (None, [f"cpu: no value is newer than {VALUE_AGE_SECONDS:g} s"])
+        assert (row.value, row.reason) == (None, f"no value is newer than {VALUE_AGE_SECONDS:g} s")
 
 
 def test_errors_are_answers() -> None:

@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING
 import pytest
 from test_floor_law import SPACE, TOTAL, Values, read_profile
 
+import evidence
 from ebbtide.cluster.client.protocol import EVENT, POD, REVISION
 from ebbtide.cluster.controller.loop import Controller
 from ebbtide.cluster.controller.process import KINDS
 from ebbtide.cluster.read.records import read_decision
 from ebbtide.cluster.watch.cache import Cache
 from ebbtide.core.autoscaler.floor import PERIOD_SECONDS
-from ebbtide.core.base import keys
+from ebbtide.core.base import keys, metrics
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.documents import load_document
 from ebbtide.core.documents.check import Batch
-from ebbtide.core.profile.models import Projects
+from ebbtide.core.profile.models import ProfileSpec, Projects
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.simulated import Simulated
 from ebbtide.sandbox.state import PodLife
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 GPUS, STALE_SECONDS, STEPS = 3, 60.0, 40
 TARGET = 20.0
-QUERY = 'sum(queue{name="chat"})'
+QUERY, PODS = 'sum(queue{name="chat"})', 'queue{name="chat"}'
 
 
 class Gangs:
@@ -60,7 +61,9 @@ class Gangs:
         self.settle(75)
         self.cache = Cache(self.cluster, self.clock, threads=False, kinds=KINDS)
         self.cache.start()
-        self.controller = Controller(self.cluster, self.values, self.clock, Projects(queries="any"))
+        self.controller = Controller(
+            self.cluster, self.values, self.clock, ProfileSpec(projects=Projects(queries="any"))
+        )
         self.size = minimum
         self.stale_since: float | None = None
 
@@ -86,7 +89,10 @@ class Gangs:
 
     def step(self, load: float) -> bool:
         """Let the controller decide for a load in shares of the target, and return whether KAI evicts the pods that serve."""
-        self.values.rows = {QUERY: [({}, load * TARGET)]}
+        query, now = metrics.make_shared_evidence_query(QUERY, PODS), self.clock.now()
+        names = [pod["metadata"]["name"] for pod in self.cluster.list(POD, SPACE).items]
+        scraped = evidence.make_rows({}, now, SPACE, scraped=dict.fromkeys(names, now))
+        self.values.rows = {query: [({}, load * TARGET), *scraped]}
         self.controller.step(self.cache.statuses.workloads_with(keys.FLOOR))
         self.settle(PERIOD_SECONDS)
         pods = [pod for pod in self.cluster.list(POD, SPACE).items if "deletionTimestamp" not in pod["metadata"]]

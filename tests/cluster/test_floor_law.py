@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import pytest
 
+import evidence
 from ebbtide.cluster.client.protocol import POD, POD_AUTOSCALER, REVISION
 from ebbtide.cluster.controller.loop import Controller
 from ebbtide.cluster.controller.measure import USE
@@ -30,7 +31,7 @@ from ebbtide.core.base import keys
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.documents import load_document, profiles
 from ebbtide.core.documents.check import Batch
-from ebbtide.core.profile.models import Projects
+from ebbtide.core.profile.models import ProfileSpec, Projects
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.simulated import Simulated
 from ebbtide.sandbox.state import PodLife
@@ -58,8 +59,18 @@ CPU_CORES = 0.975
 LATENCY = {"metric": "latency", "threshold": 250}
 GPU = {"metric": "gpu-utilization", "threshold": 70}
 CPU = {"metric": "cpu-utilization", "threshold": 60}
-TOTAL = {"query": 'sum(queue{name="{workload}"})', "queryResult": "total", "threshold": 20}
-AVERAGE = {"query": 'avg(cache{name="{workload}"})', "queryResult": "average", "threshold": 0.5}
+TOTAL = {
+    "query": 'sum(queue{name="{workload}"})',
+    "queryResult": "total",
+    "pods": 'queue{name="{workload}"}',
+    "threshold": 20,
+}
+AVERAGE = {
+    "query": 'avg(cache{name="{workload}"})',
+    "queryResult": "average",
+    "pods": 'cache{name="{workload}"}',
+    "threshold": 0.5,
+}
 BEHAVIOR = {
     "scaleUp": {"policies": [{"type": "Pods", "value": 1, "periodSeconds": 30}]},
     "scaleDown": {
@@ -212,7 +223,13 @@ class Bench:
             next(row for row in self.series if row.workload.plan.name == name).revision = revision["metadata"]["name"]
         cache = Cache(self.cluster, self.clock, threads=False, kinds=KINDS)
         cache.start()
-        self.cache, self.controller = cache, Controller(self.cluster, self.values, self.clock, Projects(queries="any"))
+        self.cache = cache
+        self.controller = Controller(
+            self.cluster,
+            self.values,
+            self.clock,
+            ProfileSpec(projects=Projects(queries="any")),
+        )
         self.lost: set[str] = set()
 
     def _apply(self, profile: Profile, number: int) -> Series:
@@ -280,12 +297,14 @@ class Bench:
 
     def _present(self, row: Series, metric: FloorMetric, share: float, views: Mapping[str, hpa.HpaPod]) -> hpa.Measured:
         """Present a metric's values to the controller, and return them as the simulator has them."""
-        draws, query = row.draws, metric.query.replace("{revision}", row.revision)
+        draws, now = row.draws, self.clock.now()
+        query = "" if metric.scope == "resource" else self.controller.queries.make(metric, SPACE, row.revision)
         if metric.scope in {"average", "total"}:
             value = share * metric.target * (max(len(views), 1) if metric.scope == "total" else 1)
             missing = draws.random() < 0.08
             gaps: list[Rows] = [[], [({}, 1.0), ({}, 2.0)], "no answer"]
-            self.values.rows[query] = draws.choice(gaps) if missing else [({}, value)]
+            scraped = evidence.make_rows({}, now, SPACE, scraped=dict.fromkeys(views, now))
+            self.values.rows[query] = draws.choice(gaps) if missing else [({}, value), *scraped]
             return None if missing else round(value * 1000)
         if metric.name in self.lost:
             self.values.rows[query] = "no answer"
@@ -296,6 +315,8 @@ class Bench:
         samples = {}
         for name in ready:
             value = share * metric.target * draws.choice((1.0, 1.0, 0.9, 1.2))
+            # The controller takes a percentage above 100 for no value.
+            value = min(value, 100.0) if metric.name == "gpu-utilization" else value
             if metric.scope == "resource":
                 sample = hpa.Sample(int(value * 10), self.clock.now() - draws.randrange(15), 15.0)
                 usage = {"cpu": f"{sample.value}m"}
@@ -310,7 +331,7 @@ class Bench:
             else:
                 rows = self.values.rows.setdefault(query, [])
                 assert isinstance(rows, list)
-                rows.append(({"namespace": SPACE, "pod": name}, value))
+                rows += evidence.make_rows({name: value}, now, SPACE)
                 sample = hpa.Sample(round(value * 1000))
             samples[name] = sample
         return samples

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import evidence
 from ebbtide.cluster.client.protocol import KNATIVE, POD, REVISION, StaleError
 from ebbtide.cluster.controller.lease import RENEW_SECONDS
 from ebbtide.cluster.controller.process import Process
 from ebbtide.core.base import keys
-from ebbtide.core.profile.models import Projects
+from ebbtide.core.profile.models import ProfileSpec
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.simulated import Simulated
 from live_cluster import SCALING, spec, workload
@@ -37,7 +38,7 @@ FROZEN_SECONDS = 60.0
 #: Share of the requests, before and after which a process is frozen: of writes of revisions, and of all others.
 FLOOR_SHARE, OTHER_SHARE = 0.08, 0.0004
 SPACE = "team-shop"
-FLOOR = '{"minReplicas":1,"maxReplicas":8,"metrics":[{"name":"latency","scope":"pod","target":100,"query":"latency"}],"behavior":{"scaleDown":{"stabilizationWindowSeconds":0}}}'
+FLOOR = '{"minReplicas":1,"maxReplicas":8,"metrics":[{"name":"latency","scope":"pod","target":100}],"behavior":{"scaleDown":{"stabilizationWindowSeconds":0}}}'
 
 
 class EndError(BaseException):
@@ -128,9 +129,7 @@ class Node:
         self.name, self.bench, self.draws = name, bench, bench.draws
         self.clock = NodeClock(bench.scheduler.clock, self.draws.uniform(-1e6, 1e6))
         self.frozen_until = 0.0
-        self.process = Process(
-            self, bench, self.clock, "default", name, projects=Projects(queries="any"), threads=False
-        )
+        self.process = Process(self, bench, self.clock, "default", name, metrics=ProfileSpec(), threads=False)
         bench.scheduler.spawn(self.decide)
         bench.scheduler.spawn(self.keep_lease)
 
@@ -219,13 +218,13 @@ class Bench:
 
     def samples(self, query: str) -> list[tuple[Mapping[str, str], float]]:
         """Return the latency of each pod: the load, shared by the pods."""
-        assert query == "latency"
-        rows: list[tuple[Mapping[str, str], float]] = []
+        assert "latenc" in query or "duration" in query
+        values: dict[str, float] = {}
         pods = [pod["metadata"]["name"] for pod in self.cluster.list(POD, SPACE).items]
         for name, load in self.load.items():
             own = [pod for pod in pods if pod.startswith(f"{name}-")]
-            rows += [({"namespace": SPACE, "pod": pod}, 100.0 * load / len(own)) for pod in own]
-        return rows
+            values |= {pod: 100.0 * load / len(own) for pod in own}
+        return evidence.make_rows(values, self.scheduler.clock.now(), SPACE)
 
     def check_write(self, node: Node, owners: Mapping[str, str], name: str, patch: Mapping[str, Any]) -> None:
         """Check a write that has just taken effect; ``owners`` are those before it."""

@@ -13,6 +13,7 @@ from test_kustomize import ADAPTERS, rules
 from test_metric_law import GATEWAY, codes, documented, native, profile, translated
 from test_slo_promql import NEEDS_PROMTOOL, evaluated
 
+from ebbtide.cluster.controller.measure import MetricQueries
 from ebbtide.core.autoscaler.floor import parse_settings
 from ebbtide.core.base import keys, metrics
 from ebbtide.core.profile import metric_names
@@ -106,7 +107,7 @@ def floor_query(name: str, exporter: str) -> str:
     if name == "custom":
         document["spec"]["autoscaling"]["metricName"] = CUSTOM[exporter]
     (metric,) = parse_settings(translated(document, cluster).objects[-1]["metadata"]["annotations"][keys.FLOOR]).metrics
-    return metric.query
+    return MetricQueries(cluster.spec).make(metric, "default", "chat-00001")
 
 
 def labelings(name: str) -> tuple[bool, ...]:
@@ -125,10 +126,18 @@ def test_every_metric_that_comes_from_prometheus_has_series_here() -> None:
 def test_the_controller_reads_the_series_of_the_exporter(tmp_path: Path, name: str, exporter: str) -> None:
     for renamed in labelings(name):
         samples = evaluated(tmp_path, make_series(name, exporter, renamed=renamed), floor_query(name, exporter), "9m")
-        by_pod = {
-            pod: value for pod in PODS for labels, value in samples.items() if pod in labels and '"default"' in labels
-        }
-        assert [by_pod[pod] for pod in PODS] == pytest.approx(list_expected(name, exporter))
+        rows = {row: value for row, value in samples.items() if '"default"' in row}
+        values, scraped = (
+            {
+                pod: value
+                for pod in PODS
+                for row, value in rows.items()
+                if pod in row and (metrics.ROW_LABEL in row) == marked
+            }
+            for marked in (False, True)
+        )
+        assert [values[pod] for pod in PODS] == pytest.approx(list_expected(name, exporter))
+        assert set(scraped.values()) == {9 * 60.0}
 
 
 @NEEDS_PROMTOOL
@@ -201,8 +210,10 @@ def test_the_adapters_name_of_a_metric_is_in_no_query_of_the_controller(monkeypa
     for each, series in ((row, "requests_waiting"), (metrics.ROWS["gpu-utilization"], "DCGM_FI_DEV_GPU_UTIL")):
         annotations = translated(native(each), cluster).objects[-1]["metadata"]["annotations"]
         (metric,) = parse_settings(annotations[keys.FLOOR]).metrics
-        assert series in metric.query
-        assert "of_the_adapter" not in metric.query
+        assert metric.query == ""
+        query = MetricQueries(cluster.spec).make(metric, "default", "chat-00001")
+        assert series in query
+        assert "of_the_adapter" not in query
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import cases
-from ebbtide.core.base.metrics import is_pod_query
 from ebbtide.core.base.problems import ERROR, MAX_PROBLEMS, WARNING, Problem, limit_problems
 from ebbtide.core.base.quantities import format_age
 from ebbtide.core.documents import load_document, profiles
@@ -344,11 +343,6 @@ def test_a_text_that_is_too_long_is_reported_with_its_limit() -> None:
     (problem,) = loaded.problems
     assert (problem.code, problem.path) == ("SPEC004", "spec.autoscaling.metric")
     assert "longer than 200 characters" in problem.message
-
-
-def test_only_values_of_pods_have_a_query_for_all_workloads() -> None:
-    assert not is_pod_query("cpu-utilization", "up")
-    assert not is_pod_query("no such name", "up")
 
 
 def find_codes(spec: dict[str, Any], **profile: Any) -> set[str]:

@@ -14,6 +14,7 @@ import pytest
 from test_backend_law import profile_data
 from test_docs import FENCE, ROOT
 
+from ebbtide.cluster.controller.measure import MetricQueries
 from ebbtide.cluster.doctor import checks as doctor
 from ebbtide.core.adopt.live import import_object
 from ebbtide.core.autoscaler.floor import parse_settings
@@ -245,7 +246,8 @@ def test_the_controller_scales_it_to_zero(row: metrics.Metric) -> None:
     (metric,) = settings.metrics
     assert metric.target == THRESHOLD
     assert (metric.scope == "resource") == (row.source == "metrics-server")
-    assert metric.scope == "resource" or "by (namespace, pod" in metric.query
+    if metric.scope != "resource":
+        assert "by (namespace, pod" in MetricQueries(cluster.spec).make(metric, "default", "chat-00001")
     if row.simulated is not None:
         assert setting.FLOOR_SIGNALS[metric.name] == row.simulated
 

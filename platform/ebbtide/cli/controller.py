@@ -62,7 +62,7 @@ def _run(cluster: connection.Cluster, options: Options) -> int:
         connection.clock(),
         options.namespace or pod.read_namespace() or NAMESPACE,
         identity,
-        projects=profile.spec.projects,
+        metrics=profile.spec,
         profile=profile if options.inferences else None,
     )
     ended = threading.Event()

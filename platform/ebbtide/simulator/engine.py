@@ -601,8 +601,8 @@ class MeasuredSimulation(Simulation):
 
     A pod has values from its readiness on. Until then, an HPA counts a pod whose containers run as one without a value: at its
     target for fewer replicas, at 0 for more. Utilization is that of the server's GPU or CPU request. Latency comes from
-    queue-proxy's histogram: the 95th percentile of the requests of the last minute, in ms, 0 without requests (as
-    prometheus-adapter converts NaN). Metrics of tokens come from a batching server's steps, with vLLM's bounds. Upstream:
+    queue-proxy's histogram: the 95th percentile of the requests of the last minute, in ms, 0 without requests for a minute. Its
+    values are those of the queries in ``ebbtide.core.base.metrics``. Metrics of tokens come from a batching server's steps, with vLLM's bounds. Upstream:
     kubernetes-sigs/metrics-server (--metric-resolution 15s) and kubernetes-sigs/prometheus-adapter
     pkg/custom-provider/provider.go.
     """
@@ -671,7 +671,8 @@ class MeasuredSimulation(Simulation):
             # Of those inside, queue-proxy passes on no more than its limit.
             waiting = (min(p.inside, limit) if limit else p.inside) - p.running
             scrapes.append(PodScrape(now, p.busy_sum, counts, waiting, p.context // state.TOKEN))
-            while scrapes[0].at <= now - RATE_WINDOW:
+            # The last one before the range of a later query is its start.
+            while len(scrapes) > 1 and scrapes[1].at <= now - RATE_WINDOW:
                 scrapes.popleft()
 
     def _copy_pod(self, pod: int) -> PodRow:
@@ -680,7 +681,7 @@ class MeasuredSimulation(Simulation):
         return p if isinstance(p, PodRow) else PodRow(*p.item())
 
     def _sample(self, pod: int, metric: Metric) -> hpa.Sample | None:
-        """Return a pod's value in the metrics API in thousandths, or None before the second scrape."""
+        """Return a pod's value in the metrics API in thousandths, or None as long as its scrapes determine none."""
         p = self.world.pods[pod]
         if p.busy_at < 0:
             p.busy_at = self.now
@@ -690,17 +691,24 @@ class MeasuredSimulation(Simulation):
         newest, previous = scrapes[-1], scrapes[-2]
         # The range of a rate ends now, so older scrapes are ignored.
         ranged = [scrape for scrape in scrapes if scrape.at > self.now - RATE_WINDOW]
-        oldest = ranged[0]
-        added = [newer - older for newer, older in zip(newest.counts, oldest.counts, strict=True)]
+        before = next((scrape for scrape in reversed(scrapes) if scrape.at <= self.now - RATE_WINDOW), None)
         row = SIMULATED[metric]
         measured = row.engine_field or row.source
         if measured in _QUANTILES:
             bounds, first, last = self.histograms[_QUANTILES.index(measured)]
-            value = compute_quantile(_PERCENTILE, bounds, added[first : last + 1]) * 1000 * 1000
+            columns = slice(first, last + 1)
+            added = [
+                newer - older for newer, older in zip(newest.counts[columns], ranged[0].counts[columns], strict=True)
+            ]
+            if not any(added) and (before is None or before.counts[columns] != newest.counts[columns]):
+                return None
+            value = compute_quantile(_PERCENTILE, bounds, added) * 1000 * 1000
         elif measured == "output_tokens":
+            if before is None:
+                return None
             first = self.histograms[0][2] + 1
-            tokens = [(scrape.at / SECOND, sum(scrape.counts[first:]) / state.TOKEN) for scrape in ranged]
-            value = extrapolate_rate(tokens, self.now / SECOND) * 1000
+            tokens = (sum(newest.counts[first:]) - sum(before.counts[first:])) / state.TOKEN
+            value = tokens / ((newest.at - before.at) / SECOND) * 1000
         elif measured == "waiting":
             value = newest.waiting * 1000
         elif measured == "kv_cache":
@@ -835,25 +843,6 @@ _LIMITED: Final = {
     "ScaleDownLimit": state.DOWN,
     "DesiredWithinRange": state.STABLE,
 }
-
-
-def extrapolate_rate(samples: Sequence[tuple[float, float]], now: float) -> float:
-    """Return the rate of a counter in a window that ends now, by its samples: pairs of time in seconds and value.
-
-    Upstream: Prometheus, promql/functions.go, extrapolatedRate: to the ends of the window, or by half of the interval between
-    two samples if they are further away, and at most to where the counter would have been 0.
-    """
-    (first, start), (last, end) = samples[0], samples[-1]
-    sampled, added, window = last - first, end - start, RATE_WINDOW / SECOND
-    if sampled <= 0 or added <= 0:
-        return 0.0
-    interval = sampled / (len(samples) - 1)
-    before, after = (
-        gap if gap < 1.1 * interval else interval / 2  # as upstream
-        for gap in (first - (now - window), now - last)
-    )
-    before = min(before, sampled * start / added)
-    return added * (sampled + before + after) / sampled / window
 
 
 def compute_quantile(share: float, edges: Sequence[float], counts: Sequence[int]) -> float:

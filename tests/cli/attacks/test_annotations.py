@@ -28,7 +28,7 @@ from ebbtide.core import manifests
 from ebbtide.core.base import keys
 from ebbtide.core.documents import load_document, profiles
 from ebbtide.core.documents.check import Batch
-from ebbtide.core.profile.models import Projects
+from ebbtide.core.profile.models import ProfileSpec
 from ebbtide.core.translation.objects import apply_merge_patch
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.simulated import Simulated
@@ -386,7 +386,7 @@ class World:
 
     def step(self) -> str:
         """Compare the decision for the other project."""
-        controller = Controller(self.cluster, NoSamples(), self.site.backend.clock, Projects())
+        controller = Controller(self.cluster, NoSamples(), self.site.backend.clock, ProfileSpec())
         controller.step(self.cache.statuses.workloads_with(keys.FLOOR))
         decided = controller._decided.items()  # noqa: SLF001 - what is decided is not always written
         calm = {place: floor for place, floor in decided if place[0] == ZOO}

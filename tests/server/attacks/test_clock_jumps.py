@@ -15,7 +15,7 @@ from ebbtide.cluster.controller.lease import Lease
 from ebbtide.cluster.controller.process import Process
 from ebbtide.cluster.write import apply
 from ebbtide.core.documents import profiles
-from ebbtide.core.profile.models import Projects
+from ebbtide.core.profile.models import ProfileSpec
 from ebbtide.sandbox.backend import make_simulated_backend
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.simulated import Simulated
@@ -124,7 +124,7 @@ def test_the_controller_leads_and_holds_its_floors_after_a_jump(jump: float) -> 
     bench = controlled.Bench("a", "b")
     clock = MachineClock(cluster=bench.clock)
     running = Process(
-        bench.cluster, bench.values, clock, controlled.SPACE, "one", projects=Projects(queries="any"), threads=False
+        bench.cluster, bench.values, clock, controlled.SPACE, "one", metrics=ProfileSpec(), threads=False
     )
     other = Lease(bench.cluster, controlled.SPACE, "two", bench.clock)
     running.start()

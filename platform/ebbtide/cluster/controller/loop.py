@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from ebbtide.cluster.client.protocol import Clock, Cluster, ClusterError, MissingError, StaleError, is_no_older
 from ebbtide.cluster.controller.events import record_event
 from ebbtide.cluster.controller.fence import write_annotations
-from ebbtide.cluster.controller.measure import Readings, SampleSource, read_pod
+from ebbtide.cluster.controller.measure import MetricQueries, Readings, SampleSource, read_pod
 from ebbtide.cluster.controller.sampling import Recorder, Requests
 from ebbtide.cluster.read import records
 from ebbtide.cluster.read.inventory import LiveWorkload, find_by_name, format_timestamp
@@ -31,7 +31,7 @@ from ebbtide.core.base.quantities import format_number
 from ebbtide.core.translation.objects import Object
 
 if TYPE_CHECKING:
-    from ebbtide.core.profile.models import Projects
+    from ebbtide.core.profile.models import ProfileSpec
 
 LOG: Final = logging.getLogger("ebbtide.cluster.controller")
 #: Causes without values to decide by.
@@ -57,17 +57,18 @@ class Controller:
         cluster: Cluster,
         source: SampleSource,
         clock: Clock,
-        projects: Projects,
+        profile: ProfileSpec,
         *,
         may_write: Callable[[], bool] = lambda: True,
         term: Callable[[], str] = lambda: "",
     ) -> None:
-        """Start without a past. ``projects`` limits what the queries of members read.
+        """Start without a past. ``profile`` limits what the queries of members read.
 
         ``may_write`` is called directly before each write. ``term`` identifies the leader, if there are several controllers
         (``controller.fence``).
         """
-        self._cluster, self._source, self._clock, self._projects = cluster, source, clock, projects
+        self._cluster, self._source, self._clock = cluster, source, clock
+        self.queries = MetricQueries(profile)
         self._may_write, self._term = may_write, term
         self._kept: dict[tuple[str, str], _Kept] = {}
         #: The number of each revision's last decision, which is held without evidence, and the version of the last write.
@@ -86,7 +87,7 @@ class Controller:
 
     def list_requests(self, workloads: Iterable[LiveWorkload]) -> Requests:
         """Return the queries that ``step`` needs for the workloads, so that they can be asked side by side."""
-        recorder = Recorder(self._projects)
+        recorder = Recorder(self.queries)
         for live in workloads:
             # ``step`` reports a workload that cannot be read.
             with suppress(Exception):
@@ -101,7 +102,7 @@ class Controller:
 
         ``readings`` has the answers to the queries; without it, each is asked when it is needed.
         """
-        readings = readings or Readings(self._source, self._cluster, self._projects)
+        readings = readings or Readings(self._source, self._cluster, self.queries)
         known: set[tuple[str, str]] = set()
         told: set[tuple[str, str]] = set()
         self.counts["workloads"] = self.counts["blind"] = 0
@@ -132,6 +133,7 @@ class Controller:
             for key in past.keys() - known:
                 del past[key]
         self._gangs &= known
+        self.queries.end_step({namespace for namespace, _ in known})
         for place in self._told.keys() - told:
             del self._told[place]
         self.counts["errors"] += len(readings.errors)
@@ -204,7 +206,10 @@ class Controller:
             if get_at(pod, "metadata", "labels", keys.KNATIVE_REVISION) == name
             and "deletionTimestamp" not in pod["metadata"]
         }
-        measured, reasons = readings.measure(settings.metrics, live.namespace, name, pods, date)
+        measured = readings.measure(settings.metrics, live.namespace, name, pods, date)
+        reasons = [
+            f"{metric.name}: {row.reason}" for metric, row in zip(settings.metrics, measured, strict=True) if row.reason
+        ]
         replicas = _read_replicas(find_by_name(live.scalers, name), revision, self._written.get(place, ""))
         # A floor that was read late, after a change of the leader, must not be held below the present one.
         floor = max(self._decided.get(place, 0), read_count(revision, keys.MIN_SCALE) or 0)
@@ -213,7 +218,8 @@ class Controller:
             floor,
             replicas,
             {pod: _shift_pod(view, now - date) for pod, view in pods.items()},
-            [_shift_samples(values, now - date) for values in measured],
+            [_shift_samples(row.value, now - date) for row in measured],
+            [row.scraped for row in measured],
             date=date,
         )
         if replicas is None:

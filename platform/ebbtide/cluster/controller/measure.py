@@ -1,32 +1,52 @@
-"""The values of the metrics: one query for all workloads, one list of the pods' resource use."""
+"""The values of the metrics with their evidence: one query for all workloads, one list of the pods' resource use.
+
+Ebbtide makes the query of a metric from its name, because members of a project can write the annotation: each of its values has
+the namespace and the pod that it belongs to. The range over which a query reads counters follows the scrape interval, which the
+times of the pods' scrapes show.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final, Protocol
+import re
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from ebbtide.cluster.client.protocol import ClusterError
 from ebbtide.cluster.read.inventory import parse_timestamp
 from ebbtide.cluster.read.pods import find_condition
 from ebbtide.cluster.slo.source import SourceError
 from ebbtide.cluster.slo.tenant_queries import QueryError, scope_query
-from ebbtide.core.autoscaler.floor import VALUE_AGE_SECONDS, FloorMetric
+from ebbtide.core.autoscaler.floor import VALUE_AGE_SECONDS, FloorMetric, Scraped
 from ebbtide.core.autoscaler.hpa import HpaPod, Measured, Sample
-from ebbtide.core.base.metrics import is_pod_query
+from ebbtide.core.base import metrics
+from ebbtide.core.base.engine_metrics import find_engine_metrics
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.quantities import parse_nano
 from ebbtide.core.profile.projects import find_query_access
 from ebbtide.core.translation.objects import Object
 
 if TYPE_CHECKING:
-    from ebbtide.core.profile.models import Projects
+    from ebbtide.core.profile.models import ProfileSpec
 
 #: The use of all pods' resources, by metrics-server.
 USE: Final = "/apis/metrics.k8s.io/v1beta1/pods"
 MILLI: Final = 1000
-#: Seconds that a pod must have been ready before a missing value counts as lost: Prometheus finds and scrapes it first.
-SETTLED_SECONDS: Final = 90.0
+#: Scrape intervals in seconds that a query can be made for. Above the last one, most values are older than ``VALUE_AGE_SECONDS``.
+INTERVALS: Final = (5, 10, 15, 20, 30, 60)
+#: Share by which a measured interval may exceed a row of ``INTERVALS``.
+JITTER: Final = 0.1
+#: Maximum and minimum number of intervals whose median counts, one of each step: an outage makes one of them longer.
+KEPT_INTERVALS, KNOWN_INTERVALS = 9, 3
+#: Seconds for which the last scrape of a pod is kept.
+KEPT_SECONDS: Final = 600.0
+#: Maximum value of a percentage, with the errors of a computed one.
+MAX_PERCENTAGE: Final = 100.5
 _NANO_PER_MILLI: Final = 1_000_000
+_DURATION: Final = re.compile(r"(\d+)(ms|[smhdwy])")
+_RANGE: Final = re.compile(r"\[\s*((?:\d+(?:ms|[smhdwy]))+)\s*[:\]]|\boffset\s+((?:\d+(?:ms|[smhdwy]))+)")
+_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0, "y": 31_536_000.0}
 
 
 class SampleSource(Protocol):
@@ -43,65 +63,166 @@ class UseSource(Protocol):
         """Return the response at a path, or raise a ``ClusterError``."""
 
 
+class MetricQueries:
+    """The queries of metrics on one cluster, with the scrape intervals that were seen."""
+
+    def __init__(self, profile: ProfileSpec) -> None:
+        """Start without a past. The profile limits what the queries of members read."""
+        self._profile = profile
+        #: By namespace and metric: the last scrape of each pod, the least interval of this step and those of the last steps, and
+        #: the interval in use.
+        self._scraped: dict[tuple[str, str], dict[str, float]] = {}
+        self._passed: dict[tuple[str, str], float] = {}
+        self._seen: dict[tuple[str, str], deque[float]] = {}
+        self._intervals: dict[tuple[str, str], int] = {}
+        #: Number of changes of an interval: queries that were made before are outdated.
+        self.changes = 0
+
+    def make(self, metric: FloorMetric, namespace: str, revision: str) -> str:
+        """Return the query to send for a metric of a workload, or raise a ``QueryError``."""
+        if metric.scope != "pod":
+            query, pods = (
+                text.replace("{revision}", revision).replace("{namespace}", namespace)
+                for text in (metric.query, metric.pods)
+            )
+            access = find_query_access(self._profile.projects, namespace)
+            scoped = scope_query(query, namespace, access)
+            return metrics.make_shared_evidence_query(scoped, pods and scope_query(pods, namespace, access))
+        row = metrics.find_metric(metric.name) or metrics.CUSTOM
+        if row is metrics.CUSTOM and metrics.NAME.fullmatch(metric.name) is None:
+            raise QueryError(f"{metric.name} is not the name of a Prometheus metric")
+        if row.source != "histogram" and not row.pod_query:
+            raise QueryError(f"{metric.name} is not read from Prometheus")
+        if metric.engine and find_engine_metrics(metric.engine) is None:
+            raise QueryError(f"{metric.engine} is not an engine whose metrics are known")
+        return metrics.make_evidence_query(
+            row,
+            metric.name,
+            engine=metric.engine,
+            scrape=self.find_interval(namespace, metric.name),
+        )
+
+    def find_interval(self, namespace: str, name: str) -> int:
+        """Return the row of ``INTERVALS`` for a metric's scrapes in a namespace, the last one if they are further apart."""
+        return self._intervals.get((namespace, name), metrics.SCRAPE_SECONDS)
+
+    def note_scrapes(self, namespace: str, name: str, times: Mapping[str, float]) -> None:
+        """Learn the interval of a metric's scrapes from their times by pod; raise a ``QueryError`` if it is too long."""
+        place = (namespace, name)
+        known = self._scraped.get(place, {})
+        passed = [time - known[pod] for pod, time in times.items() if time > known.get(pod, time)]
+        if passed:
+            self._passed[place] = min([*passed, self._passed.get(place, passed[0])])
+        oldest = max(times.values(), default=0.0) - KEPT_SECONDS
+        self._scraped[place] = {pod: time for pod, time in {**known, **times}.items() if time >= oldest}
+        seen = self._seen.get(place, ())
+        if len(seen) >= KNOWN_INTERVALS and min(seen) > INTERVALS[-1] * (1 + JITTER):
+            raise QueryError(
+                f"Prometheus scrapes the pods of namespace {namespace} every {median(seen):.0f} s, and values count for "
+                f"{VALUE_AGE_SECONDS:g} s: scrape them every {INTERVALS[-1]} s or more often"
+            )
+
+    def end_step(self, namespaces: set[str]) -> None:
+        """Use what was learned from the next step on, so that one step makes one query; forget all other namespaces."""
+        for place, seconds in self._passed.items():
+            self._seen.setdefault(place, deque(maxlen=KEPT_INTERVALS)).append(seconds)
+        self._passed.clear()
+        for past in (self._scraped, self._seen):
+            for place in [place for place in past if place[0] not in namespaces]:
+                del past[place]
+        before, self._intervals = self._intervals, {}
+        for place, seen in self._seen.items():
+            if len(seen) >= KNOWN_INTERVALS:
+                fitting = (row for row in INTERVALS if median(seen) <= row * (1 + JITTER))
+                self._intervals[place] = next(fitting, INTERVALS[-1])
+        self.changes += self._intervals != before
+
+
+class Reading(NamedTuple):
+    """The value of a metric, None without one; where its evidence is from; and the reason if that is not complete."""
+
+    value: Measured
+    scraped: Scraped
+    reason: str = ""
+
+
+class _Rows(NamedTuple):
+    """The rows of a query by meaning: values by place and labels, scrapes by place, and the time of the evaluation."""
+
+    values: list[tuple[tuple[str, str], float]]
+    scraped: dict[tuple[str, str], float]
+    evaluated: float | None
+
+
+#: Evidence of no value.
+_NONE: Final = Scraped({})
+
+
 class Readings:
     """The values of one moment: each query is asked once, when it is first needed."""
 
-    def __init__(self, source: SampleSource, cluster: UseSource, projects: Projects) -> None:
-        """Ask nothing yet. ``projects`` limits what the queries of members read."""
-        self._source, self._cluster, self._projects = source, cluster, projects
-        self._rows: dict[str, list[tuple[Mapping[str, str], float]] | str] = {}
-        self._by_pod: dict[str, dict[tuple[str, str], float]] = {}
+    def __init__(self, source: SampleSource, cluster: UseSource, queries: MetricQueries) -> None:
+        """Ask nothing yet."""
+        self._source, self._cluster, self._queries = source, cluster, queries
+        self._rows: dict[str, _Rows | str] = {}
         self._use: dict[tuple[str, str], Object] | str | None = None
         self.errors: set[str] = set()
 
     def measure(
         self, metrics: Sequence[FloorMetric], namespace: str, revision: str, pods: Mapping[str, HpaPod], now: float
-    ) -> tuple[list[Measured], list[str]]:
-        """Return the values of a revision's metrics, None for one without a value, and the reasons for those."""
-        values: list[Measured] = []
-        reasons = []
-        for metric in metrics:
-            value, reason = self._measure_one(metric, namespace, revision, pods, now)
-            values.append(value)
-            if reason:
-                reasons.append(f"{metric.name}: {reason}")
-        return values, reasons
+    ) -> list[Reading]:
+        """Return the readings of a revision's metrics."""
+        return [self._measure_one(metric, namespace, revision, pods, now) for metric in metrics]
 
     def _measure_one(
         self, metric: FloorMetric, namespace: str, revision: str, pods: Mapping[str, HpaPod], now: float
-    ) -> tuple[Measured, str]:
+    ) -> Reading:
         if metric.scope == "resource":
-            use = self._read_use()
-            if isinstance(use, str):
-                return None, use
-            samples = {pod: _read_sample(use[namespace, pod], metric.name) for pod in pods if (namespace, pod) in use}
-            fresh = {pod: sample for pod, sample in samples.items() if now - sample.timestamp <= VALUE_AGE_SECONDS}
-            old = samples and not fresh
-            return (None, f"no value is newer than {VALUE_AGE_SECONDS:g} s") if old else (fresh, "")
+            return self._read_resource(metric.name, namespace, pods, now)
         try:
-            query = scope_metric(metric, namespace, revision, self._projects)
+            query = self._queries.make(metric, namespace, revision)
+            rows = self._ask(query)
+            if isinstance(rows, str):
+                return Reading(None, _NONE, rows)
+            if metric.scope == "pod":
+                return self._read_pods(metric, namespace, pods, rows, now)
         except QueryError as error:
-            return None, str(error)
-        rows = self.ask(query)
-        if isinstance(rows, str):
-            return None, rows
-        if metric.scope == "pod":
-            by_pod = self._by_pod.get(query)
-            if by_pod is None:
-                by_pod = {(labels.get("namespace", ""), labels.get("pod", "")): value for labels, value in rows}
-                self._by_pod[query] = by_pod
-            found = {pod: Sample(round(by_pod[namespace, pod] * MILLI)) for pod in pods if (namespace, pod) in by_pod}
-            settled = any(pod.ready == "True" and now - pod.ready_since >= SETTLED_SECONDS for pod in pods.values())
-            return (None, "no pod has a value") if settled and not found else (found, "")
-        if len(rows) != 1:
-            return None, "the query has no value" if not rows else f"the query has {len(rows)} values instead of one"
-        return round(rows[0][1] * MILLI), ""
+            return Reading(None, _NONE, str(error))
+        return _read_shared(metric, namespace, pods, rows, now)
 
-    def ask(self, query: str) -> list[tuple[Mapping[str, str], float]] | str:
-        """Return the labels and the values of a query's result, or the reason why there are none."""
+    def _read_pods(
+        self, metric: FloorMetric, namespace: str, pods: Mapping[str, HpaPod], rows: _Rows, now: float
+    ) -> Reading:
+        times = {pod: rows.scraped[namespace, pod] for pod in pods if (namespace, pod) in rows.scraped}
+        # What was scraped too long ago is no present value, also where Prometheus ignores the parameter for it.
+        times = {pod: time for pod, time in times.items() if (rows.evaluated or time) - time <= VALUE_AGE_SECONDS}
+        self._queries.note_scrapes(namespace, metric.name, times)
+        interval = self._queries.find_interval(namespace, metric.name)
+        row = metrics.find_metric(metric.name)
+        maximum = MAX_PERCENTAGE if row is not None and row.max_threshold == 100 else float("inf")  # noqa: PLR2004 - percent
+        span = max((2 + _count_range(row)) * interval, VALUE_AGE_SECONDS)
+        known = {pod: value for (place, pod), value in rows.values if place == namespace and pod in pods}
+        values = {pod: Sample(round(value * MILLI)) for pod, value in known.items() if 0 <= value <= maximum}
+        settled = any(pod.ready == "True" and now - pod.ready_since >= span for pod in pods.values())
+        if settled and not (values.keys() & times.keys()):
+            return Reading(None, _NONE, "no pod has a value")
+        return Reading(values, Scraped(times, span=span))
+
+    def _read_resource(self, name: str, namespace: str, pods: Mapping[str, HpaPod], now: float) -> Reading:
+        use = self._read_use()
+        if isinstance(use, str):
+            return Reading(None, _NONE, use)
+        samples = {pod: _read_sample(use[namespace, pod], name) for pod in pods if (namespace, pod) in use}
+        fresh = {pod: sample for pod, sample in samples.items() if now - sample.timestamp <= VALUE_AGE_SECONDS}
+        if samples and not fresh:
+            return Reading(None, _NONE, f"no value is newer than {VALUE_AGE_SECONDS:g} s")
+        return Reading(fresh, Scraped({pod: sample.timestamp for pod, sample in fresh.items()}))
+
+    def _ask(self, query: str) -> _Rows | str:
+        """Return the rows of a query's result, or the reason why there are none."""
         if query not in self._rows:
             try:
-                self._rows[query] = self._source.samples(query)
+                self._rows[query] = _sort_rows(self._source.samples(query))
             except SourceError as error:
                 self._rows[query] = str(error)
                 self.errors.add(str(error))
@@ -118,16 +239,59 @@ class Readings:
         return self._use
 
 
-def scope_metric(metric: FloorMetric, namespace: str, revision: str, projects: Projects) -> str:
-    """Return the query to send for a metric of a workload, or raise a ``QueryError``.
+def _sort_rows(samples: Iterable[tuple[Mapping[str, str], float]]) -> _Rows:
+    values: list[tuple[tuple[str, str], float]] = []
+    scraped: dict[tuple[str, str], float] = {}
+    evaluated = None
+    for labels, value in samples:
+        place = (labels.get("namespace", ""), labels.get("pod", ""))
+        meaning = labels.get(metrics.ROW_LABEL)
+        if meaning == metrics.EVALUATED:
+            evaluated = value
+        elif meaning == metrics.SCRAPED:
+            scraped[place] = value
+        else:
+            values.append((place, value))
+    return _Rows(values, scraped, evaluated)
 
-    The annotation contains only text, which members of the project can write. So a query is shared by all workloads only if
-    Ebbtide makes the same one for the metric's name: each of its values has the namespace and the pod that it belongs to.
+
+def _read_shared(metric: FloorMetric, namespace: str, pods: Mapping[str, HpaPod], rows: _Rows, now: float) -> Reading:
+    """Return the reading of a member's query, whose value is that of all pods.
+
+    If its series of pods are known, each ready pod must have been scraped, and two values differ by their scrapes. Otherwise
+    its samples may be as old as a value may be, and only later evaluations are certain to have others.
     """
-    query = metric.query.replace("{revision}", revision).replace("{namespace}", namespace)
-    if metric.scope == "pod" and is_pod_query(metric.name, query):
-        return query
-    return scope_query(query, namespace, find_query_access(projects, namespace))
+    if len(rows.values) != 1:
+        count = len(rows.values)
+        return Reading(
+            None, _NONE, f"the query has {count} values instead of one" if count else "the query has no value"
+        )
+    (_, value), span = rows.values[0], VALUE_AGE_SECONDS + find_range(metric.query)
+    if value < 0:
+        return Reading(None, _NONE, "the query's value is below 0")
+    number = round(value * MILLI)
+    if not metric.pods:
+        times = {} if rows.evaluated is None else {"": rows.evaluated}
+        return Reading(number, Scraped(times, span=span, apart=VALUE_AGE_SECONDS))
+    times = {pod: rows.scraped[namespace, pod] for pod in pods if (namespace, pod) in rows.scraped}
+    settled = [name for name, pod in pods.items() if pod.ready == "True" and now - pod.ready_since >= VALUE_AGE_SECONDS]
+    missing = sorted(name for name in settled if name not in times)
+    reason = f"{len(missing)} of {len(settled)} ready pods have no series: {', '.join(missing[:3])}" if missing else ""
+    return Reading(number, Scraped(times, span=span, complete=not missing), reason)
+
+
+def _count_range(row: metrics.Metric | None) -> int:
+    """Return the number of scrapes over which a metric's value reads, 0 for a gauge; any other name may be of a counter."""
+    counters = row is None or row.source == "histogram" or "{range}" in row.pod_query
+    return metrics.SCRAPES if counters else 0
+
+
+def find_range(query: str) -> float:
+    """Return the longest range or offset of a PromQL query in seconds, 0 without one."""
+    found = (one or other for one, other in _RANGE.findall(query))
+    return max(
+        (sum(int(number) * _SECONDS[unit] for number, unit in _DURATION.findall(text)) for text in found), default=0.0
+    )
 
 
 def _read_sample(item: Object, resource: str) -> Sample:

@@ -27,7 +27,7 @@ from ebbtide.core.base import keys
 
 if TYPE_CHECKING:
     from ebbtide.cluster.controller.inferences import Inferences
-    from ebbtide.core.profile.models import Profile, Projects
+    from ebbtide.core.profile.models import Profile, ProfileSpec
 
 LOG: Final = logging.getLogger("ebbtide.cluster.controller")
 #: The kinds that the controller reads; nothing else is watched or stored.
@@ -65,11 +65,11 @@ class Process:
         namespace: str,
         identity: str,
         *,
-        projects: Projects,
+        metrics: ProfileSpec,
         profile: Profile | None = None,
         threads: bool = True,
     ) -> None:
-        """Prepare; nothing is read before ``run``. ``projects`` limits what the queries of members read.
+        """Prepare; nothing is read before ``run``. ``metrics`` limits what the queries of members read.
 
         With a profile, custom resources are rendered with it and applied. Without ``threads``, everything happens in the
         caller's thread, for tests with a manual clock.
@@ -79,10 +79,9 @@ class Process:
         self._cache = Cache(cluster, clock, threads=threads, kinds=kinds)
         self._lease = Lease(cluster, namespace, identity, clock)
         self._fence = Fence(cluster, self._cache, threads=threads)
-        self._projects = projects
         self._sampler = Sampler(source, cluster, clock, threads=threads)
         self.controller = Controller(
-            cluster, source, clock, projects, may_write=self.may_write, term=lambda: self._lease.term
+            cluster, source, clock, metrics, may_write=self.may_write, term=lambda: self._lease.term
         )
         self.inferences: Inferences | None = None
         if profile is not None:
@@ -102,6 +101,8 @@ class Process:
         #: The queries of each workload with a floor, and the count of changes up to which they are known.
         self._requests: dict[WorkloadKey, Requests] = {}
         self._listed = -1
+        #: The count of changes of scrape intervals up to which they are known.
+        self._intervals = 0
 
     def run(self, ended: threading.Event) -> None:
         """Renew the Lease and step while it is held, until ``ended`` is set."""
@@ -233,7 +234,9 @@ class Process:
             self._follow_changes()
         answers.close()
         conflicts = self.controller.counts["conflicts"]
-        self.controller.step(self._follow_between(self._list_workloads()), Readings(answers, answers, self._projects))
+        self.controller.step(
+            self._follow_between(self._list_workloads()), Readings(answers, answers, self.controller.queries)
+        )
         self._stepped = self._clock.ticks()
         if self.controller.counts["conflicts"] > conflicts:
             self._fence.lower()
@@ -244,6 +247,8 @@ class Process:
         Lowers the fence if a floor has another owner: a controller with another Lease, or a user who changed it.
         """
         errors = self.controller.counts["errors"]
+        if self._intervals != self.controller.queries.changes:
+            self._intervals, self._listed = self.controller.queries.changes, -1
         number, changed = self._cache.changes.since(self._listed)
         # After an error, the next step reads all workloads again.
         self._listed = -1

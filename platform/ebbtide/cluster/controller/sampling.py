@@ -14,16 +14,13 @@ import logging
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from ebbtide.cluster.client.protocol import Clock, Cluster, ClusterError, UnreachableError
-from ebbtide.cluster.controller.measure import Readings, SampleSource
+from ebbtide.cluster.controller.measure import MetricQueries, Readings, SampleSource
 from ebbtide.cluster.slo.source import SAMPLE_SECONDS, SourceError
 from ebbtide.core.autoscaler.floor import PERIOD_SECONDS, FloorMetric
 from ebbtide.core.translation.objects import Object
-
-if TYPE_CHECKING:
-    from ebbtide.core.profile.models import Projects
 
 LOG: Final = logging.getLogger("ebbtide.cluster.controller")
 #: Queries in progress at a time.
@@ -50,15 +47,15 @@ Requests = dict[Request, set[str]]
 class Recorder:
     """A source without values that records the requests of a step."""
 
-    def __init__(self, projects: Projects) -> None:
+    def __init__(self, queries: MetricQueries) -> None:
         self.requests: Requests = {}
-        self._projects = projects
+        self._queries = queries
         self._namespace = ""
 
     def record(self, metrics: Iterable[FloorMetric], namespace: str, revision: str) -> None:
         """Record what the values of a revision's metrics need."""
         self._namespace = namespace
-        Readings(self, self, self._projects).measure([*metrics], namespace, revision, {}, 0.0)
+        Readings(self, self, self._queries).measure([*metrics], namespace, revision, {}, 0.0)
 
     def samples(self, query: str) -> list[tuple[Mapping[str, str], float]]:
         self.requests.setdefault(Request("query", query), set()).add(self._namespace)

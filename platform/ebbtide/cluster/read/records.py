@@ -34,7 +34,7 @@ FLOOR_WORDS: Final = {
     "delay": "the metrics were higher shortly before",
     "step": "a step is limited by the behavior",
     "rest": "all metrics are at or below their targets, so Knative decides alone",
-    "wait": "the pods have no values yet",
+    "wait": "pods without a value that counts carry their target, until they have one",
     "held": "held, because the evidence for fewer replicas is incomplete",
     "fallback": "a metric has had no value for long: fallbackReplicas",
     "rollout": "that of the revision that it replaces",

@@ -12,7 +12,9 @@ one scale, targets and values are in thousandths as in ``hpa``.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple, get_args
 
@@ -33,6 +35,8 @@ GAP_SECONDS: Final = 4 * PERIOD_SECONDS
 #: Age in seconds above which a metric's value is none: half as long again as a scrape interval of 60 s. For as long after a
 #: reduction, values may be of the pods before it.
 VALUE_AGE_SECONDS: Final = 90.0
+#: Decisions in which the samples of the slowest scrape interval have become others.
+_KEPT_DECISIONS: Final = round(2 * VALUE_AGE_SECONDS / PERIOD_SECONDS)
 MILLI: Final = 1000
 
 #: The scope of a metric's value: each pod (one value per pod), all pods (their average), the workload (a total), or the use of
@@ -53,13 +57,17 @@ class FloorError(ValueError):
 class FloorMetric:
     """One metric: its name, where its values come from, what they describe, and the target in the metric's own unit.
 
-    ``query`` is PromQL; for the scope ``resource``, it is empty and ``name`` is the resource.
+    ``query`` is PromQL of a member of the project, for the scopes ``average`` and ``total``, and ``pods`` selects its series of
+    the pods, if it has any. For the scope ``resource``, ``name`` is the resource. For ``pod``, the query follows from the name
+    and from ``engine``, the recognized inference engine.
     """
 
     name: str
     scope: Scope
     target: float
     query: str = ""
+    pods: str = ""
+    engine: str = ""
 
     def make_hpa_metric(self) -> hpa.Metric:
         """Return the metric as an HPA has it."""
@@ -88,6 +96,46 @@ class FloorSettings:
     fallback_replicas: int | None = None
 
 
+class Scraped(NamedTuple):
+    """The evidence of a metric's value: when its samples were measured, and what they describe.
+
+    Of two values, the second one confirms the first one only if each of its ``times`` is more than ``apart`` seconds later.
+    """
+
+    #: Time of the last sample by pod, or one for all with an empty name, in seconds of any clock that is the source's own.
+    times: Mapping[str, float]
+    #: Seconds before the value was read that it may describe, at least ``VALUE_AGE_SECONDS``.
+    span: float = VALUE_AGE_SECONDS
+    #: Seconds by which the time of a sample may be too late.
+    apart: float = 0.0
+    #: False if a pod is not included that may serve.
+    complete: bool = True
+
+
+class Bound(NamedTuple):
+    """A bound of the floor, and the cause of a floor at it; None if the cause remains."""
+
+    cause: Cause | None
+    low: int = 0
+    high: float = math.inf
+
+
+def fold_bounds(wanted: int, cause: Cause, bounds: Iterable[Bound]) -> tuple[int, Cause]:
+    """Return a number and its cause within one bound after the other: a later bound wins."""
+    for bound in bounds:
+        held = int(min(max(wanted, bound.low), bound.high))
+        if held != wanted:
+            wanted, cause = held, bound.cause or cause
+    return wanted, cause
+
+
+class _Decision(NamedTuple):
+    """A decision with complete evidence: what it recommended, and from which samples."""
+
+    recommended: int
+    scraped: tuple[Scraped, ...]
+
+
 class Proposed(NamedTuple):
     """The replicas that one metric proposes, None without a value; ``usage`` is its mean or total value in the metric's unit."""
 
@@ -108,14 +156,18 @@ class FloorDecision(NamedTuple):
 class Floor:
     """The floor of one revision, with the state between its decisions.
 
-    A floor falls only on evidence: the autoscaler's number is known, all metrics have values, neither the floor nor that number
-    has changed for ``VALUE_AGE_SECONDS``, and the decision before this one, at most ``GAP_SECONDS`` ago, recommended no more
-    than the new floor with separate evidence. Anything less holds the floor. Bounds of the settings and a stated fallback need no evidence.
+    A floor falls only on evidence: the autoscaler's number is known, all metrics have complete values, neither the floor nor that
+    number has changed for the time that the values describe, and an earlier decision whose samples were all measured before those
+    of this one recommended no more than the new floor, as did those in between, with at most ``GAP_SECONDS`` from one to the
+    next. Anything less holds the floor. Bounds of the settings and a stated fallback need no evidence.
+
+    For a reduction, a pod that has lost its value keeps the last one, and it, a pod whose last measurement failed and one that
+    has not been ready for as long as its value describes carry at least the target: an overloaded server answers no scrape.
     """
 
     # fmt: off
     __slots__ = (
-        "_busy_at", "_changed_at", "_count", "_decided_at", "_hpa", "_lost_since", "_metrics", "_recommended",
+        "_busy_at", "_changed_at", "_count", "_decided_at", "_hpa", "_last", "_lost_since", "_metrics", "_past",
         "_settings", "_tolerances",
     )
     # fmt: on
@@ -140,8 +192,10 @@ class Floor:
         #: The autoscaler's last number, and when it or the floor changed: values may be of the pods before that.
         self._count: int | None = None
         self._changed_at = float("-inf")
-        #: The last decision's recommendation, None if its evidence was incomplete.
-        self._recommended: int | None = None
+        #: The last decisions without a gap or incomplete evidence, latest last.
+        self._past: deque[_Decision] = deque(maxlen=_KEPT_DECISIONS)
+        #: The last value of each pod, by metric.
+        self._last: list[dict[str, hpa.Sample]] = [{} for _ in settings.metrics]
 
     def decide(
         self,
@@ -150,6 +204,7 @@ class Floor:
         replicas: int | None,
         pods: Mapping[str, hpa.HpaPod],
         measured: Sequence[hpa.Measured],
+        scraped: Sequence[Scraped] = (),
         *,
         date: float | None = None,
     ) -> FloorDecision:
@@ -159,64 +214,124 @@ class Floor:
         for the schedule, in seconds since 1970, by default ``now``. ``floor`` is the last decision's number, or at the start
         the revision's min-scale. ``replicas`` is the number that the autoscaler decided after it read that min-scale, None if
         it is unknown. ``pods`` are those that do not terminate, by name, and ``measured`` the values of the settings'
-        metrics, in order, None if they could not be read.
+        metrics, in order, None if they could not be read, each with its evidence in ``scraped``, by default of this moment.
         """
         settings = self._settings
+        scraped = tuple(scraped) or (Scraped({"": now}),) * len(measured)
         if self._decided_at is not None and now - self._decided_at > GAP_SECONDS:
-            self._recommended = self._lost_since = None
+            self._past.clear()
+            self._lost_since = None
         self._decided_at = now
-        scheduled = _find_scheduled_minimum(settings.schedule, now if date is None else date)
-        low = min(max(settings.minimum, scheduled), settings.maximum)
         kept = min(floor, settings.maximum)
         count = len(pods) if replicas is None else replicas
+        self._keep_last(pods, measured)
         proposals = self._propose(now, count, pods, measured)
-        recommended = max((row.replicas for row in proposals if row is not None), default=0)
-        if recommended < count and pods:
+        usages = [_describe_usage(row, values) for row, values in zip(proposals, measured, strict=True)]
+        recommended = _find_highest(proposals)
+        is_lower = recommended < count
+        if is_lower and pods:
+            measured = self._assume_uncertain(now, pods, measured, scraped)
             pods, measured = _assume_unseen(pods, measured, self._metrics, count)
             proposals = self._propose(now, count, pods, measured)
-            recommended = min(max((row.replicas for row in proposals if row is not None), default=0), count)
+            recommended = min(_find_highest(proposals), count)
         self._note_losses(now, count, measured)
         evidence = replicas is not None and all(
-            proposal is not None or (count == 0 and metric.scope != "total")
-            for metric, proposal in zip(settings.metrics, proposals, strict=True)
+            (proposal is not None and row.complete) or (count == 0 and metric.scope != "total")
+            for metric, proposal, row in zip(settings.metrics, proposals, scraped, strict=True)
         )
-        if self._is_any_above(proposals, len(pods)) or (floor > 0 and (not evidence or self._busy_at is None)):
+        self._note_activity(now, count, evidence=evidence, above=self._is_any_above(proposals, len(pods)), floor=floor)
+        wanted, cause = self._want(now, kept, count, pods, measured, proposals)
+        if is_lower and cause == "metric" and wanted >= count:
+            cause = "wait"
+        bounds = list(self._list_bounds(now if date is None else date, count, kept, recommended))
+        wanted, cause = fold_bounds(wanted, cause, bounds)
+        if self._is_fallback_due(now):
+            assert settings.fallback_replicas is not None
+            low = max(recommended, *(bound.low for bound in bounds))
+            wanted, cause = min(max(settings.fallback_replicas, low), settings.maximum), "fallback"
+        else:
+            least = self._find_least(now, kept, scraped, evidence=evidence)
+            wanted, cause = fold_bounds(wanted, cause, [least])
+            if wanted < kept:
+                self._changed_at = now
+        if evidence:
+            # One replica is what the metrics recommend at least; the calm window decides about the last one.
+            last = 0 if recommended == 1 and settings.minimum == 0 else recommended
+            self._past.append(_Decision(last, scraped))
+        else:
+            self._past.clear()
+        proposed = tuple(
+            Proposed(metric.name, None if proposal is None else proposal.replicas, usage, metric.target)
+            for metric, proposal, usage in zip(settings.metrics, proposals, usages, strict=True)
+        )
+        return FloorDecision(wanted, cause, proposed)
+
+    def _list_bounds(self, date: float, count: int, kept: int, recommended: int) -> Iterator[Bound]:
+        """Yield the bounds of what the metrics ask for, in the order in which they apply."""
+        settings = self._settings
+        if recommended <= count:
+            # Assumptions about pods must not add any.
+            yield Bound(None, high=max(count, kept))
+        scheduled = _find_scheduled_minimum(settings.schedule, date)
+        yield Bound("schedule" if scheduled > settings.minimum else "minimum", low=max(settings.minimum, scheduled))
+        yield Bound("maximum", high=settings.maximum)
+
+    def _find_least(self, now: float, kept: int, scraped: tuple[Scraped, ...], *, evidence: bool) -> Bound:
+        """Return the floor that the evidence leaves."""
+        if not evidence:
+            return Bound("held", low=kept)
+        confirmed = self._find_confirmed(scraped)
+        span = max((row.span for row in scraped), default=VALUE_AGE_SECONDS)
+        is_settling = self._metrics and kept > 1 and now - self._changed_at < span
+        return Bound("delay", low=kept if confirmed is None or is_settling else min(confirmed, kept))
+
+    def _note_activity(self, now: float, count: int, *, evidence: bool, above: bool, floor: int) -> None:
+        """Record until when a metric was above its target, and when the number of replicas changed."""
+        if above or (floor > 0 and (not evidence or self._busy_at is None)):
             # Only a time with complete evidence is calm. A controller that has just started knows of none.
             self._busy_at = now
         elif count == 0:
             self._busy_at = None
         if count != self._count:
             self._count, self._changed_at = count, now
-        wanted, cause = self._want(now, kept, count, pods, measured, proposals)
-        if recommended <= count < wanted:
-            # Assumptions about pods must not add any.
-            wanted = max(count, kept)
-        if wanted < low:
-            wanted, cause = low, "schedule" if low > settings.minimum else "minimum"
-        if wanted > settings.maximum:
-            wanted, cause = settings.maximum, "maximum"
-        if self._is_fallback_due(now):
-            assert settings.fallback_replicas is not None
-            wanted, cause = min(max(settings.fallback_replicas, recommended, low), settings.maximum), "fallback"
-        elif wanted < kept:
-            if not evidence:
-                wanted, cause = kept, "held"
-            elif self._recommended is None or (
-                self._metrics and kept > 1 and now - self._changed_at < VALUE_AGE_SECONDS
-            ):
-                wanted, cause = kept, "delay"
-            elif self._recommended > wanted:
-                wanted, cause = min(self._recommended, kept), "delay"
-            if wanted < kept:
-                self._changed_at = now
-        # One replica is what the metrics recommend at least; the calm window decides about the last one.
-        last = 0 if recommended == 1 and settings.minimum == 0 else recommended
-        self._recommended = last if evidence else None
-        proposed = tuple(
-            Proposed(metric.name, *_describe(proposal, values), metric.target)
-            for metric, proposal, values in zip(settings.metrics, proposals, measured, strict=True)
-        )
-        return FloorDecision(wanted, cause, proposed)
+
+    def _find_confirmed(self, scraped: tuple[Scraped, ...]) -> int | None:
+        """Return what the decisions since the last one with other samples recommended at most; None if there is none."""
+        highest = 0
+        for past in reversed(self._past):
+            highest = max(highest, past.recommended)
+            if all(_is_later(row, earlier) for row, earlier in zip(scraped, past.scraped, strict=True)):
+                return highest
+        return None
+
+    def _keep_last(self, pods: Mapping[str, hpa.HpaPod], measured: Sequence[hpa.Measured]) -> None:
+        """Remember the last value of each pod that exists."""
+        for place, values in enumerate(measured):
+            if isinstance(values, Mapping):
+                last = {**self._last[place], **values}
+                self._last[place] = {name: sample for name, sample in last.items() if name in pods}
+
+    def _assume_uncertain(
+        self, now: float, pods: Mapping[str, hpa.HpaPod], measured: Sequence[hpa.Measured], scraped: Sequence[Scraped]
+    ) -> list[hpa.Measured]:
+        """Return the values with at least the target for each pod that runs and whose value is lost, old or too young."""
+        assumed: list[hpa.Measured] = []
+        for metric, values, row, last in zip(self._metrics, measured, scraped, self._last, strict=True):
+            if not isinstance(values, Mapping) or not values:
+                assumed.append(values)
+                continue
+            uncertain = {
+                name: sample
+                for name, sample in last.items()
+                if name not in values
+                or ("" not in row.times and name not in row.times)
+                or (isinstance(metric, hpa.PodsMetric) and now - pods[name].ready_since < row.span)
+            }
+            least = {name: _find_target(metric, pods[name]) for name in uncertain}
+            assumed.append(
+                {**values, **{name: row._replace(value=max(row.value, least[name])) for name, row in uncertain.items()}}
+            )
+        return assumed
 
     def _propose(
         self, now: float, count: int, pods: Mapping[str, hpa.HpaPod], measured: Sequence[hpa.Measured]
@@ -296,6 +411,23 @@ class Floor:
         return existing > 0 and proposal.usage > 0
 
 
+def _is_later(row: Scraped, earlier: Scraped) -> bool:
+    """Return whether all samples were measured after the earlier ones of the same pods."""
+    return all(time - earlier.times[name] > row.apart for name, time in row.times.items() if name in earlier.times)
+
+
+def _find_highest(proposals: Sequence[hpa.Proposal | None]) -> int:
+    return max((row.replicas for row in proposals if row is not None), default=0)
+
+
+def _find_target(metric: hpa.Metric, pod: hpa.HpaPod) -> int:
+    """Return the value of a pod that is at a metric's target, of a resource at least its request."""
+    if isinstance(metric, hpa.ResourceMetric):
+        return (pod.request or 0) * max(metric.average_utilization or 0, 100) // 100
+    assert isinstance(metric, hpa.PodsMetric)
+    return metric.average_value
+
+
 def _find_scheduled_minimum(windows: tuple[Window, ...], now: float) -> int:
     if not windows:
         return 0
@@ -349,13 +481,13 @@ def _propose(ask: hpa.MetricInputs, metric: hpa.Metric, measured: hpa.Measured) 
         return None
 
 
-def _describe(proposal: hpa.Proposal | None, measured: hpa.Measured) -> tuple[int | None, float | None]:
+def _describe_usage(proposal: hpa.Proposal | None, measured: hpa.Measured) -> float | None:
+    """Return the measured mean or total in the metric's unit, without what is assumed of pods."""
     if proposal is None:
-        return None, None
+        return None
     if isinstance(measured, int):
-        return proposal.replicas, measured / MILLI
-    usage = float(proposal.utilization) if proposal.utilization is not None else proposal.usage / MILLI
-    return proposal.replicas, usage
+        return measured / MILLI
+    return float(proposal.utilization) if proposal.utilization is not None else proposal.usage / MILLI
 
 
 # The settings as an annotation. Both directions are here, so that they cannot differ.
@@ -370,7 +502,11 @@ def format_settings(settings: FloorSettings) -> str:
                 "name": metric.name,
                 "scope": metric.scope,
                 "target": _shorten(metric.target),
-                **({"query": metric.query} if metric.query else {}),
+                **{
+                    name: text
+                    for name, text in (("query", metric.query), ("pods", metric.pods), ("engine", metric.engine))
+                    if text
+                },
             }
             for metric in settings.metrics
         ]
@@ -443,7 +579,7 @@ _SETTINGS: Final = Record(
                         "scope": shapes.choice(*get_args(Scope)),
                         "target": shapes.number(shapes.MIN_TARGET),
                     },
-                    {"query": shapes.text()},
+                    {"query": shapes.text(), "pods": shapes.text(), "engine": shapes.name()},
                 ),
                 shapes.MAX_ROWS,
             ),

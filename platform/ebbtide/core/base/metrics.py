@@ -42,7 +42,8 @@ class Metric(NamedTuple):
     knative: str | None = None
     named: tuple[str, ...] = ()
     standard: str | None = None
-    #: PromQL template with one value per pod. ``{by}`` is the labels that name a pod, ``{selector}`` the matchers of the pods.
+    #: PromQL template with one value per pod. ``{by}`` is the labels that name a pod, ``{selector}`` the matchers of the pods,
+    #: ``{range}`` the time over which a counter is read.
     #: The queries of KEDA, of prometheus-adapter's rules and of the controller derive from it. Empty for a metric that the
     #: autoscaler does not read from Prometheus, and for ``latency``, whose histogram depends on Knative's version.
     pod_query: str = ""
@@ -65,14 +66,33 @@ class Metric(NamedTuple):
     thresholds: tuple[int, ...] = (10, 20, 30, 40, 50, 60, 70, 80, 90)
 
 
+#: Seconds between two scrapes by Ebbtide's monitors, and the number of scrapes whose counters a value is computed from.
+SCRAPE_SECONDS: Final = 15
+SCRAPES: Final = 4
+
+
 def _make_quantile_template(series: str, milliseconds: float, matchers: str = "{selector}") -> tuple[str, str]:
     """Return the templates of a histogram's 95th percentile in ms, and of 0 for the pods that have no requests.
 
-    Without requests, the percentile is not a number.
+    Without requests, the percentile is not a number. A pod has no requests only if its counter is known at both ends of the
+    range and is the same: a counter that was scraped once says nothing about the time before.
     """
+    count = f"{series}_count{{{matchers}}}"
     return (
-        f"{milliseconds:g} * histogram_quantile(0.95, sum by ({{by}}, le) (rate({series}_bucket{{{matchers}}}[1m]))) >= 0",
-        f"0 * sum by ({{by}}) ({series}_count{{{matchers}}})",
+        f"{milliseconds:g} * histogram_quantile(0.95, sum by ({{by}}, le) (rate({series}_bucket{{{matchers}}}[{{range}}]))) >= 0",
+        f"0 * (sum by ({{by}}) ({count}) == sum by ({{by}}) ({count} offset {{range}}))",
+    )
+
+
+def _make_rate_template(counter: str) -> str:
+    """Return the template of a counter's increase per second between two scrapes that are about a range apart.
+
+    ``rate`` divides by the whole range also if it has samples of a part of it only, so after a lost scrape it is too low.
+    """
+    now, before = (f"{counter}{{{{selector}}}}{offset}" for offset in ("", " offset {range}"))
+    return (
+        f"(sum by ({{by}}) ({now}) - sum by ({{by}}) ({before})) / "
+        f"(max by ({{by}}) (timestamp({now})) - max by ({{by}}) (timestamp({before}))) >= 0"
     )
 
 
@@ -87,7 +107,7 @@ def make_engine_template(field: str, engine: str = "") -> str:
         return " or ".join([*(quantile for quantile, _ in parts), *(idle for _, idle in parts)])
     template = {
         "kv_cache": "100 * avg by ({by}) (NAME{{selector}})",
-        "output_tokens": "sum by ({by}) (rate(NAME{{selector}}[1m]))",
+        "output_tokens": _make_rate_template("NAME"),
     }.get(field, "sum by ({by}) (NAME{{selector}})")
     return " or ".join(template.replace("NAME", name) for row in rows for name in getattr(row, field))
 
@@ -372,18 +392,26 @@ def find_histogram(knative_version: str) -> Histogram:
 ALL_PODS: Final = '{prefix}pod!=""'
 KEDA_PODS: Final = '{prefix}namespace="{namespace}",{prefix}pod=~"{deployment}-.*"'
 #: The rate of a counter, under the name of ``name_rate``, and a ratio as a percentage, under that of ``name_percentage``.
-RATE_TEMPLATE: Final = "sum by ({by}) (rate({metric}{{selector}}[1m]))"
+RATE_TEMPLATE: Final = _make_rate_template("{metric}")
 PERCENTAGE_TEMPLATE: Final = "100 * avg by ({by}) ({metric}{{selector}})"
 _RATE: Final = re.compile(r"(.+)_per_second")
 _PERCENT: Final = re.compile(r"(.+)_percent")
 
 
+def _select_queue_proxy(histogram: Histogram) -> str:
+    """Return the matchers of a histogram, whose name a server may have too."""
+    return 'container="queue-proxy",{selector}' if histogram.series.startswith("http_") else "{selector}"
+
+
 def find_pod_template(row: Metric, name: str = "", *, engine: str = "", knative_version: str = "") -> str:
-    """Return the template of a metric. ``name`` is that of a custom metric, ``engine`` the recognized inference engine."""
+    """Return the template of a metric. ``name`` is that of a custom metric, ``engine`` the recognized inference engine.
+
+    Without a version of Knative, it reads the histogram that a pod has: after an update, pods of two versions run.
+    """
     if row.source == "histogram":
-        histogram = find_histogram(knative_version)
-        only = 'container="queue-proxy",{selector}' if histogram.series.startswith("http_") else "{selector}"
-        return " or ".join(_make_quantile_template(histogram.series, histogram.milliseconds, only))
+        rows = [find_histogram(knative_version)] if knative_version else [histogram for _, histogram in HISTOGRAMS]
+        parts = [_make_quantile_template(item.series, item.milliseconds, _select_queue_proxy(item)) for item in rows]
+        return " or ".join([*(quantile for quantile, _ in parts), *(idle for _, idle in parts)])
     if row.engine_field and engine:
         return make_engine_template(row.engine_field, engine)
     own = row.pod_query.replace("{metric}", name)
@@ -397,23 +425,40 @@ def find_pod_template(row: Metric, name: str = "", *, engine: str = "", knative_
     return own
 
 
-def fill_template(template: str, selector: str, by: str = "namespace, pod") -> str:
-    """Return the query of a template for the pods of a selector."""
-    return template.replace("{selector}", selector).replace("{by}", by)
+def fill_template(template: str, selector: str, by: str = "namespace, pod", scrape: int = SCRAPE_SECONDS) -> str:
+    """Return the query of a template for the pods of a selector; ``scrape`` is the seconds between two scrapes."""
+    return (
+        template.replace("{selector}", selector).replace("{by}", by).replace("{range}", format_range(SCRAPES * scrape))
+    )
+
+
+def format_range(seconds: int) -> str:
+    """Return a range in PromQL."""
+    return f"{seconds}s" if seconds % 60 else f"{seconds // 60}m"
 
 
 def make_pod_query(
-    row: Metric, name: str = "", *, pods: str = ALL_PODS, engine: str = "", knative_version: str = ""
+    row: Metric,
+    name: str = "",
+    *,
+    pods: str = ALL_PODS,
+    engine: str = "",
+    knative_version: str = "",
+    scrape: int = SCRAPE_SECONDS,
 ) -> str:
-    """Return the query of a metric by namespace and pod; the other arguments are those of ``find_pod_template``.
+    """Return the query of a metric by namespace and pod; the other arguments are those of ``find_pod_template``."""
+    return _select_pods(row, find_pod_template(row, name, engine=engine, knative_version=knative_version), pods, scrape)
+
+
+def _select_pods(row: Metric, template: str, pods: str, scrape: int) -> str:
+    """Return the query of a template by namespace and pod.
 
     A GPU exporter's own labels name the pods that use a GPU. With honorLabels Prometheus keeps them, otherwise it adds a prefix
     to them, and those without the prefix name the exporter's pod (prometheus/prometheus scrape/scrape.go, ``mutateSampleLabels``).
     """
-    template = find_pod_template(row, name, engine=engine, knative_version=knative_version)
     selector = pods.replace("{prefix}", "")
     if row.source != "gpu-exporter":
-        return fill_template(template, selector)
+        return fill_template(template, selector, scrape=scrape)
     own = fill_template(template, f'{selector},exported_pod=""')
     renamed = fill_template(template, pods.replace("{prefix}", "exported_"), "exported_namespace, exported_pod")
     for label in ("namespace", "pod"):
@@ -421,28 +466,41 @@ def make_pod_query(
     return f"{own} or sum by (namespace, pod) ({renamed})"
 
 
-def make_average_query(row: Metric, name: str = "") -> str:
-    """Return KEDA's query: the average over the workload's pods, with the placeholders of the profile's ``metrics.queries``."""
-    return f"avg({make_pod_query(row, name, pods=KEDA_PODS)})"
+#: Label of the rows of a query for a decision that are not values, and their meanings: a pod's last scrape, and the time of the
+#: evaluation, both in seconds since 1970.
+ROW_LABEL: Final = "ebbtide_row"
+SCRAPED, EVALUATED = "scraped", "evaluated"
 
 
-def is_pod_query(name: str, query: str) -> bool:
-    """Return whether a query is one that ``make_pod_query`` makes for the metric of that name, by any engine and version.
+def _mark_rows(query: str, meaning: str) -> str:
+    return f'label_replace({query}, "{ROW_LABEL}", "{meaning}", "", "")'
 
-    Such a query has values of all pods of the cluster, each with its namespace, so that one query serves all workloads.
+
+_EVALUATION: Final = _mark_rows("vector(time())", EVALUATED)
+_SELECTOR: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*\{(?:[^{}]|\{selector\})*\}")
+
+
+def make_evidence_query(row: Metric, name: str = "", *, engine: str = "", scrape: int = SCRAPE_SECONDS) -> str:
+    """Return the query of all pods' values, with the times of each pod's last scrape and of the evaluation.
+
+    The times are in rows with ``ROW_LABEL``. A pod whose last scrape failed has no such row, but it may have a value.
     """
-    return bool(query) and query in _list_pod_queries(name)
+    template = find_pod_template(row, name, engine=engine)
+    selectors = dict.fromkeys(found for found in _SELECTOR.findall(template) if "_bucket{" not in found)
+    times = " or ".join(f"min by ({{by}}) (timestamp({selector}))" for selector in selectors)
+    values, scraped = (_select_pods(row, text, ALL_PODS, scrape) for text in (template, times))
+    return f"{values} or {_mark_rows(scraped, SCRAPED)} or {_EVALUATION}"
 
 
-@lru_cache(maxsize=256)
-def _list_pod_queries(name: str) -> frozenset[str]:
-    row = find_metric(name)
-    if row is None or row is CUSTOM:
-        return frozenset((make_pod_query(CUSTOM, name),)) if NAME.fullmatch(name) else frozenset()
-    if row.source != "histogram" and not row.pod_query:
-        return frozenset()
-    return frozenset(
-        make_pod_query(row, engine=engine, knative_version=f"{major}.{minor}")
-        for engine in ("", *(item.engine for item in ENGINE_METRICS))
-        for (major, minor), _ in HISTOGRAMS
-    )
+def make_shared_evidence_query(query: str, pods: str = "") -> str:
+    """Return a member's query with the time of its evaluation and, if ``pods`` selects series of pods, of their last scrapes.
+
+    The query may end in a comment.
+    """
+    rows = [_mark_rows(f"min by (namespace, pod) (timestamp({pods}))", SCRAPED)] if pods else []
+    return " or ".join([f"({query}\n)", *rows, _EVALUATION])
+
+
+def make_average_query(row: Metric, name: str = "", scrape: int = SCRAPE_SECONDS) -> str:
+    """Return KEDA's query: the average over the workload's pods, with the placeholders of the profile's ``metrics.queries``."""
+    return f"avg({make_pod_query(row, name, pods=KEDA_PODS, scrape=scrape)})"

@@ -20,6 +20,12 @@ class ScalingMetric(Model):
     query_result: Literal["average", "total"] | None = None
     """Meaning of the query's value: average of the replicas, or total of the workload, which the threshold divides among
     the replicas. A total also starts replicas while the service is scaled to zero. Default: average."""
+    pods: (
+        Annotated[str, Field(max_length=2000, pattern=r"^[a-zA-Z_:][a-zA-Z0-9_:]*(\{[^{}]*(\{[a-z]+\}[^{}]*)*\})?$")]
+        | None
+    ) = None
+    """Series of the query, each with the label pod, which every ready replica has: vllm:num_requests_waiting{pod=~"{revision}-.*"}.
+    Without one of them, the query is too low, and removes no replicas. It may use the placeholders of the query."""
     threshold: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     """Scaling threshold: target value per replica, in the metric's unit."""
 

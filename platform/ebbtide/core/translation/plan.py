@@ -37,8 +37,8 @@ class Decision:
 class ScalingTarget(NamedTuple):
     """One metric of an autoscaler, its threshold in the metric's unit, and the fields that set both.
 
-    ``name`` is the metric's name for the autoscaler. ``query`` is the user's own PromQL; ``total`` if its value is that of
-    the workload and not an average of the replicas.
+    ``name`` is the metric's name for the autoscaler. ``query`` is the user's own PromQL, and ``query_pods`` the series of
+    the pods that it reads; ``total`` if its value is that of the workload and not an average of the replicas.
     """
 
     row: Metric
@@ -47,6 +47,7 @@ class ScalingTarget(NamedTuple):
     path: Path
     threshold_path: Path
     query: str = ""
+    query_pods: str = ""
     total: bool = False
 
 

@@ -167,13 +167,16 @@ def check_metrics(inference: Inference, listed: Sequence[str] = ()) -> Iterator[
                 fix, fixes = "remove metric or query", remove_field((*path, "metric")) + remove_field((*path, "query"))
             yield Problem("AUT093", path, "each entry of metrics has either metric or query", fix, fixes=fixes)
             continue
-        if item.query is None and item.query_result is not None:
-            message = "queryResult has no effect without query"
-            yield Problem(
-                "AUT093", (*path, "queryResult"), message, "remove queryResult", fixes=remove_field(safe=True)
-            )
+        for field, value in (("queryResult", item.query_result), ("pods", item.pods)):
+            if item.query is None and value is not None:
+                message = f"{field} has no effect without query"
+                yield Problem("AUT093", (*path, field), message, f"remove {field}", fixes=remove_field(safe=True))
         if item.metric is None:
             yield from _check_query(item.query or "", (*path, "query"))
+            yield from _check_query(item.pods or "", (*path, "pods"))
+            if (item.pods or "").partition("{")[0] == "up":
+                message = "up is no evidence: a pod that was not scraped has it too, with the value 0"
+                yield Problem("AUT094", (*path, "pods"), message, "set pods to a series that the query reads")
             yield from _check_threshold("a query", metrics.CUSTOM, item.threshold, (*path, "threshold"))
             continue
         problems = list(_check_metric_name(item.metric, (*path, "metric"), listed, listing=True))

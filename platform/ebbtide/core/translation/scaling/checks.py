@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -36,6 +37,10 @@ KNATIVE_ONLY: Final = (
     ("scaleToZeroRetentionSeconds", 0),
     *((field, None) for field, *_ in SETTINGS),
 )
+
+
+#: A query that selects series by the pod.
+_OF_PODS: Final = re.compile(r"\bpod\s*(=|!=)|\{revision\}")
 
 
 def report_no_effect(path: Path, reason: str, fix: str = "", fixes: tuple[Fix, ...] = ()) -> Problem:
@@ -116,6 +121,14 @@ def _check_floor(plan: Plan) -> Iterator[Problem]:
             "kserve.annotationDisallowList of the profile"
         )
         yield Problem("AUT092", AUTO, message, fix)
+    for index, item in enumerate(plan.spec.autoscaling.metrics):
+        if item.query is not None and item.pods is None and _OF_PODS.search(item.query):
+            message = (
+                "the query reads series of the pods, and loses those of a server that is too busy to be scraped, so its value "
+                "falls while the load does not"
+            )
+            fix = 'set pods to a series of the query that every replica has, such as requests_waiting{pod=~"{revision}-.*"}'
+            yield make_warning("AUT213", (*AUTO, "metrics", index, "query"), message, fix)
     replicas = plan.spec.autoscaling.fallback_replicas
     where, maximum = (*AUTO, "fallbackReplicas"), plan.scaling.maximum
     if replicas is not None and replicas > maximum:

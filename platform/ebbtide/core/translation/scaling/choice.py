@@ -70,7 +70,8 @@ def _choose_for_several(plan: Plan, minimum: int, maximum: int) -> tuple[Scaling
         name = choose_metric_name(row, item.metric or "", plan) if item.query is None else item.query
         field = "metric" if item.query is None else "query"
         target = ScalingTarget(row, name, item.threshold, (*path, field), (*path, "threshold"))
-        targets.append(target._replace(query=item.query or "", total=item.query_result == "total"))
+        total = item.query_result == "total"
+        targets.append(target._replace(query=item.query or "", query_pods=item.pods or "", total=total))
     first = targets[0]
     percentage = plan.spec.autoscaling.metric_threshold_percentage or DEFAULT_PERCENTAGE
     scaling = Scaling(

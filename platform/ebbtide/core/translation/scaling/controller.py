@@ -1,7 +1,7 @@
-"""The annotation by which Ebbtide's controller scales a workload, and the queries of its metrics.
+"""The annotation by which Ebbtide's controller scales a workload.
 
-A query returns one value per pod for all workloads of the cluster, so that the controller asks once for a kind of metric.
-The controller reads Prometheus and not the metrics adapter, so the adapter's names for metrics are not part of a query.
+It names the metrics. The controller makes their queries, because members of a project can write the annotation, and only a
+member's own query is part of it.
 """
 
 from __future__ import annotations
@@ -55,20 +55,15 @@ def make_floor_metric(plan: Plan, target: ScalingTarget) -> FloorMetric:
     threshold = target.threshold or 0.0
     if target.query:
         # The controller replaces the other placeholders: it knows the namespace and the revision.
-        query = target.query.replace("{workload}", plan.name)
+        query, pods = (text.replace("{workload}", plan.name) for text in (target.query, target.query_pods))
         scope: Scope = "total" if target.total else "average"
-        return FloorMetric(name="query", scope=scope, target=threshold, query=query)
+        return FloorMetric(name="query", scope=scope, target=threshold, query=query, pods=pods)
     if target.row.source == "metrics-server":
         return FloorMetric(name=target.name, scope="resource", target=threshold)
-    engine = find_engine(plan.spec.image)
-    query = metrics.make_pod_query(
-        target.row,
-        target.name,
-        engine=engine.name if engine is not None and find_engine_metrics(engine.name) is not None else "",
-        knative_version=plan.cluster.knative.version,
-    )
+    engine = find_engine(plan.spec.image) if target.row.engine_field else None
+    known = engine is not None and find_engine_metrics(engine.name) is not None
     name = target.row.name if target.row is not metrics.CUSTOM else target.name
-    return FloorMetric(name=name, scope="pod", target=threshold, query=query)
+    return FloorMetric(name=name, scope="pod", target=threshold, engine=engine.name if engine and known else "")
 
 
 def make_behavior_fields(auto: Autoscaling) -> dict[str, Any] | None:
