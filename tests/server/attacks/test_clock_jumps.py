@@ -123,9 +123,7 @@ def test_the_controller_leads_and_holds_its_floors_after_a_jump(jump: float) -> 
     """The controller's machine jumps, and the other candidate's, the cluster's and Prometheus' time do not."""
     bench = controlled.Bench("a", "b")
     clock = MachineClock(cluster=bench.clock)
-    running = Process(
-        bench.cluster, bench.values, clock, controlled.SPACE, "one", metrics=ProfileSpec(), threads=False
-    )
+    running = Process(bench.cluster, bench.values, clock, controlled.SPACE, "one", metrics=ProfileSpec(), threads=False)
     other = Lease(bench.cluster, controlled.SPACE, "two", bench.clock)
     running.start()
     floors: list[tuple[str, str]] = []

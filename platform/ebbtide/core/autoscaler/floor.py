@@ -168,7 +168,7 @@ class Floor:
     # fmt: off
     __slots__ = (
         "_busy_at", "_changed_at", "_count", "_decided_at", "_hpa", "_last", "_lost_since", "_metrics", "_past",
-        "_settings", "_tolerances",
+        "_ready_since", "_settings", "_tolerances",
     )
     # fmt: on
 
@@ -196,6 +196,8 @@ class Floor:
         self._past: deque[_Decision] = deque(maxlen=_KEPT_DECISIONS)
         #: The last value of each pod, by metric.
         self._last: list[dict[str, hpa.Sample]] = [{} for _ in settings.metrics]
+        #: When each ready pod became ready.
+        self._ready_since: dict[str, float] = {}
 
     def decide(
         self,
@@ -221,6 +223,7 @@ class Floor:
         if self._decided_at is not None and now - self._decided_at > GAP_SECONDS:
             self._past.clear()
             self._lost_since = None
+        self._note_readiness(now, pods)
         self._decided_at = now
         kept = min(floor, settings.maximum)
         count = len(pods) if replicas is None else replicas
@@ -304,6 +307,18 @@ class Floor:
                 return highest
         return None
 
+    def _note_readiness(self, now: float, pods: Mapping[str, hpa.HpaPod]) -> None:
+        """Record since when each pod is ready: in the first decision by the pod's own time, later not before the last one.
+
+        A pod's time is that of a clock which may have jumped since.
+        """
+        earliest = float("-inf") if self._decided_at is None else self._decided_at
+        self._ready_since = {
+            name: self._ready_since.get(name, min(max(pod.ready_since, earliest), now))
+            for name, pod in pods.items()
+            if pod.ready == "True"
+        }
+
     def _keep_last(self, pods: Mapping[str, hpa.HpaPod], measured: Sequence[hpa.Measured]) -> None:
         """Remember the last value of each pod that exists."""
         for place, values in enumerate(measured):
@@ -325,7 +340,7 @@ class Floor:
                 for name, sample in last.items()
                 if name not in values
                 or ("" not in row.times and name not in row.times)
-                or (isinstance(metric, hpa.PodsMetric) and now - pods[name].ready_since < row.span)
+                or (isinstance(metric, hpa.PodsMetric) and now - self._ready_since.get(name, now) < row.span)
             }
             least = {name: _find_target(metric, pods[name]) for name in uncertain}
             assumed.append(
