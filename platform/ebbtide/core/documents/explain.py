@@ -80,18 +80,10 @@ SAMPLES: Final[dict[str, tuple[Any, ...]]] = {
         [{"metric": "other_metric", "threshold": 12}],
     ),
     "spec.autoscaling.metrics.metric": ("latency", "other_metric"),
-    **{
-        f"spec.autoscaling.{windows}{field}": values
-        for windows in ("schedule", "guard.never")
-        for field, values in (
-            ("", ([{"start": "0 1 * * *", "end": "0 2 * * *", "minReplicas": 1}],)),
-            (".start", ("0 3 * * *",)),
-            (".end", ("0 3 * * *",)),
-            (".timeZone", ("Europe/Paris",)),
-            (".minReplicas", (1, 3)),
-        )
-    },
-    "spec.autoscaling.guard": ({"mode": "lower"}, {"mode": "shadow"}, {"mode": "raise"}),
+    "spec.autoscaling.schedule": ([{"start": "0 1 * * *", "end": "0 2 * * *", "minReplicas": 1}],),
+    **dict.fromkeys(("spec.autoscaling.schedule.start", "spec.autoscaling.schedule.end"), ("0 3 * * *",)),
+    "spec.autoscaling.schedule.timeZone": ("Europe/Paris",),
+    "spec.autoscaling.schedule.minReplicas": (1, 3),
     "spec.autoscaling.behavior": ({"scaleDown": {"selectPolicy": "Min"}},),
     **dict.fromkeys(
         ("spec.autoscaling.behavior.scaleUp", "spec.autoscaling.behavior.scaleDown"), ({"selectPolicy": "Min"},)

@@ -43,21 +43,6 @@ class ScalingWindow(Model):
     """Minimum replicas during the period."""
 
 
-class Guard(Model):
-    """A guard that lowers the minimum replicas at quiet times, as long as the SLO holds, or raises it ahead of the load."""
-
-    mode: Literal["shadow", "lower", "raise"]
-    """shadow: only compare, by replay of the requests, what minReplicas and lower minimums cost. lower: also lower the minimum
-    at quiet times, to 1 replica at least, and never above minReplicas. raise: raise the minimum shortly before the times of the day
-    at which it was too low on two days or more, up to maxReplicas, and never below minReplicas."""
-    never: list[ScalingWindow] = empty_list()
-    """Periods in which the guard does not lower the minimum below the number of the period, or raise it above that number."""
-    steps_per_day: Annotated[int, Field(ge=1, le=96)] | None = None
-    """Maximum number of times within 24 hours that mode lower lowers the minimum. Default: 4."""
-    max_extra_percentage: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] | None = None
-    """Replica-seconds that mode raise may add within 24 hours, in percent of those that minReplicas needs. Default: 2."""
-
-
 class ScalingPolicy(Model):
     """Maximum change of the replicas within a period."""
 
@@ -116,9 +101,6 @@ class Autoscaling(Model):
     schedule: list[ScalingWindow] = empty_list()
     """Periods with more minimum replicas; of several open periods, the largest number applies. Needs Ebbtide's controller.
     Ebbtide extension."""
-    guard: Guard | None = None
-    """Guard that lowers minReplicas at quiet times, or raises it ahead of the load. Needs Ebbtide's controller, slo.p95LatencyMilliseconds, and metric
-    concurrency, or throughput with concurrencyHardLimit. Ebbtide extension."""
     behavior: ScalingBehavior | None = None
     """Stabilization and step limits. Needs Ebbtide's controller, or KServe Standard. Ebbtide extension."""
     fallback_replicas: Positive | None = None

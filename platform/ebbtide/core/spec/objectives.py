@@ -22,8 +22,6 @@ class TokenObjective(NamedTuple):
     """Fraction of the responses or tokens that must be within the limit."""
 
 
-#: Share of the requests that may exceed ``p95LatencyMilliseconds``.
-P95_LATE: Final = 0.05
 #: Titles of the objectives by name.
 TITLES: Final = {"ttft": "time to first token", "itl": "inter-token latency"}
 

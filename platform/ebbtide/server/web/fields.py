@@ -168,13 +168,6 @@ ROWS: Final[tuple[FormRow, ...]] = (
     FormRow(AUTO + "schedule[].end", "End", ADVANCED, "0 18 * * mon-fri"),
     FormRow(AUTO + "schedule[].timeZone", "Time zone", ADVANCED, "UTC"),
     FormRow(AUTO + "schedule[].minReplicas", "Minimum replicas", ADVANCED, "2"),
-    FormRow(AUTO + "guard.mode", "Guard of the minimum", ADVANCED),
-    FormRow(AUTO + "guard.stepsPerDay", "Times per day to lower the minimum", ADVANCED, "4"),
-    FormRow(AUTO + "guard.maxExtraPercentage", "Cost that a raised minimum may add", ADVANCED, "2", "%"),
-    FormRow(AUTO + "guard.never[].start", "Start of a period without the guard", ADVANCED, "0 8 * * mon-fri"),
-    FormRow(AUTO + "guard.never[].end", "End", ADVANCED, "0 18 * * mon-fri"),
-    FormRow(AUTO + "guard.never[].timeZone", "Time zone", ADVANCED, "UTC"),
-    FormRow(AUTO + "guard.never[].minReplicas", "Minimum replicas", ADVANCED, "2"),
     FormRow(AUTO + "fallbackReplicas", "Replicas without metrics", ADVANCED),
     FormRow("spec.priorityClass", "Priority class", PRIORITY, choices="priorities"),
     FormRow("spec.preemptibility", "Preemptibility", PRIORITY),
@@ -234,7 +227,6 @@ LISTS: Final = {
     "spec.autoscaling.metrics": ("Scaling metrics", "metric"),
     "spec.autoscaling.schedule": ("Scheduled periods", "period"),
     "spec.lora.adapters": ("LoRA adapters", "adapter"),
-    "spec.autoscaling.guard.never": ("Periods without the guard", "period"),
 }
 #: Choices that neither the model nor the cluster provides.
 CHOICES: Final[dict[str, Callable[[], tuple[str, ...]]]] = {

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ebbtide.core.base.problems import Path
-    from ebbtide.core.spec.autoscaling import Guard, ScalingWindow
     from ebbtide.core.spec.inference import Inference
 
 AUTO: Final[Path] = ("spec", "autoscaling")
@@ -31,8 +30,6 @@ PLACEHOLDERS: Final = ("workload", "namespace", "revision")
 _PLACEHOLDER: Final = re.compile(r"\{([a-z]+)\}")
 
 
-#: Replicas that a guard always keeps: only minReplicas 0 lets a service scale to zero.
-LEAST_GUARDED: Final = 1
 #: Stands for a maximum that is not set, which Knative does not limit.
 NO_LIMIT: Final = 2**31
 
@@ -190,8 +187,6 @@ def check_metrics(inference: Inference, listed: Sequence[str] = ()) -> Iterator[
         message = "Knative's KPA scales on one metric, and metrics has both concurrency and throughput"
         yield Problem("AUT093", (*where, index, "metric"), message, "remove one of the two")
     yield from _check_schedule(inference)
-    if auto.guard is not None:
-        yield from _check_guard(inference, auto.guard)
 
 
 def _check_query(query: str, where: Path) -> Iterator[Problem]:
@@ -207,54 +202,13 @@ def _check_schedule(inference: Inference) -> Iterator[Problem]:
     _, high = find_bounds(inference)
     for index, window in enumerate(inference.spec.autoscaling.schedule):
         path = (*AUTO, "schedule", index)
-        yield from _check_window(window, path)
+        for field, text in (("start", window.start), ("end", window.end)):
+            try:
+                parse_cron(text)
+            except CronError as error:
+                yield Problem("AUT095", (*path, field), str(error), 'write five fields, such as "0 8 * * mon-fri"')
         if window.min_replicas > high:
             yield _above_maximum((*path, "minReplicas"), window.min_replicas, high)
-
-
-def _check_window(window: ScalingWindow, path: Path) -> Iterator[Problem]:
-    for field, text in (("start", window.start), ("end", window.end)):
-        try:
-            parse_cron(text)
-        except CronError as error:
-            yield Problem("AUT095", (*path, field), str(error), 'write five fields, such as "0 8 * * mon-fri"')
-
-
-def _check_guard(inference: Inference, guard: Guard) -> Iterator[Problem]:
-    """Check that a guard has a minimum to change, an objective to keep, requests to replay, and periods within its bounds."""
-    low, high = find_bounds(inference)
-    where, auto, slo = (*AUTO, "guard"), inference.spec.autoscaling, inference.spec.slo
-    raises = guard.mode == "raise"
-    acts = raises or low > LEAST_GUARDED
-    if not acts:
-        message = f"guard has no effect: it keeps {LEAST_GUARDED} replica, and minReplicas is {low}"
-        fix = "remove guard, or set minReplicas to the replicas that the busy hours need"
-        yield make_warning("AUT021", where, message, fix, fixes=remove_field(safe=True))
-    field, value = (
-        ("stepsPerDay", guard.steps_per_day) if raises else ("maxExtraPercentage", guard.max_extra_percentage)
-    )
-    if value is not None:
-        message = f"{field} has no effect in mode {guard.mode}"
-        yield make_warning("AUT021", (*where, field), message, "remove it", fixes=remove_field(safe=True))
-    if slo is None or slo.p95_latency_milliseconds is None or slo.time_to_first_token_milliseconds is not None:
-        message = "guard keeps slo.p95LatencyMilliseconds, and no time to first token"
-        fix = "set slo.p95LatencyMilliseconds without timeToFirstTokenMilliseconds, or remove guard"
-        yield Problem("AUT210", where, message, fix, fixes=remove_field())
-    metric = None if auto.metric is None else metrics.find_metric(auto.metric)
-    # A threshold that the hard limit bounds is a number of requests at a time.
-    known = metric is not None and metric.autoscaler == "kpa" and (metric.limited or auto.concurrency_hard_limit)
-    if acts and not known:
-        message = "guard replays the requests through Knative's autoscaler, which must know how many a replica serves at a time"
-        fix = "set metric to concurrency, or to throughput with concurrencyHardLimit, or remove guard"
-        yield Problem("AUT212", where, message, fix, fixes=remove_field())
-    for index, window in enumerate(guard.never):
-        path = (*where, "never", index)
-        yield from _check_window(window, path)
-        bound = high if raises else low
-        if window.min_replicas > bound and acts:
-            message = f"mode {guard.mode} keeps the minimum at or below {bound}, so minReplicas cannot be {window.min_replicas}"
-            fix = f"use at most {bound}, or set the period in autoscaling.schedule"
-            yield Problem("AUT211", (*path, "minReplicas"), message, fix, fixes=set_value(bound))
 
 
 def _above_maximum(where: Path, replicas: int, high: int) -> Problem:

@@ -71,7 +71,7 @@ def _check_controller(plan: Plan) -> Iterator[Problem]:
     auto, scaling, standard = plan.spec.autoscaling, plan.scaling, not plan.mode.revisions
     has_controller = plan.cluster.autoscaling.controller
     fix = "run ebbtide controller in the cluster and set autoscaling.controller: true in the profile"
-    for field in ("metrics", "schedule", "guard", "behavior", "fallbackReplicas"):
+    for field in ("metrics", "schedule", "behavior", "fallbackReplicas"):
         if not read_field(auto, field) or (field == "behavior" and scaling.scaler in {"own-hpa", "keda"}):
             continue
         if standard:

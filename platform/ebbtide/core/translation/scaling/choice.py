@@ -38,10 +38,9 @@ def choose(plan: Plan) -> tuple[Scaling, Decision]:
         return fixed, _make_decision("none", f"minimum and maximum replicas are both {minimum}", *BOUNDS)
     if auto.metrics:
         return _choose_for_several(plan, minimum, maximum)
-    timed = "schedule" if auto.schedule else "guard"
-    if auto.metric is None and getattr(auto, timed) and plan.cluster.autoscaling.controller and plan.mode.revisions:
-        because = f"the spec has a {timed}, which the controller follows"
-        return Scaling("controller", minimum, maximum), _make_decision(TITLES["controller"], because, timed)
+    if auto.metric is None and auto.schedule and plan.cluster.autoscaling.controller and plan.mode.revisions:
+        because = "the spec has a schedule, which the controller follows"
+        return Scaling("controller", minimum, maximum), _make_decision(TITLES["controller"], because, "schedule")
     if auto.metric is None:
         because = "without a metric, one replica starts on the first request and scales to zero when idle"
         return Scaling("knative-kpa", minimum, maximum), _make_decision(TITLES["knative-kpa"], because, *BOUNDS)
@@ -132,10 +131,9 @@ def _choose_scaler(row: metrics.Metric, name: str, plan: Plan) -> tuple[Scaler, 
         if keda:
             return ("keda", f"{title} has no Knative autoscaler, so a ScaledObject from Ebbtide scales on {metric}")
         return "own-hpa", f"{title} has no Knative autoscaler, so an HPA from Ebbtide scales on {metric}"
-    auto = plan.spec.autoscaling
-    if plan.cluster.autoscaling.controller and (row.autoscaler == "hpa" or auto.schedule or auto.guard):
+    if plan.cluster.autoscaling.controller and (row.autoscaler == "hpa" or plan.spec.autoscaling.schedule):
         reason = (
-            f"the spec has a {'schedule' if auto.schedule else 'guard'}"
+            "the spec has a schedule"
             if row.autoscaler == "kpa"
             else f"the KPA supports only concurrency and rps, not {metric}"
         )
