@@ -20,10 +20,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import httpx
 import numpy as np
 import yaml
 
-from e2e.experiments.guard import Answer, send
 from e2e.kubectl import Manifest
 from e2e.paths import CLUSTERS, DEFAULT, HERE
 from e2e.providers import choose
@@ -55,6 +55,14 @@ WINDOW: Final = 60
 START_DELAY: Final = 15
 SECONDS: Final = 600
 MOST_POINTS, MOST_SHARE, MOST_EVICTIONS = 0.03, 0.1, 1
+
+
+class Answer(NamedTuple):
+    """A request: when it was sent after the start, how long it took, and its status or error."""
+
+    at: float
+    seconds: float
+    outcome: str
 
 
 class Service(NamedTuple):
@@ -244,6 +252,30 @@ def make_plan(stage: Stage, times: Mapping[str, Sequence[float]], start_up: str)
     assert done.returncode == 0, done.stderr
     plan: dict[str, Any] = json.loads(done.stdout)["pool"]
     return plan
+
+
+async def send(
+    gateway: str, hosts: Mapping[str, str], times: Mapping[str, Sequence[float]], work: float
+) -> dict[str, list[Answer]]:
+    """Send all requests at their times, each with `work` seconds of work, and return the answers by service."""
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=None)
+    start = time.monotonic()
+
+    async def ask(client: httpx.AsyncClient, host: str, due: float) -> Answer:
+        await asyncio.sleep(max(start + due - time.monotonic(), 0.0))
+        sent = time.monotonic()
+        try:
+            answer = await client.get(f"/?sleep={work * 1000:.0f}ms", headers={"Host": host})
+            outcome = str(answer.status_code)
+        except httpx.HTTPError as error:
+            outcome = type(error).__name__
+        return Answer(sent - start, time.monotonic() - sent, outcome)
+
+    async with httpx.AsyncClient(base_url=f"http://{gateway}", timeout=120, limits=limits) as client:
+        answers = await asyncio.gather(
+            *(asyncio.gather(*(ask(client, hosts[name], due) for due in rows)) for name, rows in times.items())
+        )
+    return dict(zip(times, answers, strict=True))
 
 
 def compare(plan: Mapping[str, Any], usage: Usage, answers: Mapping[str, Sequence[Answer]]) -> bool:
