@@ -86,17 +86,17 @@ def create_state(
         values |= scalars
     else:
         values, scaler = dict(arrays), dict(scaler_arrays)
-        values["requests"] = make_records(state.RequestRow(), count)
+        values["requests"] = _make_records(state.RequestRow(), count)
         values["requests"]["arrival"], values["requests"]["work"] = inputs.arrivals, inputs.work
         values["tokens"] = np.ascontiguousarray(token_times).view(state.make_dtype(state.TokenRow)).reshape(-1)
-        values["pods"] = make_records(state.PodRow(), pod_rows)
-        scaler["ticks"] = make_records(state.TickRow(), ticks)
-        values |= {name: make_records(row, 1)[0] for name, row in scalars.items()}
+        values["pods"] = _make_records(state.PodRow(), pod_rows)
+        scaler["ticks"] = _make_records(state.TickRow(), ticks)
+        values |= {name: _make_records(row, 1)[0] for name, row in scalars.items()}
     rules = reconciler.resolve_rules(revision, config)
     return EngineState(observer=observer, **values), ScalerState(rules=rules, **scaler)
 
 
-def make_records(row: Any, count: int) -> np.ndarray[Any, Any]:
+def _make_records(row: Any, count: int) -> np.ndarray[Any, Any]:
     """Return an array of ``count`` records, each with the values of a row."""
     values = tuple(getattr(row, field.name) for field in fields(row))
     return np.repeat(np.array([values], state.make_dtype(type(row))), count)

@@ -30,12 +30,6 @@ def load_zone(name: str) -> ZoneInfo:
         raise ScheduleError(f"time zone {name} not found") from error
 
 
-def find_local_time(zone: ZoneInfo, now: float) -> tuple[int, int]:
-    """Return the day, as a number, and the seconds of the day on the clocks of a zone; ``now`` is in seconds since 1970."""
-    local = datetime.fromtimestamp(now, zone)
-    return local.toordinal(), local.hour * 3600 + local.minute * 60 + local.second
-
-
 def last_occurrence(text: str, zone: ZoneInfo, now: float) -> float:
     """Return the last time at or before ``now`` that matches a cron expression, in seconds since 1970.
 
