@@ -47,10 +47,6 @@ VERDICTS: Final = (
     (r"docs/measure-starts\.md", r"ebbtide tune ", "tests/cli/test_cli_simulate.py"),
     (r"docs/cold-start\.md", r"kubectl ", "e2e/cases/40-image"),
     (r"docs/controller\.md", r"kubectl ", "e2e/cases/28-floor"),
-    # The demo has no namespace of a controller.
-    (r"docs/controller\.md", r"ebbtide guard ", "tests/cli/test_cli_cluster.py"),
-    # Days of traffic take minutes.
-    (r"docs/guard\.md", r"ebbtide simulate ", "tests/simulator/test_guard.py"),
     (r"docs/crd\.md", r"kubectl ", "e2e/cases/30-crd"),
     (r"docs/endpoint\.md", r"ebbtide (apply|key|project) ", "tests/cluster/test_project_endpoints.py"),
     (r"docs/endpoint\.md", r"curl ", "It needs a gateway. The end-to-end tests send the same request to one."),
