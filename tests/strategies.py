@@ -954,7 +954,6 @@ json_like = st.recursive(
 #: Documents that some reader recognizes, with any content.
 _HEADS = (
     ("ebbtide.dev/v1alpha1", "Inference"),
-    ("run.ai/v2alpha1", "InferenceWorkload"),
     ("serving.knative.dev/v1", "Service"),
     ("serving.kserve.io/v1beta1", "InferenceService"),
 )
