@@ -10,7 +10,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ebbtide.core.base import plugins
 from ebbtide.core.documents import profiles
 from ebbtide.core.documents.check import Batch
 from ebbtide.core.documents.texts import load_text
@@ -25,14 +24,11 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 #: The names of a spec's file: YAML in any format, or a REST body of Run:ai.
 SPECS = ("spec.yaml", "spec.json")
-HAS_RUNAI = plugins.find_part(plugins.READERS, "nim") is not None
-#: The cases in the format of ``ebbtide.runai``: they are skipped without it.
-OF_RUNAI = "rest-nim"
 FOLDERS = sorted(
     folder
     for home in (ROOT / "tests" / "golden", ROOT / "examples")
     for folder in home.glob("*")
-    if any((folder / name).exists() for name in SPECS) and (HAS_RUNAI or not folder.name.startswith(OF_RUNAI))
+    if any((folder / name).exists() for name in SPECS)
 )
 
 

@@ -78,11 +78,6 @@ def body_of(path: str, place: Place, cluster_id: str) -> dict[str, Any] | None:
         "/api/v1/workloads/inferences": serving.body(f"{place.name}-two", place.project, cluster_id),
         "/api/v1/workloads/distributed-inferences": serving.body(f"{place.name}-two", place.project, cluster_id),
         "/api/v1/workloads/inferences/{workloadId}": {"spec": {"image": "ghcr.io/acme/other:9"}},
-        "/api/v2/workloads/nim-services": {
-            "metadata": {"name": f"{place.name}-nim", "projectId": place.project},
-            "spec": {"image": "nvcr.io/nim/meta/llama-3.1-8b-instruct:1.8"},
-        },
-        "/api/v2/workloads/nim-services/{workloadId}": {"spec": {"image": "ghcr.io/acme/other:9"}},
         "/api/ebbtide/v1/plan": {"spec": written},
         "/api/ebbtide/v1/apply": {"spec": written},
         "/api/ebbtide/v1/doctor": {"spec": written},

@@ -72,8 +72,6 @@ sys.meta_path.insert(0, Removed())
 """
 RUNAI: Final = (
     "ebbtide.runai.flags",
-    "ebbtide.runai.nim",
-    "ebbtide.runai.nim_flags",
     "ebbtide.runai.command_lines",
     "ebbtide.runai.routes",
     "ebbtide.runai.bodies",

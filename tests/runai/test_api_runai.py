@@ -164,59 +164,25 @@ def test_runapy_creates_lists_gets_measures_updates_and_deletes(world: Any) -> N
     models.Error(**refused(inferences.get_inference, uid)[1])
 
 
-def test_runapy_creates_gets_updates_and_deletes_a_nim_service(world: Any) -> None:
-    models = sdk().models
+def test_runapy_deletes_an_inference_as_a_workload_of_any_type(world: Any) -> None:
     cluster, _, client = world
-    session = runapy(client)
-    services = session.workloads.nvidia_nim
-    spec = models.NimServiceSpec(
-        image="nvcr.io/nim/meta/llama-3.1-8b-instruct:1.8.0",
-        ngcAuthSecret="ngc",
-        replicas=2,
-        compute=models.NimServiceDefaultsAllOfCompute(gpuPortionRequest=0.25, cpuCoreRequest=4.0),
-        environmentVariables=[models.EnvironmentVariable(name="NIM_LOG_LEVEL", value="INFO")],
-        modelStore=models.NimServiceDefaultsAllOfModelStore(
-            pvc=models.NimServicePvcFields(existingPvc=True, claimName="nim-cache")
+    models, session = sdk().models, runapy(client)
+    workloads = session.workloads
+    project = session.organizations.projects.get_projects(filter_by=["name==alpha"]).data["projects"][0]
+    request = models.InferenceCreationRequest(
+        name="short-lived",
+        projectId=project["id"],
+        clusterId=project["clusterId"],
+        spec=models.InferenceSpecSpec(
+            image="ghcr.io/acme/chat:1",
+            servingPort=models.ServingPort(container=8080, protocol=models.ServingPortProtocol.HTTP),
         ),
-        servingPort=models.NimServiceServingPort(port=8000),
     )
-    request = models.NimServiceCreateRequest(
-        metadata=models.NIMServiceMetadataCreateParams(name="nim-chat", projectId="alpha"), spec=spec
-    )
-    created = services.create_nim_service(nim_service_create_request=request)
-    assert created.status_code == 202
-    uid = created.data["metadata"]["id"]
-    assert uid == cluster.get(KNATIVE, "nim-chat", "team-alpha")["metadata"]["uid"]
+    uid = workloads.inferences.create_inference1(inference_creation_request=request).data["workloadId"]
 
-    service = services.get_nim_service_by_id(uid).data
-    models.NimServiceResponse(**service)
-    sent = spec.model_dump(by_alias=True, exclude_none=True, mode="json")
-    assert {name: service["spec"][name] for name in sent} == sent
-    assert service["desiredPhase"] == "Running"
-    assert [row["id"] for row in session.workloads.workloads.get_workloads(search="nim-chat").data["workloads"]] == [
-        uid
-    ]
-
-    update = models.NimServiceUpdateRequest(
-        spec=models.NimServiceSpec(
-            environmentVariables=[models.EnvironmentVariable(name="NIM_CACHE", value="1")],
-            autoscaling=models.NimServiceDefaultsAllOfAutoscaling(
-                minReplicas=1, maxReplicas=3, metric="concurrency", metricThreshold=8
-            ),
-        )
-    )
-    assert services.update_nim_service_spec(uid, nim_service_update_request=update).status_code == 202
+    assert workloads.workloads_v2.delete_workload_v2(uid).status_code == 202
     cluster.clock.sleep(20)
-    changed = services.get_nim_service_by_id(uid).data["spec"]
-    assert "replicas" not in changed
-    assert changed["autoscaling"]["maxReplicas"] == 3
-    assert changed["environmentVariables"] == [{"name": "NIM_CACHE", "value": "1"}]
-    assert (changed["ngcAuthSecret"], changed["modelStore"]) == ("ngc", sent["modelStore"])
-
-    status, answer = refused(services.create_nim_service, nim_service_create_request=request)
-    assert (status, answer["code"]) == (409, 409)
-    assert session.workloads.workloads_v2.delete_workload_v2(uid).status_code == 202
-    assert refused(services.get_nim_service_by_id, uid)[0] == 404
+    assert refused(workloads.inferences.get_inference, uid)[0] == 404
 
 
 def test_runapy_lists_projects_with_quotas_and_node_pools(monkeypatch: pytest.MonkeyPatch) -> None:

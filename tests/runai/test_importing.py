@@ -247,10 +247,6 @@ def test_answers_of_nvidias_models_are_imported_or_refused_with_the_reason(
 def test_each_kind_of_workload_has_its_line(run: Callable[..., Ran], tmp_path: Path) -> None:
     spec = {"image": "ghcr.io/acme/chat:1.4", "servingPort": {"container": 8000}}
     inference = {"name": "chat", "projectId": 4500001, "clusterId": CLUSTER, "desiredPhase": "Stopped", "spec": spec}
-    nim = {
-        "metadata": {"id": "id-2", "name": "llm", "projectId": "4500001"},
-        "spec": {"image": "nvcr.io/nim/meta/llama-3.1-8b-instruct:1.8.0", "ngcAuthSecret": "ngc", "replicas": 1},
-    }
     workloads = [
         make_workload("chat", 1),
         make_workload("llm", 2, "NimService"),
@@ -264,7 +260,6 @@ def test_each_kind_of_workload_has_its_line(run: Callable[..., Ran], tmp_path: P
     routes = list_routes()
     answers = make_answers(workloads) | {
         routes["get_inference"].replace("ID", "id-1"): inference,
-        routes["get_nim_service_by_id"].replace("ID", "id-2"): nim,
         routes["get_inference"].replace("ID", "id-6"): 500,
         routes["get_inference"].replace("ID", "id-7"): {**inference, "spec": {**spec, "image": 7, "templateOf": "x"}},
         routes["get_inference"].replace("ID", "id-8"): {**inference, "name": "../escape", "desiredPhase": "Running"},
@@ -287,7 +282,7 @@ def test_each_kind_of_workload_has_its_line(run: Callable[..., Ran], tmp_path: P
         "refused   vision/broken",
         "imported  vision/chat",
         "refused   vision/gone",
-        "imported  vision/llm",
+        "refused   vision/llm",
         "refused   vision/wide",
         "refused   vision/wrong",
     ]
@@ -296,6 +291,8 @@ def test_each_kind_of_workload_has_its_line(run: Callable[..., Ran], tmp_path: P
     assert by_name["refused   vision/broken"].endswith("answers HTTP 500")
     assert by_name["refused   vision/gone"].split()[0] == "RUN050"
     assert by_name["refused   vision/gone"].endswith("answers HTTP 404")
+    # Run:ai has no inference with the ID of a NIM service.
+    assert by_name["refused   vision/llm"].split()[0] == "RUN050"
     assert by_name["refused   vision/wide"].startswith("RUN046 type: ")
     assert "SPEC002 spec.image" in by_name["refused   vision/wrong"]
     assert "SPEC001 spec.templateOf" in by_name["refused   vision/wrong"]
@@ -305,7 +302,6 @@ def test_each_kind_of_workload_has_its_line(run: Callable[..., Ran], tmp_path: P
         "report.txt",
         "vision.%2E%2E%2Fescape.yaml",
         "vision.chat.yaml",
-        "vision.llm.yaml",
     ]
 
 

@@ -17,7 +17,7 @@ from ebbtide.core.profile.models import Profile
 from ebbtide.core.readers import shapes
 from ebbtide.core.spec import rules
 from ebbtide.core.spec.inference import Inference
-from ebbtide.runai import command_lines, flag_parser, flags, nim, nim_flags
+from ebbtide.runai import command_lines, flag_parser, flags
 
 if TYPE_CHECKING:
     from ebbtide.core.readers.reading import Reading
@@ -431,8 +431,6 @@ def test_arguments_after_two_dashes_are_the_containers_arguments_or_command() ->
     ("words", "code"),
     [
         (["runai", "inference", "distributed", "submit", "chat", "--image", "x"], "RUN046"),
-        (["runai", "inference", "nim", "submit", "chat", "--image", "x", "--workers", "2"], "RUN046"),
-        (["runai", "inference", "nim", "submit", "chat", "--image", "x", "--model-nim-cache", "name=a"], "RUN047"),
         (["chat", "--image", "x", "--workers", "2"], "RUN046"),
         (["chat", "--image", "x", "--leader-image", "y"], "RUN046"),
     ],
@@ -449,6 +447,7 @@ def test_other_kinds_of_inference_are_refused_by_name(words: list[str], code: st
         ("runai inference list -p team-a", "use ebbtide list"),
         ("runai inference update chat -i nginx", "change the spec and use ebbtide apply"),
         ("runai inference nim scale chat --replicas 2", "use ebbtide scale"),
+        ("runai inference nim submit chat -i nginx", "use runai inference submit"),
         ("runai inference huggingface submit chat", "use runai inference submit; a Hugging Face model"),
         ("runai inference", "use runai inference submit"),
         ("runai workspace submit chat -i nginx", "Ebbtide serves inference only"),
@@ -578,11 +577,10 @@ def test_all_problems_are_reported_together() -> None:
 
 
 def test_the_help_has_a_line_for_every_flag_with_an_effect_and_names_the_others() -> None:
-    rows = (*flags.FLAGS, *nim_flags.OWN)
-    explained, _, named = flags.format_flags(rows).partition(f"\n{flags.FOLDED[0][0]}:\n")
+    explained, _, named = flags.format_flags().partition(f"\n{flags.FOLDED[0][0]}:\n")
     lines = [line for line in explained.splitlines() if line.lstrip().startswith("-")]
-    folded = [flag for flag in rows if any(text in flag.help for _, text in flags.FOLDED)]
-    rest = [flag for flag in rows if flag not in folded and flag.name != "--help"]
+    folded = [flag for flag in flags.FLAGS if any(text in flag.help for _, text in flags.FOLDED)]
+    rest = [flag for flag in flags.FLAGS if flag not in folded and flag.name != "--help"]
     for flag, line in zip(rest, lines, strict=True):
         assert flag.name in line.split()
         assert flag.help in line
@@ -752,135 +750,6 @@ def test_quickstart_lines_do_what_they_say_or_are_refused_by_name(
     else:
         assert codes == []
         assert {name: at(reading, f"spec.{name}") for name in expected} == expected
-
-
-NIM = "llm -p team-a -i nvcr.io/nim/meta/llama3-8b-instruct:1.0 --ngc-auth-secret ngc"
-CLAIM: dict[str, Any] = {"existingPvc": True, "claimName": "models"}
-#: The flags of a NIM service, and the part of its REST body that means the same.
-NIM_LINES: list[tuple[str, dict[str, Any]]] = [
-    ("", {}),
-    (
-        "--model-existing-pvc claimname=models --serving-port 8000 -g 1",
-        {"modelStore": {"pvc": CLAIM}, "servingPort": {"port": 8000}, "compute": {"gpuDevicesRequest": 1}},
-    ),
-    (
-        "--model-new-pvc claimname=m,storageclass=fast,size=100Gi,accessmode-rwm,ro",
-        {
-            "modelStore": {
-                "pvc": {
-                    "claimName": "m",
-                    "readOnly": True,
-                    "claimInfo": {
-                        "storageClass": "fast",
-                        "size": "100Gi",
-                        "accessModes": {"readWriteMany": True, "readWriteOnce": False},
-                    },
-                }
-            }
-        },
-    ),
-    ("--replicas 2", {"replicas": 2}),
-    (
-        "--min-replicas 1 --max-replicas 5 --metric concurrency --metric-threshold 10 --scale-window-seconds 300",
-        {
-            "autoscaling": {
-                "minReplicas": 1,
-                "maxReplicas": 5,
-                "metric": "concurrency",
-                "metricThreshold": 10,
-                "scaleWindowSeconds": 300,
-            }
-        },
-    ),
-    (
-        (
-            "--serving-port port=9000,metrics-port=9001,expose-externally=false,exposed-url=https://llm.example.org,"
-            "exposed-protocol=grpc,service-type=ClusterIP"
-        ),
-        {
-            "servingPort": {
-                "port": 9000,
-                "metricsPort": 9001,
-                "exposeExternally": False,
-                "exposedUrl": "https://llm.example.org",
-                "exposedProtocol": "grpc",
-                "serviceType": "ClusterIP",
-            }
-        },
-    ),
-    (
-        "--readiness-probe port=8000,path=/ready,host=a,scheme=HTTPS,initial-delay=1,period=2,timeout=3,success=4,failure=5",
-        {
-            "probes": {
-                "readiness": {
-                    "handler": {"httpGet": {"port": 8000, "path": "/ready", "host": "a", "scheme": "HTTPS"}},
-                    "initialDelaySeconds": 1,
-                    "periodSeconds": 2,
-                    "timeoutSeconds": 3,
-                    "successThreshold": 4,
-                    "failureThreshold": 5,
-                }
-            }
-        },
-    ),
-    (
-        "--category chat --use-name-as-prefix --run-as-uid 1000 --run-as-gid 2000 --priority high --preemptibility preemptible",
-        {
-            "category": "chat",
-            "useGivenNameAsPrefix": True,
-            "security": {"runAsUid": 1000, "runAsGid": 2000},
-            "priorityClass": "high",
-            "preemptibility": "preemptible",
-        },
-    ),
-    ("--workers 0", {"multiNode": {"workers": 0}}),
-    ("--workers 2", {"multiNode": {"workers": 2}}),
-    ("--replicas 0", {"replicas": 0}),
-    ("--serving-port port=8000,grpc-port=8001", {"servingPort": {"port": 8000, "grpcPort": 8001}}),
-    ("--serving-port port=8000,service-type=NodePort", {"servingPort": {"port": 8000, "serviceType": "NodePort"}}),
-    ("--model-nim-cache name=llama,profile=tp8", {"modelStore": {"nimCache": {"name": "llama", "profile": "tp8"}}}),
-]
-
-
-@pytest.mark.parametrize(("line", "part"), NIM_LINES, ids=[line or "least" for line, _ in NIM_LINES])
-def test_the_flags_of_a_nim_service_mean_what_its_rest_body_means(line: str, part: dict[str, Any]) -> None:
-    spec = {"image": "nvcr.io/nim/meta/llama3-8b-instruct:1.0", "ngcAuthSecret": "ngc", **part}
-    metadata = {"name": "llm", "projectId": "team-a", "useGivenNameAsPrefix": spec.pop("useGivenNameAsPrefix", None)}
-    body = nim.read({"metadata": metadata, "spec": spec}, PROFILE)
-
-    argv = ["runai", "inference", "nim", "submit", *shlex.split(f"{NIM} {line}")]
-    reading = command_lines.read_command_line(argv, PROFILE)
-
-    assert reading.native == body.native
-    # The profile has no project with this ID, which a command line does not need.
-    expected = [(row.code, row.message, row.severity) for row in body.problems if row.code != "PRJ006"]
-    assert [(row.code, row.message, row.severity) for row in reading.problems] == expected
-
-
-def test_every_flag_of_a_nim_service_has_a_case() -> None:
-    lines = " ".join([NIM, *(line for line, _ in NIM_LINES)]).split()
-
-    assert {flag.name for flag in nim_flags.OWN} <= {*lines}
-    assert {flag.name for flag in nim_flags.FLAGS} - {flag.name for flag in nim_flags.OWN} == {*nim_flags.SHARED}
-
-
-@pytest.mark.parametrize(
-    ("line", "code", "where"),
-    [
-        ("--model-existing-pvc claimname=a --model-new-pvc size=1Gi", "FLAGS004", "--model-new-pvc"),
-        ("--replicas 2 --min-replicas 1", "FLAGS004", "--min-replicas"),
-        ("--replicas two", "SPEC002", "--replicas"),
-        ("--model-new-pvc size=1Gi,path=/x", "SPEC001", "--model-new-pvc"),
-        ("--serving-port metrics-port=1", "SPEC003", "--serving-port"),
-        ("--large-shm", "FLAGS001", "--large-shm"),
-        ("-- serve", "FLAGS003", "--"),
-    ],
-)
-def test_a_nim_service_refuses_what_it_cannot_honor(line: str, code: str, where: str) -> None:
-    argv = ["runai", "inference", "nim", "submit", *shlex.split(f"{NIM} {line}")]
-    reading = command_lines.read_command_line(argv, PROFILE)
-
-    assert [(row.code, row.path) for row in reading.problems if row.severity == "error"] == [(code, where)]
 
 
 def test_a_new_claim_with_an_unknown_key_is_not_added() -> None:

@@ -24,7 +24,6 @@ from ebbtide.core.base.paths import get_at
 from ebbtide.core.profile.models import Profile, Project
 from ebbtide.core.readers import rest
 from ebbtide.core.translation.objects import Object
-from ebbtide.runai import nim
 
 IDS: Final = uuid.UUID("4f6d1c1e-6a0b-5f6e-9d5c-6b2b8f0f1f0a")
 #: Run:ai's tenant id: Ebbtide has a single tenant, and clients require a number.
@@ -136,46 +135,6 @@ class Inference(DerivedBody):
     desired_phase: Literal["Running", "Stopped", "Deleted"] = derive_attribute(lambda view: _desired_phase(view.top))
     actual_phase: Phase = derive_attribute(lambda view: view.phase)
     spec: dict[str, Any] = derive_attribute(lambda view: rest.write_body(view.native, view.profile)[0]["spec"])
-
-
-# NIM services.
-
-
-@body()
-class GroupVersionKind:
-    """The type of a NIM service; Ebbtide serves its image with the object that the profile selects."""
-
-    group: str
-    version: str
-    kind: str
-
-
-class NimServiceMetadata(DerivedBody):
-    """The identity of a NIM service."""
-
-    id: str = derive_attribute(lambda view: view.top["metadata"]["uid"])
-    name: str = derive_attribute(lambda view: view.top["metadata"]["name"])
-    gvk: GroupVersionKind = derive_attribute(lambda _: GroupVersionKind("apps.nvidia.com", "v1alpha1", "NIMService"))
-    project_id: str = derive_attribute(lambda view: project_id(view.profile, view.project_name))
-    project_name: str = derive_attribute(lambda view: _workload_project(view.top))
-    cluster_id: str = derive_attribute(lambda view: cluster_id(view.profile))
-    tenant_id: int = TENANT
-    department_id: str = derive_attribute(lambda view: find_department(view.profile)[0])
-    department_name: str = derive_attribute(lambda view: find_department(view.profile)[1])
-    created_by: str = derive_attribute(
-        lambda view: get_at(view.top, "metadata", "annotations", f"{keys.KNATIVE_PREFIX}creator", default="")
-    )
-    created_at: Time = derive_attribute(lambda view: _creation_time(view.top))
-    updated_by: str = ""
-    updated_at: Time = created_at
-
-
-class NimService(DerivedBody):
-    """A NIM service: its identity, desired phase, and Run:ai's spec."""
-
-    metadata: NimServiceMetadata = derive_attribute(lambda view: NimServiceMetadata(profile=view.profile, top=view.top))
-    desired_phase: Literal["Running", "Stopped", "Deleted"] = derive_attribute(lambda view: _desired_phase(view.top))
-    spec: dict[str, Any] = derive_attribute(lambda view: nim.write_spec(view.native["spec"]))
 
 
 # Workloads.

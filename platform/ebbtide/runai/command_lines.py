@@ -1,4 +1,4 @@
-"""Reader of a command line of Run:ai: the words before the name select the table of flags, or are refused.
+"""Reader of a command line of Run:ai: the words before the name submit an inference, or are refused.
 
 Upstream: NVIDIA's pages of ``runai inference`` and its subcommands (2.20 to 3.0), and run-ai/runai-cli for ``runai submit``.
 """
@@ -9,22 +9,18 @@ from typing import TYPE_CHECKING, Final
 
 from ebbtide.core.readers.reading import make_document
 from ebbtide.core.readers.table import DISTRIBUTED, NAMELESS, Draft
-from ebbtide.runai import flags, nim_flags
+from ebbtide.runai import flags
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from ebbtide.core.profile.models import Profile
 
 #: Program that a copied line starts with. Without it, the first argument is the workload's name.
 PROGRAM: Final = "runai"
 CODE: Final = "FLAGS192"
-#: The readers by the words after the program.
-READERS: Final[dict[tuple[str, ...], Callable[[Sequence[str], Profile], Draft]]] = {
-    ("inference", "submit"): flags.read_flags,
-    ("inference", "standard", "submit"): flags.read_flags,
-    ("inference", "nim", "submit"): nim_flags.read_flags,
-}
+#: The words after the program of the lines that Ebbtide reads.
+COMMANDS: Final = (("inference", "submit"), ("inference", "standard", "submit"))
 FAMILIES: Final = ("standard", "nim", "distributed")
 #: Ebbtide's commands for the other commands of ``runai inference``.
 INSTEAD: Final = {
@@ -60,9 +56,9 @@ def read_command_line(argv: Sequence[str], profile: Profile) -> Draft:
     name = argv[0].replace("\\", "/").rpartition("/")[2].removesuffix(".exe") if argv else ""
     if name != PROGRAM and [*argv[1:2]] != ["inference"]:
         return flags.read_flags(argv, profile)
-    for words, read in READERS.items():
+    for words in COMMANDS:
         if (*argv[1 : len(words) + 1],) == words:
-            return read(argv[len(words) + 1 :], profile)
+            return flags.read_flags(argv[len(words) + 1 :], profile)
     draft = Draft(make_document(NAMELESS, {}), cluster=profile.spec)
     draft.refuse_kind((), _explain_command([*argv[1:]]))
     return draft

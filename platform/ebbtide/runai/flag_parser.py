@@ -300,14 +300,14 @@ def _set_name(draft: Draft, names: list[str]) -> None:
         draft.set_field(("metadata", "name"), names[0], where)
 
 
-def parse_port(draft: Draft, flag: Flag, text: str, key: str) -> dict[str, Any]:
-    """Return the entry of a serving port, ``8000`` or ``KEY=8000,…``; empty after reporting problems."""
+def parse_port(draft: Draft, flag: Flag, text: str) -> dict[str, Any]:
+    """Return the entry of a serving port, ``8000`` or ``container=8000,…``; empty after reporting problems."""
     port = _parse_whole(text)
     if port is None and "=" not in text:
         message = f"invalid port {shorten_text(repr(text))}"
-        draft.add_error("SPEC002", (flag.name,), message, f"write 8000, or {key}=8000,…")
+        draft.add_error("SPEC002", (flag.name,), message, "write 8000, or container=8000,…")
         return {}
-    return parse_entry(draft, flag, text) or {} if port is None else {key: port}
+    return parse_entry(draft, flag, text) or {} if port is None else {"container": port}
 
 
 def _flag_syntax(flag: Flag) -> str:

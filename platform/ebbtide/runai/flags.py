@@ -108,7 +108,7 @@ NAMED_VALUE: Final = _write_pair("name", "value")
 
 
 def _take_serving_port(draft: Draft, flag: Flag, text: str, where: Path) -> None:
-    for name, item in parse_port(draft, flag, text, "container").items():
+    for name, item in parse_port(draft, flag, text).items():
         draft.set_field((*flag.native, name), item, where)
 
 
@@ -609,7 +609,6 @@ GROUPS: Final = (
     ("Placement and priority", "--node-pools"),
     ("Storage", "--existing-pvc"),
     ("Security", "--run-as-uid"),
-    ("NIM services, with `runai inference nim submit` before the name", "--category"),
 )
 #: Flags that the help only names: the title, and the text in the flag's help that selects them.
 FOLDED: Final = (
@@ -618,15 +617,15 @@ FOLDED: Final = (
 )
 
 
-def format_flags(rows: Sequence[Flag] = FLAGS) -> str:
-    """Return the help text of flags: a line for each, in groups, and only the names of those without effect."""
+def format_flags() -> str:
+    """Return the help text of the flags: a line for each, in groups, and only the names of those without effect."""
     forms = {
         flag.name: f"{flag.short + ', ' if flag.short else '    '}{flag.name} {FORMS[flag.kind].placeholder}".rstrip()
-        for flag in rows
+        for flag in FLAGS
     }
     folded: dict[str, list[str]] = {title: [] for title, _ in FOLDED}
     shown: list[Flag] = []
-    for flag in rows:
+    for flag in FLAGS:
         title = next((title for title, text in FOLDED if text in flag.help), "")
         if title:
             folded[title].append(flag.name)
@@ -636,9 +635,8 @@ def format_flags(rows: Sequence[Flag] = FLAGS) -> str:
     titles = {name: title for title, name in GROUPS}
     lines = []
     for flag in shown:
-        # A name that two tables share starts a group once.
-        if title := titles.pop(flag.name, ""):
-            lines += ["", f"{title}:"]
+        if flag.name in titles:
+            lines += ["", f"{titles[flag.name]}:"]
         more = f" ({', '.join(flag.choices)})" if flag.choices else ""
         more += "; repeatable" if flag.many else ""
         lines.append(f"  {forms[flag.name]:<{width}}  {flag.help}{more}")

@@ -348,20 +348,12 @@ def read_workload(plane: ControlPlane, row: dict[str, Any], profile: Profile) ->
     if row.get("type") == "DistributedInference":
         return Result(*place, {}, [Problem(DISTRIBUTED[0], ("type",), *DISTRIBUTED[1:])], [])
     key = quote(str(row.get("id")), safe="")
-    answer, status = None, NOT_FOUND
-    for path in (f"/api/v1/workloads/inferences/{key}", f"/api/v2/workloads/nim-services/{key}"):
-        try:
-            answer = plane.get(path)
-            break
-        except ControlPlaneError as error:
-            status = error.status
-            if not status:
-                raise
-            if status != NOT_FOUND:
-                break
-    if answer is None:
-        message = f"GET /api/v1/workloads/inferences/{key} answers HTTP {status}"
-        return Result(*place, {}, [Problem("RUN050", (), message)], [])
+    try:
+        answer = plane.get(f"/api/v1/workloads/inferences/{key}")
+    except ControlPlaneError as error:
+        if not error.status:
+            raise
+        return Result(*place, {}, [Problem("RUN050", (), str(error))], [])
     loaded = load_data(answer, profile)
     if loaded.inference is None:
         return Result(*place, {}, select_errors(loaded.problems), [])

@@ -43,21 +43,6 @@ class InferenceRequest(RequestModel):
     spec: dict[str, Any]
 
 
-class NimServiceMetadata(RequestModel):
-    """The name and project of a NIM service."""
-
-    name: Text
-    use_given_name_as_prefix: bool | None = None
-    project_id: Text
-
-
-class NimServiceRequest(RequestModel):
-    """The NIM service to create; ``spec`` is Run:ai's and is validated field by field."""
-
-    metadata: NimServiceMetadata
-    spec: dict[str, Any]
-
-
 class WorkloadUpdate(RequestModel):
     """The fields of a spec to change; omitted fields keep their values."""
 

@@ -33,7 +33,7 @@ from ebbtide.core.profile.models import Profile
 from ebbtide.core.readers.loaded import LoadedDocument
 from ebbtide.core.readers.table import DISTRIBUTED
 from ebbtide.core.translation.objects import Object, apply_merge_patch
-from ebbtide.runai import bodies, nim, requests
+from ebbtide.runai import bodies, requests
 from ebbtide.server.api.access import SERVICE_ACCOUNT, UnauthorizedError, read_claims
 from ebbtide.server.api.answers import Submitted
 from ebbtide.server.api.asked import (
@@ -199,6 +199,7 @@ def update_inference(context: Context, workloadId: WorkloadId, body: requests.Wo
 
 
 @router.delete("/api/v1/workloads/inferences/{workloadId}", status_code=202, responses=_WRITE)
+@router.delete("/api/v2/workloads/{workloadId}", status_code=202, responses=_WRITE)
 def delete_inference(context: Context, workloadId: WorkloadId) -> bodies.Accepted:  # noqa: N803 - as above
     """Delete an inference. Its persistent volume claims are kept."""
     context.backend.writes.delete_by_id(context.caller, workloadId)
@@ -217,53 +218,6 @@ def _make_inference(backend: Backend, submitted: Submitted, phase: Phase) -> bod
     # The stored form, which later requests read.
     native = {**loaded.reading.native, "spec": json.loads(loaded.canonical)}
     return bodies.Inference(profile=backend.profile, top=submitted.tops[0], native=native, phase=phase)
-
-
-# NIM services.
-
-
-@router.post("/api/v2/workloads/nim-services", status_code=202, responses=_WRITE)
-def create_nim_service(context: Context, body: requests.NimServiceRequest) -> bodies.NimService:
-    """Create a NIM service: its image is served as an inference. Returns 409 if the name exists."""
-    document = load_data(body.model_dump(by_alias=True, exclude_none=True), context.backend.profile)
-    return _make_nim_service(context.backend, context.backend.writes.submit(context.caller, [document], create=True))
-
-
-@router.get("/api/v2/workloads/nim-services/{workloadId}", responses=_READ)
-def get_nim_service(context: Context, workloadId: WorkloadId) -> CachedValue[bodies.NimService]:  # noqa: N803 - as above
-    """Return one NIM service. Another inference is returned as far as a NIM service has its fields."""
-    live = context.backend.reads.by_id(context.caller, workloadId)
-    top, profile = live.value.top, context.backend.profile
-    return CachedValue(bodies.NimService(profile=profile, top=top, native=read_native(top, profile)), live.age)
-
-
-@router.patch("/api/v2/workloads/nim-services/{workloadId}", status_code=202, responses=_WRITE)
-def update_nim_service(context: Context, workloadId: WorkloadId, body: requests.WorkloadUpdate) -> bodies.NimService:  # noqa: N803 - as above
-    """Update a NIM service's spec: each field replaces the whole one, and null removes it."""
-    profile = context.backend.profile
-
-    def changed(top: Object) -> LoadedDocument:
-        native = read_native(top, profile)
-        loaded = load_data(nim.update_spec(native, body.spec), profile)
-        if loaded.inference is None:
-            return loaded
-        # Fields that a NIM service does not have keep their values.
-        kept = {name: value for name, value in native["spec"].items() if name not in nim.WRITTEN}
-        return load_data({**native, "spec": {**kept, **loaded.reading.native["spec"]}}, profile)
-
-    return _make_nim_service(context.backend, context.backend.writes.update(context.caller, workloadId, changed))
-
-
-@router.delete("/api/v2/workloads/{workloadId}", status_code=202, responses=_WRITE)
-def delete_workload(context: Context, workloadId: WorkloadId) -> bodies.Accepted:  # noqa: N803 - as above
-    """Delete a workload of any type. Its persistent volume claims are kept."""
-    return delete_inference(context, workloadId)
-
-
-def _make_nim_service(backend: Backend, submitted: Submitted) -> bodies.NimService:
-    (loaded,) = submitted.documents
-    native = {**loaded.reading.native, "spec": json.loads(loaded.canonical)}
-    return bodies.NimService(profile=backend.profile, top=submitted.tops[0], native=native)
 
 
 # Workloads.

@@ -21,7 +21,7 @@ from ebbtide.cli.options import (
 )
 from ebbtide.core import manifests
 from ebbtide.core.documents.check import Batch
-from ebbtide.runai import command_lines, flags, nim_flags
+from ebbtide.runai import command_lines, flags
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -31,15 +31,10 @@ if TYPE_CHECKING:
     from ebbtide.core.translation.objects import Object
     from ebbtide.core.translation.plan import Plan
 
-#: A whole line of Run:ai, as an example in the help.
-OF_NIM: Final = (
-    "runai inference nim submit llm -p team-a -i nvcr.io/nim/meta/llama-3.1-8b-instruct:1.8.0 --ngc-auth-secret ngc "
-    "--serving-port 8000 -g 1 --profile full --dry-run"
-)
-DESCRIPTION: Final = f"""Create a workload from the flags of `runai inference submit`, or from a whole line of Run:ai.
+DESCRIPTION: Final = """Create a workload from the flags of `runai inference submit`, or from a whole line of Run:ai.
 
   $ ebbtide submit chat -p team-a -i vllm/vllm-openai:v0.11.0 --serving-port 8000 -g 1 --profile full --dry-run
-  $ ebbtide submit {OF_NIM}
+  $ ebbtide submit runai inference submit chat -p team-a -i vllm/vllm-openai:v0.11.0 --serving-port 8000 --dry-run
 """
 #: Ebbtide's flags in addition to Run:ai's.
 EBBTIDE_OPTIONS: Final = (
@@ -60,7 +55,7 @@ OPTIONS: Final = (
         make_switch(*filter(None, (flag.short, flag.name)), help=flag.help)
         if flag.kind == "switch"
         else make_option(*filter(None, (flag.short, flag.name)), help=flag.help)
-        for flag in (*flags.FLAGS, *(flag for flag in nim_flags.OWN if flag.name not in flags.BY_NAME))
+        for flag in flags.FLAGS
     ),
 )
 
@@ -68,7 +63,7 @@ OPTIONS: Final = (
 def run_words(words: list[str]) -> int:
     """Parse Run:ai's flags, and create or print the workload. An existing workload is never changed."""
     if not words or {"-h", "--help"}.intersection(words):
-        sys.stdout.write(_make_parser().format_help() + flags.format_flags((*flags.FLAGS, *nim_flags.OWN)))
+        sys.stdout.write(_make_parser().format_help() + flags.format_flags())
         return 0 if words else 2
     words, options = _split_words(words)
 

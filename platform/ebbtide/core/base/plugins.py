@@ -69,8 +69,7 @@ class Part(NamedTuple):
 
 #: Ebbtide's own optional parts, by group and name.
 OWN: Final[dict[str, dict[str, str]]] = {
-    # The body of a NIM service is also one of an inference, so this reader comes before that of the REST body.
-    READERS: {"nim": "ebbtide.runai.nim:READER"},
+    READERS: {},
     WRITERS: {"runai": "ebbtide.runai.written:WRITER"},
     COMMANDS: {"submit": "ebbtide.runai.submit", "import": "ebbtide.runai.importing"},
     ROUTERS: {"runai": "ebbtide.runai.routes:FAMILY"},

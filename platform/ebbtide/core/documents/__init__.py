@@ -34,10 +34,7 @@ COMPANIONS: Final = {
 # fmt: on
 _KEEP: Final = "apply it with kubectl as it is, next to the workloads that use it"
 _SERVICE: Final = "convert the object that creates it: the Knative Service, or the InferenceService"
-_NIM: Final = (
-    "apply it with kubectl as it is: NVIDIA's NIM operator serves it; Run:ai's REST body of a NIM service, and a kind: Inference "
-    "with its image, are translated instead"
-)
+_NIM: Final = "apply it with kubectl as it is: NVIDIA's NIM operator serves it; or serve its image with kind: Inference"
 _CLASSIC: Final = "submit the REST body of the workload, or read all workloads of the control plane with ebbtide import --from runai URL"
 _RUNAI: Final = "Ebbtide serves inference only: write a Job, a StatefulSet or a Kubeflow job instead"
 #: Kinds that no spec renders, of the groups below, and what to do with them.
@@ -131,9 +128,8 @@ def _find_rarer_reader(data: dict[str, Any]) -> Reader | ModuleType | None:
     """
     from ebbtide.core.readers import rest  # noqa: PLC0415 - not on the common path
 
-    own: list[Reader | ModuleType] = [part.load(Reader) for part in plugins.list_own(plugins.READERS)]
-    if reader := next((reader for reader in (*own, rest) if reader.recognize(data)), None):
-        return reader
+    if rest.recognize(data):
+        return rest
     from ebbtide.core.adopt import live  # noqa: PLC0415 - as above
 
     if live.recognize(data):
@@ -176,11 +172,10 @@ def _unsupported_problem(kind: Any, version: Any) -> Problem:
         return Problem(
             "SPEC005", ("apiVersion",), f"{described} is of an API version that no release serves", DEAD_FORMS[kind][1]
         )
-    readers = (*(part.load(Reader) for part in plugins.list_own(plugins.READERS)), *load_added_readers())
     formats = (
         "kind: Inference",
         "a Run:ai REST body {name, projectId, spec}",
-        *(reader.described for reader in readers if reader.described),
+        *(reader.described for reader in load_added_readers() if reader.described),
         "a Knative Service",
         "or a KServe InferenceService or LLMInferenceService",
     )

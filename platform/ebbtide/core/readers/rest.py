@@ -64,12 +64,12 @@ LISTED: Final = (
 )
 #: The spelling of ``useGivenNameAsPrefix`` in NVIDIA's first client, which sends it with every body.
 MISSPELLED: Final = "usGivenNameAsPrefix"
-#: Fields of Run:ai's answers that only its control plane sets (schemas Inference1 and NimServiceResponse).
+#: Fields of Run:ai's answers that only its control plane sets (schema Inference1), and those that Ebbtide's own answer adds.
 # fmt: off
 ANSWERED: Final = frozenset(
     {
-        "requestedName", "workloadId", "departmentId", "createdBy", "createdAt", "updatedBy", "updatedAt", "deletedAt",
-        "desiredPhase", "actualPhase", "id", "gvk", "tenantId", "projectName", "departmentName",
+        "requestedName", "workloadId", "departmentId", "createdBy", "createdAt", "updatedAt", "deletedAt", "desiredPhase",
+        "actualPhase",
     }
 )
 # fmt: on
@@ -111,7 +111,7 @@ def _take_project_id(draft: Draft, row: FieldRow, project: Any, where: Path) -> 
         draft.set_field(row.native, name or project, where)
 
 
-def take_prefix(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:  # noqa: ARG001 - the signature of every handler
+def _take_prefix(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:  # noqa: ARG001 - the signature of every handler
     """Add a suffix to the name: a hash of the spec, so that the same request always has the same name."""
     name = draft.native["metadata"]["name"]
     if not isinstance(name, str) or not isinstance(draft.spec, dict):
@@ -135,7 +135,7 @@ FIELDS: Final = {
             "copy its fields into the request",
         ),
         *(
-            FieldRow(name, "metadata.name", read=_check_prefix, take=take_prefix)
+            FieldRow(name, "metadata.name", read=_check_prefix, take=_take_prefix)
             for name in ("useGivenNameAsPrefix", MISSPELLED)
         ),
         FieldRow("clusterId", take=_take_cluster_id),
@@ -164,7 +164,7 @@ def read(data: dict[str, Any], profile: Profile) -> Draft:
             *((("workloads",), LISTED) if other_kind is None else (("spec", other_kind[0]), other_kind[1]))
         )
         return draft
-    data = drop_answered(draft, data, data, ())
+    data = _drop_answered(draft, data)
     for name in data:
         if name not in FIELDS:
             known = ", ".join(sorted({*FIELDS} - {MISSPELLED}))
@@ -181,15 +181,15 @@ def read(data: dict[str, Any], profile: Profile) -> Draft:
     return draft
 
 
-def drop_answered(draft: Draft, block: dict[str, Any], answer: dict[str, Any], where: Path) -> dict[str, Any]:
-    """Return a block of Run:ai's answer without the fields that only its control plane sets, with one warning for all."""
-    names = [name for name in block if name in ANSWERED]
+def _drop_answered(draft: Draft, answer: dict[str, Any]) -> dict[str, Any]:
+    """Return Run:ai's answer without the fields that only its control plane sets, with one warning for all."""
+    names = [name for name in answer if name in ANSWERED]
     if names:
         message = f"{', '.join(names)}: Run:ai's control plane sets these fields, and they have no effect here"
         if answer.get("desiredPhase") in ("Stopped", "Deleted"):  # a tuple, because the value may be of any type
             message += f"; the workload is {answer['desiredPhase'].lower()} in Run:ai, and an apply starts it"
-        draft.add_warning("RUN048", (*where, names[0]), message, "remove them")
-    return {name: value for name, value in block.items() if name not in ANSWERED}
+        draft.add_warning("RUN048", (names[0],), message, "remove them")
+    return {name: value for name, value in answer.items() if name not in ANSWERED}
 
 
 def _find_single_metric(items: list[dict[str, Any]]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The engine of the readers: a draft type, a row type, and the function that applies a row.
 
-``rest``, ``flags`` and ``nim`` are tables of rows. A row describes one field of its source format: its name there, the
+``rest`` and ``flags`` are tables of rows. A row describes one field of its source format: its name there, the
 native field, how the value is written and converted, or why it is rejected. To support a new field of the spec, add one
 row to each table; write a function only if a row cannot describe the field.
 """
@@ -129,8 +129,6 @@ class FieldRow:
     take: Take | None = None
     #: The problem to report for every value.
     refusal: Problem | None = None
-    #: Native fields that ``take`` can set in addition to ``to``.
-    also: tuple[str, ...] = ()
     #: The keys of a structured value.
     parts: Mapping[str, Subfield] = field(default_factory=dict)
 
@@ -141,8 +139,8 @@ class FieldRow:
 
     @property
     def fields(self) -> list[Native]:
-        """The paths of all native fields that the row sets."""
-        return [split_path(name) for name in (self.to, *self.also) if name]
+        """The path of the native field that the row sets, if there is one."""
+        return [self.native] if self.to else []
 
     @property
     def native(self) -> Native:
