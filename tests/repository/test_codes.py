@@ -36,7 +36,6 @@ ELSEWHERE = {
     "CNV001": "repository/test_codes.py",
     "CNV002": "repository/test_codes.py",
     "CNV003": "repository/test_codes.py",
-    "CNV004": "runai/test_written.py",
     "CNV074": "core/test_convert.py",
     "RUN050": "runai/test_importing.py",
     "PRF001": "repository/test_codes.py",

@@ -1,4 +1,4 @@
-"""``ebbtide convert``: convert any input format to a native spec or to Run:ai's formats, and report losses."""
+"""``ebbtide convert``: convert any input format to a native spec or to Run:ai's REST body, and report losses."""
 
 from __future__ import annotations
 
@@ -9,28 +9,25 @@ from ebbtide.cli.common import exit_code, load_documents, print_problems, read_s
 from ebbtide.cli.options import FILES, Options, make_option
 from ebbtide.cli.terminal import exit_with_usage_error
 from ebbtide.core import manifests
-from ebbtide.core.base import plugins
 from ebbtide.core.base.problems import Problem
 from ebbtide.core.documents import others, targets
 from ebbtide.core.manifests.writer import SEPARATOR
 from ebbtide.core.readers import rest
-from ebbtide.core.readers.reading import Writer
 
 NATIVE: Final = "native"
 OPTIONS: Final = (
     *FILES,
     make_option(
         "--to",
-        choices=(NATIVE, "rest", "runai"),
+        choices=(NATIVE, "rest"),
         required=True,
-        help="Target format: a native spec, the body of Run:ai's REST API as JSON, or runai for this body and the line of "
-        "runai inference submit as a comment above it",
+        help="Target format: a native spec, or the body of Run:ai's REST API as JSON",
     ),
     make_option(
         "--others",
         choices=others.CHOICES,
         help="Objects of other kinds, such as Secrets: keep them in the output, drop them with a warning, or fail "
-        "(default: keep for native, drop for Run:ai's formats, which cannot contain them)",
+        "(default: keep for native, drop for rest, which cannot contain them)",
     ),
     make_option(
         "--serving",
@@ -41,14 +38,14 @@ OPTIONS: Final = (
     make_option(
         "--cluster-id",
         metavar="ID",
-        help="Run:ai's ID of the cluster for --to rest and runai (default: that of the profile)",
+        help="Run:ai's ID of the cluster for --to rest (default: that of the profile)",
     ),
 )
 
 
 def run(options: Options) -> int:
     """Print the converted specs on stdout, and the fields that the target format cannot express on stderr."""
-    as_native, as_rest = options.to == NATIVE, options.to == "rest"
+    as_native = options.to == NATIVE
     choice = options.others or (others.KEEP if as_native else others.DROP)
     for is_contradiction, reason in (
         (
@@ -57,7 +54,7 @@ def run(options: Options) -> int:
         ),
         (
             as_native and options.cluster_id is not None,
-            "--cluster-id needs --to rest or runai: a native spec has no cluster ID",
+            "--cluster-id needs --to rest: a native spec has no cluster ID",
         ),
         (
             not as_native and options.serving is not None,
@@ -81,21 +78,16 @@ def run(options: Options) -> int:
         problems.extend(loaded.problems)
         if loaded.inference is None:
             continue
-        if as_rest:
+        if as_native:
+            texts.append(manifests.write_document(loaded.reading.native))
+        else:
             body, losses = rest.write_body(loaded.reading.native, profile, options.cluster_id)
             bodies.append(body)
             problems.extend(loaded.place_problems(losses))
-        elif as_native:
-            texts.append(manifests.write_document(loaded.reading.native))
-        else:
-            writer = plugins.require_part(plugins.WRITERS, options.to, f"convert --to {options.to}").load(Writer)
-            text, losses = writer.write(loaded.reading.native, profile, options.cluster_id)
-            texts.append(text)
-            problems.extend(loaded.place_problems(losses))
     print_problems(problems)
     code = exit_code(problems)
-    if code == 0 and as_rest:
-        write_json(bodies[0] if len(bodies) == 1 else bodies)
-    elif code == 0:
+    if code == 0 and as_native:
         sys.stdout.write(SEPARATOR.join(texts))
+    elif code == 0:
+        write_json(bodies[0] if len(bodies) == 1 else bodies)
     return code

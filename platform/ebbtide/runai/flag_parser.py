@@ -61,19 +61,11 @@ def parse_pair(text: str) -> tuple[str, str] | None:
 
 
 class FlagFormat(NamedTuple):
-    """One format of a flag's text: placeholder for the usage, conversion (None if invalid), and the expected format.
-
-    ``write`` is the inverse of the conversion.
-    """
+    """One format of a flag's text: placeholder for the usage, conversion (None if invalid), and the expected format."""
 
     placeholder: str
     read: Callable[[str], Any]
     expected: str = ""
-    write: Callable[[Any], str] = str
-
-
-def _write_truth(value: Any) -> str:
-    return "true" if value else "false"
 
 
 #: The formats of a flag's text.
@@ -81,25 +73,17 @@ FORMS: Final = {
     "text": FlagFormat("TEXT", str),
     "whole": FlagFormat("N", _parse_whole, "a whole number"),
     "number": FlagFormat("NUMBER", _parse_decimal, "a number"),
-    "list": FlagFormat("A,B", parse_list, "a comma-separated list with at least one value", ",".join),
+    "list": FlagFormat("A,B", parse_list, "a comma-separated list with at least one value"),
     "pair": FlagFormat("KEY=VALUE", parse_pair, "KEY=VALUE"),
     "fields": FlagFormat("KEY=VALUE,…", str),
-    "switch": FlagFormat("", TRUTHS.get, "true or false", _write_truth),
+    "switch": FlagFormat("", TRUTHS.get, "true or false"),
 }
 #: The formats of one key's text in ``claimname=data,path=/data``.
 PART_FORMS: Final = {
     "text": FlagFormat("", str, "a non-empty string"),
     "whole": FlagFormat("", _parse_whole, "a whole number"),
-    "list": FlagFormat(
-        "", lambda text: [name for name in text.split(":") if name] or None, "names separated by :", ":".join
-    ),
-    "true": FlagFormat("", TRUTHS.get, "true or false, or have no value", _write_truth),
-    "false": FlagFormat(
-        "",
-        lambda text: None if text not in TRUTHS else not TRUTHS[text],
-        "true or false, or have no value",
-        lambda value: _write_truth(not value),
-    ),
+    "list": FlagFormat("", lambda text: [name for name in text.split(":") if name] or None, "names separated by :"),
+    "true": FlagFormat("", TRUTHS.get, "true or false, or have no value"),
 }
 
 
@@ -111,8 +95,6 @@ class Flag(FieldRow):
     help: str = ""
     short: str = ""
     choices: tuple[str, ...] = ()
-    #: The inverse of ``read`` and ``take``: the text of a native value, or None if the flag cannot express it.
-    write: Callable[[Any], str | None] | None = None
 
 
 # Parsing of arguments.
@@ -272,7 +254,7 @@ def parse_entry(draft: Draft, flag: Flag, text: str) -> dict[str, Any] | None:
             continue
         keys.add(key)
         form = PART_FORMS[part.kind]
-        if not equals and part.kind in {"true", "false"}:
+        if not equals and part.kind == "true":
             written = "true"
         value = form.read(written) if written else None
         if value is None:

@@ -6,13 +6,11 @@ the flags of both are supported.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.problems import Path, make_warning, shorten_text
 from ebbtide.core.readers import table
 from ebbtide.core.readers.reading import make_document
@@ -79,29 +77,6 @@ def _check_request_type(text: str) -> str:
             "GPU001", message, "use --gpu-memory-request, or set compute.migProfile in a spec"
         )
     return text
-
-
-def _write_pair(name: str, *path: str) -> Callable[[Any], str | None]:
-    """Return a function that writes ``NAME=VALUE`` of an item, or None if it has no value at the path."""
-
-    def write(item: Any) -> str | None:
-        value = get_at(item, *path)
-        return None if value is None else f"{item[name]}={value}"
-
-    return write
-
-
-def _write_secret_variable(item: Any) -> str | None:
-    secret = item.get("secret")
-    return secret and f"{item['name']}={secret['name']},key={secret['key']}"
-
-
-def _write_excluded_nodes(rule: Any) -> str | None:
-    nodes = get_at(rule, "nodeSelectorTerms", 0, "matchExpressions", 0, "values")
-    return nodes and ",".join(nodes)
-
-
-NAMED_VALUE: Final = _write_pair("name", "value")
 
 
 # Handlers of flags that do not correspond to exactly one native field.
@@ -237,10 +212,8 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "give the workload its own name",
         help="Prefix of a generated name; not supported",
     ),
-    _item_flag("--label", "spec.labels", "pair", "Label on the pods", table.make_name_value, write=NAMED_VALUE),
-    _item_flag(
-        "--annotation", "spec.annotations", "pair", "Annotation on the pods", table.make_name_value, write=NAMED_VALUE
-    ),
+    _item_flag("--label", "spec.labels", "pair", "Label on the pods", table.make_name_value),
+    _item_flag("--annotation", "spec.annotations", "pair", "Annotation on the pods", table.make_name_value),
     # Container
     Flag("--image", "spec.image", help="Container image", short="-i"),
     Flag("--image-pull-policy", "spec.imagePullPolicy", help="Image pull policy", choices=PULL_POLICIES),
@@ -250,7 +223,6 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "text",
         "Secret with registry credentials",
         lambda name: {"name": name},
-        write=lambda item: item["name"],
     ),
     Flag(
         "--command",
@@ -267,7 +239,6 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "Environment variable; NAME=SECRET:name,key reads it from a Secret",
         table.make_variable,
         short="-e",
-        write=NAMED_VALUE,
     ),
     _item_flag(
         "--environment",
@@ -282,7 +253,6 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "pair",
         "Environment variable from a Secret: NAME=SECRET,key=KEY",
         _secret_variable,
-        write=_write_secret_variable,
     ),
     _item_flag(
         "--env-pod-field-ref",
@@ -290,7 +260,6 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "pair",
         "Environment variable from a pod field: NAME=metadata.name",
         lambda pair: {"name": pair[0], "podFieldRef": {"path": pair[1]}},
-        write=_write_pair("name", "podFieldRef", "path"),
     ),
     *_flags_of(
         "spec.",
@@ -327,7 +296,6 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "pair",
         "Extended resource, as in rdma/hca=1",
         table.make_extended_resource,
-        write=_write_pair("resource", "quantity"),
     ),
     # Autoscaling
     *_flags_of(
@@ -368,7 +336,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "--external-url", "spec.exposedUrls", "fields", "Custom host name", table.make_exposed_url, parts=EXTERNAL_URL
     ),
     # Scheduling
-    _item_flag("--node-pools", "spec.nodePools", "list", "Node pools, in order of preference", write=str),
+    _item_flag("--node-pools", "spec.nodePools", "list", "Node pools, in order of preference"),
     Flag("--node-type", "spec.nodeType", help="Node type"),
     Flag(
         "--exclude-node",
@@ -377,7 +345,6 @@ FLAGS: Final[tuple[Flag, ...]] = (
         many=True,
         help="Nodes to avoid",
         take=_take_excluded_nodes,
-        write=_write_excluded_nodes,
     ),
     _item_flag("--toleration", "spec.tolerations", "fields", "Toleration for a node taint", parts=TOLERATION),
     *(
@@ -388,7 +355,6 @@ FLAGS: Final[tuple[Flag, ...]] = (
             # Run:ai 2.24 documents it as key=LABEL.
             read=lambda text: text.removeprefix("key="),
             take=partial(_take_topology_key, kind=kind),
-            write=operator.itemgetter("key"),
         )
         for kind, verb in (("Required", "must"), ("Preferred", "should"))
     ),
@@ -460,7 +426,6 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "list",
         "Additional group IDs",
         take=table.leave_to_rule,
-        write=str,
     ),
     Flag(
         "--user-group-source",

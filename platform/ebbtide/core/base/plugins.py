@@ -16,8 +16,6 @@ T = TypeVar("T")
 
 #: A ``Reader`` (``ebbtide.core.readers.reading``) of an input format.
 READERS: Final = "ebbtide.readers"
-#: A ``Writer`` (the same module) of an output format of ``ebbtide convert``. Only Ebbtide has some.
-WRITERS: Final = "ebbtide.writers"
 #: A module with ``HELP``, ``OPTIONS`` and ``run``, or with ``run_words`` for a command that parses its own arguments.
 COMMANDS: Final = "ebbtide.commands"
 #: A ``PathFamily`` (``ebbtide.server.api.families``): a router with paths of the API, and the format of their errors.
@@ -70,7 +68,6 @@ class Part(NamedTuple):
 #: Ebbtide's own optional parts, by group and name.
 OWN: Final[dict[str, dict[str, str]]] = {
     READERS: {},
-    WRITERS: {"runai": "ebbtide.runai.written:WRITER"},
     COMMANDS: {"submit": "ebbtide.runai.submit", "import": "ebbtide.runai.importing"},
     ROUTERS: {"runai": "ebbtide.runai.routes:FAMILY"},
     BACKENDS: {},

@@ -51,16 +51,6 @@ class Reader(NamedTuple):
     described: str = ""
 
 
-class Writer(NamedTuple):
-    """The writer of an output format of ``ebbtide convert`` that an optional part of Ebbtide adds.
-
-    ``write`` takes a native document, the profile, and the ID of the cluster if it is not the profile's. It returns the text,
-    and a problem of a native path for each field that the format cannot express.
-    """
-
-    write: Callable[[dict[str, Any], Profile, str | None], tuple[str, list[Problem]]]
-
-
 def make_document(name: Any, spec: Any) -> dict[str, Any]:
     """Return a native document."""
     return {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": name}, "spec": spec}

@@ -1,9 +1,8 @@
-"""The writer of Run:ai's formats: read back, a body and a line have the meaning of the spec, except for what is reported."""
+"""The writer of Run:ai's REST body: read back, a body has the meaning of the spec, except for what is reported."""
 
 from __future__ import annotations
 
 import copy
-import shlex
 import warnings
 from functools import cache
 from importlib import import_module
@@ -13,24 +12,19 @@ import pytest
 
 import cases
 import strategies
-from ebbtide.core import manifests
-from ebbtide.core.base.problems import has_errors
 from ebbtide.core.documents import load_document, profiles
 from ebbtide.core.documents.texts import load_text
-from ebbtide.core.manifests.writer import SEPARATOR
 from ebbtide.core.readers import rest
 from ebbtide.core.readers.fields import models_in
 from ebbtide.core.spec.inference import Inference
 from ebbtide.core.translation.container import split_command
-from ebbtide.runai import command_lines, written
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path as File
 
     from pydantic import BaseModel
 
-    from commands import Ran
     from ebbtide.core.base.problems import Problem
     from ebbtide.core.profile.models import Profile
 
@@ -112,31 +106,19 @@ def drop(data: Any, path: tuple[Any, ...]) -> None:
         data[last] = None
 
 
-def check_both_directions(native: dict[str, Any], profile: Profile) -> list[Problem]:
-    """Check that the body and the line of a document are read back as the document without what is reported."""
+def check_read_back(native: dict[str, Any], profile: Profile) -> list[Problem]:
+    """Check that the body of a document is read back as the document without what is reported."""
     body, lost = rest.write_body(native, profile, profile.spec.cluster_id or CLUSTER)
     assert {problem.code for problem in lost} <= {"CNV001", "CNV003"}
     read = load_document(body, profile)
     problems = [problem for problem in read.problems if problem.code not in OF_IDS]
     assert problems == []
-    assert read_meaning(read.reading.native, whole_fields(lost)) == read_meaning(native, lost)
-
-    spec = {"project": native["spec"]["project"], **body["spec"]}
-    words, lost_in_line = written.write_line(native["metadata"]["name"], spec, profile)
-    line = command_lines.read_command_line(shlex.split(shlex.join(words)), profile)
-    assert not has_errors(line.problems), (words, line.problems)
-    lost = lost + lost_in_line
-    assert read_meaning(line.native, whole_fields(lost)) == read_meaning(native, lost)
+    assert read_meaning(read.reading.native, lost) == read_meaning(native, lost)
     return lost
 
 
-def whole_fields(lost: list[Problem]) -> list[Problem]:
-    """Return the problems of fields: the numbers of items are those of the original."""
-    return [problem for problem in lost if not any(isinstance(part, int) for part in problem.field)]
-
-
 def test_random_bodies_are_written_and_read_back() -> None:
-    lost = [problem for native in random_natives() for problem in check_both_directions(native, FULL)]
+    lost = [problem for native in random_natives() for problem in check_read_back(native, FULL)]
 
     # A REST body has all that a REST body can express, except for the names of the cluster's priority classes.
     assert {problem.path for problem in lost if problem.code == "CNV001"} == {"spec.priorityClass"}
@@ -151,7 +133,7 @@ def test_golden_cases_are_written_and_read_back(folder: File) -> None:
             continue
         native = copy.deepcopy(loaded.reading.native)
         native["spec"].setdefault("project", "team-a")
-        check_both_directions(native, profile)
+        check_read_back(native, profile)
 
 
 def list_strange_fields(value: Any, model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -181,37 +163,3 @@ def test_bodies_are_valid_for_nvidias_client() -> None:
         body, _ = rest.write_body(native, profile, profile.spec.cluster_id or CLUSTER)
         assert [*list_strange_fields(body, request)] == [], native
         request(**body)
-
-
-def test_convert_writes_a_stream_that_is_read_back(run: Callable[..., Ran], tmp_path: File) -> None:
-    """The line is a comment above the body, also if a value has several lines."""
-    file, out = tmp_path / "spec.yaml", tmp_path / "runai.yaml"
-    variables = [{"name": "A", "value": "1\n2"}, {"name": "B", "configMap": {"name": "b", "key": "k"}}]
-    spec = {"project": "team-a", "image": "ghcr.io/acme/chat:1.4", "environmentVariables": variables}
-    documents = [
-        {
-            "apiVersion": "ebbtide.dev/v1alpha1",
-            "kind": "Inference",
-            "metadata": {"name": name},
-            "spec": {**spec, "args": args},
-        }
-        for name, args in (("chat", ["--name", "a b"]), ("bell", ["\a"]))
-    ]
-    file.write_text(SEPARATOR.join(manifests.write_document(document) for document in documents))
-    converted = run("convert", "--to", "runai", "--cluster-id", CLUSTER, str(file))
-    out.write_text(converted.out)
-    back = run("convert", "--to", "native", str(out))
-
-    assert (converted.code, back.code) == (0, 0)
-    lost = [line.split()[1:] for line in converted.err.splitlines() if line.startswith("warning")]
-    assert [(code, path) for code, _, path in lost] == [
-        ("CNV004", "spec.environmentVariables[1]"),
-        ("CNV004", "spec.environmentVariables[1]"),
-        ("CNV004", "spec.args"),
-    ]
-    comments = [line.removeprefix("# ") for line in converted.out.splitlines() if line.startswith("# ")]
-    words = "runai inference submit chat --project team-a --image ghcr.io/acme/chat:1.4 --environment-variable 'A=1"
-    assert comments[:2] == [words, "2' -- --name 'a b'"]
-    natives = [loaded.reading.native for loaded in load_text(back.out.encode(), "back", FULL)]
-    assert [native["spec"]["environmentVariables"] for native in natives] == [variables, variables]
-    assert [list_words(native["spec"]["args"]) for native in natives] == [["--name", "a b"], ["\a"]]
