@@ -8,7 +8,6 @@ import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -16,6 +15,7 @@ import pytest
 from ebbtide.cli import call, calls, connection
 from ebbtide.cluster.client import streams
 from ebbtide.cluster.client.protocol import NODE, POD, SERVICE
+from ebbtide.cluster.read.status import Status
 from ebbtide.core import manifests
 from ebbtide.sandbox.store import make_bare
 from live_cluster import PROFILE, SCALING, connected, simulated, text
@@ -223,11 +223,11 @@ def test_a_call_forwards_a_port_to_a_gateway_without_an_address(
 
 
 def test_a_cluster_local_workload_needs_a_forwarded_port() -> None:
-    status: Any = SimpleNamespace(name="chat", namespace="shop", url="http://chat.shop.svc.cluster.local")
+    status = Status("chat", "shop", "", "InferenceService", "Running", "", url="http://chat.shop.svc.cluster.local")
 
     text = call._explain(OSError("name or service not known"), status, "")  # noqa: SLF001 - the function under test
 
-    assert "run ebbtide port-forward chat -n shop 8080" in text
+    assert "run kubectl port-forward -n shop deployment/chat-predictor 8080" in text
     assert "kourier" not in text
 
 

@@ -15,7 +15,7 @@ import yaml
 
 from answering import Answer, answering, fine
 from ebbtide.cli import calls, connection, describe
-from ebbtide.cluster.client import pod, streams
+from ebbtide.cluster.client import pod
 from ebbtide.cluster.client.protocol import (
     DEPLOYMENT,
     HPA,
@@ -558,7 +558,7 @@ def test_cluster_text_cannot_move_the_cursor(applied: Simulated, run: Any) -> No
     assert not {"\x1b", "\x07", "\r"} & set(out)
 
 
-# logs, port-forward
+# logs
 
 
 def test_logs_are_those_of_the_server(applied: Simulated, run: Any) -> None:
@@ -586,22 +586,6 @@ def test_logs_of_a_workload_at_zero_report_it(applied: Simulated, run: Any) -> N
     assert "workload chat has no pods: scaled to zero; the next request starts a replica" in err
 
 
-@pytest.mark.usefixtures("applied")
-def test_port_forward_rejects_a_simulated_pod(run: Any) -> None:
-    assert "simulated" in run("port-forward", "chat", "0:8080", *PLACE).err
-
-
-@pytest.mark.parametrize(
-    "port", ["http", "99999", "8080:99999", "99999:8080", "0", "9000:0", "-1", "\u00b2", "\u0663", ":80", "80:", ""]
-)
-def test_an_invalid_port_is_rejected_before_connecting(run: Any, port: str) -> None:
-    code, out, err = run("port-forward", *PLACE, "--", "chat", port)
-
-    assert (code, out) == (2, "")
-    usage = "use PORT or LOCAL:PORT, as in 8080 or 9000:8080, with ports from 1 to 65535; LOCAL may be 0"
-    assert err == f"invalid port {port}: {usage}\n"
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -627,11 +611,6 @@ def test_invalid_options_are_rejected_before_connecting(run: Any, words: tuple[s
 
     assert (code, out) == (2, "")
     assert message in err
-
-
-def test_a_port_in_use_is_reported() -> None:
-    with streams.open_listener(0) as taken, pytest.raises(UnreachableError, match="is unavailable"):
-        streams.open_listener(taken.getsockname()[1])
 
 
 # scale, rollback, suspend, delete
@@ -1008,7 +987,7 @@ def test_describe_shows_a_changed_project(cluster: Simulated) -> None:
             False,
             None,
             (),
-            "ebbtide port-forward chat -n team-shop 8080   # chat.team-shop.example.com does not resolve",
+            "kubectl port-forward -n team-shop deployment/chat-00001-deployment 8080   # chat.team-shop.example.com does not resolve",
         ),
         (False, "192.0.2.1", ("192.0.2.1",), "curl --resolve chat.team-shop.example.com:80:192.0.2.1 http://chat.team"),
         (False, "", ("10.0.0.9",), "curl -H 'Host: chat.team-shop.example.com' http://10.0.0.9:30080/"),

@@ -8,9 +8,9 @@ import pytest
 
 from ebbtide.cli import calls
 from ebbtide.cluster.client.protocol import GATEWAY, HTTP_ROUTE, INGRESS
-from ebbtide.cluster.read.gateways import explain_unrouted, find_route_gateway
+from ebbtide.cluster.read.gateways import explain_unrouted, find_route_gateway, forward_command
 from ebbtide.cluster.read.scaling_state import Replicas
-from ebbtide.cluster.read.status import Status
+from ebbtide.cluster.read.status import RevisionRow, Status
 from ebbtide.sandbox.store import make_bare
 from live_cluster import simulated
 
@@ -73,10 +73,31 @@ def test_a_route_that_a_gateway_accepts_is_served() -> None:
 
 
 @pytest.mark.parametrize(
+    ("kind", "revisions", "deployment"),
+    [
+        ("Service", {"chat-00001": 0, "chat-00002": 100}, "chat-00002-deployment"),
+        ("InferenceService", {"chat-predictor-00001": 100}, "chat-predictor-00001-deployment"),
+        ("InferenceService", {}, "chat-predictor"),
+        ("LLMInferenceService", {}, "chat-kserve"),
+    ],
+)
+def test_a_port_is_forwarded_to_the_deployment_with_the_traffic(
+    kind: str, revisions: dict[str, int], deployment: str
+) -> None:
+    rows = tuple(RevisionRow(name, share, 1, 1, "", 0) for name, share in revisions.items())
+    status = Status("chat", "shop", "", kind, "Running", "", revisions=rows)
+
+    assert forward_command(status) == f"kubectl port-forward -n shop deployment/{deployment} 8080"
+
+
+@pytest.mark.parametrize(
     ("open_port", "command"),
     [
         (True, "curl --resolve rank-shop.test:80:172.18.0.2 http://rank-shop.test/"),
-        (False, "ebbtide port-forward rank -n shop 8080   # no address of its gateway answers this machine"),
+        (
+            False,
+            "kubectl port-forward -n shop deployment/rank-predictor 8080   # no address of its gateway answers this machine",
+        ),
     ],
 )
 def test_a_standard_workload_is_called_at_its_own_gateway(

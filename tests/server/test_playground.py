@@ -30,7 +30,7 @@ from ebbtide.sandbox.clocks import RealClock  # noqa: E402
 from ebbtide.sandbox.gateway import serve_gateway  # noqa: E402
 from ebbtide.sandbox.replicas import SimulatedBehavior  # noqa: E402
 from ebbtide.sandbox.world import World  # noqa: E402
-from ebbtide.server.web import playground, shared  # noqa: E402
+from ebbtide.server.web import playground  # noqa: E402
 from ebbtide.simulator.data import StartUp  # noqa: E402
 from website import CSRF, READER, STRANGER, WRITER, Parsed, Site, backend_of  # noqa: E402
 
@@ -407,12 +407,11 @@ def test_the_command_works_as_printed(site: Site) -> None:
     assert '"method": "PUT"' in out
 
 
-def test_a_cluster_local_workload_needs_a_forwarded_port(guarded: Site) -> None:
+def test_a_cluster_local_workload_is_called_at_a_forwarded_port(guarded: Site) -> None:
     row: Any = SimpleNamespace(name="local", namespace="shop", url="http://local.shop.svc.cluster.local")
     command = playground.write_curl(playground.PlaygroundRequest("raw"), row, "", "")
 
     assert command == "curl http://127.0.0.1:8080/"
-    assert shared.forward_command(row) == "ebbtide port-forward local -n shop 8080"
     del guarded
 
 

@@ -2,15 +2,9 @@
 
 import json
 import re
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import yaml
 
 from e2e.stage import Stage
@@ -23,7 +17,6 @@ FIRST, SECOND = f"{NAME}-00001", f"{NAME}-00002"
 WAIT = ("--wait", "180s")
 DIFFERENT = 4
 """The exit code of `diff` where an apply would change something."""
-FORWARDED = re.compile(r"http://127\.0\.0\.1:\d+/")
 
 
 def test_life(stage: Stage) -> None:
@@ -39,8 +32,7 @@ def test_life(stage: Stage) -> None:
     )
     assert command(stage, "diff", str(file)).returncode == 0
 
-    with forwarded(stage) as address:
-        assert httpx.get(address, timeout=60).json()["revision"] == FIRST
+    assert revision(stage, host) == FIRST
     logged = about(stage, "logs", NAME)
     assert (logged.returncode, bool(logged.stdout)) == (0, True), logged
 
@@ -119,23 +111,3 @@ def place(stage: Stage) -> list[str]:
 def revision(stage: Stage, host: str) -> str:
     """Return which revision answers."""
     return str(stage.ask(host).json()["revision"])
-
-
-@contextmanager
-def forwarded(stage: Stage) -> Iterator[str]:
-    """Forward a local port to the workload, and stop as a user does, with Ctrl-C."""
-    # Where the suite runs in a shell's background, its children would not hear of Ctrl-C.
-    hearing = ["env", "--default-signal=INT"]
-    words = [*hearing, sys.executable, "-m", "ebbtide", "port-forward", *place(stage), NAME, "0:8080"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as running:
-        try:
-            assert running.stdout is not None
-            match = FORWARDED.search(running.stdout.readline())
-            assert match is not None
-            yield match[0]
-        finally:
-            running.send_signal(signal.SIGINT)
-            try:
-                assert running.wait(30) in {0, 130}
-            finally:
-                running.kill()

@@ -81,7 +81,6 @@ GROUPS: Final = (
             ("suspend", "suspend", "Stop a KServe workload and keep its spec"),
             ("resume", "suspend", "Resume a suspended workload"),
             ("logs", "logs", "Print the logs of a workload"),
-            ("port-forward", "port_forward", "Forward a local port to a workload"),
             ("doctor", "doctor", "Check a cluster against a profile and specs"),
             ("open", "serve", "Serve the web UI and open it in the browser"),
             ("serve", "serve", "Serve the REST API and the web UI"),

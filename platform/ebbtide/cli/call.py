@@ -111,6 +111,7 @@ def _open_gateway(cluster: connection.Cluster, status: Status, top: object, addr
 
 def _explain(error: Exception, status: Status, gateway: str) -> str:
     from ebbtide.cluster.client.endpoint import NoModelError
+    from ebbtide.cluster.read.gateways import LOCAL_PORT, forward_command
 
     reason = (error.strerror if isinstance(error, OSError) else "") or str(error) or type(error).__name__
     text = f"no response from {gateway or status.url}: {reason[:1].lower()}{reason[1:]}"
@@ -120,8 +121,8 @@ def _explain(error: Exception, status: Status, gateway: str) -> str:
         return text
     if ".svc." in status.url:
         return (
-            f"{text}; the URL is reachable only inside the cluster: run {calls.forward_command(status)}, with the port of "
-            f"the server, and set --gateway http://127.0.0.1:{calls.LOCAL_PORT}"
+            f"{text}; the URL is reachable only inside the cluster: run {forward_command(status)}, with the port of "
+            f"the server, and set --gateway http://127.0.0.1:{LOCAL_PORT}"
         )
     return (
         f"{text}; if the gateway has no address that this machine reaches, forward a port to it, as in kubectl port-forward "

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 #: Seconds to wait for a name to resolve, and for a gateway to accept a connection.
 RESOLVE_SECONDS: Final = 1.0
 CONNECT_SECONDS: Final = 0.3
-LOCAL_PORT: Final = 8080
 
 
 class Access(NamedTuple):
@@ -49,15 +48,10 @@ def find_access(cluster: Cluster, status: Status, top: object) -> Access:
     return Access(service=(gateway.namespace, gateway.service))
 
 
-def forward_command(status: Status) -> str:
-    """Return the command that forwards a local port to a workload."""
-    return f"ebbtide port-forward {status.name} -n {status.namespace} {LOCAL_PORT}"
-
-
 def format_call(cluster: Cluster, status: Status, top: Object) -> str:
     """Return the command that calls a workload; empty if it has no URL, or the demo's."""
     from ebbtide.cli import connection
-    from ebbtide.cluster.read.gateways import HTTP_PORT
+    from ebbtide.cluster.read.gateways import HTTP_PORT, LOCAL_PORT, forward_command
     from ebbtide.cluster.read.served_model import find_served_model
 
     simulated = connection.simulated
@@ -86,6 +80,7 @@ def format_call(cluster: Cluster, status: Status, top: Object) -> str:
 
 def describe_access(cluster: Cluster, status: Status, top: Object) -> tuple[str, str]:
     """Return a workload's URL, with the reason if it does not answer, and the command that calls the workload."""
+    from ebbtide.cluster.read.gateways import forward_command
     from ebbtide.cluster.read.phases import SILENT
 
     if not status.url:

@@ -10,14 +10,10 @@ from ebbtide.cli.options import MAX_INT32, Options, make_option, make_switch, ma
 from ebbtide.cli.streams import unguard_stream
 from ebbtide.core.base.paths import get_at
 
-#: Options that select a pod and a container.
-POD: Final = (
-    make_option("--pod", metavar="POD", help="Pod (default: the newest ready pod)"),
-    make_option("-c", "--container", metavar="C", help="Container (default: the server's container)"),
-)
 OPTIONS: Final = (
     *connection.WORKLOAD,
-    *POD,
+    make_option("--pod", metavar="POD", help="Pod (default: the newest ready pod)"),
+    make_option("-c", "--container", metavar="C", help="Container (default: the server's container)"),
     make_switch("-f", "--follow", help="Stream new lines until the container ends"),
     make_option(
         "--tail", type=make_whole_number_parser(0, MAX_INT32), metavar="N", help="Number of most recent lines to print"
@@ -30,7 +26,7 @@ OPTIONS: Final = (
 def run(cluster: connection.Cluster, options: Options) -> int:
     from ebbtide.cluster.client.protocol import LogQuery
 
-    namespace, pod, container = select_pod(cluster, options)
+    namespace, pod, container = _select_pod(cluster, options)
     # A file or another program gets the container's bytes, as from kubectl logs.
     output = sys.stdout if sys.stdout.isatty() else unguard_stream(sys.stdout)
     for line in cluster.logs(namespace, pod, container, LogQuery(options.tail, options.follow, options.previous)):
@@ -40,7 +36,7 @@ def run(cluster: connection.Cluster, options: Options) -> int:
     return 0
 
 
-def select_pod(cluster: connection.Cluster, options: Options) -> tuple[str, str, str]:
+def _select_pod(cluster: connection.Cluster, options: Options) -> tuple[str, str, str]:
     """Return the namespace, name and container of the pod that the options select, by default of the best one.
 
     Raises:

@@ -30,7 +30,7 @@ INSTEAD: Final = {
     "exec": "use kubectl exec deployment/REVISION-deployment -- COMMAND",
     "list": "use ebbtide list",
     "logs": "use ebbtide logs NAME",
-    "port-forward": "use ebbtide port-forward NAME",
+    "port-forward": "use kubectl port-forward deployment/REVISION-deployment PORT",
     "scale": "use ebbtide scale NAME --min N --max N",
     "update": "change the spec and use ebbtide apply, or use ebbtide scale NAME --min N --max N",
 }

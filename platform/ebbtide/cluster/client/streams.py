@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from ebbtide.cluster.client.protocol import Cluster, ClusterError, UnreachableError
+from ebbtide.cluster.client.protocol import Cluster, ClusterError
 
 CHUNK_BYTES: Final = 65536
 
@@ -27,25 +27,6 @@ def _core_api(cluster: Cluster) -> Any:
     return CoreV1Api(api)
 
 
-def open_listener(port: int) -> socket.socket:
-    """Return a socket that listens on loopback; port 0 selects a free port."""
-    try:
-        return socket.create_server(("127.0.0.1", port))
-    except OSError as error:
-        raise UnreachableError(f"local port {port} is unavailable: {error.strerror or error}") from error
-
-
-def forward_port(cluster: Cluster, namespace: str, pod: str, port: int, listener: socket.socket) -> None:
-    """Forward connections to a pod's port until the listener is closed."""
-    core = _core_api(cluster)
-    while True:
-        try:
-            connection, _ = listener.accept()
-        except OSError:
-            return
-        threading.Thread(target=_forward_connection, args=(core, namespace, pod, port, connection), daemon=True).start()
-
-
 @contextmanager
 def open_forward(cluster: Cluster, namespace: str, pod: str, port: int) -> Iterator[int]:
     """Forward a free local port to a pod's port in a thread, and give the local port.
@@ -53,12 +34,22 @@ def open_forward(cluster: Cluster, namespace: str, pod: str, port: int) -> Itera
     The client's modules for streams are loaded before, so that the first connection does not wait for them. Raises
     ClusterError if the cluster is simulated.
     """
-    _core_api(cluster)
+    core = _core_api(cluster)
     import kubernetes.stream  # noqa: F401, PLC0415 - as above
 
-    with open_listener(0) as listener:
-        threading.Thread(target=forward_port, args=(cluster, namespace, pod, port, listener), daemon=True).start()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=_accept, args=(core, namespace, pod, port, listener), daemon=True).start()
         yield int(listener.getsockname()[1])
+
+
+def _accept(core: Any, namespace: str, pod: str, port: int, listener: socket.socket) -> None:
+    """Forward connections to a pod's port until the listener is closed."""
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except OSError:
+            return
+        threading.Thread(target=_forward_connection, args=(core, namespace, pod, port, connection), daemon=True).start()
 
 
 def _forward_connection(core: Any, namespace: str, pod: str, port: int, connection: socket.socket) -> None:

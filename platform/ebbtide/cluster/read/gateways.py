@@ -16,10 +16,13 @@ from ebbtide.cluster.client.protocol import Cluster, ClusterError, MissingError
 from ebbtide.cluster.read.pods import is_ready
 from ebbtide.cluster.read.status import Status
 from ebbtide.core.base.ingress import INGRESS_GATEWAYS
+from ebbtide.core.base.names import name_llm_deployment, name_predictor
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.translation.objects import Object
 
 HTTP_PORT: Final = 80
+#: The port of this machine in printed commands.
+LOCAL_PORT: Final = 8080
 
 
 class Gateway(NamedTuple):
@@ -31,6 +34,17 @@ class Gateway(NamedTuple):
     namespace: str
     service: str
     addresses: tuple[tuple[str, int], ...]
+
+
+def forward_command(status: Status) -> str:
+    """Return the kubectl command that forwards a local port to the same port of a pod of a workload."""
+    if status.kind == kube.LLM.name:
+        deployment = name_llm_deployment(status.name)
+    elif status.revisions:
+        deployment = f"{max(status.revisions, key=lambda row: row.traffic_percent).name}-deployment"
+    else:
+        deployment = name_predictor(status.name)
+    return f"kubectl port-forward -n {status.namespace} deployment/{deployment} {LOCAL_PORT}"
 
 
 def find_gateway(cluster: Cluster) -> Gateway | None:

@@ -209,7 +209,7 @@ class Writes:
     def explain_no_call(self, caller: Caller, namespace: str) -> str:
         """Return why a caller cannot send requests to the workloads of a namespace, or an empty string.
 
-        It needs the permission of ``ebbtide port-forward``, which reaches the same servers.
+        It needs the permission of ``kubectl port-forward``, which reaches the same servers.
         """
         if self._connection.read_only:
             return "this server is read-only"

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from starlette.concurrency import run_in_threadpool
 
 from ebbtide.cluster.client.endpoint import CHAT_PATH, CallError, Endpoint, Exchange, NoModelError, make_chat_body
+from ebbtide.cluster.read.gateways import forward_command
 from ebbtide.cluster.read.inventory import LiveWorkload
 from ebbtide.cluster.read.phases import SILENT
 from ebbtide.cluster.read.served_model import find_served_model
@@ -31,7 +32,6 @@ from ebbtide.server.api.workers import CallerSlots
 from ebbtide.server.web import words
 from ebbtide.server.web.errors import PageError
 from ebbtide.server.web.pulse import stream_events
-from ebbtide.server.web.shared import forward_command
 
 if TYPE_CHECKING:
     from starlette.responses import Response

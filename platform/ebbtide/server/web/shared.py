@@ -57,11 +57,6 @@ def workload_path(namespace: str, name: str) -> str:
     return f"/workloads/{quote(namespace, safe='')}/{quote(name, safe='')}"
 
 
-def forward_command(row: Status) -> str:
-    """Return the command that makes a workload reachable from outside its cluster."""
-    return f"ebbtide port-forward {row.name} -n {row.namespace} 8080"
-
-
 @dataclass(frozen=True, slots=True)
 class TideRow:
     """One workload with its SLO state and its tide."""
