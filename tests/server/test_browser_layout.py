@@ -37,8 +37,6 @@ PAGES = (
     "/workloads",
     "/workloads?q=nothing",
     "/workloads?state=missed",
-    "/workloads/selected?do=delete&row:team-a/chat=on&row:team-b/ocr=on",
-    "/workloads/selected?do=suspend&row:team-a/chat=on&row:team-b/ocr=on",
     *(f"{CHAT}/{tab}" for tab in TABS),
     f"{CHAT}/edit",
     *(f"{CHAT}/do/{action}" for action in ("scale", "suspend", "delete")),

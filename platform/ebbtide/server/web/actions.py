@@ -73,13 +73,13 @@ def list_offers(visit: PageVisit, live: LiveWorkload, *, of_canary: bool = False
     if live.top["kind"] == LLM.name:
         hidden |= {"scale", "rollback"}
     return [
-        ActionOffer(name, action.label, explain_unavailable(visit, live, action))
+        ActionOffer(name, action.label, _explain_unavailable(visit, live, action))
         for name, action in ACTIONS.items()
         if name not in hidden and action.canary == of_canary
     ]
 
 
-def explain_unavailable(visit: PageVisit, live: LiveWorkload, action: Action) -> str:
+def _explain_unavailable(visit: PageVisit, live: LiveWorkload, action: Action) -> str:
     """Return why an action is unavailable, or an empty string."""
     if visit.backend.read_only:
         return "this server is read-only"
@@ -210,7 +210,7 @@ def show_action(visit: PageVisit) -> Response:
 def _render_action(
     visit: PageVisit, name: str, action: Action, live: LiveWorkload, message: str = "", status: int = 200
 ) -> Response:
-    why = explain_unavailable(visit, live, action)
+    why = _explain_unavailable(visit, live, action)
     return visit.render_page(
         "action",
         status,
@@ -228,7 +228,7 @@ def _render_action(
 def perform_action(visit: PageVisit) -> Response:
     """Perform an action; on an error, show the dialog again with the reason."""
     name, action, live = _find_action(visit)
-    if why := explain_unavailable(visit, live, action):
+    if why := _explain_unavailable(visit, live, action):
         return _render_action(visit, name, action, live, why, 422)
     try:
         action.do(visit, live)

@@ -15,7 +15,7 @@ from ebbtide.cluster.slo.source import Ref, SourceError
 from ebbtide.server.web import tide
 from ebbtide.server.web.frame import HIDDEN_COLUMNS, PageVisit
 from ebbtide.server.web.objectives import MAX_JUDGED, judge_workloads
-from ebbtide.server.web.shared import BULK, GROUPS, ROWS_PER_PAGE, add_loads, make_row, read_histories
+from ebbtide.server.web.shared import GROUPS, add_loads, make_row, read_histories
 from ebbtide.server.web.words import NO_SLO, SloState, State
 
 # fmt: off
@@ -45,6 +45,8 @@ COLUMNS: Final[tuple[tuple[str, str, str, Callable[[Status], Any] | None], ...]]
     ("age", "Age", "num", lambda row: row.age_seconds),
 )
 SORTS: Final = {name: key for name, _, _, key in COLUMNS if key}
+#: The rows of a page of workloads.
+ROWS_PER_PAGE: Final = 50
 #: Columns that are always shown.
 FIXED: Final = ("name", "status")
 
@@ -193,6 +195,5 @@ def show_grid(visit: PageVisit) -> Response:
         rows=[make_row(row, slos, histories) for row in add_loads(visit, selection.rows)],
         box=(tide.WIDTH, tide.HEIGHT),
         rows_a_page=ROWS_PER_PAGE,
-        bulk=BULK,
         age=read.age,
     )

@@ -28,7 +28,6 @@ from ebbtide.server.web import (
     plan,
     playground,
     projects,
-    selection,
     simulate,
     workload,
 )
@@ -78,8 +77,6 @@ PAGES: Final[tuple[PageRoute, ...]] = (
     PageRoute("GET", "/live", stream_changes),
     PageRoute("GET", "/overview", overview.show_overview),
     PageRoute("GET", "/workloads", grid.show_grid),
-    PageRoute("GET", "/workloads/selected", selection.show_selected),
-    PageRoute("POST", "/workloads/selected", selection.change_selected),
     PageRoute("GET", "/new", new.show_new_form),
     PageRoute("GET", "/workloads/{namespace}/{name}/edit", new.show_edit_form),
     PageRoute("GET", "/new/fields", new.serve_fields),

@@ -33,9 +33,6 @@ GROUPS: Final[dict[str, tuple[str, tuple[Phase, ...]]]] = {
     # Their status cannot be computed, so they may run.
     "unknown": ("Unknown", ("Unknown",)),
 }
-#: The rows of a page of workloads, and the actions on several of them with their labels.
-ROWS_PER_PAGE: Final = 50
-BULK: Final = (("suspend", "Suspend"), ("resume", "Resume"), ("delete", "Delete"))
 #: Seconds for which measured loads are reused.
 LOAD_REUSE_SECONDS: Final = 4.0
 #: Labels of quota resources, by the resource's name, and the unit in which they are shown.
