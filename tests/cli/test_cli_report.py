@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -174,7 +172,7 @@ def test_a_time_with_replicas_and_without_a_rate_is_known() -> None:
     assert find_known_range(History(Ref("shop", "chat"), {"rate": rate, "wanted": wanted})) == (60, 240, 0.25)
 
 
-HOSTILE = "=cmd|' /C calc'!A0<!channel><script>`*_\x1b[31m\r\n+evil"
+HOSTILE = "<script>`*_\x1b[31m\r\nevil"
 
 
 def test_a_hostile_name_does_no_harm(report: Any) -> None:
@@ -183,12 +181,6 @@ def test_a_hostile_name_does_no_harm(report: Any) -> None:
     lost = replace(bad, replay=None, reason=f"-{HOSTILE}")
     hostile = replace(report, rows=(bad, lost), projects=(replace(report.total, project=HOSTILE),))
 
-    cells = [cell for line in csv.reader(io.StringIO(cost_pages.render_csv(hostile))) for cell in line]
-    assert not [cell for cell in cells if cell[:1] in {"=", "+", "-", "@", "\t", "\r"}]
-    slack = cost_pages.render_slack(hostile)
-    assert "<" not in slack
-    assert "\x1b" not in slack
-    assert all(line.count("`") % 2 == 0 for line in slack.splitlines())
     text = cost_pages.render_cost_text(hostile, "")
     assert "\x1b" not in text
     assert "\r" not in text

@@ -51,7 +51,7 @@ OPTIONS: Final = (
         default="",
         help="Write the changed spec and the recorded requests of each service with a change to a directory",
     ),
-    make_output_option("text", "json", "csv", "slack"),
+    make_output_option("text", "json"),
 )
 
 
@@ -63,7 +63,7 @@ def run(options: Options) -> int:
 @connection.profile_command
 def _report_costs(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
     from ebbtide.cluster.read.inventory import list_tops
-    from ebbtide.cluster.slo import cost_report
+    from ebbtide.cluster.slo import cost_pages, cost_report
 
     source = connection.connect_source(cluster, options.prometheus, profile)
     tops = list_tops(cluster, "" if options.all else connection.resolve_namespace(cluster, options))
@@ -76,23 +76,14 @@ def _report_costs(cluster: connection.Cluster, options: Options, profile: Profil
             terminal.write_stderr(f"{len(rows)} of {len(tops)}: {row.namespace}/{row.name}")
     report = cost_report.make_cost_report(rows, inputs)
     files = _list_files(report, Path(options.write)) if options.write else {}
-    _print_report(report, options.output)
+    if options.output == "json":
+        write_json(report)
+    else:
+        table = terminal.format_table(cost_pages.HEADER, cost_pages.list_cells(report))
+        sys.stdout.write(cost_pages.render_cost_text(report, table))
     if options.write:
         _write_files(files, Path(options.write))
     return 0
-
-
-def _print_report(report: CostReport, output_format: str) -> None:
-    from ebbtide.cluster.slo import cost_pages
-
-    if output_format == "json":
-        write_json(report)
-    elif output_format == "text":
-        table = terminal.format_table(cost_pages.HEADER, cost_pages.list_cells(report))
-        sys.stdout.write(cost_pages.render_cost_text(report, table))
-    else:
-        render = cost_pages.render_csv if output_format == "csv" else cost_pages.render_slack
-        sys.stdout.write(render(report))
 
 
 def _list_files(report: CostReport, folder: Path) -> dict[Path, bytes]:

@@ -1,13 +1,10 @@
-"""Formats of a cost report: text for a terminal, a message for Slack, and CSV for spreadsheets.
+"""A cost report as text for a terminal, and the parts of it that the page shares.
 
-Names, projects and reasons come from a cluster, so each format makes them harmless.
+Names, projects and reasons come from a cluster, so the text escapes their control characters.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -17,16 +14,8 @@ from ebbtide.cluster.slo.report import format_span
 from ebbtide.core.base.prose import count_noun, make_printable
 from ebbtide.simulator.savings import SEEDS, format_count, format_range
 
-#: Number of changes and services in a Slack message, and of changes on the overview.
-MAX_CHANGES: Final = 10
+#: Number of changes on the overview.
 BEST_CHANGES: Final = 3
-#: First characters of a cell that a spreadsheet reads as a formula (owasp.org, CSV injection).
-FORMULA: Final = re.compile(r"\s*[=+\-@\t\r]")
-COLUMNS: Final = (
-    *("namespace", "name", "project", "unit", "hours", "hours low", "hours high", "measured replica-hours", "currency"),
-    *("price", "cost", "requests", "late", "late low", "late high", "meets SLO", "change", "hours saved"),
-    *("hours saved low", "hours saved high", "money saved", "not replayed because"),
-)
 HEADER: Final = ("SERVICE", "PROJECT", "COST", "HOURS", "MEASURED", "LATE", "SLO", "CHANGE", "SAVES")
 
 
@@ -121,64 +110,3 @@ def list_cells(report: CostReport) -> Iterator[tuple[str, ...]]:
         hours = f"{format_range(replay.current.hours)} {replay.unit}"
         cost = format_money(row.cost, report.currency)
         yield (f"{row.namespace}/{row.name}", row.project, cost, hours, measured, late, slo, change, saves)
-
-
-def render_slack(report: CostReport) -> str:
-    """Return the report as a message in Slack's mrkdwn: the totals, the best changes, and the most expensive services."""
-    currency = report.currency
-    lines = [
-        f"*Cost report* {_escape_slack(describe_head(report))}",
-        f"*Total* {_escape_slack(describe_sum(report.total, currency))}",
-    ]
-    changes = list_changes(report)
-    if changes:
-        lines.append("*Changes that would have kept the SLO*")
-        lines += [f"• {_name(row)} {_escape_slack(describe_change(row, currency))}" for row in changes[:MAX_CHANGES]]
-    lines.append("*Most expensive*")
-    for row in [row for row in report.rows if row.replay is not None][:MAX_CHANGES]:
-        assert row.replay is not None
-        money = format_money(row.cost, currency)
-        hours = row.replay.format_hours(row.replay.current.hours)
-        lines.append(f"• {_name(row)} {_escape_slack(', '.join(filter(None, [money, hours])))}")
-    unknown = report.total.services - report.total.replayed
-    if unknown:
-        lines.append(f"{count_noun(unknown, 'service')} not replayed: run `ebbtide report` for the reasons.")
-    return "\n".join(lines) + "\n"
-
-
-def _name(row: CostRow) -> str:
-    return f"`{_escape_slack(f'{row.namespace}/{row.name}')}`"
-
-
-def _escape_slack(text: str) -> str:
-    """Return text in which Slack finds no mention, link or format (docs.slack.dev, Formatting message text)."""
-    plain = make_printable(text).translate({ord(sign): "'" for sign in "`*_~"})
-    return plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-def render_csv(report: CostReport) -> str:
-    """Return the report as CSV with one line for each service."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\r\n")
-    writer.writerow(COLUMNS)
-    for row in report.rows:
-        replay = row.replay
-        values: list[object] = [row.namespace, row.name, row.project]
-        if replay is None:
-            values += ["", None, None, None, row.measured_replica_hours, report.currency, *[None] * 12, row.reason]
-        else:
-            hours, late, change = replay.current.hours, replay.current.late, replay.change
-            saved = None if change is None else change.hours_saved
-            values += [replay.unit, hours.value, hours.low, hours.high, row.measured_replica_hours, report.currency]
-            values += [row.price, row.cost, replay.requests, late.value, late.low, late.high, replay.current.meets_slo]
-            values += ["" if change is None else change.text]
-            values += [None] * 3 if saved is None else [saved.value, saved.low, saved.high]
-            values += [row.saved, ""]
-        writer.writerow([guard_cell(value) if isinstance(value, str) else value for value in values])
-    return text.getvalue()
-
-
-def guard_cell(text: str) -> str:
-    """Return a cell that a spreadsheet reads as text: an apostrophe precedes what would be a formula."""
-    text = make_printable(text)
-    return f"'{text}" if FORMULA.match(text) else text

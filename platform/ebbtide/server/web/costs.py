@@ -51,15 +51,6 @@ def start_report(visit: PageVisit) -> Response:
     return visit.redirect("/costs")
 
 
-def download_report(visit: PageVisit) -> Response:
-    """Send the last report as a CSV file."""
-    report = _read_last(visit)
-    if report is None:
-        raise PageError(404, "No report yet", "Compute a report first.")
-    headers = {"Content-Disposition": 'attachment; filename="costs.csv"'}
-    return Response(cost_pages.render_csv(report), media_type="text/csv", headers=headers)
-
-
 def list_best_changes(report: CostReport | None) -> list[tuple[str, CostRow]]:
     """Return the changes of a report that save most for the overview, each with its saving as text."""
     rows = [] if report is None else cost_pages.list_changes(report)[: cost_pages.BEST_CHANGES]

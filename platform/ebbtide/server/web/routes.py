@@ -97,7 +97,6 @@ PAGES: Final[tuple[PageRoute, ...]] = (
     PageRoute("GET", "/workloads/{namespace}/{name}/{tab}", workload.show_workload),
     PageRoute("GET", "/costs", costs.show_costs),
     PageRoute("POST", "/costs", costs.start_report),
-    PageRoute("GET", "/costs/costs.csv", costs.download_report),
     PageRoute("GET", "/plan", plan.show_plan),
     PageRoute("POST", "/plan", plan.start_plan),
     PageRoute("POST", "/plan/cancel", plan.cancel_plan),
