@@ -17,6 +17,7 @@ VECTORS := tools/vectors/bin/vectors
 PROMQL := tools/promql/bin/promql
 VALE := tools/vale/bin/vale
 PROMTOOL := tools/promtool/bin/promtool
+LABEL_PROXY := tools/prom-label-proxy/bin/prom-label-proxy
 PROSE := PYTHONPATH=tools $(BIN)/python -m text.prose
 GO ?= go
 ACTIONLINT := cd e2e/modules/actionlint && GOWORK=off $(GO) tool actionlint -shellcheck= -pyflakes=
@@ -162,7 +163,12 @@ $(PROMTOOL): tools/promtool/go.mod tools/promtool/go.sum
 	cd tools/promtool && GOFLAGS="-trimpath -mod=readonly" GOWORK=off \
 	  $(GO) build -ldflags "-s -w" -o bin/promtool github.com/prometheus/prometheus/cmd/promtool
 
-judge: $(JUDGE) $(JUDGE_NEWEST) $(PROMTOOL) $(PROMQL) ## Build the judge: upstream's own code as programs (needs Go)
+$(LABEL_PROXY): tools/prom-label-proxy/go.mod tools/prom-label-proxy/go.sum
+	@echo "building prom-label-proxy: about a minute the first time, on two cores"
+	cd tools/prom-label-proxy && $(GO_FLAGS) GOWORK=off \
+	  $(GO) build -ldflags "-s -w" -o bin/prom-label-proxy github.com/prometheus-community/prom-label-proxy
+
+judge: $(JUDGE) $(JUDGE_NEWEST) $(PROMTOOL) $(PROMQL) $(LABEL_PROXY) ## Build the judge: upstream's own code as programs (needs Go)
 
 $(PROMQL): $(wildcard tools/promql/*.go) tools/promql/go.mod tools/promql/go.sum
 	@echo "building Prometheus' parser and engine: about 1 minute the first time, on two cores"
@@ -258,8 +264,8 @@ audit-python: $(VENV)-audit/.made ## Check the lock files for published vulnerab
 	for part in requirements/*.txt; do echo "$$part"; $(VENV)-audit/bin/pip-audit --strict --require-hashes --disable-pip -r $$part || exit 1; done
 
 audit-go: ## Check the Go modules for published vulnerabilities (needs Go and vuln.go.dev)
-	# The modules of Vale, promtool and the published files have no Go files, and name their programs as tools.
-	for part in "tools/judge -scan module" "tools/vectors -scan module" "tools/promql -scan module" "tools/vale -scan package tool" "tools/promtool -scan package tool" "tools/publish -scan package tool"; do echo "$$part"; \
+	# The modules of Vale, promtool, prom-label-proxy and the published files have no Go files, and name their programs as tools.
+	for part in "tools/judge -scan module" "tools/vectors -scan module" "tools/promql -scan module" "tools/vale -scan package tool" "tools/promtool -scan package tool" "tools/prom-label-proxy -scan package tool" "tools/publish -scan package tool"; do echo "$$part"; \
 	  GOWORK=off $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0 -C $$part || exit 1; done
 
 $(VENV)-site/.made: requirements/site.txt
@@ -348,4 +354,4 @@ vet: judge
 	cd tools/promql && $(GO_FLAGS) GOWORK=off $(GO) vet .
 
 clean: ## Remove build results
-	rm -rf $(VENV) $(VENV)-audit $(VENV)-site dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis tools/judge/bin tools/vectors/bin tools/promql/bin tools/vale/bin tools/promtool/bin
+	rm -rf $(VENV) $(VENV)-audit $(VENV)-site dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis tools/judge/bin tools/vectors/bin tools/promql/bin tools/vale/bin tools/promtool/bin tools/prom-label-proxy/bin
