@@ -314,7 +314,7 @@ changelog: $(VENV)/.release ## Assemble CHANGELOG.md from the files in changes, 
 	$(BIN)/towncrier build --yes
 
 # Tests that cover nothing of the measured packages that the others do not: branch coverage doubles the CPU time of a test.
-MEASURED := server/test_web_overview.py server/test_shared_responses.py server/attacks/test_availability.py cluster/attacks/test_tenant_queries.py
+MEASURED := server/test_web_overview.py server/test_shared_responses.py server/attacks/test_availability.py cluster/attacks/test_member_queries.py
 UNMEASURED := $(filter-out $(MEASURED:%=tests/%),$(wildcard $(addprefix tests/*/,test_web*.py test_browser*.py test_simulate*.py \
   test_api_schema.py test_cli_demo.py test_cli_simulate*.py test_docs.py test_fault_law.py test_floor_law.py test_leader_law.py test_judge.py \
   test_kustomize.py test_layers.py test_policies.py test_shared_responses.py test_world.py attacks/test_*.py fuzz/test_*.py)))

@@ -42,7 +42,7 @@ class Values:
         self.asked: Callable[[], object] = lambda: None
         self.high: tuple[str, ...] = ("b-",)
 
-    def samples(self, query: str) -> list[tuple[Mapping[str, str], float]]:
+    def samples(self, query: str, _namespace: str = "") -> list[tuple[Mapping[str, str], float]]:
         del query
         self.asked()
         names = [pod["metadata"]["name"] for pod in self.cluster.list(POD, SPACE).items]

@@ -29,7 +29,7 @@ SPEC = {
 class NoMetrics:
     """A Prometheus without series."""
 
-    def samples(self, query: str) -> list[Any]:
+    def samples(self, query: str, _namespace: str = "") -> list[Any]:
         del query
         return []
 

@@ -44,7 +44,7 @@ class Source:
         #: The items of metrics-server.
         self.use: list[Any] = []
 
-    def samples(self, query: str) -> list[tuple[Mapping[str, str], float]]:
+    def samples(self, query: str, _namespace: str = "") -> list[tuple[Mapping[str, str], float]]:
         self.asked.append(query)
         self.clock.sleep(self.seconds.get(query, 0.0))
         if query in self.errors:
@@ -234,7 +234,7 @@ class Blocking:
         self.free: set[str] = set()
         self.most = 0
 
-    def samples(self, query: str) -> list[tuple[Mapping[str, str], float]]:
+    def samples(self, query: str, _namespace: str = "") -> list[tuple[Mapping[str, str], float]]:
         with self.lock:
             self.running[query] += 1
             self.most = max(self.most, self.running.total())

@@ -202,7 +202,7 @@ class Source:
     def __init__(self, rows: list[Any]) -> None:
         self.rows = rows
 
-    def samples(self, query: str) -> list[Any]:
+    def samples(self, query: str, _namespace: str = "") -> list[Any]:
         del query
         return self.rows
 

@@ -414,7 +414,7 @@ class Server:
             raise kube.UnreachableError("written, but not answered")
         return deepcopy(self.objects[kind, name])
 
-    def samples(self, query: str) -> list[Row]:
+    def samples(self, query: str, _namespace: str = "") -> list[Row]:
         """Return what Prometheus answers, or what a cache in front of it repeats."""
         if self.has("prometheus"):
             raise SourceError("no answer")

@@ -399,7 +399,7 @@ class Values:
         self.rows: dict[str, list[tuple[Mapping[str, str], float]] | str] = {}
         self.asked: list[str] = []
 
-    def samples(self, query: str) -> list[tuple[Mapping[str, str], float]]:
+    def samples(self, query: str, _namespace: str = "") -> list[tuple[Mapping[str, str], float]]:
         self.asked.append(query)
         rows = self.rows.get(query, [])
         if isinstance(rows, str):

@@ -129,7 +129,7 @@ class Values:
     def __init__(self) -> None:
         self.rows: dict[str, Rows] = {}
 
-    def samples(self, query: str) -> list[tuple[Mapping[str, str], float]]:
+    def samples(self, query: str, _namespace: str = "") -> list[tuple[Mapping[str, str], float]]:
         rows = self.rows.get(query, [])
         if isinstance(rows, str):
             raise SourceError(rows)

@@ -216,7 +216,7 @@ class Bench:
             name = self.draws.choice([*self.load])
             self.load[name] = self.draws.choice((1.0, 2.0, 4.0, 7.0))
 
-    def samples(self, query: str) -> list[tuple[Mapping[str, str], float]]:
+    def samples(self, query: str, _namespace: str = "") -> list[tuple[Mapping[str, str], float]]:
         """Return the latency of each pod: the load, shared by the pods."""
         assert "latenc" in query or "duration" in query
         values: dict[str, float] = {}

@@ -111,7 +111,7 @@ class Values:
     def __init__(self, pods: list[tuple[str, str]]) -> None:
         self.pods, self.step, self.queries = pods, 0, 0
 
-    def samples(self, query: str) -> list[tuple[Mapping[str, str], float]]:
+    def samples(self, query: str, _namespace: str = "") -> list[tuple[Mapping[str, str], float]]:
         assert query == QUERY
         self.queries += 1
         self.step += 1

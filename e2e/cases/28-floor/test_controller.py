@@ -23,6 +23,7 @@ from e2e.stage import Stage
 CONTROLLED = {
     "autoscaling": {"controller": True, "fallbackSeconds": 60},
     "metrics": {"adapter": "none"},
+    "projects": {"queries": "any"},
     "nodePools": [
         {"name": "whole", "product": "NVIDIA-A100-SXM4-80GB", "gpuMemoryMebibytes": 81920, "devices": 8, "nodes": 1}
     ],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from importlib.util import find_spec
 from typing import Final
 
 from ebbtide.cli import review_formats, terminal
@@ -21,7 +20,6 @@ from ebbtide.cli.options import FILES, Options, make_output_option, make_switch
 from ebbtide.core.base.problems import Problem, has_errors, limit_problems
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.documents.check import MAY_RUN_AS_ROOT, Batch
-from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.serving.updates import list_rollout_decisions
 
 OPTIONS: Final = (
@@ -29,15 +27,6 @@ OPTIONS: Final = (
     make_output_option("text", "json", "github", "sarif"),
     make_switch("--fix", help="Apply the safe fixes to the files; the other problems are printed as usual"),
 )
-
-
-def _check_queries(plan: Plan) -> list[Problem]:
-    """Return the problems of the PromQL in a spec; none without the parser, which the extra ``slo`` installs."""
-    if not any(item.query for item in plan.spec.autoscaling.metrics) or find_spec("promql_parser") is None:
-        return []
-    from ebbtide.cluster.slo.tenant_queries import check_queries
-
-    return list(check_queries(plan))
 
 
 def run(options: Options) -> int:
@@ -53,8 +42,6 @@ def run(options: Options) -> int:
         _, translation, found = batch.add_document(loaded)
         if translation is not None and translation.plan is not None and not has_errors(found):
             plan = translation.plan
-            in_queries = loaded.place_problems(_check_queries(plan))
-            found = sorted([*found, *in_queries], key=lambda problem: problem.line)
             costs += (f"{plan.name}: {row.value}: {row.because}\n" for row in list_rollout_decisions(plan))
         problems += found
     problems += batch.batch_problems()

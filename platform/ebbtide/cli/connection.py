@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from ebbtide.cluster.client import protocol
     from ebbtide.cluster.read.inventory import LiveWorkload
     from ebbtide.cluster.read.status import Status
+    from ebbtide.cluster.slo.label_proxy import ScopedSource
+    from ebbtide.cluster.slo.prometheus import PrometheusSource
     from ebbtide.cluster.slo.source import MetricsSource
     from ebbtide.cluster.write.apply import WaitUpdate
     from ebbtide.core.profile.models import Profile
@@ -180,18 +182,40 @@ def connect_source(cluster: Cluster, address: str | None, profile: Profile) -> M
         return simulated.source
     try:
         from ebbtide.cluster.slo import prometheus  # the client is slow to import
-        from ebbtide.cluster.slo.proxy import proxy_path
     except ImportError as error:
         raise SourceError(
             f"the Prometheus client is not installed ({error}); install the wheel with the extra slo"
         ) from error
-    profile_address = profile.spec.metrics.prometheus
-    if address or prometheus.runs_in_cluster() or proxy_path(profile_address) is None:
-        return prometheus.PrometheusSource(address or profile_address, profile)
+    if address:
+        return prometheus.PrometheusSource(address, profile)
+    return _connect_service(cluster, profile.spec.metrics.prometheus, profile)
+
+
+def connect_scoped_source(cluster: Cluster, address: str | None, profile: Profile) -> ScopedSource:
+    """Return the Prometheus of ``connect_source``, and the profile's prom-label-proxy for the queries of members.
+
+    Raises:
+        SourceError: the client is not installed, or an address is invalid.
+    """
+    from ebbtide.cluster.slo.label_proxy import ScopedSource
+
+    direct: Any = connect_source(cluster, address, profile)
+    proxy = profile.spec.metrics.prometheus_proxy
+    return ScopedSource(direct, _connect_service(cluster, proxy, profile) if proxy else None)
+
+
+def _connect_service(cluster: Cluster, url: str, profile: Profile) -> PrometheusSource:
+    """Return the Prometheus at a URL of the profile, from outside the cluster through the API server."""
+    from ebbtide.cluster.slo import prometheus
+    from ebbtide.cluster.slo.proxy import proxy_path
+    from ebbtide.cluster.slo.source import SourceError
+
+    if prometheus.runs_in_cluster() or proxy_path(url) is None:
+        return prometheus.PrometheusSource(url, profile)
     api = getattr(cluster, "api", None)
     if api is None:
         raise SourceError("this cluster has no API server to reach Prometheus through; set --prometheus")
-    return prometheus.connect_through(api, profile_address, profile)
+    return prometheus.connect_through(api, url, profile)
 
 
 def connect_metrics_source(cluster: Cluster, options: Options, profile: Profile | None) -> MetricsSource | None:

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import threading
-from typing import Any, Final
+from typing import Final
 
 from ebbtide.cli import connection, terminal
 from ebbtide.cli.common import read_profile
@@ -54,7 +54,7 @@ def _run(cluster: connection.Cluster, options: Options) -> int:
         if connection.is_profile_named(options)
         else connection.observe_profile(cluster)[0]
     )
-    source: Any = connection.connect_source(cluster, options.prometheus, profile)
+    source = connection.connect_scoped_source(cluster, options.prometheus, profile)
     identity = f"{socket.gethostname()}_{os.getpid()}"
     process = Process(
         cluster,

@@ -215,7 +215,7 @@ CLUSTER: dict[str, Any] = {
 class NoSamples:
     """A Prometheus without values."""
 
-    def samples(self, query: str) -> list[tuple[Mapping[str, str], float]]:
+    def samples(self, query: str, _namespace: str = "") -> list[tuple[Mapping[str, str], float]]:
         del query
         return []
 

@@ -17,7 +17,6 @@ from ebbtide.cluster.client.protocol import ClusterError
 from ebbtide.cluster.read.inventory import parse_timestamp
 from ebbtide.cluster.read.pods import find_condition
 from ebbtide.cluster.slo.source import SourceError
-from ebbtide.cluster.slo.tenant_queries import QueryError, scope_query
 from ebbtide.core.autoscaler.floor import VALUE_AGE_SECONDS, FloorMetric, Scraped
 from ebbtide.core.autoscaler.hpa import HpaPod, Measured, Sample
 from ebbtide.core.base import metrics
@@ -49,11 +48,18 @@ _RANGE: Final = re.compile(r"\[\s*((?:\d+(?:ms|[smhdwy]))+)\s*[:\]]|\boffset\s+(
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0, "y": 31_536_000.0}
 
 
+class QueryError(ValueError):
+    """A metric has no query that may be sent; the message is for its author."""
+
+
 class SampleSource(Protocol):
     """A source of instant values: a Prometheus, or a stand-in for tests."""
 
-    def samples(self, query: str) -> list[tuple[Mapping[str, str], float]]:
-        """Return the labels and the finite values of a query's result now, or raise a ``SourceError``."""
+    def samples(self, query: str, namespace: str = "", /) -> list[tuple[Mapping[str, str], float]]:
+        """Return the labels and the finite values of a query's result now, or raise a ``SourceError``.
+
+        With a namespace, the query reads only its series.
+        """
 
 
 class UseSource(Protocol):
@@ -85,9 +91,9 @@ class MetricQueries:
                 text.replace("{revision}", revision).replace("{namespace}", namespace)
                 for text in (metric.query, metric.pods)
             )
-            access = find_query_access(self._profile.projects, namespace)
-            scoped = scope_query(query, namespace, access)
-            return metrics.make_shared_evidence_query(scoped, pods and scope_query(pods, namespace, access))
+            if find_query_access(self._profile.projects, namespace) == "none":
+                raise QueryError(f"the project of namespace {namespace} must not use queries")
+            return metrics.make_shared_evidence_query(query, pods)
         row = metrics.find_metric(metric.name) or metrics.CUSTOM
         if row is metrics.CUSTOM and metrics.NAME.fullmatch(metric.name) is None:
             raise QueryError(f"{metric.name} is not the name of a Prometheus metric")
@@ -101,6 +107,11 @@ class MetricQueries:
             engine=metric.engine,
             scrape=self.find_interval(namespace, metric.name),
         )
+
+    def find_scope(self, metric: FloorMetric, namespace: str) -> str:
+        """Return the namespace whose series a metric's query may read, empty if all: Ebbtide makes it, or the profile allows it."""
+        is_limited = find_query_access(self._profile.projects, namespace) == "proxy"
+        return namespace if metric.scope != "pod" and is_limited else ""
 
     def find_interval(self, namespace: str, name: str) -> int:
         """Return the row of ``INTERVALS`` for a metric's scrapes in a namespace, the last one if they are further apart."""
@@ -164,7 +175,7 @@ class Readings:
     def __init__(self, source: SampleSource, cluster: UseSource, queries: MetricQueries) -> None:
         """Ask nothing yet."""
         self._source, self._cluster, self._queries = source, cluster, queries
-        self._rows: dict[str, _Rows | str] = {}
+        self._rows: dict[tuple[str, str], _Rows | str] = {}
         self._use: dict[tuple[str, str], Object] | str | None = None
         self.errors: set[str] = set()
 
@@ -181,7 +192,7 @@ class Readings:
             return self._read_resource(metric.name, namespace, pods, now)
         try:
             query = self._queries.make(metric, namespace, revision)
-            rows = self._ask(query)
+            rows = self._ask(query, self._queries.find_scope(metric, namespace))
             if isinstance(rows, str):
                 return Reading(None, _NONE, rows)
             if metric.scope == "pod":
@@ -218,15 +229,16 @@ class Readings:
             return Reading(None, _NONE, f"no value is newer than {VALUE_AGE_SECONDS:g} s")
         return Reading(fresh, Scraped({pod: sample.timestamp for pod, sample in fresh.items()}))
 
-    def _ask(self, query: str) -> _Rows | str:
-        """Return the rows of a query's result, or the reason why there are none."""
-        if query not in self._rows:
+    def _ask(self, query: str, namespace: str) -> _Rows | str:
+        """Return the rows of a query's result for a namespace or all, or the reason why there are none."""
+        key = (query, namespace)
+        if key not in self._rows:
             try:
-                self._rows[query] = _sort_rows(self._source.samples(query))
+                self._rows[key] = _sort_rows(self._source.samples(query, namespace))
             except SourceError as error:
-                self._rows[query] = str(error)
+                self._rows[key] = str(error)
                 self.errors.add(str(error))
-        return self._rows[query]
+        return self._rows[key]
 
     def _read_use(self) -> dict[tuple[str, str], Object] | str:
         if self._use is None:

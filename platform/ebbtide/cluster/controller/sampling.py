@@ -13,7 +13,7 @@ import heapq
 import logging
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from ebbtide.cluster.client.protocol import Clock, Cluster, ClusterError, UnreachableError
@@ -34,10 +34,11 @@ UNANSWERED: Final = f"the queries of this step took longer than {BUDGET_SECONDS:
 
 
 class Request(NamedTuple):
-    """A query to Prometheus, or a path of the API server."""
+    """A query to Prometheus, or a path of the API server; with a namespace, the query reads only its series."""
 
     kind: str
     text: str
+    namespace: str = ""
 
 
 #: The namespaces that need the answer to each request.
@@ -57,8 +58,8 @@ class Recorder:
         self._namespace = namespace
         Readings(self, self, self._queries).measure([*metrics], namespace, revision, {}, 0.0)
 
-    def samples(self, query: str) -> list[tuple[Mapping[str, str], float]]:
-        self.requests.setdefault(Request("query", query), set()).add(self._namespace)
+    def samples(self, query: str, namespace: str = "") -> list[tuple[Mapping[str, str], float]]:
+        self.requests.setdefault(Request("query", query, namespace), set()).add(self._namespace)
         return []
 
     def read(self, path: str) -> Object:
@@ -71,7 +72,7 @@ class Sampler:
 
     def __init__(self, source: SampleSource, cluster: Cluster, clock: Clock, *, threads: bool) -> None:
         """Ask nothing yet. Without threads, ``begin`` asks one query after the other."""
-        self._ask: dict[str, Callable[[str], Any]] = {"query": source.samples, "path": cluster.read}
+        self._source, self._cluster = source, cluster
         self._clock, self._threads = clock, threads
         self._lock = threading.Lock()
         #: Requests in progress, also those of earlier steps.
@@ -125,7 +126,9 @@ class Sampler:
     def _fetch(self, request: Request) -> Any:
         """Return the answer to a request, or the error."""
         try:
-            return self._ask[request.kind](request.text)
+            if request.kind == "path":
+                return self._cluster.read(request.text)
+            return self._source.samples(request.text, request.namespace)
         except (SourceError, ClusterError) as error:
             return error
         except Exception as error:
@@ -202,9 +205,9 @@ class Answers:
             self._results[request] = answer
         self._changed.notify_all()
 
-    def samples(self, query: str) -> list[tuple[Mapping[str, str], float]]:
+    def samples(self, query: str, namespace: str = "") -> list[tuple[Mapping[str, str], float]]:
         """Return the answer to a query, or raise a ``SourceError``."""
-        answer = self._results.get(Request("query", query), SourceError(UNANSWERED))
+        answer = self._results.get(Request("query", query, namespace), SourceError(UNANSWERED))
         if isinstance(answer, Exception):
             raise answer
         return list(answer)

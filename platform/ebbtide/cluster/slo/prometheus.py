@@ -185,14 +185,14 @@ class PrometheusSource:
         complete = [StartTimes(pod, **values) for pod, values in times.items() if {"created", "ready"} <= values.keys()]
         return sorted((row for row in complete if row.created >= start), key=lambda row: row.created)
 
-    def samples(self, query: str) -> list[tuple[Mapping[str, str], float]]:
-        """Return the labels and the finite values of a query's result now.
+    def samples(self, query: str, **parameters: str) -> list[tuple[Mapping[str, str], float]]:
+        """Return the labels and the finite values of a query's result now, asked with further parameters of the request.
 
         Raises SourceError without an answer in time, and for one that is too long or has warnings, such as a partial
         answer of Thanos.
         """
         with self._convert_errors():
-            answer = json.loads(self._read_answer(query))
+            answer = json.loads(self._read_answer({"query": query, **SAMPLE_PARAMETERS, **parameters}))
             result = answer["data"]["result"]
             warnings = _read_warnings(answer)
         if warnings:
@@ -200,11 +200,11 @@ class PrometheusSource:
         parsed = ((labels, _parse_pair(pair)[1]) for labels, pair in _iterate_samples(result, "value"))
         return [(labels, value) for labels, value in parsed if value is not None]
 
-    def _read_answer(self, query: str) -> bytes:
+    def _read_answer(self, parameters: Mapping[str, str]) -> bytes:
         """Return the body of the response to a query for a decision."""
         with self._session.get(
             self._instant_url,
-            params={"query": query, **SAMPLE_PARAMETERS},
+            params=parameters,
             verify=self._session.verify,
             timeout=SAMPLE_TIMEOUT,
             stream=True,

@@ -118,6 +118,9 @@ class Metrics(Model):
     """Custom metrics that the adapter serves. If empty, any name is accepted and names are not checked."""
     prometheus: Text = "http://prometheus-server.monitoring.svc:9090"
     """URL of Prometheus, used by KEDA."""
+    prometheus_proxy: Text | None = None
+    """URL of prom-label-proxy in front of Prometheus, run with ``-label namespace -query-param namespace``. The controller
+    sends it the queries of projects with ``queries: proxy``."""
     queries: dict[str, str] = Field(default={})
     """PromQL queries for KEDA, by metric. Each averages over the workload's pods and may use the placeholders
     {namespace}, {deployment} and {metric}. Default: the queries in the metrics reference."""
@@ -217,7 +220,7 @@ class Scheduling(Model):
 
 
 #: Access of a project's queries to Prometheus.
-QueryAccess = Literal["none", "own-namespace", "any"]
+QueryAccess = Literal["none", "proxy", "any"]
 
 
 class Project(Model):
@@ -270,9 +273,9 @@ class Projects(Model):
     """Labels of every project namespace, for policies, such as ebbtide.dev/environment: production."""
     pod_security: Literal["restricted", "baseline", "privileged"] = "baseline"
     """Pod Security level of project namespaces. Specs whose pods would be forbidden are rejected (SEC007)."""
-    queries: QueryAccess = "own-namespace"
-    """Access of the queries in autoscaling.metrics, for every namespace: none, the series with the label namespace of the
-    workload's own namespace, or any series that the controller can read."""
+    queries: QueryAccess = "none"
+    """Access of the queries in autoscaling.metrics, for every namespace: none, the series that ``metrics.prometheusProxy``
+    allows for the workload's namespace (proxy), or any series that the controller can read."""
 
 
 class Enforcer(Model):

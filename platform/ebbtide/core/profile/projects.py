@@ -1,7 +1,14 @@
-"""The default namespace of a cluster, and the access of the queries of a project."""
+"""The default namespace of a cluster, and what the queries of a project may ask Prometheus.
+
+prom-label-proxy limits each selector of a query to a namespace, but not those in the parameter of an aggregation:
+``EnforceNode`` visits only the aggregated expression (github.com/prometheus-community/prom-label-proxy v0.14.0
+injectproxy/enforce.go). The parameter is a scalar, and only ``scalar()`` makes one from series (github.com/prometheus/prometheus
+promql/parser/parse.go, ``checkAST``; functions.go), so a query with both is rejected before.
+"""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.core.base.problems import Problem
@@ -14,6 +21,13 @@ if TYPE_CHECKING:
 NONE: Final = "none"
 #: The code of a spec without a namespace where the namespace must be known.
 UNKNOWN_NAMESPACE: Final = "NAM006"
+#: Maximum length of a query that prom-label-proxy gets: it is part of a URL, and a deep one costs the proxy memory.
+MAX_QUERY_CHARACTERS: Final = 4096
+#: Control characters and surrogates. A query may have several lines.
+_CONTROL: Final = re.compile(r"[^\t\n\r -~\xa0-\ud7ff\ue000-\U0010ffff]")
+#: The aggregations with a parameter that is a scalar; the parser accepts them in any case.
+_PARAMETERS: Final = re.compile(r"\b(?:topk|bottomk|quantile|limitk|limit_ratio)\b", re.ASCII | re.IGNORECASE)
+_SCALAR: Final = re.compile(r"\bscalar\b", re.ASCII)
 
 
 def find_default_namespace(projects: Projects) -> str:
@@ -33,6 +47,18 @@ def find_query_access(projects: Projects, namespace: str) -> QueryAccess:
     """
     known = ((make_project_namespace(projects, name), project.queries) for name, project in projects.known.items())
     return next((access for place, access in known if place == namespace), None) or projects.queries
+
+
+def find_query_fault(query: str) -> str:
+    """Return why prom-label-proxy must not get a query; empty if it may. It rejects one with a syntax error itself."""
+    if len(query) > MAX_QUERY_CHARACTERS:
+        return f"the query is too long: use at most {MAX_QUERY_CHARACTERS:,} characters"
+    if _CONTROL.search(query):
+        return "the query has control characters: use only printable ones, spaces, tabs and line breaks"
+    if (found := _PARAMETERS.search(query)) and _SCALAR.search(query):
+        name = found[0].lower()
+        return f"prom-label-proxy does not limit the series of scalar() in {name}: use {name} or scalar(), not both"
+    return ""
 
 
 def report_unknown_namespace(reason: str) -> Problem:

@@ -6,8 +6,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.core.base import keys
+from ebbtide.core.base.metrics import make_shared_evidence_query
 from ebbtide.core.base.problems import Problem, offer_values
-from ebbtide.core.profile.projects import find_default_namespace, find_query_access, make_project_namespace
+from ebbtide.core.profile.projects import (
+    find_default_namespace,
+    find_query_access,
+    find_query_fault,
+    make_project_namespace,
+)
 from ebbtide.core.translation.objects import Object, make_object, with_values
 from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.pods import PodPatch
@@ -60,17 +66,26 @@ def check(plan: Plan) -> Iterator[Problem]:
 
 
 def _check_queries(plan: Plan) -> Iterator[Problem]:
-    items = plan.spec.autoscaling.metrics
-    if any(item.query for item in items) and find_query_access(plan.cluster.projects, plan.namespace) == "none":
-        for index, item in enumerate(items):
-            if item.query:
-                where = f"the project of namespace {plan.namespace}" if plan.namespace else "workloads of this cluster"
-                fix = (
-                    "set metric to the name of a metric instead of query, or ask an administrator of the cluster for "
-                    "queries: own-namespace in projects.known of the profile"
-                )
-                path = ("spec", "autoscaling", "metrics", index, "query")
-                yield Problem("PRJ008", path, f"{where} must not use queries", fix)
+    access = find_query_access(plan.cluster.projects, plan.namespace)
+    for index, item in enumerate(plan.spec.autoscaling.metrics):
+        if not item.query or access == "any":
+            continue
+        where = f"the project of namespace {plan.namespace}" if plan.namespace else "workloads of this cluster"
+        fault = find_query_fault(make_shared_evidence_query(item.query, item.pods or ""))
+        fix = (
+            "change the query, or ask an administrator of the cluster for queries: any in projects.known of the profile"
+        )
+        if access == "none":
+            fault = f"{where} must not use queries"
+            fix = (
+                "set metric to the name of a metric instead of query, or ask an administrator of the cluster for "
+                "queries: proxy in projects.known of the profile"
+            )
+        elif plan.cluster.metrics.prometheus_proxy is None:
+            fault = f"queries of {where} need prom-label-proxy, and the profile has no address of one"
+            fix = "ask an administrator of the cluster to set metrics.prometheusProxy in the profile"
+        if fault:
+            yield Problem("PRJ008", ("spec", "autoscaling", "metrics", index, "query"), fault, fix)
 
 
 def make_project_patch(plan: Plan) -> PodPatch:
