@@ -283,6 +283,30 @@ def test_a_patch_fixes_the_defect_and_a_dry_run_does_not(name: str) -> None:
     assert format_findings(doctor.examine_cluster(cluster, profile())) == ""
 
 
+LABEL_PROXY = "http://prom-label-proxy.monitoring.svc:9090"
+
+
+@pytest.mark.parametrize(
+    ("url", "answers", "words"),
+    [
+        (None, (), "no address of prom-label-proxy"),
+        (LABEL_PROXY, (), "does not answer"),
+        (LABEL_PROXY, ("&namespace=default", ""), "answers a query without a namespace"),
+        (LABEL_PROXY, ("&namespace=default",), ""),
+        ("http://10.0.0.1:9090", (), ""),
+    ],
+)
+def test_the_proxy_of_queries_answers_and_limits_them(url: str | None, answers: tuple[str, ...], words: str) -> None:
+    metrics = {} if url is None else {"prometheusProxy": url}
+    cluster_profile = profile(projects={"known": {"a": {"queries": "proxy"}}}, metrics=metrics)
+    cluster = furnished(cluster_profile)
+    for parameters in answers:
+        path = "/api/v1/namespaces/monitoring/services/http:prom-label-proxy:9090/proxy/api/v1/query?query=vector(1)"
+        cluster.paths[f"{path}{parameters}"] = {"status": "success"}
+    findings = [row for row in doctor.examine_cluster(cluster, cluster_profile) if row.code == "DOC073"]
+    assert [words in row.what for row in findings] == ([True] if words else [])
+
+
 def test_a_config_map_patch_keeps_other_keys_and_settings() -> None:
     cluster = furnished()
     BROKEN["KServe's list"][0](cluster)

@@ -5,6 +5,7 @@ Upstream: knative.dev/networking pkg/apis/networking (ClusterDomainClaim).
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -13,7 +14,7 @@ from ebbtide.cluster.client.protocol import ClusterError, ForbiddenError
 from ebbtide.cluster.doctor.findings import FixPatch, make_error_finding, make_warning_finding
 from ebbtide.cluster.doctor.observed import KSERVE_MAP, KSERVE_NAMESPACE
 from ebbtide.cluster.read.inventory import KNATIVE_NAMESPACE
-from ebbtide.cluster.slo.proxy import count_disconnected_activators
+from ebbtide.cluster.slo.proxy import count_disconnected_activators, proxy_path
 from ebbtide.cluster.slo.queries import GATEWAYS as HISTOGRAMS
 from ebbtide.core.base.ingress import INGRESS_GATEWAYS
 from ebbtide.core.base.paths import get_at
@@ -47,6 +48,47 @@ def _check_prometheus(observed: ObservedCluster, requirements: SpecRequirements)
             "slo has no data to report, and why and list show no load",
             "correct metrics.prometheus in the profile, or install Prometheus with the monitors of kustomize/metrics",
         )
+
+
+def _check_label_proxy(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+    """Yield a prom-label-proxy that does not answer, or that is none.
+
+    It answers a query without a namespace with status 400 (github.com/prometheus-community/prom-label-proxy v0.14.0
+    injectproxy/routes.go, ``HTTPFormEnforcer``), and a Prometheus with the result.
+    """
+    spec = requirements.profile.spec
+    url, projects = spec.metrics.prometheus_proxy, spec.projects
+    if "proxy" not in {projects.queries, *(project.queries for project in projects.known.values())}:
+        return
+    fix = (
+        "run it with -label namespace -query-param namespace in front of Prometheus (kustomize/prom-label-proxy), and set "
+        "metrics.prometheusProxy in the profile to its address"
+    )
+    no_value = "the queries of projects with queries: proxy have no value"
+    if url is None:
+        yield make_error_finding("DOC073", "the profile has no address of prom-label-proxy", no_value, fix)
+    elif (path := proxy_path(url)) is not None:
+        query = f"{path}/api/v1/query?query=vector(1)"
+        try:
+            observed.cluster.read(f"{query}&namespace=default")
+        except ForbiddenError:
+            return
+        except ClusterError as error:
+            yield make_warning_finding(
+                "DOC073",
+                f"prom-label-proxy at {url} does not answer through the API server: {error}",
+                f"{no_value}, unless only the API server cannot reach it, for example because of a NetworkPolicy",
+                fix,
+            )
+            return
+        with suppress(ClusterError):
+            observed.cluster.read(query)
+            yield make_error_finding(
+                "DOC073",
+                f"{url} answers a query without a namespace, so it is not a prom-label-proxy that limits queries",
+                "the queries of projects with queries: proxy read the series of all namespaces",
+                fix,
+            )
 
 
 def _check_gateway_histogram(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
@@ -209,6 +251,7 @@ def _check_network_policies(observed: ObservedCluster, requirements: SpecRequire
 
 CHECKS: Final = (
     _check_prometheus,
+    _check_label_proxy,
     _check_gateway_histogram,
     _check_activators,
     _check_gateway,
