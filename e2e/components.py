@@ -179,6 +179,14 @@ COMPONENTS: Final[Mapping[str, Component]] = {
             {"prometheus": "prometheus"},
             tags="remove_all_sd,enable_kubernetes_sd",
         ),
+        # The module of the tests: it is pinned once.
+        Component(
+            "prom-label-proxy",
+            "v0.14.0",
+            {"prom-label-proxy": "prom-label-proxy"},
+            workspace="",
+            directory="../../tools/prom-label-proxy",
+        ),
         # Writes the traffic of past days for a case.
         Component(
             "promtool",

@@ -51,7 +51,9 @@ LONGEST = (
 def pytest_configure(config: pytest.Config) -> None:
     """Register the markers: cases marked `alone` disturb those that are not, so `make e2e` runs them afterwards."""
     config.addinivalue_line("markers", "alone: kills parts of the cluster, loads all of it, or needs half a core")
-    config.addinivalue_line("markers", "schedulers: needs another scheduler, quota controller or gateway, which stays")
+    config.addinivalue_line(
+        "markers", "schedulers: needs another scheduler, quota controller, gateway or proxy, which stays"
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

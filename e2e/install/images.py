@@ -27,6 +27,7 @@ PROGRAMS: Final[dict[str, tuple[str, str]]] = {
     "quay.io/prometheus/prometheus": ("prometheus", "prometheus"),
     "quay.io/prometheus-operator/prometheus-operator": ("prometheus-operator", "prometheus-operator"),
     "quay.io/prometheus-operator/prometheus-config-reloader": ("prometheus-operator", "prometheus-config-reloader"),
+    "quay.io/prometheuscommunity/prom-label-proxy": ("prom-label-proxy", "prom-label-proxy"),
     "registry.k8s.io/prometheus-adapter/prometheus-adapter": ("prometheus-adapter", "prometheus-adapter"),
     "gcr.io/k8s-staging-metrics-server/metrics-server": ("metrics-server", "metrics-server"),
     "ghcr.io/kedacore/keda": ("keda", "keda"),
