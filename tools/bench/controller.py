@@ -37,16 +37,15 @@ from ebbtide.cluster.controller.process import KINDS as WATCHED
 from ebbtide.cluster.watch.cache import Cache
 from ebbtide.core.autoscaler.floor import PERIOD_SECONDS, FloorMetric, FloorSettings, format_settings
 from ebbtide.core.base import keys
-from ebbtide.core.profile.models import Profile, Projects
+from ebbtide.core.profile.models import Profile
 
 HERE: Final = Path(__file__).resolve()
 PROFILE: Final = HERE.parents[2] / "kustomize" / "controller" / "profile.yaml"
 ADDRESS: Final = "http://prometheus.invalid"
 GOAL_MEGABYTES: Final = 70
 GOAL_SHARE: Final = 0.05
-QUERY: Final = 'avg by (namespace, pod) (queue_length{pod!=""})'
 SETTINGS: Final = FloorSettings(
-    minimum=0, maximum=8, metrics=(FloorMetric(name="queue_length", scope="pod", target=3, query=QUERY),)
+    minimum=0, maximum=8, metrics=(FloorMetric(name="queue_length", scope="pod", target=3),)
 )
 
 
@@ -112,18 +111,22 @@ class Values:
         self.pods, self.step, self.queries = pods, 0, 0
 
     def samples(self, query: str, _namespace: str = "") -> list[tuple[Mapping[str, str], float]]:
-        assert query == QUERY
+        del query
         self.queries += 1
         self.step += 1
-        return [
+        now, row = 15.0 * self.step, "ebbtide_row"
+        values = [
             ({"namespace": namespace, "pod": pod}, 9.0 if (index // 2 + self.step) % 10 == 0 else 1.0)
             for index, (namespace, pod) in enumerate(self.pods)
         ]
+        scraped = [({**labels, row: "scraped"}, now) for labels, _ in values]
+        return [*values, *scraped, ({row: "evaluated"}, now)]
 
 
-def _read_projects(profile: Profile) -> tuple[Projects, ...]:
-    """Return the last argument of the controller, which an older version does not have."""
-    return (profile.spec.projects,) if "projects" in signature(Controller).parameters else ()
+def _make_controller(cluster: ControllerStandin, values: Values, clock: Clock, profile: Profile) -> Controller:
+    """Return the controller of this version or of an earlier one, which needs the projects only."""
+    given = profile.spec if "profile" in signature(Controller).parameters else profile.spec.projects
+    return Controller(cluster, values, clock, given)  # type: ignore[arg-type] # stand-ins
 
 
 def measure(folder: Path, steps: int) -> dict[str, Any]:
@@ -141,7 +144,7 @@ def measure(folder: Path, steps: int) -> dict[str, Any]:
     assert cache.freshness.wait_synced(300)
     read = memory(os.getpid())
     values = Values(sorted(cluster.pods))
-    controller = Controller(cluster, values, clock, *_read_projects(profile))  # type: ignore[arg-type] # as above
+    controller = _make_controller(cluster, values, clock, profile)
     step = _make_step(controller, cache, values, cluster, clock)
     spent = []
     for _ in range(steps):
@@ -173,6 +176,8 @@ def _make_step(
     from ebbtide.cluster.controller.measure import Readings  # noqa: PLC0415 - as above
     from ebbtide.cluster.controller.sampling import Sampler  # noqa: PLC0415 - as above
 
+    earlier: Any = read_profile(str(PROFILE)).spec.projects
+    queries = getattr(controller, "queries", earlier)
     sampler = Sampler(values, cluster, clock, threads=True)  # type: ignore[arg-type] # stand-ins
 
     def step() -> None:
@@ -180,7 +185,7 @@ def _make_step(
         assert answers.wait(60)
         controller.step(
             cache.statuses.workloads_with(keys.FLOOR),
-            Readings(answers, answers, *_read_projects(read_profile(str(PROFILE)))),
+            Readings(answers, answers, queries),
         )
 
     return step

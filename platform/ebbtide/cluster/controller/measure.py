@@ -120,12 +120,12 @@ class MetricQueries:
     def note_scrapes(self, namespace: str, name: str, times: Mapping[str, float]) -> None:
         """Learn the interval of a metric's scrapes from their times by pod; raise a ``QueryError`` if it is too long."""
         place = (namespace, name)
-        known = self._scraped.get(place, {})
-        passed = [time - known[pod] for pod, time in times.items() if time > known.get(pod, time)]
-        if passed:
-            self._passed[place] = min([*passed, self._passed.get(place, passed[0])])
-        oldest = max(times.values(), default=0.0) - KEPT_SECONDS
-        self._scraped[place] = {pod: time for pod, time in {**known, **times}.items() if time >= oldest}
+        known = self._scraped.setdefault(place, {})
+        for pod, time in times.items():
+            passed = time - known.get(pod, time)
+            if passed > 0:
+                self._passed[place] = min(passed, self._passed.get(place, passed))
+            known[pod] = time
         seen = self._seen.get(place, ())
         if len(seen) >= KNOWN_INTERVALS and min(seen) > INTERVALS[-1] * (1 + JITTER):
             raise QueryError(
@@ -141,6 +141,9 @@ class MetricQueries:
         for past in (self._scraped, self._seen):
             for place in [place for place in past if place[0] not in namespaces]:
                 del past[place]
+        for place, known in self._scraped.items():
+            oldest = max(known.values(), default=0.0) - KEPT_SECONDS
+            self._scraped[place] = {pod: time for pod, time in known.items() if time >= oldest}
         before, self._intervals = self._intervals, {}
         for place, seen in self._seen.items():
             if len(seen) >= KNOWN_INTERVALS:
@@ -158,9 +161,10 @@ class Reading(NamedTuple):
 
 
 class _Rows(NamedTuple):
-    """The rows of a query by meaning: values by place and labels, scrapes by place, and the time of the evaluation."""
+    """The rows of a query by meaning: all values, those of pods and their scrapes by namespace and name, and its own time."""
 
-    values: list[tuple[tuple[str, str], float]]
+    values: list[float]
+    of_pods: dict[tuple[str, str], float]
     scraped: dict[tuple[str, str], float]
     evaluated: float | None
 
@@ -212,7 +216,7 @@ class Readings:
         row = metrics.find_metric(metric.name)
         maximum = MAX_PERCENTAGE if row is not None and row.max_threshold == 100 else float("inf")  # noqa: PLR2004 - percent
         span = max((2 + _count_range(row)) * interval, VALUE_AGE_SECONDS)
-        known = {pod: value for (place, pod), value in rows.values if place == namespace and pod in pods}
+        known = {pod: rows.of_pods[namespace, pod] for pod in pods if (namespace, pod) in rows.of_pods}
         values = {pod: Sample(round(value * MILLI)) for pod, value in known.items() if 0 <= value <= maximum}
         settled = any(pod.ready == "True" and now - pod.ready_since >= span for pod in pods.values())
         if settled and not (values.keys() & times.keys()):
@@ -252,7 +256,8 @@ class Readings:
 
 
 def _sort_rows(samples: Iterable[tuple[Mapping[str, str], float]]) -> _Rows:
-    values: list[tuple[tuple[str, str], float]] = []
+    values: list[float] = []
+    of_pods: dict[tuple[str, str], float] = {}
     scraped: dict[tuple[str, str], float] = {}
     evaluated = None
     for labels, value in samples:
@@ -263,8 +268,9 @@ def _sort_rows(samples: Iterable[tuple[Mapping[str, str], float]]) -> _Rows:
         elif meaning == metrics.SCRAPED:
             scraped[place] = value
         else:
-            values.append((place, value))
-    return _Rows(values, scraped, evaluated)
+            values.append(value)
+            of_pods[place] = value
+    return _Rows(values, of_pods, scraped, evaluated)
 
 
 def _read_shared(metric: FloorMetric, namespace: str, pods: Mapping[str, HpaPod], rows: _Rows, now: float) -> Reading:
@@ -278,7 +284,7 @@ def _read_shared(metric: FloorMetric, namespace: str, pods: Mapping[str, HpaPod]
         return Reading(
             None, _NONE, f"the query has {count} values instead of one" if count else "the query has no value"
         )
-    (_, value), span = rows.values[0], VALUE_AGE_SECONDS + find_range(metric.query)
+    (value,), span = rows.values, VALUE_AGE_SECONDS + find_range(metric.query)
     if value < 0:
         return Reading(None, _NONE, "the query's value is below 0")
     number = round(value * MILLI)
