@@ -54,9 +54,7 @@ class Batch:
 
     def _add(self, loaded: LoadedDocument) -> tuple[list[Object], Translation | None, list[Problem]]:
         if loaded.inference is None:
-            from ebbtide.core.documents.incomplete import find_further_problems  # noqa: PLC0415 - slow, and only after an error
-
-            return [], None, loaded.problems + find_further_problems(loaded, self.profile)
+            return [], None, loaded.problems
         translation = translate(loaded.inference, self.profile, loaded.canonical)
         reported = self._drop_repeated_warnings(translation.problems) if self.fold else translation.problems
         problems = loaded.problems + loaded.place_problems(reported)
