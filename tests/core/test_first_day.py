@@ -26,6 +26,7 @@ spec:
 """
 IMAGE = f"{HEAD}  image: ghcr.io/acme/chat:1.4\n"
 TEMPLATE = "this is a template: render it first, for example with helm template, and use the output"
+SYNTAX = "check the quotes, the brackets and the indentation"
 #: The text, the code, the path, the line and the fix of its first problem, and whether a change is offered that works.
 MISTAKES: dict[str, tuple[str, str, str, int, str, bool]] = {
     "memory in bytes": (
@@ -58,34 +59,34 @@ MISTAKES: dict[str, tuple[str, str, str, int, str, bool]] = {
         f'{IMAGE}  environmentVariables: [{{name: A, value: "\\0"}}]\n',
         *("SRV071", "spec.environmentVariables[0]", 7, "remove the character", False),
     ),
-    "a tab": (f"{IMAGE}  compute:\n\tcpuCoreRequest: 1\n", "YML001", "", 8, "use spaces", False),
+    "a tab": (f"{IMAGE}  compute:\n\tcpuCoreRequest: 1\n", "YML001", "", 8, SYNTAX, False),
     "too deep": (
         f"{IMAGE}  compute:\n    cpuCoreRequest: 1\n     cpuMemoryRequest: 1Gi\n",
-        *("YML001", "", 9, "indent it by 4 spaces, as line 8 is", False),
+        *("YML001", "", 9, SYNTAX, False),
     ),
     "between two": (
         f"{IMAGE}  compute:\n    cpuCoreRequest: 1\n   cpuMemoryRequest: 1Gi\n",
-        *("YML001", "", 9, "indent it by 4 spaces, as line 8 is", False),
+        *("YML001", "", 9, SYNTAX, False),
     ),
     "too deep below a value": (
         f"{IMAGE}   compute: {{cpuCoreRequest: 1}}\n",
-        *("YML001", "", 7, "indent it by 2 spaces, as line 6 is", False),
+        *("YML001", "", 7, SYNTAX, False),
     ),
     "a colon in a value": (
         f"{IMAGE}  args: --a: b: c\n",
-        *("YML001", "", 7, 'write one key on each line, and quote a value that contains ": "', False),
+        *("YML001", "", 7, SYNTAX, False),
     ),
     "brackets that stay open": (
         f"{IMAGE}  args: [a, b\n  command: c\n",
-        *("YML001", "", 8, "check the quotes, the brackets and the indentation", False),
+        *("YML001", "", 8, SYNTAX, False),
     ),
     "an item in an open bracket": (
         f"{IMAGE}  args: [a,\n       b\n  command: c\n",
-        *("YML001", "", 9, "check the quotes, the brackets and the indentation", False),
+        *("YML001", "", 9, SYNTAX, False),
     ),
     "a text that is not closed": (
         f"{IMAGE}  # a comment\n  args:\n  - a\n  - @b\n",
-        *("YML001", "", 10, "quote the value", False),
+        *("YML001", "", 10, SYNTAX, False),
     ),
     "a value of Helm": (IMAGE.replace("chat\n", "{{ .Values.name }}\n", 1), "YML001", "", 4, TEMPLATE, False),
     "a block of Helm": (

@@ -5,18 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 import yaml
 from yaml._yaml import CParser
 
 from ebbtide.core.base.problems import Fix, Path, Problem, set_value
 from ebbtide.core.manifests.faults import MAX_DEPTH, TOO_DEEP, quote_shortened, shorten
-from ebbtide.core.manifests.hints import FIXES, OTHER_FIX, explain_indentation
 from ebbtide.core.manifests.scalars import TOO_LARGE, Refusal, resolve_scalar
 
 # Half of a surrogate pair as a JSON escape, which YAML does not support.
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+
+SYNTAX_FIX: Final = "check the quotes, the brackets and the indentation"
 
 #: An event of libyaml. Its class determines its attributes.
 Event = Any
@@ -162,14 +163,8 @@ class Builder:
         mark = error.problem_mark or error.context_mark
         line = self._line_of(mark) if mark else self.first_line
         reason = error.problem or "invalid YAML"
-        code = (
-            "YML006" if "nesting" in reason else "YML001"
-        )  # libyaml reads ahead, so it may report its own limit first
-        cause = explain_indentation(self.text, line - self.first_line, self.first_line)
-        if cause is not None:
-            self.problems.append(Problem(code, (), *cause, line=line, document=self.name))
-            return
-        fix = "" if code == "YML006" else FIXES.get(reason, OTHER_FIX)
+        # libyaml reads ahead, so it may report its own limit first.
+        code, fix = ("YML006", "") if "nesting" in reason else ("YML001", SYNTAX_FIX)
         if error.context and error.context_mark:
             reason += f" ({error.context} from line {self._line_of(error.context_mark)})"
         self.problems.append(Problem(code, (), reason, fix, line=line, document=self.name))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ebbtide.core.base.problems import Path, Problem
-from ebbtide.core.base.words import RENDER_FIX
+from ebbtide.core.base.words import RENDER_FIX, TEMPLATE
 from ebbtide.core.manifests.blocks import read_block
 from ebbtide.core.manifests.faults import find_faults, quote_shortened
 
@@ -114,14 +114,22 @@ def _read_chunk(text: str, first_line: int, name: str) -> Document:
             return Document(name, _strict_json(text), [], clean, first_line)
         except (ValueError, RecursionError):
             pass
-        from ebbtide.core.manifests.hints import find_template  # noqa: PLC0415 - only after an error
-
-        template = find_template(clean, {problem.line - first_line for problem in problems})
+        template = _find_template(clean, first_line, {problem.line for problem in problems})
         if template is not None:
-            message = f"{quote_shortened(template[1])} is an expression of a template"
-            problem = Problem("YML001", (), message, RENDER_FIX, line=first_line + template[0], document=name)
+            line, expression = template
+            message = f"{quote_shortened(expression)} is an expression of a template"
+            problem = Problem("YML001", (), message, RENDER_FIX, line=line, document=name)
             return Document(name, None, [problem], clean, first_line)
     return Document(name, data, problems, clean, first_line)
+
+
+def _find_template(text: str, first_line: int, problem_lines: set[int]) -> tuple[int, str] | None:
+    """Return the line and the text of a template expression on or before a line with a problem; None if there is none."""
+    for number, line in enumerate(text.split("\n"), first_line):
+        match = TEMPLATE.search(line) if problem_lines.intersection((number, number + 1)) else None
+        if match is not None and not line.lstrip().startswith("#"):
+            return number, match.group()
+    return None
 
 
 def _replace_unreadable(text: str, line: int, name: str) -> tuple[str, list[Problem]]:
