@@ -13,8 +13,7 @@ from ebbtide.sandbox.backend import make_simulated_backend
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.services import PROFILE, demo_profile, demo_world
 from ebbtide.server.api.plans import PlanQuestion
-from ebbtide.server.web.fields import ALL_STEPS, STEPS
-from ebbtide.server.web.new import load_examples
+from ebbtide.server.web.specs import load_examples
 from ebbtide.server.web.workload import TABS
 from ebbtide.simulator.request import PlanRequest
 from website import CHROMIUM, SIZES, Site, find_violations, open_sized_page, resize
@@ -48,8 +47,8 @@ PAGES = (
     "/workloads/team-a/rank/slo",
     "/workloads/team-b/vision/metrics",
     "/workloads/team-b/iris/yaml",
-    *(f"/new?step={step}" for step in (*(key for key, *_ in STEPS), ALL_STEPS)),
-    *(f"/new?step={ALL_STEPS}&example={key}" for key in load_examples()),
+    "/new",
+    *(f"/new?example={key}" for key in load_examples()),
     "/projects",
     "/cluster",
     "/costs",
@@ -103,7 +102,7 @@ def test_all_text_of_all_pages_can_be_read(browser: Browser, site: Site) -> None
             expect(page.get_by_text("Simulating…")).to_have_count(0)
             if found := find_defects_at_each_size(page):
                 defects[path] = found
-        page.goto(f"/new?example=chat&step={ALL_STEPS}")
+        page.goto("/new?example=chat")
         page.get_by_role("button", name="Review plan").click()
         expect(page.get_by_role("heading", level=1)).to_contain_text("Review")
         if found := find_defects_at_each_size(page):

@@ -15,6 +15,8 @@ from ebbtide.cluster.client.protocol import KNATIVE, POD  # noqa: E402
 from ebbtide.cluster.slo.source import Ref  # noqa: E402
 from ebbtide.core.base import keys  # noqa: E402
 from ebbtide.core.base.paths import get_at  # noqa: E402
+from ebbtide.core.manifests.edit import edit_text  # noqa: E402
+from ebbtide.core.readers.fields import field_names_at  # noqa: E402
 from ebbtide.sandbox.backend import make_simulated_backend  # noqa: E402
 from ebbtide.sandbox.clocks import ManualClock  # noqa: E402
 from ebbtide.sandbox.replicas import SimulatedBehavior  # noqa: E402
@@ -114,17 +116,19 @@ def test_a_canary_is_aborted(site: Site) -> None:
     assert site.send(f"{SEARCH}/do/abort", {}).status_code == 422
 
 
-def test_a_canary_is_started_in_the_form() -> None:
+def test_a_canary_is_started_in_the_editor() -> None:
     world = World(ManualClock(), profiled())
     world.cluster.put(node())
     world.apply(document())
     world.clock.sleep(60)
     with Site(backend_of(world.cluster, world.clock)) as site:
-        # The options of a metric have no values, only texts.
-        metric = {"spec.autoscaling.metric": "concurrency"}
-        values = {**fields(site.get(f"{SEARCH}/edit").text), **metric}
-        changes = {"spec.image": "example.com/search:v2", "spec.traffic.canaryPercent": "10"}
-        form = fields(post(site, "/new/check", {**values, **changes}, part=True).text) | metric
+        values = fields(site.get(f"{SEARCH}/edit").text)
+        changed: dict[tuple[str | int, ...], Any] = {
+            ("spec", "image"): "example.com/search:v2",
+            ("spec", "traffic", "canaryPercent"): 10,
+        }
+        text = edit_text(values["yaml"], changed, field_names_at)
+        form = fields(post(site, "/new/check", {**values, "yaml": text}, part=True).text)
         assert "stableRevision: search-00001\n" in form["yaml"]
         plan = post(site, "/new/plan", form)
         assert plan.status_code == 200, Parsed(plan.text).text
@@ -135,7 +139,7 @@ def test_a_canary_is_started_in_the_form() -> None:
         assert traffic_of(site) == [("latest", 10), ("search-00001", 90)]
         assert "10% of the requests go to search-00002" in Parsed(site.get(f"{SEARCH}/revisions").text).text
         # A second change keeps the stable revision: the newest one is the canary.
-        again = {**values, "spec.traffic.canaryPercent": "30"}
+        again = {**values, "yaml": text.replace("canaryPercent: 10", "canaryPercent: 30")}
         assert "stableRevision: search-00001\n" in fields(post(site, "/new/check", again, part=True).text)["yaml"]
 
 

@@ -65,9 +65,9 @@ def row(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
         return
     documented_row = documented()
     monkeypatch.setitem(metrics.ROWS, documented_row.name, documented_row)
-    fields.make_control.cache_clear()
+    fields.find_field.cache_clear()
     yield documented_row
-    fields.make_control.cache_clear()
+    fields.find_field.cache_clear()
 
 
 def profile(backend: str = "devices", *, controller: bool = False, **settings: Any) -> Profile:
@@ -269,9 +269,8 @@ def test_the_sandbox_serves_what_an_hpa_reads_and_doctor_finds_it(row: metrics.M
 
 def test_the_page_offers_it_with_its_label(row: metrics.Metric) -> None:
     names = profile().spec.metrics.names
-    (control,) = (fields.make_control(field) for field in fields.ROWS if field.path == "spec.autoscaling.metric")
 
-    assert row.name in control.choices
+    assert row.name in fields.find_field("spec.autoscaling.metric").choices
     for name in metric_names.list_served_names(row, names)[:1]:
         assert words.label_metric(name, names) == (row.label or name)
     assert row.unit

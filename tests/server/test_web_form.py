@@ -1,4 +1,4 @@
-"""Tests of the inference form and the simulation over HTTP: without JavaScript, and in parts as htmx requests them."""
+"""Tests of the form, the editor and the simulation over HTTP: without JavaScript, and in parts as htmx requests them."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ from ebbtide.sandbox.backend import make_simulated_backend
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.services import demo_profile
 from ebbtide.sandbox.simulated import Simulated
-from ebbtide.server.web.fields import STEPS, list_controls
-from ebbtide.server.web.form import read_spec, render_form
-from ebbtide.server.web.new import load_examples
+from ebbtide.server.web.fields import list_fields
+from ebbtide.server.web.specs import load_examples, read_spec
 from website import CSRF, Parsed, Site, backend_of
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from ebbtide.cluster.slo.source import WorkloadMeasurements
 
 HELLO = load_examples()["hello"].text
-TEXTAREA = re.compile(r'<textarea[^>]*\bname="(\w+)"[^>]*>\n?(.*?)</textarea>', re.DOTALL)
+TEXTAREA = re.compile(r'<textarea[^>]*\bname="([\w.]+)"[^>]*>\n?(.*?)</textarea>', re.DOTALL)
 MARKUP = "<script>alert(1)</script>"
 
 
@@ -91,23 +90,62 @@ def post(site: Site, path: str, data: dict[str, str], *, part: bool = False) -> 
 
 
 def test_a_started_server_prepares_the_form_before_its_first_visit() -> None:
-    list_controls.cache_clear()
+    list_fields.cache_clear()
     simulated = cluster()
     with Site(backend_of(simulated, simulated.clock)):
         for _ in range(600):
-            if list_controls.cache_info().currsize:
+            if list_fields.cache_info().currsize:
                 break
             time.sleep(0.1)
-        assert list_controls.cache_info().currsize == 1
+        assert list_fields.cache_info().currsize == 1
 
 
-def test_the_form_starts_with_an_example(site: Site) -> None:
-    page = site.get("/new?example=chat").text
-
-    assert texts(page)["yaml"] == texts(page)["base"] == load_examples()["chat"].text
-    assert fields(page)["spec.compute.gpuPortionRequest"] == "0.25"
-    assert fields(page)["to-zero"] == "on"
+def test_an_example_opens_in_the_editor(site: Site) -> None:
+    assert texts(site.get("/new?example=chat").text)["yaml"] == load_examples()["chat"].text
     assert site.get("/new?example=none").status_code == 404
+
+
+def test_the_form_has_the_fields_of_the_schema(site: Site) -> None:
+    page = Parsed(site.get("/new?project=team-a").text)
+    named = {item.attributes["name"] for tag in ("input", "select", "textarea") for item in page.all(tag)}
+    (port,) = page.all("input", name="spec.servingPort.container")
+
+    assert {field.name for field in list_fields()} <= named
+    assert (port.attributes["min"], port.attributes["max"]) == ("1", "65535")
+    assert "required" in page.all("input", name="metadata.name")[0].attributes
+    assert [item.attributes["value"] for item in page.all("option") if "selected" in item.attributes] == ["team-a"]
+
+
+FORM = {
+    "metadata.name": "hello",
+    "spec.project": "team-a",
+    "spec.image": "a/b:1",
+    "spec.environmentVariables": "A=1\r\nB=2",
+    "spec.autoscaling.minReplicas": "2",
+    "spec.autoscaling.maxReplicas": "2",
+}
+
+
+def test_the_form_continues_in_yaml_and_in_the_plan(site: Site) -> None:
+    yaml = texts(post(site, "/new/form", {**FORM, "do": "yaml"}).text)["yaml"]
+    plan = post(site, "/new/form", {**FORM, "do": "plan"}).text
+
+    assert yaml == texts(plan)["yaml"]
+    assert '  - name: B\n    value: "2"\n' in yaml
+    assert "Service runai-team-a/hello" in plan
+
+
+def test_an_error_is_shown_at_its_field_and_the_values_stay(site: Site) -> None:
+    response = post(site, "/new/form", {**FORM, "spec.autoscaling.maxReplicas": "3", "do": "plan"})
+    page = Parsed(response.text)
+
+    assert response.status_code == 422
+    assert [item.attributes["name"] for item in page.all("select", aria_invalid="true")] == ["spec.autoscaling.metric"]
+    (metric,) = page.all("select", name="spec.autoscaling.metric")
+    assert "f-spec-autoscaling-metric-told" in metric.attributes["aria-describedby"]
+    assert "AUT002" in page.text
+    assert fields(response.text)["spec.image"] == "a/b:1"
+    assert texts(response.text)["spec.environmentVariables"] == "A=1\nB=2"
 
 
 @pytest.mark.parametrize("profile", ["full", "demo"])
@@ -120,83 +158,38 @@ def test_an_example_has_no_problems(profile: str) -> None:
         assert {(example.key, code) for code in codes} <= accepted
 
 
-def test_a_spec_without_a_project_says_where_it_goes(site: Site) -> None:
-    page = Parsed(site.get("/new?example=hello").text)
-    assert "Without a project, the workload is in the namespace of its metadata, or else in default" in page.text
-    assert "Without a project" not in Parsed(site.get("/new?example=hello&project=team-a").text).text
-
-
-def test_a_change_in_a_field_changes_the_yaml(site: Site) -> None:
-    values = fields(site.get("/new").text)
-
-    part = post(site, "/new/check", {**values, "spec.compute.cpuCoreRequest": "2"}, part=True).text
-    whole = post(site, "/new/check", {**values, "spec.compute.cpuCoreRequest": "2"}).text
+def test_problems_are_shown_at_their_line_with_a_fix(site: Site) -> None:
+    text = HELLO + "  autoscaling:\n    minReplicas: 1\n    maxReplicas: 3\n"
+    part = post(site, "/new/check", {"yaml": text.replace("\n", "\r\n")}, part=True).text
+    whole = post(site, "/new/check", {"yaml": text}).text
 
     assert part.lstrip().startswith("<form")
     assert whole.lstrip().startswith("<!DOCTYPE html>")
     for page in (part, whole):
-        assert texts(page)["yaml"] == texts(page)["base"] == HELLO.replace("cpuCoreRequest: 0.5", "cpuCoreRequest: 2")
-
-
-def test_a_change_in_the_yaml_changes_the_fields(site: Site) -> None:
-    values = fields(site.get("/new").text)
-    text = HELLO.replace("helloworld-go:latest", "helloworld-go:2.0") + "  tolerations:\n  - operator: Exists\n"
-
-    page = post(site, "/new/check", {**values, "yaml": text.replace("\n", "\r\n")}, part=True).text
-
-    assert fields(page)["spec.image"] == "ghcr.io/knative/helloworld-go:2.0"
-    assert texts(page)["yaml"] == text
-
-
-def test_problems_are_shown_at_their_field_and_line_with_a_fix(site: Site) -> None:
-    values = fields(site.get("/new").text)
-
-    page = post(site, "/new/check", {**values, "spec.autoscaling.maxReplicas": "3"}, part=True).text
-    wrong = Parsed(page).all("select", aria_invalid="true")
-    fixes = [item.attributes["value"] for item in Parsed(page).all("button", name="fix")]
-
-    assert [item.attributes["name"] for item in wrong] == ["spec.autoscaling.metric"]
-    assert "AUT002" in page
-    assert Parsed(page).all("i", class_="error")
-    fixed = post(
-        site, "/new/check", {**fields(page), "fix": next(fix for fix in fixes if "concurrency" in fix)}, part=True
-    ).text
-    assert not Parsed(fixed).all("select", aria_invalid="true")
+        assert texts(page)["yaml"] == text
+        assert "AUT002" in page
+        assert Parsed(page).all("i", class_="error")
+    fixes = [item.attributes["value"] for item in Parsed(part).all("button", name="fix")]
+    fix = next(fix for fix in fixes if "concurrency" in fix)
+    fixed = post(site, "/new/check", {**fields(part), "fix": fix}, part=True).text
     assert "metric: concurrency\n    metricThreshold: 10\n" in texts(fixed)["yaml"]
+    assert not Parsed(fixed).all("i", class_="error")
 
 
-def test_a_button_removes_a_list_item(site: Site) -> None:
-    text = HELLO + "  environmentVariables:\n  - name: A\n    value: a\n  - name: B # b\n    value: b\n"
-    page = post(site, "/new/check", {"base": text, "yaml": text}, part=True).text
+def test_unreadable_yaml_is_kept(site: Site) -> None:
+    page = post(site, "/new/check", {"yaml": HELLO + "  broken: [\n"}, part=True).text
 
-    after = post(site, "/new/check", {**fields(page), "remove": "spec.environmentVariables.0"}, part=True).text
-
-    assert texts(after)["yaml"] == text.replace("  - name: A\n    value: a\n", "")
-    assert fields(after)["spec.environmentVariables.0.name"] == "B"
+    assert texts(page)["yaml"] == HELLO + "  broken: [\n"
+    assert "YML001" in page
 
 
-def test_unreadable_yaml_keeps_the_form_and_makes_it_read_only(site: Site) -> None:
-    page = post(site, "/new/check", {"base": HELLO, "yaml": HELLO + "  broken: [\n"}, part=True).text
-
-    assert fields(page)["spec.image"] == "ghcr.io/knative/helloworld-go:latest"
-    assert texts(page)["base"] == HELLO
-    assert "disabled" in Parsed(page).all("fieldset", id="fields")[0].attributes
-    assert "The YAML cannot be read" in page
-
-
-LARGE = """# Kept.
-apiVersion: ebbtide.dev/v1alpha1
-kind: Inference
-metadata: {name: chat}
-spec:
-  image: ghcr.io/acme/chat:1
-  command: serve
-  compute:
-    cpuCoreRequest: 4   # cores
-    gpuRequestType: memory
-    gpuMemoryRequest: 20Gi
-  autoscaling: {minReplicas: 0, maxReplicas: 9}
-"""
+LARGE = {
+    **FORM,
+    "metadata.name": "chat",
+    "spec.project": "",
+    "spec.autoscaling.minReplicas": "0",
+    "spec.autoscaling.maxReplicas": "9",
+}
 
 
 @pytest.mark.parametrize(
@@ -216,49 +209,46 @@ def test_a_known_model_fills_the_spec_as_ebbtide_new_does(
     chosen = {"model-name": "llama-3.1-70b", "model-gpu": gpu, "model-context": "8192", "model-requests": "8"}
     if compute is None:
         chosen |= {"model-requests": "80"}
-    page = post(site, "/new/check", {"base": LARGE, "yaml": LARGE, "do": "model", **chosen}, part=True).text
-    text = texts(page)["yaml"]
+    shown = post(site, "/new/form", {**LARGE, **chosen}).text
+    filled = post(site, "/new/form", {**LARGE, **chosen, "do": "model"}).text
 
-    assert words in Parsed(page).text
+    assert words in Parsed(shown).text
     if compute is None:
-        assert text == LARGE
-        assert "disabled" in Parsed(page).all("button", id="use-model")[0].attributes
+        assert fields(filled)["spec.image"] == LARGE["spec.image"]
         return
-    (document,) = manifests.read_documents(text, "page")
+    (document,) = manifests.read_documents(texts(filled)["yaml"], "page")
     spec = document.data["spec"]
     assert spec["compute"] == compute
     ran = run("new", "chat", "-o", "-", "--model", "llama-3.1-70b", "--gpu", gpu, "--min", "0", "--max", "9")
     (printed,) = manifests.read_documents(ran.out, "out")
     assert {**spec, "compute": None} == {**printed.data["spec"], "compute": None}
-    assert not Parsed(page).all("a", class_="state bad")
+    assert "no errors" in Parsed(filled).text
 
 
 def test_an_invalid_context_of_a_known_model_is_reported(site: Site) -> None:
     chosen = {"model-name": "qwen3-8b", "model-gpu": "h100", "model-context": "50000", "model-requests": "8"}
-    page = post(site, "/new/check", {"base": HELLO, "yaml": HELLO, "do": "model", **chosen}, part=True).text
+    page = post(site, "/new/form", {**FORM, **chosen, "do": "model"}).text
 
     assert "The context must be a whole number from 1 to 40,960 tokens." in Parsed(page).text
-    assert texts(page)["yaml"] == HELLO
+    assert fields(page)["spec.image"] == "a/b:1"
 
 
 def test_a_run_ai_request_is_shown_and_converted(site: Site) -> None:
     body = '{"name": "x", "projectId": "team-a", "clusterId": "c", "spec": {"image": {"image": "a/b:1"}}}'
     body = body.replace('{"image": {"image": "a/b:1"}}', '{"image": "a/b:1", "servingPort": {"container": 8080}}')
-    page = post(site, "/new/check", {"base": HELLO, "yaml": body}, part=True).text
+    page = post(site, "/new/check", {"yaml": body}, part=True).text
 
-    assert fields(page)["spec.image"] == "a/b:1"
     assert "Convert to kind: Inference" in page
     turned = post(site, "/new/check", {**fields(page), "do": "convert"}, part=True).text
     assert "kind: Inference" in texts(turned)["yaml"]
-    assert "disabled" not in Parsed(turned).all("fieldset", id="fields")[0].attributes
 
 
 @pytest.mark.parametrize(
     ("tab", "expected"), [("manifests", "serving.knative.dev/v1"), ("explanation", "fields and their sources")]
 )
 def test_preview_tabs_show_manifests_and_their_explanation(site: Site, tab: str, expected: str) -> None:
-    page = post(site, "/new/check", {"base": HELLO, "yaml": HELLO, "tab": tab}, part=True).text
-    broken = post(site, "/new/check", {"base": HELLO, "yaml": HELLO.replace("image", "imagine"), "tab": tab}, part=True)
+    page = post(site, "/new/check", {"yaml": HELLO, "tab": tab}, part=True).text
+    broken = post(site, "/new/check", {"yaml": HELLO.replace("image", "imagine"), "tab": tab}, part=True)
 
     assert expected in page
     assert "The spec has errors" in broken.text
@@ -267,25 +257,25 @@ def test_preview_tabs_show_manifests_and_their_explanation(site: Site, tab: str,
 def test_markup_in_a_spec_is_escaped(site: Site) -> None:
     text = HELLO.replace("hello:1.0", f'"{MARKUP}"') + f"  labels:\n  - name: x\n    value: '{MARKUP}'\n"
     for tab in ("yaml", "manifests", "explanation"):
-        page = post(site, "/new/check", {"base": text, "yaml": text, "tab": tab, "remove": MARKUP}).text
+        page = post(site, "/new/check", {"yaml": text, "tab": tab}).text
 
         assert MARKUP not in page
         assert "&lt;script&gt;" in page
 
 
 def test_a_spec_with_errors_has_no_plan(site: Site) -> None:
-    answer = post(site, "/new/plan", {"base": "", "yaml": HELLO.replace("image", "imagine")})
+    answer = post(site, "/new/plan", {"yaml": HELLO.replace("image", "imagine")})
 
     assert answer.status_code == 422
     assert "Fix the highlighted errors" in answer.text
-    assert post(site, "/new/submit", {"base": "", "yaml": "a: 1"}).status_code == 422
+    assert post(site, "/new/submit", {"yaml": "a: 1"}).status_code == 422
 
 
 def test_a_server_in_a_pod_applies_no_spec_without_a_namespace() -> None:
     simulated = cluster()
     with Site(backend_of(simulated, simulated.clock, namespace="")) as site:
-        plan = post(site, "/new/plan", {"base": "", "yaml": HELLO})
-        submitted = post(site, "/new/submit", {"base": "", "yaml": HELLO})
+        plan = post(site, "/new/plan", {"yaml": HELLO})
+        submitted = post(site, "/new/submit", {"yaml": HELLO})
 
     assert (plan.status_code, submitted.status_code) == (422, 422)
     for answer in (plan, submitted):
@@ -295,7 +285,7 @@ def test_a_server_in_a_pod_applies_no_spec_without_a_namespace() -> None:
 
 def test_plan_and_submit(site: Site) -> None:
     text = HELLO.replace("spec:\n", "spec:\n  project: team-a\n")
-    plan = post(site, "/new/plan", {"base": text, "yaml": text})
+    plan = post(site, "/new/plan", {"yaml": text})
 
     assert plan.status_code == 200
     assert "Service runai-team-a/hello" in plan.text
@@ -317,9 +307,11 @@ def test_a_plan_for_an_edit_shows_changes_and_new_revisions(site: Site) -> None:
     assert (
         manifests.read_documents(text, "x").__next__().data["spec"]["image"] == "ghcr.io/knative/helloworld-go:latest"
     )
-    same = post(site, "/new/plan", {"base": text, "yaml": text, "of": "default/hello"}).text
-    other = post(site, "/new/plan", {**fields(page), "spec.image": "ghcr.io/knative/helloworld-go:2.0"}).text
-    renamed = post(site, "/new/plan", {**fields(page), "metadata.name": "else"}).text
+    same = post(site, "/new/plan", {"yaml": text, "of": "default/hello"}).text
+    other = post(
+        site, "/new/plan", {**fields(page), "yaml": text.replace("helloworld-go:latest", "helloworld-go:2.0")}
+    ).text
+    renamed = post(site, "/new/plan", {**fields(page), "yaml": text.replace("name: hello\n", "name: else\n")}).text
     assert "No changes" in same
     assert "creates a new revision" in other
     assert "ghcr.io/knative/helloworld-go:latest&#34;</del> → <ins>&#34;ghcr.io/knative/helloworld-go:2.0" in other
@@ -336,9 +328,9 @@ def test_fields_of_other_managers_are_taken_over_only_on_request() -> None:
         assert stored is not None
         leaf = ("spec", "template", "spec", "containers")
         stored.owned = {"kubectl-edit": {leaf}, **{manager: owned - {leaf} for manager, owned in stored.owned.items()}}
-        plan = post(site, "/new/plan", {"base": text, "yaml": text}).text
-        refused = post(site, "/new/submit", {"base": text, "yaml": text})
-        taken = post(site, "/new/submit", {"base": text, "yaml": text, "force": "on"})
+        plan = post(site, "/new/plan", {"yaml": text}).text
+        refused = post(site, "/new/submit", {"yaml": text})
+        taken = post(site, "/new/submit", {"yaml": text, "force": "on"})
 
     assert "kubectl-edit owns spec.template.spec.containers" in plan
     assert "Take ownership of fields owned by other managers" in plan
@@ -376,7 +368,7 @@ def test_the_simulation_compares_settings_with_knatives_defaults(site: Site) -> 
         ASK["yaml"].replace("minReplicas: 0", "minReplicas: 2").replace("    scaleToZeroRetentionSeconds: 300\n", "")
     )
     assert text == expected
-    assert "Service default/chat" in post(site, "/new/plan", {"base": text, "yaml": text}).text
+    assert "Service default/chat" in post(site, "/new/plan", {"yaml": text}).text
 
 
 def test_found_settings_are_shown_with_their_plan(site: Site) -> None:
@@ -455,34 +447,12 @@ def test_a_server_model_matches_recorded_response_times() -> None:
     assert fit_server_model(history()) == ""
 
 
-# Steps, and room on the nodes.
-
-
-def test_the_step_is_kept_and_shows_its_errors(site: Site) -> None:
-    page = Parsed(site.get("/new?step=compute").text)
-    assert "checked" in page.all("input", id="step-compute")[0].attributes
-    assert "checked" in Parsed(site.get("/new?step=none").text).all("input", id="step-project")[0].attributes
-
-    text = HELLO + "  autoscaling: {minReplicas: 1, maxReplicas: 3}\n"
-    page = Parsed(post(site, "/new/check", {"base": text, "yaml": text, "step": "storage"}, part=True).text)
-    assert "checked" in page.all("input", id="step-storage")[0].attributes
-    assert "3. Compute resources 1 error" in page.text
-    assert page.all("a", data_step="compute", href="#f-spec-autoscaling-metric")
-
-
-def test_every_group_of_the_form_has_a_step() -> None:
-    groups, _ = render_form({}, ())
-    assert [group.step for group in groups] == sorted(
-        (group.step for group in groups), key=[key for key, *_ in STEPS].index
-    )
-
-
-def test_the_form_shows_how_many_replicas_fit() -> None:
+def test_the_editor_shows_how_many_replicas_fit() -> None:
     services = pytest.importorskip("ebbtide.sandbox.services")
     text = load_examples()["chat"].text
     simulated = cluster()
     backend = make_simulated_backend(simulated, services.demo_profile(), services.PROFILE, simulated.clock)
     with Site(backend) as site:
-        page = post(site, "/new/check", {"base": text, "yaml": text}, part=True).text
+        page = post(site, "/new/check", {"yaml": text}, part=True).text
         assert "4 of 4 GPU shares are free now: room for 4 replicas." in page
-        assert 'id="fit"' not in post(site, "/new/check", {"base": HELLO, "yaml": HELLO}, part=True).text
+        assert 'id="fit"' not in post(site, "/new/check", {"yaml": HELLO}, part=True).text

@@ -53,9 +53,8 @@ def test_page(stage: Stage, page: Page) -> None:
     """From the form over the plan to a pod that answers; scaled manually, and deleted; the cluster agrees each time."""
     with served(stage) as server:
         page.goto(server.keyed)
-        page.goto(f"{server.address}/new")
+        page.goto(f"{server.address}/new?example=hello")
         page.locator("#yaml").fill(json.dumps(document(stage, NAME)))
-        expect(page.get_by_label("Name", exact=True)).to_have_value(NAME)
         expect(page.locator("#bottom")).to_contain_text("no errors")
         page.get_by_role("button", name="Review plan").click()
         expect(page.locator(".steps")).to_contain_text(f"Service {stage.namespace}/{NAME}")

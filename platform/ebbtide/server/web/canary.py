@@ -26,14 +26,14 @@ from ebbtide.core.manifests.edit import NotEdited, edit_text
 from ebbtide.core.readers.fields import field_names_at
 from ebbtide.server.web import words
 from ebbtide.server.web.errors import PageError
-from ebbtide.server.web.form import parse_document, write_live_spec
 from ebbtide.server.web.frame import PageVisit
+from ebbtide.server.web.specs import parse_document, write_live_spec
 
 T = TypeVar("T")
 #: Seconds that the comparison covers, and for which its measurements are reused.
 COMPARED_SECONDS: Final = 900.0
 REUSE_SECONDS: Final = 10.0
-NO_CANARY: Final = "no canary is running: set Canary traffic in the form, and apply a new revision"
+NO_CANARY: Final = "no canary is running: set traffic.canaryPercent in the spec, and apply a new revision"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,13 @@
-"""Creating and editing an inference workload: the form with its YAML, the plan, and the submit."""
+"""Creating and editing an inference workload: the form of a new one, the editor of its YAML, the plan, and the submit."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, Final
 
 from starlette.responses import JSONResponse, Response
@@ -22,49 +21,21 @@ from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.problems import Problem
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.documents.model_specs import ModelSpec, make_model_spec
-from ebbtide.core.manifests.edit import NotEdited, edit_text
 from ebbtide.core.profile.projects import UNKNOWN_NAMESPACE
-from ebbtide.core.readers.fields import field_names_at
 from ebbtide.core.translation import gpu, model_catalog
 from ebbtide.server.api.answers import Plans
 from ebbtide.server.api.gpus import list_nodes
 from ebbtide.server.api.offline import InputError
-from ebbtide.server.web import canary, form, words
+from ebbtide.server.web import canary, specs, words
 from ebbtide.server.web.assets import CACHE_FOREVER
 from ebbtide.server.web.errors import PageError
-from ebbtide.server.web.fields import ALL_STEPS, LISTS, STEPS, list_completions
+from ebbtide.server.web.fields import list_completions, list_fields, make_document, place_problems
 from ebbtide.server.web.frame import PageVisit
-from ebbtide.server.web.remedies import apply_fix, find_fixes
 from ebbtide.server.web.shared import label_gpus, list_quota_uses, workload_path
 
-EXAMPLES: Final = Path(__file__).parent / "examples"
 TABS: Final = {"yaml": "YAML", "manifests": "Manifests", "explanation": "Explanation"}
-#: The maximum length of an item's path in a remove button.
-MAX_PATH_CHARACTERS: Final = 200
 #: The maximum length of a number in the choice of a model.
 MAX_DIGITS: Final = 7
-
-
-@dataclass(frozen=True, slots=True)
-class ExampleSpec:
-    """An example spec; its first line is a comment with its title."""
-
-    key: str
-    title: str
-    text: str
-
-
-@cache
-def load_examples() -> dict[str, ExampleSpec]:
-    """Return the example specs, the simplest first."""
-    specs = {}
-    for key in ("hello", "chat", "model", "promise", "batch"):
-        text = (EXAMPLES / f"{key}.yaml").read_text(encoding="utf-8")
-        specs[key] = ExampleSpec(key, text.partition("\n")[0].removeprefix("# "), text)
-    return specs
-
-
-# The form.
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,101 +62,87 @@ class ModelChoice:
         return make_model_spec(model, gpu, context, requests, to_zero=to_zero)
 
 
-@dataclass(frozen=True, slots=True)
-class FormState:
-    """The state of the form page: the YAML, the last readable YAML, and the edited workload."""
-
-    text: str
-    good: str
-    of: tuple[str, str] | None = None
-    tab: str = "yaml"
-    step: str = STEPS[0][0]
-    #: Fields that could not be changed in the YAML.
-    refused: tuple[str, ...] = ()
-    model: ModelChoice = field(default_factory=ModelChoice)
+# The form of a new workload.
 
 
 def show_new_form(visit: PageVisit) -> Response:
-    """Show the form, filled from an example."""
-    key = visit.query("example")
-    chosen = load_examples().get(key)
+    """Show the form, or the editor with an example."""
+    key, project = visit.query("example"), visit.query("project")
+    chosen = specs.load_examples().get(key)
     if key and chosen is None:
-        raise PageError(404, "Example not found", f"Available examples: {', '.join(load_examples())}.")
-    text = chosen.text if chosen else load_examples()["hello"].text
-    project = visit.query("project")
-    if project:
-        text = edit_text(text, {("spec", "project"): project}, field_names_at)
-    return _render_form_page(visit, FormState(text, text, step=_chosen_step(visit.query("step"))))
+        raise PageError(404, "Example not found", f"Available examples: {', '.join(specs.load_examples())}.")
+    if chosen is not None:
+        return _render_editor(visit, EditorState(chosen.text))
+    return _render_new_form(visit, {"spec.project": project})
 
 
-def show_edit_form(visit: PageVisit) -> Response:
-    """Show the form with a live workload's spec."""
-    text = form.write_live_spec(visit.read_workload().top, visit.backend.profile)
-    return _render_form_page(visit, FormState(text, text, visit.place, step=_chosen_step(visit.query("step"))))
-
-
-def _chosen_step(text: str) -> str:
-    return text if text in {ALL_STEPS, *(key for key, *_ in STEPS)} else STEPS[0][0]
-
-
-def serve_fields(visit: PageVisit) -> Response:
-    """Return the fields of a spec for completion in the YAML editor; the address contains their hash."""
-    del visit
-    return JSONResponse(list_completions(), headers={"Cache-Control": CACHE_FOREVER})
-
-
-@cache
-def hash_fields() -> str:
-    """Return a hash of the fields, so that browsers may cache them indefinitely."""
-    return hashlib.sha256(json.dumps(list_completions()).encode()).hexdigest()[:12]
-
-
-def check_form(visit: PageVisit) -> Response:
-    """Synchronize form and YAML, and show the problems."""
-    return _render_form_page(visit, _read_form_state(visit))
+def continue_form(visit: PageVisit) -> Response:
+    """Show the YAML or the plan of a submitted form; or the form, if its model does not fit or it has errors."""
+    values = {name: _normalize_newlines(text) for name, text in visit.form.items()}
+    action = values.get("do", "")
+    document = make_document(values)
+    model = _read_model_choice(values)
+    if action == "model" and (proposed := model.propose(to_zero=_scales_to_zero(document))) and proposed.fields:
+        return _render_editor(visit, EditorState(specs.write_native(_fill_fields(document, proposed.fields))))
+    state = EditorState(specs.write_native(document))
+    if action == "yaml":
+        return _render_editor(visit, state)
+    if action == "plan":
+        spec = specs.read_spec(state.text, visit.backend.profile)
+        if spec.errors:
+            return _render_new_form(visit, values, 422, model=model, problems=tuple(spec.errors))
+        return _plan(visit, state)
+    return _render_new_form(visit, values, model=model)
 
 
 def _normalize_newlines(text: str) -> str:
     return text.replace("\r\n", "\n")
 
 
-def _read_form_state(visit: PageVisit) -> FormState:
-    """Return the state of a submitted form after the action of its button."""
-    fields = visit.form
-    base, text = _normalize_newlines(fields.get("base", "")), _normalize_newlines(fields.get("yaml", ""))
-    profile = visit.backend.profile
-    spec = form.read_spec(text, profile)
-    refused: tuple[str, ...] = ()
-    if not spec.read_only_reason:
-        merge = form.merge_form(base, text, fields)
-        text, refused = merge.text, merge.refused
-    elif spec.convertible and fields.get("do") == "convert":
-        text = manifests.write_document(form.order_fields(spec.data))
-    if 0 < len(fields.get("remove", "")) < MAX_PATH_CHARACTERS:
-        path = tuple(int(part) if part.isdecimal() else part for part in fields["remove"].split("."))
-        try:
-            text = edit_text(text, {path: None}, field_names_at)
-        except NotEdited:
-            refused = (*refused, fields["remove"])
-    if fields.get("fix"):
-        text = apply_fix(form.read_spec(text, profile), profile, fields["fix"])
-    # With JavaScript, selecting an example loads it immediately, and the response clears the selection.
-    if fields.get("example") in load_examples() and (visit.is_partial or fields.get("do") == "example"):
-        text = load_examples()[fields["example"]].text
-    posted = {part: fields.get(f"model-{part}") for part in ("name", "gpu", "context", "requests")}
-    model = ModelChoice(**{part: text[:80] for part, text in posted.items() if text is not None})
-    if fields.get("do") == "model" and (proposed := model.propose(to_zero=_scales_to_zero(text))) and proposed.fields:
-        text = form.fill_fields(text, proposed.fields)
-    namespace, _, name = fields.get("of", "").partition("/")
-    tab = fields.get("tab", "")
-    of, tab = (namespace, name) if name else None, tab if tab in TABS else "yaml"
-    if of:
-        text = canary.name_stable_revision(visit, *of, text)
-    return FormState(text, base, of, tab, _chosen_step(fields.get("step", "")), refused, model)
+def _read_model_choice(values: Mapping[str, str]) -> ModelChoice:
+    posted = {part: values.get(f"model-{part}") for part in ("name", "gpu", "context", "requests")}
+    return ModelChoice(**{part: text[:80] for part, text in posted.items() if text is not None})
 
 
-def _scales_to_zero(text: str) -> bool:
-    return bool(get_at(form.parse_document(text), "spec", "autoscaling", "minReplicas") == 0)
+def _fill_fields(document: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a document with the fields of a served model in place of all others but its name, project and replica bounds."""
+    bounds = get_at(document, "spec", "autoscaling", default={})
+    kept = {name: bounds[name] for name in ("minReplicas", "maxReplicas") if name in bounds}
+    project = {"project": document["spec"]["project"]} if "project" in document["spec"] else {}
+    spec = {**project, **fields, "autoscaling": {**fields.get("autoscaling", {}), **kept}}
+    return {**document, "spec": spec}
+
+
+def _render_new_form(
+    visit: PageVisit,
+    values: Mapping[str, str],
+    status: int = 200,
+    *,
+    model: ModelChoice | None = None,
+    problems: tuple[Problem, ...] = (),
+) -> Response:
+    placed, unplaced = place_problems(problems)
+    model = model or ModelChoice()
+    return visit.render(
+        "page_new.html",
+        status,
+        page="new",
+        fields=list_fields(),
+        values=values,
+        placed=placed,
+        unplaced=unplaced,
+        projects=_list_projects(visit),
+        examples=specs.load_examples().values(),
+        model=model,
+        models=model_catalog.MODELS.values(),
+        format_bytes=model_catalog.format_bytes,
+        gpu_models=_list_gpu_models(visit),
+        proposed=model.propose(to_zero=_scales_to_zero(make_document(values))),
+    )
+
+
+def _scales_to_zero(document: Any) -> bool:
+    return bool(get_at(document, "spec", "autoscaling", "minReplicas") == 0)
 
 
 def _list_gpu_models(visit: PageVisit) -> dict[str, list[str]]:
@@ -203,43 +160,92 @@ def _list_gpu_models(visit: PageVisit) -> dict[str, list[str]]:
     return {title: names for title, names in groups.items() if names}
 
 
-def _render_form_page(visit: PageVisit, state: FormState, status: int = 200, **context: Any) -> Response:
-    spec = form.read_spec(state.text, visit.backend.profile)
-    visible_spec = spec if spec.readable else form.read_spec(state.good, visit.backend.profile)
-    groups, unplaced = form.render_form(visible_spec.data, spec.problems)
-    fixes = find_fixes(spec, visit.backend.profile)
+def _list_projects(visit: PageVisit) -> dict[str, tuple[str, str]]:
+    """Return the visible projects by name: a label with what is left of the GPU quota, which is short, and a sentence."""
+    try:
+        rows = visit.backend.reads.projects(visit.user).value
+    except ClusterError:
+        return {name: (name, "") for name in visit.backend.profile.spec.projects.known}
+    choices = {}
+    for row in rows:
+        uses = [use for use in list_quota_uses(row) if "GPU" in use.label and use.limit]
+        left = ", ".join(f"{use.free} {use.label.removesuffix('s') if use.free == '1' else use.label}" for use in uses)
+        quota = ", ".join(f"{use.free} of {use.hard} {use.label}" for use in uses)
+        label = f"{row.name} ({left} left)" if left else row.name
+        choices[row.name] = label, f"Quota left: {quota}." if quota else ""
+    return choices
+
+
+# The editor.
+
+
+@dataclass(frozen=True, slots=True)
+class EditorState:
+    """The state of the editor: the YAML, the edited workload (None for a new one), and the preview tab."""
+
+    text: str
+    of: tuple[str, str] | None = None
+    tab: str = "yaml"
+
+
+def show_editor(visit: PageVisit) -> Response:
+    """Show the editor with a live workload's spec."""
+    text = specs.write_live_spec(visit.read_workload().top, visit.backend.profile)
+    return _render_editor(visit, EditorState(text, visit.place))
+
+
+def serve_fields(visit: PageVisit) -> Response:
+    """Return the fields of a spec for completion in the YAML editor; the address contains their hash."""
+    del visit
+    return JSONResponse(list_completions(), headers={"Cache-Control": CACHE_FOREVER})
+
+
+@cache
+def hash_fields() -> str:
+    """Return a hash of the fields, so that browsers may cache them indefinitely."""
+    return hashlib.sha256(json.dumps(list_completions()).encode()).hexdigest()[:12]
+
+
+def check_text(visit: PageVisit) -> Response:
+    """Show the problems of the text after the action of the button."""
+    return _render_editor(visit, _read_state(visit))
+
+
+def _read_state(visit: PageVisit) -> EditorState:
+    """Return the state of a submitted editor after the action of its button."""
+    fields, profile = visit.form, visit.backend.profile
+    text = _normalize_newlines(fields.get("yaml", ""))
+    if fields.get("do") == "convert" and (spec := specs.read_spec(text, profile)).convertible:
+        text = specs.write_native(spec.data)
+    if fields.get("fix"):
+        text = specs.apply_fix(specs.read_spec(text, profile), profile, fields["fix"])
+    namespace, _, name = fields.get("of", "").partition("/")
+    tab = fields.get("tab", "")
+    of, tab = (namespace, name) if name else None, tab if tab in TABS else "yaml"
+    if of:
+        text = canary.name_stable_revision(visit, *of, text)
+    return EditorState(text, of, tab)
+
+
+def _render_editor(visit: PageVisit, state: EditorState, status: int = 200, message: str = "") -> Response:
+    spec = specs.read_spec(state.text, visit.backend.profile)
     return visit.render_page(
-        "form",
+        "editor",
         status,
         page="" if state.of else "new",
         state=state,
         spec=spec,
-        base=state.text if spec.readable else state.good,
-        groups=groups,
-        steps=form.list_steps(groups),
-        all_steps=ALL_STEPS,
-        first_error=form.find_first_error(groups),
         fields_hash=hash_fields(),
         fit=describe_fit(visit, spec),
-        projects=_list_projects(visit),
-        unplaced=unplaced,
-        lists=LISTS,
-        fixes={_problem_key(spec.problems[number]): offered for number, offered in fixes.items()},
-        key=_problem_key,
-        choices={"pools": [pool.name for pool in visit.backend.profile.spec.node_pools]},
+        fixes=specs.find_fixes(spec, visit.backend.profile),
         marks=_mark_lines(spec),
-        examples=load_examples().values(),
-        models=model_catalog.MODELS.values(),
-        format_bytes=model_catalog.format_bytes,
-        gpu_models={} if state.of else _list_gpu_models(visit),
-        proposed=state.model.propose(to_zero=_scales_to_zero(state.text)),
         tabs=TABS,
         panel=_render_panel(visit, spec, state.tab),
-        **context,
+        message=message,
     )
 
 
-def describe_fit(visit: PageVisit, spec: form.ParsedSpec) -> str:
+def describe_fit(visit: PageVisit, spec: specs.ParsedSpec) -> str:
     """Return how many replicas of a spec fit on the free GPUs of the nodes; empty if it has none, or that is not visible."""
     needs = _sum_gpu_requests(spec)
     if not needs:
@@ -267,7 +273,7 @@ def describe_fit(visit: PageVisit, spec: form.ParsedSpec) -> str:
     return f"{'; '.join(texts)}."
 
 
-def _sum_gpu_requests(spec: form.ParsedSpec) -> dict[str, float]:
+def _sum_gpu_requests(spec: specs.ParsedSpec) -> dict[str, float]:
     for obj in spec.objects:
         template = get_at(obj, "spec", "template") or {
             "metadata": {"annotations": get_at(obj, "spec", "predictor", "annotations", default={})},
@@ -280,27 +286,7 @@ def _sum_gpu_requests(spec: form.ParsedSpec) -> dict[str, float]:
     return {}
 
 
-def _list_projects(visit: PageVisit) -> dict[str, tuple[str, str]]:
-    """Return the visible projects by name: a label with what is left of the GPU quota, which is short, and a sentence."""
-    try:
-        rows = visit.backend.reads.projects(visit.user).value
-    except ClusterError:
-        return {name: (name, "") for name in visit.backend.profile.spec.projects.known}
-    choices = {}
-    for row in rows:
-        uses = [use for use in list_quota_uses(row) if "GPU" in use.label and use.limit]
-        left = ", ".join(f"{use.free} {use.label.removesuffix('s') if use.free == '1' else use.label}" for use in uses)
-        quota = ", ".join(f"{use.free} of {use.hard} {use.label}" for use in uses)
-        label = f"{row.name} ({left} left)" if left else row.name
-        choices[row.name] = label, f"Quota left: {quota}." if quota else ""
-    return choices
-
-
-def _problem_key(problem: Any) -> tuple[str, str, int]:
-    return (problem.code, problem.path, problem.line)
-
-
-def _mark_lines(spec: form.ParsedSpec) -> list[tuple[int, str, str]]:
+def _mark_lines(spec: specs.ParsedSpec) -> list[tuple[int, str, str]]:
     """Return each line number with its most severe problem: severity and message."""
     worst: dict[int, tuple[str, str]] = {}
     for problem in sorted(spec.problems, key=lambda problem: problem.severity == "error"):
@@ -310,7 +296,7 @@ def _mark_lines(spec: form.ParsedSpec) -> list[tuple[int, str, str]]:
     return [(number, *worst.get(number, ("", ""))) for number in range(1, count + 1)]
 
 
-def _render_panel(visit: PageVisit, spec: form.ParsedSpec, tab: str) -> Any:
+def _render_panel(visit: PageVisit, spec: specs.ParsedSpec, tab: str) -> Any:
     """Return the content of a preview tab; None if the spec has errors."""
     if spec.errors or not spec.objects:
         return None
@@ -327,21 +313,24 @@ def _render_panel(visit: PageVisit, spec: form.ParsedSpec, tab: str) -> Any:
 
 def show_plan(visit: PageVisit) -> Response:
     """Show the changes that an apply would make."""
-    state = _read_form_state(visit)
+    return _plan(visit, _read_state(visit))
+
+
+def _plan(visit: PageVisit, state: EditorState) -> Response:
     plans = visit.backend.writes.plan(visit.user, visit.backend.specs.documents(state.text))
     if any(problem.severity == "error" for problem in plans.problems):
         message = _join_errors("Fix the highlighted errors before you review the plan.", plans.problems)
-        return _render_form_page(visit, state, 422, message=message)
+        return _render_editor(visit, state, 422, message)
     return _render_plan(visit, state, plans)
 
 
 def _join_errors(message: str, problems: Iterable[Problem]) -> str:
-    """Return a message with the errors that the form does not highlight, because only an apply needs a namespace."""
+    """Return a message with the errors that the editor does not highlight, because only an apply needs a namespace."""
     unknown = [f"{row.message}: {row.fix}." for row in problems if row.code == UNKNOWN_NAMESPACE]
     return " ".join([message, *unknown[:1]])
 
 
-def _render_plan(visit: PageVisit, state: FormState, plans: Plans, status: int = 200, message: str = "") -> Response:
+def _render_plan(visit: PageVisit, state: EditorState, plans: Plans, status: int = 200, message: str = "") -> Response:
     steps = [step for workload_plan in plans.planned for step in workload_plan.steps]
     moved = state.of is not None and state.of not in {
         (workload_plan.workload.namespace, workload_plan.workload.name) for workload_plan in plans.planned
@@ -356,7 +345,7 @@ def _render_plan(visit: PageVisit, state: FormState, plans: Plans, status: int =
         count=sum(step.verdict not in {"keep", "refused"} for step in steps),
         refused=any(step.verdict == "refused" for step in steps),
         owned=any(step.owners for step in steps),
-        fit=describe_fit(visit, form.read_spec(state.text, visit.backend.profile)),
+        fit=describe_fit(visit, specs.read_spec(state.text, visit.backend.profile)),
         prices=[_describe_price(visit, workload_plan) for workload_plan in plans.planned],
         moved=moved,
         message=message,
@@ -375,15 +364,15 @@ def _describe_price(visit: PageVisit, planned: ApplyPlan) -> str:
     return f"GPU cost: {low}, {high}"
 
 
-def submit_form(visit: PageVisit) -> Response:
+def submit_text(visit: PageVisit) -> Response:
     """Apply the spec and redirect to the workload's page, which shows the rollout."""
-    state = _read_form_state(visit)
+    state = _read_state(visit)
     try:
         documents = visit.backend.specs.documents(state.text)
         submitted = visit.backend.writes.submit(visit.user, documents, force=visit.form.get("force") == "on")
     except InputError as error:
         message = _join_errors("Fix the highlighted errors first. Nothing was applied.", error.problems)
-        return _render_form_page(visit, state, 422, message=message)
+        return _render_editor(visit, state, 422, message)
     except (ConflictError, RefusedError) as error:
         return _render_plan(
             visit,

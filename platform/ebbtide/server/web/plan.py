@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from markupsafe import Markup
 from starlette.responses import Response
@@ -14,7 +14,7 @@ from ebbtide.server.api.offline import InputError
 from ebbtide.server.api.plans import PlanQuestion
 from ebbtide.server.api.simulation import PlannedFleet
 from ebbtide.server.web.costs import PERIODS
-from ebbtide.server.web.form import parse_field
+from ebbtide.server.web.fields import parse_number
 from ebbtide.server.web.frame import PageVisit
 from ebbtide.simulator.request import PlanRequest
 
@@ -107,19 +107,21 @@ def _read_question(form: Mapping[str, str]) -> PlanQuestion:
     """Return the question of a form. Raises InputError."""
     problems: list[Problem] = []
 
-    def read_numbers(prefix: str, kind: Literal["integer", "number"], most: int) -> Iterator[tuple[str, Any]]:
+    def read_numbers(prefix: str, *, whole: bool, most: int) -> Iterator[tuple[str, Any]]:
         for name, text in form.items():
             if not name.startswith(prefix) or not text.strip():
                 continue
-            value = parse_field(kind, text.strip())
-            if isinstance(value, (int, float)) and 0 <= value <= most:
+            value = parse_number(text)
+            if isinstance(value, (int, float)) and not (whole and isinstance(value, float)) and 0 <= value <= most:
                 yield name.removeprefix(prefix), value
             else:
                 message = f"invalid number {text[:40]!r}: must be 0 to {most:,}"
                 problems.append(Problem("REQ001", (name,), message, "enter a number, or nothing"))
 
-    pools = [(name, gpus) for name, gpus in read_numbers(POOL, "integer", MAX_GPUS) if gpus]
-    factors = {name: float(factor) for name, factor in read_numbers(FACTOR, "number", MAX_FACTOR) if factor != 1}
+    pools = [(name, gpus) for name, gpus in read_numbers(POOL, whole=True, most=MAX_GPUS) if gpus]
+    factors = {
+        name: float(factor) for name, factor in read_numbers(FACTOR, whole=False, most=MAX_FACTOR) if factor != 1
+    }
     days = form.get("days", str(PERIODS[0]))
     if days not in map(str, PERIODS):
         problems.append(

@@ -78,11 +78,12 @@ PAGES: Final[tuple[PageRoute, ...]] = (
     PageRoute("GET", "/overview", overview.show_overview),
     PageRoute("GET", "/workloads", grid.show_grid),
     PageRoute("GET", "/new", new.show_new_form),
-    PageRoute("GET", "/workloads/{namespace}/{name}/edit", new.show_edit_form),
+    PageRoute("GET", "/workloads/{namespace}/{name}/edit", new.show_editor),
     PageRoute("GET", "/new/fields", new.serve_fields),
-    PageRoute("POST", "/new/check", new.check_form),
+    PageRoute("POST", "/new/form", new.continue_form),
+    PageRoute("POST", "/new/check", new.check_text),
     PageRoute("POST", "/new/plan", new.show_plan),
-    PageRoute("POST", "/new/submit", new.submit_form),
+    PageRoute("POST", "/new/submit", new.submit_text),
     PageRoute("GET", "/simulate", simulate.show_simulation),
     PageRoute("POST", "/simulate/run", simulate.run_page_simulation),
     PageRoute("POST", "/simulate/tune", simulate.find_settings),
@@ -114,8 +115,8 @@ class PageRouter(APIRouter):
 
     @staticmethod
     def warm_up() -> None:
-        """Compute what all visits share and the first one would wait for: the form's fields take more than a second."""
-        fields.list_controls()
+        """Compute what all visits share and the first one would wait for: the schema of the form takes more than a second."""
+        fields.list_fields()
         new.hash_fields()
         assets.compress_assets()
 

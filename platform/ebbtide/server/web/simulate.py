@@ -19,10 +19,9 @@ from ebbtide.server.api.offline import InputError
 from ebbtide.server.api.simulation import run_comparison
 from ebbtide.server.api.workers import LimitExceededError
 from ebbtide.server.web.charts import Chart, Curve
-from ebbtide.server.web.fields import ROWS, FormControl, make_control
-from ebbtide.server.web.form import parse_document, parse_field, show_value, write_live_spec
+from ebbtide.server.web.fields import find_field, parse_number
 from ebbtide.server.web.frame import PageVisit
-from ebbtide.server.web.new import load_examples
+from ebbtide.server.web.specs import load_examples, parse_document, write_live_spec
 from ebbtide.simulator.request import SimulationRequest
 
 #: Time limit of a simulation in seconds.
@@ -54,18 +53,14 @@ SERVERS: Final = {
 }
 
 
-#: The settings with sliders, by their name in ``spec.autoscaling``: the form's control, and the slider's range.
-SLIDERS: Final = {
-    name: (make_control(row), *bounds)
-    for name, bounds in {"minReplicas": (0, 20), "maxReplicas": (1, 40), "metricThreshold": (1, 100)}.items()
-    for row in ROWS
-    if row.path == f"spec.autoscaling.{name}" and not row.name
-}
+#: The settings with sliders, by their name in ``spec.autoscaling``: the slider's range, and the example of an empty field.
+SLIDERS: Final = {"minReplicas": (0, 20, "1"), "maxReplicas": (1, 40, "1"), "metricThreshold": (1, 100, "10")}
 
 
-def _show_setting(control: FormControl, data: Any) -> str:
-    """Return the setting of a spec as the form shows it."""
-    return show_value(control.kind, get_at(data, *control.path)) or ""
+def _show_setting(name: str, data: Any) -> str:
+    """Return the setting of a spec as the page shows it."""
+    value = get_at(data, *BLOCK, name)
+    return "" if value is None else str(value)
 
 
 # The request.
@@ -83,7 +78,7 @@ def _complete_fields(visit: PageVisit, given: Mapping[str, str]) -> dict[str, st
         "server": server or next(iter(SERVERS)),
         "start-up": "30s",
         "slo": "" if get_at(data, "spec", "slo") else "p95=3s",
-        **{name: _show_setting(control, data) for name, (control, *_) in SLIDERS.items()},
+        **{name: _show_setting(name, data) for name in SLIDERS},
     }
     return {"yaml": text, **{name: given.get(name, value).strip() for name, value in defaults.items()}}
 
@@ -118,9 +113,9 @@ def _read_settings(fields: Mapping[str, str]) -> dict[str, Any]:
 
     data = parse_document(fields["yaml"]) or {}
     settings = {
-        name: parse_field(control.kind, fields[name])
-        for name, (control, *_) in SLIDERS.items()
-        if fields[name] != _show_setting(control, data)
+        name: parse_number(fields[name]) if fields[name] else None
+        for name in SLIDERS
+        if fields[name] != _show_setting(name, data)
     }
     minimum = settings.get("minReplicas")
     if isinstance(minimum, int) and minimum > 0:
@@ -131,7 +126,7 @@ def _read_settings(fields: Mapping[str, str]) -> dict[str, Any]:
 def _make_request(visit: PageVisit, fields: Mapping[str, str], settings: Mapping[str, Any]) -> SimulationRequest:
     """Return the request for the simulator, which checks it."""
     log, _ = _read_recorded_traffic(visit, fields["of"])
-    rate = parse_field("number", fields["rate"])
+    rate = parse_number(fields["rate"])
     low = rate / 20 if isinstance(rate, (int, float)) else rate
     _, shape = SHAPES.get(fields["shape"], ("", fields["shape"]))
     is_recorded = fields["shape"] == RECORDED and bool(log)
@@ -232,7 +227,7 @@ def _render_simulation_page(visit: PageVisit, fields: Mapping[str, str], **outco
         name=get_at(parse_document(fields["yaml"]), "metadata", "name") or "",
         shapes={**({RECORDED: ("Recorded, the last six hours", "")} if log else {}), **SHAPES},
         servers={**({server: "as measured"} if server else {}), **SERVERS},
-        sliders=SLIDERS,
+        sliders={name: (find_field(".".join((*BLOCK, name))), *bounds) for name, bounds in SLIDERS.items()},
         compiled=find_spec("numba") is not None,
         **outcome,
     )

@@ -1,11 +1,10 @@
 "use strict";
-// Synchronize the form and its YAML: each response updates the fields, except the focused one and those that were changed
-// after the request was sent.
+// The YAML editor: each response updates the text, unless it is focused or was changed after the request was sent.
 (() => {
   const {all, $} = window.ebbtide;
   let sent = new Map();
   const value = field => field.type === "checkbox" || field.type === "radio" ? field.checked : field.value;
-  const fields = form => all("input:not([type=hidden]), select, textarea", form);
+  const fields = form => all("input:not([type=hidden]), textarea", form);
 
   document.addEventListener("htmx:beforeRequest", event => {
     const form = event.target.closest?.("form[data-follow]");
@@ -16,41 +15,11 @@
     if (!form) return;
     for (const field of fields(form)) {
       const known = sent.get(field.id || field.name + field.value);
-      if (!("always" in field.dataset) && (field === document.activeElement && !/^(radio|checkbox|range)$/.test(field.type) && field.localName !== "select" || known !== undefined && known !== value(field))) continue;
-      if ("once" in field.dataset) field.value = "";
-      else if (field.type === "checkbox" || field.type === "radio") field.checked = field.defaultChecked;
-      else if (field.localName === "select") {
-        const chosen = all("option", field).findIndex(option => option.defaultSelected);
-        field.selectedIndex = Math.max(chosen, 0);
-      } else if (field.value !== field.defaultValue) field.value = field.defaultValue;
+      if (field === document.activeElement && !/^(radio|checkbox|range)$/.test(field.type) || known !== undefined && known !== value(field)) continue;
+      if (field.type === "checkbox" || field.type === "radio") field.checked = field.defaultChecked;
+      else if (field.value !== field.defaultValue) field.value = field.defaultValue;
     }
     editor();
-  });
-
-  // Enter in a field runs the check instead of submitting the form.
-  document.addEventListener("keydown", event => {
-    const field = event.target;
-    if (event.key !== "Enter" || event.isComposing || field.localName !== "input" || !field.form?.matches("[data-follow]")) return;
-    event.preventDefault();
-    field.dispatchEvent(new Event("change", {bubbles: true}));
-  });
-
-  // Steps: go to the next one, or to the one of a field.
-  function open(step) { const radio = $(`#step-${step}`); if (radio && !radio.checked && !$("#step-all").checked) radio.click(); }
-  document.addEventListener("click", event => {
-    const next = event.target.closest("[data-step-to]"), link = event.target.closest("a[data-step]");
-    if (next) {
-      open(next.dataset.stepTo);
-      $("#steps").scrollIntoView({block: "nearest"});
-      $(`#step-${next.dataset.stepTo}`).focus();
-    } else if (link) {
-      event.preventDefault();
-      open(link.dataset.step);
-      const field = $(link.hash);
-      for (let part = field?.closest("details"); part; part = part.parentElement.closest("details")) part.open = true;
-      field?.scrollIntoView({block: "center"});
-      field?.focus({preventScroll: true});
-    }
   });
 
   let rich = null, loading = false;
