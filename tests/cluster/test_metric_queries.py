@@ -16,6 +16,7 @@ from test_slo_promql import NEEDS_PROMTOOL, evaluated
 from ebbtide.cluster.controller.measure import MetricQueries
 from ebbtide.core.autoscaler.floor import parse_settings
 from ebbtide.core.base import keys, metrics
+from ebbtide.core.base.exporters import GPU_JOB, ScrapeJob
 from ebbtide.core.profile import metric_names
 from ebbtide.core.profile.models import MetricNames
 
@@ -70,9 +71,15 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(metrics.ROWS, row.name, row)
 
 
+#: The scrape jobs of the GPU exporter: Ebbtide's monitor, and that of the GPU operator, without honorLabels.
+JOBS = (GPU_JOB, ScrapeJob("nvidia-dcgm-exporter", "gpu-operator", renamed=True))
+
+
 def label_pod(number: int, *, renamed: bool) -> str:
     pod = f'namespace="default",pod="{PODS[number]}"'
-    return f'namespace="gpu-operator",pod="exporter",exported_{pod.replace(",", ",exported_")}' if renamed else pod
+    if renamed:
+        return f'job="{JOBS[1].job}",namespace="gpu-operator",pod="exporter",exported_{pod.replace(",", ",exported_")}'
+    return f'job="{GPU_JOB.job}",{pod}'
 
 
 def make_series(name: str, exporter: str, *, renamed: bool = False) -> dict[str, str]:
@@ -101,8 +108,14 @@ def list_expected(name: str, exporter: str) -> list[float]:
     return [factor * ((value - 0.25 + 0.25 * 0.95) if samples == "histogram" else value) for value in VALUES]
 
 
-def floor_query(name: str, exporter: str) -> str:
-    cluster = profile(controller=True, adapter="none", metricsServer=False)
+def exporters(*, renamed: bool) -> dict[str, Any]:
+    """Return the profile's settings for a GPU exporter."""
+    job = JOBS[renamed]
+    return {"exporters": {"gpu": {"job": job.job, "namespace": job.namespace or None, "renamed": job.renamed}}}
+
+
+def floor_query(name: str, exporter: str, *, renamed: bool) -> str:
+    cluster = profile(controller=True, adapter="none", metricsServer=False, **exporters(renamed=renamed))
     document = native(metrics.ROWS[name])
     if name == "custom":
         document["spec"]["autoscaling"]["metricName"] = CUSTOM[exporter]
@@ -125,7 +138,8 @@ def test_every_metric_that_comes_from_prometheus_has_series_here() -> None:
 @pytest.mark.parametrize(("name", "exporter"), CASES)
 def test_the_controller_reads_the_series_of_the_exporter(tmp_path: Path, name: str, exporter: str) -> None:
     for renamed in labelings(name):
-        samples = evaluated(tmp_path, make_series(name, exporter, renamed=renamed), floor_query(name, exporter), "9m")
+        query = floor_query(name, exporter, renamed=renamed)
+        samples = evaluated(tmp_path, make_series(name, exporter, renamed=renamed), query, "9m")
         rows = {row: value for row, value in samples.items() if '"default"' in row}
         values, scraped = (
             {
@@ -146,9 +160,9 @@ def test_keda_reads_the_average_of_the_workloads_pods(tmp_path: Path, name: str,
     document = native(metrics.ROWS[name], serving="kserve-standard")
     if name == "custom":
         document["spec"]["autoscaling"]["metricName"] = CUSTOM[exporter]
-    scaler = translated(document, profile(adapter="keda", **GATEWAY)).objects[-1]
-    query = scaler["spec"]["triggers"][0]["metadata"]["query"]
     for renamed in labelings(name):
+        scaler = translated(document, profile(adapter="keda", **GATEWAY, **exporters(renamed=renamed))).objects[-1]
+        query = scaler["spec"]["triggers"][0]["metadata"]["query"]
         (value,) = evaluated(tmp_path, make_series(name, exporter, renamed=renamed), query, "9m").values()
         assert value == pytest.approx(sum(list_expected(name, exporter)) / 2)
 
@@ -194,10 +208,32 @@ def test_the_rules_of_the_adapter_are_those_of_the_table(folder: Path) -> None:
         if row.name not in {"custom", documented().name} and (row.pod_query or row.source == "histogram")
     }
 
-    assert {alias: {rule["metricsQuery"] for rule in served} for alias, served in rules(folder).items()} == {
-        alias: {metrics.fill_template(template, "<<.LabelMatchers>>", "<<.GroupBy>>")}
+    gpu = metric_names.list_served_names(metrics.ROWS["gpu-utilization"], MetricNames())[0]
+
+    assert {alias: [rule["metricsQuery"] for rule in served] for alias, served in rules(folder).items()} == {
+        alias: [
+            metrics.fill_template(template, f"{only}<<.LabelMatchers>>", "<<.GroupBy>>")
+            for only in ([f"{job.matchers}," for job in JOBS] if alias == gpu else [""])
+        ]
         for alias, template in templates.items()
     }
+
+
+@NEEDS_PROMTOOL
+@pytest.mark.parametrize("renamed", [False, True])
+def test_one_exporter_counts_of_two_on_a_node(tmp_path: Path, *, renamed: bool) -> None:
+    """One exporter knows both devices of a pod, the other only one, and one of them is scraped with both labelings."""
+    pod = label_pod(0, renamed=renamed)
+    series = {
+        f'DCGM_FI_DEV_GPU_UTIL{{gpu="0",instance="one",{pod}}}': GAUGE.format(60),
+        f'DCGM_FI_DEV_GPU_UTIL{{gpu="1",instance="one",{pod}}}': GAUGE.format(100),
+        f'DCGM_FI_DEV_GPU_UTIL{{gpu="0",instance="two",{pod}}}': GAUGE.format(60),
+        f'DCGM_FI_DEV_GPU_UTIL{{gpu="0",instance="one",{label_pod(0, renamed=not renamed)}}}': GAUGE.format(10),
+    }
+
+    samples = evaluated(tmp_path, series, floor_query("gpu-utilization", "DCGM, devices", renamed=renamed), "9m")
+
+    assert [value for row, value in samples.items() if metrics.ROW_LABEL not in row] == [80]
 
 
 def test_the_adapters_name_of_a_metric_is_in_no_query_of_the_controller(monkeypatch: pytest.MonkeyPatch) -> None:

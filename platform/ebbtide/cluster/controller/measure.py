@@ -23,6 +23,7 @@ from ebbtide.core.base import metrics
 from ebbtide.core.base.engine_metrics import find_engine_metrics
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.quantities import parse_nano
+from ebbtide.core.profile.metric_names import find_scrape_job
 from ebbtide.core.profile.projects import find_query_access
 from ebbtide.core.translation.objects import Object
 
@@ -106,6 +107,7 @@ class MetricQueries:
             metric.name,
             engine=metric.engine,
             scrape=self.find_interval(namespace, metric.name),
+            exporter=find_scrape_job(self._profile.metrics, "gpu"),
         )
 
     def find_scope(self, metric: FloorMetric, namespace: str) -> str:

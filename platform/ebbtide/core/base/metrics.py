@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple
 
 from ebbtide.core.base.engine_metrics import ENGINE_METRICS
+from ebbtide.core.base.exporters import GPU_JOB, ScrapeJob
 from ebbtide.core.base.versions import parse_version
 
 Autoscaler = Literal["kpa", "hpa"]
@@ -189,9 +190,10 @@ ROWS: Final[dict[str, Metric]] = {
             source="gpu-exporter",
             how="DCGM through prometheus-adapter",
             named=("gpu_utilization", "gpu_utilization_per_container"),
-            # On MIG, DEV_GPU_UTIL has no value per instance; GR_ENGINE_ACTIVE is a ratio.
-            pod_query='avg by ({by}) (100 * DCGM_FI_PROF_GR_ENGINE_ACTIVE{{selector},GPU_I_ID!=""}) '
-            'or avg by ({by}) (DCGM_FI_DEV_GPU_UTIL{{selector},GPU_I_ID=""})',
+            # On MIG, DEV_GPU_UTIL has no value per instance; GR_ENGINE_ACTIVE is a ratio. Of several exporters on a node, one
+            # counts: the number of a pod is the average over its devices by one of them.
+            pod_query='max by ({by}) (avg by ({by}, instance) (100 * DCGM_FI_PROF_GR_ENGINE_ACTIVE{{selector},GPU_I_ID!=""})) '
+            'or max by ({by}) (avg by ({by}, instance) (DCGM_FI_DEV_GPU_UTIL{{selector},GPU_I_ID=""}))',
             simulated="gpu-utilization",
             max_threshold=100,
             label="GPU utilization (%)",
@@ -445,25 +447,32 @@ def make_pod_query(
     engine: str = "",
     knative_version: str = "",
     scrape: int = SCRAPE_SECONDS,
+    exporter: ScrapeJob = GPU_JOB,
 ) -> str:
-    """Return the query of a metric by namespace and pod; the other arguments are those of ``find_pod_template``."""
-    return _select_pods(row, find_pod_template(row, name, engine=engine, knative_version=knative_version), pods, scrape)
+    """Return the query of a metric by namespace and pod; the other arguments are those of ``find_pod_template``.
+
+    ``exporter`` is the scrape job of the GPU exporter.
+    """
+    template = find_pod_template(row, name, engine=engine, knative_version=knative_version)
+    return _select_pods(row, template, pods, scrape, exporter)
 
 
-def _select_pods(row: Metric, template: str, pods: str, scrape: int) -> str:
+def _select_pods(row: Metric, template: str, pods: str, scrape: int, exporter: ScrapeJob) -> str:
     """Return the query of a template by namespace and pod.
 
-    A GPU exporter's own labels name the pods that use a GPU. With honorLabels Prometheus keeps them, otherwise it adds a prefix
-    to them, and those without the prefix name the exporter's pod (prometheus/prometheus scrape/scrape.go, ``mutateSampleLabels``).
+    A GPU exporter's own labels name the pods that use a GPU. If Prometheus renames them, those without the prefix name the
+    exporter's pod.
     """
     selector = pods.replace("{prefix}", "")
     if row.source != "gpu-exporter":
         return fill_template(template, selector, scrape=scrape)
-    own = fill_template(template, f'{selector},exported_pod=""')
-    renamed = fill_template(template, pods.replace("{prefix}", "exported_"), "exported_namespace, exported_pod")
+    if not exporter.renamed:
+        return fill_template(template, f"{exporter.matchers},{selector}")
+    selector = f"{exporter.matchers},{pods.replace('{prefix}', 'exported_')}"
+    renamed = fill_template(template, selector, "exported_namespace, exported_pod")
     for label in ("namespace", "pod"):
         renamed = f'label_replace({renamed}, "{label}", "$1", "exported_{label}", "(.+)")'
-    return f"{own} or sum by (namespace, pod) ({renamed})"
+    return f"max by (namespace, pod) ({renamed})"
 
 
 #: Label of the rows of a query for a decision that are not values, and their meanings: a pod's last scrape, and the time of the
@@ -480,7 +489,9 @@ _EVALUATION: Final = _mark_rows("vector(time())", EVALUATED)
 _SELECTOR: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*\{(?:[^{}]|\{selector\})*\}")
 
 
-def make_evidence_query(row: Metric, name: str = "", *, engine: str = "", scrape: int = SCRAPE_SECONDS) -> str:
+def make_evidence_query(
+    row: Metric, name: str = "", *, engine: str = "", scrape: int = SCRAPE_SECONDS, exporter: ScrapeJob = GPU_JOB
+) -> str:
     """Return the query of all pods' values, with the times of each pod's last scrape and of the evaluation.
 
     The times are in rows with ``ROW_LABEL``. A pod whose last scrape failed has no such row, but it may have a value.
@@ -488,7 +499,7 @@ def make_evidence_query(row: Metric, name: str = "", *, engine: str = "", scrape
     template = find_pod_template(row, name, engine=engine)
     selectors = dict.fromkeys(found for found in _SELECTOR.findall(template) if "_bucket{" not in found)
     times = " or ".join(f"min by ({{by}}) (timestamp({selector}))" for selector in selectors)
-    values, scraped = (_select_pods(row, text, ALL_PODS, scrape) for text in (template, times))
+    values, scraped = (_select_pods(row, text, ALL_PODS, scrape, exporter) for text in (template, times))
     return f"{values} or {_mark_rows(scraped, SCRAPED)} or {_EVALUATION}"
 
 
@@ -501,6 +512,8 @@ def make_shared_evidence_query(query: str, pods: str = "") -> str:
     return " or ".join([f"({query}\n)", *rows, _EVALUATION])
 
 
-def make_average_query(row: Metric, name: str = "", scrape: int = SCRAPE_SECONDS) -> str:
+def make_average_query(
+    row: Metric, name: str = "", scrape: int = SCRAPE_SECONDS, exporter: ScrapeJob = GPU_JOB
+) -> str:
     """Return KEDA's query: the average over the workload's pods, with the placeholders of the profile's ``metrics.queries``."""
-    return f"avg({make_pod_query(row, name, pods=KEDA_PODS, scrape=scrape)})"
+    return f"avg({make_pod_query(row, name, pods=KEDA_PODS, scrape=scrape, exporter=exporter)})"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ebbtide.core.base.exporters import ScrapeJob
+
 if TYPE_CHECKING:
     from ebbtide.core.base.metrics import Metric
     from ebbtide.core.profile.models import MetricNames, Metrics
@@ -29,3 +31,9 @@ def find_shared_name(row: Metric, names: MetricNames) -> str | None:
 def find_standard_name(row: Metric, metrics: Metrics) -> str | None:
     """Return a metric's name in KServe Standard, or None if the profile has none."""
     return None if row.standard is None else getattr(metrics, row.standard)
+
+
+def find_scrape_job(metrics: Metrics, exporter: str) -> ScrapeJob:
+    """Return the scrape job of an exporter, by its name in ``EXPORTERS``; an empty one if the profile names none."""
+    named = getattr(metrics.exporters, exporter)
+    return ScrapeJob() if named is None else ScrapeJob(named.job, named.namespace or "", named.renamed)

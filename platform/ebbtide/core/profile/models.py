@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from ebbtide.core.base.exporters import EXPORTERS
 from ebbtide.core.spec.scalars import Model, NotNegative, Positive, Text, empty_list
 
 #: A dotted version in the projects' format: 1.21, 0.20.0.
@@ -105,6 +106,37 @@ class MetricNames(Model):
     GPUs."""
 
 
+#: A value of Prometheus' labels of a scrape target.
+TargetLabel = Annotated[str, Field(pattern=r"^[A-Za-z0-9_./:-]+$", max_length=253)]
+
+
+class ExporterJob(Model):
+    """Scrape job of an exporter. Only series of its targets count, so that no other pod can report numbers of a workload."""
+
+    job: TargetLabel
+    """Label ``job`` of the exporter's series."""
+    namespace: TargetLabel | None = None
+    """Label ``namespace`` of the exporter's targets. Set it if the job is the name of a Service, which every namespace can
+    have. Not with honorLabels, where the label is that of the workload."""
+    renamed: bool = False
+    """True if Prometheus renames the exporter's labels to exported_namespace and exported_pod, as without honorLabels. Only
+    for ``gpu``."""
+
+
+class ExporterJobs(Model):
+    """Scrape jobs of the exporters whose series name workloads of all namespaces. The defaults are Ebbtide's monitors."""
+
+    gpu: ExporterJob = ExporterJob(job=EXPORTERS["gpu"].job)
+    """Exporter of the GPU utilization: dcgm-exporter."""
+    gateway: ExporterJob | None = None
+    """Gateway. Default: monitoring/ebbtide-kourier for Kourier's and Contour's series, any job for those of another
+    gateway."""
+    autoscaler: ExporterJob = ExporterJob(job=EXPORTERS["autoscaler"].job)
+    """Knative's autoscaler."""
+    deployments: ExporterJob = ExporterJob(job=EXPORTERS["deployments"].job)
+    """kube-state-metrics."""
+
+
 class Metrics(Model):
     """Sources of the metrics that HPAs read."""
 
@@ -124,6 +156,8 @@ class Metrics(Model):
     queries: dict[str, str] = Field(default={})
     """PromQL queries for KEDA, by metric. Each averages over the workload's pods and may use the placeholders
     {namespace}, {deployment} and {metric}. Default: the queries in the metrics reference."""
+    exporters: ExporterJobs = ExporterJobs()
+    """Scrape jobs of exporters whose series name workloads."""
     gateway_latency: Text | None = None
     """Response time histogram of the gateway, which includes activator wait and cold starts."""
     standard_latency: Text | None = None

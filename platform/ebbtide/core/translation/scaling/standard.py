@@ -15,6 +15,7 @@ from typing import Any
 from ebbtide.core.base import metrics, names
 from ebbtide.core.base.problems import Problem
 from ebbtide.core.base.quantities import format_number, is_milli
+from ebbtide.core.profile.metric_names import find_scrape_job
 from ebbtide.core.profile.projects import report_unknown_namespace
 from ebbtide.core.translation.objects import Object, make_object
 from ebbtide.core.translation.plan import Plan
@@ -89,7 +90,11 @@ def _find_query_template(plan: Plan) -> str:
     return (
         queries.get(scaling.metric_name)
         or queries.get(row.name)
-        or metrics.make_average_query(row if row.pod_query else metrics.CUSTOM, scaling.metric_name)
+        or metrics.make_average_query(
+            row if row.pod_query else metrics.CUSTOM,
+            scaling.metric_name,
+            exporter=find_scrape_job(plan.cluster.metrics, "gpu"),
+        )
     )
 
 
