@@ -129,7 +129,7 @@ def wait(kubectl: Kubectl, timeout: str = "300s") -> None:
         contour.NAMESPACE,
         kserve.NAMESPACE,
         keda.NAMESPACE,
-        "gpu-exporter",
+        "dcgm-exporter",
     ):
         if kubectl.get("deployments", "-n", space)["items"]:
             kubectl.run(

@@ -28,6 +28,7 @@ from ebbtide.cluster.watch.groups import KINDS as CACHED
 from ebbtide.cluster.write.projects import make_member_role, make_role, make_rule
 from ebbtide.core import manifests
 from ebbtide.core.base import keys, metrics
+from ebbtide.core.base.exporters import EXPORTERS
 from ebbtide.core.base.names import ENDPOINT_KEYS
 from ebbtide.core.documents import profiles
 from ebbtide.core.profile.built_in import FEATURES, FULL
@@ -306,13 +307,55 @@ def test_the_adapters_differ_only_in_latency() -> None:
     assert all(other_rules == others[0] for other_rules in others)
 
 
-def test_only_the_dcgm_monitors_honor_labels() -> None:
-    (pods,) = read(KUSTOMIZE / "metrics" / "monitors" / "queue-proxy.yaml")
-    (endpoint,) = pods["spec"]["podMetricsEndpoints"]
-    assert endpoint["port"] == "http-usermetric"
-    assert "honorLabels" not in endpoint
-    for monitor in read(KUSTOMIZE / "metrics" / "monitors" / "dcgm-exporter.yaml"):
-        assert [entry["honorLabels"] for entry in monitor["spec"]["endpoints"]] == [True]
+def list_monitors() -> list[tuple[Object, Object]]:
+    """Return each monitor with its only endpoint."""
+    folder = KUSTOMIZE / "metrics" / "monitors"
+    (component,) = read(folder / "kustomization.yaml")
+    monitors = [monitor for file in component["resources"] for monitor in read(folder / file)]
+    rows = []
+    for monitor in monitors:
+        (endpoint,) = monitor["spec"].get("endpoints") or monitor["spec"]["podMetricsEndpoints"]
+        rows.append((monitor, endpoint))
+    return rows
+
+
+def test_a_monitor_that_trusts_labels_selects_no_project() -> None:
+    """A target whose series may name other namespaces is in a namespace that members cannot write to."""
+    pattern = re.escape(Profile.model_validate(FULL).spec.projects.namespace).replace(re.escape("{project}"), ".+")
+    trusting = {"ebbtide-dcgm-exporter", "ebbtide-nvidia-dcgm-exporter", "ebbtide-kourier", "ebbtide-autoscaler"}
+    for monitor, endpoint in list_monitors():
+        name, namespaces = monitor["metadata"]["name"], monitor["spec"]["namespaceSelector"].get("matchNames", [])
+        assert endpoint.get("honorLabels", False) == name.endswith("dcgm-exporter")
+        assert bool(namespaces) == (name in trusting)
+        assert not any(re.fullmatch(pattern, namespace) for namespace in namespaces)
+        assert any(row["action"] in {"keep", "drop"} for row in endpoint["metricRelabelings"])
+
+
+def test_the_jobs_of_the_monitors_are_the_defaults_of_the_profile() -> None:
+    """The Prometheus operator names the job of a PodMonitor after the monitor, and that of a ServiceMonitor after the Service."""
+    jobs: dict[str, set[str]] = {}
+    for monitor, endpoint in list_monitors():
+        metadata = monitor["metadata"]
+        changed = [row["replacement"] for row in endpoint.get("relabelings", ()) if row.get("targetLabel") == "job"]
+        assert len(changed) == (monitor["kind"] == "ServiceMonitor")
+        job = changed[0] if changed else f"{metadata['namespace']}/{metadata['name']}"
+        jobs.setdefault(job, set()).add(metadata["name"])
+
+    own = {row.job for row in EXPORTERS.values()} - {EXPORTERS["deployments"].job}
+    assert jobs.keys() == own | {"monitoring/ebbtide-queue-proxy", "monitoring/ebbtide-servers"}
+    assert jobs[EXPORTERS["gpu"].job] == {"ebbtide-dcgm-exporter", "ebbtide-nvidia-dcgm-exporter"}
+
+
+def test_the_policy_reserves_the_labels_that_monitors_select() -> None:
+    selected = {
+        f"{key}: {value}"
+        for monitor, _ in list_monitors()
+        for key, value in monitor["spec"]["selector"].get("matchLabels", {}).items()
+    }
+    policy = read(ROOT / "policies" / "scrape-labels" / "policy.yaml")[0]
+    (reserved,) = (row["expression"] for row in policy["spec"]["variables"] if row["name"] == "reserved")
+
+    assert {*re.findall("'([^']+: [^']+)'", reserved)} == selected
 
 
 @pytest.mark.parametrize("monitor", ["kourier", "autoscaler"])

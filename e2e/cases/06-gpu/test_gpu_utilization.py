@@ -10,7 +10,7 @@ from e2e.stage import Stage
 
 NAME = "caption"
 THRESHOLD = 60
-EXPORTER = "/api/v1/namespaces/gpu-exporter/services/gpu-exporter:metrics/proxy/load"
+EXPORTER = "/api/v1/namespaces/dcgm-exporter/services/gpu-exporter:metrics/proxy/load"
 WHOLE = {
     "nodePools": [
         {"name": "whole", "product": "NVIDIA-A100-SXM4-80GB", "gpuMemoryMebibytes": 81920, "devices": 8, "nodes": 1}

@@ -28,7 +28,7 @@ CONTROLLED = {
         {"name": "whole", "product": "NVIDIA-A100-SXM4-80GB", "gpuMemoryMebibytes": 81920, "devices": 8, "nodes": 1}
     ],
 }
-EXPORTER = "/api/v1/namespaces/gpu-exporter/services/gpu-exporter:metrics/proxy/load"
+EXPORTER = "/api/v1/namespaces/dcgm-exporter/services/gpu-exporter:metrics/proxy/load"
 SETTINGS = "ebbtide.dev/autoscaling"
 MINIMUM = "autoscaling.knative.dev/min-scale"
 SLOW = 240
