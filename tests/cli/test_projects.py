@@ -85,6 +85,17 @@ def test_a_project_is_a_namespace_a_quota_and_a_role_binding() -> None:
     assert make(cluster, "other", add=(JANE,)) == [("create", "Namespace"), ("create", "RoleBinding")]
 
 
+@pytest.mark.parametrize("adapter", ["keda", "prometheus-adapter"])
+def test_members_write_scaled_objects_only_where_the_profile_uses_keda(adapter: Any) -> None:
+    cluster = simulated()
+    with_keda = profile()
+    with_keda.spec.metrics.adapter = adapter
+    make(cluster, add=(JANE,), with_profile=with_keda)
+
+    rules = cluster.get(CLUSTER_ROLE, projects.MEMBER_ROLE)["rules"]
+    assert (projects.KEDA_RULE in rules) == (adapter == "keda")
+
+
 def test_a_repeated_create_changes_only_the_requested_settings() -> None:
     cluster = simulated()
     make(cluster, gpus=1.0, add=(JANE,))

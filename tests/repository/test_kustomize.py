@@ -25,7 +25,7 @@ from ebbtide.cluster.doctor.kueue import KUEUE_MAP
 from ebbtide.cluster.doctor.observed import DEFINITION, KSERVE_MAP, MAPS
 from ebbtide.cluster.slo import queries
 from ebbtide.cluster.watch.groups import KINDS as CACHED
-from ebbtide.cluster.write.projects import make_member_role, make_role, make_rule
+from ebbtide.cluster.write.projects import KEDA_RULE, make_member_role, make_role, make_rule
 from ebbtide.core import manifests
 from ebbtide.core.base import keys, metrics
 from ebbtide.core.base.exporters import EXPORTERS
@@ -173,6 +173,19 @@ def test_roles_contain_what_the_commands_need(file: str, role: Object, *, accept
     assert path.read_text() == text
     (kustomization,) = read(KUSTOMIZE / "roles" / "kustomization.yaml")
     assert path.name in kustomization["resources"]
+
+
+def test_only_a_component_for_keda_lets_members_write_scaled_objects() -> None:
+    (component,) = read(KUSTOMIZE / "roles-keda" / "kustomization.yaml")
+    (patch,) = component["patches"]
+    role, with_keda = make_member_role(), make_member_role(keda=True)
+
+    assert patch["target"] == {"kind": role["kind"], "name": role["metadata"]["name"]}
+    assert yaml.safe_load(patch["patch"]) == [{"op": "add", "path": "/rules/-", "value": KEDA_RULE}]
+    assert with_keda["rules"] == [*role["rules"], KEDA_RULE]
+    assert not any(
+        "keda.sh" in rule["apiGroups"] and {*rule["verbs"]} - {"get", "list", "watch"} for rule in role["rules"]
+    )
 
 
 def test_the_role_of_the_server_has_the_kinds_of_its_cache() -> None:

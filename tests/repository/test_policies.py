@@ -204,7 +204,6 @@ OWN_NO_PODS = {
     "pods/exec",
     "pods/portforward",
     "resourceclaimtemplates",
-    "scaledobjects",
     "secrets",
     "serviceaccounts",
 }

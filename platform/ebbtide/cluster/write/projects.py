@@ -39,7 +39,8 @@ RBAC: Final = "rbac.authorization.k8s.io"
 #: KAI's default priority of a queue; it ranks the queues for resources beyond their quota.
 USUAL_PRIORITY: Final = 100
 SEE: Final = ["get", "list", "watch"]
-SHIP: Final = [*SEE, "create", "patch", "update", "delete"]
+WRITE: Final = ["create", "patch", "update", "delete"]
+SHIP: Final = [*SEE, *WRITE]
 
 
 def make_rule(group: str, verbs: Sequence[str], *resources: str, names: Sequence[str] = ()) -> Object:
@@ -70,7 +71,7 @@ MEMBER_RULES: Final = [
     # (k8s.io/apiserver pkg/endpoints/handlers/patch.go).
     make_rule("", ["get", "create", "patch"], "secrets", names=[ENDPOINT_KEYS]),
     make_rule("autoscaling", SHIP, "horizontalpodautoscalers"),
-    make_rule("keda.sh", SHIP, "scaledobjects"),
+    make_rule("keda.sh", SEE, "scaledobjects"),
     make_rule("apps", SHIP, "daemonsets"),
     make_rule("batch", SHIP, "jobs"),
     make_rule("policy", SHIP, "poddisruptionbudgets"),
@@ -85,6 +86,9 @@ MEMBER_RULES: Final = [
     make_rule("", ["get"], "namespaces"),
     make_rule(RBAC, SEE, "rolebindings"),
 ]
+#: The permission to write ScaledObjects, where the profile uses KEDA. KEDA's operator sends the query of a trigger with its own
+#: access, to the address in the trigger, and the HPA shows its value.
+KEDA_RULE: Final = make_rule("keda.sh", WRITE, "scaledobjects")
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,7 +336,7 @@ def _render_project(
     if not members and not before:
         return
     if not _object_exists(cluster, kube.CLUSTER_ROLE, MEMBER_ROLE):
-        yield make_member_role()
+        yield make_member_role(keda=profile.spec.metrics.adapter == "keda")
     yield {
         "apiVersion": kube.ROLE_BINDING.api_version,
         "kind": kube.ROLE_BINDING.name,
@@ -357,9 +361,9 @@ def _set_amounts(profile: Profile, name: str, amounts: dict[str, Any]) -> Profil
     return changed
 
 
-def make_member_role() -> Object:
-    """Return the ClusterRole of a project's members in its namespace; kustomize/roles contains the same role."""
-    return make_role(MEMBER_ROLE, MEMBER_RULES)
+def make_member_role(*, keda: bool = False) -> Object:
+    """Return the ClusterRole of a project's members in its namespace; kustomize/roles contains the same role without KEDA."""
+    return make_role(MEMBER_ROLE, [*MEMBER_RULES, *([KEDA_RULE] if keda else [])])
 
 
 def make_role(name: str, rules: list[Object]) -> Object:
