@@ -57,7 +57,7 @@ def fine(result: list[Any], kind: str = "vector") -> Answer:
 
 def figures(refs: list[Ref], window: int) -> dict[str, str]:
     """Return the queries of the recorded responses, by name."""
-    timer = queries.choose_histogram(profile())
+    timer, pods = queries.choose_histogram(profile()), queries.pod_gauges(profile())[0]
     return {
         "buckets": queries.bucket_query(timer, refs, window),
         **{
@@ -65,7 +65,7 @@ def figures(refs: list[Ref], window: int) -> dict[str, str]:
             for name, query in queries.request_figure_queries(timer, refs, window).items()
         },
         "since": queries.first_data_query(timer, window),
-        **{name: queries.pod_figure_query(queries.AUTOSCALER, name, refs, window) for name in queries.OF_PODS},
+        **{name: queries.pod_figure_query(pods, name, refs, window) for name in queries.OF_PODS},
     }
 
 

@@ -32,7 +32,7 @@ COUNTER = f"envoy_cluster_upstream_rq_xx{{{CLUSTER},envoy_response_code_class"
 SCRAPE = "15s"
 ALERT = re.compile(r'Labels:\{alertname="(?P<name>\w+)"(?:[^}]*, window="(?P<window>\w+)")?')
 SAMPLE = re.compile(r"(\{.*?\}) ([-+.0-9E]+)")
-PODS = 'k8s_namespace_name="shop",kn_service_name="chat",kn_revision_name="chat-00001"'
+PODS = 'job="monitoring/ebbtide-autoscaler",k8s_namespace_name="shop",kn_service_name="chat",kn_revision_name="chat-00001"'
 
 
 def evaluated(tmp_path: Path, series: dict[str, str], query: str, at: str) -> dict[str, float]:
@@ -260,7 +260,7 @@ def test_wanted_pods_that_are_not_ready_fire_an_alert(
     tmp_path: Path, desired: str, ready: str, called: set[tuple[str, str]]
 ) -> None:
     autoscaler = {f"kn_revision_pods_requested{{{PODS}}}": desired, f"kn_revision_pods_count{{{PODS}}}": ready}
-    deployment = 'namespace="shop",deployment="chat-00001-deployment"'
+    deployment = 'job="kube-state-metrics",namespace="shop",deployment="chat-00001-deployment"'
     kube_state = {
         f"kube_deployment_spec_replicas{{{deployment}}}": desired,
         f"kube_deployment_status_replicas_ready{{{deployment}}}": ready,

@@ -9,21 +9,26 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ebbtide.cluster.slo import queries
 from ebbtide.cluster.slo.source import SERIES
+from ebbtide.core.base import exporters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TARGET: Final = Path(__file__).parent.parent.parent / "kustomize" / "metrics" / "dashboard" / "ebbtide.json"
 #: The gateway is Kourier's or Contour's; the pods are those of the newest Knative version.
-GATEWAY: Final = queries.GATEWAYS["envoy_cluster_upstream_rq_time"]
+GATEWAY: Final = replace(queries.GATEWAYS[queries.KOURIER], only='job="$gateway_job"')
 PODS: Final = queries.queue_proxy_histogram("1.21")
-EXPORTERS: Final = (queries.AUTOSCALER, queries.DEPLOYMENTS)
-#: Grafana variables. KServe names a predictor's service after the workload.
+EXPORTERS: Final = tuple(
+    replace(row, only=f'job="${row.name}_job"') for row in (queries.AUTOSCALER, queries.DEPLOYMENTS)
+)
+GPU: Final = exporters.ScrapeJob("$gpu_job")
+#: Grafana variables; there is one more for the scrape job of each exporter. KServe names a predictor's service after the workload.
 NAMESPACE: Final = "$namespace"
 SERVICE: Final = "$workload(-predictor)?"
 OVER: Final = "$__rate_interval"
@@ -106,7 +111,7 @@ def panels() -> list[tuple[str, list[Panel]]]:
                     queries.autoscaler_queries(EXPORTERS[0], matchers[0]),
                     "",
                 ),
-                Panel("GPU utilization", "", {"gpu": queries.gpu_query(NAMESPACE, SERVICE)}, "percent"),
+                Panel("GPU utilization", "", {"gpu": queries.gpu_query(NAMESPACE, SERVICE, GPU)}, "percent"),
             ],
         ),
     ]
@@ -145,6 +150,14 @@ def _variables() -> Iterator[dict[str, Any]]:
             "regex": regex,
             "refresh": 2,
             "sort": 1,
+        }
+    for row in exporters.EXPORTERS.values():
+        yield {
+            "name": f"{row.name}_job",
+            "label": f"Scrape job of {row.title}",
+            "type": "textbox",
+            "query": row.job,
+            "current": {"text": row.job, "value": row.job},
         }
 
 

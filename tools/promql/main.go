@@ -3,7 +3,7 @@
 // It reads one JSON request per line from stdin and writes one JSON response per line. A request has a query of a member
 // of a project, the query that Ebbtide sends to Prometheus for it, the project's namespace, and series in a text format:
 // the labels, the first value, and its growth in each scrape. A request with `step` adds scraped samples, and evaluates queries
-// over all that were added (world.go).
+// over all that were added (world.go). A request with `scrape` returns the labels of scraped series after relabeling (scrape.go).
 package main
 
 import (
@@ -34,11 +34,12 @@ const (
 )
 
 type request struct {
-	Query     string `json:"query"`
-	Scoped    string `json:"scoped"`
-	Namespace string `json:"namespace"`
-	Series    []row  `json:"series"`
-	Step      *step  `json:"step"`
+	Query     string  `json:"query"`
+	Scoped    string  `json:"scoped"`
+	Namespace string  `json:"namespace"`
+	Series    []row   `json:"series"`
+	Step      *step   `json:"step"`
+	Scrape    *scrape `json:"scrape"`
 }
 
 type row struct {
@@ -165,6 +166,12 @@ func main() {
 		}
 		if ask.Step != nil {
 			if err := out.Encode(scraper.take(*ask.Step)); err != nil {
+				log.Fatal(err)
+			}
+			continue
+		}
+		if ask.Scrape != nil {
+			if err := out.Encode(ask.Scrape.take()); err != nil {
 				log.Fatal(err)
 			}
 			continue

@@ -41,6 +41,7 @@ from ebbtide.cluster.slo.source import (
 from ebbtide.core.autoscaler.floor import VALUE_AGE_SECONDS
 from ebbtide.core.base.engine_metrics import ENGINE_METRICS
 from ebbtide.core.base.prose import make_printable
+from ebbtide.core.profile.metric_names import find_scrape_job
 from ebbtide.core.spec.objectives import TITLES
 
 if TYPE_CHECKING:
@@ -178,8 +179,9 @@ class PrometheusSource:
 
     def starts(self, ref: Ref, start: float, end: float) -> list[StartTimes]:
         times: dict[str, dict[str, float]] = defaultdict(dict)
+        only = find_scrape_job(self._profile.spec.metrics, queries.DEPLOYMENTS.name).matchers
         for field, series in queries.START_TIMES.items():
-            query = queries.start_time_query(series, ref, round(end - start))
+            query = queries.start_time_query(series, ref, round(end - start), only)
             for labels, value in self._query_instant(query, end):
                 times[str(labels.get("pod", ""))][field] = value
         complete = [StartTimes(pod, **values) for pod, values in times.items() if {"created", "ready"} <= values.keys()]

@@ -16,14 +16,16 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.cluster.slo.source import Place, Ref, SourceError
 from ebbtide.core.base.engine_metrics import ENGINE_METRICS, TokenHistogram
-from ebbtide.core.base.metrics import OPENTELEMETRY, find_histogram
+from ebbtide.core.base.exporters import EXPORTERS, GPU_JOB, ScrapeJob
+from ebbtide.core.base.metrics import OPENTELEMETRY, ROWS, find_histogram, make_pod_query
 from ebbtide.core.base.names import name_llm_deployment, name_predictor
 from ebbtide.core.base.versions import parse_version
+from ebbtide.core.profile.metric_names import find_scrape_job
 
 if TYPE_CHECKING:
     from ebbtide.core.profile.models import Profile
@@ -55,7 +57,7 @@ class LatencyHistogram:
     #: The counter of ended requests, and the matcher of those that ended with a server error.
     counter: str
     failed: str
-    #: A matcher that selects each request once, for series that count it several times.
+    #: Matchers that select each request once, for series that count it several times, and only those of the gateway.
     only: str = ""
     #: True if the buckets are derived from Envoy's bins, each up to a tenth wide.
     blurred: bool = False
@@ -74,6 +76,8 @@ ENVOY_BOUNDS: Final = (
     0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 1800.0, 3600.0,
 )
 # fmt: on
+#: The histogram of Kourier, which Ebbtide has a monitor for, and of Contour.
+KOURIER: Final = "envoy_cluster_upstream_rq_time"
 #: Gateways by their histogram, as in the profile's ``metrics.gatewayLatency``.
 GATEWAYS: Final[Mapping[str, LatencyHistogram]] = {
     timer.series: timer
@@ -81,7 +85,7 @@ GATEWAYS: Final[Mapping[str, LatencyHistogram]] = {
         # Kourier and Contour. Measured from the last byte of the request to the last of the response, including retries.
         LatencyHistogram(
             "gateway",
-            "envoy_cluster_upstream_rq_time",
+            KOURIER,
             0.001,
             ("envoy_cluster_name",),
             "envoy_cluster_upstream_rq_xx",
@@ -115,7 +119,18 @@ def choose_histogram(profile: Profile) -> LatencyHistogram:
     Raises SourceError if the profile names a histogram whose name has no known unit.
     """
     named = profile.spec.metrics.gateway_latency
-    return queue_proxy_histogram(profile.spec.knative.version) if named is None else gateway_histogram(named)
+    if named is None:
+        return queue_proxy_histogram(profile.spec.knative.version)
+    timer = gateway_histogram(named)
+    return replace(timer, only=",".join(filter(None, (timer.only, find_gateway_job(profile).matchers))))
+
+
+def find_gateway_job(profile: Profile) -> ScrapeJob:
+    """Return the scrape job of the gateway whose histogram the profile names; an empty one if it is unknown."""
+    metrics = profile.spec.metrics
+    if metrics.exporters.gateway is None and metrics.gateway_latency == KOURIER:
+        return ScrapeJob(EXPORTERS["gateway"].job)
+    return find_scrape_job(metrics, "gateway")
 
 
 def gateway_histogram(name: str) -> LatencyHistogram:
@@ -158,8 +173,9 @@ def _uses_opentelemetry(knative_version: str) -> bool:
 class PodGauges:
     """Gauges of a workload's pods from one exporter, with the labels that identify the workload."""
 
-    #: Name of the exporter in messages.
+    #: Name of the exporter in messages, and in ``EXPORTERS``.
     exporter: str
+    name: str
     wanted: str
     ready: str
     #: Pods that exist but are not ready: starting, waiting for a node, terminating.
@@ -168,11 +184,14 @@ class PodGauges:
     #: An autoscaler's metrics of a revision, by concurrency or by requests per second, as regular expressions of their names;
     #: the windows are totals of all its pods.
     windows: Mapping[str, str] = field(default_factory=dict)
+    #: Matchers of the exporter's scrape job.
+    only: str = ""
 
 
 #: Knative's autoscaler exports revisions that the KPA scales; kube-state-metrics, if it runs, exports any Deployment.
 AUTOSCALER: Final = PodGauges(
     "Knative's autoscaler",
+    "autoscaler",
     "kn_revision_pods_requested",
     "kn_revision_pods_count",
     "kn_revision_pods_not_ready_count",
@@ -185,6 +204,7 @@ AUTOSCALER: Final = PodGauges(
 )
 AUTOSCALER_OPENCENSUS: Final = PodGauges(
     "Knative's autoscaler",
+    "autoscaler",
     "autoscaler_requested_pods",
     "autoscaler_actual_pods",
     "autoscaler_not_ready_pods",
@@ -197,6 +217,7 @@ AUTOSCALER_OPENCENSUS: Final = PodGauges(
 )
 DEPLOYMENTS: Final = PodGauges(
     "kube-state-metrics",
+    "deployments",
     "kube_deployment_spec_replicas",
     "kube_deployment_status_replicas_ready",
     "kube_deployment_status_replicas_unavailable",
@@ -216,7 +237,9 @@ START_TIMES: Final[Mapping[str, str]] = {
 def pod_gauges(profile: Profile) -> tuple[PodGauges, ...]:
     """Return the exporters of a workload's pod gauges, best first."""
     autoscaler = AUTOSCALER if _uses_opentelemetry(profile.spec.knative.version) else AUTOSCALER_OPENCENSUS
-    return (autoscaler, DEPLOYMENTS)
+    return tuple(
+        replace(row, only=find_scrape_job(profile.spec.metrics, row.name).matchers) for row in (autoscaler, DEPLOYMENTS)
+    )
 
 
 # Mapping of series to workloads.
@@ -405,21 +428,21 @@ def pod_figure_query(pods: PodGauges, figure: str, refs: Iterable[Ref], window: 
     """Return a query of ``OF_PODS``, which counts evaluations."""
     matchers = scope_matchers(refs, pods.owner)
     sums = {
-        name: f"{_sum_by(pods.owner)}({_select_series(getattr(pods, name), matchers)})"
+        name: f"{_sum_by(pods.owner)}({_select_series(getattr(pods, name), matchers, pods.only)})"
         for name in ("wanted", "ready", "others")
     }
     return OF_PODS[figure].format(range=f"{window}s:{evaluation_seconds(window)}s", **sums)
 
 
-def start_time_query(series: str, ref: Ref, window: int) -> str:
-    """Return the first value of a gauge of ``START_TIMES`` for each pod of a workload.
+def start_time_query(series: str, ref: Ref, window: int, only: str = "") -> str:
+    """Return the first value of a gauge of ``START_TIMES`` for each pod of a workload; ``only`` selects the exporter.
 
     A pod that loses its readiness and regains it has a later time of readiness.
     """
     names = _match_any([*service_names(ref.name), name_llm_deployment(ref.name)])
     pods = f'namespace="{ref.namespace}",pod=~"{names}(-[0-9]{{5,}}-deployment)?-[a-z0-9]+-[a-z0-9]+"'
     server = 'container!="queue-proxy"' if series == START_TIMES["started"] else ""
-    return f"min by (pod) (min_over_time({_select_series(series, pods, server)}[{window}s]))"
+    return f"min by (pod) (min_over_time({_select_series(series, pods, server, only)}[{window}s]))"
 
 
 def first_data_query(timer: LatencyHistogram, window: int) -> str:
@@ -456,7 +479,11 @@ def chart_queries(timer: LatencyHistogram, profile: Profile, ref: Ref, step: flo
         **request_chart_queries(timer, workload_matchers(ref, timer.owner), over),
         **replica_queries(exporters, [workload_matchers(ref, exporter.owner) for exporter in exporters]),
         **autoscaler_queries(exporters[0], workload_matchers(ref, exporters[0].owner)),
-        "gpu": gpu_query(escape_regex(ref.namespace), _match_any(service_names(ref.name))),
+        "gpu": gpu_query(
+            escape_regex(ref.namespace),
+            _match_any(service_names(ref.name)),
+            find_scrape_job(profile.spec.metrics, "gpu"),
+        ),
     }
 
 
@@ -498,12 +525,13 @@ def replica_queries(exporters: Sequence[PodGauges], matchers: Sequence[str]) -> 
 
 def replica_query(exporter: PodGauges, name: str, matchers: str, by: Sequence[str] = ()) -> str:
     """Return the query for the number of ready or wanted pods, by the field of the exporter."""
-    return f"{_sum_by(by)}({_select_series(getattr(exporter, name), matchers)})"
+    return f"{_sum_by(by)}({_select_series(getattr(exporter, name), matchers, exporter.only)})"
 
 
 def autoscaler_queries(exporter: PodGauges, matchers: str, by: Sequence[str] = ()) -> dict[str, str]:
     """Return queries for the autoscaler's inputs per ready replica: stable window, panic window and target."""
     total = _sum_by(by)
+    matchers = ",".join(filter(None, (matchers, exporter.only)))
     ready = f"clamp_min({total}({_select_series(exporter.ready, matchers)}), 1)"
     selectors = {name: _select_names(regex, matchers) for name, regex in exporter.windows.items()}
     return {
@@ -536,9 +564,8 @@ def shared_queries(
     }
 
 
-def gpu_query(namespace: str, service: str) -> str:
-    """Return the query for the mean GPU utilization of a workload in percent: by MIG instance if there are any, else by device."""
-    pod = f'namespace=~"{namespace}",pod=~"{service}(-[0-9]{{5,}}-deployment)?-[a-z0-9]+-[a-z0-9]{{5}}"'
-    instance = _select_series("DCGM_FI_PROF_GR_ENGINE_ACTIVE", pod, 'GPU_I_ID!=""')
-    device = _select_series("DCGM_FI_DEV_GPU_UTIL", pod, 'GPU_I_ID=""')
-    return f"avg(100 * {instance}) or avg({device})"
+def gpu_query(namespace: str, service: str, exporter: ScrapeJob = GPU_JOB) -> str:
+    """Return the query for the mean GPU utilization of a workload's pods in percent."""
+    tail = "(-[0-9]{5,}-deployment)?-[a-z0-9]+-[a-z0-9]{5}"
+    pods = f'{{prefix}}namespace=~"{namespace}",{{prefix}}pod=~"{service}{tail}"'
+    return f"avg({make_pod_query(ROWS['gpu-utilization'], pods=pods, exporter=exporter)})"

@@ -56,9 +56,7 @@ EXPORTERS: Final[dict[str, Exporter]] = {
             "envoy_cluster_upstream_rq_(time_(bucket|sum|count)|xx)",
             "monitoring/ebbtide-kourier",
         ),
-        Exporter(
-            "autoscaler", "Knative's autoscaler", "(kn_revision|autoscaler)_.+", "monitoring/ebbtide-autoscaler"
-        ),
+        Exporter("autoscaler", "Knative's autoscaler", "(kn_revision|autoscaler)_.+", "monitoring/ebbtide-autoscaler"),
         Exporter("deployments", "kube-state-metrics", "kube_(deployment|pod)_.+", "kube-state-metrics"),
     )
 }
