@@ -16,10 +16,11 @@ from ebbtide.cluster.client.protocol import ClusterError
 from ebbtide.cluster.doctor import checks as doctor
 from ebbtide.cluster.doctor import observed
 from ebbtide.cluster.doctor.checks import examine_plans
-from ebbtide.cluster.slo.proxy import find_gateway_histogram
+from ebbtide.cluster.slo.proxy import find_exporter_jobs, find_gateway_histogram, find_renaming_jobs
 from ebbtide.core import manifests
 from ebbtide.core.base import keys
 from ebbtide.core.base.bodies import serialize_body
+from ebbtide.core.base.exporters import EXPORTERS
 from ebbtide.core.documents import load_document, profiles
 from ebbtide.core.profile.built_in import BUILT_IN_NAME, FULL
 from ebbtide.core.translation import project
@@ -1109,6 +1110,49 @@ def test_a_gateway_that_is_not_measured_is_a_warning(served: list[str], named: s
 
     assert [finding.code for finding in found] == (["DOC027"] if words else [])
     assert all(words in finding.what for finding in found)
+
+
+def with_jobs(exporter: str, jobs: dict[str, list[str]], *, renamed: bool = False) -> Simulated:
+    """A cluster whose Prometheus has series of an exporter from these jobs, by the namespaces of their targets."""
+    cluster = furnished()
+    put("Namespace", "v1", "runai-team-a", labels={keys.PROJECT: "team-a"})(cluster)
+    asked: list[str] = []
+    find_exporter_jobs(asked.append, "http://prometheus-server.monitoring.svc:9090")
+    rows = [{"metric": {"job": job, "namespace": place}} for job, places in jobs.items() for place in places]
+    for path, name in zip(asked, EXPORTERS, strict=True):
+        cluster.paths[path] = {"status": "success", "data": {"result": rows if name == exporter else []}}
+    find_renaming_jobs(asked.append, "http://prometheus-server.monitoring.svc:9090")
+    own = [{"metric": {"job": job}} for job in jobs if renamed]
+    cluster.paths[asked[-1]] = {"status": "success", "data": {"result": own}}
+    return cluster
+
+
+OPERATOR = {"job": "nvidia-dcgm-exporter", "namespace": "gpu-operator", "renamed": True}
+
+
+@pytest.mark.parametrize(
+    ("exporter", "jobs", "proposed", "words"),
+    [
+        ("gpu", {"nvidia-dcgm-exporter": ["gpu-operator"]}, OPERATOR, "from job nvidia-dcgm-exporter, and none from"),
+        ("gpu", {"kubernetes-pods": ["gpu-operator", "runai-team-a"]}, None, "from job kubernetes-pods"),
+        ("gpu", {"one": ["a"], "other": ["b"]}, None, "from job one and other"),
+        ("gpu", {"monitoring/ebbtide-dcgm-exporter": ["monitoring"], "pods": ["runai-team-a"]}, None, ""),
+        ("gpu", {"monitoring/ebbtide-dcgm-exporter": ["runai-team-a"]}, None, "also scrapes pods of projects"),
+        ("autoscaler", {"knative": ["knative-serving"]}, {"job": "knative"}, "series of Knative's autoscaler"),
+        ("deployments", {"kube-state-metrics": ["monitoring"]}, None, ""),
+    ],
+)
+def test_an_exporter_of_another_job_is_proposed_only_without_pods_of_projects(
+    exporter: str, jobs: dict[str, list[str]], proposed: dict[str, Any] | None, words: str
+) -> None:
+    cluster = with_jobs(exporter, jobs, renamed=exporter == "gpu")
+    found = [finding for finding in doctor.examine_cluster(cluster, profile()) if finding.code == "DOC074"]
+
+    assert observe_profile(cluster)["spec"]["metrics"].get("exporters", {}).get(exporter) == proposed
+    assert [words in finding.what for finding in found] == ([True] if words else [])
+    assert all(
+        (f"metrics.exporters.{exporter} in the profile to" in finding.fix) == bool(proposed) for finding in found
+    )
 
 
 def test_the_profile_of_a_bare_cluster_is_valid() -> None:

@@ -32,7 +32,9 @@ COUNTER = f"envoy_cluster_upstream_rq_xx{{{CLUSTER},envoy_response_code_class"
 SCRAPE = "15s"
 ALERT = re.compile(r'Labels:\{alertname="(?P<name>\w+)"(?:[^}]*, window="(?P<window>\w+)")?')
 SAMPLE = re.compile(r"(\{.*?\}) ([-+.0-9E]+)")
-PODS = 'job="monitoring/ebbtide-autoscaler",k8s_namespace_name="shop",kn_service_name="chat",kn_revision_name="chat-00001"'
+PODS = (
+    'job="monitoring/ebbtide-autoscaler",k8s_namespace_name="shop",kn_service_name="chat",kn_revision_name="chat-00001"'
+)
 
 
 def evaluated(tmp_path: Path, series: dict[str, str], query: str, at: str) -> dict[str, float]:

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 import yaml
 
-from ebbtide.cluster.controller.guards import make_query
 from ebbtide.cluster.slo import alerts, queries
 from ebbtide.cluster.slo.proxy import DISCONNECTED
 from ebbtide.cluster.slo.source import Ref
@@ -32,9 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from ebbtide.core.profile.models import Profile
-
-pytest.importorskip("promql_parser", reason="promql-parser is not installed")
-from ebbtide.cluster.slo.tenant_queries import scope_query  # noqa: E402 - it needs the parser
 
 ROOT = Path(__file__).parents[3]
 METRICS = ROOT / "kustomize" / "metrics"
@@ -213,9 +209,10 @@ def list_exposed() -> list[tuple[Target, list[Labels]]]:
     gpu = Target("gpu-operator", "dcgm-x", {"app.kubernetes.io/name": "dcgm-exporter"}, "exporter", "metrics", 9400)
     gateway = Target("kourier-system", "gateway-x", {"app": "3scale-kourier-gateway"}, "envoy", "metrics", 9000)
     autoscaler = Target("knative-serving", "autoscaler-x", {"app": "autoscaler"}, "autoscaler", "metrics", 9090)
-    engines = [row for row in ENGINE_METRICS]
-    tokens = {row.series for engine in engines for row in (*engine.first_token, *engine.inter_token)}
-    gauges = {name for row in engines for name in (*row.waiting, *row.kv_cache, *row.prompt_tokens, *row.output_tokens)}
+    tokens = {row.series for engine in ENGINE_METRICS for row in (*engine.first_token, *engine.inter_token)}
+    gauges = {
+        name for row in ENGINE_METRICS for name in (*row.waiting, *row.kv_cache, *row.prompt_tokens, *row.output_tokens)
+    }
     of_pod = {"namespace": OWN, "pod": POD, "container": "user-container"}
     place = {"envoy_cluster_name": f"{OWN}/{REVISION}"}
     return [
@@ -314,7 +311,7 @@ def list_hostile_targets(monitors: list[Monitor]) -> list[Target]:
 
 def list_hostile_series(truth: list[Labels]) -> list[Labels]:
     """Return every series of this project with all of its labels, as exported_*, and with some of them."""
-    chance = random.Random(SEED)
+    chance = random.Random(SEED)  # noqa: S311 - reproducible, not secret
     rows = []
     for labels in truth:
         name = {"__name__": labels["__name__"]}
@@ -341,9 +338,13 @@ def make_profile(**settings: Any) -> Profile:
 
 def list_queries(exporters: Mapping[str, Any]) -> dict[str, str]:
     """Return all queries about this project by a name."""
-    found: dict[str, str] = {"doctor": DISCONNECTED, "guard": make_query(OWN, REVISION, 0.5)}
-    for text in ("sum(widgets)", "sum({__name__=~'.+'})", "avg(DCGM_FI_DEV_GPU_UTIL)", "sum(up)"):
-        found[f"member: {text}"] = scope_query(text, OWN, "own-namespace")
+    found: dict[str, str] = {"doctor": DISCONNECTED}
+    # Members' queries as prom-label-proxy sends them.
+    for series, more in (("widgets", ""), ("", "__name__=~'.+',"), ("DCGM_FI_DEV_GPU_UTIL", ""), ("up", "")):
+        own = f'{series}{{{more}namespace="{OWN}"}}'
+        found[f"member: {series}{more}"] = metrics.make_shared_evidence_query(
+            f"sum({own})", f'widgets{{namespace="{OWN}"}}'
+        )
     for version in ("1.18", "1.19", "1.21"):
         for gateway in (None, *queries.GATEWAYS):
             profile = make_profile(version=version, gatewayLatency=gateway, exporters=exporters)
@@ -356,9 +357,11 @@ def list_queries(exporters: Mapping[str, Any]) -> dict[str, str]:
                 template = metrics.find_pod_template(row, name, engine=engine, knative_version=version)
                 if template:
                     query = metrics.make_pod_query(row, name, engine=engine, knative_version=version, exporter=gpu)
-                    found[f"controller: {row.name} {engine} {version}"] = query
+                    found[f"metric: {row.name} {engine} {version}"] = query
+                    query = metrics.make_evidence_query(row, name, engine=engine, exporter=gpu)
+                    found[f"controller: {row.name} {engine}"] = query
             if row.pod_query:
-                query = metrics.make_average_query(row, "widgets", gpu)
+                query = metrics.make_average_query(row, "widgets", exporter=gpu)
                 places = (("{namespace}", OWN), ("{deployment}", REVISION), ("{metric}", "widgets"))
                 for place, value in places:
                     query = query.replace(place, value)
@@ -446,7 +449,7 @@ EXPORTERS: dict[str, tuple[dict[str, Any] | None, dict[str, Any]]] = {
 @cache
 def make_value(labels: tuple[tuple[str, str], ...], *, hostile: bool) -> tuple[float, float]:
     """Return the first value of a series and its growth in each scrape."""
-    chance = random.Random(f"{labels}{hostile}")
+    chance = random.Random(f"{labels}{hostile}")  # noqa: S311 - as above
     name = dict(labels)["__name__"]
     if name == "up":
         return 1.0, 0.0

@@ -5,6 +5,7 @@ Upstream: knative.dev/networking pkg/apis/networking (ClusterDomainClaim).
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -16,9 +17,12 @@ from ebbtide.cluster.doctor.observed import KSERVE_MAP, KSERVE_NAMESPACE
 from ebbtide.cluster.read.inventory import KNATIVE_NAMESPACE
 from ebbtide.cluster.slo.proxy import count_disconnected_activators, proxy_path
 from ebbtide.cluster.slo.queries import GATEWAYS as HISTOGRAMS
+from ebbtide.cluster.slo.queries import find_gateway_job
+from ebbtide.core.base.exporters import EXPORTERS
 from ebbtide.core.base.ingress import INGRESS_GATEWAYS
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.prose import count_noun
+from ebbtide.core.profile.metric_names import find_scrape_job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,6 +112,34 @@ def _check_gateway_histogram(observed: ObservedCluster, requirements: SpecRequir
             effect,
             "add a monitor for the gateway (kustomize/metrics has Kourier's), then set metrics.gatewayLatency in the profile "
             f"to one of {', '.join(HISTOGRAMS)}, or to the gateway's own histogram",
+        )
+
+
+def _check_exporters(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+    metrics = requirements.profile.spec.metrics
+    for name, jobs in observed.exporter_jobs.items():
+        exporter = EXPORTERS[name]
+        job = (find_gateway_job(requirements.profile) if name == "gateway" else find_scrape_job(metrics, name)).job
+        shared = sorted(jobs.get(job, set()) & observed.project_namespaces)
+        if job in jobs and not shared:
+            continue
+        if shared:
+            what = f"the scrape job {job} of {exporter.title} also scrapes pods of projects, in namespace {shared[0]}"
+            means = "a member of a project can report numbers of another project"
+        elif job:
+            what = f"Prometheus has series of {exporter.title} from job {' and '.join(sorted(jobs))}, and none from job {job}"
+            means = "reports, charts and scaling ignore these series, because any pod could export them"
+        else:
+            continue
+        settings = observed.propose_job(name)
+        yield make_warning_finding(
+            "DOC074",
+            what,
+            means,
+            f"set metrics.exporters.{name} in the profile to {json.dumps(settings)}"
+            if settings
+            else f"scrape {exporter.title} with a job of its own, as the monitors of kustomize/metrics do, and name the job in "
+            f"metrics.exporters.{name} of the profile",
         )
 
 
@@ -253,6 +285,7 @@ CHECKS: Final = (
     _check_prometheus,
     _check_label_proxy,
     _check_gateway_histogram,
+    _check_exporters,
     _check_activators,
     _check_gateway,
     _check_domain_claims,

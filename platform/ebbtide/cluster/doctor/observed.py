@@ -21,9 +21,10 @@ from ebbtide.cluster.doctor.kai import KAI_NAMESPACE, read_kai_settings
 from ebbtide.cluster.doctor.kueue import KUEUE_NAMESPACE, observe_kueue_quotas
 from ebbtide.cluster.read import claims as of_claim
 from ebbtide.cluster.read.inventory import KNATIVE_NAMESPACE, find_by_name, parse_timestamp
-from ebbtide.cluster.slo.proxy import find_gateway_histogram
+from ebbtide.cluster.slo.proxy import find_exporter_jobs, find_gateway_histogram, find_renaming_jobs
 from ebbtide.core.base import keys, names, quantities
 from ebbtide.core.base.annotations import parse_finite, parse_seconds
+from ebbtide.core.base.exporters import EXPORTERS
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.profile.built_in import OTHER_FLAGS
@@ -259,6 +260,39 @@ class ObservedCluster:
             return None
 
     @cached_property
+    def exporter_jobs(self) -> dict[str, dict[str, set[str]]]:
+        """The scrape jobs of each exporter with the namespaces of their targets; empty if Prometheus cannot be asked."""
+        try:
+            return find_exporter_jobs(self.cluster.read, self.prometheus) if self.prometheus else {}
+        except ClusterError:
+            return {}
+
+    def propose_job(self, exporter: str) -> dict[str, Any] | None:
+        """Return the profile's settings of an exporter's scrape job; None unless exactly one job scrapes no project."""
+        jobs = self.exporter_jobs.get(exporter, {})
+        names = [name for name, places in jobs.items() if name and not places & self.project_namespaces]
+        if len(names) != 1:
+            return None
+        (name,) = names
+        try:
+            renamed = exporter == "gpu" and name in find_renaming_jobs(self.cluster.read, self.prometheus)
+        except ClusterError:
+            return None
+        # The label namespace of other series can be that of a workload, because their job can honor it.
+        places = jobs[name] if renamed else set()
+        return {
+            "job": name,
+            **({"namespace": place} if len(places) == 1 and (place := next(iter(places))) else {}),
+            **({"renamed": True} if renamed else {}),
+        }
+
+    @cached_property
+    def project_namespaces(self) -> set[str]:
+        """The namespaces of projects."""
+        namespaces = self.list_objects(kube.NAMESPACE) or ()
+        return {obj["metadata"]["name"] for obj in namespaces if get_at(obj, "metadata", "labels", keys.PROJECT)}
+
+    @cached_property
     def controllers(self) -> tuple[ControllerLease, ...] | None:
         """Ebbtide's controllers by the namespace of their Lease."""
         leases = self.list_objects(kube.LEASE, labels=f"{keys.APP_NAME}={names.CONTROLLER}")
@@ -465,10 +499,16 @@ def _observe_metrics(observed: ObservedCluster) -> dict[str, Any]:
         adapter = "keda"
     metrics: dict[str, Any] = {"adapter": adapter, "metricsServer": observed.serves("metrics-server")}
     address, histogram = observed.prometheus, observed.gateway_histogram
+    exporters = {
+        name: job
+        for name, jobs in observed.exporter_jobs.items()
+        if EXPORTERS[name].job not in jobs and (job := observed.propose_job(name))
+    }
     return {
         **metrics,
         **({"prometheus": address} if address else {}),
         **({"gatewayLatency": histogram} if histogram else {}),
+        **({"exporters": exporters} if exporters else {}),
     }
 
 

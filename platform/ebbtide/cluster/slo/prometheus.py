@@ -116,7 +116,7 @@ class PrometheusSource:
         finally:
             _WARNINGS.reset(token)
         warning = _describe_warning(collected[0]) if collected else ""
-        return {ref: replace(row, warning=warning) for ref, row in measurements.items()}
+        return {ref: replace(row, warning=warning or row.warning) for ref, row in measurements.items()}
 
     def _measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, WorkloadMeasurements]:
         start, end = self._clip_range(start, end)
@@ -128,6 +128,7 @@ class PrometheusSource:
             for name, query in queries.request_figure_queries(timer, refs, window).items()
         }
         figures, tokens = self._read_pod_figures(ask, refs, window), _read_tokens(ask, refs, window)
+        warning = "" if sums["ended"] else self._find_other_jobs(end)
         return {
             ref: WorkloadMeasurements(
                 ref,
@@ -136,9 +137,24 @@ class PrometheusSource:
                 **_request_fields(timer, buckets.get(ref, {}), {name: by_ref[ref] for name, by_ref in sums.items()}),
                 **_pod_fields(figures.get(ref, {}), queries.evaluation_seconds(window)),
                 **tokens.get(ref, {}),
+                warning=warning,
             )
             for ref in refs
         }
+
+    def _find_other_jobs(self, time: float) -> str:
+        """Return a warning if the gateway's series come only from other scrape jobs than the profile's; empty if not."""
+        job = queries.find_gateway_job(self._profile).job
+        if self.timer.place != "gateway" or not job:
+            return ""
+        rows = self._query_instant(f"group by (job) ({self.timer.counter})", time)
+        jobs = sorted({make_printable(labels.get("job", "")) for labels, _ in rows})
+        if not jobs or job in jobs:
+            return ""
+        return (
+            f"no series of {self.timer.counter} from job {job}: Prometheus has them from {', '.join(jobs)}; "
+            "set metrics.exporters.gateway in the profile"
+        )
 
     def history(self, ref: Ref, start: float, end: float, step: float) -> History:
         if step <= 0 or (end - start) / step > MAX_POINTS:

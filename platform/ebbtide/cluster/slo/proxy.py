@@ -1,4 +1,4 @@
-"""Prometheus behind the API server's proxy: its path, the gateway's histogram that it has, and what it knows of the activator.
+"""Prometheus behind the API server's proxy: its path, the histograms and scrape jobs that it has, and what it knows of the activator.
 
 Reading it this way needs only the cluster's credentials, and no client library of Prometheus.
 """
@@ -11,6 +11,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
 from ebbtide.cluster.slo.queries import GATEWAYS
+from ebbtide.core.base.exporters import EXPORTERS
 from ebbtide.core.base.paths import get_at
 
 #: The activators without a connection to the autoscaler (knative.dev/serving #16318: 1 with one, 0 without).
@@ -43,6 +44,31 @@ def find_gateway_histogram(read: Callable[[str], Any], url: str) -> str:
     names = "|".join(re.escape(f"{name}_count") for name in GATEWAYS)
     found = _read_list(read, url, "label/__name__/values", {"match[]": f'{{__name__=~"{names}"}}'}, "data")
     return next((name for name in GATEWAYS if f"{name}_count" in found), "")
+
+
+def find_exporter_jobs(read: Callable[[str], Any], url: str) -> dict[str, dict[str, set[str]]]:
+    """Return the scrape jobs that have series of each exporter of ``EXPORTERS``, with the namespaces of all targets of the job.
+
+    The namespaces are those of ``up``, which Prometheus writes itself. ``read`` is as for ``find_gateway_histogram``.
+    """
+    found: dict[str, dict[str, set[str]]] = {}
+    for row in EXPORTERS.values():
+        query = f'group by (job, namespace) (up) and on (job) group by (job) ({{__name__=~"{row.series}"}})'
+        for labels in _read_labels(read, url, query):
+            places = found.setdefault(row.name, {}).setdefault(labels.get("job", ""), set())
+            places.add(labels.get("namespace", ""))
+    return found
+
+
+def find_renaming_jobs(read: Callable[[str], Any], url: str) -> set[str]:
+    """Return the scrape jobs for which Prometheus renames the labels of the GPU exporter."""
+    query = f'group by (job) ({{__name__=~"{EXPORTERS["gpu"].series}",exported_pod!=""}})'
+    return {labels.get("job", "") for labels in _read_labels(read, url, query)}
+
+
+def _read_labels(read: Callable[[str], Any], url: str, query: str) -> list[dict[str, str]]:
+    rows = _read_list(read, url, "query", {"query": query}, "data", "result")
+    return [labels for row in rows if isinstance(labels := get_at(row, "metric", default={}), dict)]
 
 
 def count_disconnected_activators(read: Callable[[str], Any], url: str) -> int:

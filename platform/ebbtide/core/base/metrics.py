@@ -512,8 +512,6 @@ def make_shared_evidence_query(query: str, pods: str = "") -> str:
     return " or ".join([f"({query}\n)", *rows, _EVALUATION])
 
 
-def make_average_query(
-    row: Metric, name: str = "", scrape: int = SCRAPE_SECONDS, exporter: ScrapeJob = GPU_JOB
-) -> str:
+def make_average_query(row: Metric, name: str = "", scrape: int = SCRAPE_SECONDS, exporter: ScrapeJob = GPU_JOB) -> str:
     """Return KEDA's query: the average over the workload's pods, with the placeholders of the profile's ``metrics.queries``."""
     return f"avg({make_pod_query(row, name, pods=KEDA_PODS, scrape=scrape, exporter=exporter)})"
