@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import subprocess
 from functools import cache
@@ -32,6 +33,11 @@ class Engine:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen([str(PROGRAM)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        atexit.register(self.end)
+
+    def end(self) -> None:
+        """End the process."""
+        self._process.communicate()
 
     def ask(self, step: Mapping[str, Any]) -> list[Any]:
         """Send one step, and return the answers to its queries."""

@@ -29,6 +29,7 @@ from ebbtide.cluster.watch.cache import Cache
 from ebbtide.core.autoscaler import hpa
 from ebbtide.core.autoscaler.floor import PERIOD_SECONDS, FloorMetric, FloorSettings, format_settings
 from ebbtide.core.base import keys
+from ebbtide.core.base.exporters import GPU_JOB
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.profile.models import ProfileSpec, Projects
 
@@ -145,7 +146,8 @@ class Exporter:
         for name, unit in GAUGES.items():
             value = 60 * self.share
             value = min(value, 100.0) if name in SATURATED else value
-            series[name, own] = value * unit if nonsense is None else nonsense
+            labels = (("job", GPU_JOB.job), *own) if name.startswith("DCGM") else own
+            series[name, labels] = value * unit if nonsense is None else nonsense
         for name in ("vllm:generation_tokens_total", "widgets_total"):
             series[name, own] = self.tokens
         return series

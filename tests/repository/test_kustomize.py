@@ -513,7 +513,7 @@ def test_the_policies_build(kustomize: str) -> None:
     result = build(kustomize, ROOT / "policies")
     assert result.code == 0, result.err
     kinds = [item["kind"] for item in result.out]
-    assert kinds.count("ValidatingAdmissionPolicy") == kinds.count("ValidatingAdmissionPolicyBinding") == 10
+    assert kinds.count("ValidatingAdmissionPolicy") == kinds.count("ValidatingAdmissionPolicyBinding") == 11
 
 
 @pytest.mark.parametrize("component", ["controller", "crd"])
