@@ -16,7 +16,12 @@ from ebbtide.cluster.client.protocol import ClusterError
 from ebbtide.cluster.doctor import checks as doctor
 from ebbtide.cluster.doctor import observed
 from ebbtide.cluster.doctor.checks import examine_plans
-from ebbtide.cluster.slo.proxy import find_exporter_jobs, find_gateway_histogram, find_renaming_jobs
+from ebbtide.cluster.slo.proxy import (
+    find_exporter_jobs,
+    find_gateway_histogram,
+    find_renaming_jobs,
+    find_scrape_intervals,
+)
 from ebbtide.core import manifests
 from ebbtide.core.base import keys
 from ebbtide.core.base.bodies import serialize_body
@@ -1153,6 +1158,36 @@ def test_an_exporter_of_another_job_is_proposed_only_without_pods_of_projects(
     assert all(
         (f"metrics.exporters.{exporter} in the profile to" in finding.fix) == bool(proposed) for finding in found
     )
+
+
+@pytest.mark.parametrize(
+    ("count", "adapter", "fix"),
+    [
+        ("40", "keda", ""),
+        ("37", "keda", ""),
+        ("20", "none", ""),
+        ("20", "keda", "scrapeIntervalSeconds: 30"),
+        ("10", "keda", "scrapeIntervalSeconds: 60"),
+        ("5", "none", "every 60 s"),
+        ("0", "none", ""),
+        ("NaN", "none", ""),
+    ],
+)
+def test_pods_that_are_scraped_too_rarely_are_a_warning(count: str, adapter: str, fix: str) -> None:
+    cluster = furnished()
+    put("Namespace", "v1", "runai-team-a", labels={keys.PROJECT: "team-a"})(cluster)
+    asked: list[str] = []
+    find_scrape_intervals(asked.append, "http://prometheus-server.monitoring.svc:9090")
+    row = {"metric": {"job": "monitoring/ebbtide-servers", "namespace": "runai-team-a"}, "value": [1.0, count]}
+    other = {"metric": {"job": "node", "namespace": "kube-system"}, "value": [1.0, "2"]}
+    cluster.paths[asked[0]] = {"status": "success", "data": {"result": [row, other]}}
+    found = [
+        finding
+        for finding in doctor.examine_cluster(cluster, profile(metrics={"adapter": adapter}))
+        if finding.code == "DOC075"
+    ]
+
+    assert [fix in finding.fix for finding in found] == ([True] if fix else [])
 
 
 def test_the_profile_of_a_bare_cluster_is_valid() -> None:

@@ -34,9 +34,7 @@ if TYPE_CHECKING:
 USE: Final = "/apis/metrics.k8s.io/v1beta1/pods"
 MILLI: Final = 1000
 #: Scrape intervals in seconds that a query can be made for. Above the last one, most values are older than ``VALUE_AGE_SECONDS``.
-INTERVALS: Final = (5, 10, 15, 20, 30, 60)
-#: Share by which a measured interval may exceed a row of ``INTERVALS``.
-JITTER: Final = 0.1
+INTERVALS: Final = (5, 10, 15, 20, 30, metrics.MAX_SCRAPE_SECONDS)
 #: Maximum and minimum number of intervals whose median counts, one of each step: an outage makes one of them longer.
 KEPT_INTERVALS, KNOWN_INTERVALS = 9, 3
 #: Seconds for which the last scrape of a pod is kept.
@@ -129,7 +127,7 @@ class MetricQueries:
                 self._passed[place] = min(passed, self._passed.get(place, passed))
             known[pod] = time
         seen = self._seen.get(place, ())
-        if len(seen) >= KNOWN_INTERVALS and min(seen) > INTERVALS[-1] * (1 + JITTER):
+        if len(seen) >= KNOWN_INTERVALS and min(seen) > INTERVALS[-1] * metrics.SCRAPE_TOLERANCE:
             raise QueryError(
                 f"Prometheus scrapes the pods of namespace {namespace} every {median(seen):.0f} s, and values count for "
                 f"{VALUE_AGE_SECONDS:g} s: scrape them every {INTERVALS[-1]} s or more often"
@@ -149,7 +147,7 @@ class MetricQueries:
         before, self._intervals = self._intervals, {}
         for place, seen in self._seen.items():
             if len(seen) >= KNOWN_INTERVALS:
-                fitting = (row for row in INTERVALS if median(seen) <= row * (1 + JITTER))
+                fitting = (row for row in INTERVALS if median(seen) <= row * metrics.SCRAPE_TOLERANCE)
                 self._intervals[place] = next(fitting, INTERVALS[-1])
         self.changes += self._intervals != before
 

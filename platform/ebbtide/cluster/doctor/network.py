@@ -6,6 +6,7 @@ Upstream: knative.dev/networking pkg/apis/networking (ClusterDomainClaim).
 from __future__ import annotations
 
 import json
+import math
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -18,11 +19,14 @@ from ebbtide.cluster.read.inventory import KNATIVE_NAMESPACE
 from ebbtide.cluster.slo.proxy import count_disconnected_activators, proxy_path
 from ebbtide.cluster.slo.queries import GATEWAYS as HISTOGRAMS
 from ebbtide.cluster.slo.queries import find_gateway_job
+from ebbtide.core.autoscaler.floor import VALUE_AGE_SECONDS
 from ebbtide.core.base.exporters import EXPORTERS
 from ebbtide.core.base.ingress import INGRESS_GATEWAYS
+from ebbtide.core.base.metrics import MAX_SCRAPE_SECONDS, SCRAPE_TOLERANCE
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.profile.metric_names import find_scrape_job
+from ebbtide.core.profile.projects import find_default_namespace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -141,6 +145,29 @@ def _check_exporters(observed: ObservedCluster, requirements: SpecRequirements) 
             else f"scrape {exporter.title} with a job of its own, as the monitors of kustomize/metrics do, and name the job in "
             f"metrics.exporters.{name} of the profile",
         )
+
+
+def _check_scrape_intervals(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+    spec = requirements.profile.spec
+    namespaces = {*observed.project_namespaces, find_default_namespace(spec.projects)}
+    for (job, namespace), seconds in sorted(observed.scrape_intervals.items()):
+        if namespace not in namespaces:
+            continue
+        what = f"Prometheus scrapes the pods of namespace {namespace} every {seconds:.0f} s (job {job})"
+        if seconds > MAX_SCRAPE_SECONDS * SCRAPE_TOLERANCE:
+            yield make_warning_finding(
+                "DOC075",
+                what,
+                f"values count for {VALUE_AGE_SECONDS:g} s, so the controller has none of most metrics",
+                f"scrape them every {MAX_SCRAPE_SECONDS} s or more often",
+            )
+        elif spec.metrics.adapter == "keda" and seconds > spec.metrics.scrape_interval_seconds * SCRAPE_TOLERANCE:
+            yield make_warning_finding(
+                "DOC075",
+                f"{what}, and metrics.scrapeIntervalSeconds of the profile is {spec.metrics.scrape_interval_seconds}",
+                "KEDA's queries read counters over four scrapes, and have no value with fewer",
+                f"set metrics.scrapeIntervalSeconds: {math.ceil(seconds / 5) * 5} in the profile",
+            )
 
 
 def _check_activators(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
@@ -286,6 +313,7 @@ CHECKS: Final = (
     _check_label_proxy,
     _check_gateway_histogram,
     _check_exporters,
+    _check_scrape_intervals,
     _check_activators,
     _check_gateway,
     _check_domain_claims,

@@ -21,7 +21,12 @@ from ebbtide.cluster.doctor.kai import KAI_NAMESPACE, read_kai_settings
 from ebbtide.cluster.doctor.kueue import KUEUE_NAMESPACE, observe_kueue_quotas
 from ebbtide.cluster.read import claims as of_claim
 from ebbtide.cluster.read.inventory import KNATIVE_NAMESPACE, find_by_name, parse_timestamp
-from ebbtide.cluster.slo.proxy import find_exporter_jobs, find_gateway_histogram, find_renaming_jobs
+from ebbtide.cluster.slo.proxy import (
+    find_exporter_jobs,
+    find_gateway_histogram,
+    find_renaming_jobs,
+    find_scrape_intervals,
+)
 from ebbtide.core.base import keys, names, quantities
 from ebbtide.core.base.annotations import parse_finite, parse_seconds
 from ebbtide.core.base.exporters import EXPORTERS
@@ -264,6 +269,14 @@ class ObservedCluster:
         """The scrape jobs of each exporter with the namespaces of their targets; empty if Prometheus cannot be asked."""
         try:
             return find_exporter_jobs(self.cluster.read, self.prometheus) if self.prometheus else {}
+        except ClusterError:
+            return {}
+
+    @cached_property
+    def scrape_intervals(self) -> dict[tuple[str, str], float]:
+        """The seconds between two scrapes of pods, by scrape job and namespace; empty if Prometheus cannot be asked."""
+        try:
+            return find_scrape_intervals(self.cluster.read, self.prometheus) if self.prometheus else {}
         except ClusterError:
             return {}
 

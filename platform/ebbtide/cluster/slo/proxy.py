@@ -11,9 +11,12 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
 from ebbtide.cluster.slo.queries import GATEWAYS
+from ebbtide.core.base.annotations import parse_finite
 from ebbtide.core.base.exporters import EXPORTERS
 from ebbtide.core.base.paths import get_at
 
+#: Minutes over which scrapes are counted.
+INTERVAL_MINUTES: Final = 10
 #: The activators without a connection to the autoscaler (knative.dev/serving #16318: 1 with one, 0 without).
 DISCONNECTED: Final = "kn_activator_stats_conn_reachable == 0"
 #: The cluster-internal address of a Service: prometheus.monitoring.svc, with or without a domain.
@@ -57,6 +60,21 @@ def find_exporter_jobs(read: Callable[[str], Any], url: str) -> dict[str, dict[s
         for labels in _read_labels(read, url, query):
             places = found.setdefault(row.name, {}).setdefault(labels.get("job", ""), set())
             places.add(labels.get("namespace", ""))
+    return found
+
+
+def find_scrape_intervals(read: Callable[[str], Any], url: str) -> dict[tuple[str, str], float]:
+    """Return the seconds between two scrapes of pods, by scrape job and namespace: of the target with the most scrapes.
+
+    ``read`` is as for ``find_gateway_histogram``.
+    """
+    query = f'max by (job, namespace) (count_over_time(up{{pod!=""}}[{INTERVAL_MINUTES}m]))'
+    found = {}
+    for row in _read_list(read, url, "query", {"query": query}, "data", "result"):
+        job, namespace = (str(get_at(row, "metric", name, default="")) for name in ("job", "namespace"))
+        count = parse_finite(get_at(row, "value", 1, default=None))
+        if count:
+            found[job, namespace] = 60 * INTERVAL_MINUTES / count
     return found
 
 

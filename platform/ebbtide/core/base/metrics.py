@@ -69,6 +69,9 @@ class Metric(NamedTuple):
 
 #: Seconds between two scrapes by Ebbtide's monitors, and the number of scrapes whose counters a value is computed from.
 SCRAPE_SECONDS: Final = 15
+#: The longest scrape interval with which values are recent enough, and the factor by which a measured one may exceed it.
+MAX_SCRAPE_SECONDS: Final = 60
+SCRAPE_TOLERANCE: Final = 1.1
 SCRAPES: Final = 4
 
 

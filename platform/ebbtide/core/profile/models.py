@@ -156,6 +156,9 @@ class Metrics(Model):
     queries: dict[str, str] = Field(default={})
     """PromQL queries for KEDA, by metric. Each averages over the workload's pods and may use the placeholders
     {namespace}, {deployment} and {metric}. Default: the queries in the metrics reference."""
+    scrape_interval_seconds: Annotated[int, Field(ge=5, le=60)] = 15
+    """Seconds between two scrapes of the pods by Prometheus: KEDA's queries read counters over four of them. Ebbtide's controller
+    measures it."""
     exporters: ExporterJobs = ExporterJobs()
     """Scrape jobs of exporters whose series name workloads."""
     gateway_latency: Text | None = None

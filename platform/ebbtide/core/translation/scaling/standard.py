@@ -93,6 +93,7 @@ def _find_query_template(plan: Plan) -> str:
         or metrics.make_average_query(
             row if row.pod_query else metrics.CUSTOM,
             scaling.metric_name,
+            scrape=plan.cluster.metrics.scrape_interval_seconds,
             exporter=find_scrape_job(plan.cluster.metrics, "gpu"),
         )
     )
