@@ -30,10 +30,10 @@ PROFILE: Final = {"autoscaling": {"controller": True}, "metrics": {"adapter": "n
 INTERVALS: Final = (15, 30, 60)
 """Seconds between two scrapes of a service's pods."""
 IN_FLIGHT: Final = 8
-SECONDS_OF_WORK: Final = 0.25
-TARGET: Final = 600
+SECONDS_OF_WORK: Final = 1.0
+TARGET: Final = 2400
 NEEDED: Final = 4
-"""A replica works on one request at a time: with four, each request takes 8 / 4 of 250 ms; with three, 667 ms are too long."""
+"""A replica works on one request at a time: with four, each request takes 8 / 4 of a second; with three, 2.7 s are too long."""
 AWAY: Final = 420
 BLOCKED: Final = 240
 LABEL: Final = "ebbtide-test-interval"

@@ -25,11 +25,13 @@ from ebbtide.cluster.read.inventory import LiveWorkload, format_timestamp
 from ebbtide.cluster.slo.source import SourceError
 from ebbtide.core.autoscaler import hpa, schedule
 from ebbtide.core.autoscaler.floor import (
+    Bound,
     Floor,
     FloorError,
     FloorMetric,
     FloorSettings,
     Scraped,
+    fold_bounds,
     format_settings,
     parse_settings,
 )
@@ -811,3 +813,19 @@ def test_a_number_below_the_floor_is_no_evidence() -> None:
         assert bench.step(8, [each(8, 10)]) == 8
     bench.clock.time += 15
     assert bench.step(8, [each(8, 10)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("bounds", "expected"),
+    [
+        ([], (5, "metric")),
+        ([Bound("minimum", low=5), Bound("maximum", high=5)], (5, "metric")),
+        ([Bound("minimum", low=7)], (7, "minimum")),
+        ([Bound("maximum", high=3)], (3, "maximum")),
+        ([Bound(None, high=4)], (4, "metric")),
+        ([Bound("maximum", high=3), Bound("manual", low=6), Bound("gang", high=1)], (1, "gang")),
+        ([Bound("schedule", low=9), Bound("maximum", high=8)], (8, "maximum")),
+    ],
+)
+def test_a_later_bound_wins(bounds: list[Bound], expected: tuple[int, str]) -> None:
+    assert fold_bounds(5, "metric", bounds) == expected

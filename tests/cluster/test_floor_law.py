@@ -105,6 +105,7 @@ def read_profile() -> Profile:
         "spec": {
             **PROFILE["spec"],
             "autoscaling": {"controller": True, "fallbackSeconds": 90},
+            "projects": {**PROFILE["spec"].get("projects", {}), "queries": "any"},
             "kserve": {**PROFILE["spec"]["kserve"], "annotationDisallowList": [keys.SPEC, keys.SCALE, keys.FLOOR]},
             "nodePools": [{"name": "gpus", "product": "NVIDIA-L4", "devices": 8}],
             "knative": {

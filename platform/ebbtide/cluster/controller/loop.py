@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -22,7 +23,16 @@ from ebbtide.cluster.read import records
 from ebbtide.cluster.read.inventory import LiveWorkload, find_by_name, format_timestamp
 from ebbtide.cluster.read.pods import find_condition
 from ebbtide.cluster.read.records import ScaleRecord
-from ebbtide.core.autoscaler.floor import Floor, FloorDecision, FloorError, FloorSettings, read_settings
+from ebbtide.core.autoscaler.floor import (
+    Bound,
+    Cause,
+    Floor,
+    FloorDecision,
+    FloorError,
+    FloorSettings,
+    fold_bounds,
+    read_settings,
+)
 from ebbtide.core.autoscaler.hpa import HpaPod, Measured
 from ebbtide.core.base import keys
 from ebbtide.core.base.annotations import read_count
@@ -37,7 +47,7 @@ LOG: Final = logging.getLogger("ebbtide.cluster.controller")
 #: Causes without values to decide by.
 BLIND: Final = frozenset({"held", "fallback"})
 #: The cause of a floor that is not raised, because KAI schedules the replicas as a gang.
-GANG: Final = "gang"
+GANG: Final[Cause] = "gang"
 #: The reason of the event when one of these causes begins, also if the floor stays.
 NOTED: Final = {**dict.fromkeys(BLIND, "EvidenceMissing"), GANG: "GangScheduled"}
 
@@ -236,17 +246,11 @@ class Controller:
     ) -> None:
         """Write a floor that differs from the revision's; an unchanged one only if its cause begins or ends to be ``NOTED``."""
         name = str(revision["metadata"]["name"])
-        before, floor, cause = read_count(revision, keys.MIN_SCALE), decision.floor, str(decision.cause)
-        maximum = read_count(revision, keys.MAX_SCALE)
-        if maximum and floor > maximum:
-            floor, cause = maximum, "maximum"
-        # Until a manual minimum can be read, it may be the present one.
-        minimum = before if manual.problem else manual.minimum
-        if minimum is not None and minimum > floor:
-            floor, cause = minimum, "manual"
-        place = (live.namespace, name)
-        if floor > max(before or 0, 1) and self._is_gang(live, revision):
-            floor, cause = max(before or 0, 1), GANG
+        before, place = read_count(revision, keys.MIN_SCALE), (live.namespace, name)
+        floor, cause = fold_bounds(
+            decision.floor, decision.cause, self._list_live_bounds(live, revision, before, manual)
+        )
+        if cause == GANG:
             decision = decision._replace(floor=floor)
         words = _explain(cause, decision, reasons)
         last = records.read_decision(revision)
@@ -273,6 +277,16 @@ class Controller:
             self._note(live, "Normal", "Scaled", f"floor of {name} from {before or 0} to {floor}: {words}", now)
         elif noted or noted_before != NOTED[GANG]:
             self._note(live, "Warning" if noted else "Normal", noted or "EvidenceFound", f"{name}: {words}", now)
+
+    def _list_live_bounds(
+        self, live: LiveWorkload, revision: Object, before: int | None, manual: ScaleRecord
+    ) -> Iterator[Bound]:
+        """Yield what bounds a decision on the live objects, in the order in which it applies."""
+        yield Bound("maximum", high=read_count(revision, keys.MAX_SCALE) or math.inf)
+        # Until a manual minimum can be read, it may be the present one.
+        yield Bound("manual", low=(before if manual.problem else manual.minimum) or 0)
+        if self._is_gang(live, revision):
+            yield Bound(GANG, high=max(before or 0, 1))
 
     def _is_gang(self, live: LiveWorkload, revision: Object) -> bool:
         """Return whether KAI schedules a revision's replicas as a gang, whose size is the floor.

@@ -43,10 +43,12 @@ MILLI: Final = 1000
 #: a resource by each pod, in percent of its request.
 Scope = Literal["pod", "average", "total", "resource"]
 #: The cause of a floor: a metric, the spec's bounds, a window of the schedule, a delayed or limited step, no load, pods
-#: that have no values yet, incomplete evidence, the stated fallback, a rollout.
+#: that have no values yet, incomplete evidence, the stated fallback, a rollout, a manual minimum, KAI's gangs.
+# fmt: off
 Cause = Literal[
-    "metric", "minimum", "maximum", "schedule", "delay", "step", "rest", "wait", "held", "fallback", "rollout"
+    "metric", "minimum", "maximum", "schedule", "delay", "step", "rest", "wait", "held", "fallback", "rollout", "manual", "gang",
 ]
+# fmt: on
 
 
 class FloorError(ValueError):
