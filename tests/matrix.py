@@ -35,7 +35,7 @@ QUERIES: Final = {
 #: Paths with a body that only translate: every authenticated user may call them, and they read nothing from the cluster.
 PURE: Final = {"render", "check", "explain", "simulate", "tune"}
 #: Paths of a dry run, for which a reader's response contains the denial, and of a report that is computed.
-ASKS: Final = {"plan", "doctor", "costs", "fleet"}
+ASKS: Final = {"plan", "doctor", "costs"}
 #: Paths that concern no project: their response must not contain data of one.
 OPEN: Final = {"/api/v1/token"}
 #: Paths of what Ebbtide does not support: they refuse it to every authenticated user alike, and read no body.
@@ -82,7 +82,6 @@ def body_of(path: str, place: Place, cluster_id: str) -> dict[str, Any] | None:
         "/api/ebbtide/v1/apply": {"spec": written},
         "/api/ebbtide/v1/doctor": {"spec": written},
         "/api/ebbtide/v1/costs": {"project": place.project, "days": 0.01},
-        "/api/ebbtide/v1/fleet": {"namespace": place.namespace, "days": 0.01},
         "/api/ebbtide/v1/workloads/{namespace}/{name}/scale": {"minReplicas": 2},
         "/api/ebbtide/v1/workloads/{namespace}/{name}/rollback": {},
         "/api/ebbtide/v1/workloads/{namespace}/{name}/suspend": None,

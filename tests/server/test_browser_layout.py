@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +11,9 @@ from playwright.sync_api import expect
 from ebbtide.sandbox.backend import make_simulated_backend
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.services import PROFILE, demo_profile, demo_world
-from ebbtide.server.api.plans import PlanQuestion
 from ebbtide.server.web.specs import load_examples
 from ebbtide.server.web.workload import TABS
-from ebbtide.simulator.request import PlanRequest
-from website import CHROMIUM, SIZES, Site, find_violations, open_sized_page, resize
+from website import CHROMIUM, SIZES, Site, open_sized_page, resize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +49,6 @@ PAGES = (
     "/projects",
     "/cluster",
     "/costs",
-    "/plan",
     "/simulate",
     "/login",
     "/missing",
@@ -67,12 +63,7 @@ def site() -> Iterator[Site]:
         world.cluster, demo_profile(), PROFILE, world.clock, source=world.source, demo=True, gpu_hour=2.5
     )
     with Site(backend) as opened:
-        caller = backend.logins.caller_of("")
-        backend.costs.compute(caller, days=1)
-        backend.plans.start(caller, PlanQuestion(days=1, request=PlanRequest(changes=1)))
-        for thread in threading.enumerate():
-            if thread.name == "ebbtide-plan":
-                thread.join()
+        backend.costs.compute(backend.logins.caller_of(""), days=1)
         yield opened
 
 
@@ -108,16 +99,6 @@ def test_all_text_of_all_pages_can_be_read(browser: Browser, site: Site) -> None
         if found := find_defects_at_each_size(page):
             defects["plan"] = found
     assert defects == {}
-
-
-def test_a_plan_is_accessible_and_light(browser: Browser, site: Site) -> None:
-    with open_sized_page(browser, site, "desktop", "light", PATIENCE) as page:
-        page.goto("/plan")
-        expect(page.get_by_role("img", name="GPUs over time")).to_be_visible()
-        for size in SIZES:
-            resize(page, size)
-            assert find_violations(page) == [], size
-        assert len(page.content()) < 100_000
 
 
 @pytest.mark.parametrize(

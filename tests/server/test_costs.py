@@ -17,7 +17,7 @@ from ebbtide.sandbox.backend import ANONYMOUS_CALLER, make_simulated_backend
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.services import PROFILE, demo_profile, demo_world
 from ebbtide.server.api import costs
-from ebbtide.server.api.background import Progress
+from ebbtide.server.api.costs import Progress
 from ebbtide.server.web.routes import make_router
 from live_cluster import SCALING
 from recorded import RecordedSource
@@ -74,12 +74,13 @@ def test_a_report_covers_what_the_caller_can_see(
     assert names(client.get(COSTS, params={"project": "beta"}, headers=serving.bearer("root"))) == ["bandicoot"]
 
 
-def test_a_report_leaves_a_worker_to_others_during_a_plan(
+def test_a_report_leaves_a_worker_to_others(
     world: tuple[Backend, httpx.Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend, client = world
     monkeypatch.setattr(costs, "REPORT_SECONDS", 0.2)
-    with backend.specs.background:
+    # The replay of another user.
+    with backend.costs._turn:  # noqa: SLF001 - held for the whole report
         answer = client.post(COSTS, json=DAY, headers=serving.bearer("reader"))
 
     assert "the report took longer than 0.2 s" in str(answer.json()["rows"][0])
@@ -92,7 +93,7 @@ def test_an_invalid_period_is_refused(world: tuple[Backend, httpx.Client], body:
 
 def test_a_caller_computes_one_report_at_a_time(world: tuple[Backend, httpx.Client]) -> None:
     backend, client = world
-    progress = backend.costs.background._progress  # noqa: SLF001 - a report in progress
+    progress = backend.costs._progress  # noqa: SLF001 - a report in progress
     kept = dict(progress)
     try:
         progress["rita"] = Progress()
@@ -116,6 +117,18 @@ def wait_for_reports() -> None:
     for thread in threading.enumerate():
         if thread.name == "ebbtide-cost-report":
             thread.join()
+
+
+def test_the_token_is_not_kept_after_its_request(
+    world: tuple[Backend, httpx.Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend, _ = world
+    kept: list[str] = []
+    monkeypatch.setattr(backend.costs, "_compute", lambda _, caller, *__: kept.append(caller.token))
+    backend.costs.start(serving.CALLERS["owner"], 1.0)
+    wait_for_reports()
+
+    assert kept == [""]
 
 
 def test_the_page_computes_a_report_in_the_background(world: tuple[Backend, httpx.Client]) -> None:

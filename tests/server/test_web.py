@@ -555,7 +555,7 @@ def test_no_page_loads_more_than_150_kb_and_the_editor_only_when_it_is_used(site
     apply_specs(site, "chat")
     tabs = [f"{BASE}/{tab}" for tab in TABS if tab != "overview"]
     forms = ["/new", "/new?example=chat", f"{BASE}/edit", "/simulate?example=chat"]
-    for path in ("/overview", "/workloads", BASE, *tabs, *forms, "/projects", "/cluster", "/plan", "/login"):
+    for path in ("/overview", "/workloads", BASE, *tabs, *forms, "/projects", "/cluster", "/login"):
         loaded = load_bytes(site, path)
         assert sum(loaded.values()) <= 150_000, loaded
         assert not any("editor" in address for address in loaded if address != path), path
@@ -603,7 +603,6 @@ def every_page(site: Site, situation: dict[str, Any]) -> Iterator[Parsed]:
         "/projects",
         "/cluster",
         "/costs",
-        "/plan",
     ):
         answer = site.get(path)
         assert answer.status_code == 200, (path, Parsed(answer.text).text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from ebbtide.core.profile.models import Profile
     from ebbtide.core.readers.loaded import LoadedDocument
     from ebbtide.simulator.plan_report import PlanReport
-    from ebbtide.simulator.planner import PlanStep
 
 #: Ending of a file that has a traffic shape instead of a log.
 SHAPE_SUFFIX: Final = ".shape"
@@ -35,9 +34,8 @@ def make_plan_report(
     profile: Profile,
     pairs: Sequence[tuple[LoadedDocument, TrafficLog]],
     notes: Sequence[str] = (),
-    note: Callable[[PlanStep], None] = planner.ignore_step,
 ) -> PlanReport:
-    """Plan services with their traffic; ``note`` is called after each step. Raises SimulationRequestError."""
+    """Plan services with their traffic. Raises SimulationRequestError."""
     cases = [_prepare(request, loaded, log, profile) for loaded, log in pairs]
     names = sorted({log.workload for _, log in pairs})
     if unknown := sorted({*request.factors} - {*names}):
@@ -52,9 +50,8 @@ def make_plan_report(
         # A sum without them would look like one of all.
         notes = [*notes, f"no cost: node pool {min(unpriced)} has no price in the profile, and no --price"]
         prices = {}
-    quotas = {name: units for name, units in read_quotas(profile).items() if name not in request.hidden_quotas}
-    fleet = planner.make_fleet(cases, sizes, quotas, request.training, request.factors, prices)
-    planned = planner.plan_fleet(fleet, cases, note)
+    fleet = planner.make_fleet(cases, sizes, read_quotas(profile), request.training, request.factors, prices)
+    planned = planner.plan_fleet(fleet, cases)
     notes = tuple(dict.fromkeys([*notes, *(text for prepared in cases for text in prepared.notes)]))
     smallest, largest = plan_report.choose_pools(planned)
     found = planner.find_changes(planned, smallest[100] or largest, request.changes)

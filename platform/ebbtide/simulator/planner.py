@@ -68,18 +68,6 @@ PORTIONS: Final = (0.5, 0.25)
 CACHED_START: Final = 1 / 3
 
 
-class PlanStep(NamedTuple):
-    """Progress of a plan: what is done, how many times, and of how many (0: unknown)."""
-
-    done: int
-    total: int
-    what: str
-
-
-def ignore_step(_step: PlanStep) -> None:
-    """Follow no progress."""
-
-
 def match_logs(specs: Sequence[LoadedDocument], logs: Sequence[TrafficLog]) -> list[tuple[LoadedDocument, TrafficLog]]:
     """Return each spec with its log, in the order of names. Raises SimulationRequestError."""
     problems: list[Problem] = []
@@ -199,13 +187,10 @@ def make_fleet(
 class FleetPlanner:
     """A fleet whose services were simulated alone, and its runs by the size of the first node pool."""
 
-    def __init__(
-        self, fleet: Fleet, recordings: Sequence[Recording], note: Callable[[PlanStep], None] = ignore_step
-    ) -> None:
-        """Start without runs. ``note`` is called before each simulation of a pool."""
+    def __init__(self, fleet: Fleet, recordings: Sequence[Recording]) -> None:
+        """Start without runs."""
         self.fleet = fleet
         self.recordings = recordings
-        self.note = note
         self._runs: dict[int, FleetRun] = {}
         #: Number of services, by size, of which it is known that fewer meet their SLO.
         self._missed: dict[int, int] = {}
@@ -230,7 +215,6 @@ class FleetPlanner:
 
     def _simulate(self, gpus: int, spare: int | None = None) -> FleetRun:
         fleet, sizes = self.fleet, self.list_sizes(gpus)
-        self.note(PlanStep(len(self._runs) + len(self._missed), 0, f"pools simulated, now {count_noun(gpus, 'GPU')}"))
         return simulate_fleet(self.recordings, sizes, fleet.quotas, fleet.training, fleet.training_count, spare=spare)
 
     def count_met(self, gpus: int) -> int:
@@ -457,16 +441,10 @@ class FleetChanges(NamedTuple):
     smallest: int
 
 
-def run_in_threads(
-    work: Callable[[_Input], _Output], inputs: Sequence[_Input], note: Callable[[PlanStep], None], what: str
-) -> list[_Output]:
+def run_in_threads(work: Callable[[_Input], _Output], inputs: Sequence[_Input]) -> list[_Output]:
     """Return the results in the order of the inputs. Compiled code runs without the interpreter's lock."""
-    results: list[_Output] = []
     with ThreadPoolExecutor(WORKERS) as workers:
-        for result in workers.map(work, inputs):
-            results.append(result)
-            note(PlanStep(len(results), len(inputs), what))
-    return results
+        return [*workers.map(work, inputs)]
 
 
 def find_changes(planner: FleetPlanner, smallest: int, limit: int) -> FleetChanges:
@@ -478,7 +456,7 @@ def find_changes(planner: FleetPlanner, smallest: int, limit: int) -> FleetChang
     tried = sorted(range(len(base)), key=lambda index: (-base[index], index))[:limit]
     rows = [(index, *row) for index in tried for row in list_candidates(planner.recordings[index])]
     candidates = []
-    recorded = run_in_threads(record_service, [row[3] for row in rows], planner.note, "changes simulated alone")
+    recorded = run_in_threads(record_service, [row[3] for row in rows])
     for (index, text, edits, _), recording in zip(rows, recorded, strict=True):
         old = planner.recordings[index].measured
         if recording.measured.holds >= old.holds:
@@ -492,7 +470,7 @@ def find_changes(planner: FleetPlanner, smallest: int, limit: int) -> FleetChang
             continue
         recordings = [*found.planner.recordings]
         recordings[index] = recording
-        changed = FleetPlanner(planner.fleet, recordings, planner.note)
+        changed = FleetPlanner(planner.fleet, recordings)
         size = _descend(changed, met, found.smallest)
         if size is None:
             continue
@@ -512,14 +490,12 @@ def _descend(planner: FleetPlanner, met: int, size: int) -> int | None:
     return size
 
 
-def plan_fleet(
-    fleet: Fleet, cases: Sequence[PreparedCase], note: Callable[[PlanStep], None] = ignore_step
-) -> FleetPlanner:
-    """Simulate each service alone; ``note`` is called at each step. Raises SimulationRequestError."""
+def plan_fleet(fleet: Fleet, cases: Sequence[PreparedCase]) -> FleetPlanner:
+    """Simulate each service alone. Raises SimulationRequestError."""
 
     def record(pair: tuple[PreparedCase, FleetService]) -> Recording:
         with raise_refusals(pair[0]):
             return record_service(pair[1])
 
     pairs = [*zip(cases, fleet.services, strict=True)]
-    return FleetPlanner(fleet, run_in_threads(record, pairs, note, "services simulated"), note)
+    return FleetPlanner(fleet, run_in_threads(record, pairs))

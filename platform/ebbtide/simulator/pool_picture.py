@@ -1,7 +1,7 @@
 """A picture of the pool over time: a band per service above that of training, the pool and the bound as lines, and marks.
 
-It is one SVG without a script, which the HTML page of ``ebbtide plan`` and the page of ``ebbtide serve`` contain. Bands are
-means over equal spans, so that their areas are GPU-hours.
+It is one SVG without a script in the HTML page of ``ebbtide plan``. Bands are means over equal spans, so that their areas are
+GPU-hours.
 """
 
 from __future__ import annotations

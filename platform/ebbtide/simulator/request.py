@@ -97,8 +97,6 @@ class PlanRequest:
     seed: int = 0
     #: Number of services for which changes are simulated.
     changes: int = 5
-    #: Projects whose quota is not used.
-    hidden_quotas: Sequence[str] = ()
 
 
 class PreparedCase(NamedTuple):

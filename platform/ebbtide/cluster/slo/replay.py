@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Final
 
@@ -16,7 +16,8 @@ from ebbtide.core.readers.loaded import LoadedDocument
 from ebbtide.simulator.request import TrafficLog
 
 DAY_SECONDS: Final = 86_400.0
-#: Resolution of the requests of a fleet in seconds.
+#: Days of requests of a fleet, and their resolution in seconds.
+FLEET_DAYS: Final = 7.0
 FLEET_STEP_SECONDS: Final = 120.0
 #: Response times and requests per second that a recorded workload can have. Its pods can report any number.
 RESPONSE_SECONDS: Final = (1e-6, DAY_SECONDS)
@@ -62,15 +63,12 @@ def read_traffic_logs(
     refs: Sequence[Ref],
     end: float,
     notes: list[str],
-    days: float = 7.0,
-    note: Callable[[int], None] = lambda _read: None,
 ) -> dict[Ref, TrafficLog]:
-    """Return the requests of the workloads in the last days; ``notes`` gets those without, ``note`` the number that are read."""
+    """Return the requests of the workloads in the last ``FLEET_DAYS``; ``notes`` gets those without."""
     logs = {}
-    for number, ref in enumerate(refs):
-        note(number)
+    for ref in refs:
         try:
-            log, server, _ = read_traffic(source, ref, end - days * DAY_SECONDS, end, FLEET_STEP_SECONDS)
+            log, server, _ = read_traffic(source, ref, end - FLEET_DAYS * DAY_SECONDS, end, FLEET_STEP_SECONDS)
         except NoReplayError as error:
             notes.append(f"without {ref.namespace}/{ref.name} and its GPUs: {error}")
         else:

@@ -47,28 +47,6 @@ class Refusal:
     done: tuple[str, ...] | None = None
 
 
-# Plans.
-
-
-@body()
-class PlanProgress:
-    """Progress of a plan: the step, how many of it are done, and of how many (0: unknown)."""
-
-    done: int
-    total: int
-    what: str
-
-
-@body(optional="running error problems plan")
-class FleetPlan:
-    """A plan in progress, or why the last one failed, and the last plan as ``ebbtide plan -o json`` prints it."""
-
-    running: PlanProgress | None = None
-    error: str | None = None
-    problems: list[Problem] | None = None
-    plan: dict[str, Any] | None = None
-
-
 # Specs.
 
 

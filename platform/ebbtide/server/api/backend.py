@@ -14,7 +14,6 @@ from ebbtide.server.api.connection import Connection
 from ebbtide.server.api.costs import Costs
 from ebbtide.server.api.measurements import Measurements
 from ebbtide.server.api.offline import Specs
-from ebbtide.server.api.plans import Plans
 from ebbtide.server.api.reads import Reads
 from ebbtide.server.api.sessions import BrowserSessions, Session
 from ebbtide.server.api.writes import Writes
@@ -63,7 +62,6 @@ class Backend(Connection):
         self.writes = Writes(self, self.reads)
         self.specs = Specs(self.profile, self.profile_data)
         self.costs = Costs(self, self.reads, self.specs)
-        self.plans = Plans(self, self.reads, self.specs)
 
     def stop(self) -> None:
         """Stop watching the cluster, and stop the workers."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import replace
-from threading import Lock
+from contextvars import copy_context
+from dataclasses import dataclass, replace
+from threading import Lock, Thread
 from typing import Final, NamedTuple
 
+from ebbtide.cluster.client.protocol import ClusterError
 from ebbtide.cluster.read.status import Status
 from ebbtide.cluster.slo.cost_report import (
     NO_COSTS,
@@ -23,7 +25,6 @@ from ebbtide.cluster.slo.replay import NoReplayError
 from ebbtide.cluster.slo.source import Ref, SourceError
 from ebbtide.server.api import simulation
 from ebbtide.server.api.access import Caller
-from ebbtide.server.api.background import Background, Progress
 from ebbtide.server.api.connection import Connection, key_of
 from ebbtide.server.api.measurements import DAY_SECONDS
 from ebbtide.server.api.offline import InputError, Specs
@@ -32,13 +33,23 @@ from ebbtide.server.api.workers import LimitExceededError
 from ebbtide.simulator.data import SimulationRequestError
 from ebbtide.simulator.savings import ServiceReplay
 
-#: Maximum number of workloads in one report, of reports at a time, and of workloads whose last row is kept.
+#: Maximum number of workloads in one report, of reports at a time, and of workloads and callers whose last row or report is kept.
 MAX_REPORTED: Final = 100
 MAX_REPORTS: Final = 2
 MAX_KEPT: Final = 2_000
 #: Seconds after which a report replays no further workload, and that each replay may take.
 REPORT_SECONDS: Final = 600.0
 REPLAY_SECONDS: Final = 120.0
+
+
+@dataclass(slots=True)
+class Progress:
+    """A report in progress, or how it ended: how many workloads it replayed, of how many, and why it failed."""
+
+    done: int = 0
+    total: int = 0
+    ended: bool = False
+    error: str = ""
 
 
 class _KeptRow(NamedTuple):
@@ -55,9 +66,15 @@ class Costs:
     def __init__(self, connection: Connection, reads: Reads, specs: Specs) -> None:
         """Start without a report."""
         self._connection, self._reads, self._specs = connection, reads, specs
-        self.background = Background("cost report", MAX_REPORTS)
         self._lock = Lock()
+        #: Held by a replay, so that other work has the other worker.
+        self._turn = Lock()
+        self._progress: dict[str, Progress] = {}
         self._kept: dict[Ref, _KeptRow] = {}
+
+    def find_progress(self, caller: Caller) -> Progress | None:
+        """Return the progress of the caller's last report; None if there was none."""
+        return self._progress.get(caller.name)
 
     def compute(self, caller: Caller, *, namespace: str = "", project: str = "", days: float = 7.0) -> CostReport:
         """Replay the visible workloads, and return their report.
@@ -66,12 +83,45 @@ class Costs:
             LimitExceededError: the caller computes a report already, or there are too many reports or workloads.
             SourceError: the metrics source is missing or unavailable.
         """
-        with self.background.doing(caller) as progress:
+        progress = self._begin(caller)
+        try:
             return self._compute(progress, caller, namespace, project, days)
+        finally:
+            progress.ended = True
 
     def start(self, caller: Caller, days: float) -> None:
         """Compute a report of all visible workloads in the background. Raises LimitExceededError as ``compute`` does."""
-        self.background.start(caller, lambda caller, progress: self._compute(progress, caller, "", "", days))
+        progress = self._begin(caller)
+        # A token is in memory only as long as its request.
+        caller = replace(caller, token="")
+
+        def run() -> None:
+            try:
+                self._compute(progress, caller, "", "", days)
+            except (LimitExceededError, SourceError, ClusterError) as error:
+                progress.error = str(error)
+            except Exception:
+                progress.error = "see the server log for details"
+                raise
+            finally:
+                progress.ended = True
+
+        # The workers count the caller by this context.
+        Thread(target=copy_context().run, args=(run,), name="ebbtide-cost-report", daemon=True).start()
+
+    def _begin(self, caller: Caller) -> Progress:
+        """Return the progress of a new report. Raises LimitExceededError."""
+        with self._lock:
+            running = {name: progress for name, progress in self._progress.items() if not progress.ended}
+            if caller.name in running:
+                raise LimitExceededError("you have a cost report in progress: wait for it to end")
+            if len(running) >= MAX_REPORTS:
+                raise LimitExceededError("too many cost reports are in progress: retry in a few minutes")
+            # Only the caller of a report that has ended can still ask for its progress.
+            if len(self._progress) >= MAX_KEPT:
+                self._progress = running
+            progress = self._progress[caller.name] = Progress()
+        return progress
 
     def last(self, statuses: Iterable[Status]) -> CostReport | None:
         """Return the last report of some workloads, which the caller can see, without a replay; None if there is none.
@@ -122,7 +172,7 @@ class Costs:
     def _replay(self, record: ServiceRecord, deadline: float) -> ServiceReplay:
         """Replay a record in a worker. Raises SimulationRequestError, and NoReplayError if a limit is exceeded."""
         left = deadline - time.monotonic()
-        if left <= 0 or not self._specs.background.acquire(timeout=left):
+        if left <= 0 or not self._turn.acquire(timeout=left):
             raise NoReplayError(
                 f"the report took longer than {REPORT_SECONDS:g} s: run ebbtide report, or select a project"
             )
@@ -133,4 +183,4 @@ class Costs:
         except LimitExceededError as error:
             raise NoReplayError(str(error)) from None
         finally:
-            self._specs.background.release()
+            self._turn.release()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from threading import Lock
 from typing import Any, Final, TypeVar
 
 from ebbtide.core.base.problems import Problem, has_errors, limit_problems
@@ -20,7 +19,7 @@ from ebbtide.core.readers.loaded import LoadedDocument
 from ebbtide.core.translation.objects import Object
 from ebbtide.server.api import simulation
 from ebbtide.server.api.answers import Rendered
-from ebbtide.server.api.workers import LimitExceededError, Watch, Workers
+from ebbtide.server.api.workers import LimitExceededError, Workers
 from ebbtide.simulator.request import SimulationRequest, SimulationRequestError
 
 #: Maximum number of specs in a request, and in a request to explain them.
@@ -58,8 +57,6 @@ class Specs:
         """Use a profile, and its document in workers; they start when they are first needed."""
         self._profile, self._profile_data = profile, profile_data
         self.workers = Workers(*MAX_SIMULATIONS, MAX_WORK_PER_CALLER)
-        #: Held by a plan or by a replay of a cost report, so that other work has the other worker.
-        self.background = Lock()
 
     def documents(self, text: str) -> list[LoadedDocument]:
         """Parse a text into documents.
@@ -108,13 +105,7 @@ class Specs:
         """Search for settings that meet the SLO; returns the JSON of ``ebbtide tune``, and raises as ``run_in_worker`` does."""
         return self.run_in_worker(simulation.run_search, request, seconds=SEARCH_SECONDS)
 
-    def run_in_worker(
-        self,
-        work: Callable[..., T],
-        *arguments: Any,
-        seconds: float,
-        watch: Watch = lambda _step: None,
-    ) -> T:
+    def run_in_worker(self, work: Callable[..., T], *arguments: Any, seconds: float) -> T:
         """Run a simulation function in a worker, with the arguments and the profile's document; see ``Workers.do``.
 
         Raises:
@@ -122,7 +113,7 @@ class Specs:
             LimitExceededError: the work exceeds its limits, or the queue is full.
         """
         try:
-            result: T = self.workers.do(work, *arguments, self._profile_data, seconds=seconds, watch=watch)
+            result: T = self.workers.do(work, *arguments, self._profile_data, seconds=seconds)
         except SimulationRequestError as error:
             raise InputError(error.problems) from None
         return result

@@ -20,12 +20,10 @@ from ebbtide.cluster.slo.report import Report
 from ebbtide.core.documents.explain import Explanation
 from ebbtide.server.api import answers, requests
 from ebbtide.server.api.asked import Context, Limit, Offset, RequestContext, describe_errors, slice_page
-from ebbtide.server.api.background import Progress
 from ebbtide.server.api.errors import RequestError
 from ebbtide.server.api.gpus import list_nodes
-from ebbtide.server.api.plans import PlanQuestion
 from ebbtide.server.api.routing import Router
-from ebbtide.simulator.request import PlanRequest, SimulationRequest
+from ebbtide.simulator.request import SimulationRequest
 
 router = Router(prefix="/api/ebbtide/v1", tags=["Ebbtide"])
 
@@ -251,39 +249,6 @@ def last_costs(context: Context, namespace: InNamespace = "", project: OfProject
     statuses = context.backend.reads.workloads(context.caller, namespace).value
     report = context.backend.costs.last(status for status in statuses if project in {"", status.project})
     return NO_COSTS if report is None else report
-
-
-@router.post("/fleet", summary="Plan Fleet", responses={**_LIST, **describe_errors(MODEL, 400, 429)})
-def plan_fleet(context: Context, body: requests.FleetPlan) -> answers.FleetPlan:
-    """Start a plan of the workloads that the caller can see: how many GPUs they need, and which changes free some."""
-    request = PlanRequest(
-        [*body.pools.items()], factors=body.factors, start_up=body.start_up, slo=body.slo, changes=body.changes
-    )
-    context.backend.plans.start(context.caller, PlanQuestion(body.namespace, body.days, request))
-    # A plan may have ended already: the answer does not depend on it.
-    return _show_plan(context, Progress())
-
-
-@router.get("/fleet", summary="Get Fleet Plan", responses=_LIST)
-def last_plan(context: Context) -> answers.FleetPlan:
-    """Return the progress of the caller's plan, and the caller's last plan as ``ebbtide plan -o json`` prints it."""
-    return _show_plan(context, context.backend.plans.find_progress(context.caller))
-
-
-@router.delete("/fleet", summary="Cancel Fleet Plan", responses=_LIST)
-def cancel_plan(context: Context) -> answers.FleetPlan:
-    """Cancel the caller's plan, if one is in progress."""
-    context.backend.plans.cancel(context.caller)
-    return _show_plan(context, context.backend.plans.find_progress(context.caller))
-
-
-def _show_plan(context: RequestContext, progress: Progress | None) -> answers.FleetPlan:
-    last = context.backend.plans.last(context.caller)
-    plan = None if last is None else last[1].data
-    if progress is None:
-        return answers.FleetPlan(plan=plan)
-    running = None if progress.ended else answers.PlanProgress(progress.done, progress.total, progress.what)
-    return answers.FleetPlan(running, progress.error or None, progress.problems or None, plan)
 
 
 def _parse_period(text: str) -> float:

@@ -76,24 +76,6 @@ class CostPeriod(RequestModel):
     days: Annotated[float, Field(ge=0.01, le=31, description="Days of requests to replay.")] = 7.0
 
 
-class FleetPlan(RequestModel):
-    """The workloads of a plan, their recorded requests, and what differs from the cluster."""
-
-    namespace: Annotated[str, Field(max_length=63, description="Limit the plan to one namespace.")] = ""
-    days: Annotated[float, Field(ge=0.01, le=31, description="Days of recorded requests.")] = 7.0
-    pools: dict[str, Annotated[int, Field(ge=1, le=100_000)]] = Field(
-        default={},
-        max_length=50,
-        description="Number of GPUs by node pool; the search for the smallest pool changes the first. Default: the nodes.",
-    )
-    factors: dict[str, Annotated[float, Field(ge=0, le=1_000)]] = Field(
-        default={}, max_length=100, description="Factor of the requests of a service, by its name."
-    )
-    start_up: Annotated[str, Field(max_length=200, description="Start-up time of a replica, such as 45s.")] = "45s"
-    slo: Annotated[str, Field(max_length=200, description="SLO of the services whose spec has none.")] = ""
-    changes: Annotated[int, Field(ge=0, le=100, description="Services for which changes are simulated.")] = 5
-
-
 class SimulationCase(RequestModel):
     """A spec and its traffic, in the syntax of ``ebbtide simulate``."""
 

@@ -5,25 +5,20 @@ All of it runs in a worker process (``workers.py``), never in the server, since 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.cluster.slo.replay import load_live_specs
 from ebbtide.core.base.problems import Problem
 from ebbtide.core.documents import profiles, texts
-from ebbtide.server.api.workers import report_step
 from ebbtide.simulator import request as cases
 from ebbtide.simulator import words
 from ebbtide.simulator.savings import ServiceReplay, replay_service
 
 if TYPE_CHECKING:
-    from ebbtide.simulator.plan_report import PlanText
     from ebbtide.simulator.report import SimulationReport
 
-#: Maximum number of requests in a simulation, in each one of a search or a cost report, and of all services of a plan; the
-#: command line accepts more.
-REQUESTS: Final = {"simulate": 1_000_000, "tune": 200_000, "report": 1_000_000, "plan": 5_000_000}
+#: Maximum number of requests in a simulation, and in each one of a search or a cost report; the command line accepts more.
+REQUESTS: Final = {"simulate": 1_000_000, "tune": 200_000, "report": 1_000_000}
 SECONDS: Final = 31 * 86_400.0
 EVALUATIONS: Final = 400
 #: Points per curve of the page.
@@ -81,39 +76,6 @@ def run_replay(request: cases.SimulationRequest, profile_data: dict[str, Any]) -
     """Replay recorded requests for a cost report. Raises SimulationRequestError."""
     prepared = prepare_request(request, profile_data, "report")
     return replay_service(request, prepared.loaded, prepared.case.profile)
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedFleet:
-    """A plan of a fleet: the JSON of ``ebbtide plan``, the parts of its text, and its picture."""
-
-    data: dict[str, Any]
-    text: PlanText
-    picture: str
-    """SVG with its legend."""
-
-
-def run_plan(
-    request: cases.PlanRequest,
-    services: Sequence[tuple[Mapping[str, Any], cases.TrafficLog]],
-    notes: list[str],
-    profile_data: dict[str, Any],
-) -> PlannedFleet:
-    """Plan objects of a cluster with their recorded requests, and report each step. Raises SimulationRequestError."""
-    from ebbtide.simulator import plan_input, plan_report, planner, pool_picture
-
-    profile, problems = profiles.validate_profile_data(profile_data)
-    assert profile is not None, problems
-    logs = {(log.workload, top["metadata"]["namespace"]): log for top, log in services}
-    specs = load_live_specs([top for top, _ in services], profile, notes)
-    if not specs:
-        message = f"no service has recorded requests: {'; '.join(notes) or 'none was found'}"
-        raise cases.SimulationRequestError(Problem("PLN001", (), message, "select more days, or all namespaces"))
-    pairs = planner.match_logs([loaded for _, loaded in specs], [logs[ref.name, ref.namespace] for ref, _ in specs])
-    report = plan_input.make_plan_report(request, profile, pairs, notes, report_step)
-    report_step((0, 0, "Drawing the pool"))
-    picture = pool_picture.render_picture(pool_picture.draw_pool(report.planner, report.gpus))
-    return PlannedFleet(plan_report.plan_to_json(report), plan_report.describe_plan(report), picture)
 
 
 def run_search(request: cases.SimulationRequest, profile_data: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import contextlib
 import multiprocessing
 import os
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
@@ -32,14 +31,6 @@ MEMORY_LIMITS: Final = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/
 SMALLER: Final = "send fewer specs, or simulate less traffic"
 #: The caller whose request runs in this context; empty if there is only one.
 CALLER: Final[ContextVar[str]] = ContextVar("caller", default="")
-
-
-#: Receives the steps that a function reports.
-Watch = Callable[[Any], None]
-#: Seconds between two calls of ``watch``.
-WATCH_SECONDS: Final = 0.5
-#: In a worker, its connection to the server.
-_reporting: Connection | None = None
 
 
 class LimitExceededError(Exception):
@@ -102,11 +93,8 @@ class Workers:
         self._lock = threading.Lock()
         self._closed = False
 
-    def do(self, work: Callable[..., Any], *arguments: Any, seconds: float, watch: Watch = lambda _step: None) -> Any:
+    def do(self, work: Callable[..., Any], *arguments: Any, seconds: float) -> Any:
         """Run a module-level function in a worker; return its result or raise its exception.
-
-        ``watch`` is called with each step that the function reports, and with None every ``WATCH_SECONDS``; if it raises an
-        error, the worker is stopped.
 
         Raises:
             LimitExceededError: the queue is full, or the work exceeds its time or memory.
@@ -115,7 +103,7 @@ class Workers:
         self.slots.take(caller)
         try:
             with self.take_turn(caller, seconds):
-                return self._do(work, arguments, seconds, watch)
+                return self._do(work, arguments, seconds)
         finally:
             self.slots.release(caller)
 
@@ -144,11 +132,11 @@ class Workers:
                 self._used -= Counter([caller])
                 self._changed.notify_all()
 
-    def _do(self, work: Callable[..., Any], arguments: tuple[Any, ...], seconds: float, watch: Watch) -> Any:
+    def _do(self, work: Callable[..., Any], arguments: tuple[Any, ...], seconds: float) -> Any:
         with self._lock:
             worker = self._idle.pop() if self._idle else _Worker(self._context, self._memory_bytes)
         try:
-            succeeded, result = worker.ask((work, arguments), seconds, watch)
+            succeeded, result = worker.ask((work, arguments), seconds)
         except TimeoutError:
             worker.end()
             raise LimitExceededError(f"the request took longer than {seconds:g} s: {SMALLER}") from None
@@ -183,18 +171,12 @@ class _Worker:
         self._process.start()
         far.close()
 
-    def ask(self, task: Any, seconds: float, watch: Watch) -> tuple[bool, Any]:
+    def ask(self, task: Any, seconds: float) -> tuple[bool, Any]:
         self._near.send(task)
-        deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0:
-            if not self._near.poll(min(left, WATCH_SECONDS)):
-                watch(None)
-                continue
-            succeeded, result = self._near.recv()
-            if succeeded is not None:
-                return succeeded, result
-            watch(result)
-        raise TimeoutError
+        if not self._near.poll(seconds):
+            raise TimeoutError
+        succeeded, result = self._near.recv()
+        return succeeded, result
 
     def end(self) -> None:
         self._process.kill()
@@ -217,15 +199,7 @@ def compute_worker_memory(limit: int, count: int) -> int:
     return max(MIN_MEMORY_BYTES, min(MAX_MEMORY_BYTES, (limit - SERVER_MEMORY_BYTES) // count))
 
 
-def report_step(step: Any) -> None:
-    """Report the progress of the function that runs in this worker, from the thread that runs it."""
-    if _reporting is not None:
-        _reporting.send((None, step))
-
-
 def _serve_tasks(far: Connection, memory_bytes: int) -> None:
-    global _reporting  # noqa: PLW0603 - one per worker process
-    _reporting = far
     import resource  # Unix only
     import signal
 

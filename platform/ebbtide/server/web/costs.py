@@ -23,10 +23,10 @@ DEMO_DAYS: Final = 3 / 24
 def show_costs(visit: PageVisit) -> Response:
     """Show the last report, or the progress of the one that the caller computes. The demo computes the first one."""
     report, costs = _read_last(visit), visit.backend.costs
-    if visit.backend.demo and report is None and costs.background.find(visit.user) is None:
+    if visit.backend.demo and report is None and costs.find_progress(visit.user) is None:
         with suppress(LimitExceededError):
             costs.start(visit.user, DEMO_DAYS)
-    progress = costs.background.find(visit.user)
+    progress = costs.find_progress(visit.user)
     return visit.render_page(
         "costs",
         page="costs",
