@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from ebbtide.core.documents.profiles import load_profile_with_data
+from ebbtide.simulator.plan_input import KUEUE_COHORT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -164,6 +165,20 @@ def test_a_quota_that_no_pool_makes_sufficient(run: Any, fleet: Path) -> None:
     assert "(smallest)" not in text
     assert "95%: none, 99%: none, 100%: none" in text
     assert quota in text
+
+
+@pytest.mark.parametrize(("count", "is_noted"), [(1, False), (2, True)])
+def test_the_cohort_of_kueue_is_not_modeled(run: Any, fleet: Path, count: int, is_noted: bool) -> None:
+    _, profile, _ = load_profile_with_data("full")
+    known = {f"team-{number}": {"gpus": 2} for number in range(count)}
+    projects = {**profile["spec"]["projects"], "quota": "kueue", "known": known}
+    named = fleet / "profile.yaml"
+    named.write_text(yaml.safe_dump({**profile, "spec": {**profile["spec"], "projects": projects}}))
+
+    code, out, err = plan(run, fleet, "--profile", str(named), "--changes", "0", "-o", "json")
+
+    assert code == 0, err
+    assert (KUEUE_COHORT in json.loads(out)["notes"]) == is_noted
 
 
 def test_a_service_without_a_log(run: Any, fleet: Path) -> None:

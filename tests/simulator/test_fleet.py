@@ -246,7 +246,7 @@ def check_capacity(at: int, pool: GpuPool) -> None:
             held = sum(h.demand.units for h in pool.holders.values() if h.node == node and device in h.devices)
             assert units == UNITS - held >= 0
     assert pool.unused.total() == sum(map(sum, pool.free))
-    evictable = {key: h for key, h in pool.holders.items() if h.demand.is_preemptible or h.demand.is_queued}
+    evictable = {key: h for key, h in pool.holders.items() if h.demand.is_preemptible}
     assert pool.evictable == evictable
     sizes = tuple(sorted((h.demand.devices, h.demand.units) for h in pool.holders.values()))
     assert pool.devices >= pack(sizes)
@@ -480,11 +480,10 @@ def test_kai_evicts_within_the_project_and_reclaims_a_quota() -> None:
     assert list_victims(pool.place(replace(service, project="b", devices=2), (2, 0))) == []
 
 
-@pytest.mark.parametrize("scheduler", ["reclaims", "is_queued"])
-def test_what_is_reclaimed_does_not_go_back_to_the_pod_that_lost_it(scheduler: str) -> None:
-    """KAI-Scheduler pkg/scheduler/plugins/proportion/queue_order (prioritizeUnderQuotaWithJob), and Kueue's cohort."""
+def test_what_is_reclaimed_does_not_go_back_to_the_pod_that_lost_it() -> None:
+    """KAI-Scheduler pkg/scheduler/plugins/proportion/queue_order (prioritizeUnderQuotaWithJob)."""
     demands = [
-        GpuDemand(("default",), 1, UNITS, priority, is_preemptible=True, project=project, **{scheduler: True})
+        GpuDemand(("default",), 1, UNITS, priority, is_preemptible=True, project=project, reclaims=True)
         for priority, project in ((75, "beyond"), (50, "within"))
     ]
     traffic = ("constant:1rps,10m", "steps:0rps,2m,1rps,8m")
@@ -499,14 +498,13 @@ def test_what_is_reclaimed_does_not_go_back_to_the_pod_that_lost_it(scheduler: s
     assert run.evictions == [1, 0]
 
 
-@pytest.mark.parametrize("scheduler", ["reclaims", "is_queued"])
-def test_a_fleet_with_reclaimed_quotas_ends_and_repeats(scheduler: str) -> None:
+def test_a_fleet_with_reclaimed_quotas_ends_and_repeats() -> None:
     evictions = 0
     for seed in range(FLEETS):
         recordings, training, count = make_random_fleet(seed)
         for index, recording in enumerate(recordings):
             assert recording.service.demand is not None
-            marks: dict[str, Any] = {"project": "ab"[index % 2], "is_preemptible": True, scheduler: True}
+            marks: dict[str, Any] = {"project": "ab"[index % 2], "is_preemptible": True, "reclaims": True}
             demand = replace(recording.service.demand, **marks, priority=50 + 25 * (index % 3))
             recordings[index] = replace(recording, service=replace(recording.service, demand=demand))
         for gpus in (2, 3, 5):

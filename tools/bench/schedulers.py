@@ -3,7 +3,7 @@
     python tools/bench/schedulers.py default --sequences 50 --kubeconfig .cluster/kubeconfig
     python tools/bench/schedulers.py kai --sequences 50 --quotas --over-quota --kubeconfig .cluster/kubeconfig
 
-The cluster has Kubernetes' scheduler, KAI or Kueue (`python -m e2e up --add kai kueue`), for KAI with the RuntimeClass and the
+The cluster has Kubernetes' scheduler or KAI (`python -m e2e up --add kai`), for KAI with the RuntimeClass and the
 parent queue of e2e/cases/34-kai. The program creates nodes without a
 kubelet, and marks the pods that the scheduler binds as running. Each replica is a Deployment of one pod, so an evicted pod is
 recreated. The pod is that of the translated spec, and the plan reads its demand from the same translation. Each step is the

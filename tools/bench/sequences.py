@@ -15,8 +15,8 @@ from ebbtide.core.translation.translate import translate
 from ebbtide.simulator.pool import GpuDemand, read_demand, read_quotas
 
 CLASSES = {"train": 50, "build-preemptible": 75, "build": 100, "inference": 125}
-BACKENDS = {"default": "devices", "kueue": "devices", "kai": "kai"}
-QUOTAS = {"default": "resourcequota", "kueue": "kueue", "kai": "kai"}
+BACKENDS = {"default": "devices", "kai": "kai"}
+QUOTAS = {"default": "resourcequota", "kai": "kai"}
 EVERY = {"operator": "Exists"}
 
 
@@ -85,8 +85,6 @@ class Sequence:
         projects = {"namespace": "{project}", "manage": True, "quota": QUOTAS[self.scheduler], "known": known}
         if self.scheduler == "default" and not self.quotas:
             projects["quota"] = "none"
-        if self.scheduler == "kueue":
-            projects |= {"parentQueue": self.place, "labels": {"ebbtide.dev/e2e-kueue": "enabled"}}
         profile, problems = profiles.validate_profile_data(
             {
                 "apiVersion": "ebbtide.dev/v1alpha1",

@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import numpy as np
 
 from ebbtide.core.autoscaler.arithmetic import SECOND, to_nanoseconds
-from ebbtide.simulator.cohort import Cohort, Key
 from ebbtide.simulator.data import PodChange, StartUp
 from ebbtide.simulator.downloads import StartQueue
 from ebbtide.simulator.engine import (
@@ -36,7 +35,7 @@ from ebbtide.simulator.engine import (
     simulation_class,
 )
 from ebbtide.simulator.inputs import prepare_inputs, require_token_server
-from ebbtide.simulator.pool import LEAVING, QUOTA, UNITS, GpuDemand, GpuPool, Holder, PoolSize
+from ebbtide.simulator.pool import LEAVING, UNITS, GpuDemand, GpuPool, Holder, PoolSize
 from ebbtide.simulator.setting import get_replica_bounds
 from ebbtide.simulator.state import FAR, SPEED
 
@@ -352,7 +351,7 @@ class Wait:
     end: int = FAR
 
     @property
-    def key(self) -> Key:
+    def key(self) -> tuple[int, int]:
         """Its pod."""
         return self.member, self.number
 
@@ -397,9 +396,6 @@ class FleetSimulation:
         self.recordings = recordings
         self.spare = spare
         self.pool = GpuPool(sizes, quotas)
-        self.cohort = Cohort(quotas)
-        #: Services with a pod that Kueue has evicted since the last change.
-        self.outbid: set[int] = set()
         demands: dict[GpuDemand, GpuDemand] = {}
         self.members: list[Member | Training] = [
             Member(index, recording)
@@ -415,7 +411,7 @@ class FleetSimulation:
         self.starts = StartQueue(
             min((recording.service.case.start_up.parallel for recording in recordings), default=FAR)
         )
-        reclaims = bool(quotas) and any(member.demand.reclaims or member.demand.is_queued for member in self.members)
+        reclaims = bool(quotas) and any(member.demand.reclaims for member in self.members)
         #: Priority below which a preemptible pod may be evicted. A reclaimed quota evicts pods of each priority.
         self.top = FAR if reclaims else max((member.demand.priority for member in self.members), default=0)
         #: Times and indexes of the next changes, a heap; some no longer apply.
@@ -529,7 +525,6 @@ class FleetSimulation:
         """Free the GPUs of pods that ended, and queue new ones."""
         for number in change.ended:
             key = (member.index, number)
-            self.cohort.withdraw(key)
             self.starts.drop(*key, at)
             member.waiting.discard(number)
             if key in self.pool.holders:
@@ -556,50 +551,17 @@ class FleetSimulation:
     def _schedule(self, at: int) -> None:
         """Place the waiting pods in their order; those behind a pod that evicts others do not overtake it."""
         self.pool.may_move = True
-        self.outbid.clear()
-        while self.queue and (self._place_waiting(at) or self._admit_waiting(at)):
+        while self.queue and self._place_waiting(at):
             pass
-
-    def _admit_waiting(self, at: int) -> bool:
-        """Let Kueue admit waiting pods; return whether it admits or evicts some."""
-        if not any(map(self._is_gated, self.queue)):
-            return False
-        gated = [wait for _, wait in self._rank_waiting() if self._is_gated(wait)]
-        # An evicted pod is recreated after the one that evicted it is admitted, so it is tried at the next change.
-        tried = [wait for wait in gated if wait.begin < at or wait.member not in self.outbid]
-        preempting = [wait for wait in tried if wait.key in self.cohort.sticky.values()]
-        victims = self._admit(preempting)
-        victims = self._admit(tried) if victims is None else victims
-        self.outbid.update(member for member, _ in victims or ())
-        for key in victims or ():
-            if key in self.pool.holders:
-                self.evict([self.pool.holders[key]], at)
-                continue
-            # A pod that its scheduler has not placed is recreated, and waits again.
-            self.cohort.withdraw(key)
-            wait = next(wait for wait in self.queue if wait.key == key)
-            self._end_wait(wait, at)
-            insort(self.queue, replace(wait, begin=at, end=FAR), key=self._get_order)
-        for wait in gated if victims is None else ():
-            self._hold(wait, LEAVING if self.cohort.leaving else QUOTA, at)
-        return victims is not None
-
-    def _admit(self, waits: Sequence[Wait]) -> list[Key] | None:
-        return self.cohort.admit((wait.key, self.by_index[wait.member].demand) for wait in waits)
-
-    def _is_gated(self, wait: Wait) -> bool:
-        return self.cohort.is_gated(wait.key, self.by_index[wait.member].demand)
 
     def _hold(self, wait: Wait, reason: str, at: int) -> None:
         """Keep a pod waiting for a reason, if it does not wait yet."""
         if not wait.reason:
-            member, key = self.by_index[wait.member], wait.key
+            member = self.by_index[wait.member]
             wait.reason = reason
             self._remove_wait(wait)
             wait.number = member.hold(wait.number, at)
             insort(self.queue, wait, key=self._get_order)
-            if key in self.cohort.admitted:
-                self.cohort.admitted[wait.key] = self.cohort.admitted.pop(key)
             self.note_change(member)
 
     def _place_waiting(self, at: int) -> bool:
@@ -609,7 +571,7 @@ class FleetSimulation:
         reserved: list[tuple[Rank, GpuDemand]] = []
         for rank, wait in self._rank_waiting():
             member, demand = self.by_index[wait.member], self.by_index[wait.member].demand
-            if self._is_gated(wait) or (wait.reason and id(demand) in refused):
+            if wait.reason and id(demand) in refused:
                 continue
             if any(ahead < rank and {*other.pools} & {*demand.pools} for ahead, other in reserved):
                 refused.setdefault(id(demand), LEAVING)
@@ -660,7 +622,6 @@ class FleetSimulation:
         for victim in victims:
             member = self.by_index[victim.key[0]]
             victim.is_leaving = True
-            self.cohort.leaving.add(victim.key)
             self._apply(member, member.evict(victim.key[1], at), at)
             self.note_change(member)
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 #: Ending of a file that has a traffic shape instead of a log.
 SHAPE_SUFFIX: Final = ".shape"
+KUEUE_COHORT: Final = "the cohort of Kueue is not modeled: no project borrows the unused quota of another one"
 
 
 def make_plan_report(
@@ -50,7 +51,10 @@ def make_plan_report(
         # A sum without them would look like one of all.
         notes = [*notes, f"no cost: node pool {min(unpriced)} has no price in the profile, and no --price"]
         prices = {}
-    fleet = planner.make_fleet(cases, sizes, read_quotas(profile), request.training, request.factors, prices)
+    quotas = read_quotas(profile)
+    if profile.spec.projects.quota == "kueue" and len(quotas) > 1:
+        notes = [*notes, KUEUE_COHORT]
+    fleet = planner.make_fleet(cases, sizes, quotas, request.training, request.factors, prices)
     planned = planner.plan_fleet(fleet, cases)
     notes = tuple(dict.fromkeys([*notes, *(text for prepared in cases for text in prepared.notes)]))
     smallest, largest = plan_report.choose_pools(planned)

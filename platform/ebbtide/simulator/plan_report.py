@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 NOT_MODELED: Final = (
     "network, NUMA, CPU and memory of nodes, image pulls that --start-up does not include, node autoscaling, the fair share of "
-    "KAI and Kueue among projects, the layout of MIG devices"
+    "KAI among projects, the cohort of Kueue, the layout of MIG devices"
 )
 NO_PROJECT: Final = "no project"
 #: Shares of the services for which the smallest pool is reported, in percent.

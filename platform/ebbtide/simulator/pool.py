@@ -10,7 +10,7 @@ the own queue) and consolidation (``allPodsReallocated``), pkg/scheduler/plugins
 over the quota of another queue) and queue_order (queues within their quota first); Kubernetes
 pkg/scheduler/framework/preemption (victims: as few and as unimportant as possible, MoreImportantPod: the oldest last),
 pkg/scheduler/apis/config/v1/defaults.go (LeastAllocated CPU and memory, which pods with GPUs request in proportion).
-``cohort`` has the admission by Kueue, which precedes that by the scheduler.
+Kueue counts each pod of a project against its quota; that the projects of a cohort lend each other unused quota is not modeled.
 """
 
 from __future__ import annotations
@@ -61,10 +61,6 @@ class GpuDemand:
     """True if its scheduler evicts pods of other projects only to reclaim its quota from theirs beyond their quota."""
     evicts_for_quota: bool = False
     """True if it evicts pods that its quota counts, too."""
-    is_queued: bool = False
-    """True if Kueue admits it before its scheduler places it."""
-    borrows: bool = True
-    """True if Kueue lends it unused quota of other projects."""
 
     @property
     def total(self) -> int:
@@ -83,7 +79,6 @@ def read_demand(plan: Plan) -> GpuDemand | None:
         # Thirds, for example, do not divide the units.
         units = min(units, UNITS // max(backend.fits(ask), 1))
     scheduler, projects = plan.cluster.scheduling.scheduler, plan.cluster.projects
-    known = projects.known.get(plan.spec.project or "")
     quota = QUOTA_BACKENDS[projects.quota]
     # The default scheduler preempts every pod of a lower priority.
     is_default = scheduler == "default-scheduler"
@@ -94,14 +89,12 @@ def read_demand(plan: Plan) -> GpuDemand | None:
         plan.priority.value,
         is_default or (plan.priority.preemptible and not is_always_counted(plan)),
         plan.spec.project or "",
-        is_in_quota(plan) and not quota.queue_label,
+        is_in_quota(plan) or bool(quota.queue_label),
         # kube-scheduler evicts no pod to free a device that DRA allocates (PRI031).
         backend.claims is None or scheduler == KAI,
         is_default,
         scheduler == KAI,
         quota.evicts,
-        bool(quota.queue_label),
-        known is None or known.over_quota,
     )
 
 
@@ -175,7 +168,7 @@ class GpuPool:
         """Number of devices that pods use."""
         self.holders: dict[tuple[int, int], Holder] = {}
         self.evictable: dict[tuple[int, int], Holder] = {}
-        """Those of ``holders`` that a scheduler or Kueue may evict."""
+        """Those of ``holders`` that a scheduler may evict."""
         self.unused: Counter[str] = Counter()
         """Free units by node pool."""
         for size in sizes:
@@ -192,7 +185,7 @@ class GpuPool:
         if place is None:
             return self._refuse(demand)
         holder = self.holders[key] = Holder(demand, key, *place)
-        if demand.is_preemptible or demand.is_queued:
+        if demand.is_preemptible:
             self.evictable[key] = holder
         self.devices += self._count_untouched(holder)
         self._charge(holder, 1)
@@ -299,8 +292,7 @@ class GpuPool:
 
     def _rank_victims(self) -> list[Holder]:
         """Return the preemptible pods, the least important and the newest first."""
-        pods = [holder for holder in self.evictable.values() if holder.demand.is_preemptible]
-        return sorted(pods, key=lambda holder: -holder.demand.priority)[::-1]
+        return sorted(self.evictable.values(), key=lambda holder: -holder.demand.priority)[::-1]
 
     def is_beyond(self, demand: GpuDemand, allocated: Mapping[str, int]) -> bool:
         """Return whether a pod cannot reclaim the quota of its project, which has these units with it."""

@@ -187,6 +187,7 @@ BACKEND = QuotaBackend(
     queue_label=keys.KUEUE_QUEUE,
     queue=(API, "ClusterQueue"),
     group="kueue",
+    evicts=True,
     counts_preemptible=lambda _, project: project is not None and not project.over_quota,
     default_request=DEFAULT_REQUEST,
     tested="Kueue 0.17.0",
