@@ -147,7 +147,7 @@ def test_missing_traffic_is_reported_with_the_available_shapes(run: Any, spec: P
         ("--start-up", "sleep=3s"),
         ("--start-up", "load=3s,spread=-1"),
         ("--start-up", "weights=9GB"),
-        ("--start-up", "pull=3s,cached=pull"),
+        ("--start-up", "pull=3s,network=10Gbps"),
         ("--cost", "gpu=3"),
         ("--cost", "gpu-hour=-3"),
         ("--columns", "when=time"),
@@ -170,17 +170,6 @@ def test_parts_of_a_start_up(run: Any, spec: Path) -> None:
     words = ("--start-up", "schedule=1s,node=4s,pull=2s,weights=5s,load=3s,spread=0.2")
 
     assert "pod startup 15s" in run("simulate", spec, "--traffic", TRAFFIC, "--server", SERVER, *words).out
-
-
-def test_starts_that_share_a_network(run: Any, spec: Path) -> None:
-    words = ("--start-up", "schedule=1s,pull=2GB,weights=4GB,load=3s,network=1GB/s,nodes=2,cached=pull")
-    out = run("simulate", spec, "--traffic", TRAFFIC, "--server", SERVER, *words).out
-
-    assert "pod startup 10s" in out
-    assert "note: the pod startup is that of a replica alone on a new node" in out
-    data = json.loads(tune(run, spec, *words, "--start", "-o", "json").out)
-    seconds = {choice["name"]: choice["startUpSeconds"] for choice in data["choices"]}
-    assert seconds == {"as given": 10.0, "image on the node": 8.0, "weights on the node": 6.0, "all of them": 4.0}
 
 
 def test_a_custom_metric_is_not_simulated(run: Any, spec: Path) -> None:

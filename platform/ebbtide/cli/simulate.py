@@ -62,8 +62,7 @@ CASE: Final = (
         metavar="TIME",
         default="45s",
         help="Time from the creation of a pod until it is ready: 45s (default), or its phases: "
-        "schedule=1s,node=90s,pull=20s,weights=15s,load=20s,ready=2s,spread=0.3; parallel downloads share network=10Gbps, "
-        "with sizes as in weights=140GB; nodes=4,cached=pull+weights: a node downloads once",
+        "schedule=1s,node=90s,pull=20s,weights=15s,load=20s,ready=2s,spread=0.3",
     ),
     make_option(
         "--slo",

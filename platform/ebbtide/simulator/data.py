@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -61,22 +60,11 @@ class StartUp:
     """Time until a node that an autoscaler starts can take the pod; 0 where a node has room."""
     weights: float = 0.0
     """Time to download the model's weights; 0 where the node has them. ``load`` does not include it."""
-    parallel: float = math.inf
-    """Number of downloads, in ``pull`` and ``weights``, that the network serves at full speed; more share it equally."""
-    cached: tuple[str, ...] = ()
-    """Those of the two phases whose download a node keeps for later replicas."""
-    nodes: int = 1
-    """Number of nodes that the replicas are spread over, unless a pool of GPUs places them."""
 
     @property
     def seconds(self) -> float:
         """Sum of the phases, which is the median start-up time."""
         return self.schedule + self.node + self.pull + self.weights + self.load + self.ready
-
-    @property
-    def is_plain(self) -> bool:
-        """True if a start depends on no other one."""
-        return (not self.cached and self.parallel == math.inf) or not (self.pull or self.weights)
 
 
 @dataclass(frozen=True)

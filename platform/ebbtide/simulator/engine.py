@@ -13,7 +13,7 @@ random values are drawn before the start or are a function of the seed and a num
 from __future__ import annotations
 
 import math
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from importlib.util import find_spec
@@ -29,7 +29,6 @@ from ebbtide.core.autoscaler.kernel import FUNCTIONS
 from ebbtide.core.base.metrics import SIMULATED
 from ebbtide.simulator import pods, scaling, state  # noqa: F401 - scaling lists its functions in FUNCTIONS
 from ebbtide.simulator.data import PodChange, SimulationResult, SimulationUsage, StartUp, Timeline, TrafficTrace
-from ebbtide.simulator.downloads import StartQueue
 from ebbtide.simulator.initial import create_state, make_numbers
 from ebbtide.simulator.inputs import SimulationInputs, prepare_inputs, require_token_server
 from ebbtide.simulator.setting import Metric, Setting, get_replica_bounds
@@ -285,11 +284,7 @@ class Simulation:
 
     def run(self) -> SimulationResult:
         """Process all events in order and return the result."""
-        if self.inputs.start_up.is_plain:
-            self.advance(FAR)
-        else:
-            for _ in run_alone(self):
-                pass
+        self.advance(FAR)
         return self.finish()
 
     def finish(self) -> SimulationResult:
@@ -422,43 +417,13 @@ class Simulation:
 
 
 def run_alone(simulation: Simulation) -> Iterator[PodChange]:
-    """Process all events of one service, and yield the changes of its pods. A replica goes to the node with the fewest."""
-    start_up = simulation.inputs.start_up
-    starts = StartQueue(start_up.parallel)
-    nodes: dict[int, int] = {}
+    """Process all events of one service, and yield the changes of its pods."""
     numbers = simulation.world.state
     numbers.is_pooled, numbers.is_paused = True, bool(simulation.pod_numbers)
     resumes = False
-    while True:
-        until = starts.next_time
-        now, is_paused, is_full, has_ended = simulation.advance_pooled(until, resumes=resumes)
+    while simulation.advance_pooled(FAR, resumes=resumes).is_paused:
         resumes = True
-        if is_paused:
-            change = simulation.read_change()
-            if not start_up.is_plain:
-                _place_pods(simulation, starts, nodes, change)
-            yield change
-        elif is_full or has_ended:
-            return
-        else:
-            now = until
-            simulation.wait(now)
-        starts.run(now)
-
-
-def _place_pods(simulation: Simulation, starts: StartQueue, nodes: dict[int, int], change: PodChange) -> None:
-    """Begin the starts of new pods, each on the node with the fewest, and drop those that ended; ``nodes`` is by pod."""
-    for number in change.ended:
-        del nodes[number]
-        starts.drop(0, number, simulation.now)
-    start_up, counts = simulation.inputs.start_up, Counter(nodes.values())
-    for number in change.created:
-        nodes[number] = node = min(range(start_up.nodes), key=lambda node: counts[node])
-        counts[node] += 1
-        if simulation.is_starting(number):
-            starts.add(simulation, 0, number, node, simulation.now)
-        else:
-            starts.keep(0, start_up.cached, node)
+        yield simulation.read_change()
 
 
 def _copy_integrals(integrals: TimeIntegrals) -> TimeIntegrals:

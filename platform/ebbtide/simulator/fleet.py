@@ -24,8 +24,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import numpy as np
 
 from ebbtide.core.autoscaler.arithmetic import SECOND, to_nanoseconds
-from ebbtide.simulator.data import PodChange, StartUp
-from ebbtide.simulator.downloads import StartQueue
+from ebbtide.simulator.data import PodChange
 from ebbtide.simulator.engine import (
     COMPILED_ROWS,
     Simulation,
@@ -274,13 +273,6 @@ class Member:
         if not self.has_ended:
             live.start(number, self.at)
 
-    def download(self, starts: StartQueue, number: int, node: int, at: int) -> None:
-        """Begin the start of a pod that has its GPUs, and depends on other starts."""
-        live = self._go_live(at)
-        if not self.has_ended:
-            self.waiting.add(number)
-            starts.add(live.simulation, self.index, number, node, self.at)
-
     def evict(self, number: int, at: int) -> PodChange:
         """Evict a pod, and return the pods that were created and ended thereby."""
         live = self._go_live(at)
@@ -408,9 +400,6 @@ class FleetSimulation:
             # Services with equal demands share one, so that a refusal holds for all of them.
             member.demand = demands.setdefault(member.demand, member.demand)
         self.by_index = {member.index: member for member in self.members}
-        self.starts = StartQueue(
-            min((recording.service.case.start_up.parallel for recording in recordings), default=FAR)
-        )
         reclaims = bool(quotas) and any(member.demand.reclaims for member in self.members)
         #: Priority below which a preemptible pod may be evicted. A reclaimed quota evicts pods of each priority.
         self.top = FAR if reclaims else max((member.demand.priority for member in self.members), default=0)
@@ -438,9 +427,6 @@ class FleetSimulation:
             due = self._find_due()
             if due is None:
                 return self._finish()
-            if self.starts.next_time == due:
-                self._end_downloads(due)
-                continue
             at, index = heappop(self.due)
             if self.spare is not None and at >= next_check:
                 next_check = at + CHECK
@@ -465,22 +451,14 @@ class FleetSimulation:
             heappush(self.due, (change.at, member.index))
 
     def _find_due(self) -> int | None:
-        """Return the time of the next known change or download, and drop changes that no longer apply."""
-        download = self.starts.next_time
+        """Return the time of the next known change, and drop changes that no longer apply."""
         while self.due:
             at, index = self.due[0]
             change = self.by_index[index].next_change
             if change is not None and change.at == at:
-                return min(at, download)
+                return at
             heappop(self.due)
-        return None if download == FAR else download
-
-    def _end_downloads(self, at: int) -> None:
-        """Begin and end the downloads that are due; other services no longer affect a pod after its last one."""
-        for index, number in self.starts.run(at):
-            member = self.by_index[index]
-            member.waiting.discard(number)
-            self.note_change(member)
+        return None
 
     def _run_member(self, member: Member, until: int) -> None:
         member.run(until)
@@ -525,7 +503,6 @@ class FleetSimulation:
         """Free the GPUs of pods that ended, and queue new ones."""
         for number in change.ended:
             key = (member.index, number)
-            self.starts.drop(*key, at)
             member.waiting.discard(number)
             if key in self.pool.holders:
                 self.pool.release(key)
@@ -577,7 +554,9 @@ class FleetSimulation:
                 refused.setdefault(id(demand), LEAVING)
             placed = None if id(demand) in refused else self.pool.place(demand, wait.key)
             if isinstance(placed, Holder):
-                self._start(member, wait, placed.node, at)
+                if wait.reason:
+                    member.start(wait.number, at)
+                    self.note_change(member)
                 self._end_wait(wait, max(at, member.at))
                 continue
             if placed is not None:
@@ -589,18 +568,6 @@ class FleetSimulation:
             if placed is not None and placed.reason == LEAVING:
                 reserved.append((rank, demand))
         return False
-
-    def _start(self, member: Member | Training, wait: Wait, node: int, at: int) -> None:
-        """Start a pod that has its GPUs, unless it is ready before the traffic."""
-        start_up = StartUp() if isinstance(member, Training) else member.recording.service.case.start_up
-        if at < 0 and not wait.reason:
-            self.starts.keep(member.index, start_up.cached, node)
-        elif isinstance(member, Member) and not start_up.is_plain:
-            member.download(self.starts, wait.number, node, at)
-            self.note_change(member)
-        elif wait.reason:
-            member.start(wait.number, at)
-            self.note_change(member)
 
     def _rank_waiting(self) -> list[tuple[Rank, Wait]]:
         """Return the waiting pods in their order: by their rank, then by creation.

@@ -134,7 +134,7 @@ def prepare_case(request: SimulationRequest, loaded: LoadedDocument, profile: Pr
     plan = _plan_spec(loaded, profile)
     traffic = _read_traffic(request)
     coverage = load.describe_coverage(traffic.name)
-    notes = [text for text in (coverage, words.describe_starts(start_up)) if text]
+    notes = [coverage] if coverage else []
     if server is None:
         server_text = words.PLAIN_SERVER if traffic.output_tokens is None else words.TOKENS_SERVER
         server = servers.parse_server(server_text)
