@@ -29,7 +29,6 @@ PICTURES: Final = Path(__file__).parents[1] / "docs" / "images"
 PAGES: Final = {
     "overview": ("/overview", "svg.tide", ""),
     "why": ("/workloads/team-a/chat", "figure[data-part='replicas'] canvas", "figure[data-part='replicas'] .plot"),
-    "simulate": ("/simulate?example=chat", "#outcome canvas", ""),
 }
 #: Milliseconds until a simulation has ended on a busy machine.
 PATIENCE: Final = 300_000

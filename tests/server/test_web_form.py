@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
 import re
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 from ebbtide.cluster.client.protocol import KNATIVE
 from ebbtide.cluster.slo.replay import fit_server_model
@@ -25,6 +28,7 @@ from website import CSRF, Parsed, Site, backend_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     import httpx
 
@@ -343,80 +347,58 @@ def test_fields_of_other_managers_are_taken_over_only_on_request() -> None:
 
 ASK = {
     "yaml": load_examples()["chat"].text,
-    "shape": "constant:5rps,10m",
+    "traffic": "constant:5rps,10m",
     "server": "fixed:200ms,max=8",
     "start-up": "20s",
     "slo": "p95=1s",
 }
 
 
-def test_the_simulation_compares_settings_with_knatives_defaults(site: Site) -> None:
-    page = site.get("/simulate?example=chat").text
-    first = post(site, "/simulate/run", ASK, part=True).text
-    moved = post(site, "/simulate/run", {**ASK, "minReplicas": "2"}, part=True).text
+def test_the_answer_is_the_report_of_the_command(site: Site, run: Any, tmp_path: Path) -> None:
+    (tmp_path / "chat.yaml").write_text(ASK["yaml"])
+    (tmp_path / "profile.yaml").write_text(yaml.safe_dump(site.backend.profile_data))
+    words = ("--traffic", ASK["traffic"], "--server", ASK["server"], "--start-up", "20s", "--slo", "p95=1s")
+    command = run("simulate", tmp_path / "chat.yaml", "--profile", tmp_path / "profile.yaml", *words, "-o", "html")
+    answer = post(site, "/simulate", ASK)
 
-    assert fields(page)["metricThreshold"] == "16"
-    assert "Knative&#39;s defaults" in first
-    assert first.count('<figure class="chart"') == 4
-    assert "Review plan" not in first
-    assert "<code>minReplicas</code> <del>0</del> <ins>2</ins>" in moved
-    assert "this spec" in moved
-    text = texts(moved)["yaml"]
-    # Raising the minimum above zero also removes the scale-to-zero fields.
-    assert "<code>scaleToZeroRetentionSeconds</code> <del>300</del> <ins>unset</ins>" in moved
-    expected = (
-        ASK["yaml"].replace("minReplicas: 0", "minReplicas: 2").replace("    scaleToZeroRetentionSeconds: 300\n", "")
-    )
-    assert text == expected
-    assert "Service default/chat" in post(site, "/new/plan", {"yaml": text}).text
+    assert answer.text == command.out
+    policy = dict(part.strip().split(" ", 1) for part in answer.headers["content-security-policy"].split(";"))
+    assert policy["default-src"] == "'none'"
+    # No script of a spec runs, only that of the report.
+    digest = hashlib.sha256(answer.text.rpartition("<script>")[2].partition("</script>")[0].encode()).digest()
+    assert policy["script-src"] == f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
-def test_found_settings_are_shown_with_their_plan(site: Site) -> None:
-    page = post(site, "/simulate/tune", {**ASK, "shape": "constant:2rps,1m", "minReplicas": "2"}, part=True).text
+def test_the_editor_opens_the_simulation_of_its_spec(site: Site) -> None:
+    page = post(site, "/simulate", {"yaml": HELLO, "base": HELLO}).text
 
-    assert "these settings" in page
-    assert "Review plan" in page
-    assert "<code>minReplicas</code>" in page or "<code>metricThreshold</code>" in page
-    none = post(site, "/simulate/tune", {**ASK, "shape": "constant:2rps,1m", "slo": "p95=1ms"}, part=True).text
-    assert "no settings meet the SLO" in none
-
-
-def test_a_cold_start_can_delay_all_requests(site: Site) -> None:
-    cold = {**ASK, "shape": "constant:2rps,1m", "start-up": "90s"}
-    figures = post(site, "/simulate/run", cold, part=True).text
-
-    assert "<dt>Cold-start delay</dt><dd>100% <small>of 120 requests</small></dd>" in figures
-
-
-def test_without_javascript_the_simulation_is_a_whole_page(site: Site) -> None:
-    page = post(site, "/simulate/run", ASK).text
-
-    assert page.lstrip().startswith("<!DOCTYPE html>")
-    assert "Knative&#39;s defaults" in page
+    assert texts(page)["yaml"] == HELLO
+    assert fields(page)["traffic"].startswith("diurnal:")
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"shape": "constant", "rate": "many"}, "as in 5rps"),
-        ({"shape": "constant", "rate": "100000"}, "TRF007"),
-        ({"shape": "recorded"}, "<b>Error</b>"),
+        ({"traffic": "constant:manyrps,60m"}, "as in 5rps"),
+        ({"traffic": "constant:100000rps,60m"}, "TRF007"),
+        ({"traffic": "recorded"}, "<b>Error</b>"),
+        ({"traffic": MARKUP}, "<b>Error</b>"),
         ({"start-up": "abc"}, "<code>start_up</code>"),
         ({"server": "fixed:soon"}, "<code>server</code>"),
         ({"server": "empirical:/etc/passwd"}, "unknown server model"),
         ({"slo": "p95"}, "invalid SLO bound"),
-        ({"minReplicas": "9"}, "minReplicas 9 is above maxReplicas 4"),
         ({"yaml": "a: ["}, "YML001"),
-        ({"metricThreshold": MARKUP}, "metricThreshold"),
     ],
 )  # fmt: skip
 def test_an_invalid_simulation_shows_the_reason(site: Site, change: dict[str, str], message: str) -> None:
-    page = post(site, "/simulate/run", {**ASK, **change}, part=True)
+    page = post(site, "/simulate", {**ASK, **change})
 
-    assert page.status_code == 200
+    assert page.status_code == 422
     assert message in page.text
     assert "--help" not in page.text
     assert MARKUP not in page.text
+    (name,) = change
+    assert {**fields(page.text), **texts(page.text)}[name] == change[name]
 
 
 def test_a_workload_is_simulated_with_its_recorded_traffic() -> None:
@@ -424,13 +406,14 @@ def test_a_workload_is_simulated_with_its_recorded_traffic() -> None:
     with Site(backend_of(simulated, simulated.clock, source=SteadyMetrics())) as site:
         site.backend.writes.submit(site.backend.logins.caller_of(""), site.backend.specs.documents(HELLO))
         simulated.clock.sleep(7 * 3600)
-        values = fields(site.get("/simulate?namespace=default&name=hello").text)
+        page = site.get("/simulate?namespace=default&name=hello").text
+        values = {**fields(page), **texts(page)}
 
-        assert values["shape"] == "recorded"
-        answer = post(site, "/simulate/run", {**values, "server": "fixed:100ms,max=8"}, part=True).text
+        assert values["traffic"] == "recorded"
+        answer = post(site, "/simulate", {**values, "server": "fixed:100ms,max=8"}).text
         assert "21," in Parsed(answer).text
         assert site.get("/simulate?namespace=default&name=none").status_code == 404
-        assert post(site, "/simulate/run", {**values, "of": "default/none"}, part=True).status_code == 404
+        assert post(site, "/simulate", {**values, "of": "default/none"}).status_code == 404
 
 
 def test_a_server_model_matches_recorded_response_times() -> None:

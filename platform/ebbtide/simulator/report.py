@@ -346,11 +346,11 @@ def make_html_rows(rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def make_charts(report: SimulationReport, points: int = POINTS) -> list[dict[str, Any]]:
+def make_charts(report: SimulationReport) -> list[dict[str, Any]]:
     """Return the charts, each with a title, a unit and curves of equal steps over the whole time; each run has a color."""
     spec_result = report.runs[0].result
     end, times = spec_result.seconds, report.traffic.times
-    bins = max(min(points, len(spec_result.timeline.times)), 2)
+    bins = max(min(POINTS, len(spec_result.timeline.times)), 2)
     replicas, waiting, tails = [], [], []
     for color, run in enumerate(report.runs):
         timeline, latency = run.result.timeline, run.result.latency

@@ -5,7 +5,6 @@ All of it runs in a worker process (``workers.py``), never in the server, since 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.base.problems import Problem
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 REQUESTS: Final = {"simulate": 1_000_000, "tune": 200_000, "report": 1_000_000}
 SECONDS: Final = 31 * 86_400.0
 EVALUATIONS: Final = 400
-#: Points per curve of the page.
-POINTS: Final = 400
 
 
 def run_simulation(request: cases.SimulationRequest, profile_data: dict[str, Any]) -> dict[str, Any]:
@@ -36,33 +33,21 @@ def run_simulation(request: cases.SimulationRequest, profile_data: dict[str, Any
     return report.report_to_json(_compare(request, profile_data))
 
 
-def run_comparison(request: cases.SimulationRequest, profile_data: dict[str, Any]) -> dict[str, Any]:
-    """Simulate as ``run_simulation`` does; returns the tables and charts of the page.
+def run_report(request: cases.SimulationRequest, profile_data: dict[str, Any]) -> str:
+    """Simulate as ``run_simulation`` does; returns the page of ``ebbtide simulate -o html``.
 
     Raises:
         SimulationRequestError: the request cannot be simulated.
     """
     from ebbtide.simulator import report
 
-    comparison = _compare(request, profile_data, fast=True)
-    return {
-        "head": report.describe_simulation(comparison).strip(),
-        "notes": list(comparison.notes),
-        "names": [run.name for run in comparison.runs],
-        "rows": report.make_table_rows(comparison.runs),
-        "seconds": comparison.runs[0].result.seconds,
-        "charts": report.make_charts(comparison, POINTS),
-        "runs": [report.measurements_to_json(run.measured) for run in comparison.runs],
-    }
+    return report.render_report_page(_compare(request, profile_data))
 
 
-def _compare(request: cases.SimulationRequest, profile_data: dict[str, Any], *, fast: bool = False) -> SimulationReport:
+def _compare(request: cases.SimulationRequest, profile_data: dict[str, Any]) -> SimulationReport:
     from ebbtide.simulator.setting import knative_defaults
 
     prepared = prepare_request(request, profile_data, "simulate")
-    if fast:
-        # A result follows a slider, so little traffic is simulated compiled too.
-        prepared = prepared._replace(case=replace(prepared.case, fast=True))
     with cases.raise_refusals(prepared):
         current = prepared.case.setting({})
         tried = {"this spec": current}

@@ -42,16 +42,14 @@ class Curve:
     bound: bool = False
 
 
-@body("time unit moments whole causes marks series=curves", optional="causes marks")
+@body("time unit whole causes marks series=curves", optional="causes marks")
 class Chart:
-    """One chart: times in seconds and the curves over them, all in one unit (``s`` is displayed as ms or s)."""
+    """One chart: Unix times in seconds and the curves over them, all in one unit (``s`` is displayed as ms or s)."""
 
     title: str
     unit: str
     time: Sequence[float]
     curves: Sequence[Curve]
-    #: True if the times are Unix times, False if they are seconds since a start.
-    moments: bool = True
     #: True if the values are whole numbers, so that the scale has no fractions.
     whole: bool = False
     #: The causes of the values, each from a time on, and other events at their times.

@@ -4,7 +4,7 @@
 // drawing, which remains if JavaScript is off.
 //
 // Data: {"time": [seconds…], "unit": "s", "series": [{"label", "values": […or null], "colour": 0…5, "dashed", "stepped", // prose: the key's name
-// "fill", "bound"}], "moments": bool (Unix times instead of elapsed seconds), "whole": bool (only integers on the scale)}
+// "fill", "bound"}], "whole": bool (only integers on the scale)}
 (() => {
   const {all, $} = window.ebbtide;
   const made = new Map();
@@ -27,12 +27,6 @@
     return unit ? `${text} ${unit}` : text;
   }
   const two = value => String(value).padStart(2, "0");
-  // A duration since the start: 30 s, 5 min, 1 h 30 min.
-  function elapsed(seconds) {
-    const whole = Math.round(seconds), hours = Math.floor(whole / 3600), minutes = Math.floor(whole % 3600 / 60), rest = whole % 60;
-    return [hours && `${hours} h`, minutes && `${minutes} min`, rest && `${rest} s`].filter(Boolean).join(" ") || "0";
-  }
-  const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400];
   // All ticks of an axis have the unit of the highest one.
   const ticks = (values, unit) => values.map(value => unit !== "s" ? number(value, "") : value === 0 ? "0" : Math.max(...values) < 1 ? number(value, "s") : `${+value.toPrecision(3)} s`);
   // A time of day in 24-hour format; midnight is shown as the date of the new day.
@@ -52,7 +46,7 @@
       output.textContent = number(value ?? null, data.unit);
     });
     const when = $(".when", figure);
-    if (when) when.textContent = index == null ? "" : data.moments === false ? elapsed(data.time[index]) : moment(data.time[index]);
+    if (when) when.textContent = index == null ? "" : moment(data.time[index]);
   }
   function options(figure, plot, data) {
     const soft = colour("soft"), line = colour("line"), timed = !("untimed" in figure.dataset);
@@ -64,9 +58,9 @@
         drag: {x: true, y: false, setScale: true}, y: false, points: {size: (chart, index) => data.series[index - 1].bound ? 0 : 6},
       },
       legend: {show: false},
-      scales: {x: {time: data.moments !== false}, y: {range: (chart, low, high) => [0, high > 0 ? high * 1.08 : 1]}},
+      scales: {x: {time: true}, y: {range: (chart, low, high) => [0, high > 0 ? high * 1.08 : 1]}},
       axes: [
-        {...axis, size: timed ? 26 : 0, space: 64, ...(data.moments === false ? {incrs: STEPS} : {}), values: (chart, values) => values.map(value => timed ? (data.moments === false ? elapsed : clock)(value) : "")},
+        {...axis, size: timed ? 26 : 0, space: 64, values: (chart, values) => values.map(value => timed ? clock(value) : "")},
         {...axis, size: 44, space: 30, ...(data.whole ? {incrs: WHOLE} : {}), values: (chart, values) => ticks(values, data.unit)},
       ],
       series: [{}, ...data.series.map(series => ({

@@ -15,7 +15,7 @@
     if (!form) return;
     for (const field of fields(form)) {
       const known = sent.get(field.id || field.name + field.value);
-      if (field === document.activeElement && !/^(radio|checkbox|range)$/.test(field.type) || known !== undefined && known !== value(field)) continue;
+      if (field === document.activeElement && !/^(radio|checkbox)$/.test(field.type) || known !== undefined && known !== value(field)) continue;
       if (field.type === "checkbox" || field.type === "radio") field.checked = field.defaultChecked;
       else if (field.value !== field.defaultValue) field.value = field.defaultValue;
     }
@@ -83,12 +83,3 @@
   document.addEventListener("pointerover", event => { if (event.target.closest?.("#editor")) enrich(); });
   editor();
 })();
-// Keep each slider and its number field equal; either triggers the form.
-document.addEventListener("input", event => {
-  const slider = event.target.dataset?.for && document.getElementById(event.target.dataset.for);
-  if (slider) slider.value = event.target.value;
-  else if (event.target.id) {
-    const range = document.querySelector(`input[type=range][data-for="${CSS.escape(event.target.id)}"]`);
-    if (range && event.target.value !== "") range.value = event.target.value;
-  }
-});
