@@ -35,7 +35,7 @@ SERVERS: Final = (
 )
 GOAL_RATE: Final = 1_000_000
 GOAL_BATCH: Final = 10.0
-GOAL_PLAN: Final = 60.0
+GOAL_PLAN: Final = 120.0
 START: Final = StartUp(load=30.0)
 SPEC: Final = """\
 apiVersion: ebbtide.dev/v1alpha1

@@ -208,7 +208,7 @@ class Simulation:
             assert observer is None
             from ebbtide.simulator import compiled  # noqa: PLC0415 - requires numba
 
-            self._call = compiled.bind_functions(self.world, self.deciding)
+            self._call = compiled.compile_functions()
         if observer is not None:
             observer.attached(self)
         self.begin(new=new)
