@@ -149,12 +149,19 @@ class EndpointHosts:
 
 
 def find_model(body: bytes) -> str:
-    """Return the model that a body names; empty if there is none, or a name that no published model can have."""
+    """Return the model that the script of the gateway finds in a body; empty if there is none."""
     try:
-        model = json.loads(body)["model"]
-    except (ValueError, LookupError, TypeError, RecursionError):
+        # Each escape becomes a backslash, which no other character of a string can be.
+        pairs = json.loads(re.sub(rb"\\.", rb"\\\\", body, flags=re.DOTALL).decode(), object_pairs_hook=tuple)
+    except (ValueError, RecursionError):
         return ""
-    return model if isinstance(model, str) and MODEL.fullmatch(model) else ""
+    model = ""
+    for key, value in pairs if isinstance(pairs, tuple) else ():
+        if key == "model":
+            model = value if isinstance(value, str) and MODEL.fullmatch(value) else ""
+        elif "\\" in key or key.lower() == "model":
+            model = ""
+    return model
 
 
 def _match_rules(

@@ -57,27 +57,38 @@ RETRY_SECONDS: Final = 60
 DNS_REFRESH: Final = "5s"
 #: Set the header to the last top-level "model" of the body, as JSON parsers take it. Envoy chooses the route again after a
 #: change of headers. A name with other characters than those of a published model is not found, so it cannot forge headers.
+#: A body that parsers may read differently has no model: the server must not find another one than the gateway. Such are
+#: keys with escapes, keys that differ from "model" in case (Go's encoding/json ignores it), a second value after the first
+#: one (Go's Decoder ignores it) and UTF-16 (Python's json recognizes it by its zero bytes).
 READ_MODEL: Final = f"""\
 local function find_model(body)
+  if string.find(body, '\\0', 1, true) or not string.find(body, '^%s*{{') then return nil end
   local depth, place, model = 0, 1, nil
   while true do
     local at, _, mark = string.find(body, '(["{{}}%[%]])', place)
-    if not at then return model end
+    if not at then return nil end
     place = at + 1
     if mark == '{{' or mark == '[' then
       depth = depth + 1
     elseif mark == '}}' or mark == ']' then
       depth = depth - 1
+      if depth == 0 then return string.find(body, '^%s*$', place) and model end
     else
       local stop = place
       while true do
         stop = string.find(body, '["\\\\]', stop)
-        if not stop then return model end
+        if not stop then return nil end
         if string.byte(body, stop) == 34 then break end
         stop = stop + 2
       end
-      if depth == 1 and string.sub(body, place, stop - 1) == 'model' then
-        model = string.match(body, '^%s*:%s*"([%w._:/@-]+)"', stop + 1) or model
+      local value = depth == 1 and string.match(body, '^%s*:%s*()', stop + 1)
+      if value then
+        local key = string.sub(body, place, stop - 1)
+        if key == 'model' then
+          model = string.match(body, '^"([%w._:/@-]+)"', value)
+        elseif string.find(key, '\\\\', 1, true) or string.lower(key) == 'model' then
+          model = nil
+        end
       end
       place = stop + 1
     end
