@@ -175,6 +175,16 @@ def test_a_key_has_its_limit_for_each_model_and_a_model_for_all_keys() -> None:
     assert count(key) == LIMITS["requestsPerMinutePerKey"] / 3
 
 
+def test_the_aliases_of_a_model_count_together() -> None:
+    world, key = make_world(ManualClock(), limits={"requestsPerMinute": 9})
+    publish(world, "model", aliases=["alias"])
+    hosts = EndpointHosts(world)
+    answers = [ask(hosts, key, model) for model in ("model", "alias") for _ in range(6)]
+
+    assert [isinstance(answer, Admitted) for answer in answers] == [True] * 9 + [False] * 3
+    assert isinstance(ask(hosts, key, "zero"), Admitted)
+
+
 def test_a_split_divides_the_requests_of_one_name(monkeypatch: pytest.MonkeyPatch) -> None:
     world, key = make_world(ManualClock())
     monkeypatch.setattr(random, "choices", random.Random(1).choices)  # noqa: S311 - the same numbers each time

@@ -64,8 +64,8 @@ def make_profile(**limits: int) -> dict[str, Any]:
 
 def publish(stage: Stage, name: str, *, project: str = "", autoscaling: dict[str, int] = ONE, **fields: Any) -> None:
     """Deploy a small server and publish it at the endpoint of its project."""
-    limits = fields.pop("limits", {})
-    spec = make_spec(name, autoscaling=autoscaling, endpoint={}, **fields)
+    limits, endpoint = fields.pop("limits", {}), fields.pop("endpoint", {})
+    spec = make_spec(name, autoscaling=autoscaling, endpoint=endpoint, **fields)
     if project:
         spec["spec"]["project"] = project
     done = stage.command("apply", spec, profile=make_profile(**limits))
@@ -191,6 +191,20 @@ def test_limit(stage: Stage) -> None:
         whole = lambda: all(ask(client, "model").status_code == httpx.codes.OK for _ in range(LIMIT))  # noqa: E731
         forgotten = stage.until("the limit is whole again", whole)
     stage.report(limit=LIMIT, answered=answered, forgotten_after=forgotten)
+
+
+def test_limit_of_a_model(stage: Stage) -> None:
+    """A model and its alias count together, and the limit is that of one name."""
+    publish(stage, "model", endpoint={"aliases": ["alias"]}, limits={"requestsPerMinute": LIMIT})
+    stage.ready("model")
+    key = create_key(stage, "client")
+    with make_client(stage, key) as client:
+        stage.until("the key is known", lambda: client.get("/v1/models").status_code == httpx.codes.OK)
+        stage.until("the limit is reached", lambda: ask(client, "model").status_code == httpx.codes.TOO_MANY_REQUESTS)
+        answers = Counter(ask(client, "alias").status_code for _ in range(LIMIT))
+    # One request may be admitted again while they are sent.
+    assert answers[httpx.codes.TOO_MANY_REQUESTS] >= LIMIT - 1
+    stage.report(limit=LIMIT, refused=answers[httpx.codes.TOO_MANY_REQUESTS])
 
 
 def test_contract(stage: Stage) -> None:

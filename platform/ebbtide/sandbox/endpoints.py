@@ -67,7 +67,7 @@ class EndpointHosts:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._buckets: dict[tuple[str, ...], tuple[float, float]] = {}
+        self._buckets: dict[tuple[str | bool, ...], tuple[float, float]] = {}
         self._lock = Lock()
 
     def admit(self, request: Arrival) -> LocalAnswer | Admitted | None:
@@ -131,7 +131,13 @@ class EndpointHosts:
         now, admitted = self._world.clock.ticks(), True
         with self._lock:
             for number, rule in enumerate(get_at(traffic, "rateLimit", "local", "rules", default=())):
-                values = [headers.get(row["name"], "") for each in rule["clientSelectors"] for row in each["headers"]]
+                values = [
+                    headers.get(row["name"], "")
+                    if row["type"] == "Distinct"
+                    else _has_value(row, headers.get(row["name"], ""))
+                    for each in rule["clientSelectors"]
+                    for row in each["headers"]
+                ]
                 if not all(values):
                     continue
                 key = (route["metadata"]["namespace"], route["metadata"]["name"], str(number), *values)

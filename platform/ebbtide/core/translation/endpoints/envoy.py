@@ -269,9 +269,14 @@ def explain_limit(limit: EndpointLimit, settings: ProjectEndpoint) -> tuple[str,
 
 def _make_limit(limit: EndpointLimit, amount: int) -> dict[str, Any]:
     """Return the rule of a limit. A local one has a selector, because the rule without one counts only what no other counts."""
-    header = {"model": MODEL_HEADER, "key": KEY_HEADER, "project": None}[limit.scope]
+    selector = {
+        # Every name of the model: each route counts alone, and a Distinct header would count each alias alone.
+        "model": {"name": MODEL_HEADER, "type": "RegularExpression", "value": ".+"},
+        "key": {"name": KEY_HEADER, "type": "Distinct"},
+        "project": None,
+    }[limit.scope]
     rule: dict[str, Any] = {
-        "clientSelectors": header and [{"headers": [{"name": header, "type": "Distinct"}]}],
+        "clientSelectors": selector and [{"headers": [selector]}],
         "limit": {"requests": amount, "unit": limit.unit},
     }
     if limit.counts == "tokens":
