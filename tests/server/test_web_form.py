@@ -272,7 +272,8 @@ def test_a_spec_with_errors_has_no_plan(site: Site) -> None:
 
     assert answer.status_code == 422
     assert "Fix the highlighted errors" in answer.text
-    assert post(site, "/new/submit", {"yaml": "a: 1"}).status_code == 422
+    for text in ("a: 1", "", "# nothing", "&a *a"):
+        assert post(site, "/new/submit", {"yaml": text}).status_code == 422
 
 
 def test_a_server_in_a_pod_applies_no_spec_without_a_namespace() -> None:

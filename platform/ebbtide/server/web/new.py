@@ -381,5 +381,7 @@ def submit_text(visit: PageVisit) -> Response:
             422,
             str(error),
         )
+    if not submitted.planned:
+        return _render_form_page(visit, state, 422, message="The text contains no spec. Nothing was applied.")
     first = submitted.planned[0].workload
     return visit.redirect(f"{workload_path(first.namespace, first.name)}?told=applied")
