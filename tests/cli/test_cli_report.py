@@ -149,6 +149,13 @@ def test_without_an_slo_or_a_price_nothing_is_invented() -> None:
     assert "No money" in cost_pages.render_cost_text(total, "")
 
 
+def test_without_a_price_a_change_saves_no_money() -> None:
+    (row,) = report_on(live(), of=priced()).rows
+
+    assert row.replay.change is not None
+    assert (row.price, row.cost, row.saved) == (None, None, None)
+
+
 def test_an_object_that_was_changed_without_ebbtide_keeps_its_slo() -> None:
     top = live()
     top["spec"]["template"]["metadata"]["annotations"]["autoscaling.knative.dev/min-scale"] = "4"

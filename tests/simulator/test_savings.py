@@ -1,0 +1,56 @@
+"""The replays of a live service: lost requests are late, and a change holds with every seed."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("numpy", reason="the simulator needs it")
+
+import numpy as np
+
+from ebbtide.simulator import savings
+
+
+def test_a_lost_request_is_late_without_an_slo() -> None:
+    result: Any = SimpleNamespace(
+        lost=np.array([True, False, False]), wait=np.array([0.0, 0.0, savings.LATE_SECONDS + 1])
+    )
+    measured: Any = SimpleNamespace(bound_results=(), requests=3)
+
+    assert savings.count_late(result, measured) == 2
+
+
+class Case:
+    """A case in which a minimum of one replica keeps the SLO with the first seed only."""
+
+    gpus, bounds, block = 1.0, (SimpleNamespace(name="p95", kind="p95"),), {"minReplicas": 3, "maxReplicas": 5}
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.start_up = SimpleNamespace(seconds=10.0)
+
+    def run(self, values: dict[str, Any], _: object) -> Any:
+        self.minimum = values.get("minReplicas", 3)
+        timeline = SimpleNamespace(desired=np.array([self.minimum]))
+        return SimpleNamespace(timeline=timeline, lost=np.zeros(1, bool), wait=np.zeros(1))
+
+    def measure(self, _: object) -> Any:
+        holds = self.minimum > 1 or self.index == 0
+        return SimpleNamespace(bound_results=(), requests=1, replica_hours=float(self.minimum), holds=holds)
+
+    def is_renderable(self, _: object) -> bool:
+        return True
+
+
+def test_a_change_holds_with_every_seed() -> None:
+    compute = SimpleNamespace(cpu_core_request=None)
+    plan = SimpleNamespace(spec=SimpleNamespace(compute=compute))
+    prepared: Any = [SimpleNamespace(case=Case(index), plan=plan, autoscaling=Case.block) for index in range(3)]
+    replayer = savings._Replayer(prepared, is_fitted=False)  # noqa: SLF001 - the search, without real simulations
+    candidates = [{"minReplicas": count} for count in (1, 2)]
+
+    assert replayer._find_enough(candidates) == {"minReplicas": 2}  # noqa: SLF001 - as above
+    assert replayer.proposals == [{"minReplicas": 2}]
