@@ -34,7 +34,7 @@ from ebbtide.cluster.client.protocol import (
 )
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read.status import Status, compute_status
-from ebbtide.cluster.watch.cache import ABSENT_RETRY_SECONDS, RECONNECT_SECONDS, Cache
+from ebbtide.cluster.watch.cache import ABSENT_RETRY_SECONDS, RECONNECT_SECONDS, RELIST_SECONDS, Cache
 from ebbtide.cluster.watch.freshness import REJECTED_SECONDS, SILENCE_SECONDS
 from ebbtide.cluster.watch.groups import KINDS, MAX_NAME_LENGTH, WorkloadKey
 from ebbtide.cluster.watch.statuses import add_age
@@ -398,6 +398,28 @@ def test_a_compacted_version_causes_a_relist(wired: Any) -> None:
     wire.pass_on(KNATIVE, GoneError("too old"))
     until(lambda: CHAT not in watch_cache.store._tops)  # noqa: SLF001 - the known workloads
     assert wire.lists == [KNATIVE]
+
+
+def test_a_relist_does_not_wait_for_a_silent_watch(wired: Any) -> None:
+    wire, watch_cache, _ = wired
+    chat = wire.cluster.get(KNATIVE, "chat", "team-shop")
+    wire.cluster.delete(KNATIVE, "chat", "team-shop")
+    watch_cache.relist()
+    until(lambda: CHAT not in watch_cache.store.list_tops())
+    # A change that the silent watch had before the list is dropped with this watch.
+    wire.sent[KNATIVE].put(WatchChange("MODIFIED", chat))
+    until(wire.sent[KNATIVE].empty)
+    assert CHAT not in watch_cache.store.list_tops()
+
+
+def test_a_silent_kind_is_as_old_as_its_last_change(wired: Any) -> None:
+    wire, watch_cache, ticks = wired
+    wire.absent[POD] = UnreachableError("the read timed out")
+    ticks.now += 70
+    watch_cache.check_api_server()
+    wire.pass_on(POD, UnreachableError("the read timed out"))
+    until(lambda: watch_cache.freshness.age() > 0)
+    assert watch_cache.freshness.age() == 70
 
 
 def test_an_object_of_unexpected_shape_does_not_end_the_watch(wired: Any) -> None:
@@ -956,6 +978,31 @@ def test_a_list_replaces_newer_objects_after_a_restored_backup() -> None:
     server.check()
     server.deliver(server.write("chat"), server.write("other"))
     server.check()
+    assert server.lists == 2
+
+
+def test_after_a_restored_backup_a_silent_watch_is_replaced_by_a_list() -> None:
+    server = Scripted()
+    server.deliver(server.write("chat"), server.write("other"))
+    server.remove("other")
+    server.version = 50
+    server.write("chat")
+    server.cache.relist()
+    server.deliver()
+    server.check()
+    server.deliver(server.write("chat"))
+    server.check()
+    assert server.lists == 2
+
+
+def test_a_kind_is_listed_again_from_time_to_time() -> None:
+    server = Scripted()
+    server.deliver(server.write("chat"))
+    server.remove("chat")
+    server.ticks.now += RELIST_SECONDS
+    server.deliver()
+    server.check()
+    server.deliver()
     assert server.lists == 2
 
 

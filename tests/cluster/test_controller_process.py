@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from copy import deepcopy
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,16 @@ import pytest
 
 import evidence
 from ebbtide.cli.connection import SystemClock
-from ebbtide.cluster.client.protocol import KNATIVE, LEASE, POD, REVISION, ForbiddenError, Kind, StaleError
+from ebbtide.cluster.client.protocol import (
+    KNATIVE,
+    LEASE,
+    POD,
+    REVISION,
+    ForbiddenError,
+    Kind,
+    StaleError,
+    WatchBookmark,
+)
 from ebbtide.cluster.controller import process
 from ebbtide.cluster.controller.lease import LEADS_SECONDS, NAME, Lease
 from ebbtide.cluster.controller.measure import read_pod
@@ -230,6 +240,36 @@ def test_nothing_is_decided_while_a_kind_cannot_be_read(
     assert bench.floor("b-00001") == "3"
     assert running.controller.counts["decisions"] == 0
     assert caplog.text.count(f"cannot read {kind.plural}: floors stay as they are") == 1
+
+
+def test_after_a_restored_backup_silent_watches_hold_no_floor_for_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The backup has the floor of before the last write, of which no watch reports anything."""
+    bench = Bench("b")
+    bench.process.start()
+    bench.process.renew()
+    backup = deepcopy(bench.cluster.store)
+    for _ in range(8):
+        bench.process.renew()
+        bench.process.turn()
+        bench.pass_time()
+    assert bench.floor("b-00001") == "8"
+    follow = Simulated.follow
+
+    def stay_silent(cluster: Simulated, kind: Kind, *, since: str = "") -> Any:
+        is_of_the_past = since and int(since) > cluster.store.version
+        return iter([WatchBookmark(since)]) if is_of_the_past else follow(cluster, kind, since=since)
+
+    monkeypatch.setattr(Simulated, "follow", stay_silent)
+    bench.cluster.store = backup
+    assert bench.floor("b-00001") == "3"
+
+    for _ in range(4):
+        bench.process.renew()
+        bench.process.turn()
+        bench.clock.sleep(15)
+        bench.cluster.settle()
+
+    assert bench.floor("b-00001") == "8"
 
 
 def test_an_error_ends_neither_the_loop_nor_the_steps_of_other_workloads(

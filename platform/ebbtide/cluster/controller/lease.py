@@ -14,9 +14,10 @@ A write that was sent in time and arrives late is not covered by this; ``control
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
-from ebbtide.cluster.client.protocol import LEASE, Clock, Cluster, ClusterError, MissingError
+from ebbtide.cluster.client.protocol import LEASE, Clock, Cluster, ClusterError, MissingError, is_no_older
 from ebbtide.cluster.read.inventory import format_timestamp
 from ebbtide.core.base import keys, names
 from ebbtide.core.base.paths import get_at
@@ -33,8 +34,17 @@ LEADS_SECONDS: Final = 10.0
 class Lease:
     """A candidate's view of the Lease; ``renew`` takes or keeps it. One thread renews, and others may call ``leads``."""
 
-    def __init__(self, cluster: Cluster, namespace: str, identity: str, clock: Clock) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        namespace: str,
+        identity: str,
+        clock: Clock,
+        went_back: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Call ``went_back`` when the API server returns an earlier version than before, as after a restored backup."""
         self._cluster, self._namespace, self._identity, self._clock = cluster, namespace, identity, clock
+        self._went_back = went_back
         #: The record's version and when it was first seen, on this process's clock.
         self._seen: tuple[str, float] = ("", 0.0)
         self._renewed = float("-inf")
@@ -88,6 +98,8 @@ class Lease:
         now = self._clock.ticks()
         version = str(lease["metadata"]["resourceVersion"])
         if version != self._seen[0]:
+            if self._seen[0] and is_no_older(self._seen[0], version):
+                self._went_back()
             self._seen = (version, now)
         holder = str(get_at(lease, "spec", "holderIdentity", default=""))
         if holder in {"", self._identity} or now - self._seen[1] >= DURATION_SECONDS:

@@ -77,7 +77,7 @@ class Process:
         self._clock, self._threads = clock, threads
         kinds = KINDS if profile is None else (*KINDS, *RESOURCE_KINDS)
         self._cache = Cache(cluster, clock, threads=threads, kinds=kinds)
-        self._lease = Lease(cluster, namespace, identity, clock)
+        self._lease = Lease(cluster, namespace, identity, clock, self._note_restore)
         self._fence = Fence(cluster, self._cache, threads=threads)
         self._sampler = Sampler(source, cluster, clock, threads=threads)
         self.controller = Controller(
@@ -92,6 +92,8 @@ class Process:
         self._beat = clock.ticks()
         self._holder = ""
         self._next_step = 0.0
+        #: Whether the API server has returned an earlier state, since the last step.
+        self._is_restored = False
         #: The reason for which nothing is decided at present; empty if there is none.
         self._unreadable = ""
         #: When the last step was complete, in ticks; None before the first.
@@ -141,6 +143,10 @@ class Process:
             # Before the step, so that one that fails is not repeated immediately.
             self._next_step = max(self._next_step + PERIOD_SECONDS, now + PERIOD_SECONDS / 2)
             try:
+                if self._is_restored:
+                    self._is_restored = False
+                    # The restored revisions may have an earlier term, and older versions than those that were written.
+                    self._fence.lower()
                 if self._take_over():
                     self.step()
             except Exception:
@@ -195,6 +201,10 @@ class Process:
             # Another process may have decided in the meantime.
             self.controller.forget()
         return raised
+
+    def _note_restore(self) -> None:
+        self._cache.relist()
+        self._is_restored = True
 
     def _note_progress(self) -> None:
         self._beat = self._clock.ticks()

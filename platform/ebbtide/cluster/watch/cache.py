@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -25,6 +26,8 @@ RECONNECT_SECONDS: Final = 1.0
 ABSENT_RETRY_SECONDS: Final = 30.0
 #: Seconds between two checks of the API server.
 CHECK_SECONDS: Final = 5.0
+#: Seconds after which a kind is listed again, even if its watch continues: a watch may have missed a change.
+RELIST_SECONDS: Final = 600.0
 LOG: Final = logging.getLogger("ebbtide.server.api")
 
 
@@ -53,6 +56,10 @@ class Cache:
         #: Kinds are listed one at a time: a page of pods in transit takes more memory than all stored pods.
         self._listing = threading.Lock()
         self._versions: dict[Kind, str] = {}
+        #: The number of the lists of each kind, the time of the latest one, and the kinds that ``relist`` names.
+        self._lists: Counter[Kind] = Counter()
+        self._listed: dict[Kind, float] = {}
+        self._relists: set[Kind] = set()
         #: Times of the next attempts to read the kinds of a simulated cluster.
         self._retries: dict[Kind, float] = {}
         if not threads:
@@ -94,7 +101,8 @@ class Cache:
         except (kube.MissingError, kube.ForbiddenError) as error:
             return self._mark_rejected(kind, error)
         except kube.ClusterError as error:
-            self._mark_lost(kind, relist=isinstance(error, kube.GoneError))
+            is_silent = isinstance(error, kube.UnreachableError)
+            self._mark_lost(kind, relist=isinstance(error, kube.GoneError), is_silent=is_silent)
             return RECONNECT_SECONDS
         if not self.changes.threads:
             return 0.0
@@ -105,6 +113,26 @@ class Cache:
     def _check_periodically(self) -> None:
         while not self.changes.pause(CHECK_SECONDS):
             self.check_api_server()
+            self._list_again()
+
+    def relist(self) -> None:
+        """List all kinds again within ``CHECK_SECONDS``: the API server has an earlier state, which a silent watch does not report."""
+        with self.changes.lock:
+            self._relists |= self.freshness.present
+
+    def _list_again(self) -> None:
+        """List the kinds that ``relist`` names. Their watches end with their next change, and continue from the list."""
+        for kind in self._kinds:
+            if kind not in self._relists:
+                continue
+            try:
+                with self._listing:
+                    self._apply_list(kind, self._cluster.follow(kind))
+            except (kube.MissingError, kube.ForbiddenError):
+                # The watch of the kind decides what is kept.
+                self._relists.discard(kind)
+            except kube.ClusterError as error:
+                LOG.warning("cannot list %s again: %s", kind.plural, error)
 
     def check_api_server(self) -> None:
         """Check whether the API server answers, which an idle watch does not show; an error response counts as an answer."""
@@ -127,13 +155,19 @@ class Cache:
             self._follow_kind(kind)
 
     def _follow_kind(self, kind: Kind) -> None:
-        since = self._versions.get(kind, "")
+        is_due = self.changes.ticks() - self._listed.get(kind, 0.0) >= RELIST_SECONDS
+        since = "" if is_due or kind in self._relists else self._versions.get(kind, "")
         changes = self._cluster.follow(kind, since=since)
         if not since:
             with self._listing:
                 self._apply_list(kind, changes)
+        number = self._lists[kind]
         for change in changes:
             with self.changes.lock:
+                if self._lists[kind] != number:
+                    # This watch may report changes of before the list.
+                    return
+                self.freshness.mark_contact(kind)
                 if isinstance(change, WatchBookmark):
                     self._advance(kind, change.version)
                     self.freshness.mark_read(kind)
@@ -154,6 +188,9 @@ class Cache:
                 if isinstance(change, WatchBookmark):
                     self.store.remove(kind, missing)
                     self._versions[kind] = change.version
+                    self._lists[kind] += 1
+                    self._listed[kind] = self.changes.ticks()
+                    self._relists.discard(kind)
                     self.freshness.mark_read(kind)
                     return
                 key = object_key(change.item)
@@ -184,12 +221,15 @@ class Cache:
         if not kube.is_no_older(self._versions.get(kind, ""), version):
             self._versions[kind] = version
 
-    def _mark_lost(self, kind: Kind, *, relist: bool = False) -> None:
-        """Record that a kind is not read at present; with ``relist``, the next connection begins with a list."""
+    def _mark_lost(self, kind: Kind, *, relist: bool = False, is_silent: bool = False) -> None:
+        """Record that a kind is not read at present, and not since its last change if its connection was silent.
+
+        With ``relist``, the next connection begins with a list.
+        """
         with self.changes.lock:
             if relist:
                 self._versions.pop(kind, None)
-            self.freshness.mark_lost(kind)
+            self.freshness.mark_lost(kind, is_silent=is_silent)
 
     def _mark_rejected(self, kind: Kind, error: kube.MissingError | kube.ForbiddenError) -> float:
         """Record that reading a kind is answered with 404 or 403, and return the seconds to wait before the next attempt.

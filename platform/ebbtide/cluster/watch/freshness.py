@@ -31,6 +31,8 @@ class Freshness:
         #: Absent kinds that the server's account is not allowed to read.
         self.forbidden: set[Kind] = set()
         self._heard = changes.ticks()
+        #: The time of the latest change, bookmark or connection of each kind.
+        self._contacts: dict[Kind, float] = {}
 
     def synced(self) -> bool:
         """Return whether every kind has been listed once."""
@@ -42,7 +44,7 @@ class Freshness:
         return self.synced()
 
     def age(self) -> float:
-        """Return the seconds since the data was last known to be current; 0 while it is."""
+        """Return the seconds since the data of the oldest kind was last known to be current; 0 while all of them are."""
         now = self._changes.ticks()
         with self._changes.lock:
             # A simulated cluster has no connection that could be silent.
@@ -62,6 +64,10 @@ class Freshness:
         """Record that the API server answered a request of this moment."""
         self._heard = moment
 
+    def mark_contact(self, kind: Kind) -> None:
+        """Record that the watch of a kind has reported something."""
+        self._contacts[kind] = self._changes.ticks()
+
     def mark_read(self, kind: Kind) -> None:
         """Record that a kind is current."""
         self.present.add(kind)
@@ -80,14 +86,15 @@ class Freshness:
 
     def _mark_current(self, kind: Kind) -> None:
         self._lost.pop(kind, None)
-        self._heard = self._changes.ticks()
+        self._heard = self._contacts[kind] = self._changes.ticks()
         if kind not in self._synced:
             self._synced.add(kind)
             self._changes.notify()
 
-    def mark_lost(self, kind: Kind) -> None:
-        """Record that a kind is not read at present, so that its objects get older."""
-        self._lost.setdefault(kind, self._changes.ticks())
+    def mark_lost(self, kind: Kind, *, is_silent: bool = False) -> None:
+        """Record that a kind is not read at present, so that its objects get older: from now, or from its last contact."""
+        now = self._changes.ticks()
+        self._lost.setdefault(kind, self._contacts.get(kind, now) if is_silent else now)
 
     def keeps_rejected(self, kind: Kind, error: ClusterError) -> bool:
         """Record that reading a kind is answered with 403 or 404, and return whether its objects are kept.
