@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from argparse import ArgumentTypeError, Namespace
+from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -35,7 +35,6 @@ from ebbtide.cluster.read.inventory import find_workload
 from ebbtide.core import manifests
 from ebbtide.core.base import keys
 from ebbtide.core.base.paths import get_at
-from ebbtide.core.base.quantities import format_age
 from ebbtide.core.documents import profiles
 from ebbtide.sandbox.state import PodLife
 from ebbtide.sandbox.store import make_bare
@@ -878,27 +877,6 @@ def test_a_missing_client_is_reported_with_its_package(run: Any, monkeypatch: py
 
     assert code == 3
     assert "install the wheel with the extra cluster" in err
-
-
-# Helpers.
-
-
-@pytest.mark.parametrize(
-    ("seconds", "age"), [(0, "0s"), (119, "119s"), (120, "2m"), (7199, "119m"), (7200, "2h"), (2 * 86400, "2d")]
-)
-def test_ages(seconds: float, age: str) -> None:
-    assert format_age(seconds) == age
-
-
-@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("5m", 300), ("1h", 3600), ("0", 0)])
-def test_durations(text: str, seconds: float) -> None:
-    assert connection.parse_duration(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "m", "-1", "5 m", "5w", "1e3"])
-def test_invalid_durations(text: str) -> None:
-    with pytest.raises(ArgumentTypeError, match=f"^invalid value '{text}': must be a duration"):
-        connection.parse_duration(text)
 
 
 def test_a_project_s_namespace_is_found_by_label_and_else_by_the_profile(

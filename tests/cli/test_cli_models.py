@@ -39,7 +39,7 @@ def test_new_proposes_a_fraction(run: Any) -> None:
     ran = new(run, "--model", "llama-3.1-8b", "--gpu", "a100-40gb")
 
     assert ran.code == 0
-    assert "16 GB of weights in bf16, 8.6 GB of KV cache for 8 requests of 8,192 tokens" in ran.err
+    assert "16.1 GB of weights in bf16, 8.59 GB of KV cache for 8 requests of 8,192 tokens" in ran.err
     (document,) = manifests.read_documents(ran.out.encode(), "out")
     spec = document.data["spec"]
     assert spec["compute"] == {"gpuPortionRequest": 0.75}
@@ -62,7 +62,7 @@ def test_new_proposes_devices_and_time_from_zero(run: Any) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "text"),
     [
-        (("--model", "llama-3.1-405b", "--gpu", "h100"), 1, "does not fit on 8 h100 with 86 GB each"),
+        (("--model", "llama-3.1-405b", "--gpu", "h100"), 1, "does not fit on 8 h100 with 85.5 GB each"),
         (("--model", "gpt-5", "--gpu", "h100"), 2, "model gpt-5 not found: use one of llama-3.1-8b"),
         (("--model", "qwen3-8b", "--gpu", "0.5"), 2, "--model needs a GPU model in --gpu: use one of t4"),
         (("--model", "qwen3-8b", "--gpu", "h100", "--image", "x"), 2, "remove --image and --args"),

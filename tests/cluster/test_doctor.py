@@ -1428,7 +1428,7 @@ def lease(namespace: str, seconds: float, holder: str = "host_1") -> Object:
     ("leases", "code", "words"),
     [
         ((), "DOC071", "Ebbtide's controller is not running, but chat needs it"),
-        ((("ebbtide-controller", 600),), "DOC071", "controller host_1 stopped 10 minutes ago"),
+        ((("ebbtide-controller", 600),), "DOC071", "controller host_1 stopped 10 min ago"),
         ((("ebbtide-controller", 1, ""),), "DOC071", "is not running"),
         ((("ebbtide-controller", 1),), "", ""),
         ((("a", 1), ("b", 2), ("c", 900)), "DOC070", "lead in 2 namespaces: a, b"),
@@ -1481,7 +1481,7 @@ def resource(name: str, age: float, status: Object | None = None) -> Object:
             (("chat", 90),),
             "DOC189",
             "error",
-            "stopped 10 minutes ago, and team-a/chat waits for it",
+            "stopped 10 min ago, and team-a/chat waits for it",
         ),
         ((("a", 1),), (("chat", 90), ("new", 5)), "DOC190", "error", "does not apply team-a/chat"),
         ((("a", 1),), (("chat", 90, {"observedGeneration": 1}),), "DOC190", "error", "team-a/chat"),

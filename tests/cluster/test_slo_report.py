@@ -393,21 +393,6 @@ def test_an_interval_is_formatted(value: ValueInterval | None, text: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("share", "text"),
-    [
-        (1.0, "100%"),
-        (0.99999, "99.999%"),
-        (0.9999999, "99.999%"),
-        (0.95, "95%"),
-        (0.0, "0%"),
-        (0.000001, "<0.01%"),
-    ],
-)
-def test_a_share_below_one_is_not_rounded_up_to_100_percent(share: float, text: str) -> None:
-    assert pages.format_slo_percent(share) == text
-
-
-@pytest.mark.parametrize(
     ("changes", "limit", "outcomes"),
     [
         ({"place": "queue-proxy", "seconds_at_rest": 60.0, "cold_starts": 1.0}, 1000, {"unknown"}),

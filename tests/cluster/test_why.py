@@ -200,7 +200,7 @@ def test_metrics_per_replica_are_multiplied_by_the_ready_replicas() -> None:
                 "panic": {612.0: 20.0, 595.0: 5.0, 0.0: 5.0},
             },
             3,
-            "keeps 3 replicas, desired in panic mode 10 min ago, for at least another 5 s",
+            "keeps 3 replicas, desired in panic mode 9 min 55 s ago, for at least another 5 s",
         ),
         (
             {"scale_down_delay": "60s", "max_scale": "2"},

@@ -12,7 +12,6 @@ import pytest
 
 import cases
 from ebbtide.core.base.problems import ERROR, MAX_PROBLEMS, WARNING, Problem, limit_problems
-from ebbtide.core.base.quantities import format_age
 from ebbtide.core.documents import load_document, profiles
 from ebbtide.core.documents.check import Batch
 from ebbtide.core.documents.files import is_directory, read_file
@@ -246,11 +245,6 @@ def test_a_body_of_run_ai_has_the_project_and_no_default_autoscaling() -> None:
     document["spec"]["autoscaling"] = None
     body, _ = rest.write_body(document, profiles.load_built_in("full"))
     assert body["projectId"] == "team-a"
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(12, "12s"), (300, "5m"), (10_800, "3h"), (12 * 86_400, "12d")])
-def test_an_age_is_written_as_kubectl_writes_it(seconds: float, text: str) -> None:
-    assert format_age(seconds) == text
 
 
 def test_an_annotation_that_is_not_a_number_requests_no_gpu() -> None:

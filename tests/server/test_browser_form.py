@@ -221,7 +221,7 @@ def test_the_form_is_accessible_and_fills_a_known_model(sized_page: Page, size: 
     page.get_by_label("GPU model").select_option("a100-40gb")
     expect(page.locator("#model-fit .told")).to_contain_text("It does not fit on 8 a100-40gb")
     page.get_by_label("Model", exact=True).select_option("llama-3.1-8b")
-    expect(page.locator("#model-fit")).to_contain_text("75% of one a100-40gb; each GPU needs 27 GB of 29 GB.")
+    expect(page.locator("#model-fit")).to_contain_text("75% of one a100-40gb; each GPU needs 26.7 GB of 29 GB.")
     page.get_by_role("button", name="Fill in the spec").click()
     expect(page.locator("#yaml")).to_have_value(re.compile("--model meta-llama/Llama-3.1-8B-Instruct"))
     assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size]["width"]

@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("numpy", reason="the simulator needs it")
 
 import serving
-from ebbtide.cluster.slo.cost_pages import format_money
+from ebbtide.core.units import format_money
 from ebbtide.sandbox.backend import ANONYMOUS_CALLER, make_simulated_backend
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.services import PROFILE, demo_profile, demo_world

@@ -202,7 +202,7 @@ LARGE = {
         (
             "h200",
             {"gpuDevicesRequest": 2, "largeShmRequest": True},
-            "2 h200; each GPU needs 83 GB",
+            "2 h200; each GPU needs 83.3 GB",
         ),
         ("l40s", None, "It does not fit on 8 l40s"),
     ],

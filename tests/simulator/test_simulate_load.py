@@ -349,24 +349,11 @@ def test_a_shape_with_too_many_cycles_or_too_long_is_reported() -> None:
     often, long = map(shape_problem, ("on-off:1rps,1ms,1ms,1d", "steps:1rps,60d,2rps,60d"))
 
     assert often.message == "the shape has 43,200,000 cycles, and the maximum is 500,000"
-    assert (long.code, long.message) == ("TRF007", "the traffic lasts 120 days, and the maximum is 100 days")
+    assert (long.code, long.message) == ("TRF007", "the traffic lasts 120 d, and the maximum is 100 d")
 
 
 def test_an_on_off_shape_may_end_before_it_is_off() -> None:
     assert generate_trace("on-off:1rph,60d,60d,1d").seconds == 86_400
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("45s", 45), ("1h30m", 5400), ("250ms", 0.25), ("1.5m", 90), ("1d", 86_400)]
-)
-def test_durations(text: str, seconds: float) -> None:
-    assert load.parse_compound_duration(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "45", "s", "4 5s", "45s!", "-3s"])
-def test_invalid_durations(text: str) -> None:
-    with pytest.raises(ValueError, match="invalid duration"):
-        load.parse_compound_duration(text)
 
 
 def test_a_part_of_the_traffic_has_relative_times() -> None:

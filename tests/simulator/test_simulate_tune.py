@@ -381,8 +381,8 @@ CHEAP = tune.SettingPoint({"metricThreshold": 24, "minReplicas": 1}, measured(2.
 def test_the_recommendation_is_explained() -> None:
     assert advice.make_sentences(tuned([GOOD, SAFE, CHEAP])) == [
         "Recommended: metricThreshold 12, minReplicas 2.",
-        "Compared with the current spec, which attains only 80.0%: 100% more replica-hours.",
-        "Compared with Knative's defaults, which attain only 80.0%: 100% more replica-hours.",
+        "Compared with the current spec, which attains only 80%: 100% more replica-hours.",
+        "Compared with Knative's defaults, which attain only 80%: 100% more replica-hours.",
     ]
 
 
@@ -397,11 +397,11 @@ def test_without_a_feasible_point_the_limit_is_named() -> None:
 
     assert advice.make_sentences(tuned([CHEAP], reliefs=reliefs)) == [
         (
-            "Infeasible: no simulated setting meets p99=1s. The closest setting attains 98.0% with 1.50 replica-hours: "
+            "Infeasible: no simulated setting meets p99=1s. The closest setting attains 98% with 1.50 replica-hours: "
             "metricThreshold 24."
         ),
         (
-            "The limit is the start-up time of 2m: raise minReplicas from 1 to 2, or reduce the start-up time to 40s or "
+            "The limit is the start-up time of 2 min: raise minReplicas from 1 to 2, or reduce the start-up time to 40 s or "
             "less. Each change was simulated separately, based on the closest setting."
         ),
     ]
@@ -410,7 +410,7 @@ def test_without_a_feasible_point_the_limit_is_named() -> None:
         in advice.make_sentences(tuned([CHEAP], reliefs=(tune.Relief("both", 3, 9),)))[-1]
     )
     assert advice.make_sentences(tuned([CHEAP], reliefs=(tune.Relief("server", 0.9, 0.95),)))[-1] == (
-        "The limit is the server: 90.0% of requests that never wait are within the bound, but the SLO requires 95.0%. "
+        "The limit is the server: 90% of requests that never wait are within the bound, but the SLO requires 95%. "
         "Use a faster server or a less strict SLO."
     )
     assert advice.make_sentences(tuned([CHEAP]))[-1].startswith("Neither a start-up time of 1 s nor")

@@ -616,6 +616,12 @@ def cli_page() -> str:
             "Manifests and results are written to stdout. `render`, `convert` and `submit` write problems to stderr; if there",
             "is an error, stdout is empty.",
         ),
+        "## Durations\n\n",
+        paragraph(
+            "A duration consists of numbers with the units `us`, `ms`, `s`, `min` or `m`, `h` and `d`: `90s`, `1.5h`, `1h30m`,",
+            "`500ms`. The options `--wait`, `--timeout` and `--since` also accept a number of seconds. The API has the same",
+            "syntax.",
+        ),
         "## Simulated cluster\n\n",
         paragraph(
             "`--demo` runs a command for a cluster on a simulated one, as in `ebbtide list --demo`. Changes are lost when",

@@ -7,8 +7,8 @@ import numpy as np
 
 from e2e.experiments.fidelity.compare import PERCENT, POINTS, Comparison, Counts, Verdict, lateness, own_starts, value
 from e2e.experiments.fidelity.record import Record
-from ebbtide.simulator.report import align_table
-from ebbtide.simulator.slo import format_duration
+from ebbtide.core.tables import align_table
+from ebbtide.core.units import format_duration
 
 WIDTH: Final = 100
 BOTH, ONLY_REAL, ONLY_PREDICTED, NEITHER = "█", "▒", "░", " "

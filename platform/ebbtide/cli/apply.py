@@ -13,6 +13,7 @@ from ebbtide.cli.options import FORCE, FULL, LIVE_PROFILE, QUIET, SPECS, YES, Op
 from ebbtide.core.base.bodies import serialize_body
 from ebbtide.core.base.prose import count_noun, make_printable
 from ebbtide.core.documents.check import Batch
+from ebbtide.core.units import format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -205,7 +206,7 @@ def _report_statuses(
     for planned, status in statuses:
         if status is None:
             terminal.write_stderr(
-                f"{planned.workload.name} is not ready after {options.wait:.0f} s. It continues to start; for its status, run "
+                f"{planned.workload.name} is not ready after {format_duration(options.wait)}. It continues to start; for its status, run "
                 f"ebbtide describe {planned.workload.name} -n {planned.workload.namespace}"
             )
             code = connection.CLUSTER

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.cli import calls, connection, terminal
-from ebbtide.cli.options import Options, make_option
+from ebbtide.cli.options import Options, make_duration_parser, make_option
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.documents.files import read_file
 
@@ -37,7 +37,7 @@ OPTIONS: Final = (
     make_option(
         "--timeout",
         metavar="TIME",
-        type=connection.parse_duration,
+        type=make_duration_parser(),
         default="5m",
         help="Time to wait for the response (default: 5m)",
     ),

@@ -6,18 +6,18 @@ Importing this module loads no cluster code; the Kubernetes client is loaded whe
 from __future__ import annotations
 
 import os
-import re
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from ebbtide.cli.common import find_named_profile, print_problems, read_profile, try_read_profile
-from ebbtide.cli.options import ONE_OF, Option, Options, make_option, make_switch, make_type_error
+from ebbtide.cli.options import ONE_OF, Option, Options, make_duration_parser, make_option, make_switch
 from ebbtide.cli.terminal import exit_with_message, paint_state, write_stderr
 from ebbtide.core.base import keys
 from ebbtide.core.base.prose import make_printable
 from ebbtide.core.documents import profiles
 from ebbtide.core.profile.projects import find_default_namespace
+from ebbtide.core.units import format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -36,8 +36,6 @@ Cluster: TypeAlias = "protocol.Cluster"
 CLUSTER: Final = 3
 #: Exit code after Ctrl-C, as in shells.
 INTERRUPTED: Final = 130
-DURATION: Final = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?)(?P<unit>[smhd]?)")
-UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 #: The width of a progress line up to its reason.
 HINT_INDENT: Final = " " * 31
 #: Places that are suggested for a workload that is not found.
@@ -135,19 +133,15 @@ COUNTS: Final = make_option(
 )
 
 
-def parse_duration(text: str) -> float:
-    """Parse an option that is a duration (``90``, ``90s``, ``5m``, ``1h``), and return seconds."""
-    match = DURATION.fullmatch(text)
-    if match is None:
-        raise make_type_error(text, "a duration, as in 90s, 5m or 1h")
-    return float(match["number"]) * UNITS[match["unit"]]
-
-
 def make_wait_option(until: str, default: str = "0") -> Option:
     """Return the option ``--wait`` in seconds; ``until`` names the state that the command waits for."""
     note = f"as in 90s or 5m; 0 does not wait (default: {default})"
     return make_option(
-        "--wait", metavar="TIME", type=parse_duration, default=default, help=f"Time to wait until {until}, {note}"
+        "--wait",
+        metavar="TIME",
+        type=make_duration_parser(),
+        default=default,
+        help=f"Time to wait until {until}, {note}",
     )
 
 
@@ -448,7 +442,7 @@ def wait_until_settled(cluster: Cluster, name: str, namespace: str, limit: float
         )
     if status is None:
         write_stderr(
-            f"{name} has not settled after {limit:.0f} s. The operation continues; for its status, run "
+            f"{name} has not settled after {format_duration(limit)}. The operation continues; for its status, run "
             f"ebbtide describe {name} -n {namespace}"
         )
         return CLUSTER
@@ -469,7 +463,7 @@ def wait_until_gone(remaining: Callable[[], str], limit: float, subject: str) ->
     with explain_interrupt(lambda: f"Stopped waiting. The deletion of {subject} continues."):
         while limit and (rest := remaining()):
             if system_clock.ticks() >= deadline:
-                write_stderr(f"Timed out after {limit:.0f} s: {rest} still terminating")
+                write_stderr(f"Timed out after {format_duration(limit)}: {rest} still terminating")
                 return CLUSTER
             system_clock.sleep(1.0)
     return 0

@@ -13,7 +13,7 @@ from ebbtide.core.base.annotations import UnreadableError, read_spec
 from ebbtide.core.base.bodies import serialize_body
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.prose import make_printable
-from ebbtide.core.base.quantities import format_age
+from ebbtide.core.units import format_age
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from ebbtide.cli import connection, terminal
 from ebbtide.cli.options import Options, make_output_option
-from ebbtide.core.base.quantities import format_age
+from ebbtide.core.units import format_age
 
 if TYPE_CHECKING:
     from ebbtide.cluster.read.status import Status

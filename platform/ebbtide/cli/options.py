@@ -82,6 +82,22 @@ def make_whole_number_parser(low: int, high: int) -> Callable[[str], int]:
     return read
 
 
+def make_duration_parser(*bounds: float) -> Callable[[str], float]:
+    """Return a parser for an option that is a duration from a minimum to a maximum; a number alone is in seconds."""
+
+    def read(text: str) -> float:
+        from argparse import ArgumentTypeError
+
+        from ebbtide.core.units import parse_duration
+
+        try:
+            return parse_duration(text, *bounds, bare=True)
+        except ValueError as error:
+            raise ArgumentTypeError(str(error)) from None
+
+    return read
+
+
 def make_number_parser(high: float) -> Callable[[str], float]:
     """Return a parser for an option that is a number above 0 and at most ``high``."""
 

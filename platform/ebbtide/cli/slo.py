@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING, Final
 
 from ebbtide.cli import connection, terminal
 from ebbtide.cli.common import load_documents, print_problems, read_sources, read_specs_profile, write_json
-from ebbtide.cli.options import Options, make_option, make_output_option, make_switch, make_type_error
+from ebbtide.cli.options import (
+    Options,
+    make_duration_parser,
+    make_option,
+    make_output_option,
+    make_switch,
+    make_type_error,
+)
 from ebbtide.core import manifests
 from ebbtide.core.base import keys
 from ebbtide.core.base.problems import has_errors
 from ebbtide.core.profile.projects import report_unknown_namespace
+from ebbtide.core.spec.objectives import MAX_PERIOD, MIN_PERIOD
 from ebbtide.core.spec.rules.naming import LABEL_KEY, LABEL_VALUE
 from ebbtide.core.translation.engines import find_engine
 from ebbtide.core.translation.project import with_default_namespace
@@ -23,14 +31,8 @@ if TYPE_CHECKING:
 
 DIFFERENT: Final = 4
 DAY: Final = 86_400.0
-
-
-def parse_period(text: str) -> float:
-    """Parse the length of the report's period (``30m``, ``12h``, ``7d``) and return seconds."""
-    seconds = connection.parse_duration(text)
-    if not 60 <= seconds <= 400 * DAY:  # noqa: PLR2004 - one minute, and the longest retention to expect
-        raise make_type_error(text, "from 1m to 400d, as in 30m, 12h or 7d")
-    return seconds
+#: Parser of the length of a report's period.
+parse_period: Final = make_duration_parser(MIN_PERIOD, MAX_PERIOD)
 
 
 def parse_label(text: str) -> tuple[str, str]:

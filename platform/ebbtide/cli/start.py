@@ -10,6 +10,7 @@ from ebbtide.cli.common import STDIN, exit_code, load_documents, print_problems,
 from ebbtide.cli.options import Options, make_option, make_output_option
 from ebbtide.cli.slo import DAY, parse_period
 from ebbtide.core.base.prose import make_printable
+from ebbtide.core.units import format_duration, format_percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -113,7 +114,7 @@ def _format_report(report: StartReport) -> Iterator[str]:
             row.name,
             str(row.starts),
             *(f"{value:.1f}" for value in (row.least, row.median, row.most)),
-            f"{row.share:.0%}",
+            format_percent(row.share),
         )
         for row in report.phases
     ]
@@ -145,7 +146,7 @@ def _list_columns(month: MonthlyUse | None) -> tuple[str, ...]:
 def _list_options(report: StartReport) -> Iterator[tuple[str, ...]]:
     yield ("as it is", "", *_list_values(report.month))
     for option in report.options:
-        saved = f"{option.saves_seconds:.1f} s" if option.saves_seconds else ""
+        saved = format_duration(option.saves_seconds) if option.saves_seconds else ""
         yield (option.name, saved, *_list_values(option.month))
 
 

@@ -12,6 +12,7 @@ from ebbtide.cli.streams import get_style_codes
 from ebbtide.core import manifests
 from ebbtide.core.base.bodies import serialize_body
 from ebbtide.core.base.prose import make_printable
+from ebbtide.core.tables import align_table
 
 USAGE: Final = 2
 #: Color of each workload phase and of each SLO outcome.
@@ -74,9 +75,7 @@ def ask_confirmation(question: str, *, yes: bool) -> bool:
 def format_table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]], indent: str = "") -> str:
     """Return a header and rows in aligned columns; an empty cell is printed as a dash."""
     lines = [header, *(tuple(make_printable(cell) or "-" for cell in row) for row in rows)]
-    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
-    padded = ("   ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
-    return "".join(f"{indent}{line}\n" for line in padded)
+    return align_table(lines, indent, left=len(header))
 
 
 def paint_state(state: str, text: str) -> str:

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ebbtide.core.base.prose import count_noun
-from ebbtide.simulator.report import align_table, format_percent, measurements_to_json, round_number
-from ebbtide.simulator.slo import SimulationMeasurements, format_duration
+from ebbtide.core.tables import align_table
+from ebbtide.core.units import format_duration, format_money, format_percent
+from ebbtide.simulator.report import measurements_to_json, round_number
+from ebbtide.simulator.slo import SimulationMeasurements
 from ebbtide.simulator.tune import MIN_SAVING, Relief, SettingPoint, TuningResult, diff_values
 
 NAMES: Final = {
@@ -63,7 +65,7 @@ def render_advice_text(tuned: TuningResult, head: str) -> str:
             cells += _format_cells(tuned.rest[name], priced=False)
         table.append([NAMES[name], *cells])
     out += [
-        align_table(table),
+        align_table(table, "  "),
         "\n",
         "Pareto front, cheapest first: no simulated setting is better in both attainment and replica-hours.\n",
     ]
@@ -73,10 +75,10 @@ def render_advice_text(tuned: TuningResult, head: str) -> str:
         ["->" if point is tuned.chosen else "", *_format_cells(point.measured, priced=has_price)]
         for point in shown_points
     ]
-    lines = align_table(rows).splitlines()
-    out.append(lines[0] + "  change\n")
+    lines = align_table(rows, "  ").splitlines()
+    out.append(lines[0] + "   change\n")
     out += [
-        f"{line}  {format_changes(point.values, spec_values)}\n"
+        f"{line}   {format_changes(point.values, spec_values)}\n"
         for line, point in zip(lines[1:], shown_points, strict=True)
     ]
     out.append("\n")
@@ -89,7 +91,7 @@ def _format_cells(measured: SimulationMeasurements, *, priced: bool) -> list[str
         f"{format_percent(measured.attainment)} {'met' if measured.holds else 'violated'}",
         f"{measured.replica_hours:.2f}",
     ]
-    return [*cells, f"{measured.cost:,.2f}"] if priced else cells
+    return [*cells, format_money(measured.cost)] if priced else cells
 
 
 def _select_front_rows(tuned: TuningResult) -> list[SettingPoint]:
@@ -108,7 +110,7 @@ def make_sentences(tuned: TuningResult) -> list[str]:
     if diff_values(chosen.values, tuned.current.values):
         out = [f"Recommended: {format_changes(chosen.values, tuned.current.values)}."]
     else:
-        threshold = f"{MIN_SAVING * 100:g}%"
+        threshold = format_percent(MIN_SAVING)
         out = [
             f"Recommended: no change. No simulated setting that meets the SLO saves {threshold} of the replica-hours."
         ]
@@ -127,7 +129,7 @@ def make_sentences(tuned: TuningResult) -> list[str]:
 def _compare_setting(name: str, point: SettingPoint, chosen: SettingPoint) -> str:
     saving = 1 - chosen.cost / point.cost if point.cost else 0.0
     difference = (
-        f"{_format_percent(abs(saving))} {'fewer' if saving > 0 else 'more'} replica-hours"
+        f"{format_percent(abs(saving))} {'fewer' if saving > 0 else 'more'} replica-hours"
         if abs(saving) >= MIN_DIFFERENCE
         else "the same replica-hours"
     )
@@ -182,10 +184,6 @@ def _describe_remedy(relief: Relief) -> str:
         return f"reduce the start-up time to {format_duration(relief.needed)} or less"
     limit = "minReplicas and maxReplicas" if relief.limit == "both" else relief.limit
     return f"raise {limit} from {relief.now:g} to {relief.needed:g}"
-
-
-def _format_percent(share: float) -> str:
-    return f"{share * 100:.0f}%" if share >= 0.095 else f"{share * 100:.1f}%"  # noqa: PLR2004 - two digits
 
 
 def tuning_to_json(tuned: TuningResult, workload: str) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from ebbtide.core.base.problems import Problem
 from ebbtide.core.base.prose import count_noun
+from ebbtide.core.units import MICROSECOND, format_duration, parse_duration
 from ebbtide.simulator.data import SimulationRequestError, TrafficTrace
 
 Floats = NDArray[np.float64]
@@ -65,7 +66,7 @@ _ISO: Final = re.compile(
     r"(?P<day>\d{4}-\d\d-\d\d)(?:[T ](?P<clock>\d\d:\d\d(?::\d\d(?:\.\d+)?)?))? ?"
     r"(?:Z|(?P<sign>[+-])(?P<hours>\d\d):?(?P<minutes>\d\d))?"
 )
-_SECONDS: Final = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+DAY: Final = 86_400.0
 _RATE: Final = re.compile(r"(\d+(?:\.\d+)?)(rps|rpm|rph)")
 _PER_SECOND: Final = {"rps": 1.0, "rpm": 1 / 60, "rph": 1 / 3600}
 
@@ -73,7 +74,7 @@ _PER_SECOND: Final = {"rps": 1.0, "rpm": 1 / 60, "rph": 1 / 3600}
 def _check_limits(count: float, seconds: float, name: str) -> None:
     """Reject traffic that exceeds the limits of one simulation."""
     if seconds > MAX_SECONDS:
-        text = f"the traffic lasts {_format_days(seconds)}, and the maximum is {_format_days(MAX_SECONDS)}"
+        text = f"the traffic lasts {format_duration(seconds)}, and the maximum is {format_duration(MAX_SECONDS)}"
         raise SimulationRequestError(
             Problem(MANY, (), text, "correct times that are out of range, or use a shorter period", document=name)
         )
@@ -86,14 +87,6 @@ def _check_not_empty(count: float, name: str) -> None:
     if not count:
         text = "the traffic has no requests"
         raise SimulationRequestError(Problem(EMPTY, (), text, "use a file or a shape with requests", document=name))
-
-
-def parse_compound_duration(text: str) -> float:
-    """Parse a duration (``45s``, ``1h30m``, ``250ms``) and return seconds. Raises ValueError."""
-    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise ValueError(f"invalid duration {text!r}: must be numbers with units, as in 45s, 10m, 1h30m or 250ms")
-    return sum(float(number) * _SECONDS[unit] for number, unit in parts)
 
 
 def parse_rate(text: str) -> float:
@@ -186,14 +179,14 @@ def _constant(words: Sequence[str]) -> _Curve:
 def _ramp(words: Sequence[str]) -> _Curve:
     span, seconds = _require_parts(words, 2)
     low, high = _parse_rate_range(span)
-    return _integrate_rates(np.linspace(0.0, _parse_positive_duration(seconds), 2001), np.linspace(low, high, 2001))
+    return _integrate_rates(np.linspace(0.0, _parse_length(seconds), 2001), np.linspace(low, high, 2001))
 
 
 def _diurnal(words: Sequence[str]) -> _Curve:
     span, seconds, *day = _require_parts(words, 2, 3)
     low, high = _parse_rate_range(span)
-    period = _parse_positive_duration(day[0]) if day else _SECONDS["d"]
-    length = _parse_positive_duration(seconds)
+    period = _parse_length(day[0]) if day else DAY
+    length = _parse_length(seconds)
     times = np.linspace(0.0, length, 200 * _count_cycles(length / period, 200) + 1)
     # The curve starts at the minimum and peaks half a period later.
     return _integrate_rates(times, low + (high - low) * (1 - np.cos(2 * np.pi * times / period)) / 2)
@@ -205,32 +198,28 @@ def describe_coverage(name: str) -> str:
     words = [word for word in rest.split(",") if word and "=" not in word]
     if kind != "diurnal":
         return ""
-    (low, high), length = _parse_rate_range(words[0]), _parse_positive_duration(words[1])
-    period = _parse_positive_duration(words[2]) if words[2:] else _SECONDS["d"]
+    (low, high), length = _parse_rate_range(words[0]), _parse_length(words[1])
+    period = _parse_length(words[2]) if words[2:] else DAY
     if length >= period:
         return ""
     reached = high if length >= period / 2 else low + (high - low) * (1 - math.cos(2 * math.pi * length / period)) / 2
     return (
-        f"{name} covers {_format_hours(length)} of the cycle of {_format_hours(period)}: at most {reached:.3g} of "
+        f"{name} covers {format_duration(length)} of the cycle of {format_duration(period)}: at most {reached:.3g} of "
         f"{high:.3g} requests/s; for a whole cycle, use diurnal:{words[0]},{words[1]},{words[1]}"
     )
-
-
-def _format_hours(seconds: float) -> str:
-    return f"{seconds / _SECONDS['h']:.3g} h"
 
 
 def _steps(words: Sequence[str]) -> _Curve:
     if not words or len(words) % 2:
         raise ValueError("each rate must be followed by its duration")
-    lengths = np.array([_parse_positive_duration(word) for word in words[1::2]])
+    lengths = np.array([_parse_length(word) for word in words[1::2]])
     rates = np.array([parse_rate(word) for word in words[::2]])
     return _Curve(np.concatenate([[0.0], np.cumsum(lengths)]), np.concatenate([[0.0], np.cumsum(lengths * rates)]))
 
 
 def _on_off(words: Sequence[str]) -> _Curve:
     rps, on, off, seconds = _require_parts(words, 4)
-    length, cycle = _parse_positive_duration(seconds), _parse_positive_duration(on) + _parse_positive_duration(off)
+    length, cycle = _parse_length(seconds), _parse_length(on) + _parse_length(off)
     curve = _steps([rps, on, "0rps", off] * _count_cycles(length / cycle, 2))
     inside = curve.times < length
     end = np.interp(length, curve.times, curve.expected)
@@ -256,13 +245,8 @@ def _parse_rate_range(text: str) -> tuple[float, float]:
     return parse_rate(low), parse_rate(high)
 
 
-def _parse_positive_duration(text: str) -> float:
-    seconds = parse_compound_duration(text)
-    if seconds <= 0:
-        raise ValueError(f"invalid duration {text}: must be longer than 0s")
-    if seconds > MAX_SECONDS:
-        raise ValueError(f"invalid duration {text}: must be at most {_format_days(MAX_SECONDS)}")
-    return seconds
+def _parse_length(text: str) -> float:
+    return parse_duration(text, MICROSECOND, MAX_SECONDS)
 
 
 SHAPES: Final[dict[str, Callable[[Sequence[str]], _Curve]]] = {
@@ -601,7 +585,3 @@ def _compute_rates(points: list[tuple[float, float]]) -> list[tuple[float, float
         for (time, before), (later, after) in pairwise(points)
         if later > time
     ]
-
-
-def _format_days(seconds: float) -> str:
-    return f"{seconds / _SECONDS['d']:,.0f} days"

@@ -28,6 +28,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ebbtide.core.units import format_percent
 from ebbtide.simulator.data import TrafficTrace
 from ebbtide.simulator.server_model import Server, ServerError, require_tokens
 
@@ -184,7 +185,7 @@ class BatchingServer(Server):
             beyond |= values > REACH * measured.high
         if len(prompt) and beyond.mean() > MOST_BEYOND:
             raise ServerError(
-                f"{beyond.mean():.0%} of the requests have more than {REACH:g} times the measured tokens (prompt "
+                f"{format_percent(beyond.mean())} of the requests have more than {REACH:g} times the measured tokens (prompt "
                 f"{self.fit.prompt.high:,.0f}, output {self.fit.output.high:,.0f}): use llm: with your own times"
             )
         # Only the ratio is limited: below the range, 1 / output would grow without bound.
@@ -247,7 +248,7 @@ class BatchingServer(Server):
                 ("outside", self.errors.outside),
             )
         ]
-        share = f"{inside:.0%} of the requests are in this range, {near:.0%} have measured token counts"
+        share = f"{format_percent(inside)} of the requests are in this range, {format_percent(near)} have measured token counts"
         return (
             f"the server was measured with {ranges}; {share}",
             f"errors {'; '.join(errors)} (median, 90th percentile)",
@@ -255,7 +256,7 @@ class BatchingServer(Server):
 
 
 def _format_errors(errors: ErrorShares) -> str:
-    return f"{errors.median:.1%}, {errors.p90:.0%}"
+    return f"{format_percent(errors.median)}, {format_percent(errors.p90)}"
 
 
 def find_entry(gpu: str, model: str, engine: str, options: Mapping[str, str]) -> ServerEntry:

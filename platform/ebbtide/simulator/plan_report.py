@@ -11,15 +11,12 @@ import numpy as np
 
 from ebbtide.core.autoscaler.arithmetic import SECOND
 from ebbtide.core.base.prose import count_noun
+from ebbtide.core.tables import align_table
+from ebbtide.core.units import format_duration, format_percent
 from ebbtide.simulator.fleet import merge_intervals
 from ebbtide.simulator.pool import UNITS
-from ebbtide.simulator.report import (
-    align_table,
-    format_percent,
-    measurements_to_json,
-    round_number,
-)
-from ebbtide.simulator.slo import HOUR, format_duration
+from ebbtide.simulator.report import measurements_to_json, round_number
+from ebbtide.simulator.slo import HOUR
 
 if TYPE_CHECKING:
     from ebbtide.simulator.fleet import FleetRun
@@ -127,7 +124,7 @@ def format_time(planner: FleetPlanner, seconds: float) -> str:
     if planner.fleet.start > DATES:
         moment = np.datetime64(round(planner.fleet.start + seconds), "s")
         return str(moment.astype("datetime64[m]")).replace("T", " ")
-    return format_duration(seconds) if seconds else "0s"
+    return format_duration(seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +176,8 @@ def render_plan_text(report: PlanReport) -> str:
     """Return the report as text."""
     text = describe_plan(report)
     notes = "".join(f"{note}\n" for note in text.notes)
-    return f"{text.head}\n{notes}\n{align_table(text.rows)}\n{render_details(text)}"
+    table = align_table(text.rows, "  ")
+    return f"{text.head}\n{notes}\n{table}\n{render_details(text)}"
 
 
 def render_details(text: PlanText) -> str:
@@ -194,7 +192,7 @@ def render_details(text: PlanText) -> str:
             [change, size, f"{hours} GPU-hours", *(f"cost {cost}" for cost in costs)]
             for change, size, hours, *costs in text.changes
         ]
-        parts += ["\nChanges, best first, each with those before it:\n", align_table(rows)]
+        parts += ["\nChanges, best first, each with those before it:\n", align_table(rows, "  ")]
     return "".join(parts)
 
 
@@ -261,7 +259,7 @@ def _make_rows(report: PlanReport) -> list[list[str]]:
 def _format_waited(run: FleetRun) -> str:
     total = sum(measured.requests for measured in run.measured)
     waited = sum(run.waited)
-    return f"{waited:,} ({waited / total:.2%})" if total else "0"
+    return f"{waited:,} ({format_percent(waited / total)})" if total else "0"
 
 
 def _describe_violations(planner: FleetPlanner, run: FleetRun) -> list[str]:

@@ -24,6 +24,7 @@ from ebbtide.core.translation.engines import read_flag
 from ebbtide.core.translation.loaded_model import find_loaded_model
 from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.translate import translate
+from ebbtide.core.units import format_duration
 from ebbtide.simulator.data import StartUp, TrafficTrace
 from ebbtide.simulator.fleet import (
     WORKERS,
@@ -122,7 +123,7 @@ def align_cases(cases: Sequence[PreparedCase]) -> tuple[list[PreparedCase], floa
     seconds = max(trace.start - start + trace.seconds for trace in traces)
     if seconds > MAX_SECONDS:
         last = max(cases, key=lambda prepared: prepared.case.traffic.start)
-        message = f"the log begins {(last.case.traffic.start - start) / 86_400:,.0f} days after the first one"
+        message = f"the log begins {format_duration(last.case.traffic.start - start)} after the first one"
         fix = "use logs of the same days, with dates in all of them or in none"
         raise SimulationRequestError(Problem("PLN006", (), message, fix, document=last.case.traffic.name))
     # The whole fleet is simulated several times, in one process.
@@ -394,7 +395,7 @@ def list_candidates(recording: Recording) -> Iterator[tuple[str, Mapping[Path, A
         if changed is not None:
             yield text, changes, changed
     start, shorter = case.start_up, shorten_start(case.start_up)
-    text = f"start-up {start.seconds:g}s -> {shorter.seconds:g}s (model cache)"
+    text = f"start-up {format_duration(start.seconds)} -> {format_duration(shorter.seconds)} (model cache)"
     yield text, {}, replace(service, case=replace(case, start_up=shorter))
 
 

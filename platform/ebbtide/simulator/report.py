@@ -18,8 +18,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ebbtide.core.tables import align_table
+from ebbtide.core.units import format_duration, format_percent
 from ebbtide.simulator.data import SimulationResult, TrafficTrace
-from ebbtide.simulator.slo import BoundResult, SimulationMeasurements, compute_percentiles, format_duration
+from ebbtide.simulator.slo import BoundResult, SimulationMeasurements, compute_percentiles
 
 Floats = NDArray[np.float64]
 
@@ -99,17 +101,6 @@ def format_measurement(name: str, measured: SimulationMeasurements) -> str:
     return f"{value:,}" if isinstance(value, int) else format_duration(value)
 
 
-def format_percent(share: float) -> str:
-    """Format a fraction as a percentage; a fraction slightly below 1 is not rounded up to 100%."""
-    digits = 3 if 0.999 < share < 1 else 2 if 0.99 < share < 1 else 1  # noqa: PLR2004 - nines
-    return f"{math.floor(share * PERCENT * 10**digits + 1e-7) / 10**digits:.{digits}f}%"
-
-
-def format_time_share(share: float) -> str:
-    """Format a fraction of time as a percentage; a small fraction is not rounded down to 0."""
-    return "-" if not share else "below 0.1%" if share < 0.001 else f"{share * PERCENT:.1f}%"  # noqa: PLR2004 - as in the text
-
-
 def make_table_rows(runs: Sequence[SimulationRun]) -> list[list[str]]:
     """Return the rows of the table, each with a label and a value per run; the SLO bounds come first."""
     table = []
@@ -125,16 +116,6 @@ def _has_measurement(name: str, runs: Sequence[SimulationRun]) -> bool:
     return name != "gpu_hours" or any(run.measured.gpu_hours for run in runs)
 
 
-def align_table(table: Sequence[Sequence[str]], indent: str = "  ") -> str:
-    """Return a table as text, with the first column left-aligned and the others right-aligned."""
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = []
-    for row in table:
-        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        lines.append(indent + "  ".join(cells).rstrip())
-    return "\n".join(lines) + "\n"
-
-
 # Text.
 
 
@@ -143,7 +124,7 @@ def render_report_text(report: SimulationReport) -> str:
     parts = [describe_simulation(report), "\n"]
     parts += [f"  note: {note}\n" for note in report.notes]
     parts.append("\n" * bool(report.notes))
-    parts += [align_table([["", *(run.name for run in report.runs)], *make_table_rows(report.runs)]), "\n"]
+    parts += [align_table([["", *(run.name for run in report.runs)], *make_table_rows(report.runs)], "  "), "\n"]
     end = spec_run.result.seconds
     arrivals = _compute_rates(report.traffic.times, end, WIDTH)
     timeline = spec_run.result.timeline
@@ -156,7 +137,10 @@ def render_report_text(report: SimulationReport) -> str:
     names = list(dict.fromkeys(name for run in report.runs for name, _ in list_causes(run.result)))
     shares = [dict(list_causes(run.result)) for run in report.runs]
     parts.append(
-        align_table([[name, *(format_time_share(share.get(name, 0.0)) for share in shares)] for name in names])
+        align_table(
+            [[name, *(format_percent(share[name]) if share.get(name) else "-" for share in shares)] for name in names],
+            "  ",
+        )
     )
     return "".join(parts)
 

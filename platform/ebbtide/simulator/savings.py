@@ -18,6 +18,7 @@ from ebbtide.core.manifests.edit import apply_change
 from ebbtide.core.profile.models import Profile
 from ebbtide.core.readers.loaded import LoadedDocument
 from ebbtide.core.translation.gpu import count_gpus_per_replica
+from ebbtide.core.units import format_duration
 from ebbtide.simulator import tune
 from ebbtide.simulator.data import SimulationResult, StartUp
 from ebbtide.simulator.planner import plan_document, shorten_start, shrink_share
@@ -178,7 +179,7 @@ class _Replayer:
             round(measured.replica_hours, 6),
             self.late_means,
             self.prepared.server,
-            f"{self.cases[0].start_up.seconds:g}s",
+            format_duration(self.cases[0].start_up.seconds),
             self._describe_use(self.current),
             tuple(settings),
             self._choose_change(),
@@ -325,8 +326,8 @@ class _Replayer:
         if not changes:
             return None
         enough = self._find_enough(changes)
-        kept = None if enough is None else f"{enough[DELAY] or 0}s"
-        return self._compare("scale-down delay", f"{delay}s", "0s", self.run(changes[0]), kept)
+        kept = None if enough is None else format_duration(enough[DELAY] or 0)
+        return self._compare("scale-down delay", format_duration(delay), "0 s", self.run(changes[0]), kept)
 
     def _compare_share(self) -> SettingCost | None:
         smaller = shrink_share(self.plan)
@@ -348,7 +349,13 @@ class _Replayer:
         now = self.cases[0].start_up
         shorter = shorten_start(now)
         runs = self.run({}, shorter)
-        return self._compare("start-up", f"{now.seconds:g}s", f"{shorter.seconds:.3g}s (model cache)", runs, verdict="")
+        return self._compare(
+            "start-up",
+            format_duration(now.seconds),
+            f"{format_duration(shorter.seconds)} (model cache)",
+            runs,
+            verdict="",
+        )
 
     def _choose_change(self) -> SettingChange | None:
         """Return the proposals together, or the better one alone if they do not keep the SLO together."""

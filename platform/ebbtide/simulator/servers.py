@@ -9,7 +9,6 @@ steps that take longer the more sequences share them.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
@@ -17,16 +16,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ebbtide.core.units import format_duration, parse_duration
 from ebbtide.simulator.data import TrafficTrace
 from ebbtide.simulator.measured import BatchingServer, find_entry
 from ebbtide.simulator.server_model import MAX_CONCURRENCY, Server, ServerError, require_tokens
 
-#: Number of units in a second.
-_UNITS: Final = {"us": 1e6, "ms": 1e3, "s": 1.0, "m": 1 / 60, "": 1.0}
 _KINDS: Final = ("fixed", "lognormal", "llm", "gpu")
 #: Default times of a language model server.
 _PARTS: Final = (("base", "150ms"), ("prompt", "50us"), ("output", "20ms"))
-_DURATION: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(us|ms|s|m|)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +97,7 @@ class LanguageModelServer(Server):
 
 def _require_positive(name: str, seconds: float) -> None:
     if not 0 < seconds < math.inf:
-        raise ServerError(f"invalid {name} of {seconds:g} s: must be above 0")
+        raise ServerError(f"invalid {name} of {format_duration(seconds)}: must be above 0")
 
 
 def interpolate_table(points: Mapping[int, float], first: int = 1) -> tuple[float, ...]:
@@ -116,7 +113,7 @@ def interpolate_table(points: Mapping[int, float], first: int = 1) -> tuple[floa
 
 
 def parse_server(text: str) -> Server:
-    """Parse a server model. Raises ServerError with the valid values.
+    """Parse a server model. Raises ValueError with the valid values.
 
     ``fixed:200ms``, ``lognormal:median=200ms,sigma=0.5`` and ``llm:max=16,base=150ms,prompt=50us,output=20ms``. Each takes ``max=16``, ``slow=8:1.2/16:1.6`` (slow-down with 8
     and with 16 requests), ``util=1:0.4/16:1`` (busy share of the GPU) and ``overhead=15ms`` (the path's own time) after a
@@ -133,18 +130,18 @@ def parse_server(text: str) -> Server:
     if kind == "gpu":
         return _make_measured_server(first, options, slots)
     slow_down = _parse_table(options.pop("slow", ""), 1, 1.0)
-    overhead = parse_seconds(options.pop("overhead", "0"))
+    overhead = parse_duration(options.pop("overhead", "0"))
     utilization = _parse_table(options.pop("util", "1:1"), 0, 0.0)
     model: Server
     match kind:
         case "fixed":
-            model = FixedServer(seconds=parse_seconds(first.removeprefix("seconds=")))
+            model = FixedServer(seconds=parse_duration(first.removeprefix("seconds=")))
         case "lognormal":
             model = LogNormalServer(
-                median=parse_seconds(options.pop("median", "")), sigma=_parse_number(options.pop("sigma", "0.5"))
+                median=parse_duration(options.pop("median", "")), sigma=_parse_number(options.pop("sigma", "0.5"))
             )
         case _:
-            base, prompt, output = (parse_seconds(options.pop(*default)) for default in _PARTS)
+            base, prompt, output = (parse_duration(options.pop(*default)) for default in _PARTS)
             model = LanguageModelServer(
                 base=base, prompt=prompt, output=output, tokens=_parse_tokens(options.pop("tokens", ""))
             )
@@ -170,7 +167,7 @@ def _make_measured_server(text: str, options: dict[str, str], slots: int | None)
         )
     utilization = _parse_table(options.pop("util", "1:1"), 0, 0.0)
     tokens = _parse_tokens(options.pop("tokens", ""))
-    overhead = parse_seconds(options.pop("overhead", "0"))
+    overhead = parse_duration(options.pop("overhead", "0"))
     kv_tokens = _parse_whole_number(options.pop("kv", "0"))
     entry = find_entry(gpu, model, engine, {name: options.pop(name) for name in ("tp", "precision") if name in options})
     if options:
@@ -190,14 +187,6 @@ def _make_measured_server(text: str, options: dict[str, str], slots: int | None)
         utilization=utilization,
         overhead=overhead,
     )
-
-
-def parse_seconds(text: str) -> float:
-    """Parse a duration (150ms, 50us, 2s, 1m, or a number of seconds) and return seconds. Raises ServerError."""
-    match = _DURATION.fullmatch(text.strip())
-    if match is None:
-        raise ServerError(f"invalid duration {text!r}: must be a number with a unit, as in 200ms, 1.5s or 50us")
-    return float(match[1]) / _UNITS[match[2]]
 
 
 def _parse_option(part: str) -> tuple[str, str]:

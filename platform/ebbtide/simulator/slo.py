@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from ebbtide.core.spec.objectives import list_token_objectives
-from ebbtide.simulator.load import parse_compound_duration
+from ebbtide.core.units import MICROSECOND, format_duration, parse_duration, parse_percent
 from ebbtide.simulator.server_model import ServerError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class SloBound:
         prefix = {"mean": "mean", "latency": f"p{self.share * 100:g}"}.get(
             self.kind, f"{self.kind}-p{self.share * 100:g}"
         )
-        return f"{prefix}={format_duration(self.limit)}"
+        return f"{prefix}={format_duration(self.limit).replace(' ', '')}"
 
     @property
     def is_percentile(self) -> bool:
@@ -146,16 +146,8 @@ def parse_bounds(text: str) -> tuple[SloBound, ...]:
 
 def _parse_bound(match: re.Match[str]) -> SloBound:
     if match["what"] == "uptime":
-        try:
-            percent = float(match["limit"].removesuffix("%"))
-        except ValueError:
-            percent = math.nan
-        if not 0 < percent <= 100:  # noqa: PLR2004 - percent
-            raise ValueError(f"invalid uptime={match['limit']}: must be a percentage above 0 and at most 100")
-        return SloBound("uptime", round(percent / 100, 12))
-    limit = parse_compound_duration(match["limit"])
-    if limit <= 0:
-        raise ValueError(f"invalid {match['what']}={match['limit']}: must be longer than 0s")
+        return SloBound("uptime", parse_percent(match["limit"]))
+    limit = parse_duration(match["limit"], MICROSECOND)
     if match["what"] == "mean":
         return SloBound("mean", limit)
     percent = float(match["percent"])
@@ -266,17 +258,3 @@ def _compute_consumed_budget(missed: float, allowed: float) -> float:
         return math.inf if missed else 0.0
     used = missed / allowed
     return 1.0 if abs(used - 1) < 1e-9 else used  # noqa: PLR2004 - see above
-
-
-def format_duration(seconds: float) -> str:
-    """Format a duration for display: ``800ms``, ``2s``, ``1m30s``, or ``never`` for an infinite one."""
-    if math.isinf(seconds):
-        return "never"
-    if seconds < 0.9995:  # noqa: PLR2004 - below it, milliseconds do not round to a second
-        return f"{seconds * 1000:.3g}ms"
-    if seconds < 60:  # noqa: PLR2004 - a minute
-        return f"{seconds:.3g}s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    parts = ((hours, "h"), (minutes, "m"), (rest, "s"))
-    return "".join(f"{value}{unit}" for value, unit in parts if value)

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from ebbtide.core.tables import align_table
+from ebbtide.core.units import format_duration, format_money, format_percent
 from ebbtide.simulator.advice import format_changes
-from ebbtide.simulator.report import align_table, format_percent, measurements_to_json
+from ebbtide.simulator.report import measurements_to_json
 from ebbtide.simulator.request import PreparedCase, open_search, search_settings
-from ebbtide.simulator.slo import format_duration
 from ebbtide.simulator.tune import diff_values
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def render_starts_text(candidates: list[StartCandidate], head: str) -> str:
                 "-" if before is None or candidate.name == GIVEN else format_percent(_compute_saving(before, measured))
             )
             state = f"{format_percent(measured.attainment)} {'met' if measured.holds else 'violated'}"
-            cells = [state, f"{measured.replica_hours:.2f}", saved, *[f"{measured.cost or 0:,.2f}"] * has_price]
+            cells = [state, f"{measured.replica_hours:.2f}", saved, *[format_money(measured.cost or 0)] * has_price]
         rows.append([candidate.name, format_duration(candidate.seconds), *cells])
     settings = (
         f"  {candidate.name}: {format_changes(candidate.tuned.chosen.values, candidate.tuned.current.values)}\n"
@@ -80,7 +81,8 @@ def render_starts_text(candidates: list[StartCandidate], head: str) -> str:
         if candidate.tuned.chosen is not None
     )
     searched = "The cheapest settings that meet the SLO with each choice, on all of the traffic:\n"
-    return f"{head}\n{searched}{align_table(rows)}\nsettings, compared with the spec\n{''.join(settings)}"
+    table = align_table(rows, "  ")
+    return f"{head}\n{searched}{table}\nsettings, compared with the spec\n{''.join(settings)}"
 
 
 def _compute_saving(before: SimulationMeasurements, after: SimulationMeasurements) -> float:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from ebbtide.core.units import parse_duration
+
 if TYPE_CHECKING:
     from ebbtide.simulator.data import StartUp
 
@@ -33,16 +35,15 @@ PHASES: Final = ("schedule", "node", "pull", "weights", "load", "ready")
 def parse_start_up(text: str) -> StartUp:
     """Parse a start-up time: ``45s``, or ``schedule=1s,pull=20s,weights=20s,load=9s,ready=2s,spread=0.3``. Raises ValueError."""
     from ebbtide.simulator.data import StartUp  # noqa: PLC0415 - importing load requires numpy, which --help does not need
-    from ebbtide.simulator.load import parse_compound_duration  # noqa: PLC0415 - as above
 
     if "=" not in text:
-        return StartUp(0.0, 0.0, parse_compound_duration(text), 0.0)
+        return StartUp(0.0, 0.0, parse_duration(text), 0.0)
     assignments = [assignment.partition("=") for assignment in text.split(",")]
     phases = {name: value for name, _, value in assignments}
     if len(phases) < len(assignments):
         raise ValueError(f"invalid start-up time {text!r}: a term is there twice")
     spread = read_number(phases.pop("spread", "0"))
-    values = {name: parse_compound_duration(phases.pop(name, "0s")) for name in PHASES}
+    values = {name: parse_duration(phases.pop(name, "0s")) for name in PHASES}
     if phases or spread is None:
         raise ValueError(
             f"invalid start-up time {text!r}: must be a duration, or durations for {', '.join(PHASES)}, and spread, "

@@ -31,7 +31,6 @@ from ebbtide.core.base import keys, names, quantities
 from ebbtide.core.base.annotations import parse_finite, parse_seconds
 from ebbtide.core.base.exporters import EXPORTERS
 from ebbtide.core.base.paths import get_at
-from ebbtide.core.base.prose import count_noun
 from ebbtide.core.profile.built_in import OTHER_FLAGS
 from ebbtide.core.profile.models import NodePool
 from ebbtide.core.translation import gpu
@@ -41,6 +40,7 @@ from ebbtide.core.translation.objects import Object
 from ebbtide.core.translation.priority import FOUR, LEVELS, PREFIX
 from ebbtide.core.translation.quotas.kai import RESOURCES, UNLIMITED
 from ebbtide.core.translation.serving.knative import DEFAULTS, EVERY_FLAG
+from ebbtide.core.units import format_duration
 
 KSERVE_NAMESPACE: Final = "kserve"
 MONITORING_NAMESPACE: Final = "monitoring"
@@ -146,7 +146,7 @@ def describe_stopped_controller(leases: Iterable[ControllerLease]) -> str:
     stale = next((lease for lease in leases if lease.holder), None)
     if stale is None:
         return "is not running"
-    return f"{stale.holder} stopped {count_noun(round(stale.age_seconds / 60), 'minute')} ago"
+    return f"{stale.holder} stopped {format_duration(stale.age_seconds)} ago"
 
 
 class ObservedCluster:

@@ -25,6 +25,7 @@ from ebbtide.core.base.prose import count_noun
 from ebbtide.core.documents import load_document
 from ebbtide.core.profile.models import Profile
 from ebbtide.core.translation.serving.timeouts import DEFAULT_TIMEOUT_SECONDS
+from ebbtide.core.units import format_duration, format_percent
 
 if TYPE_CHECKING:
     from ebbtide.simulator.data import StartUp
@@ -256,8 +257,8 @@ def describe_total(report: StartReport) -> str:
     if total is None:
         return ""
     if total.starts == 1:
-        return f"1 start, {total.median:.1f} s"
-    return f"{total.starts} starts, median {total.median:.1f} s ({total.least:.1f} to {total.most:.1f})"
+        return f"1 start, {format_duration(total.median)}"
+    return f"{total.starts} starts, median {format_duration(total.median)} ({format_duration(total.least)} to {format_duration(total.most)})"
 
 
 def describe_largest(report: StartReport) -> str:
@@ -270,8 +271,8 @@ def describe_largest(report: StartReport) -> str:
     cut = "no choice is known that would cut it"
     if option is not None:
         after = max(0.0, report.total.median - option.saves_seconds)
-        cut = f"{option.name} would cut at most {option.saves_seconds:.1f} s, to a start of {after:.1f} s"
-    return f"largest phase: {largest.name}, {largest.share:.0%} of the time; {cut}"
+        cut = f"{option.name} would cut at most {format_duration(option.saves_seconds)}, to a start of {format_duration(after)}"
+    return f"largest phase: {largest.name}, {format_percent(largest.share)} of the time; {cut}"
 
 
 def _list_spreads(starts: Sequence[PodStart]) -> Iterator[PhaseSpread]:
@@ -337,7 +338,7 @@ def _prepare_replay(
 
 def _describe_traffic(prepared: PreparedCase) -> str:
     traffic = prepared.case.traffic
-    return f"{count_noun(len(traffic.times), 'request')} in {traffic.seconds / 3600:.1f} h, {prepared.server}"
+    return f"{count_noun(len(traffic.times), 'request')} in {format_duration(traffic.seconds)}, {prepared.server}"
 
 
 def _make_start_up(starts: Sequence[PodStart], without: str = "") -> StartUp:

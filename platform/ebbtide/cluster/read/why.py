@@ -33,6 +33,7 @@ from ebbtide.core.base.prose import count_noun
 from ebbtide.core.base.quantities import NANO, format_number, parse_nano
 from ebbtide.core.profile.models import Knative, ProfileSpec
 from ebbtide.core.translation.objects import Object
+from ebbtide.core.units import format_duration
 from ebbtide.simulator import setting
 from ebbtide.simulator.setting import Setting
 
@@ -342,7 +343,7 @@ def _add_floor(part: _ScalerExplanation, live: LiveWorkload, name: str) -> _Scal
     if decision.floor is None:
         # The annotation that cannot be read is among the other influences.
         return part
-    since = _format_time(max(0.0, live.now - inventory.parse_timestamp(decision.at)))
+    since = format_duration(max(0.0, live.now - inventory.parse_timestamp(decision.at)))
     topic: Topic = FLOOR_TOPICS.get(decision.cause, "load")
     words = f"floor {decision.floor} by Ebbtide's controller, for {since}: {FLOOR_WORDS[decision.cause]}"
     lines = [
@@ -358,7 +359,7 @@ def _add_floor(part: _ScalerExplanation, live: LiveWorkload, name: str) -> _Scal
 def _explain_zero(scaler: Object, revision: RevisionSettings, now: float) -> WhyReason:
     since = inventory.parse_timestamp(of_pod.find_condition(scaler, "Active").get("lastTransitionTime"))
     first = max(revision.activation_scale or 0, 1)
-    duration = f" for {_format_time(now - since)}" if since else ""
+    duration = f" for {format_duration(now - since)}" if since else ""
     return WhyReason(
         "rest",
         f"scaled to zero: no requests{duration}. The activator holds the next request to its URL and starts "
@@ -379,15 +380,15 @@ def _explain_last_replica(
     period = "retention" if retention > config.scale_to_zero_grace_period else "grace"
     yield WhyReason(
         "rest",
-        f"no requests for a whole stable window: the last replica is removed within {_format_time(remaining)} "
-        f"({period} period {_format_time(retention)})",
+        f"no requests for a whole stable window: the last replica is removed within {format_duration(remaining)} "
+        f"({period} period {format_duration(retention)})",
     )
 
 
 def _explain_bounds(spec: kpa.DeciderSpec, low: int, high: int, desired: int, unknown: str) -> Iterator[WhyReason]:
     """Yield the bounds of the load that follow from the desired number of replicas."""
     target, unit = spec.target_value, UNITS[spec.scaling_metric]
-    window = f"on average over {_format_time(spec.stable_window)}"
+    window = f"on average over {format_duration(spec.stable_window)}"
     if desired < 0:
         yield WhyReason("unknown", "the autoscaler has not decided yet, because it has no metrics")
     elif desired <= max(low, spec.activation_scale):
@@ -461,7 +462,7 @@ def explain_decision(decision: ReplayedDecision) -> Iterator[WhyReason]:
     unit = UNITS[spec.scaling_metric]
     yield WhyReason(
         "load",
-        f"{format_number(round(last.stable, 2))} {unit} on average over {_format_time(spec.stable_window)}, with a target of "
+        f"{format_number(round(last.stable, 2))} {unit} on average over {format_duration(spec.stable_window)}, with a target of "
         f"{format_number(spec.target_value)}{_format_target_share(spec)} per replica: {count_noun(terms.desired, 'replica')} desired",
     )
     if decision.steps[-1].panicking:
@@ -469,7 +470,7 @@ def explain_decision(decision: ReplayedDecision) -> Iterator[WhyReason]:
     elif terms.desired_in_panic < terms.desired:
         yield WhyReason(
             "pace",
-            f"the load is falling: over the last {_format_time(targets.panic_window(decision.settings.revision, decision.settings.config))} alone, "
+            f"the load is falling: over the last {format_duration(targets.panic_window(decision.settings.revision, decision.settings.config))} alone, "
             f"{count_noun(terms.desired_in_panic, 'replica')} would be enough; the longer average follows",
         )
     if terms.desired > terms.upper:
@@ -491,9 +492,9 @@ def explain_decision(decision: ReplayedDecision) -> Iterator[WhyReason]:
         by_panic = peak.panicking and peak.desired > kpa.compute_terms(spec, row.stable, row.panic, row.ready).desired
         yield WhyReason(
             "pace",
-            f"scaleDownDelay {_format_time(spec.scale_down_delay)} keeps {count_noun(decision.desired, 'replica')}, desired "
-            f"{'in panic mode ' if by_panic else ''}{_format_time(ago)} ago, for at least another "
-            f"{_format_time(max(0.0, spec.scale_down_delay - ago))}",
+            f"scaleDownDelay {format_duration(spec.scale_down_delay)} keeps {count_noun(decision.desired, 'replica')}, desired "
+            f"{'in panic mode ' if by_panic else ''}{format_duration(ago)} ago, for at least another "
+            f"{format_duration(max(0.0, spec.scale_down_delay - ago))}",
         )
     if low and decision.desired < low:
         yield WhyReason("bound", f"limited by minReplicas {low}: {count_noun(decision.desired, 'replica')} desired")
@@ -504,7 +505,7 @@ def explain_decision(decision: ReplayedDecision) -> Iterator[WhyReason]:
         yield WhyReason(
             "pace",
             f"the autoscaler reports {decision.reported}, but the latest metrics give {within}: it decides every "
-            f"{_format_time(kpa.TICK_INTERVAL)}, and the metrics arrive later",
+            f"{format_duration(kpa.TICK_INTERVAL)}, and the metrics arrive later",
         )
 
 
@@ -514,14 +515,14 @@ def _explain_panic(decision: ReplayedDecision, stable_replicas: int) -> str:
     recent = [*takewhile(lambda step: step.panicking, reversed(decision.steps))]
     over = next(step.reading for step in recent if _is_over_threshold(spec, step.reading))
     ago = last.time - over.time
-    when, ready = (f"{_format_time(ago)} ago", "replicas that were ready then") if ago else ("now", "ready replicas")
+    when, ready = (f"{format_duration(ago)} ago", "replicas that were ready then") if ago else ("now", "ready replicas")
     # Decisions never fall in panic mode, so the oldest one that is as high set the number.
     risen = next(step.reading for step in reversed(recent) if step.desired >= desired)
-    since = f"desired {_format_time(last.time - risen.time)} ago" if risen.time < last.time else "desired now"
+    since = f"desired {format_duration(last.time - risen.time)} ago" if risen.time < last.time else "desired now"
     return (
         f"panic mode: {format_number(round(over.panic, 2))} {UNITS[spec.scaling_metric]} {when}, at least "
         f"{format_number(spec.panic_threshold)} times the target of the {ready}. Until the load has been below that for "
-        f"{_format_time(spec.stable_window)}, replicas are only added"
+        f"{format_duration(spec.stable_window)}, replicas are only added"
         f"{f' ({desired} {since})' if desired > stable_replicas else ''}"
     )
 
@@ -547,7 +548,7 @@ def _make_calculation(decision: ReplayedDecision) -> Iterator[str]:
     ):
         yield (
             f"{title:7} {format_number(round(value, 2))} {UNITS[spec.scaling_metric]} / {_format_target(spec)} = "
-            f"{value / spec.target_value:.2f} → {replicas}   over {_format_time(window)}"
+            f"{value / spec.target_value:.2f} → {replicas}   over {format_duration(window)}"
         )
     pods = max(1, last.ready)
     start = math.ceil(spec.panic_threshold * pods)
@@ -635,7 +636,7 @@ def explain_hpa_metric(name: str, now: str, target: str, pods: int) -> tuple[str
     """Return one metric's recommendation for ``pods`` ready pods as a sentence, and its calculation."""
     value, target_value = ((parse_nano(text.rstrip("%")) or 0) // (NANO // 1000) for text in (now, target))
     if name in metrics.ROWS and metrics.ROWS[name].unit.startswith("ms"):
-        now, target = (_format_milliseconds(thousandths / 1000) for thousandths in (value, target_value))
+        now, target = (format_duration(thousandths / 1e6) for thousandths in (value, target_value))
     if not target_value:
         return f"{name} is {now}, with a target of {target}", f"{name} {now} / {target}"
     ready_pods = {str(index): hpa.HpaPod() for index in range(pods)}
@@ -646,10 +647,6 @@ def explain_hpa_metric(name: str, now: str, target: str, pods: int) -> tuple[str
     if hpa.Tolerances().is_within(ratio):
         return f"{name} is {now}, within 10% of its target {target}: no change from {count_noun(pods, 'replica')}", line
     return f"{name} is {now} per replica, with a target of {target}: {count_noun(proposed, 'replica')} desired", line
-
-
-def _format_milliseconds(value: float) -> str:
-    return f"{value:.3g} ms" if value < 1000 else f"{value / 1000:.3g} s"  # noqa: PLR2004 - ms in a second
 
 
 def _explain_hpa_condition(row: Object, low: int, high: int) -> Iterator[WhyReason]:
@@ -705,10 +702,3 @@ def _list_gpu_holders(live: LiveWorkload) -> tuple[ResourceHolder, ...]:
 
 def _explain_fixed_bounds(count: int) -> str:
     return f"minReplicas and maxReplicas are both {count}, so the load has no effect"
-
-
-def _format_time(seconds: float) -> str:
-    """Return a formatted duration: 45 s, 5 min, 2 h."""
-    if seconds < 120:  # noqa: PLR2004 - two minutes
-        return f"{format_number(round(seconds, 1))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"  # noqa: PLR2004 - two hours

@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ebbtide.cluster.slo import queries
 from ebbtide.cluster.slo.queries import LatencyHistogram, PodGauges
-from ebbtide.cluster.slo.report import LEAST, P95, PERCENT, format_span
+from ebbtide.cluster.slo.report import LEAST, P95, PERCENT
 from ebbtide.cluster.slo.source import Ref
 from ebbtide.core.base import keys
 from ebbtide.core.base.engine_metrics import find_engine_metrics
 from ebbtide.core.base.names import fit_name
 from ebbtide.core.spec.objectives import TITLES, TokenObjective, list_token_objectives
+from ebbtide.core.units import format_duration, format_percent
 
 if TYPE_CHECKING:
     from ebbtide.core.spec.serving import Slo
@@ -151,7 +152,7 @@ def _add_mean_rules(draft: _Draft, timer: LatencyHistogram, limit: float) -> Non
         exceeded.append(f"{_recorded_selector(name, ref, 'mean')} > {limit:g}")
     texts = (
         "violates its SLO for the mean response time",
-        f"In the last hour the mean response time was {{{{ $value | humanizeDuration }}}}; the SLO is {format_span(limit)}.",
+        f"In the last hour the mean response time was {{{{ $value | humanizeDuration }}}}; the SLO is {format_duration(limit)}.",
     )
     expression = f"{' and '.join(exceeded)}{_enough_requests(ref, timer)}"
     draft.alert("EbbtideMeanLatency", "mean", expression, "warning", texts)
@@ -163,7 +164,7 @@ def _add_p95_rules(draft: _Draft, timer: LatencyHistogram, limit: float) -> None
     if watched is None:
         return
     draft.record_bad_ratios("p95", lambda over: _slow_query(draft.ref, timer, watched, over))
-    symptom = f"{{{{ $value | humanizePercentage }}}} of requests to {_workload_label(draft.ref)} took longer than {format_span(watched)} or failed"
+    symptom = f"{{{{ $value | humanizePercentage }}}} of requests to {_workload_label(draft.ref)} took longer than {format_duration(watched)} or failed"
     enough = dict.fromkeys(WINDOWS, _enough_requests(draft.ref, timer))
     _add_burn_alerts(draft, "p95", 1 - P95, f"{symptom}; the SLO allows at most 5%", enough)
 
@@ -186,7 +187,7 @@ def _add_uptime_rules(draft: _Draft, timer: LatencyHistogram, percent: float, ex
     if 1 - target > SAME:
         # Enough minutes with requests, as in the report.
         enough = {over: f" and sum_over_time({asked}[{over}]) >= {LEAST}" for over in WINDOWS}
-        description = f"{symptom}; the SLO allows at most {100 - percent:g}%"
+        description = f"{symptom}; the SLO allows at most {format_percent(1 - percent / 100)}"
         _add_burn_alerts(draft, "uptime", 1 - target, description, enough)
     else:
         draft.notes.append("uptime 100% leaves no error budget: the alert fires on the first bad minute of five")
@@ -232,7 +233,7 @@ def _add_token_rules(draft: _Draft, objective: TokenObjective, engine: str) -> N
     unit = "responses" if name == "ttft" else "tokens"
     description = (
         f"the {TITLES[name]} of {{{{ $value | humanizePercentage }}}} of the {unit} of {_workload_label(ref)} was above "
-        f"{format_span(watched)}; the SLO allows at most {100 - target * PERCENT:g}%"
+        f"{format_duration(watched)}; the SLO allows at most {format_percent(1 - target)}"
     )
     _add_burn_alerts(draft, name, 1 - target, description, dict.fromkeys(WINDOWS, _enough_requests(ref, timer)))
 
@@ -247,16 +248,16 @@ def choose_bound(timer: LatencyHistogram, limit: float, title: str = "p95") -> t
     if not timer.bounds:
         return (
             limit,
-            f"{title} within {format_span(limit)} is monitored only if {timer.series} has this bound, because its bounds are unknown",
+            f"{title} within {format_duration(limit)} is monitored only if {timer.series} has this bound, because its bounds are unknown",
         )
     above = min((edge for edge in timer.bounds if edge > limit), default=math.inf)
     if math.isinf(above):
         return None, (
-            f"{title} within {format_span(limit)} is not monitored: the largest bound of {timer.series} is {format_span(timer.top)}, and it "
+            f"{title} within {format_duration(limit)} is not monitored: the largest bound of {timer.series} is {format_duration(timer.top)}, and it "
             "does not distinguish slower requests"
         )
     return above, (
-        f"{title} within {format_span(limit)} is between two bounds of {timer.series}, so the alert uses {format_span(above)}; "
+        f"{title} within {format_duration(limit)} is between two bounds of {timer.series}, so the alert uses {format_duration(above)}; "
         "set the SLO to one of the bounds to be alerted earlier"
     )
 

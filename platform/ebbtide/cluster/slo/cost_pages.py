@@ -10,18 +10,13 @@ from typing import Final
 
 from ebbtide.cluster.slo.cost_report import CostReport, CostRow, CostSum
 from ebbtide.cluster.slo.pages import format_moment
-from ebbtide.cluster.slo.report import format_span
 from ebbtide.core.base.prose import count_noun, make_printable
+from ebbtide.core.units import format_duration, format_money
 from ebbtide.simulator.savings import SEEDS, format_count, format_range
 
 #: Number of changes on the overview.
 BEST_CHANGES: Final = 3
 HEADER: Final = ("SERVICE", "PROJECT", "COST", "HOURS", "MEASURED", "LATE", "SLO", "CHANGE", "SAVES")
-
-
-def format_money(value: float | None, currency: str) -> str:
-    """Return money with its currency; empty if it is unknown."""
-    return "" if value is None else f"{value:,.2f} {currency}".strip()
 
 
 def list_changes(report: CostReport) -> list[CostRow]:
@@ -62,7 +57,7 @@ def describe_head(report: CostReport) -> str:
     return (
         f"{format_moment(report.start)} to {format_moment(report.end)}: {count_noun(report.total.services, 'service')}, "
         f"{report.total.replayed} replayed. The numbers are replays of the counted requests with the live specs. Requests were "
-        f"counted every {format_span(report.step)} and their times within are not known, so brackets have the lowest and the "
+        f"counted every {format_duration(report.step)} and their times within are not known, so brackets have the lowest and the "
         f"highest of {len(SEEDS)} placements."
     )
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Final, NamedTuple
 
-from ebbtide.cluster.slo.pages import format_length
 from ebbtide.cluster.slo.promises import read_slo, read_spec_document
 from ebbtide.cluster.slo.replay import NoReplayError, read_traffic
 from ebbtide.cluster.slo.source import History, MetricsSource, Ref, SourceError, WorkloadMeasurements
@@ -29,6 +28,7 @@ from ebbtide.core.readers.loaded import LoadedDocument
 from ebbtide.core.spec.objectives import list_token_objectives
 from ebbtide.core.translation.objects import Object
 from ebbtide.core.translation.translate import make_plan
+from ebbtide.core.units import format_duration, format_percent
 from ebbtide.simulator.fleet import WORKERS
 from ebbtide.simulator.pool import find_gpu_price
 from ebbtide.simulator.request import SimulationRequest, SimulationRequestError
@@ -169,10 +169,10 @@ def read_record(top: Object, inputs: ReportInputs, server: str = "") -> ServiceR
     log, fitted, history = read_traffic(source, ref, start, end, step)
     first, last, unknown = find_known_range(history)
     if unknown > MAX_UNKNOWN:
-        raise NoReplayError(f"its record has gaps: Prometheus has no data for {unknown:.0%} of the time")
+        raise NoReplayError(f"its record has gaps: Prometheus has no data for {format_percent(unknown)} of the time")
     notes = []
     if first - step > start + 2 * step:
-        note = f"the record covers only {format_length(last - first + step)} of {format_length(end - start)}"
+        note = f"the record covers only {format_duration(last - first + step)} of {format_duration(end - start)}"
         is_short = last - first < DAY_SECONDS
         notes.append(note + ": repeat the report with a whole day before you apply a change" * is_short)
     start_up = _read_start_up(source, ref, start, end)
@@ -210,7 +210,7 @@ def find_known_range(history: History) -> tuple[float, float, float]:
 def _read_start_up(source: MetricsSource, ref: Ref, start: float, end: float) -> str:
     """Return the median time from a pod's creation until it was ready; empty without a recorded start."""
     seconds = [times.ready - times.created for times in source.starts(ref, start, end)]
-    return f"{max(statistics.median(seconds), 1.0):.3g}s" if seconds else ""
+    return format_duration(max(statistics.median(seconds), 1.0)) if seconds else ""
 
 
 def find_price(loaded: LoadedDocument, inputs: ReportInputs) -> float | None:

@@ -9,12 +9,14 @@ import math
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.cluster.slo.report import PLACES, ValueInterval, compute_report, format_span
+from ebbtide.cluster.slo.report import PLACES, ValueInterval, compute_report
 from ebbtide.core.base.prose import count_noun, make_printable
 from ebbtide.core.spec.objectives import TITLES
+from ebbtide.core.tables import align_table
+from ebbtide.core.units import format_duration, format_percent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from ebbtide.cluster.slo.report import Outcome, Report, ReportRow, Verdict
     from ebbtide.cluster.slo.source import MetricsSource, Ref, WorkloadMeasurements, WorkloadSlo
@@ -27,15 +29,7 @@ OUTCOMES: Final = {"kept": "met", "broken": "VIOLATED", "unknown": "unknown", "n
 # Formatted numbers.
 
 
-def format_slo_percent(share: float) -> str:
-    """Return a share as a percentage, rounded down; a positive share below 0.01% is not shown as 0."""
-    if 0 < share < 0.0001:  # noqa: PLR2004 - see the text
-        return "<0.01%"
-    digits = 3 if 0.999 < share < 1 else 2  # noqa: PLR2004 - nines
-    return f"{math.floor(share * PERCENT * 10**digits + 1e-7) / 10**digits:g}%"
-
-
-def format_interval(value: ValueInterval | None, formatted: Callable[[float], str] = format_span) -> str:
+def format_interval(value: ValueInterval | None, formatted: Callable[[float], str] = format_duration) -> str:
     """Return an interval: ``250 to 510 ms`` if both ends have the same unit, ``above 10 s`` if it has no upper end."""
     if value is None:
         return "-"
@@ -44,14 +38,14 @@ def format_interval(value: ValueInterval | None, formatted: Callable[[float], st
     low, high = formatted(value.low), formatted(value.high)
     if low == high:
         return low
-    if value.low == 0 and formatted is format_span:
+    if value.low == 0 and formatted is format_duration:
         return f"up to {high}"
-    number, _, unit = low.rpartition(" ")
-    return f"{number} to {high}" if unit == high.rpartition(" ")[2] and number else f"{low} to {high}"
+    number, _, unit = low.partition(" ")
+    return f"{number} to {high}" if unit and unit == high.partition(" ")[2] and " " not in unit else f"{low} to {high}"
 
 
 def _format_share(value: float | None) -> str:
-    return "-" if value is None else format_slo_percent(value)
+    return "-" if value is None else format_percent(value)
 
 
 def _format_number(value: float | None, digits: int = 0) -> str:
@@ -64,16 +58,16 @@ def _format_hours(value: float | None) -> str:
 
 def format_budget_use(value: ValueInterval) -> str:
     """Return the used share of an error budget: ``40%``, or ``620%`` if more than all of it is used."""
-    return format_interval(value, lambda share: format_slo_percent(share) if share <= 1 else f"{share * PERCENT:,.0f}%")
+    return format_interval(value, format_percent)
 
 
 def format_objective(verdict: Verdict) -> str:
     """Return the SLO: ``p95 within 500 ms``."""
     if verdict.name == "uptime":
-        return f"uptime {verdict.limit * PERCENT:g}%"
+        return f"uptime {format_percent(verdict.limit)}"
     if verdict.name in TITLES:
-        return f"{TITLES[verdict.name]} p{verdict.share * PERCENT:g} within {format_span(verdict.limit)}"
-    return f"{verdict.name} within {format_span(verdict.limit)}"
+        return f"{TITLES[verdict.name]} p{verdict.share * PERCENT:g} within {format_duration(verdict.limit)}"
+    return f"{verdict.name} within {format_duration(verdict.limit)}"
 
 
 def format_reached(verdict: Verdict) -> str:
@@ -82,12 +76,12 @@ def format_reached(verdict: Verdict) -> str:
         return ""
     if verdict.name == "mean":
         return f"measured {format_interval(verdict.reached)}"
-    share = format_interval(verdict.reached, format_slo_percent)
+    share = format_interval(verdict.reached, format_percent)
     if verdict.name == "uptime":
         minutes = f"available in {share} of the minutes with requests"
         return f"available {share} of the time" if verdict.by_readiness else minutes
     unit = {"ttft": "responses", "itl": "tokens"}.get(verdict.name, "requests")
-    return f"{share} of {unit} were within the limit, {verdict.share * PERCENT:g}% required"
+    return f"{share} of {unit} were within the limit, {format_percent(verdict.share)} required"
 
 
 def format_verdict(verdict: Verdict) -> str:
@@ -103,21 +97,12 @@ def format_report_time(report: Report) -> str:
     if not report.rows:
         return "no workloads"
     start, end = (datetime.fromtimestamp(time, UTC) for time in (report.start, report.end))
-    return f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC ({format_length(report.end - report.start)})"
+    return f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC ({format_duration(report.end - report.start)})"
 
 
 def format_moment(time: float) -> str:
     """Return a time to the minute, in UTC."""
     return f"{datetime.fromtimestamp(time, UTC):%Y-%m-%d %H:%M} UTC"
-
-
-def format_length(seconds: float) -> str:
-    """Return a period in the longest unit of which it has two: ``7 days``, ``15 minutes``."""
-    days, hours, minutes = seconds / 86_400, seconds / 3600, seconds / 60
-    for value, unit in ((days, "days"), (hours, "hours"), (minutes, "minutes")):
-        if value >= 2:  # noqa: PLR2004 - two of a unit
-            return f"{value:.3g} {unit}"
-    return f"{seconds:.0f} seconds"
 
 
 def _format_token_quantile(row: ReportRow, name: str) -> str:
@@ -200,7 +185,7 @@ def format_text(report: Report, paint: Callable[[Outcome | str, str], str] = lam
         return _format_single(report, report.rows[0], paint)
     lines = [f"{format_report_time(report)}\n\n"]
     if report.rows:
-        lines += [_align_columns(_make_table(report)), "\n"]
+        lines += [align_table(_make_table(report), left=len(TEXTS)), "\n"]
         lines += [
             _format_verdict_line(row, verdict, paint, named=True) for row in report.rows for verdict in row.verdicts
         ]
@@ -228,22 +213,22 @@ def list_details(row: ReportRow) -> list[tuple[str, str]]:
     """Return the formatted numbers of one row by name, without unknown ones."""
     measured = row.measured
     minutes = f"of the minutes with requests ({_format_number(measured.minutes_asked)})"
-    delayed = f", affecting at least {format_slo_percent(row.cold)} of requests" if row.cold else ""
+    delayed = f", affecting at least {format_percent(row.cold)} of requests" if row.cold else ""
     facts = [
         ("requests", f"{_format_number(measured.requests)}, {row.rate:.3g} per second"),
         ("in flight", "" if row.concurrency is None else f"{row.concurrency:.3g} on average"),
         (
             "errors",
-            "" if row.errors is None else f"{format_slo_percent(row.errors)} ({_format_number(measured.failed)})",
+            "" if row.errors is None else f"{format_percent(row.errors)} ({_format_number(measured.failed)})",
         ),
         ("mean", format_interval(row.mean)),
         *((name, format_interval(value)) for name, value in row.quantiles.items()),
-        ("answered", "" if row.answered is None else f"in {format_slo_percent(row.answered)} {minutes}"),
+        ("answered", "" if row.answered is None else f"in {format_percent(row.answered)} {minutes}"),
         (
             "ready",
-            "" if row.ready is None else f"{format_slo_percent(row.ready)} of the time, including time scaled to zero",
+            "" if row.ready is None else f"{format_percent(row.ready)} of the time, including time scaled to zero",
         ),
-        ("scaled to zero", "" if not row.rest else f"{format_slo_percent(row.rest)} of the time"),
+        ("scaled to zero", "" if not row.rest else f"{format_percent(row.rest)} of the time"),
         ("cold starts", "" if measured.cold_starts is None else f"{_format_number(measured.cold_starts)}{delayed}"),
         ("replica-hours", _format_hours(row.replica_hours)),
         ("GPU-hours", _format_hours(row.gpu_hours)),
@@ -269,18 +254,6 @@ def _format_verdict_line(
     return f"  {name}{format_objective(verdict)}: {outcome}{f'; {details}' if details else ''}\n"
 
 
-def _align_columns(lines: Sequence[tuple[str, ...]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "".join(
-        "   ".join(
-            cell.ljust(width) if column < len(TEXTS) else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        + "\n"
-        for line in lines
-    )
-
-
 def _wrap_text(words: str, width: int = 100) -> str:
     import textwrap  # noqa: PLC0415 - only text needs it
 
@@ -303,7 +276,7 @@ def _make_report_notes(
         texts.append(f"Prometheus has no data before {format_moment(earliest)}, so the report starts there")
     if latest < end - 60:
         texts.append(
-            f"Prometheus' clock is {end - latest:.0f} s behind this machine's, so the report ends at Prometheus' current time"
+            f"Prometheus' clock is {format_duration(end - latest)} behind this machine's, so the report ends at Prometheus' current time"
         )
     if gpu_hour is not None and not any(row.gpus for row in workloads.values()):
         texts.append("no workload has a spec that requests GPUs, so there are no costs to report")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, Ty
 from ebbtide.cluster.slo.source import Bucket, Number, Place, Ref, WorkloadMeasurements, WorkloadSlo
 from ebbtide.core.base.bodies import WrittenBy, body, mark_body
 from ebbtide.core.spec.objectives import TITLES, TokenObjective, list_token_objectives
+from ebbtide.core.units import format_duration
 
 if TYPE_CHECKING:
     from ebbtide.core.spec.serving import Slo
@@ -554,17 +555,17 @@ def _explain_bound(measured: WorkloadMeasurements, limit: float, exact_limit: fl
     bounds = [bucket.bound for bucket in measured.buckets if math.isfinite(bucket.bound)]
     if outcome != "unknown":
         # The share is exact for another limit than the SLO's.
-        counted = f"the gateway counts up to {format_span(exact_limit)} as within {format_span(limit)}"
+        counted = f"the gateway counts up to {format_duration(exact_limit)} as within {format_duration(limit)}"
         return counted if exact_limit > limit else ""
     if not bounds:
         return "the histogram has no bounds"
     largest = max(bounds)
     if limit > largest:
-        return f"{format_span(limit)} is above the histogram's largest bound, {format_span(largest)}"
+        return f"{format_duration(limit)} is above the histogram's largest bound, {format_duration(largest)}"
     if exact_limit == limit and not any(abs(bound - limit) <= ROUNDING * limit for bound in bounds):
         below = max((bound for bound in bounds if bound < limit), default=0.0)
         above = min(bound for bound in bounds if bound > limit)
-        return f"{format_span(limit)} is between the histogram's bounds {format_span(below)} and {format_span(above)}; set the SLO to one of them"
+        return f"{format_duration(limit)} is between the histogram's bounds {format_duration(below)} and {format_duration(above)}; set the SLO to one of them"
     return "some requests failed, and the histogram does not show how long they took"
 
 
@@ -593,15 +594,3 @@ def judge_uptime(measured: WorkloadMeasurements, target: float) -> Verdict:
         compute_budget(reached, target),
         by_readiness=measured.minutes_asked < LEAST,
     )
-
-
-# Formatted durations.
-
-
-def format_span(seconds: float) -> str:
-    """Return a formatted duration: ``85 ms``, ``2.5 s``, ``90 s``, ``30 min``."""
-    if seconds < 0.9995:  # noqa: PLR2004 - below it, milliseconds do not round to a second
-        return f"{seconds * 1000:.3g} ms"
-    if seconds < 120:  # noqa: PLR2004 - two minutes
-        return f"{seconds:.3g} s"
-    return f"{seconds / 60:.3g} min"

@@ -11,9 +11,6 @@ from functools import lru_cache
 from typing import Any, Final
 
 NANO: Final = 1_000_000_000
-MINUTE: Final = 60
-HOUR: Final = 3600
-DAY: Final = 86_400
 MIB: Final = 1 << 20
 GIB: Final = 1 << 30
 
@@ -121,12 +118,3 @@ def parse_mebibytes(text: str | int) -> int:
     """Return a memory quantity in whole MiB, rounded up, or 0 if it is invalid."""
     value = parse_whole_quantity(text)
     return 0 if value is None else -(-value // MIB)
-
-
-def format_age(seconds: float) -> str:
-    """Return an age in kubectl's format: 12s, 5m, 3h, 12d."""
-    if seconds < 2 * MINUTE:
-        return f"{seconds:.0f}s"
-    if seconds < 2 * HOUR:
-        return f"{seconds // MINUTE:.0f}m"
-    return f"{seconds // HOUR:.0f}h" if seconds < 2 * DAY else f"{seconds // DAY:.0f}d"

@@ -6,6 +6,7 @@ import math
 from typing import Any, Final, NamedTuple
 
 from ebbtide.core.translation import model_catalog as catalog
+from ebbtide.core.units import format_bytes, format_percent
 
 #: Knative's default of max-revision-timeout-seconds.
 MAX_REQUEST_SECONDS: Final = 600
@@ -35,18 +36,16 @@ def make_model_spec(
     """
     name, memory = gpu
     proposal = catalog.propose_gpus(model, name, memory, context, requests)
-    cached = catalog.format_bytes(model.kv_bytes * context * requests)
+    cached = format_bytes(model.kv_bytes * context * requests)
     calculation = (
-        f"{model.repository}: {catalog.format_bytes(model.weights)} of weights in {model.precision}, {cached} of KV cache for "
-        f"{requests} requests of {context:,} tokens, {catalog.format_bytes(catalog.OVERHEAD_BYTES)} of overhead on each GPU"
+        f"{model.repository}: {format_bytes(model.weights)} of weights in {model.precision}, {cached} of KV cache for "
+        f"{requests} requests of {context:,} tokens, {format_bytes(catalog.OVERHEAD_BYTES)} of overhead on each GPU"
     )
     if proposal is None:
-        size = catalog.format_bytes(memory * catalog.MIB)
+        size = format_bytes(memory * catalog.MIB)
         return ModelSpec(calculation, f"it does not fit on {catalog.DEVICES[-1]} {name} with {size} each", {})
-    gpus = f"{proposal.portion:.0%} of one {name}" if proposal.portion < 1 else f"{proposal.devices} {name}"
-    outcome = (
-        f"{gpus}; each GPU needs {catalog.format_bytes(proposal.needed)} of {catalog.format_bytes(proposal.available)}"
-    )
+    gpus = f"{format_percent(proposal.portion)} of one {name}" if proposal.portion < 1 else f"{proposal.devices} {name}"
+    outcome = f"{gpus}; each GPU needs {format_bytes(proposal.needed)} of {format_bytes(proposal.available)}"
     share = math.floor(proposal.portion * catalog.ENGINE_SHARE * 100) / 100
     parallel = f" --tensor-parallel-size {proposal.devices}" if proposal.devices > 1 else ""
     whole: dict[str, Any] = {"gpuDevicesRequest": proposal.devices}

@@ -22,6 +22,9 @@ class TokenObjective(NamedTuple):
     """Fraction of the responses or tokens that must be within the limit."""
 
 
+#: Bounds of the period of a report, in seconds: one minute, and the longest retention to expect.
+MIN_PERIOD: Final = 60.0
+MAX_PERIOD: Final = 400 * 86_400.0
 #: Titles of the objectives by name.
 TITLES: Final = {"ttft": "time to first token", "itl": "inter-token latency"}
 

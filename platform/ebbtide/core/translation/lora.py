@@ -22,6 +22,7 @@ from ebbtide.core.translation.engines import LLM_ENGINE, find_engine, read_flag
 from ebbtide.core.translation.loaded_model import HUB
 from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.pods import PodPatch
+from ebbtide.core.units import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -175,8 +176,6 @@ def report_memory(lora: Lora | None, slots: Slots, served: LoadedModel, room: Ro
 
     ``more`` is the request on which all of it fits.
     """
-    from ebbtide.core.translation.model_catalog import format_bytes  # noqa: PLC0415 - as above
-
     free, unit = room.available - served.weights, slots.count_unit_bytes(room.devices)
     number, limit = ("--max-loras", "--max-lora-rank") if lora is None else ("maxAdapters", "maxRank")
     fitting = int(free // (slots.rank * unit))

@@ -209,9 +209,3 @@ def propose_gpus(
         if needed <= available:
             return Proposal(model, gpu, devices, portion, context, requests, needed, available)
     return None
-
-
-def format_bytes(count: float) -> str:
-    """Return bytes in GB: ``16 GB``, or ``1.2 GB`` below ten."""
-    amount = count / GB
-    return f"{amount:.0f} GB" if amount >= 9.95 else f"{amount:.1f} GB"  # noqa: PLR2004 - two digits

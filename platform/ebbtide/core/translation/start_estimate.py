@@ -22,6 +22,7 @@ from ebbtide.core.translation.objects import read_field, with_values
 from ebbtide.core.translation.placement import find_node_start
 from ebbtide.core.translation.start import CHOICES, NOT_DOWNLOADED, say_how_to_read_copy
 from ebbtide.core.translation.storage import mounts_volume
+from ebbtide.core.units import format_bytes
 
 if TYPE_CHECKING:
     from ebbtide.core.translation.plan import Plan
@@ -109,13 +110,13 @@ def _size_weights(plan: Plan, source: str | None) -> tuple[int, str]:
     """Return the bytes of the weights, and where they are from; 0 if they are not known."""
     served = find_loaded_model(plan.spec, container.list_words(plan))
     if served is not None:
-        return served.weights, f"{catalog.format_bytes(served.weights)} of {served.model.name}, by the catalog"
+        return served.weights, f"{format_bytes(served.weights)} of {served.model.name}, by the catalog"
     name = (source or "").rstrip("/").rpartition("/")[2].lower()
     match, engine = PARAMETERS.search(name), find_engine(plan.spec.image)
     if match is None or QUANTIZED.search(name) or (engine is not None and engine.name == NIM):
         return 0, ""
     size = round(float(match[1]) * {"b": 1e9, "m": 1e6}[match[2]] * catalog.BYTES["bf16"])
-    return size, f"{catalog.format_bytes(size)}: {match[0].upper()} parameters by the name {source}, of two bytes"
+    return size, f"{format_bytes(size)}: {match[0].upper()} parameters by the name {source}, of two bytes"
 
 
 def _advise_copy(plan: Plan, source: str, size: int) -> tuple[tuple[str, ...], str]:

@@ -32,6 +32,7 @@ from ebbtide.core.translation.serving.timeouts import (
 )
 from ebbtide.core.translation.start import CACHE, WEIGHTS, find_weights, list_claims
 from ebbtide.core.translation.storage import mounts_volume
+from ebbtide.core.units import format_bytes, format_percent
 
 if TYPE_CHECKING:
     from ebbtide.core.spec.container import Probe
@@ -276,7 +277,7 @@ def _check_memory_flag(plan: Plan) -> Iterator[Problem]:
     if portion > share:
         absent = read_flag(words, engine.memory_flag) is None
         reason = f"{engine.memory_flag} is not set" if absent else f"{engine.memory_flag} is {portion:g}"
-        message = f"{reason}, so {engine.name} reserves {portion:.0%} of the GPU's memory, but the service requests {share:.0%} of it"
+        message = f"{reason}, so {engine.name} reserves {format_percent(portion)} of the GPU's memory, but the service requests {format_percent(share)} of it"
         yield make_warning("GPU065", ("spec", "args"), message, f"add {engine.write_memory_argument(share)} to args")
 
 
@@ -291,7 +292,6 @@ def _check_model(plan: Plan) -> Iterator[Problem]:
     served = find_loaded_model(plan.spec, list_words(plan))
     if served is None:
         return
-    from ebbtide.core.translation import model_catalog  # noqa: PLC0415 - only specs with a model of the catalog need it
 
     yield from _check_model_memory(plan, served)
     start, weights = plan.spec.start, served.model.weights
@@ -299,7 +299,9 @@ def _check_model(plan: Plan) -> Iterator[Problem]:
     for path, holder, copy in copies:
         size = None if copy is None else copy.size
         if size is not None and (quantities.parse_nano(size) or math.inf) < weights * quantities.NANO:
-            message = f"{served.model.name} has {model_catalog.format_bytes(weights)} of weights, which do not fit in {holder} of {size}"
+            message = (
+                f"{served.model.name} has {format_bytes(weights)} of weights, which do not fit in {holder} of {size}"
+            )
             yield make_warning("STA005", (*path, "size"), message, f"set size to at least {math.ceil(weights / GIB)}Gi")
 
 
@@ -314,15 +316,15 @@ def _check_model_memory(plan: Plan, served: LoadedModel) -> Iterator[Problem]:
     devices, share = ask.request.devices, compute_portion(ask)
     whole = ask.pool.gpu_memory_mebibytes * catalog.MIB * devices
     gpus = (
-        f"{share:.0%} of one {ask.pool.product or 'GPU'}"
+        f"{format_percent(share)} of one {ask.pool.product or 'GPU'}"
         if share < 1
         else f"{count_noun(devices, 'GPU')} of {ask.pool.name}"
     )
     part = f"{gpus} {'have' if devices > 1 and share >= 1 else 'has'}"
     if served.weights > whole * share:
         message = (
-            f"{model.name} in {served.precision} needs {catalog.format_bytes(served.weights)} of weights, and {part} "
-            f"{catalog.format_bytes(whole * share)}: the server does not start"
+            f"{model.name} in {served.precision} needs {format_bytes(served.weights)} of weights, and {part} "
+            f"{format_bytes(whole * share)}: the server does not start"
         )
         yield make_warning("GPU128", ("spec", "compute"), message, _propose_request(plan, ask, served))
         return
@@ -379,7 +381,7 @@ def _check_start_time(plan: Plan) -> Iterator[Problem]:
         from ebbtide.core.translation import model_catalog as catalog  # noqa: PLC0415 - as above
 
         speed = f"{catalog.LOAD_BYTES_PER_SECOND // 1_000_000} MB/s"
-        weights = f"{served.model.name} has {catalog.format_bytes(served.weights)} of weights"
+        weights = f"{served.model.name} has {format_bytes(served.weights)} of weights"
         seconds += catalog.estimate_start(served.weights)
         reasons.append(f"{weights}: at {speed}, a start takes about {seconds} s")
     start = ", and ".join(reasons)

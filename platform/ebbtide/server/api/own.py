@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Final
 
 from fastapi import Path as InPath
@@ -18,6 +17,8 @@ from ebbtide.cluster.slo.report import Report
 
 # FastAPI resolves these annotations at run time.
 from ebbtide.core.documents.explain import Explanation
+from ebbtide.core.spec.objectives import MAX_PERIOD, MIN_PERIOD
+from ebbtide.core.units import parse_duration
 from ebbtide.server.api import answers, requests
 from ebbtide.server.api.asked import Context, Limit, Offset, RequestContext, describe_errors, slice_page
 from ebbtide.server.api.errors import RequestError
@@ -34,9 +35,6 @@ _LIST: Final = describe_errors(MODEL, 401, 403, 422, 503)
 _WRITE: Final = describe_errors(MODEL, 400, 401, 403, 404, 409, 413, 422, 429, 502, 503)
 #: Maximum number of lines of a log.
 MAX_LINES: Final = 5_000
-PERIOD: Final = re.compile(r"(?P<number>\d{1,6})(?P<unit>[smhd])")
-UNIT_SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-MAX_PERIOD_SECONDS: Final = 400 * 86_400.0
 
 Namespace = Annotated[str, InPath(min_length=1, max_length=63, description="The workload's namespace.")]
 Name = Annotated[str, InPath(min_length=1, max_length=253, description="The workload's name.")]
@@ -215,7 +213,7 @@ def logs(
     return StreamingResponse((f"{line}\n" for line in lines), media_type="text/plain; charset=utf-8")
 
 
-Since = Annotated[str, Query(max_length=10, description="Length of the reported period, such as 30m, 12h or 7d.")]
+Since = Annotated[str, Query(max_length=40, description="Length of the reported period, such as 30m, 12h or 7d.")]
 Price = Annotated[float | None, Query(alias="gpuHour", ge=0, le=1e6, description="Price of one GPU for one hour.")]
 
 
@@ -223,7 +221,7 @@ Price = Annotated[float | None, Query(alias="gpuHour", ge=0, le=1e6, description
 def slo_of(context: Context, namespace: Namespace, name: Name, since: Since = "7d", price: Price = None) -> Report:
     """Report how well a workload met its SLO, with its replicas and costs."""
     return context.backend.measurements.report(
-        context.caller, namespace=namespace, name=name, since=_parse_period(since), gpu_hour=price
+        context.caller, namespace=namespace, name=name, since=parse_period(since), gpu_hour=price
     )
 
 
@@ -233,7 +231,7 @@ def slo(
 ) -> Report:
     """Report how well all workloads met their SLOs: by workload, by project, and in total."""
     return context.backend.measurements.report(
-        context.caller, namespace=namespace, project=project, since=_parse_period(since), gpu_hour=price
+        context.caller, namespace=namespace, project=project, since=parse_period(since), gpu_hour=price
     )
 
 
@@ -251,12 +249,12 @@ def last_costs(context: Context, namespace: InNamespace = "", project: OfProject
     return NO_COSTS if report is None else report
 
 
-def _parse_period(text: str) -> float:
-    match = PERIOD.fullmatch(text)
-    seconds = int(match["number"]) * UNIT_SECONDS[match["unit"]] if match else 0.0
-    if not UNIT_SECONDS["m"] <= seconds <= MAX_PERIOD_SECONDS:
-        raise RequestError("since", f"invalid period {text!r}: must be 1m to 400d", "write 30m, 12h or 7d")
-    return seconds
+def parse_period(text: str) -> float:
+    """Parse the length of a report's period and return seconds. Raises RequestError."""
+    try:
+        return parse_duration(text, MIN_PERIOD, MAX_PERIOD, bare=True)
+    except ValueError as error:
+        raise RequestError("since", str(error), "write 30m, 12h or 7d") from None
 
 
 # The cluster.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.base.problems import Problem
 from ebbtide.core.documents import profiles, texts
+from ebbtide.core.units import format_duration
 from ebbtide.simulator import request as cases
 from ebbtide.simulator import words
 from ebbtide.simulator.savings import ServiceReplay, replay_service
@@ -95,8 +96,8 @@ def prepare_request(request: cases.SimulationRequest, profile_data: dict[str, An
     traffic = prepared.case.traffic
     if len(traffic.times) > REQUESTS[command] or traffic.seconds > SECONDS:
         text = (
-            f"the traffic has {len(traffic.times)} requests in {traffic.seconds / 86_400:.1f} days; "
-            f"this server simulates at most {REQUESTS[command]} requests in {SECONDS / 86_400:.0f} days"
+            f"the traffic has {len(traffic.times)} requests in {format_duration(traffic.seconds)}; "
+            f"this server simulates at most {REQUESTS[command]} requests in {format_duration(SECONDS)}"
         )
         fix = f"use a part of the traffic, or ebbtide {command} on the command line"
         raise cases.SimulationRequestError(Problem(MANY, ("traffic",), text, fix))

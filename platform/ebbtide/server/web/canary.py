@@ -24,6 +24,7 @@ from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.problems import Path
 from ebbtide.core.manifests.edit import NotEdited, edit_text
 from ebbtide.core.readers.fields import field_names_at
+from ebbtide.core.units import format_percent
 from ebbtide.server.web import words
 from ebbtide.server.web.errors import PageError
 from ebbtide.server.web.frame import PageVisit
@@ -163,9 +164,7 @@ def list_figures(
         compare("Traffic", lambda item: f"{item.traffic_percent}%", revision_rows),
         compare("Replicas", lambda item: f"{item.ready} of {item.wanted}", revision_rows),
         compare("Requests/s", lambda one: f"{one.rate:.3g}", measured),
-        compare(
-            "Errors", lambda one: words.NONE if one.errors is None else pages.format_slo_percent(one.errors), measured
-        ),
+        compare("Errors", lambda one: words.NONE if one.errors is None else format_percent(one.errors), measured),
         compare("Mean", lambda one: pages.format_interval(one.mean), measured),
         *(
             compare(name, pages.format_interval, [None if one is None else one.quantiles.get(name) for one in measured])

@@ -8,6 +8,7 @@ from typing import Final
 
 from ebbtide.cluster.read.past import Mark
 from ebbtide.core.base.bodies import body
+from ebbtide.core.units import format_duration, format_percent
 from ebbtide.server.web import words
 
 #: The size of the SVG drawing in its own units; it is stretched to the size of the figure.
@@ -88,9 +89,10 @@ class Chart:
     def format_value(self, value: float) -> str:
         """Return a value with its unit."""
         if self.unit == "s":
-            return words.format_response_time(value)
-        gap = "" if self.unit == "%" else " "
-        return f"{words.format_decimal(value)}{gap}{self.unit}".rstrip()
+            return format_duration(value)
+        if self.unit == "%":
+            return format_percent(value / 100)
+        return f"{words.format_decimal(value)} {self.unit}".rstrip()
 
     def latest(self, curve: Curve) -> str:
         """Return a curve's latest value with its unit."""

@@ -90,7 +90,7 @@ def describe_size(resource: str, amount: float, pool: NodePool | None) -> str:
     counts = BACKENDS[pool.backend].advertises(pool)
     whole = counts.get(resource, 1)
     share = amount / whole
-    memory = f", {words.format_bytes(share * pool.gpu_memory_mebibytes * 2**20)}" if pool.gpu_memory_mebibytes else ""
+    memory = f", {words.format_memory(share * pool.gpu_memory_mebibytes * 2**20)}" if pool.gpu_memory_mebibytes else ""
     return f"{words.format_decimal(share)} GPU{memory}" if memory or share != amount else ""
 
 
@@ -147,7 +147,7 @@ def show_cluster(visit: PageVisit) -> Response:
             row,
             tuple(draw_gpu_pictures(row, colour, find_pool(row, visit.backend.profile))),
             words.format_decimal(parse_amount(row.allocatable.get("cpu", "0"))),
-            words.format_bytes(parse_amount(row.allocatable.get("memory", "0"))),
+            words.format_memory(parse_amount(row.allocatable.get("memory", "0"))),
         )
         for row in rows
     ]

@@ -9,7 +9,8 @@ from starlette.responses import Response
 
 from ebbtide.cluster.slo import cost_pages
 from ebbtide.cluster.slo.cost_report import CostReport, CostRow
-from ebbtide.cluster.slo.pages import format_length, format_moment
+from ebbtide.cluster.slo.pages import format_moment
+from ebbtide.core.units import format_duration
 from ebbtide.server.api.workers import LimitExceededError
 from ebbtide.server.web.errors import PageError
 from ebbtide.server.web.frame import PageVisit
@@ -38,7 +39,7 @@ def show_costs(visit: PageVisit) -> Response:
         periods=PERIODS,
         pages=cost_pages,
         moment_of=format_moment,
-        length_of=format_length,
+        length_of=format_duration,
     )
 
 

@@ -28,7 +28,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from ebbtide.cluster.read.inventory import LiveWorkload, format_timestamp
 from ebbtide.cluster.read.status import Status
-from ebbtide.core.base import quantities
+from ebbtide.core import units
 from ebbtide.core.base.bodies import serialize_body
 from ebbtide.core.base.prose import count_noun, make_printable
 from ebbtide.core.profile.models import Profile
@@ -313,7 +313,7 @@ def make_template_environment(profile: Profile) -> Environment:
         finalize=display_value,
     )
     env.filters.update(
-        age=quantities.format_age,
+        age=units.format_age,
         counted=count_noun,
         number=words.format_decimal,
         moment=format_timestamp,
@@ -324,10 +324,10 @@ def make_template_environment(profile: Profile) -> Environment:
         unit=partial(words.label_unit, names=profile.spec.metrics.names),
         host=words.strip_scheme,
         host_lines=words.split_host,
-        bytes=words.format_bytes,
+        bytes=words.format_memory,
         part=partial(quote, safe=""),
-        duration=words.format_response_time,
-        percent=words.format_share,
+        duration=words.format_measured_duration,
+        percent=units.format_percent,
         serialize=serialize_body,
         yaml=syntax.highlight_yaml,
     )

@@ -23,6 +23,7 @@ from ebbtide.core.base.prose import count_noun
 from ebbtide.core.documents.model_specs import ModelSpec, make_model_spec
 from ebbtide.core.profile.projects import UNKNOWN_NAMESPACE
 from ebbtide.core.translation import gpu, model_catalog
+from ebbtide.core.units import format_bytes
 from ebbtide.server.api.answers import Plans
 from ebbtide.server.api.gpus import list_nodes
 from ebbtide.server.api.offline import InputError
@@ -135,7 +136,7 @@ def _render_new_form(
         examples=specs.load_examples().values(),
         model=model,
         models=model_catalog.MODELS.values(),
-        format_bytes=model_catalog.format_bytes,
+        format_bytes=format_bytes,
         gpu_models=_list_gpu_models(visit),
         proposed=model.propose(to_zero=_scales_to_zero(make_document(values))),
     )

@@ -140,7 +140,7 @@ def list_quota_uses(project: ProjectUse) -> list[QuotaUse]:
     for resource, usage in project.quota.items():
         label, unit = label_quota(resource)
         limit, amount = parse_amount(usage.hard), parse_amount(usage.used)
-        write = words.format_bytes if unit == "bytes" else words.format_decimal
+        write = words.format_memory if unit == "bytes" else words.format_decimal
         free = max(0.0, limit - amount)
         uses.append(QuotaUse(resource, label, write(amount), write(limit), write(free), amount, limit))
     return sorted(uses, key=lambda use: ("GPU" not in use.label and "MIG" not in use.label, use.label))

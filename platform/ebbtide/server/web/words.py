@@ -9,6 +9,7 @@ from ebbtide.core.base import metrics
 from ebbtide.core.base.quantities import NANO, parse_nano
 from ebbtide.core.profile import metric_names
 from ebbtide.core.profile.models import MetricNames
+from ebbtide.core.units import format_bytes, format_duration
 
 THOUSAND: Final = 1000
 
@@ -61,18 +62,9 @@ def tone_with_slo(phase: str, slo: SloState, at_zero: bool = False) -> Tone:
     return "wait" if slo.state == "violated" and tone in {"good", "calm"} else tone
 
 
-def format_share(share: float) -> str:
-    """Return a share as a percentage with three significant digits: 0.214 is 21.4%, 1 is 100%."""
-    return f"{100 * share:.3g}%"
-
-
-def format_response_time(seconds: float | None) -> str:
-    """Return a response time in ms or s: 12 ms, 1.25 s."""
-    if seconds is None:
-        return NONE
-    if seconds < 1:
-        return f"{seconds * THOUSAND:.3g} ms"
-    return f"{seconds:.3g} s"
+def format_measured_duration(seconds: float | None) -> str:
+    """Return a duration; a dash for None."""
+    return NONE if seconds is None else format_duration(seconds)
 
 
 def format_decimal(value: float | None, digits: int = 3) -> str:
@@ -101,12 +93,9 @@ def is_web(url: str) -> bool:
     return url.startswith(("http://", "https://")) and ".svc." not in f"{url}/"
 
 
-def format_bytes(value: float) -> str:
-    """Return a number of bytes in GiB, MiB or KiB."""
-    for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if value >= factor:
-            return f"{value / factor:.3g} {unit}"
-    return f"{value:.0f} B"
+def format_memory(count: float) -> str:
+    """Return bytes in the units of Kubernetes: 79.6 GiB."""
+    return format_bytes(count, 1024)
 
 
 def format_quantity(text: str) -> str:

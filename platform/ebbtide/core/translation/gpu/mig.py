@@ -16,6 +16,7 @@ from ebbtide.core.base.prose import count_noun
 from ebbtide.core.translation.gpu import backend
 from ebbtide.core.translation.gpu.backend import Backend, GpuFields, GpuNode, GpuPod, PoolRequest
 from ebbtide.core.translation.pods import PodPatch
+from ebbtide.core.units import format_percent
 
 if TYPE_CHECKING:
     from ebbtide.core.profile.models import NodePool
@@ -159,7 +160,7 @@ def _warn_about_portion(ask: PoolRequest, chosen: MigProfile) -> Iterator[Proble
     larger = [row for row in profiles if row.memory == chosen.memory and row.slices > chosen.slices]
     message = (
         f"the portion {request.portion:g} of {pool.product} maps to MIG profile {chosen.name}: {chosen.memory} of {total} GB "
-        f"({chosen.memory / total:.1%}) and {chosen.slices}/{_count_slices(pool)} of the compute, {chosen.instances} per GPU"
+        f"({format_percent(chosen.memory / total)}) and {chosen.slices}/{_count_slices(pool)} of the compute, {chosen.instances} per GPU"
         f"{f'; {larger[-1].name} has the same memory and more compute' if larger else ''}"
     )
     fix = "to choose another profile, set gpuRequestType: migProfile and migProfile"

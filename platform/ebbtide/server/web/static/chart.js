@@ -22,7 +22,7 @@
   };
   function number(value, unit) {
     if (value == null) return "–";
-    if (unit === "s") return value < 1 ? `${+(value * 1000).toPrecision(3)} ms` : `${+value.toPrecision(3)} s`;
+    if (unit === "s") return value < 1 ? `${+(value * 1000).toPrecision(3)} ms` : value < 120 ? `${+value.toPrecision(3)} s` : elapsed(value);
     const text = Math.abs(value) >= 1000 ? Math.round(value).toLocaleString("en") : String(+value.toPrecision(3));
     return unit ? `${text} ${unit}` : text;
   }
