@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -166,6 +167,10 @@ def make_forger(stage: Stage, names: Sequence[tuple[str, str]]) -> list[Manifest
     ]
 
 
+def _has_needed(stage: Stage) -> bool:
+    return len(stage.pods("chat", ready=True)) >= NEEDED
+
+
 def read_floor(stage: Stage) -> int:
     """Return the floor of a service's only revision."""
     (revision,) = stage.listed("revisions")
@@ -190,9 +195,9 @@ def run(stages: Sequence[Stage], forger: Stage) -> dict[str, Any]:
         for stage in stages:
             stage.until(
                 "the latency brings what is needed",
-                lambda stage=stage: len(stage.pods("chat", ready=True)) >= NEEDED,
+                partial(_has_needed, stage),
                 1200,
-                seen=lambda stage=stage: stage.events("chat"),
+                seen=partial(stage.events, "chat"),
             )
         print("all services have", NEEDED, "ready replicas or more", flush=True)
         seen: list[Watched] = [running.enter_context(watched(stage, "chat")) for stage in stages]

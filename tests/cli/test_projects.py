@@ -88,8 +88,9 @@ def test_a_project_is_a_namespace_a_quota_and_a_role_binding() -> None:
 @pytest.mark.parametrize("adapter", ["keda", "prometheus-adapter"])
 def test_members_write_scaled_objects_only_where_the_profile_uses_keda(adapter: Any) -> None:
     cluster = simulated()
-    with_keda = profile()
-    with_keda.spec.metrics.adapter = adapter
+    spec = {**PROFILE["spec"], "metrics": {**PROFILE["spec"].get("metrics", {}), "adapter": adapter}}
+    with_keda, problems = profiles.validate_profile_data({**PROFILE, "spec": spec})
+    assert with_keda is not None, problems
     make(cluster, add=(JANE,), with_profile=with_keda)
 
     rules = cluster.get(CLUSTER_ROLE, projects.MEMBER_ROLE)["rules"]

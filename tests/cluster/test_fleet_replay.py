@@ -22,14 +22,12 @@ class PartSource(RecordedSource):
 def test_services_without_requests_are_noted_and_left_out() -> None:
     refs = [Ref("team-a", name) for name in ("chat", "idle", "down")]
     notes: list[str] = []
-    read: list[int] = []
-    logs = read_traffic_logs(PartSource(), refs, 10 * DAY, notes, 1.0, read.append)
+    logs = read_traffic_logs(PartSource(), refs, 10 * DAY, notes)
 
     assert [*logs] == refs[:1]
     assert [note.partition(":")[0] for note in notes] == [
         f"without team-a/{name} and its GPUs" for name in ("idle", "down")
     ]
-    assert read == [0, 1, 2]
     # Three of the six hours are busy.
     assert logs[refs[0]].count_requests() == round(3 * 3600 * (0.71 + 0.05))
 
@@ -50,7 +48,7 @@ def test_impossible_numbers_of_one_workload_leave_out_only_that_one() -> None:
     notes: list[str] = []
     refs = [Ref("team-a", name) for name in ("rate", "p50", "p95", "chat")]
 
-    assert [*read_traffic_logs(ImpossibleSource(), refs, 10 * DAY, notes, 1.0)] == refs[3:]
+    assert [*read_traffic_logs(ImpossibleSource(), refs, 10 * DAY, notes)] == refs[3:]
     assert len(notes) == 3
     assert all("Prometheus has no usable" in note for note in notes), notes
 

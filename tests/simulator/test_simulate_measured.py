@@ -330,17 +330,6 @@ def test_every_token_is_counted_once(timeout: float) -> None:
         assert result.tokens.sum() < counted < outputs.sum(), "lost requests produced some"
 
 
-def test_rates_are_extrapolated_as_prometheus_does() -> None:
-    # Four samples of the last minute, 15 s apart, and a counter that grows by 2 each second.
-    samples = [(float(at), 100.0 + 2 * at) for at in (5, 20, 35, 50)]
-    assert engine.extrapolate_rate(samples, 60.0) == pytest.approx(2.0)
-    # A counter that starts at 0 does not reach back to the start of the window.
-    young = [(at, 2 * (at - 35)) for at, _ in samples[2:]]
-    assert engine.extrapolate_rate(young, 60.0) == pytest.approx(2 * 25 / 60)
-    assert engine.extrapolate_rate([(at, 7.0) for at, _ in samples], 60.0) == 0
-    assert engine.extrapolate_rate(samples[:1], 60.0) == 0
-
-
 def test_metrics_of_tokens_need_a_server_that_produces_them() -> None:
     came = constant_traffic(2, 1.0, 100, 50)
     for text in ("fixed:1s", "llm:max=4"):

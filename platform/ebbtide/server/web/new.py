@@ -383,6 +383,6 @@ def submit_text(visit: PageVisit) -> Response:
             str(error),
         )
     if not submitted.planned:
-        return _render_form_page(visit, state, 422, message="The text contains no spec. Nothing was applied.")
+        return _render_editor(visit, state, 422, "The text contains no spec. Nothing was applied.")
     first = submitted.planned[0].workload
     return visit.redirect(f"{workload_path(first.namespace, first.name)}?told=applied")
