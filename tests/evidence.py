@@ -1,4 +1,4 @@
-"""What Prometheus returns to a query for a decision: values, and the times of the scrapes and of the evaluation."""
+"""Prometheus' answers to a query for a decision: values, and the times of the scrapes and of the evaluation."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """`python -m e2e.experiments.scrapes`: services on p95 latency, scraped every 15, 30 and 60 s, while their evidence is lost or forged.
 
 Three services in three projects have the same load and one controller. Prometheus is deleted for seven minutes, then the scrapes of
-one pod of each are blocked, and meanwhile a pod of another project exports the histograms of theirs, without a request.
+one pod of each are blocked, and in the meantime a pod of another project exports the histograms of theirs, without a request.
 Wanted: no request is lost, and no service has fewer ready replicas than its load needs. About half an hour.
 """
 
@@ -64,7 +64,7 @@ def make_service(interval: int) -> dict[str, Any]:
 
 @contextmanager
 def own_monitors(stage: Stage) -> Iterator[None]:
-    """Scrape the services by monitors of their own, and by them alone."""
+    """Scrape the services by separate monitors only."""
     kubectl = stage.kubectl
     shared = kubectl.get("podmonitor", SHARED, "-n", MONITORING)
     selector = deepcopy(shared["spec"]["selector"])

@@ -112,7 +112,7 @@ METRICS = (
 
 @dataclass
 class Exporter:
-    """What a pod exports: histograms and counters of its requests, and gauges, all by its present share of the load."""
+    """The exporter of a pod: histograms and counters of its requests, and gauges, all by its present share of the load."""
 
     weight: float
     #: Its place in the turns of the scrapes.
@@ -316,7 +316,7 @@ class Server:
             self.scrape(now, load / len(ready) if ready else 0.0)
 
     def scrape(self, now: float, share: float) -> None:
-        """Scrape the pods whose turn it is; an overloaded one may not answer, and one that is gone is no target."""
+        """Scrape the pods whose turn it is; an overloaded pod can time out, and those that are gone have no target."""
         for name in [
             name for name in self.exporters if (kube.POD, name) not in self.objects or self.has_pod("no target", name)
         ]:

@@ -137,7 +137,7 @@ QUERIES = {
     "foo{": "rejected: Prometheus rejected the query: failed to parse query string: 1:5: parse error: unexpected end",
     "foo; bar": "rejected: Prometheus rejected the query: failed to parse query string",
     "": "rejected: Prometheus at 127.0.0.1",
-    # What the proxy never gets.
+    # The proxy never gets these.
     "foo\0": "rejected: the query has control characters",
     "foo\x1b[2J": "rejected: the query has control characters",
     'foo{pod="\ud800"}': "rejected: the query has control characters",

@@ -209,7 +209,7 @@ class Readings:
         self, metric: FloorMetric, namespace: str, pods: Mapping[str, HpaPod], rows: _Rows, now: float
     ) -> Reading:
         times = {pod: rows.scraped[namespace, pod] for pod in pods if (namespace, pod) in rows.scraped}
-        # What was scraped too long ago is no present value, also where Prometheus ignores the parameter for it.
+        # Some versions of Prometheus ignore the parameter for the age.
         times = {pod: time for pod, time in times.items() if (rows.evaluated or time) - time <= VALUE_AGE_SECONDS}
         self._queries.note_scrapes(namespace, metric.name, times)
         interval = self._queries.find_interval(namespace, metric.name)

@@ -92,7 +92,7 @@ class Process:
         self._beat = clock.ticks()
         self._holder = ""
         self._next_step = 0.0
-        #: Whether the API server has returned an earlier state, since the last step.
+        #: True if the API server has returned an earlier state since the last step.
         self._is_restored = False
         #: The reason for which nothing is decided at present; empty if there is none.
         self._unreadable = ""

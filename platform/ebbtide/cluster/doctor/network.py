@@ -142,7 +142,7 @@ def _check_exporters(observed: ObservedCluster, requirements: SpecRequirements) 
             means,
             f"set metrics.exporters.{name} in the profile to {json.dumps(settings)}"
             if settings
-            else f"scrape {exporter.title} with a job of its own, as the monitors of kustomize/metrics do, and name the job in "
+            else f"scrape {exporter.title} with a separate job, as the monitors of kustomize/metrics do, and name the job in "
             f"metrics.exporters.{name} of the profile",
         )
 

@@ -26,7 +26,7 @@ RECONNECT_SECONDS: Final = 1.0
 ABSENT_RETRY_SECONDS: Final = 30.0
 #: Seconds between two checks of the API server.
 CHECK_SECONDS: Final = 5.0
-#: Seconds after which a kind is listed again, even if its watch continues: a watch may have missed a change.
+#: Seconds after which the list of a kind is read again, even if its watch continues: a watch may have missed a change.
 RELIST_SECONDS: Final = 600.0
 LOG: Final = logging.getLogger("ebbtide.server.api")
 

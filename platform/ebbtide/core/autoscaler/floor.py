@@ -198,7 +198,7 @@ class Floor:
         self._past: deque[_Decision] = deque(maxlen=_KEPT_DECISIONS)
         #: The last value of each pod, by metric.
         self._last: list[dict[str, hpa.Sample]] = [{} for _ in settings.metrics]
-        #: When each ready pod became ready.
+        #: The time at which each ready pod became ready.
         self._ready_since: dict[str, float] = {}
 
     def decide(

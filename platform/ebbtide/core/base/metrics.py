@@ -497,7 +497,7 @@ def make_evidence_query(
 ) -> str:
     """Return the query of all pods' values, with the times of each pod's last scrape and of the evaluation.
 
-    The times are in rows with ``ROW_LABEL``. A pod whose last scrape failed has no such row, but it may have a value.
+    The times are in rows with ``ROW_LABEL``. A pod whose last scrape failed has no row of its time, but it may have a value.
     """
     template = find_pod_template(row, name, engine=engine)
     selectors = dict.fromkeys(found for found in _SELECTOR.findall(template) if "_bucket{" not in found)

@@ -19,7 +19,7 @@ from ebbtide.core.readers.fields import make_json_schema
 from ebbtide.core.readers.reading import API_VERSION, KIND
 from ebbtide.core.translation import priority
 
-#: How a value is entered: ``words`` is a command line, ``variables`` one NAME=value on each line.
+#: The input of a value: ``words`` is a command line, ``variables`` one NAME=value on each line.
 Kind = Literal["text", "integer", "number", "words", "variables"]
 
 #: The fields of the form, in order.
@@ -50,7 +50,7 @@ _OURS: Final = re.compile(r" Ebbtide extension\.")
 _LABEL: Final = re.compile(r"([^.,:]+)([.,:])\s*(.*)", re.DOTALL)
 #: The first word of a sentence, and not of a list of values.
 _SENTENCE: Final = re.compile(r"\A[a-z]+ ")
-#: Bounds of 32-bit numbers, which are no advice.
+#: Bounds of 32-bit numbers, which are too large to be shown.
 _NO_BOUND: Final = 2**31 - 1
 _INTEGER: Final = re.compile(r"[-+]?[0-9]{1,18}")
 _NUMBER: Final = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?")

@@ -172,7 +172,7 @@ def check_metrics(inference: Inference, listed: Sequence[str] = ()) -> Iterator[
             yield from _check_query(item.query or "", (*path, "query"))
             yield from _check_query(item.pods or "", (*path, "pods"))
             if (item.pods or "").partition("{")[0] == "up":
-                message = "up is no evidence: a pod that was not scraped has it too, with the value 0"
+                message = "invalid pods: up has a value, 0, also of a pod that was not scraped"
                 yield Problem("AUT094", (*path, "pods"), message, "set pods to a series that the query reads")
             yield from _check_threshold("a query", metrics.CUSTOM, item.threshold, (*path, "threshold"))
             continue
