@@ -509,6 +509,24 @@ def test_a_partial_answer_is_a_partial_report(name: str, warning: str, expected:
     assert ("numbers may be too low" in " ".join(pages.format_text(report).split())) == bool(expected)
 
 
+@pytest.mark.parametrize("jobs", [[], ["contour/envoy"], ["contour/envoy", "monitoring/ebbtide-kourier"]])
+def test_a_report_names_the_scrape_job_that_has_the_series(jobs: list[str]) -> None:
+    """A query of the job in the profile finds nothing, also if another job has the series of the gateway."""
+
+    def answer(_: str, query: dict[str, str]) -> Answer:
+        if query["query"] == queries.NOW:
+            return fine([{"metric": {}, "value": [END, str(END)]}])
+        asked = query["query"] == "group by (job) (envoy_cluster_upstream_rq_xx)"
+        return fine([{"metric": {"job": job}, "value": [END, "1"]} for job in jobs if asked])
+
+    with answering(answer) as url:
+        measured = prometheus.PrometheusSource(url, profile()).measure([CHAT, DEAD], START, END)
+
+    for row in measured.values():
+        assert ("metrics.exporters.gateway" in row.warning) == (jobs == ["contour/envoy"])
+        assert ("contour/envoy" in row.warning) == (jobs == ["contour/envoy"])
+
+
 def test_warnings_of_measurements_at_the_same_time_are_separate() -> None:
     with answering(warning_of("buckets")) as partial, answering(recorded()) as complete:
         sources = [prometheus.PrometheusSource(url, profile()) for url in (partial, complete) * 4]
