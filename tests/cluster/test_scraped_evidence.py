@@ -13,7 +13,7 @@ import pytest
 from test_fault_law import MAXIMUM, METRICS, TICK, Candidate, JumpingClock, Server
 
 import scrapes
-from ebbtide.cluster.controller.measure import MetricQueries, Readings, find_range
+from ebbtide.cluster.controller.measure import KEPT_STEPS, MetricQueries, Readings, find_range
 from ebbtide.core.autoscaler import hpa
 from ebbtide.core.autoscaler.floor import PERIOD_SECONDS, Floor, FloorMetric, FloorSettings, Scraped
 from ebbtide.core.base import metrics
@@ -255,6 +255,19 @@ def test_a_total_of_some_pods_still_raises() -> None:
     original, lost = world.server.scraper.scrape, world.server.pods()[:1]
     world.server.scraper.scrape = lambda target, now, values: original(target, now, None if target in lost else values)  # type: ignore[method-assign]
     assert max(world.run(8.0, 600)) > 4
+
+
+def test_what_is_not_read_any_more_is_forgotten() -> None:
+    queries = MetricQueries(PROFILE)
+    for step in range(KEPT_STEPS + 4):
+        queries.note_scrapes("shop", f"metric_{step}", {"p0": 30.0 * step})
+        queries.note_scrapes("shop", "latency", {"p0": 30.0 * step})
+        queries.end_step({"shop"})
+    assert queries.find_interval("shop", "latency") == 30
+    assert len(queries._scraped) <= KEPT_STEPS + 2  # noqa: SLF001 - what stays in memory
+    queries.end_step(set())
+    assert not queries._scraped  # noqa: SLF001 - as above
+    assert queries.find_interval("shop", "latency") == metrics.SCRAPE_SECONDS
 
 
 # Queries.

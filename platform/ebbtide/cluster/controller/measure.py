@@ -37,6 +37,8 @@ MILLI: Final = 1000
 INTERVALS: Final = (5, 10, 15, 20, 30, metrics.MAX_SCRAPE_SECONDS)
 #: Maximum and minimum number of intervals whose median counts, one of each step: an outage makes one of them longer.
 KEPT_INTERVALS, KNOWN_INTERVALS = 9, 3
+#: Steps for which the interval of a metric is kept that has no values.
+KEPT_STEPS: Final = 240
 #: Seconds for which the last scrape of a pod is kept.
 KEPT_SECONDS: Final = 600.0
 #: Maximum value of a percentage, with the errors of a computed one.
@@ -80,6 +82,9 @@ class MetricQueries:
         self._passed: dict[tuple[str, str], float] = {}
         self._seen: dict[tuple[str, str], deque[float]] = {}
         self._intervals: dict[tuple[str, str], int] = {}
+        #: The number of steps, and the last one that read a metric: members can name any number of metrics, one after the other.
+        self._steps = 0
+        self._noted: dict[tuple[str, str], int] = {}
         #: Number of changes of an interval: queries that were made before are outdated.
         self.changes = 0
 
@@ -120,6 +125,7 @@ class MetricQueries:
     def note_scrapes(self, namespace: str, name: str, times: Mapping[str, float]) -> None:
         """Learn the interval of a metric's scrapes from their times by pod; raise a ``QueryError`` if it is too long."""
         place = (namespace, name)
+        self._noted[place] = self._steps
         known = self._scraped.setdefault(place, {})
         for pod, time in times.items():
             passed = time - known.get(pod, time)
@@ -134,13 +140,16 @@ class MetricQueries:
             )
 
     def end_step(self, namespaces: set[str]) -> None:
-        """Use what was learned from the next step on, so that one step makes one query; forget all other namespaces."""
+        """Use what was learned from the next step on, so that one step makes one query; forget what is not read any more."""
         for place, seconds in self._passed.items():
             self._seen.setdefault(place, deque(maxlen=KEPT_INTERVALS)).append(seconds)
         self._passed.clear()
-        for past in (self._scraped, self._seen):
-            for place in [place for place in past if place[0] not in namespaces]:
-                del past[place]
+        self._steps += 1
+        for place in [*self._noted]:
+            if place[0] not in namespaces or self._steps - self._noted[place] > KEPT_STEPS:
+                del self._noted[place]
+                self._scraped.pop(place, None)
+                self._seen.pop(place, None)
         for place, known in self._scraped.items():
             oldest = max(known.values(), default=0.0) - KEPT_SECONDS
             self._scraped[place] = {pod: time for pod, time in known.items() if time >= oldest}
