@@ -30,7 +30,7 @@ from ebbtide.core.base.paths import get_at
 from ebbtide.core.translation.objects import Object
 
 #: Phases in order. ``server`` is what the log does not divide into ``weights`` and ``engine``: until the server listens or, if no
-#: line says so, until the pod is ready. docs/measure-starts.md has their meanings.
+#: line says so, until the pod is ready. docs/cold-start.md has their meanings.
 PhaseName = Literal["scheduling", "node", "image", "init", "weights", "engine", "server", "readiness"]
 PHASES: Final[tuple[PhaseName, ...]] = get_args(PhaseName)
 #: KServe's init container that downloads the model.
