@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     page
-    for pattern in ("*.md", "docs/**/*.md", "examples/**/*.md", "kustomize/**/*.md", "overlays/**/*.md")
+    for pattern in ("*.md", "docs/**/*.md", "examples/**/*.md", "kustomize/**/*.md", "overlays/**/*.md", "e2e/*.md")
     for page in ROOT.glob(pattern)
 )
 MODULES = [
