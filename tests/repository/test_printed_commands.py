@@ -66,7 +66,7 @@ VERDICTS: Final = (
         "It needs a whole GPU, and the demo's default node pool has shares. test_docs.py translates its spec.",
     ),
     (r"docs/serve\.md", r"curl ", "tests/cli/test_cli_serve.py"),
-    (r"docs/tutorial-demo\.md", r"curl ", "tests/sandbox/test_shared_demo.py"),
+    (r"docs/demo\.md", r"curl ", "tests/sandbox/test_shared_demo.py"),
     (r"docs/serve\.md", r"kubectl ", "e2e/cases/23-serve"),
     (r"docs/slo\.md", r"kubectl ", "e2e/cases/21-slo"),
     # The demo has no KAI-Scheduler. The test runs each command of the example's page.
