@@ -47,7 +47,7 @@ VERDICTS: Final = (
     (r"docs/cold-start\.md", r"ebbtide tune ", "tests/cli/test_cli_simulate.py"),
     (r"docs/cold-start\.md", r"kubectl ", "e2e/cases/40-image"),
     (r"docs/controller\.md", r"kubectl ", "e2e/cases/28-floor"),
-    (r"docs/crd\.md", r"kubectl ", "e2e/cases/30-crd"),
+    (r"docs/gitops\.md", r"kubectl ", "e2e/cases/30-crd"),
     (r"docs/endpoint\.md", r"ebbtide (apply|key|project) ", "tests/cluster/test_project_endpoints.py"),
     (r"docs/endpoint\.md", r"curl ", "It needs a gateway. The end-to-end tests send the same request to one."),
     (r"docs/install\.md", r"helm install ", "tests/repository/test_chart.py"),

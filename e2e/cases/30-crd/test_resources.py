@@ -220,7 +220,7 @@ def degrade(stage: Stage) -> None:
 
 def documented(stage: Stage, verb: str) -> str:
     """Run the page's command with this verb on the case's resource, and return its output."""
-    text = (HERE.parent / "docs" / "crd.md").read_text().partition("## Deploy a workload")[2]
+    text = (HERE.parent / "docs" / "gitops.md").read_text().partition("### Deploy a workload")[2]
     line = next(line for line in text.splitlines() if line.startswith(f"kubectl {verb} "))
     file = stage.written("chat.yaml", yaml.safe_dump(spec(stage)))
     words = line.replace("runai-team-a", stage.namespace).replace("chat.yaml", str(file)).split()
