@@ -1,4 +1,4 @@
-"""The table of situations in docs/troubleshooting.md, generated from the answers that are recorded on a real cluster.
+"""The table of situations in docs/studies/situations.md, generated from the answers that are recorded on a real cluster.
 
 ``pytest tests/repository/test_situations_docs.py --accept`` rewrites it.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 from e2e.transcript import RECORDED, parse
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "troubleshooting.md"
+PAGE = ROOT / "docs" / "studies" / "situations.md"
 TABLE = re.compile(r"(?<=<!-- table -->\n\n)(?:\|.*\n)*(?=\n?<!-- end -->)")
 READY = {"True", "False", "Unknown"}
 
@@ -40,7 +40,7 @@ def make_table() -> str:
     for file in sorted(RECORDED.glob("*.txt")):
         text = file.read_text()
         title = text.partition("\n")[0].removeprefix("# ")
-        link = f"[{file.stem}](../{file.relative_to(ROOT).as_posix()})"
+        link = f"[{file.stem}](../../{file.relative_to(ROOT).as_posix()})"
         cells = (f"{link}: {title}", *read_answers(parse(text)))
         lines.append("| " + " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") for cell in cells) + " |")
     return "\n".join(lines) + "\n"

@@ -330,7 +330,7 @@ def compare_eased_fleet(seed: int, name: str) -> list[int]:
 
 @pytest.mark.parametrize("name", ["shorter start", "less traffic", "larger quota"])
 def test_less_load_and_more_quota_seldom_violate_an_slo(name: str) -> None:
-    """Anomalies of list scheduling exist here, too: docs/plan.md explains one of each."""
+    """Anomalies of list scheduling exist here, too: docs/studies/fleet.md explains one of each."""
     rows = [compare_eased_fleet(seed, name) for seed in range(FLEETS)]
 
     gains = [gain for row in rows for gain in row]
@@ -340,7 +340,7 @@ def test_less_load_and_more_quota_seldom_violate_an_slo(name: str) -> None:
 
 
 def test_one_more_gpu_can_violate_an_slo() -> None:
-    """Show the anomaly of list scheduling that docs/plan.md explains: a large pod takes the GPU that small ones shared."""
+    """Show the anomaly of list scheduling that docs/studies/fleet.md explains: a large pod takes the GPU that small ones shared."""
     recordings, _, _ = make_random_fleet(9)
 
     met = [
