@@ -422,10 +422,12 @@ def metrics_page() -> str:
             ),
         ),
         "## Default PromQL queries for KEDA\n\n",
-        "`metrics.queries` of the profile overrides these queries. A counter is read over four times\n"
-        "`metrics.scrapeIntervalSeconds`, here of 15 s. A pod has a value of 0 without requests only if its counter was scraped at both ends\n"
-        "of that range. Ebbtide's controller makes the same queries for all pods, with the interval that it measures, and reads the\n"
-        "time of each pod's last scrape with them ([what a pod counts](../controller.md#what-a-pod-counts)).\n\n",
+        (
+            "`metrics.queries` of the profile overrides these queries. A counter is read over four times\n"
+            "`metrics.scrapeIntervalSeconds`, here of 15 s. A pod has a value of 0 without requests only if its counter was scraped at both ends\n"
+            "of that range. Ebbtide's controller makes the same queries for all pods, with the interval that it measures, and reads the\n"
+            "time of each pod's last scrape with them ([what a pod counts](../controller.md#what-a-pod-counts)).\n\n"
+        ),
         *(
             f"- `{row.name}`: `{metrics.make_average_query(row, '{metric}')}`\n"
             for row in metrics.ROWS.values()
